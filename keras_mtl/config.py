@@ -1,0 +1,310 @@
+"""The experiment's configuration: one tree of dataclasses, written to and read from YAML.
+
+The classes build on Model Garden's ``hyperparams.Config``, so that its users find their habits
+(``runtime``, ``task``, ``trainer``) and its tools can read ours. Nothing here builds anything.
+
+Importing this module imports TensorFlow (through ``hyperparams``).
+"""
+
+import dataclasses
+from typing import Optional
+
+from official.core import config_definitions
+from official.modeling import hyperparams
+
+# ruff: noqa: UP045  hyperparams.Config recognises Optional[T] in every release of the 2.x line.
+
+
+@dataclasses.dataclass
+class Options(hyperparams.Config):
+    """Free-form options of a registered component; the component itself checks their names."""
+
+
+@dataclasses.dataclass
+class CorpusConfig(hyperparams.Config):
+    """One corpus of a task.
+
+    Attributes:
+      reader: registered reader: cldr, gettext, parallel, tsv, tmx or tfds.
+      options: the reader's options, for example ``{source_file: a.en, target_file: a.fr}``.
+    """
+
+    reader: str = ""
+    options: Options = dataclasses.field(default_factory=Options)
+
+
+@dataclasses.dataclass
+class PairConfig(hyperparams.Config):
+    """One task: a direction of translation.
+
+    Attributes:
+      name: unique name; empty means ``source-target``.
+      source: source language code.
+      target: target language code.
+      corpora: where its pairs come from; empty means the experiment's ``data.corpora``.
+      dev_corpora: pairs to validate on; empty means a part of ``corpora`` split off by a hash.
+      test_corpora: pairs to test on; empty means a part of ``corpora`` split off by a hash.
+      max_pairs: keep at most so many training pairs (chosen by a hash); None keeps all.
+      baseline: score of a model trained on this task alone, in the metric's unit; > 0.
+    """
+
+    name: str = ""
+    source: str = ""
+    target: str = ""
+    corpora: list[CorpusConfig] = dataclasses.field(default_factory=list)
+    dev_corpora: list[CorpusConfig] = dataclasses.field(default_factory=list)
+    test_corpora: list[CorpusConfig] = dataclasses.field(default_factory=list)
+    max_pairs: Optional[int] = None
+    baseline: Optional[float] = None
+
+
+@dataclasses.dataclass
+class CleaningConfig(hyperparams.Config):
+    """Rules that drop a pair; each is counted and printed.
+
+    Attributes:
+      max_characters: longest source or target, in characters.
+      max_length_ratio: longest side / shortest side, in characters, above ``ratio_slack``.
+      ratio_slack: a pair whose sides differ by at most so many characters passes the ratio rule.
+      drop_identical: drop pairs whose source equals the target.
+      drop_duplicates: keep the first of equal (source, target) pairs of a task.
+      max_bad_lines: share of unreadable lines above which a file is an error, in [0, 1].
+    """
+
+    max_characters: int = 1000
+    max_length_ratio: float = 4.0
+    ratio_slack: int = 15
+    drop_identical: bool = True
+    drop_duplicates: bool = True
+    max_bad_lines: float = 0.01
+
+
+@dataclasses.dataclass
+class VocabularyConfig(hyperparams.Config):
+    """The SentencePiece vocabulary shared by all tasks.
+
+    Attributes:
+      size: number of ids, special ids, language tags and 256 byte pieces included.
+      model_type: ``unigram`` or ``bpe``.
+      temperature: tasks are sampled for training the vocabulary by n_i^(1/temperature).
+      max_sentences: most sentences it is trained on.
+      character_coverage: share of characters with a piece of their own, in (0, 1].
+      model_file: an existing SentencePiece model to use instead of training one.
+    """
+
+    size: int = 8000
+    model_type: str = "unigram"
+    temperature: float = 5.0
+    max_sentences: int = 1_000_000
+    character_coverage: float = 0.9995
+    model_file: str = ""
+
+
+@dataclasses.dataclass
+class DataConfig(hyperparams.Config):
+    """From corpora to batches.
+
+    Attributes:
+      data_dir: folder of the prepared store; empty means ``<model_dir>/data``.
+      corpora: corpora of every task that names none.
+      cleaning: rules that drop a pair.
+      vocabulary: the subword vocabulary.
+      dev_fraction: share of sources that goes to dev by hash, in [0, 1).
+      test_fraction: share of sources that goes to test by hash, in [0, 1).
+      dev_pairs: most dev pairs a task keeps.
+      test_pairs: most test pairs a task keeps.
+      max_length: longest source or target in tokens, tag and end of sentence included; longer
+        pairs are dropped and counted.
+      tokens_per_batch: token budget of a global batch: rows x bucket length.
+      bucket_lengths: padded lengths; empty means a list made from ``max_length``.
+      granularity: ``batch`` (each batch from one task) or ``example`` (mixed batches).
+    """
+
+    data_dir: str = ""
+    corpora: list[CorpusConfig] = dataclasses.field(default_factory=list)
+    cleaning: CleaningConfig = dataclasses.field(default_factory=CleaningConfig)
+    vocabulary: VocabularyConfig = dataclasses.field(default_factory=VocabularyConfig)
+    dev_fraction: float = 0.01
+    test_fraction: float = 0.01
+    dev_pairs: int = 1000
+    test_pairs: int = 1000
+    max_length: int = 128
+    tokens_per_batch: int = 4096
+    bucket_lengths: list[int] = dataclasses.field(default_factory=list)
+    granularity: str = "batch"
+
+
+@dataclasses.dataclass
+class TransformerConfig(hyperparams.Config):
+    """The model.
+
+    Attributes:
+      size: ``tiny``, ``small``, ``base`` or ``big``: fills every field below that is None.
+      hidden_dim: width of the model; a multiple of num_heads.
+      num_heads: attention heads.
+      intermediate_dim: width inside the feed-forward block.
+      encoder_layers: layers of the encoder.
+      decoder_layers: layers of each decoder.
+      dropout: dropout on embeddings and on each sublayer's output.
+      attention_dropout: dropout on attention weights.
+      activation_dropout: dropout inside the feed-forward block.
+      activation: ``relu``, ``gelu`` or ``silu``.
+      positions: ``sinusoidal`` or ``learned``.
+      max_length: positions of a learned table, and the longest input that is accepted.
+      tie_embeddings: one table for source, target and output projection.
+      sharing: ``full`` (one decoder, language tag on the source) or ``encoder`` (a decoder for
+        each target language).
+      label_smoothing: probability mass moved off the right token, in [0, 1).
+    """
+
+    size: str = "base"
+    hidden_dim: Optional[int] = None
+    num_heads: Optional[int] = None
+    intermediate_dim: Optional[int] = None
+    encoder_layers: Optional[int] = None
+    decoder_layers: Optional[int] = None
+    dropout: Optional[float] = None
+    attention_dropout: Optional[float] = None
+    activation_dropout: Optional[float] = None
+    activation: str = "relu"
+    positions: str = "sinusoidal"
+    max_length: int = 256
+    tie_embeddings: bool = True
+    sharing: str = "full"
+    label_smoothing: float = 0.1
+
+
+@dataclasses.dataclass
+class DecodingConfig(hyperparams.Config):
+    """Beam search of evaluation and export; see ``keras_mtl.decoding.BeamOptions``."""
+
+    beam_size: int = 4
+    num_hypotheses: int = 1
+    patience: float = 1.0
+    min_length: int = 1
+    max_length: int = 128
+    max_length_factor: Optional[float] = 2.0
+    max_length_offset: int = 10
+    length_penalty: str = "power"
+    alpha: float = 1.0
+    batch_size: int = 64
+
+
+@dataclasses.dataclass
+class TranslationConfig(hyperparams.Config):
+    """What is learned: tasks, data, model, decoding."""
+
+    pairs: list[PairConfig] = dataclasses.field(default_factory=list)
+    data: DataConfig = dataclasses.field(default_factory=DataConfig)
+    model: TransformerConfig = dataclasses.field(default_factory=TransformerConfig)
+    decoding: DecodingConfig = dataclasses.field(default_factory=DecodingConfig)
+
+
+@dataclasses.dataclass
+class ScheduleConfig(hyperparams.Config):
+    """Which task gets the next batch.
+
+    Attributes:
+      name: registered schedule, for example proportional, temperature or inverse_ratio.
+      parameters: its parameters, for example ``{alpha: 1.0, epsilon: 0.05}``.
+      baselines_file: JSON file {task: score}; a task's own ``baseline`` wins over it.
+    """
+
+    name: str = "temperature"
+    parameters: Options = dataclasses.field(default_factory=Options)
+    baselines_file: str = ""
+
+
+@dataclasses.dataclass
+class OptimizerConfig(hyperparams.Config):
+    """Adam with the Transformer's learning rate schedule (arXiv 1706.03762, section 5.3).
+
+    Attributes:
+      learning_rate: factor on hidden_dim^-0.5 * min(step^-0.5, step * warmup_steps^-1.5), or the
+        peak when ``schedule`` is ``linear`` or ``constant``.
+      schedule: ``transformer``, ``linear`` (to 0 at train_steps) or ``constant``, all after a
+        linear warm-up.
+      warmup_steps: steps of linear warm-up.
+      beta_1: Adam's decay of the first moment.
+      beta_2: Adam's decay of the second moment.
+      epsilon: Adam's epsilon.
+      weight_decay: decoupled weight decay; 0 is Adam.
+      global_clipnorm: largest norm of the gradient over all replicas; 0 does not clip.
+      gradient_accumulation_steps: batches summed into one update.
+      ema_momentum: momentum of the average of the weights that is evaluated and exported; 0 is off.
+    """
+
+    learning_rate: float = 2.0
+    schedule: str = "transformer"
+    warmup_steps: int = 4000
+    beta_1: float = 0.9
+    beta_2: float = 0.98
+    epsilon: float = 1e-9
+    weight_decay: float = 0.0
+    global_clipnorm: float = 1.0
+    gradient_accumulation_steps: int = 1
+    ema_momentum: float = 0.0
+
+
+@dataclasses.dataclass
+class EvaluationConfig(hyperparams.Config):
+    """Validation of every task.
+
+    Attributes:
+      interval: steps between validations; 0 validates at the end alone.
+      metric: ``bleu``, ``chrf`` or ``neg_log_perplexity``: drives the schedule and the choice of
+        the best checkpoint.
+      max_pairs: dev pairs of each task that are translated.
+      beam_size: beam of validation (the test uses ``task.decoding``).
+    """
+
+    interval: int = 1000
+    metric: str = "chrf"
+    max_pairs: int = 200
+    beam_size: int = 1
+
+
+@dataclasses.dataclass
+class TrainerConfig(hyperparams.Config):
+    """How long, how fast, how often saved."""
+
+    train_steps: int = 100_000
+    steps_per_loop: int = 100
+    checkpoint_interval: int = 1000
+    max_to_keep: int = 5
+    schedule: ScheduleConfig = dataclasses.field(default_factory=ScheduleConfig)
+    optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
+    evaluation: EvaluationConfig = dataclasses.field(default_factory=EvaluationConfig)
+    log_batches: bool = False
+
+
+@dataclasses.dataclass
+class RuntimeConfig(hyperparams.Config):
+    """Where it runs.
+
+    Attributes:
+      distribution_strategy: ``one_device``, ``mirrored`` or ``tpu``.
+      num_replicas: devices of ``mirrored``; 0 takes all.
+      tpu: address of the TPU; ``local`` on a TPU VM.
+      mixed_precision_dtype: ``float32`` or ``mixed_bfloat16``.
+      jit_compile: compile the training step with XLA.
+      seed: seed of weights, dropout, shuffling and draws.
+      deterministic: bit-identical weights from one seed on one device, at some cost in speed.
+    """
+
+    distribution_strategy: str = "one_device"
+    num_replicas: int = 0
+    tpu: str = "local"
+    mixed_precision_dtype: str = "float32"
+    jit_compile: bool = True
+    seed: int = 1
+    deterministic: bool = True
+
+
+@dataclasses.dataclass
+class ExperimentConfig(config_definitions.ExperimentConfig):
+    """A whole experiment."""
+
+    task: TranslationConfig = dataclasses.field(default_factory=TranslationConfig)
+    trainer: TrainerConfig = dataclasses.field(default_factory=TrainerConfig)
+    runtime: RuntimeConfig = dataclasses.field(default_factory=RuntimeConfig)

@@ -1,0 +1,53 @@
+"""Errors that a user can repair.
+
+The command line prints their text after ``error:`` and exits with 2; anything else is a defect and
+keeps its traceback. Each message names the file or field, the value that was given and the remedy.
+"""
+
+import difflib
+from collections.abc import Iterable
+
+
+class KerasMtlError(ValueError):
+    """Base of every error whose message tells the user what to change."""
+
+
+class ConfigError(KerasMtlError):
+    """A configuration field, override or registered name is wrong."""
+
+
+class DataError(KerasMtlError):
+    """A corpus, vocabulary or prepared store is missing, damaged or unusable."""
+
+
+class CheckpointError(KerasMtlError):
+    """A checkpoint or model directory cannot be used."""
+
+
+class ExportError(KerasMtlError):
+    """A model cannot be exported, or an exported model cannot be loaded."""
+
+
+class InputError(KerasMtlError):
+    """Text, ids or options given to a trained model are out of range."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Returns a remedy for an unknown name: the nearest known one, and all of them when few.
+
+    Args:
+      name: what the user wrote.
+      known: the names that exist.
+
+    Returns:
+      Text to append to an error message, beginning with "; " unless nothing is known.
+    """
+    names = sorted(known)
+    if not names:
+        return ""
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    if close:
+        return f"; did you mean {close[0]!r}?"
+    if len(names) <= 20:
+        return f"; known: {', '.join(names)}"
+    return f"; {len(names)} names are known, none is similar"
