@@ -1,0 +1,136 @@
+"""``keras-mtl``: chooses the subcommand, and turns errors into messages and exit codes.
+
+Exit codes: 0 done, 2 something the user can repair (the message says what), 130 interrupted. A
+defect keeps its traceback and exits with 1.
+"""
+
+import argparse
+import errno
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import keras_mtl
+from keras_mtl import errors
+
+
+class Command(NamedTuple):
+    """A subcommand: where it lives, and the line that ``keras-mtl --help`` shows.
+
+    The module has ``add_arguments(parser)`` and ``run(args) -> int``; it is imported only when its
+    subcommand is chosen, and imports TensorFlow only inside ``run``.
+    """
+
+    module: str
+    summary: str
+
+
+COMMANDS = {
+    "prepare": Command("keras_mtl.cli.prepare", "read, clean and encode the corpora"),
+    "train": Command("keras_mtl.cli.train", "train, validate and save; continue where it stopped"),
+    "evaluate": Command("keras_mtl.cli.evaluate", "score every task of a trained model"),
+    "translate": Command("keras_mtl.cli.translate", "translate standard input line by line"),
+    "export": Command("keras_mtl.cli.export", "write a SavedModel: text in, text out"),
+    "inspect": Command("keras_mtl.cli.inspect", "print tasks, sizes and parameters of a configuration"),
+    "demo": Command("keras_mtl.cli.demo", "the whole chain on the built-in corpus, in minutes"),
+}
+
+# Full disk and the like: the user can repair them, so they get a message instead of a traceback.
+_REPAIRABLE_ERRNOS = {
+    errno.ENOSPC: "the disk is full; free some space and start again",
+    errno.EDQUOT: "the disk quota is used up; free some space and start again",
+    errno.EROFS: "the file system is read-only; choose another folder",
+    errno.EACCES: "permission denied; change its permissions or choose another path",
+    errno.EPERM: "operation not permitted; change its permissions or choose another path",
+    errno.ENOENT: "no such file or folder",
+    errno.ENOTDIR: "a part of the path is not a folder",
+    errno.EISDIR: "is a folder, a file is needed",
+    errno.EMFILE: "too many open files; raise the limit with `ulimit -n`",
+}
+
+_EXIT_USER = 2  # argparse's own code for bad usage
+_EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one subcommand.
+
+    Args:
+      argv: words after the program's name; None takes the process's.
+
+    Returns:
+      The exit code.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    command, parser = _parser(words)
+    args = parser.parse_args(words)
+    if command is None:
+        parser.print_help()
+        return 0
+    _silence_libraries()
+    try:
+        code = importlib.import_module(COMMANDS[command].module).run(args)
+        sys.stdout.flush()
+        return int(code or 0)
+    except errors.KerasMtlError as error:
+        return _fail(str(error))
+    except BrokenPipeError:
+        # The reader of our output has gone (`| head`). Python would complain once more when it
+        # flushes standard output at exit, so that goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        remedy = _REPAIRABLE_ERRNOS.get(error.errno or 0)
+        if remedy is None:
+            raise
+        return _fail(f"{error.filename}: {remedy}" if error.filename else remedy)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return _EXIT_INTERRUPTED
+
+
+def _parser(words: Sequence[str]) -> tuple[str | None, argparse.ArgumentParser]:
+    """The parser for `words`, with the arguments of the chosen subcommand alone.
+
+    Only that one is imported, so that help costs nothing and a subcommand that is broken does not
+    break the others.
+    """
+    parser = argparse.ArgumentParser(
+        prog="keras-mtl",
+        description="Train one Keras model on many tasks with adaptive schedules.",
+    )
+    parser.add_argument("--version", action="version", version=f"keras_mtl {keras_mtl.__version__}")
+    subparsers = parser.add_subparsers(metavar="COMMAND", dest="command")
+    # No option of the main parser takes a value, so the first bare word is the subcommand.
+    command = next((word for word in words if not word.startswith("-")), None)
+    for name, entry in COMMANDS.items():
+        subparser = subparsers.add_parser(
+            name,
+            help=entry.summary,
+            description=entry.summary[0].upper() + entry.summary[1:] + ".",
+            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        )
+        if name == command:
+            importlib.import_module(entry.module).add_arguments(subparser)
+    if command not in COMMANDS:
+        return None, parser
+    return command, parser
+
+
+def _silence_libraries() -> None:
+    """Keeps TensorFlow's start-up messages off the terminal, unless the user asked for them."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # Errors, and no information or warnings.
+    # Keras and Model Garden share one backend here; another one would fail far from its cause.
+    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+
+
+def _fail(message: str) -> int:
+    sys.stdout.flush()
+    print(f"error: {message}", file=sys.stderr)
+    return _EXIT_USER
+
+
+if __name__ == "__main__":
+    sys.exit(main())
