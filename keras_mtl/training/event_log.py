@@ -1,0 +1,269 @@
+"""What a run tells the world: ``metrics.jsonl`` and TensorBoard scalars.
+
+``metrics.jsonl`` holds one JSON object a line, appended and flushed at each event, so that it can
+be followed with ``tail -f`` and read by any tool. There are two kinds of events::
+
+    {"event": "train", "step": 100, "loss": {"en-fr": 5.1, ...}, "probabilities": {...}, ...}
+    {"event": "evaluation", "step": 500, "scores": {"chrf": {"en-fr": 31.2, ...}}, ...}
+
+A run that goes on from a checkpoint drops the events beyond the checkpoint's step, so that the file
+holds each step once, as if the run had never stopped.
+"""
+
+import json
+import math
+import os
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from keras_mtl.errors import DataError
+
+METRICS_FILE = "metrics.jsonl"
+TENSORBOARD_DIR = "tensorboard"
+
+
+class Scored(Protocol):
+    """What the log needs of a task's evaluation."""
+
+    @property
+    def scores(self) -> Mapping[str, float]:
+        """Value by metric name."""
+
+    @property
+    def seconds(self) -> float:
+        """How long the task's evaluation took."""
+
+
+class EventLog:
+    """Writes the events of one run.
+
+    Args:
+      model_dir: folder of the run; made when missing.
+      tensorboard: also write TensorBoard scalars under ``<model_dir>/tensorboard``.
+    """
+
+    def __init__(self, model_dir: str | os.PathLike[str], tensorboard: bool = True):
+        self.path = Path(model_dir) / METRICS_FILE
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._file: Any = None
+        self._tensorboard = tensorboard
+        self._writer: Any = None
+
+    def resume(self, step: int) -> int:
+        """Drops every event beyond ``step``; call it before the first event of a run.
+
+        The shortened file is written aside and renamed. TensorBoard itself drops the points that
+        are overtaken when a later file begins at an earlier step.
+
+        Args:
+          step: step of the checkpoint that the run goes on from; 0 for a new run.
+
+        Returns:
+          How many events were dropped, a torn last line included.
+
+        Raises:
+          DataError: a line other than the last is not an event.
+        """
+        self.close()
+        if not self.path.exists():
+            return 0
+        lines = self.path.read_bytes().split(b"\n")
+        events = read_events(self.path)
+        kept = [event for event in events if event["step"] <= step]
+        written = sum(1 for line in lines if line.strip())
+        if len(kept) == written and not lines[-1]:
+            return 0
+        partial = self.path.with_name(self.path.name + ".partial")
+        with open(partial, "w", encoding="utf-8") as file:
+            file.writelines(_encode(event) for event in kept)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, self.path)
+        return written - len(kept)
+
+    def train(
+        self,
+        step: int,
+        losses: Mapping[str, float],
+        probabilities: Mapping[str, float],
+        tokens_per_second: float,
+        learning_rate: float,
+        gradient_norm: float | None = None,
+        skipped: int = 0,
+        batches: Mapping[str, int] | None = None,
+        scales: Mapping[str, float] | None = None,
+    ) -> None:
+        """Logs the steps since the last such event.
+
+        Args:
+          step: training steps done.
+          losses: mean loss per token by task, in nats; tasks without a batch since then are
+            left out.
+          probabilities: by task, as the schedule gives them for the next step.
+          tokens_per_second: real target tokens per second, padding not counted.
+          learning_rate: of the last step.
+          gradient_norm: of the last step, before clipping.
+          skipped: steps skipped since the start because the gradient was not finite.
+          batches: by task, what it has contributed since the start (batches, or examples when
+            batches are mixed).
+          scales: by task, the factor of an implicit schedule; None when all are 1.
+        """
+        event: dict[str, Any] = {
+            "event": "train",
+            "step": int(step),
+            "loss": _numbers(losses),
+            "probabilities": _numbers(probabilities),
+            "tokens_per_second": _number(tokens_per_second),
+            "learning_rate": _number(learning_rate),
+            "gradient_norm": None if gradient_norm is None else _number(gradient_norm),
+            "skipped": int(skipped),
+        }
+        if batches is not None:
+            event["batches"] = {task: int(count) for task, count in batches.items()}
+        if scales is not None:
+            event["scales"] = _numbers(scales)
+        self._append(event)
+        self._scalars(
+            step,
+            {
+                **{f"loss/{task}": value for task, value in losses.items()},
+                **{f"probability/{task}": value for task, value in probabilities.items()},
+                **{f"scale/{task}": value for task, value in (scales or {}).items()},
+                "training/tokens_per_second": tokens_per_second,
+                "training/learning_rate": learning_rate,
+                "training/gradient_norm": gradient_norm,
+                "training/skipped_steps": skipped,
+            },
+        )
+
+    def evaluation(
+        self,
+        step: int,
+        results: Mapping[str, Scored],
+        ratios: Mapping[str, float] | None = None,
+        metric: str | None = None,
+    ) -> None:
+        """Logs the validation of the tasks.
+
+        Args:
+          step: training steps done.
+          results: by task; see ``keras_mtl.training.evaluation.TaskResult``.
+          ratios: score / baseline by task, for the tasks that have a baseline.
+          metric: the metric that drives the schedule and the choice of the best checkpoint.
+        """
+        scores: dict[str, dict[str, float | None]] = {}
+        for task, result in results.items():
+            for name, value in result.scores.items():
+                scores.setdefault(name, {})[task] = _number(value)
+        macro = {
+            name: _number(math.fsum(v for v in values.values() if v is not None) / len(values))
+            for name, values in scores.items()
+        }
+        event: dict[str, Any] = {"event": "evaluation", "step": int(step)}
+        if metric is not None:
+            event["metric"] = metric
+        event["scores"] = scores
+        event["macro_average"] = macro
+        if ratios is not None:
+            event["ratios"] = _numbers(ratios)
+        event["seconds"] = _number(math.fsum(result.seconds for result in results.values()))
+        self._append(event)
+        self._scalars(
+            step,
+            {
+                **{f"{n}/{task}": v for n, values in scores.items() for task, v in values.items()},
+                **{f"{name}/macro_average": value for name, value in macro.items()},
+                **{f"score_over_baseline/{task}": v for task, v in (ratios or {}).items()},
+            },
+        )
+
+    def close(self) -> None:
+        """Closes both files; a later event opens them again."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+    def __enter__(self) -> "EventLog":
+        return self
+
+    def __exit__(self, *unused: object) -> None:
+        self.close()
+
+    def _append(self, event: Mapping[str, Any]) -> None:
+        if self._file is None:
+            self._file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115  held over calls
+        self._file.write(_encode(event))
+        self._file.flush()
+
+    def _scalars(self, step: int, values: Mapping[str, float | None]) -> None:
+        if not self._tensorboard:
+            return
+        import tensorflow as tf
+
+        if self._writer is None:
+            # Host memory: the scalars come from Python, whatever device the model is on.
+            with tf.device("CPU:0"):
+                self._writer = tf.summary.create_file_writer(
+                    str(self.path.parent / TENSORBOARD_DIR)
+                )
+        with tf.device("CPU:0"), self._writer.as_default():
+            for name, value in values.items():
+                if value is not None:
+                    tf.summary.scalar(name, value, step=step)
+            self._writer.flush()
+
+
+def read_events(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
+    """Reads ``metrics.jsonl``.
+
+    Args:
+      path: the file, or the ``model_dir`` that holds it.
+
+    Returns:
+      Its events in file order. A torn last line, what a killed process leaves, is passed over.
+
+    Raises:
+      DataError: there is no such file, or a line other than the last is not an event.
+    """
+    path = Path(path)
+    if path.is_dir():
+        path = path / METRICS_FILE
+    if not path.exists():
+        raise DataError(f"{path} does not exist: give the model_dir of a run that has trained")
+    events = []
+    lines = path.read_bytes().split(b"\n")
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            event = json.loads(line)
+            if not isinstance(event, dict) or not isinstance(event["step"], int):
+                raise ValueError("not an object with a step")
+        except (ValueError, KeyError) as error:
+            if number == len(lines):
+                warnings.warn(f"{path}: the last line is torn and left out", stacklevel=2)
+                break
+            raise DataError(
+                f"{path}:{number}: not an event ({error}): {line[:80]!r}; delete this line"
+            ) from error
+        events.append(event)
+    return events
+
+
+def _encode(event: Mapping[str, Any]) -> str:
+    return json.dumps(event, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _number(value: float) -> float | None:
+    # JSON has no NaN; `null` is what other readers of the file understand.
+    number = float(value)
+    return number if math.isfinite(number) else None
+
+
+def _numbers(values: Mapping[str, float]) -> dict[str, float | None]:
+    return {task: _number(value) for task, value in values.items()}

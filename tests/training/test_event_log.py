@@ -1,0 +1,107 @@
+"""The log of a run: what is written, what survives a kill, what a resumed run drops."""
+
+import dataclasses
+import json
+import math
+
+import pytest
+
+from keras_mtl.errors import DataError
+from keras_mtl.training.event_log import EventLog, read_events
+
+
+@dataclasses.dataclass
+class Result:
+    scores: dict
+    seconds: float = 1.5
+
+
+def log_train(log, step):
+    log.train(step, {"a": 1.0 / step}, {"a": 0.25, "b": 0.75}, 1000.0, 1e-3, 0.5, 0, {"a": step})
+
+
+def test_events_are_lines_of_json_that_are_there_at_once(tmp_path):
+    log = EventLog(tmp_path / "run", tensorboard=False)
+    log_train(log, 10)
+    results = {"a": Result({"chrf": 30.0, "bleu": 10.0}), "b": Result({"chrf": 50.0, "bleu": 20.0})}
+    log.evaluation(10, results, {"a": 0.5}, metric="chrf")
+    # Read while the log is still open: an event is flushed when it is logged.
+    train, evaluation = map(json.loads, (tmp_path / "run/metrics.jsonl").read_text().splitlines())
+    assert train["loss"] == {"a": 0.1}
+    assert train["probabilities"] == {"a": 0.25, "b": 0.75}
+    assert train["batches"] == {"a": 10}
+    assert evaluation["scores"] == {"chrf": {"a": 30.0, "b": 50.0}, "bleu": {"a": 10.0, "b": 20.0}}
+    assert evaluation["macro_average"] == {"chrf": 40.0, "bleu": 15.0}
+    assert evaluation["ratios"] == {"a": 0.5}
+    assert evaluation["seconds"] == 3.0
+
+
+def test_a_resumed_run_leaves_the_file_of_an_undisturbed_one(tmp_path):
+    undisturbed = EventLog(tmp_path / "undisturbed", tensorboard=False)
+    for step in (10, 20, 30, 40):
+        log_train(undisturbed, step)
+    undisturbed.close()
+
+    killed = EventLog(tmp_path / "killed", tensorboard=False)
+    for step in (10, 20, 30):
+        log_train(killed, step)
+    killed.close()
+    with open(killed.path, "a") as file:
+        file.write('{"event": "train", "st')  # killed in the middle of a write
+    resumed = EventLog(tmp_path / "killed", tensorboard=False)
+    with pytest.warns(UserWarning, match="torn"):
+        assert resumed.resume(20) == 2
+    for step in (30, 40):
+        log_train(resumed, step)
+    resumed.close()
+    assert resumed.path.read_bytes() == undisturbed.path.read_bytes()
+    assert not list(tmp_path.glob("**/*.partial"))
+
+
+def test_a_last_line_without_its_newline_is_completed(tmp_path):
+    log = EventLog(tmp_path, tensorboard=False)
+    log_train(log, 10)
+    log.close()
+    log.path.write_bytes(log.path.read_bytes().rstrip(b"\n"))
+    log.resume(10)
+    log_train(log, 20)
+    assert [event["step"] for event in read_events(tmp_path)] == [10, 20]
+
+
+def test_resuming_where_nothing_was_logged_is_nothing(tmp_path):
+    assert EventLog(tmp_path, tensorboard=False).resume(0) == 0
+    assert not (tmp_path / "metrics.jsonl").exists()
+
+
+def test_values_that_json_lacks_become_null(tmp_path):
+    log = EventLog(tmp_path, tensorboard=False)
+    log.train(1, {"a": math.nan}, {"a": 1.0}, math.inf, 1e-3)
+    (event,) = read_events(tmp_path)
+    assert event["loss"] == {"a": None}
+    assert event["tokens_per_second"] is None
+    assert event["gradient_norm"] is None
+
+
+def test_a_damaged_line_is_named(tmp_path):
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1}\nrubbish\n{"step": 2}\n')
+    with pytest.raises(DataError, match=r"metrics\.jsonl:2: .*rubbish.*delete this line"):
+        read_events(tmp_path)
+    with pytest.raises(DataError, match="does not exist"):
+        read_events(tmp_path / "nowhere")
+
+
+def test_tensorboard_gets_losses_probabilities_and_scores(tmp_path):
+    import tensorflow as tf
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    with EventLog(tmp_path) as log:
+        log_train(log, 10)
+        log.evaluation(10, {"a": Result({"chrf": 30.0})}, {"a": 0.5})
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    tags = events.Tags()["tensors"]
+    assert {"loss/a", "probability/b", "chrf/a", "chrf/macro_average"} <= set(tags)
+    assert {"score_over_baseline/a", "training/tokens_per_second"} <= set(tags)
+    (event,) = events.Tensors("loss/a")
+    assert event.step == 10
+    assert tf.make_ndarray(event.tensor_proto) == pytest.approx(0.1)
