@@ -1,0 +1,249 @@
+"""A picture of a run: what the schedule gave each task, and what the task made of it."""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from keras_mtl.errors import DataError
+from keras_mtl.training.event_log import read_events
+
+MAX_LINES = 10
+"""Most tasks that are drawn as lines; more become rows of a heat map."""
+
+# Okabe and Ito, "Color Universal Design" (2008), without its yellow, which is too light for a line,
+# and with a grey and a brown at the end for nine and ten tasks.
+_COLOURS = (
+    "#0072B2",
+    "#D55E00",
+    "#009E73",
+    "#CC79A7",
+    "#E69F00",
+    "#56B4E9",
+    "#000000",
+    "#7A5195",
+    "#8C8C8C",
+    "#8B4513",
+)
+# Shape tells tasks apart where colour does not, as in print.
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
+
+
+def plot_run(
+    model_dir: str | os.PathLike[str],
+    output_png: str | os.PathLike[str],
+    tasks: Sequence[str] | None = None,
+) -> Path:
+    """Draws probabilities and score/baseline of each task over steps.
+
+    Up to `MAX_LINES` tasks are lines; more are rows of two heat maps.
+
+    Args:
+      model_dir: a run's folder, which holds ``metrics.jsonl``.
+      output_png: the picture to write; its folder is made when missing.
+      tasks: tasks to draw, in this order; None draws all.
+
+    Returns:
+      The path of the picture.
+
+    Raises:
+      DataError: nothing has been logged yet, or a task is unknown.
+    """
+    events = read_events(model_dir)
+    probabilities = _series(events, "train", "probabilities")
+    if not probabilities:
+        raise DataError(f"{model_dir} holds no training event yet: train first, then plot")
+    scores, score_label = _scores(events)
+    names = list(probabilities) if tasks is None else list(tasks)
+    for name in names:
+        if name not in probabilities:
+            raise DataError(
+                f"{model_dir} knows no task {name!r}; it has {', '.join(probabilities)}"
+            )
+    path = Path(output_png)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draw = _lines if len(names) <= MAX_LINES else _heat_maps
+    figure = draw(names, probabilities, scores, score_label)
+    # Without this the file would hold the moment it was written and differ from run to run.
+    figure.savefig(path, dpi=120, metadata={"Software": None})
+    return path
+
+
+Series = dict[str, tuple[np.ndarray, np.ndarray]]
+
+
+def _series(events: Sequence[Mapping[str, Any]], kind: str, field: str, key: str = "") -> Series:
+    """By task: steps int64[n] and values float64[n], in the order in which tasks appear."""
+    points: dict[str, list[tuple[int, float]]] = {}
+    for event in events:
+        values = event.get(field) if event.get("event") == kind else None
+        if key and values:
+            values = values.get(key)
+        for task, value in (values or {}).items():
+            if value is not None:
+                points.setdefault(task, []).append((event["step"], value))
+    return {
+        task: (np.array([p[0] for p in pairs]), np.array([p[1] for p in pairs]))
+        for task, pairs in points.items()
+    }
+
+
+def _scores(events: Sequence[Mapping[str, Any]]) -> tuple[Series, str]:
+    """Score/baseline by task where every evaluated task has a baseline, else the score."""
+    evaluations = [event for event in events if event.get("event") == "evaluation"]
+    if not evaluations:
+        return {}, "score"
+    metric = evaluations[-1].get("metric") or next(iter(evaluations[-1]["scores"]))
+    scores = _series(events, "evaluation", "scores", metric)
+    ratios = _series(events, "evaluation", "ratios")
+    if scores and set(scores) == set(ratios):
+        return ratios, f"{_title(metric)} / baseline"
+    return scores, _title(metric)
+
+
+def _title(metric: str) -> str:
+    return {"bleu": "BLEU", "chrf": "chrF", "neg_log_perplexity": "−log perplexity"}.get(
+        metric, metric
+    )
+
+
+def _figure(height: float) -> tuple[Any, Any]:
+    # The object interface: no global state, no window system.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9.0, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, figure.subplots(2, 1, sharex=True)
+
+
+def _lines(names: Sequence[str], probabilities: Series, scores: Series, score_label: str) -> Any:
+    figure, (top, bottom) = _figure(6.6)
+    ends: list[list[tuple[float, str, str]]] = [[], []]
+    for index, name in enumerate(names):
+        colour, marker = _COLOURS[index % len(_COLOURS)], _MARKERS[index % len(_MARKERS)]
+        for panel, (axes, series) in enumerate(((top, probabilities), (bottom, scores))):
+            if name not in series:
+                continue
+            steps, values = series[name]
+            axes.plot(
+                steps,
+                values,
+                color=colour,
+                marker=marker,
+                markersize=4.5,
+                markevery=max(1, len(steps) // 12),
+                linewidth=1.6,
+                # Probabilities hold until the next update; scores are measured at points.
+                drawstyle="steps-post" if panel == 0 else "default",
+                clip_on=False,
+                zorder=3,
+            )
+            ends[panel].append((float(values[-1]), name, colour))
+    top.set_ylabel("probability of the next batch")
+    bottom.set_ylabel(score_label)
+    bottom.set_xlabel("training step")
+    for axes in (top, bottom):
+        axes.grid(axis="y", color="#DDDDDD", linewidth=0.8, zorder=0)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.margins(x=0.0)
+    top.set_ylim(bottom=0.0)
+    if score_label.endswith("baseline"):
+        bottom.axhline(1.0, color="#555555", linewidth=1.0, linestyle=(0, (4, 3)), zorder=1)
+    if scores and min(values.min() for _, values in scores.values()) >= 0:
+        bottom.set_ylim(bottom=0.0)
+    if not scores:
+        _say_nothing_evaluated(bottom)
+    for axes, labels in zip((top, bottom), ends, strict=True):
+        _label_ends(axes, labels)
+    return figure
+
+
+def _label_ends(axes: Any, labels: Sequence[tuple[float, str, str]]) -> None:
+    """Writes each task's name at the end of its line, moved apart where lines end together."""
+    if not labels:
+        return
+    low, high = axes.get_ylim()
+    axes.set_ylim(low, high)
+    ordered = sorted(labels)
+    ends = np.array([(value - low) / (high - low) for value, _, _ in ordered])
+    # In parts of the axes' height; a line of 9-point text needs about 1/18 of this panel.
+    places = _spread(ends, gap=1.0 / 17.0)
+    for end, place, (value, name, colour) in zip(ends, places, ordered, strict=True):
+        number = f"{value:.1f}" if abs(value) >= 10 else f"{value:.3f}"
+        axes.annotate(
+            f"{name}  {number}",
+            xy=(1.0, end),
+            xycoords="axes fraction",
+            xytext=(1.035, place),
+            textcoords="axes fraction",
+            va="center",
+            fontsize=9,
+            color=colour,
+            annotation_clip=False,
+            arrowprops={
+                "arrowstyle": "-",
+                "color": colour,
+                "linewidth": 0.7,
+                "relpos": (0.0, 0.5),
+                "shrinkA": 1,
+                "shrinkB": 4,
+            },
+        )
+
+
+def _spread(ends: np.ndarray, gap: float) -> np.ndarray:
+    """Moves sorted places at least `gap` apart, each as little as can be, within [0, 1].
+
+    Least squares under that constraint is isotonic regression of ``ends - index * gap``; neighbours
+    that would overlap are pooled to their mean.
+    """
+    pools: list[tuple[float, int]] = []
+    for index, end in enumerate(ends):
+        mean, count = float(end) - index * gap, 1
+        while pools and pools[-1][0] > mean:
+            other, more = pools.pop()
+            mean, count = (mean * count + other * more) / (count + more), count + more
+        pools.append((mean, count))
+    places = np.concatenate([np.full(count, mean) for mean, count in pools])
+    places = np.clip(places, 0.0, max(0.0, 1.0 - gap * (len(ends) - 1)))
+    return places + gap * np.arange(len(ends))
+
+
+def _heat_maps(
+    names: Sequence[str], probabilities: Series, scores: Series, score_label: str
+) -> Any:
+    figure, (top, bottom) = _figure(2.2 + 0.30 * len(names))
+    for axes, series, label in (
+        (top, probabilities, "probability of the next batch"),
+        (bottom, scores, score_label),
+    ):
+        if not series:
+            _say_nothing_evaluated(axes)
+            continue
+        steps = np.unique(np.concatenate([at for at, _ in series.values()]))
+        grid = np.full((len(names), len(steps)), np.nan)
+        for row, name in enumerate(names):
+            if name in series:
+                at, values = series[name]
+                grid[row, np.searchsorted(steps, at)] = values
+        # A cell spans from its step to the next; the last is as wide as the one before.
+        width = steps[-1] - steps[-2] if len(steps) > 1 else 1
+        edges = np.append(steps, steps[-1] + width)
+        mesh = axes.pcolormesh(
+            edges, np.arange(len(names) + 1), np.ma.masked_invalid(grid), cmap="cividis"
+        )
+        axes.set_facecolor("#EEEEEE")
+        axes.set_yticks(np.arange(len(names)) + 0.5, names, fontsize=8)
+        axes.tick_params(axis="y", length=0)
+        axes.invert_yaxis()
+        axes.set_title(label, fontsize=10, loc="left")
+        figure.colorbar(mesh, ax=axes, pad=0.01, aspect=40)
+    bottom.set_xlabel("training step")
+    return figure
+
+
+def _say_nothing_evaluated(axes: Any) -> None:
+    axes.text(0.5, 0.5, "no evaluation yet", transform=axes.transAxes, ha="center", color="#777777")
