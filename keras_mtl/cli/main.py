@@ -33,7 +33,9 @@ COMMANDS = {
     "evaluate": Command("keras_mtl.cli.evaluate", "score every task of a trained model"),
     "translate": Command("keras_mtl.cli.translate", "translate standard input line by line"),
     "export": Command("keras_mtl.cli.export", "write a SavedModel: text in, text out"),
-    "inspect": Command("keras_mtl.cli.inspect", "print tasks, sizes and parameters of a configuration"),
+    "inspect": Command(
+        "keras_mtl.cli.inspect", "print tasks, sizes and parameters of a configuration"
+    ),
     "demo": Command("keras_mtl.cli.demo", "the whole chain on the built-in corpus, in minutes"),
 }
 

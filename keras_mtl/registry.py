@@ -1,0 +1,201 @@
+"""Experiments by name, their overrides, and the configuration file of a run.
+
+The order of overrides is Model Garden's: the registered experiment, each ``--config_file`` in turn,
+``--params_override``. The result is written to ``params.yaml`` and can be run again from there.
+"""
+
+import os
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import yaml
+from official.core import exp_factory
+
+import keras_mtl
+from keras_mtl import config as config_lib
+from keras_mtl import errors, overrides, validation
+from keras_mtl import experiments as _experiments  # noqa: F401  registers them
+
+DEFAULT_EXPERIMENT = "translation/transformer"
+PARAMS_FILE = "params.yaml"
+
+_FAMILY = "translation"  # Alone, it stands for the default experiment.
+
+validate = validation.validate
+
+
+class _Absent:
+    """Marks, in a difference, a value that one of the two configurations does not have."""
+
+    def __repr__(self) -> str:
+        return "(absent)"
+
+
+ABSENT = _Absent()
+
+
+def available() -> list[str]:
+    """Names of the registered experiments of this package's kind."""
+    names: list[str] = []
+
+    def walk(prefix: str, entry: Mapping[str, Any] | Callable[[], Any]) -> None:
+        if isinstance(entry, Mapping):
+            for key, child in entry.items():
+                walk(f"{prefix}/{key}" if prefix else str(key), child)
+        elif prefix.startswith(f"{_FAMILY}/"):
+            names.append(prefix)
+
+    # exp_factory has no public listing; without one the nearest name could not be shown.
+    walk("", exp_factory._REGISTERED_CONFIGS)
+    return sorted(names)
+
+
+def base_experiment(name: str | None = None) -> config_lib.ExperimentConfig:
+    """A registered experiment, without overrides.
+
+    Args:
+      name: registered name; None or ``translation`` takes :data:`DEFAULT_EXPERIMENT`.
+
+    Raises:
+      ConfigError: the name is unknown, or of an experiment that is none of this package's.
+    """
+    if not name or name == _FAMILY:
+        name = DEFAULT_EXPERIMENT
+    try:
+        config = exp_factory.get_exp_config(name)
+    except (LookupError, TypeError) as error:  # TypeError: a family, not an experiment.
+        raise errors.ConfigError(
+            f"--experiment: {name!r} is not registered{errors.nearest(name, available())}"
+        ) from error
+    if not isinstance(config, config_lib.ExperimentConfig):
+        raise errors.ConfigError(
+            f"--experiment: {name!r} is a {type(config).__module__} experiment; keras_mtl runs "
+            f"{', '.join(available())}"
+        )
+    return config
+
+
+def load_experiment(
+    experiment: str | None = None,
+    config_files: Sequence[str] = (),
+    params_override: str | Sequence[str] = (),
+    *,
+    check: bool = True,
+) -> config_lib.ExperimentConfig:
+    """Builds a configuration: registered experiment, files, overrides, shorthands, checks.
+
+    Args:
+      experiment: registered name; None takes :data:`DEFAULT_EXPERIMENT`.
+      config_files: YAML files, each over the one before.
+      params_override: ``a.b=1,c=x``, YAML text or a YAML file; or several of them.
+      check: whether to :func:`validate` the result.
+
+    Returns:
+      A new configuration.
+
+    Raises:
+      ConfigError: an unknown experiment or key, a wrong type, or (with ``check``) a value that does
+        not fit; the message names file, line, field and value.
+    """
+    config = base_experiment(experiment)
+    texts = [params_override] if isinstance(params_override, str) else list(params_override)
+    places: dict[overrides.Path, str] = {}
+    for path in config_files:
+        overrides.apply(config, overrides.from_yaml_file(os.fspath(path)), places)
+    for text in texts:
+        overrides.apply(config, overrides.from_text(text), places)
+    name_tasks(config)
+    if check:
+        validate(config, {overrides.dotted(path): place for path, place in places.items()})
+    return config
+
+
+def name_tasks(config: config_lib.ExperimentConfig) -> None:
+    """Names every task that has no name ``source-target``."""
+    for pair in config.task.pairs:
+        if not pair.name:
+            pair.name = f"{pair.source}-{pair.target}"
+
+
+def load_params(path: str) -> config_lib.ExperimentConfig:
+    """Reads a configuration that :func:`save_params` wrote.
+
+    Args:
+      path: the file, or the model directory that holds ``params.yaml``.
+
+    Raises:
+      ConfigError: it is missing or not a configuration.
+    """
+    if os.path.isdir(path):
+        path = os.path.join(path, PARAMS_FILE)
+    return load_experiment(config_files=[path])
+
+
+def save_params(config: config_lib.ExperimentConfig, path: str) -> None:
+    """Writes the whole configuration as YAML; the file is complete or it is not there.
+
+    Args:
+      config: what to write.
+      path: the file, or a directory that gets ``params.yaml``; folders are made.
+
+    Raises:
+      OSError: the disk is full or the folder cannot be written.
+    """
+    if os.path.isdir(path):
+        path = os.path.join(path, PARAMS_FILE)
+    folder = os.path.dirname(os.path.abspath(path))
+    os.makedirs(folder, exist_ok=True)
+    text = (
+        f"# Written by keras_mtl {keras_mtl.__version__}; --config_file takes it.\n"
+        + yaml.safe_dump(config.as_dict(), sort_keys=False, allow_unicode=True, width=100)
+    )
+    handle, partial = tempfile.mkstemp(prefix=".params.", suffix=".partial", dir=folder)
+    try:
+        with open(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(partial, 0o666 & ~umask)  # mkstemp makes a file for its owner alone.
+        os.replace(partial, path)
+    except BaseException:
+        os.unlink(partial)
+        raise
+
+
+def diff(
+    left: config_lib.ExperimentConfig, right: config_lib.ExperimentConfig
+) -> list[tuple[str, Any, Any]]:
+    """The fields in which two configurations differ.
+
+    Args:
+      left: one configuration.
+      right: the other.
+
+    Returns:
+      (dotted path, left value, right value), in the order of the fields; tasks are matched by name,
+      other list elements by position. What one side lacks is :data:`ABSENT`.
+    """
+    differences: list[tuple[str, Any, Any]] = []
+
+    def walk(path: str, a: Any, b: Any) -> None:
+        if isinstance(a, Mapping) and isinstance(b, Mapping):
+            for key in [*a, *(key for key in b if key not in a)]:
+                child = key if key.startswith("[") or not path else f".{key}"
+                walk(f"{path}{child}", a.get(key, ABSENT), b.get(key, ABSENT))
+        elif a != b or type(a) is not type(b):
+            differences.append((path, a, b))
+
+    walk("", _keyed(left.as_dict()), _keyed(right.as_dict()))
+    return differences
+
+
+def _keyed(value: Any) -> Any:
+    """Lists of sections as mappings: by ``[name]`` where elements have one, else by ``[index]``."""
+    if isinstance(value, Mapping):
+        return {str(key): _keyed(child) for key, child in value.items()}
+    if isinstance(value, list | tuple) and value and all(isinstance(e, Mapping) for e in value):
+        return {f"[{e.get('name') or i}]": _keyed(e) for i, e in enumerate(value)}
+    return list(value) if isinstance(value, tuple) else value
