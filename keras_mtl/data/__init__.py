@@ -1,0 +1,1 @@
+"""From corpora to batches: readers, cleaning, vocabulary, prepared store, batch plans, mixture."""

@@ -1,0 +1,216 @@
+"""Reading a prepared store through a memory map."""
+
+import mmap
+import os
+from collections.abc import Iterator
+
+import numpy as np
+
+from keras_mtl import errors
+from keras_mtl.data import store_format
+from keras_mtl.data.store_writer import StoreWriter, gather_ragged
+
+__all__ = ["StoreReader", "StoreWriter"]
+
+# Bytes read at once by `verify`.
+_CHUNK = 1 << 20
+
+
+class StoreReader:
+    """The encoded pairs of one task and split, read-only and memory-mapped.
+
+    Pairs are sorted by (longest side, source length, hash). With ``c = max_lengths_cumulative``,
+    the pairs whose longest side is in (a, b] are exactly those from ``c[a]`` to ``c[b] - 1``.
+    Lengths count pieces: no language tag, no end of sentence.
+
+    Args:
+      path: file that a :class:`StoreWriter` has written.
+      expected_vocabulary_hash: ``Vocabulary.hash`` of the vocabulary in use; None takes any.
+
+    Attributes:
+      path: the file.
+      vocabulary_hash: hash of the vocabulary that encoded it.
+      vocabulary_size: ids are below it.
+      has_text: whether the text of both sides is kept.
+      source_tokens: number of tokens of all sources.
+      target_tokens: number of tokens of all targets.
+      max_length: tokens of the longest side of any pair; 0 in an empty store.
+      max_lengths_cumulative: int64[max_length + 1], number of pairs whose longest side has at most
+        L tokens; read from the header alone.
+
+    Raises:
+      DataError: the file is missing, damaged, of another version or of another vocabulary.
+    """
+
+    def __init__(
+        self, path: str | os.PathLike[str], expected_vocabulary_hash: str | None = None
+    ) -> None:
+        self.path = os.fspath(path)
+        header = store_format.read_header(self.path)
+        if expected_vocabulary_hash not in (None, header.vocabulary_hash):
+            raise errors.DataError(
+                f"{self.path}: field vocabulary_hash: encoded with the vocabulary "
+                f"{header.vocabulary_hash}, the one in use is {expected_vocabulary_hash}; "
+                f"{store_format.REMEDY}"
+            )
+        self._header = header
+        self.vocabulary_hash = header.vocabulary_hash
+        self.vocabulary_size = header.vocabulary_size
+        self.source_tokens = header.source_tokens
+        self.target_tokens = header.target_tokens
+        self.has_text = "text" in header.sections
+        self.max_lengths_cumulative = np.cumsum(np.array(header.length_histogram, np.int64))
+        self.max_length = len(self.max_lengths_cumulative) - 1
+        with open(self.path, "rb") as file:
+            self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        self._offsets = self._section("offsets", np.dtype("<i8"))
+        self._tokens = self._section("tokens", np.dtype(f"<u{header.token_bytes}"))
+        if self.has_text:
+            self._text_offsets = self._section("text_offsets", np.dtype("<i8"))
+            self._text = self._section("text", np.dtype("u1"))
+
+    def _section(self, name: str, dtype: np.dtype) -> np.ndarray:
+        section = self._header.sections[name]
+        return np.frombuffer(self._map, dtype, section.size // dtype.itemsize, section.offset)
+
+    def __len__(self) -> int:
+        return self._header.count
+
+    def _damaged(self, field: str, index: int, problem: str) -> errors.DataError:
+        return errors.DataError(
+            f"{self.path}: damaged store: field {field}, pair {index}: {problem}; "
+            f"{store_format.REMEDY}"
+        )
+
+    def _edges(
+        self, offsets: np.ndarray, total: int, indices: np.ndarray, field: str
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Returns where source begins, target begins and target ends, int64[m] each, checked."""
+        indices = np.asarray(indices, np.int64)
+        wrong = (indices < 0) | (indices >= len(self))
+        if wrong.any():
+            raise IndexError(f"{self.path}: no pair {indices[wrong][0]}; it holds {len(self)}")
+        begins, middles, ends = (offsets[2 * indices + side] for side in range(3))
+        wrong = (begins < 0) | (begins > middles) | (middles > ends) | (ends > total)
+        if wrong.any():
+            i = int(np.flatnonzero(wrong)[0])
+            raise self._damaged(
+                field,
+                int(indices[i]),
+                f"offsets {begins[i]}, {middles[i]}, {ends[i]} are not ascending in [0, {total}]",
+            )
+        return begins, middles, ends
+
+    def lengths(self, indices: int | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the numbers of pieces of source and target.
+
+        Args:
+          indices: one index or an array of them, in [0, len).
+
+        Returns:
+          Two int64 arrays of the indices' shape (numpy scalars for one index).
+        """
+        begins, middles, ends = self._edges(
+            self._offsets, len(self._tokens), np.asarray(indices), "offsets"
+        )
+        return middles - begins, ends - middles
+
+    def gather_flat(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Returns pairs as one array: no loop over pairs.
+
+        Args:
+          indices: integers [m], in [0, len).
+
+        Returns:
+          tokens int32[total]: source 0, target 0, source 1...; lengths int64[2m] of these sides.
+        """
+        begins, middles, ends = self._edges(self._offsets, len(self._tokens), indices, "offsets")
+        # Damage of an offset could ask for the whole file once a pair; the header knows better.
+        wrong = np.maximum(middles - begins, ends - middles) > self.max_length
+        if wrong.any():
+            i = int(np.flatnonzero(wrong)[0])
+            raise self._damaged(
+                "offsets", int(indices[i]), f"longer than max_length {self.max_length}"
+            )
+        tokens = gather_ragged(self._tokens, begins, ends - begins).astype(np.int32)
+        if len(tokens) and (tokens.max() >= self.vocabulary_size or tokens.min() < 0):
+            sizes = np.cumsum(ends - begins)
+            first = np.flatnonzero((tokens >= self.vocabulary_size) | (tokens < 0))[0]
+            raise self._damaged(
+                "tokens",
+                int(indices[int(np.searchsorted(sizes, first, "right"))]),
+                f"id {tokens[first]} is outside of the vocabulary of {self.vocabulary_size}",
+            )
+        return tokens, np.stack([middles - begins, ends - middles], axis=1).ravel()
+
+    def gather(self, indices: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """Returns the pieces of many pairs.
+
+        Args:
+          indices: integers [m], in [0, len).
+
+        Returns:
+          m sources and m targets, int32[length] each.
+        """
+        tokens, lengths = self.gather_flat(indices)
+        ends = np.cumsum(lengths).tolist()
+        sides = [tokens[a:b] for a, b in zip([0, *ends], ends, strict=False)]
+        return sides[0::2], sides[1::2]
+
+    def source(self, index: int) -> np.ndarray:
+        """Returns the pieces of a source, int32[length]."""
+        return self.gather(np.array([index]))[0][0]
+
+    def target(self, index: int) -> np.ndarray:
+        """Returns the pieces of a target, int32[length]."""
+        return self.gather(np.array([index]))[1][0]
+
+    def text(self, index: int) -> tuple[str, str]:
+        """Returns the text of source and target.
+
+        Raises:
+          DataError: the store keeps no text, or is damaged.
+        """
+        if not self.has_text:
+            raise errors.DataError(
+                f"{self.path}: keeps no text (training stores do not unless they were asked to); "
+                "read a dev or test store, or prepare with keep_train_text"
+            )
+        begins, middles, ends = self._edges(
+            self._text_offsets, len(self._text), np.array([index]), "text_offsets"
+        )
+        try:
+            return (
+                self._text[begins[0] : middles[0]].tobytes().decode(),
+                self._text[middles[0] : ends[0]].tobytes().decode(),
+            )
+        except UnicodeDecodeError as error:
+            raise self._damaged("text", index, f"invalid UTF-8: {error.reason}") from error
+
+    def texts(self) -> Iterator[tuple[str, str]]:
+        """Yields (source, target) of all pairs in order."""
+        for index in range(len(self)):
+            yield self.text(index)
+
+    def verify(self) -> None:
+        """Reads the whole file and compares the checksum of every section.
+
+        Raises:
+          DataError: a section is damaged; the message names it.
+        """
+        with open(self.path, "rb") as file:
+            for name, section in self._header.sections.items():
+                checksum = store_format.new_checksum()
+                file.seek(section.offset)
+                left = section.size
+                while left:
+                    data = file.read(min(left, _CHUNK))
+                    if not data:
+                        break
+                    checksum.update(data)
+                    left -= len(data)
+                if checksum.hexdigest() != section.checksum:
+                    raise errors.DataError(
+                        f"{self.path}: damaged store: field {name}: wrong checksum; "
+                        f"{store_format.REMEDY}"
+                    )

@@ -1,0 +1,288 @@
+"""The subword vocabulary that all tasks share: SentencePiece with language tags and byte fallback.
+
+The first ids are fixed: 0 ``<pad>``, 1 ``<s>``, 2 ``</s>``, 3 ``<unk>``, then a tag ``<2xx>`` for
+each target language, then 256 byte pieces, then pieces by score.
+
+SentencePiece neither normalises nor strips the text (cleaning has put it into Unicode NFC): what is
+encoded decodes to itself. The one exception is U+2581, SentencePiece's own sign of a space, which
+decodes to a space. Byte fallback spells characters without a piece, so no text becomes ``<unk>``.
+"""
+
+import dataclasses
+import hashlib
+import io
+import os
+import random
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+import numpy as np
+import sentencepiece
+
+from keras_mtl import errors
+
+PAD_ID, BOS_ID, EOS_ID, UNK_ID = 0, 1, 2, 3
+SPECIAL_PIECES = ("<pad>", "<s>", "</s>", "<unk>")
+
+# Sums of floats in SentencePiece depend on the number of threads (not on their timing): it is
+# fixed, so that every machine trains the same vocabulary.
+_TRAINING_THREADS = 4
+_ENCODING_THREADS = 2
+# Longest sentence in bytes that training does not skip: cleaning bounds characters, not bytes.
+_MAX_SENTENCE_BYTES = 1 << 16
+
+# 2 = errors alone, which are raised too; SentencePiece otherwise writes some hundred lines.
+sentencepiece.set_min_log_level(3)
+
+
+def tag(language: str) -> str:
+    """Returns the piece that asks for a translation into a language: ``<2fr>``."""
+    return f"<2{language}>"
+
+
+class Vocabulary:
+    """Text to ids and back.
+
+    Args:
+      model_bytes: a serialized SentencePiece model with this module's special ids.
+      name: what error messages call it, usually its file.
+
+    Attributes:
+      size: number of ids.
+      languages: languages that have a tag, in the order of their ids.
+      model_bytes: the serialized model.
+      hash: BLAKE2b-128 of the model in hexadecimal.
+
+    Raises:
+      DataError: the model is damaged, or its special ids are others.
+    """
+
+    pad_id, bos_id, eos_id, unk_id = PAD_ID, BOS_ID, EOS_ID, UNK_ID
+
+    def __init__(self, model_bytes: bytes, name: str = "vocabulary") -> None:
+        # An empty model loads without complaint and has no pieces.
+        problem = "" if model_bytes else "the model is empty"
+        if not problem:
+            try:
+                self._processor = sentencepiece.SentencePieceProcessor(model_proto=model_bytes)
+            except (RuntimeError, ValueError) as error:
+                problem = f"SentencePiece cannot read it ({error})"
+        if problem:
+            raise errors.DataError(
+                f"{name}: damaged vocabulary: {problem}; copy the file again, or prepare the data "
+                "again with `keras-mtl prepare --overwrite`"
+            )
+        self.model_bytes = model_bytes
+        self.hash = hashlib.blake2b(model_bytes, digest_size=16).hexdigest()
+        self.size: int = self._processor.vocab_size()
+        first = tuple(self._processor.id_to_piece(i) for i in range(min(4, self.size)))
+        if first != SPECIAL_PIECES:
+            raise errors.DataError(
+                f"{name}: ids 0 to 3 of the vocabulary are {', '.join(first)}; they must be "
+                f"{', '.join(SPECIAL_PIECES)}; train it with `keras-mtl prepare`, or with "
+                "--pad_id=0 --bos_id=1 --eos_id=2 --unk_id=3"
+            )
+        self._tags: dict[str, int] = {}
+        for i in range(4, self.size):
+            match = re.fullmatch(r"<2(.+)>", self._processor.id_to_piece(i))
+            if not match:
+                break
+            self._tags[match[1]] = i
+        self.languages = tuple(self._tags)
+        self.is_byte = np.array([self._processor.is_byte(i) for i in range(self.size)])
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> "Vocabulary":
+        """Reads a vocabulary's file.
+
+        Raises:
+          DataError: the file is missing or damaged.
+        """
+        try:
+            with open(path, "rb") as file:
+                return cls(file.read(), os.fspath(path))
+        except OSError as error:
+            raise errors.DataError(
+                f"{os.fspath(path)}: cannot read the vocabulary: {error.strerror}"
+            ) from error
+
+    def tag_id(self, language: str) -> int:
+        """Returns the id of a language's tag.
+
+        Raises:
+          DataError: the vocabulary has no tag for it.
+        """
+        if language not in self._tags:
+            raise errors.DataError(
+                f"the vocabulary has no tag for language {language!r}"
+                f"{errors.nearest(language, self._tags)}"
+            )
+        return self._tags[language]
+
+    def encode(self, text: str) -> list[int]:
+        """Returns the ids of a text: pieces only, no tag, no end of sentence."""
+        return self._processor.encode(text)
+
+    def encode_batch(
+        self, texts: Sequence[str], num_threads: int = _ENCODING_THREADS
+    ) -> list[list[int]]:
+        """Returns the ids of each text; the result does not depend on ``num_threads``."""
+        return self._processor.encode(list(texts), num_threads=num_threads)
+
+    def decode(self, ids: Sequence[int] | np.ndarray) -> str:
+        """Returns the text of ids; padding, ``<s>`` and ``</s>`` decode to nothing.
+
+        Raises:
+          InputError: an id is outside of the vocabulary.
+        """
+        return self.decode_batch([ids])[0]
+
+    def decode_batch(self, batch: Iterable[Sequence[int] | np.ndarray]) -> list[str]:
+        """Returns the text of each sequence of ids; see :meth:`decode`."""
+        rows = [np.asarray(ids, np.int64).tolist() for ids in batch]
+        for ids in rows:
+            if ids and not 0 <= min(ids) <= max(ids) < self.size:
+                wrong = next(i for i in ids if not 0 <= i < self.size)
+                raise errors.InputError(
+                    f"id {wrong} is outside of the vocabulary of {self.size} pieces"
+                )
+        return self._processor.decode(rows) if rows else []
+
+    def piece(self, token: int) -> str:
+        """Returns the piece of an id."""
+        return self._processor.id_to_piece(token)
+
+
+@dataclasses.dataclass(frozen=True)
+class TaskText:
+    """Training text of one task.
+
+    Attributes:
+      name: the task.
+      size: number of pairs.
+      pairs: returns a new iterator over its (source, target).
+    """
+
+    name: str
+    size: int
+    pairs: Callable[[], Iterable[tuple[str, str]]]
+
+
+def train_vocabulary(
+    tasks: Sequence[TaskText],
+    languages: Iterable[str],
+    *,
+    size: int,
+    model_type: str = "unigram",
+    temperature: float = 5.0,
+    max_sentences: int = 1_000_000,
+    character_coverage: float = 0.9995,
+    seed: int = 1,
+) -> Vocabulary:
+    """Trains the vocabulary on a temperature-sampled mix of all tasks.
+
+    Task i gives a share of the sentences proportional to n_i^(1 / temperature), half of them
+    sources and half targets; a task too small for its share gives its sentences several times. The
+    result depends on the arguments alone.
+
+    Args:
+      tasks: text of each task.
+      languages: target languages; each gets a tag, in alphabetical order.
+      size: number of ids, special ids, tags and byte pieces included.
+      model_type: ``unigram`` or ``bpe``.
+      temperature: >= 1; 1 is proportional to size, infinity is uniform.
+      max_sentences: sentences to train on, at most (about).
+      character_coverage: share of characters with a piece of their own, in (0, 1].
+      seed: of the sample.
+
+    Returns:
+      The vocabulary, of exactly ``size`` ids.
+
+    Raises:
+      ConfigError: a setting is out of range, or the size does not fit the text; the message names
+        the largest or smallest that does.
+
+    Reference:
+      Kudo 2018 (arXiv 1804.10959); temperature sampling: Arivazhagan et al. 2019
+      (arXiv 1907.05019).
+    """
+    if model_type not in ("unigram", "bpe"):
+        raise errors.ConfigError(
+            f"task.data.vocabulary.model_type: {model_type!r}; it must be unigram or bpe"
+        )
+    if not temperature >= 1:
+        raise errors.ConfigError(f"task.data.vocabulary.temperature: {temperature} is below 1")
+    if not 0 < character_coverage <= 1:
+        raise errors.ConfigError(
+            f"task.data.vocabulary.character_coverage: {character_coverage} is outside of (0, 1]"
+        )
+    if max_sentences < 1:
+        raise errors.ConfigError(f"task.data.vocabulary.max_sentences: {max_sentences} is below 1")
+    output = io.BytesIO()
+    try:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=_sample(tasks, temperature, max_sentences, seed),
+            model_writer=output,
+            vocab_size=size,
+            model_type=model_type,
+            character_coverage=character_coverage,
+            num_threads=_TRAINING_THREADS,
+            pad_id=PAD_ID,
+            bos_id=BOS_ID,
+            eos_id=EOS_ID,
+            unk_id=UNK_ID,
+            pad_piece=SPECIAL_PIECES[PAD_ID],
+            bos_piece=SPECIAL_PIECES[BOS_ID],
+            eos_piece=SPECIAL_PIECES[EOS_ID],
+            unk_piece=SPECIAL_PIECES[UNK_ID],
+            user_defined_symbols=[tag(language) for language in sorted(set(languages))],
+            byte_fallback=True,
+            normalization_rule_name="identity",
+            remove_extra_whitespaces=False,
+            max_sentence_length=_MAX_SENTENCE_BYTES,
+            minloglevel=3,
+        )
+    except (RuntimeError, ValueError) as error:
+        raise _explain(error, size) from error
+    vocabulary = Vocabulary(output.getvalue())
+    if vocabulary.size != size:
+        raise errors.ConfigError(
+            f"task.data.vocabulary.size: {size} pieces were asked for, the text gives "
+            f"{vocabulary.size}; set it to {vocabulary.size}"
+        )
+    return vocabulary
+
+
+def _sample(
+    tasks: Sequence[TaskText], temperature: float, max_sentences: int, seed: int
+) -> Iterator[str]:
+    """Yields sources and targets; each pair of task i on average c_i / (2 n_i) times."""
+    weights = np.array([task.size for task in tasks], np.float64) ** (1.0 / temperature)
+    total = min(max_sentences, 2 * sum(task.size for task in tasks))
+    for task, share in zip(tasks, weights / max(weights.sum(), 1.0), strict=True):
+        copies = total * share / (2 * max(task.size, 1))
+        draw = random.Random(f"{seed} {task.name}").random
+        for source, target in task.pairs():
+            count = int(copies + draw())
+            for _ in range(count):
+                yield source
+                yield target
+
+
+def _explain(error: Exception, size: int) -> errors.ConfigError:
+    """Turns SentencePiece's message into one about the configuration."""
+    text = str(error)
+    field = "task.data.vocabulary.size"
+    if match := re.search(r"Please set it to a value <= (\d+)", text):
+        return errors.ConfigError(
+            f"{field}: {size} is too large for this little text; the largest possible is {match[1]}"
+        )
+    if match := re.search(r"smaller than required_chars\. \d+ vs (\d+)", text):
+        return errors.ConfigError(
+            f"{field}: {size} is too small: special ids, language tags, 256 byte pieces and single "
+            f"characters take {match[1]}; set it above that, or lower "
+            "task.data.vocabulary.character_coverage"
+        )
+    if "sentences_.empty()" in text:
+        return errors.ConfigError("task.pairs: there is no text to train the vocabulary on")
+    return errors.ConfigError(f"task.data.vocabulary: SentencePiece cannot train: {text}")
