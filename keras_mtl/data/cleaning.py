@@ -1,0 +1,192 @@
+"""Rules that repair or drop a pair before it is encoded; each is counted."""
+
+import array
+import re
+import unicodedata
+from dataclasses import dataclass
+
+from keras_mtl import errors
+from keras_mtl.data import split
+
+# Control characters other than white space, lone surrogates, the replacement character and
+# noncharacters: marks of a text that was decoded wrongly somewhere. Such a pair is dropped.
+_CONTROL = re.compile(
+    "[\x00-\x08\x0e-\x1f\x7f\x80-\x84\x86-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffd\ufffe\uffff]"
+)
+# Invisible characters that say nothing on the sentence: soft hyphen, zero width space, word joiner,
+# byte order mark. They are removed. Joiners (U+200C, U+200D) and direction marks are letters' own.
+_INVISIBLE = str.maketrans("", "", "\u00ad\u200b\u2060\ufeff")
+
+
+def normalize(text: str) -> str:
+    """Returns the text in Unicode NFC, without invisible characters, with single plain spaces.
+
+    No-break and other spaces become plain ones: catalogues and CLDR use them inconsistently.
+    """
+    if not text.isascii():
+        text = unicodedata.normalize("NFC", text.translate(_INVISIBLE))
+    return " ".join(text.split())
+
+
+@dataclass(frozen=True)
+class CleaningSettings:
+    """Settings of the rules.
+
+    Attributes:
+      max_characters: longest source or target, in characters; >= 1.
+      max_length_ratio: longest side / shortest side, in characters; >= 1.
+      ratio_slack: a pair whose sides differ by at most so many characters passes the ratio rule.
+      drop_identical: drop pairs whose source equals the target.
+      drop_duplicates: keep the first of equal pairs.
+      max_bad_lines: share of unreadable lines above which a file is an error, in [0, 1]; for
+        ``corpora.base.read_pairs``.
+    """
+
+    max_characters: int = 1000
+    max_length_ratio: float = 4.0
+    ratio_slack: int = 15
+    drop_identical: bool = True
+    drop_duplicates: bool = True
+    max_bad_lines: float = 0.01
+
+    def __post_init__(self) -> None:
+        for field, value, right, good in (
+            ("max_characters", self.max_characters, ">= 1", self.max_characters >= 1),
+            ("max_length_ratio", self.max_length_ratio, ">= 1", self.max_length_ratio >= 1),
+            ("ratio_slack", self.ratio_slack, ">= 0", self.ratio_slack >= 0),
+            ("max_bad_lines", self.max_bad_lines, "in [0, 1]", 0 <= self.max_bad_lines <= 1),
+        ):
+            if not good:
+                raise errors.ConfigError(f"cleaning.{field} is {value}; it must be {right}")
+
+
+@dataclass
+class CleaningCounts:
+    """How many pairs each rule met; every pair that is read is kept or dropped by one rule.
+
+    Attributes:
+      read: pairs given to the cleaner.
+      normalized: pairs whose text was changed (they may be kept or dropped).
+      control: dropped: control characters or marks of a wrong decoding.
+      empty: dropped: one side is empty.
+      identical: dropped: the target equals the source.
+      too_long: dropped: one side has more than max_characters.
+      ratio: dropped: the sides' lengths differ too much.
+      duplicate: dropped: the pair was there before.
+      kept: pairs passed on.
+    """
+
+    read: int = 0
+    normalized: int = 0
+    control: int = 0
+    empty: int = 0
+    identical: int = 0
+    too_long: int = 0
+    ratio: int = 0
+    duplicate: int = 0
+    kept: int = 0
+
+    def rows(self) -> list[tuple[str, int]]:
+        """Returns (rule, pairs) in the order in which the rules are applied."""
+        return [(field.replace("_", " "), value) for field, value in vars(self).items()]
+
+
+class HashSet:
+    """A set of 64-bit hashes in at most 24 bytes an entry (Python's own takes about 80).
+
+    Open addressing with linear probing; the entries are hashes already, so their low bits serve as
+    the position. 0 marks a free place, so the hash 0 is kept as 1.
+    """
+
+    def __init__(self) -> None:
+        self._table = array.array("Q", bytes(8 * 1024))
+        self._size = 0
+
+    def __len__(self) -> int:
+        return self._size
+
+    def add(self, value: int) -> bool:
+        """Adds a hash in [0, 2^64).
+
+        Returns:
+          True when it was not there.
+        """
+        value = value or 1
+        table = self._table
+        mask = len(table) - 1
+        place = value & mask
+        while entry := table[place]:
+            if entry == value:
+                return False
+            place = (place + 1) & mask
+        table[place] = value
+        self._size += 1
+        if self._size * 3 > len(table) * 2:
+            self._grow()
+        return True
+
+    def _grow(self) -> None:
+        old = self._table
+        table = array.array("Q", bytes(8 * 2 * len(old)))
+        mask = len(table) - 1
+        for value in old:
+            if value:
+                place = value & mask
+                while table[place]:
+                    place = (place + 1) & mask
+                table[place] = value
+        self._table = table
+
+
+class Cleaner:
+    """Applies the rules to the pairs of one task, in order.
+
+    Args:
+      settings: the rules' settings.
+
+    Attributes:
+      counts: what each rule has met so far.
+    """
+
+    def __init__(self, settings: CleaningSettings | None = None) -> None:
+        self.settings = settings or CleaningSettings()
+        self.counts = CleaningCounts()
+        self._seen = HashSet()
+
+    def clean(self, source: str, target: str) -> tuple[str, str] | None:
+        """Returns the normalised pair, or None when a rule drops it.
+
+        Args:
+          source: source sentence.
+          target: target sentence.
+        """
+        settings = self.settings
+        counts = self.counts
+        counts.read += 1
+        if _CONTROL.search(source) or _CONTROL.search(target):
+            counts.control += 1
+            return None
+        clean_source = normalize(source)
+        clean_target = normalize(target)
+        if clean_source != source or clean_target != target:
+            counts.normalized += 1
+        if not clean_source or not clean_target:
+            counts.empty += 1
+            return None
+        if settings.drop_identical and clean_source == clean_target:
+            counts.identical += 1
+            return None
+        short, long = sorted((len(clean_source), len(clean_target)))
+        if long > settings.max_characters:
+            counts.too_long += 1
+            return None
+        if long - short > settings.ratio_slack and long > settings.max_length_ratio * short:
+            counts.ratio += 1
+            return None
+        if settings.drop_duplicates and not self._seen.add(
+            split.pair_hash(clean_source, clean_target)
+        ):
+            counts.duplicate += 1
+            return None
+        counts.kept += 1
+        return clean_source, clean_target

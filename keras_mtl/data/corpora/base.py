@@ -1,0 +1,327 @@
+"""What every corpus reader has in common: the interface, the registry, the count of bad lines.
+
+A reader yields a ``Pair`` for each pair of sentences and a ``BadLine`` for each entry of a file
+that cannot be read. ``read_pairs`` passes the pairs on, counts the rest and judges each file.
+"""
+
+import abc
+import collections
+import gzip
+import inspect
+import os
+import pathlib
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, BinaryIO, ClassVar, TypeVar, cast
+
+from keras_mtl import errors
+
+# A line longer than this is not a sentence but a binary file or a missing line break. Reading stops
+# there, so that such a file costs no memory.
+MAX_LINE_BYTES = 1 << 20
+
+# Bad lines that a report quotes, per file.
+_EXAMPLES = 5
+
+_BOM = "\ufeff"
+
+
+@dataclass(slots=True)
+class Pair:
+    """A sentence and its translation, as the corpus has them.
+
+    Attributes:
+      source: text in the source language.
+      target: text in the target language.
+      line: number of the line or entry, from 1; for generated corpora the pair's number.
+    """
+
+    source: str
+    target: str
+    line: int
+
+
+@dataclass(slots=True)
+class BadLine:
+    """An entry of a corpus file that cannot be read.
+
+    Attributes:
+      path: the file.
+      line: number of the line or entry, from 1; 0 means the file as a whole.
+      reason: what is wrong, for the report.
+    """
+
+    path: str
+    line: int
+    reason: str
+
+    def __str__(self) -> str:
+        where = f"{self.path}:{self.line}" if self.line else self.path
+        return f"{where}: {self.reason}"
+
+
+class CorpusReader(abc.ABC):
+    """Reads one corpus of one task. Subclasses take their options as keyword-only arguments.
+
+    The constructor checks that the files are there, before anything is read. Iterating starts from
+    the beginning each time and yields the same sequence each time.
+
+    Args:
+      source: code of the source language, for example ``en``.
+      target: code of the target language.
+
+    Attributes:
+      name: key in the registry.
+      lines: entries read so far, by file; the whole that the share of bad lines is taken of.
+      dropped: pairs that the reader's own rules dropped so far, by rule.
+    """
+
+    name: ClassVar[str]
+
+    def __init__(self, source: str, target: str) -> None:
+        self.source = source
+        self.target = target
+        self.options: dict[str, Any] = {}
+        self.lines: collections.Counter[str] = collections.Counter()
+        self.dropped: collections.Counter[str] = collections.Counter()
+
+    def __iter__(self) -> Iterator[Pair | BadLine]:
+        self.lines.clear()
+        self.dropped.clear()
+        return self.read()
+
+    @abc.abstractmethod
+    def read(self) -> Iterator[Pair | BadLine]:
+        """Yields pairs and bad lines in a fixed order, counting ``lines`` and ``dropped``."""
+
+    def paths(self) -> list[str]:
+        """Returns the files that ``read`` opens, in its order; none for generated corpora."""
+        return []
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Returns what decides the output, ready for JSON: files, sizes, times, options."""
+        files = []
+        for path in self.paths():
+            status = os.stat(path)
+            files.append([path, status.st_size, status.st_mtime_ns])
+        return {
+            "reader": self.name,
+            "source": self.source,
+            "target": self.target,
+            "options": self.options,
+            "files": files,
+        }
+
+
+_READERS: dict[str, type[CorpusReader]] = {}
+
+_Reader = TypeVar("_Reader", bound=type[CorpusReader])
+
+
+def register_reader(cls: _Reader) -> _Reader:
+    """Class decorator: makes a reader known under its ``name``."""
+    _READERS[cls.name] = cls
+    return cls
+
+
+def available_readers() -> list[str]:
+    """Returns the registered names, sorted."""
+    return sorted(_READERS)
+
+
+def create_reader(
+    reader: str, source: str, target: str, options: Mapping[str, Any] | None = None
+) -> CorpusReader:
+    """Builds a reader by name.
+
+    Args:
+      reader: registered name: cldr, gettext, parallel, tsv, tmx or tfds.
+      source: code of the source language.
+      target: code of the target language.
+      options: the reader's options by name.
+
+    Raises:
+      ConfigError: the reader, an option or an option's value is unknown, or one is missing.
+      DataError: a file that an option names is missing.
+    """
+    if reader not in _READERS:
+        raise errors.ConfigError(
+            f"corpora.reader: unknown reader {reader!r}{errors.nearest(reader, _READERS)}"
+        )
+    cls = _READERS[reader]
+    given = dict(options or {})
+    known = {
+        name: parameter
+        for name, parameter in inspect.signature(cls.__init__).parameters.items()
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY
+    }
+    for option in given:
+        if option not in known:
+            raise errors.ConfigError(
+                f"corpora.options of reader {reader!r}: unknown option {option!r}"
+                f"{errors.nearest(option, known)}"
+            )
+    for option, parameter in known.items():
+        if parameter.default is inspect.Parameter.empty and option not in given:
+            raise errors.ConfigError(
+                f"corpora.options of reader {reader!r}: option {option!r} is missing; give it"
+            )
+    instance = cls(source, target, **given)
+    instance.options = given
+    return instance
+
+
+def option_error(reader: str, option: str, value: object, right: str) -> errors.ConfigError:
+    """Returns the error for an option's value.
+
+    Args:
+      reader: name of the reader.
+      option: name of the option.
+      value: what was given.
+      right: what would be right, for example "an integer >= 1".
+    """
+    return errors.ConfigError(
+        f"corpora.options of reader {reader!r}: {option} is {value!r}; it must be {right}"
+    )
+
+
+def require_file(reader: str, option: str, path: object) -> str:
+    """Returns ``path`` as a string.
+
+    Raises:
+      ConfigError: it is no path.
+      DataError: it is no readable file.
+    """
+    if not isinstance(path, str | os.PathLike) or not os.fspath(path):
+        raise option_error(reader, option, path, "the path of a file")
+    name = str(os.fspath(path))
+    if not pathlib.Path(name).is_file():
+        kind = "is a folder, not a file" if pathlib.Path(name).is_dir() else "does not exist"
+        raise errors.DataError(f"{name}: {kind} ({option} of reader {reader!r})")
+    if not os.access(name, os.R_OK):
+        raise errors.DataError(f"{name}: no permission to read ({option} of reader {reader!r})")
+    return name
+
+
+def open_bytes(path: str) -> BinaryIO:
+    """Opens a file, plain or gzip; gzip is recognised by its first bytes, not by the name."""
+    with open(path, "rb") as handle:
+        compressed = handle.read(2) == b"\x1f\x8b"
+    return cast(BinaryIO, gzip.open(path, "rb")) if compressed else open(path, "rb")
+
+
+def read_lines(path: str) -> Iterator[str | BadLine]:
+    """Yields a text file's lines without their ends; a line that is not UTF-8 is a ``BadLine``.
+
+    Plain or gzip; ``\\n`` and ``\\r\\n`` end a line, and nothing else does; a byte order mark at
+    the beginning is dropped.
+
+    Raises:
+      DataError: the gzip file is cut off or damaged.
+    """
+    with open_bytes(path) as handle:
+        number = 0
+        while True:
+            try:
+                raw = handle.readline(MAX_LINE_BYTES)
+                number += 1
+                if not raw:
+                    return
+                if len(raw) == MAX_LINE_BYTES and not raw.endswith(b"\n"):
+                    while raw and not raw.endswith(b"\n"):
+                        raw = handle.readline(MAX_LINE_BYTES)
+                    yield BadLine(path, number, f"line longer than {MAX_LINE_BYTES} bytes")
+                    continue
+            except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+                raise errors.DataError(
+                    f"{path}: damaged gzip file after line {number} ({error}); copy it again"
+                ) from error
+            try:
+                text = raw.decode("utf-8")
+            except UnicodeDecodeError as error:
+                yield BadLine(path, number, f"invalid UTF-8 at byte {error.start}: {error.reason}")
+                continue
+            if number == 1:
+                text = text.removeprefix(_BOM)
+            yield text.rstrip("\r\n")
+
+
+class PairStream:
+    """The pairs of a reader; counts while it is iterated, judges each file at the end.
+
+    Attributes:
+      pairs: pairs passed on.
+      bad: number of bad lines.
+      examples: the first few bad lines of each file, by path.
+    """
+
+    def __init__(self, reader: CorpusReader, max_bad_lines: float) -> None:
+        self._reader = reader
+        self._max_bad_lines = max_bad_lines
+        self._bad: collections.Counter[str] = collections.Counter()
+        self.pairs = 0
+        self.examples: dict[str, list[BadLine]] = {}
+
+    @property
+    def bad(self) -> int:
+        """Bad lines so far, over all files."""
+        return self._bad.total()
+
+    @property
+    def dropped(self) -> dict[str, int]:
+        """Pairs that the reader's own rules dropped, by rule."""
+        return dict(self._reader.dropped)
+
+    def __iter__(self) -> Iterator[Pair]:
+        self.pairs = 0
+        self._bad.clear()
+        self.examples.clear()
+        for item in self._reader:
+            if isinstance(item, BadLine):
+                self._bad[item.path] += 1
+                examples = self.examples.setdefault(item.path, [])
+                if len(examples) < _EXAMPLES:
+                    examples.append(item)
+            else:
+                self.pairs += 1
+                yield item
+        self._judge()
+
+    def _judge(self) -> None:
+        for path, bad in self._bad.items():
+            lines = max(self._reader.lines[path], bad)
+            # A single bad line is never fatal, unless the file has nothing else to offer.
+            if bad > self._max_bad_lines * lines and (bad > 1 or lines == 1):
+                shown = "\n".join(f"  {example}" for example in self.examples[path])
+                raise errors.DataError(
+                    f"{path}: {bad} of {lines} lines cannot be read, more than "
+                    f"{self._max_bad_lines:.2%} (cleaning.max_bad_lines); the first:\n{shown}"
+                )
+
+    def report(self) -> list[str]:
+        """Returns a line of text for each quoted bad line, and one for each file with more."""
+        lines: list[str] = []
+        for path, examples in self.examples.items():
+            lines.extend(str(example) for example in examples)
+            more = self._bad[path] - len(examples)
+            if more:
+                lines.append(f"{path}: {more} more bad lines")
+        return lines
+
+
+def read_pairs(reader: CorpusReader, max_bad_lines: float = 0.01) -> PairStream:
+    """Reads a corpus, keeping count.
+
+    Args:
+      reader: the corpus.
+      max_bad_lines: largest share of bad lines in a file, in [0, 1]. One bad line alone is never
+        an error, unless it is all that the file holds.
+
+    Returns:
+      An iterable of ``Pair``. Its counts are complete when the iteration has ended. Iterating
+      raises DataError at the end of the corpus for a file with too many bad lines.
+    """
+    if not 0 <= max_bad_lines <= 1:
+        raise errors.ConfigError(f"cleaning.max_bad_lines is {max_bad_lines}; it must be in [0, 1]")
+    return PairStream(reader, max_bad_lines)

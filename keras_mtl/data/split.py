@@ -1,0 +1,79 @@
+"""Train, dev and test by a hash of the source sentence.
+
+The split is a function of the sentence alone: not of the task, the corpus, the order or the number
+of pairs. So no sentence is in one task's train and in another's dev or test, and a corpus that grows
+moves no sentence from one side to the other.
+"""
+
+import hashlib
+import unicodedata
+from typing import Literal
+
+from keras_mtl import errors
+
+Split = Literal["train", "dev", "test"]
+SPLITS: tuple[Split, ...] = ("train", "dev", "test")
+
+# Keys keep the two hashes independent: what picks a sentence for dev says nothing on anything else.
+_SPLIT_KEY = b"keras_mtl.split"
+_PAIR_KEY = b"keras_mtl.pair"
+
+_RANGE = 2.0**64
+
+
+def source_hash(source: str) -> int:
+    """Returns the 64-bit hash that decides a sentence's split.
+
+    Sentences that differ in case, white space or Unicode composition alone share it, so that none
+    is trained on in a slightly different spelling.
+
+    Args:
+      source: the source sentence.
+    """
+    text = " ".join(source.casefold().split())
+    if not text.isascii():
+        text = unicodedata.normalize("NFC", text)
+    digest = hashlib.blake2b(
+        text.encode("utf-8", "surrogatepass"), digest_size=8, key=_SPLIT_KEY
+    ).digest()
+    return int.from_bytes(digest, "little")
+
+
+def pair_hash(source: str, target: str) -> int:
+    """Returns a 64-bit hash of a pair, to find duplicates and to choose a part of a corpus."""
+    text = f"{source}\0{target}".encode("utf-8", "surrogatepass")
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8, key=_PAIR_KEY).digest(), "little")
+
+
+def split_of_hash(value: int, dev_fraction: float, test_fraction: float) -> Split:
+    """Returns the split of a hash from ``source_hash``; see ``split_of``."""
+    position = value / _RANGE
+    if position < test_fraction:
+        return "test"
+    # Dev is taken from the other end: a larger dev part takes nothing from test.
+    if position >= 1.0 - dev_fraction:
+        return "dev"
+    return "train"
+
+
+def split_of(source: str, dev_fraction: float, test_fraction: float) -> Split:
+    """Returns the split that a source sentence belongs to.
+
+    Args:
+      source: the source sentence.
+      dev_fraction: share of sentences for dev, in [0, 1).
+      test_fraction: share of sentences for test, in [0, 1).
+    """
+    return split_of_hash(source_hash(source), dev_fraction, test_fraction)
+
+
+def check_fractions(dev_fraction: float, test_fraction: float) -> None:
+    """Raises ConfigError unless both fractions are in [0, 1) and leave something to train on."""
+    for field, value in (("dev_fraction", dev_fraction), ("test_fraction", test_fraction)):
+        if not 0 <= value < 1:
+            raise errors.ConfigError(f"data.{field} is {value}; it must be in [0, 1)")
+    if dev_fraction + test_fraction >= 1:
+        raise errors.ConfigError(
+            f"data.dev_fraction {dev_fraction} and data.test_fraction {test_fraction} leave nothing "
+            "to train on; their sum must be below 1"
+        )
