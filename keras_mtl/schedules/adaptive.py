@@ -1,0 +1,157 @@
+"""What the adaptive schedules share: prior, smoothing, bounded change, and the state for it.
+
+An adaptive schedule turns what it learned into probabilities when it is updated and keeps them in
+its state: a draw only looks them up, and a change can be bounded against those before it.
+"""
+
+import abc
+from collections.abc import Sequence
+
+import numpy as np
+
+from keras_mtl.schedules.base import Schedule, State, TaskInfo, apply_floor, normalise
+from keras_mtl.schedules.score_book import ScoreBook, missing_baseline
+from keras_mtl.schedules.temperature import size_weights
+from keras_mtl.schedules.validation import choice, number
+
+PRIORS = ("none", "proportional", "temperature")
+
+
+class AdaptiveSchedule(Schedule):
+    """Base of schedules that learn while training.
+
+    State: `probabilities` float64[N], and what a subclass adds.
+
+    Args:
+      tasks: the tasks.
+      prior: factor on the weights: `none` (1), `proportional` (n_i) or `temperature`
+        (n_i^(1/prior_temperature)).
+      prior_temperature: temperature of that prior, > 0.
+      ema: share of the old value in the smoothed one, in [0, 1); 0 is off.
+      max_change: most that any probability changes by in one update, in (0, 1]; 1 is off.
+      floor: least probability of every task, in [0, 1/N].
+    """
+
+    adaptive = True
+
+    def __init__(
+        self,
+        tasks: Sequence[TaskInfo],
+        *,
+        prior: str = "none",
+        prior_temperature: float = 5.0,
+        ema: float = 0.0,
+        max_change: float = 1.0,
+        floor: float = 0.0,
+    ) -> None:
+        super().__init__(tasks, floor=floor)
+        choice(self.name, "prior", prior, PRIORS)
+        temperature = number(self.name, "prior_temperature", prior_temperature, above=0)
+        exponent = {"none": 0.0, "proportional": 1.0, "temperature": 1 / temperature}[prior]
+        self.prior = (
+            np.ones(self.num_tasks) if prior == "none" else size_weights(self.tasks, exponent)
+        )
+        hint = "1 would never take in a new value"
+        self.ema = number(self.name, "ema", ema, least=0, most=1, hint=hint)
+        if self.ema == 1:
+            number(self.name, "ema", ema, most=0.999999, hint=hint)
+        hint = "0 would never change anything, 1 is off"
+        self.max_change = number(self.name, "max_change", max_change, above=0, most=1, hint=hint)
+
+    def init(self) -> State:
+        """The prior's probabilities."""
+        return {"probabilities": self._with_prior(np.ones(self.num_tasks))}
+
+    def weights(self, step: int, state: State) -> np.ndarray:
+        """The probabilities of the last update."""
+        del step
+        return state["probabilities"]
+
+    def probabilities(self, step: int, state: State) -> np.ndarray:
+        """The probabilities of the last update; not to be written to."""
+        del step
+        # The floor is in them already, unless it was raised since they were saved.
+        return apply_floor(state["probabilities"], self.floor)
+
+    def move(self, state: State, weights: np.ndarray) -> np.ndarray:
+        """Probabilities for new weights: prior, floor, and no further from the old than allowed.
+
+        Args:
+          state: the state so far.
+          weights: float64[N], >= 0.
+
+        Returns:
+          float64[N], sums to 1.
+        """
+        old = state["probabilities"]
+        return bounded(old, self._with_prior(weights), self.max_change)
+
+    def rebalance(self, state: State, kept: np.ndarray) -> State:
+        """Probabilities sum to 1 again."""
+        del kept
+        probabilities = apply_floor(normalise(state["probabilities"]), self.floor)
+        return {**state, "probabilities": probabilities}
+
+    def _with_prior(self, weights: np.ndarray) -> np.ndarray:
+        return apply_floor(normalise(self.prior * normalise(weights)), self.floor)
+
+
+class RatioSchedule(AdaptiveSchedule):
+    """Base of schedules that act on the ratio of score to baseline.
+
+    State: `ratios` float64[N], smoothed, 0 before the first score; `seen` int64[N], how many scores
+    of each task were taken in. An update without a new score changes nothing, however often it is
+    repeated.
+
+    Args:
+      tasks: the tasks, each with a baseline.
+      **shared: see `AdaptiveSchedule`.
+    """
+
+    def __init__(self, tasks: Sequence[TaskInfo], **shared: float | str) -> None:
+        super().__init__(tasks, **shared)  # type: ignore[arg-type]
+        for task in self.tasks:
+            if task.baseline is None:
+                raise missing_baseline(task.name)
+
+    @abc.abstractmethod
+    def ratio_weights(self, ratios: np.ndarray) -> np.ndarray:
+        """Weights, float64[N] >= 0, for ratios float64[N] >= 0."""
+
+    def init(self) -> State:
+        """No score yet."""
+        return {
+            **super().init(),
+            "ratios": np.zeros(self.num_tasks),
+            "seen": np.zeros(self.num_tasks, np.int64),
+        }
+
+    def update(self, state: State, step: int, scores: ScoreBook) -> State:
+        """Takes in the scores that are new."""
+        del step
+        if np.array_equal(scores.counts, state["seen"]):
+            return dict(state)
+        ratios = self.smoothed(state, scores)
+        return {
+            **state,
+            "ratios": ratios,
+            "seen": scores.counts.copy(),
+            "probabilities": self.move(state, self.ratio_weights(ratios)),
+        }
+
+    def smoothed(self, state: State, scores: ScoreBook) -> np.ndarray:
+        """Ratios after the new scores; the first score of a task counts in full."""
+        old, new = state["ratios"], scores.ratios()
+        ema = np.where(state["seen"] == 0, 0.0, self.ema)
+        return np.where(scores.counts != state["seen"], ema * old + (1 - ema) * new, old)
+
+
+def bounded(old: np.ndarray, new: np.ndarray, most: float) -> np.ndarray:
+    """Goes from old towards new so that no entry changes by more than `most`.
+
+    All entries go the same share of their way, which keeps the sum, and every floor that both hold.
+    """
+    largest = np.abs(new - old).max()
+    if largest <= most:
+        return new
+    return old + (most / largest) * (new - old)

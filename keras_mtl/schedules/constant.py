@@ -1,0 +1,32 @@
+"""Weights that the user gives."""
+
+from collections.abc import Mapping, Sequence
+
+from keras_mtl.schedules.base import FixedSchedule, TaskInfo
+from keras_mtl.schedules.registry import register
+from keras_mtl.schedules.validation import per_task
+
+
+@register
+class Constant(FixedSchedule):
+    """w_i as given.
+
+    Args:
+      tasks: the tasks.
+      weights: {task name: weight} or a list in the order of the tasks, each >= 0; they need not
+        sum to 1.
+      floor: least probability of every task, in [0, 1/N].
+
+    Reference: Lingvo's ConstantScheduler.
+    """
+
+    name = "constant"
+
+    def __init__(
+        self,
+        tasks: Sequence[TaskInfo],
+        *,
+        weights: Mapping[str, float] | Sequence[float],
+        floor: float = 0.0,
+    ) -> None:
+        super().__init__(tasks, per_task(self.name, "weights", weights, tasks), floor=floor)

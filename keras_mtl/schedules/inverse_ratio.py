@@ -1,0 +1,63 @@
+"""The adaptive schedule of the paper: weight by the inverse of the ratio to the baseline."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from keras_mtl.schedules.adaptive import RatioSchedule
+from keras_mtl.schedules.base import TaskInfo
+from keras_mtl.schedules.registry import register
+from keras_mtl.schedules.validation import number
+
+
+@register
+class InverseRatio(RatioSchedule):
+    """w_i = 1 / (min(1, r_i)^alpha + epsilon), with r_i = score / baseline.
+
+    Acts most on tasks far from their baseline. A task at or above it counts as at it; when all are,
+    the schedule is uniform (or the prior).
+
+    Args:
+      tasks: the tasks, each with a baseline.
+      alpha: how strongly lagging tasks are favoured, >= 0; 0 is uniform. With 1 a task at 0.9 of
+        its baseline gets 1.1 times the weight of one at it, with 5 1.6 times.
+      epsilon: bounds the weights to a ratio of (1 + epsilon) / epsilon, >= 1e-9.
+      prior: see `AdaptiveSchedule`, as the others.
+      prior_temperature: see `AdaptiveSchedule`.
+      ema: see `AdaptiveSchedule`.
+      max_change: see `AdaptiveSchedule`.
+      floor: see `AdaptiveSchedule`.
+
+    Reference: Jean, Firat, Johnson 2019, arXiv 1909.06434; Lingvo's
+    InverseRatioAdaptiveScheduler (two tasks, same defaults).
+    """
+
+    name = "inverse_ratio"
+
+    def __init__(
+        self,
+        tasks: Sequence[TaskInfo],
+        *,
+        alpha: float = 1.0,
+        epsilon: float = 0.05,
+        prior: str = "none",
+        prior_temperature: float = 5.0,
+        ema: float = 0.0,
+        max_change: float = 1.0,
+        floor: float = 0.0,
+    ) -> None:
+        super().__init__(
+            tasks,
+            prior=prior,
+            prior_temperature=prior_temperature,
+            ema=ema,
+            max_change=max_change,
+            floor=floor,
+        )
+        self.alpha = number(self.name, "alpha", alpha, least=0, hint="0 is uniform, 1 the default")
+        hint = "with 0 a task without a score would have an infinite weight"
+        self.epsilon = number(self.name, "epsilon", epsilon, least=1e-9, hint=hint)
+
+    def ratio_weights(self, ratios: np.ndarray) -> np.ndarray:
+        """The formula above."""
+        return 1 / (np.minimum(1.0, ratios) ** self.alpha + self.epsilon)

@@ -1,0 +1,24 @@
+"""Every task as often as it has examples: all examples are seen equally often."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from keras_mtl.schedules.base import FixedSchedule, TaskInfo
+from keras_mtl.schedules.registry import register
+
+
+@register
+class Proportional(FixedSchedule):
+    """w_i = n_i.
+
+    Args:
+      tasks: the tasks.
+      floor: least probability of every task, in [0, 1/N].
+    """
+
+    name = "proportional"
+
+    def __init__(self, tasks: Sequence[TaskInfo], *, floor: float = 0.0) -> None:
+        sizes = np.array([task.size for task in tasks], np.float64)
+        super().__init__(tasks, sizes, floor=floor)

@@ -1,0 +1,205 @@
+"""What is known of the tasks while training: latest scores, baselines, observed losses."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from keras_mtl.errors import CheckpointError, ConfigError, InputError
+from keras_mtl.schedules.base import TaskInfo, check_tasks
+
+# A lower-is-better score of 0 would give an infinite ratio; no schedule tells larger ones apart.
+_LARGEST_RATIO = 1e6
+
+
+class ScoreBook:
+    """Latest validation score of each task, its baseline, and training losses seen so far.
+
+    Schedules read it and never write to it. Losses are kept as running totals, so that each
+    schedule takes the part that is new since its last update as a difference.
+
+    Args:
+      tasks: the tasks with their baselines.
+      higher_is_better: direction of the metric (True for BLEU, False for log-perplexity).
+
+    Attributes:
+      names: names of the tasks.
+      higher_is_better: direction of the metric.
+      baselines: float64[N], NaN where not known.
+      scores: float64[N], latest scores, NaN where there is none yet.
+      steps: int64[N], step of the latest score, -1 where there is none yet.
+      counts: int64[N], how many scores were set.
+      loss_weight: float64[N], total weight of the observed losses (1 a batch).
+      loss_sum: float64[N], sum of weight * loss.
+      inverse_probability: float64[N], sum of weight / probability.
+      loss_over_probability: float64[N], sum of weight * loss / probability.
+    """
+
+    _ARRAYS = (
+        "scores",
+        "steps",
+        "counts",
+        "loss_weight",
+        "loss_sum",
+        "inverse_probability",
+        "loss_over_probability",
+    )
+
+    def __init__(self, tasks: Sequence[TaskInfo], higher_is_better: bool = True) -> None:
+        check_tasks(tasks)
+        self.names = tuple(task.name for task in tasks)
+        self.higher_is_better = bool(higher_is_better)
+        self.baselines = np.array(
+            [math.nan if task.baseline is None else task.baseline for task in tasks], np.float64
+        )
+        count = len(tasks)
+        self.scores = np.full(count, math.nan)
+        self.steps = np.full(count, -1, np.int64)
+        self.counts = np.zeros(count, np.int64)
+        self.loss_weight = np.zeros(count)
+        self.loss_sum = np.zeros(count)
+        self.inverse_probability = np.zeros(count)
+        self.loss_over_probability = np.zeros(count)
+
+    @property
+    def num_tasks(self) -> int:
+        """Number of tasks N."""
+        return len(self.names)
+
+    def set(self, task: int, step: int, value: float) -> None:
+        """Enters a validation score.
+
+        Args:
+          task: index in [0, N).
+          step: the step that was scored, >= 0.
+          value: the score. An infinitely bad one is accepted (ratio 0), an infinitely good one not.
+
+        Raises:
+          InputError: if the task does not exist or the score is NaN or infinitely good.
+        """
+        name = self._name(task)
+        value = float(value)
+        best = math.inf if self.higher_is_better else -math.inf
+        if math.isnan(value) or value == best:
+            raise InputError(
+                f"task {name!r}: score = {value} at step {step} is not a score; "
+                "skip a task that could not be scored, it keeps its score from before"
+            )
+        if not self.higher_is_better and value < 0:
+            raise InputError(
+                f"task {name!r}: score = {value} at step {step} is negative, and a metric of which "
+                "lower is better must be >= 0 (log-perplexity, error rate); "
+                "give a negated metric without its sign"
+            )
+        self.scores[task] = value
+        self.steps[task] = step
+        self.counts[task] += 1
+
+    def observe(
+        self, task: int, step: int, loss: float, probability: float, weight: float = 1.0
+    ) -> None:
+        """Enters a training loss, for schedules that learn from losses.
+
+        Args:
+          task: index in [0, N).
+          step: the step of the batch, or the last of several.
+          loss: loss per token, mean over what `weight` counts.
+          probability: probability with which the task was drawn, in (0, 1]; makes the sums of
+            different tasks comparable whatever the schedule was at the time.
+          weight: batches of this task that `loss` is the mean of; in a mixed batch the task's
+            share of the rows. > 0.
+
+        Raises:
+          InputError: if the task does not exist or a value is out of range.
+        """
+        name = self._name(task)
+        if not (math.isfinite(loss) and 0 < probability <= 1 + 1e-9 and 0 < weight < math.inf):
+            raise InputError(
+                f"task {name!r}: loss = {loss}, probability = {probability}, weight = {weight} at "
+                f"step {step} cannot be entered: the loss must be finite, the probability in "
+                "(0, 1], the weight > 0; leave out steps whose loss is not finite"
+            )
+        self.loss_weight[task] += weight
+        self.loss_sum[task] += weight * loss
+        self.inverse_probability[task] += weight / probability
+        self.loss_over_probability[task] += weight * loss / probability
+
+    def ratios(self) -> np.ndarray:
+        """How far each task has come towards its baseline.
+
+        Returns:
+          float64[N] >= 0: score / baseline, or baseline / score if lower is better; 0 for a task
+          without a score and for a negative score; at most 1e6.
+
+        Raises:
+          ConfigError: if a task has no baseline.
+        """
+        for name, baseline in zip(self.names, self.baselines, strict=True):
+            if math.isnan(baseline):
+                raise missing_baseline(name)
+        known = ~np.isnan(self.scores)
+        scores = self.scores[known]
+        baselines = self.baselines[known]
+        result = np.zeros(self.num_tasks)
+        if self.higher_is_better:
+            result[known] = scores / baselines
+        else:
+            result[known] = baselines / np.maximum(scores, baselines / _LARGEST_RATIO)
+        return result.clip(0, _LARGEST_RATIO)
+
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """Everything, as a flat dict of new float64 and int64 arrays."""
+        state = {key: getattr(self, key).copy() for key in self._ARRAYS}
+        state["baselines"] = self.baselines.copy()
+        state["higher_is_better"] = np.array(self.higher_is_better, np.int64)
+        return state
+
+    @classmethod
+    def from_state(
+        cls,
+        tasks: Sequence[TaskInfo],
+        state: Mapping[str, np.ndarray],
+        index_map: np.ndarray | None = None,
+    ) -> "ScoreBook":
+        """Makes the book that was saved.
+
+        Args:
+          tasks: the present tasks. A baseline given here wins over the saved one.
+          state: from `state_dict`.
+          index_map: int64[N], the saved index of each present task, -1 for a new one
+            (`task_index_map` makes it); None if the list did not change.
+
+        Returns:
+          A book of the present tasks. If the metric was changed since, make a new book instead.
+
+        Raises:
+          CheckpointError: if an array is missing or does not fit the map.
+        """
+        book = cls(tasks, bool(state.get("higher_is_better", 1)))
+        if index_map is None:
+            index_map = np.arange(len(tasks))
+        kept = index_map >= 0
+        for key in (*cls._ARRAYS, "baselines"):
+            saved = np.asarray(state.get(key, ()))
+            if saved.ndim != 1 or len(saved) <= index_map.max(initial=-1):
+                raise CheckpointError(
+                    f"score book: the saved {key!r} of shape {saved.shape} does not fit the saved "
+                    "list of tasks; the checkpoint is damaged: go on from an earlier one"
+                )
+            own = getattr(book, key)
+            write = kept & np.isnan(own) if key == "baselines" else kept
+            own[write] = saved[index_map[write]]
+        return book
+
+    def _name(self, task: int) -> str:
+        if not 0 <= task < self.num_tasks:
+            raise InputError(f"task index {task} must lie in [0, {self.num_tasks})")
+        return self.names[task]
+
+
+def missing_baseline(task: str) -> ConfigError:
+    """The error of a task whose baseline is needed and not known."""
+    return ConfigError(
+        f"task {task!r} has no baseline; give it `baseline: SCORE` (the score of a model trained "
+        "on this task alone) or name a baselines_file"
+    )

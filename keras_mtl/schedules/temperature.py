@@ -1,0 +1,61 @@
+"""Between proportional and uniform, by one temperature."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from keras_mtl.schedules.base import FixedSchedule, TaskInfo
+from keras_mtl.schedules.registry import register
+from keras_mtl.schedules.validation import number
+
+
+@register
+class Temperature(FixedSchedule):
+    """w_i = min(n_i, cap)^(1/T).
+
+    Args:
+      tasks: the tasks.
+      temperature: T > 0; 1 is proportional, large is uniform.
+      cap: size above which a task counts as no larger, > 0; None is no cap.
+      floor: least probability of every task, in [0, 1/N].
+
+    Reference: Arivazhagan et al. 2019, arXiv 1907.05019 (T = 5); the cap is T5's, arXiv 1910.10683.
+    """
+
+    name = "temperature"
+
+    def __init__(
+        self,
+        tasks: Sequence[TaskInfo],
+        *,
+        temperature: float = 5.0,
+        cap: float | None = None,
+        floor: float = 0.0,
+    ) -> None:
+        hint = "1 is proportional, larger is more even"
+        temperature = number(self.name, "temperature", temperature, above=0, hint=hint)
+        if cap is not None:
+            cap = number(self.name, "cap", cap, above=0, hint="a number of examples")
+        super().__init__(tasks, size_weights(tasks, 1 / temperature, cap), floor=floor)
+
+
+def size_weights(
+    tasks: Sequence[TaskInfo], exponent: float, cap: float | None = None
+) -> np.ndarray:
+    """Weights min(n_i, cap)^exponent, up to a common factor.
+
+    Args:
+      tasks: the tasks.
+      exponent: >= 0; 1 is proportional, 0 uniform over the tasks that have examples.
+      cap: size above which a task counts as no larger; None is no cap.
+
+    Returns:
+      float64[N] in [0, 1], the largest 1; a task without examples has 0. All zero if none has any.
+    """
+    sizes = np.array([task.size for task in tasks], np.float64)
+    if cap is not None:
+        sizes = np.minimum(sizes, cap)
+    if not sizes.any():
+        return sizes
+    # Relative to the largest, so that a small temperature cannot overflow.
+    return np.where(sizes > 0, (sizes / sizes.max()) ** exponent, 0.0)

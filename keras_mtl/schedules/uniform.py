@@ -1,0 +1,23 @@
+"""Every task as often as any other."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from keras_mtl.schedules.base import FixedSchedule, TaskInfo
+from keras_mtl.schedules.registry import register
+
+
+@register
+class Uniform(FixedSchedule):
+    """w_i = 1.
+
+    Args:
+      tasks: the tasks.
+      floor: least probability of every task; without effect here.
+    """
+
+    name = "uniform"
+
+    def __init__(self, tasks: Sequence[TaskInfo], *, floor: float = 0.0) -> None:
+        super().__init__(tasks, np.ones(len(tasks)), floor=floor)
