@@ -1,8 +1,8 @@
 """Train, dev and test by a hash of the source sentence.
 
 The split is a function of the sentence alone: not of the task, the corpus, the order or the number
-of pairs. So no sentence is in one task's train and in another's dev or test, and a corpus that grows
-moves no sentence from one side to the other.
+of pairs. So no sentence is in one task's train and in another's dev or test, and a corpus that
+grows moves no sentence from one side to the other.
 """
 
 import hashlib
@@ -74,6 +74,6 @@ def check_fractions(dev_fraction: float, test_fraction: float) -> None:
             raise errors.ConfigError(f"data.{field} is {value}; it must be in [0, 1)")
     if dev_fraction + test_fraction >= 1:
         raise errors.ConfigError(
-            f"data.dev_fraction {dev_fraction} and data.test_fraction {test_fraction} leave nothing "
-            "to train on; their sum must be below 1"
+            f"data.dev_fraction {dev_fraction} and data.test_fraction {test_fraction} leave "
+            "nothing to train on; their sum must be below 1"
         )

@@ -1,7 +1,7 @@
 """Parsers of gettext catalogues: compiled (.mo) and text (.po).
 
-Python's ``gettext`` and Babel read whole catalogues and give up at the first wrong byte; Babel prints
-a warning and loses the line. Here each message is judged alone: what is damaged becomes a
+Python's ``gettext`` and Babel read whole catalogues and give up at the first wrong byte; at other
+damage Babel prints a warning and goes on. Here each message is judged alone: what is damaged becomes a
 ``BadLine``, and no input raises anything but that.
 
 Formats: https://www.gnu.org/software/gettext/manual/html_node/MO-Files.html and PO-Files.html.
@@ -75,7 +75,7 @@ def _charset(fields: dict[str, str]) -> str:
     try:
         # Only text encodings: "hex" or "zlib" are known to codecs too.
         codec = codecs.lookup(name)
-        return codec.name if codec._is_text_encoding else "utf-8"  # type: ignore[attr-defined]
+        return codec.name if codec._is_text_encoding else "utf-8"
     except LookupError:
         return "utf-8"
 
@@ -93,7 +93,7 @@ def plural_indices(fields: dict[str, str]) -> tuple[int, int]:
     if match is None or len(match.group(1)) > 1000:
         return 0, 1
     try:
-        function: Callable[[int], int] = stdlib_gettext.c2py(match.group(1).strip())  # type: ignore[attr-defined]
+        function: Callable[[int], int] = stdlib_gettext.c2py(match.group(1).strip())
         counted = [int(function(n)) for n in range(2, 101)]
         return int(function(1)), max(sorted(set(counted)), key=counted.count)
     except (ValueError, ArithmeticError, RecursionError, SyntaxError, MemoryError):

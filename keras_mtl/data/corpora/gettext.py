@@ -35,10 +35,10 @@ def find_catalogs(folder: str, locale: str) -> list[tuple[str, str]]:
     """Returns (domain, path) of one locale's catalogues below a folder, sorted.
 
     A catalogue belongs to the locale when a folder on its path has the locale's name
-    (``fr/LC_MESSAGES/git.mo``, ``po/fr.UTF-8/x.po``) or when its own name is the locale's (``po/fr.po``).
-    The name must be the same: ``pt`` does not take ``pt_BR``, nor ``ca`` ``ca@valencia``. The domain is the
-    path with the locale replaced by ``*`` and without the suffix. A file that is reached by two
-    names (links) is listed once.
+    (``fr/LC_MESSAGES/git.mo``, ``lang/fr.UTF-8/x.po``) or when its own name is the locale's
+    (``po/fr.po``). The name must be the same: ``pt`` does not take ``pt_BR``, nor ``ca``
+    ``ca@valencia``. The domain is the path with the locale replaced by ``*`` and without the
+    suffix. A file that is reached by two names (links) is listed once.
     """
     found: list[tuple[str, str]] = []
     seen: set[str] = set()

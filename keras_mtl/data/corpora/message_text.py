@@ -1,7 +1,7 @@
 """From a program's message and its translation to a pair of sentences.
 
 Messages carry what is not language: keyboard mnemonics, placeholders, prefixes for the translator,
-help tables. ``Sides`` says what is removed; what cannot be separated is dropped under a rule's name.
+help tables. Some of it is removed; a pair where it cannot be is dropped, under a rule's name.
 """
 
 import re
@@ -56,8 +56,8 @@ def placeholders(text: str) -> tuple[Counter[str], frozenset[str]]:
     """Returns what a translation must keep.
 
     Returns:
-      The printf conversions with their number of uses, without positions (``%2$s`` counts as ``%s``,
-      for languages change the order), and the set of named or numbered fields (a language may need
+      The printf conversions with their number of uses, without positions (``%2$s`` counts as
+      ``%s``, for languages change the order), and the set of named or numbered fields (a language may need
       to say one twice).
     """
     conversions: Counter[str] = Counter()
@@ -76,8 +76,9 @@ def mnemonic_marker(identifier: str) -> str:
 
     Decided on the English text alone: exactly one marker in a label of at most 8 words, before a
     letter or digit. At the beginning of a word (``_File``, ``Save &As``) it is always a mnemonic;
-    inside of one (``E_xit``, ``Cu&t``) when the text begins with a capital letter, so that ``table_name``
-    and ``AT&T`` are left alone, as are ``A & B``, ``&amp;`` and names with several underscores.
+    inside of one (``E_xit``, ``Cu&t``) when the text begins with a capital letter, so that
+    ``table_name`` and ``AT&T`` are left alone, as are ``A & B``, ``&amp;`` and names with several
+    underscores.
     """
     if ("_" not in identifier and "&" not in identifier) or len(identifier.split()) > _LABEL_WORDS:
         return ""
