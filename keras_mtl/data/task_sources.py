@@ -1,0 +1,192 @@
+"""What a mixture draws from: the training examples of one task, numbered by increasing length.
+
+``TranslationSource`` reads a prepared store; ``ArraySource`` serves arrays of any Keras model. A
+new kind of data is one more class with these members, nothing else changes.
+"""
+
+from collections.abc import Mapping
+from typing import Protocol
+
+import numpy as np
+
+from keras_mtl.errors import DataError
+
+#: Name of each array of a batch: (dtype, shape of one example; None where the length varies).
+ExampleSpec = dict[str, tuple[np.dtype, tuple[int | None, ...]]]
+
+
+class TaskSource(Protocol):
+    """The training examples of one task.
+
+    Attributes:
+      name: the task's name; keys its shuffling and its place in a saved state.
+      size: number of examples.
+      cumulative_lengths: int64[L + 1]; entry l counts the examples of length <= l. Examples are
+        numbered by increasing length, so those of a length bucket are neighbours. The length is
+        what a batch must be padded to; where nothing is padded every length is 1.
+      spec: dtype and shape of each array of an example.
+      elements: sum over all examples of what is not padding (tokens of text, or examples).
+      padded_arrays: arrays of a batch that hold rows * length elements (2 for text).
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def size(self) -> int: ...
+
+    @property
+    def cumulative_lengths(self) -> np.ndarray: ...
+
+    @property
+    def spec(self) -> ExampleSpec: ...
+
+    @property
+    def elements(self) -> int: ...
+
+    @property
+    def padded_arrays(self) -> int: ...
+
+    def lengths(self, indices: np.ndarray) -> np.ndarray:
+        """Returns int64[k], the lengths of the examples `indices` int64[k]."""
+        ...
+
+    def gather(self, indices: np.ndarray, length: int) -> dict[str, np.ndarray]:
+        """Returns the arrays [k, ...] of the examples `indices` int64[k], padded to `length`."""
+        ...
+
+
+class PairReader(Protocol):
+    """What a translation source needs of a store; ``keras_mtl.data.store.StoreReader`` has it."""
+
+    source_tokens: int
+    target_tokens: int
+    max_lengths_cumulative: np.ndarray
+
+    def __len__(self) -> int: ...
+
+    def lengths(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the numbers of pieces of source and target, int64[k] each."""
+        ...
+
+    def gather_flat(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the pieces of source 0, target 0, source 1, … and int64[2k] their lengths."""
+        ...
+
+
+class TranslationSource:
+    """Sentence pairs of a store as rows: source = [tag] + pieces + [eos], target = pieces + [eos].
+
+    Args:
+      name: the task's name.
+      reader: the store of its training pairs, sorted by the longer side.
+      eos_id: id that ends a sentence.
+      tag_id: id of the target language's tag, put before the source; None puts none (a decoder for
+        each language knows its language).
+
+    Raises:
+      DataError: the store is empty.
+    """
+
+    spec: ExampleSpec = {  # noqa: RUF012 - fixed, and part of the protocol
+        "source": (np.dtype(np.int32), (None,)),
+        "target": (np.dtype(np.int32), (None,)),
+    }
+    padded_arrays = 2
+
+    def __init__(
+        self, name: str, reader: PairReader, *, eos_id: int, tag_id: int | None = None
+    ) -> None:
+        self.name = name
+        self.size = len(reader)
+        if self.size == 0:
+            raise DataError(
+                f"task {name!r} has no training pairs; give it a corpus, loosen its cleaning, or "
+                "drop it"
+            )
+        self._reader = reader
+        self._eos_id = eos_id
+        self._tag_id = tag_id
+        self._tags = 0 if tag_id is None else 1
+        # The side that is longer in the store decides; where that is the target of a tagged task,
+        # its bucket may be one token longer than needed: buckets stay ranges of the store.
+        self._overhead = self._tags + 1
+        self.cumulative_lengths = np.concatenate(
+            [np.zeros(self._overhead, np.int64), reader.max_lengths_cumulative]
+        )
+        self.elements = (
+            reader.source_tokens + reader.target_tokens + self.size * (self._overhead + 1)
+        )
+
+    def lengths(self, indices: np.ndarray) -> np.ndarray:
+        source, target = self._reader.lengths(indices)
+        return np.maximum(source, target) + self._overhead
+
+    def gather(self, indices: np.ndarray, length: int) -> dict[str, np.ndarray]:
+        """Returns "source" and "target", int32[k, length], padded with 0.
+
+        Raises:
+          DataError: a pair is longer than `length`, or the store is damaged.
+        """
+        tokens, lengths = self._reader.gather_flat(indices)
+        count = len(indices)
+        # Cell at which each side's pieces begin in [2, count, length], in the reader's order:
+        # source 0, target 0, source 1, …
+        first = np.arange(count)[:, None] * length + np.array([0, count * length])
+        if self._tags:
+            first[:, 0] += 1
+        begins = first.reshape(-1)
+        ends = begins + lengths
+        if lengths.size and lengths.max() + self._overhead > length:
+            raise DataError(
+                f"task {self.name!r}: a pair has {int(lengths.max())} pieces; with tag and end of "
+                f"sentence it does not fit into {length}"
+            )
+        cells = np.zeros(2 * count * length, np.int32)
+        before = np.cumsum(lengths) - lengths
+        cells[np.repeat(begins - before, lengths) + np.arange(len(tokens))] = tokens
+        cells[ends] = self._eos_id
+        if self._tag_id is not None:
+            cells[begins[0::2] - 1] = self._tag_id
+        sides = cells.reshape(2, count, length)
+        return {"source": sides[0], "target": sides[1]}
+
+
+class ArraySource:
+    """Examples of any Keras model held in arrays: nothing is padded, one batch shape.
+
+    Use it with a single ``Bucket(length=1, rows=batch_size)``.
+
+    Args:
+      name: the task's name.
+      arrays: arrays [size, ...] by name, for example {"x": images, "y": labels}; the same names,
+        dtypes and shapes for every task of a mixture. They are not copied.
+
+    Raises:
+      DataError: there are no arrays, no examples, or unequal numbers of examples.
+    """
+
+    padded_arrays = 1
+
+    def __init__(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
+        self.name = name
+        self._arrays = {key: np.asarray(value) for key, value in arrays.items()}
+        sizes = {key: len(value) for key, value in self._arrays.items()}
+        if not sizes or len(set(sizes.values())) > 1 or 0 in sizes.values():
+            raise DataError(
+                f"task {name!r}: its arrays have {sizes} examples; at least one array is needed, "
+                "all with the same number of examples, at least 1"
+            )
+        self.size = next(iter(sizes.values()))
+        self.elements = self.size
+        self.cumulative_lengths = np.array([0, self.size], np.int64)
+        self.spec: ExampleSpec = {
+            key: (value.dtype, value.shape[1:]) for key, value in self._arrays.items()
+        }
+
+    def lengths(self, indices: np.ndarray) -> np.ndarray:
+        return np.ones(len(indices), np.int64)
+
+    def gather(self, indices: np.ndarray, length: int) -> dict[str, np.ndarray]:
+        """Returns the rows `indices` of each array; `length` pads nothing here."""
+        return {key: value[indices] for key, value in self._arrays.items()}
