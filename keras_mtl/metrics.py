@@ -48,6 +48,22 @@ def higher_is_better(metric: str) -> bool:
     return check_metric(metric) in METRICS
 
 
+def schedule_score(metric: str, value: float) -> float:
+    """Turns a score into the one that schedules compare with a task's baseline.
+
+    Args:
+      metric: name of the metric.
+      value: score as the metric gives it.
+
+    Returns:
+      A number >= 0 that grows with quality, as a ratio to a baseline needs it: BLEU and chrF as
+      they are, a negative log-perplexity as the inverse perplexity ``exp(value)`` in (0, 1] (so
+      baselines of that metric are inverse perplexities too).
+    """
+    check_metric(metric)
+    return math.exp(value) if metric == "neg_log_perplexity" else value
+
+
 def score(metric: str, hypotheses: Sequence[str], references: Sequence[str]) -> MetricResult:
     """Scores a corpus of translations with one reference each.
 

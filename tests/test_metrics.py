@@ -55,6 +55,12 @@ def test_every_metric_is_better_when_higher():
     assert all(metrics.higher_is_better(metric) for metric in metrics.METRICS)
 
 
+def test_schedules_get_a_score_that_can_be_divided_by_a_baseline():
+    assert metrics.schedule_score("bleu", 31.5) == 31.5
+    # The mean log-probability of a fair coin: a token's inverse perplexity is 1/2.
+    assert metrics.schedule_score("neg_log_perplexity", -math.log(2)) == pytest.approx(0.5)
+
+
 def test_unusable_input_is_named():
     with pytest.raises(ConfigError, match=r"'blue'.*did you mean 'bleu'"):
         metrics.score("blue", ["a"], ["a"])
