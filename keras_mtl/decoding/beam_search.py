@@ -1,0 +1,459 @@
+"""Beam search as a TensorFlow function that runs as a graph and under XLA.
+
+The rule is the one of ``docs/decoding.md``; the numbers in the comments below are its clauses.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from keras_mtl.decoding.options import BeamOptions
+from keras_mtl.decoding.penalties import length_penalties
+from keras_mtl.errors import InputError, KerasMtlError
+
+State = Any  # A nest of tensors that belongs to the model.
+StepFunction = Callable[[tf.Tensor, tf.Tensor, State], tuple[tf.Tensor, State]]
+ReorderFunction = Callable[[State, tf.Tensor], State]
+
+
+class BeamResult(NamedTuple):
+    """What beam search found; N is ``num_hypotheses``, L the number of steps that were allowed.
+
+    Attributes:
+      ids: int32[batch, N, L], tokens without end of sentence, filled up with ``pad_id``.
+      lengths: int32[batch, N], tokens in ``ids``.
+      scores: float32[batch, N], log-probability / length penalty, falling; -inf where fewer than N
+        hypotheses of a probability above zero were found.
+      log_probabilities: float32[batch, N], natural logarithm, end of sentence included.
+      counts: int32[batch], hypotheses found, at most N.
+      nan_steps: int32[batch], step at which the model's output held a NaN or +inf, else -1; give
+        the result to ``raise_on_nan``.
+    """
+
+    ids: tf.Tensor
+    lengths: tf.Tensor
+    scores: tf.Tensor
+    log_probabilities: tf.Tensor
+    counts: tf.Tensor
+    nan_steps: tf.Tensor
+
+
+class _Loop(NamedTuple):
+    """Loop variables; k is ``beam_size``."""
+
+    step: tf.Tensor  # int32[]
+    tokens: tf.Tensor  # int32[batch, k, L]: tokens so far of each slot.
+    last: tf.Tensor  # int32[batch, k]: the newest of them, the next step's input.
+    log_probability: tf.Tensor  # float32[batch, k], cumulative; -inf: the slot is impossible.
+    found_ids: tf.Tensor  # int32[batch, N, L]: best finished hypotheses, sorted.
+    found_lengths: tf.Tensor  # int32[batch, N]
+    found_scores: tf.Tensor  # float32[batch, N]
+    found_log_probability: tf.Tensor  # float32[batch, N]
+    finished: tf.Tensor  # int32[batch]: hypotheses finished so far, kept or not.
+    first_ended: tf.Tensor  # bool[batch]: rank 0 was an end of sentence at some step.
+    done: tf.Tensor  # bool[batch]
+    nan_steps: tf.Tensor  # int32[batch]
+
+
+def beam_search(
+    step_fn: StepFunction,
+    state: State,
+    reorder_fn: ReorderFunction,
+    batch: int | tf.Tensor,
+    vocabulary_size: int,
+    options: BeamOptions,
+    *,
+    start_id: int = 1,
+    eos_id: int = 2,
+    pad_id: int = 0,
+    max_lengths: tf.Tensor | None = None,
+    max_steps: int | tf.Tensor | None = None,
+    prefix: tf.Tensor | None = None,
+    prefix_lengths: tf.Tensor | None = None,
+    log_probabilities: bool = False,
+) -> BeamResult:
+    """Searches the best target sequences of a batch of sentences.
+
+    May be called eagerly, inside ``tf.function`` and inside ``tf.function(jit_compile=True)``
+    (then ``batch`` and ``max_steps`` must be Python integers). Scores are float32 whatever the
+    model computes in.
+
+    Args:
+      step_fn: ``(ids int32[batch, k], step int32[], state) -> (logits [batch, k, V], state)``: the
+        model's output after one more token of every slot; ids at step 0 are ``start_id``.
+      state: nest of tensors whose shapes and dtypes do not change from step to step.
+      reorder_fn: ``(state, int32[batch, k]) -> state``: puts the state of slot ``index[b, j]`` into
+        slot j of sentence b. Not called when the beam size is 1.
+      batch: number of sentences; 0 gives an empty result.
+      vocabulary_size: V; at least 2 and at least ``options.beam_size``.
+      options: see ``BeamOptions``.
+      start_id: id that starts every hypothesis; not part of the result.
+      eos_id: id that ends a hypothesis; not part of the result.
+      pad_id: id behind the end of a hypothesis in the result.
+      max_lengths: int32[batch], most tokens of each sentence, in [0, max_steps]; a sentence of 0
+        gets one empty hypothesis of score 0. Default: ``max_steps`` for all.
+      max_steps: L, steps allowed, in [1, options.max_length]; default ``options.max_length``.
+      prefix: int32[batch, P], tokens that every hypothesis of a sentence must begin with; they may
+        be in ``options.suppress`` and must not be ``eos_id``.
+      prefix_lengths: int32[batch], how many of them each sentence has; default P.
+      log_probabilities: ``step_fn`` gives normalised log-probabilities (<= 0); they are used bit by
+        bit as they are, and normalised again only where a token is masked.
+
+    Returns:
+      The hypotheses. In eager code a NaN has raised already; inside a graph, hand what the graph
+      returned to ``raise_on_nan``.
+
+    Raises:
+      InputError: an option does not fit the vocabulary or the other arguments.
+      KerasMtlError: called eagerly, and the model gave a NaN.
+    """
+    options.check_vocabulary(vocabulary_size, eos_id)
+    if max_steps is None:
+        max_steps = options.max_length
+    _check_static(options, max_steps, max_lengths, prefix, prefix_lengths, vocabulary_size, eos_id)
+    search = _Search(options, vocabulary_size, eos_id, pad_id, max_steps, log_probabilities)
+    if max_lengths is None:
+        max_lengths = tf.fill([batch], tf.cast(max_steps, tf.int32))
+    search.max_lengths = tf.cast(max_lengths, tf.int32)
+    if prefix is not None:
+        search.prefix = tf.cast(prefix, tf.int32)
+        search.prefix_lengths = (
+            tf.fill([batch], tf.shape(search.prefix)[1])
+            if prefix_lengths is None
+            else tf.cast(prefix_lengths, tf.int32)
+        )
+
+    def body(loop: _Loop, state: State) -> tuple[_Loop, State]:
+        outputs, after = step_fn(loop.last, loop.step, state)
+        new_loop, beam_index = search.advance(loop, outputs)
+        if options.beam_size > 1:
+            after = reorder_fn(after, beam_index)
+        # A model built for dynamic shapes may lose what is known of a shape; a loop must not.
+        tf.nest.map_structure(lambda new, old: new.set_shape(old.shape), after, state)
+        tf.nest.map_structure(lambda new, old: new.set_shape(old.shape), new_loop, loop)
+        return new_loop, after
+
+    loop, _ = tf.while_loop(
+        lambda loop, _: tf.logical_not(tf.reduce_all(loop.done)),
+        body,
+        (search.start(batch, start_id), state),
+    )
+    counts = tf.minimum(loop.finished, options.num_hypotheses)
+    result = BeamResult(
+        loop.found_ids,
+        loop.found_lengths,
+        loop.found_scores,
+        loop.found_log_probability,
+        counts,
+        loop.nan_steps,
+    )
+    if tf.executing_eagerly():
+        raise_on_nan(result.nan_steps)
+    return result
+
+
+def raise_on_nan(nan_steps: Any, names: list[str] | None = None) -> None:
+    """Raises where the model gave a NaN.
+
+    Args:
+      nan_steps: int32[batch] of ``BeamResult``.
+      names: what to call the sentences in the message; default their index in the batch.
+
+    Raises:
+      KerasMtlError: naming sentence and step of the first sentence with a NaN.
+    """
+    steps = np.asarray(nan_steps)
+    for index in np.flatnonzero(steps >= 0):
+        name = names[index] if names else f"sentence {index}"
+        raise KerasMtlError(
+            f"{name}: the model's output is not a number at decoding step {steps[index]}; its "
+            "weights have diverged or are damaged: use an earlier checkpoint"
+        )
+
+
+class _Search:
+    """One search: what stays the same from step to step."""
+
+    def __init__(
+        self,
+        options: BeamOptions,
+        vocabulary_size: int,
+        eos_id: int,
+        pad_id: int,
+        max_steps: int | tf.Tensor,
+        log_probabilities: bool,
+    ) -> None:
+        self.options = options
+        self.vocabulary_size = vocabulary_size
+        self.eos_id = eos_id
+        self.pad_id = pad_id
+        self.max_steps = max_steps
+        self.log_probabilities = log_probabilities
+        self.penalties = tf.constant(length_penalties(options, options.max_length))
+        self.max_lengths: tf.Tensor | None = None
+        self.prefix: tf.Tensor | None = None
+        self.prefix_lengths: tf.Tensor | None = None
+
+    def start(self, batch: int | tf.Tensor, start_id: int) -> _Loop:
+        """Returns the loop variables before the first step."""
+        k, n = self.options.beam_size, self.options.num_hypotheses
+        empty = tf.equal(self.max_lengths, 0)  # [batch]
+        first = tf.concat([[True], tf.fill([n - 1], False)], 0) & empty[:, None]  # [batch, N]
+        found = tf.where(first, 0.0, tf.fill([batch, n], -np.inf))
+        # Clause 2: the k slots are equal at the start, so one of them alone is expanded.
+        start_scores = tf.constant([0.0] + [-np.inf] * (k - 1), tf.float32)
+        return _Loop(
+            step=tf.constant(0),
+            tokens=tf.fill([batch, k, self.max_steps], self.pad_id),
+            last=tf.fill([batch, k], start_id),
+            log_probability=tf.tile(start_scores[None], [batch, 1]),
+            found_ids=tf.fill([batch, n, self.max_steps], self.pad_id),
+            found_lengths=tf.zeros([batch, n], tf.int32),
+            found_scores=found,
+            found_log_probability=found,
+            finished=tf.cast(empty, tf.int32),
+            first_ended=tf.fill([batch], False),
+            done=empty,
+            nan_steps=tf.fill([batch], -1),
+        )
+
+    def advance(self, loop: _Loop, outputs: tf.Tensor) -> tuple[_Loop, tf.Tensor]:
+        """Goes one step further.
+
+        Args:
+          loop: loop variables before the step.
+          outputs: [batch, k, V], what ``step_fn`` gave.
+
+        Returns:
+          The new loop variables, and int32[batch, k]: the slot that each slot continues.
+        """
+        k, vocabulary_size = self.options.beam_size, self.vocabulary_size
+        log_p, broken = self._log_probabilities(loop, tf.cast(outputs, tf.float32))
+        # Clause 2 and 3. Zero is made positive: XLA sorts -0 below +0, and they are a tie.
+        candidates = loop.log_probability[..., None] + log_p  # [batch, k, V]
+        candidates = tf.where(tf.equal(candidates, 0.0), 0.0, candidates)
+        flat = tf.reshape(candidates, [-1, k * vocabulary_size])
+        # top_k breaks ties by the lowest index, as the rule asks.
+        scores, index = tf.math.top_k(flat, 2 * k)  # [batch, 2k]
+        parents = index // vocabulary_size
+        tokens = index % vocabulary_size
+        if self.prefix is not None:
+            scores, parents, tokens = self._force(loop, log_p, scores, parents, tokens)
+
+        ends = tf.equal(tokens, self.eos_id)  # [batch, 2k]
+        histories = tf.gather(loop.tokens, parents, batch_dims=1)  # [batch, 2k, L]
+        here = tf.equal(tf.range(tf.shape(histories)[2]), loop.step) & ~ends[..., None]
+        histories = tf.where(here, tokens[..., None], histories)
+
+        done = loop.done | broken
+        found, finished, first_ended = self._record(loop, done, scores, ends, histories)
+        slots = _slots(ends)  # [batch, k]
+        live = tf.gather(scores, slots, batch_dims=1)
+        done = done | self._ended(loop.step, live, found[2], finished, first_ended)
+        new_loop = _Loop(
+            step=loop.step + 1,
+            tokens=tf.gather(histories, slots, batch_dims=1),
+            last=tf.gather(tokens, slots, batch_dims=1),
+            log_probability=live,
+            found_ids=found[0],
+            found_lengths=found[1],
+            found_scores=found[2],
+            found_log_probability=found[3],
+            finished=finished,
+            first_ended=first_ended,
+            done=done,
+            nan_steps=tf.where(broken & ~loop.done, loop.step, loop.nan_steps),
+        )
+        return new_loop, tf.gather(parents, slots, batch_dims=1)
+
+    def _log_probabilities(self, loop: _Loop, outputs: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Clause 1: masks tokens, then normalises.
+
+        Returns:
+          float32[batch, k, V], <= 0; and bool[batch], whether something was not a number.
+        """
+        suppressed = np.zeros([self.vocabulary_size], bool)
+        suppressed[list(self.options.suppress)] = True
+        is_eos = np.arange(self.vocabulary_size) == self.eos_id
+        mask = tf.constant(suppressed)
+        if self.options.min_length > 0:
+            mask |= tf.constant(is_eos) & (loop.step < self.options.min_length)
+        any_masked = tf.reduce_any(mask)[None, None, None]
+        if self.prefix is not None:  # A forced token takes its own probability, masked or not.
+            free = ~self._forced(loop)[:, None, None]
+            mask, any_masked = mask & free, any_masked & free
+        logits = tf.where(mask, -np.inf, outputs)
+        highest = tf.reduce_max(logits, -1, keepdims=True)
+        # A row of -inf alone stays so; without this it would be -inf - -inf, a NaN.
+        highest = tf.where(tf.equal(highest, -np.inf), 0.0, highest)
+        shifted = logits - highest
+        total = tf.reduce_sum(tf.exp(shifted), -1, keepdims=True)
+        log_total = tf.where(tf.equal(total, 0.0), 0.0, tf.math.log(total))
+        broken = tf.reduce_any(tf.math.is_nan(total), [1, 2])
+        # The minimum takes away a rounding error above zero, which early_exit may not see.
+        log_p = tf.minimum(shifted - log_total, 0.0)
+        if self.log_probabilities:
+            log_p = tf.where(any_masked, log_p, tf.minimum(outputs, 0.0))
+        return log_p, broken
+
+    def _forced(self, loop: _Loop) -> tf.Tensor:
+        """Returns bool[batch]: whether this step's token of a sentence is given."""
+        return loop.step < self.prefix_lengths
+
+    def _force(
+        self,
+        loop: _Loop,
+        log_p: tf.Tensor,
+        scores: tf.Tensor,
+        parents: tf.Tensor,
+        tokens: tf.Tensor,
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Replaces the candidates of sentences whose prefix is not over by the given token.
+
+        Slot 0 alone stays possible, so that the first free step expands one slot, as step 0 does.
+        """
+        assert self.prefix is not None
+        forced = self._forced(loop)[:, None]
+        column = tf.minimum(loop.step, tf.shape(self.prefix)[1] - 1)
+        token = tf.gather(self.prefix, column, axis=1)[:, None]  # [batch, 1]
+        score = loop.log_probability[:, :1]
+        if self.options.score_prefix:
+            score = score + tf.gather(log_p[:, 0], token, batch_dims=1)
+        first = tf.equal(tf.range(2 * self.options.beam_size), 0)[None]
+        return (
+            tf.where(forced, tf.where(first, score, -np.inf), scores),
+            tf.where(forced, 0, parents),
+            tf.where(forced, token, tokens),
+        )
+
+    def _record(
+        self,
+        loop: _Loop,
+        done: tf.Tensor,
+        scores: tf.Tensor,
+        ends: tf.Tensor,
+        histories: tf.Tensor,
+    ) -> tuple[tuple[tf.Tensor, ...], tf.Tensor, tf.Tensor]:
+        """Clauses 4, 5 and 7: keeps the best finished hypotheses.
+
+        Returns:
+          (ids, lengths, scores, log-probabilities) of the N best; number finished; whether rank 0
+          has ended.
+        """
+        k, n = self.options.beam_size, self.options.num_hypotheses
+        log_p = scores[:, :k]
+        last_step = tf.equal(loop.step + 1, self.max_lengths)[:, None]
+        # A candidate of probability zero is none: it must not get past a mask.
+        recorded = (ends[:, :k] | last_step) & (log_p > -np.inf) & ~done[:, None]
+        # The step's hypotheses have one length: step + 1 tokens, the end of sentence counted.
+        final = log_p / tf.gather(self.penalties, loop.step + 1)
+        final = tf.where(recorded, final, -np.inf)
+        lengths = loop.step + 1 - tf.cast(ends[:, :k], tf.int32)
+        # Found earlier is shorter too, and comes first here: top_k settles ties as clause 7 asks.
+        all_scores = tf.concat([loop.found_scores, final], 1)
+        best, order = tf.math.top_k(all_scores, n)
+        found = (
+            tf.gather(tf.concat([loop.found_ids, histories[:, :k]], 1), order, batch_dims=1),
+            tf.gather(tf.concat([loop.found_lengths, lengths], 1), order, batch_dims=1),
+            best,
+            tf.gather(tf.concat([loop.found_log_probability, log_p], 1), order, batch_dims=1),
+        )
+        possible = best > -np.inf
+        found = (
+            tf.where(possible[..., None], found[0], self.pad_id),
+            tf.where(possible, found[1], 0),
+            best,
+            tf.where(possible, found[3], -np.inf),
+        )
+        finished = loop.finished + tf.reduce_sum(tf.cast(recorded, tf.int32), 1)
+        return found, finished, loop.first_ended | (recorded[:, 0] & ends[:, 0])
+
+    def _ended(
+        self,
+        step: tf.Tensor,
+        live: tf.Tensor,
+        found_scores: tf.Tensor,
+        finished: tf.Tensor,
+        first_ended: tf.Tensor,
+    ) -> tf.Tensor:
+        """Clause 6: returns bool[batch], whether a sentence needs no further step."""
+        options = self.options
+        best_live = tf.reduce_max(live, 1)
+        ended = (step + 1 >= self.max_lengths) | tf.equal(best_live, -np.inf)
+        if options.penalises_length:
+            ended |= finished >= options.max_finished
+        else:
+            ended |= first_ended & (finished >= options.num_hypotheses)
+        if options.early_exit:
+            # Log-probabilities only fall and penalties only rise, in float32 too, so no live
+            # hypothesis can end above this. On equality the longer one would lose the tie.
+            bound = best_live / tf.gather(self.penalties, self.max_lengths)
+            ended |= (finished >= options.num_hypotheses) & (bound < found_scores[:, -1])
+        return ended
+
+
+def _slots(ends: tf.Tensor) -> tf.Tensor:
+    """Clause 4: which rank goes on in which slot.
+
+    Args:
+      ends: bool[batch, 2k], whether the candidate of a rank is an end of sentence; at most k are.
+
+    Returns:
+      int32[batch, k]: slot j keeps rank j; where that one ended, the next rank from k upwards that
+      has not ended takes its place.
+    """
+    k = ends.shape[1] // 2
+    first, second = ends[:, :k], ~ends[:, k:]
+    refill = tf.cumsum(tf.cast(first, tf.int32), axis=1, exclusive=True)  # [batch, slot]
+    place = tf.cumsum(tf.cast(second, tf.int32), axis=1, exclusive=True)  # [batch, rank - k]
+    match = second[:, None] & tf.equal(place[:, None], refill[..., None])  # [batch, slot, rank - k]
+    replacement = k + tf.reduce_sum(tf.where(match, tf.range(k), 0), -1)
+    return tf.where(first, replacement, tf.range(k))
+
+
+def _check_static(
+    options: BeamOptions,
+    max_steps: int | tf.Tensor,
+    max_lengths: tf.Tensor | None,
+    prefix: tf.Tensor | None,
+    prefix_lengths: tf.Tensor | None,
+    vocabulary_size: int,
+    eos_id: int,
+) -> None:
+    """Checks what is known before the graph runs; tensors of a graph are the caller's promise."""
+    if isinstance(max_steps, int) and not 1 <= max_steps <= options.max_length:
+        raise InputError(f"max_steps={max_steps}: give 1 to max_length={options.max_length}")
+    limits = None if max_lengths is None else tf.get_static_value(max_lengths)
+    steps = max_steps if isinstance(max_steps, int) else tf.get_static_value(max_steps)
+    if limits is not None and steps is not None:
+        for index, limit in enumerate(limits):
+            if not 0 <= limit <= steps:
+                raise InputError(f"max_lengths[{index}]={limit}: give 0 to max_steps={steps}")
+    if prefix is None:
+        if prefix_lengths is not None:
+            raise InputError("prefix_lengths is given without prefix: give both or none")
+        return
+    ids = tf.get_static_value(prefix)
+    if ids is None:
+        return
+    counts = np.full([len(ids)], ids.shape[1])
+    if prefix_lengths is not None:
+        known = tf.get_static_value(prefix_lengths)
+        if known is None:
+            return
+        counts = known
+    for index, (row, count) in enumerate(zip(ids, counts, strict=True)):
+        limit = steps if limits is None else limits[index]
+        if not 0 <= count <= len(row) or (limit is not None and count > limit):
+            raise InputError(
+                f"prefix of sentence {index} has {count} tokens: give at most "
+                f"{min(len(row), limit or len(row))}, the longest target allowed for it"
+            )
+        for token in row[:count]:
+            if not 0 <= token < vocabulary_size or token == eos_id:
+                raise InputError(
+                    f"prefix of sentence {index} holds id {token}: give ids of 0 to "
+                    f"{vocabulary_size - 1} other than the end of sentence {eos_id}"
+                )
