@@ -49,19 +49,22 @@ def higher_is_better(metric: str) -> bool:
 
 
 def schedule_score(metric: str, value: float) -> float:
-    """Turns a score into the one that schedules compare with a task's baseline.
+    """Turns a score into the one that schedules compare with a task's baseline, which is >= 0.
 
     Args:
       metric: name of the metric.
       value: score as the metric gives it.
 
     Returns:
-      A number >= 0 that grows with quality, as a ratio to a baseline needs it: BLEU and chrF as
-      they are, a negative log-perplexity as the inverse perplexity ``exp(value)`` in (0, 1] (so
-      baselines of that metric are inverse perplexities too).
+      BLEU and chrF as they are; a negative log-perplexity without its sign, of which lower is
+      better (see `schedule_higher_is_better`). A task's baseline is in the same unit.
     """
-    check_metric(metric)
-    return math.exp(value) if metric == "neg_log_perplexity" else value
+    return value if schedule_higher_is_better(metric) else -value + 0.0
+
+
+def schedule_higher_is_better(metric: str) -> bool:
+    """Whether a larger `schedule_score` is a better one: the direction of a `ScoreBook`."""
+    return check_metric(metric) in TEXT_METRICS
 
 
 def score(metric: str, hypotheses: Sequence[str], references: Sequence[str]) -> MetricResult:

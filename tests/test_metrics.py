@@ -56,9 +56,17 @@ def test_every_metric_is_better_when_higher():
 
 
 def test_schedules_get_a_score_that_can_be_divided_by_a_baseline():
-    assert metrics.schedule_score("bleu", 31.5) == 31.5
-    # The mean log-probability of a fair coin: a token's inverse perplexity is 1/2.
-    assert metrics.schedule_score("neg_log_perplexity", -math.log(2)) == pytest.approx(0.5)
+    from keras_mtl.schedules import ScoreBook, TaskInfo
+
+    for metric, worse, better, baseline in (
+        ("bleu", 10.0, 20.0, 40.0),
+        ("neg_log_perplexity", -4.0, -2.0, 1.0),
+    ):
+        higher = metrics.schedule_higher_is_better(metric)
+        book = ScoreBook([TaskInfo("a", 1, baseline), TaskInfo("b", 1, baseline)], higher)
+        book.set(0, 0, metrics.schedule_score(metric, worse))
+        book.set(1, 0, metrics.schedule_score(metric, better))
+        assert book.ratios() == pytest.approx([0.25, 0.5])
 
 
 def test_unusable_input_is_named():
