@@ -78,7 +78,7 @@ def base_experiment(name: str | None = None) -> config_lib.ExperimentConfig:
 
 def load_experiment(
     experiment: str | None = None,
-    config_files: Sequence[str] = (),
+    config_files: Sequence[str | os.PathLike[str]] = (),
     params_override: str | Sequence[str] = (),
     *,
     check: bool = True,
@@ -118,7 +118,7 @@ def name_tasks(config: config_lib.ExperimentConfig) -> None:
             pair.name = f"{pair.source}-{pair.target}"
 
 
-def load_params(path: str) -> config_lib.ExperimentConfig:
+def load_params(path: str | os.PathLike[str]) -> config_lib.ExperimentConfig:
     """Reads a configuration that :func:`save_params` wrote.
 
     Args:
@@ -132,7 +132,7 @@ def load_params(path: str) -> config_lib.ExperimentConfig:
     return load_experiment(config_files=[path])
 
 
-def save_params(config: config_lib.ExperimentConfig, path: str) -> None:
+def save_params(config: config_lib.ExperimentConfig, path: str | os.PathLike[str]) -> None:
     """Writes the whole configuration as YAML; the file is complete or it is not there.
 
     Args:

@@ -3,6 +3,7 @@
 What a component knows best it checks itself: a reader its options, a schedule its parameters.
 """
 
+import itertools
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -15,7 +16,7 @@ from keras_mtl import errors
 # compares.
 SIZES = ("tiny", "small", "base", "big")
 METRICS = ("bleu", "chrf", "neg_log_perplexity")
-LENGTH_PENALTIES = ("none", "power", "gnmt")
+LENGTH_PENALTIES = ("none", "power", "gnmt", "lingvo", "constant")
 
 # A task's name is a part of file names; a language becomes the tag <2xx> of the vocabulary.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@+-]*")
@@ -125,9 +126,7 @@ def _check_data(check: "_Check", config: config_lib.ExperimentConfig) -> None:
             f"{len(targets)} language tags need at least {least}",
         )
     lengths = data.bucket_lengths
-    if lengths and (
-        lengths[0] < 1 or any(a >= b for a, b in zip(lengths, lengths[1:], strict=False))
-    ):
+    if lengths and (lengths[0] < 1 or any(a >= b for a, b in itertools.pairwise(lengths))):
         check.problem("task.data.bucket_lengths", f"= {lengths}: expected growing lengths from 1")
     elif lengths and lengths[-1] != data.max_length:
         check.problem(

@@ -33,9 +33,7 @@ COMMANDS = {
     "evaluate": Command("keras_mtl.cli.evaluate", "score every task of a trained model"),
     "translate": Command("keras_mtl.cli.translate", "translate standard input line by line"),
     "export": Command("keras_mtl.cli.export", "write a SavedModel: text in, text out"),
-    "inspect": Command(
-        "keras_mtl.cli.inspect", "print tasks, sizes and parameters of a configuration"
-    ),
+    "inspect": Command("keras_mtl.cli.inspect", "print tasks, sizes and parameters"),
     "demo": Command("keras_mtl.cli.demo", "the whole chain on the built-in corpus, in minutes"),
 }
 
@@ -102,6 +100,7 @@ def _parser(words: Sequence[str]) -> tuple[str | None, argparse.ArgumentParser]:
     parser = argparse.ArgumentParser(
         prog="keras-mtl",
         description="Train one Keras model on many tasks with adaptive schedules.",
+        formatter_class=_HelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"keras_mtl {keras_mtl.__version__}")
     subparsers = parser.add_subparsers(metavar="COMMAND", dest="command")
@@ -112,7 +111,7 @@ def _parser(words: Sequence[str]) -> tuple[str | None, argparse.ArgumentParser]:
             name,
             help=entry.summary,
             description=entry.summary[0].upper() + entry.summary[1:] + ".",
-            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+            formatter_class=_HelpFormatter,
         )
         if name == command:
             importlib.import_module(entry.module).add_arguments(subparser)
@@ -121,11 +120,34 @@ def _parser(words: Sequence[str]) -> tuple[str | None, argparse.ArgumentParser]:
     return command, parser
 
 
+class _HelpFormatter(argparse.HelpFormatter):
+    """Shows a default value where there is one, and fits the subcommands into a column."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=28)
+
+    def add_argument(self, action: argparse.Action) -> None:
+        super().add_argument(action)
+        # argparse measures subcommands without their own indent and breaks the longest line.
+        if isinstance(action, argparse._SubParsersAction):
+            self._action_max_length += self._indent_increment
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        text = action.help or ""
+        has_default = action.default not in (None, False, [], "", argparse.SUPPRESS)
+        if not has_default or "%(default)" in text or not action.option_strings:
+            return text
+        return f"{text} (default: %(default)s)"
+
+
 def _silence_libraries() -> None:
     """Keeps TensorFlow's start-up messages off the terminal, unless the user asked for them."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # Errors, and no information or warnings.
     # Keras and Model Garden share one backend here; another one would fail far from its cause.
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    from absl import logging as absl_logging
+
+    absl_logging.set_verbosity(absl_logging.ERROR)
 
 
 def _fail(message: str) -> int:

@@ -1,0 +1,146 @@
+"""``keras-mtl inspect``: what a configuration means, before it costs anything."""
+
+import argparse
+import collections
+import os
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from keras_mtl import errors
+from keras_mtl.cli import common
+
+if TYPE_CHECKING:
+    from keras_mtl.config import ExperimentConfig
+    from keras_mtl.data.prepare import PreparedData
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the subcommand's arguments."""
+    common.add_experiment_arguments(parser, modes=())
+    parser.add_argument(
+        "--diff",
+        metavar="OTHER",
+        help="print only how this configuration differs from OTHER, a YAML file or a model_dir",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prints tasks, sizes and parameters, or a difference; returns the exit code."""
+    config = common.load_config(args)
+    if args.diff:
+        from keras_mtl import registry
+
+        print_difference(registry.diff(config, registry.load_params(args.diff)), args.diff)
+        return 0
+    folder = config.task.data.data_dir or os.path.join(args.model_dir or "", "data")
+    prepared = _load_prepared(folder)
+    print_tasks(config, prepared)
+    print()
+    print_parameters(config, prepared)
+    return 0
+
+
+def print_difference(differences: Sequence[tuple[str, Any, Any]], other: str) -> None:
+    """Prints one line for each field that differs."""
+    if not differences:
+        print(f"no difference from {other}")
+        return
+    rows = [(path, repr(ours), repr(theirs)) for path, ours, theirs in differences]
+    print_table(("field", "this", other), rows)
+
+
+def print_tasks(config: "ExperimentConfig", prepared: "PreparedData | None") -> None:
+    """Prints the tasks, with sizes when the store has been prepared."""
+    sizes = {} if prepared is None else {task.name: task for task in prepared.tasks}
+    rows = []
+    for pair in config.task.pairs:
+        corpora = pair.corpora or config.task.data.corpora
+        task = sizes.get(pair.name)
+        rows.append(
+            (
+                pair.name,
+                f"{pair.source} -> {pair.target}",
+                "+".join(corpus.reader for corpus in corpora),
+                "all" if pair.max_pairs is None else f"{pair.max_pairs:,}",
+                "-" if task is None else f"{task.train_size:,}",
+                "-" if pair.baseline is None else f"{pair.baseline:g}",
+            )
+        )
+    print_table(("task", "direction", "corpora", "at most", "prepared", "baseline"), rows)
+    schedule = config.trainer.schedule
+    parameters = schedule.parameters.as_dict()
+    listed = ", ".join(f"{name}={value}" for name, value in parameters.items())
+    print(f"schedule: {schedule.name}({listed}), granularity {config.task.data.granularity}")
+    if prepared is None:
+        print("no prepared store was found, so sizes are not known; `keras-mtl prepare` makes it")
+
+
+def print_parameters(config: "ExperimentConfig", prepared: "PreparedData | None") -> None:
+    """Builds the model and prints its parameters, layer by layer."""
+    from keras_mtl.models.factory import build_transformer
+
+    model_config = config.task.model
+    size = config.task.data.vocabulary.size if prepared is None else prepared.vocabulary.size
+    decoders: tuple[str, ...] = ("",)
+    if model_config.sharing == "encoder":
+        decoders = tuple(dict.fromkeys(pair.target for pair in config.task.pairs))
+    model = build_transformer(model_config, size, decoders)
+    counts = count_parameters(
+        (variable.path, _product(variable.shape)) for variable in model.trainable_variables
+    )
+    total = sum(counts.values())
+    rows = [(layer, f"{count:,}", f"{count / total:.1%}") for layer, count in counts.items()]
+    rows.append(("total", f"{total:,}", "100.0%"))
+    print_table(("layer", "parameters", "share"), rows)
+    print(f"vocabulary of {size:,} ids{'' if prepared else ' (as configured)'}")
+
+
+def count_parameters(variables: Iterable[tuple[str, int]]) -> dict[str, int]:
+    """Adds up parameters by layer.
+
+    Args:
+      variables: (path such as ``transformer/encoder_0/attention/query/kernel``, number of values).
+
+    Returns:
+      Parameters by the second part of the path, the layer below the model, in order of appearance.
+    """
+    counts: dict[str, int] = collections.defaultdict(int)
+    for path, size in variables:
+        parts = path.split("/")
+        counts[parts[1] if len(parts) > 2 else parts[0]] += size
+    return dict(counts)
+
+
+def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Prints columns, numbers to the right."""
+    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
+    is_number = [
+        bool(rows) and all(row[i][:1].isdigit() or row[i] in ("-", "all") for row in rows)
+        for i in range(len(header))
+    ]
+    for row in [header, *rows]:
+        cells = [
+            cell.rjust(width) if right else cell.ljust(width)
+            for cell, width, right in zip(row, widths, is_number, strict=True)
+        ]
+        print("  ".join(cells).rstrip())
+
+
+def _load_prepared(folder: str) -> "PreparedData | None":
+    """The prepared store, or None when there is none yet."""
+    from keras_mtl.data.prepare import load_prepared
+
+    if not os.path.isdir(folder):
+        return None
+    try:
+        return load_prepared(folder)
+    except errors.DataError as error:
+        print(f"{folder}: {error}")
+        return None
+
+
+def _product(shape: Iterable[int]) -> int:
+    product = 1
+    for size in shape:
+        product *= int(size)
+    return product
