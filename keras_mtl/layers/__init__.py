@@ -1,0 +1,27 @@
+"""Keras layers, one public class a file."""
+
+from keras_mtl.layers.cross_attention import CrossAttention
+from keras_mtl.layers.dense import Dense
+from keras_mtl.layers.dropout import Dropout
+from keras_mtl.layers.feed_forward import FeedForward
+from keras_mtl.layers.layer_norm import LayerNorm
+from keras_mtl.layers.position_embedding import PositionEmbedding
+from keras_mtl.layers.self_attention import SelfAttention
+from keras_mtl.layers.sine_position_encoding import SinePositionEncoding
+from keras_mtl.layers.token_embedding import TokenEmbedding
+from keras_mtl.layers.transformer_decoder_layer import TransformerDecoderLayer
+from keras_mtl.layers.transformer_encoder_layer import TransformerEncoderLayer
+
+__all__ = [
+    "CrossAttention",
+    "Dense",
+    "Dropout",
+    "FeedForward",
+    "LayerNorm",
+    "PositionEmbedding",
+    "SelfAttention",
+    "SinePositionEncoding",
+    "TokenEmbedding",
+    "TransformerDecoderLayer",
+    "TransformerEncoderLayer",
+]

@@ -1,0 +1,87 @@
+"""What self- and cross-attention share: heads, masks, and the attention itself."""
+
+import keras
+import tensorflow as tf
+
+# Added to the score of a position that must not be seen. exp() of it is exactly 0 in float32, so
+# that padding cannot change a result, and a row that sees nothing stays finite.
+MASKED = -1e9
+
+
+def glorot(parts: int) -> keras.initializers.Initializer:
+    """Returns the initializer of a kernel `[d, parts * d]` that fuses `parts` kernels `[d, d]`.
+
+    Each part is drawn as Glorot's uniform initializer would draw it alone: variance 1 / d, where
+    the fused shape alone would give 2 / ((parts + 1) d).
+
+    Args:
+      parts: number of kernels side by side.
+    """
+    return keras.initializers.VarianceScaling(
+        scale=(parts + 1) / 2, mode="fan_avg", distribution="uniform"
+    )
+
+
+def split_heads(inputs: tf.Tensor, parts: int, num_heads: int) -> list[tf.Tensor]:
+    """Splits `[batch, time, parts * dim]` into `parts` tensors `[batch, heads, time, head_dim]`."""
+    shape = tf.shape(inputs)
+    batch = inputs.shape[0] or shape[0]
+    time = inputs.shape[1] or shape[1]
+    head_dim = inputs.shape[2] // (parts * num_heads)
+    heads = tf.reshape(inputs, [batch, time, parts, num_heads, head_dim])
+    return tf.unstack(tf.transpose(heads, [2, 0, 3, 1, 4]), num=parts)
+
+
+def merge_heads(inputs: tf.Tensor) -> tf.Tensor:
+    """Joins `[batch, heads, time, head_dim]` into `[batch, time, dim]`."""
+    shape = tf.shape(inputs)
+    batch = inputs.shape[0] or shape[0]
+    time = inputs.shape[2] or shape[2]
+    dim = inputs.shape[1] * inputs.shape[3]
+    return tf.reshape(tf.transpose(inputs, [0, 2, 1, 3]), [batch, time, dim])
+
+
+def padding_bias(mask: tf.Tensor | None) -> tf.Tensor | None:
+    """Returns float32 `[batch, 1, 1, time]`: 0 where `mask` (bool `[batch, time]`) is true."""
+    if mask is None:
+        return None
+    return tf.where(mask, 0.0, MASKED)[:, None, None, :]
+
+
+def causal_bias(length: int | tf.Tensor) -> tf.Tensor:
+    """Returns float32 `[1, 1, length, length]` that hides positions after the query's own."""
+    position = tf.range(length)
+    return tf.where(position[:, None] >= position[None, :], 0.0, MASKED)[None, None]
+
+
+def attend(
+    query: tf.Tensor,
+    key: tf.Tensor,
+    value: tf.Tensor,
+    bias: tf.Tensor | None,
+    dropout: keras.layers.Layer | None = None,
+    training: bool = False,
+) -> tf.Tensor:
+    """Scaled dot-product attention with the softmax in float32.
+
+    Args:
+      query: float `[..., queries, head_dim]`.
+      key: float `[..., keys, head_dim]`.
+      value: float `[..., keys, head_dim]`.
+      bias: float32 added to the scores, broadcast to `[..., queries, keys]`; None adds nothing.
+      dropout: applied to the attention weights.
+      training: whether dropout drops.
+
+    Returns:
+      `[..., queries, head_dim]` in the type of `value`.
+
+    Reference: Vaswani et al., arXiv 1706.03762, equation 1.
+    """
+    query = query * tf.cast(query.shape[-1] ** -0.5, query.dtype)
+    scores = tf.cast(tf.matmul(query, key, transpose_b=True), tf.float32)
+    if bias is not None:
+        scores += bias
+    weights = tf.cast(tf.nn.softmax(scores), value.dtype)
+    if dropout is not None:
+        weights = dropout(weights, training=training)
+    return tf.matmul(weights, value)

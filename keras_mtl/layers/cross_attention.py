@@ -1,0 +1,115 @@
+"""Multi-head attention from the decoder to the encoder's output."""
+
+import keras
+import tensorflow as tf
+
+from keras_mtl.layers import attention
+from keras_mtl.layers.dense import Dense
+from keras_mtl.layers.dropout import Dropout, seed_config
+
+
+@keras.saving.register_keras_serializable(package="keras_mtl")
+class CrossAttention(keras.layers.Layer):
+    """Multi-head attention of one sequence to another.
+
+    Key and value come from one matrix product with a kernel `[memory_dim, 2 * dim]`, columns
+    ordered key, value, head by head.
+
+    Args:
+      num_heads: heads; divides the last dimension of the input.
+      dropout: dropout on the attention weights, in [0, 1).
+      use_bias: whether the projections have a bias.
+      seed: an integer or a `keras.random.SeedGenerator` to share.
+      **kwargs: arguments of `keras.layers.Layer`.
+
+    Call arguments:
+      inputs: float `[batch, time, dim]`.
+      memory: float `[batch, source_time, memory_dim]`.
+      memory_mask: bool `[batch, source_time]`, false on padding; None when nothing is padded.
+      training: whether dropout drops.
+
+    Returns:
+      Float `[batch, time, dim]`.
+
+    Raises:
+      ValueError: `dim` is not a multiple of `num_heads`.
+
+    Reference: Vaswani et al., arXiv 1706.03762, section 3.2.3.
+    """
+
+    def __init__(
+        self,
+        num_heads: int,
+        dropout: float = 0.0,
+        use_bias: bool = True,
+        seed: int | keras.random.SeedGenerator | None = None,
+        **kwargs,
+    ) -> None:
+        super().__init__(**kwargs)
+        if num_heads < 1:
+            raise ValueError(f"{self.name}: num_heads must be at least 1, not {num_heads}")
+        self.num_heads = num_heads
+        self.dropout = dropout
+        self.use_bias = use_bias
+        self._seed = seed_config(seed)
+        self.attention_dropout = Dropout(
+            dropout, seed=seed, dtype=self.dtype_policy, name="attention_dropout"
+        )
+        self.supports_masking = True
+
+    def build(self, inputs_shape, memory_shape) -> None:
+        dim = inputs_shape[-1]
+        if dim % self.num_heads:
+            raise ValueError(f"{self.name}: num_heads={self.num_heads} does not divide {dim}")
+        options = {"use_bias": self.use_bias, "dtype": self.dtype_policy}
+        self.query = Dense(dim, name="query", **options)
+        self.query.build((None, dim))
+        self.key_value = Dense(
+            2 * dim, kernel_initializer=attention.glorot(2), name="key_value", **options
+        )
+        self.key_value.build((None, memory_shape[-1]))
+        self.output_projection = Dense(dim, name="output", **options)
+        self.output_projection.build((None, dim))
+        self.built = True
+
+    def call(self, inputs, memory, memory_mask=None, training=False):
+        (query,) = attention.split_heads(self.query(inputs), 1, self.num_heads)
+        key, value = attention.split_heads(self.key_value(memory), 2, self.num_heads)
+        bias = attention.padding_bias(memory_mask)
+        context = attention.attend(query, key, value, bias, self.attention_dropout, training)
+        return self.output_projection(attention.merge_heads(context))
+
+    def start(self, memory: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Returns the keys and values of a memory: `[batch, heads, source_time, head_dim]`."""
+        key, value = attention.split_heads(self.key_value(memory), 2, self.num_heads)
+        return {"key": key, "value": value}
+
+    def step(
+        self, inputs: tf.Tensor, cache: dict[str, tf.Tensor], memory_mask: tf.Tensor | None
+    ) -> tf.Tensor:
+        """Attention of the beams of each sentence to the sentence's one memory.
+
+        Args:
+          inputs: float `[batch, beams, dim]`.
+          cache: from `start`.
+          memory_mask: bool `[batch, source_time]`.
+
+        Returns:
+          Float `[batch, beams, dim]`.
+        """
+        (query,) = attention.split_heads(self.query(inputs), 1, self.num_heads)
+        bias = attention.padding_bias(memory_mask)
+        context = attention.attend(query, cache["key"], cache["value"], bias)
+        return self.output_projection(attention.merge_heads(context))
+
+    def compute_output_shape(self, inputs_shape, memory_shape):
+        return inputs_shape
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "num_heads": self.num_heads,
+            "dropout": self.dropout,
+            "use_bias": self.use_bias,
+            "seed": self._seed,
+        }

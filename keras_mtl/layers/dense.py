@@ -1,0 +1,31 @@
+"""Dense layer that multiplies one matrix, whatever the rank of its input."""
+
+import keras
+from keras import ops
+
+
+@keras.saving.register_keras_serializable(package="keras_mtl")
+class Dense(keras.layers.Dense):
+    """`keras.layers.Dense` on inputs flattened to `[rows, features]`.
+
+    One large matrix product replaces a batch of small ones, and the gradient of the kernel is one
+    product too instead of one for each batch row and their sum.
+
+    Args:
+      units: width of the output.
+      **kwargs: arguments of `keras.layers.Dense`.
+
+    Call arguments:
+      inputs: float `[..., features]`.
+
+    Returns:
+      Float `[..., units]`.
+    """
+
+    def call(self, inputs, training=None):
+        if inputs.shape.rank == 2:
+            return super().call(inputs, training=training)
+        shape = ops.shape(inputs)
+        rows = ops.reshape(inputs, (-1, inputs.shape[-1]))
+        outputs = super().call(rows, training=training)
+        return ops.reshape(outputs, (*shape[:-1], self.units))

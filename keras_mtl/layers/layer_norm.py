@@ -1,0 +1,50 @@
+"""Layer normalisation in float32."""
+
+import keras
+import tensorflow as tf
+
+
+@keras.saving.register_keras_serializable(package="keras_mtl")
+class LayerNorm(keras.layers.Layer):
+    """Normalises the last axis; statistics, scale and offset are float32 whatever the policy.
+
+    Args:
+      epsilon: added to the variance.
+      **kwargs: arguments of `keras.layers.Layer`.
+
+    Call arguments:
+      inputs: float `[..., dim]`.
+
+    Returns:
+      `[..., dim]` in the layer's compute type.
+
+    Reference: Ba et al., arXiv 1607.06450.
+    """
+
+    def __init__(self, epsilon: float = 1e-6, **kwargs) -> None:
+        super().__init__(**kwargs)
+        self.epsilon = epsilon
+        self.supports_masking = True
+
+    def build(self, input_shape) -> None:
+        shape = (input_shape[-1],)
+        # autocast=False: a scale rounded to bfloat16 would undo the float32 arithmetic.
+        self.gamma = self.add_weight(
+            name="gamma", shape=shape, initializer="ones", autocast=False
+        )
+        self.beta = self.add_weight(name="beta", shape=shape, initializer="zeros", autocast=False)
+        self.built = True
+
+    def call(self, inputs):
+        x = tf.cast(inputs, tf.float32)
+        centred = x - tf.reduce_mean(x, axis=-1, keepdims=True)
+        variance = tf.reduce_mean(tf.square(centred), axis=-1, keepdims=True)
+        normal = centred * tf.math.rsqrt(variance + self.epsilon)
+        outputs = normal * tf.cast(self.gamma, tf.float32) + tf.cast(self.beta, tf.float32)
+        return tf.cast(outputs, self.compute_dtype)
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+    def get_config(self):
+        return {**super().get_config(), "epsilon": self.epsilon}

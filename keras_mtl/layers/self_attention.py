@@ -1,0 +1,135 @@
+"""Multi-head self-attention with one fused projection, in parallel and step by step."""
+
+import keras
+import tensorflow as tf
+
+from keras_mtl.layers import attention
+from keras_mtl.layers.dense import Dense
+from keras_mtl.layers.dropout import Dropout, seed_config
+
+
+@keras.saving.register_keras_serializable(package="keras_mtl")
+class SelfAttention(keras.layers.Layer):
+    """Multi-head self-attention.
+
+    Query, key and value come from one matrix product with a kernel `[dim, 3 * dim]`, columns
+    ordered query, key, value, head by head. The query is scaled by head_dim^-0.5 at run time, not
+    in its weights.
+
+    Args:
+      num_heads: heads; divides the last dimension of the input.
+      dropout: dropout on the attention weights, in [0, 1).
+      use_bias: whether the projections have a bias.
+      seed: an integer or a `keras.random.SeedGenerator` to share.
+      **kwargs: arguments of `keras.layers.Layer`.
+
+    Call arguments:
+      inputs: float `[batch, time, dim]`.
+      mask: bool `[batch, time]`, false on padding; None when nothing is padded.
+      use_causal_mask: whether a position sees only itself and those before it.
+      training: whether dropout drops.
+
+    Returns:
+      Float `[batch, time, dim]`.
+
+    Raises:
+      ValueError: `dim` is not a multiple of `num_heads`.
+
+    Example:
+      >>> SelfAttention(num_heads=4)(keras.ops.ones([2, 5, 16])).shape
+      TensorShape([2, 5, 16])
+
+    Reference: Vaswani et al., arXiv 1706.03762, section 3.2.2.
+    """
+
+    def __init__(
+        self,
+        num_heads: int,
+        dropout: float = 0.0,
+        use_bias: bool = True,
+        seed: int | keras.random.SeedGenerator | None = None,
+        **kwargs,
+    ) -> None:
+        super().__init__(**kwargs)
+        if num_heads < 1:
+            raise ValueError(f"{self.name}: num_heads must be at least 1, not {num_heads}")
+        self.num_heads = num_heads
+        self.dropout = dropout
+        self.use_bias = use_bias
+        self._seed = seed_config(seed)
+        self.attention_dropout = Dropout(
+            dropout, seed=seed, dtype=self.dtype_policy, name="attention_dropout"
+        )
+        self.supports_masking = True
+
+    def build(self, input_shape) -> None:
+        dim = input_shape[-1]
+        if dim % self.num_heads:
+            raise ValueError(f"{self.name}: num_heads={self.num_heads} does not divide {dim}")
+        self.qkv = Dense(
+            3 * dim,
+            use_bias=self.use_bias,
+            kernel_initializer=attention.glorot(3),
+            dtype=self.dtype_policy,
+            name="qkv",
+        )
+        self.qkv.build((None, dim))
+        self.output_projection = Dense(
+            dim, use_bias=self.use_bias, dtype=self.dtype_policy, name="output"
+        )
+        self.output_projection.build((None, dim))
+        self.built = True
+
+    def call(self, inputs, mask=None, use_causal_mask=False, training=False):
+        query, key, value = attention.split_heads(self.qkv(inputs), 3, self.num_heads)
+        bias = attention.padding_bias(mask)
+        if use_causal_mask:
+            causal = attention.causal_bias(inputs.shape[1] or tf.shape(inputs)[1])
+            bias = causal if bias is None else bias + causal
+        context = attention.attend(query, key, value, bias, self.attention_dropout, training)
+        return self.output_projection(attention.merge_heads(context))
+
+    def start(self, batch: int | tf.Tensor, beams: int, max_length: int) -> dict[str, tf.Tensor]:
+        """Returns empty caches: zeros `[batch, beams, heads, max_length, head_dim]`."""
+        head_dim = self.output_projection.units // self.num_heads
+        zeros = tf.zeros([batch, beams, self.num_heads, max_length, head_dim], self.compute_dtype)
+        return {"key": zeros, "value": zeros}
+
+    def step(
+        self, inputs: tf.Tensor, index: tf.Tensor, cache: dict[str, tf.Tensor]
+    ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+        """One position of causal self-attention.
+
+        Args:
+          inputs: float `[batch, beams, dim]`, the inputs at position `index`.
+          index: int32 scalar, the position, in [0, max_length).
+          cache: keys and values of the positions before; see `start`.
+
+        Returns:
+          Float `[batch, beams, dim]`, and the cache with this position written.
+        """
+        shape = tf.shape(inputs)
+        batch, beams = inputs.shape[0] or shape[0], inputs.shape[1] or shape[1]
+        head_dim = self.output_projection.units // self.num_heads
+        heads = tf.reshape(self.qkv(inputs), [batch, beams, 3, self.num_heads, 1, head_dim])
+        query, key, value = tf.unstack(heads, axis=2)
+        position = tf.range(cache["key"].shape[3])
+        here = (position == index)[:, None]
+        key = tf.where(here, key, cache["key"])
+        value = tf.where(here, value, cache["value"])
+        bias = tf.where(position <= index, 0.0, attention.MASKED)
+        context = attention.attend(query, key, value, bias)
+        context = tf.reshape(context, [batch, beams, self.output_projection.units])
+        return self.output_projection(context), {"key": key, "value": value}
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "num_heads": self.num_heads,
+            "dropout": self.dropout,
+            "use_bias": self.use_bias,
+            "seed": self._seed,
+        }

@@ -1,0 +1,74 @@
+"""Token embeddings that can also project to logits."""
+
+import keras
+import tensorflow as tf
+
+
+@keras.saving.register_keras_serializable(package="keras_mtl")
+class TokenEmbedding(keras.layers.Layer):
+    """Looks ids up in a table, scaled by √hidden_dim; `logits` multiplies by the same table.
+
+    The table is drawn from a normal distribution of deviation hidden_dim^-0.5: embeddings have unit
+    variance after scaling, and tied logits start near unit variance too.
+
+    Args:
+      vocabulary_size: number of ids.
+      hidden_dim: width of an embedding.
+      mask_id: id of padding: `compute_mask` is false there; None masks nothing.
+      **kwargs: arguments of `keras.layers.Layer`.
+
+    Call arguments:
+      inputs: int `[batch, time]`, each in [0, vocabulary_size).
+
+    Returns:
+      Float `[batch, time, hidden_dim]`.
+
+    Reference: Press and Wolf, arXiv 1608.05859; Vaswani et al., arXiv 1706.03762, section 3.4.
+    """
+
+    def __init__(
+        self, vocabulary_size: int, hidden_dim: int, mask_id: int | None = 0, **kwargs
+    ) -> None:
+        super().__init__(**kwargs)
+        self.vocabulary_size = vocabulary_size
+        self.hidden_dim = hidden_dim
+        self.mask_id = mask_id
+        # Ids must not be cast to the compute type: float16 and bfloat16 cannot count them.
+        self.autocast = False
+
+    def build(self, input_shape=None) -> None:
+        self.embeddings = self.add_weight(
+            name="embeddings",
+            shape=(self.vocabulary_size, self.hidden_dim),
+            initializer=keras.initializers.RandomNormal(stddev=self.hidden_dim**-0.5),
+        )
+        self.built = True
+
+    def call(self, inputs):
+        # Gather before casting: only the rows in use are cast and scaled.
+        rows = tf.gather(tf.convert_to_tensor(self.embeddings), tf.cast(inputs, tf.int32))
+        return tf.cast(rows, self.compute_dtype) * tf.cast(self.hidden_dim**0.5, self.compute_dtype)
+
+    def logits(self, inputs: tf.Tensor) -> tf.Tensor:
+        """Projects float `[..., hidden_dim]` to `[..., vocabulary_size]`, unscaled, no bias."""
+        table = tf.cast(tf.convert_to_tensor(self.embeddings), self.compute_dtype)
+        rows = tf.reshape(tf.cast(inputs, self.compute_dtype), [-1, self.hidden_dim])
+        outputs = tf.matmul(rows, table, transpose_b=True)
+        static = inputs.shape.as_list()[:-1]
+        dynamic = tf.shape(inputs)
+        lead = [dynamic[i] if size is None else size for i, size in enumerate(static)]
+        return tf.reshape(outputs, [*lead, self.vocabulary_size])
+
+    def compute_mask(self, inputs, previous_mask=None):
+        return None if self.mask_id is None else tf.not_equal(inputs, self.mask_id)
+
+    def compute_output_shape(self, input_shape):
+        return (*input_shape, self.hidden_dim)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "vocabulary_size": self.vocabulary_size,
+            "hidden_dim": self.hidden_dim,
+            "mask_id": self.mask_id,
+        }

@@ -1,0 +1,163 @@
+"""One layer of the decoder, in parallel and step by step."""
+
+import keras
+import tensorflow as tf
+
+from keras_mtl.layers.cross_attention import CrossAttention
+from keras_mtl.layers.dropout import Dropout, seed_config
+from keras_mtl.layers.feed_forward import FeedForward
+from keras_mtl.layers.layer_norm import LayerNorm
+from keras_mtl.layers.self_attention import SelfAttention
+
+
+@keras.saving.register_keras_serializable(package="keras_mtl")
+class TransformerDecoderLayer(keras.layers.Layer):
+    """Pre-norm causal self-attention, cross-attention and feed-forward block with residuals.
+
+    Padding at the end of the target needs no mask: a causal position never sees what follows it.
+
+    Args:
+      intermediate_dim: width inside the feed-forward block.
+      num_heads: attention heads; divides the width of the input.
+      dropout: dropout on each sublayer's output.
+      attention_dropout: dropout on attention weights.
+      activation_dropout: dropout inside the feed-forward block.
+      activation: `relu`, `gelu` or `silu`.
+      layer_norm_epsilon: added to the variance.
+      seed: an integer or a `keras.random.SeedGenerator` to share.
+      **kwargs: arguments of `keras.layers.Layer`.
+
+    Call arguments:
+      inputs: float `[batch, time, dim]`.
+      memory: float `[batch, source_time, memory_dim]`.
+      memory_mask: bool `[batch, source_time]`, false on padding; None when nothing is padded.
+      training: whether dropout drops.
+
+    Returns:
+      Float `[batch, time, dim]`.
+
+    Reference: Vaswani et al., arXiv 1706.03762; pre-norm: Xiong et al., arXiv 2002.04745.
+    """
+
+    def __init__(
+        self,
+        intermediate_dim: int,
+        num_heads: int,
+        dropout: float = 0.0,
+        attention_dropout: float = 0.0,
+        activation_dropout: float = 0.0,
+        activation: str = "relu",
+        layer_norm_epsilon: float = 1e-6,
+        seed: int | keras.random.SeedGenerator | None = None,
+        **kwargs,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.intermediate_dim = intermediate_dim
+        self.num_heads = num_heads
+        self.dropout = dropout
+        self.attention_dropout = attention_dropout
+        self.activation_dropout = activation_dropout
+        self.activation = activation
+        self.layer_norm_epsilon = layer_norm_epsilon
+        self._seed = seed_config(seed)
+        self.supports_masking = True
+        policy = self.dtype_policy
+        norm = {"epsilon": layer_norm_epsilon, "dtype": policy}
+        heads = {"num_heads": num_heads, "dropout": attention_dropout, "seed": seed}
+        self.self_attention_norm = LayerNorm(name="self_attention_norm", **norm)
+        self.self_attention = SelfAttention(**heads, dtype=policy, name="self_attention")
+        self.cross_attention_norm = LayerNorm(name="cross_attention_norm", **norm)
+        self.cross_attention = CrossAttention(**heads, dtype=policy, name="cross_attention")
+        self.feed_forward_norm = LayerNorm(name="feed_forward_norm", **norm)
+        self.feed_forward = FeedForward(
+            intermediate_dim,
+            activation,
+            activation_dropout,
+            seed=seed,
+            dtype=policy,
+            name="feed_forward",
+        )
+        self.residual_dropout = Dropout(dropout, seed=seed, dtype=policy, name="dropout")
+
+    def build(self, inputs_shape, memory_shape) -> None:
+        self.self_attention_norm.build(inputs_shape)
+        self.self_attention.build(inputs_shape)
+        self.cross_attention_norm.build(inputs_shape)
+        self.cross_attention.build(inputs_shape, memory_shape)
+        self.feed_forward_norm.build(inputs_shape)
+        self.feed_forward.build(inputs_shape)
+        self.built = True
+
+    def call(self, inputs, memory, memory_mask=None, training=False):
+        x = self.self_attention(
+            self.self_attention_norm(inputs), use_causal_mask=True, training=training
+        )
+        x = inputs + self.residual_dropout(x, training=training)
+        y = self.cross_attention(
+            self.cross_attention_norm(x), memory, memory_mask=memory_mask, training=training
+        )
+        x += self.residual_dropout(y, training=training)
+        y = self.feed_forward(self.feed_forward_norm(x), training=training)
+        return x + self.residual_dropout(y, training=training)
+
+    def start(
+        self, memory: tf.Tensor, beams: int, max_length: int
+    ) -> dict[str, dict[str, tf.Tensor]]:
+        """Returns the caches of incremental decoding.
+
+        Args:
+          memory: float `[batch, source_time, memory_dim]`.
+          beams: hypotheses for each sentence.
+          max_length: most positions that will be decoded.
+
+        Returns:
+          `self`: keys and values `[batch, beams, heads, max_length, head_dim]`, zero; `cross`:
+          keys and values `[batch, heads, source_time, head_dim]` of the memory.
+        """
+        batch = memory.shape[0] or tf.shape(memory)[0]
+        return {
+            "self": self.self_attention.start(batch, beams, max_length),
+            "cross": self.cross_attention.start(memory),
+        }
+
+    def step(
+        self,
+        inputs: tf.Tensor,
+        index: tf.Tensor,
+        cache: dict[str, dict[str, tf.Tensor]],
+        memory_mask: tf.Tensor | None,
+    ) -> tuple[tf.Tensor, dict[str, dict[str, tf.Tensor]]]:
+        """One position.
+
+        Args:
+          inputs: float `[batch, beams, dim]`, the inputs at position `index`.
+          index: int32 scalar, in [0, max_length).
+          cache: from `start` or the step before.
+          memory_mask: bool `[batch, source_time]`.
+
+        Returns:
+          Float `[batch, beams, dim]` and the new cache.
+        """
+        x, self_cache = self.self_attention.step(
+            self.self_attention_norm(inputs), index, cache["self"]
+        )
+        x = inputs + x
+        x += self.cross_attention.step(self.cross_attention_norm(x), cache["cross"], memory_mask)
+        x += self.feed_forward(self.feed_forward_norm(x))
+        return x, {"self": self_cache, "cross": cache["cross"]}
+
+    def compute_output_shape(self, inputs_shape, memory_shape):
+        return inputs_shape
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "intermediate_dim": self.intermediate_dim,
+            "num_heads": self.num_heads,
+            "dropout": self.dropout,
+            "attention_dropout": self.attention_dropout,
+            "activation_dropout": self.activation_dropout,
+            "activation": self.activation,
+            "layer_norm_epsilon": self.layer_norm_epsilon,
+            "seed": self._seed,
+        }

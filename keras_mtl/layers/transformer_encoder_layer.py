@@ -1,0 +1,103 @@
+"""One layer of the encoder."""
+
+import keras
+
+from keras_mtl.layers.dropout import Dropout, seed_config
+from keras_mtl.layers.feed_forward import FeedForward
+from keras_mtl.layers.layer_norm import LayerNorm
+from keras_mtl.layers.self_attention import SelfAttention
+
+
+@keras.saving.register_keras_serializable(package="keras_mtl")
+class TransformerEncoderLayer(keras.layers.Layer):
+    """Pre-norm self-attention and feed-forward block, each with dropout and a residual.
+
+    Args:
+      intermediate_dim: width inside the feed-forward block.
+      num_heads: attention heads; divides the width of the input.
+      dropout: dropout on each sublayer's output.
+      attention_dropout: dropout on attention weights.
+      activation_dropout: dropout inside the feed-forward block.
+      activation: `relu`, `gelu` or `silu`.
+      layer_norm_epsilon: added to the variance.
+      seed: an integer or a `keras.random.SeedGenerator` to share.
+      **kwargs: arguments of `keras.layers.Layer`.
+
+    Call arguments:
+      inputs: float `[batch, time, dim]`.
+      mask: bool `[batch, time]`, false on padding; None when nothing is padded.
+      training: whether dropout drops.
+
+    Returns:
+      Float `[batch, time, dim]`.
+
+    Reference: Vaswani et al., arXiv 1706.03762; pre-norm: Xiong et al., arXiv 2002.04745.
+    """
+
+    def __init__(
+        self,
+        intermediate_dim: int,
+        num_heads: int,
+        dropout: float = 0.0,
+        attention_dropout: float = 0.0,
+        activation_dropout: float = 0.0,
+        activation: str = "relu",
+        layer_norm_epsilon: float = 1e-6,
+        seed: int | keras.random.SeedGenerator | None = None,
+        **kwargs,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.intermediate_dim = intermediate_dim
+        self.num_heads = num_heads
+        self.dropout = dropout
+        self.attention_dropout = attention_dropout
+        self.activation_dropout = activation_dropout
+        self.activation = activation
+        self.layer_norm_epsilon = layer_norm_epsilon
+        self._seed = seed_config(seed)
+        self.supports_masking = True
+        policy = self.dtype_policy
+        norm = {"epsilon": layer_norm_epsilon, "dtype": policy}
+        self.attention_norm = LayerNorm(name="attention_norm", **norm)
+        self.attention = SelfAttention(
+            num_heads, attention_dropout, seed=seed, dtype=policy, name="attention"
+        )
+        self.feed_forward_norm = LayerNorm(name="feed_forward_norm", **norm)
+        self.feed_forward = FeedForward(
+            intermediate_dim,
+            activation,
+            activation_dropout,
+            seed=seed,
+            dtype=policy,
+            name="feed_forward",
+        )
+        self.residual_dropout = Dropout(dropout, seed=seed, dtype=policy, name="dropout")
+
+    def build(self, input_shape) -> None:
+        self.attention_norm.build(input_shape)
+        self.attention.build(input_shape)
+        self.feed_forward_norm.build(input_shape)
+        self.feed_forward.build(input_shape)
+        self.built = True
+
+    def call(self, inputs, mask=None, training=False):
+        x = self.attention(self.attention_norm(inputs), mask=mask, training=training)
+        x = inputs + self.residual_dropout(x, training=training)
+        y = self.feed_forward(self.feed_forward_norm(x), training=training)
+        return x + self.residual_dropout(y, training=training)
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "intermediate_dim": self.intermediate_dim,
+            "num_heads": self.num_heads,
+            "dropout": self.dropout,
+            "attention_dropout": self.attention_dropout,
+            "activation_dropout": self.activation_dropout,
+            "activation": self.activation,
+            "layer_norm_epsilon": self.layer_norm_epsilon,
+            "seed": self._seed,
+        }

@@ -1,0 +1,8 @@
+"""The Transformer, its sizes and its loss."""
+
+from keras_mtl.models.catalog import SIZES, Size
+from keras_mtl.models.factory import build_transformer
+from keras_mtl.models.losses import label_smoothed_cross_entropy
+from keras_mtl.models.transformer import Transformer
+
+__all__ = ["SIZES", "Size", "Transformer", "build_transformer", "label_smoothed_cross_entropy"]

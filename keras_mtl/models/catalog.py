@@ -1,0 +1,53 @@
+"""The named sizes of the Transformer."""
+
+import dataclasses
+from typing import Any
+
+from keras_mtl.errors import ConfigError, nearest
+
+
+@dataclasses.dataclass(frozen=True)
+class Size:
+    """Dimensions and dropout of a named model; the fields of `TransformerConfig`."""
+
+    hidden_dim: int
+    num_heads: int
+    intermediate_dim: int
+    encoder_layers: int
+    decoder_layers: int
+    dropout: float
+    attention_dropout: float
+    activation_dropout: float
+
+
+# base and big: Vaswani et al., arXiv 1706.03762, table 3, whose text names residual and embedding
+# dropout; tensor2tensor's transformer_base drops attention weights and activations at 0.1 too.
+SIZES: dict[str, Size] = {
+    "tiny": Size(128, 4, 512, 2, 2, 0.1, 0.1, 0.1),
+    "small": Size(256, 4, 1024, 3, 3, 0.1, 0.1, 0.1),
+    "base": Size(512, 8, 2048, 6, 6, 0.1, 0.1, 0.1),
+    "big": Size(1024, 16, 4096, 6, 6, 0.3, 0.1, 0.1),
+}
+
+
+def resolve(model_config: Any) -> dict[str, Any]:
+    """Fills the fields of a `TransformerConfig` that are None from its size.
+
+    Args:
+      model_config: a `keras_mtl.config.TransformerConfig`, or any object with its fields.
+
+    Returns:
+      The eight fields of `Size`, by name.
+
+    Raises:
+      ConfigError: unknown size.
+    """
+    name = model_config.size
+    if name not in SIZES:
+        raise ConfigError(f"task.model.size: unknown size {name!r}{nearest(name, SIZES)}")
+    size = dataclasses.asdict(SIZES[name])
+    for field in size:
+        value = getattr(model_config, field)
+        if value is not None:
+            size[field] = value
+    return size

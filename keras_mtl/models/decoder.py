@@ -1,0 +1,137 @@
+"""The stack of decoder layers, in parallel and step by step."""
+
+import keras
+import tensorflow as tf
+
+from keras_mtl.layers import Dense, Dropout, LayerNorm, TransformerDecoderLayer
+from keras_mtl.layers.dropout import make_seed_generator, seed_config
+
+
+@keras.saving.register_keras_serializable(package="keras_mtl")
+class TransformerDecoder(keras.layers.Layer):
+    """Dropout on the embeddings, decoder layers, a final normalisation, a projection if asked.
+
+    Args:
+      num_layers: decoder layers.
+      intermediate_dim: width inside the feed-forward blocks.
+      num_heads: attention heads.
+      dropout: dropout on embeddings and on each sublayer's output.
+      attention_dropout: dropout on attention weights.
+      activation_dropout: dropout inside the feed-forward blocks.
+      activation: `relu`, `gelu` or `silu`.
+      vocabulary_size: width of the decoder's own projection to logits; None has none, and the
+        decoder returns hidden states.
+      seed: an integer or a `keras.random.SeedGenerator` to share.
+      **kwargs: arguments of `keras.layers.Layer`.
+
+    Call arguments:
+      inputs: float `[batch, time, dim]`: embeddings with positions.
+      memory: float `[batch, source_time, memory_dim]`.
+      memory_mask: bool `[batch, source_time]`, false on padding; None when nothing is padded.
+      training: whether dropout drops.
+
+    Returns:
+      Float `[batch, time, dim]`, or `[batch, time, vocabulary_size]`.
+    """
+
+    def __init__(
+        self,
+        num_layers: int,
+        intermediate_dim: int,
+        num_heads: int,
+        dropout: float = 0.0,
+        attention_dropout: float = 0.0,
+        activation_dropout: float = 0.0,
+        activation: str = "relu",
+        vocabulary_size: int | None = None,
+        seed: int | keras.random.SeedGenerator | None = None,
+        **kwargs,
+    ) -> None:
+        super().__init__(**kwargs)
+        self._config = {
+            "num_layers": num_layers,
+            "intermediate_dim": intermediate_dim,
+            "num_heads": num_heads,
+            "dropout": dropout,
+            "attention_dropout": attention_dropout,
+            "activation_dropout": activation_dropout,
+            "activation": activation,
+            "vocabulary_size": vocabulary_size,
+            "seed": seed_config(seed),
+        }
+        self.supports_masking = True
+        policy = self.dtype_policy
+        generator = make_seed_generator(seed)
+        self.embedding_dropout = Dropout(dropout, seed=generator, dtype=policy, name="dropout")
+        self.layers = [
+            TransformerDecoderLayer(
+                intermediate_dim,
+                num_heads,
+                dropout,
+                attention_dropout,
+                activation_dropout,
+                activation,
+                seed=generator,
+                dtype=policy,
+                name=f"layer_{i}",
+            )
+            for i in range(num_layers)
+        ]
+        self.final_norm = LayerNorm(dtype=policy, name="final_norm")
+        self.projection = None
+        if vocabulary_size is not None:
+            self.projection = Dense(
+                vocabulary_size, use_bias=False, dtype=policy, name="projection"
+            )
+
+    def build(self, inputs_shape, memory_shape) -> None:
+        for layer in self.layers:
+            layer.build(inputs_shape, memory_shape)
+        self.final_norm.build(inputs_shape)
+        if self.projection is not None:
+            self.projection.build((None, inputs_shape[-1]))
+        self.built = True
+
+    def call(self, inputs, memory, memory_mask=None, training=False):
+        x = self.embedding_dropout(inputs, training=training)
+        for layer in self.layers:
+            x = layer(x, memory, memory_mask=memory_mask, training=training)
+        return self._finish(x)
+
+    def start(self, memory: tf.Tensor, beams: int, max_length: int) -> dict[str, dict]:
+        """Returns the caches of each layer by its name; see `TransformerDecoderLayer.start`."""
+        return {layer.name: layer.start(memory, beams, max_length) for layer in self.layers}
+
+    def step(
+        self,
+        inputs: tf.Tensor,
+        index: tf.Tensor,
+        caches: dict[str, dict],
+        memory_mask: tf.Tensor | None,
+    ) -> tuple[tf.Tensor, dict[str, dict]]:
+        """One position through all layers.
+
+        Args:
+          inputs: float `[batch, beams, dim]`, embeddings of the tokens at position `index`.
+          index: int32 scalar, in [0, max_length).
+          caches: from `start` or the step before.
+          memory_mask: bool `[batch, source_time]`.
+
+        Returns:
+          What `call` returns for this position, `[batch, beams, ...]`, and the new caches.
+        """
+        x = tf.cast(inputs, self.compute_dtype)
+        new = {}
+        for layer in self.layers:
+            x, new[layer.name] = layer.step(x, index, caches[layer.name], memory_mask)
+        return self._finish(x), new
+
+    def _finish(self, x: tf.Tensor) -> tf.Tensor:
+        x = self.final_norm(x)
+        return x if self.projection is None else self.projection(x)
+
+    def compute_output_shape(self, inputs_shape, memory_shape):
+        return (*inputs_shape[:-1], self._config["vocabulary_size"] or inputs_shape[-1])
+
+    def get_config(self):
+        return {**super().get_config(), **self._config}

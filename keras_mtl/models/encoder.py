@@ -1,0 +1,92 @@
+"""The stack of encoder layers."""
+
+import keras
+
+from keras_mtl.layers import Dropout, LayerNorm, TransformerEncoderLayer
+from keras_mtl.layers.dropout import make_seed_generator, seed_config
+
+
+@keras.saving.register_keras_serializable(package="keras_mtl")
+class TransformerEncoder(keras.layers.Layer):
+    """Dropout on the embeddings, encoder layers, a final layer normalisation.
+
+    Args:
+      num_layers: encoder layers.
+      intermediate_dim: width inside the feed-forward blocks.
+      num_heads: attention heads.
+      dropout: dropout on embeddings and on each sublayer's output.
+      attention_dropout: dropout on attention weights.
+      activation_dropout: dropout inside the feed-forward blocks.
+      activation: `relu`, `gelu` or `silu`.
+      seed: an integer or a `keras.random.SeedGenerator` to share.
+      **kwargs: arguments of `keras.layers.Layer`.
+
+    Call arguments:
+      inputs: float `[batch, time, dim]`: embeddings with positions.
+      mask: bool `[batch, time]`, false on padding; None when nothing is padded.
+      training: whether dropout drops.
+
+    Returns:
+      Float `[batch, time, dim]`.
+    """
+
+    def __init__(
+        self,
+        num_layers: int,
+        intermediate_dim: int,
+        num_heads: int,
+        dropout: float = 0.0,
+        attention_dropout: float = 0.0,
+        activation_dropout: float = 0.0,
+        activation: str = "relu",
+        seed: int | keras.random.SeedGenerator | None = None,
+        **kwargs,
+    ) -> None:
+        super().__init__(**kwargs)
+        self._config = {
+            "num_layers": num_layers,
+            "intermediate_dim": intermediate_dim,
+            "num_heads": num_heads,
+            "dropout": dropout,
+            "attention_dropout": attention_dropout,
+            "activation_dropout": activation_dropout,
+            "activation": activation,
+            "seed": seed_config(seed),
+        }
+        self.supports_masking = True
+        policy = self.dtype_policy
+        generator = make_seed_generator(seed)
+        self.embedding_dropout = Dropout(dropout, seed=generator, dtype=policy, name="dropout")
+        self.layers = [
+            TransformerEncoderLayer(
+                intermediate_dim,
+                num_heads,
+                dropout,
+                attention_dropout,
+                activation_dropout,
+                activation,
+                seed=generator,
+                dtype=policy,
+                name=f"layer_{i}",
+            )
+            for i in range(num_layers)
+        ]
+        self.final_norm = LayerNorm(dtype=policy, name="final_norm")
+
+    def build(self, input_shape) -> None:
+        for layer in self.layers:
+            layer.build(input_shape)
+        self.final_norm.build(input_shape)
+        self.built = True
+
+    def call(self, inputs, mask=None, training=False):
+        x = self.embedding_dropout(inputs, training=training)
+        for layer in self.layers:
+            x = layer(x, mask=mask, training=training)
+        return self.final_norm(x)
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+    def get_config(self):
+        return {**super().get_config(), **self._config}

@@ -1,0 +1,355 @@
+"""The Transformer, with one decoder for all tasks or one for each target language."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from keras_mtl.errors import InputError
+from keras_mtl.layers import PositionEmbedding, SinePositionEncoding, TokenEmbedding
+from keras_mtl.layers.dropout import seed_config
+from keras_mtl.models.decoder import TransformerDecoder
+from keras_mtl.models.encoder import TransformerEncoder
+
+POSITIONS = ("sinusoidal", "learned")
+SHARING = ("full", "encoder")
+PAD_ID = 0
+BOS_ID = 1
+
+State = dict[str, Any]
+
+
+@keras.saving.register_keras_serializable(package="keras_mtl")
+class Transformer(keras.Model):
+    """Pre-norm encoder-decoder Transformer.
+
+    With `sharing="encoder"` each target language has a decoder of its own, with its own final
+    normalisation and, when embeddings are not tied, its own projection. A batch belongs to one
+    decoder: `inputs["decoder"][0]` chooses. The weights of the chosen decoder are selected first and
+    one decoder is traced, so that one program serves all tasks and compile time does not grow with
+    their number; the gradient of every other decoder is exactly 0.
+
+    The model is built by its constructor.
+
+    Args:
+      vocabulary_size: number of ids; 0 is padding, 1 starts the target.
+      hidden_dim: width of the model; a multiple of num_heads.
+      num_heads: attention heads.
+      intermediate_dim: width inside the feed-forward blocks.
+      encoder_layers: layers of the encoder.
+      decoder_layers: layers of each decoder.
+      dropout: dropout on embeddings and on each sublayer's output, in [0, 1).
+      attention_dropout: dropout on attention weights, in [0, 1).
+      activation_dropout: dropout inside the feed-forward blocks, in [0, 1).
+      activation: `relu`, `gelu` or `silu`.
+      positions: `sinusoidal` or `learned`.
+      max_length: longest source or target in tokens.
+      tie_embeddings: one table for source, target and output projection.
+      sharing: `full` or `encoder`.
+      decoders: names of the decoders, used when sharing is `encoder`.
+      seed: seed of dropout; None takes one from Keras' global seed.
+      **kwargs: arguments of `keras.Model`.
+
+    Call arguments:
+      inputs: dict of `source` int32 `[batch, source_time]`, `target` int32 `[batch, time]` as it
+        is to be predicted (the model shifts it right behind the start token), and `decoder` int32
+        `[batch]`, the index of the decoder, equal in all rows; may be absent when sharing is `full`.
+      training: whether dropout drops.
+
+    Returns:
+      Logits `[batch, time, vocabulary_size]` in the compute type.
+
+    Raises:
+      InputError: a source or target longer than `max_length`.
+      ValueError: an argument out of range.
+
+    Reference: Vaswani et al., arXiv 1706.03762; sharing by encoder: Firat et al., arXiv 1601.01073.
+    """
+
+    def __init__(
+        self,
+        vocabulary_size: int,
+        hidden_dim: int,
+        num_heads: int,
+        intermediate_dim: int,
+        encoder_layers: int,
+        decoder_layers: int,
+        dropout: float = 0.1,
+        attention_dropout: float = 0.1,
+        activation_dropout: float = 0.1,
+        activation: str = "relu",
+        positions: str = "sinusoidal",
+        max_length: int = 256,
+        tie_embeddings: bool = True,
+        sharing: str = "full",
+        decoders: Sequence[str] = (),
+        seed: int | None = None,
+        **kwargs,
+    ) -> None:
+        super().__init__(**kwargs)
+        if positions not in POSITIONS:
+            raise ValueError(f"positions must be one of {', '.join(POSITIONS)}, not {positions!r}")
+        if sharing not in SHARING:
+            raise ValueError(f"sharing must be one of {', '.join(SHARING)}, not {sharing!r}")
+        if sharing == "encoder" and not decoders:
+            raise ValueError("sharing='encoder' needs the names of the decoders")
+        # Plain tuples and strings: Keras would track a list as one of layers.
+        self._config = {
+            "vocabulary_size": vocabulary_size,
+            "hidden_dim": hidden_dim,
+            "num_heads": num_heads,
+            "intermediate_dim": intermediate_dim,
+            "encoder_layers": encoder_layers,
+            "decoder_layers": decoder_layers,
+            "dropout": dropout,
+            "attention_dropout": attention_dropout,
+            "activation_dropout": activation_dropout,
+            "activation": activation,
+            "positions": positions,
+            "max_length": max_length,
+            "tie_embeddings": tie_embeddings,
+            "sharing": sharing,
+            "decoders": tuple(decoders),
+            "seed": seed_config(seed),
+        }
+        self.vocabulary_size = vocabulary_size
+        self.hidden_dim = hidden_dim
+        self.max_length = max_length
+        self.tie_embeddings = tie_embeddings
+        self.sharing = sharing
+        self.decoder_names = tuple(decoders) if sharing == "encoder" else ()
+        self.seed_generator = keras.random.SeedGenerator(seed)
+        policy = self.dtype_policy
+        table = {"vocabulary_size": vocabulary_size, "hidden_dim": hidden_dim, "dtype": policy}
+        stack = {
+            "intermediate_dim": intermediate_dim,
+            "num_heads": num_heads,
+            "dropout": dropout,
+            "attention_dropout": attention_dropout,
+            "activation_dropout": activation_dropout,
+            "activation": activation,
+            "seed": self.seed_generator,
+            "dtype": policy,
+        }
+        self.source_embedding = TokenEmbedding(
+            **table, name="embedding" if tie_embeddings else "source_embedding"
+        )
+        self.target_embedding = (
+            self.source_embedding
+            if tie_embeddings
+            else TokenEmbedding(**table, name="target_embedding")
+        )
+        self.source_positions, self.target_positions = (
+            SinePositionEncoding(dtype=policy, name=f"{side}_positions")
+            if positions == "sinusoidal"
+            else PositionEmbedding(max_length, dtype=policy, name=f"{side}_positions")
+            for side in ("source", "target")
+        )
+        self.encoder = TransformerEncoder(encoder_layers, **stack, name="encoder")
+        self.decoders = [
+            TransformerDecoder(
+                decoder_layers,
+                vocabulary_size=None if tie_embeddings else vocabulary_size,
+                **stack,
+                name=f"decoder_{name}" if name else "decoder",
+            )
+            for name in self.decoder_names or ("",)
+        ]
+        self.build(None)
+
+    def build(self, input_shape=None) -> None:
+        if self.built:
+            return
+        shape = (None, None, self.hidden_dim)
+        self.source_embedding.build()
+        if not self.tie_embeddings:
+            self.target_embedding.build()
+        self.source_positions.build(shape)
+        self.target_positions.build(shape)
+        self.encoder.build(shape)
+        for decoder in self.decoders:
+            decoder.build(shape, shape)
+        self.built = True
+
+    def call(self, inputs, training=False):
+        target = inputs["target"]
+        memory = self.encode(inputs["source"], training=training)
+        self._check_length(target, "target")
+        start = tf.fill([target.shape[0] or tf.shape(target)[0], 1], tf.cast(BOS_ID, target.dtype))
+        shifted = tf.concat([start, target[:, :-1]], axis=1)
+        x = self.target_positions(self.target_embedding(shifted))
+        weights = self._select_weights(inputs.get("decoder"))
+        outputs = self._with_weights(
+            weights,
+            lambda decoder: decoder(
+                x, memory["memory"], memory_mask=memory["mask"], training=training
+            ),
+        )
+        return self.target_embedding.logits(outputs) if self.tie_embeddings else outputs
+
+    def encode(self, source: tf.Tensor, training: bool = False) -> State:
+        """Runs the encoder.
+
+        Args:
+          source: int32 `[batch, source_time]`, padded with 0.
+          training: whether dropout drops.
+
+        Returns:
+          `memory`: float `[batch, source_time, hidden_dim]`; `mask`: bool `[batch, source_time]`,
+          true where the source is not padding.
+
+        Raises:
+          InputError: the source is longer than `max_length`.
+        """
+        self._check_length(source, "source")
+        mask = tf.not_equal(source, PAD_ID)
+        x = self.source_positions(self.source_embedding(source))
+        return {"memory": self.encoder(x, mask=mask, training=training), "mask": mask}
+
+    def start(self, memory: State, decoder: tf.Tensor, beams: int, max_length: int) -> State:
+        """Prepares incremental decoding.
+
+        Args:
+          memory: from `encode`, one row a sentence.
+          decoder: int32 `[batch]`, equal in all rows.
+          beams: hypotheses of each sentence, k.
+          max_length: most steps that will be taken; at most the model's `max_length`.
+
+        Returns:
+          A nested dict of tensors of fixed shape. Under `cache`, self-attention keys and values are
+          `[batch, k, heads, max_length, head_dim]` and those of the memory
+          `[batch, heads, source_time, head_dim]`. Under `weights` are the chosen decoder's weights
+          when there are several; they have no batch axis.
+
+        Raises:
+          InputError: `max_length` exceeds the model's.
+        """
+        if max_length > self.max_length:
+            raise InputError(
+                f"max_length {max_length} exceeds the model's max_length {self.max_length}; "
+                "decode at most so many tokens"
+            )
+        weights = self._select_weights(decoder)
+        cache = self._with_weights(
+            weights, lambda chosen: chosen.start(memory["memory"], beams, max_length)
+        )
+        state: State = {"cache": cache, "mask": memory["mask"]}
+        if weights is not None:
+            state["weights"] = {str(i): weight for i, weight in enumerate(weights)}
+        return state
+
+    def step(self, ids: tf.Tensor, index: tf.Tensor, state: State) -> tuple[tf.Tensor, State]:
+        """Predicts the next token.
+
+        Args:
+          ids: int32 `[batch, k]`, the tokens at position `index`; the start token at 0.
+          index: int32 scalar, in [0, max_length).
+          state: from `start`, or the step before.
+
+        Returns:
+          Logits float32 `[batch, k, vocabulary_size]` of the token after `ids`, and the new state.
+        """
+        batch, beams = ids.shape[0] or tf.shape(ids)[0], ids.shape[1] or tf.shape(ids)[1]
+        flat = self.target_embedding(tf.reshape(ids, [-1, 1]))
+        x = self.target_positions(flat, start_index=index)
+        x = tf.reshape(x, [batch, beams, self.hidden_dim])
+        weights = state.get("weights")
+        chosen = None if weights is None else [weights[str(i)] for i in range(len(weights))]
+        outputs, cache = self._with_weights(
+            chosen, lambda decoder: decoder.step(x, index, state["cache"], state["mask"])
+        )
+        logits = self.target_embedding.logits(outputs) if self.tie_embeddings else outputs
+        return tf.cast(logits, tf.float32), {**state, "cache": cache}
+
+    def reorder(self, state: State, beam_index: tf.Tensor) -> State:
+        """Lets beam i of each sentence go on from the beam `beam_index[:, i]`.
+
+        Args:
+          state: from `start` or `step`.
+          beam_index: int32 `[batch, k]`, each in [0, k).
+
+        Returns:
+          The state with self-attention caches gathered along the beam axis; the rest is shared by
+          the beams of a sentence.
+        """
+        cache = {
+            name: {
+                **layer,
+                "self": {
+                    key: tf.gather(value, beam_index, axis=1, batch_dims=1)
+                    for key, value in layer["self"].items()
+                },
+            }
+            for name, layer in state["cache"].items()
+        }
+        return {**state, "cache": cache}
+
+    def decoder_variables(self, index: int) -> list[keras.Variable]:
+        """Returns the trainable variables that only decoder `index` uses."""
+        return list(self.decoders[index].trainable_variables)
+
+    def variable_decoder_index(self) -> list[int | None]:
+        """Returns, for each of `trainable_variables`, the only decoder that uses it, or None.
+
+        All are None when there is one decoder. The gradient of a variable of a decoder that a batch
+        did not choose is exactly 0; a momentum optimizer would move it all the same.
+        """
+        if len(self.decoders) == 1:
+            return [None] * len(self.trainable_variables)
+        owner = {
+            id(variable): index
+            for index, decoder in enumerate(self.decoders)
+            for variable in decoder.trainable_variables
+        }
+        return [owner.get(id(variable)) for variable in self.trainable_variables]
+
+    def _select_weights(self, decoder: tf.Tensor | None) -> list[tf.Tensor] | None:
+        """Returns the weights of the decoder `decoder[0]`, or None when there is only one."""
+        if len(self.decoders) == 1:
+            return None
+        if decoder is None:
+            raise InputError(
+                f"the model has {len(self.decoders)} decoders: inputs need 'decoder', their index"
+            )
+        values = [
+            [tf.convert_to_tensor(variable) for variable in chosen.trainable_variables]
+            for chosen in self.decoders
+        ]
+        branches = [lambda chosen=chosen: [tf.identity(v) for v in chosen] for chosen in values]
+        return tf.switch_case(tf.reshape(decoder, [-1])[0], branches)
+
+    def _with_weights(self, weights: list[tf.Tensor] | None, function: Any) -> Any:
+        """Calls `function(decoder)` with `weights` in place of the decoder's own variables."""
+        decoder = self.decoders[0]
+        if weights is None:
+            return function(decoder)
+        mapping = list(zip(decoder.trainable_variables, weights, strict=True))
+        with keras.StatelessScope(state_mapping=mapping) as scope:
+            outputs = function(decoder)
+        # What dropout drew counts, though the weights were borrowed.
+        state = self.seed_generator.state
+        drawn = scope.get_current_value(state)
+        if drawn is not None:
+            state.assign(drawn)
+        return outputs
+
+    def _check_length(self, ids: tf.Tensor, side: str) -> None:
+        length = ids.shape[1]
+        if length is not None and length > self.max_length:
+            raise InputError(
+                f"a {side} of {length} tokens is longer than the model's max_length "
+                f"{self.max_length}; shorten it, or set task.model.max_length"
+            )
+
+    def compute_output_shape(self, inputs_shape):
+        return (*inputs_shape["target"], self.vocabulary_size)
+
+    def get_config(self):
+        return {**super().get_config(), **self._config}
+
+    def get_build_config(self):
+        return None
+
+    def build_from_config(self, config):
+        """Does nothing: the constructor has built the model."""
