@@ -1,0 +1,299 @@
+"""Validation and test: every task's translations and its score, one report."""
+
+import dataclasses
+import functools
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from keras_mtl import metrics as metrics_lib
+from keras_mtl.data.prepare import PreparedData
+from keras_mtl.data.store import StoreReader
+from keras_mtl.errors import ConfigError, DataError, nearest
+
+# Rows of a batch of the teacher-forced pass; with lengths rounded up to powers of two it makes a
+# handful of traced shapes whatever the data.
+_ROWS = 32
+_SHORTEST = 16
+
+
+class Translates(Protocol):
+    """What evaluation needs of a translator: text in, text out."""
+
+    def translate(self, lines: Sequence[str], task: str) -> Sequence[str]:
+        """Returns the best translation of each line, in the lines' order."""
+
+
+class CopySource:
+    """The translator that returns its input: the score that any model has to pass."""
+
+    def translate(self, lines: Sequence[str], task: str) -> list[str]:
+        """Returns the lines."""
+        return list(lines)
+
+
+@dataclasses.dataclass(frozen=True)
+class TaskResult:
+    """Evaluation of one task.
+
+    Attributes:
+      pairs: number of sentence pairs, >= 1.
+      scores: value by metric name; see `keras_mtl.metrics.MetricResult` for the units.
+      signatures: how each value was made, by metric name.
+      seconds: translating and scoring.
+      hypotheses: the translations, by rising length of the pair; empty when no metric needs them.
+      references: their references.
+    """
+
+    pairs: int
+    scores: Mapping[str, float]
+    signatures: Mapping[str, str]
+    seconds: float
+    hypotheses: Sequence[str] = ()
+    references: Sequence[str] = ()
+
+    @property
+    def bleu(self) -> float | None:
+        """Corpus BLEU in [0, 100], None when it was not asked for."""
+        return self.scores.get("bleu")
+
+    @property
+    def chrf(self) -> float | None:
+        """Corpus chrF in [0, 100], None when it was not asked for."""
+        return self.scores.get("chrf")
+
+    @property
+    def neg_log_perplexity(self) -> float | None:
+        """Mean log-probability of a reference token in nats, None when it was not asked for."""
+        return self.scores.get("neg_log_perplexity")
+
+
+class Evaluator:
+    """Scores every task on a held-out part of its data.
+
+    Args:
+      prepared: the prepared store.
+      translator: translates the sources; None when no metric compares text.
+      metrics: names out of `keras_mtl.metrics.METRICS`.
+      max_pairs: most pairs of a task; they are spread evenly over its length-sorted pairs, so that
+        the choice is the same each time and keeps the distribution of lengths. None takes all.
+      split: ``dev`` or ``test``.
+      tasks: names of the tasks to score; None scores all.
+      likelihood: gives the reference's loss; needed for ``neg_log_perplexity`` alone.
+
+    Raises:
+      ConfigError: a metric or task is unknown, or what it needs is missing.
+      DataError: a task has no pair in this split.
+    """
+
+    def __init__(
+        self,
+        prepared: PreparedData,
+        translator: Translates | None,
+        metrics: Sequence[str] = ("bleu", "chrf"),
+        max_pairs: int | None = None,
+        split: str = "dev",
+        tasks: Sequence[str] | None = None,
+        likelihood: "Likelihood | None" = None,
+    ):
+        self._metrics = [metrics_lib.check_metric(name) for name in dict.fromkeys(metrics)]
+        if not self._metrics:
+            raise ConfigError(f"no metric to evaluate; name some of {metrics_lib.METRICS}")
+        self._text_metrics = [name for name in self._metrics if name in metrics_lib.TEXT_METRICS]
+        if self._text_metrics and translator is None:
+            raise ConfigError(f"metric {self._text_metrics[0]!r} needs a translator")
+        if "neg_log_perplexity" in self._metrics and likelihood is None:
+            raise ConfigError("metric 'neg_log_perplexity' needs the model, not its translations")
+        if max_pairs is not None and max_pairs < 1:
+            raise ConfigError(f"max_pairs must be at least 1, got {max_pairs}")
+        if split not in ("dev", "test"):
+            raise ConfigError(f"split must be dev or test, got {split!r}")
+        known = [task.name for task in prepared.tasks]
+        self.tasks = list(known if tasks is None else dict.fromkeys(tasks))
+        for name in self.tasks:
+            if name not in known:
+                raise ConfigError(f"unknown task {name!r}{nearest(name, known)}")
+        self.split = split
+        self._translator = translator
+        self._likelihood = likelihood
+        self._targets = {task.name: task.target for task in prepared.tasks}
+        self._readers: dict[str, StoreReader] = {}
+        self._indices: dict[str, np.ndarray] = {}
+        for name in self.tasks:
+            reader = prepared.reader(name, split)
+            if not len(reader):
+                raise DataError(
+                    f"task {name!r} has no {split} pair to score; raise data.{split}_fraction, "
+                    f"give the task {split}_corpora, or leave the task out of the evaluation"
+                )
+            self._readers[name] = reader
+            self._indices[name] = spread(len(reader), max_pairs)
+
+    def evaluate(self) -> dict[str, TaskResult]:
+        """Scores the tasks with the weights as they are now.
+
+        Returns:
+          The result of each task, in the order of the tasks.
+        """
+        return {name: self._evaluate(name) for name in self.tasks}
+
+    def _evaluate(self, name: str) -> TaskResult:
+        start = time.perf_counter()
+        reader, indices = self._readers[name], self._indices[name]
+        scored: dict[str, metrics_lib.MetricResult] = {}
+        hypotheses: list[str] = []
+        references: list[str] = []
+        if self._text_metrics:
+            assert self._translator is not None  # checked by the constructor
+            pairs = [reader.text(int(index)) for index in indices]
+            references = [target for _, target in pairs]
+            hypotheses = list(self._translator.translate([source for source, _ in pairs], name))
+            for metric in self._text_metrics:
+                scored[metric] = metrics_lib.score(metric, hypotheses, references)
+        if self._likelihood is not None and "neg_log_perplexity" in self._metrics:
+            nll, tokens = self._likelihood.total(name, reader, indices)
+            scored["neg_log_perplexity"] = metrics_lib.neg_log_perplexity(nll, tokens)
+        return TaskResult(
+            pairs=len(indices),
+            scores={metric: scored[metric].value for metric in self._metrics},
+            signatures={metric: scored[metric].signature for metric in self._metrics},
+            seconds=time.perf_counter() - start,
+            hypotheses=hypotheses,
+            references=references,
+        )
+
+
+class Likelihood:
+    """The loss of the references under a model, teacher forced.
+
+    Args:
+      model: called with {"source", "target", "decoder"} int32, gives logits [rows, length, V].
+      tag_ids: id of the language tag before the source, by task name.
+      decoders: index of the decoder, by task name.
+      eos_id: id of the end of sentence.
+    """
+
+    def __init__(
+        self, model: Any, tag_ids: Mapping[str, int], decoders: Mapping[str, int], eos_id: int
+    ):
+        self._model = model
+        self._tag_ids = tag_ids
+        self._decoders = decoders
+        self._eos_id = eos_id
+
+    def total(self, task: str, reader: StoreReader, indices: np.ndarray) -> tuple[float, float]:
+        """Adds up the loss of some pairs.
+
+        Args:
+          task: the pairs' task.
+          reader: their store.
+          indices: int64[n], pairs of the store.
+
+        Returns:
+          Sum of the negative log-probabilities in nats, and the number of tokens, each target's end
+          of sentence counted.
+        """
+        import tensorflow as tf
+
+        nll, tokens = 0.0, 0.0
+        for start in range(0, len(indices), _ROWS):
+            sources, targets = reader.gather(indices[start : start + _ROWS])
+            source = self._pad([[self._tag_ids[task], *row, self._eos_id] for row in sources])
+            target = self._pad([[*row, self._eos_id] for row in targets])
+            decoder = np.full(_ROWS, self._decoders[task], np.int32)
+            more, count = self._step(*map(tf.constant, (source, target, decoder)))
+            nll += float(more)
+            tokens += float(count)
+        return nll, tokens
+
+    @functools.cached_property
+    def _step(self) -> Callable[..., Any]:
+        import tensorflow as tf
+
+        from keras_mtl.models.losses import label_smoothed_cross_entropy
+
+        @tf.function
+        def step(source, target, decoder):
+            inputs = {"source": source, "target": target, "decoder": decoder}
+            logits = self._model(inputs, training=False)
+            _, tokens, nll = label_smoothed_cross_entropy(logits, target, 0.0)
+            return tf.reduce_sum(nll), tf.reduce_sum(tokens)
+
+        return step
+
+    @staticmethod
+    def _pad(rows: Sequence[Sequence[int]]) -> np.ndarray:
+        longest = max(map(len, rows))
+        length = max(_SHORTEST, 1 << (longest - 1).bit_length())
+        batch = np.zeros((_ROWS, length), np.int32)
+        for place, row in enumerate(rows):
+            batch[place, : len(row)] = row
+        return batch
+
+
+def spread(count: int, most: int | None) -> np.ndarray:
+    """Chooses ``min(count, most)`` of ``count`` places, evenly spread, int64 and rising."""
+    if most is None or most >= count:
+        return np.arange(count, dtype=np.int64)
+    # The middle of each of `most` equal parts, in whole numbers: no rounding to depend on.
+    return (2 * np.arange(most, dtype=np.int64) + 1) * count // (2 * most)
+
+
+def macro_average(results: Mapping[str, TaskResult], metric: str) -> float:
+    """Mean of a metric over tasks, each task counting the same.
+
+    Raises:
+      ConfigError: the metric was not evaluated.
+    """
+    values = []
+    for result in results.values():
+        if metric not in result.scores:
+            raise ConfigError(f"{metric!r} was not evaluated{nearest(metric, result.scores)}")
+        values.append(result.scores[metric])
+    return math.fsum(values) / len(values)
+
+
+def report(results: Mapping[str, TaskResult], **extra: Any) -> dict[str, Any]:
+    """Results as plain data for JSON.
+
+    Args:
+      results: of `Evaluator.evaluate`.
+      **extra: put at the top, for example ``split="test"``.
+    """
+    first = next(iter(results.values()))
+    return {
+        **extra,
+        "macro_average": {metric: macro_average(results, metric) for metric in first.scores},
+        "signatures": dict(first.signatures),
+        "tasks": {
+            name: {
+                "pairs": result.pairs,
+                "scores": dict(result.scores),
+                "seconds": round(result.seconds, 3),
+            }
+            for name, result in results.items()
+        },
+    }
+
+
+def write_report(
+    path: str | os.PathLike[str], results: Mapping[str, TaskResult], **extra: Any
+) -> Path:
+    """Writes `report` as JSON, aside and renamed.
+
+    Returns:
+      The path.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    text = json.dumps(report(results, **extra), indent=2, ensure_ascii=False)
+    partial.write_text(text + "\n", encoding="utf-8")
+    os.replace(partial, path)
+    return path

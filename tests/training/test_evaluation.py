@@ -1,0 +1,175 @@
+"""Evaluation of tasks: which pairs, which scores, which report; the likelihood of references."""
+
+import dataclasses
+import json
+import math
+
+import numpy as np
+import pytest
+
+from keras_mtl.errors import ConfigError, DataError
+from keras_mtl.training.evaluation import (
+    CopySource,
+    Evaluator,
+    Likelihood,
+    macro_average,
+    spread,
+    write_report,
+)
+
+
+class Reader:
+    """A store in memory: pair i is a source and a target of ids, sorted by length."""
+
+    def __init__(self, pairs, texts):
+        self.pairs, self.texts = pairs, texts
+
+    def __len__(self):
+        return len(self.pairs)
+
+    def text(self, index):
+        return self.texts[index]
+
+    def gather(self, indices):
+        chosen = [self.pairs[index] for index in indices]
+        return [np.array(s) for s, _ in chosen], [np.array(t) for _, t in chosen]
+
+
+@dataclasses.dataclass
+class Task:
+    name: str
+    target: str
+
+
+class Prepared:
+    def __init__(self, **readers):
+        self.readers = readers
+        self.tasks = [Task(name, name[-2:]) for name in readers]
+
+    def reader(self, task, split):
+        return self.readers[task]
+
+
+class Reverse:
+    """Translates by reversing the words; remembers what it was asked."""
+
+    def __init__(self):
+        self.calls = []
+
+    def translate(self, lines, task):
+        self.calls.append((task, list(lines)))
+        return [" ".join(reversed(line.split())) for line in lines]
+
+
+def corpus(count):
+    words = [" ".join(f"w{i}x{j}" for j in range(4 + i % 3)) for i in range(count)]
+    texts = [(text, " ".join(reversed(text.split()))) for text in words]
+    return Reader([([4] * 3, [5] * 3)] * count, texts)
+
+
+def test_every_task_gets_its_own_scores():
+    prepared = Prepared(xx_yy=corpus(5), xx_zz=corpus(3))
+    translator = Reverse()
+    results = Evaluator(prepared, translator).evaluate()
+    assert list(results) == ["xx_yy", "xx_zz"]
+    assert [task for task, _ in translator.calls] == ["xx_yy", "xx_zz"]
+    assert results["xx_yy"].pairs == 5
+    assert results["xx_yy"].bleu == pytest.approx(100)
+    assert results["xx_zz"].chrf == pytest.approx(100)
+    assert results["xx_zz"].neg_log_perplexity is None
+    assert results["xx_yy"].signatures["bleu"].startswith("nrefs:1|")
+    assert results["xx_yy"].hypotheses == results["xx_yy"].references
+
+
+def test_the_copied_source_is_the_score_to_beat():
+    results = Evaluator(Prepared(xx_yy=corpus(5)), CopySource()).evaluate()
+    assert results["xx_yy"].bleu < 50
+
+
+def test_the_pairs_are_the_same_each_time_and_spread_over_all_lengths():
+    assert spread(10, 3).tolist() == [1, 5, 8]
+    assert spread(3, 10).tolist() == [0, 1, 2]
+    assert spread(3, None).tolist() == [0, 1, 2]
+    for count, most in ((1000, 200), (201, 200), (7, 1), (2**40, 1000)):
+        places = spread(count, most)
+        assert len(set(places.tolist())) == most
+        assert 0 <= places[0] < places[-1] < count or most == 1
+    translator = Reverse()
+    evaluator = Evaluator(Prepared(xx_yy=corpus(9)), translator, max_pairs=4)
+    evaluator.evaluate()
+    evaluator.evaluate()
+    assert translator.calls[0] == translator.calls[1]
+    assert len(translator.calls[0][1]) == 4
+
+
+def test_a_report_is_json_with_macro_averages(tmp_path):
+    prepared = Prepared(xx_yy=corpus(5), xx_zz=corpus(3))
+    results = Evaluator(prepared, Reverse(), metrics=["chrf"], split="test").evaluate()
+    path = write_report(tmp_path / "deep/evaluation.json", results, split="test", step=7)
+    report = json.loads(path.read_text())
+    assert report["split"] == "test"
+    assert report["step"] == 7
+    assert report["macro_average"]["chrf"] == pytest.approx(100)
+    assert report["tasks"]["xx_zz"]["pairs"] == 3
+    assert "nc:6" in report["signatures"]["chrf"]
+    assert not list(tmp_path.glob("**/*.partial"))
+    with pytest.raises(ConfigError, match="'bleu' was not evaluated"):
+        macro_average(results, "bleu")
+
+
+def test_what_cannot_be_evaluated_is_named():
+    prepared = Prepared(xx_yy=corpus(2))
+    with pytest.raises(ConfigError, match="unknown task 'xx_y'; did you mean 'xx_yy'"):
+        Evaluator(prepared, Reverse(), tasks=["xx_y"])
+    with pytest.raises(ConfigError, match="unknown metric 'blue'"):
+        Evaluator(prepared, Reverse(), metrics=["blue"])
+    with pytest.raises(ConfigError, match="split must be dev or test, got 'train'"):
+        Evaluator(prepared, Reverse(), split="train")
+    with pytest.raises(ConfigError, match="max_pairs must be at least 1, got 0"):
+        Evaluator(prepared, Reverse(), max_pairs=0)
+    with pytest.raises(ConfigError, match="needs a translator"):
+        Evaluator(prepared, None)
+    with pytest.raises(ConfigError, match="neg_log_perplexity"):
+        Evaluator(prepared, Reverse(), metrics=["neg_log_perplexity"])
+    with pytest.raises(DataError, match=r"task 'xx_yy' has no dev pair.*dev_fraction"):
+        Evaluator(Prepared(xx_yy=corpus(0)), Reverse())
+
+
+class Table:
+    """A model whose logits say: decoder d gives id 4 + d probability 1/2, all else shares the rest.
+
+    Also checks what evaluation feeds it.
+    """
+
+    vocabulary = 10
+
+    def __init__(self):
+        self.shapes = set()
+
+    def __call__(self, inputs, training):
+        import tensorflow as tf
+
+        assert training is False
+        self.shapes.add(tuple(inputs["target"].shape))
+        rest = math.log(0.5 / (self.vocabulary - 1))
+        table = tf.one_hot(4 + inputs["decoder"], self.vocabulary, math.log(0.5), rest)
+        source_is_tagged = tf.cast((inputs["source"][:, :1] == 9), tf.float32)
+        length = tf.shape(inputs["target"])[1]
+        return tf.repeat(table[:, None] * source_is_tagged[:, :, None], length, axis=1)
+
+
+def test_the_likelihood_counts_every_real_token_once():
+    # 70 pairs: three batches of 32 rows, the last one padded with empty rows.
+    pairs = [([6] * (1 + i // 8), [5] * (1 + i // 4)) for i in range(70)]
+    model = Table()
+    likelihood = Likelihood(model, tag_ids={"t": 9}, decoders={"t": 1}, eos_id=2)
+    evaluator = Evaluator(
+        Prepared(t=Reader(pairs, [])), None, ["neg_log_perplexity"], likelihood=likelihood
+    )
+    (result,) = evaluator.evaluate().values()
+    tokens = sum(len(target) for _, target in pairs)
+    expected = (tokens * math.log(0.5) + 70 * math.log(0.5 / 9)) / (tokens + 70)
+    assert result.neg_log_perplexity == pytest.approx(expected, rel=1e-5)
+    assert result.pairs == 70
+    assert not result.hypotheses
+    assert len(model.shapes) == 2  # lengths 16 and 32
