@@ -4,7 +4,8 @@
 .PHONY: all demo test lint bench wheel lock clean
 
 BIN := .venv/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+# Quiet twice: errors alone.
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --quiet
 
 # The first Python that pyproject.toml allows, and the C++ compiler that CMake would take.
 PYTHON = $(shell for python in python3 python3.13 python3.12 python3.11; do \

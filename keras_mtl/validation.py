@@ -128,10 +128,10 @@ def _check_data(check: "_Check", config: config_lib.ExperimentConfig) -> None:
     lengths = data.bucket_lengths
     if lengths and (lengths[0] < 1 or any(a >= b for a, b in itertools.pairwise(lengths))):
         check.problem("task.data.bucket_lengths", f"= {lengths}: expected growing lengths from 1")
-    elif lengths and lengths[-1] != data.max_length:
+    elif lengths and lengths[-1] < data.max_length:
         check.problem(
             "task.data.bucket_lengths",
-            f"= {lengths}: the last one must be task.data.max_length = {data.max_length}",
+            f"= {lengths}: the last one must hold task.data.max_length = {data.max_length}",
         )
     if data.tokens_per_batch < data.max_length:
         check.problem(

@@ -69,17 +69,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     if command is None:
         parser.print_help()
         return 0
-    _silence_libraries()
     try:
+        _prepare_libraries()
         code = importlib.import_module(COMMANDS[command].module).run(args)
         sys.stdout.flush()
         return int(code or 0)
     except errors.KerasMtlError as error:
         return _fail(str(error))
     except BrokenPipeError:
-        # The reader of our output has gone (`| head`). Python would complain once more when it
-        # flushes standard output at exit, so that goes nowhere.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # The reader of our output has gone (`| head`); nothing is wrong.
+        _discard_output()
         return 0
     except OSError as error:
         remedy = _REPAIRABLE_ERRNOS.get(error.errno or 0)
@@ -140,20 +139,39 @@ class _HelpFormatter(argparse.HelpFormatter):
         return f"{text} (default: %(default)s)"
 
 
-def _silence_libraries() -> None:
-    """Keeps TensorFlow's start-up messages off the terminal, unless the user asked for them."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # Errors, and no information or warnings.
-    # Keras and Model Garden share one backend here; another one would fail far from its cause.
-    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
-    from absl import logging as absl_logging
+def _prepare_libraries() -> None:
+    """Chooses Keras' backend, and keeps start-up messages off the terminal unless asked for.
 
-    absl_logging.set_verbosity(absl_logging.ERROR)
+    Raises:
+      ConfigError: the environment asks for another backend.
+    """
+    # The environment wins over ~/.keras/keras.json, whose backend may be another one.
+    backend = os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    if backend != "tensorflow":
+        raise errors.ConfigError(
+            f"KERAS_BACKEND={backend!r}: keras_mtl runs on 'tensorflow'; unset the variable"
+        )
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # Errors, and no information or warnings.
+    from absl import logging
+
+    logging.set_verbosity(logging.ERROR)
 
 
 def _fail(message: str) -> int:
-    sys.stdout.flush()
+    try:
+        sys.stdout.flush()
+    except OSError:  # Standard output itself is what failed.
+        _discard_output()
     print(f"error: {message}", file=sys.stderr)
     return _EXIT_USER
+
+
+def _discard_output() -> None:
+    """Sends what is left in standard output's buffer nowhere.
+
+    Otherwise Python would try to write it once more at exit, and complain.
+    """
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":
