@@ -113,7 +113,7 @@ def make_buckets(
 
 
 def bucket_ranges(
-    cumulative: np.ndarray, buckets: Sequence[Bucket], name: str
+    cumulative: np.ndarray, buckets: Sequence[Bucket], name: str, deal_rest: bool = True
 ) -> tuple[BucketRange, ...]:
     """Cuts a task's length-sorted examples into ranges of full batches.
 
@@ -125,11 +125,14 @@ def bucket_ranges(
       cumulative: int64[L + 1]; entry l counts the examples of length <= l.
       buckets: shapes by strictly increasing length.
       name: the task, for messages.
+      deal_rest: False leaves out what does not fill a batch of the longest bucket in use: fewer
+        than its rows, the last examples.
 
     Returns:
       Ranges that cover all examples, by increasing length; buckets without a batch are left out.
 
     Raises:
+      ConfigError: there are no buckets, or they are not increasing.
       DataError: there are no examples, or some are longer than the longest bucket.
     """
     if not buckets or any(a.length >= b.length for a, b in itertools.pairwise(buckets)):
@@ -152,7 +155,7 @@ def bucket_ranges(
     for bucket, end in zip(buckets, ends, strict=True):
         batches = (end - start) // bucket.rows
         stop = start + batches * bucket.rows
-        if end == total:
+        if end == total and deal_rest:
             batches, stop = -(-(end - start) // bucket.rows), end
         if batches:
             ranges.append(BucketRange(bucket, start, stop, batches))

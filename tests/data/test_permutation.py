@@ -99,4 +99,3 @@ def test_out_of_range():
         Permutation(10, 1, "t", 0, "p")(np.array([10]))
     with pytest.raises(IndexError):
         Permutation(10, 1, "t", 0, "p")(np.array([-1]))
-

@@ -1,0 +1,78 @@
+"""A mixture as a ``tf.data.Dataset``; TensorFlow is imported when one is made."""
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from keras_mtl.errors import ConfigError
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+    from keras_mtl.data.mixture import Mixture
+
+
+def make_dataset(
+    mixture: "Mixture",
+    start_step: int | None,
+    steps: int | None,
+    replicas: int,
+    map_fn: Callable[[dict[str, Any]], Any] | None,
+    prefetch: int,
+) -> "tf.data.Dataset":
+    """Returns the dataset that ``Mixture.dataset`` describes."""
+    if steps is not None and (steps < 2 or start_step is not None):
+        raise ConfigError(
+            f"dataset: steps is {steps} and start_step is {start_step}; give steps >= 2 and no "
+            "start_step (an iteration begins where the mixture stands), or start_step alone"
+        )
+    for bucket in mixture.buckets:
+        if replicas < 1 or bucket.rows % replicas:
+            raise ConfigError(
+                f"dataset: the bucket of length {bucket.length} has {bucket.rows} rows, which "
+                f"{replicas} replicas cannot share evenly; make buckets with a multiple_of that "
+                "the number of replicas divides"
+            )
+    import tensorflow as tf
+
+    def elements() -> Iterator[dict[str, np.ndarray]]:
+        begin = mixture.step if start_step is None else start_step
+        end = None if steps is None else begin + steps
+        for batch in mixture.batches(begin):
+            columns = {**batch.arrays, "task": batch.tasks, "weight": batch.weights()}
+            last = batch.step + 1 == end
+            for replica in range(replicas):
+                if last and replica == replicas - 1:
+                    # Nothing is read after the last element, so this is the place to tell.
+                    mixture.finish(batch.step + 1)
+                # Every replica takes each R-th row: empty rows, which come last, are shared.
+                part = {name: column[replica::replicas] for name, column in columns.items()}
+                yield {**part, "step": np.array(batch.step, np.int64)}
+            if last:
+                return
+
+    signature = {
+        name: tf.TensorSpec((None, *shape), dtype) for name, (dtype, shape) in mixture.spec.items()
+    }
+    signature["task"] = tf.TensorSpec((None,), tf.int32)
+    signature["weight"] = tf.TensorSpec((None,), tf.float32)
+    signature["step"] = tf.TensorSpec((), tf.int64)
+    dataset = tf.data.Dataset.from_generator(elements, output_signature=signature)
+    dataset = dataset.apply(
+        tf.data.experimental.assert_cardinality(
+            tf.data.INFINITE_CARDINALITY if steps is None else steps * replicas
+        )
+    )
+    if map_fn is not None:
+        dataset = dataset.map(map_fn)
+    if steps is not None:
+        # Keras takes one element of an iteration to build a model and begins again. An iteration
+        # counts as finished when its last element is made, so one that is left after its first
+        # element must not reach the last in the background.
+        prefetch = min(prefetch, (steps - 2) * replicas)
+    options = tf.data.Options()
+    options.experimental_optimization.inject_prefetch = False
+    if prefetch > 0:
+        dataset = dataset.prefetch(prefetch)
+    return dataset.with_options(options)
