@@ -4,25 +4,50 @@ Plain NumPy. `create` makes a schedule by name; `sample` draws from its probabil
 schedule is a file and one import below (see docs/extending.md).
 """
 
-from keras_mtl.schedules.base import Schedule, State, TaskInfo, task_index_map
+from keras_mtl.schedules.annealed import Annealed
+from keras_mtl.schedules.bandit import Bandit
+from keras_mtl.schedules.base import FixedSchedule, Schedule, State, TaskInfo, task_index_map
 from keras_mtl.schedules.constant import Constant
+from keras_mtl.schedules.cooldown import Cooldown
+from keras_mtl.schedules.excess_loss import ExcessLoss
+from keras_mtl.schedules.exponential import Exponential
+from keras_mtl.schedules.implicit import Implicit
 from keras_mtl.schedules.inverse_ratio import InverseRatio
+from keras_mtl.schedules.piecewise import Piecewise
 from keras_mtl.schedules.proportional import Proportional
 from keras_mtl.schedules.registry import available, create, parameters_of, register
+from keras_mtl.schedules.round_robin import RoundRobin
 from keras_mtl.schedules.sampling import blend, pick, sample, uniforms
 from keras_mtl.schedules.score_book import ScoreBook
+from keras_mtl.schedules.sequential import Sequential
+from keras_mtl.schedules.sigmoid import Sigmoid
+from keras_mtl.schedules.simple_adaptive import SimpleAdaptive
 from keras_mtl.schedules.temperature import Temperature
 from keras_mtl.schedules.uniform import Uniform
+from keras_mtl.schedules.unimax import UniMax
 
 __all__ = [
+    "Annealed",
+    "Bandit",
     "Constant",
+    "Cooldown",
+    "ExcessLoss",
+    "Exponential",
+    "FixedSchedule",
+    "Implicit",
     "InverseRatio",
+    "Piecewise",
     "Proportional",
+    "RoundRobin",
     "Schedule",
     "ScoreBook",
+    "Sequential",
+    "Sigmoid",
+    "SimpleAdaptive",
     "State",
     "TaskInfo",
     "Temperature",
+    "UniMax",
     "Uniform",
     "available",
     "blend",

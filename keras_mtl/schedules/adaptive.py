@@ -6,6 +6,7 @@ its state: a draw only looks them up, and a change can be bounded against those 
 
 import abc
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -49,12 +50,10 @@ class AdaptiveSchedule(Schedule):
         temperature = number(self.name, "prior_temperature", prior_temperature, above=0)
         exponent = {"none": 0.0, "proportional": 1.0, "temperature": 1 / temperature}[prior]
         self.prior = (
-            np.ones(self.num_tasks) if prior == "none" else size_weights(self.tasks, exponent)
+            np.ones(self.num_tasks) if prior == "none" else size_weights(self.sizes, exponent)
         )
-        hint = "1 would never take in a new value"
-        self.ema = number(self.name, "ema", ema, least=0, most=1, hint=hint)
-        if self.ema == 1:
-            number(self.name, "ema", ema, most=0.999999, hint=hint)
+        hint = "0 is off, 1 would never take in a new value"
+        self.ema = number(self.name, "ema", ema, least=0, below=1, hint=hint)
         hint = "0 would never change anything, 1 is off"
         self.max_change = number(self.name, "max_change", max_change, above=0, most=1, hint=hint)
 
@@ -92,6 +91,12 @@ class AdaptiveSchedule(Schedule):
         probabilities = apply_floor(normalise(state["probabilities"]), self.floor)
         return {**state, "probabilities": probabilities}
 
+    def check_book(self, scores: ScoreBook) -> None:
+        """Raises ValueError if the book is of other tasks, or of these in another order."""
+        names = tuple(task.name for task in self.tasks)
+        if scores.names != names:
+            raise ValueError(f"the score book is of {scores.names}, the schedule of {names}")
+
     def _with_prior(self, weights: np.ndarray) -> np.ndarray:
         return apply_floor(normalise(self.prior * normalise(weights)), self.floor)
 
@@ -108,8 +113,8 @@ class RatioSchedule(AdaptiveSchedule):
       **shared: see `AdaptiveSchedule`.
     """
 
-    def __init__(self, tasks: Sequence[TaskInfo], **shared: float | str) -> None:
-        super().__init__(tasks, **shared)  # type: ignore[arg-type]
+    def __init__(self, tasks: Sequence[TaskInfo], **shared: Any) -> None:
+        super().__init__(tasks, **shared)
         for task in self.tasks:
             if task.baseline is None:
                 raise missing_baseline(task.name)
@@ -129,7 +134,7 @@ class RatioSchedule(AdaptiveSchedule):
     def update(self, state: State, step: int, scores: ScoreBook) -> State:
         """Takes in the scores that are new."""
         del step
-        if np.array_equal(scores.counts, state["seen"]):
+        if not self.fresh(state, scores).any():
             return dict(state)
         ratios = self.smoothed(state, scores)
         return {
@@ -139,11 +144,21 @@ class RatioSchedule(AdaptiveSchedule):
             "probabilities": self.move(state, self.ratio_weights(ratios)),
         }
 
+    def rebalance(self, state: State, kept: np.ndarray) -> State:
+        """Probabilities for the ratios of the tasks that are left and of the new ones."""
+        state = super().rebalance(state, kept)
+        return {**state, "probabilities": self.move(state, self.ratio_weights(state["ratios"]))}
+
+    def fresh(self, state: State, scores: ScoreBook) -> np.ndarray:
+        """Which tasks have a score that was not taken in yet, bool[N]."""
+        self.check_book(scores)
+        return (scores.counts != state["seen"]) & (scores.counts > 0)
+
     def smoothed(self, state: State, scores: ScoreBook) -> np.ndarray:
         """Ratios after the new scores; the first score of a task counts in full."""
         old, new = state["ratios"], scores.ratios()
         ema = np.where(state["seen"] == 0, 0.0, self.ema)
-        return np.where(scores.counts != state["seen"], ema * old + (1 - ema) * new, old)
+        return np.where(self.fresh(state, scores), ema * old + (1 - ema) * new, old)
 
 
 def bounded(old: np.ndarray, new: np.ndarray, most: float) -> np.ndarray:

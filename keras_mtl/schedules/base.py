@@ -61,17 +61,23 @@ class Schedule(abc.ABC):
       tasks: the tasks, N >= 1, with unique names.
       floor: least probability of every task, in [0, 1/N]; applied after normalisation.
 
+    Attributes:
+      sizes: numbers of training examples, float64[N].
+
     Raises:
       ConfigError: if a parameter is out of range.
     """
 
     name: ClassVar[str]
-    adaptive: ClassVar[bool] = False
+    # Whether `update` does anything.
+    adaptive: bool = False
 
     def __init__(self, tasks: Sequence[TaskInfo], *, floor: float = 0.0) -> None:
         check_tasks(tasks)
         self.tasks = tuple(tasks)
         self.num_tasks = len(self.tasks)
+        self.sizes = np.array([task.size for task in self.tasks], np.float64)
+        self.sizes.setflags(write=False)
         # 1/N in the user's YAML is rounded, hence the slack.
         if not 0 <= floor <= (1 + 1e-9) / self.num_tasks:
             raise ConfigError(
@@ -79,11 +85,6 @@ class Schedule(abc.ABC):
                 f"{self.num_tasks} tasks cannot each have more than 1/{self.num_tasks}"
             )
         self.floor = min(float(floor), 1 / self.num_tasks)
-
-    @property
-    def sizes(self) -> np.ndarray:
-        """Number of training examples, float64[N]."""
-        return np.array([task.size for task in self.tasks], np.float64)
 
     def init(self) -> State:
         """State at step 0."""
@@ -130,6 +131,14 @@ class Schedule(abc.ABC):
           A new dict.
         """
         del step, scores
+        return dict(state)
+
+    def skip(self, state: State, scores: "ScoreBook") -> State:
+        """State after passing over what the book holds; for a schedule whose turn has not come.
+
+        Only schedules that add up what is new since their last update have to do anything.
+        """
+        del scores
         return dict(state)
 
     def remap(self, state: State, index_map: np.ndarray) -> State:

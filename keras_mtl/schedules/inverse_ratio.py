@@ -1,6 +1,7 @@
 """The adaptive schedule of the paper: weight by the inverse of the ratio to the baseline."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -22,11 +23,7 @@ class InverseRatio(RatioSchedule):
       alpha: how strongly lagging tasks are favoured, >= 0; 0 is uniform. With 1 a task at 0.9 of
         its baseline gets 1.1 times the weight of one at it, with 5 1.6 times.
       epsilon: bounds the weights to a ratio of (1 + epsilon) / epsilon, >= 1e-9.
-      prior: see `AdaptiveSchedule`, as the others.
-      prior_temperature: see `AdaptiveSchedule`.
-      ema: see `AdaptiveSchedule`.
-      max_change: see `AdaptiveSchedule`.
-      floor: see `AdaptiveSchedule`.
+      **shared: prior, prior_temperature, ema, max_change, floor: see `AdaptiveSchedule`.
 
     Reference: Jean, Firat, Johnson 2019, arXiv 1909.06434; Lingvo's
     InverseRatioAdaptiveScheduler (two tasks, same defaults).
@@ -40,20 +37,9 @@ class InverseRatio(RatioSchedule):
         *,
         alpha: float = 1.0,
         epsilon: float = 0.05,
-        prior: str = "none",
-        prior_temperature: float = 5.0,
-        ema: float = 0.0,
-        max_change: float = 1.0,
-        floor: float = 0.0,
+        **shared: Any,
     ) -> None:
-        super().__init__(
-            tasks,
-            prior=prior,
-            prior_temperature=prior_temperature,
-            ema=ema,
-            max_change=max_change,
-            floor=floor,
-        )
+        super().__init__(tasks, **shared)
         self.alpha = number(self.name, "alpha", alpha, least=0, hint="0 is uniform, 1 the default")
         hint = "with 0 a task without a score would have an infinite weight"
         self.epsilon = number(self.name, "epsilon", epsilon, least=1e-9, hint=hint)

@@ -36,15 +36,25 @@ def available() -> list[str]:
 
 
 def parameters_of(name: str) -> dict[str, inspect.Parameter]:
-    """The parameters of a schedule's constructor by name, without `tasks`.
+    """The parameters of a schedule by name: what its constructor takes by keyword.
 
     Raises:
       ConfigError: if no schedule has that name.
     """
     if name not in _SCHEDULES:
         raise ConfigError(f"schedule name = {name!r} is not known{nearest(name, _SCHEDULES)}")
-    signature = inspect.signature(_SCHEDULES[name])
-    return {key: value for key, value in signature.parameters.items() if key != "tasks"}
+    result: dict[str, inspect.Parameter] = {}
+    for cls in _SCHEDULES[name].__mro__:
+        if "__init__" not in vars(cls):
+            continue
+        parameters = inspect.signature(vars(cls)["__init__"]).parameters.values()
+        for parameter in parameters:
+            if parameter.kind is inspect.Parameter.KEYWORD_ONLY:
+                result.setdefault(parameter.name, parameter)
+        # **shared hands the rest to the base class.
+        if all(parameter.kind is not inspect.Parameter.VAR_KEYWORD for parameter in parameters):
+            break
+    return result
 
 
 def create(name: str, tasks: Sequence[TaskInfo], **parameters: Any) -> Schedule:

@@ -36,23 +36,21 @@ class Temperature(FixedSchedule):
         temperature = number(self.name, "temperature", temperature, above=0, hint=hint)
         if cap is not None:
             cap = number(self.name, "cap", cap, above=0, hint="a number of examples")
-        super().__init__(tasks, size_weights(tasks, 1 / temperature, cap), floor=floor)
+        sizes = np.array([task.size for task in tasks], np.float64)
+        super().__init__(tasks, size_weights(sizes, 1 / temperature, cap), floor=floor)
 
 
-def size_weights(
-    tasks: Sequence[TaskInfo], exponent: float, cap: float | None = None
-) -> np.ndarray:
+def size_weights(sizes: np.ndarray, exponent: float, cap: float | None = None) -> np.ndarray:
     """Weights min(n_i, cap)^exponent, up to a common factor.
 
     Args:
-      tasks: the tasks.
+      sizes: numbers of examples, float64[N] >= 0.
       exponent: >= 0; 1 is proportional, 0 uniform over the tasks that have examples.
       cap: size above which a task counts as no larger; None is no cap.
 
     Returns:
       float64[N] in [0, 1], the largest 1; a task without examples has 0. All zero if none has any.
     """
-    sizes = np.array([task.size for task in tasks], np.float64)
     if cap is not None:
         sizes = np.minimum(sizes, cap)
     if not sizes.any():

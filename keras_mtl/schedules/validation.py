@@ -18,9 +18,10 @@ def number(
     least: float = -math.inf,
     most: float = math.inf,
     above: float = -math.inf,
+    below: float = math.inf,
     hint: str = "",
 ) -> float:
-    """A finite number in [least, most] and > above.
+    """A finite number in [least, most] and in (above, below).
 
     Args:
       schedule: name of the schedule, for the message.
@@ -29,6 +30,7 @@ def number(
       least: smallest value that is accepted.
       most: largest value that is accepted.
       above: the value must be larger than this.
+      below: the value must be smaller than this.
       hint: what would be right, appended to the message.
 
     Returns:
@@ -40,7 +42,7 @@ def number(
     if isinstance(value, bool) or not isinstance(value, int | float | np.number):
         remedy = "write a number, for example 0.5 or 1.0e-5 (YAML reads 1e-5 as text)"
         raise ConfigError(f"schedule {schedule!r}: {field} = {value!r} is not a number; {remedy}")
-    if math.isfinite(value) and least <= value <= most and value > above:
+    if math.isfinite(value) and least <= value <= most and above < value < below:
         return float(value)
     rules = ["finite"]
     if above > -math.inf:
@@ -49,6 +51,8 @@ def number(
         rules.append(f">= {least:g}")
     if most < math.inf:
         rules.append(f"<= {most:g}")
+    if below < math.inf:
+        rules.append(f"< {below:g}")
     hint = f": {hint}" if hint else ""
     raise ConfigError(
         f"schedule {schedule!r}: {field} = {value} must be {' and '.join(rules)}{hint}"

@@ -1,0 +1,59 @@
+"""From one set of weights to another, with an exponential approach."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from keras_mtl.schedules.base import Schedule, State, TaskInfo
+from keras_mtl.schedules.registry import register
+from keras_mtl.schedules.validation import number, per_task
+
+Weights = Mapping[str, float] | Sequence[float]
+
+
+class ShiftedExponential(Schedule):
+    """Base of the schedules w_i(t) = p1_i + b_i * exp(-alpha t).
+
+    Args:
+      tasks: the tasks.
+      alpha: rate per step, >= 0.
+      p0: weights at step 0, {task name: weight} or a list, each >= 0.
+      p1: weights at the end, in the same form.
+      floor: least probability of every task, in [0, 1/N].
+    """
+
+    # b_i = start_factor * p0_i - p1_i
+    start_factor = 1.0
+
+    def __init__(
+        self,
+        tasks: Sequence[TaskInfo],
+        *,
+        alpha: float,
+        p0: Weights,
+        p1: Weights,
+        floor: float = 0.0,
+    ) -> None:
+        super().__init__(tasks, floor=floor)
+        hint = "a rate per step; after 1/alpha steps 63 % of the way is done"
+        self.alpha = number(self.name, "alpha", alpha, least=0, hint=hint)
+        self.p0 = per_task(self.name, "p0", p0, self.tasks)
+        self.p1 = per_task(self.name, "p1", p1, self.tasks)
+
+    def weights(self, step: int, state: State) -> np.ndarray:
+        """The formula above."""
+        del state
+        decay = np.exp(-self.alpha * step)
+        # Grouped so that no term is negative: rounding cannot bring a weight below 0.
+        return self.p1 * (1 - decay) + self.start_factor * self.p0 * decay
+
+
+@register
+class Exponential(ShiftedExponential):
+    """w_i(t) = p1_i + (p0_i - p1_i) exp(-alpha t); parameters as in `ShiftedExponential`.
+
+    Reference: Kiperwasser & Ballesteros 2018, arXiv 1804.08915; Lingvo's ExponentialScheduler.
+    There and here t is the step, so alpha is small: 1e-5 changes over some 100,000 steps.
+    """
+
+    name = "exponential"
