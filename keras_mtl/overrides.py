@@ -31,6 +31,9 @@ _SELECTORS = {
 _MAX_DEPTH = 50  # Deeper than any configuration; a YAML alias that contains itself is endless.
 
 
+_PLAIN_TAGS = ("tag:yaml.org,2002:map", "tag:yaml.org,2002:seq")
+
+
 class _Loader(yaml.SafeLoader):
     """Reads ``1e-9`` as a number; YAML 1.1 takes it for a text because it has no dot."""
 
@@ -92,18 +95,8 @@ def from_yaml(text: str, name: str) -> Override:
     Raises:
       ConfigError: it is not YAML, has a key twice, or is not a mapping.
     """
-    loader = _Loader(text)
     lines: dict[Path, int] = {}
-    try:
-        node = loader.get_single_node()
-        values = {} if node is None else _build(loader, node, (), lines, name)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        place = name if mark is None else f"{name} line {mark.line + 1} column {mark.column + 1}"
-        problem = getattr(error, "problem", None) or str(error)
-        raise errors.ConfigError(f"{place}: not valid YAML: {problem}") from error
-    finally:
-        loader.dispose()
+    values = _parse(text, name, lines)
     if values is None:
         values = {}
     if not isinstance(values, dict):
@@ -294,11 +287,28 @@ def _field_paths(config: hyperparams.Config) -> list[Path]:
     return paths
 
 
+def _parse(text: str, name: str, lines: dict[Path, int]) -> Any:
+    """Turns YAML text into plain values; fills in the line of each."""
+    loader = _Loader(text)
+    try:
+        node = loader.get_single_node()
+        return None if node is None else _build(loader, node, (), lines, name)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        place = name if mark is None else f"{name} line {mark.line + 1} column {mark.column + 1}"
+        problem = getattr(error, "problem", None) or str(error)
+        raise errors.ConfigError(f"{place}: not valid YAML: {problem}") from error
+    finally:
+        loader.dispose()
+
+
 def _build(loader: _Loader, node: yaml.Node, path: Path, lines: dict[Path, int], name: str) -> Any:
     """Turns a YAML node into plain values and notes the line of each."""
     lines.setdefault(path, node.start_mark.line + 1)
     if len(path) > _MAX_DEPTH:
         raise errors.ConfigError(f"{name} line {lines[path]}: nested too deeply")
+    if not isinstance(node, yaml.ScalarNode) and node.tag not in _PLAIN_TAGS:
+        raise errors.ConfigError(f"{name} line {lines[path]}: the tag {node.tag!r} is not known")
     if isinstance(node, yaml.SequenceNode):
         return [_build(loader, each, (*path, i), lines, name) for i, each in enumerate(node.value)]
     if not isinstance(node, yaml.MappingNode):
@@ -335,13 +345,7 @@ def _from_assignments(text: str, name: str) -> Override:
                 f"{name}: {assignment.strip()!r} is no assignment; write field.subfield=value, "
                 "with commas between them"
             )
-        try:
-            value = yaml.load(value_text, Loader=_Loader)
-        except yaml.YAMLError as error:
-            raise errors.ConfigError(
-                f"{name}: {key.strip()} = {value_text!r} is not a valid value; put a text with "
-                "special characters in quotes"
-            ) from error
+        value = _parse(value_text, f"{name}: {key.strip()}", {})
         section = values
         for part in parts[:-1]:
             section = section.setdefault(part, {})

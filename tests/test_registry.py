@@ -1,0 +1,339 @@
+"""Experiments, overrides, checks, the saved configuration and differences."""
+
+import os
+
+import pytest
+from official.core import exp_factory
+
+from keras_mtl import config as config_lib
+from keras_mtl import errors, metrics, overrides, registry, validation
+
+# The least that makes a configuration valid.
+MINIMAL = "task: {pairs: [{source: en, target: fr}], data: {corpora: [{reader: cldr}]}}"
+
+
+def load(*params, files=(), **options):
+    return registry.load_experiment(None, files, [MINIMAL, *params], **options)
+
+
+def message(*params, **options):
+    with pytest.raises(errors.ConfigError) as error:
+        load(*params, **options)
+    return str(error.value)
+
+
+class TestExperiments:
+    def test_sizes_are_registered_with_model_garden(self):
+        assert registry.available() == [
+            "translation/transformer",
+            *(f"translation/transformer_{size}" for size in sorted(validation.SIZES)),
+        ]
+        for name in registry.available():
+            config = exp_factory.get_exp_config(name)
+            assert isinstance(config, config_lib.ExperimentConfig)
+            overrides.apply(config, overrides.from_yaml(MINIMAL, "test"))
+            registry.name_tasks(config)
+            registry.validate(config)
+
+    def test_default_and_family_name(self):
+        plain = registry.base_experiment("translation/transformer").as_dict()
+        assert registry.base_experiment().as_dict() == plain
+        assert registry.base_experiment("translation").as_dict() == plain
+
+    def test_unknown_names_the_nearest(self):
+        with pytest.raises(errors.ConfigError, match="did you mean 'translation/transformer_tiny'"):
+            registry.base_experiment("translation/transformer_tny")
+
+    def test_experiment_of_another_kind_is_refused(self):
+        name = "someone_elses/experiment"
+        if "someone_elses" not in exp_factory._REGISTERED_CONFIGS:
+            from official.core import config_definitions
+
+            exp_factory.register_config_factory(name)(config_definitions.ExperimentConfig)
+        with pytest.raises(errors.ConfigError, match="keras_mtl runs translation/transformer"):
+            registry.base_experiment(name)
+
+
+class TestOverrides:
+    def test_order_is_experiment_files_overrides(self, tmp_path):
+        first, second = tmp_path / "1.yaml", tmp_path / "2.yaml"
+        first.write_text("trainer: {train_steps: 10, steps_per_loop: 10}\nruntime: {seed: 10}")
+        second.write_text("trainer: {train_steps: 20, steps_per_loop: 20}")
+        config = load("trainer.train_steps=30", files=[first, second])
+        assert config.trainer.train_steps == 30
+        assert config.trainer.steps_per_loop == 20
+        assert config.runtime.seed == 10
+
+    def test_assignments_take_yaml_values(self):
+        config = load(
+            "trainer.optimizer.epsilon=1e-8, trainer.train_steps=1e3,"
+            "task.data.bucket_lengths=[32,64,128], task.data.data_dir='a,b=c',"
+            "trainer.schedule.parameters.alpha=2,runtime.deterministic=false"
+        )
+        assert config.trainer.optimizer.epsilon == 1e-8
+        assert config.trainer.train_steps == 1000
+        assert isinstance(config.trainer.train_steps, int)
+        assert config.task.data.bucket_lengths == [32, 64, 128]
+        assert config.task.data.data_dir == "a,b=c"
+        assert config.trainer.schedule.parameters.as_dict() == {"alpha": 2}
+        assert config.runtime.deterministic is False
+
+    def test_override_may_be_a_file(self, tmp_path):
+        path = tmp_path / "override.yaml"
+        path.write_text("runtime: {seed: 5}")
+        assert load(str(path)).runtime.seed == 5
+
+    def test_lists_are_replaced_whole_with_typed_elements(self):
+        config = load(
+            "task.pairs=[{source: en, target: de, max_pairs: 5}, {source: en, target: it}]",
+            "task.pairs=[{source: en, target: es}, {source: en, target: pt}]",
+        )
+        assert [pair.name for pair in config.task.pairs] == ["en-es", "en-pt"]
+        assert [pair.max_pairs for pair in config.task.pairs] == [None, None]
+        assert all(isinstance(pair, config_lib.PairConfig) for pair in config.task.pairs)
+        assert load("task.data.corpora=[{reader: tsv}]").task.data.corpora[0].reader == "tsv"
+
+    def test_options_are_free_and_nested(self):
+        config = load("task.data.corpora=[{reader: x, options: {a: [1, 2], b: {c: null}, no: 1}}]")
+        options = config.task.data.corpora[0].options.as_dict()
+        assert options == {"a": [1, 2], "b": {"c": None}, "no": 1}
+
+    def test_options_merge_until_their_component_changes(self):
+        schedule = "trainer.schedule"
+        first = f"{schedule}={{name: inverse_ratio, parameters: {{alpha: 2, epsilon: 0.1}}}}"
+        merged = load(first, f"{schedule}.parameters.alpha=3").trainer.schedule.parameters
+        assert merged.as_dict() == {"alpha": 3, "epsilon": 0.1}
+        same = load(first, f"{schedule}.name=inverse_ratio").trainer.schedule.parameters
+        assert same.as_dict() == {"alpha": 2, "epsilon": 0.1}
+        assert load(first, f"{schedule}.name=uniform").trainer.schedule.parameters.as_dict() == {}
+        emptied = load(first, f"{schedule}.parameters={{}}").trainer.schedule.parameters
+        assert emptied.as_dict() == {}
+
+    def test_empty_sections_and_files_change_nothing(self, tmp_path):
+        path = tmp_path / "empty.yaml"
+        path.write_text("# only a comment\n")
+        assert load("trainer:", files=[path]).as_dict() == load().as_dict()
+
+    def test_optional_fields_take_null(self):
+        assert load("task.model.dropout=0.2").task.model.dropout == 0.2
+        assert load("task.model.dropout=0.2", "task.model.dropout=null").task.model.dropout is None
+
+    def test_anchors(self, tmp_path):
+        path = tmp_path / "a.yaml"
+        path.write_text(
+            "task:\n  pairs:\n  - &first {source: en, target: fr, max_pairs: 7}\n"
+            "  - {<<: *first, target: de}\n"
+        )
+        pairs = load(files=[]).task.pairs
+        pairs = registry.load_experiment(None, [path], "task.data.corpora=[{reader: x}]").task.pairs
+        assert [(pair.target, pair.max_pairs) for pair in pairs] == [("fr", 7), ("de", 7)]
+
+
+class TestMessages:
+    """Each names the place, the field, the value and the remedy."""
+
+    @pytest.mark.parametrize(
+        ("params", "expected"),
+        [
+            ("trainer.train_stps=5", "trainer.train_stps is unknown; did you mean 'train_steps'?"),
+            ("train_steps=5", "train_steps is unknown; did you mean trainer.train_steps?"),
+            ("trainer.train_steps=many", "trainer.train_steps = 'many' is a text; expected an int"),
+            ("trainer.train_steps=1.5", "trainer.train_steps = 1.5 is a number; expected an int"),
+            ("runtime.deterministic=1", "= 1 is an integer; expected true or false"),
+            ("runtime.seed=true", "runtime.seed = True is a boolean; expected an integer"),
+            ("task.model=base", "task.model = 'base' is a text; expected a mapping"),
+            (
+                "task.pairs={source: en}",
+                "task.pairs = {'source': 'en'} is a mapping; expected a li",
+            ),
+            ("task.pairs=[en-fr]", "task.pairs[0] = 'en-fr' is a text; expected a mapping"),
+            ("task.data.bucket_lengths=[8, x]", "task.data.bucket_lengths[1] = 'x' is a text"),
+            ("task.pairs=[{source: en, target: no}]", "put it in quotes: 'no'"),
+            ("runtime.seed=1,runtime.seed=2", "runtime.seed is set twice"),
+            ("runtime.seed=1,runtime.seed.x=2", "runtime.seed.x is set twice"),
+            ("runtime.seed=[1", "has an unclosed quote or bracket"),
+            ("runtime.seed=1,5", "'5' is no assignment; write field.subfield=value"),
+            ("seed", "'seed' is a text; a mapping such as"),
+            ("trainer.schedule.parameters.override=1", "'override' is reserved"),
+        ],
+    )
+    def test_override(self, params, expected):
+        text = message(params)
+        assert text.startswith("--params_override: ")
+        assert expected in text
+
+    @pytest.mark.parametrize(
+        ("text", "line", "expected"),
+        [
+            ("a: 1\n", 1, "a is unknown"),
+            ("trainer:\n  train_steps: x\n", 2, "trainer.train_steps = 'x'"),
+            ("trainer:\n  train_steps: 1\n  train_steps: 2\n", 3, "a second time; the first is in"),
+            ("trainer:\n  train_steps: [1\nx: 2\n", 3, "not valid YAML: expected ',' or ']'"),
+            ("task:\n  pairs:\n  - source: en\n    target: no\n", 4, "put it in quotes: 'no'"),
+            ("? [1]\n: 2\n", 1, "a key must be a plain word"),
+            ("task: !!python/object:os.system {}\n", 1, "os.system' is not known"),
+            ("runtime: {seed: !!python/name:os.system x}\n", 1, "not valid YAML"),
+            ("trainer: {train_steps: 0}\n", 1, "trainer.train_steps = 0: must be >= 1"),
+        ],
+    )
+    def test_file_and_line(self, tmp_path, text, line, expected):
+        path = tmp_path / "bad.yaml"
+        path.write_text(text)
+        problem = message(files=[path])
+        assert problem.startswith(f"{path} line {line}")
+        assert expected in problem
+
+    def test_alias_that_contains_itself(self, tmp_path):
+        path = tmp_path / "loop.yaml"
+        path.write_text("task: &a\n  model: *a\n")
+        assert "nested too deeply" in message(files=[path])
+
+    def test_unreadable_files(self, tmp_path):
+        assert "no such configuration file" in message(files=[tmp_path / "none.yaml"])
+        (tmp_path / "latin.yaml").write_bytes(b"task: {pairs: []} # \xe9")
+        assert "not UTF-8 at byte 20" in message(files=[tmp_path / "latin.yaml"])
+        assert "cannot be read" in message(files=[tmp_path])
+
+
+class TestValidation:
+    @pytest.mark.parametrize(
+        ("params", "expected"),
+        [
+            ("task.pairs=[]", "task.pairs is empty"),
+            (
+                "task.pairs=[{source: en, target: fr}, {source: en, target: fr}]",
+                "task.pairs[1].name = 'en-fr' is also the name of task.pairs[0]",
+            ),
+            ("task.pairs=[{source: en}]", "task.pairs[0].target = '': expected a language code"),
+            ("task.pairs=[{source: e, target: f, name: a/b}]", "task.pairs[0].name = 'a/b'"),
+            ("task.pairs=[{source: e, target: f, baseline: 0}]", "baseline = 0.0: must be > 0"),
+            ("task.pairs=[{source: e, target: f, max_pairs: 0}]", "max_pairs = 0: must be >= 1"),
+            ("task.data.corpora=[]", "task 'en-fr' has no data"),
+            ("task.data.corpora=[{options: {a: 1}}]", "task.data.corpora[0].reader is empty"),
+            ("task.data.dev_fraction=0", "task 'en-fr' cannot be validated"),
+            ("task.data.dev_fraction=1", "task.data.dev_fraction = 1.0: must be >= 0 and < 1"),
+            ("task.data.dev_fraction=0.5,task.data.test_fraction=0.5", "leave nothing to train on"),
+            ("task.data.granularity=exmple", "unknown; did you mean 'example'"),
+            (
+                "task.data.vocabulary.size=256",
+                "task.data.vocabulary.size = 256: 4 special ids, 256",
+            ),
+            ("task.data.bucket_lengths=[16,8]", "expected growing lengths"),
+            ("task.data.bucket_lengths=[16,32]", "must hold task.data.max_length = 128"),
+            ("task.data.tokens_per_batch=64", "task.data.tokens_per_batch = 64: one row"),
+            ("task.model.size=tny", "task.model.size = 'tny' is unknown; did you mean 'tiny'?"),
+            ("task.model.hidden_dim=10,task.model.num_heads=4", "must be a multiple of num_heads"),
+            ("task.model.dropout=1.0", "task.model.dropout = 1.0: must be >= 0 and < 1"),
+            ("task.model.label_smoothing=.nan", "task.model.label_smoothing = nan: must be"),
+            ("task.model.max_length=64", "task.model.max_length = 64: sentences of"),
+            (
+                "task.model.sharing=encoder,task.data.granularity=example",
+                "set task.data.granularity: batch",
+            ),
+            ("task.decoding.num_hypotheses=5", "a beam of 4 has no more than 4"),
+            ("task.decoding.length_penalty=powr", "did you mean 'power'"),
+            ("task.decoding.min_length=200", "task.decoding.min_length = 200: must be >= 0"),
+            ("trainer.evaluation.metric=blue", "did you mean 'bleu'"),
+            ("trainer.optimizer.beta_2=1", "trainer.optimizer.beta_2 = 1.0: must be >= 0 and < 1"),
+            ("trainer.optimizer.learning_rate=.inf", "learning_rate = inf: must be > 0"),
+            ("trainer.schedule.name=''", "trainer.schedule.name is empty"),
+            ("runtime.seed=-1", "runtime.seed = -1: must be >= 0 and <= 4294967295"),
+            ("runtime.distribution_strategy=tpus", "did you mean 'tpu'"),
+        ],
+    )
+    def test_problem(self, params, expected):
+        assert expected in message(params)
+
+    def test_all_problems_are_listed(self):
+        text = message("runtime.seed=-1,trainer.train_steps=0,task.model.size=x")
+        assert len(text.splitlines()) == 3
+
+    def test_only_on_request(self):
+        assert load("runtime.seed=-1", check=False).runtime.seed == -1
+
+    def test_names_are_those_of_the_rooms_that_own_them(self):
+        """The configuration cannot import them, so its lists are copies."""
+        from keras_mtl.decoding import options
+        from keras_mtl.models import catalog
+
+        assert set(validation.SIZES) == set(catalog.SIZES)
+        assert validation.METRICS == metrics.METRICS
+        assert validation.LENGTH_PENALTIES == options.LENGTH_PENALTIES
+
+
+RICH = (
+    "task.pairs=[{source: en, target: fr, max_pairs: 5, baseline: 31.5, corpora: "
+    "[{reader: tsv, options: {columns: [0, 1], quote: '\"', path: ü.tsv}}]}, "
+    "{name: norwegian, source: en, target: 'no'}]",
+    "trainer.optimizer.epsilon=1e-9,task.model.dropout=0.15,task.data.bucket_lengths=[64,128]",
+    "trainer.schedule={name: inverse_ratio, parameters: {alpha: 2, weights: {a: 1.5}}}",
+)
+
+
+class TestSavedParams:
+    def test_round_trip(self, tmp_path):
+        config = load(*RICH)
+        registry.save_params(config, tmp_path)
+        assert os.listdir(tmp_path) == ["params.yaml"]
+        again = registry.load_params(tmp_path)
+        assert again.as_dict() == config.as_dict()
+        assert registry.diff(config, again) == []
+        assert isinstance(again.task.pairs[0].corpora[0], config_lib.CorpusConfig)
+
+    def test_it_wins_over_any_experiment(self, tmp_path):
+        config = load(*RICH)
+        registry.save_params(config, tmp_path / "deep" / "p.yaml")
+        again = registry.load_experiment(
+            "translation/transformer_big", [tmp_path / "deep" / "p.yaml"]
+        )
+        assert again.as_dict() == config.as_dict()
+
+    def test_model_garden_can_read_it(self, tmp_path):
+        """Its own parser, with its own loader, gives the same values."""
+        from official.modeling import hyperparams
+
+        config = load(*RICH)
+        path = tmp_path / "params.yaml"
+        registry.save_params(config, path)
+        read = hyperparams.read_yaml_to_params_dict(str(path)).as_dict()
+        assert read == config.as_dict()
+
+    def test_nothing_half_written(self, tmp_path, monkeypatch):
+        path = tmp_path / "params.yaml"
+        registry.save_params(load(), path)
+        before = path.read_text()
+
+        def no_space(*args):
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(os, "fsync", no_space)
+        with pytest.raises(OSError, match="No space"):
+            registry.save_params(load("runtime.seed=2"), path)
+        assert path.read_text() == before
+        assert os.listdir(tmp_path) == ["params.yaml"]
+
+
+class TestDiff:
+    def test_fields_options_and_tasks(self):
+        left = load("trainer.schedule.parameters.alpha=1")
+        right = load(
+            "task.pairs=[{source: en, target: de}, {source: en, target: fr, max_pairs: 5}]",
+            "runtime.seed=2",
+            "trainer.schedule.parameters.beta=1",
+        )
+        differences = registry.diff(left, right)
+        assert ("task.pairs[en-fr].max_pairs", None, 5) in differences
+        assert ("runtime.seed", 1, 2) in differences
+        assert ("trainer.schedule.parameters.alpha", 1, registry.ABSENT) in differences
+        assert ("trainer.schedule.parameters.beta", registry.ABSENT, 1) in differences
+        added = [entry for entry in differences if entry[0] == "task.pairs[en-de]"]
+        assert added[0][1] is registry.ABSENT
+        assert len(differences) == 5
+
+    def test_true_and_one_differ(self):
+        left, right = load(), load()
+        right.trainer.schedule.parameters.override({"x": True}, is_strict=False)
+        left.trainer.schedule.parameters.override({"x": 1}, is_strict=False)
+        assert [path for path, _, _ in registry.diff(left, right)] == [
+            "trainer.schedule.parameters.x"
+        ]
