@@ -1,6 +1,6 @@
 """Corpus readers, one a file; importing this package registers them all and loads no TensorFlow."""
 
-from keras_mtl.data.corpora import gettext
+from keras_mtl.data.corpora import cldr, gettext, parallel, tfds, tmx, tsv
 from keras_mtl.data.corpora.base import (
     BadLine,
     CorpusReader,
@@ -18,8 +18,13 @@ __all__ = [
     "Pair",
     "PairStream",
     "available_readers",
+    "cldr",
     "create_reader",
     "gettext",
+    "parallel",
     "read_pairs",
     "register_reader",
+    "tfds",
+    "tmx",
+    "tsv",
 ]

@@ -26,6 +26,9 @@ _EXAMPLES = 5
 
 _BOM = "\ufeff"
 
+# What reading a cut off or damaged gzip file raises.
+GZIP_ERRORS = (EOFError, gzip.BadGzipFile, zlib.error)
+
 
 @dataclass(slots=True)
 class Pair:
@@ -233,7 +236,7 @@ def read_lines(path: str) -> Iterator[str | BadLine]:
                         raw = handle.readline(MAX_LINE_BYTES)
                     yield BadLine(path, number, f"line longer than {MAX_LINE_BYTES} bytes")
                     continue
-            except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            except GZIP_ERRORS as error:
                 raise errors.DataError(
                     f"{path}: damaged gzip file after line {number} ({error}); copy it again"
                 ) from error

@@ -1,8 +1,8 @@
 """Parsers of gettext catalogues: compiled (.mo) and text (.po).
 
 Python's ``gettext`` and Babel read whole catalogues and give up at the first wrong byte; at other
-damage Babel prints a warning and goes on. Here each message is judged alone: what is damaged becomes a
-``BadLine``, and no input raises anything but that.
+damage Babel prints a warning and goes on. Here each message is judged alone: what is damaged
+becomes a ``BadLine``, and no damage raises an exception.
 
 Formats: https://www.gnu.org/software/gettext/manual/html_node/MO-Files.html and PO-Files.html.
 """

@@ -57,8 +57,8 @@ def placeholders(text: str) -> tuple[Counter[str], frozenset[str]]:
 
     Returns:
       The printf conversions with their number of uses, without positions (``%2$s`` counts as
-      ``%s``, for languages change the order), and the set of named or numbered fields (a language may need
-      to say one twice).
+      ``%s``, for languages change the order), and the set of named or numbered fields (a
+      language may need to say one twice).
     """
     conversions: Counter[str] = Counter()
     named = set(_BRACES.findall(text)) if "{" in text else set()
