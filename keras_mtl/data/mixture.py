@@ -77,6 +77,7 @@ class Mixture:
         schedule update acts from the next pool on.
       pool_examples: examples of a pool; None takes 32 batches of the middle bucket.
       log_steps: how many steps back (counting from the batch produced last) ``state`` can look.
+      fingerprints: hash every batch that is handed out, for ``take_fingerprints``.
 
     Raises:
       ConfigError: tasks, schedule, names or granularity do not fit each other.
@@ -93,6 +94,7 @@ class Mixture:
         *,
         pool_examples: int | None = None,
         log_steps: int = 2048,
+        fingerprints: bool = False,
     ) -> None:
         self.task_names = tuple(source.name for source in sources)
         if len(sources) != schedule.num_tasks or len(set(self.task_names)) != len(sources):
@@ -129,6 +131,8 @@ class Mixture:
         # (schedule state, place) before the batch of each step from _first to _last.
         self._log: dict[int, tuple[State, Any]] = {}
         self._first = self._last = 0
+        # (step, task, hash) by step of what was handed out and not taken yet.
+        self._fingerprints: dict[int, tuple[int, int, str]] | None = {} if fingerprints else None
         # Changes when batches that were produced ahead became invalid.
         self._generation = 0
         self._start(0, schedule.init(), self._draws.first())
@@ -173,7 +177,14 @@ class Mixture:
                     )
                 generation = self._generation
                 request = self._draw(step)
-            yield self._read(step, request)
+            batch = self._read(step, request)
+            if self._fingerprints is not None:
+                fingerprint = (step, batch.task, batch.fingerprint())
+                with self._lock:
+                    # An update in the meantime has already made this batch invalid.
+                    if generation == self._generation:
+                        self._fingerprints[step] = fingerprint
+            yield batch
             step += 1
 
     def state(self, step: int | None = None) -> dict[str, np.ndarray]:
@@ -271,6 +282,25 @@ class Mixture:
             self._start(step, after, place)
             return True
 
+    def consumed(self, state: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Returns int64[N], what a state has consumed of each task: batches, or examples."""
+        counts = np.array(state["cursors"], np.int64)
+        if self.granularity == "example":
+            counts -= np.bincount(state["pool_left"][:, 0], minlength=len(counts))
+        return counts
+
+    def take_fingerprints(self, consumed: int) -> list[tuple[int, int, str]]:
+        """Returns (step, task, hash) of batches handed out before `consumed`, each once.
+
+        Raises:
+          ValueError: the mixture was made without ``fingerprints=True``.
+        """
+        if self._fingerprints is None:
+            raise ValueError("no fingerprints were kept; make the Mixture with fingerprints=True")
+        with self._lock:
+            steps = sorted(step for step in self._fingerprints if step < consumed)
+            return [self._fingerprints.pop(step) for step in steps]
+
     def padding_waste(self, step: int | None = None) -> float:
         """Returns the share of padding among the cells that are computed, in [0, 1).
 
@@ -330,6 +360,9 @@ class Mixture:
         self._log[step] = (schedule_state, place)
         self._last = step
         self._step = step
+        if self._fingerprints is not None:
+            for later in [key for key in self._fingerprints if key >= step]:
+                del self._fingerprints[later]
 
     def _at(self, step: int) -> tuple[State, Any]:
         """Returns (schedule state, place) before the batch of `step`."""
