@@ -1,0 +1,30 @@
+"""``keras-mtl train``: trains, validates and saves; the same command goes on where it stopped."""
+
+import argparse
+
+from keras_mtl.cli.common import add_experiment_arguments, load_config
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the subcommand's arguments."""
+    add_experiment_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Trains to ``trainer.train_steps`` and prints each task's share and score."""
+    config = load_config(args)
+    from keras_mtl.training.loop import run_experiment
+
+    result = run_experiment(config, args.model_dir, args.mode)
+    print(f"step {result.step:,} in {args.model_dir}")
+    total = max(1, sum(result.batches.values()))
+    metric = config.trainer.evaluation.metric
+    width = max(len(name) for name in result.batches)
+    print(f"{'task':<{width}}  {'share':>6}  {metric:>8}")
+    for name, count in result.batches.items():
+        score = result.scores.get(name)
+        shown = "-" if score is None else f"{score:.2f}"
+        print(f"{name:<{width}}  {count / total:>6.1%}  {shown:>8}")
+    if result.best_step >= 0:
+        print(f"best: {metric} {result.best_score:.2f} on average, step {result.best_step:,}")
+    return 0

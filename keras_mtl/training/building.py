@@ -1,0 +1,140 @@
+"""Objects of a run from its configuration."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from keras_mtl import schedules
+from keras_mtl.config import ExperimentConfig
+from keras_mtl.data.batch_plan import make_buckets
+from keras_mtl.data.mixture import Mixture
+from keras_mtl.data.prepare import PreparedData
+from keras_mtl.data.task_sources import TranslationSource
+from keras_mtl.errors import ConfigError, nearest
+from keras_mtl.models.factory import build_transformer
+from keras_mtl.schedules import Schedule, TaskInfo
+from keras_mtl.training.learning_rate import WarmupSchedule
+from keras_mtl.training.optimizers import Adam
+
+
+def decoders(config: ExperimentConfig, prepared: PreparedData) -> tuple[str, ...]:
+    """Returns the target languages that have a decoder of their own; one "" when all share one."""
+    if config.task.model.sharing == "full":
+        return ("",)
+    return tuple(dict.fromkeys(task.target for task in prepared.tasks))
+
+
+def decoder_of_task(config: ExperimentConfig, prepared: PreparedData) -> list[int]:
+    """Returns each task's index into `decoders`."""
+    names = decoders(config, prepared)
+    return [0 if names == ("",) else names.index(task.target) for task in prepared.tasks]
+
+
+def read_baselines(config: ExperimentConfig, task_names: Sequence[str]) -> list[float | None]:
+    """Returns each task's baseline: its own field, else the baselines file, else None.
+
+    Raises:
+        ConfigError: the file is missing, is no {task: number} object, or a number is not > 0.
+    """
+    from_file: dict[str, float] = {}
+    path = config.trainer.schedule.baselines_file
+    if path:
+        try:
+            from_file = json.loads(Path(path).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise ConfigError(
+                f"trainer.schedule.baselines_file {path!r} cannot be read: {error}; give a JSON "
+                'file such as {"en-fr": 41.2}'
+            ) from error
+        for name in from_file:
+            if name not in task_names:
+                raise ConfigError(f"{path}: unknown task {name!r}{nearest(name, task_names)}")
+    own = {
+        pair.name or f"{pair.source}-{pair.target}": pair.baseline for pair in config.task.pairs
+    }
+    baselines = []
+    for name in task_names:
+        value = own.get(name)
+        value = from_file.get(name) if value is None else value
+        if value is not None and not (isinstance(value, int | float) and value > 0):
+            raise ConfigError(f"the baseline of task {name!r} must be a number > 0, got {value!r}")
+        baselines.append(None if value is None else float(value))
+    return baselines
+
+
+def task_infos(config: ExperimentConfig, prepared: PreparedData) -> list[TaskInfo]:
+    """Returns what schedules know of the tasks: name, size, baseline."""
+    baselines = read_baselines(config, [task.name for task in prepared.tasks])
+    return [
+        TaskInfo(task.name, task.train_size, baseline)
+        for task, baseline in zip(prepared.tasks, baselines, strict=True)
+    ]
+
+
+def build_schedule(config: ExperimentConfig, tasks: Sequence[TaskInfo]) -> Schedule:
+    """Makes the schedule that ``trainer.schedule`` names."""
+    settings = config.trainer.schedule
+    return schedules.create(settings.name, tasks, **settings.parameters.as_dict())
+
+
+def build_mixture(
+    config: ExperimentConfig, prepared: PreparedData, schedule: Schedule, replicas: int
+) -> Mixture:
+    """Makes the mixture of the tasks' training pairs.
+
+    Args:
+        config: the experiment.
+        prepared: the store.
+        schedule: decides which task comes next.
+        replicas: devices that share a batch; every batch's rows are a multiple of it.
+    """
+    data = config.task.data
+    vocabulary = prepared.vocabulary
+    buckets = make_buckets(
+        data.max_length,
+        data.tokens_per_batch,
+        multiple_of=8 * replicas,
+        lengths=data.bucket_lengths or None,
+    )
+    sources = [
+        TranslationSource(
+            task.name,
+            prepared.reader(task.name, "train"),
+            tag_id=vocabulary.tag_id(task.target),
+            eos_id=vocabulary.eos_id,
+        )
+        for task in prepared.tasks
+    ]
+    return Mixture(
+        sources,
+        schedule,
+        buckets,
+        seed=config.runtime.seed,
+        granularity=data.granularity,
+    )
+
+
+def build_model(config: ExperimentConfig, prepared: PreparedData):
+    """Builds the model; call it under the strategy's scope."""
+    return build_transformer(
+        config.task.model, prepared.vocabulary.size, decoders(config, prepared)
+    )
+
+
+def build_optimizer(config: ExperimentConfig, hidden_dim: int) -> Adam:
+    """Makes the optimizer; build it on the model's variables under the strategy's scope."""
+    settings = config.trainer.optimizer
+    return Adam(
+        WarmupSchedule(
+            settings.schedule,
+            settings.learning_rate,
+            settings.warmup_steps,
+            hidden_dim,
+            config.trainer.train_steps,
+        ),
+        beta_1=settings.beta_1,
+        beta_2=settings.beta_2,
+        epsilon=settings.epsilon,
+        decoupled_weight_decay=settings.weight_decay,
+        average_momentum=settings.ema_momentum,
+    )

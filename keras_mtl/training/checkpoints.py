@@ -1,0 +1,179 @@
+"""Checkpoints with the complete state of a run, and the way back when one is damaged."""
+
+import io
+import re
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from keras_mtl.errors import CheckpointError
+
+_NUMBER = re.compile(r"^ckpt-(\d+)$")
+
+
+class ArrayState(tf.train.experimental.PythonState):
+    """A flat dict of numpy arrays that travels inside a `tf.train.Checkpoint`.
+
+    Args:
+        collect: returns the arrays at the moment of saving.
+    """
+
+    def __init__(self, collect: Callable[[], Mapping[str, np.ndarray]]):
+        self._collect = collect
+        self.restored: dict[str, np.ndarray] | None = None
+
+    def serialize(self):
+        buffer = io.BytesIO()
+        np.savez(buffer, **self._collect())
+        return buffer.getvalue()
+
+    def deserialize(self, string_value):
+        with np.load(io.BytesIO(string_value), allow_pickle=False) as arrays:
+            self.restored = {name: arrays[name] for name in arrays.files}
+
+
+class RunCheckpoints:
+    """Saves and restores everything that a run needs to go on.
+
+    Args:
+        model_dir: folder of the run; checkpoints are ``ckpt-<step>``.
+        checkpoint: what to save, made with an `ArrayState` among its parts.
+        max_to_keep: newest checkpoints kept, >= 1.
+        log: function that gets a line for the user.
+    """
+
+    def __init__(
+        self,
+        model_dir: Path,
+        checkpoint: tf.train.Checkpoint,
+        max_to_keep: int,
+        log: Callable[[str], None] = print,
+    ):
+        self._model_dir = Path(model_dir)
+        self._checkpoint = checkpoint
+        self._max_to_keep = max_to_keep
+        self._log = log
+
+    def paths(self) -> list[str]:
+        """Returns the prefixes of the checkpoints that are there, oldest first."""
+        found = []
+        for index in self._model_dir.glob("ckpt-*.index"):
+            match = _NUMBER.match(index.name.removesuffix(".index"))
+            if match:
+                found.append((int(match.group(1)), str(index.with_suffix(""))))
+        return [prefix for _, prefix in sorted(found)]
+
+    def save(self, step: int) -> str:
+        """Writes ``ckpt-<step>`` and drops the oldest beyond ``max_to_keep``.
+
+        The checkpoint is written under another name and renamed, index last: one that is listed
+        is complete.
+
+        Raises:
+            CheckpointError: the disk is full or the folder cannot be written; earlier checkpoints
+                are untouched.
+        """
+        return write_checkpoint(self._checkpoint, self._model_dir / f"ckpt-{step}", self._prune)
+
+    def _prune(self) -> None:
+        for prefix in self.paths()[: -self._max_to_keep]:
+            _delete(prefix)
+
+    def restore(self) -> str | None:
+        """Restores the newest checkpoint that can be read.
+
+        A damaged one is reported and renamed to ``damaged-ckpt-<step>.*``, and the one before it
+        is taken.
+
+        Returns:
+            The prefix that was restored, None when there is no checkpoint at all.
+
+        Raises:
+            CheckpointError: there are checkpoints and none can be read.
+        """
+        _remove_partials(self._model_dir, "ckpt-*")
+        paths = self.paths()
+        for prefix in reversed(paths):
+            try:
+                self._checkpoint.read(prefix).assert_existing_objects_matched()
+            except Exception as error:  # TensorFlow's reader raises IndexError, RuntimeError, ...
+                reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+                self._log(f"checkpoint {prefix} cannot be read ({reason}); taking the one before it")
+                _set_aside(prefix)
+                continue
+            return prefix
+        if paths:
+            raise CheckpointError(
+                f"none of the {len(paths)} checkpoints in {self._model_dir} can be read; they were "
+                "renamed to damaged-*; start again in a new model_dir, or restore a copy of them"
+            )
+        return None
+
+
+def write_checkpoint(
+    checkpoint: tf.train.Checkpoint, prefix: Path, before_return: Callable[[], None] | None = None
+) -> str:
+    """Writes a checkpoint under a temporary name and renames it, index last.
+
+    Args:
+        checkpoint: what to write.
+        prefix: its final name, without ``.index``.
+        before_return: called when it is in place.
+
+    Returns:
+        The prefix.
+
+    Raises:
+        CheckpointError: it cannot be written.
+    """
+    prefix.parent.mkdir(parents=True, exist_ok=True)
+    temporary = prefix.with_name(f"partial-{prefix.name}")
+    try:
+        checkpoint.write(str(temporary))
+        data = sorted(prefix.parent.glob(f"{temporary.name}.data-*"))
+        # An index that is left from before belongs to other data; without it nothing is listed.
+        prefix.with_name(f"{prefix.name}.index").unlink(missing_ok=True)
+        for file in data:
+            file.rename(prefix.with_name(file.name.removeprefix("partial-")))
+        temporary.with_name(f"{temporary.name}.index").rename(
+            prefix.with_name(f"{prefix.name}.index")
+        )
+    except (tf.errors.OpError, OSError) as error:
+        _remove_partials(prefix.parent, f"{prefix.name}*")
+        reason = str(error).strip().splitlines()[0][:300]
+        raise CheckpointError(
+            f"checkpoint {prefix} could not be written: {reason}; free space or correct the "
+            "folder's permissions, then start the same command again: it goes on from the last "
+            "complete checkpoint"
+        ) from error
+    if before_return:
+        before_return()
+    return str(prefix)
+
+
+def _remove_partials(folder: Path, name: str) -> None:
+    """Removes what an interrupted save has left: files, and TensorFlow's own temporary folder."""
+    for left in folder.glob(f"partial-{name}"):
+        if left.is_dir():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            left.unlink(missing_ok=True)
+
+
+def _files(prefix: str) -> list[Path]:
+    path = Path(prefix)
+    return [path.with_name(f"{path.name}.index"), *path.parent.glob(f"{path.name}.data-*")]
+
+
+def _delete(prefix: str) -> None:
+    for file in _files(prefix):
+        file.unlink(missing_ok=True)
+
+
+def _set_aside(prefix: str) -> None:
+    for file in _files(prefix):
+        if file.exists():
+            file.rename(file.with_name(f"damaged-{file.name}"))

@@ -1,0 +1,74 @@
+"""Learning rate schedules with a linear warm-up."""
+
+import keras
+from keras import ops
+
+from keras_mtl.errors import ConfigError, nearest
+
+SHAPES = ("transformer", "linear", "constant")
+
+
+@keras.saving.register_keras_serializable(package="keras_mtl")
+class WarmupSchedule(keras.optimizers.schedules.LearningRateSchedule):
+    """Linear warm-up, then one of three shapes.
+
+    With t = update + 1 and w = ``warmup_steps``:
+
+    * ``transformer``: ``learning_rate * hidden_dim^-0.5 * min(t^-0.5, t * w^-1.5)``
+    * ``linear``: ``learning_rate * min(t / w, (total_steps - update) / (total_steps - w))``
+    * ``constant``: ``learning_rate * min(t / w, 1)``
+
+    Args:
+        shape: ``transformer``, ``linear`` or ``constant``.
+        learning_rate: float > 0, the factor (transformer) or the peak (the others).
+        warmup_steps: int >= 1, updates of warm-up.
+        hidden_dim: int >= 1, width of the model (used by ``transformer``).
+        total_steps: int, updates of the whole run (used by ``linear``).
+
+    Raises:
+        ConfigError: an unknown shape, or a number out of its range.
+
+    Reference:
+        Vaswani et al. 2017, arXiv 1706.03762, equation 3.
+    """
+
+    def __init__(self, shape, learning_rate, warmup_steps, hidden_dim=1, total_steps=0):
+        if shape not in SHAPES:
+            raise ConfigError(
+                f"trainer.optimizer.schedule is {shape!r}{nearest(str(shape), SHAPES)}"
+            )
+        if not learning_rate > 0:
+            raise ConfigError(f"trainer.optimizer.learning_rate must be > 0, got {learning_rate}")
+        if warmup_steps < 1:
+            raise ConfigError(f"trainer.optimizer.warmup_steps must be >= 1, got {warmup_steps}")
+        if shape == "linear" and total_steps <= warmup_steps:
+            raise ConfigError(
+                f"trainer.optimizer.warmup_steps ({warmup_steps}) must be below "
+                f"trainer.train_steps ({total_steps}) when the schedule is linear"
+            )
+        self.shape = shape
+        self.learning_rate = learning_rate
+        self.warmup_steps = warmup_steps
+        self.hidden_dim = hidden_dim
+        self.total_steps = total_steps
+
+    def __call__(self, step):
+        update = ops.cast(step, "float32")
+        warm = (update + 1.0) / self.warmup_steps
+        if self.shape == "transformer":
+            decay = ops.rsqrt(update + 1.0) * float(self.warmup_steps) ** 0.5
+            peak = self.learning_rate * float(self.hidden_dim * self.warmup_steps) ** -0.5
+            return peak * ops.minimum(warm, decay)
+        if self.shape == "linear":
+            left = (self.total_steps - update) / float(self.total_steps - self.warmup_steps)
+            return self.learning_rate * ops.maximum(ops.minimum(warm, left), 0.0)
+        return self.learning_rate * ops.minimum(warm, 1.0)
+
+    def get_config(self):
+        return {
+            "shape": self.shape,
+            "learning_rate": self.learning_rate,
+            "warmup_steps": self.warmup_steps,
+            "hidden_dim": self.hidden_dim,
+            "total_steps": self.total_steps,
+        }

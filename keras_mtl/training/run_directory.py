@@ -1,0 +1,126 @@
+"""The folder of a run: what is in it, and whether a configuration may go on in it."""
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from keras_mtl.config import ExperimentConfig
+from keras_mtl.data.prepare import PreparedData
+from keras_mtl.data.vocabulary import Vocabulary
+from keras_mtl.errors import CheckpointError
+from keras_mtl.registry import diff, load_params, save_params
+
+PARAMS_FILE = "params.yaml"
+VOCABULARY_FILE = "vocabulary.model"
+TASKS_FILE = "tasks.json"
+
+# Fields that a checkpoint depends on: the shape of the weights, and what a cursor counts.
+FIXED_FIELDS = (
+    "task.model.size",
+    "task.model.hidden_dim",
+    "task.model.num_heads",
+    "task.model.intermediate_dim",
+    "task.model.encoder_layers",
+    "task.model.decoder_layers",
+    "task.model.activation",
+    "task.model.positions",
+    "task.model.max_length",
+    "task.model.tie_embeddings",
+    "task.model.sharing",
+    "task.data.max_length",
+    "task.data.tokens_per_batch",
+    "task.data.bucket_lengths",
+    "task.data.granularity",
+    "trainer.optimizer.gradient_accumulation_steps",
+    "trainer.optimizer.ema_momentum",
+    "runtime.seed",
+)
+
+
+class RunDirectory:
+    """The folder of one run.
+
+    Args:
+        path: the folder, made when missing.
+
+    Attributes:
+        path: `pathlib.Path` of the folder.
+        best: folder of the best checkpoint.
+        has_checkpoint: whether training has saved anything here.
+    """
+
+    def __init__(self, path):
+        self.path = Path(path)
+        self.best = self.path / "best"
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise CheckpointError(f"--model_dir {path} cannot be made: {error.strerror}") from error
+        self.has_checkpoint = any(self.path.glob("ckpt-*.index"))
+
+    def check(self, config: ExperimentConfig, prepared: PreparedData) -> list[str]:
+        """Checks that a configuration can go on from the checkpoints that are here.
+
+        Returns:
+            Fields that changed and may change, as lines "field: old -> new".
+
+        Raises:
+            CheckpointError: a field that the checkpoints depend on has another value, or the
+                vocabulary is another one.
+        """
+        if not self.has_checkpoint:
+            return []
+        file = self.path / VOCABULARY_FILE
+        if file.exists():
+            known = Vocabulary.load(file).hash
+            if known != prepared.vocabulary.hash:
+                raise CheckpointError(
+                    f"{file} is another vocabulary ({known}) than that of the prepared data "
+                    f"({prepared.vocabulary.hash}); give another --model_dir, or set "
+                    f"task.data.vocabulary.model_file={file} and prepare again"
+                )
+        params = self.path / PARAMS_FILE
+        if not params.exists():
+            raise CheckpointError(
+                f"{self.path} holds checkpoints but no {PARAMS_FILE}; give another --model_dir"
+            )
+        changes = diff(load_params(params), config)
+        for field, old, new in changes:
+            if field.startswith(FIXED_FIELDS):
+                raise CheckpointError(
+                    f"{params}: {field} is {old!r} there and {new!r} now, and its checkpoints "
+                    "depend on it; keep the old value or give another --model_dir"
+                )
+        return [f"{field}: {old!r} -> {new!r}" for field, old, new in changes]
+
+    def write(
+        self, config: ExperimentConfig, prepared: PreparedData, decoder_of_task: Sequence[int]
+    ) -> None:
+        """Writes the configuration, the vocabulary and the list of tasks."""
+        save_params(config, self.path / PARAMS_FILE)
+        _replace(self.path / VOCABULARY_FILE, prepared.vocabulary.model_bytes)
+        tasks = {
+            "vocabulary_hash": prepared.vocabulary.hash,
+            "tasks": [
+                {
+                    "name": task.name,
+                    "source": task.source,
+                    "target": task.target,
+                    "decoder": decoder,
+                }
+                for task, decoder in zip(prepared.tasks, decoder_of_task, strict=True)
+            ],
+        }
+        text = json.dumps(tasks, indent=1, ensure_ascii=False) + "\n"
+        _replace(self.path / TASKS_FILE, text.encode())
+
+    def free_bytes(self) -> int:
+        """Returns the free space of the folder's disk, in bytes."""
+        return shutil.disk_usage(self.path).free
+
+
+def _replace(path: Path, content: bytes) -> None:
+    partial = path.with_name(f"{path.name}.partial")
+    partial.write_bytes(content)
+    partial.replace(path)

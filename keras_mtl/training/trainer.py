@@ -1,0 +1,182 @@
+"""The training step: one traced program for all tasks, on any strategy."""
+
+import orbit
+import tensorflow as tf
+
+from keras_mtl.models.losses import label_smoothed_cross_entropy
+
+
+class MultiTaskTrainer(orbit.StandardTrainer):
+    """Trains a sequence-to-sequence model on batches of many tasks.
+
+    The loss is the label-smoothed cross-entropy summed over all replicas and accumulated batches,
+    divided by their common number of target tokens: the gradient does not depend on how rows are
+    spread over devices. It is clipped after that sum. A step whose gradient norm is not finite
+    changes nothing and is counted.
+
+    Args:
+        model: built model; called with {"source", "target", "decoder"}, gives logits
+            [rows, length, vocabulary]; ``variable_decoder_index()`` tells which decoder owns each
+            trainable variable (None: shared).
+        optimizer: `keras_mtl.training.optimizers.Adam`, built on the model's variables.
+        strategy: the strategy that both were made under.
+        num_tasks: int, number of tasks.
+        decoder_of_task: for each task the index of its decoder, ints of length num_tasks.
+        label_smoothing: float in [0, 1).
+        global_clipnorm: float >= 0, largest gradient norm; 0 does not clip.
+        accumulation: int >= 1, batches of one update.
+        jit_compile: compile the forward and backward pass with XLA.
+    """
+
+    def __init__(
+        self,
+        model,
+        optimizer,
+        strategy,
+        num_tasks,
+        decoder_of_task,
+        label_smoothing=0.1,
+        global_clipnorm=1.0,
+        accumulation=1,
+        jit_compile=True,
+    ):
+        self.model = model
+        self.optimizer = optimizer
+        self.strategy = strategy
+        self.num_tasks = num_tasks
+        self.label_smoothing = label_smoothing
+        self.global_clipnorm = global_clipnorm
+        self.accumulation = accumulation
+        with strategy.scope():
+            self.global_step = orbit.utils.create_global_step()
+            self._scales = tf.Variable(
+                tf.ones([num_tasks]),
+                trainable=False,
+                aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
+                name="task_scales",
+            )
+            self._totals = {
+                "loss": self._total([num_tasks]),
+                "nll": self._total([num_tasks]),
+                "tokens": self._total([num_tasks]),
+                "source_tokens": self._total([]),
+                "skipped": self._total([]),
+                "gradient_norm": self._total([]),
+            }
+        self._decoder_of_task = tf.constant(decoder_of_task, tf.int32)
+        self._owners = model.variable_decoder_index()
+        # A TPU program is compiled whole by the strategy; asking for it again inside fails.
+        jit = jit_compile and not isinstance(strategy, tf.distribute.TPUStrategy)
+        self._gradients = tf.function(self._gradients_of_batch, jit_compile=jit or None)
+        super().__init__(train_dataset=None)
+
+    @staticmethod
+    def _total(shape):
+        return tf.Variable(
+            tf.zeros(shape),
+            trainable=False,
+            synchronization=tf.VariableSynchronization.ON_READ,
+            aggregation=tf.VariableAggregation.SUM,
+        )
+
+    def set_dataset(self, dataset):
+        """Makes the next loop read from the start of a distributed dataset.
+
+        Needed after each change of the schedule, because what an iterator has prefetched was
+        drawn by the probabilities before it.
+        """
+        self.train_dataset = dataset
+
+    def set_scales(self, scales):
+        """Sets the factor on each task's loss, float [num_tasks], mean 1."""
+        self._scales.assign(tf.cast(scales, tf.float32))
+
+    def train_loop_begin(self):
+        for total in self._totals.values():
+            total.assign(tf.zeros_like(total))
+
+    def train_step(self, iterator):
+        batches = [next(iterator) for _ in range(self.accumulation)]
+        self.strategy.run(self._replica_step, args=(batches,))
+        self.global_step.assign_add(1)
+
+    def train_loop_end(self):
+        """Returns what the loop saw: sums over its steps, as numpy values.
+
+        Returns:
+            dict with ``loss``, ``nll`` and ``tokens`` float32 [num_tasks] (sums over target
+            tokens), ``source_tokens``, ``skipped`` and ``gradient_norm`` (sum over steps of the
+            norm before clipping; skipped steps add nothing) as float32 scalars.
+        """
+        return {name: total.read_value().numpy() for name, total in self._totals.items()}
+
+    def _gradients_of_batch(self, source, target, tasks, scales):
+        inputs = {
+            "source": source,
+            "target": target,
+            "decoder": tf.gather(self._decoder_of_task, tasks),
+        }
+        variables = [variable.value for variable in self.model.trainable_variables]
+        with tf.GradientTape() as tape:
+            logits = self.model(inputs, training=True)
+            loss, tokens, nll = label_smoothed_cross_entropy(logits, target, self.label_smoothing)
+            total = tf.reduce_sum(loss * tf.gather(scales, tasks))
+        gradients = tape.gradient(
+            total, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO
+        )
+
+        def by_task(values):
+            return tf.math.unsorted_segment_sum(values, tasks, self.num_tasks)
+
+        sums = {
+            "loss": by_task(loss),
+            "nll": by_task(nll),
+            "tokens": by_task(tokens),
+            "source_tokens": tf.reduce_sum(tf.cast(source != 0, tf.float32)),
+        }
+        return [tf.convert_to_tensor(gradient) for gradient in gradients], sums
+
+    def _replica_step(self, batches):
+        gradients, sums = None, None
+        for batch in batches:
+            more, seen = self._gradients(
+                batch["source"], batch["target"], batch["task"], tf.identity(self._scales)
+            )
+            if gradients is None:
+                gradients, sums = more, seen
+            else:
+                gradients = [a + b for a, b in zip(gradients, more, strict=True)]
+                sums = {name: sums[name] + seen[name] for name in sums}
+        count = tf.reduce_sum(sums["tokens"])
+        replicas = self.strategy.num_replicas_in_sync
+        if replicas > 1:
+            context = tf.distribute.get_replica_context()
+            gradients = context.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
+            count = context.all_reduce(tf.distribute.ReduceOp.SUM, count)
+        norm = tf.linalg.global_norm(gradients) / count
+        finite = tf.math.is_finite(norm)
+        factor = 1.0 / count
+        if self.global_clipnorm:
+            factor *= tf.minimum(1.0, self.global_clipnorm / tf.maximum(norm, 1e-12))
+        # The optimizer sums over replicas once more, hence the division.
+        factor = tf.where(finite, factor / replicas, float("nan"))
+        self.optimizer.apply(
+            [
+                gradient * self._mask(owner, batches, factor)
+                for gradient, owner in zip(gradients, self._owners, strict=True)
+            ],
+            self.model.trainable_variables,
+        )
+        for name, value in sums.items():
+            self._totals[name].assign_add(value)
+        # Every replica knows the same norm; the totals add up over replicas.
+        self._totals["gradient_norm"].assign_add(tf.where(finite, norm, 0.0) / replicas)
+        self._totals["skipped"].assign_add(tf.where(finite, 0.0, 1.0) / replicas)
+
+    def _mask(self, owner, batches, factor):
+        """Returns the factor for a shared variable, NaN for a decoder that no batch uses."""
+        if owner is None:
+            return factor
+        # With a decoder for each language a batch holds one task, so its first row speaks for all.
+        used = [tf.gather(self._decoder_of_task, batch["task"][0]) == owner for batch in batches]
+        return tf.where(tf.reduce_any(used), factor, float("nan"))

@@ -1,0 +1,112 @@
+"""A checkpoint is complete or not there; a damaged one gives way to the one before it."""
+
+import resource
+import signal
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_mtl.errors import CheckpointError
+from keras_mtl.training.checkpoints import ArrayState, RunCheckpoints
+
+
+class Run:
+    def __init__(self, folder, keep=3):
+        self.weights = tf.Variable(tf.zeros([64]))
+        self.cursor = 0
+        self.state = ArrayState(lambda: {"mixture/cursor": np.array(self.cursor)})
+        self.lines = []
+        self.checkpoints = RunCheckpoints(
+            folder,
+            tf.train.Checkpoint(weights=self.weights, state=self.state),
+            keep,
+            self.lines.append,
+        )
+
+    def save(self, step):
+        self.weights.assign(tf.fill([64], float(step)))
+        self.cursor = step
+        self.checkpoints.save(step)
+
+
+def test_round_trip_of_weights_and_arrays(tmp_path):
+    run = Run(tmp_path)
+    assert run.checkpoints.restore() is None
+    run.save(7)
+    again = Run(tmp_path)
+    assert again.checkpoints.restore().endswith("ckpt-7")
+    np.testing.assert_array_equal(again.weights.numpy(), 7.0)
+    assert int(again.state.restored["mixture/cursor"]) == 7
+
+
+def test_keeps_the_newest_in_order_of_number(tmp_path):
+    run = Run(tmp_path, keep=2)
+    for step in (8, 9, 10, 11):
+        run.save(step)
+    assert [path.rsplit("-")[-1] for path in run.checkpoints.paths()] == ["10", "11"]
+    assert not list(tmp_path.glob("*partial*"))
+
+
+@pytest.mark.parametrize("suffix", ["index", "data-00000-of-00001"])
+@pytest.mark.parametrize("damage", ["truncate", "flip", "empty"])
+def test_damaged_checkpoint_falls_back_and_says_so(tmp_path, suffix, damage):
+    run = Run(tmp_path)
+    run.save(1)
+    run.save(2)
+    file = tmp_path / f"ckpt-2.{suffix}"
+    content = bytearray(file.read_bytes())
+    if damage == "truncate":
+        content = content[: len(content) // 2]
+    elif damage == "flip":
+        content[20] ^= 0xFF
+    else:
+        content = b""
+    file.write_bytes(bytes(content))
+    again = Run(tmp_path)
+    assert again.checkpoints.restore().endswith("ckpt-1")
+    np.testing.assert_array_equal(again.weights.numpy(), 1.0)
+    assert int(again.state.restored["mixture/cursor"]) == 1
+    assert "ckpt-2" in again.lines[0]
+    assert (tmp_path / f"damaged-ckpt-2.{suffix}").exists()
+
+
+def test_missing_data_file_falls_back(tmp_path):
+    run = Run(tmp_path)
+    run.save(1)
+    run.save(2)
+    (tmp_path / "ckpt-2.data-00000-of-00001").unlink()
+    assert Run(tmp_path).checkpoints.restore().endswith("ckpt-1")
+
+
+def test_all_damaged_is_an_error_that_names_the_folder(tmp_path):
+    run = Run(tmp_path)
+    run.save(1)
+    (tmp_path / "ckpt-1.index").write_bytes(b"")
+    with pytest.raises(CheckpointError, match="damaged-"):
+        Run(tmp_path).checkpoints.restore()
+
+
+def test_full_disk_keeps_the_old_checkpoint(tmp_path):
+    run = Run(tmp_path)
+    run.save(1)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (64, limits[1]))  # A file may grow to 64 bytes.
+    try:
+        with pytest.raises(CheckpointError, match="ckpt-2 could not be written"):
+            run.save(2)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert [path.rsplit("-")[-1] for path in run.checkpoints.paths()] == ["1"]
+    assert not list(tmp_path.glob("partial-*"))
+    run.save(3)
+    assert Run(tmp_path).checkpoints.restore().endswith("ckpt-3")
+
+
+def test_what_a_killed_save_left_is_removed(tmp_path):
+    Run(tmp_path).save(1)
+    (tmp_path / "partial-ckpt-2.data-00000-of-00001").write_bytes(b"half")
+    Run(tmp_path).checkpoints.restore()
+    assert not list(tmp_path.glob("partial-*"))

@@ -1,0 +1,107 @@
+"""One gradient, however the rows are spread: over replicas, accumulated batches, or not at all."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+SCRIPT = Path(__file__).with_name("trainer_case.py")
+ONE_DEVICE = {
+    "plain": {},
+    "halves": {"halves": True, "accumulation": 2},
+    "jit": {"jit": True},
+    "dropout": {"dropout": 0.3},
+    "dropout again": {"dropout": 0.3},
+    "poison": {"poison": 0},
+    "decoder 0": {"sharing": "encoder", "tasks": [0, 0, 0]},
+    "decoder 1": {"sharing": "encoder", "tasks": [1], "steps": 1},
+    "decoder 1 0 0": {"sharing": "encoder", "tasks": [1, 0, 0]},
+    "bfloat16": {"precision": "mixed_bfloat16"},
+}
+# Logical devices are set once in a process, so each strategy has its own.
+MIRRORED = {"two replicas": {"replicas": 2}}
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    found = {}
+    for cases in (ONE_DEVICE, MIRRORED):
+        folder = tmp_path_factory.mktemp("cases")
+        (folder / "cases.json").write_text(json.dumps(list(cases.values())))
+        environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2"}
+        subprocess.run([sys.executable, str(SCRIPT), str(folder)], check=True, env=environment)
+        for number, name in enumerate(cases):
+            found[name] = dict(np.load(folder / f"{number}.npz"))
+    return found
+
+
+def weights(result, when="after"):
+    return {k.split("/", 1)[1]: v for k, v in result.items() if k.startswith(f"{when}/")}
+
+
+def assert_same_weights(a, b, **tolerance):
+    a, b = weights(a), weights(b)
+    assert a.keys() == b.keys()
+    for name in a:
+        np.testing.assert_allclose(a[name], b[name], err_msg=name, **tolerance)
+
+
+def test_two_replicas_take_the_step_of_one_device(results):
+    one, two = results["plain"], results["two replicas"]
+    assert_same_weights(one, two, rtol=1e-4, atol=2e-5)
+    for name in ("loss", "nll", "tokens", "source_tokens", "gradient_norm", "skipped"):
+        np.testing.assert_allclose(one[f"total/{name}"], two[f"total/{name}"], rtol=1e-4)
+    assert one["step"] == two["step"] == 3
+    assert one["total/tokens"][0] > one["total/tokens"][1] > 0
+
+
+def test_accumulated_halves_take_the_step_of_the_whole_batch(results):
+    assert_same_weights(results["plain"], results["halves"], rtol=1e-4, atol=2e-5)
+
+
+def test_xla_and_plain_graph_agree(results):
+    assert_same_weights(results["plain"], results["jit"], rtol=1e-4, atol=2e-5)
+
+
+def test_same_seed_gives_the_same_bits_with_dropout(results):
+    assert_same_weights(results["dropout"], results["dropout again"], rtol=0, atol=0)
+    pairs = zip(weights(results["dropout"]).values(), weights(results["plain"]).values(), strict=True)
+    assert any(not np.array_equal(a, b) for a, b in pairs)
+
+
+def test_non_finite_step_is_counted_and_changes_nothing(results):
+    result = results["poison"]
+    assert result["total/skipped"] == 3
+    assert result["total/gradient_norm"] == 0
+    before, after = weights(result, "before"), weights(result)
+    for name in before:
+        np.testing.assert_array_equal(before[name], after[name], err_msg=name)
+
+
+def test_a_decoder_that_no_batch_uses_stays_as_it_is(results):
+    result = results["decoder 0"]
+    before, after = weights(result, "before"), weights(result)
+    owners = dict(zip(before, result["owners"], strict=True))
+    assert set(owners.values()) == {-1, 0, 1}
+    for name, owner in owners.items():
+        changed = not np.array_equal(before[name], after[name])
+        assert changed == (owner != 1), name
+
+
+def test_an_unused_decoder_does_not_drift_by_its_momentum(results):
+    # Task 1 comes first, so its decoder has momentum when the batches of task 0 follow.
+    one, three = results["decoder 1"], results["decoder 1 0 0"]
+    owners = dict(zip(weights(one), one["owners"], strict=True))
+    for name, owner in owners.items():
+        same = np.array_equal(weights(one)[name], weights(three)[name])
+        assert same == (owner == 1), name
+
+
+def test_bfloat16_stays_near_float32(results):
+    half, full = results["bfloat16"], results["plain"]
+    np.testing.assert_allclose(half["total/loss"], full["total/loss"], rtol=0.02)
+    assert half["total/skipped"] == 0
