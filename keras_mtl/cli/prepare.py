@@ -1,0 +1,36 @@
+"""``keras-mtl prepare``: corpora to the store that training reads."""
+
+import argparse
+
+from keras_mtl.cli.common import add_experiment_arguments, load_config
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the subcommand's arguments."""
+    add_experiment_arguments(parser, modes=())
+    parser.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="replace data that was prepared from other inputs or settings",
+    )
+    parser.add_argument(
+        "--verify",
+        action="store_true",
+        help="read the whole store afterwards and compare its checksums",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prepares the data, prints the tables and the folder; returns the exit code."""
+    config = load_config(args)
+    from keras_mtl.training.setup import prepare_from_config
+
+    prepared = prepare_from_config(config, args.model_dir, overwrite=args.overwrite)
+    if args.verify:
+        prepared.verify()
+        print("all checksums are right")
+    print(
+        f"{len(prepared.tasks)} tasks, vocabulary of {prepared.vocabulary.size:,} ids in "
+        f"{prepared.data_dir}"
+    )
+    return 0

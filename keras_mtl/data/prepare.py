@@ -1,0 +1,348 @@
+"""From corpora to the prepared store: read, clean, split, train the vocabulary, encode, write.
+
+Two passes. The first reads every corpus once and leaves cleaned text in temporary files; the
+vocabulary is trained on a sample of them. The second encodes them into stores. Everything is
+written into a folder beside ``data_dir`` that takes its name at the end, so prepared data is
+complete or not there. Memory holds the hashes of one task's pairs and buffers of fixed size, never
+a corpus.
+"""
+
+import contextlib
+import dataclasses
+import fcntl
+import glob
+import hashlib
+import itertools
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+import keras_mtl
+from keras_mtl import errors
+from keras_mtl.data import corpora, prepared, split
+from keras_mtl.data.prepare_report import report
+from keras_mtl.data.prepare_settings import (
+    Corpus,
+    PrepareSettings,
+    TaskSpec,
+    VocabularySettings,
+    check_tasks,
+)
+from keras_mtl.data.prepare_text import TaskText, empty_task, read_text
+from keras_mtl.data.prepared import PreparedData, PreparedTask, load_prepared
+from keras_mtl.data.store import StoreReader, StoreWriter
+from keras_mtl.data.store_writer import disk_errors
+from keras_mtl.data.vocabulary import TaskText as VocabularyText
+from keras_mtl.data.vocabulary import Vocabulary, train_vocabulary
+
+__all__ = [
+    "Corpus",
+    "PrepareSettings",
+    "PreparedData",
+    "PreparedTask",
+    "TaskSpec",
+    "VocabularySettings",
+    "load_prepared",
+    "prepare",
+]
+
+# Pairs that are encoded at once: enough to keep SentencePiece's threads busy.
+_ENCODED_AT_ONCE = 10_000
+
+
+def prepare(
+    tasks: Sequence[TaskSpec],
+    data_dir: str | os.PathLike[str],
+    settings: PrepareSettings | None = None,
+    *,
+    overwrite: bool = False,
+    log: Callable[[str], None] = print,
+) -> PreparedData:
+    """Prepares the data of all tasks, unless exactly this is prepared already.
+
+    Args:
+      tasks: the tasks; at least one, names unique.
+      data_dir: folder to write. Its parents are made.
+      settings: cleaning, split, vocabulary; None takes the defaults.
+      overwrite: replace data in ``data_dir`` that was prepared from other inputs or settings.
+      log: receives lines of text: bad lines, and the table of counts at the end.
+
+    Returns:
+      The prepared data, opened.
+
+    Raises:
+      ConfigError: tasks, a reader's options or the vocabulary's size are wrong.
+      DataError: a corpus is missing or damaged; a task is left without training pairs; the disk is
+        full; ``data_dir`` holds something else. ``data_dir`` is then as it was.
+    """
+    settings = settings or PrepareSettings()
+    check_tasks(tasks)
+    data_dir = os.path.abspath(os.fspath(data_dir))
+    asked = _asked(tasks, settings)
+    try:
+        inputs = {**asked, "files": _fingerprints(tasks)}
+    except errors.DataError:
+        # Training reads the store alone: prepared data may be used where its corpora are not.
+        manifest = None if overwrite else prepared.read_manifest(data_dir)
+        if manifest is None or {**manifest["inputs"], **asked} != manifest["inputs"]:
+            raise
+        log(f"{data_dir}: prepared already; its corpora are not here, so it is used as it is")
+        return load_prepared(data_dir)
+    parent, name = os.path.split(data_dir)
+    with disk_errors(data_dir):
+        os.makedirs(parent, exist_ok=True)
+    with _locked(os.path.join(parent, f".{name}.lock"), data_dir, log):
+        old = _existing(data_dir, inputs, overwrite)
+        if old is not None:
+            log(f"{data_dir}: prepared already from these inputs and settings; used as it is")
+            return old
+        # Left by runs that were killed; whoever holds the lock is alone here.
+        for stale in glob.glob(
+            os.path.join(glob.escape(parent), f".{glob.escape(name)}.*.partial")
+        ):
+            shutil.rmtree(stale, ignore_errors=True)
+        with disk_errors(data_dir):
+            partial = tempfile.mkdtemp(prefix=f".{name}.", suffix=".partial", dir=parent)
+        try:
+            _prepare_into(partial, data_dir, tasks, settings, inputs, log)
+            with disk_errors(data_dir):
+                _put_in_place(partial, data_dir)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+    return load_prepared(data_dir)
+
+
+def _asked(tasks: Sequence[TaskSpec], settings: PrepareSettings) -> dict[str, Any]:
+    """Returns the settings that decide the result, as JSON has them."""
+    values: dict[str, Any] = {
+        "prepare_version": prepared.PREPARE_VERSION,
+        "settings": dataclasses.asdict(settings),
+        "tasks": {task.name: dataclasses.asdict(task) for task in tasks},
+        # A JSON object has no order, and the order of the tasks is a part of the result.
+        "task_order": [task.name for task in tasks],
+    }
+    if settings.vocabulary.model_file:
+        values["vocabulary_model"] = Vocabulary.load(settings.vocabulary.model_file).hash
+    return json.loads(json.dumps(values))
+
+
+def _fingerprints(tasks: Sequence[TaskSpec]) -> dict[str, Any]:
+    """Returns the fingerprints of all corpora, by task and field, as JSON has them.
+
+    Raises:
+      DataError: a corpus is missing.
+      ConfigError: a reader or one of its options is unknown.
+    """
+    fingerprints = {
+        task.name: {
+            field: [
+                corpora.create_reader(name, task.source, task.target, options).fingerprint()
+                for name, options in getattr(task, field)
+            ]
+            for field in ("corpora", "dev_corpora", "test_corpora")
+        }
+        for task in tasks
+    }
+    return json.loads(json.dumps(fingerprints))
+
+
+@contextlib.contextmanager
+def _locked(path: str, data_dir: str, log: Callable[[str], None]) -> Iterator[None]:
+    """Holds a lock file, so that one process at a time prepares a folder; removes it at the end."""
+    while True:
+        with disk_errors(path):
+            handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                log(f"{data_dir}: another process is preparing it; waiting for its result")
+                fcntl.flock(handle, fcntl.LOCK_EX)
+            # The holder before us removes the file: a lock on a removed file guards nothing.
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(handle), os.stat(path)):
+                    try:
+                        yield
+                    finally:
+                        os.unlink(path)
+                    return
+        finally:
+            os.close(handle)
+
+
+def _existing(data_dir: str, inputs: dict[str, Any], overwrite: bool) -> PreparedData | None:
+    """Returns what ``data_dir`` holds when it is what is asked for, None when it is to be written.
+
+    Raises:
+      DataError: it holds something that must not be replaced.
+    """
+    manifest = prepared.read_manifest(data_dir)
+    if manifest is None:
+        if os.path.isdir(data_dir) and not os.listdir(data_dir):
+            return None
+        if os.path.lexists(data_dir):
+            raise errors.DataError(
+                f"{data_dir}: exists and holds no prepared data ({prepared.MANIFEST_FILE} is "
+                "missing); choose another task.data.data_dir, or delete it"
+            )
+        return None
+    if manifest["inputs"] == inputs:
+        if not overwrite:
+            return load_prepared(data_dir)
+    elif not overwrite:
+        changes = prepared.differences(manifest["inputs"], inputs)
+        raise errors.DataError(
+            f"{data_dir}: prepared from other inputs or settings: {changes}; give --overwrite to "
+            "replace it (models trained on it then need the old vocabulary back), or choose "
+            "another task.data.data_dir"
+        )
+    return None
+
+
+def _put_in_place(partial: str, data_dir: str) -> None:
+    """Gives the finished folder its name; what had the name before is removed afterwards."""
+    old = f"{partial}.old"
+    with contextlib.suppress(FileNotFoundError):
+        os.rename(data_dir, old)
+    try:
+        os.rename(partial, data_dir)
+    except OSError:
+        if os.path.lexists(old):
+            os.rename(old, data_dir)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+    parent = os.open(os.path.dirname(data_dir), os.O_RDONLY)
+    try:
+        os.fsync(parent)
+    finally:
+        os.close(parent)
+
+
+def _prepare_into(
+    folder: str,
+    data_dir: str,
+    tasks: Sequence[TaskSpec],
+    settings: PrepareSettings,
+    inputs: dict[str, Any],
+    log: Callable[[str], None],
+) -> None:
+    """Writes everything into ``folder``, which will become ``data_dir``."""
+    texts = read_text(tasks, settings, folder, log)
+    vocabulary = _vocabulary(texts, settings.vocabulary)
+    with disk_errors(data_dir), open(os.path.join(folder, prepared.VOCABULARY_FILE), "wb") as file:
+        file.write(vocabulary.model_bytes)
+        file.flush()
+        os.fsync(file.fileno())
+    results, spelled = [], {}
+    for text in texts:
+        for name in split.SPLITS:
+            path = os.path.join(folder, f"{text.spec.name}.{name}.store")
+            keep_text = name != "train" or settings.keep_train_text
+            in_bytes = _encode(text, name, path, vocabulary, settings.max_pieces, keep_text)
+            if name == "train":
+                spelled[text.spec.name] = in_bytes
+            text.spills[name].remove()
+        results.append(_result(text, folder, settings.max_length))
+    manifest = {
+        "kind": prepared.MANIFEST_KIND,
+        "package_version": keras_mtl.__version__,
+        "inputs_hash": hashlib.blake2b(
+            json.dumps(inputs, sort_keys=True).encode(), digest_size=16
+        ).hexdigest(),
+        "vocabulary_hash": vocabulary.hash,
+        "vocabulary_size": vocabulary.size,
+        "tasks": [dataclasses.asdict(task) for task in results],
+        "inputs": inputs,
+    }
+    path = os.path.join(folder, prepared.MANIFEST_FILE)
+    with disk_errors(data_dir), open(path, "w", encoding="utf-8") as file:
+        json.dump(manifest, file, indent=1, ensure_ascii=False)
+        file.flush()
+        os.fsync(file.fileno())
+    for line in report(results, spelled):
+        log(line)
+
+
+def _vocabulary(texts: Sequence[TaskText], settings: VocabularySettings) -> Vocabulary:
+    """Trains the vocabulary on the training text of all tasks, or reads the one that is given."""
+    languages = {text.spec.target for text in texts}
+    if not settings.model_file:
+        return train_vocabulary(
+            [
+                VocabularyText(
+                    text.spec.name, text.spills["train"].size, text.spills["train"].__iter__
+                )
+                for text in texts
+            ],
+            languages,
+            size=settings.size,
+            model_type=settings.model_type,
+            temperature=settings.temperature,
+            max_sentences=settings.max_sentences,
+            character_coverage=settings.character_coverage,
+        )
+    vocabulary = Vocabulary.load(settings.model_file)
+    missing = sorted(languages.difference(vocabulary.languages))
+    if missing:
+        raise errors.DataError(
+            f"{settings.model_file}: no tag for the target languages {', '.join(missing)}; it has "
+            f"tags for {', '.join(vocabulary.languages) or 'none'}; leave "
+            "task.data.vocabulary.model_file empty to train a vocabulary"
+        )
+    return vocabulary
+
+
+def _encode(
+    text: TaskText, name: str, path: str, vocabulary: Vocabulary, max_pieces: int, keep_text: bool
+) -> int:
+    """Writes one store; returns how many of its tokens are byte pieces."""
+    in_bytes = 0
+    spill = iter(text.spills[name])
+    with StoreWriter(path, vocabulary.hash, vocabulary.size, keep_text=keep_text) as writer:
+        while pairs := list(itertools.islice(spill, _ENCODED_AT_ONCE)):
+            sides = vocabulary.encode_batch(list(itertools.chain.from_iterable(pairs)))
+            lengths = np.fromiter(map(len, sides), np.int64, len(sides))
+            fits = lengths.reshape(-1, 2).max(axis=1) <= max_pieces
+            tokens = np.fromiter(itertools.chain.from_iterable(sides), np.int32, int(lengths.sum()))
+            if not fits.all():
+                text.counts[f"over max_length, {name}"] += int((~fits).sum())
+                both = np.repeat(fits, 2)
+                tokens, lengths = tokens[np.repeat(both, lengths)], lengths[both]
+                pairs = list(itertools.compress(pairs, fits))
+            in_bytes += int(vocabulary.is_byte[tokens].sum())
+            writer.add_arrays(tokens, lengths, pairs if keep_text else None)
+    return in_bytes
+
+
+def _result(text: TaskText, folder: str, max_length: int) -> PreparedTask:
+    """Returns the task's entry of the manifest.
+
+    Raises:
+      DataError: no training pair is short enough.
+    """
+    spec = text.spec
+    stores = {
+        name: StoreReader(os.path.join(folder, f"{spec.name}.{name}.store"))
+        for name in split.SPLITS
+    }
+    if not len(stores["train"]):
+        raise errors.DataError(
+            f"{empty_task(text)}; all that passed them are longer than task.data.max_length, "
+            f"{max_length}"
+        )
+    return PreparedTask(
+        name=spec.name,
+        source=spec.source,
+        target=spec.target,
+        train_size=len(stores["train"]),
+        dev_size=len(stores["dev"]),
+        test_size=len(stores["test"]),
+        source_tokens=stores["train"].source_tokens,
+        target_tokens=stores["train"].target_tokens,
+        counts={rule: value for rule, value in text.counts.items() if value},
+    )

@@ -1,0 +1,67 @@
+"""The tables that ``prepare`` prints: what became of every pair, and what is left."""
+
+from collections.abc import Mapping, Sequence
+
+from keras_mtl.data.prepared import PreparedTask
+
+
+def table(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Returns lines of text: first column to the left, the others to the right.
+
+    Args:
+      rows: cells, the first row being the head; all rows equally long.
+    """
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            cell.rjust(width) if i else cell.ljust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+
+
+def report(tasks: Sequence[PreparedTask], spelled: Mapping[str, int]) -> list[str]:
+    """Returns the tables.
+
+    Args:
+      tasks: the prepared tasks.
+      spelled: byte pieces among the training tokens, by task; with byte fallback they are what the
+        vocabulary does not know.
+    """
+    # "read" comes first, then the rules in the order in which they are met; what is zero in every
+    # task is left out.
+    rules: dict[str, None] = {"read": None}
+    for task in tasks:
+        rules.update(dict.fromkeys(rule for rule, value in task.counts.items() if value))
+    rules.pop("kept", None)
+    dropped = [
+        ["task", *rules],
+        *([task.name, *(f"{task.counts.get(rule, 0):,}" for rule in rules)] for task in tasks),
+    ]
+    sizes = [
+        ["task", "train", "dev", "test", "source tokens", "target tokens", "per pair", "in bytes"]
+    ]
+    for task in tasks:
+        tokens = task.source_tokens + task.target_tokens
+        sizes.append(
+            [
+                task.name,
+                f"{task.train_size:,}",
+                f"{task.dev_size:,}",
+                f"{task.test_size:,}",
+                f"{task.source_tokens:,}",
+                f"{task.target_tokens:,}",
+                f"{task.source_tokens / task.train_size:.1f} + "
+                f"{task.target_tokens / task.train_size:.1f}",
+                f"{spelled[task.name] / max(tokens, 1):.2%}",
+            ]
+        )
+    lines = ["pairs read, and dropped by rule:", *table(dropped), "", "pairs kept:", *table(sizes)]
+    for task in tasks:
+        if not task.dev_size:
+            lines.append(
+                f"{task.name}: no dev pairs, so it cannot be scored in training; raise "
+                "task.data.dev_fraction or give dev_corpora"
+            )
+    return lines

@@ -1,0 +1,292 @@
+"""First pass of ``prepare``: corpora to cleaned text, split into train, dev and test."""
+
+import array
+import collections
+import dataclasses
+import itertools
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+
+from keras_mtl import errors
+from keras_mtl.data import corpora, split
+from keras_mtl.data.cleaning import Cleaner, CleaningSettings
+from keras_mtl.data.prepare_settings import PrepareSettings, TaskSpec
+from keras_mtl.data.store_writer import disk_errors
+
+# Cleaning leaves no control characters in a text.
+_SEPARATOR = "\x1f"
+_BUFFERED_LINES = 2000
+# Seconds between two lines of progress.
+_PROGRESS_INTERVAL = 5.0
+
+
+class Spill:
+    """Cleaned pairs in a temporary text file, read as often as needed.
+
+    Args:
+      path: file to write.
+      keep_hashes: whether to remember each pair's hash, to choose a part of the pairs by.
+    """
+
+    def __init__(self, path: str, keep_hashes: bool) -> None:
+        self._path = path
+        self._lines: list[str] = []
+        self._hashes = array.array("Q") if keep_hashes else None
+        self._chosen: np.ndarray | None = None
+        self.size = 0
+        with disk_errors(path):
+            self._file = open(path, "w", encoding="utf-8", newline="\n")  # noqa: SIM115
+
+    def add(self, source: str, target: str) -> None:
+        """Appends a pair."""
+        self._lines.append(f"{source}{_SEPARATOR}{target}\n")
+        if self._hashes is not None:
+            self._hashes.append(split.pair_hash(source, target))
+        self.size += 1
+        if len(self._lines) >= _BUFFERED_LINES:
+            self._flush()
+
+    def _flush(self) -> None:
+        with disk_errors(self._path):
+            self._file.writelines(self._lines)
+        self._lines.clear()
+
+    def finish(self, limit: int | None) -> int:
+        """Ends writing and keeps the ``limit`` pairs of lowest hash; returns the rest's number."""
+        self._flush()
+        with disk_errors(self._path):
+            self._file.close()
+        hashes, self._hashes = self._hashes, None
+        if limit is None or self.size <= limit or hashes is None:
+            return 0
+        order = np.argsort(np.frombuffer(hashes, np.uint64), kind="stable")
+        self._chosen = np.zeros(self.size, bool)
+        self._chosen[order[:limit]] = True
+        dropped = self.size - limit
+        self.size = limit
+        return dropped
+
+    def close(self) -> None:
+        """Closes the file, written to its end or not."""
+        self._file.close()
+
+    def __iter__(self) -> Iterator[tuple[str, str]]:
+        with open(self._path, encoding="utf-8", newline="\n") as file:
+            lines = file if self._chosen is None else itertools.compress(file, self._chosen)
+            for line in lines:
+                source, _, target = line[:-1].partition(_SEPARATOR)
+                yield source, target
+
+    def remove(self) -> None:
+        """Deletes the file."""
+        os.remove(self._path)
+
+
+@dataclasses.dataclass
+class TaskText:
+    """A task after the first pass.
+
+    Attributes:
+      spec: the task.
+      spills: cleaned pairs by split.
+      counts: what happened to every pair that was read, by rule; ``read`` is their sum, less what
+        the reader itself dropped (keys ``reader: <rule>``) and bad lines (``bad lines``).
+    """
+
+    spec: TaskSpec
+    spills: dict[str, Spill]
+    counts: collections.Counter[str]
+
+
+class Progress:
+    """A line on standard error every few seconds while a corpus is read."""
+
+    def __init__(self, task: str) -> None:
+        self._task = task
+        self._next = time.monotonic() + _PROGRESS_INTERVAL
+
+    def __call__(self, pairs: int) -> None:
+        if time.monotonic() >= self._next:
+            print(f"{self._task}: {pairs:,} pairs read", file=sys.stderr, flush=True)
+            self._next = time.monotonic() + _PROGRESS_INTERVAL
+
+
+class HeldOut:
+    """Which sentences no task may train on: sources of any task's dev and test.
+
+    Tasks that translate into a language from which another task translates are held to it on their
+    target side too: otherwise fr-en would learn, reversed, what en-fr is tested on.
+
+    Args:
+      tasks: all tasks.
+      settings: fractions of the split.
+    """
+
+    def __init__(self, tasks: Sequence[TaskSpec], settings: PrepareSettings) -> None:
+        self._fractions = settings.dev_fraction, settings.test_fraction
+        self._hashes: set[int] = set()
+        self._languages = {task.source for task in tasks}
+        self._by_hash = {
+            "train": False,
+            "dev": any(not task.dev_corpora for task in tasks),
+            "test": any(not task.test_corpora for task in tasks),
+        }
+
+    def add(self, source: str) -> None:
+        """Holds out a source of a dev or test corpus."""
+        self._hashes.add(split.source_hash(source))
+
+    def _forbids(self, value: int) -> bool:
+        return self._by_hash[split.split_of_hash(value, *self._fractions)] or value in self._hashes
+
+    def assigner(self, task: TaskSpec) -> Callable[[str, str], str]:
+        """Returns a function from a pair of the task's ``corpora`` to its split or "held out"."""
+        own = {"train": False, "dev": not task.dev_corpora, "test": not task.test_corpora}
+        target_too = task.target in self._languages
+        fractions = self._fractions
+
+        def assign(source: str, target: str) -> str:
+            value = split.source_hash(source)
+            where = split.split_of_hash(value, *fractions)
+            if own[where]:
+                return where
+            if self._forbids(value) or (target_too and self._forbids(split.source_hash(target))):
+                return "held out"
+            return "train"
+
+        return assign
+
+
+def _given_settings(settings: CleaningSettings) -> CleaningSettings:
+    """Dev and test sets that are given stay whole: only what cannot be scored is dropped."""
+    return dataclasses.replace(
+        settings,
+        max_characters=sys.maxsize,
+        max_length_ratio=float("inf"),
+        drop_identical=False,
+        drop_duplicates=False,
+    )
+
+
+def _read(
+    task: TaskSpec,
+    specs: Sequence[tuple[str, object]],
+    cleaner: Cleaner,
+    counts: collections.Counter[str],
+    log: Callable[[str], None],
+) -> Iterator[tuple[str, str]]:
+    """Yields the cleaned pairs of some corpora and counts what falls out before the cleaner."""
+    progress = Progress(task.name)
+    number = 0
+    for name, options in specs:
+        reader = corpora.create_reader(name, task.source, task.target, options)  # type: ignore[arg-type]
+        stream = corpora.read_pairs(reader, cleaner.settings.max_bad_lines)
+        for pair in stream:
+            number += 1
+            if not number % 1000:
+                progress(number)
+            clean = cleaner.clean(pair.source, pair.target)
+            if clean is not None:
+                yield clean
+        counts["bad lines"] += stream.bad
+        for rule, dropped in stream.dropped.items():
+            counts[f"reader: {rule}"] += dropped
+        for line in stream.report():
+            log(f"{task.name}: {line}")
+
+
+def read_text(
+    tasks: Sequence[TaskSpec],
+    settings: PrepareSettings,
+    folder: str,
+    log: Callable[[str], None],
+) -> list[TaskText]:
+    """Reads, cleans and splits the corpora of all tasks.
+
+    Args:
+      tasks: the tasks.
+      settings: cleaning, fractions and caps.
+      folder: temporary folder for the text.
+      log: receives a line for each bad line that is reported.
+
+    Returns:
+      The tasks in order, each with at least one training pair.
+
+    Raises:
+      DataError: a corpus is missing or damaged, a task has no training pair left, the disk is full.
+      ConfigError: a reader or option is unknown.
+    """
+    held_out = HeldOut(tasks, settings)
+    texts = []
+    for number, task in enumerate(tasks):
+        spills = {
+            name: Spill(
+                os.path.join(folder, f"{number}.{name}.text"),
+                keep_hashes=name != "train" or task.max_pairs is not None,
+            )
+            for name in split.SPLITS
+        }
+        texts.append(TaskText(task, spills, collections.Counter()))
+    try:
+        # Given dev and test sets first: what they hold is missing from every task's training pairs.
+        for text in texts:
+            for name, given in (("dev", text.spec.dev_corpora), ("test", text.spec.test_corpora)):
+                cleaner = Cleaner(_given_settings(settings.cleaning))
+                for source, target in _read(text.spec, given, cleaner, text.counts, log):
+                    held_out.add(source)
+                    text.spills[name].add(source, target)
+                _count(text.counts, cleaner)
+        for text in texts:
+            _read_training(text, settings, held_out, log)
+    finally:
+        for text in texts:
+            for spill in text.spills.values():
+                spill.close()
+    return texts
+
+
+def _count(counts: collections.Counter[str], cleaner: Cleaner) -> None:
+    for rule, value in cleaner.counts.rows():
+        counts[rule] += value
+
+
+def _read_training(
+    text: TaskText,
+    settings: PrepareSettings,
+    held_out: HeldOut,
+    log: Callable[[str], None],
+) -> None:
+    """Reads a task's ``corpora`` into its spills and applies the caps."""
+    task, counts = text.spec, text.counts
+    cleaner = Cleaner(settings.cleaning)
+    assign = held_out.assigner(task)
+    add = {name: spill.add for name, spill in text.spills.items()}
+    add["held out"] = lambda source, target: counts.update(["held out"])
+    for source, target in _read(task, task.corpora, cleaner, counts, log):
+        add[assign(source, target)](source, target)
+    _count(counts, cleaner)
+    caps = {"train": task.max_pairs, "dev": settings.dev_pairs, "test": settings.test_pairs}
+    for name, spill in text.spills.items():
+        counts[f"over {name} cap"] = spill.finish(caps[name])
+    if not text.spills["train"].size:
+        raise empty_task(text)
+
+
+def empty_task(text: TaskText) -> errors.DataError:
+    """Returns the error of a task that has no training pair left; it names every count."""
+    shown = ", ".join(
+        f"{rule} {value:,}"
+        for rule, value in text.counts.items()
+        if value and rule not in ("kept", "normalized")
+    )
+    names = ", ".join(name for name, _ in text.spec.corpora)
+    sizes = ", ".join(f"{name} {spill.size:,}" for name, spill in text.spills.items())
+    return errors.DataError(
+        f"task {text.spec.name!r}: no training pair is left of its corpora ({names}): "
+        f"{shown or 'read 0'}; {sizes}; check the corpora's files and languages and the rules in "
+        "task.data.cleaning"
+    )

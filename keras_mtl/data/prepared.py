@@ -1,0 +1,196 @@
+"""A folder of prepared data: its manifest, its vocabulary, its stores."""
+
+import dataclasses
+import json
+import os
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from keras_mtl import errors
+from keras_mtl.data import split
+from keras_mtl.data.store import StoreReader
+from keras_mtl.data.vocabulary import Vocabulary
+
+MANIFEST_FILE = "manifest.json"
+VOCABULARY_FILE = "vocabulary.model"
+MANIFEST_KIND = "keras_mtl prepared data"
+# Raised whenever `prepare` makes other pairs or ids of the same inputs.
+PREPARE_VERSION = 1
+# Differences that an error message lists.
+_SHOWN_DIFFERENCES = 8
+
+
+@dataclasses.dataclass(frozen=True)
+class PreparedTask:
+    """One task of the prepared data.
+
+    Attributes:
+      name: the task.
+      source: source language code.
+      target: target language code.
+      train_size: training pairs.
+      dev_size: dev pairs.
+      test_size: test pairs.
+      source_tokens: tokens of the training sources.
+      target_tokens: tokens of the training targets.
+      counts: pairs by what became of them while they were read and cleaned.
+    """
+
+    name: str
+    source: str
+    target: str
+    train_size: int
+    dev_size: int
+    test_size: int
+    source_tokens: int
+    target_tokens: int
+    counts: Mapping[str, int]
+
+
+class PreparedData:
+    """Vocabulary and stores of all tasks.
+
+    Args:
+      data_dir: the folder.
+      manifest: content of its manifest.
+
+    Attributes:
+      data_dir: the folder.
+      manifest: settings, fingerprints of the inputs, counts, vocabulary hash, package version.
+      vocabulary: the vocabulary.
+      tasks: the tasks in the configuration's order.
+
+    Raises:
+      DataError: the vocabulary is missing, damaged or another one than the manifest's.
+    """
+
+    def __init__(self, data_dir: str, manifest: Mapping[str, Any]) -> None:
+        self.data_dir = data_dir
+        self.manifest = manifest
+        path = os.path.join(data_dir, VOCABULARY_FILE)
+        self.vocabulary = Vocabulary.load(path)
+        if self.vocabulary.hash != manifest["vocabulary_hash"]:
+            raise errors.DataError(
+                f"{path}: field vocabulary_hash: it is {self.vocabulary.hash}, {MANIFEST_FILE} "
+                f"says {manifest['vocabulary_hash']}; prepare it again with `keras-mtl prepare "
+                "--overwrite`"
+            )
+        self.tasks = [PreparedTask(**task) for task in manifest["tasks"]]
+        self._readers: dict[tuple[str, str], StoreReader] = {}
+
+    def task(self, name: str) -> PreparedTask:
+        """Returns a task by name.
+
+        Raises:
+          DataError: it is not there; the message names the nearest.
+        """
+        for task in self.tasks:
+            if task.name == name:
+                return task
+        names = [task.name for task in self.tasks]
+        raise errors.DataError(
+            f"{self.data_dir}: no task {name!r} in the prepared data{errors.nearest(name, names)}"
+        )
+
+    def reader(self, task: str, split_name: str) -> StoreReader:
+        """Returns the open store of a task's train, dev or test; the same one each time.
+
+        Raises:
+          DataError: there is no such task, or its store is missing or damaged.
+          ValueError: there is no such split.
+        """
+        if split_name not in split.SPLITS:
+            raise ValueError(f"split is {split_name!r}; it must be train, dev or test")
+        key = self.task(task).name, split_name
+        if key not in self._readers:
+            self._readers[key] = StoreReader(
+                os.path.join(self.data_dir, f"{task}.{split_name}.store"), self.vocabulary.hash
+            )
+        return self._readers[key]
+
+    def verify(self) -> None:
+        """Reads every store whole and compares all checksums.
+
+        Raises:
+          DataError: a store is missing or damaged.
+        """
+        for task in self.tasks:
+            for name in split.SPLITS:
+                self.reader(task.name, name).verify()
+
+
+def read_manifest(data_dir: str) -> dict[str, Any] | None:
+    """Returns a folder's manifest, or None when it has none.
+
+    Raises:
+      DataError: the manifest is damaged or of something else.
+    """
+    path = os.path.join(data_dir, MANIFEST_FILE)
+    try:
+        with open(path, encoding="utf-8") as file:
+            manifest = json.load(file)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise errors.DataError(f"{path}: cannot read it: {error.strerror}") from error
+    except ValueError as error:
+        raise errors.DataError(
+            f"{path}: damaged manifest: {error}; delete the folder and prepare the data again"
+        ) from error
+    if not isinstance(manifest, dict) or manifest.get("kind") != MANIFEST_KIND:
+        raise errors.DataError(
+            f"{path}: not a manifest of prepared data; choose another task.data.data_dir"
+        )
+    return manifest
+
+
+def load_prepared(data_dir: str | os.PathLike[str]) -> PreparedData:
+    """Opens prepared data.
+
+    Args:
+      data_dir: folder that ``prepare`` has written.
+
+    Raises:
+      DataError: nothing is prepared there, or it is damaged.
+    """
+    data_dir = os.fspath(data_dir)
+    manifest = read_manifest(data_dir)
+    if manifest is None:
+        raise errors.DataError(
+            f"{data_dir}: no prepared data here ({MANIFEST_FILE} is missing); run `keras-mtl "
+            "prepare`"
+        )
+    version = manifest["inputs"].get("prepare_version")
+    if version != PREPARE_VERSION:
+        raise errors.DataError(
+            f"{data_dir}: prepared by keras_mtl {manifest['package_version']} (format {version}), "
+            f"this release reads format {PREPARE_VERSION}; prepare it again with `keras-mtl "
+            "prepare --overwrite`"
+        )
+    return PreparedData(data_dir, manifest)
+
+
+def differences(old: Any, new: Any) -> str:
+    """Says in which fields two manifests' inputs differ, as ``field: old -> new; ...``."""
+    found = list(_differences("", old, new))
+    shown = "; ".join(found[:_SHOWN_DIFFERENCES])
+    more = len(found) - _SHOWN_DIFFERENCES
+    return f"{shown}; and {more} more" if more > 0 else shown
+
+
+def _differences(path: str, old: Any, new: Any) -> Iterator[str]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in [*new, *(key for key in old if key not in new)]:
+            absent = "(absent)"
+            child = f"{path}.{key}" if path else str(key)
+            yield from _differences(child, old.get(key, absent), new.get(key, absent))
+    elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        for i, (a, b) in enumerate(zip(old, new, strict=True)):
+            yield from _differences(f"{path}[{i}]", a, b)
+    elif old != new:
+        yield f"{path}: {_short(old)} -> {_short(new)}"
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else f"{text[:57]}..."
