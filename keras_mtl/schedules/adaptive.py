@@ -104,9 +104,9 @@ class AdaptiveSchedule(Schedule):
 class RatioSchedule(AdaptiveSchedule):
     """Base of schedules that act on the ratio of score to baseline.
 
-    State: `ratios` float64[N], smoothed, 0 before the first score; `seen` int64[N], how many scores
-    of each task were taken in. An update without a new score changes nothing, however often it is
-    repeated.
+    State: `ratios` float64[N], smoothed, 0 before the first score; `seen_count` and `seen_step`
+    int64[N], number and step of the latest score that was taken in. An update without a new score
+    changes nothing, however often it is repeated.
 
     Args:
       tasks: the tasks, each with a baseline.
@@ -128,7 +128,8 @@ class RatioSchedule(AdaptiveSchedule):
         return {
             **super().init(),
             "ratios": np.zeros(self.num_tasks),
-            "seen": np.zeros(self.num_tasks, np.int64),
+            "seen_count": np.zeros(self.num_tasks, np.int64),
+            "seen_step": np.full(self.num_tasks, -1, np.int64),
         }
 
     def update(self, state: State, step: int, scores: ScoreBook) -> State:
@@ -136,13 +137,8 @@ class RatioSchedule(AdaptiveSchedule):
         del step
         if not self.fresh(state, scores).any():
             return dict(state)
-        ratios = self.smoothed(state, scores)
-        return {
-            **state,
-            "ratios": ratios,
-            "seen": scores.counts.copy(),
-            "probabilities": self.move(state, self.ratio_weights(ratios)),
-        }
+        state = self.taken_in(state, scores)
+        return {**state, "probabilities": self.move(state, self.ratio_weights(state["ratios"]))}
 
     def rebalance(self, state: State, kept: np.ndarray) -> State:
         """Probabilities for the ratios of the tasks that are left and of the new ones."""
@@ -152,13 +148,21 @@ class RatioSchedule(AdaptiveSchedule):
     def fresh(self, state: State, scores: ScoreBook) -> np.ndarray:
         """Which tasks have a score that was not taken in yet, bool[N]."""
         self.check_book(scores)
-        return (scores.counts != state["seen"]) & (scores.counts > 0)
+        # The step tells a new book (of another metric, say) from the one that was seen.
+        other = (scores.counts != state["seen_count"]) | (scores.steps != state["seen_step"])
+        return other & (scores.counts > 0)
 
-    def smoothed(self, state: State, scores: ScoreBook) -> np.ndarray:
-        """Ratios after the new scores; the first score of a task counts in full."""
-        old, new = state["ratios"], scores.ratios()
-        ema = np.where(state["seen"] == 0, 0.0, self.ema)
-        return np.where(self.fresh(state, scores), ema * old + (1 - ema) * new, old)
+    def taken_in(self, state: State, scores: ScoreBook) -> State:
+        """Smoothed ratios after the new scores; the first score of a task counts in full."""
+        fresh = self.fresh(state, scores)
+        ema = np.where(state["seen_count"] == 0, 0.0, self.ema)
+        smoothed = ema * state["ratios"] + (1 - ema) * scores.ratios()
+        return {
+            **state,
+            "ratios": np.where(fresh, smoothed, state["ratios"]),
+            "seen_count": np.where(fresh, scores.counts, state["seen_count"]),
+            "seen_step": np.where(fresh, scores.steps, state["seen_step"]),
+        }
 
 
 def bounded(old: np.ndarray, new: np.ndarray, most: float) -> np.ndarray:

@@ -23,7 +23,7 @@ class Implicit(RatioSchedule):
     then w <- N w / sum(w), and no w_i below 1 - gamma. Weights stay near 1 while all scores are
     low. `probabilities` is the prior and does not change; `scales` gives w.
 
-    State: `ratios` float64[N], `seen` int64[N] (see `RatioSchedule`); `scales` float64[N], w.
+    State: that of `RatioSchedule` without `probabilities`; `scales` float64[N], w.
 
     Args:
       tasks: the tasks, each with a baseline.
@@ -98,9 +98,9 @@ class Implicit(RatioSchedule):
         del step
         if not self.fresh(state, scores).any():
             return dict(state)
-        ratios = self.smoothed(state, scores)
-        scales = bounded(state["scales"], self.factors(ratios), self.max_change)
-        return {**state, "ratios": ratios, "seen": scores.counts.copy(), "scales": scales}
+        state = self.taken_in(state, scores)
+        scales = bounded(state["scales"], self.factors(state["ratios"]), self.max_change)
+        return {**state, "scales": scales}
 
     def rebalance(self, state: State, kept: np.ndarray) -> State:
         """Factors have mean 1 again."""

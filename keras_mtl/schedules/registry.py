@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from keras_mtl.errors import ConfigError, nearest
-from keras_mtl.schedules.base import Schedule, TaskInfo
+from keras_mtl.schedules.base import Schedule, TaskInfo, check_tasks
 
 _SCHEDULES: dict[str, type[Schedule]] = {}
 _Class = TypeVar("_Class", bound=type[Schedule])
@@ -72,6 +72,7 @@ def create(name: str, tasks: Sequence[TaskInfo], **parameters: Any) -> Schedule:
       ConfigError: if the name or a parameter is not known, missing or out of range.
     """
     known = parameters_of(name)
+    check_tasks(tasks)
     for key in parameters:
         if key not in known:
             raise ConfigError(f"schedule {name!r} has no parameter {key!r}{nearest(key, known)}")
