@@ -29,6 +29,10 @@ _GRANULARITIES = ("batch", "example")
 RESERVED_NAMES = ("task", "weight", "step")
 
 
+class StaleIteratorError(RuntimeError):
+    """An iterator was asked for batches after the mixture left the state that it had read from."""
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Batch:
     """The batch of one training step.
@@ -162,8 +166,8 @@ class Mixture:
           start_step: number of batches consumed before; None takes ``step``.
 
         Raises:
-          RuntimeError: the iterator is asked for more after ``update`` or ``restore`` made what it
-            had read ahead invalid; make a new one.
+          StaleIteratorError: the iterator is asked for more after ``update`` or ``restore`` made
+            what it had read ahead invalid; make a new one.
         """
         with self._lock:
             step = self._step if start_step is None else start_step
@@ -171,7 +175,7 @@ class Mixture:
         while True:
             with self._lock:
                 if generation != self._generation and step != self._step:
-                    raise RuntimeError(
+                    raise StaleIteratorError(
                         f"this iterator stands at step {step}, the mixture was updated or restored "
                         f"at step {self._step}; make a new iterator from there"
                     )
@@ -328,7 +332,8 @@ class Mixture:
         (0 in empty rows) and "step" int64[]. With R replicas, each step gives R elements that share
         its rows evenly: what ``strategy.distribute_datasets_from_function`` hands out.
 
-        Without `steps` it is endless: make a new iterator after an ``update`` that returned True.
+        Without `steps` it is endless: make a new iterator after an ``update`` that returned True
+        (the old one gives what it holds ready and then fails).
         With `steps` each iteration gives as many steps and the next one goes on behind them, which
         is what ``model.fit(..., epochs=E)`` does; update the schedule between epochs.
 

@@ -5,16 +5,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from keras_mtl.data.mixture import Mixture, StaleIteratorError
 from keras_mtl.errors import ConfigError
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
-    from keras_mtl.data.mixture import Mixture
-
 
 def make_dataset(
-    mixture: "Mixture",
+    mixture: Mixture,
     start_step: int | None,
     steps: int | None,
     replicas: int,
@@ -39,7 +38,15 @@ def make_dataset(
     def elements() -> Iterator[dict[str, np.ndarray]]:
         begin = mixture.step if start_step is None else start_step
         end = None if steps is None else begin + steps
-        for batch in mixture.batches(begin):
+        batches = mixture.batches(begin)
+        while True:
+            try:
+                batch = next(batches)
+            except StaleIteratorError:
+                # Mostly in the background, of an iterator that nobody reads any more: raising here
+                # would print a traceback each time. Who does read on hears of it from
+                # assert_cardinality.
+                return
             columns = {**batch.arrays, "task": batch.tasks, "weight": batch.weights()}
             last = batch.step + 1 == end
             for replica in range(replicas):
