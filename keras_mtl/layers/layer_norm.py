@@ -29,9 +29,7 @@ class LayerNorm(keras.layers.Layer):
     def build(self, input_shape) -> None:
         shape = (input_shape[-1],)
         # autocast=False: a scale rounded to bfloat16 would undo the float32 arithmetic.
-        self.gamma = self.add_weight(
-            name="gamma", shape=shape, initializer="ones", autocast=False
-        )
+        self.gamma = self.add_weight(name="gamma", shape=shape, initializer="ones", autocast=False)
         self.beta = self.add_weight(name="beta", shape=shape, initializer="zeros", autocast=False)
         self.built = True
 

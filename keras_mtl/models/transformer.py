@@ -26,9 +26,9 @@ class Transformer(keras.Model):
 
     With `sharing="encoder"` each target language has a decoder of its own, with its own final
     normalisation and, when embeddings are not tied, its own projection. A batch belongs to one
-    decoder: `inputs["decoder"][0]` chooses. The weights of the chosen decoder are selected first and
-    one decoder is traced, so that one program serves all tasks and compile time does not grow with
-    their number; the gradient of every other decoder is exactly 0.
+    decoder: `inputs["decoder"][0]` chooses. The weights of the chosen decoder are selected first
+    and one decoder is traced, so that one program serves all tasks and compile time does not grow
+    with their number; the gradient of every other decoder is exactly 0.
 
     The model is built by its constructor.
 
@@ -54,7 +54,7 @@ class Transformer(keras.Model):
     Call arguments:
       inputs: dict of `source` int32 `[batch, source_time]`, `target` int32 `[batch, time]` as it
         is to be predicted (the model shifts it right behind the start token), and `decoder` int32
-        `[batch]`, the index of the decoder, equal in all rows; may be absent when sharing is `full`.
+        `[batch]`, the index of the decoder, equal in all rows; not needed when sharing is `full`.
       training: whether dropout drops.
 
     Returns:
@@ -94,7 +94,6 @@ class Transformer(keras.Model):
             raise ValueError(f"sharing must be one of {', '.join(SHARING)}, not {sharing!r}")
         if sharing == "encoder" and not decoders:
             raise ValueError("sharing='encoder' needs the names of the decoders")
-        # Plain tuples and strings: Keras would track a list as one of layers.
         self._config = {
             "vocabulary_size": vocabulary_size,
             "hidden_dim": hidden_dim,
@@ -121,7 +120,13 @@ class Transformer(keras.Model):
         self.decoder_names = tuple(decoders) if sharing == "encoder" else ()
         self.seed_generator = keras.random.SeedGenerator(seed)
         policy = self.dtype_policy
-        table = {"vocabulary_size": vocabulary_size, "hidden_dim": hidden_dim, "dtype": policy}
+        # No implicit Keras mask: the encoder is given its mask, the decoder needs none.
+        table = {
+            "vocabulary_size": vocabulary_size,
+            "hidden_dim": hidden_dim,
+            "mask_id": None,
+            "dtype": policy,
+        }
         stack = {
             "intermediate_dim": intermediate_dim,
             "num_heads": num_heads,
