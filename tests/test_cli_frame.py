@@ -221,3 +221,19 @@ def test_inspect_prints_tasks_parameters_and_differences(tmp_path, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 2
     assert lines[1].split() == ["task.pairs[en-fr].baseline", "31.5", "30.0"]
+
+
+def test_parameters_are_added_up_by_layer():
+    from keras_mtl.cli.inspect import count_parameters
+
+    variables = [
+        ("model/embedding/table", 10),
+        ("model/encoder/layer_0/attention/query/kernel", 4),
+        ("model/encoder/layer_0/feed_forward/output/bias", 3),
+        ("model/encoder/layer_1/attention/query/kernel", 4),
+    ]
+    assert count_parameters(variables) == {
+        "embedding": 10,
+        "encoder/layer_0": 7,
+        "encoder/layer_1": 4,
+    }

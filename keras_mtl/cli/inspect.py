@@ -10,7 +10,7 @@ from keras_mtl import errors
 from keras_mtl.cli import common
 
 if TYPE_CHECKING:
-    from keras_mtl.config import ExperimentConfig
+    from keras_mtl.config import CorpusConfig, ExperimentConfig
     from keras_mtl.data.prepare import PreparedData
 
 
@@ -45,7 +45,7 @@ def print_difference(differences: Sequence[tuple[str, Any, Any]], other: str) ->
     if not differences:
         print(f"no difference from {other}")
         return
-    rows = [(path, repr(ours), repr(theirs)) for path, ours, theirs in differences]
+    rows = [(path, _shown(ours), _shown(theirs)) for path, ours, theirs in differences]
     print_table(("field", "this", other), rows)
 
 
@@ -60,7 +60,7 @@ def print_tasks(config: "ExperimentConfig", prepared: "PreparedData | None") -> 
             (
                 pair.name,
                 f"{pair.source} -> {pair.target}",
-                "+".join(corpus.reader for corpus in corpora),
+                _readers(corpora),
                 "all" if pair.max_pairs is None else f"{pair.max_pairs:,}",
                 "-" if task is None else f"{task.train_size:,}",
                 "-" if pair.baseline is None else f"{pair.baseline:g}",
@@ -99,15 +99,15 @@ def count_parameters(variables: Iterable[tuple[str, int]]) -> dict[str, int]:
     """Adds up parameters by layer.
 
     Args:
-      variables: (path such as ``transformer/encoder_0/attention/query/kernel``, number of values).
+      variables: (path such as ``transformer/encoder/layer_0/attention/query/kernel``, values).
 
     Returns:
-      Parameters by the second part of the path, the layer below the model, in order of appearance.
+      Parameters by layer, such as ``encoder/layer_0``, in order of appearance.
     """
     counts: dict[str, int] = collections.defaultdict(int)
     for path, size in variables:
-        parts = path.split("/")
-        counts[parts[1] if len(parts) > 2 else parts[0]] += size
+        layers = path.split("/")[1:-1]  # Without the model's and the variable's name.
+        counts["/".join(layers[:2])] += size
     return dict(counts)
 
 
@@ -137,6 +137,20 @@ def _load_prepared(folder: str) -> "PreparedData | None":
     except errors.DataError as error:
         print(f"{folder}: {error}")
         return None
+
+
+def _readers(corpora: "Sequence[CorpusConfig]") -> str:
+    """Readers of a task: ``parallel x5, tsv``."""
+    counts = collections.Counter(corpus.reader for corpus in corpora)
+    return ", ".join(name if n == 1 else f"{name} x{n}" for name, n in counts.items())
+
+
+def _shown(value: Any) -> str:
+    """A value of a difference: of a whole task only what it sets, and nothing very long."""
+    if isinstance(value, dict):
+        value = {key: child for key, child in value.items() if child not in (None, [], {}, "")}
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def _product(shape: Iterable[int]) -> int:

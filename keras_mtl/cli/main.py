@@ -151,7 +151,9 @@ def _prepare_libraries() -> None:
         raise errors.ConfigError(
             f"KERAS_BACKEND={backend!r}: keras_mtl runs on 'tensorflow'; unset the variable"
         )
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # Errors, and no information or warnings.
+    # Level 3 also hides the "errors" of looking for a GPU that is not there; what really fails
+    # raises an exception.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     from absl import logging
 
     logging.set_verbosity(logging.ERROR)
