@@ -46,7 +46,7 @@ clean:
 	  clang++ 10 or newer, or set CXX to one))
 	$(if $(PYTHON),,$(error keras_mtl needs Python 3.11, 3.12 or 3.13 and found none: install one \
 	  of them, or put it on PATH))
-	@echo "Installing the locked packages into .venv: 3 GB, some minutes, once"
+	@echo "Installing the locked packages into .venv: 4 GB, some minutes, once"
 	@$(PYTHON) -m venv .venv || { rm -rf .venv; echo "error: $(PYTHON) cannot make a virtual \
 	environment: install its venv module (python3-venv on Debian and Ubuntu)" >&2; exit 1; }
 	@$(PIP) install --require-hashes -r requirements.lock

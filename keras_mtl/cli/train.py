@@ -2,7 +2,7 @@
 
 import argparse
 
-from keras_mtl.cli.common import add_experiment_arguments, load_config
+from keras_mtl.cli.common import add_experiment_arguments, load_config, require_model_dir
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -13,10 +13,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Trains to ``trainer.train_steps`` and prints each task's share and score."""
     config = load_config(args)
+    model_dir = require_model_dir(args)
     from keras_mtl.training.loop import run_experiment
 
-    result = run_experiment(config, args.model_dir, args.mode)
-    print(f"step {result.step:,} in {args.model_dir}")
+    result = run_experiment(config, model_dir, args.mode)
+    print(f"step {result.step:,} in {model_dir}")
     total = max(1, sum(result.batches.values()))
     metric = config.trainer.evaluation.metric
     width = max(len(name) for name in result.batches)
