@@ -1,0 +1,144 @@
+"""How fast the mixture feeds, and what drawing and scheduling cost of a training step.
+
+    python benchmarks/mixture.py                    # 100 tasks, both granularities
+    python benchmarks/mixture.py --tf-data          # also through tf.data
+    python benchmarks/mixture.py --step-ms 35       # share of a step that you measured
+
+Makes 100 tasks of synthetic pairs (sizes 100 : 1, lengths log-normal with a mean near 25 tokens) in
+a temporary folder, then reads batches as training does. Tokens are real ones: pieces, tags and ends
+of sentence, no padding. Times are CPU seconds of this process, so that they mean one core on a busy
+machine, too; wall time is printed beside them.
+"""
+
+import argparse
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from keras_mtl import schedules
+from keras_mtl.data.batch_plan import make_buckets
+from keras_mtl.data.mixture import Mixture
+from keras_mtl.data.store import StoreReader, StoreWriter
+from keras_mtl.data.task_sources import TranslationSource
+from keras_mtl.schedules import ScoreBook, TaskInfo
+
+VOCABULARY_SIZE = 8000
+FIRST_PIECE = 400
+LONGEST = 126  # pieces; with tag and end of sentence it fills the bucket of 128
+
+
+def write_tasks(folder: Path, tasks: int, pairs: int, seed: int) -> list[StoreReader]:
+    """Writes and opens `tasks` stores of `pairs` pairs in all, the largest 100 times the least."""
+    rng = np.random.default_rng(seed)
+    shares = np.geomspace(100, 1, tasks)
+    readers = []
+    for index, size in enumerate(np.maximum(1, pairs * shares / shares.sum()).astype(int)):
+        source = np.clip(rng.lognormal(3.0, 0.6, size), 1, LONGEST)
+        target = np.clip(source * rng.lognormal(0.0, 0.2, size), 1, LONGEST)
+        lengths = np.stack([source, target], axis=1).astype(np.int64).reshape(-1)
+        tokens = rng.integers(FIRST_PIECE, VOCABULARY_SIZE, lengths.sum()).astype(np.int32)
+        path = folder / f"{index}.store"
+        with StoreWriter(path, "benchmark", VOCABULARY_SIZE) as writer:
+            writer.add_arrays(tokens, lengths)
+        readers.append(StoreReader(path, "benchmark"))
+    return readers
+
+
+class Stopwatch:
+    """CPU and wall seconds of a block."""
+
+    def __enter__(self) -> "Stopwatch":
+        self._cpu, self._wall = time.process_time(), time.perf_counter()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.cpu = time.process_time() - self._cpu
+        self.wall = time.perf_counter() - self._wall
+
+
+def count_tokens(batches: Iterator[dict[str, np.ndarray]], steps: int) -> tuple[int, int]:
+    """Reads `steps` batches; returns their source and target tokens."""
+    source = target = 0
+    for _ in range(steps):
+        arrays = next(batches)
+        source += np.count_nonzero(arrays["source"])
+        target += np.count_nonzero(arrays["target"])
+    return source, target
+
+
+def report_feed(title: str, batches: Iterator[dict[str, np.ndarray]], steps: int) -> None:
+    count_tokens(batches, max(10, steps // 10))  # page cache, tf.data's threads
+    with Stopwatch() as watch:
+        source, target = count_tokens(batches, steps)
+    print(
+        f"{title:32} {(source + target) / watch.cpu:12,.0f} tokens/s of CPU time "
+        f"({target / watch.cpu:,.0f} target tokens/s; {(source + target) / watch.wall:,.0f} by the "
+        f"wall clock; {watch.cpu / steps * 1e6:,.0f} us a batch)"
+    )
+
+
+def report_scheduling(
+    mixture: Mixture, infos: list[TaskInfo], steps: int, interval: int, step_ms: float
+) -> None:
+    """Times what a training step pays for draws, state log and updates; batches are not read."""
+    book = ScoreBook(infos)
+    rng = np.random.default_rng(0)
+    updates = 0
+    with Stopwatch() as watch:
+        for step in range(interval, steps + 1, interval):
+            mixture.finish(step)  # draws every step up to this one
+            for task in range(len(infos)):
+                book.set(task, step, float(rng.uniform(0.01, 0.5)))
+            mixture.update(step, book)
+            updates += 1
+    micros = watch.cpu / (updates * interval) * 1e6
+    print(
+        f"{mixture.granularity + ': drawing + scheduling':32} {micros:12.1f} us a step, "
+        f"{micros / (step_ms * 1e3):.2%} of a step of {step_ms:g} ms "
+        f"(an update of all {len(infos)} scores every {interval} steps included)"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--tasks", type=int, default=100)
+    parser.add_argument("--pairs", type=int, default=200_000, help="of all tasks together")
+    parser.add_argument("--tokens-per-batch", type=int, default=4096)
+    parser.add_argument("--steps", type=int, default=2000, help="batches to read")
+    parser.add_argument("--interval", type=int, default=100, help="steps between updates")
+    parser.add_argument("--step-ms", type=float, default=100.0, help="time of a training step")
+    parser.add_argument("--tf-data", action="store_true", help="measure through tf.data as well")
+    options = parser.parse_args()
+
+    buckets = make_buckets(128, options.tokens_per_batch)
+    print("buckets (length x rows):", ", ".join(f"{b.length}x{b.rows}" for b in buckets))
+    with tempfile.TemporaryDirectory() as folder:
+        readers = write_tasks(Path(folder), options.tasks, options.pairs, seed=1)
+        infos = [TaskInfo(f"task-{i}", len(r), baseline=0.5) for i, r in enumerate(readers)]
+
+        def make(granularity: str) -> Mixture:
+            sources = [
+                TranslationSource(info.name, reader, eos_id=2, tag_id=4 + index)
+                for index, (info, reader) in enumerate(zip(infos, readers, strict=True))
+            ]
+            schedule = schedules.create("inverse_ratio", infos)
+            return Mixture(sources, schedule, buckets, seed=1, granularity=granularity)
+
+        for granularity in ("batch", "example"):
+            mixture = make(granularity)
+            arrays = (batch.arrays for batch in mixture.batches(0))
+            report_feed(f"{granularity}: arrays", arrays, options.steps)
+            if options.tf_data:
+                elements = make(granularity).dataset(0).as_numpy_iterator()
+                report_feed(f"{granularity}: tf.data", elements, options.steps)
+            report_scheduling(
+                make(granularity), infos, options.steps, options.interval, options.step_ms
+            )
+            print(f"{granularity + ': padding':32} {mixture.padding_waste(0):12.1%} of the cells")
+
+
+if __name__ == "__main__":
+    main()
