@@ -121,10 +121,13 @@ class Renderer:
 
         self._units = _Table()
         for unit, widths in data["unit_patterns"].items():
-            for width in ("long", "short"):
-                forms = dict(widths.get(width, {}))
-                untranslated = root["unit_patterns"].get(unit, {}).get("long", {}).get("other")
-                if "other" in forms and (width == "short" or forms["other"] != untranslated):
+            known = root["unit_patterns"].get(unit, {})
+            short, long = (dict(widths.get(width, {})) for width in ("short", "long"))
+            if long.get("other") == known.get("long", {}).get("other"):
+                # CLDR's own fallback; a symbol ("{0} km") may well be the root's.
+                long = short if short.get("other") != known.get("short", {}).get("other") else {}
+            for width, forms in (("short", short), ("long", long)):
+                if "other" in forms:
                     self._units[unit, width] = forms
         self._rates = _Table(
             {

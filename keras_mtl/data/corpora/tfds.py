@@ -55,9 +55,9 @@ class TfdsReader(base.CorpusReader):
                 f"reader 'tfds': dataset {dataset!r} cannot be found in {tfds_dir or 'TFDS'}: "
                 f"{first_line}"
             ) from error
-        if download:
-            self._builder.download_and_prepare()
-        if not self._builder.info.splits:
+        if download and not self._builder.is_prepared():
+            self._download(dataset)
+        if not self._builder.is_prepared():
             raise errors.DataError(
                 f"reader 'tfds': dataset {dataset!r} is not prepared in {self._builder.data_dir}; "
                 "prepare it there, or set download: true"
@@ -71,6 +71,21 @@ class TfdsReader(base.CorpusReader):
             splits = sorted(self._builder.info.splits)
             raise base.option_error(
                 self.name, "split", split, f"one of {splits}, or a slice of one"
+            ) from error
+
+    def _download(self, dataset: str) -> None:
+        try:
+            self._builder.download_and_prepare()
+        except ModuleNotFoundError as error:
+            # TFDS imports what only some datasets need when it needs it.
+            raise errors.DataError(
+                f"reader 'tfds': preparing {dataset!r} needs the Python package {error.name!r}; "
+                "install it"
+            ) from error
+        except (OSError, AssertionError, RuntimeError) as error:
+            raise errors.DataError(
+                f"reader 'tfds': {dataset!r} cannot be prepared in {self._builder.data_dir}: "
+                f"{str(error).strip() or type(error).__name__}"
             ) from error
 
     def _check_feature(self, option: str, key: str) -> None:

@@ -1,0 +1,85 @@
+"""Each rule, its count, and the set of hashes that finds duplicates."""
+
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from keras_mtl import errors
+from keras_mtl.data import cleaning
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "rule"),
+    [
+        ("a\x00b", "c", "control"),
+        ("a", "b\ufffd", "control"),
+        ("a\x1bb", "c", "control"),
+        ("", "x", "empty"),
+        ("x", " \u00a0\u200b ", "empty"),
+        ("same", " same", "identical"),
+        ("x" * 21, "y" * 20, "too_long"),
+        ("x", "y" * 14, "ratio"),
+        ("kept", "gardé", "kept"),
+        ("one", "three words it", "kept"),
+    ],
+)
+def test_rules(source, target, rule):
+    cleaner = cleaning.Cleaner(
+        cleaning.CleaningSettings(max_characters=20, max_length_ratio=4, ratio_slack=12)
+    )
+    cleaned = cleaner.clean(source, target)
+    assert (cleaned is None) == (rule != "kept")
+    assert getattr(cleaner.counts, rule) == cleaner.counts.read == 1
+    dropped = {name: count for name, count in cleaner.counts.rows() if name != "normalized"}
+    assert sum(dropped.values()) == 2  # once as read, once under its rule
+
+
+def test_normalization():
+    cleaner = cleaning.Cleaner()
+    assert cleaner.clean("  cafe\u0301\u00a0\t noir ", "so\u00adft\u2009\u2013 x\n") == (
+        "café noir",
+        "soft \u2013 x",
+    )
+    assert cleaner.counts.normalized == 1
+
+
+@given(st.text())
+def test_normalization_is_idempotent(text):
+    once = cleaning.normalize(text)
+    assert cleaning.normalize(once) == once
+
+
+def test_duplicates_are_found_after_normalization():
+    cleaner = cleaning.Cleaner()
+    assert cleaner.clean("a b", "c") is not None
+    assert cleaner.clean("a  b ", "c") is None
+    assert cleaner.clean("a b", "d") is not None
+    assert (cleaner.counts.duplicate, cleaner.counts.kept) == (1, 2)
+
+
+def test_rules_can_be_switched_off():
+    settings = cleaning.CleaningSettings(drop_identical=False, drop_duplicates=False)
+    cleaner = cleaning.Cleaner(settings)
+    assert [cleaner.clean("a", "a") for _ in range(2)] == [("a", "a")] * 2
+
+
+@pytest.mark.parametrize(
+    "field",
+    [{"max_characters": 0}, {"max_length_ratio": 0.5}, {"ratio_slack": -1}, {"max_bad_lines": 2}],
+)
+def test_settings_are_checked(field):
+    with pytest.raises(errors.ConfigError, match=next(iter(field))):
+        cleaning.CleaningSettings(**field)
+
+
+def test_hash_set_is_a_set():
+    generator = random.Random(1)
+    values = [generator.randrange(2**64) for _ in range(5000)]
+    values += [0, 2**64 - 1, *values[:1000], *range(0, 2**20, 2**10)]
+    ours, pythons = cleaning.HashSet(), set()
+    for value in values:
+        assert ours.add(value) == (value not in pythons)
+        pythons.add(value)
+    assert len(ours) == len(pythons)

@@ -1,0 +1,96 @@
+"""Parallel text files and TSV."""
+
+import gzip
+
+import pytest
+
+from keras_mtl import errors
+from keras_mtl.data import corpora
+
+
+def _write(path, text):
+    data = text if isinstance(text, bytes) else text.encode()
+    path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
+    return str(path)
+
+
+def _parallel(tmp_path, source, target, suffix=""):
+    options = {
+        "source_file": _write(tmp_path / f"a.en{suffix}", source),
+        "target_file": _write(tmp_path / f"a.fr{suffix}", target),
+    }
+    return corpora.read_pairs(corpora.create_reader("parallel", "en", "fr", options))
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+def test_parallel(tmp_path, suffix):
+    stream = _parallel(tmp_path, "\ufeffone\r\ntwo\r\n", "un\ndeux", suffix)
+    assert [(p.source, p.target, p.line) for p in stream] == [("one", "un", 1), ("two", "deux", 2)]
+
+
+def test_parallel_keeps_lines_in_step_over_bad_ones(tmp_path):
+    good = "".join(f"s{i}\n" for i in range(200)).encode()
+    stream = _parallel(tmp_path, b"\xff\n" + good, b"x\n" + good)
+    assert [p.source for p in stream] == [p.target for p in stream]
+    assert stream.bad == 1
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "counts"), [("a\nb\nc\n", "x\n", (3, 1)), ("a\n", "x\ny\nz", (1, 3))]
+)
+def test_unequal_line_counts_name_both_files(tmp_path, source, target, counts):
+    message = rf"a\.en has {counts[0]} lines and .*a\.fr has {counts[1]}"
+    with pytest.raises(errors.DataError, match=message):
+        list(_parallel(tmp_path, source, target))
+
+
+def _tsv(tmp_path, text, name="a.tsv", **options):
+    options["file"] = _write(tmp_path / name, text)
+    return corpora.read_pairs(corpora.create_reader("tsv", "en", "fr", options))
+
+
+@pytest.mark.parametrize("name", ["a.tsv", "a.gz"])
+def test_tsv(tmp_path, name):
+    stream = _tsv(tmp_path, 'one\tun "x"\r\ntwo\tdeux\r\n', name)
+    assert [(p.source, p.target) for p in stream] == [("one", 'un "x"'), ("two", "deux")]
+
+
+def test_tsv_columns(tmp_path):
+    stream = _tsv(tmp_path, "1\tun\tone\n2\tdeux\ttwo\n", source_column=2, target_column=1)
+    assert [(p.source, p.target) for p in stream] == [("one", "un"), ("two", "deux")]
+
+
+def test_tsv_header(tmp_path):
+    text = "id\tfr\ten\n1\tun\tone\n"
+    stream = _tsv(tmp_path, text, header=True, source_column="en", target_column="fr")
+    assert [(p.source, p.target, p.line) for p in stream] == [("one", "un", 2)]
+    with pytest.raises(errors.DataError, match=r"a\.tsv:1: the header has no column 'eng'"):
+        list(_tsv(tmp_path, text, header=True, source_column="eng", target_column="fr"))
+
+
+def test_tsv_wrong_column_count_is_a_bad_line(tmp_path):
+    rows = "".join(f"s{i}\tt{i}\n" for i in range(100))
+    stream = _tsv(tmp_path, rows + "only one\n")
+    assert len(list(stream)) == 100
+    assert stream.report()[0].endswith("a.tsv:101: 1 columns instead of 2")
+    with pytest.raises(errors.DataError, match="2 of 102 lines"):
+        list(_tsv(tmp_path, rows + "one\na\tb\tc\n"))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"source_column": -1}, "source_column is -1"),
+        ({"source_column": "en"}, "source_column is 'en'"),
+        ({"source_column": 1}, "another column"),
+        ({"columns": 1}, "columns is 1"),
+    ],
+)
+def test_tsv_options_are_checked(tmp_path, options, message):
+    with pytest.raises(errors.ConfigError, match=message):
+        _tsv(tmp_path, "a\tb\n", **options)
+
+
+def test_tsv_asked_column_is_not_there(tmp_path):
+    with pytest.raises(errors.DataError, match="column 5 is asked for"):
+        list(_tsv(tmp_path, "a\tb\n", target_column=5))
