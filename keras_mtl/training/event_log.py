@@ -10,6 +10,7 @@ A run that goes on from a checkpoint drops the events beyond the checkpoint's st
 holds each step once, as if the run had never stopped.
 """
 
+import dataclasses
 import json
 import math
 import os
@@ -34,6 +35,14 @@ class Scored(Protocol):
     @property
     def seconds(self) -> float:
         """How long the task's evaluation took."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Scores:
+    """The least that an evaluation can say of a task; `Scored` for who has no more."""
+
+    scores: Mapping[str, float]
+    seconds: float
 
 
 class EventLog:
@@ -88,8 +97,8 @@ class EventLog:
         step: int,
         losses: Mapping[str, float],
         probabilities: Mapping[str, float],
-        tokens_per_second: float,
-        learning_rate: float,
+        tokens_per_second: float | None = None,
+        learning_rate: float | None = None,
         gradient_norm: float | None = None,
         skipped: int = 0,
         batches: Mapping[str, int] | None = None,
@@ -102,9 +111,9 @@ class EventLog:
           losses: mean loss per token by task, in nats; tasks without a batch since then are
             left out.
           probabilities: by task, as the schedule gives them for the next step.
-          tokens_per_second: real target tokens per second, padding not counted.
-          learning_rate: of the last step.
-          gradient_norm: of the last step, before clipping.
+          tokens_per_second: real target tokens per second, padding not counted; None: not known.
+          learning_rate: of the last step; None: not known.
+          gradient_norm: mean over the steps, before clipping; None: not known.
           skipped: steps skipped since the start because the gradient was not finite.
           batches: by task, what it has contributed since the start (batches, or examples when
             batches are mixed).
@@ -117,7 +126,7 @@ class EventLog:
             "probabilities": _numbers(probabilities),
             "tokens_per_second": _number(tokens_per_second),
             "learning_rate": _number(learning_rate),
-            "gradient_norm": None if gradient_norm is None else _number(gradient_norm),
+            "gradient_norm": _number(gradient_norm),
             "skipped": int(skipped),
         }
         if batches is not None:
@@ -259,8 +268,10 @@ def _encode(event: Mapping[str, Any]) -> str:
     return json.dumps(event, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def _number(value: float) -> float | None:
+def _number(value: float | None) -> float | None:
     # JSON has no NaN; `null` is what other readers of the file understand.
+    if value is None:
+        return None
     number = float(value)
     return number if math.isfinite(number) else None
 

@@ -1,0 +1,270 @@
+"""Schedules in `model.fit`: every example in turn, exact updates, exact continuation."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_mtl import schedules
+from keras_mtl.data.batch_plan import Bucket
+from keras_mtl.data.mixture import Mixture
+from keras_mtl.data.task_sources import ArraySource, TranslationSource
+from keras_mtl.errors import CheckpointError, ConfigError, InputError
+from keras_mtl.models import Transformer
+from keras_mtl.training.callbacks import TaskScheduling
+from keras_mtl.training.event_log import EventLog, read_events
+
+SIZES = {"large": 64, "small": 16}
+STEPS, ROWS = 7, 4
+BASELINES = {"large": 1.0, "small": 1.0}
+
+
+def make_mixture(schedule="inverse_ratio"):
+    generator = np.random.default_rng(1)
+    sources, first = [], 0
+    for slope, (name, size) in enumerate(SIZES.items()):
+        x = generator.normal(size=(size, 1)).astype(np.float32)
+        ids = np.arange(first, first + size)
+        sources.append(ArraySource(name, {"x": x, "y": x * (slope + 1), "id": ids}))
+        first += size
+    tasks = [schedules.TaskInfo(name, size, 1.0) for name, size in SIZES.items()]
+    return Mixture(sources, schedules.create(schedule, tasks), [Bucket(1, ROWS)], seed=3)
+
+
+class Regression(keras.Model):
+    """A linear model that counts what it is trained on, in weights that a backup carries."""
+
+    def __init__(self):
+        super().__init__()
+        self.dense = keras.layers.Dense(1, kernel_initializer="ones")
+        kept = {"initializer": "zeros", "trainable": False, "dtype": "int64"}
+        self.steps = self.add_weight(shape=(200,), name="steps", **kept)
+        self.examples = self.add_weight(shape=(sum(SIZES.values()),), name="examples", **kept)
+
+    def build(self, input_shape):
+        self.dense.build(input_shape)
+
+    def call(self, x):
+        return self.dense(x)
+
+    def train_step(self, data):
+        arrays, y, weight = data
+        place = tf.reshape(arrays["step"], [1, 1])
+        self.steps.assign(tf.tensor_scatter_nd_add(self.steps.value, place, [1]))
+        self.examples.assign(
+            tf.tensor_scatter_nd_add(
+                self.examples.value, arrays["id"][:, None], tf.cast(weight, tf.int64)
+            )
+        )
+        return super().train_step((arrays["x"], y, weight))
+
+
+def make_model(steps_per_execution=1):
+    model = Regression()
+    model.build((None, 1))
+    model.compile("adam", "mse", steps_per_execution=steps_per_execution, jit_compile=False)
+    return model
+
+
+def element(batch):
+    arrays = {name: batch[name] for name in ("x", "id", "step")}
+    return arrays, batch["y"], batch["weight"]
+
+
+def train(model, mixture, epochs, *callbacks):
+    dataset = mixture.dataset(steps=STEPS, map_fn=element)
+    return model.fit(dataset, epochs=epochs, verbose=0, callbacks=list(callbacks))
+
+
+def assert_no_example_lost_or_repeated(model, mixture, steps):
+    counts = model.steps.numpy()
+    assert counts[:steps].tolist() == [1] * steps
+    assert counts[steps:].sum() == 0
+    examples = model.examples.numpy()
+    assert examples.sum() == steps * ROWS
+    for part in np.split(examples, [SIZES["large"]]):
+        assert part.max() - part.min() <= 1
+    assert mixture.step == steps
+
+
+@pytest.mark.parametrize("steps_per_execution", [1, 3])
+def test_an_update_acts_on_the_next_epochs_first_batch(steps_per_execution):
+    mixture, model = make_mixture(), make_model(steps_per_execution)
+    progress = iter([0.5, 0.7, 0.8, 0.9])
+    callback = TaskScheduling(mixture, lambda: {"large": next(progress), "small": 0.1}, BASELINES)
+    history = train(model, mixture, 4, callback).history
+    assert_no_example_lost_or_repeated(model, mixture, 4 * STEPS)
+    small = history["probability/small"]
+    assert 0.5 < small[0] < small[1] < small[3]
+    assert history["score/large"] == [0.5, 0.7, 0.8, 0.9]
+    # The draws are those of a mixture that was updated at the same steps by hand.
+    by_hand = make_mixture()
+    book = schedules.ScoreBook([schedules.TaskInfo(name, 1, 1.0) for name in SIZES])
+    expected = np.zeros(sum(SIZES.values()), np.int64)
+    for epoch, score in enumerate([0.5, 0.7, 0.8, 0.9]):
+        batches = by_hand.batches(epoch * STEPS)
+        for _ in range(STEPS):
+            np.add.at(expected, next(batches).arrays["id"], 1)
+        book.set(0, (epoch + 1) * STEPS, score)
+        book.set(1, (epoch + 1) * STEPS, 0.1)
+        by_hand.update((epoch + 1) * STEPS, book)
+    assert model.examples.numpy().tolist() == expected.tolist()
+
+
+class Crash(keras.callbacks.Callback):
+    """Ends the process, as far as `fit` can tell, after a number of batches."""
+
+    def __init__(self, after):
+        super().__init__()
+        self.left = after
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.left -= 1
+        if self.left == 0:
+            raise KeyboardInterrupt
+
+
+def run(folder, crash_after=None, save_freq="epoch"):
+    """Trains 4 epochs; returns model, mixture and callback."""
+    mixture, model = make_mixture(), make_model()
+
+    def evaluate():
+        weight = float(model.dense.kernel.numpy()[0, 0])
+        return {"large": 1 / (1 + abs(weight - 1)), "small": 1 / (1 + abs(weight - 2))}
+
+    log = EventLog(folder, tensorboard=False)
+    scheduling = TaskScheduling(
+        mixture, evaluate, BASELINES, state_path=folder / "tasks.npz", event_log=log
+    )
+    backup = keras.callbacks.BackupAndRestore(
+        folder / "backup", save_freq=save_freq, delete_checkpoint=False
+    )
+    callbacks = [scheduling, backup]
+    if crash_after:
+        callbacks.append(Crash(crash_after))
+        with pytest.raises(KeyboardInterrupt):
+            train(model, mixture, 4, *callbacks)
+    else:
+        train(model, mixture, 4, *callbacks)
+    log.close()
+    return model, mixture, scheduling
+
+
+def without_times(folder):
+    return [{k: v for k, v in event.items() if k != "seconds"} for event in read_events(folder)]
+
+
+def test_a_killed_run_goes_on_as_if_it_had_not_been(tmp_path):
+    model, mixture, _ = run(tmp_path / "undisturbed")
+    run(tmp_path / "killed", crash_after=2 * STEPS + 3)
+    run(tmp_path / "killed", crash_after=STEPS + 1)
+    resumed, resumed_mixture, callback = run(tmp_path / "killed")
+    assert_no_example_lost_or_repeated(resumed, resumed_mixture, 4 * STEPS)
+    for expected, weight in zip(model.weights, resumed.weights, strict=True):
+        np.testing.assert_array_equal(expected.numpy(), weight.numpy())
+    final = mixture.state(), resumed_mixture.state()
+    assert {k: v.tolist() for k, v in final[0].items()} == {
+        k: v.tolist() for k, v in final[1].items()
+    }
+    assert callback.book.counts.tolist() == [4, 4]
+    assert without_times(tmp_path / "killed") == without_times(tmp_path / "undisturbed")
+
+
+def test_a_backup_from_inside_an_epoch_goes_on_at_its_batch(tmp_path):
+    run(tmp_path, crash_after=STEPS + 5, save_freq=2)
+    model, mixture, _ = run(tmp_path, save_freq=2)
+    # Keras begins the interrupted epoch anew, so there are more steps than 4 epochs have; none of
+    # them is a step that the backup had done.
+    steps = int(model.steps.numpy().sum())
+    assert steps > 4 * STEPS
+    assert_no_example_lost_or_repeated(model, mixture, steps)
+
+
+def test_fit_goes_on_where_an_earlier_fit_ended():
+    mixture, model = make_mixture("proportional"), make_model()
+    callback = TaskScheduling(mixture)
+    train(model, mixture, 2, callback)
+    train(model, mixture, 1, callback)
+    assert_no_example_lost_or_repeated(model, mixture, 3 * STEPS)
+    assert callback.step == 3 * STEPS
+
+
+def test_what_does_not_fit_is_named(tmp_path):
+    mixture = make_mixture()
+    with pytest.raises(ConfigError, match="unknown task 'lage'; did you mean 'large'"):
+        TaskScheduling(mixture, baselines={"lage": 1.0})
+    with pytest.raises(ConfigError, match="interval must be at least 1 epoch, got 0"):
+        TaskScheduling(mixture, interval=0)
+    with pytest.raises(InputError, match="unknown task 'tiny'"):
+        train(make_model(), mixture, 1, TaskScheduling(mixture, lambda: {"tiny": 1.0}, BASELINES))
+    path = tmp_path / "tasks.npz"
+    path.write_bytes(b"no state")
+    with pytest.raises(CheckpointError, match=r"tasks\.npz is not a saved state"):
+        train(make_model(), make_mixture(), 1, TaskScheduling(make_mixture(), state_path=path))
+    path.unlink()
+    mixture, model = make_mixture(), make_model()
+    model.optimizer.iterations.assign(100)
+    train(model, mixture, 1, TaskScheduling(mixture, state_path=path))
+    with pytest.raises(CheckpointError, match="is further than this model"):
+        train(make_model(), mixture, 1, TaskScheduling(mixture, state_path=path))
+
+
+class Pairs:
+    """A store of sentence pairs in memory, as `TranslationSource` reads one."""
+
+    def __init__(self, lengths):
+        self._lengths = np.sort(np.array(lengths))
+        self.source_tokens = self.target_tokens = int(self._lengths.sum())
+        self.max_lengths_cumulative = np.cumsum(np.bincount(self._lengths))
+
+    def __len__(self):
+        return len(self._lengths)
+
+    def lengths(self, indices):
+        return self._lengths[indices], self._lengths[indices]
+
+    def gather_flat(self, indices):
+        lengths = np.repeat(self._lengths[indices], 2)
+        return np.concatenate([10 + np.arange(n) for n in lengths]), lengths
+
+
+def test_our_transformer_trains_in_fit_on_sentence_pairs():
+    tasks = [schedules.TaskInfo("en-aa", 30, 1.0), schedules.TaskInfo("en-bb", 10, 1.0)]
+    sources = [
+        TranslationSource(task.name, Pairs([3, 5, 9] * (task.size // 3)), eos_id=2, tag_id=4 + i)
+        for i, task in enumerate(tasks)
+    ]
+    schedule = schedules.create("inverse_ratio", tasks)
+    mixture = Mixture(sources, schedule, [Bucket(8, 8), Bucket(12, 8)], seed=1)
+    model = Transformer(
+        vocabulary_size=32,
+        hidden_dim=16,
+        num_heads=2,
+        intermediate_dim=32,
+        encoder_layers=1,
+        decoder_layers=1,
+        dropout=0.0,
+        attention_dropout=0.0,
+        activation_dropout=0.0,
+    )
+    model.compile(
+        keras.optimizers.Adam(0.01),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=0),
+        jit_compile=False,
+    )
+
+    def pair(batch):
+        decoder = tf.zeros_like(batch["task"])
+        inputs = {"source": batch["source"], "target": batch["target"], "decoder": decoder}
+        return inputs, batch["target"]
+
+    scores = iter([0.2, 0.4, 0.6])
+    callback = TaskScheduling(
+        mixture, lambda: {"en-aa": next(scores), "en-bb": 0.1}, {"en-aa": 1.0, "en-bb": 1.0}
+    )
+    history = model.fit(
+        mixture.dataset(steps=10, map_fn=pair), epochs=3, verbose=0, callbacks=[callback]
+    ).history
+    assert history["loss"][-1] < 0.8 * history["loss"][0]
+    assert history["probability/en-bb"][-1] > 0.8
+    assert mixture.step == 30
