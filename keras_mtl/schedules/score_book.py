@@ -134,9 +134,9 @@ class ScoreBook:
         Raises:
           ConfigError: if a task has no baseline.
         """
-        for name, baseline in zip(self.names, self.baselines, strict=True):
-            if math.isnan(baseline):
-                raise missing_baseline(name)
+        without = np.isnan(self.baselines)
+        if without.any():
+            raise missing_baseline(self.names[int(without.argmax())])
         known = ~np.isnan(self.scores)
         scores = self.scores[known]
         baselines = self.baselines[known]

@@ -163,7 +163,10 @@ def check_purity(name):
     """The update leaves its arguments alone, has no hidden memory, and does nothing twice."""
     tasks = make_tasks(7)
     schedule = make(name, tasks)
+    global_generator = np.random.get_state()[1].copy()  # noqa: NPY002 must not be touched
     state, book = play(schedule, tasks, 14)
+    sample(1, 14, schedule.probabilities(14, state))
+    np.testing.assert_array_equal(np.random.get_state()[1], global_generator)  # noqa: NPY002
     copy = {key: array.copy() for key, array in state.items()}
     book_copy = {key: array.copy() for key, array in book.state_dict().items()}
     book.set(2, 15, 0.123)
@@ -278,6 +281,11 @@ def check_draws(name):
     p = schedule.probabilities(21, play(schedule, tasks, 21)[0])
     counts = np.bincount(pick(p, uniforms(5, 21, 1_000_000)), minlength=7)
     assert_chi_square(counts, p)
+    schedule = make(name, tasks, floor=0.01)
+    p = schedule.probabilities(21, play(schedule, tasks, 21)[0])
+    counts = np.bincount(pick(p, uniforms(6, 21, 1_000_000)), minlength=7)
+    assert_chi_square(counts, p)
+    assert counts.min() > 9_500  # no task starves
 
 
 def assert_chi_square(counts, probabilities):

@@ -80,6 +80,26 @@ def test_golden_implicit(ratios, expected):
     np.testing.assert_array_equal(schedule.probabilities(1, state), [0.5, 0.5])
 
 
+def test_golden_counts_of_lingvo():
+    """Lingvo's own tests: 100 draws of NumPy's legacy generator, how many are of task a."""
+
+    def count(probabilities):
+        generator = np.random.RandomState(9885784)
+        return sum(generator.choice(2, p=probabilities) == 0 for _ in range(100))
+
+    tasks = two(0.3, 0.5)
+    over_time = {"alpha": 1e-5, "p1": [1, 0]}
+    exponential = create("exponential", tasks, p0=[0, 1], **over_time)
+    sigmoid = create("sigmoid", tasks, p0=[0.5, 0.5], **over_time)
+    steps = (0, 10**5, 10**10)
+    assert count(create("constant", tasks, weights=[0.8, 0.2]).probabilities(0, {})) == 83
+    assert [count(exponential.probabilities(step, {})) for step in steps] == [0, 63, 100]
+    assert [count(sigmoid.probabilities(step, {})) for step in steps] == [54, 73, 100]
+    for name, expected in (("simple_adaptive", 63), ("inverse_ratio", 71)):
+        schedule = create(name, tasks)
+        assert count(schedule.probabilities(1, after(schedule, (0.05, 0.25), tasks))) == expected
+
+
 def test_golden_implicit_of_three_before_and_after_renormalising():
     tasks = [TaskInfo(name, 1, 1.0) for name in "abc"]
     schedule = create("implicit", tasks)
