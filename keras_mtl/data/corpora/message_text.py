@@ -6,12 +6,13 @@ help tables. Some of it is removed; a pair where it cannot be is dropped, under 
 
 import re
 from collections import Counter
+from collections.abc import Sequence
 
 # printf in C, Python and Qt, positional or not, with flags, width, precision and length; the flag
 # "space" is left out, because "50 % of" is prose. binutils' own %B, %F, %pA are of the same shape.
 _PRINTF = re.compile(
     r"%(?:%|\(\w+\)[-+#0]*\d*(?:\.\d+)?[a-zA-Z]"
-    r"|(?:\d+\$)?[-+#0']*(?:\*|\d+)?(?:\.(?:\*|\d+))?(?:hh|h|ll|l|q|j|z|t|L|p)?[a-zA-Z](?![a-zA-Z]{2})"
+    r"|(?:\d+\$)?[-+#0']*(?:\*|\d+)?(?:\.(?:\*|\d+))?(?:hh|h|ll|l|q|j|z|t|L|p)?[a-zA-Z]"
     r"|<\w+>|L?\d+)"
 )
 # {}, {0}, {name}, {name!r:>10}, ${x}: Python, C#, shell.
@@ -41,10 +42,9 @@ _CREDITS = frozenset(
     }
 )
 
-_WORD_START_UNDERSCORE = re.compile(r"(?<![\w\\/.])_(?=[^\W_])")
-_INNER_UNDERSCORE = re.compile(r"(?<![A-Za-z_])[A-Z]?[a-z]*_[a-z]+(?![\w])")
-_WORD_START_AMPERSAND = re.compile(r"(?<![\w&])&(?=[^\W_])(?!#?\w+;)")
-_INNER_AMPERSAND = re.compile(r"(?<=[^\W\d_])&(?=[a-z])(?!#?\w+;)")
+# The word with the marker: at its beginning, or after letters that begin it.
+_UNDERSCORE = re.compile(r"(?<![\w\\/.$])(?:_(?=[^\W_])|[A-Z]?[a-z]*_(?=[a-z]))\w*")
+_AMPERSAND = re.compile(r"(?<![\w&])[^\W\d_]*&(?!#?\w+;)[^\W_]\w*")
 _ANY_AMPERSAND = re.compile(r"(?<!&)&(?=[^\W_])(?!#?\w+;)")
 # "ファイル(_F)", "Файл (&F)": scripts without the mnemonic's letter put it behind.
 _BEHIND = re.compile(r"\s*\((?:_|&)\w\)")
@@ -71,28 +71,43 @@ def placeholders(text: str) -> tuple[Counter[str], frozenset[str]]:
     return conversions, frozenset(named)
 
 
-def mnemonic_marker(identifier: str) -> str:
-    """Returns ``_`` or ``&`` when the message's text has a keyboard mnemonic, else an empty string.
+def mnemonic_marker(identifier: str, translations: Sequence[str]) -> str:
+    """Returns ``_`` or ``&`` when a message has a keyboard mnemonic, else an empty string.
 
-    Decided on the English text alone: exactly one marker in a label of at most 8 words, before a
-    letter or digit. At the beginning of a word (``_File``, ``Save &As``) it is always a mnemonic;
-    inside of one (``E_xit``, ``Cu&t``) when the text begins with a capital letter, so that
-    ``table_name`` and ``AT&T`` are left alone, as are ``A & B``, ``&amp;`` and names with several
-    underscores.
+    A mnemonic is the only marker in an English label of at most 8 words, before a letter or digit,
+    at the beginning of a word (``_File``, ``Save &As``) or inside of one (``E_xit``, ``Cu&t``). It
+    is none
+
+    * inside of a word of a text that begins with a small letter (``table_name``), or with a
+      capital letter after it (``AT&T``), or when a translation has several underscores;
+    * in a word that the translations keep as it is (``client_encoding``), unless the word begins
+      with it and the label has at most 3 words (``_Menu``);
+    * in ``A & B``, ``&amp;``, ``a && b``.
+
+    Args:
+      identifier: the English text.
+      translations: texts in other languages; without any, there is no mnemonic.
     """
-    if ("_" not in identifier and "&" not in identifier) or len(identifier.split()) > _LABEL_WORDS:
+    words = len(identifier.split())
+    if words > _LABEL_WORDS:
         return ""
-    label = identifier[:1].isupper()
-    if identifier.count("_") == 1 and (
-        _WORD_START_UNDERSCORE.search(identifier)
-        or (label and _INNER_UNDERSCORE.search(identifier))
-    ):
-        return "_"
-    single = identifier.replace("&&", "")
-    if single.count("&") == 1 and (
-        _WORD_START_AMPERSAND.search(single) or (label and _INNER_AMPERSAND.search(single))
-    ):
-        return "&"
+    for marker, pattern in (("_", _UNDERSCORE), ("&", _AMPERSAND)):
+        single = identifier.replace("&&", "")
+        match = pattern.search(single) if single.count(marker) == 1 else None
+        if match is None:
+            continue
+        word = match.group()
+        inside = not word.startswith(marker)
+        follower = word[word.index(marker) + 1]
+        if inside and not (
+            identifier[0].isupper()
+            and follower.islower()
+            and all(text.replace("&&", "").count(marker) <= 1 for text in translations)
+        ):
+            continue
+        if all(word in text for text in translations) and (inside or words > 3):
+            continue
+        return marker
     return ""
 
 
@@ -144,7 +159,8 @@ def clean_pair(identifier: str, source: str, target: str) -> tuple[str, str] | s
             target = target.partition("|")[2]
     if is_layout(source) or is_layout(target):
         return "layout"
-    marker = mnemonic_marker(identifier)
+    translations = [text for text in (source, target) if text != identifier]
+    marker = mnemonic_marker(identifier, translations) if translations else ""
     if marker:
         source, target = remove_mnemonic(source, marker), remove_mnemonic(target, marker)
     if placeholders(source) != placeholders(target):
