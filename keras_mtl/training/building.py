@@ -10,9 +10,14 @@ from keras_mtl.data.batch_plan import make_buckets
 from keras_mtl.data.mixture import Mixture
 from keras_mtl.data.prepare import PreparedData
 from keras_mtl.data.task_sources import TranslationSource
+from keras_mtl.decoding.options import BeamOptions
+from keras_mtl.decoding.tasks import TranslationTask
+from keras_mtl.decoding.translator import Translator
 from keras_mtl.errors import ConfigError, nearest
+from keras_mtl.metrics import TEXT_METRICS
 from keras_mtl.models.factory import build_transformer
 from keras_mtl.schedules import Schedule, TaskInfo
+from keras_mtl.training.evaluation import Evaluator, Likelihood
 from keras_mtl.training.learning_rate import WarmupSchedule
 from keras_mtl.training.optimizers import Adam
 
@@ -90,6 +95,7 @@ def build_mixture(
     """
     data = config.task.data
     vocabulary = prepared.vocabulary
+    accumulation = config.trainer.optimizer.gradient_accumulation_steps
     buckets = make_buckets(
         data.max_length,
         data.tokens_per_batch,
@@ -111,6 +117,9 @@ def build_mixture(
         buckets,
         seed=config.runtime.seed,
         granularity=data.granularity,
+        # A loop looks back at its own start, past what reading ahead has drawn.
+        log_steps=2 * config.trainer.steps_per_loop * accumulation + 64,
+        fingerprints=config.trainer.log_batches,
     )
 
 
@@ -137,4 +146,33 @@ def build_optimizer(config: ExperimentConfig, hidden_dim: int) -> Adam:
         epsilon=settings.epsilon,
         decoupled_weight_decay=settings.weight_decay,
         average_momentum=settings.ema_momentum,
+    )
+
+
+def build_evaluator(config: ExperimentConfig, prepared: PreparedData, model) -> Evaluator:
+    """Makes the validation of ``trainer.evaluation``: BLEU and chrF, and the metric it names."""
+    settings = config.trainer.evaluation
+    decoding = config.task.decoding.as_dict()
+    batch_size = decoding.pop("batch_size")
+    options = BeamOptions.from_mapping(decoding).replace(
+        beam_size=settings.beam_size, num_hypotheses=1
+    )
+    vocabulary = prepared.vocabulary
+    indices = decoder_of_task(config, prepared)
+    tasks = [
+        TranslationTask(task.name, task.source, task.target, index)
+        for task, index in zip(prepared.tasks, indices, strict=True)
+    ]
+    likelihood = Likelihood(
+        model,
+        {task.name: vocabulary.tag_id(task.target) for task in tasks},
+        {task.name: task.decoder for task in tasks},
+        vocabulary.eos_id,
+    )
+    return Evaluator(
+        prepared,
+        Translator(model, vocabulary, tasks, options, batch_size=batch_size),
+        (*TEXT_METRICS, settings.metric),
+        max_pairs=settings.max_pairs,
+        likelihood=likelihood,
     )

@@ -2,7 +2,9 @@
 
 import contextlib
 import dataclasses
+import functools
 import io
+import json
 import math
 import signal
 import time
@@ -248,7 +250,7 @@ class Run:
         step = self.step
         settings = self.config.trainer.evaluation
         with self._averaged_weights():
-            results = self._evaluator().evaluate()
+            results = self._evaluator.evaluate()
             scores = {name: results[name].scores[settings.metric] for name in self.task_names}
             macro = float(np.mean(list(scores.values())))
             # NaN, from before the first validation, compares false.
@@ -341,10 +343,9 @@ class Run:
         if self.skipped:
             self.log(f"{self.skipped} steps were skipped: their gradient was not finite")
 
+    @functools.cached_property
     def _evaluator(self) -> Evaluator:
-        if not hasattr(self, "_evaluator_made"):
-            self._evaluator_made = Evaluator.from_model(self.config, self.model, self.prepared)
-        return self._evaluator_made
+        return building.build_evaluator(self.config, self.prepared, self.model)
 
     def _collect_mixture(self) -> dict[str, np.ndarray]:
         return self.mixture.state(self._consumed(self.step))
@@ -370,14 +371,21 @@ class Run:
                 if name.startswith(prefix)
             }
 
-        self.mixture.restore(part("mixture/"))
-        self.book.restore(part("book/"))
+        mixture, book = part("mixture/"), part("book/")
+        self.mixture.restore(mixture)
+        index_map = task_index_map(json.loads(mixture["task_names"].tobytes()), self.task_names)
+        self.book = ScoreBook.from_state(self.tasks, book, index_map)
+        direction = schedule_higher_is_better(self.config.trainer.evaluation.metric)
+        if self.book.higher_is_better != direction:
+            self.log("the metric changed since the checkpoint; its scores are forgotten")
+            self.book = self._new_book()
+            self.best_score, self.best_step = math.nan, -1
         self.best_score, best_step = (float(value) for value in arrays["best"])
         self.best_step = int(best_step)
         self.skipped, self.evaluated_step = (int(value) for value in arrays["counters"])
 
     def _result(self) -> RunResult:
-        scores = self.book.scores()
+        scores = self.book.scores
         return RunResult(
             step=self.step,
             scores={
