@@ -28,10 +28,15 @@ SPECIAL_PIECES = ("<pad>", "<s>", "</s>", "<unk>")
 # fixed, so that every machine trains the same vocabulary.
 _TRAINING_THREADS = 4
 _ENCODING_THREADS = 2
+# Candidates from which unigram prunes, as a multiple of the size. SentencePiece's default is a
+# million whatever the size; on 520,000 messages and 8,000 pieces it took a sixth more CPU than this
+# and coded 0.3 % worse.
+_SEEDS_PER_PIECE = 10
+_SEEDS = 50_000, 1_000_000
 # Longest sentence in bytes that training does not skip: cleaning bounds characters, not bytes.
 _MAX_SENTENCE_BYTES = 1 << 16
 
-# 2 = errors alone, which are raised too; SentencePiece otherwise writes some hundred lines.
+# Nothing below fatal: errors are raised as well, and training otherwise writes hundreds of lines.
 sentencepiece.set_min_log_level(3)
 
 
@@ -227,6 +232,7 @@ def train_vocabulary(
             model_type=model_type,
             character_coverage=character_coverage,
             num_threads=_TRAINING_THREADS,
+            seed_sentencepiece_size=min(max(size * _SEEDS_PER_PIECE, _SEEDS[0]), _SEEDS[1]),
             pad_id=PAD_ID,
             bos_id=BOS_ID,
             eos_id=EOS_ID,
@@ -242,6 +248,8 @@ def train_vocabulary(
             max_sentence_length=_MAX_SENTENCE_BYTES,
             minloglevel=3,
         )
+    except errors.KerasMtlError:  # of the text that is read; it is a ValueError too
+        raise
     except (RuntimeError, ValueError) as error:
         raise _explain(error, size) from error
     vocabulary = Vocabulary(output.getvalue())
