@@ -8,14 +8,21 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import numpy as np
 
 from keras_mtl import metrics as metrics_lib
 from keras_mtl.data.prepare import PreparedData
 from keras_mtl.data.store import StoreReader
+from keras_mtl.data.vocabulary import Vocabulary
+from keras_mtl.decoding.options import BeamOptions
+from keras_mtl.decoding.tasks import TranslationTask
+from keras_mtl.decoding.translator import Translator
 from keras_mtl.errors import ConfigError, DataError, nearest
+
+if TYPE_CHECKING:
+    from keras_mtl.config import ExperimentConfig
 
 # Rows of a batch of the teacher-forced pass; with lengths rounded up to powers of two it makes a
 # handful of traced shapes whatever the data.
@@ -120,9 +127,9 @@ class Evaluator:
             if name not in known:
                 raise ConfigError(f"unknown task {name!r}{nearest(name, known)}")
         self.split = split
+        self.prepared = prepared
         self._translator = translator
         self._likelihood = likelihood
-        self._targets = {task.name: task.target for task in prepared.tasks}
         self._readers: dict[str, StoreReader] = {}
         self._indices: dict[str, np.ndarray] = {}
         for name in self.tasks:
@@ -135,13 +142,64 @@ class Evaluator:
             self._readers[name] = reader
             self._indices[name] = spread(len(reader), max_pairs)
 
-    def evaluate(self) -> dict[str, TaskResult]:
+    @classmethod
+    def from_model(
+        cls, config: "ExperimentConfig", model: Any, prepared: PreparedData, split: str = "dev"
+    ) -> Self:
+        """Makes the evaluator of a run's validation.
+
+        A metric on text brings the other one, which costs nothing beside translating.
+
+        Args:
+          config: the experiment; ``trainer.evaluation`` says what is scored.
+          model: built model; its weights are read at each evaluation.
+          prepared: the prepared store.
+          split: ``dev`` or ``test``.
+        """
+        from keras_mtl.training.building import decoder_of_task
+
+        settings = config.trainer.evaluation
+        decoders = decoder_of_task(config, prepared)
+        tasks = [
+            TranslationTask(task.name, task.source, task.target, decoder)
+            for task, decoder in zip(prepared.tasks, decoders, strict=True)
+        ]
+        if settings.metric not in metrics_lib.TEXT_METRICS:
+            likelihood = Likelihood.of_tasks(model, prepared.vocabulary, tasks)
+            return cls(
+                prepared, None, [settings.metric], settings.max_pairs, split, likelihood=likelihood
+            )
+        decoding = config.task.decoding.as_dict()
+        batch_size = decoding.pop("batch_size")
+        decoding |= {"beam_size": settings.beam_size, "num_hypotheses": 1, "patience": 1.0}
+        translator = Translator(
+            model,
+            prepared.vocabulary,
+            tasks,
+            BeamOptions.from_mapping(decoding),
+            batch_size=batch_size,
+        )
+        metrics = sorted(metrics_lib.TEXT_METRICS, key=lambda name: name != settings.metric)
+        return cls(prepared, translator, metrics, settings.max_pairs, split)
+
+    def evaluate(self, log: Callable[[str], None] | None = None) -> dict[str, TaskResult]:
         """Scores the tasks with the weights as they are now.
+
+        Args:
+          log: function that gets a line after each task.
 
         Returns:
           The result of each task, in the order of the tasks.
         """
-        return {name: self._evaluate(name) for name in self.tasks}
+        results = {}
+        for name in self.tasks:
+            results[name] = result = self._evaluate(name)
+            if log is not None:
+                scores = "  ".join(
+                    f"{metric} {value:.2f}" for metric, value in result.scores.items()
+                )
+                log(f"{name}: {result.pairs:,} pairs in {result.seconds:.1f} s  {scores}")
+        return results
 
     def _evaluate(self, name: str) -> TaskResult:
         start = time.perf_counter()
@@ -186,6 +244,16 @@ class Likelihood:
         self._tag_ids = tag_ids
         self._decoders = decoders
         self._eos_id = eos_id
+
+    @classmethod
+    def of_tasks(cls, model: Any, vocabulary: Vocabulary, tasks: Sequence[TranslationTask]) -> Self:
+        """Makes the likelihood of some tasks under a model."""
+        return cls(
+            model,
+            {task.name: vocabulary.tag_id(task.target) for task in tasks},
+            {task.name: task.decoder for task in tasks},
+            vocabulary.eos_id,
+        )
 
     def total(self, task: str, reader: StoreReader, indices: np.ndarray) -> tuple[float, float]:
         """Adds up the loss of some pairs.

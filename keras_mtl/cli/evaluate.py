@@ -1,0 +1,160 @@
+"""``keras-mtl evaluate``: scores every task of a trained model."""
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from keras_mtl import metrics
+from keras_mtl.cli.inspect import print_table
+from keras_mtl.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from keras_mtl.training.evaluation import TaskResult
+
+TITLES = {"bleu": "BLEU", "chrf": "chrF", "neg_log_perplexity": "-log ppl"}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the subcommand's arguments."""
+    parser.add_argument("--model_dir", required=True, metavar="DIR", help="folder of the run")
+    parser.add_argument("--split", default="test", choices=["dev", "test"], help="what is scored")
+    parser.add_argument(
+        "--tasks", nargs="+", metavar="TASK", help="tasks to score (default: all of them)"
+    )
+    parser.add_argument(
+        "--metrics",
+        nargs="+",
+        default=list(metrics.TEXT_METRICS),
+        choices=metrics.METRICS,
+        metavar="METRIC",
+        help=f"out of {', '.join(metrics.METRICS)}",
+    )
+    parser.add_argument(
+        "--max_pairs", type=int, metavar="N", help="most pairs of a task (default: all)"
+    )
+    parser.add_argument(
+        "--beam_size", type=int, metavar="K", help="beam (default: task.decoding of the run)"
+    )
+    parser.add_argument(
+        "--checkpoint", metavar="PATH", help="checkpoint to read (default: the best, else newest)"
+    )
+    parser.add_argument(
+        "--copy_source",
+        action="store_true",
+        help="also score the source itself as if it were the translation",
+    )
+    parser.add_argument(
+        "--output", metavar="JSON", help="report (default: DIR/evaluation-SPLIT.json)"
+    )
+    parser.add_argument("--json", action="store_true", help="print the report, not the table")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Scores the tasks, prints a table, writes the report; returns the exit code."""
+    from keras_mtl.training.evaluation import CopySource, Evaluator, report, write_report
+
+    copied = None
+    evaluator, about = make_evaluator(
+        args.model_dir,
+        split=args.split,
+        tasks=args.tasks,
+        metric_names=args.metrics,
+        max_pairs=args.max_pairs,
+        beam_size=args.beam_size,
+        checkpoint=args.checkpoint,
+    )
+    results = evaluator.evaluate(log=_to_stderr)
+    text_metrics = [name for name in args.metrics if name in metrics.TEXT_METRICS]
+    if args.copy_source and text_metrics:
+        copy = Evaluator(
+            evaluator.prepared, CopySource(), text_metrics, args.max_pairs, args.split, args.tasks
+        )
+        copied = copy.evaluate()
+        about["copied_source"] = {name: dict(result.scores) for name, result in copied.items()}
+    output = args.output or Path(args.model_dir) / f"evaluation-{args.split}.json"
+    path = write_report(output, results, **about)
+    if args.json:
+        print(json.dumps(report(results, **about), indent=2, ensure_ascii=False))
+        return 0
+    print_results(results, copied)
+    print(f"report: {path}")
+    return 0
+
+
+def make_evaluator(
+    model_dir: str,
+    *,
+    split: str = "test",
+    tasks: list[str] | None = None,
+    metric_names: list[str] | None = None,
+    max_pairs: int | None = None,
+    beam_size: int | None = None,
+    checkpoint: str | None = None,
+) -> tuple[Any, dict[str, Any]]:
+    """Loads a trained model and its prepared data.
+
+    Returns:
+      The `Evaluator`, and what a report says about it.
+
+    Raises:
+      CheckpointError: the model cannot be read, or its data was prepared anew since.
+    """
+    from keras_mtl import registry
+    from keras_mtl.data.prepare import load_prepared
+    from keras_mtl.decoding.translator import Translator
+    from keras_mtl.training.evaluation import Evaluator, Likelihood
+    from keras_mtl.training.setup import data_dir_of
+
+    options: dict[str, Any] = {"num_hypotheses": 1}
+    if beam_size is not None:
+        options["beam_size"] = beam_size
+    translator = Translator.from_model_dir(model_dir, options, checkpoint=checkpoint)
+    prepared = load_prepared(data_dir_of(registry.load_params(model_dir), model_dir))
+    if prepared.vocabulary.hash != translator.vocabulary.hash:
+        raise CheckpointError(
+            f"{prepared.data_dir} was prepared with another vocabulary "
+            f"({prepared.vocabulary.hash}) than {model_dir} was trained with "
+            f"({translator.vocabulary.hash}); set task.data.data_dir in {model_dir}/params.yaml to "
+            "the data of the run"
+        )
+    evaluator = Evaluator(
+        prepared,
+        translator,
+        metric_names or metrics.TEXT_METRICS,
+        max_pairs,
+        split,
+        tasks,
+        Likelihood.of_tasks(translator.model, translator.vocabulary, translator.tasks),
+    )
+    about = {"model_dir": model_dir, "split": split, "beam_size": translator.options.beam_size}
+    return evaluator, about
+
+
+def print_results(
+    results: Mapping[str, "TaskResult"], copied: Mapping[str, "TaskResult"] | None = None
+) -> None:
+    """Prints a table of scores, their mean over tasks, and the signatures."""
+    first = next(iter(results.values()))
+    names = list(first.scores)
+    beside = list(next(iter(copied.values())).scores) if copied else []
+    header = ["task", "pairs", *(TITLES[name] for name in names)]
+    header += [f"{TITLES[name]} of source" for name in beside]
+    rows = []
+    for task, result in results.items():
+        row = [task, f"{result.pairs:,}", *(f"{result.scores[name]:.2f}" for name in names)]
+        rows.append(row + [f"{copied[task].scores[name]:.2f}" for name in beside if copied])
+    mean = ["mean", "-"]
+    for source, columns in ((results, names), (copied or {}, beside)):
+        for name in columns:
+            values = [result.scores[name] for result in source.values()]
+            mean.append(f"{sum(values) / len(values):.2f}")
+    print_table(header, [*rows, mean])
+    for name in names:
+        print(f"{TITLES[name]}: {first.signatures[name]}")
+
+
+def _to_stderr(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
