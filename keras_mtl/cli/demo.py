@@ -1,0 +1,136 @@
+"""``keras-mtl demo``: prepare, train, score, export and translate, on the built-in corpus."""
+
+import argparse
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from keras_mtl.errors import ConfigError
+
+if TYPE_CHECKING:
+    from keras_mtl.config import ExperimentConfig
+
+EXPERIMENT = "translation/transformer_tiny"
+_CONFIG = Path("configs/demo.yaml")
+_TRANSLATIONS = 5
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the subcommand's arguments."""
+    parser.add_argument(
+        "--model_dir", default="runs/demo", metavar="DIR", help="folder of the run; made or resumed"
+    )
+    parser.add_argument(
+        "--config_file",
+        metavar="YAML",
+        help=f"configuration (default: {_CONFIG} of the source checkout)",
+    )
+    parser.add_argument(
+        "--params_override",
+        metavar="FIELD=VALUE,...",
+        action="append",
+        default=[],
+        help="last word on single fields; may be given several times",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs the chain and prints what came of it; returns the exit code."""
+    begin = time.perf_counter()
+    path = args.config_file or find_config()
+    from keras_mtl import registry
+
+    config = registry.load_experiment(EXPERIMENT, [path], args.params_override)
+    model_dir = Path(args.model_dir)
+    print(f"== {path} in {model_dir}")
+    steps = config.trainer.train_steps
+    if (model_dir / f"ckpt-{steps}.index").exists():
+        print(f"{model_dir} is trained to step {steps:,} already; delete it to train anew")
+    from keras_mtl.training.loop import run_experiment
+
+    result = run_experiment(config, model_dir)
+
+    print("== test")
+    from keras_mtl.cli.evaluate import make_evaluator
+    from keras_mtl.training.evaluation import write_report
+
+    evaluator, about = make_evaluator(str(model_dir))
+    scores = evaluator.evaluate()
+    write_report(model_dir / "evaluation-test.json", scores, **about)
+
+    print("== export")
+    from keras_mtl.export.saved_model import export_model_dir
+
+    exported = export_model_dir(model_dir, model_dir / "export", overwrite=True)
+    from keras_mtl.plotting import plot_run
+
+    plot = plot_run(model_dir, model_dir / "demo.png")
+
+    print("== translate, with the exported model")
+    _translate(str(exported), evaluator)
+
+    print("== result, on test sentences that no task has trained on")
+    _print_summary(config, evaluator, scores, result.batches)
+    print(f"plot:           {plot}")
+    print(f"exported model: {exported}")
+    task = next(iter(scores))
+    print(f"try:            keras-mtl translate --model {exported} --task {task}")
+    print(f"{time.perf_counter() - begin:.0f} s in all")
+    return 0
+
+
+def find_config() -> Path:
+    """Returns the demo's configuration, of the source checkout that the package is in.
+
+    Raises:
+      ConfigError: the package was installed without it.
+    """
+    checkout = Path(__file__).resolve().parents[2]
+    for folder in (Path.cwd(), checkout):
+        if (folder / _CONFIG).is_file():
+            return folder / _CONFIG
+    raise ConfigError(
+        f"{_CONFIG} is neither here nor in {checkout}: the package is installed without its "
+        "sources; give --config_file, a copy of that file from the source distribution"
+    )
+
+
+def _print_summary(
+    config: "ExperimentConfig", evaluator: Any, scores: dict[str, Any], batches: dict[str, int]
+) -> None:
+    from keras_mtl.cli.inspect import print_table
+
+    sizes = {task.name: task.train_size for task in evaluator.prepared.tasks}
+    baselines = {pair.name: pair.baseline for pair in config.task.pairs}
+    total = max(1, sum(batches.values()))
+    rows = [
+        (
+            name,
+            f"{sizes[name]:,}",
+            "-" if baselines.get(name) is None else f"{baselines[name]:.1f}",
+            f"{result.bleu:.1f}",
+            f"{result.chrf:.1f}",
+            f"{batches.get(name, 0) / total:.1%}",
+        )
+        for name, result in scores.items()
+    ]
+    metric = config.trainer.evaluation.metric
+    print_table(("task", "pairs", f"baseline ({metric})", "BLEU", "chrF", "share of batches"), rows)
+
+
+def _translate(exported: str, evaluator: Any) -> None:
+    """Prints a translation of a test sentence into each of some languages."""
+    from keras_mtl.decoding.saved_model_translator import SavedModelTranslator
+    from keras_mtl.training.evaluation import spread
+
+    translator = SavedModelTranslator(exported)
+    names = [evaluator.tasks[i % len(evaluator.tasks)] for i in range(_TRANSLATIONS)]
+    for place, name in enumerate(names):
+        reader = evaluator.prepared.reader(name, "test")
+        # Pairs lie by length; these are of medium length and of different places.
+        middle = spread(len(reader), 2 * _TRANSLATIONS)
+        source, reference = reader.text(
+            int(middle[min(_TRANSLATIONS // 2 + place, len(middle) - 1)])
+        )
+        (translation,) = translator.translate([source], name)
+        print(f"{name}:  {source}\n    ▸ {translation}\n    = {reference}")
