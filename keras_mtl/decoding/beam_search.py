@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from keras_mtl.decoding.options import BeamOptions
 from keras_mtl.decoding.penalties import length_penalties
+from keras_mtl.decoding.top_candidates import top_candidates
 from keras_mtl.errors import InputError, KerasMtlError
 
 State = Any  # A nest of tensors that belongs to the model.
@@ -231,12 +232,10 @@ class _Search:
         """
         k, vocabulary_size = self.options.beam_size, self.vocabulary_size
         log_p, broken = self._log_probabilities(loop, tf.cast(outputs, tf.float32))
-        # Clause 2 and 3. Zero is made positive: XLA sorts -0 below +0, and they are a tie.
+        # Clauses 2 and 3.
         candidates = loop.log_probability[..., None] + log_p  # [batch, k, V]
-        candidates = tf.where(tf.equal(candidates, 0.0), 0.0, candidates)
         flat = tf.reshape(candidates, [-1, k * vocabulary_size])
-        # top_k breaks ties by the lowest index, as the rule asks.
-        scores, index = tf.math.top_k(flat, 2 * k)  # [batch, 2k]
+        scores, index = top_candidates(flat, 2 * k)  # [batch, 2k]
         parents = index // vocabulary_size
         tokens = index % vocabulary_size
         if self.prefix is not None:

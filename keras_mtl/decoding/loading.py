@@ -1,0 +1,136 @@
+"""A trained model from its directory."""
+
+import os
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+from keras_mtl import registry
+from keras_mtl.data.vocabulary import Vocabulary
+from keras_mtl.decoding.options import BeamOptions
+from keras_mtl.decoding.tasks import TaskList
+from keras_mtl.errors import CheckpointError
+from keras_mtl.models.factory import build_transformer
+
+VOCABULARY_FILE = "vocabulary.model"
+BEST = "best"
+_VALUES = (ValueError, KeyError, IndexError)
+
+
+class LoadedModel(NamedTuple):
+    """A model directory in memory.
+
+    Attributes:
+      model: the model with its weights.
+      vocabulary: its vocabulary.
+      tasks: its tasks.
+      options: beam search of ``task.decoding``.
+      batch_size: ``task.decoding.batch_size``.
+      checkpoint: prefix of the checkpoint that was read.
+    """
+
+    model: Any
+    vocabulary: Vocabulary
+    tasks: TaskList
+    options: BeamOptions
+    batch_size: int
+    checkpoint: str
+
+
+def load_model(
+    model_dir: str | os.PathLike[str],
+    checkpoint: str | os.PathLike[str] | None = None,
+    log: Callable[[str], None] | None = None,
+) -> LoadedModel:
+    """Reads a model directory.
+
+    The best checkpoint (``best/``, it holds the weights that validation saw) goes before the newest
+    one of training. A damaged checkpoint is reported and the next one taken, unless it was asked
+    for by name.
+
+    Args:
+      model_dir: folder with ``params.yaml``, ``vocabulary.model``, ``tasks.json``, checkpoints.
+      checkpoint: prefix of a checkpoint (``model_dir/ckpt-1000``) or a folder of checkpoints.
+      log: gets a line for the user; default prints it on standard error.
+
+    Raises:
+      CheckpointError: something is missing, damaged, or does not belong together.
+    """
+    folder = Path(model_dir)
+    if not folder.is_dir():
+        raise CheckpointError(f"model directory {folder} does not exist; give a trained model's")
+    params = folder / registry.PARAMS_FILE
+    if not params.is_file():
+        raise CheckpointError(
+            f"{folder} has no {registry.PARAMS_FILE}, so it is no model directory; give one that "
+            "`keras-mtl train` has written"
+        )
+    config = registry.load_params(params)
+    vocabulary = Vocabulary.load(folder / VOCABULARY_FILE)
+    tasks = TaskList.read(folder)
+    if tasks.vocabulary_hash != vocabulary.hash:
+        raise CheckpointError(
+            f"{folder / VOCABULARY_FILE} (hash {vocabulary.hash}) is not the vocabulary that the "
+            f"model was trained with ({tasks.vocabulary_hash}); copy back the right file"
+        )
+    decoding = config.task.decoding.as_dict()
+    batch_size = decoding.pop("batch_size")
+    options = BeamOptions.from_mapping(decoding)
+    model = build_transformer(config.task.model, vocabulary.size, tasks.decoders)
+    candidates = find_checkpoints(folder) if checkpoint is None else _chosen(Path(checkpoint))
+    if not candidates:
+        raise CheckpointError(
+            f"{checkpoint or folder} holds no checkpoint (ckpt-*.index); train the model first"
+        )
+    prefix = _restore(model, candidates, log or _to_stderr)
+    return LoadedModel(model, vocabulary, tasks, options, int(batch_size), prefix)
+
+
+def find_checkpoints(model_dir: str | os.PathLike[str]) -> list[str]:
+    """Returns prefixes of a model directory's checkpoints, the one to use first: best, newest."""
+    folder = Path(model_dir)
+    return _newest_first(folder / BEST) + _newest_first(folder)
+
+
+def _newest_first(folder: Path) -> list[str]:
+    numbered = []
+    for index in folder.glob("ckpt-*.index"):
+        match = re.fullmatch(r"ckpt-(\d+)\.index", index.name)
+        if match:
+            numbered.append((int(match[1]), str(index.with_suffix(""))))
+    return [prefix for _, prefix in sorted(numbered, reverse=True)]
+
+
+def _chosen(path: Path) -> list[str]:
+    if path.is_dir():
+        return find_checkpoints(path)
+    prefix = path.with_suffix("") if path.suffix == ".index" else path
+    return [str(prefix)] if prefix.with_name(f"{prefix.name}.index").is_file() else []
+
+
+def _restore(model: Any, candidates: list[str], log: Callable[[str], None]) -> str:
+    """Restores the first candidate that can be read, and returns it."""
+    reason = ""
+    for prefix in candidates:
+        try:
+            # The trainer's checkpoint holds the optimizer and more beside the model.
+            status = tf.train.Checkpoint(model=model).read(prefix)
+            status.assert_existing_objects_matched().expect_partial()
+            return prefix
+        # TensorFlow reports a file that was cut off as IndexError, RuntimeError or its own errors.
+        except (tf.errors.OpError, AssertionError, OSError, RuntimeError, *_VALUES) as error:
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+            if prefix != candidates[-1]:
+                log(f"checkpoint {prefix} cannot be read ({reason}); taking the next one")
+    raise CheckpointError(
+        f"checkpoint {candidates[-1]} cannot be read ({reason}); it is damaged, or params.yaml, "
+        "tasks.json or vocabulary.model beside it are another model's: restore a copy of them"
+    )
+
+
+def _to_stderr(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

@@ -1,0 +1,137 @@
+"""Beam search over a translation model: from source ids to hypotheses, in one TensorFlow function.
+
+Text decoding and the exported model call the same functions, so they translate alike.
+"""
+
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from keras_mtl.data.vocabulary import Vocabulary
+from keras_mtl.decoding.beam_search import BeamResult, beam_search
+from keras_mtl.decoding.options import BeamOptions
+from keras_mtl.errors import InputError
+
+# A model's caches have a static size. Batches take the smallest of a few sizes that is enough:
+# doubling keeps the number of traced programs to a handful and wastes at most half a cache.
+_SMALLEST_STEPS = 16
+
+
+def step_sizes(max_length: int) -> list[int]:
+    """Returns the numbers of steps that programs are made for: 16, 32, 64, … and ``max_length``."""
+    sizes = []
+    size = _SMALLEST_STEPS
+    while size < max_length:
+        sizes.append(size)
+        size *= 2
+    return [*sizes, max_length]
+
+
+class ModelSearch:
+    """Translates ids of a batch of sentences.
+
+    Args:
+      model: has ``encode``, ``start``, ``step``, ``reorder`` and ``max_length`` of
+        ``keras_mtl.models.Transformer``.
+      vocabulary: the model's.
+      options: beam search; tokens that are no text are suppressed besides ``options.suppress``.
+      jit_compile: compile with XLA. Slower than a plain graph on a CPU, and each shape of a batch
+        is compiled anew; meant for accelerators.
+
+    Raises:
+      InputError: options that the model or vocabulary cannot fulfil.
+    """
+
+    def __init__(
+        self, model: Any, vocabulary: Vocabulary, options: BeamOptions, jit_compile: bool = False
+    ) -> None:
+        if options.max_length > model.max_length:
+            raise InputError(
+                f"max_length={options.max_length} of decoding is above the model's "
+                f"{model.max_length} positions: lower it, or train with a higher "
+                "task.model.max_length"
+            )
+        not_text = {token for token in not_text_ids(vocabulary) if token < vocabulary.size}
+        self.options = options.replace(suppress=tuple({*options.suppress, *not_text}))
+        self.options.check_vocabulary(vocabulary.size, vocabulary.eos_id)
+        self._model = model
+        self._vocabulary = vocabulary
+        self._function = tf.function(
+            self.search,
+            autograph=False,
+            jit_compile=jit_compile or None,
+            reduce_retracing=not jit_compile,
+        )
+
+    def __call__(
+        self,
+        source: np.ndarray,
+        decoder: np.ndarray,
+        max_lengths: np.ndarray,
+        prefix: np.ndarray | None = None,
+        prefix_lengths: np.ndarray | None = None,
+    ) -> BeamResult:
+        """Searches; the program for this number of steps is traced when it is first needed.
+
+        Args:
+          source: int32[batch, time]: tag, tokens, end of sentence, padding.
+          decoder: int32[batch], index of the decoder, equal in all rows.
+          max_lengths: int32[batch], most target tokens of each sentence.
+          prefix: int32[batch, P], forced target tokens.
+          prefix_lengths: int32[batch], how many of them each sentence has.
+
+        Returns:
+          The result, of numpy arrays.
+        """
+        highest = int(max_lengths.max())
+        steps = next(size for size in step_sizes(self.options.max_length) if size >= highest)
+        tensors = [
+            None if array is None else tf.constant(array, tf.int32)
+            for array in (source, decoder, max_lengths, prefix, prefix_lengths)
+        ]
+        result = self._function(*tensors[:3], steps, *tensors[3:])
+        return BeamResult(*(tensor.numpy() for tensor in result))
+
+    def search(
+        self,
+        source: tf.Tensor,
+        decoder: tf.Tensor,
+        max_lengths: tf.Tensor,
+        max_steps: int,
+        prefix: tf.Tensor | None = None,
+        prefix_lengths: tf.Tensor | None = None,
+    ) -> BeamResult:
+        """The graph of one search; arguments as for ``__call__``, tensors of any batch and time."""
+        batch = source.shape[0]
+        if batch is None:
+            batch = tf.shape(source)[0]
+        memory = self._model.encode(source, training=False)
+        state = self._model.start(memory, decoder, self.options.beam_size, max_steps)
+        return beam_search(
+            self._model.step,
+            state,
+            self._model.reorder,
+            batch,
+            self._vocabulary.size,
+            self.options,
+            start_id=self._vocabulary.bos_id,
+            eos_id=self._vocabulary.eos_id,
+            pad_id=self._vocabulary.pad_id,
+            max_lengths=max_lengths,
+            max_steps=max_steps,
+            prefix=prefix,
+            prefix_lengths=prefix_lengths,
+        )
+
+
+def not_text_ids(vocabulary: Vocabulary) -> list[int]:
+    """Returns the ids that no translation may hold.
+
+    Padding, start and ``<unk>`` (bytes spell what has no piece), the language tags, and the bytes
+    of ASCII control characters, so that a translation is always one line.
+    """
+    control = {f"<0x{byte:02X}>" for byte in [*range(0x20), 0x7F]}
+    tags = [vocabulary.tag_id(language) for language in vocabulary.languages]
+    bytes_ = [i for i in np.flatnonzero(vocabulary.is_byte) if vocabulary.piece(int(i)) in control]
+    return [vocabulary.pad_id, vocabulary.bos_id, vocabulary.unk_id, *tags, *map(int, bytes_)]

@@ -1,0 +1,150 @@
+"""Text in, text out, with an exported model."""
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from keras_mtl.decoding.options import BeamOptions
+from keras_mtl.decoding.tasks import TranslationTask, find_task
+from keras_mtl.decoding.translator import LONG_LINES, Hypothesis, Translator
+from keras_mtl.errors import ExportError, InputError
+
+
+class SavedModelTranslator:
+    """Translates lines with a model that ``keras-mtl export`` has written.
+
+    It does what ``Translator`` does; the options of decoding are those of the export.
+
+    Args:
+      path: the exported folder.
+      batch_size: lines translated at once, >= 1.
+      on_long_line: ``error`` or ``skip`` a line longer than the model's positions.
+
+    Attributes:
+      tasks: the model's tasks.
+      options: beam search of the export.
+
+    Raises:
+      ExportError: the folder is missing, damaged, or another program's model.
+      InputError: an argument is out of its range.
+    """
+
+    def __init__(
+        self, path: str | os.PathLike[str], *, batch_size: int = 64, on_long_line: str = "error"
+    ) -> None:
+        if batch_size < 1:
+            raise InputError(f"batch_size={batch_size}: give at least 1")
+        if on_long_line not in LONG_LINES or on_long_line == "truncate":
+            raise InputError(
+                f"on_long_line={on_long_line!r}: give error or skip (an exported model cannot cut "
+                "a line; a model directory can)"
+            )
+        # The operations of the tokenizer inside the model.
+        import tensorflow_text  # noqa: F401
+
+        if not (Path(path) / "saved_model.pb").is_file():
+            raise ExportError(f"{path} has no saved_model.pb: give a folder of `keras-mtl export`")
+        try:
+            self._model = tf.saved_model.load(os.fspath(path))
+            signatures = self._model.signatures
+            self._translate = signatures["serving_default"]
+            self._count = signatures["count_tokens"]
+            about = {name: value.numpy() for name, value in signatures["tasks"]().items()}
+            columns = [about[name].tolist() for name in ("name", "source", "target")]
+            self.tasks = tuple(
+                TranslationTask(*(text.decode() for text in row))
+                for row in zip(*columns, strict=True)
+            )
+            self.options = BeamOptions.from_mapping(json.loads(about["options"].item()))
+            self._max_tokens = int(about["max_source_tokens"])
+        except (tf.errors.OpError, OSError, KeyError, ValueError, RuntimeError) as error:
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+            raise ExportError(
+                f"{path} cannot be loaded ({reason}); write it again with `keras-mtl export`"
+            ) from error
+        self.batch_size = batch_size
+        self.on_long_line = on_long_line
+
+    def translate(self, lines: Sequence[str], task: str) -> list[str]:
+        """Returns the best translation of each line; see ``Translator.translate``."""
+        return [found[0].text for found in self.hypotheses(lines, task)]
+
+    def hypotheses(
+        self, lines: Sequence[str], task: str, *, first_line: int = 1
+    ) -> list[list[Hypothesis]]:
+        """Returns the translations of each line; see ``Translator.hypotheses``."""
+        find_task(self.tasks, task)
+        found = [[Hypothesis("", 0.0, 0)] for _ in lines]
+        if not lines:
+            return found
+        counts = self._count(text=tf.constant(list(lines)))["tokens"].numpy()
+        order = []
+        for i in np.argsort(counts, kind="stable"):
+            if counts[i] > self._max_tokens and self.on_long_line == "error":
+                raise InputError(
+                    f"line {first_line + i} has {counts[i]} tokens and the model takes "
+                    f"{self._max_tokens}: split the line, or choose on_long_line skip"
+                )
+            if 0 < counts[i] <= self._max_tokens:
+                order.append(int(i))
+        for begin in range(0, len(order), self.batch_size):
+            rows = order[begin : begin + self.batch_size]
+            text = tf.constant([lines[i] for i in rows])
+            try:
+                result = self._translate(text=text, task=tf.constant(task))
+            except tf.errors.InvalidArgumentError as error:
+                shown = ", ".join(str(first_line + i) for i in rows[:8])
+                raise InputError(f"lines {shown}, …: {error.message}") from error
+            arrays = [result[name].numpy() for name in ("translations", "scores", "lengths")]
+            for i, texts, scores, lengths in zip(rows, *arrays, strict=True):
+                found[i] = [
+                    Hypothesis(text.decode(), float(score), int(length))
+                    for n, (text, score, length) in enumerate(
+                        zip(texts, scores, lengths, strict=True)
+                    )
+                    if n == 0 or score > -np.inf
+                ]
+        return found
+
+
+def load_translator(
+    path: str | os.PathLike[str],
+    options: dict[str, object] | None = None,
+    *,
+    batch_size: int | None = None,
+    on_long_line: str = "error",
+    checkpoint: str | None = None,
+) -> Translator | SavedModelTranslator:
+    """Reads a model directory or an exported model.
+
+    Args:
+      path: either folder.
+      options: what differs from the model's own options of beam search.
+      batch_size: lines translated at once.
+      on_long_line: see ``Translator``.
+      checkpoint: see ``Translator.from_model_dir``.
+
+    Raises:
+      InputError: options or a checkpoint for an exported model, which has its own.
+      CheckpointError: the model directory cannot be used.
+      ExportError: the exported model cannot be used.
+    """
+    if not (Path(path) / "saved_model.pb").is_file():
+        return Translator.from_model_dir(
+            path,
+            options,
+            checkpoint=checkpoint,
+            batch_size=batch_size,
+            on_long_line=on_long_line,
+        )
+    if options or checkpoint:
+        given = ", ".join([*(options or {}), *(["checkpoint"] if checkpoint else [])])
+        raise InputError(
+            f"{path} is an exported model, its options were fixed when it was exported; leave out "
+            f"{given}, or give the model directory"
+        )
+    return SavedModelTranslator(path, batch_size=batch_size or 64, on_long_line=on_long_line)

@@ -1,0 +1,85 @@
+"""What decoding has to know of a task, and the file of a model directory that says it."""
+
+import dataclasses
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Self
+
+from keras_mtl.errors import CheckpointError, InputError, nearest
+
+TASKS_FILE = "tasks.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class TranslationTask:
+    """A direction of translation.
+
+    Attributes:
+      name: unique name, for example ``en-fr``.
+      source: source language.
+      target: target language; its tag stands before the source.
+      decoder: index of the model's decoder; 0 when all tasks share one.
+    """
+
+    name: str
+    source: str
+    target: str
+    decoder: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class TaskList:
+    """The tasks of a trained model.
+
+    Attributes:
+      tasks: in the order of training.
+      vocabulary_hash: ``Vocabulary.hash`` of the vocabulary they were trained with.
+    """
+
+    tasks: tuple[TranslationTask, ...]
+    vocabulary_hash: str
+
+    @property
+    def decoders(self) -> tuple[str, ...]:
+        """Target language of each decoder, by its index."""
+        names = {task.decoder: task.target for task in self.tasks}
+        return tuple(names.get(index, f"unused_{index}") for index in range(max(names) + 1))
+
+    @classmethod
+    def read(cls, model_dir: str | os.PathLike[str]) -> Self:
+        """Reads ``tasks.json`` of a model directory.
+
+        Raises:
+          CheckpointError: it is missing, or not what training writes.
+        """
+        path = Path(model_dir) / TASKS_FILE
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            tasks = tuple(_task(entry) for entry in content["tasks"])
+            if not tasks:
+                raise ValueError("it names no task")
+            return cls(tasks, str(content["vocabulary_hash"]))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise CheckpointError(
+                f"{path} cannot be read ({error}); give a folder that `keras-mtl train` has written"
+            ) from error
+
+
+def find_task(tasks: Sequence[TranslationTask], name: str) -> TranslationTask:
+    """Returns the task of a name.
+
+    Raises:
+      InputError: no task has this name; the message names the nearest.
+    """
+    for task in tasks:
+        if task.name == name:
+            return task
+    raise InputError(f"unknown task {name!r}{nearest(name, [task.name for task in tasks])}")
+
+
+def _task(entry: dict[str, Any]) -> TranslationTask:
+    return TranslationTask(
+        str(entry["name"]), str(entry["source"]), str(entry["target"]), int(entry["decoder"])
+    )

@@ -1,0 +1,102 @@
+"""A model directory as training writes it, with a model that has seen a few steps."""
+
+import json
+
+import numpy as np
+import tensorflow as tf
+
+from keras_mtl import registry
+from keras_mtl.config import ExperimentConfig, PairConfig
+from keras_mtl.data.vocabulary import TaskText, train_vocabulary
+from keras_mtl.decoding.tasks import TranslationTask
+from keras_mtl.models.factory import build_transformer
+
+PAIRS = {
+    "en-fr": [("one red house", "une maison rouge"), ("two trees", "deux arbres"),
+              ("the cat sleeps", "le chat dort"), ("good morning", "bonjour")],
+    "en-uk": [("one red house", "червоний будинок"), ("two trees", "два дерева"),
+              ("the cat sleeps", "кіт спить"), ("good morning", "добрий ранок")],
+    "en-ja": [("one red house", "赤い家"), ("two trees", "二本の木"),
+              ("the cat sleeps", "猫が眠る"), ("good morning", "おはよう")],
+}  # fmt: skip
+LANGUAGES = {name: name.split("-")[1] for name in PAIRS}
+LINES = [
+    "one red house",
+    "",
+    "good morning, the cat",
+    "   ",
+    "two  trees\u00a0and cafe\u0301",
+    "Ωμέγα 猫 \U0001f600 ẞ",  # Byte fallback: none of these is in the vocabulary of the source.
+    "the cat sleeps " * 3,
+]
+
+
+def make_vocabulary():
+    texts = [
+        TaskText(name, len(pairs), lambda pairs=pairs: iter(pairs * 30))
+        for name, pairs in PAIRS.items()
+    ]
+    return train_vocabulary(texts, LANGUAGES.values(), size=320, temperature=1.0)
+
+
+def make_model_dir(path, sharing="full", steps=30):
+    """Writes the directory; returns (model, vocabulary, tasks)."""
+    tf.keras.utils.set_random_seed(5)
+    vocabulary = make_vocabulary()
+    own = sharing == "encoder"
+    tasks = [
+        TranslationTask(name, "en", target, i if own else 0)
+        for i, (name, target) in enumerate(LANGUAGES.items())
+    ]
+    config = ExperimentConfig()
+    config.task.pairs = [PairConfig(name=t.name, source="en", target=t.target) for t in tasks]
+    corpus = {"reader": "parallel", "options": {"source_file": "a", "target_file": "b"}}
+    config.task.data.override({"max_length": 48, "corpora": [corpus]})
+    config.task.model.override(
+        {"size": "tiny", "hidden_dim": 32, "num_heads": 2, "intermediate_dim": 64, "dropout": 0.0,
+         "attention_dropout": 0.0, "activation_dropout": 0.0, "encoder_layers": 1,
+         "decoder_layers": 1, "max_length": 48, "sharing": sharing}
+    )  # fmt: skip
+    config.task.decoding.override({"max_length": 24, "num_hypotheses": 2, "batch_size": 3})
+    decoders = tuple(LANGUAGES.values()) if own else ("",)
+    model = build_transformer(config.task.model, vocabulary.size, decoders)
+    train(model, vocabulary, tasks, steps)
+    path.mkdir(parents=True)
+    registry.save_params(config, path / "params.yaml")
+    (path / "vocabulary.model").write_bytes(vocabulary.model_bytes)
+    entries = [vars(task) for task in tasks]
+    (path / "tasks.json").write_text(
+        json.dumps({"vocabulary_hash": vocabulary.hash, "tasks": entries})
+    )
+    save(model, path / "ckpt-30")
+    return model, vocabulary, tasks
+
+
+def save(model, prefix):
+    """Writes a checkpoint that holds more than the model, as the trainer's does."""
+    tf.train.Checkpoint(model=model, step=tf.Variable(30)).write(str(prefix))
+
+
+def train(model, vocabulary, tasks, steps):
+    optimizer = tf.keras.optimizers.Adam(0.01)
+
+    @tf.function(reduce_retracing=True)
+    def step(source, target, decoder):
+        with tf.GradientTape() as tape:
+            logits = model({"source": source, "target": target, "decoder": decoder})
+            loss = tf.nn.sparse_softmax_cross_entropy_with_logits(target, tf.cast(logits, "float32"))
+            loss = tf.reduce_sum(tf.where(target > 0, loss, 0.0)) / len(PAIRS)
+        variables = model.trainable_variables
+        optimizer.apply(tape.gradient(loss, variables), variables)
+
+    optimizer.build(model.trainable_variables)
+    batches = []
+    for task in tasks:
+        sources, targets = zip(*PAIRS[task.name], strict=True)
+        tag, eos = vocabulary.tag_id(task.target), vocabulary.eos_id
+        sources = [[tag, *vocabulary.encode(text), eos] for text in sources]
+        targets = [[*vocabulary.encode(text), eos] for text in targets]
+        arrays = [tf.ragged.constant(rows, dtype=tf.int32).to_tensor() for rows in (sources, targets)]
+        batches.append((*arrays, tf.fill([len(sources)], np.int32(task.decoder))))
+    for i in range(steps):
+        step(*batches[i % len(batches)])

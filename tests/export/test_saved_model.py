@@ -1,0 +1,154 @@
+"""The portable SavedModel: served by TensorFlow and tensorflow-text alone, as `translate` does."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_mtl.cli import main
+from keras_mtl.data.cleaning import normalize
+from keras_mtl.decoding.options import BeamOptions
+from keras_mtl.decoding.saved_model_translator import load_translator
+from keras_mtl.decoding.translator import Translator
+from keras_mtl.errors import ExportError, InputError
+from keras_mtl.export.saved_model import export_model_dir, export_saved_model, normalize_text
+from tests.decoding import tiny_model
+from tests.decoding.tiny_model import LINES, PAIRS
+
+TEXTS = [*LINES, "caf\ufeffe\u0301", "<2ja> two trees"]
+
+SERVE = """
+import json, sys
+import tensorflow as tf, tensorflow_text
+assert not any(name.startswith("keras_mtl") for name in sys.modules)
+model = tf.saved_model.load(sys.argv[1])
+texts, tasks = json.loads(sys.argv[2])
+serve = model.signatures["serving_default"]
+found = {task: serve(text=tf.constant(texts), task=tf.constant(task)) for task in tasks}
+mixed = serve(text=tf.constant(texts), task=tf.constant([tasks[i % len(tasks)]
+              for i in range(len(texts))]))
+about = model.signatures["tasks"]()
+errors = []
+for bad in [dict(text=tf.constant(texts), task=tf.constant("en-xx")),
+            dict(text=tf.constant(["x", "two trees " * 40]), task=tf.constant(tasks[0]))]:
+    try:
+        serve(**bad)
+    except tf.errors.InvalidArgumentError as error:
+        errors.append(error.message)
+empty = [serve(text=tf.constant(x, tf.string), task=tf.constant(tasks[0])) for x in ([], ["", " "])]
+text = lambda t: [[s.decode() for s in row] for row in t.numpy()]
+print("RESULT" + json.dumps({
+    "found": {t: [text(r["translations"]), r["scores"].numpy().tolist()]
+              for t, r in found.items()},
+    "mixed": text(mixed["translations"]),
+    "tasks": [name.decode() for name in about["name"].numpy()],
+    "options": json.loads(about["options"].numpy()),
+    "errors": errors,
+    "empty": [text(r["translations"]) for r in empty],
+}))
+"""
+
+
+def serve(path):
+    """Serves the model in a fresh process, away from this repository."""
+    arguments = [sys.executable, "-P", "-c", SERVE, path, json.dumps([TEXTS, list(PAIRS)])]
+    done = subprocess.run(
+        list(map(str, arguments)), capture_output=True, text=True, cwd="/", check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout.split("RESULT")[1])
+
+
+@pytest.mark.parametrize("sharing", ["full", "encoder"])
+def test_fresh_process_gives_the_strings_of_translate(sharing, tmp_path):
+    tiny_model.make_model_dir(tmp_path / "model", sharing)
+    path = export_model_dir(tmp_path / "model", tmp_path / "out" / "exported")
+    assert sorted(os.listdir(tmp_path / "out")) == ["exported"]
+    result = serve(path)
+    translator = Translator.from_model_dir(tmp_path / "model")
+    for i, task in enumerate(PAIRS):
+        texts, scores = result["found"][task]
+        want = translator.hypotheses(TEXTS, task)
+        for row, (hypotheses, line) in enumerate(zip(want, TEXTS, strict=True)):
+            assert texts[row][: len(hypotheses)] == [h.text for h in hypotheses], line
+            have = scores[row][: len(hypotheses)]
+            np.testing.assert_allclose(have, [h.score for h in hypotheses], rtol=1e-4)
+            if row % len(PAIRS) == i:
+                assert result["mixed"][row] == texts[row]
+    assert result["tasks"] == list(PAIRS)
+    assert result["options"]["max_length"] == 24
+    assert result["empty"] == [[], [["", ""], ["", ""]]]
+    assert "unknown task 'en-xx'; known: en-fr, en-uk, en-ja" in result["errors"][0]
+    assert "sentence 1 of the batch has" in result["errors"][1]
+    exported = load_translator(path, batch_size=2)
+    assert exported.translate(TEXTS, "en-uk") == translator.translate(TEXTS, "en-uk")
+    assert exported.options == translator.options
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    path = tmp_path_factory.mktemp("export") / "model"
+    return path, *tiny_model.make_model_dir(path)
+
+
+def test_text_is_cleaned_in_the_graph_as_in_python():
+    spaces = [chr(i) for i in range(0x3100) if chr(i).isspace()]
+    texts = [f" a{space}{space}b{space}" for space in [*spaces, "\u00ad", "\u200b", "\ufeff"]]
+    texts += ["", "e\u0301", "\u1100\u1161", "\u212b", "A\u030a\u200b", "x\u200dy", "\U0001f600"]
+    have = [text.decode() for text in normalize_text(tf.constant(texts)).numpy()]
+    assert have == [normalize(text) for text in texts]
+    assert normalize_text(tf.constant([b"a\xff"])).numpy()[0].decode() == "a\ufffd"
+
+
+def test_an_existing_folder_is_refused(made, tmp_path):
+    """Nothing of the user's is lost, and nothing half-written is left."""
+    _, model, vocabulary, tasks = made
+    options = BeamOptions(beam_size=1, max_length=8)
+    path = tmp_path / "x"
+    export_saved_model(model, vocabulary, tasks, options, path)
+    before = (path / "saved_model.pb").stat().st_mtime_ns
+    with pytest.raises(ExportError, match="exists; give --overwrite"):
+        export_saved_model(model, vocabulary, tasks, options, path)
+    export_saved_model(model, vocabulary, tasks, options, path, overwrite=True)
+    assert (path / "saved_model.pb").stat().st_mtime_ns != before
+    assert os.listdir(tmp_path) == ["x"]
+    (tmp_path / "mine").mkdir()
+    with pytest.raises(ExportError, match="is no exported model"):
+        export_model_dir(made[0], tmp_path / "mine", overwrite=True)
+    with pytest.raises(InputError, match="did you mean 'beam_size'"):
+        export_model_dir(made[0], tmp_path / "new", options={"beam_siz": 2})
+    assert sorted(os.listdir(tmp_path)) == ["mine", "x"]
+
+
+def translate(arguments, text, path):
+    """Runs the subcommand in a process of its own."""
+    command = [sys.executable, "-m", "keras_mtl.cli.main", "translate", "--model", str(path)]
+    return subprocess.run([*command, *arguments], input=text, capture_output=True, check=False)
+
+
+def test_command_line(made, tmp_path, capsys):
+    path = made[0]
+    assert main.main(["export", "--model_dir", str(path), "--output", str(tmp_path / "x")]) == 0
+    assert capsys.readouterr().out.strip() == str(tmp_path / "x")
+    assert main.main(["export", "--model_dir", str(path), "--output", str(tmp_path / "x")]) == 2
+    assert "exists; give --overwrite" in capsys.readouterr().err
+    text = "\n".join(LINES).encode() + b"\n"
+    want = Translator.from_model_dir(path).translate(LINES, "en-uk")
+    for model in (path, tmp_path / "x"):
+        done = translate(["--task", "en-uk", "--chunk_lines", "3"], text, model)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.decode().split("\n")[:-1] == want
+        assert b"7 lines" in done.stderr
+        assert b"tokens/s" in done.stderr
+    done = translate(["--task", "en-fe"], b"", path)
+    assert done.returncode == 2
+    assert b"unknown task 'en-fe'; did you mean 'en-fr'?" in done.stderr
+    done = translate(["--task", "en-fr", "--n_best", "2"], b"two trees\n\nca\xe9f\n", path)
+    assert done.returncode == 2
+    assert b"standard input, line 3: byte 3 (0xe9) is not UTF-8" in done.stderr
+    rows = [line.split("\t") for line in done.stdout.decode().splitlines()]
+    assert [row[0] for row in rows] == ["1", "1", "2"]
