@@ -71,6 +71,9 @@ class TransformerEncoder(keras.layers.Layer):
             )
             for i in range(num_layers)
         ]
+        # tf.train.Checkpoint follows attributes and, with Keras 3, not the members of a list.
+        for i, layer in enumerate(self.layers):
+            setattr(self, f"layer_{i}", layer)
         self.final_norm = LayerNorm(dtype=policy, name="final_norm")
 
     def build(self, input_shape) -> None:
