@@ -35,7 +35,7 @@ def sample(seed: int, step: int, probabilities: np.ndarray) -> int:
         raise _bad(probabilities)
     # side="right" skips tasks of probability 0, also the first one at u = 0.
     index = int(cumulative.searchsorted((raw >> _SHIFT) * _UNIT * total, side="right"))
-    # u * total may round up to total itself.
+    # For a subnormal total, u * total may round up to total itself.
     return index if index < len(cumulative) else int(probabilities.nonzero()[0][-1])
 
 

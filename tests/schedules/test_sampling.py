@@ -120,3 +120,19 @@ def test_draw_is_fast():
     p = np.random.default_rng(0).dirichlet(np.ones(100))
     best = min(timeit.repeat(lambda: sample(7, 3, p), number=500, repeat=20)) / 500
     assert best < 40e-6
+
+
+@pytest.mark.parametrize(("raw", "expected"), [(0, 1), (2**64 - 1, 2)])
+def test_extreme_raw_values_draw_a_task_with_a_positive_probability(monkeypatch, raw, expected):
+    class Extreme:
+        def __init__(self, key):
+            pass
+
+        def random_raw(self):
+            return raw
+
+    monkeypatch.setattr(np.random, "Philox", Extreme)
+    for weights in ([0.0, 0.3, 0.7, 0.0], [0.0, 1e-3, 1 - 2**-52, 0.0]):
+        assert sample(0, 0, np.array(weights)) == expected
+    # The smallest subnormal: u * total rounds up to the total.
+    assert sample(0, 0, np.array([0.0, 5e-324, 0.0])) == 1

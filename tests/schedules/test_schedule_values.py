@@ -406,3 +406,30 @@ def test_a_book_of_other_tasks_is_refused():
     schedule = create("inverse_ratio", two())
     with pytest.raises(ValueError, match="the score book is of"):
         schedule.update(schedule.init(), 1, ScoreBook(two()[::-1]))
+
+
+def test_remap_moves_each_task_s_own_values():
+    tasks = [TaskInfo(name, 1, 1.0) for name in "abc"]
+    schedule = create("inverse_ratio", tasks)
+    state = after(schedule, (0.1, 0.5, 0.9), tasks)
+    moved = schedule.remap(state, np.array([2, -1, 0]))
+    np.testing.assert_allclose(moved["ratios"], [0.9, 0, 0.1])
+    np.testing.assert_array_equal(moved["seen_count"], [1, 0, 1])
+    expected = 1 / (moved["ratios"] + 0.05)
+    np.testing.assert_allclose(moved["probabilities"], expected / expected.sum())
+
+
+def test_huge_weights_do_not_overflow():
+    schedule = create("constant", two(), weights=[1e308, 1e308])
+    np.testing.assert_array_equal(schedule.probabilities(0, {}), 0.5)
+
+
+def test_a_new_score_book_is_all_new_to_a_loss_schedule():
+    tasks = two()
+    schedule = create("excess_loss", tasks, reference_losses=[1.0, 1.0])
+    book = ScoreBook(tasks)
+    book.observe(0, 1, 9.0, 0.5, weight=100)
+    state = schedule.update(schedule.init(), 1, book)
+    book = ScoreBook(tasks)
+    book.observe(0, 2, 3.0, 0.5)
+    np.testing.assert_allclose(schedule.update(state, 2, book)["excess"], [2, 0])
