@@ -59,7 +59,7 @@ class SavedModelTranslator:
                 TranslationTask(*(text.decode() for text in row))
                 for row in zip(*columns, strict=True)
             )
-            self.options = BeamOptions.from_mapping(json.loads(about["options"].item()))
+            self.options = BeamOptions.from_mapping(json.loads(about["options"]))
             self._max_tokens = int(about["max_source_tokens"])
         except (tf.errors.OpError, OSError, KeyError, ValueError, RuntimeError) as error:
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
