@@ -52,7 +52,7 @@ def plot_run(
       DataError: nothing has been logged yet, or a task is unknown.
     """
     events = read_events(model_dir)
-    probabilities = _series(events, "train", "probabilities")
+    probabilities = _series(events, None, "probabilities")
     if not probabilities:
         raise DataError(f"{model_dir} holds no training event yet: train first, then plot")
     scores, score_label = _scores(events)
@@ -74,11 +74,17 @@ def plot_run(
 Series = dict[str, tuple[np.ndarray, np.ndarray]]
 
 
-def _series(events: Sequence[Mapping[str, Any]], kind: str, field: str, key: str = "") -> Series:
-    """By task: steps int64[n] and values float64[n], in the order in which tasks appear."""
+def _series(
+    events: Sequence[Mapping[str, Any]], kind: str | None, field: str, key: str = ""
+) -> Series:
+    """By task: steps int64[n] and values float64[n], in the order in which tasks appear.
+
+    Events of other kinds are passed over; None takes all. Of two events at a step the later one is
+    what holds from there, which a line of steps and a heat map both draw so.
+    """
     points: dict[str, list[tuple[int, float]]] = {}
     for event in events:
-        values = event.get(field) if event.get("event") == kind else None
+        values = event.get(field) if kind in (None, event.get("event")) else None
         if key and values:
             values = values.get(key)
         for task, value in (values or {}).items():

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from keras_mtl.errors import DataError
-from keras_mtl.plotting import MAX_LINES, _spread, plot_run
-from keras_mtl.training.event_log import EventLog
+from keras_mtl.plotting import MAX_LINES, _series, _spread, plot_run
+from keras_mtl.training.event_log import EventLog, read_events
 
 
 @dataclasses.dataclass
@@ -30,7 +30,13 @@ def write_run(model_dir, tasks, baseline=True, evaluations=8):
         results = {
             t: Result({"chrf": 60 * ratio, "bleu": 30 * ratio}) for t, ratio in ratios.items()
         }
-        log.evaluation(step, results, ratios if baseline else None, metric="chrf")
+        log.evaluation(
+            step,
+            results,
+            ratios if baseline else None,
+            metric="chrf",
+            probabilities={task: 1 / len(tasks) for task in tasks},
+        )
     log.close()
 
 
@@ -47,6 +53,13 @@ def test_few_tasks_are_lines_and_many_are_rows(tmp_path):
         heights[count] = size(plot_run(tmp_path / str(count), tmp_path / f"out/{count}.png"))[1]
     assert heights[2] == heights[MAX_LINES]
     assert heights[50] > 2 * heights[2]  # a row of a heat map keeps its height
+
+
+def test_probabilities_of_an_update_are_part_of_the_curve(tmp_path):
+    write_run(tmp_path, ["a", "b"], evaluations=2)
+    steps, values = _series(read_events(tmp_path), None, "probabilities")["a"]
+    assert steps.tolist() == [100, 100, 200, 200]
+    assert values[1] == values[3] == 0.5
 
 
 def test_what_is_missing_is_left_out(tmp_path):

@@ -153,6 +153,7 @@ class EventLog:
         results: Mapping[str, Scored],
         ratios: Mapping[str, float] | None = None,
         metric: str | None = None,
+        probabilities: Mapping[str, float] | None = None,
     ) -> None:
         """Logs the validation of the tasks.
 
@@ -161,6 +162,8 @@ class EventLog:
           results: by task; see ``keras_mtl.training.evaluation.TaskResult``.
           ratios: score / baseline by task, for the tasks that have a baseline.
           metric: the metric that drives the schedule and the choice of the best checkpoint.
+          probabilities: by task, after the schedule has learned from the scores; None when it has
+            not changed.
         """
         scores: dict[str, dict[str, float | None]] = {}
         for task, result in results.items():
@@ -177,6 +180,8 @@ class EventLog:
         event["macro_average"] = macro
         if ratios is not None:
             event["ratios"] = _numbers(ratios)
+        if probabilities is not None:
+            event["probabilities"] = _numbers(probabilities)
         event["seconds"] = _number(math.fsum(result.seconds for result in results.values()))
         self._append(event)
         self._scalars(

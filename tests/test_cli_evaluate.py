@@ -1,0 +1,43 @@
+"""What `evaluate` and `demo` print, and what they refuse before TensorFlow is needed."""
+
+import pytest
+
+from keras_mtl.cli import demo
+from keras_mtl.cli.evaluate import print_results
+from keras_mtl.cli.main import main
+from keras_mtl.errors import ConfigError
+from keras_mtl.training.evaluation import TaskResult
+
+
+def result(pairs, **scores):
+    return TaskResult(pairs, scores, dict.fromkeys(scores, "signature"), 1.0)
+
+
+def test_the_table_has_every_task_the_mean_and_the_signatures(capsys):
+    results = {
+        "en-fr": result(1500, bleu=30.0, chrf=60.0),
+        "en-oc": result(9, bleu=10.0, chrf=41.0),
+    }
+    copied = {"en-fr": result(1500, chrf=20.0), "en-oc": result(9, chrf=30.0)}
+    print_results(results, copied)
+    assert capsys.readouterr().out.splitlines() == [
+        "task   pairs   BLEU   chrF  chrF of source",
+        "en-fr  1,500  30.00  60.00           20.00",
+        "en-oc      9  10.00  41.00           30.00",
+        "mean       -  20.00  50.50           25.00",
+        "BLEU: signature",
+        "chrF: signature",
+    ]
+
+
+def test_a_missing_model_is_a_message(tmp_path, capsys):
+    assert main(["evaluate", "--model_dir", str(tmp_path / "none")]) == 2
+    assert "none does not exist" in capsys.readouterr().err
+
+
+def test_the_demo_finds_its_configuration_from_anywhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert demo.find_config().name == "demo.yaml"
+    monkeypatch.setattr(demo, "__file__", str(tmp_path / "a/b/c/demo.py"))
+    with pytest.raises(ConfigError, match="give --config_file"):
+        demo.find_config()
