@@ -103,7 +103,7 @@ def test_every_pair_is_kept_or_counted(tmp_path):
             dev_fraction=0.1,
             test_fraction=0.1,
             dev_pairs=5,
-            max_length=16,
+            max_length=17,
         ),
     )
     for entry in data.tasks:
