@@ -27,7 +27,9 @@ class BatchLog:
         if not self.path.exists():
             return
         lines = self.path.read_text().splitlines(keepends=True)
-        kept = [line for line in lines if line.endswith("\n") and int(line.split("\t")[0]) < consumed]
+        kept = [
+            line for line in lines if line.endswith("\n") and int(line.split("\t")[0]) < consumed
+        ]
         partial = self.path.with_name(f"{self.path.name}.partial")
         partial.write_text("".join(kept))
         os.replace(partial, self.path)

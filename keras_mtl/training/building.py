@@ -54,9 +54,7 @@ def read_baselines(config: ExperimentConfig, task_names: Sequence[str]) -> list[
         for name in from_file:
             if name not in task_names:
                 raise ConfigError(f"{path}: unknown task {name!r}{nearest(name, task_names)}")
-    own = {
-        pair.name or f"{pair.source}-{pair.target}": pair.baseline for pair in config.task.pairs
-    }
+    own = {pair.name or f"{pair.source}-{pair.target}": pair.baseline for pair in config.task.pairs}
     baselines = []
     for name in task_names:
         value = own.get(name)

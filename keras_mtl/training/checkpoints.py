@@ -101,7 +101,9 @@ class RunCheckpoints:
                 self._checkpoint.read(prefix).assert_existing_objects_matched()
             except Exception as error:  # TensorFlow's reader raises IndexError, RuntimeError, ...
                 reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-                self._log(f"checkpoint {prefix} cannot be read ({reason}); taking the one before it")
+                self._log(
+                    f"checkpoint {prefix} cannot be read ({reason}); taking the one before it"
+                )
                 _set_aside(prefix)
                 continue
             return prefix

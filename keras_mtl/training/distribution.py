@@ -51,9 +51,7 @@ def make_strategy(runtime) -> tf.distribute.Strategy:
             tf.config.experimental_connect_to_cluster(resolver)
         tf.tpu.experimental.initialize_tpu_system(resolver)
         return tf.distribute.TPUStrategy(resolver)
-    raise ConfigError(
-        f"runtime.distribution_strategy is {name!r}{nearest(str(name), STRATEGIES)}"
-    )
+    raise ConfigError(f"runtime.distribution_strategy is {name!r}{nearest(str(name), STRATEGIES)}")
 
 
 def _mirrored_devices(num_replicas: int) -> list[str]:

@@ -7,7 +7,6 @@ import io
 import json
 import math
 import signal
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -141,6 +140,7 @@ class Run:
         self.skipped = 0
         self.evaluated_step = -1
         self._logged_step = 0
+        self._logged_consumed = np.zeros(len(self.tasks), np.int64)
         self._state = ArrayState(self._collect)
         checkpoint = tf.train.Checkpoint(
             model=self.model,
@@ -197,6 +197,7 @@ class Run:
                 train_actions=[lambda sums: self._log_loop(sums, progress)],
             )
             self._logged_step = self.step
+            self._logged_consumed = self.mixture.consumed(self._collect_mixture())
             self._read_from(self.step)
             while self.step < trainer.train_steps:
                 # Orbit prints a line a loop to stdout, which belongs to results.
@@ -210,7 +211,9 @@ class Run:
                 if self._due(step, trainer.checkpoint_interval) or self._stop_signal:
                     self.checkpoints.save(step)
                 if self._stop_signal:
-                    progress.message(f"stopped by signal {self._stop_signal} at step {step:,}; saved")
+                    progress.message(
+                        f"stopped by signal {self._stop_signal} at step {step:,}; saved"
+                    )
                     raise SystemExit(128 + self._stop_signal)
         self._warn_if_skipped()
 
@@ -314,14 +317,16 @@ class Run:
         tokens = sums["tokens"]
         total = float(tokens.sum())
         skipped = round(float(sums["skipped"]))
-        counted = step - self._logged_step - skipped
+        steps = step - self._logged_step
+        counted = steps - skipped
         self.skipped += skipped
         self._logged_step = step
         # A loop of skipped steps alone has a loss of NaN; it is shown as it is.
         progress.update(step, float(sums["nll"].sum()) / max(total, 1.0), int(total))
-        state = self._collect_mixture()
+        consumed = self.mixture.consumed(self._collect_mixture())
         seen = np.flatnonzero(tokens)
         probabilities = self.mixture.probabilities(self._consumed(step))
+        self._observe_losses(steps, sums, consumed)
         scales = self.mixture.scales(self._consumed(step))
         self.events.train(
             step,
@@ -331,13 +336,26 @@ class Run:
             float(self.optimizer.learning_rate),
             gradient_norm=float(sums["gradient_norm"]) / counted if counted else None,
             skipped=self.skipped,
-            batches=dict(zip(self.task_names, self.mixture.consumed(state), strict=True)),
+            batches=dict(zip(self.task_names, consumed, strict=True)),
             scales=None
             if np.all(scales == 1.0)
             else dict(zip(self.task_names, scales, strict=True)),
         )
         if self.batch_log:
             self.batch_log.write(self.mixture, self._consumed(step))
+
+    def _observe_losses(self, steps: int, sums, consumed: np.ndarray) -> None:
+        """Tells the score book the loop's losses, for schedules that learn from them."""
+        drawn = consumed - self._logged_consumed
+        self._logged_consumed = consumed
+        # The probabilities that the loop was drawn by: updates happen between loops alone.
+        step = self.step
+        before = self.mixture.probabilities(self._consumed(step) - 1)
+        batches = drawn / max(1, drawn.sum()) * self._consumed(steps)
+        for task in np.flatnonzero(sums["tokens"] * drawn):
+            loss = float(sums["nll"][task] / sums["tokens"][task])
+            if math.isfinite(loss):
+                self.book.observe(int(task), step, loss, before[task], float(batches[task]))
 
     def _warn_if_skipped(self) -> None:
         if self.skipped:

@@ -72,7 +72,9 @@ def test_refuses_clipping_before_the_sum():
 
 def test_config_round_trip():
     optimizer = Adam(
-        WarmupSchedule("transformer", 2.0, 400, 64), decoupled_weight_decay=0.1, average_momentum=0.9
+        WarmupSchedule("transformer", 2.0, 400, 64),
+        decoupled_weight_decay=0.1,
+        average_momentum=0.9,
     )
     copy = Adam.from_config(optimizer.get_config())
     assert copy.get_config() == optimizer.get_config()

@@ -69,7 +69,9 @@ def test_xla_and_plain_graph_agree(results):
 
 def test_same_seed_gives_the_same_bits_with_dropout(results):
     assert_same_weights(results["dropout"], results["dropout again"], rtol=0, atol=0)
-    pairs = zip(weights(results["dropout"]).values(), weights(results["plain"]).values(), strict=True)
+    pairs = zip(
+        weights(results["dropout"]).values(), weights(results["plain"]).values(), strict=True
+    )
     assert any(not np.array_equal(a, b) for a, b in pairs)
 
 

@@ -75,11 +75,19 @@ def run(
     # The same numbers whatever the strategy's way of creating variables.
     for variable in model.trainable_variables:
         if len(variable.shape) > 1:
-            variable.assign(np.random.default_rng(len(variable.shape)).normal(
-                0, 0.1, variable.shape).astype(np.float32))
+            variable.assign(
+                np.random.default_rng(len(variable.shape))
+                .normal(0, 0.1, variable.shape)
+                .astype(np.float32)
+            )
     trainer = MultiTaskTrainer(
-        model, optimizer, strategy, 2, [0, 1] if sharing == "encoder" else [0, 0],
-        accumulation=accumulation, jit_compile=jit,
+        model,
+        optimizer,
+        strategy,
+        2,
+        [0, 1] if sharing == "encoder" else [0, 0],
+        accumulation=accumulation,
+        jit_compile=jit,
     )
     elements = []
     for task in tasks:
