@@ -2,6 +2,7 @@
 
 import mmap
 import os
+import sys
 from collections.abc import Iterator
 
 import numpy as np
@@ -14,6 +15,11 @@ __all__ = ["StoreReader", "StoreWriter"]
 
 # Bytes read at once by `verify`.
 _CHUNK = 1 << 20
+# Bytes of a store that stay mapped, about, at most. The kernel maps up to 64 KB around a page that is
+# touched, and a pair touches two places (its offsets, its tokens). Unmapped pages stay in the page
+# cache: touching one again costs a microsecond, not a read.
+_MAPPED_BYTES = 32 << 20
+_MAPPED_PER_PAIR = 2 * (64 << 10)
 
 
 class StoreReader:
@@ -61,6 +67,11 @@ class StoreReader:
         self.has_text = "text" in header.sections
         self.max_lengths_cumulative = np.cumsum(np.array(header.length_histogram, np.int64))
         self.max_length = len(self.max_lengths_cumulative) - 1
+        # A store that is smaller than the bound stays mapped as a whole.
+        self._gathered_limit = (
+            _MAPPED_BYTES // _MAPPED_PER_PAIR if header.end > _MAPPED_BYTES else sys.maxsize
+        )
+        self._gathered = 0
         with open(self.path, "rb") as file:
             self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         self._offsets = self._section("offsets", np.dtype("<i8"))
@@ -133,6 +144,10 @@ class StoreReader:
                 "offsets", int(indices[i]), f"longer than max_length {self.max_length}"
             )
         tokens = gather_ragged(self._tokens, begins, ends - begins).astype(np.int32)
+        self._gathered += len(begins)
+        if self._gathered >= self._gathered_limit:
+            self._map.madvise(mmap.MADV_DONTNEED)
+            self._gathered = 0
         if len(tokens) and (tokens.max() >= self.vocabulary_size or tokens.min() < 0):
             sizes = np.cumsum(ends - begins)
             first = np.flatnonzero((tokens >= self.vocabulary_size) | (tokens < 0))[0]
