@@ -248,7 +248,8 @@ class Translator:
         ids = [
             result.ids[i, n, : result.lengths[i, n]] for i in range(rows) for n in range(counts[i])
         ]
-        texts = iter(self.vocabulary.decode_batch(ids))
+        # Releases of SentencePiece differ in the spaces they strip; training text has single ones.
+        texts = iter(" ".join(text.split()) for text in self.vocabulary.decode_batch(ids))
         return [
             [
                 Hypothesis(next(texts), float(result.scores[i, n]), int(result.lengths[i, n]))

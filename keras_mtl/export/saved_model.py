@@ -37,7 +37,11 @@ def normalize_text(text: tf.Tensor) -> tf.Tensor:
     """
     text = tf.strings.unicode_transcode(text, "UTF-8", "UTF-8", errors="replace")
     text = tf.strings.regex_replace(text, _INVISIBLE, "")
-    text = tf_text.normalize_utf8(text, "NFC")
+    return single_spaces(tf_text.normalize_utf8(text, "NFC"))
+
+
+def single_spaces(text: tf.Tensor) -> tf.Tensor:
+    """``" ".join(text.split())`` of Python for a string tensor of any shape."""
     return tf.strings.strip(tf.strings.regex_replace(text, _SPACE, " "))
 
 
@@ -112,7 +116,7 @@ class TranslationModule(tf.Module):
         flat = tf.RaggedTensor.from_tensor(
             tf.reshape(ids, [-1, self._options.max_length]), tf.reshape(lengths, [-1])
         )
-        texts = self._tokenizer.detokenize(flat)
+        texts = single_spaces(self._tokenizer.detokenize(flat))
         return {
             "translations": tf.reshape(texts, tf.shape(lengths)),
             "scores": scores,
@@ -148,7 +152,7 @@ class TranslationModule(tf.Module):
         index = tf.cast(self._indices.lookup(names), tf.int32)
         unknown = tf.concat([tf.boolean_mask(names, index < 0), [""]], 0)[0]
         known = ", ".join(task.name for task in self._tasks)
-        message = tf.strings.join(["unknown task '", unknown, f"'; known: {known}"])
+        message = tf.strings.join(["unknown task ", unknown, f"; known: {known}"])
         with tf.control_dependencies([tf.debugging.Assert(tf.reduce_all(index >= 0), [message])]):
             return tf.identity(index)
 

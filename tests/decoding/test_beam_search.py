@@ -227,7 +227,7 @@ def test_nan_names_sentence_and_step(bad, logs):
     for jit in (False, True):
         nan_steps = run(OPTIONS["default"], table, jit=jit, logs=logs)[5]
         assert list(nan_steps) == [-1, 3, 4]
-    with pytest.raises(KerasMtlError, match="sentence 1: .* decoding step 3"):
+    with pytest.raises(KerasMtlError, match=r"sentence 1: .* decoding step 3"):
         raise_on_nan(nan_steps)
     with pytest.raises(KerasMtlError, match="line 8: "):
         raise_on_nan(nan_steps, ["line 7", "line 8", "line 9"])

@@ -59,5 +59,8 @@ def test_penalties_never_fall():
 
 
 def test_options_load_no_tensorflow():
-    code = "import sys, keras_mtl.decoding as d; d.BeamOptions(); assert 'tensorflow' not in sys.modules"
+    code = (
+        "import sys, keras_mtl.decoding as d; d.BeamOptions(); "
+        "assert 'tensorflow' not in sys.modules"
+    )
     subprocess.run([sys.executable, "-c", code], check=True)

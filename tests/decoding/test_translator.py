@@ -126,7 +126,7 @@ def test_nan_names_the_line(made, tmp_path):
     variable = model.trainable_variables[0]
     variable.assign(np.full(variable.shape, np.nan))
     translator = Translator(model, made[2], made[3], BeamOptions(max_length=8))
-    with pytest.raises(KerasMtlError, match="line 3: the model's output is not a number at .* 0"):
+    with pytest.raises(KerasMtlError, match=r"line 3: the model's output is not a number at .* 0"):
         translator.hypotheses(["", "two trees"], "en-fr", first_line=2)
 
 

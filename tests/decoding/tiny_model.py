@@ -84,7 +84,9 @@ def train(model, vocabulary, tasks, steps):
     def step(source, target, decoder):
         with tf.GradientTape() as tape:
             logits = model({"source": source, "target": target, "decoder": decoder})
-            loss = tf.nn.sparse_softmax_cross_entropy_with_logits(target, tf.cast(logits, "float32"))
+            loss = tf.nn.sparse_softmax_cross_entropy_with_logits(
+                target, tf.cast(logits, "float32")
+            )
             loss = tf.reduce_sum(tf.where(target > 0, loss, 0.0)) / len(PAIRS)
         variables = model.trainable_variables
         optimizer.apply(tape.gradient(loss, variables), variables)
@@ -96,7 +98,8 @@ def train(model, vocabulary, tasks, steps):
         tag, eos = vocabulary.tag_id(task.target), vocabulary.eos_id
         sources = [[tag, *vocabulary.encode(text), eos] for text in sources]
         targets = [[*vocabulary.encode(text), eos] for text in targets]
-        arrays = [tf.ragged.constant(rows, dtype=tf.int32).to_tensor() for rows in (sources, targets)]
+        both = [tf.ragged.constant(rows, dtype=tf.int32) for rows in (sources, targets)]
+        arrays = [rows.to_tensor() for rows in both]
         batches.append((*arrays, tf.fill([len(sources)], np.int32(task.decoder))))
     for i in range(steps):
         step(*batches[i % len(batches)])

@@ -1,5 +1,7 @@
 """The portable SavedModel: served by TensorFlow and tensorflow-text alone, as `translate` does."""
 
+import functools
+import io
 import json
 import os
 import subprocess
@@ -82,7 +84,7 @@ def test_fresh_process_gives_the_strings_of_translate(sharing, tmp_path):
     assert result["tasks"] == list(PAIRS)
     assert result["options"]["max_length"] == 24
     assert result["empty"] == [[], [["", ""], ["", ""]]]
-    assert "unknown task 'en-xx'; known: en-fr, en-uk, en-ja" in result["errors"][0]
+    assert "unknown task en-xx; known: en-fr, en-uk, en-ja" in result["errors"][0]
     assert "sentence 1 of the batch has" in result["errors"][1]
     exported = load_translator(path, batch_size=2)
     assert exported.translate(TEXTS, "en-uk") == translator.translate(TEXTS, "en-uk")
@@ -124,31 +126,33 @@ def test_an_existing_folder_is_refused(made, tmp_path):
     assert sorted(os.listdir(tmp_path)) == ["mine", "x"]
 
 
-def translate(arguments, text, path):
-    """Runs the subcommand in a process of its own."""
-    command = [sys.executable, "-m", "keras_mtl.cli.main", "translate", "--model", str(path)]
-    return subprocess.run([*command, *arguments], input=text, capture_output=True, check=False)
+def translate(monkeypatch, capsys, arguments, text):
+    """Runs the subcommand; returns (exit code, standard output, standard error)."""
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(text)))
+    code = main.main(["translate", *map(str, arguments)])
+    return code, *capsys.readouterr()
 
 
-def test_command_line(made, tmp_path, capsys):
+def test_command_line(made, tmp_path, capsys, monkeypatch):
     path = made[0]
     assert main.main(["export", "--model_dir", str(path), "--output", str(tmp_path / "x")]) == 0
     assert capsys.readouterr().out.strip() == str(tmp_path / "x")
     assert main.main(["export", "--model_dir", str(path), "--output", str(tmp_path / "x")]) == 2
     assert "exists; give --overwrite" in capsys.readouterr().err
+    run = functools.partial(translate, monkeypatch, capsys)
     text = "\n".join(LINES).encode() + b"\n"
     want = Translator.from_model_dir(path).translate(LINES, "en-uk")
     for model in (path, tmp_path / "x"):
-        done = translate(["--task", "en-uk", "--chunk_lines", "3"], text, model)
-        assert done.returncode == 0, done.stderr
-        assert done.stdout.decode().split("\n")[:-1] == want
-        assert b"7 lines" in done.stderr
-        assert b"tokens/s" in done.stderr
-    done = translate(["--task", "en-fe"], b"", path)
-    assert done.returncode == 2
-    assert b"unknown task 'en-fe'; did you mean 'en-fr'?" in done.stderr
-    done = translate(["--task", "en-fr", "--n_best", "2"], b"two trees\n\nca\xe9f\n", path)
-    assert done.returncode == 2
-    assert b"standard input, line 3: byte 3 (0xe9) is not UTF-8" in done.stderr
-    rows = [line.split("\t") for line in done.stdout.decode().splitlines()]
-    assert [row[0] for row in rows] == ["1", "1", "2"]
+        code, out, err = run(["--model", model, "--task", "en-uk", "--chunk_lines", "3"], text)
+        assert code == 0, err
+        assert out.split("\n")[:-1] == want
+        assert "7 lines" in err
+        assert "tokens/s" in err
+    code, _, err = run(["--model", path, "--task", "en-fe"], b"")
+    assert code == 2
+    assert "unknown task 'en-fe'; did you mean 'en-fr'?" in err
+    arguments = ["--model", path, "--task", "en-fr", "--n_best", "2"]
+    code, out, err = run(arguments, b"two trees\n\nca\xe9f\n")
+    assert code == 2
+    assert "standard input, line 3: byte 3 (0xe9) is not UTF-8" in err
+    assert [line.split("\t")[0] for line in out.splitlines()] == ["1", "1", "2"]
