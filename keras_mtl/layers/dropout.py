@@ -20,6 +20,21 @@ def make_seed_generator(
     return keras.random.SeedGenerator(seed)
 
 
+def track_state(
+    layer: keras.layers.Layer,
+    generator: keras.random.SeedGenerator,
+    seed: int | keras.random.SeedGenerator | None,
+) -> None:
+    """Puts `generator`'s state into checkpoints of `layer`, unless it is `seed`: another owns it.
+
+    Keras saves seed generators in its own files, and `tf.train.Checkpoint` passes them over: a
+    training that goes on from a checkpoint would drop differently. An attribute of the layer would
+    do too, but lists the state twice among the layer's variables.
+    """
+    if generator is not seed:
+        layer._track_trackable(generator.state, name="seed_state")
+
+
 def seed_config(seed: int | keras.random.SeedGenerator | None) -> int | None:
     """Returns what `get_config` writes for a `seed` argument."""
     if isinstance(seed, keras.random.SeedGenerator):
@@ -82,6 +97,7 @@ class Dropout(keras.layers.Layer):
         self._seed = seed_config(seed)
         if self.rate > 0.0:
             self.seed_generator = make_seed_generator(seed)
+            track_state(self, self.seed_generator, seed)
         self.supports_masking = True
 
     def build(self, input_shape) -> None:
@@ -94,7 +110,8 @@ class Dropout(keras.layers.Layer):
         context = tf.distribute.get_replica_context()
         if context is not None and context.num_replicas_in_sync > 1:
             replica = tf.cast(context.replica_id_in_sync_group, tf.int64)
-            seed += tf.stack([replica << 32, tf.zeros_like(replica)])
+            # Seeds are below 2^32, so that no seed of another replica is met.
+            seed += tf.stack([replica * 2**32, tf.zeros_like(replica)])
         key = tf.random.stateless_uniform(
             [2], seed, minval=None, maxval=None, dtype=tf.uint32, alg="philox"
         )

@@ -4,7 +4,7 @@ import keras
 import tensorflow as tf
 
 from keras_mtl.layers import Dense, Dropout, LayerNorm, TransformerDecoderLayer
-from keras_mtl.layers.dropout import make_seed_generator, seed_config
+from keras_mtl.layers.dropout import make_seed_generator, seed_config, track_state
 
 
 @keras.saving.register_keras_serializable(package="keras_mtl")
@@ -62,6 +62,7 @@ class TransformerDecoder(keras.layers.Layer):
         self.supports_masking = True
         policy = self.dtype_policy
         generator = make_seed_generator(seed)
+        track_state(self, generator, seed)
         self.embedding_dropout = Dropout(dropout, seed=generator, dtype=policy, name="dropout")
         self.layers = [
             TransformerDecoderLayer(

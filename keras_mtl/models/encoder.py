@@ -3,7 +3,7 @@
 import keras
 
 from keras_mtl.layers import Dropout, LayerNorm, TransformerEncoderLayer
-from keras_mtl.layers.dropout import make_seed_generator, seed_config
+from keras_mtl.layers.dropout import make_seed_generator, seed_config, track_state
 
 
 @keras.saving.register_keras_serializable(package="keras_mtl")
@@ -56,6 +56,7 @@ class TransformerEncoder(keras.layers.Layer):
         self.supports_masking = True
         policy = self.dtype_policy
         generator = make_seed_generator(seed)
+        track_state(self, generator, seed)
         self.embedding_dropout = Dropout(dropout, seed=generator, dtype=policy, name="dropout")
         self.layers = [
             TransformerEncoderLayer(

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from keras_mtl.errors import InputError
 from keras_mtl.layers import PositionEmbedding, SinePositionEncoding, TokenEmbedding
-from keras_mtl.layers.dropout import seed_config
+from keras_mtl.layers.dropout import seed_config, track_state
 from keras_mtl.models.decoder import TransformerDecoder
 from keras_mtl.models.encoder import TransformerEncoder
 
@@ -118,7 +118,8 @@ class Transformer(keras.Model):
         self.tie_embeddings = tie_embeddings
         self.sharing = sharing
         self.decoder_names = tuple(decoders) if sharing == "encoder" else ()
-        self.seed_generator = keras.random.SeedGenerator(seed)
+        self.seed_generator = keras.random.SeedGenerator(seed, name="dropout")
+        track_state(self, self.seed_generator, seed)
         policy = self.dtype_policy
         # No implicit Keras mask: the encoder is given its mask, the decoder needs none.
         table = {
@@ -161,6 +162,9 @@ class Transformer(keras.Model):
             )
             for name in self.decoder_names or ("",)
         ]
+        # tf.train.Checkpoint follows attributes and, with Keras 3, not the members of a list.
+        for i, decoder in enumerate(self.decoders):
+            setattr(self, f"decoder_{i}", decoder)
         self.build(None)
 
     def build(self, input_shape=None) -> None:

@@ -1,0 +1,202 @@
+"""Training step of ours against Model Garden's Seq2SeqTransformer: real target tokens a second.
+
+Both models have the same sizes, tied embeddings, dropout, label smoothing and Adam, and see the
+same batches; each step is forward, loss, gradients and update, in float32. Either may be compiled
+by XLA: each is timed with and without, in alternating rounds of one process, and its better median
+counts. Model Garden's loss is its translation task's (`metrics.transformer_loss`): one-hot labels.
+
+Two kinds of batch: `full` (every position of rows x length is a token) and `ragged` (lengths drawn
+from 60 % to 100 % of the bucket, as in a bucket of similar lengths). Tokens are target tokens that
+are not padding.
+
+    python benchmarks/training.py [--rounds 5] [--steps 4] [--sizes d128 d256] [--json FILE]
+"""
+
+import argparse
+import json
+import os
+import statistics
+import time
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import keras
+import numpy as np
+import tensorflow as tf
+import tf_keras
+from official.nlp.modeling.models import seq2seq_transformer
+
+from keras_mtl.models import Transformer, label_smoothed_cross_entropy
+
+VOCABULARY = 8000
+SMOOTHING = 0.1
+DROPOUT = 0.1
+SIZES = {
+    "d128": {"dim": 128, "heads": 4, "ff": 512, "layers": 2},
+    "d256": {"dim": 256, "heads": 4, "ff": 1024, "layers": 3},
+}
+
+
+def make_batches(kind, count, rows, length, seed):
+    generator = np.random.default_rng(seed)
+    batches = []
+    for _ in range(count):
+        pair = []
+        for _ in range(2):
+            ids = generator.integers(3, VOCABULARY, (rows, length)).astype(np.int32)
+            if kind == "ragged":
+                lengths = generator.integers(int(0.6 * length), length + 1, rows)
+                ids[np.arange(length)[None] >= lengths[:, None]] = 0
+            pair.append(ids)
+        batches.append((tf.constant(pair[0]), tf.constant(pair[1]), int((pair[1] > 0).sum())))
+    return batches
+
+
+def ours(size, jit):
+    model = Transformer(
+        vocabulary_size=VOCABULARY,
+        hidden_dim=size["dim"],
+        num_heads=size["heads"],
+        intermediate_dim=size["ff"],
+        encoder_layers=size["layers"],
+        decoder_layers=size["layers"],
+        dropout=DROPOUT,
+        attention_dropout=DROPOUT,
+        activation_dropout=DROPOUT,
+    )
+    optimizer = keras.optimizers.Adam(1e-4)
+    optimizer.build(model.trainable_variables)
+
+    @tf.function(jit_compile=jit)
+    def step(source, target):
+        with tf.GradientTape() as tape:
+            logits = model({"source": source, "target": target}, training=True)
+            loss, tokens, _ = label_smoothed_cross_entropy(logits, target, SMOOTHING)
+            total = tf.reduce_sum(loss) / tf.reduce_sum(tokens)
+        gradients = tape.gradient(total, model.trainable_variables)
+        optimizer.apply(gradients, model.trainable_variables)
+        return total
+
+    return step, sum(int(np.prod(v.shape)) for v in model.trainable_variables)
+
+
+def garden(size, jit):
+    options = {
+        "num_layers": size["layers"],
+        "num_attention_heads": size["heads"],
+        "intermediate_size": size["ff"],
+        "activation": "relu",
+        "dropout_rate": DROPOUT,
+        "attention_dropout_rate": DROPOUT,
+        "intermediate_dropout": DROPOUT,
+        "use_bias": False,
+        "norm_first": True,
+        "norm_epsilon": 1e-6,
+    }
+    model = seq2seq_transformer.Seq2SeqTransformer(
+        vocab_size=VOCABULARY,
+        embedding_width=size["dim"],
+        dropout_rate=DROPOUT,
+        encoder_layer=seq2seq_transformer.TransformerEncoder(**options),
+        decoder_layer=seq2seq_transformer.TransformerDecoder(**options),
+    )
+    model({"inputs": tf.ones([2, 4], tf.int32), "targets": tf.ones([2, 4], tf.int32)})
+    optimizer = tf_keras.optimizers.Adam(1e-4)
+    optimizer.build(model.trainable_variables)
+
+    @tf.function(jit_compile=jit)
+    def step(source, target):
+        with tf.GradientTape() as tape:
+            logits = model({"inputs": source, "targets": target}, training=True)
+            # As official.nlp.modeling's translation loss: soft one-hot targets, padding weighed 0.
+            confidence = 1.0 - SMOOTHING
+            low = SMOOTHING / (VOCABULARY - 1)
+            soft = tf.one_hot(target, VOCABULARY, on_value=confidence, off_value=low)
+            loss = tf.nn.softmax_cross_entropy_with_logits(logits=logits, labels=soft)
+            weights = tf.cast(tf.not_equal(target, 0), tf.float32)
+            total = tf.reduce_sum(loss * weights) / tf.reduce_sum(weights)
+        gradients = tape.gradient(total, model.trainable_variables)
+        optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
+        return total
+
+    return step, sum(int(np.prod(v.shape)) for v in model.trainable_variables)
+
+
+def run(step, batches, steps):
+    """Seconds and real target tokens of `steps` steps."""
+    tokens = 0
+    start = time.perf_counter()
+    for i in range(steps):
+        source, target, count = batches[i % len(batches)]
+        loss = step(source, target)
+        tokens += count
+    float(loss)
+    return time.perf_counter() - start, tokens
+
+
+def compare(name, kind, rows, length, rounds, steps):
+    size = SIZES[name]
+    batches = make_batches(kind, 4, rows, length, seed=1)
+    contestants = {}
+    for label, build in (("ours", ours), ("garden", garden)):
+        for jit in (True, False):
+            key = f"{label} {'xla' if jit else 'graph'}"
+            try:
+                step, parameters = build(size, jit)
+                begin = time.perf_counter()
+                run(step, batches, 1)
+                compiled = time.perf_counter() - begin
+                run(step, batches, 1)
+            except (tf.errors.OpError, ValueError) as error:
+                print(f"  {key}: does not run: {str(error).splitlines()[0]}")
+                continue
+            contestants[key] = step
+            print(f"  {key}: {parameters:,} parameters, first step {compiled:.1f} s", flush=True)
+    rates = {key: [] for key in contestants}
+    for _ in range(rounds):
+        for key, step in contestants.items():
+            seconds, tokens = run(step, batches, steps)
+            rates[key].append(tokens / seconds)
+    medians = {key: statistics.median(values) for key, values in rates.items()}
+    for key, values in rates.items():
+        spread = f"{min(values):,.0f} to {max(values):,.0f}"
+        print(f"  {key:14s} {medians[key]:10,.0f} target tokens/s  ({spread})")
+    best = {
+        label: max(v for k, v in medians.items() if k.startswith(label))
+        for label in ("ours", "garden")
+    }
+    ratio = best["ours"] / best["garden"]
+    print(f"  ratio, best of each: {ratio:.2f}", flush=True)
+    return {"size": name, "batch": kind, "tokens_per_second": medians, "ratio": ratio}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=4, help="steps of a round")
+    parser.add_argument("--rows", type=int, default=128)
+    parser.add_argument("--length", type=int, default=32)
+    parser.add_argument("--sizes", nargs="+", choices=sorted(SIZES), default=sorted(SIZES))
+    parser.add_argument("--kinds", nargs="+", choices=("full", "ragged"), default=["full"])
+    parser.add_argument("--json", help="write the figures to this file")
+    arguments = parser.parse_args()
+    results = []
+    for name in arguments.sizes:
+        for kind in arguments.kinds:
+            size = SIZES[name]
+            print(
+                f"{name}: d {size['dim']}, {size['layers']}+{size['layers']} layers, "
+                f"V {VOCABULARY}, batch {arguments.rows} x {arguments.length}, {kind} rows"
+            )
+            results.append(
+                compare(
+                    name, kind, arguments.rows, arguments.length, arguments.rounds, arguments.steps
+                )
+            )
+    if arguments.json:
+        with open(arguments.json, "w", encoding="utf-8") as file:
+            json.dump(results, file, indent=2)
+
+
+if __name__ == "__main__":
+    main()
