@@ -10,14 +10,9 @@ from keras_mtl.data.batch_plan import make_buckets
 from keras_mtl.data.mixture import Mixture
 from keras_mtl.data.prepare import PreparedData
 from keras_mtl.data.task_sources import TranslationSource
-from keras_mtl.decoding.options import BeamOptions
-from keras_mtl.decoding.tasks import TranslationTask
-from keras_mtl.decoding.translator import Translator
 from keras_mtl.errors import ConfigError, nearest
-from keras_mtl.metrics import TEXT_METRICS
 from keras_mtl.models.factory import build_transformer
 from keras_mtl.schedules import Schedule, TaskInfo
-from keras_mtl.training.evaluation import Evaluator, Likelihood
 from keras_mtl.training.learning_rate import WarmupSchedule
 from keras_mtl.training.optimizers import Adam
 
@@ -144,33 +139,4 @@ def build_optimizer(config: ExperimentConfig, hidden_dim: int) -> Adam:
         epsilon=settings.epsilon,
         decoupled_weight_decay=settings.weight_decay,
         average_momentum=settings.ema_momentum,
-    )
-
-
-def build_evaluator(config: ExperimentConfig, prepared: PreparedData, model) -> Evaluator:
-    """Makes the validation of ``trainer.evaluation``: BLEU and chrF, and the metric it names."""
-    settings = config.trainer.evaluation
-    decoding = config.task.decoding.as_dict()
-    batch_size = decoding.pop("batch_size")
-    options = BeamOptions.from_mapping(decoding).replace(
-        beam_size=settings.beam_size, num_hypotheses=1
-    )
-    vocabulary = prepared.vocabulary
-    indices = decoder_of_task(config, prepared)
-    tasks = [
-        TranslationTask(task.name, task.source, task.target, index)
-        for task, index in zip(prepared.tasks, indices, strict=True)
-    ]
-    likelihood = Likelihood(
-        model,
-        {task.name: vocabulary.tag_id(task.target) for task in tasks},
-        {task.name: task.decoder for task in tasks},
-        vocabulary.eos_id,
-    )
-    return Evaluator(
-        prepared,
-        Translator(model, vocabulary, tasks, options, batch_size=batch_size),
-        (*TEXT_METRICS, settings.metric),
-        max_pairs=settings.max_pairs,
-        likelihood=likelihood,
     )

@@ -265,7 +265,14 @@ class Run:
         if step > self.evaluated_step:
             self.mixture.update(self._consumed(step), self.book)
             self.evaluated_step = step
-            self.events.evaluation(step, results, self._ratios(), settings.metric)
+            probabilities = self.mixture.probabilities(self._consumed(step))
+            self.events.evaluation(
+                step,
+                results,
+                self._ratios(),
+                settings.metric,
+                dict(zip(self.task_names, probabilities, strict=True)),
+            )
         shown = "  ".join(f"{name} {scores[name]:.1f}" for name in self.task_names[:8])
         more = "  …" if len(self.task_names) > 8 else ""
         (log or self.log)(
@@ -363,7 +370,7 @@ class Run:
 
     @functools.cached_property
     def _evaluator(self) -> Evaluator:
-        return building.build_evaluator(self.config, self.prepared, self.model)
+        return Evaluator.from_model(self.config, self.model, self.prepared)
 
     def _collect_mixture(self) -> dict[str, np.ndarray]:
         return self.mixture.state(self._consumed(self.step))

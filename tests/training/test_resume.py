@@ -125,6 +125,7 @@ def test_five_kills_change_nothing(tmp_path, granularity):
     assert (undisturbed / "batches.tsv").read_text() == (killed / "batches.tsv").read_text()
     expected, found = tensors(undisturbed), tensors(killed)
     assert expected.keys() == found.keys()
+    assert sum(name.startswith("model/") for name in expected) > 30  # All layers are in it.
     for name, value in expected.items():
         np.testing.assert_array_equal(value, found[name], err_msg=name)
     assert events(undisturbed) == events(killed)
