@@ -81,8 +81,8 @@ const CpuFeatures& GetCpuFeatures() {
 
 Isa BestIsa(const CpuFeatures& features) {
   const bool avx2 = features.avx2 && features.fma;
-  const bool vnni = avx2 && features.avx512f && features.avx512bw && features.avx512vl &&
-                    features.avx512_vnni;
+  const bool vnni =
+      avx2 && features.avx512f && features.avx512bw && features.avx512vl && features.avx512_vnni;
   // The AMX kernels do their epilogue in AVX-512.
   if (vnni && features.amx_int8) return Isa::kAmx;
   if (vnni) return Isa::kVnni;

@@ -1,0 +1,179 @@
+// The drivers of the matrix products: blocks of rows times panels of columns, and what is done with
+// a tile of the result. Include after a vec_*.h, which gives the float tile its size, and a
+// gemm_int8_*.h, which gives
+//   kInt8TileRows                most rows of a tile
+//   Int8Begin(), Int8End()       called around a product
+//   Int8Tile(rows, stride, count, panel, groups, compensation, acc)
+//                                acc [count, kPanel] = compensation + rows x panel
+#ifndef KERAS_MTL_KERNELS_GEMM_INL_H_
+#define KERAS_MTL_KERNELS_GEMM_INL_H_
+
+#include "kernels/math-inl.h"
+#include "kernels/unroll-inl.h"
+
+namespace keras_mtl {
+namespace {
+
+constexpr int kPanelVectors = kPanel / 16;
+
+// One row of a tile as floats.
+struct TileRow {
+  F32 v[kPanelVectors];
+};
+
+// Calls consume(row, panel, TileRow) for all rows of panels [first, last), with y = rows * scales x
+// weights + bias. Panels are the outer loop: a panel stays in L1 or L2 while the rows go by.
+template <class Consume>
+inline void ForEachInt8Tile(const Int8Rows& a, const Int8Weights& w, const float* bias, int first,
+                            int last, Consume consume) {
+  alignas(64) int32_t acc[kInt8TileRows * kPanel];
+  const int groups = w.stride / 4;
+  for (int panel = first; panel < last; ++panel) {
+    const int8_t* data = w.data + static_cast<ptrdiff_t>(panel) * w.stride * kPanel;
+    const ptrdiff_t column = static_cast<ptrdiff_t>(panel) * kPanel;
+    for (int row = 0; row < a.rows; row += kInt8TileRows) {
+      const int count = a.rows - row < kInt8TileRows ? a.rows - row : kInt8TileRows;
+      Int8Tile(a.data + static_cast<ptrdiff_t>(row) * a.stride, a.stride, count, data, groups,
+               w.compensation + column, acc);
+      for (int r = 0; r < count; ++r) {
+        const F32 row_scale = Set(a.scales[row + r]);
+        TileRow tile;
+        for (int v = 0; v < kPanelVectors; ++v) {
+          const F32 scale = Mul(row_scale, Load(w.scales + column + 16 * v));
+          tile.v[v] =
+              Fma(ToFloat(LoadInt(acc + r * kPanel + 16 * v)), scale, Load(bias + column + 16 * v));
+        }
+        consume(row + r, panel, tile);
+      }
+    }
+  }
+}
+
+// acc [kRows, kPanel] = a [kRows, K] x panel [K, kPanel], each element one chain of fused
+// multiply-adds in the order of K.
+template <int kRows>
+void FloatTile(const float* a, int stride, int depth, const float* panel, float* acc) {
+  for (int block = 0; block < kPanelVectors; block += kFloatTileVectors) {
+    F32 sums[kRows][kFloatTileVectors];
+    Unroll<kRows>([&](auto r) KERAS_MTL_ALWAYS_INLINE {
+      Unroll<kFloatTileVectors>([&](auto v) KERAS_MTL_ALWAYS_INLINE { sums[r][v] = Zero(); });
+    });
+    for (int k = 0; k < depth; ++k) {
+      F32 weights[kFloatTileVectors];
+      Unroll<kFloatTileVectors>([&](auto v) KERAS_MTL_ALWAYS_INLINE {
+        weights[v] = Load(panel + static_cast<ptrdiff_t>(k) * kPanel + 16 * (block + v));
+      });
+      Unroll<kRows>([&](auto r) KERAS_MTL_ALWAYS_INLINE {
+        const F32 x = Set(a[static_cast<ptrdiff_t>(r) * stride + k]);
+        Unroll<kFloatTileVectors>(
+            [&](auto v) KERAS_MTL_ALWAYS_INLINE { sums[r][v] = Fma(x, weights[v], sums[r][v]); });
+      });
+    }
+    Unroll<kRows>([&](auto r) KERAS_MTL_ALWAYS_INLINE {
+      Unroll<kFloatTileVectors>([&](auto v) KERAS_MTL_ALWAYS_INLINE {
+        Store(acc + r * kPanel + 16 * (block + v), sums[r][v]);
+      });
+    });
+  }
+}
+
+inline void FloatTileAny(const float* a, int stride, int count, int depth, const float* panel,
+                         float* acc) {
+  if (count == kFloatTileRows) return FloatTile<kFloatTileRows>(a, stride, depth, panel, acc);
+  if constexpr (kFloatTileRows > 1) {
+    switch (count) {
+      case 1:
+        return FloatTile<1>(a, stride, depth, panel, acc);
+      case 2:
+        return FloatTile<2>(a, stride, depth, panel, acc);
+      case 3:
+        return FloatTile<3>(a, stride, depth, panel, acc);
+      case 4:
+        return FloatTile<4>(a, stride, depth, panel, acc);
+      case 5:
+        return FloatTile<5>(a, stride, depth, panel, acc);
+    }
+  }
+}
+
+template <class Consume>
+inline void ForEachFloatTile(const FloatRows& a, const FloatWeights& w, const float* bias,
+                             int first, int last, Consume consume) {
+  alignas(64) float acc[kFloatTileRows * kPanel];
+  for (int panel = first; panel < last; ++panel) {
+    const float* data = w.data + static_cast<ptrdiff_t>(panel) * w.depth * kPanel;
+    const ptrdiff_t column = static_cast<ptrdiff_t>(panel) * kPanel;
+    for (int row = 0; row < a.rows; row += kFloatTileRows) {
+      const int count = a.rows - row < kFloatTileRows ? a.rows - row : kFloatTileRows;
+      FloatTileAny(a.data + static_cast<ptrdiff_t>(row) * a.stride, a.stride, count, w.depth, data,
+                   acc);
+      for (int r = 0; r < count; ++r) {
+        TileRow tile;
+        for (int v = 0; v < kPanelVectors; ++v) {
+          tile.v[v] = Add(Load(acc + r * kPanel + 16 * v), Load(bias + column + 16 * v));
+        }
+        consume(row + r, panel, tile);
+      }
+    }
+  }
+}
+
+// Writes a row of a tile to the output; the last panel may be cut.
+template <Activation kActivation, bool kAccumulate>
+struct WriteOutput {
+  const Output& out;
+  int columns;
+
+  void operator()(int row, int panel, const TileRow& tile) const {
+    const int column = panel * kPanel;
+    float* y = out.data + static_cast<ptrdiff_t>(row) * out.stride + column;
+    const int left = columns - column;
+    for (int v = 0; v < kPanelVectors && 16 * v < left; ++v) {
+      const int n = left - 16 * v;
+      F32 value = Activate<kActivation>(tile.v[v]);
+      if (n >= 16) {
+        if (kAccumulate) value = Add(Load(y + 16 * v), value);
+        Store(y + 16 * v, value);
+      } else {
+        if (kAccumulate) value = Add(LoadN(y + 16 * v, n), value);
+        StoreN(y + 16 * v, value, n);
+      }
+    }
+  }
+};
+
+// Calls run(WriteOutput) for the activation and mode of `out`.
+template <class Run>
+inline void WithOutput(const Output& out, int columns, Run run) {
+  switch (out.activation) {
+    case Activation::kNone:
+      if (out.accumulate) return run(WriteOutput<Activation::kNone, true>{out, columns});
+      return run(WriteOutput<Activation::kNone, false>{out, columns});
+    case Activation::kRelu:
+      if (out.accumulate) return run(WriteOutput<Activation::kRelu, true>{out, columns});
+      return run(WriteOutput<Activation::kRelu, false>{out, columns});
+    case Activation::kGelu:
+      if (out.accumulate) return run(WriteOutput<Activation::kGelu, true>{out, columns});
+      return run(WriteOutput<Activation::kGelu, false>{out, columns});
+    case Activation::kSilu:
+      if (out.accumulate) return run(WriteOutput<Activation::kSilu, true>{out, columns});
+      return run(WriteOutput<Activation::kSilu, false>{out, columns});
+  }
+}
+
+void GemmInt8(const Int8Rows& a, const Int8Weights& w, int first, int last, const Output& out) {
+  Int8Begin();
+  WithOutput(out, w.columns,
+             [&](auto write) { ForEachInt8Tile(a, w, w.bias, first, last, write); });
+  Int8End();
+}
+
+void GemmFloat(const FloatRows& a, const FloatWeights& w, int first, int last, const Output& out) {
+  WithOutput(out, w.columns,
+             [&](auto write) { ForEachFloatTile(a, w, w.bias, first, last, write); });
+}
+
+}  // namespace
+}  // namespace keras_mtl
+
+#endif  // KERAS_MTL_KERNELS_GEMM_INL_H_

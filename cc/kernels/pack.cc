@@ -1,0 +1,73 @@
+#include "kernels/pack.h"
+
+#include <algorithm>
+#include <vector>
+
+namespace keras_mtl {
+namespace {
+
+AlignedBuffer<float> PaddedCopy(const float* values, int columns) {
+  AlignedBuffer<float> result(RoundUp(columns, kPanel));
+  if (values != nullptr) std::copy(values, values + columns, result.data());
+  return result;
+}
+
+}  // namespace
+
+PackedInt8::PackedInt8(const int8_t* weights, const float* scales, const float* bias, int columns,
+                       int depth)
+    : data_(static_cast<size_t>(RoundUp(columns, kPanel)) * RoundUp(depth, kDepthAlign)),
+      compensation_(RoundUp(columns, kPanel)),
+      scales_(PaddedCopy(scales, columns)),
+      bias_(PaddedCopy(bias, columns)),
+      columns_(columns),
+      stride_(RoundUp(depth, kDepthAlign)) {
+  for (int n = 0; n < columns; ++n) {
+    const int8_t* row = weights + static_cast<size_t>(n) * depth;
+    int8_t* out = data_.data() + static_cast<size_t>(n / kPanel) * stride_ * kPanel;
+    out += n % kPanel * 4;
+    int32_t sum = 0;
+    for (int k = 0; k < depth; ++k) {
+      out[static_cast<size_t>(k / 4) * kPanel * 4 + k % 4] = row[k];
+      sum += row[k];
+    }
+    compensation_[n] = -128 * sum;
+  }
+}
+
+PackedInt8 PackedInt8::Quantize(const float* weights, const float* bias, int columns, int depth,
+                                const KernelTable& kernels) {
+  const int stride = RoundUp(depth, kDepthAlign);
+  std::vector<int8_t> quantized(static_cast<size_t>(columns) * depth);
+  std::vector<float> scales(columns);
+  std::vector<int8_t> row(stride);
+  for (int n = 0; n < columns; ++n) {
+    kernels.quantize_rows(weights + static_cast<size_t>(n) * depth, 1, depth, depth, row.data(),
+                          &scales[n]);
+    int8_t* out = quantized.data() + static_cast<size_t>(n) * depth;
+    for (int k = 0; k < depth; ++k) {
+      out[k] = static_cast<int8_t>(static_cast<uint8_t>(row[k]) ^ kernels.row_flip);
+    }
+  }
+  return PackedInt8(quantized.data(), scales.data(), bias, columns, depth);
+}
+
+Int8Weights PackedInt8::view() const {
+  return {data_.data(), compensation_.data(), scales_.data(), bias_.data(), columns_, stride_};
+}
+
+PackedFloat::PackedFloat(const float* weights, const float* bias, int columns, int depth)
+    : data_(static_cast<size_t>(RoundUp(columns, kPanel)) * depth),
+      bias_(PaddedCopy(bias, columns)),
+      columns_(columns),
+      depth_(depth) {
+  for (int n = 0; n < columns; ++n) {
+    const float* row = weights + static_cast<size_t>(n) * depth;
+    float* out = data_.data() + static_cast<size_t>(n / kPanel) * depth * kPanel + n % kPanel;
+    for (int k = 0; k < depth; ++k) out[static_cast<size_t>(k) * kPanel] = row[k];
+  }
+}
+
+FloatWeights PackedFloat::view() const { return {data_.data(), bias_.data(), columns_, depth_}; }
+
+}  // namespace keras_mtl

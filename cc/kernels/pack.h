@@ -1,0 +1,53 @@
+// Weights in the layout that the matrix products read; kernels.h describes it. One layout serves
+// every instruction set.
+#ifndef KERAS_MTL_KERNELS_PACK_H_
+#define KERAS_MTL_KERNELS_PACK_H_
+
+#include <cstdint>
+
+#include "kernels/aligned_buffer.h"
+#include "kernels/kernels.h"
+
+namespace keras_mtl {
+
+// Owns packed int8 weights [columns, depth].
+class PackedInt8 {
+ public:
+  PackedInt8() = default;
+  // weights [columns, depth], row-major, any int8; scales [columns], finite;
+  // bias [columns], or null for none.
+  PackedInt8(const int8_t* weights, const float* scales, const float* bias, int columns, int depth);
+  // Quantizes float weights [columns, depth]: symmetric, one scale a column, absmax / 127.
+  static PackedInt8 Quantize(const float* weights, const float* bias, int columns, int depth,
+                             const KernelTable& kernels);
+
+  Int8Weights view() const;
+
+ private:
+  AlignedBuffer<int8_t> data_;
+  AlignedBuffer<int32_t> compensation_;
+  AlignedBuffer<float> scales_;
+  AlignedBuffer<float> bias_;
+  int columns_ = 0;
+  int stride_ = 0;
+};
+
+// Owns packed float weights [columns, depth].
+class PackedFloat {
+ public:
+  PackedFloat() = default;
+  // weights [columns, depth], row-major; bias [columns], or null for none.
+  PackedFloat(const float* weights, const float* bias, int columns, int depth);
+
+  FloatWeights view() const;
+
+ private:
+  AlignedBuffer<float> data_;
+  AlignedBuffer<float> bias_;
+  int columns_ = 0;
+  int depth_ = 0;
+};
+
+}  // namespace keras_mtl
+
+#endif  // KERAS_MTL_KERNELS_PACK_H_

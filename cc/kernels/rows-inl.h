@@ -1,0 +1,111 @@
+// Quantization and layer normalisation of rows. Include after one of the vec_*.h.
+#ifndef KERAS_MTL_KERNELS_ROWS_INL_H_
+#define KERAS_MTL_KERNELS_ROWS_INL_H_
+
+#include <cstring>
+
+#include "kernels/kernels.h"
+
+namespace keras_mtl {
+namespace {
+
+// Below this a row counts as zeros: 127 / absmax stays finite.
+constexpr float kTinyMagnitude = 1e-30f;
+
+// Calls f(i, n) for i = 0, 16, ... with n = 16, and at the end n < 16 lanes if they remain.
+template <class Function>
+inline void ForEachVector(int count, Function f) {
+  int i = 0;
+  for (; i + 16 <= count; i += 16) f(i, 16);
+  if (i < count) f(i, count - i);
+}
+
+inline F32 LoadUpTo(const float* p, int n) { return n == 16 ? Load(p) : LoadN(p, n); }
+inline void StoreUpTo(float* p, F32 x, int n) {
+  if (n == 16) {
+    Store(p, x);
+  } else {
+    StoreN(p, x, n);
+  }
+}
+
+// Writes RoundUp(columns, kDepthAlign) bytes.
+inline void QuantizeRow(const float* x, int columns, uint8_t flip, int8_t* data, float* scale) {
+  I32 bits = ZeroInt();
+  ForEachVector(columns,
+                [&](int i, int n) { bits = MaxInt(bits, MagnitudeBits(LoadUpTo(x + i, n))); });
+  const int32_t top = ReduceMaxInt(bits);
+  float absmax;
+  std::memcpy(&absmax, &top, sizeof(absmax));
+  const int stride = RoundUp(columns, kDepthAlign);
+  const bool finite = top < 0x7F800000;
+  if (!finite || absmax < kTinyMagnitude) {
+    std::memset(data, flip, stride);
+    *scale = finite ? 1.0f : __builtin_nanf("");
+    return;
+  }
+  const F32 inverse = Set(127.0f / absmax);
+  // |x| * inverse is at most 127 (1 + 2^-23), which rounds to 127: no clamp is needed.
+  ForEachVector(columns, [&](int i, int n) {
+    StoreInt8(data + i, Round(Mul(LoadUpTo(x + i, n), inverse)), flip);
+  });
+  const int written = RoundUp(columns, 16);
+  std::memset(data + written, flip, stride - written);
+  *scale = absmax / 127.0f;
+}
+
+void QuantizeRows(const float* x, int rows, int columns, int x_stride, int8_t* data,
+                  float* scales) {
+  const int stride = RoundUp(columns, kDepthAlign);
+  for (int row = 0; row < rows; ++row) {
+    QuantizeRow(x + static_cast<ptrdiff_t>(row) * x_stride, columns, kRowFlip,
+                data + static_cast<ptrdiff_t>(row) * stride, scales + row);
+  }
+}
+
+inline void LayerNormRow(const float* x, int columns, const float* gamma, const float* beta,
+                         float epsilon, float* y) {
+  F32 sum = Zero();
+  ForEachVector(columns, [&](int i, int n) { sum = Add(sum, LoadUpTo(x + i, n)); });
+  const float mean = ReduceAdd(sum) / static_cast<float>(columns);
+  const F32 centre = Set(mean);
+  F32 squares = Zero();
+  ForEachVector(columns, [&](int i, int n) {
+    F32 d = Sub(LoadUpTo(x + i, n), centre);
+    if (n < 16) {  // lanes behind the end hold -mean
+      float lanes[16];
+      Store(lanes, d);
+      d = LoadN(lanes, n);
+    }
+    squares = Fma(d, d, squares);
+  });
+  const float variance = ReduceAdd(squares) / static_cast<float>(columns);
+  const F32 inverse = Set(1.0f / __builtin_sqrtf(variance + epsilon));
+  ForEachVector(columns, [&](int i, int n) {
+    const F32 normal = Mul(Sub(LoadUpTo(x + i, n), centre), inverse);
+    StoreUpTo(y + i, Fma(normal, LoadUpTo(gamma + i, n), LoadUpTo(beta + i, n)), n);
+  });
+}
+
+void LayerNorm(const float* x, int rows, int columns, const float* gamma, const float* beta,
+               float epsilon, float* y) {
+  for (int row = 0; row < rows; ++row) {
+    const ptrdiff_t offset = static_cast<ptrdiff_t>(row) * columns;
+    LayerNormRow(x + offset, columns, gamma, beta, epsilon, y + offset);
+  }
+}
+
+void LayerNormQuantize(const float* x, int rows, int columns, const float* gamma, const float* beta,
+                       float epsilon, float* scratch, int8_t* data, float* scales) {
+  const int stride = RoundUp(columns, kDepthAlign);
+  for (int row = 0; row < rows; ++row) {
+    LayerNormRow(x + static_cast<ptrdiff_t>(row) * columns, columns, gamma, beta, epsilon, scratch);
+    QuantizeRow(scratch, columns, kRowFlip, data + static_cast<ptrdiff_t>(row) * stride,
+                scales + row);
+  }
+}
+
+}  // namespace
+}  // namespace keras_mtl
+
+#endif  // KERAS_MTL_KERNELS_ROWS_INL_H_

@@ -1,0 +1,20 @@
+// The table of kernels of one instruction set; the last include of an isa_*.cc, which has defined
+// kRowFlip and included the vectors, the tiles and the drivers.
+#ifndef KERAS_MTL_KERNELS_TABLE_INL_H_
+#define KERAS_MTL_KERNELS_TABLE_INL_H_
+
+#include "kernels/attention-inl.h"
+#include "kernels/project-inl.h"
+
+namespace keras_mtl {
+namespace {
+
+constexpr KernelTable MakeTable(Isa isa) {
+  return {isa,      kRowFlip,  QuantizeRows, LayerNorm,    LayerNormQuantize, ActivateAny, ExpArray,
+          GemmInt8, GemmFloat, ProjectInt8,  ProjectFloat, LogSumExp,         Attend};
+}
+
+}  // namespace
+}  // namespace keras_mtl
+
+#endif  // KERAS_MTL_KERNELS_TABLE_INL_H_

@@ -1,0 +1,164 @@
+// Matrix products: exact against plain loops, equal over instruction sets, rows independent.
+#include <limits>
+
+#include "kernels/pack.h"
+#include "tests/harness.h"
+
+namespace keras_mtl {
+namespace {
+
+using namespace testing;
+
+struct Shape {
+  int rows, columns, depth;
+};
+
+// Nothing a multiple of anything, one of everything, tile edges, a prime vocabulary.
+const Shape kShapes[] = {{1, 1, 1},      {1, 64, 64},    {2, 3, 3},     {3, 17, 17},
+                         {4, 65, 63},    {5, 63, 65},    {6, 128, 96},  {7, 130, 33},
+                         {13, 251, 127}, {16, 192, 256}, {17, 67, 129}, {33, 97, 512}};
+
+// Rows as quantize_rows would leave them: padded and flipped for the instruction set.
+std::vector<int8_t> PadRows(const std::vector<int8_t>& rows, int count, int depth, uint8_t flip) {
+  const int stride = RoundUp(depth, kDepthAlign);
+  std::vector<int8_t> result(static_cast<size_t>(count) * stride, static_cast<int8_t>(flip));
+  for (int r = 0; r < count; ++r) {
+    for (int k = 0; k < depth; ++k) {
+      result[static_cast<size_t>(r) * stride + k] = static_cast<int8_t>(
+          static_cast<uint8_t>(rows[static_cast<size_t>(r) * depth + k]) ^ flip);
+    }
+  }
+  return result;
+}
+
+TEST(Int8ProductIsExact) {
+  Random random(1);
+  for (const Shape& s : kShapes) {
+    const auto a = Bytes(random, static_cast<size_t>(s.rows) * s.depth, -127);
+    const auto w = Bytes(random, static_cast<size_t>(s.columns) * s.depth, -128);
+    const std::vector<float> ones(s.columns, 1.0f), row_ones(s.rows, 1.0f);
+    const PackedInt8 packed(w.data(), ones.data(), nullptr, s.columns, s.depth);
+    for (Isa isa : Isas()) {
+      const KernelTable& kernels = GetKernels(isa);
+      const auto rows = PadRows(a, s.rows, s.depth, kernels.row_flip);
+      std::vector<float> y(static_cast<size_t>(s.rows) * s.columns, -1.0f);
+      kernels.gemm_int8({rows.data(), row_ones.data(), s.rows, RoundUp(s.depth, kDepthAlign)},
+                        packed.view(), 0, RoundUp(s.columns, kPanel) / kPanel,
+                        {y.data(), s.columns, Activation::kNone, false});
+      for (int m = 0; m < s.rows; ++m) {
+        for (int n = 0; n < s.columns; ++n) {
+          int32_t sum = 0;
+          for (int k = 0; k < s.depth; ++k) {
+            sum +=
+                a[static_cast<size_t>(m) * s.depth + k] * w[static_cast<size_t>(n) * s.depth + k];
+          }
+          const float got = y[static_cast<size_t>(m) * s.columns + n];
+          CHECK(got == static_cast<float>(sum), "%s %dx%dx%d at %d,%d: %g, want %d", IsaName(isa),
+                s.rows, s.columns, s.depth, m, n, got, sum);
+        }
+      }
+    }
+  }
+}
+
+// The extremes, where saturating instructions would be caught.
+TEST(Int8ProductDoesNotSaturate) {
+  const int depth = 4096;
+  for (int a_value : {127, -127}) {
+    for (int w_value : {127, -128}) {
+      const std::vector<int8_t> a(depth, static_cast<int8_t>(a_value));
+      const std::vector<int8_t> w(depth, static_cast<int8_t>(w_value));
+      const float one = 1.0f;
+      const PackedInt8 packed(w.data(), &one, nullptr, 1, depth);
+      for (Isa isa : Isas()) {
+        const KernelTable& kernels = GetKernels(isa);
+        const auto rows = PadRows(a, 1, depth, kernels.row_flip);
+        float y = 0;
+        kernels.gemm_int8({rows.data(), &one, 1, depth}, packed.view(), 0, 1,
+                          {&y, 1, Activation::kNone, false});
+        CHECK(y == static_cast<float>(a_value * w_value * depth), "%s: %g", IsaName(isa), y);
+      }
+    }
+  }
+}
+
+// Everything a dense layer does, over instruction sets and for each row alone.
+template <class Product>
+void CheckDense(Product product) {
+  Random random(2);
+  for (const Shape& s : kShapes) {
+    const auto x = Normal(random, static_cast<size_t>(s.rows) * s.depth);
+    const auto w = Normal(random, static_cast<size_t>(s.columns) * s.depth, 0.1f);
+    const auto bias = Normal(random, s.columns);
+    for (Activation activation :
+         {Activation::kNone, Activation::kRelu, Activation::kGelu, Activation::kSilu}) {
+      for (bool accumulate : {false, true}) {
+        std::vector<float> want;
+        for (Isa isa : Isas()) {
+          const KernelTable& kernels = GetKernels(isa);
+          std::vector<float> y(static_cast<size_t>(s.rows) * s.columns, 0.25f);
+          product(kernels, x.data(), w, bias, s.rows, s,
+                  Output{y.data(), s.columns, activation, accumulate});
+          if (want.empty()) want = y;
+          CHECK(SameBits(y, want), "%s %dx%dx%d activation %d", IsaName(isa), s.rows, s.columns,
+                s.depth, static_cast<int>(activation));
+          const int row = s.rows / 2;
+          std::vector<float> alone(s.columns, 0.25f);
+          product(kernels, x.data() + static_cast<size_t>(row) * s.depth, w, bias, 1, s,
+                  Output{alone.data(), s.columns, activation, accumulate});
+          CHECK(std::memcmp(alone.data(), y.data() + static_cast<size_t>(row) * s.columns,
+                            s.columns * sizeof(float)) == 0,
+                "%s row %d alone", IsaName(isa), row);
+        }
+      }
+    }
+  }
+}
+
+void Int8Dense(const KernelTable& kernels, const float* x, const std::vector<float>& w,
+               const std::vector<float>& bias, int rows, const Shape& s, const Output& out) {
+  const PackedInt8 packed =
+      PackedInt8::Quantize(w.data(), bias.data(), s.columns, s.depth, kernels);
+  const int stride = RoundUp(s.depth, kDepthAlign);
+  std::vector<int8_t> quantized(static_cast<size_t>(rows) * stride);
+  std::vector<float> scales(rows);
+  kernels.quantize_rows(x, rows, s.depth, s.depth, quantized.data(), scales.data());
+  kernels.gemm_int8({quantized.data(), scales.data(), rows, stride}, packed.view(), 0,
+                    RoundUp(s.columns, kPanel) / kPanel, out);
+}
+
+void FloatDense(const KernelTable& kernels, const float* x, const std::vector<float>& w,
+                const std::vector<float>& bias, int rows, const Shape& s, const Output& out) {
+  const PackedFloat packed(w.data(), bias.data(), s.columns, s.depth);
+  kernels.gemm_float({x, rows, s.depth}, packed.view(), 0, RoundUp(s.columns, kPanel) / kPanel,
+                     out);
+}
+
+TEST(Int8DenseIsTheSameEverywhere) { CheckDense(Int8Dense); }
+TEST(FloatDenseIsTheSameEverywhere) { CheckDense(FloatDense); }
+
+TEST(FloatProductIsAChainOfFusedMultiplyAdds) {
+  Random random(3);
+  const Shape s{7, 67, 129};
+  const auto x = Normal(random, static_cast<size_t>(s.rows) * s.depth);
+  const auto w = Normal(random, static_cast<size_t>(s.columns) * s.depth);
+  const std::vector<float> bias(s.columns, 0.0f);
+  std::vector<float> y(static_cast<size_t>(s.rows) * s.columns);
+  FloatDense(GetKernels(Isas().back()), x.data(), w, bias, s.rows, s,
+             Output{y.data(), s.columns, Activation::kNone, false});
+  for (int m = 0; m < s.rows; ++m) {
+    for (int n = 0; n < s.columns; ++n) {
+      float sum = 0.0f;
+      for (int k = 0; k < s.depth; ++k) {
+        sum = std::fma(x[static_cast<size_t>(m) * s.depth + k],
+                       w[static_cast<size_t>(n) * s.depth + k], sum);
+      }
+      CHECK(y[static_cast<size_t>(m) * s.columns + n] == sum, "at %d,%d", m, n);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace keras_mtl
+
+TEST_MAIN()

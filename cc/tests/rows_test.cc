@@ -1,0 +1,202 @@
+// Quantization, normalisation, activations, attention: right, and equal over instruction sets.
+#include <algorithm>
+#include <limits>
+
+#include "tests/harness.h"
+
+namespace keras_mtl {
+namespace {
+
+using namespace testing;
+
+const int kSizes[] = {1, 2, 15, 16, 17, 31, 63, 64, 65, 127, 512, 1000};
+
+TEST(QuantizeRows) {
+  Random random(1);
+  for (int columns : kSizes) {
+    const int rows = 3, stride = RoundUp(columns, kDepthAlign);
+    auto x = Normal(random, static_cast<size_t>(rows) * columns);
+    std::fill_n(x.begin() + columns, columns, 0.0f);  // a row of zeros
+    for (Isa isa : Isas()) {
+      const KernelTable& kernels = GetKernels(isa);
+      std::vector<int8_t> data(static_cast<size_t>(rows) * stride, 1);
+      std::vector<float> scales(rows);
+      kernels.quantize_rows(x.data(), rows, columns, columns, data.data(), scales.data());
+      CHECK(scales[1] == 1.0f, "%s", IsaName(isa));
+      for (int r = 0; r < rows; ++r) {
+        float absmax = 0.0f;
+        for (int i = 0; i < columns; ++i) {
+          absmax = std::max(absmax, std::fabs(x[static_cast<size_t>(r) * columns + i]));
+        }
+        if (r != 1) CHECK(scales[r] == absmax / 127.0f, "%s", IsaName(isa));
+        for (int i = 0; i < stride; ++i) {
+          const float value = i < columns ? x[static_cast<size_t>(r) * columns + i] : 0.0f;
+          const float want = r == 1 ? 0.0f : std::nearbyint(value * (127.0f / absmax));
+          const int got = static_cast<int8_t>(
+              static_cast<uint8_t>(data[static_cast<size_t>(r) * stride + i]) ^ kernels.row_flip);
+          CHECK(got == static_cast<int>(want), "%s %d columns, row %d, %d: %d, want %g",
+                IsaName(isa), columns, r, i, got, want);
+        }
+      }
+    }
+  }
+}
+
+TEST(QuantizeMarksWhatIsNotFinite) {
+  for (float bad : {std::numeric_limits<float>::infinity(), -std::numeric_limits<float>::infinity(),
+                    std::numeric_limits<float>::quiet_NaN()}) {
+    for (Isa isa : Isas()) {
+      std::vector<float> x(20, 1.0f);
+      x[18] = bad;
+      std::vector<int8_t> data(kDepthAlign);
+      float scale = 0.0f;
+      GetKernels(isa).quantize_rows(x.data(), 1, 20, 20, data.data(), &scale);
+      CHECK(std::isnan(scale), "%s: %g gives %g", IsaName(isa), bad, scale);
+    }
+  }
+}
+
+TEST(LayerNorm) {
+  Random random(2);
+  for (int columns : kSizes) {
+    const int rows = 2, stride = RoundUp(columns, kDepthAlign);
+    const auto x = Normal(random, static_cast<size_t>(rows) * columns, 3.0f);
+    const auto gamma = Normal(random, columns), beta = Normal(random, columns);
+    std::vector<float> first;
+    std::vector<float> first_scales;
+    for (Isa isa : Isas()) {
+      const KernelTable& kernels = GetKernels(isa);
+      std::vector<float> y(x.size());
+      kernels.layer_norm(x.data(), rows, columns, gamma.data(), beta.data(), 1e-6f, y.data());
+      if (first.empty()) first = y;
+      CHECK(SameBits(y, first), "%s %d columns", IsaName(isa), columns);
+      for (int r = 0; r < rows; ++r) {
+        double mean = 0, variance = 0;
+        const float* row = x.data() + static_cast<size_t>(r) * columns;
+        for (int i = 0; i < columns; ++i) mean += row[i] / static_cast<double>(columns);
+        for (int i = 0; i < columns; ++i) {
+          variance += (row[i] - mean) * (row[i] - mean) / columns;
+        }
+        for (int i = 0; i < columns; ++i) {
+          const double want = (row[i] - mean) / std::sqrt(variance + 1e-6) * gamma[i] + beta[i];
+          const double error = std::fabs(y[static_cast<size_t>(r) * columns + i] - want);
+          // One column normalises rounding errors of its mean: it is 0 within what epsilon allows.
+          CHECK(error <= 2e-5, "%s %d columns: %g", IsaName(isa), columns, error);
+        }
+      }
+
+      // The fused form is the sequence of both.
+      std::vector<int8_t> want(static_cast<size_t>(rows) * stride), got(want.size());
+      std::vector<float> want_scales(rows), scales(rows), scratch(columns);
+      kernels.quantize_rows(y.data(), rows, columns, columns, want.data(), want_scales.data());
+      kernels.layer_norm_quantize(x.data(), rows, columns, gamma.data(), beta.data(), 1e-6f,
+                                  scratch.data(), got.data(), scales.data());
+      CHECK(SameBits(got, want) && SameBits(scales, want_scales), "%s", IsaName(isa));
+    }
+  }
+}
+
+TEST(ActivationsAndExp) {
+  std::vector<float> x;
+  for (int i = -20000; i <= 20000; ++i) x.push_back(static_cast<float>(i) * 0.005f);
+  struct Case {
+    Activation activation;
+    double (*want)(double);
+    double tolerance;  // absolute, per max(1, |x|)
+  };
+  const Case cases[] = {
+      {Activation::kRelu, [](double v) { return v > 0 ? v : 0.0; }, 0.0},
+      {Activation::kGelu, [](double v) { return 0.5 * v * (1 + std::erf(v * std::sqrt(0.5))); },
+       4e-7},
+      {Activation::kSilu, [](double v) { return v / (1 + std::exp(-v)); }, 3e-7},
+  };
+  for (const Case& c : cases) {
+    std::vector<float> first;
+    for (Isa isa : Isas()) {
+      std::vector<float> y = x;
+      GetKernels(isa).activate(c.activation, y.data(), static_cast<int>(y.size()));
+      if (first.empty()) first = y;
+      CHECK(SameBits(y, first), "%s", IsaName(isa));
+    }
+    for (size_t i = 0; i < x.size(); ++i) {
+      const double error = std::fabs(first[i] - c.want(x[i]));
+      CHECK(error <= c.tolerance * std::max(1.0, std::fabs(static_cast<double>(x[i]))),
+            "activation %d of %g: error %g", static_cast<int>(c.activation), x[i], error);
+    }
+  }
+  std::vector<float> first;
+  for (Isa isa : Isas()) {
+    std::vector<float> y = x;
+    GetKernels(isa).exp(y.data(), static_cast<int>(y.size()));
+    if (first.empty()) first = y;
+    CHECK(SameBits(y, first), "%s", IsaName(isa));
+  }
+  for (size_t i = 0; i < x.size(); ++i) {
+    const double want = x[i] < -87.3365f ? 0.0 : std::exp(std::min<double>(x[i], 88.0));
+    CHECK(std::fabs(first[i] - want) <= 2e-7 * want, "exp(%g) = %g", x[i], first[i]);
+  }
+}
+
+TEST(ExpOfExtremes) {
+  const float infinity = std::numeric_limits<float>::infinity();
+  for (Isa isa : Isas()) {
+    float x[] = {-infinity, 0.0f, std::numeric_limits<float>::quiet_NaN(),
+                 std::numeric_limits<float>::lowest()};
+    GetKernels(isa).exp(x, 4);
+    CHECK(x[0] == 0.0f && x[1] == 1.0f && std::isnan(x[2]) && x[3] == 0.0f, "%s", IsaName(isa));
+  }
+}
+
+TEST(Attend) {
+  Random random(3);
+  for (int dim : {1, 3, 16, 20, 32, 64, 80, 128}) {
+    for (int length : {1, 2, 15, 16, 17, 40}) {
+      const auto query = Normal(random, dim);
+      // Keys and values interleaved, positions in reverse order in memory.
+      const auto cache = Normal(random, static_cast<size_t>(length) * 2 * dim);
+      std::vector<const float*> rows(length);
+      for (int t = 0; t < length; ++t) {
+        rows[t] = cache.data() + static_cast<size_t>(length - 1 - t) * 2 * dim;
+      }
+      const float scale = 1.0f / std::sqrt(static_cast<float>(dim));
+      std::vector<double> weights(length);
+      double total = 0;
+      for (int t = 0; t < length; ++t) {
+        double score = 0;
+        for (int i = 0; i < dim; ++i) score += static_cast<double>(query[i]) * rows[t][i];
+        total += weights[t] = std::exp(score * scale);
+      }
+      std::vector<float> first;
+      for (Isa isa : Isas()) {
+        std::vector<float> scores(RoundUp(length, 16)), out(dim, 9.0f);
+        GetKernels(isa).attend(query.data(), rows.data(), 0, dim, length, dim, scale, scores.data(),
+                               out.data());
+        if (first.empty()) first = out;
+        CHECK(SameBits(out, first), "%s dim %d length %d", IsaName(isa), dim, length);
+        for (int t = 0; t < length; ++t) {
+          CHECK(std::fabs(scores[t] - weights[t] / total) < 1e-6, "%s", IsaName(isa));
+        }
+        for (int i = 0; i < dim; ++i) {
+          double want = 0;
+          for (int t = 0; t < length; ++t) want += weights[t] / total * rows[t][dim + i];
+          CHECK(std::fabs(out[i] - want) < 2e-6, "%s dim %d length %d: %g, want %g", IsaName(isa),
+                dim, length, out[i], want);
+        }
+      }
+    }
+  }
+}
+
+TEST(LogIsThatOfTheLibrary) {
+  for (double x : {1e-30, 0.3, 0.5, 0.70710678, 1.0, 1.41421356, 2.0, 3.7, 1e5, 3e38}) {
+    CHECK(std::fabs(Log(x) - std::log(x)) <= 4e-16 * std::max(1.0, std::fabs(std::log(x))),
+          "log(%g) = %.17g", x, Log(x));
+  }
+  CHECK(Log(0.0) == -std::numeric_limits<double>::infinity());
+  CHECK(std::isnan(Log(-1.0)) && std::isnan(Log(std::numeric_limits<double>::quiet_NaN())));
+}
+
+}  // namespace
+}  // namespace keras_mtl
+
+TEST_MAIN()
