@@ -15,9 +15,9 @@ __all__ = ["StoreReader", "StoreWriter"]
 
 # Bytes read at once by `verify`.
 _CHUNK = 1 << 20
-# Bytes of a store that stay mapped, about, at most. The kernel maps up to 64 KB around a page that is
-# touched, and a pair touches two places (its offsets, its tokens). Unmapped pages stay in the page
-# cache: touching one again costs a microsecond, not a read.
+# Bytes of a store that stay mapped, at most about. The kernel maps up to 64 KB around a page that
+# is touched, and a pair touches two places (its offsets, its tokens). Unmapped pages stay in the
+# page cache: touching one again costs a microsecond, not a read.
 _MAPPED_BYTES = 32 << 20
 _MAPPED_PER_PAIR = 2 * (64 << 10)
 
