@@ -30,6 +30,7 @@ class Command(NamedTuple):
 COMMANDS = {
     "prepare": Command("keras_mtl.cli.prepare", "read, clean and encode the corpora"),
     "train": Command("keras_mtl.cli.train", "train, validate and save; continue where it stopped"),
+    "baselines": Command("keras_mtl.cli.baselines", "train each task alone, for comparison"),
     "evaluate": Command("keras_mtl.cli.evaluate", "score every task of a trained model"),
     "translate": Command("keras_mtl.cli.translate", "translate standard input line by line"),
     "export": Command("keras_mtl.cli.export", "write a SavedModel: text in, text out"),

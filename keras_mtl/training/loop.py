@@ -200,6 +200,7 @@ class Run:
             self._logged_consumed = self.mixture.consumed(self._collect_mixture())
             self._read_from(self.step)
             while self.step < trainer.train_steps:
+                progress.resume()
                 # Orbit prints a line a loop to stdout, which belongs to results.
                 with contextlib.redirect_stdout(io.StringIO()):
                     controller.train(self._next_stop(validates), checkpoint_at_completion=False)

@@ -53,8 +53,8 @@ class Progress:
           loss: mean loss per token since the last update, in nats.
           tokens: real target tokens since the last update.
         """
+        self.resume()
         now = self._clock()
-        self._resume(now)
         self._tokens += tokens
         self._history.append((now, step, self._tokens))
         self._latest = self._line(step, loss)
@@ -81,6 +81,16 @@ class Progress:
         if self._paused_at is None:
             self._paused_at = self._clock()
 
+    def resume(self) -> None:
+        """Starts the clock again; call it before training goes on."""
+        if self._paused_at is None:
+            return
+        paused = self._clock() - self._paused_at
+        self._history = deque(
+            ((at + paused, step, tokens) for at, step, tokens in self._history), maxlen=_WINDOW
+        )
+        self._paused_at = None
+
     def message(self, text: str) -> None:
         """Writes a line of its own above the bar."""
         if self._drawn:
@@ -102,15 +112,6 @@ class Progress:
 
     def __exit__(self, *unused: object) -> None:
         self.close()
-
-    def _resume(self, now: float) -> None:
-        if self._paused_at is None:
-            return
-        paused = now - self._paused_at
-        self._history = deque(
-            ((at + paused, step, tokens) for at, step, tokens in self._history), maxlen=_WINDOW
-        )
-        self._paused_at = None
 
     def _line(self, step: int, loss: float) -> str:
         parts = [f"step {step:,}/{self._total:,}", f"loss {loss:.3f}"]

@@ -1,0 +1,30 @@
+"""``keras-mtl baselines``: trains each task alone, for adaptive schedules to compare with."""
+
+import argparse
+
+from keras_mtl.cli.common import add_experiment_arguments, load_config, require_model_dir
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the subcommand's arguments."""
+    add_experiment_arguments(parser, modes=())
+    parser.add_argument(
+        "--train_steps",
+        type=int,
+        metavar="N",
+        help="steps of each single-task model (default: trainer.train_steps)",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Trains the tasks one after the other and prints their best validation scores."""
+    model_dir = require_model_dir(args)
+    config = load_config(args)
+    from keras_mtl.training.baselines import BASELINES_FILE, measure_baselines
+
+    found = measure_baselines(config, model_dir, args.train_steps)
+    print(f"best {config.trainer.evaluation.metric} of a model for each task alone, on dev:")
+    for name, score in found.items():
+        print(f"  {name}: {score:.2f}")
+    print(f"written: {model_dir}/{BASELINES_FILE}; use it as trainer.schedule.baselines_file")
+    return 0

@@ -1,0 +1,101 @@
+"""Baselines: what a model reaches that is trained on one task alone."""
+
+import copy
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from keras_mtl.config import ExperimentConfig, Options
+from keras_mtl.data.prepared import VOCABULARY_FILE
+from keras_mtl.errors import DataError, KerasMtlError
+from keras_mtl.metrics import schedule_score
+from keras_mtl.registry import save_params
+from keras_mtl.training.event_log import read_events
+from keras_mtl.training.setup import prepare_from_config
+
+BASELINES_FILE = "baselines.json"
+
+
+def measure_baselines(
+    config: ExperimentConfig,
+    model_dir: str | Path,
+    train_steps: int | None = None,
+    log: Callable[[str], None] = print,
+) -> dict[str, float]:
+    """Trains each task alone by the same configuration and notes its best validation score.
+
+    The models share the vocabulary of the whole mix, so that their scores compare with those of the
+    mixed run. Each is trained in a process of its own, in ``<model_dir>/<task>``. A task that is
+    done is not trained again; one that was interrupted goes on.
+
+    Args:
+        config: the experiment of all tasks.
+        model_dir: folder of the baselines; gets ``baselines.json``.
+        train_steps: steps of each model; None takes ``trainer.train_steps``.
+        log: function that gets lines for the user.
+
+    Returns:
+        By task the best validation score of ``trainer.evaluation.metric``, in the unit that
+        schedules compare (`keras_mtl.metrics.schedule_score`).
+
+    Raises:
+        ConfigError, DataError: see `prepare_from_config`.
+        KerasMtlError: a training failed; its own message stands above.
+    """
+    root = Path(model_dir)
+    prepared = prepare_from_config(config, root, log=log)
+    vocabulary = os.path.abspath(os.path.join(prepared.data_dir, VOCABULARY_FILE))
+    found: dict[str, float] = {}
+    for pair in config.task.pairs:
+        log(f"baseline of {pair.name}")
+        alone = copy.deepcopy(config)
+        alone.task.pairs = [copy.deepcopy(pair)]
+        alone.task.data.data_dir = ""
+        alone.task.data.vocabulary.model_file = vocabulary
+        alone.trainer.schedule.name = "uniform"
+        alone.trainer.schedule.parameters = Options()
+        alone.trainer.schedule.baselines_file = ""
+        if train_steps is not None:
+            alone.trainer.train_steps = train_steps
+        found[pair.name] = _train(alone, root / pair.name)
+        _write(root / BASELINES_FILE, found)
+    return found
+
+
+def _train(config: ExperimentConfig, folder: Path) -> float:
+    folder.mkdir(parents=True, exist_ok=True)
+    params = folder / "alone.yaml"
+    save_params(config, str(params))
+    # A process of its own: strategies and determinism are set once in a process.
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "keras_mtl.cli.main", "train"),
+            *("--config_file", str(params), "--model_dir", str(folder)),
+        ],
+        check=False,
+    )
+    if done.returncode:
+        raise KerasMtlError(
+            f"training in {folder} ended with exit code {done.returncode}; repair what its message "
+            "names and start the same command again: finished tasks are not trained again"
+        )
+    metric = config.trainer.evaluation.metric
+    scores = [
+        score
+        for event in read_events(folder)
+        if event["event"] == "evaluation"
+        for score in event["scores"][metric].values()
+        if score is not None
+    ]
+    if not scores:
+        raise DataError(f"{folder}: no validation was logged; delete the folder and start again")
+    return schedule_score(metric, max(scores))
+
+
+def _write(path: Path, baselines: dict[str, float]) -> None:
+    partial = path.with_name(f"{path.name}.partial")
+    partial.write_text(json.dumps(baselines, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    partial.replace(path)
