@@ -223,7 +223,7 @@ def read_text(
     held_out = HeldOut(tasks, settings)
     texts = []
     for number, task in enumerate(tasks):
-        spills = {
+        spills: dict[str, Spill] = {
             name: Spill(
                 os.path.join(folder, f"{number}.{name}.text"),
                 keep_hashes=name != "train" or task.max_pairs is not None,

@@ -385,7 +385,7 @@ class StoreWriter:
                 places.append(sums[pairs])
             cuts.append(places)
         for p in range(len(splitters) + 1):
-            parts = []
+            parts: list[tuple[np.ndarray, ...]] = []
             for run, (pairs, tokens, text) in zip(self._runs, cuts, strict=True):
                 a, b = int(pairs[p]), int(pairs[p + 1])
                 if a < b:
