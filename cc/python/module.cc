@@ -2,6 +2,7 @@
 #include <pybind11/pybind11.h>
 
 #include "kernels/cpu_features.h"
+#include "python/modules.h"
 
 namespace py = pybind11;
 
@@ -33,4 +34,6 @@ PYBIND11_MODULE(_core, module) {
   module.def("isa",
              [] { return keras_mtl::IsaName(keras_mtl::BestIsa(keras_mtl::GetCpuFeatures())); },
              "Fastest instruction set of this machine: amx, vnni, avx2 or generic.");
+  keras_mtl::RegisterErrors(module);
+  keras_mtl::RegisterModelFile(module);
 }

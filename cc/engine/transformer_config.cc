@@ -1,0 +1,167 @@
+#include "engine/transformer_config.h"
+
+#include "engine/errors.h"
+
+namespace keras_mtl {
+namespace {
+
+// Bounds of hyperparameters: far above any model that fits a machine, low enough that products of
+// two of them fit 64 bits and that a hostile count is refused before it costs time.
+constexpr int64_t kMaxDimension = 1 << 24;
+constexpr int64_t kMaxLayers = 1 << 12;
+
+class Checker {
+ public:
+  Checker(const ModelFile& file, const TransformerConfig& config) : file_(file), c_(config) {}
+
+  void CheckAll() {
+    const int64_t d = c_.hidden_dim, ff = c_.intermediate_dim, v = c_.vocabulary_size;
+    if (c_.tie_embeddings) {
+      Matrix("embedding", v, d);
+    } else {
+      Matrix("source_embedding", v, d);
+      Matrix("target_embedding", v, d);
+    }
+    file_.tensor("source_positions", DType::kFloat32, {c_.max_length, d});
+    file_.tensor("target_positions", DType::kFloat32, {c_.max_length, d});
+    for (int i = 0; i < c_.encoder_layers; ++i) {
+      const std::string layer = "encoder.layer." + std::to_string(i) + ".";
+      Norm(layer + "attention_norm");
+      Dense(layer + "attention.qkv", 3 * d, d);
+      Dense(layer + "attention.output", d, d);
+      FeedForward(layer, d, ff);
+    }
+    Norm("encoder.final_norm");
+    for (int j = 0; j < c_.decoders; ++j) {
+      const std::string decoder = "decoder." + std::to_string(j) + ".";
+      for (int i = 0; i < c_.decoder_layers; ++i) {
+        const std::string layer = decoder + "layer." + std::to_string(i) + ".";
+        Norm(layer + "self_attention_norm");
+        Dense(layer + "self_attention.qkv", 3 * d, d);
+        Dense(layer + "self_attention.output", d, d);
+        Norm(layer + "cross_attention_norm");
+        Dense(layer + "cross_attention.query", d, d);
+        Dense(layer + "cross_attention.key_value", 2 * d, d);
+        Dense(layer + "cross_attention.output", d, d);
+        FeedForward(layer, d, ff);
+      }
+      Norm(decoder + "final_norm");
+      if (!c_.tie_embeddings) Matrix(decoder + "projection", v, d);
+    }
+  }
+
+ private:
+  void Norm(const std::string& name) {
+    file_.tensor(name + ".gamma", DType::kFloat32, {c_.hidden_dim});
+    file_.tensor(name + ".beta", DType::kFloat32, {c_.hidden_dim});
+  }
+
+  void Matrix(const std::string& name, int64_t rows, int64_t columns) {
+    file_.tensor(name + ".weight", c_.int8 ? DType::kInt8 : DType::kFloat32, {rows, columns});
+    if (c_.int8) file_.tensor(name + ".scale", DType::kFloat32, {rows});
+  }
+
+  void Dense(const std::string& name, int64_t rows, int64_t columns) {
+    Matrix(name, rows, columns);
+    file_.tensor(name + ".bias", DType::kFloat32, {rows});
+  }
+
+  void FeedForward(const std::string& layer, int64_t d, int64_t ff) {
+    Norm(layer + "feed_forward_norm");
+    Dense(layer + "feed_forward.intermediate", ff, d);
+    Dense(layer + "feed_forward.output", d, ff);
+  }
+
+  const ModelFile& file_;
+  const TransformerConfig& c_;
+};
+
+[[noreturn]] void Fail(const ModelFile& file, const std::string& name, const std::string& problem) {
+  throw ModelFileError(file.path() + ": hyperparameter " + name + ": " + problem +
+                       "; export the model again with this version of keras_mtl");
+}
+
+}  // namespace
+
+TransformerConfig TransformerConfig::Read(const ModelFile& file) {
+  TransformerConfig c;
+  if (file.text("architecture") != "transformer") {
+    Fail(file, "architecture", "'" + file.text("architecture") + "' is not 'transformer'");
+  }
+  const auto integer = [&file](const char* name, int64_t low, int64_t high) {
+    return static_cast<int>(file.integer(name, low, high));
+  };
+  c.vocabulary_size = integer("vocabulary_size", 2, kMaxDimension);
+  c.hidden_dim = integer("hidden_dim", 1, kMaxDimension);
+  c.num_heads = integer("num_heads", 1, kMaxDimension);
+  c.intermediate_dim = integer("intermediate_dim", 1, kMaxDimension);
+  c.encoder_layers = integer("encoder_layers", 0, kMaxLayers);
+  c.decoder_layers = integer("decoder_layers", 0, kMaxLayers);
+  c.max_length = integer("max_length", 1, kMaxDimension);
+  c.tie_embeddings = integer("tie_embeddings", 0, 1) == 1;
+  if (c.hidden_dim % c.num_heads != 0) {
+    Fail(file, "num_heads", std::to_string(c.num_heads) + " does not divide hidden_dim " +
+                                std::to_string(c.hidden_dim));
+  }
+  const std::string& weights = file.text("weight_type");
+  if (weights != "float32" && weights != "int8") {
+    Fail(file, "weight_type", "'" + weights + "' is neither 'float32' nor 'int8'");
+  }
+  c.int8 = weights == "int8";
+  const std::string& activation = file.text("activation");
+  if (activation == "relu") {
+    c.activation = Activation::kRelu;
+  } else if (activation == "gelu") {
+    c.activation = Activation::kGelu;
+  } else if (activation == "silu") {
+    c.activation = Activation::kSilu;
+  } else {
+    Fail(file, "activation", "'" + activation + "' is none of relu, gelu, silu");
+  }
+  c.layer_norm_epsilon = static_cast<float>(file.real("layer_norm_epsilon"));
+  if (!(c.layer_norm_epsilon > 0 && c.layer_norm_epsilon < 1)) {
+    Fail(file, "layer_norm_epsilon", "it is not between 0 and 1");
+  }
+  const size_t decoders = file.texts("decoders").size();
+  if (decoders < 1 || decoders > static_cast<size_t>(kMaxLayers)) {
+    Fail(file, "decoders", std::to_string(decoders) + " names; there is at least one decoder");
+  }
+  c.decoders = static_cast<int>(decoders);
+  const int last = c.vocabulary_size - 1;
+  c.pad_id = integer("pad_id", 0, last);
+  c.bos_id = integer("bos_id", 0, last);
+  c.eos_id = integer("eos_id", 0, last);
+  c.unk_id = integer("unk_id", 0, last);
+  for (const int64_t id : file.integers("not_text")) {
+    if (id < 0 || id > last || id == c.eos_id) {
+      Fail(file, "not_text", "id " + std::to_string(id) + " is no token of the vocabulary, or is "
+                             "the end of sentence");
+    }
+    c.not_text.push_back(static_cast<int32_t>(id));
+  }
+  const auto& names = file.texts("task_names");
+  const auto& sources = file.texts("task_sources");
+  const auto& targets = file.texts("task_targets");
+  const auto& tags = file.integers("task_tags");
+  const auto& task_decoders = file.integers("task_decoders");
+  if (names.empty() || sources.size() != names.size() || targets.size() != names.size() ||
+      tags.size() != names.size() || task_decoders.size() != names.size()) {
+    Fail(file, "task_names", "the lists task_* are empty or not of one length");
+  }
+  for (size_t i = 0; i < names.size(); ++i) {
+    if (tags[i] < 0 || tags[i] > last) {
+      Fail(file, "task_tags", "id " + std::to_string(tags[i]) + " is no token of the vocabulary");
+    }
+    if (task_decoders[i] < 0 || task_decoders[i] >= c.decoders) {
+      Fail(file, "task_decoders", "there is no decoder " + std::to_string(task_decoders[i]));
+    }
+    c.tasks.push_back({names[i], sources[i], targets[i], static_cast<int32_t>(tags[i]),
+                       static_cast<int>(task_decoders[i])});
+  }
+  const Tensor& vocabulary = file.tensor("vocabulary");
+  file.tensor("vocabulary", DType::kUint8, {static_cast<int64_t>(vocabulary.bytes)});
+  Checker(file, c).CheckAll();
+  return c;
+}
+
+}  // namespace keras_mtl

@@ -1,0 +1,42 @@
+// What a Transformer's model file says of the model, checked against its tensors.
+#ifndef KERAS_MTL_ENGINE_TRANSFORMER_CONFIG_H_
+#define KERAS_MTL_ENGINE_TRANSFORMER_CONFIG_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "engine/model_file.h"
+#include "kernels/kernels.h"
+
+namespace keras_mtl {
+
+// A direction of translation.
+struct Task {
+  std::string name, source, target;
+  int32_t tag;  // Id of the target language's tag: the first source token.
+  int decoder;
+};
+
+struct TransformerConfig {
+  int vocabulary_size, hidden_dim, num_heads, intermediate_dim;
+  int encoder_layers, decoder_layers;
+  int max_length;  // Positions: longest source, tag and end counted, and longest target.
+  int decoders;
+  bool tie_embeddings;
+  bool int8;  // Matrices are int8 with a scale for each row; else float32.
+  Activation activation;  // GELU is the exact one, by the error function.
+  float layer_norm_epsilon;
+  int32_t pad_id, bos_id, eos_id, unk_id;
+  std::vector<int32_t> not_text;  // Ids that no translation may hold; eos_id is not among them.
+  std::vector<Task> tasks;
+
+  // Reads the hyperparameters, and checks them and the name, dtype and shape of every tensor, so
+  // that the engine need not.
+  // Throws ModelFileError naming the field.
+  static TransformerConfig Read(const ModelFile& file);
+};
+
+}  // namespace keras_mtl
+
+#endif  // KERAS_MTL_ENGINE_TRANSFORMER_CONFIG_H_

@@ -1,0 +1,58 @@
+// keras_mtl._core.ModelFile: the reader of model files.
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include "engine/model_file.h"
+#include "engine/transformer_config.h"
+#include "python/modules.h"
+
+namespace py = pybind11;
+
+namespace keras_mtl {
+namespace {
+
+py::dtype NumpyDtype(DType dtype) { return py::dtype(DTypeName(dtype)); }
+
+// A read-only view; it keeps the file open.
+py::array Array(const std::shared_ptr<const ModelFile>& file, const std::string& name) {
+  const Tensor& tensor = file->tensor(name);
+  py::array array(NumpyDtype(tensor.dtype), tensor.shape, tensor.data,
+                  py::cast(std::const_pointer_cast<ModelFile>(file)));
+  array.attr("setflags")(py::arg("write") = false);
+  return array;
+}
+
+}  // namespace
+
+void RegisterModelFile(py::module_& module) {
+  // pybind11 holds no pointer to const; nothing of what follows changes the file.
+  py::class_<ModelFile, std::shared_ptr<ModelFile>>(
+      module, "ModelFile", "An opened model file; see docs/engine_file.md.")
+      .def(py::init([](const std::string& path, bool verify) {
+             py::gil_scoped_release release;
+             return std::const_pointer_cast<ModelFile>(ModelFile::Open(path, verify));
+           }),
+           py::arg("path"), py::arg("verify") = false,
+           "Opens a file; `verify` reads every tensor and compares its checksum.")
+      .def("verify", &ModelFile::Verify, py::call_guard<py::gil_scoped_release>(),
+           "Reads every tensor and compares its checksum.")
+      .def("check_transformer", [](const ModelFile& file) { TransformerConfig::Read(file); },
+           "Checks that hyperparameters and tensors make a Transformer.")
+      .def("tensor",
+           [](const std::shared_ptr<ModelFile>& file, const std::string& name) {
+             return Array(file, name);
+           },
+           py::arg("name"), "A tensor as a read-only array that shares the file's memory.")
+      .def_property_readonly("tensor_names",
+                             [](const ModelFile& file) {
+                               std::vector<std::string> names;
+                               for (const auto& entry : file.tensors()) names.push_back(entry.first);
+                               return names;
+                             })
+      .def_property_readonly("hyperparameters", &ModelFile::hyperparameters)
+      .def_property_readonly("path", &ModelFile::path)
+      .def_property_readonly("size", &ModelFile::size);
+}
+
+}  // namespace keras_mtl

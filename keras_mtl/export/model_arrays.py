@@ -1,0 +1,95 @@
+"""The weights of a Transformer as named numpy arrays, for formats that are not TensorFlow's."""
+
+from typing import Any
+
+import numpy as np
+
+
+def transformer_arrays(model: Any) -> dict[str, np.ndarray]:
+    """Returns every weight of a model.
+
+    Args:
+      model: a built ``keras_mtl.models.Transformer``.
+
+    Returns:
+      float32 arrays by name, in the order of the model. A matrix ``*.weight`` is ``[out, in]``,
+      the transpose of Keras' kernel. Names follow the layers: ``embedding.weight`` (tied; else
+      ``source_embedding.weight`` and ``target_embedding.weight``), ``source_positions`` and
+      ``target_positions`` ``[max_length, hidden_dim]`` whether learned or not, then
+      ``encoder.layer.{i}.*``, ``encoder.final_norm.*``, ``decoder.{j}.layer.{i}.*``,
+      ``decoder.{j}.final_norm.*`` and, when embeddings are not tied,
+      ``decoder.{j}.projection.weight``.
+    """
+    arrays: dict[str, np.ndarray] = {}
+    if model.tie_embeddings:
+        arrays["embedding.weight"] = _array(model.source_embedding.embeddings)
+    else:
+        arrays["source_embedding.weight"] = _array(model.source_embedding.embeddings)
+        arrays["target_embedding.weight"] = _array(model.target_embedding.embeddings)
+    nothing = np.zeros([1, model.max_length, model.hidden_dim], np.float32)
+    arrays["source_positions"] = _array(model.source_positions(nothing)[0])
+    arrays["target_positions"] = _array(model.target_positions(nothing)[0])
+    for i, layer in enumerate(model.encoder.layers):
+        name = f"encoder.layer.{i}"
+        _norm(arrays, f"{name}.attention_norm", layer.attention_norm)
+        _dense(arrays, f"{name}.attention.qkv", layer.attention.qkv)
+        _dense(arrays, f"{name}.attention.output", layer.attention.output_projection)
+        _feed_forward(arrays, name, layer)
+    _norm(arrays, "encoder.final_norm", model.encoder.final_norm)
+    for j, decoder in enumerate(model.decoders):
+        for i, layer in enumerate(decoder.layers):
+            name = f"decoder.{j}.layer.{i}"
+            own, cross = layer.self_attention, layer.cross_attention
+            _norm(arrays, f"{name}.self_attention_norm", layer.self_attention_norm)
+            _dense(arrays, f"{name}.self_attention.qkv", own.qkv)
+            _dense(arrays, f"{name}.self_attention.output", own.output_projection)
+            _norm(arrays, f"{name}.cross_attention_norm", layer.cross_attention_norm)
+            _dense(arrays, f"{name}.cross_attention.query", cross.query)
+            _dense(arrays, f"{name}.cross_attention.key_value", cross.key_value)
+            _dense(arrays, f"{name}.cross_attention.output", cross.output_projection)
+            _feed_forward(arrays, name, layer)
+        _norm(arrays, f"decoder.{j}.final_norm", decoder.final_norm)
+        if decoder.projection is not None:
+            _dense(arrays, f"decoder.{j}.projection", decoder.projection)
+    return arrays
+
+
+def quantize_rows(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Quantizes a matrix to int8, each row (output channel) by itself.
+
+    Args:
+      matrix: float32 ``[out, in]``, finite.
+
+    Returns:
+      int8 ``[out, in]`` in [-127, 127] and the scales, float32 ``[out]``: absmax / 127, and 1 for a
+      row of zeros. ``values * scales[:, None]`` is the matrix again, each entry within half a
+      scale; rounding is half to even.
+    """
+    largest = np.abs(matrix).max(axis=1)
+    scales = (largest / np.float32(127)).astype(np.float32)
+    # A row so small that its scale is 0 in float32 counts as zeros.
+    scales = np.where(scales > 0, scales, np.float32(1))
+    values = np.clip(np.rint(matrix / scales[:, None]), -127, 127).astype(np.int8)
+    return values, scales
+
+
+def _array(value: Any) -> np.ndarray:
+    return np.ascontiguousarray(np.asarray(value), np.float32)
+
+
+def _norm(arrays: dict[str, np.ndarray], name: str, layer: Any) -> None:
+    arrays[f"{name}.gamma"] = _array(layer.gamma)
+    arrays[f"{name}.beta"] = _array(layer.beta)
+
+
+def _dense(arrays: dict[str, np.ndarray], name: str, layer: Any) -> None:
+    arrays[f"{name}.weight"] = _array(np.asarray(layer.kernel).T)
+    if layer.use_bias:
+        arrays[f"{name}.bias"] = _array(layer.bias)
+
+
+def _feed_forward(arrays: dict[str, np.ndarray], name: str, layer: Any) -> None:
+    _norm(arrays, f"{name}.feed_forward_norm", layer.feed_forward_norm)
+    block = layer.feed_forward
+    _dense(arrays, f"{name}.feed_forward.intermediate", block.intermediate)
+    _dense(arrays, f"{name}.feed_forward.output", block.output_projection)

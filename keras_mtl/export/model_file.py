@@ -1,0 +1,130 @@
+"""Writes model files: named arrays and hyperparameters in one file that the C++ engine maps.
+
+The format is described in ``docs/engine_file.md``; ``cc/engine/model_file.cc`` reads it.
+"""
+
+import math
+import os
+import struct
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from keras_mtl.errors import ExportError
+
+MAGIC = b"KMTLMODL"
+VERSION = 1
+ALIGNMENT = 64  # A cache line, and the widest vector register.
+# Magic, version, 0, file size, table size, numbers of hyperparameters and tensors, checksum of the
+# table, 16 bytes of 0; then the checksum of these 60 bytes.
+_HEADER = struct.Struct("<8sIIQQIII16x")
+_DTYPES = {"float32": 0, "int8": 1, "uint8": 2, "int32": 3}
+
+Value = int | float | str | list[int] | list[str]
+
+
+def write_model_file(
+    path: str | os.PathLike[str],
+    hyperparameters: Mapping[str, Value],
+    tensors: Mapping[str, np.ndarray],
+) -> Path:
+    """Writes a model file; it is complete or not there.
+
+    Args:
+      path: the file; one that exists is replaced.
+      hyperparameters: integers of 64 bits, finite floats, texts, lists of integers or of texts; an
+        empty list is one of integers. Names are printable ASCII without spaces.
+      tensors: float32, int8, uint8 or int32 arrays of at least one element and at most 8 axes.
+
+    Returns:
+      The path.
+
+    Raises:
+      ExportError: a value does not fit the format, or the file cannot be written.
+    """
+    target = Path(path)
+    entries = [_hyperparameter(name, value) for name, value in hyperparameters.items()]
+    arrays = {name: np.asarray(array, order="C") for name, array in tensors.items()}
+    # Entries have the same size whatever the offsets are, so the first pass finds the size.
+    table_size = len(b"".join(entries)) + sum(
+        len(_tensor(name, array, 0)) for name, array in arrays.items()
+    )
+    offset = _round_up(_HEADER.size + 4 + table_size)
+    offsets = {}
+    for name, array in arrays.items():
+        offsets[name] = offset
+        entries.append(_tensor(name, array, offset))
+        offset = _round_up(offset + array.nbytes)
+    table = b"".join(entries)
+    header = _HEADER.pack(
+        MAGIC, VERSION, 0, offset, table_size, len(hyperparameters), len(arrays), zlib.crc32(table)
+    )
+    header += struct.pack("<I", zlib.crc32(header))
+    partial = target.with_name(f".{target.name}.partial-{os.getpid()}")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("wb") as file:
+            file.write(header + table)
+            for name, array in arrays.items():
+                file.write(b"\0" * (offsets[name] - file.tell()))
+                file.write(array.data)
+            file.write(b"\0" * (offset - file.tell()))
+            file.flush()
+            os.fsync(file.fileno())
+        partial.rename(target)
+    except OSError as error:
+        raise ExportError(
+            f"{target} could not be written: {error.strerror}; free space or choose another output"
+        ) from error
+    finally:
+        partial.unlink(missing_ok=True)
+    return target
+
+
+def _round_up(offset: int) -> int:
+    return -(-offset // ALIGNMENT) * ALIGNMENT
+
+
+def _name(name: str) -> bytes:
+    if not name or not all("!" <= character <= "~" for character in name):
+        raise ExportError(f"name {name!r}: give printable ASCII without spaces")
+    return struct.pack("<H", len(name)) + name.encode()
+
+
+def _text(text: str) -> bytes:
+    encoded = text.encode()
+    return struct.pack("<I", len(encoded)) + encoded
+
+
+def _hyperparameter(name: str, value: Value) -> bytes:
+    start = _name(name)
+    if isinstance(value, int):
+        return start + struct.pack("<Bq", 0, value)
+    if isinstance(value, float) and math.isfinite(value):
+        return start + struct.pack("<Bd", 1, value)
+    if isinstance(value, str):
+        return start + b"\2" + _text(value)
+    if isinstance(value, list):
+        count = struct.pack("<I", len(value))
+        if all(isinstance(item, int) for item in value):
+            return start + b"\3" + count + struct.pack(f"<{len(value)}q", *value)
+        if all(isinstance(item, str) for item in value):
+            return start + b"\4" + count + b"".join(_text(str(item)) for item in value)
+    raise ExportError(
+        f"hyperparameter {name} is {value!r}: give an integer, a finite float, a text or a list of "
+        "integers or texts"
+    )
+
+
+def _tensor(name: str, array: np.ndarray, offset: int) -> bytes:
+    dtype = str(array.dtype)
+    if dtype not in _DTYPES or array.size == 0 or array.ndim > 8:
+        raise ExportError(
+            f"tensor {name} is {dtype} of shape {list(array.shape)}: give {', '.join(_DTYPES)}, at "
+            "least one element and at most 8 axes"
+        )
+    shape = struct.pack(f"<{array.ndim}Q", *array.shape)
+    end = struct.pack("<QQI", offset, array.nbytes, zlib.crc32(array.data))
+    return _name(name) + struct.pack("<BB", _DTYPES[dtype], array.ndim) + shape + end

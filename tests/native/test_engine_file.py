@@ -1,0 +1,127 @@
+"""The engine's file of a Transformer: every weight is in it, where the reader looks for it."""
+
+import numpy as np
+import pytest
+
+from keras_mtl import native
+from keras_mtl.config import TransformerConfig
+from keras_mtl.decoding.tasks import TranslationTask
+from keras_mtl.errors import ExportError
+from keras_mtl.export.engine_file import export_engine_file
+from keras_mtl.export.model_arrays import quantize_rows, transformer_arrays
+from keras_mtl.export.model_file import write_model_file
+from keras_mtl.models.factory import build_transformer
+from tests.decoding.tiny_model import make_vocabulary
+
+TASKS = [TranslationTask("en-fr", "en", "fr", 0), TranslationTask("en-uk", "en", "uk", 1)]
+VARIANTS = {
+    "tied": {},
+    "separate": {"tie_embeddings": False, "positions": "learned", "sharing": "encoder"},
+    "gelu": {"activation": "gelu", "encoder_layers": 1, "decoder_layers": 3, "sharing": "encoder"},
+}
+
+
+@pytest.fixture(scope="module")
+def vocabulary():
+    return make_vocabulary()
+
+
+@pytest.fixture(scope="module", params=VARIANTS)
+def model(request, vocabulary):
+    config = TransformerConfig()
+    sizes = {"hidden_dim": 24, "num_heads": 3, "intermediate_dim": 40, "max_length": 30}
+    config.override({"size": "tiny", **sizes, **VARIANTS[request.param]})
+    model = build_transformer(config, vocabulary.size, ("fr", "uk"))
+    generator = np.random.default_rng(1)  # Biases and norms start as constants, all alike.
+    for weight in model.trainable_variables:
+        weight.assign(generator.normal(size=weight.shape))
+    return model
+
+
+def tasks_of(model):
+    return TASKS if len(model.decoders) == 2 else [TranslationTask("en-fr", "en", "fr")]
+
+
+@pytest.mark.parametrize("weight_type", ["float32", "int8"])
+def test_file_holds_the_model(model, vocabulary, weight_type, tmp_path):
+    path = export_engine_file(
+        model, vocabulary, tasks_of(model), tmp_path / "model.kmtl", weight_type=weight_type
+    )
+    file = native.core().ModelFile(str(path), verify=True)
+    file.check_transformer()
+    arrays = transformer_arrays(model)
+    stored = sum(array.size for name, array in arrays.items() if "positions" not in name)
+    trained = sum(np.prod(weight.shape) for weight in model.trainable_variables)
+    learned = 0 if model.source_positions.count_params() == 0 else 2 * 30 * 24
+    assert stored + learned == trained
+    for name, array in arrays.items():
+        have = np.asarray(file.tensor(name))
+        if weight_type == "int8" and name.endswith(".weight"):
+            scale = np.asarray(file.tensor(name.replace(".weight", ".scale")))
+            have = have * scale[:, None]
+            assert np.abs(have - array).max() <= scale.max() * 0.5001
+        else:
+            np.testing.assert_array_equal(have, array)
+    assert bytes(file.tensor("vocabulary")) == vocabulary.model_bytes
+    tags = [vocabulary.tag_id(task.target) for task in tasks_of(model)]
+    assert file.hyperparameters["task_tags"] == tags
+    assert vocabulary.eos_id not in file.hyperparameters["not_text"]
+
+
+def test_kernels_are_transposed(model):
+    layer = model.decoders[0].layers[0].cross_attention
+    arrays = transformer_arrays(model)
+    have = arrays["decoder.0.layer.0.cross_attention.key_value.weight"]
+    np.testing.assert_array_equal(have, np.asarray(layer.key_value.kernel).T)
+
+
+def test_reader_refuses_what_does_not_fit_together(model, vocabulary, tmp_path):
+    path = export_engine_file(model, vocabulary, tasks_of(model), tmp_path / "model.kmtl")
+    file = native.core().ModelFile(str(path))
+    tensors = {name: np.asarray(file.tensor(name)) for name in file.tensor_names}
+    values = file.hyperparameters
+    for changes, message in [
+        ({"num_heads": 5}, "num_heads: 5 does not divide hidden_dim 24"),
+        ({"hidden_dim": 2**62}, "hyperparameter hidden_dim: 4611686018427387904 is outside"),
+        ({"encoder_layers": 4000}, r"tensor encoder\.layer\.\d+\.\S+: it is missing"),
+        ({"intermediate_dim": 41}, r"is float32 \[40, 24\] and should be float32 \[41, 24\]"),
+        ({"weight_type": "int8"}, "should be int8"),
+        ({"activation": "swish"}, "hyperparameter activation: 'swish' is none of"),
+        ({"layer_norm_epsilon": 0.0}, "layer_norm_epsilon"),
+        ({"eos_id": vocabulary.size}, "hyperparameter eos_id"),
+        ({"not_text": [2]}, "hyperparameter not_text: id 2"),
+        ({"task_decoders": [9] * len(values["task_names"])}, "there is no decoder 9"),
+        ({"task_sources": ["en"] * 9}, "task_names: the lists"),
+        ({"max_length": "30"}, "max_length: it is no integer"),
+    ]:
+        forged = write_model_file(tmp_path / "forged", {**values, **changes}, tensors)
+        with pytest.raises(ExportError, match=message):
+            native.core().ModelFile(str(forged), verify=True).check_transformer()
+    del values["decoders"]
+    forged = write_model_file(tmp_path / "forged", values, tensors)
+    with pytest.raises(ExportError, match="hyperparameter decoders: it is missing"):
+        native.core().ModelFile(str(forged)).check_transformer()
+
+
+def test_writer_refuses(model, vocabulary, tmp_path):
+    path = tmp_path / "model.kmtl"
+    with pytest.raises(ExportError, match="weight_type='int4'"):
+        export_engine_file(model, vocabulary, TASKS, path, weight_type="int4")
+    weight = model.encoder.final_norm.beta
+    before = np.array(weight)
+    weight.assign(np.full_like(before, np.nan))
+    with pytest.raises(ExportError, match=r"weight encoder\.final_norm\.beta holds a value"):
+        export_engine_file(model, vocabulary, tasks_of(model), path)
+    weight.assign(before)
+    export_engine_file(model, vocabulary, tasks_of(model), path)
+    with pytest.raises(ExportError, match=r"model\.kmtl exists; give --overwrite"):
+        export_engine_file(model, vocabulary, tasks_of(model), path)
+    with pytest.raises(ExportError, match="is a folder"):
+        export_engine_file(model, vocabulary, tasks_of(model), tmp_path)
+
+
+def test_rows_are_quantized_half_to_even():
+    matrix = np.array([[127, 0.5, 1.5, -2.5], [0, 0, 0, 0], [-254, 1, 3, 5]], np.float32)
+    values, scales = quantize_rows(matrix)
+    np.testing.assert_array_equal(scales, np.float32([1, 1, 2]))
+    np.testing.assert_array_equal(values, [[127, 0, 2, -2], [0, 0, 0, 0], [-127, 0, 2, 2]])
