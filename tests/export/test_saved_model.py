@@ -65,6 +65,7 @@ def serve(path):
     return json.loads(done.stdout.split("RESULT")[1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sharing", ["full", "encoder"])
 def test_fresh_process_gives_the_strings_of_translate(sharing, tmp_path):
     tiny_model.make_model_dir(tmp_path / "model", sharing)
