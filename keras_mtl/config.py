@@ -287,7 +287,8 @@ class RuntimeConfig(hyperparams.Config):
       num_replicas: devices of ``mirrored``; 0 takes all.
       tpu: address of the TPU; ``local`` on a TPU VM.
       mixed_precision_dtype: ``float32`` or ``mixed_bfloat16``.
-      jit_compile: compile the training step with XLA.
+      jit_compile: compile the training step with XLA; None does so on GPUs. On CPUs compiling each
+        batch shape takes longer than a run of some hours gains.
       seed: seed of weights, dropout, shuffling and draws.
       deterministic: bit-identical weights from one seed on one device, at some cost in speed.
     """
@@ -296,7 +297,7 @@ class RuntimeConfig(hyperparams.Config):
     num_replicas: int = 0
     tpu: str = "local"
     mixed_precision_dtype: str = "float32"
-    jit_compile: bool = True
+    jit_compile: Optional[bool] = None
     seed: int = 1
     deterministic: bool = True
 

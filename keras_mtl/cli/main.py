@@ -7,6 +7,7 @@ defect keeps its traceback and exits with 1.
 import argparse
 import errno
 import importlib
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -155,9 +156,11 @@ def _prepare_libraries() -> None:
     # Level 3 also hides the "errors" of looking for a GPU that is not there; what really fails
     # raises an exception.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    from absl import logging
+    from absl import logging as absl_logging
 
-    logging.set_verbosity(logging.ERROR)
+    absl_logging.set_verbosity(absl_logging.ERROR)
+    # TensorFlow warns of each new shape that a function is traced for.
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
 
 def _fail(message: str) -> int:

@@ -75,6 +75,18 @@ def build_schedule(config: ExperimentConfig, tasks: Sequence[TaskInfo]) -> Sched
     return schedules.create(settings.name, tasks, **settings.parameters.as_dict())
 
 
+def check_schedule(config: ExperimentConfig) -> None:
+    """Raises what `build_schedule` would, before any data is prepared.
+
+    Raises:
+        ConfigError: the schedule, a parameter of it or a baseline is wrong.
+    """
+    names = [pair.name or f"{pair.source}-{pair.target}" for pair in config.task.pairs]
+    baselines = read_baselines(config, names)
+    # The sizes are not known yet, and no parameter is checked against them.
+    build_schedule(config, [TaskInfo(n, 1, b) for n, b in zip(names, baselines, strict=True)])
+
+
 def build_mixture(
     config: ExperimentConfig, prepared: PreparedData, schedule: Schedule, replicas: int
 ) -> Mixture:

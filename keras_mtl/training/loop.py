@@ -80,6 +80,7 @@ def run_experiment(
     """
     if mode not in MODES:
         raise ConfigError(f"--mode is {mode!r}; known: {', '.join(MODES)}")
+    building.check_schedule(config)
     strategy = configure_runtime(config.runtime)
     prepared = prepare_from_config(config, model_dir, log=log)
     return Run(config, Path(model_dir), prepared, strategy, log).execute(mode)
@@ -134,7 +135,7 @@ class Run:
             label_smoothing=config.task.model.label_smoothing,
             global_clipnorm=optimizer.global_clipnorm,
             accumulation=self.accumulation,
-            jit_compile=config.runtime.jit_compile,
+            jit_compile=self._compiles(),
         )
         self.best_score, self.best_step = math.nan, -1
         self.skipped = 0
@@ -155,6 +156,11 @@ class Run:
         self.events = EventLog(self.directory.path)
         self.batch_log = BatchLog(self.directory.path) if config.trainer.log_batches else None
         self._stop_signal = 0
+
+    def _compiles(self) -> bool:
+        """Whether XLA compiles the training step: as configured, else where there is a GPU."""
+        asked = self.config.runtime.jit_compile
+        return bool(tf.config.list_logical_devices("GPU")) if asked is None else asked
 
     @property
     def step(self) -> int:
