@@ -87,7 +87,7 @@ class RunDirectory:
             )
         changes = diff(load_params(params), config)
         for field, old, new in changes:
-            if field.startswith(FIXED_FIELDS):
+            if field.split("[")[0] in FIXED_FIELDS:
                 raise CheckpointError(
                     f"{params}: {field} is {old!r} there and {new!r} now, and its checkpoints "
                     "depend on it; keep the old value or give another --model_dir"

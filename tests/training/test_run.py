@@ -1,0 +1,87 @@
+"""A model directory over several runs: what may change between them, and what may not."""
+
+import copy
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from tiny_run import CONFIG
+
+
+def settings(**changes):
+    config = copy.deepcopy(CONFIG)
+    config["task"]["model"]["sharing"] = "encoder"
+    config["trainer"] |= {"train_steps": 10, "checkpoint_interval": 5, "log_batches": False}
+    config["trainer"]["schedule"] = {"name": "proportional"}
+    config["trainer"]["optimizer"]["gradient_accumulation_steps"] = 2
+    for path, value in changes.items():
+        *folders, name = path.split("__")
+        place = config
+        for folder in folders:
+            place = place[folder]
+        place[name] = value
+    return config
+
+
+def train(folder, config, *words, model_dir="run"):
+    file = folder / "config.json"
+    file.write_text(json.dumps(config))
+    return subprocess.run(
+        [
+            *(sys.executable, "-m", "keras_mtl.cli.main", "train"),
+            *("--config_file", str(file), "--model_dir", str(folder / model_dir), *words),
+        ],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
+        check=False,
+    )
+
+
+@pytest.mark.slow
+def test_runs_in_one_model_directory(tmp_path):
+    first = train(tmp_path, settings())
+    assert first.returncode == 0, first.stderr
+    run = tmp_path / "run"
+    kept = {path.name for path in run.iterdir()}
+    assert {"ckpt-5.index", "ckpt-10.index", "params.yaml", "vocabulary.model", "best"} <= kept
+    events = [json.loads(line) for line in (run / "metrics.jsonl").open()]
+    assert sum(events[-2]["batches"].values()) == 20  # 10 updates of 2 batches.
+
+    # A damaged checkpoint gives way to the one before it, also under another schedule.
+    newest = run / "ckpt-10.data-00000-of-00001"
+    newest.write_bytes(newest.read_bytes()[:1000])
+    changed = settings(trainer__train_steps=12)
+    changed["trainer"]["schedule"] = {"name": "uniform"}
+    second = train(tmp_path, changed)
+    assert second.returncode == 0, second.stderr
+    assert "ckpt-10 cannot be read" in second.stdout
+    assert "ckpt-5 at step 5" in second.stdout
+    assert "'proportional' -> 'uniform'" in second.stdout
+    assert (run / "damaged-ckpt-10.index").exists()
+    steps = [json.loads(line)["step"] for line in (run / "metrics.jsonl").open()]
+    assert steps == sorted(steps)
+    assert steps[-1] == 12
+
+    # Another model does not fit the checkpoints; nothing is touched.
+    before = (run / "params.yaml").read_text()
+    refused = train(tmp_path, settings(task__model__hidden_dim=64))
+    assert refused.returncode == 2
+    assert "task.model.hidden_dim is 32 there and 64 now" in refused.stderr
+    assert (run / "params.yaml").read_text() == before
+
+    # Nor does another vocabulary.
+    other = settings(task__data__data_dir=str(tmp_path / "other_data"))
+    other["task"]["data"]["vocabulary"]["size"] = 720
+    refused = train(tmp_path, other)
+    assert refused.returncode == 2
+    assert "another vocabulary" in refused.stderr
+
+    # An adaptive schedule has to see scores.
+    adaptive = settings()
+    adaptive["trainer"]["schedule"] = {"name": "inverse_ratio"}
+    refused = train(tmp_path, adaptive, "--mode", "train")
+    assert refused.returncode == 2
+    assert "train_and_eval" in refused.stderr
