@@ -36,4 +36,5 @@ PYBIND11_MODULE(_core, module) {
              "Fastest instruction set of this machine: amx, vnni, avx2 or generic.");
   keras_mtl::RegisterErrors(module);
   keras_mtl::RegisterModelFile(module);
+  keras_mtl::RegisterBeamSearch(module);
 }

@@ -9,6 +9,7 @@ namespace keras_mtl {
 // Errors of the engine become those of keras_mtl.errors.
 void RegisterErrors(pybind11::module_& module);
 void RegisterModelFile(pybind11::module_& module);
+void RegisterBeamSearch(pybind11::module_& module);
 
 }  // namespace keras_mtl
 

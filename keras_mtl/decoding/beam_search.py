@@ -111,6 +111,7 @@ def beam_search(
       KerasMtlError: called eagerly, and the model gave a NaN.
     """
     options.check_vocabulary(vocabulary_size, eos_id)
+    options.check_tensorflow()
     if max_steps is None:
         max_steps = options.max_length
     _check_static(options, max_steps, max_lengths, prefix, prefix_lengths, vocabulary_size, eos_id)

@@ -9,6 +9,33 @@ from keras_mtl.errors import InputError, nearest
 
 LENGTH_PENALTIES = ("none", "power", "gnmt", "lingvo", "constant")
 
+NATIVE_ONLY = (
+    "coverage_penalty",
+    "repetition_penalty",
+    "no_repeat_ngram",
+    "sampling",
+    "lingvo_pruning",
+)
+"""Options that the TensorFlow search does not have. The others of sampling and of Lingvo's rule are
+read only when these two are on."""
+
+_POSITIVE = ("patience", "max_length_factor", "repetition_penalty", "temperature", "top_p")
+_NOT_NEGATIVE = (
+    "alpha",
+    "length_penalty_constant",
+    "coverage_penalty",
+    "eos_max_logit_delta",
+    "beam_gap",
+)
+_SWITCHES = (
+    "score_prefix",
+    "early_exit",
+    "sampling",
+    "lingvo_pruning",
+    "ensure_full_beam",
+    "force_eos_in_last_step",
+)
+
 
 @dataclasses.dataclass(frozen=True)
 class BeamOptions:
@@ -35,11 +62,33 @@ class BeamOptions:
       score_prefix: whether forced target tokens count in the score.
       early_exit: end a sentence as soon as no live hypothesis can reach the ones to be returned.
         Changes no result, only the time.
+      coverage_penalty: b; b · Σ over source tokens of log(min(Σ of their attention, 1)) is added to
+        the score; >= 0. Native only.
+      repetition_penalty: logits of tokens that a hypothesis holds already are divided by it where
+        above 0 and multiplied by it where below; in [0.01, 100], 1 is off. Native only.
+      no_repeat_ngram: no hypothesis holds a sequence of so many tokens twice; 0 is off. Native
+        only.
+      sampling: draw ``beam_size`` sequences at random, each by itself, and return the
+        ``num_hypotheses`` of best score. What is drawn depends on ``seed``, the sentence's index,
+        the step and the number of the sequence alone. Native only, as are the four below.
+      temperature: logits are divided by it before drawing; > 0. Scores are the model's own.
+      top_k: draw from so many likeliest tokens; 0 is all.
+      top_p: then draw from the fewest likeliest tokens that reach this share; in (0, 1].
+      seed: in [0, 2^64).
+      lingvo_pruning: steps and ends by Lingvo's rule (``docs/decoding.md``) in place of ours.
+        Native only, as are the five below, which are read only then.
+      eos_max_logit_delta: a hypothesis may end where the end's log-probability is above that of its
+        best token less this; >= 0.
+      local_eos_threshold: and above this.
+      beam_gap: a sentence ends when all live hypotheses are this far below the best that ended;
+        >= 0.
+      ensure_full_beam: and not before ``beam_size`` hypotheses have ended.
+      force_eos_in_last_step: hypotheses may end at ``max_length`` in any case.
 
     Raises:
       InputError: an option is out of its range; the message names option, value and remedy.
 
-    Reference: ``gnmt`` is equation 14 of arXiv 1609.08144.
+    Reference: ``gnmt`` and the coverage penalty are equation 14 of arXiv 1609.08144.
     """
 
     beam_size: int = 4
@@ -55,6 +104,20 @@ class BeamOptions:
     suppress: tuple[int, ...] = ()
     score_prefix: bool = True
     early_exit: bool = True
+    coverage_penalty: float = 0.0
+    repetition_penalty: float = 1.0
+    no_repeat_ngram: int = 0
+    sampling: bool = False
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    seed: int = 0
+    lingvo_pruning: bool = False
+    eos_max_logit_delta: float = 5.0
+    local_eos_threshold: float = -100.0
+    beam_gap: float = 3.0
+    ensure_full_beam: bool = False
+    force_eos_in_last_step: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "suppress", _token_ids(self.suppress))
@@ -64,15 +127,18 @@ class BeamOptions:
             ("min_length", 0),
             ("max_length", 1),
             ("max_length_offset", 0),
+            ("no_repeat_ngram", 0),
+            ("top_k", 0),
+            ("seed", 0),
         ):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < lowest:
                 raise InputError(f"{name}={value!r}: give a whole number of at least {lowest}")
-        for name in ("patience", "alpha", "length_penalty_constant", "max_length_factor"):
+        for name in (*_POSITIVE, *_NOT_NEGATIVE):
             value = getattr(self, name)
             if name == "max_length_factor" and value is None:
                 continue
-            positive = name in ("patience", "max_length_factor")
+            positive = name in _POSITIVE
             if (
                 isinstance(value, bool)
                 or not isinstance(value, int | float)
@@ -82,9 +148,22 @@ class BeamOptions:
             ):
                 bound = "above 0" if positive else "of at least 0"
                 raise InputError(f"{name}={value!r}: give a finite number {bound}")
-        for name in ("score_prefix", "early_exit"):
+        for name in _SWITCHES:
             if not isinstance(getattr(self, name), bool):
                 raise InputError(f"{name}={getattr(self, name)!r}: give true or false")
+        if not 0.01 <= self.repetition_penalty <= 100:
+            raise InputError(
+                f"repetition_penalty={self.repetition_penalty!r}: give a number of 0.01 to 100"
+            )
+        if self.top_p > 1:
+            raise InputError(f"top_p={self.top_p!r}: give a number above 0 and at most 1")
+        if self.seed >= 2**64:
+            raise InputError(f"seed={self.seed}: give a whole number below 2^64")
+        threshold = self.local_eos_threshold
+        if isinstance(threshold, bool) or not isinstance(threshold, int | float):
+            raise InputError(f"local_eos_threshold={threshold!r}: give a number")
+        if self.sampling and self.lingvo_pruning:
+            raise InputError("sampling and lingvo_pruning are both on: choose one")
         if self.length_penalty not in LENGTH_PENALTIES:
             raise InputError(
                 f"length_penalty={self.length_penalty!r} is unknown"
@@ -153,6 +232,16 @@ class BeamOptions:
             product = math.floor(self.max_length_factor * source_length)
             limit = min(limit, product + self.max_length_offset)
         return max(1, self.min_length, limit)
+
+    def check_tensorflow(self) -> None:
+        """Raises InputError where an option is set that only the native search has."""
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if field.name in NATIVE_ONLY and value != field.default:
+                raise InputError(
+                    f"{field.name}={value!r}: only the native search has this option; decode with "
+                    f"it, or leave the option at {field.default!r}"
+                )
 
     def check_vocabulary(self, vocabulary_size: int, eos_id: int) -> None:
         """Raises InputError where an option does not fit a vocabulary of ``vocabulary_size``."""

@@ -1,0 +1,392 @@
+#include "engine/beam_search.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <string>
+
+#include "engine/errors.h"
+
+namespace keras_mtl {
+namespace {
+
+constexpr float kInfinity = std::numeric_limits<float>::infinity();
+// Sums of attention below it count as it: log would be -inf.
+constexpr float kLeastAttention = std::numeric_limits<float>::min();
+
+std::string IdRange(int vocabulary_size) {
+  return "ids of this vocabulary are 0 to " + std::to_string(vocabulary_size - 1);
+}
+
+}  // namespace
+
+BeamSearch::BeamSearch(const BeamOptions& options, int vocabulary_size, int32_t start_id,
+                       int32_t eos_id, const std::vector<int32_t>& shortlist, bool keep_attention)
+    : options_(options),
+      vocabulary_size_(vocabulary_size),
+      start_id_(start_id),
+      eos_id_(eos_id),
+      keep_attention_(keep_attention || options.coverage_penalty != 0),
+      shortlist_(shortlist) {
+  options_.Check(vocabulary_size, eos_id);
+  for (const int32_t token : shortlist_) {
+    if (token < 0 || token >= vocabulary_size) {
+      throw InputError("shortlist holds id " + std::to_string(token) + ": " +
+                       IdRange(vocabulary_size));
+    }
+  }
+  std::sort(shortlist_.begin(), shortlist_.end());
+  shortlist_.erase(std::unique(shortlist_.begin(), shortlist_.end()), shortlist_.end());
+  if (!shortlist_.empty() && !std::binary_search(shortlist_.begin(), shortlist_.end(), eos_id)) {
+    throw InputError("shortlist lacks id " + std::to_string(eos_id) +
+                     ", the end of sentence: no hypothesis could end; add it");
+  }
+  penalties_ = LengthPenalties(options_, options_.max_length);
+}
+
+int BeamSearch::Add(const Sentence& sentence) {
+  const std::string name = "sentence " + std::to_string(sentence.index);
+  if (sentence.max_length < 0 || sentence.max_length > options_.max_length) {
+    throw InputError(name + ": max_length " + std::to_string(sentence.max_length) +
+                     ": give 0 to the option's " + std::to_string(options_.max_length));
+  }
+  if (sentence.source_length < 0) {
+    throw InputError(name + ": source_length " + std::to_string(sentence.source_length) +
+                     ": give at least 0");
+  }
+  if (sentence.prefix.size() > static_cast<size_t>(sentence.max_length)) {
+    throw InputError("prefix of " + name + " has " + std::to_string(sentence.prefix.size()) +
+                     " tokens: give at most " + std::to_string(sentence.max_length) +
+                     ", the longest target allowed for it");
+  }
+  for (const int32_t token : sentence.prefix) {
+    if (token < 0 || token >= vocabulary_size_ || token == eos_id_) {
+      throw InputError("prefix of " + name + " holds id " + std::to_string(token) +
+                       ": give ids of 0 to " + std::to_string(vocabulary_size_ - 1) +
+                       " other than the end of sentence " + std::to_string(eos_id_));
+    }
+  }
+  const int number = static_cast<int>(states_.size());
+  states_.emplace_back();
+  State& state = states_.back();
+  state.sentence = sentence;
+  state.live.push_back({0.0f, -1, 0});
+  if (sentence.max_length == 0) {
+    state.live.clear();
+    state.done = true;
+    Hypothesis empty;
+    empty.ended = true;
+    state.results.push_back(empty);
+    return number;
+  }
+  const int32_t forced = sentence.prefix.empty() ? -1 : sentence.prefix[0];
+  state.first_row = static_cast<int>(rows_.size());
+  rows_.push_back({number, -1, 0, start_id_, forced, options_.min_length > 0});
+  return number;
+}
+
+int BeamSearch::top_count() const { return std::min(2 * options_.beam_size, vocabulary_size_); }
+
+void BeamSearch::FailNotANumber(const State& state) const {
+  throw NotANumberError("sentence " + std::to_string(state.sentence.index) +
+                        ": the model's output is not a number at decoding step " +
+                        std::to_string(state.step) + "; its weights have diverged or are damaged: "
+                        "use an earlier checkpoint");
+}
+
+std::vector<int32_t> BeamSearch::History(const State& state, int node) const {
+  std::vector<int32_t> tokens;
+  for (; node >= 0; node = state.nodes[node].parent) tokens.push_back(state.nodes[node].token);
+  std::reverse(tokens.begin(), tokens.end());
+  return tokens;
+}
+
+std::vector<LogitEdit> BeamSearch::Edits(int row) const {
+  const Row& which = rows_[row];
+  const State& state = states_[which.sentence];
+  std::vector<LogitEdit> edits;
+  if (which.forced >= 0) return edits;  // A forced token takes its own probability.
+  const Slot& slot = state.live[row - state.first_row];
+  if (slot.node >= 0 && (options_.repetition_penalty != 1.0 || options_.no_repeat_ngram > 0)) {
+    edits = HistoryEdits(History(state, slot.node), static_cast<float>(options_.repetition_penalty),
+                         options_.no_repeat_ngram);
+  }
+  if (which.mask_eos) {  // No history holds the end of sentence.
+    const auto place = std::find_if(edits.begin(), edits.end(), [this](const LogitEdit& edit) {
+      return edit.token > eos_id_;
+    });
+    edits.insert(place, {eos_id_, 0.0f});
+  }
+  return edits;
+}
+
+// Clause 1.
+RowOutputs BeamSearch::FullRow(int index, const State& state, const float* outputs,
+                               bool log_probabilities) {
+  RowOutputs result;
+  result.values = outputs;
+  result.count = vocabulary_size_;
+  result.normalised = log_probabilities;
+  const Row& row = rows_[index];
+  const bool masked = row.forced < 0 && !(options_.suppress.empty() && shortlist_.empty());
+  const std::vector<LogitEdit> edits = Edits(index);
+  if (masked || !edits.empty()) {
+    const size_t number = index - state.first_row;
+    float* copy = scratch_.data() + number * vocabulary_size_;
+    std::copy(outputs, outputs + vocabulary_size_, copy);
+    ApplyEdits(edits, copy);
+    for (const int32_t token : options_.suppress) copy[token] = -kInfinity;
+    if (!shortlist_.empty()) KeepOnly(shortlist_, vocabulary_size_, copy);
+    result.values = copy;
+    result.normalised = false;
+  }
+  if (result.normalised) {
+    for (int i = 0; i < result.count; ++i) {
+      result.normaliser.valid &= result.values[i] < kInfinity;  // False for NaN too.
+    }
+  } else {
+    result.normaliser = Normalise(result.values, result.count);
+  }
+  if (row.forced >= 0) result.forced = result.log_probability(result.values[row.forced]);
+  return result;
+}
+
+void BeamSearch::Advance(const float* outputs, bool log_probabilities, const Attention& attention) {
+  AdvanceAll(
+      [&](int index, const State& state) {
+        const float* row = outputs + static_cast<size_t>(index) * vocabulary_size_;
+        return FullRow(index, state, row, log_probabilities);
+      },
+      attention);
+}
+
+void BeamSearch::AdvanceTop(const TopCandidates& top, const Attention& attention) {
+  if (options_.sampling) {
+    throw InputError("sampling needs the outputs of the whole vocabulary, and the best tokens of "
+                     "each row alone were given");
+  }
+  if (top.count < top_count()) {
+    throw InputError("top candidates: " + std::to_string(top.count) + " for a row, and " +
+                     std::to_string(top_count()) + " are needed");
+  }
+  AdvanceAll(
+      [&](int index, const State&) {
+        RowOutputs result;
+        result.values = top.logits + static_cast<size_t>(index) * top.count;
+        result.tokens = top.tokens + static_cast<size_t>(index) * top.count;
+        result.count = top.count;
+        result.normaliser = top.normalisers[index];
+        if (rows_[index].forced >= 0) result.forced = result.log_probability(top.forced[index]);
+        return result;
+      },
+      attention);
+}
+
+template <typename OutputsOf>
+void BeamSearch::AdvanceAll(const OutputsOf& outputs_of, const Attention& attention) {
+  if (keep_attention_ && !rows_.empty() && attention.weights == nullptr) {
+    throw InputError("attention is not given: coverage_penalty and alignments need it at each step");
+  }
+  scratch_.resize(static_cast<size_t>(options_.beam_size) * vocabulary_size_);
+  std::vector<RowOutputs> outputs;
+  for (size_t begin = 0, end; begin < rows_.size(); begin = end) {
+    State& state = states_[rows_[begin].sentence];
+    end = begin + state.live.size();
+    outputs.clear();
+    for (size_t i = begin; i < end; ++i) {
+      outputs.push_back(outputs_of(static_cast<int>(i), state));
+      if (!outputs.back().normaliser.valid) FailNotANumber(state);
+      if (keep_attention_) {
+        const int length = state.sentence.source_length;
+        if (attention.width < length) {
+          throw InputError("attention has " + std::to_string(attention.width) + " columns and "
+                           "sentence " + std::to_string(state.sentence.index) + " has " +
+                           std::to_string(length) + " source tokens");
+        }
+        const float* weights = attention.weights + i * static_cast<size_t>(attention.width);
+        outputs.back().attention =
+            length > 0 ? static_cast<int>(state.attention.size() / length) : 0;
+        state.attention.insert(state.attention.end(), weights, weights + length);
+      }
+    }
+    const size_t step = state.step;
+    if (step < state.sentence.prefix.size()) {
+      const Slot& slot = state.live[0];
+      const float log_p = options_.score_prefix ? outputs[0].forced : 0.0f;
+      std::vector<Candidate> forced;
+      if (slot.score + log_p > -kInfinity) {
+        forced.push_back({slot.score + log_p, log_p, 0, state.sentence.prefix[step]});
+      }
+      SelectByRule(&state, forced, outputs);
+    } else if (options_.sampling) {
+      SelectSamples(&state, outputs);
+    } else if (options_.lingvo_pruning) {
+      SelectByLingvo(&state, outputs);
+    } else {
+      SelectByRule(&state, BestCandidates(state, outputs), outputs);
+    }
+    ++state.step;
+    if (state.done) Finish(&state);
+  }
+  RebuildRows();
+}
+
+// Clauses 2 and 3: the best 2k, falling; of equal ones the smaller slot, then the smaller token.
+std::vector<BeamSearch::Candidate> BeamSearch::BestCandidates(
+    const State& state, const std::vector<RowOutputs>& rows) const {
+  const size_t wanted = 2 * static_cast<size_t>(options_.beam_size);
+  std::vector<Candidate> best;
+  best.reserve(wanted + 1);
+  float worst = -kInfinity;  // What a candidate has to exceed.
+  for (size_t b = 0; b < rows.size(); ++b) {
+    const RowOutputs& row = rows[b];
+    const float score = state.live[b].score;
+    for (int i = 0; i < row.count; ++i) {
+      const float log_p = row.log_probability(row.values[i]);
+      const Candidate candidate{score + log_p, log_p, static_cast<int>(b), row.token(i)};
+      // The best tokens of a row come sorted by logit; where rounding made two equal, the smaller
+      // token goes first here as it does in a row of the whole vocabulary.
+      const auto before = [&](const Candidate& other) {
+        if (other.score != candidate.score) return other.score > candidate.score;
+        return other.slot != candidate.slot || other.token < candidate.token;
+      };
+      if (!(candidate.score > -kInfinity)) continue;
+      if (best.size() == wanted && (candidate.score < worst || before(best.back()))) continue;
+      auto place = best.end();
+      while (place != best.begin() && !before(*(place - 1))) --place;
+      best.insert(place, candidate);
+      if (best.size() > wanted) best.pop_back();
+      worst = best.back().score;
+    }
+  }
+  return best;
+}
+
+// Clauses 4 to 6.
+void BeamSearch::SelectByRule(State* state, const std::vector<Candidate>& candidates,
+                              const std::vector<RowOutputs>& rows) {
+  const size_t k = options_.beam_size;
+  const bool last = state->step + 1 == state->sentence.max_length;
+  size_t refill = std::min(k, candidates.size());
+  std::vector<Slot> live;
+  for (size_t rank = 0; rank < std::min(k, candidates.size()); ++rank) {
+    const Candidate* candidate = &candidates[rank];
+    const bool ends = candidate->token == eos_id_;
+    if (ends || last) Record(state, *candidate, rows[candidate->slot].attention);
+    if (ends) {
+      state->first_ended |= rank == 0;
+      while (refill < candidates.size() && candidates[refill].token == eos_id_) ++refill;
+      if (refill == candidates.size()) continue;
+      candidate = &candidates[refill++];
+    }
+    const int node = AddNode(state, *candidate, rows[candidate->slot].attention);
+    live.push_back(
+        {candidate->score, node, state->live[candidate->slot].sample, candidate->slot});
+  }
+  state->live = std::move(live);
+  float best_live = -kInfinity;
+  for (const Slot& slot : state->live) best_live = std::max(best_live, slot.score);
+  state->done = last || state->live.empty();
+  if (options_.sampling || options_.lingvo_pruning) return;  // A forced step: nothing has ended.
+  const bool enough = state->finished >= options_.num_hypotheses;
+  if (options_.penalises()) {
+    state->done |= state->finished >= options_.max_finished();
+  } else {
+    state->done |= state->first_ended && enough;
+  }
+  if (options_.early_exit && options_.coverage_penalty == 0 && enough) {
+    // Log-probabilities only fall and penalties only rise, in float32 too, so no live hypothesis
+    // can end above this. On equality the longer one would lose the tie.
+    const float bound = best_live / penalties_[state->sentence.max_length];
+    state->done |= bound < state->found.back().score;
+  }
+}
+
+int BeamSearch::AddNode(State* state, const Candidate& candidate, int attention) {
+  const int parent = state->live[candidate.slot].node;
+  state->nodes.push_back({parent, candidate.token, candidate.log_probability, attention});
+  return static_cast<int>(state->nodes.size()) - 1;
+}
+
+// Clause 7; called in the order in which hypotheses are found, so shorter ones come first.
+void BeamSearch::Record(State* state, const Candidate& candidate, int attention) {
+  const int node = AddNode(state, candidate, attention);
+  float score = candidate.score / penalties_[state->step + 1];
+  if (options_.coverage_penalty != 0) score += Coverage(*state, node);
+  ++state->finished;
+  auto place = state->found.end();
+  while (place != state->found.begin() && (place - 1)->score < score) --place;
+  state->found.insert(place, {score, candidate.score, node});
+  if (state->found.size() > static_cast<size_t>(options_.num_hypotheses)) state->found.pop_back();
+}
+
+float BeamSearch::Coverage(const State& state, int node) const {
+  const int length = state.sentence.source_length;
+  std::vector<int> rows;
+  for (; node >= 0; node = state.nodes[node].parent) rows.push_back(state.nodes[node].attention);
+  double total = 0.0;
+  for (int s = 0; s < length; ++s) {
+    float sum = 0.0f;
+    for (size_t i = rows.size(); i-- > 0;) {
+      sum += state.attention[static_cast<size_t>(rows[i]) * length + s];
+    }
+    // Lingvo caps at a half, and has a floor (lingvo: beam_search_step_op_kernels.cc).
+    const float capped = options_.lingvo_pruning ? std::min(std::max(sum, 0.001f), 0.5f)
+                                                 : std::min(std::max(sum, kLeastAttention), 1.0f);
+    total += std::log(static_cast<double>(capped));
+  }
+  return static_cast<float>(options_.coverage_penalty * total);
+}
+
+// Makes the results and lets go of everything else.
+void BeamSearch::Finish(State* state) {
+  const int length = state->sentence.source_length;
+  for (const Found& found : state->found) {
+    Hypothesis hypothesis;
+    hypothesis.score = found.score;
+    hypothesis.log_probability = found.log_probability;
+    std::vector<int> path;
+    for (int node = found.node; node >= 0; node = state->nodes[node].parent) path.push_back(node);
+    std::reverse(path.begin(), path.end());
+    for (const int index : path) {
+      const Node& node = state->nodes[index];
+      hypothesis.tokens.push_back(node.token);
+      hypothesis.token_scores.push_back(node.log_probability);
+      if (keep_attention_) {
+        const auto row = state->attention.begin() + static_cast<size_t>(node.attention) * length;
+        hypothesis.alignment.insert(hypothesis.alignment.end(), row, row + length);
+      }
+    }
+    if (hypothesis.tokens.back() == eos_id_) {
+      hypothesis.tokens.pop_back();
+      hypothesis.ended = true;
+    }
+    state->results.push_back(std::move(hypothesis));
+  }
+  state->live.clear();
+  state->found.clear();
+  std::vector<Node>().swap(state->nodes);
+  std::vector<float>().swap(state->attention);
+}
+
+void BeamSearch::RebuildRows() {
+  // rows_ still lists the step before: a sentence's rows stand in the order of its slots.
+  std::vector<Row> rows;
+  for (size_t begin = 0; begin < rows_.size();) {
+    const int sentence = rows_[begin].sentence;
+    State& state = states_[sentence];
+    state.first_row = static_cast<int>(rows.size());
+    for (const Slot& slot : state.live) {
+      const Node& node = state.nodes[slot.node];
+      const size_t step = state.step;
+      const bool forced = step < state.sentence.prefix.size();
+      rows.push_back({sentence, static_cast<int>(begin) + slot.parent, state.step, node.token,
+                      forced ? state.sentence.prefix[step] : -1,
+                      state.step < options_.min_length});
+    }
+    while (begin < rows_.size() && rows_[begin].sentence == sentence) ++begin;
+  }
+  rows_ = std::move(rows);
+}
+
+}  // namespace keras_mtl

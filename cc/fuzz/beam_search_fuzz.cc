@@ -1,0 +1,111 @@
+// Fuzzer of the search (libFuzzer): options, ids and the model's outputs are all hostile.
+#include <cstring>
+#include <vector>
+
+#include "engine/beam_search.h"
+#include "engine/errors.h"
+
+namespace {
+
+// Takes values off the input; zeros when it is used up.
+struct Input {
+  const uint8_t* data;
+  size_t left;
+
+  template <typename T>
+  T Take() {
+    T value{};
+    const size_t count = left < sizeof(T) ? left : sizeof(T);
+    std::memcpy(&value, data, count);
+    data += count;
+    left -= count;
+    return value;
+  }
+
+  // Small numbers mostly, any number at times.
+  int Small() {
+    const auto byte = Take<uint8_t>();
+    return byte == 255 ? Take<int32_t>() : static_cast<int>(byte % 16) - 1;
+  }
+  double Real() {
+    const auto byte = Take<uint8_t>();
+    return byte == 255 ? Take<double>() : byte / 16.0;
+  }
+  std::vector<int32_t> Ids() {
+    std::vector<int32_t> ids(Take<uint8_t>() % 4);
+    for (int32_t& id : ids) id = Small();
+    return ids;
+  }
+};
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  Input input{data, size};
+  keras_mtl::BeamOptions o;
+  o.beam_size = input.Small();
+  o.num_hypotheses = input.Small();
+  o.patience = input.Real();
+  o.min_length = input.Small();
+  o.max_length = input.Small();
+  o.length_penalty = static_cast<keras_mtl::LengthPenalty>(input.Take<uint8_t>() % 5);
+  o.alpha = input.Real();
+  o.length_penalty_constant = input.Real();
+  o.suppress = input.Ids();
+  const auto bits = input.Take<uint8_t>();
+  o.score_prefix = bits & 1;
+  o.early_exit = bits & 2;
+  o.sampling = bits & 4;
+  o.lingvo_pruning = bits & 8;
+  o.ensure_full_beam = bits & 16;
+  o.force_eos_in_last_step = bits & 32;
+  const bool logs = bits & 64, keep = bits & 128;
+  o.coverage_penalty = input.Real();
+  o.repetition_penalty = input.Real();
+  o.no_repeat_ngram = input.Small();
+  o.temperature = input.Real();
+  o.top_k = input.Small();
+  o.top_p = input.Real() / 16;
+  o.seed = input.Take<uint64_t>();
+  o.eos_max_logit_delta = input.Real();
+  o.local_eos_threshold = -input.Real();
+  o.beam_gap = input.Real();
+  const int vocabulary_size = input.Take<uint8_t>() % 16;
+  const int32_t eos = input.Small();
+  if (o.max_length > 1000) return 0;  // Valid, and costs time and memory alone.
+  try {
+    keras_mtl::BeamSearch search(o, vocabulary_size, 1, eos, input.Ids(), keep);
+    const int sentences = input.Take<uint8_t>() % 4;
+    const auto add = [&] {
+      keras_mtl::Sentence sentence;
+      sentence.index = input.Small();
+      sentence.max_length = input.Small();
+      sentence.prefix = input.Ids();
+      sentence.source_length = input.Take<uint8_t>() % 4;
+      search.Add(sentence);
+    };
+    for (int i = 0; i < sentences; ++i) add();
+    std::vector<float> outputs, attention;
+    while (!search.rows().empty()) {
+      const size_t rows = search.rows().size();
+      outputs.resize(rows * vocabulary_size);
+      for (float& value : outputs) {
+        const auto byte = input.Take<uint8_t>();
+        value = byte == 255 ? input.Take<float>() : byte == 254 ? -1.0f / 0.0f : -(byte % 32) / 8.0f;
+      }
+      attention.assign(rows * 3, 0.25f);
+      search.Advance(outputs.data(), logs, {attention.data(), 3});
+      if (input.left > 0 && input.Take<uint8_t>() % 16 == 0) add();
+    }
+    for (int i = 0; i < search.sentences(); ++i) {
+      if (!search.done(i)) __builtin_trap();
+      const auto& found = search.results(i);
+      for (size_t n = 1; n < found.size(); ++n) {
+        if (found[n - 1].score < found[n].score) __builtin_trap();
+      }
+    }
+  } catch (const keras_mtl::InputError&) {
+  } catch (const keras_mtl::NotANumberError&) {
+  }
+  return 0;
+}

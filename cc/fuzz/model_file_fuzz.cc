@@ -1,0 +1,45 @@
+// Fuzzer of the model file reader (libFuzzer). The first byte of an input chooses whether checksums
+// are made right first: else no mutation would get past them.
+#include <cstdlib>
+#include <cstring>
+#include <vector>
+
+#include "engine/crc32.h"
+#include "engine/errors.h"
+#include "engine/model_file.h"
+#include "engine/transformer_config.h"
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  if (size < 1) return 0;
+  const bool repair = (data[0] & 1) != 0, verify = (data[0] & 2) != 0;
+  const size_t length = size - 1;
+  // A buffer of its own size, so that AddressSanitizer sees one byte too far.
+  auto* copy = static_cast<uint8_t*>(std::aligned_alloc(64, (length + 63) / 64 * 64 + 64));
+  std::memcpy(copy, data + 1, length);
+  if (repair && length >= 64) {
+    const uint64_t file_size = length;
+    std::memcpy(copy, "KMTLMODL\1\0\0\0\0\0\0\0", 16);
+    std::memcpy(copy + 16, &file_size, 8);
+    uint64_t table_size;
+    std::memcpy(&table_size, copy + 24, 8);
+    if (table_size <= length - 64) {
+      const uint32_t table = keras_mtl::Crc32(copy + 64, table_size);
+      std::memcpy(copy + 40, &table, 4);
+    }
+    std::memset(copy + 44, 0, 16);
+    const uint32_t header = keras_mtl::Crc32(copy, 60);
+    std::memcpy(copy + 60, &header, 4);
+  }
+  try {
+    const auto file = keras_mtl::ModelFile::FromMemory(copy, length, "fuzz", verify);
+    uint64_t sum = 0;
+    for (const auto& [name, tensor] : file->tensors()) {
+      for (size_t i = 0; i < tensor.bytes; ++i) sum += tensor.uint8()[i];
+    }
+    if (sum == 1) std::abort();  // Keeps the loop; no tensor of the seeds sums to 1.
+    keras_mtl::TransformerConfig::Read(*file);
+  } catch (const keras_mtl::ModelFileError&) {
+  }
+  std::free(copy);
+  return 0;
+}

@@ -1,0 +1,247 @@
+// keras_mtl._core.BeamSearch: the search for models in Python.
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <limits>
+#include <utility>
+
+#include "engine/beam_search.h"
+#include "engine/errors.h"
+#include "engine/random.h"
+#include "python/modules.h"
+
+namespace py = pybind11;
+
+namespace keras_mtl {
+namespace {
+
+template <typename T>
+using Rows = py::array_t<T, py::array::c_style | py::array::forcecast>;
+
+template <typename T>
+py::array_t<T> Column(const std::vector<Row>& rows, T Row::*field) {
+  py::array_t<T> column(static_cast<py::ssize_t>(rows.size()));
+  for (size_t i = 0; i < rows.size(); ++i) column.mutable_data()[i] = rows[i].*field;
+  return column;
+}
+
+void CheckShape(const char* name, const py::array& array, size_t rows, int64_t columns) {
+  if (array.ndim() == 2 && static_cast<size_t>(array.shape(0)) == rows &&
+      (columns < 0 || array.shape(1) == columns)) {
+    return;
+  }
+  std::string shape;
+  for (py::ssize_t i = 0; i < array.ndim(); ++i) {
+    shape += (i ? ", " : "") + std::to_string(array.shape(i));
+  }
+  throw InputError(std::string(name) + " has shape [" + shape + "] and should have [" +
+                   std::to_string(rows) + ", " +
+                   (columns < 0 ? "source length" : std::to_string(columns)) + "]");
+}
+
+struct AttentionArray {
+  Rows<float> array;
+  Attention view;
+
+  AttentionArray(const py::object& object, size_t rows) {
+    if (object.is_none()) return;
+    array = Rows<float>::ensure(object);
+    if (!array) {
+      PyErr_Clear();
+      throw InputError("attention is no array of numbers");
+    }
+    CheckShape("attention", array, rows, -1);
+    view.weights = array.data();
+    view.width = static_cast<int>(array.shape(1));
+  }
+};
+
+void Advance(BeamSearch* search, const Rows<float>& outputs, bool log_probabilities,
+             const py::object& attention, int vocabulary_size) {
+  const size_t rows = search->rows().size();
+  CheckShape("outputs", outputs, rows, vocabulary_size);
+  const AttentionArray weights(attention, rows);
+  const float* data = outputs.data();
+  py::gil_scoped_release release;
+  search->Advance(data, log_probabilities, weights.view);
+}
+
+void AdvanceTop(BeamSearch* search, const Rows<int32_t>& tokens, const Rows<float>& logits,
+                const Rows<float>& log_sums, const py::object& forced,
+                const py::object& attention) {
+  const size_t rows = search->rows().size();
+  CheckShape("tokens", tokens, rows, tokens.ndim() == 2 ? tokens.shape(1) : 0);
+  CheckShape("logits", logits, rows, tokens.shape(1));
+  if (log_sums.ndim() != 1 || static_cast<size_t>(log_sums.shape(0)) != rows) {
+    throw InputError("log_sums should have shape [" + std::to_string(rows) + "]");
+  }
+  const AttentionArray weights(attention, rows);
+  std::vector<Normaliser> normalisers(rows);
+  std::vector<float> wanted;
+  if (!forced.is_none()) wanted = forced.cast<std::vector<float>>();
+  wanted.resize(rows, 0.0f);
+  for (size_t i = 0; i < rows; ++i) {
+    normalisers[i].highest = log_sums.data()[i];
+    normalisers[i].valid = normalisers[i].highest < std::numeric_limits<float>::infinity();
+  }
+  const TopCandidates top{static_cast<int>(tokens.shape(1)), tokens.data(), logits.data(),
+                          normalisers.data(), wanted.data()};
+  py::gil_scoped_release release;
+  search->AdvanceTop(top, weights.view);
+}
+
+// Sets a field of the options from a dictionary's entry of the same name, if there is one.
+template <typename T>
+void Take(const py::dict& values, const char* name, T* field) {
+  if (!values.contains(name)) return;
+  try {
+    *field = values[name].cast<T>();
+  } catch (const py::cast_error&) {
+    throw InputError(std::string(name) + "=" + py::str(values[name]).cast<std::string>() +
+                     ": it is out of range or of another type");
+  }
+}
+
+BeamOptions Options(const py::dict& values) {
+  BeamOptions options;
+  std::string penalty;
+  Take(values, "length_penalty", &penalty);
+  if (!penalty.empty()) options.length_penalty = ParseLengthPenalty(penalty);
+#define TAKE(name) Take(values, #name, &options.name)
+  TAKE(beam_size);
+  TAKE(num_hypotheses);
+  TAKE(patience);
+  TAKE(min_length);
+  TAKE(max_length);
+  TAKE(alpha);
+  TAKE(length_penalty_constant);
+  TAKE(suppress);
+  TAKE(score_prefix);
+  TAKE(early_exit);
+  TAKE(coverage_penalty);
+  TAKE(repetition_penalty);
+  TAKE(no_repeat_ngram);
+  TAKE(sampling);
+  TAKE(temperature);
+  TAKE(top_k);
+  TAKE(top_p);
+  TAKE(seed);
+  TAKE(lingvo_pruning);
+  TAKE(eos_max_logit_delta);
+  TAKE(local_eos_threshold);
+  TAKE(beam_gap);
+  TAKE(ensure_full_beam);
+  TAKE(force_eos_in_last_step);
+#undef TAKE
+  return options;
+}
+
+py::list Results(const BeamSearch& search, int sentence) {
+  if (sentence < 0 || sentence >= search.sentences()) {
+    throw InputError("there is no sentence " + std::to_string(sentence));
+  }
+  py::list hypotheses;
+  for (const Hypothesis& hypothesis : search.results(sentence)) {
+    py::dict entry;
+    entry["tokens"] = hypothesis.tokens;
+    entry["ended"] = hypothesis.ended;
+    entry["score"] = hypothesis.score;
+    entry["log_probability"] = hypothesis.log_probability;
+    const auto count = static_cast<py::ssize_t>(hypothesis.token_scores.size());
+    entry["token_scores"] = py::array_t<float>(count, hypothesis.token_scores.data());
+    if (hypothesis.alignment.empty()) {
+      entry["alignment"] = py::none();
+    } else {
+      const auto width = static_cast<py::ssize_t>(hypothesis.alignment.size()) / count;
+      entry["alignment"] = py::array_t<float>({count, width}, hypothesis.alignment.data());
+    }
+    hypotheses.append(entry);
+  }
+  return hypotheses;
+}
+
+// The search and what the binding has to know of it.
+struct PythonSearch {
+  BeamSearch search;
+  int vocabulary_size;
+};
+
+}  // namespace
+
+void RegisterBeamSearch(py::module_& module) {
+  py::class_<PythonSearch>(module, "BeamSearch",
+                           "A search; see cc/engine/beam_search.h and "
+                           "keras_mtl.decoding.native_beam_search.")
+      .def(py::init([](const py::dict& options, int vocabulary_size, int32_t start_id,
+                       int32_t eos_id, const std::vector<int32_t>& shortlist,
+                       bool keep_attention) {
+             return PythonSearch{BeamSearch(Options(options), vocabulary_size, start_id, eos_id,
+                                            shortlist, keep_attention),
+                                 vocabulary_size};
+           }),
+           py::arg("options"), py::arg("vocabulary_size"), py::arg("start_id"), py::arg("eos_id"),
+           py::arg("shortlist") = std::vector<int32_t>(), py::arg("keep_attention") = false)
+      .def("add",
+           [](PythonSearch& self, int64_t index, int max_length, std::vector<int32_t> prefix,
+              int source_length) {
+             return self.search.Add({index, max_length, std::move(prefix), source_length});
+           },
+           py::arg("index"), py::arg("max_length"), py::arg("prefix") = std::vector<int32_t>(),
+           py::arg("source_length") = 0)
+      .def_property_readonly("rows",
+                             [](const PythonSearch& self) {
+                               const std::vector<Row>& rows = self.search.rows();
+                               py::dict columns;
+                               columns["sentence"] = Column<int>(rows, &Row::sentence);
+                               columns["parent"] = Column<int>(rows, &Row::parent);
+                               columns["position"] = Column<int>(rows, &Row::position);
+                               columns["token"] = Column<int32_t>(rows, &Row::token);
+                               columns["forced"] = Column<int32_t>(rows, &Row::forced);
+                               columns["mask_eos"] = Column<bool>(rows, &Row::mask_eos);
+                               return columns;
+                             })
+      .def("edits",
+           [](const PythonSearch& self, int row) {
+             if (row < 0 || static_cast<size_t>(row) >= self.search.rows().size()) {
+               throw InputError("there is no row " + std::to_string(row));
+             }
+             std::vector<std::pair<int32_t, float>> edits;
+             for (const LogitEdit& edit : self.search.Edits(row)) {
+               edits.emplace_back(edit.token, edit.penalty);
+             }
+             return edits;
+           })
+      .def_property_readonly("top_count",
+                             [](const PythonSearch& self) { return self.search.top_count(); })
+      .def("advance",
+           [](PythonSearch& self, const Rows<float>& outputs, bool log_probabilities,
+              const py::object& attention) {
+             Advance(&self.search, outputs, log_probabilities, attention, self.vocabulary_size);
+           },
+           py::arg("outputs"), py::arg("log_probabilities"), py::arg("attention") = py::none())
+      .def("advance_top",
+           [](PythonSearch& self, const Rows<int32_t>& tokens, const Rows<float>& logits,
+              const Rows<float>& log_sums, const py::object& forced, const py::object& attention) {
+             AdvanceTop(&self.search, tokens, logits, log_sums, forced, attention);
+           },
+           py::arg("tokens"), py::arg("logits"), py::arg("log_sums"),
+           py::arg("forced") = py::none(), py::arg("attention") = py::none())
+      .def("results",
+           [](const PythonSearch& self, int sentence) { return Results(self.search, sentence); });
+  module.def("length_penalties",
+             [](const py::dict& options, int max_length) {
+               if (max_length < 0 || max_length > 1 << 24) {
+                 throw InputError("max_length=" + std::to_string(max_length) + " is out of range");
+               }
+               const std::vector<float> penalties = LengthPenalties(Options(options), max_length);
+               return py::array_t<float>(static_cast<py::ssize_t>(penalties.size()),
+                                         penalties.data());
+             },
+             "What hypotheses of each length are divided by: float32[max_length + 1].");
+  module.def("philox", [](uint64_t key0, uint64_t key1, uint64_t counter0, uint64_t counter1) {
+    return Philox(key0, key1, counter0, counter1);
+  }, "The generator of sampling: numpy's Philox of this key and counter.");
+}
+
+}  // namespace keras_mtl
