@@ -37,4 +37,5 @@ PYBIND11_MODULE(_core, module) {
   keras_mtl::RegisterErrors(module);
   keras_mtl::RegisterModelFile(module);
   keras_mtl::RegisterBeamSearch(module);
+  keras_mtl::RegisterTesting(module);
 }

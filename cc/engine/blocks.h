@@ -1,0 +1,34 @@
+// Parts that encoder and decoder have in common.
+#ifndef KERAS_MTL_ENGINE_BLOCKS_H_
+#define KERAS_MTL_ENGINE_BLOCKS_H_
+
+#include "engine/model.h"
+
+namespace keras_mtl {
+
+// The layer norm of x [count, hidden_dim] as input of a linear layer, in the arena.
+Rows NormalizedRows(const Context& context, const LayerNormWeights& norm, float epsilon,
+                    const float* x, int count, int dim);
+
+// x [count, hidden_dim] += output(activation(intermediate(norm(x)))).
+void AddFeedForward(const Context& context, const FeedForwardWeights& weights,
+                    const TransformerConfig& config, float* x, int count);
+
+// One query of all heads: where its keys and values are, and where they go.
+struct AttentionRow {
+  const float* query;        // [hidden_dim], head by head
+  const float* const* keys;  // [length]; the value of keys[t] lies `hidden_dim` floats behind it
+  int length;
+  float* out;      // [hidden_dim]
+  float* weights;  // [length] receives the attention weights of `head`, or null
+};
+
+// Attention of `count` rows. Rows that follow each other and share `keys` are done head by head, so
+// that keys and values come from the L1 cache. `offset` is added to every key's address, in floats.
+// `head`: whose weights are stored; -1 stores the mean over heads.
+void AttendRows(const Context& context, const TransformerConfig& config, const AttentionRow* rows,
+                int count, ptrdiff_t offset, int head);
+
+}  // namespace keras_mtl
+
+#endif  // KERAS_MTL_ENGINE_BLOCKS_H_

@@ -1,0 +1,266 @@
+#include "engine/decoder.h"
+
+#include <algorithm>
+#include <string>
+#include <utility>
+
+#include "engine/errors.h"
+
+namespace keras_mtl {
+namespace {
+
+[[noreturn]] void Fail(const std::string& message) { throw InputError(message); }
+
+}  // namespace
+
+Decoder::Decoder(std::shared_ptr<const Model> model, int beams, int threads)
+    : model_(std::move(model)),
+      beams_(beams),
+      pool_(threads),
+      pages_(SelfCache::FloatsPerPage(model_->config().decoder_layers, beams,
+                                      model_->config().hidden_dim)) {
+  if (beams < 1 || beams > 0xFFFF) {
+    Fail("beams is " + std::to_string(beams) + "; it must be in [1, 65535]");
+  }
+}
+
+Context Decoder::context() {
+  return {model_->kernels(), model_->compute(), &arena_, pool_.threads() > 1 ? &pool_ : nullptr};
+}
+
+std::vector<int> Decoder::Admit(const Memory& memory, int decoder) {
+  const TransformerConfig& config = model_->config();
+  const int d = config.hidden_dim;
+  const int tokens = static_cast<int>(memory.rows.size() / d);
+  if (decoder < 0 || decoder >= config.decoders) {
+    Fail("decoder is " + std::to_string(decoder) + "; the model has " +
+         std::to_string(config.decoders));
+  }
+  for (size_t s = 0; s + 1 < memory.begins.size(); ++s) {
+    if (memory.begins[s] == memory.begins[s + 1]) {
+      Fail("source " + std::to_string(s) + " is empty");
+    }
+  }
+  auto cross = std::make_shared<CrossMemory>();
+  cross->layer_stride = static_cast<ptrdiff_t>(tokens) * 2 * d;
+  cross->rows.resize(static_cast<size_t>(config.decoder_layers) * cross->layer_stride);
+  arena_.Reset();
+  const Rows rows = MakeRows(context(), memory.rows.data(), tokens, d);
+  const DecoderWeights& weights = model_->decoder(decoder);
+  for (int layer = 0; layer < config.decoder_layers; ++layer) {
+    weights.layers[layer].key_value.Apply(context(), rows,
+                                          cross->rows.data() + layer * cross->layer_stride);
+  }
+  std::vector<int> handles;
+  size_t handle = 0;
+  for (size_t s = 0; s + 1 < memory.begins.size(); ++s) {
+    while (handle < sentences_.size() && sentences_[handle] != nullptr) ++handle;
+    if (handle == sentences_.size()) sentences_.emplace_back();
+    auto sentence = std::make_unique<Sentence>(&pages_, beams_, d);
+    sentence->decoder = decoder;
+    sentence->cross = cross;
+    for (int i = memory.begins[s]; i < memory.begins[s + 1]; ++i) {
+      sentence->cross_keys.push_back(cross->rows.data() + static_cast<ptrdiff_t>(i) * 2 * d);
+    }
+    sentence->live.assign(beams_, 0);
+    sentences_[handle] = std::move(sentence);
+    handles.push_back(static_cast<int>(handle));
+  }
+  return handles;
+}
+
+void Decoder::Release(int sentence) {
+  if (sentence < 0 || sentence >= static_cast<int>(sentences_.size())) {
+    Fail("sentence " + std::to_string(sentence) + " was never admitted");
+  }
+  sentences_[sentence].reset();
+}
+
+void Decoder::Check(const StepRow* rows, int count) const {
+  const TransformerConfig& config = model_->config();
+  std::vector<char> seen(sentences_.size(), 0), beams;
+  for (int i = 0; i < count; ++i) {
+    const StepRow& row = rows[i];
+    const std::string where = "row " + std::to_string(i) + ": ";
+    if (row.sentence < 0 || row.sentence >= static_cast<int>(sentences_.size()) ||
+        sentences_[row.sentence] == nullptr) {
+      Fail(where + "sentence " + std::to_string(row.sentence) + " is not admitted");
+    }
+    const Sentence& sentence = *sentences_[row.sentence];
+    if (i == 0 || rows[i - 1].sentence != row.sentence) {
+      if (seen[row.sentence]) Fail(where + "the rows of a sentence must follow each other");
+      seen[row.sentence] = 1;
+      beams.assign(beams_, 0);
+    }
+    if (row.beam < 0 || row.beam >= beams_ || beams[row.beam]) {
+      Fail(where + "beam " + std::to_string(row.beam) + " is taken or outside [0, " +
+           std::to_string(beams_) + ")");
+    }
+    beams[row.beam] = 1;
+    const int position = sentence.cache.position();
+    if (position >= config.max_length) {
+      Fail(where + "position " + std::to_string(position) + " is beyond the model's max_length " +
+           std::to_string(config.max_length));
+    }
+    if (position > 0 && (row.parent < 0 || row.parent >= beams_ || !sentence.live[row.parent])) {
+      Fail(where + "parent " + std::to_string(row.parent) + " took no part in the last step");
+    }
+    const auto in_vocabulary = [&](int32_t id) { return id >= 0 && id < config.vocabulary_size; };
+    if (!in_vocabulary(row.token) ||
+        !(row.request.wanted == -1 || in_vocabulary(row.request.wanted))) {
+      Fail(where + "a token is outside [0, " + std::to_string(config.vocabulary_size) + ")");
+    }
+    for (int e = 0; e < row.request.edits.count; ++e) {
+      const int32_t* tokens = row.request.edits.tokens;
+      if (!in_vocabulary(tokens[e]) || (e > 0 && tokens[e - 1] >= tokens[e])) {
+        Fail(where + "tokens of edits must ascend and lie in [0, " +
+             std::to_string(config.vocabulary_size) + ")");
+      }
+    }
+  }
+}
+
+void Decoder::Step(const StepRow* rows, int count, const StepOptions& options, StepResult* result) {
+  const TransformerConfig& config = model_->config();
+  Check(rows, count);
+  if (options.attention_layer >= config.decoder_layers ||
+      options.attention_head >= config.num_heads) {
+    Fail("attention_layer or attention_head is beyond the model's " +
+         std::to_string(config.decoder_layers) + " layers and " + std::to_string(config.num_heads) +
+         " heads");
+  }
+  const int d = config.hidden_dim;
+  arena_.Reset();
+  Context work = context();
+
+  for (int first = 0; first < count;) {
+    Sentence& sentence = *sentences_[rows[first].sentence];
+    std::vector<int> beams, parents;
+    sentence.live.assign(beams_, 0);
+    int last = first;
+    for (; last < count && rows[last].sentence == rows[first].sentence; ++last) {
+      beams.push_back(rows[last].beam);
+      parents.push_back(rows[last].parent);
+      sentence.live[rows[last].beam] = 1;
+    }
+    sentence.cache.Advance(beams.data(), parents.data(), last - first);
+    first = last;
+  }
+
+  int stride = 0;
+  if (options.attention_layer >= 0) {
+    for (int i = 0; i < count; ++i) {
+      stride = std::max(stride, static_cast<int>(sentences_[rows[i].sentence]->cross_keys.size()));
+    }
+  }
+  result->attention_stride = stride;
+  result->attention.assign(static_cast<size_t>(count) * stride, 0.0f);
+
+  // Runs of rows with one decoder; usually one run.
+  ProjectionResult whole;
+  for (int first = 0; first < count;) {
+    const int decoder = sentences_[rows[first].sentence]->decoder;
+    int last = first + 1;
+    while (last < count && sentences_[rows[last].sentence]->decoder == decoder) ++last;
+    const int n = last - first;
+    const DecoderWeights& weights = model_->decoder(decoder);
+    float* x = arena_.Allocate<float>(static_cast<size_t>(n) * d);
+    RunLayers(work, rows + first, n, weights, options,
+              result->attention.data() + static_cast<ptrdiff_t>(first) * stride, stride, x);
+    const Rows hidden =
+        NormalizedRows(work, weights.final_norm, config.layer_norm_epsilon, x, n, d);
+    std::vector<RowRequest> requests(n);
+    for (int i = 0; i < n; ++i) requests[i] = rows[first + i].request;
+    const Dense& projection = model_->projection(decoder);
+    if (n == count) {
+      Project(work, projection, hidden, requests.data(), options, result);
+      return;
+    }
+    ProjectionResult part;
+    Project(work, projection, hidden, requests.data(), options, &part);
+    const auto append = [](auto* to, const auto& from) {
+      to->insert(to->end(), from.begin(), from.end());
+    };
+    whole.top = part.top;
+    append(&whole.candidates, part.candidates);
+    append(&whole.wanted, part.wanted);
+    append(&whole.log_sums, part.log_sums);
+    append(&whole.log_probabilities, part.log_probabilities);
+    first = last;
+  }
+  static_cast<ProjectionResult&>(*result) = std::move(whole);
+}
+
+void Decoder::RunLayers(const Context& context, const StepRow* rows, int count,
+                        const DecoderWeights& weights, const StepOptions& options, float* attention,
+                        int attention_stride, float* x) {
+  const TransformerConfig& config = model_->config();
+  const int d = config.hidden_dim;
+  const size_t size = static_cast<size_t>(count) * d;
+  float* qkv = arena_.Allocate<float>(3 * size);
+  float* query = arena_.Allocate<float>(size);
+  float* attended = arena_.Allocate<float>(size);
+  AttentionRow* self_rows = arena_.Allocate<AttentionRow>(count);
+  AttentionRow* cross_rows = arena_.Allocate<AttentionRow>(count);
+  float** entries = arena_.Allocate<float*>(count);
+  for (int i = 0; i < count; ++i) {
+    Sentence& sentence = *sentences_[rows[i].sentence];
+    const int length = sentence.cache.position();
+    const float** path = arena_.Allocate<const float*>(length);
+    sentence.cache.Path(rows[i].beam, path);
+    entries[i] = sentence.cache.Entry(rows[i].beam);
+    model_->target_embedding().Lookup(rows[i].token, length - 1, x + static_cast<ptrdiff_t>(i) * d);
+    self_rows[i] = {qkv + static_cast<ptrdiff_t>(i) * 3 * d, path, length,
+                    attended + static_cast<ptrdiff_t>(i) * d, nullptr};
+    cross_rows[i] = {query + static_cast<ptrdiff_t>(i) * d, sentence.cross_keys.data(),
+                     static_cast<int>(sentence.cross_keys.size()),
+                     attended + static_cast<ptrdiff_t>(i) * d, nullptr};
+  }
+  for (int l = 0; l < config.decoder_layers; ++l) {
+    const DecoderLayerWeights& layer = weights.layers[l];
+    const float epsilon = config.layer_norm_epsilon;
+    layer.qkv.Apply(context,
+                    NormalizedRows(context, layer.self_attention_norm, epsilon, x, count, d), qkv);
+    ptrdiff_t stride = 0;
+    for (int i = 0; i < count; ++i) {
+      stride = sentences_[rows[i].sentence]->cache.layer_stride();  // the same for all
+      const float* row = qkv + static_cast<ptrdiff_t>(i) * 3 * d;
+      std::copy(row + d, row + 3 * d, entries[i] + l * stride);
+    }
+    AttendRows(context, config, self_rows, count, l * stride, -1);
+    layer.self_attention_output.Apply(context, MakeRows(context, attended, count, d), x,
+                                      Activation::kNone, /*accumulate=*/true);
+
+    layer.query.Apply(
+        context, NormalizedRows(context, layer.cross_attention_norm, epsilon, x, count, d), query);
+    for (int i = 0; i < count; ++i) {
+      cross_rows[i].weights = l == options.attention_layer
+                                  ? attention + static_cast<ptrdiff_t>(i) * attention_stride
+                                  : nullptr;
+    }
+    // Sentences admitted apart have blocks of their own: rows are done in runs of one block.
+    for (int first = 0; first < count;) {
+      const CrossMemory* block = sentences_[rows[first].sentence]->cross.get();
+      int last = first + 1;
+      while (last < count && sentences_[rows[last].sentence]->cross.get() == block) ++last;
+      AttendRows(context, config, cross_rows + first, last - first, l * block->layer_stride,
+                 options.attention_head);
+      first = last;
+    }
+    layer.cross_attention_output.Apply(context, MakeRows(context, attended, count, d), x,
+                                       Activation::kNone, /*accumulate=*/true);
+    AddFeedForward(context, layer.feed_forward, config, x, count);
+  }
+}
+
+size_t Decoder::memory_bytes() const {
+  const size_t d = model_->config().hidden_dim;
+  size_t bytes = arena_.capacity() + pages_.bytes();
+  for (const auto& sentence : sentences_) {
+    if (sentence == nullptr) continue;
+    bytes += sentence->cross_keys.size() * 2 * d * sizeof(float) * model_->config().decoder_layers;
+  }
+  return bytes;
+}
+
+}  // namespace keras_mtl

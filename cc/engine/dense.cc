@@ -1,0 +1,133 @@
+#include "engine/dense.h"
+
+#include <cmath>
+#include <utility>
+#include <vector>
+
+#include "engine/errors.h"
+
+namespace keras_mtl {
+namespace {
+
+std::string ShapeText(const std::vector<int64_t>& shape) {
+  std::string text = "[";
+  for (size_t i = 0; i < shape.size(); ++i) {
+    text += (i == 0 ? "" : ", ") + std::to_string(shape[i]);
+  }
+  return text + "]";
+}
+
+}  // namespace
+
+const Tensor& FindTensor(const TensorMap& tensors, const std::string& name,
+                         const std::vector<int64_t>& shape) {
+  const auto found = tensors.find(name);
+  if (found == tensors.end()) throw ModelFileError("tensor '" + name + "' is missing");
+  if (found->second.shape != shape) {
+    throw ModelFileError("tensor '" + name + "' has the shape " + ShapeText(found->second.shape) +
+                         "; the model's dimensions ask for " + ShapeText(shape));
+  }
+  return found->second;
+}
+
+const float* FindFloats(const TensorMap& tensors, const std::string& name,
+                        const std::vector<int64_t>& shape) {
+  const Tensor& tensor = FindTensor(tensors, name, shape);
+  if (tensor.dtype != DType::kFloat32) throw ModelFileError("tensor '" + name + "' is not float32");
+  int64_t size = 1;
+  for (int64_t dimension : shape) size *= dimension;
+  for (int64_t i = 0; i < size; ++i) {
+    if (!std::isfinite(tensor.float32()[i])) {
+      throw ModelFileError("tensor '" + name + "' holds " + std::to_string(tensor.float32()[i]) +
+                           " at element " + std::to_string(i) + "; weights must be finite");
+    }
+  }
+  return tensor.float32();
+}
+
+Rows Rows::Slice(int begin, int n) const {
+  Rows rows = *this;
+  rows.count = n;
+  const ptrdiff_t first = begin;
+  if (floats != nullptr) rows.floats += first * depth;
+  if (bytes != nullptr) rows.bytes += first * RoundUp(depth, kDepthAlign);
+  if (scales != nullptr) rows.scales += first;
+  return rows;
+}
+
+Rows MakeRows(const Context& context, const float* x, int count, int depth) {
+  Rows rows;
+  rows.count = count;
+  rows.depth = depth;
+  if (context.compute == ComputeType::kFloat32) {
+    rows.floats = x;
+    return rows;
+  }
+  int8_t* bytes =
+      context.arena->Allocate<int8_t>(static_cast<size_t>(count) * RoundUp(depth, kDepthAlign));
+  float* scales = context.arena->Allocate<float>(count);
+  const ptrdiff_t stride = RoundUp(depth, kDepthAlign);
+  ParallelFor(context.pool, count, [&](int, int begin, int end) {
+    context.kernels.quantize_rows(x + static_cast<ptrdiff_t>(begin) * depth, end - begin, depth,
+                                  depth, bytes + begin * stride, scales + begin);
+  });
+  rows.bytes = bytes;
+  rows.scales = scales;
+  return rows;
+}
+
+Dense Dense::Load(const TensorMap& tensors, const std::string& name, int columns, int depth,
+                  bool has_bias, ComputeType compute, const KernelTable& kernels) {
+  const float* bias = has_bias ? FindFloats(tensors, name + ".bias", {columns}) : nullptr;
+  const std::string weight_name = name + ".weight";
+  Dense dense;
+  dense.columns_ = columns;
+  dense.depth_ = depth;
+  const Tensor& tensor = FindTensor(tensors, weight_name, {columns, depth});
+  if (tensor.dtype == DType::kFloat32) {
+    const float* weights = FindFloats(tensors, weight_name, {columns, depth});
+    if (compute == ComputeType::kFloat32) {
+      dense.float_ = PackedFloat(weights, bias, columns, depth);
+    } else {
+      dense.int8_ = PackedInt8::Quantize(weights, bias, columns, depth, kernels);
+    }
+    return dense;
+  }
+  if (tensor.dtype != DType::kInt8) {
+    throw ModelFileError("tensor '" + weight_name + "' is neither float32 nor int8");
+  }
+  const float* scales = FindFloats(tensors, name + ".scale", {columns});
+  if (compute == ComputeType::kInt8) {
+    dense.int8_ = PackedInt8(tensor.int8(), scales, bias, columns, depth);
+    return dense;
+  }
+  std::vector<float> weights(static_cast<size_t>(columns) * depth);
+  for (size_t i = 0; i < weights.size(); ++i) {
+    weights[i] = static_cast<float>(tensor.int8()[i]) * scales[i / depth];
+  }
+  dense.float_ = PackedFloat(weights.data(), bias, columns, depth);
+  return dense;
+}
+
+void Dense::Apply(const Context& context, const Rows& x, float* out, Activation activation,
+                  bool accumulate) const {
+  const Output output{out, columns_, activation, accumulate};
+  ParallelFor(context.pool, panels(), [&](int, int first, int last) {
+    if (context.compute == ComputeType::kInt8) {
+      context.kernels.gemm_int8(x.AsInt8(), int8_.view(), first, last, output);
+    } else {
+      context.kernels.gemm_float(x.AsFloat(), float_.view(), first, last, output);
+    }
+  });
+}
+
+void Dense::Project(const Context& context, const Rows& x, const float* bias, int first, int last,
+                    LogitRow* rows, SegmentSum* sums) const {
+  if (context.compute == ComputeType::kInt8) {
+    context.kernels.project_int8(x.AsInt8(), int8_.view(), bias, first, last, rows, sums);
+  } else {
+    context.kernels.project_float(x.AsFloat(), float_.view(), bias, first, last, rows, sums);
+  }
+}
+
+}  // namespace keras_mtl

@@ -1,0 +1,38 @@
+// The encoder, without padding: the tokens of all sentences are rows of one matrix.
+#ifndef KERAS_MTL_ENGINE_ENCODER_H_
+#define KERAS_MTL_ENGINE_ENCODER_H_
+
+#include <cstdint>
+#include <vector>
+
+#include "engine/model.h"
+
+namespace keras_mtl {
+
+// Sentences as token ids one behind the other; sentence i is ids [begins[i], begins[i + 1]).
+struct TokenBatch {
+  std::vector<int32_t> ids;
+  std::vector<int> begins = {0};  // [sentences + 1]
+
+  int sentences() const { return static_cast<int>(begins.size()) - 1; }
+  int length(int sentence) const { return begins[sentence + 1] - begins[sentence]; }
+  void Add(const int32_t* tokens, int count) {
+    ids.insert(ids.end(), tokens, tokens + count);
+    begins.push_back(static_cast<int>(ids.size()));
+  }
+};
+
+// The encoder's output for a TokenBatch.
+struct Memory {
+  std::vector<float> rows;  // [tokens, hidden_dim]
+  std::vector<int> begins;  // of the TokenBatch
+};
+
+// Encodes a batch. A sentence's rows do not depend on the others. An empty sentence has no rows.
+// Resets the arena of `context`, which must be of the model's kernels and compute type.
+// Throws InputError: an id outside the vocabulary, or a sentence longer than max_length.
+Memory Encode(const Model& model, const Context& context, const TokenBatch& batch);
+
+}  // namespace keras_mtl
+
+#endif  // KERAS_MTL_ENGINE_ENCODER_H_

@@ -1,0 +1,153 @@
+#include "engine/model.h"
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+#include "engine/errors.h"
+
+namespace keras_mtl {
+namespace {
+
+// Reads the layers of a model by name.
+class Loader {
+ public:
+  Loader(const TransformerConfig& config, const TensorMap& tensors, ComputeType compute,
+         const KernelTable& kernels)
+      : config_(config), tensors_(tensors), compute_(compute), kernels_(kernels) {}
+
+  LayerNormWeights Norm(const std::string& name) const {
+    return {Floats(name + ".gamma"), Floats(name + ".beta")};
+  }
+
+  Dense Linear(const std::string& name, int columns, int depth, bool has_bias = true) const {
+    return Dense::Load(tensors_, name, columns, depth, has_bias, compute_, kernels_);
+  }
+
+  FeedForwardWeights FeedForward(const std::string& layer) const {
+    const int d = config_.hidden_dim, inner = config_.intermediate_dim;
+    return {Norm(layer + ".feed_forward_norm"),
+            Linear(layer + ".feed_forward.intermediate", inner, d),
+            Linear(layer + ".feed_forward.output", d, inner)};
+  }
+
+  EncoderLayerWeights EncoderLayer(const std::string& layer) const {
+    const int d = config_.hidden_dim;
+    return {Norm(layer + ".attention_norm"), Linear(layer + ".attention.qkv", 3 * d, d),
+            Linear(layer + ".attention.output", d, d), FeedForward(layer)};
+  }
+
+  DecoderLayerWeights DecoderLayer(const std::string& layer) const {
+    const int d = config_.hidden_dim;
+    return {Norm(layer + ".self_attention_norm"),
+            Linear(layer + ".self_attention.qkv", 3 * d, d),
+            Linear(layer + ".self_attention.output", d, d),
+            Norm(layer + ".cross_attention_norm"),
+            Linear(layer + ".cross_attention.query", d, d),
+            Linear(layer + ".cross_attention.key_value", 2 * d, d),
+            Linear(layer + ".cross_attention.output", d, d),
+            FeedForward(layer)};
+  }
+
+  DecoderWeights Decoder(const std::string& name) const {
+    DecoderWeights decoder;
+    for (int i = 0; i < config_.decoder_layers; ++i) {
+      decoder.layers.push_back(DecoderLayer(name + ".layer." + std::to_string(i)));
+    }
+    decoder.final_norm = Norm(name + ".final_norm");
+    if (!config_.tie_embeddings) {
+      decoder.projection =
+          Linear(name + ".projection", config_.vocabulary_size, config_.hidden_dim, false);
+    }
+    return decoder;
+  }
+
+ private:
+  AlignedBuffer<float> Floats(const std::string& name) const {
+    const float* values = FindFloats(tensors_, name, {config_.hidden_dim});
+    AlignedBuffer<float> result(config_.hidden_dim);
+    std::copy(values, values + config_.hidden_dim, result.data());
+    return result;
+  }
+
+  const TransformerConfig& config_;
+  const TensorMap& tensors_;
+  ComputeType compute_;
+  const KernelTable& kernels_;
+};
+
+}  // namespace
+
+Embedding::Embedding(const TensorMap& tensors, const std::string& tokens,
+                     const std::string& positions, const TransformerConfig& config,
+                     ComputeType compute, const KernelTable& kernels)
+    : dim_(config.hidden_dim), factor_(std::sqrt(static_cast<float>(config.hidden_dim))) {
+  positions_ = FindFloats(tensors, positions, {config.max_length, dim_});
+  const int rows = config.vocabulary_size;
+  const Tensor& table = FindTensor(tensors, tokens + ".weight", {rows, dim_});
+  if (table.dtype == DType::kInt8) {
+    bytes_ = table.int8();
+    scales_ = FindFloats(tensors, tokens + ".scale", {rows});
+    return;
+  }
+  floats_ = FindFloats(tensors, tokens + ".weight", {rows, dim_});
+  if (compute == ComputeType::kFloat32) return;
+  // The rounding of an int8 model file, so that both give the same result.
+  own_bytes_ = std::make_shared<std::vector<int8_t>>(static_cast<size_t>(rows) * dim_);
+  own_scales_ = std::make_shared<std::vector<float>>(rows);
+  std::vector<int8_t> row(RoundUp(dim_, kDepthAlign));
+  for (int i = 0; i < rows; ++i) {
+    kernels.quantize_rows(floats_ + static_cast<size_t>(i) * dim_, 1, dim_, dim_, row.data(),
+                          &(*own_scales_)[i]);
+    for (int k = 0; k < dim_; ++k) {
+      (*own_bytes_)[static_cast<size_t>(i) * dim_ + k] =
+          static_cast<int8_t>(static_cast<uint8_t>(row[k]) ^ kernels.row_flip);
+    }
+  }
+  bytes_ = own_bytes_->data();
+  scales_ = own_scales_->data();
+}
+
+void Embedding::Lookup(int token, int position, float* out) const {
+  const size_t row = static_cast<size_t>(token) * dim_;
+  const float* shift = positions_ + static_cast<size_t>(position) * dim_;
+  if (bytes_ != nullptr) {
+    const float factor = scales_[token] * factor_;
+    for (int i = 0; i < dim_; ++i) {
+      out[i] = static_cast<float>(bytes_[row + i]) * factor + shift[i];
+    }
+  } else {
+    for (int i = 0; i < dim_; ++i) out[i] = floats_[row + i] * factor_ + shift[i];
+  }
+}
+
+std::shared_ptr<const Model> Model::Load(const TransformerConfig& config, const TensorMap& tensors,
+                                         ComputeType compute, Isa isa,
+                                         std::shared_ptr<const void> owner) {
+  if (isa > BestIsa(GetCpuFeatures())) {
+    throw ModelFileError(std::string("this machine cannot run ") + IsaName(isa));
+  }
+  std::shared_ptr<Model> model(new Model(config, compute, isa));
+  model->owner_ = std::move(owner);
+  const Loader loader(config, tensors, compute, model->kernels_);
+  const std::string source = config.tie_embeddings ? "embedding" : "source_embedding";
+  const std::string target = config.tie_embeddings ? "embedding" : "target_embedding";
+  model->source_embedding_ =
+      Embedding(tensors, source, "source_positions", config, compute, model->kernels_);
+  model->target_embedding_ =
+      Embedding(tensors, target, "target_positions", config, compute, model->kernels_);
+  for (int i = 0; i < config.encoder_layers; ++i) {
+    model->encoder_.push_back(loader.EncoderLayer("encoder.layer." + std::to_string(i)));
+  }
+  model->encoder_norm_ = loader.Norm("encoder.final_norm");
+  for (int j = 0; j < config.decoders; ++j) {
+    model->decoders_.push_back(loader.Decoder("decoder." + std::to_string(j)));
+  }
+  if (config.tie_embeddings) {
+    model->tied_projection_ =
+        loader.Linear(target, config.vocabulary_size, config.hidden_dim, false);
+  }
+  return model;
+}
+
+}  // namespace keras_mtl

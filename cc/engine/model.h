@@ -1,0 +1,116 @@
+// The weights of a Transformer, packed for one instruction set: what keras_mtl.models.Transformer
+// computes, with pre-norm layers and sharing "full" (one decoder) or "encoder" (several).
+#ifndef KERAS_MTL_ENGINE_MODEL_H_
+#define KERAS_MTL_ENGINE_MODEL_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "engine/dense.h"
+#include "engine/transformer_config.h"
+#include "kernels/aligned_buffer.h"
+
+namespace keras_mtl {
+
+struct LayerNormWeights {
+  AlignedBuffer<float> gamma;  // [hidden_dim]
+  AlignedBuffer<float> beta;   // [hidden_dim]
+};
+
+struct FeedForwardWeights {
+  LayerNormWeights norm;
+  Dense intermediate;
+  Dense output;
+};
+
+struct EncoderLayerWeights {
+  LayerNormWeights attention_norm;
+  Dense qkv;
+  Dense attention_output;
+  FeedForwardWeights feed_forward;
+};
+
+struct DecoderLayerWeights {
+  LayerNormWeights self_attention_norm;
+  Dense qkv;
+  Dense self_attention_output;
+  LayerNormWeights cross_attention_norm;
+  Dense query;
+  Dense key_value;
+  Dense cross_attention_output;
+  FeedForwardWeights feed_forward;
+};
+
+struct DecoderWeights {
+  std::vector<DecoderLayerWeights> layers;
+  LayerNormWeights final_norm;
+  Dense projection;  // empty where the embeddings are tied
+};
+
+// Token and position embeddings of one side.
+class Embedding {
+ public:
+  Embedding() = default;
+  // Tables `tokens`.weight [vocabulary_size, hidden_dim] and `positions` float32
+  // [max_length, hidden_dim]. Keeps pointers into the tensors. Throws ModelFileError.
+  Embedding(const TensorMap& tensors, const std::string& tokens, const std::string& positions,
+            const TransformerConfig& config, ComputeType compute, const KernelTable& kernels);
+
+  // out [hidden_dim] = sqrt(hidden_dim) * tokens[token] + positions[position], both in range.
+  void Lookup(int token, int position, float* out) const;
+
+ private:
+  int dim_ = 0;
+  float factor_ = 1.0f;
+  const float* floats_ = nullptr;
+  const int8_t* bytes_ = nullptr;
+  const float* scales_ = nullptr;
+  const float* positions_ = nullptr;
+  std::shared_ptr<std::vector<int8_t>> own_bytes_;  // where float32 weights are run in int8
+  std::shared_ptr<std::vector<float>> own_scales_;
+};
+
+// Immutable once loaded: any number of encoders and decoders on any threads may share it.
+//
+// Tensors are named as docs/engine_file.md says; a matrix `<name>.weight` is float32, or int8 with
+// `<name>.scale`, and runs in either compute type.
+class Model {
+ public:
+  // `owner` keeps the memory of the tensors alive as long as the model. Throws ModelFileError.
+  static std::shared_ptr<const Model> Load(const TransformerConfig& config,
+                                           const TensorMap& tensors, ComputeType compute, Isa isa,
+                                           std::shared_ptr<const void> owner);
+
+  const TransformerConfig& config() const { return config_; }
+  const KernelTable& kernels() const { return kernels_; }
+  ComputeType compute() const { return compute_; }
+  const Embedding& source_embedding() const { return source_embedding_; }
+  const Embedding& target_embedding() const { return target_embedding_; }
+  const std::vector<EncoderLayerWeights>& encoder() const { return encoder_; }
+  const LayerNormWeights& encoder_norm() const { return encoder_norm_; }
+  const DecoderWeights& decoder(int index) const { return decoders_[index]; }
+  const Dense& projection(int decoder) const {
+    return config_.tie_embeddings ? tied_projection_ : decoders_[decoder].projection;
+  }
+
+ private:
+  Model(const TransformerConfig& config, ComputeType compute, Isa isa)
+      : config_(config), kernels_(GetKernels(isa)), compute_(compute) {}
+
+  TransformerConfig config_;
+  const KernelTable& kernels_;
+  ComputeType compute_;
+  std::shared_ptr<const void> owner_;
+  Embedding source_embedding_;
+  Embedding target_embedding_;
+  std::vector<EncoderLayerWeights> encoder_;
+  LayerNormWeights encoder_norm_;
+  std::vector<DecoderWeights> decoders_;
+  Dense tied_projection_;
+};
+
+}  // namespace keras_mtl
+
+#endif  // KERAS_MTL_ENGINE_MODEL_H_

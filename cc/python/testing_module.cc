@@ -1,0 +1,236 @@
+// keras_mtl._core.testing: kernels and engine as the package's own tests drive them.
+
+#include <pybind11/numpy.h>
+#include <pybind11/stl.h>
+
+#include <algorithm>
+#include <memory>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "engine/decoder.h"
+#include "engine/errors.h"
+#include "python/modules.h"
+
+namespace keras_mtl {
+namespace {
+
+namespace py = pybind11;
+
+template <class T>
+using Array = py::array_t<T, py::array::c_style | py::array::forcecast>;
+
+Isa IsaOf(const std::string& name) {
+  for (Isa isa : {Isa::kGeneric, Isa::kAvx2, Isa::kVnni, Isa::kAmx}) {
+    if (name == IsaName(isa) && isa <= BestIsa(GetCpuFeatures())) return isa;
+  }
+  throw std::invalid_argument("instruction set '" + name + "' is unknown or missing here");
+}
+
+Activation ActivationOf(const std::string& name) {
+  if (name == "none") return Activation::kNone;
+  if (name == "relu") return Activation::kRelu;
+  if (name == "gelu") return Activation::kGelu;
+  if (name == "silu") return Activation::kSilu;
+  throw std::invalid_argument("unknown activation '" + name + "'");
+}
+
+ComputeType ComputeOf(const std::string& name) {
+  if (name == "float32") return ComputeType::kFloat32;
+  if (name == "int8") return ComputeType::kInt8;
+  throw std::invalid_argument("unknown compute type '" + name + "'");
+}
+
+// (int8 [rows, columns], scales [rows]) of float32 x [rows, columns].
+std::pair<py::array_t<int8_t>, py::array_t<float>> Quantize(const std::string& isa,
+                                                            const Array<float>& x) {
+  const KernelTable& kernels = GetKernels(IsaOf(isa));
+  const int rows = static_cast<int>(x.shape(0)), columns = static_cast<int>(x.shape(1));
+  const int stride = RoundUp(columns, kDepthAlign);
+  std::vector<int8_t> data(static_cast<size_t>(rows) * stride);
+  py::array_t<float> scales(rows);
+  kernels.quantize_rows(x.data(), rows, columns, columns, data.data(), scales.mutable_data());
+  py::array_t<int8_t> result({rows, columns});
+  for (int r = 0; r < rows; ++r) {
+    for (int i = 0; i < columns; ++i) {
+      const uint8_t byte = static_cast<uint8_t>(data[static_cast<size_t>(r) * stride + i]);
+      result.mutable_at(r, i) = static_cast<int8_t>(byte ^ kernels.row_flip);
+    }
+  }
+  return {result, scales};
+}
+
+// activation(x quantized by rows x weights^T + bias): x [M, K], weights int8 [N, K], scales [N].
+py::array_t<float> DenseInt8(const std::string& isa, const Array<float>& x,
+                             const Array<int8_t>& weights, const Array<float>& scales,
+                             const Array<float>& bias, const std::string& activation) {
+  const KernelTable& kernels = GetKernels(IsaOf(isa));
+  const int rows = static_cast<int>(x.shape(0)), depth = static_cast<int>(x.shape(1));
+  const int columns = static_cast<int>(weights.shape(0)), stride = RoundUp(depth, kDepthAlign);
+  const PackedInt8 packed(weights.data(), scales.data(), bias.data(), columns, depth);
+  std::vector<int8_t> data(static_cast<size_t>(rows) * stride);
+  std::vector<float> row_scales(rows);
+  kernels.quantize_rows(x.data(), rows, depth, depth, data.data(), row_scales.data());
+  py::array_t<float> y({rows, columns});
+  kernels.gemm_int8({data.data(), row_scales.data(), rows, stride}, packed.view(), 0,
+                    RoundUp(columns, kPanel) / kPanel,
+                    {y.mutable_data(), columns, ActivationOf(activation), false});
+  return y;
+}
+
+// activation(x x weights^T + bias): x [M, K], weights [N, K].
+py::array_t<float> DenseFloat(const std::string& isa, const Array<float>& x,
+                              const Array<float>& weights, const Array<float>& bias,
+                              const std::string& activation) {
+  const KernelTable& kernels = GetKernels(IsaOf(isa));
+  const int rows = static_cast<int>(x.shape(0)), depth = static_cast<int>(x.shape(1));
+  const int columns = static_cast<int>(weights.shape(0));
+  const PackedFloat packed(weights.data(), bias.data(), columns, depth);
+  py::array_t<float> y({rows, columns});
+  kernels.gemm_float({x.data(), rows, depth}, packed.view(), 0, RoundUp(columns, kPanel) / kPanel,
+                     {y.mutable_data(), columns, ActivationOf(activation), false});
+  return y;
+}
+
+TransformerConfig ConfigOf(const py::dict& dict) {
+  TransformerConfig config{};
+  const auto number = [&](const char* name) { return dict[name].cast<int>(); };
+  config.vocabulary_size = number("vocabulary_size");
+  config.hidden_dim = number("hidden_dim");
+  config.num_heads = number("num_heads");
+  config.intermediate_dim = number("intermediate_dim");
+  config.encoder_layers = number("encoder_layers");
+  config.decoder_layers = number("decoder_layers");
+  config.decoders = number("decoders");
+  config.max_length = number("max_length");
+  config.activation = ActivationOf(dict["activation"].cast<std::string>());
+  config.layer_norm_epsilon = 1e-6f;
+  config.tie_embeddings = dict["tie_embeddings"].cast<bool>();
+  return config;
+}
+
+// A model of numpy arrays, float32 or int8, by the names of engine/model.h.
+std::shared_ptr<Model> MakeModel(const py::dict& config, const py::dict& arrays,
+                                 const std::string& compute, const std::string& isa) {
+  TensorMap tensors;
+  auto owner = std::make_shared<std::vector<py::array>>();
+  for (const auto& [name, value] : arrays) {
+    const py::array array = py::cast<py::array>(value);
+    Tensor tensor{};
+    if (array.dtype().is(py::dtype::of<int8_t>())) {
+      tensor.dtype = DType::kInt8;
+    } else if (!array.dtype().is(py::dtype::of<float>())) {
+      throw std::invalid_argument(name.cast<std::string>() + " is neither float32 nor int8");
+    }
+    if ((array.flags() & py::array::c_style) == 0) {
+      throw std::invalid_argument(name.cast<std::string>() + " is not contiguous");
+    }
+    tensor.shape.assign(array.shape(), array.shape() + array.ndim());
+    tensor.data = array.data();
+    owner->push_back(array);
+    tensors[name.cast<std::string>()] = std::move(tensor);
+  }
+  return std::const_pointer_cast<Model>(
+      Model::Load(ConfigOf(config), tensors, ComputeOf(compute), IsaOf(isa), owner));
+}
+
+TokenBatch BatchOf(const std::vector<std::vector<int32_t>>& sources) {
+  TokenBatch batch;
+  for (const auto& ids : sources) batch.Add(ids.data(), static_cast<int>(ids.size()));
+  return batch;
+}
+
+template <class T>
+py::array_t<T> ArrayOf(const std::vector<T>& values, std::vector<py::ssize_t> shape) {
+  py::array_t<T> result(std::move(shape));
+  std::copy(values.begin(), values.end(), result.mutable_data());
+  return result;
+}
+
+// One step. rows int32 [n, 4]: sentence, beam, parent, token; wanted [n] or None; allowed bool
+// [vocabulary] or None. Returns a dict of tokens and log_probabilities [n, top], wanted [n],
+// log_sums [n], all [n, vocabulary] (if asked) and attention [n, source] (if asked).
+py::dict Step(Decoder& decoder, const Array<int32_t>& rows, int top, bool all,
+              const std::optional<std::vector<int32_t>>& wanted,
+              const std::optional<std::vector<uint8_t>>& allowed, int attention_layer,
+              int attention_head) {
+  const py::ssize_t count = rows.shape(0);
+  std::vector<StepRow> steps(count);
+  for (py::ssize_t i = 0; i < count; ++i) {
+    steps[i] = {rows.at(i, 0), rows.at(i, 1), rows.at(i, 2), rows.at(i, 3), {}};
+    if (wanted) steps[i].request.wanted = wanted->at(i);
+  }
+  StepOptions options;
+  options.top = top;
+  options.all = all;
+  options.attention_layer = attention_layer;
+  options.attention_head = attention_head;
+  std::vector<float> bias;
+  if (allowed) {
+    bias = AllowedBias(*allowed);
+    options.bias = bias.data();
+  }
+  StepResult result;
+  {
+    py::gil_scoped_release release;
+    decoder.Step(steps.data(), static_cast<int>(count), options, &result);
+  }
+  py::array_t<int32_t> tokens({count, static_cast<py::ssize_t>(result.top)});
+  py::array_t<float> scores({count, static_cast<py::ssize_t>(result.top)});
+  for (size_t i = 0; i < result.candidates.size(); ++i) {
+    tokens.mutable_data()[i] = result.candidates[i].token;
+    scores.mutable_data()[i] = result.candidates[i].log_probability;
+  }
+  py::dict out;
+  out["tokens"] = tokens;
+  out["log_probabilities"] = scores;
+  out["wanted"] = ArrayOf(result.wanted, {count});
+  out["log_sums"] = ArrayOf(result.log_sums, {count});
+  if (all) {
+    out["all"] =
+        ArrayOf(result.log_probabilities, {count, decoder.model().config().vocabulary_size});
+  }
+  if (attention_layer >= 0) {
+    out["attention"] = ArrayOf(result.attention, {count, result.attention_stride});
+  }
+  return out;
+}
+
+}  // namespace
+
+void RegisterTesting(py::module_& module) {
+  py::module_ testing = module.def_submodule("testing", "Kernels and engine, for tests alone.");
+  testing.def("quantize", &Quantize);
+  testing.def("dense_int8", &DenseInt8);
+  testing.def("dense_float", &DenseFloat);
+  py::class_<Model, std::shared_ptr<Model>>(testing, "Model")
+      .def(py::init(&MakeModel), py::arg("config"), py::arg("arrays"), py::arg("compute"),
+           py::arg("isa"));
+  py::class_<Decoder>(testing, "Decoder")
+      .def(py::init([](std::shared_ptr<Model> model, int beams, int threads) {
+             return std::make_unique<Decoder>(std::move(model), beams, threads);
+           }),
+           py::arg("model"), py::arg("beams") = 1, py::arg("threads") = 1)
+      .def("encode",
+           [](Decoder& decoder, const std::vector<std::vector<int32_t>>& sources) {
+             const Memory memory = Encode(decoder.model(), decoder.context(), BatchOf(sources));
+             const int dim = decoder.model().config().hidden_dim;
+             return ArrayOf(memory.rows, {static_cast<py::ssize_t>(memory.rows.size()) / dim, dim});
+           })
+      .def(
+          "admit",
+          [](Decoder& decoder, const std::vector<std::vector<int32_t>>& sources, int which) {
+            return decoder.Admit(Encode(decoder.model(), decoder.context(), BatchOf(sources)),
+                                 which);
+          },
+          py::arg("sources"), py::arg("decoder") = 0)
+      .def("release", &Decoder::Release)
+      .def("step", &Step, py::arg("rows"), py::arg("top") = 0, py::arg("all") = false,
+           py::arg("wanted") = py::none(), py::arg("allowed") = py::none(),
+           py::arg("attention_layer") = -1, py::arg("attention_head") = -1);
+}
+
+}  // namespace keras_mtl
