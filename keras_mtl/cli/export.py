@@ -11,13 +11,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--model_dir", required=True, metavar="DIR", help="folder of the trained model"
     )
     parser.add_argument(
-        "--output", required=True, metavar="DIR", help="folder to make; the model is it alone"
+        "--output",
+        required=True,
+        metavar="PATH",
+        help="folder to make (engine: file); it alone is the model",
     )
     parser.add_argument(
         "--format",
         default="saved_model",
-        choices=["saved_model"],
-        help="saved_model: text in, text out, for TensorFlow with tensorflow-text",
+        choices=["saved_model", "engine", "ctranslate2"],
+        help="saved_model: text in, text out, for TensorFlow with tensorflow-text; engine: one "
+        "file for the C++ engine; ctranslate2: for CTranslate2, tokens in, tokens out",
+    )
+    parser.add_argument(
+        "--weight_type",
+        default="float32",
+        metavar="TYPE",
+        help="engine: float32 or int8; ctranslate2: float32, int8, int8_float32, float16 or int16; "
+        "default float32",
     )
     parser.add_argument(
         "--checkpoint", metavar="PATH", help="checkpoint to read (default: the best, else newest)"
@@ -27,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--options",
         default="",
         metavar="NAME=VALUE,...",
-        help="options of beam search that differ from task.decoding, for example "
+        help="saved_model: options of beam search that differ from task.decoding, for example "
         "beam_size=2,num_hypotheses=2",
     )
 
@@ -35,15 +46,39 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Exports the model and prints where it is."""
     options = _parse(args.options)
-    from keras_mtl.export.saved_model import export_model_dir
+    if args.format == "saved_model":
+        if args.weight_type != "float32":
+            raise InputError(
+                f"--weight_type={args.weight_type}: a saved_model is float32; choose --format "
+                "engine or ctranslate2"
+            )
+        from keras_mtl.export.saved_model import export_model_dir
 
-    path = export_model_dir(
-        args.model_dir,
-        args.output,
-        options=options,
-        checkpoint=args.checkpoint,
-        overwrite=args.overwrite,
-    )
+        path = export_model_dir(
+            args.model_dir,
+            args.output,
+            options=options,
+            checkpoint=args.checkpoint,
+            overwrite=args.overwrite,
+        )
+    else:
+        if options:
+            raise InputError(
+                f"--options: a model of --format {args.format} gets its options when it "
+                "translates; leave them out"
+            )
+        if args.format == "engine":
+            from keras_mtl.export.engine_file import export_engine_model_dir as export
+        else:
+            from keras_mtl.export.ctranslate2 import export_ctranslate2_model_dir as export
+
+        path = export(
+            args.model_dir,
+            args.output,
+            checkpoint=args.checkpoint,
+            weight_type=args.weight_type,
+            overwrite=args.overwrite,
+        )
     print(path)
     return 0
 

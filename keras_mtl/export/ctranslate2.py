@@ -1,0 +1,252 @@
+"""Models for CTranslate2: for those who have it in production, and to check our search by."""
+
+import importlib
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from keras_mtl.data.vocabulary import Vocabulary
+from keras_mtl.decoding.tasks import TranslationTask
+from keras_mtl.errors import ExportError, nearest
+from keras_mtl.export.model_arrays import transformer_arrays
+
+QUANTIZATIONS = ("float32", "int8", "int8_float32", "float16", "int16")
+TASKS_FILE = "keras_mtl.json"
+SENTENCEPIECE_FILE = "sentencepiece.model"
+_SPECIALS = ("unk_id", "bos_id", "eos_id")
+
+
+def export_ctranslate2(
+    model: Any,
+    vocabulary: Vocabulary,
+    tasks: Sequence[TranslationTask],
+    output: str | os.PathLike[str],
+    *,
+    weight_type: str = "float32",
+    overwrite: bool = False,
+) -> Path:
+    """Writes a model directory of CTranslate2.
+
+    CTranslate2 knows one decoder, so a model with several gives a folder for each target language
+    inside ``output``. A folder holds, besides CTranslate2's files, ``sentencepiece.model`` and
+    ``keras_mtl.json``: the tasks with the tag that begins a source, and the tokens that are no text
+    (``suppress``; give them to CTranslate2 as ``suppress_sequences``).
+
+    Args:
+      model: a built ``keras_mtl.models.Transformer``.
+      vocabulary: the model's.
+      tasks: the model's.
+      output: the folder to make.
+      weight_type: float32, int8, int8_float32, float16 or int16.
+      overwrite: whether a folder of CTranslate2 may be replaced.
+
+    Returns:
+      The folder.
+
+    Raises:
+      ExportError: CTranslate2 is not installed, the folder exists, or it cannot be written.
+    """
+    _package()
+    if weight_type not in QUANTIZATIONS:
+        raise ExportError(f"weight_type={weight_type!r}{nearest(weight_type, QUANTIZATIONS)}")
+    path = Path(output)
+    check_free(path, overwrite)
+    tokens = [vocabulary.piece(i) for i in range(vocabulary.size)]
+    specials = {name: getattr(vocabulary, name) for name in _SPECIALS}
+    partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
+    old = path.with_name(f".{path.name}.old-{os.getpid()}")
+    try:
+        for index in range(len(model.decoders)):
+            several = len(model.decoders) > 1
+            folder = partial / model.decoder_names[index] if several else partial
+            write_directory(model, index, tokens, folder, weight_type=weight_type, **specials)
+            (folder / SENTENCEPIECE_FILE).write_bytes(vocabulary.model_bytes)
+            own = [task for task in tasks if task.decoder == index]
+            (folder / TASKS_FILE).write_text(_description(vocabulary, own), encoding="utf-8")
+        if path.exists():
+            path.rename(old)
+        partial.rename(path)
+    except OSError as error:
+        if old.exists() and not path.exists():
+            old.rename(path)
+        raise ExportError(
+            f"{path} could not be written: {error.strerror}; free space or choose another output"
+        ) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    shutil.rmtree(old, ignore_errors=True)
+    return path
+
+
+def export_ctranslate2_model_dir(
+    model_dir: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    *,
+    checkpoint: str | os.PathLike[str] | None = None,
+    weight_type: str = "float32",
+    overwrite: bool = False,
+) -> Path:
+    """Writes CTranslate2's folder of a model directory; arguments as for ``export_ctranslate2``.
+
+    Raises:
+      CheckpointError: the model directory cannot be used.
+      ExportError: see ``export_ctranslate2``.
+    """
+    from keras_mtl.decoding.loading import load_model
+
+    _package()
+    check_free(Path(output), overwrite)
+    loaded = load_model(model_dir, checkpoint)
+    return export_ctranslate2(
+        loaded.model,
+        loaded.vocabulary,
+        loaded.tasks.tasks,
+        output,
+        weight_type=weight_type,
+        overwrite=overwrite,
+    )
+
+
+def write_directory(
+    model: Any,
+    decoder: int,
+    tokens: Sequence[str],
+    folder: Path,
+    *,
+    unk_id: int = 3,
+    bos_id: int = 1,
+    eos_id: int = 2,
+    weight_type: str = "float32",
+) -> None:
+    """Writes CTranslate2's own files of one decoder.
+
+    Args:
+      model: a built ``keras_mtl.models.Transformer``.
+      decoder: index of the decoder.
+      tokens: text of each id, all different.
+      folder: made when it is not there.
+      unk_id: id that unknown tokens get.
+      bos_id: id that starts a target.
+      eos_id: id that ends source and target; CTranslate2 adds it to a source itself.
+      weight_type: see ``export_ctranslate2``.
+    """
+    specs = _package().specs
+    common = importlib.import_module("ctranslate2.specs.common_spec")
+    config = model.get_config()
+    activation = {
+        "relu": common.Activation.RELU,
+        "gelu": common.Activation.GELU,
+        "silu": common.Activation.SWISH,
+    }[config["activation"]]
+    spec = specs.TransformerSpec.from_config(
+        (config["encoder_layers"], config["decoder_layers"]),
+        config["num_heads"],
+        pre_norm=True,
+        activation=activation,
+    )
+    arrays = transformer_arrays(model)
+    tied = model.tie_embeddings
+    spec.encoder.embeddings[0].weight = arrays[_embedding("source", tied)]
+    spec.decoder.embeddings.weight = arrays[_embedding("target", tied)]
+    for side, stack in (("source", spec.encoder), ("target", spec.decoder)):
+        stack.scale_embeddings = True  # By the square root of the width, as ours.
+        stack.position_encodings.encodings = arrays[f"{side}_positions"]
+    for i, layer in enumerate(spec.encoder.layer):
+        name = f"encoder.layer.{i}"
+        _attention(layer.self_attention, arrays, f"{name}.attention", ["qkv", "output"])
+        _feed_forward(layer.ffn, arrays, name)
+    _norm(spec.encoder.layer_norm, arrays, "encoder.final_norm")
+    for i, layer in enumerate(spec.decoder.layer):
+        name = f"decoder.{decoder}.layer.{i}"
+        _attention(layer.self_attention, arrays, f"{name}.self_attention", ["qkv", "output"])
+        linears = ["query", "key_value", "output"]
+        _attention(layer.attention, arrays, f"{name}.cross_attention", linears)
+        _feed_forward(layer.ffn, arrays, name)
+    _norm(spec.decoder.layer_norm, arrays, f"decoder.{decoder}.final_norm")
+    projection = f"decoder.{decoder}.projection.weight"
+    spec.decoder.projection.weight = arrays["embedding.weight" if tied else projection]
+    spec.register_source_vocabulary(list(tokens))
+    spec.register_target_vocabulary(list(tokens))
+    spec.config.unk_token = tokens[unk_id]
+    spec.config.bos_token = tokens[bos_id]
+    spec.config.eos_token = tokens[eos_id]
+    spec.config.decoder_start_token = tokens[bos_id]
+    spec.config.add_source_bos = False
+    spec.config.add_source_eos = True
+    spec.config.layer_norm_epsilon = float(model.encoder.final_norm.epsilon)
+    spec.validate()
+    spec.optimize(quantization=None if weight_type == "float32" else weight_type)
+    folder.mkdir(parents=True, exist_ok=True)
+    spec.save(str(folder))
+
+
+def check_free(path: Path, overwrite: bool) -> None:
+    """Raises ExportError where something is in the way that must not be replaced."""
+    if not path.exists() and not path.is_symlink():
+        return
+    if not overwrite:
+        raise ExportError(f"{path} exists; give --overwrite to replace it, or another output")
+    if not _is_ours(path):
+        raise ExportError(
+            f"{path} exists and is no model exported for CTranslate2, so --overwrite does not "
+            "replace it; give another output"
+        )
+
+
+def _is_ours(path: Path) -> bool:
+    return any((folder / TASKS_FILE).is_file() for folder in (path, *path.glob("*")))
+
+
+def _package() -> Any:
+    try:
+        return importlib.import_module("ctranslate2")
+    except ImportError as error:
+        raise ExportError(
+            f"the package ctranslate2 cannot be imported ({error}); install it: "
+            "pip install 'ctranslate2>=4.6,<5'"
+        ) from error
+
+
+def _description(vocabulary: Vocabulary, tasks: Sequence[TranslationTask]) -> str:
+    from keras_mtl.decoding.model_search import not_text_ids
+
+    entries = [
+        {
+            "name": task.name,
+            "source": task.source,
+            "target": task.target,
+            "tag": vocabulary.piece(vocabulary.tag_id(task.target)),
+        }
+        for task in tasks
+    ]
+    suppress = [vocabulary.piece(token) for token in not_text_ids(vocabulary)]
+    return json.dumps({"tasks": entries, "suppress": suppress}, ensure_ascii=False, indent=1)
+
+
+def _embedding(side: str, tied: bool) -> str:
+    return "embedding.weight" if tied else f"{side}_embedding.weight"
+
+
+def _norm(spec: Any, arrays: dict[str, Any], name: str) -> None:
+    spec.gamma = arrays[f"{name}.gamma"]
+    spec.beta = arrays[f"{name}.beta"]
+
+
+def _linear(spec: Any, arrays: dict[str, Any], name: str) -> None:
+    spec.weight = arrays[f"{name}.weight"]
+    spec.bias = arrays[f"{name}.bias"]
+
+
+def _attention(spec: Any, arrays: dict[str, Any], name: str, linears: Sequence[str]) -> None:
+    _norm(spec.layer_norm, arrays, f"{name}_norm")
+    for linear, part in zip(spec.linear, linears, strict=True):
+        _linear(linear, arrays, f"{name}.{part}")
+
+
+def _feed_forward(spec: Any, arrays: dict[str, Any], name: str) -> None:
+    _norm(spec.layer_norm, arrays, f"{name}.feed_forward_norm")
+    _linear(spec.linear_0, arrays, f"{name}.feed_forward.intermediate")
+    _linear(spec.linear_1, arrays, f"{name}.feed_forward.output")

@@ -1,0 +1,50 @@
+"""`keras-mtl export` in each format but the SavedModel, from a model directory."""
+
+import pytest
+
+from keras_mtl import native
+from keras_mtl.cli import main
+from tests.decoding.tiny_model import make_model_dir
+
+
+@pytest.fixture(scope="module")
+def model_dir(tmp_path_factory):
+    path = tmp_path_factory.mktemp("formats") / "model"
+    make_model_dir(path, steps=1)
+    return path
+
+
+@pytest.mark.parametrize("weight_type", ["float32", "int8"])
+def test_engine(model_dir, weight_type, tmp_path, capsys):
+    output = tmp_path / "model.kmtl"
+    arguments = ["export", "--model_dir", str(model_dir), "--output", str(output)]
+    arguments += ["--format", "engine", "--weight_type", weight_type]
+    assert main.main(arguments) == 0
+    assert capsys.readouterr().out.strip() == str(output)
+    file = native.core().ModelFile(str(output), verify=True)
+    file.check_transformer()
+    assert file.hyperparameters["weight_type"] == weight_type
+    assert main.main(arguments) == 2
+    assert "model.kmtl exists; give --overwrite" in capsys.readouterr().err
+    assert main.main([*arguments, "--overwrite"]) == 0
+
+
+def test_ctranslate2(model_dir, tmp_path):
+    output = tmp_path / "model"
+    arguments = ["export", "--model_dir", str(model_dir), "--output", str(output)]
+    assert main.main([*arguments, "--format", "ctranslate2", "--weight_type", "int8"]) == 0
+    assert (output / "model.bin").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--weight_type", "int8"], "a saved_model is float32"),
+        (["--format", "engine", "--options", "beam_size=2"], "gets its options when it translates"),
+        (["--format", "engine", "--weight_type", "int4"], "weight_type='int4'"),
+    ],
+)
+def test_what_does_not_fit(model_dir, arguments, message, tmp_path, capsys):
+    start = ["export", "--model_dir", str(model_dir), "--output", str(tmp_path / "out")]
+    assert main.main([*start, *arguments]) == 2
+    assert message in " ".join(capsys.readouterr().err.split())
