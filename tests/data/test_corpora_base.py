@@ -30,7 +30,9 @@ def _items(good, bad):
 
 
 def test_all_readers_are_registered():
-    assert corpora.available_readers() == ["cldr", "gettext", "parallel", "tfds", "tmx", "tsv"]
+    # Other tests register readers of their own.
+    expected = {"cldr", "gettext", "parallel", "tfds", "tmx", "tsv"}
+    assert expected <= set(corpora.available_readers())
 
 
 def test_unknown_names_suggest_the_nearest():
