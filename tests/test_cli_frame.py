@@ -51,7 +51,7 @@ def test_without_a_subcommand_help_is_printed(capsys):
     [
         (errors.DataError("a.txt line 3: wrong"), "error: a.txt line 3: wrong\n"),
         (OSError(errno.ENOSPC, "no space", "run/ckpt"), "error: run/ckpt: the disk is full"),
-        (PermissionError(errno.EACCES, "denied", "/folder/x"), "error: /folder/x: permission denied"),
+        (PermissionError(errno.EACCES, "denied", "/x"), "error: /x: permission denied"),
         (FileNotFoundError(errno.ENOENT, "none", "corpus.en"), "error: corpus.en: no such file"),
     ],
 )
