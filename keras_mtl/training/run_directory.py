@@ -1,13 +1,13 @@
 """The folder of a run: what is in it, and whether a configuration may go on in it."""
 
 import json
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 from keras_mtl.config import ExperimentConfig
 from keras_mtl.data.prepare import PreparedData
 from keras_mtl.data.vocabulary import Vocabulary
+from keras_mtl.decoding.tasks import TaskList
 from keras_mtl.errors import CheckpointError
 from keras_mtl.registry import diff, load_params, save_params
 
@@ -92,7 +92,22 @@ class RunDirectory:
                     f"{params}: {field} is {old!r} there and {new!r} now, and its checkpoints "
                     "depend on it; keep the old value or give another --model_dir"
                 )
+        if config.task.model.sharing == "encoder":
+            self._check_decoders(prepared)
         return [f"{field}: {old!r} -> {new!r}" for field, old, new in changes]
+
+    def _check_decoders(self, prepared: PreparedData) -> None:
+        """Refuses other decoders than the checkpoints have; they would all look damaged."""
+        file = self.path / TASKS_FILE
+        if not file.exists():
+            return
+        known = list(TaskList.read(self.path).decoders)
+        asked = list(dict.fromkeys(task.target for task in prepared.tasks))
+        if known != asked:
+            raise CheckpointError(
+                f"{file}: the checkpoints have decoders for {known}, task.pairs asks for {asked}; "
+                "keep the target languages and their order, or give another --model_dir"
+            )
 
     def write(
         self, config: ExperimentConfig, prepared: PreparedData, decoder_of_task: Sequence[int]
@@ -114,10 +129,6 @@ class RunDirectory:
         }
         text = json.dumps(tasks, indent=1, ensure_ascii=False) + "\n"
         _replace(self.path / TASKS_FILE, text.encode())
-
-    def free_bytes(self) -> int:
-        """Returns the free space of the folder's disk, in bytes."""
-        return shutil.disk_usage(self.path).free
 
 
 def _replace(path: Path, content: bytes) -> None:

@@ -1,0 +1,53 @@
+"""Checkpoints are refused, not called damaged, when the model would have other decoders."""
+
+import json
+from types import SimpleNamespace
+
+import pytest
+
+from keras_mtl.config import PairConfig
+from keras_mtl.errors import CheckpointError
+from keras_mtl.registry import base_experiment, save_params
+from keras_mtl.training.run_directory import RunDirectory
+
+
+def prepared(*targets):
+    tasks = [SimpleNamespace(name=f"en-{t}", source="en", target=t) for t in targets]
+    vocabulary = SimpleNamespace(hash="h", model_bytes=b"")
+    return SimpleNamespace(tasks=tasks, vocabulary=vocabulary)
+
+
+@pytest.fixture
+def run(tmp_path):
+    config = base_experiment()
+    config.task.model.sharing = "encoder"
+    corpus = {"reader": "cldr", "options": {"pairs": 10}}
+    config.task.data.override({"corpora": [corpus]})
+    config.task.pairs = [PairConfig(name=f"en-{t}", source="en", target=t) for t in ("fr", "de")]
+    save_params(config, str(tmp_path / "params.yaml"))
+    tasks = [
+        {"name": f"en-{t}", "source": "en", "target": t, "decoder": i}
+        for i, t in enumerate(("fr", "de"))
+    ]
+    (tmp_path / "tasks.json").write_text(json.dumps({"vocabulary_hash": "h", "tasks": tasks}))
+    (tmp_path / "ckpt-5.index").touch()
+    return RunDirectory(tmp_path), config
+
+
+def test_the_same_decoders_go_on(run):
+    directory, config = run
+    assert directory.check(config, prepared("fr", "de")) == []
+
+
+@pytest.mark.parametrize("targets", [("fr",), ("de", "fr"), ("fr", "de", "es")])
+def test_other_decoders_are_refused(run, targets):
+    directory, config = run
+    with pytest.raises(CheckpointError, match="decoders for"):
+        directory.check(config, prepared(*targets))
+
+
+def test_another_seed_is_refused(run):
+    directory, config = run
+    config.runtime.seed += 1
+    with pytest.raises(CheckpointError, match=r"runtime\.seed"):
+        directory.check(config, prepared("fr", "de"))
