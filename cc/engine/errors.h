@@ -21,6 +21,11 @@ struct NotANumberError : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
+// A caller's own function asked to end the call. Python raises what its signal handler raised.
+struct InterruptedError : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
 }  // namespace keras_mtl
 
 #endif  // KERAS_MTL_ENGINE_ERRORS_H_
