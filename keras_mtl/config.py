@@ -208,11 +208,14 @@ class ScheduleConfig(hyperparams.Config):
       name: registered schedule, for example proportional, temperature or inverse_ratio.
       parameters: its parameters, for example ``{alpha: 1.0, epsilon: 0.05}``.
       baselines_file: JSON file {task: score}; a task's own ``baseline`` wins over it.
+      draw: ``random`` by the probabilities, or ``blend``: no chance, the next batch is of the task
+        that is furthest behind its share.
     """
 
     name: str = "temperature"
     parameters: Options = dataclasses.field(default_factory=Options)
     baselines_file: str = ""
+    draw: str = "random"
 
 
 @dataclasses.dataclass

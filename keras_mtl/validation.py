@@ -201,6 +201,7 @@ def _check_trainer(check: "_Check", config: config_lib.ExperimentConfig) -> None
     check.range("trainer.evaluation.max_pairs", 1)
     check.range("trainer.evaluation.beam_size", 1)
     check.choice("trainer.evaluation.metric", METRICS)
+    check.choice("trainer.schedule.draw", ("random", "blend"))
     optimizer = "trainer.optimizer"
     check.choice(f"{optimizer}.schedule", ("transformer", "linear", "constant"))
     check.range(f"{optimizer}.learning_rate", 0, low_open=True)

@@ -6,6 +6,7 @@ the step and the next place. Places are never written to, so that old ones can b
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -13,7 +14,10 @@ from keras_mtl.data.batch_plan import BatchPlan, Bucket, ExamplePlan, bucket_ran
 from keras_mtl.data.permutation import Permutation
 from keras_mtl.data.task_sources import TaskSource
 from keras_mtl.errors import CheckpointError
-from keras_mtl.schedules.sampling import pick, sample, uniforms
+from keras_mtl.schedules.sampling import blend, pick, sample, systematic, uniforms
+
+#: How the tasks of the batches are drawn: by chance, or without chance at lowest discrepancy.
+DRAWS = ("random", "blend")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -75,14 +79,17 @@ class BatchDraws:
         self._identities = np.array([plan.identity() for plan in self.plans], np.int64)
         self._epoch_lengths = np.array([plan.batches_per_epoch for plan in self.plans], np.int64)
 
-    def first(self) -> np.ndarray:
+    def first(self) -> Any:
         return np.zeros(len(self.plans), np.int64)
 
     def advance(
         self, step: int, probabilities: np.ndarray, place: np.ndarray
-    ) -> tuple[Request, np.ndarray]:
+    ) -> tuple[Request, Any]:
         """Returns the request of `step` and the place after it."""
-        task = sample(self._seed, step, probabilities)
+        return self._take(sample(self._seed, step, probabilities), place)
+
+    def _take(self, task: int, place: np.ndarray) -> tuple[Request, np.ndarray]:
+        """Returns the next batch of a task and the cursors after it."""
         spec = self.plans[task][int(place[task])]
         place = place.copy()
         place[task] += 1
@@ -96,9 +103,7 @@ class BatchDraws:
             "epoch_lengths": self._epoch_lengths,
         }
 
-    def load(
-        self, state: dict[str, np.ndarray], index_map: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def load(self, state: dict[str, np.ndarray], index_map: np.ndarray) -> tuple[Any, np.ndarray]:
         """Returns the saved place, and bool[N]: the task goes on exactly where it was."""
         return _moved(state, index_map, self._identities, self._epoch_lengths)
 
@@ -114,6 +119,59 @@ class BatchDraws:
         )
         weights = probabilities / self._epoch_lengths
         return float(1 - (weights * used).sum() / (weights * cells).sum())
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class BlendPlace:
+    """Where blended draws are.
+
+    Attributes:
+      cursors: int64[N], batches taken of each task.
+      credit: float64[N], batches that each task is behind its share; see `blend`.
+    """
+
+    cursors: np.ndarray
+    credit: np.ndarray
+
+
+class BlendedDraws(BatchDraws):
+    """Every batch is of one task, the one that is furthest behind its share: no chance.
+
+    The credits are part of the checkpoint, so a run that is stopped goes on with the same tasks.
+    """
+
+    def first(self) -> Any:
+        return BlendPlace(super().first(), np.zeros(len(self.plans)))
+
+    def advance(
+        self, step: int, probabilities: np.ndarray, place: Any
+    ) -> tuple[Request, BlendPlace]:
+        """Returns the request of `step` and the place after it."""
+        del step  # the credits say what came before
+        task, credit = blend(place.credit, probabilities)
+        request, cursors = self._take(task, place.cursors)
+        return request, BlendPlace(cursors, credit)
+
+    def save(self, place: Any) -> dict[str, np.ndarray]:
+        return {**super().save(place.cursors), "credit": place.credit}
+
+    def load(
+        self, state: dict[str, np.ndarray], index_map: np.ndarray
+    ) -> tuple[BlendPlace, np.ndarray]:
+        """Returns the saved place, and bool[N]: the task goes on exactly where it was.
+
+        New tasks are owed nothing, nor is anybody by a checkpoint of random draws.
+        """
+        cursors, same = super().load(state, index_map)
+        credit = np.zeros(len(index_map))
+        if "credit" in state:
+            kept = index_map >= 0
+            credit[kept] = state["credit"][index_map[kept]]
+        return BlendPlace(cursors, credit), same
+
+    def padding_waste(self, probabilities: np.ndarray, place: Any) -> float:
+        """Returns the expected share of padding cells, exact over whole epochs."""
+        return super().padding_waste(probabilities, place.cursors)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -183,6 +241,8 @@ class ExampleDraws:
       seed: seed of the run.
       pool_examples: examples in a pool; None takes 32 batches of the middle bucket. At least the
         rows of the largest batch, so that each pool fills one.
+      draw: ``random``, or ``blend``: every pool holds each task's share of it to within one example
+        (`systematic`; it needs no state).
     """
 
     granularity = "example"
@@ -193,12 +253,14 @@ class ExampleDraws:
         buckets: Sequence[Bucket],
         seed: int,
         pool_examples: int | None = None,
+        draw: str = "random",
     ) -> None:
         for source in sources:  # says so if a task is empty or too long
             bucket_ranges(source.cumulative_lengths, buckets, source.name)
         self._sources = sources
         self._buckets = tuple(buckets)
         self._seed = seed
+        self._blended = draw == "blend"
         self._plans = [ExamplePlan(seed, source.name, source.size) for source in sources]
         self._identities = np.array([plan.identity() for plan in self._plans], np.int64)
         self._sizes = np.array([plan.size for plan in self._plans], np.int64)
@@ -289,6 +351,8 @@ class ExampleDraws:
         flat = [self._pool_examples]
         for bucket in self._buckets:
             flat += [bucket.length, bucket.rows]
+        if self._blended:  # A pool is drawn again only by what drew it.
+            flat.append(1)
         return np.array(flat, np.int64)
 
     def _draw(
@@ -296,7 +360,8 @@ class ExampleDraws:
     ) -> Pool:
         """Returns pool `index`."""
         count = max(0, self._pool_examples - len(carried))
-        drawn = pick(probabilities, uniforms(self._seed, index, count))
+        numbers_of = systematic if self._blended else uniforms
+        drawn = pick(probabilities, numbers_of(self._seed, index, count))
         counts = np.bincount(drawn, minlength=len(self._plans))
         by_task = np.argsort(drawn, kind="stable")
         numbers = np.empty(count, np.int64)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from keras_mtl.data.batch_plan import Bucket
-from keras_mtl.data.draws import BatchDraws, ExampleDraws, Request
+from keras_mtl.data.draws import DRAWS, BatchDraws, BlendedDraws, ExampleDraws, Request
 from keras_mtl.data.task_sources import ExampleSpec, TaskSource
 from keras_mtl.errors import CheckpointError, ConfigError, nearest
 from keras_mtl.schedules.base import Schedule, State, task_index_map
@@ -67,9 +67,10 @@ class Batch:
 class Mixture:
     """Batches of many tasks in the proportions of a schedule.
 
-    The batch of step s is a function of (seed, schedule state, batches consumed of each task), so
-    a run that was stopped goes on with the batches that it would have had. Methods may be called
-    from several threads; reading ahead never disturbs ``state``.
+    The batch of step s is a function of (seed, schedule state, batches consumed of each task, and
+    with ``draw="blend"`` each task's credit), so a run that was stopped goes on with the batches
+    that it would have had. Methods may be called from several threads; reading ahead never disturbs
+    ``state``.
 
     Args:
       sources: the tasks' examples, in the schedule's order; names are unique.
@@ -79,6 +80,8 @@ class Mixture:
       granularity: ``batch``: each batch is of one task. ``example``: batches are mixed; examples
         are drawn by the probabilities at the first step of a pool of some thousand examples, so a
         schedule update acts from the next pool on.
+      draw: ``random``, or ``blend``: no chance, the next batch is of the task that is furthest
+        behind its share; with ``example``, each pool holds every task's share.
       pool_examples: examples of a pool; None takes 32 batches of the middle bucket.
       log_steps: how many steps back (counting from the batch produced last) ``state`` can look.
       fingerprints: hash every batch that is handed out, for ``take_fingerprints``.
@@ -96,6 +99,7 @@ class Mixture:
         seed: int,
         granularity: str = "batch",
         *,
+        draw: str = "random",
         pool_examples: int | None = None,
         log_steps: int = 2048,
         fingerprints: bool = False,
@@ -112,6 +116,10 @@ class Mixture:
                 f"be one of {', '.join(_GRANULARITIES)}"
             )
         self.spec: ExampleSpec = sources[0].spec
+        if draw not in DRAWS:
+            raise ConfigError(
+                f"draw is {draw!r}{nearest(draw, DRAWS)}; it must be one of {', '.join(DRAWS)}"
+            )
         for source in sources:
             if source.spec != self.spec:
                 raise ConfigError(
@@ -125,11 +133,11 @@ class Mixture:
         self._schedule = schedule
         self.buckets = tuple(buckets)
         self.granularity = granularity
-        self._draws: Any = (
-            BatchDraws(sources, buckets, seed)
-            if granularity == "batch"
-            else ExampleDraws(sources, buckets, seed, pool_examples)
-        )
+        self._draws: Any
+        if granularity == "example":
+            self._draws = ExampleDraws(sources, buckets, seed, pool_examples, draw)
+        else:
+            self._draws = (BlendedDraws if draw == "blend" else BatchDraws)(sources, buckets, seed)
         self._log_steps = max(2, log_steps)  # one batch needs the states before and after it
         self._lock = threading.RLock()
         # (schedule state, place) before the batch of each step from _first to _last.

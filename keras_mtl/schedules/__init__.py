@@ -17,7 +17,7 @@ from keras_mtl.schedules.piecewise import Piecewise
 from keras_mtl.schedules.proportional import Proportional
 from keras_mtl.schedules.registry import available, create, parameters_of, register
 from keras_mtl.schedules.round_robin import RoundRobin
-from keras_mtl.schedules.sampling import blend, pick, sample, uniforms
+from keras_mtl.schedules.sampling import blend, pick, sample, systematic, uniforms
 from keras_mtl.schedules.score_book import ScoreBook
 from keras_mtl.schedules.sequential import Sequential
 from keras_mtl.schedules.sigmoid import Sigmoid
@@ -56,6 +56,7 @@ __all__ = [
     "pick",
     "register",
     "sample",
+    "systematic",
     "task_index_map",
     "uniforms",
 ]

@@ -122,6 +122,7 @@ def build_mixture(
         buckets,
         seed=config.runtime.seed,
         granularity=data.granularity,
+        draw=config.trainer.schedule.draw,
         # A loop looks back at its own start, past what reading ahead has drawn.
         log_steps=2 * config.trainer.steps_per_loop * accumulation + 64,
         fingerprints=config.trainer.log_batches,
