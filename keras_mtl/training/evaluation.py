@@ -20,6 +20,7 @@ from keras_mtl.decoding.options import BeamOptions
 from keras_mtl.decoding.tasks import TranslationTask
 from keras_mtl.decoding.translator import Translator
 from keras_mtl.errors import ConfigError, DataError, nearest
+from keras_mtl.training.translations import write_translations
 
 if TYPE_CHECKING:
     from keras_mtl.config import ExperimentConfig
@@ -56,6 +57,7 @@ class TaskResult:
       seconds: translating and scoring.
       hypotheses: the translations, by rising length of the pair; empty when no metric needs them.
       references: their references.
+      sources: what was translated.
     """
 
     pairs: int
@@ -64,6 +66,7 @@ class TaskResult:
     seconds: float
     hypotheses: Sequence[str] = ()
     references: Sequence[str] = ()
+    sources: Sequence[str] = ()
 
     @property
     def bleu(self) -> float | None:
@@ -207,11 +210,13 @@ class Evaluator:
         scored: dict[str, metrics_lib.MetricResult] = {}
         hypotheses: list[str] = []
         references: list[str] = []
+        sources: list[str] = []
         if self._text_metrics:
             assert self._translator is not None  # checked by the constructor
             pairs = [reader.text(int(index)) for index in indices]
             references = [target for _, target in pairs]
-            hypotheses = list(self._translator.translate([source for source, _ in pairs], name))
+            sources = [source for source, _ in pairs]
+            hypotheses = list(self._translator.translate(sources, name))
             for metric in self._text_metrics:
                 scored[metric] = metrics_lib.score(metric, hypotheses, references)
         if self._likelihood is not None and "neg_log_perplexity" in self._metrics:
@@ -224,6 +229,7 @@ class Evaluator:
             seconds=time.perf_counter() - start,
             hypotheses=hypotheses,
             references=references,
+            sources=sources,
         )
 
 
@@ -353,13 +359,18 @@ def report(results: Mapping[str, TaskResult], **extra: Any) -> dict[str, Any]:
 def write_report(
     path: str | os.PathLike[str], results: Mapping[str, TaskResult], **extra: Any
 ) -> Path:
-    """Writes `report` as JSON, aside and renamed.
+    """Writes `report` as JSON, aside and renamed, and beside it the translations.
+
+    ``evaluation-test.json`` gets a folder ``evaluation-test`` with a file for each task; see
+    `keras_mtl.training.translations`.
 
     Returns:
       The path.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    # Translations first: scores that are there have their translations.
+    write_translations(path.with_suffix(""), results)
     partial = path.with_name(path.name + ".partial")
     text = json.dumps(report(results, **extra), indent=2, ensure_ascii=False)
     partial.write_text(text + "\n", encoding="utf-8")

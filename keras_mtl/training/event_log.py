@@ -103,6 +103,7 @@ class EventLog:
         skipped: int = 0,
         batches: Mapping[str, int] | None = None,
         scales: Mapping[str, float] | None = None,
+        tokens: Mapping[str, int] | None = None,
     ) -> None:
         """Logs the steps since the last such event.
 
@@ -118,6 +119,8 @@ class EventLog:
           batches: by task, what it has contributed since the start (batches, or examples when
             batches are mixed).
           scales: by task, the factor of an implicit schedule; None when all are 1.
+          tokens: by task, real target tokens since the last such event; their sum over the events
+            is what the task was trained on.
         """
         event: dict[str, Any] = {
             "event": "train",
@@ -131,6 +134,8 @@ class EventLog:
         }
         if batches is not None:
             event["batches"] = {task: int(count) for task, count in batches.items()}
+        if tokens is not None:
+            event["tokens"] = {task: int(count) for task, count in tokens.items()}
         if scales is not None:
             event["scales"] = _numbers(scales)
         self._append(event)

@@ -351,6 +351,7 @@ class Run:
             gradient_norm=float(sums["gradient_norm"]) / counted if counted else None,
             skipped=self.skipped,
             batches=dict(zip(self.task_names, consumed, strict=True)),
+            tokens={self.task_names[i]: round(float(tokens[i])) for i in seen},
             scales=None
             if np.all(scales == 1.0)
             else dict(zip(self.task_names, scales, strict=True)),

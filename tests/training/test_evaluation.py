@@ -12,10 +12,12 @@ from keras_mtl.training.evaluation import (
     CopySource,
     Evaluator,
     Likelihood,
+    TaskResult,
     macro_average,
     spread,
     write_report,
 )
+from keras_mtl.training.translations import read_translations, write_translations
 
 
 class Reader:
@@ -112,6 +114,10 @@ def test_a_report_is_json_with_macro_averages(tmp_path):
     assert report["macro_average"]["chrf"] == pytest.approx(100)
     assert report["tasks"]["xx_zz"]["pairs"] == 3
     assert "nc:6" in report["signatures"]["chrf"]
+    kept = read_translations(tmp_path / "deep/evaluation/xx_zz.jsonl")
+    assert [row.hypothesis for row in kept] == results["xx_zz"].hypotheses
+    assert [row.reference for row in kept] == results["xx_zz"].references
+    assert kept[0].source == prepared.readers["xx_zz"].texts[0][0]
     assert not list(tmp_path.glob("**/*.partial"))
     with pytest.raises(ConfigError, match="'bleu' was not evaluated"):
         macro_average(results, "bleu")
@@ -133,6 +139,23 @@ def test_what_cannot_be_evaluated_is_named():
         Evaluator(prepared, Reverse(), metrics=["neg_log_perplexity"])
     with pytest.raises(DataError, match=r"task 'xx_yy' has no dev pair.*dev_fraction"):
         Evaluator(Prepared(xx_yy=corpus(0)), Reverse())
+
+
+def test_translations_keep_every_character_and_a_damaged_file_is_named(tmp_path):
+    texts = ["two\nlines", "a\u2028b\x85c", "", '"quoted" \\', "Ünï\U0001f600"]
+    result = TaskResult(5, {}, {}, 0.0, texts, texts[::-1], texts)
+    folder = write_translations(tmp_path / "out", {"t": result, "none": TaskResult(5, {}, {}, 0.0)})
+    rows = read_translations(folder / "t.jsonl")
+    assert rows == list(zip(texts, texts, texts[::-1], strict=True))
+    assert [path.name for path in folder.iterdir()] == ["t.jsonl"]
+    with open(folder / "t.jsonl", "a", encoding="utf-8") as file:
+        file.write('{"source": "a", "hypothesis": 3, "reference": ""}\n')
+    with pytest.raises(
+        DataError, match=r"t\.jsonl:6: not a translation .*not text.*evaluate again"
+    ):
+        read_translations(folder / "t.jsonl")
+    with pytest.raises(DataError, match="cannot be read"):
+        read_translations(folder / "none.jsonl")
 
 
 class Table:

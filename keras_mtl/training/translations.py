@@ -1,0 +1,98 @@
+"""Translations of an evaluation on disk: what was translated, and what it should have been.
+
+One file a task, ``<task>.jsonl``, one JSON object a sentence pair::
+
+    {"source": "...", "hypothesis": "...", "reference": "..."}
+
+JSON lines, because the text of a corpus may hold line breaks. Imports nothing heavy: comparing runs
+needs neither the model nor TensorFlow.
+"""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+from keras_mtl.errors import DataError
+
+SUFFIX = ".jsonl"
+
+
+class Translation(NamedTuple):
+    """One sentence pair of a test set and what a model made of it."""
+
+    source: str
+    hypothesis: str
+    reference: str
+
+
+class Translated(Protocol):
+    """What is written of a task: three lists of equal length."""
+
+    @property
+    def sources(self) -> Sequence[str]:
+        """What was translated."""
+
+    @property
+    def hypotheses(self) -> Sequence[str]:
+        """The translations; empty when nothing was translated."""
+
+    @property
+    def references(self) -> Sequence[str]:
+        """The right ones."""
+
+
+def write_translations(folder: str | os.PathLike[str], results: Mapping[str, Translated]) -> Path:
+    """Writes a file for each task that was translated; each is complete or it is not there.
+
+    Args:
+      folder: made when missing. Files of tasks that are not in `results` stay.
+      results: by task.
+
+    Returns:
+      The folder.
+    """
+    folder = Path(folder)
+    for task, result in results.items():
+        if not result.hypotheses:
+            continue
+        folder.mkdir(parents=True, exist_ok=True)
+        sources = result.sources or [""] * len(result.hypotheses)
+        rows = zip(sources, result.hypotheses, result.references, strict=True)
+        partial = folder / f"{task}{SUFFIX}.partial"
+        with open(partial, "w", encoding="utf-8") as file:
+            for row in rows:
+                line = json.dumps(Translation(*row)._asdict(), ensure_ascii=False)
+                file.write(line + "\n")
+        partial.replace(folder / f"{task}{SUFFIX}")
+    return folder
+
+
+def read_translations(path: str | os.PathLike[str]) -> list[Translation]:
+    """Reads the file of one task.
+
+    Raises:
+      DataError: the file cannot be read, or a line is not a translation.
+    """
+    result = []
+    try:
+        # Not splitlines: text may hold line separators that JSON leaves as they are.
+        lines = Path(path).read_text(encoding="utf-8").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} cannot be read: {error}; evaluate again") from error
+    for number, line in enumerate(lines, 1):
+        if not line:
+            continue
+        try:
+            row = json.loads(line)
+            fields = [row[name] for name in Translation._fields]
+            if not all(isinstance(field, str) for field in fields):
+                raise TypeError("a field is not text")
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError(
+                f"{path}:{number}: not a translation ({type(error).__name__}: {error}); evaluate "
+                "again to write the file anew"
+            ) from error
+        result.append(Translation(*fields))
+    return result
