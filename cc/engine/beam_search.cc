@@ -44,7 +44,7 @@ BeamSearch::BeamSearch(const BeamOptions& options, int vocabulary_size, int32_t 
   penalties_ = LengthPenalties(options_, options_.max_length);
 }
 
-int BeamSearch::Add(const Sentence& sentence) {
+void BeamSearch::Check(const Sentence& sentence) const {
   const std::string name = "sentence " + std::to_string(sentence.index);
   if (sentence.max_length < 0 || sentence.max_length > options_.max_length) {
     throw InputError(name + ": max_length " + std::to_string(sentence.max_length) +
@@ -66,6 +66,10 @@ int BeamSearch::Add(const Sentence& sentence) {
                        " other than the end of sentence " + std::to_string(eos_id_));
     }
   }
+}
+
+int BeamSearch::Add(const Sentence& sentence) {
+  Check(sentence);
   const int number = static_cast<int>(states_.size());
   states_.emplace_back();
   State& state = states_.back();
@@ -152,6 +156,7 @@ RowOutputs BeamSearch::FullRow(int index, const State& state, const float* outpu
 }
 
 void BeamSearch::Advance(const float* outputs, bool log_probabilities, const Attention& attention) {
+  scratch_.resize(static_cast<size_t>(options_.beam_size) * vocabulary_size_);
   AdvanceAll(
       [&](int index, const State& state) {
         const float* row = outputs + static_cast<size_t>(index) * vocabulary_size_;
@@ -161,7 +166,11 @@ void BeamSearch::Advance(const float* outputs, bool log_probabilities, const Att
 }
 
 void BeamSearch::AdvanceTop(const TopCandidates& top, const Attention& attention) {
-  if (options_.sampling) {
+  if (top.tokens == nullptr && top.count != vocabulary_size_) {
+    throw InputError("outputs have " + std::to_string(top.count) + " columns and should have " +
+                     std::to_string(vocabulary_size_));
+  }
+  if (options_.sampling && top.tokens != nullptr) {
     throw InputError("sampling needs the outputs of the whole vocabulary, and the best tokens of "
                      "each row alone were given");
   }
@@ -173,7 +182,9 @@ void BeamSearch::AdvanceTop(const TopCandidates& top, const Attention& attention
       [&](int index, const State&) {
         RowOutputs result;
         result.values = top.logits + static_cast<size_t>(index) * top.count;
-        result.tokens = top.tokens + static_cast<size_t>(index) * top.count;
+        if (top.tokens != nullptr) {
+          result.tokens = top.tokens + static_cast<size_t>(index) * top.count;
+        }
         result.count = top.count;
         result.normaliser = top.normalisers[index];
         if (rows_[index].forced >= 0) result.forced = result.log_probability(top.forced[index]);
@@ -187,7 +198,6 @@ void BeamSearch::AdvanceAll(const OutputsOf& outputs_of, const Attention& attent
   if (keep_attention_ && !rows_.empty() && attention.weights == nullptr) {
     throw InputError("attention is not given: coverage_penalty and alignments need it at each step");
   }
-  scratch_.resize(static_cast<size_t>(options_.beam_size) * vocabulary_size_);
   std::vector<RowOutputs> outputs;
   for (size_t begin = 0, end; begin < rows_.size(); begin = end) {
     State& state = states_[rows_[begin].sentence];

@@ -4,6 +4,7 @@
 #define KERAS_MTL_ENGINE_BEAM_SEARCH_H_
 
 #include <cstdint>
+#include <utility>
 #include <vector>
 
 #include "engine/beam_options.h"
@@ -31,12 +32,13 @@ struct Row {
   bool mask_eos;   // Whether the end of sentence may not come next.
 };
 
-// What came out for the rows, from a model that picks the best tokens itself. It has applied
-// Edits(row) and, where row.forced < 0, left out options.suppress and what is not on the shortlist,
-// before it did anything else.
+// What came out for the rows, from a model that normalises, and picks the best tokens, itself. It
+// has applied Edits(row) and, where row.forced < 0, left out options.suppress and what is not on the
+// shortlist, before it did anything else.
 struct TopCandidates {
   int count;              // Columns; at least top_count().
   const int32_t* tokens;  // [rows, count]: falling by logit, of equal ones the smaller id first.
+                          // Null: column i is token i, and there are vocabulary_size.
   const float* logits;    // [rows, count]; -inf fills up a row that has fewer.
   const Normaliser* normalisers;  // [rows]; {log_sum_exp, 0, valid} does too.
   const float* forced;            // [rows], logit of row.forced; null when no row has one.
@@ -67,6 +69,9 @@ class BeamSearch {
   BeamSearch(const BeamOptions& options, int vocabulary_size, int32_t start_id, int32_t eos_id,
              const std::vector<int32_t>& shortlist = {}, bool keep_attention = false);
 
+  // Throws InputError: max_length or the prefix is out of range.
+  void Check(const Sentence& sentence) const;
+
   // Adds a sentence, and its first row behind the rows there are; returns its number: 0, 1, …
   // Throws InputError: max_length or the prefix is out of range.
   int Add(const Sentence& sentence);
@@ -82,7 +87,7 @@ class BeamSearch {
   // step); the search is then over.
   void Advance(const float* outputs, bool log_probabilities, const Attention& attention = {});
 
-  // The same from the best tokens of each row. Not with options.sampling.
+  // The same from the best tokens of each row. With options.sampling all tokens are needed.
   // Equal to Advance but for this: of candidates whose sums with the score round to one float, those
   // behind the best top_count() of a row by logit are not seen.
   void AdvanceTop(const TopCandidates& top, const Attention& attention = {});
@@ -99,6 +104,10 @@ class BeamSearch {
 
   // The hypotheses of a sentence that is done: at most num_hypotheses, best first.
   const std::vector<Hypothesis>& results(int sentence) const { return states_[sentence].results; }
+  // The same, given away.
+  std::vector<Hypothesis> TakeResults(int sentence) {
+    return std::move(states_[sentence].results);
+  }
 
   int sentences() const { return static_cast<int>(states_.size()); }
   const BeamOptions& options() const { return options_; }

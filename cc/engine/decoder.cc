@@ -157,7 +157,9 @@ void Decoder::Step(const StepRow* rows, int count, const StepOptions& options, S
   result->attention.assign(static_cast<size_t>(count) * stride, 0.0f);
 
   // Runs of rows with one decoder; usually one run.
-  ProjectionResult whole;
+  result->Resize(count, config.vocabulary_size, options);
+  std::vector<RowRequest> requests(count);
+  for (int i = 0; i < count; ++i) requests[i] = rows[i].request;
   for (int first = 0; first < count;) {
     const int decoder = sentences_[rows[first].sentence]->decoder;
     int last = first + 1;
@@ -169,26 +171,10 @@ void Decoder::Step(const StepRow* rows, int count, const StepOptions& options, S
               result->attention.data() + static_cast<ptrdiff_t>(first) * stride, stride, x);
     const Rows hidden =
         NormalizedRows(work, weights.final_norm, config.layer_norm_epsilon, x, n, d);
-    std::vector<RowRequest> requests(n);
-    for (int i = 0; i < n; ++i) requests[i] = rows[first + i].request;
-    const Dense& projection = model_->projection(decoder);
-    if (n == count) {
-      Project(work, projection, hidden, requests.data(), options, result);
-      return;
-    }
-    ProjectionResult part;
-    Project(work, projection, hidden, requests.data(), options, &part);
-    const auto append = [](auto* to, const auto& from) {
-      to->insert(to->end(), from.begin(), from.end());
-    };
-    whole.top = part.top;
-    append(&whole.candidates, part.candidates);
-    append(&whole.wanted, part.wanted);
-    append(&whole.log_sums, part.log_sums);
-    append(&whole.log_probabilities, part.log_probabilities);
+    Project(work, model_->projection(decoder), hidden, requests.data() + first, options, first,
+            result);
     first = last;
   }
-  static_cast<ProjectionResult&>(*result) = std::move(whole);
 }
 
 void Decoder::RunLayers(const Context& context, const StepRow* rows, int count,

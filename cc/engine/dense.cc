@@ -1,6 +1,8 @@
 #include "engine/dense.h"
 
+#include <algorithm>
 #include <cmath>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -52,6 +54,21 @@ Rows Rows::Slice(int begin, int n) const {
   if (floats != nullptr) rows.floats += first * depth;
   if (bytes != nullptr) rows.bytes += first * RoundUp(depth, kDepthAlign);
   if (scales != nullptr) rows.scales += first;
+  return rows;
+}
+
+Rows Rows::Gather(const int* index, int n, Arena* arena) const {
+  Rows rows;
+  rows.count = n;
+  rows.depth = depth;
+  const auto copy = [&](const auto* from, size_t stride) {
+    auto* to = arena->Allocate<std::decay_t<decltype(*from)>>(n * stride);
+    for (int i = 0; i < n; ++i) std::copy_n(from + index[i] * stride, stride, to + i * stride);
+    return to;
+  };
+  if (floats != nullptr) rows.floats = copy(floats, depth);
+  if (bytes != nullptr) rows.bytes = copy(bytes, RoundUp(depth, kDepthAlign));
+  if (scales != nullptr) rows.scales = copy(scales, 1);
   return rows;
 }
 

@@ -40,6 +40,8 @@ struct Rows {
   Int8Rows AsInt8() const { return {bytes, scales, count, RoundUp(depth, kDepthAlign)}; }
   // Rows [begin, begin + n).
   Rows Slice(int begin, int n) const;
+  // Copies of rows index[0], ..., index[n - 1].
+  Rows Gather(const int* index, int n, Arena* arena) const;
 };
 
 // x [count, depth] as input of a layer: itself in float32, quantized into the arena in int8.

@@ -6,9 +6,8 @@
 #include "engine/errors.h"
 
 namespace keras_mtl {
-namespace {
 
-void CheckBatch(const TransformerConfig& config, const TokenBatch& batch) {
+void CheckSource(const TransformerConfig& config, const TokenBatch& batch) {
   for (int s = 0; s < batch.sentences(); ++s) {
     if (batch.length(s) > config.max_length) {
       throw InputError("source " + std::to_string(s) + " has " + std::to_string(batch.length(s)) +
@@ -25,11 +24,9 @@ void CheckBatch(const TransformerConfig& config, const TokenBatch& batch) {
   }
 }
 
-}  // namespace
-
 Memory Encode(const Model& model, const Context& context, const TokenBatch& batch) {
   const TransformerConfig& config = model.config();
-  CheckBatch(config, batch);
+  CheckSource(config, batch);
   const int d = config.hidden_dim;
   const int count = static_cast<int>(batch.ids.size());
   const size_t size = static_cast<size_t>(count) * d;

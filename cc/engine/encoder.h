@@ -28,9 +28,12 @@ struct Memory {
   std::vector<int> begins;  // of the TokenBatch
 };
 
+// Throws InputError: an id outside the vocabulary, or a sentence longer than max_length.
+void CheckSource(const TransformerConfig& config, const TokenBatch& batch);
+
 // Encodes a batch. A sentence's rows do not depend on the others. An empty sentence has no rows.
 // Resets the arena of `context`, which must be of the model's kernels and compute type.
-// Throws InputError: an id outside the vocabulary, or a sentence longer than max_length.
+// Throws InputError, as CheckSource does.
 Memory Encode(const Model& model, const Context& context, const TokenBatch& batch);
 
 }  // namespace keras_mtl

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "engine/scorer.h"
 #include "engine/translator.h"
 
 namespace keras_mtl {
@@ -23,14 +24,6 @@ struct EngineOptions {
   int threads = 1;
   // Whether the checksum of every tensor is compared on loading.
   bool verify = false;
-};
-
-// Token ids whose probability is asked for.
-struct ScoreRequest {
-  TokenBatch source;          // As of TranslateRequest; not empty.
-  TokenBatch target;          // As many sentences; end of sentence last where it is to count.
-  std::vector<int> decoders;  // As of TranslateRequest.
-  int max_batch_size = 64;    // As of TranslateRequest.
 };
 
 // Safe for use by any number of threads at once: calls wait for a free worker in the order in which

@@ -5,12 +5,13 @@
 
 #include <atomic>
 #include <cstdint>
-#include <mutex>
+#include <memory>
 #include <vector>
 
 #include "engine/beam_search.h"
 #include "engine/decoder.h"
 #include "engine/encoder.h"
+#include "engine/sentence_queue.h"
 
 namespace keras_mtl {
 
@@ -21,7 +22,8 @@ struct TranslateRequest {
   TokenBatch source;
   // Decoder of each sentence; default 0. Sentences of one request may have different ones.
   std::vector<int> decoders;
-  // Target tokens that the hypotheses of each sentence must begin with, suppressed or not.
+  // Target tokens that the hypotheses of each sentence must begin with, suppressed or not. That of
+  // an empty sentence is not used.
   std::vector<std::vector<int32_t>> prefixes;
   // What messages call the sentences, and what decides, with the seed, what is sampled; default
   // 0, 1, ...
@@ -44,6 +46,10 @@ struct TranslateRequest {
   int max_batch_size = 64;
 };
 
+// Throws InputError unless `decoders` is empty or has a decoder of the model for each sentence.
+void CheckDecoders(const TransformerConfig& config, const std::vector<int>& decoders,
+                   int sentences);
+
 // A request on its way. Any number of workers may run it at once.
 class Translation {
  public:
@@ -64,20 +70,16 @@ class Translation {
  private:
   class Worker;
 
-  Sentence MakeSentence(int source) const;
   int MaxLength(int source) const;
-  // The next sentences, at most `count` and not above the token budget, all of one decoder.
-  std::vector<int> Take(int count);
+  Sentence MakeSentence(int source) const;
 
   const Model& model_;
   const TranslateRequest& request_;
   int attention_layer_ = -1;  // -1: none is needed.
   int share_ = 1;             // Sentences that one worker has in work at once.
   std::vector<float> bias_;   // Of the projection; empty where every token is allowed.
-  std::vector<int> order_;    // Sentences to search for, in the order in which they are taken.
+  std::unique_ptr<SentenceQueue> queue_;
   std::vector<std::vector<Hypothesis>> results_;
-  std::mutex mutex_;
-  size_t next_ = 0;  // In order_.
 };
 
 }  // namespace keras_mtl

@@ -180,9 +180,16 @@ py::dict Step(Decoder& decoder, const Array<int32_t>& rows, int top, bool all,
   }
   py::array_t<int32_t> tokens({count, static_cast<py::ssize_t>(result.top)});
   py::array_t<float> scores({count, static_cast<py::ssize_t>(result.top)});
-  for (size_t i = 0; i < result.candidates.size(); ++i) {
-    tokens.mutable_data()[i] = result.candidates[i].token;
-    scores.mutable_data()[i] = result.candidates[i].log_probability;
+  const int vocabulary = decoder.model().config().vocabulary_size;
+  for (py::ssize_t i = 0; i < count; ++i) {
+    for (int n = 0; n < result.top; ++n) {
+      tokens.mutable_at(i, n) = result.tokens[i * result.top + n];
+      scores.mutable_at(i, n) = result.logits[i * result.top + n] - result.log_sums[i];
+    }
+    result.wanted[i] -= result.log_sums[i];
+    for (int v = 0; all && v < vocabulary; ++v) {
+      result.all_logits[i * vocabulary + v] -= result.log_sums[i];
+    }
   }
   py::dict out;
   out["tokens"] = tokens;
@@ -190,8 +197,7 @@ py::dict Step(Decoder& decoder, const Array<int32_t>& rows, int top, bool all,
   out["wanted"] = ArrayOf(result.wanted, {count});
   out["log_sums"] = ArrayOf(result.log_sums, {count});
   if (all) {
-    out["all"] =
-        ArrayOf(result.log_probabilities, {count, decoder.model().config().vocabulary_size});
+    out["all"] = ArrayOf(result.all_logits, {count, vocabulary});
   }
   if (attention_layer >= 0) {
     out["attention"] = ArrayOf(result.attention, {count, result.attention_stride});

@@ -55,7 +55,7 @@ void Bench(const std::shared_ptr<const Model>& model, int batch_size, int thread
         for (int b = 0; b < (t == 0 ? 1 : kBeams); ++b) {
           const int parent = t <= 1 ? 0 : static_cast<int>(random() % kBeams);
           const int32_t token =
-              t == 0 ? 1 : result.candidates[(s * (t == 1 ? 1 : kBeams) + parent) * 8].token;
+              t == 0 ? 1 : result.tokens[(s * (t == 1 ? 1 : kBeams) + parent) * 8];
           next.push_back({handles[s], b, parent, token, {}});
         }
       }

@@ -33,7 +33,7 @@ std::vector<int32_t> RandomIds(Random& random, int count, int vocabulary) {
   return ids;
 }
 
-// A hypothesis fed token by token: all log-probabilities of each step.
+// A hypothesis fed token by token: all logits of each step.
 std::vector<float> Forced(Decoder& decoder, const std::vector<int32_t>& source,
                           const std::vector<int32_t>& target, int which = 0) {
   TokenBatch batch;
@@ -46,7 +46,7 @@ std::vector<float> Forced(Decoder& decoder, const std::vector<int32_t>& source,
     const StepRow row{sentence, 0, 0, token, {}};
     StepResult step;
     decoder.Step(&row, 1, options, &step);
-    result.insert(result.end(), step.log_probabilities.begin(), step.log_probabilities.end());
+    result.insert(result.end(), step.all_logits.begin(), step.all_logits.end());
   }
   decoder.Release(sentence);
   return result;
@@ -120,7 +120,7 @@ TEST(ReorderedBeamsEqualHypothesesAlone) {
                                      handles.begin());
       const auto want = Forced(alone, sources[s], hypotheses[s][rows[i].beam]);
       CHECK(std::memcmp(want.data() + want.size() - config.vocabulary_size,
-                        result.log_probabilities.data() + i * config.vocabulary_size,
+                        result.all_logits.data() + i * config.vocabulary_size,
                         config.vocabulary_size * sizeof(float)) == 0,
             "sentence %d beam %d", s, rows[i].beam);
     }
@@ -164,17 +164,16 @@ TEST(SentencesComeAndGo) {
     options.all = true;
     decoder.Step(rows.data(), static_cast<int>(rows.size()), options, &result);
     for (size_t i = 0; i < rows.size(); ++i) {
-      const float* all = result.log_probabilities.data() + i * config.vocabulary_size;
+      const float* all = result.all_logits.data() + i * config.vocabulary_size;
       for (int c = 0; c < 5; ++c) {
-        const TokenScore& score = result.candidates[i * 5 + c];
-        CHECK(score.log_probability == all[score.token]);
+        CHECK(result.logits[i * 5 + c] == all[result.tokens[i * 5 + c]]);
       }
     }
     const size_t checked = random() % running.size();
     const Running& r = running[checked];
     const auto want = Forced(alone, r.source, r.target, r.decoder);
     CHECK(std::memcmp(want.data() + want.size() - config.vocabulary_size,
-                      result.log_probabilities.data() + checked * config.vocabulary_size,
+                      result.all_logits.data() + checked * config.vocabulary_size,
                       config.vocabulary_size * sizeof(float)) == 0,
           "step %d, sentence %zu", t, checked);
     if (running.size() > 6) {
@@ -208,13 +207,12 @@ TEST(ForbiddenTokensEditsWantedAndAttention) {
   options.attention_layer = 2;
   StepResult result;
   decoder.Step(&row, 1, options, &result);
-  CHECK(result.candidates[0].token + result.candidates[1].token == 105);
-  CHECK(result.candidates[2].token == -1 && result.candidates[3].token == -1);
-  const double total = std::exp(static_cast<double>(result.candidates[0].log_probability)) +
-                       std::exp(static_cast<double>(result.candidates[1].log_probability));
+  CHECK(result.tokens[0] + result.tokens[1] == 105);
+  CHECK(result.tokens[2] == -1 && result.tokens[3] == -1);
+  const double log_sum = result.log_sums[0];
+  const double total = std::exp(result.logits[0] - log_sum) + std::exp(result.logits[1] - log_sum);
   CHECK(std::fabs(total - 1) < 1e-6, "%g", total);
-  const TokenScore& hundred = result.candidates[result.candidates[0].token == 100 ? 0 : 1];
-  CHECK(result.wanted[0] == hundred.log_probability);
+  CHECK(result.wanted[0] == result.logits[result.tokens[0] == 100 ? 0 : 1]);
   CHECK(result.attention_stride == 9);
   double weight = 0;
   for (float w : result.attention) weight += w;

@@ -1,0 +1,227 @@
+#include "engine/engine.h"
+
+#include <algorithm>
+#include <chrono>
+#include <condition_variable>
+#include <deque>
+#include <exception>
+#include <mutex>
+#include <thread>
+#include <utility>
+
+#include "engine/errors.h"
+#include "engine/model_file.h"
+
+namespace keras_mtl {
+namespace {
+
+// How often a caller looks whether it was interrupted: soon enough for a person.
+constexpr auto kPollInterval = std::chrono::milliseconds(20);
+
+void CheckThreads(const char* name, int value) {
+  if (value >= 1 && value <= 1024) return;
+  throw InputError(std::string(name) + "=" + std::to_string(value) +
+                   ": give a whole number of 1 to 1024");
+}
+
+}  // namespace
+
+Isa ChooseIsa(const std::string& name) {
+  const Isa best = BestIsa(GetCpuFeatures());
+  if (name == "auto") return best;
+  for (const Isa isa : {Isa::kGeneric, Isa::kAvx2, Isa::kVnni, Isa::kAmx}) {
+    if (name != IsaName(isa)) continue;
+    if (isa <= best) return isa;
+    throw InputError("isa=" + name + ": this processor has " + IsaName(best) + " at best");
+  }
+  throw InputError("isa='" + name + "' is unknown; give auto, generic, avx2, vnni or amx");
+}
+
+// The threads of the workers and the calls that wait for them.
+class Engine::Crew {
+ public:
+  using Work = std::function<void(Decoder*, const std::atomic<bool>& stop)>;
+
+  Crew(std::shared_ptr<const Model> model, int workers, int threads)
+      : model_(std::move(model)), threads_(threads) {
+    for (int i = 0; i < workers; ++i) members_.emplace_back([this] { Serve(); });
+  }
+
+  ~Crew() {
+    {
+      std::lock_guard<std::mutex> lock(mutex_);
+      closing_ = true;
+    }
+    wake_.notify_all();
+    for (std::thread& member : members_) member.join();
+  }
+
+  int workers() const { return static_cast<int>(members_.size()); }
+
+  // Runs `work` on as many workers as are there, at most `count`, and waits for all of them.
+  // `beams`: of the decoders that it is given.
+  void Run(int count, int beams, const Work& work, const Interrupted& interrupted) {
+    Job job{work, beams};
+    std::unique_lock<std::mutex> lock(mutex_);
+    job.open = std::min(count, workers());
+    for (int i = 0; i < job.open; ++i) queue_.push_back(&job);
+    wake_.notify_all();
+    while (job.open > 0) {
+      if (!interrupted) {
+        job.done.wait(lock, [&] { return job.open == 0; });
+        break;
+      }
+      if (job.done.wait_for(lock, kPollInterval, [&] { return job.open == 0; })) break;
+      lock.unlock();
+      try {
+        if (interrupted()) throw InterruptedError("the call was interrupted");
+      } catch (...) {
+        lock.lock();
+        Stop(&job);
+        job.done.wait(lock, [&] { return job.open == 0; });
+        throw;
+      }
+      lock.lock();
+    }
+    if (job.error) std::rethrow_exception(job.error);
+  }
+
+ private:
+  struct Job {
+    const Work& work;
+    const int beams;
+    int open = 0;  // Places in the queue, and workers on it.
+    std::atomic<bool> stop{false};
+    std::exception_ptr error;
+    std::condition_variable done;
+
+    Job(const Work& work, int beams) : work(work), beams(beams) {}
+  };
+
+  // With the lock held: nobody begins the job any more, and who is on it ends soon.
+  void Stop(Job* job) {
+    job->stop = true;
+    const auto gone = std::remove(queue_.begin(), queue_.end(), job);
+    job->open -= static_cast<int>(queue_.end() - gone);
+    queue_.erase(gone, queue_.end());
+  }
+
+  // A worker's life.
+  void Serve() {
+    std::unique_ptr<Decoder> decoder;
+    std::unique_lock<std::mutex> lock(mutex_);
+    while (true) {
+      wake_.wait(lock, [this] { return closing_ || !queue_.empty(); });
+      if (queue_.empty()) return;
+      Job* job = queue_.front();
+      queue_.pop_front();
+      lock.unlock();
+      std::exception_ptr error;
+      try {
+        // Pages of the cache have the size of a number of beams.
+        if (decoder == nullptr || decoder->beams() != job->beams) {
+          decoder.reset();
+          decoder = std::make_unique<Decoder>(model_, job->beams, threads_);
+        }
+        job->work(decoder.get(), job->stop);
+      } catch (...) {
+        error = std::current_exception();
+      }
+      lock.lock();
+      if (error && !job->error) {
+        job->error = error;
+        Stop(job);
+      }
+      // Notified with the lock held: the caller, who owns the job, cannot leave before.
+      if (--job->open == 0) job->done.notify_one();
+    }
+  }
+
+  const std::shared_ptr<const Model> model_;
+  const int threads_;
+  std::mutex mutex_;
+  std::condition_variable wake_;
+  std::deque<Job*> queue_;
+  bool closing_ = false;
+  std::vector<std::thread> members_;  // Last: they use the others.
+};
+
+std::shared_ptr<Engine> Engine::Open(const std::string& path, const EngineOptions& options) {
+  CheckThreads("workers", options.workers);
+  CheckThreads("threads", options.threads);
+  const Isa isa = ChooseIsa(options.isa);
+  const bool as_file = options.compute_type == "auto";
+  if (!as_file && options.compute_type != "int8" && options.compute_type != "float32") {
+    throw InputError("compute_type='" + options.compute_type +
+                     "' is unknown; give auto, int8 or float32");
+  }
+  const std::shared_ptr<const ModelFile> file = ModelFile::Open(path, options.verify);
+  const TransformerConfig config = TransformerConfig::Read(*file);
+  const bool int8 = as_file ? config.int8 : options.compute_type == "int8";
+  return std::make_shared<Engine>(
+      Model::Load(config, file->tensors(), int8 ? ComputeType::kInt8 : ComputeType::kFloat32, isa,
+                  file),
+      options.workers, options.threads);
+}
+
+Engine::Engine(std::shared_ptr<const Model> model, int workers, int threads)
+    : model_(std::move(model)), threads_(threads) {
+  CheckThreads("workers", workers);
+  CheckThreads("threads", threads);
+  crew_ = std::make_unique<Crew>(model_, workers, threads);
+}
+
+Engine::~Engine() = default;
+
+int Engine::workers() const { return crew_->workers(); }
+
+std::vector<std::vector<Hypothesis>> Engine::Translate(const TranslateRequest& request,
+                                                       const Interrupted& interrupted) {
+  Translation translation(*model_, request, workers());
+  crew_->Run(
+      translation.parallelism(), request.options.beam_size,
+      [&](Decoder* decoder, const std::atomic<bool>& stop) { translation.Run(decoder, stop); },
+      interrupted);
+  return std::move(translation.results());
+}
+
+std::vector<std::vector<float>> Engine::Score(const ScoreRequest& request,
+                                              const Interrupted& interrupted) {
+  Scoring scoring(*model_, request, workers());
+  crew_->Run(
+      scoring.parallelism(), 1,
+      [&](Decoder* decoder, const std::atomic<bool>& stop) { scoring.Run(decoder, stop); },
+      interrupted);
+  return std::move(scoring.results());
+}
+
+Memory Engine::Encode(const TokenBatch& source, const Interrupted& interrupted) {
+  CheckSource(config(), source);
+  const size_t dim = config().hidden_dim;
+  Memory result;
+  result.begins = source.begins;
+  result.rows.resize(source.ids.size() * dim);
+  std::vector<int> sentences(source.sentences());
+  for (size_t i = 0; i < sentences.size(); ++i) sentences[i] = static_cast<int>(i);
+  const std::vector<int> decoders;
+  SentenceQueue queue(source, decoders, std::move(sentences));
+  crew_->Run(
+      source.sentences(), 1,
+      [&](Decoder* decoder, const std::atomic<bool>& stop) {
+        while (!stop) {
+          const std::vector<int> taken = queue.Take(source.sentences());
+          if (taken.empty()) return;
+          const Memory memory =
+              keras_mtl::Encode(*model_, decoder->context(), queue.Tokens(taken));
+          for (size_t i = 0; i < taken.size(); ++i) {
+            std::copy(memory.rows.begin() + memory.begins[i] * dim,
+                      memory.rows.begin() + memory.begins[i + 1] * dim,
+                      result.rows.begin() + source.begins[taken[i]] * dim);
+          }
+        }
+      },
+      interrupted);
+  return result;
+}
+
+}  // namespace keras_mtl

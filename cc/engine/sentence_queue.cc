@@ -1,0 +1,49 @@
+#include "engine/sentence_queue.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace keras_mtl {
+namespace {
+
+// Source tokens of one run of the encoder: more do not make its products faster, and its work
+// memory grows with them (25 kB a token of Transformer base).
+constexpr int kEncoderTokens = 1024;
+
+}  // namespace
+
+SentenceQueue::SentenceQueue(const TokenBatch& source, const std::vector<int>& decoders,
+                             std::vector<int> sentences)
+    : source_(source), decoders_(decoders), order_(std::move(sentences)) {
+  std::stable_sort(order_.begin(), order_.end(), [this](int a, int b) {
+    if (decoder(a) != decoder(b)) return decoder(a) < decoder(b);
+    return source_.length(a) > source_.length(b);
+  });
+}
+
+std::vector<int> SentenceQueue::Take(int count) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  std::vector<int> taken;
+  int tokens = 0;
+  while (next_ < order_.size() && static_cast<int>(taken.size()) < count) {
+    const int sentence = order_[next_];
+    tokens += source_.length(sentence);
+    if (!taken.empty() &&
+        (tokens > kEncoderTokens || decoder(sentence) != decoder(taken.front()))) {
+      break;
+    }
+    taken.push_back(sentence);
+    ++next_;
+  }
+  return taken;
+}
+
+TokenBatch SentenceQueue::Tokens(const std::vector<int>& sentences) const {
+  TokenBatch batch;
+  for (const int sentence : sentences) {
+    batch.Add(source_.ids.data() + source_.begins[sentence], source_.length(sentence));
+  }
+  return batch;
+}
+
+}  // namespace keras_mtl
