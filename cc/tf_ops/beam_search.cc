@@ -1,0 +1,362 @@
+// KerasMtl>BeamSearch, KerasMtl>BeamSearchStep, KerasMtl>BeamSearchResult: the search over any model
+// whose step is in the graph. The first begins a search, the second is called in a loop with what the
+// model put out for the live rows, the third reads what was found.
+#include <algorithm>
+#include <limits>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "engine/beam_search.h"
+#include "engine/errors.h"
+#include "tensorflow/core/framework/op.h"
+#include "tensorflow/core/framework/op_kernel.h"
+#include "tensorflow/core/framework/resource_base.h"
+#include "tensorflow/core/framework/resource_handle.h"
+#include "tensorflow/core/framework/shape_inference.h"
+#include "tf_ops/options.h"
+
+namespace keras_mtl {
+namespace {
+
+using tensorflow::OpKernel;
+using tensorflow::OpKernelConstruction;
+using tensorflow::OpKernelContext;
+using tensorflow::Tensor;
+using tensorflow::TensorShape;
+using tensorflow::shape_inference::DimensionHandle;
+using tensorflow::shape_inference::InferenceContext;
+using tensorflow::shape_inference::ShapeHandle;
+
+// sentence, parent, position and token of the live rows, all of one unknown length.
+absl::Status RowShapes(InferenceContext* c, int first) {
+  const ShapeHandle rows = c->Vector(c->UnknownDim());
+  for (int i = 0; i < 4; ++i) c->set_output(first + i, rows);
+  return absl::OkStatus();
+}
+
+REGISTER_OP("KerasMtl>BeamSearch")
+    .Input("max_lengths: int32")
+    .Input("prefixes: int32")
+    .Input("prefix_lengths: int32")
+    .Input("source_lengths: int32")
+    .Input("indices: int64")
+    .Output("search: resource")
+    .Output("sentence: int32")
+    .Output("parent: int32")
+    .Output("position: int32")
+    .Output("token: int32")
+    .Attr("options: string")
+    .Attr("vocabulary_size: int >= 2")
+    .Attr("start_id: int")
+    .Attr("eos_id: int")
+    .Attr("shortlist: list(int) = []")
+    .Attr("log_probabilities: bool = false")
+    .SetIsStateful()
+    .SetShapeFn([](InferenceContext* c) {
+      ShapeHandle sentences, prefixes, unused;
+      TF_RETURN_IF_ERROR(c->WithRank(c->input(0), 1, &sentences));
+      TF_RETURN_IF_ERROR(c->WithRank(c->input(1), 2, &prefixes));
+      DimensionHandle count = c->Dim(sentences, 0);
+      TF_RETURN_IF_ERROR(c->Merge(count, c->Dim(prefixes, 0), &count));
+      for (int i : {2, 3, 4}) {
+        TF_RETURN_IF_ERROR(c->Merge(c->input(i), c->Vector(count), &unused));
+      }
+      c->set_output(0, c->Scalar());
+      return RowShapes(c, 1);
+    })
+    .Doc(R"doc(
+Begins a beam search over some sentences.
+
+max_lengths: [N], most tokens of each; 0 gives one empty hypothesis of score 0.
+prefixes: [N, P], tokens that every hypothesis of a sentence begins with.
+prefix_lengths: [N], how many of them each sentence has.
+source_lengths: [N], columns of attention that belong to each.
+indices: [N], with the seed, what decides what is sampled.
+search: the search; it lives as long as the handle.
+sentence: [R], sentence of each live hypothesis, ascending.
+parent: [R], the row of the step before that it continues; -1 at the start.
+position: [R], tokens so far.
+token: [R], the newest token, which is the model's next input.
+options: lines `name=value`, names and meanings as keras_mtl.decoding.BeamOptions has them.
+shortlist: the only ids that may be produced; empty allows all.
+log_probabilities: the model gives normalised log-probabilities, not logits.
+)doc");
+
+REGISTER_OP("KerasMtl>BeamSearchStep")
+    .Input("search: resource")
+    .Input("outputs: float")
+    .Input("attention: float")
+    .Output("sentence: int32")
+    .Output("parent: int32")
+    .Output("position: int32")
+    .Output("token: int32")
+    .SetIsStateful()
+    .SetShapeFn([](InferenceContext* c) {
+      ShapeHandle search, outputs, attention;
+      TF_RETURN_IF_ERROR(c->WithRank(c->input(0), 0, &search));
+      TF_RETURN_IF_ERROR(c->WithRank(c->input(1), 2, &outputs));
+      TF_RETURN_IF_ERROR(c->WithRank(c->input(2), 2, &attention));
+      DimensionHandle unused;
+      TF_RETURN_IF_ERROR(c->Merge(c->Dim(outputs, 0), c->Dim(attention, 0), &unused));
+      return RowShapes(c, 0);
+    })
+    .Doc(R"doc(
+Takes the model's output for the live rows and goes one step further.
+
+outputs: [R, vocabulary_size], logits or log-probabilities.
+attention: [R, S], from each row to the source; [R, 0] where there is none.
+sentence: as of KerasMtl>BeamSearch, of the next step; no row is left when the search has ended.
+)doc");
+
+REGISTER_OP("KerasMtl>BeamSearchResult")
+    .Input("search: resource")
+    .Output("ids: int32")
+    .Output("lengths: int32")
+    .Output("scores: float")
+    .Output("log_probabilities: float")
+    .Output("counts: int32")
+    .Output("token_scores: float")
+    .Attr("num_hypotheses: int >= 1")
+    .Attr("max_length: int >= 1")
+    .Attr("pad_id: int = 0")
+    .SetIsStateful()
+    .SetShapeFn([](InferenceContext* c) {
+      ShapeHandle search;
+      TF_RETURN_IF_ERROR(c->WithRank(c->input(0), 0, &search));
+      int64_t hypotheses, longest;
+      TF_RETURN_IF_ERROR(c->GetAttr("num_hypotheses", &hypotheses));
+      TF_RETURN_IF_ERROR(c->GetAttr("max_length", &longest));
+      const DimensionHandle count = c->UnknownDim();
+      const ShapeHandle matrix = c->Matrix(count, c->MakeDim(hypotheses));
+      c->set_output(0, c->MakeShape({count, c->MakeDim(hypotheses), c->MakeDim(longest)}));
+      for (int i : {1, 2, 3}) c->set_output(i, matrix);
+      c->set_output(4, c->Vector(count));
+      c->set_output(5, c->MakeShape({count, c->MakeDim(hypotheses), c->MakeDim(longest + 1)}));
+      return absl::OkStatus();
+    })
+    .Doc(R"doc(
+Reads what a search that has ended found, best first.
+
+ids: [N, num_hypotheses, max_length], without end of sentence, filled up with pad_id.
+lengths: [N, num_hypotheses], tokens in ids.
+scores: [N, num_hypotheses], -inf where there are fewer hypotheses.
+log_probabilities: [N, num_hypotheses], end of sentence included.
+counts: [N], hypotheses found.
+token_scores: [N, num_hypotheses, max_length + 1], log-probability of each token, then of the end of
+  sentence where there is one, then 0.
+)doc");
+
+class Search : public tensorflow::ResourceBase {
+ public:
+  Search(const BeamOptions& options, int vocabulary_size, int32_t start_id, int32_t eos_id,
+         const std::vector<int32_t>& shortlist, bool log_probabilities)
+      : vocabulary_size(vocabulary_size),
+        log_probabilities(log_probabilities),
+        search(options, vocabulary_size, start_id, eos_id, shortlist) {}
+
+  std::string DebugString() const override { return "keras_mtl beam search"; }
+
+  const int vocabulary_size;
+  const bool log_probabilities;
+  std::mutex mutex;
+  BeamSearch search;
+};
+
+// Outputs the live rows.
+void SetRows(OpKernelContext* context, int first, const std::vector<Row>& rows) {
+  const TensorShape shape({static_cast<int64_t>(rows.size())});
+  int32_t* columns[4];
+  for (int i = 0; i < 4; ++i) {
+    Tensor* column = nullptr;
+    OP_REQUIRES_OK(context, context->allocate_output(first + i, shape, &column));
+    columns[i] = column->flat<int32_t>().data();
+  }
+  for (size_t i = 0; i < rows.size(); ++i) {
+    columns[0][i] = rows[i].sentence;
+    columns[1][i] = rows[i].parent;
+    columns[2][i] = rows[i].position;
+    columns[3][i] = rows[i].token;
+  }
+}
+
+absl::Status FindSearch(OpKernelContext* context, Search** search) {
+  const Tensor& handle = context->input(0);
+  if (handle.NumElements() != 1) return absl::InvalidArgumentError("search is no single handle");
+  auto found = handle.flat<tensorflow::ResourceHandle>()(0).GetResource<Search>();
+  if (!found.ok()) return found.status();
+  *search = *found;
+  return absl::OkStatus();
+}
+
+class BeamSearchOp : public OpKernel {
+ public:
+  explicit BeamSearchOp(OpKernelConstruction* context) : OpKernel(context) {
+    std::string options;
+    OP_REQUIRES_OK(context, context->GetAttr("options", &options));
+    OP_REQUIRES_OK(context, context->GetAttr("vocabulary_size", &vocabulary_size_));
+    OP_REQUIRES_OK(context, context->GetAttr("start_id", &start_id_));
+    OP_REQUIRES_OK(context, context->GetAttr("eos_id", &eos_id_));
+    OP_REQUIRES_OK(context, context->GetAttr("shortlist", &shortlist_));
+    OP_REQUIRES_OK(context, context->GetAttr("log_probabilities", &log_probabilities_));
+    OP_REQUIRES_OK(context, Guard([&] {
+                     options_ = ParseOptions(options);
+                     options_.Check(vocabulary_size_, eos_id_);
+                   }));
+  }
+
+  void Compute(OpKernelContext* context) override {
+    const Tensor& max_lengths = context->input(0);
+    const Tensor& prefixes = context->input(1);
+    const int64_t count = max_lengths.NumElements();
+    const int64_t width = prefixes.dims() == 2 ? prefixes.dim_size(1) : 0;
+    bool fits = max_lengths.dims() == 1 && prefixes.dims() == 2 && prefixes.dim_size(0) == count;
+    for (int i : {2, 3, 4}) {
+      fits = fits && context->input(i).dims() == 1 && context->input(i).NumElements() == count;
+    }
+    OP_REQUIRES(context, fits,
+                absl::InvalidArgumentError("give prefixes [N, P] and [N] of everything else"));
+    const auto prefix_lengths = context->input(2).vec<int32_t>();
+    for (int64_t i = 0; i < count; ++i) {
+      OP_REQUIRES(context, prefix_lengths(i) >= 0 && prefix_lengths(i) <= width,
+                  absl::InvalidArgumentError("prefix_lengths holds " +
+                                             std::to_string(prefix_lengths(i)) +
+                                             "; prefixes have " + std::to_string(width) +
+                                             " columns"));
+    }
+    Search* search = nullptr;
+    OP_REQUIRES_OK(context, Guard([&] {
+                     search = new Search(options_, vocabulary_size_, start_id_, eos_id_,
+                                         shortlist_, log_probabilities_);
+                   }));
+    // The handle takes over the one reference there is.
+    Tensor* handle = nullptr;
+    OP_REQUIRES_OK(context, context->allocate_output(0, TensorShape({}), &handle));
+    handle->scalar<tensorflow::ResourceHandle>()() =
+        tensorflow::ResourceHandle::MakeRefCountingHandle(search, context->device()->name());
+    OP_REQUIRES_OK(context, Guard([&] {
+                     const int32_t* prefix = prefixes.flat<int32_t>().data();
+                     for (int64_t i = 0; i < count; ++i, prefix += width) {
+                       search->search.Add({context->input(4).vec<int64_t>()(i),
+                                           max_lengths.vec<int32_t>()(i),
+                                           {prefix, prefix + prefix_lengths(i)},
+                                           context->input(3).vec<int32_t>()(i)});
+                     }
+                   }));
+    SetRows(context, 1, search->search.rows());
+  }
+
+ private:
+  BeamOptions options_;
+  int vocabulary_size_, start_id_, eos_id_;
+  std::vector<int32_t> shortlist_;
+  bool log_probabilities_;
+};
+
+class BeamSearchStepOp : public OpKernel {
+ public:
+  using OpKernel::OpKernel;
+
+  void Compute(OpKernelContext* context) override {
+    Search* search = nullptr;
+    OP_REQUIRES_OK(context, FindSearch(context, &search));
+    const Tensor& outputs = context->input(1);
+    const Tensor& attention = context->input(2);
+    std::lock_guard<std::mutex> lock(search->mutex);
+    const int64_t rows = static_cast<int64_t>(search->search.rows().size());
+    OP_REQUIRES(context,
+                outputs.dims() == 2 && outputs.dim_size(0) == rows &&
+                    outputs.dim_size(1) == search->vocabulary_size,
+                absl::InvalidArgumentError("outputs has the shape " +
+                                           outputs.shape().DebugString() + " and should have [" +
+                                           std::to_string(rows) + "," +
+                                           std::to_string(search->vocabulary_size) + "]"));
+    OP_REQUIRES(context, attention.dims() == 2 && attention.dim_size(0) == rows,
+                absl::InvalidArgumentError("attention has the shape " +
+                                           attention.shape().DebugString() +
+                                           " and should have a row for each of " +
+                                           std::to_string(rows)));
+    Attention weights;
+    if (attention.dim_size(1) > 0) {
+      weights.weights = attention.flat<float>().data();
+      weights.width = static_cast<int>(attention.dim_size(1));
+    }
+    OP_REQUIRES_OK(context, Guard([&] {
+                     search->search.Advance(outputs.flat<float>().data(),
+                                            search->log_probabilities, weights);
+                   }));
+    SetRows(context, 0, search->search.rows());
+  }
+};
+
+class BeamSearchResultOp : public OpKernel {
+ public:
+  explicit BeamSearchResultOp(OpKernelConstruction* context) : OpKernel(context) {
+    OP_REQUIRES_OK(context, context->GetAttr("num_hypotheses", &hypotheses_));
+    OP_REQUIRES_OK(context, context->GetAttr("max_length", &longest_));
+    OP_REQUIRES_OK(context, context->GetAttr("pad_id", &pad_id_));
+  }
+
+  void Compute(OpKernelContext* context) override {
+    Search* found = nullptr;
+    OP_REQUIRES_OK(context, FindSearch(context, &found));
+    std::lock_guard<std::mutex> lock(found->mutex);
+    const BeamSearch& search = found->search;
+    const int sentences = search.sentences();
+    for (int i = 0; i < sentences; ++i) {
+      OP_REQUIRES(context, search.done(i),
+                  absl::FailedPreconditionError(
+                      "the search has not ended: call KerasMtl>BeamSearchStep until it gives no "
+                      "row"));
+    }
+    const TensorShape matrix({sentences, hypotheses_});
+    TensorShape cube = matrix, wide = matrix;
+    cube.AddDim(longest_);
+    wide.AddDim(longest_ + 1);
+    Tensor* out[6];
+    const TensorShape shapes[6] = {cube, matrix, matrix, matrix, TensorShape({sentences}), wide};
+    for (int i = 0; i < 6; ++i) {
+      OP_REQUIRES_OK(context, context->allocate_output(i, shapes[i], &out[i]));
+    }
+    auto ids = out[0]->tensor<int32_t, 3>();
+    auto lengths = out[1]->matrix<int32_t>();
+    auto scores = out[2]->matrix<float>();
+    auto log_probabilities = out[3]->matrix<float>();
+    auto counts = out[4]->vec<int32_t>();
+    auto token_scores = out[5]->tensor<float, 3>();
+    ids.setConstant(pad_id_);
+    lengths.setZero();
+    scores.setConstant(-std::numeric_limits<float>::infinity());
+    log_probabilities.setConstant(-std::numeric_limits<float>::infinity());
+    token_scores.setZero();
+    for (int i = 0; i < sentences; ++i) {
+      const std::vector<Hypothesis>& results = search.results(i);
+      counts(i) = std::min(static_cast<int>(results.size()), hypotheses_);
+      for (int n = 0; n < counts(i); ++n) {
+        const Hypothesis& hypothesis = results[n];
+        OP_REQUIRES(context, hypothesis.tokens.size() <= static_cast<size_t>(longest_),
+                    absl::InvalidArgumentError(
+                        "max_length=" + std::to_string(longest_) + " is below that of the search"));
+        lengths(i, n) = static_cast<int>(hypothesis.tokens.size());
+        scores(i, n) = hypothesis.score;
+        log_probabilities(i, n) = hypothesis.log_probability;
+        std::copy(hypothesis.tokens.begin(), hypothesis.tokens.end(), &ids(i, n, 0));
+        std::copy(hypothesis.token_scores.begin(), hypothesis.token_scores.end(),
+                  &token_scores(i, n, 0));
+      }
+    }
+  }
+
+ private:
+  int hypotheses_, longest_, pad_id_;
+};
+
+REGISTER_KERNEL_BUILDER(Name("KerasMtl>BeamSearch").Device(tensorflow::DEVICE_CPU), BeamSearchOp);
+REGISTER_KERNEL_BUILDER(Name("KerasMtl>BeamSearchStep").Device(tensorflow::DEVICE_CPU),
+                        BeamSearchStepOp);
+REGISTER_KERNEL_BUILDER(Name("KerasMtl>BeamSearchResult").Device(tensorflow::DEVICE_CPU),
+                        BeamSearchResultOp);
+
+}  // namespace
+}  // namespace keras_mtl

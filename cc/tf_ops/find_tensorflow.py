@@ -1,0 +1,46 @@
+"""Prints where TensorFlow is installed, as a CMake list: folder, version, C++ ABI flag.
+
+Prints nothing where it is not installed. TensorFlow itself is not imported: that takes seconds, and
+may fail on the machine that builds.
+"""
+
+import importlib.metadata
+import importlib.util
+import mmap
+import pathlib
+import sys
+
+LIBRARY = "libtensorflow_framework.so.2"
+
+
+def main() -> int:
+    """Runs the script; returns the exit code."""
+    spec = importlib.util.find_spec("tensorflow")
+    if spec is None or not spec.submodule_search_locations:
+        return 0
+    folder = pathlib.Path(next(iter(spec.submodule_search_locations)))
+    if not (folder / LIBRARY).is_file() or not (folder / "include").is_dir():
+        return 0
+    print(folder, _version(), _abi(folder / LIBRARY), sep=";", end="")
+    return 0
+
+
+def _version() -> str:
+    """The version, from the metadata of whichever package brought the module."""
+    for package in importlib.metadata.packages_distributions().get("tensorflow", []):
+        if package.startswith("tensorflow"):
+            return importlib.metadata.version(package)
+    raise SystemExit("TensorFlow has no package metadata; install it again with pip")
+
+
+def _abi(library: pathlib.Path) -> int:
+    """The value of _GLIBCXX_USE_CXX11_ABI that the library was compiled with."""
+    with (
+        library.open("rb") as file,
+        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
+    ):
+        return int(content.find(b"NSt7__cxx1112basic_string") >= 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

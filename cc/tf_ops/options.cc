@@ -1,0 +1,117 @@
+#include "tf_ops/options.h"
+
+#include <cerrno>
+#include <cstdlib>
+#include <limits>
+#include <map>
+#include <sstream>
+
+#include "engine/errors.h"
+
+namespace keras_mtl {
+namespace {
+
+[[noreturn]] void Fail(const std::string& name, const std::string& value) {
+  throw InputError(name + "=" + value + ": it is out of range or of another type");
+}
+
+// The whole of `text` as a number, by one of the functions of the C library.
+template <typename T, typename Function>
+T Number(const std::string& name, const std::string& text, Function read) {
+  char* end = nullptr;
+  errno = 0;
+  const T value = read(text.c_str(), &end);
+  if (text.empty() || *end != '\0' || errno == ERANGE) Fail(name, text);
+  return value;
+}
+
+struct Reader {
+  const std::string& name;
+  const std::string& text;
+
+  void operator()(double* field) const {
+    *field = Number<double>(name, text, [](const char* s, char** end) { return strtod(s, end); });
+  }
+  void operator()(int* field) const {
+    const long long value = Number<long long>(
+        name, text, [](const char* s, char** end) { return strtoll(s, end, 10); });
+    if (value < std::numeric_limits<int>::min() || value > std::numeric_limits<int>::max()) {
+      Fail(name, text);
+    }
+    *field = static_cast<int>(value);
+  }
+  void operator()(uint64_t* field) const {
+    if (text[0] == '-') Fail(name, text);
+    *field = Number<unsigned long long>(
+        name, text, [](const char* s, char** end) { return strtoull(s, end, 10); });
+  }
+  void operator()(bool* field) const {
+    if (text != "0" && text != "1") Fail(name, text);
+    *field = text == "1";
+  }
+  void operator()(LengthPenalty* field) const { *field = ParseLengthPenalty(text); }
+  void operator()(std::vector<int32_t>* field) const {
+    field->clear();
+    std::istringstream ids(text);
+    for (std::string id; std::getline(ids, id, ',');) {
+      int token;
+      Reader{name, id}(&token);
+      field->push_back(token);
+    }
+  }
+};
+
+}  // namespace
+
+BeamOptions ParseOptions(const std::string& text) {
+  BeamOptions options;
+  using Setter = std::function<void(const Reader&)>;
+#define FIELD(name) {#name, [&options](const Reader& read) { read(&options.name); }}
+  const std::map<std::string, Setter> fields = {
+      FIELD(beam_size),          FIELD(num_hypotheses),
+      FIELD(patience),           FIELD(min_length),
+      FIELD(max_length),         FIELD(length_penalty),
+      FIELD(alpha),              FIELD(length_penalty_constant),
+      FIELD(suppress),           FIELD(score_prefix),
+      FIELD(early_exit),         FIELD(coverage_penalty),
+      FIELD(repetition_penalty), FIELD(no_repeat_ngram),
+      FIELD(sampling),           FIELD(temperature),
+      FIELD(top_k),              FIELD(top_p),
+      FIELD(seed),               FIELD(lingvo_pruning),
+      FIELD(eos_max_logit_delta), FIELD(local_eos_threshold),
+      FIELD(beam_gap),           FIELD(ensure_full_beam),
+      FIELD(force_eos_in_last_step),
+  };
+#undef FIELD
+  std::istringstream lines(text);
+  for (std::string line; std::getline(lines, line);) {
+    if (line.empty()) continue;
+    const size_t equals = line.find('=');
+    const std::string name = line.substr(0, equals);
+    const auto field = fields.find(name);
+    if (equals == std::string::npos || field == fields.end()) {
+      throw InputError("'" + line + "' is no option of beam search; give lines as beam_size=4");
+    }
+    field->second(Reader{name, line.substr(equals + 1)});
+  }
+  return options;
+}
+
+absl::Status Guard(const std::function<void()>& body) {
+  try {
+    body();
+    return absl::OkStatus();
+  } catch (const InputError& error) {
+    return absl::InvalidArgumentError(error.what());
+  } catch (const ModelFileError& error) {
+    return absl::InvalidArgumentError(error.what());
+  } catch (const NotANumberError& error) {
+    return absl::InvalidArgumentError(error.what());
+  } catch (const std::bad_alloc&) {
+    return absl::ResourceExhaustedError("keras_mtl: out of memory");
+  } catch (const std::exception& error) {
+    return absl::InternalError(error.what());
+  }
+}
+
+}  // namespace keras_mtl

@@ -1,0 +1,200 @@
+// KerasMtl>QuantizedMatMul: float rows, quantized on the fly, times int8 weights.
+#include <algorithm>
+#include <cstring>
+#include <list>
+#include <memory>
+#include <shared_mutex>
+#include <vector>
+
+#include "kernels/cpu_features.h"
+#include "kernels/kernels.h"
+#include "kernels/pack.h"
+#include "tensorflow/core/framework/common_shape_fns.h"
+#include "tensorflow/core/framework/op.h"
+#include "tensorflow/core/framework/op_kernel.h"
+#include "tensorflow/core/framework/shape_inference.h"
+#include "tensorflow/core/util/work_sharder.h"
+#include "tf_ops/options.h"
+
+namespace keras_mtl {
+namespace {
+
+using tensorflow::Tensor;
+using tensorflow::TensorShape;
+using tensorflow::shape_inference::DimensionHandle;
+using tensorflow::shape_inference::InferenceContext;
+using tensorflow::shape_inference::ShapeHandle;
+
+REGISTER_OP("KerasMtl>QuantizedMatMul")
+    .Input("x: float")
+    .Input("weights: int8")
+    .Input("scales: float")
+    .Output("product: float")
+    .SetShapeFn([](InferenceContext* c) {
+      ShapeHandle x, weights, scales, head, out;
+      TF_RETURN_IF_ERROR(c->WithRankAtLeast(c->input(0), 1, &x));
+      TF_RETURN_IF_ERROR(c->WithRank(c->input(1), 2, &weights));
+      TF_RETURN_IF_ERROR(c->WithRank(c->input(2), 1, &scales));
+      DimensionHandle depth, columns;
+      TF_RETURN_IF_ERROR(c->Merge(c->Dim(x, -1), c->Dim(weights, 0), &depth));
+      TF_RETURN_IF_ERROR(c->Merge(c->Dim(weights, 1), c->Dim(scales, 0), &columns));
+      TF_RETURN_IF_ERROR(c->Subshape(x, 0, -1, &head));
+      TF_RETURN_IF_ERROR(c->Concatenate(head, c->Vector(columns), &out));
+      c->set_output(0, out);
+      return absl::OkStatus();
+    })
+    .Doc(R"doc(
+Multiplies rows of floats with int8 weights.
+
+Each row is quantized to int8 by itself (scale absmax / 127, halves to even); the sum of products
+is exact. product = sum * (scale of the row * scale of the column), the same bits on every processor.
+A row of zeros gives zeros, a row with an infinity or NaN gives NaN.
+
+x: [..., K].
+weights: [K, N].
+scales: [N], what one step of a column's weights is worth.
+product: [..., N].
+)doc");
+
+// Weights in the kernels' layout, made when they are first seen and again when they have changed.
+// The copy is compared in full at each call: reading it costs less than the product, and a variable
+// that was assigned to is never missed.
+class PackedWeights {
+ public:
+  // weights [depth, columns], scales [columns].
+  std::shared_ptr<const PackedInt8> Get(const Tensor& weights, const Tensor& scales) {
+    const auto bytes = weights.flat<int8_t>();
+    const auto factors = scales.flat<float>();
+    {
+      std::shared_lock<std::shared_mutex> lock(mutex_);
+      for (const auto& entry : entries_) {
+        if (entry->shape == weights.shape() && Same(entry->weights, bytes.data()) &&
+            Same(entry->scales, factors.data())) {
+          return {entry, &entry->packed};
+        }
+      }
+    }
+    const int depth = static_cast<int>(weights.dim_size(0));
+    const int columns = static_cast<int>(weights.dim_size(1));
+    auto entry = std::make_shared<Entry>();
+    entry->shape = weights.shape();
+    entry->weights.assign(bytes.data(), bytes.data() + bytes.size());
+    entry->scales.assign(factors.data(), factors.data() + factors.size());
+    std::vector<int8_t> transposed(entry->weights.size());
+    for (int k = 0; k < depth; ++k) {
+      for (int n = 0; n < columns; ++n) {
+        transposed[static_cast<size_t>(n) * depth + k] =
+            bytes.data()[static_cast<size_t>(k) * columns + n];
+      }
+    }
+    entry->packed = PackedInt8(transposed.data(), factors.data(), nullptr, columns, depth);
+    std::unique_lock<std::shared_mutex> lock(mutex_);
+    entries_.push_front(entry);
+    if (entries_.size() > kMostEntries) entries_.pop_back();
+    return {entry, &entry->packed};
+  }
+
+ private:
+  // In a graph each operation has its own kernel and so one entry; eager code shares one kernel
+  // between all layers.
+  static constexpr size_t kMostEntries = 64;
+
+  struct Entry {
+    TensorShape shape;
+    std::vector<int8_t> weights;
+    std::vector<float> scales;
+    PackedInt8 packed;
+  };
+
+  template <typename T>
+  static bool Same(const std::vector<T>& ours, const T* theirs) {
+    return std::memcmp(ours.data(), theirs, ours.size() * sizeof(T)) == 0;
+  }
+
+  std::shared_mutex mutex_;
+  std::list<std::shared_ptr<const Entry>> entries_;  // newest first
+};
+
+class QuantizedMatMulOp : public tensorflow::OpKernel {
+ public:
+  explicit QuantizedMatMulOp(tensorflow::OpKernelConstruction* context)
+      : OpKernel(context), kernels_(GetKernels(BestIsa(GetCpuFeatures()))) {}
+
+  void Compute(tensorflow::OpKernelContext* context) override {
+    const Tensor& x = context->input(0);
+    const Tensor& weights = context->input(1);
+    const Tensor& scales = context->input(2);
+    OP_REQUIRES(context, x.dims() >= 1 && weights.dims() == 2 && scales.dims() == 1,
+                absl::InvalidArgumentError("x must be [..., K], weights [K, N] and scales [N]"));
+    const int64_t depth = weights.dim_size(0), columns = weights.dim_size(1);
+    OP_REQUIRES(context, x.dim_size(x.dims() - 1) == depth && scales.dim_size(0) == columns,
+                absl::InvalidArgumentError(
+                    "x has the shape " + x.shape().DebugString() + ", weights " +
+                    weights.shape().DebugString() + " and scales " + scales.shape().DebugString() +
+                    "; they must be [..., K], [K, N] and [N]"));
+    // Exact sums: 2^17 products of 127 * 127 stay inside 31 bits.
+    OP_REQUIRES(context, depth <= 1 << 17,
+                absl::InvalidArgumentError("weights have " + std::to_string(depth) +
+                                           " rows; at most 131072 fit exact sums"));
+    TensorShape shape = x.shape();
+    shape.set_dim(shape.dims() - 1, columns);
+    Tensor* product = nullptr;
+    OP_REQUIRES_OK(context, context->allocate_output(0, shape, &product));
+    if (product->NumElements() == 0) return;
+    if (depth == 0) {
+      product->flat<float>().setZero();
+      return;
+    }
+    OP_REQUIRES_OK(context, Guard([&] { Multiply(context, x, weights, scales, product); }));
+  }
+
+ private:
+  void Multiply(tensorflow::OpKernelContext* context, const Tensor& x, const Tensor& weights,
+                const Tensor& scales, Tensor* product) {
+    const std::shared_ptr<const PackedInt8> packed = packed_.Get(weights, scales);
+    const Int8Weights view = packed->view();
+    const int depth = static_cast<int>(weights.dim_size(0));
+    const int64_t rows = x.NumElements() / depth;
+    const tensorflow::DeviceBase::CpuWorkerThreads& threads =
+        *context->device()->tensorflow_cpu_worker_threads();
+    // Rows are shared out, so that a thread quantizes and multiplies its own. Few rows go in one
+    // piece by panels instead.
+    const int panels = RoundUp(view.columns, kPanel) / kPanel;
+    const int64_t cost = static_cast<int64_t>(view.stride) * view.columns / 64 + depth;
+    const float* in = x.flat<float>().data();
+    float* out = product->flat<float>().data();
+    const auto run = [&](int64_t begin, int64_t end, int first, int last) {
+      const int count = static_cast<int>(end - begin);
+      AlignedBuffer<int8_t> bytes(static_cast<size_t>(count) * view.stride);
+      std::vector<float> row_scales(count);
+      kernels_.quantize_rows(in + begin * depth, count, depth, depth, bytes.data(),
+                             row_scales.data());
+      kernels_.gemm_int8({bytes.data(), row_scales.data(), count, view.stride}, view, first, last,
+                         {out + begin * view.columns, view.columns, Activation::kNone, false});
+    };
+    // Blocks of this many rows keep the quantized rows in the cache.
+    constexpr int64_t kBlock = 256;
+    if (rows >= 2 * threads.num_threads) {
+      tensorflow::Shard(threads.num_threads, threads.workers, rows, cost,
+                        [&](int64_t begin, int64_t end) {
+                          for (; begin < end; begin += kBlock) {
+                            run(begin, std::min(end, begin + kBlock), 0, panels);
+                          }
+                        });
+    } else {
+      tensorflow::Shard(threads.num_threads, threads.workers, panels, rows * cost / panels,
+                        [&](int64_t first, int64_t last) {
+                          run(0, rows, static_cast<int>(first), static_cast<int>(last));
+                        });
+    }
+  }
+
+  const KernelTable& kernels_;
+  PackedWeights packed_;
+};
+
+REGISTER_KERNEL_BUILDER(Name("KerasMtl>QuantizedMatMul").Device(tensorflow::DEVICE_CPU),
+                        QuantizedMatMulOp);
+
+}  // namespace
+}  // namespace keras_mtl
