@@ -9,6 +9,7 @@
 #include "engine/beam_search.h"
 #include "engine/errors.h"
 #include "engine/random.h"
+#include "python/convert.h"
 #include "python/modules.h"
 
 namespace py = pybind11;
@@ -91,58 +92,36 @@ void AdvanceTop(BeamSearch* search, const Rows<int32_t>& tokens, const Rows<floa
   search->AdvanceTop(top, weights.view);
 }
 
-// Sets a field of the options from a dictionary's entry of the same name, if there is one.
-template <typename T>
-void Take(const py::dict& values, const char* name, T* field) {
-  if (!values.contains(name)) return;
-  try {
-    *field = values[name].cast<T>();
-  } catch (const py::cast_error&) {
-    throw InputError(std::string(name) + "=" + py::str(values[name]).cast<std::string>() +
-                     ": it is out of range or of another type");
-  }
-}
+// The search and what the binding has to know of it.
+struct PythonSearch {
+  BeamSearch search;
+  int vocabulary_size;
+};
 
-BeamOptions Options(const py::dict& values) {
+}  // namespace
+
+// Options that are read as they are.
+#define KERAS_MTL_PLAIN_OPTIONS(X) \
+  X(beam_size) X(num_hypotheses) X(patience) X(min_length) X(max_length) X(alpha) \
+  X(length_penalty_constant) X(suppress) X(score_prefix) X(early_exit) X(coverage_penalty) \
+  X(repetition_penalty) X(no_repeat_ngram) X(sampling) X(temperature) X(top_k) X(top_p) X(seed) \
+  X(lingvo_pruning) X(eos_max_logit_delta) X(local_eos_threshold) X(beam_gap) \
+  X(ensure_full_beam) X(force_eos_in_last_step)
+
+BeamOptions OptionsOf(const py::dict& values) {
   BeamOptions options;
   std::string penalty;
   Take(values, "length_penalty", &penalty);
   if (!penalty.empty()) options.length_penalty = ParseLengthPenalty(penalty);
-#define TAKE(name) Take(values, #name, &options.name)
-  TAKE(beam_size);
-  TAKE(num_hypotheses);
-  TAKE(patience);
-  TAKE(min_length);
-  TAKE(max_length);
-  TAKE(alpha);
-  TAKE(length_penalty_constant);
-  TAKE(suppress);
-  TAKE(score_prefix);
-  TAKE(early_exit);
-  TAKE(coverage_penalty);
-  TAKE(repetition_penalty);
-  TAKE(no_repeat_ngram);
-  TAKE(sampling);
-  TAKE(temperature);
-  TAKE(top_k);
-  TAKE(top_p);
-  TAKE(seed);
-  TAKE(lingvo_pruning);
-  TAKE(eos_max_logit_delta);
-  TAKE(local_eos_threshold);
-  TAKE(beam_gap);
-  TAKE(ensure_full_beam);
-  TAKE(force_eos_in_last_step);
+#define TAKE(name) Take(values, #name, &options.name);
+  KERAS_MTL_PLAIN_OPTIONS(TAKE)
 #undef TAKE
   return options;
 }
 
-py::list Results(const BeamSearch& search, int sentence) {
-  if (sentence < 0 || sentence >= search.sentences()) {
-    throw InputError("there is no sentence " + std::to_string(sentence));
-  }
-  py::list hypotheses;
-  for (const Hypothesis& hypothesis : search.results(sentence)) {
+py::list HypothesesOf(const std::vector<Hypothesis>& hypotheses) {
+  py::list result;
+  for (const Hypothesis& hypothesis : hypotheses) {
     py::dict entry;
     entry["tokens"] = hypothesis.tokens;
     entry["ended"] = hypothesis.ended;
@@ -156,18 +135,10 @@ py::list Results(const BeamSearch& search, int sentence) {
       const auto width = static_cast<py::ssize_t>(hypothesis.alignment.size()) / count;
       entry["alignment"] = py::array_t<float>({count, width}, hypothesis.alignment.data());
     }
-    hypotheses.append(entry);
+    result.append(entry);
   }
-  return hypotheses;
+  return result;
 }
-
-// The search and what the binding has to know of it.
-struct PythonSearch {
-  BeamSearch search;
-  int vocabulary_size;
-};
-
-}  // namespace
 
 void RegisterBeamSearch(py::module_& module) {
   py::class_<PythonSearch>(module, "BeamSearch",
@@ -176,7 +147,7 @@ void RegisterBeamSearch(py::module_& module) {
       .def(py::init([](const py::dict& options, int vocabulary_size, int32_t start_id,
                        int32_t eos_id, const std::vector<int32_t>& shortlist,
                        bool keep_attention) {
-             return PythonSearch{BeamSearch(Options(options), vocabulary_size, start_id, eos_id,
+             return PythonSearch{BeamSearch(OptionsOf(options), vocabulary_size, start_id, eos_id,
                                             shortlist, keep_attention),
                                  vocabulary_size};
            }),
@@ -228,13 +199,24 @@ void RegisterBeamSearch(py::module_& module) {
            py::arg("tokens"), py::arg("logits"), py::arg("log_sums"),
            py::arg("forced") = py::none(), py::arg("attention") = py::none())
       .def("results",
-           [](const PythonSearch& self, int sentence) { return Results(self.search, sentence); });
+           [](const PythonSearch& self, int sentence) {
+             if (sentence < 0 || sentence >= self.search.sentences()) {
+               throw InputError("there is no sentence " + std::to_string(sentence));
+             }
+             return HypothesesOf(self.search.results(sentence));
+           });
+#define NAME(name) #name,
+  module.def("option_names", [] {
+    return std::vector<std::string>{KERAS_MTL_PLAIN_OPTIONS(NAME) "length_penalty",
+                                    "max_length_factor", "max_length_offset"};
+  }, "Names of the options of a search.");
+#undef NAME
   module.def("length_penalties",
              [](const py::dict& options, int max_length) {
                if (max_length < 0 || max_length > 1 << 24) {
                  throw InputError("max_length=" + std::to_string(max_length) + " is out of range");
                }
-               const std::vector<float> penalties = LengthPenalties(Options(options), max_length);
+               const std::vector<float> penalties = LengthPenalties(OptionsOf(options), max_length);
                return py::array_t<float>(static_cast<py::ssize_t>(penalties.size()),
                                          penalties.data());
              },

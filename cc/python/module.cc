@@ -37,5 +37,6 @@ PYBIND11_MODULE(_core, module) {
   keras_mtl::RegisterErrors(module);
   keras_mtl::RegisterModelFile(module);
   keras_mtl::RegisterBeamSearch(module);
+  keras_mtl::RegisterEngine(module);
   keras_mtl::RegisterTesting(module);
 }

@@ -10,6 +10,7 @@ namespace keras_mtl {
 void RegisterErrors(pybind11::module_& module);
 void RegisterModelFile(pybind11::module_& module);
 void RegisterBeamSearch(pybind11::module_& module);
+void RegisterEngine(pybind11::module_& module);
 // Kernels and engine as the package's own tests drive them: the submodule `testing`, not public.
 void RegisterTesting(pybind11::module_& module);
 

@@ -13,6 +13,7 @@
 
 #include "engine/decoder.h"
 #include "engine/errors.h"
+#include "python/convert.h"
 #include "python/modules.h"
 
 namespace keras_mtl {
@@ -141,13 +142,6 @@ TokenBatch BatchOf(const std::vector<std::vector<int32_t>>& sources) {
   TokenBatch batch;
   for (const auto& ids : sources) batch.Add(ids.data(), static_cast<int>(ids.size()));
   return batch;
-}
-
-template <class T>
-py::array_t<T> ArrayOf(const std::vector<T>& values, std::vector<py::ssize_t> shape) {
-  py::array_t<T> result(std::move(shape));
-  std::copy(values.begin(), values.end(), result.mutable_data());
-  return result;
 }
 
 // One step. rows int32 [n, 4]: sentence, beam, parent, token; wanted [n] or None; allowed bool

@@ -30,27 +30,6 @@ class LiveRows(NamedTuple):
     token: np.ndarray
 
 
-class NativeHypothesis(NamedTuple):
-    """One finished hypothesis.
-
-    Attributes:
-      tokens: without end of sentence.
-      score: log-probability / length penalty + coverage.
-      log_probability: end of sentence included.
-      ended: whether it ended; else it was cut off at its longest.
-      token_scores: float32[T], log-probability of each token, then of the end if there was one.
-      alignment: float32[T, source length], the attention when each was predicted; None when the
-        step function gives none.
-    """
-
-    tokens: list[int]
-    score: float
-    log_probability: float
-    ended: bool
-    token_scores: np.ndarray
-    alignment: np.ndarray | None
-
-
 StepFunction = Callable[[LiveRows], Any]
 
 
@@ -68,7 +47,7 @@ def native_beam_search(
     source_lengths: Sequence[int] | None = None,
     sentence_indices: Sequence[int] | None = None,
     log_probabilities: bool = False,
-) -> list[list[NativeHypothesis]]:
+) -> list[list[native.Hypothesis]]:
     """Searches the best target sequences of a batch of sentences.
 
     Args:
@@ -132,7 +111,7 @@ def native_beam_search(
             outputs, attention = outputs
         search.advance(np.asarray(outputs, np.float32), log_probabilities, attention)
     return [
-        [NativeHypothesis(**hypothesis) for hypothesis in search.results(i)] for i in range(batch)
+        [native.Hypothesis(**hypothesis) for hypothesis in search.results(i)] for i in range(batch)
     ]
 
 

@@ -1,0 +1,41 @@
+// Conversions that several parts of keras_mtl._core need.
+#ifndef KERAS_MTL_PYTHON_CONVERT_H_
+#define KERAS_MTL_PYTHON_CONVERT_H_
+
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+
+#include <string>
+#include <vector>
+
+#include "engine/beam_search.h"
+#include "engine/errors.h"
+
+namespace keras_mtl {
+
+// Sets a field of the options from a dictionary's entry of the same name, if there is one.
+template <typename T>
+void Take(const pybind11::dict& values, const char* name, T* field) {
+  if (!values.contains(name)) return;
+  try {
+    *field = values[name].cast<T>();
+  } catch (const pybind11::cast_error&) {
+    throw InputError(std::string(name) + "=" + pybind11::str(values[name]).cast<std::string>() +
+                     ": it is out of range or of another type");
+  }
+}
+
+// Options by name; those that are not there keep their default. Throws InputError.
+BeamOptions OptionsOf(const pybind11::dict& values);
+
+// A list of dictionaries with the fields of keras_mtl.native.Hypothesis.
+pybind11::list HypothesesOf(const std::vector<Hypothesis>& hypotheses);
+
+template <class T>
+pybind11::array_t<T> ArrayOf(const std::vector<T>& values, std::vector<pybind11::ssize_t> shape) {
+  return pybind11::array_t<T>(std::move(shape), values.data());
+}
+
+}  // namespace keras_mtl
+
+#endif  // KERAS_MTL_PYTHON_CONVERT_H_
