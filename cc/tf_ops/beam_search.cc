@@ -201,7 +201,7 @@ class BeamSearchOp : public OpKernel {
     OP_REQUIRES_OK(context, context->GetAttr("shortlist", &shortlist_));
     OP_REQUIRES_OK(context, context->GetAttr("log_probabilities", &log_probabilities_));
     OP_REQUIRES_OK(context, Guard([&] {
-                     options_ = ParseOptions(options);
+                     options_ = ParseOptions(options).beam;
                      options_.Check(vocabulary_size_, eos_id_);
                    }));
   }

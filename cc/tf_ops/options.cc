@@ -63,10 +63,11 @@ struct Reader {
 
 }  // namespace
 
-BeamOptions ParseOptions(const std::string& text) {
-  BeamOptions options;
+ParsedOptions ParseOptions(const std::string& text) {
+  ParsedOptions parsed;
   using Setter = std::function<void(const Reader&)>;
-#define FIELD(name) {#name, [&options](const Reader& read) { read(&options.name); }}
+#define FIELD(name) {#name, [&parsed](const Reader& read) { read(&parsed.beam.name); }}
+#define FIELD_BESIDE(name) {#name, [&parsed](const Reader& read) { read(&parsed.name); }}
   const std::map<std::string, Setter> fields = {
       FIELD(beam_size),          FIELD(num_hypotheses),
       FIELD(patience),           FIELD(min_length),
@@ -81,8 +82,10 @@ BeamOptions ParseOptions(const std::string& text) {
       FIELD(eos_max_logit_delta), FIELD(local_eos_threshold),
       FIELD(beam_gap),           FIELD(ensure_full_beam),
       FIELD(force_eos_in_last_step),
+      FIELD_BESIDE(max_length_factor), FIELD_BESIDE(max_length_offset),
   };
 #undef FIELD
+#undef FIELD_BESIDE
   std::istringstream lines(text);
   for (std::string line; std::getline(lines, line);) {
     if (line.empty()) continue;
@@ -94,7 +97,12 @@ BeamOptions ParseOptions(const std::string& text) {
     }
     field->second(Reader{name, line.substr(equals + 1)});
   }
-  return options;
+  return parsed;
+}
+
+std::string RequestedIsa() {
+  const char* name = std::getenv("KERAS_MTL_ISA");
+  return name != nullptr && *name != '\0' ? name : "auto";
 }
 
 absl::Status Guard(const std::function<void()>& body) {
@@ -107,6 +115,8 @@ absl::Status Guard(const std::function<void()>& body) {
     return absl::InvalidArgumentError(error.what());
   } catch (const NotANumberError& error) {
     return absl::InvalidArgumentError(error.what());
+  } catch (const InterruptedError& error) {
+    return absl::CancelledError(error.what());
   } catch (const std::bad_alloc&) {
     return absl::ResourceExhaustedError("keras_mtl: out of memory");
   } catch (const std::exception& error) {

@@ -10,11 +10,20 @@
 
 namespace keras_mtl {
 
+struct ParsedOptions {
+  BeamOptions beam;
+  double max_length_factor = 0.0;  // 0: none. The other is read only beside it.
+  int max_length_offset = 0;
+};
+
 // Reads options from lines `name=value`: numbers as Python's repr writes them, switches as 0 or 1,
 // `suppress` as ids with commas between. What is not named keeps its default. An attribute of type
 // float would round to 32 bits, and scores with it.
 // Throws InputError naming an unknown option or a value that cannot be read.
-BeamOptions ParseOptions(const std::string& text);
+ParsedOptions ParseOptions(const std::string& text);
+
+// What the environment variable KERAS_MTL_ISA asks for, "auto" where it is not set.
+std::string RequestedIsa();
 
 // Runs `body` and returns what it threw as a status: InvalidArgument for errors of the engine (their
 // text is for the user), Internal for any other.

@@ -6,7 +6,7 @@
 #include <shared_mutex>
 #include <vector>
 
-#include "kernels/cpu_features.h"
+#include "engine/engine.h"
 #include "kernels/kernels.h"
 #include "kernels/pack.h"
 #include "tensorflow/core/framework/common_shape_fns.h"
@@ -118,7 +118,9 @@ class PackedWeights {
 class QuantizedMatMulOp : public tensorflow::OpKernel {
  public:
   explicit QuantizedMatMulOp(tensorflow::OpKernelConstruction* context)
-      : OpKernel(context), kernels_(GetKernels(BestIsa(GetCpuFeatures()))) {}
+      : OpKernel(context) {
+    OP_REQUIRES_OK(context, Guard([&] { kernels_ = &GetKernels(ChooseIsa(RequestedIsa())); }));
+  }
 
   void Compute(tensorflow::OpKernelContext* context) override {
     const Tensor& x = context->input(0);
@@ -167,9 +169,9 @@ class QuantizedMatMulOp : public tensorflow::OpKernel {
       const int count = static_cast<int>(end - begin);
       AlignedBuffer<int8_t> bytes(static_cast<size_t>(count) * view.stride);
       std::vector<float> row_scales(count);
-      kernels_.quantize_rows(in + begin * depth, count, depth, depth, bytes.data(),
+      kernels_->quantize_rows(in + begin * depth, count, depth, depth, bytes.data(),
                              row_scales.data());
-      kernels_.gemm_int8({bytes.data(), row_scales.data(), count, view.stride}, view, first, last,
+      kernels_->gemm_int8({bytes.data(), row_scales.data(), count, view.stride}, view, first, last,
                          {out + begin * view.columns, view.columns, Activation::kNone, false});
     };
     // Blocks of this many rows keep the quantized rows in the cache.
@@ -189,7 +191,7 @@ class QuantizedMatMulOp : public tensorflow::OpKernel {
     }
   }
 
-  const KernelTable& kernels_;
+  const KernelTable* kernels_ = nullptr;
   PackedWeights packed_;
 };
 

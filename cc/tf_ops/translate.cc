@@ -1,0 +1,239 @@
+// KerasMtl>Translate: the engine on a model file, ids in, ids out.
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <array>
+#include <limits>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "engine/engine.h"
+#include "engine/errors.h"
+#include "tensorflow/core/framework/cancellation.h"
+#include "tensorflow/core/framework/op.h"
+#include "tensorflow/core/framework/op_kernel.h"
+#include "tensorflow/core/framework/shape_inference.h"
+#include "tf_ops/options.h"
+
+namespace keras_mtl {
+namespace {
+
+using tensorflow::OpKernel;
+using tensorflow::OpKernelConstruction;
+using tensorflow::OpKernelContext;
+using tensorflow::Tensor;
+using tensorflow::TensorShape;
+using tensorflow::shape_inference::DimensionHandle;
+using tensorflow::shape_inference::InferenceContext;
+using tensorflow::shape_inference::ShapeHandle;
+
+REGISTER_OP("KerasMtl>Translate")
+    .Input("path: string")
+    .Input("source: int32")
+    .Input("lengths: int32")
+    .Input("decoders: int32")
+    .Input("indices: int64")
+    .Output("ids: int32")
+    .Output("target_lengths: int32")
+    .Output("scores: float")
+    .Attr("options: string")
+    .Attr("num_hypotheses: int >= 1")
+    .Attr("max_batch_size: int >= 1 = 64")
+    .Attr("compute_type: {'auto', 'float32', 'int8'} = 'auto'")
+    .Attr("workers: int >= 0 = 0")
+    .Attr("pad_id: int = 0")
+    // What a file holds is no function of the inputs, so nothing is computed ahead of time.
+    .SetIsStateful()
+    .SetShapeFn([](InferenceContext* c) {
+      ShapeHandle path, source, unused;
+      TF_RETURN_IF_ERROR(c->WithRank(c->input(0), 0, &path));
+      TF_RETURN_IF_ERROR(c->WithRank(c->input(1), 2, &source));
+      DimensionHandle count = c->Dim(source, 0);
+      for (int i : {2, 3, 4}) {
+        ShapeHandle vector;
+        TF_RETURN_IF_ERROR(c->WithRank(c->input(i), 1, &vector));
+        TF_RETURN_IF_ERROR(c->Merge(count, c->Dim(vector, 0), &count));
+      }
+      int64_t hypotheses;
+      TF_RETURN_IF_ERROR(c->GetAttr("num_hypotheses", &hypotheses));
+      const DimensionHandle found = c->MakeDim(hypotheses);
+      c->set_output(0, c->MakeShape({count, found, c->UnknownDim()}));
+      for (int i : {1, 2}) c->set_output(i, c->Matrix(count, found));
+      return absl::OkStatus();
+    })
+    .Doc(R"doc(
+Translates sentences with a model file of the engine.
+
+path: the file; all operations of a process that name it share the model in memory.
+source: [N, S], token ids: tag of the target language first, end of sentence last, then anything.
+lengths: [N], ids of each sentence; 0, and a tag and an end alone, give an empty hypothesis.
+decoders: [N], index of the decoder.
+indices: [N], what messages call the sentences and, with the seed, what decides what is sampled.
+ids: [N, num_hypotheses, T], best first, without end of sentence, filled up with pad_id; T is the
+  longest.
+target_lengths: [N, num_hypotheses], tokens in ids.
+scores: [N, num_hypotheses], -inf where there are fewer hypotheses.
+options: lines `name=value`, names and meanings as keras_mtl.decoding.BeamOptions has them.
+num_hypotheses: the same as in the options; shapes depend on it.
+compute_type: auto is that of the file's weights.
+workers: threads that share a call; 0 takes one for each processor. Those of the first operation that
+  opens the file count.
+)doc");
+
+// Identifies what a path names at the moment: a file that was replaced is another file.
+using FileId = std::array<int64_t, 5>;
+
+FileId Identify(const std::string& path) {
+  struct stat info = {};
+  if (stat(path.c_str(), &info) != 0) return {};  // Opening it will say what is wrong.
+  return {static_cast<int64_t>(info.st_dev), static_cast<int64_t>(info.st_ino),
+          static_cast<int64_t>(info.st_size), static_cast<int64_t>(info.st_mtim.tv_sec),
+          static_cast<int64_t>(info.st_mtim.tv_nsec)};
+}
+
+// The engines in use, by file and type. An engine lives as long as an operation holds it.
+class Engines {
+ public:
+  static std::shared_ptr<Engine> Get(const std::string& path, const FileId& file,
+                                     const EngineOptions& options) {
+    // Never destroyed: operations may outlive the end of main().
+    static Engines* const engines = new Engines;
+    std::lock_guard<std::mutex> lock(engines->mutex_);
+    std::weak_ptr<Engine>& known = engines->engines_[{file, options.compute_type}];
+    std::shared_ptr<Engine> engine = known.lock();
+    if (engine == nullptr) known = engine = Engine::Open(path, options);
+    return engine;
+  }
+
+ private:
+  std::mutex mutex_;
+  std::map<std::pair<FileId, std::string>, std::weak_ptr<Engine>> engines_;
+};
+
+class TranslateOp : public OpKernel {
+ public:
+  explicit TranslateOp(OpKernelConstruction* context) : OpKernel(context) {
+    std::string options;
+    OP_REQUIRES_OK(context, context->GetAttr("options", &options));
+    OP_REQUIRES_OK(context, context->GetAttr("num_hypotheses", &hypotheses_));
+    OP_REQUIRES_OK(context, context->GetAttr("max_batch_size", &request_.max_batch_size));
+    OP_REQUIRES_OK(context, context->GetAttr("compute_type", &engine_options_.compute_type));
+    OP_REQUIRES_OK(context, context->GetAttr("workers", &engine_options_.workers));
+    OP_REQUIRES_OK(context, context->GetAttr("pad_id", &pad_id_));
+    OP_REQUIRES_OK(context, Guard([&] {
+                     const ParsedOptions parsed = ParseOptions(options);
+                     request_.options = parsed.beam;
+                     request_.max_length_factor = parsed.max_length_factor;
+                     request_.max_length_offset = parsed.max_length_offset;
+                   }));
+    OP_REQUIRES(context, request_.options.num_hypotheses == hypotheses_,
+                absl::InvalidArgumentError("num_hypotheses of the options differs from the "
+                                           "attribute of this name"));
+    engine_options_.isa = RequestedIsa();
+    if (engine_options_.workers == 0) {
+      engine_options_.workers =
+          static_cast<int>(std::clamp(std::thread::hardware_concurrency(), 1u, 1024u));
+    }
+  }
+
+  void Compute(OpKernelContext* context) override {
+    const Tensor& path = context->input(0);
+    const Tensor& source = context->input(1);
+    OP_REQUIRES(context, path.NumElements() == 1 && source.dims() == 2,
+                absl::InvalidArgumentError("give one path and source [N, S]"));
+    const int64_t count = source.dim_size(0), width = source.dim_size(1);
+    for (int i : {2, 3, 4}) {
+      OP_REQUIRES(context, context->input(i).dims() == 1 && context->input(i).NumElements() == count,
+                  absl::InvalidArgumentError("lengths, decoders and indices must be [N]"));
+    }
+    const auto lengths = context->input(2).vec<int32_t>();
+    const auto decoders = context->input(3).vec<int32_t>();
+    const auto indices = context->input(4).vec<int64_t>();
+    TranslateRequest request = request_;
+    for (int64_t i = 0; i < count; ++i) {
+      OP_REQUIRES(context, lengths(i) >= 0 && lengths(i) <= width,
+                  absl::InvalidArgumentError(
+                      "lengths holds " + std::to_string(lengths(i)) + " for sentence " +
+                      std::to_string(indices(i)) + "; source has " + std::to_string(width) +
+                      " columns"));
+    }
+    std::vector<std::vector<Hypothesis>> found;
+    OP_REQUIRES_OK(context, Guard([&] {
+                     const int32_t* row = source.flat<int32_t>().data();
+                     for (int64_t i = 0; i < count; ++i, row += width) {
+                       request.source.Add(row, lengths(i));
+                     }
+                     request.decoders.assign(decoders.data(), decoders.data() + count);
+                     request.indices.assign(indices.data(), indices.data() + count);
+                     const auto cancelled = [context] {
+                       return context->cancellation_manager() != nullptr &&
+                              context->cancellation_manager()->IsCancelled();
+                     };
+                     if (count > 0) {
+                       found = FindEngine(path.flat<tensorflow::tstring>()(0))
+                                   ->Translate(request, cancelled);
+                     }
+                   }));
+    Return(context, found);
+  }
+
+ private:
+  std::shared_ptr<Engine> FindEngine(const std::string& path) {
+    const FileId file = Identify(path);
+    std::lock_guard<std::mutex> lock(mutex_);
+    if (engine_ == nullptr || file != file_) {
+      engine_ = Engines::Get(path, file, engine_options_);
+      file_ = file;
+    }
+    return engine_;
+  }
+
+  void Return(OpKernelContext* context, const std::vector<std::vector<Hypothesis>>& found) {
+    size_t longest = 0;
+    for (const auto& hypotheses : found) {
+      for (const auto& hypothesis : hypotheses) {
+        longest = std::max(longest, hypothesis.tokens.size());
+      }
+    }
+    const int64_t count = static_cast<int64_t>(found.size());
+    const TensorShape matrix({count, hypotheses_});
+    TensorShape cube = matrix;
+    cube.AddDim(static_cast<int64_t>(longest));
+    Tensor *ids_tensor = nullptr, *lengths_tensor = nullptr, *scores_tensor = nullptr;
+    OP_REQUIRES_OK(context, context->allocate_output(0, cube, &ids_tensor));
+    OP_REQUIRES_OK(context, context->allocate_output(1, matrix, &lengths_tensor));
+    OP_REQUIRES_OK(context, context->allocate_output(2, matrix, &scores_tensor));
+    int32_t* ids = ids_tensor->flat<int32_t>().data();
+    auto lengths = lengths_tensor->matrix<int32_t>();
+    auto scores = scores_tensor->matrix<float>();
+    std::fill(ids, ids + ids_tensor->NumElements(), pad_id_);
+    lengths.setZero();
+    scores.setConstant(-std::numeric_limits<float>::infinity());
+    for (int64_t i = 0; i < count; ++i) {
+      for (size_t n = 0; n < found[i].size(); ++n) {
+        const Hypothesis& hypothesis = found[i][n];
+        lengths(i, n) = static_cast<int>(hypothesis.tokens.size());
+        scores(i, n) = hypothesis.score;
+        std::copy(hypothesis.tokens.begin(), hypothesis.tokens.end(),
+                  ids + (i * hypotheses_ + n) * longest);
+      }
+    }
+  }
+
+  TranslateRequest request_;  // What stays the same from call to call.
+  EngineOptions engine_options_;
+  int hypotheses_, pad_id_;
+  std::mutex mutex_;
+  FileId file_ = {};
+  std::shared_ptr<Engine> engine_;
+};
+
+REGISTER_KERNEL_BUILDER(Name("KerasMtl>Translate").Device(tensorflow::DEVICE_CPU), TranslateOp);
+
+}  // namespace
+}  // namespace keras_mtl

@@ -1,0 +1,175 @@
+"""Dense layer with weights and activations in int8."""
+
+from typing import Any, Self
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_mtl.errors import InputError
+from keras_mtl.layers.quantized_matmul import check_backend, quantized_matmul
+
+
+@keras.saving.register_keras_serializable(package="keras_mtl")
+class QuantizedDense(keras.layers.Layer):
+    """`activation(inputs @ kernel + bias)` with an int8 kernel and rows quantized on the fly.
+
+    Its variables are those of a `keras.layers.Dense` after `quantize("int8")`, in the same order,
+    so weights of one go into the other:
+
+    ```python
+    dense.quantize("int8")
+    layer = QuantizedDense.from_dense(dense)   # or: layer.set_weights(dense.get_weights())
+    ```
+
+    Results differ from Keras' own by rounding alone (Keras adds 1e-7 to the largest magnitude).
+    They are the same bits on every backend and processor, but for what an XLA compiler may do with
+    the bias behind the product.
+
+    Args:
+      units: width of the output, at least 1.
+      activation: name or function, as for `keras.layers.Dense`.
+      use_bias: whether a bias is added.
+      backend: `auto`, `native` or `tf`; see `quantized_matmul`.
+      kernel_initializer: initial kernel, quantized by column when the layer is built.
+      bias_initializer: initial bias.
+      **kwargs: arguments of `keras.layers.Layer`. The product is in float32 whatever the dtype.
+
+    Call arguments:
+      inputs: float `[..., features]`.
+
+    Returns:
+      Float `[..., units]`.
+
+    Raises:
+      InputError: an argument is out of its range.
+
+    Reference: symmetric W8A8 as in Keras 3's `AbsMaxQuantizer`.
+    """
+
+    def __init__(
+        self,
+        units: int,
+        activation: Any = None,
+        use_bias: bool = True,
+        backend: str = "auto",
+        kernel_initializer: Any = "glorot_uniform",
+        bias_initializer: Any = "zeros",
+        **kwargs: Any,
+    ):
+        super().__init__(**kwargs)
+        if isinstance(units, bool) or not isinstance(units, int) or units < 1:
+            raise InputError(f"units={units!r}: give a whole number of at least 1")
+        check_backend(backend)
+        self.units = units
+        self.activation = keras.activations.get(activation)
+        self.use_bias = use_bias
+        self.backend = backend
+        self.kernel_initializer = keras.initializers.get(kernel_initializer)
+        self.bias_initializer = keras.initializers.get(bias_initializer)
+        self.supports_jit = backend != "native"
+        self.bias = None
+
+    def build(self, input_shape):
+        features = input_shape[-1]
+        if features is None:
+            raise InputError("the last dimension of the inputs must be known")
+        values = np.asarray(self.kernel_initializer((features, self.units)), np.float32)
+        kernel, scale = quantize_columns(values)
+        if self.use_bias:
+            self.bias = self.add_weight(
+                name="bias", shape=(self.units,), initializer=self.bias_initializer
+            )
+        self.kernel = self.add_weight(
+            name="kernel",
+            shape=(features, self.units),
+            dtype="int8",
+            trainable=False,
+            initializer=lambda shape, dtype: keras.ops.convert_to_tensor(kernel, dtype),
+        )
+        # float32 even under a policy of float64: it is part of the int8 product.
+        self.kernel_scale = self.add_weight(
+            name="kernel_scale",
+            shape=(self.units,),
+            dtype="float32",
+            trainable=False,
+            autocast=False,
+            initializer=lambda shape, dtype: keras.ops.convert_to_tensor(scale, dtype),
+        )
+
+    @classmethod
+    def from_dense(cls, dense: keras.layers.Dense, **kwargs: Any) -> Self:
+        """Makes the layer of a built `keras.layers.Dense`, in float or quantized to int8.
+
+        Args:
+          dense: the layer.
+          **kwargs: arguments of the constructor that shall differ.
+
+        Raises:
+          InputError: the layer is not built, has LoRA weights, or is quantized otherwise.
+        """
+        if not dense.built:
+            raise InputError(f"layer {dense.name!r} has no weights yet: build or call it first")
+        if getattr(dense, "lora_enabled", False) or dense.quantization_mode not in (None, "int8"):
+            raise InputError(
+                f"layer {dense.name!r} has LoRA weights or the quantization "
+                f"{dense.quantization_mode!r}: give a plain layer, or one of quantize('int8')"
+            )
+        arguments = {"activation": dense.activation, "use_bias": dense.use_bias, **kwargs}
+        layer = cls(dense.units, **arguments)
+        if dense.quantization_mode == "int8":
+            kernel, scale = np.asarray(dense._kernel), np.asarray(dense.kernel_scale)
+        else:
+            kernel, scale = quantize_columns(np.asarray(dense.kernel, np.float32))
+        layer.kernel_initializer = keras.initializers.get("zeros")  # Replaced at once.
+        layer.build((None, kernel.shape[0]))
+        layer.kernel_initializer = keras.initializers.get(
+            kwargs.get("kernel_initializer", "glorot_uniform")
+        )
+        layer.kernel.assign(kernel)
+        layer.kernel_scale.assign(np.asarray(scale, np.float32))
+        if layer.bias is not None:
+            layer.bias.assign(dense.bias)
+        return layer
+
+    def call(self, inputs):
+        rows = tf.cast(inputs, tf.float32)
+        # Keras keeps the factor to int8, the operation takes the way back.
+        scales = 1.0 / tf.convert_to_tensor(self.kernel_scale)
+        kernel = tf.convert_to_tensor(self.kernel)
+        outputs = quantized_matmul(rows, kernel, scales, self.backend)
+        outputs = tf.cast(outputs, self.compute_dtype)
+        if self.bias is not None:
+            outputs = outputs + tf.cast(self.bias, self.compute_dtype)
+        return outputs if self.activation is None else self.activation(outputs)
+
+    def compute_output_shape(self, input_shape):
+        return (*input_shape[:-1], self.units)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "units": self.units,
+            "activation": keras.activations.serialize(self.activation),
+            "use_bias": self.use_bias,
+            "backend": self.backend,
+            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
+            "bias_initializer": keras.initializers.serialize(self.bias_initializer),
+        }
+
+
+def quantize_columns(kernel: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Quantizes a kernel to int8, each column by itself.
+
+    Args:
+      kernel: float32 [K, N], finite.
+
+    Returns:
+      int8 [K, N] in [-127, 127], and Keras' `kernel_scale`, float32 [N]: 127 / absmax, and 1 for a
+      column of zeros. `values / kernel_scale` is the kernel again, each entry within half a step.
+    """
+    largest = np.abs(kernel).max(axis=0, initial=0.0)
+    scale = np.divide(
+        np.float32(127), largest, out=np.ones_like(largest), where=largest > 1e-30
+    ).astype(np.float32)
+    return np.clip(np.rint(kernel * scale), -127, 127).astype(np.int8), scale

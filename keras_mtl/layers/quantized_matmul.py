@@ -1,0 +1,107 @@
+"""Product of float rows with int8 weights, in C++ or in plain TensorFlow: the same bits."""
+
+from typing import Any
+
+import tensorflow as tf
+
+from keras_mtl import native
+from keras_mtl.errors import InputError, nearest
+
+BACKENDS = ("auto", "native", "tf")
+
+# Below this a row counts as zeros, so that 127 / absmax stays finite; cc/kernels/rows-inl.h.
+_TINY = 1e-30
+# So many products of 127 * 127 add up exactly in float32, which has 24 bits: 1040.
+_EXACT_DEPTH = 1024
+
+
+def quantized_matmul(
+    x: tf.Tensor, weights: tf.Tensor, scales: tf.Tensor, backend: str = "auto"
+) -> tf.Tensor:
+    """Multiplies rows, quantized to int8 on the fly, with int8 weights.
+
+    Each row is quantized by itself: scale absmax / 127, halves to even. The sum of products is
+    exact, and ``sum * (scale of the row * scale of the column)`` is the result, so both backends
+    give the same bits. A row of zeros gives zeros; one with an infinity or NaN gives NaN.
+
+    The gradient is that of the product with the same weights without rounding (straight through).
+
+    Args:
+      x: float32 [..., K].
+      weights: int8 [K, N]; K at most 131072.
+      scales: float32 [N], what one step of a column's weights is worth.
+      backend: ``native``: the operation ``KerasMtl>QuantizedMatMul``, which runs on CPUs and cannot
+        be compiled by XLA; ``tf``: plain TensorFlow, for every device and XLA; ``auto``: the first
+        where it is built, no accelerator is there and the function is not compiled.
+
+    Returns:
+      float32 [..., N].
+
+    Raises:
+      InputError: an unknown backend.
+      NativeError: ``native``, and the operation cannot be loaded.
+    """
+    check_backend(backend)
+    if backend == "native" or (backend == "auto" and _native_fits()):
+        return native.load_ops().keras_mtl_quantized_mat_mul(x=x, weights=weights, scales=scales)
+    return _plain(x, weights, scales)
+
+
+def check_backend(backend: str) -> None:
+    """Raises InputError where a backend is unknown."""
+    if backend not in BACKENDS:
+        raise InputError(f"backend={backend!r} is unknown{nearest(backend, BACKENDS)}")
+
+
+def _native_fits() -> bool:
+    from tensorflow.python.ops import control_flow_util  # It has no public name.
+
+    if control_flow_util.GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph()):
+        return False
+    if tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("TPU"):
+        return False
+    return native.ops_are_available()
+
+
+@tf.custom_gradient
+def _plain(x: tf.Tensor, weights: tf.Tensor, scales: tf.Tensor) -> Any:
+    finite = tf.reduce_all(tf.math.is_finite(x), axis=-1, keepdims=True)
+    absmax = tf.reduce_max(tf.abs(x), axis=-1, keepdims=True)
+    used = finite & (absmax >= _TINY)
+    absmax = tf.where(used, absmax, 127.0)
+    rows = tf.round(tf.where(used, x, 0.0) * (127.0 / absmax))
+    row_scales = tf.where(used, absmax / 127.0, tf.where(finite, 1.0, float("nan")))
+    total = tf.cast(_exact_product(rows, weights), tf.float32)
+    product = total * (row_scales * scales)
+    return product, lambda upstream: _gradients(upstream, weights, scales, product)
+
+
+def _exact_product(rows: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
+    """int32 [..., N]: float32 [..., K] of whole numbers times int8 [K, N].
+
+    In float32 by parts of K that are exact, whatever order they are added in: also on devices that
+    round factors to 8 bits (TF32, bfloat16), because int8 needs 7.
+    """
+    depth = weights.shape[0]
+    if depth is None:
+        raise InputError("weights must have a static shape")
+    total = tf.zeros([*tf.unstack(tf.shape(rows)[:-1]), tf.shape(weights)[1]], tf.int32)
+    for begin in range(0, depth, _EXACT_DEPTH):
+        end = min(begin + _EXACT_DEPTH, depth)
+        part = tf.cast(weights[begin:end], tf.float32)
+        total += tf.cast(tf.linalg.matmul(rows[..., begin:end], part), tf.int32)
+    return total
+
+
+def _gradients(
+    upstream: tf.Tensor, weights: tf.Tensor, scales: tf.Tensor, product: tf.Tensor
+) -> tuple[tf.Tensor, None, tf.Tensor]:
+    to_x = tf.linalg.matmul(upstream * scales, tf.cast(weights, tf.float32), transpose_b=True)
+    # product / scale is the derivative; a column of scale 0 has the product 0 too.
+    slope = tf.math.divide_no_nan(upstream * product, scales)
+    return to_x, None, tf.reduce_sum(slope, axis=tf.range(tf.rank(upstream) - 1))
+
+
+@tf.RegisterGradient("KerasMtl>QuantizedMatMul")
+def _quantized_matmul_gradient(op: Any, upstream: tf.Tensor) -> Any:
+    return _gradients(upstream, op.inputs[1], op.inputs[2], op.outputs[0])

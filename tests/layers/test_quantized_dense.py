@@ -1,0 +1,179 @@
+"""QuantizedDense and the product inside: the same bits in C++ and in TensorFlow, Keras' weights."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from keras_mtl import layers, native
+from keras_mtl.errors import InputError
+from keras_mtl.layers.quantized_dense import quantize_columns
+from keras_mtl.layers.quantized_matmul import quantized_matmul
+from tests.layers import battery
+
+X = np.random.default_rng(0).normal(size=(3, 6, 8)).astype(np.float32)
+SEEDED = keras.initializers.serialize(keras.initializers.GlorotUniform(seed=4))
+
+
+@pytest.mark.parametrize("backend", ["auto", "tf"])
+def test_battery(backend, tmp_path):
+    kwargs = {
+        "units": 5,
+        "activation": "relu",
+        "backend": backend,
+        "kernel_initializer": SEEDED,
+    }
+    battery.check_layer(layers.QuantizedDense, kwargs, [X], (3, 6, 5), tmp_path, trainable=1)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    rows=st.integers(0, 40),
+    depth=st.sampled_from([1, 3, 63, 64, 65, 130, 1100]),
+    columns=st.sampled_from([1, 15, 64, 65, 130]),
+    exponent=st.integers(-28, 30),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_native_and_tensorflow_give_the_same_bits(rows, depth, columns, exponent, seed):
+    generator = np.random.default_rng(seed)
+    x = (generator.normal(size=(rows, depth)) * 10.0**exponent).astype(np.float32)
+    if rows > 4:
+        x[0] = 0
+        x[1, 0] = np.inf
+        x[2, -1] = np.nan
+        x[3] = 1e-31
+        x[4] = np.abs(x[4]).max()  # All at the edge of the range.
+    weights = generator.integers(-128, 128, (depth, columns)).astype(np.int8)
+    scales = generator.random(columns).astype(np.float32)
+    found = [quantized_matmul(x, weights, scales, backend).numpy() for backend in ("native", "tf")]
+    np.testing.assert_array_equal(*(array.view(np.int32) for array in map(_one_nan, found)))
+
+
+def _one_nan(array):
+    """NaNs have many bit patterns, and an operation may give any of them."""
+    return np.where(np.isnan(array), np.float32("nan"), array)
+
+
+def test_sums_are_exact_at_their_largest():
+    """127 * 127 times a depth that float32 alone could not add up."""
+    depth = 5000
+    weights = np.full([depth, 3], 127, np.int8)
+    weights[0, 1] = 126
+    for backend in ("native", "tf"):
+        x = np.full([1, depth], 127.0, np.float32)
+        product = quantized_matmul(x, weights, np.ones(3, np.float32), backend)
+        exact = [127 * 127 * depth, 127 * 127 * depth - 127, 127 * 127 * depth]
+        np.testing.assert_array_equal(product[0], np.array(exact, np.float32))
+
+
+def test_weights_that_changed_are_seen():
+    """The kernel keeps packed weights; a variable is assigned to in place."""
+    weights = tf.Variable(np.ones([8, 5], np.int8))
+    scales = tf.constant(np.ones(5, np.float32))
+
+    @tf.function(autograph=False)
+    def product():
+        return quantized_matmul(tf.fill([1, 8], 127.0), weights, scales, "native")
+
+    np.testing.assert_array_equal(product(), np.full([1, 5], 127 * 8, np.float32))
+    weights.assign(np.full([8, 5], 2, np.int8))
+    np.testing.assert_array_equal(product(), np.full([1, 5], 2 * 127 * 8, np.float32))
+
+
+def test_weights_of_keras_int8():
+    """A layer quantized by Keras, loaded in each way, gives Keras' numbers."""
+    x = np.random.default_rng(1).normal(size=(50, 40)).astype(np.float32)
+    dense = keras.layers.Dense(30, activation="tanh")
+    float_outputs = np.array(dense(x))
+    dense.bias.assign(np.random.default_rng(2).normal(size=30))
+    dense.quantize("int8")
+    expected = np.array(dense(x))
+    copied = layers.QuantizedDense(30, activation="tanh")
+    copied(x)
+    copied.set_weights(dense.get_weights())
+    for layer in (layers.QuantizedDense.from_dense(dense), copied):
+        np.testing.assert_array_equal(layer.kernel, dense._kernel)
+        # Keras divides by absmax + 1e-7, so a value in 50 * 40 may round to its neighbour.
+        np.testing.assert_allclose(layer(x), expected, atol=2e-3)
+        assert np.abs(np.array(layer(x)) - expected).mean() < 1e-5
+    assert np.abs(expected - float_outputs).max() > 1e-3  # int8 is not float32.
+
+
+def test_from_a_float_layer():
+    x = np.random.default_rng(3).normal(size=(20, 40)).astype(np.float32)
+    dense = layers.Dense(7, use_bias=False)
+    exact = np.array(dense(x))
+    layer = layers.QuantizedDense.from_dense(dense, backend="tf")
+    assert layer.bias is None
+    np.testing.assert_allclose(layer(x), exact, atol=0.02 * np.abs(exact).max())
+
+
+def test_a_model_that_keras_quantized_and_saved(tmp_path):
+    """The way of docs/quantization.md: read Keras' file, replace its layers."""
+    model = keras.Sequential([keras.Input([40]), keras.layers.Dense(6, name="first")])
+    model.quantize("int8", filters=["first"])
+    model.save(tmp_path / "int8.keras")
+    saved = keras.models.load_model(tmp_path / "int8.keras")
+    ours = keras.models.clone_model(
+        saved, clone_function=lambda layer: layers.QuantizedDense.from_dense(layer)
+    )
+    x = np.random.default_rng(3).normal(size=(20, 40)).astype(np.float32)
+    assert isinstance(ours.layers[0], layers.QuantizedDense)
+    np.testing.assert_allclose(ours(x), model(x), atol=5e-3)
+
+
+def test_gradient_is_that_of_the_dequantized_product():
+    x = tf.constant(X[0])
+    kernel, scale = quantize_columns(np.random.default_rng(5).normal(size=(8, 5)).astype("f"))
+    direction = np.random.default_rng(6).normal(size=(6, 5)).astype(np.float32)
+    found = []
+    for backend in ("native", "tf"):
+        scales = tf.constant(1 / scale)
+        with tf.GradientTape() as tape:
+            tape.watch([x, scales])
+            product = quantized_matmul(x, tf.constant(kernel), scales, backend)
+            loss = tf.reduce_sum(product * direction)
+        found.append(tape.gradient(loss, [x, scales]))
+    expected = direction @ (kernel / scale).T
+    for to_x, to_scales in found:
+        np.testing.assert_allclose(to_x, expected, rtol=1e-5, atol=1e-5)
+        expected_scales = (direction * np.array(product) * scale).sum(0)
+        np.testing.assert_allclose(to_scales, expected_scales, rtol=1e-4, atol=1e-5)
+
+
+def test_xla_takes_the_tensorflow_path_and_refuses_the_operation():
+    layer = layers.QuantizedDense(5, kernel_initializer=SEEDED)
+    expected = layer(X)
+    compiled = tf.function(layer, jit_compile=True, autograph=False)(tf.constant(X))
+    np.testing.assert_allclose(compiled, expected, rtol=1e-6, atol=1e-7)
+    forced = layers.QuantizedDense(5, backend="native")
+    forced(X)
+    assert not forced.supports_jit
+    with pytest.raises(tf.errors.InvalidArgumentError, match="KerasMtl>QuantizedMatMul"):
+        tf.function(forced, jit_compile=True, autograph=False)(tf.constant(X))
+
+
+def test_operation_checks_its_shapes():
+    ops = native.load_ops()
+    x, weights, scales = np.ones([2, 3], "f"), np.ones([4, 5], np.int8), np.ones(5, "f")
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"x has the shape \[2,3\]"):
+        ops.keras_mtl_quantized_mat_mul(x=x, weights=weights, scales=scales)
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 2, 4])], autograph=False)
+    def product(x):
+        result = ops.keras_mtl_quantized_mat_mul(x=x, weights=weights, scales=scales)
+        assert result.shape.as_list() == [None, 2, 5]
+        return result
+
+    assert product(np.zeros([0, 2, 4], "f")).shape == (0, 2, 5)
+
+
+def test_arguments_are_checked():
+    with pytest.raises(InputError, match=r"backend='nativ'.*did you mean 'native'"):
+        layers.QuantizedDense(3, backend="nativ")
+    with pytest.raises(InputError, match="units=0"):
+        layers.QuantizedDense(0)
+    with pytest.raises(InputError, match="has no weights yet"):
+        layers.QuantizedDense.from_dense(keras.layers.Dense(3))
