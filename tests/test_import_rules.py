@@ -19,6 +19,7 @@ ROOMS = (
     ("data",),
     ("layers",),
     ("models",),
+    ("balancing",),
     ("decoding",),
     ("quantization",),
     ("export",),

@@ -1,0 +1,40 @@
+"""Loss and gradient balancing: what several tasks of one step do to the weights they share.
+
+`Balancing` is a method with its state in variables; `create` makes the bare method. Importing this
+package registers every method.
+"""
+
+from keras_mtl.balancing.base import Balancer, Seen
+from keras_mtl.balancing.cagrad import CAGrad
+from keras_mtl.balancing.dwa import DynamicWeightAverage
+from keras_mtl.balancing.famo import Famo
+from keras_mtl.balancing.graddrop import GradDrop
+from keras_mtl.balancing.gradnorm import GradNorm
+from keras_mtl.balancing.gradvac import GradVaccine
+from keras_mtl.balancing.layer import Balancing, gram_matrix
+from keras_mtl.balancing.mgda import Mgda
+from keras_mtl.balancing.pcgrad import PCGrad
+from keras_mtl.balancing.random_weights import RandomWeights
+from keras_mtl.balancing.registry import available, create, parameters_of, register
+from keras_mtl.balancing.uncertainty import Uncertainty
+
+__all__ = [
+    "Balancer",
+    "Balancing",
+    "CAGrad",
+    "DynamicWeightAverage",
+    "Famo",
+    "GradDrop",
+    "GradNorm",
+    "GradVaccine",
+    "Mgda",
+    "PCGrad",
+    "RandomWeights",
+    "Seen",
+    "Uncertainty",
+    "available",
+    "create",
+    "gram_matrix",
+    "parameters_of",
+    "register",
+]

@@ -1,0 +1,42 @@
+"""Adam for the few numbers that a balancing method learns, one for each task."""
+
+import numpy as np
+import tensorflow as tf
+
+from keras_mtl.balancing.base import State
+
+# arXiv 1412.6980, section 2.
+_BETA_1 = 0.9
+_BETA_2 = 0.999
+_EPSILON = 1e-8
+
+
+def init(num_tasks: int) -> dict[str, np.ndarray]:
+    """Moments and number of updates of each task, float32 [N]."""
+    return {name: np.zeros(num_tasks, np.float32) for name in ("momentum", "velocity", "updates")}
+
+
+def step(
+    state: State, gradient: tf.Tensor, active: tf.Tensor, learning_rate: float
+) -> tuple[tf.Tensor, State]:
+    """One update; moments of tasks that are not active stay as they are.
+
+    Args:
+      state: with the entries of `init`, and others.
+      gradient: float32 [N].
+      active: bool [N].
+      learning_rate: > 0.
+
+    Returns:
+      What to add to the learned numbers, float32 [N], and the new entries of the state.
+    """
+    gradient = tf.where(active, gradient, 0.0)
+    updates = state["updates"] + 1.0
+    momentum = _BETA_1 * state["momentum"] + (1 - _BETA_1) * gradient
+    velocity = _BETA_2 * state["velocity"] + (1 - _BETA_2) * tf.square(gradient)
+    corrected = momentum / (1 - tf.pow(_BETA_1, updates))
+    spread = tf.sqrt(velocity / (1 - tf.pow(_BETA_2, updates)))
+    change = -learning_rate * corrected / (spread + _EPSILON)
+    new = {"momentum": momentum, "velocity": velocity, "updates": updates}
+    kept = {name: tf.where(active, value, state[name]) for name, value in new.items()}
+    return tf.where(active, change, 0.0), kept

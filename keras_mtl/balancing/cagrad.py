@@ -1,0 +1,48 @@
+"""CAGrad: near the plain step, best for the task that gains least."""
+
+import tensorflow as tf
+
+from keras_mtl.balancing.base import GRADIENTS, Balancer, Seen, State
+from keras_mtl.balancing.parameters import integer, number
+from keras_mtl.balancing.registry import register
+from keras_mtl.balancing.simplex import worst_case
+
+
+@register
+class CAGrad(Balancer):
+    """g_0 + c ‖g_0‖ g_w / ‖g_w‖ with w = argmin of g_wᵀ g_0 + c ‖g_0‖ ‖g_w‖ over the simplex.
+
+    g_0 = Σ q_i g_i is the plain step and g_w = Σ w_i g_i. Of all directions within c ‖g_0‖ of g_0
+    this one improves the worst task most. c = 0 is the plain step, large c tends to MGDA.
+
+    Args:
+      num_tasks: N.
+      seed: not used.
+      c: in [0, 1), for which the paper proves convergence to a minimum of the plain sum.
+      iterations: most steps of the solver, >= 1.
+
+    Reference: Liu, Liu, Jin, Stone, Liu 2021, arXiv 2110.14048, algorithm 1 and equation 3.
+    """
+
+    name = "cagrad"
+    uses = GRADIENTS
+    shared_only = True
+
+    def __init__(
+        self, num_tasks: int, seed: int = 0, *, c: float = 0.5, iterations: int = 100
+    ) -> None:
+        super().__init__(num_tasks, seed)
+        self.c = number(self.name, "c", c, least=0, below=1)
+        self.iterations = integer(self.name, "iterations", iterations, least=1)
+
+    def weights(self, state: State, seen: Seen) -> tf.Tensor:
+        """The combination above as factors on the q_i g_i."""
+        del state
+        gram, shares = seen.known_gram, seen.shares
+        simplex = worst_case(gram, shares, self.c, seen.present, self.iterations)
+        length_0, length_w = (
+            tf.sqrt(tf.maximum(tf.tensordot(x, tf.linalg.matvec(gram, x), 1), 0.0))
+            for x in (shares, simplex)
+        )
+        added = self.c * tf.math.divide_no_nan(length_0, length_w) * simplex
+        return 1.0 + tf.math.divide_no_nan(added, shares)

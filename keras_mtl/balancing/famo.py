@@ -1,0 +1,78 @@
+"""FAMO: all losses fall at the same rate, without a gradient for each."""
+
+import numpy as np
+import tensorflow as tf
+
+from keras_mtl.balancing import adam
+from keras_mtl.balancing.base import LOSSES, Balancer, Seen, State
+from keras_mtl.balancing.parameters import number
+from keras_mtl.balancing.registry import register
+
+_LEAST_LOSS = 1e-8
+
+
+@register
+class Famo(Balancer):
+    """w_i = c z_i / (L_i − b), z = softmax(ξ), with c such that Σ q_i w_i = Σ q_i.
+
+    After the update the losses of the same batch are computed once more. With
+    δ_i = log(L_i before − b) − log(L_i after − b) the logits take a step of Adam along
+    −(Jᵀδ + decay ξ), J the Jacobian of the softmax: who fell faster than the others loses weight.
+    Absent tasks take no part.
+
+    Args:
+      num_tasks: N.
+      seed: not used.
+      learning_rate: of ξ, > 0.
+      decay: weight decay of ξ, >= 0.
+      min_loss: b, a number below every loss; 0 for losses that can fall to 0.
+
+    Reference: Liu, Feng, Stone, Liu 2023, arXiv 2306.03792, algorithm 1 (equations 9 to 11).
+    """
+
+    name = "famo"
+    uses = LOSSES
+    looks_back = True
+
+    def __init__(
+        self,
+        num_tasks: int,
+        seed: int = 0,
+        *,
+        learning_rate: float = 0.025,
+        decay: float = 1e-3,
+        min_loss: float = 0.0,
+    ) -> None:
+        super().__init__(num_tasks, seed)
+        self.learning_rate = number(self.name, "learning_rate", learning_rate, above=0)
+        self.decay = number(self.name, "decay", decay, least=0)
+        self.min_loss = number(self.name, "min_loss", min_loss)
+
+    def init(self) -> dict[str, np.ndarray]:
+        """Logits of 0: every task counts alike."""
+        return {"logits": np.zeros(self.num_tasks, np.float32), **adam.init(self.num_tasks)}
+
+    def weights(self, state: State, seen: Seen) -> tf.Tensor:
+        """The formula above."""
+        present = seen.present
+        shifted = tf.where(present, self._above(seen.known_losses), 1.0)
+        raw = tf.where(present, self._softmax(state, present) / shifted, 0.0)
+        total = tf.reduce_sum(seen.shares * raw)
+        return raw * tf.math.divide_no_nan(tf.reduce_sum(seen.shares), total)
+
+    def update_after(self, state: State, seen: Seen, losses_after: tf.Tensor) -> State:
+        """Moves the logits."""
+        present = seen.present
+        fall = tf.math.log(self._above(seen.known_losses)) - tf.math.log(self._above(losses_after))
+        fall = tf.where(present, fall, 0.0)
+        z = self._softmax(state, present)
+        gradient = z * (fall - tf.reduce_sum(z * fall)) + self.decay * state["logits"]
+        change, new = adam.step(state, gradient, present, self.learning_rate)
+        return {"logits": state["logits"] + change, **new}
+
+    def _above(self, losses: tf.Tensor) -> tf.Tensor:
+        return tf.maximum(losses - self.min_loss, _LEAST_LOSS)
+
+    def _softmax(self, state: State, present: tf.Tensor) -> tf.Tensor:
+        logits = tf.where(present, state["logits"], state["logits"].dtype.min)
+        return tf.where(present, tf.nn.softmax(logits), 0.0)

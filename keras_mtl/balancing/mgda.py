@@ -1,0 +1,53 @@
+"""MGDA: the direction along which every task improves at the same rate."""
+
+import tensorflow as tf
+
+from keras_mtl.balancing.base import GRADIENTS, Balancer, Seen, State
+from keras_mtl.balancing.parameters import choice, integer
+from keras_mtl.balancing.registry import register
+from keras_mtl.balancing.simplex import min_norm
+
+_NORMALIZATIONS = ("none", "l2", "loss", "loss+")
+
+
+@register
+class Mgda(Balancer):
+    """Q Σ α_i g_i with α = argmin of ‖Σ α_i g_i / s_i‖² over the simplex, Q = Σ q_i.
+
+    The shortest vector between the gradients; for two tasks
+    α_1 = clip((g_2 − g_1) · g_2 / ‖g_1 − g_2‖², 0, 1). What a sampling schedule gives a task has no
+    part in it beyond the noise of g_i. The factor Q keeps the size of the plain step.
+
+    Args:
+      num_tasks: N.
+      seed: not used.
+      normalize: s_i: ``none`` (1), ``l2`` (‖g_i‖), ``loss`` (L_i) or ``loss+`` (L_i ‖g_i‖).
+      iterations: most steps of the solver, >= 1.
+
+    Reference: Désidéri 2012, "Multiple-gradient descent algorithm (MGDA) for multiobjective
+    optimization"; Sener & Koltun 2018, arXiv 1810.04650, equation 3 and algorithm 2.
+    """
+
+    name = "mgda"
+    uses = GRADIENTS
+    shared_only = True
+
+    def __init__(
+        self, num_tasks: int, seed: int = 0, *, normalize: str = "none", iterations: int = 100
+    ) -> None:
+        super().__init__(num_tasks, seed)
+        self.normalize = choice(self.name, "normalize", normalize, _NORMALIZATIONS)
+        self.iterations = integer(self.name, "iterations", iterations, least=1)
+
+    def weights(self, state: State, seen: Seen) -> tf.Tensor:
+        """Q α_i / q_i, because the step multiplies by q_i."""
+        del state
+        gram = seen.known_gram
+        scale = tf.ones([self.num_tasks])
+        if self.normalize in ("l2", "loss+"):
+            scale *= tf.sqrt(tf.linalg.diag_part(gram))
+        if self.normalize in ("loss", "loss+"):
+            scale *= seen.known_losses
+        inverse = tf.math.divide_no_nan(1.0, scale)
+        alpha = min_norm(inverse[:, None] * gram * inverse[None, :], seen.present, self.iterations)
+        return tf.math.divide_no_nan(tf.reduce_sum(seen.shares) * alpha, seen.shares)

@@ -1,0 +1,49 @@
+"""PCGrad: a gradient gives up what points against another task's."""
+
+import tensorflow as tf
+
+from keras_mtl.balancing.base import GRADIENTS, Balancer, Seen, State
+from keras_mtl.balancing.registry import register
+
+
+@register
+class PCGrad(Balancer):
+    """Σ_i h_i', where h_i' = h_i less its projection on each h_j with h_i' · h_j < 0.
+
+    h_i = q_i g_i is task i's part of the plain step; for each i the other tasks come in a random
+    order, and the h_j are the original ones. Without a conflict it is the plain step.
+
+    Args:
+      num_tasks: N.
+      seed: of the orders.
+
+    Reference: Yu et al. 2020, arXiv 2001.06782, algorithm 1.
+    """
+
+    name = "pcgrad"
+    uses = GRADIENTS
+    shared_only = True
+
+    def weights(self, state: State, seen: Seen) -> tf.Tensor:
+        """Sum of the coefficients by which the h_i' consist of the h_j."""
+        del state
+        gram = seen.contributions
+        squares = tf.linalg.diag_part(gram)
+        orders = random_orders(self, seen.step)
+        rows = tf.range(self.num_tasks)
+        # Row i holds h_i' as coefficients of the h_j.
+        coefficients = tf.eye(self.num_tasks)
+        for turn in range(self.num_tasks):
+            other = orders[:, turn]
+            dots = tf.reduce_sum(coefficients * tf.gather(gram, other), axis=1)
+            conflict = (dots < 0) & (other != rows)
+            share = tf.math.divide_no_nan(dots, tf.gather(squares, other))
+            share = tf.where(conflict, share, 0.0)
+            coefficients -= share[:, None] * tf.one_hot(other, self.num_tasks)
+        return tf.reduce_sum(tf.where(seen.present[:, None], coefficients, 0.0), axis=0)
+
+
+def random_orders(balancer: Balancer, step: tf.Tensor) -> tf.Tensor:
+    """A random order of the tasks for each task, int32 [N, N]."""
+    count = balancer.num_tasks
+    return tf.argsort(balancer.uniform(step, [count, count]), axis=1)
