@@ -23,8 +23,8 @@ class QuantizedDense(keras.layers.Layer):
     ```
 
     Results differ from Keras' own by rounding alone (Keras adds 1e-7 to the largest magnitude).
-    They are the same bits on every backend and processor, but for what an XLA compiler may do with
-    the bias behind the product.
+    They are the same bits on every backend and processor, but for XLA's, which rounds once where a
+    product and a bias are added and others round twice.
 
     Args:
       units: width of the output, at least 1.

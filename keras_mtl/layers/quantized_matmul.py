@@ -70,7 +70,10 @@ def _plain(x: tf.Tensor, weights: tf.Tensor, scales: tf.Tensor) -> Any:
     used = finite & (absmax >= _TINY)
     absmax = tf.where(used, absmax, 127.0)
     rows = tf.round(tf.where(used, x, 0.0) * (127.0 / absmax))
-    row_scales = tf.where(used, absmax / 127.0, tf.where(finite, 1.0, float("nan")))
+    # XLA would replace a division by a constant by a product, which rounds otherwise; this divisor
+    # is none to it.
+    steps = tf.where(used, 127.0, 1.0)
+    row_scales = tf.where(used, absmax / steps, tf.where(finite, 1.0, float("nan")))
     total = tf.cast(_exact_product(rows, weights), tf.float32)
     product = total * (row_scales * scales)
     return product, lambda upstream: _gradients(upstream, weights, scales, product)

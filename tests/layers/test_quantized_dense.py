@@ -144,10 +144,13 @@ def test_gradient_is_that_of_the_dequantized_product():
 
 
 def test_xla_takes_the_tensorflow_path_and_refuses_the_operation():
-    layer = layers.QuantizedDense(5, kernel_initializer=SEEDED)
-    expected = layer(X)
-    compiled = tf.function(layer, jit_compile=True, autograph=False)(tf.constant(X))
-    np.testing.assert_allclose(compiled, expected, rtol=1e-6, atol=1e-7)
+    x = tf.constant(np.random.default_rng(7).normal(size=(64, 70)).astype(np.float32))
+    for use_bias in (False, True):
+        layer = layers.QuantizedDense(65, use_bias=use_bias, bias_initializer="random_normal")
+        expected = layer(x)
+        compiled = tf.function(layer, jit_compile=True, autograph=False)(x)
+        # XLA rounds a product and the sum with a bias once, others twice.
+        np.testing.assert_allclose(compiled, expected, atol=1e-6 if use_bias else 0, rtol=0)
     forced = layers.QuantizedDense(5, backend="native")
     forced(X)
     assert not forced.supports_jit
