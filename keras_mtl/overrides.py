@@ -18,6 +18,7 @@ from official.modeling import hyperparams
 
 from keras_mtl import config as config_lib
 from keras_mtl import errors
+from keras_mtl.yaml_loader import Loader
 
 Path = tuple[str | int, ...]
 
@@ -32,17 +33,6 @@ _MAX_DEPTH = 50  # Deeper than any configuration; a YAML alias that contains its
 
 
 _PLAIN_TAGS = ("tag:yaml.org,2002:map", "tag:yaml.org,2002:seq")
-
-
-class _Loader(yaml.SafeLoader):
-    """Reads ``1e-9`` as a number; YAML 1.1 takes it for a text because it has no dot."""
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?[0-9][0-9_]*(?:\.[0-9_]*)?[eE][-+]?[0-9]+$"),
-    list("-+0123456789"),
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -289,7 +279,7 @@ def _field_paths(config: hyperparams.Config) -> list[Path]:
 
 def _parse(text: str, name: str, lines: dict[Path, int]) -> Any:
     """Turns YAML text into plain values; fills in the line of each."""
-    loader = _Loader(text)
+    loader = Loader(text)
     try:
         node = loader.get_single_node()
         return None if node is None else _build(loader, node, (), lines, name)
@@ -302,7 +292,7 @@ def _parse(text: str, name: str, lines: dict[Path, int]) -> Any:
         loader.dispose()
 
 
-def _build(loader: _Loader, node: yaml.Node, path: Path, lines: dict[Path, int], name: str) -> Any:
+def _build(loader: Loader, node: yaml.Node, path: Path, lines: dict[Path, int], name: str) -> Any:
     """Turns a YAML node into plain values and notes the line of each."""
     lines.setdefault(path, node.start_mark.line + 1)
     if len(path) > _MAX_DEPTH:

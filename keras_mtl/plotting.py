@@ -7,28 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from keras_mtl.charts import COLOURS, MARKERS, MAX_LINES, label_ends, new_figure, save_png
 from keras_mtl.errors import DataError
 from keras_mtl.training.event_log import read_events
-
-MAX_LINES = 10
-"""Most tasks that are drawn as lines; more become rows of a heat map."""
-
-# Okabe and Ito, "Color Universal Design" (2008), without its yellow, which is too light for a line,
-# and with a grey and a brown at the end for nine and ten tasks.
-_COLOURS = (
-    "#0072B2",
-    "#D55E00",
-    "#009E73",
-    "#CC79A7",
-    "#E69F00",
-    "#56B4E9",
-    "#000000",
-    "#7A5195",
-    "#8C8C8C",
-    "#8B4513",
-)
-# Shape tells tasks apart where colour does not, as in print.
-_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
 
 
 def plot_run(
@@ -62,13 +43,9 @@ def plot_run(
             raise DataError(
                 f"{model_dir} knows no task {name!r}; it has {', '.join(probabilities)}"
             )
-    path = Path(output_png)
-    path.parent.mkdir(parents=True, exist_ok=True)
     draw = _lines if len(names) <= MAX_LINES else _heat_maps
     figure = draw(names, probabilities, scores, score_label)
-    # Without this the file would hold the moment it was written and differ from run to run.
-    figure.savefig(path, dpi=120, metadata={"Software": None})
-    return path
+    return save_png(figure, output_png)
 
 
 Series = dict[str, tuple[np.ndarray, np.ndarray]]
@@ -116,12 +93,7 @@ def _title(metric: str) -> str:
 
 
 def _figure(height: float) -> tuple[Any, Any]:
-    # The object interface: no global state, no window system.
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(9.0, height), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(9.0, height)
     return figure, figure.subplots(2, 1, sharex=True)
 
 
@@ -129,7 +101,7 @@ def _lines(names: Sequence[str], probabilities: Series, scores: Series, score_la
     figure, (top, bottom) = _figure(6.6)
     ends: list[list[tuple[float, str, str]]] = [[], []]
     for index, name in enumerate(names):
-        colour, marker = _COLOURS[index % len(_COLOURS)], _MARKERS[index % len(_MARKERS)]
+        colour, marker = COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)]
         for panel, (axes, series) in enumerate(((top, probabilities), (bottom, scores))):
             if name not in series:
                 continue
@@ -163,59 +135,8 @@ def _lines(names: Sequence[str], probabilities: Series, scores: Series, score_la
     if not scores:
         _say_nothing_evaluated(bottom)
     for axes, labels in zip((top, bottom), ends, strict=True):
-        _label_ends(axes, labels)
+        label_ends(axes, labels)
     return figure
-
-
-def _label_ends(axes: Any, labels: Sequence[tuple[float, str, str]]) -> None:
-    """Writes each task's name at the end of its line, moved apart where lines end together."""
-    if not labels:
-        return
-    low, high = axes.get_ylim()
-    axes.set_ylim(low, high)
-    ordered = sorted(labels)
-    ends = np.array([(value - low) / (high - low) for value, _, _ in ordered])
-    # In parts of the axes' height; a line of 9-point text needs about 1/18 of this panel.
-    places = _spread(ends, gap=1.0 / 17.0)
-    for end, place, (value, name, colour) in zip(ends, places, ordered, strict=True):
-        number = f"{value:.1f}" if abs(value) >= 10 else f"{value:.3f}"
-        axes.annotate(
-            f"{name}  {number}",
-            xy=(1.0, end),
-            xycoords="axes fraction",
-            xytext=(1.035, place),
-            textcoords="axes fraction",
-            va="center",
-            fontsize=9,
-            color=colour,
-            annotation_clip=False,
-            arrowprops={
-                "arrowstyle": "-",
-                "color": colour,
-                "linewidth": 0.7,
-                "relpos": (0.0, 0.5),
-                "shrinkA": 1,
-                "shrinkB": 4,
-            },
-        )
-
-
-def _spread(ends: np.ndarray, gap: float) -> np.ndarray:
-    """Moves sorted places at least `gap` apart, each as little as can be, within [0, 1].
-
-    Least squares under that constraint is isotonic regression of ``ends - index * gap``; neighbours
-    that would overlap are pooled to their mean.
-    """
-    pools: list[tuple[float, int]] = []
-    for index, end in enumerate(ends):
-        mean, count = float(end) - index * gap, 1
-        while pools and pools[-1][0] > mean:
-            other, more = pools.pop()
-            mean, count = (mean * count + other * more) / (count + more), count + more
-        pools.append((mean, count))
-    places = np.concatenate([np.full(count, mean) for mean, count in pools])
-    places = np.clip(places, 0.0, max(0.0, 1.0 - gap * (len(ends) - 1)))
-    return places + gap * np.arange(len(ends))
 
 
 def _heat_maps(

@@ -5,8 +5,10 @@ import pathlib
 import numpy as np
 import pytest
 
+from keras_mtl import config as config_lib
 from keras_mtl import registry, schedules
 from keras_mtl.data import batch_plan, corpora
+from keras_mtl.simulation.experiment import DEFAULTS, read_experiment
 
 CONFIGS = pathlib.Path(__file__).parents[1] / "configs"
 NAMES = sorted(path.stem for path in CONFIGS.glob("*.yaml"))
@@ -122,3 +124,22 @@ def test_the_seed_s_pair():
         ("en-de", 1_000_000),
     ]
     assert (config.task.model.sharing, config.task.model.size) == ("encoder", "base")
+
+
+def test_a_simulation_takes_the_defaults_of_the_configuration():
+    for path, default in DEFAULTS.items():
+        value = config_lib.ExperimentConfig()
+        for name in path.split("."):
+            value = getattr(value, name)
+        assert value == default, path
+
+
+def test_a_simulation_reads_what_training_reads():
+    config = load("demo")
+    found = read_experiment([CONFIGS / "demo.yaml"])
+    assert [task.name for task in found.tasks] == [pair.name for pair in config.task.pairs]
+    assert [task.baseline for task in found.tasks] == [p.baseline for p in config.task.pairs]
+    schedule = config.trainer.schedule
+    assert found.schedule == (schedule.name, schedule.parameters.as_dict())
+    assert found.steps == config.trainer.train_steps
+    assert found.interval == config.trainer.evaluation.interval

@@ -12,7 +12,7 @@ PACKAGE = pathlib.Path(keras_mtl.__file__).parent
 # Left to right: each room imports from rooms before it and from itself.
 ROOMS = (
     ("errors",),
-    ("config", "overrides", "validation", "experiments", "registry"),
+    ("yaml_loader", "config", "overrides", "validation", "experiments", "registry"),
     ("native",),
     ("metrics",),
     ("schedules",),
@@ -25,13 +25,19 @@ ROOMS = (
     ("export",),
     ("training",),
     ("garden",),
+    ("charts",),
     ("plotting",),
+    ("simulation",),
+    ("report",),
     ("cli",),
 )
 RANK = {name: rank for rank, names in enumerate(ROOMS) for name in names}
 
 # Modules of data/ and others that a machine without TensorFlow's four seconds must be able to load.
-FREE_OF_TENSORFLOW = ("errors", "native", "metrics", "schedules", "data", "cli")
+FREE_OF_TENSORFLOW = (
+    *("errors", "yaml_loader", "native", "metrics", "schedules", "data", "charts", "plotting"),
+    *("simulation", "report", "cli"),
+)
 HEAVY = ("tensorflow", "keras", "tf_keras", "tensorflow_text", "official", "orbit")
 
 

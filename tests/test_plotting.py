@@ -6,8 +6,9 @@ import math
 import numpy as np
 import pytest
 
+from keras_mtl.charts import MAX_LINES, spread_labels
 from keras_mtl.errors import DataError
-from keras_mtl.plotting import MAX_LINES, _series, _spread, plot_run
+from keras_mtl.plotting import _series, plot_run
 from keras_mtl.training.event_log import EventLog, read_events
 
 
@@ -78,8 +79,8 @@ def test_what_is_missing_is_left_out(tmp_path):
 
 def test_labels_are_moved_apart_as_little_as_can_be():
     ends = np.array([0.0, 0.5, 0.5, 0.9])
-    assert _spread(ends, 0.1) == pytest.approx([0.0, 0.45, 0.55, 0.9])
-    crowded = _spread(np.full(5, 1.0), 0.1)
+    assert spread_labels(ends, 0.1) == pytest.approx([0.0, 0.45, 0.55, 0.9])
+    crowded = spread_labels(np.full(5, 1.0), 0.1)
     assert crowded == pytest.approx([0.6, 0.7, 0.8, 0.9, 1.0])
 
 

@@ -36,6 +36,7 @@ COMMANDS = {
     "translate": Command("keras_mtl.cli.translate", "translate standard input line by line"),
     "export": Command("keras_mtl.cli.export", "write a SavedModel: text in, text out"),
     "inspect": Command("keras_mtl.cli.inspect", "print tasks, sizes and parameters"),
+    "simulate": Command("keras_mtl.cli.simulate", "play schedules on modelled learning curves"),
     "demo": Command("keras_mtl.cli.demo", "the whole chain on the built-in corpus, in minutes"),
 }
 

@@ -1,0 +1,334 @@
+"""Drawing: one look for every picture, as PNG and as SVG that follows a page's colours.
+
+A chart is drawn on matplotlib axes by `draw_lines`, `draw_bands`, ... The same figure becomes a PNG
+(`save_png`) or an SVG whose colours are CSS variables (`to_svg`), so that one page suits light and
+dark screens.
+"""
+
+import io
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+MAX_LINES = 10
+"""Most tasks that are drawn as lines; more become rows of a heat map."""
+
+# Okabe and Ito, "Color Universal Design" (2008), without its yellow, which is too light for a line,
+# and with a grey and a brown at the end for nine and ten tasks.
+COLOURS = (
+    "#0072B2",
+    "#D55E00",
+    "#009E73",
+    "#CC79A7",
+    "#E69F00",
+    "#56B4E9",
+    "#000000",
+    "#7A5195",
+    "#8C8C8C",
+    "#8B4513",
+)
+# The same on a dark ground: as light as it takes, black turned to white.
+DARK_COLOURS = (
+    "#4BA6E0",
+    "#F08A4B",
+    "#2CC79A",
+    "#E3A0C6",
+    "#F2BC4A",
+    "#8FCFF2",
+    "#F2F2F2",
+    "#B494CF",
+    "#A9A9A9",
+    "#C98A55",
+)
+# Shape tells tasks apart where colour does not, as in print.
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
+
+INK, MUTED, GRID = "#222222", "#666666", "#DDDDDD"
+_PAPER = "#FEFEFE"
+_VARIABLES = {
+    **{colour: f"--series-{index}" for index, colour in enumerate(COLOURS)},
+    INK: "--ink",
+    MUTED: "--muted",
+    GRID: "--grid",
+    _PAPER: "--paper",
+}
+
+
+class Series(NamedTuple):
+    """A line of a chart.
+
+    Attributes:
+      name: written at its end.
+      x: float64[n].
+      y: float64[n].
+      colour: index of its colour and marker.
+      low: float64[n], lower edge of a band around it; None for no band.
+      high: float64[n], upper edge.
+    """
+
+    name: str
+    x: np.ndarray
+    y: np.ndarray
+    colour: int
+    low: np.ndarray | None = None
+    high: np.ndarray | None = None
+
+
+def new_figure(width: float, height: float) -> Any:
+    """A figure without a window system or global state; sizes in inches."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def save_png(figure: Any, path: str | os.PathLike[str], dpi: int = 120) -> Path:
+    """Writes a figure; the same figure gives the same file."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Without this the file would hold the moment it was written and differ from run to run.
+    figure.savefig(path, dpi=dpi, facecolor="white", metadata={"Software": None})
+    return path
+
+
+def to_svg(figure: Any, name: str, label: str) -> str:
+    """A figure as an ``<svg>`` element for a page.
+
+    Args:
+      figure: of `new_figure`.
+      name: unique on the page; keeps the ids of its parts apart from those of other figures.
+      label: what the picture shows, for people who cannot see it.
+
+    Returns:
+      SVG text whose colours are the CSS variables ``--series-0`` … ``--series-9``, ``--ink``,
+      ``--muted``, ``--grid`` and ``--paper``, and which is as wide as its place on the page.
+    """
+    import html
+
+    import matplotlib
+
+    buffer = io.StringIO()
+    # Text stays text: smaller, selectable, in the page's font. A fixed salt makes ids repeatable.
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
+        figure.savefig(
+            buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None}
+        )
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    text = re.sub(r"<!--.*?-->", "", text, flags=re.DOTALL)
+    text = re.sub(r'\bid="([^"]+)"', rf'id="{name}-\1"', text)
+    text = re.sub(r'(xlink:href="|url\()#', rf"\1#{name}-", text)
+    for colour, variable in _VARIABLES.items():
+        text = re.sub(re.escape(colour), f"var({variable})", text, flags=re.IGNORECASE)
+    # Matplotlib leaves black out, it is SVG's default.
+    text = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font-size: \1px", text)
+    head = re.sub(r'\s(width|height)="[^"]*"', "", text[: text.index(">")])
+    body = text[text.index(">") :]
+    shown = html.escape(label, quote=True)
+    return f'{head} role="img" aria-label="{shown}"{body}'
+
+
+def draw_lines(
+    axes: Any,
+    series: Sequence[Series],
+    *,
+    steps: bool = False,
+    labels: bool = True,
+    zero: bool = True,
+    line_at: float | None = None,
+    log: bool = False,
+) -> None:
+    """Draws lines with their names at their ends.
+
+    Args:
+      axes: where.
+      series: the lines.
+      steps: values hold until the next one.
+      labels: write the names.
+      zero: begin the axis at 0 if no value is below.
+      line_at: draw a dashed line at this value.
+      log: a logarithmic axis.
+    """
+    style(axes)
+    if log:
+        axes.set_yscale("log")
+    ends: list[tuple[float, str, str]] = []
+    for item in series:
+        if not len(item.x):
+            continue
+        colour = COLOURS[item.colour % len(COLOURS)]
+        if item.low is not None and item.high is not None:
+            step = "post" if steps else None
+            axes.fill_between(
+                item.x, item.low, item.high, step=step, color=colour, alpha=0.18, linewidth=0
+            )
+        axes.plot(
+            item.x,
+            item.y,
+            color=colour,
+            marker=MARKERS[item.colour % len(MARKERS)],
+            markersize=4,
+            markevery=_mark_at(item.x),
+            linewidth=1.6,
+            drawstyle="steps-post" if steps else "default",
+            clip_on=False,
+            zorder=3,
+        )
+        ends.append((float(item.y[-1]), item.name, colour))
+    if line_at is not None:
+        axes.axhline(line_at, color=MUTED, linewidth=1.0, linestyle=(0, (4, 3)), zorder=1)
+    axes.margins(x=0.0)
+    values = [item.y[np.isfinite(item.y)] for item in series]
+    if zero and not log and all((value >= 0).all() for value in values):
+        axes.set_ylim(bottom=0.0)
+    if labels:
+        label_ends(axes, ends)
+
+
+def draw_heat(
+    axes: Any,
+    names: Sequence[str],
+    x: np.ndarray,
+    values: np.ndarray,
+    label: str,
+    most: float | None = None,
+) -> Any:
+    """Draws rows of colours, one a task.
+
+    Args:
+      axes: where.
+      names: of the rows; left out when there are more than 40.
+      x: float64[n], where each column begins.
+      values: float64[rows, n]; NaN is left grey.
+      label: of the colour bar.
+      most: value of the brightest colour, to compare several charts by; None is the largest.
+    """
+    width = x[-1] - x[-2] if len(x) > 1 else 1
+    mesh = axes.pcolormesh(
+        np.append(x, x[-1] + width),
+        np.arange(len(names) + 1),
+        np.ma.masked_invalid(values),
+        cmap="cividis",
+        vmin=None if most is None else 0.0,
+        vmax=most,
+        rasterized=True,  # a path for each cell would be megabytes of SVG
+    )
+    style(axes, grid=False)
+    axes.set_facecolor("#EEEEEE")
+    if len(names) <= 40:
+        axes.set_yticks(np.arange(len(names)) + 0.5, names, fontsize=7)
+    else:
+        axes.set_yticks([])
+        axes.set_ylabel(f"{len(names)} tasks, the largest above", fontsize=8, color=INK)
+    axes.tick_params(axis="y", length=0)
+    axes.invert_yaxis()
+    bar = axes.figure.colorbar(mesh, ax=axes, pad=0.01, aspect=40)
+    bar.ax.tick_params(labelsize=7, colors=INK)
+    bar.set_label(label, fontsize=8, color=INK)
+    return mesh
+
+
+def style(axes: Any, grid: bool = True) -> None:
+    """Takes away what no reader needs, and sets the colours that a page can change."""
+    if grid:
+        axes.grid(axis="y", color=GRID, linewidth=0.8, zorder=0)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(MUTED)
+    axes.tick_params(colors=INK, labelsize=8)
+    axes.xaxis.label.set_color(INK)
+    axes.yaxis.label.set_color(INK)
+    axes.title.set_color(INK)
+    from matplotlib.ticker import EngFormatter, LogLocator
+
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    if isinstance(axes.yaxis.get_major_locator(), LogLocator):
+        axes.tick_params(axis="y", which="minor", labelsize=0)
+
+
+def title(axes: Any, text: str) -> None:
+    """Writes a panel's title at its left."""
+    axes.set_title(text, fontsize=10, loc="left", color=INK)
+
+
+def label_ends(
+    axes: Any, labels: Sequence[tuple[float, str, str]], lines: int | None = None
+) -> None:
+    """Writes names at the ends of lines, moved apart where lines end together.
+
+    Args:
+      axes: the axes, all drawn.
+      labels: (last value, name, colour) of each line.
+      lines: how many lines of text the axes' height holds; None works it out.
+    """
+    if not labels:
+        return
+    low, high = axes.get_ylim()
+    axes.set_ylim(low, high)
+    ordered = sorted(labels)
+    to_axes = axes.transData + axes.transAxes.inverted()
+    right = axes.get_xlim()[1]
+    ends = np.array([to_axes.transform((right, value))[1] for value, _, _ in ordered])
+    if lines is None:
+        # A line of 8-point text and its leading are 0.15 inch; axes take up most of their place.
+        box = axes.get_subplotspec()
+        rows = box.get_gridspec().nrows if box is not None else 1
+        lines = max(4, int(axes.figure.get_size_inches()[1] / rows * 0.78 / 0.15))
+    places = spread_labels(ends, gap=1.0 / lines)
+    for end, place, (value, name, colour) in zip(ends, places, ordered, strict=True):
+        axes.annotate(
+            f"{name}  {short_number(value)}",
+            xy=(1.0, end),
+            xycoords="axes fraction",
+            xytext=(1.035, place),
+            textcoords="axes fraction",
+            va="center",
+            fontsize=8,
+            color=colour,
+            annotation_clip=False,
+            arrowprops={
+                "arrowstyle": "-",
+                "color": colour,
+                "linewidth": 0.7,
+                "relpos": (0.0, 0.5),
+                "shrinkA": 1,
+                "shrinkB": 4,
+            },
+        )
+
+
+def short_number(value: float) -> str:
+    """Three significant digits, as far as a chart needs them."""
+    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.3f}"
+
+
+def spread_labels(ends: np.ndarray, gap: float) -> np.ndarray:
+    """Moves sorted places at least `gap` apart, each as little as can be, within [0, 1].
+
+    Least squares under that constraint is isotonic regression of ``ends - index * gap``; neighbours
+    that would overlap are pooled to their mean.
+    """
+    pools: list[tuple[float, int]] = []
+    for index, end in enumerate(ends):
+        mean, count = float(end) - index * gap, 1
+        while pools and pools[-1][0] > mean:
+            other, more = pools.pop()
+            mean, count = (mean * count + other * more) / (count + more), count + more
+        pools.append((mean, count))
+    places = np.concatenate([np.full(count, mean) for mean, count in pools])
+    places = np.clip(places, 0.0, max(0.0, 1.0 - gap * (len(ends) - 1)))
+    return places + gap * np.arange(len(ends))
+
+
+def _mark_at(x: np.ndarray) -> list[int]:
+    """Places of at most some ten markers, evenly spread over the axis, whatever the points are."""
+    if len(x) <= 12:
+        return list(range(len(x)))
+    wanted = np.linspace(x[0], x[-1], 11)
+    return sorted(set(np.searchsorted(x, wanted).clip(0, len(x) - 1).tolist()))

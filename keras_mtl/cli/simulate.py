@@ -1,0 +1,214 @@
+"""``keras-mtl simulate``: what a schedule would do, before hours of training."""
+
+import argparse
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from keras_mtl.errors import ConfigError
+
+if TYPE_CHECKING:
+    from keras_mtl.simulation.comparison import Played, ScheduleSpec
+    from keras_mtl.simulation.curves import Curves
+    from keras_mtl.simulation.experiment import Experiment
+
+_CURVE_PARAMETERS = {
+    "exponent": "power of the learning curves (default: 0.5)",
+    "onset": "examples at which a curve bends (default: 5000)",
+    "transfer": "what an example of another task is worth, 0 to 1 (default: 0.2)",
+    "interference": "power of the share of capacity that a task gets (default: 0.03)",
+    "forgetting": "part of an even share at which half is forgotten (default: 0.03)",
+    "repeats": "passes after which a repeat is worth 1/e (default: 15)",
+    "memory": "steps over which the recent share counts (default: a twentieth of all)",
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the subcommand's arguments."""
+    source = parser.add_argument_group("what is simulated")
+    source.add_argument(
+        "--config_file",
+        metavar="YAML",
+        action="append",
+        default=[],
+        help="configuration file; may be given several times, each over the one before",
+    )
+    source.add_argument(
+        "--model_dir", metavar="DIR", help="a run, for its params.yaml and its prepared data"
+    )
+    source.add_argument(
+        "--tasks", metavar="YAML", help="list of {name, size, baseline} instead of the tasks"
+    )
+    source.add_argument(
+        "--schedule",
+        metavar="SPEC",
+        action="append",
+        default=[],
+        help="NAME, NAME:key=value,key=value, or {name: NAME, parameters: {...}, label: ...}; may "
+        "be given several times (default: the configuration's own, which is also called config)",
+    )
+    source.add_argument("--schedules", metavar="YAML", help="file with a list of such schedules")
+    source.add_argument("--train_steps", type=int, metavar="N", help="(default: as configured)")
+    source.add_argument(
+        "--interval", type=int, metavar="N", help="steps between validations (default: as above)"
+    )
+    source.add_argument(
+        "--draws",
+        choices=["expected", "random", "blend"],
+        default="expected",
+        help="counts of batches: their expectation, by chance, or whole and even",
+    )
+    source.add_argument("--seed", type=int, default=1, help="of chance and noise")
+
+    curves = parser.add_argument_group("how the tasks learn")
+    curves.add_argument(
+        "--recorded", metavar="DIR", help="a run whose scores are the curves, instead of power laws"
+    )
+    curves.add_argument(
+        "--baseline_steps",
+        type=int,
+        metavar="N",
+        help="steps in which a model for one task alone reaches its baseline (default: all)",
+    )
+    curves.add_argument(
+        "--noise", type=float, default=0.0, metavar="X", help="of scores, in parts of the baseline"
+    )
+    for name, text in _CURVE_PARAMETERS.items():
+        curves.add_argument(f"--{name}", type=float, metavar="X", help=text)
+
+    output = parser.add_argument_group("output")
+    output.add_argument(
+        "--output", default="simulation.png", metavar="PNG", help="picture; '' draws none"
+    )
+    output.add_argument("--json", metavar="FILE", help="also write every number")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Plays the schedules, prints tables, draws; returns the exit code."""
+    from keras_mtl.cli.inspect import print_table
+    from keras_mtl.simulation import PlaySettings
+    from keras_mtl.simulation.comparison import (
+        MOST_TASKS_IN_TABLE,
+        as_data,
+        group_table,
+        play_all,
+        task_table,
+    )
+    from keras_mtl.simulation.experiment import read_experiment
+
+    experiment = read_experiment(args.config_file, args.model_dir, args.tasks)
+    steps = args.train_steps if args.train_steps is not None else experiment.steps
+    if steps < 1:
+        raise ConfigError(f"--train_steps {steps}: give at least 1")
+    interval = args.interval if args.interval is not None else experiment.interval
+    curves = _curves(args, experiment, steps)
+    batches = experiment.batches_per_step
+    settings = PlaySettings(steps * batches, interval * batches, args.draws, args.seed, args.noise)
+    begin = time.perf_counter()
+    played = play_all(_specs(args, experiment), curves, experiment.rows, settings)
+    seconds = time.perf_counter() - begin
+    notes = _notes(args, experiment, curves, played)
+    print_table(*group_table(played))
+    if len(curves.tasks) <= MOST_TASKS_IN_TABLE:
+        print("\nscore / baseline, share of batches, passes over the data:")
+        print_table(*task_table(played))
+    print()
+    for note in notes:
+        print(note)
+    print(
+        f"{len(curves.tasks):,} tasks, {settings.steps:,} batches, {len(played)} schedules played "
+        f"in {seconds:.2f} s"
+    )
+    _write(args, played)
+    if args.json:
+        text = json.dumps(as_data(played), ensure_ascii=False, default=str)
+        Path(args.json).write_text(text + "\n", encoding="utf-8")
+        print(f"numbers: {args.json}")
+    return 0
+
+
+def _specs(args: argparse.Namespace, experiment: "Experiment") -> "list[ScheduleSpec]":
+    from keras_mtl.simulation.comparison import (
+        ScheduleSpec,
+        default_label,
+        parse_schedule,
+        schedule_of,
+    )
+    from keras_mtl.simulation.experiment import read_yaml
+
+    name, parameters = experiment.schedule
+    own = ScheduleSpec(default_label(name, parameters), name, parameters)
+    specs = [own if text.strip() == "config" else parse_schedule(text) for text in args.schedule]
+    if args.schedules:
+        entries = read_yaml(args.schedules)
+        if not isinstance(entries, list) or not entries:
+            raise ConfigError(f"{args.schedules}: a list of schedules is expected")
+        specs += [own if entry == "config" else schedule_of(entry) for entry in entries]
+    return specs or [own]
+
+
+def _curves(args: argparse.Namespace, experiment: "Experiment", steps: int) -> "Curves":
+    from keras_mtl.metrics import schedule_higher_is_better
+    from keras_mtl.simulation import CurveSettings, PowerLawCurves, RecordedCurves
+    from keras_mtl.simulation.experiment import recorded_events
+
+    given = {
+        name: value for name in _CURVE_PARAMETERS if (value := getattr(args, name)) is not None
+    }
+    batches = experiment.batches_per_step
+    if "memory" in given:
+        given["memory"] *= batches
+    settings = CurveSettings(**given)
+    if args.recorded:
+        counted = experiment.rows**0 if experiment.mixed else experiment.rows
+        return RecordedCurves(experiment.tasks, recorded_events(args.recorded), counted, settings)
+    alone = args.baseline_steps if args.baseline_steps is not None else steps
+    if alone < 1:
+        raise ConfigError(f"--baseline_steps {alone}: give at least 1")
+    direction = schedule_higher_is_better(experiment.metric)
+    return PowerLawCurves(experiment.tasks, experiment.rows, alone * batches, settings, direction)
+
+
+def _notes(
+    args: argparse.Namespace,
+    experiment: "Experiment",
+    curves: "Curves",
+    played: "Sequence[Played]",
+) -> list[str]:
+    """What a reader has to know of how the numbers were made."""
+    notes = []
+    if args.recorded:
+        notes.append(f"curves: recorded in {args.recorded}")
+        for item in played:
+            beyond = [
+                task.name
+                for task, held in zip(curves.tasks, item.simulation.held, strict=True)
+                if held
+            ]
+            if beyond:
+                shown = ", ".join(beyond[:5]) + (" ..." if len(beyond) > 5 else "")
+                notes.append(
+                    f"{item.spec.label}: learns more of {shown} than was recorded; the score stays "
+                    "at the last one"
+                )
+    else:
+        notes.append("curves: power laws, a model and no measurement; compare shapes, not decimals")
+    if not experiment.rows_known:
+        notes.append(
+            f"examples of a batch: {experiment.rows.mean():.0f}, for sentences half as long as the "
+            "longest (prepare the data and give --model_dir to know)"
+        )
+    if any(task.baseline is None for task in experiment.tasks):
+        notes.append("baselines that are not given are modelled: a model for the task alone")
+    return notes
+
+
+def _write(args: argparse.Namespace, played: "Sequence[Played]") -> None:
+    if not args.output:
+        return
+    from keras_mtl.charts import save_png
+    from keras_mtl.simulation.picture import draw_comparison
+
+    print(f"picture: {save_png(draw_comparison(played), args.output)}")

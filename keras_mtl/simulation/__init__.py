@@ -1,0 +1,20 @@
+"""Plays schedules on learning curves, so that their parameters can be chosen before training.
+
+Plain NumPy. `simulate` plays one schedule; `PowerLawCurves` and `RecordedCurves` say how tasks
+learn.
+"""
+
+from keras_mtl.simulation.curves import Curves, CurveSettings, PowerLawCurves
+from keras_mtl.simulation.player import PlaySettings, Simulation, mean_probabilities, simulate
+from keras_mtl.simulation.recorded import RecordedCurves
+
+__all__ = [
+    "CurveSettings",
+    "Curves",
+    "PlaySettings",
+    "PowerLawCurves",
+    "RecordedCurves",
+    "Simulation",
+    "mean_probabilities",
+    "simulate",
+]

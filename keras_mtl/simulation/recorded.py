@@ -1,0 +1,137 @@
+"""Learning curves as a run has recorded them in its ``metrics.jsonl``."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from keras_mtl.errors import DataError, nearest
+from keras_mtl.metrics import schedule_higher_is_better, schedule_score
+from keras_mtl.schedules import TaskInfo
+from keras_mtl.simulation.curves import Curves, CurveSettings
+
+
+class RecordedCurves(Curves):
+    """Each task's score as a function of how much it had learned when it was scored.
+
+    Between two scores the curve is linear in log(1 + learned); it never goes back, because what a
+    recorded score lost was lost to noise or to the recorded schedule. Beyond the last score it
+    stays where it is; `held` says so. Other tasks are in the recorded scores already, so
+    `transfer` plays no part; the recent share acts by how it differs from the recorded one.
+
+    Args:
+      tasks: the tasks; the baseline of one that has none is its best recorded score.
+      events: of `keras_mtl.training.event_log.read_events`.
+      rows: float64[N], examples that a count of ``batches`` stands for: those of a batch, or 1
+        where batches were mixed.
+      settings: `repeats`, `interference`, `forgetting` and `memory` are used.
+
+    Attributes:
+      metric: of the scores.
+
+    Raises:
+      DataError: the run has no validation, or knows a task not.
+    """
+
+    def __init__(
+        self,
+        tasks: Sequence[TaskInfo],
+        events: Sequence[Mapping[str, Any]],
+        rows: np.ndarray,
+        settings: CurveSettings | None = None,
+    ) -> None:
+        self.settings = dataclasses.replace(settings or CurveSettings(), transfer=0.0)
+        evaluations = [event for event in events if event.get("event") == "evaluation"]
+        trains = [event for event in events if event.get("event") == "train" and "batches" in event]
+        if not evaluations or not trains:
+            raise DataError(
+                "the recorded run holds no validation scores or no counts of batches: record one "
+                "that was validated while it trained"
+            )
+        self.metric = str(evaluations[-1].get("metric") or next(iter(evaluations[-1]["scores"])))
+        self.higher_is_better = schedule_higher_is_better(self.metric)
+        sizes = np.array([task.size for task in tasks], np.float64)
+        names = [task.name for task in tasks]
+        known = list(evaluations[-1]["scores"][self.metric])
+        for name in names:
+            if name not in known:
+                raise DataError(
+                    f"the recorded run has no score of task {name!r}{nearest(name, known)}"
+                )
+        steps = np.array([event["step"] for event in trains], np.float64)
+        counts = np.array(
+            [[event["batches"].get(name, 0) for name in names] for event in trains], np.float64
+        )
+        learned = np.array([self.settings.useful(row * rows, sizes) for row in counts])
+        total = max(1.0, float(counts[-1].sum()))
+        self._share = counts[-1] / total
+        self._score_points = []
+        self._loss_points = []
+        infos = []
+        for index, task in enumerate(tasks):
+            found = [
+                (event["step"], event["scores"][self.metric][task.name]) for event in evaluations
+            ]
+            at, scores = _series(found)
+            values = np.array([schedule_score(self.metric, score) for score in scores])
+            where = np.interp(at, np.append(0, steps), np.append(0, learned[:, index]))
+            self._score_points.append(_rising(where, values, self.higher_is_better))
+            at, values = _series(
+                [(event["step"], event["loss"].get(task.name)) for event in trains]
+            )
+            where = np.interp(at, np.append(0, steps), np.append(0, learned[:, index]))
+            self._loss_points.append(_rising(where, values, False))
+            best = float(self._score_points[-1][1][-1])
+            baseline = task.baseline
+            if baseline is None:
+                baseline = best if best > 0 else 1.0
+            infos.append(TaskInfo(task.name, task.size, baseline))
+        self.tasks = tuple(infos)
+
+    def scores(self, learned: np.ndarray, share: np.ndarray) -> np.ndarray:
+        """The recorded score, times what the other share retains of it."""
+        found = _interpolate(self._score_points, learned)
+        kept = self._kept(share)
+        if not self.higher_is_better:
+            return found / np.maximum(kept, 1e-6)
+        # Before the first score nothing is known but the beginning, where a score is 0.
+        first = np.array([points[0][0] for points in self._score_points])
+        begin = np.where(first > 0, np.minimum(1, np.log1p(learned) / np.log1p(first + 1e-9)), 1.0)
+        return found * kept * begin
+
+    def losses(self, learned: np.ndarray, share: np.ndarray) -> np.ndarray:
+        """The recorded loss."""
+        return _interpolate(self._loss_points, learned) / np.maximum(self._kept(share), 1e-6)
+
+    def held(self, learned: np.ndarray) -> np.ndarray:
+        """Whether a task has learned more than in the recorded run."""
+        return learned > np.array([points[0][-1] for points in self._score_points]) * (1 + 1e-9)
+
+    def _kept(self, share: np.ndarray) -> np.ndarray:
+        return self.settings.retained(share) / np.maximum(self.settings.retained(self._share), 1e-9)
+
+
+def _series(points: Sequence[tuple[int, float | None]]) -> tuple[np.ndarray, np.ndarray]:
+    """Steps and values of the points that have one."""
+    found = [(step, value) for step, value in points if value is not None]
+    if not found:
+        raise DataError("the recorded run has a task that was never drawn or never scored")
+    return np.array([step for step, _ in found], np.float64), np.array([v for _, v in found])
+
+
+def _rising(
+    learned: np.ndarray, values: np.ndarray, higher_is_better: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """Points of a curve that never gets worse, one for each amount learned."""
+    best = np.maximum.accumulate(values) if higher_is_better else np.minimum.accumulate(values)
+    # Of several scores at one amount the last, which is the best of them.
+    last = np.append(np.diff(learned) > 0, True)
+    return learned[last], best[last]
+
+
+def _interpolate(points: Sequence[tuple[np.ndarray, np.ndarray]], at: np.ndarray) -> np.ndarray:
+    place = np.log1p(at)
+    return np.array(
+        [np.interp(x, np.log1p(known), values) for x, (known, values) in zip(place, points)]  # noqa: B905
+    )

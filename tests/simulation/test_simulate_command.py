@@ -1,0 +1,176 @@
+"""`keras-mtl simulate`: what it reads, prints and writes, without TensorFlow."""
+
+import json
+
+import pytest
+import yaml
+
+from keras_mtl import charts
+from keras_mtl.cli.main import main
+from keras_mtl.errors import ConfigError
+from keras_mtl.simulation.comparison import parse_schedule, schedule_of, size_groups
+from keras_mtl.simulation.experiment import read_experiment
+
+CONFIG = {
+    "task": {
+        "pairs": [
+            {"source": "en", "target": "fr", "max_pairs": 9000, "baseline": 60},
+            {"source": "en", "target": "es", "max_pairs": 2000, "baseline": 50.5},
+            {"source": "en", "target": "gl", "max_pairs": 90, "name": "gl", "baseline": 20.0},
+        ]
+    },
+    "trainer": {
+        "train_steps": 400,
+        "schedule": {"name": "inverse_ratio", "parameters": {"epsilon": "1e-1"}},
+        "evaluation": {"interval": 100},
+    },
+}
+
+
+@pytest.fixture
+def config(tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(CONFIG).replace("'1e-1'", "1e-1"))
+    return str(path)
+
+
+def test_several_schedules_in_one_call(config, tmp_path, capsys):
+    listed = tmp_path / "schedules.yaml"
+    listed.write_text(
+        "- config\n- {name: temperature, parameters: {temperature: 2}, label: warm}\n"
+    )
+    picture, numbers = tmp_path / "out/a.png", tmp_path / "a.json"
+    words = ["simulate", "--config_file", config, "--schedules", str(listed)]
+    words += ["--schedule", "implicit:gamma=0.5,prior=temperature", "--schedule", "proportional"]
+    assert main([*words, "--output", str(picture), "--json", str(numbers)]) == 0
+    out = capsys.readouterr().out
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    lines = out.splitlines()
+    header = "schedule score/baseline: mean worst large medium small "
+    header += "batches: large batches: medium batches: small most passes"
+    assert lines[0].split() == header.split()
+    labels = ["implicit gamma=0.5 prior=temperature", "proportional"]
+    labels.append("inverse_ratio epsilon=0.1")
+    for label, line in zip([*labels, "warm"], lines[1:5], strict=True):
+        assert line.startswith(label)
+    assert "3 tasks, 400 batches, 4 schedules played in" in out
+    data = json.loads(numbers.read_text())
+    assert data["tasks"][2] == {"name": "gl", "size": 90, "baseline": 20.0}
+    assert [item["label"] for item in data["schedules"]] == [*labels, "warm"]
+    shares = {item["label"]: item["batches"][-1] for item in data["schedules"]}
+    assert shares["proportional"] == pytest.approx([400 * n / 11090 for n in (9000, 2000, 90)])
+    assert "score / baseline, share of batches, passes" in out
+
+
+def test_a_list_of_tasks_and_nothing_else(tmp_path, capsys):
+    tasks = [{"name": f"t{i}", "size": 100_000 // (i + 1)} for i in range(charts.MAX_LINES + 1)]
+    path = tmp_path / "tasks.json"
+    path.write_text(json.dumps(tasks))
+    picture = tmp_path / "many.png"
+    words = ["simulate", "--tasks", str(path), "--train_steps", "2000", "--output", str(picture)]
+    assert main([*words, "--draws", "blend", "--noise", "0.05", "--schedule", "inverse_ratio"]) == 0
+    out = capsys.readouterr().out
+    assert "baselines that are not given are modelled" in out
+    assert picture.exists()
+
+
+def test_sizes_come_from_prepared_data(config, tmp_path):
+    data = tmp_path / "run/data"
+    data.mkdir(parents=True)
+    names = [("en-fr", 800), ("en-es", 300), ("gl", 20)]
+    entries = [
+        {"name": n, "train_size": s, "source_tokens": 10 * s, "target_tokens": 14 * s}
+        for n, s in names
+    ]
+    manifest = {"kind": "keras_mtl prepared data", "tasks": entries}
+    (data / "manifest.json").write_text(json.dumps(manifest))
+    found = read_experiment([config], tmp_path / "run")
+    assert [task.size for task in found.tasks] == [800, 300, 20]
+    assert found.rows_known
+    assert found.rows == pytest.approx(4096 / 16)
+    later = tmp_path / "later.yaml"
+    later.write_text("trainer: {schedule: {name: uniform}, train_steps: 7}\n")
+    over = read_experiment([config, later])
+    assert (over.steps, over.interval, over.schedule) == (7, 100, ("uniform", {}))
+    (tmp_path / "run/params.yaml").write_text((tmp_path / "config.yaml").read_text())
+    assert read_experiment([], tmp_path / "run").schedule == ("inverse_ratio", {"epsilon": 0.1})
+
+
+def test_schedules_are_written_in_three_ways():
+    for text in (
+        "inverse_ratio:alpha=5,prior=temperature,ema=1e-1",
+        "{name: inverse_ratio, parameters: {alpha: 5, prior: temperature, ema: 1e-1}}",
+    ):
+        spec = parse_schedule(text)
+        assert spec.name == "inverse_ratio"
+        assert spec.parameters == {"alpha": 5, "prior": "temperature", "ema": 0.1}
+        assert spec.label == "inverse_ratio alpha=5 prior=temperature ema=0.1"
+    nested = parse_schedule("sequential:stages=[{task: a, steps: 3}, {task: b}],floor=0.1")
+    assert nested.parameters["stages"] == [{"task": "a", "steps": 3}, {"task": "b"}]
+    assert nested.label == "sequential floor=0.1"
+    assert schedule_of({"name": "uniform", "label": "even"}).label == "even"
+
+
+def test_thirds_by_size():
+    from keras_mtl.schedules import TaskInfo
+
+    def groups(count):
+        tasks = [TaskInfo(f"t{i}", 10 * (i + 1)) for i in range(count)]
+        return {name: members.tolist() for name, members in size_groups(tasks).items()}
+
+    assert groups(7) == {"large": [6, 5, 4], "medium": [3, 2], "small": [1, 0]}
+    assert groups(2) == {"large": [1], "small": [0]}
+    assert groups(1) == {"large": [0]}
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "nothing to simulate; give --config_file"),
+        (["--config_file", "CONFIG", "--schedule", "inverse"], "did you mean 'inverse_ratio'"),
+        (["--config_file", "CONFIG", "--schedule", "inverse_ratio:beta=2"], "no parameter 'beta'"),
+        (["--config_file", "CONFIG", "--schedule", "inverse_ratio:alpha"], "has no '='"),
+        (["--config_file", "CONFIG", *["--schedule", "uniform"] * 2], "two schedules are called"),
+        (["--config_file", "CONFIG", "--transfer", "2"], "transfer = 2.0 must be"),
+        (["--config_file", "CONFIG", "--train_steps", "0"], "--train_steps 0"),
+        (["--config_file", "CONFIG", "--recorded", "CONFIG.none"], "does not exist"),
+        (["--config_file", "CONFIG.none"], "no such file"),
+    ],
+)
+def test_what_is_wrong_is_said(config, capsys, words, message):
+    words = [word.replace("CONFIG", config) for word in words]
+    assert main(["simulate", *words, "--output", ""]) == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "task: {pairs: [{source: en, target: fr}]}",
+            "its size is not known yet.*keras-mtl prepare",
+        ),
+        ("task: {pairs: []}", "task.pairs is empty"),
+        ("task: {pairs: [{source: en}]}", r"task.pairs\[0\] = .* has no source and target"),
+        ("trainer: {train_steps: soon}", "train_steps = 'soon': a whole number"),
+        ("trainer: 3", "3 stands where a mapping is expected"),
+        ("- a", "expected a mapping"),
+        (
+            "task: {pairs: [{source: a, target: b, max_pairs: many}]}",
+            "size = 'many' is not a number",
+        ),
+    ],
+)
+def test_a_configuration_that_cannot_be_simulated_is_named(tmp_path, text, message):
+    path = tmp_path / "bad.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        read_experiment([path])
+
+
+def test_a_task_list_that_is_none_is_named(tmp_path):
+    path = tmp_path / "tasks.yaml"
+    for text, message in (("a: 1", "a list of"), ("- {name: a}", "entry 1 is"), ("- 3", "entry 1")):
+        path.write_text(text)
+        with pytest.raises(ConfigError, match=message):
+            read_experiment([], None, path)
