@@ -89,6 +89,11 @@ int BeamSearch::Add(const Sentence& sentence) {
   return number;
 }
 
+int32_t BeamSearch::wanted(int row) const {
+  if (rows_[row].forced >= 0) return rows_[row].forced;
+  return options_.lingvo_pruning && options_.force_eos_in_last_step ? eos_id_ : -1;
+}
+
 int BeamSearch::top_count() const { return std::min(2 * options_.beam_size, vocabulary_size_); }
 
 void BeamSearch::FailNotANumber(const State& state) const {
@@ -151,7 +156,8 @@ RowOutputs BeamSearch::FullRow(int index, const State& state, const float* outpu
   } else {
     result.normaliser = Normalise(result.values, result.count);
   }
-  if (row.forced >= 0) result.forced = result.log_probability(result.values[row.forced]);
+  const int32_t token = wanted(index);
+  if (token >= 0) result.wanted = result.log_probability(result.values[token]);
   return result;
 }
 
@@ -174,6 +180,12 @@ void BeamSearch::AdvanceTop(const TopCandidates& top, const Attention& attention
     throw InputError("sampling needs the outputs of the whole vocabulary, and the best tokens of "
                      "each row alone were given");
   }
+  for (size_t i = 0; top.wanted == nullptr && i < rows_.size(); ++i) {
+    if (wanted(static_cast<int>(i)) >= 0) {
+      throw InputError("the logit of the token that row " + std::to_string(i) +
+                       " asks for is not given");
+    }
+  }
   if (top.count < top_count()) {
     throw InputError("top candidates: " + std::to_string(top.count) + " for a row, and " +
                      std::to_string(top_count()) + " are needed");
@@ -187,7 +199,7 @@ void BeamSearch::AdvanceTop(const TopCandidates& top, const Attention& attention
         }
         result.count = top.count;
         result.normaliser = top.normalisers[index];
-        if (rows_[index].forced >= 0) result.forced = result.log_probability(top.forced[index]);
+        if (wanted(index) >= 0) result.wanted = result.log_probability(top.wanted[index]);
         return result;
       },
       attention);
@@ -222,7 +234,7 @@ void BeamSearch::AdvanceAll(const OutputsOf& outputs_of, const Attention& attent
     const size_t step = state.step;
     if (step < state.sentence.prefix.size()) {
       const Slot& slot = state.live[0];
-      const float log_p = options_.score_prefix ? outputs[0].forced : 0.0f;
+      const float log_p = options_.score_prefix ? outputs[0].wanted : 0.0f;
       std::vector<Candidate> forced;
       if (slot.score + log_p > -kInfinity) {
         forced.push_back({slot.score + log_p, log_p, 0, state.sentence.prefix[step]});

@@ -41,7 +41,7 @@ struct TopCandidates {
                           // Null: column i is token i, and there are vocabulary_size.
   const float* logits;    // [rows, count]; -inf fills up a row that has fewer.
   const Normaliser* normalisers;  // [rows]; {log_sum_exp, 0, valid} does too.
-  const float* forced;            // [rows], logit of row.forced; null when no row has one.
+  const float* wanted;            // [rows], logit of wanted(row); null when no row has one.
 };
 
 struct Attention {
@@ -96,6 +96,10 @@ class BeamSearch {
   // sentence, repetition_penalty, no_repeat_ngram. Ascending by token; none for a forced row.
   // Advance applies them itself.
   std::vector<LogitEdit> Edits(int row) const;
+
+  // The token whose logit AdvanceTop needs whatever its rank: the one that is forced, or the end of
+  // sentence where Lingvo's rule may force it; else -1.
+  int32_t wanted(int row) const;
 
   // Tokens of a row that AdvanceTop needs.
   int top_count() const;

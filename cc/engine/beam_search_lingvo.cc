@@ -18,6 +18,7 @@ void BeamSearch::SelectByLingvo(State* state, const std::vector<RowOutputs>& row
     // The row's best k + 1, falling; of equal ones the smaller token.
     best.clear();
     Candidate eos{-kInfinity, -kInfinity, static_cast<int>(b), eos_id_};
+    if (force_eos) eos = {state->live[b].score + row.wanted, row.wanted, eos.slot, eos_id_};
     for (int i = 0; i < row.count; ++i) {
       const float log_p = row.log_probability(row.values[i]);
       if (!(log_p > -kInfinity)) continue;

@@ -1,4 +1,6 @@
-// The float arithmetic of the search that is not a plain sum: the same on every processor.
+// The float arithmetic of the search that is not a plain sum: the same on every processor. In
+// float64, for the outputs of any model, with no instruction set to choose. The engine does not come
+// here: its projection sums while logits are in registers (KernelTable::log_sum_exp), in float32.
 #ifndef KERAS_MTL_ENGINE_LOG_SOFTMAX_H_
 #define KERAS_MTL_ENGINE_LOG_SOFTMAX_H_
 

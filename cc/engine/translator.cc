@@ -224,7 +224,7 @@ class Translation::Worker {
       step.beam = i - first;
       step.parent = row.position == 0 ? 0 : row.parent - parents;
       step.token = row.token;
-      step.request.wanted = row.forced;
+      step.request.wanted = search_.wanted(i);
       step.request.open = row.forced >= 0;
       for (const LogitEdit& edit : search_.Edits(i)) {
         edit_tokens_.push_back(edit.token);

@@ -69,7 +69,7 @@ void Advance(BeamSearch* search, const Rows<float>& outputs, bool log_probabilit
 }
 
 void AdvanceTop(BeamSearch* search, const Rows<int32_t>& tokens, const Rows<float>& logits,
-                const Rows<float>& log_sums, const py::object& forced,
+                const Rows<float>& log_sums, const py::object& wanted,
                 const py::object& attention) {
   const size_t rows = search->rows().size();
   CheckShape("tokens", tokens, rows, tokens.ndim() == 2 ? tokens.shape(1) : 0);
@@ -79,15 +79,18 @@ void AdvanceTop(BeamSearch* search, const Rows<int32_t>& tokens, const Rows<floa
   }
   const AttentionArray weights(attention, rows);
   std::vector<Normaliser> normalisers(rows);
-  std::vector<float> wanted;
-  if (!forced.is_none()) wanted = forced.cast<std::vector<float>>();
-  wanted.resize(rows, 0.0f);
+  std::vector<float> logits_wanted;
+  if (!wanted.is_none()) {
+    logits_wanted = wanted.cast<std::vector<float>>();
+    logits_wanted.resize(rows, 0.0f);
+  }
   for (size_t i = 0; i < rows; ++i) {
     normalisers[i].highest = log_sums.data()[i];
     normalisers[i].valid = normalisers[i].highest < std::numeric_limits<float>::infinity();
   }
   const TopCandidates top{static_cast<int>(tokens.shape(1)), tokens.data(), logits.data(),
-                          normalisers.data(), wanted.data()};
+                          normalisers.data(),
+                          wanted.is_none() ? nullptr : logits_wanted.data()};
   py::gil_scoped_release release;
   search->AdvanceTop(top, weights.view);
 }
@@ -193,11 +196,11 @@ void RegisterBeamSearch(py::module_& module) {
            py::arg("outputs"), py::arg("log_probabilities"), py::arg("attention") = py::none())
       .def("advance_top",
            [](PythonSearch& self, const Rows<int32_t>& tokens, const Rows<float>& logits,
-              const Rows<float>& log_sums, const py::object& forced, const py::object& attention) {
-             AdvanceTop(&self.search, tokens, logits, log_sums, forced, attention);
+              const Rows<float>& log_sums, const py::object& wanted, const py::object& attention) {
+             AdvanceTop(&self.search, tokens, logits, log_sums, wanted, attention);
            },
            py::arg("tokens"), py::arg("logits"), py::arg("log_sums"),
-           py::arg("forced") = py::none(), py::arg("attention") = py::none())
+           py::arg("wanted") = py::none(), py::arg("attention") = py::none())
       .def("results",
            [](const PythonSearch& self, int sentence) {
              if (sentence < 0 || sentence >= self.search.sentences()) {

@@ -83,19 +83,18 @@ TEST(BestTokensAndEditsGiveWhatWholeRowsGive) {
       const int rows = static_cast<int>(search.rows().size()), count = search.top_count();
       std::vector<float> logits = Logits(search, {name});
       std::vector<int32_t> tokens;
-      std::vector<float> best, forced;
+      std::vector<float> best, wanted;
       std::vector<Normaliser> normalisers;
       for (int i = 0; i < rows; ++i) {
         float* row = logits.data() + i * kVocabulary;
-        const int32_t wanted = search.rows()[i].forced;
         ApplyEdits(search.Edits(i), row);
-        if (wanted < 0) {
+        if (search.rows()[i].forced < 0) {
           for (const int32_t token : search.options().suppress) {
             row[token] = -std::numeric_limits<float>::infinity();
           }
         }
         normalisers.push_back(Normalise(row, kVocabulary));
-        forced.push_back(wanted >= 0 ? row[wanted] : 0.0f);
+        wanted.push_back(search.wanted(i) >= 0 ? row[search.wanted(i)] : 0.0f);
         std::vector<int32_t> order(kVocabulary);
         std::iota(order.begin(), order.end(), 0);
         std::stable_sort(order.begin(), order.end(),
@@ -105,7 +104,7 @@ TEST(BestTokensAndEditsGiveWhatWholeRowsGive) {
           best.push_back(row[order[j]]);
         }
       }
-      search.AdvanceTop({count, tokens.data(), best.data(), normalisers.data(), forced.data()});
+      search.AdvanceTop({count, tokens.data(), best.data(), normalisers.data(), wanted.data()});
     }
     CHECK(Same(search.results(0), Alone(name, prefix)));
   }

@@ -63,14 +63,17 @@ def quantize_rows(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     Returns:
       int8 ``[out, in]`` in [-127, 127] and the scales, float32 ``[out]``: absmax / 127, and 1 for a
       row of zeros. ``values * scales[:, None]`` is the matrix again, each entry within half a
-      scale; rounding is half to even.
+      scale. The values are ``matrix * (127 / absmax)`` in float32, rounded half to even: bit by bit
+      what the engine makes of a float32 file, and of activations.
+
+    Reference: ``keras.quantizers.abs_max_quantize``, which multiplies by 127 / absmax too (and adds
+    1e-7 to absmax, so that its values differ where absmax is below some 1e-4).
     """
-    largest = np.abs(matrix).max(axis=1)
-    scales = (largest / np.float32(127)).astype(np.float32)
-    # A row so small that its scale is 0 in float32 counts as zeros.
-    scales = np.where(scales > 0, scales, np.float32(1))
-    values = np.clip(np.rint(matrix / scales[:, None]), -127, 127).astype(np.int8)
-    return values, scales
+    largest = np.abs(matrix).max(axis=1).astype(np.float32)
+    zero = largest < np.float32(1e-30)  # As in the engine: 127 / absmax stays finite.
+    largest = np.where(zero, np.float32(127), largest)
+    values = np.rint(matrix * (np.float32(127) / largest)[:, None])
+    return np.where(zero[:, None], 0, values).astype(np.int8), largest / np.float32(127)
 
 
 def _array(value: Any) -> np.ndarray:

@@ -1,10 +1,11 @@
-"""CTranslate2 on the same weights: the oracle of model and search, float32."""
+"""CTranslate2 on the same weights: the oracle of model and search, float32, TensorFlow and C++."""
 
 import ctranslate2
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from keras_mtl import native
 from keras_mtl.config import TransformerConfig
 from keras_mtl.decoding.beam_search import beam_search
 from keras_mtl.decoding.options import BeamOptions
@@ -13,6 +14,7 @@ from keras_mtl.errors import ExportError
 from keras_mtl.export.ctranslate2 import export_ctranslate2, write_directory
 from keras_mtl.models.factory import build_transformer
 from tests.decoding.tiny_model import make_vocabulary
+from tests.native.engine_case import write_keras_model
 
 V, EOS, LENGTH = 37, 2, 8
 TOKENS = [f"t{i}" for i in range(V)]
@@ -47,7 +49,8 @@ def pair(request, tmp_path_factory):
     peer = ctranslate2.Translator(
         str(folder), device="cpu", compute_type="float32", intra_threads=1
     )
-    return model, decoder, peer
+    engine = native.Engine(write_keras_model(folder / "model.kmtl", model))
+    return model, decoder, peer, engine
 
 
 def ours(model, decoder, options, prefix):
@@ -70,6 +73,13 @@ def ours(model, decoder, options, prefix):
         [(list(ids[i, n, : lengths[i, n]]), scores[i, n]) for n in range(int(result.counts[i]))]
         for i in range(batch)
     ]
+
+
+def of_engine(engine, decoder, options, prefix):
+    found = engine.translate(
+        SOURCES, options, decoders=[decoder] * len(SOURCES), prefixes=[prefix] * len(SOURCES)
+    )
+    return [[(h.tokens, h.score) for h in hypotheses] for hypotheses in found]
 
 
 def theirs(peer, options, prefix):
@@ -104,7 +114,7 @@ CASES = [
 
 @pytest.mark.parametrize(("beams", "alpha", "count", "lengths", "prefix"), CASES)
 def test_same_hypotheses_and_scores(pair, beams, alpha, count, lengths, prefix):
-    model, decoder, peer = pair
+    model, decoder, peer, engine = pair
     options = BeamOptions(
         beam_size=beams,
         num_hypotheses=count,
@@ -113,13 +123,16 @@ def test_same_hypotheses_and_scores(pair, beams, alpha, count, lengths, prefix):
         max_length=lengths[1],
         score_prefix=False,  # CTranslate2 does not count it.
     )
-    have = ours(model, decoder, options, prefix)
     want = theirs(peer, options, prefix)
-    for mine, other in zip(have, want, strict=True):
-        assert [tokens for tokens, _ in mine] == [tokens for tokens, _ in other]
-        np.testing.assert_allclose(
-            [score for _, score in mine], [score for _, score in other], rtol=1e-4, atol=1e-5
-        )
+    for have in (
+        ours(model, decoder, options, prefix),
+        of_engine(engine, decoder, options, prefix),
+    ):
+        for mine, other in zip(have, want, strict=True):
+            assert [tokens for tokens, _ in mine] == [tokens for tokens, _ in other]
+            np.testing.assert_allclose(
+                [score for _, score in mine], [score for _, score in other], rtol=1e-4, atol=1e-5
+            )
 
 
 @pytest.mark.parametrize("sharing", ["full", "encoder"])

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from keras_mtl import native
 from keras_mtl.errors import ExportError, InputError
-from keras_mtl.export.model_arrays import transformer_arrays
+from keras_mtl.export.model_arrays import quantize_rows, transformer_arrays
 from keras_mtl.models import Transformer
 
 ISAS = native.ISAS[: native.ISAS.index(native.core().isa()) + 1]
@@ -31,15 +31,12 @@ def config_of(model) -> dict:
 
 
 def quantized(weights):
-    """Matrices in symmetric int8 with one scale a row, as the engine itself rounds."""
-    result = {}
-    for name, value in weights.items():
-        if not name.endswith(".weight"):
-            result[name] = value
-            continue
-        largest = np.abs(value).max(axis=1)
-        result[name] = np.rint(value * (np.float32(127) / largest)[:, None]).astype(np.int8)
-        result[f"{name.removesuffix('.weight')}.scale"] = largest / np.float32(127)
+    """Matrices in int8, as an int8 model file has them."""
+    result = dict(weights)
+    for name in weights:
+        if name.endswith(".weight"):
+            scale = f"{name.removesuffix('.weight')}.scale"
+            result[name], result[scale] = quantize_rows(weights[name])
     return result
 
 

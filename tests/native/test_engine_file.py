@@ -1,5 +1,6 @@
 """The engine's file of a Transformer: every weight is in it, where the reader looks for it."""
 
+import keras
 import numpy as np
 import pytest
 
@@ -125,3 +126,18 @@ def test_rows_are_quantized_half_to_even():
     values, scales = quantize_rows(matrix)
     np.testing.assert_array_equal(scales, np.float32([1, 1, 2]))
     np.testing.assert_array_equal(values, [[127, 0, 2, -2], [0, 0, 0, 0], [-127, 0, 2, 2]])
+
+
+def test_rows_are_quantized_as_the_engine_and_keras_do():
+    generator = np.random.default_rng(5)
+    matrix = generator.normal(size=[300, 64]).astype(np.float32)
+    matrix[:100] = generator.integers(-127, 128, [100, 64]) / np.float32(3)  # Many near halves.
+    matrix[7] = 1e-35
+    values, scales = quantize_rows(matrix)
+    of_engine, scales_of_engine = native.core().testing.quantize("generic", matrix)
+    np.testing.assert_array_equal(values, of_engine)
+    np.testing.assert_array_equal(scales, scales_of_engine)
+    rows = np.abs(matrix).max(axis=1) > 1
+    of_keras, inverse = keras.quantizers.abs_max_quantize(matrix[rows], axis=1, epsilon=0.0)
+    np.testing.assert_array_equal(values[rows], of_keras)
+    np.testing.assert_allclose(scales[rows], 1 / np.asarray(inverse)[:, 0], rtol=1e-6)
