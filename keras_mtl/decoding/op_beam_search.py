@@ -1,0 +1,176 @@
+"""Beam search inside a graph, by operations in C++: with every option, for any model.
+
+``beam_search`` is plain TensorFlow and may be compiled by XLA; this one has all options of
+``BeamOptions`` and computes live hypotheses alone, but runs on CPUs and needs the library of
+operations wherever the graph is loaded.
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+from keras_mtl import native
+from keras_mtl.decoding.native_beam_search import LiveRows
+from keras_mtl.decoding.options import BeamOptions
+from keras_mtl.errors import InputError
+
+State = Any  # A nest of tensors that belongs to the model; the first axis is rows.
+
+for _name in ("BeamSearch", "BeamSearchStep", "BeamSearchResult", "Translate"):
+    tf.no_gradient(f"KerasMtl>{_name}")  # A search is not differentiable.
+
+
+class OpBeamResult(NamedTuple):
+    """What the search found; N is ``num_hypotheses``, L ``max_length``.
+
+    Attributes:
+      ids: int32[batch, N, L], tokens without end of sentence, filled up with ``pad_id``.
+      lengths: int32[batch, N], tokens in ``ids``.
+      scores: float32[batch, N], falling; -inf where fewer than N hypotheses were found.
+      log_probabilities: float32[batch, N], end of sentence included.
+      counts: int32[batch], hypotheses found.
+      token_scores: float32[batch, N, L + 1], log-probability of each token, then of the end of
+        sentence where there is one, then 0.
+    """
+
+    ids: tf.Tensor
+    lengths: tf.Tensor
+    scores: tf.Tensor
+    log_probabilities: tf.Tensor
+    counts: tf.Tensor
+    token_scores: tf.Tensor
+
+
+def op_beam_search(
+    step_fn: Callable[[LiveRows, State], tuple[Any, State]],
+    state: State,
+    batch: int | tf.Tensor,
+    vocabulary_size: int,
+    options: BeamOptions,
+    *,
+    start_id: int = 1,
+    eos_id: int = 2,
+    pad_id: int = 0,
+    max_lengths: tf.Tensor | None = None,
+    prefix: tf.Tensor | None = None,
+    prefix_lengths: tf.Tensor | None = None,
+    source_lengths: tf.Tensor | None = None,
+    sentence_indices: tf.Tensor | None = None,
+    shortlist: Sequence[int] = (),
+    log_probabilities: bool = False,
+) -> OpBeamResult:
+    """Searches the best target sequences of a batch of sentences.
+
+    May be called eagerly and inside ``tf.function``, not inside a function that XLA compiles.
+    Gradients do not go through it.
+
+    Args:
+      step_fn: ``(rows, state) -> (outputs float32[rows, V], state)``, the model's output after
+        ``rows.token``, ``rows`` being ``LiveRows`` of tensors; or ``((outputs, attention
+        float32[rows, S]), state)``. What it returns as state is put into the order of the next
+        rows.
+      state: nest of tensors [batch, ...]; the first axis becomes that of rows.
+      batch: number of sentences, >= 0.
+      vocabulary_size: V, at least 2 and at least ``options.beam_size``.
+      options: every one of ``BeamOptions`` but ``max_length_factor``, which is for callers that
+        know the source.
+      start_id: id that starts every hypothesis; not part of the result.
+      eos_id: id that ends a hypothesis; not part of the result.
+      pad_id: id behind the end of a hypothesis in the result.
+      max_lengths: int32[batch], most tokens of each sentence, in [0, options.max_length]; default
+        that for all.
+      prefix: int32[batch, P], tokens that every hypothesis of a sentence must begin with.
+      prefix_lengths: int32[batch], how many of them each sentence has; default P.
+      source_lengths: int32[batch], columns of attention of each sentence; with
+        ``coverage_penalty``.
+      sentence_indices: int64[batch], with ``seed``, what decides what is sampled; default 0, 1, …
+      shortlist: the only ids that may be produced, ``eos_id`` among them; empty allows all.
+      log_probabilities: the outputs are normalised log-probabilities, not logits.
+
+    Returns:
+      The hypotheses.
+
+    Raises:
+      InputError: an option does not fit the vocabulary.
+      NativeError: the operations cannot be loaded.
+      tf.errors.InvalidArgumentError: a length or prefix is out of range, or the model gave a NaN.
+    """
+    options.check_vocabulary(vocabulary_size, eos_id)
+    if options.coverage_penalty and source_lengths is None:
+        raise InputError("coverage_penalty needs source_lengths and attention from step_fn")
+    ops = native.load_ops()
+    fill = tf.reshape(tf.cast(batch, tf.int32), [1])
+    zeros = tf.zeros(fill, tf.int32)
+    if prefix is None:
+        prefix, prefix_lengths = tf.zeros([fill[0], 0], tf.int32), zeros
+    elif prefix_lengths is None:
+        prefix_lengths = zeros + tf.shape(prefix)[1]
+    if sentence_indices is None:
+        sentence_indices = tf.range(tf.cast(fill[0], tf.int64))
+    search, *first = ops.keras_mtl_beam_search(
+        max_lengths=zeros + options.max_length if max_lengths is None else max_lengths,
+        prefixes=prefix,
+        prefix_lengths=prefix_lengths,
+        source_lengths=zeros if source_lengths is None else source_lengths,
+        indices=sentence_indices,
+        options=options_text(dataclasses.replace(options, max_length_factor=None)),
+        vocabulary_size=vocabulary_size,
+        start_id=start_id,
+        eos_id=eos_id,
+        shortlist=list(shortlist),
+        log_probabilities=log_probabilities,
+    )
+    rows = LiveRows(*first)
+    state = _gather(state, rows.sentence)
+
+    def body(search: tf.Tensor, rows: LiveRows, state: State) -> Any:
+        outputs, after = step_fn(rows, state)
+        attention = tf.zeros([tf.size(rows.token), 0])
+        if isinstance(outputs, tuple):
+            outputs, attention = outputs
+        outputs = tf.cast(outputs, tf.float32)
+        following = LiveRows(
+            *ops.keras_mtl_beam_search_step(search=search, outputs=outputs, attention=attention)
+        )
+        return search, following, _gather(after, following.parent)
+
+    loop = (search, rows, state)
+    shapes = tf.nest.map_structure(_any_rows, (rows, state))
+    search, _, _ = tf.while_loop(
+        lambda search, rows, state: tf.size(rows.token) > 0,
+        body,
+        loop,
+        shape_invariants=(tf.TensorShape([]), *shapes),
+    )
+    return OpBeamResult(
+        *ops.keras_mtl_beam_search_result(
+            search=search,
+            num_hypotheses=options.num_hypotheses,
+            max_length=options.max_length,
+            pad_id=pad_id,
+        )
+    )
+
+
+def options_text(options: BeamOptions) -> str:
+    """Returns options as the operations take them: a line ``name=value`` for each."""
+    lines = []
+    for name, value in dataclasses.asdict(options).items():
+        if value is None:
+            continue
+        if isinstance(value, bool):
+            value = int(value)
+        elif isinstance(value, tuple):
+            value = ",".join(map(str, value))
+        lines.append(f"{name}={value}\n")
+    return "".join(lines)
+
+
+def _gather(state: State, rows: tf.Tensor) -> State:
+    return tf.nest.map_structure(lambda tensor: tf.gather(tensor, rows), state)
+
+
+def _any_rows(tensor: tf.Tensor) -> tf.TensorShape:
+    return tf.TensorShape([None, *tensor.shape[1:]])
