@@ -208,6 +208,8 @@ class ScheduleConfig(hyperparams.Config):
       name: registered schedule, for example proportional, temperature or inverse_ratio.
       parameters: its parameters, for example ``{alpha: 1.0, epsilon: 0.05}``.
       baselines_file: JSON file {task: score}; a task's own ``baseline`` wins over it.
+      application: what the factors of an implicit schedule multiply: ``gradient`` (a weight of the
+        loss) or ``learning_rate``, which needs batches of one task and no accumulation.
       draw: ``random`` by the probabilities, or ``blend``: no chance, the next batch is of the task
         that is furthest behind its share.
     """
@@ -215,6 +217,7 @@ class ScheduleConfig(hyperparams.Config):
     name: str = "temperature"
     parameters: Options = dataclasses.field(default_factory=Options)
     baselines_file: str = ""
+    application: str = "gradient"
     draw: str = "random"
 
 
@@ -235,6 +238,9 @@ class OptimizerConfig(hyperparams.Config):
       global_clipnorm: largest norm of the gradient over all replicas; 0 does not clip.
       gradient_accumulation_steps: batches summed into one update.
       ema_momentum: momentum of the average of the weights that is evaluated and exported; 0 is off.
+      moments: ``shared`` by the tasks or ``per_task`` (memory times the number of tasks; batches of
+        one task and no accumulation); None takes what the application of an implicit schedule's
+        factors needs, else shared ones.
     """
 
     learning_rate: float = 2.0
@@ -247,6 +253,7 @@ class OptimizerConfig(hyperparams.Config):
     global_clipnorm: float = 1.0
     gradient_accumulation_steps: int = 1
     ema_momentum: float = 0.0
+    moments: Optional[str] = None
 
 
 @dataclasses.dataclass

@@ -202,6 +202,7 @@ def _check_trainer(check: "_Check", config: config_lib.ExperimentConfig) -> None
     check.range("trainer.evaluation.beam_size", 1)
     check.choice("trainer.evaluation.metric", METRICS)
     check.choice("trainer.schedule.draw", ("random", "blend"))
+    check.choice("trainer.schedule.application", ("gradient", "learning_rate"))
     optimizer = "trainer.optimizer"
     check.choice(f"{optimizer}.schedule", ("transformer", "linear", "constant"))
     check.range(f"{optimizer}.learning_rate", 0, low_open=True)
@@ -212,6 +213,8 @@ def _check_trainer(check: "_Check", config: config_lib.ExperimentConfig) -> None
     check.range(f"{optimizer}.weight_decay", 0)
     check.range(f"{optimizer}.global_clipnorm", 0)
     check.range(f"{optimizer}.gradient_accumulation_steps", 1)
+    if config.trainer.optimizer.moments is not None:
+        check.choice(f"{optimizer}.moments", ("shared", "per_task"))
     if not config.trainer.schedule.name:
         check.problem("trainer.schedule.name", "is empty; name a schedule, for example temperature")
 

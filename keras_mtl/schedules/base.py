@@ -71,6 +71,8 @@ class Schedule(abc.ABC):
     name: ClassVar[str]
     # Whether `update` does anything.
     adaptive: bool = False
+    # Whether `scales` is ever other than 1.
+    scaling: bool = False
 
     def __init__(self, tasks: Sequence[TaskInfo], *, floor: float = 0.0) -> None:
         check_tasks(tasks)

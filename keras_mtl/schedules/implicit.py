@@ -38,6 +38,7 @@ class Implicit(RatioSchedule):
     """
 
     name = "implicit"
+    scaling = True
 
     def __init__(
         self,

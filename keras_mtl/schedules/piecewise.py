@@ -56,6 +56,7 @@ class Piecewise(Schedule):
                 raise ConfigError(f"schedule {self.name!r}: stages[{number}]: {error}") from error
             self.children.append(child)
         self.adaptive = any(child.adaptive for child in self.children)
+        self.scaling = any(child.scaling for child in self.children)
 
     def init(self) -> State:
         """The stages' states side by side."""

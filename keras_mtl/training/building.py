@@ -15,6 +15,7 @@ from keras_mtl.models.factory import build_transformer
 from keras_mtl.schedules import Schedule, TaskInfo
 from keras_mtl.training.learning_rate import WarmupSchedule
 from keras_mtl.training.optimizers import Adam
+from keras_mtl.training.scaling import moments_for, pairing_warning
 
 
 def decoders(config: ExperimentConfig, prepared: PreparedData) -> tuple[str, ...]:
@@ -79,12 +80,59 @@ def check_schedule(config: ExperimentConfig) -> None:
     """Raises what `build_schedule` would, before any data is prepared.
 
     Raises:
-        ConfigError: the schedule, a parameter of it or a baseline is wrong.
+        ConfigError: the schedule, a parameter of it or a baseline is wrong, or what it scales has
+            no meaning for the batches that are configured.
     """
     names = [pair.name or f"{pair.source}-{pair.target}" for pair in config.task.pairs]
     baselines = read_baselines(config, names)
     # The sizes are not known yet, and no parameter is checked against them.
-    build_schedule(config, [TaskInfo(n, 1, b) for n, b in zip(names, baselines, strict=True)])
+    infos = [TaskInfo(n, 1, b) for n, b in zip(names, baselines, strict=True)]
+    schedule = build_schedule(config, infos)
+    if not update_is_of_one_task(config, schedule):
+        return
+    if moments(config, schedule) == "per_task":
+        what = "Moments per task"
+        remedy = "trainer.optimizer.moments to shared"
+    else:
+        what = "Factors on the learning rate"
+        remedy = "trainer.schedule.application to gradient"
+    accumulation = config.trainer.optimizer.gradient_accumulation_steps
+    if config.task.data.granularity != "batch":
+        raise ConfigError(
+            f"task.data.granularity is {config.task.data.granularity!r}: {what.lower()} need "
+            f"updates of one task; set it to batch, or {remedy}"
+        )
+    if accumulation != 1:
+        raise ConfigError(
+            f"trainer.optimizer.gradient_accumulation_steps is {accumulation}: {what.lower()} need "
+            "updates of one task, and accumulated batches are of several; set it to 1 with a "
+            f"larger task.data.tokens_per_batch, or {remedy}"
+        )
+
+
+def scales_learning_rate(config: ExperimentConfig, schedule: Schedule) -> bool:
+    """Whether factors of the schedule multiply learning rates."""
+    return schedule.scaling and config.trainer.schedule.application == "learning_rate"
+
+
+def moments(config: ExperimentConfig, schedule: Schedule) -> str:
+    """The kind of Adam's moments: as configured, else what the schedule's factors need."""
+    asked = config.trainer.optimizer.moments
+    if asked is not None:
+        return asked
+    return moments_for(config.trainer.schedule.application) if schedule.scaling else "shared"
+
+
+def update_is_of_one_task(config: ExperimentConfig, schedule: Schedule) -> bool:
+    """Whether the optimizer has to know the task of each update."""
+    return scales_learning_rate(config, schedule) or moments(config, schedule) == "per_task"
+
+
+def scaling_warning(config: ExperimentConfig, schedule: Schedule) -> str | None:
+    """What to tell a user whose factors will have little or no effect, None when they have it."""
+    if not schedule.scaling:
+        return None
+    return pairing_warning(config.trainer.schedule.application, moments(config, schedule))
 
 
 def build_mixture(
@@ -136,7 +184,7 @@ def build_model(config: ExperimentConfig, prepared: PreparedData):
     )
 
 
-def build_optimizer(config: ExperimentConfig, hidden_dim: int) -> Adam:
+def build_optimizer(config: ExperimentConfig, schedule: Schedule, hidden_dim: int) -> Adam:
     """Makes the optimizer; build it on the model's variables under the strategy's scope."""
     settings = config.trainer.optimizer
     return Adam(
@@ -152,4 +200,6 @@ def build_optimizer(config: ExperimentConfig, hidden_dim: int) -> Adam:
         epsilon=settings.epsilon,
         decoupled_weight_decay=settings.weight_decay,
         average_momentum=settings.ema_momentum,
+        num_tasks=schedule.num_tasks if update_is_of_one_task(config, schedule) else 0,
+        moments=moments(config, schedule),
     )

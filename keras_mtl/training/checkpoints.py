@@ -43,6 +43,8 @@ class RunCheckpoints:
         checkpoint: what to save, made with an `ArrayState` among its parts.
         max_to_keep: newest checkpoints kept, >= 1.
         log: function that gets a line for the user.
+        read: reads the checkpoint of a prefix into the objects, and raises when it cannot be read;
+            None reads all of ``checkpoint``.
     """
 
     def __init__(
@@ -51,9 +53,11 @@ class RunCheckpoints:
         checkpoint: tf.train.Checkpoint,
         max_to_keep: int,
         log: Callable[[str], None] = print,
+        read: Callable[[str], None] | None = None,
     ):
         self._model_dir = Path(model_dir)
         self._checkpoint = checkpoint
+        self._read = read or (lambda prefix: read_all(checkpoint, prefix))
         self._max_to_keep = max_to_keep
         self._log = log
 
@@ -98,7 +102,7 @@ class RunCheckpoints:
         paths = self.paths()
         for prefix in reversed(paths):
             try:
-                self._checkpoint.read(prefix).assert_existing_objects_matched()
+                self._read(prefix)
             except Exception as error:  # TensorFlow's reader raises IndexError, RuntimeError, ...
                 reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
                 self._log(
@@ -113,6 +117,11 @@ class RunCheckpoints:
                 "renamed to damaged-*; start again in a new model_dir, or restore a copy of them"
             )
         return None
+
+
+def read_all(checkpoint: tf.train.Checkpoint, prefix: str) -> None:
+    """Reads a checkpoint; raises when an object is not in it, or it is damaged."""
+    checkpoint.read(prefix).assert_existing_objects_matched()
 
 
 def write_checkpoint(

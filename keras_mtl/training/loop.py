@@ -21,10 +21,16 @@ from keras_mtl.metrics import schedule_higher_is_better, schedule_score
 from keras_mtl.schedules import ScoreBook, task_index_map
 from keras_mtl.training import building
 from keras_mtl.training.batch_log import BatchLog
-from keras_mtl.training.checkpoints import ArrayState, RunCheckpoints, write_checkpoint
+from keras_mtl.training.checkpoints import (
+    ArrayState,
+    RunCheckpoints,
+    read_all,
+    write_checkpoint,
+)
 from keras_mtl.training.distribution import configure_runtime, to_all_replicas
 from keras_mtl.training.evaluation import Evaluator
 from keras_mtl.training.event_log import EventLog
+from keras_mtl.training.moments import moments_state, optimizer_state, restore_moments
 from keras_mtl.training.progress import Progress
 from keras_mtl.training.run_directory import RunDirectory
 from keras_mtl.training.setup import prepare_from_config
@@ -115,6 +121,8 @@ class Run:
         self.tasks = building.task_infos(config, prepared)
         self.task_names = [task.name for task in self.tasks]
         self.schedule = building.build_schedule(config, self.tasks)
+        if warning := building.scaling_warning(config, self.schedule):
+            log(f"warning: {warning}")
         self.book = self._new_book()
         self.mixture = building.build_mixture(
             config, prepared, self.schedule, strategy.num_replicas_in_sync
@@ -122,7 +130,7 @@ class Run:
         decoder_of_task = building.decoder_of_task(config, prepared)
         with strategy.scope():
             self.model = building.build_model(config, prepared)
-            self.optimizer = building.build_optimizer(config, self.model.hidden_dim)
+            self.optimizer = building.build_optimizer(config, self.schedule, self.model.hidden_dim)
             self.optimizer.build(self.model.trainable_variables)
         optimizer = config.trainer.optimizer
         self.accumulation = optimizer.gradient_accumulation_steps
@@ -136,6 +144,7 @@ class Run:
             global_clipnorm=optimizer.global_clipnorm,
             accumulation=self.accumulation,
             jit_compile=self._compiles(),
+            scale_learning_rate=building.scales_learning_rate(config, self.schedule),
         )
         self.best_score, self.best_step = math.nan, -1
         self.skipped = 0
@@ -143,14 +152,18 @@ class Run:
         self._logged_step = 0
         self._logged_consumed = np.zeros(len(self.tasks), np.int64)
         self._state = ArrayState(self._collect)
-        checkpoint = tf.train.Checkpoint(
-            model=self.model,
-            optimizer=self.optimizer,
-            global_step=self.trainer.global_step,
-            state=self._state,
-        )
+        self._parts = {
+            "model": self.model,
+            "optimizer": optimizer_state(self.optimizer),
+            "global_step": self.trainer.global_step,
+            "state": self._state,
+        }
         self.checkpoints = RunCheckpoints(
-            self.directory.path, checkpoint, config.trainer.max_to_keep, log
+            self.directory.path,
+            tf.train.Checkpoint(**self._parts, moments=moments_state(self.optimizer)),
+            config.trainer.max_to_keep,
+            log,
+            self._read_checkpoint,
         )
         self.directory.write(config, prepared, decoder_of_task)
         self.events = EventLog(self.directory.path)
@@ -207,6 +220,7 @@ class Run:
             self._read_from(self.step)
             while self.step < trainer.train_steps:
                 progress.resume()
+                self.trainer.set_scales(self.mixture.scales(self._consumed(self.step)))
                 # Orbit prints a line a loop to stdout, which belongs to results.
                 with contextlib.redirect_stdout(io.StringIO()):
                     controller.train(self._next_stop(validates), checkpoint_at_completion=False)
@@ -249,7 +263,6 @@ class Run:
                 self.strategy, lambda: self.mixture.dataset(start_step=start, replicas=replicas)
             )
         )
-        self.trainer.set_scales(self.mixture.scales(start))
 
     def evaluate(self, log: Callable[[str], None] | None = None) -> dict[str, float]:
         """Scores every task on its dev set, tells the schedule, keeps the best weights.
@@ -392,10 +405,23 @@ class Run:
             "counters": np.array([self.skipped, self.evaluated_step], np.int64),
         }
 
-    def _restore_state(self) -> None:
-        arrays = self._state.restored
-        if arrays is None:
+    def _read_checkpoint(self, prefix: str) -> None:
+        read_all(tf.train.Checkpoint(**self._parts), prefix)
+        restore_moments(self.optimizer, prefix, self._saved_tasks())
+
+    def _saved_tasks(self) -> np.ndarray:
+        """Returns for each task its index in the list of the checkpoint that was read, or -1."""
+        names = json.loads(self._restored["mixture/task_names"].tobytes())
+        return task_index_map(names, self.task_names)
+
+    @property
+    def _restored(self) -> dict[str, np.ndarray]:
+        if self._state.restored is None:
             raise CheckpointError("the checkpoint holds no state of the mixture")
+        return self._state.restored
+
+    def _restore_state(self) -> None:
+        arrays = self._restored
 
         def part(prefix):
             return {
@@ -404,10 +430,8 @@ class Run:
                 if name.startswith(prefix)
             }
 
-        mixture, book = part("mixture/"), part("book/")
-        self.mixture.restore(mixture)
-        index_map = task_index_map(json.loads(mixture["task_names"].tobytes()), self.task_names)
-        self.book = ScoreBook.from_state(self.tasks, book, index_map)
+        self.mixture.restore(part("mixture/"))
+        self.book = ScoreBook.from_state(self.tasks, part("book/"), self._saved_tasks())
         direction = schedule_higher_is_better(self.config.trainer.evaluation.metric)
         if self.book.higher_is_better != direction:
             self.log("the metric changed since the checkpoint; its scores are forgotten")

@@ -1,7 +1,18 @@
 """Adam for the custom loop: skips what has no valid gradient, averages the weights on the way."""
 
+from collections.abc import Sequence
+
 import keras
+import numpy as np
+import tensorflow as tf
 from keras import ops
+
+from keras_mtl.errors import nearest
+
+#: Whether the tasks share Adam's moments, or each has its own.
+MOMENTS = ("shared", "per_task")
+#: Updates whose tasks `Adam.plan_tasks` can be told of at once.
+PLANNED_UPDATES = 512
 
 
 @keras.saving.register_keras_serializable(package="keras_mtl")
@@ -17,6 +28,15 @@ class Adam(keras.optimizers.Optimizer):
     Gradients must arrive clipped and summed: Keras clips before the sum over replicas, which is
     another norm, so its clipping arguments are refused here.
 
+    With ``num_tasks`` every update belongs to one task. Its learning rate is multiplied by the
+    task's factor (`set_factors`), and with ``moments="per_task"`` it moves the weights by the
+    moments of its own task alone, corrected for how many updates that task has had: each task is
+    trained by an Adam of its own, on common weights. Who applies gradients says whose they are:
+    `set_task` inside a training step, `plan_tasks` outside of it.
+
+    Memory: two arrays of each weight's shape with shared moments, ``2 * num_tasks`` with moments
+    per task; an update reads and writes those of its task alone.
+
     Args:
         learning_rate: float or `keras.optimizers.schedules.LearningRateSchedule`.
         beta_1: float in [0, 1), decay of the first moment.
@@ -27,6 +47,8 @@ class Adam(keras.optimizers.Optimizer):
         average_momentum: float in [0, 1); > 0 keeps an exponential average of the weights with
             momentum ``min(average_momentum, t / (t + 10))`` at update t, so that the first values
             do not stay in it.
+        num_tasks: int >= 0, number of tasks; 0 knows of no tasks.
+        moments: ``shared`` or ``per_task``; the latter needs ``num_tasks``.
         name: name of the optimizer.
     """
 
@@ -38,6 +60,8 @@ class Adam(keras.optimizers.Optimizer):
         epsilon=1e-9,
         decoupled_weight_decay=0.0,
         average_momentum=0.0,
+        num_tasks=0,
+        moments="shared",
         name="adam",
         **kwargs,
     ):
@@ -47,28 +71,129 @@ class Adam(keras.optimizers.Optimizer):
                     f"{refused}={kwargs[refused]!r} is not supported by keras_mtl's Adam; clip in "
                     "the training step, average with average_momentum"
                 )
+        if moments not in MOMENTS:
+            raise ValueError(f"moments={moments!r}{nearest(str(moments), MOMENTS)}")
+        if num_tasks < 0 or (moments == "per_task" and num_tasks < 1):
+            raise ValueError(
+                f"num_tasks={num_tasks} with moments={moments!r}: give the number of tasks, >= 1"
+            )
+        if num_tasks and kwargs.get("gradient_accumulation_steps"):
+            raise ValueError(
+                f"num_tasks={num_tasks} with gradient_accumulation_steps="
+                f"{kwargs['gradient_accumulation_steps']}: an accumulated update is of several "
+                "tasks; take larger batches instead"
+            )
         super().__init__(learning_rate=learning_rate, name=name, **kwargs)
         self.beta_1 = beta_1
         self.beta_2 = beta_2
         self.epsilon = epsilon
         self.decoupled_weight_decay = decoupled_weight_decay
         self.average_momentum = average_momentum
+        self.num_tasks = num_tasks
+        self.moments = moments
         self._averages = []
 
     def build(self, variables):
         if self.built:
             return
         super().build(variables)
-        self._momentums, self._velocities = self.add_optimizer_variables(
-            variables, ["momentum", "velocity"]
-        )
+        if self.num_tasks:
+            self._build_tasks()
+        if self.moments == "per_task":
+            self._momentums = [self._task_slot(v, "momentum") for v in variables]
+            self._velocities = [self._task_slot(v, "velocity") for v in variables]
+        else:
+            self._momentums, self._velocities = self.add_optimizer_variables(
+                variables, ["momentum", "velocity"]
+            )
         if self.average_momentum:
             self._averages = self.add_optimizer_variables(variables, "average")
+
+    def _build_tasks(self):
+        kept = {"aggregation": "only_first_replica"}
+        count = (self.num_tasks,)
+        self._factors = self.add_variable(count, "ones", "float32", name="task_factors", **kept)
+        self._updates = self.add_variable(count, "zeros", "int64", name="task_updates", **kept)
+        self._plan = self.add_variable(
+            (PLANNED_UPDATES,), "zeros", "int32", name="task_plan", **kept
+        )
+        self._plan_start = self.add_variable((), "zeros", "int64", name="task_plan_start", **kept)
+
+    def _task_slot(self, variable, name):
+        """Adds a slot [num_tasks, *shape of the variable] on the variable's devices."""
+        with self._distribution_strategy.extended.colocate_vars_with(variable.value):
+            return self.add_variable(
+                (self.num_tasks, *variable.shape),
+                dtype=variable.dtype,
+                name=f"{variable.path.replace('/', '_')}_{name}",
+            )
 
     @property
     def averages(self):
         """Averages of the weights, in the order of the variables; empty when off."""
         return list(self._averages)
+
+    @property
+    def momentums(self):
+        """First moments in the order of the variables; per task with a leading axis of tasks."""
+        return list(self._momentums)
+
+    @property
+    def velocities(self):
+        """Second moments in the order of the variables; per task with a leading axis of tasks."""
+        return list(self._velocities)
+
+    @property
+    def factors(self):
+        """Factor on each task's learning rate, float32 variable [num_tasks]."""
+        return self._factors
+
+    @property
+    def task_updates(self):
+        """Updates of each task so far, int64 variable [num_tasks]."""
+        return self._updates
+
+    def set_factors(self, factors):
+        """Sets the factor on each task's learning rate, float [num_tasks] >= 0."""
+        self._factors.assign(ops.cast(factors, "float32"))
+
+    def set_task(self, task):
+        """Says that the updates from here on are of one task.
+
+        Args:
+            task: int tensor [], the same on every replica.
+        """
+        self._plan.assign(tf.fill([PLANNED_UPDATES], tf.cast(task, tf.int32)))
+
+    def plan_tasks(self, tasks: Sequence[int]):
+        """Says which tasks the next updates are of, counted from ``iterations``.
+
+        For training steps that cannot say it themselves, such as those of ``model.fit``. Call it
+        outside of them. After the last update of the plan it has to be called again.
+
+        Args:
+            tasks: ints [n], 1 <= n <= PLANNED_UPDATES.
+        """
+        if not 0 < len(tasks) <= PLANNED_UPDATES:
+            raise ValueError(f"a plan of {len(tasks)} updates; it may have 1 to {PLANNED_UPDATES}")
+        plan = np.full([PLANNED_UPDATES], tasks[-1], np.int32)
+        plan[: len(tasks)] = tasks
+        self._plan.assign(plan)
+        self._plan_start.assign(self.iterations)
+
+    def _task(self):
+        """Returns the task of the present update, int32 []."""
+        place = tf.cast(tf.identity(self.iterations) - tf.identity(self._plan_start), tf.int32)
+        return tf.gather(self._plan.value, tf.clip_by_value(place, 0, PLANNED_UPDATES - 1))
+
+    def apply(self, grads, trainable_variables=None):
+        """Applies gradients; see Keras."""
+        if self.num_tasks and trainable_variables is not None and not self.built:
+            self.build(list(trainable_variables))
+        if self.num_tasks:
+            one = tf.one_hot(self._task(), self.num_tasks, dtype=tf.int64)
+            self._updates.assign_add(one)
+        super().apply(grads, trainable_variables)
 
     def update_step(self, gradient, variable, learning_rate):
         dtype = variable.dtype
@@ -77,20 +202,31 @@ class Adam(keras.optimizers.Optimizer):
         step = ops.cast(self.iterations + 1, dtype)
         valid = ops.logical_not(ops.isnan(gradient))
         index = self._get_variable_index(variable)
-        momentum, velocity = self._momentums[index], self._velocities[index]
+        momentums, velocities = self._momentums[index], self._velocities[index]
+        updates, task = step, None
+        if self.num_tasks:
+            task = self._task()
+            learning_rate = learning_rate * ops.cast(tf.gather(self._factors.value, task), dtype)
+        if self.moments == "per_task":
+            # Gathered and scattered, never read whole: an update costs what it does without tasks.
+            momentum = tf.gather(momentums.value, task)
+            velocity = tf.gather(velocities.value, task)
+            updates = ops.cast(tf.gather(self._updates.value, task), dtype)
+        else:
+            momentum, velocity = momentums, velocities
 
         new_momentum = momentum + (gradient - momentum) * (1 - self.beta_1)
         new_velocity = velocity + (ops.square(gradient) - velocity) * (1 - self.beta_2)
-        correction = ops.sqrt(1 - ops.power(ops.cast(self.beta_2, dtype), step)) / (
-            1 - ops.power(ops.cast(self.beta_1, dtype), step)
+        correction = ops.sqrt(1 - ops.power(ops.cast(self.beta_2, dtype), updates)) / (
+            1 - ops.power(ops.cast(self.beta_1, dtype), updates)
         )
         change = learning_rate * correction * new_momentum / (ops.sqrt(new_velocity) + self.epsilon)
         if self.decoupled_weight_decay and len(variable.shape) > 1:
             change = change + learning_rate * self.decoupled_weight_decay * variable
         new_variable = ops.where(valid, variable - change, variable)
 
-        self.assign(momentum, ops.where(valid, new_momentum, momentum))
-        self.assign(velocity, ops.where(valid, new_velocity, velocity))
+        self._keep(momentums, ops.where(valid, new_momentum, momentum), task)
+        self._keep(velocities, ops.where(valid, new_velocity, velocity), task)
         self.assign(variable, new_variable)
         if self._averages:
             average = self._averages[index]
@@ -99,6 +235,12 @@ class Adam(keras.optimizers.Optimizer):
             follow = ops.logical_or(valid, step <= 1)
             new_average = keep * average + (1 - keep) * new_variable
             self.assign(average, ops.where(follow, new_average, average))
+
+    def _keep(self, slot, value, task):
+        """Stores moments: the whole slot, or one task's part of it."""
+        if self.moments == "per_task":
+            value = tf.IndexedSlices(value[None], task[None])
+        self.assign(slot, value)
 
     def get_config(self):
         config = super().get_config()
@@ -111,6 +253,8 @@ class Adam(keras.optimizers.Optimizer):
                 "epsilon": self.epsilon,
                 "decoupled_weight_decay": self.decoupled_weight_decay,
                 "average_momentum": self.average_momentum,
+                "num_tasks": self.num_tasks,
+                "moments": self.moments,
             }
         )
         return config

@@ -24,7 +24,10 @@ class MultiTaskTrainer(orbit.StandardTrainer):
         decoder_of_task: for each task the index of its decoder, ints of length num_tasks.
         label_smoothing: float in [0, 1).
         global_clipnorm: float >= 0, largest gradient norm; 0 does not clip.
-        accumulation: int >= 1, batches of one update.
+        accumulation: int >= 1, batches of one update; 1 for an optimizer that knows tasks, whose
+            batches are of one task each.
+        scale_learning_rate: `set_scales` sets factors on the learning rates of the tasks instead of
+            their losses; the optimizer knows tasks.
         jit_compile: compile the forward and backward pass with XLA.
     """
 
@@ -39,6 +42,7 @@ class MultiTaskTrainer(orbit.StandardTrainer):
         global_clipnorm=1.0,
         accumulation=1,
         jit_compile=True,
+        scale_learning_rate=False,
     ):
         self.model = model
         self.optimizer = optimizer
@@ -47,6 +51,7 @@ class MultiTaskTrainer(orbit.StandardTrainer):
         self.label_smoothing = label_smoothing
         self.global_clipnorm = global_clipnorm
         self.accumulation = accumulation
+        self.scale_learning_rate = scale_learning_rate
         with strategy.scope():
             self.global_step = orbit.utils.create_global_step()
             self._scales = tf.Variable(
@@ -88,8 +93,11 @@ class MultiTaskTrainer(orbit.StandardTrainer):
         self.train_dataset = dataset
 
     def set_scales(self, scales):
-        """Sets the factor on each task's loss, float [num_tasks], mean 1."""
-        self._scales.assign(tf.cast(scales, tf.float32))
+        """Sets the factor on each task's loss or learning rate, float [num_tasks], mean 1."""
+        if self.scale_learning_rate:
+            self.optimizer.set_factors(scales)
+        else:
+            self._scales.assign(tf.cast(scales, tf.float32))
 
     def train_loop_begin(self):
         for total in self._totals.values():
@@ -160,6 +168,8 @@ class MultiTaskTrainer(orbit.StandardTrainer):
             factor *= tf.minimum(1.0, self.global_clipnorm / tf.maximum(norm, 1e-12))
         # The optimizer sums over replicas once more, hence the division.
         factor = tf.where(finite, factor / replicas, float("nan"))
+        if self.optimizer.num_tasks:
+            self.optimizer.set_task(batches[0]["task"][0])
         self.optimizer.apply(
             [
                 gradient * self._mask(owner, batches, factor)

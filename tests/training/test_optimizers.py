@@ -7,7 +7,8 @@ import tensorflow as tf
 
 from keras_mtl.errors import ConfigError
 from keras_mtl.training.learning_rate import WarmupSchedule
-from keras_mtl.training.optimizers import Adam
+from keras_mtl.training.optimizers import PLANNED_UPDATES, Adam
+from keras_mtl.training.scaling import DRIFT, IDEAL_DRIFT, pairing_warning
 
 
 def variable(*values):
@@ -75,6 +76,8 @@ def test_config_round_trip():
         WarmupSchedule("transformer", 2.0, 400, 64),
         decoupled_weight_decay=0.1,
         average_momentum=0.9,
+        num_tasks=3,
+        moments="per_task",
     )
     copy = Adam.from_config(optimizer.get_config())
     assert copy.get_config() == optimizer.get_config()
@@ -107,3 +110,146 @@ def test_linear_schedule_warms_up_and_ends_at_zero():
 def test_schedule_errors_name_the_field(arguments, message):
     with pytest.raises(ConfigError, match=message):
         WarmupSchedule(*arguments)
+
+
+def adams_on_common_weights(gradients, tasks, factors, num_tasks=3):
+    """Reference in float64: an Adam for each task, all of which move the same weights."""
+    weights = np.ones(gradients.shape[1])
+    first, second = np.zeros((2, num_tasks, *weights.shape))
+    updates = np.zeros(num_tasks)
+    for task, gradient in zip(tasks, gradients.astype(np.float64), strict=True):
+        updates[task] += 1
+        first[task] += 0.1 * (gradient - first[task])
+        second[task] += 0.02 * (gradient**2 - second[task])
+        correction = np.sqrt(1 - 0.98 ** updates[task]) / (1 - 0.9 ** updates[task])
+        rate = 0.1 * factors[task] * correction
+        weights = weights - rate * first[task] / (np.sqrt(second[task]) + 1e-9)
+    return weights, first, updates
+
+
+def step_function(optimizer, weights, compiled):
+    @tf.function(jit_compile=compiled)
+    def step(task, gradient):
+        if task >= 0:
+            optimizer.set_task(task)
+        optimizer.apply([gradient], [weights])
+
+    return step
+
+
+def test_moments_per_task_are_an_adam_for_each_task():
+    rng = np.random.default_rng(0)
+    tasks = rng.integers(0, 3, 30)
+    gradients = rng.normal(size=(30, 4)).astype(np.float32)
+    factors = [1.5, 0.9, 0.6]
+    expected, first, updates = adams_on_common_weights(gradients, tasks, factors)
+    for compiled in (False, True):
+        weights = variable(1, 1, 1, 1)
+        optimizer = Adam(0.1, num_tasks=3, moments="per_task")
+        optimizer.build([weights])
+        optimizer.set_factors(factors)
+
+        step = step_function(optimizer, weights, compiled)
+        for task, gradient in zip(tasks[:20], gradients[:20], strict=True):
+            step(tf.constant(task), tf.constant(gradient))
+        # The others are planned: nobody says inside the step whose gradient it is.
+        optimizer.plan_tasks(tasks[20:])
+        for gradient in gradients[20:]:
+            step(tf.constant(-1, tf.int64), tf.constant(gradient))
+        np.testing.assert_allclose(weights.numpy(), expected, atol=2e-6)
+        np.testing.assert_allclose(optimizer.momentums[0].numpy(), first, atol=1e-6)
+        assert optimizer.task_updates.numpy().tolist() == updates.tolist()
+
+
+def test_an_invalid_gradient_leaves_a_tasks_moments_alone():
+    weights = variable(1.0, 2.0)
+    optimizer = Adam(0.1, num_tasks=2, moments="per_task")
+    optimizer.build([weights])
+    for value, task in ((1.0, 0), (1.0, 1), (np.nan, 1)):
+        optimizer.set_task(task)
+        optimizer.apply([tf.constant([0.5, value], tf.float32)], [weights])
+    moments = optimizer.momentums[0].numpy()
+    np.testing.assert_allclose(moments, [[0.05, 0.1], [0.095, 0.1]], rtol=1e-6)
+
+
+def drift(application, moments, steps=6000, copies=500):
+    """Mean change a step, in learning rates, of one parameter that two tasks pull apart.
+
+    Gradients +1 and -1 with noise of variance 1, factors 1.5 and .5, each task half of the steps
+    in random order; the copies see different noise.
+    """
+    rng = np.random.default_rng(7)
+    warm_up = 1000
+    tasks = np.concatenate([rng.permutation(np.arange(n) % 2) for n in (warm_up, steps)]).astype(
+        np.int32
+    )
+    factors = tf.constant([1.5, 0.5])
+    weights = keras.Variable(np.zeros(copies, np.float32))
+    rate = 1e-3
+    if moments is None:
+        # The gradients' root mean square is what Adam divides by.
+        optimizer = keras.optimizers.SGD(rate / 2**0.5)
+    else:
+        optimizer = Adam(rate, 0.9, 0.999, num_tasks=2, moments=moments)
+    optimizer.build([weights])
+    if application == "learning_rate":
+        optimizer.set_factors(factors)
+
+    @tf.function
+    def run(tasks):
+        for task in tasks:
+            seed = tf.stack([3, tf.cast(optimizer.iterations, tf.int32)])
+            gradient = tf.random.stateless_normal([copies], seed) + tf.where(task == 0, 1.0, -1.0)
+            if application == "gradient":
+                gradient *= tf.gather(factors, task)
+            if moments is not None:
+                optimizer.set_task(task)
+            optimizer.apply([gradient], [weights])
+
+    run(tf.constant(tasks[:warm_up]))
+    before = weights.numpy()
+    run(tf.constant(tasks[warm_up:]))
+    return float((weights.numpy() - before).mean() / steps / rate)
+
+
+@pytest.mark.parametrize(("application", "moments"), list(DRIFT))
+def test_drift_table(application, moments):
+    assert drift(application, moments) == pytest.approx(DRIFT[application, moments], abs=0.003)
+
+
+def test_drift_of_sgd_is_what_factors_mean():
+    assert drift("gradient", None) == pytest.approx(IDEAL_DRIFT, abs=0.003)
+
+
+def test_a_pairing_without_effect_warns_and_quotes_the_table():
+    for application, moments in DRIFT:
+        warning = pairing_warning(application, moments)
+        right = abs(DRIFT[application, moments] - IDEAL_DRIFT) < 0.05
+        assert (warning is None) == right
+    assert "learning_rate with shared -0.035" in warning
+    assert "gradient with per_task 0.000" in warning
+    with pytest.raises(ConfigError, match="application is 'gradients'; did you mean 'gradient'"):
+        pairing_warning("gradients", "shared")
+    with pytest.raises(ConfigError, match="moments is 'per_tasks'"):
+        pairing_warning("gradient", "per_tasks")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"moments": "per_task"}, "number of tasks"),
+        ({"moments": "pertask", "num_tasks": 2}, "per_task"),
+        ({"num_tasks": 2, "gradient_accumulation_steps": 2}, "of several tasks"),
+    ],
+)
+def test_options_for_tasks_are_checked(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        Adam(**arguments)
+
+
+def test_a_plan_has_a_length():
+    optimizer = Adam(num_tasks=2)
+    optimizer.build([variable(1.0)])
+    for length in (0, PLANNED_UPDATES + 1):
+        with pytest.raises(ValueError, match=f"a plan of {length} updates"):
+            optimizer.plan_tasks([1] * length)

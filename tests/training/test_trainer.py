@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 SCRIPT = Path(__file__).with_name("trainer_case.py")
+LEARNING_RATES = {"moments": "per_task", "scales": [1.5, 0.5]}
 ONE_DEVICE = {
     "plain": {},
     "halves": {"halves": True, "accumulation": 2},
@@ -21,9 +22,14 @@ ONE_DEVICE = {
     "decoder 1": {"sharing": "encoder", "tasks": [1], "steps": 1},
     "decoder 1 0 0": {"sharing": "encoder", "tasks": [1, 0, 0]},
     "bfloat16": {"precision": "mixed_bfloat16"},
+    "learning rates, jit": {**LEARNING_RATES, "jit": True},
+    "decoder 1, gradient": {"scales": [1.5, 0.5], "sharing": "encoder", "tasks": [1], "steps": 1},
 }
 # Logical devices are set once in a process, so each strategy has its own.
-MIRRORED = {"two replicas": {"replicas": 2}}
+MIRRORED = {
+    "two replicas": {"replicas": 2},
+    "learning rates, two replicas": {**LEARNING_RATES, "replicas": 2},
+}
 
 
 @pytest.fixture(scope="module")
@@ -107,3 +113,16 @@ def test_bfloat16_stays_near_float32(results):
     half, full = results["bfloat16"], results["plain"]
     np.testing.assert_allclose(half["total/loss"], full["total/loss"], rtol=0.02)
     assert half["total/skipped"] == 0
+
+
+def test_learning_rates_by_task_agree_on_replicas_and_in_xla(results):
+    one, two = results["learning rates, jit"], results["learning rates, two replicas"]
+    assert_same_weights(one, two, rtol=1e-4, atol=2e-5)
+    for result in (one, two):
+        assert result["factors"].tolist() == [1.5, 0.5]
+        assert result["task_updates"].tolist() == [2, 1]
+
+
+def test_a_factor_on_the_gradient_is_a_weight_of_the_loss(results):
+    norms = [results[case]["total/gradient_norm"] for case in ("decoder 1, gradient", "decoder 1")]
+    assert norms[0] == pytest.approx(0.5 * norms[1], rel=1e-4)

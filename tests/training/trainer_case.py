@@ -40,6 +40,8 @@ def run(
     poison=-1,
     halves=False,
     precision="float32",
+    moments="shared",
+    scales=None,
 ):
     name = "mirrored" if replicas > 1 else "one_device"
     strategy = configure_runtime(
@@ -69,7 +71,8 @@ def run(
         )
         # A large epsilon, so that weights whose true gradient is 0 (biases of keys) do not follow
         # the rounding of it.
-        optimizer = Adam(0.01, epsilon=1e-3)
+        per_task = moments == "per_task"
+        optimizer = Adam(0.01, epsilon=1e-3, num_tasks=2 if per_task else 0, moments=moments)
         optimizer.build(model.trainable_variables)
     rng = np.random.default_rng(1)
     # The same numbers whatever the strategy's way of creating variables.
@@ -88,7 +91,10 @@ def run(
         [0, 1] if sharing == "encoder" else [0, 0],
         accumulation=accumulation,
         jit_compile=jit,
+        scale_learning_rate=per_task,
     )
+    if scales is not None:
+        trainer.set_scales(scales)
     elements = []
     for task in tasks:
         whole = batch(rng, task)
@@ -119,6 +125,9 @@ def run(
     owners = model.variable_decoder_index()
     result["owners"] = np.array([-1 if owner is None else owner for owner in owners])
     result["step"] = trainer.global_step.numpy()
+    if per_task:
+        result["task_updates"] = optimizer.task_updates.numpy()
+        result["factors"] = optimizer.factors.numpy()
     keras.backend.clear_session()
     return result
 
