@@ -257,20 +257,20 @@ def test_tasks_come_and_go_and_the_others_keep_their_place(stores, granularity):
     mixture = make(stores, granularity, names[:3], schedule="proportional")
     first = take(mixture, 12)
     state = mixture.state(12)
-    present = [names[3], names[0]]
-    changed = make(stores, granularity, present, schedule="proportional")
+    present = [names[3], names[0]]  # and another schedule
+    changed = make(stores, granularity, present, schedule="temperature")
     changed.restore(state)
     assert changed.step == 12
     done = mixture.consumed(state)
     np.testing.assert_array_equal(changed.consumed(changed.state()), [0, done[0]])
-    later = take(changed, 70)
+    later = take(changed, 108)
     for batch in later:  # back to the numbers of `names`
         batch.tasks[:] = np.where(batch.tasks == 1, 0, 3)
     seen = collections.Counter(rows_of([*first, *later], names[0]))
 
     # What was seen, over both runs, is the task's own sequence from its beginning without a gap.
     reader = stores[0][names[0]]
-    taken = changed.state(82)
+    taken = changed.state(120)
     count = int(taken["cursors"][1])
     if granularity == "batch":
         plan = BatchPlan(7, names[0], np.append([0, 0], reader.max_lengths_cumulative), BUCKETS)
@@ -285,7 +285,7 @@ def test_tasks_come_and_go_and_the_others_keep_their_place(stores, granularity):
     )
     assert seen == expected
 
-    again = make(stores, granularity, present, schedule="proportional")
+    again = make(stores, granularity, present, schedule="temperature")
     again.restore(changed.state(32))
     assert prints(take(again, 10)) == prints(take(changed, 10, 32))
 
