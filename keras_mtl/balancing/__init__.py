@@ -11,7 +11,7 @@ from keras_mtl.balancing.famo import Famo
 from keras_mtl.balancing.graddrop import GradDrop
 from keras_mtl.balancing.gradnorm import GradNorm
 from keras_mtl.balancing.gradvac import GradVaccine
-from keras_mtl.balancing.layer import Balancing, gram_matrix
+from keras_mtl.balancing.layer import Balancing, gram_matrix, sum_over_replicas
 from keras_mtl.balancing.mgda import Mgda
 from keras_mtl.balancing.pcgrad import PCGrad
 from keras_mtl.balancing.random_weights import RandomWeights
@@ -37,4 +37,5 @@ __all__ = [
     "gram_matrix",
     "parameters_of",
     "register",
+    "sum_over_replicas",
 ]

@@ -27,7 +27,7 @@ class Famo(Balancer):
       decay: weight decay of ξ, >= 0.
       min_loss: b, a number below every loss; 0 for losses that can fall to 0.
 
-    Reference: Liu, Feng, Stone, Liu 2023, arXiv 2306.03792, algorithm 1 (equations 9 to 11).
+    Reference: Liu, Feng, Stone, Liu 2023, arXiv 2306.03792, algorithm 1.
     """
 
     name = "famo"

@@ -212,7 +212,7 @@ class Balancing(keras.layers.Layer):
             totals = tf.cast(losses, tf.float32)
         else:
             totals = tf.stack([tf.cast(loss, tf.float32) for loss in losses])
-        totals = _sum_over_replicas(totals)
+        totals = sum_over_replicas(totals)
         seen = self.seen(shares, totals)
         if self.balancer.uses != GRADIENTS:
             factors = shares * self.weights_of(seen)
@@ -227,7 +227,7 @@ class Balancing(keras.layers.Layer):
             else:
                 by_task = [pull(loss, None) for loss in losses]
             parts = [tf.stack(list(part)) for part in zip(*by_task, strict=True)]
-            parts = [_sum_over_replicas(part) for part in parts]
+            parts = [sum_over_replicas(part) for part in parts]
             chosen = None if shared is None else {id(variable) for variable in shared}
             is_shared = [chosen is None or id(variable) in chosen for variable in variables]
             gradients, _, seen = self.combine(
@@ -320,7 +320,15 @@ def _replicas() -> int:
     return tf.distribute.get_strategy().num_replicas_in_sync
 
 
-def _sum_over_replicas(value: tf.Tensor) -> tf.Tensor:
+def sum_over_replicas(value: Any) -> Any:
+    """Sum over the replicas of the strategy; call it in replica context.
+
+    Args:
+        value: tensor or structure of tensors.
+
+    Returns:
+        The same structure.
+    """
     if _replicas() == 1:
         return value
     return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, value)
