@@ -222,6 +222,19 @@ class ScheduleConfig(hyperparams.Config):
 
 
 @dataclasses.dataclass
+class BalancingConfig(hyperparams.Config):
+    """What the losses or gradients of several tasks in one update do to each other.
+
+    Attributes:
+      name: registered balancing method, for example dwa or pcgrad; empty sums the losses.
+      parameters: its parameters, for example ``{temperature: 2.0}``.
+    """
+
+    name: str = ""
+    parameters: Options = dataclasses.field(default_factory=Options)
+
+
+@dataclasses.dataclass
 class OptimizerConfig(hyperparams.Config):
     """Adam with the Transformer's learning rate schedule (arXiv 1706.03762, section 5.3).
 
@@ -283,6 +296,7 @@ class TrainerConfig(hyperparams.Config):
     checkpoint_interval: int = 1000
     max_to_keep: int = 5
     schedule: ScheduleConfig = dataclasses.field(default_factory=ScheduleConfig)
+    balancing: BalancingConfig = dataclasses.field(default_factory=BalancingConfig)
     optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
     evaluation: EvaluationConfig = dataclasses.field(default_factory=EvaluationConfig)
     log_batches: bool = False

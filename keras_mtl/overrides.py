@@ -27,6 +27,7 @@ Path = tuple[str | int, ...]
 _SELECTORS = {
     config_lib.CorpusConfig: ("reader", "options"),
     config_lib.ScheduleConfig: ("name", "parameters"),
+    config_lib.BalancingConfig: ("name", "parameters"),
 }
 
 _MAX_DEPTH = 50  # Deeper than any configuration; a YAML alias that contains itself is endless.

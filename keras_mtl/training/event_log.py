@@ -103,6 +103,7 @@ class EventLog:
         skipped: int = 0,
         batches: Mapping[str, int] | None = None,
         scales: Mapping[str, float] | None = None,
+        weights: Mapping[str, float] | None = None,
         tokens: Mapping[str, int] | None = None,
     ) -> None:
         """Logs the steps since the last such event.
@@ -119,6 +120,8 @@ class EventLog:
           batches: by task, what it has contributed since the start (batches, or examples when
             batches are mixed).
           scales: by task, the factor of an implicit schedule; None when all are 1.
+          weights: by task, the mean weight that balancing gave it in the steps that had it; None
+            without balancing.
           tokens: by task, real target tokens since the last such event; their sum over the events
             is what the task was trained on.
         """
@@ -138,6 +141,8 @@ class EventLog:
             event["tokens"] = {task: int(count) for task, count in tokens.items()}
         if scales is not None:
             event["scales"] = _numbers(scales)
+        if weights is not None:
+            event["weights"] = _numbers(weights)
         self._append(event)
         self._scalars(
             step,
@@ -145,6 +150,7 @@ class EventLog:
                 **{f"loss/{task}": value for task, value in losses.items()},
                 **{f"probability/{task}": value for task, value in probabilities.items()},
                 **{f"scale/{task}": value for task, value in (scales or {}).items()},
+                **{f"weight/{task}": value for task, value in (weights or {}).items()},
                 "training/tokens_per_second": tokens_per_second,
                 "training/learning_rate": learning_rate,
                 "training/gradient_norm": gradient_norm,
