@@ -1,5 +1,8 @@
 """Balancing of tasks in the training step: the gradients it needs, and how to get them cheaply."""
 
+from collections.abc import Mapping, Sequence
+
+import numpy as np
 import tensorflow as tf
 
 from keras_mtl.balancing import Balancing, create, sum_over_replicas
@@ -55,6 +58,53 @@ def build_balancing(config: ExperimentConfig, num_tasks: int) -> Balancing | Non
     return Balancing(
         settings.name, num_tasks, settings.parameters.as_dict(), seed=config.runtime.seed
     )
+
+
+def collect(balancing: Balancing | None) -> dict[str, np.ndarray]:
+    """What a checkpoint keeps of balancing: arrays by name."""
+    if balancing is None:
+        return {}
+    prefix = f"balancing/{balancing.method}/"
+    return {f"{prefix}{name}": value for name, value in balancing.state_dict().items()}
+
+
+def restore(
+    balancing: Balancing | None, arrays: Mapping[str, np.ndarray], index_map: np.ndarray
+) -> None:
+    """Takes up what `collect` gave; another method than that of the checkpoint starts afresh.
+
+    Args:
+        balancing: the method; None takes up nothing.
+        arrays: of the checkpoint, with others among them.
+        index_map: int64 [num_tasks], the saved index of each present task, -1 for a new one.
+
+    Raises:
+        CheckpointError: an array does not fit the map.
+    """
+    if balancing is None:
+        return
+    prefix = f"balancing/{balancing.method}/"
+    own = {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
+    balancing.load_state_dict(own, index_map)
+
+
+def mean_weights(
+    sums: Mapping[str, np.ndarray], task_names: Sequence[str]
+) -> dict[str, float] | None:
+    """Mean weight of each task in the steps that had it; None without balancing.
+
+    Args:
+        sums: of a loop, from the trainer; ``weights`` and ``weighed`` are there with balancing.
+        task_names: in the order of the tasks.
+    """
+    if "weights" not in sums:
+        return None
+    counts = sums["weighed"]
+    return {
+        name: float(sums["weights"][task] / counts[task])
+        for task, name in enumerate(task_names)
+        if counts[task] > 0
+    }
 
 
 class BalancedStep:
