@@ -48,13 +48,16 @@ DARK_COLOURS = (
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
 
 INK, MUTED, GRID = "#222222", "#666666", "#DDDDDD"
-_PAPER = "#FEFEFE"
+# Text on a colour, and what was not measured.
+ON_DARK, ON_LIGHT, NOTHING = "#FDFDFD", "#141414", "#EEEEEE"
 _VARIABLES = {
     **{colour: f"--series-{index}" for index, colour in enumerate(COLOURS)},
     INK: "--ink",
     MUTED: "--muted",
     GRID: "--grid",
-    _PAPER: "--paper",
+    ON_DARK: "--on-dark",
+    ON_LIGHT: "--on-light",
+    NOTHING: "--nothing",
 }
 
 
@@ -106,8 +109,9 @@ def to_svg(figure: Any, name: str, label: str) -> str:
       label: what the picture shows, for people who cannot see it.
 
     Returns:
-      SVG text whose colours are the CSS variables ``--series-0`` … ``--series-9``, ``--ink``,
-      ``--muted``, ``--grid`` and ``--paper``, and which is as wide as its place on the page.
+      SVG text whose colours are CSS variables (``--series-0`` … ``--series-9``, ``--ink``,
+      ``--muted``, ``--grid``, ``--on-dark``, ``--on-light``, ``--nothing``), and which is as wide
+      as its place on the page.
     """
     import html
 
@@ -127,8 +131,7 @@ def to_svg(figure: Any, name: str, label: str) -> str:
     text = re.sub(r'(xlink:href="|url\()#', rf"\1#{name}-", text)
     for colour, variable in _VARIABLES.items():
         text = re.sub(re.escape(colour), f"var({variable})", text, flags=re.IGNORECASE)
-    # Matplotlib leaves black out, it is SVG's default.
-    text = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font-size: \1px", text)
+    text = re.sub(r"font-family: [^;\"]*; ?", "", text)  # the page's
     head = re.sub(r'\s(width|height)="[^"]*"', "", text[: text.index(">")])
     body = text[text.index(">") :]
     shown = html.escape(label, quote=True)
@@ -199,6 +202,7 @@ def draw_heat(
     values: np.ndarray,
     label: str,
     most: float | None = None,
+    power: float = 1.0,
 ) -> Any:
     """Draws rows of colours, one a task.
 
@@ -209,19 +213,21 @@ def draw_heat(
       values: float64[rows, n]; NaN is left grey.
       label: of the colour bar.
       most: value of the brightest colour, to compare several charts by; None is the largest.
+      power: colours follow values to this power; below 1 shows small ones apart.
     """
+    from matplotlib.colors import PowerNorm
+
     width = x[-1] - x[-2] if len(x) > 1 else 1
     mesh = axes.pcolormesh(
         np.append(x, x[-1] + width),
         np.arange(len(names) + 1),
         np.ma.masked_invalid(values),
         cmap="cividis",
-        vmin=None if most is None else 0.0,
-        vmax=most,
+        norm=PowerNorm(power, None if most is None else 0.0, most),
         rasterized=True,  # a path for each cell would be megabytes of SVG
     )
     style(axes, grid=False)
-    axes.set_facecolor("#EEEEEE")
+    axes.set_facecolor(NOTHING)
     if len(names) <= 40:
         axes.set_yticks(np.arange(len(names)) + 0.5, names, fontsize=7)
     else:

@@ -37,6 +37,7 @@ COMMANDS = {
     "export": Command("keras_mtl.cli.export", "write a SavedModel: text in, text out"),
     "inspect": Command("keras_mtl.cli.inspect", "print tasks, sizes and parameters"),
     "simulate": Command("keras_mtl.cli.simulate", "play schedules on modelled learning curves"),
+    "report": Command("keras_mtl.cli.report", "compare runs on one page, with pictures"),
     "demo": Command("keras_mtl.cli.demo", "the whole chain on the built-in corpus, in minutes"),
 }
 

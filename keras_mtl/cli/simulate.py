@@ -82,6 +82,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     output.add_argument(
         "--output", default="simulation.png", metavar="PNG", help="picture; '' draws none"
     )
+    output.add_argument("--html", metavar="FILE", help="also write a page with picture and tables")
     output.add_argument("--json", metavar="FILE", help="also write every number")
 
 
@@ -121,7 +122,7 @@ def run(args: argparse.Namespace) -> int:
         f"{len(curves.tasks):,} tasks, {settings.steps:,} batches, {len(played)} schedules played "
         f"in {seconds:.2f} s"
     )
-    _write(args, played)
+    _write(args, played, notes)
     if args.json:
         text = json.dumps(as_data(played), ensure_ascii=False, default=str)
         Path(args.json).write_text(text + "\n", encoding="utf-8")
@@ -205,10 +206,16 @@ def _notes(
     return notes
 
 
-def _write(args: argparse.Namespace, played: "Sequence[Played]") -> None:
-    if not args.output:
+def _write(args: argparse.Namespace, played: "Sequence[Played]", notes: list[str]) -> None:
+    if not args.output and not args.html:
         return
     from keras_mtl.charts import save_png
     from keras_mtl.simulation.picture import draw_comparison
 
-    print(f"picture: {save_png(draw_comparison(played), args.output)}")
+    figure = draw_comparison(played)
+    if args.output:
+        print(f"picture: {save_png(figure, args.output)}")
+    if args.html:
+        from keras_mtl.report.simulation_page import write_simulation_page
+
+        print(f"page: {write_simulation_page(args.html, figure, played, notes)}")

@@ -46,7 +46,8 @@ def draw_comparison(played: Sequence[Played]) -> Any:
             right.set_ylabel("score / baseline", fontsize=8)
         else:
             most = float(given.max()) if scaled else likeliest
-            charts.draw_heat(left, names, simulation.steps, given.T, what, most)
+            power = 1.0 if scaled else 0.5
+            charts.draw_heat(left, names, simulation.steps, given.T, what, most, power)
             charts.draw_heat(right, names, simulation.steps, ratios.T, "score / baseline", best)
     for axes in grid[-1]:
         axes.set_xlabel("training step", fontsize=8)

@@ -1,0 +1,106 @@
+"""Schedules side by side: the same tasks, data and seeds, compared on the test sets.
+
+    python benchmarks/compare_schedules.py --config_file configs/demo.yaml --model_dir runs/compare
+
+Trains the seven schedules below with three seeds each, scores every run on the test sets, and ends
+with a Markdown table and the page of `keras-mtl report`. Start it again after an interruption: a
+run that is finished is not repeated, one that was interrupted goes on. A schedule or seed that is
+asked for later is added.
+
+Where the configuration has no baselines, give --baseline_steps: each task is then trained alone
+first. One run takes about as long as `keras-mtl train` with the same configuration.
+"""
+
+import argparse
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+# By label: what each sets beside the seed.
+SCHEDULES = {
+    "proportional": {"name": "proportional"},
+    "uniform": {"name": "uniform"},
+    "temperature": {"name": "temperature", "parameters.temperature": 5},
+    "inverse_ratio": {"name": "inverse_ratio"},
+    "simple_adaptive": {"name": "simple_adaptive"},
+    # The two ways in which factors act on Adam; the optimizer's moments follow from them.
+    "implicit_gradient": {
+        "name": "implicit",
+        "parameters.prior": "temperature",
+        "application": "gradient",
+    },
+    "implicit_learning_rate": {
+        "name": "implicit",
+        "parameters.prior": "temperature",
+        "application": "learning_rate",
+    },
+}
+
+
+def keras_mtl(*words):
+    subprocess.run([sys.executable, "-m", "keras_mtl.cli.main", *map(str, words)], check=True)
+
+
+def override(args, settings, seed):
+    """The --params_override of a run; the configuration's own schedule leaves nothing behind."""
+    fields = {f"trainer.schedule.{key}": value for key, value in settings.items()}
+    fields["runtime.seed"] = seed
+    fields["task.data.data_dir"] = f"{args.model_dir}/data"
+    if args.baseline_steps:
+        fields["trainer.schedule.baselines_file"] = f"{args.model_dir}/baselines/baselines.json"
+    if args.train_steps:
+        fields["trainer.train_steps"] = args.train_steps
+    return ",".join([*(f"{key}={value}" for key, value in fields.items()), *args.params_override])
+
+
+def experiment(args):
+    chosen = ["--experiment", args.experiment] if args.experiment else []
+    return [*chosen, "--config_file", args.config_file]
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--config_file", default="configs/demo.yaml")
+    parser.add_argument("--experiment", default="translation/transformer_tiny")
+    parser.add_argument("--model_dir", default="runs/compare", help="gets a folder for each run")
+    parser.add_argument("--schedules", nargs="+", default=list(SCHEDULES), choices=list(SCHEDULES))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
+    parser.add_argument("--train_steps", type=int, help="of each run (default: as configured)")
+    parser.add_argument("--baseline_steps", type=int, help="also train each task alone, so long")
+    parser.add_argument("--params_override", nargs="*", default=[], metavar="FIELD=VALUE")
+    parser.add_argument("--report", help="folder of the report (default: MODEL_DIR/report)")
+    args = parser.parse_args()
+
+    if args.baseline_steps:
+        keras_mtl(
+            *("baselines", *experiment(args), "--model_dir", f"{args.model_dir}/baselines"),
+            *("--train_steps", args.baseline_steps),
+            *("--params_override", ",".join(["runtime.seed=1", *args.params_override])),
+        )
+    runs = [(label, seed) for seed in args.seeds for label in args.schedules]
+    folders = {}
+    for number, (label, seed) in enumerate(runs, 1):
+        folder = Path(args.model_dir) / f"{label}-{seed}"
+        folders.setdefault(label, []).append(str(folder))
+        if (folder / "evaluation-test.json").exists():
+            continue
+        print(f"== {number} of {len(runs)}: {folder}", flush=True)
+        start = time.perf_counter()
+        keras_mtl(
+            *("train", *experiment(args), "--model_dir", folder),
+            *("--params_override", override(args, SCHEDULES[label], seed)),
+        )
+        keras_mtl("evaluate", "--model_dir", folder)
+        print(f"== {time.perf_counter() - start:.0f} s", flush=True)
+    output = args.report or f"{args.model_dir}/report"
+    keras_mtl(
+        *("report", *(folder for label in args.schedules for folder in folders[label])),
+        *("--output", output),
+    )
+
+
+if __name__ == "__main__":
+    main()

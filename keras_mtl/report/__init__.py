@@ -1,0 +1,10 @@
+"""Compares runs: one page, pictures and tables of what schedules made of the same tasks.
+
+Reads what training and evaluation left in their folders; needs neither TensorFlow nor the models.
+"""
+
+from keras_mtl.report.groups import Group, group_runs
+from keras_mtl.report.runs import Run, read_run
+from keras_mtl.report.writing import write_report
+
+__all__ = ["Group", "Run", "group_runs", "read_run", "write_report"]

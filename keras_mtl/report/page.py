@@ -1,0 +1,195 @@
+"""A self-contained page: no script, nothing fetched, light or dark as the reader's screen."""
+
+import html
+from collections.abc import Sequence
+
+from keras_mtl import charts
+from keras_mtl.report.figures import PANEL_SIZE, Panel, alone
+
+
+def escape(text: object) -> str:
+    """Text for a page."""
+    return html.escape(str(text), quote=True)
+
+
+def breakable(label: str) -> str:
+    """Text for a page that may be broken after the parts of a name."""
+    return escape(label).replace("_", "_<wbr>").replace("=", "=<wbr>")
+
+
+def page(title: str, subtitle: str, body: str) -> str:
+    """The whole page.
+
+    Args:
+      title: plain text.
+      subtitle: HTML.
+      body: HTML.
+    """
+    return (
+        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        '<meta name="color-scheme" content="light dark">\n'
+        f"<title>{escape(title)}</title>\n<style>{_style()}</style>\n</head>\n<body>\n<main>\n"
+        f"<header><h1>{escape(title)}</h1>\n<p>{subtitle}</p></header>\n{body}\n"
+        "</main>\n</body>\n</html>\n"
+    )
+
+
+def section(title: str, *parts: str, note: str = "") -> str:
+    """A part of the page under a headline; left out when it has nothing in it.
+
+    Args:
+      title: plain text.
+      *parts: HTML.
+      note: HTML under the headline.
+    """
+    content = "".join(parts)
+    if not content:
+        return ""
+    shown = f'<p class="note">{note}</p>' if note else ""
+    return f"<section><h2>{escape(title)}</h2>{shown}{content}</section>\n"
+
+
+def table(
+    header: Sequence[str], rows: Sequence[Sequence[str]], numbers: bool = True, last: bool = False
+) -> str:
+    """A table that scrolls sideways when the screen is narrow.
+
+    Args:
+      header: HTML of each column's head.
+      rows: HTML of each cell; the first of a row is its head.
+      numbers: all but the first column are numbers.
+      last: the last row sums up the others.
+    """
+    head = "".join(f'<th scope="col">{cell}</th>' for cell in header)
+    body = []
+    for place, row in enumerate(rows):
+        cells = f'<th scope="row">{row[0]}</th>' + "".join(f"<td>{cell}</td>" for cell in row[1:])
+        kind = ' class="sum"' if last and place == len(rows) - 1 else ""
+        body.append(f"<tr{kind}>{cells}</tr>")
+    kind = ' class="numbers"' if numbers else ""
+    return (
+        f'<div class="scroll"><table{kind}><thead><tr>{head}</tr></thead>'
+        f"<tbody>{''.join(body)}</tbody></table></div>"
+    )
+
+
+def legend(labels: Sequence[str]) -> str:
+    """Names of the groups with their colours."""
+    items = "".join(
+        f"<li>{swatch(place)}{escape(label)}</li>" for place, label in enumerate(labels)
+    )
+    return f'<ul class="legend">{items}</ul>'
+
+
+def swatch(place: int) -> str:
+    """The mark of a colour, in the shape that charts give it."""
+    shapes = {
+        "o": '<circle cx="6" cy="6" r="4.5"/>',
+        "s": '<rect x="2" y="2" width="8" height="8"/>',
+        "^": '<path d="M6 1 11 10.5 1 10.5Z"/>',
+        "D": '<path d="M6 .8 11.2 6 6 11.2.8 6Z"/>',
+        "v": '<path d="M6 11 11 1.5 1 1.5Z"/>',
+        "P": '<path d="M4 1H8V4H11V8H8V11H4V8H1V4H4Z"/>',
+        "X": '<path d="M3 1 6 4 9 1 11 3 8 6 11 9 9 11 6 8 3 11 1 9 4 6 1 3Z"/>',
+        "<": '<path d="M1 6 10.5 1V11Z"/>',
+        ">": '<path d="M11 6 1.5 1V11Z"/>',
+        "*": '<path d="M6 .5 7.5 4.4 11.5 4.6 8.4 7.2 9.4 11.2 6 9 2.6 11.2 3.6 7.2.5 4.6Z"/>',
+    }
+    shape = shapes[charts.MARKERS[place % len(charts.MARKERS)]]
+    colour = f"var(--series-{place % len(charts.COLOURS)})"
+    return f'<svg class="mark" viewBox="0 0 12 12" aria-hidden="true" fill="{colour}">{shape}</svg>'
+
+
+def panels(items: Sequence[Panel], name: str) -> str:
+    """Charts side by side, as many as fit.
+
+    Args:
+      items: the charts.
+      name: unique on the page.
+    """
+    parts = []
+    for place, panel in enumerate(items):
+        svg = charts.to_svg(alone(panel), f"{name}-{place}", panel.title)
+        wide = ' class="wide"' if panel.size[0] > PANEL_SIZE[0] else ""
+        parts.append(f"<figure{wide}><figcaption>{escape(panel.title)}</figcaption>{svg}</figure>")
+    return f'<div class="panels">{"".join(parts)}</div>' if parts else ""
+
+
+def _style() -> str:
+    def series(colours: Sequence[str]) -> str:
+        return "".join(f"--series-{i}:{colour};" for i, colour in enumerate(colours))
+
+    light = (
+        f"--ink:{charts.INK};--muted:{charts.MUTED};--grid:{charts.GRID};--paper:#fff;--page:#f6f6f4;"
+        f"--edge:#e3e3df;--good:#0a7d4f;--bad:#b3400a;--on-dark:#fff;--on-light:#141414;--nothing:#eee;"
+        f"{series(charts.COLOURS)}"
+    )
+    dark = (
+        "--ink:#e8e8e6;--muted:#a3a3a0;--grid:#3a3c40;--paper:#1c1e21;--page:#131416;"
+        f"--edge:#303338;--good:#4fcf9b;--bad:#f0925a;--on-dark:#101214;--on-light:#101214;--nothing:#2a2c30;"
+        f"{series(charts.DARK_COLOURS)}"
+    )
+    return f":root{{{light}}}@media(prefers-color-scheme:dark){{:root{{{dark}}}}}{_RULES}"
+
+
+_RULES = """
+*{box-sizing:border-box}
+body{margin:0;background:var(--page);color:var(--ink);
+font:16px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue",Arial,sans-serif}
+main{max-width:1180px;margin:0 auto;padding:2rem 1.25rem 4rem}
+header{margin:0 0 1.5rem}
+h1{font-size:1.7rem;line-height:1.2;margin:0 0 .3rem;letter-spacing:-.01em}
+header p{color:var(--muted);margin:0;max-width:70ch}
+h2{font-size:1.1rem;margin:0 0 .5rem}
+section{background:var(--paper);border:1px solid var(--edge);border-radius:10px;
+padding:1.1rem 1.25rem 1.25rem;margin:0 0 1.1rem}
+.note{color:var(--muted);font-size:.87rem;margin:0 0 .8rem;max-width:85ch}
+.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(11rem,1fr));gap:.8rem;
+margin:0 0 1.1rem}
+.tile{background:var(--paper);border:1px solid var(--edge);border-radius:10px;padding:.8rem 1rem}
+.tile b{display:block;font-size:1.45rem;font-weight:600;line-height:1.25}
+.tile b small{font-size:.95rem;font-weight:400;color:var(--muted)}
+.tile span{color:var(--muted);font-size:.82rem;display:block;overflow-wrap:anywhere}
+.scroll{overflow-x:auto;margin:0 -.25rem;padding:0 .25rem}
+table{border-collapse:collapse;font-size:.9rem;min-width:100%}
+th,td{padding:.34rem .6rem;text-align:left;border-bottom:1px solid var(--edge);
+vertical-align:baseline}
+thead th{font-weight:600;font-size:.82rem;line-height:1.3;vertical-align:bottom;
+border-bottom:1px solid var(--muted)}
+tbody th{font-weight:500;white-space:nowrap;position:sticky;left:0;background:var(--paper)}
+table.numbers td,table.numbers thead th:not(:first-child){text-align:right;
+font-variant-numeric:tabular-nums;white-space:nowrap}
+table.numbers thead th:nth-child(n){white-space:normal;min-width:7.5em;max-width:12em}
+table.numbers thead th:nth-child(-n+2){min-width:0}
+tr.sum th,tr.sum td{border-top:1px solid var(--muted);border-bottom:0}
+tr.sum th{font-weight:700}
+td .pm{color:var(--muted);font-weight:400;font-size:.86em}
+td .best{font-weight:700}
+td .sign{font-size:.8em;display:block;line-height:1.1;min-height:1.1em}
+td .up{color:var(--good)}
+td .down{color:var(--bad)}
+.legend{list-style:none;display:flex;flex-wrap:wrap;gap:.25rem 1.1rem;padding:0;margin:0 0 .8rem;
+font-size:.87rem}
+.mark{width:.75rem;height:.75rem;margin-right:.4rem;vertical-align:-.06rem}
+thead .mark{margin-right:.3rem}
+.panels{display:grid;gap:1rem 1.4rem;
+grid-template-columns:repeat(auto-fill,minmax(min(100%,21rem),1fr))}
+figure{margin:0;min-width:0}
+figure.wide{grid-column:1/-1}
+figcaption{font-size:.87rem;font-weight:600;margin:0 0 .15rem;overflow-wrap:anywhere}
+figure svg{width:100%;height:auto;display:block}
+figure svg text{font-family:inherit}
+details{margin:.8rem 0 0}
+summary{cursor:pointer;color:var(--muted);font-size:.9rem}
+details>*:not(summary){margin-top:.6rem}
+code{font-size:.86em;overflow-wrap:anywhere}
+ul.plain{margin:.2rem 0 0;padding-left:1.1rem;font-size:.9rem}
+@media(max-width:640px){main{padding:1.1rem .7rem 3rem}
+section{padding:.9rem .8rem 1rem}
+h1{font-size:1.35rem}
+th,td{padding:.3rem .45rem}
+figure.wide{overflow-x:auto}
+figure.wide svg{min-width:34rem}}
+@media print{body{background:#fff}section{break-inside:avoid}}
+"""

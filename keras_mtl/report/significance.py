@@ -1,0 +1,121 @@
+"""Whether a difference between two runs is more than chance of the test set: paired bootstrap."""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from keras_mtl.metrics import TEXT_METRICS
+from keras_mtl.report.groups import Group
+from keras_mtl.report.runs import Run
+
+LEVEL = 0.05
+"""p-value below which a difference is called significant."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """A group's runs against those of another, on one task and metric.
+
+    Attributes:
+      p_values: of each pair of runs.
+      above: pairs in which the run is significantly above the other.
+      below: pairs in which it is significantly below.
+    """
+
+    p_values: tuple[float, ...]
+    above: int
+    below: int
+
+
+Comparisons = dict[tuple[str, str, str], Comparison]
+"""By label of the group, task and metric."""
+
+
+def compare_groups(
+    groups: Sequence[Group], baseline: Group, tasks: Sequence[str], samples: int = 1000
+) -> tuple[Comparisons, list[str]]:
+    """Tests every group against one of them, seed by seed.
+
+    Runs of one seed are paired (or, where no seed is common, the first with the first, and so on).
+    Each pair is tested by itself, because the sentences of a test set that several seeds have
+    translated are not independent.
+
+    Args:
+      groups: all groups.
+      baseline: the one to compare with.
+      tasks: what is compared.
+      samples: bootstrap resamples.
+
+    Returns:
+      Comparisons, and notes on what could not be compared.
+
+    Reference: Koehn 2004, "Statistical significance tests for machine translation evaluation", as
+    implemented by sacrebleu (`sacrebleu.significance.PairedTest`).
+    """
+    found: Comparisons = {}
+    notes: list[str] = []
+    outcomes: dict[tuple[str, str, str], list[tuple[float, float]]] = {}
+    others = [group for group in groups if group is not baseline]
+    pairs = {group.label: _pairs(baseline, group) for group in others}
+    for left in baseline.runs:
+        for task in tasks:
+            opponents = []
+            for group in others:
+                for first, right in pairs[group.label]:
+                    if first is not left or not (
+                        left.translations.get(task) and right.translations.get(task)
+                    ):
+                        continue
+                    if _same_test_set(left, right, task):
+                        opponents.append((group.label, right))
+                    else:
+                        notes.append(
+                            f"{right.folder} and {left.folder} were tested on other sentences of "
+                            f"{task}: not compared"
+                        )
+            for label, metric, outcome in _test(left, opponents, task, samples):
+                outcomes.setdefault((label, task, metric), []).append(outcome)
+    for key, results in outcomes.items():
+        sure = [difference for difference, p in results if p < LEVEL]
+        found[key] = Comparison(
+            tuple(p for _, p in results),
+            sum(difference > 0 for difference in sure),
+            sum(difference < 0 for difference in sure),
+        )
+    return found, notes
+
+
+def _pairs(baseline: Group, group: Group) -> list[tuple[Run, Run]]:
+    by_seed = {run.seed: run for run in baseline.runs}
+    common = [(by_seed[run.seed], run) for run in group.runs if run.seed in by_seed]
+    return common or list(zip(baseline.runs, group.runs, strict=False))
+
+
+def _same_test_set(left: Run, right: Run, task: str) -> bool:
+    first, second = left.translations[task], right.translations[task]
+    return [row.reference for row in first] == [row.reference for row in second]
+
+
+def _test(
+    left: Run, opponents: Sequence[tuple[str, Run]], task: str, samples: int
+) -> Iterator[tuple[str, str, tuple[float, float]]]:
+    """Yields label, metric, (difference to `left`, p) for each opponent, a label and a run."""
+    if not opponents:
+        return
+    from sacrebleu.metrics.bleu import BLEU
+    from sacrebleu.metrics.chrf import CHRF
+    from sacrebleu.significance import PairedTest
+
+    makers: dict[str, Any] = {"bleu": BLEU, "chrf": CHRF}
+    systems: list[tuple[str, Sequence[str]]] = [
+        (str(place), [row.hypothesis for row in run.translations[task]])
+        for place, run in enumerate([left, *(run for _, run in opponents)])
+    ]
+    references = [[row.reference for row in left.translations[task]]]
+    for metric in TEXT_METRICS:
+        _, scores = PairedTest(systems, {metric: makers[metric]()}, references, "bs", samples)()
+        # The other column holds the systems' names.
+        results: list[Any] = next(values for name, values in scores.items() if name != "System")
+        first, *rest = results
+        for (label, _), result in zip(opponents, rest, strict=True):
+            yield label, metric, (result.score - first.score, float(result.p_value))

@@ -1,0 +1,343 @@
+"""The report: what it reads, how it groups and tests, and that the page stands by itself."""
+
+import html.parser
+import json
+import re
+
+import numpy as np
+import pytest
+import yaml
+
+from keras_mtl import metrics
+from keras_mtl.cli.main import main
+from keras_mtl.errors import ConfigError, DataError
+from keras_mtl.report import group_runs, read_run, write_report
+from keras_mtl.report.significance import compare_groups
+from keras_mtl.report.tables import final_table, to_markdown
+
+WORDS = [f"w{chr(97 + i)}{chr(97 + j)}" for i in range(8) for j in range(8)]
+TASKS = {"en-fr": 9000, "en-gl": 90}
+STEPS = (100, 200, 300)
+
+
+def references(task, count=60):
+    rng = np.random.default_rng(sum(map(ord, task)))
+    return [" ".join(rng.choice(WORDS, rng.integers(5, 12))) for _ in range(count)]
+
+
+def corrupt(lines, kept, seed):
+    """Every word stays with probability `kept`."""
+    rng = np.random.default_rng(seed)
+    return [
+        " ".join(w if rng.random() < kept else rng.choice(WORDS) for w in line.split())
+        for line in lines
+    ]
+
+
+def make_run(folder, schedule, seed, kept=0.6, tasks=TASKS, tested=True, scales=None, **params):
+    """Writes what a run leaves behind, without its weights."""
+    folder.mkdir(parents=True)
+    config = {
+        "task": {"pairs": [{"source": t[:2], "target": t[3:]} for t in tasks]},
+        "trainer": {"train_steps": STEPS[-1], "schedule": {"name": schedule, "parameters": {}}},
+        "runtime": {"seed": seed},
+        **params,
+    }
+    (folder / "params.yaml").write_text(yaml.safe_dump(config))
+    (folder / "data").mkdir()
+    sizes = [{"name": name, "train_size": size} for name, size in tasks.items()]
+    manifest = {"kind": "keras_mtl prepared data", "tasks": sizes}
+    (folder / "data/manifest.json").write_text(json.dumps(manifest))
+    share = 1 / len(tasks)
+    with open(folder / "metrics.jsonl", "w") as log:
+        for step in STEPS:
+            train = {
+                "event": "train",
+                "step": step,
+                "loss": dict.fromkeys(tasks, 3.0),
+                "probabilities": dict.fromkeys(tasks, share),
+                "batches": {task: step // len(tasks) for task in tasks},
+                "tokens": {task: 1000 * (i + 1) for i, task in enumerate(tasks)},
+            }
+            if scales:
+                train["scales"] = dict(zip(tasks, scales, strict=True))
+            scores = dict.fromkeys(tasks, 30.0 + step / 10 + seed)
+            evaluation = {
+                "event": "evaluation",
+                "step": step,
+                "metric": "chrf",
+                "scores": {"chrf": scores},
+                "ratios": {task: score / 60 for task, score in scores.items()},
+                "probabilities": dict.fromkeys(tasks, share),
+            }
+            log.write(json.dumps(train) + "\n" + json.dumps(evaluation) + "\n")
+    if tested:
+        evaluate(folder, tasks, kept, seed)
+    return folder
+
+
+def evaluate(folder, tasks, kept, seed, count=60):
+    results, signatures = {}, {}
+    (folder / "evaluation-test").mkdir()
+    for task in tasks:
+        right = references(task, count)
+        made = corrupt(right, kept, seed)
+        rows = [
+            {"source": "s", "hypothesis": h, "reference": r}
+            for h, r in zip(made, right, strict=True)
+        ]
+        text = "".join(json.dumps(row) + "\n" for row in rows)
+        (folder / f"evaluation-test/{task}.jsonl").write_text(text)
+        found = {metric: metrics.score(metric, made, right) for metric in ("bleu", "chrf")}
+        signatures = {metric: result.signature for metric, result in found.items()}
+        scores = {metric: result.value for metric, result in found.items()}
+        results[task] = {"pairs": count, "scores": scores}
+    report = {"tasks": results, "signatures": signatures}
+    (folder / "evaluation-test.json").write_text(json.dumps(report))
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Two seeds of a schedule and of a clearly better one."""
+    root = tmp_path_factory.mktemp("runs")
+    for seed in (1, 2):
+        make_run(root / f"uniform-{seed}", "uniform", seed, kept=0.5)
+        make_run(root / f"implicit-{seed}", "implicit", seed, kept=0.8, scales=(1.2, 0.8))
+    return root
+
+
+def two_groups(runs):
+    return group_runs(
+        [read_run(runs / f"{name}-{seed}") for name in ("uniform", "implicit") for seed in (1, 2)]
+    )
+
+
+def test_runs_that_differ_by_their_seed_alone_are_one_group(runs, tmp_path):
+    names = ["uniform-1", "implicit-1", "uniform-2", "implicit-2"]
+    groups = group_runs([read_run(runs / name) for name in names])
+    assert [group.label for group in groups] == ["uniform", "implicit"]
+    assert [group.seeds for group in groups] == [[1, 2], [1, 2]]
+    value = groups[0].test("chrf", "en-fr")
+    single = [run.test["chrf"]["en-fr"] for run in groups[0].runs]
+    assert value.mean == pytest.approx(np.mean(single))
+    assert value.spread == pytest.approx(np.std(single, ddof=1))
+    curve = groups[0].curve(lambda run: run.ratios.get("en-gl"))
+    assert curve.steps.tolist() == list(STEPS)
+    assert curve.low[0] == pytest.approx(41 / 60)
+    assert curve.mean[0] == pytest.approx(41.5 / 60)
+    assert groups[0].curve(lambda run: run.scales.get("en-gl")) is None
+    # A changed field, and the same seed again, make other groups with other labels.
+    other = make_run(tmp_path / "small", "uniform", 1, task={"model": {"size": "small"}})
+    again = make_run(tmp_path / "again", "uniform", 1)
+    labels = [g.label for g in group_runs([read_run(f) for f in (runs / names[0], other, again)])]
+    assert len(set(labels)) == 3
+    assert labels[1] == "uniform size=small"
+
+
+def test_tokens_add_up_and_batches_are_the_last(runs):
+    run = read_run(runs / "uniform-1")
+    assert run.tokens == {"en-fr": 3000, "en-gl": 6000}
+    assert run.batches == {"en-fr": 150, "en-gl": 150}
+    assert run.sizes == TASKS
+    assert run.last_step == 300
+    assert not run.notes
+
+
+def test_significance_is_that_of_sacrebleu(runs):
+    from sacrebleu.metrics.chrf import CHRF
+    from sacrebleu.significance import PairedTest
+
+    groups = group_runs(
+        [read_run(runs / f"{n}-{s}") for n in ("uniform", "implicit") for s in (1, 2)]
+    )
+    found, notes = compare_groups(groups, groups[0], list(TASKS), samples=200)
+    assert not notes
+    assert set(found) == {("implicit", t, m) for t in TASKS for m in ("bleu", "chrf")}
+    comparison = found["implicit", "en-fr", "chrf"]
+    assert (comparison.above, comparison.below) == (2, 0)
+    systems = [
+        (group.label, [row.hypothesis for row in group.runs[1].translations["en-fr"]])
+        for group in groups
+    ]
+    _, scores = PairedTest(systems, {"chrF2": CHRF()}, [references("en-fr")], "bs", 200)()
+    assert comparison.p_values[1] == scores["chrF2"][1].p_value
+    # A run against itself differs by nothing.
+    same = group_runs([read_run(runs / "uniform-1"), read_run(runs / "uniform-1")])
+    for comparison in compare_groups(same, same[0], list(TASKS), samples=100)[0].values():
+        assert (comparison.above, comparison.below) == (0, 0)
+
+
+def test_the_table_in_markdown(runs):
+    groups = group_runs(
+        [read_run(runs / f"{n}-{s}") for n in ("uniform", "implicit") for s in (1, 2)]
+    )
+    found, _ = compare_groups(groups, groups[0], list(TASKS), samples=100)
+    lines = to_markdown(final_table(groups, list(TASKS), "chrf", TASKS, found)).splitlines()
+    assert lines[0] == "| task | pairs | uniform | implicit |"
+    assert re.fullmatch(
+        r"\| en-fr \| 9,000 \| [\d.]+ ± [\d.]+ \| \*\*[\d.]+ ± [\d.]+\*\* ▲2/2 \|", lines[2]
+    )
+    assert lines[4].startswith("| mean |  |")
+    assert "▲" not in lines[4]
+
+
+class Page(html.parser.HTMLParser):
+    """Checks that elements are closed, ids are unique, and collects what a browser would fetch."""
+
+    VOID = frozenset(("meta", "br", "link", "img", "input", "hr", "wbr"))
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.ids, self.fetched, self.text = [], [], [], []
+        self.feed(text)
+        self.close()
+        assert not self.open
+
+    def handle_starttag(self, tag, attrs):
+        if tag not in self.VOID:
+            self.open.append(tag)
+        attrs = dict(attrs)
+        if "id" in attrs:
+            self.ids.append(attrs["id"])
+        assert tag not in ("script", "link", "iframe")
+        for name in ("src", "href", "xlink:href"):
+            value = attrs.get(name) or "#"
+            if not value.startswith(("#", "data:")):
+                self.fetched.append(value)
+
+    def handle_startendtag(self, tag, attrs):
+        self.handle_starttag(tag, attrs)
+        if tag not in self.VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+
+def check_page(path):
+    text = path.read_text(encoding="utf-8")
+    parsed = Page(text)
+    assert not parsed.fetched
+    assert len(set(parsed.ids)) == len(parsed.ids)
+    references = set(re.findall(r'(?:url\(#|href="#)([^)"]+)', text))
+    assert references <= set(parsed.ids)
+    assert "@import" not in text
+    assert not re.findall(r"url\((?!#)", text)
+    # Every colour of a chart is one that the page can change.
+    assert not re.search(r'style="[^"]*(?:stroke|fill): #', text)
+    return " ".join(parsed.text)
+
+
+def test_the_page_stands_by_itself(runs, tmp_path, capsys):
+    folders = [str(runs / f"{n}-{s}") for n in ("uniform", "implicit") for s in (1, 2)]
+    assert main(["report", *folders, "--output", str(tmp_path / "out"), "--samples", "50"]) == 0
+    out = capsys.readouterr().out
+    assert "| en-gl | 90 |" in out
+    assert out.splitlines()[-1] == f"page: {tmp_path / 'out/index.html'}"
+    text = check_page(tmp_path / "out/index.html")
+    for expected in (
+        *("4 runs of 2 configurations on 2 tasks", "Test scores", "chrF / baseline on dev"),
+        *("implicit: factors on updates", "share of batches", "share of target tokens"),
+        *("nrefs:1|case:mixed", "trainer.schedule.name", "highest mean chrF"),
+    ):
+        assert expected in text, expected
+    for name in ("final", "scores", "probabilities", "shares"):
+        assert (tmp_path / f"out/{name}.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "out/table.md").read_text() in out
+    again = write_report([read_run(f) for f in folders], tmp_path / "again", samples=50)[0]
+    assert again.read_bytes() == (tmp_path / "out/index.html").read_bytes()
+
+
+def test_damaged_and_missing_parts_are_named_and_the_rest_is_told(runs, tmp_path, capsys):
+    untested = make_run(tmp_path / "untested", "uniform", 1, tested=False)
+    lines = (untested / "metrics.jsonl").read_text().splitlines()
+    lines[1] = lines[1][:30]
+    lines.append("[1, 2]")
+    (untested / "metrics.jsonl").write_text("\n".join(lines))
+    other_tasks = {"en-fr": 9000, "en-oc <b>": 12}
+    other = make_run(tmp_path / "other", "constant", 1, tasks=other_tasks)
+    (other / "evaluation-test/en-fr.jsonl").write_text("{")
+    unfinished = make_run(tmp_path / "unfinished", "temperature", 1, tested=False)
+    kept = (unfinished / "metrics.jsonl").read_text().splitlines()[:4]
+    (unfinished / "metrics.jsonl").write_text("\n".join(kept))
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    (bare / "metrics.jsonl").write_text(kept[0] + "\n")
+    folders = [untested, runs / "uniform-2", other, unfinished, bare]
+    words = ["report", *map(str, folders), "--output", str(tmp_path / "out"), "--samples", "20"]
+    assert main(words) == 0
+    printed = capsys.readouterr()
+    for expected in (
+        "untested: metrics.jsonl: 2 lines are damaged and left out (line 2, 7)",
+        "untested: no test outputs: run `keras-mtl evaluate --model_dir",
+        "en-fr.jsonl:1: not a translation",
+        "unfinished: not finished: step 200 of 300",
+        "bare: params.yaml cannot be read",
+    ):
+        assert expected in printed.err, expected
+    text = check_page(tmp_path / "out/index.html")
+    assert "constant does not have en-gl" in text
+    assert "line 2, 7" in text
+    assert "The mean leaves out en-gl, en-oc <b>" in text
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="holds neither events"):
+        read_run(tmp_path / "empty")
+    with pytest.raises(DataError, match="is no folder"):
+        read_run(tmp_path / "none")
+
+
+def test_without_any_test_outputs_the_curves_are_told(tmp_path):
+    run = make_run(tmp_path / "run", "uniform", 1, tested=False)
+    path, markdown = write_report([read_run(run)], tmp_path / "out")
+    assert markdown == "No run has test outputs.\n"
+    text = check_page(path)
+    assert "no test outputs" in text
+    assert "chrF / baseline on dev" in text
+    assert not (tmp_path / "out/final.png").exists()
+
+
+def test_other_test_sentences_are_not_compared(runs, tmp_path):
+    other = make_run(tmp_path / "other", "constant", 1, tested=False)
+    evaluate(other, TASKS, 0.6, 1, count=30)
+    groups = group_runs([read_run(runs / "uniform-1"), read_run(other)])
+    found, notes = compare_groups(groups, groups[0], list(TASKS), samples=20)
+    assert not found
+    assert len(notes) == 2
+    assert "other sentences of en-fr: not compared" in notes[0]
+
+
+def test_many_tasks_become_heat_maps(tmp_path):
+    tasks = {f"en-x{i:02}": 10 * (i + 1) for i in range(33)}
+    make_run(tmp_path / "many", "temperature", 1, tasks=tasks, tested=False)
+    evaluate(tmp_path / "many", list(tasks)[:31], 0.6, 1, count=2)
+    path, _ = write_report([read_run(tmp_path / "many")], tmp_path / "out")
+    text = check_page(path)
+    assert "mean over tasks" in text
+    assert "Rows: tasks, the largest above" in text
+    assert "25 others" in text
+    assert path.stat().st_size < 1_000_000
+
+
+def test_the_group_to_compare_with_is_chosen_by_its_label(runs, tmp_path):
+    found = [read_run(runs / "uniform-1"), read_run(runs / "implicit-1")]
+    _, markdown = write_report(found, tmp_path / "out", "implicit", samples=50)
+    assert "▼" in markdown
+    assert "below implicit" in markdown
+    with pytest.raises(ConfigError, match=r"'implict' is no group.*did you mean 'implicit'"):
+        write_report(found, tmp_path / "out", "implict")
+    with pytest.raises(ConfigError, match="nothing to report"):
+        write_report([], tmp_path / "out")
+
+
+def test_a_simulation_has_a_page_too(tmp_path):
+    path = tmp_path / "tasks.yaml"
+    path.write_text("- {name: a, size: 1000}\n- {name: b, size: 10}\n")
+    words = ["simulate", "--tasks", str(path), "--train_steps", "300", "--output", ""]
+    words += ["--schedule", "uniform", "--schedule", "inverse_ratio", "--interval", "50"]
+    assert main([*words, "--html", str(tmp_path / "page.html")]) == 0
+    text = check_page(tmp_path / "page.html")
+    assert "Schedules simulated" in text
+    assert "inverse_ratio" in text
