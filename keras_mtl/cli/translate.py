@@ -63,8 +63,8 @@ def run(args: argparse.Namespace) -> int:
     options = {name: value for name, _, _ in _OPTIONS if (value := getattr(args, name)) is not None}
     if args.n_best is not None:
         options["num_hypotheses"] = args.n_best
-    from keras_mtl.decoding.saved_model_translator import load_translator
     from keras_mtl.decoding.tasks import find_task
+    from keras_mtl.export.translators import load_translator
 
     translator = load_translator(
         args.model,

@@ -10,8 +10,8 @@ import tensorflow as tf
 
 from keras_mtl.data.vocabulary import Vocabulary
 from keras_mtl.decoding.beam_search import BeamResult, beam_search
+from keras_mtl.decoding.not_text import model_options, not_text_ids
 from keras_mtl.decoding.options import BeamOptions
-from keras_mtl.errors import InputError
 
 # A model's caches have a static size. Batches take the smallest of a few sizes that is enough:
 # doubling keeps the number of traced programs to a handful and wastes at most half a cache.
@@ -46,15 +46,8 @@ class ModelSearch:
     def __init__(
         self, model: Any, vocabulary: Vocabulary, options: BeamOptions, jit_compile: bool = False
     ) -> None:
-        if options.max_length > model.max_length:
-            raise InputError(
-                f"max_length={options.max_length} of decoding is above the model's "
-                f"{model.max_length} positions: lower it, or train with a higher "
-                "task.model.max_length"
-            )
-        not_text = {token for token in not_text_ids(vocabulary) if token < vocabulary.size}
-        self.options = options.replace(suppress=tuple({*options.suppress, *not_text}))
-        self.options.check_vocabulary(vocabulary.size, vocabulary.eos_id)
+        not_text = not_text_ids(vocabulary)
+        self.options = model_options(options, not_text, vocabulary, model.max_length)
         self._model = model
         self._vocabulary = vocabulary
         self._function = tf.function(
@@ -123,15 +116,3 @@ class ModelSearch:
             prefix=prefix,
             prefix_lengths=prefix_lengths,
         )
-
-
-def not_text_ids(vocabulary: Vocabulary) -> list[int]:
-    """Returns the ids that no translation may hold.
-
-    Padding, start and ``<unk>`` (bytes spell what has no piece), the language tags, and the bytes
-    of ASCII control characters, so that a translation is always one line.
-    """
-    control = {f"<0x{byte:02X}>" for byte in [*range(0x20), 0x7F]}
-    tags = [vocabulary.tag_id(language) for language in vocabulary.languages]
-    bytes_ = [i for i in np.flatnonzero(vocabulary.is_byte) if vocabulary.piece(int(i)) in control]
-    return [vocabulary.pad_id, vocabulary.bos_id, vocabulary.unk_id, *tags, *map(int, bytes_)]

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from keras_mtl import native
 from keras_mtl.decoding.options import BeamOptions
 from keras_mtl.decoding.tasks import TranslationTask, find_task
-from keras_mtl.decoding.translator import LONG_LINES, Hypothesis, Translator
+from keras_mtl.decoding.text_translator import Hypothesis, check_arguments
 from keras_mtl.errors import ExportError, InputError
 
 
@@ -31,14 +32,14 @@ class SavedModelTranslator:
     Raises:
       ExportError: the folder is missing, damaged, or another program's model.
       InputError: an argument is out of its range.
+      NativeError: it holds operations of keras_mtl, and they cannot be loaded.
     """
 
     def __init__(
         self, path: str | os.PathLike[str], *, batch_size: int = 64, on_long_line: str = "error"
     ) -> None:
-        if batch_size < 1:
-            raise InputError(f"batch_size={batch_size}: give at least 1")
-        if on_long_line not in LONG_LINES or on_long_line == "truncate":
+        check_arguments(batch_size, on_long_line)
+        if on_long_line == "truncate":
             raise InputError(
                 f"on_long_line={on_long_line!r}: give error or skip (an exported model cannot cut "
                 "a line; a model directory can)"
@@ -46,8 +47,11 @@ class SavedModelTranslator:
         # The operations of the tokenizer inside the model.
         import tensorflow_text  # noqa: F401
 
-        if not (Path(path) / "saved_model.pb").is_file():
+        graph = Path(path) / "saved_model.pb"
+        if not graph.is_file():
             raise ExportError(f"{path} has no saved_model.pb: give a folder of `keras-mtl export`")
+        if b"KerasMtl>" in graph.read_bytes():
+            native.load_ops()
         try:
             self._model = tf.saved_model.load(os.fspath(path))
             signatures = self._model.signatures
@@ -109,42 +113,3 @@ class SavedModelTranslator:
                     if n == 0 or score > -np.inf
                 ]
         return found
-
-
-def load_translator(
-    path: str | os.PathLike[str],
-    options: dict[str, object] | None = None,
-    *,
-    batch_size: int | None = None,
-    on_long_line: str = "error",
-    checkpoint: str | None = None,
-) -> Translator | SavedModelTranslator:
-    """Reads a model directory or an exported model.
-
-    Args:
-      path: either folder.
-      options: what differs from the model's own options of beam search.
-      batch_size: lines translated at once.
-      on_long_line: see ``Translator``.
-      checkpoint: see ``Translator.from_model_dir``.
-
-    Raises:
-      InputError: options or a checkpoint for an exported model, which has its own.
-      CheckpointError: the model directory cannot be used.
-      ExportError: the exported model cannot be used.
-    """
-    if not (Path(path) / "saved_model.pb").is_file():
-        return Translator.from_model_dir(
-            path,
-            options,
-            checkpoint=checkpoint,
-            batch_size=batch_size,
-            on_long_line=on_long_line,
-        )
-    if options or checkpoint:
-        given = ", ".join([*(options or {}), *(["checkpoint"] if checkpoint else [])])
-        raise InputError(
-            f"{path} is an exported model, its options were fixed when it was exported; leave out "
-            f"{given}, or give the model directory"
-        )
-    return SavedModelTranslator(path, batch_size=batch_size or 64, on_long_line=on_long_line)

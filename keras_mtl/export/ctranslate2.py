@@ -211,7 +211,7 @@ def _package() -> Any:
 
 
 def _description(vocabulary: Vocabulary, tasks: Sequence[TranslationTask]) -> str:
-    from keras_mtl.decoding.model_search import not_text_ids
+    from keras_mtl.decoding.not_text import not_text_ids
 
     entries = [
         {

@@ -108,7 +108,7 @@ def check_free_file(path: Path, overwrite: bool) -> None:
 def _hyperparameters(
     model: Any, vocabulary: Vocabulary, tasks: Sequence[TranslationTask], weight_type: str
 ) -> dict[str, Value]:
-    from keras_mtl.decoding.model_search import not_text_ids
+    from keras_mtl.decoding.not_text import not_text_ids
 
     config = model.get_config()
     norm = model.encoder.final_norm

@@ -1,0 +1,95 @@
+"""Log-probabilities of given translations. Needs no TensorFlow."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from keras_mtl import native
+from keras_mtl.data.cleaning import normalize
+from keras_mtl.data.vocabulary import Vocabulary
+from keras_mtl.decoding.tasks import TranslationTask, find_task
+from keras_mtl.errors import InputError
+
+ScoreIds = Callable[[list[list[int]], list[list[int]], int], list[np.ndarray]]
+"""(sources: tag, pieces, end; targets: pieces, end; decoder) -> float32[T] for each target."""
+
+
+class TextScorer:
+    """Scores translations of lines.
+
+    Args:
+      score_ids: the model; see ``engine_scores`` and ``model_scorer.model_scores``.
+      vocabulary: the model's.
+      tasks: the model's.
+      max_length: the model's positions.
+    """
+
+    def __init__(
+        self,
+        score_ids: ScoreIds,
+        vocabulary: Vocabulary,
+        tasks: Sequence[TranslationTask],
+        max_length: int,
+    ) -> None:
+        self.vocabulary = vocabulary
+        self.tasks = tuple(tasks)
+        self._score_ids = score_ids
+        self._max_length = max_length
+
+    def score(
+        self, sources: Sequence[str], targets: Sequence[str], task: str, *, first_line: int = 1
+    ) -> list[np.ndarray]:
+        """Computes the log-probability of each token of translations.
+
+        Lines are cleaned and cut into pieces as for translating; no token is suppressed.
+
+        Args:
+          sources: source text.
+          targets: the translation of each line.
+          task: name of the task.
+          first_line: number of the first line, for messages.
+
+        Returns:
+          float32[T + 1] for each line, natural logarithms of its T pieces and of the end of
+          sentence. Their sum is the log-probability of the translation, as segmented here.
+
+        Raises:
+          InputError: an unknown task, another number of targets, or a line that is too long.
+        """
+        chosen = find_task(self.tasks, task)
+        if len(sources) != len(targets):
+            raise InputError(
+                f"{len(sources)} sources and {len(targets)} translations: give one for each"
+            )
+        tag, eos = self.vocabulary.tag_id(chosen.target), self.vocabulary.eos_id
+        source = [[tag, *ids, eos] for ids in self._encode(sources, "", 2, first_line)]
+        target = [[*ids, eos] for ids in self._encode(targets, "translation of ", 1, first_line)]
+        return self._score_ids(source, target, chosen.decoder) if source else []
+
+    def pieces(self, targets: Sequence[str]) -> list[list[str]]:
+        """Returns the pieces that ``score`` gives values for, ``</s>`` behind them."""
+        ids = self.vocabulary.encode_batch([normalize(line) for line in targets])
+        eos = self.vocabulary.eos_id
+        return [[self.vocabulary.piece(token) for token in [*row, eos]] for row in ids]
+
+    def _encode(
+        self, lines: Sequence[str], what: str, beside: int, first_line: int
+    ) -> list[list[int]]:
+        rows = self.vocabulary.encode_batch([normalize(line) for line in lines])
+        for number, ids in enumerate(rows, first_line):
+            if len(ids) > self._max_length - beside:
+                raise InputError(
+                    f"{what}line {number} has {len(ids)} tokens and the model takes "
+                    f"{self._max_length - beside}: split the line"
+                )
+        return rows
+
+
+def engine_scores(engine: native.Engine, batch_size: int = 64) -> ScoreIds:
+    """Returns the function that scores with an engine, ``batch_size`` sentences a worker."""
+
+    def score(sources: list[list[int]], targets: list[list[int]], decoder: int) -> list[np.ndarray]:
+        decoders = [decoder] * len(sources)
+        return engine.score(sources, targets, decoders=decoders, max_batch_size=batch_size)
+
+    return score

@@ -1,0 +1,215 @@
+"""Text in, text out, around any search over ids. Needs no TensorFlow."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from keras_mtl.data.cleaning import normalize
+from keras_mtl.data.vocabulary import Vocabulary
+from keras_mtl.decoding.options import BeamOptions
+from keras_mtl.decoding.tasks import TranslationTask, find_task
+from keras_mtl.errors import InputError
+
+LONG_LINES = ("error", "truncate", "skip")
+
+
+@dataclasses.dataclass(frozen=True)
+class Hypothesis:
+    """One translation of a line.
+
+    Attributes:
+      text: the translation, one line.
+      score: log-probability / length penalty; 0 for an empty line, -inf where the model finds no
+        sequence possible.
+      length: target tokens, end of sentence not counted.
+    """
+
+    text: str
+    score: float
+    length: int
+
+
+class Request(NamedTuple):
+    """Sentences to search, none of them empty, in the order of their lines.
+
+    Attributes:
+      sources: ids of each: tag, pieces, end of sentence.
+      decoder: index of the decoder.
+      max_lengths: most target tokens of each.
+      prefixes: ids that the hypotheses of each begin with; None where there are none.
+      lines: number of each line, for messages.
+    """
+
+    sources: list[list[int]]
+    decoder: int
+    max_lengths: list[int]
+    prefixes: list[list[int]] | None
+    lines: list[int]
+
+
+Found = list[tuple[Sequence[int] | np.ndarray, float]]
+"""Hypotheses of one sentence, best first: ids without end of sentence, and score."""
+
+
+class IdSearch(Protocol):
+    """What searches for the translations of ids.
+
+    Attributes:
+      options: beam search, with all tokens that are suppressed.
+      max_length: positions of the model: tag, tokens and end of sentence of the longest source.
+    """
+
+    @property
+    def options(self) -> BeamOptions: ...
+
+    @property
+    def max_length(self) -> int: ...
+
+    def search(self, request: Request, batch_size: int) -> list[Found]:
+        """Returns the hypotheses of each sentence.
+
+        Args:
+          request: the sentences.
+          batch_size: sentences in work at once.
+
+        Raises:
+          KerasMtlError: the model gave a NaN.
+        """
+
+
+class TextTranslator:
+    """Translates lines.
+
+    Lines are cleaned as training data are (NFC, single spaces), cut into pieces, translated and put
+    back in their order. An empty line stays empty.
+
+    Args:
+      search: over ids.
+      vocabulary: the model's.
+      tasks: anything with ``name``, ``source``, ``target`` and, when the model has several
+        decoders, ``decoder``.
+      batch_size: lines translated at once, >= 1.
+      on_long_line: what to do with a line longer than the model's positions: ``error``,
+        ``truncate`` (translate its beginning) or ``skip`` (give an empty translation).
+
+    Raises:
+      InputError: an argument is out of its range.
+    """
+
+    def __init__(
+        self,
+        search: IdSearch,
+        vocabulary: Vocabulary,
+        tasks: Sequence[TranslationTask],
+        *,
+        batch_size: int = 64,
+        on_long_line: str = "error",
+    ) -> None:
+        check_arguments(batch_size, on_long_line)
+        self.tasks = tuple(
+            TranslationTask(task.name, task.source, task.target, getattr(task, "decoder", 0))
+            for task in tasks
+        )
+        self.vocabulary = vocabulary
+        self.batch_size = batch_size
+        self.on_long_line = on_long_line
+        self._search = search
+
+    @property
+    def options(self) -> BeamOptions:
+        """Options of the search, with all tokens that are suppressed."""
+        return self._search.options
+
+    def translate(self, lines: Sequence[str], task: str) -> list[str]:
+        """Returns the best translation of each line, in the lines' order.
+
+        Args:
+          lines: source text.
+          task: name of the task.
+
+        Raises:
+          InputError: the task is unknown, or a line is too long.
+          KerasMtlError: the model gave a NaN.
+        """
+        return [found[0].text for found in self.hypotheses(lines, task)]
+
+    def hypotheses(
+        self,
+        lines: Sequence[str],
+        task: str,
+        *,
+        prefixes: Sequence[str] | None = None,
+        first_line: int = 1,
+    ) -> list[list[Hypothesis]]:
+        """Returns ``num_hypotheses`` translations of each line (fewer when there are fewer).
+
+        Args:
+          lines: source text.
+          task: name of the task.
+          prefixes: text that every translation of a line has to begin with, in whole pieces of the
+            vocabulary; "" leaves a line free.
+          first_line: number of the first line, for messages.
+
+        Raises:
+          InputError: the task is unknown, or a line or prefix is too long.
+          KerasMtlError: the model gave a NaN.
+        """
+        chosen = find_task(self.tasks, task)
+        if prefixes is not None and len(prefixes) != len(lines):
+            raise InputError(f"{len(prefixes)} prefixes for {len(lines)} lines: give one a line")
+        pieces = [self._fit(ids, first_line + i) for i, ids in enumerate(self._encode(lines))]
+        forced = [[] for _ in lines] if prefixes is None else self._encode(prefixes)
+        limits = [self.options.sentence_max_length(len(ids)) for ids in pieces]
+        for i, (prefix, limit) in enumerate(zip(forced, limits, strict=True)):
+            if len(prefix) > limit > 0:
+                raise InputError(
+                    f"line {first_line + i}: its prefix has {len(prefix)} tokens and its longest "
+                    f"translation {limit}: shorten the prefix or raise max_length"
+                )
+        tag, eos = self.vocabulary.tag_id(chosen.target), self.vocabulary.eos_id
+        rows = [i for i, ids in enumerate(pieces) if ids]
+        found = [[Hypothesis("", 0.0, 0)] for _ in lines]
+        if not rows:
+            return found
+        results = self._search.search(
+            Request(
+                [[tag, *pieces[i], eos] for i in rows],
+                chosen.decoder,
+                [limits[i] for i in rows],
+                None if prefixes is None else [forced[i] for i in rows],
+                [first_line + i for i in rows],
+            ),
+            self.batch_size,
+        )
+        results = [result or [((), -np.inf)] for result in results]
+        # Releases of SentencePiece differ in the spaces they strip; training text has single ones.
+        decoded = self.vocabulary.decode_batch([ids for result in results for ids, _ in result])
+        texts = iter(" ".join(text.split()) for text in decoded)
+        for i, result in zip(rows, results, strict=True):
+            found[i] = [Hypothesis(next(texts), float(score), len(ids)) for ids, score in result]
+        return found
+
+    def _encode(self, lines: Sequence[str]) -> list[list[int]]:
+        return self.vocabulary.encode_batch([normalize(line) for line in lines])
+
+    def _fit(self, ids: list[int], line: int) -> list[int]:
+        """Applies ``on_long_line``; the tag and the end of sentence need two positions."""
+        room = self._search.max_length - 2
+        if len(ids) <= room:
+            return ids
+        if self.on_long_line == "error":
+            raise InputError(
+                f"line {line} has {len(ids)} tokens and the model takes {room}: split the line, or "
+                "choose on_long_line truncate or skip"
+            )
+        return ids[:room] if self.on_long_line == "truncate" else []
+
+
+def check_arguments(batch_size: int, on_long_line: str) -> None:
+    """Raises InputError where an argument of a translator is out of its range."""
+    if batch_size < 1:
+        raise InputError(f"batch_size={batch_size}: give at least 1")
+    if on_long_line not in LONG_LINES:
+        raise InputError(f"on_long_line={on_long_line!r}: give one of {', '.join(LONG_LINES)}")

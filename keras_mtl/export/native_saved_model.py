@@ -1,0 +1,139 @@
+"""The SavedModel with the C++ engine inside: text and task in, translations out.
+
+Its signatures are those of the portable one. A process that serves it calls
+``keras_mtl.native.load_ops()`` first; the engine's model file travels as an asset.
+"""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+
+from keras_mtl import native
+from keras_mtl.data.vocabulary import Vocabulary
+from keras_mtl.decoding.loading import load_model
+from keras_mtl.decoding.not_text import model_options, not_text_ids
+from keras_mtl.decoding.op_beam_search import options_text
+from keras_mtl.decoding.options import BeamOptions
+from keras_mtl.decoding.tasks import TranslationTask
+from keras_mtl.export.engine_file import export_engine_file
+from keras_mtl.export.translation_module import (
+    TranslationModule,
+    check_free,
+    save_translation_module,
+)
+
+
+class EngineSearch(tf.Module):
+    """The engine's search, by the operation ``KerasMtl>Translate``.
+
+    Args:
+      engine_file: the model file; a copy of it is saved with the module.
+      options: beam search, with all tokens that are suppressed.
+      pad_id: id behind the end of a hypothesis.
+    """
+
+    def __init__(
+        self, engine_file: str | os.PathLike[str], options: BeamOptions, pad_id: int
+    ) -> None:
+        super().__init__(name="keras_mtl_engine")
+        self._operation = native.load_ops().keras_mtl_translate
+        self._file = tf.saved_model.Asset(os.fspath(engine_file))
+        self._options = options
+        self._pad_id = pad_id
+
+    def __call__(
+        self, source: tf.Tensor, decoder: tf.Tensor, lengths: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """See ``TranslationModule``; T is the longest translation of the batch."""
+        return self._operation(
+            path=self._file.asset_path,
+            source=source,
+            lengths=lengths + 2,  # The tag and the end of sentence.
+            decoders=decoder,
+            indices=tf.range(tf.size(lengths, tf.int64)),
+            options=options_text(self._options),
+            num_hypotheses=self._options.num_hypotheses,
+            pad_id=self._pad_id,
+        )
+
+
+def export_native_saved_model(
+    model: Any,
+    vocabulary: Vocabulary,
+    tasks: Sequence[TranslationTask],
+    options: BeamOptions,
+    output: str | os.PathLike[str],
+    *,
+    weight_type: str = "float32",
+    overwrite: bool = False,
+) -> Path:
+    """Writes the SavedModel of a model in memory; see ``export_saved_model``.
+
+    Args:
+      model: a trained ``keras_mtl.models.Transformer``.
+      vocabulary: the model's.
+      tasks: the model's.
+      options: beam search of the exported model; native ones too.
+      output: the folder to make.
+      weight_type: ``float32`` or ``int8``, as of ``export_engine_file``.
+      overwrite: whether a folder of this name may be replaced.
+
+    Returns:
+      The folder.
+
+    Raises:
+      ExportError: the folder exists, or it or the weights cannot be written.
+      InputError: options that the model cannot fulfil.
+      NativeError: the TensorFlow operations cannot be loaded.
+    """
+    check_free(Path(output), overwrite)
+    options = model_options(options, not_text_ids(vocabulary), vocabulary, model.max_length)
+    folder = tempfile.mkdtemp(prefix="keras_mtl-")
+    try:
+        file = export_engine_file(
+            model, vocabulary, tasks, Path(folder) / "model.kmtl", weight_type=weight_type
+        )
+        module = TranslationModule(
+            EngineSearch(file, options, vocabulary.pad_id),
+            vocabulary,
+            tasks,
+            options,
+            model.max_length,
+        )
+        return save_translation_module(module, output, overwrite)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def export_native_model_dir(
+    model_dir: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    *,
+    options: dict[str, Any] | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    weight_type: str = "float32",
+    overwrite: bool = False,
+) -> Path:
+    """Writes the SavedModel of a model directory; arguments as of ``export_model_dir``.
+
+    Raises:
+      CheckpointError: the model directory cannot be used.
+      ExportError: see ``export_native_saved_model``, and so for InputError and NativeError.
+    """
+    check_free(Path(output), overwrite)
+    native.load_ops()
+    loaded = load_model(model_dir, checkpoint)
+    return export_native_saved_model(
+        loaded.model,
+        loaded.vocabulary,
+        loaded.tasks.tasks,
+        loaded.options.replace(**(options or {})),
+        output,
+        weight_type=weight_type,
+        overwrite=overwrite,
+    )

@@ -1,0 +1,204 @@
+"""The text side of an exported model: text and task in, translations out, around any search."""
+
+import dataclasses
+import json
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import tensorflow as tf
+import tensorflow_text as tf_text
+
+import keras_mtl
+from keras_mtl.data.vocabulary import Vocabulary
+from keras_mtl.decoding.options import BeamOptions
+from keras_mtl.decoding.tasks import TranslationTask
+from keras_mtl.errors import ExportError
+
+# `keras_mtl.data.cleaning.normalize` as regular expressions of RE2: what it removes, and what
+# `str.split` takes for white space.
+_INVISIBLE = "[\u00ad\u200b\u2060\ufeff]"
+_SPACE = "[\x09-\x0d\x1c-\x20\u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]+"
+
+
+def normalize_text(text: tf.Tensor) -> tf.Tensor:
+    """Cleans text as ``keras_mtl.data.cleaning.normalize`` does, in the graph.
+
+    Args:
+      text: string tensor of any shape; bytes that are no UTF-8 become U+FFFD.
+    """
+    text = tf.strings.unicode_transcode(text, "UTF-8", "UTF-8", errors="replace")
+    text = tf.strings.regex_replace(text, _INVISIBLE, "")
+    return single_spaces(tf_text.normalize_utf8(text, "NFC"))
+
+
+def single_spaces(text: tf.Tensor) -> tf.Tensor:
+    """``" ".join(text.split())`` of Python for a string tensor of any shape."""
+    return tf.strings.strip(tf.strings.regex_replace(text, _SPACE, " "))
+
+
+class TranslationModule(tf.Module):
+    """What is saved: the tokenizer around a search.
+
+    Args:
+      search: a ``tf.Module``: ``(source int32[N, S], decoder int32[N], lengths int32[N]) -> (ids
+        int32[N, num_hypotheses, T], lengths int32 and scores float32 [N, num_hypotheses])``, in a
+        graph; a source is tag, tokens, end of sentence, padding, and ``lengths`` counts its tokens.
+      vocabulary: the model's.
+      tasks: the model's.
+      options: of the search; fixed from here on.
+      max_length: the model's positions.
+    """
+
+    def __init__(
+        self,
+        search: Callable[..., tuple[tf.Tensor, tf.Tensor, tf.Tensor]],
+        vocabulary: Vocabulary,
+        tasks: Sequence[TranslationTask],
+        options: BeamOptions,
+        max_length: int,
+    ) -> None:
+        super().__init__(name="keras_mtl_translation")
+        self._search = search
+        self._options = options
+        self._vocabulary = vocabulary
+        self._tasks = tuple(tasks)
+        self._tags = tuple(vocabulary.tag_id(task.target) for task in tasks)
+        self._max_tokens = max_length - 2  # The tag and the end of sentence.
+        self._tokenizer = tf_text.SentencepieceTokenizer(vocabulary.model_bytes, tf.int32)
+        names = tf.constant([task.name for task in tasks])
+        indices = tf.range(len(tasks), dtype=tf.int64)
+        self._indices = tf.lookup.StaticHashTable(
+            tf.lookup.KeyValueTensorInitializer(names, indices), default_value=-1
+        )
+
+    @tf.function(
+        input_signature=[
+            tf.TensorSpec([None], tf.string, "text"),
+            tf.TensorSpec(None, tf.string, "task"),
+        ],
+        autograph=False,
+    )
+    def translate(self, text: tf.Tensor, task: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Translates.
+
+        Args:
+          text: string[N], one sentence each; an empty one gives "".
+          task: string[] or string[N], names of tasks.
+
+        Returns:
+          ``translations`` string[N, num_hypotheses], best first; ``scores`` float32 of the same
+          shape, -inf where there is no hypothesis; ``lengths`` int32 of the same shape, tokens.
+        """
+        count = tf.shape(text)[0]
+        index = self._task_index(tf.broadcast_to(tf.reshape(task, [-1]), [count]))
+        pieces = self._tokenizer.tokenize(normalize_text(text))
+        lengths = tf.cast(pieces.row_lengths(), tf.int32)
+        longest = tf.cast(tf.argmax(tf.concat([lengths, [0]], 0)), tf.int32)
+        fits = tf.reduce_all(lengths <= self._max_tokens)
+        message = tf.strings.format(
+            "sentence {} of the batch has {} tokens and the model takes {}: split it",
+            (longest, tf.concat([lengths, [0]], 0)[longest], self._max_tokens),
+        )
+        with tf.control_dependencies([tf.debugging.Assert(fits, [message])]):
+            lengths = tf.identity(lengths)
+        tags = tf.gather(self._tags, index)
+        decoder = tf.gather([task.decoder for task in self._tasks], index)
+        eos = tf.fill([count, 1], self._vocabulary.eos_id)
+        source = tf.concat([tags[:, None], pieces, eos], axis=1).to_tensor(self._vocabulary.pad_id)
+        ids, lengths, scores = self._search(source, decoder, lengths)
+        flat = tf.RaggedTensor.from_tensor(
+            tf.reshape(ids, [tf.size(lengths), tf.shape(ids)[2]]), tf.reshape(lengths, [-1])
+        )
+        texts = single_spaces(self._tokenizer.detokenize(flat))
+        return {
+            "translations": tf.reshape(texts, tf.shape(lengths)),
+            "scores": scores,
+            "lengths": lengths,
+        }
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "text")], autograph=False)
+    def count_tokens(self, text: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Returns ``tokens``: int32[N], source tokens of each sentence, tag and end not counted."""
+        pieces = self._tokenizer.tokenize(normalize_text(text))
+        return {"tokens": tf.cast(pieces.row_lengths(), tf.int32)}
+
+    @tf.function(input_signature=[], autograph=False)
+    def tasks(self) -> dict[str, tf.Tensor]:
+        """Describes the model.
+
+        Returns:
+          ``name``, ``source``, ``target``: string[T], the tasks and their languages; ``options``:
+          string[], the options of beam search as JSON; ``max_source_tokens``: int32[], the longest
+          sentence; ``version``: string[], that of keras_mtl.
+        """
+        return {
+            "name": tf.constant([task.name for task in self._tasks]),
+            "source": tf.constant([task.source for task in self._tasks]),
+            "target": tf.constant([task.target for task in self._tasks]),
+            "options": tf.constant(json.dumps(dataclasses.asdict(self._options))),
+            "max_source_tokens": tf.constant(self._max_tokens),
+            "version": tf.constant(keras_mtl.__version__),
+        }
+
+    def _task_index(self, names: tf.Tensor) -> tf.Tensor:
+        """Returns int32[N], or fails with a message that lists the tasks."""
+        index = tf.cast(self._indices.lookup(names), tf.int32)
+        unknown = tf.concat([tf.boolean_mask(names, index < 0), [""]], 0)[0]
+        known = ", ".join(task.name for task in self._tasks)
+        message = tf.strings.join(["unknown task ", unknown, f"; known: {known}"])
+        with tf.control_dependencies([tf.debugging.Assert(tf.reduce_all(index >= 0), [message])]):
+            return tf.identity(index)
+
+
+def save_translation_module(
+    module: TranslationModule, output: str | os.PathLike[str], overwrite: bool
+) -> Path:
+    """Writes a SavedModel under another name and renames it: it is complete or not there.
+
+    Raises:
+      ExportError: the folder exists, or it cannot be written.
+    """
+    path = Path(output)
+    check_free(path, overwrite)
+    partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
+    old = path.with_name(f".{path.name}.old-{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        tf.saved_model.save(
+            module,
+            str(partial),
+            signatures={
+                "serving_default": module.translate,
+                "tasks": module.tasks,
+                "count_tokens": module.count_tokens,
+            },
+        )
+        if path.exists():
+            path.rename(old)
+        partial.rename(path)
+    except (tf.errors.OpError, OSError) as error:
+        if old.exists() and not path.exists():
+            old.rename(path)
+        reason = str(error).strip().splitlines()[0][:300]
+        raise ExportError(
+            f"{path} could not be written: {reason}; free space or choose another output"
+        ) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    shutil.rmtree(old, ignore_errors=True)
+    return path
+
+
+def check_free(path: Path, overwrite: bool) -> None:
+    """Refuses what must not be replaced: anything, or with ``overwrite`` all but a SavedModel."""
+    if not path.exists() and not path.is_symlink():
+        return
+    if not overwrite:
+        raise ExportError(f"{path} exists; give --overwrite to replace it, or another output")
+    if not (path / "saved_model.pb").is_file():
+        raise ExportError(
+            f"{path} exists and is no exported model, so --overwrite does not replace it; give "
+            "another output"
+        )

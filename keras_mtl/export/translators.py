@@ -1,0 +1,272 @@
+"""Reads whatever can translate, and chooses what it runs on."""
+
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from keras_mtl import native
+from keras_mtl.decoding.engine_translator import (
+    EngineSearch,
+    EngineTranslator,
+    is_engine_file,
+    open_engine,
+)
+from keras_mtl.decoding.options import BeamOptions
+from keras_mtl.decoding.text_translator import TextTranslator
+from keras_mtl.errors import InputError, nearest
+
+if TYPE_CHECKING:
+    from keras_mtl.data.vocabulary import Vocabulary
+    from keras_mtl.decoding.saved_model_translator import SavedModelTranslator
+
+BACKENDS = ("auto", "native", "tf")
+COMPUTE_TYPES = ("float32", "int8")
+
+
+def choose_backend(requested: str, log: Callable[[str], None] | None = None) -> str:
+    """Resolves ``auto``: ``native`` where the C++ core loads, else ``tf``.
+
+    Args:
+      requested: one of ``BACKENDS``.
+      log: gets a line when ``auto`` falls back; default prints it on standard error.
+
+    Raises:
+      InputError: an unknown backend.
+      NativeError: ``native`` was requested and cannot be loaded.
+    """
+    if requested not in BACKENDS:
+        raise InputError(f"backend={requested!r} is unknown{nearest(requested, BACKENDS)}")
+    if requested == "tf":
+        return requested
+    try:
+        native.core()
+    except native.NativeError as error:
+        if requested == "native":
+            raise
+        (log or _to_stderr)(f"decoding in TensorFlow: {error}")
+        return "tf"
+    return "native"
+
+
+class ModelEngineTranslator(TextTranslator):
+    """Translates lines with the engine and the weights of a model in memory.
+
+    The engine has its own copy of the weights, made by the constructor and by ``refresh``.
+
+    Args:
+      model: a built ``keras_mtl.models.Transformer``.
+      vocabulary: the model's.
+      tasks: the model's.
+      options: beam search; every option of ``BeamOptions``.
+      compute_type: ``float32``, or ``int8``.
+      workers: threads that share a call; default one for each processor this process may use.
+      batch_size: sentences that each worker has in work at once, >= 1.
+      on_long_line: see ``TextTranslator``.
+
+    Raises:
+      ExportError: a weight is not finite.
+      InputError: an argument is out of its range.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        vocabulary: "Vocabulary",
+        tasks: Sequence[Any],
+        options: BeamOptions,
+        *,
+        compute_type: str = "float32",
+        workers: int | None = None,
+        batch_size: int = 64,
+        on_long_line: str = "error",
+    ) -> None:
+        if compute_type not in COMPUTE_TYPES:
+            raise InputError(
+                f"compute_type={compute_type!r} is unknown{nearest(compute_type, COMPUTE_TYPES)}"
+            )
+        self.model = model
+        self._given = options
+        self._compute_type = compute_type
+        self._workers = workers
+        self.vocabulary, self.tasks = vocabulary, tuple(tasks)
+        search = self._make_search()
+        super().__init__(
+            search, vocabulary, tasks, batch_size=batch_size, on_long_line=on_long_line
+        )
+
+    @property
+    def engine(self) -> native.Engine:
+        """The engine with the weights of the last ``refresh``."""
+        search = self._search
+        assert isinstance(search, EngineSearch)
+        return search.engine
+
+    def refresh(self) -> None:
+        """Takes over the weights that the model has now."""
+        self._search = self._make_search()
+
+    def _make_search(self) -> EngineSearch:
+        from keras_mtl.export.engine_file import export_engine_file
+
+        with tempfile.TemporaryDirectory(prefix="keras_mtl-") as folder:
+            # The engine keeps the file mapped; its name is not needed any more.
+            path = export_engine_file(
+                self.model,
+                self.vocabulary,
+                self.tasks,
+                Path(folder) / "model.kmtl",
+                weight_type=self._compute_type,
+            )
+            engine = open_engine(path, self._workers, 1, "auto")
+        return EngineSearch(engine, self.vocabulary, self._given)
+
+
+def load_translator(
+    path: str | os.PathLike[str],
+    options: Mapping[str, object] | None = None,
+    *,
+    backend: str = "auto",
+    compute_type: str | None = None,
+    workers: int | None = None,
+    batch_size: int | None = None,
+    on_long_line: str = "error",
+    checkpoint: str | os.PathLike[str] | None = None,
+) -> "TextTranslator | SavedModelTranslator":
+    """Reads a model directory, an engine file or an exported model.
+
+    Args:
+      path: one of them.
+      options: what differs from the model's own options of beam search.
+      backend: ``native`` (the engine), ``tf``, or ``auto``: the first where it loads.
+      compute_type: of the engine: ``float32`` or ``int8``; default that of an engine file's
+        weights, float32 for a model directory.
+      workers: threads of the engine; default one for each processor this process may use.
+      batch_size: lines translated at once.
+      on_long_line: see ``TextTranslator``.
+      checkpoint: see ``Translator.from_model_dir``.
+
+    Raises:
+      InputError: an argument does not go with this kind of model.
+      CheckpointError: the model directory cannot be used.
+      ExportError: the exported model or engine file cannot be used.
+      NativeError: the engine is needed and cannot be loaded.
+    """
+    if is_engine_file(path):
+        if checkpoint is not None:
+            raise InputError(f"{path} is an engine file and holds no checkpoints; leave it out")
+        if backend == "tf":
+            raise InputError(f"{path} is an engine file: backend tf cannot read it; give native")
+        return EngineTranslator(
+            path,
+            options,
+            batch_size=batch_size or 64,
+            on_long_line=on_long_line,
+            workers=workers,
+            compute_type=compute_type or "auto",
+        )
+    if (Path(path) / "saved_model.pb").is_file():
+        fixed = {"checkpoint": checkpoint, "compute_type": compute_type, "workers": workers}
+        given = [*(options or {}), *(name for name, value in fixed.items() if value is not None)]
+        if given:
+            raise InputError(
+                f"{path} is an exported model, its options were fixed when it was exported; leave "
+                f"out {', '.join(given)}, or give the model directory"
+            )
+        from keras_mtl.decoding.saved_model_translator import SavedModelTranslator
+
+        return SavedModelTranslator(path, batch_size=batch_size or 64, on_long_line=on_long_line)
+    return translator_of_model_dir(
+        path,
+        options,
+        backend=backend,
+        compute_type=compute_type,
+        workers=workers,
+        batch_size=batch_size,
+        on_long_line=on_long_line,
+        checkpoint=checkpoint,
+    )
+
+
+def translator_of_model_dir(
+    model_dir: str | os.PathLike[str],
+    options: Mapping[str, object] | None = None,
+    *,
+    backend: str = "auto",
+    compute_type: str | None = None,
+    workers: int | None = None,
+    batch_size: int | None = None,
+    on_long_line: str = "error",
+    checkpoint: str | os.PathLike[str] | None = None,
+) -> TextTranslator:
+    """Reads a model directory; arguments as of ``load_translator``."""
+    chosen = choose_backend(backend)
+    if chosen == "tf" and compute_type not in (None, "float32"):
+        raise InputError(f"compute_type={compute_type}: backend tf computes in float32 alone")
+    from keras_mtl.decoding.loading import load_model
+
+    loaded = load_model(model_dir, checkpoint)
+    beam_options = loaded.options.replace(**(options or {}))
+    return make_translator(
+        loaded.model,
+        loaded.vocabulary,
+        loaded.tasks.tasks,
+        beam_options,
+        backend=chosen,
+        compute_type=compute_type or "float32",
+        workers=workers,
+        batch_size=loaded.batch_size if batch_size is None else batch_size,
+        on_long_line=on_long_line,
+    )
+
+
+def make_translator(
+    model: Any,
+    vocabulary: "Vocabulary",
+    tasks: Sequence[Any],
+    options: BeamOptions,
+    *,
+    backend: str,
+    compute_type: str = "float32",
+    workers: int | None = None,
+    batch_size: int = 64,
+    on_long_line: str = "error",
+) -> TextTranslator:
+    """Makes the translator of a model in memory.
+
+    Args:
+      model: a built ``keras_mtl.models.Transformer``.
+      vocabulary: the model's.
+      tasks: the model's.
+      options: beam search.
+      backend: ``native`` or ``tf``.
+      compute_type: of ``native``: ``float32`` or ``int8``.
+      workers: threads of ``native``.
+      batch_size: lines translated at once.
+      on_long_line: see ``TextTranslator``.
+
+    Raises:
+      InputError: an argument is out of its range.
+    """
+    if backend == "native":
+        return ModelEngineTranslator(
+            model,
+            vocabulary,
+            tasks,
+            options,
+            compute_type=compute_type,
+            workers=workers,
+            batch_size=batch_size,
+            on_long_line=on_long_line,
+        )
+    from keras_mtl.decoding.translator import Translator
+
+    return Translator(
+        model, vocabulary, tasks, options, batch_size=batch_size, on_long_line=on_long_line
+    )
+
+
+def _to_stderr(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
