@@ -61,7 +61,7 @@ class Simulation:
 
     Attributes:
       steps: int64[K], batches drawn before each moment, rising; the last is all of them.
-      probabilities: float64[K, N], mean over a stretch of steps / points that begins there.
+      probabilities: float64[K, N], mean over a stretch of about steps / points that begins there.
       scales: float64[K, N], factors on the updates.
       scores: float64[K, N], without noise, in the unit of the baselines.
       ratios: float64[K, N], score / baseline, or baseline / score where lower is better.
@@ -117,7 +117,8 @@ class _Player:
         self.credit = np.zeros(count)
         self.recent = np.zeros(count)
         self.recent_weight = 0.0
-        self.stretch = max(1, settings.steps // settings.points)
+        # In whole rounds, so that taking turns looks as even as it is.
+        self.stretch = -(-settings.steps // (settings.points * count)) * count
         self.memory = curves.settings.memory or max(1.0, settings.steps / 20)
         self.held = np.zeros(count, bool)
 
