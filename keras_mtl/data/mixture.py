@@ -138,6 +138,11 @@ class Mixture:
             self._draws = ExampleDraws(sources, buckets, seed, pool_examples, draw)
         else:
             self._draws = (BlendedDraws if draw == "blend" else BatchDraws)(sources, buckets, seed)
+        #: Multiply the weights of `dataset` by the schedule's factor of each row's task.
+        self.scale_weights = False
+        #: Count the batches of an iteration of ``dataset(steps=...)`` as consumed when its last one
+        #: is made; whoever calls `finish` for what was really consumed turns it off.
+        self.count_iterations = True
         self._log_steps = max(2, log_steps)  # one batch needs the states before and after it
         self._lock = threading.RLock()
         # (schedule state, place) before the batch of each step from _first to _last.
@@ -148,6 +153,11 @@ class Mixture:
         # Changes when batches that were produced ahead became invalid.
         self._generation = 0
         self._start(0, schedule.init(), self._draws.first())
+
+    @property
+    def scaling(self) -> bool:
+        """Whether the schedule has factors on updates that are ever other than 1."""
+        return self._schedule.scaling
 
     @property
     def step(self) -> int:
@@ -163,6 +173,21 @@ class Mixture:
         """Returns float64[N], the schedule's factors on each task's update at `step`."""
         with self._lock:
             return self._schedule.scales(step, self._at(step)[0])
+
+    def upcoming_tasks(self, start_step: int, count: int) -> np.ndarray:
+        """Returns int32[count], the tasks of the batches from a step on; nothing is read.
+
+        They hold until the schedule is updated. With granularity ``example`` every task is -1.
+        """
+        with self._lock:
+            schedule_state, place = self._at(start_step)
+            tasks = np.empty(count, np.int32)
+            for number in range(count):
+                step = start_step + number
+                probabilities = self._schedule.probabilities(step, schedule_state)
+                request, place = self._draws.advance(step, probabilities, place)
+                tasks[number] = request.task
+            return tasks
 
     def batches(self, start_step: int | None = None) -> Iterator[Batch]:
         """Yields the batches from a step on, without end.
@@ -337,7 +362,8 @@ class Mixture:
         """Returns the batches as a ``tf.data.Dataset``.
 
         An element is a dict of the batch's arrays, "task" int32[rows], "weight" float32[rows]
-        (0 in empty rows) and "step" int64[]. With R replicas, each step gives R elements that share
+        (0 in empty rows; with ``scale_weights`` the factor of the row's task in the others) and
+        "step" int64[]. With R replicas, each step gives R elements that share
         its rows evenly: what ``strategy.distribute_datasets_from_function`` hands out.
 
         Without `steps` it is endless: make a new iterator after an ``update`` that returned True

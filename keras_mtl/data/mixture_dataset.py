@@ -47,10 +47,13 @@ def make_dataset(
                 # would print a traceback each time. Who does read on hears of it from
                 # assert_cardinality.
                 return
-            columns = {**batch.arrays, "task": batch.tasks, "weight": batch.weights()}
+            weights = batch.weights()
+            if mixture.scale_weights:
+                weights *= mixture.scales(batch.step).astype(np.float32)[batch.tasks]
+            columns = {**batch.arrays, "task": batch.tasks, "weight": weights}
             last = batch.step + 1 == end
             for replica in range(replicas):
-                if last and replica == replicas - 1:
+                if last and replica == replicas - 1 and mixture.count_iterations:
                     # Nothing is read after the last element, so this is the place to tell.
                     mixture.finish(batch.step + 1)
                 # Every replica takes each R-th row: empty rows, which come last, are shared.

@@ -15,6 +15,10 @@ from keras_mtl.data.mixture import Mixture
 from keras_mtl.errors import CheckpointError, ConfigError, InputError, nearest
 from keras_mtl.schedules import ScoreBook, TaskInfo, task_index_map
 from keras_mtl.training.event_log import EventLog, Scores
+from keras_mtl.training.task_evaluation import TaskEvaluation
+from keras_mtl.training.task_planner import TaskPlanner
+
+__all__ = ["TaskEvaluation", "TaskScheduling"]
 
 # A backup is of the present epoch's end, of the one before (killed between two files), or of the
 # one before that (BackupAndRestore's double_checkpoint).
@@ -37,19 +41,25 @@ class TaskScheduling(keras.callbacks.Callback):
 
     Args:
       mixture: what the dataset is made of.
-      evaluate: scores the tasks, {task name: score}; a task that is left out keeps its score. None
-        for a schedule that needs no scores.
+      evaluate: scores the tasks: a `TaskEvaluation`, or a function that returns {task name: score};
+        a task that is left out keeps its score. None for a schedule that needs no scores.
       baselines: {task name: score of a model trained on this task alone}, > 0.
-      higher_is_better: direction of the scores.
+      higher_is_better: direction of the scores; None takes that of a `TaskEvaluation`, else True.
       interval: epochs between evaluations, >= 1.
       state_path: file that the state is kept in; None keeps nothing.
       event_log: also gets probabilities and scores, for ``plot_run``; None logs to ``fit`` alone.
+      application: what the factors of an implicit schedule multiply. ``gradient``: the ``weight``
+        of the dataset's rows, which ``map_fn`` must hand to the model as sample weight; for any
+        optimizer whose moments the tasks share. ``learning_rate``: the learning rate; the model is
+        compiled with `keras_mtl.training.optimizers.Adam` with ``num_tasks`` and moments per task.
+        None for a schedule without factors.
 
     Attributes:
       book: the scores and baselines, a `keras_mtl.schedules.ScoreBook`.
 
     The ``logs`` of an epoch, which ``History``, ``CSVLogger`` and ``TensorBoard`` record, get
-    ``probability/<task>`` for the next epoch and ``score/<task>``.
+    ``probability/<task>`` for the next epoch, ``score/<task>``, ``scale/<task>`` where the schedule
+    has factors, and what a `TaskEvaluation` writes.
 
     Example::
 
@@ -73,12 +83,13 @@ class TaskScheduling(keras.callbacks.Callback):
     def __init__(
         self,
         mixture: Mixture,
-        evaluate: Callable[[], Mapping[str, float]] | None = None,
+        evaluate: TaskEvaluation | Callable[[], Mapping[str, float]] | None = None,
         baselines: Mapping[str, float] | None = None,
-        higher_is_better: bool = True,
+        higher_is_better: bool | None = None,
         interval: int = 1,
         state_path: str | os.PathLike[str] | None = None,
         event_log: EventLog | None = None,
+        application: str | None = None,
     ):
         super().__init__()
         names = mixture.task_names
@@ -89,7 +100,12 @@ class TaskScheduling(keras.callbacks.Callback):
         self._tasks = [TaskInfo(name, 0, (baselines or {}).get(name)) for name in names]
         if interval < 1:
             raise ConfigError(f"interval must be at least 1 epoch, got {interval}")
+        if higher_is_better is None:
+            higher_is_better = getattr(evaluate, "higher_is_better", True)
         self._mixture = mixture
+        # What was made ahead of training is not consumed, under a strategy a whole epoch of it.
+        mixture.count_iterations = False
+        self._planner = TaskPlanner(mixture, application)
         self._evaluate = evaluate
         self.book = ScoreBook(self._tasks, higher_is_better)
         self._interval = interval
@@ -114,12 +130,10 @@ class TaskScheduling(keras.callbacks.Callback):
             self._begin()
             self._begun = True
         self._epoch_start, self._batches = self._mixture.step, 0
-        scales = self._mixture.scales(self._epoch_start)
-        if not np.all(scales == 1.0):
-            raise ConfigError(
-                "this schedule scales updates, which `fit` knows nothing of; use an explicit "
-                "schedule here, or keras_mtl's own trainer"
-            )
+        self._planner.epoch(self._epoch_start)
+
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        self._planner.ahead(self.step, int(self.model.steps_per_execution))
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         # Called once for several steps with `steps_per_execution`, which counts beyond the end of
@@ -138,15 +152,24 @@ class TaskScheduling(keras.callbacks.Callback):
             zip(self._mixture.task_names, self._mixture.probabilities(step).tolist(), strict=True)
         )
         logs.update({f"probability/{name}": value for name, value in probabilities.items()})
+        scales = None
+        if self._mixture.scaling:
+            values = self._mixture.scales(step).tolist()
+            scales = dict(zip(self._mixture.task_names, values, strict=True))
+            logs.update({f"scale/{name}": value for name, value in scales.items()})
         if self._event_log is not None:
             rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
-            self._event_log.train(step, {}, probabilities, learning_rate=rate)
+            self._event_log.train(step, {}, probabilities, learning_rate=rate, scales=scales)
         self._save()
 
     def _score(self, step: int, logs: dict[str, Any]) -> None:
         assert self._evaluate is not None
         start = time.perf_counter()
-        scores = self._evaluate()
+        if isinstance(self._evaluate, TaskEvaluation):
+            self._evaluate.set_model(self.model)
+            scores: Mapping[str, float] = self._evaluate.evaluate(logs)
+        else:
+            scores = self._evaluate()
         seconds = time.perf_counter() - start
         names = self._mixture.task_names
         for name, score in scores.items():
@@ -195,6 +218,7 @@ class TaskScheduling(keras.callbacks.Callback):
         os.replace(partial, self._state_path)
 
     def _begin(self) -> None:
+        self._planner.start(self.model)
         path = self._state_path
         if path is None or not path.exists():
             self._save()

@@ -22,7 +22,7 @@ IDEAL_DRIFT = -0.354
 
 def moments_for(application: str) -> str:
     """The moments with which an application has its effect."""
-    _check("application", application, APPLICATIONS)
+    check_choice("application", application, APPLICATIONS)
     return "per_task" if application == "learning_rate" else "shared"
 
 
@@ -34,7 +34,7 @@ def pairing_warning(application: str, moments: str) -> str | None:
         moments: one of `keras_mtl.training.optimizers.MOMENTS`.
     """
     right = moments_for(application)
-    _check("moments", moments, MOMENTS)
+    check_choice("moments", moments, MOMENTS)
     if moments == right:
         return None
     table = ", ".join(f"{a} with {m} {drift:.3f}" for (a, m), drift in DRIFT.items())
@@ -45,7 +45,8 @@ def pairing_warning(application: str, moments: str) -> str | None:
     )
 
 
-def _check(field: str, value: str, known: tuple[str, ...]) -> None:
+def check_choice(field: str, value: str, known: tuple[str, ...]) -> None:
+    """Raises ConfigError unless the value of a field is one of those that are known."""
     if value not in known:
         raise ConfigError(
             f"{field} is {value!r}{nearest(str(value), known)}; known: {', '.join(known)}"

@@ -1,5 +1,6 @@
 """Schedules in `model.fit`: every example in turn, exact updates, exact continuation."""
 
+import fit_case
 import keras
 import numpy as np
 import pytest
@@ -11,15 +12,17 @@ from keras_mtl.data.mixture import Mixture
 from keras_mtl.data.task_sources import ArraySource, TranslationSource
 from keras_mtl.errors import CheckpointError, ConfigError, InputError
 from keras_mtl.models import Transformer
-from keras_mtl.training.callbacks import TaskScheduling
+from keras_mtl.training.callbacks import TaskEvaluation, TaskScheduling
 from keras_mtl.training.event_log import EventLog, read_events
+from keras_mtl.training.optimizers import PLANNED_UPDATES, Adam
+from keras_mtl.training.task_planner import TaskPlanner
 
 SIZES = {"large": 64, "small": 16}
 STEPS, ROWS = 7, 4
 BASELINES = {"large": 1.0, "small": 1.0}
 
 
-def make_mixture(schedule="inverse_ratio"):
+def make_mixture(schedule="inverse_ratio", **parameters):
     generator = np.random.default_rng(1)
     sources, first = [], 0
     for slope, (name, size) in enumerate(SIZES.items()):
@@ -28,7 +31,8 @@ def make_mixture(schedule="inverse_ratio"):
         sources.append(ArraySource(name, {"x": x, "y": x * (slope + 1), "id": ids}))
         first += size
     tasks = [schedules.TaskInfo(name, size, 1.0) for name, size in SIZES.items()]
-    return Mixture(sources, schedules.create(schedule, tasks), [Bucket(1, ROWS)], seed=3)
+    made = schedules.create(schedule, tasks, **parameters)
+    return Mixture(sources, made, [Bucket(1, ROWS)], seed=3)
 
 
 class Regression(keras.Model):
@@ -59,10 +63,10 @@ class Regression(keras.Model):
         return super().train_step((arrays["x"], y, weight))
 
 
-def make_model(steps_per_execution=1):
+def make_model(optimizer="adam", **options):
     model = Regression()
     model.build((None, 1))
-    model.compile("adam", "mse", steps_per_execution=steps_per_execution, jit_compile=False)
+    model.compile(optimizer, "mse", **{"jit_compile": False, **options})
     return model
 
 
@@ -89,7 +93,7 @@ def assert_no_example_lost_or_repeated(model, mixture, steps):
 
 @pytest.mark.parametrize("steps_per_execution", [1, 3])
 def test_an_update_acts_on_the_next_epochs_first_batch(steps_per_execution):
-    mixture, model = make_mixture(), make_model(steps_per_execution)
+    mixture, model = make_mixture(), make_model(steps_per_execution=steps_per_execution)
     progress = iter([0.5, 0.7, 0.8, 0.9])
     callback = TaskScheduling(mixture, lambda: {"large": next(progress), "small": 0.1}, BASELINES)
     history = train(model, mixture, 4, callback).history
@@ -124,9 +128,14 @@ class Crash(keras.callbacks.Callback):
             raise KeyboardInterrupt
 
 
+# First draws follow the scores, then learning rates do.
+STAGES = [{"name": "inverse_ratio", "steps": 2 * STEPS}, {"name": "implicit"}]
+
+
 def run(folder, crash_after=None, save_freq="epoch"):
     """Trains 4 epochs; returns model, mixture and callback."""
-    mixture, model = make_mixture(), make_model()
+    mixture = make_mixture("piecewise", stages=STAGES)
+    model = make_model(Adam(0.01, num_tasks=2, moments="per_task"))
 
     def evaluate():
         weight = float(model.dense.kernel.numpy()[0, 0])
@@ -134,7 +143,12 @@ def run(folder, crash_after=None, save_freq="epoch"):
 
     log = EventLog(folder, tensorboard=False)
     scheduling = TaskScheduling(
-        mixture, evaluate, BASELINES, state_path=folder / "tasks.npz", event_log=log
+        mixture,
+        evaluate,
+        BASELINES,
+        state_path=folder / "tasks.npz",
+        event_log=log,
+        application="learning_rate",
     )
     backup = keras.callbacks.BackupAndRestore(
         folder / "backup", save_freq=save_freq, delete_checkpoint=False
@@ -154,14 +168,26 @@ def without_times(folder):
     return [{k: v for k, v in event.items() if k != "seconds"} for event in read_events(folder)]
 
 
+def moments(model):
+    optimizer = model.optimizer
+    return [*optimizer.momentums, *optimizer.velocities, optimizer.task_updates, optimizer.factors]
+
+
 def test_a_killed_run_goes_on_as_if_it_had_not_been(tmp_path):
     model, mixture, _ = run(tmp_path / "undisturbed")
     run(tmp_path / "killed", crash_after=2 * STEPS + 3)
     run(tmp_path / "killed", crash_after=STEPS + 1)
     resumed, resumed_mixture, callback = run(tmp_path / "killed")
     assert_no_example_lost_or_repeated(resumed, resumed_mixture, 4 * STEPS)
-    for expected, weight in zip(model.weights, resumed.weights, strict=True):
+    pairs = zip(
+        [*model.weights, *moments(model)], [*resumed.weights, *moments(resumed)], strict=True
+    )
+    for expected, weight in pairs:
         np.testing.assert_array_equal(expected.numpy(), weight.numpy())
+    drawn = np.bincount(make_mixture("piecewise", stages=STAGES).upcoming_tasks(0, STEPS))
+    assert drawn.min() > 0
+    assert (model.optimizer.task_updates.numpy() >= drawn).all()
+    assert len(set(mixture.scales(mixture.step))) == 2
     final = mixture.state(), resumed_mixture.state()
     assert {k: v.tolist() for k, v in final[0].items()} == {
         k: v.tolist() for k, v in final[1].items()
@@ -268,3 +294,94 @@ def test_our_transformer_trains_in_fit_on_sentence_pairs():
     assert history["loss"][-1] < 0.8 * history["loss"][0]
     assert history["probability/en-bb"][-1] > 0.8
     assert mixture.step == 30
+
+
+@pytest.mark.parametrize(
+    ("application", "options"),
+    [
+        ("gradient", {"steps_per_execution": 3, "jit_compile": False}),
+        ("learning_rate", {"steps_per_execution": 3, "jit_compile": False}),
+        ("learning_rate", {"jit_compile": True}),
+    ],
+)
+def test_factors_of_an_implicit_schedule_act_in_fit(application, options):
+    expected = fit_case.train_by_hand(application)
+    found = fit_case.train(tf.distribute.get_strategy(), application, **options)
+    assert expected["step"] == found["step"] == fit_case.STEPS * fit_case.EPOCHS
+    for name, value in expected.items():
+        np.testing.assert_allclose(found[name], value, rtol=1e-5, atol=1e-6, err_msg=name)
+    assert found["logged scales"][0] > 1.2
+    assert found["logged scales"][1] < 0.9
+
+
+def test_factors_need_an_application_that_fits():
+    mixture = make_mixture("implicit")
+    with pytest.raises(ConfigError, match="application='gradient'"):
+        TaskScheduling(mixture)
+    with pytest.raises(ConfigError, match="application is 'rate'"):
+        TaskScheduling(mixture, application="rate")
+
+    def fit(optimizer, mixture=mixture, application="learning_rate", **options):
+        callback = TaskScheduling(mixture, None, BASELINES, application=application)
+        return train(make_model(optimizer, **options), mixture, 1, callback)
+
+    with pytest.raises(ConfigError, match=r"optimizer is 'Adam'.*num_tasks=2, moments='per_task'"):
+        fit(keras.optimizers.Adam())
+    with pytest.raises(ConfigError, match="num_tasks=3, the mixture 2 tasks"):
+        fit(Adam(num_tasks=3, moments="per_task"))
+    with pytest.raises(ConfigError, match="steps_per_execution is 600, and at most 512"):
+        fit(Adam(num_tasks=2, moments="per_task"), steps_per_execution=PLANNED_UPDATES + 88)
+    sources = [ArraySource(n, {"x": np.ones((9, 1), np.float32)}) for n in SIZES]
+    tasks = [schedules.TaskInfo(n, 9, 1.0) for n in SIZES]
+    mixed = Mixture(sources, schedules.create("implicit", tasks), [Bucket(1, 4)], 1, "example")
+    planner = TaskPlanner(mixed, "learning_rate")
+    with pytest.raises(ConfigError, match="needs batches of one task"):
+        planner.start(make_model(Adam(num_tasks=2, moments="per_task")))
+    with pytest.warns(UserWarning, match="learning_rate with shared -0.035"):
+        TaskPlanner(mixture, "learning_rate").start(make_model(Adam(num_tasks=2)))
+
+
+def test_task_evaluation_logs_every_metric_of_every_task():
+    model = fit_case.make_model("gradient", metrics=["mae"])
+    x = np.linspace(-1, 1, 8, dtype=np.float32).reshape(4, 2)
+    y = model.predict(x, verbose=0)
+    data = {"exact": (x, y), "off by 2": tf.data.Dataset.from_tensor_slices((x, y + 2)).batch(3)}
+    weighted = {"weighted": (x, y + np.arange(1, 5)[:, None], np.eye(4)[1])}
+    logs = {}
+    evaluation = TaskEvaluation({**data, **weighted}, "loss")
+    evaluation.set_model(model)
+    evaluation.on_epoch_end(0, logs)
+    assert logs["off by 2/loss"] == pytest.approx(4)
+    assert logs["off by 2/mae"] == pytest.approx(2)
+    assert logs["weighted/loss"] == pytest.approx(4 / 4)  # Keras divides by the number of rows.
+    assert logs["exact/loss"] == evaluation.scores["exact"] == pytest.approx(0, abs=1e-10)
+    assert not evaluation.higher_is_better
+    assert TaskEvaluation(data, "accuracy").higher_is_better
+    every_other = TaskEvaluation(data, lambda model, data: 7.0, interval=2)
+    every_other.on_epoch_end(0, logs)
+    assert every_other.scores == {}
+    every_other.on_epoch_end(1, logs)
+    assert every_other.scores == {"exact": 7.0, "off by 2": 7.0}
+    unknown = TaskEvaluation(data, "accurate")
+    unknown.set_model(model)
+    with pytest.raises(ConfigError, match=r"metric is 'accurate'.*gives loss, mae"):
+        unknown.on_epoch_end(0, {})
+    with pytest.raises(ConfigError, match="data has no tasks"):
+        TaskEvaluation({})
+    with pytest.raises(ConfigError, match="interval must be at least 1"):
+        TaskEvaluation(data, interval=0)
+
+
+def test_task_evaluation_drives_a_schedule_by_losses():
+    mixture, model = fit_case.make_mixture("inverse_ratio"), fit_case.make_model("gradient")
+    data = {source: (x, y) for source, (x, y) in fit_case.examples().items()}
+    scheduling = TaskScheduling(mixture, TaskEvaluation(data), {"large": 0.01, "small": 1.0})
+    history = model.fit(
+        mixture.dataset(steps=10, map_fn=fit_case.element),
+        epochs=2,
+        verbose=0,
+        callbacks=[scheduling],
+    ).history
+    # The loss of both is above 1 so far, and `large` is to come down to a hundredth of it.
+    assert history["large/loss"][-1] == scheduling.book.scores[0] > 0.1
+    assert history["probability/large"][-1] > 0.6

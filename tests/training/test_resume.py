@@ -1,5 +1,6 @@
 """A run that is killed again and again equals one that is left alone, bit for bit."""
 
+import copy
 import json
 import os
 import random
@@ -13,14 +14,29 @@ import numpy as np
 import pytest
 from tiny_run import CONFIG, STEPS
 
+MOMENTS = "moments/momentum/0/.ATTRIBUTES/VARIABLE_VALUE"
+ADAPTIVE = {"name": "inverse_ratio", "parameters": {"ema": 0.5, "max_change": 0.2}}
+IMPLICIT = {"name": "implicit", "parameters": {"ema": 0.5, "prior": "temperature"}}
+SCHEDULES = {
+    "example": ADAPTIVE,
+    # First probabilities follow the scores, then learning rates do, with moments for each task.
+    "batch": {
+        "name": "piecewise",
+        "parameters": {"stages": [{**ADAPTIVE, "steps": 30}, IMPLICIT]},
+        "application": "learning_rate",
+    },
+}
+
 
 def start(folder: Path, model_dir: Path, granularity: str) -> subprocess.Popen:
-    config = folder / "config.json"  # JSON is YAML.
-    config.write_text(json.dumps(CONFIG))
+    config = copy.deepcopy(CONFIG)
+    config["trainer"]["schedule"] = SCHEDULES[granularity]
+    file = folder / "config.json"  # JSON is YAML.
+    file.write_text(json.dumps(config))
     return subprocess.Popen(
         [
             *(sys.executable, "-m", "keras_mtl.cli.main", "train"),
-            *("--config_file", str(config), "--model_dir", str(model_dir)),
+            *("--config_file", str(file), "--model_dir", str(model_dir)),
             "--params_override",
             f"task.data.data_dir={folder / 'data'},task.data.granularity={granularity}",
         ],
@@ -90,3 +106,8 @@ def test_kills_change_nothing(tmp_path, granularity, kills):
         for name, value in expected.items():
             np.testing.assert_array_equal(value, found[name], err_msg=name)
     assert events(undisturbed) == events(killed)
+    # The test is of runs in which the schedule did something.
+    last = [event for event in events(killed) if event["event"] == "train"][-1]
+    assert len(set(last["probabilities"].values())) > 1
+    assert ("scales" in last) == (granularity == "batch")
+    assert (len(tensors(killed)[MOMENTS]) == len(last["probabilities"])) == (granularity == "batch")

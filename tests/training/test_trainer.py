@@ -6,8 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import fit_case
 import numpy as np
 import pytest
+
+from keras_mtl.training.scaling import APPLICATIONS
 
 SCRIPT = Path(__file__).with_name("trainer_case.py")
 LEARNING_RATES = {"moments": "per_task", "scales": [1.5, 0.5]}
@@ -29,6 +32,13 @@ ONE_DEVICE = {
 MIRRORED = {
     "two replicas": {"replicas": 2},
     "learning rates, two replicas": {**LEARNING_RATES, "replicas": 2},
+    **{
+        application: {
+            "runtime": {"distribution_strategy": "mirrored", "num_replicas": 2},
+            "fit": {"application": application},
+        }
+        for application in APPLICATIONS
+    },
 }
 
 
@@ -126,3 +136,12 @@ def test_learning_rates_by_task_agree_on_replicas_and_in_xla(results):
 def test_a_factor_on_the_gradient_is_a_weight_of_the_loss(results):
     norms = [results[case]["total/gradient_norm"] for case in ("decoder 1, gradient", "decoder 1")]
     assert norms[0] == pytest.approx(0.5 * norms[1], rel=1e-4)
+
+
+@pytest.mark.parametrize("application", APPLICATIONS)
+def test_factors_act_in_fit_on_two_replicas(results, application):
+    expected = fit_case.train_by_hand(application)
+    for name, value in expected.items():
+        np.testing.assert_allclose(
+            results[application][name], value, rtol=1e-4, atol=1e-5, err_msg=name
+        )

@@ -4,9 +4,9 @@ STEPS = 60
 CONFIG = {
     "task": {
         "pairs": [
-            {"source": "en", "target": "fr", "max_pairs": 900, "baseline": 60.0},
-            {"source": "en", "target": "es", "max_pairs": 200, "baseline": 60.0},
-            {"source": "en", "target": "gl", "max_pairs": 40, "baseline": 50.0},
+            {"source": "en", "target": "fr", "max_pairs": 900, "baseline": 3.0},
+            {"source": "en", "target": "es", "max_pairs": 200, "baseline": 3.0},
+            {"source": "en", "target": "gl", "max_pairs": 40, "baseline": 2.0},
         ],
         "data": {
             "corpora": [{"reader": "cldr", "options": {"pairs": 1500}}],

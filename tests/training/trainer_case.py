@@ -8,13 +8,14 @@ import json
 import sys
 from pathlib import Path
 
+import fit_case
 import keras
 import numpy as np
 import tensorflow as tf
 
 from keras_mtl.config import RuntimeConfig, TransformerConfig
 from keras_mtl.models.factory import build_transformer
-from keras_mtl.training.distribution import configure_runtime, to_all_replicas
+from keras_mtl.training.distribution import configure_runtime, make_strategy, to_all_replicas
 from keras_mtl.training.optimizers import Adam
 from keras_mtl.training.trainer import MultiTaskTrainer
 
@@ -135,4 +136,9 @@ def run(
 if __name__ == "__main__":
     folder = Path(sys.argv[1])
     for number, arguments in enumerate(json.loads((folder / "cases.json").read_text())):
-        np.savez(folder / f"{number}.npz", **run(**arguments))
+        if "fit" in arguments:
+            strategy = make_strategy(RuntimeConfig(**arguments["runtime"]))
+            result = fit_case.train(strategy, **arguments["fit"])
+        else:
+            result = run(**arguments)
+        np.savez(folder / f"{number}.npz", **result)

@@ -1,0 +1,103 @@
+"""Tells an optimizer inside ``model.fit`` which task each of its updates is of."""
+
+import warnings
+
+import keras
+import numpy as np
+
+from keras_mtl.data.mixture import Mixture
+from keras_mtl.errors import ConfigError
+from keras_mtl.training.optimizers import PLANNED_UPDATES, Adam
+from keras_mtl.training.scaling import APPLICATIONS, check_choice, pairing_warning
+
+
+class TaskPlanner:
+    """Keeps the plan of tasks in keras_mtl's Adam ahead of the updates of ``fit``.
+
+    A training step of Keras does not know of tasks, and several of them may run in one call. The
+    tasks of the next batches are known before they are read, so the optimizer is told in advance.
+
+    Args:
+        mixture: what the model is trained on, element for element.
+        application: what the schedule's factors multiply, ``gradient``, ``learning_rate`` or None
+            for a schedule without.
+
+    Raises:
+        ConfigError: an unknown application, or none for a schedule that has factors.
+    """
+
+    def __init__(self, mixture: Mixture, application: str | None):
+        if application is not None:
+            check_choice("application", application, APPLICATIONS)
+        elif mixture.scaling:
+            raise ConfigError(
+                "this schedule scales updates: say what its factors multiply, "
+                "application='gradient' (the weights of the examples) or "
+                "application='learning_rate' (with keras_mtl's Adam and moments per task)"
+            )
+        self._mixture = mixture
+        self._application = application
+        self._optimizer: Adam | None = None
+        self._planned = 0
+        mixture.scale_weights = application == "gradient"
+
+    def start(self, model: keras.Model) -> None:
+        """Looks at the optimizer of a model that is about to be trained.
+
+        Raises:
+            ConfigError: it cannot do what the application asks of it.
+        """
+        optimizer, tasks = model.optimizer, len(self._mixture.task_names)
+        ours = isinstance(optimizer, Adam) and optimizer.num_tasks > 0
+        self._optimizer = optimizer if ours else None
+        self._planned = 0
+        if not ours and self._application == "learning_rate":
+            raise ConfigError(
+                f"the model's optimizer is {type(optimizer).__name__!r}, which knows no tasks; "
+                "factors on learning rates need compile(optimizer=keras_mtl.training.optimizers."
+                f"Adam(..., num_tasks={tasks}, moments='per_task'))"
+            )
+        if self._application is not None and self._mixture.scaling:
+            moments = optimizer.moments if isinstance(optimizer, Adam) else "shared"
+            if warning := pairing_warning(self._application, moments):
+                warnings.warn(warning, stacklevel=2)
+        if not ours:
+            return
+        if optimizer.num_tasks != tasks:
+            raise ConfigError(
+                f"the optimizer has num_tasks={optimizer.num_tasks}, the mixture {tasks} tasks; "
+                "make the optimizer for as many"
+            )
+        if self._mixture.granularity != "batch":
+            raise ConfigError(
+                f"the mixture has granularity {self._mixture.granularity!r}: an optimizer with "
+                "num_tasks needs batches of one task; make the Mixture with granularity='batch', "
+                "or take application='gradient' and an optimizer without num_tasks"
+            )
+        if not optimizer.built:
+            with model.distribute_strategy.scope():
+                optimizer.build(model.trainable_variables)
+
+    def epoch(self, step: int) -> None:
+        """Sets the factors that hold from a step on, and forgets the plan before it."""
+        self._planned = step
+        if self._optimizer is not None and self._application == "learning_rate":
+            self._optimizer.set_factors(self._mixture.scales(step))
+
+    def ahead(self, step: int, updates: int) -> None:
+        """Plans at least the updates that the next call of the training step will do.
+
+        Args:
+            step: batches consumed.
+            updates: updates in one call, ``steps_per_execution``.
+        """
+        if self._optimizer is None or step + updates <= self._planned:
+            return
+        if updates > PLANNED_UPDATES:
+            raise ConfigError(
+                f"steps_per_execution is {updates}, and at most {PLANNED_UPDATES} updates can be "
+                f"planned; compile with steps_per_execution <= {PLANNED_UPDATES}"
+            )
+        tasks: np.ndarray = self._mixture.upcoming_tasks(step, PLANNED_UPDATES)
+        self._optimizer.plan_tasks(tasks)
+        self._planned = step + PLANNED_UPDATES
