@@ -176,7 +176,13 @@ class TransformerConfig(hyperparams.Config):
 
 @dataclasses.dataclass
 class DecodingConfig(hyperparams.Config):
-    """Beam search of evaluation and export; see ``keras_mtl.decoding.BeamOptions``."""
+    """Beam search of evaluation and export.
+
+    Attributes:
+      batch_size: sentences translated at once.
+      beam_size: this and all others: see ``keras_mtl.decoding.BeamOptions``. Those behind
+        ``batch_size`` need the native search, but for ``length_penalty_constant``.
+    """
 
     beam_size: int = 4
     num_hypotheses: int = 1
@@ -188,6 +194,21 @@ class DecodingConfig(hyperparams.Config):
     length_penalty: str = "power"
     alpha: float = 1.0
     batch_size: int = 64
+    length_penalty_constant: float = 5.0
+    coverage_penalty: float = 0.0
+    repetition_penalty: float = 1.0
+    no_repeat_ngram: int = 0
+    sampling: bool = False
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    seed: int = 0
+    lingvo_pruning: bool = False
+    eos_max_logit_delta: float = 5.0
+    local_eos_threshold: float = -100.0
+    beam_gap: float = 3.0
+    ensure_full_beam: bool = False
+    force_eos_in_last_step: bool = False
 
 
 @dataclasses.dataclass
@@ -279,12 +300,19 @@ class EvaluationConfig(hyperparams.Config):
         the best checkpoint.
       max_pairs: dev pairs of each task that are translated.
       beam_size: beam of validation (the test uses ``task.decoding``).
+      backend: what translates: ``native`` (the C++ engine on the host's CPU), ``tf``, or ``auto``:
+        the first where it loads.
+      compute_type: of ``native``: ``float32`` or ``int8``.
+      workers: threads of ``native``; 0 takes one for each processor.
     """
 
     interval: int = 1000
     metric: str = "chrf"
     max_pairs: int = 200
     beam_size: int = 1
+    backend: str = "auto"
+    compute_type: str = "float32"
+    workers: int = 0
 
 
 @dataclasses.dataclass

@@ -180,6 +180,21 @@ def _check_decoding(check: "_Check", config: config_lib.ExperimentConfig) -> Non
     check.range("task.decoding.max_length_offset", 0)
     check.range("task.decoding.alpha", 0)
     check.choice("task.decoding.length_penalty", LENGTH_PENALTIES)
+    for name in (
+        "length_penalty_constant",
+        "coverage_penalty",
+        "no_repeat_ngram",
+        "top_k",
+        "eos_max_logit_delta",
+        "beam_gap",
+    ):
+        check.range(f"task.decoding.{name}", 0)
+    check.range("task.decoding.repetition_penalty", 0.01, 100)
+    check.range("task.decoding.temperature", 0, low_open=True)
+    check.range("task.decoding.top_p", 0, 1, low_open=True)
+    check.range("task.decoding.seed", 0, 2**64, high_open=True)
+    if decoding.sampling and decoding.lingvo_pruning:
+        check.problem("task.decoding", "has both sampling and lingvo_pruning: choose one")
     if decoding.num_hypotheses > decoding.beam_size:
         check.problem(
             "task.decoding.num_hypotheses",
@@ -200,6 +215,9 @@ def _check_trainer(check: "_Check", config: config_lib.ExperimentConfig) -> None
     check.range("trainer.evaluation.interval", 0)
     check.range("trainer.evaluation.max_pairs", 1)
     check.range("trainer.evaluation.beam_size", 1)
+    check.range("trainer.evaluation.workers", 0, 1024)
+    check.choice("trainer.evaluation.backend", ("auto", "native", "tf"))
+    check.choice("trainer.evaluation.compute_type", ("float32", "int8"))
     check.choice("trainer.evaluation.metric", METRICS)
     check.choice("trainer.schedule.draw", ("random", "blend"))
     check.choice("trainer.schedule.application", ("gradient", "learning_rate"))

@@ -46,15 +46,10 @@ class EngineSearch:
 
     def search(self, request: Request, batch_size: int) -> list[Found]:
         """See ``IdSearch``; sentences are named and sampled by their line."""
-        found = self.engine.translate(
-            request.sources,
-            self.options,
-            decoders=[request.decoder] * len(request.sources),
-            prefixes=request.prefixes,
-            sentence_indices=request.lines,
-            max_batch_size=batch_size,
-        )
-        return [[(h.tokens, h.score) for h in hypotheses] for hypotheses in found]
+        return search_with(self.engine, self.options, request, batch_size)
+
+    def refresh(self) -> None:
+        """See ``IdSearch``; a file does not change."""
 
 
 class EngineTranslator(TextTranslator):
@@ -103,6 +98,21 @@ class EngineTranslator(TextTranslator):
             batch_size=batch_size,
             on_long_line=on_long_line,
         )
+
+
+def search_with(
+    engine: native.Engine, options: BeamOptions, request: Request, batch_size: int
+) -> list[Found]:
+    """Searches with an engine; see ``IdSearch.search``."""
+    found = engine.translate(
+        request.sources,
+        options,
+        decoders=[request.decoder] * len(request.sources),
+        prefixes=request.prefixes,
+        sentence_indices=request.lines,
+        max_batch_size=batch_size,
+    )
+    return [[(h.tokens, h.score) for h in hypotheses] for hypotheses in found]
 
 
 def open_engine(

@@ -78,6 +78,9 @@ class IdSearch(Protocol):
           KerasMtlError: the model gave a NaN.
         """
 
+    def refresh(self) -> None:
+        """Takes over the weights of a model in memory, where the search has its own copy."""
+
 
 class TextTranslator:
     """Translates lines.
@@ -121,6 +124,10 @@ class TextTranslator:
     def options(self) -> BeamOptions:
         """Options of the search, with all tokens that are suppressed."""
         return self._search.options
+
+    def refresh(self) -> None:
+        """Sees to it that the next call translates with the weights that the model has then."""
+        self._search.refresh()
 
     def translate(self, lines: Sequence[str], task: str) -> list[str]:
         """Returns the best translation of each line, in the lines' order.

@@ -133,6 +133,9 @@ class BatchSearch:
                 found[i] = hypotheses
         return found
 
+    def refresh(self) -> None:
+        """See ``IdSearch``; the model's weights are read at each call."""
+
     def _batch(self, request: Request, chosen: list[int], batch_size: int) -> list[Found]:
         sources = [request.sources[i] for i in chosen]
         rows, time = len(sources), max(map(len, sources))

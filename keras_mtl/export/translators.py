@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from keras_mtl import native
 from keras_mtl.decoding.engine_translator import (
-    EngineSearch,
     EngineTranslator,
     is_engine_file,
     open_engine,
+    search_with,
 )
+from keras_mtl.decoding.not_text import model_options, not_text_ids
 from keras_mtl.decoding.options import BeamOptions
-from keras_mtl.decoding.text_translator import TextTranslator
+from keras_mtl.decoding.text_translator import Found, Request, TextTranslator
 from keras_mtl.errors import InputError, nearest
 
 if TYPE_CHECKING:
@@ -51,23 +52,18 @@ def choose_backend(requested: str, log: Callable[[str], None] | None = None) -> 
     return "native"
 
 
-class ModelEngineTranslator(TextTranslator):
-    """Translates lines with the engine and the weights of a model in memory.
-
-    The engine has its own copy of the weights, made by the constructor and by ``refresh``.
+class ModelEngineSearch:
+    """The engine's search with the weights of a model in memory, of which it keeps its own copy.
 
     Args:
       model: a built ``keras_mtl.models.Transformer``.
       vocabulary: the model's.
       tasks: the model's.
       options: beam search; every option of ``BeamOptions``.
-      compute_type: ``float32``, or ``int8``.
+      compute_type: ``float32`` or ``int8``.
       workers: threads that share a call; default one for each processor this process may use.
-      batch_size: sentences that each worker has in work at once, >= 1.
-      on_long_line: see ``TextTranslator``.
 
     Raises:
-      ExportError: a weight is not finite.
       InputError: an argument is out of its range.
     """
 
@@ -77,51 +73,53 @@ class ModelEngineTranslator(TextTranslator):
         vocabulary: "Vocabulary",
         tasks: Sequence[Any],
         options: BeamOptions,
-        *,
         compute_type: str = "float32",
         workers: int | None = None,
-        batch_size: int = 64,
-        on_long_line: str = "error",
     ) -> None:
         if compute_type not in COMPUTE_TYPES:
             raise InputError(
                 f"compute_type={compute_type!r} is unknown{nearest(compute_type, COMPUTE_TYPES)}"
             )
-        self.model = model
-        self._given = options
+        self.max_length: int = model.max_length
+        self.options = model_options(
+            options, not_text_ids(vocabulary), vocabulary, model.max_length
+        )
+        self._model = model
+        self._vocabulary = vocabulary
+        self._tasks = tasks
         self._compute_type = compute_type
         self._workers = workers
-        self.vocabulary, self.tasks = vocabulary, tuple(tasks)
-        search = self._make_search()
-        super().__init__(
-            search, vocabulary, tasks, batch_size=batch_size, on_long_line=on_long_line
-        )
+        self._engine: native.Engine | None = None
 
     @property
     def engine(self) -> native.Engine:
-        """The engine with the weights of the last ``refresh``."""
-        search = self._search
-        assert isinstance(search, EngineSearch)
-        return search.engine
+        """The engine, made when it is first needed.
+
+        Raises:
+          ExportError: a weight is not finite.
+        """
+        if self._engine is None:
+            from keras_mtl.export.engine_file import export_engine_file
+
+            with tempfile.TemporaryDirectory(prefix="keras_mtl-") as folder:
+                # The engine keeps the file mapped; its name is not needed any more.
+                path = export_engine_file(
+                    self._model,
+                    self._vocabulary,
+                    self._tasks,
+                    Path(folder) / "model.kmtl",
+                    weight_type=self._compute_type,
+                )
+                self._engine = open_engine(path, self._workers, 1, "auto")
+        return self._engine
 
     def refresh(self) -> None:
-        """Takes over the weights that the model has now."""
-        self._search = self._make_search()
+        """Forgets the copy of the weights: the next search takes those that the model has then."""
+        self._engine = None
 
-    def _make_search(self) -> EngineSearch:
-        from keras_mtl.export.engine_file import export_engine_file
-
-        with tempfile.TemporaryDirectory(prefix="keras_mtl-") as folder:
-            # The engine keeps the file mapped; its name is not needed any more.
-            path = export_engine_file(
-                self.model,
-                self.vocabulary,
-                self.tasks,
-                Path(folder) / "model.kmtl",
-                weight_type=self._compute_type,
-            )
-            engine = open_engine(path, self._workers, 1, "auto")
-        return EngineSearch(engine, self.vocabulary, self._given)
+    def search(self, request: Request, batch_size: int) -> list[Found]:
+        """See ``IdSearch``."""
+        return search_with(self.engine, self.options, request, batch_size)
 
 
 def load_translator(
@@ -251,13 +249,10 @@ def make_translator(
       InputError: an argument is out of its range.
     """
     if backend == "native":
-        return ModelEngineTranslator(
-            model,
+        return TextTranslator(
+            ModelEngineSearch(model, vocabulary, tasks, options, compute_type, workers),
             vocabulary,
             tasks,
-            options,
-            compute_type=compute_type,
-            workers=workers,
             batch_size=batch_size,
             on_long_line=on_long_line,
         )

@@ -12,7 +12,7 @@ from keras_mtl.cli import main
 from keras_mtl.decoding.saved_model_translator import SavedModelTranslator
 from keras_mtl.errors import ExportError, InputError
 from keras_mtl.export.native_saved_model import export_native_saved_model
-from keras_mtl.export.translators import ModelEngineTranslator, translator_of_model_dir
+from keras_mtl.export.translators import translator_of_model_dir
 from tests.decoding import tiny_model
 from tests.decoding.tiny_model import LINES, PAIRS
 
@@ -106,7 +106,7 @@ def test_signatures_are_those_of_the_portable_one(model_dir, tmp_path):
 
 def test_a_damaged_asset_is_an_error_that_names_it(model_dir, tmp_path):
     path, model, vocabulary, tasks = model_dir
-    ours = ModelEngineTranslator(model, vocabulary, tasks, translator_of_model_dir(path).options)
+    ours = translator_of_model_dir(path)
     out = export_native_saved_model(model, vocabulary, tasks, ours.options, tmp_path / "out")
     asset = out / "assets" / "model.kmtl"
     asset.write_bytes(asset.read_bytes()[:1000])

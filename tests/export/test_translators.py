@@ -1,0 +1,152 @@
+"""What translates: a model directory, an engine file, the backends, and when weights are read."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from keras_mtl import native
+from keras_mtl.decoding.engine_translator import EngineTranslator, is_engine_file
+from keras_mtl.decoding.model_scorer import model_scores
+from keras_mtl.decoding.scoring import TextScorer, engine_scores
+from keras_mtl.decoding.translator import Translator
+from keras_mtl.errors import ExportError, InputError
+from keras_mtl.export.engine_file import export_engine_file
+from keras_mtl.export.translators import choose_backend, load_translator, make_translator
+from tests.decoding import tiny_model
+from tests.decoding.tiny_model import LINES, PAIRS
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    path = tmp_path_factory.mktemp("translators") / "model"
+    model, vocabulary, tasks = tiny_model.make_model_dir(path, "encoder")
+    export_engine_file(model, vocabulary, tasks, path.parent / "model.kmtl")
+    return path, model, vocabulary, tasks
+
+
+def test_both_backends_and_the_engine_file_translate_alike(trained):
+    path = trained[0]
+    in_tensorflow = load_translator(path, backend="tf")
+    assert isinstance(in_tensorflow, Translator)
+    on_engine = load_translator(path, backend="native", workers=2)
+    options = dataclasses.asdict(in_tensorflow.options)
+    from_file = load_translator(path.parent / "model.kmtl", options)
+    assert isinstance(from_file, EngineTranslator)
+    for task in PAIRS:
+        want = in_tensorflow.hypotheses(LINES, task)
+        for translator in (on_engine, from_file):
+            for have, expected in zip(translator.hypotheses(LINES, task), want, strict=True):
+                assert [(h.text, h.length) for h in have] == [(h.text, h.length) for h in expected]
+                np.testing.assert_allclose(
+                    [h.score for h in have], [h.score for h in expected], atol=1e-4
+                )
+    prefixed = [
+        translator.hypotheses(LINES[:1], "en-fr", prefixes=["le"])[0][0].text
+        for translator in (in_tensorflow, on_engine)
+    ]
+    assert prefixed[0] == prefixed[1]
+    assert prefixed[0].startswith("le")
+
+
+def test_engine_takes_new_weights_when_refreshed(trained):
+    _, model, vocabulary, tasks = trained
+    options = load_translator(trained[0], backend="tf").options
+    translator = make_translator(model, vocabulary, tasks, options, backend="native")
+    before = translator.hypotheses(["two trees"], "en-fr")
+    weight = model.decoders[0].final_norm.beta
+    old = np.array(weight)
+    try:
+        weight.assign(old + np.linspace(-3, 3, old.size))
+        assert translator.hypotheses(["two trees"], "en-fr") == before
+        translator.refresh()
+        after = translator.hypotheses(["two trees"], "en-fr")
+        assert after[0][0].score != before[0][0].score
+    finally:
+        weight.assign(old)
+    diverged = make_translator(model, vocabulary, tasks, options, backend="native")
+    try:
+        weight.assign(old * np.nan)
+        with pytest.raises(ExportError, match="training has diverged"):
+            diverged.translate(["two trees"], "en-fr")
+    finally:
+        weight.assign(old)
+
+
+def test_engine_has_options_that_tensorflow_has_not(trained):
+    path = trained[0]
+    options = {"sampling": True, "seed": 7, "num_hypotheses": 1}
+    on_engine = load_translator(path, options, backend="native")
+    assert on_engine.translate(LINES, "en-fr") == on_engine.translate(LINES, "en-fr")
+    with pytest.raises(InputError, match="sampling=True: only the native search"):
+        load_translator(path, options, backend="tf").translate(LINES, "en-fr")
+
+
+def test_long_lines_and_options_beyond_the_model(trained):
+    path = trained[0].parent / "model.kmtl"
+    translator = EngineTranslator(path)
+    assert translator.options.max_length == 48
+    with pytest.raises(InputError, match=r"line 3 has \d+ tokens and the model takes 46"):
+        translator.translate(["a", "b", "two trees " * 40], "en-fr")
+    skipping = EngineTranslator(path, on_long_line="skip")
+    assert skipping.translate(["two trees " * 40], "en-fr") == [""]
+    with pytest.raises(InputError, match=r"unknown task 'en-ft'.*'en-fr'"):
+        translator.translate([""], "en-ft")
+    with pytest.raises(InputError, match="max_length=99 of decoding is above"):
+        EngineTranslator(path, {"max_length": 99})
+    assert is_engine_file(path)
+    assert not is_engine_file(path.parent)
+
+
+def test_auto_falls_back_with_a_line(monkeypatch):
+    assert choose_backend("auto") == "native"
+    lines = []
+
+    def broken():
+        raise native.NativeError("the C++ core keras_mtl._core is not built")
+
+    monkeypatch.setattr(native, "core", broken)
+    assert choose_backend("auto", lines.append) == "tf"
+    assert lines == ["decoding in TensorFlow: the C++ core keras_mtl._core is not built"]
+    with pytest.raises(native.NativeError):
+        choose_backend("native")
+    with pytest.raises(InputError, match="backend='cpp' is unknown"):
+        choose_backend("cpp")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"backend": "tf"}, "backend tf cannot read it"),
+        ({"checkpoint": "x"}, "holds no checkpoints"),
+    ],
+)
+def test_engine_file_refuses(trained, arguments, message):
+    with pytest.raises(InputError, match=message):
+        load_translator(trained[0].parent / "model.kmtl", **arguments)
+
+
+def test_tensorflow_computes_in_float32_alone(trained):
+    with pytest.raises(InputError, match="compute_type=int8"):
+        load_translator(trained[0], backend="tf", compute_type="int8")
+
+
+def test_scores_of_both_backends(trained):
+    path, model, vocabulary, tasks = trained
+    engine = native.Engine(path.parent / "model.kmtl")
+    scorers = [
+        TextScorer(score, vocabulary, tasks, model.max_length)
+        for score in (engine_scores(engine), model_scores(model, batch_size=2))
+    ]
+    sources = ["two trees", "", "good morning, the cat", "one red house"]
+    targets = ["deux arbres", "bonjour", "", "猫が眠る"]
+    for task in PAIRS:
+        found = [scorer.score(sources, targets, task) for scorer in scorers]
+        for have, want, pieces in zip(*found, scorers[0].pieces(targets), strict=True):
+            assert len(have) == len(want) == len(pieces)
+            np.testing.assert_allclose(have, want, atol=1e-4)
+    with pytest.raises(InputError, match="2 sources and 1 translations"):
+        scorers[0].score(["a", "b"], ["c"], "en-fr")
+    with pytest.raises(InputError, match=r"translation of line 8 has \d+ tokens"):
+        scorers[0].score(["a"], ["two trees " * 40], "en-fr", first_line=8)
+    assert scorers[0].score([], [], "en-fr") == []
