@@ -46,12 +46,17 @@ def override(args, settings, seed):
     """The --params_override of a run; the configuration's own schedule leaves nothing behind."""
     fields = {f"trainer.schedule.{key}": value for key, value in settings.items()}
     fields["runtime.seed"] = seed
-    fields["task.data.data_dir"] = f"{args.model_dir}/data"
     if args.baseline_steps:
         fields["trainer.schedule.baselines_file"] = f"{args.model_dir}/baselines/baselines.json"
     if args.train_steps:
         fields["trainer.train_steps"] = args.train_steps
-    return ",".join([*(f"{key}={value}" for key, value in fields.items()), *args.params_override])
+    texts = [f"{key}={value}" for key, value in fields.items()]
+    return ",".join([data_dir(args), *texts, *args.params_override])
+
+
+def data_dir(args):
+    """All runs read the same prepared data."""
+    return f"task.data.data_dir={args.model_dir}/data"
 
 
 def experiment(args):
@@ -78,7 +83,7 @@ def main():
         keras_mtl(
             *("baselines", *experiment(args), "--model_dir", f"{args.model_dir}/baselines"),
             *("--train_steps", args.baseline_steps),
-            *("--params_override", ",".join(["runtime.seed=1", *args.params_override])),
+            *("--params_override", ",".join([data_dir(args), *args.params_override])),
         )
     runs = [(label, seed) for seed in args.seeds for label in args.schedules]
     folders = {}
