@@ -24,7 +24,7 @@ Path = tuple[str | int, ...]
 
 # A free-form mapping belongs to the component that its neighbour names. When that name changes, the
 # old component's options would only be in the way.
-_SELECTORS = {
+_SELECTORS: dict[Any, tuple[str, str]] = {
     config_lib.CorpusConfig: ("reader", "options"),
     config_lib.ScheduleConfig: ("name", "parameters"),
     config_lib.BalancingConfig: ("name", "parameters"),

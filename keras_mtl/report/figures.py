@@ -16,6 +16,14 @@ MOST_PANELS = 12
 PANEL_SIZE = (4.5, 2.9)
 
 
+# Fields of a run: the unit, and words for the title.
+_GIVEN = {
+    "probabilities": ("probability", ""),
+    "scales": ("factor", "factors on updates"),
+    "weights": ("weight", "weights of the losses"),
+}
+
+
 class Panel(NamedTuple):
     """One chart.
 
@@ -68,7 +76,7 @@ def score_panels(groups: Sequence[Group], tasks: Sequence[str]) -> tuple[str, li
 
 
 def probability_panels(groups: Sequence[Group], tasks: Sequence[str]) -> list[Panel]:
-    """Probabilities of the tasks over steps, a panel a group; and factors, where there are any."""
+    """Probabilities of the tasks over steps, a panel a group; factors and weights of balancing."""
     panels = []
     many = len(tasks) > charts.MAX_LINES
 
@@ -78,17 +86,17 @@ def probability_panels(groups: Sequence[Group], tasks: Sequence[str]) -> list[Pa
     found = {
         (group.label, field): {task: c for task in tasks if (c := curve(group, field, task))}
         for group in groups
-        for field in ("probabilities", "scales")
+        for field in _GIVEN
     }
     for (label, field), curves in found.items():
         if not curves:
             continue
-        scaled = field == "scales"
-        what = "factor" if scaled else "probability"
-        title = f"{label}: factors on updates" if scaled else label
+        what, words = _GIVEN[field]
+        title = f"{label}: {words}" if words else label
         if many:
             most = _largest(item for (_, other), item in found.items() if other == field)
-            power = 1.0 if scaled else 0.5  # probabilities of many tasks differ by orders
+            # Probabilities of many tasks differ by orders of magnitude.
+            power = 0.5 if what == "probability" else 1.0
             panels.append(Panel(title, _heat_of_tasks(curves, what, most, power)))
         else:
             panels.append(Panel(title, _lines_of_tasks(curves, tasks, what)))
@@ -204,7 +212,7 @@ def _lines_of_tasks(
 ) -> Callable[[Any], None]:
     def draw(axes: Any) -> None:
         series = [_series(task, curve, tasks.index(task)) for task, curve in curves.items()]
-        charts.draw_lines(axes, series, steps=True, line_at=1.0 if what == "factor" else None)
+        charts.draw_lines(axes, series, steps=True, line_at=None if what == "probability" else 1.0)
 
     return draw
 

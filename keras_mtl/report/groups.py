@@ -158,13 +158,19 @@ def _unique(runs: Sequence[Run]) -> list[str]:
             differing = [
                 field for field in sorted(own) if len({values.get(field) for values in flat}) > 1
             ]
-            label += "".join(f" {f.rpartition('.')[2]}={own[f]}" for f in differing[:3])
+            label += "".join(f" {_short(field)}={own[field]}" for field in differing[:3])
         if label in result or (len(alike) > 1 and label == run.label):
             label = f"{label} ({run.folder.name})"
         if label in result:
             label = f"{label} #{place + 1}"
         result.append(label)
     return result
+
+
+def _short(field: str) -> str:
+    """The last part of a field's path that says something by itself."""
+    parts = [part for part in field.split(".") if part not in ("name", "parameters")]
+    return parts[-1]
 
 
 def _compared(params: Mapping[str, Any]) -> dict[str, Any]:

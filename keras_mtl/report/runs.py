@@ -38,6 +38,7 @@ class Run:
       last_step: of its log; 0 when it has none.
       probabilities: by task.
       scales: factors of an implicit schedule by task; empty when all were 1.
+      weights: what balancing gave the tasks; empty when there was none.
       scores: validation scores by metric and task.
       ratios: score / baseline by task.
       batches: by task, what it had contributed at the end (examples when mixed).
@@ -58,6 +59,7 @@ class Run:
     last_step: int
     probabilities: Mapping[str, Curve]
     scales: Mapping[str, Curve]
+    weights: Mapping[str, Curve]
     scores: Mapping[str, Mapping[str, Curve]]
     ratios: Mapping[str, Curve]
     batches: Mapping[str, int]
@@ -118,6 +120,7 @@ def read_run(model_dir: str | os.PathLike[str], split: str = "test") -> Run:
         last_step=max((event["step"] for event in events), default=0),
         probabilities=_curves(events, "probabilities"),
         scales=_curves(trains, "scales"),
+        weights=_curves(trains, "weights"),
         scores=_scores(evaluations),
         ratios=_curves(evaluations, "ratios"),
         batches=_mapping(trains[-1].get("batches")) if trains else {},

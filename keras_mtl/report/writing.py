@@ -115,7 +115,8 @@ def write_report(
             page.section(
                 "What each schedule gave the tasks",
                 page.panels(probabilities, "given"),
-                note="Probability of the next batch over steps; factors where updates are scaled.",
+                note="Probability of the next batch over steps; factors where updates are scaled, "
+                "weights where losses or gradients are balanced.",
             ),
             page.section("What was consumed", page.panels(shares, "shares")),
             page.section("Runs", _runs_table(groups), _differences(groups)),
