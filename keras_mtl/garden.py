@@ -1,0 +1,211 @@
+"""Schedules in TensorFlow Model Garden's multi-task trainer."""
+
+import io
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import orbit
+import tensorflow as tf
+from official.modeling.multitask import task_sampler
+
+from keras_mtl.errors import ConfigError, InputError, nearest
+from keras_mtl.schedules import ScoreBook, TaskInfo, create, task_index_map
+
+# Above every draw in [0, 1).
+_NEVER_REACHED = np.float32(2.0)
+
+
+class ScheduleTaskSampler(task_sampler.TaskSampler):
+    """Any schedule as the task sampler of ``MultiTaskInterleavingTrainer``.
+
+    The trainer draws the task of each step from `task_cumulative_distribution`; the draw is its
+    own and depends on the global step alone. Scores and losses reach the schedule through orbit's
+    actions::
+
+        sampler = ScheduleTaskSampler(
+            multi_task.task_weights, "inverse_ratio", metric="accuracy", baselines=baselines
+        )
+        trainer = MultiTaskInterleavingTrainer(multi_task, model, optimizer, sampler)
+        controller = orbit.Controller(
+            trainer=trainer,
+            evaluator=evaluator,
+            global_step=trainer.global_step,
+            train_actions=[sampler.train_action(trainer)],
+            eval_actions=[sampler.eval_action(trainer)],
+            checkpoint_manager=manager,
+        )
+
+    The state of the schedule and its scores are part of a checkpoint that holds the sampler. The
+    checkpoint of Model Garden's trainer takes what the model names in ``checkpoint_items``: let
+    that return ``{"task_sampler": sampler}``, or make a ``tf.train.Checkpoint`` with
+    ``task_sampler=sampler`` in it.
+
+    Probabilities are computed in Python at each step (`tf.numpy_function`), so the program that
+    holds the training loop runs where Python runs; the steps themselves may run on a TPU.
+
+    Args:
+        task_weights: {task: weight}, the tasks in the trainer's order. As with Model Garden's own
+            samplers a weight stands for the task's number of examples.
+        name: name of the schedule.
+        parameters: its parameters.
+        baselines: {task: score of a model trained on this task alone}, > 0.
+        metric: the score among a task's evaluation results.
+        higher_is_better: direction of the metric.
+
+    Raises:
+        ConfigError: the schedule, a parameter or a baseline is wrong, or the schedule scales
+            updates, for which the trainer has no place.
+
+    Attributes:
+        book: the scores and baselines, a `keras_mtl.schedules.ScoreBook`.
+    """
+
+    def __init__(
+        self,
+        task_weights: Mapping[str, float],
+        name: str,
+        parameters: Mapping[str, Any] | None = None,
+        baselines: Mapping[str, float] | None = None,
+        metric: str = "accuracy",
+        higher_is_better: bool = True,
+    ):
+        super().__init__(task_weights=dict(task_weights))
+        baselines = baselines or {}
+        for task in baselines:
+            if task not in task_weights:
+                raise ConfigError(
+                    f"baselines has an unknown task {task!r}{nearest(task, task_weights)}"
+                )
+        # Schedules take sizes as floats, so weights that are shares do as well as numbers.
+        tasks = [
+            TaskInfo(task, weight, baselines.get(task)) for task, weight in task_weights.items()
+        ]
+        self._schedule = create(name, tasks, **(parameters or {}))
+        if self._schedule.scaling:
+            raise ConfigError(
+                f"the schedule {name!r} scales updates, for which Model Garden's trainer has no "
+                "place; take an explicit schedule, or train with keras_mtl or model.fit"
+            )
+        self._names = tuple(task_weights)
+        self._metric = metric
+        self._schedule_state = self._schedule.init()
+        self.book = ScoreBook(tasks, higher_is_better)
+        self._counts = np.zeros(len(tasks), np.int64)
+        self._saved_state = _SamplerState(self)
+
+    def probabilities(self, step: int) -> np.ndarray:
+        """The schedule's probabilities at a step, float64[N]."""
+        return self._schedule.probabilities(int(step), self._schedule_state)
+
+    def task_cumulative_distribution(self, global_step: tf.Tensor) -> tf.Tensor:
+        """Upper bounds of the tasks' parts of [0, 1), float32[N].
+
+        From the last task with a probability above 0 on they are 2: a sum of float32 may end below
+        1, and a draw in the gap would leave the trainer's loop without a task, and without end.
+
+        Args:
+            global_step: int64 [].
+        """
+        bounds = tf.numpy_function(self._bounds, [global_step], tf.float32, stateful=True)
+        return tf.ensure_shape(bounds, [len(self._names)])
+
+    def _bounds(self, step: np.ndarray) -> np.ndarray:
+        probabilities = self.probabilities(int(step))
+        bounds = probabilities.cumsum().astype(np.float32)
+        bounds[probabilities.nonzero()[0][-1] :] = _NEVER_REACHED
+        return bounds
+
+    def update(self, step: int, results: Mapping[str, Any]) -> None:
+        """Lets the schedule learn an evaluation.
+
+        Args:
+            step: global step that was evaluated.
+            results: {task: {metric: value}} as Model Garden's evaluator returns it, or
+                {task: value}. Tasks that are left out keep their scores.
+
+        Raises:
+            InputError: a task or the metric is not known, or a value is no score.
+        """
+        for task, result in results.items():
+            if task not in self._names:
+                raise InputError(f"results of an unknown task {task!r}{nearest(task, self._names)}")
+            if isinstance(result, Mapping):
+                if self._metric not in result:
+                    raise InputError(
+                        f"task {task!r} has no metric {self._metric!r}"
+                        f"{nearest(self._metric, result)}; it has {', '.join(result)}"
+                    )
+                result = result[self._metric]
+            self.book.set(self._names.index(task), int(step), float(result))
+        self._learn(step)
+
+    def eval_action(self, trainer: orbit.StandardTrainer) -> Callable[[Mapping[str, Any]], None]:
+        """An action for ``orbit.Controller(eval_actions=...)``: `update` by each evaluation."""
+        # Orbit adds its own numbers to the results, such as the steps a second.
+        return lambda results: self.update(
+            int(trainer.global_step.numpy()),
+            {task: results[task] for task in self._names if task in results},
+        )
+
+    def train_action(self, trainer: Any) -> Callable[[Mapping[str, Any]], None]:
+        """An action for ``orbit.Controller(train_actions=...)``, for schedules that live on losses.
+
+        Args:
+            trainer: the ``MultiTaskInterleavingTrainer``.
+        """
+        self._counts = self._task_steps(trainer)
+
+        def observe(results: Mapping[str, Any]) -> None:
+            step = int(trainer.global_step.numpy())
+            before, self._counts = self._counts, self._task_steps(trainer)
+            probabilities = self.probabilities(max(0, step - 1))
+            for index, count in enumerate(self._counts - before):
+                loss = float(results[self._names[index]]["training_loss"])
+                if count > 0 and np.isfinite(loss) and probabilities[index] > 0:
+                    probability = float(probabilities[index])
+                    self.book.observe(index, step, loss, probability, float(count))
+            self._learn(step)
+
+        return observe
+
+    def _task_steps(self, trainer: Any) -> np.ndarray:
+        return np.array([int(trainer.task_step_counter(n).numpy()) for n in self._names], np.int64)
+
+    def _learn(self, step: int) -> None:
+        self._schedule_state = self._schedule.update(self._schedule_state, int(step), self.book)
+
+
+class _SamplerState(tf.train.experimental.PythonState):
+    """What a checkpoint keeps of a sampler: the schedule's state and the scores, by task name."""
+
+    def __init__(self, sampler: ScheduleTaskSampler):
+        self._sampler = sampler
+
+    def serialize(self) -> bytes:
+        sampler = self._sampler
+        buffer = io.BytesIO()
+        np.savez(
+            buffer,
+            task_names=np.frombuffer(json.dumps(sampler._names).encode(), np.uint8),
+            **{f"schedule/{key}": value for key, value in sampler._schedule_state.items()},
+            **{f"book/{key}": value for key, value in sampler.book.state_dict().items()},
+        )
+        return buffer.getvalue()
+
+    def deserialize(self, string_value: bytes) -> None:
+        sampler = self._sampler
+        with np.load(io.BytesIO(string_value), allow_pickle=False) as file:
+            arrays = {key: file[key] for key in file.files}
+
+        def part(prefix: str) -> dict[str, np.ndarray]:
+            return {
+                key.removeprefix(prefix): value
+                for key, value in arrays.items()
+                if key.startswith(prefix)
+            }
+
+        moved = task_index_map(json.loads(arrays["task_names"].tobytes()), sampler._names)
+        sampler._schedule_state = sampler._schedule.remap(part("schedule/"), moved)
+        sampler.book = ScoreBook.from_state(sampler._schedule.tasks, part("book/"), moved)
