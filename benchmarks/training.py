@@ -30,7 +30,7 @@ import tensorflow as tf
 import tf_keras
 from official.nlp.modeling.models import seq2seq_transformer
 
-from keras_mtl.models import Transformer, label_smoothed_cross_entropy
+from keras_mtl.models import Transformer
 
 VOCABULARY = 8000
 SMOOTHING = 0.1
@@ -74,8 +74,10 @@ def ours(size, jit):
     @tf.function(jit_compile=jit)
     def step(source, target):
         with tf.GradientTape() as tape:
-            logits = model({"source": source, "target": target}, training=True)
-            loss, tokens, _ = label_smoothed_cross_entropy(logits, target, SMOOTHING)
+            inputs = {"source": source, "target": target}
+            loss, tokens, _ = model.token_losses(
+                inputs, SMOOTHING, training=True, drop_padding=not jit
+            )
             total = tf.reduce_sum(loss) / tf.reduce_sum(tokens)
         gradients = tape.gradient(total, model.trainable_variables)
         optimizer.apply(gradients, model.trainable_variables)

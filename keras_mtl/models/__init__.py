@@ -2,7 +2,7 @@
 
 from keras_mtl.models.catalog import SIZES, Size
 from keras_mtl.models.factory import build_transformer
-from keras_mtl.models.losses import label_smoothed_cross_entropy
+from keras_mtl.models.losses import projected_cross_entropy
 from keras_mtl.models.transformer import Transformer
 
-__all__ = ["SIZES", "Size", "Transformer", "build_transformer", "label_smoothed_cross_entropy"]
+__all__ = ["SIZES", "Size", "Transformer", "build_transformer", "projected_cross_entropy"]

@@ -29,6 +29,7 @@ class TransformerDecoder(keras.layers.Layer):
       memory: float `[batch, source_time, memory_dim]`.
       memory_mask: bool `[batch, source_time]`, false on padding; None when nothing is padded.
       training: whether dropout drops.
+      project: whether the projection is applied, where there is one.
 
     Returns:
       Float `[batch, time, dim]`, or `[batch, time, vocabulary_size]`.
@@ -96,11 +97,11 @@ class TransformerDecoder(keras.layers.Layer):
             self.projection.build((None, inputs_shape[-1]))
         self.built = True
 
-    def call(self, inputs, memory, memory_mask=None, training=False):
+    def call(self, inputs, memory, memory_mask=None, training=False, project=True):
         x = self.embedding_dropout(inputs, training=training)
         for layer in self.layers:
             x = layer(x, memory, memory_mask=memory_mask, training=training)
-        return self._finish(x)
+        return self._finish(x, project)
 
     def start(self, memory: tf.Tensor, beams: int, max_length: int) -> dict[str, dict]:
         """Returns the caches of each layer by its name; see `TransformerDecoderLayer.start`."""
@@ -130,9 +131,9 @@ class TransformerDecoder(keras.layers.Layer):
             x, new[layer.name] = layer.step(x, index, caches[layer.name], memory_mask)
         return self._finish(x), new
 
-    def _finish(self, x: tf.Tensor) -> tf.Tensor:
+    def _finish(self, x: tf.Tensor, project: bool = True) -> tf.Tensor:
         x = self.final_norm(x)
-        return x if self.projection is None else self.projection(x)
+        return self.projection(x) if project and self.projection is not None else x
 
     def compute_output_shape(self, inputs_shape, memory_shape):
         return (*inputs_shape[:-1], self._config["vocabulary_size"] or inputs_shape[-1])

@@ -11,6 +11,7 @@ from keras_mtl.layers import PositionEmbedding, SinePositionEncoding, TokenEmbed
 from keras_mtl.layers.dropout import seed_config, track_state
 from keras_mtl.models.decoder import TransformerDecoder
 from keras_mtl.models.encoder import TransformerEncoder
+from keras_mtl.models.losses import projected_cross_entropy
 
 POSITIONS = ("sinusoidal", "learned")
 SHARING = ("full", "encoder")
@@ -182,20 +183,62 @@ class Transformer(keras.Model):
         self.built = True
 
     def call(self, inputs, training=False):
+        outputs = self._decode(inputs, training, lambda decoder, *args, **kw: decoder(*args, **kw))
+        return self.target_embedding.logits(outputs) if self.tie_embeddings else outputs
+
+    def token_losses(
+        self,
+        inputs: dict[str, tf.Tensor],
+        smoothing: float = 0.0,
+        training: bool = False,
+        drop_padding: bool = False,
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Compares what the model predicts with `inputs["target"]`, without storing logits.
+
+        Args:
+          inputs: as in `call`.
+          smoothing: label smoothing ε in [0, 1).
+          training: whether dropout drops.
+          drop_padding: do not project padding; not for XLA.
+
+        Returns:
+          Loss summed over target tokens, number of target tokens, negative log-likelihood in nats
+          summed over them: each float32 `[batch]`; see `models.losses.projected_cross_entropy`.
+
+        Raises:
+          InputError: a source or target longer than `max_length`.
+          ValueError: `smoothing` is outside [0, 1).
+        """
+
+        def losses(decoder, *args, **kwargs):
+            states = decoder(*args, **kwargs, project=False)
+            if self.tie_embeddings:
+                table = tf.convert_to_tensor(self.target_embedding.embeddings)
+            else:
+                table = tf.transpose(tf.convert_to_tensor(decoder.projection.kernel))
+            return projected_cross_entropy(
+                states, table, inputs["target"], smoothing, PAD_ID, drop_padding
+            )
+
+        return self._decode(inputs, training, losses)
+
+    def _decode(self, inputs: dict[str, tf.Tensor], training: bool, function: Any) -> Any:
+        """Runs the encoder; calls `function` with the chosen decoder and what that is called with.
+
+        `function` sees the chosen weights in place of the decoder's own.
+        """
         target = inputs["target"]
         memory = self.encode(inputs["source"], training=training)
         self._check_length(target, "target")
         start = tf.fill([target.shape[0] or tf.shape(target)[0], 1], tf.cast(BOS_ID, target.dtype))
         shifted = tf.concat([start, target[:, :-1]], axis=1)
         x = self.target_positions(self.target_embedding(shifted))
-        weights = self._select_weights(inputs.get("decoder"))
-        outputs = self._with_weights(
-            weights,
-            lambda decoder: decoder(
-                x, memory["memory"], memory_mask=memory["mask"], training=training
+        return self._with_weights(
+            self._select_weights(inputs.get("decoder")),
+            lambda decoder: function(
+                decoder, x, memory["memory"], memory_mask=memory["mask"], training=training
             ),
         )
-        return self.target_embedding.logits(outputs) if self.tie_embeddings else outputs
 
     def encode(self, source: tf.Tensor, training: bool = False) -> State:
         """Runs the encoder.

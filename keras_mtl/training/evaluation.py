@@ -290,13 +290,10 @@ class Likelihood:
     def _step(self) -> Callable[..., Any]:
         import tensorflow as tf
 
-        from keras_mtl.models.losses import label_smoothed_cross_entropy
-
         @tf.function
         def step(source, target, decoder):
             inputs = {"source": source, "target": target, "decoder": decoder}
-            logits = self._model(inputs, training=False)
-            _, tokens, nll = label_smoothed_cross_entropy(logits, target, 0.0)
+            _, tokens, nll = self._model.token_losses(inputs, drop_padding=True)
             return tf.reduce_sum(nll), tf.reduce_sum(tokens)
 
         return step

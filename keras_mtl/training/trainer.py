@@ -3,8 +3,6 @@
 import orbit
 import tensorflow as tf
 
-from keras_mtl.models.losses import label_smoothed_cross_entropy
-
 
 class MultiTaskTrainer(orbit.StandardTrainer):
     """Trains a sequence-to-sequence model on batches of many tasks.
@@ -15,9 +13,9 @@ class MultiTaskTrainer(orbit.StandardTrainer):
     changes nothing and is counted.
 
     Args:
-        model: built model; called with {"source", "target", "decoder"}, gives logits
-            [rows, length, vocabulary]; ``variable_decoder_index()`` tells which decoder owns each
-            trainable variable (None: shared).
+        model: built `keras_mtl.models.Transformer`, or another model with its ``token_losses`` and
+            ``variable_decoder_index()``, which tells which decoder owns each trainable variable
+            (None: shared).
         optimizer: `keras_mtl.training.optimizers.Adam`, built on the model's variables.
         strategy: the strategy that both were made under.
         num_tasks: int, number of tasks.
@@ -71,7 +69,9 @@ class MultiTaskTrainer(orbit.StandardTrainer):
         self._decoder_of_task = tf.constant(decoder_of_task, tf.int32)
         self._owners = model.variable_decoder_index()
         # A TPU program is compiled whole by the strategy; asking for it again inside fails.
-        jit = jit_compile and not isinstance(strategy, tf.distribute.TPUStrategy)
+        tpu = isinstance(strategy, tf.distribute.TPUStrategy)
+        jit = jit_compile and not tpu
+        self._drop_padding = not jit and not tpu
         self._gradients = tf.function(self._gradients_of_batch, jit_compile=jit or None)
         super().__init__(train_dataset=None)
 
@@ -126,8 +126,9 @@ class MultiTaskTrainer(orbit.StandardTrainer):
         }
         variables = [variable.value for variable in self.model.trainable_variables]
         with tf.GradientTape() as tape:
-            logits = self.model(inputs, training=True)
-            loss, tokens, nll = label_smoothed_cross_entropy(logits, target, self.label_smoothing)
+            loss, tokens, nll = self.model.token_losses(
+                inputs, self.label_smoothing, training=True, drop_padding=self._drop_padding
+            )
             total = tf.reduce_sum(loss * tf.gather(scales, tasks))
         gradients = tape.gradient(
             total, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO
