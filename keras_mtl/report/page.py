@@ -160,7 +160,7 @@ border-bottom:1px solid var(--muted)}
 tbody th{font-weight:500;white-space:nowrap;position:sticky;left:0;background:var(--paper)}
 table.numbers td,table.numbers thead th:not(:first-child){text-align:right;
 font-variant-numeric:tabular-nums;white-space:nowrap}
-table.numbers thead th:nth-child(n){white-space:normal;min-width:7.5em;max-width:12em}
+table.numbers thead th:nth-child(n){white-space:normal;min-width:5.2em;max-width:12em}
 table.numbers thead th:nth-child(-n+2){min-width:0}
 tr.sum th,tr.sum td{border-top:1px solid var(--muted);border-bottom:0}
 tr.sum th{font-weight:700}
