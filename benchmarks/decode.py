@@ -1,0 +1,396 @@
+"""Decoding on a CPU: CTranslate2, our engine in float32 and int8, and our TensorFlow graph.
+
+The same weights, source ids, beam, length penalty, lengths and sentences in work at once
+(`max_batch_size`) for all. The model is a Transformer base with random weights (6 + 6 layers,
+d 512, ff 2048, 8 heads, V 32,000, tied; 25 source and exactly 25 target tokens), or with
+`--model_dir` a trained one on the lines of `--text`, with the lengths that it gives them.
+
+Every setting runs in a process of its own, started and warmed up before the first figure. For each
+number of cores, type and batch size CTranslate2 gets the best of its instruction sets, matrix
+libraries and `inter_threads x intra_threads` by one trial round, and we that of workers x threads;
+the winners then take turns in the rounds that count, and medians are printed. Before any time is
+taken, translations and scores are compared.
+
+    python benchmarks/decode.py [--rounds 3] [--batches 1 8 32 64] [--json FILE]
+    python benchmarks/decode.py --model_dir runs/model --task en-fr --text lines.en
+
+A line: target tokens a second, their ratio to CTranslate2's on as many cores in the same type, the
+setting. Then resident memory after the work (of the whole process, Python and libraries in it) and
+the time to load. On a CPU with AMX, all is done again without it.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+LENGTH = 25
+SENTENCES = {1: 6, 8: 24}  # By batch size; else two batches.
+AMX_OFF = {"KERAS_MTL_ISA": "vnni", "MKL_ENABLE_INSTRUCTIONS": "AVX512_E1"}
+# CTranslate2's own kernels stop at AVX2 unless told otherwise; its matrix products are oneDNN's on
+# processors that are not Intel's, and MKL's, packed, where asked for.
+CT2_VARIANTS = [
+    {"CT2_FORCE_CPU_ISA": isa, "CT2_USE_MKL": mkl}
+    for isa in ("AVX2", "AVX512")
+    for mkl in ("0", "1")
+]
+
+
+class IdVocabulary:
+    """Stands for a vocabulary where there is no text: piece i is "t<i>"."""
+
+    pad_id, bos_id, eos_id, unk_id = 0, 1, 2, 3
+    hash, model_bytes, size = "none", b"-", 32000
+    languages, is_byte = (), ()
+
+    def tag_id(self, language):
+        return 4
+
+    def piece(self, token):
+        return f"t{token}"
+
+
+def build(args):
+    """Returns (Keras model, vocabulary, tasks, task)."""
+    import keras
+    import numpy as np
+
+    from keras_mtl.decoding.tasks import TranslationTask
+    from keras_mtl.models import Transformer
+
+    if args.model_dir:
+        from keras_mtl.decoding.loading import load_model
+        from keras_mtl.decoding.tasks import find_task
+
+        loaded = load_model(args.model_dir)
+        task = find_task(loaded.tasks.tasks, args.task)
+        return loaded.model, loaded.vocabulary, loaded.tasks.tasks, task
+    keras.utils.set_random_seed(1)
+    model = Transformer(
+        vocabulary_size=IdVocabulary.size, hidden_dim=512, num_heads=8, intermediate_dim=2048,
+        encoder_layers=6, decoder_layers=6,
+    )  # fmt: skip
+    random = np.random.default_rng(1)
+    for variable in model.trainable_variables:  # Apart enough that beams have something to choose.
+        if variable.name == "gamma":
+            variable.assign(random.normal(1, 0.3, variable.shape))
+    task = TranslationTask("random", "en", "fr", 0)
+    return model, IdVocabulary(), [task], task
+
+
+def prepare(args):
+    """Writes the models, and the work: sources as ids and as CTranslate2's tokens, options."""
+    import numpy as np
+
+    from keras_mtl.decoding.model_search import not_text_ids
+    from keras_mtl.export.ctranslate2 import write_directory
+    from keras_mtl.export.engine_file import export_engine_file
+
+    model, vocabulary, tasks, task = build(args)
+    options = {"beam_size": args.beam_size, "alpha": 1.0, "suppress": not_text_ids(vocabulary)}
+    if args.model_dir:
+        lines = Path(args.text).read_text(encoding="utf-8").splitlines()
+        pieces = [ids for ids in vocabulary.encode_batch(lines) if 0 < len(ids) < 100]
+        options |= {"max_length": min(256, model.max_length)}
+    else:
+        generator = np.random.default_rng(2)
+        pieces = generator.integers(5, vocabulary.size, [256, LENGTH - 2]).tolist()
+        options |= {"min_length": LENGTH, "max_length": LENGTH}
+    folder = Path(args.folder)
+    for kind in ("float32", "int8"):
+        export_engine_file(model, vocabulary, tasks, folder / f"{kind}.kmtl", weight_type=kind)
+    tokens = [vocabulary.piece(i) for i in range(vocabulary.size)]
+    ids = {name: getattr(vocabulary, name) for name in ("unk_id", "bos_id", "eos_id")}
+    write_directory(model, task.decoder, tokens, folder / "ct2", **ids)
+    tag, eos = vocabulary.tag_id(task.target), vocabulary.eos_id
+    sources = [[tag, *ids, eos] for ids in pieces]
+    work = {
+        "sources": sources,
+        "decoder": task.decoder,
+        "options": options,
+        "tokens": [[tokens[i] for i in source[:-1]] for source in sources],
+        "suppress": [[tokens[i]] for i in options["suppress"]],
+        "ids": {token: i for i, token in enumerate(tokens)},
+    }
+    (folder / "work.json").write_text(json.dumps(work))
+
+
+class Ctranslate2:
+    """Called with (first sentence, sentences, batch size), gives (tokens, score) of each."""
+
+    def __init__(self, args, work):
+        import ctranslate2
+
+        self.work = work
+        self.translator = ctranslate2.Translator(
+            f"{args.folder}/ct2", compute_type=args.kind, inter_threads=args.workers,
+            intra_threads=args.threads,
+        )  # fmt: skip
+
+    def __call__(self, first, count, batch):
+        options = self.work["options"]
+        results = self.translator.translate_batch(
+            self.work["tokens"][first : first + count],
+            max_batch_size=batch,
+            beam_size=options["beam_size"],
+            length_penalty=options["alpha"],
+            min_decoding_length=options.get("min_length", 1),
+            max_decoding_length=options["max_length"],
+            suppress_sequences=self.work["suppress"],
+            return_scores=True,
+        )
+        ids = self.work["ids"]
+        return [([ids[t] for t in r.hypotheses[0]], r.scores[0]) for r in results]
+
+
+class Ours:
+    """As Ctranslate2."""
+
+    def __init__(self, args, work):
+        from keras_mtl import native
+
+        self.work = work
+        path = f"{args.folder}/{args.kind}.kmtl"
+        self.engine = native.Engine(path, workers=args.workers, threads=args.threads)
+
+    def __call__(self, first, count, batch):
+        sources = self.work["sources"][first : first + count]
+        decoders = [self.work["decoder"]] * len(sources)
+        found = self.engine.translate(
+            sources, self.work["options"], decoders=decoders, max_batch_size=batch
+        )
+        return [(h[0].tokens, h[0].score) for h in found]
+
+
+class TensorFlow:
+    """As Ctranslate2."""
+
+    def __init__(self, args, work):
+        import tensorflow as tf
+
+        tf.config.threading.set_inter_op_parallelism_threads(1)
+        tf.config.threading.set_intra_op_parallelism_threads(args.threads)
+        from keras_mtl.decoding.model_search import ModelSearch
+        from keras_mtl.decoding.options import BeamOptions
+
+        model, vocabulary, _, _ = build(args)
+        self.work = work
+        self.search = ModelSearch(model, vocabulary, BeamOptions(**work["options"]))
+
+    def __call__(self, first, count, batch):
+        import numpy as np
+
+        sources = self.work["sources"][first : first + count]
+        order = sorted(range(len(sources)), key=lambda i: len(sources[i]))
+        found = [None] * len(sources)
+        for begin in range(0, len(order), batch):
+            rows = order[begin : begin + batch]
+            array = np.zeros([len(rows), max(len(sources[i]) for i in rows)], np.int32)
+            for row, i in zip(array, rows, strict=True):
+                row[: len(sources[i])] = sources[i]
+            decoder = np.full([len(rows)], self.work["decoder"], np.int32)
+            longest = np.full([len(rows)], self.work["options"]["max_length"], np.int32)
+            result = self.search(array, decoder, longest)
+            for n, i in enumerate(rows):
+                tokens = result.ids[n, 0, : result.lengths[n, 0]].tolist()
+                found[i] = tokens, float(result.scores[n, 0])
+        return found
+
+
+SYSTEMS = {"ct2": Ctranslate2, "ours": Ours, "tf": TensorFlow}
+
+
+def memory(field):
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(field):
+            return int(line.split()[1]) // 1024
+    raise ValueError(field)
+
+
+def serve(args):
+    """Loads one setting; answers each line [first, count, batch] with what it did."""
+    work = json.loads((Path(args.folder) / "work.json").read_text())
+    begin = time.perf_counter()
+    system = SYSTEMS[args.system](args, work)
+    print(json.dumps({"load": time.perf_counter() - begin}), flush=True)
+    for line in sys.stdin:
+        first, count, batch = json.loads(line)
+        begin = time.perf_counter()
+        found = system(first, count, batch)
+        seconds = time.perf_counter() - begin
+        answer = {"seconds": seconds, "found": found, "resident": memory("VmRSS")}
+        print(json.dumps(answer), flush=True)
+
+
+class Setting:
+    """A process with one system, type, number of workers and threads."""
+
+    def __init__(self, args, system, kind, workers, threads, environment):
+        self.system, self.kind, self.cores = system, kind, workers * threads
+        self.name = f"{workers}x{threads}"
+        if system == "ct2":
+            library = "MKL" if environment["CT2_USE_MKL"] == "1" else "default"
+            self.name += f" {environment['CT2_FORCE_CPU_ISA']} {library}"
+        command = [sys.executable, __file__, "--serve", "--folder", args.folder]
+        command += ["--system", system, "--kind", kind, "--beam_size", str(args.beam_size)]
+        command += ["--workers", str(workers), "--threads", str(threads)]
+        if args.model_dir:
+            command += ["--model_dir", args.model_dir, "--task", args.task]
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            env={**os.environ, "OMP_NUM_THREADS": str(threads), **environment},
+        )  # fmt: skip
+        self.load, self.resident = self._read()["load"], 0
+
+    def _read(self):
+        line = self.process.stdout.readline()
+        if not line:
+            raise SystemExit(f"{self.system} {self.kind} {self.name} ended: see its message above")
+        return json.loads(line)
+
+    def __call__(self, first, count, batch):
+        self.process.stdin.write(json.dumps([first, count, batch]) + "\n")
+        self.process.stdin.flush()
+        answer = self._read()
+        self.resident = answer["resident"]
+        return answer
+
+    def speed(self, batch):
+        """Target tokens a second."""
+        count = SENTENCES.get(batch, 2 * batch)
+        if self.system == "tf":  # Slow enough that one batch is a measurement.
+            count = max(batch, 2)
+        answer = self(0, count, batch)
+        return sum(len(tokens) for tokens, _ in answer["found"]) / answer["seconds"]
+
+    def close(self):
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def make_settings(args, environment):
+    settings = []
+    for workers, threads in ((1, 1), (2, 1), (1, 2)):
+        for kind in ("float32", "int8"):
+            for variant in CT2_VARIANTS:
+                settings.append(
+                    Setting(args, "ct2", kind, workers, threads, {**variant, **environment})
+                )
+            settings.append(Setting(args, "ours", kind, workers, threads, environment))
+        if workers == 1 and not args.no_tf:
+            settings.append(Setting(args, "tf", "float32", 1, threads, environment))
+    return settings
+
+
+def compare(settings):
+    """Prints how the answers differ; also the warm-up. Ours in float32 is the measure."""
+    answers = {}
+    for setting in settings:
+        found = setting(0, 4 if setting.system == "tf" else 32, 32)["found"]
+        answers.setdefault((setting.system, setting.kind), found)
+    want = answers["ours", "float32"]
+    for (system, kind), found in answers.items():
+        pairs = list(zip(found, want, strict=False))
+        same = [(a[1], b[1]) for a, b in pairs if a[0] == b[0]]
+        gap = max((abs(a - b) / abs(b) for a, b in same), default=0.0)
+        mean = statistics.mean(score for _, score in found)
+        print(
+            f"  {system:4} {kind:7} {len(same):2} of {len(pairs):2} translations as ours in "
+            f"float32, their scores differ by at most {gap:.1e}; mean score {mean:.4f}",
+            flush=True,
+        )
+
+
+def measure(args, environment):
+    settings = make_settings(args, environment)
+    compare(settings)
+    groups = {}
+    for setting in settings:
+        groups.setdefault((setting.cores, setting.kind, setting.system), []).append(setting)
+    table = []
+    for batch in args.batches:
+        chosen = {
+            key: max(group, key=lambda s: s.speed(batch)) if len(group) > 1 else group[0]
+            for key, group in groups.items()
+        }
+        speeds = {key: [] for key in chosen}
+        for _ in range(args.rounds):
+            for key, setting in chosen.items():
+                speeds[key].append(setting.speed(batch))
+        medians = {key: statistics.median(values) for key, values in speeds.items()}
+        for key in sorted(medians):
+            cores, kind, system = key
+            ratio = medians[key] / medians[cores, kind, "ct2"]
+            name = chosen[key].name
+            low, high = min(speeds[key]), max(speeds[key])
+            print(
+                f"  batch {batch:2}  cores {cores}  {kind:7}  {system:4} {medians[key]:7.0f} "
+                f"tokens/s ({low:.0f}-{high:.0f})  {ratio:5.2f}  {name}",
+                flush=True,
+            )
+            table.append([batch, cores, kind, system, medians[key], ratio, name])
+    print("  resident MB after the work, seconds to load (one worker)")
+    for key, group in sorted(groups.items()):
+        if key[0] == 1:
+            resident = min(s.resident for s in group)
+            load = statistics.median(s.load for s in group)
+            print(f"  {key[1]:7}  {key[2]:4} {resident:5} MB  {load:.2f} s")
+            table.append(["memory", *key, resident, load])
+    for setting in settings:
+        setting.close()
+    return table
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--batches", type=int, nargs="+", default=[1, 8, 32, 64])
+    parser.add_argument("--beam_size", type=int, default=4)
+    parser.add_argument("--model_dir", help="a trained model instead of random weights")
+    parser.add_argument("--task", help="task of the trained model")
+    parser.add_argument("--text", help="file with source lines for it")
+    parser.add_argument("--no_tf", action="store_true", help="leave out the TensorFlow graph")
+    parser.add_argument("--json", help="file for the figures")
+    for name in ("folder", "system", "kind"):
+        parser.add_argument(f"--{name}", help=argparse.SUPPRESS)
+    for name in ("workers", "threads"):
+        parser.add_argument(f"--{name}", type=int, help=argparse.SUPPRESS)
+    for name in ("serve", "prepare"):
+        parser.add_argument(f"--{name}", action="store_true", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.serve or args.prepare:
+        return serve(args) if args.serve else prepare(args)
+    if args.model_dir and not (args.task and args.text):
+        parser.error("--model_dir needs --task and --text")
+    if args.model_dir is None and max(args.batches) > 128:
+        parser.error("--batches: at most 128")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    from keras_mtl import native
+
+    tables = {}
+    with tempfile.TemporaryDirectory() as folder:
+        args.folder = folder
+        given = ["--model_dir", args.model_dir, "--task", args.task, "--text", args.text]
+        subprocess.run(
+            [sys.executable, __file__, "--prepare", "--folder", folder]
+            + ["--beam_size", str(args.beam_size)]
+            + (given if args.model_dir else []),
+            check=True,
+        )
+        print(f"{native.isa()}:", flush=True)
+        tables[native.isa()] = measure(args, {})
+        if native.isa() == "amx":
+            print("without AMX, in both:", flush=True)
+            tables["vnni"] = measure(args, AMX_OFF)
+    if args.json:
+        Path(args.json).write_text(json.dumps(tables))
+    return None
+
+
+if __name__ == "__main__":
+    main()
