@@ -33,10 +33,16 @@ def run(args: argparse.Namespace) -> int:
     if args.samples < 0:
         raise ConfigError(f"--samples {args.samples}: give 0 or more")
     runs = [read_run(folder, args.split) for folder in args.model_dirs]
-    path, markdown = write_report(runs, args.output, args.baseline, args.samples, args.title)
-    print(markdown)
     for item in runs:
         for note in item.notes:
-            print(f"{item.folder}: {note}", file=sys.stderr)
+            _to_stderr(f"{item.folder}: {note}")
+    path, markdown = write_report(
+        runs, args.output, args.baseline, args.samples, args.title, _to_stderr
+    )
+    print(markdown)
     print(f"page: {path}")
     return 0
+
+
+def _to_stderr(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

@@ -1,7 +1,7 @@
 """Whether a difference between two runs is more than chance of the test set: paired bootstrap."""
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from keras_mtl.metrics import TEXT_METRICS
@@ -32,7 +32,11 @@ Comparisons = dict[tuple[str, str, str], Comparison]
 
 
 def compare_groups(
-    groups: Sequence[Group], baseline: Group, tasks: Sequence[str], samples: int = 1000
+    groups: Sequence[Group],
+    baseline: Group,
+    tasks: Sequence[str],
+    samples: int = 1000,
+    log: Callable[[str], None] | None = None,
 ) -> tuple[Comparisons, list[str]]:
     """Tests every group against one of them, seed by seed.
 
@@ -45,6 +49,7 @@ def compare_groups(
       baseline: the one to compare with.
       tasks: what is compared.
       samples: bootstrap resamples.
+      log: gets a line before each task of each run of the baseline; it may take minutes.
 
     Returns:
       Comparisons, and notes on what could not be compared.
@@ -73,6 +78,8 @@ def compare_groups(
                             f"{right.folder} and {left.folder} were tested on other sentences of "
                             f"{task}: not compared"
                         )
+            if log and opponents:
+                log(f"testing {task}: {left.folder} against {len(opponents)} runs")
             for label, metric, outcome in _test(left, opponents, task, samples):
                 outcomes.setdefault((label, task, metric), []).append(outcome)
     for key, results in outcomes.items():

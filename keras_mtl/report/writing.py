@@ -1,7 +1,7 @@
 """Writes the report of some runs: a page, pictures and a table, in one folder."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from keras_mtl import charts
@@ -23,6 +23,7 @@ def write_report(
     baseline: str | None = None,
     samples: int = 1000,
     title: str = "Schedules compared",
+    log: Callable[[str], None] | None = None,
 ) -> tuple[Path, str]:
     """Writes ``index.html``, ``table.md`` and PNGs.
 
@@ -32,6 +33,7 @@ def write_report(
       baseline: label of the group that all others are tested against; None is the first.
       samples: bootstrap resamples of a test; 0 leaves the tests out.
       title: of the page.
+      log: gets lines on the progress of the tests.
 
     Returns:
       Path of the page, and the tables in Markdown.
@@ -47,16 +49,21 @@ def write_report(
     sizes = sizes_of(groups)
     if len(tasks) > charts.MAX_LINES:
         tasks.sort(key=lambda task: -sizes.get(task, 0))
-    notes = [
-        f"{run.folder}: {note}" for group in groups for run in group.runs for note in run.notes
-    ]
+    ordered = [run for group in groups for run in group.runs]
+    notes = [f"{run.folder}: {note}" for run in ordered for note in run.notes]
     for group in groups:
         missing = [task for task in tasks if all(task not in run.tasks for run in group.runs)]
         if missing:
             notes.append(f"{group.label} does not have {_listed(missing)}")
+    if any(run.ratios for run in ordered):
+        notes += [
+            f"{group.label} has no baselines: it is not among the curves of score / baseline"
+            for group in groups
+            if not any(run.ratios for run in group.runs) and any(run.scores for run in group.runs)
+        ]
     comparisons: Comparisons = {}
     if samples and len(groups) > 1:
-        comparisons, more = compare_groups(groups, first, tasks, samples)
+        comparisons, more = compare_groups(groups, first, tasks, samples, log)
         notes += more
     tables = [
         found

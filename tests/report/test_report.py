@@ -261,6 +261,8 @@ def test_damaged_and_missing_parts_are_named_and_the_rest_is_told(runs, tmp_path
     other_tasks = {"en-fr": 9000, "en-oc <b>": 12}
     other = make_run(tmp_path / "other", "constant", 1, tasks=other_tasks)
     (other / "evaluation-test/en-fr.jsonl").write_text("{")
+    log = other / "metrics.jsonl"
+    log.write_text(log.read_text().replace('"ratios"', '"unknown"'))
     unfinished = make_run(tmp_path / "unfinished", "temperature", 1, tested=False)
     kept = (unfinished / "metrics.jsonl").read_text().splitlines()[:4]
     (unfinished / "metrics.jsonl").write_text("\n".join(kept))
@@ -281,6 +283,7 @@ def test_damaged_and_missing_parts_are_named_and_the_rest_is_told(runs, tmp_path
         assert expected in printed.err, expected
     text = check_page(tmp_path / "out/index.html")
     assert "constant does not have en-gl" in text
+    assert "constant has no baselines" in text
     assert "line 2, 7" in text
     assert "The mean leaves out en-gl, en-oc <b>" in text
     (tmp_path / "empty").mkdir()
