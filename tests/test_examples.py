@@ -1,0 +1,36 @@
+"""The complete examples of the documentation run."""
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+
+from keras_mtl.training.event_log import read_events
+
+EXAMPLES = Path(__file__).parents[1] / "docs" / "examples"
+
+
+def load(name):
+    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_images_of_three_tasks_in_fit(tmp_path):
+    example = load("image_tasks")
+    for name in example.SIZES:
+        images, labels = example.make_task(name, 200, seed=1)
+        means = [images[labels == label].mean(axis=0) for label in range(4)]
+        assert np.abs(means[0] - means[3]).max() > 0.2, f"nothing to learn in {name}"
+    words = ["--schedule", "implicit", "--steps", "12", "--folder", str(tmp_path)]
+    example.main([*words, "--epochs", "1"])
+    results = example.main([*words, "--epochs", "3"])
+    assert results.keys() == example.SIZES.keys()
+    # Chance is a quarter.
+    assert results["stripes"][1] > 0.5
+    events = read_events(tmp_path)
+    evaluations = [event for event in events if event["event"] == "evaluation"]
+    assert [event["step"] for event in evaluations] == [12, 24, 36]
+    scales = [event["scales"]["stripes"] for event in events if "scales" in event]
+    assert len(set(scales)) > 1
