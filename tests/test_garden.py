@@ -146,3 +146,20 @@ def test_what_does_not_fit_is_named():
         sampler.update(1, {"easy": {"accurary": 0.5}})
     with pytest.raises(InputError, match="unknown task 'hart'"):
         sampler.update(1, {"hart": 0.5})
+
+
+def test_a_checkpoint_follows_its_tasks_by_name(tmp_path):
+    def make_sampler(*names):
+        weights, baselines = dict.fromkeys(names, 1.0), dict.fromkeys(names, 0.9)
+        return ScheduleTaskSampler(weights, "inverse_ratio", baselines=baselines)
+
+    before = make_sampler("easy", "hard")
+    before.update(5, {"easy": 0.8, "hard": 0.3})
+    path = tf.train.Checkpoint(task_sampler=before).write(str(tmp_path / "sampler"))
+    after = make_sampler("hard", "new", "easy")
+    tf.train.Checkpoint(task_sampler=after).read(path).assert_existing_objects_matched()
+    assert after.book.scores[[0, 2]].tolist() == [0.3, 0.8]
+    assert np.isnan(after.book.scores[1])
+    shares, old = after.probabilities(5), before.probabilities(5)
+    assert shares[0] / shares[2] == pytest.approx(old[1] / old[0])
+    assert shares[1] == shares.max()
