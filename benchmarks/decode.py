@@ -220,10 +220,14 @@ def serve(args):
     print(json.dumps({"load": time.perf_counter() - begin}), flush=True)
     for line in sys.stdin:
         first, count, batch = json.loads(line)
-        begin = time.perf_counter()
+        begin, cpu = time.perf_counter(), time.process_time()
         found = system(first, count, batch)
-        seconds = time.perf_counter() - begin
-        answer = {"seconds": seconds, "found": found, "resident": memory("VmRSS")}
+        answer = {
+            "seconds": time.perf_counter() - begin,
+            "cpu": time.process_time() - cpu,
+            "found": found,
+            "resident": memory("VmRSS"),
+        }
         print(json.dumps(answer), flush=True)
 
 

@@ -315,8 +315,8 @@ class Engine:
           attention_layer: the decoder's layer whose attention that, and the coverage penalty's, is;
             -1 is the last.
           attention_head: the head; -1 is the mean over heads.
-          max_batch_size: sentences that each worker has in work at once, >= 1. Changes the speed
-            and no result.
+          max_batch_size: most sentences that each worker has in work at once, >= 1. Changes the
+            speed and no result.
 
         Returns:
           For each sentence its hypotheses, best first; at most ``num_hypotheses``.

@@ -52,7 +52,7 @@ void AttendRows(const Context& context, const TransformerConfig& config, const A
     float* scores = all_scores + static_cast<ptrdiff_t>(thread) * stride;
     for (int first = begin; first < end;) {
       int last = first + 1;
-      while (last < end && rows[last].keys == rows[first].keys) ++last;
+      while (last < end && rows[last].sentence == rows[first].sentence) ++last;
       for (int h = 0; h < heads; ++h) {
         const ptrdiff_t at = offset + static_cast<ptrdiff_t>(h) * dim;
         for (int i = first; i < last; ++i) {

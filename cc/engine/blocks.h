@@ -21,10 +21,11 @@ struct AttentionRow {
   int length;
   float* out;      // [hidden_dim]
   float* weights;  // [length] receives the attention weights of `head`, or null
+  int sentence;    // rows of the same one have keys and values in common
 };
 
-// Attention of `count` rows. Rows that follow each other and share `keys` are done head by head, so
-// that keys and values come from the L1 cache. `offset` is added to every key's address, in floats.
+// Attention of `count` rows. Rows of one sentence that follow each other are done head by head, so
+// that most keys and values come from the L1 cache. `offset` is added to every key's address, in floats.
 // `head`: whose weights are stored; -1 stores the mean over heads.
 void AttendRows(const Context& context, const TransformerConfig& config, const AttentionRow* rows,
                 int count, ptrdiff_t offset, int head);

@@ -197,10 +197,10 @@ void Decoder::RunLayers(const Context& context, const StepRow* rows, int count,
     entries[i] = sentence.cache.Entry(rows[i].beam);
     model_->target_embedding().Lookup(rows[i].token, length - 1, x + static_cast<ptrdiff_t>(i) * d);
     self_rows[i] = {qkv + static_cast<ptrdiff_t>(i) * 3 * d, path, length,
-                    attended + static_cast<ptrdiff_t>(i) * d, nullptr};
+                    attended + static_cast<ptrdiff_t>(i) * d, nullptr, rows[i].sentence};
     cross_rows[i] = {query + static_cast<ptrdiff_t>(i) * d, sentence.cross_keys.data(),
                      static_cast<int>(sentence.cross_keys.size()),
-                     attended + static_cast<ptrdiff_t>(i) * d, nullptr};
+                     attended + static_cast<ptrdiff_t>(i) * d, nullptr, rows[i].sentence};
   }
   for (int l = 0; l < config.decoder_layers; ++l) {
     const DecoderLayerWeights& layer = weights.layers[l];

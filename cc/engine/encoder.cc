@@ -47,7 +47,7 @@ Memory Encode(const Model& model, const Context& context, const TokenBatch& batc
       const float* row = qkv.data() + static_cast<size_t>(i) * 3 * d;
       keys[i] = row + d;
       rows[i] = {row, keys.data() + batch.begins[s], batch.length(s),
-                 attended.data() + static_cast<size_t>(i) * d, nullptr};
+                 attended.data() + static_cast<size_t>(i) * d, nullptr, s};
     }
   }
   for (const EncoderLayerWeights& layer : model.encoder()) {

@@ -349,6 +349,11 @@ void ModelFile::Parse() {
   }
 }
 
+void ModelFile::ReleasePages() const {
+  // The mapping is read-only: nothing is lost. Advice that is not taken costs memory alone.
+  if (mapped_) madvise(const_cast<unsigned char*>(data_), size_, MADV_DONTNEED);
+}
+
 void ModelFile::Verify() const {
   std::map<size_t, size_t> used;  // Offset to end, in the order of the file.
   used[0] = table_end_;

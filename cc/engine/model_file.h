@@ -56,6 +56,9 @@ class ModelFile {
   ModelFile(const ModelFile&) = delete;
   ModelFile& operator=(const ModelFile&) = delete;
 
+  // Gives the memory of what has been read back to the system, which reads it again where needed.
+  void ReleasePages() const;
+
   // Reads every tensor, and the padding between them, and compares. Throws ModelFileError.
   void Verify() const;
 

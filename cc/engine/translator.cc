@@ -16,6 +16,10 @@ constexpr float kInfinity = std::numeric_limits<float>::infinity();
 // more rows each.
 constexpr int kRefillPart = 4;
 
+// Rows that a worker's step has at most: more do not make it faster, and keys and values of
+// hypotheses take memory (2 MB for each sentence of 25 tokens, Transformer base and 4 beams).
+constexpr int kMaxRows = 128;
+
 [[noreturn]] void Fail(const std::string& message) { throw InputError(message); }
 
 void CheckRange(const std::string& name, int value, int low, int high) {
@@ -97,7 +101,8 @@ Translation::Translation(const Model& model, const TranslateRequest& request, in
     results_[i].push_back(empty);
   }
   const int total = static_cast<int>(sentences.size());
-  share_ = std::min(request.max_batch_size, std::max(1, (total + workers - 1) / workers));
+  share_ = std::max(1, std::min({request.max_batch_size, kMaxRows / options.beam_size,
+                                 (total + workers - 1) / workers}));
   queue_ = std::make_unique<SentenceQueue>(request.source, request.decoders, std::move(sentences));
 }
 

@@ -42,7 +42,7 @@ struct TranslateRequest {
   // one; a head, -1 for the mean over heads.
   int attention_layer = -1;
   int attention_head = -1;
-  // Sentences that a worker has in work at once, at least 1. Changes the speed and no result.
+  // Most sentences that a worker has in work at once, at least 1. Changes the speed and no result.
   int max_batch_size = 64;
 };
 
