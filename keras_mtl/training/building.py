@@ -13,6 +13,7 @@ from keras_mtl.data.task_sources import TranslationSource
 from keras_mtl.errors import ConfigError, nearest
 from keras_mtl.models.factory import build_transformer
 from keras_mtl.schedules import Schedule, TaskInfo
+from keras_mtl.training.balance import check_balancing
 from keras_mtl.training.learning_rate import WarmupSchedule
 from keras_mtl.training.optimizers import Adam
 from keras_mtl.training.scaling import moments_for, pairing_warning
@@ -80,31 +81,31 @@ def check_schedule(config: ExperimentConfig) -> None:
     """Raises what `build_schedule` would, before any data is prepared.
 
     Raises:
-        ConfigError: the schedule, a parameter of it or a baseline is wrong, or what it scales has
-            no meaning for the batches that are configured.
+        ConfigError: the schedule, a parameter of it or a baseline is wrong, what it scales has no
+            meaning for the batches that are configured, or ``trainer.balancing`` is wrong.
     """
     names = [pair.name or f"{pair.source}-{pair.target}" for pair in config.task.pairs]
     baselines = read_baselines(config, names)
     # The sizes are not known yet, and no parameter is checked against them.
     infos = [TaskInfo(n, 1, b) for n, b in zip(names, baselines, strict=True)]
     schedule = build_schedule(config, infos)
-    if not update_is_of_one_task(config, schedule):
+    one_task = update_is_of_one_task(config, schedule)
+    check_balancing(config, one_task)
+    if not one_task:
         return
-    if moments(config, schedule) == "per_task":
-        what = "Moments per task"
-        remedy = "trainer.optimizer.moments to shared"
+    if scales_learning_rate(config, schedule):
+        what, remedy = "factors on the learning rate", "trainer.schedule.application to gradient"
     else:
-        what = "Factors on the learning rate"
-        remedy = "trainer.schedule.application to gradient"
+        what, remedy = "moments per task", "trainer.optimizer.moments to shared"
     accumulation = config.trainer.optimizer.gradient_accumulation_steps
     if config.task.data.granularity != "batch":
         raise ConfigError(
-            f"task.data.granularity is {config.task.data.granularity!r}: {what.lower()} need "
+            f"task.data.granularity is {config.task.data.granularity!r}: {what} need "
             f"updates of one task; set it to batch, or {remedy}"
         )
     if accumulation != 1:
         raise ConfigError(
-            f"trainer.optimizer.gradient_accumulation_steps is {accumulation}: {what.lower()} need "
+            f"trainer.optimizer.gradient_accumulation_steps is {accumulation}: {what} need "
             "updates of one task, and accumulated batches are of several; set it to 1 with a "
             f"larger task.data.tokens_per_batch, or {remedy}"
         )

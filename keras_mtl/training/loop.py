@@ -19,7 +19,7 @@ from keras_mtl.data.prepare import PreparedData
 from keras_mtl.errors import CheckpointError, ConfigError
 from keras_mtl.metrics import schedule_higher_is_better, schedule_score
 from keras_mtl.schedules import ScoreBook, task_index_map
-from keras_mtl.training import building
+from keras_mtl.training import balance, building
 from keras_mtl.training.batch_log import BatchLog
 from keras_mtl.training.checkpoints import (
     ArrayState,
@@ -132,6 +132,7 @@ class Run:
             self.model = building.build_model(config, prepared)
             self.optimizer = building.build_optimizer(config, self.schedule, self.model.hidden_dim)
             self.optimizer.build(self.model.trainable_variables)
+            self.balancing = balance.build_balancing(config, len(self.tasks))
         optimizer = config.trainer.optimizer
         self.accumulation = optimizer.gradient_accumulation_steps
         self.trainer = MultiTaskTrainer(
@@ -145,6 +146,8 @@ class Run:
             accumulation=self.accumulation,
             jit_compile=self._compiles(),
             scale_learning_rate=building.scales_learning_rate(config, self.schedule),
+            balancing=self.balancing,
+            mixed=config.task.data.granularity == "example",
         )
         self.best_score, self.best_step = math.nan, -1
         self.skipped = 0
@@ -368,6 +371,7 @@ class Run:
             scales=None
             if np.all(scales == 1.0)
             else dict(zip(self.task_names, scales, strict=True)),
+            weights=balance.mean_weights(sums, self.task_names),
         )
         if self.batch_log:
             self.batch_log.write(self.mixture, self._consumed(step))
@@ -401,6 +405,7 @@ class Run:
         return {
             **{f"mixture/{name}": value for name, value in self._collect_mixture().items()},
             **{f"book/{name}": value for name, value in self.book.state_dict().items()},
+            **balance.collect(self.balancing),
             "best": np.array([self.best_score, self.best_step], np.float64),
             "counters": np.array([self.skipped, self.evaluated_step], np.int64),
         }
@@ -431,6 +436,7 @@ class Run:
             }
 
         self.mixture.restore(part("mixture/"))
+        balance.restore(self.balancing, arrays, self._saved_tasks())
         self.book = ScoreBook.from_state(self.tasks, part("book/"), self._saved_tasks())
         direction = schedule_higher_is_better(self.config.trainer.evaluation.metric)
         if self.book.higher_is_better != direction:

@@ -3,6 +3,9 @@
 import orbit
 import tensorflow as tf
 
+from keras_mtl.balancing import sum_over_replicas
+from keras_mtl.training.balance import BalancedStep
+
 
 class MultiTaskTrainer(orbit.StandardTrainer):
     """Trains a sequence-to-sequence model on batches of many tasks.
@@ -27,6 +30,8 @@ class MultiTaskTrainer(orbit.StandardTrainer):
         scale_learning_rate: `set_scales` sets factors on the learning rates of the tasks instead of
             their losses; the optimizer knows tasks.
         jit_compile: compile the forward and backward pass with XLA.
+        balancing: `keras_mtl.balancing.Balancing`, made under the strategy's scope; None sums.
+        mixed: whether a batch is of several tasks; balancing needs to know.
     """
 
     def __init__(
@@ -41,6 +46,8 @@ class MultiTaskTrainer(orbit.StandardTrainer):
         accumulation=1,
         jit_compile=True,
         scale_learning_rate=False,
+        balancing=None,
+        mixed=False,
     ):
         self.model = model
         self.optimizer = optimizer
@@ -66,13 +73,17 @@ class MultiTaskTrainer(orbit.StandardTrainer):
                 "skipped": self._total([]),
                 "gradient_norm": self._total([]),
             }
+            if balancing is not None:
+                self._totals["weights"] = self._total([num_tasks])
+                self._totals["weighed"] = self._total([num_tasks])
         self._decoder_of_task = tf.constant(decoder_of_task, tf.int32)
         self._owners = model.variable_decoder_index()
         # A TPU program is compiled whole by the strategy; asking for it again inside fails.
         tpu = isinstance(strategy, tf.distribute.TPUStrategy)
         jit = jit_compile and not tpu
         self._drop_padding = not jit and not tpu
-        self._gradients = tf.function(self._gradients_of_batch, jit_compile=jit or None)
+        self._gradients = tf.function(self.gradients_of_batch, jit_compile=jit or None)
+        self._balanced = balancing and BalancedStep(balancing, self, mixed, jit)
         super().__init__(train_dataset=None)
 
     @staticmethod
@@ -114,54 +125,77 @@ class MultiTaskTrainer(orbit.StandardTrainer):
         Returns:
             dict with ``loss``, ``nll`` and ``tokens`` float32 [num_tasks] (sums over target
             tokens), ``source_tokens``, ``skipped`` and ``gradient_norm`` (sum over steps of the
-            norm before clipping; skipped steps add nothing) as float32 scalars.
+            norm before clipping; skipped steps add nothing) as float32 scalars. With balancing
+            ``weights`` and ``weighed`` too, float32 [num_tasks]: the sum over steps of each task's
+            weight, and the number of steps that had the task.
         """
         return {name: total.read_value().numpy() for name, total in self._totals.items()}
 
-    def _gradients_of_batch(self, source, target, tasks, scales):
+    def rows_of_batch(self, source, target, tasks):
+        """Runs the model; returns loss, nll and tokens of each row, float32 [rows]."""
         inputs = {
             "source": source,
             "target": target,
             "decoder": tf.gather(self._decoder_of_task, tasks),
         }
+        loss, tokens, nll = self.model.token_losses(
+            inputs, self.label_smoothing, training=True, drop_padding=self._drop_padding
+        )
+        return {"loss": loss, "nll": nll, "tokens": tokens}
+
+    def sums_of_rows(self, rows, source, tasks):
+        """Adds up rows by task, float32 [num_tasks], and the tokens of the source."""
+        sums = {
+            name: tf.math.unsorted_segment_sum(values, tasks, self.num_tasks)
+            for name, values in rows.items()
+        }
+        sums["source_tokens"] = tf.reduce_sum(tf.cast(source != 0, tf.float32))
+        return sums
+
+    def gradients_of_batch(self, source, target, tasks, scales, weigh=None):
+        """Gradients of the scaled losses of a batch, and its sums.
+
+        Args:
+            source: int32 [rows, length].
+            target: int32 [rows, length].
+            tasks: int32 [rows].
+            scales: float32 [num_tasks], factor on the loss of each task.
+            weigh: function from sums and scales to other scales; None keeps them.
+        """
         variables = [variable.value for variable in self.model.trainable_variables]
         with tf.GradientTape() as tape:
-            loss, tokens, nll = self.model.token_losses(
-                inputs, self.label_smoothing, training=True, drop_padding=self._drop_padding
-            )
-            total = tf.reduce_sum(loss * tf.gather(scales, tasks))
+            rows = self.rows_of_batch(source, target, tasks)
+            sums = self.sums_of_rows(rows, source, tasks)
+            if weigh is not None:
+                scales = tf.stop_gradient(weigh(sums, scales))
+            total = tf.reduce_sum(rows["loss"] * tf.gather(scales, tasks))
         gradients = tape.gradient(
             total, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO
         )
-
-        def by_task(values):
-            return tf.math.unsorted_segment_sum(values, tasks, self.num_tasks)
-
-        sums = {
-            "loss": by_task(loss),
-            "nll": by_task(nll),
-            "tokens": by_task(tokens),
-            "source_tokens": tf.reduce_sum(tf.cast(source != 0, tf.float32)),
-        }
         return [tf.convert_to_tensor(gradient) for gradient in gradients], sums
 
-    def _replica_step(self, batches):
+    def _sum_gradients(self, batches):
+        """Gradients summed over batches and replicas, and this replica's sums."""
+        scales = tf.identity(self._scales)
         gradients, sums = None, None
         for batch in batches:
-            more, seen = self._gradients(
-                batch["source"], batch["target"], batch["task"], tf.identity(self._scales)
-            )
+            more, seen = self._gradients(batch["source"], batch["target"], batch["task"], scales)
             if gradients is None:
                 gradients, sums = more, seen
             else:
                 gradients = [a + b for a, b in zip(gradients, more, strict=True)]
                 sums = {name: sums[name] + seen[name] for name in sums}
-        count = tf.reduce_sum(sums["tokens"])
+        return sum_over_replicas(gradients), sums
+
+    def _replica_step(self, batches):
+        if self._balanced:
+            gradients, sums, weights, seen = self._balanced.gradients(
+                batches, tf.identity(self._scales)
+            )
+        else:
+            gradients, sums = self._sum_gradients(batches)
+        count = sum_over_replicas(tf.reduce_sum(sums["tokens"]))
         replicas = self.strategy.num_replicas_in_sync
-        if replicas > 1:
-            context = tf.distribute.get_replica_context()
-            gradients = context.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
-            count = context.all_reduce(tf.distribute.ReduceOp.SUM, count)
         norm = tf.linalg.global_norm(gradients) / count
         finite = tf.math.is_finite(norm)
         factor = 1.0 / count
@@ -178,6 +212,14 @@ class MultiTaskTrainer(orbit.StandardTrainer):
             ],
             self.model.trainable_variables,
         )
+        if self._balanced:
+            self._balanced.learn(batches, seen, finite)
+            weighed = tf.cast(seen.present & finite, tf.float32) / replicas
+            sums = {
+                **sums,
+                "weights": tf.math.multiply_no_nan(weights, weighed),
+                "weighed": weighed,
+            }
         for name, value in sums.items():
             self._totals[name].assign_add(value)
         # Every replica knows the same norm; the totals add up over replicas.

@@ -26,11 +26,14 @@ SCHEDULES = {
         "application": "learning_rate",
     },
 }
+# Three gradients to an update, and expected cosines that a checkpoint has to keep.
+BALANCING = {"example": {"name": "gradvac"}, "batch": {}}
 
 
 def start(folder: Path, model_dir: Path, granularity: str) -> subprocess.Popen:
     config = copy.deepcopy(CONFIG)
     config["trainer"]["schedule"] = SCHEDULES[granularity]
+    config["trainer"]["balancing"] = BALANCING[granularity]
     file = folder / "config.json"  # JSON is YAML.
     file.write_text(json.dumps(config))
     return subprocess.Popen(

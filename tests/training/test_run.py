@@ -15,6 +15,7 @@ def settings(**changes):
     config["task"]["model"]["sharing"] = "encoder"
     config["trainer"] |= {"train_steps": 10, "checkpoint_interval": 5, "log_batches": False}
     config["trainer"]["schedule"] = {"name": "proportional"}
+    config["trainer"]["balancing"] = {"name": "dwa", "parameters": {"interval": 2}}
     config["trainer"]["optimizer"]["gradient_accumulation_steps"] = 2
     for path, value in changes.items():
         *folders, name = path.split("__")
@@ -49,6 +50,7 @@ def test_runs_in_one_model_directory(tmp_path):
     assert {"ckpt-5.index", "ckpt-10.index", "params.yaml", "vocabulary.model", "best"} <= kept
     events = [json.loads(line) for line in (run / "metrics.jsonl").open()]
     assert sum(events[-2]["batches"].values()) == 20  # 10 updates of 2 batches.
+    assert any(weight != 1 for weight in events[-2]["weights"].values())
 
     # A damaged checkpoint gives way to the one before it, also under another schedule.
     newest = run / "ckpt-10.data-00000-of-00001"

@@ -1,0 +1,138 @@
+"""What each balancing method costs: time of an update over that of the plain sum.
+
+The model is the demo's (configs/demo.yaml: tiny, vocabulary of 3,000), a batch 2,048 tokens, and an
+update is the trainer's own: forward, loss, gradients, balancing, clipping, Adam. All contestants
+run in one process in alternating rounds; a round's ratio is to the plain sum of the same round,
+and the median over rounds is printed. A steady disturbance of the machine cancels out.
+
+Two ways to have all tasks in an update. `batch`: N accumulated batches, each of one task, whose
+gradients are apart for free; the plain sum accumulates the same batches. `example`: one batch
+mixed of N tasks, with a backward pass for each task where gradients are needed apart; one method of
+each kind stands for the others, because the passes are what costs.
+
+    python benchmarks/balancing.py [--tasks 2 4 8] [--rounds 5] [--granularities batch example]
+"""
+
+import argparse
+import gc
+import json
+import os
+import statistics
+import time
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import numpy as np
+import tensorflow as tf
+
+from keras_mtl.balancing import Balancing, available
+from keras_mtl.config import RuntimeConfig, TransformerConfig
+from keras_mtl.models.factory import build_transformer
+from keras_mtl.training.distribution import configure_runtime, to_all_replicas
+from keras_mtl.training.optimizers import Adam
+from keras_mtl.training.trainer import MultiTaskTrainer
+
+VOCABULARY = 3000
+ROWS = 64
+LENGTH = 32
+PLAIN = "sum"
+OF_EACH_KIND = ("dwa", "famo", "pcgrad")
+
+
+def batches(num_tasks, granularity):
+    """The batches of one update, without padding."""
+    rng = np.random.default_rng(1)
+    for task in range(num_tasks if granularity == "batch" else 1):
+        ids = rng.integers(4, VOCABULARY, (2, ROWS, LENGTH)).astype(np.int32)
+        tasks = np.full(ROWS, task) if granularity == "batch" else np.arange(ROWS) % num_tasks
+        yield {"source": ids[0], "target": ids[1], "task": tasks.astype(np.int32)}
+
+
+def make_trainer(strategy, model, optimizer, method, num_tasks, granularity, jit):
+    with strategy.scope():
+        balancing = None if method == PLAIN else Balancing(method, num_tasks)
+    trainer = MultiTaskTrainer(
+        model,
+        optimizer,
+        strategy,
+        num_tasks,
+        [0] * num_tasks,
+        accumulation=num_tasks if granularity == "batch" else 1,
+        jit_compile=jit,
+        balancing=balancing,
+        mixed=granularity == "example",
+    )
+    whole = list(batches(num_tasks, granularity))
+    columns = {name: np.stack([batch[name] for batch in whole]) for name in whole[0]}
+    dataset = tf.data.Dataset.from_tensor_slices(columns).repeat()
+    trainer.set_dataset(to_all_replicas(strategy, lambda: dataset))
+    return trainer
+
+
+def seconds(trainer, steps):
+    start = time.perf_counter()
+    trainer.train(tf.constant(steps))
+    return time.perf_counter() - start
+
+
+def compare(strategy, model, optimizer, methods, num_tasks, granularity, arguments):
+    trainers = {}
+    for method in (PLAIN, *methods):
+        trainer = make_trainer(
+            strategy, model, optimizer, method, num_tasks, granularity, arguments.jit
+        )
+        seconds(trainer, arguments.steps)  # traces
+        trainers[method] = trainer
+    rounds = []
+    for _ in range(arguments.rounds):
+        rounds.append({m: seconds(t, arguments.steps) for m, t in trainers.items()})
+    plain = statistics.median(r[PLAIN] for r in rounds) / arguments.steps
+    print(f"{num_tasks} tasks, {granularity}: the plain sum takes {plain * 1000:,.0f} ms an update")
+    results = {"tasks": num_tasks, "granularity": granularity, "plain_seconds": plain, "ratios": {}}
+    for method in methods:
+        ratios = [r[method] / r[PLAIN] for r in rounds]
+        middle = statistics.median(ratios)
+        results["ratios"][method] = middle
+        print(
+            f"  {method:12s} {middle:5.2f}   ({min(ratios):.2f} to {max(ratios):.2f})", flush=True
+        )
+    del trainers
+    gc.collect()
+    return results
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--tasks", type=int, nargs="+", default=[2, 4, 8])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=1, help="updates of a round")
+    parser.add_argument("--methods", nargs="+", choices=available(), help="default: all")
+    parser.add_argument(
+        "--granularities", nargs="+", choices=("batch", "example"), default=["batch", "example"]
+    )
+    parser.add_argument("--jit", action="store_true", help="compile with XLA")
+    parser.add_argument("--json", help="write the figures to this file")
+    arguments = parser.parse_args()
+    strategy = configure_runtime(RuntimeConfig(deterministic=False))
+    with strategy.scope():
+        config = TransformerConfig(size="tiny", max_length=64)
+        model = build_transformer(config, VOCABULARY, ("",))
+        optimizer = Adam(1e-4)
+        optimizer.build(model.trainable_variables)
+    count = sum(int(np.prod(variable.shape)) for variable in model.trainable_variables)
+    print(f"{count:,} parameters, batches of {ROWS} x {LENGTH}", flush=True)
+    results = []
+    for granularity in arguments.granularities:
+        of_kind = available() if granularity == "batch" else OF_EACH_KIND
+        methods = arguments.methods or of_kind
+        for num_tasks in arguments.tasks:
+            results.append(
+                compare(strategy, model, optimizer, methods, num_tasks, granularity, arguments)
+            )
+    if arguments.json:
+        with open(arguments.json, "w", encoding="utf-8") as file:
+            json.dump(results, file, indent=2)
+
+
+if __name__ == "__main__":
+    main()
