@@ -18,8 +18,9 @@ all: .venv/ready
 demo: .venv/ready
 	@$(BIN)/keras-mtl demo
 
+# A file's tests share what is costly to make, so they stay together.
 test: lint
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 lint: .venv/ready
 	$(BIN)/ruff check .
