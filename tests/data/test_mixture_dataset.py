@@ -44,13 +44,14 @@ def text_mixture(schedule="uniform", granularity="batch"):
     return Mixture(sources, schedules.create(schedule, INFOS), buckets, 5, granularity)
 
 
-def array_mixture():
+def array_mixture(schedule="inverse_ratio", granularity="batch", draw="random"):
     rng = np.random.default_rng(0)
     sources = [
         ArraySource(i.name, {"x": rng.normal(size=(i.size, 3)).astype("f4"), "y": np.ones(i.size)})
         for i in INFOS
     ]
-    return Mixture(sources, schedules.create("inverse_ratio", INFOS), (Bucket(1, 8),), 5)
+    made = schedules.create(schedule, INFOS)
+    return Mixture(sources, made, (Bucket(1, 8),), 5, granularity, draw=draw)
 
 
 def scores(value):
@@ -173,6 +174,31 @@ def test_an_iteration_that_is_left_early_does_not_count():
     for options in ({"steps": 1}, {"steps": 4, "start_step": 2}):
         with pytest.raises(ConfigError, match="give steps >= 2 and no start_step"):
             mixture.dataset(**options)
+
+
+@pytest.mark.parametrize("granularity", ["batch", "example"])
+def test_weights_carry_the_factors_of_an_implicit_schedule(granularity):
+    mixture = array_mixture("implicit", granularity)
+    mixture.update(0, scores(0.4))
+    factors = mixture.scales(0)
+    assert factors[0] < 1 < factors[1]
+    mixture.scale_weights = True
+    seen = set()
+    for element in mixture.dataset().take(12):
+        weight, tasks = element["weight"].numpy(), element["task"].numpy()
+        used = weight > 0
+        np.testing.assert_allclose(weight[used], factors[tasks[used]], rtol=1e-6)
+        seen |= set(tasks[used].tolist())
+    assert seen == {0, 1}
+
+
+@pytest.mark.parametrize("draw", ["random", "blend"])
+def test_upcoming_tasks_are_those_that_come(draw):
+    mixture = array_mixture("proportional", draw=draw)
+    upcoming = mixture.upcoming_tasks(3, 20)
+    batches = mixture.batches(3)
+    assert upcoming.tolist() == [next(batches).task for _ in range(20)]
+    assert len(set(upcoming.tolist())) == 2
 
 
 def test_the_data_room_imports_no_tensorflow(run_python):

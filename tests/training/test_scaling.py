@@ -1,0 +1,88 @@
+"""Which factors act on what, from a configuration: defaults, refusals, warnings."""
+
+import pytest
+
+from keras_mtl.config import ExperimentConfig, PairConfig
+from keras_mtl.errors import ConfigError
+from keras_mtl.training import building
+
+
+def experiment(schedule="implicit", **changes):
+    config = ExperimentConfig()
+    config.task.pairs = [
+        PairConfig(source="en", target=target, baseline=10.0) for target in ("fr", "gl")
+    ]
+    config.trainer.schedule.name = schedule
+    for path, value in changes.items():
+        section = config
+        *folders, name = path.split("__")
+        for folder in folders:
+            section = getattr(section, folder)
+        setattr(section, name, value)
+    return config
+
+
+def schedule_of(config):
+    tasks = [building.TaskInfo(f"en-{pair.target}", 9, pair.baseline) for pair in config.task.pairs]
+    return building.build_schedule(config, tasks)
+
+
+@pytest.mark.parametrize(
+    ("changes", "moments", "num_tasks"),
+    [
+        ({}, "shared", 0),
+        ({"trainer__schedule__application": "learning_rate"}, "per_task", 2),
+        ({"trainer__optimizer__moments": "per_task"}, "per_task", 2),
+        (
+            {
+                "trainer__schedule__application": "learning_rate",
+                "trainer__optimizer__moments": "shared",
+            },
+            "shared",
+            2,
+        ),
+        # Without factors the application is of no consequence.
+        ({"schedule": "uniform", "trainer__schedule__application": "learning_rate"}, "shared", 0),
+    ],
+)
+def test_moments_follow_the_application(changes, moments, num_tasks):
+    config = experiment(**changes)
+    building.check_schedule(config)
+    optimizer = building.build_optimizer(config, schedule_of(config), 64)
+    assert (optimizer.moments, optimizer.num_tasks) == (moments, num_tasks)
+    warning = building.scaling_warning(config, schedule_of(config))
+    application = config.trainer.schedule.application
+    fits = (application == "learning_rate") == (moments == "per_task")
+    assert (warning is None) == (fits or "schedule" in changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"trainer__schedule__application": "learning_rate"},
+            "factors on the learning rate need updates of one task.* "
+            "trainer.schedule.application to gradient",
+        ),
+        (
+            {"schedule": "uniform", "trainer__optimizer__moments": "per_task"},
+            "moments per task need .* trainer.optimizer.moments to shared",
+        ),
+    ],
+)
+def test_updates_of_several_tasks_are_refused(changes, message):
+    mixed = experiment(**changes, task__data__granularity="example")
+    with pytest.raises(ConfigError, match=f"task.data.granularity is 'example': {message}"):
+        building.check_schedule(mixed)
+    accumulated = experiment(**changes, trainer__optimizer__gradient_accumulation_steps=4)
+    with pytest.raises(ConfigError, match=r"steps is 4: .*set it to 1"):
+        building.check_schedule(accumulated)
+
+
+def test_factors_on_gradients_take_any_batches():
+    building.check_schedule(
+        experiment(
+            task__data__granularity="example",
+            trainer__optimizer__gradient_accumulation_steps=4,
+        )
+    )
