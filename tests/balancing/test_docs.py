@@ -1,15 +1,23 @@
 """docs/balancing.md: its snippets are configurations, its example trains."""
 
+import importlib.util
 import re
+import runpy
+import sys
 from pathlib import Path
 
 import keras
 import numpy as np
 import yaml
+from quadratic import direction
 
-from keras_mtl.balancing import available, create
+from keras_mtl.balancing import available, create, registry
 
-PAGE = (Path(__file__).parents[2] / "docs" / "balancing.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "balancing.md").read_text(encoding="utf-8")
+CONTRACT = ROOT / "tests" / "contracts" / "test_balancing.py"
+
+CODE = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 
 
 def test_each_method_has_a_snippet_that_can_be_configured():
@@ -25,9 +33,8 @@ def test_each_method_has_a_snippet_that_can_be_configured():
 
 
 def test_the_example_trains_and_keeps_its_state(tmp_path):
-    (code,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
     names = {}
-    exec(code, names)
+    exec(CODE[0], names)
     rng = np.random.default_rng(0)
     x = rng.normal(size=(64, 3)).astype(np.float32)
     y = (x[:, :1] + x[:, 1:2], 3 * x[:, :1] - x[:, 2:])
@@ -45,3 +52,25 @@ def test_the_example_trains_and_keeps_its_state(tmp_path):
     again.load_weights(tmp_path / "model.weights.h5")
     for name, value in again.balancing.state_dict().items():
         np.testing.assert_array_equal(value, state[name], err_msg=name)
+
+
+def test_the_recipe_makes_a_method_that_passes_the_contract(tmp_path, monkeypatch):
+    file = tmp_path / "geometric.py"
+    file.write_text(CODE[1])
+    spec = importlib.util.spec_from_file_location("keras_mtl.balancing.geometric", file)
+    monkeypatch.setattr(registry, "_METHODS", dict(registry._METHODS))
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, spec.name, module)
+    spec.loader.exec_module(module)
+    names = {}
+    exec(CODE[2], names)
+    assert names["Geometric"].name in available()
+
+    contract = runpy.run_path(str(CONTRACT))
+    contract["test_documented"]("geometric")
+    contract["test_one_task_takes_its_own_gradient"]("geometric")
+    contract["test_an_absent_task_has_no_say"]("geometric")
+    contract["test_a_restart_goes_on_bit_for_bit"]("geometric", tmp_path)
+    # (L_1 L_2)^½ / L_i = (½, 2) for losses of 4 and 1.
+    found = direction("geometric", [[1.0, 0.0], [0.0, 1.0]], losses=[4.0, 1.0])
+    np.testing.assert_allclose(found, [0.5, 2.0], rtol=1e-5)
