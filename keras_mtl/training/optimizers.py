@@ -188,11 +188,11 @@ class Adam(keras.optimizers.Optimizer):
 
     def apply(self, grads, trainable_variables=None):
         """Applies gradients; see Keras."""
-        if self.num_tasks and trainable_variables is not None and not self.built:
+        if self.num_tasks and not self.built and trainable_variables is not None:
             self.build(list(trainable_variables))
-        if self.num_tasks:
-            one = tf.one_hot(self._task(), self.num_tasks, dtype=tf.int64)
-            self._updates.assign_add(one)
+        if self.num_tasks and self.built:
+            # Before the update, which is the task's first when the count is 1.
+            self._updates.assign_add(tf.one_hot(self._task(), self.num_tasks, dtype=tf.int64))
         super().apply(grads, trainable_variables)
 
     def update_step(self, gradient, variable, learning_rate):
