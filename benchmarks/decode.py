@@ -5,7 +5,7 @@ The same weights, source ids, beam, length penalty, lengths and sentences in wor
 d 512, ff 2048, 8 heads, V 32,000, tied; 25 source and exactly 25 target tokens), or with
 `--model_dir` a trained one on the lines of `--text`, with the lengths that it gives them.
 
-Every setting runs in a process of its own, started and warmed up before the first figure. For each
+Every setting runs in a process of its own, warmed up before the first figure. For each
 number of cores, type and batch size CTranslate2 gets the best of its instruction sets, matrix
 libraries and `inter_threads x intra_threads` by one trial round, and we that of workers x threads;
 the winners then take turns in the rounds that count, and medians are printed. Before any time is
@@ -14,9 +14,11 @@ taken, translations and scores are compared.
     python benchmarks/decode.py [--rounds 3] [--batches 1 8 32 64] [--json FILE]
     python benchmarks/decode.py --model_dir runs/model --task en-fr --text lines.en
 
-A line: target tokens a second, their ratio to CTranslate2's on as many cores in the same type, the
-setting. Then resident memory after the work (of the whole process, Python and libraries in it) and
-the time to load. On a CPU with AMX, all is done again without it.
+A line: target tokens a second and a CPU second, each with its ratio to CTranslate2's on as many
+cores in the same type, and the setting. CPU time is there for a machine that does other things too:
+it counts the work done, and not how well two cores are kept busy. Then resident memory after the
+work (of the whole process, Python and libraries in it) and the time to load. On a CPU with AMX, all
+is done again without it.
 """
 
 import argparse
@@ -245,11 +247,16 @@ class Setting:
         command += ["--workers", str(workers), "--threads", str(threads)]
         if args.model_dir:
             command += ["--model_dir", args.model_dir, "--task", args.task]
+        self._command = command
+        self._environment = {**os.environ, "OMP_NUM_THREADS": str(threads), **environment}
+
+    def start(self):
         self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-            env={**os.environ, "OMP_NUM_THREADS": str(threads), **environment},
+            self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            env=self._environment,
         )  # fmt: skip
         self.load, self.resident = self._read()["load"], 0
+        self(0, 2, 2)
 
     def _read(self):
         line = self.process.stdout.readline()
@@ -264,35 +271,56 @@ class Setting:
         self.resident = answer["resident"]
         return answer
 
-    def speed(self, batch):
-        """Target tokens a second."""
+    def speed(self, batch, trial=False):
+        """Target tokens (a second, a CPU second)."""
         count = SENTENCES.get(batch, 2 * batch)
-        if self.system == "tf":  # Slow enough that one batch is a measurement.
-            count = max(batch, 2)
+        if trial or self.system == "tf":  # Slow enough that one batch is a measurement.
+            count = max(self.cores * batch, 2) if self.system != "tf" else max(batch, 2)
         answer = self(0, count, batch)
-        return sum(len(tokens) for tokens, _ in answer["found"]) / answer["seconds"]
+        tokens = sum(len(tokens) for tokens, _ in answer["found"])
+        return tokens / answer["seconds"], tokens / answer["cpu"]
 
-    def close(self):
+    def stop(self):
         self.process.stdin.close()
         self.process.wait()
 
 
-def make_settings(args, environment):
-    settings = []
+def make_groups(args, environment):
+    """Settings that stand for each other, by (cores, type, system)."""
+    groups = {}
     for workers, threads in ((1, 1), (2, 1), (1, 2)):
         for kind in ("float32", "int8"):
+            group = groups.setdefault((workers * threads, kind, "ct2"), [])
             for variant in CT2_VARIANTS:
-                settings.append(
+                group.append(
                     Setting(args, "ct2", kind, workers, threads, {**variant, **environment})
                 )
-            settings.append(Setting(args, "ours", kind, workers, threads, environment))
+            group = groups.setdefault((workers * threads, kind, "ours"), [])
+            group.append(Setting(args, "ours", kind, workers, threads, environment))
         if workers == 1 and not args.no_tf:
-            settings.append(Setting(args, "tf", "float32", 1, threads, environment))
-    return settings
+            tf = Setting(args, "tf", "float32", 1, threads, environment)
+            groups[threads, "float32", "tf"] = [tf]
+    return groups
+
+
+def best_of(group, batches):
+    """The fastest setting for each batch size, by one trial; a slow one is not tried to the end."""
+    best = {}
+    for setting in group if len(group) > 1 else ():
+        setting.start()
+        for batch in batches:
+            speed, _ = setting.speed(batch, trial=True)
+            highest = best.get(batch, (0.0, None))[0]
+            if speed > highest:
+                best[batch] = speed, setting
+            if speed < highest / 2:
+                break
+        setting.stop()
+    return {batch: best.get(batch, (0.0, group[0]))[1] for batch in batches}
 
 
 def compare(settings):
-    """Prints how the answers differ; also the warm-up. Ours in float32 is the measure."""
+    """Prints how the answers differ; ours in float32 are the measure."""
     answers = {}
     for setting in settings:
         found = setting(0, 4 if setting.system == "tf" else 32, 32)["found"]
@@ -311,42 +339,41 @@ def compare(settings):
 
 
 def measure(args, environment):
-    settings = make_settings(args, environment)
-    compare(settings)
-    groups = {}
-    for setting in settings:
-        groups.setdefault((setting.cores, setting.kind, setting.system), []).append(setting)
+    """Prints everything; returns the figures."""
+    groups = make_groups(args, environment)
+    chosen = {key: best_of(group, args.batches) for key, group in groups.items()}
+    running = {id(s): s for best in chosen.values() for s in best.values()}.values()
+    for setting in running:
+        setting.start()
+    compare(running)
     table = []
     for batch in args.batches:
-        chosen = {
-            key: max(group, key=lambda s: s.speed(batch)) if len(group) > 1 else group[0]
-            for key, group in groups.items()
-        }
         speeds = {key: [] for key in chosen}
         for _ in range(args.rounds):
-            for key, setting in chosen.items():
-                speeds[key].append(setting.speed(batch))
-        medians = {key: statistics.median(values) for key, values in speeds.items()}
-        for key in sorted(medians):
+            for key, best in chosen.items():
+                speeds[key].append(best[batch].speed(batch))
+        clock = {key: statistics.median(s for s, _ in values) for key, values in speeds.items()}
+        cpu = {key: statistics.median(c for _, c in values) for key, values in speeds.items()}
+        for key in sorted(clock):
             cores, kind, system = key
-            ratio = medians[key] / medians[cores, kind, "ct2"]
-            name = chosen[key].name
-            low, high = min(speeds[key]), max(speeds[key])
+            peer = cores, kind, "ct2"
+            name = chosen[key][batch].name
             print(
-                f"  batch {batch:2}  cores {cores}  {kind:7}  {system:4} {medians[key]:7.0f} "
-                f"tokens/s ({low:.0f}-{high:.0f})  {ratio:5.2f}  {name}",
+                f"  batch {batch:2}  cores {cores}  {kind:7}  {system:4} {clock[key]:6.0f} tokens/s"
+                f" {clock[key] / clock[peer]:5.2f}   a CPU second {cpu[key]:6.0f}"
+                f" {cpu[key] / cpu[peer]:5.2f}   {name}",
                 flush=True,
             )
-            table.append([batch, cores, kind, system, medians[key], ratio, name])
-    print("  resident MB after the work, seconds to load (one worker)")
-    for key, group in sorted(groups.items()):
+            table.append([batch, *key, clock[key], cpu[key], name])
+    print("  resident MB after the work, and seconds to load; one core")
+    for key, best in sorted(chosen.items()):
         if key[0] == 1:
-            resident = min(s.resident for s in group)
-            load = statistics.median(s.load for s in group)
+            resident = max(s.resident for s in best.values())
+            load = statistics.median(s.load for s in best.values())
             print(f"  {key[1]:7}  {key[2]:4} {resident:5} MB  {load:.2f} s")
             table.append(["memory", *key, resident, load])
-    for setting in settings:
-        setting.close()
+    for setting in running:
+        setting.stop()
     return table
 
 
