@@ -52,20 +52,34 @@ def test_runs_in_one_model_directory(tmp_path):
     assert sum(events[-2]["batches"].values()) == 20  # 10 updates of 2 batches.
     assert any(weight != 1 for weight in events[-2]["weights"].values())
 
-    # A damaged checkpoint gives way to the one before it, also under another schedule.
+    # A damaged checkpoint gives way to the one before it, also under another schedule and with one
+    # task more.
     newest = run / "ckpt-10.data-00000-of-00001"
     newest.write_bytes(newest.read_bytes()[:1000])
     changed = settings(trainer__train_steps=12)
     changed["trainer"]["schedule"] = {"name": "uniform"}
+    changed["task"]["pairs"].append(
+        {"name": "few", "source": "en", "target": "fr", "max_pairs": 60, "baseline": 3.0}
+    )
+    changed["task"]["data"]["data_dir"] = str(tmp_path / "more_data")
+    changed["task"]["data"]["vocabulary"]["model_file"] = str(run / "vocabulary.model")
     second = train(tmp_path, changed)
     assert second.returncode == 0, second.stderr
     assert "ckpt-10 cannot be read" in second.stdout
     assert "ckpt-5 at step 5" in second.stdout
     assert "'proportional' -> 'uniform'" in second.stdout
     assert (run / "damaged-ckpt-10.index").exists()
-    steps = [json.loads(line)["step"] for line in (run / "metrics.jsonl").open()]
+    events = [json.loads(line) for line in (run / "metrics.jsonl").open()]
+    steps = [event["step"] for event in events]
     assert steps == sorted(steps)
     assert steps[-1] == 12
+    before, after = (
+        next(e["batches"] for e in events if e["event"] == "train" and e["step"] == step)
+        for step in (5, 12)
+    )
+    assert sum(after.values()) == 24
+    assert all(after[task] >= count for task, count in before.items())
+    assert after.keys() - before.keys() == {"few"}
 
     # Another model does not fit the checkpoints; nothing is touched.
     before = (run / "params.yaml").read_text()
