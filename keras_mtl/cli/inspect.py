@@ -71,6 +71,10 @@ def print_tasks(config: "ExperimentConfig", prepared: "PreparedData | None") -> 
     parameters = schedule.parameters.as_dict()
     listed = ", ".join(f"{name}={value}" for name, value in parameters.items())
     print(f"schedule: {schedule.name}({listed}), granularity {config.task.data.granularity}")
+    balancing = config.trainer.balancing
+    if balancing.name:
+        listed = ", ".join(f"{k}={v}" for k, v in balancing.parameters.as_dict().items())
+        print(f"balancing: {balancing.name}({listed})")
     if prepared is None:
         print("no prepared store was found, so sizes are not known; `keras-mtl prepare` makes it")
 

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from keras_mtl.config import ExperimentConfig, Options
+from keras_mtl.config import BalancingConfig, ExperimentConfig, Options, PairConfig
 from keras_mtl.data.prepared import VOCABULARY_FILE
 from keras_mtl.errors import DataError, KerasMtlError
 from keras_mtl.metrics import schedule_score
@@ -51,18 +51,25 @@ def measure_baselines(
     found: dict[str, float] = {}
     for pair in config.task.pairs:
         log(f"baseline of {pair.name}")
-        alone = copy.deepcopy(config)
-        alone.task.pairs = [copy.deepcopy(pair)]
-        alone.task.data.data_dir = ""
+        alone = task_alone(config, pair)
         alone.task.data.vocabulary.model_file = vocabulary
-        alone.trainer.schedule.name = "uniform"
-        alone.trainer.schedule.parameters = Options()
-        alone.trainer.schedule.baselines_file = ""
         if train_steps is not None:
             alone.trainer.train_steps = train_steps
         found[pair.name] = _train(alone, root / pair.name)
         _write(root / BASELINES_FILE, found)
     return found
+
+
+def task_alone(config: ExperimentConfig, pair: PairConfig) -> ExperimentConfig:
+    """The configuration of one task, without what concerns several."""
+    alone = copy.deepcopy(config)
+    alone.task.pairs = [copy.deepcopy(pair)]
+    alone.task.data.data_dir = ""
+    alone.trainer.schedule.name = "uniform"
+    alone.trainer.schedule.parameters = Options()
+    alone.trainer.schedule.baselines_file = ""
+    alone.trainer.balancing = BalancingConfig()
+    return alone
 
 
 def _train(config: ExperimentConfig, folder: Path) -> float:

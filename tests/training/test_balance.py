@@ -14,6 +14,7 @@ from keras_mtl.config import BalancingConfig
 from keras_mtl.errors import ConfigError
 from keras_mtl.registry import base_experiment, load_experiment, name_tasks
 from keras_mtl.training import balance
+from keras_mtl.training.baselines import task_alone
 from keras_mtl.training.building import check_schedule
 
 SCRIPT = Path(__file__).with_name("balance_case.py")
@@ -154,6 +155,12 @@ def test_what_can_be():
     alone.task.pairs = alone.task.pairs[:1]
     with pytest.raises(ConfigError, match="one task has nothing to balance"):
         check_schedule(alone)
+
+
+def test_a_baseline_is_trained_without_balancing():
+    mixed = config(granularity="batch", gradient_accumulation_steps=3)
+    check_schedule(task_alone(mixed, mixed.task.pairs[0]))
+    assert mixed.trainer.balancing.name == "pcgrad"
 
 
 def test_a_checkpoint_of_another_method_or_list_of_tasks():
