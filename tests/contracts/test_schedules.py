@@ -103,6 +103,7 @@ def assert_valid(schedule, state, steps=STEPS):
             assert array.min() >= 0
         assert abs(p.sum() - 1) < 1e-12
         assert abs(w.mean() - 1) < 1e-12
+        assert schedule.scaling or (w == 1).all(), "`scaling = True` is missing"
     for key, array in state.items():
         assert isinstance(array, np.ndarray), key
         assert array.dtype in (np.float64, np.int64), key
