@@ -12,10 +12,13 @@ first. One run takes about as long as `keras-mtl train` with the same configurat
 """
 
 import argparse
+import json
 import subprocess
 import sys
 import time
 from pathlib import Path
+
+import yaml
 
 # By label: what each sets beside the seed.
 SCHEDULES = {
@@ -59,6 +62,13 @@ def data_dir(args):
     return f"task.data.data_dir={args.model_dir}/data"
 
 
+def has_baselines(args):
+    """Whether every task has been trained alone; baselines.json grows task by task."""
+    path = Path(args.model_dir) / "baselines/baselines.json"
+    tasks = yaml.safe_load(Path(args.config_file).read_text(encoding="utf-8"))["task"]["pairs"]
+    return path.exists() and len(json.loads(path.read_text(encoding="utf-8"))) == len(tasks)
+
+
 def experiment(args):
     chosen = ["--experiment", args.experiment] if args.experiment else []
     return [*chosen, "--config_file", args.config_file]
@@ -79,7 +89,7 @@ def main():
     parser.add_argument("--report", help="folder of the report (default: MODEL_DIR/report)")
     args = parser.parse_args()
 
-    if args.baseline_steps:
+    if args.baseline_steps and not has_baselines(args):
         keras_mtl(
             *("baselines", *experiment(args), "--model_dir", f"{args.model_dir}/baselines"),
             *("--train_steps", args.baseline_steps),
