@@ -7,7 +7,8 @@ import pytest
 import tensorflow as tf
 from quadratic import Quadratic, direction
 
-from keras_mtl.balancing import Balancing
+from keras_mtl.balancing import Balancing, create
+from keras_mtl.balancing.simplex import min_norm, worst_case
 
 CONFLICT = [[1.0, 0.0], [-1.0, 1.0]]
 AGREE = [[1.0, 0.0], [1.0, 1.0]]
@@ -210,13 +211,36 @@ def test_mgda_of_two_tasks(gradients, alpha):
 
 def test_mgda_of_many_tasks():
     # Orthogonal gradients: α ∝ 1/|g|².
-    from keras_mtl.balancing.simplex import min_norm
-
     squares = np.array([1.0, 4.0, 0.25, 9.0, 2.0], np.float32)
     present = np.array([True, True, True, True, False])
     alpha = min_norm(tf.linalg.diag(tf.constant(squares)), tf.constant(present), 100).numpy()
     expected = np.where(present, 1 / squares, 0)
     close(alpha, expected / expected.sum(), 1e-3)
+
+
+@pytest.mark.parametrize("count", [3, 8])
+def test_solvers_reach_the_conditions_of_optimality(count):
+    rng = np.random.default_rng(count)
+    gradients = rng.normal(size=(count, 50)) * np.exp(rng.normal(size=(count, 1)))
+    gram = gradients @ gradients.T
+    present, shares = np.ones(count, bool), np.full(count, 1 / count)
+    tensors = tf.constant(gram, tf.float32), tf.constant(present)
+
+    alpha = min_norm(*tensors, 100).numpy().astype(float)
+    square = alpha @ gram @ alpha
+    # No vertex is less far along the solution than the solution itself.
+    assert (gram @ alpha).min() > square * (1 - 1e-3)
+
+    radius = 0.5
+    weights = worst_case(
+        tensors[0], tf.constant(shares, tf.float32), radius, tensors[1], 100
+    ).numpy()
+    length = math.sqrt(weights @ gram @ weights)
+    slopes = gram @ shares / math.sqrt(shares @ gram @ shares) + radius * gram @ weights / length
+    assert slopes.min() > weights @ slopes - 1e-3 * length
+    for simplex in (alpha, weights):
+        assert abs(simplex.sum() - 1) < 1e-5
+        assert simplex.min() >= 0
 
 
 def test_mgda_normalised_by_length_takes_the_bisector():
@@ -262,8 +286,6 @@ def test_graddrop():
 
 
 def test_graddrop_draws_other_numbers_for_each_variable_and_step():
-    from keras_mtl.balancing import create
-
     balancer = create("graddrop", 2, seed=7)
     draws = {balancer.uniform(tf.constant(s), [], n).numpy() for s in range(5) for n in range(5)}
     assert len(draws) == 25
