@@ -1,7 +1,7 @@
 # Each target is a line or two. `make demo` is the main job, `make test` runs every test; both first
 # make .venv from requirements.lock and build the C++ into it.
 .DELETE_ON_ERROR:
-.PHONY: all demo test lint bench wheel lock clean
+.PHONY: all demo test sanitize lint bench wheel check-wheel lock clean
 
 BIN := .venv/bin
 # Quiet twice: errors alone.
@@ -19,8 +19,12 @@ demo: .venv/ready
 	@$(BIN)/keras-mtl demo
 
 # A file's tests share what is costly to make, so they stay together.
-test: lint
+test: lint sanitize
 	$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+
+# The C++ tests under AddressSanitizer with UBSan, and under ThreadSanitizer.
+sanitize: .venv/ready
+	@scripts/sanitize.sh $(BIN)
 
 lint: .venv/ready
 	$(BIN)/ruff check .
@@ -30,7 +34,11 @@ bench: .venv/ready
 	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
 wheel: .venv/ready
-	$(BIN)/python -m build --wheel --no-isolation --outdir dist .
+	@scripts/wheel.sh $(BIN)
+
+# The wheel in an environment of its own, with NumPy and SentencePiece alone; needs a package index.
+check-wheel: wheel
+	@$(BIN)/python scripts/check_wheel.py dist
 
 # The one set of versions that everybody gets. Needs uv; nothing else does.
 lock:
