@@ -1,9 +1,11 @@
 """What several subcommands share: the arguments that choose a configuration, and reading it."""
 
 import argparse
+import json
 import os
+import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from keras_mtl import errors
 
@@ -91,3 +93,52 @@ def require_model_dir(args: argparse.Namespace) -> str:
     if not args.model_dir:
         raise errors.ConfigError("--model_dir is missing; name the folder of the run")
     return str(args.model_dir)
+
+
+def add_backend_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds what the model runs on: --backend, --compute_type, --workers."""
+    group = parser.add_argument_group("where the model runs")
+    group.add_argument(
+        "--backend",
+        choices=["native", "tf"],
+        help="native: the C++ engine; tf: TensorFlow (default: native where it loads)",
+    )
+    group.add_argument(
+        "--compute_type",
+        choices=["float32", "int8"],
+        help="of native (default: float32; that of its weights for an engine file)",
+    )
+    group.add_argument(
+        "--workers", type=int, metavar="N", help="threads of native (default: one a processor)"
+    )
+
+
+def backend_arguments(args: argparse.Namespace) -> dict[str, Any]:
+    """Returns the arguments of `add_backend_arguments` as `load_translator` takes them."""
+    return {
+        "backend": args.backend or "auto",
+        "compute_type": args.compute_type,
+        "workers": args.workers,
+    }
+
+
+def parse_options(text: str) -> dict[str, Any]:
+    """Reads ``name=value,...``; names and ranges are checked by who takes them.
+
+    Values are numbers, ``true``, ``false``, ``null``, lists as ``[3,4]``, or else text.
+
+    Raises:
+      InputError: a part is no ``name=value``.
+    """
+    options: dict[str, Any] = {}
+    for part in re.split(r",(?![^\[]*\])", text):
+        if not part.strip():
+            continue
+        name, equals, value = part.partition("=")
+        if not equals:
+            raise errors.InputError(f"--options: {part.strip()!r} is no NAME=VALUE, as beam_size=2")
+        try:
+            options[name.strip()] = json.loads(value)
+        except ValueError:
+            options[name.strip()] = value.strip()
+    return options

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from keras_mtl import metrics
+from keras_mtl.cli.common import add_backend_arguments, backend_arguments
 from keras_mtl.cli.inspect import print_table
 from keras_mtl.errors import CheckpointError
 
@@ -49,6 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--output", metavar="JSON", help="report (default: DIR/evaluation-SPLIT.json)"
     )
+    add_backend_arguments(parser)
     parser.add_argument("--json", action="store_true", help="print the report, not the table")
 
 
@@ -65,6 +67,7 @@ def run(args: argparse.Namespace) -> int:
         max_pairs=args.max_pairs,
         beam_size=args.beam_size,
         checkpoint=args.checkpoint,
+        **backend_arguments(args),
     )
     results = evaluator.evaluate(log=_to_stderr)
     text_metrics = [name for name in args.metrics if name in metrics.TEXT_METRICS]
@@ -93,8 +96,23 @@ def make_evaluator(
     max_pairs: int | None = None,
     beam_size: int | None = None,
     checkpoint: str | None = None,
+    backend: str = "auto",
+    compute_type: str | None = None,
+    workers: int | None = None,
 ) -> tuple[Any, dict[str, Any]]:
     """Loads a trained model and its prepared data.
+
+    Args:
+      model_dir: folder of the run.
+      split: what is scored.
+      tasks: names of the tasks to score; None takes all.
+      metric_names: what is computed; None takes BLEU and chrF.
+      max_pairs: most pairs of a task; None takes all.
+      beam_size: None takes that of the run.
+      checkpoint: checkpoint to read.
+      backend: see `keras_mtl.export.translators.load_translator`, as for the next two.
+      compute_type: of the engine.
+      workers: threads of the engine.
 
     Returns:
       The `Evaluator`, and what a report says about it.
@@ -104,22 +122,36 @@ def make_evaluator(
     """
     from keras_mtl import registry
     from keras_mtl.data.prepare import load_prepared
-    from keras_mtl.decoding.translator import Translator
+    from keras_mtl.decoding.loading import load_model
+    from keras_mtl.export.translators import check_compute_type, choose_backend, make_translator
     from keras_mtl.training.evaluation import Evaluator, Likelihood
     from keras_mtl.training.setup import data_dir_of
 
     options: dict[str, Any] = {"num_hypotheses": 1}
     if beam_size is not None:
         options["beam_size"] = beam_size
-    translator = Translator.from_model_dir(model_dir, options, checkpoint=checkpoint)
+    chosen = choose_backend(backend)
+    check_compute_type(chosen, compute_type)
+    loaded = load_model(model_dir, checkpoint)
+    vocabulary = loaded.vocabulary
     prepared = load_prepared(data_dir_of(registry.load_params(model_dir), model_dir))
-    if prepared.vocabulary.hash != translator.vocabulary.hash:
+    if prepared.vocabulary.hash != vocabulary.hash:
         raise CheckpointError(
             f"{prepared.data_dir} was prepared with another vocabulary "
             f"({prepared.vocabulary.hash}) than {model_dir} was trained with "
-            f"({translator.vocabulary.hash}); set task.data.data_dir in {model_dir}/params.yaml to "
-            "the data of the run"
+            f"({vocabulary.hash}); set task.data.data_dir in {model_dir}/params.yaml to the data "
+            "of the run"
         )
+    translator = make_translator(
+        loaded.model,
+        vocabulary,
+        loaded.tasks.tasks,
+        loaded.options.replace(**options),
+        backend=chosen,
+        compute_type=compute_type or "float32",
+        workers=workers,
+        batch_size=loaded.batch_size,
+    )
     evaluator = Evaluator(
         prepared,
         translator,
@@ -127,9 +159,15 @@ def make_evaluator(
         max_pairs,
         split,
         tasks,
-        Likelihood.of_tasks(translator.model, translator.vocabulary, translator.tasks),
+        Likelihood.of_tasks(loaded.model, vocabulary, translator.tasks),
     )
-    about = {"model_dir": model_dir, "split": split, "beam_size": translator.options.beam_size}
+    about = {
+        "model_dir": model_dir,
+        "split": split,
+        "beam_size": translator.options.beam_size,
+        "backend": chosen,
+        "compute_type": compute_type or "float32",
+    }
     return evaluator, about
 
 

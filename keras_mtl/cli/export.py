@@ -3,6 +3,7 @@
 import argparse
 from typing import Any
 
+from keras_mtl.cli.common import parse_options
 from keras_mtl.errors import InputError
 
 
@@ -48,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Exports the model and prints where it is."""
-    options = _parse(args.options)
+    options = parse_options(args.options)
     arguments: dict[str, Any] = {"checkpoint": args.checkpoint, "overwrite": args.overwrite}
     if args.format.startswith("saved_model"):
         arguments["options"] = options
@@ -75,16 +76,3 @@ def run(args: argparse.Namespace) -> int:
     path = export(args.model_dir, args.output, **arguments)
     print(path)
     return 0
-
-
-def _parse(text: str) -> dict[str, object]:
-    """Reads ``name=value,...`` into options; their names and ranges are checked later."""
-    import yaml
-
-    options: dict[str, object] = {}
-    for part in filter(None, (part.strip() for part in text.split(","))):
-        name, equals, value = part.partition("=")
-        if not equals:
-            raise InputError(f"--options: {part!r} is no NAME=VALUE, as in beam_size=2")
-        options[name.strip()] = yaml.safe_load(value)
-    return options

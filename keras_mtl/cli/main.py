@@ -33,8 +33,10 @@ COMMANDS = {
     "train": Command("keras_mtl.cli.train", "train, validate and save; continue where it stopped"),
     "baselines": Command("keras_mtl.cli.baselines", "train each task alone, for comparison"),
     "evaluate": Command("keras_mtl.cli.evaluate", "score every task of a trained model"),
+    "score": Command("keras_mtl.cli.score", "log-probabilities of given translations"),
+    "benchmark": Command("keras_mtl.cli.benchmark", "measure a model's speed on this machine"),
     "translate": Command("keras_mtl.cli.translate", "translate standard input line by line"),
-    "export": Command("keras_mtl.cli.export", "write a SavedModel: text in, text out"),
+    "export": Command("keras_mtl.cli.export", "write a model for use elsewhere"),
     "inspect": Command("keras_mtl.cli.inspect", "print tasks, sizes and parameters"),
     "simulate": Command("keras_mtl.cli.simulate", "play schedules on modelled learning curves"),
     "report": Command("keras_mtl.cli.report", "compare runs on one page, with pictures"),
@@ -158,8 +160,10 @@ def _prepare_libraries() -> None:
     # Level 3 also hides the "errors" of looking for a GPU that is not there; what really fails
     # raises an exception.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    from absl import logging as absl_logging
-
+    try:
+        from absl import logging as absl_logging
+    except ModuleNotFoundError:  # No TensorFlow here: the engine alone translates.
+        return
     absl_logging.set_verbosity(absl_logging.ERROR)
     # TensorFlow warns of each new shape that a function is traced for.
     logging.getLogger("tensorflow").setLevel(logging.ERROR)

@@ -6,9 +6,10 @@ import time
 from collections.abc import Iterator
 from typing import IO, Any
 
+from keras_mtl.cli.common import add_backend_arguments, backend_arguments, parse_options
 from keras_mtl.errors import InputError
 
-# Options of beam search that a command may change; the rest is in params.yaml.
+# Options of beam search with an argument of their own; --options takes all.
 _OPTIONS = (
     ("beam_size", int, "live hypotheses of a sentence; 1 is greedy"),
     ("max_length", int, "most tokens of a translation"),
@@ -22,7 +23,10 @@ _OPTIONS = (
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the subcommand's arguments."""
     parser.add_argument(
-        "--model", required=True, metavar="DIR", help="model directory or exported model"
+        "--model",
+        required=True,
+        metavar="PATH",
+        help="model directory, exported model or engine file",
     )
     parser.add_argument("--task", required=True, help="name of the task, for example en-fr")
     parser.add_argument(
@@ -51,16 +55,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="lines read before they are translated and printed",
     )
+    add_backend_arguments(parser)
     group = parser.add_argument_group("beam search (default: task.decoding of the model)")
     for name, kind, text in _OPTIONS:
         group.add_argument(f"--{name}", type=kind, help=text)
+    group.add_argument(
+        "--options",
+        default="",
+        metavar="NAME=VALUE,...",
+        help="any other option, for example no_repeat_ngram=3,repetition_penalty=1.1",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     """Translates standard input to standard output; speed goes to standard error."""
     if args.chunk_lines < 1:
         raise InputError(f"--chunk_lines {args.chunk_lines}: give at least 1")
-    options = {name: value for name, _, _ in _OPTIONS if (value := getattr(args, name)) is not None}
+    options = parse_options(args.options)
+    options |= {name: value for name, *_ in _OPTIONS if (value := getattr(args, name)) is not None}
     if args.n_best is not None:
         options["num_hypotheses"] = args.n_best
     from keras_mtl.decoding.tasks import find_task
@@ -72,6 +84,7 @@ def run(args: argparse.Namespace) -> int:
         batch_size=args.batch_size,
         on_long_line=args.on_long_line,
         checkpoint=args.checkpoint,
+        **backend_arguments(args),
     )
     find_task(translator.tasks, args.task)  # Before the first line is waited for.
     start, lines, tokens = time.perf_counter(), 0, 0

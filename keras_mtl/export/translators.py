@@ -12,10 +12,12 @@ from keras_mtl.decoding.engine_translator import (
     EngineTranslator,
     is_engine_file,
     open_engine,
+    read_text_side,
     search_with,
 )
 from keras_mtl.decoding.not_text import model_options, not_text_ids
 from keras_mtl.decoding.options import BeamOptions
+from keras_mtl.decoding.scoring import TextScorer, engine_scores
 from keras_mtl.decoding.text_translator import Found, Request, TextTranslator
 from keras_mtl.errors import InputError, nearest
 
@@ -50,6 +52,12 @@ def choose_backend(requested: str, log: Callable[[str], None] | None = None) -> 
         (log or _to_stderr)(f"decoding in TensorFlow: {error}")
         return "tf"
     return "native"
+
+
+def check_compute_type(backend: str, compute_type: str | None) -> None:
+    """Raises InputError where TensorFlow is asked for int8."""
+    if backend == "tf" and compute_type not in (None, "float32"):
+        raise InputError(f"compute_type={compute_type}: backend tf computes in float32 alone")
 
 
 class ModelEngineSearch:
@@ -153,10 +161,7 @@ def load_translator(
       NativeError: the engine is needed and cannot be loaded.
     """
     if is_engine_file(path):
-        if checkpoint is not None:
-            raise InputError(f"{path} is an engine file and holds no checkpoints; leave it out")
-        if backend == "tf":
-            raise InputError(f"{path} is an engine file: backend tf cannot read it; give native")
+        _check_engine_file(path, backend, checkpoint)
         return EngineTranslator(
             path,
             options,
@@ -166,7 +171,12 @@ def load_translator(
             compute_type=compute_type or "auto",
         )
     if (Path(path) / "saved_model.pb").is_file():
-        fixed = {"checkpoint": checkpoint, "compute_type": compute_type, "workers": workers}
+        fixed = {
+            "checkpoint": checkpoint,
+            "compute_type": compute_type,
+            "workers": workers,
+            "backend": None if backend == "auto" else backend,
+        }
         given = [*(options or {}), *(name for name, value in fixed.items() if value is not None)]
         if given:
             raise InputError(
@@ -201,8 +211,7 @@ def translator_of_model_dir(
 ) -> TextTranslator:
     """Reads a model directory; arguments as of ``load_translator``."""
     chosen = choose_backend(backend)
-    if chosen == "tf" and compute_type not in (None, "float32"):
-        raise InputError(f"compute_type={compute_type}: backend tf computes in float32 alone")
+    check_compute_type(chosen, compute_type)
     from keras_mtl.decoding.loading import load_model
 
     loaded = load_model(model_dir, checkpoint)
@@ -218,6 +227,67 @@ def translator_of_model_dir(
         batch_size=loaded.batch_size if batch_size is None else batch_size,
         on_long_line=on_long_line,
     )
+
+
+def load_scorer(
+    path: str | os.PathLike[str],
+    *,
+    backend: str = "auto",
+    compute_type: str | None = None,
+    workers: int | None = None,
+    batch_size: int = 64,
+    checkpoint: str | os.PathLike[str] | None = None,
+) -> TextScorer:
+    """Reads a model directory or an engine file to score translations with it.
+
+    Args:
+      path: one of them.
+      backend: see ``load_translator``, as for the others.
+      compute_type: of the engine.
+      workers: threads of the engine.
+      batch_size: sentences scored at once.
+      checkpoint: checkpoint of a model directory to read.
+
+    Raises:
+      InputError: an argument does not go with this kind of model.
+      CheckpointError: the model directory cannot be used.
+      ExportError: the engine file cannot be used.
+      NativeError: the engine is needed and cannot be loaded.
+    """
+    if is_engine_file(path):
+        _check_engine_file(path, backend, checkpoint)
+        engine = open_engine(path, workers, 1, compute_type or "auto")
+        vocabulary, tasks = read_text_side(path)
+        longest = engine.hyperparameters["max_length"]
+        return TextScorer(engine_scores(engine, batch_size), vocabulary, tasks, longest)
+    if (Path(path) / "saved_model.pb").is_file():
+        raise InputError(
+            f"{path} is an exported SavedModel, which does not score; give the model directory or "
+            "an engine file"
+        )
+    chosen = choose_backend(backend)
+    check_compute_type(chosen, compute_type)
+    from keras_mtl.decoding.loading import load_model
+
+    loaded = load_model(path, checkpoint)
+    model, vocabulary, tasks = loaded.model, loaded.vocabulary, loaded.tasks.tasks
+    if chosen == "native":
+        search = ModelEngineSearch(
+            model, vocabulary, tasks, loaded.options, compute_type or "float32", workers
+        )
+        score = engine_scores(search.engine, batch_size)
+    else:
+        from keras_mtl.decoding.model_scorer import model_scores
+
+        score = model_scores(model, batch_size)
+    return TextScorer(score, vocabulary, tasks, model.max_length)
+
+
+def _check_engine_file(path: Any, backend: str, checkpoint: Any) -> None:
+    if checkpoint is not None:
+        raise InputError(f"{path} is an engine file and holds no checkpoints; leave it out")
+    if backend == "tf":
+        raise InputError(f"{path} is an engine file: backend tf cannot read it; give native")
 
 
 def make_translator(

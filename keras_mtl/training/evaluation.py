@@ -18,8 +18,9 @@ from keras_mtl.data.store import StoreReader
 from keras_mtl.data.vocabulary import Vocabulary
 from keras_mtl.decoding.options import BeamOptions
 from keras_mtl.decoding.tasks import TranslationTask
-from keras_mtl.decoding.translator import Translator
+from keras_mtl.decoding.text_translator import TextTranslator
 from keras_mtl.errors import ConfigError, DataError, nearest
+from keras_mtl.export.translators import choose_backend, make_translator
 from keras_mtl.training.translations import write_translations
 
 if TYPE_CHECKING:
@@ -175,11 +176,14 @@ class Evaluator:
         decoding = config.task.decoding.as_dict()
         batch_size = decoding.pop("batch_size")
         decoding |= {"beam_size": settings.beam_size, "num_hypotheses": 1, "patience": 1.0}
-        translator = Translator(
+        translator = make_translator(
             model,
             prepared.vocabulary,
             tasks,
             BeamOptions.from_mapping(decoding),
+            backend=choose_backend(settings.backend),
+            compute_type=settings.compute_type,
+            workers=settings.workers or None,
             batch_size=batch_size,
         )
         metrics = sorted(metrics_lib.TEXT_METRICS, key=lambda name: name != settings.metric)
@@ -194,6 +198,8 @@ class Evaluator:
         Returns:
           The result of each task, in the order of the tasks.
         """
+        if isinstance(self._translator, TextTranslator):
+            self._translator.refresh()
         results = {}
         for name in self.tasks:
             results[name] = result = self._evaluate(name)

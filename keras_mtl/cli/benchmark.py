@@ -1,0 +1,107 @@
+"""``keras-mtl benchmark``: measures the engine with a model on this machine."""
+
+import argparse
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from keras_mtl.cli.inspect import print_table
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the subcommand's arguments."""
+    parser.add_argument(
+        "--model", required=True, metavar="PATH", help="model directory or engine file"
+    )
+    parser.add_argument(
+        "--checkpoint", metavar="PATH", help="checkpoint to read (default: the best, else newest)"
+    )
+    parser.add_argument(
+        "--compute_types",
+        nargs="+",
+        default=["float32", "int8"],
+        choices=["float32", "int8"],
+        metavar="TYPE",
+        help="float32, int8",
+    )
+    parser.add_argument(
+        "--batch_sizes", nargs="+", type=int, default=[1, 8, 32, 64], metavar="N",
+        help="sentences that each worker has in work at once",
+    )  # fmt: skip
+    parser.add_argument(
+        "--workers", nargs="+", type=int, metavar="N", help="threads (default: 1, and all)"
+    )
+    parser.add_argument("--beam_size", type=int, default=4, metavar="K", help="beam")
+    parser.add_argument(
+        "--source_tokens", type=int, default=25, metavar="N", help="length of a sentence"
+    )
+    parser.add_argument(
+        "--target_tokens", type=int, default=25, metavar="N", help="length of its translation"
+    )
+    parser.add_argument(
+        "--seconds", type=float, default=1.0, metavar="S", help="that each speed is measured for"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measures and prints a table."""
+    from keras_mtl.decoding.engine_translator import is_engine_file
+
+    if is_engine_file(args.model):
+        return _measure_all(args.model, args)
+    from keras_mtl.export.engine_file import export_engine_model_dir
+
+    with tempfile.TemporaryDirectory(prefix="keras_mtl-") as folder:
+        path = export_engine_model_dir(
+            args.model, Path(folder) / "model.kmtl", checkpoint=args.checkpoint
+        )
+        return _measure_all(path, args)
+
+
+def _measure_all(path: str | os.PathLike[str], args: argparse.Namespace) -> int:
+    from keras_mtl import native
+    from keras_mtl.decoding.benchmark import Load, Workload, measure
+
+    work = Workload(args.source_tokens, args.target_tokens, args.beam_size, args.seconds)
+    processors = len(os.sched_getaffinity(0))
+    about = native.core().ModelFile(os.fspath(path), False).hyperparameters
+    print(_describe(about), f"{processors} processors: {_processor()}", sep="\n")
+    rows = []
+    for compute_type in args.compute_types:
+        for workers in args.workers or sorted({1, processors}):
+            print(f"measuring {compute_type}, {workers} workers", file=sys.stderr, flush=True)
+            found = measure(path, Load(compute_type, workers), args.batch_sizes, work)
+            speeds = [f"{found.tokens_per_second[size]:,.0f}" for size in args.batch_sizes]
+            rows.append([
+                compute_type, found.isa, str(workers), *speeds,
+                f"{found.memory / 1e6:,.0f}", f"{found.load_seconds:.2f}",
+            ])  # fmt: skip
+    print(
+        f"target tokens per second; {work.source_tokens} source and {work.target_tokens} target "
+        f"tokens, beam {work.beam_size}, median of calls"
+    )
+    batches = [f"batch {size}" for size in args.batch_sizes]
+    print_table(["type", "isa", "workers", *batches, "MB", "load s"], rows)
+    return 0
+
+
+def _describe(about: dict[str, Any]) -> str:
+    return (
+        f"Transformer {about['encoder_layers']} + {about['decoder_layers']} layers, "
+        f"hidden_dim {about['hidden_dim']}, intermediate_dim {about['intermediate_dim']}, "
+        f"{about['num_heads']} heads, vocabulary {about['vocabulary_size']:,}, "
+        f"weights {about['weight_type']}"
+    )
+
+
+def _processor() -> str:
+    """The processor's name, as far as the system says it."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
+            return next(
+                line.partition(":")[2].strip() for line in file if line.startswith("model name")
+            )
+    except (OSError, StopIteration):
+        return "unknown"

@@ -1,0 +1,138 @@
+"""Measures the engine on a model file: speed by batch size, memory, time to load. No TensorFlow."""
+
+import multiprocessing
+import os
+import statistics
+import time
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from keras_mtl import native
+from keras_mtl.errors import InputError
+
+_LEAST_CALLS = 3
+
+
+class Workload(NamedTuple):
+    """What is translated: random ids, as the time does not depend on what they mean.
+
+    Attributes:
+      source_tokens: of each sentence, tag and end not counted, >= 1.
+      target_tokens: of each translation, exactly; >= 1.
+      beam_size: >= 1.
+      seconds: that each figure is measured for; > 0.
+    """
+
+    source_tokens: int
+    target_tokens: int
+    beam_size: int
+    seconds: float
+
+
+class Load(NamedTuple):
+    """An engine.
+
+    Attributes:
+      compute_type: ``float32`` or ``int8``.
+      workers: threads that share a call.
+    """
+
+    compute_type: str
+    workers: int
+
+
+class Measured(NamedTuple):
+    """What was measured of one engine.
+
+    Attributes:
+      load: the engine.
+      isa: instruction set.
+      load_seconds: from the file to an engine that can translate.
+      memory: bytes that the process takes more at its peak than before.
+      tokens_per_second: target tokens, by batch size; the median of calls.
+    """
+
+    load: Load
+    isa: str
+    load_seconds: float
+    memory: int
+    tokens_per_second: dict[int, float]
+
+
+def measure(
+    path: str | os.PathLike[str], load: Load, batch_sizes: Sequence[int], work: Workload
+) -> Measured:
+    """Measures one engine in a process of its own, so that memory is its own too.
+
+    Args:
+      path: model file.
+      load: the engine.
+      batch_sizes: sentences that each worker has in work at once.
+      work: what is translated.
+
+    Raises:
+      ExportError: the file cannot be used.
+      InputError: an argument is out of its range.
+    """
+    for name, value in (*work._asdict().items(), *(("batch size", b) for b in batch_sizes)):
+        if not value > 0:
+            raise InputError(f"{name}={value}: give a number above 0")
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(1) as pool:
+        return pool.apply(_measure, (os.fspath(path), load, tuple(batch_sizes), work))
+
+
+def _measure(path: str, load: Load, batch_sizes: Sequence[int], work: Workload) -> Measured:
+    native.core()
+    before = _memory("VmRSS")
+    start = time.perf_counter()
+    engine = native.Engine(path, load.workers, compute_type=load.compute_type)
+    load_seconds = time.perf_counter() - start
+    positions = engine.hyperparameters["max_length"]
+    longest = max(work.source_tokens + 2, work.target_tokens)
+    if longest > positions:
+        raise InputError(
+            f"{work.source_tokens} source and {work.target_tokens} target tokens: the model has "
+            f"{positions} positions; give fewer"
+        )
+    speeds = {size: _speed(engine, load.workers, size, work) for size in batch_sizes}
+    memory = _memory("VmHWM") - before
+    return Measured(load, engine.isa, load_seconds, memory, speeds)
+
+
+def _speed(engine: native.Engine, workers: int, batch_size: int, work: Workload) -> float:
+    about = engine.hyperparameters
+    generator = np.random.default_rng(0)
+    taken = [about["pad_id"], about["bos_id"], about["eos_id"], *about["not_text"]]
+    words = np.setdiff1d(np.arange(about["vocabulary_size"]), taken)
+    tag = about["task_tags"][0]
+    sources = [
+        [tag, *generator.choice(words, work.source_tokens).tolist(), about["eos_id"]]
+        for _ in range(batch_size * workers)
+    ]
+    options = {
+        "beam_size": work.beam_size,
+        "min_length": work.target_tokens,
+        "max_length": work.target_tokens,
+        "suppress": about["not_text"],
+    }
+
+    def call() -> float:
+        start = time.perf_counter()
+        engine.translate(sources, options, max_batch_size=batch_size)
+        return time.perf_counter() - start
+
+    call()  # Warms up caches and memory.
+    seconds: list[float] = []
+    while len(seconds) < _LEAST_CALLS or sum(seconds) < work.seconds:
+        seconds.append(call())
+    return len(sources) * work.target_tokens / statistics.median(seconds)
+
+
+def _memory(name: str) -> int:
+    """A line of Linux' account of this process, in bytes."""
+    with open("/proc/self/status", encoding="ascii") as file:
+        line = next(line for line in file if line.startswith(name))
+    return int(line.split()[1]) * 1024

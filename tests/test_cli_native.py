@@ -1,0 +1,128 @@
+"""`translate`, `score`, `evaluate` and `benchmark` with the engine, from the command line."""
+
+import io
+import math
+
+import numpy as np
+import pytest
+
+from keras_mtl.cli.common import parse_options
+from keras_mtl.cli.main import main
+from keras_mtl.decoding.engine_translator import EngineTranslator
+from keras_mtl.errors import InputError
+from keras_mtl.export.engine_file import export_engine_file
+from tests.decoding import tiny_model
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    path = tmp_path_factory.mktemp("cli") / "model"
+    model, vocabulary, tasks = tiny_model.make_model_dir(path, steps=10)
+    export_engine_file(model, vocabulary, tasks, path.parent / "model.kmtl", weight_type="int8")
+    return path
+
+
+def call(words, monkeypatch, capsys, text=""):
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
+    code = main(list(map(str, words)))
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def test_translate_with_an_engine_file(trained, monkeypatch, capsys):
+    file = trained.parent / "model.kmtl"
+    words = ["translate", "--model", file, "--task", "en-fr", "--beam_size", 2, "--n_best", 2]
+    words += ["--max_length", 9, "--options", "no_repeat_ngram=1,suppress=[70,71]"]
+    code, out, err = call(words, monkeypatch, capsys, "two trees\n\n")
+    assert code == 0, err
+    options = {"beam_size": 2, "num_hypotheses": 2, "max_length": 9, "no_repeat_ngram": 1}
+    want = EngineTranslator(file, {**options, "suppress": [70, 71]})
+    want = [h for found in want.hypotheses(["two trees", ""], "en-fr") for h in found]
+    assert out.splitlines() == [
+        f"{number}\t{h.score:.4f}\t{h.text}" for number, h in zip([1, 1, 2], want, strict=True)
+    ]
+    assert "tokens/s" in err
+
+
+@pytest.mark.parametrize("backend", ["native", "tf"])
+def test_score_a_model_directory(backend, trained, tmp_path, monkeypatch, capsys):
+    (tmp_path / "a").write_text("two trees\n\ngood morning\n")
+    (tmp_path / "b").write_text("deux arbres\nbonjour\n\n")
+    words = ["score", "--model", trained, "--task", "en-fr", "--backend", backend, "--tokens"]
+    words += ["--source", tmp_path / "a", "--target", tmp_path / "b", "--chunk_lines", 2]
+    code, out, err = call(words, monkeypatch, capsys)
+    assert code == 0, err
+    rows = [line.split("\t") for line in out.splitlines()]
+    assert len(rows) == 3
+    total, count = 0.0, 0
+    for columns in rows:
+        values = [float(column.rsplit(" ", 1)[1]) for column in columns[2:]]
+        assert int(columns[1]) == len(values)
+        assert columns[-1].startswith("</s> ")
+        np.testing.assert_allclose(float(columns[0]), sum(values), atol=1e-3)
+        total, count = total + sum(values), count + len(values)
+    perplexity = float(err.split("perplexity ")[1])
+    np.testing.assert_allclose(perplexity, math.exp(-total / count), rtol=1e-3)
+    if backend == "native":
+        trained.parent.joinpath("native.txt").write_text(out)
+    else:
+        before = trained.parent.joinpath("native.txt").read_text().splitlines()
+        for line, columns in zip(before, rows, strict=True):
+            np.testing.assert_allclose(float(line.split("\t")[0]), float(columns[0]), atol=2e-3)
+
+
+def test_score_of_a_table_and_what_it_refuses(trained, tmp_path, monkeypatch, capsys):
+    words = ["score", "--model", trained.parent / "model.kmtl", "--task", "en-uk"]
+    code, out, _ = call([*words, "--tsv", "-"], monkeypatch, capsys, "two trees\tдва дерева\n")
+    assert code == 0
+    assert float(out.split("\t")[0]) < 0
+    for arguments, text, message in [
+        (["--tsv", "-"], "one column\n", "line 1 has 1 columns"),
+        (["--tsv", "-"], "ab\t" + "two trees " * 40 + "\n", "translation of line 1 has"),
+        (["--tsv", "-", "--source", "x"], "", "give --source and --target, or --tsv alone"),
+        (["--source", trained / "tasks.json"], "", "give --source and --target"),
+        (["--tsv", "-", "--backend", "tf"], "", "backend tf cannot read it"),
+    ]:
+        code, _, err = call([*words, *arguments], monkeypatch, capsys, text)
+        assert code == 2
+        assert message in err
+    (tmp_path / "short").write_text("a\n")
+    (tmp_path / "long").write_text("a\nb\n")
+    files = ["--source", tmp_path / "long", "--target", tmp_path / "short"]
+    code, _, err = call([*words, *files], monkeypatch, capsys)
+    assert code == 2
+    assert "short ends before line 2" in err
+
+
+def test_benchmark_prints_a_table(trained, monkeypatch, capsys):
+    words = ["benchmark", "--model", trained.parent / "model.kmtl", "--seconds", 0.01]
+    words += ["--batch_sizes", 1, 3, "--workers", 2, "--source_tokens", 5, "--target_tokens", 4]
+    code, out, err = call(words, monkeypatch, capsys)
+    assert code == 0, err
+    lines = out.splitlines()
+    assert "hidden_dim 32" in lines[0]
+    assert lines[-3].split() == [
+        *("type", "isa", "workers", "batch", "1", "batch", "3", "MB", "load", "s")
+    ]
+    for line, kind in zip(lines[-2:], ("float32", "int8"), strict=True):
+        cells = line.split()
+        assert cells[0] == kind
+        assert cells[2] == "2"
+        assert all(float(cell.replace(",", "")) > 0 for cell in cells[3:6])
+    words[-1] = 999
+    code, _, err = call(words, monkeypatch, capsys)
+    assert code == 2
+    assert "48 positions" in err
+
+
+def test_options_of_the_command_line():
+    text = "alpha=0.5, length_penalty=gnmt,suppress=[3,4],sampling=true,max_length_factor=null"
+    assert parse_options(text) == {
+        "alpha": 0.5,
+        "length_penalty": "gnmt",
+        "suppress": [3, 4],
+        "sampling": True,
+        "max_length_factor": None,
+    }
+    with pytest.raises(InputError, match="'beam_size' is no NAME=VALUE"):
+        parse_options("alpha=1,beam_size")
