@@ -171,8 +171,8 @@ void Decoder::Step(const StepRow* rows, int count, const StepOptions& options, S
               result->attention.data() + static_cast<ptrdiff_t>(first) * stride, stride, x);
     const Rows hidden =
         NormalizedRows(work, weights.final_norm, config.layer_norm_epsilon, x, n, d);
-    Project(work, model_->projection(decoder), hidden, requests.data() + first, options, first,
-            result);
+    Project(work, model_->projection(decoder), decoder, hidden, requests.data() + first, options,
+            first, result);
     first = last;
   }
 }

@@ -126,6 +126,18 @@ Dense Dense::Load(const TensorMap& tensors, const std::string& name, int columns
   return dense;
 }
 
+Dense Dense::Select(const std::vector<int32_t>& columns, ComputeType compute) const {
+  Dense dense;
+  dense.columns_ = static_cast<int>(columns.size());
+  dense.depth_ = depth_;
+  if (compute == ComputeType::kInt8) {
+    dense.int8_ = int8_.Select(columns.data(), dense.columns_);
+  } else {
+    dense.float_ = float_.Select(columns.data(), dense.columns_);
+  }
+  return dense;
+}
+
 void Dense::Apply(const Context& context, const Rows& x, float* out, Activation activation,
                   bool accumulate) const {
   const Output output{out, columns_, activation, accumulate};

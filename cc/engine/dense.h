@@ -55,6 +55,9 @@ class Dense {
   static Dense Load(const TensorMap& tensors, const std::string& name, int columns, int depth,
                     bool has_bias, ComputeType compute, const KernelTable& kernels);
 
+  // The layer of some of its outputs, `columns`, each in [0, columns()).
+  Dense Select(const std::vector<int32_t>& columns, ComputeType compute) const;
+
   int columns() const { return columns_; }
   int panels() const { return RoundUp(columns_, kPanel) / kPanel; }
 

@@ -211,8 +211,7 @@ Memory Engine::Encode(const TokenBatch& source, const Interrupted& interrupted) 
         while (!stop) {
           const std::vector<int> taken = queue.Take(source.sentences());
           if (taken.empty()) return;
-          const Memory memory =
-              keras_mtl::Encode(*model_, decoder->context(), queue.Tokens(taken));
+          const Memory memory = keras_mtl::Encode(*model_, decoder->context(), queue.Tokens(taken));
           for (size_t i = 0; i < taken.size(); ++i) {
             std::copy(memory.rows.begin() + memory.begins[i] * dim,
                       memory.rows.begin() + memory.begins[i + 1] * dim,

@@ -1,4 +1,5 @@
-// The engine as programs use it: a model file, its weights packed once, and workers that share them.
+// The engine as programs use it: a model file, its weights packed once, and workers that share
+// them.
 #ifndef KERAS_MTL_ENGINE_ENGINE_H_
 #define KERAS_MTL_ENGINE_ENGINE_H_
 

@@ -8,32 +8,63 @@ namespace {
 
 constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
 
-// Rows of one projection that share a bias.
+// Rows of one projection that share what is allowed.
 struct Part {
   const Context& context;
   const Dense& projection;
+  const int32_t* tokens;  // of the projection's columns; null: column i is token i
+  const float* bias;      // null allows all
   const RowRequest* requests;
   const ProjectionOptions& options;
+  int vocabulary;
   int first;
   ProjectionResult* result;
 
-  // Row i of x is row index[i] of the requests. A null bias allows every token.
-  void Run(const Rows& x, const int* index, const float* bias) const;
+  // Row i of x is row index[i] of the requests.
+  void Run(const Rows& x, const int* index) const;
+
+ private:
+  int32_t Column(int32_t token) const;
+  LogitEdits Columns(const LogitEdits& edits) const;
+  void Finish(const LogitRow* rows, int threads, int count, int row, size_t at) const;
 };
 
-void Part::Run(const Rows& x, const int* index, const float* bias) const {
+// The column of a token, or -1.
+int32_t Part::Column(int32_t token) const {
+  if (tokens == nullptr || token < 0) return token;
+  const int32_t* end = tokens + projection.columns();
+  const int32_t* place = std::lower_bound(tokens, end, token);
+  return place != end && *place == token ? static_cast<int32_t>(place - tokens) : -1;
+}
+
+LogitEdits Part::Columns(const LogitEdits& edits) const {
+  if (tokens == nullptr || edits.count == 0) return edits;
+  int32_t* columns = context.arena->Allocate<int32_t>(edits.count);
+  float* penalties = context.arena->Allocate<float>(edits.count);
+  LogitEdits result{columns, penalties, 0};
+  for (int e = 0; e < edits.count; ++e) {
+    const int32_t column = Column(edits.tokens[e]);
+    if (column < 0) continue;
+    columns[result.count] = column;
+    penalties[result.count++] = edits.penalties[e];
+  }
+  return result;
+}
+
+void Part::Run(const Rows& x, const int* index) const {
   const int count = x.count;
-  const int vocabulary = projection.columns();
+  const int columns = projection.columns();
   const int padded = projection.panels() * kPanel;
   const int top = result->top;
   const int segments = RoundUp(projection.panels(), kSegmentPanels) / kSegmentPanels;
   const int threads = context.pool == nullptr ? 1 : context.pool->threads();
   Arena& arena = *context.arena;
-  if (bias == nullptr) {
+  const float* added = bias;
+  if (added == nullptr) {
     float* open = arena.Allocate<float>(padded);
-    std::fill(open, open + vocabulary, 0.0f);
-    std::fill(open + vocabulary, open + padded, kMinusInfinity);
-    bias = open;
+    std::fill(open, open + columns, 0.0f);
+    std::fill(open + columns, open + padded, kMinusInfinity);
+    added = open;
   }
   float* logits =
       options.all ? arena.Allocate<float>(static_cast<size_t>(count) * padded) : nullptr;
@@ -44,43 +75,54 @@ void Part::Run(const Rows& x, const int* index, const float* bias) const {
   for (int i = 0; i < threads * count; ++i) {
     const RowRequest& request = requests[index[i % count]];
     rows[i].top = top;
-    rows[i].wanted = request.wanted;
+    rows[i].wanted = Column(request.wanted);
     rows[i].candidates = candidates + static_cast<ptrdiff_t>(i) * top;
     rows[i].logits =
         logits == nullptr ? nullptr : logits + static_cast<ptrdiff_t>(i % count) * padded;
-    rows[i].edits = request.edits;
+    rows[i].edits = i < count ? Columns(request.edits) : rows[i % count].edits;
     ProjectBegin(&rows[i]);
   }
   ParallelFor(context.pool, segments, [&](int thread, int begin, int end) {
-    projection.Project(context, x, bias, begin, end, rows + static_cast<ptrdiff_t>(thread) * count,
+    projection.Project(context, x, added, begin, end, rows + static_cast<ptrdiff_t>(thread) * count,
                        sums);
   });
-
-  std::vector<Candidate> merged;
   for (int r = 0; r < count; ++r) {
     const size_t at = static_cast<size_t>(first) + index[r];
     result->log_sums[at] = context.kernels.log_sum_exp(sums + r, segments, count);
-    float wanted = kMinusInfinity;
-    // Threads have ascending parts of the vocabulary: a stable merge keeps the order of ties.
-    merged.clear();
-    for (int t = 0; t < threads; ++t) {
-      const LogitRow& row = rows[static_cast<ptrdiff_t>(t) * count + r];
-      wanted = std::max(wanted, row.wanted_logit);
-      merged.insert(merged.end(), row.candidates, row.candidates + row.count);
-    }
-    if (threads > 1) {
-      std::stable_sort(merged.begin(), merged.end(),
-                       [](const Candidate& a, const Candidate& b) { return a.logit > b.logit; });
-    }
-    result->wanted[at] = wanted;
-    for (int i = 0; i < top; ++i) {
-      const bool found = i < static_cast<int>(merged.size());
-      result->tokens[at * top + i] = found ? merged[i].token : -1;
-      result->logits[at * top + i] = found ? merged[i].logit : kMinusInfinity;
-    }
+    Finish(rows, threads, count, r, at);
     if (!options.all) continue;
     const float* row = logits + static_cast<ptrdiff_t>(r) * padded;
-    std::copy(row, row + vocabulary, result->all_logits.data() + at * vocabulary);
+    float* all = result->all_logits.data() + at * vocabulary;
+    if (tokens == nullptr) {
+      std::copy(row, row + vocabulary, all);
+    } else {
+      std::fill(all, all + vocabulary, kMinusInfinity);
+      for (int i = 0; i < columns; ++i) all[tokens[i]] = row[i];
+    }
+  }
+}
+
+// Puts together what the threads have found for a row.
+void Part::Finish(const LogitRow* rows, int threads, int count, int row, size_t at) const {
+  const int top = result->top;
+  float wanted = kMinusInfinity;
+  std::vector<Candidate> merged;
+  // Threads have ascending parts of the vocabulary: a stable merge keeps the order of ties.
+  for (int t = 0; t < threads; ++t) {
+    const LogitRow& part = rows[static_cast<ptrdiff_t>(t) * count + row];
+    wanted = std::max(wanted, part.wanted_logit);
+    merged.insert(merged.end(), part.candidates, part.candidates + part.count);
+  }
+  if (threads > 1) {
+    std::stable_sort(merged.begin(), merged.end(),
+                     [](const Candidate& a, const Candidate& b) { return a.logit > b.logit; });
+  }
+  result->wanted[at] = wanted;
+  for (int i = 0; i < top; ++i) {
+    const bool found = i < static_cast<int>(merged.size());
+    const int32_t column = found ? merged[i].token : -1;
+    result->tokens[at * top + i] = found && tokens != nullptr ? tokens[column] : column;
+    result->logits[at * top + i] = found ? merged[i].logit : kMinusInfinity;
   }
 }
 
@@ -103,29 +145,37 @@ void ProjectionResult::Resize(int rows, int vocabulary, const ProjectionOptions&
   all_logits.resize(options.all ? static_cast<size_t>(rows) * vocabulary : 0);
 }
 
-void Project(const Context& context, const Dense& projection, const Rows& x,
+void Project(const Context& context, const Dense& projection, int decoder, const Rows& x,
              const RowRequest* requests, const ProjectionOptions& options, int first,
              ProjectionResult* result) {
-  Arena& arena = *context.arena;
-  int* order = arena.Allocate<int>(x.count);
-  int* end = order;
-  if (options.bias != nullptr) {
-    for (int r = 0; r < x.count; ++r) {
-      if (requests[r].open) *end++ = r;
-    }
-  }
-  const int open = static_cast<int>(end - order);
+  const bool restricted = options.bias != nullptr || options.shortlist != nullptr;
+  const int vocabulary = projection.columns();
+  const Part whole{context, projection, nullptr, nullptr, requests,
+                   options, vocabulary, first,   result};
+  const Shortlist* shortlist = options.shortlist;
+  const Part part{context,
+                  shortlist == nullptr ? projection : shortlist->projection(decoder),
+                  shortlist == nullptr ? nullptr : shortlist->tokens.data(),
+                  options.bias,
+                  requests,
+                  options,
+                  vocabulary,
+                  first,
+                  result};
+  int* order = context.arena->Allocate<int>(x.count);
+  int open = 0;
   for (int r = 0; r < x.count; ++r) {
-    if (options.bias == nullptr || !requests[r].open) *end++ = r;
+    if (!restricted || requests[r].open) order[open++] = r;
   }
-  const Part part{context, projection, requests, options, first, result};
-  if (open == 0 || open == x.count) {
-    part.Run(x, order, open == 0 ? options.bias : nullptr);
-    return;
+  int next = open;
+  for (int r = 0; r < x.count; ++r) {
+    if (restricted && !requests[r].open) order[next++] = r;
   }
-  const Rows sorted = x.Gather(order, x.count, &arena);
-  part.Run(sorted.Slice(0, open), order, nullptr);
-  part.Run(sorted.Slice(open, x.count - open), order + open, options.bias);
+  if (open == x.count) return whole.Run(x, order);
+  if (open == 0) return part.Run(x, order);
+  const Rows sorted = x.Gather(order, x.count, context.arena);
+  whole.Run(sorted.Slice(0, open), order);
+  part.Run(sorted.Slice(open, x.count - open), order + open);
 }
 
 }  // namespace keras_mtl

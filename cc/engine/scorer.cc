@@ -23,8 +23,7 @@ struct Admitted {
 
 }  // namespace
 
-Scoring::Scoring(const Model& model, const ScoreRequest& request, int workers)
-    : request_(request) {
+Scoring::Scoring(const Model& model, const ScoreRequest& request, int workers) : request_(request) {
   const TransformerConfig& config = model.config();
   const int count = request.source.sentences();
   CheckSource(config, request.source);
@@ -102,7 +101,8 @@ void Scoring::ScoreBatch(Decoder* decoder, const std::vector<int>& sentences,
       if (!std::isfinite(result.log_sums[i])) {
         throw NotANumberError("sentence " + std::to_string(live[i]) +
                               ": the model's output is not a number at target token " +
-                              std::to_string(t) + "; its weights have diverged or are damaged: "
+                              std::to_string(t) +
+                              "; its weights have diverged or are damaged: "
                               "use an earlier checkpoint");
       }
       results_[live[i]][t] = std::min(result.wanted[i] - result.log_sums[i], 0.0f);

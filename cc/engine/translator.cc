@@ -39,7 +39,7 @@ void CheckCount(const char* name, const std::vector<T>& values, int sentences) {
 // Log-probabilities of these outputs are their differences to the sum.
 Normaliser NormaliserOf(float log_sum) {
   Normaliser normaliser;
-  normaliser.valid = log_sum < kInfinity;  // False for NaN too.
+  normaliser.valid = log_sum < kInfinity;                  // False for NaN too.
   if (log_sum > -kInfinity) normaliser.highest = log_sum;  // Else nothing is allowed.
   return normaliser;
 }
@@ -82,10 +82,19 @@ Translation::Translation(const Model& model, const TranslateRequest& request, in
     attention_layer_ =
         request.attention_layer < 0 ? config.decoder_layers - 1 : request.attention_layer;
   }
-  if (!request.shortlist.empty() || !options.suppress.empty()) {
-    std::vector<uint8_t> allowed(config.vocabulary_size, request.shortlist.empty());
-    for (const int32_t token : request.shortlist) allowed[token] = 1;
-    for (const int32_t token : options.suppress) allowed[token] = 0;
+  std::vector<uint8_t> allowed(config.vocabulary_size, request.shortlist.empty());
+  for (const int32_t token : request.shortlist) allowed[token] = 1;
+  for (const int32_t token : options.suppress) allowed[token] = 0;
+  if (!request.shortlist.empty()) {
+    shortlist_ = std::make_unique<Shortlist>();
+    for (int token = 0; token < config.vocabulary_size; ++token) {
+      if (allowed[token]) shortlist_->tokens.push_back(token);
+    }
+    for (int i = 0; i < (config.tie_embeddings ? 1 : config.decoders); ++i) {
+      shortlist_->projections.push_back(
+          model.projection(i).Select(shortlist_->tokens, model.compute()));
+    }
+  } else if (!options.suppress.empty()) {
     bias_ = AllowedBias(allowed);
   }
   results_.resize(count);
@@ -119,8 +128,8 @@ int Translation::MaxLength(int source) const {
   if (count == 0) return 0;
   double limit = request_.options.max_length;
   if (request_.max_length_factor > 0) {
-    limit = std::min(limit, std::floor(request_.max_length_factor * count) +
-                                request_.max_length_offset);
+    limit = std::min(limit,
+                     std::floor(request_.max_length_factor * count) + request_.max_length_offset);
   }
   return std::max({1, request_.options.min_length, static_cast<int>(limit)});
 }
@@ -147,6 +156,7 @@ class Translation::Worker {
     options_.all = options.sampling;
     options_.top = options.sampling ? 0 : search_.top_count();
     if (!translation->bias_.empty()) options_.bias = translation->bias_.data();
+    options_.shortlist = translation->shortlist_.get();
     options_.attention_layer = translation->attention_layer_;
     options_.attention_head = translation->request_.attention_head;
   }

@@ -77,7 +77,8 @@ class Translation {
   const TranslateRequest& request_;
   int attention_layer_ = -1;  // -1: none is needed.
   int share_ = 1;             // Sentences that one worker has in work at once.
-  std::vector<float> bias_;   // Of the projection; empty where every token is allowed.
+  std::vector<float> bias_;   // Of the projection; empty where no token is forbidden.
+  std::unique_ptr<Shortlist> shortlist_;
   std::unique_ptr<SentenceQueue> queue_;
   std::vector<std::vector<Hypothesis>> results_;
 };

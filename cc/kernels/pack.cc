@@ -12,6 +12,20 @@ AlignedBuffer<float> PaddedCopy(const float* values, int columns) {
   return result;
 }
 
+// Copies column `from` to column `to` of other panels: `groups` times `size` values, one group of all
+// columns of a panel behind the other.
+template <typename T>
+void CopyColumn(const T* source, int from, T* target, int to, int groups, int size) {
+  const size_t panel = static_cast<size_t>(groups) * size * kPanel;
+  source += from / kPanel * panel + from % kPanel * static_cast<size_t>(size);
+  target += to / kPanel * panel + to % kPanel * static_cast<size_t>(size);
+  for (int g = 0; g < groups; ++g) {
+    std::copy(source, source + size, target);
+    source += static_cast<ptrdiff_t>(size) * kPanel;
+    target += static_cast<ptrdiff_t>(size) * kPanel;
+  }
+}
+
 }  // namespace
 
 PackedInt8::PackedInt8(const int8_t* weights, const float* scales, const float* bias, int columns,
@@ -52,6 +66,25 @@ PackedInt8 PackedInt8::Quantize(const float* weights, const float* bias, int col
   return PackedInt8(quantized.data(), scales.data(), bias, columns, depth);
 }
 
+PackedInt8 PackedInt8::Select(const int32_t* which, int count) const {
+  PackedInt8 result;
+  result.columns_ = count;
+  result.stride_ = stride_;
+  const int padded = RoundUp(count, kPanel);
+  result.data_ = AlignedBuffer<int8_t>(static_cast<size_t>(padded) * stride_);
+  result.compensation_ = AlignedBuffer<int32_t>(padded);
+  result.scales_ = AlignedBuffer<float>(padded);
+  result.bias_ = AlignedBuffer<float>(padded);
+  for (int n = 0; n < count; ++n) {
+    const int from = which[n];
+    CopyColumn(data_.data(), from, result.data_.data(), n, stride_ / 4, 4);
+    result.compensation_[n] = compensation_[from];
+    result.scales_[n] = scales_[from];
+    result.bias_[n] = bias_[from];
+  }
+  return result;
+}
+
 Int8Weights PackedInt8::view() const {
   return {data_.data(), compensation_.data(), scales_.data(), bias_.data(), columns_, stride_};
 }
@@ -66,6 +99,20 @@ PackedFloat::PackedFloat(const float* weights, const float* bias, int columns, i
     float* out = data_.data() + static_cast<size_t>(n / kPanel) * depth * kPanel + n % kPanel;
     for (int k = 0; k < depth; ++k) out[static_cast<size_t>(k) * kPanel] = row[k];
   }
+}
+
+PackedFloat PackedFloat::Select(const int32_t* which, int count) const {
+  PackedFloat result;
+  result.columns_ = count;
+  result.depth_ = depth_;
+  const int padded = RoundUp(count, kPanel);
+  result.data_ = AlignedBuffer<float>(static_cast<size_t>(padded) * depth_);
+  result.bias_ = AlignedBuffer<float>(padded);
+  for (int n = 0; n < count; ++n) {
+    CopyColumn(data_.data(), which[n], result.data_.data(), n, depth_, 1);
+    result.bias_[n] = bias_[which[n]];
+  }
+  return result;
 }
 
 FloatWeights PackedFloat::view() const { return {data_.data(), bias_.data(), columns_, depth_}; }

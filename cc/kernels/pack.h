@@ -21,6 +21,9 @@ class PackedInt8 {
   static PackedInt8 Quantize(const float* weights, const float* bias, int columns, int depth,
                              const KernelTable& kernels);
 
+  // The columns `which` [count], each in [0, columns), as they are packed here.
+  PackedInt8 Select(const int32_t* which, int count) const;
+
   Int8Weights view() const;
 
  private:
@@ -38,6 +41,9 @@ class PackedFloat {
   PackedFloat() = default;
   // weights [columns, depth], row-major; bias [columns], or null for none.
   PackedFloat(const float* weights, const float* bias, int columns, int depth);
+
+  // See PackedInt8.
+  PackedFloat Select(const int32_t* which, int count) const;
 
   FloatWeights view() const;
 

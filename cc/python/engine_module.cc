@@ -25,7 +25,8 @@ TokenBatch BatchOf(const char* name, const Ids& ids, const std::vector<int>& beg
   batch.begins = begins;
   bool right = !begins.empty() && begins.front() == 0 && begins.back() == ids.size();
   for (size_t i = 1; i < begins.size(); ++i) right = right && begins[i - 1] <= begins[i];
-  if (!right) throw InputError(std::string(name) + ": begins must rise from 0 to the number of ids");
+  if (!right)
+    throw InputError(std::string(name) + ": begins must rise from 0 to the number of ids");
   return batch;
 }
 

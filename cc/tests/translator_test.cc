@@ -1,0 +1,156 @@
+// The engine with its workers: the same hypotheses whoever shares the work, calls of many threads,
+// calls that are interrupted or fail.
+#include <algorithm>
+#include <atomic>
+#include <thread>
+
+#include "engine/engine.h"
+#include "engine/errors.h"
+#include "tests/random_model.h"
+
+namespace keras_mtl {
+namespace {
+
+using namespace testing;
+
+TransformerConfig SmallConfig() {
+  TransformerConfig config{};
+  config.vocabulary_size = 67;
+  config.hidden_dim = 20;
+  config.num_heads = 2;
+  config.intermediate_dim = 24;
+  config.encoder_layers = config.decoder_layers = 1;
+  config.max_length = 16;
+  config.decoders = 2;
+  config.tie_embeddings = true;
+  config.layer_norm_epsilon = 1e-6f;
+  config.bos_id = 1;
+  config.eos_id = 2;
+  return config;
+}
+
+TranslateRequest MakeRequest(int sentences, unsigned seed) {
+  Random random(seed);
+  TranslateRequest request;
+  for (int s = 0; s < sentences; ++s) {
+    std::vector<int32_t> ids(1 + random() % 14);
+    for (int32_t& id : ids) id = 3 + static_cast<int32_t>(random() % 64u);
+    request.source.Add(ids.data(), static_cast<int>(ids.size()));
+    request.decoders.push_back(s % 3 == 0);
+    request.indices.push_back(s);
+    request.prefixes.push_back(s % 4 == 0 ? std::vector<int32_t>{5, 6} : std::vector<int32_t>{});
+  }
+  request.options.beam_size = 3;
+  request.options.num_hypotheses = 2;
+  request.options.max_length = 12;
+  request.options.suppress = {0, 1};
+  return request;
+}
+
+bool Same(const std::vector<std::vector<Hypothesis>>& a,
+          const std::vector<std::vector<Hypothesis>>& b) {
+  return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](const auto& x, const auto& y) {
+    return std::equal(x.begin(), x.end(), y.begin(), y.end(), [](const auto& h, const auto& g) {
+      return h.tokens == g.tokens && h.score == g.score && SameBits(h.token_scores, g.token_scores);
+    });
+  });
+}
+
+TEST(WorkersThreadsAndBatchesChangeNothing) {
+  const RandomModel random_model(SmallConfig(), 1);
+  const auto model = random_model.Load(ComputeType::kInt8, Isas().back());
+  TranslateRequest request = MakeRequest(60, 2);
+  const auto want = Engine(model, 1, 1).Translate(request);
+  CHECK(want.size() == 60 && !want[0].empty());
+  for (int workers : {1, 3}) {
+    for (int threads : {1, 2}) {
+      Engine engine(model, workers, threads);
+      for (int batch : {1, 5, 64}) {
+        request.max_batch_size = batch;
+        CHECK(Same(engine.Translate(request), want), "%d x %d, batch %d", workers, threads, batch);
+      }
+    }
+  }
+}
+
+TEST(CallsOfManyThreads) {
+  const RandomModel random_model(SmallConfig(), 3);
+  Engine engine(random_model.Load(ComputeType::kFloat32, Isas().back()), 2, 1);
+  std::vector<TranslateRequest> requests;
+  std::vector<std::vector<std::vector<Hypothesis>>> want;
+  for (int i = 0; i < 6; ++i) {
+    requests.push_back(MakeRequest(5 + i, 10 + i));
+    requests.back().options.beam_size = 2 + i % 3;
+    want.push_back(engine.Translate(requests.back()));
+  }
+  std::atomic<int> wrong{0};
+  std::vector<std::thread> callers;
+  for (int i = 0; i < 6; ++i) {
+    callers.emplace_back([&, i] {
+      for (int repeat = 0; repeat < 5; ++repeat) {
+        const int which = (i + repeat) % 6;
+        wrong += !Same(engine.Translate(requests[which]), want[which]);
+        wrong += engine.Encode(requests[which].source).rows.empty();
+      }
+    });
+  }
+  for (std::thread& caller : callers) caller.join();
+  CHECK(wrong == 0, "%d calls", wrong.load());
+}
+
+TEST(InterruptedAndFailedCallsLeaveTheEngineUsable) {
+  const RandomModel random_model(SmallConfig(), 4);
+  Engine engine(random_model.Load(ComputeType::kFloat32, Isas().back()), 2, 2);
+  TranslateRequest large = MakeRequest(20000, 5);
+  int polls = 0;
+  bool interrupted = false;
+  try {
+    engine.Translate(large, [&] { return ++polls == 2; });
+  } catch (const InterruptedError&) {
+    interrupted = true;
+  }
+  CHECK(interrupted && polls == 2);
+  bool own = false;
+  try {
+    engine.Translate(large, []() -> bool { throw std::string("mine"); });
+  } catch (const std::string& text) {
+    own = text == "mine";
+  }
+  CHECK(own);
+  bool refused = false;
+  large.options.beam_size = 0;
+  try {
+    engine.Translate(large);
+  } catch (const InputError&) {
+    refused = true;
+  }
+  CHECK(refused);
+  CHECK(engine.Translate(MakeRequest(3, 6)).size() == 3);
+}
+
+TEST(ScoresAreThoseOfTheSearch) {
+  const RandomModel random_model(SmallConfig(), 7);
+  Engine engine(random_model.Load(ComputeType::kInt8, Isas().back()), 2, 1);
+  TranslateRequest request = MakeRequest(30, 8);
+  request.options.min_length = 0;
+  request.options.suppress.clear();
+  const auto found = engine.Translate(request);
+  ScoreRequest score;
+  score.source = request.source;
+  score.decoders = request.decoders;
+  score.max_batch_size = 7;
+  for (const auto& hypotheses : found) {
+    std::vector<int32_t> target = hypotheses[0].tokens;
+    if (hypotheses[0].ended) target.push_back(2);
+    score.target.Add(target.data(), static_cast<int>(target.size()));
+  }
+  const auto scores = engine.Score(score);
+  for (size_t i = 0; i < found.size(); ++i) {
+    CHECK(SameBits(scores[i], found[i][0].token_scores), "sentence %zu", i);
+  }
+}
+
+}  // namespace
+}  // namespace keras_mtl
+
+TEST_MAIN()
