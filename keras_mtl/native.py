@@ -269,19 +269,28 @@ class Engine:
         name = os.fspath(path)
         chosen = _environment_isa() if isa == "auto" else choose_isa(isa, core().isa(), "isa")
         self.workers, self.threads = _whole("workers", workers), _whole("threads", threads)
-        self._engine = core().Engine(name, compute_type, chosen, self.workers, self.threads, verify)
+        self._process = os.getpid()
+        self._opened = core().Engine(name, compute_type, chosen, self.workers, self.threads, verify)
         self.hyperparameters: dict[str, Any] = core().ModelFile(name).hyperparameters
         """What the file says of the model: ``vocabulary_size``, ``max_length``, ``eos_id``, …"""
+
+    def _engine(self) -> Any:
+        if os.getpid() != self._process:
+            raise NativeError(
+                "the engine was opened before this process was forked, and its workers are not "
+                "here: open it in this process (the file's memory is shared all the same)"
+            )
+        return self._opened
 
     @property
     def isa(self) -> str:
         """The instruction set in use."""
-        return self._engine.isa
+        return self._engine().isa
 
     @property
     def compute_type(self) -> str:
         """``int8`` or ``float32``."""
-        return self._engine.compute_type
+        return self._engine().compute_type
 
     def translate(
         self,
@@ -327,7 +336,7 @@ class Engine:
         """
         values = _option_values(options, self.hyperparameters["max_length"])
         given = None if prefixes is None else [ids.tolist() for ids in _arrays("prefix", prefixes)]
-        found = self._engine.translate(
+        found = self._engine().translate(
             *_flat("source", sources),
             values,
             _list("decoders", decoders),
@@ -366,7 +375,7 @@ class Engine:
           InputError: an id or length is out of range.
           KerasMtlError: the model gave a NaN.
         """
-        return self._engine.score(
+        return self._engine().score(
             *_flat("source", sources),
             *_flat("target", targets),
             _list("decoders", decoders),
@@ -386,7 +395,7 @@ class Engine:
           InputError: an id or length is out of range.
         """
         ids, begins = _flat("source", sources)
-        return np.split(self._engine.encode(ids, begins), begins[1:-1]) if len(begins) > 1 else []
+        return np.split(self._engine().encode(ids, begins), begins[1:-1]) if len(begins) > 1 else []
 
 
 def _environment_isa() -> str:

@@ -385,8 +385,9 @@ void BeamSearch::Finish(State* state) {
     }
     state->results.push_back(std::move(hypothesis));
   }
-  state->live.clear();
-  state->found.clear();
+  state->sentence = Sentence();
+  std::vector<Slot>().swap(state->live);
+  std::vector<Found>().swap(state->found);
   std::vector<Node>().swap(state->nodes);
   std::vector<float>().swap(state->attention);
 }

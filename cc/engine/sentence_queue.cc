@@ -8,7 +8,7 @@ namespace {
 
 // Source tokens of one run of the encoder: more do not make its products faster, and its work
 // memory grows with them (25 kB a token of Transformer base).
-constexpr int kEncoderTokens = 1024;
+constexpr int kEncoderTokens = 512;
 
 }  // namespace
 

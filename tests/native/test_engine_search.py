@@ -343,6 +343,12 @@ def test_a_model_that_gives_no_numbers_is_reported(tmp_path):
         engine.translate([[V]])
 
 
+def test_an_engine_from_before_a_fork_is_refused(engine, monkeypatch):
+    monkeypatch.setattr("os.getpid", lambda: 1)
+    with pytest.raises(native.NativeError, match="opened before this process was forked"):
+        engine.translate([[TAG, 9, EOS]])
+
+
 def test_calls_of_many_threads(engine):
     sources = sentences(np.random.default_rng(4), 24, LONGEST, V)
     settings = [{"options": {"max_length": 8, "beam_size": 1 + i % 5}} for i in range(24)]
