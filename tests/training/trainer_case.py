@@ -20,6 +20,9 @@ from keras_mtl.training.optimizers import Adam
 from keras_mtl.training.trainer import MultiTaskTrainer
 
 VOCABULARY = 23
+# One of a kind in a process: sums over replicas are numbered from the same number on in each
+# MirroredStrategy, and two of equal number have to be of equal shape.
+STRATEGIES: dict = {}
 
 
 def batch(rng, task, rows=8, length=6):
@@ -53,6 +56,7 @@ def run(
             mixed_precision_dtype=precision,
         )
     )
+    strategy = STRATEGIES.setdefault(name, strategy)
     with strategy.scope():
         model = build_transformer(
             TransformerConfig(
@@ -138,6 +142,9 @@ if __name__ == "__main__":
     for number, arguments in enumerate(json.loads((folder / "cases.json").read_text())):
         if "fit" in arguments:
             strategy = make_strategy(RuntimeConfig(**arguments["runtime"]))
+            strategy = STRATEGIES.setdefault(
+                arguments["runtime"]["distribution_strategy"], strategy
+            )
             result = fit_case.train(strategy, **arguments["fit"])
         else:
             result = run(**arguments)
