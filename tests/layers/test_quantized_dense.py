@@ -68,6 +68,24 @@ def test_sums_are_exact_at_their_largest():
         np.testing.assert_array_equal(product[0], np.array(exact, np.float32))
 
 
+def test_every_instruction_set_gives_the_same_bits(monkeypatch):
+    generator = np.random.default_rng(8)
+    x = generator.normal(size=(9, 100)).astype(np.float32)
+    weights = generator.integers(-127, 128, (100, 70)).astype(np.int8)
+    expected = quantized_matmul(x, weights, np.ones(70, np.float32), "tf")
+
+    def product():  # In a function of its own, so that the kernel is made anew.
+        function = tf.function(quantized_matmul, autograph=False)
+        return function(x, weights, np.ones(70, np.float32), "native")
+
+    for isa in native.ISAS[: native.ISAS.index(native.core().isa()) + 1]:
+        monkeypatch.setenv("KERAS_MTL_ISA", isa)
+        np.testing.assert_array_equal(product(), expected)
+    monkeypatch.setenv("KERAS_MTL_ISA", "sse")
+    with pytest.raises(tf.errors.InvalidArgumentError, match="isa='sse' is unknown"):
+        product()
+
+
 def test_weights_that_changed_are_seen():
     """The kernel keeps packed weights; a variable is assigned to in place."""
     weights = tf.Variable(np.ones([8, 5], np.int8))
