@@ -19,11 +19,12 @@ PLANNED_UPDATES = 512
 class Adam(keras.optimizers.Optimizer):
     """Adam (arXiv 1412.6980) with decoupled weight decay, masked updates and an average of weights.
 
-    A gradient element that is NaN leaves its weight, moments and average untouched. The training
-    step relies on this twice: a step with a non-finite norm is turned to NaN as a whole and so is
-    skipped, and the gradients of decoders that a batch does not use are set to NaN, because a zero
-    gradient would still move them by their momentum. The rule is elementwise, so it compiles and
-    survives the sum over replicas, which a condition around ``apply`` does not.
+    A gradient with an element that is not finite leaves its variable, moments and average
+    untouched. The training step relies on this twice: a step with a non-finite norm is turned to
+    NaN as a whole and so is skipped, and the gradients of decoders that a batch does not use are
+    set to NaN, because a zero gradient would still move them by their momentum. The rule is
+    arithmetic, so it compiles and survives the sum over replicas, which a condition around
+    ``apply`` does not.
 
     Gradients must arrive clipped and summed: Keras clips before the sum over replicas, which is
     another norm, so its clipping arguments are refused here.
@@ -198,49 +199,60 @@ class Adam(keras.optimizers.Optimizer):
     def update_step(self, gradient, variable, learning_rate):
         dtype = variable.dtype
         learning_rate = ops.cast(learning_rate, dtype)
-        gradient = ops.cast(gradient, dtype)
+        gradient = tf.cast(tf.convert_to_tensor(gradient), dtype)
         step = ops.cast(self.iterations + 1, dtype)
-        valid = ops.logical_not(ops.isnan(gradient))
+        # One value that is not finite shows in the sum; one pass, where a test of each takes three.
+        valid = tf.math.is_finite(tf.reduce_sum(gradient))
+        gradient = tf.where(valid, gradient, tf.zeros([], dtype))
         index = self._get_variable_index(variable)
-        momentums, velocities = self._momentums[index], self._velocities[index]
-        updates, task = step, None
+        updates = step
         if self.num_tasks:
             task = self._task()
             learning_rate = learning_rate * ops.cast(tf.gather(self._factors.value, task), dtype)
         if self.moments == "per_task":
-            # Gathered and scattered, never read whole: an update costs what it does without tasks.
-            momentum = tf.gather(momentums.value, task)
-            velocity = tf.gather(velocities.value, task)
             updates = ops.cast(tf.gather(self._updates.value, task), dtype)
-        else:
-            momentum, velocity = momentums, velocities
-
-        new_momentum = momentum + (gradient - momentum) * (1 - self.beta_1)
-        new_velocity = velocity + (ops.square(gradient) - velocity) * (1 - self.beta_2)
-        correction = ops.sqrt(1 - ops.power(ops.cast(self.beta_2, dtype), updates)) / (
-            1 - ops.power(ops.cast(self.beta_1, dtype), updates)
-        )
-        change = learning_rate * correction * new_momentum / (ops.sqrt(new_velocity) + self.epsilon)
+        learning_rate = tf.where(valid, learning_rate, tf.zeros([], dtype))
         if self.decoupled_weight_decay and len(variable.shape) > 1:
-            change = change + learning_rate * self.decoupled_weight_decay * variable
-        new_variable = ops.where(valid, variable - change, variable)
-
-        self._keep(momentums, ops.where(valid, new_momentum, momentum), task)
-        self._keep(velocities, ops.where(valid, new_velocity, velocity), task)
-        self.assign(variable, new_variable)
+            self.assign_sub(variable, learning_rate * self.decoupled_weight_decay * variable)
+        # With a decay of 1 a moment stays as it is.
+        beta_1, beta_2 = (
+            tf.where(valid, tf.constant(beta, dtype), tf.ones([], dtype))
+            for beta in (self.beta_1, self.beta_2)
+        )
+        power_1, power_2 = (
+            ops.power(ops.cast(beta, dtype), updates) for beta in (self.beta_1, self.beta_2)
+        )
+        momentum, velocity = self._momentums[index], self._velocities[index]
+        if self.moments == "per_task":
+            # Gathered and scattered, never read whole: an update costs what it does without tasks.
+            old_momentum = tf.gather(momentum.value, task)
+            old_velocity = tf.gather(velocity.value, task)
+            new_momentum = old_momentum + (gradient - old_momentum) * (1 - beta_1)
+            new_velocity = old_velocity + (ops.square(gradient) - old_velocity) * (1 - beta_2)
+            rate = learning_rate * ops.sqrt(1 - power_2) / (1 - power_1)
+            self.assign(momentum, tf.IndexedSlices(new_momentum[None], task[None]))
+            self.assign(velocity, tf.IndexedSlices(new_velocity[None], task[None]))
+            self.assign_sub(variable, rate * new_momentum / (ops.sqrt(new_velocity) + self.epsilon))
+        else:
+            # The same in one pass over weights, moments and gradient.
+            tf.raw_ops.ResourceApplyAdam(
+                var=variable.handle,
+                m=momentum.value.handle,
+                v=velocity.value.handle,
+                beta1_power=power_1,
+                beta2_power=power_2,
+                lr=learning_rate,
+                beta1=beta_1,
+                beta2=beta_2,
+                epsilon=tf.constant(self.epsilon, dtype),
+                grad=gradient,
+            )
         if self._averages:
             average = self._averages[index]
             keep = ops.minimum(self.average_momentum, (step - 1) / (step + 9))
             # The first update copies the weights, whatever it skips, so no average stays at zero.
-            follow = ops.logical_or(valid, step <= 1)
-            new_average = keep * average + (1 - keep) * new_variable
-            self.assign(average, ops.where(follow, new_average, average))
-
-    def _keep(self, slot, value, task):
-        """Stores moments: the whole slot, or one task's part of it."""
-        if self.moments == "per_task":
-            value = tf.IndexedSlices(value[None], task[None])
-        self.assign(slot, value)
+            keep = tf.where(valid | (step <= 1), keep, tf.ones([], dtype))
+            self.assign(average, keep * average + (1 - keep) * variable)
 
     def get_config(self):
         config = super().get_config()
