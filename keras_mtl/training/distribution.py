@@ -29,6 +29,11 @@ def configure_runtime(runtime) -> tf.distribute.Strategy:
             f"{nearest(runtime.mixed_precision_dtype, PRECISIONS)}"
         )
     strategy = make_strategy(runtime)
+    if not tf.config.list_physical_devices("GPU"):
+        # On CPUs the operations that it fuses are slower than apart: the demo's model (two cores,
+        # AMD Zen 5) takes 1.3 times the CPU time for a training step with it, 4.5 times for a
+        # forward pass.
+        tf.config.optimizer.set_experimental_options({"remapping": False})
     keras.config.set_dtype_policy(runtime.mixed_precision_dtype)
     keras.utils.set_random_seed(runtime.seed)
     if runtime.deterministic and runtime.distribution_strategy != "tpu":
