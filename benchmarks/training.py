@@ -24,13 +24,13 @@ import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-import keras
 import numpy as np
 import tensorflow as tf
 import tf_keras
 from official.nlp.modeling.models import seq2seq_transformer
 
 from keras_mtl.models import Transformer
+from keras_mtl.training.optimizers import Adam
 
 VOCABULARY = 8000
 SMOOTHING = 0.1
@@ -68,7 +68,7 @@ def ours(size, jit):
         attention_dropout=DROPOUT,
         activation_dropout=DROPOUT,
     )
-    optimizer = keras.optimizers.Adam(1e-4)
+    optimizer = Adam(1e-4)
     optimizer.build(model.trainable_variables)
 
     @tf.function(jit_compile=jit)
