@@ -235,7 +235,7 @@ import sys
 import keras, numpy as np, tensorflow as tf
 from tests.models.test_transformer import VARIANTS, batch, make, train_step
 
-folder, first, last = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+folder, first = sys.argv[1], int(sys.argv[2])
 model = make(**VARIANTS["encoder, tied, learned"], decoder_layers=1)
 optimizer = keras.optimizers.Adam(1e-2)
 optimizer.build(model.trainable_variables)
@@ -243,26 +243,25 @@ checkpoint = tf.train.Checkpoint(model=model, optimizer=optimizer)
 if first:
     checkpoint.read(f"{folder}/{first}").assert_consumed()
 step = train_step(model, True)  # A whole run's test goes without XLA.
-for i in range(first, last):
+for i in range(first, 5):
     loss, gradients = step(batch(i % 3))
     optimizer.apply(gradients, model.trainable_variables)
     print(i, float(loss).hex())
-checkpoint.write(f"{folder}/{last}")
-np.savez(f"{folder}/{first}-{last}.npz", *[v.numpy() for v in model.variables])
+    checkpoint.write(f"{folder}/{i + 1}")
+np.savez(f"{folder}/from-{first}.npz", *[v.numpy() for v in model.variables])
 """
 
 
 def test_a_checkpoint_continues_bit_for_bit_in_a_new_process(tmp_path, run_python):
-    def run(first, last):
-        done = run_python(RESUME, str(tmp_path), str(first), str(last), timeout=600)
+    def run(first):
+        done = run_python(RESUME, str(tmp_path), str(first), timeout=600)
         assert done.returncode == 0, done.stderr
         return done.stdout.splitlines()
 
-    whole = run(0, 5)
-    assert sorted(run(0, 2) + run(2, 5)) == sorted(whole)
+    assert run(0)[2:] == run(2)
     with (
-        np.load(tmp_path / "0-5.npz") as undisturbed,
-        np.load(tmp_path / "2-5.npz") as resumed,
+        np.load(tmp_path / "from-0.npz") as undisturbed,
+        np.load(tmp_path / "from-2.npz") as resumed,
     ):
         assert undisturbed.files == resumed.files
         for name in undisturbed.files:
