@@ -115,6 +115,26 @@ def test_benchmark_prints_a_table(trained, monkeypatch, capsys):
     assert "48 positions" in err
 
 
+def test_a_model_directory_without_tensorflow_is_a_message(trained, tmp_path, run_python):
+    code = (
+        "import sys\n"
+        "for name in ('absl', 'tensorflow', 'keras', 'official', 'yaml', 'sacrebleu'):\n"
+        "    sys.modules[name] = None\n"  # An import of it fails as of a missing package.
+        "from keras_mtl.cli.main import main\n"
+        "sys.exit(main(sys.argv[1:]))\n"
+    )
+    words = ["translate", "--task", "en-fr", "--model"]
+    done = run_python(code, *words, str(trained))
+    assert done.returncode == 2, done.stderr
+    assert "needs the package tensorflow" in done.stderr
+    pairs = tmp_path / "pairs.tsv"
+    pairs.write_text("two trees\tdeux arbres\n")
+    words = ["score", "--task", "en-fr", "--tsv", str(pairs), "--model"]
+    done = run_python(code, *words, str(trained.parent / "model.kmtl"))
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout.split()[0]) < 0
+
+
 def test_options_of_the_command_line():
     text = "alpha=0.5, length_penalty=gnmt,suppress=[3,4],sampling=true,max_length_factor=null"
     assert parse_options(text) == {

@@ -30,6 +30,7 @@ ROOMS = (
     ("simulation",),
     ("report",),
     ("cli",),
+    ("__main__",),
 )
 RANK = {name: rank for rank, names in enumerate(ROOMS) for name in names}
 

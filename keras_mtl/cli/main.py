@@ -56,6 +56,9 @@ _REPAIRABLE_ERRNOS = {
     errno.EMFILE: "too many open files; raise the limit with `ulimit -n`",
 }
 
+# What an environment for the engine alone lacks.
+_LEFT_OUT = ("tensorflow", "keras", "tensorflow_text", "official", "yaml", "sacrebleu")
+
 _EXIT_USER = 2  # argparse's own code for bad usage
 _EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
@@ -82,6 +85,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(code or 0)
     except errors.KerasMtlError as error:
         return _fail(str(error))
+    except ModuleNotFoundError as error:
+        if error.name not in _LEFT_OUT:
+            raise
+        return _fail(
+            f"keras-mtl {command} needs the package {error.name} here, and it is not installed; "
+            "install keras_mtl with its dependencies. An engine file (`keras-mtl export --format "
+            "engine`) is translated, scored and measured without them"
+        )
     except BrokenPipeError:
         # The reader of our output has gone (`| head`); nothing is wrong.
         _discard_output()

@@ -5,12 +5,13 @@ import os
 import statistics
 import time
 from collections.abc import Sequence
+from concurrent import futures
 from typing import NamedTuple
 
 import numpy as np
 
 from keras_mtl import native
-from keras_mtl.errors import InputError
+from keras_mtl.errors import InputError, KerasMtlError
 
 _LEAST_CALLS = 3
 
@@ -75,13 +76,22 @@ def measure(
     Raises:
       ExportError: the file cannot be used.
       InputError: an argument is out of its range.
+      KerasMtlError: the system ended the process.
     """
     for name, value in (*work._asdict().items(), *(("batch size", b) for b in batch_sizes)):
         if not value > 0:
             raise InputError(f"{name}={value}: give a number above 0")
     context = multiprocessing.get_context("spawn")
-    with context.Pool(1) as pool:
-        return pool.apply(_measure, (os.fspath(path), load, tuple(batch_sizes), work))
+    with futures.ProcessPoolExecutor(1, context) as pool:
+        call = pool.submit(_measure, os.fspath(path), load, tuple(batch_sizes), work)
+        try:
+            return call.result()
+        except futures.process.BrokenProcessPool as error:
+            raise KerasMtlError(
+                f"the process that measured {load.compute_type} with {load.workers} workers was "
+                "ended by the system, which does so where memory runs out; choose a smaller "
+                "--batch_sizes or --workers"
+            ) from error
 
 
 def _measure(path: str, load: Load, batch_sizes: Sequence[int], work: Workload) -> Measured:
