@@ -49,7 +49,7 @@ print("RESULT" + json.dumps({
 @pytest.fixture(scope="module")
 def model_dir(tmp_path_factory):
     path = tmp_path_factory.mktemp("native") / "model"
-    return path, *tiny_model.make_model_dir(path, "encoder")
+    return path, *tiny_model.make_model_dir(path, "encoder", steps=10)
 
 
 def test_fresh_process_gives_the_strings_of_the_engine(model_dir, tmp_path, capsys):

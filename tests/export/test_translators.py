@@ -20,7 +20,7 @@ from tests.decoding.tiny_model import LINES, PAIRS
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     path = tmp_path_factory.mktemp("translators") / "model"
-    model, vocabulary, tasks = tiny_model.make_model_dir(path, "encoder")
+    model, vocabulary, tasks = tiny_model.make_model_dir(path, "encoder", steps=10)
     export_engine_file(model, vocabulary, tasks, path.parent / "model.kmtl")
     return path, model, vocabulary, tasks
 

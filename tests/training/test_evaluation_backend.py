@@ -43,7 +43,7 @@ class Prepared:
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     path = tmp_path_factory.mktemp("backend") / "model"
-    model, vocabulary, _ = tiny_model.make_model_dir(path)
+    model, vocabulary, _ = tiny_model.make_model_dir(path, steps=10)
     return model, Prepared(vocabulary)
 
 
