@@ -96,7 +96,13 @@ def load_ops() -> ModuleType:
       NativeError: they are not built, or for another version of TensorFlow or keras_mtl.
     """
     library = _ops_library()
-    import tensorflow as tf
+    try:
+        import tensorflow as tf
+    except ModuleNotFoundError as error:
+        raise NativeError(
+            f"{library}: the TensorFlow operations need the package {error.name}, which is not "
+            "installed; translating with `keras_mtl.native.Engine` needs neither"
+        ) from error
 
     check_ops_version(library, tf.__version__)
     try:

@@ -57,7 +57,10 @@ _REPAIRABLE_ERRNOS = {
 }
 
 # What an environment for the engine alone lacks.
-_LEFT_OUT = ("tensorflow", "keras", "tensorflow_text", "official", "yaml", "sacrebleu")
+_LEFT_OUT = (
+    "absl", "babel", "keras", "matplotlib", "official", "sacrebleu", "tensorflow",
+    "tensorflow_text", "tf_keras", "yaml",
+)  # fmt: skip
 
 _EXIT_USER = 2  # argparse's own code for bad usage
 _EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells have it

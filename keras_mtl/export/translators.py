@@ -160,6 +160,7 @@ def load_translator(
       ExportError: the exported model or engine file cannot be used.
       NativeError: the engine is needed and cannot be loaded.
     """
+    _check_exists(path)
     if is_engine_file(path):
         _check_engine_file(path, backend, checkpoint)
         return EngineTranslator(
@@ -254,6 +255,7 @@ def load_scorer(
       ExportError: the engine file cannot be used.
       NativeError: the engine is needed and cannot be loaded.
     """
+    _check_exists(path)
     if is_engine_file(path):
         _check_engine_file(path, backend, checkpoint)
         engine = open_engine(path, workers, 1, compute_type or "auto")
@@ -281,6 +283,15 @@ def load_scorer(
 
         score = model_scores(model, batch_size)
     return TextScorer(score, vocabulary, tasks, model.max_length)
+
+
+def _check_exists(path: str | os.PathLike[str]) -> None:
+    # Before TensorFlow is imported, and before its absence would be the message.
+    if not Path(path).exists():
+        raise InputError(
+            f"{os.fspath(path)} does not exist; give a model directory, an exported model or an "
+            "engine file"
+        )
 
 
 def _check_engine_file(path: Any, backend: str, checkpoint: Any) -> None:

@@ -12,7 +12,12 @@ from keras_mtl.decoding.scoring import TextScorer, engine_scores
 from keras_mtl.decoding.translator import Translator
 from keras_mtl.errors import ExportError, InputError
 from keras_mtl.export.engine_file import export_engine_file
-from keras_mtl.export.translators import choose_backend, load_translator, make_translator
+from keras_mtl.export.translators import (
+    choose_backend,
+    load_scorer,
+    load_translator,
+    make_translator,
+)
 from tests.decoding import tiny_model
 from tests.decoding.tiny_model import LINES, PAIRS
 
@@ -124,6 +129,12 @@ def test_auto_falls_back_with_a_line(monkeypatch):
 def test_engine_file_refuses(trained, arguments, message):
     with pytest.raises(InputError, match=message):
         load_translator(trained[0].parent / "model.kmtl", **arguments)
+
+
+def test_nothing_there_is_a_message(tmp_path):
+    for load in (load_translator, load_scorer):
+        with pytest.raises(InputError, match="nothing does not exist; give a model directory"):
+            load(tmp_path / "nothing")
 
 
 def test_tensorflow_computes_in_float32_alone(trained):

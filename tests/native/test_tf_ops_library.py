@@ -32,6 +32,12 @@ def test_missing_library_says_what_still_works(monkeypatch, tmp_path):
         native.load_ops.__wrapped__()
 
 
+def test_without_tensorflow_the_library_says_so(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorflow", None)
+    with pytest.raises(native.NativeError, match="need the package tensorflow"):
+        native.load_ops.__wrapped__()
+
+
 def test_other_minor_of_tensorflow_is_refused_before_loading(monkeypatch, tmp_path):
     library_for(tmp_path, "2.19.1")
     monkeypatch.setattr(keras_mtl, "__path__", [str(tmp_path)])
