@@ -13,8 +13,9 @@ each kind stands for the others, because the passes are what costs.
 
 Seen on two cores (AMD Zen 5) that were busy with other things too, 3 rounds, by CPU time: `batch`,
 4 tasks: dwa 1.00, uncertainty 1.03, random 1.04, gradnorm 1.01, mgda 1.02, cagrad 1.03, gradvac
-1.04, pcgrad 1.07, graddrop 1.20, famo 1.36 (by the clock 0.93 to 1.05, famo 1.36). `batch`, 8 tasks: dwa
-0.98, mgda 1.18, pcgrad 1.27, famo 1.46. `example`, 2 tasks: dwa 0.99, famo 1.38, pcgrad 1.60.
+1.04, pcgrad 1.07, graddrop 1.20, famo 1.36 (by the clock 0.93 to 1.05, famo 1.36). `batch`, 8
+tasks: dwa 0.98, mgda 1.18, pcgrad 1.27, famo 1.46. `example`, 2 tasks: dwa 0.99, famo 1.38, pcgrad
+1.60.
 
     python benchmarks/balancing.py [--tasks 2 4 8] [--rounds 5] [--granularities batch example]
 """
