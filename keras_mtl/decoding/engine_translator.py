@@ -1,5 +1,6 @@
 """Text in, text out, with a model file of the C++ engine. Needs no TensorFlow."""
 
+import json
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -57,8 +58,8 @@ class EngineTranslator(TextTranslator):
 
     Args:
       path: file that ``keras-mtl export --format engine`` has written.
-      options: beam search, or only what differs from ``BeamOptions()`` within the model's
-        positions.
+      options: beam search, or only what differs from the file's own options (of a file without,
+        ``BeamOptions()`` within the model's positions).
       batch_size: sentences that each worker has in work at once, >= 1.
       on_long_line: see ``TextTranslator``.
       workers: threads that share a call; default one for each processor that this process may use.
@@ -86,10 +87,8 @@ class EngineTranslator(TextTranslator):
         compute_type: str = "auto",
     ) -> None:
         self.engine = open_engine(path, workers, threads, compute_type)
-        about = self.engine.hyperparameters
         if not isinstance(options, BeamOptions):
-            longest = min(BeamOptions.max_length, about["max_length"])
-            options = BeamOptions(max_length=longest).replace(**(options or {}))
+            options = _own_options(path, self.engine.hyperparameters).replace(**(options or {}))
         vocabulary, tasks = read_text_side(path)
         super().__init__(
             EngineSearch(self.engine, vocabulary, options),
@@ -113,6 +112,18 @@ def search_with(
         max_batch_size=batch_size,
     )
     return [[(h.tokens, h.score) for h in hypotheses] for hypotheses in found]
+
+
+def _own_options(path: str | os.PathLike[str], about: Mapping[str, Any]) -> BeamOptions:
+    if "decoding" not in about:
+        return BeamOptions(max_length=min(BeamOptions.max_length, about["max_length"]))
+    try:
+        return BeamOptions.from_mapping(json.loads(about["decoding"]))
+    except (ValueError, TypeError) as error:
+        raise ExportError(
+            f"{os.fspath(path)}: hyperparameter decoding: {error}; write the file again with "
+            "`keras-mtl export --format engine`"
+        ) from error
 
 
 def open_engine(

@@ -1,5 +1,7 @@
 """The model file of the C++ engine: weights, vocabulary and tasks of a translation model."""
 
+import dataclasses
+import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,6 +11,7 @@ import numpy as np
 
 import keras_mtl
 from keras_mtl.data.vocabulary import Vocabulary
+from keras_mtl.decoding.options import BeamOptions
 from keras_mtl.decoding.tasks import TranslationTask
 from keras_mtl.errors import ExportError, nearest
 from keras_mtl.export.model_arrays import quantize_rows, transformer_arrays
@@ -24,6 +27,7 @@ def export_engine_file(
     output: str | os.PathLike[str],
     *,
     weight_type: str = "float32",
+    options: BeamOptions | None = None,
     overwrite: bool = False,
 ) -> Path:
     """Writes the model file of a model in memory.
@@ -35,6 +39,7 @@ def export_engine_file(
       output: the file to make.
       weight_type: ``float32``, or ``int8``: matrices are quantized by output channel (see
         ``quantize_rows``), biases, normalisations and positions stay float32.
+      options: beam search of whoever translates text with the file and asks for no other.
       overwrite: whether a file of this name may be replaced.
 
     Returns:
@@ -66,7 +71,10 @@ def export_engine_file(
         else:
             tensors[name] = array
     tensors["vocabulary"] = np.frombuffer(vocabulary.model_bytes, np.uint8)
-    return write_model_file(path, _hyperparameters(model, vocabulary, tasks, weight_type), tensors)
+    hyperparameters = _hyperparameters(model, vocabulary, tasks, weight_type)
+    if options is not None:
+        hyperparameters["decoding"] = json.dumps(dataclasses.asdict(options))
+    return write_model_file(path, hyperparameters, tensors)
 
 
 def export_engine_model_dir(
@@ -93,6 +101,7 @@ def export_engine_model_dir(
         loaded.tasks.tasks,
         output,
         weight_type=weight_type,
+        options=loaded.options,
         overwrite=overwrite,
     )
 

@@ -11,7 +11,7 @@ from keras_mtl.decoding.model_scorer import model_scores
 from keras_mtl.decoding.scoring import TextScorer, engine_scores
 from keras_mtl.decoding.translator import Translator
 from keras_mtl.errors import ExportError, InputError
-from keras_mtl.export.engine_file import export_engine_file
+from keras_mtl.export.engine_file import export_engine_file, export_engine_model_dir
 from keras_mtl.export.translators import (
     choose_backend,
     load_scorer,
@@ -129,6 +129,17 @@ def test_auto_falls_back_with_a_line(monkeypatch):
 def test_engine_file_refuses(trained, arguments, message):
     with pytest.raises(InputError, match=message):
         load_translator(trained[0].parent / "model.kmtl", **arguments)
+
+
+def test_engine_file_of_a_model_directory_has_its_options(trained, tmp_path):
+    path = export_engine_model_dir(trained[0], tmp_path / "model.kmtl")
+    want = load_translator(trained[0], backend="native")
+    have = load_translator(path)
+    assert have.options == want.options
+    assert have.options.max_length == 24
+    assert load_translator(path, {"max_length": 9}).options == want.options.replace(max_length=9)
+    for task in PAIRS:
+        assert have.hypotheses(LINES, task) == want.hypotheses(LINES, task)
 
 
 def test_nothing_there_is_a_message(tmp_path):
