@@ -15,12 +15,20 @@ RNG = np.random.default_rng(0)
 X = RNG.normal(size=(3, 6, 8)).astype(np.float32)
 MEMORY = RNG.normal(size=(3, 5, 12)).astype(np.float32)
 IDS = RNG.integers(1, 11, (3, 6)).astype(np.int32)
+SEEDED = keras.initializers.serialize(keras.initializers.GlorotUniform(seed=4))
 DROPOUTS = {"dropout": 0.2, "attention_dropout": 0.2, "activation_dropout": 0.2}
 # A bias of the keys shifts all scores of a query alike, so softmax hides a part of the fused bias
 # only; no variable is without gradient.
 CASES = [
     (layers.Dropout, {"rate": 0.3, "seed": 3}, [X], X.shape, 0),
     (layers.Dense, {"units": 5, "activation": "relu"}, [X], (3, 6, 5), 2),
+    (
+        layers.QuantizedDense,
+        {"units": 5, "activation": "relu", "kernel_initializer": SEEDED},
+        [X],
+        (3, 6, 5),
+        1,  # The kernel is int8.
+    ),
     (layers.LayerNorm, {"epsilon": 1e-6}, [X], X.shape, 2),
     (layers.FeedForward, {"intermediate_dim": 16, "dropout": 0.2, "seed": 1}, [X], X.shape, 4),
     (layers.SelfAttention, {"num_heads": 2, "dropout": 0.2, "seed": 1}, [X], X.shape, 4),
