@@ -28,9 +28,10 @@ uint64_t ReadXcr0() {
   return (static_cast<uint64_t>(high) << 32) | low;
 }
 
-// Linux 5.16 and newer hand out the 8 KiB of tile registers only to a process that asks.
+// Linux 5.16 and newer hand out the 8 KiB of tile registers only to a process that asks. False also
+// where the compiler knew no AMX and this library has no kernels for it.
 bool RequestAmxPermission() {
-#if defined(__linux__) && defined(SYS_arch_prctl)
+#if defined(KERAS_MTL_AMX) && defined(__linux__) && defined(SYS_arch_prctl)
   constexpr long kArchReqXcompPerm = 0x1023;  // ARCH_REQ_XCOMP_PERM of asm/prctl.h
   constexpr long kXfeatureXtiledata = 18;
   return syscall(SYS_arch_prctl, kArchReqXcompPerm, kXfeatureXtiledata) == 0;

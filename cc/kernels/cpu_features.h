@@ -5,8 +5,8 @@
 namespace keras_mtl {
 
 // A flag is true only when both the processor has the instructions and the operating system saves
-// their registers; for AMX also only when the kernel granted the process its tile registers.
-// All are false on a processor that is not x86-64.
+// their registers; for AMX also only when this library has its kernels and Linux granted the
+// process the tile registers. All are false on a processor that is not x86-64.
 struct CpuFeatures {
   bool sse4_1 = false;
   bool avx2 = false;

@@ -9,11 +9,17 @@ extern const KernelTable kGenericKernels;
 extern const KernelTable kAvx2Kernels;
 extern const KernelTable kVnniKernels;
 #endif
+#if defined(KERAS_MTL_AMX)
+extern const KernelTable kAmxKernels;
+#endif
 
 const KernelTable& GetKernels(Isa isa) {
 #if defined(__x86_64__)
   switch (isa) {
     case Isa::kAmx:
+#if defined(KERAS_MTL_AMX)
+      return kAmxKernels;
+#endif
     case Isa::kVnni:
       return kVnniKernels;
     case Isa::kAvx2:

@@ -2,7 +2,8 @@
 // a tile of the result. Include after a vec_*.h, which gives the float tile its size, and a
 // gemm_int8_*.h, which gives
 //   kInt8TileRows                most rows of a tile
-//   Int8Begin(), Int8End()       called around a product
+//   kInt8LeastRows               fewest rows of a tile, where the product has as many
+//   Int8Begin(rows), Int8End()   called around a product of so many rows
 //   Int8Tile(rows, stride, count, panel, groups, compensation, acc)
 //                                acc [count, kPanel] = compensation + rows x panel
 #ifndef KERAS_MTL_KERNELS_GEMM_INL_H_
@@ -28,22 +29,25 @@ inline void ForEachInt8Tile(const Int8Rows& a, const Int8Weights& w, const float
                             int last, Consume consume) {
   alignas(64) int32_t acc[kInt8TileRows * kPanel];
   const int groups = w.stride / 4;
+  const int least = a.rows < kInt8LeastRows ? a.rows : kInt8LeastRows;
   for (int panel = first; panel < last; ++panel) {
     const int8_t* data = w.data + static_cast<ptrdiff_t>(panel) * w.stride * kPanel;
     const ptrdiff_t column = static_cast<ptrdiff_t>(panel) * kPanel;
     for (int row = 0; row < a.rows; row += kInt8TileRows) {
-      const int count = a.rows - row < kInt8TileRows ? a.rows - row : kInt8TileRows;
-      Int8Tile(a.data + static_cast<ptrdiff_t>(row) * a.stride, a.stride, count, data, groups,
-               w.compensation + column, acc);
-      for (int r = 0; r < count; ++r) {
-        const F32 row_scale = Set(a.scales[row + r]);
+      const int end = a.rows - row < kInt8TileRows ? a.rows : row + kInt8TileRows;
+      // A tile that would have too few rows does some of those before it again.
+      const int begin = end - row < least ? end - least : row;
+      Int8Tile(a.data + static_cast<ptrdiff_t>(begin) * a.stride, a.stride, end - begin, data,
+               groups, w.compensation + column, acc);
+      for (int r = row; r < end; ++r) {
+        const int32_t* sums = acc + (r - begin) * kPanel;
+        const F32 row_scale = Set(a.scales[r]);
         TileRow tile;
         for (int v = 0; v < kPanelVectors; ++v) {
           const F32 scale = Mul(row_scale, Load(w.scales + column + 16 * v));
-          tile.v[v] =
-              Fma(ToFloat(LoadInt(acc + r * kPanel + 16 * v)), scale, Load(bias + column + 16 * v));
+          tile.v[v] = Fma(ToFloat(LoadInt(sums + 16 * v)), scale, Load(bias + column + 16 * v));
         }
-        consume(row + r, panel, tile);
+        consume(r, panel, tile);
       }
     }
   }
@@ -162,7 +166,7 @@ inline void WithOutput(const Output& out, int columns, Run run) {
 }
 
 void GemmInt8(const Int8Rows& a, const Int8Weights& w, int first, int last, const Output& out) {
-  Int8Begin();
+  Int8Begin(a.rows);
   WithOutput(out, w.columns,
              [&](auto write) { ForEachInt8Tile(a, w, w.bias, first, last, write); });
   Int8End();

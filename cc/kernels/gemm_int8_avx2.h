@@ -15,9 +15,10 @@ namespace {
 // 4 rows x 16 columns fill 8 of the 16 registers; the weights, their magnitudes and temporaries
 // take the rest.
 constexpr int kInt8TileRows = 4;
+constexpr int kInt8LeastRows = 1;
 constexpr uint8_t kRowFlip = 0;
 
-inline void Int8Begin() {}
+inline void Int8Begin(int /*rows*/) {}
 inline void Int8End() {}
 
 // 16 columns. vpmaddubsw multiplies unsigned by signed bytes and adds pairs in saturating int16:

@@ -8,9 +8,10 @@ namespace keras_mtl {
 namespace {
 
 constexpr int kInt8TileRows = 4;
+constexpr int kInt8LeastRows = 1;
 constexpr uint8_t kRowFlip = 0;
 
-inline void Int8Begin() {}
+inline void Int8Begin(int /*rows*/) {}
 inline void Int8End() {}
 
 inline void Int8Tile(const int8_t* rows, int stride, int count, const int8_t* panel, int groups,

@@ -95,7 +95,7 @@ inline void ForEachSegment(int row_count, int columns, int first, int last, Logi
 
 void ProjectInt8(const Int8Rows& a, const Int8Weights& w, const float* bias, int first, int last,
                  LogitRow* rows, SegmentSum* sums) {
-  Int8Begin();
+  Int8Begin(a.rows);
   ForEachSegment(a.rows, w.columns, first, last, rows, sums, [&](int begin, int end) {
     ForEachInt8Tile(a, w, bias, begin, end, [&](int row, int panel, const TileRow& tile) {
       ReduceTile(rows[row], panel, tile);

@@ -1,0 +1,117 @@
+// The tile registers of AMX in plain C++, so that its kernels run on any machine. What the
+// processor answers with a fault is counted: Intel SDM volume 2, instructions LDTILECFG, TILELOADD,
+// TILESTORED, TDPBUSD, TILERELEASE.
+#ifndef KERAS_MTL_TESTS_SOFTWARE_TILES_H_
+#define KERAS_MTL_TESTS_SOFTWARE_TILES_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+namespace keras_mtl::testing {
+
+class SoftwareTiles {
+ public:
+  // Faults so far in this thread.
+  static int& Faults() {
+    static thread_local int faults = 0;
+    return faults;
+  }
+  static bool Configured() { return State().configured; }
+  // Multiplications of tiles so far in this thread.
+  static int64_t& Dots() {
+    static thread_local int64_t dots = 0;
+    return dots;
+  }
+
+  static void Configure(const void* config) {
+    uint8_t bytes[64];
+    std::memcpy(bytes, config, sizeof(bytes));
+    Registers& r = State();
+    r = Registers();
+    bool valid = bytes[0] == 1 && bytes[1] == 0;                           // palette, start row
+    for (int i = 2; i < 16; ++i) valid = valid && bytes[i] == 0;           // reserved
+    for (int i = 32; i < 48; ++i) valid = valid && bytes[i] == 0;          // row bytes, tiles 8-15
+    for (int i = 48 + kTiles; i < 64; ++i) valid = valid && bytes[i] == 0;  // rows, tiles 8-15
+    for (int t = 0; t < kTiles; ++t) {
+      r.rows[t] = bytes[48 + t];
+      r.row_bytes[t] = bytes[16 + 2 * t] + 256 * bytes[17 + 2 * t];
+      valid = valid && r.rows[t] <= kRows && r.row_bytes[t] <= kRowBytes;
+      valid = valid && (r.rows[t] == 0) == (r.row_bytes[t] == 0);
+    }
+    r.configured = valid;
+    Expect(valid);
+  }
+
+  static void Release() { State() = Registers(); }
+
+  template <int kTile>
+  static void Load(const void* base, ptrdiff_t stride) {
+    Registers& r = State();
+    if (!Usable(kTile)) return;
+    std::memset(r.data[kTile], 0, sizeof(r.data[kTile]));
+    for (int i = 0; i < r.rows[kTile]; ++i) {
+      std::memcpy(r.data[kTile][i], static_cast<const char*>(base) + i * stride,
+                  r.row_bytes[kTile]);
+    }
+  }
+
+  template <int kTile>
+  static void Store(void* base, ptrdiff_t stride) {
+    const Registers& r = State();
+    if (!Usable(kTile)) return;
+    for (int i = 0; i < r.rows[kTile]; ++i) {
+      std::memcpy(static_cast<char*>(base) + i * stride, r.data[kTile][i], r.row_bytes[kTile]);
+    }
+  }
+
+  template <int kSums, int kLeft, int kRight>
+  static void Dot() {
+    Registers& r = State();
+    if (!Usable(kSums) || !Usable(kLeft) || !Usable(kRight)) return;
+    const bool valid =
+        kSums != kLeft && kSums != kRight && kLeft != kRight && r.rows[kSums] == r.rows[kLeft] &&
+        r.row_bytes[kSums] == r.row_bytes[kRight] && r.row_bytes[kSums] % 4 == 0 &&
+        r.row_bytes[kLeft] % 4 == 0 && r.row_bytes[kLeft] / 4 == r.rows[kRight];
+    if (!Expect(valid)) return;
+    ++Dots();
+    for (int m = 0; m < r.rows[kSums]; ++m) {
+      for (int k = 0; k < r.rows[kRight]; ++k) {
+        for (int n = 0; n < r.row_bytes[kSums] / 4; ++n) {
+          uint32_t sum;
+          std::memcpy(&sum, r.data[kSums][m] + 4 * n, sizeof(sum));
+          for (int i = 0; i < 4; ++i) {
+            const int left = r.data[kLeft][m][4 * k + i];  // unsigned
+            const int right = static_cast<int8_t>(r.data[kRight][k][4 * n + i]);
+            sum += static_cast<uint32_t>(left * right);  // modulo 2^32
+          }
+          std::memcpy(r.data[kSums][m] + 4 * n, &sum, sizeof(sum));
+        }
+      }
+    }
+  }
+
+ private:
+  static constexpr int kTiles = 8, kRows = 16, kRowBytes = 64;
+
+  struct Registers {
+    bool configured = false;
+    int rows[kTiles] = {};
+    int row_bytes[kTiles] = {};
+    uint8_t data[kTiles][kRows][kRowBytes] = {};
+  };
+
+  static Registers& State() {
+    static thread_local Registers registers;
+    return registers;
+  }
+  static bool Expect(bool valid) {
+    Faults() += !valid;
+    return valid;
+  }
+  static bool Usable(int tile) { return Expect(State().configured && State().rows[tile] > 0); }
+};
+
+}  // namespace keras_mtl::testing
+
+#endif  // KERAS_MTL_TESTS_SOFTWARE_TILES_H_
