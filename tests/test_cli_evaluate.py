@@ -30,6 +30,18 @@ def test_the_table_has_every_task_the_mean_and_the_signatures(capsys):
     ]
 
 
+def test_the_table_shows_how_far_another_compute_type_is(capsys):
+    results = {"en-fr": result(9, bleu=29.9, chrf=60.0), "en-oc": result(9, bleu=10.0, chrf=41.1)}
+    compared = {"en-fr": result(9, bleu=30.0, chrf=60.0), "en-oc": result(9, bleu=10.0, chrf=41.0)}
+    print_results(results, None, compared, "float32")
+    assert capsys.readouterr().out.splitlines()[:4] == [
+        "task   pairs   BLEU   chrF  BLEU against float32  chrF against float32",
+        "en-fr      9  29.90  60.00                 -0.10                 +0.00",
+        "en-oc      9  10.00  41.10                 +0.00                 +0.10",
+        "mean       -  19.95  50.55                 -0.05                 +0.05",
+    ]
+
+
 def test_a_missing_model_is_a_message(tmp_path, capsys):
     assert main(["evaluate", "--model_dir", str(tmp_path / "none")]) == 2
     assert "none does not exist" in capsys.readouterr().err

@@ -51,6 +51,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--output", metavar="JSON", help="report (default: DIR/evaluation-SPLIT.json)"
     )
     add_backend_arguments(parser)
+    parser.add_argument(
+        "--compare_with",
+        choices=("float32", "int8"),
+        help="also score in this compute type, and print by how much the scores differ from it",
+    )
     parser.add_argument("--json", action="store_true", help="print the report, not the table")
 
 
@@ -58,19 +63,28 @@ def run(args: argparse.Namespace) -> int:
     """Scores the tasks, prints a table, writes the report; returns the exit code."""
     from keras_mtl.training.evaluation import CopySource, Evaluator, report, write_report
 
-    copied = None
-    evaluator, about = make_evaluator(
-        args.model_dir,
-        split=args.split,
-        tasks=args.tasks,
-        metric_names=args.metrics,
-        max_pairs=args.max_pairs,
-        beam_size=args.beam_size,
-        checkpoint=args.checkpoint,
-        **backend_arguments(args),
-    )
-    results = evaluator.evaluate(log=_to_stderr)
+    copied = compared = None
     text_metrics = [name for name in args.metrics if name in metrics.TEXT_METRICS]
+    settings: dict[str, Any] = {
+        "split": args.split,
+        "tasks": args.tasks,
+        "metric_names": args.metrics,
+        "max_pairs": args.max_pairs,
+        "beam_size": args.beam_size,
+        "checkpoint": args.checkpoint,
+        **backend_arguments(args),
+    }
+    evaluator, about = make_evaluator(args.model_dir, **settings)
+    if args.compare_with is not None:
+        # First, so that arguments that do not fit are refused before the long work.
+        settings |= {"compute_type": args.compare_with, "metric_names": text_metrics}
+        other, _ = make_evaluator(args.model_dir, **settings)
+        compared = other.evaluate(log=_to_stderr)
+        about["compared"] = {
+            "compute_type": args.compare_with,
+            "scores": {name: dict(result.scores) for name, result in compared.items()},
+        }
+    results = evaluator.evaluate(log=_to_stderr)
     if args.copy_source and text_metrics:
         copy = Evaluator(
             evaluator.prepared, CopySource(), text_metrics, args.max_pairs, args.split, args.tasks
@@ -82,7 +96,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(report(results, **about), indent=2, ensure_ascii=False))
         return 0
-    print_results(results, copied)
+    print_results(results, copied, compared, args.compare_with or "")
     print(f"report: {path}")
     return 0
 
@@ -172,25 +186,42 @@ def make_evaluator(
 
 
 def print_results(
-    results: Mapping[str, "TaskResult"], copied: Mapping[str, "TaskResult"] | None = None
+    results: Mapping[str, "TaskResult"],
+    copied: Mapping[str, "TaskResult"] | None = None,
+    compared: Mapping[str, "TaskResult"] | None = None,
+    compared_type: str = "",
 ) -> None:
-    """Prints a table of scores, their mean over tasks, and the signatures."""
+    """Prints a table of scores, their mean over tasks, and the signatures.
+
+    Args:
+      results: scores of each task.
+      copied: those of the source as if it were the translation, if they are to stand beside.
+      compared: those in another compute type; how far `results` are above them stands beside.
+      compared_type: the name of that type.
+    """
     first = next(iter(results.values()))
-    names = list(first.scores)
-    beside = list(next(iter(copied.values())).scores) if copied else []
-    header = ["task", "pairs", *(TITLES[name] for name in names)]
-    header += [f"{TITLES[name]} of source" for name in beside]
-    rows = []
-    for task, result in results.items():
-        row = [task, f"{result.pairs:,}", *(f"{result.scores[name]:.2f}" for name in names)]
-        rows.append(row + [f"{copied[task].scores[name]:.2f}" for name in beside if copied])
-    mean = ["mean", "-"]
-    for source, columns in ((results, names), (copied or {}, beside)):
-        for name in columns:
-            values = [result.scores[name] for result in source.values()]
-            mean.append(f"{sum(values) / len(values):.2f}")
-    print_table(header, [*rows, mean])
-    for name in names:
+
+    def scores(of: Mapping[str, "TaskResult"], name: str) -> list[float]:
+        return [of[task].scores[name] for task in results]
+
+    columns = [(TITLES[name], "", scores(results, name)) for name in first.scores]
+    if copied:
+        for name in next(iter(copied.values())).scores:
+            columns.append((f"{TITLES[name]} of source", "", scores(copied, name)))
+    if compared:
+        for name in next(iter(compared.values())).scores:
+            pairs = zip(scores(results, name), scores(compared, name), strict=True)
+            change = [score - other for score, other in pairs]
+            columns.append((f"{TITLES[name]} against {compared_type}", "+", change))
+    rows = [
+        [task, f"{result.pairs:,}", *(f"{values[i]:{sign}.2f}" for _, sign, values in columns)]
+        for i, (task, result) in enumerate(results.items())
+    ]
+    means = (f"{sum(values) / len(values):{sign}.2f}" for _, sign, values in columns)
+    print_table(
+        ["task", "pairs", *(title for title, _, _ in columns)], [*rows, ["mean", "-", *means]]
+    )
+    for name in first.scores:
         print(f"{TITLES[name]}: {first.signatures[name]}")
 
 
