@@ -119,7 +119,8 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Prints columns, numbers to the right."""
     widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
     is_number = [
-        bool(rows) and all(row[i][:1].isdigit() or row[i] in ("-", "all") for row in rows)
+        bool(rows)
+        and all(row[i].lstrip("+-")[:1].isdigit() or row[i] in ("-", "all") for row in rows)
         for i in range(len(header))
     ]
     for row in [header, *rows]:
