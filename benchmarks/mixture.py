@@ -137,7 +137,9 @@ def main() -> None:
             report_scheduling(
                 make(granularity), infos, options.steps, options.interval, options.step_ms
             )
-            print(f"{granularity + ': padding':32} {mixture.padding_waste(0):12.1%} of the cells")
+            # At the start, which `mixture` has left behind.
+            waste = make(granularity).padding_waste(0)
+            print(f"{granularity + ': padding':32} {waste:12.1%} of the cells")
 
 
 if __name__ == "__main__":
