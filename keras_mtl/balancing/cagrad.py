@@ -3,8 +3,7 @@
 import tensorflow as tf
 
 from keras_mtl.balancing.base import GRADIENTS, Balancer, Seen, State
-from keras_mtl.balancing.parameters import integer, number
-from keras_mtl.balancing.registry import register
+from keras_mtl.balancing.registry import integer, number, register
 from keras_mtl.balancing.simplex import worst_case
 
 

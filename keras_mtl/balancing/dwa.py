@@ -4,8 +4,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_mtl.balancing.base import Balancer, Seen, State
-from keras_mtl.balancing.parameters import integer, number
-from keras_mtl.balancing.registry import register
+from keras_mtl.balancing.registry import integer, number, register
 
 
 @register

@@ -5,8 +5,7 @@ import tensorflow as tf
 
 from keras_mtl.balancing import adam
 from keras_mtl.balancing.base import LOSSES, Balancer, Seen, State
-from keras_mtl.balancing.parameters import number
-from keras_mtl.balancing.registry import register
+from keras_mtl.balancing.registry import number, register
 
 _LEAST_LOSS = 1e-8
 

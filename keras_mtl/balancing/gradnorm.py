@@ -5,8 +5,7 @@ import tensorflow as tf
 
 from keras_mtl.balancing import adam
 from keras_mtl.balancing.base import GRADIENTS, Balancer, Seen, State, mean_over
-from keras_mtl.balancing.parameters import number
-from keras_mtl.balancing.registry import register
+from keras_mtl.balancing.registry import number, register
 
 _LEAST_WEIGHT = 1e-4
 

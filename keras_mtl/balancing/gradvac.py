@@ -4,9 +4,8 @@ import numpy as np
 import tensorflow as tf
 
 from keras_mtl.balancing.base import GRADIENTS, Balancer, Seen, State
-from keras_mtl.balancing.parameters import number
 from keras_mtl.balancing.pcgrad import random_orders
-from keras_mtl.balancing.registry import register
+from keras_mtl.balancing.registry import number, register
 
 # Largest usual cosine: at 1 the formula divides by zero.
 _MOST = 1 - 1e-4

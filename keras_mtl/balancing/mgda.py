@@ -3,8 +3,7 @@
 import tensorflow as tf
 
 from keras_mtl.balancing.base import GRADIENTS, Balancer, Seen, State
-from keras_mtl.balancing.parameters import choice, integer
-from keras_mtl.balancing.registry import register
+from keras_mtl.balancing.registry import choice, integer, register
 from keras_mtl.balancing.simplex import min_norm
 
 _NORMALIZATIONS = ("none", "l2", "loss", "loss+")

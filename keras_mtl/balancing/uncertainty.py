@@ -5,8 +5,7 @@ import tensorflow as tf
 
 from keras_mtl.balancing import adam
 from keras_mtl.balancing.base import Balancer, Seen, State
-from keras_mtl.balancing.parameters import choice, number
-from keras_mtl.balancing.registry import register
+from keras_mtl.balancing.registry import choice, number, register
 
 _FACTORS = {"regression": 0.5, "classification": 1.0}
 

@@ -58,7 +58,7 @@ def test_the_recipe_makes_a_method_that_passes_the_contract(tmp_path, monkeypatc
     file = tmp_path / "geometric.py"
     file.write_text(CODE[1])
     spec = importlib.util.spec_from_file_location("keras_mtl.balancing.geometric", file)
-    monkeypatch.setattr(registry, "_METHODS", dict(registry._METHODS))
+    monkeypatch.setattr(registry.METHODS, "classes", dict(registry.METHODS.classes))
     module = importlib.util.module_from_spec(spec)
     monkeypatch.setitem(sys.modules, spec.name, module)
     spec.loader.exec_module(module)

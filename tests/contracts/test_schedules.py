@@ -377,7 +377,8 @@ def test_recipe_of_the_documentation(tmp_path, monkeypatch):
     import keras_mtl.schedules as package
 
     monkeypatch.setattr(package, "__path__", [*package.__path__, str(tmp_path)])
-    monkeypatch.setattr(registry, "_SCHEDULES", dict(registry._SCHEDULES))
+    classes = registry.SCHEDULES.classes
+    monkeypatch.setattr(registry.SCHEDULES, "classes", dict(classes))
     before = set(available())
     try:
         exec(line, {})

@@ -40,7 +40,7 @@ def test_unknown_names_suggest_the_nearest():
         corpora.create_reader("getext", "en", "fr", {})
     with pytest.raises(errors.ConfigError, match="did you mean 'pairs'"):
         corpora.create_reader("cldr", "en", "fr", {"pair": 3})
-    with pytest.raises(errors.ConfigError, match="'source_file' is missing"):
+    with pytest.raises(errors.ConfigError, match="needs the option 'source_file'"):
         corpora.create_reader("parallel", "en", "fr", {"target_file": "x"})
 
 

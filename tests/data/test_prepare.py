@@ -378,8 +378,11 @@ def test_loading_names_what_is_missing_or_damaged(tmp_path):
         (lambda: [task(target="")], "target is ''"),
         (lambda: [task(corpora=[])], "no corpora"),
         (lambda: [task(max_pairs=0)], "max_pairs is 0"),
-        (lambda: [task(corpora=[("gettxt", {})])], "unknown reader 'gettxt'; did you mean"),
-        (lambda: [task(options={"ende": 3})], "unknown option 'ende'; did you mean 'end'"),
+        (
+            lambda: [task(corpora=[("gettxt", {})])],
+            "corpora.reader = 'gettxt' is not known; did you mean 'gettext'",
+        ),
+        (lambda: [task(options={"ende": 3})], "has no option 'ende'; did you mean 'end'"),
     ],
 )
 def test_wrong_tasks_are_named(tmp_path, make, match):

@@ -245,7 +245,7 @@ def test_prior_multiplies():
     )
     lagging = p0("simple_adaptive", (0, 1), tasks, prior="proportional")
     assert lagging == pytest.approx(3 * 1.05 / (3 * 1.05 + 0.05))
-    with pytest.raises(ConfigError, match=r"prior = 'sizes' is not known; write none or"):
+    with pytest.raises(ConfigError, match=r"prior = 'sizes' is not known; known: none, "):
         create("inverse_ratio", tasks, prior="sizes")
 
 
@@ -395,7 +395,7 @@ def test_messages_name_field_value_and_remedy():
         ("sequential", {"stages": [{"task": "a", "step": 1}]}, "unknown field 'step'; did you"),
         ("piecewise", {"stages": [{"name": "unifrom"}]}, r"stages\[0\]: .*did you mean 'uniform'"),
         ("implicit", {"gamma": 2}, "gamma = 2 must be finite and >= 0 and <= 1"),
-        ("bandit", {"reward": "score"}, "reward = 'score' is not known; write loss or progress"),
+        ("bandit", {"reward": "score"}, "reward = 'score' is not known; known: loss, progress"),
     ]
     for name, parameters, message in cases:
         with pytest.raises(ConfigError, match=message):

@@ -7,15 +7,15 @@ that cannot be read. ``read_pairs`` passes the pairs on, counts the rest and jud
 import abc
 import collections
 import gzip
-import inspect
 import os
 import pathlib
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, BinaryIO, ClassVar, TypeVar, cast
+from typing import Any, BinaryIO, ClassVar, cast
 
 from keras_mtl import errors
+from keras_mtl.components import Registry
 
 # A line longer than this is not a sentence but a binary file or a missing line break. Reading stops
 # there, so that such a file costs no memory.
@@ -117,20 +117,12 @@ class CorpusReader(abc.ABC):
         }
 
 
-_READERS: dict[str, type[CorpusReader]] = {}
+_READERS = Registry[CorpusReader](
+    "corpora.options of reader", field="corpora.reader", parameter="option"
+)
 
-_Reader = TypeVar("_Reader", bound=type[CorpusReader])
-
-
-def register_reader(cls: _Reader) -> _Reader:
-    """Class decorator: makes a reader known under its ``name``."""
-    _READERS[cls.name] = cls
-    return cls
-
-
-def available_readers() -> list[str]:
-    """Returns the registered names, sorted."""
-    return sorted(_READERS)
+register_reader = _READERS.register
+available_readers = _READERS.available
 
 
 def create_reader(
@@ -148,29 +140,8 @@ def create_reader(
       ConfigError: the reader, an option or an option's value is unknown, or one is missing.
       DataError: a file that an option names is missing.
     """
-    if reader not in _READERS:
-        raise errors.ConfigError(
-            f"corpora.reader: unknown reader {reader!r}{errors.nearest(reader, _READERS)}"
-        )
-    cls = _READERS[reader]
     given = dict(options or {})
-    known = {
-        name: parameter
-        for name, parameter in inspect.signature(cls.__init__).parameters.items()
-        if parameter.kind is inspect.Parameter.KEYWORD_ONLY
-    }
-    for option in given:
-        if option not in known:
-            raise errors.ConfigError(
-                f"corpora.options of reader {reader!r}: unknown option {option!r}"
-                f"{errors.nearest(option, known)}"
-            )
-    for option, parameter in known.items():
-        if parameter.default is inspect.Parameter.empty and option not in given:
-            raise errors.ConfigError(
-                f"corpora.options of reader {reader!r}: option {option!r} is missing; give it"
-            )
-    instance = cls(source, target, **given)
+    instance = _READERS.create(reader, given, source, target)
     instance.options = given
     return instance
 

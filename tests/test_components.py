@@ -1,0 +1,74 @@
+"""A family of classes by name: who is let in, which parameters are known, what messages say."""
+
+import re
+
+import pytest
+
+from keras_mtl.components import Registry
+from keras_mtl.errors import ConfigError
+
+
+class Base:
+    name = ""
+
+    def __init__(self, size, *, floor=0.0):
+        self.size, self.floor = size, floor
+
+
+class Steep(Base):
+    name = "steep"
+
+    def __init__(self, size, *, slope, **shared):
+        super().__init__(size, **shared)
+        self.slope = slope
+
+
+@pytest.fixture
+def hills():
+    registry = Registry("hill", field="land.hill", parameter="option")
+    for cls in (Base, Steep):
+        registry.register(cls)
+    return registry
+
+
+def test_a_name_belongs_to_one_class(hills):
+    other = type("Other", (), {"name": "steep"})
+    expected = "land.hill 'steep' of Other is taken by Steep; choose another name"
+    with pytest.raises(ConfigError, match=expected):
+        hills.register(other)
+    assert hills.register(Steep) is Steep  # a module that is loaded again
+    assert hills.available() == ["", "steep"]
+
+
+def test_parameters_of_base_classes_are_known(hills):
+    assert list(hills.parameters_of("steep")) == ["slope", "floor"]
+    made = hills.create("steep", {"slope": 2, "floor": 0.5}, 3)
+    assert (made.size, made.slope, made.floor) == (3, 2, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "message"),
+    [
+        ("step", {}, "land.hill = 'step' is not known; did you mean 'steep'?"),
+        ("steep", {"slpe": 1}, "hill 'steep' has no option 'slpe'; did you mean 'slope'?"),
+        ("steep", {"floor": 1}, "hill 'steep' needs the option 'slope'; known: slope, floor"),
+    ],
+)
+def test_messages_name_the_field_and_the_remedy(hills, name, parameters, message):
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        hills.create(name, parameters, 3)
+
+
+@pytest.mark.parametrize(
+    ("value", "limits", "message"),
+    [
+        ("1e-5", {}, "hill 'steep': slope = '1e-5' is not a number; write one, for example 0.5"),
+        (True, {}, "slope = True is not a number"),
+        (float("nan"), {}, "slope = nan must be finite"),
+        (2, {"least": 0, "below": 1}, "slope = 2 must be finite and >= 0 and < 1"),
+        (-1, {"above": 0, "most": 9, "hint": "up"}, "-1 must be finite and > 0 and <= 9: up"),
+    ],
+)
+def test_numbers_out_of_range(hills, value, limits, message):
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        hills.number("steep", "slope", value, **limits)
