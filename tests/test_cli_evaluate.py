@@ -2,8 +2,9 @@
 
 import pytest
 
+from keras_mtl import metrics
 from keras_mtl.cli import demo
-from keras_mtl.cli.evaluate import print_results
+from keras_mtl.cli.evaluate import Comparison, compare, print_results
 from keras_mtl.cli.main import main
 from keras_mtl.errors import ConfigError
 from keras_mtl.training.evaluation import TaskResult
@@ -32,14 +33,47 @@ def test_the_table_has_every_task_the_mean_and_the_signatures(capsys):
 
 def test_the_table_shows_how_far_another_compute_type_is(capsys):
     results = {"en-fr": result(9, bleu=29.9, chrf=60.0), "en-oc": result(9, bleu=10.0, chrf=41.1)}
-    compared = {"en-fr": result(9, bleu=30.0, chrf=60.0), "en-oc": result(9, bleu=10.0, chrf=41.0)}
+    compared = {
+        "en-fr": Comparison(0.25, {"bleu": -0.1, "chrf": 0.0}, {"bleu": 0.04, "chrf": 1.0}),
+        "en-oc": Comparison(0.0, {"bleu": 0.0, "chrf": 0.1}, {"bleu": 1.0, "chrf": 0.3}),
+    }
     print_results(results, None, compared, "float32")
     assert capsys.readouterr().out.splitlines()[:4] == [
-        "task   pairs   BLEU   chrF  BLEU against float32  chrF against float32",
-        "en-fr      9  29.90  60.00                 -0.10                 +0.00",
-        "en-oc      9  10.00  41.10                 +0.00                 +0.10",
-        "mean       -  19.95  50.55                 -0.05                 +0.05",
+        "task   pairs   BLEU   chrF  changed %  BLEU against float32     p  "
+        "chrF against float32     p",
+        "en-fr      9  29.90  60.00      25.00                 -0.10  0.04  "
+        "               +0.00  1.00",
+        "en-oc      9  10.00  41.10       0.00                 +0.00  1.00  "
+        "               +0.10  0.30",
+        "mean       -  19.95  50.55      12.50                 -0.05     -  "
+        "               +0.05     -",
     ]
+
+
+def test_a_change_beyond_chance_is_told_from_one_that_is_not():
+    references = [f"the {n} of {n} and {n + 1} words are here" for n in range(60)]
+
+    def scored(hypotheses):
+        chrf = metrics.score("chrf", hypotheses, references).value
+        return TaskResult(60, {"chrf": chrf}, {}, 1.0, hypotheses, references, references)
+
+    same, one = scored(references), scored(["no", *references[1:]])
+    half = scored(
+        [line.replace("words", "things") if i % 2 else line for i, line in enumerate(references)]
+    )
+    none = compare(same, same, samples=200)
+    assert (none.changed, none.differences) == (0.0, {"chrf": 0.0})
+    chance, loss = compare(one, same, samples=200), compare(half, same, samples=200)
+    assert chance.changed == 1 / 60
+    assert chance.p_values["chrf"] > 0.05
+    assert loss.changed == 0.5
+    assert loss.differences["chrf"] == pytest.approx(half.chrf - 100)
+    assert loss.p_values["chrf"] < 0.01
+
+
+def test_a_bootstrap_has_samples(tmp_path, capsys):
+    assert main(["evaluate", "--model_dir", str(tmp_path), "--samples", "0"]) == 2
+    assert "--samples must be at least 1, got 0" in capsys.readouterr().err
 
 
 def test_a_missing_model_is_a_message(tmp_path, capsys):

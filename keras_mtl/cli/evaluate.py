@@ -1,6 +1,7 @@
 """``keras-mtl evaluate``: scores every task of a trained model."""
 
 import argparse
+import dataclasses
 import json
 import sys
 from collections.abc import Mapping
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from keras_mtl import metrics
 from keras_mtl.cli.common import add_backend_arguments, backend_arguments
 from keras_mtl.cli.inspect import print_table
-from keras_mtl.errors import CheckpointError
+from keras_mtl.errors import CheckpointError, ConfigError
 
 if TYPE_CHECKING:
     from keras_mtl.training.evaluation import TaskResult
@@ -21,7 +22,12 @@ TITLES = {"bleu": "BLEU", "chrf": "chrF", "neg_log_perplexity": "-log ppl"}
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the subcommand's arguments."""
     parser.add_argument("--model_dir", required=True, metavar="DIR", help="folder of the run")
-    parser.add_argument("--split", default="test", choices=["dev", "test"], help="what is scored")
+    parser.add_argument(
+        "--split",
+        default="test",
+        choices=["dev", "test", "train"],
+        help="what is scored; train is large and already seen: for --compare_with alone",
+    )
     parser.add_argument(
         "--tasks", nargs="+", metavar="TASK", help="tasks to score (default: all of them)"
     )
@@ -54,7 +60,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--compare_with",
         choices=("float32", "int8"),
-        help="also score in this compute type, and print by how much the scores differ from it",
+        help="also score in this compute type, and print by how much the scores differ from it, "
+        "with the p-value of a paired bootstrap",
+    )
+    parser.add_argument(
+        "--samples", type=int, default=1000, metavar="N", help="of the bootstrap (default: 1000)"
     )
     parser.add_argument("--json", action="store_true", help="print the report, not the table")
 
@@ -63,7 +73,10 @@ def run(args: argparse.Namespace) -> int:
     """Scores the tasks, prints a table, writes the report; returns the exit code."""
     from keras_mtl.training.evaluation import CopySource, Evaluator, report, write_report
 
-    copied = compared = None
+    copied = None
+    compared: dict[str, Comparison] = {}
+    if args.samples < 1:
+        raise ConfigError(f"--samples must be at least 1, got {args.samples}")
     text_metrics = [name for name in args.metrics if name in metrics.TEXT_METRICS]
     settings: dict[str, Any] = {
         "split": args.split,
@@ -79,12 +92,16 @@ def run(args: argparse.Namespace) -> int:
         # First, so that arguments that do not fit are refused before the long work.
         settings |= {"compute_type": args.compare_with, "metric_names": text_metrics}
         other, _ = make_evaluator(args.model_dir, **settings)
-        compared = other.evaluate(log=_to_stderr)
+        baseline = other.evaluate(log=_to_stderr)
+    results = evaluator.evaluate(log=_to_stderr)
+    if args.compare_with is not None:
+        for name, result in results.items():
+            compared[name] = compare(result, baseline[name], args.samples)
         about["compared"] = {
             "compute_type": args.compare_with,
-            "scores": {name: dict(result.scores) for name, result in compared.items()},
+            "samples": args.samples,
+            "tasks": {name: dataclasses.asdict(change) for name, change in compared.items()},
         }
-    results = evaluator.evaluate(log=_to_stderr)
     if args.copy_source and text_metrics:
         copy = Evaluator(
             evaluator.prepared, CopySource(), text_metrics, args.max_pairs, args.split, args.tasks
@@ -99,6 +116,35 @@ def run(args: argparse.Namespace) -> int:
     print_results(results, copied, compared, args.compare_with or "")
     print(f"report: {path}")
     return 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """A task's translations against those that another compute type made of the same sentences.
+
+    Attributes:
+      changed: share of the sentences whose translation is another one.
+      differences: score less that of the other type, by metric.
+      p_values: of these differences, by metric: how probable one as large is by chance alone.
+    """
+
+    changed: float
+    differences: Mapping[str, float]
+    p_values: Mapping[str, float]
+
+
+def compare(result: "TaskResult", other: "TaskResult", samples: int) -> Comparison:
+    """Compares two results on the same sentences by paired bootstrap, with `samples` samples."""
+    from keras_mtl.report.significance import paired_bootstrap
+
+    pairs = zip(result.hypotheses, other.hypotheses, strict=True)
+    changed = sum(ours != theirs for ours, theirs in pairs) / result.pairs
+    differences, p_values = {}, {}
+    tests = paired_bootstrap(other.hypotheses, [result.hypotheses], result.references, samples)
+    for metric, [(difference, p_value)] in tests:
+        if metric in result.scores:
+            differences[metric], p_values[metric] = difference, p_value
+    return Comparison(changed, differences, p_values)
 
 
 def make_evaluator(
@@ -188,7 +234,7 @@ def make_evaluator(
 def print_results(
     results: Mapping[str, "TaskResult"],
     copied: Mapping[str, "TaskResult"] | None = None,
-    compared: Mapping[str, "TaskResult"] | None = None,
+    compared: Mapping[str, Comparison] | None = None,
     compared_type: str = "",
 ) -> None:
     """Prints a table of scores, their mean over tasks, and the signatures.
@@ -196,7 +242,7 @@ def print_results(
     Args:
       results: scores of each task.
       copied: those of the source as if it were the translation, if they are to stand beside.
-      compared: those in another compute type; how far `results` are above them stands beside.
+      compared: of each task with another compute type, if that is to stand beside.
       compared_type: the name of that type.
     """
     first = next(iter(results.values()))
@@ -209,15 +255,20 @@ def print_results(
         for name in next(iter(copied.values())).scores:
             columns.append((f"{TITLES[name]} of source", "", scores(copied, name)))
     if compared:
-        for name in next(iter(compared.values())).scores:
-            pairs = zip(scores(results, name), scores(compared, name), strict=True)
-            change = [score - other for score, other in pairs]
-            columns.append((f"{TITLES[name]} against {compared_type}", "+", change))
+        changes = [compared[task] for task in results]
+        columns.append(("changed %", "", [100 * change.changed for change in changes]))
+        for name in changes[0].differences:
+            title = f"{TITLES[name]} against {compared_type}"
+            columns.append((title, "+", [change.differences[name] for change in changes]))
+            columns.append(("p", "", [change.p_values[name] for change in changes]))
     rows = [
         [task, f"{result.pairs:,}", *(f"{values[i]:{sign}.2f}" for _, sign, values in columns)]
         for i, (task, result) in enumerate(results.items())
     ]
-    means = (f"{sum(values) / len(values):{sign}.2f}" for _, sign, values in columns)
+    means = (
+        "-" if title == "p" else f"{sum(values) / len(values):{sign}.2f}"
+        for title, sign, values in columns
+    )
     print_table(
         ["task", "pairs", *(title for title, _, _ in columns)], [*rows, ["mean", "-", *means]]
     )

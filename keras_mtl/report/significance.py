@@ -109,20 +109,45 @@ def _test(
     """Yields label, metric, (difference to `left`, p) for each opponent, a label and a run."""
     if not opponents:
         return
+    baseline, *others = (
+        [row.hypothesis for row in run.translations[task]]
+        for run in (left, *(run for _, run in opponents))
+    )
+    references = [row.reference for row in left.translations[task]]
+    for metric, outcomes in paired_bootstrap(baseline, others, references, samples):
+        for (label, _), outcome in zip(opponents, outcomes, strict=True):
+            yield label, metric, outcome
+
+
+def paired_bootstrap(
+    baseline: Sequence[str],
+    others: Sequence[Sequence[str]],
+    references: Sequence[str],
+    samples: int = 1000,
+) -> Iterator[tuple[str, list[tuple[float, float]]]]:
+    """Tests whether translations score otherwise than those of a baseline.
+
+    Args:
+      baseline: translations.
+      others: translations of the same sentences, by each system that is compared.
+      references: of these sentences.
+      samples: bootstrap resamples.
+
+    Yields:
+      BLEU and chrF, each with (difference to the baseline, p-value) for every system.
+
+    Reference: see `compare_groups`.
+    """
     from sacrebleu.metrics.bleu import BLEU
     from sacrebleu.metrics.chrf import CHRF
     from sacrebleu.significance import PairedTest
 
     makers: dict[str, Any] = {"bleu": BLEU, "chrf": CHRF}
-    systems: list[tuple[str, Sequence[str]]] = [
-        (str(place), [row.hypothesis for row in run.translations[task]])
-        for place, run in enumerate([left, *(run for _, run in opponents)])
-    ]
-    references = [[row.reference for row in left.translations[task]]]
+    systems = [(str(place), system) for place, system in enumerate([baseline, *others])]
     for metric in TEXT_METRICS:
-        _, scores = PairedTest(systems, {metric: makers[metric]()}, references, "bs", samples)()
+        test = PairedTest(systems, {metric: makers[metric]()}, [references], "bs", samples)
+        _, scores = test()
         # The other column holds the systems' names.
         results: list[Any] = next(values for name, values in scores.items() if name != "System")
         first, *rest = results
-        for (label, _), result in zip(opponents, rest, strict=True):
-            yield label, metric, (result.score - first.score, float(result.p_value))
+        yield metric, [(result.score - first.score, float(result.p_value)) for result in rest]

@@ -26,6 +26,8 @@ from keras_mtl.training.translations import write_translations
 if TYPE_CHECKING:
     from keras_mtl.config import ExperimentConfig
 
+SPLITS = ("dev", "test", "train")
+
 # Rows of a batch of the teacher-forced pass; with lengths rounded up to powers of two it makes a
 # handful of traced shapes whatever the data.
 _ROWS = 32
@@ -37,6 +39,17 @@ class Translates(Protocol):
 
     def translate(self, lines: Sequence[str], task: str) -> Sequence[str]:
         """Returns the best translation of each line, in the lines' order."""
+
+
+class SumsLoss(Protocol):
+    """What evaluation needs of a model for its likelihood."""
+
+    def total(self, task: str, reader: StoreReader, indices: np.ndarray) -> tuple[float, float]:
+        """See `Likelihood.total`."""
+
+
+class EvaluationStopped(Exception):
+    """An evaluation ended before its end because it was told to."""
 
 
 class CopySource:
@@ -94,7 +107,8 @@ class Evaluator:
       metrics: names out of `keras_mtl.metrics.METRICS`.
       max_pairs: most pairs of a task; they are spread evenly over its length-sorted pairs, so that
         the choice is the same each time and keeps the distribution of lengths. None takes all.
-      split: ``dev`` or ``test``.
+      split: ``dev``, ``test``, or ``train`` for a question that training text may answer, such as
+        what another compute type changes. Its text is put together again from its tokens.
       tasks: names of the tasks to score; None scores all.
       likelihood: gives the reference's loss; needed for ``neg_log_perplexity`` alone.
 
@@ -111,7 +125,7 @@ class Evaluator:
         max_pairs: int | None = None,
         split: str = "dev",
         tasks: Sequence[str] | None = None,
-        likelihood: "Likelihood | None" = None,
+        likelihood: SumsLoss | None = None,
     ):
         self._metrics = [metrics_lib.check_metric(name) for name in dict.fromkeys(metrics)]
         if not self._metrics:
@@ -123,8 +137,8 @@ class Evaluator:
             raise ConfigError("metric 'neg_log_perplexity' needs the model, not its translations")
         if max_pairs is not None and max_pairs < 1:
             raise ConfigError(f"max_pairs must be at least 1, got {max_pairs}")
-        if split not in ("dev", "test"):
-            raise ConfigError(f"split must be dev or test, got {split!r}")
+        if split not in SPLITS:
+            raise ConfigError(f"unknown split {split!r}{nearest(split, SPLITS)}")
         known = [task.name for task in prepared.tasks]
         self.tasks = list(known if tasks is None else dict.fromkeys(tasks))
         for name in self.tasks:
@@ -160,48 +174,49 @@ class Evaluator:
           prepared: the prepared store.
           split: ``dev`` or ``test``.
         """
-        from keras_mtl.training.building import decoder_of_task
-
         settings = config.trainer.evaluation
-        decoders = decoder_of_task(config, prepared)
-        tasks = [
-            TranslationTask(task.name, task.source, task.target, decoder)
-            for task, decoder in zip(prepared.tasks, decoders, strict=True)
-        ]
+        tasks = translation_tasks(config, prepared)
         if settings.metric not in metrics_lib.TEXT_METRICS:
             likelihood = Likelihood.of_tasks(model, prepared.vocabulary, tasks)
             return cls(
                 prepared, None, [settings.metric], settings.max_pairs, split, likelihood=likelihood
             )
-        decoding = config.task.decoding.as_dict()
-        batch_size = decoding.pop("batch_size")
-        decoding |= {"beam_size": settings.beam_size, "num_hypotheses": 1, "patience": 1.0}
         translator = make_translator(
             model,
             prepared.vocabulary,
             tasks,
-            BeamOptions.from_mapping(decoding),
+            validation_options(config),
             backend=choose_backend(settings.backend),
             compute_type=settings.compute_type,
             workers=settings.workers or None,
-            batch_size=batch_size,
+            batch_size=config.task.decoding.batch_size,
         )
-        metrics = sorted(metrics_lib.TEXT_METRICS, key=lambda name: name != settings.metric)
+        metrics = text_metrics(settings.metric)
         return cls(prepared, translator, metrics, settings.max_pairs, split)
 
-    def evaluate(self, log: Callable[[str], None] | None = None) -> dict[str, TaskResult]:
+    def evaluate(
+        self,
+        log: Callable[[str], None] | None = None,
+        stopped: Callable[[], bool] | None = None,
+    ) -> dict[str, TaskResult]:
         """Scores the tasks with the weights as they are now.
 
         Args:
           log: function that gets a line after each task.
+          stopped: asked before each task whether to end here; None: never.
 
         Returns:
           The result of each task, in the order of the tasks.
+
+        Raises:
+          EvaluationStopped: ``stopped`` said so.
         """
         if isinstance(self._translator, TextTranslator):
             self._translator.refresh()
         results = {}
         for name in self.tasks:
+            if stopped is not None and stopped():
+                raise EvaluationStopped(name)
             results[name] = result = self._evaluate(name)
             if log is not None:
                 scores = "  ".join(
@@ -209,6 +224,15 @@ class Evaluator:
                 )
                 log(f"{name}: {result.pairs:,} pairs in {result.seconds:.1f} s  {scores}")
         return results
+
+    def _texts(self, reader: StoreReader, indices: np.ndarray) -> tuple[list[str], list[str]]:
+        """Returns sources and targets; those of a store without text come from its tokens."""
+        if reader.has_text:
+            pairs = [reader.text(int(index)) for index in indices]
+            return [source for source, _ in pairs], [target for _, target in pairs]
+        decode = self.prepared.vocabulary.decode_batch
+        sources, targets = reader.gather(indices)
+        return decode(sources), decode(targets)
 
     def _evaluate(self, name: str) -> TaskResult:
         start = time.perf_counter()
@@ -219,9 +243,7 @@ class Evaluator:
         sources: list[str] = []
         if self._text_metrics:
             assert self._translator is not None  # checked by the constructor
-            pairs = [reader.text(int(index)) for index in indices]
-            references = [target for _, target in pairs]
-            sources = [source for source, _ in pairs]
+            sources, references = self._texts(reader, indices)
             hypotheses = list(self._translator.translate(sources, name))
             for metric in self._text_metrics:
                 scored[metric] = metrics_lib.score(metric, hypotheses, references)
@@ -237,6 +259,31 @@ class Evaluator:
             references=references,
             sources=sources,
         )
+
+
+def translation_tasks(config: "ExperimentConfig", prepared: PreparedData) -> list[TranslationTask]:
+    """Returns the tasks of a run with their decoders."""
+    from keras_mtl.training.building import decoder_of_task
+
+    decoders = decoder_of_task(config, prepared)
+    return [
+        TranslationTask(task.name, task.source, task.target, decoder)
+        for task, decoder in zip(prepared.tasks, decoders, strict=True)
+    ]
+
+
+def validation_options(config: "ExperimentConfig") -> BeamOptions:
+    """Returns the beam search of a run's validation."""
+    decoding = config.task.decoding.as_dict()
+    del decoding["batch_size"]
+    beam_size = config.trainer.evaluation.beam_size
+    decoding |= {"beam_size": beam_size, "num_hypotheses": 1, "patience": 1.0}
+    return BeamOptions.from_mapping(decoding)
+
+
+def text_metrics(first: str) -> list[str]:
+    """Returns all metrics on text, one of them first."""
+    return sorted(metrics_lib.TEXT_METRICS, key=lambda name: name != first)
 
 
 class Likelihood:

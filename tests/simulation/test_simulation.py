@@ -112,7 +112,7 @@ def test_a_task_alone_reaches_its_baseline():
 
 
 def test_the_defaults_repeat_what_was_measured_for_the_demo():
-    """Baselines, and which of three schedules has the better mean chrF: 49.0, 58.1 and 60.6."""
+    """Baselines, and which of three schedules has the better mean chrF: 49.4, 59.7 and 61.0."""
     modelled = curves([TaskInfo(task.name, task.size) for task in TASKS])
     for task, measured in zip(modelled.tasks, BASELINES.values(), strict=True):
         assert task.baseline == pytest.approx(measured, rel=0.3)
@@ -120,7 +120,7 @@ def test_the_defaults_repeat_what_was_measured_for_the_demo():
         name: play(name).scores[-1].mean() for name in ("proportional", "uniform", "inverse_ratio")
     }
     assert mean["proportional"] + 2 < mean["uniform"] < mean["inverse_ratio"]
-    for name, measured in (("proportional", 49.0), ("uniform", 58.1), ("inverse_ratio", 60.6)):
+    for name, measured in (("proportional", 49.4), ("uniform", 59.7), ("inverse_ratio", 61.0)):
         assert mean[name] == pytest.approx(measured, rel=0.15)
 
 

@@ -25,6 +25,7 @@ class Reader:
 
     def __init__(self, pairs, texts):
         self.pairs, self.texts = pairs, texts
+        self.has_text = texts is not None
 
     def __len__(self):
         return len(self.pairs)
@@ -104,6 +105,18 @@ def test_the_pairs_are_the_same_each_time_and_spread_over_all_lengths():
     assert len(translator.calls[0][1]) == 4
 
 
+def test_text_that_a_store_does_not_keep_comes_from_its_tokens():
+    class Numbers:
+        def decode_batch(self, batch):
+            return [" ".join(f"w{token}x{token}" for token in row) for row in batch]
+
+    prepared = Prepared(xx_yy=Reader([([i, 2, 3, 4], [4, 3, 2, i]) for i in range(5, 9)], None))
+    prepared.vocabulary = Numbers()
+    (result,) = Evaluator(prepared, Reverse(), split="train").evaluate().values()
+    assert result.sources[0] == "w5x5 w2x2 w3x3 w4x4"
+    assert result.bleu == pytest.approx(100)
+
+
 def test_a_report_is_json_with_macro_averages(tmp_path):
     prepared = Prepared(xx_yy=corpus(5), xx_zz=corpus(3))
     results = Evaluator(prepared, Reverse(), metrics=["chrf"], split="test").evaluate()
@@ -129,8 +142,8 @@ def test_what_cannot_be_evaluated_is_named():
         Evaluator(prepared, Reverse(), tasks=["xx_y"])
     with pytest.raises(ConfigError, match="unknown metric 'blue'"):
         Evaluator(prepared, Reverse(), metrics=["blue"])
-    with pytest.raises(ConfigError, match="split must be dev or test, got 'train'"):
-        Evaluator(prepared, Reverse(), split="train")
+    with pytest.raises(ConfigError, match="unknown split 'tests'; did you mean 'test'"):
+        Evaluator(prepared, Reverse(), split="tests")
     with pytest.raises(ConfigError, match="max_pairs must be at least 1, got 0"):
         Evaluator(prepared, Reverse(), max_pairs=0)
     with pytest.raises(ConfigError, match="needs a translator"):
