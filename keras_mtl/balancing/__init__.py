@@ -4,7 +4,7 @@
 package registers every method.
 """
 
-from keras_mtl.balancing.base import Balancer, Seen
+from keras_mtl.balancing.base import Balancer, Combiner, Seen
 from keras_mtl.balancing.cagrad import CAGrad
 from keras_mtl.balancing.dwa import DynamicWeightAverage
 from keras_mtl.balancing.famo import Famo
@@ -22,6 +22,7 @@ __all__ = [
     "Balancer",
     "Balancing",
     "CAGrad",
+    "Combiner",
     "DynamicWeightAverage",
     "Famo",
     "GradDrop",

@@ -5,7 +5,7 @@ import tensorflow as tf
 
 from keras_mtl.balancing.base import State
 
-# arXiv 1412.6980, section 2.
+# The defaults of algorithm 1 of arXiv 1412.6980.
 _BETA_1 = 0.9
 _BETA_2 = 0.999
 _EPSILON = 1e-8

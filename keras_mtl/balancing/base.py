@@ -7,7 +7,8 @@ a task that has more of the batch keeps more of the update. A share of 0 is a ta
 not seen, whatever its loss says.
 
 Most methods of gradient surgery only form linear combinations of the g_i, with coefficients that
-depend on nothing but inner products. They get the Gram matrix, N x N, and never touch a gradient.
+depend on nothing but inner products. They get the Gram matrix, N x N, and never touch a gradient. A
+`Combiner` is for the others.
 """
 
 import abc
@@ -83,14 +84,12 @@ class Balancer(abc.ABC):
       shared_only: whether the weights act on the variables that all tasks share alone; the others
         then take the plain step.
       looks_back: whether `update_after` learns from the losses after the update of the weights.
-      elementwise: whether `combine` does anything but the weighted sum.
     """
 
     name: ClassVar[str]
     uses: ClassVar[str] = STATE
     shared_only: ClassVar[bool] = False
     looks_back: ClassVar[bool] = False
-    elementwise: ClassVar[bool] = False
 
     def __init__(self, num_tasks: int, seed: int = 0) -> None:
         self.num_tasks = num_tasks
@@ -122,19 +121,6 @@ class Balancer(abc.ABC):
         del seen, losses_after
         return dict(state)
 
-    def combine(self, contributions: tf.Tensor, seen: Seen, number: int) -> tf.Tensor:
-        """Gradient of one shared variable, for methods that are `elementwise`.
-
-        Args:
-          contributions: float32 [N, ...], q_i times the gradient of L_i by the variable.
-          seen: as for `weights`.
-          number: number of the variable, which tells its random draws from those of others.
-
-        Returns:
-          float32 [...].
-        """
-        raise NotImplementedError(f"{type(self).__name__} combines by weights alone")
-
     def uniform(self, step: tf.Tensor, shape: tf.Tensor | list[int], number: int = 0) -> tf.Tensor:
         """Random numbers in [0, 1) that depend on seed, step and number alone.
 
@@ -151,6 +137,34 @@ class Balancer(abc.ABC):
         # An odd multiplier keeps variables of one step apart; int32 wraps around.
         mixed = (self.seed + 0x9E3779B1 * number + 2**31) % 2**32 - 2**31
         return tf.stack([tf.constant(mixed, tf.int32), tf.cast(step, tf.int32)])
+
+
+class Combiner(Balancer):
+    """A method that no weights express: it makes each shared gradient out of the tasks' own.
+
+    A subclass gives `name` and `combine`. No Gram matrix is computed for it.
+    """
+
+    uses = GRADIENTS
+    shared_only = True
+
+    def weights(self, state: State, seen: Seen) -> tf.Tensor:
+        """Ones: no task is preferred as a whole."""
+        del state, seen
+        return tf.ones([self.num_tasks])
+
+    @abc.abstractmethod
+    def combine(self, contributions: tf.Tensor, seen: Seen, number: int) -> tf.Tensor:
+        """Gradient of one shared variable.
+
+        Args:
+          contributions: float32 [N, ...], q_i times the gradient of L_i by the variable.
+          seen: with losses.
+          number: number of the variable, which tells its random draws from those of others.
+
+        Returns:
+          float32 [...].
+        """
 
 
 def mean_over(values: tf.Tensor, present: tf.Tensor) -> tf.Tensor:

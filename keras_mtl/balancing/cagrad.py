@@ -17,7 +17,8 @@ class CAGrad(Balancer):
     Args:
       num_tasks: N.
       seed: not used.
-      c: in [0, 1), for which the paper proves convergence to a minimum of the plain sum.
+      c: in [0, 1), for which the paper proves convergence to a stationary point of the
+        plain sum (theorem 3.2).
       iterations: most steps of the solver, >= 1.
 
     Reference: Liu, Liu, Jin, Stone, Liu 2021, arXiv 2110.14048, algorithm 1 and equation 3.

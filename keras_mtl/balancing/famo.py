@@ -26,7 +26,8 @@ class Famo(Balancer):
       decay: weight decay of ξ, >= 0.
       min_loss: b, a number below every loss; 0 for losses that can fall to 0.
 
-    Reference: Liu, Feng, Stone, Liu 2023, arXiv 2306.03792, algorithm 1.
+    Reference: Liu, Feng, Stone, Liu 2023, arXiv 2306.03792, equations 10 to 12; Adam and b are
+    those of the authors' code.
     """
 
     name = "famo"

@@ -2,12 +2,12 @@
 
 import tensorflow as tf
 
-from keras_mtl.balancing.base import GRADIENTS, Balancer, Seen, State
+from keras_mtl.balancing.base import Combiner, Seen
 from keras_mtl.balancing.registry import number, register
 
 
 @register
-class GradDrop(Balancer):
+class GradDrop(Combiner):
     """Σ_i (leak + (1 − leak) m_i) h_i, coordinate by coordinate, with h_i = q_i g_i.
 
     P = ½ (1 + Σ h_i / Σ |h_i|) is the purity of the sign. With u uniform in [0, 1), m_i keeps the
@@ -20,22 +20,14 @@ class GradDrop(Balancer):
       seed: of u.
       leak: share of every gradient that passes in any case, in [0, 1]; 1 is the plain step.
 
-    Reference: Chen et al. 2020, arXiv 2010.06808, equations 1 and 2, algorithm 1.
+    Reference: Chen et al. 2020, arXiv 2010.06808, algorithm 1.
     """
 
     name = "graddrop"
-    uses = GRADIENTS
-    shared_only = True
-    elementwise = True
 
     def __init__(self, num_tasks: int, seed: int = 0, *, leak: float = 0.0) -> None:
         super().__init__(num_tasks, seed)
         self.leak = number(self.name, "leak", leak, least=0, most=1)
-
-    def weights(self, state: State, seen: Seen) -> tf.Tensor:
-        """Ones: no task is preferred as a whole."""
-        del state, seen
-        return tf.ones([self.num_tasks])
 
     def combine(self, contributions: tf.Tensor, seen: Seen, number: int) -> tf.Tensor:
         """The formula above."""

@@ -28,7 +28,8 @@ class GradVaccine(Balancer):
       seed: of the orders.
       beta: β in [0, 1], how fast the expected cosines follow.
 
-    Reference: Wang, Tsvetkov, Firat, Cao 2021, arXiv 2010.05874, equations 2 and 3, algorithm 1.
+    Reference: Wang, Tsvetkov, Firat, Cao 2021, arXiv 2010.05874: its update rule and its moving
+    average of the cosines.
     """
 
     name = "gradvac"

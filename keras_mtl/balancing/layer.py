@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_mtl.balancing.base import GRADIENTS, Seen
+from keras_mtl.balancing.base import GRADIENTS, Combiner, Seen
 from keras_mtl.balancing.registry import create
 from keras_mtl.errors import CheckpointError
 
@@ -118,7 +118,8 @@ class Balancing(keras.layers.Layer):
         """
         shared = [True] * len(parts) if shared is None else list(shared)
         seen = self.seen(shares, losses)
-        if self.balancer.uses == GRADIENTS and not self.balancer.elementwise:
+        combiner = self.balancer if isinstance(self.balancer, Combiner) else None
+        if self.balancer.uses == GRADIENTS and combiner is None:
             products = gram_matrix(
                 [part for part, is_shared in zip(parts, shared, strict=True) if is_shared]
             )
@@ -132,9 +133,9 @@ class Balancing(keras.layers.Layer):
         for number, (part, is_shared) in enumerate(zip(parts, shared, strict=True)):
             if self.balancer.shared_only and not is_shared:
                 gradient = tf.tensordot(plain, part, 1)
-            elif self.balancer.elementwise:
+            elif combiner is not None:
                 contributions = tf.tensordot(assignment, part, 1)
-                gradient = self.balancer.combine(contributions, seen, number)
+                gradient = combiner.combine(contributions, seen, number)
             else:
                 gradient = tf.tensordot(weighted, part, 1)
             gradients.append(gradient)

@@ -24,7 +24,8 @@ class Mgda(Balancer):
       iterations: most steps of the solver, >= 1.
 
     Reference: Désidéri 2012, "Multiple-gradient descent algorithm (MGDA) for multiobjective
-    optimization"; Sener & Koltun 2018, arXiv 1810.04650, equation 3 and algorithm 2.
+    optimization"; Sener & Koltun 2018, arXiv 1810.04650, equation 3 and algorithms 1 (two
+    tasks) and 2; the words of `normalize` are those of the authors' code.
     """
 
     name = "mgda"

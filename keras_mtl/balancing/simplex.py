@@ -2,7 +2,7 @@
 
 Both are solved by Frank-Wolfe with pairwise steps: weight moves from the worst vertex that has any
 to the best one, as far as is best. That converges linearly, is exact after one step for two tasks,
-and needs no projection (Lacoste-Julien & Jaggi 2015, arXiv 1511.05932, algorithm 2).
+and needs no projection (the pairwise variant of Lacoste-Julien & Jaggi 2015, arXiv 1511.05932).
 """
 
 from collections.abc import Callable

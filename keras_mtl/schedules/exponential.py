@@ -53,7 +53,7 @@ class Exponential(ShiftedExponential):
     """w_i(t) = p1_i + (p0_i - p1_i) exp(-alpha t); parameters as in `ShiftedExponential`.
 
     Reference: Kiperwasser & Ballesteros 2018, arXiv 1804.08915; Lingvo's ExponentialScheduler.
-    There and here t is the step, so alpha is small: 1e-5 changes over some 100,000 steps.
+    As in Lingvo t is the step, so alpha is small: 1e-5 changes over some 100,000 steps.
     """
 
     name = "exponential"

@@ -1,6 +1,7 @@
 """docs/balancing.md: its snippets are configurations, its example trains."""
 
 import importlib.util
+import inspect
 import re
 import runpy
 import sys
@@ -66,11 +67,13 @@ def test_the_recipe_makes_a_method_that_passes_the_contract(tmp_path, monkeypatc
     exec(CODE[2], names)
     assert names["Geometric"].name in available()
 
-    contract = runpy.run_path(str(CONTRACT))
-    contract["test_documented"]("geometric")
-    contract["test_one_task_takes_its_own_gradient"]("geometric")
-    contract["test_an_absent_task_has_no_say"]("geometric")
-    contract["test_a_restart_goes_on_bit_for_bit"]("geometric", tmp_path)
+    given = {"method": "geometric", "tmp_path": tmp_path, "bad": np.nan}
+    tests = 0
+    for name, test in runpy.run_path(str(CONTRACT)).items():
+        if name.startswith("test_") and "method" in inspect.signature(test).parameters:
+            test(**{key: given[key] for key in inspect.signature(test).parameters})
+            tests += 1
+    assert tests > 10
     # (L_1 L_2)^½ / L_i = (½, 2) for losses of 4 and 1.
     found = direction("geometric", [[1.0, 0.0], [0.0, 1.0]], losses=[4.0, 1.0])
     np.testing.assert_allclose(found, [0.5, 2.0], rtol=1e-5)
