@@ -296,6 +296,8 @@ class EvaluationConfig(hyperparams.Config):
 
     Attributes:
       interval: steps between validations; 0 validates at the end alone.
+      lag: steps after which a validation's scores take effect while training goes on beside it on
+        the engine, at most ``interval``; 0 lets training wait for the scores.
       metric: ``bleu``, ``chrf`` or ``neg_log_perplexity``: drives the schedule and the choice of
         the best checkpoint.
       max_pairs: dev pairs of each task that are translated.
@@ -307,6 +309,7 @@ class EvaluationConfig(hyperparams.Config):
     """
 
     interval: int = 1000
+    lag: int = 0
     metric: str = "chrf"
     max_pairs: int = 200
     beam_size: int = 1

@@ -9,7 +9,7 @@ import numpy as np
 
 from keras_mtl.charts import COLOURS, MARKERS, MAX_LINES, label_ends, new_figure, save_png
 from keras_mtl.errors import DataError
-from keras_mtl.training.event_log import read_events
+from keras_mtl.training.event_log import effective_step, read_events
 
 
 def plot_run(
@@ -56,17 +56,19 @@ def _series(
 ) -> Series:
     """By task: steps int64[n] and values float64[n], in the order in which tasks appear.
 
-    Events of other kinds are passed over; None takes all. Of two events at a step the later one is
-    what holds from there, which a line of steps and a heat map both draw so.
+    Events of other kinds are passed over; None takes all. A score is of the step whose weights had
+    it, probabilities are of the step from which on they hold. Of two events at a step the later one
+    is what holds from there, which a line of steps and a heat map both draw so.
     """
     points: dict[str, list[tuple[int, float]]] = {}
     for event in events:
         values = event.get(field) if kind in (None, event.get("event")) else None
         if key and values:
             values = values.get(key)
+        step = effective_step(event) if field == "probabilities" else event["step"]
         for task, value in (values or {}).items():
             if value is not None:
-                points.setdefault(task, []).append((event["step"], value))
+                points.setdefault(task, []).append((step, value))
     return {
         task: (np.array([p[0] for p in pairs]), np.array([p[1] for p in pairs]))
         for task, pairs in points.items()

@@ -212,7 +212,7 @@ def _check_decoding(check: "_Check", config: config_lib.ExperimentConfig) -> Non
 def _check_trainer(check: "_Check", config: config_lib.ExperimentConfig) -> None:
     for name in ("train_steps", "steps_per_loop", "checkpoint_interval", "max_to_keep"):
         check.range(f"trainer.{name}", 1)
-    check.range("trainer.evaluation.interval", 0)
+    _check_lag(check, config.trainer.evaluation)
     check.range("trainer.evaluation.max_pairs", 1)
     check.range("trainer.evaluation.beam_size", 1)
     check.range("trainer.evaluation.workers", 0, 1024)
@@ -235,6 +235,24 @@ def _check_trainer(check: "_Check", config: config_lib.ExperimentConfig) -> None
         check.choice(f"{optimizer}.moments", ("shared", "per_task"))
     if not config.trainer.schedule.name:
         check.problem("trainer.schedule.name", "is empty; name a schedule, for example temperature")
+
+
+def _check_lag(check: "_Check", evaluation: config_lib.EvaluationConfig) -> None:
+    check.range("trainer.evaluation.interval", 0)
+    check.range("trainer.evaluation.lag", 0)
+    if evaluation.lag > evaluation.interval:
+        check.problem(
+            "trainer.evaluation.lag",
+            f"= {evaluation.lag}: scores have to take effect by the time the next validation "
+            f"begins; give at most trainer.evaluation.interval = {evaluation.interval}, or 0, with "
+            "which training waits for each validation",
+        )
+    if evaluation.lag > 0 and evaluation.backend == "tf":
+        check.problem(
+            "trainer.evaluation.lag",
+            f"= {evaluation.lag}: trainer.evaluation.backend = 'tf' would compete with training "
+            "for the device; set the backend to native, or the lag to 0",
+        )
 
 
 def _check_runtime(check: "_Check") -> None:

@@ -13,7 +13,7 @@ import yaml
 from keras_mtl.data.prepared import read_manifest
 from keras_mtl.errors import DataError
 from keras_mtl.simulation.comparison import default_label
-from keras_mtl.training.event_log import METRICS_FILE
+from keras_mtl.training.event_log import METRICS_FILE, effective_step
 from keras_mtl.training.translations import SUFFIX, Translation, read_translations
 from keras_mtl.yaml_loader import Loader
 
@@ -118,7 +118,9 @@ def read_run(model_dir: str | os.PathLike[str], split: str = "test") -> Run:
         sizes=_read_sizes(folder, params),
         metric=_metric(evaluations, test),
         last_step=max((event["step"] for event in events), default=0),
-        probabilities=_curves(events, "probabilities"),
+        probabilities=_curves(
+            [{**event, "step": effective_step(event)} for event in events], "probabilities"
+        ),
         scales=_curves(trains, "scales"),
         weights=_curves(trains, "weights"),
         scores=_scores(evaluations),

@@ -1,6 +1,7 @@
 """Checkpoints with the complete state of a run, and the way back when one is damaged."""
 
 import io
+import os
 import re
 import shutil
 from collections.abc import Callable, Mapping
@@ -69,6 +70,10 @@ class RunCheckpoints:
             if match:
                 found.append((int(match.group(1)), str(index.with_suffix(""))))
         return [prefix for _, prefix in sorted(found)]
+
+    def steps(self) -> list[int]:
+        """Returns the steps of the checkpoints that are there, rising."""
+        return [int(Path(prefix).name.removeprefix("ckpt-")) for prefix in self.paths()]
 
     def save(self, step: int) -> str:
         """Writes ``ckpt-<step>`` and drops the oldest beyond ``max_to_keep``.
@@ -153,16 +158,59 @@ def write_checkpoint(
             prefix.with_name(f"{prefix.name}.index")
         )
     except (tf.errors.OpError, OSError) as error:
-        _remove_partials(prefix.parent, f"{prefix.name}*")
-        reason = str(error).strip().splitlines()[0][:300]
-        raise CheckpointError(
-            f"checkpoint {prefix} could not be written: {reason}; free space or correct the "
-            "folder's permissions, then start the same command again: it goes on from the last "
-            "complete checkpoint"
-        ) from error
+        raise _not_written(prefix, error) from error
     if before_return:
         before_return()
     return str(prefix)
+
+
+def copy_checkpoint(
+    source: Path, prefix: Path, before_return: Callable[[], None] | None = None
+) -> str:
+    """Puts a checkpoint in a second place, index last; by links, where the file system has them.
+
+    Args:
+        source: name of the checkpoint, without ``.index``.
+        prefix: its second name.
+        before_return: called when it is in place.
+
+    Returns:
+        The prefix.
+
+    Raises:
+        CheckpointError: it cannot be written.
+    """
+    prefix.parent.mkdir(parents=True, exist_ok=True)
+    # Without its index nothing is listed; the first of `_files` is put in place last.
+    prefix.with_name(f"{prefix.name}.index").unlink(missing_ok=True)
+    try:
+        for file in reversed(_files(str(source))):
+            target = prefix.with_name(prefix.name + file.name.removeprefix(source.name))
+            partial = target.with_name(f"partial-{target.name}")
+            partial.unlink(missing_ok=True)
+            try:
+                os.link(file, partial)
+            except OSError:
+                shutil.copyfile(file, partial)
+            # Between two links to one file a renaming does nothing.
+            target.unlink(missing_ok=True)
+            partial.rename(target)
+    except OSError as error:
+        raise _not_written(prefix, error) from error
+    if before_return:
+        before_return()
+    return str(prefix)
+
+
+def _not_written(prefix: Path, error: Exception) -> CheckpointError:
+    """Removes what is left of a checkpoint that could not be written; returns what to raise."""
+    _remove_partials(prefix.parent, f"{prefix.name}*")
+    reason = str(error).strip().splitlines()[0][:300]
+    return CheckpointError(
+        f"checkpoint {prefix} could not be written: {reason}; free space or correct the "
+        "folder's permissions, then start the same command again: it goes on from the last "
+        "complete checkpoint"
+    )
 
 
 def _remove_partials(folder: Path, name: str) -> None:

@@ -6,8 +6,9 @@ be followed with ``tail -f`` and read by any tool. There are two kinds of events
     {"event": "train", "step": 100, "loss": {"en-fr": 5.1, ...}, "probabilities": {...}, ...}
     {"event": "evaluation", "step": 500, "scores": {"chrf": {"en-fr": 31.2, ...}}, ...}
 
-A run that goes on from a checkpoint drops the events beyond the checkpoint's step, so that the file
-holds each step once, as if the run had never stopped.
+An evaluation that took effect after the step whose weights it is of has an ``effective_step`` too.
+A run that goes on from a checkpoint drops the events that were written beyond the checkpoint's
+step, so that the file holds each step once, as if the run had never stopped.
 """
 
 import dataclasses
@@ -61,7 +62,7 @@ class EventLog:
         self._writer: Any = None
 
     def resume(self, step: int) -> int:
-        """Drops every event beyond ``step``; call it before the first event of a run.
+        """Drops every event that was written beyond ``step``; call it before a run's first event.
 
         The shortened file is written aside and renamed. TensorBoard itself drops the points that
         are overtaken when a later file begins at an earlier step.
@@ -80,7 +81,7 @@ class EventLog:
             return 0
         lines = self.path.read_bytes().split(b"\n")
         events = read_events(self.path)
-        kept = [event for event in events if event["step"] <= step]
+        kept = [event for event in events if effective_step(event) <= step]
         written = sum(1 for line in lines if line.strip())
         if len(kept) == written and not lines[-1]:
             return 0
@@ -165,16 +166,20 @@ class EventLog:
         ratios: Mapping[str, float] | None = None,
         metric: str | None = None,
         probabilities: Mapping[str, float] | None = None,
+        effective_step: int | None = None,
+        waited_seconds: float | None = None,
     ) -> None:
         """Logs the validation of the tasks.
 
         Args:
-          step: training steps done.
+          step: training steps done by the weights that were validated.
           results: by task; see ``keras_mtl.training.evaluation.TaskResult``.
           ratios: score / baseline by task, for the tasks that have a baseline.
           metric: the metric that drives the schedule and the choice of the best checkpoint.
           probabilities: by task, after the schedule has learned from the scores; None when it has
             not changed.
+          effective_step: step at which the scores took effect, where training went on meanwhile.
+          waited_seconds: how long training then waited for them.
         """
         scores: dict[str, dict[str, float | None]] = {}
         for task, result in results.items():
@@ -185,6 +190,8 @@ class EventLog:
             for name, values in scores.items()
         }
         event: dict[str, Any] = {"event": "evaluation", "step": int(step)}
+        if effective_step is not None:
+            event["effective_step"] = int(effective_step)
         if metric is not None:
             event["metric"] = metric
         event["scores"] = scores
@@ -194,6 +201,8 @@ class EventLog:
         if probabilities is not None:
             event["probabilities"] = _numbers(probabilities)
         event["seconds"] = _number(math.fsum(result.seconds for result in results.values()))
+        if waited_seconds is not None:
+            event["waited_seconds"] = _number(waited_seconds)
         self._append(event)
         self._scalars(
             step,
@@ -201,6 +210,7 @@ class EventLog:
                 **{f"{n}/{task}": v for n, values in scores.items() for task, v in values.items()},
                 **{f"{name}/macro_average": value for name, value in macro.items()},
                 **{f"score_over_baseline/{task}": v for task, v in (ratios or {}).items()},
+                "training/waited_for_validation": waited_seconds,
             },
         )
 
@@ -241,6 +251,11 @@ class EventLog:
                 if value is not None:
                     tf.summary.scalar(name, value, step=step)
             self._writer.flush()
+
+
+def effective_step(event: Mapping[str, Any]) -> int:
+    """Returns the step from which on an event's probabilities hold, at which it was written."""
+    return event.get("effective_step", event["step"])
 
 
 def read_events(path: str | os.PathLike[str]) -> list[dict[str, Any]]:

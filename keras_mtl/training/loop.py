@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import functools
 import io
 import json
 import math
@@ -17,22 +16,16 @@ import tensorflow as tf
 from keras_mtl.config import ExperimentConfig
 from keras_mtl.data.prepare import PreparedData
 from keras_mtl.errors import CheckpointError, ConfigError
-from keras_mtl.metrics import schedule_higher_is_better, schedule_score
-from keras_mtl.schedules import ScoreBook, task_index_map
+from keras_mtl.schedules import task_index_map
 from keras_mtl.training import balance, building
 from keras_mtl.training.batch_log import BatchLog
-from keras_mtl.training.checkpoints import (
-    ArrayState,
-    RunCheckpoints,
-    read_all,
-    write_checkpoint,
-)
+from keras_mtl.training.checkpoints import ArrayState, RunCheckpoints, read_all
 from keras_mtl.training.distribution import configure_runtime, to_all_replicas
-from keras_mtl.training.evaluation import Evaluator
 from keras_mtl.training.event_log import EventLog
 from keras_mtl.training.moments import moments_state, optimizer_state, restore_moments
 from keras_mtl.training.progress import Progress
 from keras_mtl.training.run_directory import RunDirectory
+from keras_mtl.training.run_validation import RunValidation, check_lag
 from keras_mtl.training.setup import prepare_from_config
 from keras_mtl.training.trainer import MultiTaskTrainer
 
@@ -87,6 +80,8 @@ def run_experiment(
     if mode not in MODES:
         raise ConfigError(f"--mode is {mode!r}; known: {', '.join(MODES)}")
     building.check_schedule(config)
+    if mode == "train_and_eval":
+        check_lag(config)
     strategy = configure_runtime(config.runtime)
     prepared = prepare_from_config(config, model_dir, log=log)
     return Run(config, Path(model_dir), prepared, strategy, log).execute(mode)
@@ -123,7 +118,6 @@ class Run:
         self.schedule = building.build_schedule(config, self.tasks)
         if warning := building.scaling_warning(config, self.schedule):
             log(f"warning: {warning}")
-        self.book = self._new_book()
         self.mixture = building.build_mixture(
             config, prepared, self.schedule, strategy.num_replicas_in_sync
         )
@@ -149,9 +143,19 @@ class Run:
             balancing=self.balancing,
             mixed=config.task.data.granularity == "example",
         )
-        self.best_score, self.best_step = math.nan, -1
+        self.events = EventLog(self.directory.path)
+        self.validation = RunValidation(
+            config,
+            prepared,
+            self.tasks,
+            self.model,
+            self.optimizer,
+            self.mixture,
+            self.directory,
+            self.events,
+        )
         self.skipped = 0
-        self.evaluated_step = -1
+        self._validates = False
         self._logged_step = 0
         self._logged_consumed = np.zeros(len(self.tasks), np.int64)
         self._state = ArrayState(self._collect)
@@ -169,7 +173,6 @@ class Run:
             self._read_checkpoint,
         )
         self.directory.write(config, prepared, decoder_of_task)
-        self.events = EventLog(self.directory.path)
         self.batch_log = BatchLog(self.directory.path) if config.trainer.log_batches else None
         self._stop_signal = 0
 
@@ -185,6 +188,7 @@ class Run:
 
     def execute(self, mode: str) -> RunResult:
         """Restores the newest checkpoint, trains and validates as the mode says."""
+        self._validates = mode == "train_and_eval"
         prefix = self.checkpoints.restore()
         if prefix:
             self._restore_state()
@@ -192,10 +196,9 @@ class Run:
         elif mode == "eval":
             raise CheckpointError(f"{self.directory.path} holds no checkpoint to evaluate")
         if mode == "eval":
-            self.evaluate()
+            self.validation.evaluate(self.step, self.log)
             return self._result()
-        validates = mode == "train_and_eval"
-        if self.schedule.adaptive and not validates:
+        if self.schedule.adaptive and not self._validates:
             raise ConfigError(
                 f"the schedule {self.config.trainer.schedule.name!r} adapts to validation scores; "
                 "use --mode train_and_eval"
@@ -204,11 +207,11 @@ class Run:
         if self.batch_log:
             self.batch_log.resume(self._consumed(self.step))
         self.log(f"padding: {self.mixture.padding_waste():.1%} of the tokens in a batch")
-        with self._terminate_gently(), self.events:
-            self._train(validates)
+        with self._terminate_gently(), self.events, contextlib.closing(self.validation):
+            self._train()
         return self._result()
 
-    def _train(self, validates: bool) -> None:
+    def _train(self) -> None:
         trainer = self.config.trainer
         with Progress(trainer.train_steps, self.step) as progress:
             controller = orbit.Controller(
@@ -221,19 +224,21 @@ class Run:
             self._logged_step = self.step
             self._logged_consumed = self.mixture.consumed(self._collect_mixture())
             self._read_from(self.step)
+            self.validation.go_on(self._validates, progress.message)
             while self.step < trainer.train_steps:
                 progress.resume()
                 self.trainer.set_scales(self.mixture.scales(self._consumed(self.step)))
                 # Orbit prints a line a loop to stdout, which belongs to results.
                 with contextlib.redirect_stdout(io.StringIO()):
-                    controller.train(self._next_stop(validates), checkpoint_at_completion=False)
+                    controller.train(self._next_stop(), checkpoint_at_completion=False)
                 step = self.step
                 progress.pause()
-                if validates and self._due(step, trainer.evaluation.interval):
-                    self.evaluate(progress.message)
+                if self._validates and self.validation.at(step, progress.message):
                     self._read_from(step)
-                if self._due(step, trainer.checkpoint_interval) or self._stop_signal:
+                ends = step == trainer.train_steps or bool(self._stop_signal)
+                if ends or step % trainer.checkpoint_interval == 0:
                     self.checkpoints.save(step)
+                self.validation.prune(self.checkpoints.steps)
                 if self._stop_signal:
                     progress.message(
                         f"stopped by signal {self._stop_signal} at step {step:,}; saved"
@@ -241,17 +246,14 @@ class Run:
                     raise SystemExit(128 + self._stop_signal)
         self._warn_if_skipped()
 
-    def _next_stop(self, validates: bool) -> int:
+    def _next_stop(self) -> int:
         """Returns the step at which something other than training is due, or a loop ends."""
-        trainer = self.config.trainer
-        intervals = [trainer.checkpoint_interval, trainer.steps_per_loop]
-        if validates and trainer.evaluation.interval:
-            intervals.append(trainer.evaluation.interval)
-        stops = [(self.step // interval + 1) * interval for interval in intervals]
+        trainer, step = self.config.trainer, self.step
+        intervals = (trainer.checkpoint_interval, trainer.steps_per_loop)
+        stops = [(step // interval + 1) * interval for interval in intervals]
+        if self._validates:
+            stops.append(self.validation.next_stop(step))
         return min([*stops, trainer.train_steps])
-
-    def _due(self, step: int, interval: int) -> bool:
-        return step == self.config.trainer.train_steps or (interval > 0 and step % interval == 0)
 
     def _consumed(self, step: int) -> int:
         """Returns the number of batches that training has consumed at a step."""
@@ -266,81 +268,6 @@ class Run:
                 self.strategy, lambda: self.mixture.dataset(start_step=start, replicas=replicas)
             )
         )
-
-    def evaluate(self, log: Callable[[str], None] | None = None) -> dict[str, float]:
-        """Scores every task on its dev set, tells the schedule, keeps the best weights.
-
-        Returns:
-            The score by task of ``trainer.evaluation.metric``.
-        """
-        step = self.step
-        settings = self.config.trainer.evaluation
-        with self._averaged_weights():
-            results = self._evaluator.evaluate()
-            scores = {name: results[name].scores[settings.metric] for name in self.task_names}
-            macro = float(np.mean(list(scores.values())))
-            # NaN, from before the first validation, compares false.
-            if not macro <= self.best_score:
-                self.best_score, self.best_step = macro, step
-                self._save_best(step)
-        for index, name in enumerate(self.task_names):
-            self.book.set(index, step, schedule_score(settings.metric, scores[name]))
-        if step > self.evaluated_step:
-            self.mixture.update(self._consumed(step), self.book)
-            self.evaluated_step = step
-            probabilities = self.mixture.probabilities(self._consumed(step))
-            self.events.evaluation(
-                step,
-                results,
-                self._ratios(),
-                settings.metric,
-                dict(zip(self.task_names, probabilities, strict=True)),
-            )
-        shown = "  ".join(f"{name} {scores[name]:.1f}" for name in self.task_names[:8])
-        more = "  …" if len(self.task_names) > 8 else ""
-        (log or self.log)(
-            f"step {step:,}: {settings.metric} {macro:.2f} on average over tasks: {shown}{more}"
-        )
-        return scores
-
-    def _new_book(self) -> ScoreBook:
-        metric = self.config.trainer.evaluation.metric
-        return ScoreBook(self.tasks, schedule_higher_is_better(metric))
-
-    def _ratios(self) -> dict[str, float] | None:
-        """Returns score / baseline by task, None where a task has no baseline."""
-        if any(task.baseline is None for task in self.tasks):
-            return None
-        return dict(zip(self.task_names, self.book.ratios(), strict=True))
-
-    def _save_best(self, step: int) -> None:
-        """Keeps the weights as they are now, averaged ones when there are any, in ``best``."""
-
-        def drop_others():
-            for file in self.directory.best.glob("ckpt-*"):
-                if file.name.split(".")[0] != f"ckpt-{step}":
-                    file.unlink(missing_ok=True)
-
-        write_checkpoint(
-            tf.train.Checkpoint(model=self.model), self.directory.best / f"ckpt-{step}", drop_others
-        )
-
-    @contextlib.contextmanager
-    def _averaged_weights(self):
-        """Puts the averaged weights in place, where the optimizer keeps an average."""
-        averages = self.optimizer.averages
-        if not averages or self.step == 0:
-            yield
-            return
-        variables = self.model.trainable_variables
-        kept = [variable.numpy() for variable in variables]
-        for variable, average in zip(variables, averages, strict=True):
-            variable.assign(average.numpy())
-        try:
-            yield
-        finally:
-            for variable, value in zip(variables, kept, strict=True):
-                variable.assign(value)
 
     def _log_loop(self, sums, progress: Progress) -> None:
         step = self.step
@@ -387,15 +314,13 @@ class Run:
         for task in np.flatnonzero(sums["tokens"] * drawn):
             loss = float(sums["nll"][task] / sums["tokens"][task])
             if math.isfinite(loss):
-                self.book.observe(int(task), step, loss, before[task], float(batches[task]))
+                self.validation.book.observe(
+                    int(task), step, loss, before[task], float(batches[task])
+                )
 
     def _warn_if_skipped(self) -> None:
         if self.skipped:
             self.log(f"{self.skipped} steps were skipped: their gradient was not finite")
-
-    @functools.cached_property
-    def _evaluator(self) -> Evaluator:
-        return Evaluator.from_model(self.config, self.model, self.prepared)
 
     def _collect_mixture(self) -> dict[str, np.ndarray]:
         return self.mixture.state(self._consumed(self.step))
@@ -404,15 +329,16 @@ class Run:
         """Gathers what is neither weights nor optimizer: cursors, schedule, scores, counters."""
         return {
             **{f"mixture/{name}": value for name, value in self._collect_mixture().items()},
-            **{f"book/{name}": value for name, value in self.book.state_dict().items()},
+            **self.validation.collect(),
             **balance.collect(self.balancing),
-            "best": np.array([self.best_score, self.best_step], np.float64),
-            "counters": np.array([self.skipped, self.evaluated_step], np.int64),
+            "counters": np.array([self.skipped, self.validation.evaluated_step], np.int64),
         }
 
     def _read_checkpoint(self, prefix: str) -> None:
         read_all(tf.train.Checkpoint(**self._parts), prefix)
         restore_moments(self.optimizer, prefix, self._saved_tasks())
+        if self._validates:
+            self.validation.check(self._restored)
 
     def _saved_tasks(self) -> np.ndarray:
         """Returns for each task its index in the list of the checkpoint that was read, or -1."""
@@ -426,29 +352,19 @@ class Run:
         return self._state.restored
 
     def _restore_state(self) -> None:
-        arrays = self._restored
-
-        def part(prefix):
-            return {
-                name.removeprefix(prefix): value
-                for name, value in arrays.items()
-                if name.startswith(prefix)
-            }
-
-        self.mixture.restore(part("mixture/"))
-        balance.restore(self.balancing, arrays, self._saved_tasks())
-        self.book = ScoreBook.from_state(self.tasks, part("book/"), self._saved_tasks())
-        direction = schedule_higher_is_better(self.config.trainer.evaluation.metric)
-        if self.book.higher_is_better != direction:
-            self.log("the metric changed since the checkpoint; its scores are forgotten")
-            self.book = self._new_book()
-            self.best_score, self.best_step = math.nan, -1
-        self.best_score, best_step = (float(value) for value in arrays["best"])
-        self.best_step = int(best_step)
-        self.skipped, self.evaluated_step = (int(value) for value in arrays["counters"])
+        arrays, saved_tasks = self._restored, self._saved_tasks()
+        mixture = {
+            name.removeprefix("mixture/"): value
+            for name, value in arrays.items()
+            if name.startswith("mixture/")
+        }
+        self.mixture.restore(mixture)
+        balance.restore(self.balancing, arrays, saved_tasks)
+        self.skipped, evaluated_step = (int(value) for value in arrays["counters"])
+        self.validation.restore(arrays, saved_tasks, evaluated_step, self.log)
 
     def _result(self) -> RunResult:
-        scores = self.book.scores
+        scores = self.validation.book.scores
         return RunResult(
             step=self.step,
             scores={
@@ -456,8 +372,8 @@ class Run:
                 for name, score in zip(self.task_names, scores, strict=True)
                 if math.isfinite(score)
             },
-            best_score=self.best_score,
-            best_step=self.best_step,
+            best_score=self.validation.best_score,
+            best_step=self.validation.best_step,
             batches={
                 name: int(count)
                 for name, count in zip(

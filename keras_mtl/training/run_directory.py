@@ -47,12 +47,14 @@ class RunDirectory:
     Attributes:
         path: `pathlib.Path` of the folder.
         best: folder of the best checkpoint.
+        pending: folder of the weights whose validation is not in effect yet.
         has_checkpoint: whether training has saved anything here.
     """
 
     def __init__(self, path):
         self.path = Path(path)
         self.best = self.path / "best"
+        self.pending = self.path / "pending"
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:

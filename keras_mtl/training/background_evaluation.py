@@ -1,0 +1,59 @@
+"""Validation in a thread of its own, while training goes on."""
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+
+from keras_mtl.training.evaluation import TaskResult
+
+Results = Mapping[str, TaskResult]
+
+
+class BackgroundEvaluation:
+    """Evaluates one thing at a time in a thread.
+
+    The thread computes in the engine, without Python's global lock; what it does in Python (pieces,
+    BLEU and chrF) takes turns with the input pipeline.
+    """
+
+    def __init__(self) -> None:
+        self._stop = threading.Event()
+        self._future: Future[Results] | None = None
+        self._thread: ThreadPoolExecutor | None = None
+
+    def start(self, evaluate: Callable[[Callable[[], bool]], Results]) -> None:
+        """Begins an evaluation.
+
+        Args:
+            evaluate: called in the thread, with a function that tells whether to stop; returns the
+                result of each task.
+        """
+        if self._future is not None:
+            raise RuntimeError("an evaluation is going on")
+        if self._thread is None:
+            self._thread = ThreadPoolExecutor(1, thread_name_prefix="keras_mtl-validation")
+        self._stop.clear()
+        self._future = self._thread.submit(evaluate, self._stop.is_set)
+
+    def result(self) -> tuple[Results, float]:
+        """Waits for the end of the evaluation.
+
+        Returns:
+            The result of each task, and the seconds waited.
+
+        Raises:
+            Exception: what the evaluation raised.
+        """
+        if self._future is None:
+            raise RuntimeError("no evaluation is going on")
+        begin = time.perf_counter()
+        future, self._future = self._future, None
+        return future.result(), time.perf_counter() - begin
+
+    def stop(self) -> None:
+        """Ends an evaluation after the task at which it is, and forgets it."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.shutdown(wait=True, cancel_futures=True)
+        self._thread = self._future = None

@@ -1,0 +1,312 @@
+"""Validation of a run: when, of which weights, and what follows from it."""
+
+import contextlib
+import functools
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from keras_mtl import native
+from keras_mtl.config import ExperimentConfig
+from keras_mtl.data.mixture import Mixture
+from keras_mtl.data.prepare import PreparedData
+from keras_mtl.errors import ConfigError
+from keras_mtl.metrics import schedule_higher_is_better, schedule_score
+from keras_mtl.schedules import ScoreBook, TaskInfo
+from keras_mtl.training.background_evaluation import BackgroundEvaluation, Results
+from keras_mtl.training.checkpoints import write_checkpoint
+from keras_mtl.training.engine_evaluation import engine_evaluator
+from keras_mtl.training.evaluation import Evaluator, translation_tasks
+from keras_mtl.training.event_log import EventLog
+from keras_mtl.training.run_directory import RunDirectory
+from keras_mtl.training.snapshots import Snapshot, Snapshots
+
+Log = Callable[[str], None]
+
+
+def check_lag(config: ExperimentConfig) -> None:
+    """Raises ConfigError where validation shall run beside training and the engine is not there."""
+    lag = config.trainer.evaluation.lag
+    if not lag:
+        return
+    try:
+        native.core()
+    except native.NativeError as error:
+        raise ConfigError(
+            f"trainer.evaluation.lag is {lag}, and only the engine can validate beside training: "
+            f"{error}; or set trainer.evaluation.lag to 0"
+        ) from error
+
+
+class RunValidation:
+    """Validates every task, tells the schedule, keeps the best weights, writes the log.
+
+    With ``trainer.evaluation.lag`` the weights of step s are validated by the engine in a thread,
+    and the scores take effect exactly at step s + lag, however long that took: training waits there
+    if they are not known. At most one validation is going on: its result takes effect at the latest
+    when the next one begins, and at the end of training.
+
+    Args:
+        config: the experiment.
+        prepared: the prepared store.
+        tasks: the tasks, in the mixture's order.
+        model: the model.
+        optimizer: its optimizer, whose averages are validated where it has them.
+        mixture: is told the scores.
+        directory: the run's folder.
+        events: the run's log.
+
+    Attributes:
+        book: what is known of the tasks.
+        best_score: best macro-averaged score in effect, NaN before the first.
+        best_step: the step of its weights, -1 before the first.
+        evaluated_step: step of the weights whose scores are in effect, -1 before the first.
+        pending: the validation that is not in effect yet.
+    """
+
+    def __init__(
+        self,
+        config: ExperimentConfig,
+        prepared: PreparedData,
+        tasks: Sequence[TaskInfo],
+        model,
+        optimizer,
+        mixture: Mixture,
+        directory: RunDirectory,
+        events: EventLog,
+    ):
+        self._config = config
+        self._settings = config.trainer.evaluation
+        self._prepared = prepared
+        self._tasks = tasks
+        self._names = [task.name for task in tasks]
+        self._model = model
+        self._optimizer = optimizer
+        self._mixture = mixture
+        self._directory = directory
+        self._events = events
+        self._snapshots = Snapshots(directory.pending)
+        self._background = BackgroundEvaluation()
+        self.book = self._new_book()
+        self.best_score, self.best_step = math.nan, -1
+        self.evaluated_step = -1
+        self.pending: Snapshot | None = None
+
+    def next_stop(self, step: int) -> int:
+        """Returns the next step after ``step`` at which `at` has something to do, if any."""
+        interval = self._settings.interval
+        stop = self._config.trainer.train_steps
+        if interval:
+            stop = min(stop, (step // interval + 1) * interval)
+        return min(stop, max(step + 1, self.pending.due)) if self.pending else stop
+
+    def at(self, step: int, log: Log) -> bool:
+        """Does what is due at a step.
+
+        Returns:
+            Whether scores took effect, so that batches have to be read anew.
+        """
+        last = step == self._config.trainer.train_steps
+        interval = self._settings.interval
+        due = last or (interval > 0 and step % interval == 0)
+        told = self.pending is not None and (due or step >= self.pending.due)
+        if told:
+            self._take_effect(step, log)
+        if not due:
+            return told
+        if not self._settings.lag:
+            self.evaluate(step, log)
+            return True
+        self._begin(Snapshot(step, step if last else step + self._settings.lag))
+        if last:
+            self._take_effect(step, log)
+        return told or last
+
+    def evaluate(self, step: int, log: Log) -> dict[str, float]:
+        """Validates the weights as they are now; the scores take effect at once.
+
+        Returns:
+            The score by task of ``trainer.evaluation.metric``.
+        """
+        with self._averaged_weights(step):
+            results = self._evaluator.evaluate()
+            if self._is_best(step, results):
+                write_checkpoint(
+                    tf.train.Checkpoint(model=self._model),
+                    self._directory.best / f"ckpt-{step}",
+                    lambda: self._drop_other_best(step),
+                )
+        return self._learn(step, step, results, log)
+
+    def go_on(self, validates: bool, log: Log) -> None:
+        """Begins the validation again that was going on when the checkpoint was saved.
+
+        Args:
+            validates: whether this run validates at all; else it is left out.
+            log: gets a line when it is.
+        """
+        if self.pending and validates:
+            self._start(self.pending)
+        elif self.pending:
+            log(f"the validation of step {self.pending.step:,} is left out: this run has none")
+            self.pending = None
+
+    def close(self) -> None:
+        """Ends what runs in the background; a run that goes on from a checkpoint repeats it."""
+        self._background.stop()
+
+    def prune(self, checkpoints: Callable[[], Sequence[int]]) -> None:
+        """Deletes the snapshots that neither the checkpoints of some steps nor the present need."""
+        self._snapshots.prune(checkpoints, self.pending)
+
+    def _begin(self, snapshot: Snapshot) -> None:
+        with self._averaged_weights(snapshot.step):
+            self._snapshots.write(
+                snapshot,
+                self._model,
+                self._prepared.vocabulary,
+                translation_tasks(self._config, self._prepared),
+                self._settings.compute_type,
+            )
+        self.pending = snapshot
+        self._start(snapshot)
+
+    def _start(self, snapshot: Snapshot) -> None:
+        path = self._snapshots.engine_file(snapshot)
+
+        def evaluate(stopped: Callable[[], bool]) -> Results:
+            evaluator = engine_evaluator(self._config, path, self._prepared)
+            return evaluator.evaluate(stopped=stopped)
+
+        self._background.start(evaluate)
+
+    def _take_effect(self, step: int, log: Log) -> None:
+        assert self.pending is not None  # looked at by the caller
+        results, waited = self._background.result()
+        snapshot, self.pending = self.pending, None
+        if self._is_best(snapshot.step, results):
+            self._snapshots.keep_as_best(
+                snapshot, self._directory.best, lambda: self._drop_other_best(snapshot.step)
+            )
+        self._learn(snapshot.step, step, results, log, waited)
+
+    def _is_best(self, step: int, results: Results) -> bool:
+        """Whether these are the best scores so far; notes them when they are."""
+        macro = self._macro(results)
+        # NaN, from before the first validation, compares false.
+        if macro <= self.best_score:
+            return False
+        self.best_score, self.best_step = macro, step
+        return True
+
+    def _macro(self, results: Results) -> float:
+        return float(np.mean(list(self._scores(results).values())))
+
+    def _scores(self, results: Results) -> dict[str, float]:
+        return {name: results[name].scores[self._settings.metric] for name in self._names}
+
+    def _learn(
+        self, step: int, now: int, results: Results, log: Log, waited: float | None = None
+    ) -> dict[str, float]:
+        """Lets the scores of the weights of ``step`` take effect at the step ``now``."""
+        metric, scores = self._settings.metric, self._scores(results)
+        for index, name in enumerate(self._names):
+            self.book.set(index, step, schedule_score(metric, scores[name]))
+        if step > self.evaluated_step:
+            consumed = now * self._config.trainer.optimizer.gradient_accumulation_steps
+            self._mixture.update(consumed, self.book)
+            self.evaluated_step = step
+            probabilities = self._mixture.probabilities(consumed)
+            self._events.evaluation(
+                step,
+                results,
+                self._ratios(),
+                metric,
+                dict(zip(self._names, probabilities, strict=True)),
+                None if waited is None else now,
+                waited,
+            )
+        shown = "  ".join(f"{name} {scores[name]:.1f}" for name in self._names[:8])
+        more = "  …" if len(self._names) > 8 else ""
+        when = f"step {step:,}" if waited is None else f"step {step:,}, in effect from {now:,}"
+        log(f"{when}: {metric} {self._macro(results):.2f} on average over tasks: {shown}{more}")
+        return scores
+
+    def _new_book(self) -> ScoreBook:
+        return ScoreBook(self._tasks, schedule_higher_is_better(self._settings.metric))
+
+    def _ratios(self) -> dict[str, float] | None:
+        """Returns score / baseline by task, None where a task has no baseline."""
+        if any(task.baseline is None for task in self._tasks):
+            return None
+        return dict(zip(self._names, self.book.ratios(), strict=True))
+
+    def _drop_other_best(self, step: int) -> None:
+        for file in self._directory.best.glob("ckpt-*"):
+            if file.name.split(".")[0] != f"ckpt-{step}":
+                file.unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def _averaged_weights(self, step: int):
+        """Puts the averaged weights in place, where the optimizer keeps an average."""
+        averages = self._optimizer.averages
+        if not averages or step == 0:
+            yield
+            return
+        variables = self._model.trainable_variables
+        kept = [variable.numpy() for variable in variables]
+        for variable, average in zip(variables, averages, strict=True):
+            variable.assign(average.numpy())
+        try:
+            yield
+        finally:
+            for variable, value in zip(variables, kept, strict=True):
+                variable.assign(value)
+
+    @functools.cached_property
+    def _evaluator(self) -> Evaluator:
+        return Evaluator.from_model(self._config, self._model, self._prepared)
+
+    def collect(self) -> dict[str, np.ndarray]:
+        """Returns what `restore` needs, for a checkpoint."""
+        state = {f"book/{name}": value for name, value in self.book.state_dict().items()}
+        state["best"] = np.array([self.best_score, self.best_step], np.float64)
+        if self.pending:
+            state["pending"] = np.array([self.pending.step, self.pending.due], np.int64)
+        return state
+
+    def check(self, state: Mapping[str, np.ndarray]) -> None:
+        """Raises CheckpointError when the weights that a checkpoint's state needs are missing."""
+        if snapshot := _pending(state):
+            self._snapshots.check(snapshot)
+
+    def restore(
+        self, state: Mapping[str, np.ndarray], index_map: np.ndarray, evaluated_step: int, log: Log
+    ) -> None:
+        """Goes back to a state.
+
+        Args:
+            state: of `collect`, maybe with more in it.
+            index_map: int64[N], the saved index of each present task, -1 for a new one.
+            evaluated_step: as it was.
+            log: gets a line when scores are forgotten.
+        """
+        book = {
+            name.removeprefix("book/"): value
+            for name, value in state.items()
+            if name.startswith("book/")
+        }
+        self.book = ScoreBook.from_state(self._tasks, book, index_map)
+        self.best_score, self.best_step = float(state["best"][0]), int(state["best"][1])
+        if self.book.higher_is_better != schedule_higher_is_better(self._settings.metric):
+            log("the metric changed since the checkpoint; its scores are forgotten")
+            self.book = self._new_book()
+            self.best_score, self.best_step = math.nan, -1
+        self.evaluated_step = evaluated_step
+        self.pending = _pending(state)
+
+
+def _pending(state: Mapping[str, np.ndarray]) -> Snapshot | None:
+    return Snapshot(*map(int, state["pending"])) if "pending" in state else None
