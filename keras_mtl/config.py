@@ -7,10 +7,12 @@ Importing this module imports TensorFlow (through ``hyperparams``).
 """
 
 import dataclasses
-from typing import Optional
+from typing import Any, Optional
 
 from official.core import config_definitions
 from official.modeling import hyperparams
+
+from keras_mtl.search_options import SearchOptions
 
 # ruff: noqa: UP045  hyperparams.Config recognises Optional[T] in every release of the 2.x line.
 
@@ -174,41 +176,26 @@ class TransformerConfig(hyperparams.Config):
     label_smoothing: float = 0.1
 
 
+_SearchFields: Any = dataclasses.make_dataclass(
+    "_SearchFields",
+    [(field.name, field.type, field.default) for field in dataclasses.fields(SearchOptions)],
+    bases=(hyperparams.Config,),
+)
+
+
 @dataclasses.dataclass
-class DecodingConfig(hyperparams.Config):
-    """Beam search of evaluation and export.
+class DecodingConfig(_SearchFields):
+    """Beam search of evaluation and export: every field of ``SearchOptions``, and the batch.
 
     Attributes:
+      max_length: this and the next two have defaults of their own: 2 tokens for one and 10 more.
       batch_size: sentences translated at once.
-      beam_size: this and all others: see ``keras_mtl.decoding.BeamOptions``. Those behind
-        ``batch_size`` need the native search, but for ``length_penalty_constant``.
     """
 
-    beam_size: int = 4
-    num_hypotheses: int = 1
-    patience: float = 1.0
-    min_length: int = 1
     max_length: int = 128
     max_length_factor: Optional[float] = 2.0
     max_length_offset: int = 10
-    length_penalty: str = "power"
-    alpha: float = 1.0
     batch_size: int = 64
-    length_penalty_constant: float = 5.0
-    coverage_penalty: float = 0.0
-    repetition_penalty: float = 1.0
-    no_repeat_ngram: int = 0
-    sampling: bool = False
-    temperature: float = 1.0
-    top_k: int = 0
-    top_p: float = 1.0
-    seed: int = 0
-    lingvo_pruning: bool = False
-    eos_max_logit_delta: float = 5.0
-    local_eos_threshold: float = -100.0
-    beam_gap: float = 3.0
-    ensure_full_beam: bool = False
-    force_eos_in_last_step: bool = False
 
 
 @dataclasses.dataclass

@@ -10,13 +10,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from keras_mtl import config as config_lib
-from keras_mtl import errors
+from keras_mtl import errors, search_options
 
 # The rooms that own these names are to the right of this one and cannot be imported; a test
 # compares.
 SIZES = ("tiny", "small", "base", "big")
 METRICS = ("bleu", "chrf", "neg_log_perplexity")
-LENGTH_PENALTIES = ("none", "power", "gnmt", "lingvo", "constant")
 
 # A task's name is a part of file names; a language becomes the tag <2xx> of the vocabulary.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@+-]*")
@@ -172,35 +171,9 @@ def _check_model(check: "_Check", config: config_lib.ExperimentConfig) -> None:
 
 def _check_decoding(check: "_Check", config: config_lib.ExperimentConfig) -> None:
     decoding = config.task.decoding
-    for name in ("beam_size", "num_hypotheses", "max_length", "batch_size"):
-        check.range(f"task.decoding.{name}", 1)
-    check.range("task.decoding.patience", 0, low_open=True)
-    check.range("task.decoding.min_length", 0, decoding.max_length)
-    check.range("task.decoding.max_length_factor", 0, low_open=True)
-    check.range("task.decoding.max_length_offset", 0)
-    check.range("task.decoding.alpha", 0)
-    check.choice("task.decoding.length_penalty", LENGTH_PENALTIES)
-    for name in (
-        "length_penalty_constant",
-        "coverage_penalty",
-        "no_repeat_ngram",
-        "top_k",
-        "eos_max_logit_delta",
-        "beam_gap",
-    ):
-        check.range(f"task.decoding.{name}", 0)
-    check.range("task.decoding.repetition_penalty", 0.01, 100)
-    check.range("task.decoding.temperature", 0, low_open=True)
-    check.range("task.decoding.top_p", 0, 1, low_open=True)
-    check.range("task.decoding.seed", 0, 2**64, high_open=True)
-    if decoding.sampling and decoding.lingvo_pruning:
-        check.problem("task.decoding", "has both sampling and lingvo_pruning: choose one")
-    if decoding.num_hypotheses > decoding.beam_size:
-        check.problem(
-            "task.decoding.num_hypotheses",
-            f"= {decoding.num_hypotheses}: a beam of {decoding.beam_size} has no more than "
-            f"{decoding.beam_size}",
-        )
+    check.range("task.decoding.batch_size", 1)
+    for name, text in search_options.problems(decoding):
+        check.problem(f"task.decoding.{name}", f"= {getattr(decoding, name)!r}{text}")
     if decoding.max_length > config.task.model.max_length:
         check.problem(
             "task.decoding.max_length",

@@ -230,9 +230,15 @@ class TestValidation:
                 "task.model.sharing=encoder,task.data.granularity=example",
                 "set task.data.granularity: batch",
             ),
-            ("task.decoding.num_hypotheses=5", "a beam of 4 has no more than 4"),
+            (
+                "task.decoding.num_hypotheses=5",
+                "task.decoding.num_hypotheses = 5 is above beam_size=4: a beam of k",
+            ),
             ("task.decoding.length_penalty=powr", "did you mean 'power'"),
-            ("task.decoding.min_length=200", "task.decoding.min_length = 200: must be >= 0"),
+            (
+                "task.decoding.min_length=200",
+                "task.decoding.min_length = 200 is above max_length=128",
+            ),
             ("trainer.evaluation.metric=blue", "did you mean 'bleu'"),
             ("trainer.optimizer.beta_2=1", "trainer.optimizer.beta_2 = 1.0: must be >= 0 and < 1"),
             ("trainer.optimizer.learning_rate=.inf", "learning_rate = inf: must be > 0"),
@@ -253,12 +259,10 @@ class TestValidation:
 
     def test_names_are_those_of_the_rooms_that_own_them(self):
         """The configuration cannot import them, so its lists are copies."""
-        from keras_mtl.decoding import options
         from keras_mtl.models import catalog
 
         assert set(validation.SIZES) == set(catalog.SIZES)
         assert validation.METRICS == metrics.METRICS
-        assert validation.LENGTH_PENALTIES == options.LENGTH_PENALTIES
 
 
 RICH = (
