@@ -8,11 +8,17 @@ run that is finished is not repeated, one that was interrupted goes on. A schedu
 asked for later is added.
 
 Where the configuration has no baselines, give --baseline_steps: each task is then trained alone
-first. One run takes about as long as `keras-mtl train` with the same configuration.
+first. One run takes about as long as `keras-mtl train` with the same configuration. --jobs N makes
+N runs at once and shares the processors out among them, which pays on a CPU: a small model gains
+little from a second core (the demo: 7,100 target tokens/s on one, 7,800 on two). What they print
+then goes to MODEL_DIR/<run>.log.
 """
 
 import argparse
+import concurrent.futures
+import contextlib
 import json
+import os
 import subprocess
 import sys
 import time
@@ -41,8 +47,10 @@ SCHEDULES = {
 }
 
 
-def keras_mtl(*words):
-    subprocess.run([sys.executable, "-m", "keras_mtl.cli.main", *map(str, words)], check=True)
+def keras_mtl(*words, **settings):
+    subprocess.run(
+        [sys.executable, "-m", "keras_mtl.cli.main", *map(str, words)], check=True, **settings
+    )
 
 
 def override(args, settings, seed):
@@ -74,6 +82,32 @@ def experiment(args):
     return [*chosen, "--config_file", args.config_file]
 
 
+def make_run(args, label, seed):
+    """Trains and scores one schedule with one seed, unless that has been done; returns seconds."""
+    folder = Path(args.model_dir) / f"{label}-{seed}"
+    if (folder / "evaluation-test.json").exists():
+        return 0.0
+    start = time.perf_counter()
+    with contextlib.ExitStack() as stack:
+        settings = {}
+        if args.jobs > 1:
+            threads = str(max(1, len(os.sched_getaffinity(0)) // args.jobs))
+            names = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
+            log = stack.enter_context(open(f"{folder}.log", "a", encoding="utf-8"))
+            settings = {
+                "env": os.environ | dict.fromkeys(names, threads),
+                "stdout": log,
+                "stderr": subprocess.STDOUT,
+            }
+        keras_mtl(
+            *("train", *experiment(args), "--model_dir", folder),
+            *("--params_override", override(args, SCHEDULES[label], seed)),
+            **settings,
+        )
+        keras_mtl("evaluate", "--model_dir", folder, **settings)
+    return time.perf_counter() - start
+
+
 def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -86,9 +120,17 @@ def main():
     parser.add_argument("--train_steps", type=int, help="of each run (default: as configured)")
     parser.add_argument("--baseline_steps", type=int, help="also train each task alone, so long")
     parser.add_argument("--params_override", nargs="*", default=[], metavar="FIELD=VALUE")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="runs at once")
     parser.add_argument("--report", help="folder of the report (default: MODEL_DIR/report)")
     args = parser.parse_args()
 
+    if args.jobs < 1:
+        parser.error(f"--jobs must be at least 1, got {args.jobs}")
+    # Once, and not by several runs at the same time.
+    keras_mtl(
+        *("prepare", *experiment(args), "--model_dir", args.model_dir),
+        *("--params_override", ",".join([data_dir(args), *args.params_override])),
+    )
     if args.baseline_steps and not has_baselines(args):
         keras_mtl(
             *("baselines", *experiment(args), "--model_dir", f"{args.model_dir}/baselines"),
@@ -96,20 +138,22 @@ def main():
             *("--params_override", ",".join([data_dir(args), *args.params_override])),
         )
     runs = [(label, seed) for seed in args.seeds for label in args.schedules]
-    folders = {}
-    for number, (label, seed) in enumerate(runs, 1):
-        folder = Path(args.model_dir) / f"{label}-{seed}"
-        folders.setdefault(label, []).append(str(folder))
-        if (folder / "evaluation-test.json").exists():
-            continue
-        print(f"== {number} of {len(runs)}: {folder}", flush=True)
-        start = time.perf_counter()
-        keras_mtl(
-            *("train", *experiment(args), "--model_dir", folder),
-            *("--params_override", override(args, SCHEDULES[label], seed)),
-        )
-        keras_mtl("evaluate", "--model_dir", folder)
-        print(f"== {time.perf_counter() - start:.0f} s", flush=True)
+    folders = {
+        label: [str(Path(args.model_dir) / f"{label}-{seed}") for seed in args.seeds]
+        for label in args.schedules
+    }
+    with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
+        waiting = {pool.submit(make_run, args, *run): run for run in runs}
+        try:
+            for number, future in enumerate(concurrent.futures.as_completed(waiting), 1):
+                label, seed = waiting[future]
+                print(
+                    f"== {number} of {len(runs)}: {label}-{seed} {future.result():.0f} s",
+                    flush=True,
+                )
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
     output = args.report or f"{args.model_dir}/report"
     keras_mtl(
         *("report", *(folder for label in args.schedules for folder in folders[label])),
