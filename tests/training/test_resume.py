@@ -19,8 +19,8 @@ ADAPTIVE = {"name": "inverse_ratio", "parameters": {"ema": 0.5, "max_change": 0.
 IMPLICIT = {"name": "implicit", "parameters": {"ema": 0.5, "prior": "temperature"}}
 SCHEDULES = {
     "example": ADAPTIVE,
-    # First probabilities follow the scores, then learning rates do, with moments for each task. What
-    # each task is owed is in the checkpoint; the other run draws at random.
+    # First probabilities follow the scores, then learning rates do, with moments for each task.
+    # What blend owes each task is in the checkpoint; the other run draws at random.
     "batch": {
         "name": "piecewise",
         "parameters": {"stages": [{**ADAPTIVE, "steps": 30}, IMPLICIT]},
