@@ -9,6 +9,7 @@ import pytest
 from keras_mtl.charts import MAX_LINES, spread_labels
 from keras_mtl.errors import DataError
 from keras_mtl.plotting import _series, plot_run
+from keras_mtl.report.runs import read_run
 from keras_mtl.training.event_log import EventLog, read_events
 
 
@@ -61,6 +62,22 @@ def test_probabilities_of_an_update_are_part_of_the_curve(tmp_path):
     steps, values = _series(read_events(tmp_path), None, "probabilities")["a"]
     assert steps.tolist() == [100, 100, 200, 200]
     assert values[1] == values[3] == 0.5
+
+
+def test_scores_are_drawn_at_their_weights_and_probabilities_where_they_hold(tmp_path):
+    log = EventLog(tmp_path, tensorboard=False)
+    for step in (10, 20, 30):
+        log.train(step, {}, {"a": step / 100}, 1.0, 1.0)
+        if step == 20:
+            results = {"a": Result({"chrf": 7.0})}
+            log.evaluation(10, results, metric="chrf", probabilities={"a": 0.9}, effective_step=20)
+    log.close()
+    steps, values = _series(read_events(tmp_path), None, "probabilities")["a"]
+    assert list(zip(steps, values, strict=True)) == [(10, 0.1), (20, 0.2), (20, 0.9), (30, 0.3)]
+    steps, values = _series(read_events(tmp_path), "evaluation", "scores", "chrf")["a"]
+    assert list(zip(steps, values, strict=True)) == [(10, 7.0)]
+    curve = read_run(tmp_path).probabilities["a"]
+    assert curve == {10: 0.1, 20: 0.9, 30: 0.3}
 
 
 def test_what_is_missing_is_left_out(tmp_path):

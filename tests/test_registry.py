@@ -240,6 +240,16 @@ class TestValidation:
                 "task.decoding.min_length = 200 is above max_length=128",
             ),
             ("trainer.evaluation.metric=blue", "did you mean 'bleu'"),
+            ("trainer.evaluation.lag=-1", "trainer.evaluation.lag = -1: must be >= 0"),
+            (
+                "trainer.evaluation.interval=100,trainer.evaluation.lag=101",
+                "trainer.evaluation.lag = 101: scores have to take effect by the time the next "
+                "validation begins; give at most trainer.evaluation.interval = 100",
+            ),
+            (
+                "trainer.evaluation.lag=10,trainer.evaluation.backend=tf",
+                "trainer.evaluation.lag = 10: trainer.evaluation.backend = 'tf' would compete",
+            ),
             ("trainer.optimizer.beta_2=1", "trainer.optimizer.beta_2 = 1.0: must be >= 0 and < 1"),
             ("trainer.optimizer.learning_rate=.inf", "learning_rate = inf: must be > 0"),
             ("trainer.schedule.name=''", "trainer.schedule.name is empty"),

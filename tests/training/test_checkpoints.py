@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from keras_mtl.errors import CheckpointError
-from keras_mtl.training.checkpoints import ArrayState, RunCheckpoints
+from keras_mtl.training.checkpoints import ArrayState, RunCheckpoints, copy_checkpoint, read_all
 
 
 class Run:
@@ -46,6 +46,26 @@ def test_keeps_the_newest_in_order_of_number(tmp_path):
         run.save(step)
     assert [path.rsplit("-")[-1] for path in run.checkpoints.paths()] == ["10", "11"]
     assert not list(tmp_path.glob("*partial*"))
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_a_copy_outlives_its_source_and_can_be_made_again(tmp_path, monkeypatch, links):
+    if not links:
+
+        def no_link(*_):
+            raise OSError("not on this file system")
+
+        monkeypatch.setattr("os.link", no_link)
+    run = Run(tmp_path)
+    run.save(3)
+    for _ in range(2):
+        copy_checkpoint(tmp_path / "ckpt-3", tmp_path / "best" / "ckpt-3")
+    for file in tmp_path.glob("ckpt-3.*"):
+        file.unlink()
+    run.weights.assign(tf.zeros([64]))
+    read_all(tf.train.Checkpoint(weights=run.weights), str(tmp_path / "best" / "ckpt-3"))
+    np.testing.assert_array_equal(run.weights.numpy(), 3.0)
+    assert len(list((tmp_path / "best").iterdir())) == 2
 
 
 @pytest.mark.parametrize("suffix", ["index", "data-00000-of-00001"])

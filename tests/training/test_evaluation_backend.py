@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from keras_mtl.config import ExperimentConfig
-from keras_mtl.training.evaluation import Evaluator
+from keras_mtl.export.engine_file import export_engine_file
+from keras_mtl.training.engine_evaluation import engine_evaluator
+from keras_mtl.training.evaluation import EvaluationStopped, Evaluator, translation_tasks
 from tests.decoding import tiny_model
 from tests.decoding.tiny_model import PAIRS
 
@@ -21,14 +23,21 @@ class Task:
 class Reader:
     """The pairs of a task, all of them held out."""
 
-    def __init__(self, pairs):
+    has_text = True
+
+    def __init__(self, pairs, vocabulary):
         self.pairs = pairs
+        self.vocabulary = vocabulary
 
     def __len__(self):
         return len(self.pairs)
 
     def text(self, index):
         return self.pairs[index]
+
+    def gather(self, indices):
+        pairs = [self.pairs[index] for index in indices]
+        return [self.vocabulary.encode_batch(side) for side in zip(*pairs, strict=True)]
 
 
 class Prepared:
@@ -37,7 +46,7 @@ class Prepared:
         self.tasks = [Task(name, *name.split("-")) for name in PAIRS]
 
     def reader(self, task, split):
-        return Reader(PAIRS[task])
+        return Reader(PAIRS[task], self.vocabulary)
 
 
 @pytest.fixture(scope="module")
@@ -47,11 +56,21 @@ def trained(tmp_path_factory):
     return model, Prepared(vocabulary)
 
 
-def evaluator(trained, backend, **changes):
+def configuration(backend, **changes):
     config = ExperimentConfig()
     config.task.decoding.override({"max_length": 24})
     config.trainer.evaluation.override({"backend": backend, "beam_size": 2, **changes})
-    return Evaluator.from_model(config, *trained)
+    return config
+
+
+def evaluator(trained, backend, **changes):
+    return Evaluator.from_model(configuration(backend, **changes), *trained)
+
+
+def engine_file(trained, path, weight_type):
+    model, prepared = trained
+    tasks = translation_tasks(ExperimentConfig(), prepared)
+    return export_engine_file(model, prepared.vocabulary, tasks, path, weight_type=weight_type)
 
 
 def test_native_validation_is_that_of_tensorflow_and_follows_the_weights(trained):
@@ -79,3 +98,35 @@ def test_int8_and_threads(trained):
     ]
     for name in PAIRS:
         assert found[0][name].hypotheses == found[1][name].hypotheses
+
+
+@pytest.mark.parametrize("compute_type", ["float32", "int8"])
+def test_an_engine_file_is_validated_as_its_model_is(trained, tmp_path, compute_type):
+    path = engine_file(trained, tmp_path / "model.kmtl", compute_type)
+    expected = evaluator(trained, "native", compute_type=compute_type).evaluate()
+    found = engine_evaluator(configuration("native"), path, trained[1]).evaluate()
+    for name in PAIRS:
+        assert found[name].hypotheses == expected[name].hypotheses
+        assert found[name].scores == expected[name].scores
+        assert list(found[name].scores) == list(expected[name].scores)
+
+
+def test_the_engine_gives_the_likelihood_of_the_model(trained, tmp_path):
+    path = engine_file(trained, tmp_path / "model.kmtl", "float32")
+    expected = evaluator(trained, "native", metric="neg_log_perplexity").evaluate()
+    config = configuration("native", metric="neg_log_perplexity", max_pairs=3)
+    found = engine_evaluator(config, path, trained[1]).evaluate()
+    config.trainer.evaluation.max_pairs = 200
+    whole = engine_evaluator(config, path, trained[1]).evaluate()
+    for name in PAIRS:
+        value = expected[name].neg_log_perplexity
+        assert whole[name].neg_log_perplexity == pytest.approx(value, rel=1e-5)
+        assert found[name].neg_log_perplexity != pytest.approx(value, rel=1e-5)
+
+
+def test_an_evaluation_stops_before_its_next_task(trained, tmp_path):
+    path = engine_file(trained, tmp_path / "model.kmtl", "float32")
+    evaluation = engine_evaluator(configuration("native"), path, trained[1])
+    answers = iter([False, False, True])
+    with pytest.raises(EvaluationStopped, match=list(PAIRS)[2]):
+        evaluation.evaluate(stopped=lambda: next(answers))

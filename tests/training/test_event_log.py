@@ -58,6 +58,20 @@ def test_a_resumed_run_leaves_the_file_of_an_undisturbed_one(tmp_path):
     assert not list(tmp_path.glob("**/*.partial"))
 
 
+def test_scores_that_took_effect_beyond_the_checkpoint_are_dropped(tmp_path):
+    log = EventLog(tmp_path, tensorboard=False)
+    log_train(log, 10)
+    log_train(log, 20)
+    log.evaluation(10, {"a": Result({"chrf": 30.0})}, effective_step=20, waited_seconds=0.25)
+    log.close()
+    assert log.resume(20) == 0
+    event = read_events(tmp_path)[-1]
+    assert (event["step"], event["effective_step"], event["waited_seconds"]) == (10, 20, 0.25)
+    # A run that goes on from step 19 waits for these scores again.
+    assert log.resume(19) == 2
+    assert [event["step"] for event in read_events(tmp_path)] == [10]
+
+
 def test_a_last_line_without_its_newline_is_completed(tmp_path):
     log = EventLog(tmp_path, tensorboard=False)
     log_train(log, 10)

@@ -1,0 +1,178 @@
+"""A run that validates beside training, stopped at each step between a snapshot and its effect.
+
+Usage: python lag_case.py FOLDER; writes ``found.json``. In a process of its own, because
+determinism is set once. One `Run` goes on from one checkpoint after the other, so that its step is
+traced once; what is left of a process that was killed is made of files alone.
+"""
+
+import copy
+import json
+import shutil
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+from tiny_run import CONFIG
+
+from keras_mtl.errors import KerasMtlError
+from keras_mtl.registry import load_experiment
+from keras_mtl.training.distribution import configure_runtime
+from keras_mtl.training.evaluation import Evaluator
+from keras_mtl.training.loop import Run
+from keras_mtl.training.setup import prepare_from_config
+
+INTERVAL, LAG, STEPS = 4, 3, 10
+
+
+def configuration(folder: Path):
+    config = copy.deepcopy(CONFIG)
+    config["task"]["data"] |= {"data_dir": str(folder / "data"), "bucket_lengths": [64]}
+    config["task"]["data"]["corpora"][0]["options"]["pairs"] = 300
+    config["trainer"] |= {
+        "train_steps": STEPS,
+        "steps_per_loop": 2,
+        "checkpoint_interval": 1,
+        "max_to_keep": STEPS,
+    }
+    config["trainer"]["evaluation"] = {
+        "interval": INTERVAL,
+        "lag": LAG,
+        "metric": "chrf",
+        "max_pairs": 8,
+        "backend": "native",
+        "workers": 1,
+    }
+    (folder / "config.json").write_text(json.dumps(config))
+    return load_experiment(None, [folder / "config.json"])
+
+
+def tensors(folder: Path) -> dict[str, np.ndarray]:
+    reader = tf.train.load_checkpoint(str(newest(folder)))
+    names = reader.get_variable_to_shape_map()
+    return {n: reader.get_tensor(n) for n in names if not n.startswith("_CHECKPOINTABLE")}
+
+
+def newest(folder: Path) -> Path:
+    steps = [int(path.stem.removeprefix("ckpt-")) for path in folder.glob("ckpt-*.index")]
+    return folder / f"ckpt-{max(steps)}"
+
+
+def traces(folder: Path) -> dict:
+    """All that a run leaves behind but its times."""
+    unlike = ("tokens_per_second", "seconds", "waited_seconds")
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    events = [
+        {key: value for key, value in json.loads(line).items() if key not in unlike}
+        for line in lines
+    ]
+    return {
+        "batches": (folder / "batches.tsv").read_text(),
+        "events": events,
+        "last": tensors(folder),
+        "best": tensors(folder / "best"),
+        "best_step": newest(folder / "best").name,
+    }
+
+
+def differences(one: dict, other: dict) -> list[str]:
+    found = [name for name in ("batches", "events", "best_step") if one[name] != other[name]]
+    for part in ("last", "best"):
+        if one[part].keys() != other[part].keys() or len(one[part]) < 30:
+            found.append(part)
+        found += [
+            f"{part}/{name}"
+            for name, value in one[part].items()
+            if not np.array_equal(value, other[part].get(name))
+        ]
+    return found
+
+
+def stop_at(folder: Path, step: int, pending: str) -> None:
+    """Leaves what a process leaves that was killed when it had saved a step."""
+    for file in folder.glob("ckpt-*"):
+        if int(file.name.split(".")[0].removeprefix("ckpt-")) > step:
+            file.unlink()
+    shutil.rmtree(folder / "best")
+    for snapshot in (folder / "pending").iterdir():
+        if snapshot.name != pending:
+            shutil.rmtree(snapshot)
+
+
+def main(folder: Path) -> None:
+    config = configuration(folder)
+    strategy = configure_runtime(config.runtime)
+    prepared = prepare_from_config(config, folder, log=lambda line: None)
+    model_dir = folder / "run"
+    log: list[str] = []
+    run = Run(config, model_dir, prepared, strategy, log.append)
+    found: dict = {"differences": {}}
+
+    # The first validation ends only after training has gone on: were training to wait for it,
+    # neither would ever end.
+    went_on = threading.Event()
+    evaluate, take = Evaluator.evaluate, run.validation.at
+    thread: list[bool] = []
+
+    def evaluate_late(self, *arguments, **words):
+        thread.append(threading.current_thread() is threading.main_thread())
+        thread.append(went_on.wait(120))
+        return evaluate(self, *arguments, **words)
+
+    averages = {}
+
+    def at(step, *arguments):
+        if step > INTERVAL:
+            went_on.set()
+        averages[f"ckpt-{step}"] = [average.numpy() for average in run.optimizer.averages]
+        return take(step, *arguments)
+
+    Evaluator.evaluate, run.validation.at = evaluate_late, at
+    run.execute("train_and_eval")
+    Evaluator.evaluate = evaluate
+    found["in_main_thread"], found["went_on"] = thread[0], all(thread[1::2])
+    undisturbed = traces(model_dir)
+    found["events"] = undisturbed["events"]
+    found["best_step"] = undisturbed["best_step"]
+    weights = list(undisturbed["best"].values())
+    found["best_of"] = [
+        name
+        for name, values in averages.items()
+        if all(any(np.array_equal(value, weight) for weight in weights) for value in values)
+    ]
+    found["pending"] = sorted(path.name for path in (model_dir / "pending").iterdir())
+
+    complete = folder / "complete"
+    shutil.copytree(model_dir, complete)
+    for step in range(INTERVAL, INTERVAL + LAG + 1):
+        shutil.rmtree(model_dir)
+        shutil.copytree(complete, model_dir)
+        stop_at(model_dir, step, f"{INTERVAL}-{INTERVAL + LAG}")
+        if step == INTERVAL + LAG:
+            # Its scores are in effect here, and its weights are the best.
+            shutil.copytree(complete / "best", model_dir / "best")
+        run.execute("train_and_eval")
+        found["differences"][step] = differences(undisturbed, traces(model_dir))
+
+    # Without the weights that were being validated a checkpoint is not complete.
+    stop_at(model_dir, INTERVAL + 1, "")
+    run.execute("train_and_eval")
+    found["missing"] = [line for line in log if "is missing" in line]
+    found["differences"]["missing"] = differences(undisturbed, traces(model_dir))
+
+    # An error in the thread ends training where the result was due.
+    def fail(self, *arguments, **words):
+        raise KerasMtlError("no scores")
+
+    Evaluator.evaluate = fail
+    stop_at(model_dir, INTERVAL, f"{INTERVAL}-{INTERVAL + LAG}")
+    try:
+        run.execute("train_and_eval")
+    except KerasMtlError as error:
+        found["error"] = [str(error), run.step]
+    (folder / "found.json").write_text(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,136 @@
+"""Validation beside training: in effect a fixed number of steps later, whatever happens between."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from keras_mtl import native
+from keras_mtl.config import ExperimentConfig
+from keras_mtl.errors import ConfigError, KerasMtlError
+from keras_mtl.training.background_evaluation import BackgroundEvaluation
+from keras_mtl.training.run_validation import check_lag
+
+SCRIPT = Path(__file__).with_name("lag_case.py")
+
+
+@pytest.fixture(scope="module")
+def case(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("lag")
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    done = subprocess.run(
+        [sys.executable, str(SCRIPT), str(folder)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads((folder / "found.json").read_text())
+
+
+def test_training_goes_on_while_a_thread_validates(case):
+    assert case["in_main_thread"] is False
+    assert case["went_on"] is True
+
+
+def test_scores_take_effect_at_their_step(case):
+    order = [(e["event"], e["step"], e.get("effective_step")) for e in case["events"]]
+    assert order == [
+        *(("train", step, None) for step in range(1, 8)),
+        ("evaluation", 4, 7),
+        *(("train", step, None) for step in range(8, 11)),
+        # The end of training waits for what is not known yet, then validates the last weights.
+        ("evaluation", 8, 10),
+        ("evaluation", 10, 10),
+    ]
+    probabilities = [event["probabilities"] for event in case["events"]]
+    # Those of step 7 are from before the scores, which the next step is drawn by.
+    assert probabilities[:7] == [probabilities[0]] * 7
+    assert probabilities[7] != probabilities[6]
+    assert probabilities[8] == probabilities[7]
+
+
+def test_a_run_stopped_before_the_scores_take_effect_goes_on_as_if_it_had_not(case):
+    for step in ("4", "5", "6", "7"):
+        assert case["differences"][step] == []
+    # The checkpoints of steps 4 to 6, and of 8 to 10, are there and may be gone on from.
+    assert case["pending"] == ["4-7", "8-11"]
+
+
+def test_the_best_weights_are_those_that_were_validated(case):
+    scores = {
+        event["step"]: event["macro_average"]["chrf"]
+        for event in case["events"]
+        if event["event"] == "evaluation"
+    }
+    best = f"ckpt-{max(scores, key=scores.get)}"
+    assert case["best_step"] == best
+    assert case["best_of"] == [best]
+
+
+def test_a_checkpoint_without_the_weights_in_validation_gives_way_to_the_one_before(case):
+    assert [line.split(" ")[1].rsplit("/")[-1] for line in case["missing"]] == ["ckpt-5", "ckpt-4"]
+    assert "pending/4-7 is missing" in case["missing"][0]
+    assert case["differences"]["missing"] == []
+
+
+def test_an_error_of_the_thread_ends_training_where_its_scores_are_due(case):
+    assert case["error"] == ["no scores", 7]
+
+
+def test_without_the_engine_the_field_is_named(monkeypatch):
+    def missing():
+        raise native.NativeError("the C++ core is not built")
+
+    monkeypatch.setattr(native, "core", missing)
+    config = ExperimentConfig()
+    check_lag(config)
+    config.trainer.evaluation.lag = 7
+    with pytest.raises(ConfigError, match=r"evaluation\.lag is 7.*not built; or set .* to 0"):
+        check_lag(config)
+
+
+def test_an_interrupt_is_not_held_up_and_the_thread_ends_soon():
+    background = BackgroundEvaluation()
+    ended = threading.Event()
+
+    def evaluate(stopped):
+        while not stopped():
+            time.sleep(0.01)
+        ended.set()
+        return {}
+
+    background.start(evaluate)
+    main = threading.main_thread().ident
+    assert main is not None
+    threading.Timer(0.2, signal.pthread_kill, (main, signal.SIGINT)).start()
+    with pytest.raises(KeyboardInterrupt):
+        background.result()
+    assert not ended.is_set()
+    background.stop()
+    assert ended.is_set()
+
+
+def test_the_thread_can_be_used_again_after_an_error_and_after_a_stop():
+    background = BackgroundEvaluation()
+
+    def fail(stopped):
+        raise KerasMtlError("no scores")
+
+    background.start(fail)
+    with pytest.raises(KerasMtlError, match="no scores"):
+        background.result()
+    background.start(lambda stopped: {})
+    background.stop()
+    background.start(lambda stopped: {"stopped": stopped()})
+    results, waited = background.result()
+    assert results == {"stopped": False}
+    assert waited >= 0
+    background.stop()
