@@ -25,7 +25,6 @@ SCHEDULES = {
         "name": "piecewise",
         "parameters": {"stages": [{**ADAPTIVE, "steps": 30}, IMPLICIT]},
         "application": "learning_rate",
-        "draw": "blend",
     },
 }
 # Three gradients to an update, and expected cosines that a checkpoint has to keep.
