@@ -25,6 +25,7 @@ SCHEDULES = {
         "name": "piecewise",
         "parameters": {"stages": [{**ADAPTIVE, "steps": 30}, IMPLICIT]},
         "application": "learning_rate",
+        "draw": "blend",
     },
 }
 # Three gradients to an update, and expected cosines that a checkpoint has to keep.
