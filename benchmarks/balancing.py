@@ -8,16 +8,20 @@ CPU times is there for one that is not steady.
 
 Two ways to have all tasks in an update. `batch`: N accumulated batches, each of one task, whose
 gradients are apart for free; the plain sum accumulates the same batches. `example`: one batch
-mixed of N tasks, with a backward pass for each task where gradients are needed apart; one method of
-each kind stands for the others, because the passes are what costs.
+mixed of N tasks, with a backward pass for each task where gradients are needed apart; without
+--methods one method of each kind stands for the others, because the passes are what costs.
 
-Seen on two cores (AMD Zen 5) that were busy with other things too, 3 rounds, by CPU time: `batch`,
-4 tasks: dwa 1.00, uncertainty 1.03, random 1.04, gradnorm 1.01, mgda 1.02, cagrad 1.03, gradvac
-1.04, pcgrad 1.07, graddrop 1.20, famo 1.36 (by the clock 0.93 to 1.05, famo 1.36). `batch`, 8
-tasks: dwa 0.98, mgda 1.18, pcgrad 1.27, famo 1.46. `example`, 2 tasks: dwa 0.99, famo 1.38, pcgrad
-1.60.
+Seen on two cores (AMD Zen 5) that were busy with other things too, by CPU time, median of 3 to 5
+rounds (--methods in several calls; with so few rounds a tenth more or less says nothing).
+`batch`, 4 tasks: dwa 1.00, uncertainty 1.03, random 1.04, gradnorm 1.01, mgda 1.02, cagrad 1.03,
+gradvac 1.04, pcgrad 1.07, graddrop 1.20, famo 1.36. `batch`, 8 tasks: dwa 0.98, mgda 1.18, pcgrad
+1.27, famo 1.46; the others were not measured. `example`, 2 tasks: dwa 0.99, famo 1.38, pcgrad 1.60.
+`example`, 4 tasks: famo 1.40, pcgrad 2.28. `example`, 8 tasks: famo 1.44, graddrop 3.40, gradnorm
+3.71, cagrad 3.98, mgda 4.19, pcgrad 4.93, gradvac 5.04; those that need losses alone were not
+measured.
 
     python benchmarks/balancing.py [--tasks 2 4 8] [--rounds 5] [--granularities batch example]
+        [--methods pcgrad famo]
 """
 
 import argparse
