@@ -1,7 +1,6 @@
 #include "engine/blocks.h"
 
 #include <algorithm>
-#include <cmath>
 
 namespace keras_mtl {
 
@@ -13,16 +12,24 @@ Rows NormalizedRows(const Context& context, const LayerNormWeights& norm, float 
   const KernelTable& kernels = context.kernels;
   if (context.compute == ComputeType::kFloat32) {
     float* y = context.arena->Allocate<float>(static_cast<size_t>(count) * dim);
-    kernels.layer_norm(x, count, dim, norm.gamma.data(), norm.beta.data(), epsilon, y);
+    ParallelFor(context.pool, count, kRowGrain, [&](int, int begin, int end) {
+      const ptrdiff_t at = static_cast<ptrdiff_t>(begin) * dim;
+      kernels.layer_norm(x + at, end - begin, dim, norm.gamma.data(), norm.beta.data(), epsilon,
+                         y + at);
+    });
     rows.floats = y;
     return rows;
   }
   const int stride = RoundUp(dim, kDepthAlign);
   int8_t* bytes = context.arena->Allocate<int8_t>(static_cast<size_t>(count) * stride);
   float* scales = context.arena->Allocate<float>(count);
-  float* scratch = context.arena->Allocate<float>(dim);
-  kernels.layer_norm_quantize(x, count, dim, norm.gamma.data(), norm.beta.data(), epsilon, scratch,
-                              bytes, scales);
+  float* scratch = context.arena->Allocate<float>(static_cast<size_t>(context.threads()) * dim);
+  ParallelFor(context.pool, count, kRowGrain, [&](int thread, int begin, int end) {
+    const ptrdiff_t first = begin;
+    kernels.layer_norm_quantize(
+        x + first * dim, end - begin, dim, norm.gamma.data(), norm.beta.data(), epsilon,
+        scratch + static_cast<ptrdiff_t>(thread) * dim, bytes + first * stride, scales + first);
+  });
   rows.bytes = bytes;
   rows.scales = scales;
   return rows;
@@ -39,26 +46,25 @@ void AddFeedForward(const Context& context, const FeedForwardWeights& weights,
                        Activation::kNone, /*accumulate=*/true);
 }
 
-void AttendRows(const Context& context, const TransformerConfig& config, const AttentionRow* rows,
+void AttendRows(const Context& context, const EntryLayout& layout, const AttentionRow* rows,
                 int count, ptrdiff_t offset, int head) {
-  const int heads = config.num_heads, dim = config.hidden_dim / config.num_heads;
-  const float scale = 1.0f / std::sqrt(static_cast<float>(dim));
+  const int heads = layout.heads(), dim = layout.head_dim();
   int longest = 1;
   for (int i = 0; i < count; ++i) longest = std::max(longest, rows[i].length);
   const int stride = RoundUp(longest, 16);
-  const int threads = context.pool == nullptr ? 1 : context.pool->threads();
-  float* all_scores = context.arena->Allocate<float>(static_cast<size_t>(threads) * stride);
-  ParallelFor(context.pool, count, [&](int thread, int begin, int end) {
+  const Arena::Scope scope(context.arena);
+  float* all_scores =
+      context.arena->Allocate<float>(static_cast<size_t>(context.threads()) * stride);
+  ParallelFor(context.pool, count, 1, [&](int thread, int begin, int end) {
     float* scores = all_scores + static_cast<ptrdiff_t>(thread) * stride;
     for (int first = begin; first < end;) {
       int last = first + 1;
       while (last < end && rows[last].sentence == rows[first].sentence) ++last;
       for (int h = 0; h < heads; ++h) {
-        const ptrdiff_t at = offset + static_cast<ptrdiff_t>(h) * dim;
         for (int i = first; i < last; ++i) {
           const AttentionRow& row = rows[i];
-          context.kernels.attend(row.query + h * dim, row.keys, at, at + config.hidden_dim,
-                                 row.length, dim, scale, scores, row.out + h * dim);
+          layout.Attend(context.kernels, row.query + h * dim, row.entries, row.length, offset, h,
+                        scores, row.out + h * dim);
           if (row.weights == nullptr) continue;
           if (h == head) {
             std::copy(scores, scores + row.length, row.weights);

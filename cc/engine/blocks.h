@@ -2,6 +2,7 @@
 #ifndef KERAS_MTL_ENGINE_BLOCKS_H_
 #define KERAS_MTL_ENGINE_BLOCKS_H_
 
+#include "engine/cache.h"
 #include "engine/model.h"
 
 namespace keras_mtl {
@@ -16,8 +17,8 @@ void AddFeedForward(const Context& context, const FeedForwardWeights& weights,
 
 // One query of all heads: where its keys and values are, and where they go.
 struct AttentionRow {
-  const float* query;        // [hidden_dim], head by head
-  const float* const* keys;  // [length]; the value of keys[t] lies `hidden_dim` floats behind it
+  const float* query;          // [hidden_dim], head by head
+  const char* const* entries;  // [length], of keys and values
   int length;
   float* out;      // [hidden_dim]
   float* weights;  // [length] receives the attention weights of `head`, or null
@@ -25,9 +26,9 @@ struct AttentionRow {
 };
 
 // Attention of `count` rows. Rows of one sentence that follow each other are done head by head, so
-// that most keys and values come from the L1 cache. `offset` is added to every key's address, in floats.
+// that most keys and values come from the L1 cache. Entries of `layout` are `offset` bytes on.
 // `head`: whose weights are stored; -1 stores the mean over heads.
-void AttendRows(const Context& context, const TransformerConfig& config, const AttentionRow* rows,
+void AttendRows(const Context& context, const EntryLayout& layout, const AttentionRow* rows,
                 int count, ptrdiff_t offset, int head);
 
 }  // namespace keras_mtl

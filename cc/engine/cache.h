@@ -1,75 +1,105 @@
-// Keys and values of the tokens that hypotheses have produced, written once and never moved.
+// Keys and values: how they are stored, and which of them a hypothesis descends from.
 //
-// At each position every live beam of a sentence writes one entry. Beam search reorders beams; here
-// that changes only each beam's path, the list of entries (one a position) that it descends from.
+// At each position every live beam of a sentence writes one entry, which is never moved. Beam
+// search reorders beams; here that changes only what each beam descends from. Entries from which no
+// beam descends any more are used again at once: beams have most of their past in common.
 #ifndef KERAS_MTL_ENGINE_CACHE_H_
 #define KERAS_MTL_ENGINE_CACHE_H_
 
 #include <cstddef>
-#include <cstdint>
-#include <utility>
 #include <vector>
 
+#include "engine/dense.h"
 #include "kernels/aligned_buffer.h"
+#include "kernels/kernels.h"
 
 namespace keras_mtl {
 
-// Positions of a page. A page of Transformer base with 4 beams is 0.4 MB: a sentence of 25 tokens
-// wastes an eighth, and pages are seldom asked for.
-constexpr int kPagePositions = 4;
-
-// Pages of one size, reused. Not thread-safe.
-class PagePool {
+// How an entry holds the keys and values of one position and layer: as floats, or in int8 with a
+// scale for each head's key and each head's value, as quantize_rows makes them.
+class EntryLayout {
  public:
-  explicit PagePool(size_t floats_per_page) : floats_(floats_per_page) {}
+  EntryLayout(int heads, int head_dim, ComputeType type);
 
-  AlignedBuffer<float> Take();
-  void Give(AlignedBuffer<float> page) { free_.push_back(std::move(page)); }
-  // Bytes of all pages, in use or free.
-  size_t bytes() const { return pages_ * floats_ * sizeof(float); }
+  int heads() const { return heads_; }
+  int head_dim() const { return dim_; }
+  ComputeType type() const { return type_; }
+  size_t bytes() const { return bytes_; }  // A multiple of 64.
+
+  // Writes row [2, heads, head_dim], keys and then values.
+  void Store(const KernelTable& kernels, const float* row, char* entry) const;
+  // Attention of one query [head_dim] and head over entries [length], all of them `offset` bytes
+  // on. `scores` and `out` are those of KernelTable::attend.
+  void Attend(const KernelTable& kernels, const float* query, const char* const* entries,
+              int length, ptrdiff_t offset, int head, float* scores, float* out) const;
 
  private:
-  size_t floats_;
-  size_t pages_ = 0;
-  std::vector<AlignedBuffer<float>> free_;
+  int heads_;
+  int dim_;
+  ComputeType type_;
+  int row_bytes_;  // of one head's key, or value
+  size_t bytes_;
+  float scale_;  // 1 / sqrt(head_dim)
 };
 
-// The self-attention cache of one sentence. An entry holds `dim` keys and `dim` values of each
-// layer. Layer l of the entry at address a is at a + l * layer_stride().
+// Entries of one position in all layers, reused. Layer l of the entry at address a is at
+// a + l * layer_stride(). Not thread-safe.
+class EntryPool {
+ public:
+  EntryPool(const EntryLayout& layout, int layers);
+
+  const EntryLayout& layout() const { return layout_; }
+  ptrdiff_t layer_stride() const;
+  char* Take();
+  void Give(char* entry) { free_.push_back(entry); }
+  // Bytes of all entries, in use or free.
+  size_t bytes() const;
+
+ private:
+  EntryLayout layout_;
+  int layers_;
+  std::vector<AlignedBuffer<char>> blocks_;  // each [layers, entries of a block, layout.bytes()]
+  std::vector<char*> free_;
+};
+
+// The self-attention cache of one sentence.
 class SelfCache {
  public:
-  SelfCache(PagePool* pool, int beams, int dim);
+  SelfCache(EntryPool* pool, int beams);
   ~SelfCache();
   SelfCache(const SelfCache&) = delete;
   SelfCache& operator=(const SelfCache&) = delete;
 
-  static size_t FloatsPerPage(int layers, int beams, int dim) {
-    return static_cast<size_t>(layers) * kPagePositions * beams * 2 * dim;
-  }
-
   // Positions written so far.
   int position() const { return position_; }
-  ptrdiff_t layer_stride() const {
-    return static_cast<ptrdiff_t>(kPagePositions) * beams_ * 2 * dim_;
-  }
+  // Whether a beam took part in the last step.
+  bool live(int beam) const { return last_[beam] >= 0; }
 
-  // Makes room for position(), which `beams` [count] are about to write, each going on from
-  // parents[i] of the position before (ignored at position 0), and moves on to the next position.
+  // Moves on to the next position, which `beams` [count] are about to write, each going on from
+  // parents[i] of the position before (ignored at position 0).
   void Advance(const int* beams, const int* parents, int count);
-  // Writes the addresses of the entries on a beam's path, oldest first, the last its own:
+  // Writes the addresses of the entries that a beam descends from, oldest first, the last its own:
   // out [position()].
-  void Path(int beam, const float** out) const;
+  void Path(int beam, const char** out) const;
   // Where the beam's own entry of the last position is written.
-  float* Entry(int beam);
+  char* Entry(int beam) { return nodes_[last_[beam]].entry; }
 
  private:
-  PagePool* pool_;
-  int beams_;
-  int dim_;
+  struct Node {
+    char* entry;
+    int parent;  // -1 at position 0
+    int users;   // nodes that it is the parent of, and the beam whose last one it is; 0: free
+  };
+
+  int NewNode(int parent);
+  void Drop(int node);
+
+  EntryPool* pool_;
   int position_ = 0;
-  std::vector<AlignedBuffer<float>> pages_;   // each [layers, kPagePositions, beams, 2, dim]
-  std::vector<std::vector<uint16_t>> paths_;  // [beams]: the entry's beam at each position
-  std::vector<std::vector<uint16_t>> next_;
+  std::vector<Node> nodes_;
+  std::vector<int> free_;  // of nodes_
+  std::vector<int> last_;  // [beams]: the node of the last position; -1 for none
+  std::vector<int> next_;
 };
 
 }  // namespace keras_mtl

@@ -13,12 +13,23 @@ namespace {
 
 }  // namespace
 
+Decoder::Sentence::Sentence(EntryPool* pool, int decoder, int length, int beams)
+    : pool(pool), decoder(decoder), cross(length), cache(pool, beams) {
+  for (char*& entry : cross) entry = pool->Take();
+}
+
+Decoder::Sentence::~Sentence() {
+  for (char* entry : cross) pool->Give(entry);
+}
+
 Decoder::Decoder(std::shared_ptr<const Model> model, int beams, int threads)
     : model_(std::move(model)),
       beams_(beams),
       pool_(threads),
-      pages_(SelfCache::FloatsPerPage(model_->config().decoder_layers, beams,
-                                      model_->config().hidden_dim)) {
+      entries_(
+          EntryLayout(model_->config().num_heads,
+                      model_->config().hidden_dim / model_->config().num_heads, model_->compute()),
+          model_->config().decoder_layers) {
   if (beams < 1 || beams > 0xFFFF) {
     Fail("beams is " + std::to_string(beams) + "; it must be in [1, 65535]");
   }
@@ -41,32 +52,38 @@ std::vector<int> Decoder::Admit(const Memory& memory, int decoder) {
       Fail("source " + std::to_string(s) + " is empty");
     }
   }
-  auto cross = std::make_shared<CrossMemory>();
-  cross->layer_stride = static_cast<ptrdiff_t>(tokens) * 2 * d;
-  cross->rows.resize(static_cast<size_t>(config.decoder_layers) * cross->layer_stride);
-  arena_.Reset();
-  const Rows rows = MakeRows(context(), memory.rows.data(), tokens, d);
-  const DecoderWeights& weights = model_->decoder(decoder);
-  for (int layer = 0; layer < config.decoder_layers; ++layer) {
-    weights.layers[layer].key_value.Apply(context(), rows,
-                                          cross->rows.data() + layer * cross->layer_stride);
-  }
   std::vector<int> handles;
+  std::vector<char*> entries;  // [tokens]
   size_t handle = 0;
   for (size_t s = 0; s + 1 < memory.begins.size(); ++s) {
     while (handle < sentences_.size() && sentences_[handle] != nullptr) ++handle;
     if (handle == sentences_.size()) sentences_.emplace_back();
-    auto sentence = std::make_unique<Sentence>(&pages_, beams_, d);
-    sentence->decoder = decoder;
-    sentence->cross = cross;
-    for (int i = memory.begins[s]; i < memory.begins[s + 1]; ++i) {
-      sentence->cross_keys.push_back(cross->rows.data() + static_cast<ptrdiff_t>(i) * 2 * d);
-    }
-    sentence->live.assign(beams_, 0);
-    sentences_[handle] = std::move(sentence);
+    const int length = memory.begins[s + 1] - memory.begins[s];
+    sentences_[handle] = std::make_unique<Sentence>(&entries_, decoder, length, beams_);
+    const std::vector<char*>& cross = sentences_[handle]->cross;
+    entries.insert(entries.end(), cross.begin(), cross.end());
     handles.push_back(static_cast<int>(handle));
   }
+  arena_.Reset();
+  const Context work = context();
+  const Rows rows = MakeRows(work, memory.rows.data(), tokens, d);
+  float* key_values = arena_.Allocate<float>(static_cast<size_t>(tokens) * 2 * d);
+  for (int layer = 0; layer < config.decoder_layers; ++layer) {
+    model_->decoder(decoder).layers[layer].key_value.Apply(work, rows, key_values);
+    Store(work, key_values, 2 * d, tokens, entries.data(), layer);
+  }
   return handles;
+}
+
+void Decoder::Store(const Context& context, const float* rows, int stride, int count,
+                    char* const* entries, int layer) const {
+  const ptrdiff_t offset = layer * entries_.layer_stride();
+  ParallelFor(context.pool, count, kRowGrain, [&](int, int begin, int end) {
+    for (int i = begin; i < end; ++i) {
+      entries_.layout().Store(context.kernels, rows + static_cast<ptrdiff_t>(i) * stride,
+                              entries[i] + offset);
+    }
+  });
 }
 
 void Decoder::Release(int sentence) {
@@ -102,7 +119,8 @@ void Decoder::Check(const StepRow* rows, int count) const {
       Fail(where + "position " + std::to_string(position) + " is beyond the model's max_length " +
            std::to_string(config.max_length));
     }
-    if (position > 0 && (row.parent < 0 || row.parent >= beams_ || !sentence.live[row.parent])) {
+    if (position > 0 &&
+        (row.parent < 0 || row.parent >= beams_ || !sentence.cache.live(row.parent))) {
       Fail(where + "parent " + std::to_string(row.parent) + " took no part in the last step");
     }
     const auto in_vocabulary = [&](int32_t id) { return id >= 0 && id < config.vocabulary_size; };
@@ -136,12 +154,10 @@ void Decoder::Step(const StepRow* rows, int count, const StepOptions& options, S
   for (int first = 0; first < count;) {
     Sentence& sentence = *sentences_[rows[first].sentence];
     std::vector<int> beams, parents;
-    sentence.live.assign(beams_, 0);
     int last = first;
     for (; last < count && rows[last].sentence == rows[first].sentence; ++last) {
       beams.push_back(rows[last].beam);
       parents.push_back(rows[last].parent);
-      sentence.live[rows[last].beam] = 1;
     }
     sentence.cache.Advance(beams.data(), parents.data(), last - first);
     first = last;
@@ -150,7 +166,7 @@ void Decoder::Step(const StepRow* rows, int count, const StepOptions& options, S
   int stride = 0;
   if (options.attention_layer >= 0) {
     for (int i = 0; i < count; ++i) {
-      stride = std::max(stride, static_cast<int>(sentences_[rows[i].sentence]->cross_keys.size()));
+      stride = std::max(stride, static_cast<int>(sentences_[rows[i].sentence]->cross.size()));
     }
   }
   result->attention_stride = stride;
@@ -188,32 +204,30 @@ void Decoder::RunLayers(const Context& context, const StepRow* rows, int count,
   float* attended = arena_.Allocate<float>(size);
   AttentionRow* self_rows = arena_.Allocate<AttentionRow>(count);
   AttentionRow* cross_rows = arena_.Allocate<AttentionRow>(count);
-  float** entries = arena_.Allocate<float*>(count);
+  char** entries = arena_.Allocate<char*>(count);
   for (int i = 0; i < count; ++i) {
     Sentence& sentence = *sentences_[rows[i].sentence];
     const int length = sentence.cache.position();
-    const float** path = arena_.Allocate<const float*>(length);
+    const ptrdiff_t at = static_cast<ptrdiff_t>(i) * d;
+    const char** path = arena_.Allocate<const char*>(length);
     sentence.cache.Path(rows[i].beam, path);
     entries[i] = sentence.cache.Entry(rows[i].beam);
-    model_->target_embedding().Lookup(rows[i].token, length - 1, x + static_cast<ptrdiff_t>(i) * d);
-    self_rows[i] = {qkv + static_cast<ptrdiff_t>(i) * 3 * d, path, length,
-                    attended + static_cast<ptrdiff_t>(i) * d, nullptr, rows[i].sentence};
-    cross_rows[i] = {query + static_cast<ptrdiff_t>(i) * d, sentence.cross_keys.data(),
-                     static_cast<int>(sentence.cross_keys.size()),
-                     attended + static_cast<ptrdiff_t>(i) * d, nullptr, rows[i].sentence};
+    model_->target_embedding().Lookup(rows[i].token, length - 1, x + at);
+    self_rows[i] = {qkv + 3 * at, path, length, attended + at, nullptr, rows[i].sentence};
+    cross_rows[i] = {
+        query + at, sentence.cross.data(), static_cast<int>(sentence.cross.size()), attended + at,
+        nullptr,    rows[i].sentence};
   }
+  const EntryLayout& layout = entries_.layout();
   for (int l = 0; l < config.decoder_layers; ++l) {
+    const Arena::Scope scope(&arena_);
     const DecoderLayerWeights& layer = weights.layers[l];
     const float epsilon = config.layer_norm_epsilon;
+    const ptrdiff_t offset = l * entries_.layer_stride();
     layer.qkv.Apply(context,
                     NormalizedRows(context, layer.self_attention_norm, epsilon, x, count, d), qkv);
-    ptrdiff_t stride = 0;
-    for (int i = 0; i < count; ++i) {
-      stride = sentences_[rows[i].sentence]->cache.layer_stride();  // the same for all
-      const float* row = qkv + static_cast<ptrdiff_t>(i) * 3 * d;
-      std::copy(row + d, row + 3 * d, entries[i] + l * stride);
-    }
-    AttendRows(context, config, self_rows, count, l * stride, -1);
+    Store(context, qkv + d, 3 * d, count, entries, l);
+    AttendRows(context, layout, self_rows, count, offset, -1);
     layer.self_attention_output.Apply(context, MakeRows(context, attended, count, d), x,
                                       Activation::kNone, /*accumulate=*/true);
 
@@ -224,29 +238,13 @@ void Decoder::RunLayers(const Context& context, const StepRow* rows, int count,
                                   ? attention + static_cast<ptrdiff_t>(i) * attention_stride
                                   : nullptr;
     }
-    // Sentences admitted apart have blocks of their own: rows are done in runs of one block.
-    for (int first = 0; first < count;) {
-      const CrossMemory* block = sentences_[rows[first].sentence]->cross.get();
-      int last = first + 1;
-      while (last < count && sentences_[rows[last].sentence]->cross.get() == block) ++last;
-      AttendRows(context, config, cross_rows + first, last - first, l * block->layer_stride,
-                 options.attention_head);
-      first = last;
-    }
+    AttendRows(context, layout, cross_rows, count, offset, options.attention_head);
     layer.cross_attention_output.Apply(context, MakeRows(context, attended, count, d), x,
                                        Activation::kNone, /*accumulate=*/true);
     AddFeedForward(context, layer.feed_forward, config, x, count);
   }
 }
 
-size_t Decoder::memory_bytes() const {
-  const size_t d = model_->config().hidden_dim;
-  size_t bytes = arena_.capacity() + pages_.bytes();
-  for (const auto& sentence : sentences_) {
-    if (sentence == nullptr) continue;
-    bytes += sentence->cross_keys.size() * 2 * d * sizeof(float) * model_->config().decoder_layers;
-  }
-  return bytes;
-}
+size_t Decoder::memory_bytes() const { return arena_.capacity() + entries_.bytes(); }
 
 }  // namespace keras_mtl

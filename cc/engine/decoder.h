@@ -67,22 +67,20 @@ class Decoder {
   size_t memory_bytes() const;
 
  private:
-  // Cross-attention keys and values of the sentences that were admitted together.
-  struct CrossMemory {
-    std::vector<float> rows;  // [layers, tokens, 2, hidden_dim]
-    ptrdiff_t layer_stride;
-  };
-
   struct Sentence {
-    Sentence(PagePool* pool, int beams, int dim) : cache(pool, beams, dim) {}
-    int decoder = 0;
-    std::shared_ptr<const CrossMemory> cross;
-    std::vector<const float*> cross_keys;  // [source length], of layer 0
+    Sentence(EntryPool* pool, int decoder, int length, int beams);
+    ~Sentence();
+    EntryPool* pool;
+    int decoder;
+    std::vector<char*> cross;  // [source length]: entries of cross-attention
     SelfCache cache;
-    std::vector<char> live;  // [beams]: took part in the last step
   };
 
   void Check(const StepRow* rows, int count) const;
+  // Puts keys and values, rows [count, stride] of which the first 2 * hidden_dim count, into
+  // entries.
+  void Store(const Context& context, const float* rows, int stride, int count, char* const* entries,
+             int layer) const;
   // Rows of one decoder: x [count, hidden_dim] from embeddings to the last layer's output.
   void RunLayers(const Context& context, const StepRow* rows, int count,
                  const DecoderWeights& weights, const StepOptions& options, float* attention,
@@ -92,7 +90,7 @@ class Decoder {
   int beams_;
   ThreadPool pool_;
   Arena arena_;
-  PagePool pages_;  // before sentences_, which give their pages back to it
+  EntryPool entries_;  // before sentences_, which give their entries back to it
   std::vector<std::unique_ptr<Sentence>> sentences_;
 };
 

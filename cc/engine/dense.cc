@@ -84,7 +84,7 @@ Rows MakeRows(const Context& context, const float* x, int count, int depth) {
       context.arena->Allocate<int8_t>(static_cast<size_t>(count) * RoundUp(depth, kDepthAlign));
   float* scales = context.arena->Allocate<float>(count);
   const ptrdiff_t stride = RoundUp(depth, kDepthAlign);
-  ParallelFor(context.pool, count, [&](int, int begin, int end) {
+  ParallelFor(context.pool, count, kRowGrain, [&](int, int begin, int end) {
     context.kernels.quantize_rows(x + static_cast<ptrdiff_t>(begin) * depth, end - begin, depth,
                                   depth, bytes + begin * stride, scales + begin);
   });
@@ -138,10 +138,19 @@ Dense Dense::Select(const std::vector<int32_t>& columns, ComputeType compute) co
   return dense;
 }
 
+void Dense::Column(int column, float factor, const float* shift, ComputeType compute,
+                   float* out) const {
+  if (compute == ComputeType::kInt8) {
+    int8_.Column(column, factor, shift, depth_, out);
+  } else {
+    float_.Column(column, factor, shift, out);
+  }
+}
+
 void Dense::Apply(const Context& context, const Rows& x, float* out, Activation activation,
                   bool accumulate) const {
   const Output output{out, columns_, activation, accumulate};
-  ParallelFor(context.pool, panels(), [&](int, int first, int last) {
+  ParallelFor(context.pool, panels(), 1, [&](int, int first, int last) {
     if (context.compute == ComputeType::kInt8) {
       context.kernels.gemm_int8(x.AsInt8(), int8_.view(), first, last, output);
     } else {

@@ -20,12 +20,18 @@ using TensorMap = std::map<std::string, Tensor>;
 // int8: weights and activations in int8 (W8A8), everything else in float32.
 enum class ComputeType { kFloat32, kInt8 };
 
+// Rows of which one thread does no fewer: the work of some microseconds, where each row takes
+// little (to normalize it, to quantize it).
+constexpr int kRowGrain = 8;
+
 // What the layers of one thread of work share.
 struct Context {
   const KernelTable& kernels;
   ComputeType compute;
   Arena* arena;
   ThreadPool* pool;  // null: no threads inside an operation
+
+  int threads() const { return pool == nullptr ? 1 : pool->threads(); }
 };
 
 // The input of a layer in the form that the compute type wants.
@@ -59,6 +65,8 @@ class Dense {
   Dense Select(const std::vector<int32_t>& columns, ComputeType compute) const;
 
   int columns() const { return columns_; }
+  // out [depth] = factor * the weights of output `column` + shift [depth].
+  void Column(int column, float factor, const float* shift, ComputeType compute, float* out) const;
   int panels() const { return RoundUp(columns_, kPanel) / kPanel; }
 
   // out [count, columns()], row by row without gaps.

@@ -35,33 +35,40 @@ Memory Encode(const Model& model, const Context& context, const TokenBatch& batc
   memory.rows.resize(size);
   if (count == 0) return memory;
 
-  std::vector<float> x(size);
-  std::vector<float> qkv(3 * size);
-  std::vector<float> attended(size);
-  std::vector<const float*> keys(count);  // of layer-independent addresses: one buffer for all
-  std::vector<AttentionRow> rows(count);
+  Arena& arena = *context.arena;
+  arena.Reset();
+  float* x = arena.Allocate<float>(size);
+  float* qkv = arena.Allocate<float>(3 * size);
+  float* attended = arena.Allocate<float>(size);
+  // Keys and values stay where they are computed, behind the queries, as floats.
+  const EntryLayout layout(config.num_heads, d / config.num_heads, ComputeType::kFloat32);
+  const char** entries = arena.Allocate<const char*>(count);
+  AttentionRow* rows = arena.Allocate<AttentionRow>(count);
   for (int s = 0; s < batch.sentences(); ++s) {
     for (int i = batch.begins[s]; i < batch.begins[s + 1]; ++i) {
       model.source_embedding().Lookup(batch.ids[i], i - batch.begins[s],
-                                      x.data() + static_cast<size_t>(i) * d);
-      const float* row = qkv.data() + static_cast<size_t>(i) * 3 * d;
-      keys[i] = row + d;
-      rows[i] = {row, keys.data() + batch.begins[s], batch.length(s),
-                 attended.data() + static_cast<size_t>(i) * d, nullptr, s};
+                                      x + static_cast<size_t>(i) * d);
+      const float* row = qkv + static_cast<size_t>(i) * 3 * d;
+      entries[i] = reinterpret_cast<const char*>(row + d);
+      rows[i] = {row,
+                 entries + batch.begins[s],
+                 batch.length(s),
+                 attended + static_cast<size_t>(i) * d,
+                 nullptr,
+                 s};
     }
   }
   for (const EncoderLayerWeights& layer : model.encoder()) {
-    context.arena->Reset();
-    layer.qkv.Apply(context,
-                    NormalizedRows(context, layer.attention_norm, config.layer_norm_epsilon,
-                                   x.data(), count, d),
-                    qkv.data());
-    AttendRows(context, config, rows.data(), count, 0, -1);
-    layer.attention_output.Apply(context, MakeRows(context, attended.data(), count, d), x.data(),
+    const Arena::Scope scope(&arena);
+    layer.qkv.Apply(
+        context,
+        NormalizedRows(context, layer.attention_norm, config.layer_norm_epsilon, x, count, d), qkv);
+    AttendRows(context, layout, rows, count, 0, -1);
+    layer.attention_output.Apply(context, MakeRows(context, attended, count, d), x,
                                  Activation::kNone, /*accumulate=*/true);
-    AddFeedForward(context, layer.feed_forward, config, x.data(), count);
+    AddFeedForward(context, layer.feed_forward, config, x, count);
   }
-  context.kernels.layer_norm(x.data(), count, d, model.encoder_norm().gamma.data(),
+  context.kernels.layer_norm(x, count, d, model.encoder_norm().gamma.data(),
                              model.encoder_norm().beta.data(), config.layer_norm_epsilon,
                              memory.rows.data());
   return memory;

@@ -158,9 +158,10 @@ std::shared_ptr<Engine> Engine::Open(const std::string& path, const EngineOption
   const std::shared_ptr<const ModelFile> file = ModelFile::Open(path, options.verify);
   const TransformerConfig config = TransformerConfig::Read(*file);
   const bool int8 = as_file ? config.int8 : options.compute_type == "int8";
-  auto model = Model::Load(config, file->tensors(),
-                           int8 ? ComputeType::kInt8 : ComputeType::kFloat32, isa, file);
-  file->ReleasePages();  // Packed copies have taken the place of all but embeddings and positions.
+  // Packed copies take the place of all but positions, and embeddings that are not tied.
+  auto model =
+      Model::Load(config, file->tensors(), int8 ? ComputeType::kInt8 : ComputeType::kFloat32, isa,
+                  file, [&file] { file->ReleasePages(); });
   return std::make_shared<Engine>(std::move(model), options.workers, options.threads);
 }
 

@@ -80,9 +80,13 @@ class Loader {
 
 Embedding::Embedding(const TensorMap& tensors, const std::string& tokens,
                      const std::string& positions, const TransformerConfig& config,
-                     ComputeType compute, const KernelTable& kernels)
-    : dim_(config.hidden_dim), factor_(std::sqrt(static_cast<float>(config.hidden_dim))) {
+                     ComputeType compute, const KernelTable& kernels, const Dense* tied)
+    : dim_(config.hidden_dim),
+      factor_(std::sqrt(static_cast<float>(config.hidden_dim))),
+      compute_(compute),
+      tied_(tied) {
   positions_ = FindFloats(tensors, positions, {config.max_length, dim_});
+  if (tied != nullptr) return;
   const int rows = config.vocabulary_size;
   const Tensor& table = FindTensor(tensors, tokens + ".weight", {rows, dim_});
   if (table.dtype == DType::kInt8) {
@@ -109,8 +113,9 @@ Embedding::Embedding(const TensorMap& tensors, const std::string& tokens,
 }
 
 void Embedding::Lookup(int token, int position, float* out) const {
-  const size_t row = static_cast<size_t>(token) * dim_;
   const float* shift = positions_ + static_cast<size_t>(position) * dim_;
+  if (tied_ != nullptr) return tied_->Column(token, factor_, shift, compute_, out);
+  const size_t row = static_cast<size_t>(token) * dim_;
   if (bytes_ != nullptr) {
     const float factor = scales_[token] * factor_;
     for (int i = 0; i < dim_; ++i) {
@@ -123,29 +128,34 @@ void Embedding::Lookup(int token, int position, float* out) const {
 
 std::shared_ptr<const Model> Model::Load(const TransformerConfig& config, const TensorMap& tensors,
                                          ComputeType compute, Isa isa,
-                                         std::shared_ptr<const void> owner) {
+                                         std::shared_ptr<const void> owner,
+                                         const std::function<void()>& packed) {
   if (isa > BestIsa(GetCpuFeatures())) {
     throw ModelFileError(std::string("this machine cannot run ") + IsaName(isa));
   }
   std::shared_ptr<Model> model(new Model(config, compute, isa));
   model->owner_ = std::move(owner);
   const Loader loader(config, tensors, compute, model->kernels_);
-  const std::string source = config.tie_embeddings ? "embedding" : "source_embedding";
-  const std::string target = config.tie_embeddings ? "embedding" : "target_embedding";
-  model->source_embedding_ =
-      Embedding(tensors, source, "source_positions", config, compute, model->kernels_);
-  model->target_embedding_ =
-      Embedding(tensors, target, "target_positions", config, compute, model->kernels_);
+  // The largest tensors first: with `packed`, their memory goes before the others need any.
+  const Dense* tied = nullptr;
+  if (config.tie_embeddings) {
+    model->tied_projection_ =
+        loader.Linear("embedding", config.vocabulary_size, config.hidden_dim, false);
+    tied = &model->tied_projection_;
+    if (packed) packed();
+  }
+  model->source_embedding_ = Embedding(tensors, "source_embedding", "source_positions", config,
+                                       compute, model->kernels_, tied);
+  model->target_embedding_ = Embedding(tensors, "target_embedding", "target_positions", config,
+                                       compute, model->kernels_, tied);
   for (int i = 0; i < config.encoder_layers; ++i) {
     model->encoder_.push_back(loader.EncoderLayer("encoder.layer." + std::to_string(i)));
+    if (packed) packed();
   }
   model->encoder_norm_ = loader.Norm("encoder.final_norm");
   for (int j = 0; j < config.decoders; ++j) {
     model->decoders_.push_back(loader.Decoder("decoder." + std::to_string(j)));
-  }
-  if (config.tie_embeddings) {
-    model->tied_projection_ =
-        loader.Linear(target, config.vocabulary_size, config.hidden_dim, false);
+    if (packed) packed();
   }
   return model;
 }

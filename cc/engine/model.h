@@ -4,6 +4,7 @@
 #define KERAS_MTL_ENGINE_MODEL_H_
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -54,9 +55,11 @@ class Embedding {
  public:
   Embedding() = default;
   // Tables `tokens`.weight [vocabulary_size, hidden_dim] and `positions` float32
-  // [max_length, hidden_dim]. Keeps pointers into the tensors. Throws ModelFileError.
+  // [max_length, hidden_dim]. Keeps pointers into the tensors. `tied`, where it is not null, is the
+  // packed layer of the same weights, which are then read there alone. Throws ModelFileError.
   Embedding(const TensorMap& tensors, const std::string& tokens, const std::string& positions,
-            const TransformerConfig& config, ComputeType compute, const KernelTable& kernels);
+            const TransformerConfig& config, ComputeType compute, const KernelTable& kernels,
+            const Dense* tied);
 
   // out [hidden_dim] = sqrt(hidden_dim) * tokens[token] + positions[position], both in range.
   void Lookup(int token, int position, float* out) const;
@@ -64,6 +67,8 @@ class Embedding {
  private:
   int dim_ = 0;
   float factor_ = 1.0f;
+  ComputeType compute_ = ComputeType::kFloat32;
+  const Dense* tied_ = nullptr;
   const float* floats_ = nullptr;
   const int8_t* bytes_ = nullptr;
   const float* scales_ = nullptr;
@@ -78,10 +83,13 @@ class Embedding {
 // `<name>.scale`, and runs in either compute type.
 class Model {
  public:
-  // `owner` keeps the memory of the tensors alive as long as the model. Throws ModelFileError.
+  // `owner` keeps the memory of the tensors alive as long as the model. `packed`, where it is
+  // given, is called now and then: what the tensors' memory held until then will seldom be read
+  // again. Throws ModelFileError.
   static std::shared_ptr<const Model> Load(const TransformerConfig& config,
                                            const TensorMap& tensors, ComputeType compute, Isa isa,
-                                           std::shared_ptr<const void> owner);
+                                           std::shared_ptr<const void> owner,
+                                           const std::function<void()>& packed = {});
 
   const TransformerConfig& config() const { return config_; }
   const KernelTable& kernels() const { return kernels_; }
@@ -96,6 +104,9 @@ class Model {
   }
 
  private:
+  Model(const Model&) = delete;  // The embeddings know where the projection is.
+  Model& operator=(const Model&) = delete;
+
   Model(const TransformerConfig& config, ComputeType compute, Isa isa)
       : config_(config), kernels_(GetKernels(isa)), compute_(compute) {}
 

@@ -57,7 +57,7 @@ void Part::Run(const Rows& x, const int* index) const {
   const int padded = projection.panels() * kPanel;
   const int top = result->top;
   const int segments = RoundUp(projection.panels(), kSegmentPanels) / kSegmentPanels;
-  const int threads = context.pool == nullptr ? 1 : context.pool->threads();
+  const int threads = context.threads();
   Arena& arena = *context.arena;
   const float* added = bias;
   if (added == nullptr) {
@@ -82,7 +82,7 @@ void Part::Run(const Rows& x, const int* index) const {
     rows[i].edits = i < count ? Columns(request.edits) : rows[i % count].edits;
     ProjectBegin(&rows[i]);
   }
-  ParallelFor(context.pool, segments, [&](int thread, int begin, int end) {
+  ParallelFor(context.pool, segments, 1, [&](int thread, int begin, int end) {
     projection.Project(context, x, added, begin, end, rows + static_cast<ptrdiff_t>(thread) * count,
                        sums);
   });
@@ -107,15 +107,15 @@ void Part::Finish(const LogitRow* rows, int threads, int count, int row, size_t 
   const int top = result->top;
   float wanted = kMinusInfinity;
   std::vector<Candidate> merged;
-  // Threads have ascending parts of the vocabulary: a stable merge keeps the order of ties.
   for (int t = 0; t < threads; ++t) {
     const LogitRow& part = rows[static_cast<ptrdiff_t>(t) * count + row];
     wanted = std::max(wanted, part.wanted_logit);
     merged.insert(merged.end(), part.candidates, part.candidates + part.count);
   }
   if (threads > 1) {
-    std::stable_sort(merged.begin(), merged.end(),
-                     [](const Candidate& a, const Candidate& b) { return a.logit > b.logit; });
+    std::sort(merged.begin(), merged.end(), [](const Candidate& a, const Candidate& b) {
+      return a.logit != b.logit ? a.logit > b.logit : a.token < b.token;
+    });
   }
   result->wanted[at] = wanted;
   for (int i = 0; i < top; ++i) {

@@ -6,9 +6,10 @@
 namespace keras_mtl {
 namespace {
 
-// Source tokens of one run of the encoder: more do not make its products faster, and its work
-// memory grows with them (25 kB a token of Transformer base).
-constexpr int kEncoderTokens = 512;
+// Source tokens of one run of the encoder, as many as a step of the decoder has rows at most: more
+// hardly make its products faster, and its work memory grows with them (22 kB a token of
+// Transformer base).
+constexpr int kEncoderTokens = 128;
 
 }  // namespace
 

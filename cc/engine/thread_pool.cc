@@ -3,8 +3,13 @@
 namespace keras_mtl {
 namespace {
 
-// Turns of waiting before a worker sleeps: some 50 us, a few operations of a decoder step.
+// Turns of waiting before a thread sleeps: some 50 us, a few operations of a decoder step.
 constexpr int kSpins = 2000;
+
+// How long the caller works alone after a worker was held up, at first and at most. The system
+// takes a processor away for some milliseconds; a second is soon enough to notice that it is free.
+constexpr auto kLeastAlone = std::chrono::milliseconds(20);
+constexpr auto kMostAlone = std::chrono::seconds(1);
 
 void Pause() {
 #if defined(__x86_64__)
@@ -22,45 +27,76 @@ ThreadPool::~ThreadPool() {
   {
     std::lock_guard<std::mutex> lock(mutex_);
     stop_ = true;
-    ++generation_;
   }
   wake_.notify_all();
   for (std::thread& worker : workers_) worker.join();
 }
 
-void ThreadPool::Start(Function function, void* argument) {
-  function_ = function;
-  argument_ = argument;
-  running_ = static_cast<int>(workers_.size());
+void ThreadPool::Start(int chunks) {
+  done_ = 0;
+  chunks_ = static_cast<uint64_t>(chunks) << 32;
+  // A worker counts itself as sleeping before it looks for chunks a last time.
+  if (sleeping_ == 0) return;
   {
-    std::lock_guard<std::mutex> lock(mutex_);  // so that no worker goes to sleep in between
-    ++generation_;
-  }
+    std::lock_guard<std::mutex> lock(mutex_);
+  }  // so that none goes to sleep in between
   wake_.notify_all();
 }
 
-void ThreadPool::Wait() {
-  for (int spins = 0; running_ != 0; ++spins) {
-    if (spins < kSpins) {
-      Pause();
-    } else {
-      std::this_thread::yield();
-    }
-  }
+bool ThreadPool::HasChunks() const {
+  const uint64_t chunks = chunks_;
+  return static_cast<uint32_t>(chunks) < chunks >> 32;
 }
 
-void ThreadPool::Work(int index) {
-  unsigned seen = 0;
-  while (true) {
-    for (int spins = 0; generation_ == seen && spins < kSpins; ++spins) Pause();
-    if (generation_ == seen) {
-      std::unique_lock<std::mutex> lock(mutex_);
-      wake_.wait(lock, [&] { return generation_ != seen; });
+int ThreadPool::TakeChunks(int thread) {
+  int done = 0;
+  while (HasChunks()) {
+    const uint64_t taken = chunks_.fetch_add(1);
+    const uint32_t chunk = static_cast<uint32_t>(taken), count = taken >> 32;
+    if (chunk >= count) break;
+    ++done;
+    function_(argument_, thread, static_cast<int>(chunk));
+    if (++done_ == static_cast<int>(count) && waiting_) {
+      {
+        std::lock_guard<std::mutex> lock(mutex_);
+      }  // as in Start()
+      finished_.notify_one();
     }
-    seen = generation_;
-    if (stop_) return;
-    function_(argument_, index);
-    --running_;
+  }
+  return done;
+}
+
+void ThreadPool::Wait(int chunks, Clock::time_point begin, int own) {
+  const Clock::time_point ready = Clock::now();
+  for (int spins = 0; spins < kSpins; ++spins) {
+    if (done_ == chunks) return;
+    Pause();
+  }
+  {
+    // Whoever has the processor of a worker: this one is free while the caller sleeps, and the
+    // system may move the worker here.
+    std::unique_lock<std::mutex> lock(mutex_);
+    waiting_ = true;
+    finished_.wait(lock, [&] { return done_ == chunks; });
+    waiting_ = false;
+  }
+  const Clock::time_point end = Clock::now();
+  // The last chunk of a worker that nobody held up takes as long as one of the caller's.
+  if (end - ready < 3 * (ready - begin) / std::max(own, 1)) return;
+  const bool again = end - alone_until_ < alone_for_;
+  alone_for_ = again ? std::min<Clock::duration>(2 * alone_for_, kMostAlone) : kLeastAlone;
+  alone_until_ = end + alone_for_;
+}
+
+void ThreadPool::Work(int thread) {
+  while (!stop_) {
+    TakeChunks(thread);
+    for (int spins = 0; spins < kSpins && !HasChunks() && !stop_; ++spins) Pause();
+    if (HasChunks()) continue;
+    std::unique_lock<std::mutex> lock(mutex_);
+    ++sleeping_;
+    wake_.wait(lock, [&] { return HasChunks() || stop_; });
+    --sleeping_;
   }
 }
 

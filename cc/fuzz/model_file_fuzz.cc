@@ -1,10 +1,12 @@
-// Fuzzer of the model file reader (libFuzzer). The first byte of an input chooses whether checksums
-// are made right first: else no mutation would get past them.
+// Fuzzer of the model file reader and of loading a model (libFuzzer). The first byte of an input
+// chooses whether checksums are made right first, else no mutation would get past them, and the
+// compute type. A model that can be loaded translates.
 #include <cstdlib>
 #include <cstring>
 #include <vector>
 
 #include "engine/crc32.h"
+#include "engine/engine.h"
 #include "engine/errors.h"
 #include "engine/model_file.h"
 #include "engine/transformer_config.h"
@@ -14,7 +16,9 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const bool repair = (data[0] & 1) != 0, verify = (data[0] & 2) != 0;
   const size_t length = size - 1;
   // A buffer of its own size, so that AddressSanitizer sees one byte too far.
-  auto* copy = static_cast<uint8_t*>(std::aligned_alloc(64, (length + 63) / 64 * 64 + 64));
+  void* memory = nullptr;
+  if (posix_memalign(&memory, 64, length + (length == 0)) != 0) return 0;
+  auto* copy = static_cast<uint8_t*>(memory);
   std::memcpy(copy, data + 1, length);
   if (repair && length >= 64) {
     const uint64_t file_size = length;
@@ -37,8 +41,21 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
       for (size_t i = 0; i < tensor.bytes; ++i) sum += tensor.uint8()[i];
     }
     if (sum == 1) std::abort();  // Keeps the loop; no tensor of the seeds sums to 1.
-    keras_mtl::TransformerConfig::Read(*file);
+    const auto config = keras_mtl::TransformerConfig::Read(*file);
+    const auto compute =
+        data[0] & 4 ? keras_mtl::ComputeType::kInt8 : keras_mtl::ComputeType::kFloat32;
+    const auto model =
+        keras_mtl::Model::Load(config, file->tensors(), compute, keras_mtl::Isa::kGeneric, file);
+    keras_mtl::Engine engine(model, 1, 1);
+    keras_mtl::TranslateRequest request;
+    const int32_t ids[] = {config.vocabulary_size - 1, 0, config.eos_id};
+    request.source.Add(ids, config.max_length < 3 ? config.max_length : 3);
+    request.options.beam_size = 2;
+    request.options.max_length = config.max_length < 4 ? config.max_length : 4;
+    engine.Translate(request);
   } catch (const keras_mtl::ModelFileError&) {
+  } catch (const keras_mtl::InputError&) {
+  } catch (const keras_mtl::NotANumberError&) {
   }
   std::free(copy);
   return 0;

@@ -88,6 +88,19 @@ struct LogitEdits {
   int count = 0;
 };
 
+// The keys and values that a query of one head attends to. Those of position t lie `key` and
+// `value` bytes behind entries[t]: floats [dim], or int8 [RoundUp(dim, kDepthAlign)] as
+// quantize_rows makes them, with their scales `key_scale` and `value_scale` bytes behind
+// entries[t].
+struct KeyValues {
+  const char* const* entries;  // [length]
+  int length;                  // >= 1
+  ptrdiff_t key;
+  ptrdiff_t value;
+  ptrdiff_t key_scale;  // int8 alone
+  ptrdiff_t value_scale;
+};
+
 // What the output projection keeps of a row instead of its logits. `LogitRow` holds what is asked
 // and the running result; `project_begin` fills the result fields.
 struct LogitRow {
@@ -153,11 +166,11 @@ struct KernelTable {
   float (*log_sum_exp)(const SegmentSum* sums, int segments, int stride);
 
   // Attention of one query and one head: softmax(scale * query . key_t) over t, then the weighted
-  // sum of values. Key t begins at rows[t] + key_offset, value t at rows[t] + value_offset.
-  //   query [dim]; scores [RoundUp(length, 16)] receives the weights; out [dim]; length >= 1.
-  void (*attend)(const float* query, const float* const* rows, ptrdiff_t key_offset,
-                 ptrdiff_t value_offset, int length, int dim, float scale, float* scores,
-                 float* out);
+  // sum of values. query [dim]; scores [RoundUp(length, 16)] receives the weights; out [dim].
+  void (*attend_float)(const float* query, const KeyValues& cache, int dim, float scale,
+                       float* scores, float* out);
+  void (*attend_int8)(const float* query, const KeyValues& cache, int dim, float scale,
+                      float* scores, float* out);
 };
 
 // The kernels of an instruction set that this processor has. Thread-safe.

@@ -12,8 +12,8 @@ AlignedBuffer<float> PaddedCopy(const float* values, int columns) {
   return result;
 }
 
-// Copies column `from` to column `to` of other panels: `groups` times `size` values, one group of all
-// columns of a panel behind the other.
+// Copies column `from` to column `to` of other panels: `groups` times `size` values, one group of
+// all columns of a panel behind the other.
 template <typename T>
 void CopyColumn(const T* source, int from, T* target, int to, int groups, int size) {
   const size_t panel = static_cast<size_t>(groups) * size * kPanel;
@@ -85,6 +85,16 @@ PackedInt8 PackedInt8::Select(const int32_t* which, int count) const {
   return result;
 }
 
+void PackedInt8::Column(int which, float factor, const float* shift, int depth, float* out) const {
+  const int8_t* column = data_.data() + static_cast<size_t>(which / kPanel) * stride_ * kPanel;
+  column += which % kPanel * 4;
+  factor *= scales_[which];
+  for (int k = 0; k < depth; ++k) {
+    const int8_t value = column[static_cast<size_t>(k / 4) * kPanel * 4 + k % 4];
+    out[k] = static_cast<float>(value) * factor + shift[k];
+  }
+}
+
 Int8Weights PackedInt8::view() const {
   return {data_.data(), compensation_.data(), scales_.data(), bias_.data(), columns_, stride_};
 }
@@ -113,6 +123,14 @@ PackedFloat PackedFloat::Select(const int32_t* which, int count) const {
     result.bias_[n] = bias_[which[n]];
   }
   return result;
+}
+
+void PackedFloat::Column(int which, float factor, const float* shift, float* out) const {
+  const float* column = data_.data() + static_cast<size_t>(which / kPanel) * depth_ * kPanel;
+  column += which % kPanel;
+  for (int k = 0; k < depth_; ++k) {
+    out[k] = column[static_cast<size_t>(k) * kPanel] * factor + shift[k];
+  }
 }
 
 FloatWeights PackedFloat::view() const { return {data_.data(), bias_.data(), columns_, depth_}; }

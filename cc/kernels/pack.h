@@ -24,6 +24,9 @@ class PackedInt8 {
   // The columns `which` [count], each in [0, columns), as they are packed here.
   PackedInt8 Select(const int32_t* which, int count) const;
 
+  // out [depth] = factor * scale * column `which` + shift [depth].
+  void Column(int which, float factor, const float* shift, int depth, float* out) const;
+
   Int8Weights view() const;
 
  private:
@@ -44,6 +47,9 @@ class PackedFloat {
 
   // See PackedInt8.
   PackedFloat Select(const int32_t* which, int count) const;
+
+  // out [depth] = factor * column `which` + shift [depth].
+  void Column(int which, float factor, const float* shift, float* out) const;
 
   FloatWeights view() const;
 

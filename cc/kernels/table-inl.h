@@ -10,8 +10,20 @@ namespace keras_mtl {
 namespace {
 
 constexpr KernelTable MakeTable(Isa isa) {
-  return {isa,      kRowFlip,  QuantizeRows, LayerNorm,    LayerNormQuantize, ActivateAny, ExpArray,
-          GemmInt8, GemmFloat, ProjectInt8,  ProjectFloat, LogSumExp,         Attend};
+  return {isa,
+          kRowFlip,
+          QuantizeRows,
+          LayerNorm,
+          LayerNormQuantize,
+          ActivateAny,
+          ExpArray,
+          GemmInt8,
+          GemmFloat,
+          ProjectInt8,
+          ProjectFloat,
+          LogSumExp,
+          Attend<FloatElements>,
+          Attend<Int8Elements>};
 }
 
 }  // namespace

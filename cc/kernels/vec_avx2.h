@@ -118,6 +118,14 @@ inline __m128i PackHalf(__m256 x) {  // 8 floats to 8 int16
   const __m256i ints = _mm256_cvtps_epi32(x);
   return _mm_packs_epi32(_mm256_castsi256_si128(ints), _mm256_extracti128_si256(ints, 1));
 }
+// 16 bytes that StoreInt8 has written, as floats.
+inline F32 LoadInt8(const int8_t* p, uint8_t flip) {
+  const __m128i flips = _mm_set1_epi8(static_cast<char>(flip));
+  const __m128i bytes =
+      _mm_xor_si128(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)), flips);
+  return {_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes)),
+          _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_srli_si128(bytes, 8)))};
+}
 inline void StoreInt8(int8_t* p, F32 x, uint8_t flip) {
   const __m128i bytes = _mm_packs_epi16(PackHalf(x.low), PackHalf(x.high));
   _mm_storeu_si128(reinterpret_cast<__m128i*>(p),

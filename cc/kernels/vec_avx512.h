@@ -72,6 +72,12 @@ inline int32_t ReduceMaxInt(I32 x) {
   b = _mm_max_epi32(b, _mm_shuffle_epi32(b, 0x4E));
   return _mm_cvtsi128_si32(_mm_max_epi32(b, _mm_shuffle_epi32(b, 0xB1)));
 }
+// 16 bytes that StoreInt8 has written, as floats.
+inline F32 LoadInt8(const int8_t* p, uint8_t flip) {
+  const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+  const __m128i flips = _mm_set1_epi8(static_cast<char>(flip));
+  return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_xor_si128(bytes, flips)));
+}
 inline void StoreInt8(int8_t* p, F32 x, uint8_t flip) {
   const __m128i bytes = _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(x));
   _mm_storeu_si128(reinterpret_cast<__m128i*>(p),

@@ -136,6 +136,12 @@ inline int32_t ReduceMaxInt(const I32& x) {
   for (int i = 1; i < 16; ++i) result = x.lane[i] > result ? x.lane[i] : result;
   return result;
 }
+// 16 bytes that StoreInt8 has written, as floats.
+inline F32 LoadInt8(const int8_t* p, uint8_t flip) {
+  return EachLane([&](int i) {
+    return static_cast<float>(static_cast<int8_t>(static_cast<uint8_t>(p[i]) ^ flip));
+  });
+}
 // Stores integral x in [-127, 127] as 16 bytes, each XORed with `flip`.
 inline void StoreInt8(int8_t* p, const F32& x, uint8_t flip) {
   for (int i = 0; i < 16; ++i) {

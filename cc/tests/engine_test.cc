@@ -127,6 +127,58 @@ TEST(ReorderedBeamsEqualHypothesesAlone) {
   }
 }
 
+// Beams have most of their past in common; what none descends from is used again.
+TEST(EntriesThatNoBeamDescendsFromAreUsedAgain) {
+  const EntryLayout layout(3, 12, ComputeType::kInt8);
+  EntryPool pool(layout, 2);
+  Random random(10);
+  std::vector<std::vector<const char*>> paths(4);
+  {
+    SelfCache cache(&pool, 4);
+    const int beams[] = {3, 0, 2, 1};
+    unsigned live = 1;  // The first ones of them in the last step.
+    for (int t = 0; t < 300; ++t) {
+      const int count = t == 0 ? 1 : t == 1 ? 2 : 4;
+      // From two beams, now and then from a single one.
+      const int one = beams[random() % live], other = t % 5 == 0 ? one : beams[random() % live];
+      const int parents[] = {one, other, one, other};
+      cache.Advance(beams, parents, count);
+      const auto before = paths;
+      for (int i = 0; i < count; ++i) {
+        auto& path = paths[beams[i]];
+        path.resize(t + 1);
+        cache.Path(beams[i], path.data());
+        CHECK(path.back() == cache.Entry(beams[i]));
+        CHECK(t == 0 || std::equal(path.begin(), path.end() - 1, before[parents[i]].begin()));
+        for (int k = 0; k < i; ++k) CHECK(path.back() != paths[beams[k]].back());
+      }
+      CHECK(cache.live(0) == (t > 0) && cache.live(1) == (t > 1));
+      live = static_cast<unsigned>(count);
+    }
+  }
+  // 300 positions of the one path, some 20 of the others; blocks hold 64.
+  CHECK(pool.bytes() <= 6 * 64 * 2 * layout.bytes(), "%zu", pool.bytes());
+  std::vector<char*> taken;
+  const size_t bytes = pool.bytes();
+  while (pool.bytes() == bytes) taken.push_back(pool.Take());
+  CHECK(taken.size() == bytes / (2 * layout.bytes()) + 1, "%zu", taken.size());  // all came back
+}
+
+TEST(EveryChunkIsDoneOnce) {
+  ThreadPool pool(3);
+  Random random(11);
+  for (int repeat = 0; repeat < 2000; ++repeat) {
+    const int chunks = 1 + static_cast<int>(random() % 20);
+    std::vector<int> done(chunks, 0), last(3, -1);
+    pool.Run(chunks, [&](int thread, int chunk) {
+      ++done[chunk];
+      CHECK(last[thread] < chunk);
+      last[thread] = chunk;
+    });
+    CHECK(std::count(done.begin(), done.end(), 1) == chunks);
+  }
+}
+
 // Sentences that are admitted later, into freed places, to other decoders.
 TEST(SentencesComeAndGo) {
   TransformerConfig config = OddConfig();

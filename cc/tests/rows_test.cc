@@ -147,42 +147,71 @@ TEST(ExpOfExtremes) {
   }
 }
 
-TEST(Attend) {
+// Attention over entries [2, dim] in floats, positions in reverse order in memory, or over their
+// int8: right against doubles, and equal over instruction sets.
+void CheckAttend(bool int8, int dim, int length) {
   Random random(3);
+  const auto query = Normal(random, dim);
+  auto cache = Normal(random, static_cast<size_t>(length) * 2 * dim);
+  const int stride = RoundUp(dim, kDepthAlign);
+  const float scale = 1.0f / std::sqrt(static_cast<float>(dim));
+  std::vector<float> first;
+  for (Isa isa : Isas()) {
+    const KernelTable& kernels = GetKernels(isa);
+    std::vector<int8_t> bytes(static_cast<size_t>(length) * 2 * (stride + sizeof(float)));
+    std::vector<const char*> entries(length);
+    std::vector<float> values = cache;  // as they are stored
+    for (int t = 0; t < length; ++t) {
+      const size_t at = static_cast<size_t>(length - 1 - t);
+      float* row = values.data() + 2 * at * dim;
+      entries[t] = reinterpret_cast<const char*>(row);
+      if (!int8) continue;
+      int8_t* entry = bytes.data() + 2 * at * (stride + sizeof(float));
+      float* scales = reinterpret_cast<float*>(entry + 2 * stride);
+      kernels.quantize_rows(row, 2, dim, dim, entry, scales);
+      for (int i = 0; i < 2 * dim; ++i) {
+        const uint8_t byte = static_cast<uint8_t>(entry[i / dim * stride + i % dim]);
+        row[i] = static_cast<int8_t>(byte ^ kernels.row_flip) * scales[i / dim];
+      }
+      entries[t] = reinterpret_cast<const char*>(entry);
+    }
+    KeyValues at{entries.data(), length, 0, static_cast<ptrdiff_t>(dim * sizeof(float)), 0, 0};
+    if (int8) {
+      at = {entries.data(), length,     0,
+            stride,         2 * stride, 2 * stride + static_cast<ptrdiff_t>(sizeof(float))};
+    }
+    std::vector<float> scores(RoundUp(length, 16)), out(dim, 9.0f);
+    const auto attend = int8 ? kernels.attend_int8 : kernels.attend_float;
+    attend(query.data(), at, dim, scale, scores.data(), out.data());
+    if (first.empty()) first = out;
+    CHECK(SameBits(out, first), "%s int8 %d dim %d length %d", IsaName(isa), int8, dim, length);
+    std::vector<double> weights(length);
+    double total = 0;
+    const auto value = [&](int t, int i) {
+      return static_cast<double>(values[static_cast<size_t>(length - 1 - t) * 2 * dim + i]);
+    };
+    for (int t = 0; t < length; ++t) {
+      double score = 0;
+      for (int i = 0; i < dim; ++i) score += query[i] * value(t, i);
+      total += weights[t] = std::exp(score * scale);
+    }
+    for (int t = 0; t < length; ++t) {
+      CHECK(std::fabs(scores[t] - weights[t] / total) < 1e-6, "%s", IsaName(isa));
+    }
+    for (int i = 0; i < dim; ++i) {
+      double want = 0;
+      for (int t = 0; t < length; ++t) want += weights[t] / total * value(t, dim + i);
+      CHECK(std::fabs(out[i] - want) < 2e-6, "%s int8 %d dim %d length %d: %g, want %g",
+            IsaName(isa), int8, dim, length, out[i], want);
+    }
+  }
+}
+
+TEST(Attend) {
   for (int dim : {1, 3, 16, 20, 32, 64, 80, 128}) {
     for (int length : {1, 2, 15, 16, 17, 40}) {
-      const auto query = Normal(random, dim);
-      // Keys and values interleaved, positions in reverse order in memory.
-      const auto cache = Normal(random, static_cast<size_t>(length) * 2 * dim);
-      std::vector<const float*> rows(length);
-      for (int t = 0; t < length; ++t) {
-        rows[t] = cache.data() + static_cast<size_t>(length - 1 - t) * 2 * dim;
-      }
-      const float scale = 1.0f / std::sqrt(static_cast<float>(dim));
-      std::vector<double> weights(length);
-      double total = 0;
-      for (int t = 0; t < length; ++t) {
-        double score = 0;
-        for (int i = 0; i < dim; ++i) score += static_cast<double>(query[i]) * rows[t][i];
-        total += weights[t] = std::exp(score * scale);
-      }
-      std::vector<float> first;
-      for (Isa isa : Isas()) {
-        std::vector<float> scores(RoundUp(length, 16)), out(dim, 9.0f);
-        GetKernels(isa).attend(query.data(), rows.data(), 0, dim, length, dim, scale, scores.data(),
-                               out.data());
-        if (first.empty()) first = out;
-        CHECK(SameBits(out, first), "%s dim %d length %d", IsaName(isa), dim, length);
-        for (int t = 0; t < length; ++t) {
-          CHECK(std::fabs(scores[t] - weights[t] / total) < 1e-6, "%s", IsaName(isa));
-        }
-        for (int i = 0; i < dim; ++i) {
-          double want = 0;
-          for (int t = 0; t < length; ++t) want += weights[t] / total * rows[t][dim + i];
-          CHECK(std::fabs(out[i] - want) < 2e-6, "%s dim %d length %d: %g, want %g", IsaName(isa),
-                dim, length, out[i], want);
-        }
-      }
+      CheckAttend(false, dim, length);
+      CheckAttend(true, dim, length);
     }
   }
 }
