@@ -15,6 +15,7 @@
 #include "tensorflow/core/framework/resource_base.h"
 #include "tensorflow/core/framework/resource_handle.h"
 #include "tensorflow/core/framework/shape_inference.h"
+#include "tf_ops/inputs.h"
 #include "tf_ops/options.h"
 
 namespace keras_mtl {
@@ -55,14 +56,11 @@ REGISTER_OP("KerasMtl>BeamSearch")
     .Attr("log_probabilities: bool = false")
     .SetIsStateful()
     .SetShapeFn([](InferenceContext* c) {
-      ShapeHandle sentences, prefixes, unused;
-      TF_RETURN_IF_ERROR(c->WithRank(c->input(0), 1, &sentences));
-      TF_RETURN_IF_ERROR(c->WithRank(c->input(1), 2, &prefixes));
-      DimensionHandle count = c->Dim(sentences, 0);
-      TF_RETURN_IF_ERROR(c->Merge(count, c->Dim(prefixes, 0), &count));
-      for (int i : {2, 3, 4}) {
-        TF_RETURN_IF_ERROR(c->Merge(c->input(i), c->Vector(count), &unused));
-      }
+      ShapeHandle max_lengths;
+      TF_RETURN_IF_ERROR(c->WithRank(c->input(0), 1, &max_lengths));
+      DimensionHandle count;
+      TF_RETURN_IF_ERROR(SentenceShapes(c, &count));
+      TF_RETURN_IF_ERROR(c->Merge(count, c->Dim(max_lengths, 0), &count));
       c->set_output(0, c->Scalar());
       return RowShapes(c, 1);
     })
@@ -194,12 +192,11 @@ class BeamSearchOp : public OpKernel {
  public:
   explicit BeamSearchOp(OpKernelConstruction* context) : OpKernel(context) {
     std::string options;
-    OP_REQUIRES_OK(context, context->GetAttr("options", &options));
-    OP_REQUIRES_OK(context, context->GetAttr("vocabulary_size", &vocabulary_size_));
-    OP_REQUIRES_OK(context, context->GetAttr("start_id", &start_id_));
-    OP_REQUIRES_OK(context, context->GetAttr("eos_id", &eos_id_));
-    OP_REQUIRES_OK(context, context->GetAttr("shortlist", &shortlist_));
-    OP_REQUIRES_OK(context, context->GetAttr("log_probabilities", &log_probabilities_));
+    OP_REQUIRES_OK(context,
+                   ReadAttributes(context, "options", &options, "vocabulary_size",
+                                  &vocabulary_size_, "start_id", &start_id_, "eos_id", &eos_id_,
+                                  "shortlist", &shortlist_, "log_probabilities",
+                                  &log_probabilities_));
     OP_REQUIRES_OK(context, Guard([&] {
                      options_ = ParseOptions(options).beam;
                      options_.Check(vocabulary_size_, eos_id_);
@@ -209,22 +206,14 @@ class BeamSearchOp : public OpKernel {
   void Compute(OpKernelContext* context) override {
     const Tensor& max_lengths = context->input(0);
     const Tensor& prefixes = context->input(1);
-    const int64_t count = max_lengths.NumElements();
-    const int64_t width = prefixes.dims() == 2 ? prefixes.dim_size(1) : 0;
-    bool fits = max_lengths.dims() == 1 && prefixes.dims() == 2 && prefixes.dim_size(0) == count;
-    for (int i : {2, 3, 4}) {
-      fits = fits && context->input(i).dims() == 1 && context->input(i).NumElements() == count;
-    }
-    OP_REQUIRES(context, fits,
-                absl::InvalidArgumentError("give prefixes [N, P] and [N] of everything else"));
+    OP_REQUIRES_OK(context, CheckSentences(context));
+    OP_REQUIRES_OK(context, CheckLengths(context, 2));
+    const int64_t count = prefixes.dim_size(0), width = prefixes.dim_size(1);
+    OP_REQUIRES(context, max_lengths.dims() == 1 && max_lengths.NumElements() == count,
+                absl::InvalidArgumentError("max_lengths has the shape " +
+                                           max_lengths.shape().DebugString() + "; prefixes are " +
+                                           prefixes.shape().DebugString()));
     const auto prefix_lengths = context->input(2).vec<int32_t>();
-    for (int64_t i = 0; i < count; ++i) {
-      OP_REQUIRES(context, prefix_lengths(i) >= 0 && prefix_lengths(i) <= width,
-                  absl::InvalidArgumentError("prefix_lengths holds " +
-                                             std::to_string(prefix_lengths(i)) +
-                                             "; prefixes have " + std::to_string(width) +
-                                             " columns"));
-    }
     Search* search = nullptr;
     OP_REQUIRES_OK(context, Guard([&] {
                      search = new Search(options_, vocabulary_size_, start_id_, eos_id_,
@@ -293,9 +282,8 @@ class BeamSearchStepOp : public OpKernel {
 class BeamSearchResultOp : public OpKernel {
  public:
   explicit BeamSearchResultOp(OpKernelConstruction* context) : OpKernel(context) {
-    OP_REQUIRES_OK(context, context->GetAttr("num_hypotheses", &hypotheses_));
-    OP_REQUIRES_OK(context, context->GetAttr("max_length", &longest_));
-    OP_REQUIRES_OK(context, context->GetAttr("pad_id", &pad_id_));
+    OP_REQUIRES_OK(context, ReadAttributes(context, "num_hypotheses", &hypotheses_, "max_length",
+                                           &longest_, "pad_id", &pad_id_));
   }
 
   void Compute(OpKernelContext* context) override {

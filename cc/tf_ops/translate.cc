@@ -18,6 +18,7 @@
 #include "tensorflow/core/framework/op.h"
 #include "tensorflow/core/framework/op_kernel.h"
 #include "tensorflow/core/framework/shape_inference.h"
+#include "tf_ops/inputs.h"
 #include "tf_ops/options.h"
 
 namespace keras_mtl {
@@ -50,15 +51,10 @@ REGISTER_OP("KerasMtl>Translate")
     // What a file holds is no function of the inputs, so nothing is computed ahead of time.
     .SetIsStateful()
     .SetShapeFn([](InferenceContext* c) {
-      ShapeHandle path, source, unused;
+      ShapeHandle path;
       TF_RETURN_IF_ERROR(c->WithRank(c->input(0), 0, &path));
-      TF_RETURN_IF_ERROR(c->WithRank(c->input(1), 2, &source));
-      DimensionHandle count = c->Dim(source, 0);
-      for (int i : {2, 3, 4}) {
-        ShapeHandle vector;
-        TF_RETURN_IF_ERROR(c->WithRank(c->input(i), 1, &vector));
-        TF_RETURN_IF_ERROR(c->Merge(count, c->Dim(vector, 0), &count));
-      }
+      DimensionHandle count;
+      TF_RETURN_IF_ERROR(SentenceShapes(c, &count));
       int64_t hypotheses;
       TF_RETURN_IF_ERROR(c->GetAttr("num_hypotheses", &hypotheses));
       const DimensionHandle found = c->MakeDim(hypotheses);
@@ -119,12 +115,11 @@ class TranslateOp : public OpKernel {
  public:
   explicit TranslateOp(OpKernelConstruction* context) : OpKernel(context) {
     std::string options;
-    OP_REQUIRES_OK(context, context->GetAttr("options", &options));
-    OP_REQUIRES_OK(context, context->GetAttr("num_hypotheses", &hypotheses_));
-    OP_REQUIRES_OK(context, context->GetAttr("max_batch_size", &request_.max_batch_size));
-    OP_REQUIRES_OK(context, context->GetAttr("compute_type", &engine_options_.compute_type));
-    OP_REQUIRES_OK(context, context->GetAttr("workers", &engine_options_.workers));
-    OP_REQUIRES_OK(context, context->GetAttr("pad_id", &pad_id_));
+    OP_REQUIRES_OK(context,
+                   ReadAttributes(context, "options", &options, "num_hypotheses", &hypotheses_,
+                                  "max_batch_size", &request_.max_batch_size, "compute_type",
+                                  &engine_options_.compute_type, "workers",
+                                  &engine_options_.workers, "pad_id", &pad_id_));
     OP_REQUIRES_OK(context, Guard([&] {
                      const ParsedOptions parsed = ParseOptions(options);
                      request_.options = parsed.beam;
@@ -144,24 +139,16 @@ class TranslateOp : public OpKernel {
   void Compute(OpKernelContext* context) override {
     const Tensor& path = context->input(0);
     const Tensor& source = context->input(1);
-    OP_REQUIRES(context, path.NumElements() == 1 && source.dims() == 2,
-                absl::InvalidArgumentError("give one path and source [N, S]"));
+    OP_REQUIRES(context, path.NumElements() == 1,
+                absl::InvalidArgumentError("path has the shape " + path.shape().DebugString() +
+                                           "; give the path of one file"));
+    OP_REQUIRES_OK(context, CheckSentences(context));
+    OP_REQUIRES_OK(context, CheckLengths(context, 2));
     const int64_t count = source.dim_size(0), width = source.dim_size(1);
-    for (int i : {2, 3, 4}) {
-      OP_REQUIRES(context, context->input(i).dims() == 1 && context->input(i).NumElements() == count,
-                  absl::InvalidArgumentError("lengths, decoders and indices must be [N]"));
-    }
     const auto lengths = context->input(2).vec<int32_t>();
     const auto decoders = context->input(3).vec<int32_t>();
     const auto indices = context->input(4).vec<int64_t>();
     TranslateRequest request = request_;
-    for (int64_t i = 0; i < count; ++i) {
-      OP_REQUIRES(context, lengths(i) >= 0 && lengths(i) <= width,
-                  absl::InvalidArgumentError(
-                      "lengths holds " + std::to_string(lengths(i)) + " for sentence " +
-                      std::to_string(indices(i)) + "; source has " + std::to_string(width) +
-                      " columns"));
-    }
     std::vector<std::vector<Hypothesis>> found;
     OP_REQUIRES_OK(context, Guard([&] {
                      const int32_t* row = source.flat<int32_t>().data();

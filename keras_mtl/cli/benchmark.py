@@ -51,11 +51,11 @@ def run(args: argparse.Namespace) -> int:
 
     if is_engine_file(args.model):
         return _measure_all(args.model, args)
-    from keras_mtl.export.engine_file import export_engine_model_dir
+    from keras_mtl.export.model_dir import export_weights
 
     with tempfile.TemporaryDirectory(prefix="keras_mtl-") as folder:
-        path = export_engine_model_dir(
-            args.model, Path(folder) / "model.kmtl", checkpoint=args.checkpoint
+        path = export_weights(
+            "engine", args.model, Path(folder) / "model.kmtl", checkpoint=args.checkpoint
         )
         return _measure_all(path, args)
 

@@ -1,6 +1,7 @@
 """``keras-mtl export``: writes a trained model for use elsewhere."""
 
 import argparse
+import functools
 from typing import Any
 
 from keras_mtl.cli.common import parse_options
@@ -69,10 +70,10 @@ def run(args: argparse.Namespace) -> int:
         arguments["weight_type"] = args.weight_type
         if args.format == "saved_model_native":
             from keras_mtl.export.native_saved_model import export_native_model_dir as export
-        elif args.format == "engine":
-            from keras_mtl.export.engine_file import export_engine_model_dir as export
         else:
-            from keras_mtl.export.ctranslate2 import export_ctranslate2_model_dir as export
+            from keras_mtl.export.model_dir import export_weights
+
+            export = functools.partial(export_weights, args.format)
     path = export(args.model_dir, args.output, **arguments)
     print(path)
     return 0

@@ -49,11 +49,10 @@ def export_ctranslate2(
     Raises:
       ExportError: CTranslate2 is not installed, the folder exists, or it cannot be written.
     """
-    _package()
     if weight_type not in QUANTIZATIONS:
         raise ExportError(f"weight_type={weight_type!r}{nearest(weight_type, QUANTIZATIONS)}")
     path = Path(output)
-    check_free(path, overwrite)
+    check_output(path, overwrite)
     tokens = [vocabulary.piece(i) for i in range(vocabulary.size)]
     specials = {name: getattr(vocabulary, name) for name in _SPECIALS}
     partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
@@ -79,35 +78,6 @@ def export_ctranslate2(
         shutil.rmtree(partial, ignore_errors=True)
     shutil.rmtree(old, ignore_errors=True)
     return path
-
-
-def export_ctranslate2_model_dir(
-    model_dir: str | os.PathLike[str],
-    output: str | os.PathLike[str],
-    *,
-    checkpoint: str | os.PathLike[str] | None = None,
-    weight_type: str = "float32",
-    overwrite: bool = False,
-) -> Path:
-    """Writes CTranslate2's folder of a model directory; arguments as for ``export_ctranslate2``.
-
-    Raises:
-      CheckpointError: the model directory cannot be used.
-      ExportError: see ``export_ctranslate2``.
-    """
-    from keras_mtl.decoding.loading import load_model
-
-    _package()
-    check_free(Path(output), overwrite)
-    loaded = load_model(model_dir, checkpoint)
-    return export_ctranslate2(
-        loaded.model,
-        loaded.vocabulary,
-        loaded.tasks.tasks,
-        output,
-        weight_type=weight_type,
-        overwrite=overwrite,
-    )
 
 
 def write_directory(
@@ -183,8 +153,9 @@ def write_directory(
     spec.save(str(folder))
 
 
-def check_free(path: Path, overwrite: bool) -> None:
-    """Raises ExportError where something is in the way that must not be replaced."""
+def check_output(path: Path, overwrite: bool) -> None:
+    """Raises ExportError without CTranslate2, or where something must not be replaced."""
+    _package()
     if not path.exists() and not path.is_symlink():
         return
     if not overwrite:

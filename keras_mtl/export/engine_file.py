@@ -77,35 +77,6 @@ def export_engine_file(
     return write_model_file(path, hyperparameters, tensors)
 
 
-def export_engine_model_dir(
-    model_dir: str | os.PathLike[str],
-    output: str | os.PathLike[str],
-    *,
-    checkpoint: str | os.PathLike[str] | None = None,
-    weight_type: str = "float32",
-    overwrite: bool = False,
-) -> Path:
-    """Writes the model file of a model directory; arguments as for ``export_engine_file``.
-
-    Raises:
-      CheckpointError: the model directory cannot be used.
-      ExportError: see ``export_engine_file``.
-    """
-    from keras_mtl.decoding.loading import load_model
-
-    check_free_file(Path(output), overwrite)
-    loaded = load_model(model_dir, checkpoint)
-    return export_engine_file(
-        loaded.model,
-        loaded.vocabulary,
-        loaded.tasks.tasks,
-        output,
-        weight_type=weight_type,
-        options=loaded.options,
-        overwrite=overwrite,
-    )
-
-
 def check_free_file(path: Path, overwrite: bool) -> None:
     """Raises ExportError where something is in the way that must not be replaced."""
     if path.is_dir():

@@ -11,7 +11,8 @@ from keras_mtl.decoding.model_scorer import model_scores
 from keras_mtl.decoding.scoring import TextScorer, engine_scores
 from keras_mtl.decoding.translator import Translator
 from keras_mtl.errors import ExportError, InputError
-from keras_mtl.export.engine_file import export_engine_file, export_engine_model_dir
+from keras_mtl.export.engine_file import export_engine_file
+from keras_mtl.export.model_dir import export_weights
 from keras_mtl.export.translators import (
     choose_backend,
     load_scorer,
@@ -132,7 +133,7 @@ def test_engine_file_refuses(trained, arguments, message):
 
 
 def test_engine_file_of_a_model_directory_has_its_options(trained, tmp_path):
-    path = export_engine_model_dir(trained[0], tmp_path / "model.kmtl")
+    path = export_weights("engine", trained[0], tmp_path / "model.kmtl")
     want = load_translator(trained[0], backend="native")
     have = load_translator(path)
     assert have.options == want.options
