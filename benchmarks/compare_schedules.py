@@ -2,7 +2,7 @@
 
     python benchmarks/compare_schedules.py --config_file configs/demo.yaml --model_dir runs/compare
 
-Trains the seven schedules below with three seeds each, scores every run on the test sets, and ends
+Trains the eight settings below with three seeds each, scores every run on the test sets, and ends
 with a Markdown table and the page of `keras-mtl report`. Start it again after an interruption: a
 run that is finished is not repeated, one that was interrupted goes on. A schedule or seed that is
 asked for later is added.
@@ -26,23 +26,21 @@ from pathlib import Path
 
 import yaml
 
-# By label: what each sets beside the seed.
+IMPLICIT = {"schedule.name": "implicit", "schedule.parameters.prior": "temperature"}
+# By label: the fields of the trainer that each sets beside the seed.
 SCHEDULES = {
-    "proportional": {"name": "proportional"},
-    "uniform": {"name": "uniform"},
-    "temperature": {"name": "temperature", "parameters.temperature": 5},
-    "inverse_ratio": {"name": "inverse_ratio"},
-    "simple_adaptive": {"name": "simple_adaptive"},
-    # The two ways in which factors act on Adam; the optimizer's moments follow from them.
-    "implicit_gradient": {
-        "name": "implicit",
-        "parameters.prior": "temperature",
-        "application": "gradient",
-    },
-    "implicit_learning_rate": {
-        "name": "implicit",
-        "parameters.prior": "temperature",
-        "application": "learning_rate",
+    "proportional": {"schedule.name": "proportional"},
+    "uniform": {"schedule.name": "uniform"},
+    "temperature": {"schedule.name": "temperature", "schedule.parameters.temperature": 5},
+    "inverse_ratio": {"schedule.name": "inverse_ratio"},
+    "simple_adaptive": {"schedule.name": "simple_adaptive"},
+    # The ways in which factors act on Adam.
+    "implicit_gradient": {**IMPLICIT, "schedule.application": "gradient"},
+    "implicit_learning_rate": {**IMPLICIT, "schedule.application": "learning_rate"},
+    "implicit_per_task": {
+        **IMPLICIT,
+        "schedule.application": "learning_rate",
+        "optimizer.moments": "per_task",
     },
 }
 
@@ -55,7 +53,7 @@ def keras_mtl(*words, **settings):
 
 def override(args, settings, seed):
     """The --params_override of a run; the configuration's own schedule leaves nothing behind."""
-    fields = {f"trainer.schedule.{key}": value for key, value in settings.items()}
+    fields = {f"trainer.{key}": value for key, value in settings.items()}
     fields["runtime.seed"] = seed
     if args.baseline_steps:
         fields["trainer.schedule.baselines_file"] = f"{args.model_dir}/baselines/baselines.json"

@@ -259,8 +259,9 @@ class OptimizerConfig(hyperparams.Config):
       global_clipnorm: largest norm of the gradient over all replicas; 0 does not clip.
       gradient_accumulation_steps: batches summed into one update.
       ema_momentum: momentum of the average of the weights that is evaluated and exported; 0 is off.
-      moments: ``shared`` by the tasks or ``per_task`` (memory times the number of tasks; batches of
-        one task and no accumulation); None takes what the application of an implicit schedule's
+      moments: ``shared`` by the tasks; ``scaled``: shared, the first with each gradient times its
+        task's factor; or ``per_task`` (memory times the number of tasks). The last two need batches
+        of one task and no accumulation. None takes what the application of an implicit schedule's
         factors needs, else shared ones.
     """
 

@@ -205,7 +205,7 @@ def _check_trainer(check: "_Check", config: config_lib.ExperimentConfig) -> None
     check.range(f"{optimizer}.global_clipnorm", 0)
     check.range(f"{optimizer}.gradient_accumulation_steps", 1)
     if config.trainer.optimizer.moments is not None:
-        check.choice(f"{optimizer}.moments", ("shared", "per_task"))
+        check.choice(f"{optimizer}.moments", ("shared", "scaled", "per_task"))
     if not config.trainer.schedule.name:
         check.problem("trainer.schedule.name", "is empty; name a schedule, for example temperature")
 

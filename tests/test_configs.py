@@ -139,11 +139,12 @@ def test_the_comparison_of_schedules_sets_what_it_says():
     for settings in script.SCHEDULES.values():
         config = load("demo", script.override(args, settings, seed=5))
         schedule = config.trainer.schedule
-        assert schedule.name == settings["name"]
+        assert schedule.name == settings["schedule.name"]
         assert (config.runtime.seed, config.trainer.train_steps) == (5, 7)
         tasks = [schedules.TaskInfo(pair.name, 10, pair.baseline) for pair in config.task.pairs]
         schedules.create(schedule.name, tasks, **schedule.parameters.as_dict())
-        assert schedule.application == settings.get("application", "gradient")
+        assert schedule.application == settings.get("schedule.application", "gradient")
+        assert config.trainer.optimizer.moments == settings.get("optimizer.moments")
 
 
 def test_a_simulation_takes_the_defaults_of_the_configuration():

@@ -36,8 +36,8 @@ def check_balancing(config: ExperimentConfig, updates_of_one_task: bool) -> None
         raise ConfigError(f"{here}: one task has nothing to balance; leave it empty")
     if updates_of_one_task:
         raise ConfigError(
-            f"{here}: weights of losses have no effect on moments per task or beside factors on "
-            "the learning rate; set trainer.optimizer.moments: shared and "
+            f"{here}: weights of losses do not go with scaled moments, moments per task or factors "
+            "on the learning rate; set trainer.optimizer.moments: shared and "
             "trainer.schedule.application: gradient, or leave it empty"
         )
     mixed = config.task.data.granularity == "example"

@@ -96,7 +96,7 @@ def check_schedule(config: ExperimentConfig) -> None:
     if scales_learning_rate(config, schedule):
         what, remedy = "factors on the learning rate", "trainer.schedule.application to gradient"
     else:
-        what, remedy = "moments per task", "trainer.optimizer.moments to shared"
+        what, remedy = f"{moments(config, schedule)} moments", "trainer.optimizer.moments to shared"
     accumulation = config.trainer.optimizer.gradient_accumulation_steps
     if config.task.data.granularity != "batch":
         raise ConfigError(
@@ -126,7 +126,7 @@ def moments(config: ExperimentConfig, schedule: Schedule) -> str:
 
 def update_is_of_one_task(config: ExperimentConfig, schedule: Schedule) -> bool:
     """Whether the optimizer has to know the task of each update."""
-    return scales_learning_rate(config, schedule) or moments(config, schedule) == "per_task"
+    return scales_learning_rate(config, schedule) or moments(config, schedule) != "shared"
 
 
 def scaling_warning(config: ExperimentConfig, schedule: Schedule) -> str | None:

@@ -51,7 +51,7 @@ class TaskScheduling(keras.callbacks.Callback):
       application: what the factors of an implicit schedule multiply. ``gradient``: the ``weight``
         of the dataset's rows, which ``map_fn`` must hand to the model as sample weight; for any
         optimizer whose moments the tasks share. ``learning_rate``: the learning rate; the model is
-        compiled with `keras_mtl.training.optimizers.Adam` with ``num_tasks`` and moments per task.
+        compiled with `keras_mtl.training.optimizers.Adam` with ``num_tasks`` and scaled moments.
         None for a schedule without factors.
 
     Attributes:

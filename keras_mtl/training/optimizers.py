@@ -9,8 +9,9 @@ from keras import ops
 
 from keras_mtl.errors import nearest
 
-#: Whether the tasks share Adam's moments, or each has its own.
-MOMENTS = ("shared", "per_task")
+#: Whether the tasks share Adam's moments; whether the first of them takes each gradient times its
+#: task's factor; or whether each task has moments of its own.
+MOMENTS = ("shared", "scaled", "per_task")
 #: Updates whose tasks `Adam.plan_tasks` can be told of at once.
 PLANNED_UPDATES = 512
 
@@ -29,14 +30,22 @@ class Adam(keras.optimizers.Optimizer):
     Gradients must arrive clipped and summed: Keras clips before the sum over replicas, which is
     another norm, so its clipping arguments are refused here.
 
-    With ``num_tasks`` every update belongs to one task. Its learning rate is multiplied by the
-    task's factor (`set_factors`), and with ``moments="per_task"`` it moves the weights by the
-    moments of its own task alone, corrected for how many updates that task has had: each task is
-    trained by an Adam of its own, on common weights. Who applies gradients says whose they are:
-    `set_task` inside a training step, `plan_tasks` outside of it.
+    With ``num_tasks`` every update belongs to one task, which has a factor (`set_factors`). What
+    the factor multiplies depends on ``moments``:
 
-    Memory: two arrays of each weight's shape with shared moments, ``2 * num_tasks`` with moments
-    per task; an update reads and writes those of its task alone.
+    * ``scaled``: what the task's gradient adds to the first moment, while the second takes the
+      gradient as it is. Sums of updates are then weighted by the factors, as those of plain SGD
+      with a learning rate for each task are.
+    * ``shared``: the update, most of which is the momentum of other tasks.
+    * ``per_task``: the update, which moves the weights by the moments of its own task alone,
+      corrected for how many updates that task has had: each task is trained by an Adam of its own,
+      on common weights. Where a task comes up every N updates, its momentum is N times as old.
+
+    Who applies gradients says whose they are: `set_task` inside a training step, `plan_tasks`
+    outside of it.
+
+    Memory: two arrays of each weight's shape, ``2 * num_tasks`` with moments per task; an update
+    reads and writes those of its task alone.
 
     Args:
         learning_rate: float or `keras.optimizers.schedules.LearningRateSchedule`.
@@ -49,7 +58,7 @@ class Adam(keras.optimizers.Optimizer):
             momentum ``min(average_momentum, t / (t + 10))`` at update t, so that the first values
             do not stay in it.
         num_tasks: int >= 0, number of tasks; 0 knows of no tasks.
-        moments: ``shared`` or ``per_task``; the latter needs ``num_tasks``.
+        moments: ``shared``, ``scaled`` or ``per_task``; the last two need ``num_tasks``.
         name: name of the optimizer.
     """
 
@@ -74,7 +83,7 @@ class Adam(keras.optimizers.Optimizer):
                 )
         if moments not in MOMENTS:
             raise ValueError(f"moments={moments!r}{nearest(str(moments), MOMENTS)}")
-        if num_tasks < 0 or (moments == "per_task" and num_tasks < 1):
+        if num_tasks < 0 or (moments != "shared" and num_tasks < 1):
             raise ValueError(
                 f"num_tasks={num_tasks} with moments={moments!r}: give the number of tasks, >= 1"
             )
@@ -146,7 +155,7 @@ class Adam(keras.optimizers.Optimizer):
 
     @property
     def factors(self):
-        """Factor on each task's learning rate, float32 variable [num_tasks]."""
+        """Factor of each task, float32 variable [num_tasks]."""
         return self._factors
 
     @property
@@ -155,7 +164,7 @@ class Adam(keras.optimizers.Optimizer):
         return self._updates
 
     def set_factors(self, factors):
-        """Sets the factor on each task's learning rate, float [num_tasks] >= 0."""
+        """Sets the factor of each task, float [num_tasks] >= 0."""
         self._factors.assign(ops.cast(factors, "float32"))
 
     def set_task(self, task):
@@ -208,7 +217,9 @@ class Adam(keras.optimizers.Optimizer):
         updates = step
         if self.num_tasks:
             task = self._task()
-            learning_rate = learning_rate * ops.cast(tf.gather(self._factors.value, task), dtype)
+            factor = ops.cast(tf.gather(self._factors.value, task), dtype)
+            if self.moments != "scaled":
+                learning_rate = learning_rate * factor
         if self.moments == "per_task":
             updates = ops.cast(tf.gather(self._updates.value, task), dtype)
         learning_rate = tf.where(valid, learning_rate, tf.zeros([], dtype))
@@ -223,13 +234,19 @@ class Adam(keras.optimizers.Optimizer):
             ops.power(ops.cast(beta, dtype), updates) for beta in (self.beta_1, self.beta_2)
         )
         momentum, velocity = self._momentums[index], self._velocities[index]
-        if self.moments == "per_task":
+        rate = learning_rate * ops.sqrt(1 - power_2) / (1 - power_1)
+        if self.moments == "scaled":
+            new_momentum = momentum + (factor * gradient - momentum) * (1 - beta_1)
+            new_velocity = velocity + (ops.square(gradient) - velocity) * (1 - beta_2)
+            self.assign(momentum, new_momentum)
+            self.assign(velocity, new_velocity)
+            self.assign_sub(variable, rate * new_momentum / (ops.sqrt(new_velocity) + self.epsilon))
+        elif self.moments == "per_task":
             # Gathered and scattered, never read whole: an update costs what it does without tasks.
             old_momentum = tf.gather(momentum.value, task)
             old_velocity = tf.gather(velocity.value, task)
             new_momentum = old_momentum + (gradient - old_momentum) * (1 - beta_1)
             new_velocity = old_velocity + (ops.square(gradient) - old_velocity) * (1 - beta_2)
-            rate = learning_rate * ops.sqrt(1 - power_2) / (1 - power_1)
             self.assign(momentum, tf.IndexedSlices(new_momentum[None], task[None]))
             self.assign(velocity, tf.IndexedSlices(new_velocity[None], task[None]))
             self.assign_sub(variable, rate * new_momentum / (ops.sqrt(new_velocity) + self.epsilon))

@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from keras_mtl.errors import ConfigError, nearest
 from keras_mtl.training.optimizers import MOMENTS
 
-#: What the factor of a task multiplies: its gradient (a weight of its loss), or its learning rate.
+#: What the factor of a task multiplies: its gradient (a weight of its loss), or the learning rate
+#: of its gradient.
 APPLICATIONS = ("gradient", "learning_rate")
 
 #: Drift of one parameter a step, in learning rates, that two tasks pull in opposite directions
@@ -14,16 +15,24 @@ APPLICATIONS = ("gradient", "learning_rate")
 DRIFT: Mapping[tuple[str, str], float] = {
     ("learning_rate", "shared"): -0.035,
     ("gradient", "shared"): -0.315,
+    ("learning_rate", "scaled"): -0.354,
+    ("gradient", "scaled"): -0.315,
     ("learning_rate", "per_task"): -0.354,
     ("gradient", "per_task"): 0.0,
 }
 IDEAL_DRIFT = -0.354
+#: A pairing further from the ideal is warned of.
+_TOLERANCE = 0.05
 
 
 def moments_for(application: str) -> str:
-    """The moments with which an application has its effect."""
+    """The moments with which an application has its effect.
+
+    For learning rates that is ``scaled`` and not ``per_task``: drift is the same, but the momentum
+    of a task that comes up every N updates is N times as old, which six tasks do not learn by.
+    """
     check_choice("application", application, APPLICATIONS)
-    return "per_task" if application == "learning_rate" else "shared"
+    return "scaled" if application == "learning_rate" else "shared"
 
 
 def pairing_warning(application: str, moments: str) -> str | None:
@@ -35,7 +44,7 @@ def pairing_warning(application: str, moments: str) -> str | None:
     """
     right = moments_for(application)
     check_choice("moments", moments, MOMENTS)
-    if moments == right:
+    if abs(DRIFT[application, moments] - IDEAL_DRIFT) < _TOLERANCE:
         return None
     table = ", ".join(f"{a} with {m} {drift:.3f}" for (a, m), drift in DRIFT.items())
     return (

@@ -33,7 +33,7 @@ class TaskPlanner:
             raise ConfigError(
                 "this schedule scales updates: say what its factors multiply, "
                 "application='gradient' (the weights of the examples) or "
-                "application='learning_rate' (with keras_mtl's Adam and moments per task)"
+                "application='learning_rate' (with keras_mtl's Adam and scaled moments)"
             )
         self._mixture = mixture
         self._application = application
@@ -55,7 +55,7 @@ class TaskPlanner:
             raise ConfigError(
                 f"the model's optimizer is {type(optimizer).__name__!r}, which knows no tasks; "
                 "factors on learning rates need compile(optimizer=keras_mtl.training.optimizers."
-                f"Adam(..., num_tasks={tasks}, moments='per_task'))"
+                f"Adam(..., num_tasks={tasks}, moments='scaled'))"
             )
         if self._application is not None and self._mixture.scaling:
             moments = optimizer.moments if isinstance(optimizer, Adam) else "shared"

@@ -162,15 +162,50 @@ def test_moments_per_task_are_an_adam_for_each_task():
         assert optimizer.task_updates.numpy().tolist() == updates.tolist()
 
 
-def test_an_invalid_gradient_leaves_a_tasks_moments_alone():
+def test_scaled_moments_weigh_gradients_in_the_first_alone():
+    rng = np.random.default_rng(0)
+    tasks = rng.integers(0, 3, 30)
+    gradients = rng.normal(size=(30, 4)).astype(np.float32)
+    factors = np.array([1.5, 0.0, 0.6])
+    expected, first, second = np.ones(4), np.zeros(4), np.zeros(4)
+    for update, (task, gradient) in enumerate(zip(tasks, gradients.astype(float), strict=True), 1):
+        first = 0.9 * first + 0.1 * factors[task] * gradient
+        second = 0.98 * second + 0.02 * gradient**2
+        root = np.sqrt(second / (1 - 0.98**update)) + 1e-9
+        expected = expected - 0.1 * first / (1 - 0.9**update) / root
+    for compiled in (False, True):
+        weights = variable(1, 1, 1, 1)
+        optimizer = Adam(0.1, num_tasks=3, moments="scaled")
+        optimizer.build([weights])
+        optimizer.set_factors(factors)
+        step = step_function(optimizer, weights, compiled)
+        for task, gradient in zip(tasks, gradients, strict=True):
+            step(tf.constant(task), tf.constant(gradient))
+        np.testing.assert_allclose(weights.numpy(), expected, atol=2e-6)
+        np.testing.assert_allclose(optimizer.momentums[0].numpy(), first, atol=1e-6)
+
+
+def test_scaled_moments_without_factors_are_adam():
+    gradients = np.random.default_rng(1).normal(size=(20, 4)).astype(np.float32)
+    weights = []
+    for options in ({}, {"num_tasks": 2, "moments": "scaled"}):
+        weights.append(variable(1, 1, 1, 1))
+        optimizer = Adam(0.1, **options)
+        for gradient in gradients:
+            optimizer.apply([tf.constant(gradient)], [weights[-1]])
+    np.testing.assert_allclose(weights[0].numpy(), weights[1].numpy(), atol=2e-6)
+
+
+@pytest.mark.parametrize("moments", ["scaled", "per_task"])
+def test_an_invalid_gradient_leaves_a_tasks_moments_alone(moments):
     weights = variable(1.0, 2.0)
-    optimizer = Adam(0.1, num_tasks=2, moments="per_task")
+    optimizer = Adam(0.1, num_tasks=2, moments=moments)
     optimizer.build([weights])
     for value, task in ((1.0, 0), (1.0, 1), (np.nan, 1)):
         optimizer.set_task(task)
         optimizer.apply([tf.constant([0.5, value], tf.float32)], [weights])
-    moments = optimizer.momentums[0].numpy()
-    np.testing.assert_allclose(moments, [[0.05, 0.1], [0.05, 0.1]], rtol=1e-6)
+    expected = [0.095, 0.19] if moments == "scaled" else [[0.05, 0.1], [0.05, 0.1]]
+    np.testing.assert_allclose(optimizer.momentums[0].numpy(), expected, rtol=1e-6)
 
 
 def drift(application, moments, steps=6000, copies=500):
@@ -239,6 +274,7 @@ def test_a_pairing_without_effect_warns_and_quotes_the_table():
     ("arguments", "message"),
     [
         ({"moments": "per_task"}, "number of tasks"),
+        ({"moments": "scaled"}, "number of tasks"),
         ({"moments": "pertask", "num_tasks": 2}, "per_task"),
         ({"num_tasks": 2, "gradient_accumulation_steps": 2}, "of several tasks"),
     ],

@@ -33,6 +33,7 @@ BALANCING = {"example": {"name": "gradvac"}, "batch": {}}
 # Validated at 15, 30 and 45, in effect at 22, 37 and 52; the checkpoints of 20, 30 and 50 lie
 # between.
 LAGS = {"example": 7, "batch": 0}
+PER_TASK = {"example": None, "batch": "per_task"}
 # Between which steps: anywhere, or where such a checkpoint is the newest.
 KILLS = {"example": ((21, 26), (31, 36)), "batch": ((0, STEPS),) * 5}
 
@@ -42,6 +43,7 @@ def start(folder: Path, model_dir: Path, granularity: str) -> subprocess.Popen:
     config["trainer"]["schedule"] = SCHEDULES[granularity]
     config["trainer"]["balancing"] = BALANCING[granularity]
     config["trainer"]["evaluation"]["lag"] = LAGS[granularity]
+    config["trainer"]["optimizer"]["moments"] = PER_TASK[granularity]
     file = folder / "config.json"  # JSON is YAML.
     file.write_text(json.dumps(config))
     return subprocess.Popen(

@@ -31,8 +31,9 @@ def schedule_of(config):
     ("changes", "moments", "num_tasks"),
     [
         ({}, "shared", 0),
-        ({"trainer__schedule__application": "learning_rate"}, "per_task", 2),
+        ({"trainer__schedule__application": "learning_rate"}, "scaled", 2),
         ({"trainer__optimizer__moments": "per_task"}, "per_task", 2),
+        ({"trainer__optimizer__moments": "scaled"}, "scaled", 2),
         (
             {
                 "trainer__schedule__application": "learning_rate",
@@ -52,7 +53,7 @@ def test_moments_follow_the_application(changes, moments, num_tasks):
     assert (optimizer.moments, optimizer.num_tasks) == (moments, num_tasks)
     warning = building.scaling_warning(config, schedule_of(config))
     application = config.trainer.schedule.application
-    fits = (application == "learning_rate") == (moments == "per_task")
+    fits = moments == "scaled" or (application == "learning_rate") == (moments == "per_task")
     assert (warning is None) == (fits or "schedule" in changes)
 
 
@@ -66,7 +67,7 @@ def test_moments_follow_the_application(changes, moments, num_tasks):
         ),
         (
             {"schedule": "uniform", "trainer__optimizer__moments": "per_task"},
-            "moments per task need .* trainer.optimizer.moments to shared",
+            "per_task moments need .* trainer.optimizer.moments to shared",
         ),
     ],
 )

@@ -13,7 +13,8 @@ import pytest
 from keras_mtl.training.scaling import APPLICATIONS
 
 SCRIPT = Path(__file__).with_name("trainer_case.py")
-LEARNING_RATES = {"moments": "per_task", "scales": [1.5, 0.5]}
+MOMENTS = ("scaled", "per_task")
+LEARNING_RATES = {name: {"moments": name, "scales": [1.5, 0.5]} for name in MOMENTS}
 ONE_DEVICE = {
     "plain": {},
     "halves": {"halves": True, "accumulation": 2},
@@ -25,13 +26,13 @@ ONE_DEVICE = {
     "decoder 1": {"sharing": "encoder", "tasks": [1], "steps": 1},
     "decoder 1 0 0": {"sharing": "encoder", "tasks": [1, 0, 0]},
     "bfloat16": {"precision": "mixed_bfloat16"},
-    "learning rates, jit": {**LEARNING_RATES, "jit": True},
+    **{f"{name}, jit": {**case, "jit": True} for name, case in LEARNING_RATES.items()},
     "decoder 1, gradient": {"scales": [1.5, 0.5], "sharing": "encoder", "tasks": [1], "steps": 1},
 }
 # Logical devices are set once in a process, so each strategy has its own.
 MIRRORED = {
     "two replicas": {"replicas": 2},
-    "learning rates, two replicas": {**LEARNING_RATES, "replicas": 2},
+    **{f"{name}, two replicas": {**case, "replicas": 2} for name, case in LEARNING_RATES.items()},
     **{
         application: {
             "runtime": {"distribution_strategy": "mirrored", "num_replicas": 2},
@@ -125,8 +126,9 @@ def test_bfloat16_stays_near_float32(results):
     assert half["total/skipped"] == 0
 
 
-def test_learning_rates_by_task_agree_on_replicas_and_in_xla(results):
-    one, two = results["learning rates, jit"], results["learning rates, two replicas"]
+@pytest.mark.parametrize("moments", MOMENTS)
+def test_learning_rates_by_task_agree_on_replicas_and_in_xla(results, moments):
+    one, two = results[f"{moments}, jit"], results[f"{moments}, two replicas"]
     assert_same_weights(one, two, rtol=1e-4, atol=2e-5)
     for result in (one, two):
         assert result["factors"].tolist() == [1.5, 0.5]

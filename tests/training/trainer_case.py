@@ -76,8 +76,8 @@ def run(
         )
         # A large epsilon, so that weights whose true gradient is 0 (biases of keys) do not follow
         # the rounding of it.
-        per_task = moments == "per_task"
-        optimizer = Adam(0.01, epsilon=1e-3, num_tasks=2 if per_task else 0, moments=moments)
+        knows_tasks = moments != "shared"
+        optimizer = Adam(0.01, epsilon=1e-3, num_tasks=2 if knows_tasks else 0, moments=moments)
         optimizer.build(model.trainable_variables)
     rng = np.random.default_rng(1)
     # The same numbers whatever the strategy's way of creating variables.
@@ -96,7 +96,7 @@ def run(
         [0, 1] if sharing == "encoder" else [0, 0],
         accumulation=accumulation,
         jit_compile=jit,
-        scale_learning_rate=per_task,
+        scale_learning_rate=knows_tasks,
     )
     if scales is not None:
         trainer.set_scales(scales)
@@ -130,7 +130,7 @@ def run(
     owners = model.variable_decoder_index()
     result["owners"] = np.array([-1 if owner is None else owner for owner in owners])
     result["step"] = trainer.global_step.numpy()
-    if per_task:
+    if knows_tasks:
         result["task_updates"] = optimizer.task_updates.numpy()
         result["factors"] = optimizer.factors.numpy()
     keras.backend.clear_session()
