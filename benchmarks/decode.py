@@ -41,11 +41,7 @@ SENTENCES = {1: 6, 8: 24}  # By batch size; else two batches.
 AMX_OFF = {"KERAS_MTL_ISA": "vnni", "MKL_ENABLE_INSTRUCTIONS": "AVX512_E1"}
 # CTranslate2's own kernels stop at AVX2 unless told otherwise; its matrix products are oneDNN's on
 # processors that are not Intel's, and MKL's, packed, where asked for.
-CT2_VARIANTS = [
-    {"CT2_FORCE_CPU_ISA": isa, "CT2_USE_MKL": mkl}
-    for isa in ("AVX2", "AVX512")
-    for mkl in ("0", "1")
-]
+CT2_ISAS = {"avx2": ["AVX2"], "vnni": ["AVX2", "AVX512"], "amx": ["AVX2", "AVX512"]}
 
 
 class IdVocabulary:
@@ -292,14 +288,19 @@ class Setting:
 
 def make_groups(args, environment):
     """Settings that stand for each other, by (cores, type, system)."""
+    from keras_mtl.native import core
+
+    variants = [
+        {"CT2_FORCE_CPU_ISA": isa, "CT2_USE_MKL": mkl, **environment}
+        for isa in CT2_ISAS.get(core().isa(), ["GENERIC"])
+        for mkl in ("0", "1")
+    ]
     groups = {}
     for workers, threads in ((1, 1), (2, 1), (1, 2)):
         for kind in ("float32", "int8"):
             group = groups.setdefault((workers * threads, kind, "ct2"), [])
-            for variant in CT2_VARIANTS:
-                group.append(
-                    Setting(args, "ct2", kind, workers, threads, {**variant, **environment})
-                )
+            for variant in variants:
+                group.append(Setting(args, "ct2", kind, workers, threads, variant))
             group = groups.setdefault((workers * threads, kind, "ours"), [])
             group.append(Setting(args, "ours", kind, workers, threads, environment))
         if workers == 1 and not args.no_tf:

@@ -104,7 +104,7 @@ Dense Dense::Load(const TensorMap& tensors, const std::string& name, int columns
   if (tensor.dtype == DType::kFloat32) {
     const float* weights = FindFloats(tensors, weight_name, {columns, depth});
     if (compute == ComputeType::kFloat32) {
-      dense.float_ = PackedFloat(weights, bias, columns, depth);
+      dense.float_ = PackedFloat(weights, bias, columns, depth, kernels);
     } else {
       dense.int8_ = PackedInt8::Quantize(weights, bias, columns, depth, kernels);
     }
@@ -115,14 +115,14 @@ Dense Dense::Load(const TensorMap& tensors, const std::string& name, int columns
   }
   const float* scales = FindFloats(tensors, name + ".scale", {columns});
   if (compute == ComputeType::kInt8) {
-    dense.int8_ = PackedInt8(tensor.int8(), scales, bias, columns, depth);
+    dense.int8_ = PackedInt8(tensor.int8(), scales, bias, columns, depth, kernels);
     return dense;
   }
   std::vector<float> weights(static_cast<size_t>(columns) * depth);
   for (size_t i = 0; i < weights.size(); ++i) {
     weights[i] = static_cast<float>(tensor.int8()[i]) * scales[i / depth];
   }
-  dense.float_ = PackedFloat(weights.data(), bias, columns, depth);
+  dense.float_ = PackedFloat(weights.data(), bias, columns, depth, kernels);
   return dense;
 }
 

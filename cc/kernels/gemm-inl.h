@@ -3,6 +3,8 @@
 // gemm_int8_*.h, which gives
 //   kInt8TileRows                most rows of a tile
 //   kInt8LeastRows               fewest rows of a tile, where the product has as many
+//   kInt8Block, kCompensation, kRowFlip
+//                                int8_block, compensation and row_flip of the KernelTable
 //   Int8Begin(rows), Int8End()   called around a product of so many rows
 //   Int8Tile(rows, stride, count, panel, groups, compensation, acc)
 //                                acc [count, kPanel] = compensation + rows x panel
@@ -64,9 +66,9 @@ void FloatTile(const float* a, int stride, int depth, const float* panel, float*
     });
     for (int k = 0; k < depth; ++k) {
       F32 weights[kFloatTileVectors];
-      Unroll<kFloatTileVectors>([&](auto v) KERAS_MTL_ALWAYS_INLINE {
-        weights[v] = Load(panel + static_cast<ptrdiff_t>(k) * kPanel + 16 * (block + v));
-      });
+      Unroll<kFloatTileVectors>(
+          [&](auto v) KERAS_MTL_ALWAYS_INLINE { weights[v] = Load(panel + 16 * v); });
+      panel += 16 * kFloatTileVectors;
       Unroll<kRows>([&](auto r) KERAS_MTL_ALWAYS_INLINE {
         const F32 x = Set(a[static_cast<ptrdiff_t>(r) * stride + k]);
         Unroll<kFloatTileVectors>(

@@ -33,7 +33,10 @@ constexpr int kInt8TileRows = 2 * kTileRows;
 // rows that are left over make a whole tile with rows that are done already. That costs no more
 // than a tile of fewer rows, because loading the 16 rows of weights takes as long.
 constexpr int kInt8LeastRows = kTileRows;
+// Weights and rows as for VNNI.
+constexpr int kInt8Block = kPanel;
 constexpr uint8_t kRowFlip = 0x80;
+constexpr Compensation kCompensation = Compensation::kShiftedRows;
 
 // Registers: 0 to 3 sums, 4 rows, 5 rows or weights, 6 and 7 weights.
 inline TileConfig ConfigFor(int rows) {

@@ -12,36 +12,47 @@
 namespace keras_mtl {
 namespace {
 
-// 4 rows x 16 columns fill 8 of the 16 registers; the weights, their magnitudes and temporaries
-// take the rest.
+// 4 rows x 16 columns fill 8 of the 16 registers; the weights' magnitudes and signs, ones and
+// temporaries take the rest.
 constexpr int kInt8TileRows = 4;
 constexpr int kInt8LeastRows = 1;
+constexpr int kInt8Block = 16;
+constexpr Compensation kCompensation = Compensation::kNegativeWeights;
 constexpr uint8_t kRowFlip = 0;
 
 inline void Int8Begin(int /*rows*/) {}
 inline void Int8End() {}
 
 // 16 columns. vpmaddubsw multiplies unsigned by signed bytes and adds pairs in saturating int16:
-// the weight's sign moves to the activation, so that a pair is at most 2 * 128 * 127 = 32512 and
-// nothing saturates (activations are at least -127, as quantize_rows makes them). Pairs are widened
-// by vpmaddwd at once: sums of int16 would overflow.
+// the weight gives its magnitude, and where it is negative, the bits of the activation x flip to
+// -x - 1 (vpsignb, which negates, has half of vpxor's throughput). A pair is at most
+// 2 * 128 * 128 below 0, 2 * 128 * 127 above it: nothing saturates, activations being at least -127
+// as quantize_rows makes them. Pairs are widened by vpmaddwd at once: sums of int16 would overflow.
 template <int kRows>
-void Int8Block(const int8_t* rows, int stride, const int8_t* panel, int groups, int32_t* acc) {
+void Int8BlockOf(const int8_t* rows, int stride, const int8_t* block, int groups,
+                 const int32_t* compensation, int32_t* acc) {
   const __m256i ones = _mm256_set1_epi16(1);
   __m256i sums[kRows][2];
-  Unroll<kRows>([&](auto r)
-                    KERAS_MTL_ALWAYS_INLINE { sums[r][0] = sums[r][1] = _mm256_setzero_si256(); });
+  Unroll<2>([&](auto v) KERAS_MTL_ALWAYS_INLINE {
+    const __m256i start =
+        _mm256_loadu_si256(reinterpret_cast<const __m256i*>(compensation + 8 * v));
+    Unroll<kRows>([&](auto r) KERAS_MTL_ALWAYS_INLINE { sums[r][v] = start; });
+  });
   for (int g = 0; g < groups; ++g) {
-    const __m256i* w =
-        reinterpret_cast<const __m256i*>(panel + static_cast<ptrdiff_t>(g) * kPanel * 4);
-    const __m256i weights[2] = {_mm256_load_si256(w), _mm256_load_si256(w + 1)};
-    const __m256i magnitudes[2] = {_mm256_abs_epi8(weights[0]), _mm256_abs_epi8(weights[1])};
+    __m256i magnitudes[2], negative[2];
+    Unroll<2>([&](auto v) KERAS_MTL_ALWAYS_INLINE {
+      const __m256i weights = _mm256_load_si256(reinterpret_cast<const __m256i*>(block) + v);
+      magnitudes[v] = _mm256_abs_epi8(weights);
+      negative[v] = _mm256_cmpgt_epi8(_mm256_setzero_si256(), weights);
+    });
+    block += kInt8Block * 4;
     Unroll<kRows>([&](auto r) KERAS_MTL_ALWAYS_INLINE {
       int32_t four;
       std::memcpy(&four, rows + static_cast<ptrdiff_t>(r) * stride + 4 * g, sizeof(four));
       const __m256i a = _mm256_set1_epi32(four);
       Unroll<2>([&](auto v) KERAS_MTL_ALWAYS_INLINE {
-        const __m256i pairs = _mm256_maddubs_epi16(magnitudes[v], _mm256_sign_epi8(a, weights[v]));
+        const __m256i pairs =
+            _mm256_maddubs_epi16(magnitudes[v], _mm256_xor_si256(a, negative[v]));
         sums[r][v] = _mm256_add_epi32(sums[r][v], _mm256_madd_epi16(pairs, ones));
       });
     });
@@ -54,23 +65,25 @@ void Int8Block(const int8_t* rows, int stride, const int8_t* panel, int groups, 
 }
 
 template <int kRows>
-void Int8Blocks(const int8_t* rows, int stride, const int8_t* panel, int groups, int32_t* acc) {
-  for (int column = 0; column < kPanel; column += 16) {
-    Int8Block<kRows>(rows, stride, panel + 4 * column, groups, acc + column);
+void Int8TileOf(const int8_t* rows, int stride, const int8_t* panel, int groups,
+                const int32_t* compensation, int32_t* acc) {
+  for (int column = 0; column < kPanel; column += kInt8Block) {
+    Int8BlockOf<kRows>(rows, stride, panel + static_cast<ptrdiff_t>(4) * column * groups, groups,
+                       compensation + column, acc + column);
   }
 }
 
 inline void Int8Tile(const int8_t* rows, int stride, int count, const int8_t* panel, int groups,
-                     const int32_t* /*compensation*/, int32_t* acc) {
+                     const int32_t* compensation, int32_t* acc) {
   switch (count) {
     case 1:
-      return Int8Blocks<1>(rows, stride, panel, groups, acc);
+      return Int8TileOf<1>(rows, stride, panel, groups, compensation, acc);
     case 2:
-      return Int8Blocks<2>(rows, stride, panel, groups, acc);
+      return Int8TileOf<2>(rows, stride, panel, groups, compensation, acc);
     case 3:
-      return Int8Blocks<3>(rows, stride, panel, groups, acc);
+      return Int8TileOf<3>(rows, stride, panel, groups, compensation, acc);
     case 4:
-      return Int8Blocks<4>(rows, stride, panel, groups, acc);
+      return Int8TileOf<4>(rows, stride, panel, groups, compensation, acc);
   }
 }
 

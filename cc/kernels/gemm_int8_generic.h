@@ -9,14 +9,16 @@ namespace {
 
 constexpr int kInt8TileRows = 4;
 constexpr int kInt8LeastRows = 1;
+constexpr int kInt8Block = kPanel;
 constexpr uint8_t kRowFlip = 0;
+constexpr Compensation kCompensation = Compensation::kNone;
 
 inline void Int8Begin(int /*rows*/) {}
 inline void Int8End() {}
 
 inline void Int8Tile(const int8_t* rows, int stride, int count, const int8_t* panel, int groups,
-                     const int32_t* /*compensation*/, int32_t* acc) {
-  for (int i = 0; i < count * kPanel; ++i) acc[i] = 0;
+                     const int32_t* compensation, int32_t* acc) {
+  for (int i = 0; i < count * kPanel; ++i) acc[i] = compensation[i % kPanel];
   for (int g = 0; g < groups; ++g) {
     for (int r = 0; r < count; ++r) {
       const int8_t* a = rows + static_cast<ptrdiff_t>(r) * stride + 4 * g;

@@ -15,9 +15,11 @@ namespace {
 // 6 rows x 4 vectors of sums, 4 of weights and 1 of activations take 29 of the 32 registers.
 constexpr int kInt8TileRows = 6;
 constexpr int kInt8LeastRows = 1;
+constexpr int kInt8Block = kPanel;
 // vpdpbusd takes unsigned activations: x + 128, which is x XOR 0x80. Sums begin at the compensation
 // -128 * sum(weights), so that they end at the signed product. (vpdpbusd does not saturate.)
 constexpr uint8_t kRowFlip = 0x80;
+constexpr Compensation kCompensation = Compensation::kShiftedRows;
 
 inline void Int8Begin(int /*rows*/) {}
 inline void Int8End() {}

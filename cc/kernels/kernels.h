@@ -34,6 +34,14 @@ constexpr int RoundUp(int value, int multiple) {
 
 enum class Activation { kNone = 0, kRelu = 1, kGelu = 2, kSilu = 3 };
 
+// What the sums of a column start from, to end at the product of signed rows and signed weights
+// though the instructions take one of the two unsigned.
+enum class Compensation {
+  kNone,            // 0
+  kShiftedRows,     // rows x are read as x + 128: -128 * the sum of the weights
+  kNegativeWeights  // weights w < 0 are read as -w, their x as -x - 1: the sum of these -w
+};
+
 // int8 rows with one scale each: value = data * scale.
 struct Int8Rows {
   const int8_t* data;   // [rows, stride]; columns K..stride are 0 (128 where row_flip is 0x80)
@@ -42,11 +50,12 @@ struct Int8Rows {
   int stride;  // bytes: RoundUp(K, kDepthAlign)
 };
 
-// Packed int8 weights [N, K]; kernels/pack.h makes them.
-//   data: [panels][stride / 4][kPanel][4], column n of k-group g: its 4 consecutive values of K.
+// Packed int8 weights [N, K]; kernels/pack.h makes them for the kernels that read them.
+//   data: [panels][kPanel / block][stride / 4][block][4], column n of k-group g: its 4 consecutive
+//   values of K; `block` is KernelTable::int8_block.
 struct Int8Weights {
   const int8_t* data;           // 64-byte aligned
-  const int32_t* compensation;  // [panels * kPanel]: -128 * the sum of a column
+  const int32_t* compensation;  // [panels * kPanel]: see Compensation
   const float* scales;          // [panels * kPanel]
   const float* bias;            // [panels * kPanel]; zeros where the layer has none
   int columns;                  // N
@@ -59,7 +68,8 @@ struct FloatRows {
   int stride;  // floats, at least K
 };
 
-// Packed float weights [N, K]: [panels][K][kPanel].
+// Packed float weights [N, K]: [panels][kPanel / block][K][block], `block` being
+// KernelTable::float_block.
 struct FloatWeights {
   const float* data;  // 64-byte aligned
   const float* bias;  // [panels * kPanel]
@@ -127,6 +137,11 @@ struct KernelTable {
   Isa isa;
   // XORed into every byte of int8 rows: 0x80 where the product wants unsigned rows, else 0.
   uint8_t row_flip;
+  // Columns that a tile of the product is wide: so many lie beside each other in packed weights, so
+  // that a tile reads memory from one end to the other. Divides kPanel.
+  int int8_block;
+  int float_block;
+  Compensation compensation;
 
   // Symmetric int8 of each row: scale = absmax / 127, data = x * (127 / absmax) rounded half to
   // even. A row whose absmax is below 1e-30 becomes zeros with scale 1; a row with an infinity or

@@ -12,40 +12,55 @@ AlignedBuffer<float> PaddedCopy(const float* values, int columns) {
   return result;
 }
 
-// Copies column `from` to column `to` of other panels: `groups` times `size` values, one group of
-// all columns of a panel behind the other.
+// Where column `n` begins, and how far its values are from one k-group to the next, in units of a
+// k-group of one column.
+struct Place {
+  size_t first;
+  size_t step;
+};
+Place ColumnPlace(int n, int groups, int block) {
+  return {static_cast<size_t>(n / block) * block * groups + n % block, static_cast<size_t>(block)};
+}
+
+// Copies column `from` to column `to` of other weights, `size` values a k-group.
 template <typename T>
-void CopyColumn(const T* source, int from, T* target, int to, int groups, int size) {
-  const size_t panel = static_cast<size_t>(groups) * size * kPanel;
-  source += from / kPanel * panel + from % kPanel * static_cast<size_t>(size);
-  target += to / kPanel * panel + to % kPanel * static_cast<size_t>(size);
+void CopyColumn(const T* source, int from, T* target, int to, int groups, int size, int block) {
+  const Place place = ColumnPlace(from, groups, block), other = ColumnPlace(to, groups, block);
+  source += place.first * size;
+  target += other.first * size;
   for (int g = 0; g < groups; ++g) {
     std::copy(source, source + size, target);
-    source += static_cast<ptrdiff_t>(size) * kPanel;
-    target += static_cast<ptrdiff_t>(size) * kPanel;
+    source += place.step * size;
+    target += place.step * size;
   }
+}
+
+int32_t SumStart(const int8_t* weights, int depth, Compensation compensation) {
+  int32_t start = 0;
+  for (int k = 0; k < depth; ++k) {
+    if (compensation == Compensation::kShiftedRows) start -= 128 * weights[k];
+    if (compensation == Compensation::kNegativeWeights) start += weights[k] < 0 ? -weights[k] : 0;
+  }
+  return start;
 }
 
 }  // namespace
 
 PackedInt8::PackedInt8(const int8_t* weights, const float* scales, const float* bias, int columns,
-                       int depth)
+                       int depth, const KernelTable& kernels)
     : data_(static_cast<size_t>(RoundUp(columns, kPanel)) * RoundUp(depth, kDepthAlign)),
       compensation_(RoundUp(columns, kPanel)),
       scales_(PaddedCopy(scales, columns)),
       bias_(PaddedCopy(bias, columns)),
       columns_(columns),
-      stride_(RoundUp(depth, kDepthAlign)) {
+      stride_(RoundUp(depth, kDepthAlign)),
+      block_(kernels.int8_block) {
   for (int n = 0; n < columns; ++n) {
     const int8_t* row = weights + static_cast<size_t>(n) * depth;
-    int8_t* out = data_.data() + static_cast<size_t>(n / kPanel) * stride_ * kPanel;
-    out += n % kPanel * 4;
-    int32_t sum = 0;
-    for (int k = 0; k < depth; ++k) {
-      out[static_cast<size_t>(k / 4) * kPanel * 4 + k % 4] = row[k];
-      sum += row[k];
-    }
-    compensation_[n] = -128 * sum;
+    const Place place = ColumnPlace(n, stride_ / 4, block_);
+    int8_t* out = data_.data() + 4 * place.first;
+    for (int k = 0; k < depth; ++k) out[k / 4 * place.step * 4 + k % 4] = row[k];
+    compensation_[n] = SumStart(row, depth, kernels.compensation);
   }
 }
 
@@ -63,13 +78,14 @@ PackedInt8 PackedInt8::Quantize(const float* weights, const float* bias, int col
       out[k] = static_cast<int8_t>(static_cast<uint8_t>(row[k]) ^ kernels.row_flip);
     }
   }
-  return PackedInt8(quantized.data(), scales.data(), bias, columns, depth);
+  return PackedInt8(quantized.data(), scales.data(), bias, columns, depth, kernels);
 }
 
 PackedInt8 PackedInt8::Select(const int32_t* which, int count) const {
   PackedInt8 result;
   result.columns_ = count;
   result.stride_ = stride_;
+  result.block_ = block_;
   const int padded = RoundUp(count, kPanel);
   result.data_ = AlignedBuffer<int8_t>(static_cast<size_t>(padded) * stride_);
   result.compensation_ = AlignedBuffer<int32_t>(padded);
@@ -77,7 +93,7 @@ PackedInt8 PackedInt8::Select(const int32_t* which, int count) const {
   result.bias_ = AlignedBuffer<float>(padded);
   for (int n = 0; n < count; ++n) {
     const int from = which[n];
-    CopyColumn(data_.data(), from, result.data_.data(), n, stride_ / 4, 4);
+    CopyColumn(data_.data(), from, result.data_.data(), n, stride_ / 4, 4, block_);
     result.compensation_[n] = compensation_[from];
     result.scales_[n] = scales_[from];
     result.bias_[n] = bias_[from];
@@ -86,11 +102,11 @@ PackedInt8 PackedInt8::Select(const int32_t* which, int count) const {
 }
 
 void PackedInt8::Column(int which, float factor, const float* shift, int depth, float* out) const {
-  const int8_t* column = data_.data() + static_cast<size_t>(which / kPanel) * stride_ * kPanel;
-  column += which % kPanel * 4;
+  const Place place = ColumnPlace(which, stride_ / 4, block_);
+  const int8_t* column = data_.data() + 4 * place.first;
   factor *= scales_[which];
   for (int k = 0; k < depth; ++k) {
-    const int8_t value = column[static_cast<size_t>(k / 4) * kPanel * 4 + k % 4];
+    const int8_t value = column[k / 4 * place.step * 4 + k % 4];
     out[k] = static_cast<float>(value) * factor + shift[k];
   }
 }
@@ -99,15 +115,18 @@ Int8Weights PackedInt8::view() const {
   return {data_.data(), compensation_.data(), scales_.data(), bias_.data(), columns_, stride_};
 }
 
-PackedFloat::PackedFloat(const float* weights, const float* bias, int columns, int depth)
+PackedFloat::PackedFloat(const float* weights, const float* bias, int columns, int depth,
+                         const KernelTable& kernels)
     : data_(static_cast<size_t>(RoundUp(columns, kPanel)) * depth),
       bias_(PaddedCopy(bias, columns)),
       columns_(columns),
-      depth_(depth) {
+      depth_(depth),
+      block_(kernels.float_block) {
   for (int n = 0; n < columns; ++n) {
     const float* row = weights + static_cast<size_t>(n) * depth;
-    float* out = data_.data() + static_cast<size_t>(n / kPanel) * depth * kPanel + n % kPanel;
-    for (int k = 0; k < depth; ++k) out[static_cast<size_t>(k) * kPanel] = row[k];
+    const Place place = ColumnPlace(n, depth, block_);
+    float* out = data_.data() + place.first;
+    for (int k = 0; k < depth; ++k) out[k * place.step] = row[k];
   }
 }
 
@@ -115,21 +134,22 @@ PackedFloat PackedFloat::Select(const int32_t* which, int count) const {
   PackedFloat result;
   result.columns_ = count;
   result.depth_ = depth_;
+  result.block_ = block_;
   const int padded = RoundUp(count, kPanel);
   result.data_ = AlignedBuffer<float>(static_cast<size_t>(padded) * depth_);
   result.bias_ = AlignedBuffer<float>(padded);
   for (int n = 0; n < count; ++n) {
-    CopyColumn(data_.data(), which[n], result.data_.data(), n, depth_, 1);
+    CopyColumn(data_.data(), which[n], result.data_.data(), n, depth_, 1, block_);
     result.bias_[n] = bias_[which[n]];
   }
   return result;
 }
 
 void PackedFloat::Column(int which, float factor, const float* shift, float* out) const {
-  const float* column = data_.data() + static_cast<size_t>(which / kPanel) * depth_ * kPanel;
-  column += which % kPanel;
+  const Place place = ColumnPlace(which, depth_, block_);
+  const float* column = data_.data() + place.first;
   for (int k = 0; k < depth_; ++k) {
-    out[k] = column[static_cast<size_t>(k) * kPanel] * factor + shift[k];
+    out[k] = column[k * place.step] * factor + shift[k];
   }
 }
 

@@ -1,5 +1,5 @@
-// Weights in the layout that the matrix products read; kernels.h describes it. One layout serves
-// every instruction set.
+// Weights in the layout that the matrix products of one instruction set read; kernels.h describes
+// it. (AMX and VNNI have the same.)
 #ifndef KERAS_MTL_KERNELS_PACK_H_
 #define KERAS_MTL_KERNELS_PACK_H_
 
@@ -16,7 +16,8 @@ class PackedInt8 {
   PackedInt8() = default;
   // weights [columns, depth], row-major, any int8; scales [columns], finite;
   // bias [columns], or null for none.
-  PackedInt8(const int8_t* weights, const float* scales, const float* bias, int columns, int depth);
+  PackedInt8(const int8_t* weights, const float* scales, const float* bias, int columns, int depth,
+             const KernelTable& kernels);
   // Quantizes float weights [columns, depth]: symmetric, one scale a column, absmax / 127.
   static PackedInt8 Quantize(const float* weights, const float* bias, int columns, int depth,
                              const KernelTable& kernels);
@@ -36,6 +37,7 @@ class PackedInt8 {
   AlignedBuffer<float> bias_;
   int columns_ = 0;
   int stride_ = 0;
+  int block_ = kPanel;
 };
 
 // Owns packed float weights [columns, depth].
@@ -43,7 +45,8 @@ class PackedFloat {
  public:
   PackedFloat() = default;
   // weights [columns, depth], row-major; bias [columns], or null for none.
-  PackedFloat(const float* weights, const float* bias, int columns, int depth);
+  PackedFloat(const float* weights, const float* bias, int columns, int depth,
+              const KernelTable& kernels);
 
   // See PackedInt8.
   PackedFloat Select(const int32_t* which, int count) const;
@@ -58,6 +61,7 @@ class PackedFloat {
   AlignedBuffer<float> bias_;
   int columns_ = 0;
   int depth_ = 0;
+  int block_ = kPanel;
 };
 
 }  // namespace keras_mtl

@@ -1,5 +1,5 @@
-// The table of kernels of one instruction set; the last include of an isa_*.cc, which has defined
-// kRowFlip and included the vectors, the tiles and the drivers.
+// The table of kernels of one instruction set; the last include of an isa_*.cc, which has included
+// the vectors, the tiles and the drivers.
 #ifndef KERAS_MTL_KERNELS_TABLE_INL_H_
 #define KERAS_MTL_KERNELS_TABLE_INL_H_
 
@@ -12,6 +12,9 @@ namespace {
 constexpr KernelTable MakeTable(Isa isa) {
   return {isa,
           kRowFlip,
+          kInt8Block,
+          16 * kFloatTileVectors,
+          kCompensation,
           QuantizeRows,
           LayerNorm,
           LayerNormQuantize,

@@ -71,7 +71,7 @@ py::array_t<float> DenseInt8(const std::string& isa, const Array<float>& x,
   const KernelTable& kernels = GetKernels(IsaOf(isa));
   const int rows = static_cast<int>(x.shape(0)), depth = static_cast<int>(x.shape(1));
   const int columns = static_cast<int>(weights.shape(0)), stride = RoundUp(depth, kDepthAlign);
-  const PackedInt8 packed(weights.data(), scales.data(), bias.data(), columns, depth);
+  const PackedInt8 packed(weights.data(), scales.data(), bias.data(), columns, depth, kernels);
   std::vector<int8_t> data(static_cast<size_t>(rows) * stride);
   std::vector<float> row_scales(rows);
   kernels.quantize_rows(x.data(), rows, depth, depth, data.data(), row_scales.data());
@@ -89,7 +89,7 @@ py::array_t<float> DenseFloat(const std::string& isa, const Array<float>& x,
   const KernelTable& kernels = GetKernels(IsaOf(isa));
   const int rows = static_cast<int>(x.shape(0)), depth = static_cast<int>(x.shape(1));
   const int columns = static_cast<int>(weights.shape(0));
-  const PackedFloat packed(weights.data(), bias.data(), columns, depth);
+  const PackedFloat packed(weights.data(), bias.data(), columns, depth, kernels);
   py::array_t<float> y({rows, columns});
   kernels.gemm_float({x.data(), rows, depth}, packed.view(), 0, RoundUp(columns, kPanel) / kPanel,
                      {y.mutable_data(), columns, ActivationOf(activation), false});

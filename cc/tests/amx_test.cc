@@ -71,16 +71,17 @@ TEST(ProductsOfAnyNumberOfRowsAreTheGenericOnes) {
     const auto x = Normal(random, static_cast<size_t>(count) * s.depth);
     const auto w = Normal(random, static_cast<size_t>(s.columns) * s.depth);
     const auto bias = Normal(random, s.columns);
-    const PackedInt8 packed =
-        PackedInt8::Quantize(w.data(), bias.data(), s.columns, s.depth, generic);
+    const auto packed = [&](const KernelTable& kernels) {
+      return PackedInt8::Quantize(w.data(), bias.data(), s.columns, s.depth, kernels);
+    };
     const int panels = RoundUp(s.columns, kPanel) / kPanel;
     const auto activation = static_cast<Activation>(count % 4);
     const bool accumulate = count % 3 == 0;
     const int first = count % 5 == 0 ? panels - 1 : 0;
-    const auto want = Product(generic, Rows(generic, x, count, s.depth), packed, first, panels,
-                              activation, accumulate);
-    const auto got = Product(kSoftwareAmx, Rows(kSoftwareAmx, x, count, s.depth), packed, first,
-                             panels, activation, accumulate);
+    const auto want = Product(generic, Rows(generic, x, count, s.depth), packed(generic), first,
+                              panels, activation, accumulate);
+    const auto got = Product(kSoftwareAmx, Rows(kSoftwareAmx, x, count, s.depth),
+                             packed(kSoftwareAmx), first, panels, activation, accumulate);
     CHECK(SameBits(got, want), "%dx%dx%d", count, s.columns, s.depth);
     CheckTilesAtRest("gemm_int8", count);
   }
@@ -96,12 +97,14 @@ TEST(ProductsOfManyShapesAreTheGenericOnes) {
       for (int depth : {3, 64, 127, 191}) {
         const auto x = Normal(random, static_cast<size_t>(count) * depth);
         const auto w = Normal(random, static_cast<size_t>(columns) * depth);
-        const PackedInt8 packed = PackedInt8::Quantize(w.data(), nullptr, columns, depth, generic);
+        const auto packed = [&](const KernelTable& kernels) {
+          return PackedInt8::Quantize(w.data(), nullptr, columns, depth, kernels);
+        };
         const int panels = RoundUp(columns, kPanel) / kPanel;
-        const auto want = Product(generic, Rows(generic, x, count, depth), packed, 0, panels,
-                                  Activation::kNone, false);
-        const auto got = Product(kSoftwareAmx, Rows(kSoftwareAmx, x, count, depth), packed, 0,
-                                 panels, Activation::kNone, false);
+        const auto want = Product(generic, Rows(generic, x, count, depth), packed(generic), 0,
+                                  panels, Activation::kNone, false);
+        const auto got = Product(kSoftwareAmx, Rows(kSoftwareAmx, x, count, depth),
+                                 packed(kSoftwareAmx), 0, panels, Activation::kNone, false);
         CHECK(SameBits(got, want), "%dx%dx%d", count, columns, depth);
       }
     }
@@ -115,7 +118,7 @@ TEST(NoTileIsMultipliedTwice) {
   const int depth = 100, columns = 70;
   const auto w = Normal(random, static_cast<size_t>(columns) * depth);
   const PackedInt8 packed =
-      PackedInt8::Quantize(w.data(), nullptr, columns, depth, GetKernels(Isa::kGeneric));
+      PackedInt8::Quantize(w.data(), nullptr, columns, depth, kSoftwareAmx);
   for (int count : {1, 15, 16, 17, 32, 33, 48, 49}) {
     const auto x = Normal(random, static_cast<size_t>(count) * depth);
     SoftwareTiles::Dots() = 0;
@@ -134,7 +137,7 @@ TEST(ProductsOfExtremesAreExact) {
       const std::vector<int8_t> w(static_cast<size_t>(columns) * depth,
                                   static_cast<int8_t>(w_value));
       const std::vector<float> ones(columns, 1.0f);
-      const PackedInt8 packed(w.data(), ones.data(), nullptr, columns, depth);
+      const PackedInt8 packed(w.data(), ones.data(), nullptr, columns, depth, kSoftwareAmx);
       const Rows rows(kSoftwareAmx, x, count, depth);
       for (int r = 0; r < count; ++r) rows.scales[r] = 1.0f;
       for (float y : Product(kSoftwareAmx, rows, packed, 0, 1, Activation::kNone, false)) {
@@ -192,11 +195,13 @@ TEST(ProjectionsAreTheGenericOnes) {
     const auto w = Normal(random, static_cast<size_t>(columns) * depth);
     std::vector<float> bias(RoundUp(columns, kPanel), -__builtin_inff());
     std::fill_n(bias.begin(), columns, 0.0f);
-    const PackedInt8 packed = PackedInt8::Quantize(w.data(), nullptr, columns, depth, generic);
+    const auto packed = [&](const KernelTable& kernels) {
+      return PackedInt8::Quantize(w.data(), nullptr, columns, depth, kernels);
+    };
     const Projection want =
-        Project(generic, Rows(generic, x, count, depth), packed, bias, top);
-    const Projection got =
-        Project(kSoftwareAmx, Rows(kSoftwareAmx, x, count, depth), packed, bias, top);
+        Project(generic, Rows(generic, x, count, depth), packed(generic), bias, top);
+    const Projection got = Project(kSoftwareAmx, Rows(kSoftwareAmx, x, count, depth),
+                                   packed(kSoftwareAmx), bias, top);
     CHECK(SameBits(got.candidates, want.candidates) && SameBits(got.logits, want.logits) &&
               SameBits(got.wanted, want.wanted) && SameBits(got.log_sums, want.log_sums),
           "%dx%dx%d, top %d", count, columns, depth, top);
@@ -212,16 +217,18 @@ TEST(ProductsOfFewRowsNeedNoTiles) {
   const KernelTable& amx = GetKernels(Isa::kAmx);
   const int columns = 131, depth = 70, top = 4;
   const auto w = Normal(random, static_cast<size_t>(columns) * depth);
-  const PackedInt8 packed = PackedInt8::Quantize(w.data(), nullptr, columns, depth, generic);
+  const auto packed = [&](const KernelTable& kernels) {
+    return PackedInt8::Quantize(w.data(), nullptr, columns, depth, kernels);
+  };
   const std::vector<float> bias(RoundUp(columns, kPanel));
   for (int count = 1; count <= 4; ++count) {
     const auto x = Normal(random, static_cast<size_t>(count) * depth);
     const Rows rows(amx, x, count, depth), generic_rows(generic, x, count, depth);
-    CHECK(SameBits(Product(amx, rows, packed, 0, 3, Activation::kGelu, true),
-                   Product(generic, generic_rows, packed, 0, 3, Activation::kGelu, true)),
+    CHECK(SameBits(Product(amx, rows, packed(amx), 0, 3, Activation::kGelu, true),
+                   Product(generic, generic_rows, packed(generic), 0, 3, Activation::kGelu, true)),
           "%d rows", count);
-    CHECK(SameBits(Project(amx, rows, packed, bias, top).log_sums,
-                   Project(generic, generic_rows, packed, bias, top).log_sums),
+    CHECK(SameBits(Project(amx, rows, packed(amx), bias, top).log_sums,
+                   Project(generic, generic_rows, packed(generic), bias, top).log_sums),
           "%d rows", count);
   }
 }

@@ -37,7 +37,7 @@ void Bench(const KernelTable& kernels, int depth, int columns) {
   Random random(1);
   const auto w = Normal(random, static_cast<size_t>(columns) * depth);
   const PackedInt8 packed_int8 = PackedInt8::Quantize(w.data(), nullptr, columns, depth, kernels);
-  const PackedFloat packed_float(w.data(), nullptr, columns, depth);
+  const PackedFloat packed_float(w.data(), nullptr, columns, depth, kernels);
   const int panels = RoundUp(columns, kPanel) / kPanel;
   const int segments = RoundUp(panels, kSegmentPanels) / kSegmentPanels;
   const int stride = RoundUp(depth, kDepthAlign);

@@ -37,9 +37,9 @@ TEST(Int8ProductIsExact) {
     const auto a = Bytes(random, static_cast<size_t>(s.rows) * s.depth, -127);
     const auto w = Bytes(random, static_cast<size_t>(s.columns) * s.depth, -128);
     const std::vector<float> ones(s.columns, 1.0f), row_ones(s.rows, 1.0f);
-    const PackedInt8 packed(w.data(), ones.data(), nullptr, s.columns, s.depth);
     for (Isa isa : Isas()) {
       const KernelTable& kernels = GetKernels(isa);
+      const PackedInt8 packed(w.data(), ones.data(), nullptr, s.columns, s.depth, kernels);
       const auto rows = PadRows(a, s.rows, s.depth, kernels.row_flip);
       std::vector<float> y(static_cast<size_t>(s.rows) * s.columns, -1.0f);
       kernels.gemm_int8({rows.data(), row_ones.data(), s.rows, RoundUp(s.depth, kDepthAlign)},
@@ -69,9 +69,9 @@ TEST(Int8ProductDoesNotSaturate) {
       const std::vector<int8_t> a(depth, static_cast<int8_t>(a_value));
       const std::vector<int8_t> w(depth, static_cast<int8_t>(w_value));
       const float one = 1.0f;
-      const PackedInt8 packed(w.data(), &one, nullptr, 1, depth);
       for (Isa isa : Isas()) {
         const KernelTable& kernels = GetKernels(isa);
+        const PackedInt8 packed(w.data(), &one, nullptr, 1, depth, kernels);
         const auto rows = PadRows(a, 1, depth, kernels.row_flip);
         float y = 0;
         kernels.gemm_int8({rows.data(), &one, 1, depth}, packed.view(), 0, 1,
@@ -129,7 +129,7 @@ void Int8Dense(const KernelTable& kernels, const float* x, const std::vector<flo
 
 void FloatDense(const KernelTable& kernels, const float* x, const std::vector<float>& w,
                 const std::vector<float>& bias, int rows, const Shape& s, const Output& out) {
-  const PackedFloat packed(w.data(), bias.data(), s.columns, s.depth);
+  const PackedFloat packed(w.data(), bias.data(), s.columns, s.depth, kernels);
   kernels.gemm_float({x, rows, s.depth}, packed.view(), 0, RoundUp(s.columns, kPanel) / kPanel,
                      out);
 }

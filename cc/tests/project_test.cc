@@ -65,7 +65,7 @@ Result Run(const Problem& p, const KernelTable& kernels, bool int8, int splits) 
   kernels.quantize_rows(p.x.data(), p.rows, p.depth, p.depth, quantized.data(), scales.data());
   const PackedInt8 packed_int8 =
       PackedInt8::Quantize(p.w.data(), nullptr, p.columns, p.depth, kernels);
-  const PackedFloat packed_float(p.w.data(), nullptr, p.columns, p.depth);
+  const PackedFloat packed_float(p.w.data(), nullptr, p.columns, p.depth, kernels);
   for (int split = 0; split < splits; ++split) {
     std::vector<LogitRow> rows(p.rows);
     std::vector<Candidate> candidates(static_cast<size_t>(p.rows) * p.top);

@@ -61,8 +61,9 @@ product: [..., N].
 // that was assigned to is never missed.
 class PackedWeights {
  public:
-  // weights [depth, columns], scales [columns].
-  std::shared_ptr<const PackedInt8> Get(const Tensor& weights, const Tensor& scales) {
+  // weights [depth, columns], scales [columns]; the same `kernels` at each call.
+  std::shared_ptr<const PackedInt8> Get(const Tensor& weights, const Tensor& scales,
+                                        const KernelTable& kernels) {
     const auto bytes = weights.flat<int8_t>();
     const auto factors = scales.flat<float>();
     {
@@ -87,7 +88,7 @@ class PackedWeights {
             bytes.data()[static_cast<size_t>(k) * columns + n];
       }
     }
-    entry->packed = PackedInt8(transposed.data(), factors.data(), nullptr, columns, depth);
+    entry->packed = PackedInt8(transposed.data(), factors.data(), nullptr, columns, depth, kernels);
     std::unique_lock<std::shared_mutex> lock(mutex_);
     entries_.push_front(entry);
     if (entries_.size() > kMostEntries) entries_.pop_back();
@@ -153,7 +154,7 @@ class QuantizedMatMulOp : public tensorflow::OpKernel {
  private:
   void Multiply(tensorflow::OpKernelContext* context, const Tensor& x, const Tensor& weights,
                 const Tensor& scales, Tensor* product) {
-    const std::shared_ptr<const PackedInt8> packed = packed_.Get(weights, scales);
+    const std::shared_ptr<const PackedInt8> packed = packed_.Get(weights, scales, *kernels_);
     const Int8Weights view = packed->view();
     const int depth = static_cast<int>(weights.dim_size(0));
     const int64_t rows = x.NumElements() / depth;
