@@ -184,7 +184,7 @@ def make_evaluator(
     from keras_mtl.data.prepare import load_prepared
     from keras_mtl.decoding.loading import load_model
     from keras_mtl.export.translators import check_compute_type, choose_backend, make_translator
-    from keras_mtl.training.evaluation import Evaluator, Likelihood
+    from keras_mtl.training.evaluation import Evaluator, Likelihood, PairIds
     from keras_mtl.training.setup import data_dir_of
 
     options: dict[str, Any] = {"num_hypotheses": 1}
@@ -219,7 +219,7 @@ def make_evaluator(
         max_pairs,
         split,
         tasks,
-        Likelihood.of_tasks(loaded.model, vocabulary, translator.tasks),
+        Likelihood(loaded.model, PairIds.of_tasks(vocabulary, translator.tasks)),
     )
     about = {
         "model_dir": model_dir,

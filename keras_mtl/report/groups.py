@@ -91,7 +91,8 @@ def mean(values: Iterable[float]) -> Mean | None:
 def group_runs(runs: Sequence[Run]) -> list[Group]:
     """Puts runs together whose configurations differ by nothing but the seed.
 
-    A run without a configuration, or with the same seed as one before, is a group of its own.
+    A run without a configuration, or with the same seed as one before, is a group of its own. A
+    field that only some runs know, the others being older than it, has its default in these.
 
     Args:
       runs: in the order in which the groups are to be told.
@@ -100,7 +101,7 @@ def group_runs(runs: Sequence[Run]) -> list[Group]:
       The groups, in the order of their first runs; labels are unique.
     """
     members: dict[str, list[Run]] = {}
-    for run in runs:
+    for run in _with_defaults(runs):
         key = json.dumps(_compared(run.params), sort_keys=True, default=str)
         if not run.params:
             key = str(run.folder)
@@ -164,6 +165,40 @@ def _unique(runs: Sequence[Run]) -> list[str]:
         if label in result:
             label = f"{label} #{place + 1}"
         result.append(label)
+    return result
+
+
+def _with_defaults(runs: Sequence[Run]) -> list[Run]:
+    """Fills in the fields that some of the runs know and others do not."""
+    if len({_fields(run.params) for run in runs if run.params}) < 2:
+        return list(runs)
+    # Imports TensorFlow, so only where it is needed.
+    from keras_mtl.config import ExperimentConfig
+
+    defaults = ExperimentConfig().as_dict()
+    return [
+        dataclasses.replace(run, params=_filled(run.params, defaults)) if run.params else run
+        for run in runs
+    ]
+
+
+def _fields(values: Mapping[str, Any], prefix: str = "") -> frozenset[str]:
+    """Paths of a configuration's fields; those of a component's own parameters are not told."""
+    found = set()
+    for key, child in values.items():
+        if isinstance(child, Mapping) and key != "parameters":
+            found |= _fields(child, f"{prefix}{key}.")
+        else:
+            found.add(prefix + key)
+    return frozenset(found)
+
+
+def _filled(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    result = {**defaults, **values}
+    for key, child in result.items():
+        default = defaults.get(key)
+        if isinstance(child, Mapping) and isinstance(default, Mapping):
+            result[key] = _filled(child, default)
     return result
 
 

@@ -145,23 +145,11 @@ def write_checkpoint(
     Raises:
         CheckpointError: it cannot be written.
     """
-    prefix.parent.mkdir(parents=True, exist_ok=True)
-    temporary = prefix.with_name(f"partial-{prefix.name}")
-    try:
+
+    def write(temporary: Path) -> None:
         checkpoint.write(str(temporary))
-        data = sorted(prefix.parent.glob(f"{temporary.name}.data-*"))
-        # An index that is left from before belongs to other data; without it nothing is listed.
-        prefix.with_name(f"{prefix.name}.index").unlink(missing_ok=True)
-        for file in data:
-            file.rename(prefix.with_name(file.name.removeprefix("partial-")))
-        temporary.with_name(f"{temporary.name}.index").rename(
-            prefix.with_name(f"{prefix.name}.index")
-        )
-    except (tf.errors.OpError, OSError) as error:
-        raise _not_written(prefix, error) from error
-    if before_return:
-        before_return()
-    return str(prefix)
+
+    return _put(prefix, write, before_return)
 
 
 def copy_checkpoint(
@@ -180,22 +168,36 @@ def copy_checkpoint(
     Raises:
         CheckpointError: it cannot be written.
     """
-    prefix.parent.mkdir(parents=True, exist_ok=True)
-    # Without its index nothing is listed; the first of `_files` is put in place last.
-    prefix.with_name(f"{prefix.name}.index").unlink(missing_ok=True)
-    try:
-        for file in reversed(_files(str(source))):
-            target = prefix.with_name(prefix.name + file.name.removeprefix(source.name))
-            partial = target.with_name(f"partial-{target.name}")
-            partial.unlink(missing_ok=True)
+
+    def copy(temporary: Path) -> None:
+        for file in _files(str(source)):
+            partial = temporary.with_name(temporary.name + file.name.removeprefix(source.name))
             try:
                 os.link(file, partial)
             except OSError:
                 shutil.copyfile(file, partial)
+
+    return _put(prefix, copy, before_return)
+
+
+def _put(
+    prefix: Path, write: Callable[[Path], None], before_return: Callable[[], None] | None
+) -> str:
+    """Puts the checkpoint in place that ``write`` writes under the name that it is given."""
+    prefix.parent.mkdir(parents=True, exist_ok=True)
+    temporary = prefix.with_name(f"partial-{prefix.name}")
+    _remove_partials(prefix.parent, f"{prefix.name}*")
+    try:
+        write(temporary)
+        index, *data = _files(str(temporary))
+        # An index that is left from before belongs to other data; without it nothing is listed.
+        prefix.with_name(f"{prefix.name}.index").unlink(missing_ok=True)
+        for file in (*data, index):
+            target = prefix.with_name(file.name.removeprefix("partial-"))
             # Between two links to one file a renaming does nothing.
             target.unlink(missing_ok=True)
-            partial.rename(target)
-    except OSError as error:
+            file.rename(target)
+    except (tf.errors.OpError, OSError) as error:
         raise _not_written(prefix, error) from error
     if before_return:
         before_return()

@@ -2,21 +2,19 @@
 
 import math
 import os
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from keras_mtl.data.prepare import PreparedData
 from keras_mtl.data.store import StoreReader
-from keras_mtl.data.vocabulary import Vocabulary
 from keras_mtl.decoding.engine_translator import EngineSearch, open_engine
 from keras_mtl.decoding.scoring import ScoreIds, engine_scores
-from keras_mtl.decoding.tasks import TranslationTask
 from keras_mtl.decoding.text_translator import TextTranslator
 from keras_mtl.metrics import TEXT_METRICS
 from keras_mtl.training.evaluation import (
     Evaluator,
+    PairIds,
     text_metrics,
     translation_tasks,
     validation_options,
@@ -51,7 +49,8 @@ def engine_evaluator(
     tasks = translation_tasks(config, prepared)
     engine = open_engine(path, settings.workers or None, 1, "auto")
     if settings.metric not in TEXT_METRICS:
-        likelihood = ScoredLikelihood.of_tasks(engine_scores(engine, batch_size), vocabulary, tasks)
+        ids = PairIds.of_tasks(vocabulary, tasks)
+        likelihood = ScoredLikelihood(engine_scores(engine, batch_size), ids)
         return Evaluator(
             prepared, None, [settings.metric], settings.max_pairs, split, likelihood=likelihood
         )
@@ -66,42 +65,16 @@ class ScoredLikelihood:
 
     Args:
       score_ids: the model.
-      tag_ids: id of the language tag before the source, by task name.
-      decoders: index of the decoder, by task name.
-      eos_id: id of the end of sentence.
+      ids: of the tasks.
     """
 
-    def __init__(
-        self,
-        score_ids: ScoreIds,
-        tag_ids: Mapping[str, int],
-        decoders: Mapping[str, int],
-        eos_id: int,
-    ):
+    def __init__(self, score_ids: ScoreIds, ids: PairIds):
         self._score_ids = score_ids
-        self._tag_ids = tag_ids
-        self._decoders = decoders
-        self._eos_id = eos_id
-
-    @classmethod
-    def of_tasks(
-        cls, score_ids: ScoreIds, vocabulary: Vocabulary, tasks: Sequence[TranslationTask]
-    ) -> Self:
-        """Makes the likelihood of some tasks."""
-        return cls(
-            score_ids,
-            {task.name: vocabulary.tag_id(task.target) for task in tasks},
-            {task.name: task.decoder for task in tasks},
-            vocabulary.eos_id,
-        )
+        self._ids = ids
 
     def total(self, task: str, reader: StoreReader, indices: np.ndarray) -> tuple[float, float]:
         """See ``keras_mtl.training.evaluation.Likelihood.total``."""
-        sources, targets = reader.gather(indices)
-        found = self._score_ids(
-            [[self._tag_ids[task], *row, self._eos_id] for row in sources],
-            [[*row, self._eos_id] for row in targets],
-            self._decoders[task],
-        )
+        sources, targets = self._ids.read(task, reader, indices)
+        found = self._score_ids(sources, targets, self._ids.decoders[task])
         loss = -math.fsum(float(value) for row in found for value in row)
         return loss, float(sum(map(len, found)))

@@ -177,7 +177,7 @@ class Evaluator:
         settings = config.trainer.evaluation
         tasks = translation_tasks(config, prepared)
         if settings.metric not in metrics_lib.TEXT_METRICS:
-            likelihood = Likelihood.of_tasks(model, prepared.vocabulary, tasks)
+            likelihood = Likelihood(model, PairIds.of_tasks(prepared.vocabulary, tasks))
             return cls(
                 prepared, None, [settings.metric], settings.max_pairs, split, likelihood=likelihood
             )
@@ -286,33 +286,51 @@ def text_metrics(first: str) -> list[str]:
     return sorted(metrics_lib.TEXT_METRICS, key=lambda name: name != first)
 
 
-class Likelihood:
-    """The loss of the references under a model, teacher forced.
+@dataclasses.dataclass(frozen=True)
+class PairIds:
+    """Pairs of a store as a model takes them.
 
-    Args:
-      model: called with {"source", "target", "decoder"} int32, gives logits [rows, length, V].
+    Attributes:
       tag_ids: id of the language tag before the source, by task name.
       decoders: index of the decoder, by task name.
       eos_id: id of the end of sentence.
     """
 
-    def __init__(
-        self, model: Any, tag_ids: Mapping[str, int], decoders: Mapping[str, int], eos_id: int
-    ):
-        self._model = model
-        self._tag_ids = tag_ids
-        self._decoders = decoders
-        self._eos_id = eos_id
+    tag_ids: Mapping[str, int]
+    decoders: Mapping[str, int]
+    eos_id: int
 
     @classmethod
-    def of_tasks(cls, model: Any, vocabulary: Vocabulary, tasks: Sequence[TranslationTask]) -> Self:
-        """Makes the likelihood of some tasks under a model."""
+    def of_tasks(cls, vocabulary: Vocabulary, tasks: Sequence[TranslationTask]) -> Self:
+        """Takes the ids of some tasks."""
         return cls(
-            model,
             {task.name: vocabulary.tag_id(task.target) for task in tasks},
             {task.name: task.decoder for task in tasks},
             vocabulary.eos_id,
         )
+
+    def read(
+        self, task: str, reader: StoreReader, indices: np.ndarray
+    ) -> tuple[list[list[int]], list[list[int]]]:
+        """Reads pairs of a task; returns (sources, targets)."""
+        sources, targets = reader.gather(indices)
+        return (
+            [[self.tag_ids[task], *row, self.eos_id] for row in sources],
+            [[*row, self.eos_id] for row in targets],
+        )
+
+
+class Likelihood:
+    """The loss of the references under a model, teacher forced.
+
+    Args:
+      model: called with {"source", "target", "decoder"} int32, gives logits [rows, length, V].
+      ids: of the tasks.
+    """
+
+    def __init__(self, model: Any, ids: PairIds):
+        self._model = model
+        self._ids = ids
 
     def total(self, task: str, reader: StoreReader, indices: np.ndarray) -> tuple[float, float]:
         """Adds up the loss of some pairs.
@@ -330,10 +348,9 @@ class Likelihood:
 
         nll, tokens = 0.0, 0.0
         for start in range(0, len(indices), _ROWS):
-            sources, targets = reader.gather(indices[start : start + _ROWS])
-            source = self._pad([[self._tag_ids[task], *row, self._eos_id] for row in sources])
-            target = self._pad([[*row, self._eos_id] for row in targets])
-            decoder = np.full(_ROWS, self._decoders[task], np.int32)
+            pairs = self._ids.read(task, reader, indices[start : start + _ROWS])
+            source, target = map(self._pad, pairs)
+            decoder = np.full(_ROWS, self._ids.decoders[task], np.int32)
             more, count = self._step(*map(tf.constant, (source, target, decoder)))
             nll += float(more)
             tokens += float(count)

@@ -121,7 +121,7 @@ class Run:
         self.mixture = building.build_mixture(
             config, prepared, self.schedule, strategy.num_replicas_in_sync
         )
-        decoder_of_task = building.decoder_of_task(config, prepared)
+        self.decoder_of_task = building.decoder_of_task(config, prepared)
         with strategy.scope():
             self.model = building.build_model(config, prepared)
             self.optimizer = building.build_optimizer(config, self.schedule, self.model.hidden_dim)
@@ -134,7 +134,7 @@ class Run:
             self.optimizer,
             strategy,
             len(self.task_names),
-            decoder_of_task,
+            self.decoder_of_task,
             label_smoothing=config.task.model.label_smoothing,
             global_clipnorm=optimizer.global_clipnorm,
             accumulation=self.accumulation,
@@ -172,7 +172,6 @@ class Run:
             log,
             self._read_checkpoint,
         )
-        self.directory.write(config, prepared, decoder_of_task)
         self.batch_log = BatchLog(self.directory.path) if config.trainer.log_batches else None
         self._stop_signal = 0
 
@@ -203,6 +202,7 @@ class Run:
                 f"the schedule {self.config.trainer.schedule.name!r} adapts to validation scores; "
                 "use --mode train_and_eval"
             )
+        self.directory.write(self.config, self.prepared, self.decoder_of_task)
         self.events.resume(self.step)
         if self.batch_log:
             self.batch_log.resume(self._consumed(self.step))

@@ -137,6 +137,17 @@ def test_runs_that_differ_by_their_seed_alone_are_one_group(runs, tmp_path):
     assert labels[1] == "uniform balancing=dwa"
 
 
+def test_a_field_that_older_runs_lack_has_its_default_there(tmp_path):
+    schedule = {"name": "uniform", "parameters": {}}
+    runs = []
+    for seed, more in enumerate([{}, {"evaluation": {"lag": 0}}, {"evaluation": {"lag": 10}}]):
+        trainer = {"train_steps": STEPS[-1], "schedule": schedule, **more}
+        runs.append(read_run(make_run(tmp_path / str(seed), "uniform", seed, trainer=trainer)))
+    older, newer = group_runs(runs)
+    assert (older.label, older.seeds) == ("uniform lag=0", [0, 1])
+    assert (newer.label, newer.seeds) == ("uniform lag=10", [2])
+
+
 def test_tokens_add_up_and_batches_are_the_last(runs):
     run = read_run(runs / "uniform-1")
     assert run.tokens == {"en-fr": 3000, "en-gl": 6000}

@@ -12,6 +12,7 @@ from keras_mtl.training.evaluation import (
     CopySource,
     Evaluator,
     Likelihood,
+    PairIds,
     TaskResult,
     macro_average,
     spread,
@@ -201,7 +202,7 @@ def test_the_likelihood_counts_every_real_token_once():
     # 70 pairs: three batches of 32 rows, the last one padded with empty rows.
     pairs = [([6] * (1 + i // 8), [5] * (1 + i // 4)) for i in range(70)]
     model = Table()
-    likelihood = Likelihood(model, tag_ids={"t": 9}, decoders={"t": 1}, eos_id=2)
+    likelihood = Likelihood(model, PairIds(tag_ids={"t": 9}, decoders={"t": 1}, eos_id=2))
     evaluator = Evaluator(
         Prepared(t=Reader(pairs, [])), None, ["neg_log_perplexity"], likelihood=likelihood
     )

@@ -81,6 +81,13 @@ def test_runs_in_one_model_directory(tmp_path):
     assert all(after[task] >= count for task, count in before.items())
     assert after.keys() - before.keys() == {"few"}
 
+    # Validating once, with other settings, leaves those of the run.
+    before = (run / "params.yaml").read_text()
+    changed["trainer"]["evaluation"] = {"metric": "chrf", "max_pairs": 4, "beam_size": 1}
+    evaluated = train(tmp_path, changed, "--mode", "eval")
+    assert evaluated.returncode == 0, evaluated.stderr
+    assert (run / "params.yaml").read_text() == before
+
     # Another model does not fit the checkpoints; nothing is touched.
     before = (run / "params.yaml").read_text()
     refused = train(tmp_path, settings(task__model__hidden_dim=64))
