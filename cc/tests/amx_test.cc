@@ -1,6 +1,7 @@
-// The AMX kernels on tile registers in software: the same bits as the generic ones in every shape,
-// no byte read or written outside (under AddressSanitizer), no fault of a tile instruction. What
-// hardware alone can show, gemm_test and project_test show on a processor that has it.
+// The AMX kernels: the same bits as the generic ones in every shape, no byte read or written outside
+// (under AddressSanitizer), no fault of a tile instruction. They run twice: compiled from their
+// source for tile registers in software, which any machine can, and as the machine code of the
+// library, on the processor's tiles or those of amx_emulator.cc.
 #include <algorithm>
 #include <memory>
 #include <utility>
@@ -26,6 +27,16 @@ namespace {
 using namespace testing;
 
 constexpr KernelTable kSoftwareAmx = MakeTable(Isa::kAmx);
+
+std::vector<const KernelTable*> AmxTables() {
+  std::vector<const KernelTable*> tables = {&kSoftwareAmx};
+  if (Isas().back() == Isa::kAmx) tables.push_back(&GetKernels(Isa::kAmx));
+  return tables;
+}
+
+const char* Name(const KernelTable* table) {
+  return table == &kSoftwareAmx ? "from source" : "machine code";
+}
 
 // int8 rows of random floats in memory of exactly their size.
 struct Rows {
@@ -80,10 +91,12 @@ TEST(ProductsOfAnyNumberOfRowsAreTheGenericOnes) {
     const int first = count % 5 == 0 ? panels - 1 : 0;
     const auto want = Product(generic, Rows(generic, x, count, s.depth), packed(generic), first,
                               panels, activation, accumulate);
-    const auto got = Product(kSoftwareAmx, Rows(kSoftwareAmx, x, count, s.depth),
-                             packed(kSoftwareAmx), first, panels, activation, accumulate);
-    CHECK(SameBits(got, want), "%dx%dx%d", count, s.columns, s.depth);
-    CheckTilesAtRest("gemm_int8", count);
+    for (const KernelTable* amx : AmxTables()) {
+      const auto got = Product(*amx, Rows(*amx, x, count, s.depth), packed(*amx), first, panels,
+                               activation, accumulate);
+      CHECK(SameBits(got, want), "%dx%dx%d, %s", count, s.columns, s.depth, Name(amx));
+      CheckTilesAtRest("gemm_int8", count);
+    }
   }
   CHECK(SoftwareTiles::Dots() > 0);
 }
@@ -103,9 +116,11 @@ TEST(ProductsOfManyShapesAreTheGenericOnes) {
         const int panels = RoundUp(columns, kPanel) / kPanel;
         const auto want = Product(generic, Rows(generic, x, count, depth), packed(generic), 0,
                                   panels, Activation::kNone, false);
-        const auto got = Product(kSoftwareAmx, Rows(kSoftwareAmx, x, count, depth),
-                                 packed(kSoftwareAmx), 0, panels, Activation::kNone, false);
-        CHECK(SameBits(got, want), "%dx%dx%d", count, columns, depth);
+        for (const KernelTable* amx : AmxTables()) {
+          const auto got = Product(*amx, Rows(*amx, x, count, depth), packed(*amx), 0, panels,
+                                   Activation::kNone, false);
+          CHECK(SameBits(got, want), "%dx%dx%d, %s", count, columns, depth, Name(amx));
+        }
       }
     }
     CheckTilesAtRest("gemm_int8", count);
@@ -200,12 +215,14 @@ TEST(ProjectionsAreTheGenericOnes) {
     };
     const Projection want =
         Project(generic, Rows(generic, x, count, depth), packed(generic), bias, top);
-    const Projection got = Project(kSoftwareAmx, Rows(kSoftwareAmx, x, count, depth),
-                                   packed(kSoftwareAmx), bias, top);
-    CHECK(SameBits(got.candidates, want.candidates) && SameBits(got.logits, want.logits) &&
-              SameBits(got.wanted, want.wanted) && SameBits(got.log_sums, want.log_sums),
-          "%dx%dx%d, top %d", count, columns, depth, top);
-    CheckTilesAtRest("project_int8", count);
+    for (const KernelTable* amx : AmxTables()) {
+      const Projection got =
+          Project(*amx, Rows(*amx, x, count, depth), packed(*amx), bias, top);
+      CHECK(SameBits(got.candidates, want.candidates) && SameBits(got.logits, want.logits) &&
+                SameBits(got.wanted, want.wanted) && SameBits(got.log_sums, want.log_sums),
+            "%dx%dx%d, top %d, %s", count, columns, depth, top, Name(amx));
+      CheckTilesAtRest("project_int8", count);
+    }
   }
 }
 
@@ -231,6 +248,21 @@ TEST(ProductsOfFewRowsNeedNoTiles) {
                    Project(generic, generic_rows, packed(generic), bias, top).log_sums),
           "%d rows", count);
   }
+}
+
+// Else the tests above and those of other files would leave the machine code out.
+TEST(WithoutTilesTheMachineCodeIsEmulated) {
+  if (Isas().back() != Isa::kAmx) return;  // It has AVX-512 in it too, which this machine lacks.
+  Random random(6);
+  const int count = 20, columns = 64, depth = 64;
+  const KernelTable& amx = GetKernels(Isa::kAmx);
+  const auto x = Normal(random, static_cast<size_t>(count) * depth);
+  const auto w = Normal(random, static_cast<size_t>(columns) * depth);
+  const PackedInt8 packed = PackedInt8::Quantize(w.data(), nullptr, columns, depth, amx);
+  SoftwareTiles::Dots() = 0;
+  Product(amx, Rows(amx, x, count, depth), packed, 0, 1, Activation::kNone, false);
+  CHECK(SoftwareTiles::Dots() == (SoftwareTiles::Emulate() ? 8 : 0), "%d",
+        static_cast<int>(SoftwareTiles::Dots()));
 }
 
 // The model of the registers finds what the processor would refuse.

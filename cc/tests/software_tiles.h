@@ -1,6 +1,7 @@
-// The tile registers of AMX in plain C++, so that its kernels run on any machine. What the
-// processor answers with a fault is counted: Intel SDM volume 2, instructions LDTILECFG, TILELOADD,
-// TILESTORED, TDPBUSD, TILERELEASE.
+// The tile registers of AMX in plain C++: amx_test compiles the kernels for them, and
+// amx_emulator.cc gives them to the machine code of the kernels. What the processor answers with a
+// fault is counted: Intel SDM volume 2, instructions LDTILECFG, TILELOADD, TILESTORED, TDPBUSD,
+// TILERELEASE.
 #ifndef KERAS_MTL_TESTS_SOFTWARE_TILES_H_
 #define KERAS_MTL_TESTS_SOFTWARE_TILES_H_
 
@@ -18,6 +19,11 @@ class SoftwareTiles {
     return faults;
   }
   static bool Configured() { return State().configured; }
+  // Whether amx_emulator.cc takes tile instructions to be these registers'.
+  static bool& Emulate() {
+    static bool emulate = false;
+    return emulate;
+  }
   // Multiplications of tiles so far in this thread.
   static int64_t& Dots() {
     static thread_local int64_t dots = 0;
@@ -45,50 +51,61 @@ class SoftwareTiles {
 
   static void Release() { State() = Registers(); }
 
-  template <int kTile>
-  static void Load(const void* base, ptrdiff_t stride) {
+  static void Load(int tile, const void* base, ptrdiff_t stride) {
     Registers& r = State();
-    if (!Usable(kTile)) return;
-    std::memset(r.data[kTile], 0, sizeof(r.data[kTile]));
-    for (int i = 0; i < r.rows[kTile]; ++i) {
-      std::memcpy(r.data[kTile][i], static_cast<const char*>(base) + i * stride,
-                  r.row_bytes[kTile]);
+    if (!Usable(tile)) return;
+    std::memset(r.data[tile], 0, sizeof(r.data[tile]));
+    for (int i = 0; i < r.rows[tile]; ++i) {
+      std::memcpy(r.data[tile][i], static_cast<const char*>(base) + i * stride, r.row_bytes[tile]);
     }
   }
 
-  template <int kTile>
-  static void Store(void* base, ptrdiff_t stride) {
+  static void Store(int tile, void* base, ptrdiff_t stride) {
     const Registers& r = State();
-    if (!Usable(kTile)) return;
-    for (int i = 0; i < r.rows[kTile]; ++i) {
-      std::memcpy(static_cast<char*>(base) + i * stride, r.data[kTile][i], r.row_bytes[kTile]);
+    if (!Usable(tile)) return;
+    for (int i = 0; i < r.rows[tile]; ++i) {
+      std::memcpy(static_cast<char*>(base) + i * stride, r.data[tile][i], r.row_bytes[tile]);
     }
   }
 
-  template <int kSums, int kLeft, int kRight>
-  static void Dot() {
+  // sums += left x right, unsigned by signed bytes.
+  static void Dot(int sums, int left, int right) {
     Registers& r = State();
-    if (!Usable(kSums) || !Usable(kLeft) || !Usable(kRight)) return;
-    const bool valid =
-        kSums != kLeft && kSums != kRight && kLeft != kRight && r.rows[kSums] == r.rows[kLeft] &&
-        r.row_bytes[kSums] == r.row_bytes[kRight] && r.row_bytes[kSums] % 4 == 0 &&
-        r.row_bytes[kLeft] % 4 == 0 && r.row_bytes[kLeft] / 4 == r.rows[kRight];
+    if (!Usable(sums) || !Usable(left) || !Usable(right)) return;
+    const bool valid = sums != left && sums != right && left != right &&
+                       r.rows[sums] == r.rows[left] && r.row_bytes[sums] == r.row_bytes[right] &&
+                       r.row_bytes[sums] % 4 == 0 && r.row_bytes[left] % 4 == 0 &&
+                       r.row_bytes[left] / 4 == r.rows[right];
     if (!Expect(valid)) return;
     ++Dots();
-    for (int m = 0; m < r.rows[kSums]; ++m) {
-      for (int k = 0; k < r.rows[kRight]; ++k) {
-        for (int n = 0; n < r.row_bytes[kSums] / 4; ++n) {
+    for (int m = 0; m < r.rows[sums]; ++m) {
+      for (int k = 0; k < r.rows[right]; ++k) {
+        for (int n = 0; n < r.row_bytes[sums] / 4; ++n) {
           uint32_t sum;
-          std::memcpy(&sum, r.data[kSums][m] + 4 * n, sizeof(sum));
+          std::memcpy(&sum, r.data[sums][m] + 4 * n, sizeof(sum));
           for (int i = 0; i < 4; ++i) {
-            const int left = r.data[kLeft][m][4 * k + i];  // unsigned
-            const int right = static_cast<int8_t>(r.data[kRight][k][4 * n + i]);
-            sum += static_cast<uint32_t>(left * right);  // modulo 2^32
+            const int x = r.data[left][m][4 * k + i];  // unsigned
+            const int w = static_cast<int8_t>(r.data[right][k][4 * n + i]);
+            sum += static_cast<uint32_t>(x * w);  // modulo 2^32
           }
-          std::memcpy(r.data[kSums][m] + 4 * n, &sum, sizeof(sum));
+          std::memcpy(r.data[sums][m] + 4 * n, &sum, sizeof(sum));
         }
       }
     }
+  }
+
+  // The interface of AmxTiles.
+  template <int kTile>
+  static void Load(const void* base, ptrdiff_t stride) {
+    Load(kTile, base, stride);
+  }
+  template <int kTile>
+  static void Store(void* base, ptrdiff_t stride) {
+    Store(kTile, base, stride);
+  }
+  template <int kSums, int kRows, int kWeights>
+  static void Dot() {
+    Dot(kSums, kRows, kWeights);
   }
 
  private:

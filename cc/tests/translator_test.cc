@@ -73,6 +73,22 @@ TEST(WorkersThreadsAndBatchesChangeNothing) {
   }
 }
 
+// Enough sentences at once that the products of decoding steps have rows for tiles of every kind.
+TEST(EveryInstructionSetGivesTheSameTranslations) {
+  const RandomModel random_model(SmallConfig(), 9);
+  TranslateRequest request = MakeRequest(60, 10);
+  std::vector<std::vector<Hypothesis>> want;
+  for (Isa isa : Isas()) {
+    Engine engine(random_model.Load(ComputeType::kInt8, isa), 1, 1);
+    for (int batch : {7, 64}) {
+      request.max_batch_size = batch;
+      const auto found = engine.Translate(request);
+      if (want.empty()) want = found;
+      CHECK(Same(found, want), "%s, batch %d", IsaName(isa), batch);
+    }
+  }
+}
+
 TEST(CallsOfManyThreads) {
   const RandomModel random_model(SmallConfig(), 3);
   Engine engine(random_model.Load(ComputeType::kFloat32, Isas().back()), 2, 1);
