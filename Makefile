@@ -31,7 +31,7 @@ lint: .venv/ready
 	$(BIN)/mypy
 
 bench: .venv/ready
-	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+	@for script in $$(grep -l __main__ benchmarks/*.py); do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
 wheel: .venv/ready
 	@scripts/wheel.sh $(BIN)

@@ -14,6 +14,9 @@ taken, translations and scores are compared.
     python benchmarks/decode.py [--rounds 3] [--batches 1 8 32 64] [--json FILE]
     python benchmarks/decode.py --model_dir runs/model --task en-fr --text lines.en
 
+Without TensorFlow, on a machine that has NumPy, CTranslate2 and a wheel of keras_mtl alone:
+--no_tf, which leaves out the graph.
+
 A line: target tokens a second and a CPU second, each with its ratio to CTranslate2's on as many
 cores in the same type, and the setting. CPU time is there for a machine that does other things too:
 it counts the work done, and not how well two cores are kept busy. Then resident memory after the
@@ -38,6 +41,16 @@ import tempfile
 import time
 from pathlib import Path
 
+from random_transformer import RandomTransformer, keras_transformer
+
+SIZES = {
+    "vocabulary_size": 32000,
+    "hidden_dim": 512,
+    "num_heads": 8,
+    "intermediate_dim": 2048,
+    "encoder_layers": 6,
+    "decoder_layers": 6,
+}
 LENGTH = 25
 SENTENCES = {1: 6, 8: 24}  # By batch size; else two batches.
 AMX_OFF = {"KERAS_MTL_ISA": "vnni", "MKL_ENABLE_INSTRUCTIONS": "AVX512_E1"}
@@ -50,7 +63,7 @@ class IdVocabulary:
     """Stands for a vocabulary where there is no text: piece i is "t<i>"."""
 
     pad_id, bos_id, eos_id, unk_id = 0, 1, 2, 3
-    hash, model_bytes, size = "none", b"-", 32000
+    hash, model_bytes, size = "none", b"-", SIZES["vocabulary_size"]
     languages, is_byte = (), ()
 
     def tag_id(self, language):
@@ -61,12 +74,8 @@ class IdVocabulary:
 
 
 def build(args):
-    """Returns (Keras model, vocabulary, tasks, task)."""
-    import keras
-    import numpy as np
-
+    """Returns (model, vocabulary, tasks, task)."""
     from keras_mtl.decoding.tasks import TranslationTask
-    from keras_mtl.models import Transformer
 
     if args.model_dir:
         from keras_mtl.decoding.loading import load_model
@@ -75,15 +84,7 @@ def build(args):
         loaded = load_model(args.model_dir)
         task = find_task(loaded.tasks.tasks, args.task)
         return loaded.model, loaded.vocabulary, loaded.tasks.tasks, task
-    keras.utils.set_random_seed(1)
-    model = Transformer(
-        vocabulary_size=IdVocabulary.size, hidden_dim=512, num_heads=8, intermediate_dim=2048,
-        encoder_layers=6, decoder_layers=6,
-    )  # fmt: skip
-    random = np.random.default_rng(1)
-    for variable in model.trainable_variables:  # Apart enough that beams have something to choose.
-        if variable.name == "gamma":
-            variable.assign(random.normal(1, 0.3, variable.shape))
+    model = RandomTransformer(SIZES, seed=1)
     task = TranslationTask("random", "en", "fr", 0)
     return model, IdVocabulary(), [task], task
 
@@ -92,7 +93,7 @@ def prepare(args):
     """Writes the models, and the work: sources as ids and as CTranslate2's tokens, options."""
     import numpy as np
 
-    from keras_mtl.decoding.model_search import not_text_ids
+    from keras_mtl.decoding.not_text import not_text_ids
     from keras_mtl.export.ctranslate2 import write_directory
     from keras_mtl.export.engine_file import export_engine_file
 
@@ -184,6 +185,8 @@ class TensorFlow:
         from keras_mtl.decoding.options import BeamOptions
 
         model, vocabulary, _, _ = build(args)
+        if not args.model_dir:
+            model = keras_transformer(model)
         self.work = work
         self.search = ModelSearch(model, vocabulary, BeamOptions(**work["options"]))
 
