@@ -3,6 +3,20 @@
 #include <algorithm>
 
 namespace keras_mtl {
+namespace {
+
+// Rows whose attention is computed together, at most.
+constexpr int kTogether = 4;
+
+// row.weights = share * scores, or += if `add`; nothing where no weights are wanted.
+void AddWeights(const float* scores, float share, bool add, const AttentionRow* row) {
+  if (row->weights == nullptr) return;
+  for (int t = 0; t < row->length; ++t) {
+    row->weights[t] = (add ? row->weights[t] : 0.0f) + share * scores[t];
+  }
+}
+
+}  // namespace
 
 Rows NormalizedRows(const Context& context, const LayerNormWeights& norm, float epsilon,
                     const float* x, int count, int dim) {
@@ -54,26 +68,28 @@ void AttendRows(const Context& context, const EntryLayout& layout, const Attenti
   const int stride = RoundUp(longest, 16);
   const Arena::Scope scope(context.arena);
   float* all_scores =
-      context.arena->Allocate<float>(static_cast<size_t>(context.threads()) * stride);
+      context.arena->Allocate<float>(static_cast<size_t>(context.threads()) * kTogether * stride);
   ParallelFor(context.pool, count, 1, [&](int thread, int begin, int end) {
-    float* scores = all_scores + static_cast<ptrdiff_t>(thread) * stride;
+    float* scores = all_scores + static_cast<ptrdiff_t>(thread) * kTogether * stride;
     for (int first = begin; first < end;) {
       int last = first + 1;
       while (last < end && rows[last].sentence == rows[first].sentence) ++last;
       for (int h = 0; h < heads; ++h) {
-        for (int i = first; i < last; ++i) {
-          const AttentionRow& row = rows[i];
-          layout.Attend(context.kernels, row.query + h * dim, row.entries, row.length, offset, h,
-                        scores, row.out + h * dim);
-          if (row.weights == nullptr) continue;
-          if (h == head) {
-            std::copy(scores, scores + row.length, row.weights);
-          } else if (head < 0) {
-            const float share = 1.0f / static_cast<float>(heads);
-            for (int t = 0; t < row.length; ++t) {
-              row.weights[t] = (h == 0 ? 0.0f : row.weights[t]) + share * scores[t];
+        for (int i = first; i < last;) {
+          AttentionQuery queries[kTogether];
+          int n = 0;
+          for (; n < kTogether && i + n < last && rows[i + n].entries == rows[i].entries; ++n) {
+            const AttentionRow& row = rows[i + n];
+            queries[n] = {row.query + h * dim, scores + n * stride, row.out + h * dim};
+          }
+          layout.Attend(context.kernels, queries, n, rows[i].entries, rows[i].length, offset, h);
+          if (head < 0 || h == head) {
+            const float share = head < 0 ? 1.0f / static_cast<float>(heads) : 1.0f;
+            for (int q = 0; q < n; ++q) {
+              AddWeights(queries[q].scores, share, head < 0 && h > 0, &rows[i + q]);
             }
           }
+          i += n;
         }
       }
       first = last;

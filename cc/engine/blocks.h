@@ -22,11 +22,12 @@ struct AttentionRow {
   int length;
   float* out;      // [hidden_dim]
   float* weights;  // [length] receives the attention weights of `head`, or null
-  int sentence;    // rows of the same one have keys and values in common
+  int sentence;    // rows of the same one have some keys and values in common, or all
 };
 
 // Attention of `count` rows. Rows of one sentence that follow each other are done head by head, so
-// that most keys and values come from the L1 cache. Entries of `layout` are `offset` bytes on.
+// that most keys and values come from the L1 cache; those with the same `entries` share the work of
+// reading them. Entries of `layout` are `offset` bytes on.
 // `head`: whose weights are stored; -1 stores the mean over heads.
 void AttendRows(const Context& context, const EntryLayout& layout, const AttentionRow* rows,
                 int count, ptrdiff_t offset, int head);

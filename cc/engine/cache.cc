@@ -32,8 +32,9 @@ void EntryLayout::Store(const KernelTable& kernels, const float* row, char* entr
                         reinterpret_cast<float*>(entry + 2 * heads_ * row_bytes_));
 }
 
-void EntryLayout::Attend(const KernelTable& kernels, const float* query, const char* const* entries,
-                         int length, ptrdiff_t offset, int head, float* scores, float* out) const {
+void EntryLayout::Attend(const KernelTable& kernels, const AttentionQuery* queries, int count,
+                         const char* const* entries, int length, ptrdiff_t offset,
+                         int head) const {
   constexpr ptrdiff_t kScale = sizeof(float);
   KeyValues cache;
   cache.entries = entries;
@@ -43,7 +44,7 @@ void EntryLayout::Attend(const KernelTable& kernels, const float* query, const c
   cache.key_scale = offset + static_cast<ptrdiff_t>(2) * heads_ * row_bytes_ + head * kScale;
   cache.value_scale = cache.key_scale + heads_ * kScale;
   const auto attend = type_ == ComputeType::kInt8 ? kernels.attend_int8 : kernels.attend_float;
-  attend(query, cache, dim_, scale_, scores, out);
+  attend(queries, count, cache, dim_, scale_);
 }
 
 EntryPool::EntryPool(const EntryLayout& layout, int layers) : layout_(layout), layers_(layers) {}

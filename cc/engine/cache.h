@@ -28,10 +28,9 @@ class EntryLayout {
 
   // Writes row [2, heads, head_dim], keys and then values.
   void Store(const KernelTable& kernels, const float* row, char* entry) const;
-  // Attention of one query [head_dim] and head over entries [length], all of them `offset` bytes
-  // on. `scores` and `out` are those of KernelTable::attend.
-  void Attend(const KernelTable& kernels, const float* query, const char* const* entries,
-              int length, ptrdiff_t offset, int head, float* scores, float* out) const;
+  // Attention of `count` queries of one head over entries [length], all of them `offset` bytes on.
+  void Attend(const KernelTable& kernels, const AttentionQuery* queries, int count,
+              const char* const* entries, int length, ptrdiff_t offset, int head) const;
 
  private:
   int heads_;

@@ -94,7 +94,8 @@ Rows MakeRows(const Context& context, const float* x, int count, int depth) {
 }
 
 Dense Dense::Load(const TensorMap& tensors, const std::string& name, int columns, int depth,
-                  bool has_bias, ComputeType compute, const KernelTable& kernels) {
+                  bool has_bias, ComputeType compute, const KernelTable& kernels,
+                  HugePages* pages) {
   const float* bias = has_bias ? FindFloats(tensors, name + ".bias", {columns}) : nullptr;
   const std::string weight_name = name + ".weight";
   Dense dense;
@@ -104,9 +105,9 @@ Dense Dense::Load(const TensorMap& tensors, const std::string& name, int columns
   if (tensor.dtype == DType::kFloat32) {
     const float* weights = FindFloats(tensors, weight_name, {columns, depth});
     if (compute == ComputeType::kFloat32) {
-      dense.float_ = PackedFloat(weights, bias, columns, depth, kernels);
+      dense.float_ = PackedFloat(weights, bias, columns, depth, kernels, pages);
     } else {
-      dense.int8_ = PackedInt8::Quantize(weights, bias, columns, depth, kernels);
+      dense.int8_ = PackedInt8::Quantize(weights, bias, columns, depth, kernels, pages);
     }
     return dense;
   }
@@ -115,14 +116,14 @@ Dense Dense::Load(const TensorMap& tensors, const std::string& name, int columns
   }
   const float* scales = FindFloats(tensors, name + ".scale", {columns});
   if (compute == ComputeType::kInt8) {
-    dense.int8_ = PackedInt8(tensor.int8(), scales, bias, columns, depth, kernels);
+    dense.int8_ = PackedInt8(tensor.int8(), scales, bias, columns, depth, kernels, pages);
     return dense;
   }
   std::vector<float> weights(static_cast<size_t>(columns) * depth);
   for (size_t i = 0; i < weights.size(); ++i) {
     weights[i] = static_cast<float>(tensor.int8()[i]) * scales[i / depth];
   }
-  dense.float_ = PackedFloat(weights.data(), bias, columns, depth, kernels);
+  dense.float_ = PackedFloat(weights.data(), bias, columns, depth, kernels, pages);
   return dense;
 }
 

@@ -59,7 +59,8 @@ class Dense {
   // Reads `name`.weight [columns, depth], float32, or int8 with `name`.scale [columns], and
   // `name`.bias [columns] if `has_bias`; converts to the compute type. Throws ModelFileError.
   static Dense Load(const TensorMap& tensors, const std::string& name, int columns, int depth,
-                    bool has_bias, ComputeType compute, const KernelTable& kernels);
+                    bool has_bias, ComputeType compute, const KernelTable& kernels,
+                    HugePages* pages);
 
   // The layer of some of its outputs, `columns`, each in [0, columns()).
   Dense Select(const std::vector<int32_t>& columns, ComputeType compute) const;

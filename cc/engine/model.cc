@@ -13,15 +13,15 @@ namespace {
 class Loader {
  public:
   Loader(const TransformerConfig& config, const TensorMap& tensors, ComputeType compute,
-         const KernelTable& kernels)
-      : config_(config), tensors_(tensors), compute_(compute), kernels_(kernels) {}
+         const KernelTable& kernels, HugePages* pages)
+      : config_(config), tensors_(tensors), compute_(compute), kernels_(kernels), pages_(pages) {}
 
   LayerNormWeights Norm(const std::string& name) const {
     return {Floats(name + ".gamma"), Floats(name + ".beta")};
   }
 
   Dense Linear(const std::string& name, int columns, int depth, bool has_bias = true) const {
-    return Dense::Load(tensors_, name, columns, depth, has_bias, compute_, kernels_);
+    return Dense::Load(tensors_, name, columns, depth, has_bias, compute_, kernels_, pages_);
   }
 
   FeedForwardWeights FeedForward(const std::string& layer) const {
@@ -74,6 +74,7 @@ class Loader {
   const TensorMap& tensors_;
   ComputeType compute_;
   const KernelTable& kernels_;
+  HugePages* pages_;
 };
 
 }  // namespace
@@ -135,7 +136,7 @@ std::shared_ptr<const Model> Model::Load(const TransformerConfig& config, const 
   }
   std::shared_ptr<Model> model(new Model(config, compute, isa));
   model->owner_ = std::move(owner);
-  const Loader loader(config, tensors, compute, model->kernels_);
+  const Loader loader(config, tensors, compute, model->kernels_, &model->pages_);
   // The largest tensors first: with `packed`, their memory goes before the others need any.
   const Dense* tied = nullptr;
   if (config.tie_embeddings) {

@@ -12,6 +12,7 @@
 #include "engine/dense.h"
 #include "engine/transformer_config.h"
 #include "kernels/aligned_buffer.h"
+#include "kernels/huge_pages.h"
 
 namespace keras_mtl {
 
@@ -114,6 +115,7 @@ class Model {
   const KernelTable& kernels_;
   ComputeType compute_;
   std::shared_ptr<const void> owner_;
+  HugePages pages_;  // of the matrices
   Embedding source_embedding_;
   Embedding target_embedding_;
   std::vector<EncoderLayerWeights> encoder_;

@@ -8,10 +8,12 @@
 #include <new>
 #include <type_traits>
 
+#include "kernels/huge_pages.h"
+
 namespace keras_mtl {
 
 // `size` elements of a plain type, zero at first, aligned to a cache line (64 bytes). Movable.
-// Throws std::bad_alloc.
+// Where `pages` are given, the memory is theirs, and they must live longer. Throws std::bad_alloc.
 template <class T>
 class AlignedBuffer {
   static_assert(std::is_trivially_copyable_v<T>);
@@ -20,8 +22,11 @@ class AlignedBuffer {
   static constexpr std::align_val_t kAlignment{64};
 
   AlignedBuffer() = default;
-  explicit AlignedBuffer(size_t size)
-      : data_(static_cast<T*>(::operator new(size * sizeof(T), kAlignment))), size_(size) {
+  explicit AlignedBuffer(size_t size, HugePages* pages = nullptr)
+      : data_(static_cast<T*>(pages != nullptr ? pages->Take(size * sizeof(T))
+                                               : ::operator new(size * sizeof(T), kAlignment)),
+              Delete{pages == nullptr}),
+        size_(size) {
     std::memset(static_cast<void*>(data_.get()), 0, size * sizeof(T));
   }
 
@@ -33,7 +38,10 @@ class AlignedBuffer {
 
  private:
   struct Delete {
-    void operator()(T* p) const { ::operator delete(p, kAlignment); }
+    bool own = true;
+    void operator()(T* p) const {
+      if (own) ::operator delete(p, kAlignment);
+    }
   };
 
   std::unique_ptr<T, Delete> data_;

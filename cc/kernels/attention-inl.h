@@ -1,4 +1,4 @@
-// Attention of one query over keys and values anywhere in memory. Include after rows-inl.h, and
+// Attention over keys and values anywhere in memory, of queries that share them. Include after rows-inl.h, and
 // after the definition of kRowFlip.
 #ifndef KERAS_MTL_KERNELS_ATTENTION_INL_H_
 #define KERAS_MTL_KERNELS_ATTENTION_INL_H_
@@ -15,9 +15,6 @@ namespace {
 struct FloatElements {
   static constexpr int kBytes = sizeof(float);
   static int Padded(int dim) { return dim; }
-  static F32 Load(const char* p, int i) {
-    return keras_mtl::Load(reinterpret_cast<const float*>(p) + i);
-  }
   static F32 LoadUpTo(const char* p, int i, int n) {
     return keras_mtl::LoadUpTo(reinterpret_cast<const float*>(p) + i, n);
   }
@@ -27,10 +24,9 @@ struct FloatElements {
 struct Int8Elements {
   static constexpr int kBytes = 1;
   static int Padded(int dim) { return RoundUp(dim, kDepthAlign); }
-  static F32 Load(const char* p, int i) {
+  static F32 LoadUpTo(const char* p, int i, int /*n*/) {
     return LoadInt8(reinterpret_cast<const int8_t*>(p) + i, kRowFlip);
   }
-  static F32 LoadUpTo(const char* p, int i, int /*n*/) { return Load(p, i); }
   static float Scale(const char* p, float x) { return *reinterpret_cast<const float*>(p) * x; }
 };
 
@@ -42,52 +38,48 @@ inline void Prefetch64(const char* p) {
   for (int line = 0; line < 64 * Elements::kBytes; line += 64) __builtin_prefetch(p + line);
 }
 
-// out[0, 16 * kVectors) of the weighted sum of elements from i on, in registers over all positions.
-template <class Elements, int kVectors>
-inline void WeightedSum(const float* weights, const KeyValues& cache, int i, ptrdiff_t next_keys,
-                        float* out) {
-  F32 sums[kVectors];
-  Unroll<kVectors>([&](auto v) KERAS_MTL_ALWAYS_INLINE { sums[v] = Zero(); });
-  for (int t = 0; t < cache.length; ++t) {
-    const char* entry = cache.entries[t];
-    if (kVectors == 4) Prefetch64<Elements>(entry + next_keys);
-    const F32 weight = Set(Elements::Scale(entry + cache.value_scale, weights[t]));
-    Unroll<kVectors>([&](auto v) KERAS_MTL_ALWAYS_INLINE {
-      sums[v] = Fma(weight, Elements::Load(entry + cache.value, i + 16 * v), sums[v]);
+// Products of queries and keys, four at a time, because four sums of 16 lanes are added up in the
+// time of one and a half: four queries share a key, or one query takes four keys.
+// kVectors: dim / 16 where the compiler is to know it, else 0.
+template <class Elements, int kQueries, int kVectors>
+inline void KeyScores(const AttentionQuery* queries, const KeyValues& cache, int dim, float scale) {
+  constexpr int kKeys = 4 / kQueries;
+  for (int t = 0; t < cache.length; t += kKeys) {
+    const char* entries[kKeys];
+    F32 sums[kKeys][kQueries];
+    Unroll<kKeys>([&](auto k) KERAS_MTL_ALWAYS_INLINE {
+      // Behind the end, the last key again: its scores have room, and Softmax overwrites them.
+      entries[k] = cache.entries[t + k < cache.length ? t + k : cache.length - 1];
+      Prefetch64<Elements>(entries[k] + cache.value);
+      Unroll<kQueries>([&](auto q) KERAS_MTL_ALWAYS_INLINE { sums[k][q] = Zero(); });
+    });
+    const auto add = [&](int i, int n) KERAS_MTL_ALWAYS_INLINE {
+      Unroll<kKeys>([&](auto k) KERAS_MTL_ALWAYS_INLINE {
+        const F32 key = Elements::LoadUpTo(entries[k] + cache.key, i, n);
+        Unroll<kQueries>([&](auto q) KERAS_MTL_ALWAYS_INLINE {
+          sums[k][q] = Fma(LoadUpTo(queries[q].query + i, n), key, sums[k][q]);
+        });
+      });
+    };
+    if constexpr (kVectors > 0) {
+      Unroll<kVectors>([&](auto v) KERAS_MTL_ALWAYS_INLINE { add(16 * v, 16); });
+    } else {
+      ForEachVector(dim, add);
+    }
+    float products[4];
+    const F32* all = sums[0];
+    ReduceAdd4(all[0], all[1], all[2], all[3], products);
+    Unroll<kKeys>([&](auto k) KERAS_MTL_ALWAYS_INLINE {
+      const char* key_scale = entries[k] + cache.key_scale;
+      Unroll<kQueries>([&](auto q) KERAS_MTL_ALWAYS_INLINE {
+        queries[q].scores[t + k] = Elements::Scale(key_scale, products[k * kQueries + q] * scale);
+      });
     });
   }
-  Unroll<kVectors>([&](auto v) KERAS_MTL_ALWAYS_INLINE { Store(out + 16 * v, sums[v]); });
 }
 
-template <class Elements>
-void Attend(const float* query, const KeyValues& cache, int dim, float scale, float* scores,
-            float* out) {
-  const int length = cache.length;
-  if (dim == 64) {  // the head of every size in the catalogue but tiny: the query in registers
-    const F32 q0 = Load(query), q1 = Load(query + 16);
-    const F32 q2 = Load(query + 32), q3 = Load(query + 48);
-    for (int t = 0; t < length; ++t) {
-      const char* entry = cache.entries[t];
-      const char* key = entry + cache.key;
-      Prefetch64<Elements>(entry + cache.value);
-      F32 sum = Mul(q0, Elements::Load(key, 0));
-      sum = Fma(q1, Elements::Load(key, 16), sum);
-      sum = Fma(q2, Elements::Load(key, 32), sum);
-      sum = Fma(q3, Elements::Load(key, 48), sum);
-      scores[t] = Elements::Scale(entry + cache.key_scale, ReduceAdd(sum) * scale);
-    }
-  } else {
-    for (int t = 0; t < length; ++t) {
-      const char* entry = cache.entries[t];
-      F32 sum = Zero();
-      ForEachVector(dim, [&](int i, int n) {
-        sum = Fma(LoadUpTo(query + i, n), Elements::LoadUpTo(entry + cache.key, i, n), sum);
-      });
-      scores[t] = Elements::Scale(entry + cache.key_scale, ReduceAdd(sum) * scale);
-    }
-  }
-
-  // Positions behind the end, up to a multiple of 16, get weight 0.
+// scores [RoundUp(length, 16)] become weights; those of positions behind the end 0.
+inline void Softmax(float* scores, int length) {
   const int padded = RoundUp(length, 16);
   for (int t = length; t < padded; ++t) scores[t] = kLowest;
   F32 top = Load(scores);
@@ -101,22 +93,80 @@ void Attend(const float* query, const KeyValues& cache, int dim, float scale, fl
   }
   const F32 inverse = Set(1.0f / ReduceAdd(total));
   for (int t = 0; t < padded; t += 16) Store(scores + t, Mul(Load(scores + t), inverse));
+}
 
+// Elements [i, i + 16 * kVectors) of the weighted sums, in registers over all positions; of the last
+// vector n lanes count.
+template <class Elements, int kQueries, int kVectors>
+inline void WeightedSums(const AttentionQuery* queries, const KeyValues& cache, int i, int n,
+                         ptrdiff_t next_keys) {
+  F32 sums[kQueries][kVectors];
+  Unroll<kQueries>([&](auto q) KERAS_MTL_ALWAYS_INLINE {
+    Unroll<kVectors>([&](auto v) KERAS_MTL_ALWAYS_INLINE { sums[q][v] = Zero(); });
+  });
+  for (int t = 0; t < cache.length; ++t) {
+    const char* entry = cache.entries[t];
+    if (i % 64 == 0) Prefetch64<Elements>(entry + next_keys + Elements::kBytes * i);
+    F32 values[kVectors];
+    Unroll<kVectors>([&](auto v) KERAS_MTL_ALWAYS_INLINE {
+      values[v] = Elements::LoadUpTo(entry + cache.value, i + 16 * v, v + 1 < kVectors ? 16 : n);
+    });
+    Unroll<kQueries>([&](auto q) KERAS_MTL_ALWAYS_INLINE {
+      const F32 weight = Set(Elements::Scale(entry + cache.value_scale, queries[q].scores[t]));
+      Unroll<kVectors>([&](auto v) KERAS_MTL_ALWAYS_INLINE {
+        sums[q][v] = Fma(weight, values[v], sums[q][v]);
+      });
+    });
+  }
+  Unroll<kQueries>([&](auto q) KERAS_MTL_ALWAYS_INLINE {
+    Unroll<kVectors>([&](auto v) KERAS_MTL_ALWAYS_INLINE {
+      StoreUpTo(queries[q].out + i + 16 * v, sums[q][v], v + 1 < kVectors ? 16 : n);
+    });
+  });
+}
+
+// The first `different` queries differ, the others are the last of these again.
+template <class Elements, int kQueries>
+inline void AttendTogether(const AttentionQuery* queries, int different, const KeyValues& cache,
+                           int dim, float scale) {
+  if (dim == 64) {  // the head of every size in the catalogue but tiny
+    KeyScores<Elements, kQueries, 4>(queries, cache, dim, scale);
+  } else {
+    KeyScores<Elements, kQueries, 0>(queries, cache, dim, scale);
+  }
+  for (int q = 0; q < different; ++q) Softmax(queries[q].scores, cache.length);
+  constexpr int kMost = kAttentionSums / kQueries < 4 ? kAttentionSums / kQueries : 4;
+  const ptrdiff_t next_keys = cache.key + Elements::kBytes * Elements::Padded(dim);
   int i = 0;
-  for (; i + 64 <= dim; i += 64) {
-    const ptrdiff_t next_keys = cache.key + Elements::kBytes * (Elements::Padded(dim) + i);
-    WeightedSum<Elements, 4>(scores, cache, i, next_keys, out + i);
+  for (; i + 16 * kMost <= dim; i += 16 * kMost) {
+    WeightedSums<Elements, kQueries, kMost>(queries, cache, i, 16, next_keys);
   }
-  for (; i + 16 <= dim; i += 16) WeightedSum<Elements, 1>(scores, cache, i, 0, out + i);
-  if (i < dim) {
-    F32 sum = Zero();
-    for (int t = 0; t < length; ++t) {
-      const char* entry = cache.entries[t];
-      const F32 weight = Set(Elements::Scale(entry + cache.value_scale, scores[t]));
-      sum = Fma(weight, Elements::LoadUpTo(entry + cache.value, i, dim - i), sum);
-    }
-    StoreN(out + i, sum, dim - i);
+  if (i == dim) return;
+  const int last = (dim - 1) % 16 + 1;  // lanes of the last vector
+  switch ((dim - i + 15) / 16) {
+    case 1:
+      return WeightedSums<Elements, kQueries, 1>(queries, cache, i, last, next_keys);
+    case 2:
+      return WeightedSums<Elements, kQueries, kMost < 2 ? 1 : 2>(queries, cache, i, last,
+                                                                 next_keys);
+    case 3:
+      return WeightedSums<Elements, kQueries, kMost < 3 ? 1 : 3>(queries, cache, i, last,
+                                                                 next_keys);
+    case 4:
+      return WeightedSums<Elements, kQueries, kMost>(queries, cache, i, last, next_keys);
   }
+}
+
+template <class Elements>
+void Attend(const AttentionQuery* queries, int count, const KeyValues& cache, int dim,
+            float scale) {
+  for (; count > 2; queries += 4, count -= 4) {
+    // A third query twice costs less than a pass of its own.
+    const AttentionQuery four[4] = {queries[0], queries[1], queries[2], queries[count > 3 ? 3 : 2]};
+    AttendTogether<Elements, 4>(four, count > 3 ? 4 : 3, cache, dim, scale);
+  }
+  if (count == 2) return AttendTogether<Elements, 2>(queries, 2, cache, dim, scale);
+  if (count == 1) AttendTogether<Elements, 1>(queries, 1, cache, dim, scale);
 }
 
 }  // namespace

@@ -98,7 +98,7 @@ struct LogitEdits {
   int count = 0;
 };
 
-// The keys and values that a query of one head attends to. Those of position t lie `key` and
+// The keys and values that queries of one head attend to. Those of position t lie `key` and
 // `value` bytes behind entries[t]: floats [dim], or int8 [RoundUp(dim, kDepthAlign)] as
 // quantize_rows makes them, with their scales `key_scale` and `value_scale` bytes behind
 // entries[t].
@@ -109,6 +109,14 @@ struct KeyValues {
   ptrdiff_t value;
   ptrdiff_t key_scale;  // int8 alone
   ptrdiff_t value_scale;
+};
+
+// A query of one head [dim]; `scores` [RoundUp(length, 16)] receives the weights of the positions,
+// `out` [dim] their sum of values.
+struct AttentionQuery {
+  const float* query;
+  float* scores;
+  float* out;
 };
 
 // What the output projection keeps of a row instead of its logits. `LogitRow` holds what is asked
@@ -180,12 +188,13 @@ struct KernelTable {
   // log of the sum of exp(logits) of a row: `sums` [segments] with a stride of `stride` entries.
   float (*log_sum_exp)(const SegmentSum* sums, int segments, int stride);
 
-  // Attention of one query and one head: softmax(scale * query . key_t) over t, then the weighted
-  // sum of values. query [dim]; scores [RoundUp(length, 16)] receives the weights; out [dim].
-  void (*attend_float)(const float* query, const KeyValues& cache, int dim, float scale,
-                       float* scores, float* out);
-  void (*attend_int8)(const float* query, const KeyValues& cache, int dim, float scale,
-                      float* scores, float* out);
+  // Attention of `count` queries, of one head, over the same keys and values: softmax(scale * query
+  // . key_t) over t, then the weighted sum of values. Each result depends on its query alone; four
+  // queries together cost little more than two by themselves.
+  void (*attend_float)(const AttentionQuery* queries, int count, const KeyValues& cache, int dim,
+                       float scale);
+  void (*attend_int8)(const AttentionQuery* queries, int count, const KeyValues& cache, int dim,
+                      float scale);
 };
 
 // The kernels of an instruction set that this processor has. Thread-safe.

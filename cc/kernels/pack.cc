@@ -6,8 +6,8 @@
 namespace keras_mtl {
 namespace {
 
-AlignedBuffer<float> PaddedCopy(const float* values, int columns) {
-  AlignedBuffer<float> result(RoundUp(columns, kPanel));
+AlignedBuffer<float> PaddedCopy(const float* values, int columns, HugePages* pages) {
+  AlignedBuffer<float> result(RoundUp(columns, kPanel), pages);
   if (values != nullptr) std::copy(values, values + columns, result.data());
   return result;
 }
@@ -47,11 +47,11 @@ int32_t SumStart(const int8_t* weights, int depth, Compensation compensation) {
 }  // namespace
 
 PackedInt8::PackedInt8(const int8_t* weights, const float* scales, const float* bias, int columns,
-                       int depth, const KernelTable& kernels)
-    : data_(static_cast<size_t>(RoundUp(columns, kPanel)) * RoundUp(depth, kDepthAlign)),
-      compensation_(RoundUp(columns, kPanel)),
-      scales_(PaddedCopy(scales, columns)),
-      bias_(PaddedCopy(bias, columns)),
+                       int depth, const KernelTable& kernels, HugePages* pages)
+    : data_(static_cast<size_t>(RoundUp(columns, kPanel)) * RoundUp(depth, kDepthAlign), pages),
+      compensation_(RoundUp(columns, kPanel), pages),
+      scales_(PaddedCopy(scales, columns, pages)),
+      bias_(PaddedCopy(bias, columns, pages)),
       columns_(columns),
       stride_(RoundUp(depth, kDepthAlign)),
       block_(kernels.int8_block) {
@@ -65,7 +65,7 @@ PackedInt8::PackedInt8(const int8_t* weights, const float* scales, const float* 
 }
 
 PackedInt8 PackedInt8::Quantize(const float* weights, const float* bias, int columns, int depth,
-                                const KernelTable& kernels) {
+                                const KernelTable& kernels, HugePages* pages) {
   const int stride = RoundUp(depth, kDepthAlign);
   std::vector<int8_t> quantized(static_cast<size_t>(columns) * depth);
   std::vector<float> scales(columns);
@@ -78,7 +78,7 @@ PackedInt8 PackedInt8::Quantize(const float* weights, const float* bias, int col
       out[k] = static_cast<int8_t>(static_cast<uint8_t>(row[k]) ^ kernels.row_flip);
     }
   }
-  return PackedInt8(quantized.data(), scales.data(), bias, columns, depth, kernels);
+  return PackedInt8(quantized.data(), scales.data(), bias, columns, depth, kernels, pages);
 }
 
 PackedInt8 PackedInt8::Select(const int32_t* which, int count) const {
@@ -116,9 +116,9 @@ Int8Weights PackedInt8::view() const {
 }
 
 PackedFloat::PackedFloat(const float* weights, const float* bias, int columns, int depth,
-                         const KernelTable& kernels)
-    : data_(static_cast<size_t>(RoundUp(columns, kPanel)) * depth),
-      bias_(PaddedCopy(bias, columns)),
+                         const KernelTable& kernels, HugePages* pages)
+    : data_(static_cast<size_t>(RoundUp(columns, kPanel)) * depth, pages),
+      bias_(PaddedCopy(bias, columns, pages)),
       columns_(columns),
       depth_(depth),
       block_(kernels.float_block) {

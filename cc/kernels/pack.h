@@ -15,12 +15,12 @@ class PackedInt8 {
  public:
   PackedInt8() = default;
   // weights [columns, depth], row-major, any int8; scales [columns], finite;
-  // bias [columns], or null for none.
+  // bias [columns], or null for none. The memory is that of `pages` where they are given.
   PackedInt8(const int8_t* weights, const float* scales, const float* bias, int columns, int depth,
-             const KernelTable& kernels);
+             const KernelTable& kernels, HugePages* pages = nullptr);
   // Quantizes float weights [columns, depth]: symmetric, one scale a column, absmax / 127.
   static PackedInt8 Quantize(const float* weights, const float* bias, int columns, int depth,
-                             const KernelTable& kernels);
+                             const KernelTable& kernels, HugePages* pages = nullptr);
 
   // The columns `which` [count], each in [0, columns), as they are packed here.
   PackedInt8 Select(const int32_t* which, int count) const;
@@ -44,9 +44,9 @@ class PackedInt8 {
 class PackedFloat {
  public:
   PackedFloat() = default;
-  // weights [columns, depth], row-major; bias [columns], or null for none.
+  // weights [columns, depth], row-major; bias [columns], or null for none. `pages`: as above.
   PackedFloat(const float* weights, const float* bias, int columns, int depth,
-              const KernelTable& kernels);
+              const KernelTable& kernels, HugePages* pages = nullptr);
 
   // See PackedInt8.
   PackedFloat Select(const int32_t* which, int count) const;

@@ -19,6 +19,7 @@ struct I32 {
 // 6 rows x 16 columns fill 12 of the 16 registers.
 constexpr int kFloatTileRows = 6;
 constexpr int kFloatTileVectors = 1;
+constexpr int kAttentionSums = 4;
 
 // Lane masks of the first n of 8 lanes: loaded at 8 - n.
 alignas(64) constexpr int32_t kLanes[16] = {-1, -1, -1, -1, -1, -1, -1, -1};
@@ -86,6 +87,17 @@ inline float ReduceAdd(F32 x) {
   __m128 b = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
   b = _mm_add_ps(b, _mm_movehl_ps(b, b));
   return _mm_cvtss_f32(_mm_add_ss(b, _mm_movehdup_ps(b)));
+}
+inline __m256 AddHalves(F32 a, F32 b) {  // four lanes of each
+  const __m256 x = _mm256_add_ps(a.low, a.high), y = _mm256_add_ps(b.low, b.high);
+  return _mm256_add_ps(_mm256_permute2f128_ps(x, y, 0x20), _mm256_permute2f128_ps(x, y, 0x31));
+}
+inline void ReduceAdd4(F32 a, F32 b, F32 c, F32 d, float* sums) {
+  const __m256 ac = AddHalves(a, c), bd = AddHalves(b, d);
+  // Two lanes of a and b, then two of c and d.
+  __m256 x = _mm256_add_ps(_mm256_shuffle_ps(ac, bd, 0x44), _mm256_shuffle_ps(ac, bd, 0xEE));
+  x = _mm256_add_ps(x, _mm256_movehdup_ps(x));
+  _mm_storeu_ps(sums, _mm_shuffle_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1), 0x88));
 }
 inline float ReduceMax(F32 x) {
   const __m256 a = _mm256_max_ps(x.low, x.high);

@@ -14,6 +14,7 @@ using I32 = __m512i;
 
 constexpr int kFloatTileRows = 6;
 constexpr int kFloatTileVectors = 4;
+constexpr int kAttentionSums = 16;
 
 inline __mmask16 FirstLanes(int n) { return static_cast<__mmask16>((1u << n) - 1); }
 
@@ -50,6 +51,15 @@ inline float ReduceAdd(F32 x) {
   __m128 b = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
   b = _mm_add_ps(b, _mm_movehl_ps(b, b));
   return _mm_cvtss_f32(_mm_add_ss(b, _mm_movehdup_ps(b)));
+}
+inline void ReduceAdd4(F32 a, F32 b, F32 c, F32 d, float* sums) {
+  const F32 ab = _mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x44), _mm512_shuffle_f32x4(a, b, 0xEE));
+  const F32 cd = _mm512_add_ps(_mm512_shuffle_f32x4(c, d, 0x44), _mm512_shuffle_f32x4(c, d, 0xEE));
+  // Four lanes of each.
+  F32 x = _mm512_add_ps(_mm512_shuffle_f32x4(ab, cd, 0x88), _mm512_shuffle_f32x4(ab, cd, 0xDD));
+  x = _mm512_add_ps(x, _mm512_permute_ps(x, 0x0E));
+  x = _mm512_add_ps(x, _mm512_movehdup_ps(x));
+  _mm_storeu_ps(sums, _mm512_castps512_ps128(_mm512_maskz_compress_ps(0x1111, x)));
 }
 inline float ReduceMax(F32 x) {
   const __m256 a = _mm256_max_ps(_mm512_castps512_ps256(x), UpperHalf(x));

@@ -24,6 +24,8 @@ struct I32 {
 // Tile of the float product: rows x vectors of 16 columns held in registers.
 constexpr int kFloatTileRows = 1;
 constexpr int kFloatTileVectors = 1;
+// Attention: vectors of sums, queries times vectors of a head, held in registers.
+constexpr int kAttentionSums = 4;
 
 template <class Function>
 inline F32 EachLane(Function function) {
@@ -98,6 +100,13 @@ inline float ReduceAdd(F32 x) {
     for (int i = 0; i < half; ++i) x.lane[i] = x.lane[i] + x.lane[i + half];
   }
   return x.lane[0];
+}
+// sums [4] = the sums of a, b, c and d.
+inline void ReduceAdd4(const F32& a, const F32& b, const F32& c, const F32& d, float* sums) {
+  sums[0] = ReduceAdd(a);
+  sums[1] = ReduceAdd(b);
+  sums[2] = ReduceAdd(c);
+  sums[3] = ReduceAdd(d);
 }
 inline float ReduceMax(F32 x) {
   for (int half = 8; half > 0; half /= 2) {

@@ -148,10 +148,12 @@ TEST(ExpOfExtremes) {
 }
 
 // Attention over entries [2, dim] in floats, positions in reverse order in memory, or over their
-// int8: right against doubles, and equal over instruction sets.
+// int8: right against doubles, and equal over instruction sets and whatever queries are beside it.
 void CheckAttend(bool int8, int dim, int length) {
   Random random(3);
-  const auto query = Normal(random, dim);
+  constexpr int kMost = 6;
+  const auto all_queries = Normal(random, static_cast<size_t>(kMost) * dim);
+  const float* query = all_queries.data() + static_cast<ptrdiff_t>(kMost - 1) * dim;
   auto cache = Normal(random, static_cast<size_t>(length) * 2 * dim);
   const int stride = RoundUp(dim, kDepthAlign);
   const float scale = 1.0f / std::sqrt(static_cast<float>(dim));
@@ -180,11 +182,25 @@ void CheckAttend(bool int8, int dim, int length) {
       at = {entries.data(), length,     0,
             stride,         2 * stride, 2 * stride + static_cast<ptrdiff_t>(sizeof(float))};
     }
-    std::vector<float> scores(RoundUp(length, 16)), out(dim, 9.0f);
+    std::vector<float> scores, out;
     const auto attend = int8 ? kernels.attend_int8 : kernels.attend_float;
-    attend(query.data(), at, dim, scale, scores.data(), out.data());
-    if (first.empty()) first = out;
-    CHECK(SameBits(out, first), "%s int8 %d dim %d length %d", IsaName(isa), int8, dim, length);
+    for (int count = 1; count <= kMost; ++count) {
+      // Memory of exactly the size of each, for AddressSanitizer.
+      std::vector<std::vector<float>> count_scores(count), outs(count);
+      std::vector<AttentionQuery> queries(count);
+      for (int q = 0; q < count; ++q) {
+        count_scores[q].resize(RoundUp(length, 16));
+        outs[q].assign(dim, 9.0f);
+        const ptrdiff_t from = static_cast<ptrdiff_t>(kMost - count + q) * dim;
+        queries[q] = {all_queries.data() + from, count_scores[q].data(), outs[q].data()};
+      }
+      attend(queries.data(), count, at, dim, scale);
+      scores = count_scores.back();
+      out = outs.back();
+      if (first.empty()) first = out;
+      CHECK(SameBits(out, first), "%s int8 %d dim %d length %d, %d queries", IsaName(isa), int8,
+            dim, length, count);
+    }
     std::vector<double> weights(length);
     double total = 0;
     const auto value = [&](int t, int i) {
