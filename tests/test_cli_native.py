@@ -1,6 +1,7 @@
 """`translate`, `score`, `evaluate` and `benchmark` with the engine, from the command line."""
 
 import io
+import json
 import math
 
 import numpy as np
@@ -143,3 +144,39 @@ def test_options_of_the_command_line():
     }
     with pytest.raises(InputError, match="'beam_size' is no NAME=VALUE"):
         parse_options("alpha=1,beam_size")
+
+
+def test_evaluate_scores_pairs_that_came_later(trained, tmp_path, monkeypatch, capsys):
+    # The model directory is enough: there is no prepared data.
+    lines = [
+        "one red house\tune maison rouge",
+        "the cat sleeps\tle chat dort",
+        "one " * 200 + "\tun",
+    ]
+    (tmp_path / "news.tsv").write_text("\n".join(lines) + "\n")
+    (tmp_path / "news.yaml").write_text(
+        f"- {{reader: tsv, options: {{file: {tmp_path}/news.tsv}}}}\n"
+    )
+    words = ["evaluate", "--model_dir", trained, "--corpora", tmp_path / "news.yaml"]
+    words += ["--tasks", "en-fr", "--compute_type", "int8", "--compare_with", "float32"]
+    code, _, err = call(words, monkeypatch, capsys)
+    assert code == 2
+    assert "line 3" in err
+    assert "on_long_line" in err
+    code, out, err = call([*words, "--on_long_line", "skip"], monkeypatch, capsys)
+    assert code == 0, err
+    assert "en-fr: 3 pairs" in err
+    table = out.splitlines()
+    assert table[0].split()[:4] == ["task", "pairs", "BLEU", "chrF"]
+    assert table[1].split()[:2] == ["en-fr", "3"]
+    report = json.loads((trained / "evaluation-news.json").read_text())
+    assert report["split"] == str(tmp_path / "news.yaml")
+    found = [json.loads(line) for line in (trained / "evaluation-news/en-fr.jsonl").open()]
+    assert [row["source"] for row in found] == [line.split("\t")[0].strip() for line in lines]
+    assert found[2]["hypothesis"] == ""
+    code, _, err = call([*words, "--unseen"], monkeypatch, capsys)
+    assert code == 2
+    assert "manifest" in err  # What was trained on is told by the run's prepared data alone.
+    code, _, err = call(["evaluate", "--model_dir", trained, "--unseen"], monkeypatch, capsys)
+    assert code == 2
+    assert "--unseen" in err

@@ -14,6 +14,9 @@ from keras_mtl.cli.inspect import print_table
 from keras_mtl.errors import CheckpointError, ConfigError
 
 if TYPE_CHECKING:
+    from keras_mtl.data.given_pairs import GivenPairs
+    from keras_mtl.data.prepared import PreparedData
+    from keras_mtl.data.vocabulary import Vocabulary
     from keras_mtl.training.evaluation import TaskResult
 
 TITLES = {"bleu": "BLEU", "chrf": "chrF", "neg_log_perplexity": "-log ppl"}
@@ -26,7 +29,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--split",
         default="test",
         choices=["dev", "test", "train"],
-        help="what is scored; train is large and already seen: for --compare_with alone",
+        help="what is scored of the run's data; train is large and already seen: for "
+        "--compare_with alone",
+    )
+    parser.add_argument(
+        "--corpora",
+        metavar="YAML",
+        help="score the pairs of these corpora instead: a file with a list as that of "
+        "task.data.corpora; --split does not apply",
+    )
+    parser.add_argument(
+        "--unseen",
+        action="store_true",
+        help="with --corpora: without the pairs whose source is in training data",
+    )
+    parser.add_argument(
+        "--on_long_line",
+        default="error",
+        choices=["error", "truncate", "skip"],
+        help="what to do with a source longer than the model's positions (default: error)",
     )
     parser.add_argument(
         "--tasks", nargs="+", metavar="TASK", help="tasks to score (default: all of them)"
@@ -54,7 +75,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="also score the source itself as if it were the translation",
     )
     parser.add_argument(
-        "--output", metavar="JSON", help="report (default: DIR/evaluation-SPLIT.json)"
+        "--output",
+        metavar="JSON",
+        help="report (default: DIR/evaluation-SPLIT.json, or evaluation-NAME.json for NAME.yaml)",
     )
     add_backend_arguments(parser)
     parser.add_argument(
@@ -75,11 +98,16 @@ def run(args: argparse.Namespace) -> int:
 
     copied = None
     compared: dict[str, Comparison] = {}
+    if args.unseen and not args.corpora:
+        raise ConfigError("--unseen chooses among the pairs of --corpora; give that too")
     if args.samples < 1:
         raise ConfigError(f"--samples must be at least 1, got {args.samples}")
     text_metrics = [name for name in args.metrics if name in metrics.TEXT_METRICS]
     settings: dict[str, Any] = {
         "split": args.split,
+        "corpora": args.corpora,
+        "unseen": args.unseen,
+        "on_long_line": args.on_long_line,
         "tasks": args.tasks,
         "metric_names": args.metrics,
         "max_pairs": args.max_pairs,
@@ -91,6 +119,7 @@ def run(args: argparse.Namespace) -> int:
     if args.compare_with is not None:
         # First, so that arguments that do not fit are refused before the long work.
         settings |= {"compute_type": args.compare_with, "metric_names": text_metrics}
+        settings |= {"pairs": evaluator.prepared}
         other, _ = make_evaluator(args.model_dir, **settings)
         baseline = other.evaluate(log=_to_stderr)
     results = evaluator.evaluate(log=_to_stderr)
@@ -108,7 +137,8 @@ def run(args: argparse.Namespace) -> int:
         )
         copied = copy.evaluate()
         about["copied_source"] = {name: dict(result.scores) for name, result in copied.items()}
-    output = args.output or Path(args.model_dir) / f"evaluation-{args.split}.json"
+    part = Path(args.corpora).stem if args.corpora else args.split
+    output = args.output or Path(args.model_dir) / f"evaluation-{part}.json"
     path = write_report(output, results, **about)
     if args.json:
         print(json.dumps(report(results, **about), indent=2, ensure_ascii=False))
@@ -151,6 +181,10 @@ def make_evaluator(
     model_dir: str,
     *,
     split: str = "test",
+    corpora: str | None = None,
+    unseen: bool = False,
+    pairs: Any = None,
+    on_long_line: str = "error",
     tasks: list[str] | None = None,
     metric_names: list[str] | None = None,
     max_pairs: int | None = None,
@@ -160,11 +194,15 @@ def make_evaluator(
     compute_type: str | None = None,
     workers: int | None = None,
 ) -> tuple[Any, dict[str, Any]]:
-    """Loads a trained model and its prepared data.
+    """Loads a trained model and the pairs to score.
 
     Args:
       model_dir: folder of the run.
-      split: what is scored.
+      split: what is scored of the model's prepared data.
+      corpora: file with a list of corpora to score instead; see ``load_corpora``.
+      unseen: without the pairs of ``corpora`` whose source is in training data.
+      pairs: what another evaluator has read already (its ``prepared``); None reads.
+      on_long_line: see ``TextTranslator``.
       tasks: names of the tasks to score; None takes all.
       metric_names: what is computed; None takes BLEU and chrF.
       max_pairs: most pairs of a task; None takes all.
@@ -180,12 +218,9 @@ def make_evaluator(
     Raises:
       CheckpointError: the model cannot be read, or its data was prepared anew since.
     """
-    from keras_mtl import registry
-    from keras_mtl.data.prepare import load_prepared
     from keras_mtl.decoding.loading import load_model
     from keras_mtl.export.translators import check_compute_type, choose_backend, make_translator
     from keras_mtl.training.evaluation import Evaluator, Likelihood, PairIds
-    from keras_mtl.training.setup import data_dir_of
 
     options: dict[str, Any] = {"num_hypotheses": 1}
     if beam_size is not None:
@@ -194,13 +229,11 @@ def make_evaluator(
     check_compute_type(chosen, compute_type)
     loaded = load_model(model_dir, checkpoint)
     vocabulary = loaded.vocabulary
-    prepared = load_prepared(data_dir_of(registry.load_params(model_dir), model_dir))
-    if prepared.vocabulary.hash != vocabulary.hash:
-        raise CheckpointError(
-            f"{prepared.data_dir} was prepared with another vocabulary "
-            f"({prepared.vocabulary.hash}) than {model_dir} was trained with "
-            f"({vocabulary.hash}); set task.data.data_dir in {model_dir}/params.yaml to the data "
-            "of the run"
+    if pairs is None:
+        pairs = (
+            _given_pairs(model_dir, loaded, corpora, unseen, tasks)
+            if corpora
+            else _prepared(model_dir, vocabulary)
         )
     translator = make_translator(
         loaded.model,
@@ -211,9 +244,10 @@ def make_evaluator(
         compute_type=compute_type or "float32",
         workers=workers,
         batch_size=loaded.batch_size,
+        on_long_line=on_long_line,
     )
     evaluator = Evaluator(
-        prepared,
+        pairs,
         translator,
         metric_names or metrics.TEXT_METRICS,
         max_pairs,
@@ -223,12 +257,44 @@ def make_evaluator(
     )
     about = {
         "model_dir": model_dir,
-        "split": split,
+        "split": corpora or split,
+        "unseen": unseen,
         "beam_size": translator.options.beam_size,
         "backend": chosen,
         "compute_type": compute_type or "float32",
     }
     return evaluator, about
+
+
+def _prepared(model_dir: str, vocabulary: "Vocabulary") -> "PreparedData":
+    """Loads a run's data, which must be what the model was trained with."""
+    from keras_mtl import registry
+    from keras_mtl.data.prepare import load_prepared
+    from keras_mtl.training.setup import data_dir_of
+
+    prepared = load_prepared(data_dir_of(registry.load_params(model_dir), model_dir))
+    if prepared.vocabulary.hash != vocabulary.hash:
+        raise CheckpointError(
+            f"{prepared.data_dir} was prepared with another vocabulary "
+            f"({prepared.vocabulary.hash}) than {model_dir} was trained with "
+            f"({vocabulary.hash}); set task.data.data_dir in {model_dir}/params.yaml to the data "
+            "of the run"
+        )
+    return prepared
+
+
+def _given_pairs(
+    model_dir: str, loaded: Any, corpora: str, unseen: bool, tasks: list[str] | None
+) -> "GivenPairs":
+    """Reads the pairs of ``corpora`` for some tasks of a model, or all."""
+    from keras_mtl.data.given_pairs import load_corpora, read_given_pairs
+    from keras_mtl.decoding.tasks import find_task
+
+    specs = load_corpora(corpora)
+    every = loaded.tasks.tasks
+    chosen = every if tasks is None else [find_task(every, name) for name in dict.fromkeys(tasks)]
+    seen_by = _prepared(model_dir, loaded.vocabulary) if unseen else None
+    return read_given_pairs(chosen, specs, loaded.vocabulary, _to_stderr, seen_by)
 
 
 def print_results(

@@ -125,6 +125,16 @@ class HashSet:
             self._grow()
         return True
 
+    def __contains__(self, value: int) -> bool:
+        value = value or 1
+        mask = len(self._table) - 1
+        place = value & mask
+        while entry := self._table[place]:
+            if entry == value:
+                return True
+            place = (place + 1) & mask
+        return False
+
     def _grow(self) -> None:
         old = self._table
         table = array.array("Q", bytes(8 * 2 * len(old)))

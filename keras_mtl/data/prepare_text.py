@@ -161,7 +161,7 @@ class HeldOut:
         return assign
 
 
-def _given_settings(settings: CleaningSettings) -> CleaningSettings:
+def given_settings(settings: CleaningSettings) -> CleaningSettings:
     """Dev and test sets that are given stay whole: only what cannot be scored is dropped."""
     return dataclasses.replace(
         settings,
@@ -172,7 +172,7 @@ def _given_settings(settings: CleaningSettings) -> CleaningSettings:
     )
 
 
-def _read(
+def read_corpora(
     task: TaskSpec,
     specs: Sequence[tuple[str, object]],
     cleaner: Cleaner,
@@ -235,8 +235,8 @@ def read_text(
         # Given dev and test sets first: what they hold is missing from every task's training pairs.
         for text in texts:
             for name, given in (("dev", text.spec.dev_corpora), ("test", text.spec.test_corpora)):
-                cleaner = Cleaner(_given_settings(settings.cleaning))
-                for source, target in _read(text.spec, given, cleaner, text.counts, log):
+                cleaner = Cleaner(given_settings(settings.cleaning))
+                for source, target in read_corpora(text.spec, given, cleaner, text.counts, log):
                     held_out.add(source)
                     text.spills[name].add(source, target)
                 _count(text.counts, cleaner)
@@ -266,7 +266,7 @@ def _read_training(
     assign = held_out.assigner(task)
     add = {name: spill.add for name, spill in text.spills.items()}
     add["held out"] = lambda source, target: counts.update(["held out"])
-    for source, target in _read(task, task.corpora, cleaner, counts, log):
+    for source, target in read_corpora(task, task.corpora, cleaner, counts, log):
         add[assign(source, target)](source, target)
     _count(counts, cleaner)
     caps = {"train": task.max_pairs, "dev": settings.dev_pairs, "test": settings.test_pairs}

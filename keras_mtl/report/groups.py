@@ -184,7 +184,7 @@ def _with_defaults(runs: Sequence[Run]) -> list[Run]:
 
 def _fields(values: Mapping[str, Any], prefix: str = "") -> frozenset[str]:
     """Paths of a configuration's fields; those of a component's own parameters are not told."""
-    found = set()
+    found: set[str] = set()
     for key, child in values.items():
         if isinstance(child, Mapping) and key != "parameters":
             found |= _fields(child, f"{prefix}{key}.")
