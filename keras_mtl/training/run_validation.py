@@ -273,6 +273,7 @@ class RunValidation:
         """Returns what `restore` needs, for a checkpoint."""
         state = {f"book/{name}": value for name, value in self.book.state_dict().items()}
         state["best"] = np.array([self.best_score, self.best_step], np.float64)
+        state["metric"] = np.array(self._settings.metric)
         if self.pending:
             state["pending"] = np.array([self.pending.step, self.pending.due], np.int64)
         return state
@@ -300,7 +301,9 @@ class RunValidation:
         }
         self.book = ScoreBook.from_state(self._tasks, book, index_map)
         self.best_score, self.best_step = float(state["best"][0]), int(state["best"][1])
-        if self.book.higher_is_better != schedule_higher_is_better(self._settings.metric):
+        # Older checkpoints tell the metric's direction alone.
+        same = self.book.higher_is_better == schedule_higher_is_better(self._settings.metric)
+        if not same or str(state.get("metric", self._settings.metric)) != self._settings.metric:
             log("the metric changed since the checkpoint; its scores are forgotten")
             self.book = self._new_book()
             self.best_score, self.best_step = math.nan, -1
