@@ -23,11 +23,11 @@ it counts the work done, and not how well two cores are kept busy. Then resident
 work (of the whole process, Python and libraries in it) and the time to load. On a CPU with AMX, all
 is done again without it.
 
-Seen with CTranslate2 4.8.5 on two cores with AVX-512 VNNI (AMD Zen 5) that other programs used too,
-medians of 3 rounds; one core: float32 1.73, 1.93, 1.41 and 1.33 times CTranslate2's tokens a second
-at batch 1, 8, 32 and 64, int8 2.98, 2.06, 1.97 and 2.08 times; two cores, batch 64: 1.46 and 2.65
-times. Resident after batch 64: float32 341 MB against 573, int8 117 against 235. On two cores with
-AVX2 alone (AMD Zen 3), medians of 2 rounds; one core: float32 2.40, 1.34, 1.25 and 1.20 times, int8
+Seen with CTranslate2 4.8.5 on two cores with AVX-512 VNNI (AMD Zen 4), medians of 3 rounds; one
+core: float32 3.32, 1.67, 1.34 and 1.30 times CTranslate2's tokens a second at batch 1, 8, 32 and
+64, int8 3.84, 1.81, 1.89 and 1.76 times; two cores, batch 64: 1.23 and 2.23 times. Resident after
+batch 64: float32 348 MB against 418, int8 119 against 464. On two cores with AVX2 alone (AMD Zen 3,
+an earlier version), medians of 2 rounds; one core: float32 2.40, 1.34, 1.25 and 1.20 times, int8
 2.67, 1.30, 1.22 and 1.23 times; two cores, batch 64: 1.32 and 1.34 times.
 """
 
