@@ -177,6 +177,11 @@ def test_evaluate_scores_pairs_that_came_later(trained, tmp_path, monkeypatch, c
     code, _, err = call([*words, "--unseen"], monkeypatch, capsys)
     assert code == 2
     assert "manifest" in err  # What was trained on is told by the run's prepared data alone.
+    (tmp_path / "test.yaml").write_text((tmp_path / "news.yaml").read_text())
+    words[4] = tmp_path / "test.yaml"
+    code, _, err = call(words, monkeypatch, capsys)
+    assert code == 2
+    assert "the report would take the place of that of --split test" in err
     code, _, err = call(["evaluate", "--model_dir", trained, "--unseen"], monkeypatch, capsys)
     assert code == 2
     assert "--unseen" in err

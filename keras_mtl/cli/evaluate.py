@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from keras_mtl import metrics
 from keras_mtl.cli.common import add_backend_arguments, backend_arguments
 from keras_mtl.cli.inspect import print_table
+from keras_mtl.data.split import SPLITS
 from keras_mtl.errors import CheckpointError, ConfigError
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--on_long_line",
         default="error",
         choices=["error", "truncate", "skip"],
-        help="what to do with a source longer than the model's positions (default: error)",
+        help="what to do with a source longer than the model's positions",
     )
     parser.add_argument(
         "--tasks", nargs="+", metavar="TASK", help="tasks to score (default: all of them)"
@@ -86,9 +87,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="also score in this compute type, and print by how much the scores differ from it, "
         "with the p-value of a paired bootstrap",
     )
-    parser.add_argument(
-        "--samples", type=int, default=1000, metavar="N", help="of the bootstrap (default: 1000)"
-    )
+    parser.add_argument("--samples", type=int, default=1000, metavar="N", help="of the bootstrap")
     parser.add_argument("--json", action="store_true", help="print the report, not the table")
 
 
@@ -100,6 +99,12 @@ def run(args: argparse.Namespace) -> int:
     compared: dict[str, Comparison] = {}
     if args.unseen and not args.corpora:
         raise ConfigError("--unseen chooses among the pairs of --corpora; give that too")
+    part = Path(args.corpora).stem if args.corpora else args.split
+    if args.corpora and not args.output and part in SPLITS:
+        raise ConfigError(
+            f"--corpora {args.corpora}: the report would take the place of that of --split {part}; "
+            "give --output, or another name to the file"
+        )
     if args.samples < 1:
         raise ConfigError(f"--samples must be at least 1, got {args.samples}")
     text_metrics = [name for name in args.metrics if name in metrics.TEXT_METRICS]
@@ -137,7 +142,6 @@ def run(args: argparse.Namespace) -> int:
         )
         copied = copy.evaluate()
         about["copied_source"] = {name: dict(result.scores) for name, result in copied.items()}
-    part = Path(args.corpora).stem if args.corpora else args.split
     output = args.output or Path(args.model_dir) / f"evaluation-{part}.json"
     path = write_report(output, results, **about)
     if args.json:
