@@ -1,5 +1,5 @@
-// Attention over keys and values anywhere in memory, of queries that share them. Include after rows-inl.h, and
-// after the definition of kRowFlip.
+// Attention over keys and values anywhere in memory, of queries that share them. Include after
+// rows-inl.h, and after the definition of kRowFlip.
 #ifndef KERAS_MTL_KERNELS_ATTENTION_INL_H_
 #define KERAS_MTL_KERNELS_ATTENTION_INL_H_
 
@@ -95,8 +95,8 @@ inline void Softmax(float* scores, int length) {
   for (int t = 0; t < padded; t += 16) Store(scores + t, Mul(Load(scores + t), inverse));
 }
 
-// Elements [i, i + 16 * kVectors) of the weighted sums, in registers over all positions; of the last
-// vector n lanes count.
+// Elements [i, i + 16 * kVectors) of the weighted sums, in registers over all positions; n lanes of
+// the last vector count.
 template <class Elements, int kQueries, int kVectors>
 inline void WeightedSums(const AttentionQuery* queries, const KeyValues& cache, int i, int n,
                          ptrdiff_t next_keys) {

@@ -39,22 +39,27 @@ class TileInstruction {
     const int other = Extended(0x20, code_[4]);
     length_ = 5;
     if (memory) ReadAddress();
+    if (tile >= 8 || (!memory && other >= 8) || third >= 8) return false;
     switch (code_[3] << 8 | prefix << 4 | (memory ? 1 : 0)) {
       case 0x4901:
+        if (tile != 0 || third != 0) return false;
         SoftwareTiles::Configure(reinterpret_cast<const void*>(base_));
-        return tile == 0 && third == 0;
+        return true;
       case 0x4900:
+        if (code_[4] != 0xC0 || third != 0) return false;
         SoftwareTiles::Release();
-        return code_[4] == 0xC0 && third == 0;
+        return true;
       case 0x4B31:
+        if (!has_sib_ || third != 0) return false;
         SoftwareTiles::Load(tile, reinterpret_cast<const void*>(base_), stride_);
-        return has_sib_ && tile < 8 && third == 0;
+        return true;
       case 0x4B21:
+        if (!has_sib_ || third != 0) return false;
         SoftwareTiles::Store(tile, reinterpret_cast<void*>(base_), stride_);
-        return has_sib_ && tile < 8 && third == 0;
+        return true;
       case 0x5E10:  // TDPBUSD: ModRM.reg += ModRM.rm, unsigned, x VEX.vvvv, signed
         SoftwareTiles::Dot(tile, other, third);
-        return tile < 8 && other < 8 && third < 8;
+        return true;
       default:
         return false;
     }
@@ -73,7 +78,7 @@ class TileInstruction {
     return static_cast<uint64_t>(registers_[kPlaces[number]]);
   }
 
-  // base_ becomes base + displacement; stride_ index * scale, which only tile loads and stores have.
+  // base_ becomes base + displacement, stride_ index * scale, which tile loads and stores have.
   void ReadAddress() {
     const int mode = code_[4] >> 6;
     int base = Extended(0x20, code_[4]);
