@@ -203,6 +203,7 @@ def draw_heat(
     label: str,
     most: float | None = None,
     power: float = 1.0,
+    least: float = 0.0,
 ) -> Any:
     """Draws rows of colours, one a task.
 
@@ -213,6 +214,8 @@ def draw_heat(
       values: float64[rows, n]; NaN is left grey.
       label: of the colour bar.
       most: value of the brightest colour, to compare several charts by; None is the largest.
+        The darkest is then `least`.
+      least: value of the darkest colour where `most` is given.
       power: colours follow values to this power; below 1 shows small ones apart.
     """
     from matplotlib.colors import PowerNorm
@@ -223,7 +226,7 @@ def draw_heat(
         np.arange(len(names) + 1),
         np.ma.masked_invalid(values),
         cmap="cividis",
-        norm=PowerNorm(power, None if most is None else 0.0, most),
+        norm=PowerNorm(power, None if most is None else least, most),
         rasterized=True,  # a path for each cell would be megabytes of SVG
     )
     style(axes, grid=False)

@@ -140,7 +140,11 @@ class Registry(Generic[_Base]):
                 f"{given} {value!r} is not a number; write one, for example 0.5 or 1.0e-5 (YAML "
                 "reads 1e-5 as text)"
             )
-        if math.isfinite(value) and least <= value <= most and above < value < below:
+        try:
+            finite = math.isfinite(value)
+        except OverflowError:  # An integer beyond floats.
+            finite = False
+        if finite and least <= value <= most and above < value < below:
             return float(value)
         bounds = ((">", above), (">=", least), ("<=", most), ("<", below))
         rules = ["finite", *(f"{sign} {bound:g}" for sign, bound in bounds if math.isfinite(bound))]

@@ -2,6 +2,7 @@
 
 import io
 import json
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -191,6 +192,7 @@ class _SamplerState(tf.train.experimental.PythonState):
             task_names=np.frombuffer(json.dumps(sampler._names).encode(), np.uint8),
             **{f"schedule/{key}": value for key, value in sampler._schedule_state.items()},
             **{f"book/{key}": value for key, value in sampler.book.state_dict().items()},
+            metric=np.array(sampler._metric),
         )
         return buffer.getvalue()
 
@@ -208,4 +210,13 @@ class _SamplerState(tf.train.experimental.PythonState):
 
         moved = task_index_map(json.loads(arrays["task_names"].tobytes()), sampler._names)
         sampler._schedule_state = sampler._schedule.remap(part("schedule/"), moved)
-        sampler.book = ScoreBook.from_state(sampler._schedule.tasks, part("book/"), moved)
+        book = ScoreBook.from_state(sampler._schedule.tasks, part("book/"), moved)
+        saved = str(arrays.get("metric", sampler._metric))  # Older ones tell the direction alone.
+        if saved == sampler._metric and book.higher_is_better == sampler.book.higher_is_better:
+            sampler.book = book
+        else:
+            warnings.warn(
+                f"the metric is {sampler._metric!r}, and the scores of the checkpoint are of "
+                f"{saved!r} with higher_is_better={book.higher_is_better}; they are forgotten",
+                stacklevel=2,
+            )

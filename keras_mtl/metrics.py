@@ -48,6 +48,11 @@ def higher_is_better(metric: str) -> bool:
     return check_metric(metric) in METRICS
 
 
+def decimals(metric: str) -> int:
+    """How many decimals of a score say something: of BLEU and chrF 1, of a log-perplexity 3."""
+    return 1 if check_metric(metric) in TEXT_METRICS else 3
+
+
 def schedule_score(metric: str, value: float) -> float:
     """Turns a score into the one that schedules compare with a task's baseline, which is >= 0.
 

@@ -225,8 +225,12 @@ class _Walk:
                     "be the name of an option"
                 )
             self._places[here] = self._override.place(here)
+            # Config.override would merge a list of mappings into the list before it, and knows no
+            # new key inside one.
+            merged = _merged(config.as_dict().get(key), value)
+            config.__dict__.pop(key, None)
             try:
-                config.override({key: value}, is_strict=False)
+                config.override({key: merged}, is_strict=False)
             except TypeError:
                 self._wrong(here, value, "a number, text, boolean, mapping, or a list of these")
 
@@ -244,6 +248,13 @@ class _Walk:
             f"{self._override.place(path)}: {dotted(path) or 'the configuration'} = "
             f"{_show(value)} is {_kind(value)}; expected {expected}"
         )
+
+
+def _merged(old: Any, new: Any) -> Any:
+    """`new` over `old`: mappings are merged, an empty one empties, all else is replaced."""
+    if not (isinstance(old, dict) and isinstance(new, dict) and new):
+        return new
+    return old | {key: _merged(old.get(key), value) for key, value in new.items()}
 
 
 _TYPE_NAMES = {int: "an integer", float: "a number", str: "a text", bool: "true or false"}

@@ -193,9 +193,11 @@ def diff(
 
 
 def _keyed(value: Any) -> Any:
-    """Lists of sections as mappings: by ``[name]`` where elements have one, else by ``[index]``."""
+    """Lists of sections as mappings: by ``[name]`` where names are unique, else by ``[index]``."""
     if isinstance(value, Mapping):
         return {str(key): _keyed(child) for key, child in value.items()}
     if isinstance(value, list | tuple) and value and all(isinstance(e, Mapping) for e in value):
-        return {f"[{e.get('name') or i}]": _keyed(e) for i, e in enumerate(value)}
+        names = [e.get("name") for e in value]
+        keys = names if all(names) and len(set(names)) == len(names) else range(len(value))
+        return {f"[{key}]": _keyed(e) for key, e in zip(keys, value, strict=True)}
     return list(value) if isinstance(value, tuple) else value

@@ -163,3 +163,29 @@ def test_a_checkpoint_follows_its_tasks_by_name(tmp_path):
     shares, old = after.probabilities(5), before.probabilities(5)
     assert shares[0] / shares[2] == pytest.approx(old[1] / old[0])
     assert shares[1] == shares.max()
+
+
+def test_scores_of_another_metric_are_forgotten(tmp_path):
+    def make_sampler(metric, higher_is_better):
+        baselines = {"easy": 0.5, "hard": 0.5}
+        weights = {"easy": 1.0, "hard": 1.0}
+        return ScheduleTaskSampler(
+            weights, "inverse_ratio", None, baselines, metric, higher_is_better
+        )
+
+    before = make_sampler("accuracy", True)
+    before.update(5, {"easy": 0.4, "hard": 0.3})
+    path = tf.train.Checkpoint(task_sampler=before).write(str(tmp_path / "sampler"))
+    same = make_sampler("accuracy", True)
+    tf.train.Checkpoint(task_sampler=same).read(path)
+    assert same.book.scores.tolist() == [0.4, 0.3]
+    for other in (make_sampler("loss", False), make_sampler("f1", True)):
+        with pytest.warns(UserWarning, match=r"scores of the checkpoint are of 'accuracy'"):
+            tf.train.Checkpoint(task_sampler=other).read(path)
+        assert np.isnan(other.book.scores).all()
+    loss = make_sampler("loss", False)
+    with pytest.warns(UserWarning, match="they are forgotten"):
+        tf.train.Checkpoint(task_sampler=loss).read(path)
+    loss.update(6, {"easy": 0.6, "hard": 3.0})
+    shares = loss.probabilities(6)
+    assert shares[1] > 0.75  # The loss of `hard` is six times its baseline.

@@ -109,6 +109,27 @@ class TestOverrides:
         emptied = load(first, f"{schedule}.parameters={{}}").trainer.schedule.parameters
         assert emptied.as_dict() == {}
 
+    def test_lists_inside_options_are_replaced_whole(self):
+        stages = "trainer.schedule.parameters.stages"
+        first = (
+            f"trainer.schedule.name=piecewise,{stages}=[{{name: temperature, steps: 9, "
+            "parameters: {temperature: 5}}, {name: temperature, parameters: {floor: 0.1}}]"
+        )
+        later = f"{stages}=[{{name: temperature, parameters: {{cap: 7}}, steps: 3}}, {{name: x}}]"
+        found = load(first, later, check=False).trainer.schedule.parameters.as_dict()["stages"]
+        assert found == [
+            {"name": "temperature", "parameters": {"cap": 7}, "steps": 3},
+            {"name": "x"},
+        ]
+
+    def test_mappings_inside_options_are_merged(self):
+        weights = "trainer.schedule.parameters.weights"
+        first = f"trainer.schedule.name=constant,{weights}={{en-fr: 1}}"
+        both = load(first, f"{weights}={{en-de: 2}}", check=False).trainer.schedule.parameters
+        assert both.as_dict() == {"weights": {"en-fr": 1, "en-de": 2}}
+        none = load(first, f"{weights}={{}}", check=False).trainer.schedule.parameters
+        assert none.as_dict() == {"weights": {}}
+
     def test_empty_sections_and_files_change_nothing(self, tmp_path):
         path = tmp_path / "empty.yaml"
         path.write_text("# only a comment\n")
@@ -343,6 +364,19 @@ class TestDiff:
         added = [entry for entry in differences if entry[0] == "task.pairs[en-de]"]
         assert added[0][1] is registry.ABSENT
         assert len(differences) == 5
+
+    def test_stages_of_one_name_are_matched_by_position(self):
+        def stages(*temperatures):
+            each = (f"{{name: temperature, parameters: {{temperature: {t}}}, steps: 9}}"
+                    for t in temperatures)  # fmt: skip
+            return load(
+                "trainer.schedule.name=piecewise",
+                f"trainer.schedule.parameters.stages=[{', '.join(each)}]",
+                check=False,
+            )
+
+        field = "trainer.schedule.parameters.stages[0].parameters.temperature"
+        assert registry.diff(stages(1, 5, 1), stages(3, 5, 1)) == [(field, 1, 3)]
 
     def test_true_and_one_differ(self):
         left, right = load(), load()

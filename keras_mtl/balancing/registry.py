@@ -16,7 +16,7 @@ integer = METHODS.integer
 choice = METHODS.choice
 
 
-def create(name: str, num_tasks: int, seed: int = 0, **parameters: Any) -> Balancer:
+def create(name: str, num_tasks: int, seed: int = 0, /, **parameters: Any) -> Balancer:
     """Makes a balancing method.
 
     Args:

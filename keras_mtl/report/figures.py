@@ -68,10 +68,10 @@ def score_panels(groups: Sequence[Group], tasks: Sequence[str]) -> tuple[str, li
     by_group = {
         group.label: {task: c for task in tasks if (c := curve(group, task))} for group in groups
     }
-    most = _largest(by_group.values())
+    span = _span(by_group.values())
     for name, curves in by_group.items():
         if curves:
-            panels.append(Panel(name, _heat_of_tasks(curves, label, most)))
+            panels.append(Panel(name, _heat_of_tasks(curves, label, span)))
     return label, panels
 
 
@@ -94,10 +94,10 @@ def probability_panels(groups: Sequence[Group], tasks: Sequence[str]) -> list[Pa
         what, words = _GIVEN[field]
         title = f"{label}: {words}" if words else label
         if many:
-            most = _largest(item for (_, other), item in found.items() if other == field)
+            span = _span(item for (_, other), item in found.items() if other == field)
             # Probabilities of many tasks differ by orders of magnitude.
             power = 0.5 if what == "probability" else 1.0
-            panels.append(Panel(title, _heat_of_tasks(curves, what, most, power)))
+            panels.append(Panel(title, _heat_of_tasks(curves, what, span, power)))
         else:
             panels.append(Panel(title, _lines_of_tasks(curves, tasks, what)))
     return panels
@@ -217,19 +217,22 @@ def _lines_of_tasks(
     return draw
 
 
-def _largest(items: Iterable[Mapping[str, CurveMean]]) -> float:
-    return max(float(curve.mean.max()) for curves in items for curve in curves.values())
+def _span(items: Iterable[Mapping[str, CurveMean]]) -> tuple[float, float]:
+    """The least value, at most 0, and the largest."""
+    means = [curve.mean for curves in items for curve in curves.values()]
+    return min([0.0, *(float(m.min()) for m in means)]), max(float(m.max()) for m in means)
 
 
 def _heat_of_tasks(
-    curves: Mapping[str, CurveMean], label: str, most: float, power: float = 1.0
+    curves: Mapping[str, CurveMean], label: str, span: tuple[float, float], power: float = 1.0
 ) -> Callable[[Any], None]:
     def draw(axes: Any) -> None:
         steps = np.unique(np.concatenate([curve.steps for curve in curves.values()]))
         values = np.full((len(curves), len(steps)), np.nan)
         for row, curve in enumerate(curves.values()):
             values[row, np.searchsorted(steps, curve.steps)] = curve.mean
-        charts.draw_heat(axes, list(curves), steps, values, label, most, power)
+        least, most = span
+        charts.draw_heat(axes, list(curves), steps, values, label, most, power, least)
 
     return draw
 
@@ -363,6 +366,7 @@ def _by_rank(
             colour = charts.COLOURS[place % len(charts.COLOURS)]
             axes.plot(x, y, color=colour, linewidth=1.2, marker=".", markersize=4, alpha=0.85)
         axes.set_xlabel("rank of the task by size, the largest first", fontsize=8)
-        axes.set_ylim(bottom=0)
+        if all(value.mean >= 0 for g in groups for t in order if (value := g.test(metric, t))):
+            axes.set_ylim(bottom=0)
 
     return draw

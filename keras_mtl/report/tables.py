@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Mapping, Sequence
 
+from keras_mtl.metrics import decimals
 from keras_mtl.report.groups import Group, Mean, mean
 from keras_mtl.report.significance import Comparison, Comparisons
 
@@ -18,19 +19,22 @@ class Cell:
       value: over its seeds; None when it was not evaluated on the task.
       comparison: with the group that all are compared with; None when there is none.
       best: no group has a higher mean.
+      decimals: that are written.
     """
 
     value: Mean | None
     comparison: Comparison | None = None
     best: bool = False
+    decimals: int = 1
 
     @property
     def number(self) -> str:
         """``54.8 ± 0.4``, the spread where there are several seeds."""
         if self.value is None:
             return "–"
-        text = f"{self.value.mean:.1f}"
-        return text if self.value.spread is None else f"{text} ± {self.value.spread:.1f}"
+        text = f"{self.value.mean:.{self.decimals}f}"
+        spread = self.value.spread
+        return text if spread is None else f"{text} ± {spread:.{self.decimals}f}"
 
     @property
     def signs(self) -> str:
@@ -87,9 +91,14 @@ def final_table(
     if not evaluated:
         return None
     rows = []
+    places = decimals(metric)
     for task in evaluated:
         cells = [
-            Cell(group.test(metric, task), comparisons.get((group.label, task, metric)))
+            Cell(
+                group.test(metric, task),
+                comparisons.get((group.label, task, metric)),
+                decimals=places,
+            )
             for group in groups
         ]
         rows.append(Row(task, sizes.get(task), _with_best(cells)))
@@ -102,7 +111,8 @@ def final_table(
                     sum(run.test[metric][task] for task in common) / len(common)
                     for run in group.runs
                     if all(task in run.test.get(metric, {}) for task in common)
-                )
+                ),
+                decimals=places,
             )
             for group in groups
         ]

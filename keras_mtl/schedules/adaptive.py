@@ -169,8 +169,9 @@ def bounded(old: np.ndarray, new: np.ndarray, most: float) -> np.ndarray:
     """Goes from old towards new so that no entry changes by more than `most`.
 
     All entries go the same share of their way, which keeps the sum, and every floor that both hold.
+    `most` = 1 is no bound, for factors too, which may change by more.
     """
     largest = np.abs(new - old).max()
-    if largest <= most:
+    if most == 1 or largest <= most:
         return new
     return old + (most / largest) * (new - old)

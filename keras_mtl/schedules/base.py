@@ -80,13 +80,16 @@ class Schedule(abc.ABC):
         self.num_tasks = len(self.tasks)
         self.sizes = np.array([task.size for task in self.tasks], np.float64)
         self.sizes.setflags(write=False)
+        from keras_mtl.schedules.validation import number  # Which knows schedules by their names.
+
+        floor = number(self.name, "floor", floor, hint="the same for every task")
         # 1/N in the user's YAML is rounded, hence the slack.
         if not 0 <= floor <= (1 + 1e-9) / self.num_tasks:
             raise ConfigError(
                 f"schedule {self.name!r}: floor = {floor} must lie in [0, 1/{self.num_tasks}]: "
                 f"{self.num_tasks} tasks cannot each have more than 1/{self.num_tasks}"
             )
-        self.floor = min(float(floor), 1 / self.num_tasks)
+        self.floor = min(floor, 1 / self.num_tasks)
 
     def init(self) -> State:
         """State at step 0."""

@@ -106,5 +106,5 @@ class Implicit(RatioSchedule):
     def rebalance(self, state: State, kept: np.ndarray) -> State:
         """Factors have mean 1 again."""
         del kept
-        scales = state["scales"] / state["scales"].mean()
+        scales = normalise(state["scales"]) * self.num_tasks  # Also where all are 0.
         return {**state, "scales": bounded(scales, self.factors(state["ratios"]), self.max_change)}

@@ -48,10 +48,14 @@ class Piecewise(Schedule):
         self.starts = np.concatenate([np.zeros(1, np.int64), self.ends])
         self.children: list[Schedule] = []
         for number, stage in enumerate(stages):
-            try:
-                child = create(
-                    str(stage.get("name", "")), self.tasks, **(stage.get("parameters") or {})
+            parameters = stage.get("parameters") or {}
+            if not isinstance(parameters, Mapping):
+                raise ConfigError(
+                    f"schedule {self.name!r}: stages[{number}]: parameters = {parameters!r} must "
+                    "be a mapping such as {temperature: 5}"
                 )
+            try:
+                child = create(str(stage.get("name", "")), self.tasks, **parameters)
             except ConfigError as error:
                 raise ConfigError(f"schedule {self.name!r}: stages[{number}]: {error}") from error
             self.children.append(child)
@@ -102,6 +106,11 @@ class Piecewise(Schedule):
         for number, child in enumerate(self.children):
             self._put(result, number, child.rebalance(self._part(state, number), kept))
         return result
+
+    def stage(self, step: int, state: State) -> tuple[Schedule, int, State]:
+        """The schedule of the stage that holds a step, the stage's first step, and its state."""
+        number, child, child_step = self._stage(step)
+        return child, step - child_step, self._part(state, number)
 
     def _stage(self, step: int) -> tuple[int, Schedule, int]:
         number = stage_of(self.ends, step)

@@ -13,7 +13,7 @@ available = SCHEDULES.available
 parameters_of = SCHEDULES.parameters_of
 
 
-def create(name: str, tasks: Sequence[TaskInfo], **parameters: Any) -> Schedule:
+def create(name: str, tasks: Sequence[TaskInfo], /, **parameters: Any) -> Schedule:
     """Makes a schedule.
 
     Args:

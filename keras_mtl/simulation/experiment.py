@@ -6,6 +6,7 @@ Only the fields below are read; `keras-mtl train` checks the whole file. Their d
 
 import dataclasses
 import json
+import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -131,15 +132,22 @@ def read_experiment(
     )
 
 
-def _merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+def _merge(under: Mapping[str, Any], over: Mapping[str, Any], path: str = "") -> dict[str, Any]:
+    """`over` over `under`, as training's configuration takes files."""
     result = dict(under)
+    # Another schedule's parameters would only be in the way.
+    default = DEFAULTS.get(f"{path}name")
+    if "name" in over and over["name"] != under.get("name", default):
+        result.pop("parameters", None)
     for key, value in over.items():
         old = result.get(key)
-        both = isinstance(old, Mapping) and isinstance(value, Mapping)
-        result[key] = _merge(old, value) if both else value  # type: ignore[arg-type]
-    # Another schedule's parameters would only be in the way.
-    if "name" in over and "parameters" not in over and over["name"] != under.get("name"):
-        result.pop("parameters", None)
+        empties = key == "parameters" and value == {}
+        if empties or not isinstance(old, Mapping):
+            result[key] = value
+        elif isinstance(value, Mapping):
+            result[key] = _merge(old, value, f"{path}{key}.")
+        elif value is not None:  # A section whose every line is commented out.
+            result[key] = value
     return result
 
 
@@ -153,11 +161,15 @@ def _get(values: Mapping[str, Any], dotted: str, default: Any) -> Any:
         if found is None:
             return default
     number = isinstance(default, int) and not isinstance(default, bool)
-    if number and isinstance(found, int) and not isinstance(found, bool) and found >= 0:
+    whole = isinstance(found, int) and not isinstance(found, bool)
+    if isinstance(found, float) and found.is_integer():  # 1e5 is a fine number of steps.
+        found, whole = int(found), True
+    if number and whole and found >= 0:
         return found
     if not number and isinstance(found, type(default)):
         return found
-    kind = {int: "a whole number >= 0", str: "a text", dict: "a mapping"}[type(default)]
+    kinds = {int: "a whole number >= 0", str: "a text", dict: "a mapping", list: "a list"}
+    kind = kinds[type(default)]
     raise ConfigError(f"{dotted} = {found!r}: {kind} is expected")
 
 
@@ -169,7 +181,7 @@ def _prepared(data_dir: str, model_dir: Any) -> dict[str, Any] | None:
 def _configured_tasks(
     values: Mapping[str, Any], prepared: Mapping[str, Any], baselines_file: str
 ) -> list[TaskInfo]:
-    pairs = values.get("task", {}).get("pairs") or []
+    pairs = _get(values, "task.pairs", [])
     if not pairs:
         raise ConfigError("task.pairs is empty; give a configuration with tasks, or --tasks")
     baselines: dict[str, float] = {}
@@ -180,6 +192,11 @@ def _configured_tasks(
             raise ConfigError(
                 f"trainer.schedule.baselines_file {baselines_file!r} cannot be read: {error}"
             ) from error
+        if not isinstance(baselines, Mapping):
+            raise ConfigError(
+                f"trainer.schedule.baselines_file {baselines_file!r} holds {baselines!r:.40}; "
+                '{"en-fr": 40.1, ...} is expected'
+            )
     result = []
     for index, pair in enumerate(pairs):
         try:
@@ -216,6 +233,7 @@ def _listed_tasks(path: str | os.PathLike[str]) -> list[TaskInfo]:
 def _task(name: str, size: Any, baseline: Any) -> TaskInfo:
     for field, number in (("size", size), ("baseline", baseline)):
         is_number = isinstance(number, int | float) and not isinstance(number, bool)
+        is_number = is_number and math.isfinite(number)
         if not is_number and not (number is None and field == "baseline"):
             raise ConfigError(f"task {name!r}: {field} = {number!r} is not a number")
     return TaskInfo(name, int(size), None if baseline is None else float(baseline))

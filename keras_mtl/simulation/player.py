@@ -1,13 +1,14 @@
 """Plays a schedule on learning curves, from one validation to the next in one stride."""
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Callable
 
 import numpy as np
 
 from keras_mtl.errors import ConfigError, nearest
-from keras_mtl.schedules import RoundRobin, Schedule, ScoreBook, State
+from keras_mtl.schedules import Piecewise, RoundRobin, Schedule, ScoreBook, Sequential, State
 from keras_mtl.simulation.curves import Curves
 
 DRAWS = ("expected", "random", "blend")
@@ -234,8 +235,9 @@ class _Player:
 def mean_probabilities(schedule: Schedule, start: int, stop: int, state: State) -> np.ndarray:
     """Mean of a schedule's probabilities over steps without an update between them.
 
-    A span over which they do not change is read off at once, a smooth one by the trapezoid rule;
-    others are halved down to spans of 16 steps, which are added up.
+    Stages are taken one by one. A span over which probabilities do not change is read off at once,
+    a smooth one by the trapezoid rule; others are halved down to spans of 16 steps, which are added
+    up.
 
     Args:
       schedule: the schedule.
@@ -252,6 +254,19 @@ def mean_probabilities(schedule: Schedule, start: int, stop: int, state: State) 
             start - 1 - turns
         ) // schedule.num_tasks
         return counts / (stop - start)
+    if isinstance(schedule, Piecewise | Sequential):
+        # No probe would meet a short stage.
+        between = schedule.ends[(start < schedule.ends) & (schedule.ends < stop)]
+        if len(between):
+            bounds = [start, *map(int, between), stop]
+            means = [
+                (last - first) * mean_probabilities(schedule, first, last, state)
+                for first, last in itertools.pairwise(bounds)
+            ]
+            return np.sum(means, axis=0) / (stop - start)
+    if isinstance(schedule, Piecewise) and schedule.floor == 0:
+        child, begin, state = schedule.stage(start, state)
+        return mean_probabilities(child, start - begin, stop - begin, state)
     return _mean(lambda step: schedule.probabilities(step, state), start, stop)
 
 

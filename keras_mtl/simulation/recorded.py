@@ -49,11 +49,12 @@ class RecordedCurves(Curves):
                 "the recorded run holds no validation scores or no counts of batches: record one "
                 "that was validated while it trained"
             )
+        # A run may have changed its metric or its tasks: what has no score there is passed over.
         self.metric = str(evaluations[-1].get("metric") or next(iter(evaluations[-1]["scores"])))
         self.higher_is_better = schedule_higher_is_better(self.metric)
         sizes = np.array([task.size for task in tasks], np.float64)
         names = [task.name for task in tasks]
-        known = list(evaluations[-1]["scores"][self.metric])
+        known = list(evaluations[-1]["scores"].get(self.metric, {}))
         for name in names:
             if name not in known:
                 raise DataError(
@@ -71,7 +72,8 @@ class RecordedCurves(Curves):
         infos = []
         for index, task in enumerate(tasks):
             found = [
-                (event["step"], event["scores"][self.metric][task.name]) for event in evaluations
+                (event["step"], event["scores"].get(self.metric, {}).get(task.name))
+                for event in evaluations
             ]
             at, scores = _series(found)
             values = np.array([schedule_score(self.metric, score) for score in scores])

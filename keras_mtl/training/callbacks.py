@@ -4,6 +4,7 @@ import io
 import json
 import os
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -107,6 +108,7 @@ class TaskScheduling(keras.callbacks.Callback):
         mixture.count_iterations = False
         self._planner = TaskPlanner(mixture, application)
         self._evaluate = evaluate
+        self._metric = evaluate.label if isinstance(evaluate, TaskEvaluation) else "score"
         self.book = ScoreBook(self._tasks, higher_is_better)
         self._interval = interval
         self._state_path = None if state_path is None else Path(state_path)
@@ -198,6 +200,7 @@ class TaskScheduling(keras.callbacks.Callback):
             "task_names": np.frombuffer(json.dumps(self._mixture.task_names).encode(), np.uint8),
             **{f"mixture/{key}": value for key, value in self._mixture.state().items()},
             **{f"book/{key}": value for key, value in self.book.state_dict().items()},
+            "metric": np.array(self._metric),
         }
         self._saved = [*self._saved, state][-_KEPT_STATES:]
         if self._state_path is None:
@@ -243,7 +246,16 @@ class TaskScheduling(keras.callbacks.Callback):
         self._mixture.restore(_part(state, "mixture/"))
         names = json.loads(bytes(state["task_names"]).decode())
         moved = task_index_map(names, self._mixture.task_names)
-        self.book = ScoreBook.from_state(self._tasks, _part(state, "book/"), moved)
+        book = ScoreBook.from_state(self._tasks, _part(state, "book/"), moved)
+        saved = str(state.get("metric", self._metric))  # Older files tell the direction alone.
+        if saved == self._metric and book.higher_is_better == self.book.higher_is_better:
+            self.book = book
+        else:
+            warnings.warn(
+                f"{path}: the metric is {self._metric!r}, and its scores are of {saved!r} with "
+                f"higher_is_better={book.higher_is_better}; they are forgotten",
+                stacklevel=2,
+            )
         # A backup from inside an epoch: the batches up to it are known from its start.
         ahead = iterations - int(state["iterations"])
         accumulated = self.model.optimizer.gradient_accumulation_steps or 1

@@ -220,7 +220,8 @@ class Evaluator:
             results[name] = result = self._evaluate(name)
             if log is not None:
                 scores = "  ".join(
-                    f"{metric} {value:.2f}" for metric, value in result.scores.items()
+                    f"{metric} {value:.{metrics_lib.decimals(metric) + 1}f}"
+                    for metric, value in result.scores.items()
                 )
                 log(f"{name}: {result.pairs:,} pairs in {result.seconds:.1f} s  {scores}")
         return results

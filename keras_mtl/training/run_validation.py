@@ -13,7 +13,7 @@ from keras_mtl.config import ExperimentConfig
 from keras_mtl.data.mixture import Mixture
 from keras_mtl.data.prepare import PreparedData
 from keras_mtl.errors import ConfigError
-from keras_mtl.metrics import schedule_higher_is_better, schedule_score
+from keras_mtl.metrics import decimals, schedule_higher_is_better, schedule_score
 from keras_mtl.schedules import ScoreBook, TaskInfo
 from keras_mtl.training.background_evaluation import BackgroundEvaluation, Results
 from keras_mtl.training.checkpoints import write_checkpoint
@@ -228,10 +228,12 @@ class RunValidation:
                 None if waited is None else now,
                 waited,
             )
-        shown = "  ".join(f"{name} {scores[name]:.1f}" for name in self._names[:8])
+        places = decimals(metric)
+        shown = "  ".join(f"{name} {scores[name]:.{places}f}" for name in self._names[:8])
         more = "  …" if len(self._names) > 8 else ""
         when = f"step {step:,}" if waited is None else f"step {step:,}, in effect from {now:,}"
-        log(f"{when}: {metric} {self._macro(results):.2f} on average over tasks: {shown}{more}")
+        mean = f"{self._macro(results):.{places + 1}f}"
+        log(f"{when}: {metric} {mean} on average over tasks: {shown}{more}")
         return scores
 
     def _new_book(self) -> ScoreBook:

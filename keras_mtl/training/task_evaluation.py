@@ -55,6 +55,13 @@ class TaskEvaluation(keras.callbacks.Callback):
         self.scores: dict[str, float] = {}
 
     @property
+    def label(self) -> str:
+        """Name of the metric."""
+        if isinstance(self._metric, str):
+            return self._metric
+        return getattr(self._metric, "__name__", type(self._metric).__name__)
+
+    @property
     def task_names(self) -> tuple[str, ...]:
         """The tasks that have data."""
         return tuple(self._data)
@@ -66,11 +73,10 @@ class TaskEvaluation(keras.callbacks.Callback):
     def evaluate(self, logs: dict[str, Any]) -> dict[str, float]:
         """Evaluates every task now, writes to ``logs`` and returns {task: score}."""
         for name, data in self._data.items():
+            label = self.label
             if callable(self._metric):
-                label = getattr(self._metric, "__name__", type(self._metric).__name__)
                 results = {label: float(self._metric(self.model, data))}
             else:
-                label = self._metric
                 results = self._keras_metrics(data)
             if label not in results:
                 raise ConfigError(

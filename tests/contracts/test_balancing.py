@@ -211,6 +211,9 @@ def test_names_and_parameters_are_checked():
         create("dwa", 2, temprature=1)
     with pytest.raises(ConfigError, match="has no parameter 'c'; it takes none"):
         create("pcgrad", 2, c=1)
+    for field in ("seed", "num_tasks", "name"):  # What a user writes is never another argument.
+        with pytest.raises(ConfigError, match=f"has no parameter '{field}'"):
+            create("random", 2, **{field: 3})
     for method, parameters, message in (
         ("cagrad", {"c": 1.0}, "c = 1.0 must be finite and >= 0 and < 1"),
         ("dwa", {"temperature": 0}, "temperature = 0 must be finite and > 0"),

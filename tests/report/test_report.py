@@ -7,11 +7,12 @@ import re
 import numpy as np
 import pytest
 import yaml
+from matplotlib.figure import Figure
 
 from keras_mtl import metrics
 from keras_mtl.cli.main import main
 from keras_mtl.errors import ConfigError, DataError
-from keras_mtl.report import group_runs, read_run, write_report
+from keras_mtl.report import figures, group_runs, read_run, write_report
 from keras_mtl.report.significance import compare_groups
 from keras_mtl.report.tables import final_table, to_markdown
 
@@ -339,6 +340,38 @@ def test_many_tasks_become_heat_maps(tmp_path):
     assert "Rows: tasks, the largest above" in text
     assert "25 others" in text
     assert path.stat().st_size < 1_000_000
+
+
+def test_log_perplexities_are_shown_as_they_are(tmp_path):
+    tasks = {f"en-x{i:02}": 10 * (i + 1) for i in range(33)}
+    folder = make_run(tmp_path / "many", "temperature", 1, tasks=tasks, tested=False)
+    log = folder / "metrics.jsonl"
+    events = [json.loads(line) for line in log.read_text().splitlines()]
+    for event in events:
+        if event["event"] == "evaluation":
+            event["metric"], event["ratios"] = "neg_log_perplexity", None
+            scores = dict.fromkeys(tasks, -600 / event["step"])
+            event["scores"] = {"neg_log_perplexity": scores}
+    log.write_text("".join(json.dumps(event) + "\n" for event in events))
+    results = {
+        task: {"pairs": 9, "scores": {"neg_log_perplexity": -1.52 + i / 1000}}
+        for i, task in enumerate(tasks)
+    }
+    report = {"tasks": results, "signatures": {"neg_log_perplexity": "nats"}}
+    (folder / "evaluation-test.json").write_text(json.dumps(report))
+    groups = group_runs([read_run(folder)])
+    table = final_table(groups, list(tasks), "neg_log_perplexity", tasks, {})
+    assert [row.cells[0].number for row in table.rows[:2]] == ["-1.520", "-1.519"]
+    figure = Figure()
+    _, panels = figures.score_panels(groups, list(tasks))
+    axes = figure.add_subplot()
+    panels[-1].draw(axes)
+    (mesh,) = axes.collections
+    assert (mesh.norm.vmin, mesh.norm.vmax) == (-6.0, -2.0)
+    axes = Figure().add_subplot()
+    figures.final_panel(groups, list(tasks), "neg_log_perplexity", tasks).draw(axes)
+    low, high = axes.get_ylim()
+    assert low < -1.52 < -1.488 < high < 0
 
 
 def test_the_group_to_compare_with_is_chosen_by_its_label(runs, tmp_path):

@@ -80,6 +80,25 @@ def test_golden_implicit(ratios, expected):
     np.testing.assert_array_equal(schedule.probabilities(1, state), [0.5, 0.5])
 
 
+def test_implicit_factors_are_bounded_by_max_change_alone():
+    tasks = [TaskInfo(name, 1, 1.0) for name in "abcd"]
+    ratios = (1, 1, 1, 0.05)
+    free = create("implicit", tasks)
+    scales = free.scales(1, after(free, ratios, tasks))
+    np.testing.assert_allclose(scales, free.factors(np.array(ratios)))
+    assert scales[3] > 2  # A change of more than 1 from the factor 1 of the beginning.
+    slow = create("implicit", tasks, max_change=0.25)
+    assert slow.scales(1, after(slow, ratios, tasks))[3] == pytest.approx(1.25)
+
+
+def test_implicit_goes_on_when_only_tasks_of_factor_0_stay():
+    schedule = create("implicit", two(), gamma=1.0)
+    state = after(schedule, (2.0, 0.5), two())
+    assert schedule.scales(1, state)[0] == 0
+    alone = create("implicit", two()[:1], gamma=1.0)
+    assert alone.remap(state, np.array([0]))["scales"].tolist() == [1.0]
+
+
 def test_golden_counts_of_lingvo():
     """Lingvo's own tests: 100 draws of NumPy's legacy generator, how many are of task a."""
 
@@ -394,6 +413,17 @@ def test_messages_name_field_value_and_remedy():
         ("sequential", {"stages": [{"task": "a"}, {"task": "b"}]}, r"stages\[0\] has no steps"),
         ("sequential", {"stages": [{"task": "a", "step": 1}]}, "unknown field 'step'; did you"),
         ("piecewise", {"stages": [{"name": "unifrom"}]}, r"stages\[0\]: .*did you mean 'uniform'"),
+        (
+            "piecewise",
+            {"stages": [{"name": "uniform", "parameters": [1]}]},
+            r"stages\[0\]: parameters = \[1\] must be a mapping",
+        ),
+        ("uniform", {"floor": {"a": 0.1}}, "floor = .* is not a number"),
+        ("uniform", {"floor": None}, "floor = None is not a number"),
+        ("uniform", {"floor": 0.6}, r"floor = 0.6 must lie in \[0, 1/2\]"),
+        ("uniform", {"tasks": 3}, "has no parameter 'tasks'"),
+        ("uniform", {"name": "x"}, "has no parameter 'name'"),
+        ("temperature", {"temperature": 10**400}, "must be finite"),
         ("implicit", {"gamma": 2}, "gamma = 2 must be finite and >= 0 and <= 1"),
         ("bandit", {"reward": "score"}, "reward = 'score' is not known; known: loss, progress"),
     ]

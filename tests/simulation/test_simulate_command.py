@@ -159,6 +159,9 @@ def test_what_is_wrong_is_said(config, capsys, words, message):
         ("trainer: {train_steps: soon}", "train_steps = 'soon': a whole number"),
         ("trainer: 3", "3 stands where a mapping is expected"),
         ("- a", "expected a mapping"),
+        ("task:", "task.pairs is empty"),
+        ("task: {pairs: 3}", "task.pairs = 3: a list is expected"),
+        ("task: {pairs: [{source: a, target: b, max_pairs: .inf}]}", "size = inf is not a number"),
         (
             "task: {pairs: [{source: a, target: b, max_pairs: many}]}",
             "size = 'many' is not a number",
@@ -170,6 +173,31 @@ def test_a_configuration_that_cannot_be_simulated_is_named(tmp_path, text, messa
     path.write_text(text)
     with pytest.raises(ConfigError, match=message):
         read_experiment([path])
+
+
+def test_files_are_put_together_as_training_does(config, tmp_path):
+    def schedule_of_both(text):
+        over = tmp_path / "over.yaml"
+        over.write_text(text)
+        found = read_experiment([config, over])
+        return found.schedule, found.steps
+
+    kept = ("inverse_ratio", {"epsilon": 0.1})
+    assert schedule_of_both("trainer:\n  # train_steps: 5\n") == (kept, 400)
+    assert schedule_of_both("trainer: {train_steps: 2e3}") == (kept, 2000)
+    other = "{name: temperature, parameters: {temperature: 3}}"
+    assert schedule_of_both(f"trainer: {{schedule: {other}}}")[0] == (
+        "temperature",
+        {"temperature": 3},
+    )
+    assert schedule_of_both("trainer: {schedule: {name: uniform}}")[0] == ("uniform", {})
+    assert schedule_of_both("trainer: {schedule: {parameters: {}}}")[0] == ("inverse_ratio", {})
+    both = {"epsilon": 0.1, "alpha": 2}
+    assert schedule_of_both("trainer: {schedule: {parameters: {alpha: 2}}}")[0][1] == both
+    baselines = tmp_path / "baselines.json"
+    baselines.write_text("[1]")
+    with pytest.raises(ConfigError, match=r"baselines_file .* holds \[1\]"):
+        schedule_of_both(f"trainer: {{schedule: {{baselines_file: {baselines}}}}}")
 
 
 def test_a_task_list_that_is_none_is_named(tmp_path):

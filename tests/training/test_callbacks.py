@@ -385,3 +385,31 @@ def test_task_evaluation_drives_a_schedule_by_losses():
     # The loss of both is above 1 so far, and `large` is to come down to a hundredth of it.
     assert history["large/loss"][-1] == scheduling.book.scores[0] > 0.1
     assert history["probability/large"][-1] > 0.6
+
+
+def test_scores_of_another_metric_are_forgotten(tmp_path):
+    path = tmp_path / "tasks.npz"
+    data = {source: (x, y) for source, (x, y) in fit_case.examples().items()}
+
+    def fit(evaluation, model, **options):
+        mixture = fit_case.make_mixture("inverse_ratio")
+        scheduling = TaskScheduling(
+            mixture, evaluation, {"large": 1.0, "small": 1.0}, state_path=path, **options
+        )
+        model.fit(
+            mixture.dataset(steps=5, map_fn=fit_case.element),
+            epochs=1,
+            verbose=0,
+            callbacks=[scheduling],
+        )
+        return scheduling.book
+
+    model = fit_case.make_model("gradient", metrics=["mae"])
+    assert fit(TaskEvaluation(data, "mae", False), model).counts.tolist() == [1, 1]
+    assert fit(TaskEvaluation(data, "mae", False), model).counts.tolist() == [2, 2]
+    with pytest.warns(UserWarning, match=r"metric is 'loss', and its scores are of 'mae'"):
+        assert fit(TaskEvaluation(data, "loss"), model).counts.tolist() == [1, 1]
+    with pytest.warns(UserWarning, match="higher_is_better=False; they are forgotten"):
+        book = fit(TaskEvaluation(data, "loss"), model, higher_is_better=True)
+    assert book.counts.tolist() == [1, 1]
+    assert book.higher_is_better
