@@ -347,7 +347,7 @@ class Engine:
             values,
             _list("decoders", decoders),
             given or [],
-            _list("sentence_indices", sentence_indices),
+            _list("sentence_indices", sentence_indices, bits=64),
             _list("shortlist", shortlist),
             alignments,
             _whole("attention_layer", attention_layer),
@@ -408,19 +408,23 @@ def _environment_isa() -> str:
     return choose_isa(os.environ.get(_ISA_VARIABLE, ""), core().isa())
 
 
-def _whole(name: str, value: Any) -> int:
-    if isinstance(value, int | np.integer) and not isinstance(value, bool):
-        whole = int(value)
-        if abs(whole) < 2**31:
-            return whole
-    raise errors.InputError(f"{name}={value!r}: give a whole number")
+def _whole(name: str, value: Any, bits: int = 32) -> int:
+    if not isinstance(value, int | np.integer) or isinstance(value, bool):
+        raise errors.InputError(f"{name}={value!r}: give a whole number")
+    whole = int(value)
+    if abs(whole) >= 2 ** (bits - 1):
+        raise errors.InputError(f"{name}={value!r}: give a whole number below 2^{bits - 1}")
+    return whole
 
 
 def _arrays(name: str, sequences: Sequences) -> list[np.ndarray]:
     """Returns ids of sentences as int32 arrays."""
     arrays = []
     for i, ids in enumerate(sequences):
-        array = np.asarray(ids)
+        try:
+            array = np.asarray(ids)
+        except (ValueError, TypeError) as error:  # Lists of unequal length in place of ids.
+            raise errors.InputError(f"{name} {i} is no list of ids of tokens: {error}") from error
         if array.size == 0:
             array = np.zeros([0], np.int32)
         if array.ndim != 1 or array.dtype.kind not in "iu":
@@ -444,8 +448,8 @@ def _flat(name: str, sequences: Sequences) -> tuple[np.ndarray, list[int]]:
     return np.concatenate([np.zeros([0], np.int32), *arrays]), begins
 
 
-def _list(name: str, values: Sequence[int] | None) -> list[int]:
-    return [] if values is None else [_whole(name, value) for value in values]
+def _list(name: str, values: Sequence[int] | None, bits: int = 32) -> list[int]:
+    return [] if values is None else [_whole(name, value, bits) for value in values]
 
 
 def _option_values(options: Any, longest: int) -> dict[str, Any]:

@@ -22,6 +22,7 @@ _LEAST = {
     "top_k": 0,
     "seed": 0,
 }
+_MOST_FINISHED = 1 << 20  # As in cc/engine/beam_options.cc.
 _POSITIVE = ("patience", "max_length_factor", "repetition_penalty", "temperature", "top_p")
 _NOT_NEGATIVE = (
     "alpha",
@@ -191,4 +192,5 @@ def _misfits(options: Any) -> list[tuple[str, str]]:
 
 def max_finished(options: Any) -> int:
     """Number of finished hypotheses that ends a sentence when there is a length penalty."""
-    return math.floor(options.beam_size * options.patience + 0.5)
+    count = options.beam_size * options.patience + 0.5
+    return math.floor(count) if count < _MOST_FINISHED else _MOST_FINISHED

@@ -114,7 +114,8 @@ std::vector<LogitEdit> BeamSearch::Edits(int row) const {
   const Row& which = rows_[row];
   const State& state = states_[which.sentence];
   std::vector<LogitEdit> edits;
-  if (which.forced >= 0) return edits;  // A forced token takes its own probability.
+  // A forced token takes its own probability. After an error rows and hypotheses do not agree.
+  if (which.forced >= 0 || failed_) return edits;
   const Slot& slot = state.live[row - state.first_row];
   if (slot.node >= 0 && (options_.repetition_penalty != 1.0 || options_.no_repeat_ngram > 0)) {
     edits = HistoryEdits(History(state, slot.node), static_cast<float>(options_.repetition_penalty),
@@ -207,9 +208,21 @@ void BeamSearch::AdvanceTop(const TopCandidates& top, const Attention& attention
 
 template <typename OutputsOf>
 void BeamSearch::AdvanceAll(const OutputsOf& outputs_of, const Attention& attention) {
+  if (failed_) throw InputError("the search ended with an error at an earlier step; begin a new one");
   if (keep_attention_ && !rows_.empty() && attention.weights == nullptr) {
     throw InputError("attention is not given: coverage_penalty and alignments need it at each step");
   }
+  try {
+    StepAll(outputs_of, attention);
+  } catch (...) {
+    failed_ = true;  // Some sentences have gone the step, and rows_ are still those before it.
+    throw;
+  }
+  RebuildRows();
+}
+
+template <typename OutputsOf>
+void BeamSearch::StepAll(const OutputsOf& outputs_of, const Attention& attention) {
   std::vector<RowOutputs> outputs;
   for (size_t begin = 0, end; begin < rows_.size(); begin = end) {
     State& state = states_[rows_[begin].sentence];
@@ -250,7 +263,6 @@ void BeamSearch::AdvanceAll(const OutputsOf& outputs_of, const Attention& attent
     ++state.step;
     if (state.done) Finish(&state);
   }
-  RebuildRows();
 }
 
 // Clauses 2 and 3: the best 2k, falling; of equal ones the smaller slot, then the smaller token.

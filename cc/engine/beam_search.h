@@ -84,7 +84,7 @@ class BeamSearch {
   // outputs: [rows, vocabulary_size]: logits, or log-probabilities, which are used bit by bit as
   //   they are unless something is masked. They need not be masked.
   // Throws InputError (attention is missing or too narrow), NotANumberError (names sentence and
-  // step); the search is then over.
+  // step); the search is then over, and another step is an InputError.
   void Advance(const float* outputs, bool log_probabilities, const Attention& attention = {});
 
   // The same from the best tokens of each row. With options.sampling all tokens are needed.
@@ -162,6 +162,8 @@ class BeamSearch {
   // Runs one step; outputs_of(index of a row, its state) gives RowOutputs.
   template <typename OutputsOf>
   void AdvanceAll(const OutputsOf& outputs_of, const Attention& attention);
+  template <typename OutputsOf>
+  void StepAll(const OutputsOf& outputs_of, const Attention& attention);
 
   RowOutputs FullRow(int index, const State& state, const float* outputs, bool log_probabilities);
   std::vector<Candidate> BestCandidates(const State& state,
@@ -187,6 +189,7 @@ class BeamSearch {
   std::vector<float> penalties_;
   std::vector<State> states_;
   std::vector<Row> rows_;
+  bool failed_ = false;         // A step ended in an error.
   std::vector<float> scratch_;  // Masked copies of the rows of one sentence.
 };
 

@@ -1,5 +1,7 @@
 #include "engine/engine.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <chrono>
 #include <condition_variable>
@@ -11,6 +13,7 @@
 
 #include "engine/errors.h"
 #include "engine/model_file.h"
+#include "engine/thread_pool.h"
 
 namespace keras_mtl {
 namespace {
@@ -43,18 +46,15 @@ class Engine::Crew {
   using Work = std::function<void(Decoder*, const std::atomic<bool>& stop)>;
 
   Crew(std::shared_ptr<const Model> model, int workers, int threads)
-      : model_(std::move(model)), threads_(threads) {
-    for (int i = 0; i < workers; ++i) members_.emplace_back([this] { Serve(); });
+      : model_(std::move(model)), threads_(threads), process_(getpid()) {
+    const auto serve = [this](int) { Serve(); };
+    StartThreads("workers", 0, workers, serve, [this] { Close(); }, &members_);
   }
 
-  ~Crew() {
-    {
-      std::lock_guard<std::mutex> lock(mutex_);
-      closing_ = true;
-    }
-    wake_.notify_all();
-    for (std::thread& member : members_) member.join();
-  }
+  ~Crew() { Close(); }
+
+  // A child of fork() has a copy of this object and none of its threads.
+  bool has_threads() const { return getpid() == process_; }
 
   int workers() const { return static_cast<int>(members_.size()); }
 
@@ -87,6 +87,15 @@ class Engine::Crew {
   }
 
  private:
+  void Close() {
+    {
+      std::lock_guard<std::mutex> lock(mutex_);
+      closing_ = true;
+    }
+    wake_.notify_all();
+    for (std::thread& member : members_) member.join();
+  }
+
   struct Job {
     const Work& work;
     const int beams;
@@ -139,6 +148,7 @@ class Engine::Crew {
 
   const std::shared_ptr<const Model> model_;
   const int threads_;
+  const pid_t process_;
   std::mutex mutex_;
   std::condition_variable wake_;
   std::deque<Job*> queue_;
@@ -172,7 +182,10 @@ Engine::Engine(std::shared_ptr<const Model> model, int workers, int threads)
   crew_ = std::make_unique<Crew>(model_, workers, threads);
 }
 
-Engine::~Engine() = default;
+Engine::~Engine() {
+  // Nothing to join, and the copy of a lock may be held for ever.
+  if (crew_ != nullptr && !crew_->has_threads()) (void)crew_.release();
+}
 
 int Engine::workers() const { return crew_->workers(); }
 

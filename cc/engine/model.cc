@@ -134,6 +134,14 @@ std::shared_ptr<const Model> Model::Load(const TransformerConfig& config, const 
   if (isa > BestIsa(GetCpuFeatures())) {
     throw ModelFileError(std::string("this machine cannot run ") + IsaName(isa));
   }
+  // Sums of products are exact: see kMostInt8Depth.
+  for (const auto& [name, depth] : {std::pair("hidden_dim", config.hidden_dim),
+                                    std::pair("intermediate_dim", config.intermediate_dim)}) {
+    if (compute != ComputeType::kInt8 || depth <= kMostInt8Depth) continue;
+    throw ModelFileError(std::string(name) + "=" + std::to_string(depth) + ": at most " +
+                         std::to_string(kMostInt8Depth) +
+                         " can be computed in int8; take compute_type float32");
+  }
   std::shared_ptr<Model> model(new Model(config, compute, isa));
   model->owner_ = std::move(owner);
   const Loader loader(config, tensors, compute, model->kernels_, &model->pages_);

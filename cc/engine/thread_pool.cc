@@ -20,10 +20,13 @@ void Pause() {
 }  // namespace
 
 ThreadPool::ThreadPool(int threads) {
-  for (int i = 1; i < threads; ++i) workers_.emplace_back([this, i] { Work(i); });
+  const auto work = [this](int thread) { Work(thread); };
+  StartThreads("threads", 1, threads - 1, work, [this] { Close(); }, &workers_);
 }
 
-ThreadPool::~ThreadPool() {
+ThreadPool::~ThreadPool() { Close(); }
+
+void ThreadPool::Close() {
   {
     std::lock_guard<std::mutex> lock(mutex_);
     stop_ = true;

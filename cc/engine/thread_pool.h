@@ -9,18 +9,40 @@
 #include <condition_variable>
 #include <cstdint>
 #include <mutex>
+#include <string>
+#include <system_error>
 #include <thread>
 #include <type_traits>
 #include <vector>
 
+#include "engine/errors.h"
+
 namespace keras_mtl {
+
+// Starts `count` threads, each of which calls run(number), the numbers rising from `first`. Where
+// the system gives fewer, calls close(), which is to end those that run, and throws InputError.
+template <class Run, class Close>
+void StartThreads(const char* option, int first, int count, Run run, Close close,
+                  std::vector<std::thread>* threads) {
+  threads->reserve(count);
+  for (int i = 0; i < count; ++i) {
+    try {
+      threads->emplace_back(run, first + i);
+    } catch (const std::system_error& error) {
+      close();
+      throw InputError(std::string(option) + "=" + std::to_string(first + count) +
+                       ": the system gave only " + std::to_string(first + i) + " threads (" +
+                       error.what() + "); ask for fewer, or raise the limit of processes or memory");
+    }
+  }
+}
 
 // One caller at a time. Threads take the chunks of a task one by one, so a thread that the system
 // holds up, for another program, holds up the chunk in its hands and nothing else. Where that
 // happens, the caller works alone for a while, and for longer where it happens again.
 class ThreadPool {
  public:
-  // `threads` >= 1 counts the caller: 1 starts none.
+  // `threads` >= 1 counts the caller: 1 starts none. Throws InputError: the system gives fewer.
   explicit ThreadPool(int threads);
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;
@@ -56,6 +78,8 @@ class ThreadPool {
   // Returns how many.
   int TakeChunks(int thread);
   void Work(int thread);
+  // Ends the threads.
+  void Close();
 
   std::vector<std::thread> workers_;
   // Of the task. Who has taken a chunk reads them; they change when all chunks are done.

@@ -24,6 +24,8 @@ namespace keras_mtl {
 constexpr int kPanel = 64;
 // Rows of int8 and packed int8 weights are padded with zeros to this many bytes of K: one AMX tile.
 constexpr int kDepthAlign = 64;
+// Of int8 products: so many of 127 * 128 add up inside 31 bits.
+constexpr int kMostInt8Depth = 1 << 17;
 // Panels of a segment of the output projection. Each segment has its own maximum and sum of
 // exponentials, merged in order, so that the result does not depend on how threads share the work.
 constexpr int kSegmentPanels = 32;

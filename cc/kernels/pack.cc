@@ -36,12 +36,12 @@ void CopyColumn(const T* source, int from, T* target, int to, int groups, int si
 }
 
 int32_t SumStart(const int8_t* weights, int depth, Compensation compensation) {
-  int32_t start = 0;
+  int64_t start = 0;
   for (int k = 0; k < depth; ++k) {
     if (compensation == Compensation::kShiftedRows) start -= 128 * weights[k];
     if (compensation == Compensation::kNegativeWeights) start += weights[k] < 0 ? -weights[k] : 0;
   }
-  return start;
+  return static_cast<int32_t>(start);  // Sums wrap around, as does 2^31, of 2^17 weights of -128.
 }
 
 }  // namespace

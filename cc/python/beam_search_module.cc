@@ -10,6 +10,7 @@
 #include "engine/errors.h"
 #include "engine/random.h"
 #include "python/convert.h"
+#include "python/gil.h"
 #include "python/modules.h"
 
 namespace py = pybind11;
@@ -64,7 +65,7 @@ void Advance(BeamSearch* search, const Rows<float>& outputs, bool log_probabilit
   CheckShape("outputs", outputs, rows, vocabulary_size);
   const AttentionArray weights(attention, rows);
   const float* data = outputs.data();
-  py::gil_scoped_release release;
+  const ReleasedGil released;
   search->Advance(data, log_probabilities, weights.view);
 }
 
@@ -91,7 +92,7 @@ void AdvanceTop(BeamSearch* search, const Rows<int32_t>& tokens, const Rows<floa
   const TopCandidates top{static_cast<int>(tokens.shape(1)), tokens.data(), logits.data(),
                           normalisers.data(),
                           wanted.is_none() ? nullptr : logits_wanted.data()};
-  py::gil_scoped_release release;
+  const ReleasedGil released;
   search->AdvanceTop(top, weights.view);
 }
 

@@ -9,6 +9,7 @@
 #include "engine/engine.h"
 #include "engine/errors.h"
 #include "python/convert.h"
+#include "python/gil.h"
 #include "python/modules.h"
 
 namespace py = pybind11;
@@ -28,13 +29,6 @@ TokenBatch BatchOf(const char* name, const Ids& ids, const std::vector<int>& beg
   if (!right)
     throw InputError(std::string(name) + ": begins must rise from 0 to the number of ids");
   return batch;
-}
-
-// Runs handlers of signals, on the main thread; what they raise ends the call.
-bool Interrupted() {
-  py::gil_scoped_acquire acquire;
-  if (PyErr_CheckSignals() != 0) throw py::error_already_set();
-  return false;
 }
 
 py::list Translate(Engine& engine, const Ids& ids, const std::vector<int>& begins,
@@ -57,8 +51,8 @@ py::list Translate(Engine& engine, const Ids& ids, const std::vector<int>& begin
   request.max_batch_size = max_batch_size;
   std::vector<std::vector<Hypothesis>> found;
   {
-    py::gil_scoped_release release;
-    found = engine.Translate(request, &Interrupted);
+    const ReleasedGil released;
+    found = engine.Translate(request, &CheckSignals);
   }
   py::list result;
   for (const std::vector<Hypothesis>& hypotheses : found) result.append(HypothesesOf(hypotheses));
@@ -75,8 +69,8 @@ py::list Score(Engine& engine, const Ids& ids, const std::vector<int>& begins,
   request.max_batch_size = max_batch_size;
   std::vector<std::vector<float>> scores;
   {
-    py::gil_scoped_release release;
-    scores = engine.Score(request, &Interrupted);
+    const ReleasedGil released;
+    scores = engine.Score(request, &CheckSignals);
   }
   py::list result;
   for (const std::vector<float>& values : scores) {
@@ -89,8 +83,8 @@ py::array_t<float> EncodeSource(Engine& engine, const Ids& ids, const std::vecto
   const TokenBatch source = BatchOf("source", ids, begins);
   Memory memory;
   {
-    py::gil_scoped_release release;
-    memory = engine.Encode(source, &Interrupted);
+    const ReleasedGil released;
+    memory = engine.Encode(source, &CheckSignals);
   }
   const py::ssize_t dim = engine.config().hidden_dim;
   return ArrayOf(memory.rows, {static_cast<py::ssize_t>(source.ids.size()), dim});
@@ -108,7 +102,7 @@ void RegisterEngine(py::module_& module) {
              options.workers = workers;
              options.threads = threads;
              options.verify = verify;
-             py::gil_scoped_release release;
+             const ReleasedGil released;
              return Engine::Open(path, options);
            }),
            py::arg("path"), py::arg("compute_type"), py::arg("isa"), py::arg("workers"),

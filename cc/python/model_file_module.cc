@@ -5,6 +5,7 @@
 
 #include "engine/model_file.h"
 #include "engine/transformer_config.h"
+#include "python/gil.h"
 #include "python/modules.h"
 
 namespace py = pybind11;
@@ -30,12 +31,12 @@ void RegisterModelFile(py::module_& module) {
   py::class_<ModelFile, std::shared_ptr<ModelFile>>(
       module, "ModelFile", "An opened model file; see docs/engine_file.md.")
       .def(py::init([](const std::string& path, bool verify) {
-             py::gil_scoped_release release;
+             const ReleasedGil released;
              return std::const_pointer_cast<ModelFile>(ModelFile::Open(path, verify));
            }),
            py::arg("path"), py::arg("verify") = false,
            "Opens a file; `verify` reads every tensor and compares its checksum.")
-      .def("verify", &ModelFile::Verify, py::call_guard<py::gil_scoped_release>(),
+      .def("verify", &ModelFile::Verify, py::call_guard<ReleasedGil>(),
            "Reads every tensor and compares its checksum.")
       .def("check_transformer", [](const ModelFile& file) { TransformerConfig::Read(file); },
            "Checks that hyperparameters and tensors make a Transformer.")

@@ -2,6 +2,7 @@
 #include <pybind11/pybind11.h>
 
 #include "kernels/cpu_features.h"
+#include "python/gil.h"
 #include "python/modules.h"
 
 namespace py = pybind11;
@@ -34,6 +35,7 @@ PYBIND11_MODULE(_core, module) {
   module.def("isa",
              [] { return keras_mtl::IsaName(keras_mtl::BestIsa(keras_mtl::GetCpuFeatures())); },
              "Fastest instruction set of this machine: amx, vnni, avx2 or generic.");
+  keras_mtl::RegisterGil();
   keras_mtl::RegisterErrors(module);
   keras_mtl::RegisterModelFile(module);
   keras_mtl::RegisterBeamSearch(module);

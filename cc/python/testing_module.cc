@@ -14,6 +14,7 @@
 #include "engine/decoder.h"
 #include "engine/errors.h"
 #include "python/convert.h"
+#include "python/gil.h"
 #include "python/modules.h"
 
 namespace keras_mtl {
@@ -169,7 +170,7 @@ py::dict Step(Decoder& decoder, const Array<int32_t>& rows, int top, bool all,
   }
   StepResult result;
   {
-    py::gil_scoped_release release;
+    const ReleasedGil released;
     decoder.Step(steps.data(), static_cast<int>(count), options, &result);
   }
   py::array_t<int32_t> tokens({count, static_cast<py::ssize_t>(result.top)});

@@ -284,6 +284,10 @@ class BeamSearchResultOp : public OpKernel {
   explicit BeamSearchResultOp(OpKernelConstruction* context) : OpKernel(context) {
     OP_REQUIRES_OK(context, ReadAttributes(context, "num_hypotheses", &hypotheses_, "max_length",
                                            &longest_, "pad_id", &pad_id_));
+    OP_REQUIRES(context, longest_ <= kMost && hypotheses_ <= kMost,
+                absl::InvalidArgumentError("max_length=" + std::to_string(longest_) +
+                                           ", num_hypotheses=" + std::to_string(hypotheses_) +
+                                           ": each may be " + std::to_string(kMost) + " at most"));
   }
 
   void Compute(OpKernelContext* context) override {
@@ -300,8 +304,8 @@ class BeamSearchResultOp : public OpKernel {
     }
     const TensorShape matrix({sentences, hypotheses_});
     TensorShape cube = matrix, wide = matrix;
-    cube.AddDim(longest_);
-    wide.AddDim(longest_ + 1);
+    OP_REQUIRES_OK(context, cube.AddDimWithStatus(longest_));
+    OP_REQUIRES_OK(context, wide.AddDimWithStatus(longest_ + 1));
     Tensor* out[6];
     const TensorShape shapes[6] = {cube, matrix, matrix, matrix, TensorShape({sentences}), wide};
     for (int i = 0; i < 6; ++i) {
@@ -337,6 +341,8 @@ class BeamSearchResultOp : public OpKernel {
   }
 
  private:
+  static constexpr int kMost = 1 << 24;
+
   int hypotheses_, longest_, pad_id_;
 };
 

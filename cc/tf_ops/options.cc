@@ -3,6 +3,7 @@
 #include <cerrno>
 #include <cstdlib>
 #include <limits>
+#include <locale>
 #include <map>
 #include <sstream>
 
@@ -30,7 +31,12 @@ struct Reader {
   const std::string& text;
 
   void operator()(double* field) const {
-    *field = Number<double>(name, text, [](const char* s, char** end) { return strtod(s, end); });
+    // strtod reads a comma where the program's language has one.
+    std::istringstream number(text);
+    number.imbue(std::locale::classic());
+    if (!(number >> *field) || number.peek() != std::istringstream::traits_type::eof()) {
+      Fail(name, text);
+    }
   }
   void operator()(int* field) const {
     const long long value = Number<long long>(

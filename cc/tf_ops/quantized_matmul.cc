@@ -1,7 +1,7 @@
 // KerasMtl>QuantizedMatMul: float rows, quantized on the fly, times int8 weights.
 #include <algorithm>
+#include <atomic>
 #include <cstring>
-#include <list>
 #include <memory>
 #include <shared_mutex>
 #include <vector>
@@ -58,10 +58,16 @@ product: [..., N].
 
 // Weights in the kernels' layout, made when they are first seen and again when they have changed.
 // The copy is compared in full at each call: reading it costs less than the product, and a variable
-// that was assigned to is never missed.
+// that was assigned to is never missed. One for the process: eager code has one kernel for all
+// layers, and graphs have several for one layer.
 class PackedWeights {
  public:
-  // weights [depth, columns], scales [columns]; the same `kernels` at each call.
+  static PackedWeights& OfProcess() {
+    static PackedWeights& all = *new PackedWeights;  // Never destroyed: kernels may outlive statics.
+    return all;
+  }
+
+  // weights [depth, columns], scales [columns].
   std::shared_ptr<const PackedInt8> Get(const Tensor& weights, const Tensor& scales,
                                         const KernelTable& kernels) {
     const auto bytes = weights.flat<int8_t>();
@@ -69,8 +75,9 @@ class PackedWeights {
     {
       std::shared_lock<std::shared_mutex> lock(mutex_);
       for (const auto& entry : entries_) {
-        if (entry->shape == weights.shape() && Same(entry->weights, bytes.data()) &&
-            Same(entry->scales, factors.data())) {
+        if (entry->kernels == &kernels && entry->shape == weights.shape() &&
+            Same(entry->weights, bytes.data()) && Same(entry->scales, factors.data())) {
+          entry->used = ++calls_;
           return {entry, &entry->packed};
         }
       }
@@ -78,6 +85,7 @@ class PackedWeights {
     const int depth = static_cast<int>(weights.dim_size(0));
     const int columns = static_cast<int>(weights.dim_size(1));
     auto entry = std::make_shared<Entry>();
+    entry->kernels = &kernels;
     entry->shape = weights.shape();
     entry->weights.assign(bytes.data(), bytes.data() + bytes.size());
     entry->scales.assign(factors.data(), factors.data() + factors.size());
@@ -89,18 +97,29 @@ class PackedWeights {
       }
     }
     entry->packed = PackedInt8(transposed.data(), factors.data(), nullptr, columns, depth, kernels);
+    entry->used = ++calls_;
     std::unique_lock<std::shared_mutex> lock(mutex_);
-    entries_.push_front(entry);
-    if (entries_.size() > kMostEntries) entries_.pop_back();
+    bytes_ += entry->weights.size();
+    entries_.push_back(entry);
+    // Weights that changed, and those of models that are gone, are never asked for again.
+    while (bytes_ > kMostBytes && entries_.size() > 1) {
+      const auto oldest = std::min_element(
+          entries_.begin(), entries_.end(),
+          [](const auto& a, const auto& b) { return a->used.load() < b->used.load(); });
+      bytes_ -= (*oldest)->weights.size();
+      *oldest = std::move(entries_.back());
+      entries_.pop_back();
+    }
     return {entry, &entry->packed};
   }
 
  private:
-  // In a graph each operation has its own kernel and so one entry; eager code shares one kernel
-  // between all layers.
-  static constexpr size_t kMostEntries = 64;
+  // Of weights; with their copies in the kernels' layout it is twice as much.
+  static constexpr size_t kMostBytes = size_t{1} << 29;
 
   struct Entry {
+    const KernelTable* kernels;
+    mutable std::atomic<uint64_t> used;  // The last call that asked for it.
     TensorShape shape;
     std::vector<int8_t> weights;
     std::vector<float> scales;
@@ -112,8 +131,10 @@ class PackedWeights {
     return std::memcmp(ours.data(), theirs, ours.size() * sizeof(T)) == 0;
   }
 
+  std::atomic<uint64_t> calls_{0};
   std::shared_mutex mutex_;
-  std::list<std::shared_ptr<const Entry>> entries_;  // newest first
+  size_t bytes_ = 0;
+  std::vector<std::shared_ptr<const Entry>> entries_;
 };
 
 class QuantizedMatMulOp : public tensorflow::OpKernel {
@@ -135,8 +156,7 @@ class QuantizedMatMulOp : public tensorflow::OpKernel {
                     "x has the shape " + x.shape().DebugString() + ", weights " +
                     weights.shape().DebugString() + " and scales " + scales.shape().DebugString() +
                     "; they must be [..., K], [K, N] and [N]"));
-    // Exact sums: 2^17 products of 127 * 127 stay inside 31 bits.
-    OP_REQUIRES(context, depth <= 1 << 17,
+    OP_REQUIRES(context, depth <= kMostInt8Depth,
                 absl::InvalidArgumentError("weights have " + std::to_string(depth) +
                                            " rows; at most 131072 fit exact sums"));
     TensorShape shape = x.shape();
@@ -154,7 +174,8 @@ class QuantizedMatMulOp : public tensorflow::OpKernel {
  private:
   void Multiply(tensorflow::OpKernelContext* context, const Tensor& x, const Tensor& weights,
                 const Tensor& scales, Tensor* product) {
-    const std::shared_ptr<const PackedInt8> packed = packed_.Get(weights, scales, *kernels_);
+    const std::shared_ptr<const PackedInt8> packed =
+        PackedWeights::OfProcess().Get(weights, scales, *kernels_);
     const Int8Weights view = packed->view();
     const int depth = static_cast<int>(weights.dim_size(0));
     const int64_t rows = x.NumElements() / depth;
@@ -193,7 +214,6 @@ class QuantizedMatMulOp : public tensorflow::OpKernel {
   }
 
   const KernelTable* kernels_ = nullptr;
-  PackedWeights packed_;
 };
 
 REGISTER_KERNEL_BUILDER(Name("KerasMtl>QuantizedMatMul").Device(tensorflow::DEVICE_CPU),

@@ -120,9 +120,10 @@ def beam_search(
         max_lengths = tf.fill([batch], tf.cast(max_steps, tf.int32))
     search.max_lengths = tf.cast(max_lengths, tf.int32)
     if prefix is not None:
-        search.prefix = tf.cast(prefix, tf.int32)
+        # One column more: a step looks one up also where no sentence has a prefix.
+        search.prefix = tf.pad(tf.cast(prefix, tf.int32), [[0, 0], [0, 1]])
         search.prefix_lengths = (
-            tf.fill([batch], tf.shape(search.prefix)[1])
+            tf.fill([batch], tf.shape(prefix)[1])
             if prefix_lengths is None
             else tf.cast(prefix_lengths, tf.int32)
         )

@@ -104,17 +104,19 @@ def op_beam_search(
     fill = tf.reshape(tf.cast(batch, tf.int32), [1])
     zeros = tf.zeros(fill, tf.int32)
     if prefix is None:
+        if prefix_lengths is not None:
+            raise InputError("prefix_lengths is given without prefix: give both or none")
         prefix, prefix_lengths = tf.zeros([fill[0], 0], tf.int32), zeros
     elif prefix_lengths is None:
         prefix_lengths = zeros + tf.shape(prefix)[1]
     if sentence_indices is None:
-        sentence_indices = tf.range(tf.cast(fill[0], tf.int64))
+        sentence_indices = tf.range(fill[0])
     search, *first = ops.keras_mtl_beam_search(
-        max_lengths=zeros + options.max_length if max_lengths is None else max_lengths,
-        prefixes=prefix,
-        prefix_lengths=prefix_lengths,
-        source_lengths=zeros if source_lengths is None else source_lengths,
-        indices=sentence_indices,
+        max_lengths=zeros + options.max_length if max_lengths is None else _int32(max_lengths),
+        prefixes=_int32(prefix),
+        prefix_lengths=_int32(prefix_lengths),
+        source_lengths=zeros if source_lengths is None else _int32(source_lengths),
+        indices=tf.cast(sentence_indices, tf.int64),
         options=options_text(dataclasses.replace(options, max_length_factor=None)),
         vocabulary_size=vocabulary_size,
         start_id=start_id,
@@ -130,9 +132,12 @@ def op_beam_search(
         attention = tf.zeros([tf.size(rows.token), 0])
         if isinstance(outputs, tuple):
             outputs, attention = outputs
-        outputs = tf.cast(outputs, tf.float32)
         following = LiveRows(
-            *ops.keras_mtl_beam_search_step(search=search, outputs=outputs, attention=attention)
+            *ops.keras_mtl_beam_search_step(
+                search=search,
+                outputs=tf.cast(outputs, tf.float32),
+                attention=tf.cast(attention, tf.float32),
+            )
         )
         return search, following, _gather(after, following.parent)
 
@@ -166,6 +171,10 @@ def options_text(options: BeamOptions) -> str:
             value = ",".join(map(str, value))
         lines.append(f"{name}={value}\n")
     return "".join(lines)
+
+
+def _int32(values: tf.Tensor) -> tf.Tensor:
+    return tf.cast(values, tf.int32)
 
 
 def _gather(state: State, rows: tf.Tensor) -> State:

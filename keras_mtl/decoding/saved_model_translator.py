@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -119,19 +120,32 @@ class SavedModelTranslator:
         return found
 
 
+_LOCK = threading.Lock()
+_inside = 0  # threads in `_as_exported`
+_before = False
+
+
 @contextlib.contextmanager
 def _as_exported() -> Iterator[None]:
     """Runs graphs as they stand in the file, without TensorFlow's graph optimiser.
 
     On an exported search it takes 1.5 s at the first call, gains nothing afterwards, and warns a
     dozen times on standard error that its cost model does not know a shape. The setting is of the
-    process and read at each call, so it is put back at once; a call that another thread begins
-    meanwhile runs without the optimiser too, to the same result.
+    process and read at each call, so it is put back when the last of several threads is done; a
+    call that yet another thread begins meanwhile runs without the optimiser too, to the same
+    result.
     """
+    global _inside, _before
     name = "disable_meta_optimizer"
-    before = tf.config.optimizer.get_experimental_options().get(name, False)
-    tf.config.optimizer.set_experimental_options({name: True})
+    with _LOCK:
+        if _inside == 0:
+            _before = tf.config.optimizer.get_experimental_options().get(name, False)
+            tf.config.optimizer.set_experimental_options({name: True})
+        _inside += 1
     try:
         yield
     finally:
-        tf.config.optimizer.set_experimental_options({name: before})
+        with _LOCK:
+            _inside -= 1
+            if _inside == 0:
+                tf.config.optimizer.set_experimental_options({name: _before})

@@ -13,6 +13,8 @@ BACKENDS = ("auto", "native", "tf")
 _TINY = 1e-30
 # So many products of 127 * 127 add up exactly in float32, which has 24 bits: 1040.
 _EXACT_DEPTH = 1024
+# So many of 127 * 128 fit int32.
+_MOST_DEPTH = 1 << 17
 
 
 def quantized_matmul(
@@ -38,10 +40,13 @@ def quantized_matmul(
       float32 [..., N].
 
     Raises:
-      InputError: an unknown backend.
+      InputError: an unknown backend, or more than 131072 rows of weights.
       NativeError: ``native``, and the operation cannot be loaded.
     """
     check_backend(backend)
+    x = tf.convert_to_tensor(x)
+    if x.shape.rank == 1:
+        return quantized_matmul(x[None], weights, scales, backend)[0]
     if backend == "native" or (backend == "auto" and _native_fits()):
         return native.load_ops().keras_mtl_quantized_mat_mul(x=x, weights=weights, scales=scales)
     return _plain(x, weights, scales)
@@ -88,6 +93,8 @@ def _exact_product(rows: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
     depth = weights.shape[0]
     if depth is None:
         raise InputError("weights must have a static shape")
+    if depth > _MOST_DEPTH:
+        raise InputError(f"weights have {depth} rows; at most {_MOST_DEPTH} fit exact sums")
     total = tf.zeros([*tf.unstack(tf.shape(rows)[:-1]), tf.shape(weights)[1]], tf.int32)
     for begin in range(0, depth, _EXACT_DEPTH):
         end = min(begin + _EXACT_DEPTH, depth)

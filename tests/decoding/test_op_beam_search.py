@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 
 from keras_mtl import native
+from keras_mtl.decoding.beam_search import beam_search
 from keras_mtl.decoding.op_beam_search import op_beam_search, options_text
 from keras_mtl.decoding.options import BeamOptions
 from keras_mtl.errors import InputError
@@ -108,6 +109,76 @@ def test_no_sentence_and_a_nan():
     table[1, 2] = np.nan
     with pytest.raises(tf.errors.InvalidArgumentError, match=r"sentence 1.*step 2"):
         op_run(OPTIONS["default"], table)
+
+
+def test_a_search_that_failed_takes_no_other_step():
+    ops = native.load_ops()
+    none = tf.zeros([2], tf.int32)
+    search, *_ = ops.keras_mtl_beam_search(
+        max_lengths=[9, 9], prefixes=tf.zeros([2, 0], tf.int32), prefix_lengths=none,
+        source_lengths=none, indices=tf.constant([0, 1], tf.int64),
+        options="beam_size=64\nmax_length=9\n", vocabulary_size=500, start_id=1, eos_id=2,
+    )  # fmt: skip
+    outputs = np.zeros([2, 500], np.float32)
+    outputs[1, 5] = np.nan
+    attention = tf.zeros([2, 0])
+    for message in ("sentence 1: the model's output is not a number", "ended with an error"):
+        with pytest.raises(tf.errors.InvalidArgumentError, match=message):
+            ops.keras_mtl_beam_search_step(search=search, outputs=outputs, attention=attention)
+
+
+def test_a_result_of_any_size_is_no_crash():
+    ops = native.load_ops()
+    none = tf.zeros([1], tf.int32)
+    search, *_ = ops.keras_mtl_beam_search(
+        max_lengths=[0], prefixes=tf.zeros([1, 0], tf.int32), prefix_lengths=none,
+        source_lengths=none, indices=tf.constant([0], tf.int64), options="beam_size=2\n",
+        vocabulary_size=V, start_id=1, eos_id=2,
+    )  # fmt: skip
+    for hypotheses, longest in ((1, 2**31 - 1), (2**31 - 1, 1)):
+        with pytest.raises(tf.errors.InvalidArgumentError, match="each may be 16777216 at most"):
+            ops.keras_mtl_beam_search_result(
+                search=search, num_hypotheses=hypotheses, max_length=longest
+            )
+
+
+def test_both_searches_take_the_same_arguments():
+    table = np.random.default_rng(0).normal(size=(V, V)).astype(np.float32)
+    options = BeamOptions(beam_size=2, max_length=4)
+    state = tf.zeros([2, 1])
+
+    def both(options=options, **arguments):
+        plain = beam_search(
+            lambda ids, step, state: (tf.gather(table, ids), state), state,
+            lambda state, _: state, 2, V, options, eos_id=EOS, **arguments,
+        )  # fmt: skip
+        op = op_beam_search(
+            lambda rows, state: (tf.gather(table, rows.token), state), state, 2, V, options,
+            eos_id=EOS, **arguments,
+        )  # fmt: skip
+        np.testing.assert_array_equal(plain.ids, op.ids)
+        return op.ids.numpy().tolist()
+
+    free = both()
+    assert both(prefix=tf.zeros([2, 0], tf.int32)) == free
+    assert both(prefix=tf.constant([[3], [4]], tf.int64))[0][0][0] == 3
+    assert both(max_lengths=tf.constant([4, 1], tf.int64))[1][0][1:] == [0, 0, 0]
+    assert both(options.replace(patience=1e308, alpha=0.0)) is not None
+    for search in (lambda: both(prefix_lengths=tf.constant([1, 1])),):
+        with pytest.raises(InputError, match="prefix_lengths is given without prefix"):
+            search()
+    with pytest.raises(InputError, match="prefix_lengths is given without prefix"):
+        op_beam_search(None, state, 2, V, options, prefix_lengths=tf.constant([1, 1]))
+
+
+def test_attention_of_half_precision():
+    def step(rows, state):
+        attention = tf.ones([tf.size(rows.token), 3], tf.float16) / 3
+        return (tf.zeros([tf.size(rows.token), V], tf.float16), attention), state
+
+    options = BeamOptions(beam_size=2, max_length=3, coverage_penalty=0.2)
+    found = op_beam_search(step, tf.zeros([2]), 2, V, options, eos_id=EOS, source_lengths=[3, 3])
+    assert np.isfinite(found.scores.numpy()).all()
 
 
 def test_gradients_end_at_a_search():

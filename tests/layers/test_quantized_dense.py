@@ -51,6 +51,44 @@ def _one_nan(array):
     return np.where(np.isnan(array), np.float32("nan"), array)
 
 
+@pytest.mark.parametrize("backend", ["native", "tf"])
+def test_a_vector_is_a_row(backend):
+    weights, scales = tf.constant([[1, 2], [3, -4], [5, 6]], tf.int8), tf.constant([0.5, 0.25])
+    x = tf.constant([0.1, -0.3, 0.2])
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch([x, scales])
+        alone = quantized_matmul(x, weights, scales, backend)
+        row = quantized_matmul(x[None], weights, scales, backend)[0]
+    assert alone.shape == [2]
+    for ours, theirs in ((alone, row), *(
+        (tape.gradient(alone, v), tape.gradient(row, v)) for v in (x, scales)
+    )):  # fmt: skip
+        np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize("backend", ["native", "tf"])
+def test_more_rows_than_exact_sums_allow_are_refused(backend):
+    weights = tf.zeros([2**17 + 1, 1], tf.int8)
+    with pytest.raises((InputError, tf.errors.InvalidArgumentError), match="at most 131072 fit"):
+        quantized_matmul(tf.zeros([1, 2**17 + 1]), weights, tf.ones([1]), backend)
+
+
+def test_many_layers_keep_their_weights_packed():
+    """By what it does: more layers than were kept once, and each changed in between."""
+    generator = np.random.default_rng(3)
+    x = tf.constant(generator.normal(size=(2, 70)), tf.float32)
+    scales = tf.ones([33])
+    variables = [
+        tf.Variable(generator.integers(-127, 128, (70, 33)), dtype=tf.int8) for _ in range(80)
+    ]
+    for turn in range(3):
+        for variable in variables:
+            found = quantized_matmul(x, variable, scales, "native")
+            np.testing.assert_array_equal(found, quantized_matmul(x, variable, scales, "tf"))
+            if turn == 1:
+                variable[turn, 5].assign(tf.constant(7, tf.int8))
+
+
 def test_sums_are_exact_at_their_largest():
     """127 * 127 times a depth that float32 alone could not add up."""
     depth = 5000

@@ -349,6 +349,103 @@ def test_an_engine_from_before_a_fork_is_refused(engine, monkeypatch):
         engine.translate([[TAG, 9, EOS]])
 
 
+AFTER_A_FORK = """
+import os, sys
+from keras_mtl.errors import KerasMtlError
+from keras_mtl.native import Engine
+path, what = sys.argv[1:]
+engine = Engine(path, workers=2, threads=2)
+want = engine.translate([[3, 9, 2]], {"max_length": 5})[0][0].tokens
+child = os.fork()
+if child == 0:
+    if what == "open anew":
+        engine = Engine(path, workers=2)  # Which drops the one that was inherited.
+        assert engine.translate([[3, 9, 2]], {"max_length": 5})[0][0].tokens == want
+    sys.exit(0)
+assert os.waitpid(child, 0)[1] == 0
+print("fine")
+"""
+
+
+@pytest.mark.parametrize("what", ["open anew", "end"])
+def test_a_forked_process_lets_an_inherited_engine_go(files, run_python, what):
+    done = run_python(AFTER_A_FORK, str(files["int8"]), what, timeout=60)
+    assert done.stdout == "fine\n", done.stderr
+
+
+FEW_THREADS = """
+import resource, sys
+from keras_mtl.errors import InputError
+from keras_mtl.native import Engine
+path, option = sys.argv[1:]
+# The stacks of so many threads do not fit.
+resource.setrlimit(resource.RLIMIT_AS, (2 << 30, 2 << 30))
+try:
+    Engine(path, **{option: 1024}).translate([[3, 9, 2]], {"max_length": 5})
+except InputError as error:
+    print(error)
+engine = Engine(path)
+print(len(engine.translate([[3, 9, 2]], {"max_length": 5})))
+"""
+
+
+@pytest.mark.parametrize("option", ["workers", "threads"])
+def test_threads_that_the_system_does_not_give_are_an_error(files, run_python, option):
+    done = run_python(FEW_THREADS, str(files["int8"]), option, timeout=60)
+    message, count = done.stdout.splitlines()
+    assert message.startswith(f"{option}=1024: the system gave only "), done.stderr
+    assert count == "1"
+
+
+AT_THE_END = """
+import atexit, sys, threading, time
+# Before the engine's own, so that it is called after that.
+atexit.register(lambda: print(len(engine.translate([[3, 9, 2]] * 3, {"max_length": 5}))))
+from keras_mtl.native import Engine
+engine = Engine(sys.argv[1], workers=2)
+began = threading.Event()
+
+def work():
+    while True:
+        began.set()
+        engine.translate([[3, 9, 8, 7, 2]] * 20_000, {"max_length": 24, "min_length": 20})
+
+for _ in range(3):
+    threading.Thread(target=work, daemon=True).start()
+began.wait()
+time.sleep(0.3)
+"""
+
+
+def test_the_interpreter_ends_while_daemon_threads_translate(files, run_python):
+    done = run_python(AT_THE_END, str(files["int8"]), timeout=100)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "3\n", "")
+
+
+def test_int8_of_a_model_too_wide_for_exact_sums_is_refused(tmp_path):
+    sizes = {
+        **SIZES,
+        "hidden_dim": 4,
+        "num_heads": 1,
+        "intermediate_dim": 2**17 + 1,
+        "encoder_layers": 1,
+        "decoder_layers": 0,
+    }
+    path = write_engine_file(tmp_path / "wide", random_arrays(sizes), sizes)
+    assert native.Engine(path).encode([[TAG, EOS]])[0].shape == (2, 4)
+    with pytest.raises(ExportError, match=r"intermediate_dim=131073: at most 131072 .* in int8"):
+        native.Engine(path, compute_type="int8")
+
+
+def test_ids_that_are_none_are_named(engine):
+    with pytest.raises(InputError, match="source 0 is no list of ids"):
+        engine.translate([[[TAG], [9, EOS]]])
+    found = engine.translate([[TAG, 9, EOS]], {"max_length": 4}, sentence_indices=[5_000_000_000])
+    assert len(found) == 1
+    with pytest.raises(InputError, match=r"decoders=5000000000: give a whole number below 2\^31"):
+        engine.translate([[TAG, 9, EOS]], decoders=[5_000_000_000])
+
+
 def test_calls_of_many_threads(engine):
     sources = sentences(np.random.default_rng(4), 24, LONGEST, V)
     settings = [{"options": {"max_length": 8, "beam_size": 1 + i % 5}} for i in range(24)]
