@@ -113,7 +113,7 @@ def _check_data(check: "_Check", config: config_lib.ExperimentConfig) -> None:
     check.range("task.data.cleaning.ratio_slack", 0)
     check.range("task.data.cleaning.max_bad_lines", 0, 1)
     check.choice("task.data.vocabulary.model_type", ("unigram", "bpe"))
-    check.range("task.data.vocabulary.temperature", 0, low_open=True)
+    check.range("task.data.vocabulary.temperature", 1)
     check.range("task.data.vocabulary.max_sentences", 1)
     check.range("task.data.vocabulary.character_coverage", 0, 1, low_open=True)
     targets = {pair.target for pair in config.task.pairs}

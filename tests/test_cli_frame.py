@@ -203,7 +203,7 @@ def test_inspect_prints_tasks_parameters_and_differences(tmp_path, capsys):
     small.write_text(
         "task:\n"
         "  pairs: [{source: en, target: fr, baseline: 31.5}, {source: en, target: de}]\n"
-        "  data: {corpora: [{reader: cldr}], vocabulary: {size: 500}}\n"
+        "  data: {corpora: [{reader: cldr, options: {pairs: 9}}], vocabulary: {size: 500}}\n"
         "  model: {size: tiny, hidden_dim: 16, num_heads: 2, intermediate_dim: 32}\n"
     )
     assert main.main(["inspect", "--config_file", str(small)]) == 0
@@ -214,6 +214,24 @@ def test_inspect_prints_tasks_parameters_and_differences(tmp_path, capsys):
         next(line for line in out.splitlines() if "total" in line).split()[1].replace(",", "")
     )
     assert total > 500 * 16
+
+    for old, new, message in (
+        ("reader: cldr", "reader: cldrr", "did you mean 'cldr'"),
+        (
+            "{reader: cldr, options: {pairs: 9}}",
+            "{reader: tsv, options: {file: no.tsv}}",
+            "no.tsv: does not exist",
+        ),
+        ("task:", "trainer: {schedule: {name: unifrom}}\ntask:", "did you mean 'uniform'"),
+        ("task:", "trainer: {schedule: {baselines_file: no.json}}\ntask:", "'no.json' cannot be"),
+        ("task:", "trainer: {schedule: {name: inverse_ratio}}\ntask:", "'en-de' has no baseline"),
+    ):
+        bad = tmp_path / "bad.yaml"
+        bad.write_text(small.read_text().replace(old, new))
+        assert main.main(["inspect", "--config_file", str(bad)]) == 2
+        found = capsys.readouterr()
+        assert message in found.err
+        assert "total" in found.out
 
     other = tmp_path / "other.yaml"
     other.write_text(small.read_text().replace("31.5", "30"))

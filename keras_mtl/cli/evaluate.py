@@ -331,8 +331,12 @@ def print_results(
             title = f"{TITLES[name]} against {compared_type}"
             columns.append((title, "+", [change.differences[name] for change in changes]))
             columns.append(("p", "", [change.p_values[name] for change in changes]))
+
+    def shown(title: str, sign: str, value: float) -> str:
+        return "<0.01" if title == "p" and value < 0.01 else f"{value:{sign}.2f}"
+
     rows = [
-        [task, f"{result.pairs:,}", *(f"{values[i]:{sign}.2f}" for _, sign, values in columns)]
+        [task, f"{result.pairs:,}", *(shown(title, sign, of[i]) for title, sign, of in columns)]
         for i, (task, result) in enumerate(results.items())
     ]
     means = (

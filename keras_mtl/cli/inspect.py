@@ -3,6 +3,7 @@
 import argparse
 import collections
 import os
+import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -37,7 +38,44 @@ def run(args: argparse.Namespace) -> int:
     print_tasks(config, prepared)
     print()
     print_parameters(config, prepared)
-    return 0
+    problems = find_problems(config, prepared)
+    for problem in problems:
+        print(f"error: {problem}", file=sys.stderr)
+    return 2 if problems else 0
+
+
+def find_problems(config: "ExperimentConfig", prepared: "PreparedData | None") -> list[str]:
+    """What training or preparing would refuse: schedule, balancing, baselines, corpora.
+
+    Args:
+      config: the configuration.
+      prepared: the prepared store; where there is one, corpora need not be there.
+
+    Returns:
+      Messages.
+    """
+    from keras_mtl.data.corpora import create_reader
+    from keras_mtl.training.building import check_schedule
+
+    problems: dict[str, None] = {}  # As an ordered set: tasks may share a corpus.
+    try:
+        check_schedule(config)
+    except errors.ConfigError as error:
+        problems[str(error)] = None
+    data = config.task.data
+    for pair in config.task.pairs:
+        for corpus in [*(pair.corpora or data.corpora), *pair.dev_corpora, *pair.test_corpora]:
+            options = corpus.options.as_dict()
+            if options.get("download"):
+                continue  # Making the reader would download.
+            try:
+                create_reader(corpus.reader, pair.source, pair.target, options)
+            except errors.ConfigError as error:
+                problems[str(error)] = None
+            except errors.DataError as error:
+                if prepared is None:
+                    problems[str(error)] = None
+    return list(problems)
 
 
 def print_difference(differences: Sequence[tuple[str, Any, Any]], other: str) -> None:
@@ -51,6 +89,7 @@ def print_difference(differences: Sequence[tuple[str, Any, Any]], other: str) ->
 
 def print_tasks(config: "ExperimentConfig", prepared: "PreparedData | None") -> None:
     """Prints the tasks, with sizes when the store has been prepared."""
+    baselines = _baselines(config)
     sizes = {} if prepared is None else {task.name: task for task in prepared.tasks}
     rows = []
     for pair in config.task.pairs:
@@ -63,7 +102,7 @@ def print_tasks(config: "ExperimentConfig", prepared: "PreparedData | None") -> 
                 _readers(corpora),
                 "all" if pair.max_pairs is None else f"{pair.max_pairs:,}",
                 "-" if task is None else f"{task.train_size:,}",
-                "-" if pair.baseline is None else f"{pair.baseline:g}",
+                "-" if baselines[pair.name] is None else f"{baselines[pair.name]:g}",
             )
         )
     print_table(("task", "direction", "corpora", "at most", "prepared", "baseline"), rows)
@@ -129,6 +168,17 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
             for cell, width, right in zip(row, widths, is_number, strict=True)
         ]
         print("  ".join(cells).rstrip())
+
+
+def _baselines(config: "ExperimentConfig") -> dict[str, float | None]:
+    """The baseline of each task; without those of a file that cannot be read."""
+    from keras_mtl.training.building import read_baselines
+
+    names = [pair.name for pair in config.task.pairs]
+    try:
+        return dict(zip(names, read_baselines(config, names), strict=True))
+    except errors.ConfigError:
+        return {pair.name: pair.baseline for pair in config.task.pairs}
 
 
 def _load_prepared(folder: str) -> "PreparedData | None":

@@ -1,6 +1,7 @@
 """``keras-mtl report``: compares runs on one page."""
 
 import argparse
+import os
 import sys
 
 
@@ -32,6 +33,8 @@ def run(args: argparse.Namespace) -> int:
 
     if args.samples < 0:
         raise ConfigError(f"--samples {args.samples}: give 0 or more")
+    if os.path.lexists(args.output) and not os.path.isdir(args.output):
+        raise ConfigError(f"--output {args.output} is a file; give the name of a folder")
     runs = [read_run(folder, args.split) for folder in args.model_dirs]
     for item in runs:
         for note in item.notes:

@@ -88,6 +88,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Plays the schedules, prints tables, draws; returns the exit code."""
+    if args.output and Path(args.output).suffix.lower() != ".png":
+        raise ConfigError(
+            f"--output {args.output}: the picture is a PNG; give a name ending in .png"
+        )
     from keras_mtl.cli.inspect import print_table
     from keras_mtl.simulation import PlaySettings
     from keras_mtl.simulation.comparison import (

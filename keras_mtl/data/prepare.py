@@ -93,21 +93,26 @@ def prepare(
             raise
         log(f"{data_dir}: prepared already; its corpora are not here, so it is used as it is")
         return load_prepared(data_dir)
+    found = None if overwrite else prepared.read_manifest(data_dir)
+    if found is not None and found["inputs"] == inputs:
+        return _as_it_is(data_dir, log)  # Without a lock: the folder may be another user's.
     parent, name = os.path.split(data_dir)
     with disk_errors(data_dir):
         os.makedirs(parent, exist_ok=True)
     with _locked(os.path.join(parent, f".{name}.lock"), data_dir, log):
-        old = _existing(data_dir, inputs, overwrite)
-        if old is not None:
-            log(f"{data_dir}: prepared already from these inputs and settings; used as it is")
-            return old
         # Left by runs that were killed; whoever holds the lock is alone here.
-        for stale in glob.glob(
-            os.path.join(glob.escape(parent), f".{glob.escape(name)}.*.partial")
-        ):
+        pattern = os.path.join(glob.escape(parent), f".{glob.escape(name)}.*.partial")
+        for replaced in glob.glob(f"{pattern}.old"):
+            if not os.path.lexists(data_dir):  # Killed between taking it away and the new one.
+                os.rename(replaced, data_dir)
+            shutil.rmtree(replaced, ignore_errors=True)
+        for stale in glob.glob(pattern):
             shutil.rmtree(stale, ignore_errors=True)
+        if _is_there(data_dir, inputs, overwrite):
+            return _as_it_is(data_dir, log)
         with disk_errors(data_dir):
             partial = tempfile.mkdtemp(prefix=f".{name}.", suffix=".partial", dir=parent)
+            _share(partial)
         try:
             _prepare_into(partial, data_dir, tasks, settings, inputs, log)
             with disk_errors(data_dir):
@@ -164,19 +169,34 @@ def _locked(path: str, data_dir: str, log: Callable[[str], None]) -> Iterator[No
                 log(f"{data_dir}: another process is preparing it; waiting for its result")
                 fcntl.flock(handle, fcntl.LOCK_EX)
             # The holder before us removes the file: a lock on a removed file guards nothing.
-            with contextlib.suppress(FileNotFoundError):
-                if os.path.samestat(os.fstat(handle), os.stat(path)):
-                    try:
-                        yield
-                    finally:
-                        os.unlink(path)
-                    return
+            try:
+                holds = os.path.samestat(os.fstat(handle), os.stat(path))
+            except FileNotFoundError:
+                holds = False
+            if holds:
+                try:
+                    yield
+                finally:
+                    os.unlink(path)
+                return
         finally:
             os.close(handle)
 
 
-def _existing(data_dir: str, inputs: dict[str, Any], overwrite: bool) -> PreparedData | None:
-    """Returns what ``data_dir`` holds when it is what is asked for, None when it is to be written.
+def _as_it_is(data_dir: str, log: Callable[[str], None]) -> PreparedData:
+    log(f"{data_dir}: prepared already from these inputs and settings; used as it is")
+    return load_prepared(data_dir)
+
+
+def _share(folder: str) -> None:
+    """Gives a folder of mkdtemp, which makes it for its owner alone, the usual permissions."""
+    umask = os.umask(0)
+    os.umask(umask)
+    os.chmod(folder, 0o777 & ~umask)
+
+
+def _is_there(data_dir: str, inputs: dict[str, Any], overwrite: bool) -> bool:
+    """Whether ``data_dir`` holds what is asked for; False when it is to be written.
 
     Raises:
       DataError: it holds something that must not be replaced.
@@ -184,24 +204,23 @@ def _existing(data_dir: str, inputs: dict[str, Any], overwrite: bool) -> Prepare
     manifest = prepared.read_manifest(data_dir)
     if manifest is None:
         if os.path.isdir(data_dir) and not os.listdir(data_dir):
-            return None
+            return False
         if os.path.lexists(data_dir):
             raise errors.DataError(
                 f"{data_dir}: exists and holds no prepared data ({prepared.MANIFEST_FILE} is "
                 "missing); choose another task.data.data_dir, or delete it"
             )
-        return None
+        return False
     if manifest["inputs"] == inputs:
-        if not overwrite:
-            return load_prepared(data_dir)
-    elif not overwrite:
+        return not overwrite
+    if not overwrite:
         changes = prepared.differences(manifest["inputs"], inputs)
         raise errors.DataError(
-            f"{data_dir}: prepared from other inputs or settings: {changes}; give --overwrite to "
-            "replace it (models trained on it then need the old vocabulary back), or choose "
-            "another task.data.data_dir"
+            f"{data_dir}: prepared from other inputs or settings: {changes}; `keras-mtl prepare "
+            "--overwrite` replaces it (models trained on it then need the old vocabulary back), or "
+            "choose another task.data.data_dir"
         )
-    return None
+    return False
 
 
 def _put_in_place(partial: str, data_dir: str) -> None:

@@ -64,4 +64,9 @@ def report(tasks: Sequence[PreparedTask], spelled: Mapping[str, int]) -> list[st
                 f"{task.name}: no dev pairs, so it cannot be scored in training; raise "
                 "task.data.dev_fraction or give dev_corpora"
             )
+        if not task.test_size:
+            lines.append(
+                f"{task.name}: no test pairs, so `keras-mtl evaluate` cannot score it; raise "
+                "task.data.test_fraction or give test_corpora"
+            )
     return lines

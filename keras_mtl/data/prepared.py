@@ -184,11 +184,20 @@ def _differences(path: str, old: Any, new: Any) -> Iterator[str]:
             absent = "(absent)"
             child = f"{path}.{key}" if path else str(key)
             yield from _differences(child, old.get(key, absent), new.get(key, absent))
+    elif _is_file(old) and _is_file(new) and old[0] == new[0]:
+        for what, a, b in zip(("size", "time of the last change"), old[1:], new[1:], strict=True):
+            if a != b:
+                yield f"{path}: the {what} of {old[0]} is another"
     elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
         for i, (a, b) in enumerate(zip(old, new, strict=True)):
             yield from _differences(f"{path}[{i}]", a, b)
     elif old != new:
         yield f"{path}: {_short(old)} -> {_short(new)}"
+
+
+def _is_file(value: Any) -> bool:
+    """Whether it is a path, size and time, as a reader's fingerprint lists them."""
+    return isinstance(value, list) and [type(part) for part in value] == [str, int, int]
 
 
 def _short(value: Any) -> str:

@@ -62,6 +62,8 @@ def load_model(
     """
     folder = Path(model_dir)
     if not folder.is_dir():
+        if folder.exists():
+            raise CheckpointError(f"{folder} is a file; give the folder of a trained model")
         raise CheckpointError(f"model directory {folder} does not exist; give a trained model's")
     params = folder / registry.PARAMS_FILE
     if not params.is_file():

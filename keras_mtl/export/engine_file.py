@@ -15,7 +15,7 @@ from keras_mtl.decoding.options import BeamOptions
 from keras_mtl.decoding.tasks import TranslationTask
 from keras_mtl.errors import ExportError, nearest
 from keras_mtl.export.model_arrays import quantize_rows, transformer_arrays
-from keras_mtl.export.model_file import Value, write_model_file
+from keras_mtl.export.model_file import MAGIC, Value, write_model_file
 
 WEIGHT_TYPES = ("float32", "int8")
 
@@ -81,8 +81,20 @@ def check_free_file(path: Path, overwrite: bool) -> None:
     """Raises ExportError where something is in the way that must not be replaced."""
     if path.is_dir():
         raise ExportError(f"{path} is a folder; give the name of a file")
-    if path.exists() and not overwrite:
+    if not path.exists():
+        return
+    if not overwrite:
         raise ExportError(f"{path} exists; give --overwrite to replace it, or another output")
+    try:
+        with open(path, "rb") as file:
+            is_model = file.read(len(MAGIC)) == MAGIC
+    except OSError as error:
+        raise ExportError(f"{path}: cannot be read ({error.strerror})") from error
+    if not is_model:
+        raise ExportError(
+            f"{path} exists and is no engine file, so --overwrite does not replace it; give "
+            "another output"
+        )
 
 
 def _hyperparameters(

@@ -23,6 +23,9 @@ Curve = dict[int, float]
 """Value by step, in rising order; of several at a step the last."""
 
 
+BEAM = "beam size"
+
+
 @dataclasses.dataclass(frozen=True)
 class Run:
     """One run.
@@ -44,6 +47,7 @@ class Run:
       batches: by task, what it had contributed at the end (examples when mixed).
       tokens: target tokens by task; empty when they were not logged.
       test: test scores by metric and task; empty when it was not evaluated.
+      tested: sentences by task behind the test scores, and "beam size" where it is known.
       signatures: by metric, how the test scores were made.
       translations: of the test sets by task; empty when they were not kept.
       notes: what is missing or damaged, a sentence each.
@@ -65,6 +69,7 @@ class Run:
     batches: Mapping[str, int]
     tokens: Mapping[str, int]
     test: Mapping[str, Mapping[str, float]]
+    tested: Mapping[str, int]
     signatures: Mapping[str, str]
     translations: Mapping[str, Sequence[Translation]]
     notes: Sequence[str]
@@ -96,7 +101,7 @@ def read_run(model_dir: str | os.PathLike[str], split: str = "test") -> Run:
     notes: list[str] = []
     params = _read_params(folder, notes)
     events = _read_log(folder / METRICS_FILE, notes)
-    test, signatures = _read_evaluation(folder / f"evaluation-{split}.json", split, notes)
+    test, tested, signatures = _read_evaluation(folder / f"evaluation-{split}.json", split, notes)
     if not events and not test:
         raise DataError(
             f"{folder} holds neither events in {METRICS_FILE} nor evaluation-{split}.json: give "
@@ -128,6 +133,7 @@ def read_run(model_dir: str | os.PathLike[str], split: str = "test") -> Run:
         batches=_mapping(trains[-1].get("batches")) if trains else {},
         tokens=_totals(trains, "tokens"),
         test=test,
+        tested=tested,
         signatures=signatures,
         translations=_read_translations(folder / f"evaluation-{split}", notes) if test else {},
         notes=notes,
@@ -180,24 +186,27 @@ def _read_log(path: Path, notes: list[str]) -> list[dict[str, Any]]:
 
 def _read_evaluation(
     path: Path, split: str, notes: list[str]
-) -> tuple[dict[str, dict[str, float]], dict[str, str]]:
-    """Scores by metric and task, and signatures."""
+) -> tuple[dict[str, dict[str, float]], dict[str, int], dict[str, str]]:
+    """Scores by metric and task, what they were made of, and signatures."""
     if not path.exists():
         notes.append(
             f"no {split} outputs: run `keras-mtl evaluate --model_dir {path.parent}"
             + (f" --split {split}`" if split != "test" else "`")
         )
-        return {}, {}
+        return {}, {}, {}
     try:
         report = json.loads(path.read_text(encoding="utf-8"))
         found: dict[str, dict[str, float]] = {}
         for task, result in report["tasks"].items():
             for metric, value in result["scores"].items():
                 found.setdefault(str(metric), {})[str(task)] = float(value)
-        return found, {str(k): str(v) for k, v in report["signatures"].items()}
+        tested = {task: int(result["pairs"]) for task, result in report["tasks"].items()}
+        if isinstance(beam := report.get("beam_size"), int):
+            tested[BEAM] = beam
+        return found, tested, {str(k): str(v) for k, v in report["signatures"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         notes.append(f"{path.name} cannot be read ({type(error).__name__}): evaluate again")
-        return {}, {}
+        return {}, {}, {}
 
 
 def _read_translations(folder: Path, notes: list[str]) -> dict[str, list[Translation]]:

@@ -150,4 +150,9 @@ def paired_bootstrap(
         # The other column holds the systems' names.
         results: list[Any] = next(values for name, values in scores.items() if name != "System")
         first, *rest = results
-        yield metric, [(result.score - first.score, float(result.p_value)) for result in rest]
+        outcomes = []
+        for system, result in zip(others, rest, strict=True):
+            # The test counts resamples above the difference, of which equal systems have none.
+            p_value = 1.0 if list(system) == list(baseline) else float(result.p_value)
+            outcomes.append((result.score - first.score, p_value))
+        yield metric, outcomes

@@ -125,7 +125,7 @@ def final_table(
 def to_markdown(table: FinalTable) -> str:
     """The table in Markdown; the best of each row is bold."""
     lines = [
-        "| " + " | ".join(["task", "pairs", *table.labels]) + " |",
+        "| " + " | ".join(["task", "training pairs", *table.labels]) + " |",
         "|" + "|".join(["---", "---:", *(["---:"] * len(table.labels))]) + "|",
     ]
     for row in table.rows:

@@ -9,7 +9,7 @@ from keras_mtl.errors import ConfigError, nearest
 from keras_mtl.metrics import TEXT_METRICS
 from keras_mtl.report import figures, page
 from keras_mtl.report.groups import Group, differences, group_runs, sizes_of, task_names
-from keras_mtl.report.runs import Run
+from keras_mtl.report.runs import BEAM, Run
 from keras_mtl.report.significance import LEVEL, Comparisons, compare_groups
 from keras_mtl.report.tables import DOWN, TITLES, UP, Cell, FinalTable, final_table, to_markdown
 
@@ -61,6 +61,7 @@ def write_report(
             for group in groups
             if not any(run.ratios for run in group.runs) and any(run.scores for run in group.runs)
         ]
+    notes += _tested_otherwise(ordered, tasks)
     comparisons: Comparisons = {}
     if samples and len(groups) > 1:
         comparisons, more = compare_groups(groups, first, tasks, samples, log)
@@ -203,6 +204,19 @@ def _tiles(groups: Sequence[Group], tables: Sequence[FinalTable]) -> str:
     return f'<div class="tiles">{parts}</div>\n'
 
 
+def _tested_otherwise(runs: Sequence[Run], tasks: Sequence[str]) -> list[str]:
+    """A note for each task whose test scores are of other sentences, or of another beam."""
+    notes = []
+    for key in (BEAM, *tasks):
+        found = sorted({run.tested[key] for run in runs if key in run.tested})
+        if len(found) < 2:
+            continue
+        counts = " and ".join(map(str, found))
+        what = f"with a {BEAM} of {counts}" if key == BEAM else f"{key} on {counts} sentences"
+        notes.append(f"the runs were tested {what}: these scores do not compare; evaluate again")
+    return notes
+
+
 def _number(cell: Cell) -> str:
     number, plus, spread = cell.number.partition(" ± ")
     return f"{number} <small>± {spread}</small>" if plus else number
@@ -210,7 +224,7 @@ def _number(cell: Cell) -> str:
 
 def _html_table(table: FinalTable, groups: Sequence[Group], first: Group) -> str:
     sized = any(row.size is not None for row in table.rows)
-    header = ["task", *(["pairs"] if sized else [])]
+    header = ["task", *(["training pairs"] if sized else [])]
     header += [page.swatch(i) + page.breakable(group.label) for i, group in enumerate(groups)]
     tested = any(cell.comparison for row in table.rows for cell in row.cells)
     rows = []

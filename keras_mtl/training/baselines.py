@@ -94,11 +94,14 @@ def _train(config: ExperimentConfig, folder: Path) -> float:
         score
         for event in read_events(folder)
         if event["event"] == "evaluation"
-        for score in event["scores"][metric].values()
+        for score in event["scores"].get(metric, {}).values()
         if score is not None
     ]
     if not scores:
-        raise DataError(f"{folder}: no validation was logged; delete the folder and start again")
+        raise DataError(
+            f"{folder}: no validation by {metric} was logged, and nothing is left to train; delete "
+            "the folder and start again"
+        )
     return schedule_score(metric, max(scores))
 
 

@@ -38,19 +38,11 @@ def read_baselines(config: ExperimentConfig, task_names: Sequence[str]) -> list[
     Raises:
         ConfigError: the file is missing, is no {task: number} object, or a number is not > 0.
     """
-    from_file: dict[str, float] = {}
     path = config.trainer.schedule.baselines_file
-    if path:
-        try:
-            from_file = json.loads(Path(path).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise ConfigError(
-                f"trainer.schedule.baselines_file {path!r} cannot be read: {error}; give a JSON "
-                'file such as {"en-fr": 41.2}'
-            ) from error
-        for name in from_file:
-            if name not in task_names:
-                raise ConfigError(f"{path}: unknown task {name!r}{nearest(name, task_names)}")
+    from_file = _baselines_of_file(path)
+    for name in from_file:
+        if name not in task_names:
+            raise ConfigError(f"{path}: unknown task {name!r}{nearest(name, task_names)}")
     own = {pair.name or f"{pair.source}-{pair.target}": pair.baseline for pair in config.task.pairs}
     baselines = []
     for name in task_names:
@@ -60,6 +52,36 @@ def read_baselines(config: ExperimentConfig, task_names: Sequence[str]) -> list[
             raise ConfigError(f"the baseline of task {name!r} must be a number > 0, got {value!r}")
         baselines.append(None if value is None else float(value))
     return baselines
+
+
+def _baselines_of_file(path: str) -> dict[str, float]:
+    if not path:
+        return {}
+    try:
+        found = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"trainer.schedule.baselines_file {path!r} cannot be read: {error}; give a JSON "
+            'file such as {"en-fr": 41.2}'
+        ) from error
+    if not isinstance(found, dict):
+        raise ConfigError(f'{path}: no object such as {{"en-fr": 41.2}}')
+    return found
+
+
+def overruled_baselines(config: ExperimentConfig) -> list[str]:
+    """A line for each task whose own baseline is used in place of another one in the file."""
+    path = config.trainer.schedule.baselines_file
+    from_file = _baselines_of_file(path)
+    lines = []
+    for pair in config.task.pairs:
+        other = from_file.get(pair.name)
+        if pair.baseline is not None and other is not None and other != pair.baseline:
+            lines.append(
+                f"{pair.name}: the baseline {pair.baseline:g} of task.pairs is used, not the "
+                f"{other:g} of {path}"
+            )
+    return lines
 
 
 def task_infos(config: ExperimentConfig, prepared: PreparedData) -> list[TaskInfo]:

@@ -5,6 +5,7 @@ import json
 import os
 import time
 import warnings
+import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -276,7 +277,7 @@ def _load(path: Path) -> list[dict[str, np.ndarray]]:
         states = [_part(flat, f"{number}/") for number in range(count)]
         if not all("iterations" in state for state in states):
             raise ValueError("a state without iterations")
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise CheckpointError(
             f"{path} is not a saved state of TaskScheduling ({error}); restore a copy, or delete "
             "it to start anew"

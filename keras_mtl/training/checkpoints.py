@@ -91,11 +91,15 @@ class RunCheckpoints:
         for prefix in self.paths()[: -self._max_to_keep]:
             _delete(prefix)
 
-    def restore(self) -> str | None:
+    def restore(self, tidy: bool = True) -> str | None:
         """Restores the newest checkpoint that can be read.
 
         A damaged one is reported and renamed to ``damaged-ckpt-<step>.*``, and the one before it
         is taken.
+
+        Args:
+            tidy: rename damaged ones, and remove what a killed process left half written; False
+                leaves the folder as it is, to another process that may be writing there.
 
         Returns:
             The prefix that was restored, None when there is no checkpoint at all.
@@ -103,7 +107,8 @@ class RunCheckpoints:
         Raises:
             CheckpointError: there are checkpoints and none can be read.
         """
-        _remove_partials(self._model_dir, "ckpt-*")
+        if tidy:
+            _remove_partials(self._model_dir, "ckpt-*")
         paths = self.paths()
         for prefix in reversed(paths):
             try:
@@ -113,13 +118,15 @@ class RunCheckpoints:
                 self._log(
                     f"checkpoint {prefix} cannot be read ({reason}); taking the one before it"
                 )
-                _set_aside(prefix)
+                if tidy:
+                    _set_aside(prefix)
                 continue
             return prefix
         if paths:
             raise CheckpointError(
-                f"none of the {len(paths)} checkpoints in {self._model_dir} can be read; they were "
-                "renamed to damaged-*; start again in a new model_dir, or restore a copy of them"
+                f"none of the {len(paths)} checkpoints in {self._model_dir} can be read"
+                f"{'; they were renamed to damaged-*' if tidy else ''}; start again in a new "
+                "model_dir, or restore a copy of them"
             )
         return None
 

@@ -60,6 +60,14 @@ class CopySource:
         return list(lines)
 
 
+def no_pair(task: str, split: str) -> DataError:
+    """The error of a task that has nothing to be scored on."""
+    return DataError(
+        f"task {task!r} has no {split} pair to score; raise task.data.{split}_fraction, "
+        f"give the task {split}_corpora, or leave the task out of the evaluation"
+    )
+
+
 @dataclasses.dataclass(frozen=True)
 class TaskResult:
     """Evaluation of one task.
@@ -153,10 +161,7 @@ class Evaluator:
         for name in self.tasks:
             reader = prepared.reader(name, split)
             if not len(reader):
-                raise DataError(
-                    f"task {name!r} has no {split} pair to score; raise data.{split}_fraction, "
-                    f"give the task {split}_corpora, or leave the task out of the evaluation"
-                )
+                raise no_pair(name, split)
             self._readers[name] = reader
             self._indices[name] = spread(len(reader), max_pairs)
 

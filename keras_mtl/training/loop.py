@@ -65,7 +65,8 @@ def run_experiment(
         config: validated configuration.
         model_dir: folder of the run. When it holds checkpoints the run goes on from the newest
             with the same tasks, batches and random numbers as if it had never stopped.
-        mode: ``train`` (no validation), ``train_and_eval`` or ``eval`` (validate once).
+        mode: ``train`` (no validation), ``train_and_eval`` or ``eval`` (validate the newest
+            checkpoint once, and leave the folder as it is).
         log: function that gets lines for the user.
 
     Returns:
@@ -114,6 +115,8 @@ class Run:
         for change in self.directory.check(config, prepared):
             log(f"changed since the last run: {change}")
         self.tasks = building.task_infos(config, prepared)
+        for line in building.overruled_baselines(config):
+            log(line)
         self.task_names = [task.name for task in self.tasks]
         self.schedule = building.build_schedule(config, self.tasks)
         if warning := building.scaling_warning(config, self.schedule):
@@ -174,6 +177,7 @@ class Run:
         )
         self.batch_log = BatchLog(self.directory.path) if config.trainer.log_batches else None
         self._stop_signal = 0
+        self._message = log  # As a line of its own, where there is a bar.
 
     def _compiles(self) -> bool:
         """Whether XLA compiles the training step: as configured, else where there is a GPU."""
@@ -187,15 +191,21 @@ class Run:
 
     def execute(self, mode: str) -> RunResult:
         """Restores the newest checkpoint, trains and validates as the mode says."""
+        with contextlib.nullcontext() if mode == "eval" else self.directory.locked():
+            return self._execute(mode)
+
+    def _execute(self, mode: str) -> RunResult:
         self._validates = mode == "train_and_eval"
-        prefix = self.checkpoints.restore()
+        if mode != "train":
+            self.validation.check_pairs()
+        prefix = self.checkpoints.restore(tidy=mode != "eval")
         if prefix:
             self._restore_state()
             self.log(f"going on from {prefix} at step {self.step:,}")
         elif mode == "eval":
             raise CheckpointError(f"{self.directory.path} holds no checkpoint to evaluate")
         if mode == "eval":
-            self.validation.evaluate(self.step, self.log)
+            self.validation.score(self.step, self.log)
             return self._result()
         if self.schedule.adaptive and not self._validates:
             raise ConfigError(
@@ -214,6 +224,7 @@ class Run:
     def _train(self) -> None:
         trainer = self.config.trainer
         with Progress(trainer.train_steps, self.step) as progress:
+            self._message = progress.message
             controller = orbit.Controller(
                 global_step=self.trainer.global_step,
                 trainer=self.trainer,
@@ -240,9 +251,8 @@ class Run:
                     self.checkpoints.save(step)
                 self.validation.prune(self.checkpoints.steps)
                 if self._stop_signal:
-                    progress.message(
-                        f"stopped by signal {self._stop_signal} at step {step:,}; saved"
-                    )
+                    name = signal.Signals(self._stop_signal).name
+                    progress.message(f"stopped by {name} at step {step:,}; saved")
                     raise SystemExit(128 + self._stop_signal)
         self._warn_if_skipped()
 
@@ -307,15 +317,18 @@ class Run:
         """Tells the score book the loop's losses, for schedules that learn from them."""
         drawn = consumed - self._logged_consumed
         self._logged_consumed = consumed
-        # The probabilities that the loop was drawn by: updates happen between loops alone.
+        # The probabilities that the loop was drawn by: scores change them between loops alone, the
+        # step also inside one.
         step = self.step
-        before = self.mixture.probabilities(self._consumed(step) - 1)
+        first, last = self._consumed(step - steps), self._consumed(step)
+        given = np.mean([self.mixture.probabilities(at) for at in range(first, last)], axis=0)
         batches = drawn / max(1, drawn.sum()) * self._consumed(steps)
-        for task in np.flatnonzero(sums["tokens"] * drawn):
+        # The pool of a mixed batch may be older than a probability that is 0 by now.
+        for task in np.flatnonzero(sums["tokens"] * drawn * given):
             loss = float(sums["nll"][task] / sums["tokens"][task])
             if math.isfinite(loss):
                 self.validation.book.observe(
-                    int(task), step, loss, before[task], float(batches[task])
+                    int(task), step, loss, given[task], float(batches[task])
                 )
 
     def _warn_if_skipped(self) -> None:
@@ -385,17 +398,27 @@ class Run:
 
     @contextlib.contextmanager
     def _terminate_gently(self):
-        """Turns SIGTERM, a TPU VM's preemption, into a checkpoint at the end of the loop."""
+        """Turns SIGTERM, a TPU VM's preemption, and Ctrl-C into a checkpoint at the loop's end."""
 
         def note(number, _):
             self._stop_signal = number
 
+        def interrupt(number, _):
+            if self._stop_signal:  # A second time.
+                raise KeyboardInterrupt
+            self._stop_signal = number
+            self._message("saving at the end of this loop; Ctrl-C again stops at once")
+
+        previous = {}
         try:
-            previous = signal.signal(signal.SIGTERM, note)
+            previous[signal.SIGTERM] = signal.signal(signal.SIGTERM, note)
+            # Who has set another handler, or none (`nohup`), has a reason.
+            if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+                previous[signal.SIGINT] = signal.signal(signal.SIGINT, interrupt)
         except ValueError:  # Not the main thread: the caller handles signals.
-            yield
-            return
+            pass
         try:
             yield
         finally:
-            signal.signal(signal.SIGTERM, previous)
+            for number, handler in previous.items():
+                signal.signal(number, handler)

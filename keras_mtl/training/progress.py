@@ -124,8 +124,13 @@ class Progress:
         text = "  ".join(parts)
         if not self._terminal:
             return f"{text}  ({100 * step // self._total}%)"
-        filled = min(_BAR_WIDTH, _BAR_WIDTH * step // self._total)
-        return f"[{'=' * filled}{' ' * (_BAR_WIDTH - filled)}] {text}"
+        # The numbers come first; a column stays free, as in `update`.
+        room = shutil.get_terminal_size().columns - len(text) - len("[] ") - 1
+        width = min(_BAR_WIDTH, room)
+        if width < 1:
+            return text
+        filled = min(width, width * step // self._total)
+        return f"[{'=' * filled}{' ' * (width - filled)}] {text}"
 
 
 def _duration(seconds: float) -> str:

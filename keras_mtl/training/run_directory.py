@@ -1,7 +1,10 @@
 """The folder of a run: what is in it, and whether a configuration may go on in it."""
 
+import contextlib
+import fcntl
 import json
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from keras_mtl.config import ExperimentConfig
@@ -60,6 +63,28 @@ class RunDirectory:
         except OSError as error:
             raise CheckpointError(f"--model_dir {path} cannot be made: {error.strerror}") from error
         self.has_checkpoint = any(self.path.glob("ckpt-*.index"))
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keeps other processes from training here meanwhile.
+
+        Raises:
+            CheckpointError: another process does.
+        """
+        handle = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise CheckpointError(
+                    f"another process is training in {self.path}; wait for it, or give another "
+                    "--model_dir"
+                ) from error
+            except OSError:  # A file system without locks.
+                pass
+            yield
+        finally:
+            os.close(handle)
 
     def check(self, config: ExperimentConfig, prepared: PreparedData) -> list[str]:
         """Checks that a configuration can go on from the checkpoints that are here.

@@ -18,7 +18,7 @@ from keras_mtl.schedules import ScoreBook, TaskInfo
 from keras_mtl.training.background_evaluation import BackgroundEvaluation, Results
 from keras_mtl.training.checkpoints import write_checkpoint
 from keras_mtl.training.engine_evaluation import engine_evaluator
-from keras_mtl.training.evaluation import Evaluator, translation_tasks
+from keras_mtl.training.evaluation import Evaluator, no_pair, translation_tasks
 from keras_mtl.training.event_log import EventLog
 from keras_mtl.training.run_directory import RunDirectory
 from keras_mtl.training.snapshots import Snapshot, Snapshots
@@ -140,6 +140,17 @@ class RunValidation:
                 )
         return self._learn(step, step, results, log)
 
+    def score(self, step: int, log: Log) -> None:
+        """Validates the weights as they are now and tells; no file and no schedule changes."""
+        with self._averaged_weights(step):
+            self._told(step, self._evaluator.evaluate(), log)
+
+    def check_pairs(self) -> None:
+        """Raises DataError where a task cannot be validated, before any step is taken."""
+        for task in self._prepared.tasks:
+            if not task.dev_size:
+                raise no_pair(task.name, "dev")
+
     def go_on(self, validates: bool, log: Log) -> None:
         """Begins the validation again that was going on when the checkpoint was saved.
 
@@ -211,9 +222,8 @@ class RunValidation:
         self, step: int, now: int, results: Results, log: Log, waited: float | None = None
     ) -> dict[str, float]:
         """Lets the scores of the weights of ``step`` take effect at the step ``now``."""
-        metric, scores = self._settings.metric, self._scores(results)
-        for index, name in enumerate(self._names):
-            self.book.set(index, step, schedule_score(metric, scores[name]))
+        metric = self._settings.metric
+        scores = self._told(step, results, log, None if waited is None else now)
         if step > self.evaluated_step:
             consumed = now * self._config.trainer.optimizer.gradient_accumulation_steps
             self._mixture.update(consumed, self.book)
@@ -228,10 +238,19 @@ class RunValidation:
                 None if waited is None else now,
                 waited,
             )
+        return scores
+
+    def _told(
+        self, step: int, results: Results, log: Log, effect: int | None = None
+    ) -> dict[str, float]:
+        """Enters scores into the book and logs a line; returns them by task."""
+        metric, scores = self._settings.metric, self._scores(results)
+        for index, name in enumerate(self._names):
+            self.book.set(index, step, schedule_score(metric, scores[name]))
         places = decimals(metric)
         shown = "  ".join(f"{name} {scores[name]:.{places}f}" for name in self._names[:8])
         more = "  …" if len(self._names) > 8 else ""
-        when = f"step {step:,}" if waited is None else f"step {step:,}, in effect from {now:,}"
+        when = f"step {step:,}" if effect is None else f"step {step:,}, in effect from {effect:,}"
         mean = f"{self._macro(results):.{places + 1}f}"
         log(f"{when}: {metric} {mean} on average over tasks: {shown}{more}")
         return scores
@@ -308,6 +327,9 @@ class RunValidation:
         if not same or str(state.get("metric", self._settings.metric)) != self._settings.metric:
             log("the metric changed since the checkpoint; its scores are forgotten")
             self.book = self._new_book()
+            self.best_score, self.best_step = math.nan, -1
+        elif sorted(index_map) != list(range(len(book["scores"]))) and self.best_step >= 0:
+            log("the tasks changed since the checkpoint; its best average is forgotten")
             self.best_score, self.best_step = math.nan, -1
         self.evaluated_step = evaluated_step
         self.pending = _pending(state)

@@ -167,6 +167,30 @@ def test_po(tmp_path, name, ends):
     assert stream.dropped == {"untranslated": 1}
 
 
+def test_an_obsolete_entry_takes_its_fuzzy_mark_with_it(tmp_path):
+    path = tmp_path / "po/fr.po"
+    path.parent.mkdir()
+    path.write_text(
+        'msgid "First"\nmsgstr "Un"\n\n#, fuzzy\n#~ msgid "Old"\n#~ msgstr "Vieux"\n\n'
+        'msgid "Second"\nmsgstr "Deux"\n\n#, fuzzy\nmsgid "Third"\nmsgstr "Trois"\n'
+    )
+    assert _read(tmp_path)[0] == [("First", "Un"), ("Second", "Deux")]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"target_locale": False}, "target_locale is False; .* put it in quotes, as in 'no'"),
+        ({"folders": 5}, "folders is 5; it must be a folder, or a list of them"),
+        ({"folders": [None]}, r"folders is \[None\]"),
+        ({"exclude": [5]}, r"exclude is \[5\]; it must be a pattern of names"),
+    ],
+)
+def test_options_of_another_type_are_named(tmp_path, options, message):
+    with pytest.raises(errors.ConfigError, match=message):
+        corpora.create_reader("gettext", "en", "fr", {"folders": str(tmp_path), **options})
+
+
 def test_damaged_po_entries_are_bad_lines(tmp_path):
     good = "".join(f'msgid "a{i}"\nmsgstr "b{i}"\n\n' for i in range(500)).encode()
     bad = b'msgid "no end\nmsgstr "x"\n\nmsgid "alone"\n\nmsgid "y"\nmsgstr "\xff"\n\nnoise\n'

@@ -55,6 +55,13 @@ def test_tsv(tmp_path, name):
     assert [(p.source, p.target) for p in stream] == [("one", 'un "x"'), ("two", "deux")]
 
 
+def test_utf_16_is_named(tmp_path):
+    path = tmp_path / "a.tsv"
+    path.write_text("one\tun\n", encoding="utf-16")
+    with pytest.raises(errors.DataError, match=r"a\.tsv: is UTF-16; save it as UTF-8"):
+        list(corpora.create_reader("tsv", "en", "fr", {"file": str(path)}).read())
+
+
 def test_tsv_columns(tmp_path):
     stream = _tsv(tmp_path, "1\tun\tone\n2\tdeux\ttwo\n", source_column=2, target_column=1)
     assert [(p.source, p.target) for p in stream] == [("one", "un"), ("two", "deux")]
@@ -66,6 +73,12 @@ def test_tsv_header(tmp_path):
     assert [(p.source, p.target, p.line) for p in stream] == [("one", "un", 2)]
     with pytest.raises(errors.DataError, match=r"a\.tsv:1: the header has no column 'eng'"):
         list(_tsv(tmp_path, text, header=True, source_column="eng", target_column="fr"))
+    (tmp_path / "b.tsv").write_bytes(b"en\xff\tfr\none\tun\n")
+    reader = corpora.create_reader(
+        "tsv", "en", "fr", {"file": str(tmp_path / "b.tsv"), "header": True}
+    )
+    with pytest.raises(errors.DataError, match=r"b\.tsv:1: the header: "):
+        list(reader.read())
 
 
 def test_tsv_wrong_column_count_is_a_bad_line(tmp_path):

@@ -4,7 +4,10 @@ import json
 import multiprocessing
 import os
 import resource
+import shutil
+import stat
 import time
+import unittest.mock
 
 import pytest
 
@@ -223,7 +226,8 @@ def test_other_settings_are_named_and_replaced_only_when_asked(tmp_path):
         vocabulary=VocabularySettings(size=292), dev_fraction=0.1, test_fraction=0.1
     )
     with pytest.raises(
-        errors.DataError, match=r"settings\.vocabulary\.size: 290 -> 292; give --overwrite"
+        errors.DataError,
+        match=r"settings\.vocabulary\.size: 290 -> 292; `keras-mtl prepare --overwrite`",
     ):
         run(tmp_path, [task()], other)
     with pytest.raises(errors.DataError, match=r"tasks\.en-fr\.max_pairs: null -> 7"):
@@ -313,6 +317,51 @@ def test_leftovers_of_a_killed_run_go(tmp_path):
     (tmp_path / ".data2.abc.partial").mkdir()
     run(tmp_path, [task()])
     assert sorted(os.listdir(tmp_path)) == [".data2.abc.partial", "data"]
+
+
+def test_a_kill_while_data_are_replaced_loses_none(tmp_path):
+    run(tmp_path, [task()])
+    (tmp_path / "data").rename(tmp_path / ".data.abc.partial.old")  # Killed right then.
+    assert "prepared already" in run(tmp_path, [task()]).log[0]
+    shutil.copytree(tmp_path / "data", tmp_path / ".data.def.partial.old")  # Or a moment later.
+    run(tmp_path, [task()], overwrite=True)
+    assert os.listdir(tmp_path) == ["data"]
+
+
+def test_prepared_data_can_be_shared(tmp_path):
+    before = os.umask(0o022)
+    try:
+        run(tmp_path / "mine", [task()])
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(os.stat(tmp_path / "mine/data").st_mode) == 0o755
+    with unittest.mock.patch.object(prepare_lib, "_locked", side_effect=PermissionError):
+        assert "prepared already" in run(tmp_path / "mine", [task()]).log[0]
+
+
+def test_a_changed_file_is_named(tmp_path):
+    def spec():
+        return task(corpora=[("tsv", {"file": str(path)})])
+
+    path = tmp_path / "a.tsv"
+    lines = [
+        f"{sentence(i, TRANSLATED['en'])}\t{sentence(i, TRANSLATED['fr'])}" for i in range(200)
+    ]
+    path.write_text("\n".join(lines) + "\n")
+    run(tmp_path, [spec()])
+    os.utime(path, ns=(1, 1))
+    with pytest.raises(errors.DataError, match=r"time of the last change of .*a\.tsv is another"):
+        run(tmp_path, [spec()])
+
+
+def test_an_error_inside_the_lock_is_the_error(tmp_path, monkeypatch):
+    def read(*_):
+        raise FileNotFoundError(2, "No such file or directory", "gone.txt")
+
+    monkeypatch.setattr(prepare_lib, "read_text", read)
+    with pytest.raises(FileNotFoundError, match=r"gone\.txt"):
+        run(tmp_path, [task()])
+    assert os.listdir(tmp_path) == []
 
 
 def test_prepared_data_works_where_its_corpora_are_not(tmp_path):

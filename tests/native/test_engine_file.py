@@ -117,6 +117,12 @@ def test_writer_refuses(model, vocabulary, tmp_path):
     export_engine_file(model, vocabulary, tasks_of(model), path)
     with pytest.raises(ExportError, match=r"model\.kmtl exists; give --overwrite"):
         export_engine_file(model, vocabulary, tasks_of(model), path)
+    export_engine_file(model, vocabulary, tasks_of(model), path, overwrite=True)
+    other = tmp_path / "thesis.txt"
+    other.write_text("mine")
+    with pytest.raises(ExportError, match=r"thesis\.txt exists and is no engine file"):
+        export_engine_file(model, vocabulary, tasks_of(model), other, overwrite=True)
+    assert other.read_text() == "mine"
     with pytest.raises(ExportError, match="is a folder"):
         export_engine_file(model, vocabulary, tasks_of(model), tmp_path)
 

@@ -13,7 +13,7 @@ from keras_mtl import metrics
 from keras_mtl.cli.main import main
 from keras_mtl.errors import ConfigError, DataError
 from keras_mtl.report import figures, group_runs, read_run, write_report
-from keras_mtl.report.significance import compare_groups
+from keras_mtl.report.significance import compare_groups, paired_bootstrap
 from keras_mtl.report.tables import final_table, to_markdown
 
 WORDS = [f"w{chr(97 + i)}{chr(97 + j)}" for i in range(8) for j in range(8)]
@@ -182,13 +182,24 @@ def test_significance_is_that_of_sacrebleu(runs):
         assert (comparison.above, comparison.below) == (0, 0)
 
 
+def test_equal_translations_are_no_difference():
+    right = references("en-fr")
+    made = corrupt(right, 0.6, 1)
+    for _, [(same, p_same), (other, p_other)] in paired_bootstrap(
+        made, [list(made), corrupt(right, 0.9, 2)], right, samples=100
+    ):
+        assert (same, p_same) == (0.0, 1.0)
+        assert other > 0
+        assert p_other < 0.05
+
+
 def test_the_table_in_markdown(runs):
     groups = group_runs(
         [read_run(runs / f"{n}-{s}") for n in ("uniform", "implicit") for s in (1, 2)]
     )
     found, _ = compare_groups(groups, groups[0], list(TASKS), samples=100)
     lines = to_markdown(final_table(groups, list(TASKS), "chrf", TASKS, found)).splitlines()
-    assert lines[0] == "| task | pairs | uniform | implicit |"
+    assert lines[0] == "| task | training pairs | uniform | implicit |"
     assert re.fullmatch(
         r"\| en-fr \| 9,000 \| [\d.]+ ± [\d.]+ \| \*\*[\d.]+ ± [\d.]+\*\* ▲2/2 \|", lines[2]
     )
@@ -328,6 +339,18 @@ def test_other_test_sentences_are_not_compared(runs, tmp_path):
     assert not found
     assert len(notes) == 2
     assert "other sentences of en-fr: not compared" in notes[0]
+
+
+def test_unlike_tests_are_named(tmp_path):
+    for name, count, beam in (("one", 60, 4), ("two", 5, 1)):
+        folder = make_run(tmp_path / name, "uniform", 1, tested=False)
+        evaluate(folder, list(TASKS), 0.6, 1, count=count)
+        path = folder / "evaluation-test.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), "beam_size": beam}))
+    page, _ = write_report([read_run(tmp_path / n) for n in ("one", "two")], tmp_path / "out")
+    text = page.read_text()
+    assert "the runs were tested en-gl on 5 and 60 sentences: these scores do not compare" in text
+    assert "tested with a beam size of 1 and 4" in text
 
 
 def test_many_tasks_become_heat_maps(tmp_path):

@@ -1,10 +1,13 @@
 """A model directory over several runs: what may change between them, and what may not."""
 
 import copy
+import fcntl
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 from tiny_run import CONFIG
@@ -57,7 +60,7 @@ def test_runs_in_one_model_directory(tmp_path):
     newest = run / "ckpt-10.data-00000-of-00001"
     newest.write_bytes(newest.read_bytes()[:1000])
     changed = settings(trainer__train_steps=12)
-    changed["trainer"]["schedule"] = {"name": "uniform"}
+    changed["trainer"]["schedule"] = {"name": "round_robin"}
     changed["task"]["pairs"].append(
         {"name": "few", "source": "en", "target": "fr", "max_pairs": 60, "baseline": 3.0}
     )
@@ -67,7 +70,7 @@ def test_runs_in_one_model_directory(tmp_path):
     assert second.returncode == 0, second.stderr
     assert "ckpt-10 cannot be read" in second.stdout
     assert "ckpt-5 at step 5" in second.stdout
-    assert "'proportional' -> 'uniform'" in second.stdout
+    assert "'proportional' -> 'round_robin'" in second.stdout
     assert (run / "damaged-ckpt-10.index").exists()
     events = [json.loads(line) for line in (run / "metrics.jsonl").open()]
     steps = [event["step"] for event in events]
@@ -82,11 +85,24 @@ def test_runs_in_one_model_directory(tmp_path):
     assert after.keys() - before.keys() == {"few"}
 
     # Validating once, with other settings, leaves those of the run.
-    before = (run / "params.yaml").read_text()
+    def files():
+        return {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+
+    (run / "partial-ckpt-99.index").touch()  # What another process is writing.
+    before = files()
     changed["trainer"]["evaluation"] = {"metric": "chrf", "max_pairs": 4, "beam_size": 1}
     evaluated = train(tmp_path, changed, "--mode", "eval")
     assert evaluated.returncode == 0, evaluated.stderr
-    assert (run / "params.yaml").read_text() == before
+    assert "step 12: chrf" in evaluated.stdout
+    assert files() == before
+
+    # One process at a time.
+    handle = os.open(run, os.O_RDONLY)
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    refused = train(tmp_path, changed)
+    os.close(handle)
+    assert refused.returncode == 2
+    assert "another process is training in" in refused.stderr
 
     # Another model does not fit the checkpoints; nothing is touched.
     before = (run / "params.yaml").read_text()
@@ -108,3 +124,33 @@ def test_runs_in_one_model_directory(tmp_path):
     refused = train(tmp_path, adaptive, "--mode", "train")
     assert refused.returncode == 2
     assert "train_and_eval" in refused.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_and_ends(tmp_path, number):
+    file = tmp_path / "config.json"
+    config = settings(trainer__train_steps=100_000, trainer__checkpoint_interval=50_000)
+    config["trainer"]["evaluation"]["interval"] = 50_000
+    file.write_text(json.dumps(config))
+    run = tmp_path / "run"
+    words = [sys.executable, "-m", "keras_mtl.cli.main", "train", "--config_file", str(file)]
+    with subprocess.Popen(
+        [*words, "--model_dir", str(run)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
+    ) as process:
+        log = run / "metrics.jsonl"
+        deadline = time.monotonic() + 100
+        while not (log.exists() and log.stat().st_size) and time.monotonic() < deadline:
+            assert process.poll() is None
+            time.sleep(0.1)
+        process.send_signal(number)
+        output = process.communicate(timeout=100)[0]
+    assert process.returncode == 128 + number, output
+    assert f"stopped by {number.name} at step" in output
+    assert ("Ctrl-C again stops at once" in output) == (number == signal.SIGINT)
+    step = json.loads(log.read_text().splitlines()[-1])["step"]
+    assert (run / f"ckpt-{step}.index").exists()

@@ -5,6 +5,7 @@ that cannot be read. ``read_pairs`` passes the pairs on, counts the rest and jud
 """
 
 import abc
+import codecs
 import collections
 import gzip
 import os
@@ -160,6 +161,26 @@ def option_error(reader: str, option: str, value: object, right: str) -> errors.
     )
 
 
+def require_text(reader: str, option: str, value: object, right: str) -> str:
+    """Returns an option's value that must be a text which is not empty; else ConfigError."""
+    if not isinstance(value, str) or not value:
+        raise option_error(reader, option, value, f"{right}{_QUOTES if value is False else ''}")
+    return value
+
+
+def require_texts(reader: str, option: str, value: object, right: str) -> tuple[str, ...]:
+    """Returns an option's value that must be a text or a list of texts; else ConfigError."""
+    values = value if isinstance(value, list | tuple) else (value,)
+    if not all(isinstance(text, str) and text for text in values):
+        right = f"{right}, or a list of them"
+        raise option_error(reader, option, value, f"{right}{_QUOTES if value is False else ''}")
+    return tuple(values)
+
+
+# YAML 1.1 reads no, off and others as booleans.
+_QUOTES = "; put it in quotes, as in 'no'"
+
+
 def require_file(reader: str, option: str, path: object) -> str:
     """Returns ``path`` as a string.
 
@@ -202,6 +223,8 @@ def read_lines(path: str) -> Iterator[str | BadLine]:
                 number += 1
                 if not raw:
                     return
+                if number == 1 and raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+                    raise errors.DataError(f"{path}: is UTF-16; save it as UTF-8")
                 if len(raw) == MAX_LINE_BYTES and not raw.endswith(b"\n"):
                     while raw and not raw.endswith(b"\n"):
                         raw = handle.readline(MAX_LINE_BYTES)

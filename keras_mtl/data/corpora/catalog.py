@@ -253,7 +253,9 @@ def read_po(path: str) -> Catalog:
             if ("msgstr", 0) in entry.fields or (not line and entry.fields):
                 _finish(path, entry, catalog)
                 entry = _Entry()
-            if line.startswith("#,") and re.search(r"\bfuzzy\b", line):
+            if line.startswith("#~"):
+                entry.fuzzy = False  # Of the obsolete message, not of the next one.
+            elif line.startswith("#,") and re.search(r"\bfuzzy\b", line):
                 entry.fuzzy = True
             continue
         match = _KEYWORD.match(line)

@@ -25,8 +25,8 @@ _Text = tuple[_Key, str, int]
 def _locales(option: str, value: str | Sequence[str] | None, code: str) -> tuple[str, ...]:
     if value is None:
         return (code.replace("-", "_"),)
-    names = (value,) if isinstance(value, str) else tuple(value)
-    if not names or not all(isinstance(name, str) and name for name in names):
+    names = base.require_texts("gettext", option, value, "the name of a locale")
+    if not names:
         raise base.option_error("gettext", option, value, "the name of a locale, or a list of them")
     return names
 
@@ -92,8 +92,8 @@ class GettextReader(base.CorpusReader):
         exclude: str | Sequence[str] = (),
     ) -> None:
         super().__init__(source, target)
-        self._folders = (folders,) if isinstance(folders, str) else tuple(folders)
-        self._exclude = (exclude,) if isinstance(exclude, str) else tuple(exclude)
+        self._folders = base.require_texts(self.name, "folders", folders, "a folder")
+        self._exclude = base.require_texts(self.name, "exclude", exclude, "a pattern of names")
         if not self._folders:
             raise base.option_error("gettext", "folders", folders, "a folder or a list of folders")
         for folder in self._folders:

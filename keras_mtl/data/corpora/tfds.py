@@ -44,9 +44,10 @@ class TfdsReader(base.CorpusReader):
         download: bool = False,
     ) -> None:
         super().__init__(source, target)
+        base.require_text(self.name, "dataset", dataset, "the name of a dataset")
         import tensorflow_datasets as tfds
 
-        self._split = split
+        self._split = base.require_text(self.name, "split", split, "the name of a split")
         try:
             self._builder = tfds.builder(dataset, data_dir=tfds_dir)
         except (tfds.core.DatasetNotFoundError, ValueError, AssertionError) as error:

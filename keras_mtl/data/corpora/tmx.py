@@ -149,7 +149,13 @@ class TmxReader(base.CorpusReader):
     ) -> None:
         super().__init__(source, target)
         self._path = base.require_file(self.name, "file", file)
-        self._languages = (source_language or source, target_language or target)
+        self._languages = tuple(
+            base.require_text(self.name, option, code if given is None else given, "a code")
+            for option, given, code in (
+                ("source_language", source_language, source),
+                ("target_language", target_language, target),
+            )
+        )
 
     def paths(self) -> list[str]:
         return [self._path]

@@ -85,6 +85,8 @@ class TsvReader(base.CorpusReader):
         for number, line in enumerate(base.read_lines(self._path), 1):
             self.lines[self._path] = number
             if isinstance(line, base.BadLine):
+                if number == 1 and self._header:
+                    raise errors.DataError(f"{self._path}:1: the header: {line.reason}")
                 yield line
                 continue
             cells = line.split("\t")
