@@ -215,6 +215,8 @@ def test_inspect_prints_tasks_parameters_and_differences(tmp_path, capsys):
     )
     assert total > 500 * 16
 
+    number = tmp_path / "number.json"
+    number.write_text("41.2")
     for old, new, message in (
         ("reader: cldr", "reader: cldrr", "did you mean 'cldr'"),
         (
@@ -224,6 +226,11 @@ def test_inspect_prints_tasks_parameters_and_differences(tmp_path, capsys):
         ),
         ("task:", "trainer: {schedule: {name: unifrom}}\ntask:", "did you mean 'uniform'"),
         ("task:", "trainer: {schedule: {baselines_file: no.json}}\ntask:", "'no.json' cannot be"),
+        (
+            "task:",
+            f"trainer: {{schedule: {{baselines_file: {number}}}}}\ntask:",
+            "no object such as",
+        ),
         ("task:", "trainer: {schedule: {name: inverse_ratio}}\ntask:", "'en-de' has no baseline"),
     ):
         bad = tmp_path / "bad.yaml"

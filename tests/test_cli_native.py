@@ -92,6 +92,12 @@ def test_score_of_a_table_and_what_it_refuses(trained, tmp_path, monkeypatch, ca
     assert "short ends before line 2" in err
 
 
+def test_benchmark_names_what_it_cannot_measure(tmp_path, capsys):
+    (tmp_path / "saved_model.pb").touch()
+    assert main(["benchmark", "--model", str(tmp_path)]) == 2
+    assert "is an exported SavedModel" in capsys.readouterr().err
+
+
 def test_benchmark_prints_a_table(trained, monkeypatch, capsys):
     words = ["benchmark", "--model", trained.parent / "model.kmtl", "--seconds", 0.01]
     words += ["--batch_sizes", 1, 3, "--workers", 2, "--source_tokens", 5, "--target_tokens", 4]

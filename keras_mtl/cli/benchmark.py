@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_mtl.cli.inspect import print_table
+from keras_mtl.errors import InputError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -51,6 +52,10 @@ def run(args: argparse.Namespace) -> int:
 
     if is_engine_file(args.model):
         return _measure_all(args.model, args)
+    if (Path(args.model) / "saved_model.pb").is_file():
+        raise InputError(
+            f"{args.model} is an exported SavedModel; benchmark a model directory or an engine file"
+        )
     from keras_mtl.export.model_dir import export_weights
 
     with tempfile.TemporaryDirectory(prefix="keras_mtl-") as folder:

@@ -224,9 +224,11 @@ def test_what_does_not_fit_is_named(tmp_path):
     with pytest.raises(InputError, match="unknown task 'tiny'"):
         train(make_model(), mixture, 1, TaskScheduling(mixture, lambda: {"tiny": 1.0}, BASELINES))
     path = tmp_path / "tasks.npz"
-    path.write_bytes(b"no state")
-    with pytest.raises(CheckpointError, match=r"tasks\.npz is not a saved state"):
-        train(make_model(), make_mixture(), 1, TaskScheduling(make_mixture(), state_path=path))
+    np.savez(path, a=np.arange(100))
+    for damaged in (b"no state", b"", path.read_bytes()[:200]):
+        path.write_bytes(damaged)
+        with pytest.raises(CheckpointError, match=r"tasks\.npz is not a saved state"):
+            train(make_model(), make_mixture(), 1, TaskScheduling(make_mixture(), state_path=path))
     path.unlink()
     mixture, model = make_mixture(), make_model()
     model.optimizer.iterations.assign(100)
