@@ -94,7 +94,13 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
         value = byte == 255 ? input.Take<float>() : byte == 254 ? -1.0f / 0.0f : -(byte % 32) / 8.0f;
       }
       attention.assign(rows * 3, 0.25f);
-      search.Advance(outputs.data(), logs, {attention.data(), 3});
+      try {
+        search.Advance(outputs.data(), logs, {attention.data(), 3});
+      } catch (const keras_mtl::NotANumberError&) {
+        for (size_t i = 0; i < rows; ++i) search.Edits(static_cast<int>(i));
+        search.Advance(outputs.data(), logs, {attention.data(), 3});
+        __builtin_trap();  // A search that failed takes no other step.
+      }
       if (input.left > 0 && input.Take<uint8_t>() % 16 == 0) add();
     }
     for (int i = 0; i < search.sentences(); ++i) {
