@@ -211,8 +211,8 @@ class _SamplerState(tf.train.experimental.PythonState):
         moved = task_index_map(json.loads(arrays["task_names"].tobytes()), sampler._names)
         sampler._schedule_state = sampler._schedule.remap(part("schedule/"), moved)
         book = ScoreBook.from_state(sampler._schedule.tasks, part("book/"), moved)
-        saved = str(arrays.get("metric", sampler._metric))  # Older ones tell the direction alone.
-        if saved == sampler._metric and book.higher_is_better == sampler.book.higher_is_better:
+        saved = str(arrays["metric"]) if "metric" in arrays else None
+        if sampler.book.same_metric(book, sampler._metric, saved):
             sampler.book = book
         else:
             warnings.warn(

@@ -191,6 +191,17 @@ class ScoreBook:
             own[write] = saved[index_map[write]]
         return book
 
+    def same_metric(self, other: "ScoreBook", metric: str, other_metric: str | None) -> bool:
+        """Whether the scores of a book that was saved go on in this one.
+
+        Args:
+          other: the saved book.
+          metric: name of this book's metric.
+          other_metric: name of the saved one's; None where only its direction was saved.
+        """
+        same_name = other_metric is None or other_metric == metric
+        return same_name and other.higher_is_better == self.higher_is_better
+
     def _name(self, task: int) -> str:
         if not 0 <= task < self.num_tasks:
             raise InputError(f"task index {task} must lie in [0, {self.num_tasks})")

@@ -248,8 +248,8 @@ class TaskScheduling(keras.callbacks.Callback):
         names = json.loads(bytes(state["task_names"]).decode())
         moved = task_index_map(names, self._mixture.task_names)
         book = ScoreBook.from_state(self._tasks, _part(state, "book/"), moved)
-        saved = str(state.get("metric", self._metric))  # Older files tell the direction alone.
-        if saved == self._metric and book.higher_is_better == self.book.higher_is_better:
+        saved = str(state["metric"]) if "metric" in state else None
+        if self.book.same_metric(book, self._metric, saved):
             self.book = book
         else:
             warnings.warn(

@@ -322,11 +322,11 @@ class RunValidation:
         }
         self.book = ScoreBook.from_state(self._tasks, book, index_map)
         self.best_score, self.best_step = float(state["best"][0]), int(state["best"][1])
-        # Older checkpoints tell the metric's direction alone.
-        same = self.book.higher_is_better == schedule_higher_is_better(self._settings.metric)
-        if not same or str(state.get("metric", self._settings.metric)) != self._settings.metric:
+        new = self._new_book()
+        saved = str(state["metric"]) if "metric" in state else None
+        if not new.same_metric(self.book, self._settings.metric, saved):
             log("the metric changed since the checkpoint; its scores are forgotten")
-            self.book = self._new_book()
+            self.book = new
             self.best_score, self.best_step = math.nan, -1
         elif sorted(index_map) != list(range(len(book["scores"]))) and self.best_step >= 0:
             log("the tasks changed since the checkpoint; its best average is forgotten")
