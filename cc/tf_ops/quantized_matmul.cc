@@ -46,13 +46,14 @@ REGISTER_OP("KerasMtl>QuantizedMatMul")
     .Doc(R"doc(
 Multiplies rows of floats with int8 weights.
 
-Each row is quantized to int8 by itself (scale absmax / 127, halves to even); the sum of products
+Each row is quantized to int8 with its own scale (absmax / 127, halves to even). The sum of products
 is exact. product = sum * (scale of the row * scale of the column), the same bits on every processor.
-A row of zeros gives zeros, a row with an infinity or NaN gives NaN.
+A row of zeros gives zeros, a row with an infinity or NaN gives NaN, and so does a column whose
+scale is NaN.
 
 x: [..., K].
 weights: [K, N].
-scales: [N], what one step of a column's weights is worth.
+scales: [N], value of one step of each column's weights.
 product: [..., N].
 )doc");
 

@@ -4,6 +4,8 @@ from typing import Any
 
 import numpy as np
 
+from keras_mtl.errors import ExportError
+
 
 def transformer_arrays(model: Any) -> dict[str, np.ndarray]:
     """Returns every weight of a model.
@@ -19,6 +21,9 @@ def transformer_arrays(model: Any) -> dict[str, np.ndarray]:
       ``encoder.layer.{i}.*``, ``encoder.final_norm.*``, ``decoder.{j}.layer.{i}.*``,
       ``decoder.{j}.final_norm.*`` and, when embeddings are not tied,
       ``decoder.{j}.projection.weight``.
+
+    Raises:
+      ExportError: a weight is not finite, which int8 and softmax would hide.
     """
     arrays: dict[str, np.ndarray] = {}
     if model.tie_embeddings:
@@ -51,6 +56,12 @@ def transformer_arrays(model: Any) -> dict[str, np.ndarray]:
         _norm(arrays, f"decoder.{j}.final_norm", decoder.final_norm)
         if decoder.projection is not None:
             _dense(arrays, f"decoder.{j}.projection", decoder.projection)
+    for name, array in arrays.items():
+        if not np.isfinite(array).all():
+            raise ExportError(
+                f"weight {name} holds a value that is not a finite number: training has diverged; "
+                "export an earlier checkpoint"
+            )
     return arrays
 
 

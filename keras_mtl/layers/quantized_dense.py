@@ -22,9 +22,15 @@ class QuantizedDense(keras.layers.Layer):
     layer = QuantizedDense.from_dense(dense)   # or: layer.set_weights(dense.get_weights())
     ```
 
-    Results differ from Keras' own by rounding alone (Keras adds 1e-7 to the largest magnitude).
-    They are the same bits on every backend and processor, but for XLA's, which rounds once where a
-    product and a bias are added and others round twice.
+    Results differ from Keras' own only by rounding (Keras adds 1e-7 to the largest magnitude).
+    Product and bias have the same bits on every backend and processor: eagerly, in a graph,
+    compiled by XLA, in `fit` and `predict`, and in a SavedModel. They are computed in float32 and
+    rounded once to the layer's compute type. An activation has the bits of whichever compiler runs
+    it.
+
+    Values that are not finite are never hidden. Weights with such values are refused when they are
+    quantized. An input row with an infinity or NaN gives NaN in all its outputs, and a column whose
+    `kernel_scale` is not finite and positive gives NaN.
 
     Args:
       units: width of the output, at least 1.
@@ -33,7 +39,7 @@ class QuantizedDense(keras.layers.Layer):
       backend: `auto`, `native` or `tf`; see `quantized_matmul`.
       kernel_initializer: initial kernel, quantized by column when the layer is built.
       bias_initializer: initial bias.
-      **kwargs: arguments of `keras.layers.Layer`. The product is in float32 whatever the dtype.
+      **kwargs: arguments of `keras.layers.Layer`. The product is float32 for every dtype.
 
     Call arguments:
       inputs: float `[..., features]`.
@@ -42,7 +48,7 @@ class QuantizedDense(keras.layers.Layer):
       Float `[..., units]`.
 
     Raises:
-      InputError: an argument is out of its range.
+      InputError: an argument is out of its range, or the initial kernel is not finite.
 
     Reference: symmetric W8A8 as in Keras 3's `AbsMaxQuantizer`.
     """
@@ -75,10 +81,13 @@ class QuantizedDense(keras.layers.Layer):
         if features is None:
             raise InputError("the last dimension of the inputs must be known")
         values = np.asarray(self.kernel_initializer((features, self.units)), np.float32)
-        kernel, scale = quantize_columns(values)
+        kernel, scale = quantize_columns(values, self.name)
         if self.use_bias:
             self.bias = self.add_weight(
-                name="bias", shape=(self.units,), initializer=self.bias_initializer
+                name="bias",
+                shape=(self.units,),
+                initializer=self.bias_initializer,
+                autocast=False,
             )
         self.kernel = self.add_weight(
             name="kernel",
@@ -103,10 +112,11 @@ class QuantizedDense(keras.layers.Layer):
 
         Args:
           dense: the layer.
-          **kwargs: arguments of the constructor that shall differ.
+          **kwargs: arguments of the constructor that should differ.
 
         Raises:
-          InputError: the layer is not built, has LoRA weights, or is quantized otherwise.
+          InputError: the layer is not built, has LoRA weights, has another quantization, or its
+            weights are not finite.
         """
         if not dense.built:
             raise InputError(f"layer {dense.name!r} has no weights yet: build or call it first")
@@ -119,8 +129,9 @@ class QuantizedDense(keras.layers.Layer):
         layer = cls(dense.units, **arguments)
         if dense.quantization_mode == "int8":
             kernel, scale = np.asarray(dense._kernel), np.asarray(dense.kernel_scale)
+            _check_scale(scale, dense.name)
         else:
-            kernel, scale = quantize_columns(np.asarray(dense.kernel, np.float32))
+            kernel, scale = quantize_columns(np.asarray(dense.kernel, np.float32), dense.name)
         layer.kernel_initializer = keras.initializers.get("zeros")  # Replaced at once.
         layer.build((None, kernel.shape[0]))
         layer.kernel_initializer = keras.initializers.get(
@@ -134,14 +145,25 @@ class QuantizedDense(keras.layers.Layer):
 
     def call(self, inputs):
         rows = tf.cast(inputs, tf.float32)
-        # Keras keeps the factor to int8, the operation takes the way back.
-        scales = 1.0 / tf.convert_to_tensor(self.kernel_scale)
         kernel = tf.convert_to_tensor(self.kernel)
-        outputs = quantized_matmul(rows, kernel, scales, self.backend)
-        outputs = tf.cast(outputs, self.compute_dtype)
+        outputs = quantized_matmul(rows, kernel, self._column_scales(), self.backend)
+        # One rounding to the compute type, at the end: XLA would drop one before the sum.
+        wide = tf.float64 if self.compute_dtype == "float64" else tf.float32
+        outputs = tf.cast(outputs, wide)
         if self.bias is not None:
-            outputs = outputs + tf.cast(self.bias, self.compute_dtype)
+            outputs = outputs + tf.cast(self.bias, wide)
+        outputs = tf.cast(outputs, self.compute_dtype)
         return outputs if self.activation is None else self.activation(outputs)
+
+    def _column_scales(self):
+        """Returns the value of one int8 step of each column, float32 [N]; Keras keeps its inverse.
+
+        A scale that no finite kernel has gives NaN, so a broken column shows.
+        """
+        factors = tf.convert_to_tensor(self.kernel_scale)
+        valid = tf.math.is_finite(factors) & (factors > 0)
+        # With a constant numerator, 1 / x, graphs would hold a Reciprocal, whose bits differ.
+        return tf.where(valid, 1.0, float("nan")) / factors
 
     def compute_output_shape(self, input_shape):
         return (*input_shape[:-1], self.units)
@@ -158,18 +180,41 @@ class QuantizedDense(keras.layers.Layer):
         }
 
 
-def quantize_columns(kernel: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Quantizes a kernel to int8, each column by itself.
+def quantize_columns(kernel: np.ndarray, layer_name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Quantizes a kernel to int8, with one scale for each column.
 
     Args:
-      kernel: float32 [K, N], finite.
+      kernel: float32 [K, N].
+      layer_name: name of the layer, for the message.
 
     Returns:
       int8 [K, N] in [-127, 127], and Keras' `kernel_scale`, float32 [N]: 127 / absmax, and 1 for a
       column of zeros. `values / kernel_scale` is the kernel again, each entry within half a step.
+
+    Raises:
+      InputError: a value is NaN or infinite, which int8 would hide.
     """
+    bad = np.argwhere(~np.isfinite(kernel))
+    if len(bad):
+        row, column = bad[0].tolist()
+        raise InputError(
+            f"layer {layer_name!r}: {len(bad)} values of the kernel are not finite, the first is "
+            f"{kernel[row, column]} at [{row}, {column}]; int8 cannot hold them. Restore weights "
+            "from before training diverged"
+        )
     largest = np.abs(kernel).max(axis=0, initial=0.0)
     scale = np.divide(
         np.float32(127), largest, out=np.ones_like(largest), where=largest > 1e-30
     ).astype(np.float32)
     return np.clip(np.rint(kernel * scale), -127, 127).astype(np.int8), scale
+
+
+def _check_scale(scale: np.ndarray, layer_name: str) -> None:
+    """Raises InputError if Keras made the scale from a kernel that was not finite."""
+    bad = np.flatnonzero(~(np.isfinite(scale) & (scale > 0)))
+    if len(bad):
+        raise InputError(
+            f"layer {layer_name!r}: kernel_scale is {scale[bad[0]]} in column {bad[0]}, so its "
+            "kernel was not finite when Keras quantized it. Restore weights from before training "
+            "diverged"
+        )

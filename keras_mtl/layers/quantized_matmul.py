@@ -9,11 +9,13 @@ from keras_mtl.errors import InputError, nearest
 
 BACKENDS = ("auto", "native", "tf")
 
+# Bits of a float32 NaN without its payload: the exponent and the quiet bit.
+_NAN_BITS = 0x7FC00000
 # Below this a row counts as zeros, so that 127 / absmax stays finite; cc/kernels/rows-inl.h.
 _TINY = 1e-30
-# So many products of 127 * 127 add up exactly in float32, which has 24 bits: 1040.
+# Number of products of 127 * 127 that float32, with its 24 bits, adds up exactly: 1040.
 _EXACT_DEPTH = 1024
-# So many of 127 * 128 fit int32.
+# Number of products of 127 * 128 that fit int32, rounded down to a power of 2.
 _MOST_DEPTH = 1 << 17
 
 
@@ -22,19 +24,24 @@ def quantized_matmul(
 ) -> tf.Tensor:
     """Multiplies rows, quantized to int8 on the fly, with int8 weights.
 
-    Each row is quantized by itself: scale absmax / 127, halves to even. The sum of products is
-    exact, and ``sum * (scale of the row * scale of the column)`` is the result, so both backends
-    give the same bits. A row of zeros gives zeros; one with an infinity or NaN gives NaN.
+    Each row has its own scale, absmax / 127; halves round to even. The sum of products is exact,
+    and ``sum * (scale of the row * scale of the column)`` is the result. Both backends give the
+    same bits: eagerly, in a graph and compiled by XLA.
+
+    Values that are not finite are never hidden. A row of ``x`` with an infinity or NaN gives NaN
+    in every column, and a column whose scale is NaN gives NaN in every row. A row of zeros gives
+    zeros.
 
     The gradient is that of the product with the same weights without rounding (straight through).
 
     Args:
       x: float32 [..., K].
       weights: int8 [K, N]; K at most 131072.
-      scales: float32 [N], what one step of a column's weights is worth.
+      scales: float32 [N], value of one step of each column's weights.
       backend: ``native``: the operation ``KerasMtl>QuantizedMatMul``, which runs on CPUs and cannot
-        be compiled by XLA; ``tf``: plain TensorFlow, for every device and XLA; ``auto``: the first
-        where it is built, no accelerator is there and the function is not compiled.
+        be compiled by XLA; ``tf``: plain TensorFlow, for every device and XLA; ``auto``: ``native``
+        if it is built, TensorFlow sees no accelerator and the function is not compiled, else
+        ``tf``.
 
     Returns:
       float32 [..., N].
@@ -78,9 +85,13 @@ def _plain(x: tf.Tensor, weights: tf.Tensor, scales: tf.Tensor) -> Any:
     # XLA would replace a division by a constant by a product, which rounds otherwise; this divisor
     # is none to it.
     steps = tf.where(used, 127.0, 1.0)
-    row_scales = tf.where(used, absmax / steps, tf.where(finite, 1.0, float("nan")))
+    row_scales = tf.where(used, absmax / steps, 1.0)
     total = tf.cast(_exact_product(rows, weights), tf.float32)
     product = total * (row_scales * scales)
+    # Rows with an infinity or NaN become NaN by their bits. The integer operation also keeps XLA
+    # from fusing the product with a sum that follows it: that would round once, not twice.
+    nan_bits = tf.where(finite, 0, _NAN_BITS)
+    product = tf.bitcast(tf.bitwise.bitwise_or(tf.bitcast(product, tf.int32), nan_bits), tf.float32)
     return product, lambda upstream: _gradients(upstream, weights, scales, product)
 
 

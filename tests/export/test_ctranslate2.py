@@ -12,6 +12,7 @@ from keras_mtl.decoding.options import BeamOptions
 from keras_mtl.decoding.tasks import TranslationTask
 from keras_mtl.errors import ExportError
 from keras_mtl.export.ctranslate2 import export_ctranslate2, write_directory
+from keras_mtl.export.engine_file import export_engine_file
 from keras_mtl.models.factory import build_transformer
 from tests.decoding.tiny_model import make_vocabulary
 from tests.native.engine_case import write_keras_model
@@ -163,3 +164,21 @@ def test_export_of_a_whole_model(sharing, tmp_path):
     with pytest.raises(ExportError, match="is no model exported for CTranslate2"):
         export_ctranslate2(model, vocabulary, tasks, other, overwrite=True)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["exported", "other"]
+
+
+@pytest.mark.parametrize("weight_type", ["float32", "int8"])
+def test_weights_that_are_not_finite_are_refused(weight_type, tmp_path):
+    """CTranslate2 itself writes them without a word, in int8 as numbers."""
+    vocabulary = make_vocabulary()
+    model = random_model({}, vocabulary.size)
+    kernel = model.encoder.layers[0].feed_forward.intermediate.kernel
+    broken = np.array(kernel)
+    broken[3, 2] = np.nan
+    kernel.assign(broken)
+    tasks = [TranslationTask("en-fr", "en", "fr", 0)]
+    with pytest.raises(ExportError, match=r"feed_forward\.intermediate\.weight .* not a finite"):
+        export_ctranslate2(model, vocabulary, tasks, tmp_path / "out", weight_type=weight_type)
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(ExportError, match=r"feed_forward\.intermediate\.weight .* not a finite"):
+        export_engine_file(model, vocabulary, tasks, tmp_path / "out", weight_type=weight_type)
+    assert not list(tmp_path.iterdir())
