@@ -13,7 +13,7 @@ import numpy as np
 from keras_mtl.schedules.base import Schedule, State, TaskInfo, apply_floor, normalise
 from keras_mtl.schedules.score_book import ScoreBook, missing_baseline
 from keras_mtl.schedules.temperature import size_weights
-from keras_mtl.schedules.validation import choice, number
+from keras_mtl.schedules.validation import choice, number, sizes_of
 
 PRIORS = ("none", "proportional", "temperature")
 
@@ -50,7 +50,9 @@ class AdaptiveSchedule(Schedule):
         temperature = number(self.name, "prior_temperature", prior_temperature, above=0)
         exponent = {"none": 0.0, "proportional": 1.0, "temperature": 1 / temperature}[prior]
         self.prior = (
-            np.ones(self.num_tasks) if prior == "none" else size_weights(self.sizes, exponent)
+            np.ones(self.num_tasks)
+            if prior == "none"
+            else size_weights(sizes_of(self.name, self.tasks), exponent)
         )
         hint = "0 is off, 1 would never take in a new value"
         self.ema = number(self.name, "ema", ema, least=0, below=1, hint=hint)
@@ -98,7 +100,10 @@ class AdaptiveSchedule(Schedule):
             raise ValueError(f"the score book is of {scores.names}, the schedule of {names}")
 
     def _with_prior(self, weights: np.ndarray) -> np.ndarray:
-        return apply_floor(normalise(self.prior * normalise(weights)), self.floor)
+        mixed = self.prior * normalise(weights)
+        if not mixed.any():  # Only empty tasks have a weight, and the prior excludes them.
+            mixed = self.prior
+        return apply_floor(normalise(mixed), self.floor)
 
 
 class RatioSchedule(AdaptiveSchedule):

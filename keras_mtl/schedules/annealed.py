@@ -7,7 +7,7 @@ import numpy as np
 from keras_mtl.schedules.base import Schedule, State, TaskInfo
 from keras_mtl.schedules.registry import register
 from keras_mtl.schedules.temperature import size_weights
-from keras_mtl.schedules.validation import integer
+from keras_mtl.schedules.validation import integer, sizes_of
 
 
 @register
@@ -37,6 +37,7 @@ class Annealed(Schedule):
         floor: float = 0.0,
     ) -> None:
         super().__init__(tasks, floor=floor)
+        sizes_of(self.name, tasks)  # Refuses tasks that are all empty.
         hint = "the number of steps that count as an epoch"
         self.steps_per_epoch = integer(
             self.name, "steps_per_epoch", steps_per_epoch, least=1, hint=hint

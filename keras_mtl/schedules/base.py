@@ -26,7 +26,7 @@ class TaskInfo:
 
     Args:
       name: unique name.
-      size: number of training examples, >= 0.
+      size: number of training examples, finite and >= 0.
       baseline: score of a model trained on this task alone, > 0; None if not known.
 
     Raises:
@@ -40,8 +40,8 @@ class TaskInfo:
     def __post_init__(self) -> None:
         if not self.name:
             raise ConfigError("a task has an empty name; give each task a unique name")
-        if self.size < 0:
-            raise ConfigError(f"task {self.name!r}: size = {self.size} must be >= 0")
+        if not 0 <= self.size < math.inf:
+            raise ConfigError(f"task {self.name!r}: size = {self.size} must be finite and >= 0")
         if self.baseline is not None and not (math.isfinite(self.baseline) and self.baseline > 0):
             raise ConfigError(
                 f"task {self.name!r}: baseline = {self.baseline} must be a finite number > 0: the "
@@ -104,7 +104,8 @@ class Schedule(abc.ABC):
           state: from `init` or `update`.
 
         Returns:
-          float64[N], >= 0 and finite. All zero means uniform.
+          float64[N], >= 0 and finite. All zero prefers no task, which is uniform. A schedule
+          whose weights come from the user refuses such weights when it is made.
         """
 
     def probabilities(self, step: int, state: State) -> np.ndarray:

@@ -13,8 +13,8 @@ class Constant(FixedSchedule):
 
     Args:
       tasks: the tasks.
-      weights: {task name: weight} or a list in the order of the tasks, each >= 0; they need not
-        sum to 1.
+      weights: {task name: weight} or a list in the order of the tasks, each >= 0 and
+        at least one above 0; they need not sum to 1.
       floor: least probability of every task, in [0, 1/N].
 
     Reference: Lingvo's ConstantScheduler.
@@ -29,4 +29,5 @@ class Constant(FixedSchedule):
         weights: Mapping[str, float] | Sequence[float],
         floor: float = 0.0,
     ) -> None:
-        super().__init__(tasks, per_task(self.name, "weights", weights, tasks), floor=floor)
+        given = per_task(self.name, "weights", weights, tasks, weights=True)
+        super().__init__(tasks, given, floor=floor)

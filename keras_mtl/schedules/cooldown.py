@@ -7,7 +7,7 @@ import numpy as np
 from keras_mtl.schedules.base import Schedule, State, TaskInfo
 from keras_mtl.schedules.registry import register
 from keras_mtl.schedules.temperature import size_weights
-from keras_mtl.schedules.validation import integer, number
+from keras_mtl.schedules.validation import integer, number, sizes_of
 
 
 @register
@@ -40,6 +40,7 @@ class Cooldown(Schedule):
         floor: float = 0.0,
     ) -> None:
         super().__init__(tasks, floor=floor)
+        sizes_of(self.name, tasks)  # Refuses tasks that are all empty.
         hint = "the first step of the final temperature"
         self.switch_step = integer(self.name, "switch_step", switch_step, least=0, hint=hint)
         hint = "a temperature: 1 is proportional, larger is more even"

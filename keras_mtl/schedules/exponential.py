@@ -17,7 +17,7 @@ class ShiftedExponential(Schedule):
     Args:
       tasks: the tasks.
       alpha: rate per step, >= 0.
-      p0: weights at step 0, {task name: weight} or a list, each >= 0.
+      p0: weights at step 0, {task name: weight} or a list, each >= 0 and at least one above 0.
       p1: weights at the end, in the same form.
       floor: least probability of every task, in [0, 1/N].
     """
@@ -37,8 +37,8 @@ class ShiftedExponential(Schedule):
         super().__init__(tasks, floor=floor)
         hint = "a rate per step; after 1/alpha steps 63 % of the way is done"
         self.alpha = number(self.name, "alpha", alpha, least=0, hint=hint)
-        self.p0 = per_task(self.name, "p0", p0, self.tasks)
-        self.p1 = per_task(self.name, "p1", p1, self.tasks)
+        self.p0 = per_task(self.name, "p0", p0, self.tasks, weights=True)
+        self.p1 = per_task(self.name, "p1", p1, self.tasks, weights=True)
 
     def weights(self, step: int, state: State) -> np.ndarray:
         """The formula above."""

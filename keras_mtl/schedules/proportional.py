@@ -2,10 +2,9 @@
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from keras_mtl.schedules.base import FixedSchedule, TaskInfo
 from keras_mtl.schedules.registry import register
+from keras_mtl.schedules.validation import sizes_of
 
 
 @register
@@ -20,5 +19,5 @@ class Proportional(FixedSchedule):
     name = "proportional"
 
     def __init__(self, tasks: Sequence[TaskInfo], *, floor: float = 0.0) -> None:
-        sizes = np.array([task.size for task in tasks], np.float64)
+        sizes = sizes_of(self.name, tasks)
         super().__init__(tasks, sizes, floor=floor)

@@ -6,7 +6,7 @@ import numpy as np
 
 from keras_mtl.schedules.base import FixedSchedule, TaskInfo
 from keras_mtl.schedules.registry import register
-from keras_mtl.schedules.validation import number
+from keras_mtl.schedules.validation import number, sizes_of
 
 
 @register
@@ -36,7 +36,7 @@ class Temperature(FixedSchedule):
         temperature = number(self.name, "temperature", temperature, above=0, hint=hint)
         if cap is not None:
             cap = number(self.name, "cap", cap, above=0, hint="a number of examples")
-        sizes = np.array([task.size for task in tasks], np.float64)
+        sizes = sizes_of(self.name, tasks)
         super().__init__(tasks, size_weights(sizes, 1 / temperature, cap), floor=floor)
 
 
@@ -44,16 +44,14 @@ def size_weights(sizes: np.ndarray, exponent: float, cap: float | None = None) -
     """Weights min(n_i, cap)^exponent, up to a common factor.
 
     Args:
-      sizes: numbers of examples, float64[N] >= 0.
+      sizes: numbers of examples, float64[N] >= 0, at least one above 0.
       exponent: >= 0; 1 is proportional, 0 uniform over the tasks that have examples.
       cap: size above which a task counts as no larger; None is no cap.
 
     Returns:
-      float64[N] in [0, 1], the largest 1; a task without examples has 0. All zero if none has any.
+      float64[N] in [0, 1], the largest 1; a task without examples has 0.
     """
     if cap is not None:
         sizes = np.minimum(sizes, cap)
-    if not sizes.any():
-        return sizes
     # Relative to the largest, so that a small temperature cannot overflow.
     return np.where(sizes > 0, (sizes / sizes.max()) ** exponent, 0.0)

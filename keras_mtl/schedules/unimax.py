@@ -6,7 +6,7 @@ import numpy as np
 
 from keras_mtl.schedules.base import FixedSchedule, TaskInfo
 from keras_mtl.schedules.registry import register
-from keras_mtl.schedules.validation import number
+from keras_mtl.schedules.validation import number, sizes_of
 
 
 @register
@@ -35,7 +35,7 @@ class UniMax(FixedSchedule):
         hint = "the number of examples of the whole training, steps * rows of a batch"
         left = number(self.name, "budget", budget, above=0, hint=hint)
         epochs = number(self.name, "epochs", epochs, above=0, hint="most passes over a task")
-        sizes = np.array([task.size for task in tasks], np.float64)
+        sizes = sizes_of(self.name, tasks)
         weights = np.zeros(len(tasks))
         for position, task in enumerate(np.argsort(sizes, kind="stable")):
             weights[task] = min(left / (len(tasks) - position), epochs * sizes[task])

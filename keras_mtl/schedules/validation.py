@@ -21,6 +21,7 @@ def per_task(
     tasks: Sequence[TaskInfo],
     *,
     least: float = 0.0,
+    weights: bool = False,
 ) -> np.ndarray:
     """One number a task, given as {task name: number} or as a list in the order of the tasks.
 
@@ -30,12 +31,14 @@ def per_task(
       value: what the user gave.
       tasks: the tasks.
       least: smallest number that is accepted.
+      weights: the numbers are weights, of which one at least must be above 0.
 
     Returns:
       float64[N].
 
     Raises:
-      ConfigError: if a task has no number, a name is unknown or a number is out of range.
+      ConfigError: if a task has no number, a name is unknown, a number is out of range or all
+        weights are 0.
     """
     names = [task.name for task in tasks]
     if isinstance(value, Mapping):
@@ -63,9 +66,38 @@ def per_task(
         raise ConfigError(
             f"schedule {schedule!r}: {field} = {value!r} must be {{task name: number}} or a list"
         )
-    return np.array(
+    found = np.array(
         [
             number(schedule, f"{field}[{name!r}]", item, least=least)
             for name, item in zip(names, values, strict=True)
         ]
     )
+    if weights and not found.any():
+        raise ConfigError(
+            f"schedule {schedule!r}: {field} = {value!r} has no weight above 0, so no task would "
+            "be drawn; give at least one task a weight above 0, or take the schedule 'uniform'"
+        )
+    return found
+
+
+def sizes_of(schedule: str, tasks: Sequence[TaskInfo]) -> np.ndarray:
+    """Numbers of training examples, for a schedule that weights tasks by them.
+
+    Args:
+      schedule: name of the schedule, for the message.
+      tasks: the tasks.
+
+    Returns:
+      float64[N] >= 0, at least one above 0.
+
+    Raises:
+      ConfigError: if every size is 0.
+    """
+    sizes = np.array([task.size for task in tasks], np.float64)
+    if not sizes.any():
+        raise ConfigError(
+            f"schedule {schedule!r} weights tasks by their numbers of training examples, and the "
+            f"size of every task is 0 ({', '.join(task.name for task in tasks)}); give the sizes, "
+            "or take the schedule 'uniform'"
+        )
+    return sizes
