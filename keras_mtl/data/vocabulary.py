@@ -6,6 +6,11 @@ each target language, then 256 byte pieces, then pieces by score.
 SentencePiece neither normalises nor strips the text (cleaning has put it into Unicode NFC): what is
 encoded decodes to itself. The one exception is U+2581, SentencePiece's own sign of a space, which
 decodes to a space. Byte fallback spells characters without a piece, so no text becomes ``<unk>``.
+
+Special ids and tags are control symbols: no text encodes to them, so a text that contains
+``<2de>`` or ``</s>`` keeps it as text. Older versions trained tags as user-defined symbols, which
+SentencePiece also finds in text. ``control_symbols`` turns them into control symbols when a
+vocabulary is read.
 """
 
 import dataclasses
@@ -20,6 +25,7 @@ import numpy as np
 import sentencepiece
 
 from keras_mtl import errors
+from keras_mtl.data.control_symbols import control_symbols
 
 PAD_ID, BOS_ID, EOS_ID, UNK_ID = 0, 1, 2, 3
 SPECIAL_PIECES = ("<pad>", "<s>", "</s>", "<unk>")
@@ -55,8 +61,11 @@ class Vocabulary:
     Attributes:
       size: number of ids.
       languages: languages that have a tag, in the order of their ids.
-      model_bytes: the serialized model.
-      hash: BLAKE2b-128 of the model in hexadecimal.
+      model_bytes: the serialized model, as it was given.
+      tokenizer_bytes: the serialized model for any tokenizer of text: its tags are control symbols.
+        The ids are those of ``model_bytes``, and so are the bytes unless an older version of
+        keras_mtl has trained it.
+      hash: BLAKE2b-128 of ``model_bytes`` in hexadecimal.
 
     Raises:
       DataError: the model is damaged, or its special ids are others.
@@ -94,6 +103,11 @@ class Vocabulary:
                 break
             self._tags[match[1]] = i
         self.languages = tuple(self._tags)
+        self.tokenizer_bytes = model_bytes
+        tags = [i for i in self._tags.values() if not self._processor.is_control(i)]
+        if tags:
+            self.tokenizer_bytes = control_symbols(model_bytes, tags)
+            self._processor = sentencepiece.SentencePieceProcessor(model_proto=self.tokenizer_bytes)
         self.is_byte = np.array([self._processor.is_byte(i) for i in range(self.size)])
 
     @classmethod
@@ -125,7 +139,10 @@ class Vocabulary:
         return self._tags[language]
 
     def encode(self, text: str) -> list[int]:
-        """Returns the ids of a text: pieces only, no tag, no end of sentence."""
+        """Returns the ids of a text: pieces only, no tag, no end of sentence.
+
+        What looks like a tag, a special id or a byte piece in the text is text like any other.
+        """
         return self._processor.encode(text)
 
     def encode_batch(
@@ -135,7 +152,7 @@ class Vocabulary:
         return self._processor.encode(list(texts), num_threads=num_threads)
 
     def decode(self, ids: Sequence[int] | np.ndarray) -> str:
-        """Returns the text of ids; padding, ``<s>`` and ``</s>`` decode to nothing.
+        """Returns the text of ids; padding, ``<s>``, ``</s>`` and tags decode to nothing.
 
         Raises:
           InputError: an id is outside of the vocabulary.
@@ -241,7 +258,7 @@ def train_vocabulary(
             bos_piece=SPECIAL_PIECES[BOS_ID],
             eos_piece=SPECIAL_PIECES[EOS_ID],
             unk_piece=SPECIAL_PIECES[UNK_ID],
-            user_defined_symbols=[tag(language) for language in sorted(set(languages))],
+            control_symbols=[tag(language) for language in sorted(set(languages))],
             byte_fallback=True,
             normalization_rule_name="identity",
             remove_extra_whitespaces=False,

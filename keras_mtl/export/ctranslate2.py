@@ -62,7 +62,7 @@ def export_ctranslate2(
             several = len(model.decoders) > 1
             folder = partial / model.decoder_names[index] if several else partial
             write_directory(model, index, tokens, folder, weight_type=weight_type, **specials)
-            (folder / SENTENCEPIECE_FILE).write_bytes(vocabulary.model_bytes)
+            (folder / SENTENCEPIECE_FILE).write_bytes(vocabulary.tokenizer_bytes)
             own = [task for task in tasks if task.decoder == index]
             (folder / TASKS_FILE).write_text(_description(vocabulary, own), encoding="utf-8")
         if path.exists():

@@ -60,17 +60,12 @@ def export_engine_file(
         )
     tensors: dict[str, np.ndarray] = {}
     for name, array in transformer_arrays(model).items():
-        if not np.isfinite(array).all():
-            raise ExportError(
-                f"weight {name} holds a value that is not a finite number: training has diverged; "
-                "export an earlier checkpoint"
-            )
         if weight_type == "int8" and name.endswith(".weight"):
             tensors[name], scales = quantize_rows(array)
             tensors[f"{name.removesuffix('.weight')}.scale"] = scales
         else:
             tensors[name] = array
-    tensors["vocabulary"] = np.frombuffer(vocabulary.model_bytes, np.uint8)
+    tensors["vocabulary"] = np.frombuffer(vocabulary.tokenizer_bytes, np.uint8)
     hyperparameters = _hyperparameters(model, vocabulary, tasks, weight_type)
     if options is not None:
         hyperparameters["decoding"] = json.dumps(dataclasses.asdict(options))

@@ -66,7 +66,7 @@ class TranslationModule(tf.Module):
         self._tasks = tuple(tasks)
         self._tags = tuple(vocabulary.tag_id(task.target) for task in tasks)
         self._max_tokens = max_length - 2  # The tag and the end of sentence.
-        self._tokenizer = tf_text.SentencepieceTokenizer(vocabulary.model_bytes, tf.int32)
+        self._tokenizer = tf_text.SentencepieceTokenizer(vocabulary.tokenizer_bytes, tf.int32)
         names = tf.constant([task.name for task in tasks])
         indices = tf.range(len(tasks), dtype=tf.int64)
         self._indices = tf.lookup.StaticHashTable(

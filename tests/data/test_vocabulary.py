@@ -1,10 +1,13 @@
 """The vocabulary: fixed ids, exact round trips, the same model everywhere, messages that help."""
 
+import hashlib
+import io
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+import sentencepiece
 
 from keras_mtl import errors
 from keras_mtl.data import vocabulary as vocabulary_lib
@@ -67,6 +70,68 @@ def test_round_trip_is_exact_also_for_unseen_characters_and_spaces(model_type):
     assert vocabulary.decode_batch(batch) == texts
     assert not any(vocabulary.unk_id in ids for ids in batch)
     assert not any(set(ids) & {0, 1, 2} for ids in batch)
+
+
+# What looks like a tag, a special id, a byte piece or the sign of a space.
+SPECIAL_TEXT = ("<2fr>", "the <2de> river", "a<2fr>b", "</s> x<s>", "<pad><unk>", "<0x41> <0x0A>")
+
+
+def old_model(model_type="unigram"):
+    """A vocabulary as older versions trained it: tags are user-defined symbols."""
+    output = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=(text for _ in range(2) for pair in PAIRS for text in pair),
+        model_writer=output, vocab_size=300, model_type=model_type, character_coverage=0.9995,
+        pad_id=0, bos_id=1, eos_id=2, unk_id=3, pad_piece="<pad>", num_threads=4,
+        user_defined_symbols=["<2de>", "<2fr>"], byte_fallback=True, minloglevel=3,
+        normalization_rule_name="identity", remove_extra_whitespaces=False,
+    )  # fmt: skip
+    return output.getvalue()
+
+
+@pytest.mark.parametrize("model_type", ["unigram", "bpe"])
+@pytest.mark.parametrize("age", ["old", "new"])
+def test_tags_and_special_ids_in_text_are_text(age, model_type):
+    vocabulary = Vocabulary(old_model(model_type)) if age == "old" else train(model_type=model_type)
+    assert vocabulary.languages == ("de", "fr")
+    batch = vocabulary.encode_batch(SPECIAL_TEXT)
+    assert batch == [vocabulary.encode(text) for text in SPECIAL_TEXT]
+    assert min(map(min, batch)) > vocabulary.tag_id("fr")
+    assert vocabulary.decode_batch(batch) == list(SPECIAL_TEXT)
+    # U+2581 is SentencePiece's own sign of a space.
+    assert vocabulary.encode("the\u2581river") == vocabulary.encode("the river")
+    # What any other tokenizer gets, such as that of an exported model, encodes the same ids.
+    other = sentencepiece.SentencePieceProcessor(model_proto=vocabulary.tokenizer_bytes)
+    assert other.encode(list(SPECIAL_TEXT)) == batch
+
+
+def test_tags_decode_to_nothing(vocabulary):
+    ids = [vocabulary.tag_id("fr"), *vocabulary.encode("the river"), vocabulary.eos_id]
+    assert vocabulary.decode(ids) == Vocabulary(old_model()).decode(ids) == "the river"
+
+
+def test_an_old_vocabulary_keeps_its_ids_its_bytes_and_its_hash():
+    data = old_model()
+    plain = sentencepiece.SentencePieceProcessor(model_proto=data)
+    assert "<2fr>" in plain.encode("a<2fr>b", out_type=str)  # The fault that this repairs.
+    old = Vocabulary(data)
+    texts = [text for pair in PAIRS for text in pair]
+    assert old.encode_batch(texts) == plain.encode(texts)
+    assert [old.piece(i) for i in range(300)] == [plain.id_to_piece(i) for i in range(300)]
+    assert old.model_bytes == data
+    assert old.hash == hashlib.blake2b(data, digest_size=16).hexdigest()
+    again = Vocabulary(old.tokenizer_bytes)
+    assert again.tokenizer_bytes == again.model_bytes == old.tokenizer_bytes
+
+
+def test_the_new_type_of_tags_changes_no_id(monkeypatch):
+    """A vocabulary that is trained on the same sentences has the ids that older versions gave."""
+    sentences = [text for _ in range(2) for pair in PAIRS for text in pair]
+    monkeypatch.setattr(vocabulary_lib, "_sample", lambda *_: iter(sentences))
+    new, old = train(), Vocabulary(old_model())
+    assert [new.piece(i) for i in range(300)] == [old.piece(i) for i in range(300)]
+    texts = [text for pair in PAIRS for text in pair]
+    assert new.encode_batch(texts) == old.encode_batch(texts)
 
 
 def test_decode_ignores_padding_and_ends_and_takes_arrays(vocabulary):

@@ -3,6 +3,7 @@
 import ctranslate2
 import numpy as np
 import pytest
+import sentencepiece
 import tensorflow as tf
 
 from keras_mtl import native
@@ -154,6 +155,9 @@ def test_export_of_a_whole_model(sharing, tmp_path):
         assert peer.translate_batch([source], max_decoding_length=4)[0].hypotheses
         names = sorted(path.name for path in folder.iterdir())
         assert {"keras_mtl.json", "sentencepiece.model", "model.bin"} <= set(names)
+        model_file = str(folder / "sentencepiece.model")
+        pieces = sentencepiece.SentencePieceProcessor(model_file=model_file)
+        assert pieces.encode("two <2uk> trees") == vocabulary.encode("two <2uk> trees")
     with pytest.raises(ExportError, match="exported exists; give --overwrite"):
         export_ctranslate2(model, vocabulary, tasks, output)
     export_ctranslate2(model, vocabulary, tasks, output, overwrite=True)

@@ -16,7 +16,7 @@ from keras_mtl.export.translators import translator_of_model_dir
 from tests.decoding import tiny_model
 from tests.decoding.tiny_model import LINES, PAIRS
 
-TEXTS = [*LINES, "caf\ufeffe\u0301", "<2ja> two trees"]
+TEXTS = [*LINES, "caf\ufeffe\u0301", "<2ja> two trees", "</s><unk> <0x41>\u2581x"]
 
 SERVE = """
 import json, sys

@@ -22,7 +22,7 @@ from keras_mtl.export.translators import load_translator
 from tests.decoding import tiny_model
 from tests.decoding.tiny_model import LINES, PAIRS
 
-TEXTS = [*LINES, "caf\ufeffe\u0301", "<2ja> two trees"]
+TEXTS = [*LINES, "caf\ufeffe\u0301", "<2ja> two trees", "</s><unk> <0x41>\u2581x"]
 
 SERVE = """
 import json, sys
