@@ -167,8 +167,8 @@ def test_evaluate_scores_pairs_that_came_later(trained, tmp_path, monkeypatch, c
     words += ["--tasks", "en-fr", "--compute_type", "int8", "--compare_with", "float32"]
     code, _, err = call(words, monkeypatch, capsys)
     assert code == 2
-    assert "line 3" in err
-    assert "on_long_line" in err
+    assert f"{tmp_path}/news.tsv:3: the source has" in err
+    assert "--on_long_line" in err
     code, out, err = call([*words, "--on_long_line", "skip"], monkeypatch, capsys)
     assert code == 0, err
     assert "en-fr: 3 pairs" in err
@@ -182,12 +182,12 @@ def test_evaluate_scores_pairs_that_came_later(trained, tmp_path, monkeypatch, c
     assert found[2]["hypothesis"] == ""
     code, _, err = call([*words, "--unseen"], monkeypatch, capsys)
     assert code == 2
-    assert "manifest" in err  # What was trained on is told by the run's prepared data alone.
+    assert "manifest" in err  # Only the run's prepared data say what was trained on.
     (tmp_path / "test.yaml").write_text((tmp_path / "news.yaml").read_text())
     words[4] = tmp_path / "test.yaml"
     code, _, err = call(words, monkeypatch, capsys)
     assert code == 2
-    assert "the report would take the place of that of --split test" in err
+    assert "the report would have the name of that of --split test" in err
     code, _, err = call(["evaluate", "--model_dir", trained, "--unseen"], monkeypatch, capsys)
     assert code == 2
     assert "--unseen" in err

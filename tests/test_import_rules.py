@@ -11,7 +11,7 @@ PACKAGE = pathlib.Path(keras_mtl.__file__).parent
 
 # Left to right: each room imports from rooms before it and from itself.
 ROOMS = (
-    ("errors",),
+    ("errors", "hardware", "interrupts"),
     ("components", "search_options"),
     ("yaml_loader", "config", "overrides", "validation", "experiments", "registry"),
     ("native",),
@@ -37,7 +37,17 @@ RANK = {name: rank for rank, names in enumerate(ROOMS) for name in names}
 
 # Modules of data/ and others that a machine without TensorFlow's four seconds must be able to load.
 FREE_OF_TENSORFLOW = (
-    *("errors", "components", "search_options", "yaml_loader", "native", "metrics", "schedules"),
+    *(
+        "errors",
+        "hardware",
+        "interrupts",
+        "components",
+        "search_options",
+        "yaml_loader",
+        "native",
+        "metrics",
+        "schedules",
+    ),
     *("data", "charts", "plotting", "simulation", "report", "cli"),
 )
 HEAVY = ("tensorflow", "keras", "tf_keras", "tensorflow_text", "official", "orbit")

@@ -9,6 +9,7 @@ from typing import Any
 
 from keras_mtl.cli.inspect import print_table
 from keras_mtl.errors import InputError
+from keras_mtl.hardware import processor_count, processor_name
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -70,9 +71,9 @@ def _measure_all(path: str | os.PathLike[str], args: argparse.Namespace) -> int:
     from keras_mtl.decoding.benchmark import Load, Workload, measure
 
     work = Workload(args.source_tokens, args.target_tokens, args.beam_size, args.seconds)
-    processors = len(os.sched_getaffinity(0))
+    processors = processor_count()
     about = native.core().ModelFile(os.fspath(path), False).hyperparameters
-    print(_describe(about), f"{processors} processors: {_processor()}", sep="\n")
+    print(_describe(about), f"{processors} processors: {processor_name()}", sep="\n")
     rows = []
     for compute_type in args.compute_types:
         for workers in args.workers or sorted({1, processors}):
@@ -99,14 +100,3 @@ def _describe(about: dict[str, Any]) -> str:
         f"{about['num_heads']} heads, vocabulary {about['vocabulary_size']:,}, "
         f"weights {about['weight_type']}"
     )
-
-
-def _processor() -> str:
-    """The processor's name, as far as the system says it."""
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
-            return next(
-                line.partition(":")[2].strip() for line in file if line.startswith("model name")
-            )
-    except (OSError, StopIteration):
-        return "unknown"

@@ -51,12 +51,12 @@ def run(args: argparse.Namespace) -> int:
     result = run_experiment(config, model_dir)
 
     print("== test")
-    from keras_mtl.cli.evaluate import make_evaluator
-    from keras_mtl.training.evaluation import write_report
+    from keras_mtl.cli.evaluator import make_evaluator
+    from keras_mtl.training.evaluation_report import write_report
 
     evaluator, about = make_evaluator(str(model_dir))
     scores = evaluator.evaluate()
-    write_report(model_dir / "evaluation-test.json", scores, **about)
+    write_report(model_dir / "evaluation-test.json", scores, evaluator.scored_pairs, **about)
 
     print("== export")
     from keras_mtl.export.saved_model import export_model_dir

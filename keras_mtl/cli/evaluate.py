@@ -10,39 +10,40 @@ from typing import TYPE_CHECKING, Any
 
 from keras_mtl import metrics
 from keras_mtl.cli.common import add_backend_arguments, backend_arguments
+from keras_mtl.cli.evaluator import make_evaluator
 from keras_mtl.cli.inspect import print_table
+from keras_mtl.data.given_pairs import load_corpora
 from keras_mtl.data.split import SPLITS
-from keras_mtl.errors import CheckpointError, ConfigError
+from keras_mtl.decoding.tasks import TaskList, find_task
+from keras_mtl.errors import CheckpointError, ConfigError, nearest
 
 if TYPE_CHECKING:
-    from keras_mtl.data.given_pairs import GivenPairs
-    from keras_mtl.data.prepared import PreparedData
-    from keras_mtl.data.vocabulary import Vocabulary
-    from keras_mtl.training.evaluation import TaskResult
+    from keras_mtl.training.evaluation import Evaluator, TaskResult
+    from keras_mtl.training.evaluation_report import ScoredPairs
 
 TITLES = {"bleu": "BLEU", "chrf": "chrF", "neg_log_perplexity": "-log ppl"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the subcommand's arguments."""
-    parser.add_argument("--model_dir", required=True, metavar="DIR", help="folder of the run")
+    parser.add_argument("--model_dir", required=True, metavar="DIR", help="directory of the run")
     parser.add_argument(
         "--split",
         default="test",
         choices=["dev", "test", "train"],
-        help="what is scored of the run's data; train is large and already seen: for "
-        "--compare_with alone",
+        help="what is scored of the run's data; train is large and already seen: use it only with "
+        "--compare_with",
     )
     parser.add_argument(
         "--corpora",
         metavar="YAML",
-        help="score the pairs of these corpora instead: a file with a list as that of "
-        "task.data.corpora; --split does not apply",
+        help="score the pairs of these corpora instead: a file with a list like that of "
+        "task.data.corpora, whose entries may name their tasks; --split does not apply",
     )
     parser.add_argument(
         "--unseen",
         action="store_true",
-        help="with --corpora: without the pairs whose source is in training data",
+        help="with --corpora: leave out pairs whose source is in the training data",
     )
     parser.add_argument(
         "--on_long_line",
@@ -78,7 +79,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--output",
         metavar="JSON",
-        help="report (default: DIR/evaluation-SPLIT.json, or evaluation-NAME.json for NAME.yaml)",
+        help="report (default: DIR/evaluation-SPLIT.json, or evaluation-NAME.json for NAME.yaml; a "
+        "report that has more stays, and a partial one gets a name of its own)",
     )
     add_backend_arguments(parser)
     parser.add_argument(
@@ -93,20 +95,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Scores the tasks, prints a table, writes the report; returns the exit code."""
-    from keras_mtl.training.evaluation import CopySource, Evaluator, report, write_report
+    check_arguments(args)
+    from keras_mtl.training.evaluation_report import check_writable, report, write_report
 
-    copied = None
-    compared: dict[str, Comparison] = {}
-    if args.unseen and not args.corpora:
-        raise ConfigError("--unseen chooses among the pairs of --corpora; give that too")
-    part = Path(args.corpora).stem if args.corpora else args.split
-    if args.corpora and not args.output and part in SPLITS:
-        raise ConfigError(
-            f"--corpora {args.corpora}: the report would take the place of that of --split {part}; "
-            "give --output, or another name to the file"
-        )
-    if args.samples < 1:
-        raise ConfigError(f"--samples must be at least 1, got {args.samples}")
+    whole = report_path(args)
+    check_writable(whole)
     text_metrics = [name for name in args.metrics if name in metrics.TEXT_METRICS]
     settings: dict[str, Any] = {
         "split": args.split,
@@ -121,6 +114,9 @@ def run(args: argparse.Namespace) -> int:
         **backend_arguments(args),
     }
     evaluator, about = make_evaluator(args.model_dir, **settings)
+    scored = evaluator.scored_pairs
+    path = choose_path(args, whole, scored, about["partial"])
+    compared: dict[str, Comparison] = {}
     if args.compare_with is not None:
         # First, so that arguments that do not fit are refused before the long work.
         settings |= {"compute_type": args.compare_with, "metric_names": text_metrics}
@@ -136,20 +132,114 @@ def run(args: argparse.Namespace) -> int:
             "samples": args.samples,
             "tasks": {name: dataclasses.asdict(change) for name, change in compared.items()},
         }
-    if args.copy_source and text_metrics:
-        copy = Evaluator(
-            evaluator.prepared, CopySource(), text_metrics, args.max_pairs, args.split, args.tasks
-        )
-        copied = copy.evaluate()
+    copied = _copied(args, evaluator, text_metrics) if args.copy_source and text_metrics else None
+    if copied:
         about["copied_source"] = {name: dict(result.scores) for name, result in copied.items()}
-    output = args.output or Path(args.model_dir) / f"evaluation-{part}.json"
-    path = write_report(output, results, **about)
+    # Scores that cost hours are on the terminal before the disk can refuse them.
     if args.json:
-        print(json.dumps(report(results, **about), indent=2, ensure_ascii=False))
-        return 0
-    print_results(results, copied, compared, args.compare_with or "")
-    print(f"report: {path}")
+        print(json.dumps(report(results, scored, **about), indent=2, ensure_ascii=False))
+    else:
+        print_results(results, copied, compared, args.compare_with or "")
+    sys.stdout.flush()
+    write_report(path, results, scored, **about)
+    if not args.json:
+        print(f"report: {path}")
     return 0
+
+
+def check_arguments(args: argparse.Namespace) -> None:
+    """Checks what can be checked without TensorFlow, the model and the data.
+
+    Raises:
+      ConfigError: an argument is out of range, or two do not fit together.
+      CheckpointError: there is no trained model.
+      InputError: the model has no such task.
+    """
+    if args.unseen and not args.corpora:
+        raise ConfigError("--unseen chooses among the pairs of --corpora; give that too")
+    if args.corpora and not args.output and Path(args.corpora).stem in SPLITS:
+        raise ConfigError(
+            f"--corpora {args.corpora}: the report would have the name of that of --split "
+            f"{Path(args.corpora).stem}; give --output, or rename the file"
+        )
+    for name in ("samples", "max_pairs", "beam_size", "workers"):
+        value = getattr(args, name)
+        if value is not None and value < 1:
+            raise ConfigError(f"--{name} must be at least 1, got {value}")
+    folder = Path(args.model_dir)
+    if not folder.is_dir():
+        raise CheckpointError(
+            f"model directory {folder} does not exist; give the directory of a trained model"
+        )
+    tasks = TaskList.read(folder).tasks
+    for name in args.tasks or ():
+        find_task(tasks, name)
+    for number, corpus in enumerate(load_corpora(args.corpora) if args.corpora else ()):
+        for name in corpus.tasks or ():
+            known = [task.name for task in tasks]
+            if name not in known:
+                raise ConfigError(
+                    f"{args.corpora}[{number}].tasks: unknown task {name!r}{nearest(name, known)}"
+                )
+
+
+def report_path(args: argparse.Namespace) -> Path:
+    """Returns the path of the report, if nothing better is there already."""
+    if args.output:
+        return Path(args.output)
+    part = Path(args.corpora).stem if args.corpora else args.split
+    return Path(args.model_dir) / f"evaluation-{part}.json"
+
+
+def choose_path(
+    args: argparse.Namespace, whole: Path, scored: "Mapping[str, ScoredPairs]", partial: list[str]
+) -> Path:
+    """Returns where the report goes so that no other report is lost.
+
+    A report that has more pairs, tasks or metrics stays; a partial one then gets a name of its own.
+
+    Args:
+      args: the arguments.
+      whole: of `report_path`.
+      scored: what is about to be scored.
+      partial: in which respects it is not whole.
+
+    Raises:
+      ConfigError: the report of other sentences has this name.
+    """
+    from keras_mtl.training.evaluation_report import obstacle, read_report, selection_name
+
+    what = args.corpora or args.split
+    path = whole
+    old = read_report(path)
+    found = obstacle(old, scored, args.metrics, what) if old else None
+    if found and not found.other_sentences and not args.output:
+        name = selection_name(whole.stem, args.tasks, args.max_pairs, args.metrics)
+        path = whole.with_name(name)
+        _to_stderr(f"{whole} stays, because {found.reason}; this report goes to {path}")
+        old = read_report(path)
+        found = obstacle(old, scored, args.metrics, what) if old else None
+    if found:
+        raise ConfigError(
+            f"{path} is another report, and {found.reason}; give --output with another name, or "
+            "delete it"
+        )
+    if partial:
+        shown = ", ".join(partial[:4]) + (f" and {len(partial) - 4} more" if partial[4:] else "")
+        _to_stderr(f"a partial evaluation: {shown}")
+    return path
+
+
+def _copied(
+    args: argparse.Namespace, evaluator: "Evaluator", text_metrics: list[str]
+) -> "dict[str, TaskResult]":
+    """Scores the sources themselves as if they were the translations."""
+    from keras_mtl.training.evaluation import CopySource, Evaluator
+
+    copy = Evaluator(
+        evaluator.prepared, CopySource(), text_metrics, args.max_pairs, args.split, evaluator.tasks
+    )
+    return copy.evaluate()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -179,126 +269,6 @@ def compare(result: "TaskResult", other: "TaskResult", samples: int) -> Comparis
         if metric in result.scores:
             differences[metric], p_values[metric] = difference, p_value
     return Comparison(changed, differences, p_values)
-
-
-def make_evaluator(
-    model_dir: str,
-    *,
-    split: str = "test",
-    corpora: str | None = None,
-    unseen: bool = False,
-    pairs: Any = None,
-    on_long_line: str = "error",
-    tasks: list[str] | None = None,
-    metric_names: list[str] | None = None,
-    max_pairs: int | None = None,
-    beam_size: int | None = None,
-    checkpoint: str | None = None,
-    backend: str = "auto",
-    compute_type: str | None = None,
-    workers: int | None = None,
-) -> tuple[Any, dict[str, Any]]:
-    """Loads a trained model and the pairs to score.
-
-    Args:
-      model_dir: folder of the run.
-      split: what is scored of the model's prepared data.
-      corpora: file with a list of corpora to score instead; see ``load_corpora``.
-      unseen: without the pairs of ``corpora`` whose source is in training data.
-      pairs: what another evaluator has read already (its ``prepared``); None reads.
-      on_long_line: see ``TextTranslator``.
-      tasks: names of the tasks to score; None takes all.
-      metric_names: what is computed; None takes BLEU and chrF.
-      max_pairs: most pairs of a task; None takes all.
-      beam_size: None takes that of the run.
-      checkpoint: checkpoint to read.
-      backend: see `keras_mtl.export.translators.load_translator`, as for the next two.
-      compute_type: of the engine.
-      workers: threads of the engine.
-
-    Returns:
-      The `Evaluator`, and what a report says about it.
-
-    Raises:
-      CheckpointError: the model cannot be read, or its data was prepared anew since.
-    """
-    from keras_mtl.decoding.loading import load_model
-    from keras_mtl.export.translators import check_compute_type, choose_backend, make_translator
-    from keras_mtl.training.evaluation import Evaluator, Likelihood, PairIds
-
-    options: dict[str, Any] = {"num_hypotheses": 1}
-    if beam_size is not None:
-        options["beam_size"] = beam_size
-    chosen = choose_backend(backend)
-    check_compute_type(chosen, compute_type)
-    loaded = load_model(model_dir, checkpoint)
-    vocabulary = loaded.vocabulary
-    if pairs is None:
-        pairs = (
-            _given_pairs(model_dir, loaded, corpora, unseen, tasks)
-            if corpora
-            else _prepared(model_dir, vocabulary)
-        )
-    translator = make_translator(
-        loaded.model,
-        vocabulary,
-        loaded.tasks.tasks,
-        loaded.options.replace(**options),
-        backend=chosen,
-        compute_type=compute_type or "float32",
-        workers=workers,
-        batch_size=loaded.batch_size,
-        on_long_line=on_long_line,
-    )
-    evaluator = Evaluator(
-        pairs,
-        translator,
-        metric_names or metrics.TEXT_METRICS,
-        max_pairs,
-        split,
-        tasks,
-        Likelihood(loaded.model, PairIds.of_tasks(vocabulary, translator.tasks)),
-    )
-    about = {
-        "model_dir": model_dir,
-        "split": corpora or split,
-        "unseen": unseen,
-        "beam_size": translator.options.beam_size,
-        "backend": chosen,
-        "compute_type": compute_type or "float32",
-    }
-    return evaluator, about
-
-
-def _prepared(model_dir: str, vocabulary: "Vocabulary") -> "PreparedData":
-    """Loads a run's data, which must be what the model was trained with."""
-    from keras_mtl import registry
-    from keras_mtl.data.prepare import load_prepared
-    from keras_mtl.training.setup import data_dir_of
-
-    prepared = load_prepared(data_dir_of(registry.load_params(model_dir), model_dir))
-    if prepared.vocabulary.hash != vocabulary.hash:
-        raise CheckpointError(
-            f"{prepared.data_dir} was prepared with another vocabulary "
-            f"({prepared.vocabulary.hash}) than {model_dir} was trained with "
-            f"({vocabulary.hash}); set task.data.data_dir in {model_dir}/params.yaml to the data "
-            "of the run"
-        )
-    return prepared
-
-
-def _given_pairs(
-    model_dir: str, loaded: Any, corpora: str, unseen: bool, tasks: list[str] | None
-) -> "GivenPairs":
-    """Reads the pairs of ``corpora`` for some tasks of a model, or all."""
-    from keras_mtl.data.given_pairs import load_corpora, read_given_pairs
-    from keras_mtl.decoding.tasks import find_task
-
-    specs = load_corpora(corpora)
-    every = loaded.tasks.tasks
-    chosen = every if tasks is None else [find_task(every, name) for name in dict.fromkeys(tasks)]
-    seen_by = _prepared(model_dir, loaded.vocabulary) if unseen else None
-    return read_given_pairs(chosen, specs, loaded.vocabulary, _to_stderr, seen_by)
 
 
 def print_results(

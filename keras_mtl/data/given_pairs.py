@@ -1,9 +1,9 @@
 """Sentence pairs of corpora that a run was not prepared with: test sets that came later."""
 
-import collections
+import dataclasses
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Protocol
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import yaml
@@ -11,8 +11,8 @@ import yaml
 from keras_mtl import errors, yaml_loader
 from keras_mtl.data import split
 from keras_mtl.data.cleaning import Cleaner, CleaningSettings, HashSet
-from keras_mtl.data.prepare_settings import Corpus, TaskSpec
-from keras_mtl.data.prepare_text import given_settings, read_corpora
+from keras_mtl.data.corpora import CorpusReader, create_reader, read_pairs
+from keras_mtl.data.prepare_text import given_settings
 from keras_mtl.data.prepared import PreparedData
 from keras_mtl.data.vocabulary import Vocabulary
 
@@ -33,12 +33,29 @@ class Direction(Protocol):
     def target(self) -> str: ...
 
 
-def load_corpora(path: str | os.PathLike[str]) -> list[Corpus]:
+@dataclasses.dataclass(frozen=True)
+class GivenCorpus:
+    """A corpus of a test set.
+
+    Attributes:
+      reader: name of the reader.
+      options: of the reader.
+      tasks: names of the tasks that it belongs to; None for every task that is scored.
+    """
+
+    reader: str
+    options: Mapping[str, Any]
+    tasks: tuple[str, ...] | None = None
+
+
+def load_corpora(path: str | os.PathLike[str]) -> list[GivenCorpus]:
     """Reads a YAML file with a list of corpora, as ``task.data.corpora`` of a configuration has it.
 
+    An entry may have ``tasks`` in addition, a list with the names of the tasks that it belongs to.
+
     Raises:
-      ConfigError: the file cannot be read, or is no such list; readers and options are checked when
-        they are used.
+      ConfigError: the file cannot be read, or is not such a list; readers and options are checked
+        when they are used.
     """
     try:
         with open(path, encoding="utf-8") as file:
@@ -50,16 +67,35 @@ def load_corpora(path: str | os.PathLike[str]) -> list[Corpus]:
             f"{path} holds {type(entries).__name__}; give a list of corpora, for example "
             "`- {reader: parallel, options: {source_file: a.en, target_file: a.fr}}`"
         )
-    corpora: list[Corpus] = []
+    corpora: list[GivenCorpus] = []
     for number, entry in enumerate(entries):
         fields = set(entry) if isinstance(entry, dict) else set()
         options = (entry.get("options") or {}) if fields else None
-        if not {"reader"} <= fields <= {"reader", "options"} or not isinstance(options, dict):
+        known = {"reader"} <= fields <= {"reader", "options", "tasks"}
+        if not known or not isinstance(options, dict):
             raise errors.ConfigError(
-                f"{path}[{number}] is {entry!r}; a corpus has a reader and options"
+                f"{path}[{number}] is {entry!r}; a corpus has a reader and options, and may have "
+                "tasks"
             )
-        corpora.append((str(entry["reader"]), options))
+        tasks = entry.get("tasks")
+        if tasks is not None and not (
+            isinstance(tasks, list) and tasks and all(isinstance(name, str) for name in tasks)
+        ):
+            raise errors.ConfigError(
+                f"{path}[{number}].tasks is {tasks!r}; give a list of names of tasks, for example "
+                "[en-fr]"
+            )
+        names = None if tasks is None else tuple(tasks)
+        corpora.append(GivenCorpus(str(entry["reader"]), options, names))
     return corpora
+
+
+class GivenPair(NamedTuple):
+    """A pair and where it was read, as ``path:line``."""
+
+    source: str
+    target: str
+    place: str
 
 
 class GivenPairs:
@@ -68,7 +104,7 @@ class GivenPairs:
     Args:
       vocabulary: the model's.
       tasks: tasks in order.
-      pairs: (source, target) of each pair, by task name; they keep their order.
+      pairs: by task name; they keep their order.
 
     Attributes:
       vocabulary: the model's.
@@ -79,7 +115,7 @@ class GivenPairs:
         self,
         vocabulary: Vocabulary,
         tasks: Sequence[Direction],
-        pairs: Mapping[str, Sequence[tuple[str, str]]],
+        pairs: Mapping[str, Sequence[GivenPair]],
     ) -> None:
         self.vocabulary = vocabulary
         self.tasks = tasks
@@ -95,18 +131,22 @@ class _Reader:
 
     has_text = True
 
-    def __init__(self, texts: Sequence[tuple[str, str]], vocabulary: Vocabulary) -> None:
-        self._texts = texts
+    def __init__(self, pairs: Sequence[GivenPair], vocabulary: Vocabulary) -> None:
+        self._pairs = pairs
         self._vocabulary = vocabulary
 
     def __len__(self) -> int:
-        return len(self._texts)
+        return len(self._pairs)
 
     def text(self, index: int) -> tuple[str, str]:
-        return self._texts[index]
+        return self._pairs[index][:2]
+
+    def place(self, index: int) -> str:
+        """Returns where a pair was read, as ``path:line``."""
+        return self._pairs[index].place
 
     def gather(self, indices: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
-        chosen = [self._texts[int(index)] for index in indices]
+        chosen = [self.text(int(index)) for index in indices]
         sides = zip(*chosen, strict=True) if chosen else ((), ())
         source, target = (
             [np.asarray(ids, np.int32) for ids in self._vocabulary.encode_batch(side)]
@@ -117,7 +157,7 @@ class _Reader:
 
 def read_given_pairs(
     tasks: Iterable[Direction],
-    corpora: Sequence[Corpus],
+    corpora: Sequence[GivenCorpus],
     vocabulary: Vocabulary,
     log: Callable[[str], None],
     unseen_by: PreparedData | None = None,
@@ -129,7 +169,7 @@ def read_given_pairs(
 
     Args:
       tasks: the tasks.
-      corpora: readers with their options; each gets every task's languages.
+      corpora: what is read; tasks that no corpus belongs to are left out.
       vocabulary: the model's.
       log: receives a line for each task, and for each bad line that is reported.
       unseen_by: leaves out pairs whose source is among this data's training sentences of that
@@ -137,32 +177,97 @@ def read_given_pairs(
 
     Raises:
       DataError: a corpus is missing or damaged, or a task has no pair.
-      ConfigError: a reader or option is unknown.
+      ConfigError: a reader or option is unknown, or a corpus would be read for tasks of other
+        languages than it holds.
     """
-    tasks = list(tasks)
+    chosen = _by_task(list(tasks), corpora)
     seen: dict[str, HashSet] = {}
     if unseen_by is not None:
-        for language in {task.source for task in tasks}:
+        for language in {task.source for task, _ in chosen}:
             seen[language] = _training_hashes(unseen_by, language)
-    pairs = {}
-    for task in tasks:
-        cleaner = Cleaner(given_settings(CleaningSettings()))
-        counts: collections.Counter[str] = collections.Counter()
-        spec = TaskSpec(task.name, task.source, task.target, corpora=corpora)
-        texts = list(read_corpora(spec, corpora, cleaner, counts, log))
-        read = len(texts)
+    pairs: dict[str, list[GivenPair]] = {}
+    for task, own in chosen:
+        found = [pair for reader in own for pair in _read(task, reader, log)]
+        read = len(found)
         if task.source in seen:
-            texts = _unseen(texts, seen[task.source], vocabulary)
-        if not texts:
-            names = ", ".join(name for name, _ in corpora)
+            found = _unseen(found, seen[task.source], vocabulary)
+        if not found:
+            names = ", ".join(reader.name for reader in own)
             raise errors.DataError(
                 f"task {task.name!r}: {read:,} pairs in its corpora ({names}), none of them to "
                 "score; check files and languages, or leave the task out with --tasks"
             )
-        left_out = f", {read - len(texts):,} more are in training data" if seen else ""
-        log(f"{task.name}: {len(texts):,} pairs{left_out}")
-        pairs[task.name] = texts
-    return GivenPairs(vocabulary, tasks, pairs)
+        left_out = f", {read - len(found):,} more are in training data" if seen else ""
+        log(f"{task.name}: {len(found):,} pairs of {_described(own)}{left_out}")
+        pairs[task.name] = found
+    return GivenPairs(vocabulary, [task for task, _ in chosen], pairs)
+
+
+def _by_task(
+    tasks: Sequence[Direction], corpora: Sequence[GivenCorpus]
+) -> list[tuple[Direction, list[CorpusReader]]]:
+    """Makes the readers of each task that has some, and checks that no two languages share one."""
+    known = [task.name for task in tasks]
+    readers: dict[str, list[CorpusReader]] = {name: [] for name in known}
+    for number, corpus in enumerate(corpora):
+        mine = [task for task in tasks if corpus.tasks is None or task.name in corpus.tasks]
+        made = [_reader(corpus, task) for task in mine]
+        for task, reader in zip(mine, made, strict=True):
+            for other, others_reader in zip(mine, made, strict=True):
+                same_languages = (task.source, task.target) == (other.source, other.target)
+                if not same_languages and reader.selection() == others_reader.selection():
+                    raise errors.ConfigError(
+                        f"corpus {number} ({_described([reader])}) holds one pair of languages, "
+                        f"and would be scored for {task.name} and for {other.name}; choose the "
+                        f"task with --tasks, or write `tasks: [{task.name}]` into the corpus"
+                    )
+            readers[task.name].append(reader)
+    chosen = [(task, readers[task.name]) for task in tasks if readers[task.name]]
+    if not chosen:
+        named = {name for corpus in corpora for name in corpus.tasks or ()}
+        raise errors.ConfigError(
+            f"the corpora belong to {', '.join(sorted(named))}, and none of these is scored; the "
+            f"tasks are {', '.join(known)}"
+        )
+    return chosen
+
+
+def _reader(corpus: GivenCorpus, task: Direction) -> CorpusReader:
+    try:
+        return create_reader(corpus.reader, task.source, task.target, corpus.options)
+    except errors.DataError as error:
+        raise errors.DataError(f"{error} (read for task {task.name!r})") from error
+
+
+def _read(task: Direction, reader: CorpusReader, log: Callable[[str], None]) -> Iterator[GivenPair]:
+    cleaner = Cleaner(given_settings(CleaningSettings()))
+    stream = read_pairs(reader, cleaner.settings.max_bad_lines)
+    try:
+        for pair in stream:
+            clean = cleaner.clean(pair.source, pair.target)
+            if clean is not None:
+                yield GivenPair(*clean, f"{_current_file(reader)}:{pair.line}")
+    except errors.DataError as error:
+        raise errors.DataError(f"{error} (read for task {task.name!r})") from error
+    for line in stream.report():
+        log(f"{task.name}: {line}")
+
+
+def _current_file(reader: CorpusReader) -> str:
+    """The file that a pair comes from: a reader counts its entries file by file."""
+    paths = reader.paths()
+    if len(paths) > 1 and paths[0] in reader.lines and len(reader.lines) == len(paths) == 2:
+        return paths[0]  # Two parallel files: the source is what may be too long.
+    return next(reversed(reader.lines), reader.name)
+
+
+def _described(readers: Sequence[CorpusReader]) -> str:
+    """Files of readers, or their names: ``newstest.en, newstest.fr``."""
+    paths = list(dict.fromkeys(path for reader in readers for path in reader.paths()))
+    if not paths:
+        return ", ".join(reader.name for reader in readers)
+    shown = ", ".join(paths[:3])
+    return f"{shown} and {len(paths) - 3} more files" if len(paths) > 3 else shown
 
 
 def _training_hashes(prepared: PreparedData, language: str) -> HashSet:
@@ -181,10 +286,8 @@ def _training_hashes(prepared: PreparedData, language: str) -> HashSet:
     return hashes
 
 
-def _unseen(
-    texts: list[tuple[str, str]], seen: HashSet, vocabulary: Vocabulary
-) -> list[tuple[str, str]]:
+def _unseen(pairs: list[GivenPair], seen: HashSet, vocabulary: Vocabulary) -> list[GivenPair]:
     # As training sentences come out of their tokens.
-    sources = vocabulary.decode_batch(vocabulary.encode_batch([source for source, _ in texts]))
+    sources = vocabulary.decode_batch(vocabulary.encode_batch([pair.source for pair in pairs]))
     hashes = map(split.source_hash, sources)
-    return [pair for pair, value in zip(texts, hashes, strict=True) if value not in seen]
+    return [pair for pair, value in zip(pairs, hashes, strict=True) if value not in seen]

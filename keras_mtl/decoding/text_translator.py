@@ -201,9 +201,19 @@ class TextTranslator:
     def _encode(self, lines: Sequence[str]) -> list[list[int]]:
         return self.vocabulary.encode_batch([normalize(line) for line in lines])
 
+    @property
+    def longest_source(self) -> int:
+        """Most tokens of a source; the tag and the end of sentence need two more positions."""
+        return self._search.max_length - 2
+
+    def too_long(self, lines: Sequence[str]) -> list[tuple[int, int]]:
+        """Returns (index, tokens) of each line that is longer than the model takes."""
+        counts = map(len, self._encode(lines))
+        return [(i, count) for i, count in enumerate(counts) if count > self.longest_source]
+
     def _fit(self, ids: list[int], line: int) -> list[int]:
-        """Applies ``on_long_line``; the tag and the end of sentence need two positions."""
-        room = self._search.max_length - 2
+        """Applies ``on_long_line``."""
+        room = self.longest_source
         if len(ids) <= room:
             return ids
         if self.on_long_line == "error":

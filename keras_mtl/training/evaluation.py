@@ -1,13 +1,9 @@
-"""Validation and test: every task's translations and its score, one report."""
+"""Validation and test: every task's translations and its scores."""
 
 import dataclasses
 import functools
-import json
-import math
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import numpy as np
@@ -19,9 +15,10 @@ from keras_mtl.data.vocabulary import Vocabulary
 from keras_mtl.decoding.options import BeamOptions
 from keras_mtl.decoding.tasks import TranslationTask
 from keras_mtl.decoding.text_translator import TextTranslator
-from keras_mtl.errors import ConfigError, DataError, nearest
+from keras_mtl.errors import ConfigError, DataError, InputError, nearest
 from keras_mtl.export.translators import choose_backend, make_translator
-from keras_mtl.training.translations import write_translations
+from keras_mtl.training.evaluation_report import ScoredPairs
+from keras_mtl.training.translations import pairs_digest
 
 if TYPE_CHECKING:
     from keras_mtl.config import ExperimentConfig
@@ -32,6 +29,9 @@ SPLITS = ("dev", "test", "train")
 # handful of traced shapes whatever the data.
 _ROWS = 32
 _SHORTEST = 16
+# Pairs between two looks whether to stop: seconds of the engine with a large model on two
+# processors, and enough work for many.
+PAIRS_AT_ONCE = 512
 
 
 class Translates(Protocol):
@@ -44,12 +44,24 @@ class Translates(Protocol):
 class SumsLoss(Protocol):
     """What evaluation needs of a model for its likelihood."""
 
-    def total(self, task: str, reader: StoreReader, indices: np.ndarray) -> tuple[float, float]:
+    def total(
+        self,
+        task: str,
+        reader: StoreReader,
+        indices: np.ndarray,
+        stopped: Callable[[], bool] | None = None,
+    ) -> tuple[float, float]:
         """See `Likelihood.total`."""
 
 
 class EvaluationStopped(Exception):
     """An evaluation ended before its end because it was told to."""
+
+
+def raise_if_stopped(stopped: Callable[[], bool] | None, task: str) -> None:
+    """Raises EvaluationStopped in the evaluation of a task when a function says so."""
+    if stopped is not None and stopped():
+        raise EvaluationStopped(task)
 
 
 class CopySource:
@@ -118,7 +130,8 @@ class Evaluator:
       split: ``dev``, ``test``, or ``train`` for a question that training text may answer, such as
         what another compute type changes. Its text is put together again from its tokens.
       tasks: names of the tasks to score; None scores all.
-      likelihood: gives the reference's loss; needed for ``neg_log_perplexity`` alone.
+      likelihood: gives the reference's loss; needed only for ``neg_log_perplexity``.
+      pairs_at_once: pairs that are translated between two looks whether to stop, >= 1.
 
     Raises:
       ConfigError: a metric or task is unknown, or what it needs is missing.
@@ -134,6 +147,7 @@ class Evaluator:
         split: str = "dev",
         tasks: Sequence[str] | None = None,
         likelihood: SumsLoss | None = None,
+        pairs_at_once: int = PAIRS_AT_ONCE,
     ):
         self._metrics = [metrics_lib.check_metric(name) for name in dict.fromkeys(metrics)]
         if not self._metrics:
@@ -156,6 +170,7 @@ class Evaluator:
         self.prepared = prepared
         self._translator = translator
         self._likelihood = likelihood
+        self._pairs_at_once = pairs_at_once
         self._readers: dict[str, StoreReader] = {}
         self._indices: dict[str, np.ndarray] = {}
         for name in self.tasks:
@@ -186,18 +201,27 @@ class Evaluator:
             return cls(
                 prepared, None, [settings.metric], settings.max_pairs, split, likelihood=likelihood
             )
+        backend = choose_backend(settings.backend)
+        batch_size = config.task.decoding.batch_size
         translator = make_translator(
             model,
             prepared.vocabulary,
             tasks,
             validation_options(config),
-            backend=choose_backend(settings.backend),
+            backend=backend,
             compute_type=settings.compute_type,
             workers=settings.workers or None,
-            batch_size=config.task.decoding.batch_size,
+            batch_size=batch_size,
         )
-        metrics = text_metrics(settings.metric)
-        return cls(prepared, translator, metrics, settings.max_pairs, split)
+        return cls(
+            prepared,
+            translator,
+            text_metrics(settings.metric),
+            settings.max_pairs,
+            split,
+            # TensorFlow's search is slow, and has one batch in work at a time.
+            pairs_at_once=batch_size if backend == "tf" else PAIRS_AT_ONCE,
+        )
 
     def evaluate(
         self,
@@ -208,7 +232,7 @@ class Evaluator:
 
         Args:
           log: function that gets a line after each task.
-          stopped: asked before each task whether to end here; None: never.
+          stopped: asked every few seconds whether to end here; None: never.
 
         Returns:
           The result of each task, in the order of the tasks.
@@ -220,9 +244,7 @@ class Evaluator:
             self._translator.refresh()
         results = {}
         for name in self.tasks:
-            if stopped is not None and stopped():
-                raise EvaluationStopped(name)
-            results[name] = result = self._evaluate(name)
+            results[name] = result = self._evaluate(name, stopped)
             if log is not None:
                 scores = "  ".join(
                     f"{metric} {value:.{metrics_lib.decimals(metric) + 1}f}"
@@ -231,8 +253,42 @@ class Evaluator:
                 log(f"{name}: {result.pairs:,} pairs in {result.seconds:.1f} s  {scores}")
         return results
 
+    @functools.cached_property
+    def scored_pairs(self) -> dict[str, ScoredPairs]:
+        """Which pairs of each task `evaluate` scores; reads them, and does not translate them."""
+        found = {}
+        for name in self.tasks:
+            indices = self._indices[name]
+            digest = pairs_digest(zip(*self._texts(self._readers[name], indices), strict=True))
+            found[name] = ScoredPairs(len(indices), len(self._readers[name]), digest)
+        return found
+
+    def check_lengths(self, translator: TextTranslator) -> None:
+        """Checks before the work that no source is too long for a translator.
+
+        Raises:
+          InputError: one is; the message names the file and line of the pair, or its number in the
+            split.
+        """
+        for name in self.tasks:
+            reader, indices = self._readers[name], self._indices[name]
+            sources, _ = self._texts(reader, indices)
+            too_long = translator.too_long(sources)
+            if not too_long:
+                continue
+            place, tokens = too_long[0]
+            index = int(indices[place])
+            where = getattr(reader, "place", None)
+            shown = where(index) if where else f"{self.split} pair {index + 1} of task {name!r}"
+            more = f" ({len(too_long) - 1:,} more are too long)" if len(too_long) > 1 else ""
+            raise InputError(
+                f"{shown}: the source has {tokens} tokens, and the model takes "
+                f"{translator.longest_source}: {sources[place][:60]!r}{more}; use --on_long_line "
+                "truncate or --on_long_line skip, or leave the pair out"
+            )
+
     def _texts(self, reader: StoreReader, indices: np.ndarray) -> tuple[list[str], list[str]]:
-        """Returns sources and targets; those of a store without text come from its tokens."""
+        """Returns sources and targets; those of a store without text are decoded from tokens."""
         if reader.has_text:
             pairs = [reader.text(int(index)) for index in indices]
             return [source for source, _ in pairs], [target for _, target in pairs]
@@ -240,7 +296,20 @@ class Evaluator:
         sources, targets = reader.gather(indices)
         return decode(sources), decode(targets)
 
-    def _evaluate(self, name: str) -> TaskResult:
+    def _translate(
+        self, sources: Sequence[str], task: str, stopped: Callable[[], bool] | None
+    ) -> list[str]:
+        """Translates the sources of a task, and looks now and then whether to stop."""
+        assert self._translator is not None  # checked by the constructor
+        if stopped is None:
+            return list(self._translator.translate(sources, task))
+        found: list[str] = []
+        for start in range(0, len(sources), self._pairs_at_once):
+            raise_if_stopped(stopped, task)
+            found += self._translator.translate(sources[start : start + self._pairs_at_once], task)
+        return found
+
+    def _evaluate(self, name: str, stopped: Callable[[], bool] | None) -> TaskResult:
         start = time.perf_counter()
         reader, indices = self._readers[name], self._indices[name]
         scored: dict[str, metrics_lib.MetricResult] = {}
@@ -248,13 +317,12 @@ class Evaluator:
         references: list[str] = []
         sources: list[str] = []
         if self._text_metrics:
-            assert self._translator is not None  # checked by the constructor
             sources, references = self._texts(reader, indices)
-            hypotheses = list(self._translator.translate(sources, name))
+            hypotheses = self._translate(sources, name, stopped)
             for metric in self._text_metrics:
                 scored[metric] = metrics_lib.score(metric, hypotheses, references)
         if self._likelihood is not None and "neg_log_perplexity" in self._metrics:
-            nll, tokens = self._likelihood.total(name, reader, indices)
+            nll, tokens = self._likelihood.total(name, reader, indices, stopped)
             scored["neg_log_perplexity"] = metrics_lib.neg_log_perplexity(nll, tokens)
         return TaskResult(
             pairs=len(indices),
@@ -338,13 +406,23 @@ class Likelihood:
         self._model = model
         self._ids = ids
 
-    def total(self, task: str, reader: StoreReader, indices: np.ndarray) -> tuple[float, float]:
+    def total(
+        self,
+        task: str,
+        reader: StoreReader,
+        indices: np.ndarray,
+        stopped: Callable[[], bool] | None = None,
+    ) -> tuple[float, float]:
         """Adds up the loss of some pairs.
 
         Args:
           task: the pairs' task.
           reader: their store.
           indices: int64[n], pairs of the store.
+          stopped: asked before each batch whether to stop; None: never.
+
+        Raises:
+          EvaluationStopped: ``stopped`` said so.
 
         Returns:
           Sum of the negative log-probabilities in nats, and the number of tokens, each target's end
@@ -354,6 +432,7 @@ class Likelihood:
 
         nll, tokens = 0.0, 0.0
         for start in range(0, len(indices), _ROWS):
+            raise_if_stopped(stopped, task)
             pairs = self._ids.read(task, reader, indices[start : start + _ROWS])
             source, target = map(self._pad, pairs)
             decoder = np.full(_ROWS, self._ids.decoders[task], np.int32)
@@ -390,62 +469,3 @@ def spread(count: int, most: int | None) -> np.ndarray:
         return np.arange(count, dtype=np.int64)
     # The middle of each of `most` equal parts, in whole numbers: no rounding to depend on.
     return (2 * np.arange(most, dtype=np.int64) + 1) * count // (2 * most)
-
-
-def macro_average(results: Mapping[str, TaskResult], metric: str) -> float:
-    """Mean of a metric over tasks, each task counting the same.
-
-    Raises:
-      ConfigError: the metric was not evaluated.
-    """
-    values = []
-    for result in results.values():
-        if metric not in result.scores:
-            raise ConfigError(f"{metric!r} was not evaluated{nearest(metric, result.scores)}")
-        values.append(result.scores[metric])
-    return math.fsum(values) / len(values)
-
-
-def report(results: Mapping[str, TaskResult], **extra: Any) -> dict[str, Any]:
-    """Results as plain data for JSON.
-
-    Args:
-      results: of `Evaluator.evaluate`.
-      **extra: put at the top, for example ``split="test"``.
-    """
-    first = next(iter(results.values()))
-    return {
-        **extra,
-        "macro_average": {metric: macro_average(results, metric) for metric in first.scores},
-        "signatures": dict(first.signatures),
-        "tasks": {
-            name: {
-                "pairs": result.pairs,
-                "scores": dict(result.scores),
-                "seconds": round(result.seconds, 3),
-            }
-            for name, result in results.items()
-        },
-    }
-
-
-def write_report(
-    path: str | os.PathLike[str], results: Mapping[str, TaskResult], **extra: Any
-) -> Path:
-    """Writes `report` as JSON, aside and renamed, and beside it the translations.
-
-    ``evaluation-test.json`` gets a folder ``evaluation-test`` with a file for each task; see
-    `keras_mtl.training.translations`.
-
-    Returns:
-      The path.
-    """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Translations first: scores that are there have their translations.
-    write_translations(path.with_suffix(""), results)
-    partial = path.with_name(path.name + ".partial")
-    text = json.dumps(report(results, **extra), indent=2, ensure_ascii=False)
-    partial.write_text(text + "\n", encoding="utf-8")
-    os.replace(partial, path)
-    return path

@@ -8,9 +8,10 @@ JSON lines, because the text of a corpus may hold line breaks. Imports nothing h
 needs neither the model nor TensorFlow.
 """
 
+import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -41,6 +42,15 @@ class Translated(Protocol):
     @property
     def references(self) -> Sequence[str]:
         """The right ones."""
+
+
+def pairs_digest(pairs: Iterable[tuple[str, str]]) -> str:
+    """Returns a hash of (source, reference) pairs in their order, 16 hexadecimal digits."""
+    digest = hashlib.blake2b(digest_size=8)
+    for source, reference in pairs:
+        # JSON keeps the two texts apart, whatever they hold.
+        digest.update(json.dumps([source, reference]).encode())
+    return digest.hexdigest()
 
 
 def write_translations(folder: str | os.PathLike[str], results: Mapping[str, Translated]) -> Path:

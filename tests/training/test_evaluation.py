@@ -14,10 +14,9 @@ from keras_mtl.training.evaluation import (
     Likelihood,
     PairIds,
     TaskResult,
-    macro_average,
     spread,
-    write_report,
 )
+from keras_mtl.training.evaluation_report import macro_average, write_report
 from keras_mtl.training.translations import read_translations, write_translations
 
 

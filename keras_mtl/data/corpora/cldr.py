@@ -73,6 +73,9 @@ class CldrReader(base.CorpusReader):
                 "give two"
             )
 
+    def selection(self) -> tuple[str, ...]:
+        return self.source, self.target
+
     def fingerprint(self) -> dict[str, Any]:
         return {**super().fingerprint(), "babel": babel.__version__, "version": _VERSION}
 

@@ -101,6 +101,9 @@ class TfdsReader(base.CorpusReader):
                 )
             features = features[part]
 
+    def selection(self) -> tuple[str, ...]:
+        return self._keys
+
     def fingerprint(self) -> dict[str, Any]:
         return {
             **super().fingerprint(),

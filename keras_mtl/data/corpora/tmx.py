@@ -157,6 +157,9 @@ class TmxReader(base.CorpusReader):
             )
         )
 
+    def selection(self) -> tuple[str, ...]:
+        return self._languages
+
     def paths(self) -> list[str]:
         return [self._path]
 

@@ -1,0 +1,176 @@
+"""`evaluate` on a trained model: what its report records, and that no report is lost."""
+
+import errno
+import json
+
+import pytest
+
+from keras_mtl import __version__
+from keras_mtl.cli.main import main
+from keras_mtl.training import evaluation_report
+from tests.decoding import tiny_model
+
+PAIRS = {
+    "en-fr": [("one red house", "une maison rouge"), ("the cat sleeps", "le chat dort")],
+    "en-uk": [("one red house", "червоний будинок"), ("good morning", "добрий ранок")],
+}
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    path = tmp_path_factory.mktemp("reports") / "model"
+    tiny_model.make_model_dir(path, steps=5)
+    return path
+
+
+@pytest.fixture
+def corpora(tmp_path):
+    """A list of two files, each of which names its task."""
+    return write_corpora(tmp_path, PAIRS)
+
+
+def write_corpora(folder, pairs):
+    lines = []
+    for task, rows in pairs.items():
+        path = folder / f"{task}.tsv"
+        path.write_text("".join(f"{source}\t{target}\n" for source, target in rows))
+        lines.append(f"- {{reader: tsv, options: {{file: {path}}}, tasks: [{task}]}}\n")
+    (folder / "news.yaml").write_text("".join(lines))
+    return folder / "news.yaml"
+
+
+@pytest.fixture
+def evaluate(trained, capsys):
+    for old in trained.glob("evaluation-*.json"):
+        old.unlink()
+
+    def call(*words):
+        code = main(["evaluate", "--model_dir", str(trained), *map(str, words)])
+        return code, *capsys.readouterr()
+
+    return call
+
+
+def test_a_report_says_of_what_it_is(trained, corpora, evaluate):
+    code, out, err = evaluate("--corpora", corpora)
+    assert code == 0, err
+    assert out.splitlines()[-1] == f"report: {trained}/evaluation-news.json"
+    report = json.loads((trained / "evaluation-news.json").read_text())
+    assert list(report["tasks"]) == list(PAIRS)
+    entry = report["tasks"]["en-uk"]
+    assert (entry["pairs"], entry["available"]) == (2, 2)
+    hashes = {entry["test_set_hash"] for entry in report["tasks"].values()}
+    assert len(hashes) == 2
+    assert report["partial"] == []
+    checkpoint = next(trained.glob("ckpt-*.index")).stem
+    assert report["checkpoint"] == checkpoint
+    assert report["step"] == report["trained_steps"] == int(checkpoint.removeprefix("ckpt-"))
+    assert report["checkpoint_choice"] == "newest"
+    assert len(report["weights_hash"]) == 16
+    assert report["keras_mtl"] == __version__
+    assert report["date"].startswith("20")
+    assert report["hardware"]["processors"] >= 1
+    code, _, _ = evaluate("--corpora", corpora, "--checkpoint", trained / checkpoint)
+    again = json.loads((trained / "evaluation-news.json").read_text())
+    assert again["checkpoint_choice"] == "given"
+    assert again["weights_hash"] == report["weights_hash"]
+    assert again["tasks"]["en-uk"]["test_set_hash"] == entry["test_set_hash"]
+
+
+def test_a_partial_evaluation_leaves_the_whole_one(trained, corpora, evaluate):
+    assert evaluate("--corpora", corpora)[0] == 0
+    whole = (trained / "evaluation-news.json").read_bytes()
+    kept = (trained / "evaluation-news/en-fr.jsonl").read_bytes()
+    for words, name, partial in (
+        (["--max_pairs", 1], "news-1_pairs", ["1 of 2 pairs of en-fr", "1 of 2 pairs of en-uk"]),
+        (["--tasks", "en-fr"], "news-en-fr", []),
+        (["--metrics", "chrf"], "news-chrf", ["without bleu"]),
+    ):
+        code, out, err = evaluate("--corpora", corpora, *words)
+        assert code == 0, err
+        path = trained / f"evaluation-{name}.json"
+        assert f"report: {path}" in out
+        assert "evaluation-news.json stays, because it has" in err
+        assert json.loads(path.read_text())["partial"] == partial
+    assert (trained / "evaluation-news.json").read_bytes() == whole
+    assert (trained / "evaluation-news/en-fr.jsonl").read_bytes() == kept
+    # The whole one may be made again, and replaces a partial one.
+    assert evaluate("--corpora", corpora, "--output", trained / "evaluation-x.json")[0] == 0
+    code, _, err = evaluate("--corpora", corpora, "--max_pairs", 1, "--output", trained / "a.json")
+    assert code == 0, err
+    assert evaluate("--corpora", corpora, "--output", trained / "a.json")[0] == 0
+    code, _, err = evaluate("--corpora", corpora, "--max_pairs", 1, "--output", trained / "a.json")
+    assert code == 2
+    assert "a.json is another report, and it has 2 pairs of en-fr instead of 1" in err
+
+
+def test_the_report_of_other_sentences_is_not_replaced(trained, corpora, evaluate, tmp_path):
+    assert evaluate("--corpora", corpora)[0] == 0
+    whole = (trained / "evaluation-news.json").read_bytes()
+    (tmp_path / "other").mkdir()
+    changed = {**PAIRS, "en-uk": [("good morning", "ранок"), ("two trees", "дві")]}
+    other = write_corpora(tmp_path / "other", changed)
+    code, _, err = evaluate("--corpora", other)
+    assert code == 2
+    assert "evaluation-news.json is another report, and its sentences of en-uk are others" in err
+    assert (trained / "evaluation-news.json").read_bytes() == whole
+
+
+def test_a_file_without_languages_needs_its_task(corpora, evaluate, tmp_path):
+    (tmp_path / "any.yaml").write_text(
+        f"- {{reader: tsv, options: {{file: {tmp_path}/en-fr.tsv}}}}"
+    )
+    code, _, err = evaluate("--corpora", tmp_path / "any.yaml")
+    assert code == 2
+    assert "en-fr.tsv) holds one pair of languages, and would be scored for" in err
+    assert "choose the task with --tasks" in err
+    code, _, err = evaluate("--corpora", tmp_path / "any.yaml", "--tasks", "en-fr")
+    assert code == 0, err
+    assert f"en-fr: 2 pairs of {tmp_path}/en-fr.tsv" in err
+
+
+def test_where_nothing_can_be_written_nothing_is_translated(
+    corpora, evaluate, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("keras_mtl.cli.evaluate.make_evaluator", pytest.fail)
+    (tmp_path / "file").write_text("")
+    code, out, err = evaluate("--corpora", corpora, "--output", tmp_path / "file/report.json")
+    assert (code, out) == (2, "")
+    assert "file/report.json: the report cannot be written (Not a directory)" in err
+    code, _, err = evaluate("--corpora", corpora, "--output", tmp_path)
+    assert code == 2
+    assert "Is a directory" in err
+    assert not list(tmp_path.glob("*.probe"))
+
+
+@pytest.mark.parametrize("words", [[], ["--json"]])
+def test_a_disk_that_fills_up_does_not_take_the_scores(corpora, evaluate, monkeypatch, words):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(evaluation_report, "write_translations", full)
+    code, out, err = evaluate("--corpora", corpora, *words)
+    assert code == 2
+    assert '"macro_average"' in out if words else "mean" in out
+    assert "evaluation-news.json: the report cannot be written (No space left on device)" in err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--max_pairs", "0"], "--max_pairs must be at least 1, got 0"),
+        (["--beam_size", "0"], "--beam_size must be at least 1, got 0"),
+        (["--tasks", "en-frr"], "unknown task 'en-frr'; did you mean 'en-fr'"),
+        (["--corpora", "none.yaml"], "none.yaml cannot be read"),
+        (["--corpora", "OTHER"], "other.yaml[0].tasks: unknown task 'en-zz'"),
+    ],
+)
+def test_arguments_are_checked_before_the_model_is_read(
+    evaluate, tmp_path, monkeypatch, words, message
+):
+    (tmp_path / "other.yaml").write_text("- {reader: cldr, tasks: [en-zz]}")
+    words = [str(tmp_path / "other.yaml") if word == "OTHER" else word for word in words]
+    monkeypatch.setattr("keras_mtl.cli.evaluate.make_evaluator", pytest.fail)
+    code, _, err = evaluate(*words)
+    assert code == 2
+    assert message in err
