@@ -1,6 +1,16 @@
 """Corpus readers, one a file; importing this package registers them all and loads no TensorFlow."""
 
-from keras_mtl.data.corpora import cldr, gettext, parallel, tfds, tmx, tsv
+from keras_mtl.data.corpora import (
+    cldr,
+    csv_files,
+    gettext,
+    jsonl,
+    parallel,
+    parquet,
+    tfds,
+    tmx,
+    tsv,
+)
 from keras_mtl.data.corpora.base import (
     BadLine,
     CorpusReader,
@@ -20,8 +30,11 @@ __all__ = [
     "available_readers",
     "cldr",
     "create_reader",
+    "csv_files",
     "gettext",
+    "jsonl",
     "parallel",
+    "parquet",
     "read_pairs",
     "register_reader",
     "tfds",

@@ -5,18 +5,19 @@ that cannot be read. ``read_pairs`` passes the pairs on, counts the rest and jud
 """
 
 import abc
-import codecs
 import collections
 import gzip
 import os
 import pathlib
+import re
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, BinaryIO, ClassVar, cast
+from typing import Any, ClassVar
 
 from keras_mtl import errors
 from keras_mtl.components import Registry
+from keras_mtl.data.corpora.opening import open_bytes
 
 # A line longer than this is not a sentence but a binary file or a missing line break. Reading stops
 # there, so that such a file costs no memory.
@@ -26,6 +27,7 @@ MAX_LINE_BYTES = 1 << 20
 _EXAMPLES = 5
 
 _BOM = "\ufeff"
+_ESCAPED = re.compile("[\udc80-\udcff]")
 
 # What reading a cut off or damaged gzip file raises.
 GZIP_ERRORS = (EOFError, gzip.BadGzipFile, zlib.error)
@@ -102,6 +104,14 @@ class CorpusReader(abc.ABC):
     def paths(self) -> list[str]:
         """Returns the files that ``read`` opens, in its order; none for generated corpora."""
         return []
+
+    def selection(self) -> tuple[str, ...]:
+        """Returns what the task's languages select: codes of variants, names of columns, files.
+
+        Readers of two tasks that select the same read the same pairs. Empty for a reader whose
+        files hold one language each, whatever the task.
+        """
+        return ()
 
     def fingerprint(self) -> dict[str, Any]:
         """Returns what decides the output, ready for JSON: files, sizes, times, options."""
@@ -199,49 +209,46 @@ def require_file(reader: str, option: str, path: object) -> str:
     return name
 
 
-def open_bytes(path: str) -> BinaryIO:
-    """Opens a file, plain or gzip; gzip is recognised by its first bytes, not by the name."""
-    with open(path, "rb") as handle:
-        compressed = handle.read(2) == b"\x1f\x8b"
-    return cast(BinaryIO, gzip.open(path, "rb")) if compressed else open(path, "rb")
-
-
-def read_lines(path: str) -> Iterator[str | BadLine]:
+def read_lines(name: str, *, escape: bool = False) -> Iterator[str | BadLine]:
     """Yields a text file's lines without their ends; a line that is not UTF-8 is a ``BadLine``.
 
-    Plain or gzip; ``\\n`` and ``\\r\\n`` end a line, and nothing else does; a byte order mark at
-    the beginning is dropped.
+    Plain or compressed; ``\\n`` and ``\\r\\n`` end a line, and nothing else does; a byte order mark
+    at the beginning is dropped.
+
+    Args:
+      name: a path, or ``path:member`` for a member of a zip archive.
+      escape: yields a line that is not UTF-8 with its wrong bytes as surrogates (see
+        ``is_escaped``), for formats in which it may be a part of something longer.
 
     Raises:
-      DataError: the gzip file is cut off or damaged.
+      DataError: the file is damaged, or is no text in UTF-8.
     """
-    with open_bytes(path) as handle:
+    with open_bytes(name, text=True) as handle:
         number = 0
-        while True:
-            try:
-                raw = handle.readline(MAX_LINE_BYTES)
-                number += 1
-                if not raw:
-                    return
-                if number == 1 and raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-                    raise errors.DataError(f"{path}: is UTF-16; save it as UTF-8")
-                if len(raw) == MAX_LINE_BYTES and not raw.endswith(b"\n"):
-                    while raw and not raw.endswith(b"\n"):
-                        raw = handle.readline(MAX_LINE_BYTES)
-                    yield BadLine(path, number, f"line longer than {MAX_LINE_BYTES} bytes")
-                    continue
-            except GZIP_ERRORS as error:
-                raise errors.DataError(
-                    f"{path}: damaged gzip file after line {number} ({error}); copy it again"
-                ) from error
+        while raw := handle.readline(MAX_LINE_BYTES):
+            number += 1
+            if len(raw) == MAX_LINE_BYTES and not raw.endswith(b"\n"):
+                while raw and not raw.endswith(b"\n"):
+                    raw = handle.readline(MAX_LINE_BYTES)
+                yield BadLine(name, number, f"line longer than {MAX_LINE_BYTES} bytes")
+                continue
             try:
                 text = raw.decode("utf-8")
             except UnicodeDecodeError as error:
-                yield BadLine(path, number, f"invalid UTF-8 at byte {error.start}: {error.reason}")
-                continue
+                if not escape:
+                    yield BadLine(
+                        name, number, f"invalid UTF-8 at byte {error.start}: {error.reason}"
+                    )
+                    continue
+                text = raw.decode("utf-8", "surrogateescape")
             if number == 1:
                 text = text.removeprefix(_BOM)
             yield text.rstrip("\r\n")
+
+
+def is_escaped(text: str) -> bool:
+    """Whether a text has bytes that were not UTF-8, as ``read_lines`` escapes them."""
+    return not text.isascii() and _ESCAPED.search(text) is not None
 
 
 class PairStream:
