@@ -11,7 +11,7 @@ PACKAGE = pathlib.Path(keras_mtl.__file__).parent
 
 # Left to right: each room imports from rooms before it and from itself.
 ROOMS = (
-    ("errors", "hardware", "interrupts"),
+    ("errors", "files", "hardware", "interrupts"),
     ("components", "search_options"),
     ("yaml_loader", "config", "overrides", "validation", "experiments", "registry"),
     ("native",),
@@ -39,6 +39,7 @@ RANK = {name: rank for rank, names in enumerate(ROOMS) for name in names}
 FREE_OF_TENSORFLOW = (
     *(
         "errors",
+        "files",
         "hardware",
         "interrupts",
         "components",

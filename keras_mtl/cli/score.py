@@ -3,12 +3,17 @@
 import argparse
 import math
 import sys
-from collections.abc import Iterator
-from itertools import islice, zip_longest
-from typing import IO
+from collections.abc import Callable, Iterator, Sequence
+from itertools import zip_longest
+from typing import TYPE_CHECKING
 
 from keras_mtl.cli.common import add_backend_arguments, backend_arguments
+from keras_mtl.cli.lines import LineReader, chunks, finished_first
+from keras_mtl.cli.streams import standard_input
 from keras_mtl.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=512,
         metavar="N",
-        help="lines read before they are scored and printed",
+        help="most lines scored and printed together; fewer if no more are there yet",
     )
     add_backend_arguments(parser)
 
@@ -53,6 +58,7 @@ def run(args: argparse.Namespace) -> int:
     from keras_mtl.decoding.tasks import find_task
     from keras_mtl.export.translators import load_scorer
 
+    pairs, has_more = _read_tsv(args.tsv) if args.tsv else _read_two(args.source, args.target)
     scorer = load_scorer(
         args.model,
         checkpoint=args.checkpoint,
@@ -60,20 +66,24 @@ def run(args: argparse.Namespace) -> int:
         **backend_arguments(args),
     )
     find_task(scorer.tasks, args.task)
-    pairs = _read_tsv(args.tsv) if args.tsv else _read_two(args.source, args.target)
+
+    def score(rows: Sequence[tuple[str, str]], first: int) -> "list[tuple[np.ndarray, list[str]]]":
+        sources, targets = zip(*rows, strict=True)
+        scores = scorer.score(sources, targets, args.task, first_line=first)
+        pieces = scorer.pieces(targets) if args.tokens else [[]] * len(rows)
+        return list(zip(scores, pieces, strict=True))
+
     lines, tokens, total = 0, 0, 0.0
-    while chunk := list(islice(pairs, args.chunk_lines)):
-        sources, targets = zip(*chunk, strict=True)
-        scores = scorer.score(sources, targets, args.task, first_line=lines + 1)
-        pieces = scorer.pieces(targets) if args.tokens else [[]] * len(chunk)
-        for row, names in zip(scores, pieces, strict=True):
-            columns = [f"{math.fsum(row):.4f}", str(len(row))]
-            columns += [f"{name} {value:.4f}" for name, value in zip(names, row, strict=False)]
-            print("\t".join(columns))
-            total += math.fsum(row)
-        sys.stdout.flush()
-        lines += len(chunk)
-        tokens += sum(map(len, scores))
+    for chunk in chunks(pairs, args.chunk_lines, has_more):
+        for _, found in finished_first(score, chunk, lines + 1):
+            for row, names in found:
+                columns = [f"{math.fsum(row):.4f}", str(len(row))]
+                columns += [f"{name} {value:.4f}" for name, value in zip(names, row, strict=False)]
+                sys.stdout.buffer.write("\t".join(columns).encode() + b"\n")
+                total += math.fsum(row)
+                tokens += len(row)
+            sys.stdout.buffer.flush()
+            lines += len(found)
     if tokens:
         print(
             f"{lines:,} lines, {tokens:,} tokens, {total / tokens:.4f} a token, perplexity "
@@ -83,39 +93,43 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _read_two(source: str, target: str) -> Iterator[tuple[str, str]]:
-    with open(source, "rb") as sources, open(target, "rb") as targets:
-        pairs = zip_longest(_lines(sources, source), _lines(targets, target))
-        for number, (left, right) in enumerate(pairs, 1):
-            if left is None or right is None:
-                shorter = source if left is None else target
-                raise InputError(
-                    f"{shorter} ends before line {number}: {source} and {target} must have the "
-                    "same number of lines"
-                )
-            yield left, right
+Pairs = tuple[Iterator[tuple[str, str]], Callable[[], bool]]
+"""(source, translation) of each line, and whether the next one can be read without waiting."""
 
 
-def _read_tsv(path: str) -> Iterator[tuple[str, str]]:
-    file = sys.stdin.buffer if path == "-" else open(path, "rb")  # noqa: SIM115
-    with file:
-        for number, line in enumerate(_lines(file, path), 1):
-            columns = line.split("\t")
-            if len(columns) != 2:
-                raise InputError(
-                    f"{path}, line {number} has {len(columns)} columns; give source, a tab, "
-                    "translation"
-                )
-            yield columns[0], columns[1]
+def _read_two(source: str, target: str) -> Pairs:
+    # Opened before the model is loaded, so that a missing file is reported at once.
+    sources, targets = open(source, "rb"), open(target, "rb")  # noqa: SIM115  closed by pairs()
+
+    def pairs() -> Iterator[tuple[str, str]]:
+        with sources, targets:
+            both = zip_longest(LineReader(sources, source), LineReader(targets, target))
+            for number, (left, right) in enumerate(both, 1):
+                if left is None or right is None:
+                    shorter = source if left is None else target
+                    raise InputError(
+                        f"{shorter} ends before line {number}: {source} and {target} must have the "
+                        "same number of lines"
+                    )
+                yield left, right
+
+    return pairs(), lambda: True
 
 
-def _lines(file: IO[bytes], name: str) -> Iterator[str]:
-    """Yields lines without their ends."""
-    for number, line in enumerate(file, 1):
-        try:
-            yield line.removesuffix(b"\n").removesuffix(b"\r").decode("utf-8")
-        except UnicodeDecodeError as error:
-            raise InputError(
-                f"{name}, line {number}: byte {error.start + 1} (0x{line[error.start]:02x}) is not "
-                "UTF-8; convert the text, for example with `iconv -f latin1 -t utf-8`"
-            ) from error
+def _read_tsv(path: str) -> Pairs:
+    file = standard_input() if path == "-" else open(path, "rb")  # noqa: SIM115  closed by pairs()
+    name = "standard input" if path == "-" else path
+    reader = LineReader(file, name)
+
+    def pairs() -> Iterator[tuple[str, str]]:
+        with file:
+            for number, line in enumerate(reader, 1):
+                columns = line.split("\t")
+                if len(columns) != 2:
+                    raise InputError(
+                        f"{name}, line {number} has {len(columns)} columns; give source, a tab, "
+                        "translation"
+                    )
+                yield columns[0], columns[1]
+
+    return pairs(), reader.has_more

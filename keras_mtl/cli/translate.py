@@ -3,10 +3,12 @@
 import argparse
 import sys
 import time
-from collections.abc import Iterator
-from typing import IO, Any
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from keras_mtl.cli.common import add_backend_arguments, backend_arguments, parse_options
+from keras_mtl.cli.lines import LineReader, chunks, finished_first
+from keras_mtl.cli.streams import standard_input
 from keras_mtl.errors import InputError
 
 # Options of beam search with an argument of their own; --options takes all.
@@ -18,6 +20,8 @@ _OPTIONS = (
     ("alpha", float, "exponent of the length penalty"),
     ("patience", float, "end a sentence when beam_size * patience hypotheses are finished"),
 )
+
+_SECONDS_BETWEEN_SPEEDS = 10.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,7 +49,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--on_long_line",
         default="error",
         choices=["error", "truncate", "skip"],
-        help="what to do with a line longer than the model's positions",
+        help="a line longer than the model's positions: stop after the lines before it (error), "
+        "translate its beginning (truncate), or give it an empty translation (skip)",
     )
     parser.add_argument("--batch_size", type=int, metavar="N", help="lines translated at once")
     parser.add_argument(
@@ -53,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=512,
         metavar="N",
-        help="lines read before they are translated and printed",
+        help="most lines translated and printed together; fewer if no more are there yet",
     )
     add_backend_arguments(parser)
     group = parser.add_argument_group("beam search (default: task.decoding of the model)")
@@ -78,6 +83,7 @@ def run(args: argparse.Namespace) -> int:
     from keras_mtl.decoding.tasks import find_task
     from keras_mtl.export.translators import load_translator
 
+    stream = standard_input()
     translator = load_translator(
         args.model,
         options,
@@ -87,23 +93,55 @@ def run(args: argparse.Namespace) -> int:
         **backend_arguments(args),
     )
     find_task(translator.tasks, args.task)  # Before the first line is waited for.
-    start, lines, tokens = time.perf_counter(), 0, 0
-    for chunk in _chunks(sys.stdin.buffer, args.chunk_lines):
-        found = translator.hypotheses(chunk, args.task, first_line=lines + 1)
-        for number, hypotheses in enumerate(found, lines + 1):
-            tokens += hypotheses[0].length
-            for text in _shown(number, hypotheses, args):
-                sys.stdout.buffer.write(text.encode() + b"\n")
-        sys.stdout.buffer.flush()
-        lines += len(chunk)
-        seconds = time.perf_counter() - start
+
+    def translate(lines: Sequence[str], first: int) -> list[Any]:
+        return translator.hypotheses(lines, args.task, first_line=first)
+
+    speed = _Speed()
+    reader = LineReader(stream, "standard input")
+    for chunk in chunks(reader, args.chunk_lines, reader.has_more):
+        speed.start()
+        for first, found in finished_first(translate, chunk, speed.lines + 1):
+            for number, hypotheses in enumerate(found, first):
+                for text in _shown(number, hypotheses, args):
+                    sys.stdout.buffer.write(text.encode() + b"\n")
+            sys.stdout.buffer.flush()
+            speed.stop(found)
+    if speed.lines:
+        speed.show()
+    return 0
+
+
+class _Speed:
+    """Counts lines, tokens and seconds of translating; shows them from time to time."""
+
+    def __init__(self) -> None:
+        self.lines = 0
+        self._tokens = 0
+        self._seconds = 0.0
+        self._shown = time.perf_counter()
+        self._from_terminal = sys.stdin.isatty()  # Whose lines must not be separated by ours.
+
+    def start(self) -> None:
+        self._start = time.perf_counter()
+
+    def stop(self, found: Sequence[Any]) -> None:
+        now = time.perf_counter()
+        self._seconds, self._start = self._seconds + now - self._start, now
+        self.lines += len(found)
+        self._tokens += sum(hypotheses[0].length for hypotheses in found)
+        if now >= self._shown + _SECONDS_BETWEEN_SPEEDS and not self._from_terminal:
+            self._shown = now
+            self.show()
+
+    def show(self) -> None:
         print(
-            f"{lines:,} lines, {tokens:,} tokens in {seconds:.1f} s: "
-            f"{lines / seconds:.1f} lines/s, {tokens / seconds:.0f} tokens/s",
+            f"{self.lines:,} lines, {self._tokens:,} tokens in {self._seconds:.1f} s: "
+            f"{self.lines / self._seconds:.1f} lines/s, {self._tokens / self._seconds:.0f} "
+            "tokens/s",
             file=sys.stderr,
             flush=True,
         )
-    return 0
 
 
 def _shown(number: int, hypotheses: list[Any], args: argparse.Namespace) -> Iterator[str]:
@@ -114,28 +152,3 @@ def _shown(number: int, hypotheses: list[Any], args: argparse.Namespace) -> Iter
         return
     for hypothesis in hypotheses:
         yield f"{number}\t{hypothesis.score:.4f}\t{hypothesis.text}"
-
-
-def _chunks(stream: IO[bytes], size: int) -> Iterator[list[str]]:
-    """Yields lists of at most ``size`` lines, without their ends.
-
-    Raises:
-      InputError: a line is not UTF-8; the lines before it have been yielded.
-    """
-    chunk: list[str] = []
-    for number, line in enumerate(stream, 1):
-        try:
-            chunk.append(line.removesuffix(b"\n").removesuffix(b"\r").decode("utf-8"))
-        except UnicodeDecodeError as error:
-            if chunk:
-                yield chunk
-            raise InputError(
-                f"standard input, line {number}: byte {error.start + 1} "
-                f"(0x{line[error.start]:02x}) is not UTF-8; convert the text, for example with "
-                "`iconv -f latin1 -t utf-8`"
-            ) from error
-        if len(chunk) == size:
-            yield chunk
-            chunk = []
-    if chunk:
-        yield chunk
