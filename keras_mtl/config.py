@@ -36,6 +36,41 @@ class CorpusConfig(hyperparams.Config):
 
 
 @dataclasses.dataclass
+class CleaningConfig(hyperparams.Config):
+    """Rules that drop a pair; each is counted and printed.
+
+    Attributes:
+      max_characters: longest source or target, in characters.
+      max_length_ratio: longest side / shortest side, above ``ratio_slack``. Lengths are in letters:
+        a Chinese character counts as three, a Japanese or Korean syllable as two.
+      ratio_slack: a pair whose sides differ by at most this number of letters passes the ratio
+        rule.
+      drop_identical: drop pairs whose source equals the target.
+      drop_duplicates: keep the first of equal (source, target) pairs of a task.
+      max_bad_lines: share of unreadable lines above which a file is an error, in [0, 1].
+    """
+
+    max_characters: int = 1000
+    max_length_ratio: float = 4.0
+    ratio_slack: int = 15
+    drop_identical: bool = True
+    drop_duplicates: bool = True
+    max_bad_lines: float = 0.01
+
+
+_OptionalCleaningFields: Any = dataclasses.make_dataclass(
+    "_OptionalCleaningFields",
+    [(field.name, Optional[field.type], None) for field in dataclasses.fields(CleaningConfig)],
+    bases=(hyperparams.Config,),
+)
+
+
+@dataclasses.dataclass
+class TaskCleaningConfig(_OptionalCleaningFields):
+    """One task's cleaning: every field of ``CleaningConfig``; None takes ``data.cleaning``'s."""
+
+
+@dataclasses.dataclass
 class PairConfig(hyperparams.Config):
     """One task: a direction of translation.
 
@@ -48,6 +83,8 @@ class PairConfig(hyperparams.Config):
       test_corpora: pairs to test on; empty means a part of ``corpora`` split off by a hash.
       max_pairs: keep at most so many training pairs (chosen by a hash); None keeps all.
       baseline: score of a model trained on this task alone, in the metric's unit; > 0.
+      cleaning: the task's own values of the cleaning rules; fields that are None take those of
+        ``data.cleaning``.
     """
 
     name: str = ""
@@ -58,27 +95,7 @@ class PairConfig(hyperparams.Config):
     test_corpora: list[CorpusConfig] = dataclasses.field(default_factory=list)
     max_pairs: Optional[int] = None
     baseline: Optional[float] = None
-
-
-@dataclasses.dataclass
-class CleaningConfig(hyperparams.Config):
-    """Rules that drop a pair; each is counted and printed.
-
-    Attributes:
-      max_characters: longest source or target, in characters.
-      max_length_ratio: longest side / shortest side, in characters, above ``ratio_slack``.
-      ratio_slack: a pair whose sides differ by at most so many characters passes the ratio rule.
-      drop_identical: drop pairs whose source equals the target.
-      drop_duplicates: keep the first of equal (source, target) pairs of a task.
-      max_bad_lines: share of unreadable lines above which a file is an error, in [0, 1].
-    """
-
-    max_characters: int = 1000
-    max_length_ratio: float = 4.0
-    ratio_slack: int = 15
-    drop_identical: bool = True
-    drop_duplicates: bool = True
-    max_bad_lines: float = 0.01
+    cleaning: TaskCleaningConfig = dataclasses.field(default_factory=TaskCleaningConfig)
 
 
 @dataclasses.dataclass
@@ -286,8 +303,8 @@ class EvaluationConfig(hyperparams.Config):
       interval: steps between validations; 0 validates at the end alone.
       lag: steps after which a validation's scores take effect while training goes on beside it on
         the engine, at most ``interval``; 0 lets training wait for the scores.
-      metric: ``bleu``, ``chrf`` or ``neg_log_perplexity``: drives the schedule and the choice of
-        the best checkpoint.
+      metric: ``bleu``, ``chrf``, ``neg_log_perplexity`` or that of a plug-in: drives the schedule
+        and the choice of the best checkpoint.
       max_pairs: dev pairs of each task that are translated.
       beam_size: beam of validation (the test uses ``task.decoding``).
       backend: what translates: ``native`` (the C++ engine on the host's CPU), ``tf``, or ``auto``:
@@ -347,8 +364,17 @@ class RuntimeConfig(hyperparams.Config):
 
 @dataclasses.dataclass
 class ExperimentConfig(config_definitions.ExperimentConfig):
-    """A whole experiment."""
+    """A whole experiment.
 
+    Attributes:
+      imports: plug-ins, modules that are imported before names of readers, schedules, metrics and
+        others are looked up; see `keras_mtl.plugins`. Their code is run.
+      task: what is learned.
+      trainer: how long, how fast, how often saved.
+      runtime: where it runs.
+    """
+
+    imports: list[str] = dataclasses.field(default_factory=list)
     task: TranslationConfig = dataclasses.field(default_factory=TranslationConfig)
     trainer: TrainerConfig = dataclasses.field(default_factory=TrainerConfig)
     runtime: RuntimeConfig = dataclasses.field(default_factory=RuntimeConfig)

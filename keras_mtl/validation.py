@@ -10,12 +10,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from keras_mtl import config as config_lib
-from keras_mtl import errors, search_options
+from keras_mtl import errors, metrics, search_options
 
-# The rooms that own these names are to the right of this one and cannot be imported; a test
+# The room that owns these names is to the right of this one and cannot be imported; a test
 # compares.
 SIZES = ("tiny", "small", "base", "big")
-METRICS = ("bleu", "chrf", "neg_log_perplexity")
 
 # A task's name is a part of file names; a language becomes the tag <2xx> of the vocabulary.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@+-]*")
@@ -78,6 +77,7 @@ def _check_pairs(check: "_Check", config: config_lib.ExperimentConfig) -> None:
         first.setdefault(pair.name, index)
         check.range(f"{path}.max_pairs", 1)
         check.range(f"{path}.baseline", 0, low_open=True)
+        _check_cleaning(check, f"{path}.cleaning")
         for name in ("corpora", "dev_corpora", "test_corpora"):
             _check_corpora(check, f"{path}.{name}", getattr(pair, name))
         if not pair.corpora and not task.data.corpora:
@@ -100,6 +100,13 @@ def _check_corpora(check: "_Check", path: str, corpora: Sequence[config_lib.Corp
             )
 
 
+def _check_cleaning(check: "_Check", path: str) -> None:
+    check.range(f"{path}.max_characters", 1)
+    check.range(f"{path}.max_length_ratio", 1)
+    check.range(f"{path}.ratio_slack", 0)
+    check.range(f"{path}.max_bad_lines", 0, 1)
+
+
 def _check_data(check: "_Check", config: config_lib.ExperimentConfig) -> None:
     data = config.task.data
     for name in ("dev_fraction", "test_fraction"):
@@ -108,10 +115,7 @@ def _check_data(check: "_Check", config: config_lib.ExperimentConfig) -> None:
     check.range("task.data.test_pairs", 1)
     check.range("task.data.max_length", 4)  # A tag, a piece, the end of sentence, and one to spare.
     check.choice("task.data.granularity", ("batch", "example"))
-    check.range("task.data.cleaning.max_characters", 1)
-    check.range("task.data.cleaning.max_length_ratio", 1)
-    check.range("task.data.cleaning.ratio_slack", 0)
-    check.range("task.data.cleaning.max_bad_lines", 0, 1)
+    _check_cleaning(check, "task.data.cleaning")
     check.choice("task.data.vocabulary.model_type", ("unigram", "bpe"))
     check.range("task.data.vocabulary.temperature", 1)
     check.range("task.data.vocabulary.max_sentences", 1)
@@ -191,7 +195,7 @@ def _check_trainer(check: "_Check", config: config_lib.ExperimentConfig) -> None
     check.range("trainer.evaluation.workers", 0, 1024)
     check.choice("trainer.evaluation.backend", ("auto", "native", "tf"))
     check.choice("trainer.evaluation.compute_type", ("float32", "int8"))
-    check.choice("trainer.evaluation.metric", METRICS)
+    check.choice("trainer.evaluation.metric", metrics.available())
     check.choice("trainer.schedule.draw", ("random", "blend"))
     check.choice("trainer.schedule.application", ("gradient", "learning_rate"))
     optimizer = "trainer.optimizer"

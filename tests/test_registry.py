@@ -1,12 +1,15 @@
 """Experiments, overrides, checks, the saved configuration and differences."""
 
+import dataclasses
 import os
 
 import pytest
 from official.core import exp_factory
 
 from keras_mtl import config as config_lib
-from keras_mtl import errors, metrics, overrides, registry, validation
+from keras_mtl import errors, overrides, registry, validation
+from keras_mtl.data.cleaning import CleaningSettings
+from keras_mtl.training import setup
 
 # The least that makes a configuration valid.
 MINIMAL = "task: {pairs: [{source: en, target: fr}], data: {corpora: [{reader: cldr}]}}"
@@ -293,7 +296,6 @@ class TestValidation:
         from keras_mtl.models import catalog
 
         assert set(validation.SIZES) == set(catalog.SIZES)
-        assert validation.METRICS == metrics.METRICS
 
 
 RICH = (
@@ -385,3 +387,22 @@ class TestDiff:
         assert [path for path, _, _ in registry.diff(left, right)] == [
             "trainer.schedule.parameters.x"
         ]
+
+
+def test_a_task_overrides_single_cleaning_rules():
+    config = load(
+        "task.data.cleaning.ratio_slack=20",
+        "task.pairs=[{source: en, target: zh, cleaning: {max_length_ratio: 3}}, "
+        "{source: en, target: fr}]",
+    )
+    first, second = setup.task_specs(config)
+    assert first.cleaning == CleaningSettings(max_length_ratio=3.0, ratio_slack=20)
+    assert second.cleaning is None
+    with pytest.raises(errors.ConfigError, match=r"pairs\[0\]\.cleaning\.max_length_ratio = 0\.5"):
+        load("task.pairs=[{source: en, target: zh, cleaning: {max_length_ratio: 0.5}}]")
+
+
+def test_cleaning_in_the_configuration_has_the_fields_and_defaults_of_cleaning():
+    defaults = dataclasses.asdict(CleaningSettings())
+    assert config_lib.CleaningConfig().as_dict() == defaults
+    assert config_lib.TaskCleaningConfig().as_dict() == dict.fromkeys(defaults)

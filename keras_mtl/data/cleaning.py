@@ -16,6 +16,18 @@ _CONTROL = re.compile(
 # Invisible characters that say nothing on the sentence: soft hyphen, zero width space, word joiner,
 # byte order mark. They are removed. Joiners (U+200C, U+200D) and direction marks are letters' own.
 _INVISIBLE = str.maketrans("", "", "\u00ad\u200b\u2060\ufeff")
+# Scripts that write more of a word with one character than an alphabet does. The weights are the
+# letters of an English original per character, rounded, measured on gettext catalogs by
+# benchmarks/length_ratio.py: a Chinese character (Han) stands for three, and a syllable of Japanese
+# (kana), Korean (Hangul), Ethiopic, Cherokee, Canadian Aboriginal, Vai or Yi stands for two.
+_LOGOGRAMS = re.compile(
+    "[\u2e80-\u2fdf\u3005\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"
+)
+_SYLLABLES = re.compile(
+    "[\u1200-\u137f\u13a0-\u167f\u18b0-\u18ff\u2d80-\u2ddf\u3041-\u30ff\u31f0-\u31ff\ua000-\ua48f"
+    "\ua500-\ua63f\uab00-\uab2f\uab70-\uabbf\uac00-\ud7a3\uff66-\uff9f]"
+)
+_MOST_LETTERS = 3
 
 
 def normalize(text: str) -> str:
@@ -28,14 +40,26 @@ def normalize(text: str) -> str:
     return " ".join(text.split())
 
 
+def letters(text: str) -> int:
+    """Returns a text's length in letters of an alphabet, comparable between scripts.
+
+    Each character counts once, each syllable of a syllabary twice, each Chinese character three
+    times.
+    """
+    if text.isascii():
+        return len(text)
+    return len(text) + len(_SYLLABLES.findall(text)) + 2 * len(_LOGOGRAMS.findall(text))
+
+
 @dataclass(frozen=True)
 class CleaningSettings:
     """Settings of the rules.
 
     Attributes:
       max_characters: longest source or target, in characters; >= 1.
-      max_length_ratio: longest side / shortest side, in characters; >= 1.
-      ratio_slack: a pair whose sides differ by at most so many characters passes the ratio rule.
+      max_length_ratio: longest side / shortest side, in ``letters``; >= 1.
+      ratio_slack: a pair whose sides differ by at most this number of ``letters`` passes the ratio
+        rule; >= 0.
       drop_identical: drop pairs whose source equals the target.
       drop_duplicates: keep the first of equal pairs.
       max_bad_lines: share of unreadable lines above which a file is an error, in [0, 1]; for
@@ -190,9 +214,12 @@ class Cleaner:
         if long > settings.max_characters:
             counts.too_long += 1
             return None
-        if long - short > settings.ratio_slack and long > settings.max_length_ratio * short:
-            counts.ratio += 1
-            return None
+        # No text has more letters than three times its characters. Most pairs need no closer look.
+        if _MOST_LETTERS * long > settings.max_length_ratio * short:
+            short, long = sorted((letters(clean_source), letters(clean_target)))
+            if long - short > settings.ratio_slack and long > settings.max_length_ratio * short:
+                counts.ratio += 1
+                return None
         if settings.drop_duplicates and not self._seen.add(
             split.pair_hash(clean_source, clean_target)
         ):

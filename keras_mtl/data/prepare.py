@@ -24,7 +24,8 @@ import numpy as np
 
 import keras_mtl
 from keras_mtl import errors
-from keras_mtl.data import corpora, prepared, split
+from keras_mtl.data import prepare_inputs, prepared, split
+from keras_mtl.data.prepare_inputs import Fingerprints
 from keras_mtl.data.prepare_report import report
 from keras_mtl.data.prepare_settings import (
     Corpus,
@@ -83,19 +84,18 @@ def prepare(
     settings = settings or PrepareSettings()
     check_tasks(tasks)
     data_dir = os.path.abspath(os.fspath(data_dir))
-    asked = _asked(tasks, settings)
-    try:
-        inputs = {**asked, "files": _fingerprints(tasks)}
-    except errors.DataError:
-        # Training reads the store alone: prepared data may be used where its corpora are not.
-        manifest = None if overwrite else prepared.read_manifest(data_dir)
-        if manifest is None or {**manifest["inputs"], **asked} != manifest["inputs"]:
-            raise
-        log(f"{data_dir}: prepared already; its corpora are not here, so it is used as it is")
-        return load_prepared(data_dir)
+    requested = prepare_inputs.requested(tasks, settings)
     found = None if overwrite else prepared.read_manifest(data_dir)
-    if found is not None and found["inputs"] == inputs:
-        return _as_it_is(data_dir, log)  # Without a lock: the folder may be another user's.
+    fingerprints = Fingerprints(tasks, found and found["inputs"])
+    inputs = {**requested, "files": fingerprints.files}
+    changes = "" if found is None else prepare_inputs.differences(found["inputs"], inputs)
+    if found is not None and not changes:
+        # Without a lock: the directory may be another user's.
+        return _as_it_is(data_dir, found, fingerprints, log)
+    if fingerprints.missing:
+        missing = prepare_inputs.missing_files(fingerprints.missing)
+        instead = f"; {data_dir} was prepared from other inputs or settings: {changes}"
+        raise errors.DataError(missing + (instead if changes else ""))
     parent, name = os.path.split(data_dir)
     with disk_errors(data_dir):
         os.makedirs(parent, exist_ok=True)
@@ -108,8 +108,9 @@ def prepare(
             shutil.rmtree(replaced, ignore_errors=True)
         for stale in glob.glob(pattern):
             shutil.rmtree(stale, ignore_errors=True)
-        if _is_there(data_dir, inputs, overwrite):
-            return _as_it_is(data_dir, log)
+        found = _usable(data_dir, inputs, overwrite)
+        if found is not None:
+            return _as_it_is(data_dir, found, fingerprints, log)
         with disk_errors(data_dir):
             partial = tempfile.mkdtemp(prefix=f".{name}.", suffix=".partial", dir=parent)
             _share(partial)
@@ -120,40 +121,6 @@ def prepare(
         finally:
             shutil.rmtree(partial, ignore_errors=True)
     return load_prepared(data_dir)
-
-
-def _asked(tasks: Sequence[TaskSpec], settings: PrepareSettings) -> dict[str, Any]:
-    """Returns the settings that decide the result, as JSON has them."""
-    values: dict[str, Any] = {
-        "prepare_version": prepared.PREPARE_VERSION,
-        "settings": dataclasses.asdict(settings),
-        "tasks": {task.name: dataclasses.asdict(task) for task in tasks},
-        # A JSON object has no order, and the order of the tasks is a part of the result.
-        "task_order": [task.name for task in tasks],
-    }
-    if settings.vocabulary.model_file:
-        values["vocabulary_model"] = Vocabulary.load(settings.vocabulary.model_file).hash
-    return json.loads(json.dumps(values))
-
-
-def _fingerprints(tasks: Sequence[TaskSpec]) -> dict[str, Any]:
-    """Returns the fingerprints of all corpora, by task and field, as JSON has them.
-
-    Raises:
-      DataError: a corpus is missing.
-      ConfigError: a reader or one of its options is unknown.
-    """
-    fingerprints = {
-        task.name: {
-            field: [
-                corpora.create_reader(name, task.source, task.target, options).fingerprint()
-                for name, options in getattr(task, field)
-            ]
-            for field in ("corpora", "dev_corpora", "test_corpora")
-        }
-        for task in tasks
-    }
-    return json.loads(json.dumps(fingerprints))
 
 
 @contextlib.contextmanager
@@ -183,8 +150,27 @@ def _locked(path: str, data_dir: str, log: Callable[[str], None]) -> Iterator[No
             os.close(handle)
 
 
-def _as_it_is(data_dir: str, log: Callable[[str], None]) -> PreparedData:
-    log(f"{data_dir}: prepared already from these inputs and settings; used as it is")
+def _as_it_is(
+    data_dir: str,
+    manifest: dict[str, Any],
+    fingerprints: Fingerprints,
+    log: Callable[[str], None],
+) -> PreparedData:
+    if fingerprints.missing:
+        # Training reads the store only: prepared data may be used where its corpora are not.
+        log(
+            f"warning: {data_dir}: prepared already; its corpora are not here, so it is used as it "
+            f"is, and changes of them are not noticed: "
+            f"{prepare_inputs.missing_files(fingerprints.missing)}"
+        )
+    else:
+        log(f"{data_dir}: prepared already from these inputs and settings; used as it is")
+    if manifest["inputs"].get("prepare_version") != prepared.PREPARE_VERSION:
+        log(
+            f"{data_dir}: prepared by keras_mtl {manifest['package_version']}, whose cleaning "
+            "drops more short Chinese, Japanese and Korean pairs; `keras-mtl prepare --overwrite` "
+            "prepares it again (models trained on it then need the old vocabulary back)"
+        )
     return load_prepared(data_dir)
 
 
@@ -195,8 +181,8 @@ def _share(folder: str) -> None:
     os.chmod(folder, 0o777 & ~umask)
 
 
-def _is_there(data_dir: str, inputs: dict[str, Any], overwrite: bool) -> bool:
-    """Whether ``data_dir`` holds what is asked for; False when it is to be written.
+def _usable(data_dir: str, inputs: dict[str, Any], overwrite: bool) -> dict[str, Any] | None:
+    """Returns the manifest when ``data_dir`` holds what is asked for; None when it must be written.
 
     Raises:
       DataError: it holds something that must not be replaced.
@@ -204,23 +190,23 @@ def _is_there(data_dir: str, inputs: dict[str, Any], overwrite: bool) -> bool:
     manifest = prepared.read_manifest(data_dir)
     if manifest is None:
         if os.path.isdir(data_dir) and not os.listdir(data_dir):
-            return False
+            return None
         if os.path.lexists(data_dir):
             raise errors.DataError(
                 f"{data_dir}: exists and holds no prepared data ({prepared.MANIFEST_FILE} is "
                 "missing); choose another task.data.data_dir, or delete it"
             )
-        return False
-    if manifest["inputs"] == inputs:
-        return not overwrite
-    if not overwrite:
-        changes = prepared.differences(manifest["inputs"], inputs)
+        return None
+    if overwrite:
+        return None
+    changes = prepare_inputs.differences(manifest["inputs"], inputs)
+    if changes:
         raise errors.DataError(
             f"{data_dir}: prepared from other inputs or settings: {changes}; `keras-mtl prepare "
             "--overwrite` replaces it (models trained on it then need the old vocabulary back), or "
             "choose another task.data.data_dir"
         )
-    return False
+    return manifest
 
 
 def _put_in_place(partial: str, data_dir: str) -> None:

@@ -26,6 +26,7 @@ class TaskSpec:
       dev_corpora: pairs to validate on.
       test_corpora: pairs to test on.
       max_pairs: training pairs kept at most, chosen by a hash; None keeps all.
+      cleaning: rules that drop a pair of this task; None takes those of ``PrepareSettings``.
     """
 
     name: str
@@ -35,6 +36,7 @@ class TaskSpec:
     dev_corpora: Sequence[Corpus] = ()
     test_corpora: Sequence[Corpus] = ()
     max_pairs: int | None = None
+    cleaning: CleaningSettings | None = None
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[^\W_][\w.+@-]*", self.name):

@@ -235,7 +235,7 @@ def read_text(
         # Given dev and test sets first: what they hold is missing from every task's training pairs.
         for text in texts:
             for name, given in (("dev", text.spec.dev_corpora), ("test", text.spec.test_corpora)):
-                cleaner = Cleaner(given_settings(settings.cleaning))
+                cleaner = Cleaner(given_settings(text.spec.cleaning or settings.cleaning))
                 for source, target in read_corpora(text.spec, given, cleaner, text.counts, log):
                     held_out.add(source)
                     text.spills[name].add(source, target)
@@ -262,7 +262,7 @@ def _read_training(
 ) -> None:
     """Reads a task's ``corpora`` into its spills and applies the caps."""
     task, counts = text.spec, text.counts
-    cleaner = Cleaner(settings.cleaning)
+    cleaner = Cleaner(task.cleaning or settings.cleaning)
     assign = held_out.assigner(task)
     add = {name: spill.add for name, spill in text.spills.items()}
     add["held out"] = lambda source, target: counts.update(["held out"])

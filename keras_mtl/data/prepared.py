@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from keras_mtl import errors
@@ -14,10 +14,10 @@ from keras_mtl.data.vocabulary import Vocabulary
 MANIFEST_FILE = "manifest.json"
 VOCABULARY_FILE = "vocabulary.model"
 MANIFEST_KIND = "keras_mtl prepared data"
-# Raised whenever `prepare` makes other pairs or ids of the same inputs.
-PREPARE_VERSION = 1
-# Differences that an error message lists.
-_SHOWN_DIFFERENCES = 8
+# Raised whenever `prepare` makes other pairs or ids of the same inputs. 2: lengths are compared in
+# letters, which keeps short Chinese, Japanese and Korean pairs.
+PREPARE_VERSION = 2
+_READABLE_VERSIONS = (1, 2)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,7 +153,7 @@ def load_prepared(data_dir: str | os.PathLike[str]) -> PreparedData:
     Raises:
       DataError: nothing is prepared there, or it is damaged.
     """
-    data_dir = os.fspath(data_dir)
+    data_dir = os.path.abspath(data_dir)
     manifest = read_manifest(data_dir)
     if manifest is None:
         raise errors.DataError(
@@ -161,45 +161,10 @@ def load_prepared(data_dir: str | os.PathLike[str]) -> PreparedData:
             "prepare`"
         )
     version = manifest["inputs"].get("prepare_version")
-    if version != PREPARE_VERSION:
+    if version not in _READABLE_VERSIONS:
         raise errors.DataError(
             f"{data_dir}: prepared by keras_mtl {manifest['package_version']} (format {version}), "
-            f"this release reads format {PREPARE_VERSION}; prepare it again with `keras-mtl "
-            "prepare --overwrite`"
+            f"this release reads formats {_READABLE_VERSIONS[0]} to {PREPARE_VERSION}; prepare it "
+            "again with `keras-mtl prepare --overwrite`"
         )
     return PreparedData(data_dir, manifest)
-
-
-def differences(old: Any, new: Any) -> str:
-    """Says in which fields two manifests' inputs differ, as ``field: old -> new; ...``."""
-    found = list(_differences("", old, new))
-    shown = "; ".join(found[:_SHOWN_DIFFERENCES])
-    more = len(found) - _SHOWN_DIFFERENCES
-    return f"{shown}; and {more} more" if more > 0 else shown
-
-
-def _differences(path: str, old: Any, new: Any) -> Iterator[str]:
-    if isinstance(old, dict) and isinstance(new, dict):
-        for key in [*new, *(key for key in old if key not in new)]:
-            absent = "(absent)"
-            child = f"{path}.{key}" if path else str(key)
-            yield from _differences(child, old.get(key, absent), new.get(key, absent))
-    elif _is_file(old) and _is_file(new) and old[0] == new[0]:
-        for what, a, b in zip(("size", "time of the last change"), old[1:], new[1:], strict=True):
-            if a != b:
-                yield f"{path}: the {what} of {old[0]} is another"
-    elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
-        for i, (a, b) in enumerate(zip(old, new, strict=True)):
-            yield from _differences(f"{path}[{i}]", a, b)
-    elif old != new:
-        yield f"{path}: {_short(old)} -> {_short(new)}"
-
-
-def _is_file(value: Any) -> bool:
-    """Whether it is a path, size and time, as a reader's fingerprint lists them."""
-    return isinstance(value, list) and [type(part) for part in value] == [str, int, int]
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 60 else f"{text[:57]}..."

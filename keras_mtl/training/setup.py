@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Iterable
 
 from keras_mtl import errors
-from keras_mtl.config import CorpusConfig, ExperimentConfig
+from keras_mtl.config import CorpusConfig, ExperimentConfig, PairConfig
 from keras_mtl.data.cleaning import CleaningSettings
 from keras_mtl.data.prepare import (
     Corpus,
@@ -20,6 +20,12 @@ def _corpora(configs: Iterable[CorpusConfig]) -> list[Corpus]:
     return [(corpus.reader, corpus.options.as_dict()) for corpus in configs]
 
 
+def _task_cleaning(config: ExperimentConfig, pair: PairConfig) -> CleaningSettings | None:
+    """Returns a task's cleaning rules, or None when it sets none of its own."""
+    own = {name: value for name, value in pair.cleaning.as_dict().items() if value is not None}
+    return CleaningSettings(**config.task.data.cleaning.as_dict() | own) if own else None
+
+
 def task_specs(config: ExperimentConfig) -> list[TaskSpec]:
     """Returns the tasks of a configuration as the data room takes them."""
     shared = config.task.data.corpora
@@ -32,6 +38,7 @@ def task_specs(config: ExperimentConfig) -> list[TaskSpec]:
             dev_corpora=_corpora(pair.dev_corpora),
             test_corpora=_corpora(pair.test_corpora),
             max_pairs=pair.max_pairs,
+            cleaning=_task_cleaning(config, pair),
         )
         for pair in config.task.pairs
     ]

@@ -36,6 +36,47 @@ def test_rules(source, target, rule):
     assert sum(dropped.values()) == 2  # once as read, once under its rule
 
 
+@pytest.mark.parametrize(
+    ("source", "target"),
+    [
+        ("Hide this notification message", "隐藏此通知消息"),
+        ("Hide this notification message", "隱藏通知"),
+        ("Could not open the selected file", "열기 실패"),
+        ("Could not open the selected file", "開けません"),
+        ("The password was changed yesterday", "ይለፍ ቃል ተቀይሯል"),
+    ],
+)
+def test_short_scripts_are_not_dropped_for_their_length(source, target):
+    # All but the first were dropped when lengths were counted in characters.
+    assert cleaning.Cleaner().clean(source, target) is not None
+    assert cleaning.Cleaner().clean(target, source) is not None
+
+
+def test_a_misaligned_pair_is_dropped_in_every_script():
+    text = "这个选项决定在启动程序时是否显示通知消息"  # 20 characters: some 60 letters.
+    assert len(text) - len("Open") == 16
+    cleaner = cleaning.Cleaner()
+    assert cleaner.clean("Open", text) is None
+    assert cleaner.clean("Do not open", text) is None  # Not dropped by characters.
+    assert cleaner.counts.ratio == 2
+
+
+@given(st.text(st.characters(max_codepoint=0x10FF)))
+def test_letters_of_alphabets_are_characters(text):
+    assert cleaning.letters(text) == len(text)
+
+
+@given(st.text())
+def test_letters_stay_within_the_bound_that_saves_counting_them(text):
+    assert len(text) <= cleaning.letters(text) <= cleaning._MOST_LETTERS * len(text)
+
+
+def test_letters():
+    assert cleaning.letters("OK，确定") == 3 + 2 * 3
+    assert cleaning.letters("ファイル(F)") == 4 * 2 + 3
+    assert cleaning.letters("한글 hangul") == 2 * 2 + 7
+
+
 def test_normalization():
     cleaner = cleaning.Cleaner()
     assert cleaner.clean("  cafe\u0301\u00a0\t noir ", "so\u00adft\u2009\u2013 x\n") == (

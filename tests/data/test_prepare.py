@@ -339,21 +339,6 @@ def test_prepared_data_can_be_shared(tmp_path):
         assert "prepared already" in run(tmp_path / "mine", [task()]).log[0]
 
 
-def test_a_changed_file_is_named(tmp_path):
-    def spec():
-        return task(corpora=[("tsv", {"file": str(path)})])
-
-    path = tmp_path / "a.tsv"
-    lines = [
-        f"{sentence(i, TRANSLATED['en'])}\t{sentence(i, TRANSLATED['fr'])}" for i in range(200)
-    ]
-    path.write_text("\n".join(lines) + "\n")
-    run(tmp_path, [spec()])
-    os.utime(path, ns=(1, 1))
-    with pytest.raises(errors.DataError, match=r"time of the last change of .*a\.tsv is another"):
-        run(tmp_path, [spec()])
-
-
 def test_an_error_inside_the_lock_is_the_error(tmp_path, monkeypatch):
     def read(*_):
         raise FileNotFoundError(2, "No such file or directory", "gone.txt")
@@ -362,24 +347,6 @@ def test_an_error_inside_the_lock_is_the_error(tmp_path, monkeypatch):
     with pytest.raises(FileNotFoundError, match=r"gone\.txt"):
         run(tmp_path, [task()])
     assert os.listdir(tmp_path) == []
-
-
-def test_prepared_data_works_where_its_corpora_are_not(tmp_path):
-    def spec(path):
-        options = {"source_file": str(path / "a.en"), "target_file": str(path / "a.fr")}
-        return task(corpora=[("parallel", options)])
-
-    for language in ("en", "fr"):
-        lines = [sentence(i, TRANSLATED[language]) for i in range(200)]
-        (tmp_path / f"a.{language}").write_text("\n".join(lines) + "\n")
-    run(tmp_path, [spec(tmp_path)])
-    (tmp_path / "a.fr").unlink()
-    data = run(tmp_path, [spec(tmp_path)])
-    assert "corpora are not here" in data.log[0]
-    with pytest.raises(errors.DataError, match=r"a\.fr: does not exist"):
-        run(tmp_path, [spec(tmp_path)], overwrite=True)
-    with pytest.raises(errors.DataError, match=r"a\.fr: does not exist"):
-        run(tmp_path, [spec(tmp_path)], PrepareSettings())
 
 
 def test_a_given_vocabulary_is_used_and_checked(tmp_path):
@@ -455,3 +422,13 @@ def test_the_report_shows_counts_and_warns_of_a_task_that_cannot_be_scored(tmp_p
     assert "en-de" in report
     assert f"{data.tasks[0].train_size:,}" in report
     assert "en-fr: no dev pairs" in report
+
+
+def test_a_task_has_cleaning_rules_of_its_own(tmp_path):
+    short = CleaningSettings(max_characters=15)
+    data = run(tmp_path, [task(), task(target="de", cleaning=short)])
+    ours, others = data.tasks[1].counts, data.tasks[0].counts
+    assert ours["too long"] > 20
+    assert "too long" not in others
+    with pytest.raises(errors.DataError, match=r"tasks\.en-de\.cleaning: \{.*\} -> null"):
+        run(tmp_path, [task(), task(target="de")])

@@ -18,6 +18,7 @@ from keras_mtl.data.corpora.base import (
     PairStream,
     available_readers,
     create_reader,
+    path_options,
     read_pairs,
     register_reader,
 )
@@ -35,6 +36,7 @@ __all__ = [
     "jsonl",
     "parallel",
     "parquet",
+    "path_options",
     "read_pairs",
     "register_reader",
     "tfds",

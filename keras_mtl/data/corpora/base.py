@@ -79,11 +79,14 @@ class CorpusReader(abc.ABC):
 
     Attributes:
       name: key in the registry.
+      path_options: options whose values are paths, patterns of paths, or lists of these. In a
+        configuration file they are relative to the file.
       lines: entries read so far, by file; the whole that the share of bad lines is taken of.
       dropped: pairs that the reader's own rules dropped so far, by rule.
     """
 
     name: ClassVar[str]
+    path_options: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, source: str, target: str) -> None:
         self.source = source
@@ -134,6 +137,11 @@ _READERS = Registry[CorpusReader](
 
 register_reader = _READERS.register
 available_readers = _READERS.available
+
+
+def path_options(reader: object) -> tuple[str, ...]:
+    """Returns a reader's options that are paths; none of a reader that is not known."""
+    return _READERS.classes[reader].path_options if reader in _READERS.classes else ()
 
 
 def create_reader(

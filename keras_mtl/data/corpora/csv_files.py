@@ -39,6 +39,7 @@ class CsvReader(base.CorpusReader):
     """
 
     name = "csv"
+    path_options = ("file",)
 
     def __init__(
         self,

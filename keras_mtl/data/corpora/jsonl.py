@@ -29,6 +29,7 @@ class JsonlReader(base.CorpusReader):
     """
 
     name = "jsonl"
+    path_options = ("file",)
 
     def __init__(
         self,

@@ -25,6 +25,7 @@ class ParallelReader(base.CorpusReader):
     """
 
     name = "parallel"
+    path_options = ("source_file", "target_file")
 
     def __init__(
         self,

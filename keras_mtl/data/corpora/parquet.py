@@ -55,6 +55,7 @@ class ParquetReader(base.CorpusReader):
     """
 
     name = "parquet"
+    path_options = ("file",)
 
     def __init__(
         self,

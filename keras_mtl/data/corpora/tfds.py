@@ -30,6 +30,7 @@ class TfdsReader(base.CorpusReader):
     """
 
     name = "tfds"
+    path_options = ("tfds_dir",)
 
     def __init__(
         self,

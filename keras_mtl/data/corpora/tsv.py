@@ -27,6 +27,7 @@ class TsvReader(base.CorpusReader):
     """
 
     name = "tsv"
+    path_options = ("file",)
 
     def __init__(
         self,

@@ -1,0 +1,257 @@
+"""What decides the result of ``prepare``, and whether prepared data was made from it.
+
+The manifest records settings, tasks and, for each corpus file, its path, size, time of the last
+change and a hash of its content. Files are the same when their content is the same, wherever they
+are. Size and time only save reading a file again that has not changed.
+"""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from keras_mtl import errors
+from keras_mtl.data import corpora, prepared
+from keras_mtl.data.prepare_settings import PrepareSettings, TaskSpec
+from keras_mtl.data.vocabulary import Vocabulary
+
+CORPORA_FIELDS = ("corpora", "dev_corpora", "test_corpora")
+# Differences that an error message lists.
+_SHOWN_DIFFERENCES = 8
+_READ_BYTES = 1 << 20
+_ABSENT = "(absent)"
+
+
+def requested(tasks: Sequence[TaskSpec], settings: PrepareSettings) -> dict[str, Any]:
+    """Returns the settings that decide the result, ready for JSON."""
+    values: dict[str, Any] = {
+        "prepare_version": prepared.PREPARE_VERSION,
+        "settings": dataclasses.asdict(settings),
+        "tasks": {task.name: dataclasses.asdict(task) for task in tasks},
+        # A JSON object has no order, and the order of the tasks is a part of the result.
+        "task_order": [task.name for task in tasks],
+    }
+    if settings.vocabulary.model_file:
+        values["vocabulary_model"] = Vocabulary.load(settings.vocabulary.model_file).hash
+    return json.loads(json.dumps(values))
+
+
+class Fingerprints:
+    """The fingerprints of all corpora, with a hash of the content of each file.
+
+    Args:
+      tasks: the tasks.
+      known: the manifest's inputs of data that is prepared already, or None. A file whose path,
+        size and time are as recorded there is not read again.
+
+    Attributes:
+      files: fingerprints by task and field, as JSON has them; None in the place of a corpus that
+        is missing.
+      missing: messages of the corpora that are missing.
+
+    Raises:
+      ConfigError: a reader or one of its options is unknown.
+    """
+
+    def __init__(self, tasks: Sequence[TaskSpec], known: Mapping[str, Any] | None = None) -> None:
+        self._hashes: dict[tuple[str, int, int], str] = {}
+        for entry in _file_entries((known or {}).get("files", {})):
+            if len(entry) == 4:
+                self._hashes[entry[0], entry[1], entry[2]] = entry[3]
+        self.missing: list[errors.DataError] = []
+        self.files: dict[str, dict[str, list[dict[str, Any] | None]]] = {
+            task.name: {
+                field: [self._of_corpus(task, *corpus) for corpus in getattr(task, field)]
+                for field in CORPORA_FIELDS
+            }
+            for task in tasks
+        }
+
+    def _of_corpus(
+        self, task: TaskSpec, name: str, options: Mapping[str, Any]
+    ) -> dict[str, Any] | None:
+        try:
+            reader = corpora.create_reader(name, task.source, task.target, options)
+        except errors.DataError as error:
+            self.missing.append(error)
+            return None
+        fingerprint = json.loads(json.dumps(reader.fingerprint()))
+        fingerprint["files"] = [[*entry, self._hash(*entry)] for entry in fingerprint["files"]]
+        return fingerprint
+
+    def _hash(self, path: str, size: int, time: int) -> str:
+        key = path, size, time
+        if key not in self._hashes:
+            self._hashes[key] = content_hash(path)
+        return self._hashes[key]
+
+
+def content_hash(path: str) -> str:
+    """Returns a hash of a file's bytes.
+
+    Raises:
+      DataError: it cannot be read.
+    """
+    digest = hashlib.blake2b(digest_size=16)
+    try:
+        with open(path, "rb", buffering=0) as file:
+            while block := file.read(_READ_BYTES):
+                digest.update(block)
+    except OSError as error:
+        raise errors.DataError(f"{path}: cannot be read: {error.strerror}") from error
+    return digest.hexdigest()
+
+
+def _file_entries(files: Any) -> Iterator[list[Any]]:
+    """Yields [path, size, time] or [path, size, time, hash] of each file of a manifest."""
+    for fields in files.values():
+        for found in fields.values():
+            for fingerprint in found:
+                yield from fingerprint["files"]
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+    """Says in what the inputs of prepared data differ from others.
+
+    What cannot change the result is not compared: paths, times of files with the same content, and
+    the version of ``prepare``. A setting that the older inputs do not have had its default then. A
+    corpus that is missing now is not compared either.
+
+    Args:
+      old: inputs of a manifest, also of an older release.
+      new: what ``requested`` returns, with the ``files`` of ``Fingerprints``.
+
+    Returns:
+      ``field: old -> new; ...``, or an empty text when nothing differs.
+    """
+    found = list(_differences("", _comparable(old), _comparable(new)))
+    found += _file_differences(old, new)
+    shown = "; ".join(found[:_SHOWN_DIFFERENCES])
+    more = len(found) - _SHOWN_DIFFERENCES
+    return f"{shown}; and {more} more" if more > 0 else shown
+
+
+def _comparable(inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns settings and tasks with defaults filled in and without paths."""
+    settings = _filled(inputs["settings"], dataclasses.asdict(PrepareSettings()))
+    if inputs.get("vocabulary_model"):
+        settings["vocabulary"]["model_file"] = ""  # Its hash is compared instead.
+    tasks = {}
+    for name, task in inputs["tasks"].items():
+        task = _filled(task, _TASK_DEFAULTS)
+        for field in CORPORA_FIELDS:
+            task[field] = [
+                {"reader": reader, "options": _options(reader, given)}
+                for reader, given in task[field]
+            ]
+        tasks[name] = task
+    return {
+        "settings": settings,
+        "tasks": tasks,
+        "task_order": inputs["task_order"],
+        "vocabulary_model": inputs.get("vocabulary_model"),
+    }
+
+
+_TASK_DEFAULTS = {
+    field.name: field.default
+    for field in dataclasses.fields(TaskSpec)
+    if field.default is not dataclasses.MISSING
+}
+
+
+def _filled(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns `values` with what they lack of `defaults`, in nested mappings too."""
+    filled = dict(values)
+    for name, default in defaults.items():
+        if name not in filled:
+            filled[name] = list(default) if isinstance(default, tuple) else default
+        elif isinstance(default, Mapping):
+            filled[name] = _filled(filled[name], default)
+    return filled
+
+
+def _options(reader: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a reader's options; of paths only the members of archives are left."""
+    paths = corpora.path_options(reader)
+    return {
+        name: _members(value) if name in paths else value
+        for name, value in options.items()
+        # The list of files says whether a path names one file or several.
+        if name not in paths or _members(value)
+    }
+
+
+def _members(value: Any) -> list[str]:
+    """Returns the members that paths of the form ``archive.zip:member`` name."""
+    paths = value if isinstance(value, list) else [value]
+    return [path.rpartition(":")[2] for path in paths if isinstance(path, str) and ":" in path]
+
+
+def _file_differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
+    """Yields a text for each corpus whose files, or what the reader says of them, differ."""
+    for task, fields in new["files"].items():
+        for field, corpora_now in fields.items():
+            corpora_then = old["files"].get(task, {}).get(field, [])
+            if len(corpora_then) != len(corpora_now):
+                continue  # The task's list of corpora says so already.
+            for i, (then, now) in enumerate(zip(corpora_then, corpora_now, strict=True)):
+                if now is not None:
+                    yield from _corpus_differences(f"files.{task}.{field}[{i}]", then, now)
+
+
+def _corpus_differences(
+    path: str, then: Mapping[str, Any], now: Mapping[str, Any]
+) -> Iterator[str]:
+    # Options are compared with the task's; a directory is a path.
+    left_out = ("files", "options", "folder")
+    yield from _differences(
+        path,
+        {key: value for key, value in then.items() if key not in left_out},
+        {key: value for key, value in now.items() if key not in left_out},
+    )
+    before, after = then["files"], now["files"]
+    if len(before) != len(after):
+        names = {entry[0] for entry in before} ^ {entry[0] for entry in after}
+        yield (
+            f"{path}: {len(after)} files instead of {len(before)}"
+            + (f", such as {min(names)}" if names else "")
+        )
+        return
+    for old, new in zip(before, after, strict=True):
+        if old[1] != new[1]:
+            yield f"{path}: the size of {new[0]} is another ({old[1]:,} -> {new[1]:,} bytes)"
+        elif len(old) == 4:
+            if old[3] != new[3]:
+                yield f"{path}: the content of {new[0]} is another"
+        elif old[2] != new[2]:
+            yield (
+                f"{path}: the time of the last change of {new[0]} is another, and the older "
+                "release that prepared it recorded nothing of its content"
+            )
+
+
+def _differences(path: str, old: Any, new: Any) -> Iterator[str]:
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        for key in [*new, *(key for key in old if key not in new)]:
+            child = f"{path}.{key}" if path else str(key)
+            yield from _differences(child, old.get(key, _ABSENT), new.get(key, _ABSENT))
+    elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        for i, (a, b) in enumerate(zip(old, new, strict=True)):
+            yield from _differences(f"{path}[{i}]", a, b)
+    elif old != new:
+        yield f"{path}: {_short(old)} -> {_short(new)}"
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def missing_files(missing: Sequence[errors.DataError]) -> str:
+    """Returns a text that names corpora that are missing."""
+    names = list(dict.fromkeys(str(error) for error in missing))
+    shown = "; ".join(names[:_SHOWN_DIFFERENCES])
+    more = len(names) - _SHOWN_DIFFERENCES
+    return f"{shown}; and {more} more" if more > 0 else shown
