@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from keras_mtl.errors import ConfigError
+from keras_mtl.files import replace_file
 
 if TYPE_CHECKING:
     from keras_mtl.simulation.comparison import Played, ScheduleSpec
@@ -129,7 +130,7 @@ def run(args: argparse.Namespace) -> int:
     _write(args, played, notes)
     if args.json:
         text = json.dumps(as_data(played), ensure_ascii=False, default=str)
-        Path(args.json).write_text(text + "\n", encoding="utf-8")
+        replace_file(args.json, text + "\n")
         print(f"numbers: {args.json}")
     return 0
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_mtl import charts
+from keras_mtl.files import replace_file
 from keras_mtl.report import page
 from keras_mtl.simulation.comparison import (
     MOST_TASKS_IN_TABLE,
@@ -40,10 +41,7 @@ def write_simulation_page(
         tables.append(page.section("Task by task", _table(*task_table(played)), note=note))
     body = "".join([*tables, page.section("Over steps", picture)])
     subtitle = page.escape("; ".join(notes)) + "."
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(page.page("Schedules simulated", subtitle, body), encoding="utf-8")
-    return path
+    return replace_file(path, page.page("Schedules simulated", subtitle, body))
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -1,9 +1,9 @@
 """What training consumed, one line a batch: the witness of an exact resume."""
 
-import os
 from pathlib import Path
 
 from keras_mtl.data.mixture import Mixture
+from keras_mtl.files import naming, replace_file
 
 BATCHES_FILE = "batches.tsv"
 
@@ -30,12 +30,10 @@ class BatchLog:
         kept = [
             line for line in lines if line.endswith("\n") and int(line.split("\t")[0]) < consumed
         ]
-        partial = self.path.with_name(f"{self.path.name}.partial")
-        partial.write_text("".join(kept))
-        os.replace(partial, self.path)
+        replace_file(self.path, "".join(kept))
 
     def write(self, mixture: Mixture, consumed: int) -> None:
         """Writes the batches up to ``consumed`` that the mixture has handed out since the last."""
-        with self.path.open("a") as file:
+        with naming(self.path), self.path.open("a") as file:
             for step, task, fingerprint in mixture.take_fingerprints(consumed):
                 file.write(f"{step}\t{task}\t{fingerprint}\n")

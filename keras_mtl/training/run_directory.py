@@ -12,6 +12,7 @@ from keras_mtl.data.prepare import PreparedData
 from keras_mtl.data.vocabulary import Vocabulary
 from keras_mtl.decoding.tasks import TaskList
 from keras_mtl.errors import CheckpointError
+from keras_mtl.files import replace_file
 from keras_mtl.registry import diff, load_params, save_params
 
 PARAMS_FILE = "params.yaml"
@@ -141,7 +142,7 @@ class RunDirectory:
     ) -> None:
         """Writes the configuration, the vocabulary and the list of tasks."""
         save_params(config, self.path / PARAMS_FILE)
-        _replace(self.path / VOCABULARY_FILE, prepared.vocabulary.model_bytes)
+        replace_file(self.path / VOCABULARY_FILE, prepared.vocabulary.model_bytes)
         tasks = {
             "vocabulary_hash": prepared.vocabulary.hash,
             "tasks": [
@@ -155,10 +156,4 @@ class RunDirectory:
             ],
         }
         text = json.dumps(tasks, indent=1, ensure_ascii=False) + "\n"
-        _replace(self.path / TASKS_FILE, text.encode())
-
-
-def _replace(path: Path, content: bytes) -> None:
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_bytes(content)
-    partial.replace(path)
+        replace_file(self.path / TASKS_FILE, text.encode())

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from keras_mtl.errors import DataError
+from keras_mtl.files import replace_file
 
 SUFFIX = ".jsonl"
 
@@ -70,12 +71,8 @@ def write_translations(folder: str | os.PathLike[str], results: Mapping[str, Tra
         folder.mkdir(parents=True, exist_ok=True)
         sources = result.sources or [""] * len(result.hypotheses)
         rows = zip(sources, result.hypotheses, result.references, strict=True)
-        partial = folder / f"{task}{SUFFIX}.partial"
-        with open(partial, "w", encoding="utf-8") as file:
-            for row in rows:
-                line = json.dumps(Translation(*row)._asdict(), ensure_ascii=False)
-                file.write(line + "\n")
-        partial.replace(folder / f"{task}{SUFFIX}")
+        lines = [json.dumps(Translation(*row)._asdict(), ensure_ascii=False) for row in rows]
+        replace_file(folder / f"{task}{SUFFIX}", "".join(f"{line}\n" for line in lines))
     return folder
 
 
