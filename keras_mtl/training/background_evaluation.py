@@ -3,11 +3,14 @@
 import threading
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 from keras_mtl.training.evaluation import TaskResult
 
 Results = Mapping[str, TaskResult]
+
+# How often whoever waits for a result looks whether to stop.
+_SECONDS_BETWEEN_LOOKS = 0.2
 
 
 class BackgroundEvaluation:
@@ -36,11 +39,15 @@ class BackgroundEvaluation:
         self._stop.clear()
         self._future = self._thread.submit(evaluate, self._stop.is_set)
 
-    def result(self) -> tuple[Results, float]:
+    def result(self, stopped: Callable[[], bool] | None = None) -> tuple[Results, float] | None:
         """Waits for the end of the evaluation.
 
+        Args:
+            stopped: asked often whether to stop waiting; None: never.
+
         Returns:
-            The result of each task, and the seconds waited.
+            The result of each task, and the seconds waited; None when `stopped` said so, and the
+            evaluation continues.
 
         Raises:
             Exception: what the evaluation raised.
@@ -48,7 +55,11 @@ class BackgroundEvaluation:
         if self._future is None:
             raise RuntimeError("no evaluation is going on")
         begin = time.perf_counter()
-        future, self._future = self._future, None
+        future = self._future
+        while not wait([future], timeout=_SECONDS_BETWEEN_LOOKS).done:
+            if stopped is not None and stopped():
+                return None
+        self._future = None
         return future.result(), time.perf_counter() - begin
 
     def stop(self) -> None:

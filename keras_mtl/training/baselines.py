@@ -3,6 +3,7 @@
 import copy
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,12 +12,18 @@ from pathlib import Path
 from keras_mtl.config import BalancingConfig, ExperimentConfig, Options, PairConfig
 from keras_mtl.data.prepared import VOCABULARY_FILE
 from keras_mtl.errors import DataError, KerasMtlError
-from keras_mtl.metrics import schedule_score
+from keras_mtl.files import replace_file
+from keras_mtl.interrupts import forwarded_to
+from keras_mtl.metrics import higher_is_better, schedule_score
 from keras_mtl.registry import save_params
 from keras_mtl.training.event_log import read_events
 from keras_mtl.training.setup import prepare_from_config
 
 BASELINES_FILE = "baselines.json"
+
+# Exit codes of a training that a signal has stopped, whether or not it could save.
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_STOPPED = {*(128 + number for number in _SIGNALS), *(-number for number in _SIGNALS)}
 
 
 def measure_baselines(
@@ -77,16 +84,16 @@ def _train(config: ExperimentConfig, folder: Path) -> float:
     params = folder / "alone.yaml"
     save_params(config, str(params))
     # A process of its own: strategies and determinism are set once in a process.
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "keras_mtl.cli.main", "train"),
-            *("--config_file", str(params), "--model_dir", str(folder)),
-        ],
-        check=False,
-    )
-    if done.returncode:
+    command = [sys.executable, "-m", "keras_mtl.cli.main", "train"]
+    command += ["--config_file", str(params), "--model_dir", str(folder)]
+    # The child saves before it ends, which takes as long as a training step.
+    with subprocess.Popen(command) as process, forwarded_to(process.send_signal):
+        code = process.wait()
+    if code in _STOPPED:
+        raise SystemExit(code if code > 0 else 128 - code)
+    if code:
         raise KerasMtlError(
-            f"training in {folder} ended with exit code {done.returncode}; repair what its message "
+            f"training in {folder} ended with exit code {code}; repair what its message "
             "names and start the same command again: finished tasks are not trained again"
         )
     metric = config.trainer.evaluation.metric
@@ -102,10 +109,9 @@ def _train(config: ExperimentConfig, folder: Path) -> float:
             f"{folder}: no validation by {metric} was logged, and nothing is left to train; delete "
             "the folder and start again"
         )
-    return schedule_score(metric, max(scores))
+    best = max(scores) if higher_is_better(metric) else min(scores)
+    return schedule_score(metric, best)
 
 
 def _write(path: Path, baselines: dict[str, float]) -> None:
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(json.dumps(baselines, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    partial.replace(path)
+    replace_file(path, json.dumps(baselines, indent=1, ensure_ascii=False) + "\n")

@@ -4,6 +4,7 @@ import keras
 import tensorflow as tf
 
 from keras_mtl.errors import ConfigError, nearest
+from keras_mtl.training.devices import make_tpu_strategy
 
 STRATEGIES = ("one_device", "mirrored", "tpu")
 PRECISIONS = ("float32", "mixed_bfloat16")
@@ -21,7 +22,7 @@ def configure_runtime(runtime) -> tf.distribute.Strategy:
         The strategy to build the model under.
 
     Raises:
-        ConfigError: an unknown strategy or precision, or more replicas than devices.
+        ConfigError: an unknown strategy or precision, more replicas than devices, or no TPU.
     """
     if runtime.mixed_precision_dtype not in PRECISIONS:
         raise ConfigError(
@@ -42,6 +43,18 @@ def configure_runtime(runtime) -> tf.distribute.Strategy:
     return strategy
 
 
+def compiles_with_xla(runtime) -> bool:
+    """Whether XLA compiles the training step: as configured, else if there is a GPU.
+
+    Args:
+        runtime: `keras_mtl.config.RuntimeConfig`, whose strategy is made already.
+    """
+    if runtime.distribution_strategy == "tpu":
+        return True
+    asked = runtime.jit_compile
+    return bool(tf.config.list_logical_devices("GPU")) if asked is None else asked
+
+
 def make_strategy(runtime) -> tf.distribute.Strategy:
     """Makes the strategy that ``runtime.distribution_strategy`` names."""
     name = runtime.distribution_strategy
@@ -51,11 +64,7 @@ def make_strategy(runtime) -> tf.distribute.Strategy:
     if name == "mirrored":
         return tf.distribute.MirroredStrategy(_mirrored_devices(runtime.num_replicas))
     if name == "tpu":
-        resolver = tf.distribute.cluster_resolver.TPUClusterResolver(tpu=runtime.tpu)
-        if runtime.tpu not in ("", "local"):
-            tf.config.experimental_connect_to_cluster(resolver)
-        tf.tpu.experimental.initialize_tpu_system(resolver)
-        return tf.distribute.TPUStrategy(resolver)
+        return make_tpu_strategy(runtime.tpu)
     raise ConfigError(f"runtime.distribution_strategy is {name!r}{nearest(str(name), STRATEGIES)}")
 
 

@@ -2,6 +2,7 @@
 
 import math
 import os
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,10 +12,12 @@ from keras_mtl.data.store import StoreReader
 from keras_mtl.decoding.engine_translator import EngineSearch, open_engine
 from keras_mtl.decoding.scoring import ScoreIds, engine_scores
 from keras_mtl.decoding.text_translator import TextTranslator
-from keras_mtl.metrics import TEXT_METRICS
+from keras_mtl.metrics import compares_text
 from keras_mtl.training.evaluation import (
+    PAIRS_AT_ONCE,
     Evaluator,
     PairIds,
+    raise_if_stopped,
     text_metrics,
     translation_tasks,
     validation_options,
@@ -48,7 +51,7 @@ def engine_evaluator(
     vocabulary, batch_size = prepared.vocabulary, config.task.decoding.batch_size
     tasks = translation_tasks(config, prepared)
     engine = open_engine(path, settings.workers or None, 1, "auto")
-    if settings.metric not in TEXT_METRICS:
+    if not compares_text(settings.metric):
         ids = PairIds.of_tasks(vocabulary, tasks)
         likelihood = ScoredLikelihood(engine_scores(engine, batch_size), ids)
         return Evaluator(
@@ -72,9 +75,18 @@ class ScoredLikelihood:
         self._score_ids = score_ids
         self._ids = ids
 
-    def total(self, task: str, reader: StoreReader, indices: np.ndarray) -> tuple[float, float]:
+    def total(
+        self,
+        task: str,
+        reader: StoreReader,
+        indices: np.ndarray,
+        stopped: Callable[[], bool] | None = None,
+    ) -> tuple[float, float]:
         """See ``keras_mtl.training.evaluation.Likelihood.total``."""
-        sources, targets = self._ids.read(task, reader, indices)
-        found = self._score_ids(sources, targets, self._ids.decoders[task])
+        found: list[np.ndarray] = []
+        for start in range(0, len(indices), PAIRS_AT_ONCE):
+            raise_if_stopped(stopped, task)
+            pairs = self._ids.read(task, reader, indices[start : start + PAIRS_AT_ONCE])
+            found += self._score_ids(*pairs, self._ids.decoders[task])
         loss = -math.fsum(float(value) for row in found for value in row)
         return loss, float(sum(map(len, found)))

@@ -16,11 +16,13 @@ import json
 import math
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 from keras_mtl.errors import DataError
+from keras_mtl.files import naming, replace_file
+from keras_mtl.training.tensorboard_log import TensorBoardLog
 
 METRICS_FILE = "metrics.jsonl"
 TENSORBOARD_DIR = "tensorboard"
@@ -58,17 +60,19 @@ class EventLog:
         self.path = Path(model_dir) / METRICS_FILE
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._file: Any = None
-        self._tensorboard = tensorboard
-        self._writer: Any = None
+        directory = self.path.parent / TENSORBOARD_DIR
+        self._tensorboard = TensorBoardLog(directory) if tensorboard else None
 
-    def resume(self, step: int) -> int:
-        """Drops every event that was written beyond ``step``; call it before a run's first event.
+    def resume(self, step: int, evaluated_step: int | None = None) -> int:
+        """Drops every event that the checkpoint does not know; call it before a run's first event.
 
-        The shortened file is written aside and renamed. TensorBoard itself drops the points that
-        are overtaken when a later file begins at an earlier step.
+        The shortened file is written aside and renamed. TensorBoard gets a session start when the
+        next scalar is written, which makes its readers drop the points that are written again.
 
         Args:
-          step: step of the checkpoint that the run goes on from; 0 for a new run.
+          step: step of the checkpoint that the run resumes from; 0 for a new run.
+          evaluated_step: step of the newest weights whose scores the checkpoint knows; None: that
+            of every evaluation that took effect by ``step``.
 
         Returns:
           How many events were dropped, a torn last line included.
@@ -81,16 +85,15 @@ class EventLog:
             return 0
         lines = self.path.read_bytes().split(b"\n")
         events = read_events(self.path)
-        kept = [event for event in events if effective_step(event) <= step]
+        known = [_is_known(event, step, evaluated_step) for event in events]
+        kept = [event for event, is_known in zip(events, known, strict=True) if is_known]
         written = sum(1 for line in lines if line.strip())
         if len(kept) == written and not lines[-1]:
             return 0
-        partial = self.path.with_name(self.path.name + ".partial")
-        with open(partial, "w", encoding="utf-8") as file:
-            file.writelines(_encode(event) for event in kept)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, self.path)
+        self._drop_from_tensorboard(
+            kept, [event for event, is_known in zip(events, known, strict=True) if not is_known]
+        )
+        replace_file(self.path, "".join(map(_encode, kept)))
         return written - len(kept)
 
     def train(
@@ -145,19 +148,7 @@ class EventLog:
         if weights is not None:
             event["weights"] = _numbers(weights)
         self._append(event)
-        self._scalars(
-            step,
-            {
-                **{f"loss/{task}": value for task, value in losses.items()},
-                **{f"probability/{task}": value for task, value in probabilities.items()},
-                **{f"scale/{task}": value for task, value in (scales or {}).items()},
-                **{f"weight/{task}": value for task, value in (weights or {}).items()},
-                "training/tokens_per_second": tokens_per_second,
-                "training/learning_rate": learning_rate,
-                "training/gradient_norm": gradient_norm,
-                "training/skipped_steps": skipped,
-            },
-        )
+        self._show(event)
 
     def evaluation(
         self,
@@ -204,24 +195,15 @@ class EventLog:
         if waited_seconds is not None:
             event["waited_seconds"] = _number(waited_seconds)
         self._append(event)
-        self._scalars(
-            step,
-            {
-                **{f"{n}/{task}": v for n, values in scores.items() for task, v in values.items()},
-                **{f"{name}/macro_average": value for name, value in macro.items()},
-                **{f"score_over_baseline/{task}": v for task, v in (ratios or {}).items()},
-                "training/waited_for_validation": waited_seconds,
-            },
-        )
+        self._show(event)
 
     def close(self) -> None:
         """Closes both files; a later event opens them again."""
         if self._file is not None:
             self._file.close()
             self._file = None
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
+        if self._tensorboard is not None:
+            self._tensorboard.close()
 
     def __enter__(self) -> "EventLog":
         return self
@@ -229,28 +211,67 @@ class EventLog:
     def __exit__(self, *unused: object) -> None:
         self.close()
 
+    def _drop_from_tensorboard(
+        self, kept: Sequence[Mapping[str, Any]], dropped: Sequence[Mapping[str, Any]]
+    ) -> None:
+        """Lets TensorBoard's readers forget the points of the events that are not kept."""
+        if self._tensorboard is None or not dropped:
+            return
+        first = min(event["step"] for event in dropped)
+        self._tensorboard.start_at(first)
+        # Scores that took effect later than the step of their weights are among later losses.
+        for event in kept:
+            if event["step"] >= first:
+                self._show(event)
+
     def _append(self, event: Mapping[str, Any]) -> None:
         if self._file is None:
             self._file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115  held over calls
-        self._file.write(_encode(event))
-        self._file.flush()
+        with naming(self.path):
+            self._file.write(_encode(event))
+            self._file.flush()
 
-    def _scalars(self, step: int, values: Mapping[str, float | None]) -> None:
-        if not self._tensorboard:
-            return
-        import tensorflow as tf
+    def _show(self, event: Mapping[str, Any]) -> None:
+        if self._tensorboard is not None:
+            self._tensorboard.scalars(event["step"], _scalars(event))
 
-        if self._writer is None:
-            # Host memory: the scalars come from Python, whatever device the model is on.
-            with tf.device("CPU:0"):
-                self._writer = tf.summary.create_file_writer(
-                    str(self.path.parent / TENSORBOARD_DIR)
-                )
-        with tf.device("CPU:0"), self._writer.as_default():
-            for name, value in values.items():
-                if value is not None:
-                    tf.summary.scalar(name, value, step=step)
-            self._writer.flush()
+
+def _scalars(event: Mapping[str, Any]) -> dict[str, float]:
+    """Returns what TensorBoard shows of an event: value by tag."""
+    if event["event"] == "train":
+        by_task = {
+            "loss": event["loss"],
+            "probability": event["probabilities"],
+            "scale": event.get("scales", {}),
+            "weight": event.get("weights", {}),
+        }
+        single = {
+            "training/tokens_per_second": event.get("tokens_per_second"),
+            "training/learning_rate": event.get("learning_rate"),
+            "training/gradient_norm": event.get("gradient_norm"),
+            "training/skipped_steps": event.get("skipped"),
+        }
+    else:
+        by_task = {**event["scores"], "score_over_baseline": event.get("ratios", {})}
+        single = {f"{name}/macro_average": mean for name, mean in event["macro_average"].items()}
+        single["training/waited_for_validation"] = event.get("waited_seconds")
+    return {
+        **{
+            f"{name}/{task}": math.nan if value is None else value
+            for name, values in by_task.items()
+            for task, value in values.items()
+        },
+        **{tag: value for tag, value in single.items() if value is not None},
+    }
+
+
+def _is_known(event: Mapping[str, Any], step: int, evaluated_step: int | None) -> bool:
+    """Whether a checkpoint at ``step`` was saved after an event; see `EventLog.resume`."""
+    if effective_step(event) > step:
+        return False
+    # A run that was stopped in a validation has saved before the scores took effect.
+    unknown = evaluated_step is not None and event["step"] > evaluated_step
+    return not (event["event"] == "evaluation" and unknown)
 
 
 def effective_step(event: Mapping[str, Any]) -> int:

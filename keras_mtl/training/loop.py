@@ -1,32 +1,41 @@
-"""A whole run: train, validate every task, let the schedule learn from it, save, go on."""
+"""A whole run: train, validate every task, let the schedule learn from it, save, repeat.
+
+Steps run in loops of `trainer.steps_per_loop`. A loop is left and entered again every few seconds,
+to show progress and to stop when a signal asks for it. What is logged and learned at its end
+depends only on its steps, even if the run stopped in between.
+"""
 
 import contextlib
 import dataclasses
-import io
 import json
 import math
-import signal
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import orbit
 import tensorflow as tf
 
 from keras_mtl.config import ExperimentConfig
 from keras_mtl.data.prepare import PreparedData
 from keras_mtl.errors import CheckpointError, ConfigError
+from keras_mtl.interrupts import StopRequest, stop_on_signals
 from keras_mtl.schedules import task_index_map
-from keras_mtl.training import balance, building
+from keras_mtl.training import balance, building, devices
 from keras_mtl.training.batch_log import BatchLog
 from keras_mtl.training.checkpoints import ArrayState, RunCheckpoints, read_all
-from keras_mtl.training.distribution import configure_runtime, to_all_replicas
+from keras_mtl.training.distribution import (
+    compiles_with_xla,
+    configure_runtime,
+    to_all_replicas,
+)
+from keras_mtl.training.evaluation import EvaluationStopped
 from keras_mtl.training.event_log import EventLog
 from keras_mtl.training.moments import moments_state, optimizer_state, restore_moments
 from keras_mtl.training.progress import Progress
 from keras_mtl.training.run_directory import RunDirectory
 from keras_mtl.training.run_validation import RunValidation, check_lag
 from keras_mtl.training.setup import prepare_from_config
+from keras_mtl.training.step_loop import OpenLoop, Pace
 from keras_mtl.training.trainer import MultiTaskTrainer
 
 MODES = ("train", "train_and_eval", "eval")
@@ -84,6 +93,8 @@ def run_experiment(
     if mode == "train_and_eval":
         check_lag(config)
     strategy = configure_runtime(config.runtime)
+    for line in devices.describe(config.runtime, compiles_with_xla(config.runtime)):
+        log(line)
     prepared = prepare_from_config(config, model_dir, log=log)
     return Run(config, Path(model_dir), prepared, strategy, log).execute(mode)
 
@@ -141,7 +152,7 @@ class Run:
             label_smoothing=config.task.model.label_smoothing,
             global_clipnorm=optimizer.global_clipnorm,
             accumulation=self.accumulation,
-            jit_compile=self._compiles(),
+            jit_compile=compiles_with_xla(config.runtime),
             scale_learning_rate=building.scales_learning_rate(config, self.schedule),
             balancing=self.balancing,
             mixed=config.task.data.granularity == "example",
@@ -159,8 +170,10 @@ class Run:
         )
         self.skipped = 0
         self._validates = False
-        self._logged_step = 0
-        self._logged_consumed = np.zeros(len(self.tasks), np.int64)
+        self._pace = Pace()
+        self._open_loop: OpenLoop | None = None
+        # Whether the validation that is due at this step has still to be done.
+        self._validation_due = False
         self._state = ArrayState(self._collect)
         self._parts = {
             "model": self.model,
@@ -176,13 +189,7 @@ class Run:
             self._read_checkpoint,
         )
         self.batch_log = BatchLog(self.directory.path) if config.trainer.log_batches else None
-        self._stop_signal = 0
-        self._message = log  # As a line of its own, where there is a bar.
-
-    def _compiles(self) -> bool:
-        """Whether XLA compiles the training step: as configured, else where there is a GPU."""
-        asked = self.config.runtime.jit_compile
-        return bool(tf.config.list_logical_devices("GPU")) if asked is None else asked
+        self._stop = StopRequest()
 
     @property
     def step(self) -> int:
@@ -213,48 +220,93 @@ class Run:
                 "use --mode train_and_eval"
             )
         self.directory.write(self.config, self.prepared, self.decoder_of_task)
-        self.events.resume(self.step)
+        self.events.resume(self.step, self.validation.evaluated_step)
         if self.batch_log:
             self.batch_log.resume(self._consumed(self.step))
         self.log(f"padding: {self.mixture.padding_waste():.1%} of the tokens in a batch")
-        with self._terminate_gently(), self.events, contextlib.closing(self.validation):
-            self._train()
+        with (
+            Progress(self.config.trainer.train_steps, self.step) as progress,
+            stop_on_signals(progress.message) as self._stop,
+            self.events,
+            contextlib.closing(self.validation),
+        ):
+            self._train(progress)
         return self._result()
 
-    def _train(self) -> None:
-        trainer = self.config.trainer
-        with Progress(trainer.train_steps, self.step) as progress:
-            self._message = progress.message
-            controller = orbit.Controller(
-                global_step=self.trainer.global_step,
-                trainer=self.trainer,
-                strategy=self.strategy,
-                steps_per_loop=trainer.steps_per_loop,
-                train_actions=[lambda sums: self._log_loop(sums, progress)],
-            )
-            self._logged_step = self.step
-            self._logged_consumed = self.mixture.consumed(self._collect_mixture())
-            self._read_from(self.step)
-            self.validation.go_on(self._validates, progress.message)
-            while self.step < trainer.train_steps:
-                progress.resume()
-                self.trainer.set_scales(self.mixture.scales(self._consumed(self.step)))
-                # Orbit prints a line a loop to stdout, which belongs to results.
-                with contextlib.redirect_stdout(io.StringIO()):
-                    controller.train(self._next_stop(), checkpoint_at_completion=False)
-                step = self.step
-                progress.pause()
-                if self._validates and self.validation.at(step, progress.message):
-                    self._read_from(step)
-                ends = step == trainer.train_steps or bool(self._stop_signal)
-                if ends or step % trainer.checkpoint_interval == 0:
-                    self.checkpoints.save(step)
-                self.validation.prune(self.checkpoints.steps)
-                if self._stop_signal:
-                    name = signal.Signals(self._stop_signal).name
-                    progress.message(f"stopped by {name} at step {step:,}; saved")
-                    raise SystemExit(128 + self._stop_signal)
+    def _train(self, progress: Progress) -> None:
+        if self._open_loop:
+            self.trainer.restore_totals(self._open_loop.sums)
+        self._read_from(self.step)
+        self.validation.go_on(self._validates, progress.message)
+        last = self.config.trainer.train_steps
+        while self.step < last or self._validation_due:
+            left_over = self._validation_due  # by the run before, which saved without it
+            if not left_over:
+                self._run_loop(progress)
+            progress.pause()
+            if not self._open_loop:
+                self._validate(progress)
+            step, stops = self.step, self._stop()
+            due = step == last or step % self.config.trainer.checkpoint_interval == 0
+            if stops or due or left_over:
+                self.checkpoints.save(step)
+            self.validation.prune(self.checkpoints.steps)
+            if stops:
+                progress.message(f"stopped by {self._stop.name} at step {step:,}; saved")
+                raise SystemExit(128 + self._stop.signal)
+            progress.resume()
         self._warn_if_skipped()
+
+    def _run_loop(self, progress: Progress) -> None:
+        """Trains to the end of a loop; leaves it open if a signal asks for an end before."""
+        loop = self._open_loop
+        if loop is None:
+            start = self.step
+            loop = self._open_loop = OpenLoop(
+                start=start,
+                consumed=self.mixture.consumed(self._collect_mixture()),
+                scales=self.mixture.scales(self._consumed(start)),
+                counted=self._consumed(start),
+                given=np.zeros(len(self.tasks)),
+            )
+        self.trainer.set_scales(loop.scales)
+        end = self._next_stop()
+        while self.step < end and not self._stop():
+            self._run_steps(loop, end - self.step, progress)
+        if self.step == end:
+            self._log_loop(loop, progress.tokens_per_second)
+            self._open_loop = None
+            self._validation_due = self._validates
+        elif self.batch_log:
+            self.batch_log.write(self.mixture, self._consumed(self.step))
+
+    def _run_steps(self, loop: OpenLoop, most: int, progress: Progress) -> None:
+        """Runs some of a loop's next steps, about two seconds, and shows where training is."""
+        first = not self._pace.measured
+        if first:
+            progress.message("compiling the training step")
+        steps = self._pace.start(most)
+        before = float(np.sum(loop.sums.get("tokens", 0.0)))
+        train = self.trainer.continue_loop if loop.sums else self.trainer.train
+        loop.sums = train(tf.constant(steps, tf.int32))
+        seconds = self._pace.stop(steps)
+        step, total = self.step, float(loop.sums["tokens"].sum())
+        tokens = round(total - before)
+        if first:
+            progress.message(f"step {step:,} took {seconds:.1f} s, compilation included")
+            progress.restart(step, tokens)
+            tokens = 0
+        # A loop of skipped steps only has a loss of NaN; it is shown as it is.
+        progress.update(step, float(loop.sums["nll"].sum()) / max(total, 1.0), tokens)
+
+    def _validate(self, progress: Progress) -> None:
+        """Does the validation that is due; a signal leaves it to the next run."""
+        if not self._validation_due or self._stop():
+            return
+        with contextlib.suppress(EvaluationStopped):
+            if self.validation.at(self.step, progress.message, self._stop):
+                self._read_from(self.step)
+            self._validation_due = False
 
     def _next_stop(self) -> int:
         """Returns the step at which something other than training is due, or a loop ends."""
@@ -279,27 +331,23 @@ class Run:
             )
         )
 
-    def _log_loop(self, sums, progress: Progress) -> None:
-        step = self.step
+    def _log_loop(self, loop: OpenLoop, tokens_per_second: float) -> None:
+        """Logs a whole loop, and lets schedules that learn from losses see it."""
+        step, sums = self.step, loop.sums
         tokens = sums["tokens"]
-        total = float(tokens.sum())
         skipped = round(float(sums["skipped"]))
-        steps = step - self._logged_step
-        counted = steps - skipped
+        counted = step - loop.start - skipped
         self.skipped += skipped
-        self._logged_step = step
-        # A loop of skipped steps alone has a loss of NaN; it is shown as it is.
-        progress.update(step, float(sums["nll"].sum()) / max(total, 1.0), int(total))
         consumed = self.mixture.consumed(self._collect_mixture())
         seen = np.flatnonzero(tokens)
         probabilities = self.mixture.probabilities(self._consumed(step))
-        self._observe_losses(steps, sums, consumed)
+        self._observe_losses(loop, consumed)
         scales = self.mixture.scales(self._consumed(step))
         self.events.train(
             step,
             {self.task_names[i]: float(sums["nll"][i] / tokens[i]) for i in seen},
             dict(zip(self.task_names, probabilities, strict=True)),
-            progress.tokens_per_second,
+            tokens_per_second or None,
             float(self.optimizer.learning_rate),
             gradient_norm=float(sums["gradient_norm"]) / counted if counted else None,
             skipped=self.skipped,
@@ -313,16 +361,16 @@ class Run:
         if self.batch_log:
             self.batch_log.write(self.mixture, self._consumed(step))
 
-    def _observe_losses(self, steps: int, sums, consumed: np.ndarray) -> None:
+    def _observe_losses(self, loop: OpenLoop, consumed: np.ndarray) -> None:
         """Tells the score book the loop's losses, for schedules that learn from them."""
-        drawn = consumed - self._logged_consumed
-        self._logged_consumed = consumed
-        # The probabilities that the loop was drawn by: scores change them between loops alone, the
+        drawn = consumed - loop.consumed
+        # The probabilities that the loop was drawn by: scores change them only between loops, the
         # step also inside one.
-        step = self.step
-        first, last = self._consumed(step - steps), self._consumed(step)
-        given = np.mean([self.mixture.probabilities(at) for at in range(first, last)], axis=0)
-        batches = drawn / max(1, drawn.sum()) * self._consumed(steps)
+        step, sums = self.step, loop.sums
+        loop.count(self.mixture.probabilities, self._consumed(step))
+        batches_of_loop = self._consumed(step - loop.start)
+        given = loop.given / batches_of_loop
+        batches = drawn / max(1, drawn.sum()) * batches_of_loop
         # The pool of a mixed batch may be older than a probability that is 0 by now.
         for task in np.flatnonzero(sums["tokens"] * drawn * given):
             loss = float(sums["nll"][task] / sums["tokens"][task])
@@ -340,10 +388,16 @@ class Run:
 
     def _collect(self) -> dict[str, np.ndarray]:
         """Gathers what is neither weights nor optimizer: cursors, schedule, scores, counters."""
+        loop, inside = self._open_loop, {}
+        if loop:
+            loop.count(self.mixture.probabilities, self._consumed(self.step))
+            inside = loop.collect()
         return {
             **{f"mixture/{name}": value for name, value in self._collect_mixture().items()},
             **self.validation.collect(),
             **balance.collect(self.balancing),
+            **inside,
+            "validation_due": np.array(self._validation_due),
             "counters": np.array([self.skipped, self.validation.evaluated_step], np.int64),
         }
 
@@ -375,6 +429,8 @@ class Run:
         balance.restore(self.balancing, arrays, saved_tasks)
         self.skipped, evaluated_step = (int(value) for value in arrays["counters"])
         self.validation.restore(arrays, saved_tasks, evaluated_step, self.log)
+        self._validation_due = self._validates and bool(arrays.get("validation_due", False))
+        self._open_loop = OpenLoop.from_arrays(arrays, saved_tasks)
 
     def _result(self) -> RunResult:
         scores = self.validation.book.scores
@@ -395,30 +451,3 @@ class Run:
             },
             skipped=self.skipped,
         )
-
-    @contextlib.contextmanager
-    def _terminate_gently(self):
-        """Turns SIGTERM, a TPU VM's preemption, and Ctrl-C into a checkpoint at the loop's end."""
-
-        def note(number, _):
-            self._stop_signal = number
-
-        def interrupt(number, _):
-            if self._stop_signal:  # A second time.
-                raise KeyboardInterrupt
-            self._stop_signal = number
-            self._message("saving at the end of this loop; Ctrl-C again stops at once")
-
-        previous = {}
-        try:
-            previous[signal.SIGTERM] = signal.signal(signal.SIGTERM, note)
-            # Who has set another handler, or none (`nohup`), has a reason.
-            if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-                previous[signal.SIGINT] = signal.signal(signal.SIGINT, interrupt)
-        except ValueError:  # Not the main thread: the caller handles signals.
-            pass
-        try:
-            yield
-        finally:
-            for number, handler in previous.items():
-                signal.signal(number, handler)

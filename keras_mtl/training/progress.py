@@ -1,5 +1,6 @@
 """Progress of training on stderr: a bar on a terminal, plain lines elsewhere."""
 
+import contextlib
 import shutil
 import sys
 import time
@@ -64,17 +65,27 @@ class Progress:
         if self._terminal:
             columns = shutil.get_terminal_size().columns
             # One column stays free: a full line would wrap and could not be redrawn.
-            self._stream.write(f"\r{self._latest[: columns - 1]}\x1b[K")
+            self._write(f"\r{self._latest[: columns - 1]}\x1b[K")
             self._drawn = True
         else:
-            self._stream.write(self._latest + "\n")
-        self._stream.flush()
+            self._write(self._latest + "\n")
 
     @property
     def tokens_per_second(self) -> float:
         """Tokens per second over the last updates, pauses left out."""
         (start, _, before), (now, _, after) = self._history[0], self._history[-1]
         return (after - before) / (now - start) if now > start else 0.0
+
+    def restart(self, step: int, tokens: int) -> None:
+        """Measures speed and time left from here on; the first step, which compiles, would mislead.
+
+        Args:
+          step: training steps done.
+          tokens: real target tokens of the steps before; the next update does not count them.
+        """
+        self._tokens += tokens
+        self._history.clear()
+        self._history.append((self._clock(), step, self._tokens))
 
     def pause(self) -> None:
         """Stops the clock of speed and time left, for validation and checkpoints."""
@@ -93,19 +104,22 @@ class Progress:
 
     def message(self, text: str) -> None:
         """Writes a line of its own above the bar."""
-        if self._drawn:
-            self._stream.write("\r\x1b[K")
-        self._stream.write(text + "\n")
-        if self._drawn:
-            self._stream.write(self._latest[: shutil.get_terminal_size().columns - 1])
-        self._stream.flush()
+        bar = self._latest[: shutil.get_terminal_size().columns - 1] if self._drawn else ""
+        erase = "\r\x1b[K" if self._drawn else ""
+        self._write(f"{erase}{text}\n{bar}")
 
     def close(self) -> None:
         """Ends the line of the bar."""
         if self._drawn:
-            self._stream.write("\n")
-            self._stream.flush()
+            self._write("\n")
             self._drawn = False
+
+    def _write(self, text: str) -> None:
+        # The terminal may be closed or the reader of a pipe be gone: training does not depend on
+        # them.
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.write(text)
+            self._stream.flush()
 
     def __enter__(self) -> "Progress":
         return self
@@ -115,7 +129,7 @@ class Progress:
 
     def _line(self, step: int, loss: float) -> str:
         parts = [f"step {step:,}/{self._total:,}", f"loss {loss:.3f}"]
-        if self._tokens:
+        if self.tokens_per_second:
             parts.append(f"{self.tokens_per_second:,.0f} tokens/s")
         (start, first, _), (now, _, _) = self._history[0], self._history[-1]
         if step > first and now > start:

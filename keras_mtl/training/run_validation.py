@@ -13,17 +13,23 @@ from keras_mtl.config import ExperimentConfig
 from keras_mtl.data.mixture import Mixture
 from keras_mtl.data.prepare import PreparedData
 from keras_mtl.errors import ConfigError
-from keras_mtl.metrics import decimals, schedule_higher_is_better, schedule_score
+from keras_mtl.metrics import decimals, is_better, schedule_higher_is_better, schedule_score
 from keras_mtl.schedules import ScoreBook, TaskInfo
 from keras_mtl.training.background_evaluation import BackgroundEvaluation, Results
 from keras_mtl.training.checkpoints import write_checkpoint
 from keras_mtl.training.engine_evaluation import engine_evaluator
-from keras_mtl.training.evaluation import Evaluator, no_pair, translation_tasks
+from keras_mtl.training.evaluation import (
+    EvaluationStopped,
+    Evaluator,
+    no_pair,
+    translation_tasks,
+)
 from keras_mtl.training.event_log import EventLog
 from keras_mtl.training.run_directory import RunDirectory
 from keras_mtl.training.snapshots import Snapshot, Snapshots
 
 Log = Callable[[str], None]
+Stopped = Callable[[], bool]
 
 
 def check_lag(config: ExperimentConfig) -> None:
@@ -102,36 +108,53 @@ class RunValidation:
             stop = min(stop, (step // interval + 1) * interval)
         return min(stop, max(step + 1, self.pending.due)) if self.pending else stop
 
-    def at(self, step: int, log: Log) -> bool:
+    def at(self, step: int, log: Log, stopped: Stopped | None = None) -> bool:
         """Does what is due at a step.
 
+        Args:
+            step: the step.
+            log: gets a line when scores take effect.
+            stopped: asked often whether to stop waiting or evaluating; None: never. What has taken
+                effect by then stays; called again, also by the next run, this does the rest.
+
         Returns:
-            Whether scores took effect, so that batches have to be read anew.
+            Whether scores took effect, so that batches have to be read again.
+
+        Raises:
+            EvaluationStopped: `stopped` said so.
         """
         last = step == self._config.trainer.train_steps
         interval = self._settings.interval
         due = last or (interval > 0 and step % interval == 0)
         told = self.pending is not None and (due or step >= self.pending.due)
         if told:
-            self._take_effect(step, log)
-        if not due:
+            self._take_effect(step, log, stopped)
+        if not due or self.evaluated_step == step:
             return told
         if not self._settings.lag:
-            self.evaluate(step, log)
+            self.evaluate(step, log, stopped)
             return True
         self._begin(Snapshot(step, step if last else step + self._settings.lag))
         if last:
-            self._take_effect(step, log)
+            self._take_effect(step, log, stopped)
         return told or last
 
-    def evaluate(self, step: int, log: Log) -> dict[str, float]:
+    def evaluate(self, step: int, log: Log, stopped: Stopped | None = None) -> dict[str, float]:
         """Validates the weights as they are now; the scores take effect at once.
+
+        Args:
+            step: updates done.
+            log: gets a line with the scores.
+            stopped: asked often whether to stop; None: never.
 
         Returns:
             The score by task of ``trainer.evaluation.metric``.
+
+        Raises:
+            EvaluationStopped: `stopped` said so; nothing has changed.
         """
         with self._averaged_weights(step):
-            results = self._evaluator.evaluate()
+            results = self._evaluator.evaluate(stopped=stopped)
             if self._is_best(step, results):
                 write_checkpoint(
                     tf.train.Checkpoint(model=self._model),
@@ -193,9 +216,12 @@ class RunValidation:
 
         self._background.start(evaluate)
 
-    def _take_effect(self, step: int, log: Log) -> None:
+    def _take_effect(self, step: int, log: Log, stopped: Stopped | None) -> None:
         assert self.pending is not None  # looked at by the caller
-        results, waited = self._background.result()
+        found = self._background.result(stopped)
+        if found is None:
+            raise EvaluationStopped(f"step {self.pending.step}")
+        results, waited = found
         snapshot, self.pending = self.pending, None
         if self._is_best(snapshot.step, results):
             self._snapshots.keep_as_best(
@@ -206,8 +232,8 @@ class RunValidation:
     def _is_best(self, step: int, results: Results) -> bool:
         """Whether these are the best scores so far; notes them when they are."""
         macro = self._macro(results)
-        # NaN, from before the first validation, compares false.
-        if macro <= self.best_score:
+        first = math.isnan(self.best_score)
+        if not first and not is_better(self._settings.metric, macro, self.best_score):
             return False
         self.best_score, self.best_step = macro, step
         return True

@@ -76,6 +76,7 @@ class MultiTaskTrainer(orbit.StandardTrainer):
             if balancing is not None:
                 self._totals["weights"] = self._total([num_tasks])
                 self._totals["weighed"] = self._total([num_tasks])
+        self._resets_totals = True
         self._decoder_of_task = tf.constant(decoder_of_task, tf.int32)
         self._owners = model.variable_decoder_index()
         # A TPU program is compiled whole by the strategy; asking for it again inside fails.
@@ -110,9 +111,33 @@ class MultiTaskTrainer(orbit.StandardTrainer):
         else:
             self._scales.assign(tf.cast(scales, tf.float32))
 
+    def continue_loop(self, num_steps):
+        """Runs further steps of a loop: like `train`, but the totals are not reset.
+
+        Args:
+            num_steps: int tensor [], number of steps.
+
+        Returns:
+            The totals of the loop so far; see `train_loop_end`.
+        """
+        self._resets_totals = False
+        try:
+            return self.train(num_steps)
+        finally:
+            self._resets_totals = True
+
+    def restore_totals(self, totals):
+        """Sets the totals to those of a loop that `continue_loop` will continue.
+
+        Args:
+            totals: of `train_loop_end`; what is missing starts at 0.
+        """
+        for name, total in self._totals.items():
+            total.assign(tf.cast(totals.get(name, tf.zeros_like(total)), tf.float32))
+
     def train_loop_begin(self):
-        for total in self._totals.values():
-            total.assign(tf.zeros_like(total))
+        if self._resets_totals:
+            self.restore_totals({})
 
     def train_step(self, iterator):
         batches = [next(iterator) for _ in range(self.accumulation)]

@@ -1,6 +1,7 @@
 """The log of a run: what is written, what survives a kill, what a resumed run drops."""
 
 import dataclasses
+import importlib
 import json
 import math
 
@@ -105,7 +106,6 @@ def test_a_damaged_line_is_named(tmp_path):
 
 
 def test_tensorboard_gets_losses_probabilities_and_scores(tmp_path):
-    import tensorflow as tf
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     with EventLog(tmp_path) as log:
@@ -113,9 +113,57 @@ def test_tensorboard_gets_losses_probabilities_and_scores(tmp_path):
         log.evaluation(10, {"a": Result({"chrf": 30.0})}, {"a": 0.5})
     events = EventAccumulator(str(tmp_path / "tensorboard"))
     events.Reload()
-    tags = events.Tags()["tensors"]
+    tags = events.Tags()["scalars"]
     assert {"loss/a", "probability/b", "chrf/a", "chrf/macro_average"} <= set(tags)
     assert {"score_over_baseline/a", "training/tokens_per_second"} <= set(tags)
-    (event,) = events.Tensors("loss/a")
+    (event,) = events.Scalars("loss/a")
     assert event.step == 10
-    assert tf.make_ndarray(event.tensor_proto) == pytest.approx(0.1)
+    assert event.value == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize("reader", ["event_accumulator", "plugin_event_accumulator"])
+def test_tensorboard_shows_each_step_once_after_kills(tmp_path, reader):
+    module = importlib.import_module(f"tensorboard.backend.event_processing.{reader}")
+
+    def write(steps, loss, scored_at):
+        for step in steps:
+            log.train(step, {"a": loss}, {"a": 1.0}, 1.0, 1.0)
+            if step == scored_at:
+                # Of weights of an earlier step, which losses that stay are later than.
+                log.evaluation(20, {"a": Result({"chrf": loss})}, effective_step=step)
+
+    def shown(tag):
+        # The first is for scripts and lists scalars; TensorBoard's own one lists all as tensors.
+        events = module.EventAccumulator(str(tmp_path / "tensorboard"))
+        events.Reload()
+        if reader == "event_accumulator":
+            return [(event.step, event.value) for event in events.Scalars(tag)]
+        return [(event.step, event.tensor_proto.float_val[0]) for event in events.Tensors(tag)]
+
+    log = EventLog(tmp_path)
+    log.resume(0)
+    write((10, 20, 30, 40, 50), 1.0, scored_at=40)
+    for loss in (2.0, 3.0):  # Killed after step 50, and resumed from the checkpoint of step 30.
+        log = EventLog(tmp_path)
+        log.resume(30, -1)
+        write((40, 50), loss, scored_at=40)
+    log.close()
+    losses = [(10, 1.0), (20, 1.0), (30, 1.0), (40, 3.0), (50, 3.0)]
+    assert sorted(shown("loss/a")) == losses
+    assert shown("chrf/a") == [(20, 3.0)]
+    assert [event["step"] for event in read_events(tmp_path)] == [10, 20, 30, 40, 20, 50]
+
+    log = EventLog(tmp_path)
+    assert log.resume(50, 20) == 0  # A complete run that is started again.
+    assert sorted(shown("loss/a")) == losses
+
+
+def test_scores_that_a_stopped_run_did_not_wait_for_are_dropped(tmp_path):
+    log = EventLog(tmp_path, tensorboard=False)
+    log_train(log, 10)
+    log.evaluation(10, {"a": Result({"chrf": 30.0})})
+    log_train(log, 20)
+    log.evaluation(20, {"a": Result({"chrf": 31.0})})
+    assert log.resume(20, 10) == 1
+    events = [(event["event"], event["step"]) for event in read_events(tmp_path)]
+    assert events == [("train", 10), ("evaluation", 10), ("train", 20)]

@@ -91,3 +91,27 @@ def test_hours_are_written_out():
     clock.now += 10.0
     progress.update(100, loss=1.0)
     assert "2:46:30 left" in stream.getvalue()
+
+
+def test_the_first_step_of_a_process_does_not_count():
+    clock, stream = Clock(), io.StringIO()
+    progress = Progress(1000, start_step=500, stream=stream, interval=0, clock=clock)
+    clock.now += 300.0  # compilation
+    progress.restart(501, tokens=100)
+    progress.update(501, loss=1.0)
+    clock.now += 10.0
+    progress.update(511, loss=1.0, tokens=1000)
+    first, second = stream.getvalue().splitlines()
+    assert first == "step 501/1,000  loss 1.000  (50%)"
+    assert second == "step 511/1,000  loss 1.000  100 tokens/s  8:09 left  (51%)"
+
+
+def test_training_outlives_its_terminal():
+    class Closed(Terminal):
+        def write(self, text):
+            raise OSError(5, "Input/output error")
+
+    progress = Progress(10, stream=Closed())
+    progress.update(1, loss=1.0)
+    progress.message("SIGHUP: saving at the end of the current step")
+    progress.close()

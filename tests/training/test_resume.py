@@ -10,8 +10,8 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
+from same_run import assert_same_run, events, logged_batches, tensors
 from tiny_run import CONFIG, STEPS
 
 MOMENTS = "moments/momentum/0/.ATTRIBUTES/VARIABLE_VALUE"
@@ -66,33 +66,6 @@ def finish(process: subprocess.Popen) -> str:
     return output
 
 
-def lines(model_dir: Path) -> int:
-    file = model_dir / "batches.tsv"
-    return len(file.read_text().splitlines()) if file.exists() else 0
-
-
-def tensors(folder: Path) -> dict:
-    """Reads the newest checkpoint of a folder."""
-    import tensorflow as tf
-
-    steps = [int(path.stem.removeprefix("ckpt-")) for path in folder.glob("ckpt-*.index")]
-    reader = tf.train.load_checkpoint(str(folder / f"ckpt-{max(steps)}"))
-    return {
-        name: reader.get_tensor(name)
-        for name in reader.get_variable_to_shape_map()
-        if not name.startswith("_CHECKPOINTABLE")
-    }
-
-
-def events(model_dir: Path) -> list[dict]:
-    unlike = ("tokens_per_second", "seconds", "waited_seconds")
-    with (model_dir / "metrics.jsonl").open() as file:
-        return [
-            {key: value for key, value in json.loads(line).items() if key not in unlike}
-            for line in file
-        ]
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("granularity", ["batch", "example"])
 def test_kills_change_nothing(tmp_path, granularity):
@@ -103,22 +76,15 @@ def test_kills_change_nothing(tmp_path, granularity):
     moments = sorted(chance.randrange(*steps) for steps in KILLS[granularity])
     for moment in moments:
         process = start(tmp_path, killed, granularity)
-        while process.poll() is None and lines(killed) < moment:
+        while process.poll() is None and logged_batches(killed) < moment:
             time.sleep(0.02)
         time.sleep(chance.random() * 0.5)
         process.send_signal(signal.SIGKILL)
         process.wait()
     output = finish(start(tmp_path, killed, granularity))
     assert "going on from" in output
-    assert lines(undisturbed) == STEPS
-    assert (undisturbed / "batches.tsv").read_text() == (killed / "batches.tsv").read_text()
-    for folder in (".", "best"):
-        expected, found = tensors(undisturbed / folder), tensors(killed / folder)
-        assert expected.keys() == found.keys()
-        assert len(expected) > 30  # The weights of all layers, however they are named.
-        for name, value in expected.items():
-            np.testing.assert_array_equal(value, found[name], err_msg=name)
-    assert events(undisturbed) == events(killed)
+    assert logged_batches(undisturbed) == STEPS
+    assert_same_run(undisturbed, killed)
     # The test is of runs in which the schedule did something.
     last = [event for event in events(killed) if event["event"] == "train"][-1]
     assert len(set(last["probabilities"].values())) > 1

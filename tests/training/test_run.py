@@ -4,10 +4,8 @@ import copy
 import fcntl
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
 
 import pytest
 from tiny_run import CONFIG
@@ -124,33 +122,3 @@ def test_runs_in_one_model_directory(tmp_path):
     refused = train(tmp_path, adaptive, "--mode", "train")
     assert refused.returncode == 2
     assert "train_and_eval" in refused.stderr
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_saves_and_ends(tmp_path, number):
-    file = tmp_path / "config.json"
-    config = settings(trainer__train_steps=100_000, trainer__checkpoint_interval=50_000)
-    config["trainer"]["evaluation"]["interval"] = 50_000
-    file.write_text(json.dumps(config))
-    run = tmp_path / "run"
-    words = [sys.executable, "-m", "keras_mtl.cli.main", "train", "--config_file", str(file)]
-    with subprocess.Popen(
-        [*words, "--model_dir", str(run)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
-    ) as process:
-        log = run / "metrics.jsonl"
-        deadline = time.monotonic() + 100
-        while not (log.exists() and log.stat().st_size) and time.monotonic() < deadline:
-            assert process.poll() is None
-            time.sleep(0.1)
-        process.send_signal(number)
-        output = process.communicate(timeout=100)[0]
-    assert process.returncode == 128 + number, output
-    assert f"stopped by {number.name} at step" in output
-    assert ("Ctrl-C again stops at once" in output) == (number == signal.SIGINT)
-    step = json.loads(log.read_text().splitlines()[-1])["step"]
-    assert (run / f"ckpt-{step}.index").exists()

@@ -1,0 +1,119 @@
+"""A loop of training steps that may be left between any two steps and entered again."""
+
+import dataclasses
+import time
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+# Long enough that a return to Python costs nothing, short enough to follow and to stop.
+_SECONDS_AT_ONCE = 2.0
+# The number of steps at once at most grows by this factor: one step may be of much shorter batches
+# than the next.
+_GROWTH = 4
+
+
+class Pace:
+    """Chooses how many steps run before Python gets its turn again.
+
+    Only time is looked at: whatever depends on this number must not enter a result.
+
+    Args:
+        clock: returns seconds; a test passes its own.
+
+    Attributes:
+        measured: whether steps have been run.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic):
+        self._clock = clock
+        self._steps = 1
+        self._begin = 0.0
+        self.measured = False
+
+    def start(self, most: int) -> int:
+        """Returns the number of steps to run now, from 1 to `most`, and starts the clock."""
+        self._begin = self._clock()
+        return min(most, self._steps)
+
+    def stop(self, steps: int) -> float:
+        """Says that as many steps have been run; returns the seconds since `start`."""
+        seconds, self.measured = self._clock() - self._begin, True
+        fitting = int(steps * _SECONDS_AT_ONCE / max(seconds, 1e-6))
+        self._steps = max(1, min(fitting, _GROWTH * steps))
+        return seconds
+
+
+@dataclasses.dataclass
+class OpenLoop:
+    """What the log's line of a loop is made of, while its steps run.
+
+    A checkpoint from inside a loop keeps it, so that the line, and the losses that schedules learn
+    from, do not depend on where the run was stopped.
+
+    Attributes:
+        start: step at which the loop began.
+        consumed: int64 [N], what the mixture had consumed of each task then.
+        scales: float64 [N], the factors on the tasks' updates, which hold for the whole loop.
+        counted: batches before this one are in `given`.
+        given: float64 [N], sum of the probabilities of the loop's batches.
+        sums: what the trainer has summed up since `start`; empty before the first step.
+    """
+
+    start: int
+    consumed: np.ndarray
+    scales: np.ndarray
+    counted: int
+    given: np.ndarray
+    sums: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+
+    def count(self, probabilities: Callable[[int], np.ndarray], consumed: int) -> None:
+        """Adds the probabilities of the batches before `consumed` that are not counted yet."""
+        for batch in range(self.counted, consumed):
+            self.given = self.given + probabilities(batch)
+        self.counted = max(self.counted, consumed)
+
+    def collect(self) -> dict[str, np.ndarray]:
+        """Returns arrays from which `from_arrays` makes the loop again."""
+        return {
+            "loop/places": np.array([self.start, self.counted], np.int64),
+            "loop/consumed": self.consumed,
+            "loop/scales": self.scales,
+            "loop/given": self.given,
+            **{f"loop/sums/{name}": value for name, value in self.sums.items()},
+        }
+
+    @classmethod
+    def from_arrays(
+        cls, arrays: Mapping[str, np.ndarray], index_map: np.ndarray
+    ) -> "OpenLoop | None":
+        """Makes the loop in which a checkpoint was saved; None when it was saved between loops.
+
+        Args:
+            arrays: of `collect`, maybe with others among them.
+            index_map: int64 [N], the saved index of each present task, -1 for a new one.
+        """
+        if "loop/places" not in arrays:
+            return None
+
+        def of_tasks(value: np.ndarray, missing: float) -> np.ndarray:
+            if not value.ndim:
+                return value
+            found = np.full(len(index_map), missing, value.dtype)
+            found[index_map >= 0] = value[index_map[index_map >= 0]]
+            return found
+
+        start, counted = map(int, arrays["loop/places"])
+        prefix = "loop/sums/"
+        return cls(
+            start,
+            of_tasks(arrays["loop/consumed"], 0),
+            of_tasks(arrays["loop/scales"], 1.0),
+            counted,
+            of_tasks(arrays["loop/given"], 0.0),
+            {
+                name.removeprefix(prefix): of_tasks(value, 0.0)
+                for name, value in arrays.items()
+                if name.startswith(prefix)
+            },
+        )

@@ -1,0 +1,170 @@
+"""Ctrl-C and other signals are answered at once, whatever the main thread is doing."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from keras_mtl.interrupts import StopRequest, prompt_interrupts, stop_on_signals
+
+# Native code that keeps the main thread without Python's global lock; signals do not interrupt it.
+STUCK = """
+import ctypes, time
+
+def stuck(seconds):
+    library, mutex = ctypes.CDLL(None), ctypes.create_string_buffer(64)
+    library.pthread_mutex_lock(mutex)
+    end = (ctypes.c_long * 2)(int(time.time()) + seconds, 0)
+    library.pthread_mutex_timedlock(mutex, end)
+"""
+COMMAND = f"""{STUCK}
+from keras_mtl.interrupts import prompt_interrupts
+with prompt_interrupts():
+    print("ready", flush=True)
+    stuck(10)
+"""
+TRAINING = f"""{STUCK}
+import sys
+from keras_mtl.interrupts import stop_on_signals
+with stop_on_signals(lambda text: print(text, flush=True)) as stop:
+    print("ready", flush=True)
+    for _ in range(3):
+        stuck(10)
+        if stop():
+            sys.exit(128 + stop.signal)
+"""
+CLEANING = """
+import time
+from keras_mtl.interrupts import prompt_interrupts
+with prompt_interrupts():
+    try:
+        print("ready", flush=True)
+        time.sleep(10)
+    finally:
+        time.sleep(1)
+        print("cleaned", flush=True)
+"""
+
+
+@pytest.fixture
+def start():
+    processes = []
+
+    def start(code, *wrapper):
+        process = subprocess.Popen(
+            [*wrapper, sys.executable, "-c", code],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        processes.append(process)
+        assert "ready" in process.stdout.readline()
+        return process
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+def seconds_of(call):
+    begin = time.monotonic()
+    call()
+    return time.monotonic() - begin
+
+
+def test_a_command_ends_while_native_code_keeps_the_main_thread(start):
+    process = start(COMMAND)
+    process.send_signal(signal.SIGINT)
+    assert seconds_of(lambda: process.wait(timeout=9)) < 1.5
+    assert process.returncode == 130
+    assert process.stdout.read() == "interrupted\n"
+
+
+def test_a_command_may_clean_up(start):
+    process = start(CLEANING)
+    process.send_signal(signal.SIGINT)
+    assert "cleaned" in process.communicate(timeout=9)[0]
+
+
+def test_a_second_interrupt_does_not_wait_for_the_clean_up(start):
+    process = start(CLEANING)
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.3)
+    process.send_signal(signal.SIGINT)
+    assert seconds_of(lambda: process.wait(timeout=9)) < 0.6
+    # By the thread, or by a second KeyboardInterrupt, whichever comes first.
+    assert process.returncode in (130, -signal.SIGINT)
+    assert "cleaned" not in process.stdout.read()
+
+
+@pytest.mark.parametrize(
+    ("number", "answer"),
+    [
+        (signal.SIGINT, "Ctrl-C: saving at the end of the current step; press Ctrl-C again"),
+        (signal.SIGTERM, "SIGTERM: saving at the end of the current step\n"),
+        (signal.SIGHUP, "SIGHUP: saving at the end of the current step\n"),
+    ],
+)
+def test_training_answers_while_native_code_keeps_the_main_thread(start, number, answer):
+    process = start(TRAINING)
+    process.send_signal(number)
+    begin = time.monotonic()
+    assert answer in process.stdout.readline()
+    assert time.monotonic() - begin < 1.0
+    time.sleep(0.3)
+    process.send_signal(signal.SIGTERM)  # changes nothing
+    process.send_signal(signal.SIGINT)
+    assert seconds_of(lambda: process.wait(timeout=9)) < 1.0
+    assert process.returncode == 130
+    assert process.stdout.read() == "stopped without saving\n"
+
+
+def test_one_press_that_arrives_twice_is_one(start):
+    process = start(TRAINING.replace("stuck(10)", "stuck(2)"))
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=9)
+    assert "stopped without saving" not in output
+    assert process.returncode == 130
+
+
+def test_a_signal_that_is_ignored_stays_ignored(start):
+    process = start(TRAINING.replace("stuck(10)", "stuck(1)"), "nohup")
+    process.send_signal(signal.SIGHUP)
+    output, _ = process.communicate(timeout=9)
+    assert "saving" not in output
+    assert process.returncode == 0
+
+
+def test_handlers_are_those_of_before_afterwards():
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = [signal.getsignal(number) for number in numbers]
+    with prompt_interrupts(), stop_on_signals(print):
+        assert all(signal.getsignal(number) not in before for number in numbers)
+    assert [signal.getsignal(number) for number in numbers] == before
+    assert signal.set_wakeup_fd(-1) == -1
+
+
+def test_a_handler_of_the_caller_stays():
+    came = []
+    previous = signal.signal(signal.SIGTERM, lambda number, frame: came.append(number))
+    try:
+        with stop_on_signals(print) as stop:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.1)
+        assert came == [signal.SIGTERM]
+        assert not stop()
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def test_a_request_names_its_signal():
+    request = StopRequest()
+    assert (request(), request.name) == (False, "")
+    request.signal = signal.SIGTERM
+    assert (request(), request.name) == (True, "SIGTERM")

@@ -1,0 +1,82 @@
+"""What trains, and why it is not a GPU or a TPU."""
+
+import re
+
+import pytest
+from tensorflow.config import PhysicalDevice
+
+from keras_mtl.config import RuntimeConfig
+from keras_mtl.errors import ConfigError
+from keras_mtl.training import devices
+from keras_mtl.training.devices import GpuSupport
+
+GPUS = {PhysicalDevice("GPU:0", "GPU"): "A100", PhysicalDevice("GPU:1", "GPU"): "H100"}
+
+
+@pytest.mark.parametrize(
+    ("support", "expected"),
+    [
+        (GpuSupport(False, True, None, []), "no NVIDIA GPU with a driver"),
+        (GpuSupport(True, False, None, []), "built without CUDA; replace it with pip install"),
+        (GpuSupport(True, True, "", []), "CUDA_VISIBLE_DEVICES='' hides the GPUs; unset it"),
+        (GpuSupport(True, True, "-1", ["libcudnn.so.9"]), "CUDA_VISIBLE_DEVICES='-1' hides"),
+        (
+            GpuSupport(True, True, "0", ["libcudnn.so.9"]),
+            r"missing \(libcudnn.so.9\); pip install 'keras_mtl\[gpu\]'",
+        ),
+        (GpuSupport(True, True, "7", []), "CUDA_VISIBLE_DEVICES='7' may hide it; set TF_CPP_MIN"),
+        (GpuSupport(True, True, None, []), "cannot use it: set TF_CPP_MIN_LOG_LEVEL=0"),
+    ],
+)
+def test_each_reason_for_no_gpu_names_its_remedy(support, expected):
+    assert re.search(expected, support.why_no_gpu())
+
+
+def test_libraries_that_are_not_there_are_named(monkeypatch):
+    monkeypatch.setattr(devices, "_is_installed", lambda package: "cublas" in package)
+    monkeypatch.setattr(devices, "_loads", lambda library: "cudart" in library)
+    assert devices._missing_libraries() == ["libcudnn.so.9"]
+
+
+def test_devices_precision_compilation_and_threads_are_described(monkeypatch):
+    monkeypatch.setattr(devices.tf.config, "list_physical_devices", lambda kind: [])
+    lines = devices.describe(RuntimeConfig(), compiles=False)
+    assert lines[0].startswith("device: CPU, ")
+    assert lines[1].startswith("no GPU is used: ")
+    assert "float32, not compiled with XLA" in lines[2]
+    assert "threads within an operation" in lines[2]
+    runtime = RuntimeConfig(distribution_strategy="mirrored", num_replicas=4)
+    text = "\n".join(devices.describe(runtime, compiles=True))
+    assert "runtime.num_replicas is 4: the CPU is split" in text
+    assert "float32, compiled with XLA" in text
+
+
+def test_gpus_that_are_not_used_are_counted(monkeypatch):
+    config = devices.tf.config
+    monkeypatch.setattr(config, "list_physical_devices", lambda kind: list(GPUS))
+    monkeypatch.setattr(
+        config.experimental, "get_device_details", lambda gpu: {"device_name": GPUS[gpu]}
+    )
+    lines = devices.describe(RuntimeConfig(), compiles=True)
+    assert lines[0] == "device: GPU, A100"
+    assert "1 more GPUs are not used" in lines[1]
+    mirrored = RuntimeConfig(distribution_strategy="mirrored")
+    assert devices.describe(mirrored, compiles=True)[0] == "device: GPU, A100, H100"
+
+
+@pytest.mark.parametrize(
+    ("installed", "expected"),
+    [
+        (False, r"no TPU support; on a TPU VM install over it: pip install .*tensorflow-tpu=="),
+        (True, "have the same files.*--force-reinstall --no-deps 'tensorflow-tpu=="),
+    ],
+)
+def test_a_machine_without_a_tpu_gets_one_error(monkeypatch, installed, expected):
+    monkeypatch.setattr(devices, "_is_installed", lambda package: installed)
+    with pytest.raises(ConfigError, match=rf"runtime\.tpu 'local': .*{expected}.*one_device"):
+        devices.make_tpu_strategy("local")
+
+
+def test_an_address_where_nobody_listens_is_an_error_at_once():
+    with pytest.raises(ConfigError, match=r"'grpc://127\.0\.0\.1:9'.*[Rr]efused"):
+        devices.make_tpu_strategy("grpc://127.0.0.1:9")
