@@ -430,5 +430,5 @@ def test_a_task_has_cleaning_rules_of_its_own(tmp_path):
     ours, others = data.tasks[1].counts, data.tasks[0].counts
     assert ours["too long"] > 20
     assert "too long" not in others
-    with pytest.raises(errors.DataError, match=r"tasks\.en-de\.cleaning: \{.*\} -> null"):
+    with pytest.raises(errors.DataError, match=r"tasks\.en-de\.cleaning: \{.*max_characters"):
         run(tmp_path, [task(), task(target="de")])
