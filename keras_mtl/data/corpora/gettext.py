@@ -12,7 +12,7 @@ import pathlib
 from collections.abc import Iterator, Sequence
 
 from keras_mtl import errors
-from keras_mtl.data.corpora import base, catalog, message_text
+from keras_mtl.data.corpora import base, compiled_catalog, message_text, text_catalog
 
 _SUFFIXES = (".mo", ".po")
 _ENGLISH = "en"
@@ -80,6 +80,7 @@ class GettextReader(base.CorpusReader):
     """
 
     name = "gettext"
+    path_options = ("folders",)
 
     def __init__(
         self,
@@ -140,17 +141,24 @@ class GettextReader(base.CorpusReader):
             )
         return dict(sorted(files.items()))
 
+    def selection(self) -> tuple[str, ...]:
+        return tuple(self.paths())
+
     def paths(self) -> list[str]:
         files = [self._source_files, self._target_files]
         return [path for found in files if found is not None for path in found.values()]
 
     def _texts(self, path: str, bad: list[base.BadLine]) -> Iterator[tuple[_Key, str, str, int]]:
         """Yields (key, English text, translation, line) of one catalogue."""
-        parsed = (catalog.read_mo if path.endswith(".mo") else catalog.read_po)(path)
+        read = compiled_catalog.read_mo if path.endswith(".mo") else text_catalog.read_po
+        parsed = read(path)
         self.lines[path] += parsed.entries
         bad.extend(parsed.bad)
         for message in parsed.messages:
+            # Programs take a message without its first form for untranslated, and so does msgfmt.
             forms = message.translations
+            if not forms[0]:
+                forms = [""] * len(forms)
             if message.plural is None:
                 key = (message.context, message.identifier, False)
                 yield key, message.identifier, forms[0], message.line
