@@ -1,7 +1,8 @@
 """Classes that a configuration chooses by name and gives parameters to: schedules, readers, ...
 
-A family is a registry: it knows its classes by name and makes them, and it checks what a user wrote
-as a parameter. Each message gives the name, the value and the remedy.
+A family is a registry: it knows its classes by name, makes them, and checks what a user wrote as a
+parameter. Each message gives the name, the value and the remedy. Plug-ins register classes of their
+own (`keras_mtl.plugins`).
 """
 
 import inspect
@@ -18,7 +19,7 @@ _Class = TypeVar("_Class", bound=type[Any])
 
 
 class Registry(Generic[_Base]):
-    """A family of classes by name; their parameters are what constructors take by keyword alone.
+    """A family of classes by name; their parameters are the keyword-only ones of constructors.
 
     Args:
       kind: what a member is called in messages, for example ``schedule``.
@@ -39,8 +40,19 @@ class Registry(Generic[_Base]):
         """Class decorator: makes a class known by its `name`.
 
         Raises:
-          ConfigError: if another class has that name.
+          ConfigError: if it has no name, another class has its name, or a method is missing.
         """
+        if not isinstance(getattr(cls, "name", None), str):
+            raise ConfigError(
+                f"the {self._kind} {cls.__qualname__} has no name; give the class one: "
+                f'name = "{cls.__name__.lower()}"'
+            )
+        if inspect.isabstract(cls):
+            missing = ", ".join(sorted(cls.__abstractmethods__))
+            raise ConfigError(
+                f"the {self._kind} {cls.name!r} ({cls.__qualname__}) lacks {missing}; write it, or "
+                "register only classes that are complete"
+            )
         known = self.classes.get(cls.name, cls)
         if (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
             raise ConfigError(
@@ -62,7 +74,10 @@ class Registry(Generic[_Base]):
         """
         if name not in self.classes:
             remedy = nearest(str(name), self.classes)
-            raise ConfigError(f"{self._field} = {name!r} is not known{remedy}")
+            raise ConfigError(
+                f"{self._field} = {name!r} is not known{remedy} (one of a plug-in is known after "
+                "--import)"
+            )
         result: dict[str, inspect.Parameter] = {}
         for cls in self.classes[name].__mro__:
             if "__init__" not in vars(cls):

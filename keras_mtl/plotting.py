@@ -9,6 +9,7 @@ import numpy as np
 
 from keras_mtl.charts import COLOURS, MARKERS, MAX_LINES, label_ends, new_figure, save_png
 from keras_mtl.errors import DataError
+from keras_mtl.metrics import title
 from keras_mtl.training.event_log import effective_step, read_events
 
 
@@ -84,14 +85,8 @@ def _scores(events: Sequence[Mapping[str, Any]]) -> tuple[Series, str]:
     scores = _series(events, "evaluation", "scores", metric)
     ratios = _series(events, "evaluation", "ratios")
     if scores and set(scores) == set(ratios):
-        return ratios, f"{_title(metric)} / baseline"
-    return scores, _title(metric)
-
-
-def _title(metric: str) -> str:
-    return {"bleu": "BLEU", "chrf": "chrF", "neg_log_perplexity": "−log perplexity"}.get(
-        metric, metric
-    )
+        return ratios, f"{title(metric)} / baseline"
+    return scores, title(metric)
 
 
 def _figure(height: float) -> tuple[Any, Any]:

@@ -14,8 +14,9 @@ from official.core import exp_factory
 
 import keras_mtl
 from keras_mtl import config as config_lib
-from keras_mtl import errors, overrides, validation
+from keras_mtl import errors, overrides, plugins, validation
 from keras_mtl import experiments as _experiments  # noqa: F401  registers them
+from keras_mtl.files import naming
 
 DEFAULT_EXPERIMENT = "translation/transformer"
 PARAMS_FILE = "params.yaml"
@@ -82,6 +83,7 @@ def load_experiment(
     params_override: str | Sequence[str] = (),
     *,
     check: bool = True,
+    imports: Sequence[str] = (),
 ) -> config_lib.ExperimentConfig:
     """Builds a configuration: registered experiment, files, overrides, shorthands, checks.
 
@@ -90,6 +92,7 @@ def load_experiment(
       config_files: YAML files, each over the one before.
       params_override: ``a.b=1,c=x``, YAML text or a YAML file; or several of them.
       check: whether to :func:`validate` the result.
+      imports: plug-ins to import before those of the files; the configuration remembers them.
 
     Returns:
       A new configuration.
@@ -98,17 +101,36 @@ def load_experiment(
       ConfigError: an unknown experiment or key, a wrong type, or (with ``check``) a value that does
         not fit; the message names file, line, field and value.
     """
-    config = base_experiment(experiment)
     texts = [params_override] if isinstance(params_override, str) else list(params_override)
+    given = [overrides.from_yaml_file(os.fspath(path)) for path in config_files]
+    given += [overrides.from_text(text) for text in texts]
+    # Plug-ins first: they may register the experiment, and readers whose options are paths.
+    plugins.load_entry_points()
+    imported = plugins.load(imports)
+    for override in given:
+        imported += _load_plugins(override)
+    config = base_experiment(experiment)
     places: dict[overrides.Path, str] = {}
-    for path in config_files:
-        overrides.apply(config, overrides.from_yaml_file(os.fspath(path)), places)
-    for text in texts:
-        overrides.apply(config, overrides.from_text(text), places)
+    for override in given:
+        overrides.apply(config, override, places)
+    config.imports = list(dict.fromkeys(imported))
     name_tasks(config)
     if check:
         validate(config, {overrides.dotted(path): place for path, place in places.items()})
     return config
+
+
+def _load_plugins(override: overrides.Override) -> list[str]:
+    """Imports the plug-ins that a file or text names; those of several files add up."""
+    names = override.values.get(plugins.FIELD)
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        return []  # Nothing, or an error that applying it reports.
+    directory = os.path.dirname(os.path.abspath(override.name))
+    return plugins.load(
+        names,
+        directory if os.path.isfile(override.name) else None,
+        override.place((plugins.FIELD,)),
+    )
 
 
 def name_tasks(config: config_lib.ExperimentConfig) -> None:
@@ -152,7 +174,7 @@ def save_params(config: config_lib.ExperimentConfig, path: str | os.PathLike[str
     )
     handle, partial = tempfile.mkstemp(prefix=".params.", suffix=".partial", dir=folder)
     try:
-        with open(handle, "w", encoding="utf-8") as file:
+        with naming(path), open(handle, "w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())

@@ -1,5 +1,6 @@
 """A family of classes by name: who is let in, which parameters are known, what messages say."""
 
+import abc
 import re
 
 import pytest
@@ -40,6 +41,14 @@ def test_a_name_belongs_to_one_class(hills):
     assert hills.available() == ["", "steep"]
 
 
+def test_a_class_without_a_name_or_a_method_is_refused(hills):
+    with pytest.raises(ConfigError, match=r'the hill Flat has no name; .*: name = "flat"'):
+        hills.register(type("Flat", (), {}))
+    parts = {"name": "open", "climb": abc.abstractmethod(lambda self: None)}
+    with pytest.raises(ConfigError, match=r"the hill 'open' \(Open\) lacks climb; write it"):
+        hills.register(abc.ABCMeta("Open", (), parts))
+
+
 def test_parameters_of_base_classes_are_known(hills):
     assert list(hills.parameters_of("steep")) == ["slope", "floor"]
     made = hills.create("steep", {"slope": 2, "floor": 0.5}, 3)
@@ -49,7 +58,7 @@ def test_parameters_of_base_classes_are_known(hills):
 @pytest.mark.parametrize(
     ("name", "parameters", "message"),
     [
-        ("step", {}, "land.hill = 'step' is not known; did you mean 'steep'?"),
+        ("step", {}, "land.hill = 'step' is not known; did you mean 'steep'? (one of a plug-in"),
         ("steep", {"slpe": 1}, "hill 'steep' has no option 'slpe'; did you mean 'slope'?"),
         ("steep", {"floor": 1}, "hill 'steep' needs the option 'slope'; known: slope, floor"),
     ],

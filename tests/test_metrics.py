@@ -39,20 +39,83 @@ def test_a_score_does_not_depend_on_what_was_scored_before():
 
 
 def test_negative_log_perplexity():
-    result = metrics.neg_log_perplexity(total_nll=100 * math.log(8.0), tokens=100)
+    result = metrics.loss_score("neg_log_perplexity", total_nll=100 * math.log(8.0), tokens=100)
     assert result.value == pytest.approx(-math.log(8.0))
-    perfect = metrics.neg_log_perplexity(0.0, 5).value
+    perfect = metrics.loss_score("neg_log_perplexity", 0.0, 5).value
     assert (perfect, math.copysign(1.0, perfect)) == (0.0, 1.0)
 
 
 @pytest.mark.parametrize(("nll", "tokens"), [(1.0, 0), (math.nan, 3), (math.inf, 3)])
 def test_perplexity_of_nothing_is_an_error(nll, tokens):
     with pytest.raises(InputError):
-        metrics.neg_log_perplexity(nll, tokens)
+        metrics.loss_score("neg_log_perplexity", nll, tokens)
 
 
-def test_every_metric_is_better_when_higher():
-    assert all(metrics.higher_is_better(metric) for metric in metrics.METRICS)
+def test_built_in_metrics_are_better_when_higher():
+    assert metrics.available()[:3] == ["bleu", "chrf", "neg_log_perplexity"]
+    assert all(metrics.higher_is_better(metric) for metric in metrics.available()[:3])
+    assert metrics.is_better("bleu", 2.0, 1.0)
+    assert not metrics.is_better("bleu", math.nan, 1.0)
+
+
+@pytest.fixture
+def registered(monkeypatch):
+    monkeypatch.setattr(metrics, "_METRICS", dict(metrics._METRICS))
+
+
+def test_a_metric_of_text_is_scored_with_its_direction(registered):
+    @metrics.register_text_metric(
+        "wrong_share", title="wrong", unit="%", higher_is_better=False, decimals=2
+    )
+    def wrong_share(hypotheses, references):
+        return 100 * sum(a != b for a, b in zip(hypotheses, references, strict=True)) / 2
+
+    result = metrics.score("wrong_share", ["a", "b"], ["a", "c"])
+    assert result == metrics.MetricResult(50.0, f"wrong_share|{__name__}")
+    assert metrics.available()[-1] == "wrong_share"
+    assert metrics.compares_text("wrong_share")
+    assert metrics.is_better("wrong_share", 1.0, 2.0)
+    assert not metrics.schedule_higher_is_better("wrong_share")
+    assert metrics.schedule_score("wrong_share", 50.0) == 50.0
+    assert (metrics.title("wrong_share"), metrics.decimals("wrong_share")) == ("wrong", 2)
+
+
+def test_a_metric_of_the_loss_is_scored(registered):
+    metrics.register_loss_metric("ppl", title="ppl", unit="", higher_is_better=False)(
+        lambda nll, tokens: math.exp(nll / tokens)
+    )
+    assert metrics.loss_score("ppl", 10 * math.log(3.0), 10).value == pytest.approx(3.0)
+    with pytest.raises(ConfigError, match="'ppl' does not compare text; use one of bleu, chrf"):
+        metrics.score("ppl", ["a"], ["a"])
+    with pytest.raises(ConfigError, match="'bleu' compares text, and takes no loss"):
+        metrics.loss_score("bleu", 1.0, 1)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, None, "1"])
+def test_a_value_that_is_no_number_is_named(registered, value):
+    metrics.register_text_metric("odd", title="odd", unit="")(lambda *_: value)
+    with pytest.raises(InputError, match=r"metric 'odd' gives .*, not a finite number"):
+        metrics.score("odd", ["a"], ["a"])
+
+
+def test_names_are_unique_and_plain(registered):
+    def make():
+        @metrics.register_text_metric("twice", title="", unit="")
+        def function(hypotheses, references):
+            return 0.0
+
+    make()
+    make()  # A module that is loaded again.
+    with pytest.raises(ConfigError, match=r"'bleu' is taken by keras_mtl.metrics; choose another"):
+        metrics.register_text_metric("bleu", title="", unit="")(lambda *_: 0.0)
+    with pytest.raises(ConfigError, match="metric name 'My BLEU': write it in lower-case"):
+        metrics.register_text_metric("My BLEU", title="", unit="")(lambda *_: 0.0)
+
+
+def test_a_metric_that_is_not_registered_can_be_shown():
+    assert (metrics.title("gone"), metrics.decimals("gone")) == ("gone", 2)
+    with pytest.raises(ConfigError, match="unknown metric 'gone'"):
+        metrics.higher_is_better("gone")
 
 
 def test_schedules_get_a_score_that_can_be_divided_by_a_baseline():

@@ -81,7 +81,9 @@ def load_config(args: argparse.Namespace) -> "ExperimentConfig":
             raise errors.ConfigError(
                 "no configuration; give --config_file, for example configs/demo.yaml"
             )
-    return registry.load_experiment(args.experiment, files, args.params_override)
+    return registry.load_experiment(
+        args.experiment, files, args.params_override, imports=getattr(args, "imports", ())
+    )
 
 
 def require_model_dir(args: argparse.Namespace) -> str:

@@ -40,7 +40,9 @@ def run(args: argparse.Namespace) -> int:
     path = args.config_file or find_config()
     from keras_mtl import registry
 
-    config = registry.load_experiment(EXPERIMENT, [path], args.params_override)
+    config = registry.load_experiment(
+        EXPERIMENT, [path], args.params_override, imports=args.imports
+    )
     model_dir = Path(args.model_dir)
     print(f"== {path} in {model_dir}")
     steps = config.trainer.train_steps

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from keras_mtl.training.evaluation import Evaluator, TaskResult
     from keras_mtl.training.evaluation_report import ScoredPairs
 
-TITLES = {"bleu": "BLEU", "chrf": "chrF", "neg_log_perplexity": "-log ppl"}
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the subcommand's arguments."""
@@ -58,9 +56,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--metrics",
         nargs="+",
         default=list(metrics.TEXT_METRICS),
-        choices=metrics.METRICS,
         metavar="METRIC",
-        help=f"out of {', '.join(metrics.METRICS)}",
+        help=f"out of {', '.join(metrics.available())}, and those of plug-ins",
     )
     parser.add_argument(
         "--max_pairs", type=int, metavar="N", help="most pairs of a task (default: all)"
@@ -100,7 +97,7 @@ def run(args: argparse.Namespace) -> int:
 
     whole = report_path(args)
     check_writable(whole)
-    text_metrics = [name for name in args.metrics if name in metrics.TEXT_METRICS]
+    text_metrics = [name for name in args.metrics if metrics.compares_text(name)]
     settings: dict[str, Any] = {
         "split": args.split,
         "corpora": args.corpora,
@@ -290,15 +287,15 @@ def print_results(
     def scores(of: Mapping[str, "TaskResult"], name: str) -> list[float]:
         return [of[task].scores[name] for task in results]
 
-    columns = [(TITLES[name], "", scores(results, name)) for name in first.scores]
+    columns = [(metrics.title(name), "", scores(results, name)) for name in first.scores]
     if copied:
         for name in next(iter(copied.values())).scores:
-            columns.append((f"{TITLES[name]} of source", "", scores(copied, name)))
+            columns.append((f"{metrics.title(name)} of source", "", scores(copied, name)))
     if compared:
         changes = [compared[task] for task in results]
         columns.append(("changed %", "", [100 * change.changed for change in changes]))
         for name in changes[0].differences:
-            title = f"{TITLES[name]} against {compared_type}"
+            title = f"{metrics.title(name)} against {compared_type}"
             columns.append((title, "+", [change.differences[name] for change in changes]))
             columns.append(("p", "", [change.p_values[name] for change in changes]))
 
@@ -317,7 +314,7 @@ def print_results(
         ["task", "pairs", *(title for title, _, _ in columns)], [*rows, ["mean", "-", *means]]
     )
     for name in first.scores:
-        print(f"{TITLES[name]}: {first.signatures[name]}")
+        print(f"{metrics.title(name)}: {first.signatures[name]}")
 
 
 def _to_stderr(line: str) -> None:

@@ -94,7 +94,7 @@ def make_evaluator(
         None if corpora else tasks,
         Likelihood(loaded.model, PairIds.of_tasks(vocabulary, translator.tasks)),
     )
-    if on_long_line == "error" and set(names) & set(metrics.TEXT_METRICS):
+    if on_long_line == "error" and any(map(metrics.compares_text, names)):
         evaluator.check_lengths(translator)
     about = {
         "model_dir": model_dir,

@@ -5,6 +5,7 @@ defect keeps its traceback and exits with 1.
 """
 
 import argparse
+import contextlib
 import errno
 import importlib
 import logging
@@ -14,7 +15,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import keras_mtl
-from keras_mtl import errors
+from keras_mtl import errors, interrupts, plugins
+from keras_mtl.cli import streams
 
 
 class Command(NamedTuple):
@@ -47,12 +49,16 @@ COMMANDS = {
 _REPAIRABLE_ERRNOS = {
     errno.ENOSPC: "the disk is full; free some space and start again",
     errno.EDQUOT: "the disk quota is used up; free some space and start again",
-    errno.EROFS: "the file system is read-only; choose another folder",
+    errno.EFBIG: "the file is larger than the system allows; raise the limit with `ulimit -f`",
+    errno.EIO: "the device cannot be read or written; check the disk or the terminal",
+    errno.EROFS: "the file system is read-only; choose another directory",
     errno.EACCES: "permission denied; change its permissions or choose another path",
     errno.EPERM: "operation not permitted; change its permissions or choose another path",
-    errno.ENOENT: "no such file or folder",
-    errno.ENOTDIR: "a part of the path is not a folder",
-    errno.EISDIR: "is a folder, a file is needed",
+    errno.ENOENT: "no such file or directory",
+    errno.ENOTDIR: "a part of the path is not a directory",
+    errno.EISDIR: "is a directory; a file is needed",
+    errno.ENAMETOOLONG: "the name is too long; choose a shorter one",
+    errno.ELOOP: "too many symbolic links; choose another path",
     errno.EMFILE: "too many open files; raise the limit with `ulimit -n`",
 }
 
@@ -76,14 +82,24 @@ def main(argv: Sequence[str] | None = None) -> int:
       The exit code.
     """
     words = list(sys.argv[1:] if argv is None else argv)
-    command, parser = _parser(words)
-    args = parser.parse_args(words)
-    if command is None:
-        parser.print_help()
-        return 0
+    command, code = None, 0
     try:
-        _prepare_libraries()
-        code = importlib.import_module(COMMANDS[command].module).run(args)
+        streams.prepare_streams()
+        command, parser = _parser(words)
+        try:
+            args = parser.parse_args(words)
+        except SystemExit:
+            # Help or a message was printed, and argparse ignores that it could not be.
+            streams.flush_error()
+            sys.stdout.flush()
+            raise
+        if command is None:
+            parser.print_help()
+        else:
+            _prepare_libraries()
+            _load_plugins(args)
+            with interrupts.prompt_interrupts():
+                code = importlib.import_module(COMMANDS[command].module).run(args)
         sys.stdout.flush()
         return int(code or 0)
     except errors.KerasMtlError as error:
@@ -98,7 +114,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
     except BrokenPipeError:
         # The reader of our output has gone (`| head`); nothing is wrong.
-        _discard_output()
+        streams.discard(sys.stdout)
         return 0
     except OSError as error:
         remedy = _REPAIRABLE_ERRNOS.get(error.errno or 0)
@@ -106,7 +122,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         return _fail(f"{error.filename}: {remedy}" if error.filename else remedy)
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        _say("interrupted")
         return _EXIT_INTERRUPTED
 
 
@@ -134,9 +150,34 @@ def _parser(words: Sequence[str]) -> tuple[str | None, argparse.ArgumentParser]:
         )
         if name == command:
             importlib.import_module(entry.module).add_arguments(subparser)
+            _add_imports(subparser)
     if command not in COMMANDS:
         return None, parser
     return command, parser
+
+
+def _add_imports(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--import",
+        dest="imports",
+        metavar="MODULE",
+        action="append",
+        default=[],
+        help="plug-in to import first, as my_package.schedules or path/to/my_schedules; a run "
+        "remembers it; may be given several times",
+    )
+
+
+def _load_plugins(args: argparse.Namespace) -> None:
+    """Imports plug-ins before a subcommand looks up what they register.
+
+    Raises:
+      ConfigError: one of them cannot be imported.
+    """
+    plugins.load_entry_points()
+    plugins.load(args.imports)
+    if getattr(args, "model_dir", None):
+        plugins.load_saved(args.model_dir)
 
 
 class _HelpFormatter(argparse.HelpFormatter):
@@ -187,17 +228,15 @@ def _fail(message: str) -> int:
     try:
         sys.stdout.flush()
     except OSError:  # Standard output itself is what failed.
-        _discard_output()
-    print(f"error: {message}", file=sys.stderr)
+        streams.discard(sys.stdout)
+    _say(f"error: {message}")
     return _EXIT_USER
 
 
-def _discard_output() -> None:
-    """Sends what is left in standard output's buffer nowhere.
-
-    Otherwise Python would try to write it once more at exit, and complain.
-    """
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def _say(line: str) -> None:
+    with contextlib.suppress(OSError):
+        print(line, file=sys.stderr)
+    streams.flush_error()
 
 
 if __name__ == "__main__":

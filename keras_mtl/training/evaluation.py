@@ -124,13 +124,13 @@ class Evaluator:
     Args:
       prepared: the prepared store.
       translator: translates the sources; None when no metric compares text.
-      metrics: names out of `keras_mtl.metrics.METRICS`.
+      metrics: names of registered metrics (`keras_mtl.metrics.available`).
       max_pairs: most pairs of a task; they are spread evenly over its length-sorted pairs, so that
         the choice is the same each time and keeps the distribution of lengths. None takes all.
       split: ``dev``, ``test``, or ``train`` for a question that training text may answer, such as
         what another compute type changes. Its text is put together again from its tokens.
       tasks: names of the tasks to score; None scores all.
-      likelihood: gives the reference's loss; needed only for ``neg_log_perplexity``.
+      likelihood: gives the loss of the references; needed only for metrics of the loss.
       pairs_at_once: pairs that are translated between two looks whether to stop, >= 1.
 
     Raises:
@@ -151,12 +151,17 @@ class Evaluator:
     ):
         self._metrics = [metrics_lib.check_metric(name) for name in dict.fromkeys(metrics)]
         if not self._metrics:
-            raise ConfigError(f"no metric to evaluate; name some of {metrics_lib.METRICS}")
-        self._text_metrics = [name for name in self._metrics if name in metrics_lib.TEXT_METRICS]
+            raise ConfigError(
+                f"no metric to evaluate; name some of {', '.join(metrics_lib.available())}"
+            )
+        self._text_metrics = [name for name in self._metrics if metrics_lib.compares_text(name)]
+        self._loss_metrics = [name for name in self._metrics if name not in self._text_metrics]
         if self._text_metrics and translator is None:
             raise ConfigError(f"metric {self._text_metrics[0]!r} needs a translator")
-        if "neg_log_perplexity" in self._metrics and likelihood is None:
-            raise ConfigError("metric 'neg_log_perplexity' needs the model, not its translations")
+        if self._loss_metrics and likelihood is None:
+            raise ConfigError(
+                f"metric {self._loss_metrics[0]!r} needs the model, not its translations"
+            )
         if max_pairs is not None and max_pairs < 1:
             raise ConfigError(f"max_pairs must be at least 1, got {max_pairs}")
         if split not in SPLITS:
@@ -196,7 +201,7 @@ class Evaluator:
         """
         settings = config.trainer.evaluation
         tasks = translation_tasks(config, prepared)
-        if settings.metric not in metrics_lib.TEXT_METRICS:
+        if not metrics_lib.compares_text(settings.metric):
             likelihood = Likelihood(model, PairIds.of_tasks(prepared.vocabulary, tasks))
             return cls(
                 prepared, None, [settings.metric], settings.max_pairs, split, likelihood=likelihood
@@ -321,9 +326,10 @@ class Evaluator:
             hypotheses = self._translate(sources, name, stopped)
             for metric in self._text_metrics:
                 scored[metric] = metrics_lib.score(metric, hypotheses, references)
-        if self._likelihood is not None and "neg_log_perplexity" in self._metrics:
+        if self._likelihood is not None and self._loss_metrics:
             nll, tokens = self._likelihood.total(name, reader, indices, stopped)
-            scored["neg_log_perplexity"] = metrics_lib.neg_log_perplexity(nll, tokens)
+            for metric in self._loss_metrics:
+                scored[metric] = metrics_lib.loss_score(metric, nll, tokens)
         return TaskResult(
             pairs=len(indices),
             scores={metric: scored[metric].value for metric in self._metrics},
@@ -356,8 +362,8 @@ def validation_options(config: "ExperimentConfig") -> BeamOptions:
 
 
 def text_metrics(first: str) -> list[str]:
-    """Returns all metrics on text, one of them first."""
-    return sorted(metrics_lib.TEXT_METRICS, key=lambda name: name != first)
+    """Returns a metric on text, and those that are always computed of translations."""
+    return list(dict.fromkeys((first, *metrics_lib.TEXT_METRICS)))
 
 
 @dataclasses.dataclass(frozen=True)
