@@ -7,9 +7,12 @@ traced once; what is left of a process that was killed is made of files alone.
 
 import copy
 import json
+import os
 import shutil
+import signal
 import sys
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +21,9 @@ from tiny_run import CONFIG
 
 from keras_mtl.errors import KerasMtlError
 from keras_mtl.registry import load_experiment
+from keras_mtl.training.background_evaluation import BackgroundEvaluation
 from keras_mtl.training.distribution import configure_runtime
-from keras_mtl.training.evaluation import Evaluator
+from keras_mtl.training.evaluation import Evaluator, raise_if_stopped
 from keras_mtl.training.loop import Run
 from keras_mtl.training.setup import prepare_from_config
 
@@ -171,7 +175,66 @@ def main(folder: Path) -> None:
         run.execute("train_and_eval")
     except KerasMtlError as error:
         found["error"] = [str(error), run.step]
+    Evaluator.evaluate = evaluate
+    for lag in (LAG, 0):
+        config.trainer.evaluation.lag = lag
+        found[f"stopped_with_lag_{lag}"] = stopped_in_validations(run, model_dir, complete)
     (folder / "found.json").write_text(json.dumps(found))
+
+
+def stopped_in_validations(run: Run, model_dir: Path, complete: Path) -> list:
+    """Stops by SIGTERM in each of a run's three validations, and resumes.
+
+    Returns:
+        For each: exit code, step of the checkpoint, and how the resumed run differs from one that
+        was not stopped.
+    """
+    lag = run.config.trainer.evaluation.lag
+    start, pending = (INTERVAL, f"{INTERVAL}-{INTERVAL + LAG}") if lag else (INTERVAL - 1, "")
+    evaluate, result = Evaluator.evaluate, BackgroundEvaluation.result
+    calls = {"evaluate": 0, "result": 0, "stop in": 0}
+
+    def begin(number):
+        calls.update({"evaluate": 0, "result": 0, "stop in": number})
+        shutil.rmtree(model_dir)
+        shutil.copytree(complete, model_dir)
+        stop_at(model_dir, start, pending)
+
+    def evaluate_until_stopped(self, log=None, stopped=None):
+        calls["evaluate"] += 1
+        if calls["evaluate"] != calls["stop in"]:
+            return evaluate(self, log, stopped)
+        if not lag:
+            os.kill(os.getpid(), signal.SIGTERM)
+        while True:
+            raise_if_stopped(stopped, "any")
+            time.sleep(0.01)
+
+    def result_after_signal(self, stopped=None):
+        calls["result"] += 1
+        if calls["result"] == calls["stop in"]:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return result(self, stopped)
+
+    begin(0)
+    run.execute("train_and_eval")
+    undisturbed, found = traces(model_dir), []
+    for number in (1, 2, 3):
+        begin(number)
+        Evaluator.evaluate, BackgroundEvaluation.result = (
+            evaluate_until_stopped,
+            result_after_signal,
+        )
+        code = None
+        try:
+            run.execute("train_and_eval")
+        except SystemExit as error:
+            code = error.code
+        Evaluator.evaluate, BackgroundEvaluation.result = evaluate, result
+        step = int(newest(model_dir).name.removeprefix("ckpt-"))
+        run.execute("train_and_eval")
+        found.append([code, step, differences(undisturbed, traces(model_dir))])
+    return found
 
 
 if __name__ == "__main__":

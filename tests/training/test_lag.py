@@ -85,6 +85,11 @@ def test_an_error_of_the_thread_ends_training_where_its_scores_are_due(case):
     assert case["error"] == ["no scores", 7]
 
 
+@pytest.mark.parametrize(("lag", "steps"), [(3, [7, 10, 10]), (0, [4, 8, 10])])
+def test_a_signal_does_not_wait_for_a_validation_and_the_next_run_makes_it_again(case, lag, steps):
+    assert case[f"stopped_with_lag_{lag}"] == [[128 + signal.SIGTERM, step, []] for step in steps]
+
+
 def test_without_the_engine_the_field_is_named(monkeypatch):
     def missing():
         raise native.NativeError("the C++ core is not built")
