@@ -108,7 +108,13 @@ class Mixture:
         if len(sources) != schedule.num_tasks or len(set(self.task_names)) != len(sources):
             raise ConfigError(
                 f"the mixture has tasks {list(self.task_names)}, its schedule "
-                f"{schedule.num_tasks} tasks; give as many, at least one, with unique names"
+                f"{schedule.num_tasks} tasks; give the same number, at least one, with unique names"
+            )
+        expected = tuple(task.name for task in schedule.tasks)
+        if expected != self.task_names:
+            raise ConfigError(
+                f"the mixture has tasks {list(self.task_names)}, its schedule {list(expected)}; "
+                "give both the same names in the same order"
             )
         if granularity not in _GRANULARITIES:
             raise ConfigError(
@@ -131,6 +137,8 @@ class Mixture:
             raise ConfigError(f"an array may not be called {clash[0]!r}; rename it")
         self._sources = tuple(sources)
         self._schedule = schedule
+        #: Steps of the finite datasets that were made, None for an endless one.
+        self.dataset_steps: set[int | None] = set()
         self.buckets = tuple(buckets)
         self.granularity = granularity
         self._draws: Any
@@ -153,6 +161,11 @@ class Mixture:
         # Changes when batches that were produced ahead became invalid.
         self._generation = 0
         self._start(0, schedule.init(), self._draws.first())
+
+    @property
+    def schedule(self) -> Schedule:
+        """The schedule; its state is the mixture's own."""
+        return self._schedule
 
     @property
     def scaling(self) -> bool:

@@ -33,6 +33,7 @@ def make_dataset(
                 f"{replicas} replicas cannot share evenly; make buckets with a multiple_of that "
                 "the number of replicas divides"
             )
+    mixture.dataset_steps.add(steps)
     import tensorflow as tf
 
     def elements() -> Iterator[dict[str, np.ndarray]]:

@@ -118,6 +118,8 @@ class RatioSchedule(AdaptiveSchedule):
       **shared: see `AdaptiveSchedule`.
     """
 
+    uses_scores = True
+
     def __init__(self, tasks: Sequence[TaskInfo], **shared: Any) -> None:
         super().__init__(tasks, **shared)
         for task in self.tasks:

@@ -73,6 +73,9 @@ class Schedule(abc.ABC):
     adaptive: bool = False
     # Whether `scales` is ever other than 1.
     scaling: bool = False
+    # Whether `update` reads validation scores, and whether it reads observed training losses.
+    uses_scores: bool = False
+    uses_losses: bool = False
 
     def __init__(self, tasks: Sequence[TaskInfo], *, floor: float = 0.0) -> None:
         check_tasks(tasks)

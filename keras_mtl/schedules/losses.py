@@ -33,6 +33,8 @@ class LossSchedule(AdaptiveSchedule):
     State: the totals of the score book that were taken in, float64[N] each, under `seen_*`.
     """
 
+    uses_losses = True
+
     def init(self) -> State:
         """No loss yet."""
         return {**super().init(), **{f"seen_{key}": np.zeros(self.num_tasks) for key in _TOTALS}}

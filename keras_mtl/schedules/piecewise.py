@@ -61,6 +61,8 @@ class Piecewise(Schedule):
             self.children.append(child)
         self.adaptive = any(child.adaptive for child in self.children)
         self.scaling = any(child.scaling for child in self.children)
+        self.uses_scores = any(child.uses_scores for child in self.children)
+        self.uses_losses = any(child.uses_losses for child in self.children)
 
     def init(self) -> State:
         """The stages' states side by side."""

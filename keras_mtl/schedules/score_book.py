@@ -211,6 +211,7 @@ class ScoreBook:
 def missing_baseline(task: str) -> ConfigError:
     """The error of a task whose baseline is needed and not known."""
     return ConfigError(
-        f"task {task!r} has no baseline; give it `baseline: SCORE` (the score of a model trained "
-        "on this task alone) or name a baselines_file"
+        f"task {task!r} has no baseline; give it the score of a model trained on only this task: "
+        "TaskInfo(..., baseline=SCORE) in Python, `baseline: SCORE` or a baselines_file in a "
+        "configuration"
     )

@@ -1,4 +1,4 @@
-"""Scores of every task inside ``model.fit``, each on data of its own."""
+"""Scores of every task inside ``model.fit``, each on its own data."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -7,37 +7,49 @@ import keras
 
 from keras_mtl.errors import ConfigError, nearest
 
+Metric = str | Callable[[keras.Model, Any], float]
+
+# Last words of the names that Keras gives to metrics of which lower is better.
+_LOWER_IS_BETTER = frozenset(
+    ("loss", "error", "mae", "mse", "mape", "msle", "rmse", "crossentropy", "perplexity")
+)
+
 
 class TaskEvaluation(keras.callbacks.Callback):
     """Evaluates a model on the validation data of each task at the end of an epoch.
 
-    Alone it writes to the ``logs`` of the epoch, which ``History``, ``CSVLogger``, ``TensorBoard``
-    and ``ModelCheckpoint(monitor="digits/accuracy")`` read. Given to `TaskScheduling` in place of a
-    function it gives its schedule the scores too; then it is not listed among the callbacks.
+    Among the callbacks of ``fit`` it writes to the ``logs`` of the epoch, which ``History``,
+    ``CSVLogger``, ``TensorBoard`` and ``ModelCheckpoint(monitor="digits/accuracy")`` read. Given to
+    `TaskScheduling` in place of a function it also gives its schedule the scores; then it is not
+    listed among the callbacks.
 
     Args:
-        data: for each task what ``model.evaluate`` takes: a ``tf.data.Dataset`` of batches or a
-            tuple (inputs, labels) or (inputs, labels, weights).
-        metric: the score: a name that ``model.evaluate`` gives, such as ``accuracy``, or a function
-            of the model and a task's data that returns a number.
-        higher_is_better: direction of the score; None takes False for ``loss``, else True.
-        interval: epochs between evaluations, >= 1; ignored by `TaskScheduling`, which has its own.
-        batch_size: rows of a batch where the data are arrays.
+      data: for each task what ``model.evaluate`` takes: a ``tf.data.Dataset`` of batches or a tuple
+        (inputs, labels) or (inputs, labels, weights).
+      metric: the score: a name that ``model.evaluate`` gives, such as ``accuracy``, or a function
+        of the model and a task's data that returns a number; or {task: name or function}, as for a
+        model with a head for each task.
+      higher_is_better: direction of the scores. None takes it from the names: lower is better if
+        the last word is loss, error, mae, mse, rmse or the like, as in ``digits_loss``. Of a
+        function higher is better.
+      interval: epochs between evaluations, >= 1; ignored by `TaskScheduling`, which has its own.
+      batch_size: rows of a batch if the data are arrays.
 
     Attributes:
-        scores: the latest scores, {task: score}; empty before the first evaluation.
+      scores: the latest scores, {task: score}; empty before the first evaluation.
 
     The ``logs`` get ``<task>/<metric>`` for every metric of ``model.evaluate``, or for the
     function's name.
 
     Raises:
-        ConfigError: there are no tasks, or the model has no such metric.
+      ConfigError: there are no tasks, ``metric`` does not fit the tasks, or the model has no such
+        metric.
     """
 
     def __init__(
         self,
         data: Mapping[str, Any],
-        metric: str | Callable[[keras.Model, Any], float] = "loss",
+        metric: Metric | Mapping[str, Metric] = "loss",
         higher_is_better: bool | None = None,
         interval: int = 1,
         batch_size: int | None = None,
@@ -48,18 +60,22 @@ class TaskEvaluation(keras.callbacks.Callback):
         if interval < 1:
             raise ConfigError(f"interval must be at least 1 epoch, got {interval}")
         self._data = dict(data)
-        self._metric = metric
+        self._metrics = _metric_of_each(metric, self._data)
         self._interval = interval
         self._batch_size = batch_size
-        self.higher_is_better = metric != "loss" if higher_is_better is None else higher_is_better
+        if higher_is_better is None:
+            higher_is_better = _direction(self._metrics)
+        self.higher_is_better = higher_is_better
         self.scores: dict[str, float] = {}
 
     @property
     def label(self) -> str:
-        """Name of the metric."""
-        if isinstance(self._metric, str):
-            return self._metric
-        return getattr(self._metric, "__name__", type(self._metric).__name__)
+        """Name of the metric; of all, with their tasks, if tasks have different ones."""
+        labels = {task: _label(metric) for task, metric in self._metrics.items()}
+        different = sorted(set(labels.values()))
+        if len(different) == 1:
+            return different[0]
+        return ", ".join(f"{task}: {label}" for task, label in sorted(labels.items()))
 
     @property
     def task_names(self) -> tuple[str, ...]:
@@ -73,15 +89,16 @@ class TaskEvaluation(keras.callbacks.Callback):
     def evaluate(self, logs: dict[str, Any]) -> dict[str, float]:
         """Evaluates every task now, writes to ``logs`` and returns {task: score}."""
         for name, data in self._data.items():
-            label = self.label
-            if callable(self._metric):
-                results = {label: float(self._metric(self.model, data))}
+            metric, label = self._metrics[name], _label(self._metrics[name])
+            if callable(metric):
+                results = {label: float(metric(self.model, data))}
             else:
                 results = self._keras_metrics(data)
             if label not in results:
                 raise ConfigError(
-                    f"metric is {label!r}, and model.evaluate gives {', '.join(results)}"
-                    f"{nearest(label, results)}; compile the model with metrics=[...]"
+                    f"metric of task {name!r} is {label!r}, and model.evaluate gives "
+                    f"{', '.join(results)}{nearest(label, results)}; compile the model with "
+                    "weighted_metrics=[...]"
                 )
             logs.update({f"{name}/{key}": value for key, value in results.items()})
             self.scores[name] = results[label]
@@ -95,3 +112,53 @@ class TaskEvaluation(keras.callbacks.Callback):
             data = inputs
         results = self.model.evaluate(data, return_dict=True, **options)
         return {key: float(value) for key, value in results.items()}
+
+
+def _label(metric: Metric) -> str:
+    if isinstance(metric, str):
+        return metric
+    return getattr(metric, "__name__", type(metric).__name__)
+
+
+def _metric_of_each(
+    metric: Metric | Mapping[str, Metric], data: Mapping[str, Any]
+) -> dict[str, Metric]:
+    """The metric of each task, checked."""
+    if not isinstance(metric, Mapping):
+        metric = dict.fromkeys(data, metric)
+    for name in metric:
+        if name not in data:
+            raise ConfigError(f"metric has an unknown task {name!r}{nearest(name, data)}")
+    for name in data:
+        if name not in metric:
+            raise ConfigError(
+                f"metric has nothing for task {name!r}; give {{task: metric}} for each of "
+                f"{', '.join(data)}, or one metric for all"
+            )
+    for name, found in metric.items():
+        if not isinstance(found, str) and not callable(found):
+            raise ConfigError(
+                f"metric of task {name!r} is {found!r}; give a name that model.evaluate gives, or "
+                "a function of the model and the task's data"
+            )
+    return {name: metric[name] for name in data}
+
+
+def _direction(metrics: Mapping[str, Metric]) -> bool:
+    """Whether higher is better, by the names of the metrics.
+
+    Raises:
+      ConfigError: tasks disagree, and a schedule compares them by one direction.
+    """
+    higher = {
+        task: not (isinstance(metric, str) and metric.split("_")[-1] in _LOWER_IS_BETTER)
+        for task, metric in metrics.items()
+    }
+    if len(set(higher.values())) > 1:
+        up, down = (next(t for t, value in higher.items() if value == v) for v in (True, False))
+        raise ConfigError(
+            f"of the metric {_label(metrics[up])!r} of task {up!r} higher is better, and of "
+            f"{_label(metrics[down])!r} of task {down!r} lower; all scores need one direction. "
+            "Give metrics of one direction, or functions and higher_is_better"
+        )
+    return next(iter(higher.values()))

@@ -38,6 +38,7 @@ class TaskPlanner:
         self._mixture = mixture
         self._application = application
         self._optimizer: Adam | None = None
+        self._may_skip = False
         self._planned = 0
         mixture.scale_weights = application == "gradient"
 
@@ -47,9 +48,10 @@ class TaskPlanner:
         Raises:
             ConfigError: it cannot do what the application asks of it.
         """
-        optimizer, tasks = model.optimizer, len(self._mixture.task_names)
+        optimizer, tasks = task_optimizer(model), len(self._mixture.task_names)
         ours = isinstance(optimizer, Adam) and optimizer.num_tasks > 0
         self._optimizer = optimizer if ours else None
+        self._may_skip = optimizer is not model.optimizer
         self._planned = 0
         if not ours and self._application == "learning_rate":
             raise ConfigError(
@@ -66,7 +68,7 @@ class TaskPlanner:
         if optimizer.num_tasks != tasks:
             raise ConfigError(
                 f"the optimizer has num_tasks={optimizer.num_tasks}, the mixture {tasks} tasks; "
-                "make the optimizer for as many"
+                f"make the optimizer with num_tasks={tasks}"
             )
         if self._mixture.granularity != "batch":
             raise ConfigError(
@@ -74,9 +76,15 @@ class TaskPlanner:
                 "num_tasks needs batches of one task; make the Mixture with granularity='batch', "
                 "or take application='gradient' and an optimizer without num_tasks"
             )
-        if not optimizer.built:
+        if self._may_skip and int(model.steps_per_execution) > 1:
+            raise ConfigError(
+                f"steps_per_execution is {model.steps_per_execution} and the optimizer scales "
+                "losses: an update that is skipped inside an execution would shift the tasks of "
+                "the others; compile with steps_per_execution=1, or train in mixed_bfloat16"
+            )
+        if not model.optimizer.built:
             with model.distribute_strategy.scope():
-                optimizer.build(model.trainable_variables)
+                model.optimizer.build(model.trainable_variables)
 
     def epoch(self, step: int) -> None:
         """Sets the factors that hold from a step on, and forgets the plan before it."""
@@ -91,7 +99,7 @@ class TaskPlanner:
             step: batches consumed.
             updates: updates in one call, ``steps_per_execution``.
         """
-        if self._optimizer is None or step + updates <= self._planned:
+        if self._optimizer is None or (step + updates <= self._planned and not self._may_skip):
             return
         if updates > PLANNED_UPDATES:
             raise ConfigError(
@@ -101,3 +109,13 @@ class TaskPlanner:
         tasks: np.ndarray = self._mixture.upcoming_tasks(step, PLANNED_UPDATES)
         self._optimizer.plan_tasks(tasks)
         self._planned = step + PLANNED_UPDATES
+
+
+def task_optimizer(model: keras.Model) -> keras.optimizers.Optimizer:
+    """The optimizer that updates a compiled model, without the loss scaling around it.
+
+    Plans count its iterations, which stand still when loss scaling skips an update.
+    """
+    optimizer = model.optimizer
+    scaled = isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
+    return optimizer.inner_optimizer if scaled else optimizer

@@ -414,6 +414,9 @@ def test_what_is_wrong_is_said(stores):
     bucket = (Bucket(1, 2),)
     with pytest.raises(ConfigError, match="its schedule 2 tasks"):
         Mixture([source], two, bucket, 1)
+    swapped = [ArraySource(name, {"x": np.zeros(4)}) for name in ("b", "a")]
+    with pytest.raises(ConfigError, match=r"\['b', 'a'\], its schedule \['a', 'b'\].*same order"):
+        Mixture(swapped, two, bucket, 1)
     with pytest.raises(ConfigError, match="unique names"):
         Mixture([source, source], two, bucket, 1)
     with pytest.raises(ConfigError, match="all tasks need the same arrays"):

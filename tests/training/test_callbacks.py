@@ -115,6 +115,57 @@ def test_an_update_acts_on_the_next_epochs_first_batch(steps_per_execution):
     assert model.examples.numpy().tolist() == expected.tolist()
 
 
+def test_steps_per_epoch_is_the_number_of_the_dataset_or_an_error():
+    """With the same number nothing is stale; with another one batches would be."""
+    scores = {"large": 0.9, "small": 0.1}
+    found = []
+    for steps_per_epoch in (None, STEPS):
+        mixture, model = make_mixture(), make_model()
+        dataset = mixture.dataset(steps=STEPS, map_fn=element)
+        callback = TaskScheduling(mixture, lambda: scores)
+        fit = {"epochs": 3, "verbose": 0, "callbacks": [callback]}
+        model.fit(dataset, steps_per_epoch=steps_per_epoch, **fit)
+        assert_no_example_lost_or_repeated(model, mixture, 3 * STEPS)
+        found.append(model.examples.numpy().tolist())
+    assert found[0] == found[1]
+    # Shorter: the rest of the iterator was drawn by old probabilities. Longer: it would end early.
+    for steps_per_epoch in (3, 2 * STEPS):
+        mixture, model = make_mixture(), make_model()
+        dataset = mixture.dataset(steps=STEPS, map_fn=element)
+        fit["callbacks"] = [TaskScheduling(mixture, lambda: scores)]
+        message = rf"has {steps_per_epoch} steps.*made with steps=7.*leave out steps_per_epoch"
+        with pytest.raises(ConfigError, match=message):
+            model.fit(dataset, steps_per_epoch=steps_per_epoch, **fit)
+        assert model.steps.numpy().sum() == 0
+    endless = mixture = make_mixture()
+    fit["callbacks"] = [TaskScheduling(endless, lambda: scores)]
+    with pytest.raises(ConfigError, match=r"endless dataset.*dataset\(steps=S\)"):
+        make_model().fit(endless.dataset(map_fn=element), **fit)
+    with pytest.raises(ConfigError, match=r"has 5 steps.*made with no end.*dataset\(steps=5\)"):
+        make_model().fit(endless.dataset(map_fn=element), steps_per_epoch=5, **fit)
+
+
+def test_baselines_are_those_of_the_tasks():
+    """`TaskInfo` has them already; an argument replaces those that it names."""
+    mixture = make_mixture()
+    assert TaskScheduling(mixture).book.baselines.tolist() == [1.0, 1.0]
+    assert TaskScheduling(mixture, baselines={"small": 0.5}).book.baselines.tolist() == [1.0, 0.5]
+    callback = TaskScheduling(mixture, lambda: {"large": 0.9, "small": 0.1})
+    history = train(make_model(), mixture, 2, callback).history
+    assert history["probability/small"][0] > 0.8
+
+
+def test_a_schedule_that_cannot_learn_says_so():
+    with pytest.warns(UserWarning, match="'inverse_ratio' learns from scores.*has no evaluate"):
+        train(make_model(), (mixture := make_mixture()), 1, TaskScheduling(mixture))
+    with pytest.warns(UserWarning, match="'bandit' learns from the training losses"):
+        train(make_model(), (mixture := make_mixture("bandit")), 1, TaskScheduling(mixture))
+    stages = [{"name": "uniform", "steps": 5}, {"name": "bandit"}]
+    mixture = make_mixture("piecewise", stages=stages)
+    with pytest.warns(UserWarning, match="'piecewise' learns from the training losses"):
+        train(make_model(), mixture, 1, TaskScheduling(mixture))
+
+
 class Crash(keras.callbacks.Callback):
     """Ends the process, as far as `fit` can tell, after a number of batches."""
 
@@ -221,6 +272,8 @@ def test_what_does_not_fit_is_named(tmp_path):
         TaskScheduling(mixture, baselines={"lage": 1.0})
     with pytest.raises(ConfigError, match="interval must be at least 1 epoch, got 0"):
         TaskScheduling(mixture, interval=0)
+    with pytest.raises(ConfigError, match="evaluate has data of an unknown task 'smal'; did you"):
+        TaskScheduling(mixture, TaskEvaluation({"smal": ()}))
     with pytest.raises(InputError, match="unknown task 'tiny'"):
         train(make_model(), mixture, 1, TaskScheduling(mixture, lambda: {"tiny": 1.0}, BASELINES))
     path = tmp_path / "tasks.npz"
@@ -341,77 +394,3 @@ def test_factors_need_an_application_that_fits():
         planner.start(make_model(Adam(num_tasks=2, moments="per_task")))
     with pytest.warns(UserWarning, match="learning_rate with shared -0.035"):
         TaskPlanner(mixture, "learning_rate").start(make_model(Adam(num_tasks=2)))
-
-
-def test_task_evaluation_logs_every_metric_of_every_task():
-    model = fit_case.make_model("gradient", metrics=["mae"])
-    x = np.linspace(-1, 1, 8, dtype=np.float32).reshape(4, 2)
-    y = model.predict(x, verbose=0)
-    data = {"exact": (x, y), "off by 2": tf.data.Dataset.from_tensor_slices((x, y + 2)).batch(3)}
-    weighted = {"weighted": (x, y + np.arange(1, 5)[:, None], np.eye(4)[1])}
-    logs = {}
-    evaluation = TaskEvaluation({**data, **weighted}, "loss")
-    evaluation.set_model(model)
-    evaluation.on_epoch_end(0, logs)
-    assert logs["off by 2/loss"] == pytest.approx(4)
-    assert logs["off by 2/mae"] == pytest.approx(2)
-    assert logs["weighted/loss"] == pytest.approx(4 / 4)  # Keras divides by the number of rows.
-    assert logs["exact/loss"] == evaluation.scores["exact"] == pytest.approx(0, abs=1e-10)
-    assert not evaluation.higher_is_better
-    assert TaskEvaluation(data, "accuracy").higher_is_better
-    every_other = TaskEvaluation(data, lambda model, data: 7.0, interval=2)
-    every_other.on_epoch_end(0, logs)
-    assert every_other.scores == {}
-    every_other.on_epoch_end(1, logs)
-    assert every_other.scores == {"exact": 7.0, "off by 2": 7.0}
-    unknown = TaskEvaluation(data, "accurate")
-    unknown.set_model(model)
-    with pytest.raises(ConfigError, match=r"metric is 'accurate'.*gives loss, mae"):
-        unknown.on_epoch_end(0, {})
-    with pytest.raises(ConfigError, match="data has no tasks"):
-        TaskEvaluation({})
-    with pytest.raises(ConfigError, match="interval must be at least 1"):
-        TaskEvaluation(data, interval=0)
-
-
-def test_task_evaluation_drives_a_schedule_by_losses():
-    mixture, model = fit_case.make_mixture("inverse_ratio"), fit_case.make_model("gradient")
-    data = {source: (x, y) for source, (x, y) in fit_case.examples().items()}
-    scheduling = TaskScheduling(mixture, TaskEvaluation(data), {"large": 0.01, "small": 1.0})
-    history = model.fit(
-        mixture.dataset(steps=10, map_fn=fit_case.element),
-        epochs=2,
-        verbose=0,
-        callbacks=[scheduling],
-    ).history
-    # The loss of both is above 1 so far, and `large` is to come down to a hundredth of it.
-    assert history["large/loss"][-1] == scheduling.book.scores[0] > 0.1
-    assert history["probability/large"][-1] > 0.6
-
-
-def test_scores_of_another_metric_are_forgotten(tmp_path):
-    path = tmp_path / "tasks.npz"
-    data = {source: (x, y) for source, (x, y) in fit_case.examples().items()}
-
-    def fit(evaluation, model, **options):
-        mixture = fit_case.make_mixture("inverse_ratio")
-        scheduling = TaskScheduling(
-            mixture, evaluation, {"large": 1.0, "small": 1.0}, state_path=path, **options
-        )
-        model.fit(
-            mixture.dataset(steps=5, map_fn=fit_case.element),
-            epochs=1,
-            verbose=0,
-            callbacks=[scheduling],
-        )
-        return scheduling.book
-
-    model = fit_case.make_model("gradient", metrics=["mae"])
-    assert fit(TaskEvaluation(data, "mae", False), model).counts.tolist() == [1, 1]
-    assert fit(TaskEvaluation(data, "mae", False), model).counts.tolist() == [2, 2]
-    with pytest.warns(UserWarning, match=r"metric is 'loss', and its scores are of 'mae'"):
-        assert fit(TaskEvaluation(data, "loss"), model).counts.tolist() == [1, 1]
-    with pytest.warns(UserWarning, match="higher_is_better=False; they are forgotten"):
-        book = fit(TaskEvaluation(data, "loss"), model, higher_is_better=True)
-    assert book.counts.tolist() == [1, 1]
-    assert book.higher_is_better

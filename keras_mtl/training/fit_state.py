@@ -1,0 +1,173 @@
+"""The file of `TaskScheduling`: states at the ends of epochs, and where backups were made."""
+
+import io
+import json
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from keras_mtl.data.mixture import Mixture
+from keras_mtl.errors import CheckpointError
+from keras_mtl.files import replace_file
+from keras_mtl.schedules import ScoreBook, TaskInfo, task_index_map
+
+# A backup is of the end of the present epoch, of the one before (the process was killed between
+# two files), or of the one before that (BackupAndRestore's double_checkpoint).
+_KEPT_STATES = 3
+# ModelCheckpoint may save after every batch.
+_KEPT_MARKS = 1000
+
+Arrays = dict[str, np.ndarray]
+
+
+class FitState:
+    """States of a mixture, its schedule and its scores, in the order of consumed batches.
+
+    Marks tie the optimizer's iterations to numbers of batches at the moments when weights were
+    saved. They serve weights that were restored without `ConsumedBatches`, as by ``load_model``.
+
+    Args:
+      path: the file; None keeps the states in memory.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self.path = path
+        self._states: list[Arrays] = []
+        self._marks: list[tuple[int, int]] = []  # (iterations, batches)
+
+    @property
+    def has_file(self) -> bool:
+        """Whether the file is there."""
+        return self.path is not None and self.path.exists()
+
+    def add(self, iterations: int, mixture: Mixture, book: ScoreBook, metric: str) -> None:
+        """Adds the present state and writes the file."""
+        names = json.dumps(mixture.task_names).encode()
+        state = {
+            "iterations": np.array(iterations, np.int64),
+            "task_names": np.frombuffer(names, np.uint8),
+            **{f"mixture/{key}": value for key, value in mixture.state().items()},
+            **{f"book/{key}": value for key, value in book.state_dict().items()},
+            "metric": np.array(metric),
+        }
+        self._states = [*self._states, state][-_KEPT_STATES:]
+        self._write()
+
+    def mark(self, iterations: int, batches: int) -> None:
+        """Notes that weights are saved now, and writes the file if it is still there."""
+        if (iterations, batches) not in self._marks[-1:]:
+            self._marks = [*self._marks, (iterations, batches)][-_KEPT_MARKS:]
+            if self.has_file:
+                self._write()
+
+    def load(self) -> None:
+        """Reads the file.
+
+        Raises:
+          CheckpointError: it is damaged.
+        """
+        assert self.path is not None
+        try:
+            with np.load(self.path, allow_pickle=False) as file:
+                flat = {key: file[key] for key in file.files}
+            marks = flat.pop("marks", np.zeros((0, 2), np.int64))
+            count = 1 + max(int(key.split("/", 1)[0]) for key in flat)
+            states = [_part(flat, f"{number}/") for number in range(count)]
+            if not all("iterations" in state and "mixture/step" in state for state in states):
+                raise ValueError("a state without iterations and step")
+        except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            raise CheckpointError(
+                f"{self.path} is not a saved state of TaskScheduling ({error}); restore a copy, or "
+                "delete it to start again"
+            ) from error
+        self._states = states
+        self._marks = [(int(iterations), int(batches)) for iterations, batches in marks]
+
+    def batches_at(self, iterations: int) -> int | None:
+        """Batches consumed when the optimizer had done that number of iterations.
+
+        Returns:
+          The number of the latest saved weights or end of an epoch; None if none had that number of
+          iterations.
+        """
+        known = [(int(state["iterations"]), _step(state)) for state in self._states]
+        found = [batches for done, batches in [*known, *self._marks] if done == iterations]
+        return max(found, default=None)
+
+    def guess(self, iterations: int, accumulated: int) -> int | None:
+        """Batches that iterations stand for if every batch since an epoch's end counted for one.
+
+        Args:
+          iterations: of the optimizer.
+          accumulated: batches of an update.
+
+        Returns:
+          The number; None if every state has more iterations.
+        """
+        known = [state for state in self._states if state["iterations"] <= iterations]
+        if not known:
+            return None
+        return _step(known[-1]) + (iterations - int(known[-1]["iterations"])) * accumulated
+
+    def keep_until(self, batches: int) -> Arrays | None:
+        """Drops states that are newer than the weights: their steps will be done again.
+
+        Returns:
+          The newest state that is left; None if there is none, and then all stay.
+        """
+        kept = [state for state in self._states if _step(state) <= batches]
+        if not kept:
+            return None
+        self._states = kept
+        self._marks = [mark for mark in self._marks if mark[1] <= batches]
+        return kept[-1]
+
+    def oldest(self) -> int:
+        """Batches consumed at the oldest state."""
+        return _step(self._states[0])
+
+    def _write(self) -> None:
+        if self.path is None:
+            return
+        flat = {
+            f"{number}/{key}": value
+            for number, saved in enumerate(self._states)
+            for key, value in saved.items()
+        }
+        marks = np.array(self._marks, np.int64).reshape(-1, 2)
+        buffer = io.BytesIO()
+        np.savez(buffer, marks=marks, **flat)
+        replace_file(self.path, buffer.getvalue())
+
+
+def restore(
+    state: Mapping[str, np.ndarray], mixture: Mixture, tasks: Sequence[TaskInfo]
+) -> tuple[ScoreBook, str | None]:
+    """Brings a mixture to a state.
+
+    Args:
+      state: from `FitState.keep_until`.
+      mixture: the present one; its tasks may differ.
+      tasks: the mixture's tasks with their baselines.
+
+    Returns:
+      The saved scores for these tasks, and the name of their metric if it was saved.
+    """
+    mixture.restore(_part(state, "mixture/"))
+    names = json.loads(bytes(state["task_names"]).decode())
+    moved = task_index_map(names, mixture.task_names)
+    book = ScoreBook.from_state(tasks, _part(state, "book/"), moved)
+    return book, str(state["metric"]) if "metric" in state else None
+
+
+def _part(state: Mapping[str, Any], prefix: str) -> Arrays:
+    return {
+        key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)
+    }
+
+
+def _step(state: Mapping[str, np.ndarray]) -> int:
+    return int(state["mixture/step"])
