@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from keras_mtl.files import naming
+
 MAX_LINES = 10
 """Most tasks that are drawn as lines; more become rows of a heat map."""
 
@@ -96,7 +98,8 @@ def save_png(figure: Any, path: str | os.PathLike[str], dpi: int = 120) -> Path:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     # Without this the file would hold the moment it was written and differ from run to run.
-    figure.savefig(path, dpi=dpi, facecolor="white", metadata={"Software": None})
+    with naming(path):
+        figure.savefig(path, dpi=dpi, facecolor="white", metadata={"Software": None})
     return path
 
 
@@ -147,6 +150,7 @@ def draw_lines(
     zero: bool = True,
     line_at: float | None = None,
     log: bool = False,
+    limits: tuple[float, float] | None = None,
 ) -> None:
     """Draws lines with their names at their ends.
 
@@ -158,6 +162,8 @@ def draw_lines(
       zero: begin the axis at 0 if no value is below.
       line_at: draw a dashed line at this value.
       log: a logarithmic axis.
+      limits: lowest and highest value of the axis, for charts that are compared; then `zero` has no
+        effect.
     """
     style(axes)
     if log:
@@ -189,7 +195,9 @@ def draw_lines(
         axes.axhline(line_at, color=MUTED, linewidth=1.0, linestyle=(0, (4, 3)), zorder=1)
     axes.margins(x=0.0)
     values = [item.y[np.isfinite(item.y)] for item in series]
-    if zero and not log and all((value >= 0).all() for value in values):
+    if limits is not None:
+        axes.set_ylim(*limits)
+    elif zero and not log and all((value >= 0).all() for value in values):
         axes.set_ylim(bottom=0.0)
     if labels:
         label_ends(axes, ends)
@@ -259,6 +267,27 @@ def style(axes: Any, grid: bool = True) -> None:
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     if isinstance(axes.yaxis.get_major_locator(), LogLocator):
         axes.tick_params(axis="y", which="minor", labelsize=0)
+
+
+def limits_of(values: Sequence[np.ndarray], zero: bool = True) -> tuple[float, float] | None:
+    """One range for the axes of several charts.
+
+    Args:
+      values: of all lines of all charts; NaN does not count.
+      zero: begin at 0 if no value is below.
+
+    Returns:
+      The lowest and the highest value with a margin; None if there are no values.
+    """
+    finite = [value[np.isfinite(value)] for value in values]
+    found = np.concatenate(finite) if finite else np.array([])
+    if not len(found):
+        return None
+    low, high = float(found.min()), float(found.max())
+    if zero and low >= 0:
+        return 0.0, 1.05 * high if high > 0 else 1.0
+    margin = 0.05 * (high - low) or 0.5
+    return low - margin, high + margin
 
 
 def title(axes: Any, text: str) -> None:

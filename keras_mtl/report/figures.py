@@ -7,14 +7,19 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from keras_mtl import charts
+from keras_mtl.metrics import title as metric_title
 from keras_mtl.report.groups import CurveMean, Group
-from keras_mtl.report.tables import TITLES
 
 MOST_PANELS = 12
-"""Most tasks with a panel of their own; more are told by their mean and by heat maps."""
+"""Most tasks with their own panels; of more, the mean and heat maps are drawn."""
 
-PANEL_SIZE = (4.5, 2.9)
-
+# Inches. On a page a panel takes a third, a half or all of the width, or all of a telephone's; text
+# is then of about the same size.
+WIDTHS = {1: 11.4, 2: 5.5, 3: 3.6}
+NARROW = 3.6
+_HEIGHTS = {1: 3.4, 2: 2.9, 3: 2.5}
+# On a PNG.
+_WIDE, _COLUMN, _ROW = 9.2, 4.5, 2.9
 
 # Fields of a run: the unit, and words for the title.
 _GIVEN = {
@@ -23,6 +28,9 @@ _GIVEN = {
     "weights": ("weight", "weights of the losses"),
 }
 
+CurveOf = Callable[[Group, str], CurveMean | None]
+"""A group's curve of a task."""
+
 
 class Panel(NamedTuple):
     """One chart.
@@ -30,49 +38,68 @@ class Panel(NamedTuple):
     Attributes:
       title: above it.
       draw: draws it on axes.
-      size: width and height in inches on a page.
+      height: in inches, of a chart as wide as the page; None for one that may take part of it.
     """
 
     title: str
     draw: Callable[[Any], None]
-    size: tuple[float, float] = PANEL_SIZE
+    height: float | None = None
 
 
 def score_panels(groups: Sequence[Group], tasks: Sequence[str]) -> tuple[str, list[Panel]]:
-    """Score / baseline over steps, or the score where a task has no baseline; a line a group.
+    """Score / baseline over steps, or the score if no task has a baseline; a line a group.
 
     Returns:
       What is drawn, for a headline, and the panels; none when nothing was validated.
     """
     metric = next((run.metric for group in groups for run in group.runs if run.metric), "")
     ratio = any(run.ratios for group in groups for run in group.runs)
-    label = f"{TITLES.get(metric, metric)} / baseline" if ratio else TITLES.get(metric, metric)
+    label = f"{metric_title(metric)} / baseline" if ratio else metric_title(metric)
 
     def curve(group: Group, task: str) -> CurveMean | None:
         if ratio:
             return group.curve(lambda run: run.ratios.get(task))
         return group.curve(lambda run: run.scores.get(metric, {}).get(task))
 
-    line_at = 1.0 if ratio else None
+    return label, _task_panels(groups, tasks, curve, label, 1.0 if ratio else None)
+
+
+def loss_panels(groups: Sequence[Group], tasks: Sequence[str]) -> list[Panel]:
+    """Training loss per token over steps; a line a group."""
+
+    def curve(group: Group, task: str) -> CurveMean | None:
+        return group.curve(lambda run: run.losses.get(task))
+
+    return _task_panels(groups, tasks, curve, "loss, nats a token", None)
+
+
+def _task_panels(
+    groups: Sequence[Group],
+    tasks: Sequence[str],
+    curve_of: CurveOf,
+    label: str,
+    line_at: float | None,
+) -> list[Panel]:
+    """A panel a task with a line a group; of many tasks their mean, and a heat map a group."""
     if len(tasks) <= MOST_PANELS:
-        panels = []
-        for task in tasks:
-            found = [curve(group, task) for group in groups]
-            if any(found):
-                panels.append(Panel(task, _lines_of_groups(found, line_at)))
-        return label, panels
-    means = [_mean_curve([curve(group, task) for task in tasks]) for group in groups]
+        found = {task: [curve_of(group, task) for group in groups] for task in tasks}
+        found = {task: curves for task, curves in found.items() if any(curves)}
+        limits = _limits(found.values(), line_at)
+        return [
+            Panel(task, _lines_of_groups(curves, line_at, limits)) for task, curves in found.items()
+        ]
+    means = [_mean_curve([curve_of(group, task) for task in tasks]) for group in groups]
     if not any(means):
-        return label, []
-    panels = [Panel("mean over tasks", _lines_of_groups(means, line_at))]
+        return []
+    panels = [Panel("mean over tasks", _lines_of_groups(means, line_at, None))]
     by_group = {
-        group.label: {task: c for task in tasks if (c := curve(group, task))} for group in groups
+        group.label: {task: c for task in tasks if (c := curve_of(group, task))} for group in groups
     }
     span = _span(by_group.values())
     for name, curves in by_group.items():
         if curves:
             panels.append(Panel(name, _heat_of_tasks(curves, label, span)))
-    return label, panels
+    return panels
 
 
 def probability_panels(groups: Sequence[Group], tasks: Sequence[str]) -> list[Panel]:
@@ -93,13 +120,15 @@ def probability_panels(groups: Sequence[Group], tasks: Sequence[str]) -> list[Pa
             continue
         what, words = _GIVEN[field]
         title = f"{label}: {words}" if words else label
+        same_field = [item for (_, other), item in found.items() if other == field]
         if many:
-            span = _span(item for (_, other), item in found.items() if other == field)
             # Probabilities of many tasks differ by orders of magnitude.
             power = 0.5 if what == "probability" else 1.0
-            panels.append(Panel(title, _heat_of_tasks(curves, what, span, power)))
+            draw = _heat_of_tasks(curves, what, _span(same_field), power)
         else:
-            panels.append(Panel(title, _lines_of_tasks(curves, tasks, what)))
+            limits = _limits([item.values() for item in same_field], None)
+            draw = _lines_of_tasks(curves, tasks, what, limits)
+        panels.append(Panel(title, draw))
     return panels
 
 
@@ -125,7 +154,7 @@ def share_panels(groups: Sequence[Group], tasks: Sequence[str]) -> list[Panel]:
             labels = [group.label for group in groups]
             parts, shares = _largest_shares(shares, tasks)
             height = 1.2 + 0.34 * len(groups)
-            panels.append(Panel(title, _bars(labels, shares, parts), (9.2, height)))
+            panels.append(Panel(title, _bars(labels, shares, parts), height))
     return panels
 
 
@@ -136,30 +165,27 @@ def final_panel(
     tested = [task for task in tasks if any(group.test(metric, task) for group in groups)]
     if not tested:
         return None
-    name = TITLES.get(metric, metric)
+    name = metric_title(metric)
     if len(tested) > 30:
-        return Panel(
-            f"{name} on test, tasks by size", _by_rank(groups, tested, metric, sizes), (9.2, 4.2)
-        )
+        return Panel(f"{name} on test, tasks by size", _by_rank(groups, tested, metric, sizes), 4.2)
     height = 0.8 + len(tested) * max(0.32, 0.10 * len(groups))
-    return Panel(f"{name} on test", _dots(groups, tested, metric), (9.2, height))
+    return Panel(f"{name} on test", _dots(groups, tested, metric), height)
 
 
 def compose(panels: Sequence[Panel], legend: Sequence[str] = ()) -> Any:
     """Puts panels into one figure, two or three a row, with a legend of groups above."""
-    wide = max(panel.size[0] for panel in panels) > PANEL_SIZE[0]
+    wide = any(panel.height for panel in panels)
     columns = 1 if wide else min(3 if len(panels) > 4 else 2, len(panels))
     parts = [panels[place : place + columns] for place in range(0, len(panels), columns)]
-    heights = [max(panel.size[1] for panel in part) for part in parts]
-    figure = charts.new_figure(
-        panels[0].size[0] * columns, sum(heights) + 0.25 * -(-len(legend) // 3)
-    )
+    heights = [max(panel.height or _ROW for panel in part) for part in parts]
+    width = _WIDE if wide else _COLUMN
+    figure = charts.new_figure(width * columns, sum(heights) + 0.25 * -(-len(legend) // 3))
     grid = figure.subplots(
         len(parts), columns, squeeze=False, gridspec_kw={"height_ratios": heights}
     ).ravel()
     for panel, axes in zip(panels, grid, strict=False):
         panel.draw(axes)
-        charts.title(axes, textwrap.fill(panel.title, int(10 * panel.size[0])))
+        charts.title(axes, textwrap.fill(panel.title, int(10 * width)))
     for axes in grid[len(panels) :]:
         axes.set_axis_off()
     if legend:
@@ -180,9 +206,24 @@ def compose(panels: Sequence[Panel], legend: Sequence[str] = ()) -> Any:
     return figure
 
 
-def alone(panel: Panel) -> Any:
-    """One panel as a figure for a page, whose own headline is the panel's title."""
-    figure = charts.new_figure(*panel.size)
+def columns_of(panels: Sequence[Panel]) -> int:
+    """Panels a row on a page, so that a section has no hole and uses the width."""
+    if len(panels) == 1 or any(panel.height for panel in panels):
+        return 1
+    return 2 if len(panels) in (2, 4) else 3
+
+
+def alone(panel: Panel, columns: int, narrow: bool = False) -> Any:
+    """One panel as a figure for a page, whose own headline is the panel's title.
+
+    Args:
+      panel: the panel.
+      columns: panels a row of the page.
+      narrow: for a telephone.
+    """
+    width = NARROW if narrow else WIDTHS[columns]
+    height = panel.height or _HEIGHTS[3 if narrow else columns]
+    figure = charts.new_figure(width, height)
     panel.draw(figure.subplots())
     return figure
 
@@ -195,24 +236,41 @@ def _series(name: str, curve: CurveMean, colour: int) -> charts.Series:
     )  # fmt: skip
 
 
+def _limits(
+    curves: Iterable[Iterable[CurveMean | None]], line_at: float | None
+) -> tuple[float, float] | None:
+    """One range of the y-axes for panels that are compared."""
+    found = [curve for part in curves for curve in part if curve is not None]
+    values = [value for curve in found for value in (curve.mean, curve.low, curve.high)]
+    if line_at is not None:
+        values.append(np.array([line_at]))
+    return charts.limits_of(values)
+
+
 def _lines_of_groups(
-    curves: Sequence[CurveMean | None], line_at: float | None
+    curves: Sequence[CurveMean | None],
+    line_at: float | None,
+    limits: tuple[float, float] | None,
 ) -> Callable[[Any], None]:
     def draw(axes: Any) -> None:
         series = [
             _series("", curve, place) for place, curve in enumerate(curves) if curve is not None
         ]
-        charts.draw_lines(axes, series, labels=False, line_at=line_at)
+        charts.draw_lines(axes, series, labels=False, line_at=line_at, limits=limits)
 
     return draw
 
 
 def _lines_of_tasks(
-    curves: Mapping[str, CurveMean], tasks: Sequence[str], what: str
+    curves: Mapping[str, CurveMean],
+    tasks: Sequence[str],
+    what: str,
+    limits: tuple[float, float] | None,
 ) -> Callable[[Any], None]:
     def draw(axes: Any) -> None:
         series = [_series(task, curve, tasks.index(task)) for task, curve in curves.items()]
-        charts.draw_lines(axes, series, steps=True, line_at=None if what == "probability" else 1.0)
+        line_at = None if what == "probability" else 1.0
+        charts.draw_lines(axes, series, steps=True, line_at=line_at, limits=limits)
 
     return draw
 
@@ -277,37 +335,47 @@ def _bars(
     labels: Sequence[str], shares: Sequence[Mapping[str, float]], tasks: Sequence[str]
 ) -> Callable[[Any], None]:
     def draw(axes: Any) -> None:
+        from matplotlib.patches import Patch
+        from matplotlib.ticker import PercentFormatter
+
         charts.style(axes, grid=False)
+        width = axes.figure.get_size_inches()[0]
+        # Names of groups stand above their bars on a narrow figure: there is no room at the left.
+        narrow = width <= NARROW
         for row, share in enumerate(shares):
             left = 0.0
             for place, task in enumerate(tasks):
-                width = share.get(task, 0.0)
+                part = share.get(task, 0.0)
                 colour = charts.COLOURS[place % len(charts.COLOURS)]
-                axes.barh(row, width, left=left, color=colour, height=0.72, alpha=0.9, linewidth=0)
-                if width > 0.055:
+                axes.barh(
+                    row, part, left=left, color=colour, height=0.5 if narrow else 0.72, alpha=0.9,
+                    linewidth=0,
+                )  # fmt: skip
+                if part * width > 0.5:  # inches
                     axes.text(
-                        left + width / 2, row, f"{width:.0%}",
+                        left + part / 2, row, f"{part:.0%}",
                         ha="center", va="center", fontsize=7, color=_text_on(colour),
                     )  # fmt: skip
-                left += width
+                left += part
             if not share:
                 axes.text(0.01, row, "not recorded", va="center", fontsize=8, color=charts.MUTED)
-        axes.set_yticks(range(len(labels)), labels, fontsize=8)
-        axes.set_ylim(len(labels) - 0.5, -0.5)
+            if narrow:
+                axes.text(0, row - 0.28, labels[row], va="bottom", fontsize=8, color=charts.INK)
+        axes.set_yticks([] if narrow else range(len(labels)), [] if narrow else labels, fontsize=8)
+        axes.set_ylim(len(labels) - 0.5, -0.7 if narrow else -0.5)
         axes.set_xlim(0, 1)
         axes.tick_params(axis="y", length=0)
         axes.spines[["left"]].set_visible(False)
-        from matplotlib.ticker import PercentFormatter
-
         axes.xaxis.set_major_formatter(PercentFormatter(1.0))
-        from matplotlib.patches import Patch
-
         handles = [
             Patch(color=charts.COLOURS[i % len(charts.COLOURS)], label=task)
             for i, task in enumerate(tasks)
         ]
+        longest = max(map(len, tasks))
+        # A letter of 8 points is about 0.07 inch wide; a patch and its space take 0.35.
+        columns = max(1, min(len(tasks), int(width / (0.35 + 0.07 * longest))))
         axes.legend(
-            handles=handles, loc="lower left", bbox_to_anchor=(0, 1.0), ncols=len(tasks),
+            handles=handles, loc="lower left", bbox_to_anchor=(0, 1.0), ncols=columns,
             fontsize=8, frameon=False, handlelength=0.9, columnspacing=1.0, borderpad=0.1,
             labelcolor=charts.INK,
         )  # fmt: skip

@@ -4,7 +4,10 @@ import html
 from collections.abc import Sequence
 
 from keras_mtl import charts
-from keras_mtl.report.figures import PANEL_SIZE, Panel, alone
+from keras_mtl.report.figures import Panel, alone, columns_of
+
+# Letters of a name that a heading of a column keeps on one line.
+_SHORT = 16
 
 
 def escape(text: object) -> str:
@@ -13,7 +16,9 @@ def escape(text: object) -> str:
 
 
 def breakable(label: str) -> str:
-    """Text for a page that may be broken after the parts of a name."""
+    """Text for a page that may be broken after the parts of a name, if it is long."""
+    if len(label) <= _SHORT:
+        return f'<span class="short">{escape(label)}</span>'
     return escape(label).replace("_", "_<wbr>").replace("=", "=<wbr>")
 
 
@@ -53,7 +58,7 @@ def section(title: str, *parts: str, note: str = "") -> str:
 def table(
     header: Sequence[str], rows: Sequence[Sequence[str]], numbers: bool = True, last: bool = False
 ) -> str:
-    """A table that scrolls sideways when the screen is narrow.
+    """A table; on a narrow screen each row is a block of lines, a cell with its heading each.
 
     Args:
       header: HTML of each column's head.
@@ -64,7 +69,12 @@ def table(
     head = "".join(f'<th scope="col">{cell}</th>' for cell in header)
     body = []
     for place, row in enumerate(rows):
-        cells = f'<th scope="row">{row[0]}</th>' + "".join(f"<td>{cell}</td>" for cell in row[1:])
+        cells = f'<th scope="row">{row[0]}</th>' + "".join(
+            f'<td><span class="label">{label}</span><span class="value">{cell}</span></td>'
+            if cell
+            else "<td></td>"
+            for label, cell in zip(header[1:], row[1:], strict=True)
+        )
         kind = ' class="sum"' if last and place == len(rows) - 1 else ""
         body.append(f"<tr{kind}>{cells}</tr>")
     kind = ' class="numbers"' if numbers else ""
@@ -83,7 +93,7 @@ def legend(labels: Sequence[str]) -> str:
 
 
 def swatch(place: int) -> str:
-    """The mark of a colour, in the shape that charts give it."""
+    """The mark of a group: its color, in the shape that charts give it."""
     shapes = {
         "o": '<circle cx="6" cy="6" r="4.5"/>',
         "s": '<rect x="2" y="2" width="8" height="8"/>',
@@ -102,18 +112,41 @@ def swatch(place: int) -> str:
 
 
 def panels(items: Sequence[Panel], name: str) -> str:
-    """Charts side by side, as many as fit.
+    """Charts side by side; those that are wider than a telephone have a narrow version too.
 
     Args:
       items: the charts.
       name: unique on the page.
     """
+    if not items:
+        return ""
+    columns = columns_of(items)
     parts = []
     for place, panel in enumerate(items):
-        svg = charts.to_svg(alone(panel), f"{name}-{place}", panel.title)
-        wide = ' class="wide"' if panel.size[0] > PANEL_SIZE[0] else ""
-        parts.append(f"<figure{wide}><figcaption>{escape(panel.title)}</figcaption>{svg}</figure>")
-    return f'<div class="panels">{"".join(parts)}</div>' if parts else ""
+        svg = charts.to_svg(alone(panel, columns), f"{name}-{place}", panel.title)
+        if columns < 3:
+            small = charts.to_svg(alone(panel, columns, True), f"{name}-{place}-s", panel.title)
+            svg = f'<div class="screen">{svg}</div><div class="telephone">{small}</div>'
+        parts.append(f"<figure><figcaption>{escape(panel.title)}</figcaption>{svg}</figure>")
+    return f'<div class="panels columns-{columns}">{"".join(parts)}</div>'
+
+
+def warning(title: str, lines: Sequence[str], more: Sequence[str] = ()) -> str:
+    """A box that stands before everything else; empty without lines.
+
+    Args:
+      title: plain text.
+      lines: plain text, a reason each.
+      more: plain text of less weight.
+    """
+    notes = "".join(f'<p class="note">{escape(line)}</p>' for line in more)
+    if not lines:
+        return f'<section class="unknown">{notes}</section>\n' if notes else ""
+    items = "".join(f"<li>{escape(line)}</li>" for line in lines)
+    return (
+        f'<section class="warning" role="alert"><h2>⚠ {escape(title)}</h2>'
+        f'<ul class="plain">{items}</ul>{notes}</section>\n'
+    )
 
 
 def _style() -> str:
@@ -145,6 +178,7 @@ h2{font-size:1.1rem;margin:0 0 .5rem}
 section{background:var(--paper);border:1px solid var(--edge);border-radius:10px;
 padding:1.1rem 1.25rem 1.25rem;margin:0 0 1.1rem}
 .note{color:var(--muted);font-size:.87rem;margin:0 0 .8rem;max-width:85ch}
+.signatures{margin:.8rem 0 0;max-width:none}
 .tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(11rem,1fr));gap:.8rem;
 margin:0 0 1.1rem}
 .tile{background:var(--paper);border:1px solid var(--edge);border-radius:10px;padding:.8rem 1rem}
@@ -166,6 +200,18 @@ tr.sum th,tr.sum td{border-top:1px solid var(--muted);border-bottom:0}
 tr.sum th{font-weight:700}
 td .pm{color:var(--muted);font-weight:400;font-size:.86em}
 td .best{font-weight:700}
+td .label{display:none}
+.warning{border-color:var(--bad);border-left-width:5px}
+.warning h2{color:var(--bad)}
+.warning .note,.unknown .note{margin:.5rem 0 0}
+.unknown{padding:.7rem 1.25rem}
+.unknown .note{margin:0}
+.samples dt{font-size:.82rem;color:var(--muted)}
+.samples dd{margin:0;overflow-wrap:anywhere}
+.samples dl{margin:0 0 .8rem;padding:0 0 .7rem;border-bottom:1px solid var(--edge);display:grid;
+grid-template-columns:minmax(8rem,max-content) 1fr;gap:.05rem 1rem;align-items:baseline}
+.short{white-space:nowrap}
+.samples dl:last-child{border:0;margin:0;padding:0}
 td .sign{font-size:.8em;display:block;line-height:1.1;min-height:1.1em}
 td .up{color:var(--good)}
 td .down{color:var(--bad)}
@@ -173,13 +219,16 @@ td .down{color:var(--bad)}
 font-size:.87rem}
 .mark{width:.75rem;height:.75rem;margin-right:.4rem;vertical-align:-.06rem}
 thead .mark{margin-right:.3rem}
-.panels{display:grid;gap:1rem 1.4rem;
-grid-template-columns:repeat(auto-fill,minmax(min(100%,21rem),1fr))}
+.panels{display:grid;gap:1rem 1.4rem}
+.columns-2{grid-template-columns:repeat(auto-fit,minmax(min(100%,27rem),1fr))}
+.columns-3{grid-template-columns:repeat(auto-fit,minmax(min(100%,19rem),1fr))}
 figure{margin:0;min-width:0}
-figure.wide{grid-column:1/-1}
+.telephone{display:none}
 figcaption{font-size:.87rem;font-weight:600;margin:0 0 .15rem;overflow-wrap:anywhere}
 figure svg{width:100%;height:auto;display:block}
 figure svg text{font-family:inherit}
+h3{font-size:.95rem;margin:1rem 0 .4rem}
+footer{color:var(--muted);font-size:.82rem}
 details{margin:.8rem 0 0}
 summary{cursor:pointer;color:var(--muted);font-size:.9rem}
 details>*:not(summary){margin-top:.6rem}
@@ -188,8 +237,22 @@ ul.plain{margin:.2rem 0 0;padding-left:1.1rem;font-size:.9rem}
 @media(max-width:640px){main{padding:1.1rem .7rem 3rem}
 section{padding:.9rem .8rem 1rem}
 h1{font-size:1.35rem}
-th,td{padding:.3rem .45rem}
-figure.wide{overflow-x:auto}
-figure.wide svg{min-width:34rem}}
+.screen{display:none}
+.telephone{display:block}
+thead{display:none}
+table,tbody,tr,th,td{display:block}
+tr{border-bottom:1px solid var(--muted);padding:.45rem 0}
+tr:last-child{border:0}
+th,td,tr.sum th,tr.sum td{border:0;padding:.1rem 0}
+tbody th{white-space:normal;overflow-wrap:anywhere;font-weight:700;position:static}
+td{display:flex;justify-content:space-between;gap:.8rem}
+td:empty{display:none}
+table.numbers td{text-align:left;white-space:normal}
+td .label{display:block;color:var(--muted);font-size:.87em;flex:0 1 auto}
+td .value{text-align:right;overflow-wrap:anywhere;flex:1 1 50%}
+table.numbers td .value{flex:0 0 auto;white-space:nowrap}
+.samples dl{display:block}
+.samples dt{margin:.35rem 0 0}
+td .sign{display:inline;margin-left:.3rem}}
 @media print{body{background:#fff}section{break-inside:avoid}}
 """

@@ -1,5 +1,6 @@
 """What a run left behind, read as far as it can be read."""
 
+import contextlib
 import dataclasses
 import json
 import math
@@ -10,11 +11,15 @@ from typing import Any
 
 import yaml
 
+from keras_mtl import plugins
 from keras_mtl.data.prepared import read_manifest
-from keras_mtl.errors import DataError
-from keras_mtl.simulation.comparison import default_label
+from keras_mtl.errors import ConfigError, DataError
+from keras_mtl.metrics import find as find_metric
+from keras_mtl.metrics import schedule_higher_is_better, schedule_score
+from keras_mtl.report.evaluations import Evaluation, read_evaluation
+from keras_mtl.training.evaluation_report import trained_steps
 from keras_mtl.training.event_log import METRICS_FILE, effective_step
-from keras_mtl.training.translations import SUFFIX, Translation, read_translations
+from keras_mtl.training.translations import Translation
 from keras_mtl.yaml_loader import Loader
 
 PARAMS_FILE = "params.yaml"
@@ -23,22 +28,22 @@ Curve = dict[int, float]
 """Value by step, in rising order; of several at a step the last."""
 
 
-BEAM = "beam size"
-
-
 @dataclasses.dataclass(frozen=True)
 class Run:
     """One run.
 
     Attributes:
-      folder: its ``model_dir``.
+      folder: its ``model_dir``, a directory.
       params: its configuration as plain values; empty when there is none.
       seed: ``runtime.seed``; None when it is not known.
-      label: its schedule with its parameters, else the folder's name.
+      schedule: name of its schedule; empty when it is not known.
       tasks: names, in the configuration's order.
       sizes: training pairs by task, as far as they are known.
+      baselines: score of a model for each task alone, in the unit of `metric`, as far as known.
       metric: what drove the schedule.
       last_step: of its log; 0 when it has none.
+      trained_steps: of its newest checkpoint, or else of its log.
+      losses: training loss per token in nats, by task.
       probabilities: by task.
       scales: factors of an implicit schedule by task; empty when all were 1.
       weights: what balancing gave the tasks; empty when there was none.
@@ -46,21 +51,21 @@ class Run:
       ratios: score / baseline by task.
       batches: by task, what it had contributed at the end (examples when mixed).
       tokens: target tokens by task; empty when they were not logged.
-      test: test scores by metric and task; empty when it was not evaluated.
-      tested: sentences by task behind the test scores, and "beam size" where it is known.
-      signatures: by metric, how the test scores were made.
-      translations: of the test sets by task; empty when they were not kept.
+      evaluation: test scores and how they were made; without scores if it was not evaluated.
       notes: what is missing or damaged, a sentence each.
     """
 
     folder: Path
     params: Mapping[str, Any]
     seed: int | None
-    label: str
+    schedule: str
     tasks: tuple[str, ...]
     sizes: Mapping[str, int]
+    baselines: Mapping[str, float]
     metric: str
     last_step: int
+    trained_steps: int
+    losses: Mapping[str, Curve]
     probabilities: Mapping[str, Curve]
     scales: Mapping[str, Curve]
     weights: Mapping[str, Curve]
@@ -68,11 +73,18 @@ class Run:
     ratios: Mapping[str, Curve]
     batches: Mapping[str, int]
     tokens: Mapping[str, int]
-    test: Mapping[str, Mapping[str, float]]
-    tested: Mapping[str, int]
-    signatures: Mapping[str, str]
-    translations: Mapping[str, Sequence[Translation]]
+    evaluation: Evaluation
     notes: Sequence[str]
+
+    @property
+    def test(self) -> Mapping[str, Mapping[str, float]]:
+        """Test scores by metric and task; empty if it was not evaluated."""
+        return self.evaluation.scores
+
+    @property
+    def translations(self) -> Mapping[str, Sequence[Translation]]:
+        """Translations of the test sets by task; empty if they were not kept."""
+        return self.evaluation.translations
 
     def param(self, dotted: str, default: Any = None) -> Any:
         """A field of the configuration."""
@@ -83,25 +95,26 @@ class Run:
 
 
 def read_run(model_dir: str | os.PathLike[str], split: str = "test") -> Run:
-    """Reads a run's folder; what cannot be read becomes a note.
+    """Reads a run's directory; what cannot be read becomes a note.
 
     Args:
-      model_dir: the folder.
+      model_dir: the directory.
       split: which evaluation to read, ``test`` or ``dev``.
 
     Returns:
       The run.
 
     Raises:
-      DataError: there is no such folder, or it holds neither a log nor an evaluation.
+      DataError: there is no such directory, or it holds neither a log nor an evaluation.
     """
     folder = Path(model_dir)
     if not folder.is_dir():
-        raise DataError(f"{folder} is no folder: give the model_dir of a run")
+        raise DataError(f"{folder} is not a directory: give the model_dir of a run")
     notes: list[str] = []
     params = _read_params(folder, notes)
     events = _read_log(folder / METRICS_FILE, notes)
-    test, tested, signatures = _read_evaluation(folder / f"evaluation-{split}.json", split, notes)
+    evaluation = read_evaluation(folder, split, _read_sizes(folder, params, split), notes)
+    test = evaluation.scores
     if not events and not test:
         raise DataError(
             f"{folder} holds neither events in {METRICS_FILE} nor evaluation-{split}.json: give "
@@ -112,17 +125,21 @@ def read_run(model_dir: str | os.PathLike[str], split: str = "test") -> Run:
     schedule = _mapping(_mapping(params.get("trainer")).get("schedule"))
     seed = _mapping(params.get("runtime")).get("seed")
     name = schedule.get("name")
+    metric = _metric(evaluations, test)
+    _load_plugins(folder, [metric, *_scores(evaluations), *test], notes)
+    last_step = max((event["step"] for event in events), default=0)
     run = Run(
         folder=folder,
         params=params,
         seed=seed if isinstance(seed, int) else None,
-        label=default_label(str(name), _mapping(schedule.get("parameters")))
-        if name
-        else folder.name,
+        schedule=str(name) if name else "",
         tasks=tuple(_task_names(params, events, test)),
-        sizes=_read_sizes(folder, params),
-        metric=_metric(evaluations, test),
-        last_step=max((event["step"] for event in events), default=0),
+        sizes=_read_sizes(folder, params, "train"),
+        baselines=_read_baselines(params, evaluations, metric),
+        metric=metric,
+        last_step=last_step,
+        trained_steps=trained_steps(folder) or last_step,
+        losses=_curves(trains, "loss"),
         probabilities=_curves(
             [{**event, "step": effective_step(event)} for event in events], "probabilities"
         ),
@@ -132,16 +149,33 @@ def read_run(model_dir: str | os.PathLike[str], split: str = "test") -> Run:
         ratios=_curves(evaluations, "ratios"),
         batches=_mapping(trains[-1].get("batches")) if trains else {},
         tokens=_totals(trains, "tokens"),
-        test=test,
-        tested=tested,
-        signatures=signatures,
-        translations=_read_translations(folder / f"evaluation-{split}", notes) if test else {},
+        evaluation=evaluation,
         notes=notes,
     )
     steps = run.param("trainer.train_steps", 0)
     if events and run.last_step < steps:
         notes.append(f"not finished: step {run.last_step:,} of {steps:,}")
     return run
+
+
+def _load_plugins(folder: Path, metrics: Sequence[str], notes: list[str]) -> None:
+    """Imports a run's plug-ins; only those that define one of its metrics have to be there.
+
+    Raises:
+      ConfigError: a metric is not registered.
+    """
+    failure: ConfigError | None = None
+    try:
+        plugins.load_saved(folder)
+    except ConfigError as error:
+        failure = error
+    for name in metrics:
+        if name and find_metric(name) is None:
+            raise failure or ConfigError(
+                f"{folder}: the metric {name!r} is not registered; name its plug-in with --import"
+            )
+    if failure is not None:
+        notes.append(f"{failure}\n  (not needed for this report)")
 
 
 def _read_params(folder: Path, notes: list[str]) -> dict[str, Any]:
@@ -184,54 +218,42 @@ def _read_log(path: Path, notes: list[str]) -> list[dict[str, Any]]:
     return events
 
 
-def _read_evaluation(
-    path: Path, split: str, notes: list[str]
-) -> tuple[dict[str, dict[str, float]], dict[str, int], dict[str, str]]:
-    """Scores by metric and task, what they were made of, and signatures."""
-    if not path.exists():
-        notes.append(
-            f"no {split} outputs: run `keras-mtl evaluate --model_dir {path.parent}"
-            + (f" --split {split}`" if split != "test" else "`")
-        )
-        return {}, {}, {}
-    try:
-        report = json.loads(path.read_text(encoding="utf-8"))
-        found: dict[str, dict[str, float]] = {}
-        for task, result in report["tasks"].items():
-            for metric, value in result["scores"].items():
-                found.setdefault(str(metric), {})[str(task)] = float(value)
-        tested = {task: int(result["pairs"]) for task, result in report["tasks"].items()}
-        if isinstance(beam := report.get("beam_size"), int):
-            tested[BEAM] = beam
-        return found, tested, {str(k): str(v) for k, v in report["signatures"].items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        notes.append(f"{path.name} cannot be read ({type(error).__name__}): evaluate again")
-        return {}, {}, {}
-
-
-def _read_translations(folder: Path, notes: list[str]) -> dict[str, list[Translation]]:
-    found = {}
-    for path in sorted(folder.glob(f"*{SUFFIX}")):
-        try:
-            found[path.name.removesuffix(SUFFIX)] = read_translations(path)
-        except DataError as error:
-            notes.append(str(error))
-    if not found:
-        notes.append(
-            f"no translations in {folder.name}/: differences cannot be tested; evaluate again"
-        )
-    return found
-
-
-def _read_sizes(folder: Path, params: Mapping[str, Any]) -> dict[str, int]:
-    """Training pairs by task, of the prepared data where they still are."""
+def _read_sizes(folder: Path, params: Mapping[str, Any], split: str) -> dict[str, int]:
+    """Pairs of a split by task, if the prepared data are still there."""
     data = _mapping(_mapping(params.get("task")).get("data"))
     try:
         manifest = read_manifest(str(data.get("data_dir") or folder / "data"))
     except DataError:
         return {}
     tasks = manifest["tasks"] if manifest else []
-    return {str(task["name"]): int(task["train_size"]) for task in tasks}
+    return {str(task["name"]): int(task.get(f"{split}_size", 0)) for task in tasks}
+
+
+def _read_baselines(
+    params: Mapping[str, Any], evaluations: Sequence[Mapping[str, Any]], metric: str
+) -> dict[str, float]:
+    """Baselines by task: of the configuration, or else those that the log's ratios imply."""
+    baselines: dict[str, float] = {}
+    for event in evaluations:
+        scores = _mapping(_mapping(event.get("scores")).get(metric))
+        for task, ratio in _mapping(event.get("ratios")).items():
+            score = schedule_score(metric, scores[task]) if scores.get(task) else 0.0
+            if ratio and score:
+                higher = schedule_higher_is_better(metric)
+                baselines[str(task)] = score / ratio if higher else score * ratio
+    schedule = _mapping(_mapping(params.get("trainer")).get("schedule"))
+    with contextlib.suppress(OSError, ValueError, TypeError, AttributeError):
+        values = json.loads(Path(str(schedule.get("baselines_file"))).read_text(encoding="utf-8"))
+        baselines |= {str(task): float(value) for task, value in values.items()}
+    for pair in _mapping(params.get("task")).get("pairs") or []:
+        pair = _mapping(pair)
+        if isinstance(value := pair.get("baseline"), int | float):
+            baselines[_pair_name(pair)] = float(value)
+    return baselines
+
+
+def _pair_name(pair: Mapping[str, Any]) -> str:
+    return str(pair.get("name") or f"{pair.get('source')}-{pair.get('target')}")
 
 
 def _task_names(
@@ -239,8 +261,7 @@ def _task_names(
 ) -> list[str]:
     names: dict[str, None] = {}
     for pair in _mapping(params.get("task")).get("pairs") or []:
-        pair = _mapping(pair)
-        names[str(pair.get("name") or f"{pair.get('source')}-{pair.get('target')}")] = None
+        names[_pair_name(_mapping(pair))] = None
     for event in events:
         for field in ("probabilities", "batches"):
             names.update(dict.fromkeys(_mapping(event.get(field))))

@@ -1,14 +1,17 @@
 """The final table: what every group reached on every task, as rows for a page and for Markdown."""
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 
-from keras_mtl.metrics import decimals
+from keras_mtl.metrics import decimals, higher_is_better, schedule_higher_is_better, schedule_score
 from keras_mtl.report.groups import Group, Mean, mean
+from keras_mtl.report.runs import Run
 from keras_mtl.report.significance import Comparison, Comparisons
 
-TITLES = {"bleu": "BLEU", "chrf": "chrF", "neg_log_perplexity": "−log perplexity"}
 UP, DOWN = "▲", "▼"
+MOST_INSIDE = 4
+"""Most groups whose score / baseline stands next to their scores."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,12 +23,14 @@ class Cell:
       comparison: with the group that all are compared with; None when there is none.
       best: no group has a higher mean.
       decimals: that are written.
+      ratio: score / baseline over its seeds; None without a baseline.
     """
 
     value: Mean | None
     comparison: Comparison | None = None
     best: bool = False
     decimals: int = 1
+    ratio: Mean | None = None
 
     @property
     def number(self) -> str:
@@ -35,6 +40,11 @@ class Cell:
         text = f"{self.value.mean:.{self.decimals}f}"
         spread = self.value.spread
         return text if spread is None else f"{text} ± {spread:.{self.decimals}f}"
+
+    @property
+    def shown_ratio(self) -> str:
+        """``0.87``, or a dash without a baseline."""
+        return "–" if self.ratio is None else f"{self.ratio.mean:.2f}"
 
     @property
     def signs(self) -> str:
@@ -54,11 +64,14 @@ class Row:
     Attributes:
       name: of the task.
       size: training pairs; None when not known.
+      baseline: score of a model for the task alone; None when not known, not equal in all groups,
+        or of another metric.
       cells: one for each group.
     """
 
     name: str
     size: int | None
+    baseline: float | None
     cells: tuple[Cell, ...]
 
 
@@ -78,6 +91,16 @@ class FinalTable:
     rows: tuple[Row, ...]
     partial: tuple[str, ...]
 
+    @property
+    def has_ratios(self) -> bool:
+        """Whether a task has a baseline in the unit of this metric."""
+        return any(cell.ratio for row in self.rows for cell in row.cells)
+
+    @property
+    def ratios_inside(self) -> bool:
+        """Whether score / baseline stands next to the scores; of many groups it is a table."""
+        return self.has_ratios and len(self.labels) <= MOST_INSIDE
+
 
 def final_table(
     groups: Sequence[Group],
@@ -85,11 +108,25 @@ def final_table(
     metric: str,
     sizes: Mapping[str, int],
     comparisons: Comparisons,
+    mark_best: bool = True,
 ) -> FinalTable | None:
-    """Puts the test scores together; None when no group was tested by this metric."""
+    """Puts the test scores together.
+
+    Args:
+      groups: the groups.
+      tasks: the tasks, in the order of the rows.
+      metric: name of the metric.
+      sizes: training pairs by task.
+      comparisons: what significance tests found.
+      mark_best: whether the best score of a row is marked; False if scores do not compare.
+
+    Returns:
+      The table; None when no group was tested by this metric.
+    """
     evaluated = [task for task in tasks if any(group.test(metric, task) for group in groups)]
     if not evaluated:
         return None
+    best = functools.partial(_with_best, metric) if mark_best else tuple
     rows = []
     places = decimals(metric)
     for task in evaluated:
@@ -98,13 +135,17 @@ def final_table(
                 group.test(metric, task),
                 comparisons.get((group.label, task, metric)),
                 decimals=places,
+                ratio=_mean_ratio(group, metric, [task]),
             )
             for group in groups
         ]
-        rows.append(Row(task, sizes.get(task), _with_best(cells)))
+        rows.append(Row(task, sizes.get(task), _baseline(groups, metric, task), best(cells)))
     tested = [group for group in groups if any(metric in run.test for run in group.runs)]
     common = [task for task in evaluated if all(group.test(metric, task) for group in tested)]
     if common:
+        with_baseline = [
+            task for task in common if all(group.baseline(task) is not None for group in tested)
+        ]
         means = [
             Cell(
                 mean(
@@ -113,37 +154,88 @@ def final_table(
                     if all(task in run.test.get(metric, {}) for task in common)
                 ),
                 decimals=places,
+                ratio=_mean_ratio(group, metric, with_baseline),
             )
             for group in groups
         ]
-        rows.append(Row("mean", None, _with_best(means)))
+        rows.append(Row("mean", None, None, best(means)))
     labels = tuple(group.label for group in groups)
     partial = tuple(task for task in evaluated if task not in common)
     return FinalTable(metric, labels, tuple(rows), partial)
 
 
+def _mean_ratio(group: Group, metric: str, tasks: Sequence[str]) -> Mean | None:
+    return group.mean_of(lambda run: _ratio(run, metric, tasks))
+
+
+def _ratio(run: Run, metric: str, tasks: Sequence[str]) -> float | None:
+    """Mean of score / baseline over tasks; None if one of them lacks a score or a baseline."""
+    scores = run.test.get(metric, {})
+    if metric != run.metric or not tasks:
+        return None
+    if any(task not in scores or not run.baselines.get(task) for task in tasks):
+        return None
+    ratios = []
+    for task in tasks:
+        score, baseline = schedule_score(metric, scores[task]), run.baselines[task]
+        if not schedule_higher_is_better(metric):
+            score, baseline = baseline, max(score, 1e-9)
+        ratios.append(score / baseline)
+    return sum(ratios) / len(ratios)
+
+
+def _baseline(groups: Sequence[Group], metric: str, task: str) -> float | None:
+    runs = [run for group in groups for run in group.runs if run.metric == metric]
+    found = {round(run.baselines[task], 6) for run in runs if task in run.baselines}
+    return found.pop() if len(found) == 1 else None
+
+
 def to_markdown(table: FinalTable) -> str:
     """The table in Markdown; the best of each row is bold."""
-    lines = [
-        "| " + " | ".join(["task", "training pairs", *table.labels]) + " |",
-        "|" + "|".join(["---", "---:", *(["---:"] * len(table.labels))]) + "|",
-    ]
+    header = ["task", "training pairs"]
+    if table.has_ratios:
+        header.append("baseline")
+    for label in table.labels:
+        header += [label, f"{label} / baseline"] if table.ratios_inside else [label]
+    lines = [_markdown_row(header), "|" + "|".join(["---", *["---:"] * (len(header) - 1)]) + "|"]
     for row in table.rows:
-        cells = []
+        cells = [row.name, "" if row.size is None else f"{row.size:,}"]
+        if table.has_ratios:
+            cells.append(shown_baseline(row))
         for cell in row.cells:
             text = f"**{cell.number}**" if cell.best else cell.number
             cells.append(f"{text} {cell.signs}".strip())
-        size = "" if row.size is None else f"{row.size:,}"
-        lines.append("| " + " | ".join([row.name, size, *cells]) + " |")
+            if table.ratios_inside:
+                cells.append(cell.shown_ratio)
+        lines.append(_markdown_row(cells))
+    if table.has_ratios and not table.ratios_inside:
+        lines += ["", "Score / baseline:", ""]
+        lines.append(_markdown_row(["task", *table.labels]))
+        lines.append("|" + "|".join(["---", *["---:"] * len(table.labels)]) + "|")
+        lines += [
+            _markdown_row([row.name, *(cell.shown_ratio for cell in row.cells)])
+            for row in table.rows
+        ]
     return "\n".join(lines) + "\n"
 
 
-def _with_best(cells: Sequence[Cell]) -> tuple[Cell, ...]:
+def shown_baseline(row: Row) -> str:
+    """``79.4``, a dash if it is not known, nothing for the mean."""
+    if row.baseline is None:
+        return "" if row.name == "mean" else "–"
+    return f"{row.baseline:.1f}" if row.baseline >= 10 else f"{row.baseline:.2f}"
+
+
+def _markdown_row(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def _with_best(metric: str, cells: Sequence[Cell]) -> tuple[Cell, ...]:
     values = [cell.value.mean for cell in cells if cell.value is not None]
     if len(values) < 2:
         return tuple(cells)
-    highest = max(values)
+    best = max(values) if higher_is_better(metric) else min(values)
     return tuple(
-        dataclasses.replace(cell, best=cell.value is not None and cell.value.mean == highest)
+        dataclasses.replace(cell, best=cell.value is not None and cell.value.mean == best)
         for cell in cells
     )

@@ -92,9 +92,9 @@ def schedule_of(entry: Any) -> ScheduleSpec:
 
 
 def default_label(name: str, parameters: Mapping[str, Any]) -> str:
-    """``inverse_ratio alpha=5 ema=0.5``, ``temperature=5``; nested parameters are left out."""
+    """``inverse_ratio alpha=5 ema=0.5``, ``temperature 5``; nested parameters are left out."""
     shown = {k: v for k, v in parameters.items() if isinstance(v, int | float | str)}
-    first = f"{name}={shown.pop(name)}" if name in shown else name
+    first = f"{name} {shown.pop(name)}" if name in shown else name
     return " ".join([first, *(f"{key}={value}" for key, value in shown.items())])
 
 

@@ -13,6 +13,7 @@ A report never replaces one that has more, or one of other sentences: see `obsta
 TensorFlow.
 """
 
+import contextlib
 import dataclasses
 import errno
 import hashlib
@@ -26,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 from keras_mtl.errors import ConfigError, DataError, nearest
 from keras_mtl.metrics import TEXT_METRICS
+from keras_mtl.training.event_log import read_events
 from keras_mtl.training.translations import write_translations
 
 if TYPE_CHECKING:
@@ -73,16 +75,28 @@ def checkpoint_record(
         "checkpoint": path.relative_to(folder).as_posix() if inside else str(path),
         "checkpoint_choice": "given" if given else choice,
         "step": int(match[1]) if match else None,
-        "trained_steps": newest_step(folder),
+        "trained_steps": trained_steps(folder),
     }
 
 
-def newest_step(model_dir: str | os.PathLike[str]) -> int | None:
-    """Returns the step of a run's newest checkpoint, None if it has none."""
+def trained_steps(model_dir: str | os.PathLike[str]) -> int | None:
+    """Returns how far a run has been trained; None if nothing tells.
+
+    That is the step of its newest checkpoint: a log may be ahead of it when a run was killed. If
+    only the best checkpoint was kept, the log counts too.
+    """
     folder = Path(model_dir)
-    indices = [*folder.glob("ckpt-*.index"), *folder.glob("best/ckpt-*.index")]
-    matches = [_CHECKPOINT.fullmatch(path.stem) for path in indices]
-    return max((int(match[1]) for match in matches if match), default=None)
+    steps = _checkpoint_steps(folder)
+    if not steps:
+        steps = _checkpoint_steps(folder / "best")
+        with contextlib.suppress(DataError):
+            steps += [int(event["step"]) for event in read_events(folder)]
+    return max(steps, default=None)
+
+
+def _checkpoint_steps(folder: Path) -> list[int]:
+    matches = [_CHECKPOINT.fullmatch(path.stem) for path in folder.glob("ckpt-*.index")]
+    return [int(match[1]) for match in matches if match]
 
 
 def weights_hash(arrays: Iterable[Any]) -> str:

@@ -1,100 +1,18 @@
 """The report: what it reads, how it groups and tests, and that the page stands by itself."""
 
-import html.parser
 import json
 import re
 
 import numpy as np
 import pytest
-import yaml
 from matplotlib.figure import Figure
 
-from keras_mtl import metrics
 from keras_mtl.cli.main import main
 from keras_mtl.errors import ConfigError, DataError
 from keras_mtl.report import figures, group_runs, read_run, write_report
 from keras_mtl.report.significance import compare_groups, paired_bootstrap
 from keras_mtl.report.tables import final_table, to_markdown
-
-WORDS = [f"w{chr(97 + i)}{chr(97 + j)}" for i in range(8) for j in range(8)]
-TASKS = {"en-fr": 9000, "en-gl": 90}
-STEPS = (100, 200, 300)
-
-
-def references(task, count=60):
-    rng = np.random.default_rng(sum(map(ord, task)))
-    return [" ".join(rng.choice(WORDS, rng.integers(5, 12))) for _ in range(count)]
-
-
-def corrupt(lines, kept, seed):
-    """Every word stays with probability `kept`."""
-    rng = np.random.default_rng(seed)
-    return [
-        " ".join(w if rng.random() < kept else rng.choice(WORDS) for w in line.split())
-        for line in lines
-    ]
-
-
-def make_run(folder, schedule, seed, kept=0.6, tasks=TASKS, tested=True, scales=None, **params):
-    """Writes what a run leaves behind, without its weights."""
-    folder.mkdir(parents=True)
-    config = {
-        "task": {"pairs": [{"source": t[:2], "target": t[3:]} for t in tasks]},
-        "trainer": {"train_steps": STEPS[-1], "schedule": {"name": schedule, "parameters": {}}},
-        "runtime": {"seed": seed},
-        **params,
-    }
-    (folder / "params.yaml").write_text(yaml.safe_dump(config))
-    (folder / "data").mkdir()
-    sizes = [{"name": name, "train_size": size} for name, size in tasks.items()]
-    manifest = {"kind": "keras_mtl prepared data", "tasks": sizes}
-    (folder / "data/manifest.json").write_text(json.dumps(manifest))
-    share = 1 / len(tasks)
-    with open(folder / "metrics.jsonl", "w") as log:
-        for step in STEPS:
-            train = {
-                "event": "train",
-                "step": step,
-                "loss": dict.fromkeys(tasks, 3.0),
-                "probabilities": dict.fromkeys(tasks, share),
-                "batches": {task: step // len(tasks) for task in tasks},
-                "tokens": {task: 1000 * (i + 1) for i, task in enumerate(tasks)},
-            }
-            if scales:
-                train["scales"] = dict(zip(tasks, scales, strict=True))
-            scores = dict.fromkeys(tasks, 30.0 + step / 10 + seed)
-            evaluation = {
-                "event": "evaluation",
-                "step": step,
-                "metric": "chrf",
-                "scores": {"chrf": scores},
-                "ratios": {task: score / 60 for task, score in scores.items()},
-                "probabilities": dict.fromkeys(tasks, share),
-            }
-            log.write(json.dumps(train) + "\n" + json.dumps(evaluation) + "\n")
-    if tested:
-        evaluate(folder, tasks, kept, seed)
-    return folder
-
-
-def evaluate(folder, tasks, kept, seed, count=60):
-    results, signatures = {}, {}
-    (folder / "evaluation-test").mkdir()
-    for task in tasks:
-        right = references(task, count)
-        made = corrupt(right, kept, seed)
-        rows = [
-            {"source": "s", "hypothesis": h, "reference": r}
-            for h, r in zip(made, right, strict=True)
-        ]
-        text = "".join(json.dumps(row) + "\n" for row in rows)
-        (folder / f"evaluation-test/{task}.jsonl").write_text(text)
-        found = {metric: metrics.score(metric, made, right) for metric in ("bleu", "chrf")}
-        signatures = {metric: result.signature for metric, result in found.items()}
-        scores = {metric: result.value for metric, result in found.items()}
-        results[task] = {"pairs": count, "scores": scores}
-    report = {"tasks": results, "signatures": signatures}
-    (folder / "evaluation-test.json").write_text(json.dumps(report))
+from tests.report.run_case import STEPS, TASKS, check_page, corrupt, evaluate, make_run, references
 
 
 @pytest.fixture(scope="module")
@@ -199,78 +117,34 @@ def test_the_table_in_markdown(runs):
     )
     found, _ = compare_groups(groups, groups[0], list(TASKS), samples=100)
     lines = to_markdown(final_table(groups, list(TASKS), "chrf", TASKS, found)).splitlines()
-    assert lines[0] == "| task | training pairs | uniform | implicit |"
+    header = ["task", "training pairs", "baseline"]
+    header += ["uniform", "uniform / baseline", "implicit", "implicit / baseline"]
+    assert lines[0] == f"| {' | '.join(header)} |"
+    score = r"[\d.]+ ± [\d.]+"
     assert re.fullmatch(
-        r"\| en-fr \| 9,000 \| [\d.]+ ± [\d.]+ \| \*\*[\d.]+ ± [\d.]+\*\* ▲2/2 \|", lines[2]
+        rf"\| en-fr \| 9,000 \| 60.0 \| {score} \| 0\.\d\d "
+        rf"\| \*\*{score}\*\* ▲2/2 \| [01]\.\d\d \|",
+        lines[2],
     )
-    assert lines[4].startswith("| mean |  |")
+    assert lines[4].startswith("| mean |  |  |")
     assert "▲" not in lines[4]
-
-
-class Page(html.parser.HTMLParser):
-    """Checks that elements are closed, ids are unique, and collects what a browser would fetch."""
-
-    VOID = frozenset(("meta", "br", "link", "img", "input", "hr", "wbr"))
-
-    def __init__(self, text):
-        super().__init__()
-        self.open, self.ids, self.fetched, self.text = [], [], [], []
-        self.feed(text)
-        self.close()
-        assert not self.open
-
-    def handle_starttag(self, tag, attrs):
-        if tag not in self.VOID:
-            self.open.append(tag)
-        attrs = dict(attrs)
-        if "id" in attrs:
-            self.ids.append(attrs["id"])
-        assert tag not in ("script", "link", "iframe")
-        for name in ("src", "href", "xlink:href"):
-            value = attrs.get(name) or "#"
-            if not value.startswith(("#", "data:")):
-                self.fetched.append(value)
-
-    def handle_startendtag(self, tag, attrs):
-        self.handle_starttag(tag, attrs)
-        if tag not in self.VOID:
-            self.open.pop()
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        self.text.append(data)
-
-
-def check_page(path):
-    text = path.read_text(encoding="utf-8")
-    parsed = Page(text)
-    assert not parsed.fetched
-    assert len(set(parsed.ids)) == len(parsed.ids)
-    references = set(re.findall(r'(?:url\(#|href="#)([^)"]+)', text))
-    assert references <= set(parsed.ids)
-    assert "@import" not in text
-    assert not re.findall(r"url\((?!#)", text)
-    # Every colour of a chart is one that the page can change.
-    assert not re.search(r'style="[^"]*(?:stroke|fill): #', text)
-    return " ".join(parsed.text)
 
 
 def test_the_page_stands_by_itself(runs, tmp_path, capsys):
     folders = [str(runs / f"{n}-{s}") for n in ("uniform", "implicit") for s in (1, 2)]
     assert main(["report", *folders, "--output", str(tmp_path / "out"), "--samples", "50"]) == 0
     out = capsys.readouterr().out
-    assert "| en-gl | 90 |" in out
+    assert "| en-gl | 90 | 60.0 |" in out
     assert out.splitlines()[-1] == f"page: {tmp_path / 'out/index.html'}"
     text = check_page(tmp_path / "out/index.html")
     for expected in (
-        *("4 runs of 2 configurations on 2 tasks", "Test scores", "chrF / baseline on dev"),
+        *("4 runs of 2 configurations on 2 tasks", "Scores on test", "chrF / baseline on dev"),
         *("implicit: factors on updates", "share of batches", "share of target tokens"),
-        *("nrefs:1|case:mixed", "trainer.schedule.name", "highest mean chrF"),
+        *("nrefs:1|case:mixed", "trainer.schedule.name", "highest mean chrF", "Made on 20"),
+        *("Training loss over steps", "Sample translations", "baseline"),
     ):
         assert expected in text, expected
-    for name in ("final", "scores", "probabilities", "shares"):
+    for name in ("final", "scores", "losses", "probabilities", "shares"):
         assert (tmp_path / f"out/{name}.png").read_bytes().startswith(b"\x89PNG")
     assert (tmp_path / "out/table.md").read_text() in out
 
@@ -312,7 +186,7 @@ def test_damaged_and_missing_parts_are_named_and_the_rest_is_told(runs, tmp_path
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="holds neither events"):
         read_run(tmp_path / "empty")
-    with pytest.raises(DataError, match="is no folder"):
+    with pytest.raises(DataError, match="is not a directory"):
         read_run(tmp_path / "none")
 
 
@@ -339,18 +213,6 @@ def test_other_test_sentences_are_not_compared(runs, tmp_path):
     assert not found
     assert len(notes) == 2
     assert "other sentences of en-fr: not compared" in notes[0]
-
-
-def test_unlike_tests_are_named(tmp_path):
-    for name, count, beam in (("one", 60, 4), ("two", 5, 1)):
-        folder = make_run(tmp_path / name, "uniform", 1, tested=False)
-        evaluate(folder, list(TASKS), 0.6, 1, count=count)
-        path = folder / "evaluation-test.json"
-        path.write_text(json.dumps({**json.loads(path.read_text()), "beam_size": beam}))
-    page, _ = write_report([read_run(tmp_path / n) for n in ("one", "two")], tmp_path / "out")
-    text = page.read_text()
-    assert "the runs were tested en-gl on 5 and 60 sentences: these scores do not compare" in text
-    assert "tested with a beam size of 1 and 4" in text
 
 
 def test_many_tasks_become_heat_maps(tmp_path):
@@ -402,7 +264,9 @@ def test_the_group_to_compare_with_is_chosen_by_its_label(runs, tmp_path):
     _, markdown = write_report(found, tmp_path / "out", "implicit", samples=50)
     assert "▼" in markdown
     assert "below implicit" in markdown
-    with pytest.raises(ConfigError, match=r"'implict' is no group.*did you mean 'implicit'"):
+    with pytest.raises(
+        ConfigError, match=r"'implict' is not a configuration.*did you mean 'implicit'"
+    ):
         write_report(found, tmp_path / "out", "implict")
     with pytest.raises(ConfigError, match="nothing to report"):
         write_report([], tmp_path / "out")

@@ -1,0 +1,155 @@
+"""What `keras-mtl evaluate` left of a run, read as far as it can be read."""
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from keras_mtl.errors import DataError
+from keras_mtl.training.translations import SUFFIX, Translation, pairs_digest, read_translations
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """Scores of a run and how they were made.
+
+    Attributes:
+      scores: by metric and task.
+      signatures: by metric, how the scores were made.
+      pairs: sentence pairs behind the scores, by task.
+      available: pairs of the whole test set, by task, as far as they are known.
+      hashes: of the pairs by task, as far as they are known.
+      partial: in which respects it is not a whole evaluation.
+      translations: by task; empty if they were not kept.
+      record: everything else in the file, such as ``step``; older versions recorded less.
+    """
+
+    scores: Mapping[str, Mapping[str, float]]
+    signatures: Mapping[str, str]
+    pairs: Mapping[str, int]
+    available: Mapping[str, int]
+    hashes: Mapping[str, str]
+    partial: Sequence[str]
+    translations: Mapping[str, Sequence[Translation]]
+    record: Mapping[str, Any]
+
+    def number(self, field: str) -> int | None:
+        """A whole number of the record; None if it was not recorded."""
+        value = self.record.get(field)
+        return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+    def text(self, field: str) -> str:
+        """A text of the record; empty if it was not recorded."""
+        value = self.record.get(field)
+        return value if isinstance(value, str) else ""
+
+    @property
+    def steps(self) -> int | None:
+        """Training steps that the scored weights had at their disposal.
+
+        The best checkpoint of a run of 600 steps may be that of step 500; the run still spent 600.
+        A checkpoint that the user chose stands for its own step.
+        """
+        if self.text("checkpoint_choice") == "given":
+            return self.number("step")
+        return self.number("trained_steps")
+
+    @property
+    def hardware(self) -> str:
+        """``AMD EPYC, 8 processors``; empty if it was not recorded."""
+        found = self.record.get("hardware")
+        if not isinstance(found, Mapping):
+            return ""
+        parts = [str(found.get("processor", "")), f"{found.get('processors')} processors"]
+        accelerators = found.get("accelerators")
+        return ", ".join(
+            [*parts, *map(str, accelerators if isinstance(accelerators, list) else [])]
+        )
+
+
+NONE = Evaluation({}, {}, {}, {}, {}, (), {}, {})
+
+
+def read_evaluation(
+    folder: Path, split: str, test_sizes: Mapping[str, int], notes: list[str]
+) -> Evaluation:
+    """Reads the scores of a run; what cannot be read becomes a note.
+
+    Args:
+      folder: the run's directory.
+      split: ``test`` or ``dev``.
+      test_sizes: pairs of the split by task, as far as the prepared data are there. They tell a
+        partial evaluation by a version that did not record it.
+      notes: gets a sentence for everything that is missing or damaged.
+
+    Returns:
+      The evaluation; `NONE` if there is none.
+    """
+    path = folder / f"evaluation-{split}.json"
+    if not path.exists():
+        notes.append(
+            f"no {split} outputs: run `keras-mtl evaluate --model_dir {folder}"
+            + (f" --split {split}`" if split != "test" else "`")
+        )
+        return NONE
+    try:
+        report = json.loads(path.read_text(encoding="utf-8"))
+        scores: dict[str, dict[str, float]] = {}
+        for task, result in report["tasks"].items():
+            for metric, value in result["scores"].items():
+                scores.setdefault(str(metric), {})[str(task)] = float(value)
+        pairs = {str(task): int(result["pairs"]) for task, result in report["tasks"].items()}
+        signatures = {str(k): str(v) for k, v in report["signatures"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        notes.append(f"{path.name} cannot be read ({type(error).__name__}): evaluate again")
+        return NONE
+    translations = _read_translations(path.with_suffix(""), notes)
+    entries = report["tasks"]
+    available = {task: entries[task].get("available", test_sizes.get(task)) for task in pairs}
+    hashes = {task: entries[task].get("test_set_hash") for task in pairs}
+    for task, rows in translations.items():
+        if task in pairs and not hashes[task]:
+            hashes[task] = pairs_digest((row.source, row.reference) for row in rows)
+    known = {task: size for task, size in available.items() if isinstance(size, int)}
+    recorded = report.get("partial")
+    return Evaluation(
+        scores=scores,
+        signatures=signatures,
+        pairs=pairs,
+        available=known,
+        hashes={task: str(value) for task, value in hashes.items() if value},
+        partial=[str(text) for text in recorded]
+        if isinstance(recorded, list)
+        else _partial(pairs, known, test_sizes),
+        translations=translations,
+        record={key: value for key, value in report.items() if key not in ("tasks", "signatures")},
+    )
+
+
+def _partial(
+    pairs: Mapping[str, int], available: Mapping[str, int], test_sizes: Mapping[str, int]
+) -> list[str]:
+    """What is missing from an evaluation that does not say so, as its sizes tell."""
+    missing = [
+        f"without task {task}" for task, size in test_sizes.items() if size and task not in pairs
+    ]
+    return missing + [
+        f"{count:,} of {available[task]:,} pairs of {task}"
+        for task, count in pairs.items()
+        if count < available.get(task, 0)
+    ]
+
+
+def _read_translations(folder: Path, notes: list[str]) -> dict[str, list[Translation]]:
+    found = {}
+    for path in sorted(folder.glob(f"*{SUFFIX}")):
+        try:
+            found[path.name.removesuffix(SUFFIX)] = read_translations(path)
+        except DataError as error:
+            notes.append(str(error))
+    if not found:
+        notes.append(
+            f"no translations in {folder.name}/: differences cannot be tested; evaluate again"
+        )
+    return found
