@@ -17,7 +17,7 @@ import yaml
 from official.modeling import hyperparams
 
 from keras_mtl import config as config_lib
-from keras_mtl import errors
+from keras_mtl import config_paths, errors
 from keras_mtl.yaml_loader import Loader
 
 Path = tuple[str | int, ...]
@@ -44,11 +44,14 @@ class Override:
       name: file, or ``--params_override``.
       values: nested plain mappings, lists and scalars.
       lines: line (from 1) of each value by its path; empty for the command line.
+      directory: what relative paths among the values are relative to; empty is the working
+        directory.
     """
 
     name: str
     values: dict[str, Any]
     lines: dict[Path, int]
+    directory: str = ""
 
     def place(self, path: Path) -> str:
         """The file and line of a value, for a message."""
@@ -73,7 +76,8 @@ def from_yaml_file(path: str) -> Override:
         raise errors.ConfigError(f"{path}: no such configuration file") from error
     except OSError as error:
         raise errors.ConfigError(f"{path}: cannot be read ({error.strerror})") from error
-    return from_yaml(text, path)
+    override = from_yaml(text, path)
+    return dataclasses.replace(override, directory=config_paths.base_directory(path))
 
 
 def from_yaml(text: str, name: str) -> Override:
@@ -121,6 +125,7 @@ def apply(
     """Overrides fields of ``config`` in place.
 
     Sections are merged, lists replaced whole, free-form options merged (empty ones are emptied).
+    Paths become absolute, in ``override`` too; plug-ins with readers must be loaded before.
 
     Args:
       config: what is changed; on an error it may be changed in part.
@@ -130,6 +135,14 @@ def apply(
     Raises:
       ConfigError: an unknown key or a value of the wrong type.
     """
+    if override.directory:
+        for field in config_paths.path_fields(override.values):
+            try:
+                config_paths.check_moved(field.parent[field.key], override.directory)
+            except errors.ConfigError as error:
+                place = override.place(field.place)
+                raise errors.ConfigError(f"{place}: {dotted(field.place)} = {error}") from error
+    config_paths.make_absolute(override.values, override.directory or os.getcwd())
     _Walk(config, override, {} if places is None else places).section(config, override.values, ())
 
 

@@ -14,7 +14,7 @@ from official.core import exp_factory
 
 import keras_mtl
 from keras_mtl import config as config_lib
-from keras_mtl import errors, overrides, plugins, validation
+from keras_mtl import config_paths, errors, overrides, plugins, validation
 from keras_mtl import experiments as _experiments  # noqa: F401  registers them
 from keras_mtl.files import naming
 
@@ -155,7 +155,9 @@ def load_params(path: str | os.PathLike[str]) -> config_lib.ExperimentConfig:
 
 
 def save_params(config: config_lib.ExperimentConfig, path: str | os.PathLike[str]) -> None:
-    """Writes the whole configuration as YAML; the file is complete or it is not there.
+    """Writes the whole configuration as YAML, with absolute paths.
+
+    The file is complete or it is not there.
 
     Args:
       config: what to write.
@@ -168,9 +170,11 @@ def save_params(config: config_lib.ExperimentConfig, path: str | os.PathLike[str
         path = os.path.join(path, PARAMS_FILE)
     folder = os.path.dirname(os.path.abspath(path))
     os.makedirs(folder, exist_ok=True)
+    values = config.as_dict()
+    config_paths.make_absolute(values, os.getcwd())
     text = (
-        f"# Written by keras_mtl {keras_mtl.__version__}; --config_file takes it.\n"
-        + yaml.safe_dump(config.as_dict(), sort_keys=False, allow_unicode=True, width=100)
+        f"{config_paths.SAVED_HEAD} {keras_mtl.__version__}; --config_file takes it.\n"
+        + yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=100)
     )
     handle, partial = tempfile.mkstemp(prefix=".params.", suffix=".partial", dir=folder)
     try:

@@ -13,7 +13,10 @@ PACKAGE = pathlib.Path(keras_mtl.__file__).parent
 ROOMS = (
     ("errors", "files", "hardware", "interrupts"),
     ("components", "search_options", "metrics"),
-    ("yaml_loader", "plugins", "config", "overrides", "validation", "experiments", "registry"),
+    (
+        *("yaml_loader", "plugins", "config_paths"),
+        *("config", "overrides", "validation", "experiments", "registry"),
+    ),
     ("native",),
     ("schedules",),
     ("data",),
@@ -46,6 +49,7 @@ FREE_OF_TENSORFLOW = (
         "metrics",
         "yaml_loader",
         "plugins",
+        "config_paths",
         "native",
         "schedules",
     ),

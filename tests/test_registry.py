@@ -77,7 +77,7 @@ class TestOverrides:
         assert config.trainer.train_steps == 1000
         assert isinstance(config.trainer.train_steps, int)
         assert config.task.data.bucket_lengths == [32, 64, 128]
-        assert config.task.data.data_dir == "a,b=c"
+        assert config.task.data.data_dir == os.path.abspath("a,b=c")
         assert config.trainer.schedule.parameters.as_dict() == {"alpha": 2}
         assert config.runtime.deterministic is False
 
@@ -234,7 +234,7 @@ class TestValidation:
             ("task.pairs=[{source: e, target: f, max_pairs: 0}]", "max_pairs = 0: must be >= 1"),
             ("task.data.corpora=[]", "task 'en-fr' has no data"),
             ("task.data.corpora=[{options: {a: 1}}]", "task.data.corpora[0].reader is empty"),
-            ("task.data.dev_fraction=0", "task 'en-fr' cannot be validated"),
+            ("trainer.evaluation.tasks=[en-xx]", "tasks[0] = 'en-xx' is not a task; did you mean"),
             ("task.data.dev_fraction=1", "task.data.dev_fraction = 1.0: must be >= 0 and < 1"),
             ("task.data.dev_fraction=0.5,task.data.test_fraction=0.5", "leave nothing to train on"),
             ("task.data.granularity=exmple", "unknown; did you mean 'example'"),
@@ -279,6 +279,10 @@ class TestValidation:
             ("trainer.schedule.name=''", "trainer.schedule.name is empty"),
             ("runtime.seed=-1", "runtime.seed = -1: must be >= 0 and <= 4294967295"),
             ("runtime.distribution_strategy=tpus", "did you mean 'tpu'"),
+            (
+                "runtime.distribution_strategy=tpu,runtime.mixed_precision_dtype=mixed_float16",
+                "runtime.mixed_precision_dtype = 'mixed_float16': TPUs compute in bfloat16",
+            ),
         ],
     )
     def test_problem(self, params, expected):

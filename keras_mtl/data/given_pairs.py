@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import yaml
 
-from keras_mtl import errors, yaml_loader
+from keras_mtl import config_paths, errors, yaml_loader
 from keras_mtl.data import split
 from keras_mtl.data.cleaning import Cleaner, CleaningSettings, HashSet
 from keras_mtl.data.corpora import CorpusReader, create_reader, read_pairs
@@ -52,6 +52,7 @@ def load_corpora(path: str | os.PathLike[str]) -> list[GivenCorpus]:
     """Reads a YAML file with a list of corpora, as ``task.data.corpora`` of a configuration has it.
 
     An entry may have ``tasks`` in addition, a list with the names of the tasks that it belongs to.
+    Paths are relative to the file.
 
     Raises:
       ConfigError: the file cannot be read, or is not such a list; readers and options are checked
@@ -67,6 +68,13 @@ def load_corpora(path: str | os.PathLike[str]) -> list[GivenCorpus]:
             f"{path} holds {type(entries).__name__}; give a list of corpora, for example "
             "`- {reader: parallel, options: {source_file: a.en, target_file: a.fr}}`"
         )
+    directory = config_paths.base_directory(os.fspath(path))
+    for field in config_paths.corpora_fields(entries):
+        try:
+            config_paths.check_moved(field.parent[field.key], directory)
+        except errors.ConfigError as error:
+            raise errors.ConfigError(f"{path}[{field.place[0]}]: {field.key} = {error}") from error
+        field.parent[field.key] = config_paths.absolute(field.parent[field.key], directory)
     corpora: list[GivenCorpus] = []
     for number, entry in enumerate(entries):
         fields = set(entry) if isinstance(entry, dict) else set()

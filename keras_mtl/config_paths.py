@@ -1,0 +1,133 @@
+"""Relative paths of a configuration: which fields hold paths, and what they are relative to.
+
+A path in a configuration file is relative to the file, one in ``--params_override`` to the working
+directory. All are made absolute when they are applied, so a run can be used from any directory.
+"""
+
+import glob
+import importlib
+import os
+from collections.abc import Iterator, Mapping, MutableMapping
+from typing import Any, NamedTuple
+
+from keras_mtl import errors
+
+_FIELDS = (
+    ("task", "data", "data_dir"),
+    ("task", "data", "vocabulary", "model_file"),
+    ("trainer", "schedule", "baselines_file"),
+)
+_CORPORA_FIELDS = ("corpora", "dev_corpora", "test_corpora")
+# First words of a params.yaml that `registry.save_params` writes.
+SAVED_HEAD = "# Written by keras_mtl"
+
+
+class PathField(NamedTuple):
+    """A field that holds paths.
+
+    Attributes:
+      place: keys and indices that lead to it.
+      parent: the mapping that it is in.
+      key: its key there.
+    """
+
+    place: tuple[str | int, ...]
+    parent: MutableMapping[str, Any]
+    key: str
+
+
+def path_fields(values: Any) -> Iterator[PathField]:
+    """Yields the fields of a configuration, as plain values, that hold a path or a list of paths.
+
+    Values of a wrong kind are passed over: the configuration's own checks name them.
+    """
+    for names in _FIELDS:
+        section = values
+        for name in names[:-1]:
+            section = section.get(name) if isinstance(section, Mapping) else None
+        if isinstance(section, MutableMapping) and names[-1] in section:
+            yield PathField(names, section, names[-1])
+    task = values.get("task") if isinstance(values, Mapping) else None
+    if not isinstance(task, Mapping):
+        return
+    data, pairs = task.get("data"), task.get("pairs")
+    if isinstance(data, Mapping):
+        yield from corpora_fields(data.get("corpora"), ("task", "data", "corpora"))
+    for i, pair in enumerate(pairs if isinstance(pairs, list) else ()):
+        for name in _CORPORA_FIELDS if isinstance(pair, Mapping) else ():
+            yield from corpora_fields(pair.get(name), ("task", "pairs", i, name))
+
+
+def corpora_fields(corpora: Any, place: tuple[str | int, ...] = ()) -> Iterator[PathField]:
+    """Yields the options of a list of corpora that hold a path or a list of paths."""
+    for i, corpus in enumerate(corpora if isinstance(corpora, list) else ()):
+        options = corpus.get("options") if isinstance(corpus, Mapping) else None
+        if isinstance(options, MutableMapping):
+            for key in _path_options(corpus.get("reader")):
+                if key in options:
+                    yield PathField((*place, i, "options", key), options, key)
+
+
+def _path_options(reader: Any) -> tuple[str, ...]:
+    # A configuration names readers, and this module imports them by name too: only they know which
+    # of their options are paths.
+    corpora = importlib.import_module("keras_mtl.data.corpora")
+    return corpora.path_options(reader) if isinstance(reader, str) else ()
+
+
+def base_directory(file: str) -> str:
+    """Returns the directory that the paths in a configuration file are relative to.
+
+    It is the file's own, except for a ``params.yaml`` of a run: releases that did not make paths
+    absolute wrote them relative to the working directory.
+    """
+    try:
+        with open(file, encoding="utf-8", errors="replace") as handle:
+            saved = handle.readline().startswith(SAVED_HEAD)
+    except OSError:
+        saved = False  # Reading the file says what is wrong.
+    return os.getcwd() if saved else os.path.dirname(os.path.abspath(file))
+
+
+def absolute(value: Any, directory: str) -> Any:
+    """Returns a path, or each of a list of paths, as an absolute one; other values as they are."""
+    if isinstance(value, list):
+        return [absolute(each, directory) for each in value]
+    if not isinstance(value, str) or not value or "://" in value:  # gs://bucket/directory
+        return value
+    return os.path.normpath(os.path.join(directory, os.path.expanduser(value)))
+
+
+def make_absolute(values: Any, directory: str) -> None:
+    """Makes the paths of a configuration, as plain values, absolute in place."""
+    for field in path_fields(values):
+        field.parent[field.key] = absolute(field.parent[field.key], directory)
+
+
+def check_moved(value: Any, directory: str) -> None:
+    """Refuses a path that exists in the working directory, but not in the file's directory.
+
+    Older releases read it from the working directory. The message says how to write the path now.
+
+    Args:
+      value: the path as written, or a list of paths.
+      directory: directory of the configuration file.
+
+    Raises:
+      ConfigError: it is such a path.
+    """
+    for path in value if isinstance(value, list) else [value]:
+        if not isinstance(path, str) or not path or os.path.isabs(path):
+            continue
+        meant, other = absolute(path, directory), absolute(path, os.getcwd())
+        if not _exists(meant) and _exists(other):
+            raise errors.ConfigError(
+                f"{path!r}: {meant} does not exist, {other} does; a path in a configuration file "
+                f"is relative to that file: write {os.path.relpath(other, directory)!r} or an "
+                "absolute path"
+            )
+
+
+def _exists(path: str) -> bool:
+    """Whether a path or a pattern of paths leads to anything."""
+    return os.path.exists(path) or any(glob.iglob(path, recursive=True))
