@@ -171,7 +171,10 @@ def get(metric: str) -> Metric:
     """
     found = _METRICS.get(metric)
     if found is None:
-        raise ConfigError(f"unknown metric {metric!r}{nearest(str(metric), _METRICS)}")
+        raise ConfigError(
+            f"unknown metric {metric!r}{nearest(str(metric), _METRICS)} (one of a plug-in is known "
+            "after --import)"
+        )
     return found
 
 

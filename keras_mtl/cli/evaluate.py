@@ -12,9 +12,7 @@ from keras_mtl import metrics
 from keras_mtl.cli.common import add_backend_arguments, backend_arguments
 from keras_mtl.cli.evaluator import make_evaluator
 from keras_mtl.cli.inspect import print_table
-from keras_mtl.data.given_pairs import load_corpora
 from keras_mtl.data.split import SPLITS
-from keras_mtl.decoding.tasks import TaskList, find_task
 from keras_mtl.errors import CheckpointError, ConfigError, nearest
 
 if TYPE_CHECKING:
@@ -152,6 +150,10 @@ def check_arguments(args: argparse.Namespace) -> None:
       CheckpointError: there is no trained model.
       InputError: the model has no such task.
     """
+    # These import NumPy, which `--help` does not need.
+    from keras_mtl.data.given_pairs import load_corpora
+    from keras_mtl.decoding.tasks import TaskList, find_task
+
     if args.unseen and not args.corpora:
         raise ConfigError("--unseen chooses among the pairs of --corpora; give that too")
     if args.corpora and not args.output and Path(args.corpora).stem in SPLITS:

@@ -5,8 +5,6 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from keras_mtl import metrics
-from keras_mtl.data.given_pairs import load_corpora
-from keras_mtl.decoding.tasks import find_task
 from keras_mtl.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -167,7 +165,8 @@ def _given_pairs(
     model_dir: str, loaded: Any, corpora: str, unseen: bool, tasks: list[str] | None
 ) -> "GivenPairs":
     """Reads the pairs of ``corpora`` for some tasks of a model, or all."""
-    from keras_mtl.data.given_pairs import read_given_pairs
+    from keras_mtl.data.given_pairs import load_corpora, read_given_pairs
+    from keras_mtl.decoding.tasks import find_task
 
     specs = load_corpora(corpora)
     every = loaded.tasks.tasks

@@ -1,0 +1,33 @@
+"""Metrics of plug-ins in a report: their direction, and what happens if they are not there."""
+
+import pytest
+
+from keras_mtl import errors, metrics
+from keras_mtl.report import runs, tables
+from keras_mtl.report.groups import Mean
+
+
+@pytest.fixture
+def registered(monkeypatch):
+    monkeypatch.setattr(metrics, "_METRICS", dict(metrics._METRICS))
+    metrics.register_text_metric("wrong", title="wrong", unit="%", higher_is_better=False)(min)
+
+
+def test_the_lowest_is_the_best_of_a_metric_of_which_lower_is_better(registered):
+    cells = [tables.Cell(Mean(value, None, value, value, 1)) for value in (3.0, 1.0, 2.0)]
+    best = [cell.best for cell in tables._with_best("wrong", cells)]
+    assert best == [False, True, False]
+    assert [cell.best for cell in tables._with_best("bleu", cells)] == [True, False, False]
+
+
+def test_a_plug_in_that_is_gone_matters_only_for_its_metrics(tmp_path):
+    (tmp_path / "params.yaml").write_text("imports: [plug_gone]\n")
+    notes = []
+    runs._load_plugins(tmp_path, ["bleu"], notes)
+    assert len(notes) == 1
+    assert "plug-in 'plug_gone'" in notes[0]
+    with pytest.raises(errors.ConfigError, match="plug-in 'plug_gone'"):
+        runs._load_plugins(tmp_path, ["bleu", "wrong"], notes)
+    (tmp_path / "params.yaml").unlink()
+    with pytest.raises(errors.ConfigError, match="metric 'wrong' is not registered; name its plug"):
+        runs._load_plugins(tmp_path, ["wrong"], notes)
