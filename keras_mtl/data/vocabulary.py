@@ -25,7 +25,7 @@ import numpy as np
 import sentencepiece
 
 from keras_mtl import errors
-from keras_mtl.data.control_symbols import control_symbols
+from keras_mtl.data.sentencepiece_model import control_symbols
 
 PAD_ID, BOS_ID, EOS_ID, UNK_ID = 0, 1, 2, 3
 SPECIAL_PIECES = ("<pad>", "<s>", "</s>", "<unk>")

@@ -107,7 +107,8 @@ class SavedModelTranslator:
                     result = self._translate(text=text, task=tf.constant(task))
             except tf.errors.InvalidArgumentError as error:
                 shown = ", ".join(str(first_line + i) for i in rows[:8])
-                raise InputError(f"lines {shown}, …: {error.message}") from error
+                more = ", …" if len(rows) > 8 else ""
+                raise InputError(f"lines {shown}{more}: {error.message}") from error
             arrays = [result[name].numpy() for name in ("translations", "scores", "lengths")]
             for i, texts, scores, lengths in zip(rows, *arrays, strict=True):
                 found[i] = [
@@ -127,13 +128,12 @@ _before = False
 
 @contextlib.contextmanager
 def _as_exported() -> Iterator[None]:
-    """Runs graphs as they stand in the file, without TensorFlow's graph optimiser.
+    """Runs graphs as they stand in the file, without TensorFlow's graph optimizer.
 
-    On an exported search it takes 1.5 s at the first call, gains nothing afterwards, and warns a
-    dozen times on standard error that its cost model does not know a shape. The setting is of the
-    process and read at each call, so it is put back when the last of several threads is done; a
-    call that yet another thread begins meanwhile runs without the optimiser too, to the same
-    result.
+    On an exported search the optimizer takes 1.5 s at the first call and gains nothing afterwards.
+    On exports of older versions it also prints a dozen warnings. The setting belongs to the process
+    and is read at each call, so the last of several threads puts it back; a call that another
+    thread begins meanwhile runs without the optimizer too, to the same result.
     """
     global _inside, _before
     name = "disable_meta_optimizer"

@@ -100,6 +100,10 @@ class GraphSearch(tf.Module):
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """Searches with the smallest number of steps that is enough; fails on a NaN."""
         sizes = step_sizes(self._options.max_length)
+        # A served graph does not know the rank of what a loop passes to its body. TensorFlow's
+        # optimizer would then print a warning for each softmax whose cost it cannot tell.
+        source = tf.ensure_shape(source, [None, None])
+        decoder, limits, rows = (tf.ensure_shape(x, [None]) for x in (decoder, limits, rows))
 
         def branch(steps: int) -> tuple[tf.Tensor, ...]:
             result = self._model.search(source, decoder, limits, steps)

@@ -11,6 +11,7 @@ import tensorflow as tf
 import tensorflow_text as tf_text
 
 import keras_mtl
+from keras_mtl.data.sentencepiece_model import with_rule_table
 from keras_mtl.data.vocabulary import Vocabulary
 from keras_mtl.decoding.options import BeamOptions
 from keras_mtl.decoding.tasks import TranslationTask
@@ -66,7 +67,8 @@ class TranslationModule(tf.Module):
         self._tasks = tuple(tasks)
         self._tags = tuple(vocabulary.tag_id(task.target) for task in tasks)
         self._max_tokens = max_length - 2  # The tag and the end of sentence.
-        self._tokenizer = tf_text.SentencepieceTokenizer(vocabulary.tokenizer_bytes, tf.int32)
+        tokenizer = with_rule_table(vocabulary.tokenizer_bytes)
+        self._tokenizer = tf_text.SentencepieceTokenizer(tokenizer, tf.int32)
         names = tf.constant([task.name for task in tasks])
         indices = tf.range(len(tasks), dtype=tf.int64)
         self._indices = tf.lookup.StaticHashTable(
@@ -105,8 +107,12 @@ class TranslationModule(tf.Module):
             lengths = tf.identity(lengths)
         tags = tf.gather(self._tags, index)
         decoder = tf.gather([task.decoder for task in self._tasks], index)
-        eos = tf.fill([count, 1], self._vocabulary.eos_id)
-        source = tf.concat([tags[:, None], pieces, eos], axis=1).to_tensor(self._vocabulary.pad_id)
+        # Dense tensors: concatenating ragged ones makes oneDNN print an error about int64.
+        pad, eos = self._vocabulary.pad_id, self._vocabulary.eos_id
+        source = tf.concat([tags[:, None], pieces.to_tensor(pad)], 1)
+        source = tf.pad(source, [[0, 0], [0, 1]], constant_values=pad)
+        is_end = tf.range(tf.shape(source)[1]) == lengths[:, None] + 1
+        source = tf.where(is_end, eos, source)
         ids, lengths, scores = self._search(source, decoder, lengths)
         flat = tf.RaggedTensor.from_tensor(
             tf.reshape(ids, [tf.size(lengths), tf.shape(ids)[2]]), tf.reshape(lengths, [-1])

@@ -1,0 +1,119 @@
+"""Edits a serialized SentencePiece model: the types of pieces, and the table of the normalizer.
+
+The package sentencepiece cannot change a model, and its ``sentencepiece_model_pb2`` needs protobuf,
+which an environment without TensorFlow does not have. This module edits protobuf's wire format.
+"""
+
+import functools
+import io
+import tempfile
+from collections.abc import Iterable
+
+import sentencepiece
+
+# Keys of fields in protobuf's wire format: number of the field, and 2 for bytes with a length.
+# A ModelProto has its pieces, in the order of their ids, and then a NormalizerSpec.
+_PIECE_KEY = 1 << 3 | 2
+_NORMALIZER_KEY = 3 << 3 | 2
+_CHARSMAP_KEY = 2 << 3 | 2  # Of a NormalizerSpec.
+# Field 3 of a piece, its type, with the value CONTROL.
+_CONTROL_TYPE = bytes([3 << 3 | 0, 3])
+
+
+def control_symbols(model_bytes: bytes, ids: Iterable[int]) -> bytes:
+    """Returns a SentencePiece model in which some pieces are control symbols, never found in text.
+
+    Args:
+      model_bytes: a serialized model that SentencePiece can read.
+      ids: ids of the pieces.
+    """
+    chosen = set(ids)
+    parts: list[bytes] = []
+    token, copied, position = 0, 0, 0
+    while token <= max(chosen, default=-1) and position < len(model_bytes):
+        key, position = _varint(model_bytes, position)
+        if key != _PIECE_KEY:  # A ModelProto of SentencePiece has length-delimited fields only.
+            size, position = _varint(model_bytes, position)
+            position += size
+            continue
+        size_position = position
+        size, position = _varint(model_bytes, position)
+        if token in chosen:
+            # Of a field that occurs twice, the last value holds.
+            piece = model_bytes[position : position + size] + _CONTROL_TYPE
+            parts += [model_bytes[copied:size_position], _encoded_varint(len(piece)), piece]
+            copied = position + size
+        position += size
+        token += 1
+    return b"".join([*parts, model_bytes[copied:]])
+
+
+def with_rule_table(model_bytes: bytes) -> bytes:
+    """Returns a SentencePiece model with a table of rules that change nothing of cleaned text.
+
+    Without a table SentencePiece normalizes nothing either, and writes a line of its log each time
+    that a model is loaded. tensorflow-text has a SentencePiece of its own, whose log cannot be
+    turned off from Python.
+
+    Args:
+      model_bytes: a serialized model without a table.
+    """
+    # Of a message that occurs twice, fields are merged.
+    return model_bytes + _field(_NORMALIZER_KEY, _field(_CHARSMAP_KEY, _rule_table()))
+
+
+@functools.cache
+def _rule_table() -> bytes:
+    """A table of one rule, no-break space to space, as `keras_mtl.data.cleaning.normalize` has it.
+
+    SentencePiece compiles no table without a rule, and none that maps a character to itself.
+    """
+    output = io.BytesIO()
+    with tempfile.NamedTemporaryFile("w", suffix=".tsv") as rules:
+        rules.write("A0\t20\n")
+        rules.flush()
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(["a b"] * 9),
+            model_writer=output,
+            model_type="char",
+            vocab_size=9,
+            hard_vocab_limit=False,
+            normalization_rule_tsv=rules.name,
+            minloglevel=3,
+        )
+    return _find(_find(output.getvalue(), _NORMALIZER_KEY), _CHARSMAP_KEY)
+
+
+def _find(message: bytes, wanted: int) -> bytes:
+    """Returns the first field of a key; fields before it have a length too."""
+    position = 0
+    while True:
+        key, position = _varint(message, position)
+        size, position = _varint(message, position)
+        if key == wanted:
+            return message[position : position + size]
+        position += size
+
+
+def _field(key: int, content: bytes) -> bytes:
+    return _encoded_varint(key) + _encoded_varint(len(content)) + content
+
+
+def _varint(data: bytes, position: int) -> tuple[int, int]:
+    """Returns a number of protobuf's wire format and the position behind it."""
+    value, shift = 0, 0
+    while True:
+        byte = data[position]
+        position += 1
+        value |= (byte & 0x7F) << shift
+        shift += 7
+        if byte < 0x80:
+            return value, position
+
+
+def _encoded_varint(value: int) -> bytes:
+    encoded = bytearray()
+    while value >= 0x80:
+        encoded.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*encoded, value])
