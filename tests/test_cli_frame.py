@@ -120,7 +120,9 @@ def test_full_disk_under_standard_output(run_python):
     with open("/dev/full", "w") as full:
         done = run_python(_PRINT_MANY, capture_output=False, stdout=full, stderr=-1)
     assert done.returncode == 2
-    assert done.stderr == "error: the disk is full; free some space and start again\n"
+    assert done.stderr == (
+        "error: standard output: the disk is full; free some space and start again\n"
+    )
 
 
 def test_help_loads_nothing_heavy_and_is_fast(run_python):

@@ -1,0 +1,63 @@
+"""Every file that is written: an error of the disk names it."""
+
+import contextlib
+import os
+import resource
+
+import pytest
+
+from keras_mtl import charts, registry
+from keras_mtl.config import ExperimentConfig
+from keras_mtl.errors import KerasMtlError
+from keras_mtl.export.model_file import write_model_file
+from keras_mtl.files import replace_file
+from keras_mtl.training import baselines, batch_log, event_log, translations
+
+
+@contextlib.contextmanager
+def full_disk():
+    """No file can get longer, as on a full disk: a write fails, and opening does not."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+class Fingerprints:
+    """A mixture that handed out one batch."""
+
+    def take_fingerprints(self, consumed):
+        return [(0, 0, "00")]
+
+
+def write_events(folder):
+    event_log.EventLog(folder, tensorboard=False)._append({"event": "train"})
+
+
+def write_translations(folder):
+    result = type("Result", (), {"sources": ["a"], "hypotheses": ["b"], "references": ["c"]})
+    translations.write_translations(folder, {"en-fr": result})
+
+
+WRITERS = {
+    "params.yaml": lambda folder: registry.save_params(ExperimentConfig(), folder),
+    "any": lambda folder: replace_file(folder / "any", "text"),
+    "chart.png": lambda folder: charts.save_png(charts.new_figure(1, 1), folder / "chart.png"),
+    event_log.METRICS_FILE: write_events,
+    batch_log.BATCHES_FILE: lambda folder: batch_log.BatchLog(folder).write(Fingerprints(), 1),
+    f"en-fr{translations.SUFFIX}": write_translations,
+    "baselines.json": lambda folder: baselines._write(folder / "baselines.json", {"en-fr": 1.0}),
+    "model.kmtl": lambda folder: write_model_file(folder / "model.kmtl", {"a": 1}, {}),
+}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_full_disk_is_an_error_that_names_the_file(name, tmp_path):
+    with full_disk(), pytest.raises((OSError, KerasMtlError)) as caught:
+        WRITERS[name](tmp_path)
+    named = getattr(caught.value, "filename", None) or str(caught.value)
+    assert os.path.join(tmp_path, name) in str(named)
+    complete = [file.name for file in tmp_path.iterdir() if file.stat().st_size]
+    assert not complete
