@@ -1,217 +1,345 @@
-"""Pairs from a TMX file (translation memory exchange), plain or gzip, read in constant memory.
+"""Pairs from TMX files (translation memory exchange), read unit by unit in bounded memory.
 
-Format: TMX 1.4b, https://www.gala-global.org/tmx-14b. The text of a ``seg`` is what stands in it
-without the inline elements that hold codes of a file format (``bpt``, ``ept``, ``it``, ``ph``,
-``ut``).
+Format: TMX 1.4b, https://www.gala-global.org/tmx-14b. A file is read twice: first the language
+codes of its variants are counted, which decides the codes that fit the wanted languages; then the
+units are parsed. A damaged unit is reported and left out.
 """
 
-import xml.etree.ElementTree as ElementTree
-from collections.abc import Iterator
-from typing import BinaryIO
+import collections
+import re
+from collections.abc import Iterator, Sequence
 from xml.parsers import expat
 
 from keras_mtl import errors
-from keras_mtl.data.corpora import base
+from keras_mtl.data import languages
+from keras_mtl.data.corpora import base, files, xml_encoding
+from keras_mtl.data.corpora.tmx_parser import UnitError, UnitParser, Variant, local_name
+from keras_mtl.data.corpora.tmx_units import CUT_OFF, Kind, Piece, Splitter
 
-_LANGUAGE = "{http://www.w3.org/XML/1998/namespace}lang"
-_CODES = frozenset({"bpt", "ept", "it", "ph", "ut"})
-_CHUNK = 1 << 16
+# A start tag with its language; other attributes may hold ">" in quotes. TMX 1.1 wrote "lang".
+_VARIANT = re.compile(
+    rb"<(?:[\w.-]+:)?[tT][uU][vV]\s(?:[^<>\"']|\"[^\"<]*\"|'[^'<]*')*?"
+    rb"(?<=\s)(?:xml:)?lang\s*=\s*[\"']([^\"'<>]{1,64})[\"']"
+)
 
+# A file with more codes than this does not hold languages in them.
+_MAX_CODES = 10_000
 
-def language_matches(wanted: str, found: str) -> bool:
-    """Says whether a variant's language is the wanted one: ``en`` takes ``EN-us``, ``en_GB``.
+# Codes that an error lists, and bytes of text that it quotes.
+_SHOWN = 20
+_SHOWN_BYTES = 60
 
-    A wanted code with a region takes that region alone, and variants that name no region.
-    """
-    wanted, found = (code.lower().replace("_", "-") for code in (wanted, found))
-    return found == wanted or found.startswith(f"{wanted}-") or wanted.startswith(f"{found}-")
+# Texts of declared entities are short; a longer one would multiply a file's size.
+_MAX_ENTITY = 1000
 
+# What is kept of the text between two units, to judge it.
+_MAX_GAP_BYTES = 1 << 16
 
-def _local_name(tag: object) -> str:
-    return str(tag).rpartition("}")[2].lower()
+# Markup that belongs between the last unit and the end.
+_CLOSING = re.compile(rb"<\?.*?\?>|</(?:[\w.-]+:)?(?:body|tmx)\s*>", re.IGNORECASE | re.DOTALL)
+_END = re.compile(rb"</(?:[\w.-]+:)?tmx\s*>", re.IGNORECASE)
 
-
-def segment_text(segment: ElementTree.Element) -> str:
-    """Returns the text of a ``seg`` without the native codes of inline elements."""
-    parts = [segment.text or ""]
-    for child in segment:
-        if _local_name(child.tag) not in _CODES:
-            parts.append(segment_text(child))
-        parts.append(child.tail or "")
-    return "".join(parts)
-
-
-class _Unit:
-    """A parsed translation unit and the line that it begins on."""
-
-    __slots__ = ("element", "line")
-
-    def __init__(self, element: ElementTree.Element, line: int) -> None:
-        self.element = element
-        self.line = line
+# The codes that a side takes, with their place in the order of preference.
+_Preferences = dict[str, int]
 
 
-class _Parser:
-    """Builds one ``tu`` element at a time; everything else is thrown away at once.
+def _count_codes(path: str) -> collections.Counter[str]:
+    """Counts the variants of a file by language code, as the file writes it."""
+    counts: collections.Counter[bytes] = collections.Counter()
+    with base.open_bytes(path) as handle:
+        rest = b""
+        for chunk in xml_encoding.utf8_chunks(path, handle)[1]:
+            data = rest + chunk
+            # A tag holds no "<" but its own.
+            end = data.rfind(b"<")
+            counts.update(_VARIANT.findall(data, 0, max(end, 0)))
+            rest = data[end:] if end >= 0 and len(data) - end < _MAX_GAP_BYTES else b""
+            if len(counts) > _MAX_CODES:
+                break
+    codes: collections.Counter[str] = collections.Counter()
+    for code, count in counts.items():
+        codes[code.decode("utf-8", "replace")] += count
+    return codes
 
-    Entities that a file declares are refused: a few lines of them can unfold into gigabytes.
+
+class _Head:
+    """Parses what stands before the first unit: root element, declarations of entities.
+
+    Attributes:
+      root: name of the root element, or an empty string.
+      entities: declared entities with their text.
+      problem: damage after the root element, if any.
     """
 
     def __init__(self, path: str) -> None:
         self._path = path
-        self._expat = expat.ParserCreate(namespace_separator="}")
-        self._expat.buffer_text = True
-        self._expat.StartElementHandler = self._start
-        self._expat.EndElementHandler = self._end
-        self._expat.CharacterDataHandler = self._data
-        self._expat.EntityDeclHandler = self._entity
-        self._builder: ElementTree.TreeBuilder | None = None
-        self._line = 0
+        self._parser = expat.ParserCreate("utf-8")
+        self._parser.StartElementHandler = self._start
+        self._parser.EntityDeclHandler = self._declared
+        # With this handler, expat does not expand the entities that a file declares.
+        self._parser.DefaultHandler = lambda text: None
         self.root = ""
-        self.ready: list[_Unit] = []
+        self.entities: dict[str, str] = {}
+        self.problem: base.BadLine | None = None
 
     def _start(self, tag: str, attributes: dict[str, str]) -> None:
-        if not self.root:
-            self.root = _local_name(tag)
-            if self.root != "tmx":
-                raise errors.DataError(
-                    f"{self._path}: no TMX file: its root element is <{self.root}>, not <tmx>"
-                )
-        if self._builder is None and _local_name(tag) == "tu":
-            self._builder = ElementTree.TreeBuilder()
-            self._line = self._expat.CurrentLineNumber
-        if self._builder is not None:
-            # Expat writes a name as "namespace}name", ElementTree as "{namespace}name".
-            named = {"{" + key if "}" in key else key: text for key, text in attributes.items()}
-            self._builder.start(tag, named)
+        self.root = self.root or local_name(tag)
+        if self.root != "tmx":
+            raise self.not_tmx(self.root)
 
-    def _end(self, tag: str) -> None:
-        if self._builder is not None:
-            self._builder.end(tag)
-            if _local_name(tag) == "tu":
-                self.ready.append(_Unit(self._builder.close(), self._line))
-                self._builder = None
-
-    def _data(self, text: str) -> None:
-        if self._builder is not None:
-            self._builder.data(text)
-
-    def _entity(self, name: str, *_: object) -> None:
-        raise errors.DataError(
-            f"{self._path}:{self._expat.CurrentLineNumber}: declares the entity {name!r}; entity "
-            "declarations are refused, write the text out"
+    def not_tmx(self, root: str) -> errors.DataError:
+        return errors.DataError(
+            f"{self._path}: not a TMX file: its root element is <{root}>, not <tmx>"
         )
 
-    def units(self, handle: BinaryIO) -> Iterator[_Unit]:
-        """Yields the units of a file.
+    def _declared(self, name: str, is_parameter: bool, text: str | None, *_: object) -> None:
+        # Without a text, it names another file, which is never read: a reference to such an entity
+        # is an error.
+        if is_parameter or text is None:
+            return
+        # Entities of entities can unfold into gigabytes.
+        if len(text) > _MAX_ENTITY or "&" in text or "<" in text:
+            raise errors.DataError(
+                f"{self._path}:{self._parser.CurrentLineNumber}: declares the entity {name!r} with "
+                f"markup or more than {_MAX_ENTITY} characters; write its text out"
+            )
+        self.entities.setdefault(name, text)
+
+    def feed(self, data: bytes, *, is_last: bool = False) -> None:
+        """Parses a part.
 
         Raises:
-          DataError: no TMX file, or declares entities.
-          expat.ExpatError: not well-formed XML.
+          DataError: it is not XML or not TMX, or declares an entity of entities.
         """
-        while chunk := handle.read(_CHUNK):
-            self._expat.Parse(chunk, False)
-            yield from self._taken()
-        self._expat.Parse(b"", True)
-        yield from self._taken()
-
-    def _taken(self) -> list[_Unit]:
-        ready, self.ready = self.ready, []
-        return ready
+        if self.problem is not None:
+            return
+        try:
+            self._parser.Parse(data, is_last)
+        except expat.ExpatError as error:
+            reason = f"not well-formed XML ({expat.ErrorString(error.code)})"
+            if not self.root or is_last:
+                raise errors.DataError(
+                    f"{self._path}:{error.lineno}: {reason}; repair or copy the file again"
+                ) from error
+            self.problem = base.BadLine(self._path, error.lineno, f"damaged header: {reason}")
 
 
 @base.register_reader
 class TmxReader(base.CorpusReader):
-    """A TMX file.
+    """TMX files.
 
     Args:
       source: code of the source language.
       target: code of the target language.
-      file: path of the file; plain or gzip, in the encoding its XML declaration names.
-      source_language: language of the source variants; the default is ``source``. ``en`` takes
-        ``en-US`` too.
-      target_language: language of the target variants; the default is ``target``.
+      file: path of the file, a pattern, or a list of these; plain or compressed, in the encoding
+        that its XML declaration names.
+      source_language: language of the source variants, or a list in order of preference; the
+        default is ``source``. ``en`` takes ``en-US`` too; see ``languages.fit``.
+      target_language: the same for the target.
 
     Raises:
-      DataError: the file does not exist.
+      ConfigError: an option has a wrong value.
+      DataError: a file does not exist.
     """
 
     name = "tmx"
+    path_options = ("file",)
 
     def __init__(
         self,
         source: str,
         target: str,
         *,
-        file: str,
-        source_language: str | None = None,
-        target_language: str | None = None,
+        file: str | Sequence[str],
+        source_language: str | Sequence[str] | None = None,
+        target_language: str | Sequence[str] | None = None,
     ) -> None:
         super().__init__(source, target)
-        self._path = base.require_file(self.name, "file", file)
-        self._languages = tuple(
-            base.require_text(self.name, option, code if given is None else given, "a code")
-            for option, given, code in (
-                ("source_language", source_language, source),
-                ("target_language", target_language, target),
-            )
-        )
+        self._languages: list[tuple[str, ...]] = []
+        for option, given, code in (
+            ("source_language", source_language, source),
+            ("target_language", target_language, target),
+        ):
+            value = code if given is None else given
+            codes = base.require_texts(self.name, option, value, "a language code")
+            if not codes:
+                raise base.option_error(self.name, option, value, "a language code, or a list")
+            self._languages.append(codes)
+        self._files = files.require_files(self.name, "file", file, suffixes=(".tmx",), text=False)
 
     def selection(self) -> tuple[str, ...]:
-        return self._languages
+        return tuple(", ".join(codes) for codes in self._languages)
 
     def paths(self) -> list[str]:
-        return [self._path]
-
-    def _texts(self, unit: ElementTree.Element) -> list[str | None]:
-        """Returns the unit's text in the two languages: of the same code, else of the first."""
-        texts: list[str | None] = [None, None]
-        exact = [False, False]
-        for variant in unit:
-            if _local_name(variant.tag) != "tuv":
-                continue
-            # TMX 1.1 wrote "lang" without the namespace.
-            language = variant.get(_LANGUAGE) or variant.get("lang") or ""
-            segment = next((e for e in variant if _local_name(e.tag) == "seg"), None)
-            if segment is None or not language:
-                continue
-            for side, wanted in enumerate(self._languages):
-                same = language.lower().replace("_", "-") == wanted.lower().replace("_", "-")
-                better = texts[side] is None or (same and not exact[side])
-                if better and language_matches(wanted, language):
-                    texts[side], exact[side] = segment_text(segment), same
-        return texts
+        return files.file_paths(self._files)
 
     def read(self) -> Iterator[base.Pair | base.BadLine]:
-        """Yields pairs; ``line`` is the line on which the unit begins.
+        """Yields pairs, file by file; ``line`` is the line on which the unit begins.
 
         A unit without one of the languages is counted under ``no such language``: many memories
         hold more than two.
 
         Raises:
-          DataError: the file is no XML, no TMX, cut off, or has no unit in both languages.
+          DataError: a file is not TMX, or has no unit in both languages.
         """
-        found = False
+        for name in self._files:
+            yield from _File(self, name, self._languages).read()
+
+
+class _File:
+    """Reads one file for a reader.
+
+    Args:
+      reader: the reader, whose counts are kept.
+      path: the file.
+      wanted: language codes of source and target, each in order of preference.
+    """
+
+    def __init__(self, reader: TmxReader, path: str, wanted: Sequence[tuple[str, ...]]) -> None:
+        self._reader = reader
+        self._path = path
+        self._wanted = wanted
+        self._codes: collections.Counter[str] = collections.Counter()
+        self._sides: tuple[_Preferences, _Preferences] = {}, {}
+        self._gap = b""
+        self._gap_line = 0
+        self._ended = False
+        self._unpaired = 0
+        self._paired = False
+
+    def read(self) -> Iterator[base.Pair | base.BadLine]:
+        self._codes = _count_codes(self._path)
+        self._sides = self._preferences()
+        head = _Head(self._path)
+        parser: UnitParser | None = None
+        with base.open_bytes(self._path) as handle:
+            encoding, chunks = xml_encoding.utf8_chunks(self._path, handle)
+            splitter = Splitter(self._path, chunks)
+            for piece in splitter:
+                if piece.kind is Kind.UNIT:
+                    if parser is None:
+                        parser = self._parser(head, encoding)
+                        if head.problem is not None:
+                            yield self._bad(head.problem.line, head.problem.reason)
+                    if self._gap:
+                        yield from self._judge_gap()
+                    yield from self._judge(piece, parser)
+                elif parser is None:
+                    head.feed(piece.data)
+                elif piece.kind is Kind.TEXT:
+                    self._add_to_gap(piece)
+        if parser is None:
+            head.feed(b"", is_last=True)
+            return
+        yield from self._judge_gap()
+        if not self._ended:
+            yield self._bad(splitter.line, "the file ends without </tmx>; it may be cut off")
+        if self._unpaired and not self._paired:
+            raise self._language_error(f"none of {self._unpaired:,} units has both languages,")
+
+    def _parser(self, head: _Head, encoding: str) -> UnitParser:
+        """Returns the parser of the units; raises DataError if there is nothing to read."""
+        if not head.root:
+            raise head.not_tmx("tu")
+        missing = [codes for codes, side in zip(self._wanted, self._sides, strict=True) if not side]
+        if missing and self._codes:
+            wanted = " or ".join(repr(code) for codes in missing for code in codes)
+            raise self._language_error(f"no variant is in {wanted};")
+        codes = self._sides[0].keys() | self._sides[1].keys()
+        return UnitParser(codes, head.entities, encoding)
+
+    def _preferences(self) -> tuple[_Preferences, _Preferences]:
+        """Returns the codes that each side takes, the same for every unit of the file."""
+        # Of codes that fit equally well, the one of more variants comes first.
+        available = [code for code, _ in self._codes.most_common()]
+        source, target = (_fitting(wanted, available) for wanted in self._wanted)
+        # From "en" to "en-GB", both sides take "en-GB": it belongs to the one that it fits better.
+        for code in source.keys() & target.keys():
+            fits = [_best_fit(wanted, code) for wanted in self._wanted]
+            if fits[0] != fits[1]:
+                del (target if fits[0] < fits[1] else source)[code]
+        return source, target
+
+    def _language_error(self, problem: str) -> errors.DataError:
+        listed = ", ".join(f"{code} ({n:,})" for code, n in self._codes.most_common(_SHOWN))
+        more = f" and {len(self._codes) - _SHOWN} more" if len(self._codes) > _SHOWN else ""
+        near = [
+            code
+            for wanted, side in zip(self._wanted, self._sides, strict=True)
+            if not side
+            for code in languages.near(wanted[0], self._codes)
+        ]
+        hint = f", for example {near[0]!r}" if near else ""
+        return errors.DataError(
+            f"{self._path}: {problem} the file's variants are in {listed}{more}; set "
+            f"source_language and target_language to codes of the file{hint}"
+        )
+
+    def _bad(self, line: int, reason: str) -> base.BadLine:
+        self._reader.lines[self._path] += 1
+        return base.BadLine(self._path, line, reason)
+
+    def _judge(self, piece: Piece, parser: UnitParser) -> Iterator[base.Pair | base.BadLine]:
+        """Yields the pair of a unit, or what is wrong with it."""
+        if piece.problem:
+            self._ended = self._ended or piece.problem == CUT_OFF
+            yield self._bad(piece.line, piece.problem)
+            return
         try:
-            with base.open_bytes(self._path) as handle:
-                for unit in _Parser(self._path).units(handle):
-                    self.lines[self._path] += 1
-                    source, target = self._texts(unit.element)
-                    if source is None or target is None:
-                        self.dropped["no such language"] += 1
-                        continue
-                    found = True
-                    yield base.Pair(source, target, unit.line)
-        except expat.ExpatError as error:
-            raise errors.DataError(
-                f"{self._path}:{error.lineno}: not well-formed XML "
-                f"({expat.ErrorString(error.code)}); repair or copy the file again"
-            ) from error
-        except base.GZIP_ERRORS as error:
-            raise errors.DataError(f"{self._path}: damaged gzip file ({error})") from error
-        if not found and self.lines[self._path]:
-            raise errors.DataError(
-                f"{self._path}: none of {self.lines[self._path]} units has both "
-                f"{self._languages[0]!r} and {self._languages[1]!r}; set source_language and "
-                "target_language to the file's codes"
-            )
+            variants = parser.parse(piece.data)
+        except UnitError as error:
+            inside = f" (line {piece.line + error.line})" if error.line else ""
+            yield self._bad(piece.line, f"{error.reason}{inside}")
+            return
+        self._reader.lines[self._path] += 1
+        source, target = _choose(variants, self._sides[0]), _choose(variants, self._sides[1])
+        if source is None or target is None:
+            self._unpaired += 1
+            self._reader.dropped["no such language"] += 1
+        else:
+            self._paired = True
+            yield base.Pair(source, target, piece.line)
+
+    def _add_to_gap(self, piece: Piece) -> None:
+        if not self._gap:
+            if piece.data.isspace():
+                return
+            self._gap_line = piece.line
+        if len(self._gap) < _MAX_GAP_BYTES:
+            self._gap += piece.data
+
+    def _judge_gap(self) -> Iterator[base.BadLine]:
+        """Reports text after a unit that does not belong there: a unit without its start tag."""
+        gap, self._gap = self._gap, b""
+        self._ended = self._ended or _END.search(gap) is not None
+        text = _CLOSING.sub(b"", gap).strip()
+        if text:
+            line = self._gap_line + gap[: gap.find(text[:1])].count(b"\n")
+            shown = text[:_SHOWN_BYTES].decode("utf-8", "replace")
+            yield self._bad(line, f"text outside a unit: {shown!r}")
+
+
+def _fitting(wanted: Sequence[str], available: Sequence[str]) -> _Preferences:
+    codes = [code for each in wanted for code in languages.fitting(each, available)]
+    return {code: place for place, code in enumerate(dict.fromkeys(codes))}
+
+
+def _best_fit(wanted: Sequence[str], code: str) -> int:
+    return min(fit for each in wanted if (fit := languages.fit(each, code)) is not None)
+
+
+def _choose(variants: Sequence[Variant], preferences: _Preferences) -> str | None:
+    """Returns the text of the preferred variant that is not empty; None if there is no variant."""
+    best: str | None = None
+    best_place = len(preferences)
+    for code, text in variants:
+        place = preferences.get(code)
+        if place is None:
+            continue
+        if best is None:
+            best, best_place = text, place
+            continue
+        is_text, was_text = bool(text.strip()), bool(best.strip())
+        if (is_text and not was_text) or (is_text == was_text and place < best_place):
+            best, best_place = text, place
+    return best
