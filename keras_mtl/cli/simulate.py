@@ -98,9 +98,11 @@ def run(args: argparse.Namespace) -> int:
     from keras_mtl.simulation.comparison import (
         MOST_TASKS_IN_TABLE,
         as_data,
-        group_table,
+        baseline_notes,
+        baseline_table,
+        group_tables,
         play_all,
-        task_table,
+        task_tables,
     )
     from keras_mtl.simulation.experiment import read_experiment
 
@@ -116,11 +118,18 @@ def run(args: argparse.Namespace) -> int:
     played = play_all(_specs(args, experiment), curves, experiment.rows, settings)
     seconds = time.perf_counter() - begin
     notes = _notes(args, experiment, curves, played)
-    print_table(*group_table(played))
+    for title, table in group_tables(played).items():
+        print(f"{title}:")
+        print_table(*table)
+        print()
     if len(curves.tasks) <= MOST_TASKS_IN_TABLE:
-        print("\nscore / baseline, share of batches, passes over the data:")
-        print_table(*task_table(played))
-    print()
+        print_table(*baseline_table(played))
+        for note in baseline_notes(played):
+            print(note)
+        for title, table in task_tables(played).items():
+            print(f"\n{title}:")
+            print_table(*table)
+        print()
     for note in notes:
         print(note)
     print(
@@ -184,6 +193,8 @@ def _notes(
     played: "Sequence[Played]",
 ) -> list[str]:
     """What a reader has to know of how the numbers were made."""
+    from keras_mtl.simulation.comparison import MOST_TASKS_IN_TABLE
+
     notes = []
     if args.recorded:
         notes.append(f"curves: recorded in {args.recorded}")
@@ -200,14 +211,21 @@ def _notes(
                     "at the last one"
                 )
     else:
-        notes.append("curves: power laws, a model and no measurement; compare shapes, not decimals")
+        notes.append(
+            "curves: power laws, which are a model and not a measurement; compare shapes, not "
+            "decimals"
+        )
     if not experiment.rows_known:
         notes.append(
             f"examples of a batch: {experiment.rows.mean():.0f}, for sentences half as long as the "
             "longest (prepare the data and give --model_dir to know)"
         )
-    if any(task.baseline is None for task in experiment.tasks):
-        notes.append("baselines that are not given are modelled: a model for the task alone")
+    if len(curves.tasks) > MOST_TASKS_IN_TABLE:
+        count = sum(task.baseline is None for task in experiment.tasks)
+        if count:
+            # No table shows which.
+            how = "the best recorded scores" if args.recorded else "modelled, not measured"
+            notes.append(f"baselines of {count:,} tasks are {how}: none are given")
     return notes
 
 
@@ -217,10 +235,9 @@ def _write(args: argparse.Namespace, played: "Sequence[Played]", notes: list[str
     from keras_mtl.charts import save_png
     from keras_mtl.simulation.picture import draw_comparison
 
-    figure = draw_comparison(played)
     if args.output:
-        print(f"picture: {save_png(figure, args.output)}")
+        print(f"picture: {save_png(draw_comparison(played), args.output)}")
     if args.html:
         from keras_mtl.report.simulation_page import write_simulation_page
 
-        print(f"page: {write_simulation_page(args.html, figure, played, notes)}")
+        print(f"page: {write_simulation_page(args.html, played, notes)}")

@@ -3,7 +3,6 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from keras_mtl import charts
 from keras_mtl.files import replace_file
@@ -11,37 +10,51 @@ from keras_mtl.report import page
 from keras_mtl.simulation.comparison import (
     MOST_TASKS_IN_TABLE,
     Played,
-    group_table,
-    task_table,
+    Table,
+    baseline_notes,
+    baseline_table,
+    group_tables,
+    task_tables,
 )
+from keras_mtl.simulation.picture import draw_comparison
 
 
 def write_simulation_page(
-    path: str | os.PathLike[str], figure: Any, played: Sequence[Played], notes: Sequence[str]
+    path: str | os.PathLike[str], played: Sequence[Played], notes: Sequence[str]
 ) -> Path:
     """Writes a self-contained page.
 
     Args:
       path: the file.
-      figure: of `keras_mtl.simulation.picture.draw_comparison`.
       played: what came of each schedule.
       notes: how the numbers were made.
 
     Returns:
       The path.
     """
-    label = "Probabilities and score / baseline over steps, a row for each schedule"
-    svg = charts.to_svg(figure, "simulation", label)
-    picture = f'<div class="panels"><figure class="wide">{svg}</figure></div>'
-    header, rows = group_table(played)
-    tables = [page.section("In the end", _table(header, rows))]
-    tasks = played[0].schedule.tasks
-    if len(tasks) <= MOST_TASKS_IN_TABLE:
-        note = "Score / baseline, share of batches, passes over the data."
-        tables.append(page.section("Task by task", _table(*task_table(played)), note=note))
-    body = "".join([*tables, page.section("Over steps", picture)])
+    label = "Probabilities and simulated score / baseline over steps, for each schedule"
+    wide = charts.to_svg(draw_comparison(played), "simulation", label)
+    narrow = charts.to_svg(draw_comparison(played, columns=1), "simulation-s", label)
+    picture = (
+        f'<div class="panels"><figure><div class="screen">{wide}</div>'
+        f'<div class="telephone">{narrow}</div></figure></div>'
+    )
+    sections = [_section(title, table) for title, table in group_tables(played).items()]
+    if len(played[0].schedule.tasks) <= MOST_TASKS_IN_TABLE:
+        note = "<br>".join(page.escape(text) for text in baseline_notes(played))
+        sections.append(page.section("Tasks", _table(*baseline_table(played)), note=note))
+        for title, table in task_tables(played).items():
+            sections.append(_section(title, table))
+    sections.append(page.section("Over steps", picture))
     subtitle = page.escape("; ".join(notes)) + "."
-    return replace_file(path, page.page("Schedules simulated", subtitle, body))
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    replace_file(path, page.page("Schedules simulated", subtitle, "".join(sections)))
+    return path
+
+
+def _section(title: str, table: Table) -> str:
+    return page.section(title[0].upper() + title[1:], _table(*table))
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

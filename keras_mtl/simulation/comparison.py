@@ -1,5 +1,6 @@
-"""Several schedules on the same curves: given as text, played, told in tables and plain data."""
+"""Several schedules on the same curves: read from text, played, put into tables and plain data."""
 
+import contextlib
 import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,13 +9,22 @@ import numpy as np
 import yaml
 
 from keras_mtl.errors import ConfigError
-from keras_mtl.schedules import Schedule, TaskInfo, create
-from keras_mtl.simulation.curves import Curves
+from keras_mtl.schedules import Schedule, TaskInfo, create, parameters_of
+from keras_mtl.simulation.curves import GIVEN, MODELLED, RECORDED, Curves
 from keras_mtl.simulation.player import PlaySettings, Simulation, simulate
 from keras_mtl.yaml_loader import Loader
 
 MOST_TASKS_IN_TABLE = 20
 _GROUPS = ("large", "medium", "small")
+# Where a baseline that was not given comes from: its mark in a table, and what the mark means.
+_MARKS = {
+    MODELLED: (
+        "*",
+        "modelled, not measured: no baseline is given for this task, so the learning curve says "
+        "what a model for the task alone would reach",
+    ),
+    RECORDED: ("†", "the best score of the recorded run: no baseline is given for this task"),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,11 +44,19 @@ class ScheduleSpec:
 
 @dataclasses.dataclass(frozen=True)
 class Played:
-    """A schedule and what came of it."""
+    """A schedule and what came of it.
+
+    Attributes:
+      spec: the schedule as it was asked for.
+      schedule: the schedule.
+      simulation: what came of it.
+      baseline_sources: where the baseline of each task comes from; see `Curves`.
+    """
 
     spec: ScheduleSpec
     schedule: Schedule
     simulation: Simulation
+    baseline_sources: tuple[str, ...]
 
 
 def parse_schedule(text: str) -> ScheduleSpec:
@@ -94,6 +112,10 @@ def schedule_of(entry: Any) -> ScheduleSpec:
 def default_label(name: str, parameters: Mapping[str, Any]) -> str:
     """``inverse_ratio alpha=5 ema=0.5``, ``temperature 5``; nested parameters are left out."""
     shown = {k: v for k, v in parameters.items() if isinstance(v, int | float | str)}
+    with contextlib.suppress(ConfigError):  # An unknown schedule is reported when it is made.
+        own = parameters_of(name).get(name)  # What a schedule is named after is always shown.
+        if own is not None and isinstance(own.default, int | float):
+            shown.setdefault(name, f"{own.default:g}")
     first = f"{name} {shown.pop(name)}" if name in shown else name
     return " ".join([first, *(f"{key}={value}" for key, value in shown.items())])
 
@@ -111,8 +133,9 @@ def play_all(
         if labels.count(label) > 1:
             raise ConfigError(f"two schedules are called {label!r}; give one of them a label")
     schedules = [create(spec.name, curves.tasks, **spec.parameters) for spec in specs]
+    sources = curves.baseline_sources or (GIVEN,) * len(curves.tasks)
     return [
-        Played(spec, schedule, simulate(schedule, curves, rows, settings))
+        Played(spec, schedule, simulate(schedule, curves, rows, settings), sources)
         for spec, schedule in zip(specs, schedules, strict=True)
     ]
 
@@ -125,39 +148,79 @@ def size_groups(tasks: Sequence[TaskInfo]) -> dict[str, np.ndarray]:
     return dict(zip(names, parts, strict=True))
 
 
-def group_table(played: Sequence[Played]) -> tuple[list[str], list[list[str]]]:
-    """Header and rows: a schedule a row, final score / baseline and batches by size of task."""
+Table = tuple[list[str], list[list[str]]]
+"""Header and rows of a table; a cell holds one value."""
+
+
+def group_tables(played: Sequence[Played]) -> dict[str, Table]:
+    """By title: tables with a schedule a row, of the end of training and by size of task."""
     tasks = played[0].schedule.tasks
     groups = size_groups(tasks)
-    header = ["schedule", "score/baseline: mean", "worst", *groups]
-    header += [f"batches: {name}" for name in groups] + ["most passes"]
-    rows = []
+    reached, given = [], []
     for item in played:
-        ratios = item.simulation.ratios[-1]
+        ratios, passes = item.simulation.ratios[-1], item.simulation.passes
         shares = shares_of(item.simulation)
-        worst, most = int(ratios.argmin()), int(item.simulation.passes.argmax())
-        row = [item.spec.label, f"{ratios.mean():.3f}", f"{ratios[worst]:.3f} {tasks[worst].name}"]
+        worst, most = int(ratios.argmin()), int(passes.argmax())
+        row = [item.spec.label, f"{ratios.mean():.3f}"]
         row += [f"{ratios[members].mean():.3f}" for members in groups.values()]
-        row += [f"{shares[members].sum():.1%}" for members in groups.values()]
-        row.append(f"{item.simulation.passes[most]:.1f} {tasks[most].name}")
-        rows.append(row)
-    return header, rows
+        reached.append([*row, f"{ratios[worst]:.3f}", tasks[worst].name])
+        row = [item.spec.label, *(f"{shares[members].sum():.1%}" for members in groups.values())]
+        given.append([*row, f"{passes[most]:.1f}", tasks[most].name])
+    return {
+        "simulated score / baseline, mean over tasks": (
+            ["schedule", "all", *groups, "worst", "worst task"],
+            reached,
+        ),
+        "share of batches, and passes over the data": (
+            ["schedule", *groups, "most passes", "task with most passes"],
+            given,
+        ),
+    }
 
 
-def task_table(played: Sequence[Played]) -> tuple[list[str], list[list[str]]]:
-    """Header and rows: a task a row; of each schedule score / baseline, batches and passes."""
-    header = ["task", "examples", "baseline", *(item.spec.label for item in played)]
+def baseline_table(played: Sequence[Played]) -> Table:
+    """A task a row: its examples and its baseline, with a mark if it was not measured."""
     rows = []
-    for index, task in enumerate(played[0].schedule.tasks):
-        row = [task.name, f"{task.size:,}", f"{task.baseline:.1f}"]
-        for item in played:
-            share = shares_of(item.simulation)[index]
-            row.append(
-                f"{item.simulation.ratios[-1, index]:.2f}  {share:6.1%}  "
-                f"{item.simulation.passes[index]:6.1f}x"
-            )
-        rows.append(row)
-    return header, rows
+    marked = any(mark for mark in map(_mark, played[0].baseline_sources))
+    for task, source in zip(played[0].schedule.tasks, played[0].baseline_sources, strict=True):
+        mark = _mark(source) or (" " if marked else "")  # Numbers stay below each other.
+        rows.append([task.name, f"{task.size:,}", f"{task.baseline:.1f}{mark}"])
+    return ["task", "examples", "baseline"], rows
+
+
+def baseline_notes(played: Sequence[Played]) -> list[str]:
+    """What the marks of `baseline_table` mean; empty without marks."""
+    return [
+        f"{mark} {text}"
+        for source, (mark, text) in _MARKS.items()
+        if source in played[0].baseline_sources
+    ]
+
+
+def task_tables(played: Sequence[Played]) -> dict[str, Table]:
+    """By title: tables with a task a row and a schedule a column."""
+    simulations = [item.simulation for item in played]
+    shares = [shares_of(simulation) for simulation in simulations]
+    header = ["task", *(item.spec.label for item in played)]
+    names = [task.name for task in played[0].schedule.tasks]
+
+    def table(cells: Sequence[Sequence[str]]) -> Table:
+        return header, [[name, *row] for name, row in zip(names, cells, strict=True)]
+
+    places = range(len(names))
+    return {
+        "simulated score / baseline": table(
+            [[f"{simulation.ratios[-1, i]:.2f}" for simulation in simulations] for i in places]
+        ),
+        "share of batches": table([[f"{share[i]:.1%}" for share in shares] for i in places]),
+        "passes over the data": table(
+            [[f"{simulation.passes[i]:.1f}" for simulation in simulations] for i in places]
+        ),
+    }
+
+
+def _mark(source: str) -> str:
+    return _MARKS[source][0] if source in _MARKS else ""
 
 
 def shares_of(simulation: Simulation) -> np.ndarray:
@@ -170,7 +233,10 @@ def as_data(played: Sequence[Played]) -> dict[str, Any]:
     """Everything as plain data for JSON."""
     tasks = played[0].schedule.tasks
     return {
-        "tasks": [dataclasses.asdict(task) for task in tasks],
+        "tasks": [
+            {**dataclasses.asdict(task), "baseline_source": source}
+            for task, source in zip(tasks, played[0].baseline_sources, strict=True)
+        ],
         "schedules": [
             {
                 "label": item.spec.label,

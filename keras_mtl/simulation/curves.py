@@ -95,11 +95,17 @@ class CurveSettings:
         return kept * share**self.interference
 
 
+GIVEN, MODELLED, RECORDED = "given", "modelled", "recorded"
+
+
 class Curves(abc.ABC):
     """What a simulation needs to know of tasks.
 
     Attributes:
       tasks: the tasks, each with a baseline.
+      baseline_sources: where the baseline of each task comes from: ``given`` by the user, who has
+        measured it; ``modelled`` by the curve; ``recorded``, the best score of the recorded run.
+        Empty if all are given.
       higher_is_better: direction of the scores.
       settings: how repeats, other tasks and the recent share act.
     """
@@ -107,6 +113,7 @@ class Curves(abc.ABC):
     tasks: tuple[TaskInfo, ...]
     higher_is_better: bool
     settings: CurveSettings
+    baseline_sources: tuple[str, ...] = ()
 
     @abc.abstractmethod
     def scores(self, learned: np.ndarray, share: np.ndarray) -> np.ndarray:
@@ -132,9 +139,9 @@ class Curves(abc.ABC):
 class PowerLawCurves(Curves):
     """A power law for each task.
 
-    A task that has a baseline reaches exactly it when it is trained alone for `alone_steps` steps;
-    one that has none gets as its baseline what 100 % of the way would be 100 (or, where lower is
-    better, 1 nat).
+    A task that has a baseline reaches exactly it when it is trained alone for `alone_steps` steps.
+    The baseline of a task that has none is modelled: the score in `alone_steps` steps on a curve
+    that ends at 100 (or, if lower is better, at 1 nat).
 
     Args:
       tasks: the tasks.
@@ -172,6 +179,7 @@ class PowerLawCurves(Curves):
             goal = np.maximum((given - _FIRST_LOSS * (1 - way)) / way, 0.0)
             self._goal = np.where(np.isnan(given), _LAST_LOSS, goal)
             baselines = np.where(np.isnan(given), _FIRST_LOSS + way * (1 - _FIRST_LOSS), given)
+        self.baseline_sources = tuple(MODELLED if np.isnan(value) else GIVEN for value in given)
         self.tasks = tuple(
             TaskInfo(task.name, task.size, float(baseline))
             for task, baseline in zip(tasks, baselines, strict=True)

@@ -8,14 +8,20 @@ import numpy as np
 from keras_mtl import charts
 from keras_mtl.simulation.comparison import Played
 
+_PROBABILITY = "probability"
+_RATIO = "simulated score / baseline"
 
-def draw_comparison(played: Sequence[Played]) -> Any:
-    """Draws a row for each schedule: probabilities (or scales) and score / baseline over steps.
 
-    Up to `charts.MAX_LINES` tasks are lines, more are rows of heat maps, the largest above.
+def draw_comparison(played: Sequence[Played], columns: int = 2) -> Any:
+    """Draws for each schedule probabilities (or scales) and simulated score / baseline over steps.
+
+    Up to `charts.MAX_LINES` tasks are lines, more are rows of heat maps, the largest above. Panels
+    of one kind have one range.
 
     Args:
       played: what came of each schedule, on the same tasks.
+      columns: 2 puts the two panels of a schedule side by side; 1, for a telephone, one above the
+        other.
 
     Returns:
       The figure.
@@ -27,31 +33,39 @@ def draw_comparison(played: Sequence[Played]) -> Any:
         order = np.argsort([-task.size for task in tasks], kind="stable")
     names = [tasks[index].name for index in order]
     height = 2.5 if lines else min(3.6, 1.4 + 0.04 * len(names))
-    figure = charts.new_figure(11.0, 0.35 + height * len(played))
-    grid = figure.subplots(len(played), 2, sharex=True, squeeze=False)
+    rows = len(played) * 2 // columns
+    figure = charts.new_figure(11.0 if columns == 2 else 3.6, 0.35 + height * rows)
+    grid = figure.subplots(rows, columns, sharex=True, squeeze=False).reshape(len(played), 2)
     best = max(float(np.nanmax(item.simulation.ratios)) for item in played)
-    likeliest = max(float(item.simulation.probabilities.max()) for item in played)
+    given = {item.spec.label: _given(item) for item in played}
     for item, (left, right) in zip(played, grid, strict=True):
         simulation = item.simulation
-        scaled = not np.allclose(simulation.scales, 1)
-        what = "factor on updates" if scaled else "probability"
-        given = (simulation.scales if scaled else simulation.probabilities)[:, order]
-        ratios = simulation.ratios[:, order]
+        what, values = given[item.spec.label]
+        values, ratios = values[:, order], simulation.ratios[:, order]
+        most = max(0.05, *(float(other.max()) for name, other in given.values() if name == what))
         charts.title(left, item.spec.label)
+        if columns == 1:
+            charts.title(right, item.spec.label)
         if lines:
-            most = max(0.05, float(given.max()))
-            draw_tasks(left, names, simulation.steps, given, most, steps=True)
+            draw_tasks(left, names, simulation.steps, values, most, steps=True)
             draw_tasks(right, names, simulation.steps, ratios, best, line_at=1.0)
             left.set_ylabel(what, fontsize=8)
-            right.set_ylabel("score / baseline", fontsize=8)
+            right.set_ylabel(_RATIO, fontsize=8)
         else:
-            most = float(given.max()) if scaled else likeliest
-            power = 1.0 if scaled else 0.5
-            charts.draw_heat(left, names, simulation.steps, given.T, what, most, power)
-            charts.draw_heat(right, names, simulation.steps, ratios.T, "score / baseline", best)
-    for axes in grid[-1]:
+            power = 0.5 if what == _PROBABILITY else 1.0
+            charts.draw_heat(left, names, simulation.steps, values.T, what, most, power)
+            charts.draw_heat(right, names, simulation.steps, ratios.T, _RATIO, best)
+    for axes in grid[-1] if columns == 2 else grid[-1, 1:]:
         axes.set_xlabel("training step", fontsize=8)
     return figure
+
+
+def _given(item: Played) -> tuple[str, np.ndarray]:
+    """What a schedule gave the tasks: its unit, and values float64[K, N]."""
+    simulation = item.simulation
+    if np.allclose(simulation.scales, 1):
+        return _PROBABILITY, simulation.probabilities
+    return "factor on updates", simulation.scales
 
 
 def draw_tasks(
@@ -68,10 +82,4 @@ def draw_tasks(
       **more: see `charts.draw_lines`.
     """
     series = [charts.Series(name, x, values[:, index], index) for index, name in enumerate(names)]
-    charts.draw_lines(axes, series, labels=False, **more)
-    axes.set_ylim(0, 1.05 * most)
-    ends = [
-        (float(values[-1, index]), name, charts.COLOURS[index % len(charts.COLOURS)])
-        for index, name in enumerate(names)
-    ]
-    charts.label_ends(axes, ends)
+    charts.draw_lines(axes, series, limits=(0, 1.05 * most), **more)

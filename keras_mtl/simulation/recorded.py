@@ -9,7 +9,7 @@ import numpy as np
 from keras_mtl.errors import DataError, nearest
 from keras_mtl.metrics import schedule_higher_is_better, schedule_score
 from keras_mtl.schedules import TaskInfo
-from keras_mtl.simulation.curves import Curves, CurveSettings
+from keras_mtl.simulation.curves import GIVEN, RECORDED, Curves, CurveSettings
 
 
 class RecordedCurves(Curves):
@@ -90,6 +90,7 @@ class RecordedCurves(Curves):
                 baseline = best if best > 0 else 1.0
             infos.append(TaskInfo(task.name, task.size, baseline))
         self.tasks = tuple(infos)
+        self.baseline_sources = tuple(RECORDED if t.baseline is None else GIVEN for t in tasks)
 
     def scores(self, learned: np.ndarray, share: np.ndarray) -> np.ndarray:
         """The recorded score, times what the other share retains of it."""

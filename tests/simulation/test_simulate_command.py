@@ -5,6 +5,7 @@ import json
 import pathlib
 import re
 
+import numpy as np
 import pytest
 import yaml
 
@@ -50,20 +51,82 @@ def test_several_schedules_in_one_call(config, tmp_path, capsys):
     out = capsys.readouterr().out
     assert picture.read_bytes().startswith(b"\x89PNG")
     lines = out.splitlines()
-    header = "schedule score/baseline: mean worst large medium small "
-    header += "batches: large batches: medium batches: small most passes"
-    assert lines[0].split() == header.split()
+    assert lines[0] == "simulated score / baseline, mean over tasks:"
+    header = "schedule all large medium small worst worst task"
+    assert lines[1].split() == header.split()
+    place = lines.index("share of batches, and passes over the data:")
+    header = "schedule large medium small most passes task with most passes"
+    assert lines[place + 1].split() == header.split()
     labels = ["implicit gamma=0.5 prior=temperature", "proportional"]
     labels.append("inverse_ratio epsilon=0.1")
-    for label, line in zip([*labels, "warm"], lines[1:5], strict=True):
+    for label, line in zip([*labels, "warm"], lines[2:6], strict=True):
         assert line.startswith(label)
     assert "3 tasks, 400 batches, 4 schedules played in" in out
     data = json.loads(numbers.read_text())
-    assert data["tasks"][2] == {"name": "gl", "size": 90, "baseline": 20.0}
+    last = {"name": "gl", "size": 90, "baseline": 20.0, "baseline_source": "given"}
+    assert data["tasks"][2] == last
     assert [item["label"] for item in data["schedules"]] == [*labels, "warm"]
     shares = {item["label"]: item["batches"][-1] for item in data["schedules"]}
     assert shares["proportional"] == pytest.approx([400 * n / 11090 for n in (9000, 2000, 90)])
-    assert "score / baseline, share of batches, passes" in out
+    assert "modelled" not in out
+
+
+def values_of(lines, title):
+    """Cells of the table below a title, without its header."""
+    start = lines.index(title) + 2
+    end = lines.index("", start)
+    return [line.split() for line in lines[start:end]]
+
+
+def test_a_modelled_baseline_is_marked_and_a_cell_holds_one_value(tmp_path, capsys):
+    path, numbers = tmp_path / "tasks.yaml", tmp_path / "a.json"
+    path.write_text("- {name: a, size: 1000, baseline: 62.1}\n- {name: b, size: 10}\n")
+    words = ["simulate", "--tasks", str(path), "--train_steps", "300", "--output", ""]
+    words += ["--schedule", "uniform", "--schedule", "temperature", "--json", str(numbers)]
+    assert main([*words, "--html", str(tmp_path / "page.html")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    place = lines.index("task  examples  baseline")
+    assert lines[place + 1].split() == ["a", "1,000", "62.1"]
+    task, size, baseline = lines[place + 2].split()
+    assert (task, size) == ("b", "10")
+    assert re.fullmatch(r"\d+\.\d\*", baseline)
+    assert lines[place + 3].startswith("* modelled, not measured: no baseline is given")
+    for title, cell in (
+        ("simulated score / baseline:", r"\d+\.\d\d"),
+        ("share of batches:", r"\d+\.\d%"),
+        ("passes over the data:", r"\d+\.\d"),
+    ):
+        rows = values_of(lines, title)
+        assert [row[0] for row in rows] == ["a", "b"]
+        assert all(re.fullmatch(cell, value) for row in rows for value in row[1:])
+        assert {len(row) for row in rows} == {3}
+    header = lines[lines.index("share of batches:") + 1]
+    assert header.split("  ")[-1] == "temperature 5"
+    page = (tmp_path / "page.html").read_text()
+    assert f">{baseline}</span>" in page
+    assert "* modelled, not measured" in page
+    # Every cell of the page is a number, a percentage or a name.
+    for cell in re.findall(r'<span class="value">([^<]*)</span>', page):
+        assert re.fullmatch(r"[\d.,]+[%*]? ?|[ab]", cell), cell
+    tasks = json.loads(numbers.read_text())["tasks"]
+    assert [task["baseline_source"] for task in tasks] == ["given", "modelled"]
+
+
+def test_panels_that_are_compared_have_one_range():
+    from keras_mtl.schedules import TaskInfo
+    from keras_mtl.simulation import PlaySettings, PowerLawCurves
+    from keras_mtl.simulation.comparison import play_all
+    from keras_mtl.simulation.picture import draw_comparison
+
+    rows = np.array([64.0, 64.0])
+    curves = PowerLawCurves([TaskInfo("a", 9000), TaskInfo("b", 90)], rows, 100)
+    specs = [parse_schedule(name) for name in ("uniform", "proportional", "implicit")]
+    played = play_all(specs, curves, rows, PlaySettings(100, 10))
+    for columns in (1, 2):
+        axes = np.array(draw_comparison(played, columns).axes).reshape(3, 2)
+        uniform, proportional, implicit = (panel.get_ylim() for panel in axes[:, 0])
+        assert uniform == proportional != implicit  # Factors are another unit.
+        assert len({panel.get_ylim() for panel in axes[:, 1]}) == 1
 
 
 def test_a_list_of_tasks_and_nothing_else(tmp_path, capsys):
@@ -74,7 +137,8 @@ def test_a_list_of_tasks_and_nothing_else(tmp_path, capsys):
     words = ["simulate", "--tasks", str(path), "--train_steps", "2000", "--output", str(picture)]
     assert main([*words, "--draws", "blend", "--noise", "0.05", "--schedule", "inverse_ratio"]) == 0
     out = capsys.readouterr().out
-    assert "baselines that are not given are modelled" in out
+    # Eleven tasks have lines in a table; each baseline is marked there.
+    assert len(re.findall(r"\d\*$", out, re.MULTILINE)) == len(tasks)
     assert picture.exists()
 
 

@@ -203,6 +203,11 @@ def test_a_recorded_run_is_played_back():
     without = [dataclasses.replace(task, baseline=None) for task in TASKS]
     best = RecordedCurves(without, events_of(original, names), ROWS)
     assert best.tasks[0].baseline == pytest.approx(original.scores[-1, 0])
+    # Such a baseline is not one that was given.
+    assert set(best.baseline_sources) == {"recorded"}
+    assert set(recorded.baseline_sources) == {"given"}
+    given = [TASKS[0], *without[1:]]
+    assert PowerLawCurves(given, ROWS, 10).baseline_sources[:2] == ("given", "modelled")
 
 
 def test_a_recorded_run_may_have_changed_its_metric_and_its_tasks():
