@@ -49,8 +49,8 @@ def test_missing_file_is_named_before_reading():
         corpora.create_reader("tsv", "en", "fr", {"file": "/no/such.tsv"})
 
 
-def test_a_folder_is_no_file(tmp_path):
-    with pytest.raises(errors.DataError, match="is a folder"):
+def test_a_directory_is_no_file(tmp_path):
+    with pytest.raises(errors.DataError, match="is a directory, not a file"):
         corpora.create_reader("tmx", "en", "fr", {"file": str(tmp_path)})
 
 

@@ -150,6 +150,24 @@ def test_damage_and_other_formats_are_named(tmp_path, write):
         reader(path)
 
 
+@pytest.mark.parametrize("write", [parquet, arrow])
+def test_wrong_offsets_are_an_error_and_do_not_end_the_process(tmp_path, write):
+    """Arrow itself ends the process with a C++ exception when it reads such a text."""
+    offsets = pa.array([0, 9, 3, 10], pa.int32()).buffers()[1]
+    wrong = pa.StringArray.from_buffers(3, offsets, pa.py_buffer(b"abcdefghij"))
+    if (
+        write is parquet
+    ):  # Parquet has no offsets to be wrong; bytes that cannot be decoded instead.
+        path = tmp_path / "a"
+        parquet(path)
+        data = path.read_bytes()
+        path.write_bytes(data[:8] + bytes(60) + data[68:])
+    else:
+        arrow(tmp_path / "a", table=pa.table({"en": wrong, "fr": ["x", "y", "z"]}))
+    with pytest.raises(errors.DataError, match="a: damaged, or cut off, after 0 rows"):
+        texts(reader(tmp_path / "a"))
+
+
 def test_without_pyarrow_the_extra_is_named(tmp_path, monkeypatch):
     path = parquet(tmp_path / "a")
     real = builtins.__import__

@@ -6,11 +6,8 @@ that cannot be read. ``read_pairs`` passes the pairs on, counts the rest and jud
 
 import abc
 import collections
-import gzip
 import os
-import pathlib
 import re
-import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -28,9 +25,6 @@ _EXAMPLES = 5
 
 _BOM = "\ufeff"
 _ESCAPED = re.compile("[\udc80-\udcff]")
-
-# What reading a cut off or damaged gzip file raises.
-GZIP_ERRORS = (EOFError, gzip.BadGzipFile, zlib.error)
 
 
 @dataclass(slots=True)
@@ -83,6 +77,7 @@ class CorpusReader(abc.ABC):
         configuration file they are relative to the file.
       lines: entries read so far, by file; the whole that the share of bad lines is taken of.
       dropped: pairs that the reader's own rules dropped so far, by rule.
+      notes: what the user should know about the choice of files; the constructor writes them.
     """
 
     name: ClassVar[str]
@@ -94,6 +89,7 @@ class CorpusReader(abc.ABC):
         self.options: dict[str, Any] = {}
         self.lines: collections.Counter[str] = collections.Counter()
         self.dropped: collections.Counter[str] = collections.Counter()
+        self.notes: list[str] = []
 
     def __iter__(self) -> Iterator[Pair | BadLine]:
         self.lines.clear()
@@ -150,7 +146,7 @@ def create_reader(
     """Builds a reader by name.
 
     Args:
-      reader: registered name: cldr, gettext, parallel, tsv, tmx or tfds.
+      reader: registered name, see `available_readers`.
       source: code of the source language.
       target: code of the target language.
       options: the reader's options by name.
@@ -197,24 +193,6 @@ def require_texts(reader: str, option: str, value: object, right: str) -> tuple[
 
 # YAML 1.1 reads no, off and others as booleans.
 _QUOTES = "; put it in quotes, as in 'no'"
-
-
-def require_file(reader: str, option: str, path: object) -> str:
-    """Returns ``path`` as a string.
-
-    Raises:
-      ConfigError: it is no path.
-      DataError: it is no readable file.
-    """
-    if not isinstance(path, str | os.PathLike) or not os.fspath(path):
-        raise option_error(reader, option, path, "the path of a file")
-    name = str(os.fspath(path))
-    if not pathlib.Path(name).is_file():
-        kind = "is a folder, not a file" if pathlib.Path(name).is_dir() else "does not exist"
-        raise errors.DataError(f"{name}: {kind} ({option} of reader {reader!r})")
-    if not os.access(name, os.R_OK):
-        raise errors.DataError(f"{name}: no permission to read ({option} of reader {reader!r})")
-    return name
 
 
 def read_lines(name: str, *, escape: bool = False) -> Iterator[str | BadLine]:
@@ -312,8 +290,8 @@ class PairStream:
                 )
 
     def report(self) -> list[str]:
-        """Returns a line of text for each quoted bad line, and one for each file with more."""
-        lines: list[str] = []
+        """Returns the reader's notes, each quoted bad line, and a line for each file with more."""
+        lines = list(self._reader.notes)
         for path, examples in self.examples.items():
             lines.extend(str(example) for example in examples)
             more = self._bad[path] - len(examples)

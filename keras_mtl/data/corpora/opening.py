@@ -7,14 +7,17 @@ member of a zip archive by ``path:member``.
 """
 
 import bz2
+import contextlib
+import errno
 import gzip
 import io
 import lzma
 import os
 import pathlib
+import struct
 import zipfile
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, BinaryIO, NamedTuple, cast
 
 from keras_mtl import errors
@@ -32,7 +35,9 @@ _XZ_MEMORY = 1 << 30
 _SHOWN = 20
 
 # What decompressors raise; errors of the disk have a number and are none of these.
-_DAMAGE = (EOFError, zlib.error, zipfile.BadZipFile)
+_DAMAGE = (EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile)
+# What the directory of a damaged zip archive leads to; ValueError includes names in no encoding.
+_ZIP_DAMAGE = (*_DAMAGE, NotImplementedError, RuntimeError, ValueError, struct.error, OverflowError)
 
 # Files of an archive that are not its corpus.
 _ABOUT = frozenset(
@@ -197,8 +202,8 @@ class _Decompressed(io.RawIOBase):
             data = self._inner.read(len(view))
         except (_DamageError, *_DAMAGE) as error:
             raise self._damaged(error) from error
-        except OSError as error:  # gzip raises plain ones.
-            if error.errno is not None:
+        except OSError as error:  # gzip raises plain ones, and zip seeks to wrong places.
+            if error.errno not in (None, errno.EINVAL):
                 raise
             raise self._damaged(error) from error
         view[: len(data)] = data
@@ -299,12 +304,20 @@ def is_zip(path: str) -> bool:
         return handle.read(4) in (b"PK\x03\x04", b"PK\x05\x06")
 
 
-def _open_zip(path: str) -> zipfile.ZipFile:
+@contextlib.contextmanager
+def _open_zip(path: str) -> Iterator[zipfile.ZipFile]:
+    """Opens an archive; damage to its directory, found now or later, becomes a DataError."""
     try:
-        return zipfile.ZipFile(path)
-    except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
+        with zipfile.ZipFile(path) as archive:
+            yield archive
+    except errors.DataError:
+        raise
+    except (*_ZIP_DAMAGE, OSError) as error:
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+            raise
         raise errors.DataError(
-            f"{path}: damaged zip archive, or cut off ({error}); copy or download it again"
+            f"{path}: damaged zip archive, or cut off, or of an unknown kind ({error}); copy or "
+            "download it again, or unpack it"
         ) from error
 
 
@@ -319,12 +332,7 @@ def _open_member(path: str, member: str) -> BinaryIO:
             ) from error
         if info.flag_bits & 1:
             raise errors.DataError(f"{path}:{member} is encrypted; unpack it with its password")
-        try:
-            inner = archive.open(info)
-        except (zipfile.BadZipFile, NotImplementedError) as error:
-            raise errors.DataError(
-                f"{path}:{member} cannot be read ({error}); unpack it"
-            ) from error
+        inner = archive.open(info)
         raw = _Decompressed(inner, inner, "zip", f"{path}:{member}")
         return cast(BinaryIO, io.BufferedReader(raw, _BUFFER_BYTES))
 
@@ -347,11 +355,8 @@ def choose_member(path: str, language: str | None = None, suffixes: Sequence[str
         names = [each.filename for each in archive.infolist() if not each.is_dir()]
         mimetype = b""
         if "mimetype" in names:
-            try:
-                with archive.open("mimetype") as handle:
-                    mimetype = handle.read(128)
-            except (zipfile.BadZipFile, NotImplementedError, RuntimeError, zlib.error):
-                pass
+            with archive.open("mimetype") as handle:
+                mimetype = handle.read(128)
     document = signatures.of_zip(names, mimetype)
     if document is not None:
         raise errors.DataError(f"{path} is {document.name}; {document.remedy}")

@@ -111,7 +111,7 @@ class ParquetReader(base.CorpusReader):
                         row += 1
                         wrong = any(isinstance(value, UnicodeDecodeError) for value in values)
                         yield row, base.BadLine(name, row, "invalid UTF-8") if wrong else values
-        except (arrow.ArrowException, OSError) as error:
+        except (arrow.ArrowException, UnicodeError, OSError) as error:
             if isinstance(error, OSError) and error.errno is not None:
                 raise
             first = str(error).strip().splitlines()[0] if str(error).strip() else type(error)
@@ -196,13 +196,22 @@ def _fields_of(arrow: Any, schema: Any) -> list[Path]:
 
 
 def _values(arrow: Any, batch: Any, path: Path) -> list[Any]:
-    """The values of a field in a batch; a text that is not UTF-8 is its `UnicodeDecodeError`."""
+    """The values of a field in a batch; a text that is not UTF-8 is its `UnicodeDecodeError`.
+
+    Arrow trusts the offsets in a file and may end the whole process if they are wrong, so they are
+    validated first.
+    """
+    batch.validate()
     array = batch.column(path[0])
     for name in path[1:]:
         # `flatten` keeps the nulls of the struct, which `field` does not.
         array = array.flatten()[array.type.get_field_index(name)]
     if arrow.types.is_dictionary(array.type):
+        array.validate(full=True)
         array = array.dictionary_decode()
+    # As bytes: a text that is not UTF-8 is a bad row, not a damaged file.
+    as_bytes = {arrow.string(): arrow.binary(), arrow.large_string(): arrow.large_binary()}
+    array.view(as_bytes.get(array.type, array.type)).validate(full=True)
     try:
         return list(array.to_pylist())
     except UnicodeDecodeError:

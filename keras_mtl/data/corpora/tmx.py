@@ -12,7 +12,7 @@ from xml.parsers import expat
 
 from keras_mtl import errors
 from keras_mtl.data import languages
-from keras_mtl.data.corpora import base, files, xml_encoding
+from keras_mtl.data.corpora import base, files, opening, xml_encoding
 from keras_mtl.data.corpora.tmx_parser import UnitError, UnitParser, Variant, local_name
 from keras_mtl.data.corpora.tmx_units import CUT_OFF, Kind, Piece, Splitter
 
@@ -46,7 +46,7 @@ _Preferences = dict[str, int]
 def _count_codes(path: str) -> collections.Counter[str]:
     """Counts the variants of a file by language code, as the file writes it."""
     counts: collections.Counter[bytes] = collections.Counter()
-    with base.open_bytes(path) as handle:
+    with opening.open_bytes(path) as handle:
         rest = b""
         for chunk in xml_encoding.utf8_chunks(path, handle)[1]:
             data = rest + chunk
@@ -212,7 +212,7 @@ class _File:
         self._sides = self._preferences()
         head = _Head(self._path)
         parser: UnitParser | None = None
-        with base.open_bytes(self._path) as handle:
+        with opening.open_bytes(self._path) as handle:
             encoding, chunks = xml_encoding.utf8_chunks(self._path, handle)
             splitter = Splitter(self._path, chunks)
             for piece in splitter:
