@@ -346,7 +346,8 @@ class RuntimeConfig(hyperparams.Config):
       distribution_strategy: ``one_device``, ``mirrored`` or ``tpu``.
       num_replicas: devices of ``mirrored``; 0 takes all.
       tpu: address of the TPU; ``local`` on a TPU VM.
-      mixed_precision_dtype: ``float32`` or ``mixed_bfloat16``.
+      mixed_precision_dtype: ``float32``; ``mixed_bfloat16``; or ``mixed_float16``, with a dynamic
+        loss scale, for GPUs without bfloat16 (before Ampere).
       jit_compile: compile the training step with XLA; None does so on GPUs. On CPUs compiling each
         batch shape takes longer than a run of some hours gains.
       seed: seed of weights, dropout, shuffling and draws.

@@ -122,6 +122,8 @@ def forwarded_to(send: Callable[[int], None]) -> Iterator[None]:
     """
     with contextlib.ExitStack() as stack:
         if _in_main_thread():
+            # `prompt_interrupts` must not end this process before the child.
+            stack.callback(signal.set_wakeup_fd, signal.set_wakeup_fd(-1))
             for number in _SIGNALS:
                 if _is_ours(number):
                     previous = signal.signal(number, lambda number, frame: send(number))

@@ -39,7 +39,7 @@ def validate(config: config_lib.ExperimentConfig, places: Mapping[str, str] | No
     _check_model(check, config)
     _check_decoding(check, config)
     _check_trainer(check, config)
-    _check_runtime(check)
+    _check_runtime(check, config)
     if check.problems:
         raise errors.ConfigError("\n  ".join(check.problems))
 
@@ -232,9 +232,15 @@ def _check_lag(check: "_Check", evaluation: config_lib.EvaluationConfig) -> None
         )
 
 
-def _check_runtime(check: "_Check") -> None:
+def _check_runtime(check: "_Check", config: config_lib.ExperimentConfig) -> None:
     check.choice("runtime.distribution_strategy", ("one_device", "mirrored", "tpu"))
-    check.choice("runtime.mixed_precision_dtype", ("float32", "mixed_bfloat16"))
+    check.choice("runtime.mixed_precision_dtype", ("float32", "mixed_bfloat16", "mixed_float16"))
+    runtime = config.runtime
+    if runtime.mixed_precision_dtype == "mixed_float16" and runtime.distribution_strategy == "tpu":
+        check.problem(
+            "runtime.mixed_precision_dtype",
+            "= 'mixed_float16': TPUs compute in bfloat16; set it to mixed_bfloat16",
+        )
     check.range("runtime.num_replicas", 0)
     # Keyed generators take the seed as an unsigned 32-bit word.
     check.range("runtime.seed", 0, 2**32 - 1)

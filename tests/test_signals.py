@@ -10,6 +10,8 @@ import pytest
 
 from keras_mtl.interrupts import StopRequest, prompt_interrupts, stop_on_signals
 
+# A job in the background of a script ignores Ctrl-C; then Python has no handler for it.
+HEARD = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
 # Native code that keeps the main thread without Python's global lock; signals do not interrupt it.
 STUCK = """
 import ctypes, time
@@ -47,6 +49,16 @@ with prompt_interrupts():
         time.sleep(1)
         print("cleaned", flush=True)
 """
+FORWARDING = """
+import subprocess, sys
+from keras_mtl.interrupts import forwarded_to, prompt_interrupts
+with prompt_interrupts():
+    child = subprocess.Popen([sys.executable, "-c", CODE])
+    with forwarded_to(child.send_signal):
+        code = child.wait()
+    print("child ended with", code, flush=True)
+    sys.exit(code)
+"""
 
 
 @pytest.fixture
@@ -55,13 +67,15 @@ def start():
 
     def start(code, *wrapper):
         process = subprocess.Popen(
-            [*wrapper, sys.executable, "-c", code],
+            [*wrapper, sys.executable, "-c", HEARD + code],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            start_new_session=True,
         )
         processes.append(process)
         assert "ready" in process.stdout.readline()
+        time.sleep(0.2)  # Into native code.
         return process
 
     yield start
@@ -133,6 +147,18 @@ def test_one_press_that_arrives_twice_is_one(start):
     assert process.returncode == 130
 
 
+@pytest.mark.parametrize("send", [os.kill, os.killpg])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_command_waits_for_the_training_that_it_has_started(start, send, number):
+    code = HEARD + TRAINING.replace("stuck(10)", "stuck(3)")
+    process = start(f"CODE = {code!r}\n{FORWARDING}")
+    send(process.pid, number)  # A terminal sends to both, `kill` only to the first.
+    output, _ = process.communicate(timeout=9)
+    assert "saving at the end" in output
+    assert f"child ended with {128 + number}" in output
+    assert process.returncode == 128 + number
+
+
 def test_a_signal_that_is_ignored_stays_ignored(start):
     process = start(TRAINING.replace("stuck(10)", "stuck(1)"), "nohup")
     process.send_signal(signal.SIGHUP)
@@ -142,7 +168,7 @@ def test_a_signal_that_is_ignored_stays_ignored(start):
 
 
 def test_handlers_are_those_of_before_afterwards():
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    numbers = (signal.SIGTERM, signal.SIGHUP)
     before = [signal.getsignal(number) for number in numbers]
     with prompt_interrupts(), stop_on_signals(print):
         assert all(signal.getsignal(number) not in before for number in numbers)

@@ -1,6 +1,7 @@
 """``keras-mtl baselines``: trains each task alone, for adaptive schedules to compare with."""
 
 import argparse
+import functools
 
 from keras_mtl.cli.common import add_experiment_arguments, load_config, require_model_dir
 
@@ -22,7 +23,9 @@ def run(args: argparse.Namespace) -> int:
     config = load_config(args)
     from keras_mtl.training.baselines import BASELINES_FILE, measure_baselines
 
-    found = measure_baselines(config, model_dir, args.train_steps)
+    # Flushed: the trainings write between these lines.
+    log = functools.partial(print, flush=True)
+    found = measure_baselines(config, model_dir, args.train_steps, log)
     print(f"best {config.trainer.evaluation.metric} of a model for each task alone, on dev:")
     for name, score in found.items():
         print(f"  {name}: {score:.2f}")

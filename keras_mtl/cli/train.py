@@ -1,6 +1,7 @@
 """``keras-mtl train``: trains, validates and saves; the same command goes on where it stopped."""
 
 import argparse
+import functools
 
 from keras_mtl.cli.common import add_experiment_arguments, load_config, require_model_dir
 
@@ -16,7 +17,8 @@ def run(args: argparse.Namespace) -> int:
     model_dir = require_model_dir(args)
     from keras_mtl.training.loop import run_experiment
 
-    result = run_experiment(config, model_dir, args.mode)
+    # Flushed: a log file shows at once what trains, and in the order of standard error.
+    result = run_experiment(config, model_dir, args.mode, functools.partial(print, flush=True))
     print(f"step {result.step:,} in {model_dir}")
     total = max(1, sum(result.batches.values()))
     metric = config.trainer.evaluation.metric

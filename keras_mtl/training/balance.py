@@ -119,7 +119,7 @@ class BalancedStep:
     Args:
         balancing: the method and its state.
         trainer: the trainer, with ``model``, ``strategy``, ``accumulation``, ``rows_of_batch``,
-            ``sums_of_rows`` and ``gradients_of_batch``.
+            ``sums_of_rows``, ``gradients_of_batch`` and ``present_loss_scale``.
         mixed: whether a batch is of several tasks.
         jit_compile: compile forward and backward passes with XLA.
     """
@@ -156,7 +156,8 @@ class BalancedStep:
         if not self._inside:
             anyone = self.balancing.seen(tf.ones([self.num_tasks]))
             factors = scales * self.balancing.weights_of(anyone)
-        found = [self._whole(*_columns(batch), factors) for batch in batches]
+        loss_scale = self._trainer.present_loss_scale()
+        found = [self._whole(*_columns(batch), factors, loss_scale) for batch in batches]
         gradients, sums = tf.nest.map_structure(lambda *parts: tf.add_n(parts), *found)
         seen = self._seen(sum_over_replicas([sums["loss"], sums["tokens"]]), scales)
         return sum_over_replicas(gradients), sums, self.balancing.weights_of(seen), seen
@@ -178,12 +179,13 @@ class BalancedStep:
             self.balancing.look_back(seen, tf.math.divide_no_nan(loss, tokens), valid)
 
     def _combined(self, batches, scales):
+        loss_scale = self._trainer.present_loss_scale()
         if self._mixed:
-            found = [self._by_task(*_columns(batch), scales) for batch in batches]
+            found = [self._by_task(*_columns(batch), scales, loss_scale) for batch in batches]
             parts, sums = tf.nest.map_structure(lambda *parts: tf.add_n(parts), *found)
             assignment = tf.eye(self.num_tasks)
         else:
-            found = [self._whole(*_columns(batch), scales) for batch in batches]
+            found = [self._whole(*_columns(batch), scales, loss_scale) for batch in batches]
             parts = [tf.stack(list(part)) for part in zip(*(g for g, _ in found), strict=True)]
             sums = tf.nest.map_structure(lambda *parts: tf.add_n(parts), *(s for _, s in found))
             # A batch is of one task, so its first row speaks for all.
@@ -201,9 +203,9 @@ class BalancedStep:
         loss, tokens = totals
         return self.balancing.seen(scales * tokens, tf.math.divide_no_nan(loss, tokens))
 
-    def _gradients(self, source, target, tasks, scales):
+    def _gradients(self, source, target, tasks, scales, loss_scale):
         weigh = self._weigh if self._inside else None
-        return self._trainer.gradients_of_batch(source, target, tasks, scales, weigh)
+        return self._trainer.gradients_of_batch(source, target, tasks, scales, loss_scale, weigh)
 
     def _weigh(self, sums, scales):
         """Factors of the losses from the losses themselves."""
@@ -211,12 +213,14 @@ class BalancedStep:
             self._seen([sums["loss"], sums["tokens"]], scales)
         )
 
-    def _gradients_by_task(self, source, target, tasks, scales):
+    def _gradients_by_task(self, source, target, tasks, scales, loss_scale):
         """Like the trainer's gradients of a batch, [num_tasks, ...] for each variable."""
         variables = [variable.value for variable in self._trainer.model.trainable_variables]
         with tf.GradientTape(persistent=True) as tape:
             rows = self._trainer.rows_of_batch(source, target, tasks)
             scaled = rows["loss"] * tf.gather(scales, tasks)
+            if loss_scale is not None:
+                scaled *= loss_scale
         by_task = [
             tape.gradient(
                 scaled,
@@ -230,6 +234,8 @@ class BalancedStep:
         gradients = [
             tf.stack([tf.convert_to_tensor(g) for g in part]) for part in zip(*by_task, strict=True)
         ]
+        if loss_scale is not None:
+            gradients = [gradient / loss_scale for gradient in gradients]
         return gradients, self._trainer.sums_of_rows(rows, source, tasks)
 
     def _sums_of_batch(self, source, target, tasks):

@@ -15,6 +15,7 @@ from keras_mtl.models.factory import build_transformer
 from keras_mtl.schedules import Schedule, TaskInfo
 from keras_mtl.training.balance import check_balancing
 from keras_mtl.training.learning_rate import WarmupSchedule
+from keras_mtl.training.loss_scale import DynamicLossScale
 from keras_mtl.training.optimizers import Adam
 from keras_mtl.training.scaling import moments_for, pairing_warning
 
@@ -215,6 +216,14 @@ def build_optimizer(config: ExperimentConfig, schedule: Schedule, hidden_dim: in
             settings.schedule,
             settings.learning_rate,
             settings.warmup_steps,
+def build_loss_scale(config: ExperimentConfig) -> DynamicLossScale | None:
+    """Makes the loss scale of a model that computes in float16, under the strategy's scope."""
+    if config.runtime.mixed_precision_dtype != "mixed_float16":
+        return None
+    accumulation = config.trainer.optimizer.gradient_accumulation_steps
+    return DynamicLossScale(config.task.data.tokens_per_batch * accumulation)
+
+
             hidden_dim,
             config.trainer.train_steps,
         ),

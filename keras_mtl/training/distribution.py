@@ -7,7 +7,7 @@ from keras_mtl.errors import ConfigError, nearest
 from keras_mtl.training.devices import make_tpu_strategy
 
 STRATEGIES = ("one_device", "mirrored", "tpu")
-PRECISIONS = ("float32", "mixed_bfloat16")
+PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 
 
 def configure_runtime(runtime) -> tf.distribute.Strategy:

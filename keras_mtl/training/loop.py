@@ -143,6 +143,7 @@ class Run:
             self.balancing = balance.build_balancing(config, len(self.tasks))
         optimizer = config.trainer.optimizer
         self.accumulation = optimizer.gradient_accumulation_steps
+            self.loss_scale = building.build_loss_scale(config)
         self.trainer = MultiTaskTrainer(
             self.model,
             self.optimizer,
@@ -158,6 +159,7 @@ class Run:
             mixed=config.task.data.granularity == "example",
         )
         self.events = EventLog(self.directory.path)
+            loss_scale=self.loss_scale,
         self.validation = RunValidation(
             config,
             prepared,
@@ -381,7 +383,8 @@ class Run:
 
     def _warn_if_skipped(self) -> None:
         if self.skipped:
-            self.log(f"{self.skipped} steps were skipped: their gradient was not finite")
+            usual = ", as one in 2,000 is with mixed_float16" if self.loss_scale else ""
+            self.log(f"{self.skipped} steps were skipped: their gradient was not finite{usual}")
 
     def _collect_mixture(self) -> dict[str, np.ndarray]:
         return self.mixture.state(self._consumed(self.step))
@@ -398,6 +401,7 @@ class Run:
             **balance.collect(self.balancing),
             **inside,
             "validation_due": np.array(self._validation_due),
+            **(self.loss_scale.collect() if self.loss_scale else {}),
             "counters": np.array([self.skipped, self.validation.evaluated_step], np.int64),
         }
 
@@ -429,6 +433,8 @@ class Run:
         balance.restore(self.balancing, arrays, saved_tasks)
         self.skipped, evaluated_step = (int(value) for value in arrays["counters"])
         self.validation.restore(arrays, saved_tasks, evaluated_step, self.log)
+        if self.loss_scale:
+            self.loss_scale.restore(arrays)
         self._validation_due = self._validates and bool(arrays.get("validation_due", False))
         self._open_loop = OpenLoop.from_arrays(arrays, saved_tasks)
 

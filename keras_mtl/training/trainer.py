@@ -32,6 +32,8 @@ class MultiTaskTrainer(orbit.StandardTrainer):
         jit_compile: compile the forward and backward pass with XLA.
         balancing: `keras_mtl.balancing.Balancing`, made under the strategy's scope; None sums.
         mixed: whether a batch is of several tasks; balancing needs to know.
+        loss_scale: `keras_mtl.training.loss_scale.DynamicLossScale` for a model that computes in
+            float16; None scales nothing.
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class MultiTaskTrainer(orbit.StandardTrainer):
         scale_learning_rate=False,
         balancing=None,
         mixed=False,
+        loss_scale=None,
     ):
         self.model = model
         self.optimizer = optimizer
@@ -57,6 +60,7 @@ class MultiTaskTrainer(orbit.StandardTrainer):
         self.global_clipnorm = global_clipnorm
         self.accumulation = accumulation
         self.scale_learning_rate = scale_learning_rate
+        self.loss_scale = loss_scale
         with strategy.scope():
             self.global_step = orbit.utils.create_global_step()
             self._scales = tf.Variable(
@@ -177,7 +181,11 @@ class MultiTaskTrainer(orbit.StandardTrainer):
         sums["source_tokens"] = tf.reduce_sum(tf.cast(source != 0, tf.float32))
         return sums
 
-    def gradients_of_batch(self, source, target, tasks, scales, weigh=None):
+    def present_loss_scale(self):
+        """Returns the factor on the loss of the present update, float32 []; None for none."""
+        return None if self.loss_scale is None else self.loss_scale.value
+
+    def gradients_of_batch(self, source, target, tasks, scales, loss_scale=None, weigh=None):
         """Gradients of the scaled losses of a batch, and its sums.
 
         Args:
@@ -185,6 +193,7 @@ class MultiTaskTrainer(orbit.StandardTrainer):
             target: int32 [rows, length].
             tasks: int32 [rows].
             scales: float32 [num_tasks], factor on the loss of each task.
+            loss_scale: float32 [], factor on the loss that the gradients are divided by again.
             weigh: function from sums and scales to other scales; None keeps them.
         """
         variables = [variable.value for variable in self.model.trainable_variables]
@@ -194,17 +203,24 @@ class MultiTaskTrainer(orbit.StandardTrainer):
             if weigh is not None:
                 scales = tf.stop_gradient(weigh(sums, scales))
             total = tf.reduce_sum(rows["loss"] * tf.gather(scales, tasks))
+            if loss_scale is not None:
+                total *= loss_scale
         gradients = tape.gradient(
             total, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO
         )
-        return [tf.convert_to_tensor(gradient) for gradient in gradients], sums
+        gradients = [tf.convert_to_tensor(gradient) for gradient in gradients]
+        if loss_scale is not None:
+            gradients = [gradient / loss_scale for gradient in gradients]
+        return gradients, sums
 
     def _sum_gradients(self, batches):
         """Gradients summed over batches and replicas, and this replica's sums."""
-        scales = tf.identity(self._scales)
+        scales, loss_scale = tf.identity(self._scales), self.present_loss_scale()
         gradients, sums = None, None
         for batch in batches:
-            more, seen = self._gradients(batch["source"], batch["target"], batch["task"], scales)
+            more, seen = self._gradients(
+                batch["source"], batch["target"], batch["task"], scales, loss_scale
+            )
             if gradients is None:
                 gradients, sums = more, seen
             else:
@@ -223,6 +239,8 @@ class MultiTaskTrainer(orbit.StandardTrainer):
         replicas = self.strategy.num_replicas_in_sync
         norm = tf.linalg.global_norm(gradients) / count
         finite = tf.math.is_finite(norm)
+        if self.loss_scale is not None:
+            self.loss_scale.update(finite)
         factor = 1.0 / count
         if self.global_clipnorm:
             factor *= tf.minimum(1.0, self.global_clipnorm / tf.maximum(norm, 1e-12))

@@ -3,6 +3,7 @@
 TensorFlow keeps the main thread for the whole step, as it does in a step of a large model.
 """
 
+import signal
 import sys
 import time
 
@@ -11,6 +12,8 @@ import tensorflow as tf
 from keras_mtl.cli import main
 from keras_mtl.training.trainer import MultiTaskTrainer
 
+# A job in the background of a script ignores it; then the command would too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 SECONDS = float(sys.argv[1])
 train_step = MultiTaskTrainer.train_step
 

@@ -15,6 +15,7 @@ from keras_mtl.training.scaling import APPLICATIONS
 SCRIPT = Path(__file__).with_name("trainer_case.py")
 MOMENTS = ("scaled", "per_task")
 LEARNING_RATES = {name: {"moments": name, "scales": [1.5, 0.5]} for name in MOMENTS}
+FLOAT16 = {"precision": "mixed_float16"}
 ONE_DEVICE = {
     "plain": {},
     "halves": {"halves": True, "accumulation": 2},
@@ -26,12 +27,17 @@ ONE_DEVICE = {
     "decoder 1": {"sharing": "encoder", "tasks": [1], "steps": 1},
     "decoder 1 0 0": {"sharing": "encoder", "tasks": [1, 0, 0]},
     "bfloat16": {"precision": "mixed_bfloat16"},
+    "float16": FLOAT16,
+    "near overflow": {**FLOAT16, "loss_scale": 2.0**16, "steps": 12, "tasks": [0] * 12},
     **{f"{name}, jit": {**case, "jit": True} for name, case in LEARNING_RATES.items()},
     "decoder 1, gradient": {"scales": [1.5, 0.5], "sharing": "encoder", "tasks": [1], "steps": 1},
 }
 # Logical devices are set once in a process, so each strategy has its own.
 MIRRORED = {
     "two replicas": {"replicas": 2},
+    "float16, two replicas": {**FLOAT16, "replicas": 2},
+    # So large that the gradients of many halvings overflow.
+    "overflow, two replicas": {**FLOAT16, "loss_scale": 2.0**24, "replicas": 2},
     **{f"{name}, two replicas": {**case, "replicas": 2} for name, case in LEARNING_RATES.items()},
     **{
         application: {
@@ -124,6 +130,37 @@ def test_bfloat16_stays_near_float32(results):
     half, full = results["bfloat16"], results["plain"]
     np.testing.assert_allclose(half["total/loss"], full["total/loss"], rtol=0.02)
     assert half["total/skipped"] == 0
+
+
+@pytest.mark.parametrize("case", ["float16", "float16, two replicas"])
+def test_float16_stays_near_float32(results, case):
+    half, full = results[case], results["plain"]
+    np.testing.assert_allclose(half["total/loss"], full["total/loss"], rtol=0.01)
+    # The norm is of the gradients without the loss scale.
+    np.testing.assert_allclose(half["total/gradient_norm"], full["total/gradient_norm"], rtol=0.02)
+    assert half["total/skipped"] == 0
+    assert half["loss_scale/value"] == 2.0**15 / 128
+    assert half["loss_scale/updates"] == 3
+
+
+def test_an_overflow_halves_the_loss_scale_and_changes_no_weight(results):
+    result = results["overflow, two replicas"]
+    assert result["total/skipped"] == 3  # Once a step, not once a replica.
+    assert result["loss_scale/value"] == 2.0**21
+    assert result["loss_scale/updates"] == 0
+    before, after = weights(result, "before"), weights(result)
+    for name in before:
+        np.testing.assert_array_equal(before[name], after[name], err_msg=name)
+
+
+def test_training_starts_once_the_loss_scale_fits(results):
+    result = results["near overflow"]
+    assert 0 < result["total/skipped"] < 12
+    assert result["loss_scale/value"] == 2.0 ** (16 - result["total/skipped"])
+    assert 0 < result["loss_scale/updates"] <= 12 - result["total/skipped"]
+    before, after = weights(result, "before"), weights(result)
+    assert all(np.isfinite(value).all() for value in after.values())
+    assert any(not np.array_equal(before[name], after[name]) for name in before)
 
 
 @pytest.mark.parametrize("moments", MOMENTS)

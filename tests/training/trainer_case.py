@@ -16,6 +16,7 @@ import tensorflow as tf
 from keras_mtl.config import RuntimeConfig, TransformerConfig
 from keras_mtl.models.factory import build_transformer
 from keras_mtl.training.distribution import configure_runtime, make_strategy, to_all_replicas
+from keras_mtl.training.loss_scale import DynamicLossScale
 from keras_mtl.training.optimizers import Adam
 from keras_mtl.training.trainer import MultiTaskTrainer
 
@@ -46,6 +47,7 @@ def run(
     precision="float32",
     moments="shared",
     scales=None,
+    loss_scale=None,
 ):
     name = "mirrored" if replicas > 1 else "one_device"
     strategy = configure_runtime(
@@ -79,6 +81,9 @@ def run(
         knows_tasks = moments != "shared"
         optimizer = Adam(0.01, epsilon=1e-3, num_tasks=2 if knows_tasks else 0, moments=moments)
         optimizer.build(model.trainable_variables)
+        scale = DynamicLossScale(tokens=128) if precision == "mixed_float16" else None
+        if loss_scale is not None:
+            scale.restore({"loss_scale/value": loss_scale, "loss_scale/updates": 0})
     rng = np.random.default_rng(1)
     # The same numbers whatever the strategy's way of creating variables.
     for variable in model.trainable_variables:
@@ -97,6 +102,7 @@ def run(
         accumulation=accumulation,
         jit_compile=jit,
         scale_learning_rate=knows_tasks,
+        loss_scale=scale,
     )
     if scales is not None:
         trainer.set_scales(scales)
@@ -130,6 +136,7 @@ def run(
     owners = model.variable_decoder_index()
     result["owners"] = np.array([-1 if owner is None else owner for owner in owners])
     result["step"] = trainer.global_step.numpy()
+    result |= scale.collect() if scale else {}
     if knows_tasks:
         result["task_updates"] = optimizer.task_updates.numpy()
         result["factors"] = optimizer.factors.numpy()
