@@ -152,13 +152,13 @@ def test_a_member_can_be_named_and_bad_lines_name_it(tmp_path):
 
 def test_an_archive_that_leaves_a_choice_lists_its_files(tmp_path):
     path = zipped(tmp_path / "a.zip", {"1.en": "a", "2.en": "b", "1.fr": "c", "2.fr": "d"})
-    message = r"a\.zip: the zip archive has 2 files of language 'en' to choose from its 4: "
+    message = r"a\.zip: 2 files of language 'en' in the zip archive can be meant; it has "
     with pytest.raises(errors.DataError, match=message + r"1\.en, 2\.en, 1\.fr, .*a\.zip:1\.en"):
         pairs("parallel", source_file=path, target_file=path)
-    with pytest.raises(errors.DataError, match="has no file to choose from its 4"):
+    with pytest.raises(errors.DataError, match="no single file in the zip archive can be meant"):
         pairs("tsv", file=path)
     other = zipped(tmp_path / "b.zip", {"a.de": "", "a.fr": ""})
-    with pytest.raises(errors.DataError, match="has no file of language 'en'"):
+    with pytest.raises(errors.DataError, match="no single file of language 'en' in the"):
         pairs("parallel", source_file=other, target_file=other)
     with pytest.raises(errors.DataError, match="holds no corpus file"):
         pairs("tsv", file=zipped(tmp_path / "c.zip", {"README.md": "", ".hidden": ""}))

@@ -372,10 +372,10 @@ def choose_member(path: str, language: str | None = None, suffixes: Sequence[str
         return fitting[0]
     listed = ", ".join(files[:_SHOWN]) + (", ..." if len(files) > _SHOWN else "")
     wanted = f" of language {language!r}" if language is not None else ""
-    found = f"{len(fitting)} files" if fitting else "no file"
+    found = f"{len(fitting)} files" if fitting else "no single file"
     raise errors.DataError(
-        f"{path}: the zip archive has {found}{wanted} to choose from its {len(files)}: {listed}; "
-        f"name one, for example {path}:{(fitting or files)[0]}"
+        f"{path}: {found}{wanted} in the zip archive can be meant; it has {listed}; name one, for "
+        f"example {path}:{(fitting or files)[0]}"
     )
 
 
