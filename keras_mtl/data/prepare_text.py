@@ -2,12 +2,13 @@
 
 import array
 import collections
+import contextlib
 import dataclasses
 import itertools
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -74,10 +75,28 @@ class Spill:
         """Closes the file, written to its end or not."""
         self._file.close()
 
+    def extend(self, pairs: Iterable[tuple[str, str]]) -> None:
+        """Appends pairs after `finish`; its limit does not count them."""
+        with disk_errors(self._path), open(self._path, "a", encoding="utf-8", newline="\n") as file:
+            added = 0
+            for source, target in pairs:
+                file.write(f"{source}{_SEPARATOR}{target}\n")
+                added += 1
+        if self._chosen is not None:
+            self._chosen = np.concatenate([self._chosen, np.ones(added, bool)])
+        self.size += added
+
+    def rest(self) -> Iterator[tuple[str, str]]:
+        """Yields the pairs that the limit of `finish` left out."""
+        if self._chosen is not None:
+            yield from self._pairs(~self._chosen)
+
     def __iter__(self) -> Iterator[tuple[str, str]]:
+        return self._pairs(self._chosen)
+
+    def _pairs(self, chosen: np.ndarray | None) -> Iterator[tuple[str, str]]:
         with open(self._path, encoding="utf-8", newline="\n") as file:
-            lines = file if self._chosen is None else itertools.compress(file, self._chosen)
-            for line in lines:
+            for line in file if chosen is None else itertools.compress(file, chosen):
                 source, _, target = line[:-1].partition(_SEPARATOR)
                 yield source, target
 
@@ -93,12 +112,14 @@ class TaskText:
     Attributes:
       spec: the task.
       spills: cleaned pairs by split.
+      held_out: cleaned pairs of ``corpora`` that another task's split may hold out.
       counts: what happened to every pair that was read, by rule; ``read`` is their sum, less what
         the reader itself dropped (keys ``reader: <rule>``) and bad lines (``bad lines``).
     """
 
     spec: TaskSpec
     spills: dict[str, Spill]
+    held_out: Spill
     counts: collections.Counter[str]
 
 
@@ -137,8 +158,17 @@ class HeldOut:
         }
 
     def add(self, source: str) -> None:
-        """Holds out a source of a dev or test corpus."""
+        """Holds out a source of a dev or test set."""
         self._hashes.add(split.source_hash(source))
+
+    def allows(self, task: TaskSpec, source: str, target: str) -> bool:
+        """Whether a task may train on a pair, when `add` has had every source of dev and test."""
+        if split.source_hash(source) in self._hashes:
+            return False
+        return not self._target_too(task) or split.source_hash(target) not in self._hashes
+
+    def _target_too(self, task: TaskSpec) -> bool:
+        return task.target in self._languages
 
     def _forbids(self, value: int) -> bool:
         return self._by_hash[split.split_of_hash(value, *self._fractions)] or value in self._hashes
@@ -146,7 +176,7 @@ class HeldOut:
     def assigner(self, task: TaskSpec) -> Callable[[str, str], str]:
         """Returns a function from a pair of the task's ``corpora`` to its split or "held out"."""
         own = {"train": False, "dev": not task.dev_corpora, "test": not task.test_corpora}
-        target_too = task.target in self._languages
+        target_too = self._target_too(task)
         fractions = self._fractions
 
         def assign(source: str, target: str) -> str:
@@ -230,7 +260,8 @@ def read_text(
             )
             for name in split.SPLITS
         }
-        texts.append(TaskText(task, spills, collections.Counter()))
+        held = Spill(os.path.join(folder, f"{number}.held_out.text"), keep_hashes=False)
+        texts.append(TaskText(task, spills, held, collections.Counter()))
     try:
         # Given dev and test sets first: what they hold is missing from every task's training pairs.
         for text in texts:
@@ -242,11 +273,28 @@ def read_text(
                 _count(text.counts, cleaner)
         for text in texts:
             _read_training(text, settings, held_out, log)
+        for text in texts:
+            for name in _splits_of_corpora(text.spec):
+                for source, _ in text.spills[name]:
+                    held_out.add(source)
+        for number, text in enumerate(texts):
+            _return_to_training(text, held_out, os.path.join(folder, f"{number}.returned.text"))
+            if not text.spills["train"].size:
+                raise empty_task(text)
     finally:
         for text in texts:
-            for spill in text.spills.values():
+            for spill in (*text.spills.values(), text.held_out):
                 spill.close()
     return texts
+
+
+def _splits_of_corpora(task: TaskSpec) -> list[str]:
+    """Returns which of dev and test are a part of the task's ``corpora``."""
+    return [
+        name
+        for name, given in (("dev", task.dev_corpora), ("test", task.test_corpora))
+        if not given
+    ]
 
 
 def _count(counts: collections.Counter[str], cleaner: Cleaner) -> None:
@@ -265,15 +313,45 @@ def _read_training(
     cleaner = Cleaner(task.cleaning or settings.cleaning)
     assign = held_out.assigner(task)
     add = {name: spill.add for name, spill in text.spills.items()}
-    add["held out"] = lambda source, target: counts.update(["held out"])
+    add["held out"] = text.held_out.add
     for source, target in read_corpora(task, task.corpora, cleaner, counts, log):
         add[assign(source, target)](source, target)
     _count(counts, cleaner)
     caps = {"train": task.max_pairs, "dev": settings.dev_pairs, "test": settings.test_pairs}
     for name, spill in text.spills.items():
         counts[f"over {name} cap"] = spill.finish(caps[name])
-    if not text.spills["train"].size:
-        raise empty_task(text)
+    text.held_out.finish(None)
+    counts["held out"] = text.held_out.size
+
+
+def _return_to_training(text: TaskText, held_out: HeldOut, path: str) -> None:
+    """Trains on what the split took from training and no dev or test set holds after the caps.
+
+    ``max_pairs`` counts these pairs after all others, so that it chooses the same pairs whatever
+    the caps of dev and test are.
+
+    Args:
+      text: the task; its training pairs grow.
+      held_out: has every source of a dev or test set.
+      path: temporary file.
+    """
+    task, counts, train = text.spec, text.counts, text.spills["train"]
+    room = None if task.max_pairs is None else task.max_pairs - train.size
+    if room != 0:
+        sources = {
+            f"over {name} cap": text.spills[name].rest() for name in _splits_of_corpora(task)
+        }
+        returned = Spill(path, keep_hashes=room is not None)
+        with contextlib.closing(returned):
+            for rule, pairs in (*sources.items(), ("held out", iter(text.held_out))):
+                for source, target in pairs:
+                    if held_out.allows(task, source, target):
+                        returned.add(source, target)
+                        counts[rule] -= 1
+            counts["over train cap"] += returned.finish(room)
+        train.extend(returned)
+        returned.remove()
+    text.held_out.remove()
 
 
 def empty_task(text: TaskText) -> errors.DataError:
