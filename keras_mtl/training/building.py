@@ -208,14 +208,6 @@ def build_model(config: ExperimentConfig, prepared: PreparedData):
     )
 
 
-def build_optimizer(config: ExperimentConfig, schedule: Schedule, hidden_dim: int) -> Adam:
-    """Makes the optimizer; build it on the model's variables under the strategy's scope."""
-    settings = config.trainer.optimizer
-    return Adam(
-        WarmupSchedule(
-            settings.schedule,
-            settings.learning_rate,
-            settings.warmup_steps,
 def build_loss_scale(config: ExperimentConfig) -> DynamicLossScale | None:
     """Makes the loss scale of a model that computes in float16, under the strategy's scope."""
     if config.runtime.mixed_precision_dtype != "mixed_float16":
@@ -224,6 +216,14 @@ def build_loss_scale(config: ExperimentConfig) -> DynamicLossScale | None:
     return DynamicLossScale(config.task.data.tokens_per_batch * accumulation)
 
 
+def build_optimizer(config: ExperimentConfig, schedule: Schedule, hidden_dim: int) -> Adam:
+    """Makes the optimizer; build it on the model's variables under the strategy's scope."""
+    settings = config.trainer.optimizer
+    return Adam(
+        WarmupSchedule(
+            settings.schedule,
+            settings.learning_rate,
+            settings.warmup_steps,
             hidden_dim,
             config.trainer.train_steps,
         ),

@@ -141,9 +141,9 @@ class Run:
             self.optimizer = building.build_optimizer(config, self.schedule, self.model.hidden_dim)
             self.optimizer.build(self.model.trainable_variables)
             self.balancing = balance.build_balancing(config, len(self.tasks))
+            self.loss_scale = building.build_loss_scale(config)
         optimizer = config.trainer.optimizer
         self.accumulation = optimizer.gradient_accumulation_steps
-            self.loss_scale = building.build_loss_scale(config)
         self.trainer = MultiTaskTrainer(
             self.model,
             self.optimizer,
@@ -157,9 +157,9 @@ class Run:
             scale_learning_rate=building.scales_learning_rate(config, self.schedule),
             balancing=self.balancing,
             mixed=config.task.data.granularity == "example",
+            loss_scale=self.loss_scale,
         )
         self.events = EventLog(self.directory.path)
-            loss_scale=self.loss_scale,
         self.validation = RunValidation(
             config,
             prepared,
@@ -399,9 +399,9 @@ class Run:
             **{f"mixture/{name}": value for name, value in self._collect_mixture().items()},
             **self.validation.collect(),
             **balance.collect(self.balancing),
+            **(self.loss_scale.collect() if self.loss_scale else {}),
             **inside,
             "validation_due": np.array(self._validation_due),
-            **(self.loss_scale.collect() if self.loss_scale else {}),
             "counters": np.array([self.skipped, self.validation.evaluated_step], np.int64),
         }
 
@@ -431,10 +431,10 @@ class Run:
         }
         self.mixture.restore(mixture)
         balance.restore(self.balancing, arrays, saved_tasks)
-        self.skipped, evaluated_step = (int(value) for value in arrays["counters"])
-        self.validation.restore(arrays, saved_tasks, evaluated_step, self.log)
         if self.loss_scale:
             self.loss_scale.restore(arrays)
+        self.skipped, evaluated_step = (int(value) for value in arrays["counters"])
+        self.validation.restore(arrays, saved_tasks, evaluated_step, self.log)
         self._validation_due = self._validates and bool(arrays.get("validation_due", False))
         self._open_loop = OpenLoop.from_arrays(arrays, saved_tasks)
 
