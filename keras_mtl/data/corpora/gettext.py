@@ -1,82 +1,84 @@
-"""Pairs from gettext catalogues: the translated messages of the programs on a machine.
+"""Pairs from gettext catalogs: the translated messages of the programs on a machine.
 
-Every Debian machine has thousands of catalogues below /usr/share/locale, translated by people.
-The msgid is English; between two other languages, two catalogues of the same program are joined by
+Every Debian machine has thousands of catalogs below /usr/share/locale, translated by people.
+The msgid is English; between two other languages, two catalogs of the same program are joined by
 (domain, context, msgid). Contexts are part of the key and not of the text. What happens to plural
 forms, mnemonics, placeholders and help screens is written in docs/corpora.md.
 """
 
+import collections
 import fnmatch
 import os
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from keras_mtl import errors
+from keras_mtl.data import languages
 from keras_mtl.data.corpora import base, compiled_catalog, message_text, text_catalog
+from keras_mtl.data.corpora.catalog_files import CatalogFile, find_catalogs
 
-_SUFFIXES = (".mo", ".po")
-_ENGLISH = "en"
+# The msgid is in the English of the United States by convention.
+_ENGLISH = ("en", "en-US")
 
 # (domain, context, msgid, is it the plural) and the text.
 _Key = tuple[str | None, str, bool]
 _Text = tuple[_Key, str, int]
+# The catalogs of each (directory, domain).
+_Files = dict[tuple[str, str], list[str]]
 
 
-def _locales(option: str, value: str | Sequence[str] | None, code: str) -> tuple[str, ...]:
+def _locales(option: str, value: str | Sequence[str] | None) -> tuple[str, ...] | None:
     if value is None:
-        return (code.replace("-", "_"),)
+        return None
     names = base.require_texts("gettext", option, value, "the name of a locale")
     if not names:
         raise base.option_error("gettext", option, value, "the name of a locale, or a list of them")
     return names
 
 
-def find_catalogs(folder: str, locale: str) -> list[tuple[str, str]]:
-    """Returns (domain, path) of one locale's catalogues below a folder, sorted.
+def _best(code: str, files: Iterable[CatalogFile]) -> tuple[list[str], str]:
+    """Returns the locales that are read for a language, and why others are not chosen.
 
-    A catalogue belongs to the locale when a folder on its path has the locale's name
-    (``fr/LC_MESSAGES/git.mo``, ``lang/fr.UTF-8/x.po``) or when its own name is the locale's
-    (``po/fr.po``). The name must be the same: ``pt`` does not take ``pt_BR``, nor ``ca``
-    ``ca@valencia``. The domain is the path with the locale replaced by ``*`` and without the
-    suffix. A file that is reached by two names (links) is listed once.
+    Args:
+      code: code of the language.
+      files: its catalogs in all regions and scripts.
     """
-    found: list[tuple[str, str]] = []
-    seen: set[str] = set()
-    root = pathlib.Path(folder)
-    for current, folders, files in os.walk(folder):
-        folders.sort()
-        for name in sorted(files):
-            if not name.endswith(_SUFFIXES):
-                continue
-            path = pathlib.Path(current, name)
-            parts = list(path.relative_to(root).with_suffix("").parts)
-            places = [i for i, part in enumerate(parts) if part.split(".")[0] == locale]
-            # "fr/LC_MESSAGES/fr.mo": the outermost folder decides.
-            if not places:
-                continue
-            parts[places[0]] = "*"
-            real = str(path.resolve())
-            if real not in seen and path.is_file():
-                seen.add(real)
-                found.append(("/".join(parts), str(path)))
-    return sorted(found)
+    found = dict.fromkeys(file.locale for file in files)
+    ranks = {locale: languages.fit(code, locale) for locale in found}
+    best = min((rank for rank in ranks.values() if rank is not None), default=None)
+    if best is None:
+        return [], "none of them fits"
+    chosen = [locale for locale, rank in ranks.items() if rank is best]
+    several = len({languages.canonical(locale) for locale in chosen}) > 1
+    if best is languages.Fit.OTHER_REGION and several:
+        return [], "they are for several regions"
+    return chosen, ""
+
+
+def _first_named(names: Sequence[str], files: Sequence[CatalogFile]) -> list[str]:
+    """Returns the paths of the first locale that has a catalog, however its name is spelled."""
+    for name in names:
+        paths = [f.path for f in files if languages.fit(name, f.locale) is languages.Fit.EXACT]
+        if paths:
+            return paths
+    return []
 
 
 @base.register_reader
 class GettextReader(base.CorpusReader):
-    """Messages of every .mo and .po file below some folders.
+    """Messages of every .mo and .po file below some directories.
 
     Args:
-      source: code of the source language; ``en`` takes the msgid.
-      target: code of the target language; ``en`` takes the msgid.
-      folders: one folder or a list of them.
-      source_locale: locale of the source's catalogues, or a list of which the first with a
-        catalogue of a domain counts; the default is the code with ``_`` for ``-``.
+      source: code of the source language; ``en`` and ``en-US`` take the msgid.
+      target: code of the target language; ``en`` and ``en-US`` take the msgid.
+      folders: one directory or a list of them.
+      source_locale: locale of the source's catalogs, or a list of which the first with a
+        catalog of a domain counts; by default those that fit the language best.
       target_locale: the same for the target.
       exclude: patterns (``iso_3166*``) of file names, without suffix, that are left out.
 
     Raises:
-      DataError: a folder does not exist or has no catalogue of the locale.
+      DataError: a directory does not exist or has no catalog of the language.
     """
 
     name = "gettext"
@@ -99,21 +101,23 @@ class GettextReader(base.CorpusReader):
             raise base.option_error("gettext", "folders", folders, "a folder or a list of folders")
         for folder in self._folders:
             if not os.path.isdir(folder):
-                raise errors.DataError(f"{folder}: no such folder (folders of reader 'gettext')")
-        if source == target:
+                raise errors.DataError(f"{folder}: no such directory (folders of reader 'gettext')")
+        sides = [languages.canonical(code) or code for code in (source, target)]
+        # An English catalog is only read when it is asked for: the msgid is English already.
+        by_msgid = [
+            side in _ENGLISH and locale is None
+            for side, locale in zip(sides, (source_locale, target_locale), strict=True)
+        ]
+        if sides[0] == sides[1] or all(by_msgid):
             raise errors.ConfigError(
-                f"reader 'gettext': source and target are both {source!r}; give two languages"
+                f"reader 'gettext': source {source!r} and target {target!r} are the same language; "
+                "give two languages"
             )
-        # An English catalogue is only read when it is asked for: the msgid is English already.
         self._source_files = (
-            None
-            if source == _ENGLISH and source_locale is None
-            else self._find(_locales("source_locale", source_locale, source))
+            None if by_msgid[0] else self._find(source, "source_locale", source_locale)
         )
         self._target_files = (
-            None
-            if target == _ENGLISH and target_locale is None
-            else self._find(_locales("target_locale", target_locale, target))
+            None if by_msgid[1] else self._find(target, "target_locale", target_locale)
         )
         if self._source_files is not None and self._target_files is not None:
             common = self._source_files.keys() & self._target_files.keys()
@@ -121,35 +125,69 @@ class GettextReader(base.CorpusReader):
             self._target_files = {d: self._target_files[d] for d in sorted(common)}
             if not common:
                 raise errors.DataError(
-                    f"{', '.join(self._folders)}: no program has catalogues both in {source!r} and "
+                    f"{', '.join(self._folders)}: no program has catalogs both in {source!r} and "
                     f"in {target!r} (reader 'gettext')"
                 )
 
-    def _find(self, locales: Sequence[str]) -> dict[tuple[str, str], str]:
-        files: dict[tuple[str, str], str] = {}
+    def _find(self, code: str, option: str, value: str | Sequence[str] | None) -> _Files:
+        """Returns the catalogs of a language, by directory and domain, in sorted order."""
+        names = _locales(option, value)
+        files: dict[tuple[str, str], list[CatalogFile]] = collections.defaultdict(list)
         for folder in self._folders:
-            for locale in locales:
-                for domain, path in find_catalogs(folder, locale):
-                    stem = domain.rpartition("/")[2]
-                    if not any(fnmatch.fnmatchcase(stem, pattern) for pattern in self._exclude):
-                        files.setdefault((folder, domain), path)
-        if not files:
+            for wanted in dict.fromkeys(names or (code,)):
+                for file in find_catalogs(folder, wanted):
+                    if not self._is_excluded(file) and file not in files[folder, file.domain]:
+                        files[folder, file.domain].append(file)
+        every = [file for found in files.values() for file in found]
+        locales, reason = _best(code, every) if names is None else ([], "none of them is named")
+        chosen: _Files = {}
+        for key, found in sorted(files.items()):
+            if names is None:
+                paths = [file.path for file in found if file.locale in locales]
+            else:
+                paths = _first_named(names, found)
+            if paths:
+                chosen[key] = paths
+        read = {path for paths in chosen.values() for path in paths}
+        left = collections.Counter(file.locale for file in every if file.path not in read)
+        listed = ", ".join(f"{locale} ({count})" for locale, count in sorted(left.items()))
+        if not chosen:
+            hint = f"there are catalogs of {listed}, but {reason}; " if left else ""
             raise errors.DataError(
-                f"{', '.join(self._folders)}: no .mo or .po file of locale {' or '.join(locales)} "
-                "(reader 'gettext'); install the language's translations, or name the locale with "
-                "source_locale or target_locale"
+                f"{', '.join(self._folders)}: no .mo or .po file of {' or '.join(names or [code])} "
+                f"(reader 'gettext'); {hint}install the language's translations, or name the "
+                f"locale with {option}"
             )
-        return dict(sorted(files.items()))
+        others = {languages.canonical(locale) for locale in locales} - {languages.canonical(code)}
+        if names is None and (left or others):
+            also = f"; catalogs of {listed} are not read" if left else ""
+            self.notes.append(
+                f"reader 'gettext' reads catalogs of {', '.join(locales)} for {code!r}{also}; "
+                f"{option} chooses others"
+            )
+        return chosen
+
+    def _is_excluded(self, file: CatalogFile) -> bool:
+        stems = (file.domain.rpartition("/")[2], pathlib.Path(file.path).name[:-3])
+        return any(
+            fnmatch.fnmatchcase(stem, pattern) for pattern in self._exclude for stem in stems
+        )
 
     def selection(self) -> tuple[str, ...]:
         return tuple(self.paths())
 
     def paths(self) -> list[str]:
         files = [self._source_files, self._target_files]
-        return [path for found in files if found is not None for path in found.values()]
+        return [
+            path
+            for found in files
+            if found is not None
+            for same_domain in found.values()
+            for path in same_domain
+        ]
 
     def _texts(self, path: str, bad: list[base.BadLine]) -> Iterator[tuple[_Key, str, str, int]]:
-        """Yields (key, English text, translation, line) of one catalogue."""
+        """Yields (key, English text, translation, line) of one catalog."""
         read = compiled_catalog.read_mo if path.endswith(".mo") else text_catalog.read_po
         parsed = read(path)
         self.lines[path] += parsed.entries
@@ -171,27 +209,40 @@ class GettextReader(base.CorpusReader):
                 yield key, message.plural, forms[parsed.many], message.line
 
     def read(self) -> Iterator[base.Pair | base.BadLine]:
-        """Yields pairs, catalogue by catalogue."""
+        """Yields pairs, domain by domain."""
         files = self._target_files if self._target_files is not None else self._source_files
         assert files is not None
-        for domain, path in files.items():
+        for domain, paths in files.items():
             bad: list[base.BadLine] = []
             joined: dict[_Key, str] | None = None
             if self._source_files is not None and self._target_files is not None:
-                source_path = self._source_files[domain]
                 joined = {}
-                for key, _, text, _ in self._texts(source_path, bad):
-                    joined.setdefault(key, text)
-            for key, english, text, line in self._texts(path, bad):
-                if joined is not None:
-                    source, target = joined.get(key, ""), text
-                elif self._target_files is not None:
-                    source, target = english, text
-                else:
-                    source, target = text, english
-                cleaned = message_text.clean_pair(english, source, target)
-                if isinstance(cleaned, str):
-                    self.dropped[cleaned] += 1
-                else:
-                    yield base.Pair(*cleaned, line)
+                for source_path in self._source_files[domain]:
+                    for key, _, text, _ in self._texts(source_path, bad):
+                        joined.setdefault(key, text)
+            for path in paths:
+                yield from self._pairs(path, joined, bad)
             yield from bad
+
+    def _pairs(
+        self, path: str, joined: dict[_Key, str] | None, bad: list[base.BadLine]
+    ) -> Iterator[base.Pair]:
+        """Yields the pairs of a catalog.
+
+        Args:
+          path: the catalog.
+          joined: texts in the source language, or None if one side is the msgid.
+          bad: receives what cannot be read.
+        """
+        for key, english, text, line in self._texts(path, bad):
+            if joined is not None:
+                source, target = joined.get(key, ""), text
+            elif self._target_files is not None:
+                source, target = english, text
+            else:
+                source, target = text, english
+            cleaned = message_text.clean_pair(english, source, target)
+            if isinstance(cleaned, str):
+                self.dropped[cleaned] += 1
+            else:
+                yield base.Pair(*cleaned, line)

@@ -9,10 +9,12 @@ from collections import Counter
 from collections.abc import Sequence
 
 # printf in C, Python and Qt, positional or not, with flags, width, precision and length; the flag
-# "space" is left out, because "50 % of" is prose. binutils' own %B, %F, %pA are of the same shape.
+# "space" is left out, because "50 % of" is prose. binutils' own %B, %F, %pA are of the same shape,
+# and catalogs have the macros of <inttypes.h> as %<PRIu64>.
 _PRINTF = re.compile(
     r"%(?:%|\(\w+\)[-+#0]*\d*(?:\.\d+)?[a-zA-Z]"
-    r"|(?:\d+\$)?[-+#0']*(?:\*|\d+)?(?:\.(?:\*|\d+))?(?:hh|h|ll|l|q|j|z|t|L|p)?[a-zA-Z]"
+    r"|(?:\d+\$)?[-+#0']*(?:\*|\d+)?(?:\.(?:\*|\d+))?"
+    r"(?:(?:hh|h|ll|l|q|j|z|t|L|p)?[a-zA-Z]|<PRI\w+>)"
     r"|<\w+>|L?\d+)"
 )
 # {}, {0}, {name}, {name!r:>10}, ${x}: Python, C#, shell.
@@ -64,7 +66,8 @@ def placeholders(text: str) -> tuple[Counter[str], frozenset[str]]:
     named = set(_BRACES.findall(text)) if "{" in text else set()
     if "%" in text:
         for found in _PRINTF.findall(text):
-            if found.startswith("%(") or found[-1].isdigit() or found[-1] == ">":
+            has_name = found.startswith(("%(", "%<")) and not found.startswith("%<PRI")
+            if has_name or found[-1].isdigit():
                 named.add(found)
             elif found != "%%":
                 conversions[_POSITION.sub("%", found)] += 1
