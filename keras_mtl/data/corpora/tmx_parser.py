@@ -202,8 +202,11 @@ class UnitParser:
                 return f"control character U+{at[0]:04X}"
             if at[0] >= 0x80:
                 try:
-                    code = ord(at[:3].decode("utf-8"))
-                except (UnicodeDecodeError, TypeError):
-                    return f"bytes that are not {self._encoding}"
-                return f"U+{code:04X} is not a character of XML"
+                    character = at[:3].decode("utf-8")
+                except UnicodeDecodeError as undecodable:
+                    if undecodable.start == 0 and undecodable.reason != "unexpected end of data":
+                        return f"bytes that are not {self._encoding}"
+                    character = ""
+                if character in ("\ufffe", "\uffff"):
+                    return f"U+{ord(character):04X} is not a character of XML"
         return f"not well-formed XML ({expat.ErrorString(error.code)})"

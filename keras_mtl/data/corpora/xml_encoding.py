@@ -13,6 +13,9 @@ from keras_mtl import errors
 
 CHUNK_BYTES = 1 << 17
 
+# The XML declaration lies within these bytes, also in four bytes a character.
+_HEAD_BYTES = 1024
+
 # What stands for bytes that cannot be decoded: a byte that no UTF-8 text has, so that the parser
 # rejects the place where it stands.
 UNDECODABLE = b"\xff"
@@ -101,7 +104,7 @@ def detect(path: str, head: bytes) -> tuple[str, int]:
 
     Args:
       path: the file, for errors.
-      head: its first bytes, 1024 or all.
+      head: its first bytes, at least up to the end of the XML declaration.
 
     Raises:
       DataError: the encoding is unknown or not supported.
@@ -145,8 +148,8 @@ def utf8_chunks(path: str, handle: BinaryIO) -> tuple[str, Iterator[bytes]]:
     Raises:
       DataError: the encoding is unknown or not supported.
     """
-    head = handle.read(CHUNK_BYTES)
-    encoding, skipped = detect(path, head[:1024])
+    head = handle.read(max(CHUNK_BYTES, _HEAD_BYTES))
+    encoding, skipped = detect(path, head[:_HEAD_BYTES])
     return encoding, _transcode(handle, head[skipped:], encoding)
 
 
