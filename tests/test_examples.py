@@ -34,3 +34,23 @@ def test_images_of_three_tasks_in_fit(tmp_path):
     assert [event["step"] for event in evaluations] == [12, 24, 36]
     scales = [event["scales"]["stripes"] for event in events if "scales" in event]
     assert len(set(scales)) > 1
+
+
+def test_a_head_for_each_task_in_fit(tmp_path, capsys):
+    example = load("two_heads")
+    model = example.make_model()
+    arrays = {"point": np.ones((3, 2), np.float32), "label": np.array([2, 1, 0], np.int32)}
+    batch = {"task": np.array([0, 1, 1]), "weight": np.array([1, 1, 0], np.float32), **arrays}
+    _, labels, weights = example.for_heads(batch)
+    # A head sees the labels of its own task, and learns only from rows that are not empty.
+    assert np.array(labels["sector"]).tolist() == [2, 0, 0]
+    assert np.array(labels["ring"]).tolist() == [0, 1, 0]
+    assert np.array(weights["sector"]).tolist() == [1, 0, 0]
+    assert np.array(weights["ring"]).tolist() == [0, 1, 0]
+    assert {name: logits.shape[-1] for name, logits in model.output.items()} == example.CLASSES
+    words = ["--directory", str(tmp_path), "--steps", "30"]
+    example.main([*words, "--epochs", "4"])
+    scores = example.main([*words, "--epochs", "10"])
+    assert scores["sector"] > 0.85
+    assert scores["ring"] > 0.75
+    assert "sector" in capsys.readouterr().out
