@@ -10,6 +10,7 @@ import pytest
 from keras_mtl.errors import ConfigError, DataError
 from keras_mtl.training.evaluation import (
     CopySource,
+    EvaluationStopped,
     Evaluator,
     Likelihood,
     PairIds,
@@ -103,6 +104,18 @@ def test_the_pairs_are_the_same_each_time_and_spread_over_all_lengths():
     evaluator.evaluate()
     assert translator.calls[0] == translator.calls[1]
     assert len(translator.calls[0][1]) == 4
+
+
+def test_an_evaluation_may_stop_within_a_task():
+    translator, answers = Reverse(), iter([False, False, True])
+    evaluator = Evaluator(Prepared(xx_yy=corpus(9)), translator, pairs_at_once=4)
+    with pytest.raises(EvaluationStopped, match="xx_yy"):
+        evaluator.evaluate(stopped=lambda: next(answers))
+    assert [len(lines) for _, lines in translator.calls] == [4, 4]
+    # In parts it gives what it gives as a whole.
+    parts, whole = evaluator.evaluate(stopped=lambda: False), evaluator.evaluate()
+    assert parts["xx_yy"].hypotheses == whole["xx_yy"].hypotheses
+    assert parts["xx_yy"].scores == whole["xx_yy"].scores
 
 
 def test_text_that_a_store_does_not_keep_comes_from_its_tokens():

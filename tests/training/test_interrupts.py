@@ -97,7 +97,7 @@ def undisturbed(tmp_path_factory):
 
 @pytest.mark.slow
 def test_signals_are_answered_at_once_and_change_nothing(undisturbed):
-    chance, left = random.Random(1), STOPS
+    chance, left = random.Random(STOPS), STOPS
     answers, saves = [], []
     while left:
         run = undisturbed / f"stopped-{left}"
