@@ -27,7 +27,8 @@ class CorpusConfig(hyperparams.Config):
     """One corpus of a task.
 
     Attributes:
-      reader: registered reader: cldr, gettext, parallel, tsv, tmx or tfds.
+      reader: registered reader: cldr, csv, gettext, jsonl, parallel, parquet, tfds, tmx, tsv, or
+        one of a plug-in.
       options: the reader's options, for example ``{source_file: a.en, target_file: a.fr}``.
     """
 
@@ -300,7 +301,9 @@ class EvaluationConfig(hyperparams.Config):
     """Validation of every task.
 
     Attributes:
-      interval: steps between validations; 0 validates at the end alone.
+      interval: steps between validations; 0 validates only at the end.
+      tasks: names of the tasks that are validated; empty means all. The other tasks are trained
+        without validation and need no dev pairs. A schedule that adapts to scores needs all.
       lag: steps after which a validation's scores take effect while training goes on beside it on
         the engine, at most ``interval``; 0 lets training wait for the scores.
       metric: ``bleu``, ``chrf``, ``neg_log_perplexity`` or that of a plug-in: drives the schedule
@@ -314,6 +317,7 @@ class EvaluationConfig(hyperparams.Config):
     """
 
     interval: int = 1000
+    tasks: list[str] = dataclasses.field(default_factory=list)
     lag: int = 0
     metric: str = "chrf"
     max_pairs: int = 200

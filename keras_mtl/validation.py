@@ -85,11 +85,6 @@ def _check_pairs(check: "_Check", config: config_lib.ExperimentConfig) -> None:
                 f"{path}.corpora",
                 f"is empty and so is task.data.corpora: task {pair.name!r} has no data",
             )
-        if not pair.dev_corpora and task.data.dev_fraction == 0:
-            check.problem(
-                f"{path}.dev_corpora",
-                f"is empty and task.data.dev_fraction = 0: task {pair.name!r} cannot be validated",
-            )
 
 
 def _check_corpora(check: "_Check", path: str, corpora: Sequence[config_lib.CorpusConfig]) -> None:
@@ -190,6 +185,13 @@ def _check_trainer(check: "_Check", config: config_lib.ExperimentConfig) -> None
     for name in ("train_steps", "steps_per_loop", "checkpoint_interval", "max_to_keep"):
         check.range(f"trainer.{name}", 1)
     _check_lag(check, config.trainer.evaluation)
+    names = [pair.name for pair in config.task.pairs]
+    for index, name in enumerate(config.trainer.evaluation.tasks):
+        if name not in names:
+            check.problem(
+                f"trainer.evaluation.tasks[{index}]",
+                f"= {name!r} is not a task{errors.nearest(name, names)}",
+            )
     check.range("trainer.evaluation.max_pairs", 1)
     check.range("trainer.evaluation.beam_size", 1)
     check.range("trainer.evaluation.workers", 0, 1024)

@@ -62,8 +62,8 @@ def _baselines_of_file(path: str) -> dict[str, float]:
         found = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ConfigError(
-            f"trainer.schedule.baselines_file {path!r} cannot be read: {error}; give a JSON "
-            'file such as {"en-fr": 41.2}'
+            f"trainer.schedule.baselines_file {path!r} cannot be read: {error}; `keras-mtl "
+            'baselines` writes it, or give a JSON file such as {"en-fr": 41.2}'
         ) from error
     if not isinstance(found, dict):
         raise ConfigError(f'{path}: no object such as {{"en-fr": 41.2}}')
@@ -100,6 +100,30 @@ def build_schedule(config: ExperimentConfig, tasks: Sequence[TaskInfo]) -> Sched
     return schedules.create(settings.name, tasks, **settings.parameters.as_dict())
 
 
+def check_dev_pairs(config: ExperimentConfig) -> None:
+    """Checks before data is prepared that every validated task gets dev pairs.
+
+    Raises:
+        ConfigError: a task has neither dev corpora nor a part of its corpora.
+    """
+    if config.task.data.dev_fraction > 0:
+        return
+    for pair in config.task.pairs:
+        if pair.name in validated_tasks(config) and not pair.dev_corpora:
+            raise ConfigError(
+                f"task {pair.name!r} has no dev_corpora and task.data.dev_fraction is 0, so it "
+                "cannot be validated; give it dev_corpora, raise the fraction, list the other "
+                "tasks in trainer.evaluation.tasks, or train with --mode train"
+            )
+
+
+def validated_tasks(config: ExperimentConfig) -> list[str]:
+    """Returns the names of the tasks that ``trainer.evaluation`` validates, in the tasks' order."""
+    chosen = config.trainer.evaluation.tasks
+    names = [pair.name for pair in config.task.pairs]
+    return [name for name in names if not chosen or name in chosen]
+
+
 def check_schedule(config: ExperimentConfig) -> None:
     """Raises what `build_schedule` would, before any data is prepared.
 
@@ -112,6 +136,14 @@ def check_schedule(config: ExperimentConfig) -> None:
     # The sizes are not known yet, and no parameter is checked against them.
     infos = [TaskInfo(n, 1, b) for n, b in zip(names, baselines, strict=True)]
     schedule = build_schedule(config, infos)
+    validated = config.trainer.evaluation.tasks or names
+    unscored = [name for name in names if name not in validated]
+    if unscored and schedule.uses_scores:
+        raise ConfigError(
+            f"trainer.evaluation.tasks leaves out {', '.join(unscored)}, and the schedule "
+            f"{config.trainer.schedule.name!r} needs a score of every task; add them, or choose a "
+            "schedule that does not adapt to scores"
+        )
     one_task = update_is_of_one_task(config, schedule)
     check_balancing(config, one_task)
     if not one_task:

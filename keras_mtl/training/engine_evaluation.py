@@ -55,12 +55,19 @@ def engine_evaluator(
         ids = PairIds.of_tasks(vocabulary, tasks)
         likelihood = ScoredLikelihood(engine_scores(engine, batch_size), ids)
         return Evaluator(
-            prepared, None, [settings.metric], settings.max_pairs, split, likelihood=likelihood
+            prepared,
+            None,
+            [settings.metric],
+            settings.max_pairs,
+            split,
+            settings.tasks or None,
+            likelihood,
         )
     search = EngineSearch(engine, vocabulary, validation_options(config))
     translator = TextTranslator(search, vocabulary, tasks, batch_size=batch_size)
     metrics = text_metrics(settings.metric)
-    return Evaluator(prepared, translator, metrics, settings.max_pairs, split)
+    tasks = settings.tasks or None
+    return Evaluator(prepared, translator, metrics, settings.max_pairs, split, tasks)
 
 
 class ScoredLikelihood:

@@ -72,11 +72,18 @@ class CopySource:
         return list(lines)
 
 
+_LEFT_OUT_BY = {
+    "dev": "list the other tasks in trainer.evaluation.tasks",
+    "test": "name the other tasks with --tasks",
+    "train": "name the other tasks with --tasks",
+}
+
+
 def no_pair(task: str, split: str) -> DataError:
     """The error of a task that has nothing to be scored on."""
     return DataError(
         f"task {task!r} has no {split} pair to score; raise task.data.{split}_fraction, "
-        f"give the task {split}_corpora, or leave the task out of the evaluation"
+        f"give the task {split}_corpora, or leave the task out: {_LEFT_OUT_BY[split]}"
     )
 
 
@@ -204,7 +211,13 @@ class Evaluator:
         if not metrics_lib.compares_text(settings.metric):
             likelihood = Likelihood(model, PairIds.of_tasks(prepared.vocabulary, tasks))
             return cls(
-                prepared, None, [settings.metric], settings.max_pairs, split, likelihood=likelihood
+                prepared,
+                None,
+                [settings.metric],
+                settings.max_pairs,
+                split,
+                settings.tasks or None,
+                likelihood,
             )
         backend = choose_backend(settings.backend)
         batch_size = config.task.decoding.batch_size
@@ -224,6 +237,7 @@ class Evaluator:
             text_metrics(settings.metric),
             settings.max_pairs,
             split,
+            settings.tasks or None,
             # TensorFlow's search is slow, and has one batch in work at a time.
             pairs_at_once=batch_size if backend == "tf" else PAIRS_AT_ONCE,
         )

@@ -92,6 +92,8 @@ def run_experiment(
     building.check_schedule(config)
     if mode == "train_and_eval":
         check_lag(config)
+    if mode != "train":
+        building.check_dev_pairs(config)
     strategy = configure_runtime(config.runtime)
     for line in devices.describe(config.runtime, compiles_with_xla(config.runtime)):
         log(line)
@@ -142,23 +144,8 @@ class Run:
             self.optimizer.build(self.model.trainable_variables)
             self.balancing = balance.build_balancing(config, len(self.tasks))
             self.loss_scale = building.build_loss_scale(config)
-        optimizer = config.trainer.optimizer
-        self.accumulation = optimizer.gradient_accumulation_steps
-        self.trainer = MultiTaskTrainer(
-            self.model,
-            self.optimizer,
-            strategy,
-            len(self.task_names),
-            self.decoder_of_task,
-            label_smoothing=config.task.model.label_smoothing,
-            global_clipnorm=optimizer.global_clipnorm,
-            accumulation=self.accumulation,
-            jit_compile=compiles_with_xla(config.runtime),
-            scale_learning_rate=building.scales_learning_rate(config, self.schedule),
-            balancing=self.balancing,
-            mixed=config.task.data.granularity == "example",
-            loss_scale=self.loss_scale,
-        )
+        self.accumulation = config.trainer.optimizer.gradient_accumulation_steps
+        self.trainer = self._build_trainer()
         self.events = EventLog(self.directory.path)
         self.validation = RunValidation(
             config,
@@ -193,6 +180,24 @@ class Run:
         self.batch_log = BatchLog(self.directory.path) if config.trainer.log_batches else None
         self._stop = StopRequest()
 
+    def _build_trainer(self) -> MultiTaskTrainer:
+        config = self.config
+        return MultiTaskTrainer(
+            self.model,
+            self.optimizer,
+            self.strategy,
+            len(self.task_names),
+            self.decoder_of_task,
+            label_smoothing=config.task.model.label_smoothing,
+            global_clipnorm=config.trainer.optimizer.global_clipnorm,
+            accumulation=self.accumulation,
+            jit_compile=compiles_with_xla(config.runtime),
+            scale_learning_rate=building.scales_learning_rate(config, self.schedule),
+            balancing=self.balancing,
+            mixed=config.task.data.granularity == "example",
+            loss_scale=self.loss_scale,
+        )
+
     @property
     def step(self) -> int:
         """Updates done."""
@@ -206,7 +211,7 @@ class Run:
     def _execute(self, mode: str) -> RunResult:
         self._validates = mode == "train_and_eval"
         if mode != "train":
-            self.validation.check_pairs()
+            self.validation.check_pairs(self.log)
         prefix = self.checkpoints.restore(tidy=mode != "eval")
         if prefix:
             self._restore_state()

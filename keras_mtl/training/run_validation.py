@@ -16,6 +16,7 @@ from keras_mtl.errors import ConfigError
 from keras_mtl.metrics import decimals, is_better, schedule_higher_is_better, schedule_score
 from keras_mtl.schedules import ScoreBook, TaskInfo
 from keras_mtl.training.background_evaluation import BackgroundEvaluation, Results
+from keras_mtl.training.building import validated_tasks
 from keras_mtl.training.checkpoints import write_checkpoint
 from keras_mtl.training.engine_evaluation import engine_evaluator
 from keras_mtl.training.evaluation import (
@@ -30,6 +31,9 @@ from keras_mtl.training.snapshots import Snapshot, Snapshots
 
 Log = Callable[[str], None]
 Stopped = Callable[[], bool]
+
+# Below this, chrF of a dev set differs by more than a point between two samples of the sentences.
+_FEW_PAIRS = 100
 
 
 def check_lag(config: ExperimentConfig) -> None:
@@ -47,7 +51,7 @@ def check_lag(config: ExperimentConfig) -> None:
 
 
 class RunValidation:
-    """Validates every task, tells the schedule, keeps the best weights, writes the log.
+    """Validates the tasks, tells the schedule, keeps the best weights, writes the log.
 
     With ``trainer.evaluation.lag`` the weights of step s are validated by the engine in a thread,
     and the scores take effect exactly at step s + lag, however long that took: training waits there
@@ -88,6 +92,7 @@ class RunValidation:
         self._prepared = prepared
         self._tasks = tasks
         self._names = [task.name for task in tasks]
+        self._validated = validated_tasks(config)
         self._model = model
         self._optimizer = optimizer
         self._mixture = mixture
@@ -168,11 +173,28 @@ class RunValidation:
         with self._averaged_weights(step):
             self._told(step, self._evaluator.evaluate(), log)
 
-    def check_pairs(self) -> None:
-        """Raises DataError where a task cannot be validated, before any step is taken."""
-        for task in self._prepared.tasks:
-            if not task.dev_size:
-                raise no_pair(task.name, "dev")
+    def check_pairs(self, log: Log) -> None:
+        """Checks before any step is taken that every validated task has dev pairs.
+
+        Args:
+            log: gets a warning about tasks with few dev pairs.
+
+        Raises:
+            DataError: a task has none.
+        """
+        sizes = {task.name: task.dev_size for task in self._prepared.tasks}
+        few = []
+        for name in self._validated:
+            size = sizes[name]
+            if not size:
+                raise no_pair(name, "dev")
+            if size < _FEW_PAIRS:
+                few.append(f"{name} ({size})")
+        if few:
+            log(
+                f"warning: fewer than {_FEW_PAIRS} dev pairs, so validation scores are noisy: "
+                f"{', '.join(few)}; raise task.data.dev_fraction or give dev_corpora"
+            )
 
     def go_on(self, validates: bool, log: Log) -> None:
         """Begins the validation again that was going on when the checkpoint was saved.
@@ -242,7 +264,7 @@ class RunValidation:
         return float(np.mean(list(self._scores(results).values())))
 
     def _scores(self, results: Results) -> dict[str, float]:
-        return {name: results[name].scores[self._settings.metric] for name in self._names}
+        return {name: results[name].scores[self._settings.metric] for name in self._validated}
 
     def _learn(
         self, step: int, now: int, results: Results, log: Log, waited: float | None = None
@@ -271,11 +293,11 @@ class RunValidation:
     ) -> dict[str, float]:
         """Enters scores into the book and logs a line; returns them by task."""
         metric, scores = self._settings.metric, self._scores(results)
-        for index, name in enumerate(self._names):
-            self.book.set(index, step, schedule_score(metric, scores[name]))
+        for name, score in scores.items():
+            self.book.set(self._names.index(name), step, schedule_score(metric, score))
         places = decimals(metric)
-        shown = "  ".join(f"{name} {scores[name]:.{places}f}" for name in self._names[:8])
-        more = "  …" if len(self._names) > 8 else ""
+        shown = "  ".join(f"{name} {scores[name]:.{places}f}" for name in self._validated[:8])
+        more = "  …" if len(self._validated) > 8 else ""
         when = f"step {step:,}" if effect is None else f"step {step:,}, in effect from {effect:,}"
         mean = f"{self._macro(results):.{places + 1}f}"
         log(f"{when}: {metric} {mean} on average over tasks: {shown}{more}")
@@ -285,10 +307,11 @@ class RunValidation:
         return ScoreBook(self._tasks, schedule_higher_is_better(self._settings.metric))
 
     def _ratios(self) -> dict[str, float] | None:
-        """Returns score / baseline by task, None where a task has no baseline."""
+        """Returns score / baseline by validated task, None if any task has no baseline."""
         if any(task.baseline is None for task in self._tasks):
             return None
-        return dict(zip(self._names, self.book.ratios(), strict=True))
+        ratios = dict(zip(self._names, self.book.ratios(), strict=True))
+        return {name: ratios[name] for name in self._validated}
 
     def _drop_other_best(self, step: int) -> None:
         for file in self._directory.best.glob("ckpt-*"):
@@ -321,6 +344,7 @@ class RunValidation:
         state = {f"book/{name}": value for name, value in self.book.state_dict().items()}
         state["best"] = np.array([self.best_score, self.best_step], np.float64)
         state["metric"] = np.array(self._settings.metric)
+        state["validated"] = self._is_validated()
         if self.pending:
             state["pending"] = np.array([self.pending.step, self.pending.due], np.int64)
         return state
@@ -354,11 +378,24 @@ class RunValidation:
             log("the metric changed since the checkpoint; its scores are forgotten")
             self.book = new
             self.best_score, self.best_step = math.nan, -1
-        elif sorted(index_map) != list(range(len(book["scores"]))) and self.best_step >= 0:
+        elif self._averages_other_tasks(state, index_map) and self.best_step >= 0:
             log("the tasks changed since the checkpoint; its best average is forgotten")
             self.best_score, self.best_step = math.nan, -1
         self.evaluated_step = evaluated_step
         self.pending = _pending(state)
+
+    def _is_validated(self) -> np.ndarray:
+        """Returns which tasks are validated, bool[N]."""
+        return np.array([name in self._validated for name in self._names])
+
+    def _averages_other_tasks(self, state: Mapping[str, np.ndarray], index_map: np.ndarray) -> bool:
+        """Whether the average score of a state is over other tasks than the one of this run."""
+        saved = len(state["book/scores"])
+        if sorted(index_map) != list(range(saved)):
+            return True
+        # Checkpoints of older versions validated every task.
+        was = state.get("validated", np.ones(saved, bool))
+        return bool((was[index_map] != self._is_validated()).any())
 
 
 def _pending(state: Mapping[str, np.ndarray]) -> Snapshot | None:

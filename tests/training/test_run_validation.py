@@ -6,15 +6,19 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from keras_mtl.config import ExperimentConfig
-from keras_mtl.errors import DataError
+from keras_mtl.config import CorpusConfig, ExperimentConfig, PairConfig
+from keras_mtl.errors import ConfigError, DataError
 from keras_mtl.schedules.base import TaskInfo
+from keras_mtl.training.building import check_dev_pairs, check_schedule
 from keras_mtl.training.run_validation import RunValidation
 
 
-def validation(tmp_path, metric):
+def validation(tmp_path, metric, validated=()):
     config = ExperimentConfig()
-    config.override({"trainer": {"evaluation": {"metric": metric}}})
+    config.task.pairs = [PairConfig(name="a", source="en", target="fr")]
+    config.task.pairs += [PairConfig(name="b", source="en", target="de")]
+    config.trainer.evaluation.metric = metric
+    config.trainer.evaluation.tasks = list(validated)
     tasks = [TaskInfo("a", 10, baseline=20.0), TaskInfo("b", 20, baseline=30.0)]
     directory = SimpleNamespace(pending=tmp_path / "pending", best=tmp_path / "best")
     return RunValidation(config, None, tasks, None, None, None, directory, None)
@@ -65,5 +69,51 @@ def test_a_task_without_dev_pairs_is_named_before_training(tmp_path):
     tasks = [SimpleNamespace(name="a", dev_size=3), SimpleNamespace(name="b", dev_size=0)]
     run = validation(tmp_path, "chrf")
     run._prepared = SimpleNamespace(tasks=tasks)
-    with pytest.raises(DataError, match="task 'b' has no dev pair to score; raise"):
-        run.check_pairs()
+    with pytest.raises(DataError, match=r"task 'b' has no dev pair .* trainer\.evaluation\.tasks"):
+        run.check_pairs([].append)
+    chosen = validation(tmp_path, "chrf", ["a"])
+    chosen._prepared = run._prepared
+    lines = []
+    chosen.check_pairs(lines.append)  # The task that is not validated needs no pairs.
+    assert len(lines) == 1
+    assert "a (3)" in lines[0]
+    tasks[0].dev_size = 100
+    chosen.check_pairs(lines.append)
+    assert len(lines) == 1
+
+
+def test_a_split_without_dev_pairs_is_refused_before_data_is_prepared(tmp_path):
+    config = validation(tmp_path, "chrf")._config
+    check_dev_pairs(config)
+    config.task.data.dev_fraction = 0.0
+    with pytest.raises(ConfigError, match=r"task 'a' has no dev_corpora .* --mode train"):
+        check_dev_pairs(config)
+    config.task.pairs[0].dev_corpora = [CorpusConfig(reader="tsv")]
+    with pytest.raises(ConfigError, match="task 'b' has no dev_corpora"):
+        check_dev_pairs(config)
+    config.trainer.evaluation.tasks = ["a"]
+    check_dev_pairs(config)
+
+
+def test_the_best_average_is_of_the_validated_tasks(tmp_path):
+    run = validation(tmp_path, "chrf", ["a"])
+    run.best_score, run.best_step = 55.0, 100
+    state, lines = run.collect(), []
+    again = validation(tmp_path, "chrf", ["a"])
+    again.restore(state, np.array([0, 1]), 100, lines.append)
+    assert again.best_score == 55.0
+    again = validation(tmp_path, "chrf")
+    again.restore(state, np.array([0, 1]), 100, lines.append)
+    assert math.isnan(again.best_score)
+    assert len(lines) == 1
+
+
+def test_a_schedule_that_adapts_to_scores_needs_them_all(tmp_path):
+    config = validation(tmp_path, "chrf", ["a"])._config
+    check_schedule(config)
+    config.trainer.schedule.name = "inverse_ratio"
+    config.task.pairs[0].baseline = config.task.pairs[1].baseline = 20.0
+    with pytest.raises(ConfigError, match=r"trainer\.evaluation\.tasks leaves out b"):
+        check_schedule(config)
+    config.trainer.evaluation.tasks = []
+    check_schedule(config)
