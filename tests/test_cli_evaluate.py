@@ -8,6 +8,13 @@ from keras_mtl.cli.evaluate import Comparison, compare, print_results
 from keras_mtl.cli.main import main
 from keras_mtl.errors import ConfigError
 from keras_mtl.training.evaluation import TaskResult
+from keras_mtl.training.evaluation_report import (
+    ScoredPairs,
+    obstacle,
+    partial_fields,
+    report,
+    selection_name,
+)
 
 
 def result(pairs, **scores):
@@ -69,6 +76,52 @@ def test_a_change_beyond_chance_is_told_from_one_that_is_not():
     assert loss.changed == 0.5
     assert loss.differences["chrf"] == pytest.approx(half.chrf - 100)
     assert loss.p_values["chrf"] < 0.01
+
+
+def test_a_report_is_replaced_only_by_one_that_covers_it():
+    scored = {"en-fr": ScoredPairs(60, 60, "aa"), "en-oc": ScoredPairs(9, 9, "bb")}
+    both = ["bleu", "chrf"]
+    whole = report(
+        {"en-fr": result(60, bleu=1.0, chrf=2.0), "en-oc": result(9, bleu=1.0, chrf=2.0)},
+        scored,
+        split="test",
+    )
+    assert obstacle(whole, scored, both, "test") is None
+    assert obstacle(whole, scored, [*both, "neg_log_perplexity"], "test") is None
+    for fewer, metrics_, reason in (
+        ({"en-fr": scored["en-fr"]}, both, "it has task en-oc"),
+        ({**scored, "en-fr": ScoredPairs(20, 60, "cc")}, both, "it has 60 pairs of en-fr instead"),
+        (scored, ["chrf"], "it has metric bleu"),
+    ):
+        found = obstacle(whole, fewer, metrics_, "test")
+        assert found.reason.startswith(reason)
+        assert not found.other_sentences
+    for other in (ScoredPairs(60, 60, "cc"), ScoredPairs(60, 70, "cc"), ScoredPairs(10, 30, "cc")):
+        found = obstacle(whole, {**scored, "en-fr": other}, both, "test")
+        assert found.other_sentences
+        assert found.reason == "its sentences of en-fr are others"
+    # Fewer pairs may be replaced by more of the same test set.
+    part = report({"en-fr": result(20, chrf=2.0)}, {"en-fr": ScoredPairs(20, 60, "cc")})
+    assert obstacle(part, scored, both, "test") is None
+    # Older versions wrote neither hashes nor the size of the test set.
+    older = {"split": "a.yaml", "signatures": {}, "tasks": {"en-fr": {"pairs": 60}}}
+    assert obstacle(older, scored, both, "a.yaml") is None
+    assert obstacle(older, scored, both, "b.yaml").reason == "its sentences are of a.yaml"
+
+
+def test_a_partial_evaluation_says_what_it_lacks():
+    scored = {"en-fr": ScoredPairs(20, 1060, "aa"), "en-oc": ScoredPairs(9, 9, "bb")}
+    assert partial_fields(scored, ["chrf"], ["en-ca", "en-gl"]) == [
+        "without tasks en-ca, en-gl",
+        "20 of 1,060 pairs of en-fr",
+        "without bleu",
+    ]
+    assert partial_fields({"en-oc": scored["en-oc"]}, ["bleu", "chrf", "neg_log_perplexity"]) == []
+    name = selection_name("evaluation-test", ["en-fr", "en-oc"], 20, ["chrf"])
+    assert name == "evaluation-test-en-fr+en-oc-20_pairs-chrf.json"
+    assert selection_name("evaluation-test", None, None, ["bleu", "chrf"]) == "evaluation-test.json"
+    many = selection_name("evaluation-test", [f"en-{i:03}" for i in range(90)], None, ["bleu"])
+    assert len(many) < 60
 
 
 def test_a_bootstrap_has_samples(tmp_path, capsys):

@@ -262,10 +262,7 @@ def _read(task: Direction, reader: CorpusReader, log: Callable[[str], None]) -> 
 
 
 def _current_file(reader: CorpusReader) -> str:
-    """The file that a pair comes from: a reader counts its entries file by file."""
-    paths = reader.paths()
-    if len(paths) > 1 and paths[0] in reader.lines and len(reader.lines) == len(paths) == 2:
-        return paths[0]  # Two parallel files: the source is what may be too long.
+    """The file that the last pair comes from: a reader counts its entries file by file."""
     return next(reversed(reader.lines), reader.name)
 
 

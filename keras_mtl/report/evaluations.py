@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_mtl.errors import DataError
+from keras_mtl.training.evaluation_report import ScoredPairs, partial_fields
 from keras_mtl.training.translations import SUFFIX, Translation, pairs_digest, read_translations
 
 
@@ -121,24 +122,24 @@ def read_evaluation(
         hashes={task: str(value) for task, value in hashes.items() if value},
         partial=[str(text) for text in recorded]
         if isinstance(recorded, list)
-        else _partial(pairs, known, test_sizes),
+        else _partial(scores, pairs, known, test_sizes),
         translations=translations,
         record={key: value for key, value in report.items() if key not in ("tasks", "signatures")},
     )
 
 
 def _partial(
-    pairs: Mapping[str, int], available: Mapping[str, int], test_sizes: Mapping[str, int]
+    scores: Mapping[str, Any],
+    pairs: Mapping[str, int],
+    available: Mapping[str, int],
+    test_sizes: Mapping[str, int],
 ) -> list[str]:
-    """What is missing from an evaluation that does not say so, as its sizes tell."""
-    missing = [
-        f"without task {task}" for task, size in test_sizes.items() if size and task not in pairs
-    ]
-    return missing + [
-        f"{count:,} of {available[task]:,} pairs of {task}"
-        for task, count in pairs.items()
-        if count < available.get(task, 0)
-    ]
+    """In which respects an evaluation that does not say so is partial, as its sizes tell."""
+    scored = {
+        task: ScoredPairs(count, available.get(task, count), "") for task, count in pairs.items()
+    }
+    left_out = [task for task, size in test_sizes.items() if size and task not in pairs]
+    return partial_fields(scored, list(scores), left_out)
 
 
 def _read_translations(folder: Path, notes: list[str]) -> dict[str, list[Translation]]:

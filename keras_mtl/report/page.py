@@ -142,11 +142,17 @@ def warning(title: str, lines: Sequence[str], more: Sequence[str] = ()) -> str:
     notes = "".join(f'<p class="note">{escape(line)}</p>' for line in more)
     if not lines:
         return f'<section class="unknown">{notes}</section>\n' if notes else ""
-    items = "".join(f"<li>{escape(line)}</li>" for line in lines)
+    items = "".join(f"<li>{_with_code(line)}</li>" for line in lines)
     return (
         f'<section class="warning" role="alert"><h2>⚠ {escape(title)}</h2>'
         f'<ul class="plain">{items}</ul>{notes}</section>\n'
     )
+
+
+def _with_code(text: str) -> str:
+    """Plain text for a page, with commands in backticks as code."""
+    parts = escape(text).split("`")
+    return "".join(f"<code>{p}</code>" if i % 2 else p for i, p in enumerate(parts))
 
 
 def _style() -> str:

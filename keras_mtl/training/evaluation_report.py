@@ -122,7 +122,8 @@ def partial_fields(
       metrics: names of the metrics.
       left_out: tasks of the model that are not scored although they have sentences.
     """
-    missing = [f"without task {name}" for name in left_out]
+    noun = "task" if len(left_out) == 1 else "tasks"
+    missing = [f"without {noun} {', '.join(left_out)}"] if left_out else []
     missing += [
         f"{found.pairs:,} of {found.available:,} pairs of {task}"
         for task, found in scored.items()

@@ -161,7 +161,12 @@ def test_every_pair_knows_its_file_and_line(tmp_path, prepared):
     first = tsv(tmp_path / "a.tsv", [("one", "un"), ("", "dropped"), ("two", "deux")])
     for name, lines in (("b.en", ["three", "four"]), ("b.fr", ["trois", "quatre"])):
         (tmp_path / name).write_text("\n".join(lines) + "\n")
-    files = {"source_file": str(tmp_path / "b.en"), "target_file": str(tmp_path / "b.fr")}
+    for name in ("c.en", "c.fr"):
+        (tmp_path / name).write_text("six\n")
+    files = {
+        "source_file": [str(tmp_path / name) for name in ("b.en", "c.en")],
+        "target_file": [str(tmp_path / name) for name in ("b.fr", "c.fr")],
+    }
     (tmp_path / "po").mkdir()
     for name in ("fr", "de"):
         (tmp_path / f"po/{name}.po").write_text('msgid "five"\nmsgstr "cinq"\n')
@@ -169,4 +174,4 @@ def test_every_pair_knows_its_file_and_line(tmp_path, prepared):
     pairs, _ = read(prepared, [EN_FR], [*first, GivenCorpus("parallel", files), catalogs])
     reader = pairs.reader("en-fr", "test")
     places = [reader.place(i).removeprefix(f"{tmp_path}/") for i in range(len(reader))]
-    assert places == ["a.tsv:1", "a.tsv:3", "b.en:1", "b.en:2", "po/fr.po:1"]
+    assert places == ["a.tsv:1", "a.tsv:3", "b.en:1", "b.en:2", "c.en:1", "po/fr.po:1"]

@@ -75,7 +75,8 @@ class CorpusReader(abc.ABC):
       name: key in the registry.
       path_options: options whose values are paths, patterns of paths, or lists of these. In a
         configuration file they are relative to the file.
-      lines: entries read so far, by file; the whole that the share of bad lines is taken of.
+      lines: entries read so far, by file; the whole that the share of bad lines is taken of. The
+        file of the pair that was yielded last is the newest key.
       dropped: pairs that the reader's own rules dropped so far, by rule.
       notes: what the user should know about the choice of files; the constructor writes them.
     """

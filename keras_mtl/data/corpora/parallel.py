@@ -86,7 +86,8 @@ class ParallelReader(base.CorpusReader):
                     f"{source_name} has {lines[0]} lines and {target_name} has {lines[1]}; "
                     "line i of one must translate line i of the other"
                 )
-            self.lines[source_name] = self.lines[target_name] = number
+            # The source comes last: the newest file in `lines` is the one that a pair is named by.
+            self.lines[target_name] = self.lines[source_name] = number
             if isinstance(source, str) and isinstance(target, str):
                 yield base.Pair(source, target, number)
                 continue
