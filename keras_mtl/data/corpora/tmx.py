@@ -314,7 +314,8 @@ class _File:
         self._ended = self._ended or _END.search(gap) is not None
         text = _CLOSING.sub(b"", gap).strip()
         if text:
-            line = self._gap_line + gap[: gap.find(text[:1])].count(b"\n")
+            # Where it begins with markup that was taken out, the line of the gap is near enough.
+            line = self._gap_line + gap[: max(gap.find(text[:_SHOWN]), 0)].count(b"\n")
             shown = text[:_SHOWN_BYTES].decode("utf-8", "replace")
             yield self._bad(line, f"text outside a unit: {shown!r}")
 
