@@ -314,7 +314,7 @@ class _File:
         self._ended = self._ended or _END.search(gap) is not None
         text = _CLOSING.sub(b"", gap).strip()
         if text:
-            # Where it begins with markup that was taken out, the line of the gap is near enough.
+            # If markup inside it was taken out, the line of the gap is near enough.
             line = self._gap_line + gap[: max(gap.find(text[:_SHOWN]), 0)].count(b"\n")
             shown = text[:_SHOWN_BYTES].decode("utf-8", "replace")
             yield self._bad(line, f"text outside a unit: {shown!r}")
