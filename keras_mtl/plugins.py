@@ -11,8 +11,9 @@ import importlib.util
 import os
 import sys
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from types import ModuleType
+from typing import Any
 
 from keras_mtl import errors
 
@@ -67,6 +68,27 @@ def load(names: Iterable[str], directory: str | None = None, origin: str = "--im
     return [_load(name, directory or os.getcwd(), origin) for name in names]
 
 
+def load_named(values: Any, directory: str | None, origin: str) -> list[str]:
+    """Imports the plug-ins in ``imports`` of a configuration.
+
+    Args:
+      values: the configuration as plain values. If ``imports`` is no list of texts, nothing is
+        imported: the configuration's own checks name that.
+      directory: as of `load`.
+      origin: as of `load`.
+
+    Returns:
+      As `load`.
+
+    Raises:
+      ConfigError: a plug-in cannot be found or imported.
+    """
+    names = values.get(FIELD) if isinstance(values, Mapping) else None
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        return []
+    return load(names, directory, origin)
+
+
 def load_saved(model_dir: str | os.PathLike[str]) -> list[str]:
     """Imports the plug-ins that a run directory remembers; free of TensorFlow.
 
@@ -89,10 +111,7 @@ def load_saved(model_dir: str | os.PathLike[str]) -> list[str]:
             values = yaml.load(file, yaml_loader.Loader)
     except (OSError, UnicodeDecodeError, yaml.YAMLError):
         return []
-    names = values.get(FIELD) if isinstance(values, dict) else None
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        return []
-    return load(names, os.path.abspath(model_dir), f"{FIELD} of {path}")
+    return load_named(values, os.path.abspath(model_dir), f"{FIELD} of {path}")
 
 
 def _load(name: str, directory: str, origin: str) -> str:

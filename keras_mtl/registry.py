@@ -122,12 +122,9 @@ def load_experiment(
 
 def _load_plugins(override: overrides.Override) -> list[str]:
     """Imports the plug-ins that a file or text names; those of several files add up."""
-    names = override.values.get(plugins.FIELD)
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        return []  # Nothing, or an error that applying it reports.
     directory = os.path.dirname(os.path.abspath(override.name))
-    return plugins.load(
-        names,
+    return plugins.load_named(
+        override.values,
         directory if os.path.isfile(override.name) else None,
         override.place((plugins.FIELD,)),
     )

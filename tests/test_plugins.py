@@ -179,6 +179,32 @@ def test_a_configuration_remembers_its_plug_ins(directory):
         registry.load_experiment(None, [], [yaml.safe_dump(base), "imports=plug_one"])
 
 
+def test_simulate_imports_what_its_configuration_names(directory, monkeypatch, capsys):
+    from keras_mtl.schedules.registry import SCHEDULES
+
+    monkeypatch.setattr(SCHEDULES, "classes", dict(SCHEDULES.classes))
+    text = """
+        from keras_mtl.schedules.base import FixedSchedule
+        from keras_mtl.schedules.registry import register
+
+        @register
+        class Even(FixedSchedule):
+            name = "even"
+
+            def __init__(self, tasks, *, floor=0.0):
+                super().__init__(tasks, [1.0] * len(tasks), floor=floor)
+    """
+    write(directory / "conf" / "plug_even.py", text)
+    config = {
+        "imports": ["plug_even"],
+        "task": {"pairs": [{"source": "en", "target": t, "max_pairs": 99} for t in ("fr", "de")]},
+        "trainer": {"train_steps": 40, "schedule": {"name": "even"}},
+    }
+    path = write(directory / "conf" / "a.yaml", yaml.safe_dump(config))
+    assert cli.main(["simulate", "--config_file", str(path), "--output", ""]) == 0
+    assert "even" in capsys.readouterr().out
+
+
 PLUG_IN = '''
 """A reader, a schedule, two metrics and an experiment, as a user's package has them."""
 

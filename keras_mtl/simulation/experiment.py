@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from keras_mtl import config_paths
+from keras_mtl import config_paths, plugins
 from keras_mtl.data.prepared import read_manifest
 from keras_mtl.errors import ConfigError, DataError
 from keras_mtl.schedules import TaskInfo
@@ -109,6 +109,8 @@ def read_experiment(
         values = read_yaml(path)
         if values is not None and not isinstance(values, Mapping):
             raise ConfigError(f"{path}: expected a mapping such as `trainer: {{train_steps: 10}}`")
+        directory = os.path.dirname(os.path.abspath(path))
+        plugins.load_named(values, directory, f"{plugins.FIELD} of {path}")
         config_paths.make_absolute(values, config_paths.base_directory(os.fspath(path)))
         merged = _merge(merged, values or {})
     value = {name: _get(merged, name, default) for name, default in DEFAULTS.items()}
