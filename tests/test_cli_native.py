@@ -93,9 +93,9 @@ def test_score_of_a_table_and_what_it_refuses(trained, tmp_path, monkeypatch, ca
 
 
 def test_benchmark_names_what_it_cannot_measure(tmp_path, capsys):
-    (tmp_path / "saved_model.pb").touch()
+    (tmp_path / "saved_model.pb").write_bytes(b"count_tokens max_source_tokens")
     assert main(["benchmark", "--model", str(tmp_path)]) == 2
-    assert "is an exported SavedModel" in capsys.readouterr().err
+    assert "is an exported SavedModel; `keras-mtl translate`" in capsys.readouterr().err
 
 
 def test_benchmark_prints_a_table(trained, monkeypatch, capsys):

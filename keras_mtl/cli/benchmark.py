@@ -5,7 +5,6 @@ import os
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
 
 from keras_mtl.cli.inspect import print_table
 from keras_mtl.errors import InputError
@@ -49,14 +48,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Measures and prints a table."""
-    from keras_mtl.decoding.engine_translator import is_engine_file
+    from keras_mtl.decoding.model_kinds import ModelKind, model_kind, not_usable
 
-    if is_engine_file(args.model):
+    kind = model_kind(args.model)
+    if kind is ModelKind.ENGINE_FILE:
         return _measure_all(args.model, args)
-    if (Path(args.model) / "saved_model.pb").is_file():
-        raise InputError(
-            f"{args.model} is an exported SavedModel; benchmark a model directory or an engine file"
-        )
+    if kind is not ModelKind.MODEL_DIR:
+        raise InputError(not_usable(args.model, "a model directory or an engine file"))
     from keras_mtl.export.model_dir import export_weights
 
     with tempfile.TemporaryDirectory(prefix="keras_mtl-") as folder:
@@ -68,12 +66,13 @@ def run(args: argparse.Namespace) -> int:
 
 def _measure_all(path: str | os.PathLike[str], args: argparse.Namespace) -> int:
     from keras_mtl import native
+    from keras_mtl.cli.inspect_model import describe_architecture
     from keras_mtl.decoding.benchmark import Load, Workload, measure
 
     work = Workload(args.source_tokens, args.target_tokens, args.beam_size, args.seconds)
     processors = processor_count()
     about = native.core().ModelFile(os.fspath(path), False).hyperparameters
-    print(_describe(about), f"{processors} processors: {processor_name()}", sep="\n")
+    print(describe_architecture(about), f"{processors} processors: {processor_name()}", sep="\n")
     rows = []
     for compute_type in args.compute_types:
         for workers in args.workers or sorted({1, processors}):
@@ -91,12 +90,3 @@ def _measure_all(path: str | os.PathLike[str], args: argparse.Namespace) -> int:
     batches = [f"batch {size}" for size in args.batch_sizes]
     print_table(["type", "isa", "workers", *batches, "MB", "load s"], rows)
     return 0
-
-
-def _describe(about: dict[str, Any]) -> str:
-    return (
-        f"Transformer {about['encoder_layers']} + {about['decoder_layers']} layers, "
-        f"hidden_dim {about['hidden_dim']}, intermediate_dim {about['intermediate_dim']}, "
-        f"{about['num_heads']} heads, vocabulary {about['vocabulary_size']:,}, "
-        f"weights {about['weight_type']}"
-    )

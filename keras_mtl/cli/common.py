@@ -73,6 +73,13 @@ def load_config(args: argparse.Namespace) -> "ExperimentConfig":
         if args.model_dir and os.path.isfile(saved):
             files = [saved]
         elif args.model_dir and not args.params_override:
+            from keras_mtl.decoding import model_kinds
+
+            empty = (model_kinds.ModelKind.MISSING, model_kinds.ModelKind.DIRECTORY)
+            if model_kinds.model_kind(args.model_dir) not in empty:
+                raise errors.ConfigError(
+                    model_kinds.not_usable(args.model_dir, "a model directory, or --config_file")
+                )
             raise errors.ConfigError(
                 f"{saved} does not exist, so --model_dir chooses no configuration; give "
                 "--config_file"

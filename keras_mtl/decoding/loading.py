@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from keras_mtl import registry
 from keras_mtl.data.vocabulary import Vocabulary
+from keras_mtl.decoding.model_kinds import ModelKind, model_kind, not_usable
 from keras_mtl.decoding.options import BeamOptions
 from keras_mtl.decoding.tasks import TaskList
 from keras_mtl.errors import CheckpointError
@@ -61,17 +62,11 @@ def load_model(
       CheckpointError: something is missing, damaged, or does not belong together.
     """
     folder = Path(model_dir)
-    if not folder.is_dir():
-        if folder.exists():
-            raise CheckpointError(f"{folder} is a file; give the folder of a trained model")
-        raise CheckpointError(f"model directory {folder} does not exist; give a trained model's")
-    params = folder / registry.PARAMS_FILE
-    if not params.is_file():
+    if model_kind(folder) is not ModelKind.MODEL_DIR:
         raise CheckpointError(
-            f"{folder} has no {registry.PARAMS_FILE}, so it is no model directory; give one that "
-            "`keras-mtl train` has written"
+            not_usable(folder, "a model directory, which `keras-mtl train` has written")
         )
-    config = registry.load_params(params)
+    config = registry.load_params(folder / registry.PARAMS_FILE)
     vocabulary = Vocabulary.load(folder / VOCABULARY_FILE)
     tasks = TaskList.read(folder)
     if tasks.vocabulary_hash != vocabulary.hash:

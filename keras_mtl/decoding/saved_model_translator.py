@@ -5,12 +5,12 @@ import json
 import os
 import threading
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
 from keras_mtl import native
+from keras_mtl.decoding.model_kinds import ModelKind, model_kind, not_usable
 from keras_mtl.decoding.options import BeamOptions
 from keras_mtl.decoding.tasks import TranslationTask, find_task
 from keras_mtl.decoding.text_translator import Hypothesis, check_arguments
@@ -30,6 +30,8 @@ class SavedModelTranslator:
     Attributes:
       tasks: the model's tasks.
       options: beam search of the export.
+      max_source_tokens: most tokens of a source, tag and end of sentence not counted.
+      version: that of the keras_mtl that exported it.
 
     Raises:
       ExportError: the folder is missing, damaged, or another program's model.
@@ -49,10 +51,10 @@ class SavedModelTranslator:
         # The operations of the tokenizer inside the model.
         import tensorflow_text  # noqa: F401
 
-        graph = Path(path) / "saved_model.pb"
-        if not graph.is_file():
-            raise ExportError(f"{path} has no saved_model.pb: give a folder of `keras-mtl export`")
-        if b"KerasMtl>" in graph.read_bytes():
+        kind = model_kind(path)
+        if kind not in (ModelKind.PORTABLE, ModelKind.NATIVE):
+            raise ExportError(not_usable(path, "a SavedModel that `keras-mtl export` has written"))
+        if kind is ModelKind.NATIVE:
             native.load_ops()
         try:
             self._model = tf.saved_model.load(os.fspath(path))
@@ -67,7 +69,8 @@ class SavedModelTranslator:
                 for row in zip(*columns, strict=True)
             )
             self.options = BeamOptions.from_mapping(json.loads(about["options"]))
-            self._max_tokens = int(about["max_source_tokens"])
+            self.max_source_tokens = int(about["max_source_tokens"])
+            self.version: str = about["version"].decode()
         except (tf.errors.OpError, OSError, KeyError, ValueError, RuntimeError) as error:
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
             raise ExportError(
@@ -92,12 +95,12 @@ class SavedModelTranslator:
             counts = self._count(text=tf.constant(list(lines)))["tokens"].numpy()
         order = []
         for i in np.argsort(counts, kind="stable"):
-            if counts[i] > self._max_tokens and self.on_long_line == "error":
+            if counts[i] > self.max_source_tokens and self.on_long_line == "error":
                 raise InputError(
                     f"line {first_line + i} has {counts[i]} tokens and the model takes "
-                    f"{self._max_tokens}: split the line, or choose on_long_line skip"
+                    f"{self.max_source_tokens}: split the line, or choose on_long_line skip"
                 )
-            if 0 < counts[i] <= self._max_tokens:
+            if 0 < counts[i] <= self.max_source_tokens:
                 order.append(int(i))
         for begin in range(0, len(order), self.batch_size):
             rows = order[begin : begin + self.batch_size]

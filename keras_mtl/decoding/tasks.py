@@ -55,6 +55,12 @@ class TaskList:
           CheckpointError: it is missing, or not what training writes.
         """
         path = Path(model_dir) / TASKS_FILE
+        if not path.exists():
+            from keras_mtl.decoding.model_kinds import not_usable  # It imports this module.
+
+            raise CheckpointError(
+                not_usable(model_dir, "a model directory, which `keras-mtl train` has written")
+            )
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
             tasks = tuple(_task(entry) for entry in content["tasks"])

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 from keras_mtl import native
 from keras_mtl.decoding.engine_translator import (
     EngineTranslator,
-    is_engine_file,
     open_engine,
     read_text_side,
     search_with,
 )
+from keras_mtl.decoding.model_kinds import ModelKind, model_kind, not_usable
 from keras_mtl.decoding.not_text import model_options, not_text_ids
 from keras_mtl.decoding.options import BeamOptions
 from keras_mtl.decoding.scoring import TextScorer, engine_scores
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 BACKENDS = ("auto", "native", "tf")
 COMPUTE_TYPES = ("float32", "int8")
+_SAVED_MODELS = (ModelKind.PORTABLE, ModelKind.NATIVE)
 
 
 def choose_backend(requested: str, log: Callable[[str], None] | None = None) -> str:
@@ -160,8 +161,8 @@ def load_translator(
       ExportError: the exported model or engine file cannot be used.
       NativeError: the engine is needed and cannot be loaded.
     """
-    _check_exists(path)
-    if is_engine_file(path):
+    kind = _check_kind(path, "a model directory, an exported SavedModel or an engine file")
+    if kind is ModelKind.ENGINE_FILE:
         _check_engine_file(path, backend, checkpoint)
         return EngineTranslator(
             path,
@@ -171,7 +172,7 @@ def load_translator(
             workers=workers,
             compute_type=compute_type or "auto",
         )
-    if (Path(path) / "saved_model.pb").is_file():
+    if kind in _SAVED_MODELS:
         fixed = {
             "checkpoint": checkpoint,
             "compute_type": compute_type,
@@ -255,14 +256,14 @@ def load_scorer(
       ExportError: the engine file cannot be used.
       NativeError: the engine is needed and cannot be loaded.
     """
-    _check_exists(path)
-    if is_engine_file(path):
+    kind = _check_kind(path, "a model directory or an engine file")
+    if kind is ModelKind.ENGINE_FILE:
         _check_engine_file(path, backend, checkpoint)
         engine = open_engine(path, workers, 1, compute_type or "auto")
         vocabulary, tasks = read_text_side(path)
         longest = engine.hyperparameters["max_length"]
         return TextScorer(engine_scores(engine, batch_size), vocabulary, tasks, longest)
-    if (Path(path) / "saved_model.pb").is_file():
+    if kind in _SAVED_MODELS:
         raise InputError(
             f"{path} is an exported SavedModel, which does not score; give the model directory or "
             "an engine file"
@@ -285,13 +286,12 @@ def load_scorer(
     return TextScorer(score, vocabulary, tasks, model.max_length)
 
 
-def _check_exists(path: str | os.PathLike[str]) -> None:
+def _check_kind(path: str | os.PathLike[str], wanted: str) -> ModelKind:
     # Before TensorFlow is imported, and before its absence would be the message.
-    if not Path(path).exists():
-        raise InputError(
-            f"{os.fspath(path)} does not exist; give a model directory, an exported model or an "
-            "engine file"
-        )
+    kind = model_kind(path)
+    if kind not in (ModelKind.ENGINE_FILE, ModelKind.MODEL_DIR, *_SAVED_MODELS):
+        raise InputError(not_usable(path, wanted))
+    return kind
 
 
 def _check_engine_file(path: Any, backend: str, checkpoint: Any) -> None:

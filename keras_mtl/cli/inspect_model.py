@@ -1,0 +1,231 @@
+"""What `keras-mtl inspect --model` prints of engine files, exported models and checkpoints."""
+
+import argparse
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from keras_mtl import errors, native
+from keras_mtl.cli.inspect import print_table
+from keras_mtl.decoding import model_kinds
+from keras_mtl.decoding.model_kinds import ModelKind
+
+
+def is_model(args: argparse.Namespace) -> bool:
+    """Whether the arguments name a model that is not a run directory, which has a configuration.
+
+    ``--model`` and ``--model_dir`` take either: the right one of the two is set.
+
+    Raises:
+      InputError: ``--verify`` without a model.
+    """
+    if args.verify and not (args.model or args.model_dir):
+        raise errors.InputError("--verify compares the checksums of a model: give --model PATH")
+    if args.model and args.model_dir:
+        raise errors.InputError("give --model or --model_dir, not both")
+    path = args.model or args.model_dir
+    if not path:
+        return False
+    kind = model_kinds.model_kind(path)
+    runs = (ModelKind.MODEL_DIR, ModelKind.RUN)
+    # A --model_dir that does not exist yet is fine: a configuration is given in addition.
+    is_run = kind in runs or (
+        args.model is None and kind in (ModelKind.MISSING, ModelKind.DIRECTORY)
+    )
+    args.model, args.model_dir = (None, path) if is_run else (path, None)
+    return not is_run
+
+
+def print_model(path: str, verify: bool) -> None:
+    """Prints what an engine file or an exported model holds.
+
+    Args:
+      path: the model.
+      verify: whether to read all of it and compare its checksums.
+
+    Raises:
+      InputError: the path holds something else, or has no checksums.
+      ExportError: the model is damaged.
+      NativeError: the C++ core is needed and cannot be loaded.
+    """
+    kind = model_kinds.model_kind(path)
+    if kind is ModelKind.ENGINE_FILE:
+        _print_engine_file(path, verify)
+    elif kind in (ModelKind.PORTABLE, ModelKind.NATIVE):
+        _print_saved_model(path, kind, verify)
+    elif kind is ModelKind.CTRANSLATE2:
+        if verify:
+            raise errors.InputError(f"{path} is {kind.value}, which has no checksums to --verify")
+        _print_ctranslate2(path)
+    else:
+        raise errors.InputError(
+            model_kinds.not_usable(path, "a model directory, an engine file or an exported model")
+        )
+
+
+def print_checkpoints(model_dir: str, verify: bool) -> None:
+    """Prints the checkpoints of a model directory, the one to use first.
+
+    Args:
+      model_dir: the directory.
+      verify: whether to read all tensors and compare their checksums.
+
+    Raises:
+      CheckpointError: a checkpoint is damaged.
+    """
+    from keras_mtl.decoding.loading import find_checkpoints
+
+    prefixes = find_checkpoints(model_dir)
+    rows = []
+    for number, prefix in enumerate(prefixes):
+        files = Path(prefix).parent.glob(f"{Path(prefix).name}.*")
+        size = sum(file.stat().st_size for file in files)
+        count = f"{_verify_checkpoint(prefix):,} tensors are correct" if verify else ""
+        used = "used by default" if number == 0 else ""
+        rows.append((os.path.relpath(prefix, model_dir), _bytes(size), used, count))
+    if rows:
+        print()
+        print_table(("checkpoint", "size", "", ""), rows)
+
+
+def describe_architecture(about: Mapping[str, Any]) -> str:
+    """Returns a line on the Transformer of an engine file's hyperparameters."""
+    return (
+        f"Transformer {about['encoder_layers']} + {about['decoder_layers']} layers, "
+        f"hidden_dim {about['hidden_dim']}, intermediate_dim {about['intermediate_dim']}, "
+        f"{about['num_heads']} heads, vocabulary {about['vocabulary_size']:,}, "
+        f"weights {about['weight_type']}"
+    )
+
+
+def _print_engine_file(path: str | os.PathLike[str], verify: bool) -> None:
+    file = native.core().ModelFile(os.fspath(path), verify)
+    file.check_transformer()
+    about = file.hyperparameters
+    with open(path, "rb") as stream:
+        version = int.from_bytes(stream.read(12)[8:], "little")
+    names = [name for name in file.tensor_names if name != "vocabulary"]
+    values = sum(
+        file.tensor(name).size for name in names if not name.endswith((".scale", "_positions"))
+    )
+    has_text = "vocabulary" in file.tensor_names
+    _print_fields(
+        ("file", f"engine file, format version {version}, {_bytes(file.size)}"),
+        ("written by", about.get("producer", "unknown")),
+        ("architecture", describe_architecture(about)),
+        ("activation", about["activation"]),
+        ("positions", f"{about['max_length']:,}, tag and end of sentence included"),
+        ("embeddings", "tied" if about["tie_embeddings"] else "separate"),
+        ("decoders", ", ".join(about["decoders"])),
+        ("parameters", f"{values:,} without positions, in {len(names):,} tensors"),
+        ("compute type", f"{about['weight_type']} by default; float32 and int8 are possible"),
+        ("vocabulary", _vocabulary(file, path, about) if has_text else "none: ids in, ids out"),
+        ("decoding", _decoding(json.loads(about.get("decoding", "{}"))) or "default options"),
+    )
+    columns = ("names", "sources", "targets", "tags", "decoders")
+    rows = zip(*(about.get(f"task_{column}", []) for column in columns), strict=False)
+    print_table(
+        ("task", "direction", "tag", "decoder"),
+        [(name, f"{a} -> {b}", str(tag), about["decoders"][i]) for name, a, b, tag, i in rows],
+    )
+    if verify:
+        print(f"checksums: header, table, {len(file.tensor_names):,} tensors and gaps are correct")
+
+
+def _print_saved_model(path: str, kind: ModelKind, verify: bool) -> None:
+    from keras_mtl.decoding.saved_model_translator import SavedModelTranslator
+
+    engine_files = sorted(Path(path).glob("assets/*"))
+    if verify and kind is ModelKind.PORTABLE:
+        count = _verify_checkpoint(os.path.join(path, "variables", "variables"))
+    model = SavedModelTranslator(path)
+    size = sum(file.stat().st_size for file in Path(path).rglob("*") if file.is_file())
+    needs = "tensorflow and tensorflow-text"
+    if kind is ModelKind.NATIVE:
+        needs += ", and keras_mtl.native.load_ops() before it is loaded"
+    _print_fields(
+        ("directory", f"{kind.value.removeprefix('an ')}, {_bytes(size)}"),
+        ("written by", f"keras_mtl {model.version}"),
+        ("needs", needs),
+        ("source", f"at most {model.max_source_tokens:,} tokens"),
+        ("decoding", _decoding(vars(model.options))),
+    )
+    rows = [(task.name, f"{task.source} -> {task.target}") for task in model.tasks]
+    print_table(("task", "direction"), rows)
+    if kind is ModelKind.NATIVE:
+        for file in engine_files:
+            print(f"\n{file.relative_to(path)}:")
+            _print_engine_file(file, verify)
+    elif verify:
+        print(f"checksums: {count:,} tensors are correct")
+
+
+def _print_ctranslate2(path: str) -> None:
+    for directory in model_kinds.ctranslate2_directories(path):
+        tasks_file = directory / model_kinds.CTRANSLATE2_TASKS_FILE
+        size = sum(file.stat().st_size for file in directory.iterdir() if file.is_file())
+        ours = tasks_file.is_file()
+        _print_fields(
+            ("directory", f"CTranslate2 model, {_bytes(size)}"),
+            ("written by", "keras_mtl" if ours else "another program"),
+            ("use", f"ctranslate2.Translator({str(directory)!r}); docs/export.md shows how"),
+        )
+        if ours:
+            tasks = json.loads(tasks_file.read_text(encoding="utf-8"))["tasks"]
+            rows = [(t["name"], f"{t['source']} -> {t['target']}", t["tag"]) for t in tasks]
+            print_table(("task", "direction", "tag"), rows)
+
+
+def _vocabulary(file: Any, path: str | os.PathLike[str], about: Mapping[str, Any]) -> str:
+    from keras_mtl.data.vocabulary import Vocabulary
+
+    data = np.asarray(file.tensor("vocabulary")).tobytes()
+    vocabulary = Vocabulary(data, os.fspath(path))
+    languages = ", ".join(vocabulary.languages) or "none"
+    stored = about.get("vocabulary_hash", vocabulary.hash)
+    return f"{vocabulary.size:,} ids, language tags: {languages}, hash {stored}"
+
+
+def _decoding(options: Mapping[str, Any]) -> str:
+    """Options of beam search that are not the defaults, and the two that matter most."""
+    from keras_mtl.decoding.options import BeamOptions
+
+    default = vars(BeamOptions())
+    shown = {
+        name: value
+        for name, value in options.items()
+        if name in ("beam_size", "max_length")
+        or (name != "suppress" and value != default.get(name, value))
+    }
+    return ", ".join(f"{name} {value}" for name, value in shown.items())
+
+
+def _verify_checkpoint(prefix: str) -> int:
+    """Reads all tensors of a checkpoint; TensorFlow compares their checksums. Returns how many."""
+    import tensorflow as tf
+
+    try:
+        reader = tf.train.load_checkpoint(prefix)
+        names = list(reader.get_variable_to_shape_map())
+        for name in names:
+            reader.get_tensor(name)
+    # TensorFlow reports a file that was cut off as IndexError, RuntimeError or its own errors.
+    except (tf.errors.OpError, OSError, RuntimeError, ValueError, IndexError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        raise errors.CheckpointError(
+            f"{prefix} is damaged ({reason}); restore a copy of it, or use another checkpoint"
+        ) from error
+    return len(names)
+
+
+def _print_fields(*fields: tuple[str, str]) -> None:
+    for name, value in fields:
+        print(f"{name + ':':14}{value}")
+
+
+def _bytes(size: int) -> str:
+    return f"{size / 1e6:,.1f} MB" if size >= 1e5 else f"{size / 1e3:,.1f} kB"

@@ -1,0 +1,117 @@
+"""What a path holds: a model that keras_mtl runs, or something else. Needs no TensorFlow."""
+
+import enum
+import os
+from pathlib import Path
+
+from keras_mtl.decoding.engine_translator import is_engine_file
+
+_PARAMS_FILE = "params.yaml"  # `keras_mtl.registry` has these names, and imports TensorFlow.
+_TASKS_FILE = "tasks.json"
+SAVED_MODEL_FILE = "saved_model.pb"
+CTRANSLATE2_TASKS_FILE = "keras_mtl.json"
+_CTRANSLATE2 = "model.bin"
+
+
+class ModelKind(enum.Enum):
+    """What a path holds; the value is what messages call it."""
+
+    ENGINE_FILE = "an engine file"
+    MODEL_DIR = "a model directory"
+    PORTABLE = "an exported SavedModel"
+    NATIVE = "an exported SavedModel with the C++ engine"
+    OTHER_SAVED_MODEL = "a SavedModel that is damaged or of another program"
+    CTRANSLATE2 = "a CTranslate2 model"
+    RUN = "a run directory without a trained model"
+    PREPARED_DATA = "a directory of prepared data"
+    CHECKPOINTS = "a directory of checkpoints"
+    CHECKPOINT = "a checkpoint"
+    DIRECTORY = "a directory without a model"
+    KERAS_FILE = "a file of Keras"
+    CONFIGURATION = "a configuration file"
+    VOCABULARY = "a SentencePiece vocabulary"
+    FILE = "not a file that keras-mtl reads as a model"
+    MISSING = "not there"
+
+
+def model_kind(path: str | os.PathLike[str]) -> ModelKind:
+    """Returns what a path holds, by the files and names that are there."""
+    path = Path(path)
+    if path.is_dir():
+        return _directory_kind(path)
+    if is_engine_file(path):
+        return ModelKind.ENGINE_FILE
+    if path.with_name(f"{path.name}.index").is_file() or path.suffix == ".index":
+        return ModelKind.CHECKPOINT
+    if not path.exists():
+        return ModelKind.MISSING
+    suffixes = {
+        ".keras": ModelKind.KERAS_FILE,
+        ".h5": ModelKind.KERAS_FILE,
+        ".yaml": ModelKind.CONFIGURATION,
+        ".yml": ModelKind.CONFIGURATION,
+    }
+    if path.name in ("vocabulary.model", "sentencepiece.model"):
+        return ModelKind.VOCABULARY
+    return suffixes.get(path.suffix, ModelKind.FILE)
+
+
+def ctranslate2_directories(path: str | os.PathLike[str]) -> list[Path]:
+    """Returns the directories of CTranslate2 models: the path itself, or one for each decoder."""
+    path = Path(path)
+    found = [path] if (path / _CTRANSLATE2).is_file() else []
+    return found or sorted(file.parent for file in path.glob(f"*/{_CTRANSLATE2}"))
+
+
+def not_usable(path: str | os.PathLike[str], wanted: str) -> str:
+    """Returns the message for a path that holds something else than is wanted.
+
+    Args:
+      path: what the user gave.
+      wanted: what to give in its place, such as ``a model directory or an engine file``.
+    """
+    kind = model_kind(path)
+    if kind is ModelKind.MISSING:
+        return f"{os.fspath(path)} does not exist; give {wanted}"
+    return f"{os.fspath(path)} is {kind.value}; {_remedy(Path(path), kind, wanted)}"
+
+
+def _directory_kind(path: Path) -> ModelKind:
+    graph = path / SAVED_MODEL_FILE
+    if graph.is_file():
+        content = graph.read_bytes()
+        if b"KerasMtl>Translate" in content:
+            return ModelKind.NATIVE
+        ours = b"count_tokens" in content and b"max_source_tokens" in content
+        return ModelKind.PORTABLE if ours else ModelKind.OTHER_SAVED_MODEL
+    if (path / _PARAMS_FILE).is_file():
+        return ModelKind.MODEL_DIR if (path / _TASKS_FILE).is_file() else ModelKind.RUN
+    if ctranslate2_directories(path):
+        return ModelKind.CTRANSLATE2
+    if (path / "manifest.json").is_file() and (path / "vocabulary.model").is_file():
+        return ModelKind.PREPARED_DATA
+    if any(path.glob("ckpt-*.index")):
+        return ModelKind.CHECKPOINTS
+    return ModelKind.DIRECTORY
+
+
+def _remedy(path: Path, kind: ModelKind, wanted: str) -> str:
+    if kind is ModelKind.CTRANSLATE2:
+        model = ctranslate2_directories(path)[0]
+        return (
+            f"run it with ctranslate2.Translator({str(model)!r}), as docs/export.md shows, or give "
+            f"{wanted}"
+        )
+    if kind in (ModelKind.PORTABLE, ModelKind.NATIVE):
+        return f"`keras-mtl translate` translates with it; here give {wanted}"
+    if kind is ModelKind.OTHER_SAVED_MODEL:
+        return f"write it again with `keras-mtl export`, or give {wanted}"
+    if kind is ModelKind.RUN:
+        return "train it with `keras-mtl train` first"
+    if kind is ModelKind.PREPARED_DATA:
+        return "give the --model_dir of the run that trains on it"
+    if kind is ModelKind.CHECKPOINTS:
+        return f"give the model directory, and --checkpoint {path}"
+    if kind is ModelKind.CHECKPOINT:
+        return f"give the model directory, and --checkpoint {path.with_suffix('')}"
+    return f"give {wanted}"
