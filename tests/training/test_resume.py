@@ -34,6 +34,8 @@ BALANCING = {"example": {"name": "gradvac"}, "batch": {}}
 # between.
 LAGS = {"example": 7, "batch": 0}
 PER_TASK = {"example": None, "batch": "per_task"}
+# A checkpoint keeps the loss scale.
+PRECISIONS = {"example": "mixed_float16", "batch": "float32"}
 # Between which steps: anywhere, or where such a checkpoint is the newest.
 KILLS = {"example": ((21, 26), (31, 36)), "batch": ((0, STEPS),) * 5}
 
@@ -44,6 +46,7 @@ def start(folder: Path, model_dir: Path, granularity: str) -> subprocess.Popen:
     config["trainer"]["balancing"] = BALANCING[granularity]
     config["trainer"]["evaluation"]["lag"] = LAGS[granularity]
     config["trainer"]["optimizer"]["moments"] = PER_TASK[granularity]
+    config["runtime"]["mixed_precision_dtype"] = PRECISIONS[granularity]
     file = folder / "config.json"  # JSON is YAML.
     file.write_text(json.dumps(config))
     return subprocess.Popen(
