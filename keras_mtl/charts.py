@@ -217,7 +217,7 @@ def draw_heat(
 
     Args:
       axes: where.
-      names: of the rows; left out when there are more than 40.
+      names: of the rows; left out when there is no room for them.
       x: float64[n], where each column begins.
       values: float64[rows, n]; NaN is left grey.
       label: of the colour bar.
@@ -239,7 +239,8 @@ def draw_heat(
     )
     style(axes, grid=False)
     axes.set_facecolor(NOTHING)
-    if len(names) <= 40:
+    # A line of 7-point text and its leading are 0.12 inch.
+    if len(names) * 0.12 <= _height_of(axes):
         axes.set_yticks(np.arange(len(names)) + 0.5, names, fontsize=7)
     else:
         axes.set_yticks([])
@@ -314,10 +315,8 @@ def label_ends(
     right = axes.get_xlim()[1]
     ends = np.array([to_axes.transform((right, value))[1] for value, _, _ in ordered])
     if lines is None:
-        # A line of 8-point text and its leading are 0.15 inch; axes take up most of their place.
-        box = axes.get_subplotspec()
-        rows = box.get_gridspec().nrows if box is not None else 1
-        lines = max(4, int(axes.figure.get_size_inches()[1] / rows * 0.78 / 0.15))
+        # A line of 8-point text and its leading are 0.15 inch.
+        lines = max(4, int(_height_of(axes) / 0.15))
     places = spread_labels(ends, gap=1.0 / lines)
     for end, place, (value, name, colour) in zip(ends, places, ordered, strict=True):
         axes.annotate(
@@ -339,6 +338,13 @@ def label_ends(
                 "shrinkB": 4,
             },
         )
+
+
+def _height_of(axes: Any) -> float:
+    """About the height of axes in inches: they take up most of their place in the figure."""
+    box = axes.get_subplotspec()
+    rows = box.get_gridspec().nrows if box is not None else 1
+    return float(axes.figure.get_size_inches()[1]) / rows * 0.78
 
 
 def short_number(value: float) -> str:

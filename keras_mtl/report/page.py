@@ -190,7 +190,7 @@ margin:0 0 1.1rem}
 .tile{background:var(--paper);border:1px solid var(--edge);border-radius:10px;padding:.8rem 1rem}
 .tile b{display:block;font-size:1.45rem;font-weight:600;line-height:1.25}
 .tile b small{font-size:.95rem;font-weight:400;color:var(--muted)}
-.tile span{color:var(--muted);font-size:.82rem;display:block;overflow-wrap:anywhere}
+.tile>span{color:var(--muted);font-size:.82rem;display:block;overflow-wrap:anywhere}
 .scroll{overflow-x:auto;margin:0 -.25rem;padding:0 .25rem}
 table{border-collapse:collapse;font-size:.9rem;min-width:100%}
 th,td{padding:.34rem .6rem;text-align:left;border-bottom:1px solid var(--edge);

@@ -151,7 +151,7 @@ def _chart_sections(
         else ""
     )
     return [
-        charted("final", f"Scores on {split}, task by task", f"A row a task. {marks}"),
+        charted("final", f"Scores on {split}, task by task", marks),
         charted("scores", f"{label} on dev, over steps", seeds + rows + dashed),
         charted("losses", "Training loss over steps", seeds + rows),
         charted(

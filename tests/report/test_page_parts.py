@@ -3,9 +3,11 @@
 import json
 import re
 
+import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
+from keras_mtl import charts
 from keras_mtl.report import figures, group_runs, read_run, write_report
 from keras_mtl.report.samples import samples_of
 from keras_mtl.report.tables import final_table, to_markdown
@@ -167,6 +169,15 @@ def test_a_telephone_sees_all_of_a_table_and_of_a_chart(tmp_path):
     style = html[html.index("@media(max-width:640px)") : html.index("@media print")]
     assert "min-width" not in style
     assert "td{display:flex" in style
+
+
+def test_names_of_rows_are_written_if_there_is_room():
+    for height, shown in ((5.0, 20), (2.5, 0)):
+        axes = charts.new_figure(4, height).subplots()
+        names = [f"task {i}" for i in range(20)]
+        charts.draw_heat(axes, names, np.arange(3), np.zeros((20, 3)), "loss")
+        assert len(axes.get_yticklabels()) == shown
+    assert axes.get_ylabel() == "20 tasks, the largest above"
 
 
 @pytest.mark.parametrize(("count", "columns"), [(1, 1), (2, 2), (3, 3), (4, 2), (5, 3), (6, 3)])
