@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import yaml
 
+from keras_mtl import plugins
 from keras_mtl.errors import CheckpointError, ConfigError
 from keras_mtl.schedules import (
     ScoreBook,
@@ -367,29 +368,25 @@ def blocks(text, language):
 
 
 def test_recipe_of_the_documentation(tmp_path, monkeypatch):
-    """docs/extending.md: the file it shows, the line it shows, nothing else."""
+    """docs/extending.md: the module that it shows is a plug-in that passes all checks."""
     text = (DOCS / "extending.md").read_text()
-    section = text.split("## A new schedule in one file")[1].split("\n## ")[0]
-    code, line = blocks(section, "python")
-    path = re.search(r"`(keras_mtl/schedules/\w+\.py)`", section).group(1)
-    module = path.removesuffix(".py").replace("/", ".")
-    (tmp_path / pathlib.Path(path).name).write_text(code)
-    import keras_mtl.schedules as package
-
-    monkeypatch.setattr(package, "__path__", [*package.__path__, str(tmp_path)])
-    classes = registry.SCHEDULES.classes
-    monkeypatch.setattr(registry.SCHEDULES, "classes", dict(classes))
+    section = text.split("## Plug-ins")[1].split("\n## ")[0]
+    (tmp_path / "my_schedules.py").write_text(blocks(section, "python")[0])
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr(registry.SCHEDULES, "classes", dict(registry.SCHEDULES.classes))
     before = set(available())
     try:
-        exec(line, {})
+        plugins.load([f"{tmp_path}/my_schedules"])
         (name,) = set(available()) - before
-        snippet = yaml.safe_load(blocks(section, "yaml")[0])["trainer"]["schedule"]
-        assert snippet["name"] == name
-        monkeypatch.setitem(EXAMPLES, name, lambda names: snippet["parameters"])
+        snippet = yaml.safe_load(blocks(section, "yaml")[0])
+        assert "my_schedules" in snippet["imports"]
+        schedule = snippet["trainer"]["schedule"]
+        assert schedule["name"] == name
+        monkeypatch.setitem(EXAMPLES, name, lambda names: schedule["parameters"])
         for check in CHECKS:
             check(name)
     finally:
-        sys.modules.pop(module, None)
+        sys.modules.pop("my_schedules", None)
 
 
 def test_every_snippet_of_the_documentation_is_accepted():
