@@ -3,8 +3,9 @@
 import argparse
 import collections
 import os
+import shutil
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from keras_mtl import errors
@@ -14,10 +15,23 @@ if TYPE_CHECKING:
     from keras_mtl.config import CorpusConfig, ExperimentConfig
     from keras_mtl.data.prepare import PreparedData
 
+# Time for reading the first pairs of a task.
+_SAMPLE_SECONDS = 5.0
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the subcommand's arguments."""
     common.add_experiment_arguments(parser, modes=())
+    parser.add_argument(
+        "--model",
+        metavar="PATH",
+        help="a trained model instead: an engine file, an exported model or a model directory",
+    )
+    parser.add_argument(
+        "--verify",
+        action="store_true",
+        help="read all of the model and compare its checksums",
+    )
     parser.add_argument(
         "--diff",
         metavar="OTHER",
@@ -27,6 +41,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Prints tasks, sizes and parameters, or a difference; returns the exit code."""
+    from keras_mtl.cli.inspect_model import is_model, print_checkpoints, print_model
+
+    if is_model(args):
+        print_model(args.model, args.verify)
+        return 0
     config = common.load_config(args)
     if args.diff:
         from keras_mtl import registry
@@ -37,7 +56,11 @@ def run(args: argparse.Namespace) -> int:
     prepared = _load_prepared(folder)
     print_tasks(config, prepared)
     print()
+    print_samples(config, prepared)
+    print()
     print_parameters(config, prepared)
+    if args.model_dir:
+        print_checkpoints(args.model_dir, args.verify)
     problems = find_problems(config, prepared)
     for problem in problems:
         print(f"error: {problem}", file=sys.stderr)
@@ -107,15 +130,39 @@ def print_tasks(config: "ExperimentConfig", prepared: "PreparedData | None") -> 
         )
     print_table(("task", "direction", "corpora", "at most", "prepared", "baseline"), rows)
     schedule = config.trainer.schedule
-    parameters = schedule.parameters.as_dict()
-    listed = ", ".join(f"{name}={value}" for name, value in parameters.items())
+    listed = _listed(schedule.parameters.as_dict())
     print(f"schedule: {schedule.name}({listed}), granularity {config.task.data.granularity}")
     balancing = config.trainer.balancing
     if balancing.name:
-        listed = ", ".join(f"{k}={v}" for k, v in balancing.parameters.as_dict().items())
-        print(f"balancing: {balancing.name}({listed})")
+        print(f"balancing: {balancing.name}({_listed(balancing.parameters.as_dict())})")
+    print(f"cleaning: {_listed(config.task.data.cleaning.as_dict())}")
+    for pair in config.task.pairs:
+        own = {rule: value for rule, value in pair.cleaning.as_dict().items() if value is not None}
+        if own:
+            print(f"cleaning of {pair.name}: {_listed(own)}")
     if prepared is None:
         print("no prepared store was found, so sizes are not known; `keras-mtl prepare` makes it")
+
+
+def print_samples(config: "ExperimentConfig", prepared: "PreparedData | None") -> None:
+    """Prints some pairs of each task and warns of corpora that seem to be in other languages."""
+    from keras_mtl.data.prepare_report import sample_lines
+    from keras_mtl.data.prepare_text import sample_corpora
+    from keras_mtl.training.setup import prepare_settings, task_specs
+
+    width = shutil.get_terminal_size((100, 24)).columns
+    warnings = [] if prepared is None else list(prepared.warnings)
+    for spec in task_specs(config):
+        pairs: Sequence[Sequence[str]] = []
+        if prepared is not None:
+            pairs = prepared.samples.get(spec.name, [])
+        if not pairs:
+            pairs, found = sample_corpora(spec, prepare_settings(config), _SAMPLE_SECONDS)
+            warnings += found
+        if pairs:
+            print("\n".join([f"pairs of {spec.name}, for example:", *sample_lines(pairs, width)]))
+    for warning in dict.fromkeys(warnings):
+        print(f"warning: {warning}", file=sys.stderr)
 
 
 def print_parameters(config: "ExperimentConfig", prepared: "PreparedData | None") -> None:
@@ -198,6 +245,10 @@ def _readers(corpora: "Sequence[CorpusConfig]") -> str:
     """Readers of a task: ``parallel x5, tsv``."""
     counts = collections.Counter(corpus.reader for corpus in corpora)
     return ", ".join(name if n == 1 else f"{name} x{n}" for name, n in counts.items())
+
+
+def _listed(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in values.items())
 
 
 def _shown(value: Any) -> str:

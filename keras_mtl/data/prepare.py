@@ -26,7 +26,7 @@ import keras_mtl
 from keras_mtl import errors
 from keras_mtl.data import prepare_inputs, prepared, split
 from keras_mtl.data.prepare_inputs import Fingerprints
-from keras_mtl.data.prepare_report import report
+from keras_mtl.data.prepare_report import report, sample_lines
 from keras_mtl.data.prepare_settings import (
     Corpus,
     PrepareSettings,
@@ -64,7 +64,9 @@ def prepare(
     overwrite: bool = False,
     log: Callable[[str], None] = print,
 ) -> PreparedData:
-    """Prepares the data of all tasks, unless exactly this is prepared already.
+    """Prepares the data of all tasks, unless it is prepared already.
+
+    Data that was prepared for more tasks is used as it is, and the other tasks are left out.
 
     Args:
       tasks: the tasks; at least one, names unique.
@@ -88,7 +90,7 @@ def prepare(
     found = None if overwrite else prepared.read_manifest(data_dir)
     fingerprints = Fingerprints(tasks, found and found["inputs"])
     inputs = {**requested, "files": fingerprints.files}
-    changes = "" if found is None else prepare_inputs.differences(found["inputs"], inputs)
+    changes = "" if found is None else _differences(found, inputs)
     if found is not None and not changes:
         # Without a lock: the directory may be another user's.
         return _as_it_is(data_dir, found, fingerprints, log)
@@ -171,7 +173,20 @@ def _as_it_is(
             "drops more short Chinese, Japanese and Korean pairs; `keras-mtl prepare --overwrite` "
             "prepares it again (models trained on it then need the old vocabulary back)"
         )
-    return load_prepared(data_dir)
+    names = list(fingerprints.files)
+    unused = [name for name in manifest["inputs"]["task_order"] if name not in names]
+    if unused:
+        log(f"{data_dir}: tasks that are not used: {', '.join(unused)}")
+    data = load_prepared(data_dir, names)
+    for warning in data.warnings:
+        log(f"warning: {warning}")
+    return data
+
+
+def _differences(manifest: dict[str, Any], inputs: dict[str, Any]) -> str:
+    """Says in what prepared data differs from what is asked for; its other tasks do not matter."""
+    known = prepare_inputs.narrowed(manifest["inputs"], inputs["tasks"])
+    return prepare_inputs.differences(known, inputs)
 
 
 def _share(folder: str) -> None:
@@ -199,7 +214,7 @@ def _usable(data_dir: str, inputs: dict[str, Any], overwrite: bool) -> dict[str,
         return None
     if overwrite:
         return None
-    changes = prepare_inputs.differences(manifest["inputs"], inputs)
+    changes = _differences(manifest, inputs)
     if changes:
         raise errors.DataError(
             f"{data_dir}: prepared from other inputs or settings: {changes}; `keras-mtl prepare "
@@ -253,7 +268,7 @@ def _prepare_into(
                 spelled[text.spec.name] = in_bytes
             text.spills[name].remove()
         results.append(_result(text, folder, settings.max_length))
-    manifest = {
+    manifest: dict[str, Any] = {
         "kind": prepared.MANIFEST_KIND,
         "package_version": keras_mtl.__version__,
         "inputs_hash": hashlib.blake2b(
@@ -262,6 +277,8 @@ def _prepare_into(
         "vocabulary_hash": vocabulary.hash,
         "vocabulary_size": vocabulary.size,
         "tasks": [dataclasses.asdict(task) for task in results],
+        "samples": {text.spec.name: text.shown_pairs() for text in texts},
+        "warnings": {text.spec.name: text.language_warnings() for text in texts},
         "inputs": inputs,
     }
     path = os.path.join(folder, prepared.MANIFEST_FILE)
@@ -271,6 +288,12 @@ def _prepare_into(
         os.fsync(file.fileno())
     for line in report(results, spelled):
         log(line)
+    width = shutil.get_terminal_size((100, 24)).columns
+    for name, pairs in manifest["samples"].items():
+        for line in (f"pairs of {name}, for example:", *sample_lines(pairs, width)):
+            log(line)
+    for warning in itertools.chain.from_iterable(manifest["warnings"].values()):
+        log(f"warning: {warning}")
 
 
 def _vocabulary(texts: Sequence[TaskText], settings: VocabularySettings) -> Vocabulary:

@@ -8,7 +8,7 @@ are. Size and time only save reading a file again that has not changed.
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from keras_mtl import errors
@@ -109,6 +109,16 @@ def _file_entries(files: Any) -> Iterator[list[Any]]:
         for found in fields.values():
             for fingerprint in found:
                 yield from fingerprint["files"]
+
+
+def narrowed(inputs: Mapping[str, Any], tasks: Collection[str]) -> dict[str, Any]:
+    """Returns a manifest's inputs for only some of its tasks."""
+    return {
+        **inputs,
+        "tasks": {name: task for name, task in inputs["tasks"].items() if name in tasks},
+        "files": {name: files for name, files in inputs["files"].items() if name in tasks},
+        "task_order": [name for name in inputs["task_order"] if name in tasks],
+    }
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:

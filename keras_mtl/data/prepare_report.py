@@ -1,5 +1,6 @@
 """The tables that ``prepare`` prints: what became of every pair, and what is left."""
 
+import unicodedata
 from collections.abc import Mapping, Sequence
 
 from keras_mtl.data.prepared import PreparedTask
@@ -19,6 +20,24 @@ def table(rows: Sequence[Sequence[str]]) -> list[str]:
         ).rstrip()
         for row in rows
     ]
+
+
+def sample_lines(pairs: Sequence[Sequence[str]], width: int) -> list[str]:
+    """Returns a line for each pair, ``source ||| target``, at most `width` columns wide."""
+    half = max((width - len("   ||| ")) // 2, 10)
+    return [f"  {_cut(source, half)} ||| {_cut(target, half)}" for source, target in pairs]
+
+
+def _cut(text: str, columns: int) -> str:
+    """Shortens a text to a number of columns; East Asian characters take two."""
+    used = fitting = 0
+    for place, character in enumerate(text, 1):
+        used += 2 if unicodedata.east_asian_width(character) in "WF" else 1
+        if used <= columns - len("..."):
+            fitting = place
+        if used > columns:
+            return text[:fitting] + "..."
+    return text
 
 
 def report(tasks: Sequence[PreparedTask], spelled: Mapping[str, int]) -> list[str]:

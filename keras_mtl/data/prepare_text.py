@@ -15,6 +15,7 @@ import numpy as np
 from keras_mtl import errors
 from keras_mtl.data import corpora, split
 from keras_mtl.data.cleaning import Cleaner, CleaningSettings
+from keras_mtl.data.language_check import SAMPLE_SIZE, Sample, language_warning, spread
 from keras_mtl.data.prepare_settings import PrepareSettings, TaskSpec
 from keras_mtl.data.store_writer import disk_errors
 
@@ -23,6 +24,8 @@ _SEPARATOR = "\x1f"
 _BUFFERED_LINES = 2000
 # Seconds between two lines of progress.
 _PROGRESS_INTERVAL = 5.0
+# Pairs of each task that are shown.
+SHOWN_PAIRS = 3
 
 
 class Spill:
@@ -115,12 +118,28 @@ class TaskText:
       held_out: cleaned pairs of ``corpora`` that another task's split may hold out.
       counts: what happened to every pair that was read, by rule; ``read`` is their sum, less what
         the reader itself dropped (keys ``reader: <rule>``) and bad lines (``bad lines``).
+      samples: cleaned pairs of each corpus, by its place, such as ``corpora[0]``.
     """
 
     spec: TaskSpec
     spills: dict[str, Spill]
     held_out: Spill
     counts: collections.Counter[str]
+    samples: dict[str, Sample] = dataclasses.field(default_factory=dict)
+
+    def shown_pairs(self) -> list[tuple[str, str]]:
+        """Returns some pairs of the task for its user to look at."""
+        pairs = [pair for sample in self.samples.values() for pair in sample.pairs]
+        return spread(pairs, SHOWN_PAIRS)
+
+    def language_warnings(self) -> list[str]:
+        """Returns a text for each corpus that seems to be in other languages than the task's."""
+        warnings = []
+        for place, sample in self.samples.items():
+            text = language_warning(self.spec.source, self.spec.target, sample.pairs)
+            if text is not None:
+                warnings.append(f"task {self.spec.name!r}: {place}: {text}")
+        return warnings
 
 
 class Progress:
@@ -203,17 +222,22 @@ def given_settings(settings: CleaningSettings) -> CleaningSettings:
 
 
 def read_corpora(
-    task: TaskSpec,
-    specs: Sequence[tuple[str, object]],
-    cleaner: Cleaner,
-    counts: collections.Counter[str],
-    log: Callable[[str], None],
+    text: TaskText, field: str, cleaner: Cleaner, log: Callable[[str], None]
 ) -> Iterator[tuple[str, str]]:
-    """Yields the cleaned pairs of some corpora and counts what falls out before the cleaner."""
+    """Yields the cleaned pairs of a task's corpora and keeps a sample of each.
+
+    Args:
+      text: the task; its counts get what falls out before the cleaner.
+      field: which of its corpora: ``corpora``, ``dev_corpora`` or ``test_corpora``.
+      cleaner: what cleans the pairs.
+      log: receives a line for each bad line that is reported.
+    """
+    task, counts = text.spec, text.counts
     progress = Progress(task.name)
     number = 0
-    for name, options in specs:
-        reader = corpora.create_reader(name, task.source, task.target, options)  # type: ignore[arg-type]
+    for index, (name, options) in enumerate(getattr(task, field)):
+        sample = text.samples[f"{field}[{index}] (reader {name!r})"] = Sample()
+        reader = corpora.create_reader(name, task.source, task.target, options)
         stream = corpora.read_pairs(reader, cleaner.settings.max_bad_lines)
         for pair in stream:
             number += 1
@@ -221,6 +245,7 @@ def read_corpora(
                 progress(number)
             clean = cleaner.clean(pair.source, pair.target)
             if clean is not None:
+                sample.add(clean)
                 yield clean
         counts["bad lines"] += stream.bad
         for rule, dropped in stream.dropped.items():
@@ -265,9 +290,9 @@ def read_text(
     try:
         # Given dev and test sets first: what they hold is missing from every task's training pairs.
         for text in texts:
-            for name, given in (("dev", text.spec.dev_corpora), ("test", text.spec.test_corpora)):
+            for name in ("dev", "test"):
                 cleaner = Cleaner(given_settings(text.spec.cleaning or settings.cleaning))
-                for source, target in read_corpora(text.spec, given, cleaner, text.counts, log):
+                for source, target in read_corpora(text, f"{name}_corpora", cleaner, log):
                     held_out.add(source)
                     text.spills[name].add(source, target)
                 _count(text.counts, cleaner)
@@ -314,7 +339,7 @@ def _read_training(
     assign = held_out.assigner(task)
     add = {name: spill.add for name, spill in text.spills.items()}
     add["held out"] = text.held_out.add
-    for source, target in read_corpora(task, task.corpora, cleaner, counts, log):
+    for source, target in read_corpora(text, "corpora", cleaner, log):
         add[assign(source, target)](source, target)
     _count(counts, cleaner)
     caps = {"train": task.max_pairs, "dev": settings.dev_pairs, "test": settings.test_pairs}
@@ -368,3 +393,37 @@ def empty_task(text: TaskText) -> errors.DataError:
         f"{shown or 'read 0'}; {sizes}; check the corpora's files and languages and the rules in "
         "task.data.cleaning"
     )
+
+
+def sample_corpora(
+    task: TaskSpec, settings: PrepareSettings, seconds: float
+) -> tuple[list[tuple[str, str]], list[str]]:
+    """Reads the first pairs of a task's corpora, to show some and to check their languages.
+
+    Corpora that cannot be read are left out, and so are those that would be downloaded.
+
+    Args:
+      task: the task.
+      settings: cleaning.
+      seconds: time after which reading stops; opening a large corpus may take longer.
+
+    Returns:
+      The pairs, and the warnings of ``TaskText.language_warnings``.
+    """
+    end = time.monotonic() + seconds
+    text = TaskText(task, {}, None, collections.Counter())  # type: ignore[arg-type]
+    for field in ("corpora", "dev_corpora", "test_corpora"):
+        for index, (name, options) in enumerate(getattr(task, field)):
+            if options.get("download"):
+                continue
+            sample = text.samples[f"{field}[{index}] (reader {name!r})"] = Sample()
+            cleaner = Cleaner(task.cleaning or settings.cleaning)
+            with contextlib.suppress(errors.KerasMtlError):
+                reader = corpora.create_reader(name, task.source, task.target, options)
+                for pair in corpora.read_pairs(reader, 1.0):
+                    clean = cleaner.clean(pair.source, pair.target)
+                    if clean is not None:
+                        sample.add(clean)
+                    if len(sample.pairs) >= SAMPLE_SIZE or time.monotonic() > end:
+                        break
+    return text.shown_pairs(), text.language_warnings()

@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from keras_mtl import errors
@@ -53,18 +53,22 @@ class PreparedData:
     Args:
       data_dir: the folder.
       manifest: content of its manifest.
+      tasks: names of the tasks to use; None takes all.
 
     Attributes:
       data_dir: the folder.
       manifest: settings, fingerprints of the inputs, counts, vocabulary hash, package version.
       vocabulary: the vocabulary.
-      tasks: the tasks in the configuration's order.
+      tasks: the tasks in use, in the order in which they were prepared.
 
     Raises:
-      DataError: the vocabulary is missing, damaged or another one than the manifest's.
+      DataError: the vocabulary is missing, damaged or another one than the manifest's; a task is
+        not there.
     """
 
-    def __init__(self, data_dir: str, manifest: Mapping[str, Any]) -> None:
+    def __init__(
+        self, data_dir: str, manifest: Mapping[str, Any], tasks: Collection[str] | None = None
+    ) -> None:
         self.data_dir = data_dir
         self.manifest = manifest
         path = os.path.join(data_dir, VOCABULARY_FILE)
@@ -76,6 +80,15 @@ class PreparedData:
                 "--overwrite`"
             )
         self.tasks = [PreparedTask(**task) for task in manifest["tasks"]]
+        if tasks is not None:
+            for name in tasks:
+                self.task(name)
+            self.tasks = [task for task in self.tasks if task.name in tasks]
+        self.samples: dict[str, list[list[str]]] = manifest.get("samples", {})
+        warnings = manifest.get("warnings", {})
+        self.warnings: list[str] = [
+            text for task in self.tasks for text in warnings.get(task.name, [])
+        ]
         self._readers: dict[tuple[str, str], StoreReader] = {}
 
     def task(self, name: str) -> PreparedTask:
@@ -144,14 +157,17 @@ def read_manifest(data_dir: str) -> dict[str, Any] | None:
     return manifest
 
 
-def load_prepared(data_dir: str | os.PathLike[str]) -> PreparedData:
+def load_prepared(
+    data_dir: str | os.PathLike[str], tasks: Collection[str] | None = None
+) -> PreparedData:
     """Opens prepared data.
 
     Args:
-      data_dir: folder that ``prepare`` has written.
+      data_dir: directory that ``prepare`` has written.
+      tasks: names of the tasks to use; None takes all.
 
     Raises:
-      DataError: nothing is prepared there, or it is damaged.
+      DataError: nothing is prepared there, it is damaged, or it lacks a task.
     """
     data_dir = os.path.abspath(data_dir)
     manifest = read_manifest(data_dir)
@@ -167,4 +183,4 @@ def load_prepared(data_dir: str | os.PathLike[str]) -> PreparedData:
             f"this release reads formats {_READABLE_VERSIONS[0]} to {PREPARE_VERSION}; prepare it "
             "again with `keras-mtl prepare --overwrite`"
         )
-    return PreparedData(data_dir, manifest)
+    return PreparedData(data_dir, manifest, tasks)
