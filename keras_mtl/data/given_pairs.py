@@ -240,11 +240,17 @@ def _by_task(
     return chosen
 
 
+def _of_task(task: Direction, error: errors.DataError) -> errors.DataError:
+    return errors.DataError(
+        f"{error} (read for task {task.name!r}; --tasks chooses tasks that the corpora have)"
+    )
+
+
 def _reader(corpus: GivenCorpus, task: Direction) -> CorpusReader:
     try:
         return create_reader(corpus.reader, task.source, task.target, corpus.options)
     except errors.DataError as error:
-        raise errors.DataError(f"{error} (read for task {task.name!r})") from error
+        raise _of_task(task, error) from error
 
 
 def _read(task: Direction, reader: CorpusReader, log: Callable[[str], None]) -> Iterator[GivenPair]:
@@ -256,7 +262,7 @@ def _read(task: Direction, reader: CorpusReader, log: Callable[[str], None]) -> 
             if clean is not None:
                 yield GivenPair(*clean, f"{_current_file(reader)}:{pair.line}")
     except errors.DataError as error:
-        raise errors.DataError(f"{error} (read for task {task.name!r})") from error
+        raise _of_task(task, error) from error
     for line in stream.report():
         log(f"{task.name}: {line}")
 

@@ -153,7 +153,7 @@ def test_a_file_that_knows_languages_serves_every_task(tmp_path, prepared):
     with pytest.raises(errors.ConfigError, match="holds one pair of languages"):
         read(prepared, [EN_FR, EN_DE], corpora)
     italian = Task("en-it", "en", "it")
-    with pytest.raises(errors.DataError, match=r"\(read for task 'en-it'\)"):
+    with pytest.raises(errors.DataError, match=r"\(read for task 'en-it'; --tasks chooses"):
         read(prepared, [italian], [GivenCorpus("tmx", {"file": str(tmp_path / "a.tmx")})])
 
 
