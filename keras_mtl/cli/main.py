@@ -22,8 +22,9 @@ from keras_mtl.cli import streams
 class Command(NamedTuple):
     """A subcommand: where it lives, and the line that ``keras-mtl --help`` shows.
 
-    The module has ``add_arguments(parser)`` and ``run(args) -> int``; it is imported only when its
-    subcommand is chosen, and imports TensorFlow only inside ``run``.
+    The module has ``add_arguments(parser)``, ``check_arguments(args)`` and ``run(args) -> int``. It
+    is imported only when its subcommand is chosen. ``check_arguments`` comes before plug-ins and
+    reports what is wrong without TensorFlow, which only ``run`` imports.
     """
 
     module: str
@@ -64,7 +65,7 @@ _REPAIRABLE_ERRNOS = {
 
 # What an environment for the engine alone lacks.
 _LEFT_OUT = (
-    "absl", "babel", "keras", "matplotlib", "official", "sacrebleu", "tensorflow",
+    "absl", "babel", "keras", "matplotlib", "official", "py3langid", "sacrebleu", "tensorflow",
     "tensorflow_text", "tf_keras", "yaml",
 )  # fmt: skip
 
@@ -96,10 +97,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         if command is None:
             parser.print_help()
         else:
+            module = importlib.import_module(COMMANDS[command].module)
+            module.check_arguments(args)
             _prepare_libraries()
             _load_plugins(args)
             with interrupts.prompt_interrupts():
-                code = importlib.import_module(COMMANDS[command].module).run(args)
+                code = module.run(args)
         sys.stdout.flush()
         return int(code or 0)
     except errors.KerasMtlError as error:
