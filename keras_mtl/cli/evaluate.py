@@ -9,11 +9,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from keras_mtl import metrics
-from keras_mtl.cli.common import add_backend_arguments, backend_arguments
+from keras_mtl.cli.arguments import (
+    check_checkpoint,
+    check_input_file,
+    check_model,
+    positive_int,
+)
+from keras_mtl.cli.common import (
+    add_backend_arguments,
+    backend_arguments,
+    check_backend_arguments,
+)
 from keras_mtl.cli.evaluator import make_evaluator
 from keras_mtl.cli.inspect import print_table
 from keras_mtl.data.split import SPLITS
-from keras_mtl.errors import CheckpointError, ConfigError, nearest
+from keras_mtl.errors import ConfigError, unknown_task
 
 if TYPE_CHECKING:
     from keras_mtl.training.evaluation import Evaluator, TaskResult
@@ -58,10 +68,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"out of {', '.join(metrics.available())}, and those of plug-ins",
     )
     parser.add_argument(
-        "--max_pairs", type=int, metavar="N", help="most pairs of a task (default: all)"
+        "--max_pairs", type=positive_int, metavar="N", help="most pairs of a task (default: all)"
     )
     parser.add_argument(
-        "--beam_size", type=int, metavar="K", help="beam (default: task.decoding of the run)"
+        "--beam_size",
+        type=positive_int,
+        metavar="K",
+        help="beam (default: task.decoding of the run)",
     )
     parser.add_argument(
         "--checkpoint", metavar="PATH", help="checkpoint to read (default: the best, else newest)"
@@ -84,13 +97,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="also score in this compute type, and print by how much the scores differ from it, "
         "with the p-value of a paired bootstrap",
     )
-    parser.add_argument("--samples", type=int, default=1000, metavar="N", help="of the bootstrap")
+    parser.add_argument(
+        "--samples", type=positive_int, default=1000, metavar="N", help="of the bootstrap"
+    )
     parser.add_argument("--json", action="store_true", help="print the report, not the table")
 
 
 def run(args: argparse.Namespace) -> int:
     """Scores the tasks, prints a table, writes the report; returns the exit code."""
-    check_arguments(args)
+    _check_tasks(args)
     from keras_mtl.training.evaluation_report import check_writable, report, write_report
 
     whole = report_path(args)
@@ -143,43 +158,50 @@ def run(args: argparse.Namespace) -> int:
 
 
 def check_arguments(args: argparse.Namespace) -> None:
-    """Checks what can be checked without TensorFlow, the model and the data.
+    """Checks what needs neither plug-ins nor TensorFlow.
 
     Raises:
-      ConfigError: an argument is out of range, or two do not fit together.
-      CheckpointError: there is no trained model.
+      ConfigError: two arguments do not fit together, or a file cannot be read.
+      CheckpointError: there is no such checkpoint.
+      InputError: there is no trained model.
+    """
+    check_backend_arguments(args)
+    check_model("--model_dir", args.model_dir, "a model directory", directory_only=True)
+    check_checkpoint(args.checkpoint)
+    if args.unseen and not args.corpora:
+        raise ConfigError("--unseen chooses among the pairs of --corpora; give that too")
+    if not args.corpora:
+        return
+    check_input_file("--corpora", args.corpora)
+    if not args.output and Path(args.corpora).stem in SPLITS:
+        raise ConfigError(
+            f"--corpora {args.corpora}: the report would have the name of that of --split "
+            f"{Path(args.corpora).stem}; give --output, or rename the file"
+        )
+
+
+def _check_tasks(args: argparse.Namespace) -> None:
+    """Checks metrics, tasks and corpora, which plug-ins may define; still without TensorFlow.
+
+    Raises:
+      ConfigError: a metric is unknown, or a list of corpora is wrong or names an unknown task.
       InputError: the model has no such task.
     """
     # These import NumPy, which `--help` does not need.
     from keras_mtl.data.given_pairs import load_corpora
     from keras_mtl.decoding.tasks import TaskList, find_task
 
-    if args.unseen and not args.corpora:
-        raise ConfigError("--unseen chooses among the pairs of --corpora; give that too")
-    if args.corpora and not args.output and Path(args.corpora).stem in SPLITS:
-        raise ConfigError(
-            f"--corpora {args.corpora}: the report would have the name of that of --split "
-            f"{Path(args.corpora).stem}; give --output, or rename the file"
-        )
-    for name in ("samples", "max_pairs", "beam_size", "workers"):
-        value = getattr(args, name)
-        if value is not None and value < 1:
-            raise ConfigError(f"--{name} must be at least 1, got {value}")
-    folder = Path(args.model_dir)
-    if not folder.is_dir():
-        raise CheckpointError(
-            f"model directory {folder} does not exist; give the directory of a trained model"
-        )
-    tasks = TaskList.read(folder).tasks
+    for name in args.metrics:
+        metrics.check_metric(name)
+    tasks = TaskList.read(args.model_dir).tasks
     for name in args.tasks or ():
         find_task(tasks, name)
+    known = [task.name for task in tasks]
     for number, corpus in enumerate(load_corpora(args.corpora) if args.corpora else ()):
         for name in corpus.tasks or ():
-            known = [task.name for task in tasks]
             if name not in known:
-                raise ConfigError(
-                    f"{args.corpora}[{number}].tasks: unknown task {name!r}{nearest(name, known)}"
-                )
+                place = f"{args.corpora}[{number}].tasks"
+                raise ConfigError(f"{place}: {unknown_task(name, known)}")
 
 
 def report_path(args: argparse.Namespace) -> Path:
