@@ -212,6 +212,8 @@ def test_inspect_prints_tasks_parameters_and_differences(tmp_path, capsys):
     out = capsys.readouterr().out
     assert "en-fr" in out
     assert "31.5" in out
+    assert "cleaning: max_characters=1000" in out
+    assert out.count(" ||| ") == 6
     total = int(
         next(line for line in out.splitlines() if "total" in line).split()[1].replace(",", "")
     )
@@ -227,7 +229,7 @@ def test_inspect_prints_tasks_parameters_and_differences(tmp_path, capsys):
             "no.tsv: does not exist",
         ),
         ("task:", "trainer: {schedule: {name: unifrom}}\ntask:", "did you mean 'uniform'"),
-        ("task:", "trainer: {schedule: {baselines_file: no.json}}\ntask:", "'no.json' cannot be"),
+        ("task:", "trainer: {schedule: {baselines_file: no.json}}\ntask:", "no.json' cannot be"),
         (
             "task:",
             f"trainer: {{schedule: {{baselines_file: {number}}}}}\ntask:",

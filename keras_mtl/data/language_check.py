@@ -100,8 +100,9 @@ def language_warning(source: str, target: str, pairs: Sequence[tuple[str, str]])
     if count < _LEAST_PAIRS:
         return None
     known = _identifier()[1]
-    if None not in labels and not _related(labels[0], labels[1]):
-        first, second = (known.index(label) for label in labels)
+    places = [known.index(label) for label in labels if label is not None]
+    if len(places) == 2 and not _related(labels[0], labels[1]):
+        first, second = places
         exchanged = scores[0][:, second] + scores[1][:, first]
         share = float((exchanged > scores[0][:, first] + scores[1][:, second]).mean())
         if share >= _MAJORITY:
