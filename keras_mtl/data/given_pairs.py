@@ -12,6 +12,7 @@ from keras_mtl import config_paths, errors, yaml_loader
 from keras_mtl.data import split
 from keras_mtl.data.cleaning import Cleaner, CleaningSettings, HashSet
 from keras_mtl.data.corpora import CorpusReader, create_reader, read_pairs
+from keras_mtl.data.language_check import SAMPLE_SIZE, language_warning, spread
 from keras_mtl.data.prepare_text import given_settings
 from keras_mtl.data.prepared import PreparedData
 from keras_mtl.data.vocabulary import Vocabulary
@@ -208,6 +209,10 @@ def read_given_pairs(
         left_out = f", {read - len(found):,} more are in training data" if seen else ""
         log(f"{task.name}: {len(found):,} pairs of {_described(own)}{left_out}")
         pairs[task.name] = found
+        sample = spread([(pair.source, pair.target) for pair in found], SAMPLE_SIZE)
+        warning = language_warning(task.source, task.target, sample)
+        if warning is not None:
+            log(f"warning: task {task.name!r}: {_described(own)}: {warning}")
     return GivenPairs(vocabulary, [task for task, _ in chosen], pairs)
 
 

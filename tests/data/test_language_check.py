@@ -5,6 +5,7 @@ import itertools
 import pytest
 
 from keras_mtl.data import corpora
+from keras_mtl.data.given_pairs import GivenCorpus, read_given_pairs
 from keras_mtl.data.language_check import SAMPLE_SIZE, Sample, language_warning, spread
 from keras_mtl.data.prepare import PrepareSettings, TaskSpec, VocabularySettings, prepare
 from keras_mtl.data.prepare_report import sample_lines
@@ -134,3 +135,13 @@ def test_prepare_shows_pairs_and_repeats_its_warnings(tmp_path):
         assert warning.startswith("warning: task 'en-fr': dev_corpora[0] (reader 'tsv'): the sides")
         assert data.warnings == [warning.removeprefix("warning: ")]
         assert len(data.samples["en-fr"]) == 3
+
+
+def test_evaluate_is_told_of_an_exchanged_test_set(tmp_path):
+    lines = [f"{target}\t{source}" for source, target in sentences("en", "fr")]
+    (tmp_path / "a.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    corpus = GivenCorpus("tsv", {"file": str(tmp_path / "a.tsv")}, None)
+    log = []
+    task = TaskSpec("en-fr", "en", "fr", [("tsv", {})])
+    read_given_pairs([task], [corpus], None, log.append)
+    assert f"warning: task 'en-fr': {tmp_path / 'a.tsv'}: the sides seem" in log[-1]
