@@ -100,10 +100,8 @@ class PreparedData:
         for task in self.tasks:
             if task.name == name:
                 return task
-        names = [task.name for task in self.tasks]
-        raise errors.DataError(
-            f"{self.data_dir}: no task {name!r} in the prepared data{errors.nearest(name, names)}"
-        )
+        remedy = errors.nearest_task(name, [task.name for task in self.tasks])
+        raise errors.DataError(f"{self.data_dir}: no task {name!r} in the prepared data{remedy}")
 
     def reader(self, task: str, split_name: str) -> StoreReader:
         """Returns the open store of a task's train, dev or test; the same one each time.
