@@ -7,6 +7,8 @@ keeps its traceback. Each message names the file or field, the value that was gi
 import difflib
 from collections.abc import Iterable
 
+_MOST_LISTED = 10  # Tasks in a message; more would hide the rest of it.
+
 
 class KerasMtlError(ValueError):
     """Base of every error whose message tells the user what to change."""
@@ -51,3 +53,27 @@ def nearest(name: str, known: Iterable[str]) -> str:
     if len(names) <= 20:
         return f"; known: {', '.join(names)}"
     return f"; {len(names)} names are known, none is similar"
+
+
+def nearest_task(name: str, known: Iterable[str], listing: str = "keras-mtl inspect") -> str:
+    """Returns a remedy for an unknown task: the nearest one, and all of them when few.
+
+    Args:
+      name: what the user wrote.
+      known: the names of the tasks, in their order.
+      listing: command that lists the tasks; empty if the caller's own program has named them.
+
+    Returns:
+      Text to append to an error message, beginning with "; ".
+    """
+    names = list(known)
+    if not names:
+        return "; there are no tasks"
+    if len(names) == 1:
+        text = f"the only task is {names[0]}"
+    elif len(names) <= _MOST_LISTED:
+        text = f"the tasks are {', '.join(names)}"
+    else:
+        text = f"there are {len(names):,} tasks" + (f"; `{listing}` lists them" if listing else "")
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    return f"; did you mean {close[0]!r}? T{text[1:]}" if close else f"; {text}"

@@ -11,7 +11,7 @@ import orbit
 import tensorflow as tf
 from official.modeling.multitask import task_sampler
 
-from keras_mtl.errors import ConfigError, InputError, nearest
+from keras_mtl.errors import ConfigError, InputError, nearest, nearest_task
 from keras_mtl.schedules import ScoreBook, TaskInfo, create, task_index_map
 
 # Above every draw in [0, 1).
@@ -77,7 +77,8 @@ class ScheduleTaskSampler(task_sampler.TaskSampler):
         for task in baselines:
             if task not in task_weights:
                 raise ConfigError(
-                    f"baselines has an unknown task {task!r}{nearest(task, task_weights)}"
+                    f"baselines has an unknown task {task!r}"
+                    f"{nearest_task(task, task_weights, listing='')}"
                 )
         # Schedules take sizes as floats, so weights that are shares do as well as numbers.
         tasks = [
@@ -131,7 +132,8 @@ class ScheduleTaskSampler(task_sampler.TaskSampler):
         """
         for task, result in results.items():
             if task not in self._names:
-                raise InputError(f"results of an unknown task {task!r}{nearest(task, self._names)}")
+                remedy = nearest_task(task, self._names, listing="")
+                raise InputError(f"results of an unknown task {task!r}{remedy}")
             if isinstance(result, Mapping):
                 if self._metric not in result:
                     raise InputError(

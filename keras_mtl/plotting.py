@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from keras_mtl.charts import COLOURS, MARKERS, MAX_LINES, label_ends, new_figure, save_png
-from keras_mtl.errors import DataError
+from keras_mtl.errors import DataError, nearest_task
 from keras_mtl.metrics import title
 from keras_mtl.training.event_log import effective_step, read_events
 
@@ -42,7 +42,7 @@ def plot_run(
     for name in names:
         if name not in probabilities:
             raise DataError(
-                f"{model_dir} knows no task {name!r}; it has {', '.join(probabilities)}"
+                f"{model_dir}: unknown task {name!r}{nearest_task(name, probabilities)}"
             )
     draw = _lines if len(names) <= MAX_LINES else _heat_maps
     figure = draw(names, probabilities, scores, score_label)

@@ -190,7 +190,7 @@ def _check_trainer(check: "_Check", config: config_lib.ExperimentConfig) -> None
         if name not in names:
             check.problem(
                 f"trainer.evaluation.tasks[{index}]",
-                f"= {name!r} is not a task{errors.nearest(name, names)}",
+                f"= {name!r} is not a task{errors.nearest_task(name, names)}",
             )
     check.range("trainer.evaluation.max_pairs", 1)
     check.range("trainer.evaluation.beam_size", 1)

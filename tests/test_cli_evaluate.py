@@ -124,11 +124,6 @@ def test_a_partial_evaluation_says_what_it_lacks():
     assert len(many) < 60
 
 
-def test_a_bootstrap_has_samples(tmp_path, capsys):
-    assert main(["evaluate", "--model_dir", str(tmp_path), "--samples", "0"]) == 2
-    assert "--samples must be at least 1, got 0" in capsys.readouterr().err
-
-
 def test_a_missing_model_is_a_message(tmp_path, capsys):
     assert main(["evaluate", "--model_dir", str(tmp_path / "none")]) == 2
     assert "none does not exist" in capsys.readouterr().err

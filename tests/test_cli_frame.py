@@ -20,6 +20,7 @@ def command(monkeypatch):
     def set_action(action):
         module = types.ModuleType("fake_command")
         module.add_arguments = lambda parser: parser.add_argument("--word", default="x")
+        module.check_arguments = lambda args: None
         module.run = action
         monkeypatch.setitem(sys.modules, "fake_command", module)
         monkeypatch.setitem(main.COMMANDS, "fake", main.Command("fake_command", "does as told"))
@@ -95,7 +96,7 @@ _PRINT_MANY = (
     "import sys, types\n"
     "from keras_mtl.cli import main\n"
     "module = types.ModuleType('fake_command')\n"
-    "module.add_arguments = lambda parser: None\n"
+    "module.add_arguments = module.check_arguments = lambda _: None\n"
     "module.run = lambda args: [print('x' * 100) for _ in range(10_000)] and 0\n"
     "sys.modules['fake_command'] = module\n"
     "main.COMMANDS['fake'] = main.Command('fake_command', 'prints')\n"

@@ -77,7 +77,7 @@ def test_score_of_a_table_and_what_it_refuses(trained, tmp_path, monkeypatch, ca
     for arguments, text, message in [
         (["--tsv", "-"], "one column\n", "line 1 has 1 columns"),
         (["--tsv", "-"], "ab\t" + "two trees " * 40 + "\n", "translation of line 1 has"),
-        (["--tsv", "-", "--source", "x"], "", "give --source and --target, or --tsv alone"),
+        (["--tsv", "-", "--source", "x"], "", "give --source and --target, or only --tsv"),
         (["--source", trained / "tasks.json"], "", "give --source and --target"),
         (["--tsv", "-", "--backend", "tf"], "", "backend tf cannot read it"),
     ]:
@@ -148,7 +148,7 @@ def test_options_of_the_command_line():
         "sampling": True,
         "max_length_factor": None,
     }
-    with pytest.raises(InputError, match="'beam_size' is no NAME=VALUE"):
+    with pytest.raises(InputError, match="'beam_size' is not NAME=VALUE"):
         parse_options("alpha=1,beam_size")
 
 

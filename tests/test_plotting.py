@@ -114,6 +114,6 @@ def test_a_run_without_events_is_an_error(tmp_path):
     with pytest.raises(DataError, match="no training event"):
         plot_run(tmp_path, tmp_path / "x.png")
     write_run(tmp_path, ["a", "b"])
-    with pytest.raises(DataError, match="no task 'c'; it has a, b"):
+    with pytest.raises(DataError, match="unknown task 'c'; the tasks are a, b"):
         plot_run(tmp_path, tmp_path / "x.png", tasks=["c"])
     assert not (tmp_path / "x.png").exists()

@@ -3,7 +3,13 @@
 import argparse
 import functools
 
-from keras_mtl.cli.common import add_experiment_arguments, load_config, require_model_dir
+from keras_mtl.cli.arguments import positive_int
+from keras_mtl.cli.common import (
+    add_experiment_arguments,
+    check_experiment_arguments,
+    load_config,
+    require_model_dir,
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -11,10 +17,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_experiment_arguments(parser, modes=())
     parser.add_argument(
         "--train_steps",
-        type=int,
+        type=positive_int,
         metavar="N",
         help="steps of each single-task model (default: trainer.train_steps)",
     )
+
+
+def check_arguments(args: argparse.Namespace) -> None:
+    """See `common.check_experiment_arguments`."""
+    check_experiment_arguments(args, needs_model_dir=True)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -6,8 +6,13 @@ import sys
 import tempfile
 from pathlib import Path
 
+from keras_mtl.cli.arguments import (
+    check_checkpoint,
+    check_model,
+    positive_float,
+    positive_int,
+)
 from keras_mtl.cli.inspect import print_table
-from keras_mtl.errors import InputError
 from keras_mtl.hardware import processor_count, processor_name
 
 
@@ -28,33 +33,53 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="float32, int8",
     )
     parser.add_argument(
-        "--batch_sizes", nargs="+", type=int, default=[1, 8, 32, 64], metavar="N",
+        "--batch_sizes", nargs="+", type=positive_int, default=[1, 8, 32, 64], metavar="N",
         help="sentences that each worker has in work at once",
     )  # fmt: skip
     parser.add_argument(
-        "--workers", nargs="+", type=int, metavar="N", help="threads (default: 1, and all)"
+        "--workers",
+        nargs="+",
+        type=positive_int,
+        metavar="N",
+        help="threads (default: 1, and all)",
     )
-    parser.add_argument("--beam_size", type=int, default=4, metavar="K", help="beam")
+    parser.add_argument("--beam_size", type=positive_int, default=4, metavar="K", help="beam")
     parser.add_argument(
-        "--source_tokens", type=int, default=25, metavar="N", help="length of a sentence"
+        "--source_tokens", type=positive_int, default=25, metavar="N", help="length of a sentence"
     )
     parser.add_argument(
-        "--target_tokens", type=int, default=25, metavar="N", help="length of its translation"
+        "--target_tokens",
+        type=positive_int,
+        default=25,
+        metavar="N",
+        help="length of its translation",
     )
     parser.add_argument(
-        "--seconds", type=float, default=1.0, metavar="S", help="that each speed is measured for"
+        "--seconds",
+        type=positive_float,
+        default=1.0,
+        metavar="S",
+        help="that each speed is measured for",
     )
+
+
+def check_arguments(args: argparse.Namespace) -> None:
+    """Checks the model and the checkpoint.
+
+    Raises:
+      InputError: the path holds no model that the engine runs.
+      CheckpointError: there is no such checkpoint.
+    """
+    check_model("--model", args.model, "a model directory or an engine file")
+    check_checkpoint(args.checkpoint)
 
 
 def run(args: argparse.Namespace) -> int:
     """Measures and prints a table."""
-    from keras_mtl.decoding.model_kinds import ModelKind, model_kind, not_usable
+    from keras_mtl.decoding.model_kinds import ModelKind, model_kind
 
-    kind = model_kind(args.model)
-    if kind is ModelKind.ENGINE_FILE:
+    if model_kind(args.model) is ModelKind.ENGINE_FILE:
         return _measure_all(args.model, args)
-    if kind is not ModelKind.MODEL_DIR:
-        raise InputError(not_usable(args.model, "a model directory or an engine file"))
     from keras_mtl.export.model_dir import export_weights
 
     with tempfile.TemporaryDirectory(prefix="keras_mtl-") as folder:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from keras_mtl import errors
+from keras_mtl.cli import arguments
 
 if TYPE_CHECKING:
     from keras_mtl.config import ExperimentConfig
@@ -45,7 +46,7 @@ def add_experiment_arguments(parser: argparse.ArgumentParser, modes: Sequence[st
     group.add_argument(
         "--model_dir",
         metavar="DIR",
-        help="folder of the run; its params.yaml is the configuration when none is given",
+        help="directory of the run; its params.yaml is the configuration when none is given",
     )
     if modes:
         group.add_argument(
@@ -67,30 +68,64 @@ def load_config(args: argparse.Namespace) -> "ExperimentConfig":
     """
     from keras_mtl import registry
 
-    files = list(args.config_file)
-    if not files and not args.experiment:
-        saved = os.path.join(args.model_dir or "", registry.PARAMS_FILE)
-        if args.model_dir and os.path.isfile(saved):
-            files = [saved]
-        elif args.model_dir and not args.params_override:
-            from keras_mtl.decoding import model_kinds
-
-            empty = (model_kinds.ModelKind.MISSING, model_kinds.ModelKind.DIRECTORY)
-            if model_kinds.model_kind(args.model_dir) not in empty:
-                raise errors.ConfigError(
-                    model_kinds.not_usable(args.model_dir, "a model directory, or --config_file")
-                )
-            raise errors.ConfigError(
-                f"{saved} does not exist, so --model_dir chooses no configuration; give "
-                "--config_file"
-            )
-        elif not args.params_override:
-            raise errors.ConfigError(
-                "no configuration; give --config_file, for example configs/demo.yaml"
-            )
     return registry.load_experiment(
-        args.experiment, files, args.params_override, imports=getattr(args, "imports", ())
+        args.experiment,
+        configuration_files(args),
+        args.params_override,
+        imports=getattr(args, "imports", ()),
     )
+
+
+def configuration_files(args: argparse.Namespace) -> list[str]:
+    """Returns the configuration files: ``--config_file``, else that of the run, if there is one.
+
+    Raises:
+      ConfigError: nothing chooses a configuration.
+    """
+    files = list(args.config_file)
+    if files or args.experiment:
+        return files
+    saved = os.path.join(args.model_dir or "", "params.yaml")
+    if args.model_dir and os.path.isfile(saved):
+        return [saved]
+    if args.params_override:
+        return []
+    if not args.model_dir:
+        raise errors.ConfigError(
+            "no configuration; give --config_file, for example configs/demo.yaml"
+        )
+    from keras_mtl.decoding import model_kinds
+
+    empty = (model_kinds.ModelKind.MISSING, model_kinds.ModelKind.DIRECTORY)
+    if model_kinds.model_kind(args.model_dir) not in empty:
+        raise errors.ConfigError(
+            model_kinds.not_usable(args.model_dir, "a model directory, or --config_file")
+        )
+    raise errors.ConfigError(
+        f"{saved} does not exist, so --model_dir chooses no configuration; give --config_file"
+    )
+
+
+def check_experiment_arguments(args: argparse.Namespace, needs_model_dir: bool = False) -> None:
+    """Checks what `add_experiment_arguments` has added, as far as that needs no TensorFlow.
+
+    Args:
+      args: the parsed arguments.
+      needs_model_dir: whether ``--model_dir`` must be given.
+
+    Raises:
+      ConfigError: a file cannot be read, an experiment is unknown, no configuration is chosen, or
+        ``--model_dir`` is missing or cannot be a directory.
+    """
+    for path in args.config_file:
+        arguments.check_input_file("--config_file", path)
+    arguments.check_overrides(args.params_override)
+    arguments.check_experiment(args)
+    if needs_model_dir:
+        require_model_dir(args)
+    configuration_files(args)
+    if args.model_dir:
+        arguments.check_output_directory("--model_dir", args.model_dir)
 
 
 def require_model_dir(args: argparse.Namespace) -> str:
@@ -100,7 +135,7 @@ def require_model_dir(args: argparse.Namespace) -> str:
       ConfigError: it was not given.
     """
     if not args.model_dir:
-        raise errors.ConfigError("--model_dir is missing; name the folder of the run")
+        raise errors.ConfigError("--model_dir is missing; name the directory of the run")
     return str(args.model_dir)
 
 
@@ -118,8 +153,24 @@ def add_backend_arguments(parser: argparse.ArgumentParser) -> None:
         help="of native (default: float32; that of its weights for an engine file)",
     )
     group.add_argument(
-        "--workers", type=int, metavar="N", help="threads of native (default: one a processor)"
+        "--workers",
+        type=arguments.positive_int,
+        metavar="N",
+        help="threads of native (default: one per processor)",
     )
+
+
+def check_backend_arguments(args: argparse.Namespace) -> None:
+    """Checks that the arguments of `add_backend_arguments` fit together.
+
+    Raises:
+      InputError: TensorFlow is to compute in int8.
+    """
+    if args.backend == "tf" and args.compute_type not in (None, "float32"):
+        raise errors.InputError(
+            f"--compute_type {args.compute_type}: --backend tf computes in float32 only; leave one "
+            "of them out"
+        )
 
 
 def backend_arguments(args: argparse.Namespace) -> dict[str, Any]:
@@ -137,7 +188,7 @@ def parse_options(text: str) -> dict[str, Any]:
     Values are numbers, ``true``, ``false``, ``null``, lists as ``[3,4]``, or else text.
 
     Raises:
-      InputError: a part is no ``name=value``.
+      InputError: a part is not ``name=value``.
     """
     options: dict[str, Any] = {}
     for part in re.split(r",(?![^\[]*\])", text):
@@ -145,7 +196,7 @@ def parse_options(text: str) -> dict[str, Any]:
             continue
         name, equals, value = part.partition("=")
         if not equals:
-            raise errors.InputError(f"--options: {part.strip()!r} is no NAME=VALUE, as beam_size=2")
+            raise errors.InputError(f"--options: {part.strip()!r} is not NAME=VALUE, such as beam_size=2")
         try:
             options[name.strip()] = json.loads(value)
         except ValueError:

@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from keras_mtl.cli import arguments
 from keras_mtl.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ _TRANSLATIONS = 5
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the subcommand's arguments."""
     parser.add_argument(
-        "--model_dir", default="runs/demo", metavar="DIR", help="folder of the run; made or resumed"
+        "--model_dir", default="runs/demo", metavar="DIR", help="directory of the run"
     )
     parser.add_argument(
         "--config_file",
@@ -34,6 +35,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def check_arguments(args: argparse.Namespace) -> None:
+    """Checks the configuration file, the overrides and the directory.
+
+    Raises:
+      ConfigError: a file is missing or cannot be read, or the directory cannot be written.
+    """
+    arguments.check_input_file("--config_file", args.config_file or find_config())
+    arguments.check_overrides(args.params_override)
+    arguments.check_output_directory("--model_dir", args.model_dir)
+
+
 def run(args: argparse.Namespace) -> int:
     """Runs the chain and prints what came of it; returns the exit code."""
     begin = time.perf_counter()
@@ -47,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
     print(f"== {path} in {model_dir}")
     steps = config.trainer.train_steps
     if (model_dir / f"ckpt-{steps}.index").exists():
-        print(f"{model_dir} is trained to step {steps:,} already; delete it to train anew")
+        print(f"{model_dir} is trained to step {steps:,} already; delete it to train again")
     from keras_mtl.training.loop import run_experiment
 
     result = run_experiment(config, model_dir)

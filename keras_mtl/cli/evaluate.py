@@ -23,7 +23,7 @@ from keras_mtl.cli.common import (
 from keras_mtl.cli.evaluator import make_evaluator
 from keras_mtl.cli.inspect import print_table
 from keras_mtl.data.split import SPLITS
-from keras_mtl.errors import ConfigError, unknown_task
+from keras_mtl.errors import ConfigError, nearest_task
 
 if TYPE_CHECKING:
     from keras_mtl.training.evaluation import Evaluator, TaskResult
@@ -201,7 +201,7 @@ def _check_tasks(args: argparse.Namespace) -> None:
         for name in corpus.tasks or ():
             if name not in known:
                 place = f"{args.corpora}[{number}].tasks"
-                raise ConfigError(f"{place}: {unknown_task(name, known)}")
+                raise ConfigError(f"{place}: unknown task {name!r}{nearest_task(name, known)}")
 
 
 def report_path(args: argparse.Namespace) -> Path:

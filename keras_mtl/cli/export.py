@@ -2,22 +2,24 @@
 
 import argparse
 import functools
+from pathlib import Path
 from typing import Any
 
+from keras_mtl.cli import arguments as checks
 from keras_mtl.cli.common import parse_options
-from keras_mtl.errors import InputError
+from keras_mtl.errors import ExportError, InputError, nearest
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the subcommand's arguments."""
     parser.add_argument(
-        "--model_dir", required=True, metavar="DIR", help="folder of the trained model"
+        "--model_dir", required=True, metavar="DIR", help="directory of the trained model"
     )
     parser.add_argument(
         "--output",
         required=True,
         metavar="PATH",
-        help="folder to make (engine: file); it alone is the model",
+        help="directory to make (engine: file); it holds the whole model",
     )
     parser.add_argument(
         "--format",
@@ -48,23 +50,52 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(args: argparse.Namespace) -> int:
-    """Exports the model and prints where it is."""
+def check_arguments(args: argparse.Namespace) -> None:
+    """Checks the model, the options and what stands at the output.
+
+    Raises:
+      InputError: there is no trained model, or two arguments do not fit together.
+      CheckpointError: there is no such checkpoint.
+      ExportError: the weight type is unknown, or something is in the way.
+      ConfigError: the output cannot be written.
+    """
+    from keras_mtl.export import ctranslate2, engine_file, output
+
+    checks.check_model("--model_dir", args.model_dir, "a model directory", directory_only=True)
+    checks.check_checkpoint(args.checkpoint)
     options = parse_options(args.options)
-    arguments: dict[str, Any] = {"checkpoint": args.checkpoint, "overwrite": args.overwrite}
-    if args.format.startswith("saved_model"):
-        arguments["options"] = options
-    elif options:
+    if options and not args.format.startswith("saved_model"):
         raise InputError(
             f"--options: a model of --format {args.format} gets its options when it translates; "
             "leave them out"
         )
+    checks.check_option_names(list(options))
+    if args.format == "saved_model" and args.weight_type != "float32":
+        raise InputError(
+            f"--weight_type={args.weight_type}: a saved_model is float32; choose --format "
+            "saved_model_native, engine or ctranslate2"
+        )
+    known = ctranslate2.QUANTIZATIONS if args.format == "ctranslate2" else engine_file.WEIGHT_TYPES
+    if args.weight_type not in known:
+        raise ExportError(
+            f"weight_type={args.weight_type!r} is not one of --format {args.format}"
+            f"{nearest(args.weight_type, known)}"
+        )
+    check_free = {
+        "engine": engine_file.check_free_file,
+        "ctranslate2": ctranslate2.check_output,
+    }.get(args.format, output.check_free)
+    path = Path(args.output)
+    check_free(path, args.overwrite)
+    checks.check_output_directory("--output", path.absolute().parent)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Exports the model and prints where it is."""
+    arguments: dict[str, Any] = {"checkpoint": args.checkpoint, "overwrite": args.overwrite}
+    if args.format.startswith("saved_model"):
+        arguments["options"] = parse_options(args.options)
     if args.format == "saved_model":
-        if args.weight_type != "float32":
-            raise InputError(
-                f"--weight_type={args.weight_type}: a saved_model is float32; choose --format "
-                "saved_model_native, engine or ctranslate2"
-            )
         from keras_mtl.export.saved_model import export_model_dir as export
     else:
         arguments["weight_type"] = args.weight_type

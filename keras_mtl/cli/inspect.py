@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from keras_mtl import errors
-from keras_mtl.cli import common
+from keras_mtl.cli import arguments, common
 
 if TYPE_CHECKING:
     from keras_mtl.config import CorpusConfig, ExperimentConfig
@@ -37,6 +37,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="OTHER",
         help="print only how this configuration differs from OTHER, a YAML file or a model_dir",
     )
+
+
+def check_arguments(args: argparse.Namespace) -> None:
+    """Checks the files of the configuration.
+
+    Raises:
+      ConfigError: a file cannot be read, or nothing chooses a configuration.
+      InputError: two arguments do not fit together.
+    """
+    from keras_mtl.cli.inspect_model import is_model
+
+    if is_model(args):
+        return  # Reading the model says what is wrong, without TensorFlow.
+    common.check_experiment_arguments(args)
+    if args.diff and os.path.isdir(args.diff):
+        arguments.check_input_file("--diff", os.path.join(args.diff, "params.yaml"))
+    elif args.diff:
+        arguments.check_input_file("--diff", args.diff)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -77,7 +77,7 @@ def print_checkpoints(model_dir: str, verify: bool) -> None:
     Raises:
       CheckpointError: a checkpoint is damaged.
     """
-    from keras_mtl.decoding.loading import find_checkpoints
+    from keras_mtl.decoding.checkpoint_files import find_checkpoints
 
     prefixes = find_checkpoints(model_dir)
     rows = []

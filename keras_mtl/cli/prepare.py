@@ -2,7 +2,11 @@
 
 import argparse
 
-from keras_mtl.cli.common import add_experiment_arguments, load_config
+from keras_mtl.cli.common import (
+    add_experiment_arguments,
+    check_experiment_arguments,
+    load_config,
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,8 +24,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def check_arguments(args: argparse.Namespace) -> None:
+    """See `common.check_experiment_arguments`."""
+    check_experiment_arguments(args)
+
+
 def run(args: argparse.Namespace) -> int:
-    """Prepares the data, prints the tables and the folder; returns the exit code."""
+    """Prepares the data, prints the tables and the directory; returns the exit code."""
     config = load_config(args)
     from keras_mtl.training.setup import prepare_from_config
 

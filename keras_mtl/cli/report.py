@@ -5,6 +5,9 @@ import datetime
 import os
 import sys
 
+from keras_mtl.cli.arguments import check_output_directory, natural_int
+from keras_mtl.errors import DataError
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the subcommand's arguments."""
@@ -23,22 +26,34 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--split", default="test", choices=["dev", "test"], help="evaluation read")
     parser.add_argument(
-        "--samples", type=int, default=1000, metavar="N", help="of the bootstrap; 0 leaves it out"
+        "--samples",
+        type=natural_int,
+        default=1000,
+        metavar="N",
+        help="of the bootstrap; 0 leaves it out",
     )
     parser.add_argument("--title", default="", help="of the page (default: one that fits the runs)")
+
+
+def check_arguments(args: argparse.Namespace) -> None:
+    """Checks the directories.
+
+    Raises:
+      DataError: a run is not a directory.
+      ConfigError: the report cannot be written.
+    """
+    for path in args.model_dirs:
+        if not os.path.isdir(path):
+            raise DataError(f"{path} is not a directory: give the model_dir of a run")
+    check_output_directory("--output", args.output)
 
 
 def run(args: argparse.Namespace) -> int:
     """Writes the report and prints its tables; returns the exit code."""
     import keras_mtl
     from keras_mtl import hardware
-    from keras_mtl.errors import ConfigError
     from keras_mtl.report import read_run, write_report
 
-    if args.samples < 0:
-        raise ConfigError(f"--samples {args.samples}: give 0 or more")
-    if os.path.lexists(args.output) and not os.path.isdir(args.output):
-        raise ConfigError(f"--output {args.output} is a file; give the name of a directory")
     runs = [read_run(folder, args.split) for folder in args.model_dirs]
     for item in runs:
         for note in item.notes:

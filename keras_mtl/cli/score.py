@@ -7,7 +7,12 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import zip_longest
 from typing import TYPE_CHECKING
 
-from keras_mtl.cli.common import add_backend_arguments, backend_arguments
+from keras_mtl.cli import arguments
+from keras_mtl.cli.common import (
+    add_backend_arguments,
+    backend_arguments,
+    check_backend_arguments,
+)
 from keras_mtl.cli.lines import LineReader, chunks, finished_first
 from keras_mtl.cli.streams import standard_input
 from keras_mtl.errors import InputError
@@ -36,11 +41,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--checkpoint", metavar="PATH", help="checkpoint to read (default: the best, else newest)"
     )
     parser.add_argument(
-        "--batch_size", type=int, default=64, metavar="N", help="lines scored at once"
+        "--batch_size",
+        type=arguments.positive_int,
+        default=64,
+        metavar="N",
+        help="lines scored at once",
     )
     parser.add_argument(
         "--chunk_lines",
-        type=int,
+        type=arguments.positive_int,
         default=512,
         metavar="N",
         help="most lines scored and printed together; fewer if no more are there yet",
@@ -48,13 +57,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_backend_arguments(parser)
 
 
+def check_arguments(args: argparse.Namespace) -> None:
+    """Checks the files, the model and the task.
+
+    Raises:
+      ConfigError: a file cannot be read.
+      InputError: two arguments do not fit together, there is no model, or it has no such task.
+      CheckpointError: there is no such checkpoint.
+    """
+    if bool(args.tsv) == bool(args.source or args.target) or bool(args.source) != bool(args.target):
+        raise InputError("give --source and --target, or only --tsv")
+    for name in ("source", "target", "tsv"):
+        path = getattr(args, name)
+        if path and (name, path) != ("tsv", "-"):
+            arguments.check_input_file(f"--{name}", path)
+    check_backend_arguments(args)
+    arguments.check_model("--model", args.model, "a model directory or an engine file")
+    arguments.check_checkpoint(args.checkpoint)
+    arguments.check_task(args.model, args.task)
+
+
 def run(args: argparse.Namespace) -> int:
     """Prints log-probability and number of tokens of each line; a summary on standard error."""
-    for name in ("batch_size", "chunk_lines"):
-        if getattr(args, name) < 1:
-            raise InputError(f"--{name} {getattr(args, name)}: give at least 1")
-    if bool(args.tsv) == bool(args.source or args.target) or bool(args.source) != bool(args.target):
-        raise InputError("give --source and --target, or --tsv alone")
     from keras_mtl.decoding.tasks import find_task
     from keras_mtl.export.translators import load_scorer
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from keras_mtl.cli import arguments
 from keras_mtl.errors import ConfigError
 from keras_mtl.files import replace_file
 
@@ -51,9 +52,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "be given several times (default: the configuration's own, which is also called config)",
     )
     source.add_argument("--schedules", metavar="YAML", help="file with a list of such schedules")
-    source.add_argument("--train_steps", type=int, metavar="N", help="(default: as configured)")
     source.add_argument(
-        "--interval", type=int, metavar="N", help="steps between validations (default: as above)"
+        "--train_steps", type=arguments.positive_int, metavar="N", help="(default: as configured)"
+    )
+    source.add_argument(
+        "--interval",
+        type=arguments.natural_int,
+        metavar="N",
+        help="steps between validations (default: as configured)",
     )
     source.add_argument(
         "--draws",
@@ -69,12 +75,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     curves.add_argument(
         "--baseline_steps",
-        type=int,
+        type=arguments.positive_int,
         metavar="N",
         help="steps in which a model for one task alone reaches its baseline (default: all)",
     )
     curves.add_argument(
-        "--noise", type=float, default=0.0, metavar="X", help="of scores, in parts of the baseline"
+        "--noise",
+        type=arguments.natural_float,
+        default=0.0,
+        metavar="X",
+        help="of scores, in parts of the baseline",
     )
     for name, text in _CURVE_PARAMETERS.items():
         curves.add_argument(f"--{name}", type=float, metavar="X", help=text)
@@ -87,12 +97,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     output.add_argument("--json", metavar="FILE", help="also write every number")
 
 
-def run(args: argparse.Namespace) -> int:
-    """Plays the schedules, prints tables, draws; returns the exit code."""
+def check_arguments(args: argparse.Namespace) -> None:
+    """Checks the files.
+
+    Raises:
+      ConfigError: one cannot be read or written, or the picture has another ending than .png.
+    """
     if args.output and Path(args.output).suffix.lower() != ".png":
         raise ConfigError(
             f"--output {args.output}: the picture is a PNG; give a name ending in .png"
         )
+    for path in args.config_file:
+        arguments.check_input_file("--config_file", path)
+    for name in ("tasks", "schedules"):
+        if getattr(args, name):
+            arguments.check_input_file(f"--{name}", getattr(args, name))
+    for name in ("output", "html", "json"):
+        if getattr(args, name):
+            arguments.check_output_file(f"--{name}", getattr(args, name))
+
+
+def run(args: argparse.Namespace) -> int:
+    """Plays the schedules, prints tables, draws; returns the exit code."""
     from keras_mtl.cli.inspect import print_table
     from keras_mtl.simulation import PlaySettings
     from keras_mtl.simulation.comparison import (
@@ -180,8 +206,6 @@ def _curves(args: argparse.Namespace, experiment: "Experiment", steps: int) -> "
         counted = experiment.rows**0 if experiment.mixed else experiment.rows
         return RecordedCurves(experiment.tasks, recorded_events(args.recorded), counted, settings)
     alone = args.baseline_steps if args.baseline_steps is not None else steps
-    if alone < 1:
-        raise ConfigError(f"--baseline_steps {alone}: give at least 1")
     direction = schedule_higher_is_better(experiment.metric)
     return PowerLawCurves(experiment.tasks, experiment.rows, alone * batches, settings, direction)
 

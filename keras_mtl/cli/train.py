@@ -1,14 +1,24 @@
-"""``keras-mtl train``: trains, validates and saves; the same command goes on where it stopped."""
+"""``keras-mtl train``: trains, validates and saves; the same command resumes where it stopped."""
 
 import argparse
 import functools
 
-from keras_mtl.cli.common import add_experiment_arguments, load_config, require_model_dir
+from keras_mtl.cli.common import (
+    add_experiment_arguments,
+    check_experiment_arguments,
+    load_config,
+    require_model_dir,
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the subcommand's arguments."""
     add_experiment_arguments(parser)
+
+
+def check_arguments(args: argparse.Namespace) -> None:
+    """See `common.check_experiment_arguments`."""
+    check_experiment_arguments(args, needs_model_dir=True)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -6,10 +6,15 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from keras_mtl.cli.common import add_backend_arguments, backend_arguments, parse_options
+from keras_mtl.cli import arguments
+from keras_mtl.cli.common import (
+    add_backend_arguments,
+    backend_arguments,
+    check_backend_arguments,
+    parse_options,
+)
 from keras_mtl.cli.lines import LineReader, chunks, finished_first
 from keras_mtl.cli.streams import standard_input
-from keras_mtl.errors import InputError
 
 # Options of beam search with an argument of their own; --options takes all.
 _OPTIONS = (
@@ -38,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--n_best",
-        type=int,
+        type=arguments.positive_int,
         metavar="N",
         help="print N translations of each line: its number, score and text, with tabs between",
     )
@@ -52,10 +57,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a line longer than the model's positions: stop after the lines before it (error), "
         "translate its beginning (truncate), or give it an empty translation (skip)",
     )
-    parser.add_argument("--batch_size", type=int, metavar="N", help="lines translated at once")
+    parser.add_argument(
+        "--batch_size", type=arguments.positive_int, metavar="N", help="lines translated at once"
+    )
     parser.add_argument(
         "--chunk_lines",
-        type=int,
+        type=arguments.positive_int,
         default=512,
         metavar="N",
         help="most lines translated and printed together; fewer if no more are there yet",
@@ -72,10 +79,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def check_arguments(args: argparse.Namespace) -> None:
+    """Checks the model, the task and the names of options.
+
+    Raises:
+      InputError: an option is unknown, two do not fit together, or the model has no such task.
+      CheckpointError: there is no such checkpoint.
+    """
+    arguments.check_option_names(list(parse_options(args.options)))
+    check_backend_arguments(args)
+    arguments.check_checkpoint(args.checkpoint)
+    arguments.check_task(args.model, args.task)
+
+
 def run(args: argparse.Namespace) -> int:
     """Translates standard input to standard output; speed goes to standard error."""
-    if args.chunk_lines < 1:
-        raise InputError(f"--chunk_lines {args.chunk_lines}: give at least 1")
     options = parse_options(args.options)
     options |= {name: value for name, *_ in _OPTIONS if (value := getattr(args, name)) is not None}
     if args.n_best is not None:

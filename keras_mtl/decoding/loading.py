@@ -1,7 +1,6 @@
 """A trained model from its directory."""
 
 import os
-import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +10,7 @@ import tensorflow as tf
 
 from keras_mtl import registry
 from keras_mtl.data.vocabulary import Vocabulary
+from keras_mtl.decoding.checkpoint_files import chosen_checkpoints, find_checkpoints
 from keras_mtl.decoding.model_kinds import ModelKind, model_kind, not_usable
 from keras_mtl.decoding.options import BeamOptions
 from keras_mtl.decoding.tasks import TaskList
@@ -18,7 +18,6 @@ from keras_mtl.errors import CheckpointError
 from keras_mtl.models.factory import build_transformer
 
 VOCABULARY_FILE = "vocabulary.model"
-BEST = "best"
 _VALUES = (ValueError, KeyError, IndexError)
 
 
@@ -78,35 +77,13 @@ def load_model(
     batch_size = decoding.pop("batch_size")
     options = BeamOptions.from_mapping(decoding)
     model = build_transformer(config.task.model, vocabulary.size, tasks.decoders)
-    candidates = find_checkpoints(folder) if checkpoint is None else _chosen(Path(checkpoint))
+    candidates = find_checkpoints(folder) if checkpoint is None else chosen_checkpoints(checkpoint)
     if not candidates:
         raise CheckpointError(
             f"{checkpoint or folder} holds no checkpoint (ckpt-*.index); train the model first"
         )
     prefix = _restore(model, candidates, log or _to_stderr)
     return LoadedModel(model, vocabulary, tasks, options, int(batch_size), prefix)
-
-
-def find_checkpoints(model_dir: str | os.PathLike[str]) -> list[str]:
-    """Returns prefixes of a model directory's checkpoints, the one to use first: best, newest."""
-    folder = Path(model_dir)
-    return _newest_first(folder / BEST) + _newest_first(folder)
-
-
-def _newest_first(folder: Path) -> list[str]:
-    numbered = []
-    for index in folder.glob("ckpt-*.index"):
-        match = re.fullmatch(r"ckpt-(\d+)\.index", index.name)
-        if match:
-            numbered.append((int(match[1]), str(index.with_suffix(""))))
-    return [prefix for _, prefix in sorted(numbered, reverse=True)]
-
-
-def _chosen(path: Path) -> list[str]:
-    if path.is_dir():
-        return find_checkpoints(path)
-    prefix = path.with_suffix("") if path.suffix == ".index" else path
-    return [str(prefix)] if prefix.with_name(f"{prefix.name}.index").is_file() else []
 
 
 def _restore(model: Any, candidates: list[str], log: Callable[[str], None]) -> str:

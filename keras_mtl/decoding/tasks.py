@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from keras_mtl.errors import CheckpointError, InputError, nearest
+from keras_mtl.errors import CheckpointError, InputError, nearest_task
 
 TASKS_FILE = "tasks.json"
 
@@ -77,12 +77,12 @@ def find_task(tasks: Sequence[TranslationTask], name: str) -> TranslationTask:
     """Returns the task of a name.
 
     Raises:
-      InputError: no task has this name; the message names the nearest.
+      InputError: no task has this name; the message lists the tasks.
     """
     for task in tasks:
         if task.name == name:
             return task
-    raise InputError(f"unknown task {name!r}{nearest(name, [task.name for task in tasks])}")
+    raise InputError(f"unknown task {name!r}{nearest_task(name, [task.name for task in tasks])}")
 
 
 def _task(entry: dict[str, Any]) -> TranslationTask:

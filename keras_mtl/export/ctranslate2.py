@@ -154,7 +154,7 @@ def write_directory(
 
 
 def check_output(path: Path, overwrite: bool) -> None:
-    """Raises ExportError without CTranslate2, or where something must not be replaced."""
+    """Raises ExportError without CTranslate2, or if something must not be replaced."""
     _package()
     if not path.exists() and not path.is_symlink():
         return
@@ -162,7 +162,7 @@ def check_output(path: Path, overwrite: bool) -> None:
         raise ExportError(f"{path} exists; give --overwrite to replace it, or another output")
     if not _is_ours(path):
         raise ExportError(
-            f"{path} exists and is no model exported for CTranslate2, so --overwrite does not "
+            f"{path} exists and is not a model exported for CTranslate2, so --overwrite does not "
             "replace it; give another output"
         )
 

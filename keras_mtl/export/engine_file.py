@@ -73,9 +73,9 @@ def export_engine_file(
 
 
 def check_free_file(path: Path, overwrite: bool) -> None:
-    """Raises ExportError where something is in the way that must not be replaced."""
+    """Raises ExportError if something is in the way that must not be replaced."""
     if path.is_dir():
-        raise ExportError(f"{path} is a folder; give the name of a file")
+        raise ExportError(f"{path} is a directory; give the name of a file")
     if not path.exists():
         return
     if not overwrite:
@@ -87,7 +87,7 @@ def check_free_file(path: Path, overwrite: bool) -> None:
         raise ExportError(f"{path}: cannot be read ({error.strerror})") from error
     if not is_model:
         raise ExportError(
-            f"{path} exists and is no engine file, so --overwrite does not replace it; give "
+            f"{path} exists and is not an engine file, so --overwrite does not replace it; give "
             "another output"
         )
 

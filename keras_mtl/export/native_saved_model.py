@@ -21,9 +21,9 @@ from keras_mtl.decoding.op_beam_search import options_text
 from keras_mtl.decoding.options import BeamOptions
 from keras_mtl.decoding.tasks import TranslationTask
 from keras_mtl.export.engine_file import export_engine_file
+from keras_mtl.export.output import check_free
 from keras_mtl.export.translation_module import (
     TranslationModule,
-    check_free,
     save_translation_module,
 )
 

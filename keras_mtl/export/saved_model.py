@@ -16,9 +16,9 @@ from keras_mtl.decoding.loading import load_model
 from keras_mtl.decoding.model_search import ModelSearch, step_sizes
 from keras_mtl.decoding.options import BeamOptions
 from keras_mtl.decoding.tasks import TranslationTask
+from keras_mtl.export.output import check_free
 from keras_mtl.export.translation_module import (
     TranslationModule,
-    check_free,
     save_translation_module,
 )
 

@@ -16,6 +16,7 @@ from keras_mtl.data.vocabulary import Vocabulary
 from keras_mtl.decoding.options import BeamOptions
 from keras_mtl.decoding.tasks import TranslationTask
 from keras_mtl.errors import ExportError
+from keras_mtl.export.output import check_free
 
 # `keras_mtl.data.cleaning.normalize` as regular expressions of RE2: what it removes, and what
 # `str.split` takes for white space.
@@ -195,16 +196,3 @@ def save_translation_module(
         shutil.rmtree(partial, ignore_errors=True)
     shutil.rmtree(old, ignore_errors=True)
     return path
-
-
-def check_free(path: Path, overwrite: bool) -> None:
-    """Refuses what must not be replaced: anything, or with ``overwrite`` all but a SavedModel."""
-    if not path.exists() and not path.is_symlink():
-        return
-    if not overwrite:
-        raise ExportError(f"{path} exists; give --overwrite to replace it, or another output")
-    if not (path / "saved_model.pb").is_file():
-        raise ExportError(
-            f"{path} exists and is no exported model, so --overwrite does not replace it; give "
-            "another output"
-        )

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_mtl.errors import ConfigError, nearest
+from keras_mtl.errors import ConfigError, nearest, nearest_task
 from keras_mtl.schedules.base import Schedule, State, TaskInfo
 from keras_mtl.schedules.registry import register
 from keras_mtl.schedules.validation import integer
@@ -41,7 +41,7 @@ class Sequential(Schedule):
             if stage.get("task") not in names:
                 raise ConfigError(
                     f"schedule {self.name!r}: stages[{number}].task = {stage.get('task')!r} is not "
-                    f"a task{nearest(str(stage.get('task')), names)}"
+                    f"a task{nearest_task(str(stage.get('task')), names)}"
                 )
         self.order = [names.index(stage["task"]) for stage in stages]
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_mtl.errors import ConfigError, nearest
+from keras_mtl.errors import ConfigError, nearest_task
 from keras_mtl.schedules.base import TaskInfo
 from keras_mtl.schedules.registry import SCHEDULES
 
@@ -46,7 +46,7 @@ def per_task(
             if key not in names:
                 raise ConfigError(
                     f"schedule {schedule!r}: {field} names the unknown task {key!r}"
-                    f"{nearest(str(key), names)}"
+                    f"{nearest_task(str(key), names)}"
                 )
         for name in names:
             if name not in value:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_mtl.errors import DataError, nearest
+from keras_mtl.errors import DataError, nearest_task
 from keras_mtl.metrics import schedule_higher_is_better, schedule_score
 from keras_mtl.schedules import TaskInfo
 from keras_mtl.simulation.curves import GIVEN, RECORDED, Curves, CurveSettings
@@ -58,7 +58,7 @@ class RecordedCurves(Curves):
         for name in names:
             if name not in known:
                 raise DataError(
-                    f"the recorded run has no score of task {name!r}{nearest(name, known)}"
+                    f"the recorded run has no score of task {name!r}{nearest_task(name, known)}"
                 )
         steps = np.array([event["step"] for event in trains], np.float64)
         counts = np.array(

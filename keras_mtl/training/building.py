@@ -10,7 +10,7 @@ from keras_mtl.data.batch_plan import make_buckets
 from keras_mtl.data.mixture import Mixture
 from keras_mtl.data.prepare import PreparedData
 from keras_mtl.data.task_sources import TranslationSource
-from keras_mtl.errors import ConfigError, nearest
+from keras_mtl.errors import ConfigError, nearest_task
 from keras_mtl.models.factory import build_transformer
 from keras_mtl.schedules import Schedule, TaskInfo
 from keras_mtl.training.balance import check_balancing
@@ -43,7 +43,7 @@ def read_baselines(config: ExperimentConfig, task_names: Sequence[str]) -> list[
     from_file = _baselines_of_file(path)
     for name in from_file:
         if name not in task_names:
-            raise ConfigError(f"{path}: unknown task {name!r}{nearest(name, task_names)}")
+            raise ConfigError(f"{path}: unknown task {name!r}{nearest_task(name, task_names)}")
     own = {pair.name or f"{pair.source}-{pair.target}": pair.baseline for pair in config.task.pairs}
     baselines = []
     for name in task_names:

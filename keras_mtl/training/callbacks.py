@@ -12,7 +12,7 @@ import keras
 import numpy as np
 
 from keras_mtl.data.mixture import Mixture
-from keras_mtl.errors import CheckpointError, ConfigError, InputError, nearest
+from keras_mtl.errors import CheckpointError, ConfigError, InputError, nearest_task
 from keras_mtl.schedules import ScoreBook, TaskInfo
 from keras_mtl.training.consumed_batches import ConsumedBatches
 from keras_mtl.training.event_log import EventLog, Scores
@@ -197,7 +197,8 @@ class TaskScheduling(keras.callbacks.Callback):
         names = self._mixture.task_names
         for name, score in scores.items():
             if name not in names:
-                raise InputError(f"evaluate scored an unknown task {name!r}{nearest(name, names)}")
+                remedy = nearest_task(name, names, listing="")
+                raise InputError(f"evaluate scored an unknown task {name!r}{remedy}")
             self.book.set(names.index(name), step, float(score))
         logs.update({f"score/{name}": float(score) for name, score in scores.items()})
         self._mixture.update(step, self.book)
@@ -317,7 +318,8 @@ class TaskScheduling(keras.callbacks.Callback):
 def _check_names(what: str, names: Iterable[str], known: Sequence[str]) -> None:
     for name in names:
         if name not in known:
-            raise ConfigError(f"{what} an unknown task {name!r}{nearest(name, known)}")
+            remedy = nearest_task(name, known, listing="")
+            raise ConfigError(f"{what} an unknown task {name!r}{remedy}")
 
 
 def _with_baselines(tasks: Sequence[TaskInfo], baselines: Mapping[str, float]) -> list[TaskInfo]:

@@ -15,7 +15,7 @@ from keras_mtl.data.vocabulary import Vocabulary
 from keras_mtl.decoding.options import BeamOptions
 from keras_mtl.decoding.tasks import TranslationTask
 from keras_mtl.decoding.text_translator import TextTranslator
-from keras_mtl.errors import ConfigError, DataError, InputError, nearest
+from keras_mtl.errors import ConfigError, DataError, InputError, nearest, nearest_task
 from keras_mtl.export.translators import choose_backend, make_translator
 from keras_mtl.training.evaluation_report import ScoredPairs
 from keras_mtl.training.translations import pairs_digest
@@ -177,7 +177,7 @@ class Evaluator:
         self.tasks = list(known if tasks is None else dict.fromkeys(tasks))
         for name in self.tasks:
             if name not in known:
-                raise ConfigError(f"unknown task {name!r}{nearest(name, known)}")
+                raise ConfigError(f"unknown task {name!r}{nearest_task(name, known)}")
         self.split = split
         self.prepared = prepared
         self._translator = translator

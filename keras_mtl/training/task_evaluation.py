@@ -5,7 +5,7 @@ from typing import Any
 
 import keras
 
-from keras_mtl.errors import ConfigError, nearest
+from keras_mtl.errors import ConfigError, nearest, nearest_task
 
 Metric = str | Callable[[keras.Model, Any], float]
 
@@ -128,7 +128,9 @@ def _metric_of_each(
         metric = dict.fromkeys(data, metric)
     for name in metric:
         if name not in data:
-            raise ConfigError(f"metric has an unknown task {name!r}{nearest(name, data)}")
+            raise ConfigError(
+                f"metric has an unknown task {name!r}{nearest_task(name, data, listing='')}"
+            )
     for name in data:
         if name not in metric:
             raise ConfigError(

@@ -6,7 +6,8 @@ import shutil
 import numpy as np
 import pytest
 
-from keras_mtl.decoding.loading import find_checkpoints, load_model
+from keras_mtl.decoding.checkpoint_files import find_checkpoints
+from keras_mtl.decoding.loading import load_model
 from keras_mtl.decoding.model_search import step_sizes
 from keras_mtl.decoding.not_text import not_text_ids
 from keras_mtl.decoding.options import BeamOptions

@@ -165,7 +165,7 @@ def test_export_of_a_whole_model(sharing, tmp_path):
         export_ctranslate2(model, vocabulary, tasks, output, weight_type="int9")
     other = tmp_path / "other"
     other.mkdir()
-    with pytest.raises(ExportError, match="is no model exported for CTranslate2"):
+    with pytest.raises(ExportError, match="is not a model exported for CTranslate2"):
         export_ctranslate2(model, vocabulary, tasks, other, overwrite=True)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["exported", "other"]
 

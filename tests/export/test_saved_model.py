@@ -121,7 +121,7 @@ def test_an_existing_folder_is_refused(made, tmp_path):
     assert (path / "saved_model.pb").stat().st_mtime_ns != before
     assert os.listdir(tmp_path) == ["x"]
     (tmp_path / "mine").mkdir()
-    with pytest.raises(ExportError, match="is no exported model"):
+    with pytest.raises(ExportError, match="is not an exported model"):
         export_model_dir(made[0], tmp_path / "mine", overwrite=True)
     with pytest.raises(InputError, match="did you mean 'beam_size'"):
         export_model_dir(made[0], tmp_path / "new", options={"beam_siz": 2})

@@ -120,10 +120,10 @@ def test_writer_refuses(model, vocabulary, tmp_path):
     export_engine_file(model, vocabulary, tasks_of(model), path, overwrite=True)
     other = tmp_path / "thesis.txt"
     other.write_text("mine")
-    with pytest.raises(ExportError, match=r"thesis\.txt exists and is no engine file"):
+    with pytest.raises(ExportError, match=r"thesis\.txt exists and is not an engine file"):
         export_engine_file(model, vocabulary, tasks_of(model), other, overwrite=True)
     assert other.read_text() == "mine"
-    with pytest.raises(ExportError, match="is a folder"):
+    with pytest.raises(ExportError, match="is a directory"):
         export_engine_file(model, vocabulary, tasks_of(model), tmp_path)
 
 

@@ -200,7 +200,6 @@ def test_thirds_by_size():
         (["--config_file", "CONFIG", "--schedule", "inverse_ratio:alpha"], "has no '='"),
         (["--config_file", "CONFIG", *["--schedule", "uniform"] * 2], "two schedules are called"),
         (["--config_file", "CONFIG", "--transfer", "2"], "transfer = 2.0 must be"),
-        (["--config_file", "CONFIG", "--train_steps", "0"], "--train_steps 0"),
         (["--config_file", "CONFIG", "--recorded", "CONFIG.none"], "does not exist"),
         (["--config_file", "CONFIG.none"], "no such file"),
     ],

@@ -1,0 +1,247 @@
+"""Checks of arguments that need no TensorFlow: ranges, paths, models, experiments.
+
+Types are for `add_arguments`. The other functions are for `check_arguments`, which runs before
+plug-ins and TensorFlow are imported, so that a wrong argument costs no waiting.
+"""
+
+import argparse
+import math
+import os
+import re
+import stat
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from keras_mtl import errors, plugins
+
+# The names of keras_mtl/experiments.py, which imports TensorFlow; a test compares.
+EXPERIMENTS = (
+    "translation/transformer",
+    "translation/transformer_base",
+    "translation/transformer_big",
+    "translation/transformer_small",
+    "translation/transformer_tiny",
+)
+_FAMILY = "translation"  # Stands for the first of them.
+
+
+def _integer(low: int) -> Callable[[str], int]:
+    def convert(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is not an integer") from None
+        if value < low:
+            raise argparse.ArgumentTypeError(f"must be at least {low}, got {value}")
+        return value
+
+    return convert
+
+
+positive_int = _integer(1)
+"""Type of an integer >= 1."""
+
+natural_int = _integer(0)
+"""Type of an integer >= 0."""
+
+
+def positive_float(text: str) -> float:
+    """Type of a finite number > 0."""
+    value = _number(text)
+    if value <= 0:
+        raise argparse.ArgumentTypeError(f"must be above 0, got {text}")
+    return value
+
+
+def natural_float(text: str) -> float:
+    """Type of a finite number >= 0."""
+    value = _number(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"must be at least 0, got {text}")
+    return value
+
+
+def _number(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a finite number")
+    return value
+
+
+def check_input_file(option: str, path: str | os.PathLike[str]) -> None:
+    """Checks that a path can be opened for reading. Pipes are fine, and are not opened here.
+
+    Args:
+      option: what gave the path, such as ``--config_file``.
+      path: the path.
+
+    Raises:
+      ConfigError: it does not exist, is a directory, or is not readable.
+    """
+    try:
+        mode = os.stat(path).st_mode
+    except OSError as error:
+        reason = "no such file" if isinstance(error, FileNotFoundError) else error.strerror
+        raise errors.ConfigError(f"{option} {path}: {reason}; check the path") from error
+    if stat.S_ISDIR(mode):
+        raise errors.ConfigError(f"{option} {path}: is a directory; give a file")
+    if not os.access(path, os.R_OK):
+        raise errors.ConfigError(
+            f"{option} {path}: permission denied; make the file readable, or give another one"
+        )
+
+
+def check_output_directory(option: str, path: str | os.PathLike[str]) -> None:
+    """Checks that a directory can be written, or made if it does not exist.
+
+    Args:
+      option: what gave the path, such as ``--model_dir``.
+      path: the directory.
+
+    Raises:
+      ConfigError: it or one of its parents is a file, or cannot be written.
+    """
+    if "://" in os.fspath(path):  # gs://bucket/directory
+        return
+    path = Path(path)
+    for place in (path, *path.absolute().parents):
+        if not os.path.lexists(place):
+            continue
+        if not place.is_dir():
+            what = "" if place == path else f"{place} "
+            raise errors.ConfigError(f"{option} {path}: {what}is a file; give a directory")
+        if not os.access(place, os.W_OK | os.X_OK):
+            raise errors.ConfigError(
+                f"{option} {path}: {place} is not writable; change its permissions or give another "
+                "directory"
+            )
+        return
+
+
+def check_output_file(option: str, path: str | os.PathLike[str]) -> None:
+    """Checks that a file can be written, whether or not it exists.
+
+    Raises:
+      ConfigError: it is a directory, or its directory cannot be written or made.
+    """
+    if os.path.isdir(path):
+        raise errors.ConfigError(f"{option} {path}: is a directory; give the name of a file")
+    check_output_directory(option, Path(path).absolute().parent)
+
+
+def check_model(
+    option: str, path: str | os.PathLike[str], wanted: str, *, directory_only: bool = False
+) -> None:
+    """Checks that a path holds a trained model directory, or else an engine file.
+
+    Args:
+      option: what gave the path, such as ``--model``.
+      path: the path.
+      wanted: what messages ask for, such as ``a model directory or an engine file``.
+      directory_only: refuses engine files.
+
+    Raises:
+      InputError: the path holds something else.
+    """
+    from keras_mtl.decoding import model_kinds
+
+    kinds = [model_kinds.ModelKind.MODEL_DIR]
+    if not directory_only:
+        kinds.append(model_kinds.ModelKind.ENGINE_FILE)
+    if model_kinds.model_kind(path) not in kinds:
+        raise errors.InputError(f"{option} {model_kinds.not_usable(path, wanted)}")
+
+
+def check_checkpoint(path: str | os.PathLike[str] | None) -> None:
+    """Checks that ``--checkpoint`` is a checkpoint or a directory of checkpoints.
+
+    Raises:
+      CheckpointError: it is not.
+    """
+    if path is None:
+        return
+    from keras_mtl.decoding.checkpoint_files import chosen_checkpoints
+
+    if not chosen_checkpoints(path):
+        raise errors.CheckpointError(
+            f"--checkpoint {path}: no checkpoint is there; give its path without the ending, such "
+            "as runs/demo/ckpt-1000, or a directory of checkpoints"
+        )
+
+
+def check_task(path: str | os.PathLike[str], task: str) -> None:
+    """Checks that a model directory has a task; other models are asked after they are loaded.
+
+    Raises:
+      InputError: it does not; the message lists those that it has.
+    """
+    from keras_mtl.decoding import model_kinds
+    from keras_mtl.decoding.tasks import TaskList, find_task
+
+    if model_kinds.model_kind(path) is model_kinds.ModelKind.MODEL_DIR:
+        find_task(TaskList.read(path).tasks, task)
+
+
+def check_option_names(options: Sequence[str]) -> None:
+    """Checks the names of options of beam search; ranges depend on the model's own options.
+
+    Raises:
+      InputError: one is unknown; the message names the nearest.
+    """
+    import dataclasses
+
+    from keras_mtl.decoding.options import BeamOptions
+
+    known = [field.name for field in dataclasses.fields(BeamOptions)]
+    for name in options:
+        if name not in known:
+            raise errors.InputError(
+                f"--options: unknown decoding option {name!r}{errors.nearest(name, known)}"
+            )
+
+
+def check_experiment(args: argparse.Namespace) -> None:
+    """Checks ``--experiment``, unless a plug-in may have registered it.
+
+    Raises:
+      ConfigError: the name is unknown.
+    """
+    name = args.experiment
+    if not name or name in (_FAMILY, *EXPERIMENTS) or args.imports:
+        return
+    if any(
+        plugins.FIELD in text for text in (*map(_text, args.config_file), *args.params_override)
+    ):
+        return
+    import importlib.metadata
+
+    if importlib.metadata.entry_points(group=plugins.GROUP):
+        return
+    raise errors.ConfigError(
+        f"--experiment: {name!r} is not registered{errors.nearest(name, EXPERIMENTS)}"
+    )
+
+
+def check_overrides(texts: Sequence[str]) -> None:
+    """Checks that each ``--params_override`` can hold an assignment or names a YAML file.
+
+    Raises:
+      ConfigError: one is neither.
+    """
+    for text in texts:
+        if text.strip() and not re.search("[=:{]", text) and not os.path.isfile(text):
+            raise errors.ConfigError(
+                f"--params_override {text!r} is neither FIELD=VALUE nor a YAML file that exists; "
+                "write it as trainer.train_steps=1000"
+            )
+
+
+def _text(path: str) -> str:
+    """The text of a regular file; a pipe can be read once only."""
+    try:
+        return Path(path).read_text(encoding="utf-8") if os.path.isfile(path) else plugins.FIELD
+    except (OSError, UnicodeDecodeError):
+        return ""
