@@ -24,10 +24,14 @@ Path = tuple[str | int, ...]
 
 # A free-form mapping belongs to the component that its neighbour names. When that name changes, the
 # old component's options would only be in the way.
-_SELECTORS: dict[Any, tuple[str, str]] = {
-    config_lib.CorpusConfig: ("reader", "options"),
-    config_lib.ScheduleConfig: ("name", "parameters"),
-    config_lib.BalancingConfig: ("name", "parameters"),
+_SELECTORS: dict[Any, dict[str, str]] = {
+    config_lib.CorpusConfig: {"reader": "options"},
+    config_lib.ScheduleConfig: {"name": "parameters"},
+    config_lib.BalancingConfig: {"name": "parameters"},
+    config_lib.TransformerConfig: {
+        "feed_forward": "feed_forward_parameters",
+        "norm": "norm_parameters",
+    },
 }
 
 _MAX_DEPTH = 50  # Deeper than any configuration; a YAML alias that contains itself is endless.
@@ -175,9 +179,9 @@ class _Walk:
         for key in values:
             if key not in fields:
                 self._unknown(path, key, fields)
-        selector, options = _SELECTORS.get(type(config), ("", ""))
-        if selector in values and values[selector] != getattr(config, selector):
-            config.__dict__[options] = config_lib.Options()
+        for selector, options in _SELECTORS.get(type(config), {}).items():
+            if selector in values and values[selector] != getattr(config, selector):
+                config.__dict__[options] = config_lib.Options()
         for key, value in values.items():
             here = (*path, key)
             current = getattr(config, key)
@@ -219,6 +223,8 @@ class _Walk:
             return int(value)  # 1e5 is a fine way to write a number of steps.
         if kind in (str, bool) and isinstance(value, kind):
             return value
+        if kind is str and value is None and not isinstance(path[-1], int):
+            return ""  # `baselines_file=` empties it, as an empty list or section is written.
         remedy = ""
         if kind is str and value is not None:
             # YAML 1.1 reads no, yes, on and off as booleans: Norwegian has the language code `no`.

@@ -138,6 +138,27 @@ class TestOverrides:
         path.write_text("# only a comment\n")
         assert load("trainer:", files=[path]).as_dict() == load().as_dict()
 
+    @pytest.mark.parametrize("field", ["trainer.schedule.baselines_file", "task.data.data_dir"])
+    def test_an_empty_assignment_empties_a_text(self, field, tmp_path):
+        def value(config):
+            for name in field.split("."):
+                config = getattr(config, name)
+            return config
+
+        assert value(load(f"{field}=a.json", f"{field}=")) == ""
+        assert value(load(f"{field}=a.json", f"{field}=,runtime.seed=2")) == ""
+        *sections, name = field.split(".")
+        (tmp_path / "a.yaml").write_text(
+            "".join(f"{'  ' * i}{each}:\n" for i, each in enumerate([*sections, name]))
+        )
+        assert value(load(f"{field}=a.json", str(tmp_path / "a.yaml"))) == ""
+
+    def test_an_empty_assignment_of_other_fields(self):
+        config = load("trainer.optimizer.moments=shared", "trainer.optimizer.moments=")
+        assert config.trainer.optimizer.moments is None
+        assert "train_steps = null is empty; expected an integer" in message("trainer.train_steps=")
+        assert "tasks[0] = null is empty; expected" in message("trainer.evaluation.tasks=[null]")
+
     def test_optional_fields_take_null(self):
         assert load("task.model.dropout=0.2").task.model.dropout == 0.2
         assert load("task.model.dropout=0.2", "task.model.dropout=null").task.model.dropout is None

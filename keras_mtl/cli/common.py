@@ -196,7 +196,9 @@ def parse_options(text: str) -> dict[str, Any]:
             continue
         name, equals, value = part.partition("=")
         if not equals:
-            raise errors.InputError(f"--options: {part.strip()!r} is not NAME=VALUE, such as beam_size=2")
+            raise errors.InputError(
+                f"--options: {part.strip()!r} is not NAME=VALUE, such as beam_size=2"
+            )
         try:
             options[name.strip()] = json.loads(value)
         except ValueError:
