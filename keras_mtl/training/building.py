@@ -14,10 +14,15 @@ from keras_mtl.errors import ConfigError, nearest_task
 from keras_mtl.models.factory import build_transformer
 from keras_mtl.schedules import Schedule, TaskInfo
 from keras_mtl.training.balance import check_balancing
+from keras_mtl.training.evaluation import no_pair
 from keras_mtl.training.learning_rate import WarmupSchedule
 from keras_mtl.training.loss_scale import DynamicLossScale
 from keras_mtl.training.optimizers import Adam
 from keras_mtl.training.scaling import moments_for, pairing_warning
+
+# Below this, chrF of a dev set differs by more than a point between two samples of the sentences.
+_FEW_DEV_PAIRS = 100
+_MOST_SHOWN = 10  # Tasks in a warning.
 
 
 def decoders(config: ExperimentConfig, prepared: PreparedData) -> tuple[str, ...]:
@@ -60,6 +65,12 @@ def _baselines_of_file(path: str) -> dict[str, float]:
         return {}
     try:
         found = json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ConfigError(
+            f"trainer.schedule.baselines_file {path!r} does not exist; `keras-mtl baselines "
+            "--model_dir DIR` with the same configuration writes DIR/baselines.json, or write a "
+            'JSON file such as {"en-fr": 41.2}'
+        ) from error
     except (OSError, ValueError) as error:
         raise ConfigError(
             f"trainer.schedule.baselines_file {path!r} cannot be read: {error}; `keras-mtl "
@@ -115,6 +126,35 @@ def check_dev_pairs(config: ExperimentConfig) -> None:
                 "cannot be validated; give it dev_corpora, raise the fraction, list the other "
                 "tasks in trainer.evaluation.tasks, or train with --mode train"
             )
+
+
+def check_dev_sizes(validated: Sequence[str], prepared: PreparedData) -> list[str]:
+    """Checks that every validated task has prepared dev pairs.
+
+    Args:
+        validated: names of tasks of the prepared data.
+        prepared: the data.
+
+    Returns:
+        Warnings: one if tasks have few dev pairs.
+
+    Raises:
+        DataError: a task has none.
+    """
+    sizes = {task.name: task.dev_size for task in prepared.tasks}
+    for name in validated:
+        if not sizes[name]:
+            raise no_pair(name, "dev")
+    few = [f"{name} ({sizes[name]})" for name in validated if sizes[name] < _FEW_DEV_PAIRS]
+    if not few:
+        return []
+    shown = ", ".join(few[:_MOST_SHOWN])
+    if few[_MOST_SHOWN:]:
+        shown += f" and {len(few) - _MOST_SHOWN} more"
+    return [
+        f"fewer than {_FEW_DEV_PAIRS} dev pairs, so validation scores are noisy: {shown}; raise "
+        "task.data.dev_fraction or give dev_corpora"
+    ]
 
 
 def validated_tasks(config: ExperimentConfig) -> list[str]:

@@ -16,13 +16,12 @@ from keras_mtl.errors import ConfigError
 from keras_mtl.metrics import decimals, is_better, schedule_higher_is_better, schedule_score
 from keras_mtl.schedules import ScoreBook, TaskInfo
 from keras_mtl.training.background_evaluation import BackgroundEvaluation, Results
-from keras_mtl.training.building import validated_tasks
+from keras_mtl.training.building import check_dev_sizes, validated_tasks
 from keras_mtl.training.checkpoints import write_checkpoint
 from keras_mtl.training.engine_evaluation import engine_evaluator
 from keras_mtl.training.evaluation import (
     EvaluationStopped,
     Evaluator,
-    no_pair,
     translation_tasks,
 )
 from keras_mtl.training.event_log import EventLog
@@ -31,9 +30,6 @@ from keras_mtl.training.snapshots import Snapshot, Snapshots
 
 Log = Callable[[str], None]
 Stopped = Callable[[], bool]
-
-# Below this, chrF of a dev set differs by more than a point between two samples of the sentences.
-_FEW_PAIRS = 100
 
 
 def check_lag(config: ExperimentConfig) -> None:
@@ -182,19 +178,8 @@ class RunValidation:
         Raises:
             DataError: a task has none.
         """
-        sizes = {task.name: task.dev_size for task in self._prepared.tasks}
-        few = []
-        for name in self._validated:
-            size = sizes[name]
-            if not size:
-                raise no_pair(name, "dev")
-            if size < _FEW_PAIRS:
-                few.append(f"{name} ({size})")
-        if few:
-            log(
-                f"warning: fewer than {_FEW_PAIRS} dev pairs, so validation scores are noisy: "
-                f"{', '.join(few)}; raise task.data.dev_fraction or give dev_corpora"
-            )
+        for warning in check_dev_sizes(self._validated, self._prepared):
+            log(f"warning: {warning}")
 
     def go_on(self, validates: bool, log: Log) -> None:
         """Begins the validation again that was going on when the checkpoint was saved.
