@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from keras_mtl.files import naming
+from keras_mtl.files import replace_file
 
 MAX_LINES = 10
 """Most tasks that are drawn as lines; more become rows of a heat map."""
@@ -94,13 +94,11 @@ def new_figure(width: float, height: float) -> Any:
 
 
 def save_png(figure: Any, path: str | os.PathLike[str], dpi: int = 120) -> Path:
-    """Writes a figure; the same figure gives the same file."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Without this the file would hold the moment it was written and differ from run to run.
-    with naming(path):
-        figure.savefig(path, dpi=dpi, facecolor="white", metadata={"Software": None})
-    return path
+    """Writes a figure as a PNG file that is complete or absent; equal figures give equal files."""
+    content = io.BytesIO()
+    # By default Matplotlib writes its version into the file.
+    figure.savefig(content, format="png", dpi=dpi, facecolor="white", metadata={"Software": None})
+    return replace_file(path, content.getvalue())
 
 
 def to_svg(figure: Any, name: str, label: str) -> str:

@@ -8,10 +8,10 @@ from pathlib import Path
 
 @contextlib.contextmanager
 def naming(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Puts a path into an ``OSError`` that names none.
+    """Adds the path to an ``OSError`` that has no file name.
 
-    The operating system names the file when it cannot be opened, but not when a later write fails,
-    as on a full disk.
+    The operating system names the file if it cannot be opened, but not if a later write fails, for
+    example because the disk is full.
     """
     try:
         yield
@@ -22,32 +22,35 @@ def naming(path: str | os.PathLike[str]) -> Iterator[None]:
 
 
 def replace_file(path: str | os.PathLike[str], content: str | bytes) -> Path:
-    """Writes a file that is complete or not there, also after a loss of power.
+    """Writes a file that is either complete or absent, even after a power failure.
 
-    The content is written under another name in the same directory, flushed to the disk and
-    renamed. A partial file is removed when that fails.
+    The content is written to another name in the same directory, flushed to the disk and renamed.
+    If that fails, the partial file is removed.
 
     Args:
-      path: the file; one that exists is replaced, and missing directories are made.
-      content: bytes, or text that is encoded in UTF-8.
+      path: the file. An existing file is replaced, and missing directories are created.
+      content: bytes, or text, which is encoded in UTF-8.
 
     Returns:
       The path.
 
     Raises:
-      OSError: it cannot be written; ``filename`` is the path.
+      OSError: the file cannot be written; ``filename`` of the error is the path.
     """
     path = Path(path)
     data = content.encode() if isinstance(content, str) else content
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.partial")
     try:
-        with naming(path), open(partial, "wb") as file:
+        with open(partial, "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
-    except BaseException:
+    except BaseException as error:
+        if isinstance(error, OSError):
+            # The user knows this name, not that of the partial file.
+            error.filename, error.filename2 = os.fspath(path), None
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
         raise

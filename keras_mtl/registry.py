@@ -5,7 +5,6 @@ The order of overrides is Model Garden's: the registered experiment, each ``--co
 """
 
 import os
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -16,12 +15,12 @@ import keras_mtl
 from keras_mtl import config as config_lib
 from keras_mtl import config_paths, errors, overrides, plugins, validation
 from keras_mtl import experiments as _experiments  # noqa: F401  registers them
-from keras_mtl.files import naming
+from keras_mtl.files import replace_file
 
 DEFAULT_EXPERIMENT = "translation/transformer"
 PARAMS_FILE = "params.yaml"
 
-_FAMILY = "translation"  # Alone, it stands for the default experiment.
+_FAMILY = "translation"  # Without a member, it names the default experiment.
 
 validate = validation.validate
 
@@ -154,38 +153,24 @@ def load_params(path: str | os.PathLike[str]) -> config_lib.ExperimentConfig:
 def save_params(config: config_lib.ExperimentConfig, path: str | os.PathLike[str]) -> None:
     """Writes the whole configuration as YAML, with absolute paths.
 
-    The file is complete or it is not there.
+    The file is complete or absent.
 
     Args:
       config: what to write.
-      path: the file, or a directory that gets ``params.yaml``; folders are made.
+      path: the file, or a directory that gets ``params.yaml``; missing directories are created.
 
     Raises:
-      OSError: the disk is full or the folder cannot be written.
+      OSError: the disk is full, or the file cannot be written.
     """
     if os.path.isdir(path):
         path = os.path.join(path, PARAMS_FILE)
-    folder = os.path.dirname(os.path.abspath(path))
-    os.makedirs(folder, exist_ok=True)
     values = config.as_dict()
     config_paths.make_absolute(values, os.getcwd())
     text = (
         f"{config_paths.SAVED_HEAD} {keras_mtl.__version__}; --config_file takes it.\n"
         + yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=100)
     )
-    handle, partial = tempfile.mkstemp(prefix=".params.", suffix=".partial", dir=folder)
-    try:
-        with naming(path), open(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(partial, 0o666 & ~umask)  # mkstemp makes a file for its owner alone.
-        os.replace(partial, path)
-    except BaseException:
-        os.unlink(partial)
-        raise
+    replace_file(path, text)
 
 
 def diff(

@@ -11,7 +11,14 @@ from keras_mtl.config import ExperimentConfig
 from keras_mtl.errors import KerasMtlError
 from keras_mtl.export.model_file import write_model_file
 from keras_mtl.files import replace_file
-from keras_mtl.training import baselines, batch_log, event_log, translations
+from keras_mtl.training import (
+    baselines,
+    batch_log,
+    evaluation,
+    evaluation_report,
+    event_log,
+    translations,
+)
 
 
 @contextlib.contextmanager
@@ -36,6 +43,11 @@ def write_events(folder):
     event_log.EventLog(folder, tensorboard=False)._append({"event": "train"})
 
 
+def write_report(folder):
+    result = evaluation.TaskResult(1, {"bleu": 1.0}, {"bleu": "s"}, 0.1)
+    evaluation_report.write_report(folder / "evaluation-test.json", {"en-fr": result})
+
+
 def write_translations(folder):
     result = type("Result", (), {"sources": ["a"], "hypotheses": ["b"], "references": ["c"]})
     translations.write_translations(folder, {"en-fr": result})
@@ -47,6 +59,7 @@ WRITERS = {
     "chart.png": lambda folder: charts.save_png(charts.new_figure(1, 1), folder / "chart.png"),
     event_log.METRICS_FILE: write_events,
     batch_log.BATCHES_FILE: lambda folder: batch_log.BatchLog(folder).write(Fingerprints(), 1),
+    "evaluation-test.json": write_report,
     f"en-fr{translations.SUFFIX}": write_translations,
     "baselines.json": lambda folder: baselines._write(folder / "baselines.json", {"en-fr": 1.0}),
     "model.kmtl": lambda folder: write_model_file(folder / "model.kmtl", {"a": 1}, {}),
@@ -59,5 +72,14 @@ def test_a_full_disk_is_an_error_that_names_the_file(name, tmp_path):
         WRITERS[name](tmp_path)
     named = getattr(caught.value, "filename", None) or str(caught.value)
     assert os.path.join(tmp_path, name) in str(named)
+    assert "partial" not in str(named)
     complete = [file.name for file in tmp_path.iterdir() if file.stat().st_size]
     assert not complete
+
+
+def test_a_path_that_cannot_be_replaced_is_named_as_the_user_knows_it(tmp_path):
+    (tmp_path / "taken").mkdir()
+    with pytest.raises(OSError) as caught:
+        replace_file(tmp_path / "taken", "text")
+    assert caught.value.filename == str(tmp_path / "taken")
+    assert [path.name for path in tmp_path.iterdir()] == ["taken"]

@@ -40,6 +40,7 @@ from keras_mtl.data.store import StoreReader, StoreWriter
 from keras_mtl.data.store_writer import disk_errors
 from keras_mtl.data.vocabulary import TaskText as VocabularyText
 from keras_mtl.data.vocabulary import Vocabulary, train_vocabulary
+from keras_mtl.files import replace_file
 
 __all__ = [
     "Corpus",
@@ -254,10 +255,8 @@ def _prepare_into(
     """Writes everything into ``folder``, which will become ``data_dir``."""
     texts = read_text(tasks, settings, folder, log)
     vocabulary = _vocabulary(texts, settings.vocabulary)
-    with disk_errors(data_dir), open(os.path.join(folder, prepared.VOCABULARY_FILE), "wb") as file:
-        file.write(vocabulary.model_bytes)
-        file.flush()
-        os.fsync(file.fileno())
+    with disk_errors(data_dir):
+        replace_file(os.path.join(folder, prepared.VOCABULARY_FILE), vocabulary.model_bytes)
     results, spelled = [], {}
     for text in texts:
         for name in split.SPLITS:
@@ -281,11 +280,9 @@ def _prepare_into(
         "warnings": {text.spec.name: text.language_warnings() for text in texts},
         "inputs": inputs,
     }
-    path = os.path.join(folder, prepared.MANIFEST_FILE)
-    with disk_errors(data_dir), open(path, "w", encoding="utf-8") as file:
-        json.dump(manifest, file, indent=1, ensure_ascii=False)
-        file.flush()
-        os.fsync(file.fileno())
+    with disk_errors(data_dir):
+        text = json.dumps(manifest, indent=1, ensure_ascii=False)
+        replace_file(os.path.join(folder, prepared.MANIFEST_FILE), text)
     for line in report(results, spelled):
         log(line)
     width = shutil.get_terminal_size((100, 24)).columns

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from keras_mtl.errors import ConfigError, DataError, nearest
+from keras_mtl.files import replace_file
 from keras_mtl.metrics import TEXT_METRICS
 from keras_mtl.training.event_log import read_events
 from keras_mtl.training.translations import write_translations
@@ -180,7 +181,7 @@ def write_report(
     scored: Mapping[str, ScoredPairs] | None = None,
     **extra: Any,
 ) -> Path:
-    """Writes `report` as JSON, aside and renamed, and next to it the translations.
+    """Writes `report` as JSON, and the translations next to it; each file is complete or absent.
 
     ``evaluation-test.json`` gets a directory ``evaluation-test`` with a file for each task; see
     `keras_mtl.training.translations`.
@@ -193,13 +194,10 @@ def write_report(
     """
     path = Path(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # Translations first: scores that are there have their translations.
+        # Translations first, so that a report never lacks them.
         write_translations(path.with_suffix(""), results)
-        partial = path.with_name(path.name + ".partial")
         text = json.dumps(report(results, scored, **extra), indent=2, ensure_ascii=False)
-        partial.write_text(text + "\n", encoding="utf-8")
-        os.replace(partial, path)
+        replace_file(path, text + "\n")
     except OSError as error:
         raise _cannot_write(path, error) from error
     return path
