@@ -172,11 +172,31 @@ def test_the_only_table_of_an_archive_is_taken_and_may_be_compressed(tmp_path):
 
 @pytest.mark.parametrize(
     ("language", "name"),
-    [("pt-BR", "a.en-pt_br.pt_br"), ("en", "en.txt"), ("en", "d.fr/x.en.txt.gz"), ("zh", "a.zh")],
+    [
+        ("pt-BR", "a.en-pt_br.pt_br"),
+        ("en", "en.txt"),
+        ("en", "d.fr/x.en.txt.gz"),
+        ("zh", "a.zh"),
+        # BCP 47: a region, an older code of Hebrew, a script that the region implies.
+        ("pt", "a.pt_BR"),
+        ("he", "a.iw"),
+        ("zh-Hant", "a.zh_TW"),
+    ],
 )
 def test_the_language_of_a_member_is_in_its_name(tmp_path, language, name):
     path = zipped(tmp_path / "a.zip", {name: "a", "a.xx": "b", "other.txt": "c"})
     assert opening.choose_member(path, language) == name
+
+
+def test_of_several_members_the_language_that_fits_best_is_taken(tmp_path):
+    path = zipped(tmp_path / "a.zip", {"a.en_GB": "a", "a.en_US": "b", "a.zh_TW": "c", "a.zh": "d"})
+    assert opening.choose_member(path, "en") == "a.en_US"
+    assert opening.choose_member(path, "zh") == "a.zh"
+    with pytest.raises(errors.DataError, match="no single file of language 'en-CA'"):
+        opening.choose_member(path, "en-CA")
+    regions = zipped(tmp_path / "b.zip", {"a.en_GB": "a", "a.en_AU": "b"})
+    with pytest.raises(errors.DataError, match="2 files of language 'en'"):
+        opening.choose_member(regions, "en")
 
 
 def test_damaged_archives_are_named(tmp_path):
@@ -235,7 +255,7 @@ FOREIGN = {
     "a SQLite database": sqlite,
     "a Parquet file": b"PAR1\x15\x04",
     "a 7z archive": b"7z\xbc\xaf\x27\x1c\0\4",
-    "a compiled gettext catalogue": b"\xde\x12\x04\x95" + bytes(24),
+    "a compiled gettext catalog": b"\xde\x12\x04\x95" + bytes(24),
     "UTF-16 text": "a\tb\n".encode("utf-16"),
     "UTF-32 text": codecs.BOM_UTF32_LE + "a\tb\n".encode("utf-32-le"),
     "gzip-compressed UTF-16 text": gzip.compress("a\tb\n".encode("utf-16")),

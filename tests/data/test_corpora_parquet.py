@@ -143,10 +143,10 @@ def test_damage_and_other_formats_are_named(tmp_path, write):
     ):
         texts(reader(path))
     path.write_bytes(b"%PDF-1.7")
-    with pytest.raises(errors.DataError, match="a: is a PDF, not a Parquet or Arrow file; name"):
+    with pytest.raises(errors.DataError, match="a: is a PDF, not a Parquet or Arrow file; give"):
         reader(path)
     path.write_text("a\tb\n")
-    with pytest.raises(errors.DataError, match="a: is no Parquet or Arrow file; name"):
+    with pytest.raises(errors.DataError, match="a: is not a Parquet or Arrow file; give"):
         reader(path)
 
 

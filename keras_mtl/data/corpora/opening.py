@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, BinaryIO, NamedTuple, cast
 
 from keras_mtl import errors
+from keras_mtl.data import languages
 from keras_mtl.data.corpora import signatures
 
 # Compressions inside of each other; real archives have two (a gzip file in a zip archive).
@@ -33,6 +34,9 @@ _ZSTD_BYTES = 2048
 _XZ_MEMORY = 1 << 30
 # Members that a message lists.
 _SHOWN = 20
+
+# First bytes of a zip archive: with files, and without any.
+_ZIP = (b"PK\x03\x04", b"PK\x05\x06")
 
 # What decompressors raise; errors of the disk have a number and are none of these.
 _DAMAGE = (EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile)
@@ -264,7 +268,7 @@ def _decompress(stream: BinaryIO, name: str, text: bool) -> BinaryIO:
 
 def _refuse(head: bytes, name: str, packed: str, text: bool) -> None:
     """Raises DataError if the content is not what a reader of text takes."""
-    if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
+    if head.startswith(_ZIP):
         inside = "a zip archive inside of another archive"
         what = _with_article(f"{packed}zip archive") if packed else inside
         raise errors.DataError(f"{name} is {what}; unpack it and name the files inside")
@@ -301,7 +305,7 @@ def split_member(name: str) -> tuple[str, str | None]:
 def is_zip(path: str) -> bool:
     """Whether a file begins as a zip archive does."""
     with open(path, "rb") as handle:
-        return handle.read(4) in (b"PK\x03\x04", b"PK\x05\x06")
+        return handle.read(4) in _ZIP
 
 
 @contextlib.contextmanager
@@ -344,8 +348,8 @@ def choose_member(path: str, language: str | None = None, suffixes: Sequence[str
 
     Args:
       path: the archive.
-      language: code of the language, for an archive with a file for each: it takes
-        ``corpus.en-fr.en`` for ``en``.
+      language: code of the language, for an archive with one file per language. For ``en`` it
+        takes ``corpus.en-fr.en``; of several codes that fit, the best (see ``languages.fit``).
       suffixes: endings of the reader's files, for an archive with others in it.
 
     Raises:
@@ -365,7 +369,7 @@ def choose_member(path: str, language: str | None = None, suffixes: Sequence[str
         raise errors.DataError(f"{path}: the zip archive holds no corpus file; check the file")
     fitting = files
     if len(files) > 1 and language is not None:
-        fitting = [name for name in files if _language_of(name) == _normal(language)]
+        fitting = _of_language(files, language)
     elif len(files) > 1:
         fitting = [name for name in files if _without_compression(name).endswith(tuple(suffixes))]
     if len(fitting) == 1:
@@ -390,12 +394,16 @@ def _without_compression(name: str) -> str:
     return stem if suffix in ("gz", "bz2", "xz", "zst") else name.lower()
 
 
-def _normal(code: str) -> str:
-    return code.lower().replace("_", "-")
+def _of_language(names: Sequence[str], language: str) -> list[str]:
+    """Returns the files whose names end in the code that fits a language best."""
+    fits = {name: languages.fit(language, _code_in(name)) for name in names}
+    best = min((fit for fit in fits.values() if fit is not None), default=None)
+    return [name for name, fit in fits.items() if fit is not None and fit == best]
 
 
-def _language_of(name: str) -> str:
+def _code_in(name: str) -> str:
+    """Returns the last part of a file's name, in which a language code may stand."""
     parts = pathlib.PurePosixPath(name).name.lower().split(".")
     while len(parts) > 1 and parts[-1] in _AFTER_CODE:
         parts.pop()
-    return _normal(parts[-1])
+    return parts[-1]

@@ -130,10 +130,10 @@ class _Table:
         self._source = arrow.OSFile(name, "rb")
         self._reader: Any
         try:
-            if self._format == "parquet":
+            if self._format is signatures.PARQUET:
                 self._reader = arrow.parquet.ParquetFile(self._source)
                 self.schema = self._reader.schema_arrow
-            elif self._format == "file":
+            elif self._format is signatures.ARROW:
                 self._reader = arrow.ipc.open_file(self._source)
                 self.schema = self._reader.schema
             else:
@@ -151,34 +151,28 @@ class _Table:
 
     def batches(self, columns: Sequence[str]) -> Iterator[Any]:
         """Yields batches of rows; Parquet reads only the columns that are asked for."""
-        if self._format == "parquet":
+        if self._format is signatures.PARQUET:
             names = list(dict.fromkeys(columns))
             yield from self._reader.iter_batches(batch_size=_ROWS, columns=names)
-        elif self._format == "file":
+        elif self._format is signatures.ARROW:
             for number in range(self._reader.num_record_batches):
                 yield self._reader.get_batch(number)
         else:
             yield from self._reader
 
 
-def _format(name: str) -> str:
-    """``parquet``, ``file`` or ``stream`` (of Arrow); DataError if a file is none of these."""
+def _format(name: str) -> signatures.Format:
+    """Returns the format of a table; raises DataError if a file is not one."""
     with open(name, "rb") as handle:
         head = handle.read(signatures.HEAD_BYTES)
-    if head[:4] == b"PAR1":
-        return "parquet"
-    if head[:6] == b"ARROW1":
-        return "file"
-    if head[:4] == b"\xff\xff\xff\xff":
-        return "stream"
+    table = signatures.of_table(head)
+    if table is not None:
+        return table
     found = signatures.recognize(head)
-    if found is None:
-        what = "no Parquet or Arrow file"
-    else:
-        what = f"{found.name}, not a Parquet or Arrow file"
+    what = "" if found is None else f"{found.name}, "
     raise errors.DataError(
-        f"{name}: is {what}; name the file of a table, the directory of a saved dataset, or choose "
-        "another reader"
+        f"{name}: is {what}not a Parquet or Arrow file; give a Parquet or Arrow file or the "
+        "directory of a saved dataset, or choose another reader"
     )
 
 

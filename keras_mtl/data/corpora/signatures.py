@@ -1,13 +1,13 @@
-"""What a file is, judged by its first bytes: the one place that knows the marks of file formats.
+"""Recognizes file formats by their first bytes, except compressions, which ``opening`` knows.
 
-Readers of text call ``recognize`` before they read, so that a file of another format is named in
-the error instead of being reported as thousands of bad lines.
+Readers of text call ``recognize`` before they read, so that an error names the format of a wrong
+file instead of reporting thousands of bad lines.
 """
 
 import codecs
 from dataclasses import dataclass
 
-# Bytes that `recognize` wants to see; the mark of a tar archive ends at byte 262.
+# Bytes that `recognize` looks at; the mark of a tar archive ends at byte 262.
 HEAD_BYTES = 4096
 
 
@@ -16,9 +16,9 @@ class Format:
     """A file format that readers of text refuse.
 
     Attributes:
-      name: with its article, as a message says it: "a Parquet file".
-      remedy: what the user can do, an imperative.
-      is_text: whether it is text all the same, which some reader may take: XML, UTF-16.
+      name: its name in messages, with the article: "a Parquet file".
+      remedy: what the user can do, in the imperative.
+      is_text: whether it is a kind of text that some readers accept: XML, UTF-16.
     """
 
     name: str
@@ -40,6 +40,9 @@ OPEN_DOCUMENT = Format("an OpenDocument file", "save it as text or CSV")
 EPUB = Format("an EPUB book", _CONVERT)
 NUMPY_ARCHIVE = Format("a NumPy archive", _CONVERT)
 JAR = Format("a Java archive", _UNPACK)
+PARQUET = Format("a Parquet file", _BY_PARQUET)
+ARROW = Format("an Arrow file", _BY_PARQUET)
+ARROW_STREAM = Format("a stream of Arrow records", _BY_PARQUET)
 
 _UTF_16 = Format("UTF-16 text", _TO_UTF_8.format("UTF-16"), is_text=True)
 _UTF_32 = Format("UTF-32 text", _TO_UTF_8.format("UTF-32"), is_text=True)
@@ -51,14 +54,17 @@ _HTML = Format(
     "an HTML page", "it may be the error page of a failed download; check its address", is_text=True
 )
 
+# First bytes of tables, for a reader that expects one. A text may begin with the same letters, so
+# `recognize` wants to see one or two bytes more. A stream of Arrow messages begins with the mark of
+# a continuation.
+_TABLES = ((b"PAR1", PARQUET), (b"ARROW1", ARROW), (b"\xff\xff\xff\xff", ARROW_STREAM))
+
 # The formats' own documents say which bytes a file begins with.
 _BEGINNINGS: tuple[tuple[bytes, Format], ...] = (
-    (b"PAR1\x15", Format("a Parquet file", _BY_PARQUET)),
+    (b"PAR1\x15", PARQUET),
     (b"PARE", Format("an encrypted Parquet file", "decrypt it first")),
-    (b"ARROW1\0\0", Format("an Arrow file", _BY_PARQUET)),
-    # A stream of Arrow messages: the mark of a continuation and the length of a schema, in which
-    # the next bytes are small numbers.
-    (b"\xff\xff\xff\xff", Format("a stream of Arrow records", _BY_PARQUET)),
+    (b"ARROW1\0\0", ARROW),
+    (b"\xff\xff\xff\xff", ARROW_STREAM),
     (b"%PDF-", Format("a PDF", "extract its text, for example with `pdftotext`")),
     (b"SQLite format 3\0", Format("a SQLite database", "export the table as CSV")),
     (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", Format("an old Office document (.xls, .doc)", _CONVERT)),
@@ -66,8 +72,8 @@ _BEGINNINGS: tuple[tuple[bytes, Format], ...] = (
     (b"Rar!\x1a\x07", Format("a RAR archive", _UNPACK)),
     (b"\x04\x22\x4d\x18", Format("an LZ4-compressed file", "decompress it with `lz4 -d`")),
     (b"\x1f\x9d", Format("a file of Unix compress (.Z)", "decompress it with `gzip -d`")),
-    (b"\xde\x12\x04\x95", Format("a compiled gettext catalogue", "use reader 'gettext'")),
-    (b"\x95\x04\x12\xde", Format("a compiled gettext catalogue", "use reader 'gettext'")),
+    (b"\xde\x12\x04\x95", Format("a compiled gettext catalog", "use reader 'gettext'")),
+    (b"\x95\x04\x12\xde", Format("a compiled gettext catalog", "use reader 'gettext'")),
     (b"\x93NUMPY", Format("a NumPy array", _CONVERT)),
     (b"\x89HDF\r\n\x1a\n", Format("an HDF5 file", _CONVERT)),
     (b"\x80\x02}", Format("a Python pickle", _CONVERT)),
@@ -123,6 +129,11 @@ def _of_markup(head: bytes) -> Format | None:
     if start.startswith((b"<?xml ", b"<tmx", b"<!doctype tmx")):
         return _XML
     return _HTML if start.startswith((b"<!doctype html", b"<html")) else None
+
+
+def of_table(head: bytes) -> Format | None:
+    """Returns ``PARQUET``, ``ARROW`` or ``ARROW_STREAM`` by a file's first bytes, or None."""
+    return next((table for beginning, table in _TABLES if head.startswith(beginning)), None)
 
 
 def of_zip(members: list[str], mimetype: bytes) -> Format | None:
