@@ -7,7 +7,7 @@ own (`keras_mtl.plugins`).
 
 import inspect
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -18,6 +18,29 @@ _Base = TypeVar("_Base")
 _Class = TypeVar("_Class", bound=type[Any])
 
 
+def constructor_parameters(cls: type, base: type = object) -> dict[str, inspect.Parameter]:
+    """The parameters of a constructor by name, those that it hands on to base classes included.
+
+    Args:
+      cls: the class.
+      base: class at which to stop; its own parameters are left out.
+    """
+    result: dict[str, inspect.Parameter] = {}
+    for each in cls.__mro__:
+        if each is base:
+            break
+        if "__init__" not in vars(each):
+            continue
+        parameters = list(inspect.signature(vars(each)["__init__"]).parameters.values())[1:]
+        for parameter in parameters:
+            if parameter.kind in (parameter.KEYWORD_ONLY, parameter.POSITIONAL_OR_KEYWORD):
+                result.setdefault(parameter.name, parameter)
+        # **kwargs hands the rest to the base class.
+        if all(parameter.kind is not parameter.VAR_KEYWORD for parameter in parameters):
+            break
+    return result
+
+
 class Registry(Generic[_Base]):
     """A family of classes by name; their parameters are the keyword-only ones of constructors.
 
@@ -25,16 +48,29 @@ class Registry(Generic[_Base]):
       kind: what a member is called in messages, for example ``schedule``.
       field: the field that a user writes the name in; None: ``<kind> name``.
       parameter: what a parameter is called in messages.
+      supplied: arguments of constructors that are not a user's to give.
+      base: class at which the search for parameters in base classes ends; its own are no user's.
 
     Attributes:
       classes: the members by name.
+      kind: what a member is called in messages.
     """
 
-    def __init__(self, kind: str, field: str | None = None, parameter: str = "parameter") -> None:
+    def __init__(
+        self,
+        kind: str,
+        field: str | None = None,
+        parameter: str = "parameter",
+        *,
+        supplied: Sequence[str] = (),
+        base: type = object,
+    ) -> None:
         self.classes: dict[str, type[_Base]] = {}
-        self._kind = kind
+        self.kind = kind
         self._field = field or f"{kind} name"
         self._parameter = parameter
+        self._supplied = tuple(supplied)
+        self._base = base
 
     def register(self, cls: _Class) -> _Class:
         """Class decorator: makes a class known by its `name`.
@@ -44,23 +80,31 @@ class Registry(Generic[_Base]):
         """
         if not isinstance(getattr(cls, "name", None), str):
             raise ConfigError(
-                f"the {self._kind} {cls.__qualname__} has no name; give the class one: "
+                f"the {self.kind} {cls.__qualname__} has no name; give the class one: "
                 f'name = "{cls.__name__.lower()}"'
             )
+        self.add(cls.name, cls)
+        return cls
+
+    def add(self, name: str, cls: type[Any]) -> None:
+        """Makes a class known by a name.
+
+        Raises:
+          ConfigError: if another class has that name, or a method is missing.
+        """
         if inspect.isabstract(cls):
             missing = ", ".join(sorted(cls.__abstractmethods__))
             raise ConfigError(
-                f"the {self._kind} {cls.name!r} ({cls.__qualname__}) lacks {missing}; write it, or "
+                f"the {self.kind} {name!r} ({cls.__qualname__}) lacks {missing}; write it, or "
                 "register only classes that are complete"
             )
-        known = self.classes.get(cls.name, cls)
+        known = self.classes.get(name, cls)
         if (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
             raise ConfigError(
-                f"{self._field} {cls.name!r} of {cls.__qualname__} is taken by "
+                f"{self._field} {name!r} of {cls.__qualname__} is taken by "
                 f"{known.__qualname__}; choose another name"
             )
-        self.classes[cls.name] = cls
-        return cls
+        self.classes[name] = cls
 
     def available(self) -> list[str]:
         """All registered names, sorted."""
@@ -78,26 +122,22 @@ class Registry(Generic[_Base]):
                 f"{self._field} = {name!r} is not known{remedy} (one of a plug-in is known after "
                 "--import)"
             )
-        result: dict[str, inspect.Parameter] = {}
-        for cls in self.classes[name].__mro__:
-            if "__init__" not in vars(cls):
-                continue
-            parameters = inspect.signature(vars(cls)["__init__"]).parameters.values()
-            for parameter in parameters:
-                if parameter.kind is inspect.Parameter.KEYWORD_ONLY:
-                    result.setdefault(parameter.name, parameter)
-            # **shared hands the rest to the base class.
-            if all(parameter.kind is not inspect.Parameter.VAR_KEYWORD for parameter in parameters):
-                break
-        return result
+        return {
+            key: parameter
+            for key, parameter in constructor_parameters(self.classes[name], self._base).items()
+            if parameter.kind is inspect.Parameter.KEYWORD_ONLY and key not in self._supplied
+        }
 
-    def create(self, name: str, parameters: dict[str, Any], *arguments: Any) -> _Base:
+    def create(
+        self, name: str, parameters: Mapping[str, Any], /, *arguments: Any, **supplied: Any
+    ) -> _Base:
         """Makes a member.
 
         Args:
           name: a registered name.
           parameters: its parameters by name.
           *arguments: what every constructor of the family takes by position.
+          **supplied: what every constructor of the family takes by name.
 
         Returns:
           The member.
@@ -109,15 +149,15 @@ class Registry(Generic[_Base]):
         for key in parameters:
             if key not in known:
                 remedy = nearest(key, known) or "; it takes none"
-                raise ConfigError(f"{self._kind} {name!r} has no {self._parameter} {key!r}{remedy}")
+                raise ConfigError(f"{self.kind} {name!r} has no {self._parameter} {key!r}{remedy}")
         for key, parameter in known.items():
             if parameter.default is inspect.Parameter.empty and key not in parameters:
                 raise ConfigError(
-                    f"{self._kind} {name!r} needs the {self._parameter} {key!r}; "
+                    f"{self.kind} {name!r} needs the {self._parameter} {key!r}; "
                     f"known: {', '.join(known)}"
                 )
         make: Callable[..., _Base] = self.classes[name]
-        return make(*arguments, **parameters)
+        return make(*arguments, **supplied, **parameters)
 
     def number(
         self,
@@ -149,7 +189,7 @@ class Registry(Generic[_Base]):
         Raises:
           ConfigError: if it is none or out of range.
         """
-        given = f"{self._kind} {name!r}: {field} ="
+        given = f"{self.kind} {name!r}: {field} ="
         if isinstance(value, bool) or not isinstance(value, int | float | np.number):
             raise ConfigError(
                 f"{given} {value!r} is not a number; write one, for example 0.5 or 1.0e-5 (YAML "
@@ -169,14 +209,14 @@ class Registry(Generic[_Base]):
         """A whole number >= least; raises ConfigError otherwise."""
         result = self.number(name, field, value, least=least, hint=hint)
         if result != int(result):
-            raise ConfigError(f"{self._kind} {name!r}: {field} = {value} must be a whole number")
+            raise ConfigError(f"{self.kind} {name!r}: {field} = {value} must be a whole number")
         return int(result)
 
     def choice(self, name: str, field: str, value: Any, known: Sequence[str]) -> str:
         """One of the known words; raises ConfigError otherwise."""
         if value not in known:
             raise ConfigError(
-                f"{self._kind} {name!r}: {field} = {value!r} is not known"
+                f"{self.kind} {name!r}: {field} = {value!r} is not known"
                 f"{nearest(str(value), known)}"
             )
         return value

@@ -13,6 +13,7 @@ from official.core import config_definitions
 from official.modeling import hyperparams
 
 from keras_mtl.search_options import SearchOptions
+from keras_mtl.sublayers import STANDARD
 
 # ruff: noqa: UP045  hyperparams.Config recognises Optional[T] in every release of the 2.x line.
 
@@ -169,6 +170,10 @@ class TransformerConfig(hyperparams.Config):
       attention_dropout: dropout on attention weights.
       activation_dropout: dropout inside the feed-forward block.
       activation: ``relu``, ``gelu`` or ``silu``.
+      feed_forward: ``standard``, or a feed-forward block of a plug-in; only TensorFlow runs that.
+      feed_forward_parameters: parameters of the plug-in's block.
+      norm: ``layer_norm``, or a normalization of a plug-in; only TensorFlow runs that.
+      norm_parameters: parameters of the plug-in's normalization.
       positions: ``sinusoidal`` or ``learned``.
       max_length: positions of a learned table, and the longest input that is accepted.
       tie_embeddings: one table for source, target and output projection.
@@ -187,6 +192,10 @@ class TransformerConfig(hyperparams.Config):
     attention_dropout: Optional[float] = None
     activation_dropout: Optional[float] = None
     activation: str = "relu"
+    feed_forward: str = STANDARD["feed_forward"]
+    feed_forward_parameters: Options = dataclasses.field(default_factory=Options)
+    norm: str = STANDARD["norm"]
+    norm_parameters: Options = dataclasses.field(default_factory=Options)
     positions: str = "sinusoidal"
     max_length: int = 256
     tie_embeddings: bool = True

@@ -42,8 +42,8 @@ def load_entry_points() -> None:
             entry.load()
         except BaseException as error:
             _reraise(error)
-            raise _failure(
-                f"plug-in {entry.value!r} of the installed package {package!r}",
+            raise failure(
+                f"plug-in {entry.value!r} of the installed package {package!r} cannot be imported",
                 error,
                 f"repair or uninstall the package {package!r}",
             ) from error
@@ -101,16 +101,10 @@ def load_saved(model_dir: str | os.PathLike[str]) -> list[str]:
     path = os.path.join(model_dir, "params.yaml")
     if not os.path.isfile(path):
         return []
-    # An environment for the engine only does not have this package.
-    import yaml
-
+    # An environment for the engine only does not have the package yaml.
     from keras_mtl import yaml_loader
 
-    try:
-        with open(path, encoding="utf-8") as file:
-            values = yaml.load(file, yaml_loader.Loader)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
-        return []
+    values = yaml_loader.read_values(path)
     return load_named(values, os.path.abspath(model_dir), f"{FIELD} of {path}")
 
 
@@ -139,8 +133,10 @@ def _load(name: str, directory: str, origin: str) -> str:
         _reraise(error)
         if isinstance(error, ModuleNotFoundError) and _is_part(error.name, module):
             raise _not_found(module, searched, place, origin) from error
-        raise _failure(
-            f"plug-in {module!r} ({origin})", error, "repair the module, or leave it out"
+        raise failure(
+            f"plug-in {module!r} ({origin}) cannot be imported",
+            error,
+            "repair the module, or leave it out",
         ) from error
     found = _location(sys.modules[top])
     if place and found is not None and not _same(found, searched[0]):
@@ -198,9 +194,18 @@ def _reraise(error: BaseException) -> None:
         raise error
 
 
-def _failure(what: str, error: BaseException, remedy: str) -> errors.ConfigError:
-    """The error of a plug-in that fails when it is imported, with the line that is to blame."""
-    lines = [f"{what} cannot be imported:"]
+def failure(what: str, error: BaseException, remedy: str) -> errors.ConfigError:
+    """The error of a plug-in that fails.
+
+    Args:
+      what: the plug-in and what fails, such as ``plug-in 'mine' cannot be imported``.
+      error: what it raised.
+      remedy: what to do.
+
+    Returns:
+      The error to raise, which names the last line of the user's code that led to it.
+    """
+    lines = [f"{what}:"]
     frame = _blamed(error)
     if frame is not None:
         lines.append(f"{frame.filename} line {frame.lineno}: {frame.line or ''}".rstrip(": "))

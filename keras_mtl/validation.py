@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from keras_mtl import config as config_lib
-from keras_mtl import errors, metrics, search_options
+from keras_mtl import errors, metrics, search_options, sublayers
 
 # The room that owns these names is to the right of this one and cannot be imported; a test
 # compares.
@@ -185,6 +185,7 @@ def _check_trainer(check: "_Check", config: config_lib.ExperimentConfig) -> None
     for name in ("train_steps", "steps_per_loop", "checkpoint_interval", "max_to_keep"):
         check.range(f"trainer.{name}", 1)
     _check_lag(check, config.trainer.evaluation)
+    _check_engine(check, config)
     names = [pair.name for pair in config.task.pairs]
     for index, name in enumerate(config.trainer.evaluation.tasks):
         if name not in names:
@@ -231,6 +232,27 @@ def _check_lag(check: "_Check", evaluation: config_lib.EvaluationConfig) -> None
             "trainer.evaluation.lag",
             f"= {evaluation.lag}: trainer.evaluation.backend = 'tf' would compete with training "
             "for the device; set the backend to native, or the lag to 0",
+        )
+
+
+def _check_engine(check: "_Check", config: config_lib.ExperimentConfig) -> None:
+    reason = sublayers.only_tensorflow(config.task.model)
+    if not reason:
+        return
+    remedies = {
+        "backend": ("native", "auto or tf"),
+        "compute_type": ("int8", "float32"),
+    }
+    for name, (value, remedy) in remedies.items():
+        if getattr(config.trainer.evaluation, name) == value:
+            check.problem(
+                f"trainer.evaluation.{name}", f"= {value!r}: {reason}; set it to {remedy}"
+            )
+    if config.trainer.evaluation.lag:
+        check.problem(
+            "trainer.evaluation.lag",
+            f"= {config.trainer.evaluation.lag}: only the engine validates while training "
+            f"continues; {reason}; set it to 0",
         )
 
 

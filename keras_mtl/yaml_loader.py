@@ -1,6 +1,8 @@
 """YAML as people write it; free of TensorFlow, unlike the configuration itself."""
 
+import os
 import re
+from typing import Any
 
 import yaml
 
@@ -14,3 +16,12 @@ Loader.add_implicit_resolver(
     re.compile(r"^[-+]?[0-9][0-9_]*(?:\.[0-9_]*)?[eE][-+]?[0-9]+$"),
     list("-+0123456789"),
 )
+
+
+def read_values(path: str | os.PathLike[str]) -> Any:
+    """Returns what a YAML file holds as plain values; None if it cannot be read."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            return yaml.load(file, Loader)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return None

@@ -14,7 +14,7 @@ ROOMS = (
     ("errors", "files", "hardware", "interrupts"),
     ("components", "search_options", "metrics"),
     (
-        *("yaml_loader", "plugins", "config_paths"),
+        *("yaml_loader", "plugins", "config_paths", "sublayers"),
         *("config", "overrides", "validation", "experiments", "registry"),
     ),
     ("native",),
@@ -50,6 +50,7 @@ FREE_OF_TENSORFLOW = (
         "yaml_loader",
         "plugins",
         "config_paths",
+        "sublayers",
         "native",
         "schedules",
     ),

@@ -13,7 +13,9 @@ from keras_mtl.cli.arguments import (
     positive_int,
 )
 from keras_mtl.cli.inspect import print_table
+from keras_mtl.errors import InputError
 from keras_mtl.hardware import processor_count, processor_name
+from keras_mtl.sublayers import saved_only_tensorflow
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -72,6 +74,8 @@ def check_arguments(args: argparse.Namespace) -> None:
     """
     check_model("--model", args.model, "a model directory or an engine file")
     check_checkpoint(args.checkpoint)
+    if reason := saved_only_tensorflow(args.model):
+        raise InputError(f"--model {args.model}: {reason}; benchmark measures the C++ engine")
 
 
 def run(args: argparse.Namespace) -> int:

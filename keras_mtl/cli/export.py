@@ -5,6 +5,7 @@ import functools
 from pathlib import Path
 from typing import Any
 
+from keras_mtl import sublayers
 from keras_mtl.cli import arguments as checks
 from keras_mtl.cli.common import parse_options
 from keras_mtl.errors import ExportError, InputError, nearest
@@ -56,12 +57,15 @@ def check_arguments(args: argparse.Namespace) -> None:
     Raises:
       InputError: there is no trained model, or two arguments do not fit together.
       CheckpointError: there is no such checkpoint.
-      ExportError: the weight type is unknown, or something is in the way.
+      ExportError: the format does not hold the model, the weight type is unknown, or something is
+        in the way.
       ConfigError: the output cannot be written.
     """
-    from keras_mtl.export import ctranslate2, engine_file, output
+    from keras_mtl.export import ctranslate2, engine_file, model_arrays, output
 
     checks.check_model("--model_dir", args.model_dir, "a model directory", directory_only=True)
+    if args.format != "saved_model":
+        model_arrays.check_standard(sublayers.saved_only_tensorflow(args.model_dir))
     checks.check_checkpoint(args.checkpoint)
     options = parse_options(args.options)
     if options and not args.format.startswith("saved_model"):

@@ -15,7 +15,7 @@ from keras_mtl.decoding.model_kinds import ModelKind, model_kind, not_usable
 from keras_mtl.decoding.options import BeamOptions
 from keras_mtl.decoding.tasks import TaskList
 from keras_mtl.errors import CheckpointError
-from keras_mtl.models.factory import build_transformer
+from keras_mtl.models.factory import build_transformer, check_sublayers
 
 VOCABULARY_FILE = "vocabulary.model"
 _VALUES = (ValueError, KeyError, IndexError)
@@ -76,6 +76,7 @@ def load_model(
     decoding = config.task.decoding.as_dict()
     batch_size = decoding.pop("batch_size")
     options = BeamOptions.from_mapping(decoding)
+    check_sublayers(config.task.model)
     model = build_transformer(config.task.model, vocabulary.size, tasks.decoders)
     candidates = find_checkpoints(folder) if checkpoint is None else chosen_checkpoints(checkpoint)
     if not candidates:

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from keras_mtl.errors import ExportError
+from keras_mtl.sublayers import only_tensorflow
 
 
 def transformer_arrays(model: Any) -> dict[str, np.ndarray]:
@@ -23,8 +24,10 @@ def transformer_arrays(model: Any) -> dict[str, np.ndarray]:
       ``decoder.{j}.projection.weight``.
 
     Raises:
-      ExportError: a weight is not finite, which int8 and softmax would hide.
+      ExportError: a weight is not finite, which int8 and softmax would hide, or the model has
+        sub-layers of plug-ins.
     """
+    check_standard(only_tensorflow(model))
     arrays: dict[str, np.ndarray] = {}
     if model.tie_embeddings:
         arrays["embedding.weight"] = _array(model.source_embedding.embeddings)
@@ -63,6 +66,21 @@ def transformer_arrays(model: Any) -> dict[str, np.ndarray]:
                 "export an earlier checkpoint"
             )
     return arrays
+
+
+def check_standard(only_tensorflow: str) -> None:
+    """Checks that a model has our own sub-layers only, which these arrays describe.
+
+    Args:
+      only_tensorflow: what `keras_mtl.sublayers` says of the model.
+
+    Raises:
+      ExportError: it has others.
+    """
+    if only_tensorflow:
+        raise ExportError(
+            f"{only_tensorflow}; export the portable SavedModel instead (--format saved_model)"
+        )
 
 
 def quantize_rows(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -20,6 +20,7 @@ from keras_mtl.decoding.options import BeamOptions
 from keras_mtl.decoding.scoring import TextScorer, engine_scores
 from keras_mtl.decoding.text_translator import Found, Request, TextTranslator
 from keras_mtl.errors import InputError, nearest
+from keras_mtl.sublayers import only_tensorflow, saved_only_tensorflow
 
 if TYPE_CHECKING:
     from keras_mtl.data.vocabulary import Vocabulary
@@ -30,21 +31,29 @@ COMPUTE_TYPES = ("float32", "int8")
 _SAVED_MODELS = (ModelKind.PORTABLE, ModelKind.NATIVE)
 
 
-def choose_backend(requested: str, log: Callable[[str], None] | None = None) -> str:
-    """Resolves ``auto``: ``native`` where the C++ core loads, else ``tf``.
+def choose_backend(
+    requested: str, log: Callable[[str], None] | None = None, *, only_tensorflow: str = ""
+) -> str:
+    """Resolves ``auto``: ``native`` if the C++ core loads and runs the model, else ``tf``.
 
     Args:
       requested: one of ``BACKENDS``.
       log: gets a line when ``auto`` falls back; default prints it on standard error.
+      only_tensorflow: why the engine does not run the model; see ``keras_mtl.sublayers``.
 
     Raises:
-      InputError: an unknown backend.
+      InputError: an unknown backend, or ``native`` was requested and does not run the model.
       NativeError: ``native`` was requested and cannot be loaded.
     """
     if requested not in BACKENDS:
         raise InputError(f"backend={requested!r} is unknown{nearest(requested, BACKENDS)}")
     if requested == "tf":
         return requested
+    if only_tensorflow:
+        if requested == "native":
+            raise InputError(f"backend=native: {only_tensorflow}; give tf or auto")
+        (log or _to_stderr)(f"decoding in TensorFlow: {only_tensorflow}")
+        return "tf"
     try:
         native.core()
     except native.NativeError as error:
@@ -73,7 +82,7 @@ class ModelEngineSearch:
       workers: threads that share a call; default one for each processor this process may use.
 
     Raises:
-      InputError: an argument is out of its range.
+      InputError: an argument is out of its range, or the engine does not run the model.
     """
 
     def __init__(
@@ -89,6 +98,8 @@ class ModelEngineSearch:
             raise InputError(
                 f"compute_type={compute_type!r} is unknown{nearest(compute_type, COMPUTE_TYPES)}"
             )
+        if reason := only_tensorflow(model):
+            raise InputError(f"backend=native: {reason}; give tf")
         self.max_length: int = model.max_length
         self.options = model_options(
             options, not_text_ids(vocabulary), vocabulary, model.max_length
@@ -212,7 +223,7 @@ def translator_of_model_dir(
     checkpoint: str | os.PathLike[str] | None = None,
 ) -> TextTranslator:
     """Reads a model directory; arguments as of ``load_translator``."""
-    chosen = choose_backend(backend)
+    chosen = choose_backend(backend, only_tensorflow=saved_only_tensorflow(model_dir))
     check_compute_type(chosen, compute_type)
     from keras_mtl.decoding.loading import load_model
 
@@ -268,7 +279,7 @@ def load_scorer(
             f"{path} is an exported SavedModel, which does not score; give the model directory or "
             "an engine file"
         )
-    chosen = choose_backend(backend)
+    chosen = choose_backend(backend, only_tensorflow=saved_only_tensorflow(path))
     check_compute_type(chosen, compute_type)
     from keras_mtl.decoding.loading import load_model
 

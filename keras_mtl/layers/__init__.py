@@ -7,6 +7,7 @@ from keras_mtl.layers.feed_forward import FeedForward
 from keras_mtl.layers.layer_norm import LayerNorm
 from keras_mtl.layers.position_embedding import PositionEmbedding
 from keras_mtl.layers.quantized_dense import QuantizedDense
+from keras_mtl.layers.registry import register_feed_forward, register_norm
 from keras_mtl.layers.self_attention import SelfAttention
 from keras_mtl.layers.sine_position_encoding import SinePositionEncoding
 from keras_mtl.layers.token_embedding import TokenEmbedding
@@ -26,4 +27,6 @@ __all__ = [
     "TokenEmbedding",
     "TransformerDecoderLayer",
     "TransformerEncoderLayer",
+    "register_feed_forward",
+    "register_norm",
 ]

@@ -4,10 +4,13 @@ import keras
 
 from keras_mtl.layers.dense import Dense
 from keras_mtl.layers.dropout import Dropout, seed_config
+from keras_mtl.layers.registry import register_feed_forward
+from keras_mtl.sublayers import STANDARD
 
 ACTIVATIONS = ("relu", "gelu", "silu")
 
 
+@register_feed_forward(STANDARD["feed_forward"])
 @keras.saving.register_keras_serializable(package="keras_mtl")
 class FeedForward(keras.layers.Layer):
     """Two dense layers with an activation and dropout between them.

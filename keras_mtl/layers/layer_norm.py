@@ -3,7 +3,11 @@
 import keras
 import tensorflow as tf
 
+from keras_mtl.layers.registry import register_norm
+from keras_mtl.sublayers import STANDARD
 
+
+@register_norm(STANDARD["norm"])
 @keras.saving.register_keras_serializable(package="keras_mtl")
 class LayerNorm(keras.layers.Layer):
     """Normalises the last axis; statistics, scale and offset are float32 whatever the policy.

@@ -1,13 +1,17 @@
 """One layer of the decoder, in parallel and step by step."""
 
+import functools
+from collections.abc import Mapping
+from typing import Any
+
 import keras
 import tensorflow as tf
 
 from keras_mtl.layers.cross_attention import CrossAttention
 from keras_mtl.layers.dropout import Dropout, seed_config
-from keras_mtl.layers.feed_forward import FeedForward
-from keras_mtl.layers.layer_norm import LayerNorm
+from keras_mtl.layers.registry import create_feed_forward, create_norm
 from keras_mtl.layers.self_attention import SelfAttention
+from keras_mtl.sublayers import STANDARD
 
 
 @keras.saving.register_keras_serializable(package="keras_mtl")
@@ -23,7 +27,11 @@ class TransformerDecoderLayer(keras.layers.Layer):
       attention_dropout: dropout on attention weights.
       activation_dropout: dropout inside the feed-forward block.
       activation: `relu`, `gelu` or `silu`.
-      layer_norm_epsilon: added to the variance.
+      layer_norm_epsilon: added to the variance by the norm `layer_norm`.
+      feed_forward: registered feed-forward block.
+      feed_forward_parameters: parameters of its own.
+      norm: registered normalization.
+      norm_parameters: parameters of its own.
       seed: an integer or a `keras.random.SeedGenerator` to share.
       **kwargs: arguments of `keras.layers.Layer`.
 
@@ -48,6 +56,10 @@ class TransformerDecoderLayer(keras.layers.Layer):
         activation_dropout: float = 0.0,
         activation: str = "relu",
         layer_norm_epsilon: float = 1e-6,
+        feed_forward: str = STANDARD["feed_forward"],
+        feed_forward_parameters: Mapping[str, Any] | None = None,
+        norm: str = STANDARD["norm"],
+        norm_parameters: Mapping[str, Any] | None = None,
         seed: int | keras.random.SeedGenerator | None = None,
         **kwargs,
     ) -> None:
@@ -59,20 +71,30 @@ class TransformerDecoderLayer(keras.layers.Layer):
         self.activation_dropout = activation_dropout
         self.activation = activation
         self.layer_norm_epsilon = layer_norm_epsilon
+        self._sublayers = {
+            "feed_forward": feed_forward,
+            "feed_forward_parameters": dict(feed_forward_parameters or {}),
+            "norm": norm,
+            "norm_parameters": dict(norm_parameters or {}),
+        }
         self._seed = seed_config(seed)
         self.supports_masking = True
         policy = self.dtype_policy
-        norm = {"epsilon": layer_norm_epsilon, "dtype": policy}
+        make_norm = functools.partial(
+            create_norm, norm, norm_parameters, layer_norm_epsilon, dtype=policy
+        )
         heads = {"num_heads": num_heads, "dropout": attention_dropout, "seed": seed}
-        self.self_attention_norm = LayerNorm(name="self_attention_norm", **norm)
+        self.self_attention_norm = make_norm(name="self_attention_norm")
         self.self_attention = SelfAttention(**heads, dtype=policy, name="self_attention")
-        self.cross_attention_norm = LayerNorm(name="cross_attention_norm", **norm)
+        self.cross_attention_norm = make_norm(name="cross_attention_norm")
         self.cross_attention = CrossAttention(**heads, dtype=policy, name="cross_attention")
-        self.feed_forward_norm = LayerNorm(name="feed_forward_norm", **norm)
-        self.feed_forward = FeedForward(
-            intermediate_dim,
-            activation,
-            activation_dropout,
+        self.feed_forward_norm = make_norm(name="feed_forward_norm")
+        self.feed_forward = create_feed_forward(
+            feed_forward,
+            feed_forward_parameters,
+            intermediate_dim=intermediate_dim,
+            activation=activation,
+            dropout=activation_dropout,
             seed=seed,
             dtype=policy,
             name="feed_forward",
@@ -159,5 +181,6 @@ class TransformerDecoderLayer(keras.layers.Layer):
             "activation_dropout": self.activation_dropout,
             "activation": self.activation,
             "layer_norm_epsilon": self.layer_norm_epsilon,
+            **self._sublayers,
             "seed": self._seed,
         }

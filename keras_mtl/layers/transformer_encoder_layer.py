@@ -1,11 +1,15 @@
 """One layer of the encoder."""
 
+import functools
+from collections.abc import Mapping
+from typing import Any
+
 import keras
 
 from keras_mtl.layers.dropout import Dropout, seed_config
-from keras_mtl.layers.feed_forward import FeedForward
-from keras_mtl.layers.layer_norm import LayerNorm
+from keras_mtl.layers.registry import create_feed_forward, create_norm
 from keras_mtl.layers.self_attention import SelfAttention
+from keras_mtl.sublayers import STANDARD
 
 
 @keras.saving.register_keras_serializable(package="keras_mtl")
@@ -19,7 +23,11 @@ class TransformerEncoderLayer(keras.layers.Layer):
       attention_dropout: dropout on attention weights.
       activation_dropout: dropout inside the feed-forward block.
       activation: `relu`, `gelu` or `silu`.
-      layer_norm_epsilon: added to the variance.
+      layer_norm_epsilon: added to the variance by the norm `layer_norm`.
+      feed_forward: registered feed-forward block.
+      feed_forward_parameters: parameters of its own.
+      norm: registered normalization.
+      norm_parameters: parameters of its own.
       seed: an integer or a `keras.random.SeedGenerator` to share.
       **kwargs: arguments of `keras.layers.Layer`.
 
@@ -43,6 +51,10 @@ class TransformerEncoderLayer(keras.layers.Layer):
         activation_dropout: float = 0.0,
         activation: str = "relu",
         layer_norm_epsilon: float = 1e-6,
+        feed_forward: str = STANDARD["feed_forward"],
+        feed_forward_parameters: Mapping[str, Any] | None = None,
+        norm: str = STANDARD["norm"],
+        norm_parameters: Mapping[str, Any] | None = None,
         seed: int | keras.random.SeedGenerator | None = None,
         **kwargs,
     ) -> None:
@@ -54,19 +66,29 @@ class TransformerEncoderLayer(keras.layers.Layer):
         self.activation_dropout = activation_dropout
         self.activation = activation
         self.layer_norm_epsilon = layer_norm_epsilon
+        self._sublayers = {
+            "feed_forward": feed_forward,
+            "feed_forward_parameters": dict(feed_forward_parameters or {}),
+            "norm": norm,
+            "norm_parameters": dict(norm_parameters or {}),
+        }
         self._seed = seed_config(seed)
         self.supports_masking = True
         policy = self.dtype_policy
-        norm = {"epsilon": layer_norm_epsilon, "dtype": policy}
-        self.attention_norm = LayerNorm(name="attention_norm", **norm)
+        make_norm = functools.partial(
+            create_norm, norm, norm_parameters, layer_norm_epsilon, dtype=policy
+        )
+        self.attention_norm = make_norm(name="attention_norm")
         self.attention = SelfAttention(
             num_heads, attention_dropout, seed=seed, dtype=policy, name="attention"
         )
-        self.feed_forward_norm = LayerNorm(name="feed_forward_norm", **norm)
-        self.feed_forward = FeedForward(
-            intermediate_dim,
-            activation,
-            activation_dropout,
+        self.feed_forward_norm = make_norm(name="feed_forward_norm")
+        self.feed_forward = create_feed_forward(
+            feed_forward,
+            feed_forward_parameters,
+            intermediate_dim=intermediate_dim,
+            activation=activation,
+            dropout=activation_dropout,
             seed=seed,
             dtype=policy,
             name="feed_forward",
@@ -99,5 +121,6 @@ class TransformerEncoderLayer(keras.layers.Layer):
             "activation_dropout": self.activation_dropout,
             "activation": self.activation,
             "layer_norm_epsilon": self.layer_norm_epsilon,
+            **self._sublayers,
             "seed": self._seed,
         }

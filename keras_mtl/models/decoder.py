@@ -1,10 +1,15 @@
 """The stack of decoder layers, in parallel and step by step."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import keras
 import tensorflow as tf
 
-from keras_mtl.layers import Dense, Dropout, LayerNorm, TransformerDecoderLayer
+from keras_mtl.layers import Dense, Dropout, TransformerDecoderLayer
 from keras_mtl.layers.dropout import make_seed_generator, seed_config, track_state
+from keras_mtl.layers.registry import create_norm
+from keras_mtl.sublayers import STANDARD
 
 
 @keras.saving.register_keras_serializable(package="keras_mtl")
@@ -22,6 +27,10 @@ class TransformerDecoder(keras.layers.Layer):
       vocabulary_size: width of the decoder's own projection to logits; None has none, and the
         decoder returns hidden states.
       seed: an integer or a `keras.random.SeedGenerator` to share.
+      feed_forward: registered feed-forward block.
+      feed_forward_parameters: parameters of its own.
+      norm: registered normalization.
+      norm_parameters: parameters of its own.
       **kwargs: arguments of `keras.layers.Layer`.
 
     Call arguments:
@@ -46,9 +55,19 @@ class TransformerDecoder(keras.layers.Layer):
         activation: str = "relu",
         vocabulary_size: int | None = None,
         seed: int | keras.random.SeedGenerator | None = None,
+        feed_forward: str = STANDARD["feed_forward"],
+        feed_forward_parameters: Mapping[str, Any] | None = None,
+        norm: str = STANDARD["norm"],
+        norm_parameters: Mapping[str, Any] | None = None,
         **kwargs,
     ) -> None:
         super().__init__(**kwargs)
+        sublayers = {
+            "feed_forward": feed_forward,
+            "feed_forward_parameters": dict(feed_forward_parameters or {}),
+            "norm": norm,
+            "norm_parameters": dict(norm_parameters or {}),
+        }
         self._config = {
             "num_layers": num_layers,
             "intermediate_dim": intermediate_dim,
@@ -59,6 +78,7 @@ class TransformerDecoder(keras.layers.Layer):
             "activation": activation,
             "vocabulary_size": vocabulary_size,
             "seed": seed_config(seed),
+            **sublayers,
         }
         self.supports_masking = True
         policy = self.dtype_policy
@@ -74,6 +94,7 @@ class TransformerDecoder(keras.layers.Layer):
                 activation_dropout,
                 activation,
                 seed=generator,
+                **sublayers,
                 dtype=policy,
                 name=f"layer_{i}",
             )
@@ -82,7 +103,7 @@ class TransformerDecoder(keras.layers.Layer):
         # tf.train.Checkpoint follows attributes and, with Keras 3, not the members of a list.
         for i, layer in enumerate(self.layers):
             setattr(self, f"layer_{i}", layer)
-        self.final_norm = LayerNorm(dtype=policy, name="final_norm")
+        self.final_norm = create_norm(norm, norm_parameters, dtype=policy, name="final_norm")
         self.projection = None
         if vocabulary_size is not None:
             self.projection = Dense(

@@ -1,9 +1,14 @@
 """The stack of encoder layers."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import keras
 
-from keras_mtl.layers import Dropout, LayerNorm, TransformerEncoderLayer
+from keras_mtl.layers import Dropout, TransformerEncoderLayer
 from keras_mtl.layers.dropout import make_seed_generator, seed_config, track_state
+from keras_mtl.layers.registry import create_norm
+from keras_mtl.sublayers import STANDARD
 
 
 @keras.saving.register_keras_serializable(package="keras_mtl")
@@ -19,6 +24,10 @@ class TransformerEncoder(keras.layers.Layer):
       activation_dropout: dropout inside the feed-forward blocks.
       activation: `relu`, `gelu` or `silu`.
       seed: an integer or a `keras.random.SeedGenerator` to share.
+      feed_forward: registered feed-forward block.
+      feed_forward_parameters: parameters of its own.
+      norm: registered normalization.
+      norm_parameters: parameters of its own.
       **kwargs: arguments of `keras.layers.Layer`.
 
     Call arguments:
@@ -40,9 +49,19 @@ class TransformerEncoder(keras.layers.Layer):
         activation_dropout: float = 0.0,
         activation: str = "relu",
         seed: int | keras.random.SeedGenerator | None = None,
+        feed_forward: str = STANDARD["feed_forward"],
+        feed_forward_parameters: Mapping[str, Any] | None = None,
+        norm: str = STANDARD["norm"],
+        norm_parameters: Mapping[str, Any] | None = None,
         **kwargs,
     ) -> None:
         super().__init__(**kwargs)
+        sublayers = {
+            "feed_forward": feed_forward,
+            "feed_forward_parameters": dict(feed_forward_parameters or {}),
+            "norm": norm,
+            "norm_parameters": dict(norm_parameters or {}),
+        }
         self._config = {
             "num_layers": num_layers,
             "intermediate_dim": intermediate_dim,
@@ -52,6 +71,7 @@ class TransformerEncoder(keras.layers.Layer):
             "activation_dropout": activation_dropout,
             "activation": activation,
             "seed": seed_config(seed),
+            **sublayers,
         }
         self.supports_masking = True
         policy = self.dtype_policy
@@ -67,6 +87,7 @@ class TransformerEncoder(keras.layers.Layer):
                 activation_dropout,
                 activation,
                 seed=generator,
+                **sublayers,
                 dtype=policy,
                 name=f"layer_{i}",
             )
@@ -75,7 +96,7 @@ class TransformerEncoder(keras.layers.Layer):
         # tf.train.Checkpoint follows attributes and, with Keras 3, not the members of a list.
         for i, layer in enumerate(self.layers):
             setattr(self, f"layer_{i}", layer)
-        self.final_norm = LayerNorm(dtype=policy, name="final_norm")
+        self.final_norm = create_norm(norm, norm_parameters, dtype=policy, name="final_norm")
 
     def build(self, input_shape) -> None:
         for layer in self.layers:

@@ -3,10 +3,15 @@
 from collections.abc import Sequence
 from typing import Any
 
+import keras
+
 from keras_mtl.errors import ConfigError, nearest
+from keras_mtl.layers.contract import check_sublayer
 from keras_mtl.layers.feed_forward import ACTIVATIONS
+from keras_mtl.layers.registry import create_feed_forward, create_norm
 from keras_mtl.models import catalog
 from keras_mtl.models.transformer import POSITIONS, SHARING, Transformer
+from keras_mtl.sublayers import STANDARD
 
 
 def build_transformer(
@@ -72,6 +77,57 @@ def build_transformer(
         sharing=model_config.sharing,
         decoders=tuple(decoders) if model_config.sharing == "encoder" else (),
         seed=seed,
+        feed_forward=model_config.feed_forward,
+        feed_forward_parameters=model_config.feed_forward_parameters.as_dict(),
+        norm=model_config.norm,
+        norm_parameters=model_config.norm_parameters.as_dict(),
         name="transformer",
         **size,
     )
+
+
+def check_sublayers(model_config: Any, dtype: str = "float32") -> None:
+    """Checks the sub-layers that a configuration names, and tries those of plug-ins.
+
+    Call it before data is prepared, and outside of the scope of a strategy.
+
+    Args:
+      model_config: a `keras_mtl.config.TransformerConfig`.
+      dtype: dtype policy of the run.
+
+    Raises:
+      ConfigError: a name or a parameter is unknown, or a layer breaks the contract of
+        docs/extending.md.
+    """
+    size = catalog.resolve(model_config)
+    dim = size["hidden_dim"]
+
+    def feed_forward(seed: keras.random.SeedGenerator) -> keras.layers.Layer:
+        return create_feed_forward(
+            model_config.feed_forward,
+            model_config.feed_forward_parameters.as_dict(),
+            intermediate_dim=size["intermediate_dim"],
+            activation=model_config.activation,
+            dropout=size["activation_dropout"],
+            seed=seed,
+            dtype=policy,
+            name="feed_forward",
+        )
+
+    def norm(seed: keras.random.SeedGenerator) -> keras.layers.Layer:
+        del seed
+        parameters = model_config.norm_parameters.as_dict()
+        return create_norm(model_config.norm, parameters, dtype=policy, name="norm")
+
+    before = keras.config.dtype_policy()
+    policy = keras.DTypePolicy(dtype)
+    keras.config.set_dtype_policy(policy)
+    try:
+        for field, make in (("feed_forward", feed_forward), ("norm", norm)):
+            name = getattr(model_config, field)
+            if name != STANDARD[field]:
+                check_sublayer(f"task.model.{field} {name!r}", make, dim)
+            elif getattr(model_config, f"{field}_parameters").as_dict():
+                make(keras.random.SeedGenerator(0))  # Says that it has no parameters.
+    finally:
+        keras.config.set_dtype_policy(before)

@@ -1,6 +1,6 @@
 """The Transformer, with one decoder for all tasks or one for each target language."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -12,6 +12,7 @@ from keras_mtl.layers.dropout import seed_config, track_state
 from keras_mtl.models.decoder import TransformerDecoder
 from keras_mtl.models.encoder import TransformerEncoder
 from keras_mtl.models.losses import projected_cross_entropy
+from keras_mtl.sublayers import STANDARD
 
 POSITIONS = ("sinusoidal", "learned")
 SHARING = ("full", "encoder")
@@ -50,6 +51,10 @@ class Transformer(keras.Model):
       sharing: `full` or `encoder`.
       decoders: names of the decoders, used when sharing is `encoder`.
       seed: seed of dropout; None takes one from Keras' global seed.
+      feed_forward: registered feed-forward block.
+      feed_forward_parameters: parameters of its own.
+      norm: registered normalization.
+      norm_parameters: parameters of its own.
       **kwargs: arguments of `keras.Model`.
 
     Call arguments:
@@ -86,6 +91,10 @@ class Transformer(keras.Model):
         sharing: str = "full",
         decoders: Sequence[str] = (),
         seed: int | None = None,
+        feed_forward: str = STANDARD["feed_forward"],
+        feed_forward_parameters: Mapping[str, Any] | None = None,
+        norm: str = STANDARD["norm"],
+        norm_parameters: Mapping[str, Any] | None = None,
         **kwargs,
     ) -> None:
         super().__init__(**kwargs)
@@ -95,6 +104,12 @@ class Transformer(keras.Model):
             raise ValueError(f"sharing must be one of {', '.join(SHARING)}, not {sharing!r}")
         if sharing == "encoder" and not decoders:
             raise ValueError("sharing='encoder' needs the names of the decoders")
+        sublayers = {
+            "feed_forward": feed_forward,
+            "feed_forward_parameters": dict(feed_forward_parameters or {}),
+            "norm": norm,
+            "norm_parameters": dict(norm_parameters or {}),
+        }
         self._config = {
             "vocabulary_size": vocabulary_size,
             "hidden_dim": hidden_dim,
@@ -112,12 +127,15 @@ class Transformer(keras.Model):
             "sharing": sharing,
             "decoders": tuple(decoders),
             "seed": seed_config(seed),
+            **sublayers,
         }
         self.vocabulary_size = vocabulary_size
         self.hidden_dim = hidden_dim
         self.max_length = max_length
         self.tie_embeddings = tie_embeddings
         self.sharing = sharing
+        self.feed_forward = feed_forward
+        self.norm = norm
         self.decoder_names = tuple(decoders) if sharing == "encoder" else ()
         self.seed_generator = keras.random.SeedGenerator(seed, name="dropout")
         track_state(self, self.seed_generator, seed)
@@ -137,6 +155,7 @@ class Transformer(keras.Model):
             "activation_dropout": activation_dropout,
             "activation": activation,
             "seed": self.seed_generator,
+            **sublayers,
             "dtype": policy,
         }
         self.source_embedding = TokenEmbedding(

@@ -17,6 +17,7 @@ from keras_mtl.decoding.tasks import TranslationTask
 from keras_mtl.decoding.text_translator import TextTranslator
 from keras_mtl.errors import ConfigError, DataError, InputError, nearest, nearest_task
 from keras_mtl.export.translators import choose_backend, make_translator
+from keras_mtl.sublayers import only_tensorflow
 from keras_mtl.training.evaluation_report import ScoredPairs
 from keras_mtl.training.translations import pairs_digest
 
@@ -219,7 +220,7 @@ class Evaluator:
                 settings.tasks or None,
                 likelihood,
             )
-        backend = choose_backend(settings.backend)
+        backend = choose_backend(settings.backend, only_tensorflow=only_tensorflow(model))
         batch_size = config.task.decoding.batch_size
         translator = make_translator(
             model,

@@ -19,6 +19,7 @@ from keras_mtl.config import ExperimentConfig
 from keras_mtl.data.prepare import PreparedData
 from keras_mtl.errors import CheckpointError, ConfigError
 from keras_mtl.interrupts import StopRequest, stop_on_signals
+from keras_mtl.models.factory import check_sublayers
 from keras_mtl.schedules import task_index_map
 from keras_mtl.training import balance, building, devices
 from keras_mtl.training.batch_log import BatchLog
@@ -97,6 +98,8 @@ def run_experiment(
     strategy = configure_runtime(config.runtime)
     for line in devices.describe(config.runtime, compiles_with_xla(config.runtime)):
         log(line)
+    # Not earlier: it computes, and the runtime must be set up first.
+    check_sublayers(config.task.model, config.runtime.mixed_precision_dtype)
     prepared = prepare_from_config(config, model_dir, log=log)
     return Run(config, Path(model_dir), prepared, strategy, log).execute(mode)
 

@@ -28,6 +28,10 @@ FIXED_FIELDS = (
     "task.model.encoder_layers",
     "task.model.decoder_layers",
     "task.model.activation",
+    "task.model.feed_forward",
+    "task.model.feed_forward_parameters",
+    "task.model.norm",
+    "task.model.norm_parameters",
     "task.model.positions",
     "task.model.max_length",
     "task.model.tie_embeddings",
@@ -115,7 +119,7 @@ class RunDirectory:
             )
         changes = diff(load_params(params), config)
         for field, old, new in changes:
-            if field.split("[")[0] in FIXED_FIELDS:
+            if _is_fixed(field):
                 raise CheckpointError(
                     f"{params}: {field} is {old!r} there and {new!r} now, and its checkpoints "
                     "depend on it; keep the old value or give another --model_dir"
@@ -157,3 +161,8 @@ class RunDirectory:
         }
         text = json.dumps(tasks, indent=1, ensure_ascii=False) + "\n"
         replace_file(self.path / TASKS_FILE, text.encode())
+
+
+def _is_fixed(field: str) -> bool:
+    """Whether a field is one of `FIXED_FIELDS` or a part of one."""
+    return any(f"{field}.".startswith((f"{fixed}.", f"{fixed}[")) for fixed in FIXED_FIELDS)

@@ -87,7 +87,8 @@ def test_battery(case, tmp_path):
 
 
 def test_battery_covers_every_public_layer():
-    assert {case[0].__name__ for case in CASES} >= set(layers.__all__)
+    public = {name for name in layers.__all__ if isinstance(getattr(layers, name), type)}
+    assert {case[0].__name__ for case in CASES} >= public
 
 
 def test_padding_changes_nothing():

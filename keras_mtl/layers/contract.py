@@ -1,0 +1,111 @@
+"""What a sub-layer of a plug-in must do, checked before hours of training depend on it."""
+
+from collections.abc import Callable, Iterator
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_mtl import plugins
+from keras_mtl.errors import ConfigError, KerasMtlError
+
+# More than rounding, less than what another position changes.
+_TOLERANCE = {"float32": 1e-3, "float64": 1e-3, "float16": 0.02, "bfloat16": 0.1}
+
+
+def check_sublayer(
+    what: str, make: Callable[[keras.random.SeedGenerator], keras.layers.Layer], dim: int
+) -> None:
+    """Tries a feed-forward block or a normalization under the dtype policy that is set.
+
+    Args:
+      what: the layer, for messages, such as ``task.model.norm 'rms'``.
+      make: makes the layer, with the generator as its `seed` if it has one.
+      dim: width of the model.
+
+    Raises:
+      ConfigError: the layer raises an error, or breaks the contract of docs/extending.md.
+    """
+    generator = keras.random.SeedGenerator(0)
+    try:
+        problem = next(_problems(make(generator), generator, dim), None)
+    except KerasMtlError:
+        raise
+    except Exception as error:
+        raise plugins.failure(
+            f"{what} cannot be used", error, "repair the layer, or choose another one"
+        ) from error
+    if problem:
+        raise ConfigError(f"{what} {problem}")
+
+
+def _problems(
+    layer: keras.layers.Layer, generator: keras.random.SeedGenerator, dim: int
+) -> Iterator[str]:
+    """Yields what is wrong, the cause before its consequences."""
+    layer.build((None, None, dim))
+    built = [variable.path for variable in layer.variables]
+    dtype = layer.compute_dtype
+    # The numbers of batch and time are unknown in training too.
+    signature = [tf.TensorSpec([None, None, dim], dtype)]
+    infer = tf.function(lambda x: layer(x, training=False), input_signature=signature)
+
+    @tf.function(input_signature=signature)
+    def train(x):
+        with tf.GradientTape() as tape:
+            outputs = layer(x, training=True)
+        return outputs, tape.gradient(outputs, layer.trainable_variables)
+
+    x = tf.constant(np.random.default_rng(0).normal(size=[2, 5, dim]), dtype)
+    outputs = infer(x)
+    if late := [v.path for v in layer.variables if v.path not in built]:
+        yield (
+            f"makes the variable {late[0]} when it is called; make it in build(input_shape), and "
+            "build the layers inside there too"
+        )
+    if outputs.shape != x.shape or outputs.dtype != x.dtype:
+        yield (
+            f"returns {outputs.dtype.name} {outputs.shape} for {x.dtype.name} {x.shape}; return "
+            "the shape of the input, in the layer's compute_dtype"
+        )
+    yield from _variable_problems(layer, generator)
+    if not np.isfinite(_array(outputs)).all():
+        yield "returns values that are not finite for inputs of mean 0 and variance 1"
+    if not np.array_equal(_array(outputs), _array(infer(x))):
+        yield "is random when training is false; drop only if training is true"
+    # The same vectors in the opposite order, without some, in one row.
+    moved = infer(tf.reshape(x, [1, 10, dim])[:, 9:2:-1])
+    expected = _array(outputs).reshape(1, 10, dim)[:, 9:2:-1]
+    allowed = _TOLERANCE.get(dtype, 0.1) * max(1e-6, np.abs(expected).max())
+    if np.abs(_array(moved) - expected).max() > allowed:
+        yield (
+            "is not position-wise: what it returns for a position depends on other positions. "
+            "Decoding runs one position at a time, and training must not see the next token"
+        )
+    _, gradients = train(x)
+    for variable, gradient in zip(layer.trainable_variables, gradients, strict=True):
+        if gradient is None:
+            yield f"does not use the variable {variable.path} in training; leave it out"
+
+
+def _variable_problems(
+    layer: keras.layers.Layer, generator: keras.random.SeedGenerator
+) -> Iterator[str]:
+    found = {id(part) for part in tf.train.TrackableView(layer).descendants()}
+    for variable in layer.trainable_variables:
+        if id(variable) not in found:
+            yield (
+                f"keeps the layer of the variable {variable.path} in a list, where checkpoints do "
+                "not find it; give each layer an attribute of its own (setattr(self, name, layer))"
+            )
+    for variable in layer.non_trainable_variables:
+        if variable is not generator.state:
+            yield (
+                f"has the variable {variable.path}, which is not trained. A sub-layer has trained "
+                "weights only; its dropout is keras_mtl.layers.Dropout(rate, seed=seed) with the "
+                "seed that it was given"
+            )
+
+
+def _array(value: tf.Tensor) -> np.ndarray:
+    return tf.cast(value, tf.float32).numpy()
