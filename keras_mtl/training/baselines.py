@@ -10,12 +10,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from keras_mtl.config import BalancingConfig, ExperimentConfig, Options, PairConfig
-from keras_mtl.data.prepared import VOCABULARY_FILE
 from keras_mtl.errors import DataError, KerasMtlError
 from keras_mtl.files import replace_file
 from keras_mtl.interrupts import forwarded_to
 from keras_mtl.metrics import higher_is_better, schedule_score
 from keras_mtl.registry import save_params
+from keras_mtl.training.building import validated_tasks
 from keras_mtl.training.event_log import read_events
 from keras_mtl.training.setup import prepare_from_config
 
@@ -34,13 +34,13 @@ def measure_baselines(
 ) -> dict[str, float]:
     """Trains each task alone by the same configuration and notes its best validation score.
 
-    The models share the vocabulary of the whole mix, so that their scores compare with those of the
-    mixed run. Each is trained in a process of its own, in ``<model_dir>/<task>``. A task that is
-    done is not trained again; one that was interrupted goes on.
+    The models share the prepared data of the whole mix, so that their scores compare with those of
+    the mixed run. Each is trained in a process of its own, in ``<model_dir>/<task>``. A task that
+    is done is not trained again; one that was interrupted resumes.
 
     Args:
         config: the experiment of all tasks.
-        model_dir: folder of the baselines; gets ``baselines.json``.
+        model_dir: directory of the baselines; gets ``baselines.json``.
         train_steps: steps of each model; None takes ``trainer.train_steps``.
         log: function that gets lines for the user.
 
@@ -53,25 +53,35 @@ def measure_baselines(
         KerasMtlError: a training failed; its own message stands above.
     """
     root = Path(model_dir)
-    prepared = prepare_from_config(config, root, log=log)
-    vocabulary = os.path.abspath(os.path.join(prepared.data_dir, VOCABULARY_FILE))
+    config = copy.deepcopy(config)
+    config.task.data.data_dir = os.path.abspath(prepare_from_config(config, root, log=log).data_dir)
+    validated = validated_tasks(config)
     found: dict[str, float] = {}
     for pair in config.task.pairs:
+        if pair.name not in validated:
+            log(f"no baseline of {pair.name}: trainer.evaluation.tasks leaves it out")
+            continue
         log(f"baseline of {pair.name}")
         alone = task_alone(config, pair)
-        alone.task.data.vocabulary.model_file = vocabulary
         if train_steps is not None:
             alone.trainer.train_steps = train_steps
-        found[pair.name] = _train(alone, root / pair.name)
+        score = _train(alone, root / pair.name)
+        if score <= 0:
+            log(
+                f"warning: the best score of {pair.name} is {score:g}, and a baseline must be > 0; "
+                "it is left out. Train longer (--train_steps)"
+            )
+            continue
+        found[pair.name] = score
         _write(root / BASELINES_FILE, found)
     return found
 
 
 def task_alone(config: ExperimentConfig, pair: PairConfig) -> ExperimentConfig:
-    """The configuration of one task, without what concerns several."""
+    """Returns the configuration of one task, without what concerns several; the data is shared."""
     alone = copy.deepcopy(config)
     alone.task.pairs = [copy.deepcopy(pair)]
-    alone.task.data.data_dir = ""
+    alone.trainer.evaluation.tasks = []
     alone.trainer.schedule.name = "uniform"
     alone.trainer.schedule.parameters = Options()
     alone.trainer.schedule.baselines_file = ""
@@ -107,7 +117,7 @@ def _train(config: ExperimentConfig, folder: Path) -> float:
     if not scores:
         raise DataError(
             f"{folder}: no validation by {metric} was logged, and nothing is left to train; delete "
-            "the folder and start again"
+            "the directory and start again"
         )
     best = max(scores) if higher_is_better(metric) else min(scores)
     return schedule_score(metric, best)

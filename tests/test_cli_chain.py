@@ -1,0 +1,158 @@
+"""`prepare`, `baselines`, `demo` and `benchmark` from beginning to end, on one tiny corpus."""
+
+import copy
+import json
+import shutil
+import subprocess
+import sys
+
+import pytest
+import yaml
+
+from keras_mtl.cli.main import main
+from keras_mtl.training import baselines
+from tests.training import tiny_run
+
+TASKS = ["en-fr", "en-es", "en-gl"]
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory):
+    """A directory with `config.yaml` and, in `data`, what `prepare` makes of it."""
+    directory = tmp_path_factory.mktemp("chain")
+    values = copy.deepcopy(tiny_run.CONFIG)
+    for pair in values["task"]["pairs"]:
+        del pair["baseline"]
+    # One bucket: each shape is traced in each process.
+    values["task"]["data"] |= {"data_dir": "data", "bucket_lengths": [64]}
+    trainer = values["trainer"]
+    trainer["train_steps"] = 10
+    trainer["checkpoint_interval"] = trainer["evaluation"]["interval"] = 5
+    trainer["evaluation"]["tasks"] = TASKS[:2]
+    # It does not exist before `baselines` has written it.
+    trainer["schedule"] = {"name": "simple_adaptive", "baselines_file": "alone/baselines.json"}
+    (directory / "config.yaml").write_text(yaml.safe_dump(values))
+    return directory
+
+
+def words(workplace, command, *more):
+    return [command, "--config_file", str(workplace / "config.yaml"), *map(str, more)]
+
+
+@pytest.fixture(scope="module")
+def prepared(workplace):
+    assert main(words(workplace, "prepare")) == 0
+    return workplace / "data"
+
+
+def run_command(words):
+    """A command that trains needs a process of its own: determinism is set once in a process."""
+    done = subprocess.run(
+        [sys.executable, "-m", "keras_mtl.cli.main", *words],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_prepare(workplace, prepared, capsys):
+    manifest = json.loads((prepared / "manifest.json").read_text())
+    assert [task["name"] for task in manifest["tasks"]] == TASKS
+    times = {path: path.stat().st_mtime_ns for path in prepared.iterdir()}
+    assert main(words(workplace, "prepare", "--verify")) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "all checksums are right" in lines
+    assert lines[-1].startswith("3 tasks, vocabulary of ")
+    assert lines[-1].endswith(f" ids in {prepared}")
+    # The second time nothing was written.
+    assert {path: path.stat().st_mtime_ns for path in prepared.iterdir()} == times
+
+    other = words(workplace, "prepare", "--params_override", "task.data.dev_pairs=8")
+    assert main(other) == 2
+    assert "dev_pairs" in capsys.readouterr().err
+    copied = f"task.data.data_dir={workplace / 'other'}"
+    assert main([*words(workplace, "prepare"), "--params_override", copied]) == 0
+    changed = f"{copied},task.data.dev_pairs=8"
+    assert main([*words(workplace, "prepare", "--overwrite"), "--params_override", changed]) == 0
+    manifest = json.loads((workplace / "other/manifest.json").read_text())
+    assert all(task["dev_size"] <= 8 for task in manifest["tasks"])
+
+
+def test_prepare_finds_a_damaged_store(workplace, prepared, tmp_path, capsys):
+    shutil.copytree(prepared, tmp_path / "data")
+    path = max((tmp_path / "data").iterdir(), key=lambda path: path.stat().st_size)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    override = ["--params_override", f"task.data.data_dir={tmp_path / 'data'}"]
+    assert main([*words(workplace, "prepare", "--verify"), *override]) == 2
+    assert path.name in capsys.readouterr().err
+
+
+# Two trainings, each in a process that imports TensorFlow and traces.
+@pytest.mark.slow
+def test_baselines_train_each_validated_task_on_one_store(workplace, prepared):
+    out = run_command(
+        words(workplace, "baselines", "--model_dir", workplace / "alone", "--train_steps", 5)
+    )
+    found = json.loads((workplace / "alone/baselines.json").read_text())
+    assert list(found) == TASKS[:2]
+    assert all(value > 0 for value in found.values())
+    assert "no baseline of en-gl: trainer.evaluation.tasks leaves it out" in out
+    assert out.splitlines()[-1].endswith("use it as trainer.schedule.baselines_file")
+    # The tasks share the store of the whole mix; none has prepared data of its own.
+    assert list((workplace / "alone").rglob("manifest.json")) == []
+    trained = sorted(path.parent.name for path in (workplace / "alone").rglob("ckpt-5.index"))
+    assert [name for name in trained if name != "best"] == sorted(TASKS[:2])
+
+
+@pytest.fixture
+def scores(monkeypatch):
+    """Replaces the trainings by scores that the test gives."""
+    scores = {}
+    monkeypatch.setattr(baselines, "_train", lambda config, path: scores[path.name])
+    return scores
+
+
+def test_a_score_of_zero_is_no_baseline(workplace, prepared, scores, tmp_path, capsys):
+    scores.update({"en-fr": 12.5, "en-es": 0.0})
+    assert main(words(workplace, "baselines", "--model_dir", tmp_path)) == 0
+    out = capsys.readouterr().out
+    assert "warning: the best score of en-es is 0, and a baseline must be > 0" in out
+    assert json.loads((tmp_path / "baselines.json").read_text()) == {"en-fr": 12.5}
+
+
+@pytest.fixture(scope="module")
+def demo(workplace, prepared):
+    """What `demo` has printed."""
+    overrides = "trainer.schedule={name: uniform, baselines_file: },trainer.evaluation.tasks=[]"
+    more = ["--model_dir", workplace / "demo", "--params_override", overrides]
+    return run_command(words(workplace, "demo", *more))
+
+
+def test_the_demo_reaches_its_end(workplace, demo):
+    out, run = demo, workplace / "demo"
+    parts = ["== test", "== export", "== translate, with", "== result, on test sentences", "try:"]
+    places = [out.index(part) for part in parts]
+    assert places == sorted(places)
+    table = out[places[3] :].splitlines()
+    assert table[1].split()[:2] == ["task", "pairs"]
+    assert [line.split()[0] for line in table[2:5]] == TASKS
+    shares = [float(line.split()[-1].rstrip("%")) for line in table[2:5]]
+    assert sum(shares) == pytest.approx(100, abs=0.2)
+    assert (run / "demo.png").read_bytes().startswith(b"\x89PNG")
+    assert (run / "export/saved_model.pb").is_file()
+    report = json.loads((run / "evaluation-test.json").read_text())
+    assert list(report["tasks"]) == TASKS
+
+
+def test_benchmark_of_a_model_directory(workplace, demo, capsys):
+    options = ["--seconds", "0.02", "--batch_sizes", "2", "--source_tokens", "5"]
+    options += ["--target_tokens", "4"]
+    assert main(["benchmark", "--model", str(workplace / "demo"), *options]) == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    measured = [row for row in rows if row[0] in ("float32", "int8")]
+    assert {row[0] for row in measured} == {"float32", "int8"}
+    assert all(float(row[3].replace(",", "")) > 0 for row in measured)
