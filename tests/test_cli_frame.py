@@ -230,13 +230,18 @@ def test_inspect_prints_tasks_parameters_and_differences(tmp_path, capsys):
             "no.tsv: does not exist",
         ),
         ("task:", "trainer: {schedule: {name: unifrom}}\ntask:", "did you mean 'uniform'"),
-        ("task:", "trainer: {schedule: {baselines_file: no.json}}\ntask:", "no.json' cannot be"),
+        (
+            "task:",
+            "trainer: {schedule: {baselines_file: no.json}}\ntask:",
+            "no.json' does not exist; `keras-mtl base",
+        ),
         (
             "task:",
             f"trainer: {{schedule: {{baselines_file: {number}}}}}\ntask:",
             "no object such as",
         ),
         ("task:", "trainer: {schedule: {name: inverse_ratio}}\ntask:", "'en-de' has no baseline"),
+        ("data: {", "data: {dev_fraction: 0, ", "task 'en-fr' has no dev_corpora"),
     ):
         bad = tmp_path / "bad.yaml"
         bad.write_text(small.read_text().replace(old, new))
@@ -245,12 +250,38 @@ def test_inspect_prints_tasks_parameters_and_differences(tmp_path, capsys):
         assert message in found.err
         assert "total" in found.out
 
+    asked = tmp_path / "asked.yaml"
+    asked.write_text(small.read_text().replace("target: de", "target: DE"))
+    assert main.main(["inspect", "--config_file", str(asked)]) == 0
+    assert "note: 'DE' (task en-DE): the usual code is 'de'" in capsys.readouterr().err
+
     other = tmp_path / "other.yaml"
     other.write_text(small.read_text().replace("31.5", "30"))
     assert main.main(["inspect", "--config_file", str(small), "--diff", str(other)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 2
     assert lines[1].split() == ["task.pairs[en-fr].baseline", "31.5", "30.0"]
+
+
+def test_inspect_names_tasks_with_few_dev_pairs_or_none(tmp_path):
+    from keras_mtl import registry
+    from keras_mtl.cli.inspect import find_notes, find_problems
+
+    config = registry.load_experiment(
+        params_override="task.pairs=[{source: en, target: fr}, {source: en, target: de}],"
+        "task.data.corpora=[{reader: cldr, options: {pairs: 9}}]"
+    )
+    tasks = [types.SimpleNamespace(name=f"en-{x}", dev_size=n) for x, n in (("fr", 9), ("it", 0))]
+    prepared = types.SimpleNamespace(tasks=tasks)
+    (note,) = find_notes(config, prepared)
+    assert note.startswith("fewer than 100 dev pairs, so validation scores are noisy: en-fr (9);")
+    assert find_problems(config, prepared) == []
+    tasks[0].dev_size = 0
+    assert find_notes(config, prepared) == []
+    (problem,) = find_problems(config, prepared)
+    assert problem.startswith("task 'en-fr' has no dev pair to score")
+    config.trainer.evaluation.tasks = ["en-de"]
+    assert find_problems(config, prepared) == []
 
 
 def test_parameters_are_added_up_by_layer():

@@ -2,13 +2,14 @@
 
 import argparse
 import collections
+import contextlib
 import os
 import shutil
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from keras_mtl import errors
+from keras_mtl import errors, sublayers
 from keras_mtl.cli import arguments, common
 
 if TYPE_CHECKING:
@@ -76,13 +77,33 @@ def run(args: argparse.Namespace) -> int:
     print()
     print_samples(config, prepared)
     print()
-    print_parameters(config, prepared)
+    problems = []
+    try:
+        print_parameters(config, prepared)
+    except errors.ConfigError as error:
+        problems.append(str(error))
     if args.model_dir:
         print_checkpoints(args.model_dir, args.verify)
-    problems = find_problems(config, prepared)
+    for note in find_notes(config, prepared):
+        print(f"note: {note}", file=sys.stderr)
+    problems += find_problems(config, prepared)
     for problem in problems:
         print(f"error: {problem}", file=sys.stderr)
     return 2 if problems else 0
+
+
+def find_notes(config: "ExperimentConfig", prepared: "PreparedData | None") -> list[str]:
+    """What training accepts, and the user may not mean: language codes, few dev pairs."""
+    from keras_mtl.data.language_notes import Direction, language_notes
+    from keras_mtl.training.building import check_dev_sizes, validated_tasks
+
+    pairs = config.task.pairs
+    notes = language_notes(Direction(pair.name, pair.source, pair.target) for pair in pairs)
+    if prepared is not None:
+        known = {task.name for task in prepared.tasks}
+        with contextlib.suppress(errors.DataError):  # `find_problems` has it.
+            notes += check_dev_sizes([n for n in validated_tasks(config) if n in known], prepared)
+    return notes
 
 
 def find_problems(config: "ExperimentConfig", prepared: "PreparedData | None") -> list[str]:
@@ -96,13 +117,25 @@ def find_problems(config: "ExperimentConfig", prepared: "PreparedData | None") -
       Messages.
     """
     from keras_mtl.data.corpora import create_reader
-    from keras_mtl.training.building import check_schedule
+    from keras_mtl.training.building import (
+        check_dev_pairs,
+        check_dev_sizes,
+        check_schedule,
+        validated_tasks,
+    )
 
     problems: dict[str, None] = {}  # As an ordered set: tasks may share a corpus.
-    try:
-        check_schedule(config)
-    except errors.ConfigError as error:
-        problems[str(error)] = None
+    for check in (check_schedule, check_dev_pairs):
+        try:
+            check(config)
+        except errors.ConfigError as error:
+            problems[str(error)] = None
+    if prepared is not None:
+        known = {task.name for task in prepared.tasks}
+        try:
+            check_dev_sizes([n for n in validated_tasks(config) if n in known], prepared)
+        except errors.DataError as error:
+            problems[str(error)] = None
     data = config.task.data
     for pair in config.task.pairs:
         for corpus in [*(pair.corpora or data.corpora), *pair.dev_corpora, *pair.test_corpora]:
@@ -184,10 +217,15 @@ def print_samples(config: "ExperimentConfig", prepared: "PreparedData | None") -
 
 
 def print_parameters(config: "ExperimentConfig", prepared: "PreparedData | None") -> None:
-    """Builds the model and prints its parameters, layer by layer."""
-    from keras_mtl.models.factory import build_transformer
+    """Builds the model and prints its parameters, layer by layer.
+
+    Raises:
+      ConfigError: the model cannot be built.
+    """
+    from keras_mtl.models.factory import build_transformer, check_sublayers
 
     model_config = config.task.model
+    check_sublayers(model_config, config.runtime.mixed_precision_dtype)
     size = config.task.data.vocabulary.size if prepared is None else prepared.vocabulary.size
     decoders: tuple[str, ...] = ("",)
     if model_config.sharing == "encoder":
@@ -201,6 +239,16 @@ def print_parameters(config: "ExperimentConfig", prepared: "PreparedData | None"
     rows.append(("total", f"{total:,}", "100.0%"))
     print_table(("layer", "parameters", "share"), rows)
     print(f"vocabulary of {size:,} ids{'' if prepared else ' (as configured)'}")
+    for field, ours in sublayers.STANDARD.items():
+        name = getattr(model_config, field)
+        if name != ours:
+            own = _listed(getattr(model_config, f"{field}_parameters").as_dict())
+            print(f"{field}: {name}({own}) of a plug-in")
+    if sublayers.only_tensorflow(model_config):
+        print(
+            "sub-layers of plug-ins run in TensorFlow only: validation and decoding use it, and of "
+            "the export formats only saved_model holds the model"
+        )
 
 
 def count_parameters(variables: Iterable[tuple[str, int]]) -> dict[str, int]:
