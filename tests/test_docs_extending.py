@@ -1,14 +1,19 @@
-"""docs/extending.md: its reader and its metrics work; the contract of schedules tries the first."""
+"""docs/extending.md: its reader, metrics and sub-layers work.
+
+The contract of schedules tries its schedule.
+"""
 
 import re
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from keras_mtl import metrics, plugins
 from keras_mtl.data import corpora
 from keras_mtl.data.corpora import base
+from keras_mtl.layers.registry import FEED_FORWARDS, NORMS
 
 PAGE = (Path(__file__).parents[1] / "docs" / "extending.md").read_text(encoding="utf-8")
 CODE = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
@@ -19,13 +24,15 @@ def example(tmp_path, monkeypatch):
     """Imports an example of the page as a plug-in; what it registers is forgotten again."""
     monkeypatch.setattr(metrics, "_METRICS", dict(metrics._METRICS))
     monkeypatch.setattr(base._READERS, "classes", dict(base._READERS.classes))
+    for registry in (FEED_FORWARDS, NORMS):
+        monkeypatch.setattr(registry, "classes", dict(registry.classes))
     monkeypatch.setattr(sys, "path", list(sys.path))
 
     def load(word):
         (code,) = (each for each in CODE if word in each)
         (tmp_path / f"extending_{word}.py").write_text(code, encoding="utf-8")
         plugins.load([f"{tmp_path}/extending_{word}"])
-        monkeypatch.delitem(sys.modules, f"extending_{word}")
+        del sys.modules[f"extending_{word}"]  # Another test imports its own.
 
     return load
 
@@ -48,3 +55,66 @@ def test_the_metrics(example):
     assert metrics.score("exact_match", ["a", "b"], ["a", "c"]).value == 50.0
     assert metrics.loss_score("perplexity", 0.0, 3).value == 1.0
     assert not metrics.higher_is_better("perplexity")
+
+
+X = np.random.default_rng(0).normal(size=(3, 6, 8)).astype(np.float32)
+
+
+def test_the_sub_layers(example, tmp_path):
+    from tests.layers.battery import check_layer
+
+    example("GatedFeedForward")
+    block = {"intermediate_dim": 16, "activation": "silu", "dropout": 0.2, "seed": 1}
+    for cls, arguments, trainable in (
+        (FEED_FORWARDS.classes["gated"], {**block, "use_bias": True}, 6),
+        (NORMS.classes["rms"], {"epsilon": 1e-5}, 1),
+    ):
+        check_layer(cls, arguments, [X], X.shape, tmp_path, trainable=trainable)
+    # The formulas.
+    gated = FEED_FORWARDS.classes["gated"](**block)
+    gated.build(X.shape)
+    gate, hidden, output = (weight.numpy() for weight in gated.trainable_variables)
+    expected = (X @ gate) / (1 + np.exp(-(X @ gate))) * (X @ hidden) @ output
+    np.testing.assert_allclose(gated(X), expected, atol=1e-5)
+    norm = NORMS.classes["rms"]()
+    size = np.sqrt(np.mean(X**2, axis=-1, keepdims=True) + 1e-6)
+    np.testing.assert_allclose(norm(X), X / size, atol=1e-6)
+
+
+def test_a_model_with_the_sub_layers_decodes_step_by_step_and_is_saved(example, tmp_path):
+    import keras
+    import tensorflow as tf
+
+    from keras_mtl.config import Options, TransformerConfig
+    from keras_mtl.models.factory import build_transformer, check_sublayers
+
+    example("GatedFeedForward")
+    config = TransformerConfig(
+        size="tiny", hidden_dim=8, num_heads=2, intermediate_dim=16, activation="silu",
+        sharing="encoder", feed_forward="gated", norm="rms",
+    )  # fmt: skip
+    config.norm_parameters = Options({"epsilon": 1e-5})
+    for policy in ("mixed_bfloat16", "float32"):
+        check_sublayers(config, policy)
+    model = build_transformer(config, 11, ("fr", "de"))
+    final = model.decoders[1].final_norm
+    assert (type(final).__name__, final.epsilon) == ("RootMeanSquareNorm", 1e-5)
+    block = model.encoder.layers[0].feed_forward
+    assert (type(block).__name__, block.intermediate_dim) == ("GatedFeedForward", 16)
+
+    source, target = np.random.default_rng(1).integers(3, 11, (2, 2, 5)).astype(np.int32)
+    inputs = {"source": source, "target": target, "decoder": np.ones(2, np.int32)}
+    full = model(inputs).numpy()
+    state = model.start(model.encode(source), inputs["decoder"], 1, 5)
+    shifted = np.concatenate([np.ones([2, 1], np.int32), target[:, :-1]], axis=1)
+    for index in range(5):
+        logits, state = model.step(shifted[:, index : index + 1], tf.constant(index), state)
+        np.testing.assert_allclose(logits[:, 0], full[:, index], atol=1e-5)
+
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(loaded(inputs), full)
+    prefix = tf.train.Checkpoint(model=model).write(str(tmp_path / "ckpt"))
+    other = build_transformer(config, 11, ("fr", "de"))
+    tf.train.Checkpoint(model=other).read(prefix).assert_consumed()
+    np.testing.assert_array_equal(other(inputs), full)

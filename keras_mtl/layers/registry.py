@@ -41,7 +41,7 @@ def register_feed_forward(name: str) -> Callable[[_Class], _Class]:
     Raises:
       ConfigError: the name is taken, or the class is not such a layer.
     """
-    return _decorator(FEED_FORWARDS, name, _BLOCK)
+    return _decorator("register_feed_forward", FEED_FORWARDS, name, _BLOCK)
 
 
 def register_norm(name: str) -> Callable[[_Class], _Class]:
@@ -56,7 +56,7 @@ def register_norm(name: str) -> Callable[[_Class], _Class]:
     Raises:
       ConfigError: the name is taken, or the class is not such a layer.
     """
-    return _decorator(NORMS, name, ())
+    return _decorator("register_norm", NORMS, name, ())
 
 
 def create_feed_forward(
@@ -111,7 +111,7 @@ def _create(
 
 
 def _decorator(
-    registry: Registry[keras.layers.Layer], name: str, supplied: tuple[str, ...]
+    decorator: str, registry: Registry[keras.layers.Layer], name: str, supplied: tuple[str, ...]
 ) -> Callable[[_Class], _Class]:
     kind = registry.kind
 
@@ -131,6 +131,6 @@ def _decorator(
     if not isinstance(name, str) or not name:
         raise ConfigError(
             f"the {kind} {getattr(name, '__qualname__', name)!r} has no name; give the decorator "
-            'one, as @register("my_name")'
+            f'one, as @{decorator}("my_name")'
         )
     return register

@@ -104,6 +104,16 @@ def test_long_lines_and_options_beyond_the_model(trained):
     assert not is_engine_file(path.parent)
 
 
+def test_auto_falls_back_for_what_only_tensorflow_runs():
+    reason = "task.model.norm is 'rms', and only TensorFlow runs sub-layers of plug-ins"
+    lines = []
+    assert choose_backend("auto", lines.append, only_tensorflow=reason) == "tf"
+    assert lines == [f"decoding in TensorFlow: {reason}"]
+    assert choose_backend("tf", only_tensorflow=reason) == "tf"
+    with pytest.raises(InputError, match=r"backend=native: task.model.norm is 'rms'.*; give tf or"):
+        choose_backend("native", only_tensorflow=reason)
+
+
 def test_auto_falls_back_with_a_line(monkeypatch):
     assert choose_backend("auto") == "native"
     lines = []

@@ -46,6 +46,20 @@ def test_other_decoders_are_refused(run, targets):
         directory.check(config, prepared(*targets))
 
 
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"norm": "rms"}, r"task\.model\.norm is 'layer_norm' there and 'rms' now"),
+        ({"feed_forward_parameters": {"wide": 2}}, r"feed_forward_parameters\.wide is \(absent\)"),
+    ],
+)
+def test_other_sub_layers_are_refused(run, change, field):
+    directory, config = run
+    config.task.model.override(change, is_strict=False)
+    with pytest.raises(CheckpointError, match=field):
+        directory.check(config, prepared("fr", "de"))
+
+
 def test_another_seed_is_refused(run):
     directory, config = run
     config.runtime.seed += 1

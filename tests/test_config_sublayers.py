@@ -1,0 +1,80 @@
+"""Models with sub-layers of plug-ins: what a configuration may ask of them; free of TensorFlow."""
+
+import pytest
+import yaml
+
+from keras_mtl import sublayers
+from keras_mtl.cli import main as cli
+
+CONFIG = {
+    "task": {
+        "pairs": [{"source": "en", "target": "fr"}],
+        "data": {"corpora": [{"reader": "cldr", "options": {"pairs": 5}}]},
+        "model": {"feed_forward": "gated", "norm": "rms", "norm_parameters": {"epsilon": 0.5}},
+    }
+}
+REASON = (
+    "task.model.feed_forward is 'gated' and task.model.norm is 'rms', and only TensorFlow runs "
+    "sub-layers of plug-ins"
+)
+
+
+def load(*overrides):
+    from keras_mtl import registry
+
+    return registry.load_experiment(None, [], [yaml.safe_dump(CONFIG), *overrides])
+
+
+def test_what_only_the_engine_can_do_is_refused_by_the_configuration():
+    from keras_mtl.errors import ConfigError
+
+    assert sublayers.only_tensorflow(load().task.model) == REASON
+    for override, message in (
+        ("backend=native", f"backend = 'native': {REASON}; set it to auto or tf"),
+        ("compute_type=int8", f"compute_type = 'int8': {REASON}; set it to float32"),
+        ("lag=5", f"lag = 5: only the engine validates while training continues; {REASON}"),
+    ):
+        with pytest.raises(ConfigError) as error:
+            load(f"trainer.evaluation.{override}")
+        assert f"trainer.evaluation.{message}" in str(error.value)
+    standard = "task.model.feed_forward=standard,task.model.norm=layer_norm"
+    config = load(standard, "trainer.evaluation.lag=5")
+    assert sublayers.only_tensorflow(config.task.model) == ""
+
+
+def test_parameters_belong_to_the_name():
+    assert load().task.model.norm_parameters.as_dict() == {"epsilon": 0.5}
+    changed = load("task.model.norm=other").task.model
+    assert changed.norm_parameters.as_dict() == {}
+    assert changed.feed_forward == "gated"
+
+
+@pytest.mark.parametrize(
+    ("words", "remedy"),
+    [
+        ("export --model_dir run --format engine --output x", "portable SavedModel instead"),
+        ("export --model_dir run --format ctranslate2 --output x", "(--format saved_model)"),
+        ("export --model_dir run --format saved_model_native --output x", "(--format saved_model)"),
+        ("benchmark --model run", "benchmark measures the C++ engine"),
+        ("translate --model run --task en-fr --backend native", "give tf or auto"),
+    ],
+)
+def test_commands_that_need_the_engine_refuse(words, remedy, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "params.yaml").write_text(yaml.safe_dump(CONFIG))
+    (tmp_path / "run" / "tasks.json").write_text(
+        '{"vocabulary_hash": "h", "tasks": '
+        '[{"name": "en-fr", "source": "en", "target": "fr", "decoder": 0}]}'
+    )
+    assert cli.main(words.split()) == 2
+    message = capsys.readouterr().err
+    assert REASON in message
+    assert remedy in message
+
+
+def test_runs_of_older_versions_and_damaged_files_have_our_own(tmp_path):
+    assert sublayers.saved_only_tensorflow(tmp_path) == ""
+    for text in ("task: {model: {size: tiny}}", "task: 3", "a: [", "task: {model: null}"):
+        (tmp_path / "params.yaml").write_text(text)
+        assert sublayers.saved_only_tensorflow(tmp_path) == ""
