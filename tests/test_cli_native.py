@@ -130,7 +130,7 @@ def test_a_model_directory_without_tensorflow_is_a_message(trained, tmp_path, ru
     words = ["translate", "--task", "en-fr", "--model"]
     done = run_python(code, *words, str(trained))
     assert done.returncode == 2, done.stderr
-    assert "needs the package tensorflow" in done.stderr
+    assert "is not installed; install keras_mtl with its dependencies" in done.stderr
     pairs = tmp_path / "pairs.tsv"
     pairs.write_text("two trees\tdeux arbres\n")
     words = ["score", "--task", "en-fr", "--tsv", str(pairs), "--model"]

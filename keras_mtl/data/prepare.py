@@ -281,8 +281,8 @@ def _prepare_into(
         "inputs": inputs,
     }
     with disk_errors(data_dir):
-        text = json.dumps(manifest, indent=1, ensure_ascii=False)
-        replace_file(os.path.join(folder, prepared.MANIFEST_FILE), text)
+        content = json.dumps(manifest, indent=1, ensure_ascii=False)
+        replace_file(os.path.join(folder, prepared.MANIFEST_FILE), content)
     for line in report(results, spelled):
         log(line)
     width = shutil.get_terminal_size((100, 24)).columns
