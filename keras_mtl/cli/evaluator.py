@@ -58,9 +58,10 @@ def make_evaluator(
     """
     from keras_mtl.decoding.loading import load_model
     from keras_mtl.export.translators import check_compute_type, choose_backend, make_translator
+    from keras_mtl.sublayers import saved_only_tensorflow
     from keras_mtl.training.evaluation import Evaluator, Likelihood, PairIds
 
-    chosen = choose_backend(backend)
+    chosen = choose_backend(backend, only_tensorflow=saved_only_tensorflow(model_dir))
     check_compute_type(chosen, compute_type)
     loaded = load_model(model_dir, checkpoint)
     vocabulary = loaded.vocabulary
@@ -150,7 +151,9 @@ def _prepared(model_dir: str, vocabulary: "Vocabulary") -> "PreparedData":
     from keras_mtl.data.prepare import load_prepared
     from keras_mtl.training.setup import data_dir_of
 
-    prepared = load_prepared(data_dir_of(registry.load_params(model_dir), model_dir))
+    config = registry.load_params(model_dir)
+    names = [pair.name for pair in config.task.pairs]
+    prepared = load_prepared(data_dir_of(config, model_dir), names)
     if prepared.vocabulary.hash != vocabulary.hash:
         raise CheckpointError(
             f"{prepared.data_dir} was prepared with another vocabulary "
