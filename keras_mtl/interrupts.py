@@ -99,7 +99,8 @@ def prompt_interrupts() -> Iterator[None]:
 
     The first Ctrl-C raises KeyboardInterrupt as always. If the main thread is inside a long call
     of native code, or its clean-up takes too long, or Ctrl-C is pressed again, the process ends
-    with exit code 130.
+    with exit code 130. SentencePiece and TensorFlow turn a KeyboardInterrupt in their callbacks
+    into errors of their own; these become a KeyboardInterrupt again.
     """
     interrupt = _RaiseInterrupt()
     with contextlib.ExitStack() as stack:
@@ -108,7 +109,12 @@ def prompt_interrupts() -> Iterator[None]:
             stack.enter_context(_watching([signal.SIGINT], watchdog))
             stack.callback(watchdog.done.set)
             stack.callback(signal.signal, signal.SIGINT, signal.signal(signal.SIGINT, interrupt))
-        yield
+        try:
+            yield
+        except Exception as error:
+            if interrupt.raised.is_set():
+                raise KeyboardInterrupt from error
+            raise
 
 
 @contextlib.contextmanager

@@ -189,6 +189,27 @@ def test_a_handler_of_the_caller_stays():
         signal.signal(signal.SIGTERM, previous)
 
 
+def test_an_interrupt_that_a_library_turns_into_an_error_stays_an_interrupt():
+    @prompt_interrupts()
+    def call_library():
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt as error:
+            raise RuntimeError("INTERNAL: KeyboardInterrupt") from error
+
+    with pytest.raises(KeyboardInterrupt):
+        call_library()
+
+
+def test_an_error_before_any_interrupt_stays_an_error():
+    @prompt_interrupts()
+    def call_library():
+        raise RuntimeError("broken")
+
+    with pytest.raises(RuntimeError, match="broken"):
+        call_library()
+
+
 def test_a_request_names_its_signal():
     request = StopRequest()
     assert (request(), request.name) == (False, "")
