@@ -194,13 +194,16 @@ def _reraise(error: BaseException) -> None:
         raise error
 
 
-def failure(what: str, error: BaseException, remedy: str) -> errors.ConfigError:
+def failure(
+    what: str, error: BaseException, remedy: str, message: str | None = None
+) -> errors.ConfigError:
     """The error of a plug-in that fails.
 
     Args:
       what: the plug-in and what fails, such as ``plug-in 'mine' cannot be imported``.
       error: what it raised.
       remedy: what to do.
+      message: the error's message, if it is not what the error says.
 
     Returns:
       The error to raise, which names the last line of the user's code that led to it.
@@ -211,7 +214,8 @@ def failure(what: str, error: BaseException, remedy: str) -> errors.ConfigError:
         lines.append(f"{frame.filename} line {frame.lineno}: {frame.line or ''}".rstrip(": "))
     if isinstance(error, ModuleNotFoundError) and error.name:
         remedy = f"install the package that has {error.name!r}, or {remedy}"
-    message = error.msg if isinstance(error, SyntaxError) else str(error)
+    if message is None:
+        message = error.msg if isinstance(error, SyntaxError) else str(error)
     lines += [f"{type(error).__name__}: {message}", remedy]
     return errors.ConfigError("\n  ".join(lines))
 

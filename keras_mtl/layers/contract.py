@@ -27,14 +27,19 @@ def check_sublayer(
       ConfigError: the layer raises an error, or breaks the contract of docs/extending.md.
     """
     generator = keras.random.SeedGenerator(0)
+    filters = keras.config.is_traceback_filtering_enabled()
+    # Keras would wrap the message of an error into a list of all arguments.
+    keras.config.disable_traceback_filtering()
     try:
         problem = next(_problems(make(generator), generator, dim), None)
     except KerasMtlError:
         raise
     except Exception as error:
-        raise plugins.failure(
-            f"{what} cannot be used", error, "repair the layer, or choose another one"
-        ) from error
+        remedy = "repair the layer, or choose another one"
+        raise plugins.failure(f"{what} cannot be used", error, remedy, _message(error)) from error
+    finally:
+        if filters:
+            keras.config.enable_traceback_filtering()
     if problem:
         raise ConfigError(f"{what} {problem}")
 
@@ -105,6 +110,14 @@ def _variable_problems(
                 "weights only; its dropout is keras_mtl.layers.Dropout(rate, seed=seed) with the "
                 "seed that it was given"
             )
+
+
+def _message(error: Exception) -> str:
+    """The message of an error, without the traceback that `tf.function` puts into it."""
+    traced = getattr(error, "ag_error_metadata", None)
+    if traced is None:
+        return str(error)
+    return str(traced.cause_message).removeprefix(f"{type(error).__name__}: ")
 
 
 def _array(value: tf.Tensor) -> np.ndarray:
