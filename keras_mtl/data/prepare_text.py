@@ -76,7 +76,10 @@ class Spill:
 
     def close(self) -> None:
         """Closes the file, written to its end or not."""
-        self._file.close()
+        # On a full disk, closing tries to write the rest and fails again, after an error that
+        # names the file.
+        with contextlib.suppress(OSError):
+            self._file.close()
 
     def extend(self, pairs: Iterable[tuple[str, str]]) -> None:
         """Appends pairs after `finish`; its limit does not count them."""

@@ -23,6 +23,7 @@ from keras_mtl.data.prepare import (
     load_prepared,
     prepare,
 )
+from keras_mtl.data.prepare_text import Spill
 
 NUMBERS = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
 TRANSLATED = {
@@ -281,6 +282,14 @@ def test_full_disk_leaves_what_was_there(tmp_path):
         assert os.listdir(tmp_path) == ["data"]
         assert sorted(os.listdir(tmp_path / "data")) == before
     load_prepared(tmp_path / "data").verify()
+
+
+def test_closing_on_a_full_disk_does_not_hide_the_error_that_names_the_file():
+    spill = Spill("/dev/full", keep_hashes=False)
+    with pytest.raises(errors.DataError, match=r"/dev/full: cannot write: .*free some space"):
+        for number in range(10_000):
+            spill.add(f"source {number}", f"target {number}")
+    spill.close()
 
 
 UNIQUE = PrepareSettings(
