@@ -286,9 +286,13 @@ def test_full_disk_leaves_what_was_there(tmp_path):
 
 def test_closing_on_a_full_disk_does_not_hide_the_error_that_names_the_file():
     spill = Spill("/dev/full", keep_hashes=False)
-    spill.add("source", "target" * 10_000)
+
+    def fill():
+        for number in range(10_000):
+            spill.add(f"source {number}", f"target {number}")
+
     with pytest.raises(errors.DataError, match=r"/dev/full: cannot write: .*free some space"):
-        spill.finish(None)
+        fill()
     spill.close()
 
 
