@@ -1,0 +1,65 @@
+"""The README: its configurations load, its commands parse, its links lead somewhere."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import yaml
+
+from keras_mtl import registry
+from keras_mtl.cli.main import COMMANDS, _parser
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+CONFIGURATIONS = re.findall(r"^```yaml\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+# Indented lines, with those that a backslash continues.
+COMMAND_LINES = re.findall(r"^    (keras-mtl .*)$", README.replace("\\\n", " "), re.MULTILINE)
+
+
+def load(tmp_path, text):
+    path = tmp_path / "my.yaml"
+    path.write_text(text, encoding="utf-8")
+    return registry.load_experiment(config_files=[path])
+
+
+def test_the_first_configuration_is_small_enough_for_a_laptop(tmp_path):
+    config = load(tmp_path, CONFIGURATIONS[0])
+    assert [pair.name for pair in config.task.pairs] == ["en-fr", "en-ca", "en-oc"]
+    assert config.task.model.size == "tiny"
+    # The demo trains on 1,000 batches of 2,048 tokens in about four minutes.
+    assert config.trainer.train_steps * config.task.data.tokens_per_batch < 1.5 * 1000 * 2048
+    adaptive = re.search(r"`(schedule: \{name: inverse_ratio.*?\})`", README)
+    assert adaptive
+    lines = CONFIGURATIONS[0].splitlines()
+    assert lines[-1].strip().startswith("schedule:")
+    changed = "\n".join([*lines[:-1], f"  {adaptive.group(1)}\n"])
+    assert load(tmp_path, changed).trainer.schedule.name == "inverse_ratio"
+
+
+def test_the_corpora_of_the_second_one_can_take_their_place(tmp_path):
+    whole = yaml.safe_load(CONFIGURATIONS[0])
+    whole["task"]["pairs"] = yaml.safe_load(CONFIGURATIONS[1])["pairs"]
+    (pair,) = load(tmp_path, yaml.safe_dump(whole)).task.pairs
+    assert [corpus.reader for corpus in pair.corpora] == ["parallel", "tmx"]
+
+
+@pytest.mark.parametrize("line", COMMAND_LINES)
+def test_commands_parse(line):
+    words = shlex.split(line.partition("<")[0], comments=True)[1:]
+    command, parser = _parser(words)
+    assert command in COMMANDS
+    parser.parse_args(words)
+
+
+def test_every_command_is_named():
+    assert len(COMMAND_LINES) >= 8
+    for command in COMMANDS:
+        assert re.search(rf"`{command}`|keras-mtl {command}", README), command
+
+
+def test_links_and_pictures_exist():
+    targets = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", README)
+    assert len(targets) > 15
+    for target in targets:
+        assert (ROOT / target).exists(), target
