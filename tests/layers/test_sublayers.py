@@ -145,7 +145,8 @@ class NoKeywords(Plain):
         (Unused, "does not use the variable .*scale in training; leave it out"),
         (
             StaticTime,
-            r"(?s)cannot be used:\n.*test_sublayers\.py line \d+: return tf\.reshape.*Type",
+            r"cannot be used:\n.*test_sublayers\.py line \d+: return tf\.reshape.*\n"
+            r"  TypeError: unsupported operand type.*\n  repair the layer, or choose another one$",
         ),
         (NoKeywords, "(?s)cannot be used:\n.*TypeError: .*unexpected keyword argument"),
     ],
