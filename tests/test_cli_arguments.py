@@ -1,5 +1,6 @@
 """Wrong arguments of every subcommand: a message and exit code 2 at once, without TensorFlow."""
 
+import importlib
 import json
 import os
 import pathlib
@@ -250,6 +251,30 @@ def test_files_and_directories_without_permission(tmp_path, monkeypatch):
     with pytest.raises(errors.ConfigError, match="is not writable"):
         arguments.check_output_directory("--model_dir", tmp_path / "b/c")
     arguments.check_output_directory("--model_dir", "gs://bucket/run")
+
+
+@pytest.mark.parametrize(
+    ("words", "writes"),
+    [
+        (["inspect"], False),
+        (["train", "--mode", "eval"], False),
+        (["train"], True),
+        (["prepare"], True),
+        (["baselines"], True),
+    ],
+)
+def test_a_directory_that_cannot_be_written_can_be_read(tmp_path, monkeypatch, words, writes):
+    (tmp_path / "params.yaml").write_text("")
+    words = [*words, "--model_dir", str(tmp_path)]
+    access = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: not mode & os.W_OK and access(path, mode))
+    command, parser = main._parser(words)
+    check = importlib.import_module(main.COMMANDS[command].module).check_arguments
+    if writes:
+        with pytest.raises(errors.ConfigError, match="is not writable"):
+            check(parser.parse_args(words))
+    else:
+        check(parser.parse_args(words))
 
 
 @pytest.mark.parametrize(

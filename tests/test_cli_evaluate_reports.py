@@ -155,6 +155,20 @@ def test_a_disk_that_fills_up_does_not_take_the_scores(corpora, evaluate, monkey
     assert "evaluation-news.json: the report cannot be written (No space left on device)" in err
 
 
+def test_an_output_that_cannot_be_written_does_not_take_the_report(
+    trained, corpora, evaluate, monkeypatch
+):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device", "standard output")
+
+    monkeypatch.setattr("keras_mtl.cli.evaluate.print_results", full)
+    code, _, err = evaluate("--corpora", corpora)
+    assert code == 2
+    assert "standard output: the disk is full" in err
+    report = json.loads((trained / "evaluation-news.json").read_text())
+    assert list(report["tasks"]) == list(PAIRS)
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -106,12 +106,15 @@ def configuration_files(args: argparse.Namespace) -> list[str]:
     )
 
 
-def check_experiment_arguments(args: argparse.Namespace, needs_model_dir: bool = False) -> None:
+def check_experiment_arguments(
+    args: argparse.Namespace, needs_model_dir: bool = False, writes: bool = True
+) -> None:
     """Checks what `add_experiment_arguments` has added, as far as that needs no TensorFlow.
 
     Args:
       args: the parsed arguments.
       needs_model_dir: whether ``--model_dir`` must be given.
+      writes: whether the command writes to ``--model_dir``.
 
     Raises:
       ConfigError: a file cannot be read, an experiment is unknown, no configuration is chosen, or
@@ -124,7 +127,7 @@ def check_experiment_arguments(args: argparse.Namespace, needs_model_dir: bool =
     if needs_model_dir:
         require_model_dir(args)
     configuration_files(args)
-    if args.model_dir:
+    if args.model_dir and writes:
         arguments.check_output_directory("--model_dir", args.model_dir)
 
 

@@ -145,13 +145,16 @@ def run(args: argparse.Namespace) -> int:
     copied = _copied(args, evaluator, text_metrics) if args.copy_source and text_metrics else None
     if copied:
         about["copied_source"] = {name: dict(result.scores) for name, result in copied.items()}
-    # Scores that cost hours are on the terminal before the disk can refuse them.
-    if args.json:
-        print(json.dumps(report(results, scored, **about), indent=2, ensure_ascii=False))
-    else:
-        print_results(results, copied, compared, args.compare_with or "")
-    sys.stdout.flush()
-    write_report(path, results, scored, **about)
+    # Scores that cost hours are on the terminal before the disk can refuse them, and in the report
+    # if the reader of the output has gone (`| head`).
+    try:
+        if args.json:
+            print(json.dumps(report(results, scored, **about), indent=2, ensure_ascii=False))
+        else:
+            print_results(results, copied, compared, args.compare_with or "")
+        sys.stdout.flush()
+    finally:
+        write_report(path, results, scored, **about)
     if not args.json:
         print(f"report: {path}")
     return 0

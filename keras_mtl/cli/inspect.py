@@ -51,7 +51,7 @@ def check_arguments(args: argparse.Namespace) -> None:
 
     if is_model(args):
         return  # Reading the model says what is wrong, without TensorFlow.
-    common.check_experiment_arguments(args)
+    common.check_experiment_arguments(args, writes=False)
     if args.diff and os.path.isdir(args.diff):
         arguments.check_input_file("--diff", os.path.join(args.diff, "params.yaml"))
     elif args.diff:
