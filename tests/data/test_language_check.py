@@ -145,3 +145,8 @@ def test_evaluate_is_told_of_an_exchanged_test_set(tmp_path):
     task = TaskSpec("en-fr", "en", "fr", [("tsv", {})])
     read_given_pairs([task], [corpus], None, log.append)
     assert f"warning: task 'en-fr': {tmp_path / 'a.tsv'}: the sides seem" in log[-1]
+
+
+def test_pairs_that_differ_in_numbers_only_prove_nothing():
+    pairs = [(f"Settings {number}", f"Подешавања {number}") for number in range(60)]
+    assert language_warning("en", "sr", pairs) is None
