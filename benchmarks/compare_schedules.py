@@ -82,8 +82,8 @@ def experiment(args):
 
 def make_run(args, label, seed):
     """Trains and scores one schedule with one seed, unless that has been done; returns seconds."""
-    folder = Path(args.model_dir) / f"{label}-{seed}"
-    if (folder / "evaluation-test.json").exists():
+    directory = Path(args.model_dir) / f"{label}-{seed}"
+    if (directory / "evaluation-test.json").exists():
         return 0.0
     start = time.perf_counter()
     with contextlib.ExitStack() as stack:
@@ -91,18 +91,18 @@ def make_run(args, label, seed):
         if args.jobs > 1:
             threads = str(max(1, len(os.sched_getaffinity(0)) // args.jobs))
             names = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
-            log = stack.enter_context(open(f"{folder}.log", "a", encoding="utf-8"))
+            log = stack.enter_context(open(f"{directory}.log", "a", encoding="utf-8"))
             settings = {
                 "env": os.environ | dict.fromkeys(names, threads),
                 "stdout": log,
                 "stderr": subprocess.STDOUT,
             }
         keras_mtl(
-            *("train", *experiment(args), "--model_dir", folder),
+            *("train", *experiment(args), "--model_dir", directory),
             *("--params_override", override(args, SCHEDULES[label], seed)),
             **settings,
         )
-        keras_mtl("evaluate", "--model_dir", folder, **settings)
+        keras_mtl("evaluate", "--model_dir", directory, **settings)
     return time.perf_counter() - start
 
 
@@ -112,7 +112,7 @@ def main():
     )
     parser.add_argument("--config_file", default="configs/demo.yaml")
     parser.add_argument("--experiment", default="translation/transformer_tiny")
-    parser.add_argument("--model_dir", default="runs/compare", help="gets a folder for each run")
+    parser.add_argument("--model_dir", default="runs/compare", help="gets a directory for each run")
     parser.add_argument("--schedules", nargs="+", default=list(SCHEDULES), choices=list(SCHEDULES))
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
     parser.add_argument("--train_steps", type=int, help="of each run (default: as configured)")
@@ -154,7 +154,7 @@ def main():
             raise
     output = args.report or f"{args.model_dir}/report"
     keras_mtl(
-        *("report", *(folder for label in args.schedules for folder in folders[label])),
+        *("report", *(directory for label in args.schedules for directory in folders[label])),
         *("--output", output),
     )
 

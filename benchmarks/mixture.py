@@ -5,9 +5,9 @@
     python benchmarks/mixture.py --step-ms 35       # share of a step that you measured
 
 Makes 100 tasks of synthetic pairs (sizes 100 : 1, lengths log-normal with a mean near 25 tokens) in
-a temporary folder, then reads batches as training does. Tokens are real ones: pieces, tags and ends
-of sentence, no padding. Times are CPU seconds of this process, so that they mean one core on a busy
-machine, too; wall time is printed beside them.
+a temporary directory, then reads batches as training does. Tokens are real ones: pieces, tags and
+ends of sentence, no padding. Times are CPU seconds of this process, so that they mean one core even
+on a busy machine; wall time is printed next to them.
 """
 
 import argparse
@@ -30,7 +30,7 @@ FIRST_PIECE = 400
 LONGEST = 126  # pieces; with tag and end of sentence it fills the bucket of 128
 
 
-def write_tasks(folder: Path, tasks: int, pairs: int, seed: int) -> list[StoreReader]:
+def write_tasks(directory: Path, tasks: int, pairs: int, seed: int) -> list[StoreReader]:
     """Writes and opens `tasks` stores of `pairs` pairs in all, the largest 100 times the least."""
     rng = np.random.default_rng(seed)
     shares = np.geomspace(100, 1, tasks)
@@ -40,7 +40,7 @@ def write_tasks(folder: Path, tasks: int, pairs: int, seed: int) -> list[StoreRe
         target = np.clip(source * rng.lognormal(0.0, 0.2, size), 1, LONGEST)
         lengths = np.stack([source, target], axis=1).astype(np.int64).reshape(-1)
         tokens = rng.integers(FIRST_PIECE, VOCABULARY_SIZE, lengths.sum()).astype(np.int32)
-        path = folder / f"{index}.store"
+        path = directory / f"{index}.store"
         with StoreWriter(path, "benchmark", VOCABULARY_SIZE) as writer:
             writer.add_arrays(tokens, lengths)
         readers.append(StoreReader(path, "benchmark"))
@@ -115,8 +115,8 @@ def main() -> None:
 
     buckets = make_buckets(128, options.tokens_per_batch)
     print("buckets (length x rows):", ", ".join(f"{b.length}x{b.rows}" for b in buckets))
-    with tempfile.TemporaryDirectory() as folder:
-        readers = write_tasks(Path(folder), options.tasks, options.pairs, seed=1)
+    with tempfile.TemporaryDirectory() as directory:
+        readers = write_tasks(Path(directory), options.tasks, options.pairs, seed=1)
         infos = [TaskInfo(f"task-{i}", len(r), baseline=0.5) for i, r in enumerate(readers)]
 
         def make(granularity: str) -> Mixture:

@@ -9,7 +9,7 @@ import numpy as np
 
 
 class RandomTransformer:
-    """Weights as Keras initializes them, and normalisations apart enough that beams have a choice.
+    """Weights as Keras initializes them, and normalizations apart enough that beams have a choice.
 
     Args:
       config: sizes, as arguments of `keras_mtl.models.Transformer`.

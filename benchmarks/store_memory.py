@@ -54,11 +54,11 @@ def write(path: str, pairs: int, results: Any) -> None:
 def write_text(path: str, pairs: int, results: Any) -> None:
     """Prepares pairs of the built-in corpus, the whole way from text."""
     begin, before = time.perf_counter(), memory()
-    folder = f"{path}.data"
+    directory = f"{path}.data"
     task = TaskSpec("en-fr", "en", "fr", [("cldr", {"pairs": pairs})])
-    prepare([task], folder, PrepareSettings(), log=lambda line: None)
-    os.replace(os.path.join(folder, "en-fr.train.store"), path)
-    shutil.rmtree(folder)
+    prepare([task], directory, PrepareSettings(), log=lambda line: None)
+    os.replace(os.path.join(directory, "en-fr.train.store"), path)
+    shutil.rmtree(directory)
     results.put((time.perf_counter() - begin, before, memory()))
 
 
@@ -100,10 +100,10 @@ def main() -> None:
     print(
         "    pairs  file MB | write s  peak MB | start MB  anonymous MB  file-backed MB  tokens/s"
     )
-    folder = tempfile.mkdtemp(prefix="store_memory.")
+    directory = tempfile.mkdtemp(prefix="store_memory.")
     try:
         for pairs in args.pairs:
-            path = os.path.join(folder, f"{pairs}.store")
+            path = os.path.join(directory, f"{pairs}.store")
             seconds, _, written = measure(write_text if args.text else write, path, pairs)
             speed, before, after = measure(read, path, args.batches)
             print(
@@ -114,7 +114,7 @@ def main() -> None:
             )
             os.remove(path)
     finally:
-        shutil.rmtree(folder)
+        shutil.rmtree(directory)
 
 
 if __name__ == "__main__":

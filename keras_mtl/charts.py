@@ -1,7 +1,7 @@
-"""Drawing: one look for every picture, as PNG and as SVG that follows a page's colours.
+"""Drawing: one look for every picture, as PNG and as SVG that follows a page's colors.
 
 A chart is drawn on matplotlib axes by `draw_lines`, `draw_bands`, ... The same figure becomes a PNG
-(`save_png`) or an SVG whose colours are CSS variables (`to_svg`), so that one page suits light and
+(`save_png`) or an SVG whose colors are CSS variables (`to_svg`), so that one page suits light and
 dark screens.
 """
 
@@ -20,8 +20,8 @@ MAX_LINES = 10
 """Most tasks that are drawn as lines; more become rows of a heat map."""
 
 # Okabe and Ito, "Color Universal Design" (2008), without its yellow, which is too light for a line,
-# and with a grey and a brown at the end for nine and ten tasks.
-COLOURS = (
+# and with a gray and a brown at the end for nine and ten tasks.
+COLORS = (
     "#0072B2",
     "#D55E00",
     "#009E73",
@@ -34,7 +34,7 @@ COLOURS = (
     "#8B4513",
 )
 # The same on a dark ground: as light as it takes, black turned to white.
-DARK_COLOURS = (
+DARK_COLORS = (
     "#4BA6E0",
     "#F08A4B",
     "#2CC79A",
@@ -46,14 +46,14 @@ DARK_COLOURS = (
     "#A9A9A9",
     "#C98A55",
 )
-# Shape tells tasks apart where colour does not, as in print.
+# Shape tells tasks apart where color does not, as in print.
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
 
 INK, MUTED, GRID = "#222222", "#666666", "#DDDDDD"
-# Text on a colour, and what was not measured.
+# Text on a color, and what was not measured.
 ON_DARK, ON_LIGHT, NOTHING = "#FDFDFD", "#141414", "#EEEEEE"
 _VARIABLES = {
-    **{colour: f"--series-{index}" for index, colour in enumerate(COLOURS)},
+    **{color: f"--series-{index}" for index, color in enumerate(COLORS)},
     INK: "--ink",
     MUTED: "--muted",
     GRID: "--grid",
@@ -70,7 +70,7 @@ class Series(NamedTuple):
       name: written at its end.
       x: float64[n].
       y: float64[n].
-      colour: index of its colour and marker.
+      color: index of its color and marker.
       low: float64[n], lower edge of a band around it; None for no band.
       high: float64[n], upper edge.
     """
@@ -78,7 +78,7 @@ class Series(NamedTuple):
     name: str
     x: np.ndarray
     y: np.ndarray
-    colour: int
+    color: int
     low: np.ndarray | None = None
     high: np.ndarray | None = None
 
@@ -110,7 +110,7 @@ def to_svg(figure: Any, name: str, label: str) -> str:
       label: what the picture shows, for people who cannot see it.
 
     Returns:
-      SVG text whose colours are CSS variables (``--series-0`` … ``--series-9``, ``--ink``,
+      SVG text whose colors are CSS variables (``--series-0`` … ``--series-9``, ``--ink``,
       ``--muted``, ``--grid``, ``--on-dark``, ``--on-light``, ``--nothing``), and which is as wide
       as its place on the page.
     """
@@ -130,8 +130,8 @@ def to_svg(figure: Any, name: str, label: str) -> str:
     text = re.sub(r"<!--.*?-->", "", text, flags=re.DOTALL)
     text = re.sub(r'\bid="([^"]+)"', rf'id="{name}-\1"', text)
     text = re.sub(r'(xlink:href="|url\()#', rf"\1#{name}-", text)
-    for colour, variable in _VARIABLES.items():
-        text = re.sub(re.escape(colour), f"var({variable})", text, flags=re.IGNORECASE)
+    for color, variable in _VARIABLES.items():
+        text = re.sub(re.escape(color), f"var({variable})", text, flags=re.IGNORECASE)
     text = re.sub(r"font-family: [^;\"]*; ?", "", text)  # the page's
     head = re.sub(r'\s(width|height)="[^"]*"', "", text[: text.index(">")])
     body = text[text.index(">") :]
@@ -170,17 +170,17 @@ def draw_lines(
     for item in series:
         if not len(item.x):
             continue
-        colour = COLOURS[item.colour % len(COLOURS)]
+        color = COLORS[item.color % len(COLORS)]
         if item.low is not None and item.high is not None:
             step = "post" if steps else None
             axes.fill_between(
-                item.x, item.low, item.high, step=step, color=colour, alpha=0.18, linewidth=0
+                item.x, item.low, item.high, step=step, color=color, alpha=0.18, linewidth=0
             )
         axes.plot(
             item.x,
             item.y,
-            color=colour,
-            marker=MARKERS[item.colour % len(MARKERS)],
+            color=color,
+            marker=MARKERS[item.color % len(MARKERS)],
             markersize=4,
             markevery=_mark_at(item.x),
             linewidth=1.6,
@@ -188,7 +188,7 @@ def draw_lines(
             clip_on=False,
             zorder=3,
         )
-        ends.append((float(item.y[-1]), item.name, colour))
+        ends.append((float(item.y[-1]), item.name, color))
     if line_at is not None:
         axes.axhline(line_at, color=MUTED, linewidth=1.0, linestyle=(0, (4, 3)), zorder=1)
     axes.margins(x=0.0)
@@ -211,18 +211,18 @@ def draw_heat(
     power: float = 1.0,
     least: float = 0.0,
 ) -> Any:
-    """Draws rows of colours, one a task.
+    """Draws rows of colors, one a task.
 
     Args:
       axes: where.
       names: of the rows; left out when there is no room for them.
       x: float64[n], where each column begins.
-      values: float64[rows, n]; NaN is left grey.
-      label: of the colour bar.
-      most: value of the brightest colour, to compare several charts by; None is the largest.
+      values: float64[rows, n]; NaN is left gray.
+      label: of the color bar.
+      most: value of the brightest color, to compare several charts by; None is the largest.
         The darkest is then `least`.
-      least: value of the darkest colour where `most` is given.
-      power: colours follow values to this power; below 1 shows small ones apart.
+      least: value of the darkest color where `most` is given.
+      power: colors follow values to this power; below 1 shows small ones apart.
     """
     from matplotlib.colors import PowerNorm
 
@@ -252,7 +252,7 @@ def draw_heat(
 
 
 def style(axes: Any, grid: bool = True) -> None:
-    """Takes away what no reader needs, and sets the colours that a page can change."""
+    """Takes away what no reader needs, and sets the colors that a page can change."""
     if grid:
         axes.grid(axis="y", color=GRID, linewidth=0.8, zorder=0)
     axes.spines[["top", "right"]].set_visible(False)
@@ -301,7 +301,7 @@ def label_ends(
 
     Args:
       axes: the axes, all drawn.
-      labels: (last value, name, colour) of each line.
+      labels: (last value, name, color) of each line.
       lines: how many lines of text the axes' height holds; None works it out.
     """
     if not labels:
@@ -316,7 +316,7 @@ def label_ends(
         # A line of 8-point text and its leading are 0.15 inch.
         lines = max(4, int(_height_of(axes) / 0.15))
     places = spread_labels(ends, gap=1.0 / lines)
-    for end, place, (value, name, colour) in zip(ends, places, ordered, strict=True):
+    for end, place, (value, name, color) in zip(ends, places, ordered, strict=True):
         axes.annotate(
             f"{name}  {short_number(value)}",
             xy=(1.0, end),
@@ -325,11 +325,11 @@ def label_ends(
             textcoords="axes fraction",
             va="center",
             fontsize=8,
-            color=colour,
+            color=color,
             annotation_clip=False,
             arrowprops={
                 "arrowstyle": "-",
-                "color": colour,
+                "color": color,
                 "linewidth": 0.7,
                 "relpos": (0.0, 0.5),
                 "shrinkA": 1,
@@ -353,7 +353,7 @@ def short_number(value: float) -> str:
 def spread_labels(ends: np.ndarray, gap: float) -> np.ndarray:
     """Moves sorted places at least `gap` apart, each as little as can be, within [0, 1].
 
-    Least squares under that constraint is isotonic regression of ``ends - index * gap``; neighbours
+    Least squares under that constraint is isotonic regression of ``ends - index * gap``; neighbors
     that would overlap are pooled to their mean.
     """
     pools: list[tuple[float, int]] = []

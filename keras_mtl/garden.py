@@ -21,9 +21,8 @@ _NEVER_REACHED = np.float32(2.0)
 class ScheduleTaskSampler(task_sampler.TaskSampler):
     """Any schedule as the task sampler of ``MultiTaskInterleavingTrainer``.
 
-    The trainer draws the task of each step from `task_cumulative_distribution`; the draw is its
-    own and depends on the global step alone. Scores and losses reach the schedule through orbit's
-    actions::
+    The trainer draws the task of each step from `task_cumulative_distribution`; the draw depends
+    only on the global step. Scores and losses reach the schedule through orbit's actions::
 
         sampler = ScheduleTaskSampler(
             multi_task.task_weights, "inverse_ratio", metric="accuracy", baselines=baselines
@@ -51,7 +50,7 @@ class ScheduleTaskSampler(task_sampler.TaskSampler):
             samplers a weight stands for the task's number of examples.
         name: name of the schedule.
         parameters: its parameters.
-        baselines: {task: score of a model trained on this task alone}, > 0.
+        baselines: {task: score of a model trained on only this task}, > 0.
         metric: the score among a task's evaluation results.
         higher_is_better: direction of the metric.
 

@@ -243,7 +243,7 @@ def score(metric: str, hypotheses: Sequence[str], references: Sequence[str]) -> 
     Args:
       metric: ``bleu`` (mixed case, 13a tokens, exponential smoothing), ``chrf`` (chrF2: character
         6-grams, beta 2), both with sacrebleu's defaults, or that of a plug-in.
-      hypotheses: N >= 1 detokenised translations; an empty string is a translation.
+      hypotheses: N >= 1 detokenized translations; an empty string is a translation.
       references: their N references.
 
     Returns:

@@ -123,9 +123,9 @@ def ops_are_available() -> bool:
 
 
 def _ops_library() -> Path:
-    # A package that is installed in place has its libraries in another folder than its sources.
-    for folder in keras_mtl.__path__:
-        library = Path(folder) / "_tf_ops.so"
+    # A package that is installed in place has its libraries in another directory than its sources.
+    for directory in keras_mtl.__path__:
+        library = Path(directory) / "_tf_ops.so"
         if library.is_file():
             return library
     raise NativeError(

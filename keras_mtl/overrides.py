@@ -22,7 +22,7 @@ from keras_mtl.yaml_loader import Loader
 
 Path = tuple[str | int, ...]
 
-# A free-form mapping belongs to the component that its neighbour names. When that name changes, the
+# A free-form mapping belongs to the component that its neighbor names. When that name changes, the
 # old component's options would only be in the way.
 _SELECTORS: dict[Any, dict[str, str]] = {
     config_lib.CorpusConfig: {"reader": "options"},

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_mtl.charts import COLOURS, MARKERS, MAX_LINES, label_ends, new_figure, save_png
+from keras_mtl.charts import COLORS, MARKERS, MAX_LINES, label_ends, new_figure, save_png
 from keras_mtl.errors import DataError, nearest_task
 from keras_mtl.metrics import title
 from keras_mtl.training.event_log import effective_step, read_events
@@ -23,8 +23,8 @@ def plot_run(
     Up to `MAX_LINES` tasks are lines; more are rows of two heat maps.
 
     Args:
-      model_dir: a run's folder, which holds ``metrics.jsonl``.
-      output_png: the picture to write; its folder is made when missing.
+      model_dir: a run's directory, which holds ``metrics.jsonl``.
+      output_png: the picture to write; its directory is made when missing.
       tasks: tasks to draw, in this order; None draws all.
 
     Returns:
@@ -98,7 +98,7 @@ def _lines(names: Sequence[str], probabilities: Series, scores: Series, score_la
     figure, (top, bottom) = _figure(6.6)
     ends: list[list[tuple[float, str, str]]] = [[], []]
     for index, name in enumerate(names):
-        colour, marker = COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)]
+        color, marker = COLORS[index % len(COLORS)], MARKERS[index % len(MARKERS)]
         for panel, (axes, series) in enumerate(((top, probabilities), (bottom, scores))):
             if name not in series:
                 continue
@@ -106,7 +106,7 @@ def _lines(names: Sequence[str], probabilities: Series, scores: Series, score_la
             axes.plot(
                 steps,
                 values,
-                color=colour,
+                color=color,
                 marker=marker,
                 markersize=4.5,
                 markevery=max(1, len(steps) // 12),
@@ -116,7 +116,7 @@ def _lines(names: Sequence[str], probabilities: Series, scores: Series, score_la
                 clip_on=False,
                 zorder=3,
             )
-            ends[panel].append((float(values[-1]), name, colour))
+            ends[panel].append((float(values[-1]), name, color))
     top.set_ylabel("probability of the next batch")
     bottom.set_ylabel(score_label)
     bottom.set_xlabel("training step")

@@ -29,14 +29,14 @@ def corpora(tmp_path):
     return write_corpora(tmp_path, PAIRS)
 
 
-def write_corpora(folder, pairs):
+def write_corpora(directory, pairs):
     lines = []
     for task, rows in pairs.items():
-        path = folder / f"{task}.tsv"
+        path = directory / f"{task}.tsv"
         path.write_text("".join(f"{source}\t{target}\n" for source, target in rows))
         lines.append(f"- {{reader: tsv, options: {{file: {path}}}, tasks: [{task}]}}\n")
-    (folder / "news.yaml").write_text("".join(lines))
-    return folder / "news.yaml"
+    (directory / "news.yaml").write_text("".join(lines))
+    return directory / "news.yaml"
 
 
 @pytest.fixture

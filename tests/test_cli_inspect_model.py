@@ -24,7 +24,7 @@ OPTIONS = BeamOptions(beam_size=3, max_length=16, no_repeat_ngram=2)
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
-    """A folder with a model of several decoders in each format."""
+    """A directory with a model of several decoders in each format."""
     config = TransformerConfig()
     config.override(
         {"size": "tiny", "hidden_dim": 16, "num_heads": 2, "intermediate_dim": 24,
@@ -33,13 +33,13 @@ def models(tmp_path_factory):
     vocabulary = make_vocabulary()
     model = build_transformer(config, vocabulary.size, tuple(LANGUAGES.values()))
     tasks = [TranslationTask(n, "en", t, i) for i, (n, t) in enumerate(LANGUAGES.items())]
-    folder = tmp_path_factory.mktemp("models")
+    directory = tmp_path_factory.mktemp("models")
     trained = model, vocabulary, tasks
-    export_engine_file(*trained, folder / "m.kmtl", weight_type="int8", options=OPTIONS)
-    export_ctranslate2(*trained, folder / "ctranslate2")
-    export_native_saved_model(*trained, OPTIONS, folder / "native")
-    export_saved_model(*trained, OPTIONS.replace(no_repeat_ngram=0), folder / "portable")
-    return folder
+    export_engine_file(*trained, directory / "m.kmtl", weight_type="int8", options=OPTIONS)
+    export_ctranslate2(*trained, directory / "ctranslate2")
+    export_native_saved_model(*trained, OPTIONS, directory / "native")
+    export_saved_model(*trained, OPTIONS.replace(no_repeat_ngram=0), directory / "portable")
+    return directory
 
 
 def inspect(capsys, *words):

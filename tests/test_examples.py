@@ -23,7 +23,7 @@ def test_images_of_three_tasks_in_fit(tmp_path):
         images, labels = example.make_task(name, 200, seed=1)
         means = [images[labels == label].mean(axis=0) for label in range(4)]
         assert np.abs(means[0] - means[3]).max() > 0.2, f"nothing to learn in {name}"
-    words = ["--schedule", "implicit", "--steps", "12", "--folder", str(tmp_path)]
+    words = ["--schedule", "implicit", "--steps", "12", "--directory", str(tmp_path)]
     example.main([*words, "--epochs", "1"])
     results = example.main([*words, "--epochs", "3"])
     assert results.keys() == example.SIZES.keys()

@@ -39,30 +39,36 @@ class Fingerprints:
         return [(0, 0, "00")]
 
 
-def write_events(folder):
-    event_log.EventLog(folder, tensorboard=False)._append({"event": "train"})
+def write_events(directory):
+    event_log.EventLog(directory, tensorboard=False)._append({"event": "train"})
 
 
-def write_report(folder):
+def write_report(directory):
     result = evaluation.TaskResult(1, {"bleu": 1.0}, {"bleu": "s"}, 0.1)
-    evaluation_report.write_report(folder / "evaluation-test.json", {"en-fr": result})
+    evaluation_report.write_report(directory / "evaluation-test.json", {"en-fr": result})
 
 
-def write_translations(folder):
+def write_translations(directory):
     result = type("Result", (), {"sources": ["a"], "hypotheses": ["b"], "references": ["c"]})
-    translations.write_translations(folder, {"en-fr": result})
+    translations.write_translations(directory, {"en-fr": result})
 
 
 WRITERS = {
-    "params.yaml": lambda folder: registry.save_params(ExperimentConfig(), folder),
-    "any": lambda folder: replace_file(folder / "any", "text"),
-    "chart.png": lambda folder: charts.save_png(charts.new_figure(1, 1), folder / "chart.png"),
+    "params.yaml": lambda directory: registry.save_params(ExperimentConfig(), directory),
+    "any": lambda directory: replace_file(directory / "any", "text"),
+    "chart.png": lambda directory: charts.save_png(
+        charts.new_figure(1, 1), directory / "chart.png"
+    ),
     event_log.METRICS_FILE: write_events,
-    batch_log.BATCHES_FILE: lambda folder: batch_log.BatchLog(folder).write(Fingerprints(), 1),
+    batch_log.BATCHES_FILE: lambda directory: batch_log.BatchLog(directory).write(
+        Fingerprints(), 1
+    ),
     "evaluation-test.json": write_report,
     f"en-fr{translations.SUFFIX}": write_translations,
-    "baselines.json": lambda folder: baselines._write(folder / "baselines.json", {"en-fr": 1.0}),
-    "model.kmtl": lambda folder: write_model_file(folder / "model.kmtl", {"a": 1}, {}),
+    "baselines.json": lambda directory: baselines._write(
+        directory / "baselines.json", {"en-fr": 1.0}
+    ),
+    "model.kmtl": lambda directory: write_model_file(directory / "model.kmtl", {"a": 1}, {}),
 }
 
 

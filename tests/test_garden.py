@@ -50,7 +50,7 @@ class ToyModel(base_model.MultiTaskBaseModel):
         }
 
 
-def make(folder, name="inverse_ratio", parameters=None):
+def make(directory, name="inverse_ratio", parameters=None):
     """A controller of Model Garden's trainer and evaluator, and the sampler."""
     tasks = {name: ToyTask(cfg.TaskConfig(), name=name) for name in NAMES}
     multi_task = multitask.MultiTask(tasks, task_weights={"easy": 30, "hard": 10})
@@ -70,7 +70,7 @@ def make(folder, name="inverse_ratio", parameters=None):
         eval_actions=[sampler.eval_action(trainer)],
         checkpoint_manager=tf.train.CheckpointManager(
             trainer.checkpoint,
-            str(folder),
+            str(directory),
             max_to_keep=2,
             step_counter=trainer.global_step,
             checkpoint_interval=50,

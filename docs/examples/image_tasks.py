@@ -1,11 +1,11 @@
 """Three image classification tasks of unequal size in one Keras model, trained by ``model.fit``.
 
-    python docs/examples/image_tasks.py --schedule inverse_ratio --folder /somewhere/run
+    python docs/examples/image_tasks.py --schedule inverse_ratio --directory /somewhere/run
 
 The images are made here: stripes in four directions (4,000 of them), one to four dots (600), a
 bright corner (150). The tasks share a small convolutional network; each has its own four outputs.
 First every task is trained alone, which gives the baselines; then all together under a schedule.
-Started again with the same folder, training goes on where it was stopped.
+Started again with the same directory, training goes on where it was stopped.
 """
 
 import argparse
@@ -97,7 +97,7 @@ def main(argv: list[str] | None = None) -> dict[str, tuple[float, float]]:
     parser.add_argument("--schedule", default="inverse_ratio", choices=schedules.available())
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--steps", type=int, default=50, help="batches of an epoch")
-    parser.add_argument("--folder", type=Path, required=True, help="where the run is kept")
+    parser.add_argument("--directory", type=Path, required=True, help="where the run is kept")
     options = parser.parse_args(argv)
     keras.utils.set_random_seed(1)
 
@@ -109,9 +109,9 @@ def main(argv: list[str] | None = None) -> dict[str, tuple[float, float]]:
         tasks = np.full(TEST_SIZE, number, np.int32)
         tests[name] = ({"image": images, "task": tasks}, labels)
 
-    file = options.folder / "baselines.json"
+    file = options.directory / "baselines.json"
     if not file.exists():
-        options.folder.mkdir(parents=True, exist_ok=True)
+        options.directory.mkdir(parents=True, exist_ok=True)
         updates = options.steps * options.epochs // len(SIZES)
         file.write_text(json.dumps(train_alone(sources, tests, updates)))
     baselines = json.loads(file.read_text())
@@ -126,17 +126,17 @@ def main(argv: list[str] | None = None) -> dict[str, tuple[float, float]]:
     else:
         application, optimizer = None, Adam(0.002, beta_2=0.999)
     model = make_model(optimizer)
-    with EventLog(options.folder, tensorboard=False) as log:
+    with EventLog(options.directory, tensorboard=False) as log:
         scheduling = TaskScheduling(
             mixture,
             TaskEvaluation(tests, "accuracy"),
             baselines,
-            state_path=options.folder / "tasks.npz",
+            state_path=options.directory / "tasks.npz",
             event_log=log,
             application=application,
         )
         backup = keras.callbacks.BackupAndRestore(
-            options.folder / "backup", delete_checkpoint=False
+            options.directory / "backup", delete_checkpoint=False
         )
         model.fit(
             mixture.dataset(steps=options.steps, map_fn=element),

@@ -54,10 +54,10 @@ def run(args: argparse.Namespace) -> int:
     from keras_mtl import hardware
     from keras_mtl.report import read_run, write_report
 
-    runs = [read_run(folder, args.split) for folder in args.model_dirs]
+    runs = [read_run(directory, args.split) for directory in args.model_dirs]
     for item in runs:
         for note in item.notes:
-            _to_stderr(f"{item.folder}: {note}")
+            _to_stderr(f"{item.directory}: {note}")
     now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
     machine = f"{hardware.processor_name()}, {hardware.processor_count()} processors"
     path, markdown = write_report(

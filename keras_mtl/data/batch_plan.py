@@ -17,7 +17,7 @@ import numpy as np
 from keras_mtl.data.permutation import Permutation
 from keras_mtl.errors import ConfigError, DataError
 
-# Grid of padded lengths: 8 and 12 times powers of two. Neighbours differ by 1.33 or 1.5, so an
+# Grid of padded lengths: 8 and 12 times powers of two. Neighbors differ by 1.33 or 1.5, so an
 # example is padded by 17 % on average; each length is one compiled program.
 _LENGTH_GRID = sorted(base << power for base in (8, 12) for power in range(24))
 # A last grid length nearer than this to max_length saves less than its program costs.

@@ -33,7 +33,7 @@ _MOST_LETTERS = 3
 def normalize(text: str) -> str:
     """Returns the text in Unicode NFC, without invisible characters, with single plain spaces.
 
-    No-break and other spaces become plain ones: catalogues and CLDR use them inconsistently.
+    No-break and other spaces become plain ones: catalogs and CLDR use them inconsistently.
     """
     if not text.isascii():
         text = unicodedata.normalize("NFC", text.translate(_INVISIBLE))
@@ -188,7 +188,7 @@ class Cleaner:
         self._seen = HashSet()
 
     def clean(self, source: str, target: str) -> tuple[str, str] | None:
-        """Returns the normalised pair, or None when a rule drops it.
+        """Returns the normalized pair, or None when a rule drops it.
 
         Args:
           source: source sentence.

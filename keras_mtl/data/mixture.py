@@ -68,13 +68,13 @@ class Mixture:
     """Batches of many tasks in the proportions of a schedule.
 
     The batch of step s is a function of (seed, schedule state, batches consumed of each task, and
-    with ``draw="blend"`` each task's credit), so a run that was stopped goes on with the batches
-    that it would have had. Methods may be called from several threads; reading ahead never disturbs
-    ``state``.
+    with ``draw="blend"`` each task's credit), so a run that was stopped resumes with the same
+    batches as without the stop. Methods may be called from several threads; reading ahead never
+    disturbs ``state``.
 
     Args:
       sources: the tasks' examples, in the schedule's order; names are unique.
-      schedule: decides each draw; made for as many tasks.
+      schedule: decides each draw; it has the same tasks.
       buckets: shapes of batches by increasing length.
       seed: seed of draws and shuffling.
       granularity: ``batch``: each batch is of one task. ``example``: batches are mixed; examples
@@ -174,7 +174,7 @@ class Mixture:
 
     @property
     def step(self) -> int:
-        """Batches consumed, as last told by ``update``, ``restore`` or a finished epoch."""
+        """Batches consumed by the last ``update``, ``restore`` or finished epoch."""
         return self._step
 
     def probabilities(self, step: int) -> np.ndarray:
@@ -205,8 +205,8 @@ class Mixture:
     def batches(self, start_step: int | None = None) -> Iterator[Batch]:
         """Yields the batches from a step on, without end.
 
-        After an ``update`` that changed the schedule, an iterator that stands exactly at that step
-        goes on under the new schedule.
+        After an ``update`` that changed the schedule, an iterator that is exactly at that step
+        continues with the new schedule.
 
         Args:
           start_step: number of batches consumed before; None takes ``step``.
@@ -238,7 +238,7 @@ class Mixture:
             step += 1
 
     def state(self, step: int | None = None) -> dict[str, np.ndarray]:
-        """Returns what ``restore`` needs to go on after `step` consumed batches.
+        """Returns what ``restore`` needs to continue after `step` consumed batches.
 
         Args:
           step: consumed batches; None takes ``step``. Batches produced ahead do not matter.
@@ -265,9 +265,9 @@ class Mixture:
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
         """Goes back to a state; iterators made before become invalid.
 
-        Tasks are matched by name: those that are still there keep their place and their schedule
-        state, new ones start from nothing, the others are forgotten. A task whose examples or
-        shapes changed goes on with its next epoch, and a warning is logged.
+        Tasks are matched by name: remaining tasks keep their position and their schedule state, new
+        tasks start from the beginning, and the others are forgotten. A task whose examples or
+        shapes changed continues with its next epoch, and a warning is logged.
 
         Args:
           state: from ``state``.
@@ -290,8 +290,8 @@ class Mixture:
             place, same = self._draws.load(values, index_map)
         except (KeyError, IndexError, UnicodeDecodeError, json.JSONDecodeError) as error:
             raise CheckpointError(
-                f"the saved mixture is damaged ({type(error).__name__}: {error}); go on from an "
-                "earlier checkpoint"
+                f"the saved mixture is damaged ({type(error).__name__}: {error}); resume from "
+                "an earlier checkpoint"
             ) from error
         saved = {
             key.removeprefix("schedule/"): value
@@ -302,7 +302,7 @@ class Mixture:
         for task in np.flatnonzero((index_map >= 0) & ~same):
             _LOGGER.warning(
                 "task %r: its examples, seed or batch shapes changed since the checkpoint; it "
-                "goes on with a new epoch",
+                "continues with a new epoch",
                 self.task_names[task],
             )
         with self._lock:
@@ -381,8 +381,8 @@ class Mixture:
 
         Without `steps` it is endless: make a new iterator after an ``update`` that returned True
         (the old one gives what it holds ready and then fails).
-        With `steps` each iteration gives as many steps and the next one goes on behind them, which
-        is what ``model.fit(..., epochs=E)`` does; update the schedule between epochs.
+        With `steps` each iteration gives that number of steps, and the next one continues after
+        them, as ``model.fit(..., epochs=E)`` needs; update the schedule between epochs.
 
         Args:
           start_step: number of batches consumed before; None takes ``step`` whenever an iteration

@@ -24,7 +24,7 @@ def make_dataset(
     if steps is not None and (steps < 2 or start_step is not None):
         raise ConfigError(
             f"dataset: steps is {steps} and start_step is {start_step}; give steps >= 2 and no "
-            "start_step (an iteration begins where the mixture stands), or start_step alone"
+            "start_step (an iteration begins where the mixture stands), or only start_step"
         )
     for bucket in mixture.buckets:
         if replicas < 1 or bucket.rows % replicas:

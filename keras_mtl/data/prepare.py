@@ -2,8 +2,8 @@
 
 Two passes. The first reads every corpus once and leaves cleaned text in temporary files; the
 vocabulary is trained on a sample of them. The second encodes them into stores. Everything is
-written into a folder beside ``data_dir`` that takes its name at the end, so prepared data is
-complete or not there. Memory holds the hashes of one task's pairs and buffers of fixed size, never
+written to a directory next to ``data_dir`` and renamed at the end, so prepared data is complete or
+absent. Memory holds the hashes of one task's pairs and buffers of fixed size, never
 a corpus.
 """
 
@@ -71,7 +71,7 @@ def prepare(
 
     Args:
       tasks: the tasks; at least one, names unique.
-      data_dir: folder to write. Its parents are made.
+      data_dir: directory to write. Missing parents are created.
       settings: cleaning, split, vocabulary; None takes the defaults.
       overwrite: replace data in ``data_dir`` that was prepared from other inputs or settings.
       log: receives lines of text: bad lines, and the table of counts at the end.
@@ -103,7 +103,7 @@ def prepare(
     with disk_errors(data_dir):
         os.makedirs(parent, exist_ok=True)
     with _locked(os.path.join(parent, f".{name}.lock"), data_dir, log):
-        # Left by runs that were killed; whoever holds the lock is alone here.
+        # Left by runs that were killed: no other process writes while we hold the lock.
         pattern = os.path.join(glob.escape(parent), f".{glob.escape(name)}.*.partial")
         for replaced in glob.glob(f"{pattern}.old"):
             if not os.path.lexists(data_dir):  # Killed between taking it away and the new one.
@@ -128,7 +128,7 @@ def prepare(
 
 @contextlib.contextmanager
 def _locked(path: str, data_dir: str, log: Callable[[str], None]) -> Iterator[None]:
-    """Holds a lock file, so that one process at a time prepares a folder; removes it at the end."""
+    """Holds a lock file, so that only one process prepares a directory; removes it at the end."""
     while True:
         with disk_errors(path):
             handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
@@ -190,11 +190,11 @@ def _differences(manifest: dict[str, Any], inputs: dict[str, Any]) -> str:
     return prepare_inputs.differences(known, inputs)
 
 
-def _share(folder: str) -> None:
-    """Gives a folder of mkdtemp, which makes it for its owner alone, the usual permissions."""
+def _share(directory: str) -> None:
+    """Gives the usual permissions to a directory of mkdtemp, which only its owner can read."""
     umask = os.umask(0)
     os.umask(umask)
-    os.chmod(folder, 0o777 & ~umask)
+    os.chmod(directory, 0o777 & ~umask)
 
 
 def _usable(data_dir: str, inputs: dict[str, Any], overwrite: bool) -> dict[str, Any] | None:
@@ -226,7 +226,7 @@ def _usable(data_dir: str, inputs: dict[str, Any], overwrite: bool) -> dict[str,
 
 
 def _put_in_place(partial: str, data_dir: str) -> None:
-    """Gives the finished folder its name; what had the name before is removed afterwards."""
+    """Renames the finished directory; one that had its name before is removed afterwards."""
     old = f"{partial}.old"
     with contextlib.suppress(FileNotFoundError):
         os.rename(data_dir, old)
@@ -245,28 +245,28 @@ def _put_in_place(partial: str, data_dir: str) -> None:
 
 
 def _prepare_into(
-    folder: str,
+    directory: str,
     data_dir: str,
     tasks: Sequence[TaskSpec],
     settings: PrepareSettings,
     inputs: dict[str, Any],
     log: Callable[[str], None],
 ) -> None:
-    """Writes everything into ``folder``, which will become ``data_dir``."""
-    texts = read_text(tasks, settings, folder, log)
+    """Writes everything into ``directory``, which will become ``data_dir``."""
+    texts = read_text(tasks, settings, directory, log)
     vocabulary = _vocabulary(texts, settings.vocabulary)
     with disk_errors(data_dir):
-        replace_file(os.path.join(folder, prepared.VOCABULARY_FILE), vocabulary.model_bytes)
+        replace_file(os.path.join(directory, prepared.VOCABULARY_FILE), vocabulary.model_bytes)
     results, spelled = [], {}
     for text in texts:
         for name in split.SPLITS:
-            path = os.path.join(folder, f"{text.spec.name}.{name}.store")
+            path = os.path.join(directory, f"{text.spec.name}.{name}.store")
             keep_text = name != "train" or settings.keep_train_text
             in_bytes = _encode(text, name, path, vocabulary, settings.max_pieces, keep_text)
             if name == "train":
                 spelled[text.spec.name] = in_bytes
             text.spills[name].remove()
-        results.append(_result(text, folder, settings.max_length))
+        results.append(_result(text, directory, settings.max_length))
     manifest: dict[str, Any] = {
         "kind": prepared.MANIFEST_KIND,
         "package_version": keras_mtl.__version__,
@@ -282,7 +282,7 @@ def _prepare_into(
     }
     with disk_errors(data_dir):
         content = json.dumps(manifest, indent=1, ensure_ascii=False)
-        replace_file(os.path.join(folder, prepared.MANIFEST_FILE), content)
+        replace_file(os.path.join(directory, prepared.MANIFEST_FILE), content)
     for line in report(results, spelled):
         log(line)
     width = shutil.get_terminal_size((100, 24)).columns
@@ -344,7 +344,7 @@ def _encode(
     return in_bytes
 
 
-def _result(text: TaskText, folder: str, max_length: int) -> PreparedTask:
+def _result(text: TaskText, directory: str, max_length: int) -> PreparedTask:
     """Returns the task's entry of the manifest.
 
     Raises:
@@ -352,7 +352,7 @@ def _result(text: TaskText, folder: str, max_length: int) -> PreparedTask:
     """
     spec = text.spec
     stores = {
-        name: StoreReader(os.path.join(folder, f"{spec.name}.{name}.store"))
+        name: StoreReader(os.path.join(directory, f"{spec.name}.{name}.store"))
         for name in split.SPLITS
     }
     if not len(stores["train"]):

@@ -90,7 +90,7 @@ class PrepareSettings:
       dev_pairs: dev pairs that a task keeps at most.
       test_pairs: test pairs that a task keeps at most.
       max_length: longest source or target in tokens, language tag and end of sentence included.
-      keep_train_text: whether training stores keep the text beside the tokens.
+      keep_train_text: whether training stores keep the text in addition to the tokens.
     """
 
     cleaning: CleaningSettings = dataclasses.field(default_factory=CleaningSettings)
@@ -130,7 +130,7 @@ def check_tasks(tasks: Sequence[TaskSpec]) -> None:
         key = task.name.casefold()
         if key in seen:
             raise errors.ConfigError(
-                f"task.pairs: two tasks are named {seen[key]!r} and {task.name!r}; give each a "
-                "name of its own"
+                f"task.pairs: two tasks are named {seen[key]!r} and {task.name!r}; give "
+                "them different names"
             )
         seen[key] = task.name

@@ -260,7 +260,7 @@ def read_corpora(
 def read_text(
     tasks: Sequence[TaskSpec],
     settings: PrepareSettings,
-    folder: str,
+    directory: str,
     log: Callable[[str], None],
 ) -> list[TaskText]:
     """Reads, cleans and splits the corpora of all tasks.
@@ -268,7 +268,7 @@ def read_text(
     Args:
       tasks: the tasks.
       settings: cleaning, fractions and caps.
-      folder: temporary folder for the text.
+      directory: temporary directory for the text.
       log: receives a line for each bad line that is reported.
 
     Returns:
@@ -283,12 +283,12 @@ def read_text(
     for number, task in enumerate(tasks):
         spills: dict[str, Spill] = {
             name: Spill(
-                os.path.join(folder, f"{number}.{name}.text"),
+                os.path.join(directory, f"{number}.{name}.text"),
                 keep_hashes=name != "train" or task.max_pairs is not None,
             )
             for name in split.SPLITS
         }
-        held = Spill(os.path.join(folder, f"{number}.held_out.text"), keep_hashes=False)
+        held = Spill(os.path.join(directory, f"{number}.held_out.text"), keep_hashes=False)
         texts.append(TaskText(task, spills, held, collections.Counter()))
     try:
         # Given dev and test sets first: what they hold is missing from every task's training pairs.
@@ -306,7 +306,7 @@ def read_text(
                 for source, _ in text.spills[name]:
                     held_out.add(source)
         for number, text in enumerate(texts):
-            _return_to_training(text, held_out, os.path.join(folder, f"{number}.returned.text"))
+            _return_to_training(text, held_out, os.path.join(directory, f"{number}.returned.text"))
             if not text.spills["train"].size:
                 raise empty_task(text)
     finally:

@@ -1,4 +1,4 @@
-"""A folder of prepared data: its manifest, its vocabulary, its stores."""
+"""A directory of prepared data: manifest, vocabulary and stores."""
 
 import dataclasses
 import json
@@ -14,8 +14,8 @@ from keras_mtl.data.vocabulary import Vocabulary
 MANIFEST_FILE = "manifest.json"
 VOCABULARY_FILE = "vocabulary.model"
 MANIFEST_KIND = "keras_mtl prepared data"
-# Raised whenever `prepare` makes other pairs or ids of the same inputs. 2: lengths are compared in
-# letters, which keeps short Chinese, Japanese and Korean pairs.
+# Increased whenever `prepare` makes different pairs or ids from the same inputs. 2: lengths are
+# compared in letters, which keeps short Chinese, Japanese and Korean pairs.
 PREPARE_VERSION = 2
 _READABLE_VERSIONS = (1, 2)
 
@@ -33,7 +33,7 @@ class PreparedTask:
       test_size: test pairs.
       source_tokens: tokens of the training sources.
       target_tokens: tokens of the training targets.
-      counts: pairs by what became of them while they were read and cleaned.
+      counts: numbers of pairs by rule, as ``prepare`` prints them.
     """
 
     name: str
@@ -51,19 +51,18 @@ class PreparedData:
     """Vocabulary and stores of all tasks.
 
     Args:
-      data_dir: the folder.
+      data_dir: the directory.
       manifest: content of its manifest.
       tasks: names of the tasks to use; None takes all.
 
     Attributes:
-      data_dir: the folder.
+      data_dir: the directory.
       manifest: settings, fingerprints of the inputs, counts, vocabulary hash, package version.
       vocabulary: the vocabulary.
       tasks: the tasks in use, in the order in which they were prepared.
 
     Raises:
-      DataError: the vocabulary is missing, damaged or another one than the manifest's; a task is
-        not there.
+      DataError: the vocabulary is missing, damaged or not the manifest's; a task does not exist.
     """
 
     def __init__(
@@ -120,7 +119,7 @@ class PreparedData:
         return self._readers[key]
 
     def verify(self) -> None:
-        """Reads every store whole and compares all checksums.
+        """Reads all of every store and compares the checksums.
 
         Raises:
           DataError: a store is missing or damaged.
@@ -131,7 +130,7 @@ class PreparedData:
 
 
 def read_manifest(data_dir: str) -> dict[str, Any] | None:
-    """Returns a folder's manifest, or None when it has none.
+    """Returns the manifest of a directory, or None if it has none.
 
     Raises:
       DataError: the manifest is damaged or of something else.
@@ -146,7 +145,7 @@ def read_manifest(data_dir: str) -> dict[str, Any] | None:
         raise errors.DataError(f"{path}: cannot read it: {error.strerror}") from error
     except ValueError as error:
         raise errors.DataError(
-            f"{path}: damaged manifest: {error}; delete the folder and prepare the data again"
+            f"{path}: damaged manifest: {error}; delete the directory and prepare the data again"
         ) from error
     if not isinstance(manifest, dict) or manifest.get("kind") != MANIFEST_KIND:
         raise errors.DataError(

@@ -51,8 +51,8 @@ def control_symbols(model_bytes: bytes, ids: Iterable[int]) -> bytes:
 def with_rule_table(model_bytes: bytes) -> bytes:
     """Returns a SentencePiece model with a table of rules that change nothing of cleaned text.
 
-    Without a table SentencePiece normalizes nothing either, and writes a line of its log each time
-    that a model is loaded. tensorflow-text has a SentencePiece of its own, whose log cannot be
+    Without a table SentencePiece also normalizes nothing, but it logs a line each time that a model
+    is loaded. tensorflow-text has its own SentencePiece, whose log cannot be
     turned off from Python.
 
     Args:

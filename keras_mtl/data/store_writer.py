@@ -34,7 +34,7 @@ def disk_errors(path: str) -> Iterator[None]:
         remedy = (
             "free some space or set task.data.data_dir to a larger disk"
             if error.errno in _NO_SPACE
-            else "check that the folder exists and can be written"
+            else "check that the directory exists and can be written"
         )
         raise errors.DataError(f"{path}: cannot write: {error.strerror}; {remedy}") from error
 
@@ -157,10 +157,10 @@ class StoreWriter:
         self._target_tokens = 0
         self._text_bytes = 0
         self._histogram = np.zeros(1, np.int64)
-        folder = os.path.dirname(self._path) or "."
+        directory = os.path.dirname(self._path) or "."
         with disk_errors(self._path):
             self._folder = tempfile.mkdtemp(
-                prefix=os.path.basename(self._path) + ".", suffix=".partial", dir=folder
+                prefix=os.path.basename(self._path) + ".", suffix=".partial", dir=directory
             )
 
     def __enter__(self) -> "StoreWriter":

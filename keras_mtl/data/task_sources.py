@@ -22,7 +22,7 @@ class TaskSource(Protocol):
       name: the task's name; keys its shuffling and its place in a saved state.
       size: number of examples.
       cumulative_lengths: int64[L + 1]; entry l counts the examples of length <= l. Examples are
-        numbered by increasing length, so those of a length bucket are neighbours. The length is
+        numbered by increasing length, so those of a length bucket are neighbors. The length is
         what a batch must be padded to; where nothing is padded every length is 1.
       spec: dtype and shape of each array of an example.
       elements: sum over all examples of what is not padding (tokens of text, or examples).

@@ -3,8 +3,8 @@
 The first ids are fixed: 0 ``<pad>``, 1 ``<s>``, 2 ``</s>``, 3 ``<unk>``, then a tag ``<2xx>`` for
 each target language, then 256 byte pieces, then pieces by score.
 
-SentencePiece neither normalises nor strips the text (cleaning has put it into Unicode NFC): what is
-encoded decodes to itself. The one exception is U+2581, SentencePiece's own sign of a space, which
+SentencePiece neither normalizes nor strips the text (cleaning has put it into Unicode NFC), so
+encoded text decodes to itself. The exception is U+2581, SentencePiece's mark for a space, which
 decodes to a space. Byte fallback spells characters without a piece, so no text becomes ``<unk>``.
 
 Special ids and tags are control symbols: no text encodes to them, so a text that contains
@@ -141,7 +141,7 @@ class Vocabulary:
     def encode(self, text: str) -> list[int]:
         """Returns the ids of a text: pieces only, no tag, no end of sentence.
 
-        What looks like a tag, a special id or a byte piece in the text is text like any other.
+        Tags, special ids and byte pieces in the text are encoded as text.
         """
         return self._processor.encode(text)
 
@@ -205,7 +205,7 @@ def train_vocabulary(
 
     Task i gives a share of the sentences proportional to n_i^(1 / temperature), half of them
     sources and half targets; a task too small for its share gives its sentences several times. The
-    result depends on the arguments alone.
+    result depends only on the arguments.
 
     Args:
       tasks: text of each task.
@@ -214,7 +214,7 @@ def train_vocabulary(
       model_type: ``unigram`` or ``bpe``.
       temperature: >= 1; 1 is proportional to size, infinity is uniform.
       max_sentences: sentences to train on, at most (about).
-      character_coverage: share of characters with a piece of their own, in (0, 1].
+      character_coverage: share of characters that get their own piece, in (0, 1].
       seed: of the sample.
 
     Returns:

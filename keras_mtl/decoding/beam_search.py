@@ -99,8 +99,8 @@ def beam_search(
       prefix: int32[batch, P], tokens that every hypothesis of a sentence must begin with; they may
         be in ``options.suppress`` and must not be ``eos_id``.
       prefix_lengths: int32[batch], how many of them each sentence has; default P.
-      log_probabilities: ``step_fn`` gives normalised log-probabilities (<= 0); they are used bit by
-        bit as they are, and normalised again only where a token is masked.
+      log_probabilities: ``step_fn`` gives normalized log-probabilities (<= 0); they are used bit by
+        bit as they are, and normalized again only where a token is masked.
 
     Returns:
       The hypotheses. In eager code a NaN has raised already; inside a graph, hand what the graph
@@ -270,7 +270,7 @@ class _Search:
         return new_loop, tf.gather(parents, slots, batch_dims=1)
 
     def _log_probabilities(self, loop: _Loop, outputs: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Clause 1: masks tokens, then normalises.
+        """Clause 1: masks tokens, then normalizes.
 
         Returns:
           float32[batch, k, V], <= 0; and bool[batch], whether something was not a number.

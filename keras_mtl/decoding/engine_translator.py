@@ -36,7 +36,7 @@ class EngineSearch:
       options: beam search; every option of ``BeamOptions``.
 
     Raises:
-      InputError: options that the model cannot fulfil.
+      InputError: options that the model cannot fulfill.
     """
 
     def __init__(self, engine: native.Engine, vocabulary: Vocabulary, options: BeamOptions) -> None:

@@ -40,7 +40,7 @@ class ModelSearch:
         is compiled anew; meant for accelerators.
 
     Raises:
-      InputError: options that the model or vocabulary cannot fulfil.
+      InputError: options that the model or vocabulary cannot fulfill.
     """
 
     def __init__(

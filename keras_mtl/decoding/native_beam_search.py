@@ -66,8 +66,8 @@ def native_beam_search(
       source_lengths: source tokens of each sentence: hypotheses carry alignments.
       sentence_indices: what to call the sentences in messages and what, with the seed, decides what
         is sampled; default 0, 1, …
-      log_probabilities: the outputs are normalised log-probabilities (<= 0); they are used bit by
-        bit as they are, and normalised again only where a token is masked.
+      log_probabilities: the outputs are normalized log-probabilities (<= 0); they are used bit by
+        bit as they are, and normalized again only where a token is masked.
 
     Returns:
       For each sentence its hypotheses, best first; at most ``num_hypotheses``.

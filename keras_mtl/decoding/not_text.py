@@ -33,7 +33,7 @@ def model_options(
       max_length: the model's positions.
 
     Raises:
-      InputError: the model or the vocabulary cannot fulfil the options.
+      InputError: the model or the vocabulary cannot fulfill the options.
     """
     if options.max_length > max_length:
         raise InputError(

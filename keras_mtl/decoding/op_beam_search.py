@@ -87,7 +87,7 @@ def op_beam_search(
         ``coverage_penalty``.
       sentence_indices: int64[batch], with ``seed``, what decides what is sampled; default 0, 1, …
       shortlist: the only ids that may be produced, ``eos_id`` among them; empty allows all.
-      log_probabilities: the outputs are normalised log-probabilities, not logits.
+      log_probabilities: the outputs are normalized log-probabilities, not logits.
 
     Returns:
       The hypotheses.

@@ -23,7 +23,7 @@ class SavedModelTranslator:
     It does what ``Translator`` does; the options of decoding are those of the export.
 
     Args:
-      path: the exported folder.
+      path: the exported directory.
       batch_size: lines translated at once, >= 1.
       on_long_line: ``error`` or ``skip`` a line longer than the model's positions.
 
@@ -34,7 +34,7 @@ class SavedModelTranslator:
       version: that of the keras_mtl that exported it.
 
     Raises:
-      ExportError: the folder is missing, damaged, or another program's model.
+      ExportError: the directory is missing or damaged, or holds another program's model.
       InputError: an argument is out of its range.
       NativeError: it holds operations of keras_mtl, and they cannot be loaded.
     """

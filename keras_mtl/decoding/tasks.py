@@ -69,7 +69,7 @@ class TaskList:
             return cls(tasks, str(content["vocabulary_hash"]))
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise CheckpointError(
-                f"{path} cannot be read ({error}); give a folder that `keras-mtl train` has written"
+                f"{path} cannot be read ({error}); give a directory written by `keras-mtl train`"
             ) from error
 
 

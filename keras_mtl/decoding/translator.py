@@ -68,10 +68,10 @@ class Translator(TextTranslator):
         """Reads a model that ``keras-mtl train`` has written.
 
         Args:
-          model_dir: folder with ``params.yaml``, ``vocabulary.model``, ``tasks.json`` and
+          model_dir: directory with ``params.yaml``, ``vocabulary.model``, ``tasks.json`` and
             checkpoints.
           options: beam search, or only what differs from ``task.decoding`` of ``params.yaml``.
-          checkpoint: prefix or folder of the checkpoint; default the best one, else the newest.
+          checkpoint: prefix or directory of the checkpoint; default the best one, else the newest.
           batch_size: default ``task.decoding.batch_size``.
           **arguments: further arguments of the constructor.
 

@@ -1,4 +1,4 @@
-"""Whether the scores of several runs compare: steps, stale scores, parts, sentences, decoding."""
+"""Whether the scores of several runs are comparable: steps, weights, sentences, decoding."""
 
 import dataclasses
 from collections.abc import Callable, Iterable, Sequence
@@ -21,11 +21,11 @@ _RECORDED = {
 
 @dataclasses.dataclass(frozen=True)
 class Comparability:
-    """What stands against comparing the scores of some runs.
+    """Why the scores of some runs are not comparable.
 
     Attributes:
-      warnings: a sentence for each reason why they do not compare; then no winner is marked.
-      unknown: a sentence for what evaluations by older versions do not tell.
+      warnings: a sentence for each reason; if there is one, no winner is marked.
+      unknown: a sentence for each thing that evaluations by older versions did not record.
     """
 
     warnings: tuple[str, ...]
@@ -38,7 +38,7 @@ class Comparability:
 
 
 def check(groups: Sequence[Group], tasks: Sequence[str], split: str = "test") -> Comparability:
-    """Looks for what stands against comparing the runs that were evaluated.
+    """Finds reasons not to compare the runs that were evaluated.
 
     Args:
       groups: all groups.
@@ -63,15 +63,15 @@ def _names(groups: Sequence[Group]) -> dict[Path, str]:
     for group in groups:
         for run in group.runs:
             seed = f" (seed {run.seed})" if len(group.runs) > 1 else ""
-            names[run.folder] = group.label + seed
+            names[run.directory] = group.label + seed
     return names
 
 
 def _unequal_steps(runs: Sequence[Run], names: dict[Path, str]) -> list[str]:
-    steps = {run.folder: run.evaluation.steps or run.trained_steps for run in runs}
+    steps = {run.directory: run.evaluation.steps or run.trained_steps for run in runs}
     if len({count for count in steps.values() if count}) < 2:
         return []
-    parts = _by_value(runs, lambda run: steps[run.folder], names)
+    parts = _by_value(runs, lambda run: steps[run.directory], names)
     shown = "; ".join(f"{listed} after {count:,} steps" for count, listed in parts)
     return [
         f"Unequal steps: {shown}. Train all runs for the same number of steps, or evaluate "
@@ -85,7 +85,7 @@ def _stale(runs: Sequence[Run], names: dict[Path, str], split: str) -> list[str]
         then = run.evaluation.number("trained_steps")
         if then is not None and run.trained_steps > then:
             found.append(
-                f"Stale scores: {names[run.folder]} was scored when it was trained for {then:,} "
+                f"Stale scores: {names[run.directory]} was scored when it was trained for {then:,} "
                 f"steps, and has {run.trained_steps:,} now. {_again(run, split)}"
             )
     return found
@@ -93,8 +93,8 @@ def _stale(runs: Sequence[Run], names: dict[Path, str], split: str) -> list[str]
 
 def _partial(runs: Sequence[Run], names: dict[Path, str], split: str) -> list[str]:
     return [
-        f"A partial evaluation: {names[run.folder]} was scored {listed(run.evaluation.partial)}. "
-        f"{_again(run, split)}"
+        f"A partial evaluation: {names[run.directory]} was scored "
+        f"{listed(run.evaluation.partial)}. {_again(run, split)}"
         for run in runs
         if run.evaluation.partial
     ]
@@ -102,7 +102,7 @@ def _partial(runs: Sequence[Run], names: dict[Path, str], split: str) -> list[st
 
 def _again(run: Run, split: str) -> str:
     more = "" if split == "test" else f" --split {split}"
-    return f"Run `keras-mtl evaluate --model_dir {run.folder}{more}`."
+    return f"Run `keras-mtl evaluate --model_dir {run.directory}{more}`."
 
 
 def _other_sentences(
@@ -148,8 +148,8 @@ def _unknown(runs: Sequence[Run], names: dict[Path, str]) -> list[str]:
             lacking.setdefault(missing, []).append(run)
     return [
         f"Evaluated by a version that did not record {', '.join(missing)}: "
-        f"{listed([names[run.folder] for run in found])}. Whether these scores are of the weights "
-        "that the run has now is not known."
+        f"{listed([names[run.directory] for run in found])}. It is not known whether these scores "
+        "are of the run's present weights."
         for missing, found in lacking.items()
     ]
 
@@ -160,7 +160,7 @@ def _by_value(
     """(value, names of the runs that have it), in the order of the runs."""
     found: dict[object, list[str]] = {}
     for run in runs:
-        found.setdefault(value_of(run), []).append(names[run.folder])
+        found.setdefault(value_of(run), []).append(names[run.directory])
     return [(value, listed(members)) for value, members in found.items()]
 
 

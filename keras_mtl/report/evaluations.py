@@ -1,4 +1,4 @@
-"""What `keras-mtl evaluate` left of a run, read as far as it can be read."""
+"""Reports of `keras-mtl evaluate`, read as far as possible."""
 
 import dataclasses
 import json
@@ -21,7 +21,7 @@ class Evaluation:
       pairs: sentence pairs behind the scores, by task.
       available: pairs of the whole test set, by task, as far as they are known.
       hashes: of the pairs by task, as far as they are known.
-      partial: in which respects it is not a whole evaluation.
+      partial: what a complete evaluation would have in addition.
       translations: by task; empty if they were not kept.
       record: everything else in the file, such as ``step``; older versions recorded less.
     """
@@ -47,10 +47,10 @@ class Evaluation:
 
     @property
     def steps(self) -> int | None:
-        """Training steps that the scored weights had at their disposal.
+        """Training steps that were spent on the scored weights.
 
         The best checkpoint of a run of 600 steps may be that of step 500; the run still spent 600.
-        A checkpoint that the user chose stands for its own step.
+        If the user chose a checkpoint, its own step counts.
         """
         if self.text("checkpoint_choice") == "given":
             return self.number("step")
@@ -73,24 +73,24 @@ NONE = Evaluation({}, {}, {}, {}, {}, (), {}, {})
 
 
 def read_evaluation(
-    folder: Path, split: str, test_sizes: Mapping[str, int], notes: list[str]
+    directory: Path, split: str, test_sizes: Mapping[str, int], notes: list[str]
 ) -> Evaluation:
     """Reads the scores of a run; what cannot be read becomes a note.
 
     Args:
-      folder: the run's directory.
+      directory: the run's directory.
       split: ``test`` or ``dev``.
-      test_sizes: pairs of the split by task, as far as the prepared data are there. They tell a
-        partial evaluation by a version that did not record it.
+      test_sizes: pairs of the split by task, if the prepared data is available. They show whether
+        an evaluation by a version that did not record ``partial`` is complete.
       notes: gets a sentence for everything that is missing or damaged.
 
     Returns:
       The evaluation; `NONE` if there is none.
     """
-    path = folder / f"evaluation-{split}.json"
+    path = directory / f"evaluation-{split}.json"
     if not path.exists():
         notes.append(
-            f"no {split} outputs: run `keras-mtl evaluate --model_dir {folder}"
+            f"no {split} outputs: run `keras-mtl evaluate --model_dir {directory}"
             + (f" --split {split}`" if split != "test" else "`")
         )
         return NONE
@@ -134,7 +134,7 @@ def _partial(
     available: Mapping[str, int],
     test_sizes: Mapping[str, int],
 ) -> list[str]:
-    """In which respects an evaluation that does not say so is partial, as its sizes tell."""
+    """What an evaluation lacks, by its sizes, if it does not record ``partial``."""
     scored = {
         task: ScoredPairs(count, available.get(task, count), "") for task, count in pairs.items()
     }
@@ -142,15 +142,15 @@ def _partial(
     return partial_fields(scored, list(scores), left_out)
 
 
-def _read_translations(folder: Path, notes: list[str]) -> dict[str, list[Translation]]:
+def _read_translations(directory: Path, notes: list[str]) -> dict[str, list[Translation]]:
     found = {}
-    for path in sorted(folder.glob(f"*{SUFFIX}")):
+    for path in sorted(directory.glob(f"*{SUFFIX}")):
         try:
             found[path.name.removesuffix(SUFFIX)] = read_translations(path)
         except DataError as error:
             notes.append(str(error))
     if not found:
         notes.append(
-            f"no translations in {folder.name}/: differences cannot be tested; evaluate again"
+            f"no translations in {directory.name}/: differences cannot be tested; evaluate again"
         )
     return found

@@ -13,8 +13,8 @@ from keras_mtl.report.groups import CurveMean, Group
 MOST_PANELS = 12
 """Most tasks with their own panels; of more, the mean and heat maps are drawn."""
 
-# Inches. On a page a panel takes a third, a half or all of the width, or all of a telephone's; text
-# is then of about the same size.
+# Inches. On a page, a panel takes a third, a half or all of the width, or all of a phone's width;
+# the text then has about the same size.
 WIDTHS = {1: 11.4, 2: 5.5, 3: 3.6}
 NARROW = 3.6
 _HEIGHTS = {1: 3.4, 2: 2.9, 3: 2.5}
@@ -195,7 +195,7 @@ def compose(panels: Sequence[Panel], legend: Sequence[str] = ()) -> Any:
             Line2D(
                 [],
                 [],
-                color=charts.COLOURS[i % len(charts.COLOURS)],
+                color=charts.COLORS[i % len(charts.COLORS)],
                 marker=charts.MARKERS[i % len(charts.MARKERS)],
                 markersize=5,
                 label=label,
@@ -213,8 +213,8 @@ def columns_of(panels: Sequence[Panel]) -> int:
     return 2 if len(panels) in (2, 4) else 3
 
 
-def alone(panel: Panel, columns: int, narrow: bool = False) -> Any:
-    """One panel as a figure for a page, whose own headline is the panel's title.
+def single_panel(panel: Panel, columns: int, narrow: bool = False) -> Any:
+    """One panel as a figure for a page, which shows the panel's title as a caption.
 
     Args:
       panel: the panel.
@@ -228,10 +228,10 @@ def alone(panel: Panel, columns: int, narrow: bool = False) -> Any:
     return figure
 
 
-def _series(name: str, curve: CurveMean, colour: int) -> charts.Series:
+def _series(name: str, curve: CurveMean, color: int) -> charts.Series:
     several = curve.seeds > 1
     return charts.Series(
-        name, curve.steps, curve.mean, colour,
+        name, curve.steps, curve.mean, color,
         curve.low if several else None, curve.high if several else None,
     )  # fmt: skip
 
@@ -346,15 +346,15 @@ def _bars(
             left = 0.0
             for place, task in enumerate(tasks):
                 part = share.get(task, 0.0)
-                colour = charts.COLOURS[place % len(charts.COLOURS)]
+                color = charts.COLORS[place % len(charts.COLORS)]
                 axes.barh(
-                    row, part, left=left, color=colour, height=0.5 if narrow else 0.72, alpha=0.9,
+                    row, part, left=left, color=color, height=0.5 if narrow else 0.72, alpha=0.9,
                     linewidth=0,
                 )  # fmt: skip
                 if part * width > 0.5:  # inches
                     axes.text(
                         left + part / 2, row, f"{part:.0%}",
-                        ha="center", va="center", fontsize=7, color=_text_on(colour),
+                        ha="center", va="center", fontsize=7, color=_text_on(color),
                     )  # fmt: skip
                 left += part
             if not share:
@@ -368,7 +368,7 @@ def _bars(
         axes.spines[["left"]].set_visible(False)
         axes.xaxis.set_major_formatter(PercentFormatter(1.0))
         handles = [
-            Patch(color=charts.COLOURS[i % len(charts.COLOURS)], label=task)
+            Patch(color=charts.COLORS[i % len(charts.COLORS)], label=task)
             for i, task in enumerate(tasks)
         ]
         longest = max(map(len, tasks))
@@ -383,9 +383,9 @@ def _bars(
     return draw
 
 
-def _text_on(colour: str) -> str:
-    """White or nearly black, whichever is the more legible on a colour."""
-    red, green, blue = (int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5))
+def _text_on(color: str) -> str:
+    """White or nearly black, whichever is the more legible on a color."""
+    red, green, blue = (int(color[i : i + 2], 16) / 255 for i in (1, 3, 5))
     light = 0.2126 * red + 0.7152 * green + 0.0722 * blue
     return charts.ON_DARK if light < 0.45 else charts.ON_LIGHT
 
@@ -399,17 +399,17 @@ def _dots(groups: Sequence[Group], tasks: Sequence[str], metric: str) -> Callabl
         for place, group in enumerate(groups):
             # Marks of one task lie below each other, so that none hides another.
             offset = 0.0 if len(groups) < 2 else 0.62 * (place / (len(groups) - 1) - 0.5)
-            colour = charts.COLOURS[place % len(charts.COLOURS)]
+            color = charts.COLORS[place % len(charts.COLORS)]
             for row, task in enumerate(tasks):
                 value = group.test(metric, task)
                 if value is None:
                     continue
                 axes.plot(
-                    [value.low, value.high], [row + offset] * 2, color=colour, linewidth=1.6,
+                    [value.low, value.high], [row + offset] * 2, color=color, linewidth=1.6,
                     alpha=0.55, solid_capstyle="round",
                 )  # fmt: skip
                 axes.plot(
-                    [value.mean], [row + offset], color=colour, markersize=5.5,
+                    [value.mean], [row + offset], color=color, markersize=5.5,
                     marker=charts.MARKERS[place % len(charts.MARKERS)], linestyle="none",
                 )  # fmt: skip
         for row in range(1, len(tasks)):
@@ -431,8 +431,8 @@ def _by_rank(
             values = [group.test(metric, task) for task in order]
             x = [rank for rank, value in enumerate(values, 1) if value is not None]
             y = [value.mean for value in values if value is not None]
-            colour = charts.COLOURS[place % len(charts.COLOURS)]
-            axes.plot(x, y, color=colour, linewidth=1.2, marker=".", markersize=4, alpha=0.85)
+            color = charts.COLORS[place % len(charts.COLORS)]
+            axes.plot(x, y, color=color, linewidth=1.2, marker=".", markersize=4, alpha=0.85)
         axes.set_xlabel("rank of the task by size, the largest first", fontsize=8)
         if all(value.mean >= 0 for g in groups for t in order if (value := g.test(metric, t))):
             axes.set_ylim(bottom=0)

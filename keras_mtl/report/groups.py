@@ -91,13 +91,13 @@ def mean(values: Iterable[float]) -> Mean | None:
 
 
 def group_runs(runs: Sequence[Run]) -> list[Group]:
-    """Puts runs together whose configurations differ by nothing but the seed.
+    """Groups runs whose configurations differ only in the seed.
 
-    A run without a configuration, or with the same seed as one before, is a group of its own. A
-    field that only some runs know, the others being older than it, has its default in these.
+    A run without a configuration, or with the same seed as an earlier one, is a separate group. A
+    field that only newer runs have gets its default value in older runs.
 
     Args:
-      runs: in the order in which the groups are to be told.
+      runs: in the order in which the groups are to be listed.
 
     Returns:
       The groups, in the order of their first runs; labels are unique.
@@ -106,7 +106,7 @@ def group_runs(runs: Sequence[Run]) -> list[Group]:
     for run in with_defaults(runs):
         key = json.dumps(compared(run.params), sort_keys=True, default=str)
         if not run.params:
-            key = str(run.folder)
+            key = str(run.directory)
         while any(other.seed == run.seed for other in members.get(key, ())):
             key += "'"
         members.setdefault(key, []).append(run)

@@ -1,4 +1,4 @@
-"""What a report calls its configurations: the schedule, and what differs between those alike."""
+"""Labels of configurations in a report: the schedule, and fields that distinguish equal ones."""
 
 import dataclasses
 import json
@@ -9,11 +9,11 @@ from keras_mtl import schedules
 from keras_mtl.errors import ConfigError
 from keras_mtl.report.runs import Run
 
-# Fields that may differ between runs of one configuration: chance, and places of files.
+# Fields that may differ between runs of one configuration: the seed and paths.
 _NOT_COMPARED = ("runtime.seed", "task.data.data_dir", "trainer.schedule.baselines_file")
 
 
-# Fields that a label shows; configurations that differ in more are told apart by their directories.
+# Most fields that a label shows; configurations that differ in more show their directories.
 _MOST_FIELDS = 2
 _PARAMETERS = "trainer.schedule.parameters"
 
@@ -35,9 +35,9 @@ def unique_labels(runs: Sequence[Run]) -> list[str]:
         if len(alike) > 1 and 0 < len(differing) <= _MOST_FIELDS:
             label += "".join(f" {_short(field)}={own.get(field, '-')}" for field in differing)
         elif len(alike) > 1:
-            label += f" ({run.folder.name})"
+            label += f" ({run.directory.name})"
         if label in labels:
-            label = f"{name} ({run.folder})"
+            label = f"{name} ({run.directory})"
         if label in labels:
             label += f" #{len(labels) + 1}"
         labels.append(label)
@@ -58,7 +58,7 @@ def differences(runs: Sequence[Run]) -> list[tuple[str, list[str]]]:
 
 def _name(run: Run, values: Mapping[str, str]) -> str:
     if not run.schedule:
-        return run.folder.name
+        return run.directory.name
     own = values.get(f"{_PARAMETERS}.{run.schedule}")
     return run.schedule if own is None else f"{run.schedule} {_number(own)}"
 

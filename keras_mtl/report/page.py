@@ -4,7 +4,7 @@ import html
 from collections.abc import Sequence
 
 from keras_mtl import charts
-from keras_mtl.report.figures import Panel, alone, columns_of
+from keras_mtl.report.figures import Panel, columns_of, single_panel
 
 # Letters of a name that a heading of a column keeps on one line.
 _SHORT = 16
@@ -85,7 +85,7 @@ def table(
 
 
 def legend(labels: Sequence[str]) -> str:
-    """Names of the groups with their colours."""
+    """Names of the groups with their colors."""
     items = "".join(
         f"<li>{swatch(place)}{escape(label)}</li>" for place, label in enumerate(labels)
     )
@@ -107,8 +107,8 @@ def swatch(place: int) -> str:
         "*": '<path d="M6 .5 7.5 4.4 11.5 4.6 8.4 7.2 9.4 11.2 6 9 2.6 11.2 3.6 7.2.5 4.6Z"/>',
     }
     shape = shapes[charts.MARKERS[place % len(charts.MARKERS)]]
-    colour = f"var(--series-{place % len(charts.COLOURS)})"
-    return f'<svg class="mark" viewBox="0 0 12 12" aria-hidden="true" fill="{colour}">{shape}</svg>'
+    color = f"var(--series-{place % len(charts.COLORS)})"
+    return f'<svg class="mark" viewBox="0 0 12 12" aria-hidden="true" fill="{color}">{shape}</svg>'
 
 
 def panels(items: Sequence[Panel], name: str) -> str:
@@ -123,9 +123,11 @@ def panels(items: Sequence[Panel], name: str) -> str:
     columns = columns_of(items)
     parts = []
     for place, panel in enumerate(items):
-        svg = charts.to_svg(alone(panel, columns), f"{name}-{place}", panel.title)
+        svg = charts.to_svg(single_panel(panel, columns), f"{name}-{place}", panel.title)
         if columns < 3:
-            small = charts.to_svg(alone(panel, columns, True), f"{name}-{place}-s", panel.title)
+            small = charts.to_svg(
+                single_panel(panel, columns, True), f"{name}-{place}-s", panel.title
+            )
             svg = f'<div class="screen">{svg}</div><div class="telephone">{small}</div>'
         parts.append(f"<figure><figcaption>{escape(panel.title)}</figcaption>{svg}</figure>")
     return f'<div class="panels columns-{columns}">{"".join(parts)}</div>'
@@ -156,18 +158,18 @@ def _with_code(text: str) -> str:
 
 
 def _style() -> str:
-    def series(colours: Sequence[str]) -> str:
-        return "".join(f"--series-{i}:{colour};" for i, colour in enumerate(colours))
+    def series(colors: Sequence[str]) -> str:
+        return "".join(f"--series-{i}:{color};" for i, color in enumerate(colors))
 
     light = (
         f"--ink:{charts.INK};--muted:{charts.MUTED};--grid:{charts.GRID};--paper:#fff;--page:#f6f6f4;"
         f"--edge:#e3e3df;--good:#0a7d4f;--bad:#b3400a;--on-dark:#fff;--on-light:#141414;--nothing:#eee;"
-        f"{series(charts.COLOURS)}"
+        f"{series(charts.COLORS)}"
     )
     dark = (
         "--ink:#e8e8e6;--muted:#a3a3a0;--grid:#3a3c40;--paper:#1c1e21;--page:#131416;"
         f"--edge:#303338;--good:#4fcf9b;--bad:#f0925a;--on-dark:#101214;--on-light:#101214;--nothing:#2a2c30;"
-        f"{series(charts.DARK_COLOURS)}"
+        f"{series(charts.DARK_COLORS)}"
     )
     return f":root{{{light}}}@media(prefers-color-scheme:dark){{:root{{{dark}}}}}{_RULES}"
 

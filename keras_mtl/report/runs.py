@@ -1,4 +1,4 @@
-"""What a run left behind, read as far as it can be read."""
+"""The files of a run, read as far as possible."""
 
 import contextlib
 import dataclasses
@@ -33,13 +33,13 @@ class Run:
     """One run.
 
     Attributes:
-      folder: its ``model_dir``, a directory.
+      directory: its ``model_dir``, a directory.
       params: its configuration as plain values; empty when there is none.
       seed: ``runtime.seed``; None when it is not known.
       schedule: name of its schedule; empty when it is not known.
       tasks: names, in the configuration's order.
       sizes: training pairs by task, as far as they are known.
-      baselines: score of a model for each task alone, in the unit of `metric`, as far as known.
+      baselines: score of a model trained on only this task, in the unit of `metric`, if known.
       metric: what drove the schedule.
       last_step: of its log; 0 when it has none.
       trained_steps: of its newest checkpoint, or else of its log.
@@ -55,7 +55,7 @@ class Run:
       notes: what is missing or damaged, a sentence each.
     """
 
-    folder: Path
+    directory: Path
     params: Mapping[str, Any]
     seed: int | None
     schedule: str
@@ -107,17 +107,17 @@ def read_run(model_dir: str | os.PathLike[str], split: str = "test") -> Run:
     Raises:
       DataError: there is no such directory, or it holds neither a log nor an evaluation.
     """
-    folder = Path(model_dir)
-    if not folder.is_dir():
-        raise DataError(f"{folder} is not a directory: give the model_dir of a run")
+    directory = Path(model_dir)
+    if not directory.is_dir():
+        raise DataError(f"{directory} is not a directory: give the model_dir of a run")
     notes: list[str] = []
-    params = _read_params(folder, notes)
-    events = _read_log(folder / METRICS_FILE, notes)
-    evaluation = read_evaluation(folder, split, _read_sizes(folder, params, split), notes)
+    params = _read_params(directory, notes)
+    events = _read_log(directory / METRICS_FILE, notes)
+    evaluation = read_evaluation(directory, split, _read_sizes(directory, params, split), notes)
     test = evaluation.scores
     if not events and not test:
         raise DataError(
-            f"{folder} holds neither events in {METRICS_FILE} nor evaluation-{split}.json: give "
+            f"{directory} holds neither events in {METRICS_FILE} nor evaluation-{split}.json: give "
             "the model_dir of a run that has trained"
         )
     trains = [event for event in events if event.get("event") == "train"]
@@ -126,19 +126,19 @@ def read_run(model_dir: str | os.PathLike[str], split: str = "test") -> Run:
     seed = _mapping(params.get("runtime")).get("seed")
     name = schedule.get("name")
     metric = _metric(evaluations, test)
-    _load_plugins(folder, [metric, *_scores(evaluations), *test], notes)
+    _load_plugins(directory, [metric, *_scores(evaluations), *test], notes)
     last_step = max((event["step"] for event in events), default=0)
     run = Run(
-        folder=folder,
+        directory=directory,
         params=params,
         seed=seed if isinstance(seed, int) else None,
         schedule=str(name) if name else "",
         tasks=tuple(_task_names(params, events, test)),
-        sizes=_read_sizes(folder, params, "train"),
+        sizes=_read_sizes(directory, params, "train"),
         baselines=_read_baselines(params, evaluations, metric),
         metric=metric,
         last_step=last_step,
-        trained_steps=trained_steps(folder) or last_step,
+        trained_steps=trained_steps(directory) or last_step,
         losses=_curves(trains, "loss"),
         probabilities=_curves(
             [{**event, "step": effective_step(event)} for event in events], "probabilities"
@@ -158,7 +158,7 @@ def read_run(model_dir: str | os.PathLike[str], split: str = "test") -> Run:
     return run
 
 
-def _load_plugins(folder: Path, metrics: Sequence[str], notes: list[str]) -> None:
+def _load_plugins(directory: Path, metrics: Sequence[str], notes: list[str]) -> None:
     """Imports a run's plug-ins; only those that define one of its metrics have to be there.
 
     Raises:
@@ -166,20 +166,20 @@ def _load_plugins(folder: Path, metrics: Sequence[str], notes: list[str]) -> Non
     """
     failure: ConfigError | None = None
     try:
-        plugins.load_saved(folder)
+        plugins.load_saved(directory)
     except ConfigError as error:
         failure = error
     for name in metrics:
         if name and find_metric(name) is None:
             raise failure or ConfigError(
-                f"{folder}: the metric {name!r} is not registered; name its plug-in with --import"
+                f"{directory}: the metric {name!r} is not registered; give --import its plug-in"
             )
     if failure is not None:
         notes.append(f"{failure}\n  (not needed for this report)")
 
 
-def _read_params(folder: Path, notes: list[str]) -> dict[str, Any]:
-    path = folder / PARAMS_FILE
+def _read_params(directory: Path, notes: list[str]) -> dict[str, Any]:
+    path = directory / PARAMS_FILE
     try:
         values = yaml.load(path.read_text(encoding="utf-8"), Loader)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
@@ -192,7 +192,7 @@ def _read_params(folder: Path, notes: list[str]) -> dict[str, Any]:
 
 
 def _read_log(path: Path, notes: list[str]) -> list[dict[str, Any]]:
-    """Events of a log; lines that are none are counted and named, a file that is missing is too."""
+    """Events of a log; damaged lines and a missing file become notes."""
     try:
         lines = path.read_bytes().split(b"\n")
     except OSError:
@@ -218,11 +218,11 @@ def _read_log(path: Path, notes: list[str]) -> list[dict[str, Any]]:
     return events
 
 
-def _read_sizes(folder: Path, params: Mapping[str, Any], split: str) -> dict[str, int]:
+def _read_sizes(directory: Path, params: Mapping[str, Any], split: str) -> dict[str, int]:
     """Pairs of a split by task, if the prepared data are still there."""
     data = _mapping(_mapping(params.get("task")).get("data"))
     try:
-        manifest = read_manifest(str(data.get("data_dir") or folder / "data"))
+        manifest = read_manifest(str(data.get("data_dir") or directory / "data"))
     except DataError:
         return {}
     tasks = manifest["tasks"] if manifest else []

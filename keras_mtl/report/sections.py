@@ -129,7 +129,7 @@ def how(
         parts.append("±: standard deviation over seeds.")
     if tables[0].has_ratios:
         parts.append(
-            "Baseline: what a model for the task alone reached, as the configuration gives it; "
+            "Baseline: score of a model trained on only this task, from the configuration; "
             "it was measured on dev sentences, so score / baseline on test sentences is a guide."
         )
     if comparisons:
@@ -188,7 +188,7 @@ def runs_table(groups: Sequence[Group]) -> str:
             rows.append(
                 [
                     _name(groups, place),
-                    f"<code>{page.escape(run.folder)}</code>",
+                    f"<code>{page.escape(run.directory)}</code>",
                     "–" if run.seed is None else str(run.seed),
                     f"{run.trained_steps:,}" if run.trained_steps else "–",
                 ]

@@ -75,11 +75,11 @@ def compare_groups(
                         opponents.append((group.label, right))
                     else:
                         notes.append(
-                            f"{right.folder} and {left.folder} were tested on other sentences of "
-                            f"{task}: not compared"
+                            f"{right.directory} and {left.directory} were tested on different "
+                            f"sentences of {task}: not compared"
                         )
             if log and opponents:
-                log(f"testing {task}: {left.folder} against {len(opponents)} runs")
+                log(f"testing {task}: {left.directory} against {len(opponents)} runs")
             for label, metric, outcome in _test(left, opponents, task, samples):
                 outcomes.setdefault((label, task, metric), []).append(outcome)
     for key, results in outcomes.items():

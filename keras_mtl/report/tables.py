@@ -64,8 +64,8 @@ class Row:
     Attributes:
       name: of the task.
       size: training pairs; None when not known.
-      baseline: score of a model for the task alone; None when not known, not equal in all groups,
-        or of another metric.
+      baseline: score of a model trained on only this task; None if it is not known, differs between
+        groups, or is of another metric.
       cells: one for each group.
     """
 

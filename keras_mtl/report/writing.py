@@ -70,10 +70,10 @@ def write_report(
         for metric in _metrics(groups)
         if (found := final_table(groups, tasks, metric, sizes, comparisons, check.compares))
     ]
-    folder = Path(output)
-    folder.mkdir(parents=True, exist_ok=True)
+    directory = Path(output)
+    directory.mkdir(parents=True, exist_ok=True)
     markdown = _markdown(tables, groups, first, samples, check, split)
-    replace_file(folder / TABLE_FILE, markdown)
+    replace_file(directory / TABLE_FILE, markdown)
     final = figures.final_panel(groups, tasks, tables[0].metric, sizes) if tables else None
     label, scores = figures.score_panels(groups, tasks)
     drawn = {
@@ -87,7 +87,7 @@ def write_report(
     for name, panels in drawn.items():
         if panels:
             legend = labels if name in ("final", "scores", "losses") else []
-            charts.save_png(figures.compose(panels, legend), folder / f"{name}.png")
+            charts.save_png(figures.compose(panels, legend), directory / f"{name}.png")
     body = "".join(
         [
             page.warning(_warning_title(groups), check.warnings, check.unknown),
@@ -118,7 +118,7 @@ def write_report(
             f"<footer>{page.escape(made)}</footer>" if made else "",
         ]
     )
-    path = folder / PAGE_FILE
+    path = directory / PAGE_FILE
     replace_file(path, page.page(title or _title(groups), _subtitle(runs, groups, tasks), body))
     return path, markdown
 
@@ -135,7 +135,7 @@ def _chart_sections(
     rows = " Rows: tasks, the largest above." if len(tasks) > figures.MOST_PANELS else ""
     bands = any(len(group.runs) > 1 for group in groups)
     seeds = "Bands reach from the lowest to the highest seed." if bands else ""
-    dashed = " Dashed: the score of a model for the task alone." if "baseline" in label else ""
+    dashed = " Dashed: a model trained on only this task." if "baseline" in label else ""
 
     def charted(name: str, title: str, note: str, with_legend: bool = True) -> str:
         if not drawn[name]:
@@ -189,7 +189,7 @@ def _warning_title(groups: Sequence[Group]) -> str:
 def _notes(groups: Sequence[Group], tasks: Sequence[str]) -> list[str]:
     """What is missing or damaged, a sentence each."""
     runs = [run for group in groups for run in group.runs]
-    notes = [f"{run.folder}: {note}" for run in runs for note in run.notes]
+    notes = [f"{run.directory}: {note}" for run in runs for note in run.notes]
     for group in groups:
         missing = [task for task in tasks if all(task not in run.tasks for run in group.runs)]
         if missing:
@@ -219,7 +219,7 @@ def _baseline(groups: Sequence[Group], label: str | None) -> Group:
     labels = [group.label for group in groups]
     for group in groups:
         # A label, or the directory of one of its runs.
-        if label == group.label or Path(label) in [run.folder for run in group.runs]:
+        if label == group.label or Path(label) in [run.directory for run in group.runs]:
             return group
     raise ConfigError(
         f"--baseline {label!r} is not a configuration of these runs{nearest(label, labels)}; they "

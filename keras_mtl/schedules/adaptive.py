@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_mtl.schedules.base import Schedule, State, TaskInfo, apply_floor, normalise
+from keras_mtl.schedules.base import Schedule, State, TaskInfo, apply_floor, normalize
 from keras_mtl.schedules.score_book import ScoreBook, missing_baseline
 from keras_mtl.schedules.temperature import size_weights
 from keras_mtl.schedules.validation import choice, number, sizes_of
@@ -90,7 +90,7 @@ class AdaptiveSchedule(Schedule):
     def rebalance(self, state: State, kept: np.ndarray) -> State:
         """Probabilities sum to 1 again."""
         del kept
-        probabilities = apply_floor(normalise(state["probabilities"]), self.floor)
+        probabilities = apply_floor(normalize(state["probabilities"]), self.floor)
         return {**state, "probabilities": probabilities}
 
     def check_book(self, scores: ScoreBook) -> None:
@@ -100,10 +100,10 @@ class AdaptiveSchedule(Schedule):
             raise ValueError(f"the score book is of {scores.names}, the schedule of {names}")
 
     def _with_prior(self, weights: np.ndarray) -> np.ndarray:
-        mixed = self.prior * normalise(weights)
+        mixed = self.prior * normalize(weights)
         if not mixed.any():  # Only empty tasks have a weight, and the prior excludes them.
             mixed = self.prior
-        return apply_floor(normalise(mixed), self.floor)
+        return apply_floor(normalize(mixed), self.floor)
 
 
 class RatioSchedule(AdaptiveSchedule):

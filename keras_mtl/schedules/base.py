@@ -27,7 +27,7 @@ class TaskInfo:
     Args:
       name: unique name.
       size: number of training examples, finite and >= 0.
-      baseline: score of a model trained on this task alone, > 0; None if not known.
+      baseline: score of a model trained on only this task, > 0; None if not known.
 
     Raises:
       ConfigError: if a value is out of range.
@@ -45,7 +45,7 @@ class TaskInfo:
         if self.baseline is not None and not (math.isfinite(self.baseline) and self.baseline > 0):
             raise ConfigError(
                 f"task {self.name!r}: baseline = {self.baseline} must be a finite number > 0: the "
-                "score of a model trained on this task alone (for a metric that is negative, such "
+                "score of a model trained on only this task (for a metric that is negative, such "
                 "as a negated log-perplexity, give the positive one and say that lower is better)"
             )
 
@@ -59,7 +59,7 @@ class Schedule(abc.ABC):
 
     Args:
       tasks: the tasks, N >= 1, with unique names.
-      floor: least probability of every task, in [0, 1/N]; applied after normalisation.
+      floor: least probability of every task, in [0, 1/N]; applied after normalization.
 
     Attributes:
       sizes: numbers of training examples, float64[N].
@@ -100,7 +100,7 @@ class Schedule(abc.ABC):
 
     @abc.abstractmethod
     def weights(self, step: int, state: State) -> np.ndarray:
-        """Unnormalised weights.
+        """Unnormalized weights.
 
         Args:
           step: number of batches drawn before this one, >= 0.
@@ -121,7 +121,7 @@ class Schedule(abc.ABC):
         Returns:
           float64[N], >= `floor`, sums to 1. Not to be written to.
         """
-        return apply_floor(normalise(self.weights(step, state)), self.floor)
+        return apply_floor(normalize(self.weights(step, state)), self.floor)
 
     def scales(self, step: int, state: State) -> np.ndarray:
         """Factor on each task's learning rate or gradient, float64[N], mean 1."""
@@ -181,9 +181,9 @@ class Schedule(abc.ABC):
                 continue
             if len(old) <= index_map.max():
                 raise CheckpointError(
-                    f"schedule {self.name!r}: the saved {key!r} has {len(old)} tasks, the task "
-                    f"list that was saved beside it has at least {index_map.max() + 1}; "
-                    "the checkpoint is damaged: go on from an earlier one"
+                    f"schedule {self.name!r}: the saved {key!r} has {len(old)} tasks, the saved "
+                    f"list of tasks at least {index_map.max() + 1}; the checkpoint is damaged: "
+                    "resume from an earlier one"
                 )
             unchanged = unchanged and len(old) == self.num_tasks
             fresh = fresh.copy()
@@ -216,7 +216,7 @@ class FixedSchedule(Schedule):
     ) -> None:
         super().__init__(tasks, floor=floor)
         self._weights = np.array(weights, np.float64)
-        self._probabilities = apply_floor(normalise(self._weights), self.floor)
+        self._probabilities = apply_floor(normalize(self._weights), self.floor)
         # Handed out at every step without a copy.
         self._weights.setflags(write=False)
         self._probabilities.setflags(write=False)
@@ -243,7 +243,7 @@ def check_tasks(tasks: Sequence[TaskInfo]) -> None:
         seen.add(task.name)
 
 
-def normalise(weights: np.ndarray) -> np.ndarray:
+def normalize(weights: np.ndarray) -> np.ndarray:
     """Weights divided by their sum; uniform if all are zero.
 
     Args:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_mtl.schedules.base import State, TaskInfo, normalise
+from keras_mtl.schedules.base import State, TaskInfo, normalize
 from keras_mtl.schedules.losses import LossSchedule, softmax
 from keras_mtl.schedules.registry import register
 from keras_mtl.schedules.score_book import ScoreBook
@@ -86,4 +86,4 @@ class ExcessLoss(LossSchedule):
     def rebalance(self, state: State, kept: np.ndarray) -> State:
         """The weights sum to 1 again; a new task begins with an even share."""
         state = super().rebalance(state, kept)
-        return {**state, "mixture": normalise(state["mixture"])}
+        return {**state, "mixture": normalize(state["mixture"])}

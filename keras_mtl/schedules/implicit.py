@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from keras_mtl.schedules.adaptive import RatioSchedule, bounded
-from keras_mtl.schedules.base import State, TaskInfo, apply_floor, normalise
+from keras_mtl.schedules.base import State, TaskInfo, apply_floor, normalize
 from keras_mtl.schedules.registry import register
 from keras_mtl.schedules.score_book import ScoreBook
 from keras_mtl.schedules.validation import number
@@ -27,7 +27,7 @@ class Implicit(RatioSchedule):
 
     Args:
       tasks: the tasks, each with a baseline.
-      gamma: largest deviation of a factor from 1 before renormalising, in [0, 1].
+      gamma: largest deviation of a factor from 1 before renormalizing, in [0, 1].
       alpha: how long factors stay near 1 while scores are low, >= 0.
       beta: small amplifies small gaps, > 0.
       **shared: prior, prior_temperature, ema, max_change, floor: see `AdaptiveSchedule`. max_change
@@ -81,7 +81,7 @@ class Implicit(RatioSchedule):
         return state["scales"]
 
     def ratio_weights(self, ratios: np.ndarray) -> np.ndarray:
-        """The factors before renormalising, float64[N] in [1 - gamma, 1 + gamma]."""
+        """The factors before renormalizing, float64[N] in [1 - gamma, 1 + gamma]."""
         gap = ratios.mean() - ratios
         # A small power would make a rounding error of the mean (1e-16) a factor of 1 + 1e-8.
         gap = np.where(np.abs(gap) <= 1e-12 * ratios.max(), 0.0, gap)
@@ -91,7 +91,7 @@ class Implicit(RatioSchedule):
     def factors(self, ratios: np.ndarray) -> np.ndarray:
         """The factors, float64[N], mean 1, none below 1 - gamma."""
         weights = self.ratio_weights(ratios)
-        shares = apply_floor(normalise(weights), (1 - self.gamma) / self.num_tasks)
+        shares = apply_floor(normalize(weights), (1 - self.gamma) / self.num_tasks)
         return shares * self.num_tasks
 
     def update(self, state: State, step: int, scores: ScoreBook) -> State:
@@ -106,5 +106,5 @@ class Implicit(RatioSchedule):
     def rebalance(self, state: State, kept: np.ndarray) -> State:
         """Factors have mean 1 again."""
         del kept
-        scales = normalise(state["scales"]) * self.num_tasks  # Also where all are 0.
+        scales = normalize(state["scales"]) * self.num_tasks  # Also where all are 0.
         return {**state, "scales": bounded(scales, self.factors(state["ratios"]), self.max_change)}

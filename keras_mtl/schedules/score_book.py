@@ -184,7 +184,7 @@ class ScoreBook:
             if saved.ndim != 1 or len(saved) <= index_map.max(initial=-1):
                 raise CheckpointError(
                     f"score book: the saved {key!r} of shape {saved.shape} does not fit the saved "
-                    "list of tasks; the checkpoint is damaged: go on from an earlier one"
+                    "list of tasks; the checkpoint is damaged: resume from an earlier one"
                 )
             own = getattr(book, key)
             write = kept & np.isnan(own) if key == "baselines" else kept
@@ -192,12 +192,12 @@ class ScoreBook:
         return book
 
     def same_metric(self, other: "ScoreBook", metric: str, other_metric: str | None) -> bool:
-        """Whether the scores of a book that was saved go on in this one.
+        """Whether the scores of a saved book are valid in this one.
 
         Args:
           other: the saved book.
           metric: name of this book's metric.
-          other_metric: name of the saved one's; None where only its direction was saved.
+          other_metric: name of the saved one's; None if only its direction was saved.
         """
         same_name = other_metric is None or other_metric == metric
         return same_name and other.higher_is_better == self.higher_is_better

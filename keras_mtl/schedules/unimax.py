@@ -1,4 +1,4 @@
-"""As even as the data allow: uniform, but no task is repeated more than so many times."""
+"""Uniform as far as the data allows: no task is repeated more than a given number of times."""
 
 from collections.abc import Sequence
 

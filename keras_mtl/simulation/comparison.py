@@ -10,7 +10,7 @@ import yaml
 
 from keras_mtl.errors import ConfigError
 from keras_mtl.schedules import Schedule, TaskInfo, create, parameters_of
-from keras_mtl.simulation.curves import GIVEN, MODELLED, RECORDED, Curves
+from keras_mtl.simulation.curves import GIVEN, MODELED, RECORDED, Curves
 from keras_mtl.simulation.player import PlaySettings, Simulation, simulate
 from keras_mtl.yaml_loader import Loader
 
@@ -18,10 +18,10 @@ MOST_TASKS_IN_TABLE = 20
 _GROUPS = ("large", "medium", "small")
 # Where a baseline that was not given comes from: its mark in a table, and what the mark means.
 _MARKS = {
-    MODELLED: (
+    MODELED: (
         "*",
-        "modelled, not measured: no baseline is given for this task, so the learning curve says "
-        "what a model for the task alone would reach",
+        "modeled, not measured: no baseline is given for this task, so the learning curve says "
+        "what a model trained on only this task would reach",
     ),
     RECORDED: ("†", "the best score of the recorded run: no baseline is given for this task"),
 }
@@ -88,7 +88,7 @@ def parse_schedule(text: str) -> ScheduleSpec:
 
 
 def schedule_of(entry: Any) -> ScheduleSpec:
-    """Reads ``{name, parameters, label}``, or a name alone.
+    """Reads ``{name, parameters, label}``, or only a name.
 
     Raises:
       ConfigError: it is something else.

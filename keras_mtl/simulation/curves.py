@@ -18,7 +18,7 @@ _LAST_LOSS = 1.0
 
 @dataclasses.dataclass(frozen=True)
 class CurveSettings:
-    """Of a modelled learning curve.
+    """Of a modeled learning curve.
 
     With y_i the examples of task i that taught something new, plus `transfer` times those of the
     other tasks, and s_i its recent share of the updates, a task has come
@@ -95,7 +95,7 @@ class CurveSettings:
         return kept * share**self.interference
 
 
-GIVEN, MODELLED, RECORDED = "given", "modelled", "recorded"
+GIVEN, MODELED, RECORDED = "given", "modeled", "recorded"
 
 
 class Curves(abc.ABC):
@@ -104,7 +104,7 @@ class Curves(abc.ABC):
     Attributes:
       tasks: the tasks, each with a baseline.
       baseline_sources: where the baseline of each task comes from: ``given`` by the user, who has
-        measured it; ``modelled`` by the curve; ``recorded``, the best score of the recorded run.
+        measured it; ``modeled`` by the curve; ``recorded``, the best score of the recorded run.
         Empty if all are given.
       higher_is_better: direction of the scores.
       settings: how repeats, other tasks and the recent share act.
@@ -139,8 +139,8 @@ class Curves(abc.ABC):
 class PowerLawCurves(Curves):
     """A power law for each task.
 
-    A task that has a baseline reaches exactly it when it is trained alone for `alone_steps` steps.
-    The baseline of a task that has none is modelled: the score in `alone_steps` steps on a curve
+    A model that is trained on only one task reaches its baseline in exactly `alone_steps` steps.
+    The baseline of a task that has none is modeled: the score in `alone_steps` steps on a curve
     that ends at 100 (or, if lower is better, at 1 nat).
 
     Args:
@@ -169,7 +169,7 @@ class PowerLawCurves(Curves):
             if task.size < 1:
                 raise ConfigError(f"task {task.name!r} has no examples to simulate with")
         alone = self.settings.useful(alone_steps * np.asarray(rows, np.float64), sizes)
-        way = self._way(alone)  # alone, its share is 1 and all is retained
+        way = self._way(alone)  # without other tasks, its share is 1 and all is retained
         given = np.array([math.nan if t.baseline is None else t.baseline for t in tasks])
         if higher_is_better:
             self._goal = np.where(np.isnan(given), 100.0, given / way)
@@ -179,7 +179,7 @@ class PowerLawCurves(Curves):
             goal = np.maximum((given - _FIRST_LOSS * (1 - way)) / way, 0.0)
             self._goal = np.where(np.isnan(given), _LAST_LOSS, goal)
             baselines = np.where(np.isnan(given), _FIRST_LOSS + way * (1 - _FIRST_LOSS), given)
-        self.baseline_sources = tuple(MODELLED if np.isnan(value) else GIVEN for value in given)
+        self.baseline_sources = tuple(MODELED if np.isnan(value) else GIVEN for value in given)
         self.tasks = tuple(
             TaskInfo(task.name, task.size, float(baseline))
             for task, baseline in zip(tasks, baselines, strict=True)

@@ -88,7 +88,7 @@ def read_experiment(
     Args:
       config_files: YAML files, each over the one before; none takes the model directory's
         ``params.yaml``, if there is one.
-      model_dir: folder of a run, for its configuration and its prepared data.
+      model_dir: directory of a run, for its configuration and its prepared data.
       tasks_file: YAML or JSON list of ``{name, size, baseline}`` instead of the experiment's tasks.
 
     Returns:
@@ -178,8 +178,8 @@ def _get(values: Mapping[str, Any], dotted: str, default: Any) -> Any:
 
 
 def _prepared(data_dir: str, model_dir: Any) -> dict[str, Any] | None:
-    folder = data_dir or (os.path.join(os.fspath(model_dir), "data") if model_dir else "")
-    return read_manifest(folder) if folder else None
+    directory = data_dir or (os.path.join(os.fspath(model_dir), "data") if model_dir else "")
+    return read_manifest(directory) if directory else None
 
 
 def _configured_tasks(

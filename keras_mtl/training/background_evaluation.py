@@ -1,4 +1,4 @@
-"""Validation in a thread of its own, while training goes on."""
+"""Validation in a separate thread, while training continues."""
 
 import threading
 import time
@@ -9,7 +9,7 @@ from keras_mtl.training.evaluation import TaskResult
 
 Results = Mapping[str, TaskResult]
 
-# How often whoever waits for a result looks whether to stop.
+# How often `result` checks whether to stop waiting.
 _SECONDS_BETWEEN_LOOKS = 0.2
 
 
@@ -29,11 +29,11 @@ class BackgroundEvaluation:
         """Begins an evaluation.
 
         Args:
-            evaluate: called in the thread, with a function that tells whether to stop; returns the
+            evaluate: called in the thread with a function that returns whether to stop; returns the
                 result of each task.
         """
         if self._future is not None:
-            raise RuntimeError("an evaluation is going on")
+            raise RuntimeError("an evaluation is running")
         if self._thread is None:
             self._thread = ThreadPoolExecutor(1, thread_name_prefix="keras_mtl-validation")
         self._stop.clear()
@@ -53,7 +53,7 @@ class BackgroundEvaluation:
             Exception: what the evaluation raised.
         """
         if self._future is None:
-            raise RuntimeError("no evaluation is going on")
+            raise RuntimeError("no evaluation is running")
         begin = time.perf_counter()
         future = self._future
         while not wait([future], timeout=_SECONDS_BETWEEN_LOOKS).done:
@@ -63,7 +63,7 @@ class BackgroundEvaluation:
         return future.result(), time.perf_counter() - begin
 
     def stop(self) -> None:
-        """Ends an evaluation after the task at which it is, and forgets it."""
+        """Stops an evaluation at its next check, and discards it."""
         self._stop.set()
         if self._thread is not None:
             self._thread.shutdown(wait=True, cancel_futures=True)

@@ -110,11 +110,10 @@ def mean_weights(
 class BalancedStep:
     """Makes the gradient of an update from the batches of several tasks.
 
-    Methods that depend on their state alone weigh the losses before one backward pass. The others
-    need the gradients apart: where each accumulated batch is of one task they are there already;
-    where batches are mixed there is one backward pass for each task over one forward pass. FAMO,
-    which needs no more than the losses, gets by with one backward pass on one device without
-    accumulation.
+    Methods that depend only on their state weight the losses before one backward pass. The others
+    need the gradient of each task: if each accumulated batch is of one task, these are available;
+    if batches are mixed, there is one backward pass for each task after one forward pass. FAMO
+    needs only the losses: on one device without accumulation it makes one backward pass.
 
     Args:
         balancing: the method and its state.

@@ -12,7 +12,7 @@ class BatchLog:
     """Writes ``batches.tsv``: step, task index and hash of each batch that was consumed.
 
     Args:
-        model_dir: folder of the run.
+        model_dir: directory of the run.
     """
 
     def __init__(self, model_dir: Path):

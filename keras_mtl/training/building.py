@@ -26,7 +26,7 @@ _MOST_SHOWN = 10  # Tasks in a warning.
 
 
 def decoders(config: ExperimentConfig, prepared: PreparedData) -> tuple[str, ...]:
-    """Returns the target languages that have a decoder of their own; one "" when all share one."""
+    """Returns the target languages that have their own decoder; one "" if all share one."""
     if config.task.model.sharing == "full":
         return ("",)
     return tuple(dict.fromkeys(task.target for task in prepared.tasks))

@@ -323,7 +323,7 @@ def _check_names(what: str, names: Iterable[str], known: Sequence[str]) -> None:
 
 
 def _with_baselines(tasks: Sequence[TaskInfo], baselines: Mapping[str, float]) -> list[TaskInfo]:
-    """The schedule's tasks, with the baselines that were given in place of their own."""
+    """The schedule's tasks, with the baselines that were given instead of their own."""
     _check_names("baselines has", baselines, [task.name for task in tasks])
     return [
         dataclasses.replace(task, baseline=baselines.get(task.name, task.baseline))

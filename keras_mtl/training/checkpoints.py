@@ -37,10 +37,10 @@ class ArrayState(tf.train.experimental.PythonState):
 
 
 class RunCheckpoints:
-    """Saves and restores everything that a run needs to go on.
+    """Saves and restores everything that a run needs to resume.
 
     Args:
-        model_dir: folder of the run; checkpoints are ``ckpt-<step>``.
+        model_dir: directory of the run; checkpoints are ``ckpt-<step>``.
         checkpoint: what to save, made with an `ArrayState` among its parts.
         max_to_keep: newest checkpoints kept, >= 1.
         log: function that gets a line for the user.
@@ -82,8 +82,8 @@ class RunCheckpoints:
         is complete.
 
         Raises:
-            CheckpointError: the disk is full or the folder cannot be written; earlier checkpoints
-                are untouched.
+            CheckpointError: the disk is full or the directory cannot be written; earlier
+                checkpoints are untouched.
         """
         return write_checkpoint(self._checkpoint, self._model_dir / f"ckpt-{step}", self._prune)
 
@@ -99,7 +99,7 @@ class RunCheckpoints:
 
         Args:
             tidy: rename damaged ones, and remove what a killed process left half written; False
-                leaves the folder as it is, to another process that may be writing there.
+                leaves the directory as it is, to another process that may be writing there.
 
         Returns:
             The prefix that was restored, None when there is no checkpoint at all.
@@ -222,9 +222,9 @@ def _not_written(prefix: Path, error: Exception) -> CheckpointError:
     )
 
 
-def _remove_partials(folder: Path, name: str) -> None:
-    """Removes what an interrupted save has left: files, and TensorFlow's own temporary folder."""
-    for left in folder.glob(f"partial-{name}"):
+def _remove_partials(directory: Path, name: str) -> None:
+    """Removes files of an interrupted save, and TensorFlow's own temporary directory."""
+    for left in directory.glob(f"partial-{name}"):
         if left.is_dir():
             shutil.rmtree(left, ignore_errors=True)
         else:

@@ -56,7 +56,7 @@ class SumsLoss(Protocol):
 
 
 class EvaluationStopped(Exception):
-    """An evaluation ended before its end because it was told to."""
+    """An evaluation was stopped before its end."""
 
 
 def raise_if_stopped(stopped: Callable[[], bool] | None, task: str) -> None:
@@ -136,7 +136,7 @@ class Evaluator:
       max_pairs: most pairs of a task; they are spread evenly over its length-sorted pairs, so that
         the choice is the same each time and keeps the distribution of lengths. None takes all.
       split: ``dev``, ``test``, or ``train`` for a question that training text may answer, such as
-        what another compute type changes. Its text is put together again from its tokens.
+        what another compute type changes. Its text is decoded from its tokens.
       tasks: names of the tasks to score; None scores all.
       likelihood: gives the loss of the references; needed only for metrics of the loss.
       pairs_at_once: pairs that are translated between two looks whether to stop, >= 1.
@@ -199,7 +199,8 @@ class Evaluator:
     ) -> Self:
         """Makes the evaluator of a run's validation.
 
-        A metric on text brings the other one, which costs nothing beside translating.
+        A metric on text also computes the other text metrics, which cost nothing compared to
+        translating.
 
         Args:
           config: the experiment; ``trainer.evaluation`` says what is scored.

@@ -68,15 +68,15 @@ def checkpoint_record(
       ``checkpoint`` (relative to the directory if it is inside), ``checkpoint_choice`` (``given``,
       ``best`` or ``newest``), ``step`` and ``trained_steps``; a step that is not known is None.
     """
-    folder, path = Path(model_dir).resolve(), Path(checkpoint).resolve()
-    inside = path.is_relative_to(folder)
+    directory, path = Path(model_dir).resolve(), Path(checkpoint).resolve()
+    inside = path.is_relative_to(directory)
     match = _CHECKPOINT.fullmatch(path.name)
     choice = "best" if path.parent.name == "best" else "newest"
     return {
-        "checkpoint": path.relative_to(folder).as_posix() if inside else str(path),
+        "checkpoint": path.relative_to(directory).as_posix() if inside else str(path),
         "checkpoint_choice": "given" if given else choice,
         "step": int(match[1]) if match else None,
-        "trained_steps": trained_steps(folder),
+        "trained_steps": trained_steps(directory),
     }
 
 
@@ -86,17 +86,17 @@ def trained_steps(model_dir: str | os.PathLike[str]) -> int | None:
     That is the step of its newest checkpoint: a log may be ahead of it when a run was killed. If
     only the best checkpoint was kept, the log counts too.
     """
-    folder = Path(model_dir)
-    steps = _checkpoint_steps(folder)
+    directory = Path(model_dir)
+    steps = _checkpoint_steps(directory)
     if not steps:
-        steps = _checkpoint_steps(folder / "best")
+        steps = _checkpoint_steps(directory / "best")
         with contextlib.suppress(DataError):
-            steps += [int(event["step"]) for event in read_events(folder)]
+            steps += [int(event["step"]) for event in read_events(directory)]
     return max(steps, default=None)
 
 
-def _checkpoint_steps(folder: Path) -> list[int]:
-    matches = [_CHECKPOINT.fullmatch(path.stem) for path in folder.glob("ckpt-*.index")]
+def _checkpoint_steps(directory: Path) -> list[int]:
+    matches = [_CHECKPOINT.fullmatch(path.stem) for path in directory.glob("ckpt-*.index")]
     return [int(match[1]) for match in matches if match]
 
 

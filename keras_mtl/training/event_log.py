@@ -1,4 +1,4 @@
-"""What a run tells the world: ``metrics.jsonl`` and TensorBoard scalars.
+"""The log of a run: ``metrics.jsonl`` and TensorBoard scalars.
 
 ``metrics.jsonl`` holds one JSON object a line, appended and flushed at each event, so that it can
 be followed with ``tail -f`` and read by any tool. There are two kinds of events::
@@ -7,8 +7,8 @@ be followed with ``tail -f`` and read by any tool. There are two kinds of events
     {"event": "evaluation", "step": 500, "scores": {"chrf": {"en-fr": 31.2, ...}}, ...}
 
 An evaluation that took effect after the step whose weights it is of has an ``effective_step`` too.
-A run that goes on from a checkpoint drops the events that were written beyond the checkpoint's
-step, so that the file holds each step once, as if the run had never stopped.
+A run that resumes from a checkpoint drops the events after the checkpoint's step, so that the file
+holds each step once, as without the stop.
 """
 
 import dataclasses
@@ -42,7 +42,7 @@ class Scored(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Scores:
-    """The least that an evaluation can say of a task; `Scored` for who has no more."""
+    """The minimal `Scored`: the scores of a task and the time they took."""
 
     scores: Mapping[str, float]
     seconds: float
@@ -52,7 +52,7 @@ class EventLog:
     """Writes the events of one run.
 
     Args:
-      model_dir: folder of the run; made when missing.
+      model_dir: directory of the run; made when missing.
       tensorboard: also write TensorBoard scalars under ``<model_dir>/tensorboard``.
     """
 
@@ -169,7 +169,7 @@ class EventLog:
           metric: the metric that drives the schedule and the choice of the best checkpoint.
           probabilities: by task, after the schedule has learned from the scores; None when it has
             not changed.
-          effective_step: step at which the scores took effect, where training went on meanwhile.
+          effective_step: step at which the scores took effect, if training continued meanwhile.
           waited_seconds: how long training then waited for them.
         """
         scores: dict[str, dict[str, float | None]] = {}
@@ -275,7 +275,7 @@ def _is_known(event: Mapping[str, Any], step: int, evaluated_step: int | None) -
 
 
 def effective_step(event: Mapping[str, Any]) -> int:
-    """Returns the step from which on an event's probabilities hold, at which it was written."""
+    """Returns the step from which an event's probabilities hold; it was written at that step."""
     return event.get("effective_step", event["step"])
 
 
@@ -286,7 +286,7 @@ def read_events(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
       path: the file, or the ``model_dir`` that holds it.
 
     Returns:
-      Its events in file order. A torn last line, what a killed process leaves, is passed over.
+      Its events in file order. An incomplete last line, as a killed process may leave, is skipped.
 
     Raises:
       DataError: there is no such file, or a line other than the last is not an event.

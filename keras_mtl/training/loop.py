@@ -44,7 +44,7 @@ MODES = ("train", "train_and_eval", "eval")
 
 @dataclasses.dataclass
 class RunResult:
-    """What a run came to.
+    """Result of a run.
 
     Attributes:
       step: steps done.
@@ -73,10 +73,10 @@ def run_experiment(
 
     Args:
         config: validated configuration.
-        model_dir: folder of the run. When it holds checkpoints the run goes on from the newest
-            with the same tasks, batches and random numbers as if it had never stopped.
+        model_dir: directory of the run. If it holds checkpoints, the run resumes from the newest
+            with the same tasks, batches and random numbers as without a stop.
         mode: ``train`` (no validation), ``train_and_eval`` or ``eval`` (validate the newest
-            checkpoint once, and leave the folder as it is).
+            checkpoint once, and do not change the directory).
         log: function that gets lines for the user.
 
     Returns:
@@ -98,7 +98,7 @@ def run_experiment(
     strategy = configure_runtime(config.runtime)
     for line in devices.describe(config.runtime, compiles_with_xla(config.runtime)):
         log(line)
-    # Not earlier: it computes, and the runtime must be set up first.
+    # After the runtime is set up, because this check computes.
     check_sublayers(config.task.model, config.runtime.mixed_precision_dtype)
     prepared = prepare_from_config(config, model_dir, log=log)
     return Run(config, Path(model_dir), prepared, strategy, log).execute(mode)
@@ -109,7 +109,7 @@ class Run:
 
     Args:
         config: validated configuration.
-        model_dir: folder of the run.
+        model_dir: directory of the run.
         prepared: prepared data.
         strategy: the process's strategy.
         log: function that gets lines for the user.
@@ -218,7 +218,7 @@ class Run:
         prefix = self.checkpoints.restore(tidy=mode != "eval")
         if prefix:
             self._restore_state()
-            self.log(f"going on from {prefix} at step {self.step:,}")
+            self.log(f"resuming from {prefix} at step {self.step:,}")
         elif mode == "eval":
             raise CheckpointError(f"{self.directory.path} holds no checkpoint to evaluate")
         if mode == "eval":
@@ -247,7 +247,7 @@ class Run:
         if self._open_loop:
             self.trainer.restore_totals(self._open_loop.sums)
         self._read_from(self.step)
-        self.validation.go_on(self._validates, progress.message)
+        self.validation.resume(self._validates, progress.message)
         last = self.config.trainer.train_steps
         while self.step < last or self._validation_due:
             left_over = self._validation_due  # by the run before, which saved without it
@@ -372,7 +372,7 @@ class Run:
             self.batch_log.write(self.mixture, self._consumed(step))
 
     def _observe_losses(self, loop: OpenLoop, consumed: np.ndarray) -> None:
-        """Tells the score book the loop's losses, for schedules that learn from them."""
+        """Adds the loop's losses to the score book, for schedules that learn from them."""
         drawn = consumed - loop.consumed
         # The probabilities that the loop was drawn by: scores change them only between loops, the
         # step also inside one.

@@ -93,7 +93,7 @@ class Progress:
             self._paused_at = self._clock()
 
     def resume(self) -> None:
-        """Starts the clock again; call it before training goes on."""
+        """Starts the clock again; call it before training continues."""
         if self._paused_at is None:
             return
         paused = self._clock() - self._paused_at
@@ -103,7 +103,7 @@ class Progress:
         self._paused_at = None
 
     def message(self, text: str) -> None:
-        """Writes a line of its own above the bar."""
+        """Writes a line above the bar."""
         bar = self._latest[: shutil.get_terminal_size().columns - 1] if self._drawn else ""
         erase = "\r\x1b[K" if self._drawn else ""
         self._write(f"{erase}{text}\n{bar}")

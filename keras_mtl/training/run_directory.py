@@ -1,4 +1,4 @@
-"""The folder of a run: what is in it, and whether a configuration may go on in it."""
+"""The directory of a run: its files, and whether a configuration can resume in it."""
 
 import contextlib
 import fcntl
@@ -47,15 +47,15 @@ FIXED_FIELDS = (
 
 
 class RunDirectory:
-    """The folder of one run.
+    """The directory of one run.
 
     Args:
-        path: the folder, made when missing.
+        path: the directory, made when missing.
 
     Attributes:
-        path: `pathlib.Path` of the folder.
-        best: folder of the best checkpoint.
-        pending: folder of the weights whose validation is not in effect yet.
+        path: `pathlib.Path` of the directory.
+        best: directory of the best checkpoint.
+        pending: directory of the weights whose validation is not in effect yet.
         has_checkpoint: whether training has saved anything here.
     """
 
@@ -71,7 +71,7 @@ class RunDirectory:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Keeps other processes from training here meanwhile.
+        """Keeps other processes from training in the directory.
 
         Raises:
             CheckpointError: another process does.
@@ -92,7 +92,7 @@ class RunDirectory:
             os.close(handle)
 
     def check(self, config: ExperimentConfig, prepared: PreparedData) -> list[str]:
-        """Checks that a configuration can go on from the checkpoints that are here.
+        """Checks that a configuration can resume from the checkpoints of the directory.
 
         Returns:
             Fields that changed and may change, as lines "field: old -> new".

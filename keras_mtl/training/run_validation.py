@@ -33,7 +33,7 @@ Stopped = Callable[[], bool]
 
 
 def check_lag(config: ExperimentConfig) -> None:
-    """Raises ConfigError where validation shall run beside training and the engine is not there."""
+    """Raises ConfigError if validation is asynchronous and the engine is not available."""
     lag = config.trainer.evaluation.lag
     if not lag:
         return
@@ -41,27 +41,27 @@ def check_lag(config: ExperimentConfig) -> None:
         native.core()
     except native.NativeError as error:
         raise ConfigError(
-            f"trainer.evaluation.lag is {lag}, and only the engine can validate beside training: "
+            f"trainer.evaluation.lag is {lag}, and only the engine can validate during training: "
             f"{error}; or set trainer.evaluation.lag to 0"
         ) from error
 
 
 class RunValidation:
-    """Validates the tasks, tells the schedule, keeps the best weights, writes the log.
+    """Validates the tasks, updates the schedule, keeps the best weights, writes the log.
 
     With ``trainer.evaluation.lag`` the weights of step s are validated by the engine in a thread,
-    and the scores take effect exactly at step s + lag, however long that took: training waits there
-    if they are not known. At most one validation is going on: its result takes effect at the latest
-    when the next one begins, and at the end of training.
+    and the scores take effect exactly at step s + lag: training waits there until they are known.
+    At most one validation runs at a time: its result takes effect before the next one begins, and
+    before the end of training.
 
     Args:
         config: the experiment.
         prepared: the prepared store.
         tasks: the tasks, in the mixture's order.
         model: the model.
-        optimizer: its optimizer, whose averages are validated where it has them.
-        mixture: is told the scores.
-        directory: the run's folder.
+        optimizer: its optimizer; if it keeps averages of the weights, these are validated.
+        mixture: gets the scores.
+        directory: the run's directory.
         events: the run's log.
 
     Attributes:
@@ -115,8 +115,8 @@ class RunValidation:
         Args:
             step: the step.
             log: gets a line when scores take effect.
-            stopped: asked often whether to stop waiting or evaluating; None: never. What has taken
-                effect by then stays; called again, also by the next run, this does the rest.
+            stopped: polled for whether to stop waiting or evaluating; None: never. What has taken
+                effect by then stays; the next call, also of the next run, does the rest.
 
         Returns:
             Whether scores took effect, so that batches have to be read again.
@@ -127,18 +127,18 @@ class RunValidation:
         last = step == self._config.trainer.train_steps
         interval = self._settings.interval
         due = last or (interval > 0 and step % interval == 0)
-        told = self.pending is not None and (due or step >= self.pending.due)
-        if told:
+        took_effect = self.pending is not None and (due or step >= self.pending.due)
+        if took_effect:
             self._take_effect(step, log, stopped)
         if not due or self.evaluated_step == step:
-            return told
+            return took_effect
         if not self._settings.lag:
             self.evaluate(step, log, stopped)
             return True
         self._begin(Snapshot(step, step if last else step + self._settings.lag))
         if last:
             self._take_effect(step, log, stopped)
-        return told or last
+        return took_effect or last
 
     def evaluate(self, step: int, log: Log, stopped: Stopped | None = None) -> dict[str, float]:
         """Validates the weights as they are now; the scores take effect at once.
@@ -165,9 +165,9 @@ class RunValidation:
         return self._learn(step, step, results, log)
 
     def score(self, step: int, log: Log) -> None:
-        """Validates the weights as they are now and tells; no file and no schedule changes."""
+        """Validates the present weights and logs the scores; changes no files and no schedule."""
         with self._averaged_weights(step):
-            self._told(step, self._evaluator.evaluate(), log)
+            self._enter(step, self._evaluator.evaluate(), log)
 
     def check_pairs(self, log: Log) -> None:
         """Checks before any step is taken that every validated task has dev pairs.
@@ -181,12 +181,12 @@ class RunValidation:
         for warning in check_dev_sizes(self._validated, self._prepared):
             log(f"warning: {warning}")
 
-    def go_on(self, validates: bool, log: Log) -> None:
-        """Begins the validation again that was going on when the checkpoint was saved.
+    def resume(self, validates: bool, log: Log) -> None:
+        """Restarts the validation that was running when the checkpoint was saved.
 
         Args:
-            validates: whether this run validates at all; else it is left out.
-            log: gets a line when it is.
+            validates: whether this run validates at all; if not, that validation is left out.
+            log: gets a line if it is left out.
         """
         if self.pending and validates:
             self._start(self.pending)
@@ -195,11 +195,11 @@ class RunValidation:
             self.pending = None
 
     def close(self) -> None:
-        """Ends what runs in the background; a run that goes on from a checkpoint repeats it."""
+        """Stops a validation in the background; a run that resumes from a checkpoint repeats it."""
         self._background.stop()
 
     def prune(self, checkpoints: Callable[[], Sequence[int]]) -> None:
-        """Deletes the snapshots that neither the checkpoints of some steps nor the present need."""
+        """Deletes the snapshots that neither a checkpoint nor the pending validation needs."""
         self._snapshots.prune(checkpoints, self.pending)
 
     def _begin(self, snapshot: Snapshot) -> None:
@@ -256,7 +256,7 @@ class RunValidation:
     ) -> dict[str, float]:
         """Lets the scores of the weights of ``step`` take effect at the step ``now``."""
         metric = self._settings.metric
-        scores = self._told(step, results, log, None if waited is None else now)
+        scores = self._enter(step, results, log, None if waited is None else now)
         if step > self.evaluated_step:
             consumed = now * self._config.trainer.optimizer.gradient_accumulation_steps
             self._mixture.update(consumed, self.book)
@@ -273,7 +273,7 @@ class RunValidation:
             )
         return scores
 
-    def _told(
+    def _enter(
         self, step: int, results: Results, log: Log, effect: int | None = None
     ) -> dict[str, float]:
         """Enters scores into the book and logs a line; returns them by task."""
@@ -342,7 +342,7 @@ class RunValidation:
     def restore(
         self, state: Mapping[str, np.ndarray], index_map: np.ndarray, evaluated_step: int, log: Log
     ) -> None:
-        """Goes back to a state.
+        """Restores a state.
 
         Args:
             state: of `collect`, maybe with more in it.

@@ -21,7 +21,7 @@ def _corpora(configs: Iterable[CorpusConfig]) -> list[Corpus]:
 
 
 def _task_cleaning(config: ExperimentConfig, pair: PairConfig) -> CleaningSettings | None:
-    """Returns a task's cleaning rules, or None when it sets none of its own."""
+    """Returns a task's own cleaning rules, or None if it sets none."""
     own = {name: value for name, value in pair.cleaning.as_dict().items() if value is not None}
     return CleaningSettings(**config.task.data.cleaning.as_dict() | own) if own else None
 
@@ -59,7 +59,7 @@ def prepare_settings(config: ExperimentConfig) -> PrepareSettings:
 
 
 def data_dir_of(config: ExperimentConfig, model_dir: str | os.PathLike[str] | None) -> str:
-    """Returns the folder of the prepared data: ``task.data.data_dir`` or ``<model_dir>/data``.
+    """Returns the directory of the prepared data: ``task.data.data_dir`` or ``<model_dir>/data``.
 
     Raises:
       ConfigError: neither is given.
@@ -83,7 +83,7 @@ def prepare_from_config(
 
     Args:
       config: the experiment.
-      model_dir: folder of the run; only used when ``task.data.data_dir`` is empty.
+      model_dir: directory of the run; only used when ``task.data.data_dir`` is empty.
       overwrite: replace data that was prepared from other inputs or settings.
       log: receives lines of text.
 

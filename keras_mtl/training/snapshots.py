@@ -33,17 +33,17 @@ class Snapshot:
 
 
 class Snapshots:
-    """The snapshots of a run: for each a folder ``<step>-<due>``.
+    """The snapshots of a run: for each a directory ``<step>-<due>``.
 
     It holds an engine file, to validate, and a checkpoint of the same weights, to keep should they
     be the best. A run that goes on from a checkpoint between the two steps needs both again.
 
     Args:
-        folder: the folder of the folders.
+        directory: the directory of the folders.
     """
 
-    def __init__(self, folder: Path):
-        self._folder = folder
+    def __init__(self, directory: Path):
+        self._folder = directory
 
     def write(
         self,
@@ -59,8 +59,8 @@ class Snapshots:
             ExportError: a weight is not finite, or the engine file cannot be written.
             CheckpointError: the checkpoint cannot be written.
         """
-        folder = self._of(snapshot)
-        partial = folder.with_name(f"partial-{folder.name}")
+        directory = self._of(snapshot)
+        partial = directory.with_name(f"partial-{directory.name}")
         shutil.rmtree(partial, ignore_errors=True)
         export_engine_file(
             model, vocabulary, tasks, partial / _ENGINE_FILE, weight_type=weight_type
@@ -68,11 +68,11 @@ class Snapshots:
         write_checkpoint(tf.train.Checkpoint(model=model), partial / f"ckpt-{snapshot.step}")
         try:
             # One from before the run was stopped; nothing needs it since it went on before it.
-            if folder.exists():
-                shutil.rmtree(folder)
-            partial.rename(folder)
+            if directory.exists():
+                shutil.rmtree(directory)
+            partial.rename(directory)
         except OSError as error:
-            raise CheckpointError(f"{folder} could not be written: {error.strerror}") from error
+            raise CheckpointError(f"{directory} could not be written: {error.strerror}") from error
 
     def engine_file(self, snapshot: Snapshot) -> Path:
         """Returns the engine file of a snapshot."""
@@ -80,17 +80,17 @@ class Snapshots:
 
     def check(self, snapshot: Snapshot) -> None:
         """Raises CheckpointError when a snapshot is not there."""
-        folder = self._of(snapshot)
-        if not (folder.is_dir() and self.engine_file(snapshot).is_file()):
+        directory = self._of(snapshot)
+        if not (directory.is_dir() and self.engine_file(snapshot).is_file()):
             raise CheckpointError(
-                f"{folder} is missing, the weights of step {snapshot.step} that were being "
+                f"{directory} is missing, the weights of step {snapshot.step} that were being "
                 "validated when it was saved"
             )
 
     def keep_as_best(
         self, snapshot: Snapshot, best: Path, before_return: Callable[[], None]
     ) -> None:
-        """Puts the weights of a snapshot into the folder of the best ones too.
+        """Puts the weights of a snapshot into the directory of the best ones too.
 
         Raises:
             CheckpointError: they cannot be written.
@@ -108,14 +108,14 @@ class Snapshots:
         if not self._folder.is_dir():
             return
         steps = checkpoints()
-        for folder in self._folder.glob("*-*"):
-            match = _NAME.fullmatch(folder.name)
+        for directory in self._folder.glob("*-*"):
+            match = _NAME.fullmatch(directory.name)
             snapshot = match and Snapshot(*map(int, match.groups()))
             if snapshot and (
                 snapshot == pending or any(snapshot.step <= s < snapshot.due for s in steps)
             ):
                 continue
-            shutil.rmtree(folder, ignore_errors=True)
+            shutil.rmtree(directory, ignore_errors=True)
         if not any(self._folder.iterdir()):
             self._folder.rmdir()
 

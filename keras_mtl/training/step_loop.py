@@ -1,4 +1,4 @@
-"""A loop of training steps that may be left between any two steps and entered again."""
+"""A loop of training steps that can be left between any two steps and continued later."""
 
 import dataclasses
 import time
@@ -6,17 +6,16 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-# Long enough that a return to Python costs nothing, short enough to follow and to stop.
+# Long enough that returning to Python costs little, short enough for progress and signals.
 _SECONDS_AT_ONCE = 2.0
-# The number of steps at once at most grows by this factor: one step may be of much shorter batches
-# than the next.
+# The number of steps grows by at most this factor, because the next batches may be much longer.
 _GROWTH = 4
 
 
 class Pace:
-    """Chooses how many steps run before Python gets its turn again.
+    """Chooses how many steps run before control returns to Python.
 
-    Only time is looked at: whatever depends on this number must not enter a result.
+    The number depends on time, so results must not depend on it.
 
     Args:
         clock: returns seconds; a test passes its own.
@@ -37,7 +36,7 @@ class Pace:
         return min(most, self._steps)
 
     def stop(self, steps: int) -> float:
-        """Says that as many steps have been run; returns the seconds since `start`."""
+        """Notes that `steps` steps have been run; returns the seconds since `start`."""
         seconds, self.measured = self._clock() - self._begin, True
         fitting = int(steps * _SECONDS_AT_ONCE / max(seconds, 1e-6))
         self._steps = max(1, min(fitting, _GROWTH * steps))
@@ -46,10 +45,10 @@ class Pace:
 
 @dataclasses.dataclass
 class OpenLoop:
-    """What the log's line of a loop is made of, while its steps run.
+    """The state of a loop of steps from which its line in the log is made.
 
-    A checkpoint from inside a loop keeps it, so that the line, and the losses that schedules learn
-    from, do not depend on where the run was stopped.
+    A checkpoint within a loop keeps it, so that the line, and the losses that schedules learn from,
+    do not depend on where the run was stopped.
 
     Attributes:
         start: step at which the loop began.
@@ -74,7 +73,7 @@ class OpenLoop:
         self.counted = max(self.counted, consumed)
 
     def collect(self) -> dict[str, np.ndarray]:
-        """Returns arrays from which `from_arrays` makes the loop again."""
+        """Returns arrays for `from_arrays`."""
         return {
             "loop/places": np.array([self.start, self.counted], np.int64),
             "loop/consumed": self.consumed,
@@ -87,7 +86,7 @@ class OpenLoop:
     def from_arrays(
         cls, arrays: Mapping[str, np.ndarray], index_map: np.ndarray
     ) -> "OpenLoop | None":
-        """Makes the loop in which a checkpoint was saved; None when it was saved between loops.
+        """Restores the loop in which a checkpoint was saved; None if it was saved between loops.
 
         Args:
             arrays: of `collect`, maybe with others among them.

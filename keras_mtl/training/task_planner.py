@@ -1,4 +1,4 @@
-"""Tells an optimizer inside ``model.fit`` which task each of its updates is of."""
+"""Passes the task of each update to the optimizer of ``model.fit``."""
 
 import warnings
 
@@ -15,7 +15,7 @@ class TaskPlanner:
     """Keeps the plan of tasks in keras_mtl's Adam ahead of the updates of ``fit``.
 
     A training step of Keras does not know of tasks, and several of them may run in one call. The
-    tasks of the next batches are known before they are read, so the optimizer is told in advance.
+    tasks of the next batches are known before they are read, so the optimizer gets them in advance.
 
     Args:
         mixture: what the model is trained on, element for element.
@@ -114,7 +114,7 @@ class TaskPlanner:
 def task_optimizer(model: keras.Model) -> keras.optimizers.Optimizer:
     """The optimizer that updates a compiled model, without the loss scaling around it.
 
-    Plans count its iterations, which stand still when loss scaling skips an update.
+    Plans follow its iterations, which do not advance if loss scaling skips an update.
     """
     optimizer = model.optimizer
     scaled = isinstance(optimizer, keras.optimizers.LossScaleOptimizer)

@@ -244,7 +244,7 @@ class MultiTaskTrainer(orbit.StandardTrainer):
         factor = 1.0 / count
         if self.global_clipnorm:
             factor *= tf.minimum(1.0, self.global_clipnorm / tf.maximum(norm, 1e-12))
-        # The optimizer sums over replicas once more, hence the division.
+        # The optimizer sums over replicas again, hence the division.
         factor = tf.where(finite, factor / replicas, float("nan"))
         if self.optimizer.num_tasks:
             self.optimizer.set_task(batches[0]["task"][0])

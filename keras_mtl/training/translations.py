@@ -49,31 +49,33 @@ def pairs_digest(pairs: Iterable[tuple[str, str]]) -> str:
     """Returns a hash of (source, reference) pairs in their order, 16 hexadecimal digits."""
     digest = hashlib.blake2b(digest_size=8)
     for source, reference in pairs:
-        # JSON keeps the two texts apart, whatever they hold.
+        # JSON separates the two texts unambiguously.
         digest.update(json.dumps([source, reference]).encode())
     return digest.hexdigest()
 
 
-def write_translations(folder: str | os.PathLike[str], results: Mapping[str, Translated]) -> Path:
+def write_translations(
+    directory: str | os.PathLike[str], results: Mapping[str, Translated]
+) -> Path:
     """Writes a file for each task that was translated; each is complete or it is not there.
 
     Args:
-      folder: made when missing. Files of tasks that are not in `results` stay.
+      directory: created if missing. Files of tasks that are not in `results` stay.
       results: by task.
 
     Returns:
-      The folder.
+      The directory.
     """
-    folder = Path(folder)
+    directory = Path(directory)
     for task, result in results.items():
         if not result.hypotheses:
             continue
-        folder.mkdir(parents=True, exist_ok=True)
+        directory.mkdir(parents=True, exist_ok=True)
         sources = result.sources or [""] * len(result.hypotheses)
         rows = zip(sources, result.hypotheses, result.references, strict=True)
         lines = [json.dumps(Translation(*row)._asdict(), ensure_ascii=False) for row in rows]
-        replace_file(folder / f"{task}{SUFFIX}", "".join(f"{line}\n" for line in lines))
-    return folder
+        replace_file(directory / f"{task}{SUFFIX}", "".join(f"{line}\n" for line in lines))
+    return directory
 
 
 def read_translations(path: str | os.PathLike[str]) -> list[Translation]:
@@ -99,7 +101,7 @@ def read_translations(path: str | os.PathLike[str]) -> list[Translation]:
         except (ValueError, KeyError, TypeError) as error:
             raise DataError(
                 f"{path}:{number}: not a translation ({type(error).__name__}: {error}); evaluate "
-                "again to write the file anew"
+                "again to replace the file"
             ) from error
         result.append(Translation(*fields))
     return result

@@ -243,7 +243,7 @@ def test_solvers_reach_the_conditions_of_optimality(count):
         assert simplex.min() >= 0
 
 
-def test_mgda_normalised_by_length_takes_the_bisector():
+def test_mgda_normalized_by_length_takes_the_bisector():
     one, two = np.array([[4.0, 0.0], [-1.0, 1.0]])
     lengths = np.linalg.norm(one), np.linalg.norm(two)
     # α = ½ for unit vectors, applied to the gradients as they are.

@@ -7,15 +7,17 @@ from keras_mtl.data import corpora
 from tests.data.catalogs import mo_bytes
 
 
-def _add(folder, locale, domain, messages, **options):
-    path = folder / locale / "LC_MESSAGES" / f"{domain}.mo"
+def _add(directory, locale, domain, messages, **options):
+    path = directory / locale / "LC_MESSAGES" / f"{domain}.mo"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(mo_bytes(messages, **options))
     return path
 
 
-def _read(folder, source="en", target="fr", **options):
-    reader = corpora.create_reader("gettext", source, target, {"folders": str(folder), **options})
+def _read(directory, source="en", target="fr", **options):
+    reader = corpora.create_reader(
+        "gettext", source, target, {"folders": str(directory), **options}
+    )
     stream = corpora.read_pairs(reader)
     return [(p.source, p.target) for p in stream], stream
 
@@ -59,7 +61,7 @@ def test_exclude_and_links(tmp_path):
 
 
 def test_missing_directory_and_same_language(tmp_path):
-    with pytest.raises(errors.DataError, match="/no/such/folder: no such directory"):
+    with pytest.raises(errors.DataError, match="/no/such/directory: no such directory"):
         _read("/no/such/folder")
     with pytest.raises(errors.ConfigError, match="are the same language"):
         _read(tmp_path, "fr", "fr")
@@ -135,7 +137,7 @@ def test_an_obsolete_entry_takes_its_fuzzy_mark_with_it(tmp_path):
     ("options", "message"),
     [
         ({"target_locale": False}, "target_locale is False; .* put it in quotes, as in 'no'"),
-        ({"folders": 5}, "folders is 5; it must be a folder, or a list of them"),
+        ({"folders": 5}, "folders is 5; it must be a directory, or a list of them"),
         ({"folders": [None]}, r"folders is \[None\]"),
         ({"exclude": [5]}, r"exclude is \[5\]; it must be a pattern of names"),
     ],

@@ -21,17 +21,19 @@ def tfds_dir(tmp_path_factory):
         {"en": tfds.features.Text(), "fr": tfds.features.Text(), "id": np.int64}
     )
     root = tmp_path_factory.mktemp("tfds")
-    folder = root / "tiny_pairs" / "1.0.0"
-    folder.mkdir(parents=True)
+    directory = root / "tiny_pairs" / "1.0.0"
+    directory.mkdir(parents=True)
     records = [
         features.serialize_example({"en": source, "fr": target, "id": number})
         for number, (source, target) in enumerate(pairs)
     ]
-    with tf.io.TFRecordWriter(str(folder / "tiny_pairs-train.tfrecord-00000-of-00001")) as writer:
+    with tf.io.TFRecordWriter(
+        str(directory / "tiny_pairs-train.tfrecord-00000-of-00001")
+    ) as writer:
         for record in records:
             writer.write(record)
     tfds.folder_dataset.write_metadata(
-        data_dir=folder,
+        data_dir=directory,
         features=features,
         split_infos=[
             tfds.core.SplitInfo(

@@ -35,14 +35,14 @@ def tsv(path, pairs):
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("given")
+    directory = tmp_path_factory.mktemp("given")
     pairs = [(words(n, EN), words(n, FR)) for n in range(100, 400)]
-    tsv(folder / "train.tsv", pairs)
-    task = TaskSpec("en-fr", "en", "fr", [("tsv", {"file": str(folder / "train.tsv")})])
+    tsv(directory / "train.tsv", pairs)
+    task = TaskSpec("en-fr", "en", "fr", [("tsv", {"file": str(directory / "train.tsv")})])
     settings = PrepareSettings(
         vocabulary=VocabularySettings(size=300), dev_fraction=0.05, test_fraction=0.05
     )
-    return prepare([task], str(folder / "data"), settings, log=lambda line: None)
+    return prepare([task], str(directory / "data"), settings, log=lambda line: None)
 
 
 def read(prepared, tasks, corpora, unseen_by=None):

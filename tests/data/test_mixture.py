@@ -31,11 +31,11 @@ def write_store(path, size, seed):
 
 @pytest.fixture(scope="module")
 def stores(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("stores")
+    directory = tmp_path_factory.mktemp("stores")
     pairs = {}
     for index, (name, size) in enumerate(SIZES.items()):
-        pairs[name] = write_store(folder / name, size, index)
-    return {name: StoreReader(folder / name, "vocabulary") for name in SIZES}, pairs
+        pairs[name] = write_store(directory / name, size, index)
+    return {name: StoreReader(directory / name, "vocabulary") for name in SIZES}, pairs
 
 
 def task_infos(names):

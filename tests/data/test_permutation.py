@@ -25,7 +25,7 @@ def test_large_domains_stay_in_range_without_collisions(size):
     assert mapped.min() >= 0
     assert mapped.max() < size
     assert len(np.unique(mapped)) == len(positions)
-    # Neighbours are spread over the whole domain: their mean is near the middle.
+    # Neighbors are spread over the whole domain: their mean is near the middle.
     assert abs(mapped.mean() / size - 0.5) < 0.01
 
 

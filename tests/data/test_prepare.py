@@ -290,8 +290,8 @@ UNIQUE = PrepareSettings(
 )
 
 
-def _prepare_in_process(folder, results):
-    data = prepare([task(options={"pause": 0.001})], folder, SETTINGS, log=lambda _: None)
+def _prepare_in_process(directory, results):
+    data = prepare([task(options={"pause": 0.001})], directory, SETTINGS, log=lambda _: None)
     data.verify()
     results.put(data.vocabulary.hash)
 

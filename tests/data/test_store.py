@@ -82,20 +82,20 @@ def test_order_is_by_longest_side_then_source(tmp_path):
 @settings(max_examples=40, deadline=None)
 def test_runs_and_merge_do_not_show(tmp_path_factory, lengths, run_tokens, merge_pairs, keep_text):
     """However memory is cut, the file is bit-identical: also with empty sides and no pairs."""
-    folder = tmp_path_factory.mktemp("store")
+    directory = tmp_path_factory.mktemp("store")
     draw = random.Random(0)
     pairs = [tuple([draw.randrange(3) for _ in range(n)] for n in pair) for pair in lengths]
-    write(folder / "a.store", pairs, keep_text)
+    write(directory / "a.store", pairs, keep_text)
     write(
-        folder / "b.store",
+        directory / "b.store",
         pairs,
         keep_text,
         step=7,
         run_tokens=run_tokens,
         merge_pairs=merge_pairs,
     )
-    assert (folder / "a.store").read_bytes() == (folder / "b.store").read_bytes()
-    assert sorted(content(StoreReader(folder / "b.store"))) == sorted(pairs)
+    assert (directory / "a.store").read_bytes() == (directory / "b.store").read_bytes()
+    assert sorted(content(StoreReader(directory / "b.store"))) == sorted(pairs)
 
 
 def test_no_pairs(tmp_path):

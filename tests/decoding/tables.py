@@ -44,7 +44,7 @@ def start(table, beams):
 
 
 def random_table(seed, kind, batch, steps, vocabulary_size):
-    """Tables of log-probabilities (not normalised, <= 0) whose sums are exact in float32.
+    """Tables of log-probabilities (not normalized, <= 0) whose sums are exact in float32.
 
     Kinds: ``ties`` (eighths, few values), ``zeros`` (ties, and a third -inf), ``near`` (differences
     of one unit in the last place), ``random`` (float32 at random).
@@ -60,6 +60,6 @@ def random_table(seed, kind, batch, steps, vocabulary_size):
         up = generator.integers(0, 2, shape).astype(bool)
         table = table - np.float32(
             1 / 8
-        )  # The neighbour of 0 is a denormal, which TensorFlow flushes to 0.
+        )  # The neighbor of 0 is a denormal, which TensorFlow flushes to 0.
         table = np.where(up, np.nextafter(table, np.float32(-9)), table).astype(np.float32)
     return table

@@ -123,7 +123,7 @@ def test_equals_reference(name, seed, kind, lengths, prefix_lengths):
     prefix = generator.integers(EOS + 1, V, [BATCH, 2])
     prefixes = [list(row[:n]) for row, n in zip(prefix, prefix_lengths, strict=True)]
     if options.suppress or options.min_length:
-        # What is masked is normalised again, with rounding that differs: no ties then.
+        # What is masked is normalized again, with rounding that differs: no ties then.
         table = table + 1e-2 * tables.random_table(seed, "random", BATCH, STEPS, V)
         exact = False
     else:
@@ -139,7 +139,7 @@ def test_equals_reference(name, seed, kind, lengths, prefix_lengths):
 
 
 @pytest.mark.parametrize("name", ["default", "plain", "wide"])
-def test_logits_are_normalised(name):
+def test_logits_are_normalized(name):
     options = OPTIONS[name]
     for seed in range(10):
         table = np.random.default_rng(seed).normal(size=(BATCH, STEPS, tables.ROWS, V)) * 3

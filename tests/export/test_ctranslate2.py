@@ -46,12 +46,12 @@ def random_model(changes, vocabulary_size=V):
 def pair(request, tmp_path_factory):
     model = random_model(MODELS[request.param])
     decoder = len(model.decoders) - 1
-    folder = tmp_path_factory.mktemp("ct2") / request.param
-    write_directory(model, decoder, TOKENS, folder)
+    directory = tmp_path_factory.mktemp("ct2") / request.param
+    write_directory(model, decoder, TOKENS, directory)
     peer = ctranslate2.Translator(
-        str(folder), device="cpu", compute_type="float32", intra_threads=1
+        str(directory), device="cpu", compute_type="float32", intra_threads=1
     )
-    engine = native.Engine(write_keras_model(folder / "model.kmtl", model))
+    engine = native.Engine(write_keras_model(directory / "model.kmtl", model))
     return model, decoder, peer, engine
 
 
@@ -149,13 +149,13 @@ def test_export_of_a_whole_model(sharing, tmp_path):
     output = tmp_path / "exported"
     export_ctranslate2(model, vocabulary, tasks, output, weight_type="int8")
     folders = [output / "fr", output / "uk"] if several else [output]
-    for folder in folders:
-        peer = ctranslate2.Translator(str(folder), device="cpu", compute_type="int8")
+    for directory in folders:
+        peer = ctranslate2.Translator(str(directory), device="cpu", compute_type="int8")
         source = [vocabulary.piece(i) for i in [vocabulary.tag_id("fr"), *vocabulary.encode("two")]]
         assert peer.translate_batch([source], max_decoding_length=4)[0].hypotheses
-        names = sorted(path.name for path in folder.iterdir())
+        names = sorted(path.name for path in directory.iterdir())
         assert {"keras_mtl.json", "sentencepiece.model", "model.bin"} <= set(names)
-        model_file = str(folder / "sentencepiece.model")
+        model_file = str(directory / "sentencepiece.model")
         pieces = sentencepiece.SentencePieceProcessor(model_file=model_file)
         assert pieces.encode("two <2uk> trees") == vocabulary.encode("two <2uk> trees")
     with pytest.raises(ExportError, match="exported exists; give --overwrite"):

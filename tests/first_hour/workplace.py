@@ -121,16 +121,16 @@ class Workplace:
 def write_corpora(home: Path) -> None:
     """Writes the built-in sentences as a user's files: TSV, TMX, a catalog, two gzip files."""
     french, german = _pairs("fr"), _pairs("de")
-    folder = home / "corpora"
-    (folder / "po").mkdir(parents=True)
-    (folder / "moses").mkdir()
+    directory = home / "corpora"
+    (directory / "po").mkdir(parents=True)
+    (directory / "moses").mkdir()
     half = PAIRS // 2
     rows = "".join(f"{source}\t{target}\n" for source, target in french[:half])
-    (folder / "en-fr.tsv").write_text(rows, encoding="utf-8")
-    (folder / "memory.tmx").write_text(_memory(french[half:]), encoding="utf-8")
-    (folder / "po" / "de.po").write_text(_catalog(german[:half]), encoding="utf-8")
+    (directory / "en-fr.tsv").write_text(rows, encoding="utf-8")
+    (directory / "memory.tmx").write_text(_memory(french[half:]), encoding="utf-8")
+    (directory / "po" / "de.po").write_text(_catalog(german[:half]), encoding="utf-8")
     for side, code in enumerate(("en", "de")):
-        with gzip.open(folder / "moses" / f"x.{code}.gz", "wt", encoding="utf-8") as file:
+        with gzip.open(directory / "moses" / f"x.{code}.gz", "wt", encoding="utf-8") as file:
             file.writelines(f"{pair[side]}\n" for pair in german[half:])
     (home / "my.yaml").write_text(CONFIG, encoding="utf-8")
 

@@ -43,7 +43,7 @@ def check_layer(
       kwargs: constructor arguments; each must come back from `get_config`.
       inputs: arrays the layer is called with.
       expected_shape: shape of the output.
-      tmp_path: folder for the saved model.
+      tmp_path: directory for the saved model.
       trainable: number of trainable variables.
       unmoved: names of variables whose gradient is 0 by the mathematics.
       tolerance: absolute difference allowed between XLA and no XLA.

@@ -183,7 +183,7 @@ class TestDropout:
             assert (outputs == 0).mean() == pytest.approx(rate, abs=0.005)
             rounded = round(rate * 2**16) / 2**16
             np.testing.assert_allclose(outputs[outputs > 0], 1 / (1 - rounded), rtol=1e-6)
-            # Rows, columns and neighbours are independent.
+            # Rows, columns and neighbors are independent.
             kept = outputs > 0
             deviation = math.sqrt(rate * (1 - rate) / 500)
             assert np.abs(kept.mean(1) - (1 - rate)).max() < 6 * deviation

@@ -146,7 +146,7 @@ def test_weights_of_keras_int8():
     copied.set_weights(dense.get_weights())
     for layer in (layers.QuantizedDense.from_dense(dense), copied):
         np.testing.assert_array_equal(layer.kernel, dense._kernel)
-        # Keras divides by absmax + 1e-7, so a value in 50 * 40 may round to its neighbour.
+        # Keras divides by absmax + 1e-7, so a value in 50 * 40 may round to its neighbor.
         np.testing.assert_allclose(layer(x), expected, atol=2e-3)
         assert np.abs(np.array(layer(x)) - expected).mean() < 1e-5
     assert np.abs(expected - float_outputs).max() > 1e-3  # int8 is not float32.

@@ -72,7 +72,7 @@ def test_equals_reference(name, seed, kind, lengths, prefix_lengths, score_prefi
     options = OPTIONS[name].replace(score_prefix=score_prefix)
     table = tables.random_table(seed, kind, BATCH, STEPS, V)
     masked = bool(options.suppress) or options.min_length > 0
-    if masked:  # Normalised again, with rounding that differs: no ties then.
+    if masked:  # Normalized again, with rounding that differs: no ties then.
         table = table + 1e-2 * tables.random_table(seed, "random", BATCH, STEPS, V)
     lengths = [0 if n == 0 else max(n, options.min_length) for n in lengths]
     tokens = np.random.default_rng(seed + 1).integers(EOS + 1, V, [BATCH, 2])
@@ -100,7 +100,7 @@ def test_equals_reference(name, seed, kind, lengths, prefix_lengths, score_prefi
 
 @pytest.mark.parametrize("name", OPTIONS)
 def test_equals_tensorflow(name):
-    """Equal ids; equal bits where nothing has to be normalised, else to float32's rounding."""
+    """Equal ids; equal bits where nothing has to be normalized, else to float32's rounding."""
     options = OPTIONS[name]
     for seed, kind in itertools.product(range(6), KINDS):
         table = tables.random_table(seed, kind, BATCH, STEPS, V)
@@ -117,7 +117,7 @@ def test_equals_tensorflow(name):
 
 
 @pytest.mark.parametrize("name", OPTIONS)
-def test_logits_are_normalised(name):
+def test_logits_are_normalized(name):
     for seed in range(5):
         table = np.random.default_rng(seed).normal(size=(BATCH, STEPS, tables.ROWS, V)) * 3
         table = table.astype(np.float32)

@@ -30,9 +30,9 @@ ISAS = native.ISAS[: native.ISAS.index(native.core().isa()) + 1]
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("engine")
+    directory = tmp_path_factory.mktemp("engine")
     return {
-        kind: random_file(folder / kind, {"tie_embeddings": False}, decoders=2, weight_type=kind)
+        kind: random_file(directory / kind, {"tie_embeddings": False}, decoders=2, weight_type=kind)
         for kind in ("float32", "int8")
     }
 

@@ -14,11 +14,11 @@ from keras_mtl import native
 FIND = pathlib.Path(keras_mtl.__file__).parents[1] / "cc" / "tf_ops" / "find_tensorflow.py"
 
 
-def library_for(folder, tensorflow, version=keras_mtl.__version__):
+def library_for(directory, tensorflow, version=keras_mtl.__version__):
     record = {"keras_mtl": version, "tensorflow": tensorflow}
-    (folder / "_tf_ops.json").write_text(json.dumps(record))
-    (folder / "_tf_ops.so").write_bytes(b"not to be loaded")
-    return folder / "_tf_ops.so"
+    (directory / "_tf_ops.json").write_text(json.dumps(record))
+    (directory / "_tf_ops.so").write_bytes(b"not to be loaded")
+    return directory / "_tf_ops.so"
 
 
 def test_operations_are_there_and_loaded_once():
@@ -64,8 +64,8 @@ def test_other_version_of_keras_mtl_and_damaged_record(tmp_path):
 
 def test_build_finds_tensorflow_without_importing_it():
     done = subprocess.run([sys.executable, FIND], capture_output=True, text=True, check=True)
-    folder, version, abi = done.stdout.split(";")
-    assert (pathlib.Path(folder) / "include").is_dir()
+    directory, version, abi = done.stdout.split(";")
+    assert (pathlib.Path(directory) / "include").is_dir()
     assert version == tf.__version__
     assert int(abi) == tf.sysconfig.CXX11_ABI_FLAG
 

@@ -30,30 +30,38 @@ def corrupt(lines, kept, seed):
 
 
 def make_run(
-    folder, schedule, seed, kept=0.6, tasks=TASKS, tested=True, scales=None, steps=STEPS, **params
+    directory,
+    schedule,
+    seed,
+    kept=0.6,
+    tasks=TASKS,
+    tested=True,
+    scales=None,
+    steps=STEPS,
+    **params,
 ):
     """Writes what a run leaves behind, without its weights."""
-    folder.mkdir(parents=True)
+    directory.mkdir(parents=True)
     config = {
         "task": {"pairs": [{"source": t[:2], "target": t[3:]} for t in tasks]},
         "trainer": {"train_steps": steps[-1], "schedule": {"name": schedule, "parameters": {}}},
         "runtime": {"seed": seed},
         **params,
     }
-    (folder / "params.yaml").write_text(yaml.safe_dump(config))
-    (folder / "data").mkdir()
+    (directory / "params.yaml").write_text(yaml.safe_dump(config))
+    (directory / "data").mkdir()
     sizes = [{"name": name, "train_size": size} for name, size in tasks.items()]
     manifest = {"kind": "keras_mtl prepared data", "tasks": sizes}
-    (folder / "data/manifest.json").write_text(json.dumps(manifest))
-    write_log(folder, steps, seed, tasks, scales)
+    (directory / "data/manifest.json").write_text(json.dumps(manifest))
+    write_log(directory, steps, seed, tasks, scales)
     if tested:
-        evaluate(folder, tasks, kept, seed)
-    return folder
+        evaluate(directory, tasks, kept, seed)
+    return directory
 
 
-def write_log(folder, steps, seed, tasks=TASKS, scales=None):
+def write_log(directory, steps, seed, tasks=TASKS, scales=None):
     share = 1 / len(tasks)
-    with open(folder / "metrics.jsonl", "a") as log:
+    with open(directory / "metrics.jsonl", "a") as log:
         for step in steps:
             train = {
                 "event": "train",
@@ -77,10 +85,10 @@ def write_log(folder, steps, seed, tasks=TASKS, scales=None):
             log.write(json.dumps(train) + "\n" + json.dumps(evaluation) + "\n")
 
 
-def evaluate(folder, tasks, kept, seed, count=60, record=None):
+def evaluate(directory, tasks, kept, seed, count=60, record=None):
     """Writes an evaluation; `record` is what newer versions write about it, None an older one."""
     results, signatures = {}, {}
-    (folder / "evaluation-test").mkdir(exist_ok=True)
+    (directory / "evaluation-test").mkdir(exist_ok=True)
     for task in tasks:
         right = references(task, count)
         made = corrupt(right, kept, seed)
@@ -89,7 +97,7 @@ def evaluate(folder, tasks, kept, seed, count=60, record=None):
             for i, (h, r) in enumerate(zip(made, right, strict=True))
         ]
         text = "".join(json.dumps(row) + "\n" for row in rows)
-        (folder / f"evaluation-test/{task}.jsonl").write_text(text)
+        (directory / f"evaluation-test/{task}.jsonl").write_text(text)
         found = {metric: metrics.score(metric, made, right) for metric in ("bleu", "chrf")}
         signatures = {metric: result.signature for metric, result in found.items()}
         scores = {metric: result.value for metric, result in found.items()}
@@ -98,7 +106,7 @@ def evaluate(folder, tasks, kept, seed, count=60, record=None):
             digest = pairs_digest((row["source"], row["reference"]) for row in rows)
             results[task] |= {"available": 60, "test_set_hash": digest}
     report = {"tasks": results, "signatures": signatures, **(record or {})}
-    (folder / "evaluation-test.json").write_text(json.dumps(report))
+    (directory / "evaluation-test.json").write_text(json.dumps(report))
 
 
 class Page(html.parser.HTMLParser):
@@ -146,6 +154,6 @@ def check_page(path):
     assert references <= set(parsed.ids)
     assert "@import" not in text
     assert not re.findall(r"url\((?!#)", text)
-    # Every colour of a chart is one that the page can change.
+    # Every color of a chart is one that the page can change.
     assert not re.search(r'style="[^"]*(?:stroke|fill): #', text)
     return " ".join(parsed.text)

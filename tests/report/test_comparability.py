@@ -23,17 +23,17 @@ RECORD = {
 }
 
 
-def recorded_run(folder, schedule, kept=0.6, count=60, trained=300, **changes):
+def recorded_run(directory, schedule, kept=0.6, count=60, trained=300, **changes):
     """A run of `trained` steps whose evaluation recorded everything."""
     steps = tuple(range(100, trained + 1, 100))
-    make_run(folder, schedule, 1, tested=False, steps=steps)
+    make_run(directory, schedule, 1, tested=False, steps=steps)
     record = {**RECORD, "trained_steps": trained, **changes}
-    evaluate(folder, TASKS, kept, 1, count=count, record=record)
-    return folder
+    evaluate(directory, TASKS, kept, 1, count=count, record=record)
+    return directory
 
 
 def warnings_of(*folders):
-    groups = group_runs([read_run(folder) for folder in folders])
+    groups = group_runs([read_run(directory) for directory in folders])
     return comparability.check(groups, list(TASKS)).warnings
 
 
@@ -163,7 +163,7 @@ def test_no_winner_is_crowned_and_the_reason_stands_first(first, tmp_path, capsy
     assert "No winner is marked, because these scores do not compare." in html
 
 
-def test_what_was_evaluated_is_told(first, tmp_path):
+def test_what_was_evaluated_is_shown(first, tmp_path):
     page, _ = write_report([read_run(first)], tmp_path / "out", made="Made today.")
     text = check_page(page)
     for expected in (

@@ -110,11 +110,11 @@ def test_of_many_groups_score_over_baseline_is_a_table(tmp_path):
 def test_panels_that_are_compared_have_one_range(tmp_path):
     runs = []
     for name, high in (("uniform", 2.0), ("implicit", 6.0)):
-        folder = make_run(tmp_path / name, name, 1, tested=False, scales=(high, 0.5))
-        log = folder / "metrics.jsonl"
+        directory = make_run(tmp_path / name, name, 1, tested=False, scales=(high, 0.5))
+        log = directory / "metrics.jsonl"
         text = log.read_text().replace('"loss": {"en-fr": 3.0', f'"loss": {{"en-fr": {high}')
         log.write_text(text)
-        runs.append(read_run(folder))
+        runs.append(read_run(directory))
     groups = group_runs(runs)
     _, scores = figures.score_panels(groups, list(TASKS))
     given = figures.probability_panels(groups, list(TASKS))

@@ -149,7 +149,7 @@ def test_the_page_stands_by_itself(runs, tmp_path, capsys):
     assert (tmp_path / "out/table.md").read_text() in out
 
 
-def test_damaged_and_missing_parts_are_named_and_the_rest_is_told(runs, tmp_path, capsys):
+def test_damaged_and_missing_parts_are_named_and_the_rest_is_shown(runs, tmp_path, capsys):
     untested = make_run(tmp_path / "untested", "uniform", 1, tested=False)
     lines = (untested / "metrics.jsonl").read_text().splitlines()
     lines[1] = lines[1][:30]
@@ -190,7 +190,7 @@ def test_damaged_and_missing_parts_are_named_and_the_rest_is_told(runs, tmp_path
         read_run(tmp_path / "none")
 
 
-def test_without_any_test_outputs_the_curves_are_told(tmp_path):
+def test_without_any_test_outputs_the_curves_are_shown(tmp_path):
     run = make_run(tmp_path / "run", "uniform", 1, tested=False)
     path, markdown = write_report([read_run(run)], tmp_path / "out")
     assert markdown == "No run has test outputs.\n"
@@ -201,7 +201,7 @@ def test_without_any_test_outputs_the_curves_are_told(tmp_path):
     # The same runs give the same files.
     write_report([read_run(run)], tmp_path / "again")
     for name in ("index.html", "scores.png", "table.md"):
-        first, second = (tmp_path / folder / name for folder in ("out", "again"))
+        first, second = (tmp_path / directory / name for directory in ("out", "again"))
         assert first.read_bytes() == second.read_bytes()
 
 
@@ -212,7 +212,7 @@ def test_other_test_sentences_are_not_compared(runs, tmp_path):
     found, notes = compare_groups(groups, groups[0], list(TASKS), samples=20)
     assert not found
     assert len(notes) == 2
-    assert "other sentences of en-fr: not compared" in notes[0]
+    assert "different sentences of en-fr: not compared" in notes[0]
 
 
 def test_many_tasks_become_heat_maps(tmp_path):
@@ -229,8 +229,8 @@ def test_many_tasks_become_heat_maps(tmp_path):
 
 def test_log_perplexities_are_shown_as_they_are(tmp_path):
     tasks = {f"en-x{i:02}": 10 * (i + 1) for i in range(33)}
-    folder = make_run(tmp_path / "many", "temperature", 1, tasks=tasks, tested=False)
-    log = folder / "metrics.jsonl"
+    directory = make_run(tmp_path / "many", "temperature", 1, tasks=tasks, tested=False)
+    log = directory / "metrics.jsonl"
     events = [json.loads(line) for line in log.read_text().splitlines()]
     for event in events:
         if event["event"] == "evaluation":
@@ -243,8 +243,8 @@ def test_log_perplexities_are_shown_as_they_are(tmp_path):
         for i, task in enumerate(tasks)
     }
     report = {"tasks": results, "signatures": {"neg_log_perplexity": "nats"}}
-    (folder / "evaluation-test.json").write_text(json.dumps(report))
-    groups = group_runs([read_run(folder)])
+    (directory / "evaluation-test.json").write_text(json.dumps(report))
+    groups = group_runs([read_run(directory)])
     table = final_table(groups, list(tasks), "neg_log_perplexity", tasks, {})
     assert [row.cells[0].number for row in table.rows[:2]] == ["-1.520", "-1.519"]
     figure = Figure()

@@ -40,7 +40,7 @@ def test_neighbouring_steps_and_seeds_are_independent(other):
 
 
 def test_values_are_fixed_for_ever():
-    """A checkpoint of today goes on with the same draws after an update of NumPy."""
+    """A checkpoint of today continues with the same draws after an update of NumPy."""
     p = np.full(100, 0.01)
     assert [sample(1, step, p) for step in range(6)] == GOLDEN_DRAWS
     np.testing.assert_allclose(uniforms(1, 0, 3), GOLDEN_UNIFORMS, rtol=0, atol=0)

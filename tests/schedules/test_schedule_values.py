@@ -119,7 +119,7 @@ def test_golden_counts_of_lingvo():
         assert count(schedule.probabilities(1, after(schedule, (0.05, 0.25), tasks))) == expected
 
 
-def test_golden_implicit_of_three_before_and_after_renormalising():
+def test_golden_implicit_of_three_before_and_after_renormalizing():
     tasks = [TaskInfo(name, 1, 1.0) for name in "abc"]
     schedule = create("implicit", tasks)
     ratios = np.array([0.5, 0.8, 1.0])
@@ -129,13 +129,13 @@ def test_golden_implicit_of_three_before_and_after_renormalising():
     np.testing.assert_allclose(schedule.factors(ratios), raw * 3 / raw.sum())
 
 
-def test_implicit_floor_holds_after_renormalising():
+def test_implicit_floor_holds_after_renormalizing():
     """Many laggards push the sum above N; dividing by it must not break the floor."""
     tasks = [TaskInfo(f"t{i}", 1, 1.0) for i in range(10)]
     schedule = create("implicit", tasks, gamma=0.5, alpha=0.0)
     ratios = np.array([0.2] * 9 + [3.0])
     raw = schedule.ratio_weights(ratios)
-    assert raw.min() / raw.mean() < 0.5  # what plain renormalising would give
+    assert raw.min() / raw.mean() < 0.5  # what plain renormalizing would give
     factors = schedule.factors(ratios)
     assert factors.min() == pytest.approx(0.5)
     assert factors.mean() == pytest.approx(1.0)
@@ -311,7 +311,7 @@ def test_slow_scores_oscillate_less_with_max_change():
         for step in range(1, 60):
             p = schedule.probabilities(step, state)
             history.append(p[0])
-            scores = np.clip(scores + 0.5 * (p - 0.5), 0, 1)  # a favoured task gains, one forgets
+            scores = np.clip(scores + 0.5 * (p - 0.5), 0, 1)  # a favored task gains, one forgets
             for task in range(2):
                 book.set(task, step, scores[task])
             state = schedule.update(state, step, book)

@@ -68,7 +68,7 @@ def test_several_schedules_in_one_call(config, tmp_path, capsys):
     assert [item["label"] for item in data["schedules"]] == [*labels, "warm"]
     shares = {item["label"]: item["batches"][-1] for item in data["schedules"]}
     assert shares["proportional"] == pytest.approx([400 * n / 11090 for n in (9000, 2000, 90)])
-    assert "modelled" not in out
+    assert "modeled" not in out
 
 
 def values_of(lines, title):
@@ -78,7 +78,7 @@ def values_of(lines, title):
     return [line.split() for line in lines[start:end]]
 
 
-def test_a_modelled_baseline_is_marked_and_a_cell_holds_one_value(tmp_path, capsys):
+def test_a_modeled_baseline_is_marked_and_a_cell_holds_one_value(tmp_path, capsys):
     path, numbers = tmp_path / "tasks.yaml", tmp_path / "a.json"
     path.write_text("- {name: a, size: 1000, baseline: 62.1}\n- {name: b, size: 10}\n")
     words = ["simulate", "--tasks", str(path), "--train_steps", "300", "--output", ""]
@@ -90,7 +90,7 @@ def test_a_modelled_baseline_is_marked_and_a_cell_holds_one_value(tmp_path, caps
     task, size, baseline = lines[place + 2].split()
     assert (task, size) == ("b", "10")
     assert re.fullmatch(r"\d+\.\d\*", baseline)
-    assert lines[place + 3].startswith("* modelled, not measured: no baseline is given")
+    assert lines[place + 3].startswith("* modeled, not measured: no baseline is given")
     for title, cell in (
         ("simulated score / baseline:", r"\d+\.\d\d"),
         ("share of batches:", r"\d+\.\d%"),
@@ -104,12 +104,12 @@ def test_a_modelled_baseline_is_marked_and_a_cell_holds_one_value(tmp_path, caps
     assert header.split("  ")[-1] == "temperature 5"
     page = (tmp_path / "page.html").read_text()
     assert f">{baseline}</span>" in page
-    assert "* modelled, not measured" in page
+    assert "* modeled, not measured" in page
     # Every cell of the page is a number, a percentage or a name.
     for cell in re.findall(r'<span class="value">([^<]*)</span>', page):
         assert re.fullmatch(r"[\d.,]+[%*]? ?|[ab]", cell), cell
     tasks = json.loads(numbers.read_text())["tasks"]
-    assert [task["baseline_source"] for task in tasks] == ["given", "modelled"]
+    assert [task["baseline_source"] for task in tasks] == ["given", "modeled"]
 
 
 def test_panels_that_are_compared_have_one_range():

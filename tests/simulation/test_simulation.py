@@ -120,8 +120,8 @@ def test_a_task_alone_reaches_its_baseline():
 
 def test_the_defaults_repeat_what_was_measured_for_the_demo():
     """Baselines, and which of three schedules has the better mean chrF: 49.4, 59.7 and 61.0."""
-    modelled = curves([TaskInfo(task.name, task.size) for task in TASKS])
-    for task, measured in zip(modelled.tasks, BASELINES.values(), strict=True):
+    modeled = curves([TaskInfo(task.name, task.size) for task in TASKS])
+    for task, measured in zip(modeled.tasks, BASELINES.values(), strict=True):
         assert task.baseline == pytest.approx(measured, rel=0.3)
     mean = {
         name: play(name).scores[-1].mean() for name in ("proportional", "uniform", "inverse_ratio")
@@ -207,7 +207,7 @@ def test_a_recorded_run_is_played_back():
     assert set(best.baseline_sources) == {"recorded"}
     assert set(recorded.baseline_sources) == {"given"}
     given = [TASKS[0], *without[1:]]
-    assert PowerLawCurves(given, ROWS, 10).baseline_sources[:2] == ("given", "modelled")
+    assert PowerLawCurves(given, ROWS, 10).baseline_sources[:2] == ("given", "modeled")
 
 
 def test_a_recorded_run_may_have_changed_its_metric_and_its_tasks():

@@ -165,7 +165,7 @@ def _state(balancing):
 
 
 if __name__ == "__main__":
-    folder = Path(sys.argv[1])
-    for number, arguments in enumerate(json.loads((folder / "cases.json").read_text())):
+    directory = Path(sys.argv[1])
+    for number, arguments in enumerate(json.loads((directory / "cases.json").read_text())):
         case = custom_loop if "custom_loop" in arguments else run
-        np.savez(folder / f"{number}.npz", **case(**arguments))
+        np.savez(directory / f"{number}.npz", **case(**arguments))

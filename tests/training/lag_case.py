@@ -30,9 +30,9 @@ from keras_mtl.training.setup import prepare_from_config
 INTERVAL, LAG, STEPS = 4, 3, 10
 
 
-def configuration(folder: Path):
+def configuration(directory: Path):
     config = copy.deepcopy(CONFIG)
-    config["task"]["data"] |= {"data_dir": str(folder / "data"), "bucket_lengths": [64]}
+    config["task"]["data"] |= {"data_dir": str(directory / "data"), "bucket_lengths": [64]}
     config["task"]["data"]["corpora"][0]["options"]["pairs"] = 300
     config["trainer"] |= {
         "train_steps": STEPS,
@@ -48,35 +48,35 @@ def configuration(folder: Path):
         "backend": "native",
         "workers": 1,
     }
-    (folder / "config.json").write_text(json.dumps(config))
-    return load_experiment(None, [folder / "config.json"])
+    (directory / "config.json").write_text(json.dumps(config))
+    return load_experiment(None, [directory / "config.json"])
 
 
-def tensors(folder: Path) -> dict[str, np.ndarray]:
-    reader = tf.train.load_checkpoint(str(newest(folder)))
+def tensors(directory: Path) -> dict[str, np.ndarray]:
+    reader = tf.train.load_checkpoint(str(newest(directory)))
     names = reader.get_variable_to_shape_map()
     return {n: reader.get_tensor(n) for n in names if not n.startswith("_CHECKPOINTABLE")}
 
 
-def newest(folder: Path) -> Path:
-    steps = [int(path.stem.removeprefix("ckpt-")) for path in folder.glob("ckpt-*.index")]
-    return folder / f"ckpt-{max(steps)}"
+def newest(directory: Path) -> Path:
+    steps = [int(path.stem.removeprefix("ckpt-")) for path in directory.glob("ckpt-*.index")]
+    return directory / f"ckpt-{max(steps)}"
 
 
-def traces(folder: Path) -> dict:
+def traces(directory: Path) -> dict:
     """All that a run leaves behind but its times."""
     unlike = ("tokens_per_second", "seconds", "waited_seconds")
-    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    lines = (directory / "metrics.jsonl").read_text().splitlines()
     events = [
         {key: value for key, value in json.loads(line).items() if key not in unlike}
         for line in lines
     ]
     return {
-        "batches": (folder / "batches.tsv").read_text(),
+        "batches": (directory / "batches.tsv").read_text(),
         "events": events,
-        "last": tensors(folder),
-        "best": tensors(folder / "best"),
-        "best_step": newest(folder / "best").name,
+        "last": tensors(directory),
+        "best": tensors(directory / "best"),
+        "best_step": newest(directory / "best").name,
     }
 
 
@@ -93,22 +93,22 @@ def differences(one: dict, other: dict) -> list[str]:
     return found
 
 
-def stop_at(folder: Path, step: int, pending: str) -> None:
+def stop_at(directory: Path, step: int, pending: str) -> None:
     """Leaves what a process leaves that was killed when it had saved a step."""
-    for file in folder.glob("ckpt-*"):
+    for file in directory.glob("ckpt-*"):
         if int(file.name.split(".")[0].removeprefix("ckpt-")) > step:
             file.unlink()
-    shutil.rmtree(folder / "best")
-    for snapshot in (folder / "pending").iterdir():
+    shutil.rmtree(directory / "best")
+    for snapshot in (directory / "pending").iterdir():
         if snapshot.name != pending:
             shutil.rmtree(snapshot)
 
 
-def main(folder: Path) -> None:
-    config = configuration(folder)
+def main(directory: Path) -> None:
+    config = configuration(directory)
     strategy = configure_runtime(config.runtime)
-    prepared = prepare_from_config(config, folder, log=lambda line: None)
-    model_dir = folder / "run"
+    prepared = prepare_from_config(config, directory, log=lambda line: None)
+    model_dir = directory / "run"
     log: list[str] = []
     run = Run(config, model_dir, prepared, strategy, log.append)
     found: dict = {"differences": {}}
@@ -147,7 +147,7 @@ def main(folder: Path) -> None:
     ]
     found["pending"] = sorted(path.name for path in (model_dir / "pending").iterdir())
 
-    complete = folder / "complete"
+    complete = directory / "complete"
     shutil.copytree(model_dir, complete)
     for step in range(INTERVAL, INTERVAL + LAG + 1):
         shutil.rmtree(model_dir)
@@ -179,7 +179,7 @@ def main(folder: Path) -> None:
     for lag in (LAG, 0):
         config.trainer.evaluation.lag = lag
         found[f"stopped_with_lag_{lag}"] = stopped_in_validations(run, model_dir, complete)
-    (folder / "found.json").write_text(json.dumps(found))
+    (directory / "found.json").write_text(json.dumps(found))
 
 
 def stopped_in_validations(run: Run, model_dir: Path, complete: Path) -> list:

@@ -12,12 +12,12 @@ def logged_batches(model_dir: Path) -> int:
     return len(file.read_text().splitlines()) if file.exists() else 0
 
 
-def tensors(folder: Path) -> dict:
+def tensors(directory: Path) -> dict:
     """Reads the newest checkpoint of a directory."""
     import tensorflow as tf
 
-    steps = [int(path.stem.removeprefix("ckpt-")) for path in folder.glob("ckpt-*.index")]
-    reader = tf.train.load_checkpoint(str(folder / f"ckpt-{max(steps)}"))
+    steps = [int(path.stem.removeprefix("ckpt-")) for path in directory.glob("ckpt-*.index")]
+    reader = tf.train.load_checkpoint(str(directory / f"ckpt-{max(steps)}"))
     return {
         name: reader.get_tensor(name)
         for name in reader.get_variable_to_shape_map()
@@ -37,10 +37,10 @@ def events(model_dir: Path) -> list[dict]:
 
 def assert_same_run(expected_dir: Path, found_dir: Path) -> None:
     """Asserts that two runs have seen the same batches, and have the same weights and log."""
-    batches = [(folder / "batches.tsv").read_text() for folder in (expected_dir, found_dir)]
+    batches = [(directory / "batches.tsv").read_text() for directory in (expected_dir, found_dir)]
     assert batches[0] == batches[1]
-    for folder in (".", "best"):
-        expected, found = tensors(expected_dir / folder), tensors(found_dir / folder)
+    for directory in (".", "best"):
+        expected, found = tensors(expected_dir / directory), tensors(found_dir / directory)
         assert expected.keys() == found.keys()
         assert len(expected) > 30  # The weights of all layers, however they are named.
         for name, value in expected.items():

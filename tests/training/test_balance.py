@@ -41,12 +41,12 @@ MIRRORED = {
 def results(tmp_path_factory):
     found = {}
     for cases in (ONE_DEVICE, MIRRORED):
-        folder = tmp_path_factory.mktemp("cases")
-        (folder / "cases.json").write_text(json.dumps(list(cases.values())))
+        directory = tmp_path_factory.mktemp("cases")
+        (directory / "cases.json").write_text(json.dumps(list(cases.values())))
         environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2"}
-        subprocess.run([sys.executable, str(SCRIPT), str(folder)], check=True, env=environment)
+        subprocess.run([sys.executable, str(SCRIPT), str(directory)], check=True, env=environment)
         for number, name in enumerate(cases):
-            found[name] = dict(np.load(folder / f"{number}.npz"))
+            found[name] = dict(np.load(directory / f"{number}.npz"))
     return found
 
 

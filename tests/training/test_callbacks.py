@@ -183,7 +183,7 @@ class Crash(keras.callbacks.Callback):
 STAGES = [{"name": "inverse_ratio", "steps": 2 * STEPS}, {"name": "implicit"}]
 
 
-def run(folder, crash_after=None, save_freq="epoch"):
+def run(directory, crash_after=None, save_freq="epoch"):
     """Trains 4 epochs; returns model, mixture and callback."""
     mixture = make_mixture("piecewise", stages=STAGES)
     model = make_model(Adam(0.01, num_tasks=2, moments="per_task"))
@@ -192,17 +192,17 @@ def run(folder, crash_after=None, save_freq="epoch"):
         weight = float(model.dense.kernel.numpy()[0, 0])
         return {"large": 1 / (1 + abs(weight - 1)), "small": 1 / (1 + abs(weight - 2))}
 
-    log = EventLog(folder, tensorboard=False)
+    log = EventLog(directory, tensorboard=False)
     scheduling = TaskScheduling(
         mixture,
         evaluate,
         BASELINES,
-        state_path=folder / "tasks.npz",
+        state_path=directory / "tasks.npz",
         event_log=log,
         application="learning_rate",
     )
     backup = keras.callbacks.BackupAndRestore(
-        folder / "backup", save_freq=save_freq, delete_checkpoint=False
+        directory / "backup", save_freq=save_freq, delete_checkpoint=False
     )
     callbacks = [scheduling, backup]
     if crash_after:
@@ -215,8 +215,8 @@ def run(folder, crash_after=None, save_freq="epoch"):
     return model, mixture, scheduling
 
 
-def without_times(folder):
-    return [{k: v for k, v in event.items() if k != "seconds"} for event in read_events(folder)]
+def without_times(directory):
+    return [{k: v for k, v in event.items() if k != "seconds"} for event in read_events(directory)]
 
 
 def moments(model):

@@ -12,13 +12,13 @@ from keras_mtl.training.checkpoints import ArrayState, RunCheckpoints, copy_chec
 
 
 class Run:
-    def __init__(self, folder, keep=3):
+    def __init__(self, directory, keep=3):
         self.weights = tf.Variable(tf.zeros([64]))
         self.cursor = 0
         self.state = ArrayState(lambda: {"mixture/cursor": np.array(self.cursor)})
         self.lines = []
         self.checkpoints = RunCheckpoints(
-            folder,
+            directory,
             tf.train.Checkpoint(weights=self.weights, state=self.state),
             keep,
             self.lines.append,
@@ -99,7 +99,7 @@ def test_missing_data_file_falls_back(tmp_path):
     assert Run(tmp_path).checkpoints.restore().endswith("ckpt-1")
 
 
-def test_all_damaged_is_an_error_that_names_the_folder(tmp_path):
+def test_all_damaged_is_an_error_that_names_the_directory(tmp_path):
     run = Run(tmp_path)
     run.save(1)
     (tmp_path / "ckpt-1.index").write_bytes(b"")

@@ -170,18 +170,20 @@ def test_what_cannot_be_evaluated_is_named():
 def test_translations_keep_every_character_and_a_damaged_file_is_named(tmp_path):
     texts = ["two\nlines", "a\u2028b\x85c", "", '"quoted" \\', "Ünï\U0001f600"]
     result = TaskResult(5, {}, {}, 0.0, texts, texts[::-1], texts)
-    folder = write_translations(tmp_path / "out", {"t": result, "none": TaskResult(5, {}, {}, 0.0)})
-    rows = read_translations(folder / "t.jsonl")
+    directory = write_translations(
+        tmp_path / "out", {"t": result, "none": TaskResult(5, {}, {}, 0.0)}
+    )
+    rows = read_translations(directory / "t.jsonl")
     assert rows == list(zip(texts, texts, texts[::-1], strict=True))
-    assert [path.name for path in folder.iterdir()] == ["t.jsonl"]
-    with open(folder / "t.jsonl", "a", encoding="utf-8") as file:
+    assert [path.name for path in directory.iterdir()] == ["t.jsonl"]
+    with open(directory / "t.jsonl", "a", encoding="utf-8") as file:
         file.write('{"source": "a", "hypothesis": 3, "reference": ""}\n')
     with pytest.raises(
         DataError, match=r"t\.jsonl:6: not a translation .*not text.*evaluate again"
     ):
-        read_translations(folder / "t.jsonl")
+        read_translations(directory / "t.jsonl")
     with pytest.raises(DataError, match="cannot be read"):
-        read_translations(folder / "none.jsonl")
+        read_translations(directory / "none.jsonl")
 
 
 class Table:

@@ -68,7 +68,7 @@ def test_scores_that_took_effect_beyond_the_checkpoint_are_dropped(tmp_path):
     assert log.resume(20) == 0
     event = read_events(tmp_path)[-1]
     assert (event["step"], event["effective_step"], event["waited_seconds"]) == (10, 20, 0.25)
-    # A run that goes on from step 19 waits for these scores again.
+    # A run that resumes from step 19 waits for these scores again.
     assert log.resume(19) == 2
     assert [event["step"] for event in read_events(tmp_path)] == [10]
 

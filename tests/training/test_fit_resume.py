@@ -128,9 +128,9 @@ def killed(case, model, mixture, *callbacks, after=KILLED):
         train(case, model, mixture, [*callbacks, Kill(after)])
 
 
-def backup(folder, save_freq):
+def backup(directory, save_freq):
     return keras.callbacks.BackupAndRestore(
-        folder / "backup", save_freq=save_freq, delete_checkpoint=False
+        directory / "backup", save_freq=save_freq, delete_checkpoint=False
     )
 
 

@@ -34,15 +34,15 @@ STOPS_PER_RUN = 5
 class Training:
     """A training in a process of its own, and the lines that it prints with their times."""
 
-    def __init__(self, folder: Path, model_dir: Path, seconds: float, config: dict):
-        file = folder / "config.json"  # JSON is YAML.
+    def __init__(self, directory: Path, model_dir: Path, seconds: float, config: dict):
+        file = directory / "config.json"  # JSON is YAML.
         file.write_text(json.dumps(config))
         script = Path(__file__).with_name("slow_train.py")
         self.process = subprocess.Popen(
             [
                 *(sys.executable, str(script), str(seconds), "train"),
                 *("--config_file", str(file), "--model_dir", str(model_dir)),
-                *("--params_override", f"task.data.data_dir={folder / 'data'}"),
+                *("--params_override", f"task.data.data_dir={directory / 'data'}"),
             ],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -89,10 +89,10 @@ def configuration() -> dict:
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("undisturbed")
-    training = Training(folder, folder / "run", 0.0, configuration())
+    directory = tmp_path_factory.mktemp("undisturbed")
+    training = Training(directory, directory / "run", 0.0, configuration())
     assert training.finish() == 0, "".join(training.output)
-    return folder
+    return directory
 
 
 @pytest.mark.slow

@@ -22,17 +22,17 @@ SCRIPT = Path(__file__).with_name("lag_case.py")
 
 @pytest.fixture(scope="module")
 def case(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("lag")
+    directory = tmp_path_factory.mktemp("lag")
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
     done = subprocess.run(
-        [sys.executable, str(SCRIPT), str(folder)],
+        [sys.executable, str(SCRIPT), str(directory)],
         env=environment,
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    return json.loads((folder / "found.json").read_text())
+    return json.loads((directory / "found.json").read_text())
 
 
 def test_training_goes_on_while_a_thread_validates(case):

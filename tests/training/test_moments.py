@@ -30,9 +30,9 @@ def parts(optimizer):
     return {"optimizer": optimizer_state(optimizer)}
 
 
-def save(optimizer, folder):
+def save(optimizer, directory):
     checkpoint = tf.train.Checkpoint(**parts(optimizer), moments=moments_state(optimizer))
-    return checkpoint.write(str(folder / "ckpt"))
+    return checkpoint.write(str(directory / "ckpt"))
 
 
 def restored(prefix, old_names, names, moments="per_task"):

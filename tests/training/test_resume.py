@@ -40,21 +40,21 @@ PRECISIONS = {"example": "mixed_float16", "batch": "float32"}
 KILLS = {"example": ((21, 26), (31, 36)), "batch": ((0, STEPS),) * 5}
 
 
-def start(folder: Path, model_dir: Path, granularity: str) -> subprocess.Popen:
+def start(directory: Path, model_dir: Path, granularity: str) -> subprocess.Popen:
     config = copy.deepcopy(CONFIG)
     config["trainer"]["schedule"] = SCHEDULES[granularity]
     config["trainer"]["balancing"] = BALANCING[granularity]
     config["trainer"]["evaluation"]["lag"] = LAGS[granularity]
     config["trainer"]["optimizer"]["moments"] = PER_TASK[granularity]
     config["runtime"]["mixed_precision_dtype"] = PRECISIONS[granularity]
-    file = folder / "config.json"  # JSON is YAML.
+    file = directory / "config.json"  # JSON is YAML.
     file.write_text(json.dumps(config))
     return subprocess.Popen(
         [
             *(sys.executable, "-m", "keras_mtl.cli.main", "train"),
             *("--config_file", str(file), "--model_dir", str(model_dir)),
             "--params_override",
-            f"task.data.data_dir={folder / 'data'},task.data.granularity={granularity}",
+            f"task.data.data_dir={directory / 'data'},task.data.granularity={granularity}",
         ],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -85,7 +85,7 @@ def test_kills_change_nothing(tmp_path, granularity):
         process.send_signal(signal.SIGKILL)
         process.wait()
     output = finish(start(tmp_path, killed, granularity))
-    assert "going on from" in output
+    assert "resuming from" in output
     assert logged_batches(undisturbed) == STEPS
     assert_same_run(undisturbed, killed)
     # The test is of runs in which the schedule did something.

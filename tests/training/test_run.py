@@ -21,19 +21,19 @@ def settings(**changes):
     for path, value in changes.items():
         *folders, name = path.split("__")
         place = config
-        for folder in folders:
-            place = place[folder]
+        for directory in folders:
+            place = place[directory]
         place[name] = value
     return config
 
 
-def train(folder, config, *words, model_dir="run"):
-    file = folder / "config.json"
+def train(directory, config, *words, model_dir="run"):
+    file = directory / "config.json"
     file.write_text(json.dumps(config))
     return subprocess.run(
         [
             *(sys.executable, "-m", "keras_mtl.cli.main", "train"),
-            *("--config_file", str(file), "--model_dir", str(folder / model_dir), *words),
+            *("--config_file", str(file), "--model_dir", str(directory / model_dir), *words),
         ],
         capture_output=True,
         text=True,

@@ -16,8 +16,8 @@ def experiment(schedule="implicit", **changes):
     for path, value in changes.items():
         section = config
         *folders, name = path.split("__")
-        for folder in folders:
-            section = getattr(section, folder)
+        for directory in folders:
+            section = getattr(section, directory)
         setattr(section, name, value)
     return config
 

@@ -145,8 +145,8 @@ def run(
 
 
 if __name__ == "__main__":
-    folder = Path(sys.argv[1])
-    for number, arguments in enumerate(json.loads((folder / "cases.json").read_text())):
+    directory = Path(sys.argv[1])
+    for number, arguments in enumerate(json.loads((directory / "cases.json").read_text())):
         if "fit" in arguments:
             strategy = make_strategy(RuntimeConfig(**arguments["runtime"]))
             strategy = STRATEGIES.setdefault(
@@ -155,4 +155,4 @@ if __name__ == "__main__":
             result = fit_case.train(strategy, **arguments["fit"])
         else:
             result = run(**arguments)
-        np.savez(folder / f"{number}.npz", **result)
+        np.savez(directory / f"{number}.npz", **result)

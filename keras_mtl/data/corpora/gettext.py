@@ -98,10 +98,14 @@ class GettextReader(base.CorpusReader):
         self._folders = base.require_texts(self.name, "folders", folders, "a folder")
         self._exclude = base.require_texts(self.name, "exclude", exclude, "a pattern of names")
         if not self._folders:
-            raise base.option_error("gettext", "folders", folders, "a folder or a list of folders")
-        for folder in self._folders:
-            if not os.path.isdir(folder):
-                raise errors.DataError(f"{folder}: no such directory (folders of reader 'gettext')")
+            raise base.option_error(
+                "gettext", "folders", folders, "a directory or a list of folders"
+            )
+        for directory in self._folders:
+            if not os.path.isdir(directory):
+                raise errors.DataError(
+                    f"{directory}: no such directory (folders of reader 'gettext')"
+                )
         sides = [languages.canonical(code) or code for code in (source, target)]
         # An English catalog is only read when it is asked for: the msgid is English already.
         by_msgid = [
@@ -133,11 +137,11 @@ class GettextReader(base.CorpusReader):
         """Returns the catalogs of a language, by directory and domain, in sorted order."""
         names = _locales(option, value)
         files: dict[tuple[str, str], list[CatalogFile]] = collections.defaultdict(list)
-        for folder in self._folders:
+        for directory in self._folders:
             for wanted in dict.fromkeys(names or (code,)):
-                for file in find_catalogs(folder, wanted):
-                    if not self._is_excluded(file) and file not in files[folder, file.domain]:
-                        files[folder, file.domain].append(file)
+                for file in find_catalogs(directory, wanted):
+                    if not self._is_excluded(file) and file not in files[directory, file.domain]:
+                        files[directory, file.domain].append(file)
         every = [file for found in files.values() for file in found]
         locales, reason = _best(code, every) if names is None else ([], "none of them is named")
         chosen: _Files = {}

@@ -21,7 +21,7 @@ class TfdsReader(base.CorpusReader):
       source_key: feature with the source text; the default is ``source``. ``a/b`` is a feature
         inside of another.
       target_key: feature with the target text; the default is ``target``.
-      tfds_dir: folder where TFDS keeps its data; None is TFDS' own default.
+      tfds_dir: directory where TFDS keeps its data; None is TFDS' own default.
       download: download and prepare a dataset that is not there.
 
     Raises:
