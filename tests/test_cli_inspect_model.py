@@ -168,6 +168,7 @@ def test_checkpoints(tmp_path, capsys):
     [
         (["params.yaml", "tasks.json"], "", ModelKind.MODEL_DIR, ""),
         (["params.yaml"], "", ModelKind.RUN, "train it with `keras-mtl train`"),
+        (["data/manifest.json"], "", ModelKind.RUN, "train it with `keras-mtl train`"),
         (["manifest.json", "vocabulary.model"], "", ModelKind.PREPARED_DATA, "--model_dir"),
         (["ckpt-5.index"], "", ModelKind.CHECKPOINTS, "--checkpoint "),
         (["ckpt-5.index"], "ckpt-5", ModelKind.CHECKPOINT, "--checkpoint "),

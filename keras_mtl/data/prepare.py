@@ -24,7 +24,7 @@ import numpy as np
 
 import keras_mtl
 from keras_mtl import errors
-from keras_mtl.data import prepare_inputs, prepared, split
+from keras_mtl.data import languages, prepare_inputs, prepared, split
 from keras_mtl.data.prepare_inputs import Fingerprints
 from keras_mtl.data.prepare_report import report, sample_lines
 from keras_mtl.data.prepare_settings import (
@@ -53,6 +53,7 @@ __all__ = [
     "prepare",
 ]
 
+_SIDES = ("source", "target")
 # Pairs that are encoded at once: enough to keep SentencePiece's threads busy.
 _ENCODED_AT_ONCE = 10_000
 
@@ -168,11 +169,12 @@ def _as_it_is(
         )
     else:
         log(f"{data_dir}: prepared already from these inputs and settings; used as it is")
-    if manifest["inputs"].get("prepare_version") != prepared.PREPARE_VERSION:
+    older = manifest["inputs"].get("prepare_version") != prepared.PREPARE_VERSION
+    if older and any(_is_short(task[side]) for task in manifest["tasks"] for side in _SIDES):
         log(
-            f"{data_dir}: prepared by keras_mtl {manifest['package_version']}, whose cleaning "
-            "drops more short Chinese, Japanese and Korean pairs; `keras-mtl prepare --overwrite` "
-            "prepares it again (models trained on it then need the old vocabulary back)"
+            f"{data_dir}: prepared by an older version, whose cleaning drops more short Chinese, "
+            "Japanese and Korean pairs; `keras-mtl prepare --overwrite` prepares it again (models "
+            "trained on it then need the old vocabulary back)"
         )
     names = list(fingerprints.files)
     unused = [name for name in manifest["inputs"]["task_order"] if name not in names]
@@ -188,6 +190,12 @@ def _differences(manifest: dict[str, Any], inputs: dict[str, Any]) -> str:
     """Says in what prepared data differs from what is asked for; its other tasks do not matter."""
     known = prepare_inputs.narrowed(manifest["inputs"], inputs["tasks"])
     return prepare_inputs.differences(known, inputs)
+
+
+def _is_short(code: str) -> bool:
+    """Whether texts of a language have so few characters that an older cleaning dropped some."""
+    tag = languages.parse(code)
+    return tag is not None and tag.language in ("zh", "ja", "ko")
 
 
 def _share(directory: str) -> None:

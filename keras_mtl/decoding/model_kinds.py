@@ -92,6 +92,8 @@ def _directory_kind(path: Path) -> ModelKind:
         return ModelKind.PREPARED_DATA
     if any(path.glob("ckpt-*.index")):
         return ModelKind.CHECKPOINTS
+    if (path / "data" / "manifest.json").is_file():  # Stopped before training began.
+        return ModelKind.RUN
     return ModelKind.DIRECTORY
 
 

@@ -98,7 +98,8 @@ class SavedModelTranslator:
             if counts[i] > self.max_source_tokens and self.on_long_line == "error":
                 raise InputError(
                     f"line {first_line + i} has {counts[i]} tokens and the model takes "
-                    f"{self.max_source_tokens}: split the line, or choose on_long_line skip"
+                    f"{self.max_source_tokens}: split the line, or set on_long_line "
+                    "(--on_long_line) to skip"
                 )
             if 0 < counts[i] <= self.max_source_tokens:
                 order.append(int(i))

@@ -219,7 +219,7 @@ class TextTranslator:
         if self.on_long_line == "error":
             raise InputError(
                 f"line {line} has {len(ids)} tokens and the model takes {room}: split the line, or "
-                "choose on_long_line truncate or skip"
+                "set on_long_line (--on_long_line) to truncate or skip"
             )
         return ids[:room] if self.on_long_line == "truncate" else []
 
