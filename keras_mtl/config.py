@@ -15,7 +15,7 @@ from official.modeling import hyperparams
 from keras_mtl.search_options import SearchOptions
 from keras_mtl.sublayers import STANDARD
 
-# ruff: noqa: UP045  hyperparams.Config recognises Optional[T] in every release of the 2.x line.
+# ruff: noqa: UP045  hyperparams.Config recognizes Optional[T] in every release of the 2.x line.
 
 
 @dataclasses.dataclass
@@ -83,8 +83,8 @@ class PairConfig(hyperparams.Config):
       corpora: where its pairs come from; empty means the experiment's ``data.corpora``.
       dev_corpora: pairs to validate on; empty means a part of ``corpora`` split off by a hash.
       test_corpora: pairs to test on; empty means a part of ``corpora`` split off by a hash.
-      max_pairs: keep at most so many training pairs (chosen by a hash); None keeps all.
-      baseline: score of a model trained on this task alone, in the metric's unit; > 0.
+      max_pairs: most training pairs to keep (chosen by a hash); None keeps all.
+      baseline: score of a model trained on only this task, in the metric's unit; > 0.
       cleaning: the task's own values of the cleaning rules; fields that are None take those of
         ``data.cleaning``.
     """
@@ -126,7 +126,7 @@ class DataConfig(hyperparams.Config):
     """From corpora to batches.
 
     Attributes:
-      data_dir: folder of the prepared store; empty means ``<model_dir>/data``.
+      data_dir: directory of the prepared store; empty means ``<model_dir>/data``.
       corpora: corpora of every task that names none.
       cleaning: rules that drop a pair.
       vocabulary: the subword vocabulary.
@@ -313,7 +313,7 @@ class EvaluationConfig(hyperparams.Config):
       interval: steps between validations; 0 validates only at the end.
       tasks: names of the tasks that are validated; empty means all. The other tasks are trained
         without validation and need no dev pairs. A schedule that adapts to scores needs all.
-      lag: steps after which a validation's scores take effect while training goes on beside it on
+      lag: steps after which a validation's scores take effect while training continues, with it on
         the engine, at most ``interval``; 0 lets training wait for the scores.
       metric: ``bleu``, ``chrf``, ``neg_log_perplexity`` or that of a plug-in: drives the schedule
         and the choice of the best checkpoint.

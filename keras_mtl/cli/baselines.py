@@ -1,4 +1,4 @@
-"""``keras-mtl baselines``: trains each task alone, for adaptive schedules to compare with."""
+"""``keras-mtl baselines``: trains a model for each task, for adaptive schedules to compare with."""
 
 import argparse
 import functools
@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
     # Flushed: the trainings write between these lines.
     log = functools.partial(print, flush=True)
     found = measure_baselines(config, model_dir, args.train_steps, log)
-    print(f"best {config.trainer.evaluation.metric} of a model for each task alone, on dev:")
+    print(f"best {config.trainer.evaluation.metric} of a model trained on only one task, on dev:")
     for name, score in found.items():
         print(f"  {name}: {score:.2f}")
     print(f"written: {model_dir}/{BASELINES_FILE}; use it as trainer.schedule.baselines_file")

@@ -86,9 +86,9 @@ def run(args: argparse.Namespace) -> int:
         return _measure_all(args.model, args)
     from keras_mtl.export.model_dir import export_weights
 
-    with tempfile.TemporaryDirectory(prefix="keras_mtl-") as folder:
+    with tempfile.TemporaryDirectory(prefix="keras_mtl-") as directory:
         path = export_weights(
-            "engine", args.model, Path(folder) / "model.kmtl", checkpoint=args.checkpoint
+            "engine", args.model, Path(directory) / "model.kmtl", checkpoint=args.checkpoint
         )
         return _measure_all(path, args)
 

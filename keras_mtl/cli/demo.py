@@ -100,9 +100,9 @@ def find_config() -> Path:
       ConfigError: the package was installed without it.
     """
     checkout = Path(__file__).resolve().parents[2]
-    for folder in (Path.cwd(), checkout):
-        if (folder / _CONFIG).is_file():
-            return folder / _CONFIG
+    for directory in (Path.cwd(), checkout):
+        if (directory / _CONFIG).is_file():
+            return directory / _CONFIG
     raise ConfigError(
         f"{_CONFIG} is neither here nor in {checkout}: the package is installed without its "
         "sources; give --config_file, a copy of that file from the source distribution"

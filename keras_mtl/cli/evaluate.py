@@ -273,7 +273,7 @@ class Comparison:
     Attributes:
       changed: share of the sentences whose translation is another one.
       differences: score less that of the other type, by metric.
-      p_values: of these differences, by metric: how probable one as large is by chance alone.
+      p_values: of these differences, by metric: how probable one as large is by chance.
     """
 
     changed: float
@@ -305,8 +305,8 @@ def print_results(
 
     Args:
       results: scores of each task.
-      copied: those of the source as if it were the translation, if they are to stand beside.
-      compared: of each task with another compute type, if that is to stand beside.
+      copied: scores of the source as if it were the translation, shown in additional columns.
+      compared: comparison with another compute type by task, shown in additional columns.
       compared_type: the name of that type.
     """
     first = next(iter(results.values()))

@@ -71,8 +71,8 @@ def run(args: argparse.Namespace) -> int:
 
         print_difference(registry.diff(config, registry.load_params(args.diff)), args.diff)
         return 0
-    folder = config.task.data.data_dir or os.path.join(args.model_dir or "", "data")
-    prepared = _load_prepared(folder)
+    directory = config.task.data.data_dir or os.path.join(args.model_dir or "", "data")
+    prepared = _load_prepared(directory)
     print_tasks(config, prepared)
     print()
     print_samples(config, prepared)
@@ -294,16 +294,16 @@ def _baselines(config: "ExperimentConfig") -> dict[str, float | None]:
         return {pair.name: pair.baseline for pair in config.task.pairs}
 
 
-def _load_prepared(folder: str) -> "PreparedData | None":
+def _load_prepared(directory: str) -> "PreparedData | None":
     """The prepared store, or None when there is none yet."""
     from keras_mtl.data.prepare import load_prepared
 
-    if not os.path.isdir(folder):
+    if not os.path.isdir(directory):
         return None
     try:
-        return load_prepared(folder)
+        return load_prepared(directory)
     except errors.DataError as error:
-        print(f"{folder}: {error}")
+        print(f"{directory}: {error}")
         return None
 
 

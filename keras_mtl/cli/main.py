@@ -34,14 +34,14 @@ class Command(NamedTuple):
 COMMANDS = {
     "prepare": Command("keras_mtl.cli.prepare", "read, clean and encode the corpora"),
     "train": Command("keras_mtl.cli.train", "train, validate and save; continue where it stopped"),
-    "baselines": Command("keras_mtl.cli.baselines", "train each task alone, for comparison"),
+    "baselines": Command("keras_mtl.cli.baselines", "train a model for each task, for comparison"),
     "evaluate": Command("keras_mtl.cli.evaluate", "score every task of a trained model"),
     "score": Command("keras_mtl.cli.score", "log-probabilities of given translations"),
     "benchmark": Command("keras_mtl.cli.benchmark", "measure a model's speed on this machine"),
     "translate": Command("keras_mtl.cli.translate", "translate standard input line by line"),
     "export": Command("keras_mtl.cli.export", "write a model for use elsewhere"),
     "inspect": Command("keras_mtl.cli.inspect", "print tasks, sizes and parameters"),
-    "simulate": Command("keras_mtl.cli.simulate", "play schedules on modelled learning curves"),
+    "simulate": Command("keras_mtl.cli.simulate", "play schedules on modeled learning curves"),
     "report": Command("keras_mtl.cli.report", "compare runs on one page, with pictures"),
     "demo": Command("keras_mtl.cli.demo", "the whole chain on the built-in corpus, in minutes"),
 }
@@ -63,7 +63,7 @@ _REPAIRABLE_ERRNOS = {
     errno.EMFILE: "too many open files; raise the limit with `ulimit -n`",
 }
 
-# What an environment for the engine alone lacks.
+# What an environment for only the engine lacks.
 _LEFT_OUT = (
     "absl", "babel", "keras", "matplotlib", "official", "py3langid", "sacrebleu", "tensorflow",
     "tensorflow_text", "tf_keras", "yaml",
@@ -130,7 +130,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser(words: Sequence[str]) -> tuple[str | None, argparse.ArgumentParser]:
-    """The parser for `words`, with the arguments of the chosen subcommand alone.
+    """The parser for `words`, with the arguments of only the chosen subcommand.
 
     Only that one is imported, so that help costs nothing and a subcommand that is broken does not
     break the others.
@@ -220,7 +220,7 @@ def _prepare_libraries() -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
         from absl import logging as absl_logging
-    except ModuleNotFoundError:  # No TensorFlow here: the engine alone translates.
+    except ModuleNotFoundError:  # Without TensorFlow, the engine translates.
         return
     absl_logging.set_verbosity(absl_logging.ERROR)
     # TensorFlow warns of each new shape that a function is traced for.

@@ -77,7 +77,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--baseline_steps",
         type=arguments.positive_int,
         metavar="N",
-        help="steps in which a model for one task alone reaches its baseline (default: all)",
+        help="steps in which a model trained on only one task reaches its baseline (default: all)",
     )
     curves.add_argument(
         "--noise",
@@ -248,7 +248,7 @@ def _notes(
         count = sum(task.baseline is None for task in experiment.tasks)
         if count:
             # No table shows which.
-            how = "the best recorded scores" if args.recorded else "modelled, not measured"
+            how = "the best recorded scores" if args.recorded else "modeled, not measured"
             notes.append(f"baselines of {count:,} tasks are {how}: none are given")
     return notes
 

@@ -65,7 +65,7 @@ def discard(stream: TextIO) -> None:
 
 
 def flush_error() -> None:
-    """Writes what is left for standard error; if it cannot be written, nobody can be told."""
+    """Flushes standard error; if that fails, the error cannot be reported anywhere."""
     try:
         sys.stderr.flush()
     except OSError:

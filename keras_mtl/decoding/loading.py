@@ -53,35 +53,37 @@ def load_model(
     for by name.
 
     Args:
-      model_dir: folder with ``params.yaml``, ``vocabulary.model``, ``tasks.json``, checkpoints.
-      checkpoint: prefix of a checkpoint (``model_dir/ckpt-1000``) or a folder of checkpoints.
+      model_dir: directory with ``params.yaml``, ``vocabulary.model``, ``tasks.json``, checkpoints.
+      checkpoint: prefix of a checkpoint (``model_dir/ckpt-1000``) or a directory of checkpoints.
       log: gets a line for the user; default prints it on standard error.
 
     Raises:
       CheckpointError: something is missing, damaged, or does not belong together.
     """
-    folder = Path(model_dir)
-    if model_kind(folder) is not ModelKind.MODEL_DIR:
+    directory = Path(model_dir)
+    if model_kind(directory) is not ModelKind.MODEL_DIR:
         raise CheckpointError(
-            not_usable(folder, "a model directory, which `keras-mtl train` has written")
+            not_usable(directory, "a model directory, which `keras-mtl train` has written")
         )
-    config = registry.load_params(folder / registry.PARAMS_FILE)
-    vocabulary = Vocabulary.load(folder / VOCABULARY_FILE)
-    tasks = TaskList.read(folder)
+    config = registry.load_params(directory / registry.PARAMS_FILE)
+    vocabulary = Vocabulary.load(directory / VOCABULARY_FILE)
+    tasks = TaskList.read(directory)
     if tasks.vocabulary_hash != vocabulary.hash:
         raise CheckpointError(
-            f"{folder / VOCABULARY_FILE} (hash {vocabulary.hash}) is not the vocabulary that the "
-            f"model was trained with ({tasks.vocabulary_hash}); copy back the right file"
+            f"{directory / VOCABULARY_FILE} (hash {vocabulary.hash}) is not the vocabulary that "
+            f"the model was trained with ({tasks.vocabulary_hash}); copy back the right file"
         )
     decoding = config.task.decoding.as_dict()
     batch_size = decoding.pop("batch_size")
     options = BeamOptions.from_mapping(decoding)
     check_sublayers(config.task.model)
     model = build_transformer(config.task.model, vocabulary.size, tasks.decoders)
-    candidates = find_checkpoints(folder) if checkpoint is None else chosen_checkpoints(checkpoint)
+    candidates = (
+        find_checkpoints(directory) if checkpoint is None else chosen_checkpoints(checkpoint)
+    )
     if not candidates:
         raise CheckpointError(
-            f"{checkpoint or folder} holds no checkpoint (ckpt-*.index); train the model first"
+            f"{checkpoint or directory} holds no checkpoint (ckpt-*.index); train the model first"
         )
     prefix = _restore(model, candidates, log or _to_stderr)
     return LoadedModel(model, vocabulary, tasks, options, int(batch_size), prefix)
@@ -92,7 +94,7 @@ def _restore(model: Any, candidates: list[str], log: Callable[[str], None]) -> s
     reason = ""
     for prefix in candidates:
         try:
-            # The trainer's checkpoint holds the optimizer and more beside the model.
+            # The trainer's checkpoint holds the optimizer and more in addition to the model.
             status = tf.train.Checkpoint(model=model).read(prefix)
             status.assert_existing_objects_matched().expect_partial()
             return prefix
@@ -103,7 +105,7 @@ def _restore(model: Any, candidates: list[str], log: Callable[[str], None]) -> s
                 log(f"checkpoint {prefix} cannot be read ({reason}); taking the next one")
     raise CheckpointError(
         f"checkpoint {candidates[-1]} cannot be read ({reason}); it is damaged, or params.yaml, "
-        "tasks.json or vocabulary.model beside it are another model's: restore a copy of them"
+        "tasks.json or vocabulary.model next to it are another model's: restore a copy of them"
     )
 
 

@@ -30,24 +30,24 @@ def export_ctranslate2(
 ) -> Path:
     """Writes a model directory of CTranslate2.
 
-    CTranslate2 knows one decoder, so a model with several gives a folder for each target language
-    inside ``output``. A folder holds, besides CTranslate2's files, ``sentencepiece.model`` and
-    ``keras_mtl.json``: the tasks with the tag that begins a source, and the tokens that are no text
-    (``suppress``; give them to CTranslate2 as ``suppress_sequences``).
+    CTranslate2 knows one decoder, so a model with several gives a directory for each target
+    language inside ``output``. In addition to CTranslate2's files, a directory holds
+    ``sentencepiece.model`` and ``keras_mtl.json``: the tasks with the tag that begins a source, and
+    the tokens that are not text (``suppress``; give them to CTranslate2 as ``suppress_sequences``).
 
     Args:
       model: a built ``keras_mtl.models.Transformer``.
       vocabulary: the model's.
       tasks: the model's.
-      output: the folder to make.
+      output: the directory to make.
       weight_type: float32, int8, int8_float32, float16 or int16.
-      overwrite: whether a folder of CTranslate2 may be replaced.
+      overwrite: whether a directory of CTranslate2 may be replaced.
 
     Returns:
-      The folder.
+      The directory.
 
     Raises:
-      ExportError: CTranslate2 is not installed, the folder exists, or it cannot be written.
+      ExportError: CTranslate2 is not installed, the directory exists, or it cannot be written.
     """
     if weight_type not in QUANTIZATIONS:
         raise ExportError(f"weight_type={weight_type!r}{nearest(weight_type, QUANTIZATIONS)}")
@@ -60,11 +60,11 @@ def export_ctranslate2(
     try:
         for index in range(len(model.decoders)):
             several = len(model.decoders) > 1
-            folder = partial / model.decoder_names[index] if several else partial
-            write_directory(model, index, tokens, folder, weight_type=weight_type, **specials)
-            (folder / SENTENCEPIECE_FILE).write_bytes(vocabulary.tokenizer_bytes)
+            directory = partial / model.decoder_names[index] if several else partial
+            write_directory(model, index, tokens, directory, weight_type=weight_type, **specials)
+            (directory / SENTENCEPIECE_FILE).write_bytes(vocabulary.tokenizer_bytes)
             own = [task for task in tasks if task.decoder == index]
-            (folder / TASKS_FILE).write_text(_description(vocabulary, own), encoding="utf-8")
+            (directory / TASKS_FILE).write_text(_description(vocabulary, own), encoding="utf-8")
         if path.exists():
             path.rename(old)
         partial.rename(path)
@@ -84,7 +84,7 @@ def write_directory(
     model: Any,
     decoder: int,
     tokens: Sequence[str],
-    folder: Path,
+    directory: Path,
     *,
     unk_id: int = 3,
     bos_id: int = 1,
@@ -97,7 +97,7 @@ def write_directory(
       model: a built ``keras_mtl.models.Transformer``.
       decoder: index of the decoder.
       tokens: text of each id, all different.
-      folder: made when it is not there.
+      directory: made when it is not there.
       unk_id: id that unknown tokens get.
       bos_id: id that starts a target.
       eos_id: id that ends source and target; CTranslate2 adds it to a source itself.
@@ -149,8 +149,8 @@ def write_directory(
     spec.config.layer_norm_epsilon = float(model.encoder.final_norm.epsilon)
     spec.validate()
     spec.optimize(quantization=None if weight_type == "float32" else weight_type)
-    folder.mkdir(parents=True, exist_ok=True)
-    spec.save(str(folder))
+    directory.mkdir(parents=True, exist_ok=True)
+    spec.save(str(directory))
 
 
 def check_output(path: Path, overwrite: bool) -> None:
@@ -168,7 +168,7 @@ def check_output(path: Path, overwrite: bool) -> None:
 
 
 def _is_ours(path: Path) -> bool:
-    return any((folder / TASKS_FILE).is_file() for folder in (path, *path.glob("*")))
+    return any((directory / TASKS_FILE).is_file() for directory in (path, *path.glob("*")))
 
 
 def _package() -> Any:

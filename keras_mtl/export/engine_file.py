@@ -38,7 +38,7 @@ def export_engine_file(
       tasks: the model's.
       output: the file to make.
       weight_type: ``float32``, or ``int8``: matrices are quantized by output channel (see
-        ``quantize_rows``), biases, normalisations and positions stay float32.
+        ``quantize_rows``), biases, normalizations and positions stay float32.
       options: beam search of whoever translates text with the file and asks for no other.
       overwrite: whether a file of this name may be replaced.
 

@@ -24,14 +24,14 @@ def export_weights(
     Args:
       file_format: ``engine`` (see ``engine_file.export_engine_file``; with the options of beam
         search that the directory has) or ``ctranslate2`` (see ``ctranslate2.export_ctranslate2``).
-      model_dir: folder that ``keras-mtl train`` has written.
-      output: the file, or folder, to make.
+      model_dir: directory that ``keras-mtl train`` has written.
+      output: the file, or directory, to make.
       checkpoint: see ``keras_mtl.decoding.loading.load_model``.
       weight_type: one of those of the format.
       overwrite: whether what has this name may be replaced.
 
     Returns:
-      The file, or folder.
+      The file, or directory.
 
     Raises:
       CheckpointError: the model directory cannot be used.

@@ -79,24 +79,24 @@ def export_native_saved_model(
       vocabulary: the model's.
       tasks: the model's.
       options: beam search of the exported model; native ones too.
-      output: the folder to make.
+      output: the directory to make.
       weight_type: ``float32`` or ``int8``, as of ``export_engine_file``.
-      overwrite: whether a folder of this name may be replaced.
+      overwrite: whether a directory of this name may be replaced.
 
     Returns:
-      The folder.
+      The directory.
 
     Raises:
-      ExportError: the folder exists, or it or the weights cannot be written.
-      InputError: options that the model cannot fulfil.
+      ExportError: the directory exists, or it or the weights cannot be written.
+      InputError: options that the model cannot fulfill.
       NativeError: the TensorFlow operations cannot be loaded.
     """
     check_free(Path(output), overwrite)
     options = model_options(options, not_text_ids(vocabulary), vocabulary, model.max_length)
-    folder = tempfile.mkdtemp(prefix="keras_mtl-")
+    directory = tempfile.mkdtemp(prefix="keras_mtl-")
     try:
         file = export_engine_file(
-            model, vocabulary, tasks, Path(folder) / "model.kmtl", weight_type=weight_type
+            model, vocabulary, tasks, Path(directory) / "model.kmtl", weight_type=weight_type
         )
         module = TranslationModule(
             EngineSearch(file, options, vocabulary.pad_id),
@@ -107,7 +107,7 @@ def export_native_saved_model(
         )
         return save_translation_module(module, output, overwrite)
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 def export_native_model_dir(

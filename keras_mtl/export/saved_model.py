@@ -1,7 +1,7 @@
 """The portable SavedModel: text and task in, translations out.
 
 It holds the tokenizer, the model and the beam search, made of operations of TensorFlow and
-tensorflow-text alone: a process that imports these two can serve it.
+tensorflow-text only: a process that imports these two can serve it.
 """
 
 import os
@@ -135,22 +135,22 @@ def export_saved_model(
 ) -> Path:
     """Writes the SavedModel of a model in memory.
 
-    It is written under another name and renamed: the folder is complete or not there.
+    It is written under another name and renamed: the directory is complete or not there.
 
     Args:
       model: a trained ``keras_mtl.models.Transformer``.
       vocabulary: the model's.
       tasks: the model's.
       options: beam search of the exported model.
-      output: the folder to make.
-      overwrite: whether a folder of this name may be replaced.
+      output: the directory to make.
+      overwrite: whether a directory of this name may be replaced.
 
     Returns:
-      The folder.
+      The directory.
 
     Raises:
-      ExportError: the folder exists, or it cannot be written.
-      InputError: options that the model cannot fulfil.
+      ExportError: the directory exists, or it cannot be written.
+      InputError: options that the model cannot fulfill.
     """
     search = GraphSearch(model, vocabulary, options)
     module = TranslationModule(search, vocabulary, tasks, search.options, model.max_length)
@@ -168,18 +168,18 @@ def export_model_dir(
     """Writes the SavedModel of a model directory.
 
     Args:
-      model_dir: folder that ``keras-mtl train`` has written.
-      output: the folder to make.
+      model_dir: directory that ``keras-mtl train`` has written.
+      output: the directory to make.
       options: what differs from ``task.decoding`` of ``params.yaml``.
       checkpoint: see ``keras_mtl.decoding.loading.load_model``.
-      overwrite: whether a folder of this name may be replaced.
+      overwrite: whether a directory of this name may be replaced.
 
     Returns:
-      The folder.
+      The directory.
 
     Raises:
       CheckpointError: the model directory cannot be used.
-      ExportError: the folder exists, or it cannot be written.
+      ExportError: the directory exists, or it cannot be written.
       InputError: an option is out of its range.
     """
     check_free(Path(output), overwrite)

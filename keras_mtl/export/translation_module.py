@@ -165,7 +165,7 @@ def save_translation_module(
     """Writes a SavedModel under another name and renames it: it is complete or not there.
 
     Raises:
-      ExportError: the folder exists, or it cannot be written.
+      ExportError: the directory exists, or it cannot be written.
     """
     path = Path(output)
     check_free(path, overwrite)

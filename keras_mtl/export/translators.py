@@ -67,7 +67,7 @@ def choose_backend(
 def check_compute_type(backend: str, compute_type: str | None) -> None:
     """Raises InputError where TensorFlow is asked for int8."""
     if backend == "tf" and compute_type not in (None, "float32"):
-        raise InputError(f"compute_type={compute_type}: backend tf computes in float32 alone")
+        raise InputError(f"compute_type={compute_type}: backend tf computes in float32 only")
 
 
 class ModelEngineSearch:
@@ -121,13 +121,13 @@ class ModelEngineSearch:
         if self._engine is None:
             from keras_mtl.export.engine_file import export_engine_file
 
-            with tempfile.TemporaryDirectory(prefix="keras_mtl-") as folder:
+            with tempfile.TemporaryDirectory(prefix="keras_mtl-") as directory:
                 # The engine keeps the file mapped; its name is not needed any more.
                 path = export_engine_file(
                     self._model,
                     self._vocabulary,
                     self._tasks,
-                    Path(folder) / "model.kmtl",
+                    Path(directory) / "model.kmtl",
                     weight_type=self._compute_type,
                 )
                 self._engine = open_engine(path, self._workers, 1, "auto")

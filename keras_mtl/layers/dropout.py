@@ -67,7 +67,7 @@ class Dropout(keras.layers.Layer):
 
     It differs from `keras.layers.Dropout` in how it draws: one pair of 32-bit keys a call comes
     from the seed generator, and an element is kept or not by 16 bits of a hash of its position
-    under these keys. XLA fuses the hash into its neighbours, forward and backward, and stores no
+    under these keys. XLA fuses the hash into its neighbors, forward and backward, and stores no
     mask; without XLA a mask of 4.2 M elements takes 2.5 ms on a 2-core CPU, against 4.3 ms from
     Philox bits and 8.1 ms from a hash for each element. The masks are equal with and without XLA;
     replicas of a `tf.distribute` strategy differ. The share is rounded to a multiple of 2^-16, and

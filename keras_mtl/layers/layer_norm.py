@@ -1,4 +1,4 @@
-"""Layer normalisation in float32."""
+"""Layer normalization in float32."""
 
 import keras
 import tensorflow as tf
@@ -10,7 +10,7 @@ from keras_mtl.sublayers import STANDARD
 @register_norm(STANDARD["norm"])
 @keras.saving.register_keras_serializable(package="keras_mtl")
 class LayerNorm(keras.layers.Layer):
-    """Normalises the last axis; statistics, scale and offset are float32 whatever the policy.
+    """Normalizes the last axis; statistics, scale and offset are float32 whatever the policy.
 
     Args:
       epsilon: added to the variance.
@@ -39,9 +39,9 @@ class LayerNorm(keras.layers.Layer):
 
     def call(self, inputs):
         x = tf.cast(inputs, tf.float32)
-        centred = x - tf.reduce_mean(x, axis=-1, keepdims=True)
-        variance = tf.reduce_mean(tf.square(centred), axis=-1, keepdims=True)
-        normal = centred * tf.math.rsqrt(variance + self.epsilon)
+        centered = x - tf.reduce_mean(x, axis=-1, keepdims=True)
+        variance = tf.reduce_mean(tf.square(centered), axis=-1, keepdims=True)
+        normal = centered * tf.math.rsqrt(variance + self.epsilon)
         outputs = normal * tf.cast(self.gamma, tf.float32) + tf.cast(self.beta, tf.float32)
         return tf.cast(outputs, self.compute_dtype)
 

@@ -14,7 +14,7 @@ from keras_mtl.sublayers import STANDARD
 
 @keras.saving.register_keras_serializable(package="keras_mtl")
 class TransformerDecoder(keras.layers.Layer):
-    """Dropout on the embeddings, decoder layers, a final normalisation, a projection if asked.
+    """Dropout on the embeddings, decoder layers, a final normalization, a projection if asked.
 
     Args:
       num_layers: decoder layers.

@@ -13,7 +13,7 @@ from keras_mtl.sublayers import STANDARD
 
 @keras.saving.register_keras_serializable(package="keras_mtl")
 class TransformerEncoder(keras.layers.Layer):
-    """Dropout on the embeddings, encoder layers, a final layer normalisation.
+    """Dropout on the embeddings, encoder layers, a final layer normalization.
 
     Args:
       num_layers: encoder layers.

@@ -27,7 +27,7 @@ class Transformer(keras.Model):
     """Pre-norm encoder-decoder Transformer.
 
     With `sharing="encoder"` each target language has a decoder of its own, with its own final
-    normalisation and, when embeddings are not tied, its own projection. A batch belongs to one
+    normalization and, when embeddings are not tied, its own projection. A batch belongs to one
     decoder: `inputs["decoder"][0]` chooses. The weights of the chosen decoder are selected first
     and one decoder is traced, so that one program serves all tasks and compile time does not grow
     with their number; the gradient of every other decoder is exactly 0.

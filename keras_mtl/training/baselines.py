@@ -1,4 +1,4 @@
-"""Baselines: what a model reaches that is trained on one task alone."""
+"""Baselines: the score of a model that is trained on only one task."""
 
 import copy
 import json
@@ -32,7 +32,7 @@ def measure_baselines(
     train_steps: int | None = None,
     log: Callable[[str], None] = print,
 ) -> dict[str, float]:
-    """Trains each task alone by the same configuration and notes its best validation score.
+    """Trains a model for each task with the same configuration and notes its best validation score.
 
     The models share the prepared data of the whole mix, so that their scores compare with those of
     the mixed run. Each is trained in a process of its own, in ``<model_dir>/<task>``. A task that
@@ -89,13 +89,13 @@ def task_alone(config: ExperimentConfig, pair: PairConfig) -> ExperimentConfig:
     return alone
 
 
-def _train(config: ExperimentConfig, folder: Path) -> float:
-    folder.mkdir(parents=True, exist_ok=True)
-    params = folder / "alone.yaml"
+def _train(config: ExperimentConfig, directory: Path) -> float:
+    directory.mkdir(parents=True, exist_ok=True)
+    params = directory / "alone.yaml"
     save_params(config, str(params))
     # A process of its own: strategies and determinism are set once in a process.
     command = [sys.executable, "-m", "keras_mtl.cli.main", "train"]
-    command += ["--config_file", str(params), "--model_dir", str(folder)]
+    command += ["--config_file", str(params), "--model_dir", str(directory)]
     # The child saves before it ends, which takes as long as a training step.
     with subprocess.Popen(command) as process, forwarded_to(process.send_signal):
         code = process.wait()
@@ -103,21 +103,21 @@ def _train(config: ExperimentConfig, folder: Path) -> float:
         raise SystemExit(code if code > 0 else 128 - code)
     if code:
         raise KerasMtlError(
-            f"training in {folder} ended with exit code {code}; repair what its message "
+            f"training in {directory} ended with exit code {code}; repair what its message "
             "names and start the same command again: finished tasks are not trained again"
         )
     metric = config.trainer.evaluation.metric
     scores = [
         score
-        for event in read_events(folder)
+        for event in read_events(directory)
         if event["event"] == "evaluation"
         for score in event["scores"].get(metric, {}).values()
         if score is not None
     ]
     if not scores:
         raise DataError(
-            f"{folder}: no validation by {metric} was logged, and nothing is left to train; delete "
-            "the directory and start again"
+            f"{directory}: no validation by {metric} was logged, and nothing is left to train; "
+            "delete the directory and start again"
         )
     best = max(scores) if higher_is_better(metric) else min(scores)
     return schedule_score(metric, best)
