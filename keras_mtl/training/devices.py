@@ -133,8 +133,8 @@ def _devices(runtime, processors: int) -> list[str]:
         lines = [f"device: GPU, {', '.join(names[:used])}"]
         if used < len(gpus):
             lines.append(
-                f"{len(gpus) - used} more GPUs are not used; "
-                "runtime.distribution_strategy=mirrored trains on all"
+                f"{used} of {len(gpus)} GPUs used; to train on all, set "
+                "runtime.distribution_strategy=mirrored and runtime.num_replicas=0"
             )
         return lines
     lines = [

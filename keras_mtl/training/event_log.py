@@ -176,10 +176,7 @@ class EventLog:
         for task, result in results.items():
             for name, value in result.scores.items():
                 scores.setdefault(name, {})[task] = _number(value)
-        macro = {
-            name: _number(math.fsum(v for v in values.values() if v is not None) / len(values))
-            for name, values in scores.items()
-        }
+        macro = {name: _mean(list(values.values())) for name, values in scores.items()}
         event: dict[str, Any] = {"event": "evaluation", "step": int(step)}
         if effective_step is not None:
             event["effective_step"] = int(effective_step)
@@ -326,6 +323,12 @@ def _number(value: float | None) -> float | None:
         return None
     number = float(value)
     return number if math.isfinite(number) else None
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    """The mean; None if a value is missing, because the mean of the others is not comparable."""
+    known = [value for value in values if value is not None]
+    return math.fsum(known) / len(known) if len(known) == len(values) else None
 
 
 def _numbers(values: Mapping[str, float]) -> dict[str, float | None]:

@@ -59,7 +59,7 @@ def test_gpus_that_are_not_used_are_counted(monkeypatch):
     )
     lines = devices.describe(RuntimeConfig(), compiles=True)
     assert lines[0] == "device: GPU, A100"
-    assert "1 more GPUs are not used" in lines[1]
+    assert "1 of 2 GPUs used" in lines[1]
     mirrored = RuntimeConfig(distribution_strategy="mirrored")
     assert devices.describe(mirrored, compiles=True)[0] == "device: GPU, A100, H100"
 

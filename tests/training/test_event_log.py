@@ -37,6 +37,14 @@ def test_events_are_lines_of_json_that_are_there_at_once(tmp_path):
     assert evaluation["seconds"] == 3.0
 
 
+def test_a_mean_over_tasks_of_which_one_has_no_finite_score_is_not_logged(tmp_path):
+    with EventLog(tmp_path) as log:
+        log.evaluation(1, {"a": Result({"chrf": 30.0}), "b": Result({"chrf": math.nan})})
+    (event,) = read_events(tmp_path)
+    assert event["scores"] == {"chrf": {"a": 30.0, "b": None}}
+    assert event["macro_average"] == {"chrf": None}
+
+
 def test_a_resumed_run_leaves_the_file_of_an_undisturbed_one(tmp_path):
     undisturbed = EventLog(tmp_path / "undisturbed", tensorboard=False)
     for step in (10, 20, 30, 40):
