@@ -1,7 +1,7 @@
 """Writes the report of some runs: a page, pictures and a table, in one directory."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from keras_mtl import charts
@@ -74,37 +74,12 @@ def write_report(
     directory.mkdir(parents=True, exist_ok=True)
     markdown = _markdown(tables, groups, first, samples, check, split)
     replace_file(directory / TABLE_FILE, markdown)
-    final = figures.final_panel(groups, tasks, tables[0].metric, sizes) if tables else None
-    label, scores = figures.score_panels(groups, tasks)
-    drawn = {
-        "final": [final] if final else [],
-        "scores": scores,
-        "losses": figures.loss_panels(groups, tasks),
-        "probabilities": figures.probability_panels(groups, tasks),
-        "shares": figures.share_panels(groups, tasks),
-    }
-    labels = [group.label for group in groups] if len(groups) > 1 else []
-    for name, panels in drawn.items():
-        if panels:
-            legend = labels if name in ("final", "scores", "losses") else []
-            charts.save_png(figures.compose(panels, legend), directory / f"{name}.png")
+    label, drawn = _draw(groups, tasks, tables, sizes, directory)
     body = "".join(
         [
             page.warning(_warning_title(groups), check.warnings, check.unknown),
             sections.tiles(groups, tables, check.compares),
-            page.section(
-                f"Scores on {split}" if tables else "",
-                sections.score_table(tables[0], groups, first) if tables else "",
-                *(
-                    f"<details><summary>{page.escape(metric_title(t.metric))}</summary>"
-                    f"{sections.score_table(t, groups, first)}</details>"
-                    for t in tables[1:]
-                ),
-                sections.signatures(groups),
-                note=sections.how(tables, groups, first, comparisons, samples, check.compares)
-                if tables
-                else "",
-            ),
+            _score_section(tables, groups, first, comparisons, samples, check, split),
             *_chart_sections(drawn, label, groups, tasks, split),
             page.section(
                 "Sample translations",
@@ -121,6 +96,60 @@ def write_report(
     path = directory / PAGE_FILE
     replace_file(path, page.page(title or _title(groups), _subtitle(runs, groups, tasks), body))
     return path, markdown
+
+
+def _draw(
+    groups: Sequence[Group],
+    tasks: Sequence[str],
+    tables: Sequence[FinalTable],
+    sizes: Mapping[str, int],
+    directory: Path,
+) -> tuple[str, dict[str, list[figures.Panel]]]:
+    """Draws the charts and writes each kind as a PNG.
+
+    Returns:
+      What the score curves show, and the panels by kind.
+    """
+    final = figures.final_panel(groups, tasks, tables[0].metric, sizes) if tables else None
+    label, scores = figures.score_panels(groups, tasks)
+    drawn = {
+        "final": [final] if final else [],
+        "scores": scores,
+        "losses": figures.loss_panels(groups, tasks),
+        "probabilities": figures.probability_panels(groups, tasks),
+        "shares": figures.share_panels(groups, tasks),
+    }
+    labels = [group.label for group in groups] if len(groups) > 1 else []
+    for name, panels in drawn.items():
+        if panels:
+            legend = labels if name in ("final", "scores", "losses") else []
+            charts.save_png(figures.compose(panels, legend), directory / f"{name}.png")
+    return label, drawn
+
+
+def _score_section(
+    tables: Sequence[FinalTable],
+    groups: Sequence[Group],
+    first: Group,
+    comparisons: Comparisons,
+    samples: int,
+    check: Comparability,
+    split: str,
+) -> str:
+    """The tables of scores, that of the driving metric first; signatures only if there are none."""
+    if not tables:
+        return page.section("", sections.signatures(groups))
+    return page.section(
+        f"Scores on {split}",
+        sections.score_table(tables[0], groups, first),
+        *(
+            f"<details><summary>{page.escape(metric_title(t.metric))}</summary>"
+            f"{sections.score_table(t, groups, first)}</details>"
+            for t in tables[1:]
+        ),
+        sections.signatures(groups),
+        note=sections.how(tables, groups, first, comparisons, samples, check.compares),
+    )
 
 
 def _chart_sections(
