@@ -217,7 +217,7 @@ def _not_written(prefix: Path, error: Exception) -> CheckpointError:
     reason = str(error).strip().splitlines()[0][:300]
     return CheckpointError(
         f"checkpoint {prefix} could not be written: {reason}; free space or correct the "
-        "folder's permissions, then start the same command again: it goes on from the last "
+        "directory's permissions, then start the same command again: it resumes from the last "
         "complete checkpoint"
     )
 

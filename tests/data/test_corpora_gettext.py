@@ -62,7 +62,7 @@ def test_exclude_and_links(tmp_path):
 
 def test_missing_directory_and_same_language(tmp_path):
     with pytest.raises(errors.DataError, match="/no/such/directory: no such directory"):
-        _read("/no/such/folder")
+        _read("/no/such/directory")
     with pytest.raises(errors.ConfigError, match="are the same language"):
         _read(tmp_path, "fr", "fr")
 

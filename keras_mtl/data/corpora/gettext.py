@@ -95,11 +95,11 @@ class GettextReader(base.CorpusReader):
         exclude: str | Sequence[str] = (),
     ) -> None:
         super().__init__(source, target)
-        self._folders = base.require_texts(self.name, "folders", folders, "a folder")
+        self._folders = base.require_texts(self.name, "folders", folders, "a directory")
         self._exclude = base.require_texts(self.name, "exclude", exclude, "a pattern of names")
         if not self._folders:
             raise base.option_error(
-                "gettext", "folders", folders, "a directory or a list of folders"
+                "gettext", "folders", folders, "a directory, or a list of directories"
             )
         for directory in self._folders:
             if not os.path.isdir(directory):
