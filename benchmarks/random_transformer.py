@@ -19,6 +19,7 @@ class RandomTransformer:
     tie_embeddings = True
     decoder_names = ()
     max_length = 256
+    feed_forward, norm = "standard", "layer_norm"
 
     def __init__(self, config, seed):
         self._config = {**config, "max_length": self.max_length, "tie_embeddings": True}
