@@ -21,6 +21,15 @@ def naming(path: str | os.PathLike[str]) -> Iterator[None]:
         raise
 
 
+def sync(path: str | os.PathLike[str]) -> None:
+    """Waits until a file, or the names in a directory, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def replace_file(path: str | os.PathLike[str], content: str | bytes) -> Path:
     """Writes a file that is either complete or absent, even after a power failure.
 

@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_mtl.errors import CheckpointError
+from keras_mtl.files import sync
 
 _NUMBER = re.compile(r"^ckpt-(\d+)$")
 
@@ -197,6 +198,8 @@ def _put(
     try:
         write(temporary)
         index, *data = _files(str(temporary))
+        for file in (*data, index):  # A name must not outlive a power failure without its content.
+            sync(file)
         # An index that is left from before belongs to other data; without it nothing is listed.
         prefix.with_name(f"{prefix.name}.index").unlink(missing_ok=True)
         for file in (*data, index):
@@ -204,6 +207,7 @@ def _put(
             # Between two links to one file a renaming does nothing.
             target.unlink(missing_ok=True)
             file.rename(target)
+        sync(prefix.parent)
     except (tf.errors.OpError, OSError) as error:
         raise _not_written(prefix, error) from error
     if before_return:

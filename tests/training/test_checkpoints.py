@@ -2,12 +2,14 @@
 
 import resource
 import signal
+from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from keras_mtl.errors import CheckpointError
+from keras_mtl.training import checkpoints
 from keras_mtl.training.checkpoints import ArrayState, RunCheckpoints, copy_checkpoint, read_all
 
 
@@ -38,6 +40,22 @@ def test_round_trip_of_weights_and_arrays(tmp_path):
     assert again.checkpoints.restore().endswith("ckpt-7")
     np.testing.assert_array_equal(again.weights.numpy(), 7.0)
     assert int(again.state.restored["mixture/cursor"]) == 7
+
+
+def test_content_is_on_the_disk_before_its_name(tmp_path, monkeypatch):
+    """Otherwise a power failure could leave a checkpoint that is listed and empty."""
+    done = []
+    rename = Path.rename
+    monkeypatch.setattr(checkpoints, "sync", lambda path: done.append(("sync", Path(path).name)))
+    monkeypatch.setattr(
+        Path, "rename", lambda path, to: done.append(("rename", path.name)) or rename(path, to)
+    )
+    Run(tmp_path).save(5)
+    files = [name for what, name in done if what == "rename"]
+    assert len(files) == 2
+    assert files[-1] == "partial-ckpt-5.index"
+    assert sorted(done[:2]) == sorted(("sync", name) for name in files)
+    assert done[-1] == ("sync", tmp_path.name)
 
 
 def test_keeps_the_newest_in_order_of_number(tmp_path):
