@@ -142,6 +142,9 @@ def test_the_demo_reaches_its_end(workplace, demo):
     assert [line.split()[0] for line in table[2:5]] == TASKS
     shares = [float(line.split()[-1].rstrip("%")) for line in table[2:5]]
     assert sum(shares) == pytest.approx(100, abs=0.2)
+    # What it tells a user to type can be typed, also if the environment is not active.
+    program = out[out.index("try:") :].split()[1]
+    assert shutil.which(program) is not None
     assert (run / "demo.png").read_bytes().startswith(b"\x89PNG")
     assert (run / "export/saved_model.pb").is_file()
     report = json.loads((run / "evaluation-test.json").read_text())

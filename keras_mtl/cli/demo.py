@@ -1,6 +1,8 @@
 """``keras-mtl demo``: prepare, train, score, export and translate, on the built-in corpus."""
 
 import argparse
+import shutil
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -88,9 +90,16 @@ def run(args: argparse.Namespace) -> int:
     print(f"plot:           {plot}")
     print(f"exported model: {exported}")
     task = next(iter(scores))
-    print(f"try:            keras-mtl translate --model {exported} --task {task}")
+    print(f"try:            {_program()} translate --model {exported} --task {task}")
     print(f"{time.perf_counter() - begin:.0f} s in all")
     return 0
+
+
+def _program() -> str:
+    """Returns what to type for keras-mtl: its whole path if its environment is not active."""
+    return (
+        "keras-mtl" if shutil.which("keras-mtl") else str(Path(sys.executable).parent / "keras-mtl")
+    )
 
 
 def find_config() -> Path:
