@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from importlib import metadata
 
 import tensorflow as tf
+from tensorflow.python.framework import kernels  # No public module lists them.
 
 from keras_mtl import hardware
 from keras_mtl.errors import ConfigError
@@ -170,7 +171,7 @@ def make_tpu_strategy(tpu: str) -> tf.distribute.Strategy:
     except Exception as error:  # TensorFlow, its drivers and its cloud clients raise all kinds.
         raise ConfigError(
             "runtime.distribution_strategy is 'tpu', and no TPU can be used with runtime.tpu "
-            f"{tpu!r}: {_why_no_tpu(error)}. To train on GPUs or CPUs set "
+            f"{tpu!r}: {_why_no_tpu(tpu, error)}. To train on GPUs or CPUs set "
             "runtime.distribution_strategy to one_device or mirrored"
         ) from error
 
@@ -181,9 +182,16 @@ def _check_reachable(address: str) -> None:
     socket.create_connection((host, int(port or _TPU_PORT)), _SECONDS_TO_CONNECT).close()
 
 
-def _why_no_tpu(error: Exception) -> str:
+def _has_tpu_operations() -> bool:
+    """Whether this TensorFlow is a build for TPUs."""
+    return bool(kernels.get_registered_kernels_for_op("ConfigureDistributedTPU").kernel)
+
+
+def _why_no_tpu(tpu: str, error: Exception) -> str:
     text = str(error).strip() or type(error).__name__
-    if "No OpKernel was registered" not in text:
+    # The text depends on what the process has done before; the operations that there are do not.
+    local_without_support = tpu in ("", "local") and not _has_tpu_operations()
+    if not local_without_support and "No OpKernel was registered" not in text:
         return text.splitlines()[0][:300]
     release = ".".join(tf.__version__.split(".")[:2])
     if _is_installed("tensorflow-tpu"):

@@ -3,6 +3,7 @@
 import re
 
 import pytest
+import tensorflow as tf
 from tensorflow.config import PhysicalDevice
 
 from keras_mtl.config import RuntimeConfig
@@ -74,6 +75,12 @@ def test_gpus_that_are_not_used_are_counted(monkeypatch):
 def test_a_machine_without_a_tpu_gets_one_error(monkeypatch, installed, expected):
     monkeypatch.setattr(devices, "_is_installed", lambda package: installed)
     with pytest.raises(ConfigError, match=rf"runtime\.tpu 'local': .*{expected}.*one_device"):
+        devices.make_tpu_strategy("local")
+
+
+def test_the_error_does_not_depend_on_what_the_process_did_before():
+    tf.zeros([]).numpy()  # With a device in use, TensorFlow's own error is another one.
+    with pytest.raises(ConfigError, match="no TPU support"):
         devices.make_tpu_strategy("local")
 
 
