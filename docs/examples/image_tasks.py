@@ -5,7 +5,7 @@
 The images are made here: stripes in four directions (4,000 of them), one to four dots (600), a
 bright corner (150). The tasks share a small convolutional network; each has its own four outputs.
 First every task is trained alone, which gives the baselines; then all together under a schedule.
-Started again with the same directory, training goes on where it was stopped.
+Started again with the same directory, training resumes where it was stopped.
 """
 
 import argparse

@@ -53,7 +53,7 @@ def expand(reader: str, option: str, value: object) -> list[str]:
     """Returns the paths of an option, patterns replaced by the files that they match.
 
     Raises:
-      ConfigError: the value is no path, pattern or list of these.
+      ConfigError: the value is not a path, a pattern or a list of these.
       DataError: a pattern matches no file, or a path is named twice.
     """
     given = value if isinstance(value, list | tuple) else [value]
