@@ -1,5 +1,7 @@
 """What `evaluate` and `demo` print, and what they refuse before TensorFlow is needed."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from keras_mtl import metrics
@@ -135,3 +137,17 @@ def test_the_demo_finds_its_configuration_from_anywhere(tmp_path, monkeypatch):
     monkeypatch.setattr(demo, "__file__", str(tmp_path / "a/b/c/demo.py"))
     with pytest.raises(ConfigError, match="give --config_file"):
         demo.find_config()
+
+
+def test_what_prepare_warned_of_is_said_again(monkeypatch, capsys):
+    from keras_mtl import registry
+    from keras_mtl.cli import evaluator
+    from keras_mtl.config import ExperimentConfig
+    from keras_mtl.data import prepare
+
+    vocabulary = SimpleNamespace(hash="1")
+    found = SimpleNamespace(vocabulary=vocabulary, warnings=["en-fr: the sides seem exchanged"])
+    monkeypatch.setattr(registry, "load_params", lambda _: ExperimentConfig())
+    monkeypatch.setattr(prepare, "load_prepared", lambda *_: found)
+    assert evaluator._prepared("run", vocabulary) is found
+    assert capsys.readouterr().err == "warning: en-fr: the sides seem exchanged\n"

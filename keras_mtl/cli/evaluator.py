@@ -161,6 +161,8 @@ def _prepared(model_dir: str, vocabulary: "Vocabulary") -> "PreparedData":
             f"({vocabulary.hash}); set task.data.data_dir in {model_dir}/params.yaml to the data "
             "of the run"
         )
+    for warning in prepared.warnings:  # Such as sides that are exchanged: so are the scores.
+        print(f"warning: {warning}", file=sys.stderr)
     return prepared
 
 
