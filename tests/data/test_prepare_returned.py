@@ -41,8 +41,8 @@ def test_nothing_that_another_task_holds_is_returned(tmp_path, given):
             assert (entry.source, source) not in held_out
             assert (entry.target, target) not in held_out
         assert entry.counts["read"] == read_or_dropped(entry)
-        # Without caps, the splits hold out a fifth of 400 sources, and the same of each language's other
-        # side; what the caps leave of dev and test is 8 sources of each task.
+        # Without caps, the splits hold out a fifth of 400 sources, and as much of the other side.
+        # With them, each task needs 8 sources for dev and test.
         assert entry.train_size >= 400 - 4 * 8 - 20
         assert entry.counts.get("held out", 0) + entry.counts.get("over dev cap", 0) > 0
 
