@@ -37,11 +37,11 @@ import numpy as np
 import tensorflow as tf
 
 from keras_mtl.balancing import Balancing, available
-from keras_mtl.config import RuntimeConfig, TransformerConfig
+from keras_mtl.configuration.schema import RuntimeConfig, TransformerConfig
 from keras_mtl.models.factory import build_transformer
-from keras_mtl.training.distribution import configure_runtime, to_all_replicas
-from keras_mtl.training.optimizers import Adam
-from keras_mtl.training.trainer import MultiTaskTrainer
+from keras_mtl.training.step.distribution import configure_runtime, to_all_replicas
+from keras_mtl.training.step.optimizers import Adam
+from keras_mtl.training.step.trainer import MultiTaskTrainer
 
 VOCABULARY = 3000
 ROWS = 64

@@ -158,7 +158,7 @@ class Ours:
     """As Ctranslate2."""
 
     def __init__(self, args, work):
-        from keras_mtl import native
+        from keras_mtl.engine import native
 
         self.work = work
         path = f"{args.folder}/{args.kind}.kmtl"
@@ -293,7 +293,7 @@ class Setting:
 
 def make_groups(args, environment):
     """Settings that stand for each other, by (cores, type, system)."""
-    from keras_mtl.native import core
+    from keras_mtl.engine.native import core
 
     variants = [
         {"CT2_FORCE_CPU_ISA": isa, "CT2_USE_MKL": mkl, **environment}
@@ -412,7 +412,7 @@ def main():
     if args.model_dir is None and max(args.batches) > 128:
         parser.error("--batches: at most 128")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    from keras_mtl import native
+    from keras_mtl.engine import native
 
     tables = {}
     with tempfile.TemporaryDirectory() as folder:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_mtl import charts
+from keras_mtl.figures import charts
 from keras_mtl.schedules import TaskInfo, create
 from keras_mtl.simulation import PlaySettings, PowerLawCurves, simulate
 from keras_mtl.simulation.picture import draw_tasks

@@ -35,7 +35,7 @@ import tf_keras
 from official.nlp.modeling.models import seq2seq_transformer
 
 from keras_mtl.models import Transformer
-from keras_mtl.training.optimizers import Adam
+from keras_mtl.training.step.optimizers import Adam
 
 VOCABULARY = 8000
 SMOOTHING = 0.1

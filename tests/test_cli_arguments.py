@@ -217,7 +217,7 @@ def test_nothing_was_written(answers, directory):
 
 
 def test_the_experiments_are_those_that_are_registered():
-    source = (pathlib.Path(main.__file__).parents[1] / "experiments.py").read_text()
+    source = (pathlib.Path(main.__file__).parents[1] / "configuration" / "presets.py").read_text()
     registered = re.findall(r'register_config_factory\("(.+)"\)', source)
     assert sorted(registered) == list(arguments.EXPERIMENTS)
 

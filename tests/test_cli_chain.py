@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from keras_mtl.cli.main import main
-from keras_mtl.training import baselines
+from keras_mtl.training.run import baselines
 from tests.training import tiny_run
 
 TASKS = ["en-fr", "en-es", "en-gl"]

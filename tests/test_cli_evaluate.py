@@ -9,8 +9,8 @@ from keras_mtl.cli import demo
 from keras_mtl.cli.evaluate import Comparison, compare, print_results
 from keras_mtl.cli.main import main
 from keras_mtl.errors import ConfigError
-from keras_mtl.training.evaluation import TaskResult
-from keras_mtl.training.evaluation_report import (
+from keras_mtl.evaluation.evaluator import TaskResult
+from keras_mtl.evaluation.reports import (
     ScoredPairs,
     obstacle,
     partial_fields,
@@ -140,9 +140,9 @@ def test_the_demo_finds_its_configuration_from_anywhere(tmp_path, monkeypatch):
 
 
 def test_what_prepare_warned_of_is_said_again(monkeypatch, capsys):
-    from keras_mtl import registry
     from keras_mtl.cli import evaluator
-    from keras_mtl.config import ExperimentConfig
+    from keras_mtl.configuration import files as registry
+    from keras_mtl.configuration.schema import ExperimentConfig
     from keras_mtl.data import prepare
 
     vocabulary = SimpleNamespace(hash="1")

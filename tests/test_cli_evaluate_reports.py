@@ -7,7 +7,7 @@ import pytest
 
 from keras_mtl import __version__
 from keras_mtl.cli.main import main
-from keras_mtl.training import evaluation_report
+from keras_mtl.evaluation import reports as evaluation_report
 from tests.decoding import tiny_model
 
 PAIRS = {

@@ -182,7 +182,7 @@ def test_experiment_arguments(tmp_path):
 
 
 def test_a_model_dir_alone_is_run_again_from_its_params(tmp_path):
-    from keras_mtl import registry
+    from keras_mtl.configuration import files as registry
 
     config = registry.load_experiment(
         params_override="task.pairs=[{source: en, target: fr}],task.data.corpora=[{reader: cldr}],"
@@ -264,8 +264,8 @@ def test_inspect_prints_tasks_parameters_and_differences(tmp_path, capsys):
 
 
 def test_inspect_names_tasks_with_few_dev_pairs_or_none(tmp_path):
-    from keras_mtl import registry
     from keras_mtl.cli.inspect import find_notes, find_problems
+    from keras_mtl.configuration import files as registry
 
     config = registry.load_experiment(
         params_override="task.pairs=[{source: en, target: fr}, {source: en, target: de}],"

@@ -6,14 +6,14 @@ import tensorflow as tf
 
 from keras_mtl.cli import main
 from keras_mtl.cli.inspect_model import print_checkpoints
-from keras_mtl.config import TransformerConfig
+from keras_mtl.configuration.schema import TransformerConfig
 from keras_mtl.decoding.model_kinds import ModelKind, model_kind, not_usable
 from keras_mtl.decoding.options import BeamOptions
 from keras_mtl.decoding.tasks import TranslationTask
+from keras_mtl.engine.model_file import write_model_file
 from keras_mtl.errors import CheckpointError
 from keras_mtl.export.ctranslate2 import export_ctranslate2
 from keras_mtl.export.engine_file import export_engine_file
-from keras_mtl.export.model_file import write_model_file
 from keras_mtl.export.native_saved_model import export_native_saved_model
 from keras_mtl.export.saved_model import export_saved_model
 from keras_mtl.models.factory import build_transformer

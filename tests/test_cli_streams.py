@@ -22,7 +22,7 @@ LONG = "two trees " * 40
 @pytest.fixture(scope="module")
 def engine_file(tmp_path_factory):
     """An engine file of random weights."""
-    from keras_mtl.config import TransformerConfig
+    from keras_mtl.configuration.schema import TransformerConfig
     from keras_mtl.decoding.tasks import TranslationTask
     from keras_mtl.export.engine_file import export_engine_file
     from keras_mtl.models.factory import build_transformer

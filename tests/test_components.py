@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from keras_mtl.components import Registry
+from keras_mtl.configuration.components import Registry
 from keras_mtl.errors import ConfigError
 
 

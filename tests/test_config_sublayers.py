@@ -3,8 +3,8 @@
 import pytest
 import yaml
 
-from keras_mtl import sublayers
 from keras_mtl.cli import main as cli
+from keras_mtl.configuration import sublayers
 
 CONFIG = {
     "task": {
@@ -20,7 +20,7 @@ REASON = (
 
 
 def load(*overrides):
-    from keras_mtl import registry
+    from keras_mtl.configuration import files as registry
 
     return registry.load_experiment(None, [], [yaml.safe_dump(CONFIG), *overrides])
 

@@ -7,8 +7,9 @@ import pathlib
 import numpy as np
 import pytest
 
-from keras_mtl import config as config_lib
-from keras_mtl import registry, schedules
+from keras_mtl import schedules
+from keras_mtl.configuration import files as registry
+from keras_mtl.configuration import schema as config_lib
 from keras_mtl.data import batch_plan, corpora
 from keras_mtl.simulation.experiment import DEFAULTS, read_experiment
 

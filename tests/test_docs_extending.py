@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from keras_mtl import metrics, plugins
+from keras_mtl import metrics
+from keras_mtl.configuration import plugins
 from keras_mtl.data import corpora
 from keras_mtl.data.corpora import base
 from keras_mtl.layers.registry import FEED_FORWARDS, NORMS
@@ -85,7 +86,7 @@ def test_a_model_with_the_sub_layers_decodes_step_by_step_and_is_saved(example, 
     import keras
     import tensorflow as tf
 
-    from keras_mtl.config import Options, TransformerConfig
+    from keras_mtl.configuration.schema import Options, TransformerConfig
     from keras_mtl.models.factory import build_transformer, check_sublayers
 
     example("GatedFeedForward")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_mtl.training.event_log import read_events
+from keras_mtl.events import read_events
 
 EXAMPLES = Path(__file__).parents[1] / "docs" / "examples"
 

@@ -6,19 +6,17 @@ import resource
 
 import pytest
 
-from keras_mtl import charts, registry
-from keras_mtl.config import ExperimentConfig
+from keras_mtl import events
+from keras_mtl.configuration import files as registry
+from keras_mtl.configuration.schema import ExperimentConfig
+from keras_mtl.engine.model_file import write_model_file
 from keras_mtl.errors import KerasMtlError
-from keras_mtl.export.model_file import write_model_file
+from keras_mtl.evaluation import evaluator as evaluation
+from keras_mtl.evaluation import reports as evaluation_report
+from keras_mtl.evaluation import translations
+from keras_mtl.figures import charts
 from keras_mtl.files import replace_file
-from keras_mtl.training import (
-    baselines,
-    batch_log,
-    evaluation,
-    evaluation_report,
-    event_log,
-    translations,
-)
+from keras_mtl.training.run import baselines, batch_log, event_log
 
 
 @contextlib.contextmanager
@@ -59,7 +57,7 @@ WRITERS = {
     "chart.png": lambda directory: charts.save_png(
         charts.new_figure(1, 1), directory / "chart.png"
     ),
-    event_log.METRICS_FILE: write_events,
+    events.METRICS_FILE: write_events,
     batch_log.BATCHES_FILE: lambda directory: batch_log.BatchLog(directory).write(
         Fingerprints(), 1
     ),

@@ -10,7 +10,7 @@ from official.core import config_definitions as cfg
 from official.modeling.multitask import base_model, evaluator, interleaving_trainer, multitask
 
 from keras_mtl.errors import ConfigError, InputError
-from keras_mtl.garden import ScheduleTaskSampler
+from keras_mtl.garden.task_sampler import ScheduleTaskSampler
 
 NAMES = ("easy", "hard")
 BASELINES = {"easy": 0.9, "hard": 0.9}

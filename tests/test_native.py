@@ -5,7 +5,7 @@ import platform
 import pytest
 
 import keras_mtl
-from keras_mtl import native
+from keras_mtl.engine import native
 
 
 def test_core_is_of_this_version():
@@ -68,7 +68,7 @@ def test_missing_core_says_how_to_build_it(run_python):
     code = (
         "import sys\n"
         "sys.modules['keras_mtl._core'] = None\n"  # An import of it fails as of a missing file.
-        "from keras_mtl import native\n"
+        "from keras_mtl.engine import native\n"
         "assert not native.is_available()\n"
         "native.core()\n"
     )

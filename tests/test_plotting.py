@@ -6,11 +6,12 @@ import math
 import numpy as np
 import pytest
 
-from keras_mtl.charts import MAX_LINES, spread_labels
 from keras_mtl.errors import DataError
-from keras_mtl.plotting import _series, plot_run
+from keras_mtl.events import read_events
+from keras_mtl.figures.charts import MAX_LINES, spread_labels
+from keras_mtl.figures.plotting import _series, plot_run
 from keras_mtl.report.runs import read_run
-from keras_mtl.training.event_log import EventLog, read_events
+from keras_mtl.training.run.event_log import EventLog
 
 
 @dataclasses.dataclass

@@ -7,8 +7,9 @@ import textwrap
 import pytest
 import yaml
 
-from keras_mtl import errors, metrics, plugins
+from keras_mtl import errors, metrics
 from keras_mtl.cli import main as cli
+from keras_mtl.configuration import plugins
 
 
 @pytest.fixture
@@ -36,7 +37,7 @@ def test_modules_are_found_in_the_current_directory_and_remembered_with_it(direc
     names = plugins.load(["plug_a", "pack.inner"])
     assert names == [f"{directory}/plug_a", f"{directory}/pack.inner"]
     # What is remembered is found from elsewhere, and in another process.
-    code = f"import sys, os; from keras_mtl import plugins; plugins.load({names!r})"
+    code = f"import sys, os; from keras_mtl.configuration import plugins; plugins.load({names!r})"
     code += "; print(sys.modules['pack.inner'].seen)"
     done = subprocess.run([sys.executable, "-c", code], cwd="/", capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "2\n"), done.stderr
@@ -148,7 +149,7 @@ def test_help_does_not_import_plug_ins(installed, capsys):
 
 
 def test_a_configuration_remembers_its_plug_ins(directory):
-    from keras_mtl import registry
+    from keras_mtl.configuration import files as registry
 
     for name in ("one", "two", "three"):
         write(directory / "conf" / f"plug_{name}.py", "")
@@ -214,7 +215,7 @@ import numpy as np
 from official.core import exp_factory
 
 from keras_mtl import metrics
-from keras_mtl.config import ExperimentConfig
+from keras_mtl.configuration.schema import ExperimentConfig
 from keras_mtl.data.corpora import base
 from keras_mtl.schedules.base import Schedule
 from keras_mtl.schedules.registry import register

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from keras_mtl import registry
 from keras_mtl.cli.main import COMMANDS, _parser
+from keras_mtl.configuration import files as registry
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -6,10 +6,13 @@ import os
 import pytest
 from official.core import exp_factory
 
-from keras_mtl import config as config_lib
-from keras_mtl import errors, overrides, registry, validation
+from keras_mtl import errors
+from keras_mtl.configuration import checks as validation
+from keras_mtl.configuration import files as registry
+from keras_mtl.configuration import overriding as overrides
+from keras_mtl.configuration import schema as config_lib
 from keras_mtl.data.cleaning import CleaningSettings
-from keras_mtl.training import setup
+from keras_mtl.training.run import setup
 
 # The least that makes a configuration valid.
 MINIMAL = "task: {pairs: [{source: en, target: fr}], data: {corpora: [{reader: cldr}]}}"

@@ -2,7 +2,7 @@
 
 import sys
 
-from keras_mtl.training.event_log import EventLog
+from keras_mtl.training.run.event_log import EventLog
 from tests import tensorboard_server
 
 

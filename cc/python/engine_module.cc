@@ -1,4 +1,4 @@
-// keras_mtl._core.Engine: what keras_mtl.native.Engine is made of.
+// keras_mtl._core.Engine: what keras_mtl.engine.native.Engine is made of.
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
@@ -93,7 +93,7 @@ py::array_t<float> EncodeSource(Engine& engine, const Ids& ids, const std::vecto
 }  // namespace
 
 void RegisterEngine(py::module_& module) {
-  py::class_<Engine, std::shared_ptr<Engine>>(module, "Engine", "See keras_mtl.native.Engine.")
+  py::class_<Engine, std::shared_ptr<Engine>>(module, "Engine", "See keras_mtl.engine.native.Engine.")
       .def(py::init([](const std::string& path, const std::string& compute_type,
                        const std::string& isa, int workers, int threads, bool verify) {
              EngineOptions options;

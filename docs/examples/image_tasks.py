@@ -20,9 +20,9 @@ from keras_mtl import schedules
 from keras_mtl.data.batch_plan import Bucket
 from keras_mtl.data.mixture import Mixture
 from keras_mtl.data.task_sources import ArraySource
-from keras_mtl.training.callbacks import TaskEvaluation, TaskScheduling
-from keras_mtl.training.event_log import EventLog
-from keras_mtl.training.optimizers import Adam
+from keras_mtl.training.fit.callbacks import TaskEvaluation, TaskScheduling
+from keras_mtl.training.run.event_log import EventLog
+from keras_mtl.training.step.optimizers import Adam
 
 SIZES = {"stripes": 4000, "dots": 600, "corner": 150}
 TEST_SIZE = 400

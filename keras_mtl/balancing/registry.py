@@ -3,7 +3,7 @@
 from typing import Any
 
 from keras_mtl.balancing.base import Balancer
-from keras_mtl.components import Registry
+from keras_mtl.configuration.components import Registry
 from keras_mtl.errors import ConfigError
 
 METHODS = Registry[Balancer]("balancing")

@@ -12,9 +12,10 @@ import stat
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from keras_mtl import errors, plugins
+from keras_mtl import errors
+from keras_mtl.configuration import plugins
 
-# The names of keras_mtl/experiments.py, which imports TensorFlow; a test compares.
+# The names of keras_mtl/configuration/presets.py, which imports TensorFlow; a test compares.
 EXPERIMENTS = (
     "translation/transformer",
     "translation/transformer_base",

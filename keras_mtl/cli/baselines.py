@@ -32,7 +32,7 @@ def run(args: argparse.Namespace) -> int:
     """Trains the tasks one after the other and prints their best validation scores."""
     model_dir = require_model_dir(args)
     config = load_config(args)
-    from keras_mtl.training.baselines import BASELINES_FILE, measure_baselines
+    from keras_mtl.training.run.baselines import BASELINES_FILE, measure_baselines
 
     # Flushed: the trainings write between these lines.
     log = functools.partial(print, flush=True)

@@ -13,9 +13,9 @@ from keras_mtl.cli.arguments import (
     positive_int,
 )
 from keras_mtl.cli.inspect import print_table
+from keras_mtl.configuration.sublayers import saved_only_tensorflow
 from keras_mtl.errors import InputError
 from keras_mtl.hardware import processor_count, processor_name
-from keras_mtl.sublayers import saved_only_tensorflow
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -94,9 +94,9 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _measure_all(path: str | os.PathLike[str], args: argparse.Namespace) -> int:
-    from keras_mtl import native
     from keras_mtl.cli.inspect_model import describe_architecture
     from keras_mtl.decoding.benchmark import Load, Workload, measure
+    from keras_mtl.engine import native
 
     work = Workload(args.source_tokens, args.target_tokens, args.beam_size, args.seconds)
     processors = processor_count()

@@ -11,7 +11,7 @@ from keras_mtl import errors
 from keras_mtl.cli import arguments
 
 if TYPE_CHECKING:
-    from keras_mtl.config import ExperimentConfig
+    from keras_mtl.configuration.schema import ExperimentConfig
 
 MODES = ("train", "eval", "train_and_eval")
 
@@ -66,7 +66,7 @@ def load_config(args: argparse.Namespace) -> "ExperimentConfig":
     Raises:
       ConfigError: nothing chooses a configuration, or it is wrong.
     """
-    from keras_mtl import registry
+    from keras_mtl.configuration import files as registry
 
     return registry.load_experiment(
         args.experiment,

@@ -11,7 +11,7 @@ from keras_mtl.cli import arguments
 from keras_mtl.errors import ConfigError
 
 if TYPE_CHECKING:
-    from keras_mtl.config import ExperimentConfig
+    from keras_mtl.configuration.schema import ExperimentConfig
 
 EXPERIMENT = "translation/transformer_tiny"
 _CONFIG = Path("configs/demo.yaml")
@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
     """Runs the chain and prints what came of it; returns the exit code."""
     begin = time.perf_counter()
     path = args.config_file or find_config()
-    from keras_mtl import registry
+    from keras_mtl.configuration import files as registry
 
     config = registry.load_experiment(
         EXPERIMENT, [path], args.params_override, imports=args.imports
@@ -62,13 +62,13 @@ def run(args: argparse.Namespace) -> int:
     steps = config.trainer.train_steps
     if (model_dir / f"ckpt-{steps}.index").exists():
         print(f"{model_dir} is trained to step {steps:,} already; delete it to train again")
-    from keras_mtl.training.loop import run_experiment
+    from keras_mtl.training.run.loop import run_experiment
 
     result = run_experiment(config, model_dir)
 
     print("== test")
     from keras_mtl.cli.evaluator import make_evaluator
-    from keras_mtl.training.evaluation_report import write_report
+    from keras_mtl.evaluation.reports import write_report
 
     evaluator, about = make_evaluator(str(model_dir))
     scores = evaluator.evaluate()
@@ -78,7 +78,7 @@ def run(args: argparse.Namespace) -> int:
     from keras_mtl.export.saved_model import export_model_dir
 
     exported = export_model_dir(model_dir, model_dir / "export", overwrite=True)
-    from keras_mtl.plotting import plot_run
+    from keras_mtl.figures.plotting import plot_run
 
     plot = plot_run(model_dir, model_dir / "demo.png")
 
@@ -144,7 +144,7 @@ def _print_summary(
 def _translate(exported: str, evaluator: Any) -> None:
     """Prints a translation of a test sentence into each of some languages."""
     from keras_mtl.decoding.saved_model_translator import SavedModelTranslator
-    from keras_mtl.training.evaluation import spread
+    from keras_mtl.evaluation.evaluator import spread
 
     translator = SavedModelTranslator(exported)
     names = [evaluator.tasks[i % len(evaluator.tasks)] for i in range(_TRANSLATIONS)]

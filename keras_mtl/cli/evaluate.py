@@ -26,8 +26,8 @@ from keras_mtl.data.split import SPLITS
 from keras_mtl.errors import ConfigError, nearest_task
 
 if TYPE_CHECKING:
-    from keras_mtl.training.evaluation import Evaluator, TaskResult
-    from keras_mtl.training.evaluation_report import ScoredPairs
+    from keras_mtl.evaluation.evaluator import Evaluator, TaskResult
+    from keras_mtl.evaluation.reports import ScoredPairs
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -106,7 +106,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Scores the tasks, prints a table, writes the report; returns the exit code."""
     _check_tasks(args)
-    from keras_mtl.training.evaluation_report import check_writable, report, write_report
+    from keras_mtl.evaluation.reports import check_writable, report, write_report
 
     whole = report_path(args)
     check_writable(whole)
@@ -231,7 +231,7 @@ def choose_path(
     Raises:
       ConfigError: the report of other sentences has this name.
     """
-    from keras_mtl.training.evaluation_report import obstacle, read_report, selection_name
+    from keras_mtl.evaluation.reports import obstacle, read_report, selection_name
 
     what = args.corpora or args.split
     path = whole
@@ -258,7 +258,7 @@ def _copied(
     args: argparse.Namespace, evaluator: "Evaluator", text_metrics: list[str]
 ) -> "dict[str, TaskResult]":
     """Scores the sources themselves as if they were the translations."""
-    from keras_mtl.training.evaluation import CopySource, Evaluator
+    from keras_mtl.evaluation.evaluator import CopySource, Evaluator
 
     copy = Evaluator(
         evaluator.prepared, CopySource(), text_metrics, args.max_pairs, args.split, evaluator.tasks

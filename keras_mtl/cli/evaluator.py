@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from keras_mtl.data.given_pairs import GivenPairs
     from keras_mtl.data.prepared import PreparedData
     from keras_mtl.data.vocabulary import Vocabulary
-    from keras_mtl.training.evaluation import Evaluator
+    from keras_mtl.evaluation.evaluator import Evaluator
 
 
 def make_evaluator(
@@ -56,10 +56,10 @@ def make_evaluator(
       CheckpointError: the model cannot be read, or its data was prepared again since.
       InputError: a source is too long, and ``on_long_line`` is ``error``.
     """
+    from keras_mtl.configuration.sublayers import saved_only_tensorflow
     from keras_mtl.decoding.loading import load_model
+    from keras_mtl.evaluation.evaluator import Evaluator, Likelihood, PairIds
     from keras_mtl.export.translators import check_compute_type, choose_backend, make_translator
-    from keras_mtl.sublayers import saved_only_tensorflow
-    from keras_mtl.training.evaluation import Evaluator, Likelihood, PairIds
 
     chosen = choose_backend(backend, only_tensorflow=saved_only_tensorflow(model_dir))
     check_compute_type(chosen, compute_type)
@@ -116,7 +116,7 @@ def _record(model_dir: str, loaded: Any, checkpoint: str | None) -> dict[str, An
 
     import keras_mtl
     from keras_mtl import hardware
-    from keras_mtl.training.evaluation_report import checkpoint_record, weights_hash
+    from keras_mtl.evaluation.reports import checkpoint_record, weights_hash
 
     accelerators = [
         device.device_type
@@ -133,7 +133,7 @@ def _record(model_dir: str, loaded: Any, checkpoint: str | None) -> dict[str, An
 
 
 def _partial(evaluator: "Evaluator", names: list[str], split: str, given: bool) -> list[str]:
-    from keras_mtl.training.evaluation_report import partial_fields
+    from keras_mtl.evaluation.reports import partial_fields
 
     left_out = []
     if not given:
@@ -147,9 +147,9 @@ def _partial(evaluator: "Evaluator", names: list[str], split: str, given: bool) 
 
 def _prepared(model_dir: str, vocabulary: "Vocabulary") -> "PreparedData":
     """Loads a run's data, which must be what the model was trained with."""
-    from keras_mtl import registry
+    from keras_mtl.configuration import files as registry
     from keras_mtl.data.prepare import load_prepared
-    from keras_mtl.training.setup import data_dir_of
+    from keras_mtl.training.run.setup import data_dir_of
 
     config = registry.load_params(model_dir)
     names = [pair.name for pair in config.task.pairs]

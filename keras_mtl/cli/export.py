@@ -5,9 +5,9 @@ import functools
 from pathlib import Path
 from typing import Any
 
-from keras_mtl import sublayers
 from keras_mtl.cli import arguments as checks
 from keras_mtl.cli.common import parse_options
+from keras_mtl.configuration import sublayers
 from keras_mtl.errors import ExportError, InputError, nearest
 
 

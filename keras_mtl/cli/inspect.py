@@ -9,11 +9,12 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from keras_mtl import errors, sublayers
+from keras_mtl import errors
 from keras_mtl.cli import arguments, common
+from keras_mtl.configuration import sublayers
 
 if TYPE_CHECKING:
-    from keras_mtl.config import CorpusConfig, ExperimentConfig
+    from keras_mtl.configuration.schema import CorpusConfig, ExperimentConfig
     from keras_mtl.data.prepare import PreparedData
 
 # Time for reading the first pairs of a task.
@@ -67,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
         return 0
     config = common.load_config(args)
     if args.diff:
-        from keras_mtl import registry
+        from keras_mtl.configuration import files as registry
 
         print_difference(registry.diff(config, registry.load_params(args.diff)), args.diff)
         return 0
@@ -95,7 +96,7 @@ def run(args: argparse.Namespace) -> int:
 def find_notes(config: "ExperimentConfig", prepared: "PreparedData | None") -> list[str]:
     """What training accepts, and the user may not mean: language codes, few dev pairs."""
     from keras_mtl.data.language_notes import Direction, language_notes
-    from keras_mtl.training.building import check_dev_sizes, validated_tasks
+    from keras_mtl.training.run.building import check_dev_sizes, validated_tasks
 
     pairs = config.task.pairs
     notes = language_notes(Direction(pair.name, pair.source, pair.target) for pair in pairs)
@@ -117,7 +118,7 @@ def find_problems(config: "ExperimentConfig", prepared: "PreparedData | None") -
       Messages.
     """
     from keras_mtl.data.corpora import create_reader
-    from keras_mtl.training.building import (
+    from keras_mtl.training.run.building import (
         check_dev_pairs,
         check_dev_sizes,
         check_schedule,
@@ -199,7 +200,7 @@ def print_samples(config: "ExperimentConfig", prepared: "PreparedData | None") -
     """Prints some pairs of each task and warns of corpora that seem to be in other languages."""
     from keras_mtl.data.prepare_report import sample_lines
     from keras_mtl.data.prepare_text import sample_corpora
-    from keras_mtl.training.setup import prepare_settings, task_specs
+    from keras_mtl.training.run.setup import prepare_settings, task_specs
 
     width = shutil.get_terminal_size((100, 24)).columns
     warnings = [] if prepared is None else list(prepared.warnings)
@@ -285,7 +286,7 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 def _baselines(config: "ExperimentConfig") -> dict[str, float | None]:
     """The baseline of each task; without those of a file that cannot be read."""
-    from keras_mtl.training.building import read_baselines
+    from keras_mtl.training.run.building import read_baselines
 
     names = [pair.name for pair in config.task.pairs]
     try:

@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from keras_mtl import errors, native
+from keras_mtl import errors
 from keras_mtl.cli.inspect import print_table
 from keras_mtl.decoding import model_kinds
 from keras_mtl.decoding.model_kinds import ModelKind
+from keras_mtl.engine import native
 
 
 def is_model(args: argparse.Namespace) -> bool:
@@ -146,7 +147,7 @@ def _print_saved_model(path: str, kind: ModelKind, verify: bool) -> None:
     size = sum(file.stat().st_size for file in Path(path).rglob("*") if file.is_file())
     needs = "tensorflow and tensorflow-text"
     if kind is ModelKind.NATIVE:
-        needs += ", and keras_mtl.native.load_ops() before it is loaded"
+        needs += ", and keras_mtl.engine.native.load_ops() before it is loaded"
     _print_fields(
         ("directory", f"{kind.value.removeprefix('an ')}, {_bytes(size)}"),
         ("written by", f"keras_mtl {model.version}"),

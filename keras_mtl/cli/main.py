@@ -15,8 +15,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import keras_mtl
-from keras_mtl import errors, interrupts, plugins
+from keras_mtl import errors, interrupts
 from keras_mtl.cli import streams
+from keras_mtl.configuration import plugins
 
 
 class Command(NamedTuple):

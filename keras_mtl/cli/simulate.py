@@ -256,7 +256,7 @@ def _notes(
 def _write(args: argparse.Namespace, played: "Sequence[Played]", notes: list[str]) -> None:
     if not args.output and not args.html:
         return
-    from keras_mtl.charts import save_png
+    from keras_mtl.figures.charts import save_png
     from keras_mtl.simulation.picture import draw_comparison
 
     if args.output:

@@ -25,7 +25,7 @@ def run(args: argparse.Namespace) -> int:
     """Trains to ``trainer.train_steps`` and prints each task's share and score."""
     config = load_config(args)
     model_dir = require_model_dir(args)
-    from keras_mtl.training.loop import run_experiment
+    from keras_mtl.training.run.loop import run_experiment
 
     # Flushed: a log file shows at once what trains, and in the order of standard error.
     result = run_experiment(config, model_dir, args.mode, functools.partial(print, flush=True))

@@ -8,7 +8,9 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import yaml
 
-from keras_mtl import config_paths, errors, yaml_loader
+from keras_mtl import errors
+from keras_mtl.configuration import paths as config_paths
+from keras_mtl.configuration import yaml_loader
 from keras_mtl.data import split
 from keras_mtl.data.cleaning import Cleaner, CleaningSettings, HashSet
 from keras_mtl.data.corpora import CorpusReader, create_reader, read_pairs

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from keras_mtl import native
+from keras_mtl.engine import native
 from keras_mtl.errors import InputError, KerasMtlError
 
 _LEAST_CALLS = 3

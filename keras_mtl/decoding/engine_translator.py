@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from keras_mtl import native
 from keras_mtl.data.vocabulary import Vocabulary
 from keras_mtl.decoding.not_text import model_options
 from keras_mtl.decoding.options import BeamOptions
 from keras_mtl.decoding.tasks import TranslationTask
 from keras_mtl.decoding.text_translator import Found, Request, TextTranslator
+from keras_mtl.engine import native
 from keras_mtl.errors import ExportError
 
 MAGIC = b"KMTLMODL"

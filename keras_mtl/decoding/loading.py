@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from keras_mtl import registry
+from keras_mtl.configuration import files as registry
 from keras_mtl.data.vocabulary import Vocabulary
 from keras_mtl.decoding.checkpoint_files import chosen_checkpoints, find_checkpoints
 from keras_mtl.decoding.model_kinds import ModelKind, model_kind, not_usable

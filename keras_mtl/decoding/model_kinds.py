@@ -6,7 +6,9 @@ from pathlib import Path
 
 from keras_mtl.decoding.engine_translator import is_engine_file
 
-_PARAMS_FILE = "params.yaml"  # `keras_mtl.registry` has these names, and imports TensorFlow.
+_PARAMS_FILE = (
+    "params.yaml"  # `keras_mtl.configuration.files` has these names, and imports TensorFlow.
+)
 _TASKS_FILE = "tasks.json"
 SAVED_MODEL_FILE = "saved_model.pb"
 CTRANSLATE2_TASKS_FILE = "keras_mtl.json"

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from keras_mtl import native
 from keras_mtl.decoding.options import BeamOptions
+from keras_mtl.engine import native
 from keras_mtl.errors import InputError
 
 

@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from keras_mtl import native
 from keras_mtl.decoding.native_beam_search import LiveRows
 from keras_mtl.decoding.options import BeamOptions
+from keras_mtl.engine import native
 from keras_mtl.errors import InputError
 
 State = Any  # A nest of tensors that belongs to the model; the first axis is rows.

@@ -5,8 +5,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
+from keras_mtl.configuration.search_options import SearchOptions, max_finished, problems
 from keras_mtl.errors import InputError, nearest
-from keras_mtl.search_options import SearchOptions, max_finished, problems
 
 NATIVE_ONLY = (
     "coverage_penalty",

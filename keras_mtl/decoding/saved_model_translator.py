@@ -9,11 +9,11 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import tensorflow as tf
 
-from keras_mtl import native
 from keras_mtl.decoding.model_kinds import ModelKind, model_kind, not_usable
 from keras_mtl.decoding.options import BeamOptions
 from keras_mtl.decoding.tasks import TranslationTask, find_task
 from keras_mtl.decoding.text_translator import Hypothesis, check_arguments
+from keras_mtl.engine import native
 from keras_mtl.errors import ExportError, InputError
 
 

@@ -4,10 +4,10 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from keras_mtl import native
 from keras_mtl.data.cleaning import normalize
 from keras_mtl.data.vocabulary import Vocabulary
 from keras_mtl.decoding.tasks import TranslationTask, find_task
+from keras_mtl.engine import native
 from keras_mtl.errors import InputError
 
 ScoreIds = Callable[[list[list[int]], list[list[int]], int], list[np.ndarray]]

@@ -13,9 +13,9 @@ import keras_mtl
 from keras_mtl.data.vocabulary import Vocabulary
 from keras_mtl.decoding.options import BeamOptions
 from keras_mtl.decoding.tasks import TranslationTask
+from keras_mtl.engine.model_file import MAGIC, Value, write_model_file
 from keras_mtl.errors import ExportError, nearest
 from keras_mtl.export.model_arrays import quantize_rows, transformer_arrays
-from keras_mtl.export.model_file import MAGIC, Value, write_model_file
 
 WEIGHT_TYPES = ("float32", "int8")
 

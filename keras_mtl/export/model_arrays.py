@@ -4,8 +4,8 @@ from typing import Any
 
 import numpy as np
 
+from keras_mtl.configuration.sublayers import only_tensorflow
 from keras_mtl.errors import ExportError
-from keras_mtl.sublayers import only_tensorflow
 
 
 def transformer_arrays(model: Any) -> dict[str, np.ndarray]:
@@ -72,7 +72,7 @@ def check_standard(only_tensorflow: str) -> None:
     """Checks that a model has our own sub-layers only, which these arrays describe.
 
     Args:
-      only_tensorflow: what `keras_mtl.sublayers` says of the model.
+      only_tensorflow: what `keras_mtl.configuration.sublayers` says of the model.
 
     Raises:
       ExportError: it has others.

@@ -1,7 +1,7 @@
 """The SavedModel with the C++ engine inside: text and task in, translations out.
 
 Its signatures are those of the portable one. A process that serves it calls
-``keras_mtl.native.load_ops()`` first; the engine's model file travels as an asset.
+``keras_mtl.engine.native.load_ops()`` first; the engine's model file travels as an asset.
 """
 
 import os
@@ -13,13 +13,13 @@ from typing import Any
 
 import tensorflow as tf
 
-from keras_mtl import native
 from keras_mtl.data.vocabulary import Vocabulary
 from keras_mtl.decoding.loading import load_model
 from keras_mtl.decoding.not_text import model_options, not_text_ids
 from keras_mtl.decoding.op_beam_search import options_text
 from keras_mtl.decoding.options import BeamOptions
 from keras_mtl.decoding.tasks import TranslationTask
+from keras_mtl.engine import native
 from keras_mtl.export.engine_file import export_engine_file
 from keras_mtl.export.output import check_free
 from keras_mtl.export.translation_module import (

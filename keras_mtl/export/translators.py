@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from keras_mtl import native
+from keras_mtl.configuration.sublayers import only_tensorflow, saved_only_tensorflow
 from keras_mtl.decoding.engine_translator import (
     EngineTranslator,
     open_engine,
@@ -19,8 +19,8 @@ from keras_mtl.decoding.not_text import model_options, not_text_ids
 from keras_mtl.decoding.options import BeamOptions
 from keras_mtl.decoding.scoring import TextScorer, engine_scores
 from keras_mtl.decoding.text_translator import Found, Request, TextTranslator
+from keras_mtl.engine import native
 from keras_mtl.errors import InputError, nearest
-from keras_mtl.sublayers import only_tensorflow, saved_only_tensorflow
 
 if TYPE_CHECKING:
     from keras_mtl.data.vocabulary import Vocabulary
@@ -39,7 +39,8 @@ def choose_backend(
     Args:
       requested: one of ``BACKENDS``.
       log: gets a line when ``auto`` falls back; default prints it on standard error.
-      only_tensorflow: why the engine does not run the model; see ``keras_mtl.sublayers``.
+      only_tensorflow: why the engine does not run the model; see
+        `keras_mtl.configuration.sublayers`.
 
     Raises:
       InputError: an unknown backend, or ``native`` was requested and does not run the model.

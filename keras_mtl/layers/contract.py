@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_mtl import plugins
+from keras_mtl.configuration import plugins
 from keras_mtl.errors import ConfigError, KerasMtlError
 
 # More than rounding, less than what another position changes.

@@ -2,10 +2,10 @@
 
 import keras
 
+from keras_mtl.configuration.sublayers import STANDARD
 from keras_mtl.layers.dense import Dense
 from keras_mtl.layers.dropout import Dropout, seed_config
 from keras_mtl.layers.registry import register_feed_forward
-from keras_mtl.sublayers import STANDARD
 
 ACTIVATIONS = ("relu", "gelu", "silu")
 

@@ -3,8 +3,8 @@
 import keras
 import tensorflow as tf
 
+from keras_mtl.configuration.sublayers import STANDARD
 from keras_mtl.layers.registry import register_norm
-from keras_mtl.sublayers import STANDARD
 
 
 @register_norm(STANDARD["norm"])

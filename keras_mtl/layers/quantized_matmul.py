@@ -4,7 +4,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from keras_mtl import native
+from keras_mtl.engine import native
 from keras_mtl.errors import InputError, nearest
 
 BACKENDS = ("auto", "native", "tf")

@@ -8,9 +8,9 @@ from typing import Any, TypeVar
 
 import keras
 
-from keras_mtl.components import Registry, constructor_parameters
+from keras_mtl.configuration.components import Registry, constructor_parameters
+from keras_mtl.configuration.sublayers import STANDARD
 from keras_mtl.errors import ConfigError
-from keras_mtl.sublayers import STANDARD
 
 _Class = TypeVar("_Class", bound=type[keras.layers.Layer])
 

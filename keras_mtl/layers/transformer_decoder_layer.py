@@ -7,11 +7,11 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from keras_mtl.configuration.sublayers import STANDARD
 from keras_mtl.layers.cross_attention import CrossAttention
 from keras_mtl.layers.dropout import Dropout, seed_config
 from keras_mtl.layers.registry import create_feed_forward, create_norm
 from keras_mtl.layers.self_attention import SelfAttention
-from keras_mtl.sublayers import STANDARD
 
 
 @keras.saving.register_keras_serializable(package="keras_mtl")

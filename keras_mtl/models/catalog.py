@@ -34,7 +34,8 @@ def resolve(model_config: Any) -> dict[str, Any]:
     """Fills the fields of a `TransformerConfig` that are None from its size.
 
     Args:
-      model_config: a `keras_mtl.config.TransformerConfig`, or any object with its fields.
+      model_config: a `keras_mtl.configuration.schema.TransformerConfig`, or any object with its
+        fields.
 
     Returns:
       The eight fields of `Size`, by name.

@@ -6,10 +6,10 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from keras_mtl.configuration.sublayers import STANDARD
 from keras_mtl.layers import Dense, Dropout, TransformerDecoderLayer
 from keras_mtl.layers.dropout import make_seed_generator, seed_config, track_state
 from keras_mtl.layers.registry import create_norm
-from keras_mtl.sublayers import STANDARD
 
 
 @keras.saving.register_keras_serializable(package="keras_mtl")

@@ -5,10 +5,10 @@ from typing import Any
 
 import keras
 
+from keras_mtl.configuration.sublayers import STANDARD
 from keras_mtl.layers import Dropout, TransformerEncoderLayer
 from keras_mtl.layers.dropout import make_seed_generator, seed_config, track_state
 from keras_mtl.layers.registry import create_norm
-from keras_mtl.sublayers import STANDARD
 
 
 @keras.saving.register_keras_serializable(package="keras_mtl")

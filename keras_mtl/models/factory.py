@@ -5,13 +5,13 @@ from typing import Any
 
 import keras
 
+from keras_mtl.configuration.sublayers import STANDARD
 from keras_mtl.errors import ConfigError, nearest
 from keras_mtl.layers.contract import check_sublayer
 from keras_mtl.layers.feed_forward import ACTIVATIONS
 from keras_mtl.layers.registry import create_feed_forward, create_norm
 from keras_mtl.models import catalog
 from keras_mtl.models.transformer import POSITIONS, SHARING, Transformer
-from keras_mtl.sublayers import STANDARD
 
 
 def build_transformer(
@@ -22,7 +22,8 @@ def build_transformer(
     Call it inside `strategy.scope()`, and under the dtype policy of the run.
 
     Args:
-      model_config: a `keras_mtl.config.TransformerConfig`; fields that are None come from its size.
+      model_config: a `keras_mtl.configuration.schema.TransformerConfig`; fields that are None come
+        from its size.
       vocabulary_size: number of ids.
       decoders: target languages in the order of the decoder index; used when sharing is `encoder`.
       seed: seed of dropout; None takes one from Keras' global seed.
@@ -92,7 +93,7 @@ def check_sublayers(model_config: Any, dtype: str = "float32") -> None:
     Call it before data is prepared, and outside of the scope of a strategy.
 
     Args:
-      model_config: a `keras_mtl.config.TransformerConfig`.
+      model_config: a `keras_mtl.configuration.schema.TransformerConfig`.
       dtype: dtype policy of the run.
 
     Raises:

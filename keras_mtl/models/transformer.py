@@ -6,13 +6,13 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from keras_mtl.configuration.sublayers import STANDARD
 from keras_mtl.errors import InputError
 from keras_mtl.layers import PositionEmbedding, SinePositionEncoding, TokenEmbedding
 from keras_mtl.layers.dropout import seed_config, track_state
 from keras_mtl.models.decoder import TransformerDecoder
 from keras_mtl.models.encoder import TransformerEncoder
 from keras_mtl.models.losses import projected_cross_entropy
-from keras_mtl.sublayers import STANDARD
 
 POSITIONS = ("sinusoidal", "learned")
 SHARING = ("full", "encoder")

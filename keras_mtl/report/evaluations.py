@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from keras_mtl.errors import DataError
-from keras_mtl.training.evaluation_report import ScoredPairs, partial_fields
-from keras_mtl.training.translations import SUFFIX, Translation, pairs_digest, read_translations
+from keras_mtl.evaluation.reports import ScoredPairs, partial_fields
+from keras_mtl.evaluation.translations import SUFFIX, Translation, pairs_digest, read_translations
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from keras_mtl import charts
+from keras_mtl.figures import charts
 from keras_mtl.metrics import title as metric_title
 from keras_mtl.report.groups import CurveMean, Group
 

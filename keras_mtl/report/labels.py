@@ -95,7 +95,7 @@ def with_defaults(runs: Sequence[Run]) -> list[Run]:
     if len({_fields(run.params) for run in runs if run.params}) < 2:
         return list(runs)
     # Imports TensorFlow, so only if it is needed.
-    from keras_mtl.config import ExperimentConfig
+    from keras_mtl.configuration.schema import ExperimentConfig
 
     defaults = ExperimentConfig().as_dict()
     return [

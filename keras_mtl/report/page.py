@@ -3,7 +3,7 @@
 import html
 from collections.abc import Sequence
 
-from keras_mtl import charts
+from keras_mtl.figures import charts
 from keras_mtl.report.figures import Panel, columns_of, single_panel
 
 # Letters of a name that a heading of a column keeps on one line.

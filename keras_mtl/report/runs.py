@@ -11,16 +11,16 @@ from typing import Any
 
 import yaml
 
-from keras_mtl import plugins
+from keras_mtl.configuration import plugins
+from keras_mtl.configuration.yaml_loader import Loader
 from keras_mtl.data.prepared import read_manifest
 from keras_mtl.errors import ConfigError, DataError
+from keras_mtl.evaluation.reports import trained_steps
+from keras_mtl.evaluation.translations import Translation
+from keras_mtl.events import METRICS_FILE, effective_step
 from keras_mtl.metrics import find as find_metric
 from keras_mtl.metrics import schedule_higher_is_better, schedule_score
 from keras_mtl.report.evaluations import Evaluation, read_evaluation
-from keras_mtl.training.evaluation_report import trained_steps
-from keras_mtl.training.event_log import METRICS_FILE, effective_step
-from keras_mtl.training.translations import Translation
-from keras_mtl.yaml_loader import Loader
 
 PARAMS_FILE = "params.yaml"
 

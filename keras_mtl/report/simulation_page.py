@@ -4,7 +4,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from keras_mtl import charts
+from keras_mtl.figures import charts
 from keras_mtl.files import replace_file
 from keras_mtl.report import page
 from keras_mtl.simulation.comparison import (

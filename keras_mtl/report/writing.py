@@ -4,8 +4,8 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from keras_mtl import charts
 from keras_mtl.errors import ConfigError, nearest
+from keras_mtl.figures import charts
 from keras_mtl.files import replace_file
 from keras_mtl.metrics import TEXT_METRICS
 from keras_mtl.metrics import title as metric_title

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from keras_mtl.components import Registry
+from keras_mtl.configuration.components import Registry
 from keras_mtl.schedules.base import Schedule, TaskInfo, check_tasks
 
 SCHEDULES = Registry[Schedule]("schedule")

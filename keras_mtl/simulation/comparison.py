@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import yaml
 
+from keras_mtl.configuration.yaml_loader import Loader
 from keras_mtl.errors import ConfigError
 from keras_mtl.schedules import Schedule, TaskInfo, create, parameters_of
 from keras_mtl.simulation.curves import GIVEN, MODELED, RECORDED, Curves
 from keras_mtl.simulation.player import PlaySettings, Simulation, simulate
-from keras_mtl.yaml_loader import Loader
 
 MOST_TASKS_IN_TABLE = 20
 _GROUPS = ("large", "medium", "small")

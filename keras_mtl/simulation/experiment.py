@@ -1,7 +1,7 @@
 """What a simulation takes from an experiment's YAML, without loading TensorFlow.
 
 Only the fields below are read; `keras-mtl train` checks the whole file. Their defaults are those of
-`keras_mtl.config`, and a test compares them.
+`keras_mtl.configuration.schema`, and a test compares them.
 """
 
 import dataclasses
@@ -15,11 +15,12 @@ from typing import Any
 import numpy as np
 import yaml
 
-from keras_mtl import config_paths, plugins
+from keras_mtl.configuration import paths as config_paths
+from keras_mtl.configuration import plugins
+from keras_mtl.configuration.yaml_loader import Loader
 from keras_mtl.data.prepared import read_manifest
 from keras_mtl.errors import ConfigError, DataError
 from keras_mtl.schedules import TaskInfo
-from keras_mtl.yaml_loader import Loader
 
 DEFAULTS: dict[str, Any] = {
     "trainer.train_steps": 100_000,
@@ -262,12 +263,12 @@ def _rows(
 
 
 def recorded_events(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
-    """The events of a recorded run; see `keras_mtl.training.event_log.read_events`.
+    """The events of a recorded run; see `keras_mtl.events.read_events`.
 
     Raises:
       DataError: there are none.
     """
-    from keras_mtl.training.event_log import read_events
+    from keras_mtl.events import read_events
 
     events = read_events(path)
     if not events:

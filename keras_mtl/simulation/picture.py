@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_mtl import charts
+from keras_mtl.figures import charts
 from keras_mtl.simulation.comparison import Played
 
 _PROBABILITY = "probability"

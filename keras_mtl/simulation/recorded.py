@@ -22,7 +22,7 @@ class RecordedCurves(Curves):
 
     Args:
       tasks: the tasks; the baseline of one that has none is its best recorded score.
-      events: of `keras_mtl.training.event_log.read_events`.
+      events: of `keras_mtl.events.read_events`.
       rows: float64[N], examples that a count of ``batches`` stands for: those of a batch, or 1
         where batches were mixed.
       settings: `repeats`, `interference`, `forgetting` and `memory` are used.

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import yaml
 
-from keras_mtl import plugins
+from keras_mtl.configuration import plugins
 from keras_mtl.errors import CheckpointError, ConfigError
 from keras_mtl.schedules import (
     ScoreBook,

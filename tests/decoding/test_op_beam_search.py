@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_mtl import native
 from keras_mtl.decoding.beam_search import beam_search
 from keras_mtl.decoding.op_beam_search import op_beam_search, options_text
 from keras_mtl.decoding.options import BeamOptions
+from keras_mtl.engine import native
 from keras_mtl.errors import InputError
 from tests.decoding import tables
 from tests.decoding.test_beam_search import BATCH, EOS, OPTIONS, STEPS, V, run

@@ -5,8 +5,8 @@ import json
 import numpy as np
 import tensorflow as tf
 
-from keras_mtl import registry
-from keras_mtl.config import ExperimentConfig, PairConfig
+from keras_mtl.configuration import files as registry
+from keras_mtl.configuration.schema import ExperimentConfig, PairConfig
 from keras_mtl.data.vocabulary import TaskText, train_vocabulary
 from keras_mtl.decoding.tasks import TranslationTask
 from keras_mtl.models.factory import build_transformer

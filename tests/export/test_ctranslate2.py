@@ -6,11 +6,11 @@ import pytest
 import sentencepiece
 import tensorflow as tf
 
-from keras_mtl import native
-from keras_mtl.config import TransformerConfig
+from keras_mtl.configuration.schema import TransformerConfig
 from keras_mtl.decoding.beam_search import beam_search
 from keras_mtl.decoding.options import BeamOptions
 from keras_mtl.decoding.tasks import TranslationTask
+from keras_mtl.engine import native
 from keras_mtl.errors import ExportError
 from keras_mtl.export.ctranslate2 import export_ctranslate2, write_directory
 from keras_mtl.export.engine_file import export_engine_file

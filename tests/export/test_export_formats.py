@@ -2,8 +2,8 @@
 
 import pytest
 
-from keras_mtl import native
 from keras_mtl.cli import main
+from keras_mtl.engine import native
 from tests.decoding.tiny_model import make_model_dir
 
 

@@ -26,7 +26,7 @@ try:
     missing = ""
 except (RuntimeError, tf.errors.OpError) as error:
     missing = str(error)
-from keras_mtl import native
+from keras_mtl.engine import native
 native.load_ops()
 model = tf.saved_model.load(sys.argv[1])
 texts, tasks = json.loads(sys.argv[2])
@@ -34,7 +34,7 @@ serve = model.signatures["serving_default"]
 found = serve(text=tf.constant(texts), task=tf.constant(tasks))
 empty = serve(text=tf.constant([], tf.string), task=tf.constant(tasks[0]))
 heavy = [name for name in sys.modules if name.startswith("keras_mtl.") and name not in
-         ("keras_mtl.native", "keras_mtl.errors")]
+         ("keras_mtl.engine.native", "keras_mtl.errors")]
 print("RESULT" + json.dumps({
     "missing": missing,
     "heavy": heavy,

@@ -25,7 +25,7 @@ try:
     missing = ""
 except (RuntimeError, tf.errors.OpError) as error:
     missing = str(error)
-from keras_mtl import native
+from keras_mtl.engine import native
 native.load_ops()
 loaded = tf.saved_model.load(path)
 signature = loaded.signatures["serving_default"]
@@ -33,7 +33,7 @@ name, = signature.structured_input_signature[1]
 found = signature(**{name: tf.constant(np.load(inputs))})
 np.savez(output, **{name: tensor.numpy() for name, tensor in found.items()})
 heavy = [name for name in sys.modules if name.startswith("keras_mtl.") and name not in
-         ("keras_mtl.native", "keras_mtl.errors")]
+         ("keras_mtl.engine.native", "keras_mtl.errors")]
 print("RESULT" + json.dumps({"missing": missing, "heavy": heavy}))
 """
 

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from keras_mtl.config import TransformerConfig
+from keras_mtl.configuration.schema import TransformerConfig
 from keras_mtl.decoding.options import BeamOptions
 from keras_mtl.decoding.tasks import TranslationTask
 from keras_mtl.export.ctranslate2 import export_ctranslate2
@@ -21,7 +21,7 @@ SERVE = """
 import sys
 import tensorflow as tf, tensorflow_text
 if sys.argv[2]:
-    from keras_mtl import native
+    from keras_mtl.engine import native
     native.load_ops()
 tf.random.normal([2]) # Looks for a GPU.
 print("BEGIN", file=sys.stderr, flush=True)

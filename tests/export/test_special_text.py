@@ -10,7 +10,7 @@ from keras_mtl.data.vocabulary import Vocabulary
 from keras_mtl.decoding.engine_translator import read_text_side
 from keras_mtl.decoding.options import BeamOptions
 from keras_mtl.decoding.tasks import TranslationTask
-from keras_mtl.export.model_file import write_model_file
+from keras_mtl.engine.model_file import write_model_file
 from keras_mtl.export.translation_module import TranslationModule
 from tests.decoding.tiny_model import make_vocabulary
 

@@ -5,11 +5,11 @@ import dataclasses
 import numpy as np
 import pytest
 
-from keras_mtl import native
 from keras_mtl.decoding.engine_translator import EngineTranslator, is_engine_file
 from keras_mtl.decoding.model_scorer import model_scores
 from keras_mtl.decoding.scoring import TextScorer, engine_scores
 from keras_mtl.decoding.translator import Translator
+from keras_mtl.engine import native
 from keras_mtl.errors import ExportError, InputError
 from keras_mtl.export.engine_file import export_engine_file
 from keras_mtl.export.model_dir import export_weights

@@ -7,7 +7,8 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keras_mtl import layers, native
+from keras_mtl import layers
+from keras_mtl.engine import native
 from keras_mtl.errors import InputError
 from keras_mtl.layers.quantized_dense import quantize_columns
 from keras_mtl.layers.quantized_matmul import quantized_matmul

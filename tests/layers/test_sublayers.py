@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from keras_mtl import layers
-from keras_mtl.config import Options, TransformerConfig
+from keras_mtl.configuration.schema import Options, TransformerConfig
 from keras_mtl.errors import ConfigError
 from keras_mtl.layers import registry
 from keras_mtl.models.factory import check_sublayers

@@ -3,7 +3,7 @@ import dataclasses
 import keras
 import pytest
 
-from keras_mtl.config import TransformerConfig
+from keras_mtl.configuration.schema import TransformerConfig
 from keras_mtl.errors import ConfigError
 from keras_mtl.models import SIZES, build_transformer, catalog
 

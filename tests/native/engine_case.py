@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from keras_mtl.engine.model_file import write_model_file
 from keras_mtl.export.model_arrays import quantize_rows
-from keras_mtl.export.model_file import write_model_file
 
 EOS, TAG = 2, 3
 SIZES = {

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_mtl import native
+from keras_mtl.engine import native
 from keras_mtl.errors import ExportError, InputError
 from keras_mtl.export.model_arrays import quantize_rows, transformer_arrays
 from keras_mtl.models import Transformer

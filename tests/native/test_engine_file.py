@@ -4,13 +4,13 @@ import keras
 import numpy as np
 import pytest
 
-from keras_mtl import native
-from keras_mtl.config import TransformerConfig
+from keras_mtl.configuration.schema import TransformerConfig
 from keras_mtl.decoding.tasks import TranslationTask
+from keras_mtl.engine import native
+from keras_mtl.engine.model_file import write_model_file
 from keras_mtl.errors import ExportError
 from keras_mtl.export.engine_file import export_engine_file
 from keras_mtl.export.model_arrays import quantize_rows, transformer_arrays
-from keras_mtl.export.model_file import write_model_file
 from keras_mtl.models.factory import build_transformer
 from tests.decoding.tiny_model import make_vocabulary
 

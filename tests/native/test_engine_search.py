@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keras_mtl import native
 from keras_mtl.decoding.native_beam_search import native_beam_search
 from keras_mtl.decoding.options import BeamOptions
+from keras_mtl.engine import native
 from keras_mtl.errors import ExportError, InputError, KerasMtlError
 from tests.native.engine_case import (
     EOS,
@@ -352,7 +352,7 @@ def test_an_engine_from_before_a_fork_is_refused(engine, monkeypatch):
 AFTER_A_FORK = """
 import os, sys
 from keras_mtl.errors import KerasMtlError
-from keras_mtl.native import Engine
+from keras_mtl.engine.native import Engine
 path, what = sys.argv[1:]
 engine = Engine(path, workers=2, threads=2)
 want = engine.translate([[3, 9, 2]], {"max_length": 5})[0][0].tokens
@@ -376,7 +376,7 @@ def test_a_forked_process_lets_an_inherited_engine_go(files, run_python, what):
 FEW_THREADS = """
 import resource, sys
 from keras_mtl.errors import InputError
-from keras_mtl.native import Engine
+from keras_mtl.engine.native import Engine
 path, option = sys.argv[1:]
 # The stacks of so many threads do not fit.
 resource.setrlimit(resource.RLIMIT_AS, (2 << 30, 2 << 30))
@@ -401,7 +401,7 @@ AT_THE_END = """
 import atexit, sys, threading, time
 # Before the engine's own, so that it is called after that.
 atexit.register(lambda: print(len(engine.translate([[3, 9, 2]] * 3, {"max_length": 5}))))
-from keras_mtl.native import Engine
+from keras_mtl.engine.native import Engine
 engine = Engine(sys.argv[1], workers=2)
 began = threading.Event()
 

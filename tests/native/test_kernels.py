@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from keras_mtl import native
+from keras_mtl.engine import native
 
 ISAS = native.ISAS[: native.ISAS.index(native.core().isa()) + 1]
 # rows, columns, depth: ones, no multiples of anything, primes, tile edges.

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keras_mtl import native
+from keras_mtl.engine import native
+from keras_mtl.engine.model_file import write_model_file
 from keras_mtl.errors import ExportError
-from keras_mtl.export.model_file import write_model_file
 
 HYPERPARAMETERS = {
     "layers": 6,

@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 import keras_mtl
-from keras_mtl import native
+from keras_mtl.engine import native
 
 FIND = pathlib.Path(keras_mtl.__file__).parents[1] / "cc" / "tf_ops" / "find_tensorflow.py"
 

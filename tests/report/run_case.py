@@ -8,7 +8,7 @@ import numpy as np
 import yaml
 
 from keras_mtl import metrics
-from keras_mtl.training.translations import pairs_digest
+from keras_mtl.evaluation.translations import pairs_digest
 
 WORDS = [f"w{chr(97 + i)}{chr(97 + j)}" for i in range(8) for j in range(8)]
 TASKS = {"en-fr": 9000, "en-gl": 90}

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from keras_mtl import charts
+from keras_mtl.figures import charts
 from keras_mtl.report import figures, group_runs, read_run, write_report
 from keras_mtl.report.samples import samples_of
 from keras_mtl.report.tables import final_table, to_markdown

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import yaml
 
-from keras_mtl import charts
 from keras_mtl.cli.main import main
 from keras_mtl.errors import ConfigError
+from keras_mtl.figures import charts
 from keras_mtl.schedules import available
 from keras_mtl.simulation.comparison import parse_schedule, schedule_of, size_groups
 from keras_mtl.simulation.experiment import read_experiment

@@ -15,11 +15,11 @@ import tensorflow as tf
 from trainer_case import VOCABULARY, batch
 
 from keras_mtl.balancing import Balancing
-from keras_mtl.config import RuntimeConfig
+from keras_mtl.configuration.schema import RuntimeConfig
 from keras_mtl.models.losses import projected_cross_entropy
-from keras_mtl.training.distribution import configure_runtime, to_all_replicas
-from keras_mtl.training.optimizers import Adam
-from keras_mtl.training.trainer import MultiTaskTrainer
+from keras_mtl.training.step.distribution import configure_runtime, to_all_replicas
+from keras_mtl.training.step.optimizers import Adam
+from keras_mtl.training.step.trainer import MultiTaskTrainer
 
 SPEC = {name: tf.TensorSpec([None, None], tf.int32) for name in ("source", "target")}
 SPEC["task"] = tf.TensorSpec([None], tf.int32)

@@ -8,8 +8,8 @@ from keras_mtl import schedules
 from keras_mtl.data.batch_plan import Bucket
 from keras_mtl.data.mixture import Mixture
 from keras_mtl.data.task_sources import ArraySource
-from keras_mtl.training.callbacks import TaskEvaluation, TaskScheduling
-from keras_mtl.training.optimizers import Adam
+from keras_mtl.training.fit.callbacks import TaskEvaluation, TaskScheduling
+from keras_mtl.training.step.optimizers import Adam
 
 SIZES = {"large": 62, "small": 14}
 BASELINES = {"large": 1.0, "small": 1.0}

@@ -19,13 +19,13 @@ import numpy as np
 import tensorflow as tf
 from tiny_run import CONFIG
 
+from keras_mtl.configuration.files import load_experiment
 from keras_mtl.errors import KerasMtlError
-from keras_mtl.registry import load_experiment
-from keras_mtl.training.background_evaluation import BackgroundEvaluation
-from keras_mtl.training.distribution import configure_runtime
-from keras_mtl.training.evaluation import Evaluator, raise_if_stopped
-from keras_mtl.training.loop import Run
-from keras_mtl.training.setup import prepare_from_config
+from keras_mtl.evaluation.background import BackgroundEvaluation
+from keras_mtl.evaluation.evaluator import Evaluator, raise_if_stopped
+from keras_mtl.training.run.loop import Run
+from keras_mtl.training.run.setup import prepare_from_config
+from keras_mtl.training.step.distribution import configure_runtime
 
 INTERVAL, LAG, STEPS = 4, 3, 10
 

@@ -10,7 +10,7 @@ import time
 import tensorflow as tf
 
 from keras_mtl.cli import main
-from keras_mtl.training.trainer import MultiTaskTrainer
+from keras_mtl.training.step.trainer import MultiTaskTrainer
 
 # A job in the background of a script ignores it; then the command would too.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from keras_mtl.balancing import Balancing
-from keras_mtl.config import BalancingConfig
+from keras_mtl.configuration.files import base_experiment, load_experiment, name_tasks
+from keras_mtl.configuration.schema import BalancingConfig
 from keras_mtl.errors import ConfigError
-from keras_mtl.registry import base_experiment, load_experiment, name_tasks
-from keras_mtl.training import balance
-from keras_mtl.training.baselines import task_alone
-from keras_mtl.training.building import check_schedule
+from keras_mtl.training.run.baselines import task_alone
+from keras_mtl.training.run.building import check_schedule
+from keras_mtl.training.step import balancing as balance
 
 SCRIPT = Path(__file__).with_name("balance_case.py")
 LEAK = {"method": "graddrop", "parameters": {"leak": 1.0}}

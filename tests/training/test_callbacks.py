@@ -11,11 +11,12 @@ from keras_mtl.data.batch_plan import Bucket
 from keras_mtl.data.mixture import Mixture
 from keras_mtl.data.task_sources import ArraySource, TranslationSource
 from keras_mtl.errors import CheckpointError, ConfigError, InputError
+from keras_mtl.events import read_events
 from keras_mtl.models import Transformer
-from keras_mtl.training.callbacks import TaskEvaluation, TaskScheduling
-from keras_mtl.training.event_log import EventLog, read_events
-from keras_mtl.training.optimizers import PLANNED_UPDATES, Adam
-from keras_mtl.training.task_planner import TaskPlanner
+from keras_mtl.training.fit.callbacks import TaskEvaluation, TaskScheduling
+from keras_mtl.training.fit.task_planner import TaskPlanner
+from keras_mtl.training.run.event_log import EventLog
+from keras_mtl.training.step.optimizers import PLANNED_UPDATES, Adam
 
 SIZES = {"large": 64, "small": 16}
 STEPS, ROWS = 7, 4

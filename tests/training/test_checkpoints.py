@@ -9,8 +9,8 @@ import pytest
 import tensorflow as tf
 
 from keras_mtl.errors import CheckpointError
-from keras_mtl.training import checkpoints
-from keras_mtl.training.checkpoints import ArrayState, RunCheckpoints, copy_checkpoint, read_all
+from keras_mtl.training.run import checkpoints
+from keras_mtl.training.run.checkpoints import ArrayState, RunCheckpoints, copy_checkpoint, read_all
 
 
 class Run:

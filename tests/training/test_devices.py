@@ -6,10 +6,10 @@ import pytest
 import tensorflow as tf
 from tensorflow.config import PhysicalDevice
 
-from keras_mtl.config import RuntimeConfig
+from keras_mtl.configuration.schema import RuntimeConfig
 from keras_mtl.errors import ConfigError
-from keras_mtl.training import devices
-from keras_mtl.training.devices import GpuSupport
+from keras_mtl.training.step import devices
+from keras_mtl.training.step.devices import GpuSupport
 
 GPUS = {PhysicalDevice("GPU:0", "GPU"): "A100", PhysicalDevice("GPU:1", "GPU"): "H100"}
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from keras_mtl.errors import ConfigError, DataError
-from keras_mtl.training.evaluation import (
+from keras_mtl.evaluation.evaluator import (
     CopySource,
     EvaluationStopped,
     Evaluator,
@@ -17,8 +17,8 @@ from keras_mtl.training.evaluation import (
     TaskResult,
     spread,
 )
-from keras_mtl.training.evaluation_report import macro_average, write_report
-from keras_mtl.training.translations import read_translations, write_translations
+from keras_mtl.evaluation.reports import macro_average, write_report
+from keras_mtl.evaluation.translations import read_translations, write_translations
 
 
 class Reader:

@@ -5,10 +5,11 @@ import dataclasses
 import numpy as np
 import pytest
 
-from keras_mtl.config import ExperimentConfig
+from keras_mtl.configuration.schema import ExperimentConfig
+from keras_mtl.evaluation.engine_evaluator import engine_evaluator
+from keras_mtl.evaluation.evaluator import EvaluationStopped, Evaluator
+from keras_mtl.evaluation.tasks import translation_tasks
 from keras_mtl.export.engine_file import export_engine_file
-from keras_mtl.training.engine_evaluation import engine_evaluator
-from keras_mtl.training.evaluation import EvaluationStopped, Evaluator, translation_tasks
 from tests.decoding import tiny_model
 from tests.decoding.tiny_model import PAIRS
 

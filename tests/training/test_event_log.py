@@ -8,7 +8,8 @@ import math
 import pytest
 
 from keras_mtl.errors import DataError
-from keras_mtl.training.event_log import EventLog, read_events
+from keras_mtl.events import read_events
+from keras_mtl.training.run.event_log import EventLog
 
 
 @dataclasses.dataclass

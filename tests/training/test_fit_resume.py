@@ -12,8 +12,8 @@ from keras_mtl.data.batch_plan import Bucket
 from keras_mtl.data.mixture import Mixture
 from keras_mtl.data.task_sources import ArraySource
 from keras_mtl.errors import CheckpointError, ConfigError
-from keras_mtl.training.callbacks import TaskScheduling
-from keras_mtl.training.optimizers import Adam
+from keras_mtl.training.fit.callbacks import TaskScheduling
+from keras_mtl.training.step.optimizers import Adam
 
 SIZES = {"large": 64, "small": 16}
 STEPS, ROWS, KILLED = 7, 4, 32

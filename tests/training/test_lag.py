@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from keras_mtl import native
-from keras_mtl.config import ExperimentConfig
+from keras_mtl.configuration.schema import ExperimentConfig
+from keras_mtl.engine import native
 from keras_mtl.errors import ConfigError, KerasMtlError
-from keras_mtl.training.background_evaluation import BackgroundEvaluation
-from keras_mtl.training.run_validation import check_lag
+from keras_mtl.evaluation.background import BackgroundEvaluation
+from keras_mtl.training.run.validation import check_lag
 
 SCRIPT = Path(__file__).with_name("lag_case.py")
 

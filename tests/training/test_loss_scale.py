@@ -2,9 +2,9 @@
 
 import tensorflow as tf
 
-from keras_mtl.config import ExperimentConfig
-from keras_mtl.training.building import build_loss_scale
-from keras_mtl.training.loss_scale import DynamicLossScale
+from keras_mtl.configuration.schema import ExperimentConfig
+from keras_mtl.training.run.building import build_loss_scale
+from keras_mtl.training.step.loss_scale import DynamicLossScale
 
 
 def updates(scale, *finite):

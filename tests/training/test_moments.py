@@ -7,9 +7,9 @@ import tensorflow as tf
 
 from keras_mtl.errors import CheckpointError
 from keras_mtl.schedules import task_index_map
-from keras_mtl.training.checkpoints import read_all
-from keras_mtl.training.moments import moments_state, optimizer_state, restore_moments
-from keras_mtl.training.optimizers import Adam
+from keras_mtl.training.run.checkpoints import read_all
+from keras_mtl.training.step.moments import moments_state, optimizer_state, restore_moments
+from keras_mtl.training.step.optimizers import Adam
 
 
 def trained(names, moments="per_task", tasks=(0, 1, 1), average=0.5):

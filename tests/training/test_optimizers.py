@@ -6,9 +6,9 @@ import pytest
 import tensorflow as tf
 
 from keras_mtl.errors import ConfigError
-from keras_mtl.training.learning_rate import WarmupSchedule
-from keras_mtl.training.optimizers import PLANNED_UPDATES, Adam
-from keras_mtl.training.scaling import DRIFT, IDEAL_DRIFT, pairing_warning
+from keras_mtl.training.step.learning_rate import WarmupSchedule
+from keras_mtl.training.step.optimizers import PLANNED_UPDATES, Adam
+from keras_mtl.training.step.scaling import DRIFT, IDEAL_DRIFT, pairing_warning
 
 
 def variable(*values):

@@ -3,7 +3,7 @@
 import io
 import re
 
-from keras_mtl.training.progress import Progress
+from keras_mtl.training.run.progress import Progress
 
 
 class Terminal(io.StringIO):

@@ -5,10 +5,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from keras_mtl.config import PairConfig
+from keras_mtl.configuration.files import base_experiment, save_params
+from keras_mtl.configuration.schema import PairConfig
 from keras_mtl.errors import CheckpointError
-from keras_mtl.registry import base_experiment, save_params
-from keras_mtl.training.run_directory import RunDirectory
+from keras_mtl.training.run.directory import RunDirectory
 
 
 def prepared(*targets):

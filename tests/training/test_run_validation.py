@@ -6,11 +6,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from keras_mtl.config import CorpusConfig, ExperimentConfig, PairConfig
+from keras_mtl.configuration.schema import CorpusConfig, ExperimentConfig, PairConfig
 from keras_mtl.errors import ConfigError, DataError
 from keras_mtl.schedules.base import TaskInfo
-from keras_mtl.training.building import check_dev_pairs, check_schedule
-from keras_mtl.training.run_validation import RunValidation
+from keras_mtl.training.run.building import check_dev_pairs, check_schedule
+from keras_mtl.training.run.validation import RunValidation
 
 
 def validation(tmp_path, metric, validated=()):

@@ -2,9 +2,9 @@
 
 import pytest
 
-from keras_mtl.config import ExperimentConfig, PairConfig
+from keras_mtl.configuration.schema import ExperimentConfig, PairConfig
 from keras_mtl.errors import ConfigError
-from keras_mtl.training import building
+from keras_mtl.training.run import building
 
 
 def experiment(schedule="implicit", **changes):

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from keras_mtl.training.step_loop import OpenLoop, Pace
+from keras_mtl.training.run.step_loop import OpenLoop, Pace
 
 
 class Clock:

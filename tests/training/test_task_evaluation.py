@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from keras_mtl.errors import ConfigError
-from keras_mtl.training.callbacks import TaskEvaluation, TaskScheduling
+from keras_mtl.training.fit.callbacks import TaskEvaluation, TaskScheduling
 
 
 def test_task_evaluation_logs_every_metric_of_every_task():

@@ -10,7 +10,7 @@ import fit_case
 import numpy as np
 import pytest
 
-from keras_mtl.training.scaling import APPLICATIONS
+from keras_mtl.training.step.scaling import APPLICATIONS
 
 SCRIPT = Path(__file__).with_name("trainer_case.py")
 MOMENTS = ("scaled", "per_task")

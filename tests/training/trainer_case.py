@@ -13,12 +13,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_mtl.config import RuntimeConfig, TransformerConfig
+from keras_mtl.configuration.schema import RuntimeConfig, TransformerConfig
 from keras_mtl.models.factory import build_transformer
-from keras_mtl.training.distribution import configure_runtime, make_strategy, to_all_replicas
-from keras_mtl.training.loss_scale import DynamicLossScale
-from keras_mtl.training.optimizers import Adam
-from keras_mtl.training.trainer import MultiTaskTrainer
+from keras_mtl.training.step.distribution import configure_runtime, make_strategy, to_all_replicas
+from keras_mtl.training.step.loss_scale import DynamicLossScale
+from keras_mtl.training.step.optimizers import Adam
+from keras_mtl.training.step.trainer import MultiTaskTrainer
 
 VOCABULARY = 23
 # One of a kind in a process: sums over replicas are numbered from the same number on in each

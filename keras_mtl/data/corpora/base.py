@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from keras_mtl import errors
-from keras_mtl.components import Registry
+from keras_mtl.configuration.components import Registry
 from keras_mtl.data.corpora.opening import open_bytes
 
 # A line longer than this is not a sentence but a binary file or a missing line break. Reading stops

@@ -1,0 +1,316 @@
+"""Checks that need more than one field's type: ranges, choices, and fields that must fit together.
+
+What a component knows best it checks itself: a reader its options, a schedule its parameters.
+"""
+
+import itertools
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from keras_mtl import errors, metrics
+from keras_mtl.configuration import schema as config_lib
+from keras_mtl.configuration import search_options, sublayers
+
+# The room that owns these names is to the right of this one and cannot be imported; a test
+# compares.
+SIZES = ("tiny", "small", "base", "big")
+
+# A task's name is a part of file names; a language becomes the tag <2xx> of the vocabulary.
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@+-]*")
+
+_SPECIAL_IDS = 4  # <pad>, <s>, </s>, <unk>
+_BYTE_PIECES = 256
+
+
+def validate(config: config_lib.ExperimentConfig, places: Mapping[str, str] | None = None) -> None:
+    """Checks a whole experiment.
+
+    Args:
+      config: the experiment, with the names of its tasks filled in.
+      places: file and line that set a field, by dotted path; makes messages more helpful.
+
+    Raises:
+      ConfigError: at least one problem; the message has a line for each.
+    """
+    check = _Check(config, places or {})
+    _check_pairs(check, config)
+    _check_data(check, config)
+    _check_model(check, config)
+    _check_decoding(check, config)
+    _check_trainer(check, config)
+    _check_runtime(check, config)
+    if check.problems:
+        raise errors.ConfigError("\n  ".join(check.problems))
+
+
+def _check_pairs(check: "_Check", config: config_lib.ExperimentConfig) -> None:
+    task = config.task
+    if not task.pairs:
+        check.problem(
+            "task.pairs",
+            "is empty; list at least one task, for example `- {source: en, target: fr}`",
+        )
+    if not 0 <= task.data.dev_fraction + task.data.test_fraction < 1:
+        check.problem("task.data.dev_fraction", "and test_fraction leave nothing to train on")
+    _check_corpora(check, "task.data.corpora", task.data.corpora)
+    first: dict[str, int] = {}
+    for index, pair in enumerate(task.pairs):
+        path = f"task.pairs[{index}]"
+        for side in ("source", "target"):
+            language = getattr(pair, side)
+            if not _NAME.fullmatch(language):
+                check.problem(
+                    f"{path}.{side}", f"= {language!r}: expected a language code such as 'en'"
+                )
+        if not _NAME.fullmatch(pair.name):
+            check.problem(
+                f"{path}.name",
+                f"= {pair.name!r}: expected letters, digits and _ . @ + - (it names files)",
+            )
+        elif pair.name in first:
+            check.problem(
+                f"{path}.name",
+                f"= {pair.name!r} is also the name of task.pairs[{first[pair.name]}]; names are "
+                "unique",
+            )
+        first.setdefault(pair.name, index)
+        check.range(f"{path}.max_pairs", 1)
+        check.range(f"{path}.baseline", 0, low_open=True)
+        _check_cleaning(check, f"{path}.cleaning")
+        for name in ("corpora", "dev_corpora", "test_corpora"):
+            _check_corpora(check, f"{path}.{name}", getattr(pair, name))
+        if not pair.corpora and not task.data.corpora:
+            check.problem(
+                f"{path}.corpora",
+                f"is empty and so is task.data.corpora: task {pair.name!r} has no data",
+            )
+
+
+def _check_corpora(check: "_Check", path: str, corpora: Sequence[config_lib.CorpusConfig]) -> None:
+    for index, corpus in enumerate(corpora):
+        if not corpus.reader:
+            check.problem(
+                f"{path}[{index}].reader", "is empty; name a reader, for example parallel"
+            )
+
+
+def _check_cleaning(check: "_Check", path: str) -> None:
+    check.range(f"{path}.max_characters", 1)
+    check.range(f"{path}.max_length_ratio", 1)
+    check.range(f"{path}.ratio_slack", 0)
+    check.range(f"{path}.max_bad_lines", 0, 1)
+
+
+def _check_data(check: "_Check", config: config_lib.ExperimentConfig) -> None:
+    data = config.task.data
+    for name in ("dev_fraction", "test_fraction"):
+        check.range(f"task.data.{name}", 0, 1, high_open=True)
+    check.range("task.data.dev_pairs", 1)
+    check.range("task.data.test_pairs", 1)
+    check.range("task.data.max_length", 4)  # A tag, a piece, the end of sentence, and one to spare.
+    check.choice("task.data.granularity", ("batch", "example"))
+    _check_cleaning(check, "task.data.cleaning")
+    check.choice("task.data.vocabulary.model_type", ("unigram", "bpe"))
+    check.range("task.data.vocabulary.temperature", 1)
+    check.range("task.data.vocabulary.max_sentences", 1)
+    check.range("task.data.vocabulary.character_coverage", 0, 1, low_open=True)
+    targets = {pair.target for pair in config.task.pairs}
+    least = _SPECIAL_IDS + _BYTE_PIECES + len(targets) + 1
+    if not data.vocabulary.model_file and data.vocabulary.size < least:
+        check.problem(
+            "task.data.vocabulary.size",
+            f"= {data.vocabulary.size}: {_SPECIAL_IDS} special ids, {_BYTE_PIECES} byte pieces and "
+            f"{len(targets)} language tags need at least {least}",
+        )
+    lengths = data.bucket_lengths
+    if lengths and (lengths[0] < 1 or any(a >= b for a, b in itertools.pairwise(lengths))):
+        check.problem("task.data.bucket_lengths", f"= {lengths}: expected growing lengths from 1")
+    elif lengths and lengths[-1] < data.max_length:
+        check.problem(
+            "task.data.bucket_lengths",
+            f"= {lengths}: the last one must hold task.data.max_length = {data.max_length}",
+        )
+    if data.tokens_per_batch < data.max_length:
+        check.problem(
+            "task.data.tokens_per_batch",
+            f"= {data.tokens_per_batch}: one row of task.data.max_length = {data.max_length} "
+            "tokens does not fit",
+        )
+
+
+def _check_model(check: "_Check", config: config_lib.ExperimentConfig) -> None:
+    model = config.task.model
+    check.choice("task.model.size", SIZES)
+    for name in ("hidden_dim", "num_heads", "intermediate_dim", "encoder_layers", "decoder_layers"):
+        check.range(f"task.model.{name}", 1)
+    if model.hidden_dim and model.num_heads and model.hidden_dim % model.num_heads:
+        check.problem(
+            "task.model.hidden_dim",
+            f"= {model.hidden_dim}: must be a multiple of num_heads = {model.num_heads}",
+        )
+    for name in ("dropout", "attention_dropout", "activation_dropout", "label_smoothing"):
+        check.range(f"task.model.{name}", 0, 1, high_open=True)
+    check.choice("task.model.activation", ("relu", "gelu", "silu"))
+    check.choice("task.model.positions", ("sinusoidal", "learned"))
+    check.choice("task.model.sharing", ("full", "encoder"))
+    if model.max_length < config.task.data.max_length:
+        check.problem(
+            "task.model.max_length",
+            f"= {model.max_length}: sentences of task.data.max_length = "
+            f"{config.task.data.max_length} tokens would not fit",
+        )
+    if model.sharing == "encoder" and config.task.data.granularity == "example":
+        check.problem(
+            "task.model.sharing",
+            "= 'encoder' has a decoder for each target language, so a batch belongs to one task; "
+            "set task.data.granularity: batch",
+        )
+
+
+def _check_decoding(check: "_Check", config: config_lib.ExperimentConfig) -> None:
+    decoding = config.task.decoding
+    check.range("task.decoding.batch_size", 1)
+    for name, text in search_options.problems(decoding):
+        check.problem(f"task.decoding.{name}", f"= {getattr(decoding, name)!r}{text}")
+    if decoding.max_length > config.task.model.max_length:
+        check.problem(
+            "task.decoding.max_length",
+            f"= {decoding.max_length}: the model has task.model.max_length = "
+            f"{config.task.model.max_length} positions",
+        )
+
+
+def _check_trainer(check: "_Check", config: config_lib.ExperimentConfig) -> None:
+    for name in ("train_steps", "steps_per_loop", "checkpoint_interval", "max_to_keep"):
+        check.range(f"trainer.{name}", 1)
+    _check_lag(check, config.trainer.evaluation)
+    _check_engine(check, config)
+    names = [pair.name for pair in config.task.pairs]
+    for index, name in enumerate(config.trainer.evaluation.tasks):
+        if name not in names:
+            check.problem(
+                f"trainer.evaluation.tasks[{index}]",
+                f"= {name!r} is not a task{errors.nearest_task(name, names)}",
+            )
+    check.range("trainer.evaluation.max_pairs", 1)
+    check.range("trainer.evaluation.beam_size", 1)
+    check.range("trainer.evaluation.workers", 0, 1024)
+    check.choice("trainer.evaluation.backend", ("auto", "native", "tf"))
+    check.choice("trainer.evaluation.compute_type", ("float32", "int8"))
+    check.choice("trainer.evaluation.metric", metrics.available())
+    check.choice("trainer.schedule.draw", ("random", "blend"))
+    check.choice("trainer.schedule.application", ("gradient", "learning_rate"))
+    optimizer = "trainer.optimizer"
+    check.choice(f"{optimizer}.schedule", ("transformer", "linear", "constant"))
+    check.range(f"{optimizer}.learning_rate", 0, low_open=True)
+    check.range(f"{optimizer}.warmup_steps", 0)
+    for name in ("beta_1", "beta_2", "ema_momentum"):
+        check.range(f"{optimizer}.{name}", 0, 1, high_open=True)
+    check.range(f"{optimizer}.epsilon", 0, low_open=True)
+    check.range(f"{optimizer}.weight_decay", 0)
+    check.range(f"{optimizer}.global_clipnorm", 0)
+    check.range(f"{optimizer}.gradient_accumulation_steps", 1)
+    if config.trainer.optimizer.moments is not None:
+        check.choice(f"{optimizer}.moments", ("shared", "scaled", "per_task"))
+    if not config.trainer.schedule.name:
+        check.problem("trainer.schedule.name", "is empty; name a schedule, for example temperature")
+
+
+def _check_lag(check: "_Check", evaluation: config_lib.EvaluationConfig) -> None:
+    check.range("trainer.evaluation.interval", 0)
+    check.range("trainer.evaluation.lag", 0)
+    if evaluation.lag > evaluation.interval:
+        check.problem(
+            "trainer.evaluation.lag",
+            f"= {evaluation.lag}: scores have to take effect by the time the next validation "
+            f"begins; give at most trainer.evaluation.interval = {evaluation.interval}, or 0, with "
+            "which training waits for each validation",
+        )
+    if evaluation.lag > 0 and evaluation.backend == "tf":
+        check.problem(
+            "trainer.evaluation.lag",
+            f"= {evaluation.lag}: trainer.evaluation.backend = 'tf' would compete with training "
+            "for the device; set the backend to native, or the lag to 0",
+        )
+
+
+def _check_engine(check: "_Check", config: config_lib.ExperimentConfig) -> None:
+    reason = sublayers.only_tensorflow(config.task.model)
+    if not reason:
+        return
+    remedies = {
+        "backend": ("native", "auto or tf"),
+        "compute_type": ("int8", "float32"),
+    }
+    for name, (value, remedy) in remedies.items():
+        if getattr(config.trainer.evaluation, name) == value:
+            check.problem(
+                f"trainer.evaluation.{name}", f"= {value!r}: {reason}; set it to {remedy}"
+            )
+    if config.trainer.evaluation.lag:
+        check.problem(
+            "trainer.evaluation.lag",
+            f"= {config.trainer.evaluation.lag}: only the engine validates while training "
+            f"continues; {reason}; set it to 0",
+        )
+
+
+def _check_runtime(check: "_Check", config: config_lib.ExperimentConfig) -> None:
+    check.choice("runtime.distribution_strategy", ("one_device", "mirrored", "tpu"))
+    check.choice("runtime.mixed_precision_dtype", ("float32", "mixed_bfloat16", "mixed_float16"))
+    runtime = config.runtime
+    if runtime.mixed_precision_dtype == "mixed_float16" and runtime.distribution_strategy == "tpu":
+        check.problem(
+            "runtime.mixed_precision_dtype",
+            "= 'mixed_float16': TPUs compute in bfloat16; set it to mixed_bfloat16",
+        )
+    check.range("runtime.num_replicas", 0)
+    # Keyed generators take the seed as an unsigned 32-bit word.
+    check.range("runtime.seed", 0, 2**32 - 1)
+
+
+class _Check:
+    """Collects problems; a path such as ``task.pairs[0].name`` names the field."""
+
+    def __init__(self, config: config_lib.ExperimentConfig, places: Mapping[str, str]):
+        self._config = config
+        self._places = places
+        self.problems: list[str] = []
+
+    def problem(self, path: str, text: str) -> None:
+        place = self._places.get(path)
+        self.problems.append(f"{place}: {path} {text}" if place else f"{path} {text}")
+
+    def range(
+        self,
+        path: str,
+        low: float,
+        high: float = math.inf,
+        low_open: bool = False,
+        high_open: bool = False,
+    ) -> None:
+        """A number in [low, high], or without an end that is open; None is a default."""
+        value = self._value(path)
+        if value is None:
+            return
+        above = value > low if low_open else value >= low
+        below = value < high if high_open else value <= high
+        if above and below and math.isfinite(value):
+            return
+        expected = f"{'>' if low_open else '>='} {low}"
+        if high != math.inf:
+            expected += f" and {'<' if high_open else '<='} {high}"
+        self.problem(path, f"= {value}: must be {expected}")
+
+    def choice(self, path: str, known: Sequence[str]) -> None:
+        value = self._value(path)
+        if value not in known:
+            self.problem(path, f"= {value!r} is unknown{errors.nearest(value, known)}")
+
+    def _value(self, path: str) -> Any:
+        value: Any = self._config
+        for name, index in re.findall(r"([^.\[\]]+)|\[(\d+)\]", path):
+            value = getattr(value, name) if name else value[int(index)]
+        return value

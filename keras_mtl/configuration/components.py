@@ -1,0 +1,222 @@
+"""Classes that a configuration chooses by name and gives parameters to: schedules, readers, ...
+
+A family is a registry: it knows its classes by name, makes them, and checks what a user wrote as a
+parameter. Each message gives the name, the value and the remedy. Plug-ins register classes of their
+own (`keras_mtl.configuration.plugins`).
+"""
+
+import inspect
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+
+from keras_mtl.errors import ConfigError, nearest
+
+_Base = TypeVar("_Base")
+_Class = TypeVar("_Class", bound=type[Any])
+
+
+def constructor_parameters(cls: type, base: type = object) -> dict[str, inspect.Parameter]:
+    """The parameters of a constructor by name, those that it hands on to base classes included.
+
+    Args:
+      cls: the class.
+      base: class at which to stop; its own parameters are left out.
+    """
+    result: dict[str, inspect.Parameter] = {}
+    for each in cls.__mro__:
+        if each is base:
+            break
+        if "__init__" not in vars(each):
+            continue
+        parameters = list(inspect.signature(vars(each)["__init__"]).parameters.values())[1:]
+        for parameter in parameters:
+            if parameter.kind in (parameter.KEYWORD_ONLY, parameter.POSITIONAL_OR_KEYWORD):
+                result.setdefault(parameter.name, parameter)
+        # **kwargs hands the rest to the base class.
+        if all(parameter.kind is not parameter.VAR_KEYWORD for parameter in parameters):
+            break
+    return result
+
+
+class Registry(Generic[_Base]):
+    """A family of classes by name; their parameters are the keyword-only ones of constructors.
+
+    Args:
+      kind: what a member is called in messages, for example ``schedule``.
+      field: the field that a user writes the name in; None: ``<kind> name``.
+      parameter: what a parameter is called in messages.
+      supplied: arguments of constructors that are not a user's to give.
+      base: class at which the search for parameters in base classes ends; its own are no user's.
+
+    Attributes:
+      classes: the members by name.
+      kind: what a member is called in messages.
+    """
+
+    def __init__(
+        self,
+        kind: str,
+        field: str | None = None,
+        parameter: str = "parameter",
+        *,
+        supplied: Sequence[str] = (),
+        base: type = object,
+    ) -> None:
+        self.classes: dict[str, type[_Base]] = {}
+        self.kind = kind
+        self._field = field or f"{kind} name"
+        self._parameter = parameter
+        self._supplied = tuple(supplied)
+        self._base = base
+
+    def register(self, cls: _Class) -> _Class:
+        """Class decorator: makes a class known by its `name`.
+
+        Raises:
+          ConfigError: if it has no name, another class has its name, or a method is missing.
+        """
+        if not isinstance(getattr(cls, "name", None), str):
+            raise ConfigError(
+                f"the {self.kind} {cls.__qualname__} has no name; give the class one: "
+                f'name = "{cls.__name__.lower()}"'
+            )
+        self.add(cls.name, cls)
+        return cls
+
+    def add(self, name: str, cls: type[Any]) -> None:
+        """Makes a class known by a name.
+
+        Raises:
+          ConfigError: if another class has that name, or a method is missing.
+        """
+        if inspect.isabstract(cls):
+            missing = ", ".join(sorted(cls.__abstractmethods__))
+            raise ConfigError(
+                f"the {self.kind} {name!r} ({cls.__qualname__}) lacks {missing}; write it, or "
+                "register only classes that are complete"
+            )
+        known = self.classes.get(name, cls)
+        if (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
+            raise ConfigError(
+                f"{self._field} {name!r} of {cls.__qualname__} is taken by "
+                f"{known.__qualname__}; choose another name"
+            )
+        self.classes[name] = cls
+
+    def available(self) -> list[str]:
+        """All registered names, sorted."""
+        return sorted(self.classes)
+
+    def parameters_of(self, name: str) -> dict[str, inspect.Parameter]:
+        """The parameters of a class by name, those of base classes included.
+
+        Raises:
+          ConfigError: if no class has that name.
+        """
+        if name not in self.classes:
+            remedy = nearest(str(name), self.classes)
+            raise ConfigError(
+                f"{self._field} = {name!r} is not known{remedy} (one of a plug-in is known after "
+                "--import)"
+            )
+        return {
+            key: parameter
+            for key, parameter in constructor_parameters(self.classes[name], self._base).items()
+            if parameter.kind is inspect.Parameter.KEYWORD_ONLY and key not in self._supplied
+        }
+
+    def create(
+        self, name: str, parameters: Mapping[str, Any], /, *arguments: Any, **supplied: Any
+    ) -> _Base:
+        """Makes a member.
+
+        Args:
+          name: a registered name.
+          parameters: its parameters by name.
+          *arguments: what every constructor of the family takes by position.
+          **supplied: what every constructor of the family takes by name.
+
+        Returns:
+          The member.
+
+        Raises:
+          ConfigError: if the name or a parameter is not known, missing or out of range.
+        """
+        known = self.parameters_of(name)
+        for key in parameters:
+            if key not in known:
+                remedy = nearest(key, known) or "; it takes none"
+                raise ConfigError(f"{self.kind} {name!r} has no {self._parameter} {key!r}{remedy}")
+        for key, parameter in known.items():
+            if parameter.default is inspect.Parameter.empty and key not in parameters:
+                raise ConfigError(
+                    f"{self.kind} {name!r} needs the {self._parameter} {key!r}; "
+                    f"known: {', '.join(known)}"
+                )
+        make: Callable[..., _Base] = self.classes[name]
+        return make(*arguments, **supplied, **parameters)
+
+    def number(
+        self,
+        name: str,
+        field: str,
+        value: Any,
+        *,
+        least: float = -math.inf,
+        most: float = math.inf,
+        above: float = -math.inf,
+        below: float = math.inf,
+        hint: str = "",
+    ) -> float:
+        """A finite number in [least, most] and in (above, below).
+
+        Args:
+          name: name of the class, for the message.
+          field: name of the parameter.
+          value: what the user gave.
+          least: smallest value that is accepted.
+          most: largest value that is accepted.
+          above: the value must be larger than this.
+          below: the value must be smaller than this.
+          hint: what would be right, appended to the message.
+
+        Returns:
+          The number.
+
+        Raises:
+          ConfigError: if it is none or out of range.
+        """
+        given = f"{self.kind} {name!r}: {field} ="
+        if isinstance(value, bool) or not isinstance(value, int | float | np.number):
+            raise ConfigError(
+                f"{given} {value!r} is not a number; write one, for example 0.5 or 1.0e-5 (YAML "
+                "reads 1e-5 as text)"
+            )
+        try:
+            finite = math.isfinite(value)
+        except OverflowError:  # An integer beyond floats.
+            finite = False
+        if finite and least <= value <= most and above < value < below:
+            return float(value)
+        bounds = ((">", above), (">=", least), ("<=", most), ("<", below))
+        rules = ["finite", *(f"{sign} {bound:g}" for sign, bound in bounds if math.isfinite(bound))]
+        raise ConfigError(f"{given} {value} must be {' and '.join(rules)}{hint and f': {hint}'}")
+
+    def integer(self, name: str, field: str, value: Any, *, least: int, hint: str = "") -> int:
+        """A whole number >= least; raises ConfigError otherwise."""
+        result = self.number(name, field, value, least=least, hint=hint)
+        if result != int(result):
+            raise ConfigError(f"{self.kind} {name!r}: {field} = {value} must be a whole number")
+        return int(result)
+
+    def choice(self, name: str, field: str, value: Any, known: Sequence[str]) -> str:
+        """One of the known words; raises ConfigError otherwise."""
+        if value not in known:
+            raise ConfigError(
+                f"{self.kind} {name!r}: {field} = {value!r} is not known"
+                f"{nearest(str(value), known)}"
+            )
+        return value

@@ -1,0 +1,394 @@
+"""The experiment's configuration: one tree of dataclasses, written to and read from YAML.
+
+The classes build on Model Garden's ``hyperparams.Config``, so that its users find their habits
+(``runtime``, ``task``, ``trainer``) and its tools can read ours. Nothing here builds anything.
+
+Importing this module imports TensorFlow (through ``hyperparams``).
+"""
+
+import dataclasses
+from typing import Any, Optional
+
+from official.core import config_definitions
+from official.modeling import hyperparams
+
+from keras_mtl.configuration.search_options import SearchOptions
+from keras_mtl.configuration.sublayers import STANDARD
+
+# ruff: noqa: UP045  hyperparams.Config recognizes Optional[T] in every release of the 2.x line.
+
+
+@dataclasses.dataclass
+class Options(hyperparams.Config):
+    """Free-form options of a registered component; the component itself checks their names."""
+
+
+@dataclasses.dataclass
+class CorpusConfig(hyperparams.Config):
+    """One corpus of a task.
+
+    Attributes:
+      reader: registered reader: cldr, csv, gettext, jsonl, parallel, parquet, tfds, tmx, tsv, or
+        one of a plug-in.
+      options: the reader's options, for example ``{source_file: a.en, target_file: a.fr}``.
+    """
+
+    reader: str = ""
+    options: Options = dataclasses.field(default_factory=Options)
+
+
+@dataclasses.dataclass
+class CleaningConfig(hyperparams.Config):
+    """Rules that drop a pair; each is counted and printed.
+
+    Attributes:
+      max_characters: longest source or target, in characters.
+      max_length_ratio: longest side / shortest side, above ``ratio_slack``. Lengths are in letters:
+        a Chinese character counts as three, a Japanese or Korean syllable as two.
+      ratio_slack: a pair whose sides differ by at most this number of letters passes the ratio
+        rule.
+      drop_identical: drop pairs whose source equals the target.
+      drop_duplicates: keep the first of equal (source, target) pairs of a task.
+      max_bad_lines: share of unreadable lines above which a file is an error, in [0, 1].
+    """
+
+    max_characters: int = 1000
+    max_length_ratio: float = 4.0
+    ratio_slack: int = 15
+    drop_identical: bool = True
+    drop_duplicates: bool = True
+    max_bad_lines: float = 0.01
+
+
+_OptionalCleaningFields: Any = dataclasses.make_dataclass(
+    "_OptionalCleaningFields",
+    [(field.name, Optional[field.type], None) for field in dataclasses.fields(CleaningConfig)],
+    bases=(hyperparams.Config,),
+)
+
+
+@dataclasses.dataclass
+class TaskCleaningConfig(_OptionalCleaningFields):
+    """One task's cleaning: every field of ``CleaningConfig``; None takes ``data.cleaning``'s."""
+
+
+@dataclasses.dataclass
+class PairConfig(hyperparams.Config):
+    """One task: a direction of translation.
+
+    Attributes:
+      name: unique name; empty means ``source-target``.
+      source: source language code.
+      target: target language code.
+      corpora: where its pairs come from; empty means the experiment's ``data.corpora``.
+      dev_corpora: pairs to validate on; empty means a part of ``corpora`` split off by a hash.
+      test_corpora: pairs to test on; empty means a part of ``corpora`` split off by a hash.
+      max_pairs: most training pairs to keep (chosen by a hash); None keeps all.
+      baseline: score of a model trained on only this task, in the metric's unit; > 0.
+      cleaning: the task's own values of the cleaning rules; fields that are None take those of
+        ``data.cleaning``.
+    """
+
+    name: str = ""
+    source: str = ""
+    target: str = ""
+    corpora: list[CorpusConfig] = dataclasses.field(default_factory=list)
+    dev_corpora: list[CorpusConfig] = dataclasses.field(default_factory=list)
+    test_corpora: list[CorpusConfig] = dataclasses.field(default_factory=list)
+    max_pairs: Optional[int] = None
+    baseline: Optional[float] = None
+    cleaning: TaskCleaningConfig = dataclasses.field(default_factory=TaskCleaningConfig)
+
+
+@dataclasses.dataclass
+class VocabularyConfig(hyperparams.Config):
+    """The SentencePiece vocabulary shared by all tasks.
+
+    Attributes:
+      size: number of ids, special ids, language tags and 256 byte pieces included.
+      model_type: ``unigram`` or ``bpe``.
+      temperature: tasks are sampled for training the vocabulary by n_i^(1/temperature).
+      max_sentences: most sentences it is trained on.
+      character_coverage: share of characters with a piece of their own, in (0, 1].
+      model_file: an existing SentencePiece model to use instead of training one.
+    """
+
+    size: int = 8000
+    model_type: str = "unigram"
+    temperature: float = 5.0
+    max_sentences: int = 1_000_000
+    character_coverage: float = 0.9995
+    model_file: str = ""
+
+
+@dataclasses.dataclass
+class DataConfig(hyperparams.Config):
+    """From corpora to batches.
+
+    Attributes:
+      data_dir: directory of the prepared store; empty means ``<model_dir>/data``.
+      corpora: corpora of every task that names none.
+      cleaning: rules that drop a pair.
+      vocabulary: the subword vocabulary.
+      dev_fraction: share of sources that goes to dev by hash, in [0, 1).
+      test_fraction: share of sources that goes to test by hash, in [0, 1).
+      dev_pairs: most dev pairs a task keeps.
+      test_pairs: most test pairs a task keeps.
+      max_length: longest source or target in tokens, tag and end of sentence included; longer
+        pairs are dropped and counted.
+      tokens_per_batch: token budget of a global batch: rows x bucket length.
+      bucket_lengths: padded lengths; empty means a list made from ``max_length``.
+      granularity: ``batch`` (each batch from one task) or ``example`` (mixed batches).
+    """
+
+    data_dir: str = ""
+    corpora: list[CorpusConfig] = dataclasses.field(default_factory=list)
+    cleaning: CleaningConfig = dataclasses.field(default_factory=CleaningConfig)
+    vocabulary: VocabularyConfig = dataclasses.field(default_factory=VocabularyConfig)
+    dev_fraction: float = 0.01
+    test_fraction: float = 0.01
+    dev_pairs: int = 1000
+    test_pairs: int = 1000
+    max_length: int = 128
+    tokens_per_batch: int = 4096
+    bucket_lengths: list[int] = dataclasses.field(default_factory=list)
+    granularity: str = "batch"
+
+
+@dataclasses.dataclass
+class TransformerConfig(hyperparams.Config):
+    """The model.
+
+    Attributes:
+      size: ``tiny``, ``small``, ``base`` or ``big``: fills every field below that is None.
+      hidden_dim: width of the model; a multiple of num_heads.
+      num_heads: attention heads.
+      intermediate_dim: width inside the feed-forward block.
+      encoder_layers: layers of the encoder.
+      decoder_layers: layers of each decoder.
+      dropout: dropout on embeddings and on each sublayer's output.
+      attention_dropout: dropout on attention weights.
+      activation_dropout: dropout inside the feed-forward block.
+      activation: ``relu``, ``gelu`` or ``silu``.
+      feed_forward: ``standard``, or a feed-forward block of a plug-in; only TensorFlow runs that.
+      feed_forward_parameters: parameters of the plug-in's block.
+      norm: ``layer_norm``, or a normalization of a plug-in; only TensorFlow runs that.
+      norm_parameters: parameters of the plug-in's normalization.
+      positions: ``sinusoidal`` or ``learned``.
+      max_length: positions of a learned table, and the longest input that is accepted.
+      tie_embeddings: one table for source, target and output projection.
+      sharing: ``full`` (one decoder, language tag on the source) or ``encoder`` (a decoder for
+        each target language).
+      label_smoothing: probability mass moved off the right token, in [0, 1).
+    """
+
+    size: str = "base"
+    hidden_dim: Optional[int] = None
+    num_heads: Optional[int] = None
+    intermediate_dim: Optional[int] = None
+    encoder_layers: Optional[int] = None
+    decoder_layers: Optional[int] = None
+    dropout: Optional[float] = None
+    attention_dropout: Optional[float] = None
+    activation_dropout: Optional[float] = None
+    activation: str = "relu"
+    feed_forward: str = STANDARD["feed_forward"]
+    feed_forward_parameters: Options = dataclasses.field(default_factory=Options)
+    norm: str = STANDARD["norm"]
+    norm_parameters: Options = dataclasses.field(default_factory=Options)
+    positions: str = "sinusoidal"
+    max_length: int = 256
+    tie_embeddings: bool = True
+    sharing: str = "full"
+    label_smoothing: float = 0.1
+
+
+_SearchFields: Any = dataclasses.make_dataclass(
+    "_SearchFields",
+    [(field.name, field.type, field.default) for field in dataclasses.fields(SearchOptions)],
+    bases=(hyperparams.Config,),
+)
+
+
+@dataclasses.dataclass
+class DecodingConfig(_SearchFields):
+    """Beam search of evaluation and export: every field of ``SearchOptions``, and the batch.
+
+    Attributes:
+      max_length: this and the next two have defaults of their own: 2 tokens for one and 10 more.
+      batch_size: sentences translated at once.
+    """
+
+    max_length: int = 128
+    max_length_factor: Optional[float] = 2.0
+    max_length_offset: int = 10
+    batch_size: int = 64
+
+
+@dataclasses.dataclass
+class TranslationConfig(hyperparams.Config):
+    """What is learned: tasks, data, model, decoding."""
+
+    pairs: list[PairConfig] = dataclasses.field(default_factory=list)
+    data: DataConfig = dataclasses.field(default_factory=DataConfig)
+    model: TransformerConfig = dataclasses.field(default_factory=TransformerConfig)
+    decoding: DecodingConfig = dataclasses.field(default_factory=DecodingConfig)
+
+
+@dataclasses.dataclass
+class ScheduleConfig(hyperparams.Config):
+    """Which task gets the next batch.
+
+    Attributes:
+      name: registered schedule, for example proportional, temperature or inverse_ratio.
+      parameters: its parameters, for example ``{alpha: 1.0, epsilon: 0.05}``.
+      baselines_file: JSON file {task: score}; a task's own ``baseline`` wins over it.
+      application: what the factors of an implicit schedule multiply: ``gradient`` (a weight of the
+        loss) or ``learning_rate``, which needs batches of one task and no accumulation.
+      draw: ``random`` by the probabilities, or ``blend``: no chance, the next batch is of the task
+        that is furthest behind its share.
+    """
+
+    name: str = "temperature"
+    parameters: Options = dataclasses.field(default_factory=Options)
+    baselines_file: str = ""
+    application: str = "gradient"
+    draw: str = "random"
+
+
+@dataclasses.dataclass
+class BalancingConfig(hyperparams.Config):
+    """What the losses or gradients of several tasks in one update do to each other.
+
+    Attributes:
+      name: registered balancing method, for example dwa or pcgrad; empty sums the losses.
+      parameters: its parameters, for example ``{temperature: 2.0}``.
+    """
+
+    name: str = ""
+    parameters: Options = dataclasses.field(default_factory=Options)
+
+
+@dataclasses.dataclass
+class OptimizerConfig(hyperparams.Config):
+    """Adam with the Transformer's learning rate schedule (arXiv 1706.03762, section 5.3).
+
+    Attributes:
+      learning_rate: factor on hidden_dim^-0.5 * min(step^-0.5, step * warmup_steps^-1.5), or the
+        peak when ``schedule`` is ``linear`` or ``constant``.
+      schedule: ``transformer``, ``linear`` (to 0 at train_steps) or ``constant``, all after a
+        linear warm-up.
+      warmup_steps: steps of linear warm-up.
+      beta_1: Adam's decay of the first moment.
+      beta_2: Adam's decay of the second moment.
+      epsilon: Adam's epsilon.
+      weight_decay: decoupled weight decay; 0 is Adam.
+      global_clipnorm: largest norm of the gradient over all replicas; 0 does not clip.
+      gradient_accumulation_steps: batches summed into one update.
+      ema_momentum: momentum of the average of the weights that is evaluated and exported; 0 is off.
+      moments: ``shared`` by the tasks; ``scaled``: shared, the first with each gradient times its
+        task's factor; or ``per_task`` (memory times the number of tasks). The last two need batches
+        of one task and no accumulation. None takes what the application of an implicit schedule's
+        factors needs, else shared ones.
+    """
+
+    learning_rate: float = 2.0
+    schedule: str = "transformer"
+    warmup_steps: int = 4000
+    beta_1: float = 0.9
+    beta_2: float = 0.98
+    epsilon: float = 1e-9
+    weight_decay: float = 0.0
+    global_clipnorm: float = 1.0
+    gradient_accumulation_steps: int = 1
+    ema_momentum: float = 0.0
+    moments: Optional[str] = None
+
+
+@dataclasses.dataclass
+class EvaluationConfig(hyperparams.Config):
+    """Validation of every task.
+
+    Attributes:
+      interval: steps between validations; 0 validates only at the end.
+      tasks: names of the tasks that are validated; empty means all. The other tasks are trained
+        without validation and need no dev pairs. A schedule that adapts to scores needs all.
+      lag: steps after which a validation's scores take effect while training continues, with it on
+        the engine, at most ``interval``; 0 lets training wait for the scores.
+      metric: ``bleu``, ``chrf``, ``neg_log_perplexity`` or that of a plug-in: drives the schedule
+        and the choice of the best checkpoint.
+      max_pairs: dev pairs of each task that are translated.
+      beam_size: beam of validation (the test uses ``task.decoding``).
+      backend: what translates: ``native`` (the C++ engine on the host's CPU), ``tf``, or ``auto``:
+        the first where it loads.
+      compute_type: of ``native``: ``float32`` or ``int8``.
+      workers: threads of ``native``; 0 takes one for each processor.
+    """
+
+    interval: int = 1000
+    tasks: list[str] = dataclasses.field(default_factory=list)
+    lag: int = 0
+    metric: str = "chrf"
+    max_pairs: int = 200
+    beam_size: int = 1
+    backend: str = "auto"
+    compute_type: str = "float32"
+    workers: int = 0
+
+
+@dataclasses.dataclass
+class TrainerConfig(hyperparams.Config):
+    """How long, how fast, how often saved."""
+
+    train_steps: int = 100_000
+    steps_per_loop: int = 100
+    checkpoint_interval: int = 1000
+    max_to_keep: int = 5
+    schedule: ScheduleConfig = dataclasses.field(default_factory=ScheduleConfig)
+    balancing: BalancingConfig = dataclasses.field(default_factory=BalancingConfig)
+    optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
+    evaluation: EvaluationConfig = dataclasses.field(default_factory=EvaluationConfig)
+    log_batches: bool = False
+
+
+@dataclasses.dataclass
+class RuntimeConfig(hyperparams.Config):
+    """Where it runs.
+
+    Attributes:
+      distribution_strategy: ``one_device``, ``mirrored`` or ``tpu``.
+      num_replicas: devices of ``mirrored``; 0 takes all.
+      tpu: address of the TPU; ``local`` on a TPU VM.
+      mixed_precision_dtype: ``float32``; ``mixed_bfloat16``; or ``mixed_float16``, with a dynamic
+        loss scale, for GPUs without bfloat16 (before Ampere).
+      jit_compile: compile the training step with XLA; None does so on GPUs. On CPUs compiling each
+        batch shape takes longer than a run of some hours gains.
+      seed: seed of weights, dropout, shuffling and draws.
+      deterministic: bit-identical weights from one seed on one device, at some cost in speed.
+    """
+
+    distribution_strategy: str = "one_device"
+    num_replicas: int = 0
+    tpu: str = "local"
+    mixed_precision_dtype: str = "float32"
+    jit_compile: Optional[bool] = None
+    seed: int = 1
+    deterministic: bool = True
+
+
+@dataclasses.dataclass
+class ExperimentConfig(config_definitions.ExperimentConfig):
+    """A whole experiment.
+
+    Attributes:
+      imports: plug-ins, modules that are imported before names of readers, schedules, metrics and
+        others are looked up; see `keras_mtl.configuration.plugins`. Their code is run.
+      task: what is learned.
+      trainer: how long, how fast, how often saved.
+      runtime: where it runs.
+    """
+
+    imports: list[str] = dataclasses.field(default_factory=list)
+    task: TranslationConfig = dataclasses.field(default_factory=TranslationConfig)
+    trainer: TrainerConfig = dataclasses.field(default_factory=TrainerConfig)
+    runtime: RuntimeConfig = dataclasses.field(default_factory=RuntimeConfig)

@@ -1,0 +1,53 @@
+"""Sub-layers of the Transformer that a configuration may replace; free of TensorFlow.
+
+The registries of `keras_mtl.layers` know the classes. Here is only what must be known without
+TensorFlow: the names of our own, which the C++ engine and other formats hold too, and what a model
+with others cannot do.
+"""
+
+import os
+from typing import Any
+
+STANDARD = {"feed_forward": "standard", "norm": "layer_norm"}
+"""Name of our own sub-layer by field of ``task.model``."""
+
+
+def only_tensorflow(model: Any) -> str:
+    """Says which sub-layers of a model only TensorFlow runs.
+
+    Args:
+      model: a ``TransformerConfig``, a ``Transformer``, or another object with these fields.
+
+    Returns:
+      The reason as a clause for a message, such as ``task.model.norm is 'rms', and only TensorFlow
+      runs sub-layers of plug-ins``; empty if all sub-layers are our own.
+    """
+    return _reason({field: getattr(model, field) for field in STANDARD})
+
+
+def saved_only_tensorflow(model_dir: str | os.PathLike[str]) -> str:
+    """As `only_tensorflow`, for the model of a run directory; imports no TensorFlow.
+
+    Empty too if the directory has no ``params.yaml`` or a damaged one: reading it as a
+    configuration says what is wrong.
+    """
+    # An environment for the engine only does not have the package yaml.
+    from keras_mtl.configuration import yaml_loader
+
+    values: Any = yaml_loader.read_values(os.path.join(model_dir, "params.yaml"))
+    for key in ("task", "model"):
+        values = values.get(key) if isinstance(values, dict) else None
+    if not isinstance(values, dict):
+        return ""
+    return _reason({field: values.get(field, ours) for field, ours in STANDARD.items()})
+
+
+def _reason(names: dict[str, Any]) -> str:
+    replaced = [
+        f"task.model.{field} is {name!r}"
+        for field, name in names.items()
+        if name != STANDARD[field]
+    ]
+    if not replaced:
+        return ""
+    return f"{' and '.join(replaced)}, and only TensorFlow runs sub-layers of plug-ins"

@@ -1,0 +1,1 @@
+"""Scores of tasks: translating their dev and test sets, metrics, reports."""

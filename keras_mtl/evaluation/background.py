@@ -1,0 +1,70 @@
+"""Validation in a separate thread, while training continues."""
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+
+from keras_mtl.evaluation.evaluator import TaskResult
+
+Results = Mapping[str, TaskResult]
+
+# How often `result` checks whether to stop waiting.
+_SECONDS_BETWEEN_LOOKS = 0.2
+
+
+class BackgroundEvaluation:
+    """Evaluates one thing at a time in a thread.
+
+    The thread computes in the engine, without Python's global lock; what it does in Python (pieces,
+    BLEU and chrF) takes turns with the input pipeline.
+    """
+
+    def __init__(self) -> None:
+        self._stop = threading.Event()
+        self._future: Future[Results] | None = None
+        self._thread: ThreadPoolExecutor | None = None
+
+    def start(self, evaluate: Callable[[Callable[[], bool]], Results]) -> None:
+        """Begins an evaluation.
+
+        Args:
+            evaluate: called in the thread with a function that returns whether to stop; returns the
+                result of each task.
+        """
+        if self._future is not None:
+            raise RuntimeError("an evaluation is running")
+        if self._thread is None:
+            self._thread = ThreadPoolExecutor(1, thread_name_prefix="keras_mtl-validation")
+        self._stop.clear()
+        self._future = self._thread.submit(evaluate, self._stop.is_set)
+
+    def result(self, stopped: Callable[[], bool] | None = None) -> tuple[Results, float] | None:
+        """Waits for the end of the evaluation.
+
+        Args:
+            stopped: asked often whether to stop waiting; None: never.
+
+        Returns:
+            The result of each task, and the seconds waited; None when `stopped` said so, and the
+            evaluation continues.
+
+        Raises:
+            Exception: what the evaluation raised.
+        """
+        if self._future is None:
+            raise RuntimeError("no evaluation is running")
+        begin = time.perf_counter()
+        future = self._future
+        while not wait([future], timeout=_SECONDS_BETWEEN_LOOKS).done:
+            if stopped is not None and stopped():
+                return None
+        self._future = None
+        return future.result(), time.perf_counter() - begin
+
+    def stop(self) -> None:
+        """Stops an evaluation at its next check, and discards it."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.shutdown(wait=True, cancel_futures=True)
+        self._thread = self._future = None

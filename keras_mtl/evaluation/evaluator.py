@@ -1,0 +1,483 @@
+"""Validation and test: every task's translations and its scores."""
+
+import dataclasses
+import functools
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, Self
+
+import numpy as np
+
+from keras_mtl import metrics as metrics_lib
+from keras_mtl.configuration.sublayers import only_tensorflow
+from keras_mtl.data.prepare import PreparedData
+from keras_mtl.data.store import StoreReader
+from keras_mtl.data.vocabulary import Vocabulary
+from keras_mtl.decoding.options import BeamOptions
+from keras_mtl.decoding.tasks import TranslationTask
+from keras_mtl.decoding.text_translator import TextTranslator
+from keras_mtl.errors import ConfigError, DataError, InputError, nearest, nearest_task
+from keras_mtl.evaluation.reports import ScoredPairs
+from keras_mtl.evaluation.tasks import translation_tasks
+from keras_mtl.evaluation.translations import pairs_digest
+from keras_mtl.export.translators import choose_backend, make_translator
+
+if TYPE_CHECKING:
+    from keras_mtl.configuration.schema import ExperimentConfig
+
+SPLITS = ("dev", "test", "train")
+
+# Rows of a batch of the teacher-forced pass; with lengths rounded up to powers of two it makes a
+# handful of traced shapes whatever the data.
+_ROWS = 32
+_SHORTEST = 16
+# Pairs between two looks whether to stop: seconds of the engine with a large model on two
+# processors, and enough work for many.
+PAIRS_AT_ONCE = 512
+
+
+class Translates(Protocol):
+    """What evaluation needs of a translator: text in, text out."""
+
+    def translate(self, lines: Sequence[str], task: str) -> Sequence[str]:
+        """Returns the best translation of each line, in the lines' order."""
+
+
+class SumsLoss(Protocol):
+    """What evaluation needs of a model for its likelihood."""
+
+    def total(
+        self,
+        task: str,
+        reader: StoreReader,
+        indices: np.ndarray,
+        stopped: Callable[[], bool] | None = None,
+    ) -> tuple[float, float]:
+        """See `Likelihood.total`."""
+
+
+class EvaluationStopped(Exception):
+    """An evaluation was stopped before its end."""
+
+
+def raise_if_stopped(stopped: Callable[[], bool] | None, task: str) -> None:
+    """Raises EvaluationStopped in the evaluation of a task when a function says so."""
+    if stopped is not None and stopped():
+        raise EvaluationStopped(task)
+
+
+class CopySource:
+    """The translator that returns its input: the score that any model has to pass."""
+
+    def translate(self, lines: Sequence[str], task: str) -> list[str]:
+        """Returns the lines."""
+        return list(lines)
+
+
+_LEFT_OUT_BY = {
+    "dev": "list the other tasks in trainer.evaluation.tasks",
+    "test": "name the other tasks with --tasks",
+    "train": "name the other tasks with --tasks",
+}
+
+
+def no_pair(task: str, split: str) -> DataError:
+    """The error of a task that has nothing to be scored on."""
+    return DataError(
+        f"task {task!r} has no {split} pair to score; raise task.data.{split}_fraction, "
+        f"give the task {split}_corpora, or leave the task out: {_LEFT_OUT_BY[split]}"
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class TaskResult:
+    """Evaluation of one task.
+
+    Attributes:
+      pairs: number of sentence pairs, >= 1.
+      scores: value by metric name; see `keras_mtl.metrics.MetricResult` for the units.
+      signatures: how each value was made, by metric name.
+      seconds: translating and scoring.
+      hypotheses: the translations, by rising length of the pair; empty when no metric needs them.
+      references: their references.
+      sources: what was translated.
+    """
+
+    pairs: int
+    scores: Mapping[str, float]
+    signatures: Mapping[str, str]
+    seconds: float
+    hypotheses: Sequence[str] = ()
+    references: Sequence[str] = ()
+    sources: Sequence[str] = ()
+
+    @property
+    def bleu(self) -> float | None:
+        """Corpus BLEU in [0, 100], None when it was not asked for."""
+        return self.scores.get("bleu")
+
+    @property
+    def chrf(self) -> float | None:
+        """Corpus chrF in [0, 100], None when it was not asked for."""
+        return self.scores.get("chrf")
+
+    @property
+    def neg_log_perplexity(self) -> float | None:
+        """Mean log-probability of a reference token in nats, None when it was not asked for."""
+        return self.scores.get("neg_log_perplexity")
+
+
+class Evaluator:
+    """Scores every task on a held-out part of its data.
+
+    Args:
+      prepared: the prepared store.
+      translator: translates the sources; None when no metric compares text.
+      metrics: names of registered metrics (`keras_mtl.metrics.available`).
+      max_pairs: most pairs of a task; they are spread evenly over its length-sorted pairs, so that
+        the choice is the same each time and keeps the distribution of lengths. None takes all.
+      split: ``dev``, ``test``, or ``train`` for a question that training text may answer, such as
+        what another compute type changes. Its text is decoded from its tokens.
+      tasks: names of the tasks to score; None scores all.
+      likelihood: gives the loss of the references; needed only for metrics of the loss.
+      pairs_at_once: pairs that are translated between two looks whether to stop, >= 1.
+
+    Raises:
+      ConfigError: a metric or task is unknown, or what it needs is missing.
+      DataError: a task has no pair in this split.
+    """
+
+    def __init__(
+        self,
+        prepared: PreparedData,
+        translator: Translates | None,
+        metrics: Sequence[str] = ("bleu", "chrf"),
+        max_pairs: int | None = None,
+        split: str = "dev",
+        tasks: Sequence[str] | None = None,
+        likelihood: SumsLoss | None = None,
+        pairs_at_once: int = PAIRS_AT_ONCE,
+    ):
+        self._metrics = [metrics_lib.check_metric(name) for name in dict.fromkeys(metrics)]
+        if not self._metrics:
+            raise ConfigError(
+                f"no metric to evaluate; name some of {', '.join(metrics_lib.available())}"
+            )
+        self._text_metrics = [name for name in self._metrics if metrics_lib.compares_text(name)]
+        self._loss_metrics = [name for name in self._metrics if name not in self._text_metrics]
+        if self._text_metrics and translator is None:
+            raise ConfigError(f"metric {self._text_metrics[0]!r} needs a translator")
+        if self._loss_metrics and likelihood is None:
+            raise ConfigError(
+                f"metric {self._loss_metrics[0]!r} needs the model, not its translations"
+            )
+        if max_pairs is not None and max_pairs < 1:
+            raise ConfigError(f"max_pairs must be at least 1, got {max_pairs}")
+        if split not in SPLITS:
+            raise ConfigError(f"unknown split {split!r}{nearest(split, SPLITS)}")
+        known = [task.name for task in prepared.tasks]
+        self.tasks = list(known if tasks is None else dict.fromkeys(tasks))
+        for name in self.tasks:
+            if name not in known:
+                raise ConfigError(f"unknown task {name!r}{nearest_task(name, known)}")
+        self.split = split
+        self.prepared = prepared
+        self._translator = translator
+        self._likelihood = likelihood
+        self._pairs_at_once = pairs_at_once
+        self._readers: dict[str, StoreReader] = {}
+        self._indices: dict[str, np.ndarray] = {}
+        for name in self.tasks:
+            reader = prepared.reader(name, split)
+            if not len(reader):
+                raise no_pair(name, split)
+            self._readers[name] = reader
+            self._indices[name] = spread(len(reader), max_pairs)
+
+    @classmethod
+    def from_model(
+        cls, config: "ExperimentConfig", model: Any, prepared: PreparedData, split: str = "dev"
+    ) -> Self:
+        """Makes the evaluator of a run's validation.
+
+        A metric on text also computes the other text metrics, which cost nothing compared to
+        translating.
+
+        Args:
+          config: the experiment; ``trainer.evaluation`` says what is scored.
+          model: built model; its weights are read at each evaluation.
+          prepared: the prepared store.
+          split: ``dev`` or ``test``.
+        """
+        settings = config.trainer.evaluation
+        tasks = translation_tasks(config, prepared)
+        if not metrics_lib.compares_text(settings.metric):
+            likelihood = Likelihood(model, PairIds.of_tasks(prepared.vocabulary, tasks))
+            return cls(
+                prepared,
+                None,
+                [settings.metric],
+                settings.max_pairs,
+                split,
+                settings.tasks or None,
+                likelihood,
+            )
+        backend = choose_backend(settings.backend, only_tensorflow=only_tensorflow(model))
+        batch_size = config.task.decoding.batch_size
+        translator = make_translator(
+            model,
+            prepared.vocabulary,
+            tasks,
+            validation_options(config),
+            backend=backend,
+            compute_type=settings.compute_type,
+            workers=settings.workers or None,
+            batch_size=batch_size,
+        )
+        return cls(
+            prepared,
+            translator,
+            text_metrics(settings.metric),
+            settings.max_pairs,
+            split,
+            settings.tasks or None,
+            # TensorFlow's search is slow, and has one batch in work at a time.
+            pairs_at_once=batch_size if backend == "tf" else PAIRS_AT_ONCE,
+        )
+
+    def evaluate(
+        self,
+        log: Callable[[str], None] | None = None,
+        stopped: Callable[[], bool] | None = None,
+    ) -> dict[str, TaskResult]:
+        """Scores the tasks with the weights as they are now.
+
+        Args:
+          log: function that gets a line after each task.
+          stopped: asked every few seconds whether to end here; None: never.
+
+        Returns:
+          The result of each task, in the order of the tasks.
+
+        Raises:
+          EvaluationStopped: ``stopped`` said so.
+        """
+        if isinstance(self._translator, TextTranslator):
+            self._translator.refresh()
+        results = {}
+        for name in self.tasks:
+            results[name] = result = self._evaluate(name, stopped)
+            if log is not None:
+                scores = "  ".join(
+                    f"{metric} {value:.{metrics_lib.decimals(metric) + 1}f}"
+                    for metric, value in result.scores.items()
+                )
+                log(f"{name}: {result.pairs:,} pairs in {result.seconds:.1f} s  {scores}")
+        return results
+
+    @functools.cached_property
+    def scored_pairs(self) -> dict[str, ScoredPairs]:
+        """Which pairs of each task `evaluate` scores; reads them, and does not translate them."""
+        found = {}
+        for name in self.tasks:
+            indices = self._indices[name]
+            digest = pairs_digest(zip(*self._texts(self._readers[name], indices), strict=True))
+            found[name] = ScoredPairs(len(indices), len(self._readers[name]), digest)
+        return found
+
+    def check_lengths(self, translator: TextTranslator) -> None:
+        """Checks before the work that no source is too long for a translator.
+
+        Raises:
+          InputError: one is; the message names the file and line of the pair, or its number in the
+            split.
+        """
+        for name in self.tasks:
+            reader, indices = self._readers[name], self._indices[name]
+            sources, _ = self._texts(reader, indices)
+            too_long = translator.too_long(sources)
+            if not too_long:
+                continue
+            place, tokens = too_long[0]
+            index = int(indices[place])
+            where = getattr(reader, "place", None)
+            shown = where(index) if where else f"{self.split} pair {index + 1} of task {name!r}"
+            more = f" ({len(too_long) - 1:,} more are too long)" if len(too_long) > 1 else ""
+            raise InputError(
+                f"{shown}: the source has {tokens} tokens, and the model takes "
+                f"{translator.longest_source}: {sources[place][:60]!r}{more}; use --on_long_line "
+                "truncate or --on_long_line skip, or leave the pair out"
+            )
+
+    def _texts(self, reader: StoreReader, indices: np.ndarray) -> tuple[list[str], list[str]]:
+        """Returns sources and targets; those of a store without text are decoded from tokens."""
+        if reader.has_text:
+            pairs = [reader.text(int(index)) for index in indices]
+            return [source for source, _ in pairs], [target for _, target in pairs]
+        decode = self.prepared.vocabulary.decode_batch
+        sources, targets = reader.gather(indices)
+        return decode(sources), decode(targets)
+
+    def _translate(
+        self, sources: Sequence[str], task: str, stopped: Callable[[], bool] | None
+    ) -> list[str]:
+        """Translates the sources of a task, and looks now and then whether to stop."""
+        assert self._translator is not None  # checked by the constructor
+        if stopped is None:
+            return list(self._translator.translate(sources, task))
+        found: list[str] = []
+        for start in range(0, len(sources), self._pairs_at_once):
+            raise_if_stopped(stopped, task)
+            found += self._translator.translate(sources[start : start + self._pairs_at_once], task)
+        return found
+
+    def _evaluate(self, name: str, stopped: Callable[[], bool] | None) -> TaskResult:
+        start = time.perf_counter()
+        reader, indices = self._readers[name], self._indices[name]
+        scored: dict[str, metrics_lib.MetricResult] = {}
+        hypotheses: list[str] = []
+        references: list[str] = []
+        sources: list[str] = []
+        if self._text_metrics:
+            sources, references = self._texts(reader, indices)
+            hypotheses = self._translate(sources, name, stopped)
+            for metric in self._text_metrics:
+                scored[metric] = metrics_lib.score(metric, hypotheses, references)
+        if self._likelihood is not None and self._loss_metrics:
+            nll, tokens = self._likelihood.total(name, reader, indices, stopped)
+            for metric in self._loss_metrics:
+                scored[metric] = metrics_lib.loss_score(metric, nll, tokens)
+        return TaskResult(
+            pairs=len(indices),
+            scores={metric: scored[metric].value for metric in self._metrics},
+            signatures={metric: scored[metric].signature for metric in self._metrics},
+            seconds=time.perf_counter() - start,
+            hypotheses=hypotheses,
+            references=references,
+            sources=sources,
+        )
+
+
+def validation_options(config: "ExperimentConfig") -> BeamOptions:
+    """Returns the beam search of a run's validation."""
+    decoding = config.task.decoding.as_dict()
+    del decoding["batch_size"]
+    beam_size = config.trainer.evaluation.beam_size
+    decoding |= {"beam_size": beam_size, "num_hypotheses": 1, "patience": 1.0}
+    return BeamOptions.from_mapping(decoding)
+
+
+def text_metrics(first: str) -> list[str]:
+    """Returns a metric on text, and those that are always computed of translations."""
+    return list(dict.fromkeys((first, *metrics_lib.TEXT_METRICS)))
+
+
+@dataclasses.dataclass(frozen=True)
+class PairIds:
+    """Pairs of a store as a model takes them.
+
+    Attributes:
+      tag_ids: id of the language tag before the source, by task name.
+      decoders: index of the decoder, by task name.
+      eos_id: id of the end of sentence.
+    """
+
+    tag_ids: Mapping[str, int]
+    decoders: Mapping[str, int]
+    eos_id: int
+
+    @classmethod
+    def of_tasks(cls, vocabulary: Vocabulary, tasks: Sequence[TranslationTask]) -> Self:
+        """Takes the ids of some tasks."""
+        return cls(
+            {task.name: vocabulary.tag_id(task.target) for task in tasks},
+            {task.name: task.decoder for task in tasks},
+            vocabulary.eos_id,
+        )
+
+    def read(
+        self, task: str, reader: StoreReader, indices: np.ndarray
+    ) -> tuple[list[list[int]], list[list[int]]]:
+        """Reads pairs of a task; returns (sources, targets)."""
+        sources, targets = reader.gather(indices)
+        return (
+            [[self.tag_ids[task], *row, self.eos_id] for row in sources],
+            [[*row, self.eos_id] for row in targets],
+        )
+
+
+class Likelihood:
+    """The loss of the references under a model, teacher forced.
+
+    Args:
+      model: called with {"source", "target", "decoder"} int32, gives logits [rows, length, V].
+      ids: of the tasks.
+    """
+
+    def __init__(self, model: Any, ids: PairIds):
+        self._model = model
+        self._ids = ids
+
+    def total(
+        self,
+        task: str,
+        reader: StoreReader,
+        indices: np.ndarray,
+        stopped: Callable[[], bool] | None = None,
+    ) -> tuple[float, float]:
+        """Adds up the loss of some pairs.
+
+        Args:
+          task: the pairs' task.
+          reader: their store.
+          indices: int64[n], pairs of the store.
+          stopped: asked before each batch whether to stop; None: never.
+
+        Raises:
+          EvaluationStopped: ``stopped`` said so.
+
+        Returns:
+          Sum of the negative log-probabilities in nats, and the number of tokens, each target's end
+          of sentence counted.
+        """
+        import tensorflow as tf
+
+        nll, tokens = 0.0, 0.0
+        for start in range(0, len(indices), _ROWS):
+            raise_if_stopped(stopped, task)
+            pairs = self._ids.read(task, reader, indices[start : start + _ROWS])
+            source, target = map(self._pad, pairs)
+            decoder = np.full(_ROWS, self._ids.decoders[task], np.int32)
+            more, count = self._step(*map(tf.constant, (source, target, decoder)))
+            nll += float(more)
+            tokens += float(count)
+        return nll, tokens
+
+    @functools.cached_property
+    def _step(self) -> Callable[..., Any]:
+        import tensorflow as tf
+
+        @tf.function
+        def step(source, target, decoder):
+            inputs = {"source": source, "target": target, "decoder": decoder}
+            _, tokens, nll = self._model.token_losses(inputs, drop_padding=True)
+            return tf.reduce_sum(nll), tf.reduce_sum(tokens)
+
+        return step
+
+    @staticmethod
+    def _pad(rows: Sequence[Sequence[int]]) -> np.ndarray:
+        longest = max(map(len, rows))
+        length = max(_SHORTEST, 1 << (longest - 1).bit_length())
+        batch = np.zeros((_ROWS, length), np.int32)
+        for place, row in enumerate(rows):
+            batch[place, : len(row)] = row
+        return batch
+
+
+def spread(count: int, most: int | None) -> np.ndarray:
+    """Chooses ``min(count, most)`` of ``count`` places, evenly spread, int64 and rising."""
+    if most is None or most >= count:
+        return np.arange(count, dtype=np.int64)
+    # The middle of each of `most` equal parts, in whole numbers: no rounding to depend on.
+    return (2 * np.arange(most, dtype=np.int64) + 1) * count // (2 * most)

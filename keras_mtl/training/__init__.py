@@ -1,0 +1,1 @@
+"""Training: the steps, the run around them, and `model.fit`."""

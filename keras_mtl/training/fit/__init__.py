@@ -1,0 +1,1 @@
+"""Schedules in `model.fit`: callbacks and their state."""

@@ -1,0 +1,332 @@
+"""Schedules in ``model.fit``: any Keras model, the same Mixture and Schedule as the trainer's."""
+
+import dataclasses
+import os
+import time
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_mtl.data.mixture import Mixture
+from keras_mtl.errors import CheckpointError, ConfigError, InputError, nearest_task
+from keras_mtl.schedules import ScoreBook, TaskInfo
+from keras_mtl.training.fit.consumed_batches import ConsumedBatches
+from keras_mtl.training.fit.state import FitState, restore
+from keras_mtl.training.fit.task_evaluation import TaskEvaluation
+from keras_mtl.training.fit.task_planner import TaskPlanner, task_optimizer
+from keras_mtl.training.run.event_log import EventLog, Scores
+
+__all__ = ["TaskEvaluation", "TaskScheduling"]
+
+
+class TaskScheduling(keras.callbacks.Callback):
+    """Lets a schedule decide between the epochs of ``fit`` which task gets how many batches.
+
+    The dataset is ``mixture.dataset(steps=S)``, and an epoch of ``fit`` is S steps. Each epoch
+    continues where the previous one ended. At the end of an epoch the tasks are scored and the
+    schedule learns the scores; the next epoch's first batch is drawn by the new probabilities.
+    Nothing that was prefetched is lost or seen twice, because the dataset ends with the epoch.
+    Choose S by how quickly the schedule has to react.
+
+    The callback counts the batches that the model was trained on, and the model's saved weights
+    hold that number. With ``state_path`` a run that was killed resumes at exactly that batch:
+    ``keras.callbacks.BackupAndRestore`` restores weights and optimizer, this callback the place in
+    every task's data, the schedule's state and the scores that belong to them. List this callback
+    before BackupAndRestore, so that a backup is never newer than the schedule's state.
+
+    Args:
+      mixture: what the dataset is made of.
+      evaluate: scores the tasks: a `TaskEvaluation`, or a function that returns {task name: score};
+        a task that is left out keeps its score. None for a schedule that needs no scores.
+      baselines: {task name: score of a model trained on only this task}, > 0; for tasks that are
+        left out, and by default, those of the schedule's `TaskInfo`.
+      higher_is_better: direction of the scores; None takes that of a `TaskEvaluation`, else True.
+      interval: epochs between evaluations, >= 1.
+      state_path: file that the state is kept in; None keeps it in memory.
+      event_log: also gets probabilities and scores, for ``plot_run``; None logs only to ``fit``.
+      application: what the factors of an implicit schedule multiply. ``gradient``: the ``weight``
+        of the dataset's rows, which ``map_fn`` must hand to the model as sample weight; for any
+        optimizer whose moments the tasks share. ``learning_rate``: the learning rate; the model is
+        compiled with `keras_mtl.training.step.optimizers.Adam` with ``num_tasks`` and scaled
+        moments.
+        None for a schedule without factors.
+
+    Attributes:
+      book: the scores and baselines, a `keras_mtl.schedules.ScoreBook`.
+
+    The ``logs`` of an epoch, which ``History``, ``CSVLogger`` and ``TensorBoard`` record, get
+    ``probability/<task>`` for the next epoch, ``score/<task>``, ``scale/<task>`` if the schedule
+    has factors, and what a `TaskEvaluation` writes.
+
+    Example::
+
+        mixture = Mixture(sources, schedule, [Bucket(length=1, rows=32)], seed=1)
+        to_xyw = lambda batch: (batch["x"], batch["y"], batch["weight"])
+        model.fit(
+            mixture.dataset(steps=100, map_fn=to_xyw),
+            epochs=50,
+            callbacks=[
+                TaskScheduling(mixture, evaluate, state_path="run/tasks.npz"),
+                keras.callbacks.BackupAndRestore("run/backup", delete_checkpoint=False),
+            ],
+        )
+
+    Raises:
+      ConfigError: arguments do not fit each other, or ``steps_per_epoch`` is not the number of
+        steps of the mixture's dataset.
+      CheckpointError: ``state_path`` is damaged or of another run.
+      InputError: ``evaluate`` returned something else than scores of the mixture's tasks.
+    """
+
+    def __init__(
+        self,
+        mixture: Mixture,
+        evaluate: TaskEvaluation | Callable[[], Mapping[str, float]] | None = None,
+        baselines: Mapping[str, float] | None = None,
+        higher_is_better: bool | None = None,
+        interval: int = 1,
+        state_path: str | os.PathLike[str] | None = None,
+        event_log: EventLog | None = None,
+        application: str | None = None,
+    ):
+        super().__init__()
+        self._tasks = _with_baselines(mixture.schedule.tasks, baselines or {})
+        if interval < 1:
+            raise ConfigError(f"interval must be at least 1 epoch, got {interval}")
+        if higher_is_better is None:
+            higher_is_better = getattr(evaluate, "higher_is_better", True)
+        if isinstance(evaluate, TaskEvaluation):
+            _check_names("evaluate has data of", evaluate.task_names, mixture.task_names)
+        self._mixture = mixture
+        # What was made ahead of training is not consumed, under a strategy a whole epoch of it.
+        mixture.count_iterations = False
+        self._planner = TaskPlanner(mixture, application)
+        self._evaluate = evaluate
+        self._metric = evaluate.label if isinstance(evaluate, TaskEvaluation) else "score"
+        self.book = ScoreBook(self._tasks, higher_is_better)
+        self._interval = interval
+        self._event_log = event_log
+        self._state = FitState(None if state_path is None else Path(state_path))
+        self._consumed = ConsumedBatches(self._count_for_weights, self._on_save)
+        self._trained: keras.Model | None = None
+        self._begun = False
+        self._epoch_start = 0
+        self._batches = self._started = 0
+
+    @property
+    def step(self) -> int:
+        """Batches consumed since the run began, including earlier processes."""
+        return self._epoch_start + self._batches
+
+    def set_model(self, model: keras.Model) -> None:
+        super().set_model(model)
+        self._consumed.attach(model)
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        self._begun = False
+        self._check_steps()
+        schedule = self._mixture.schedule
+        if schedule.uses_scores and self._evaluate is None:
+            warnings.warn(
+                f"schedule {schedule.name!r} learns from scores, and TaskScheduling has no "
+                "evaluate: its probabilities stay as they are; give a TaskEvaluation or a function",
+                stacklevel=2,
+            )
+        if schedule.uses_losses:
+            warnings.warn(
+                f"schedule {schedule.name!r} learns from the training losses of each task, which "
+                "model.fit does not report: its probabilities stay as they are unless your code "
+                "calls TaskScheduling.book.observe; take a schedule that learns from scores",
+                stacklevel=2,
+            )
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        # Not in `on_train_begin`: by now BackupAndRestore has brought the optimizer back.
+        if not self._begun:
+            self._begin()
+        self._epoch_start, self._batches, self._started = self._mixture.step, 0, 0
+        self._begun = True
+        self._planner.epoch(self._epoch_start)
+
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        updates = int(self.model.steps_per_execution)
+        self._planner.ahead(self.step, updates)
+        self._started = self._within_epoch(batch + updates)
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        self._batches = self._within_epoch(batch + 1)
+
+    def _within_epoch(self, batches: int) -> int:
+        # An execution of several steps counts beyond the end of an epoch that is not a multiple.
+        steps = (self.params or {}).get("steps")
+        return batches if steps is None else min(batches, steps)
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        logs = {} if logs is None else logs
+        step = self.step
+        # Training may have been stopped inside the epoch, when batches were already read ahead.
+        self._mixture.finish(step)
+        if self._evaluate is not None and (epoch + 1) % self._interval == 0:
+            self._score(step, logs)
+        probabilities = dict(
+            zip(self._mixture.task_names, self._mixture.probabilities(step).tolist(), strict=True)
+        )
+        logs.update({f"probability/{name}": value for name, value in probabilities.items()})
+        scales = None
+        if self._mixture.scaling:
+            values = self._mixture.scales(step).tolist()
+            scales = dict(zip(self._mixture.task_names, values, strict=True))
+            logs.update({f"scale/{name}": value for name, value in scales.items()})
+        if self._event_log is not None:
+            rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
+            self._event_log.train(step, {}, probabilities, learning_rate=rate, scales=scales)
+        self._state.add(self._iterations(), self._mixture, self.book, self._metric)
+
+    def _score(self, step: int, logs: dict[str, Any]) -> None:
+        assert self._evaluate is not None
+        start = time.perf_counter()
+        if isinstance(self._evaluate, TaskEvaluation):
+            self._evaluate.set_model(self.model)
+            scores: Mapping[str, float] = self._evaluate.evaluate(logs)
+        else:
+            scores = self._evaluate()
+        seconds = time.perf_counter() - start
+        names = self._mixture.task_names
+        for name, score in scores.items():
+            if name not in names:
+                remedy = nearest_task(name, names, listing="")
+                raise InputError(f"evaluate scored an unknown task {name!r}{remedy}")
+            self.book.set(names.index(name), step, float(score))
+        logs.update({f"score/{name}": float(score) for name, score in scores.items()})
+        self._mixture.update(step, self.book)
+        if self._event_log is not None:
+            results = {
+                name: Scores({"score": float(score)}, seconds / len(scores))
+                for name, score in scores.items()
+            }
+            known = np.isfinite(self.book.baselines)
+            ratios = None
+            if known.all():
+                ratios = dict(zip(names, self.book.ratios().tolist(), strict=True))
+            self._event_log.evaluation(step, results, ratios, "score")
+
+    def _iterations(self) -> int:
+        return int(keras.ops.convert_to_numpy(self.model.optimizer.iterations))
+
+    def _check_steps(self) -> None:
+        steps, made = (self.params or {}).get("steps"), self._mixture.dataset_steps
+        if steps is None and made == {None}:
+            raise ConfigError(
+                "fit was given an endless dataset, and the schedule learns only at the end of an "
+                "epoch; make mixture.dataset(steps=S) with the number of batches of an epoch"
+            )
+        if not made or steps is None or steps in made:
+            return
+        own = " or ".join("no end" if n is None else f"steps={n}" for n in sorted(made, key=str))
+        raise ConfigError(
+            f"an epoch of fit has {steps} steps, and mixture.dataset was made with {own}: the next "
+            "epoch would continue an iterator whose batches were drawn before the schedule "
+            f"learned. Make mixture.dataset(steps={steps}) and leave out steps_per_epoch"
+        )
+
+    def _count_for_weights(self) -> int:
+        """Batches that the model's present weights have seen."""
+        if not self._begun:
+            restored = self._consumed.restored
+            return self.step if restored is None else restored
+        # A callback that is called before this one may save while `_batches` lacks the last ones.
+        return self._epoch_start + max(self._batches, self._started)
+
+    def _on_save(self, batches: int) -> None:
+        if self._begun:
+            self._state.mark(self._iterations(), batches)
+
+    def _begin(self) -> None:
+        self._planner.start(self.model)
+        batches = self._consumed.restored
+        self._consumed.forget()
+        resumed = self._trained is self.model
+        self._trained = self.model
+        # After an exception in an earlier `fit` the mixture stands at the start of that epoch.
+        if batches is None and resumed and self._mixture.step in (self._epoch_start, self.step):
+            batches = self.step
+        if self._state.has_file:
+            self._state.load()
+            self._restore(batches)
+        elif batches is None or batches == self._mixture.step:
+            self._state.add(self._iterations(), self._mixture, self.book, self._metric)
+        elif batches < self._mixture.step:
+            self._restore(batches)
+        else:
+            if self._mixture.schedule.adaptive and not resumed:
+                warnings.warn(
+                    f"the weights were trained on {batches} batches, and nothing was kept of the "
+                    "schedule and the scores: the schedule starts from nothing; give state_path",
+                    stacklevel=2,
+                )
+            self._mixture.finish(batches)
+            self._state.add(self._iterations(), self._mixture, self.book, self._metric)
+        if self._event_log is not None:
+            self._event_log.resume(self._mixture.step)
+
+    def _restore(self, batches: int | None) -> None:
+        """Takes the state that belongs to the model's weights, wherever those come from."""
+        if batches is None:
+            batches = self._batches_by_iterations()
+        state = None if batches is None else self._state.keep_until(batches)
+        path = self._state.path or "the state in memory"
+        if state is None:
+            done = f"{self._iterations()} iterations" if batches is None else f"{batches} batches"
+            raise CheckpointError(
+                f"{path} belongs to a run that is further than this model: it begins at batch "
+                f"{self._state.oldest()}, and the model has done {done}. Restore the model's "
+                f"backup, or delete {path} to start again"
+            )
+        assert batches is not None
+        book, saved = restore(state, self._mixture, self._tasks)
+        if self.book.same_metric(book, self._metric, saved):
+            self.book = book
+        else:
+            warnings.warn(
+                f"{path}: the metric is {self._metric!r}, and its scores are of {saved!r} with "
+                f"higher_is_better={book.higher_is_better}; they are forgotten",
+                stacklevel=2,
+            )
+        # A backup from inside an epoch: the batches up to it are known from its start.
+        self._mixture.finish(batches)
+
+    def _batches_by_iterations(self) -> int | None:
+        """Batches that the weights have seen, if they were restored without that number."""
+        iterations = self._iterations()
+        batches = self._state.batches_at(iterations)
+        if batches is not None:
+            return batches
+        accumulated = task_optimizer(self.model).gradient_accumulation_steps or 1
+        batches = self._state.guess(iterations, accumulated)
+        if batches is not None:
+            warnings.warn(
+                f"the weights do not say how many batches they have seen; {batches} are taken, by "
+                f"the optimizer's {iterations} iterations. That is too few if updates were skipped",
+                stacklevel=2,
+            )
+        return batches
+
+
+def _check_names(what: str, names: Iterable[str], known: Sequence[str]) -> None:
+    for name in names:
+        if name not in known:
+            remedy = nearest_task(name, known, listing="")
+            raise ConfigError(f"{what} an unknown task {name!r}{remedy}")
+
+
+def _with_baselines(tasks: Sequence[TaskInfo], baselines: Mapping[str, float]) -> list[TaskInfo]:
+    """The schedule's tasks, with the baselines that were given instead of their own."""
+    _check_names("baselines has", baselines, [task.name for task in tasks])
+    return [
+        dataclasses.replace(task, baseline=baselines.get(task.name, task.baseline))
+        for task in tasks
+    ]

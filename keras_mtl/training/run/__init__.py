@@ -1,0 +1,1 @@
+"""A training run: its directory, loop, checkpoints, logs and validation."""

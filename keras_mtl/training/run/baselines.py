@@ -1,0 +1,127 @@
+"""Baselines: the score of a model that is trained on only one task."""
+
+import copy
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from keras_mtl.configuration.files import save_params
+from keras_mtl.configuration.schema import BalancingConfig, ExperimentConfig, Options, PairConfig
+from keras_mtl.errors import DataError, KerasMtlError
+from keras_mtl.events import read_events
+from keras_mtl.files import replace_file
+from keras_mtl.interrupts import forwarded_to
+from keras_mtl.metrics import higher_is_better, schedule_score
+from keras_mtl.training.run.building import validated_tasks
+from keras_mtl.training.run.setup import prepare_from_config
+
+BASELINES_FILE = "baselines.json"
+
+# Exit codes of a training that a signal has stopped, whether or not it could save.
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_STOPPED = {*(128 + number for number in _SIGNALS), *(-number for number in _SIGNALS)}
+
+
+def measure_baselines(
+    config: ExperimentConfig,
+    model_dir: str | Path,
+    train_steps: int | None = None,
+    log: Callable[[str], None] = print,
+) -> dict[str, float]:
+    """Trains a model for each task with the same configuration and notes its best validation score.
+
+    The models share the prepared data of the whole mix, so that their scores compare with those of
+    the mixed run. Each is trained in a process of its own, in ``<model_dir>/<task>``. A task that
+    is done is not trained again; one that was interrupted resumes.
+
+    Args:
+        config: the experiment of all tasks.
+        model_dir: directory of the baselines; gets ``baselines.json``.
+        train_steps: steps of each model; None takes ``trainer.train_steps``.
+        log: function that gets lines for the user.
+
+    Returns:
+        By task the best validation score of ``trainer.evaluation.metric``, in the unit that
+        schedules compare (`keras_mtl.metrics.schedule_score`).
+
+    Raises:
+        ConfigError, DataError: see `prepare_from_config`.
+        KerasMtlError: a training failed; its own message stands above.
+    """
+    root = Path(model_dir)
+    config = copy.deepcopy(config)
+    config.task.data.data_dir = os.path.abspath(prepare_from_config(config, root, log=log).data_dir)
+    validated = validated_tasks(config)
+    found: dict[str, float] = {}
+    for pair in config.task.pairs:
+        if pair.name not in validated:
+            log(f"no baseline of {pair.name}: trainer.evaluation.tasks leaves it out")
+            continue
+        log(f"baseline of {pair.name}")
+        alone = task_alone(config, pair)
+        if train_steps is not None:
+            alone.trainer.train_steps = train_steps
+        score = _train(alone, root / pair.name)
+        if score <= 0:
+            log(
+                f"warning: the best score of {pair.name} is {score:g}, and a baseline must be > 0; "
+                "it is left out. Train longer (--train_steps)"
+            )
+            continue
+        found[pair.name] = score
+        _write(root / BASELINES_FILE, found)
+    return found
+
+
+def task_alone(config: ExperimentConfig, pair: PairConfig) -> ExperimentConfig:
+    """Returns the configuration of one task, without what concerns several; the data is shared."""
+    alone = copy.deepcopy(config)
+    alone.task.pairs = [copy.deepcopy(pair)]
+    alone.trainer.evaluation.tasks = []
+    alone.trainer.schedule.name = "uniform"
+    alone.trainer.schedule.parameters = Options()
+    alone.trainer.schedule.baselines_file = ""
+    alone.trainer.balancing = BalancingConfig()
+    return alone
+
+
+def _train(config: ExperimentConfig, directory: Path) -> float:
+    directory.mkdir(parents=True, exist_ok=True)
+    params = directory / "alone.yaml"
+    save_params(config, str(params))
+    # A process of its own: strategies and determinism are set once in a process.
+    command = [sys.executable, "-m", "keras_mtl.cli.main", "train"]
+    command += ["--config_file", str(params), "--model_dir", str(directory)]
+    # The child saves before it ends, which takes as long as a training step.
+    with subprocess.Popen(command) as process, forwarded_to(process.send_signal):
+        code = process.wait()
+    if code in _STOPPED:
+        raise SystemExit(code if code > 0 else 128 - code)
+    if code:
+        raise KerasMtlError(
+            f"training in {directory} ended with exit code {code}; repair what its message "
+            "names and start the same command again: finished tasks are not trained again"
+        )
+    metric = config.trainer.evaluation.metric
+    scores = [
+        score
+        for event in read_events(directory)
+        if event["event"] == "evaluation"
+        for score in event["scores"].get(metric, {}).values()
+        if score is not None
+    ]
+    if not scores:
+        raise DataError(
+            f"{directory}: no validation by {metric} was logged, and nothing is left to train; "
+            "delete the directory and start again"
+        )
+    best = max(scores) if higher_is_better(metric) else min(scores)
+    return schedule_score(metric, best)
+
+
+def _write(path: Path, baselines: dict[str, float]) -> None:
+    replace_file(path, json.dumps(baselines, indent=1, ensure_ascii=False) + "\n")

@@ -1,0 +1,297 @@
+"""Objects of a run from its configuration."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from keras_mtl import schedules
+from keras_mtl.configuration.schema import ExperimentConfig
+from keras_mtl.data.batch_plan import make_buckets
+from keras_mtl.data.mixture import Mixture
+from keras_mtl.data.prepare import PreparedData
+from keras_mtl.data.task_sources import TranslationSource
+from keras_mtl.errors import ConfigError, nearest_task
+from keras_mtl.evaluation.evaluator import no_pair
+from keras_mtl.evaluation.tasks import decoders
+from keras_mtl.models.factory import build_transformer
+from keras_mtl.schedules import Schedule, TaskInfo
+from keras_mtl.training.step.balancing import check_balancing
+from keras_mtl.training.step.learning_rate import WarmupSchedule
+from keras_mtl.training.step.loss_scale import DynamicLossScale
+from keras_mtl.training.step.optimizers import Adam
+from keras_mtl.training.step.scaling import moments_for, pairing_warning
+
+# Below this, chrF of a dev set differs by more than a point between two samples of the sentences.
+_FEW_DEV_PAIRS = 100
+_MOST_SHOWN = 10  # Tasks in a warning.
+
+
+def read_baselines(config: ExperimentConfig, task_names: Sequence[str]) -> list[float | None]:
+    """Returns each task's baseline: its own field, else the baselines file, else None.
+
+    Raises:
+        ConfigError: the file is missing, is no {task: number} object, or a number is not > 0.
+    """
+    path = config.trainer.schedule.baselines_file
+    from_file = _baselines_of_file(path)
+    for name in from_file:
+        if name not in task_names:
+            raise ConfigError(f"{path}: unknown task {name!r}{nearest_task(name, task_names)}")
+    own = {pair.name or f"{pair.source}-{pair.target}": pair.baseline for pair in config.task.pairs}
+    baselines = []
+    for name in task_names:
+        value = own.get(name)
+        value = from_file.get(name) if value is None else value
+        if value is not None and not (isinstance(value, int | float) and value > 0):
+            raise ConfigError(f"the baseline of task {name!r} must be a number > 0, got {value!r}")
+        baselines.append(None if value is None else float(value))
+    return baselines
+
+
+def _baselines_of_file(path: str) -> dict[str, float]:
+    if not path:
+        return {}
+    try:
+        found = json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ConfigError(
+            f"trainer.schedule.baselines_file {path!r} does not exist; `keras-mtl baselines "
+            "--model_dir DIR` with the same configuration writes DIR/baselines.json, or write a "
+            'JSON file such as {"en-fr": 41.2}'
+        ) from error
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"trainer.schedule.baselines_file {path!r} cannot be read: {error}; `keras-mtl "
+            'baselines` writes it, or give a JSON file such as {"en-fr": 41.2}'
+        ) from error
+    if not isinstance(found, dict):
+        raise ConfigError(f'{path}: no object such as {{"en-fr": 41.2}}')
+    return found
+
+
+def overruled_baselines(config: ExperimentConfig) -> list[str]:
+    """A line for each task whose own baseline is used in place of another one in the file."""
+    path = config.trainer.schedule.baselines_file
+    from_file = _baselines_of_file(path)
+    lines = []
+    for pair in config.task.pairs:
+        other = from_file.get(pair.name)
+        if pair.baseline is not None and other is not None and other != pair.baseline:
+            lines.append(
+                f"{pair.name}: the baseline {pair.baseline:g} of task.pairs is used, not the "
+                f"{other:g} of {path}"
+            )
+    return lines
+
+
+def task_infos(config: ExperimentConfig, prepared: PreparedData) -> list[TaskInfo]:
+    """Returns what schedules know of the tasks: name, size, baseline."""
+    baselines = read_baselines(config, [task.name for task in prepared.tasks])
+    return [
+        TaskInfo(task.name, task.train_size, baseline)
+        for task, baseline in zip(prepared.tasks, baselines, strict=True)
+    ]
+
+
+def build_schedule(config: ExperimentConfig, tasks: Sequence[TaskInfo]) -> Schedule:
+    """Makes the schedule that ``trainer.schedule`` names."""
+    settings = config.trainer.schedule
+    return schedules.create(settings.name, tasks, **settings.parameters.as_dict())
+
+
+def check_dev_pairs(config: ExperimentConfig) -> None:
+    """Checks before data is prepared that every validated task gets dev pairs.
+
+    Raises:
+        ConfigError: a task has neither dev corpora nor a part of its corpora.
+    """
+    if config.task.data.dev_fraction > 0:
+        return
+    for pair in config.task.pairs:
+        if pair.name in validated_tasks(config) and not pair.dev_corpora:
+            raise ConfigError(
+                f"task {pair.name!r} has no dev_corpora and task.data.dev_fraction is 0, so it "
+                "cannot be validated; give it dev_corpora, raise the fraction, list the other "
+                "tasks in trainer.evaluation.tasks, or train with --mode train"
+            )
+
+
+def check_dev_sizes(validated: Sequence[str], prepared: PreparedData) -> list[str]:
+    """Checks that every validated task has prepared dev pairs.
+
+    Args:
+        validated: names of tasks of the prepared data.
+        prepared: the data.
+
+    Returns:
+        Warnings: one if tasks have few dev pairs.
+
+    Raises:
+        DataError: a task has none.
+    """
+    sizes = {task.name: task.dev_size for task in prepared.tasks}
+    for name in validated:
+        if not sizes[name]:
+            raise no_pair(name, "dev")
+    few = [f"{name} ({sizes[name]})" for name in validated if sizes[name] < _FEW_DEV_PAIRS]
+    if not few:
+        return []
+    shown = ", ".join(few[:_MOST_SHOWN])
+    if few[_MOST_SHOWN:]:
+        shown += f" and {len(few) - _MOST_SHOWN} more"
+    return [
+        f"fewer than {_FEW_DEV_PAIRS} dev pairs, so validation scores are noisy: {shown}; raise "
+        "task.data.dev_fraction or give dev_corpora"
+    ]
+
+
+def validated_tasks(config: ExperimentConfig) -> list[str]:
+    """Returns the names of the tasks that ``trainer.evaluation`` validates, in the tasks' order."""
+    chosen = config.trainer.evaluation.tasks
+    names = [pair.name for pair in config.task.pairs]
+    return [name for name in names if not chosen or name in chosen]
+
+
+def check_schedule(config: ExperimentConfig) -> None:
+    """Raises what `build_schedule` would, before any data is prepared.
+
+    Raises:
+        ConfigError: the schedule, a parameter of it or a baseline is wrong, what it scales has no
+            meaning for the batches that are configured, or ``trainer.balancing`` is wrong.
+    """
+    names = [pair.name or f"{pair.source}-{pair.target}" for pair in config.task.pairs]
+    baselines = read_baselines(config, names)
+    # The sizes are not known yet, and no parameter is checked against them.
+    infos = [TaskInfo(n, 1, b) for n, b in zip(names, baselines, strict=True)]
+    schedule = build_schedule(config, infos)
+    validated = config.trainer.evaluation.tasks or names
+    unscored = [name for name in names if name not in validated]
+    if unscored and schedule.uses_scores:
+        raise ConfigError(
+            f"trainer.evaluation.tasks leaves out {', '.join(unscored)}, and the schedule "
+            f"{config.trainer.schedule.name!r} needs a score of every task; add them, or choose a "
+            "schedule that does not adapt to scores"
+        )
+    one_task = update_is_of_one_task(config, schedule)
+    check_balancing(config, one_task)
+    if not one_task:
+        return
+    if scales_learning_rate(config, schedule):
+        what, remedy = "factors on the learning rate", "trainer.schedule.application to gradient"
+    else:
+        what, remedy = f"{moments(config, schedule)} moments", "trainer.optimizer.moments to shared"
+    accumulation = config.trainer.optimizer.gradient_accumulation_steps
+    if config.task.data.granularity != "batch":
+        raise ConfigError(
+            f"task.data.granularity is {config.task.data.granularity!r}: {what} need "
+            f"updates of one task; set it to batch, or {remedy}"
+        )
+    if accumulation != 1:
+        raise ConfigError(
+            f"trainer.optimizer.gradient_accumulation_steps is {accumulation}: {what} need "
+            "updates of one task, and accumulated batches are of several; set it to 1 with a "
+            f"larger task.data.tokens_per_batch, or {remedy}"
+        )
+
+
+def scales_learning_rate(config: ExperimentConfig, schedule: Schedule) -> bool:
+    """Whether factors of the schedule multiply learning rates."""
+    return schedule.scaling and config.trainer.schedule.application == "learning_rate"
+
+
+def moments(config: ExperimentConfig, schedule: Schedule) -> str:
+    """The kind of Adam's moments: as configured, else what the schedule's factors need."""
+    asked = config.trainer.optimizer.moments
+    if asked is not None:
+        return asked
+    return moments_for(config.trainer.schedule.application) if schedule.scaling else "shared"
+
+
+def update_is_of_one_task(config: ExperimentConfig, schedule: Schedule) -> bool:
+    """Whether the optimizer has to know the task of each update."""
+    return scales_learning_rate(config, schedule) or moments(config, schedule) != "shared"
+
+
+def scaling_warning(config: ExperimentConfig, schedule: Schedule) -> str | None:
+    """What to tell a user whose factors will have little or no effect, None when they have it."""
+    if not schedule.scaling:
+        return None
+    return pairing_warning(config.trainer.schedule.application, moments(config, schedule))
+
+
+def build_mixture(
+    config: ExperimentConfig, prepared: PreparedData, schedule: Schedule, replicas: int
+) -> Mixture:
+    """Makes the mixture of the tasks' training pairs.
+
+    Args:
+        config: the experiment.
+        prepared: the store.
+        schedule: decides which task comes next.
+        replicas: devices that share a batch; every batch's rows are a multiple of it.
+    """
+    data = config.task.data
+    vocabulary = prepared.vocabulary
+    accumulation = config.trainer.optimizer.gradient_accumulation_steps
+    buckets = make_buckets(
+        data.max_length,
+        data.tokens_per_batch,
+        multiple_of=8 * replicas,
+        lengths=data.bucket_lengths or None,
+    )
+    sources = [
+        TranslationSource(
+            task.name,
+            prepared.reader(task.name, "train"),
+            tag_id=vocabulary.tag_id(task.target),
+            eos_id=vocabulary.eos_id,
+        )
+        for task in prepared.tasks
+    ]
+    return Mixture(
+        sources,
+        schedule,
+        buckets,
+        seed=config.runtime.seed,
+        granularity=data.granularity,
+        draw=config.trainer.schedule.draw,
+        # A loop looks back at its own start, past what reading ahead has drawn.
+        log_steps=2 * config.trainer.steps_per_loop * accumulation + 64,
+        fingerprints=config.trainer.log_batches,
+    )
+
+
+def build_model(config: ExperimentConfig, prepared: PreparedData):
+    """Builds the model; call it under the strategy's scope."""
+    return build_transformer(
+        config.task.model, prepared.vocabulary.size, decoders(config, prepared)
+    )
+
+
+def build_loss_scale(config: ExperimentConfig) -> DynamicLossScale | None:
+    """Makes the loss scale of a model that computes in float16, under the strategy's scope."""
+    if config.runtime.mixed_precision_dtype != "mixed_float16":
+        return None
+    accumulation = config.trainer.optimizer.gradient_accumulation_steps
+    return DynamicLossScale(config.task.data.tokens_per_batch * accumulation)
+
+
+def build_optimizer(config: ExperimentConfig, schedule: Schedule, hidden_dim: int) -> Adam:
+    """Makes the optimizer; build it on the model's variables under the strategy's scope."""
+    settings = config.trainer.optimizer
+    return Adam(
+        WarmupSchedule(
+            settings.schedule,
+            settings.learning_rate,
+            settings.warmup_steps,
+            hidden_dim,
+            config.trainer.train_steps,
+        ),
+        beta_1=settings.beta_1,
+        beta_2=settings.beta_2,
+        epsilon=settings.epsilon,
+        decoupled_weight_decay=settings.weight_decay,
+        average_momentum=settings.ema_momentum,
+        num_tasks=schedule.num_tasks if update_is_of_one_task(config, schedule) else 0,
+        moments=moments(config, schedule),
+    )

@@ -1,0 +1,123 @@
+"""Weights of a step that are kept until their validation is in effect, and as long as needed."""
+
+import dataclasses
+import re
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+
+from keras_mtl.data.vocabulary import Vocabulary
+from keras_mtl.decoding.tasks import TranslationTask
+from keras_mtl.errors import CheckpointError
+from keras_mtl.export.engine_file import export_engine_file
+from keras_mtl.training.run.checkpoints import copy_checkpoint, write_checkpoint
+
+_ENGINE_FILE = "model.kmtl"
+_NAME = re.compile(r"(\d+)-(\d+)")
+
+
+@dataclasses.dataclass(frozen=True)
+class Snapshot:
+    """A validation that is not in effect yet.
+
+    Attributes:
+        step: updates done by the weights.
+        due: the step at which the scores take effect, >= step.
+    """
+
+    step: int
+    due: int
+
+
+class Snapshots:
+    """The snapshots of a run: for each a directory ``<step>-<due>``.
+
+    It holds an engine file, to validate, and a checkpoint of the same weights, to keep should they
+    be the best. A run that goes on from a checkpoint between the two steps needs both again.
+
+    Args:
+        directory: the directory of the folders.
+    """
+
+    def __init__(self, directory: Path):
+        self._folder = directory
+
+    def write(
+        self,
+        snapshot: Snapshot,
+        model: Any,
+        vocabulary: Vocabulary,
+        tasks: Sequence[TranslationTask],
+        weight_type: str,
+    ) -> None:
+        """Writes the weights that a model has now, aside and renamed.
+
+        Raises:
+            ExportError: a weight is not finite, or the engine file cannot be written.
+            CheckpointError: the checkpoint cannot be written.
+        """
+        directory = self._of(snapshot)
+        partial = directory.with_name(f"partial-{directory.name}")
+        shutil.rmtree(partial, ignore_errors=True)
+        export_engine_file(
+            model, vocabulary, tasks, partial / _ENGINE_FILE, weight_type=weight_type
+        )
+        write_checkpoint(tf.train.Checkpoint(model=model), partial / f"ckpt-{snapshot.step}")
+        try:
+            # One from before the run was stopped; nothing needs it since it went on before it.
+            if directory.exists():
+                shutil.rmtree(directory)
+            partial.rename(directory)
+        except OSError as error:
+            raise CheckpointError(f"{directory} could not be written: {error.strerror}") from error
+
+    def engine_file(self, snapshot: Snapshot) -> Path:
+        """Returns the engine file of a snapshot."""
+        return self._of(snapshot) / _ENGINE_FILE
+
+    def check(self, snapshot: Snapshot) -> None:
+        """Raises CheckpointError when a snapshot is not there."""
+        directory = self._of(snapshot)
+        if not (directory.is_dir() and self.engine_file(snapshot).is_file()):
+            raise CheckpointError(
+                f"{directory} is missing, the weights of step {snapshot.step} that were being "
+                "validated when it was saved"
+            )
+
+    def keep_as_best(
+        self, snapshot: Snapshot, best: Path, before_return: Callable[[], None]
+    ) -> None:
+        """Puts the weights of a snapshot into the directory of the best ones too.
+
+        Raises:
+            CheckpointError: they cannot be written.
+        """
+        name = f"ckpt-{snapshot.step}"
+        copy_checkpoint(self._of(snapshot) / name, best / name, before_return)
+
+    def prune(self, checkpoints: Callable[[], Sequence[int]], pending: Snapshot | None) -> None:
+        """Deletes what neither a checkpoint nor the present needs.
+
+        Args:
+            checkpoints: returns the steps of the checkpoints from which the run may go on.
+            pending: the validation that is going on.
+        """
+        if not self._folder.is_dir():
+            return
+        steps = checkpoints()
+        for directory in self._folder.glob("*-*"):
+            match = _NAME.fullmatch(directory.name)
+            snapshot = match and Snapshot(*map(int, match.groups()))
+            if snapshot and (
+                snapshot == pending or any(snapshot.step <= s < snapshot.due for s in steps)
+            ):
+                continue
+            shutil.rmtree(directory, ignore_errors=True)
+        if not any(self._folder.iterdir()):
+            self._folder.rmdir()
+
+    def _of(self, snapshot: Snapshot) -> Path:
+        return self._folder / f"{snapshot.step}-{snapshot.due}"

@@ -1,0 +1,1 @@
+"""The training step: trainer, optimizers, learning rates and devices."""

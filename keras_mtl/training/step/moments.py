@@ -1,0 +1,86 @@
+"""Adam's moments in a checkpoint, and on the way to other tasks or another kind of moments."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from keras_mtl.errors import CheckpointError
+from keras_mtl.training.step.optimizers import Adam
+
+_SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
+_SLOTS = ("momentum", "velocity")
+
+
+def optimizer_state(optimizer: Adam) -> tf.train.Checkpoint:
+    """What is saved of an optimizer besides its moments."""
+    averages = {"averages": optimizer.averages} if optimizer.averages else {}
+    return tf.train.Checkpoint(iterations=optimizer.iterations, **averages)
+
+
+def moments_state(optimizer: Adam) -> tf.train.Checkpoint:
+    """The moments as they are saved; `restore_moments` reads them."""
+    updates = {"updates": optimizer.task_updates} if optimizer.moments == "per_task" else {}
+    return tf.train.Checkpoint(
+        momentum=optimizer.momentums, velocity=optimizer.velocities, **updates
+    )
+
+
+def restore_moments(
+    optimizer: Adam, prefix: str, index_map: np.ndarray, name: str = "moments"
+) -> None:
+    """Reads the moments of a checkpoint, whichever tasks and kind of moments it was written with.
+
+    Moments per task follow their task by its name; a new task starts at zero, as at step 0 of a
+    run. Where the checkpoint has shared ones, every task starts from them. Where it has moments per
+    task and the optimizer shared ones, these become the mean over tasks by numbers of updates.
+
+    Args:
+        optimizer: built; its ``iterations`` are restored already.
+        prefix: the checkpoint.
+        index_map: int64[N], the saved index of each present task, -1 for a new one.
+        name: name of `moments_state` in the checkpoint.
+
+    Raises:
+        CheckpointError: the moments are missing or of other weights.
+    """
+    reader = tf.train.load_checkpoint(prefix)
+    shapes = reader.get_variable_to_shape_map()
+    per_task = optimizer.moments == "per_task"
+    key = f"{name}/updates{_SUFFIX}"
+    saved_updates = reader.get_tensor(key) if key in shapes else None
+    for slot, variables in zip(_SLOTS, (optimizer.momentums, optimizer.velocities), strict=True):
+        for number, variable in enumerate(variables):
+            key = f"{name}/{slot}/{number}{_SUFFIX}"
+            shape = tuple(variable.shape)[1:] if per_task else tuple(variable.shape)
+            saved = tuple(shapes.get(key, ()))
+            tasks = () if saved_updates is None else (len(saved_updates),)
+            if key not in shapes or saved != (*tasks, *shape):
+                raise CheckpointError(
+                    f"checkpoint {prefix}: {key} has shape {saved}, expected {(*tasks, *shape)}"
+                )
+            value = reader.get_tensor(key)
+            if saved_updates is None:
+                value = np.broadcast_to(value, variable.shape)
+            elif per_task:
+                value = _follow(value, index_map)
+            else:
+                share = saved_updates / max(1, saved_updates.sum())
+                value = np.tensordot(share.astype(value.dtype), value, axes=1)
+            variable.assign(value)
+    if per_task:
+        if saved_updates is None:
+            iterations = optimizer.iterations.numpy()
+            updates: np.ndarray = np.full(optimizer.num_tasks, iterations, np.int64)
+        else:
+            updates = _follow(saved_updates, index_map)
+        optimizer.task_updates.assign(updates)
+
+
+def _follow(values: np.ndarray, index_map: Sequence[int] | np.ndarray) -> np.ndarray:
+    """Rows by task, in the present order; zeros for a new task."""
+    index_map = np.asarray(index_map)
+    result = np.zeros((len(index_map), *values.shape[1:]), values.dtype)
+    kept = index_map >= 0
+    result[kept] = values[index_map[kept]]
+    return result

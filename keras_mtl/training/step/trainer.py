@@ -1,0 +1,278 @@
+"""The training step: one traced program for all tasks, on any strategy."""
+
+import orbit
+import tensorflow as tf
+
+from keras_mtl.balancing import sum_over_replicas
+from keras_mtl.training.step.balancing import BalancedStep
+
+
+class MultiTaskTrainer(orbit.StandardTrainer):
+    """Trains a sequence-to-sequence model on batches of many tasks.
+
+    The loss is the label-smoothed cross-entropy summed over all replicas and accumulated batches,
+    divided by their common number of target tokens: the gradient does not depend on how rows are
+    spread over devices. It is clipped after that sum. A step whose gradient norm is not finite
+    changes nothing and is counted.
+
+    Args:
+        model: built `keras_mtl.models.Transformer`, or another model with its ``token_losses`` and
+            ``variable_decoder_index()``, which tells which decoder owns each trainable variable
+            (None: shared).
+        optimizer: `keras_mtl.training.step.optimizers.Adam`, built on the model's variables.
+        strategy: the strategy that both were made under.
+        num_tasks: int, number of tasks.
+        decoder_of_task: for each task the index of its decoder, ints of length num_tasks.
+        label_smoothing: float in [0, 1).
+        global_clipnorm: float >= 0, largest gradient norm; 0 does not clip.
+        accumulation: int >= 1, batches of one update; 1 for an optimizer that knows tasks, whose
+            batches are of one task each.
+        scale_learning_rate: `set_scales` sets factors on the learning rates of the tasks instead of
+            their losses; the optimizer knows tasks.
+        jit_compile: compile the forward and backward pass with XLA.
+        balancing: `keras_mtl.balancing.Balancing`, made under the strategy's scope; None sums.
+        mixed: whether a batch is of several tasks; balancing needs to know.
+        loss_scale: `keras_mtl.training.step.loss_scale.DynamicLossScale` for a model that computes
+            in float16; None scales nothing.
+    """
+
+    def __init__(
+        self,
+        model,
+        optimizer,
+        strategy,
+        num_tasks,
+        decoder_of_task,
+        label_smoothing=0.1,
+        global_clipnorm=1.0,
+        accumulation=1,
+        jit_compile=True,
+        scale_learning_rate=False,
+        balancing=None,
+        mixed=False,
+        loss_scale=None,
+    ):
+        self.model = model
+        self.optimizer = optimizer
+        self.strategy = strategy
+        self.num_tasks = num_tasks
+        self.label_smoothing = label_smoothing
+        self.global_clipnorm = global_clipnorm
+        self.accumulation = accumulation
+        self.scale_learning_rate = scale_learning_rate
+        self.loss_scale = loss_scale
+        with strategy.scope():
+            self.global_step = orbit.utils.create_global_step()
+            self._scales = tf.Variable(
+                tf.ones([num_tasks]),
+                trainable=False,
+                aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
+                name="task_scales",
+            )
+            self._totals = {
+                "loss": self._total([num_tasks]),
+                "nll": self._total([num_tasks]),
+                "tokens": self._total([num_tasks]),
+                "source_tokens": self._total([]),
+                "skipped": self._total([]),
+                "gradient_norm": self._total([]),
+            }
+            if balancing is not None:
+                self._totals["weights"] = self._total([num_tasks])
+                self._totals["weighed"] = self._total([num_tasks])
+        self._resets_totals = True
+        self._decoder_of_task = tf.constant(decoder_of_task, tf.int32)
+        self._owners = model.variable_decoder_index()
+        # A TPU program is compiled whole by the strategy; asking for it again inside fails.
+        tpu = isinstance(strategy, tf.distribute.TPUStrategy)
+        jit = jit_compile and not tpu
+        self._drop_padding = not jit and not tpu
+        self._gradients = tf.function(self.gradients_of_batch, jit_compile=jit or None)
+        self._balanced = balancing and BalancedStep(balancing, self, mixed, jit)
+        super().__init__(train_dataset=None)
+
+    @staticmethod
+    def _total(shape):
+        return tf.Variable(
+            tf.zeros(shape),
+            trainable=False,
+            synchronization=tf.VariableSynchronization.ON_READ,
+            aggregation=tf.VariableAggregation.SUM,
+        )
+
+    def set_dataset(self, dataset):
+        """Makes the next loop read from the start of a distributed dataset.
+
+        Needed after each change of the schedule, because what an iterator has prefetched was
+        drawn by the probabilities before it.
+        """
+        self.train_dataset = dataset
+
+    def set_scales(self, scales):
+        """Sets the factor on each task's loss or learning rate, float [num_tasks], mean 1."""
+        if self.scale_learning_rate:
+            self.optimizer.set_factors(scales)
+        else:
+            self._scales.assign(tf.cast(scales, tf.float32))
+
+    def continue_loop(self, num_steps):
+        """Runs further steps of a loop: like `train`, but the totals are not reset.
+
+        Args:
+            num_steps: int tensor [], number of steps.
+
+        Returns:
+            The totals of the loop so far; see `train_loop_end`.
+        """
+        self._resets_totals = False
+        try:
+            return self.train(num_steps)
+        finally:
+            self._resets_totals = True
+
+    def restore_totals(self, totals):
+        """Sets the totals to those of a loop that `continue_loop` will continue.
+
+        Args:
+            totals: of `train_loop_end`; what is missing starts at 0.
+        """
+        for name, total in self._totals.items():
+            total.assign(tf.cast(totals.get(name, tf.zeros_like(total)), tf.float32))
+
+    def train_loop_begin(self):
+        if self._resets_totals:
+            self.restore_totals({})
+
+    def train_step(self, iterator):
+        batches = [next(iterator) for _ in range(self.accumulation)]
+        self.strategy.run(self._replica_step, args=(batches,))
+        self.global_step.assign_add(1)
+
+    def train_loop_end(self):
+        """Returns what the loop saw: sums over its steps, as numpy values.
+
+        Returns:
+            dict with ``loss``, ``nll`` and ``tokens`` float32 [num_tasks] (sums over target
+            tokens), ``source_tokens``, ``skipped`` and ``gradient_norm`` (sum over steps of the
+            norm before clipping; skipped steps add nothing) as float32 scalars. With balancing
+            ``weights`` and ``weighed`` too, float32 [num_tasks]: the sum over steps of each task's
+            weight, and the number of steps that had the task.
+        """
+        return {name: total.read_value().numpy() for name, total in self._totals.items()}
+
+    def rows_of_batch(self, source, target, tasks):
+        """Runs the model; returns loss, nll and tokens of each row, float32 [rows]."""
+        inputs = {
+            "source": source,
+            "target": target,
+            "decoder": tf.gather(self._decoder_of_task, tasks),
+        }
+        loss, tokens, nll = self.model.token_losses(
+            inputs, self.label_smoothing, training=True, drop_padding=self._drop_padding
+        )
+        return {"loss": loss, "nll": nll, "tokens": tokens}
+
+    def sums_of_rows(self, rows, source, tasks):
+        """Adds up rows by task, float32 [num_tasks], and the tokens of the source."""
+        sums = {
+            name: tf.math.unsorted_segment_sum(values, tasks, self.num_tasks)
+            for name, values in rows.items()
+        }
+        sums["source_tokens"] = tf.reduce_sum(tf.cast(source != 0, tf.float32))
+        return sums
+
+    def present_loss_scale(self):
+        """Returns the factor on the loss of the present update, float32 []; None for none."""
+        return None if self.loss_scale is None else self.loss_scale.value
+
+    def gradients_of_batch(self, source, target, tasks, scales, loss_scale=None, weigh=None):
+        """Gradients of the scaled losses of a batch, and its sums.
+
+        Args:
+            source: int32 [rows, length].
+            target: int32 [rows, length].
+            tasks: int32 [rows].
+            scales: float32 [num_tasks], factor on the loss of each task.
+            loss_scale: float32 [], factor on the loss that the gradients are divided by again.
+            weigh: function from sums and scales to other scales; None keeps them.
+        """
+        variables = [variable.value for variable in self.model.trainable_variables]
+        with tf.GradientTape() as tape:
+            rows = self.rows_of_batch(source, target, tasks)
+            sums = self.sums_of_rows(rows, source, tasks)
+            if weigh is not None:
+                scales = tf.stop_gradient(weigh(sums, scales))
+            total = tf.reduce_sum(rows["loss"] * tf.gather(scales, tasks))
+            if loss_scale is not None:
+                total *= loss_scale
+        gradients = tape.gradient(
+            total, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO
+        )
+        gradients = [tf.convert_to_tensor(gradient) for gradient in gradients]
+        if loss_scale is not None:
+            gradients = [gradient / loss_scale for gradient in gradients]
+        return gradients, sums
+
+    def _sum_gradients(self, batches):
+        """Gradients summed over batches and replicas, and this replica's sums."""
+        scales, loss_scale = tf.identity(self._scales), self.present_loss_scale()
+        gradients, sums = None, None
+        for batch in batches:
+            more, seen = self._gradients(
+                batch["source"], batch["target"], batch["task"], scales, loss_scale
+            )
+            if gradients is None:
+                gradients, sums = more, seen
+            else:
+                gradients = [a + b for a, b in zip(gradients, more, strict=True)]
+                sums = {name: sums[name] + seen[name] for name in sums}
+        return sum_over_replicas(gradients), sums
+
+    def _replica_step(self, batches):
+        if self._balanced:
+            gradients, sums, weights, seen = self._balanced.gradients(
+                batches, tf.identity(self._scales)
+            )
+        else:
+            gradients, sums = self._sum_gradients(batches)
+        count = sum_over_replicas(tf.reduce_sum(sums["tokens"]))
+        replicas = self.strategy.num_replicas_in_sync
+        norm = tf.linalg.global_norm(gradients) / count
+        finite = tf.math.is_finite(norm)
+        if self.loss_scale is not None:
+            self.loss_scale.update(finite)
+        factor = 1.0 / count
+        if self.global_clipnorm:
+            factor *= tf.minimum(1.0, self.global_clipnorm / tf.maximum(norm, 1e-12))
+        # The optimizer sums over replicas again, hence the division.
+        factor = tf.where(finite, factor / replicas, float("nan"))
+        if self.optimizer.num_tasks:
+            self.optimizer.set_task(batches[0]["task"][0])
+        self.optimizer.apply(
+            [
+                gradient * self._mask(owner, batches, factor)
+                for gradient, owner in zip(gradients, self._owners, strict=True)
+            ],
+            self.model.trainable_variables,
+        )
+        if self._balanced:
+            self._balanced.learn(batches, seen, finite)
+            weighed = tf.cast(seen.present & finite, tf.float32) / replicas
+            sums = {
+                **sums,
+                "weights": tf.math.multiply_no_nan(weights, weighed),
+                "weighed": weighed,
+            }
+        for name, value in sums.items():
+            self._totals[name].assign_add(value)
+        # Every replica knows the same norm; the totals add up over replicas.
+        self._totals["gradient_norm"].assign_add(tf.where(finite, norm, 0.0) / replicas)
+        self._totals["skipped"].assign_add(tf.where(finite, 0.0, 1.0) / replicas)
+
+    def _mask(self, owner, batches, factor):
+        """Returns the factor for a shared variable, NaN for a decoder that no batch uses."""
+        if owner is None:
+            return factor
+        # With a decoder for each language a batch holds one task, so its first row speaks for all.
+        used = [tf.gather(self._decoder_of_task, batch["task"][0]) == owner for batch in batches]
+        return tf.where(tf.reduce_any(used), factor, float("nan"))
