@@ -1,4 +1,4 @@
-"""Draws the pictures of docs/schedules.md from simulations, in seconds.
+"""Draws the pictures of docs/reference/schedules.md from simulations, in seconds.
 
     python benchmarks/schedule_pictures.py [--output docs/images]
 

@@ -1,4 +1,4 @@
-"""docs/extending.md: its reader, metrics and sub-layers work.
+"""docs/how-to/extending.md: its reader, metrics and sub-layers work.
 
 The contract of schedules tries its schedule.
 """
@@ -16,7 +16,7 @@ from keras_mtl.data import corpora
 from keras_mtl.data.corpora import base
 from keras_mtl.layers.registry import FEED_FORWARDS, NORMS
 
-PAGE = (Path(__file__).parents[1] / "docs" / "extending.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[1] / "docs" / "how-to" / "extending.md").read_text(encoding="utf-8")
 CODE = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 
 

@@ -30,7 +30,7 @@ def in_a_directory_of_its_own(tmp_path, monkeypatch):
 
 
 def test_keras_fit(tmp_path):
-    names = run("keras_fit.md", {})
+    names = run("how-to/keras_fit.md", {})
     history = names["history"]
     weights = {
         name: 1 / (np.minimum(1, np.array(history[f"score/{name}"]) / baseline) + 0.05)
@@ -46,7 +46,7 @@ def test_keras_fit(tmp_path):
 
 
 def test_tensorflow_ops():
-    names = run("tensorflow_ops.md", {})
+    names = run("how-to/tensorflow_ops.md", {})
     exact = names["x"] @ (names["weights"] * names["scales"])
     np.testing.assert_allclose(names["product"], exact, atol=0.02)
     served = names["serve"](x=tf.constant(names["x"]))["product"]
@@ -60,7 +60,7 @@ def test_model_garden(tmp_path):
     tasks = {name: ToyTask(cfg.TaskConfig(), name=name) for name in ("digits", "letters")}
     weights = {"digits": 30, "letters": 10}
     names = run(
-        "model_garden.md",
+        "how-to/model_garden.md",
         {
             "multi_task": multitask.MultiTask(tasks, task_weights=weights),
             "eval_tasks": list(tasks.values()),

@@ -301,7 +301,7 @@ trainer:
 """
 
 
-@pytest.mark.slow  # Two processes that import TensorFlow; guards what docs/extending.md promises.
+@pytest.mark.slow  # Two processes that import TensorFlow; guards docs/how-to/extending.md.
 def test_a_users_package_from_inspect_to_report(directory):
     write(directory / "my_plugins.py", PLUG_IN)
     write(directory / "run.yaml", CONFIG)

@@ -173,7 +173,7 @@ def _print_ctranslate2(path: str) -> None:
         _print_fields(
             ("directory", f"CTranslate2 model, {_bytes(size)}"),
             ("written by", "keras_mtl" if ours else "another program"),
-            ("use", f"ctranslate2.Translator({str(directory)!r}); docs/export.md shows how"),
+            ("use", f"ctranslate2.Translator({str(directory)!r}); docs/how-to/export.md shows how"),
         )
         if ours:
             tasks = json.loads(tasks_file.read_text(encoding="utf-8"))["tasks"]

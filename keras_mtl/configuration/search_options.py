@@ -36,7 +36,7 @@ _SWITCHES = ("sampling", "lingvo_pruning", "ensure_full_beam", "force_eos_in_las
 
 @dataclasses.dataclass(frozen=True)
 class SearchOptions:
-    """Options of beam search; the rule they steer is written down in ``docs/decoding.md``.
+    """Options of beam search; ``docs/reference/beam_search.md`` describes the rule.
 
     Args:
       beam_size: k, live hypotheses of a sentence; >= 1. 1 is greedy decoding.
@@ -68,7 +68,7 @@ class SearchOptions:
       top_k: draw from so many likeliest tokens; 0 is all.
       top_p: then draw from the fewest likeliest tokens that reach this share; in (0, 1].
       seed: in [0, 2^64).
-      lingvo_pruning: steps and ends by Lingvo's rule (``docs/decoding.md``) in place of ours.
+      lingvo_pruning: steps and ends by Lingvo's rule (``docs/reference/beam_search.md``) instead.
         Native only, as are the five below, which are read only then.
       eos_max_logit_delta: a hypothesis may end where the end's log-probability is above that of its
         best token less this; >= 0.

@@ -1,6 +1,6 @@
 """Beam search as a TensorFlow function that runs as a graph and under XLA.
 
-The rule is the one of ``docs/decoding.md``; the numbers in the comments below are its clauses.
+``docs/reference/beam_search.md`` describes the rule; the numbers in the comments are its clauses.
 """
 
 from collections.abc import Callable

@@ -103,8 +103,8 @@ def _remedy(path: Path, kind: ModelKind, wanted: str) -> str:
     if kind is ModelKind.CTRANSLATE2:
         model = ctranslate2_directories(path)[0]
         return (
-            f"run it with ctranslate2.Translator({str(model)!r}), as docs/export.md shows, or give "
-            f"{wanted}"
+            f"run it with ctranslate2.Translator({str(model)!r}), as docs/how-to/export.md shows, "
+            f"or give {wanted}"
         )
     if kind in (ModelKind.PORTABLE, ModelKind.NATIVE):
         return f"`keras-mtl translate` translates with it; here give {wanted}"

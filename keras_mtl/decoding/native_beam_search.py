@@ -1,6 +1,6 @@
 """Beam search in C++ over any model: it asks for the outputs of live hypotheses alone.
 
-The rule is the one of ``docs/decoding.md``, that of the TensorFlow search too. Needs no TensorFlow.
+The rule is that of ``docs/reference/beam_search.md``, as in the TensorFlow search. Needs no TensorFlow.
 """
 
 import dataclasses

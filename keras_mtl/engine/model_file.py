@@ -1,6 +1,6 @@
 """Writes model files: named arrays and hyperparameters in one file that the C++ engine maps.
 
-The format is described in ``docs/engine_file.md``; ``cc/engine/model_file.cc`` reads it.
+The format is described in ``docs/reference/engine_file.md``; ``cc/engine/model_file.cc`` reads it.
 """
 
 import math

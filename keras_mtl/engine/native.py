@@ -236,7 +236,7 @@ class Hypothesis(NamedTuple):
 
 
 class Engine:
-    """A model file (``docs/engine_file.md``) ready to translate, without TensorFlow.
+    """A model file (``docs/reference/engine_file.md``) ready to translate, without TensorFlow.
 
     Results are the same, bit by bit, on every instruction set, in every batch and order, and with
     any number of workers and threads. All methods are safe for use from many threads, run without

@@ -24,7 +24,7 @@ def check_sublayer(
       dim: width of the model.
 
     Raises:
-      ConfigError: the layer raises an error, or breaks the contract of docs/extending.md.
+      ConfigError: the layer raises an error, or breaks the contract of docs/how-to/extending.md.
     """
     generator = keras.random.SeedGenerator(0)
     filters = keras.config.is_traceback_filtering_enabled()

@@ -98,7 +98,7 @@ def check_sublayers(model_config: Any, dtype: str = "float32") -> None:
 
     Raises:
       ConfigError: a name or a parameter is unknown, or a layer breaks the contract of
-        docs/extending.md.
+        docs/how-to/extending.md.
     """
     size = catalog.resolve(model_config)
     dim = size["hidden_dim"]

@@ -1,4 +1,4 @@
-"""docs/balancing.md: its snippets are configurations, its example trains."""
+"""docs/reference/balancing.md: its snippets are configurations, its example trains."""
 
 import importlib.util
 import inspect
@@ -15,10 +15,15 @@ from quadratic import direction
 from keras_mtl.balancing import available, create, registry
 
 ROOT = Path(__file__).parents[2]
-PAGE = (ROOT / "docs" / "balancing.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs/reference/balancing.md").read_text(encoding="utf-8")
+CHOICE = (ROOT / "docs/explanation/balancing.md").read_text(encoding="utf-8")
+EXTENDING = (ROOT / "docs/how-to/extending.md").read_text(encoding="utf-8")
 CONTRACT = ROOT / "tests" / "contracts" / "test_balancing.py"
 
-CODE = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+(LAYER,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+RECIPE = re.findall(
+    r"```python\n(.*?)```", EXTENDING.split("## Balancing methods")[1].split("\n## ")[0], re.DOTALL
+)
 
 
 def test_each_method_has_a_snippet_that_can_be_configured():
@@ -30,12 +35,12 @@ def test_each_method_has_a_snippet_that_can_be_configured():
     assert named == set(available())
     for name in named:
         assert f"### {name}\n" in PAGE
-        assert f"| `{name}` |" in PAGE
+        assert f"| `{name}` |" in CHOICE
 
 
 def test_the_example_trains_and_keeps_its_state(tmp_path):
     names = {}
-    exec(CODE[0], names)
+    exec(LAYER, names)
     rng = np.random.default_rng(0)
     x = rng.normal(size=(64, 3)).astype(np.float32)
     y = (x[:, :1] + x[:, 1:2], 3 * x[:, :1] - x[:, 2:])
@@ -57,14 +62,14 @@ def test_the_example_trains_and_keeps_its_state(tmp_path):
 
 def test_the_recipe_makes_a_method_that_passes_the_contract(tmp_path, monkeypatch):
     file = tmp_path / "geometric.py"
-    file.write_text(CODE[1])
+    file.write_text(RECIPE[0])
     spec = importlib.util.spec_from_file_location("keras_mtl.balancing.geometric", file)
     monkeypatch.setattr(registry.METHODS, "classes", dict(registry.METHODS.classes))
     module = importlib.util.module_from_spec(spec)
     monkeypatch.setitem(sys.modules, spec.name, module)
     spec.loader.exec_module(module)
     names = {}
-    exec(CODE[2], names)
+    exec(RECIPE[1], names)
     assert names["Geometric"].name in available()
 
     given = {"method": "geometric", "tmp_path": tmp_path, "bad": np.nan}

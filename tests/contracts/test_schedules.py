@@ -1,4 +1,7 @@
-"""What every registered schedule must do; one recipe test follows docs/extending.md literally."""
+"""What every registered schedule must do.
+
+One test follows the recipe of docs/how-to/extending.md literally.
+"""
 
 import io
 import math
@@ -368,8 +371,8 @@ def blocks(text, language):
 
 
 def test_recipe_of_the_documentation(tmp_path, monkeypatch):
-    """docs/extending.md: the module that it shows is a plug-in that passes all checks."""
-    text = (DOCS / "extending.md").read_text()
+    """docs/how-to/extending.md: the module that it shows is a plug-in that passes all checks."""
+    text = (DOCS / "how-to/extending.md").read_text()
     section = text.split("## Plug-ins")[1].split("\n## ")[0]
     (tmp_path / "my_schedules.py").write_text(blocks(section, "python")[0])
     monkeypatch.setattr(sys, "path", list(sys.path))
@@ -390,10 +393,10 @@ def test_recipe_of_the_documentation(tmp_path, monkeypatch):
 
 
 def test_every_snippet_of_the_documentation_is_accepted():
-    """docs/schedules.md: each schedule has a YAML snippet, and it works."""
+    """docs/reference/schedules.md: each schedule has a YAML snippet, and it works."""
     tasks = [TaskInfo("en-fr", 40_000_000, 38.0), TaskInfo("en-de", 1_000_000, 24.0)]
     shown = set()
-    for text in blocks((DOCS / "schedules.md").read_text(), "yaml"):
+    for text in blocks((DOCS / "reference/schedules.md").read_text(), "yaml"):
         config = yaml.safe_load(text)["trainer"]["schedule"]
         schedule = create(config["name"], tasks, **config.get("parameters", {}))
         assert_valid(schedule, schedule.init())

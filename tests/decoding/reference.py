@@ -1,6 +1,6 @@
 """Beam search written as the rule is written: one sentence, plain loops, nothing shared with ours.
 
-The numbers in the comments are the clauses of docs/decoding.md.
+The numbers in the comments are the clauses of docs/reference/beam_search.md.
 """
 
 import math

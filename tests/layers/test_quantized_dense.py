@@ -163,7 +163,7 @@ def test_from_a_float_layer():
 
 
 def test_a_model_that_keras_quantized_and_saved(tmp_path):
-    """The way of docs/quantization.md: read Keras' file, replace its layers."""
+    """The way of docs/how-to/tensorflow_ops.md: read Keras' file, replace its layers."""
     model = keras.Sequential([keras.Input([40]), keras.layers.Dense(6, name="first")])
     model.quantize("int8", filters=["first"])
     model.save(tmp_path / "int8.keras")

@@ -279,7 +279,7 @@ def test_every_schedule_of_the_documentation_is_in_a_picture():
     pictures = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(pictures)
     drawn = {name for family in pictures.FAMILIES.values() for name, *_ in family.values()}
-    text = (root / "docs/schedules.md").read_text(encoding="utf-8")
+    text = (root / "docs/reference/schedules.md").read_text(encoding="utf-8")
     described = set(re.findall(r"^### (\w+)$", text, re.MULTILINE)) & set(available())
     assert drawn == described
     for family in pictures.FAMILIES:

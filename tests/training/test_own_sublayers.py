@@ -1,4 +1,4 @@
-"""A run whose sub-layers are those of docs/extending.md, from a user's directory to SavedModel."""
+"""A run with the sub-layers of docs/how-to/extending.md, from a user's directory to SavedModel."""
 
 import re
 import subprocess
@@ -9,7 +9,7 @@ import pytest
 
 from keras_mtl.decoding.saved_model_translator import SavedModelTranslator
 
-PAGE = (Path(__file__).parents[2] / "docs" / "extending.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "how-to" / "extending.md").read_text(encoding="utf-8")
 (MODULE,) = re.findall(r"```python\n([^`]*?GatedFeedForward.*?)```", PAGE, re.DOTALL)
 
 CONFIG = """
@@ -46,7 +46,7 @@ PROGRAM = "import sys; from keras_mtl.cli import main as m; sys.path[:1] = []\n"
 PROGRAM += "for words in sys.argv[1:]:\n    print('code', m.main(words.split()), flush=True)"
 
 
-@pytest.mark.slow  # A process that trains twice; guards what docs/extending.md promises.
+@pytest.mark.slow  # A process that trains twice; guards what docs/how-to/extending.md promises.
 def test_train_resume_evaluate_and_export(tmp_path):
     (tmp_path / "my_layers.py").write_text(MODULE)
     (tmp_path / "run.yaml").write_text(CONFIG)

@@ -3,7 +3,7 @@
 Every Debian machine has thousands of catalogs below /usr/share/locale, translated by people.
 The msgid is English; between two other languages, two catalogs of the same program are joined by
 (domain, context, msgid). Contexts are part of the key and not of the text. What happens to plural
-forms, mnemonics, placeholders and help screens is written in docs/corpora.md.
+forms, mnemonics, placeholders and help screens is written in docs/reference/corpora.md.
 """
 
 import collections

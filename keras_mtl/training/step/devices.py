@@ -202,5 +202,5 @@ def _why_no_tpu(tpu: str, error: Exception) -> str:
         )
     return (
         "the package tensorflow has no TPU support; on a TPU VM install over it: pip install "
-        f"--no-deps 'tensorflow-tpu=={release}.*' (and its libtpu; see docs/training.md)"
+        f"--no-deps 'tensorflow-tpu=={release}.*' (and its libtpu; see docs/how-to/training.md)"
     )
