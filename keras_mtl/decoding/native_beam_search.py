@@ -1,6 +1,6 @@
 """Beam search in C++ over any model: it asks for the outputs of live hypotheses alone.
 
-The rule is that of ``docs/reference/beam_search.md``, as in the TensorFlow search. Needs no TensorFlow.
+``docs/reference/beam_search.md`` describes the rule, as for the TensorFlow search. No TensorFlow.
 """
 
 import dataclasses
