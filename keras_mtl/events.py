@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_mtl.errors import DataError
-
-METRICS_FILE = "metrics.jsonl"
+from keras_mtl.run_files import METRICS_FILE
 
 
 def effective_step(event: Mapping[str, Any]) -> int:

@@ -6,7 +6,7 @@ import resource
 
 import pytest
 
-from keras_mtl import events
+from keras_mtl import run_files
 from keras_mtl.configuration import files as registry
 from keras_mtl.configuration.schema import ExperimentConfig
 from keras_mtl.engine.model_file import write_model_file
@@ -57,7 +57,7 @@ WRITERS = {
     "chart.png": lambda directory: charts.save_png(
         charts.new_figure(1, 1), directory / "chart.png"
     ),
-    events.METRICS_FILE: write_events,
+    run_files.METRICS_FILE: write_events,
     batch_log.BATCHES_FILE: lambda directory: batch_log.BatchLog(directory).write(
         Fingerprints(), 1
     ),

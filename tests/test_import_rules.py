@@ -12,7 +12,7 @@ PACKAGE = pathlib.Path(keras_mtl.__file__).parent
 # Each room imports from rooms before it and from itself. The longest name that fits a module
 # counts.
 ROOMS = (
-    ("errors", "files", "hardware", "interrupts"),
+    ("errors", "files", "hardware", "interrupts", "messages", "run_files"),
     ("events",),
     ("configuration.components", "configuration.search_options", "metrics"),
     ("configuration",),
@@ -26,6 +26,7 @@ ROOMS = (
     ("quantization",),
     ("export",),
     ("evaluation",),
+    ("training.run.modes",),
     ("training.step",),
     ("training.run",),
     ("training.fit",),
@@ -41,7 +42,7 @@ RANK = {name: rank for rank, names in enumerate(ROOMS) for name in names}
 
 # What a user must be able to load without waiting four seconds for TensorFlow.
 FREE_OF_TENSORFLOW = (
-    *("errors", "files", "hardware", "interrupts", "events", "metrics"),
+    *("errors", "files", "hardware", "interrupts", "messages", "run_files", "events", "metrics"),
     *("configuration.components", "configuration.search_options", "configuration.yaml_loader"),
     *("configuration.plugins", "configuration.paths", "configuration.sublayers"),
     *("engine", "schedules", "data", "figures", "simulation", "report", "cli"),

@@ -10,6 +10,7 @@ from keras_mtl.cli.common import (
     load_config,
     require_model_dir,
 )
+from keras_mtl.run_files import BASELINES_FILE
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,7 +33,7 @@ def run(args: argparse.Namespace) -> int:
     """Trains the tasks one after the other and prints their best validation scores."""
     model_dir = require_model_dir(args)
     config = load_config(args)
-    from keras_mtl.training.run.baselines import BASELINES_FILE, measure_baselines
+    from keras_mtl.training.run.baselines import measure_baselines
 
     # Flushed: the trainings write between these lines.
     log = functools.partial(print, flush=True)

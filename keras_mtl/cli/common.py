@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from keras_mtl import errors
 from keras_mtl.cli import arguments
+from keras_mtl.run_files import PARAMS_FILE
+from keras_mtl.training.run.modes import MODES
 
 if TYPE_CHECKING:
     from keras_mtl.configuration.schema import ExperimentConfig
-
-MODES = ("train", "eval", "train_and_eval")
 
 
 def add_experiment_arguments(parser: argparse.ArgumentParser, modes: Sequence[str] = MODES) -> None:
@@ -85,7 +85,7 @@ def configuration_files(args: argparse.Namespace) -> list[str]:
     files = list(args.config_file)
     if files or args.experiment:
         return files
-    saved = os.path.join(args.model_dir or "", "params.yaml")
+    saved = os.path.join(args.model_dir or "", PARAMS_FILE)
     if args.model_dir and os.path.isfile(saved):
         return [saved]
     if args.params_override:

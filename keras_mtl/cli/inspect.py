@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from keras_mtl import errors
 from keras_mtl.cli import arguments, common
 from keras_mtl.configuration import sublayers
+from keras_mtl.run_files import DATA_DIRECTORY, PARAMS_FILE
 
 if TYPE_CHECKING:
     from keras_mtl.configuration.schema import CorpusConfig, ExperimentConfig
@@ -54,7 +55,7 @@ def check_arguments(args: argparse.Namespace) -> None:
         return  # Reading the model says what is wrong, without TensorFlow.
     common.check_experiment_arguments(args, writes=False)
     if args.diff and os.path.isdir(args.diff):
-        arguments.check_input_file("--diff", os.path.join(args.diff, "params.yaml"))
+        arguments.check_input_file("--diff", os.path.join(args.diff, PARAMS_FILE))
     elif args.diff:
         arguments.check_input_file("--diff", args.diff)
 
@@ -72,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
 
         print_difference(registry.diff(config, registry.load_params(args.diff)), args.diff)
         return 0
-    directory = config.task.data.data_dir or os.path.join(args.model_dir or "", "data")
+    directory = config.task.data.data_dir or os.path.join(args.model_dir or "", DATA_DIRECTORY)
     prepared = _load_prepared(directory)
     print_tasks(config, prepared)
     print()

@@ -28,9 +28,9 @@ from keras_mtl.configuration import (
 from keras_mtl.configuration import presets as _experiments  # noqa: F401  registers them
 from keras_mtl.configuration import schema as config_lib
 from keras_mtl.files import replace_file
+from keras_mtl.run_files import PARAMS_FILE
 
 DEFAULT_EXPERIMENT = "translation/transformer"
-PARAMS_FILE = "params.yaml"
 
 _FAMILY = "translation"  # Without a member, it names the default experiment.
 

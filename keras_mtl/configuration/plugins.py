@@ -17,6 +17,7 @@ from types import ModuleType
 from typing import Any
 
 from keras_mtl import errors
+from keras_mtl.run_files import PARAMS_FILE
 
 GROUP = "keras_mtl.plugins"
 """Group of entry points of installed packages."""
@@ -99,7 +100,7 @@ def load_saved(model_dir: str | os.PathLike[str]) -> list[str]:
     Raises:
       ConfigError: a plug-in cannot be found or imported.
     """
-    path = os.path.join(model_dir, "params.yaml")
+    path = os.path.join(model_dir, PARAMS_FILE)
     if not os.path.isfile(path):
         return []
     # An environment for the engine only does not have the package yaml.

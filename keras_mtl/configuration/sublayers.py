@@ -8,6 +8,8 @@ with others cannot do.
 import os
 from typing import Any
 
+from keras_mtl.run_files import PARAMS_FILE
+
 STANDARD = {"feed_forward": "standard", "norm": "layer_norm"}
 """Name of our own sub-layer by field of ``task.model``."""
 
@@ -34,7 +36,7 @@ def saved_only_tensorflow(model_dir: str | os.PathLike[str]) -> str:
     # An environment for the engine only does not have the package yaml.
     from keras_mtl.configuration import yaml_loader
 
-    values: Any = yaml_loader.read_values(os.path.join(model_dir, "params.yaml"))
+    values: Any = yaml_loader.read_values(os.path.join(model_dir, PARAMS_FILE))
     for key in ("task", "model"):
         values = values.get(key) if isinstance(values, dict) else None
     if not isinstance(values, dict):

@@ -41,6 +41,7 @@ from keras_mtl.data.store_writer import disk_errors
 from keras_mtl.data.vocabulary import TaskText as VocabularyText
 from keras_mtl.data.vocabulary import Vocabulary, train_vocabulary
 from keras_mtl.files import replace_file
+from keras_mtl.run_files import MANIFEST_FILE, VOCABULARY_FILE
 
 __all__ = [
     "Corpus",
@@ -217,7 +218,7 @@ def _usable(data_dir: str, inputs: dict[str, Any], overwrite: bool) -> dict[str,
             return None
         if os.path.lexists(data_dir):
             raise errors.DataError(
-                f"{data_dir}: exists and holds no prepared data ({prepared.MANIFEST_FILE} is "
+                f"{data_dir}: exists and holds no prepared data ({MANIFEST_FILE} is "
                 "missing); choose another task.data.data_dir, or delete it"
             )
         return None
@@ -264,7 +265,7 @@ def _prepare_into(
     texts = read_text(tasks, settings, directory, log)
     vocabulary = _vocabulary(texts, settings.vocabulary)
     with disk_errors(data_dir):
-        replace_file(os.path.join(directory, prepared.VOCABULARY_FILE), vocabulary.model_bytes)
+        replace_file(os.path.join(directory, VOCABULARY_FILE), vocabulary.model_bytes)
     results, spelled = [], {}
     for text in texts:
         for name in split.SPLITS:
@@ -290,7 +291,7 @@ def _prepare_into(
     }
     with disk_errors(data_dir):
         content = json.dumps(manifest, indent=1, ensure_ascii=False)
-        replace_file(os.path.join(directory, prepared.MANIFEST_FILE), content)
+        replace_file(os.path.join(directory, MANIFEST_FILE), content)
     for line in report(results, spelled):
         log(line)
     width = shutil.get_terminal_size((100, 24)).columns

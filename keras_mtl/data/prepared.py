@@ -10,9 +10,8 @@ from keras_mtl import errors
 from keras_mtl.data import split
 from keras_mtl.data.store import StoreReader
 from keras_mtl.data.vocabulary import Vocabulary
+from keras_mtl.run_files import MANIFEST_FILE, VOCABULARY_FILE
 
-MANIFEST_FILE = "manifest.json"
-VOCABULARY_FILE = "vocabulary.model"
 MANIFEST_KIND = "keras_mtl prepared data"
 # Increased whenever `prepare` makes different pairs or ids from the same inputs. 2: lengths are
 # compared in letters, which keeps short Chinese, Japanese and Korean pairs.

@@ -1,7 +1,6 @@
 """A trained model from its directory."""
 
 import os
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,9 +14,10 @@ from keras_mtl.decoding.model_kinds import ModelKind, model_kind, not_usable
 from keras_mtl.decoding.options import BeamOptions
 from keras_mtl.decoding.tasks import TaskList
 from keras_mtl.errors import CheckpointError
+from keras_mtl.messages import to_stderr
 from keras_mtl.models.factory import build_transformer, check_sublayers
+from keras_mtl.run_files import PARAMS_FILE, VOCABULARY_FILE
 
-VOCABULARY_FILE = "vocabulary.model"
 _VALUES = (ValueError, KeyError, IndexError)
 
 
@@ -65,7 +65,7 @@ def load_model(
         raise CheckpointError(
             not_usable(directory, "a model directory, which `keras-mtl train` has written")
         )
-    config = registry.load_params(directory / registry.PARAMS_FILE)
+    config = registry.load_params(directory / PARAMS_FILE)
     vocabulary = Vocabulary.load(directory / VOCABULARY_FILE)
     tasks = TaskList.read(directory)
     if tasks.vocabulary_hash != vocabulary.hash:
@@ -85,7 +85,7 @@ def load_model(
         raise CheckpointError(
             f"{checkpoint or directory} holds no checkpoint (ckpt-*.index); train the model first"
         )
-    prefix = _restore(model, candidates, log or _to_stderr)
+    prefix = _restore(model, candidates, log or to_stderr)
     return LoadedModel(model, vocabulary, tasks, options, int(batch_size), prefix)
 
 
@@ -107,7 +107,3 @@ def _restore(model: Any, candidates: list[str], log: Callable[[str], None]) -> s
         f"checkpoint {candidates[-1]} cannot be read ({reason}); it is damaged, or params.yaml, "
         "tasks.json or vocabulary.model next to it are another model's: restore a copy of them"
     )
-
-
-def _to_stderr(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)

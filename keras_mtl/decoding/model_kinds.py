@@ -5,11 +5,14 @@ import os
 from pathlib import Path
 
 from keras_mtl.decoding.engine_translator import is_engine_file
-
-_PARAMS_FILE = (
-    "params.yaml"  # `keras_mtl.configuration.files` has these names, and imports TensorFlow.
+from keras_mtl.run_files import (
+    DATA_DIRECTORY,
+    MANIFEST_FILE,
+    PARAMS_FILE,
+    TASKS_FILE,
+    VOCABULARY_FILE,
 )
-_TASKS_FILE = "tasks.json"
+
 SAVED_MODEL_FILE = "saved_model.pb"
 CTRANSLATE2_TASKS_FILE = "keras_mtl.json"
 _CTRANSLATE2 = "model.bin"
@@ -53,7 +56,7 @@ def model_kind(path: str | os.PathLike[str]) -> ModelKind:
         ".yaml": ModelKind.CONFIGURATION,
         ".yml": ModelKind.CONFIGURATION,
     }
-    if path.name in ("vocabulary.model", "sentencepiece.model"):
+    if path.name in (VOCABULARY_FILE, "sentencepiece.model"):
         return ModelKind.VOCABULARY
     return suffixes.get(path.suffix, ModelKind.FILE)
 
@@ -86,15 +89,15 @@ def _directory_kind(path: Path) -> ModelKind:
             return ModelKind.NATIVE
         ours = b"count_tokens" in content and b"max_source_tokens" in content
         return ModelKind.PORTABLE if ours else ModelKind.OTHER_SAVED_MODEL
-    if (path / _PARAMS_FILE).is_file():
-        return ModelKind.MODEL_DIR if (path / _TASKS_FILE).is_file() else ModelKind.RUN
+    if (path / PARAMS_FILE).is_file():
+        return ModelKind.MODEL_DIR if (path / TASKS_FILE).is_file() else ModelKind.RUN
     if ctranslate2_directories(path):
         return ModelKind.CTRANSLATE2
-    if (path / "manifest.json").is_file() and (path / "vocabulary.model").is_file():
+    if (path / MANIFEST_FILE).is_file() and (path / VOCABULARY_FILE).is_file():
         return ModelKind.PREPARED_DATA
     if any(path.glob("ckpt-*.index")):
         return ModelKind.CHECKPOINTS
-    if (path / "data" / "manifest.json").is_file():  # Stopped before training began.
+    if (path / DATA_DIRECTORY / MANIFEST_FILE).is_file():  # Stopped before training began.
         return ModelKind.RUN
     return ModelKind.DIRECTORY
 

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from keras_mtl.errors import CheckpointError, InputError, nearest_task
-
-TASKS_FILE = "tasks.json"
+from keras_mtl.run_files import TASKS_FILE
 
 
 @dataclasses.dataclass(frozen=True)

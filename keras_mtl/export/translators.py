@@ -1,7 +1,6 @@
 """Reads whatever can translate, and chooses what it runs on."""
 
 import os
-import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -21,6 +20,7 @@ from keras_mtl.decoding.scoring import TextScorer, engine_scores
 from keras_mtl.decoding.text_translator import Found, Request, TextTranslator
 from keras_mtl.engine import native
 from keras_mtl.errors import InputError, nearest
+from keras_mtl.messages import to_stderr
 
 if TYPE_CHECKING:
     from keras_mtl.data.vocabulary import Vocabulary
@@ -53,14 +53,14 @@ def choose_backend(
     if only_tensorflow:
         if requested == "native":
             raise InputError(f"backend=native: {only_tensorflow}; give tf or auto")
-        (log or _to_stderr)(f"decoding in TensorFlow: {only_tensorflow}")
+        (log or to_stderr)(f"decoding in TensorFlow: {only_tensorflow}")
         return "tf"
     try:
         native.core()
     except native.NativeError as error:
         if requested == "native":
             raise
-        (log or _to_stderr)(f"decoding in TensorFlow: {error}")
+        (log or to_stderr)(f"decoding in TensorFlow: {error}")
         return "tf"
     return "native"
 
@@ -354,7 +354,3 @@ def make_translator(
     return Translator(
         model, vocabulary, tasks, options, batch_size=batch_size, on_long_line=on_long_line
     )
-
-
-def _to_stderr(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)

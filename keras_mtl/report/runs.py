@@ -17,12 +17,11 @@ from keras_mtl.data.prepared import read_manifest
 from keras_mtl.errors import ConfigError, DataError
 from keras_mtl.evaluation.reports import trained_steps
 from keras_mtl.evaluation.translations import Translation
-from keras_mtl.events import METRICS_FILE, effective_step
+from keras_mtl.events import effective_step
 from keras_mtl.metrics import find as find_metric
 from keras_mtl.metrics import schedule_higher_is_better, schedule_score
 from keras_mtl.report.evaluations import Evaluation, read_evaluation
-
-PARAMS_FILE = "params.yaml"
+from keras_mtl.run_files import DATA_DIRECTORY, METRICS_FILE, PARAMS_FILE
 
 Curve = dict[int, float]
 """Value by step, in rising order; of several at a step the last."""
@@ -222,7 +221,7 @@ def _read_sizes(directory: Path, params: Mapping[str, Any], split: str) -> dict[
     """Pairs of a split by task, if the prepared data are still there."""
     data = _mapping(_mapping(params.get("task")).get("data"))
     try:
-        manifest = read_manifest(str(data.get("data_dir") or directory / "data"))
+        manifest = read_manifest(str(data.get("data_dir") or directory / DATA_DIRECTORY))
     except DataError:
         return {}
     tasks = manifest["tasks"] if manifest else []

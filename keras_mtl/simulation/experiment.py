@@ -20,6 +20,7 @@ from keras_mtl.configuration import plugins
 from keras_mtl.configuration.yaml_loader import Loader
 from keras_mtl.data.prepared import read_manifest
 from keras_mtl.errors import ConfigError, DataError
+from keras_mtl.run_files import DATA_DIRECTORY, PARAMS_FILE
 from keras_mtl.schedules import TaskInfo
 
 DEFAULTS: dict[str, Any] = {
@@ -34,7 +35,6 @@ DEFAULTS: dict[str, Any] = {
     "task.data.max_length": 128,
     "task.data.granularity": "batch",
 }
-PARAMS_FILE = "params.yaml"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -179,7 +179,9 @@ def _get(values: Mapping[str, Any], dotted: str, default: Any) -> Any:
 
 
 def _prepared(data_dir: str, model_dir: Any) -> dict[str, Any] | None:
-    directory = data_dir or (os.path.join(os.fspath(model_dir), "data") if model_dir else "")
+    directory = data_dir or (
+        os.path.join(os.fspath(model_dir), DATA_DIRECTORY) if model_dir else ""
+    )
     return read_manifest(directory) if directory else None
 
 

@@ -16,10 +16,9 @@ from keras_mtl.events import read_events
 from keras_mtl.files import replace_file
 from keras_mtl.interrupts import forwarded_to
 from keras_mtl.metrics import higher_is_better, schedule_score
+from keras_mtl.run_files import BASELINES_FILE
 from keras_mtl.training.run.building import validated_tasks
 from keras_mtl.training.run.setup import prepare_from_config
-
-BASELINES_FILE = "baselines.json"
 
 # Exit codes of a training that a signal has stopped, whether or not it could save.
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

@@ -14,10 +14,7 @@ from keras_mtl.data.vocabulary import Vocabulary
 from keras_mtl.decoding.tasks import TaskList
 from keras_mtl.errors import CheckpointError
 from keras_mtl.files import replace_file
-
-PARAMS_FILE = "params.yaml"
-VOCABULARY_FILE = "vocabulary.model"
-TASKS_FILE = "tasks.json"
+from keras_mtl.run_files import PARAMS_FILE, TASKS_FILE, VOCABULARY_FILE
 
 # Fields that a checkpoint depends on: the shape of the weights, and what a cursor counts.
 FIXED_FIELDS = (

@@ -19,8 +19,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from keras_mtl.events import METRICS_FILE, effective_step, read_events
+from keras_mtl.events import effective_step, read_events
 from keras_mtl.files import naming, replace_file
+from keras_mtl.run_files import METRICS_FILE
 from keras_mtl.training.run.tensorboard_log import TensorBoardLog
 
 TENSORBOARD_DIR = "tensorboard"

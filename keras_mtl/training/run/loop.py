@@ -28,6 +28,7 @@ from keras_mtl.training.run.batch_log import BatchLog
 from keras_mtl.training.run.checkpoints import ArrayState, RunCheckpoints, read_all
 from keras_mtl.training.run.directory import RunDirectory
 from keras_mtl.training.run.event_log import EventLog
+from keras_mtl.training.run.modes import MODES
 from keras_mtl.training.run.progress import Progress
 from keras_mtl.training.run.setup import prepare_from_config
 from keras_mtl.training.run.step_loop import OpenLoop, Pace
@@ -41,8 +42,6 @@ from keras_mtl.training.step.distribution import (
 )
 from keras_mtl.training.step.moments import moments_state, optimizer_state, restore_moments
 from keras_mtl.training.step.trainer import MultiTaskTrainer
-
-MODES = ("train", "train_and_eval", "eval")
 
 
 @dataclasses.dataclass

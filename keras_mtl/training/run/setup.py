@@ -14,6 +14,7 @@ from keras_mtl.data.prepare import (
     VocabularySettings,
     prepare,
 )
+from keras_mtl.run_files import DATA_DIRECTORY
 
 
 def _corpora(configs: Iterable[CorpusConfig]) -> list[Corpus]:
@@ -70,7 +71,7 @@ def data_dir_of(config: ExperimentConfig, model_dir: str | os.PathLike[str] | No
         raise errors.ConfigError(
             "task.data.data_dir: empty, and no model_dir is given; give one of them"
         )
-    return os.path.join(os.fspath(model_dir), "data")
+    return os.path.join(os.fspath(model_dir), DATA_DIRECTORY)
 
 
 def prepare_from_config(
