@@ -1,9 +1,18 @@
-"""Writing files: complete or absent, and errors that name the file."""
+"""Writing files and directories: complete or absent, and errors that name the file.
+
+Whatever must never be seen half written goes through `replacing_file`, `replacing_directory` or
+`replace_file`. The new content has the name ``.<name>.partial`` until it is complete and on the
+disk. A killed process leaves it, and the next one that writes the same path removes it. It is also
+a lock: two processes that write the same path do so one after the other.
+"""
 
 import contextlib
+import fcntl
 import os
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 
 @contextlib.contextmanager
@@ -33,9 +42,6 @@ def sync(path: str | os.PathLike[str]) -> None:
 def replace_file(path: str | os.PathLike[str], content: str | bytes) -> Path:
     """Writes a file that is either complete or absent, even after a power failure.
 
-    The content is written to another name in the same directory, flushed to the disk and renamed.
-    If that fails, the partial file is removed.
-
     Args:
       path: the file. An existing file is replaced, and missing directories are created.
       content: bytes, or text, which is encoded in UTF-8.
@@ -46,21 +52,173 @@ def replace_file(path: str | os.PathLike[str], content: str | bytes) -> Path:
     Raises:
       OSError: the file cannot be written; ``filename`` of the error is the path.
     """
+    with replacing_file(path) as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+    return Path(path)
+
+
+@contextlib.contextmanager
+def replacing_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """Opens a new file for writing, which replaces `path` when the block ends without an exception.
+
+    If the block raises, the new file is removed and the old one stays.
+
+    Args:
+      path: the file. Missing directories are created.
+
+    Yields:
+      The new file: empty, binary, and seekable.
+
+    Raises:
+      OSError: the file cannot be written; ``filename`` of the error is the path.
+    """
     path = Path(path)
-    data = content.encode() if isinstance(content, str) else content
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.partial")
+    partial = _partial(path)
+    with _named_as_the_user_knows_it(partial, path), naming(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _locked(
+            partial, lambda: os.open(partial, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        ):
+            try:
+                with open(partial, "wb") as file:
+                    yield file
+                    file.flush()
+                    os.fsync(file.fileno())
+                os.replace(partial, path)
+            except BaseException:
+                with contextlib.suppress(OSError):
+                    partial.unlink()
+                raise
+            sync(path.parent)
+
+
+@contextlib.contextmanager
+def replacing_directory(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Makes a new directory, which replaces `path` when the block ends without an exception.
+
+    If the block raises, the new directory is removed and the old one stays.
+
+    Args:
+      path: the directory. Missing parents are created.
+
+    Yields:
+      The new directory: empty, and in the same parent as `path`.
+
+    Raises:
+      OSError: the directory cannot be written; ``filename`` of the error is the path, or a file in
+        it.
+    """
+    path = Path(path)
+    partial = _partial(path)
+
+    def make() -> int:
+        partial.mkdir(exist_ok=True)
+        return os.open(partial, os.O_RDONLY | os.O_CLOEXEC)
+
+    with _named_as_the_user_knows_it(partial, path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _locked(partial, make):
+            try:
+                finish_replacing(path)
+                for left in partial.iterdir():
+                    remove(left)
+                yield partial
+                _sync_tree(partial)
+                _swap(partial, path)
+            except BaseException:
+                shutil.rmtree(partial, ignore_errors=True)
+                raise
+
+
+def finish_replacing(path: str | os.PathLike[str]) -> None:
+    """Completes what a process left that was killed while it replaced a directory.
+
+    Between two renames the directory has another name for a moment. It gets its own name back, or
+    is removed if the new one is in place.
+
+    Args:
+      path: the directory that was being replaced. The caller knows that no process does so now.
+    """
+    path = Path(path)
+    old = _old(path)
+    if os.path.lexists(old):
+        if os.path.lexists(path):
+            remove(old)
+        else:
+            os.rename(old, path)
+
+
+def remove(path: str | os.PathLike[str]) -> None:
+    """Removes a file or a directory with all that it holds, if it is there."""
+    path = Path(path)
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _partial(path: Path) -> Path:
+    return path.with_name(f".{path.name}.partial")
+
+
+def _old(path: Path) -> Path:
+    return path.with_name(f".{path.name}.old")
+
+
+def _swap(partial: Path, path: Path) -> None:
+    """Renames a new directory to its own name; one that had the name before is removed."""
+    old = _old(path)
+    with contextlib.suppress(FileNotFoundError):
+        os.rename(path, old)
     try:
-        with open(partial, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except BaseException as error:
-        if isinstance(error, OSError):
-            # The user knows this name, not that of the partial file.
-            error.filename, error.filename2 = os.fspath(path), None
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
+        os.rename(partial, path)
+    except OSError:
+        if os.path.lexists(old):
+            os.rename(old, path)
         raise
-    return path
+    sync(path.parent)
+    remove(old)
+
+
+def _sync_tree(directory: Path) -> None:
+    for root, _, names in os.walk(directory):
+        for name in names:
+            sync(os.path.join(root, name))
+        sync(root)
+
+
+@contextlib.contextmanager
+def _named_as_the_user_knows_it(partial: Path, path: Path) -> Iterator[None]:
+    """Puts the path in place of the partial one that an ``OSError`` names."""
+    try:
+        yield
+    except OSError as error:
+        named = "" if error.filename is None else os.fsdecode(error.filename)
+        if named == str(partial) or named.startswith(f"{partial}{os.sep}"):
+            error.filename, error.filename2 = f"{path}{named[len(str(partial)) :]}", None
+        raise
+
+
+@contextlib.contextmanager
+def _locked(path: Path, make: Callable[[], int]) -> Iterator[None]:
+    """Makes a file or directory and locks it, so that only one process at a time writes it.
+
+    Args:
+      path: the file or directory.
+      make: creates it if it is missing, and opens it; returns the descriptor.
+    """
+    while True:
+        descriptor = make()
+        try:
+            with contextlib.suppress(OSError):  # A file system without locks.
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            # The process that held the lock has renamed or removed what it locked.
+            try:
+                present = os.path.samestat(os.fstat(descriptor), os.stat(path))
+            except FileNotFoundError:
+                present = False
+            if present:
+                yield
+                return
+        finally:
+            os.close(descriptor)

@@ -1,8 +1,11 @@
 """Every file that is written: an error of the disk names it."""
 
 import contextlib
+import itertools
 import os
 import resource
+import threading
+import time
 
 import pytest
 
@@ -15,7 +18,7 @@ from keras_mtl.evaluation import evaluator as evaluation
 from keras_mtl.evaluation import reports as evaluation_report
 from keras_mtl.evaluation import translations
 from keras_mtl.figures import charts
-from keras_mtl.files import replace_file
+from keras_mtl.files import finish_replacing, replace_file, replacing_directory, replacing_file
 from keras_mtl.training.run import baselines, batch_log, event_log
 
 
@@ -87,3 +90,97 @@ def test_a_path_that_cannot_be_replaced_is_named_as_the_user_knows_it(tmp_path):
         replace_file(tmp_path / "taken", "text")
     assert caught.value.filename == str(tmp_path / "taken")
     assert [path.name for path in tmp_path.iterdir()] == ["taken"]
+
+
+def test_a_block_that_fails_leaves_the_old_file(tmp_path):
+    replace_file(tmp_path / "a", "old")
+    with pytest.raises(TypeError), replacing_file(tmp_path / "a") as file:
+        file.writelines([b"new", "text"])
+    assert (tmp_path / "a").read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_a_file_is_seen_when_it_is_complete(tmp_path):
+    with replacing_file(tmp_path / "new" / "a") as file:
+        file.write(b"12")
+        file.flush()
+        assert not (tmp_path / "new" / "a").exists()
+        file.seek(0)
+        file.write(b"3")
+    assert (tmp_path / "new" / "a").read_bytes() == b"32"
+
+
+def fill(directory, text):
+    with replacing_directory(directory) as new:
+        assert not list(new.iterdir())
+        (new / "inner").mkdir()
+        (new / "inner" / "file").write_text(text)
+
+
+def test_a_directory_is_replaced_as_a_whole(tmp_path):
+    fill(tmp_path / "a", "1")
+    (tmp_path / "a" / "other").touch()
+    (tmp_path / ".a.partial").mkdir()  # Left by a process that was killed.
+    (tmp_path / ".a.partial" / "half").touch()
+    fill(tmp_path / "a", "2")
+    assert [str(path.relative_to(tmp_path)) for path in sorted(tmp_path.rglob("*"))] == [
+        "a",
+        "a/inner",
+        "a/inner/file",
+    ]
+    with pytest.raises(KeyError), replacing_directory(tmp_path / "a"):
+        raise KeyError
+    assert (tmp_path / "a" / "inner" / "file").read_text() == "2"
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+class KilledError(BaseException):
+    """The process ends here; nothing after it runs."""
+
+
+@pytest.mark.parametrize("call", [0, 1])
+def test_a_kill_between_the_renames_loses_no_directory(tmp_path, monkeypatch, call):
+    fill(tmp_path / "a", "1")
+    rename, calls = os.rename, itertools.count()
+
+    def killed(*paths):
+        if next(calls) == call:
+            raise KilledError
+        rename(*paths)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("os.rename", killed)
+        with pytest.raises(KilledError):
+            fill(tmp_path / "a", "2")
+    finish_replacing(tmp_path / "a")
+    assert (tmp_path / "a" / "inner" / "file").read_text() == "1"
+    fill(tmp_path / "a", "3")
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_an_error_in_a_new_directory_has_the_path_that_it_will_have(tmp_path):
+    with pytest.raises(OSError) as caught, replacing_directory(tmp_path / "a") as new:
+        (new / "missing" / "file").write_text("text")
+    assert caught.value.filename == str(tmp_path / "a" / "missing" / "file")
+
+
+@pytest.mark.parametrize("kind", ["file", "directory"])
+def test_writers_of_one_path_wait_for_each_other(tmp_path, kind):
+    """Otherwise both would write the same partial file."""
+    order, begun = [], threading.Event()
+
+    def write(name):
+        replacing = replacing_file if kind == "file" else replacing_directory
+        with replacing(tmp_path / "a"):
+            order.append(f"{name} begins")
+            begun.set()
+            time.sleep(0.05)
+            order.append(f"{name} ends")
+
+    first = threading.Thread(target=write, args=("first",))
+    first.start()
+    begun.wait()
+    write("second")
+    first.join()
+    assert order == ["first begins", "first ends", "second begins", "second ends"]
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]

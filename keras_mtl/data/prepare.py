@@ -3,20 +3,17 @@
 Two passes. The first reads every corpus once and leaves cleaned text in temporary files; the
 vocabulary is trained on a sample of them. The second encodes them into stores. Everything is
 written to a directory next to ``data_dir`` and renamed at the end, so prepared data is complete or
-absent. Memory holds the hashes of one task's pairs and buffers of fixed size, never
-a corpus.
+absent. Memory holds the hashes of one task's pairs and buffers of fixed size, never a corpus.
 """
 
 import contextlib
 import dataclasses
 import fcntl
-import glob
 import hashlib
 import itertools
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -40,7 +37,7 @@ from keras_mtl.data.store import StoreReader, StoreWriter
 from keras_mtl.data.store_writer import disk_errors
 from keras_mtl.data.vocabulary import TaskText as VocabularyText
 from keras_mtl.data.vocabulary import Vocabulary, train_vocabulary
-from keras_mtl.files import replace_file
+from keras_mtl.files import finish_replacing, replace_file, replacing_directory
 from keras_mtl.run_files import MANIFEST_FILE, VOCABULARY_FILE
 
 __all__ = [
@@ -105,26 +102,17 @@ def prepare(
     with disk_errors(data_dir):
         os.makedirs(parent, exist_ok=True)
     with _locked(os.path.join(parent, f".{name}.lock"), data_dir, log):
-        # Left by runs that were killed: no other process writes while we hold the lock.
-        pattern = os.path.join(glob.escape(parent), f".{glob.escape(name)}.*.partial")
-        for replaced in glob.glob(f"{pattern}.old"):
-            if not os.path.lexists(data_dir):  # Killed between taking it away and the new one.
-                os.rename(replaced, data_dir)
-            shutil.rmtree(replaced, ignore_errors=True)
-        for stale in glob.glob(pattern):
-            shutil.rmtree(stale, ignore_errors=True)
+        with disk_errors(data_dir):
+            finish_replacing(data_dir)
         found = _usable(data_dir, inputs, overwrite)
         if found is not None:
             return _as_it_is(data_dir, found, fingerprints, log)
-        with disk_errors(data_dir):
-            partial = tempfile.mkdtemp(prefix=f".{name}.", suffix=".partial", dir=parent)
-            _share(partial)
-        try:
-            _prepare_into(partial, data_dir, tasks, settings, inputs, log)
+        with contextlib.ExitStack() as replacing:
             with disk_errors(data_dir):
-                _put_in_place(partial, data_dir)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
+                partial = replacing.enter_context(replacing_directory(data_dir))
+            _prepare_into(os.fspath(partial), data_dir, tasks, settings, inputs, log)
+            with disk_errors(data_dir):
+                replacing.close()
     return load_prepared(data_dir)
 
 
@@ -199,13 +187,6 @@ def _is_short(code: str) -> bool:
     return tag is not None and tag.language in ("zh", "ja", "ko")
 
 
-def _share(directory: str) -> None:
-    """Gives the usual permissions to a directory of mkdtemp, which only its owner can read."""
-    umask = os.umask(0)
-    os.umask(umask)
-    os.chmod(directory, 0o777 & ~umask)
-
-
 def _usable(data_dir: str, inputs: dict[str, Any], overwrite: bool) -> dict[str, Any] | None:
     """Returns the manifest when ``data_dir`` holds what is asked for; None when it must be written.
 
@@ -232,25 +213,6 @@ def _usable(data_dir: str, inputs: dict[str, Any], overwrite: bool) -> dict[str,
             "choose another task.data.data_dir"
         )
     return manifest
-
-
-def _put_in_place(partial: str, data_dir: str) -> None:
-    """Renames the finished directory; one that had its name before is removed afterwards."""
-    old = f"{partial}.old"
-    with contextlib.suppress(FileNotFoundError):
-        os.rename(data_dir, old)
-    try:
-        os.rename(partial, data_dir)
-    except OSError:
-        if os.path.lexists(old):
-            os.rename(old, data_dir)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
-    parent = os.open(os.path.dirname(data_dir), os.O_RDONLY)
-    try:
-        os.fsync(parent)
-    finally:
-        os.close(parent)
 
 
 def _prepare_into(

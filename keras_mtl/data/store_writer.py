@@ -15,6 +15,7 @@ import numpy as np
 
 from keras_mtl import errors
 from keras_mtl.data import store_format
+from keras_mtl.files import replacing_file
 
 # A run holds so many tokens or bytes of text at most: about 100 MB while it is sorted.
 RUN_TOKENS = 2_000_000
@@ -297,7 +298,7 @@ class StoreWriter:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def close(self) -> None:
-        """Merges the runs, writes the file aside, flushes it to the disk and renames it."""
+        """Merges the runs and writes the file: complete, or not at all."""
         try:
             self._spill()
             header = store_format.lay_out(
@@ -310,23 +311,17 @@ class StoreWriter:
                 length_histogram=self._histogram.tolist(),
                 text_bytes=self._text_bytes if self._keep_text else None,
             )
-            partial = os.path.join(self._folder, "store")
-            with disk_errors(self._path):
-                with open(partial, "wb", buffering=0) as file:
-                    checksums = self._merge(file, header)
-                    sections = {
-                        name: dataclasses.replace(section, checksum=checksums[name])
-                        for name, section in header.sections.items()
-                    }
-                    _write_at(
-                        file,
-                        0,
-                        store_format.pack(dataclasses.replace(header, sections=sections)),
-                    )
-                    # The last section may be empty or end in a gap that no write has reached.
-                    file.truncate(header.end)
-                    os.fsync(file.fileno())
-                os.replace(partial, self._path)
+            with disk_errors(self._path), replacing_file(self._path) as file:
+                checksums = self._merge(file, header)
+                sections = {
+                    name: dataclasses.replace(section, checksum=checksums[name])
+                    for name, section in header.sections.items()
+                }
+                _write_at(
+                    file, 0, store_format.pack(dataclasses.replace(header, sections=sections))
+                )
+                # The last section may be empty or end in a gap that no write has reached.
+                file.truncate(header.end)
         finally:
             self.abort()
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from keras_mtl.errors import ExportError
+from keras_mtl.files import replacing_file
 
 MAGIC = b"KMTLMODL"
 VERSION = 1
@@ -62,24 +63,17 @@ def write_model_file(
         MAGIC, VERSION, 0, offset, table_size, len(hyperparameters), len(arrays), zlib.crc32(table)
     )
     header += struct.pack("<I", zlib.crc32(header))
-    partial = target.with_name(f".{target.name}.partial-{os.getpid()}")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
+        with replacing_file(target) as file:
             file.write(header + table)
             for name, array in arrays.items():
                 file.write(b"\0" * (offsets[name] - file.tell()))
                 file.write(array.data)
             file.write(b"\0" * (offset - file.tell()))
-            file.flush()
-            os.fsync(file.fileno())
-        partial.rename(target)
     except OSError as error:
         raise ExportError(
             f"{target} could not be written: {error.strerror}; free space or choose another output"
         ) from error
-    finally:
-        partial.unlink(missing_ok=True)
     return target
 
 

@@ -3,7 +3,6 @@
 import importlib
 import json
 import os
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from keras_mtl.data.vocabulary import Vocabulary
 from keras_mtl.decoding.tasks import TranslationTask
 from keras_mtl.errors import ExportError, nearest
 from keras_mtl.export.model_arrays import transformer_arrays
+from keras_mtl.files import replacing_directory
 
 QUANTIZATIONS = ("float32", "int8", "int8_float32", "float16", "int16")
 TASKS_FILE = "keras_mtl.json"
@@ -55,28 +55,21 @@ def export_ctranslate2(
     check_output(path, overwrite)
     tokens = [vocabulary.piece(i) for i in range(vocabulary.size)]
     specials = {name: getattr(vocabulary, name) for name in _SPECIALS}
-    partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
-    old = path.with_name(f".{path.name}.old-{os.getpid()}")
+    several = len(model.decoders) > 1
     try:
-        for index in range(len(model.decoders)):
-            several = len(model.decoders) > 1
-            directory = partial / model.decoder_names[index] if several else partial
-            write_directory(model, index, tokens, directory, weight_type=weight_type, **specials)
-            (directory / SENTENCEPIECE_FILE).write_bytes(vocabulary.tokenizer_bytes)
-            own = [task for task in tasks if task.decoder == index]
-            (directory / TASKS_FILE).write_text(_description(vocabulary, own), encoding="utf-8")
-        if path.exists():
-            path.rename(old)
-        partial.rename(path)
+        with replacing_directory(path) as root:
+            for index in range(len(model.decoders)):
+                directory = root / model.decoder_names[index] if several else root
+                write_directory(
+                    model, index, tokens, directory, weight_type=weight_type, **specials
+                )
+                (directory / SENTENCEPIECE_FILE).write_bytes(vocabulary.tokenizer_bytes)
+                own = [task for task in tasks if task.decoder == index]
+                (directory / TASKS_FILE).write_text(_description(vocabulary, own), encoding="utf-8")
     except OSError as error:
-        if old.exists() and not path.exists():
-            old.rename(path)
         raise ExportError(
             f"{path} could not be written: {error.strerror}; free space or choose another output"
         ) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-    shutil.rmtree(old, ignore_errors=True)
     return path
 
 

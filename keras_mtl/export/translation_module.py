@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import os
-import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from keras_mtl.decoding.options import BeamOptions
 from keras_mtl.decoding.tasks import TranslationTask
 from keras_mtl.errors import ExportError
 from keras_mtl.export.output import check_free
+from keras_mtl.files import replacing_directory
 
 # `keras_mtl.data.cleaning.normalize` as regular expressions of RE2: what it removes, and what
 # `str.split` takes for white space.
@@ -162,37 +162,24 @@ class TranslationModule(tf.Module):
 def save_translation_module(
     module: TranslationModule, output: str | os.PathLike[str], overwrite: bool
 ) -> Path:
-    """Writes a SavedModel under another name and renames it: it is complete or not there.
+    """Writes a SavedModel, which is complete or absent.
 
     Raises:
       ExportError: the directory exists, or it cannot be written.
     """
     path = Path(output)
     check_free(path, overwrite)
-    partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
-    old = path.with_name(f".{path.name}.old-{os.getpid()}")
+    signatures = {
+        "serving_default": module.translate,
+        "tasks": module.tasks,
+        "count_tokens": module.count_tokens,
+    }
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        tf.saved_model.save(
-            module,
-            str(partial),
-            signatures={
-                "serving_default": module.translate,
-                "tasks": module.tasks,
-                "count_tokens": module.count_tokens,
-            },
-        )
-        if path.exists():
-            path.rename(old)
-        partial.rename(path)
+        with replacing_directory(path) as directory:
+            tf.saved_model.save(module, str(directory), signatures=signatures)
     except (tf.errors.OpError, OSError) as error:
-        if old.exists() and not path.exists():
-            old.rename(path)
         reason = str(error).strip().splitlines()[0][:300]
         raise ExportError(
             f"{path} could not be written: {reason}; free space or choose another output"
         ) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-    shutil.rmtree(old, ignore_errors=True)
     return path

@@ -314,17 +314,17 @@ def test_two_processes_at_once_give_one_result(tmp_path):
 
 
 def test_leftovers_of_a_killed_run_go(tmp_path):
-    (tmp_path / ".data.abc.partial").mkdir()
-    (tmp_path / ".data2.abc.partial").mkdir()
+    (tmp_path / ".data.partial" / "en-fr").mkdir(parents=True)
+    (tmp_path / ".data2.partial").mkdir()
     run(tmp_path, [task()])
-    assert sorted(os.listdir(tmp_path)) == [".data2.abc.partial", "data"]
+    assert sorted(os.listdir(tmp_path)) == [".data2.partial", "data"]
 
 
 def test_a_kill_while_data_are_replaced_loses_none(tmp_path):
     run(tmp_path, [task()])
-    (tmp_path / "data").rename(tmp_path / ".data.abc.partial.old")  # Killed right then.
+    (tmp_path / "data").rename(tmp_path / ".data.old")  # Killed right then.
     assert "prepared already" in run(tmp_path, [task()]).log[0]
-    shutil.copytree(tmp_path / "data", tmp_path / ".data.def.partial.old")  # Or a moment later.
+    shutil.copytree(tmp_path / "data", tmp_path / ".data.old")  # Or a moment later.
     run(tmp_path, [task()], overwrite=True)
     assert os.listdir(tmp_path) == ["data"]
 

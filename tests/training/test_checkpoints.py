@@ -1,5 +1,7 @@
 """A checkpoint is complete or not there; a damaged one gives way to the one before it."""
 
+import itertools
+import os
 import resource
 import signal
 from pathlib import Path
@@ -56,6 +58,62 @@ def test_content_is_on_the_disk_before_its_name(tmp_path, monkeypatch):
     assert files[-1] == "partial-ckpt-5.index"
     assert sorted(done[:2]) == sorted(("sync", name) for name in files)
     assert done[-1] == ("sync", tmp_path.name)
+
+
+class KilledError(BaseException):
+    """The process ends here; nothing after it runs."""
+
+
+def kill_at(monkeypatch, call):
+    """Ends the process before the `call`-th change of a name in a directory; counts from 0."""
+    calls = itertools.count()
+
+    def counted(function):
+        def run(*args, **options):
+            if next(calls) == call:
+                raise KilledError
+            return function(*args, **options)
+
+        return run
+
+    monkeypatch.setattr(Path, "unlink", counted(Path.unlink))
+    monkeypatch.setattr(Path, "rename", counted(Path.rename))
+    monkeypatch.setattr("os.link", counted(os.link))
+
+
+def test_a_kill_at_any_moment_of_saving_a_step_again_leaves_a_checkpoint(tmp_path, monkeypatch):
+    """A run that stopped before a validation saves the same step again after it."""
+    found = []
+    for call in itertools.count():
+        directory = tmp_path / str(call)
+        run = Run(directory, keep=1)
+        run.save(5)
+        run.cursor = 6  # Of the second checkpoint.
+        with monkeypatch.context() as patched:
+            kill_at(patched, call)
+            try:
+                run.checkpoints.save(5)
+                killed = False
+            except KilledError:
+                killed = True
+        for tidy in (False, True):  # Another process reads, then the run resumes.
+            again = Run(directory, keep=1)
+            assert again.checkpoints.restore(tidy=tidy), call
+            found.append(int(again.state.restored["mixture/cursor"]))
+            np.testing.assert_array_equal(again.weights.numpy(), 5.0)
+            assert not again.lines
+        again.cursor = 7
+        again.checkpoints.save(5)
+        again = Run(directory, keep=1)
+        again.checkpoints.restore()
+        assert int(again.state.restored["mixture/cursor"]) == 7
+        again.save(8)
+        assert sorted(file.name.split(".")[0] for file in directory.iterdir()) == ["ckpt-8"] * 2
+        if not killed:
+            break
+    assert call > 8
+    assert found == sorted(found)
+    assert set(found) == {5, 6}
 
 
 def test_keeps_the_newest_in_order_of_number(tmp_path):

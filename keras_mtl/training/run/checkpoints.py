@@ -1,4 +1,8 @@
-"""Checkpoints with the complete state of a run, and the way back when one is damaged."""
+"""Checkpoints with the complete state of a run, and what to restore if one is damaged.
+
+`keras_mtl.files` cannot write them: TensorFlow chooses the names of the files, which are several.
+They follow the same rule: written aside, flushed to the disk, renamed, index last.
+"""
 
 import io
 import os
@@ -64,7 +68,7 @@ class RunCheckpoints:
         self._log = log
 
     def paths(self) -> list[str]:
-        """Returns the prefixes of the checkpoints that are there, oldest first."""
+        """Returns the prefixes of the complete checkpoints, oldest first."""
         found = []
         for index in self._model_dir.glob("ckpt-*.index"):
             match = _NUMBER.match(index.name.removesuffix(".index"))
@@ -73,7 +77,7 @@ class RunCheckpoints:
         return [prefix for _, prefix in sorted(found)]
 
     def steps(self) -> list[int]:
-        """Returns the steps of the checkpoints that are there, rising."""
+        """Returns the steps of the complete checkpoints, in increasing order."""
         return [int(Path(prefix).name.removeprefix("ckpt-")) for prefix in self.paths()]
 
     def save(self, step: int) -> str:
@@ -157,17 +161,17 @@ def write_checkpoint(
     def write(temporary: Path) -> None:
         checkpoint.write(str(temporary))
 
-    return _put(prefix, write, before_return)
+    return _replace(prefix, write, before_return)
 
 
 def copy_checkpoint(
     source: Path, prefix: Path, before_return: Callable[[], None] | None = None
 ) -> str:
-    """Puts a checkpoint in a second place, index last; by links, where the file system has them.
+    """Copies a checkpoint, index last; the copy is made of hard links if the file system has them.
 
     Args:
         source: name of the checkpoint, without ``.index``.
-        prefix: its second name.
+        prefix: the name of the copy, without ``.index``.
         before_return: called when it is in place.
 
     Returns:
@@ -176,6 +180,11 @@ def copy_checkpoint(
     Raises:
         CheckpointError: it cannot be written.
     """
+    return _replace(prefix, _copy_of(source), before_return)
+
+
+def _copy_of(source: Path) -> Callable[[Path], None]:
+    """Returns a function that copies a checkpoint to the prefix that it is given."""
 
     def copy(temporary: Path) -> None:
         for file in _files(str(source)):
@@ -185,29 +194,27 @@ def copy_checkpoint(
             except OSError:
                 shutil.copyfile(file, partial)
 
-    return _put(prefix, copy, before_return)
+    return copy
 
 
-def _put(
+def _replace(
     prefix: Path, write: Callable[[Path], None], before_return: Callable[[], None] | None
 ) -> str:
-    """Puts the checkpoint in place that ``write`` writes under the name that it is given."""
+    """Writes a checkpoint, in place of one of the same name if there is one.
+
+    The files of a checkpoint cannot be replaced all at once. The new one is therefore first listed
+    under a second name for the same step, ``ckpt-05`` for ``ckpt-5``, so that a process that is
+    killed leaves one that is complete.
+    """
     prefix.parent.mkdir(parents=True, exist_ok=True)
-    temporary = prefix.with_name(f"partial-{prefix.name}")
-    _remove_partials(prefix.parent, f"{prefix.name}*")
     try:
-        write(temporary)
-        index, *data = _files(str(temporary))
-        for file in (*data, index):  # A name must not outlive a power failure without its content.
-            sync(file)
-        # An index that is left from before belongs to other data; without it nothing is listed.
-        prefix.with_name(f"{prefix.name}.index").unlink(missing_ok=True)
-        for file in (*data, index):
-            target = prefix.with_name(file.name.removeprefix("partial-"))
-            # Between two links to one file a renaming does nothing.
-            target.unlink(missing_ok=True)
-            file.rename(target)
-        sync(prefix.parent)
+        if prefix.with_name(f"{prefix.name}.index").exists():
+            second = prefix.with_name(prefix.name.replace("ckpt-", "ckpt-0", 1))
+            _write_files(second, write)
+            _write_files(prefix, _copy_of(second))
+            _delete(str(second))
+        else:
+            _write_files(prefix, write)
     except (tf.errors.OpError, OSError) as error:
         raise _not_written(prefix, error) from error
     if before_return:
@@ -215,9 +222,32 @@ def _put(
     return str(prefix)
 
 
+def _write_files(prefix: Path, write: Callable[[Path], None]) -> None:
+    """Writes the files of a checkpoint aside and renames them; without its index it is not listed.
+
+    Args:
+        prefix: the final name.
+        write: writes the files with the prefix that it is given.
+    """
+    temporary = prefix.with_name(f"partial-{prefix.name}")
+    _remove_partials(prefix.parent, f"{prefix.name}*")
+    write(temporary)
+    index, *data = _files(str(temporary))
+    for file in (*data, index):  # A name must not outlive a power failure without its content.
+        sync(file)
+    # An index that is left from before belongs to other data.
+    prefix.with_name(f"{prefix.name}.index").unlink(missing_ok=True)
+    for file in (*data, index):
+        target = prefix.with_name(file.name.removeprefix("partial-"))
+        # Renaming does nothing if both names are links to one file.
+        target.unlink(missing_ok=True)
+        file.rename(target)
+    sync(prefix.parent)
+
+
 def _not_written(prefix: Path, error: Exception) -> CheckpointError:
     """Removes what is left of a checkpoint that could not be written; returns what to raise."""
-    _remove_partials(prefix.parent, f"{prefix.name}*")
+    _remove_partials(prefix.parent, "ckpt-*")
     reason = str(error).strip().splitlines()[0][:300]
     return CheckpointError(
         f"checkpoint {prefix} could not be written: {reason}; free space or correct the "

@@ -1,4 +1,4 @@
-"""Weights of a step that are kept until their validation is in effect, and as long as needed."""
+"""Weights of a step, kept until their validation is in effect and no checkpoint needs them."""
 
 import dataclasses
 import re
@@ -13,6 +13,7 @@ from keras_mtl.data.vocabulary import Vocabulary
 from keras_mtl.decoding.tasks import TranslationTask
 from keras_mtl.errors import CheckpointError
 from keras_mtl.export.engine_file import export_engine_file
+from keras_mtl.files import replacing_directory
 from keras_mtl.training.run.checkpoints import copy_checkpoint, write_checkpoint
 
 _ENGINE_FILE = "model.kmtl"
@@ -33,17 +34,17 @@ class Snapshot:
 
 
 class Snapshots:
-    """The snapshots of a run: for each a directory ``<step>-<due>``.
+    """The snapshots of a run, each in a directory ``<step>-<due>``.
 
-    It holds an engine file, to validate, and a checkpoint of the same weights, to keep should they
-    be the best. A run that goes on from a checkpoint between the two steps needs both again.
+    It holds an engine file, to validate, and a checkpoint of the same weights, to keep if they are
+    the best. A run that resumes from a checkpoint between the two steps needs both again.
 
     Args:
-        directory: the directory of the folders.
+        directory: the directory that holds those of the snapshots.
     """
 
     def __init__(self, directory: Path):
-        self._folder = directory
+        self._directory = directory
 
     def write(
         self,
@@ -53,24 +54,22 @@ class Snapshots:
         tasks: Sequence[TranslationTask],
         weight_type: str,
     ) -> None:
-        """Writes the weights that a model has now, aside and renamed.
+        """Writes the weights that a model has now; the directory is complete or absent.
 
         Raises:
             ExportError: a weight is not finite, or the engine file cannot be written.
             CheckpointError: the checkpoint cannot be written.
         """
         directory = self._of(snapshot)
-        partial = directory.with_name(f"partial-{directory.name}")
-        shutil.rmtree(partial, ignore_errors=True)
-        export_engine_file(
-            model, vocabulary, tasks, partial / _ENGINE_FILE, weight_type=weight_type
-        )
-        write_checkpoint(tf.train.Checkpoint(model=model), partial / f"ckpt-{snapshot.step}")
         try:
-            # One from before the run was stopped; nothing needs it since it went on before it.
-            if directory.exists():
-                shutil.rmtree(directory)
-            partial.rename(directory)
+            # One that is there is of a run that was stopped later and resumed before this step.
+            with replacing_directory(directory) as partial:
+                export_engine_file(
+                    model, vocabulary, tasks, partial / _ENGINE_FILE, weight_type=weight_type
+                )
+                write_checkpoint(
+                    tf.train.Checkpoint(model=model), partial / f"ckpt-{snapshot.step}"
+                )
         except OSError as error:
             raise CheckpointError(f"{directory} could not be written: {error.strerror}") from error
 
@@ -90,7 +89,7 @@ class Snapshots:
     def keep_as_best(
         self, snapshot: Snapshot, best: Path, before_return: Callable[[], None]
     ) -> None:
-        """Puts the weights of a snapshot into the directory of the best ones too.
+        """Copies the weights of a snapshot to the directory of the best ones.
 
         Raises:
             CheckpointError: they cannot be written.
@@ -99,16 +98,16 @@ class Snapshots:
         copy_checkpoint(self._of(snapshot) / name, best / name, before_return)
 
     def prune(self, checkpoints: Callable[[], Sequence[int]], pending: Snapshot | None) -> None:
-        """Deletes what neither a checkpoint nor the present needs.
+        """Deletes what neither a checkpoint nor the pending validation needs.
 
         Args:
-            checkpoints: returns the steps of the checkpoints from which the run may go on.
-            pending: the validation that is going on.
+            checkpoints: returns the steps of the checkpoints from which the run may resume.
+            pending: the validation that is not in effect yet.
         """
-        if not self._folder.is_dir():
+        if not self._directory.is_dir():
             return
         steps = checkpoints()
-        for directory in self._folder.glob("*-*"):
+        for directory in self._directory.glob("*-*"):
             match = _NAME.fullmatch(directory.name)
             snapshot = match and Snapshot(*map(int, match.groups()))
             if snapshot and (
@@ -116,8 +115,8 @@ class Snapshots:
             ):
                 continue
             shutil.rmtree(directory, ignore_errors=True)
-        if not any(self._folder.iterdir()):
-            self._folder.rmdir()
+        if not any(self._directory.iterdir()):
+            self._directory.rmdir()
 
     def _of(self, snapshot: Snapshot) -> Path:
-        return self._folder / f"{snapshot.step}-{snapshot.due}"
+        return self._directory / f"{snapshot.step}-{snapshot.due}"
