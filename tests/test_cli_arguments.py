@@ -3,8 +3,6 @@
 import importlib
 import json
 import os
-import pathlib
-import re
 import subprocess
 import sys
 
@@ -33,6 +31,11 @@ TABLE = {
         ("--config_file {dir}/config.yaml", "--model_dir is missing"),
         (f"{_CONFIG} --experiment translation/transformer_tini", "did you mean 'translation/tra"),
         ("--config_file {dir}/config.yaml --model_dir {dir}/file", "{dir}/file: is a file"),
+        (
+            "--config_file {dir}/bad.yaml --model_dir {dir}/run",
+            "{dir}/bad.yaml line 2: trainer.trai",
+        ),
+        (f"{_CONFIG} --params_override trainer.schedule.name=", "trainer.schedule.name is empty"),
         (f"{_CONFIG} --mode trian", "argument --mode: invalid choice: 'trian'"),
     ],
     "baselines": [
@@ -158,6 +161,7 @@ def directory(tmp_path_factory):
         "task:\n  pairs: [{source: en, target: fr, max_pairs: 9}]\n"
         "  data: {corpora: [{reader: cldr}]}\n"
     )
+    (directory / "bad.yaml").write_text("trainer:\n  train_stps: 5\n")
     (directory / "file").write_text("text")
     (directory / "engine").write_text("not an engine file")
     model = directory / "model"
@@ -214,26 +218,6 @@ def test_the_median_answer_is_quick(answers):
 def test_nothing_was_written(answers, directory):
     assert not os.path.exists(os.path.join(directory, "run"))
     assert not os.path.exists(os.path.join(directory, "out"))
-
-
-def test_the_experiments_are_those_that_are_registered():
-    source = (pathlib.Path(main.__file__).parents[1] / "configuration" / "presets.py").read_text()
-    registered = re.findall(r'register_config_factory\("(.+)"\)', source)
-    assert sorted(registered) == list(arguments.EXPERIMENTS)
-
-
-@pytest.mark.parametrize(
-    ("words", "files"),
-    [
-        (["--import", "plug_in"], ""),
-        (["--params_override", "imports=[plug_in]"], ""),
-        ([], "imports: [plug_in]\n"),
-    ],
-)
-def test_an_experiment_may_be_that_of_a_plug_in(tmp_path, words, files):
-    (tmp_path / "config.yaml").write_text(files)
-    words = ["--experiment", "mine/own", "--config_file", str(tmp_path / "config.yaml"), *words]
-    arguments.check_experiment(main._parser(["train"])[1].parse_args(["train", *words]))
 
 
 def test_a_configuration_may_come_from_a_pipe(tmp_path):

@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from keras_mtl.cli import main
 from keras_mtl.cli.inspect_model import print_checkpoints
+from keras_mtl.configuration.overriding import set_values
 from keras_mtl.configuration.schema import TransformerConfig
 from keras_mtl.decoding.model_kinds import ModelKind, model_kind, not_usable
 from keras_mtl.decoding.options import BeamOptions
@@ -26,7 +27,8 @@ OPTIONS = BeamOptions(beam_size=3, max_length=16, no_repeat_ngram=2)
 def models(tmp_path_factory):
     """A directory with a model of several decoders in each format."""
     config = TransformerConfig()
-    config.override(
+    set_values(
+        config,
         {"size": "tiny", "hidden_dim": 16, "num_heads": 2, "intermediate_dim": 24,
          "encoder_layers": 1, "decoder_layers": 1, "max_length": 24, "sharing": "encoder"}
     )  # fmt: skip
@@ -85,7 +87,7 @@ def test_parameters_are_those_of_the_model(tmp_path, capsys):
 
 def _config():
     config = TransformerConfig()
-    config.override({"size": "tiny", "hidden_dim": 16, "num_heads": 2, "max_length": 24})
+    set_values(config, {"size": "tiny", "hidden_dim": 16, "num_heads": 2, "max_length": 24})
     return config
 
 

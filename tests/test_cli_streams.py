@@ -22,13 +22,15 @@ LONG = "two trees " * 40
 @pytest.fixture(scope="module")
 def engine_file(tmp_path_factory):
     """An engine file of random weights."""
+    from keras_mtl.configuration.overriding import set_values
     from keras_mtl.configuration.schema import TransformerConfig
     from keras_mtl.decoding.tasks import TranslationTask
     from keras_mtl.export.engine_file import export_engine_file
     from keras_mtl.models.factory import build_transformer
 
     config = TransformerConfig()
-    config.override(
+    set_values(
+        config,
         {"size": "tiny", "hidden_dim": 16, "num_heads": 2, "intermediate_dim": 16,
          "encoder_layers": 1, "decoder_layers": 1, "max_length": 24}
     )  # fmt: skip

@@ -45,10 +45,10 @@ def test_every_path_is_relative_to_the_file(file, tmp_path):
     here = tmp_path / "configs"
     config = registry.load_experiment(None, [file])
     data, (pair,) = config.task.data, config.task.pairs
-    assert pair.dev_corpora[0].options.as_dict() == {"file": f"{here}/dev.tsv", "header": False}
-    assert pair.test_corpora[0].options.folders == [f"{tmp_path}/locale", "/usr/share/locale"]
-    assert data.corpora[0].options.source_file == f"{here}/text/*.en"
-    assert data.corpora[1].options.tfds_dir == "gs://bucket/tfds"
+    assert pair.dev_corpora[0].options == {"file": f"{here}/dev.tsv", "header": False}
+    assert pair.test_corpora[0].options["folders"] == [f"{tmp_path}/locale", "/usr/share/locale"]
+    assert data.corpora[0].options["source_file"] == f"{here}/text/*.en"
+    assert data.corpora[1].options["tfds_dir"] == "gs://bucket/tfds"
     assert data.data_dir == f"{here}/prepared"
     assert data.vocabulary.model_file == os.path.expanduser("~/vocabulary.model")
     assert config.trainer.schedule.baselines_file == f"{here}/baselines.json"
@@ -58,7 +58,7 @@ def test_an_override_is_relative_to_the_working_directory(file, tmp_path):
     override = "task.data.data_dir=other,task.data.corpora=[{reader: tsv, options: {file: a.tsv}}]"
     data = registry.load_experiment(None, [file], override).task.data
     assert data.data_dir == f"{tmp_path}/elsewhere/other"
-    assert data.corpora[0].options.file == f"{tmp_path}/elsewhere/a.tsv"
+    assert data.corpora[0].options["file"] == f"{tmp_path}/elsewhere/a.tsv"
 
 
 def test_a_saved_configuration_works_from_everywhere(file, tmp_path, monkeypatch):
@@ -68,7 +68,7 @@ def test_a_saved_configuration_works_from_everywhere(file, tmp_path, monkeypatch
     monkeypatch.chdir("/")
     again = registry.load_params(tmp_path)
     assert again.task.data.data_dir == f"{tmp_path}/elsewhere/set_in_python"
-    assert again.task.data.corpora[0].options.source_file == f"{tmp_path}/configs/text/*.en"
+    assert again.task.data.corpora[0].options["source_file"] == f"{tmp_path}/configs/text/*.en"
 
 
 def test_a_run_of_an_older_release_keeps_its_meaning(file, tmp_path):

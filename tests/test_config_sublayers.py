@@ -43,9 +43,9 @@ def test_what_only_the_engine_can_do_is_refused_by_the_configuration():
 
 
 def test_parameters_belong_to_the_name():
-    assert load().task.model.norm_parameters.as_dict() == {"epsilon": 0.5}
+    assert load().task.model.norm_parameters == {"epsilon": 0.5}
     changed = load("task.model.norm=other").task.model
-    assert changed.norm_parameters.as_dict() == {}
+    assert changed.norm_parameters == {}
     assert changed.feed_forward == "gated"
 
 

@@ -64,7 +64,7 @@ def test_readers_take_the_options(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     config = load(name)
     for pair, corpus in all_corpora(config):
-        options = corpus.options.as_dict()
+        options = corpus.options
         for option, value in options.items():
             if option == "file" or option.endswith("_file"):
                 assert pathlib.Path(value).is_relative_to(CONFIGS.parent / "data"), (
@@ -91,7 +91,7 @@ def test_schedule_and_buckets_can_be_built(name):
         for i, pair in enumerate(config.task.pairs)
     ]
     settings = config.trainer.schedule
-    schedule = schedules.create(settings.name, tasks, **settings.parameters.as_dict())
+    schedule = schedules.create(settings.name, tasks, **settings.parameters)
     assert np.isclose(schedule.probabilities(0, schedule.init()).sum(), 1)
     data = config.task.data
     buckets = batch_plan.make_buckets(
@@ -146,7 +146,7 @@ def test_the_comparison_of_schedules_sets_what_it_says():
         assert schedule.name == settings["schedule.name"]
         assert (config.runtime.seed, config.trainer.train_steps) == (5, 7)
         tasks = [schedules.TaskInfo(pair.name, 10, pair.baseline) for pair in config.task.pairs]
-        schedules.create(schedule.name, tasks, **schedule.parameters.as_dict())
+        schedules.create(schedule.name, tasks, **schedule.parameters)
         assert schedule.application == settings.get("schedule.application", "gradient")
         assert config.trainer.optimizer.moments == settings.get("optimizer.moments")
 
@@ -165,6 +165,6 @@ def test_a_simulation_reads_what_training_reads():
     assert [task.name for task in found.tasks] == [pair.name for pair in config.task.pairs]
     assert [task.baseline for task in found.tasks] == [p.baseline for p in config.task.pairs]
     schedule = config.trainer.schedule
-    assert found.schedule == (schedule.name, schedule.parameters.as_dict())
+    assert found.schedule == (schedule.name, schedule.parameters)
     assert found.steps == config.trainer.train_steps
     assert found.interval == config.trainer.evaluation.interval

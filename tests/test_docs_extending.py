@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from keras_mtl import metrics
-from keras_mtl.configuration import plugins
+from keras_mtl.configuration import plugins, presets
 from keras_mtl.data import corpora
 from keras_mtl.data.corpora import base
 from keras_mtl.layers.registry import FEED_FORWARDS, NORMS
@@ -27,6 +27,7 @@ def example(tmp_path, monkeypatch):
     monkeypatch.setattr(base._READERS, "classes", dict(base._READERS.classes))
     for registry in (FEED_FORWARDS, NORMS):
         monkeypatch.setattr(registry, "classes", dict(registry.classes))
+    monkeypatch.setattr(presets, "_PRESETS", dict(presets._PRESETS))
     monkeypatch.setattr(sys, "path", list(sys.path))
 
     def load(word):
@@ -58,6 +59,12 @@ def test_the_metrics(example):
     assert not metrics.higher_is_better("perplexity")
 
 
+def test_the_preset(example):
+    example("register_preset")
+    assert "translation/mine" in presets.available()
+    assert presets.preset("translation/mine").task.model.size == "small"
+
+
 X = np.random.default_rng(0).normal(size=(3, 6, 8)).astype(np.float32)
 
 
@@ -86,7 +93,7 @@ def test_a_model_with_the_sub_layers_decodes_step_by_step_and_is_saved(example, 
     import keras
     import tensorflow as tf
 
-    from keras_mtl.configuration.schema import Options, TransformerConfig
+    from keras_mtl.configuration.schema import TransformerConfig
     from keras_mtl.models.factory import build_transformer, check_sublayers
 
     example("GatedFeedForward")
@@ -94,7 +101,7 @@ def test_a_model_with_the_sub_layers_decodes_step_by_step_and_is_saved(example, 
         size="tiny", hidden_dim=8, num_heads=2, intermediate_dim=16, activation="silu",
         sharing="encoder", feed_forward="gated", norm="rms",
     )  # fmt: skip
-    config.norm_parameters = Options({"epsilon": 1e-5})
+    config.norm_parameters = {"epsilon": 1e-5}
     for policy in ("mixed_bfloat16", "float32"):
         check_sublayers(config, policy)
     model = build_transformer(config, 11, ("fr", "de"))

@@ -14,7 +14,7 @@ PACKAGE = pathlib.Path(keras_mtl.__file__).parent
 ROOMS = (
     ("errors", "files", "hardware", "interrupts", "messages", "run_files"),
     ("events",),
-    ("configuration.components", "configuration.search_options", "metrics"),
+    ("configuration.components", "metrics"),
     ("configuration",),
     ("engine",),
     ("schedules",),
@@ -43,8 +43,7 @@ RANK = {name: rank for rank, names in enumerate(ROOMS) for name in names}
 # What a user must be able to load without waiting four seconds for TensorFlow.
 FREE_OF_TENSORFLOW = (
     *("errors", "files", "hardware", "interrupts", "messages", "run_files", "events", "metrics"),
-    *("configuration.components", "configuration.search_options", "configuration.yaml_loader"),
-    *("configuration.plugins", "configuration.paths", "configuration.sublayers"),
+    "configuration",
     *("engine", "schedules", "data", "figures", "simulation", "report", "cli"),
 )
 HEAVY = ("tensorflow", "keras", "tf_keras", "tensorflow_text", "official", "orbit")

@@ -212,9 +212,8 @@ PLUG_IN = '''
 import dataclasses
 
 import numpy as np
-from official.core import exp_factory
-
 from keras_mtl import metrics
+from keras_mtl.configuration.presets import register_preset
 from keras_mtl.configuration.schema import ExperimentConfig
 from keras_mtl.data.corpora import base
 from keras_mtl.schedules.base import Schedule
@@ -270,7 +269,7 @@ def bits(total_nll, tokens):
     return total_nll / tokens / 0.6931471805599453
 
 
-@exp_factory.register_config_factory("translation/plugged")
+@register_preset("translation/plugged")
 def plugged():
     experiment = ExperimentConfig()
     experiment.task.model.size = "tiny"

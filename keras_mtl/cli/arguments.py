@@ -1,4 +1,4 @@
-"""Checks of arguments that need no TensorFlow: ranges, paths, models, experiments.
+"""Checks of arguments that need no TensorFlow: ranges, paths, models.
 
 Types are for `add_arguments`. The other functions are for `check_arguments`, which runs before
 plug-ins and TensorFlow are imported, so that a wrong argument costs no waiting.
@@ -7,23 +7,11 @@ plug-ins and TensorFlow are imported, so that a wrong argument costs no waiting.
 import argparse
 import math
 import os
-import re
 import stat
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from keras_mtl import errors
-from keras_mtl.configuration import plugins
-
-# The names of keras_mtl/configuration/presets.py, which imports TensorFlow; a test compares.
-EXPERIMENTS = (
-    "translation/transformer",
-    "translation/transformer_base",
-    "translation/transformer_big",
-    "translation/transformer_small",
-    "translation/transformer_tiny",
-)
-_FAMILY = "translation"  # Stands for the first of them.
 
 
 def _integer(low: int) -> Callable[[str], int]:
@@ -202,47 +190,3 @@ def check_option_names(options: Sequence[str]) -> None:
             raise errors.InputError(
                 f"--options: unknown decoding option {name!r}{errors.nearest(name, known)}"
             )
-
-
-def check_experiment(args: argparse.Namespace) -> None:
-    """Checks ``--experiment``, unless a plug-in may have registered it.
-
-    Raises:
-      ConfigError: the name is unknown.
-    """
-    name = args.experiment
-    if not name or name in (_FAMILY, *EXPERIMENTS) or args.imports:
-        return
-    if any(
-        plugins.FIELD in text for text in (*map(_text, args.config_file), *args.params_override)
-    ):
-        return
-    import importlib.metadata
-
-    if importlib.metadata.entry_points(group=plugins.GROUP):
-        return
-    raise errors.ConfigError(
-        f"--experiment: {name!r} is not registered{errors.nearest(name, EXPERIMENTS)}"
-    )
-
-
-def check_overrides(texts: Sequence[str]) -> None:
-    """Checks that each ``--params_override`` can hold an assignment or names a YAML file.
-
-    Raises:
-      ConfigError: one is neither.
-    """
-    for text in texts:
-        if text.strip() and not re.search("[=:{]", text) and not os.path.isfile(text):
-            raise errors.ConfigError(
-                f"--params_override {text!r} is neither FIELD=VALUE nor a YAML file that exists; "
-                "write it as trainer.train_steps=1000"
-            )
-
-
-def _text(path: str) -> str:
-    """The text of a regular file; a pipe can be read once only."""
-    try:
-        return Path(path).read_text(encoding="utf-8") if os.path.isfile(path) else plugins.FIELD
-    except (OSError, UnicodeDecodeError):
-        return ""

@@ -57,6 +57,8 @@ def add_experiment_arguments(parser: argparse.ArgumentParser, modes: Sequence[st
 def load_config(args: argparse.Namespace) -> "ExperimentConfig":
     """Builds the checked configuration that the arguments of `add_experiment_arguments` ask for.
 
+    This needs no TensorFlow, so a subcommand calls it before it imports what does.
+
     Args:
       args: the parsed arguments.
 
@@ -66,9 +68,9 @@ def load_config(args: argparse.Namespace) -> "ExperimentConfig":
     Raises:
       ConfigError: nothing chooses a configuration, or it is wrong.
     """
-    from keras_mtl.configuration import files as registry
+    from keras_mtl.configuration.files import load_experiment
 
-    return registry.load_experiment(
+    return load_experiment(
         args.experiment,
         configuration_files(args),
         args.params_override,
@@ -109,7 +111,7 @@ def configuration_files(args: argparse.Namespace) -> list[str]:
 def check_experiment_arguments(
     args: argparse.Namespace, needs_model_dir: bool = False, writes: bool = True
 ) -> None:
-    """Checks what `add_experiment_arguments` has added, as far as that needs no TensorFlow.
+    """Checks what `add_experiment_arguments` has added, apart from what the configuration says.
 
     Args:
       args: the parsed arguments.
@@ -117,13 +119,11 @@ def check_experiment_arguments(
       writes: whether the command writes to ``--model_dir``.
 
     Raises:
-      ConfigError: a file cannot be read, an experiment is unknown, no configuration is chosen, or
-        ``--model_dir`` is missing or cannot be a directory.
+      ConfigError: a file cannot be read, no configuration is chosen, or ``--model_dir`` is missing
+        or cannot be a directory.
     """
     for path in args.config_file:
         arguments.check_input_file("--config_file", path)
-    arguments.check_overrides(args.params_override)
-    arguments.check_experiment(args)
     if needs_model_dir:
         require_model_dir(args)
     configuration_files(args)

@@ -44,7 +44,6 @@ def check_arguments(args: argparse.Namespace) -> None:
       ConfigError: a file is missing or cannot be read, or the directory cannot be written.
     """
     arguments.check_input_file("--config_file", args.config_file or find_config())
-    arguments.check_overrides(args.params_override)
     arguments.check_output_directory("--model_dir", args.model_dir)
 
 

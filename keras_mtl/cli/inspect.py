@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from keras_mtl import errors
 from keras_mtl.cli import arguments, common
 from keras_mtl.configuration import sublayers
+from keras_mtl.configuration.schema import as_dict
 from keras_mtl.run_files import DATA_DIRECTORY, PARAMS_FILE
 
 if TYPE_CHECKING:
@@ -141,7 +142,7 @@ def find_problems(config: "ExperimentConfig", prepared: "PreparedData | None") -
     data = config.task.data
     for pair in config.task.pairs:
         for corpus in [*(pair.corpora or data.corpora), *pair.dev_corpora, *pair.test_corpora]:
-            options = corpus.options.as_dict()
+            options = corpus.options
             if options.get("download"):
                 continue  # Making the reader would download.
             try:
@@ -183,14 +184,14 @@ def print_tasks(config: "ExperimentConfig", prepared: "PreparedData | None") -> 
         )
     print_table(("task", "direction", "corpora", "at most", "prepared", "baseline"), rows)
     schedule = config.trainer.schedule
-    listed = _listed(schedule.parameters.as_dict())
+    listed = _listed(schedule.parameters)
     print(f"schedule: {schedule.name}({listed}), granularity {config.task.data.granularity}")
     balancing = config.trainer.balancing
     if balancing.name:
-        print(f"balancing: {balancing.name}({_listed(balancing.parameters.as_dict())})")
-    print(f"cleaning: {_listed(config.task.data.cleaning.as_dict())}")
+        print(f"balancing: {balancing.name}({_listed(balancing.parameters)})")
+    print(f"cleaning: {_listed(as_dict(config.task.data.cleaning))}")
     for pair in config.task.pairs:
-        own = {rule: value for rule, value in pair.cleaning.as_dict().items() if value is not None}
+        own = {rule: value for rule, value in as_dict(pair.cleaning).items() if value is not None}
         if own:
             print(f"cleaning of {pair.name}: {_listed(own)}")
     if prepared is None:
@@ -244,7 +245,7 @@ def print_parameters(config: "ExperimentConfig", prepared: "PreparedData | None"
     for field, ours in sublayers.STANDARD.items():
         name = getattr(model_config, field)
         if name != ours:
-            own = _listed(getattr(model_config, f"{field}_parameters").as_dict())
+            own = _listed(getattr(model_config, f"{field}_parameters"))
             print(f"{field}: {name}({own}) of a plug-in")
     if sublayers.only_tensorflow(model_config):
         print(

@@ -1,6 +1,7 @@
 """What `keras-mtl inspect --model` prints of engine files, exported models and checkpoints."""
 
 import argparse
+import dataclasses
 import json
 import os
 from collections.abc import Mapping
@@ -153,7 +154,7 @@ def _print_saved_model(path: str, kind: ModelKind, verify: bool) -> None:
         ("written by", f"keras_mtl {model.version}"),
         ("needs", needs),
         ("source", f"at most {model.max_source_tokens:,} tokens"),
-        ("decoding", _decoding(vars(model.options))),
+        ("decoding", _decoding(dataclasses.asdict(model.options))),
     )
     rows = [(task.name, f"{task.source} -> {task.target}") for task in model.tasks]
     print_table(("task", "direction"), rows)
@@ -195,7 +196,7 @@ def _decoding(options: Mapping[str, Any]) -> str:
     """Options of beam search that are not the defaults, and the two that matter most."""
     from keras_mtl.decoding.options import BeamOptions
 
-    default = vars(BeamOptions())
+    default = dataclasses.asdict(BeamOptions())
     shown = {
         name: value
         for name, value in options.items()

@@ -10,12 +10,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from keras_mtl import errors, metrics
-from keras_mtl.configuration import schema as config_lib
-from keras_mtl.configuration import search_options, sublayers
-
-# The room that owns these names is to the right of this one and cannot be imported; a test
-# compares.
-SIZES = ("tiny", "small", "base", "big")
+from keras_mtl.configuration import schema, search_checks, sublayers
+from keras_mtl.configuration.model_sizes import SIZES, resolved
 
 # A task's name is a part of file names; a language becomes the tag <2xx> of the vocabulary.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@+-]*")
@@ -24,7 +20,7 @@ _SPECIAL_IDS = 4  # <pad>, <s>, </s>, <unk>
 _BYTE_PIECES = 256
 
 
-def validate(config: config_lib.ExperimentConfig, places: Mapping[str, str] | None = None) -> None:
+def validate(config: schema.ExperimentConfig, places: Mapping[str, str] | None = None) -> None:
     """Checks a whole experiment.
 
     Args:
@@ -45,7 +41,7 @@ def validate(config: config_lib.ExperimentConfig, places: Mapping[str, str] | No
         raise errors.ConfigError("\n  ".join(check.problems))
 
 
-def _check_pairs(check: "_Check", config: config_lib.ExperimentConfig) -> None:
+def _check_pairs(check: "_Check", config: schema.ExperimentConfig) -> None:
     task = config.task
     if not task.pairs:
         check.problem(
@@ -88,7 +84,7 @@ def _check_pairs(check: "_Check", config: config_lib.ExperimentConfig) -> None:
             )
 
 
-def _check_corpora(check: "_Check", path: str, corpora: Sequence[config_lib.CorpusConfig]) -> None:
+def _check_corpora(check: "_Check", path: str, corpora: Sequence[schema.CorpusConfig]) -> None:
     for index, corpus in enumerate(corpora):
         if not corpus.reader:
             check.problem(
@@ -103,7 +99,7 @@ def _check_cleaning(check: "_Check", path: str) -> None:
     check.range(f"{path}.max_bad_lines", 0, 1)
 
 
-def _check_data(check: "_Check", config: config_lib.ExperimentConfig) -> None:
+def _check_data(check: "_Check", config: schema.ExperimentConfig) -> None:
     data = config.task.data
     for name in ("dev_fraction", "test_fraction"):
         check.range(f"task.data.{name}", 0, 1, high_open=True)
@@ -140,16 +136,23 @@ def _check_data(check: "_Check", config: config_lib.ExperimentConfig) -> None:
         )
 
 
-def _check_model(check: "_Check", config: config_lib.ExperimentConfig) -> None:
+def _check_model(check: "_Check", config: schema.ExperimentConfig) -> None:
     model = config.task.model
-    check.choice("task.model.size", SIZES)
+    check.choice("task.model.size", tuple(SIZES))
     for name in ("hidden_dim", "num_heads", "intermediate_dim", "encoder_layers", "decoder_layers"):
         check.range(f"task.model.{name}", 1)
-    if model.hidden_dim and model.num_heads and model.hidden_dim % model.num_heads:
-        check.problem(
-            "task.model.hidden_dim",
-            f"= {model.hidden_dim}: must be a multiple of num_heads = {model.num_heads}",
-        )
+    if model.size in SIZES:
+        size = resolved(model)
+        hidden_dim, num_heads = size["hidden_dim"], size["num_heads"]
+        if num_heads > 0 and hidden_dim % num_heads:
+            check.problem(
+                "task.model.hidden_dim",
+                f"= {hidden_dim}: must be a multiple of task.model.num_heads = {num_heads}",
+            )
+        elif model.positions == "sinusoidal" and hidden_dim % 2:
+            check.problem(
+                "task.model.hidden_dim", f"= {hidden_dim}: must be even for sinusoidal positions"
+            )
     for name in ("dropout", "attention_dropout", "activation_dropout", "label_smoothing"):
         check.range(f"task.model.{name}", 0, 1, high_open=True)
     check.choice("task.model.activation", ("relu", "gelu", "silu"))
@@ -169,10 +172,10 @@ def _check_model(check: "_Check", config: config_lib.ExperimentConfig) -> None:
         )
 
 
-def _check_decoding(check: "_Check", config: config_lib.ExperimentConfig) -> None:
+def _check_decoding(check: "_Check", config: schema.ExperimentConfig) -> None:
     decoding = config.task.decoding
     check.range("task.decoding.batch_size", 1)
-    for name, text in search_options.problems(decoding):
+    for name, text in search_checks.problems(decoding):
         check.problem(f"task.decoding.{name}", f"= {getattr(decoding, name)!r}{text}")
     if decoding.max_length > config.task.model.max_length:
         check.problem(
@@ -182,7 +185,7 @@ def _check_decoding(check: "_Check", config: config_lib.ExperimentConfig) -> Non
         )
 
 
-def _check_trainer(check: "_Check", config: config_lib.ExperimentConfig) -> None:
+def _check_trainer(check: "_Check", config: schema.ExperimentConfig) -> None:
     for name in ("train_steps", "steps_per_loop", "checkpoint_interval", "max_to_keep"):
         check.range(f"trainer.{name}", 1)
     _check_lag(check, config.trainer.evaluation)
@@ -218,7 +221,7 @@ def _check_trainer(check: "_Check", config: config_lib.ExperimentConfig) -> None
         check.problem("trainer.schedule.name", "is empty; name a schedule, for example temperature")
 
 
-def _check_lag(check: "_Check", evaluation: config_lib.EvaluationConfig) -> None:
+def _check_lag(check: "_Check", evaluation: schema.EvaluationConfig) -> None:
     check.range("trainer.evaluation.interval", 0)
     check.range("trainer.evaluation.lag", 0)
     if evaluation.lag > evaluation.interval:
@@ -236,7 +239,7 @@ def _check_lag(check: "_Check", evaluation: config_lib.EvaluationConfig) -> None
         )
 
 
-def _check_engine(check: "_Check", config: config_lib.ExperimentConfig) -> None:
+def _check_engine(check: "_Check", config: schema.ExperimentConfig) -> None:
     reason = sublayers.only_tensorflow(config.task.model)
     if not reason:
         return
@@ -257,7 +260,7 @@ def _check_engine(check: "_Check", config: config_lib.ExperimentConfig) -> None:
         )
 
 
-def _check_runtime(check: "_Check", config: config_lib.ExperimentConfig) -> None:
+def _check_runtime(check: "_Check", config: schema.ExperimentConfig) -> None:
     check.choice("runtime.distribution_strategy", ("one_device", "mirrored", "tpu"))
     check.choice("runtime.mixed_precision_dtype", ("float32", "mixed_bfloat16", "mixed_float16"))
     runtime = config.runtime
@@ -274,7 +277,7 @@ def _check_runtime(check: "_Check", config: config_lib.ExperimentConfig) -> None
 class _Check:
     """Collects problems; a path such as ``task.pairs[0].name`` names the field."""
 
-    def __init__(self, config: config_lib.ExperimentConfig, places: Mapping[str, str]):
+    def __init__(self, config: schema.ExperimentConfig, places: Mapping[str, str]):
         self._config = config
         self._places = places
         self.problems: list[str] = []

@@ -1,40 +1,22 @@
-"""Experiments by name, their overrides, and the configuration file of a run.
+"""The configuration of a run: built from a preset, files and overrides; saved, loaded, compared.
 
-The order of overrides is Model Garden's: the registered experiment, each ``--config_file`` in turn,
+The order of overrides is Model Garden's: the preset, each ``--config_file`` in turn,
 ``--params_override``. The result is written to ``params.yaml`` and can be run again from there.
 """
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import yaml
-from official.core import exp_factory
 
 import keras_mtl
 from keras_mtl import errors
-from keras_mtl.configuration import (
-    checks as validation,
-)
-from keras_mtl.configuration import (
-    overriding as overrides,
-)
-from keras_mtl.configuration import (
-    paths as config_paths,
-)
-from keras_mtl.configuration import (
-    plugins,
-)
-from keras_mtl.configuration import presets as _experiments  # noqa: F401  registers them
-from keras_mtl.configuration import schema as config_lib
+from keras_mtl.configuration import overriding, paths, plugins, presets, reading
+from keras_mtl.configuration.checks import validate
+from keras_mtl.configuration.schema import ExperimentConfig, as_dict
 from keras_mtl.files import replace_file
 from keras_mtl.run_files import PARAMS_FILE
-
-DEFAULT_EXPERIMENT = "translation/transformer"
-
-_FAMILY = "translation"  # Without a member, it names the default experiment.
-
-validate = validation.validate
 
 
 class _Absent:
@@ -47,47 +29,6 @@ class _Absent:
 ABSENT = _Absent()
 
 
-def available() -> list[str]:
-    """Names of the registered experiments of this package's kind."""
-    names: list[str] = []
-
-    def walk(prefix: str, entry: Mapping[str, Any] | Callable[[], Any]) -> None:
-        if isinstance(entry, Mapping):
-            for key, child in entry.items():
-                walk(f"{prefix}/{key}" if prefix else str(key), child)
-        elif prefix.startswith(f"{_FAMILY}/"):
-            names.append(prefix)
-
-    # exp_factory has no public listing; without one the nearest name could not be shown.
-    walk("", exp_factory._REGISTERED_CONFIGS)
-    return sorted(names)
-
-
-def base_experiment(name: str | None = None) -> config_lib.ExperimentConfig:
-    """A registered experiment, without overrides.
-
-    Args:
-      name: registered name; None or ``translation`` takes :data:`DEFAULT_EXPERIMENT`.
-
-    Raises:
-      ConfigError: the name is unknown, or of an experiment that is none of this package's.
-    """
-    if not name or name == _FAMILY:
-        name = DEFAULT_EXPERIMENT
-    try:
-        config = exp_factory.get_exp_config(name)
-    except (LookupError, TypeError) as error:  # TypeError: a family, not an experiment.
-        raise errors.ConfigError(
-            f"--experiment: {name!r} is not registered{errors.nearest(name, available())}"
-        ) from error
-    if not isinstance(config, config_lib.ExperimentConfig):
-        raise errors.ConfigError(
-            f"--experiment: {name!r} is a {type(config).__module__} experiment; keras_mtl runs "
-            f"{', '.join(available())}"
-        )
-    return config
-
-
 def load_experiment(
     experiment: str | None = None,
     config_files: Sequence[str | os.PathLike[str]] = (),
@@ -95,43 +36,50 @@ def load_experiment(
     *,
     check: bool = True,
     imports: Sequence[str] = (),
-) -> config_lib.ExperimentConfig:
-    """Builds a configuration: registered experiment, files, overrides, shorthands, checks.
+) -> ExperimentConfig:
+    """Builds a configuration: preset, files, overrides, checks.
 
     Args:
-      experiment: registered name; None takes :data:`DEFAULT_EXPERIMENT`.
+      experiment: name of a preset; None takes `presets.DEFAULT`.
       config_files: YAML files, each over the one before.
       params_override: ``a.b=1,c=x``, YAML text or a YAML file; or several of them.
-      check: whether to :func:`validate` the result.
+      check: whether to `validate` the result.
       imports: plug-ins to import before those of the files; the configuration remembers them.
 
     Returns:
       A new configuration.
 
     Raises:
-      ConfigError: an unknown experiment or key, a wrong type, or (with ``check``) a value that does
-        not fit; the message names file, line, field and value.
+      ConfigError: an unknown preset or key, a wrong type, or (with ``check``) a value that does not
+        fit; the message has a line for each, with file, line, field and value. Values are checked
+        against each other only if all keys and types are right.
     """
     texts = [params_override] if isinstance(params_override, str) else list(params_override)
-    given = [overrides.from_yaml_file(os.fspath(path)) for path in config_files]
-    given += [overrides.from_text(text) for text in texts]
-    # Plug-ins first: they may register the experiment, and readers whose options are paths.
+    given = [reading.from_yaml_file(os.fspath(path)) for path in config_files]
+    given += [reading.from_text(text) for text in texts]
+    # Plug-ins first: they may register the preset, and readers whose options are paths.
     plugins.load_entry_points()
     imported = plugins.load(imports)
     for override in given:
         imported += _load_plugins(override)
-    config = base_experiment(experiment)
-    places: dict[overrides.Path, str] = {}
+    config = presets.preset(experiment)
+    places: dict[reading.Path, str] = {}
+    problems = []
     for override in given:
-        overrides.apply(config, override, places)
+        try:
+            overriding.apply(config, override, places)
+        except errors.ConfigError as error:
+            problems.append(str(error))
+    if problems:
+        raise errors.ConfigError("\n  ".join(problems))
     config.imports = list(dict.fromkeys(imported))
     name_tasks(config)
     if check:
-        validate(config, {overrides.dotted(path): place for path, place in places.items()})
+        validate(config, {reading.dotted(path): place for path, place in places.items()})
     return config
 
 
-def _load_plugins(override: overrides.Override) -> list[str]:
+def _load_plugins(override: reading.Override) -> list[str]:
     """Imports the plug-ins that a file or text names; those of several files add up."""
     directory = os.path.dirname(os.path.abspath(override.name))
     return plugins.load_named(
@@ -141,15 +89,15 @@ def _load_plugins(override: overrides.Override) -> list[str]:
     )
 
 
-def name_tasks(config: config_lib.ExperimentConfig) -> None:
+def name_tasks(config: ExperimentConfig) -> None:
     """Names every task that has no name ``source-target``."""
     for pair in config.task.pairs:
         if not pair.name:
             pair.name = f"{pair.source}-{pair.target}"
 
 
-def load_params(path: str | os.PathLike[str]) -> config_lib.ExperimentConfig:
-    """Reads a configuration that :func:`save_params` wrote.
+def load_params(path: str | os.PathLike[str]) -> ExperimentConfig:
+    """Reads a configuration that `save_params` wrote.
 
     Args:
       path: the file, or the model directory that holds ``params.yaml``.
@@ -162,7 +110,7 @@ def load_params(path: str | os.PathLike[str]) -> config_lib.ExperimentConfig:
     return load_experiment(config_files=[path])
 
 
-def save_params(config: config_lib.ExperimentConfig, path: str | os.PathLike[str]) -> None:
+def save_params(config: ExperimentConfig, path: str | os.PathLike[str]) -> None:
     """Writes the whole configuration as YAML, with absolute paths.
 
     The file is complete or absent.
@@ -176,18 +124,16 @@ def save_params(config: config_lib.ExperimentConfig, path: str | os.PathLike[str
     """
     if os.path.isdir(path):
         path = os.path.join(path, PARAMS_FILE)
-    values = config.as_dict()
-    config_paths.make_absolute(values, os.getcwd())
+    values = as_dict(config)
+    paths.make_absolute(values, os.getcwd())
     text = (
-        f"{config_paths.SAVED_HEAD} {keras_mtl.__version__}; --config_file takes it.\n"
+        f"{paths.SAVED_HEAD} {keras_mtl.__version__}; --config_file takes it.\n"
         + yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=100)
     )
     replace_file(path, text)
 
 
-def diff(
-    left: config_lib.ExperimentConfig, right: config_lib.ExperimentConfig
-) -> list[tuple[str, Any, Any]]:
+def diff(left: ExperimentConfig, right: ExperimentConfig) -> list[tuple[str, Any, Any]]:
     """The fields in which two configurations differ.
 
     Args:
@@ -196,7 +142,7 @@ def diff(
 
     Returns:
       (dotted path, left value, right value), in the order of the fields; tasks are matched by name,
-      other list elements by position. What one side lacks is :data:`ABSENT`.
+      other list elements by position. What one side lacks is `ABSENT`.
     """
     differences: list[tuple[str, Any, Any]] = []
 
@@ -208,7 +154,7 @@ def diff(
         elif a != b or type(a) is not type(b):
             differences.append((path, a, b))
 
-    walk("", _keyed(left.as_dict()), _keyed(right.as_dict()))
+    walk("", _keyed(as_dict(left)), _keyed(as_dict(right)))
     return differences
 
 

@@ -18,7 +18,7 @@ _FIELDS = (
     ("trainer", "schedule", "baselines_file"),
 )
 _CORPORA_FIELDS = ("corpora", "dev_corpora", "test_corpora")
-# First words of a params.yaml that `registry.save_params` writes.
+# First words of a params.yaml that `files.save_params` writes.
 SAVED_HEAD = "# Written by keras_mtl"
 
 

@@ -104,9 +104,9 @@ def load_saved(model_dir: str | os.PathLike[str]) -> list[str]:
     if not os.path.isfile(path):
         return []
     # An environment for the engine only does not have the package yaml.
-    from keras_mtl.configuration import yaml_loader
+    from keras_mtl.configuration import reading
 
-    values = yaml_loader.read_values(path)
+    values = reading.read_values(path)
     return load_named(values, os.path.abspath(model_dir), f"{FIELD} of {path}")
 
 

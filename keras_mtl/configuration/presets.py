@@ -1,24 +1,105 @@
-"""Registered experiments: importing this module makes them known to ``exp_factory``.
+"""Presets: experiments with a name, from which a configuration starts.
 
-``keras-mtl --experiment NAME`` starts from one of them, and so do Model Garden's own tools. A new
-experiment is a function here, or in a module of the user that is imported first.
+``keras-mtl train --experiment NAME`` starts from one of them. A new preset is a function here, or
+in a plug-in. `keras_mtl.garden.experiments` makes all of them known to Model Garden.
 """
 
-from official.core import exp_factory
+from collections.abc import Callable
+from typing import TypeVar
 
-from keras_mtl.configuration import schema as config
+from keras_mtl import errors
+from keras_mtl.configuration.schema import ExperimentConfig
+
+DEFAULT = "translation/transformer"
+FAMILY = "translation"
+"""Without a member it stands for `DEFAULT`."""
+
+Preset = Callable[[], ExperimentConfig]
+
+_Function = TypeVar("_Function", bound=Preset)
+_PRESETS: dict[str, Preset] = {}
 
 
-@exp_factory.register_config_factory("translation/transformer")
-def transformer() -> config.ExperimentConfig:
+def register_preset(name: str) -> Callable[[_Function], _Function]:
+    """Function decorator: makes a preset known by a name.
+
+    Example:
+
+        @register_preset("translation/mine")
+        def mine() -> ExperimentConfig:
+            experiment = ExperimentConfig()
+            experiment.task.model.size = "small"
+            return experiment
+
+    Args:
+      name: a name that no other preset has, by convention with its kind in front.
+
+    Raises:
+      ConfigError: another function has the name.
+    """
+
+    def register(function: _Function) -> _Function:
+        known = _PRESETS.get(name, function)
+        if (known.__module__, known.__qualname__) != (function.__module__, function.__qualname__):
+            raise errors.ConfigError(
+                f"the preset {name!r} of {function.__qualname__} is taken by "
+                f"{known.__module__}.{known.__qualname__}; choose another name"
+            )
+        _PRESETS[name] = function
+        return function
+
+    return register
+
+
+def available() -> list[str]:
+    """Returns the names of all presets, sorted."""
+    return sorted(_PRESETS)
+
+
+def check_name(name: str | None) -> None:
+    """Checks that a preset has this name.
+
+    Raises:
+      ConfigError: none has.
+    """
+    if name and name != FAMILY and name not in _PRESETS:
+        raise errors.ConfigError(
+            f"--experiment: {name!r} is not registered{errors.nearest(name, _PRESETS)}"
+        )
+
+
+def preset(name: str | None = None) -> ExperimentConfig:
+    """Returns a new configuration: that of a preset, without overrides.
+
+    Args:
+      name: registered name; None, an empty text or ``translation`` takes `DEFAULT`.
+
+    Raises:
+      ConfigError: the name is unknown, or the preset is not an `ExperimentConfig`.
+    """
+    check_name(name)
+    if not name or name == FAMILY:
+        name = DEFAULT
+    config = _PRESETS[name]()
+    if not isinstance(config, ExperimentConfig):
+        raise errors.ConfigError(
+            f"--experiment: the preset {name!r} returns {type(config).__module__}."
+            f"{type(config).__qualname__}; it must return an ExperimentConfig of "
+            "keras_mtl.configuration.schema"
+        )
+    return config
+
+
+@register_preset("translation/transformer")
+def transformer() -> ExperimentConfig:
     """Every field at its default."""
-    return config.ExperimentConfig()
+    return ExperimentConfig()
 
 
-@exp_factory.register_config_factory("translation/transformer_tiny")
-def transformer_tiny() -> config.ExperimentConfig:
+@register_preset("translation/transformer_tiny")
+def transformer_tiny() -> ExperimentConfig:
     """Learns short sentences in minutes on a CPU."""
-    experiment = config.ExperimentConfig()
+    experiment = ExperimentConfig()
     experiment.task.model.size = "tiny"
     experiment.task.data.vocabulary.size = 4000
     experiment.task.data.max_length = 64
@@ -31,10 +112,10 @@ def transformer_tiny() -> config.ExperimentConfig:
     return experiment
 
 
-@exp_factory.register_config_factory("translation/transformer_small")
-def transformer_small() -> config.ExperimentConfig:
+@register_preset("translation/transformer_small")
+def transformer_small() -> ExperimentConfig:
     """For some hundred thousand pairs, an hour on a CPU or minutes on an accelerator."""
-    experiment = config.ExperimentConfig()
+    experiment = ExperimentConfig()
     experiment.task.model.size = "small"
     experiment.task.data.max_length = 96
     experiment.task.data.tokens_per_batch = 4096
@@ -43,10 +124,10 @@ def transformer_small() -> config.ExperimentConfig:
     return experiment
 
 
-@exp_factory.register_config_factory("translation/transformer_base")
-def transformer_base() -> config.ExperimentConfig:
+@register_preset("translation/transformer_base")
+def transformer_base() -> ExperimentConfig:
     """The base model of Vaswani et al., arXiv 1706.03762, table 3, with its batch and steps."""
-    experiment = config.ExperimentConfig()
+    experiment = ExperimentConfig()
     experiment.task.model.size = "base"
     experiment.task.data.vocabulary.size = 32_000
     experiment.task.data.tokens_per_batch = 25_000
@@ -55,10 +136,10 @@ def transformer_base() -> config.ExperimentConfig:
     return experiment
 
 
-@exp_factory.register_config_factory("translation/transformer_big")
-def transformer_big() -> config.ExperimentConfig:
+@register_preset("translation/transformer_big")
+def transformer_big() -> ExperimentConfig:
     """The big model of Vaswani et al., arXiv 1706.03762, table 3, with its batch and steps."""
-    experiment = config.ExperimentConfig()
+    experiment = ExperimentConfig()
     experiment.task.model.size = "big"
     experiment.task.data.vocabulary.size = 32_000
     experiment.task.data.tokens_per_batch = 25_000

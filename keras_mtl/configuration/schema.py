@@ -1,30 +1,23 @@
-"""The experiment's configuration: one tree of dataclasses, written to and read from YAML.
+"""The configuration of an experiment: one tree of plain dataclasses, written to and read from YAML.
 
-The classes build on Model Garden's ``hyperparams.Config``, so that its users find their habits
-(``runtime``, ``task``, ``trainer``) and its tools can read ours. Nothing here builds anything.
+The names of the sections (``task``, ``trainer``, ``runtime``) are those of TensorFlow Model Garden.
+`keras_mtl.garden.experiments` makes Model Garden's own configuration classes from these. Nothing
+here builds anything, and nothing here imports TensorFlow.
 
-Importing this module imports TensorFlow (through ``hyperparams``).
+A field that does not exist cannot be set: the classes have slots.
 """
 
 import dataclasses
-from typing import Any, Optional
+from typing import Any
 
-from official.core import config_definitions
-from official.modeling import hyperparams
-
-from keras_mtl.configuration.search_options import SearchOptions
 from keras_mtl.configuration.sublayers import STANDARD
 
-# ruff: noqa: UP045  hyperparams.Config recognizes Optional[T] in every release of the 2.x line.
+Options = dict[str, Any]
+"""Free-form options of a registered component; the component itself checks their names."""
 
 
-@dataclasses.dataclass
-class Options(hyperparams.Config):
-    """Free-form options of a registered component; the component itself checks their names."""
-
-
-@dataclasses.dataclass
-class CorpusConfig(hyperparams.Config):
+@dataclasses.dataclass(slots=True)
+class CorpusConfig:
     """One corpus of a task.
 
     Attributes:
@@ -34,11 +27,11 @@ class CorpusConfig(hyperparams.Config):
     """
 
     reader: str = ""
-    options: Options = dataclasses.field(default_factory=Options)
+    options: Options = dataclasses.field(default_factory=dict)
 
 
-@dataclasses.dataclass
-class CleaningConfig(hyperparams.Config):
+@dataclasses.dataclass(slots=True)
+class CleaningConfig:
     """Rules that drop a pair; each is counted and printed.
 
     Attributes:
@@ -60,20 +53,20 @@ class CleaningConfig(hyperparams.Config):
     max_bad_lines: float = 0.01
 
 
-_OptionalCleaningFields: Any = dataclasses.make_dataclass(
-    "_OptionalCleaningFields",
-    [(field.name, Optional[field.type], None) for field in dataclasses.fields(CleaningConfig)],
-    bases=(hyperparams.Config,),
-)
-
-
-@dataclasses.dataclass
-class TaskCleaningConfig(_OptionalCleaningFields):
+@dataclasses.dataclass(slots=True)
+class TaskCleaningConfig:
     """One task's cleaning: every field of ``CleaningConfig``; None takes ``data.cleaning``'s."""
 
+    max_characters: int | None = None
+    max_length_ratio: float | None = None
+    ratio_slack: int | None = None
+    drop_identical: bool | None = None
+    drop_duplicates: bool | None = None
+    max_bad_lines: float | None = None
 
-@dataclasses.dataclass
-class PairConfig(hyperparams.Config):
+
+@dataclasses.dataclass(slots=True)
+class PairConfig:
     """One task: a direction of translation.
 
     Attributes:
@@ -95,13 +88,13 @@ class PairConfig(hyperparams.Config):
     corpora: list[CorpusConfig] = dataclasses.field(default_factory=list)
     dev_corpora: list[CorpusConfig] = dataclasses.field(default_factory=list)
     test_corpora: list[CorpusConfig] = dataclasses.field(default_factory=list)
-    max_pairs: Optional[int] = None
-    baseline: Optional[float] = None
+    max_pairs: int | None = None
+    baseline: float | None = None
     cleaning: TaskCleaningConfig = dataclasses.field(default_factory=TaskCleaningConfig)
 
 
-@dataclasses.dataclass
-class VocabularyConfig(hyperparams.Config):
+@dataclasses.dataclass(slots=True)
+class VocabularyConfig:
     """The SentencePiece vocabulary shared by all tasks.
 
     Attributes:
@@ -121,8 +114,8 @@ class VocabularyConfig(hyperparams.Config):
     model_file: str = ""
 
 
-@dataclasses.dataclass
-class DataConfig(hyperparams.Config):
+@dataclasses.dataclass(slots=True)
+class DataConfig:
     """From corpora to batches.
 
     Attributes:
@@ -155,8 +148,8 @@ class DataConfig(hyperparams.Config):
     granularity: str = "batch"
 
 
-@dataclasses.dataclass
-class TransformerConfig(hyperparams.Config):
+@dataclasses.dataclass(slots=True)
+class TransformerConfig:
     """The model.
 
     Attributes:
@@ -183,19 +176,19 @@ class TransformerConfig(hyperparams.Config):
     """
 
     size: str = "base"
-    hidden_dim: Optional[int] = None
-    num_heads: Optional[int] = None
-    intermediate_dim: Optional[int] = None
-    encoder_layers: Optional[int] = None
-    decoder_layers: Optional[int] = None
-    dropout: Optional[float] = None
-    attention_dropout: Optional[float] = None
-    activation_dropout: Optional[float] = None
+    hidden_dim: int | None = None
+    num_heads: int | None = None
+    intermediate_dim: int | None = None
+    encoder_layers: int | None = None
+    decoder_layers: int | None = None
+    dropout: float | None = None
+    attention_dropout: float | None = None
+    activation_dropout: float | None = None
     activation: str = "relu"
     feed_forward: str = STANDARD["feed_forward"]
-    feed_forward_parameters: Options = dataclasses.field(default_factory=Options)
+    feed_forward_parameters: Options = dataclasses.field(default_factory=dict)
     norm: str = STANDARD["norm"]
-    norm_parameters: Options = dataclasses.field(default_factory=Options)
+    norm_parameters: Options = dataclasses.field(default_factory=dict)
     positions: str = "sinusoidal"
     max_length: int = 256
     tie_embeddings: bool = True
@@ -203,15 +196,81 @@ class TransformerConfig(hyperparams.Config):
     label_smoothing: float = 0.1
 
 
-_SearchFields: Any = dataclasses.make_dataclass(
-    "_SearchFields",
-    [(field.name, field.type, field.default) for field in dataclasses.fields(SearchOptions)],
-    bases=(hyperparams.Config,),
-)
+@dataclasses.dataclass(slots=True)
+class SearchOptions:
+    """Options of beam search; ``docs/reference/beam_search.md`` describes the rule.
+
+    Attributes:
+      beam_size: k, live hypotheses of a sentence; >= 1. 1 is greedy decoding.
+      num_hypotheses: hypotheses returned for a sentence; in [1, beam_size].
+      patience: a sentence ends when round(beam_size * patience) hypotheses are finished (halves
+        round up); > 0, and that number must reach ``num_hypotheses``.
+      min_length: fewest target tokens, end of sentence not counted; >= 0.
+      max_length: most target tokens, end of sentence not counted; >= 1 and >= min_length.
+      max_length_factor: when set, a sentence of n source tokens (tag and end of sentence not
+        counted) gets at most floor(max_length_factor * n) + max_length_offset target tokens,
+        never more than ``max_length``; > 0.
+      max_length_offset: see ``max_length_factor``; >= 0.
+      length_penalty: what a hypothesis' log-probability is divided by, its length being in tokens
+        and counting the end of sentence: ``none``, ``power`` (length^alpha), ``gnmt``
+        (((5 + length) / 6)^alpha), ``lingvo`` (((5 + length) / 5)^alpha) or ``constant``
+        (((c + length) / (c + 1))^alpha, c being ``length_penalty_constant``).
+      alpha: exponent of the length penalty; >= 0. 0 is the same as ``none``.
+      length_penalty_constant: c of the penalty ``constant``; >= 0.
+      coverage_penalty: b; b · Σ over source tokens of log(min(Σ of their attention, 1)) is added to
+        the score; >= 0. Native only.
+      repetition_penalty: logits of tokens that a hypothesis holds already are divided by it where
+        above 0 and multiplied by it where below; in [0.01, 100], 1 is off. Native only.
+      no_repeat_ngram: no hypothesis holds a sequence of so many tokens twice; 0 is off. Native
+        only.
+      sampling: draw ``beam_size`` sequences at random, each by itself, and return the
+        ``num_hypotheses`` of best score. What is drawn depends on ``seed``, the sentence's index,
+        the step and the number of the sequence alone. Native only, as are the four below.
+      temperature: logits are divided by it before drawing; > 0. Scores are the model's own.
+      top_k: draw from so many likeliest tokens; 0 is all.
+      top_p: then draw from the fewest likeliest tokens that reach this share; in (0, 1].
+      seed: in [0, 2^64).
+      lingvo_pruning: steps and ends by Lingvo's rule (``docs/reference/beam_search.md``) instead.
+        Native only, as are the five below, which are read only then.
+      eos_max_logit_delta: a hypothesis may end where the end's log-probability is above that of its
+        best token less this; >= 0.
+      local_eos_threshold: and above this.
+      beam_gap: a sentence ends when all live hypotheses are this far below the best that ended;
+        >= 0.
+      ensure_full_beam: and not before ``beam_size`` hypotheses have ended.
+      force_eos_in_last_step: hypotheses may end at ``max_length`` in any case.
+
+    Reference: ``gnmt`` and the coverage penalty are equation 14 of arXiv 1609.08144.
+    """
+
+    beam_size: int = 4
+    num_hypotheses: int = 1
+    patience: float = 1.0
+    min_length: int = 1
+    max_length: int = 256
+    max_length_factor: float | None = None
+    max_length_offset: int = 0
+    length_penalty: str = "power"
+    alpha: float = 1.0
+    length_penalty_constant: float = 5.0
+    coverage_penalty: float = 0.0
+    repetition_penalty: float = 1.0
+    no_repeat_ngram: int = 0
+    sampling: bool = False
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    seed: int = 0
+    lingvo_pruning: bool = False
+    eos_max_logit_delta: float = 5.0
+    local_eos_threshold: float = -100.0
+    beam_gap: float = 3.0
+    ensure_full_beam: bool = False
+    force_eos_in_last_step: bool = False
 
 
-@dataclasses.dataclass
-class DecodingConfig(_SearchFields):
+@dataclasses.dataclass(slots=True)
+class DecodingConfig(SearchOptions):
     """Beam search of evaluation and export: every field of ``SearchOptions``, and the batch.
 
     Attributes:
@@ -220,13 +279,13 @@ class DecodingConfig(_SearchFields):
     """
 
     max_length: int = 128
-    max_length_factor: Optional[float] = 2.0
+    max_length_factor: float | None = 2.0
     max_length_offset: int = 10
     batch_size: int = 64
 
 
-@dataclasses.dataclass
-class TranslationConfig(hyperparams.Config):
+@dataclasses.dataclass(slots=True)
+class TranslationConfig:
     """What is learned: tasks, data, model, decoding."""
 
     pairs: list[PairConfig] = dataclasses.field(default_factory=list)
@@ -235,8 +294,8 @@ class TranslationConfig(hyperparams.Config):
     decoding: DecodingConfig = dataclasses.field(default_factory=DecodingConfig)
 
 
-@dataclasses.dataclass
-class ScheduleConfig(hyperparams.Config):
+@dataclasses.dataclass(slots=True)
+class ScheduleConfig:
     """Which task gets the next batch.
 
     Attributes:
@@ -250,14 +309,14 @@ class ScheduleConfig(hyperparams.Config):
     """
 
     name: str = "temperature"
-    parameters: Options = dataclasses.field(default_factory=Options)
+    parameters: Options = dataclasses.field(default_factory=dict)
     baselines_file: str = ""
     application: str = "gradient"
     draw: str = "random"
 
 
-@dataclasses.dataclass
-class BalancingConfig(hyperparams.Config):
+@dataclasses.dataclass(slots=True)
+class BalancingConfig:
     """What the losses or gradients of several tasks in one update do to each other.
 
     Attributes:
@@ -266,11 +325,11 @@ class BalancingConfig(hyperparams.Config):
     """
 
     name: str = ""
-    parameters: Options = dataclasses.field(default_factory=Options)
+    parameters: Options = dataclasses.field(default_factory=dict)
 
 
-@dataclasses.dataclass
-class OptimizerConfig(hyperparams.Config):
+@dataclasses.dataclass(slots=True)
+class OptimizerConfig:
     """Adam with the Transformer's learning rate schedule (arXiv 1706.03762, section 5.3).
 
     Attributes:
@@ -302,11 +361,11 @@ class OptimizerConfig(hyperparams.Config):
     global_clipnorm: float = 1.0
     gradient_accumulation_steps: int = 1
     ema_momentum: float = 0.0
-    moments: Optional[str] = None
+    moments: str | None = None
 
 
-@dataclasses.dataclass
-class EvaluationConfig(hyperparams.Config):
+@dataclasses.dataclass(slots=True)
+class EvaluationConfig:
     """Validation of every task.
 
     Attributes:
@@ -336,8 +395,8 @@ class EvaluationConfig(hyperparams.Config):
     workers: int = 0
 
 
-@dataclasses.dataclass
-class TrainerConfig(hyperparams.Config):
+@dataclasses.dataclass(slots=True)
+class TrainerConfig:
     """How long, how fast, how often saved."""
 
     train_steps: int = 100_000
@@ -351,8 +410,8 @@ class TrainerConfig(hyperparams.Config):
     log_batches: bool = False
 
 
-@dataclasses.dataclass
-class RuntimeConfig(hyperparams.Config):
+@dataclasses.dataclass(slots=True)
+class RuntimeConfig:
     """Where it runs.
 
     Attributes:
@@ -371,24 +430,29 @@ class RuntimeConfig(hyperparams.Config):
     num_replicas: int = 0
     tpu: str = "local"
     mixed_precision_dtype: str = "float32"
-    jit_compile: Optional[bool] = None
+    jit_compile: bool | None = None
     seed: int = 1
     deterministic: bool = True
 
 
-@dataclasses.dataclass
-class ExperimentConfig(config_definitions.ExperimentConfig):
+@dataclasses.dataclass(slots=True)
+class ExperimentConfig:
     """A whole experiment.
 
     Attributes:
-      imports: plug-ins, modules that are imported before names of readers, schedules, metrics and
-        others are looked up; see `keras_mtl.configuration.plugins`. Their code is run.
       task: what is learned.
       trainer: how long, how fast, how often saved.
       runtime: where it runs.
+      imports: plug-ins, modules that are imported before names of readers, schedules, metrics and
+        others are looked up; see `keras_mtl.configuration.plugins`. Their code is run.
     """
 
-    imports: list[str] = dataclasses.field(default_factory=list)
     task: TranslationConfig = dataclasses.field(default_factory=TranslationConfig)
     trainer: TrainerConfig = dataclasses.field(default_factory=TrainerConfig)
     runtime: RuntimeConfig = dataclasses.field(default_factory=RuntimeConfig)
+    imports: list[str] = dataclasses.field(default_factory=list)
+
+
+def as_dict(section: Any) -> dict[str, Any]:
+    """Returns a section as nested plain values, in the order of the fields; nothing is shared."""
+    return dataclasses.asdict(section)

@@ -34,9 +34,9 @@ def saved_only_tensorflow(model_dir: str | os.PathLike[str]) -> str:
     configuration says what is wrong.
     """
     # An environment for the engine only does not have the package yaml.
-    from keras_mtl.configuration import yaml_loader
+    from keras_mtl.configuration import reading
 
-    values: Any = yaml_loader.read_values(os.path.join(model_dir, PARAMS_FILE))
+    values: Any = reading.read_values(os.path.join(model_dir, PARAMS_FILE))
     for key in ("task", "model"):
         values = values.get(key) if isinstance(values, dict) else None
     if not isinstance(values, dict):

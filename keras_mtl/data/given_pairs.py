@@ -10,7 +10,7 @@ import yaml
 
 from keras_mtl import errors
 from keras_mtl.configuration import paths as config_paths
-from keras_mtl.configuration import yaml_loader
+from keras_mtl.configuration import reading
 from keras_mtl.data import split
 from keras_mtl.data.cleaning import Cleaner, CleaningSettings, HashSet
 from keras_mtl.data.corpora import CorpusReader, create_reader, read_pairs
@@ -63,7 +63,7 @@ def load_corpora(path: str | os.PathLike[str]) -> list[GivenCorpus]:
     """
     try:
         with open(path, encoding="utf-8") as file:
-            entries = yaml.load(file, yaml_loader.Loader)
+            entries = yaml.load(file, reading.Loader)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise errors.ConfigError(f"{path} cannot be read: {error}") from error
     if not isinstance(entries, list) or not entries:

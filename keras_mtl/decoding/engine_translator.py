@@ -116,7 +116,7 @@ def search_with(
 
 def _own_options(path: str | os.PathLike[str], about: Mapping[str, Any]) -> BeamOptions:
     if "decoding" not in about:
-        return BeamOptions(max_length=min(BeamOptions.max_length, about["max_length"]))
+        return BeamOptions(max_length=min(BeamOptions().max_length, about["max_length"]))
     try:
         return BeamOptions.from_mapping(json.loads(about["decoding"]))
     except (ValueError, TypeError) as error:

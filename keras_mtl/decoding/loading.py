@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from keras_mtl.configuration import files as registry
+from keras_mtl.configuration.files import load_params
 from keras_mtl.data.vocabulary import Vocabulary
 from keras_mtl.decoding.checkpoint_files import chosen_checkpoints, find_checkpoints
 from keras_mtl.decoding.model_kinds import ModelKind, model_kind, not_usable
@@ -65,7 +65,7 @@ def load_model(
         raise CheckpointError(
             not_usable(directory, "a model directory, which `keras-mtl train` has written")
         )
-    config = registry.load_params(directory / PARAMS_FILE)
+    config = load_params(directory / PARAMS_FILE)
     vocabulary = Vocabulary.load(directory / VOCABULARY_FILE)
     tasks = TaskList.read(directory)
     if tasks.vocabulary_hash != vocabulary.hash:
@@ -73,9 +73,8 @@ def load_model(
             f"{directory / VOCABULARY_FILE} (hash {vocabulary.hash}) is not the vocabulary that "
             f"the model was trained with ({tasks.vocabulary_hash}); copy back the right file"
         )
-    decoding = config.task.decoding.as_dict()
-    batch_size = decoding.pop("batch_size")
-    options = BeamOptions.from_mapping(decoding)
+    decoding = config.task.decoding
+    options = BeamOptions.from_config(decoding)
     check_sublayers(config.task.model)
     model = build_transformer(config.task.model, vocabulary.size, tasks.decoders)
     candidates = (
@@ -86,7 +85,7 @@ def load_model(
             f"{checkpoint or directory} holds no checkpoint (ckpt-*.index); train the model first"
         )
     prefix = _restore(model, candidates, log or to_stderr)
-    return LoadedModel(model, vocabulary, tasks, options, int(batch_size), prefix)
+    return LoadedModel(model, vocabulary, tasks, options, decoding.batch_size, prefix)
 
 
 def _restore(model: Any, candidates: list[str], log: Callable[[str], None]) -> str:

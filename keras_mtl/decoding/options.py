@@ -5,7 +5,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
-from keras_mtl.configuration.search_options import SearchOptions, max_finished, problems
+from keras_mtl.configuration.schema import DecodingConfig, SearchOptions
+from keras_mtl.configuration.search_checks import max_finished, problems
 from keras_mtl.errors import InputError, nearest
 
 NATIVE_ONLY = (
@@ -19,9 +20,11 @@ NATIVE_ONLY = (
 read only when these two are on."""
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(slots=True)
 class BeamOptions(SearchOptions):
     """Options of beam search: those of ``SearchOptions`` and what is not for a configuration.
+
+    They are checked when they are made. Do not assign to them; `replace` returns changed options.
 
     Args:
       suppress: token ids that are never produced; their probability goes to the other tokens.
@@ -38,7 +41,7 @@ class BeamOptions(SearchOptions):
     early_exit: bool = True
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "suppress", _token_ids(self.suppress))
+        self.suppress = _token_ids(self.suppress)
         for name, text in problems(self):
             raise InputError(f"{name}={getattr(self, name)!r}{text}")
         for name in ("score_prefix", "early_exit"):
@@ -70,6 +73,16 @@ class BeamOptions(SearchOptions):
             if name not in known:
                 raise InputError(f"unknown decoding option {name!r}{nearest(name, known)}")
         return cls(**mapping)
+
+    @classmethod
+    def from_config(cls, decoding: DecodingConfig) -> Self:
+        """Builds options from the section ``task.decoding`` of a configuration.
+
+        Raises:
+          InputError: an option is out of range.
+        """
+        names = [field.name for field in dataclasses.fields(SearchOptions)]
+        return cls(**{name: getattr(decoding, name) for name in names})
 
     def replace(self, **changes: Any) -> Self:
         """Returns a copy with some options changed, checked again."""

@@ -48,7 +48,7 @@ class Translator(TextTranslator):
         on_long_line: str = "error",
     ) -> None:
         if options is None:
-            options = BeamOptions(max_length=min(BeamOptions.max_length, model.max_length))
+            options = BeamOptions(max_length=min(BeamOptions().max_length, model.max_length))
         self.model = model
         search = BatchSearch(model, vocabulary, options, jit_compile)
         super().__init__(

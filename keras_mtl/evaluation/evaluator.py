@@ -360,11 +360,14 @@ class Evaluator:
 
 def validation_options(config: "ExperimentConfig") -> BeamOptions:
     """Returns the beam search of a run's validation."""
-    decoding = config.task.decoding.as_dict()
-    del decoding["batch_size"]
-    beam_size = config.trainer.evaluation.beam_size
-    decoding |= {"beam_size": beam_size, "num_hypotheses": 1, "patience": 1.0}
-    return BeamOptions.from_mapping(decoding)
+    return BeamOptions.from_config(
+        dataclasses.replace(
+            config.task.decoding,
+            beam_size=config.trainer.evaluation.beam_size,
+            num_hypotheses=1,
+            patience=1.0,
+        )
+    )
 
 
 def text_metrics(first: str) -> list[str]:

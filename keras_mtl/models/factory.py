@@ -5,12 +5,12 @@ from typing import Any
 
 import keras
 
+from keras_mtl.configuration.model_sizes import resolved
 from keras_mtl.configuration.sublayers import STANDARD
 from keras_mtl.errors import ConfigError, nearest
 from keras_mtl.layers.contract import check_sublayer
 from keras_mtl.layers.feed_forward import ACTIVATIONS
 from keras_mtl.layers.registry import create_feed_forward, create_norm
-from keras_mtl.models import catalog
 from keras_mtl.models.transformer import POSITIONS, SHARING, Transformer
 
 
@@ -34,7 +34,7 @@ def build_transformer(
     Raises:
       ConfigError: a field has a value that the model cannot have.
     """
-    size = catalog.resolve(model_config)
+    size = resolved(model_config)
     for field, known in (
         ("activation", ACTIVATIONS),
         ("positions", POSITIONS),
@@ -79,9 +79,9 @@ def build_transformer(
         decoders=tuple(decoders) if model_config.sharing == "encoder" else (),
         seed=seed,
         feed_forward=model_config.feed_forward,
-        feed_forward_parameters=model_config.feed_forward_parameters.as_dict(),
+        feed_forward_parameters=model_config.feed_forward_parameters,
         norm=model_config.norm,
-        norm_parameters=model_config.norm_parameters.as_dict(),
+        norm_parameters=model_config.norm_parameters,
         name="transformer",
         **size,
     )
@@ -100,13 +100,13 @@ def check_sublayers(model_config: Any, dtype: str = "float32") -> None:
       ConfigError: a name or a parameter is unknown, or a layer breaks the contract of
         docs/how-to/extending.md.
     """
-    size = catalog.resolve(model_config)
+    size = resolved(model_config)
     dim = size["hidden_dim"]
 
     def feed_forward(seed: keras.random.SeedGenerator) -> keras.layers.Layer:
         return create_feed_forward(
             model_config.feed_forward,
-            model_config.feed_forward_parameters.as_dict(),
+            model_config.feed_forward_parameters,
             intermediate_dim=size["intermediate_dim"],
             activation=model_config.activation,
             dropout=size["activation_dropout"],
@@ -117,7 +117,7 @@ def check_sublayers(model_config: Any, dtype: str = "float32") -> None:
 
     def norm(seed: keras.random.SeedGenerator) -> keras.layers.Layer:
         del seed
-        parameters = model_config.norm_parameters.as_dict()
+        parameters = model_config.norm_parameters
         return create_norm(model_config.norm, parameters, dtype=policy, name="norm")
 
     before = keras.config.dtype_policy()
@@ -128,7 +128,7 @@ def check_sublayers(model_config: Any, dtype: str = "float32") -> None:
             name = getattr(model_config, field)
             if name != STANDARD[field]:
                 check_sublayer(f"task.model.{field} {name!r}", make, dim)
-            elif getattr(model_config, f"{field}_parameters").as_dict():
+            elif getattr(model_config, f"{field}_parameters"):
                 make(keras.random.SeedGenerator(0))  # Says that it has no parameters.
     finally:
         keras.config.set_dtype_policy(before)

@@ -95,9 +95,9 @@ def with_defaults(runs: Sequence[Run]) -> list[Run]:
     if len({_fields(run.params) for run in runs if run.params}) < 2:
         return list(runs)
     # Imports TensorFlow, so only if it is needed.
-    from keras_mtl.configuration.schema import ExperimentConfig
+    from keras_mtl.configuration.schema import ExperimentConfig, as_dict
 
-    defaults = ExperimentConfig().as_dict()
+    defaults = as_dict(ExperimentConfig())
     return [
         dataclasses.replace(run, params=_filled(run.params, defaults)) if run.params else run
         for run in runs

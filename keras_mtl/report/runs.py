@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from keras_mtl.configuration import plugins
-from keras_mtl.configuration.yaml_loader import Loader
+from keras_mtl.configuration.reading import Loader
 from keras_mtl.data.prepared import read_manifest
 from keras_mtl.errors import ConfigError, DataError
 from keras_mtl.evaluation.reports import trained_steps

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from keras_mtl.configuration.yaml_loader import Loader
+from keras_mtl.configuration.reading import Loader
 from keras_mtl.errors import ConfigError
 from keras_mtl.schedules import Schedule, TaskInfo, create, parameters_of
 from keras_mtl.simulation.curves import GIVEN, MODELED, RECORDED, Curves

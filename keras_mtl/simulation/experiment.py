@@ -17,7 +17,7 @@ import yaml
 
 from keras_mtl.configuration import paths as config_paths
 from keras_mtl.configuration import plugins
-from keras_mtl.configuration.yaml_loader import Loader
+from keras_mtl.configuration.reading import Loader
 from keras_mtl.data.prepared import read_manifest
 from keras_mtl.errors import ConfigError, DataError
 from keras_mtl.run_files import DATA_DIRECTORY, PARAMS_FILE

@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from keras_mtl.configuration.search_options import LENGTH_PENALTIES
+from keras_mtl.configuration.search_checks import LENGTH_PENALTIES
 from keras_mtl.decoding.options import BeamOptions
 from keras_mtl.decoding.penalties import length_penalties
 from keras_mtl.errors import InputError

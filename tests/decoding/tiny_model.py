@@ -6,6 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_mtl.configuration import files as registry
+from keras_mtl.configuration.overriding import set_values
 from keras_mtl.configuration.schema import ExperimentConfig, PairConfig
 from keras_mtl.data.vocabulary import TaskText, train_vocabulary
 from keras_mtl.decoding.tasks import TranslationTask
@@ -51,13 +52,14 @@ def make_model_dir(path, sharing="full", steps=30):
     config = ExperimentConfig()
     config.task.pairs = [PairConfig(name=t.name, source="en", target=t.target) for t in tasks]
     corpus = {"reader": "parallel", "options": {"source_file": "a", "target_file": "b"}}
-    config.task.data.override({"max_length": 48, "corpora": [corpus]})
-    config.task.model.override(
+    set_values(config.task.data, {"max_length": 48, "corpora": [corpus]})
+    set_values(
+        config.task.model,
         {"size": "tiny", "hidden_dim": 32, "num_heads": 2, "intermediate_dim": 64, "dropout": 0.0,
          "attention_dropout": 0.0, "activation_dropout": 0.0, "encoder_layers": 1,
          "decoder_layers": 1, "max_length": 48, "sharing": sharing}
     )  # fmt: skip
-    config.task.decoding.override({"max_length": 24, "num_hypotheses": 2, "batch_size": 3})
+    set_values(config.task.decoding, {"max_length": 24, "num_hypotheses": 2, "batch_size": 3})
     decoders = tuple(LANGUAGES.values()) if own else ("",)
     model = build_transformer(config.task.model, vocabulary.size, decoders)
     train(model, vocabulary, tasks, steps)

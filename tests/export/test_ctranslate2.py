@@ -6,6 +6,7 @@ import pytest
 import sentencepiece
 import tensorflow as tf
 
+from keras_mtl.configuration.overriding import set_values
 from keras_mtl.configuration.schema import TransformerConfig
 from keras_mtl.decoding.beam_search import beam_search
 from keras_mtl.decoding.options import BeamOptions
@@ -31,7 +32,7 @@ SOURCES = [[4, 9, 30, 11, 2], [5, 36, 2], [4, 7, 7, 8, 20, 21, 22, 33, 2]]
 def random_model(changes, vocabulary_size=V):
     config = TransformerConfig()
     sizes = {"hidden_dim": 24, "num_heads": 3, "intermediate_dim": 40, "max_length": 32}
-    config.override({"size": "tiny", **sizes, **changes})
+    set_values(config, {"size": "tiny", **sizes, **changes})
     tf.keras.utils.set_random_seed(3)
     model = build_transformer(config, vocabulary_size, ("fr", "uk"))
     generator = np.random.default_rng(7)

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from keras_mtl.configuration.overriding import set_values
 from keras_mtl.configuration.schema import TransformerConfig
 from keras_mtl.decoding.options import BeamOptions
 from keras_mtl.decoding.tasks import TranslationTask
@@ -41,7 +42,8 @@ START = re.compile(
 @pytest.fixture(scope="module")
 def trained():
     config = TransformerConfig()
-    config.override(
+    set_values(
+        config,
         {"size": "tiny", "hidden_dim": 16, "num_heads": 2, "intermediate_dim": 16,
          "encoder_layers": 1, "decoder_layers": 1, "max_length": 48, "sharing": "encoder"}
     )  # fmt: skip

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from keras_mtl import layers
-from keras_mtl.configuration.schema import Options, TransformerConfig
+from keras_mtl.configuration.schema import TransformerConfig
 from keras_mtl.errors import ConfigError
 from keras_mtl.layers import registry
 from keras_mtl.models.factory import check_sublayers
@@ -34,7 +34,7 @@ class Plain(keras.layers.Layer):
 def check(cls, **parameters):
     registry.register_norm("mine")(cls)
     config = TransformerConfig(size="tiny", hidden_dim=8, norm="mine")
-    config.norm_parameters = Options(parameters)
+    config.norm_parameters = parameters
     check_sublayers(config)
 
 
@@ -183,8 +183,8 @@ def test_names_and_parameters():
     for changes, message in (
         ({"norm": "layernorm"}, "task.model.norm = 'layernorm' is not known; did you mean 'layer_"),
         ({"feed_forward": "standart"}, "task.model.feed_forward = 'standart' is not known; did"),
-        ({"norm_parameters": Options({"epsilon": 1})}, "'layer_norm' has no parameter 'epsilon'"),
-        ({"feed_forward_parameters": Options({"a": 1})}, "'standard' has no parameter 'a'; it ta"),
+        ({"norm_parameters": {"epsilon": 1}}, "'layer_norm' has no parameter 'epsilon'"),
+        ({"feed_forward_parameters": {"a": 1}}, "'standard' has no parameter 'a'; it ta"),
     ):
         with pytest.raises(ConfigError, match=re.escape(message)):
             check_sublayers(TransformerConfig(size="tiny", **changes))

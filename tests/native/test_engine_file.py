@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 
+from keras_mtl.configuration.overriding import set_values
 from keras_mtl.configuration.schema import TransformerConfig
 from keras_mtl.decoding.tasks import TranslationTask
 from keras_mtl.engine import native
@@ -31,7 +32,7 @@ def vocabulary():
 def model(request, vocabulary):
     config = TransformerConfig()
     sizes = {"hidden_dim": 24, "num_heads": 3, "intermediate_dim": 40, "max_length": 30}
-    config.override({"size": "tiny", **sizes, **VARIANTS[request.param]})
+    set_values(config, {"size": "tiny", **sizes, **VARIANTS[request.param]})
     model = build_transformer(config, vocabulary.size, ("fr", "uk"))
     generator = np.random.default_rng(1)  # Biases and norms start as constants, all alike.
     for weight in model.trainable_variables:

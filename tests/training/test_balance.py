@@ -11,6 +11,7 @@ import pytest
 
 from keras_mtl.balancing import Balancing
 from keras_mtl.configuration.files import base_experiment, load_experiment, name_tasks
+from keras_mtl.configuration.overriding import set_values
 from keras_mtl.configuration.schema import BalancingConfig
 from keras_mtl.errors import ConfigError
 from keras_mtl.training.run.baselines import task_alone
@@ -115,11 +116,11 @@ def test_a_loop_of_ones_own_on_two_replicas(results, method):
 def config(**changes):
     result = base_experiment()
     pairs = [{"source": "en", "target": target} for target in ("fr", "de", "es")]
-    result.override({"task": {"pairs": pairs}})
+    set_values(result, {"task": {"pairs": pairs}})
     name_tasks(result)
     result.trainer.balancing = BalancingConfig(name=changes.pop("name", "pcgrad"))
     parameters = result.trainer.balancing.parameters
-    parameters.override(changes.pop("parameters", {}), is_strict=False)
+    parameters.update(changes.pop("parameters", {}))
     result.task.data.granularity = changes.pop("granularity", "example")
     for name, value in changes.items():
         setattr(result.trainer.optimizer, name, value)
@@ -180,4 +181,4 @@ def test_a_new_method_drops_the_parameters_of_the_old_one(tmp_path):
     file = tmp_path / "a.yaml"
     file.write_text("trainer: {balancing: {name: cagrad, parameters: {c: 0.4}}}\n")
     found = load_experiment(None, [str(file)], "trainer.balancing.name=pcgrad", check=False)
-    assert found.trainer.balancing.parameters.as_dict() == {}
+    assert found.trainer.balancing.parameters == {}

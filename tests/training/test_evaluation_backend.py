@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from keras_mtl.configuration.overriding import set_values
 from keras_mtl.configuration.schema import ExperimentConfig
 from keras_mtl.evaluation.engine_evaluator import engine_evaluator
 from keras_mtl.evaluation.evaluator import EvaluationStopped, Evaluator
@@ -59,8 +60,8 @@ def trained(tmp_path_factory):
 
 def configuration(backend, **changes):
     config = ExperimentConfig()
-    config.task.decoding.override({"max_length": 24})
-    config.trainer.evaluation.override({"backend": backend, "beam_size": 2, **changes})
+    set_values(config.task.decoding, {"max_length": 24})
+    set_values(config.trainer.evaluation, {"backend": backend, "beam_size": 2, **changes})
     return config
 
 

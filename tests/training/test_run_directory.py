@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from keras_mtl.configuration.files import base_experiment, save_params
+from keras_mtl.configuration.overriding import set_values
 from keras_mtl.configuration.schema import PairConfig
 from keras_mtl.errors import CheckpointError
 from keras_mtl.training.run.directory import RunDirectory
@@ -22,7 +23,7 @@ def run(tmp_path):
     config = base_experiment()
     config.task.model.sharing = "encoder"
     corpus = {"reader": "cldr", "options": {"pairs": 10}}
-    config.task.data.override({"corpora": [corpus]})
+    set_values(config.task.data, {"corpora": [corpus]})
     config.task.pairs = [PairConfig(name=f"en-{t}", source="en", target=t) for t in ("fr", "de")]
     save_params(config, str(tmp_path / "params.yaml"))
     tasks = [
@@ -55,7 +56,7 @@ def test_other_decoders_are_refused(run, targets):
 )
 def test_other_sub_layers_are_refused(run, change, field):
     directory, config = run
-    config.task.model.override(change, is_strict=False)
+    set_values(config.task.model, change)
     with pytest.raises(CheckpointError, match=field):
         directory.check(config, prepared("fr", "de"))
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from keras_mtl.configuration.files import save_params
-from keras_mtl.configuration.schema import BalancingConfig, ExperimentConfig, Options, PairConfig
+from keras_mtl.configuration.schema import BalancingConfig, ExperimentConfig, PairConfig
 from keras_mtl.errors import DataError, KerasMtlError
 from keras_mtl.events import read_events
 from keras_mtl.files import replace_file
@@ -82,7 +82,7 @@ def task_alone(config: ExperimentConfig, pair: PairConfig) -> ExperimentConfig:
     alone.task.pairs = [copy.deepcopy(pair)]
     alone.trainer.evaluation.tasks = []
     alone.trainer.schedule.name = "uniform"
-    alone.trainer.schedule.parameters = Options()
+    alone.trainer.schedule.parameters = {}
     alone.trainer.schedule.baselines_file = ""
     alone.trainer.balancing = BalancingConfig()
     return alone

@@ -96,7 +96,7 @@ def task_infos(config: ExperimentConfig, prepared: PreparedData) -> list[TaskInf
 def build_schedule(config: ExperimentConfig, tasks: Sequence[TaskInfo]) -> Schedule:
     """Makes the schedule that ``trainer.schedule`` names."""
     settings = config.trainer.schedule
-    return schedules.create(settings.name, tasks, **settings.parameters.as_dict())
+    return schedules.create(settings.name, tasks, **settings.parameters)
 
 
 def check_dev_pairs(config: ExperimentConfig) -> None:

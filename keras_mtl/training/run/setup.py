@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Iterable
 
 from keras_mtl import errors
-from keras_mtl.configuration.schema import CorpusConfig, ExperimentConfig, PairConfig
+from keras_mtl.configuration.schema import CorpusConfig, ExperimentConfig, PairConfig, as_dict
 from keras_mtl.data.cleaning import CleaningSettings
 from keras_mtl.data.prepare import (
     Corpus,
@@ -18,13 +18,13 @@ from keras_mtl.run_files import DATA_DIRECTORY
 
 
 def _corpora(configs: Iterable[CorpusConfig]) -> list[Corpus]:
-    return [(corpus.reader, corpus.options.as_dict()) for corpus in configs]
+    return [(corpus.reader, corpus.options) for corpus in configs]
 
 
 def _task_cleaning(config: ExperimentConfig, pair: PairConfig) -> CleaningSettings | None:
     """Returns a task's own cleaning rules, or None if it sets none."""
-    own = {name: value for name, value in pair.cleaning.as_dict().items() if value is not None}
-    return CleaningSettings(**config.task.data.cleaning.as_dict() | own) if own else None
+    own = {name: value for name, value in as_dict(pair.cleaning).items() if value is not None}
+    return CleaningSettings(**as_dict(config.task.data.cleaning) | own) if own else None
 
 
 def task_specs(config: ExperimentConfig) -> list[TaskSpec]:
@@ -49,8 +49,8 @@ def prepare_settings(config: ExperimentConfig) -> PrepareSettings:
     """Returns ``task.data`` of a configuration as the data room takes it."""
     data = config.task.data
     return PrepareSettings(
-        cleaning=CleaningSettings(**data.cleaning.as_dict()),
-        vocabulary=VocabularySettings(**data.vocabulary.as_dict()),
+        cleaning=CleaningSettings(**as_dict(data.cleaning)),
+        vocabulary=VocabularySettings(**as_dict(data.vocabulary)),
         dev_fraction=data.dev_fraction,
         test_fraction=data.test_fraction,
         dev_pairs=data.dev_pairs,

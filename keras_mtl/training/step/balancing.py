@@ -23,14 +23,14 @@ def check_balancing(config: ExperimentConfig, updates_of_one_task: bool) -> None
     """
     settings = config.trainer.balancing
     if not settings.name:
-        if settings.parameters.as_dict():
+        if settings.parameters:
             raise ConfigError(
                 "trainer.balancing.parameters are given and trainer.balancing.name is empty; name "
                 "the method they belong to"
             )
         return
     count = len(config.task.pairs)
-    balancer = create(settings.name, count, **settings.parameters.as_dict())
+    balancer = create(settings.name, count, **settings.parameters)
     here = f"trainer.balancing.name is {settings.name!r}"
     if count < 2:
         raise ConfigError(f"{here}: one task has nothing to balance; leave it empty")
@@ -55,9 +55,7 @@ def build_balancing(config: ExperimentConfig, num_tasks: int) -> Balancing | Non
     settings = config.trainer.balancing
     if not settings.name:
         return None
-    return Balancing(
-        settings.name, num_tasks, settings.parameters.as_dict(), seed=config.runtime.seed
-    )
+    return Balancing(settings.name, num_tasks, settings.parameters, seed=config.runtime.seed)
 
 
 def collect(balancing: Balancing | None) -> dict[str, np.ndarray]:

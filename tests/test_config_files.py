@@ -2,15 +2,21 @@
 
 import dataclasses
 import os
+from pathlib import Path
 
 import pytest
-from official.core import exp_factory
 
 from keras_mtl import errors
-from keras_mtl.configuration import checks as validation
-from keras_mtl.configuration import files as registry
+from keras_mtl.configuration import files, presets, reading
 from keras_mtl.configuration import overriding as overrides
-from keras_mtl.configuration import schema as config_lib
+from keras_mtl.configuration.model_sizes import SIZES
+from keras_mtl.configuration.schema import (
+    CleaningConfig,
+    CorpusConfig,
+    PairConfig,
+    TaskCleaningConfig,
+    as_dict,
+)
 from keras_mtl.data.cleaning import CleaningSettings
 from keras_mtl.training.run import setup
 
@@ -18,8 +24,8 @@ from keras_mtl.training.run import setup
 MINIMAL = "task: {pairs: [{source: en, target: fr}], data: {corpora: [{reader: cldr}]}}"
 
 
-def load(*params, files=(), **options):
-    return registry.load_experiment(None, files, [MINIMAL, *params], **options)
+def load(*params, given=(), **options):
+    return files.load_experiment(None, given, [MINIMAL, *params], **options)
 
 
 def message(*params, **options):
@@ -29,35 +35,48 @@ def message(*params, **options):
 
 
 class TestExperiments:
-    def test_sizes_are_registered_with_model_garden(self):
-        assert registry.available() == [
+    def test_each_size_has_a_valid_preset(self):
+        assert presets.available() == [
             "translation/transformer",
-            *(f"translation/transformer_{size}" for size in sorted(validation.SIZES)),
+            *(f"translation/transformer_{size}" for size in sorted(SIZES)),
         ]
-        for name in registry.available():
-            config = exp_factory.get_exp_config(name)
-            assert isinstance(config, config_lib.ExperimentConfig)
-            overrides.apply(config, overrides.from_yaml(MINIMAL, "test"))
-            registry.name_tasks(config)
-            registry.validate(config)
+        for name in presets.available():
+            config = presets.preset(name)
+            overrides.apply(config, reading.from_yaml(MINIMAL, "test"))
+            files.name_tasks(config)
+            files.validate(config)
 
     def test_default_and_family_name(self):
-        plain = registry.base_experiment("translation/transformer").as_dict()
-        assert registry.base_experiment().as_dict() == plain
-        assert registry.base_experiment("translation").as_dict() == plain
+        plain = as_dict(presets.preset("translation/transformer"))
+        assert as_dict(presets.preset()) == plain
+        assert as_dict(presets.preset("translation")) == plain
 
     def test_unknown_names_the_nearest(self):
         with pytest.raises(errors.ConfigError, match="did you mean 'translation/transformer_tiny'"):
-            registry.base_experiment("translation/transformer_tny")
+            presets.preset("translation/transformer_tny")
 
-    def test_experiment_of_another_kind_is_refused(self):
-        name = "someone_elses/experiment"
-        if "someone_elses" not in exp_factory._REGISTERED_CONFIGS:
-            from official.core import config_definitions
+    def test_a_preset_that_is_no_experiment_is_refused(self, monkeypatch):
+        monkeypatch.setattr(presets, "_PRESETS", {})
+        presets.register_preset("translation/mine")(dict)
+        with pytest.raises(errors.ConfigError, match=r"'translation/mine' returns builtins\.dict"):
+            presets.preset("translation/mine")
 
-            exp_factory.register_config_factory(name)(config_definitions.ExperimentConfig)
-        with pytest.raises(errors.ConfigError, match="keras_mtl runs translation/transformer"):
-            registry.base_experiment(name)
+    def test_names_of_presets(self, monkeypatch):
+        monkeypatch.setattr(presets, "_PRESETS", dict(presets._PRESETS))
+        with pytest.raises(errors.ConfigError, match=r"'translation/transformer' .*is taken by"):
+            presets.register_preset("translation/transformer")(dict)
+
+    def test_each_call_returns_a_new_configuration(self):
+        presets.preset().task.pairs.append(PairConfig())
+        presets.preset().trainer.schedule.parameters["alpha"] = 1
+        assert not presets.preset().task.pairs
+        assert not presets.preset().trainer.schedule.parameters
+
+    def test_a_misspelled_field_cannot_be_set(self):
+        with pytest.raises(AttributeError, match="train_stps"):
+            presets.preset().trainer.train_stps = 5
+        with pytest.raises(AttributeError, match="beam"):
+            presets.preset().task.decoding.beam = 5
 
 
 class TestOverrides:
@@ -65,7 +84,7 @@ class TestOverrides:
         first, second = tmp_path / "1.yaml", tmp_path / "2.yaml"
         first.write_text("trainer: {train_steps: 10, steps_per_loop: 10}\nruntime: {seed: 10}")
         second.write_text("trainer: {train_steps: 20, steps_per_loop: 20}")
-        config = load("trainer.train_steps=30", files=[first, second])
+        config = load("trainer.train_steps=30", given=[first, second])
         assert config.trainer.train_steps == 30
         assert config.trainer.steps_per_loop == 20
         assert config.runtime.seed == 10
@@ -81,7 +100,7 @@ class TestOverrides:
         assert isinstance(config.trainer.train_steps, int)
         assert config.task.data.bucket_lengths == [32, 64, 128]
         assert config.task.data.data_dir == os.path.abspath("a,b=c")
-        assert config.trainer.schedule.parameters.as_dict() == {"alpha": 2}
+        assert config.trainer.schedule.parameters == {"alpha": 2}
         assert config.runtime.deterministic is False
 
     def test_override_may_be_a_file(self, tmp_path):
@@ -96,24 +115,24 @@ class TestOverrides:
         )
         assert [pair.name for pair in config.task.pairs] == ["en-es", "en-pt"]
         assert [pair.max_pairs for pair in config.task.pairs] == [None, None]
-        assert all(isinstance(pair, config_lib.PairConfig) for pair in config.task.pairs)
+        assert all(isinstance(pair, PairConfig) for pair in config.task.pairs)
         assert load("task.data.corpora=[{reader: tsv}]").task.data.corpora[0].reader == "tsv"
 
     def test_options_are_free_and_nested(self):
         config = load("task.data.corpora=[{reader: x, options: {a: [1, 2], b: {c: null}, no: 1}}]")
-        options = config.task.data.corpora[0].options.as_dict()
+        options = config.task.data.corpora[0].options
         assert options == {"a": [1, 2], "b": {"c": None}, "no": 1}
 
     def test_options_merge_until_their_component_changes(self):
         schedule = "trainer.schedule"
         first = f"{schedule}={{name: inverse_ratio, parameters: {{alpha: 2, epsilon: 0.1}}}}"
         merged = load(first, f"{schedule}.parameters.alpha=3").trainer.schedule.parameters
-        assert merged.as_dict() == {"alpha": 3, "epsilon": 0.1}
+        assert merged == {"alpha": 3, "epsilon": 0.1}
         same = load(first, f"{schedule}.name=inverse_ratio").trainer.schedule.parameters
-        assert same.as_dict() == {"alpha": 2, "epsilon": 0.1}
-        assert load(first, f"{schedule}.name=uniform").trainer.schedule.parameters.as_dict() == {}
+        assert same == {"alpha": 2, "epsilon": 0.1}
+        assert load(first, f"{schedule}.name=uniform").trainer.schedule.parameters == {}
         emptied = load(first, f"{schedule}.parameters={{}}").trainer.schedule.parameters
-        assert emptied.as_dict() == {}
+        assert emptied == {}
 
     def test_lists_inside_options_are_replaced_whole(self):
         stages = "trainer.schedule.parameters.stages"
@@ -122,7 +141,7 @@ class TestOverrides:
             "parameters: {temperature: 5}}, {name: temperature, parameters: {floor: 0.1}}]"
         )
         later = f"{stages}=[{{name: temperature, parameters: {{cap: 7}}, steps: 3}}, {{name: x}}]"
-        found = load(first, later, check=False).trainer.schedule.parameters.as_dict()["stages"]
+        found = load(first, later, check=False).trainer.schedule.parameters["stages"]
         assert found == [
             {"name": "temperature", "parameters": {"cap": 7}, "steps": 3},
             {"name": "x"},
@@ -132,14 +151,14 @@ class TestOverrides:
         weights = "trainer.schedule.parameters.weights"
         first = f"trainer.schedule.name=constant,{weights}={{en-fr: 1}}"
         both = load(first, f"{weights}={{en-de: 2}}", check=False).trainer.schedule.parameters
-        assert both.as_dict() == {"weights": {"en-fr": 1, "en-de": 2}}
+        assert both == {"weights": {"en-fr": 1, "en-de": 2}}
         none = load(first, f"{weights}={{}}", check=False).trainer.schedule.parameters
-        assert none.as_dict() == {"weights": {}}
+        assert none == {"weights": {}}
 
     def test_empty_sections_and_files_change_nothing(self, tmp_path):
         path = tmp_path / "empty.yaml"
         path.write_text("# only a comment\n")
-        assert load("trainer:", files=[path]).as_dict() == load().as_dict()
+        assert as_dict(load("trainer:", given=[path])) == as_dict(load())
 
     @pytest.mark.parametrize("field", ["trainer.schedule.baselines_file", "task.data.data_dir"])
     def test_an_empty_assignment_empties_a_text(self, field, tmp_path):
@@ -172,8 +191,8 @@ class TestOverrides:
             "task:\n  pairs:\n  - &first {source: en, target: fr, max_pairs: 7}\n"
             "  - {<<: *first, target: de}\n"
         )
-        pairs = load(files=[]).task.pairs
-        pairs = registry.load_experiment(None, [path], "task.data.corpora=[{reader: x}]").task.pairs
+        pairs = load(given=[]).task.pairs
+        pairs = files.load_experiment(None, [path], "task.data.corpora=[{reader: x}]").task.pairs
         assert [(pair.target, pair.max_pairs) for pair in pairs] == [("fr", 7), ("de", 7)]
 
 
@@ -185,6 +204,7 @@ class TestMessages:
         [
             ("trainer.train_stps=5", "trainer.train_stps is unknown; did you mean 'train_steps'?"),
             ("train_steps=5", "train_steps is unknown; did you mean trainer.train_steps?"),
+            ("trainer.schedule.parameters.a=2026-01-01", "a = datetime.date(2026, 1, 1) is a date"),
             ("trainer.train_steps=many", "trainer.train_steps = 'many' is a text; expected an int"),
             ("trainer.train_steps=1.5", "trainer.train_steps = 1.5 is a number; expected an int"),
             ("runtime.deterministic=1", "= 1 is an integer; expected true or false"),
@@ -201,8 +221,7 @@ class TestMessages:
             ("runtime.seed=1,runtime.seed.x=2", "runtime.seed.x is set twice"),
             ("runtime.seed=[1", "has an unclosed quote or bracket"),
             ("runtime.seed=1,5", "'5' is no assignment; write field.subfield=value"),
-            ("seed", "'seed' is a text; a mapping such as"),
-            ("trainer.schedule.parameters.override=1", "'override' is reserved"),
+            ("[seed]", "'[seed]' is neither FIELD=VALUE nor a YAML file"),
         ],
     )
     def test_override(self, params, expected):
@@ -227,20 +246,20 @@ class TestMessages:
     def test_file_and_line(self, tmp_path, text, line, expected):
         path = tmp_path / "bad.yaml"
         path.write_text(text)
-        problem = message(files=[path])
+        problem = message(given=[path])
         assert problem.startswith(f"{path} line {line}")
         assert expected in problem
 
     def test_alias_that_contains_itself(self, tmp_path):
         path = tmp_path / "loop.yaml"
         path.write_text("task: &a\n  model: *a\n")
-        assert "nested too deeply" in message(files=[path])
+        assert "nested too deeply" in message(given=[path])
 
     def test_unreadable_files(self, tmp_path):
-        assert "no such configuration file" in message(files=[tmp_path / "none.yaml"])
+        assert "no such configuration file" in message(given=[tmp_path / "none.yaml"])
         (tmp_path / "latin.yaml").write_bytes(b"task: {pairs: []} # \xe9")
-        assert "not UTF-8 at byte 20" in message(files=[tmp_path / "latin.yaml"])
-        assert "cannot be read" in message(files=[tmp_path])
+        assert "not UTF-8 at byte 20" in message(given=[tmp_path / "latin.yaml"])
+        assert "cannot be read" in message(given=[tmp_path])
 
 
 class TestValidation:
@@ -270,7 +289,10 @@ class TestValidation:
             ("task.data.bucket_lengths=[16,32]", "must hold task.data.max_length = 128"),
             ("task.data.tokens_per_batch=64", "task.data.tokens_per_batch = 64: one row"),
             ("task.model.size=tny", "task.model.size = 'tny' is unknown; did you mean 'tiny'?"),
-            ("task.model.hidden_dim=10,task.model.num_heads=4", "must be a multiple of num_heads"),
+            (
+                "task.model.hidden_dim=10,task.model.num_heads=4",
+                "must be a multiple of task.model.num_heads",
+            ),
             ("task.model.dropout=1.0", "task.model.dropout = 1.0: must be >= 0 and < 1"),
             ("task.model.label_smoothing=.nan", "task.model.label_smoothing = nan: must be"),
             ("task.model.max_length=64", "task.model.max_length = 64: sentences of"),
@@ -316,14 +338,19 @@ class TestValidation:
         text = message("runtime.seed=-1,trainer.train_steps=0,task.model.size=x")
         assert len(text.splitlines()) == 3
 
+    def test_all_wrong_keys_and_types_are_listed(self, tmp_path):
+        path = tmp_path / "bad.yaml"
+        path.write_text("trainer:\n  train_stps: 5\n  max_to_keep: many\n")
+        lines = message("runtime.seed=x,a=1", given=[path]).splitlines()
+        assert [line.split(":")[0].strip() for line in lines] == [
+            f"{path} line 2",
+            f"{path} line 3",
+            "--params_override",
+            "--params_override",
+        ]
+
     def test_only_on_request(self):
         assert load("runtime.seed=-1", check=False).runtime.seed == -1
-
-    def test_names_are_those_of_the_rooms_that_own_them(self):
-        """The configuration cannot import them, so its lists are copies."""
-        from keras_mtl.models import catalog
-
-        assert set(validation.SIZES) == set(catalog.SIZES)
 
 
 RICH = (
@@ -338,34 +365,29 @@ RICH = (
 class TestSavedParams:
     def test_round_trip(self, tmp_path):
         config = load(*RICH)
-        registry.save_params(config, tmp_path)
+        files.save_params(config, tmp_path)
         assert os.listdir(tmp_path) == ["params.yaml"]
-        again = registry.load_params(tmp_path)
-        assert again.as_dict() == config.as_dict()
-        assert registry.diff(config, again) == []
-        assert isinstance(again.task.pairs[0].corpora[0], config_lib.CorpusConfig)
+        again = files.load_params(tmp_path)
+        assert as_dict(again) == as_dict(config)
+        assert files.diff(config, again) == []
+        assert isinstance(again.task.pairs[0].corpora[0], CorpusConfig)
+
+    def test_a_file_of_an_older_version_is_read_and_written_the_same(self, tmp_path):
+        """Same keys, order and values: version 0.1 wrote it with Model Garden's classes."""
+        older = Path(__file__).with_name("params_0_1.yaml")
+        files.save_params(files.load_params(older), tmp_path)
+        found = (tmp_path / "params.yaml").read_text(encoding="utf-8").splitlines()
+        assert found[1:] == older.read_text(encoding="utf-8").splitlines()[1:]
 
     def test_it_wins_over_any_experiment(self, tmp_path):
         config = load(*RICH)
-        registry.save_params(config, tmp_path / "deep" / "p.yaml")
-        again = registry.load_experiment(
-            "translation/transformer_big", [tmp_path / "deep" / "p.yaml"]
-        )
-        assert again.as_dict() == config.as_dict()
-
-    def test_model_garden_can_read_it(self, tmp_path):
-        """Its own parser, with its own loader, gives the same values."""
-        from official.modeling import hyperparams
-
-        config = load(*RICH)
-        path = tmp_path / "params.yaml"
-        registry.save_params(config, path)
-        read = hyperparams.read_yaml_to_params_dict(str(path)).as_dict()
-        assert read == config.as_dict()
+        files.save_params(config, tmp_path / "deep" / "p.yaml")
+        again = files.load_experiment("translation/transformer_big", [tmp_path / "deep" / "p.yaml"])
+        assert as_dict(again) == as_dict(config)
 
     def test_nothing_half_written(self, tmp_path, monkeypatch):
         path = tmp_path / "params.yaml"
-        registry.save_params(load(), path)
+        files.save_params(load(), path)
         before = path.read_text()
 
         def no_space(*args):
@@ -373,7 +395,7 @@ class TestSavedParams:
 
         monkeypatch.setattr(os, "fsync", no_space)
         with pytest.raises(OSError, match="No space"):
-            registry.save_params(load("runtime.seed=2"), path)
+            files.save_params(load("runtime.seed=2"), path)
         assert path.read_text() == before
         assert os.listdir(tmp_path) == ["params.yaml"]
 
@@ -386,13 +408,13 @@ class TestDiff:
             "runtime.seed=2",
             "trainer.schedule.parameters.beta=1",
         )
-        differences = registry.diff(left, right)
+        differences = files.diff(left, right)
         assert ("task.pairs[en-fr].max_pairs", None, 5) in differences
         assert ("runtime.seed", 1, 2) in differences
-        assert ("trainer.schedule.parameters.alpha", 1, registry.ABSENT) in differences
-        assert ("trainer.schedule.parameters.beta", registry.ABSENT, 1) in differences
+        assert ("trainer.schedule.parameters.alpha", 1, files.ABSENT) in differences
+        assert ("trainer.schedule.parameters.beta", files.ABSENT, 1) in differences
         added = [entry for entry in differences if entry[0] == "task.pairs[en-de]"]
-        assert added[0][1] is registry.ABSENT
+        assert added[0][1] is files.ABSENT
         assert len(differences) == 5
 
     def test_stages_of_one_name_are_matched_by_position(self):
@@ -406,15 +428,13 @@ class TestDiff:
             )
 
         field = "trainer.schedule.parameters.stages[0].parameters.temperature"
-        assert registry.diff(stages(1, 5, 1), stages(3, 5, 1)) == [(field, 1, 3)]
+        assert files.diff(stages(1, 5, 1), stages(3, 5, 1)) == [(field, 1, 3)]
 
     def test_true_and_one_differ(self):
         left, right = load(), load()
-        right.trainer.schedule.parameters.override({"x": True}, is_strict=False)
-        left.trainer.schedule.parameters.override({"x": 1}, is_strict=False)
-        assert [path for path, _, _ in registry.diff(left, right)] == [
-            "trainer.schedule.parameters.x"
-        ]
+        right.trainer.schedule.parameters["x"] = True
+        left.trainer.schedule.parameters["x"] = 1
+        assert [path for path, _, _ in files.diff(left, right)] == ["trainer.schedule.parameters.x"]
 
 
 def test_a_task_overrides_single_cleaning_rules():
@@ -432,5 +452,5 @@ def test_a_task_overrides_single_cleaning_rules():
 
 def test_cleaning_in_the_configuration_has_the_fields_and_defaults_of_cleaning():
     defaults = dataclasses.asdict(CleaningSettings())
-    assert config_lib.CleaningConfig().as_dict() == defaults
-    assert config_lib.TaskCleaningConfig().as_dict() == dict.fromkeys(defaults)
+    assert as_dict(CleaningConfig()) == defaults
+    assert as_dict(TaskCleaningConfig()) == dict.fromkeys(defaults)

@@ -3,15 +3,19 @@ import dataclasses
 import keras
 import pytest
 
+from keras_mtl.configuration.model_sizes import resolved
 from keras_mtl.configuration.schema import TransformerConfig
 from keras_mtl.errors import ConfigError
-from keras_mtl.models import SIZES, build_transformer, catalog
+from keras_mtl.models import SIZES, build_transformer
 
 
 def test_sizes_and_fields_that_override_them():
     config = TransformerConfig(size="small", dropout=0.0, decoder_layers=1)
-    resolved = catalog.resolve(config)
-    assert resolved == {**dataclasses.asdict(SIZES["small"]), "dropout": 0.0, "decoder_layers": 1}
+    assert resolved(config) == {
+        **dataclasses.asdict(SIZES["small"]),
+        "dropout": 0.0,
+        "decoder_layers": 1,
+    }
     assert (SIZES["tiny"].hidden_dim, SIZES["tiny"].encoder_layers) == (128, 2)
     assert (SIZES["base"].intermediate_dim, SIZES["base"].num_heads) == (2048, 8)
     assert (SIZES["big"].hidden_dim, SIZES["big"].dropout) == (1024, 0.3)

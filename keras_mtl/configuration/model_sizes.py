@@ -1,8 +1,9 @@
-"""The named sizes of the Transformer."""
+"""The named sizes of the Transformer: what fills the fields of ``task.model`` that are None."""
 
 import dataclasses
 from typing import Any
 
+from keras_mtl.configuration.schema import TransformerConfig
 from keras_mtl.errors import ConfigError, nearest
 
 
@@ -30,12 +31,11 @@ SIZES: dict[str, Size] = {
 }
 
 
-def resolve(model_config: Any) -> dict[str, Any]:
+def resolved(model_config: TransformerConfig) -> dict[str, Any]:
     """Fills the fields of a `TransformerConfig` that are None from its size.
 
     Args:
-      model_config: a `keras_mtl.configuration.schema.TransformerConfig`, or any object with its
-        fields.
+      model_config: the section ``task.model``.
 
     Returns:
       The eight fields of `Size`, by name.
