@@ -17,7 +17,7 @@ rounds (--methods in several calls; with so few rounds a tenth more or less says
 gradvac 1.04, pcgrad 1.07, graddrop 1.20, famo 1.36. `batch`, 8 tasks: dwa 0.98, mgda 1.18, pcgrad
 1.27, famo 1.46; the others were not measured. `example`, 2 tasks: dwa 0.99, famo 1.38, pcgrad 1.60.
 `example`, 4 tasks: famo 1.40, pcgrad 2.28. `example`, 8 tasks: famo 1.44, graddrop 3.40, gradnorm
-3.71, cagrad 3.98, mgda 4.19, pcgrad 4.93, gradvac 5.04; those that need losses alone were not
+3.71, cagrad 3.98, mgda 4.19, pcgrad 4.93, gradvac 5.04; methods that need only losses were not
 measured.
 
     python benchmarks/balancing.py [--tasks 2 4 8] [--rounds 5] [--granularities batch example]

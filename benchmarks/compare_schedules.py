@@ -4,10 +4,10 @@
 
 Trains the eight settings below with three seeds each, scores every run on the test sets, and ends
 with a Markdown table and the page of `keras-mtl report`. Start it again after an interruption: a
-run that is finished is not repeated, one that was interrupted goes on. A schedule or seed that is
+run that is finished is not repeated, one that was interrupted resumes. A schedule or seed that is
 asked for later is added.
 
-Where the configuration has no baselines, give --baseline_steps: each task is then trained alone
+If the configuration has no baselines, give --baseline_steps: a model for each task is then trained
 first. One run takes about as long as `keras-mtl train` with the same configuration. --jobs N makes
 N runs at once and shares the processors out among them, which pays on a CPU: a small model gains
 little from a second core (the demo: 7,100 target tokens/s on one, 7,800 on two). What they print
@@ -27,7 +27,7 @@ from pathlib import Path
 import yaml
 
 IMPLICIT = {"schedule.name": "implicit", "schedule.parameters.prior": "temperature"}
-# By label: the fields of the trainer that each sets beside the seed.
+# By label: the fields of the trainer that each sets in addition to the seed.
 SCHEDULES = {
     "proportional": {"schedule.name": "proportional"},
     "uniform": {"schedule.name": "uniform"},
@@ -69,7 +69,7 @@ def data_dir(args):
 
 
 def has_baselines(args):
-    """Whether every task has been trained alone; baselines.json grows task by task."""
+    """Whether every single-task model has been trained; baselines.json grows task by task."""
     path = Path(args.model_dir) / "baselines/baselines.json"
     tasks = yaml.safe_load(Path(args.config_file).read_text(encoding="utf-8"))["task"]["pairs"]
     return path.exists() and len(json.loads(path.read_text(encoding="utf-8"))) == len(tasks)
@@ -116,10 +116,14 @@ def main():
     parser.add_argument("--schedules", nargs="+", default=list(SCHEDULES), choices=list(SCHEDULES))
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
     parser.add_argument("--train_steps", type=int, help="of each run (default: as configured)")
-    parser.add_argument("--baseline_steps", type=int, help="also train each task alone, so long")
+    parser.add_argument(
+        "--baseline_steps",
+        type=int,
+        help="also train a model for each task, for this number of steps",
+    )
     parser.add_argument("--params_override", nargs="*", default=[], metavar="FIELD=VALUE")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="runs at once")
-    parser.add_argument("--report", help="folder of the report (default: MODEL_DIR/report)")
+    parser.add_argument("--report", help="directory of the report (default: MODEL_DIR/report)")
     args = parser.parse_args()
 
     if args.jobs < 1:
@@ -136,7 +140,7 @@ def main():
             *("--params_override", ",".join([data_dir(args), *args.params_override])),
         )
     runs = [(label, seed) for seed in args.seeds for label in args.schedules]
-    folders = {
+    directories = {
         label: [str(Path(args.model_dir) / f"{label}-{seed}") for seed in args.seeds]
         for label in args.schedules
     }
@@ -154,7 +158,7 @@ def main():
             raise
     output = args.report or f"{args.model_dir}/report"
     keras_mtl(
-        *("report", *(directory for label in args.schedules for directory in folders[label])),
+        *("report", *(directory for label in args.schedules for directory in directories[label])),
         *("--output", output),
     )
 

@@ -5,7 +5,7 @@ The same weights, source ids, beam, length penalty, lengths and sentences in wor
 d 512, ff 2048, 8 heads, V 32,000, tied; 25 source and exactly 25 target tokens), or with
 `--model_dir` a trained one on the lines of `--text`, with the lengths that it gives them.
 
-Every setting runs in a process of its own, warmed up before the first figure. For each
+Every setting runs in its own process, warmed up before the first figure. For each
 number of cores, type and batch size CTranslate2 gets the best of its instruction sets, matrix
 libraries and `inter_threads x intra_threads` by one trial round, and we that of workers x threads;
 the winners then take turns in the rounds that count, and medians are printed. Before any time is
@@ -14,7 +14,7 @@ taken, translations and scores are compared.
     python benchmarks/decode.py [--rounds 3] [--batches 1 8 32 64] [--json FILE]
     python benchmarks/decode.py --model_dir runs/model --task en-fr --text lines.en
 
-Without TensorFlow, on a machine that has NumPy, CTranslate2 and a wheel of keras_mtl alone:
+Without TensorFlow, on a machine that has only NumPy, CTranslate2 and a wheel of keras_mtl:
 --no_tf, which leaves out the graph.
 
 A line: target tokens a second and a CPU second, each with its ratio to CTranslate2's on as many
@@ -26,7 +26,7 @@ is done again without it.
 Seen with CTranslate2 4.8.5 on two cores with AVX-512 VNNI (AMD Zen 4), medians of 3 rounds; one
 core: float32 3.32, 1.67, 1.34 and 1.30 times CTranslate2's tokens a second at batch 1, 8, 32 and
 64, int8 3.84, 1.81, 1.89 and 1.76 times; two cores, batch 64: 1.23 and 2.23 times. Resident after
-batch 64: float32 348 MB against 418, int8 119 against 464. On two cores with AVX2 alone (AMD Zen 3,
+batch 64: float32 348 MB against 418, int8 119 against 464. On two cores with only AVX2 (AMD Zen 3,
 an earlier version), medians of 2 rounds; one core: float32 2.40, 1.34, 1.25 and 1.20 times, int8
 2.67, 1.30, 1.22 and 1.23 times; two cores, batch 64: 1.32 and 1.34 times.
 """
@@ -107,12 +107,12 @@ def prepare(args):
         generator = np.random.default_rng(2)
         pieces = generator.integers(5, vocabulary.size, [256, LENGTH - 2]).tolist()
         options |= {"min_length": LENGTH, "max_length": LENGTH}
-    folder = Path(args.folder)
+    directory = Path(args.directory)
     for kind in ("float32", "int8"):
-        export_engine_file(model, vocabulary, tasks, folder / f"{kind}.kmtl", weight_type=kind)
+        export_engine_file(model, vocabulary, tasks, directory / f"{kind}.kmtl", weight_type=kind)
     tokens = [vocabulary.piece(i) for i in range(vocabulary.size)]
     ids = {name: getattr(vocabulary, name) for name in ("unk_id", "bos_id", "eos_id")}
-    write_directory(model, task.decoder, tokens, folder / "ct2", **ids)
+    write_directory(model, task.decoder, tokens, directory / "ct2", **ids)
     tag, eos = vocabulary.tag_id(task.target), vocabulary.eos_id
     sources = [[tag, *ids, eos] for ids in pieces]
     work = {
@@ -123,7 +123,7 @@ def prepare(args):
         "suppress": [[tokens[i]] for i in options["suppress"]],
         "ids": {token: i for i, token in enumerate(tokens)},
     }
-    (folder / "work.json").write_text(json.dumps(work))
+    (directory / "work.json").write_text(json.dumps(work))
 
 
 class Ctranslate2:
@@ -134,7 +134,7 @@ class Ctranslate2:
 
         self.work = work
         self.translator = ctranslate2.Translator(
-            f"{args.folder}/ct2", compute_type=args.kind, inter_threads=args.workers,
+            f"{args.directory}/ct2", compute_type=args.kind, inter_threads=args.workers,
             intra_threads=args.threads,
         )  # fmt: skip
 
@@ -161,7 +161,7 @@ class Ours:
         from keras_mtl.engine import native
 
         self.work = work
-        path = f"{args.folder}/{args.kind}.kmtl"
+        path = f"{args.directory}/{args.kind}.kmtl"
         self.engine = native.Engine(path, workers=args.workers, threads=args.threads)
 
     def __call__(self, first, count, batch):
@@ -222,7 +222,7 @@ def memory(field):
 
 def serve(args):
     """Loads one setting; answers each line [first, count, batch] with what it did."""
-    work = json.loads((Path(args.folder) / "work.json").read_text())
+    work = json.loads((Path(args.directory) / "work.json").read_text())
     begin = time.perf_counter()
     system = SYSTEMS[args.system](args, work)
     print(json.dumps({"load": time.perf_counter() - begin}), flush=True)
@@ -248,7 +248,7 @@ class Setting:
         if system == "ct2":
             library = "MKL" if environment["CT2_USE_MKL"] == "1" else "default"
             self.name += f" {environment['CT2_FORCE_CPU_ISA']} {library}"
-        command = [sys.executable, __file__, "--serve", "--folder", args.folder]
+        command = [sys.executable, __file__, "--serve", "--directory", args.directory]
         command += ["--system", system, "--kind", kind, "--beam_size", str(args.beam_size)]
         command += ["--workers", str(workers), "--threads", str(threads)]
         if args.model_dir:
@@ -398,7 +398,7 @@ def main():
     parser.add_argument("--text", help="file with source lines for it")
     parser.add_argument("--no_tf", action="store_true", help="leave out the TensorFlow graph")
     parser.add_argument("--json", help="file for the figures")
-    for name in ("folder", "system", "kind"):
+    for name in ("directory", "system", "kind"):
         parser.add_argument(f"--{name}", help=argparse.SUPPRESS)
     for name in ("workers", "threads"):
         parser.add_argument(f"--{name}", type=int, help=argparse.SUPPRESS)
@@ -415,11 +415,11 @@ def main():
     from keras_mtl.engine import native
 
     tables = {}
-    with tempfile.TemporaryDirectory() as folder:
-        args.folder = folder
+    with tempfile.TemporaryDirectory() as directory:
+        args.directory = directory
         given = ["--model_dir", args.model_dir, "--task", args.task, "--text", args.text]
         subprocess.run(
-            [sys.executable, __file__, "--prepare", "--folder", folder]
+            [sys.executable, __file__, "--prepare", "--directory", directory]
             + ["--beam_size", str(args.beam_size)]
             + (given if args.model_dir else []),
             check=True,

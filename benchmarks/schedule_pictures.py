@@ -46,7 +46,7 @@ FAMILIES = {
                 "floor": 0.05,
             },
         ),
-        "piecewise: A alone, then temperature": (
+        "piecewise: only A, then temperature": (
             "piecewise",
             {
                 "stages": [

@@ -80,7 +80,7 @@ def read(path: str, batches: int, results: Any) -> None:
 
 
 def measure(function: Any, *arguments: Any) -> Any:
-    """Runs a function in a process of its own."""
+    """Runs a function in its own process."""
     context = multiprocessing.get_context("spawn")
     results = context.Queue()
     process = context.Process(target=function, args=(*arguments, results))

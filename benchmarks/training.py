@@ -119,7 +119,7 @@ def garden(size, jit):
     def step(source, target):
         with tf.GradientTape() as tape:
             logits = model({"inputs": source, "targets": target}, training=True)
-            # As official.nlp.modeling's translation loss: soft one-hot targets, padding weighed 0.
+            # As official.nlp.modeling's translation loss: soft one-hot targets, padding masked.
             confidence = 1.0 - SMOOTHING
             low = SMOOTHING / (VOCABULARY - 1)
             soft = tf.one_hot(target, VOCABULARY, on_value=confidence, off_value=low)

@@ -3,7 +3,7 @@
     python scripts/check_wheel.py dist
 
 The environment is new and holds NumPy, SentencePiece and the wheel. A small model is made with the
-packages of the Python that runs this script; the other one gets its engine file alone.
+packages of the Python that runs this script; the other one gets only its engine file.
 """
 
 import pathlib
@@ -37,19 +37,19 @@ def main() -> int:
         raise SystemExit(f"the wheel must be a manylinux one below {MOST_BYTES / 1e6:.0f} MB")
     root = pathlib.Path(__file__).resolve().parents[1]
     with tempfile.TemporaryDirectory() as name:
-        folder = pathlib.Path(name)
-        python = folder / "venv" / "bin" / "python"
-        run(sys.executable, "-m", "venv", folder / "venv")
+        directory = pathlib.Path(name)
+        python = directory / "venv" / "bin" / "python"
+        run(sys.executable, "-m", "venv", directory / "venv")
         pip = (python, "-m", "pip", "--disable-pip-version-check", "--quiet", "install")
         run(*pip, "numpy", "sentencepiece")
         run(*pip, "--no-deps", wheel)
-        model = folder / "model.kmtl"
+        model = directory / "model.kmtl"
         want = run(sys.executable, "-c", MAKE_MODEL, model, "|".join(LINES), cwd=root)
         command = (python, "-m", "keras_mtl", "translate", "--model", model, "--task", "en-fr")
-        have = run(*command, text="".join(f"{line}\n" for line in LINES), cwd=folder)
+        have = run(*command, text="".join(f"{line}\n" for line in LINES), cwd=directory)
         if have != want:
             raise SystemExit(f"the wheel translates otherwise:\n{have}\ninstead of\n{want}")
-        script = folder / "venv" / "bin" / "keras-mtl"
+        script = directory / "venv" / "bin" / "keras-mtl"
         words = ("score", "--model", model, "--task", "en-fr", "--tsv", "-")
         scored = run(script, *words, text=f"{LINES[0]}\tdeux arbres\n")
         packages = run(python, "-m", "pip", "--disable-pip-version-check", "list")

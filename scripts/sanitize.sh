@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Builds and runs the C++ tests under AddressSanitizer with UBSan, and under ThreadSanitizer.
-# Usage: scripts/sanitize.sh BIN, the folder of the Python environment's programs.
+# Usage: scripts/sanitize.sh BIN, the directory of the Python environment's programs.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 bin=$(cd "$1" && pwd)

@@ -179,7 +179,7 @@ void BeamSearch::AdvanceTop(const TopCandidates& top, const Attention& attention
   }
   if (options_.sampling && top.tokens != nullptr) {
     throw InputError("sampling needs the outputs of the whole vocabulary, and the best tokens of "
-                     "each row alone were given");
+                     "only of each row were given");
   }
   for (size_t i = 0; top.wanted == nullptr && i < rows_.size(); ++i) {
     if (wanted(static_cast<int>(i)) >= 0) {

@@ -59,7 +59,7 @@ struct Hypothesis {
 };
 
 // One search. Sentences may be added while it runs: each is at its own position, and what is found
-// for it depends on its own rows alone. Not safe for use by two threads at once.
+// for it depends only on its own rows. Not safe for use by two threads at once.
 class BeamSearch {
  public:
   // `shortlist`: ids that may be produced, eos_id among them; empty allows all.

@@ -74,7 +74,7 @@ class SelfCache {
   // Whether a beam took part in the last step.
   bool live(int beam) const { return last_[beam] >= 0; }
 
-  // Moves on to the next position, which `beams` [count] are about to write, each going on from
+  // Moves on to the next position, which `beams` [count] are about to write, each continuing from
   // parents[i] of the position before (ignored at position 0).
   void Advance(const int* beams, const int* parents, int count);
   // Writes the addresses of the entries that a beam descends from, oldest first, the last its own:

@@ -6,7 +6,7 @@
 namespace keras_mtl {
 namespace {
 
-// Eight tables take eight bytes a step ("slicing by 8"): one table alone is bound by the latency of
+// Eight tables take eight bytes a step ("slicing by 8"): a single table is bound by the latency of
 // its lookups, at a fifth of the speed.
 struct Tables {
   std::array<std::array<uint32_t, 256>, 8> rows;

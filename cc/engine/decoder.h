@@ -2,7 +2,7 @@
 //
 // A sentence is admitted with its memory, takes part in steps with its live beams, and is released;
 // others may come and go meanwhile, each at its own position, and with decoders of their own. What
-// a row gives depends on its own sentence and tokens alone.
+// a row gives depends only on its own sentence and tokens.
 #ifndef KERAS_MTL_ENGINE_DECODER_H_
 #define KERAS_MTL_ENGINE_DECODER_H_
 
@@ -21,7 +21,7 @@ namespace keras_mtl {
 struct StepRow {
   int sentence;   // from Admit()
   int beam;       // in [0, beams): who the hypothesis is from now on; distinct in a sentence
-  int parent;     // beam of the sentence's last step that it goes on from; ignored at position 0
+  int parent;     // beam of the sentence's last step that it continues; ignored at position 0
   int32_t token;  // the last token of the hypothesis: the start token at position 0
   RowRequest request;
 };
@@ -59,7 +59,7 @@ class Decoder {
   int position(int sentence) const { return sentences_[sentence]->cache.position(); }
 
   // One step of `rows` [count]. The rows of a sentence follow each other; a sentence may be left
-  // out and go on later. Throws InputError: an unknown sentence, beam or parent, a token
+  // out and continue later. Throws InputError: an unknown sentence, beam or parent, a token
   // outside the vocabulary, or a position beyond the model's max_length; then nothing has changed.
   void Step(const StepRow* rows, int count, const StepOptions& options, StepResult* result);
 

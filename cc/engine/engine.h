@@ -19,7 +19,7 @@ struct EngineOptions {
   std::string compute_type = "auto";
   // "auto" takes the fastest of this processor; or "generic", "avx2", "vnni", "amx".
   std::string isa = "auto";
-  // Sentences, and requests, are shared out among so many threads; 1 to 1024. For throughput.
+  // Sentences, and requests, are shared among this number of threads; 1 to 1024. For throughput.
   int workers = 1;
   // Threads that each worker uses inside one operation; 1 to 1024. For the latency of one sentence.
   int threads = 1;
@@ -28,7 +28,7 @@ struct EngineOptions {
 };
 
 // Safe for use by any number of threads at once: calls wait for a free worker in the order in which
-// they come. A result depends on its own sentence alone: it is the same, bit by bit, in every batch
+// they come. A result depends only on its own sentence: it is the same, bit by bit, in every batch
 // and order, with any number of workers and threads, and on every instruction set.
 class Engine {
  public:

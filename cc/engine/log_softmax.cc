@@ -16,7 +16,7 @@ constexpr size_t kLanes = 16;
 // term is below 5e-18.
 inline double ExpNormal(double x) {
   constexpr double kLog2e = 1.4426950408889634;
-  // ln 2 in two parts, the first with so many zero bits that k times it is exact (Cody and Waite).
+  // ln 2 in two parts, the first with enough zero bits that k times it is exact (Cody and Waite).
   constexpr double kLn2High = 6.93147180369123816490e-01;
   constexpr double kLn2Low = 1.90821492927058770002e-10;
   constexpr double kRound = 6755399441055744.0;  // 1.5 · 2^52: adding it rounds to whole numbers.

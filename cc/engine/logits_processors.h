@@ -17,7 +17,7 @@ struct LogitEdit {
 // Edits that follow from the tokens of a hypothesis so far, ascending by token, each token once.
 //   repetition_penalty: of every token in `history`; 1 for none. Reference: Keskar et al., arXiv
 //     1909.05858, section 4.1, with CTRL's later correction for negative logits.
-//   no_repeat_ngram: forbids tokens that would complete a sequence of so many tokens that `history`
+//   no_repeat_ngram: forbids tokens that would complete a sequence of this length that `history`
 //     holds already; 0 for none. A token that is forbidden is not penalised too.
 std::vector<LogitEdit> HistoryEdits(const std::vector<int32_t>& history, float repetition_penalty,
                                     int no_repeat_ngram);

@@ -57,7 +57,7 @@ class Embedding {
   Embedding() = default;
   // Tables `tokens`.weight [vocabulary_size, hidden_dim] and `positions` float32
   // [max_length, hidden_dim]. Keeps pointers into the tensors. `tied`, where it is not null, is the
-  // packed layer of the same weights, which are then read there alone. Throws ModelFileError.
+  // packed layer of the same weights, which are then read only there. Throws ModelFileError.
   Embedding(const TensorMap& tensors, const std::string& tokens, const std::string& positions,
             const TransformerConfig& config, ComputeType compute, const KernelTable& kernels,
             const Dense* tied);

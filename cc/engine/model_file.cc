@@ -350,7 +350,7 @@ void ModelFile::Parse() {
 }
 
 void ModelFile::ReleasePages() const {
-  // The mapping is read-only: nothing is lost. Advice that is not taken costs memory alone.
+  // The mapping is read-only: nothing is lost. Advice that is not taken costs only memory.
   if (mapped_) madvise(const_cast<unsigned char*>(data_), size_, MADV_DONTNEED);
 }
 

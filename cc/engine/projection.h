@@ -16,7 +16,7 @@ struct RowRequest {
   bool open = false;    // bias and shortlist are not for this row: every token is allowed
 };
 
-// Projections onto some tokens alone, for a batch that may produce no other.
+// Projections onto only some tokens, for a batch that may produce no other.
 struct Shortlist {
   std::vector<int32_t> tokens;     // ascending
   std::vector<Dense> projections;  // of each decoder; one where they have the same

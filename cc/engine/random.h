@@ -1,4 +1,4 @@
-// Numbers at random that depend on a key and a counter alone.
+// Random numbers that depend only on a key and a counter.
 #ifndef KERAS_MTL_ENGINE_RANDOM_H_
 #define KERAS_MTL_ENGINE_RANDOM_H_
 

@@ -1,4 +1,4 @@
-// The model's output for one row, whole or the best tokens alone, as log-probabilities.
+// The model's output for one row, whole or only the best tokens, as log-probabilities.
 #ifndef KERAS_MTL_ENGINE_ROW_OUTPUTS_H_
 #define KERAS_MTL_ENGINE_ROW_OUTPUTS_H_
 

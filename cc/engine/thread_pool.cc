@@ -6,7 +6,7 @@ namespace {
 // Turns of waiting before a thread sleeps: some 50 us, a few operations of a decoder step.
 constexpr int kSpins = 2000;
 
-// How long the caller works alone after a worker was held up, at first and at most. The system
+// How long the caller works without a worker that was delayed, at first and at most. The system
 // takes a processor away for some milliseconds; a second is soon enough to notice that it is free.
 constexpr auto kLeastAlone = std::chrono::milliseconds(20);
 constexpr auto kMostAlone = std::chrono::seconds(1);
@@ -76,8 +76,8 @@ void ThreadPool::Wait(int chunks, Clock::time_point begin, int own) {
     Pause();
   }
   {
-    // Whoever has the processor of a worker: this one is free while the caller sleeps, and the
-    // system may move the worker here.
+    // If another program uses a worker's processor: this processor is free while the caller sleeps,
+    // and the system may move the worker here.
     std::unique_lock<std::mutex> lock(mutex_);
     waiting_ = true;
     finished_.wait(lock, [&] { return done_ == chunks; });

@@ -39,7 +39,7 @@ void StartThreads(const char* option, int first, int count, Run run, Close close
 
 // One caller at a time. Threads take the chunks of a task one by one, so a thread that the system
 // holds up, for another program, holds up the chunk in its hands and nothing else. Where that
-// happens, the caller works alone for a while, and for longer where it happens again.
+// happens, the caller works without the worker for a while, and for longer if it happens again.
 class ThreadPool {
  public:
   // `threads` >= 1 counts the caller: 1 starts none. Throws InputError: the system gives fewer.
@@ -90,7 +90,7 @@ class ThreadPool {
   std::atomic<int> done_{0};
   std::atomic<int> sleeping_{0};      // workers
   std::atomic<bool> waiting_{false};  // the caller, asleep
-  Clock::time_point alone_until_{};   // until when the caller works alone
+  Clock::time_point alone_until_{};   // until when the caller works without workers
   Clock::duration alone_for_{};       // how long it did the last time
   std::atomic<bool> stop_{false};
   std::mutex mutex_;

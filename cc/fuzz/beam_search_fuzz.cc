@@ -72,7 +72,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   o.beam_gap = input.Real();
   const int vocabulary_size = input.Take<uint8_t>() % 16;
   const int32_t eos = input.Small();
-  if (o.max_length > 1000) return 0;  // Valid, and costs time and memory alone.
+  if (o.max_length > 1000) return 0;  // Valid, and costs only time and memory.
   try {
     keras_mtl::BeamSearch search(o, vocabulary_size, 1, eos, input.Ids(), keep);
     const int sentences = input.Take<uint8_t>() % 4;

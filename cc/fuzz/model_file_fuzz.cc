@@ -15,7 +15,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (size < 1) return 0;
   const bool repair = (data[0] & 1) != 0, verify = (data[0] & 2) != 0;
   const size_t length = size - 1;
-  // A buffer of its own size, so that AddressSanitizer sees one byte too far.
+  // A buffer of exactly its size, so that AddressSanitizer sees an access one byte past it.
   void* memory = nullptr;
   if (posix_memalign(&memory, 64, length + (length == 0)) != 0) return 0;
   auto* copy = static_cast<uint8_t*>(memory);

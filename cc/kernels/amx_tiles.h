@@ -8,7 +8,7 @@ namespace keras_mtl {
 
 namespace {
 
-// Assembler in place of the intrinsics: those of GCC take literal numbers of registers alone, and
+// Assembler in place of the intrinsics: those of GCC take only literal register numbers, and
 // tell the compiler neither that a load reads memory nor that ldtilecfg reads all 64 bytes.
 struct AmxTiles {
   // config: the 64 bytes of a TileConfig.

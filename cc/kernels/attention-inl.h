@@ -161,7 +161,7 @@ template <class Elements>
 void Attend(const AttentionQuery* queries, int count, const KeyValues& cache, int dim,
             float scale) {
   for (; count > 2; queries += 4, count -= 4) {
-    // A third query twice costs less than a pass of its own.
+    // Computing a third query twice costs less than a separate pass.
     const AttentionQuery four[4] = {queries[0], queries[1], queries[2], queries[count > 3 ? 3 : 2]};
     AttendTogether<Elements, 4>(four, count > 3 ? 4 : 3, cache, dim, scale);
   }

@@ -5,7 +5,7 @@
 //   kInt8LeastRows               fewest rows of a tile, where the product has as many
 //   kInt8Block, kCompensation, kRowFlip
 //                                int8_block, compensation and row_flip of the KernelTable
-//   Int8Begin(rows), Int8End()   called around a product of so many rows
+//   Int8Begin(rows), Int8End()   called around a product of this number of rows
 //   Int8Tile(rows, stride, count, panel, groups, compensation, acc)
 //                                acc [count, kPanel] = compensation + rows x panel
 #ifndef KERAS_MTL_KERNELS_GEMM_INL_H_

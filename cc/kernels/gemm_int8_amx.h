@@ -48,7 +48,7 @@ inline TileConfig ConfigFor(int rows) {
   return config;
 }
 
-// For each product anew: between two, the thread may run another library's tiles. Released
+// For each product: between two products the thread may run another library's tiles. Released
 // registers are not saved when threads switch.
 inline void Int8Begin(int rows) {
   const TileConfig config = ConfigFor(rows < 1 ? 1 : rows);

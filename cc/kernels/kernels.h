@@ -1,7 +1,7 @@
 // The kernels of the engine as one table of functions per instruction set.
 //
 // Every entry gives bit-identical results on every instruction set, and a row's result depends on
-// that row alone, whatever rows are beside it and however panels are split among threads:
+// that row only, whatever the other rows are and however panels are split among threads:
 //   * sums of int8 products are exact in int32;
 //   * a float matrix product adds its K terms by fused multiply-add in the order of K;
 //   * every other sum runs in 16 lanes (element i in lane i % 16) that are added at the end as
@@ -24,7 +24,7 @@ namespace keras_mtl {
 constexpr int kPanel = 64;
 // Rows of int8 and packed int8 weights are padded with zeros to this many bytes of K: one AMX tile.
 constexpr int kDepthAlign = 64;
-// Of int8 products: so many of 127 * 128 add up inside 31 bits.
+// Of int8 products: this number of 127 * 128 adds up within 31 bits.
 constexpr int kMostInt8Depth = 1 << 17;
 // Panels of a segment of the output projection. Each segment has its own maximum and sum of
 // exponentials, merged in order, so that the result does not depend on how threads share the work.
@@ -92,7 +92,7 @@ struct Candidate {
   float logit;
 };
 
-// Changes to the logits of one row, before the softmax. `penalties` beside a token: 0 forbids it
+// Changes to the logits of one row, before the softmax. `penalties` of a token: 0 forbids it
 // (logit -inf); p > 0 divides a positive logit by p and multiplies a negative one by it.
 struct LogitEdits {
   const int32_t* tokens = nullptr;   // [count], ascending, each in [0, N)
@@ -109,7 +109,7 @@ struct KeyValues {
   int length;                  // >= 1
   ptrdiff_t key;
   ptrdiff_t value;
-  ptrdiff_t key_scale;  // int8 alone
+  ptrdiff_t key_scale;  // only int8
   ptrdiff_t value_scale;
 };
 
@@ -147,7 +147,7 @@ struct KernelTable {
   Isa isa;
   // XORed into every byte of int8 rows: 0x80 where the product wants unsigned rows, else 0.
   uint8_t row_flip;
-  // Columns that a tile of the product is wide: so many lie beside each other in packed weights, so
+  // Columns that a tile of the product is wide: they are adjacent in packed weights, so
   // that a tile reads memory from one end to the other. Divides kPanel.
   int int8_block;
   int float_block;
@@ -182,7 +182,7 @@ struct KernelTable {
   // The same, reduced at once to what beam search needs. `bias` [panels * kPanel] replaces that of
   // the weights: -inf forbids a token and must stand behind column N. Segments [first, last) of
   // kSegmentPanels panels each, ascending; `rows` [a.rows]; `sums` [segments, a.rows] receives
-  // the entries of the segments done. Candidates go on from what `rows` already holds.
+  // the entries of the segments done. Candidates continue from what `rows` already holds.
   void (*project_int8)(const Int8Rows& a, const Int8Weights& w, const float* bias, int first,
                        int last, LogitRow* rows, SegmentSum* sums);
   void (*project_float)(const FloatRows& a, const FloatWeights& w, const float* bias, int first,
@@ -191,7 +191,7 @@ struct KernelTable {
   float (*log_sum_exp)(const SegmentSum* sums, int segments, int stride);
 
   // Attention of `count` queries, of one head, over the same keys and values: softmax(scale * query
-  // . key_t) over t, then the weighted sum of values. Each result depends on its query alone; four
+  // . key_t) over t, then the weighted sum of values. Each result depends only on its query; four
   // queries together cost little more than two by themselves.
   void (*attend_float)(const AttentionQuery* queries, int count, const KeyValues& cache, int dim,
                        float scale);

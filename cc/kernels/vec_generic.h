@@ -1,8 +1,8 @@
 // Vectors of 16 floats in plain C++: the oracle of the others.
 //
 // vec_*.h define the same types and functions in an unnamed namespace; a file includes one of them
-// and then the *-inl.h files, which are written in these functions alone. A file compiled with
-// flags of its own must not call inline functions of the C++ library: the linker could give its
+// and then the *-inl.h files, which use only these functions. A file compiled with
+// its own flags must not call inline functions of the C++ library: the linker could give its
 // copy to code that runs on any processor.
 #ifndef KERAS_MTL_KERNELS_VEC_GENERIC_H_
 #define KERAS_MTL_KERNELS_VEC_GENERIC_H_

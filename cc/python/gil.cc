@@ -12,7 +12,7 @@ namespace keras_mtl {
 namespace {
 
 std::atomic<bool> ending{false};
-std::thread::id ending_thread;  // Written before `ending`. It may go on with everything.
+std::thread::id ending_thread;  // Written before `ending`. It may continue with everything.
 std::atomic<int> asking{0};     // Threads that wait for the GIL, or have got it through here.
 
 bool Ending() { return ending && std::this_thread::get_id() != ending_thread; }
@@ -29,7 +29,7 @@ class Asking {
 void AtExit() {
   ending_thread = std::this_thread::get_id();
   ending = true;
-  // Who asked before shall have it: none is ended in the middle.
+  // Threads that asked before get it: none is ended in the middle.
   const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(5);
   PyThreadState* const state = PyEval_SaveThread();
   while (asking > 0 && std::chrono::steady_clock::now() < until) {

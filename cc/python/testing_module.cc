@@ -203,7 +203,7 @@ py::dict Step(Decoder& decoder, const Array<int32_t>& rows, int top, bool all,
 }  // namespace
 
 void RegisterTesting(py::module_& module) {
-  py::module_ testing = module.def_submodule("testing", "Kernels and engine, for tests alone.");
+  py::module_ testing = module.def_submodule("testing", "Kernels and engine, only for tests.");
   testing.def("quantize", &Quantize);
   testing.def("dense_int8", &DenseInt8);
   testing.def("dense_float", &DenseFloat);

@@ -15,7 +15,7 @@ using testing::Random;
 
 constexpr int kVocabulary = 23, kEos = 2;
 
-// Logits that depend on the sentence, the position and the newest token alone.
+// Logits that depend on the sentence, the position and the newest token only.
 std::vector<float> Logits(const BeamSearch& search, const std::vector<int64_t>& names) {
   std::vector<float> outputs;
   for (const Row& row : search.rows()) {

@@ -1,5 +1,5 @@
 // Speed and memory of the engine on a model file: random sources of 25 tokens, 25 target tokens,
-// beam 4. `python benchmarks/decode.py --prepare --folder F` writes a file of random weights.
+// beam 4. `python benchmarks/decode.py --prepare --directory F` writes a file of random weights.
 // Usage: bench_engine FILE [workers] [threads] [batch...]
 #include <time.h>
 

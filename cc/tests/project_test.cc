@@ -50,7 +50,7 @@ Problem MakeProblem(Random& random, int rows, int columns, int depth, int top) {
   return p;
 }
 
-// `splits`: segments are handed out in so many runs, as to threads.
+// `splits`: segments are distributed in this number of runs, as to threads.
 Result Run(const Problem& p, const KernelTable& kernels, bool int8, int splits) {
   const int padded = RoundUp(p.columns, kPanel);
   const int segments = RoundUp(padded / kPanel, kSegmentPanels) / kSegmentPanels;

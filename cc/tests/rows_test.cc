@@ -148,7 +148,7 @@ TEST(ExpOfExtremes) {
 }
 
 // Attention over entries [2, dim] in floats, positions in reverse order in memory, or over their
-// int8: right against doubles, and equal over instruction sets and whatever queries are beside it.
+// int8: right against doubles, and equal over instruction sets and for any other queries.
 void CheckAttend(bool int8, int dim, int length) {
   Random random(3);
   constexpr int kMost = 6;

@@ -1,4 +1,4 @@
-// The engine with its workers: the same hypotheses whoever shares the work, calls of many threads,
+// The engine with its workers: the same hypotheses however work is shared, calls of many threads,
 // calls that are interrupted or fail.
 #include <algorithm>
 #include <atomic>

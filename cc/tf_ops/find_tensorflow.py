@@ -1,4 +1,4 @@
-"""Prints where TensorFlow is installed, as a CMake list: folder, version, C++ ABI flag.
+"""Prints where TensorFlow is installed, as a CMake list: directory, version, C++ ABI flag.
 
 Prints nothing where it is not installed. TensorFlow itself is not imported: that takes seconds, and
 may fail on the machine that builds.
@@ -18,10 +18,10 @@ def main() -> int:
     spec = importlib.util.find_spec("tensorflow")
     if spec is None or not spec.submodule_search_locations:
         return 0
-    folder = pathlib.Path(next(iter(spec.submodule_search_locations)))
-    if not (folder / LIBRARY).is_file() or not (folder / "include").is_dir():
+    directory = pathlib.Path(next(iter(spec.submodule_search_locations)))
+    if not (directory / LIBRARY).is_file() or not (directory / "include").is_dir():
         return 0
-    print(folder, _version(), _abi(folder / LIBRARY), sep=";", end="")
+    print(directory, _version(), _abi(directory / LIBRARY), sep=";", end="")
     return 0
 
 

@@ -12,7 +12,7 @@ namespace keras_mtl {
 
 struct ParsedOptions {
   BeamOptions beam;
-  double max_length_factor = 0.0;  // 0: none. The other is read only beside it.
+  double max_length_factor = 0.0;  // 0: none. The offset is read only if it is set.
   int max_length_offset = 0;
 };
 

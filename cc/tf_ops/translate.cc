@@ -67,7 +67,7 @@ Translates sentences with a model file of the engine.
 
 path: the file; all operations of a process that name it share the model in memory.
 source: [N, S], token ids: tag of the target language first, end of sentence last, then anything.
-lengths: [N], ids of each sentence; 0, and a tag and an end alone, give an empty hypothesis.
+lengths: [N], ids of each sentence; 0, and only a tag and an end, give an empty hypothesis.
 decoders: [N], index of the decoder.
 indices: [N], what messages call the sentences and, with the seed, what decides what is sampled.
 ids: [N, num_hypotheses, T], best first, without end of sentence, filled up with pad_id; T is the

@@ -1,6 +1,6 @@
 """Train, dev and test by a hash of the source sentence.
 
-The split is a function of the sentence alone: not of the task, the corpus, the order or the number
+The split depends only on the sentence, not on the task, the corpus, the order or the number
 of pairs. So no sentence is in one task's train and in another's dev or test, and a corpus that
 grows moves no sentence from one side to the other.
 """
@@ -24,7 +24,7 @@ _RANGE = 2.0**64
 def source_hash(source: str) -> int:
     """Returns the 64-bit hash that decides a sentence's split.
 
-    Sentences that differ in case, white space or Unicode composition alone share it, so that none
+    Sentences that differ in case, white space or Unicode composition only share it, so that none
     is trained on in a slightly different spelling.
 
     Args:

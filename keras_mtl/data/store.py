@@ -42,7 +42,7 @@ class StoreReader:
       target_tokens: number of tokens of all targets.
       max_length: tokens of the longest side of any pair; 0 in an empty store.
       max_lengths_cumulative: int64[max_length + 1], number of pairs whose longest side has at most
-        L tokens; read from the header alone.
+        L tokens; read only from the header.
 
     Raises:
       DataError: the file is missing, damaged, of another version or of another vocabulary.

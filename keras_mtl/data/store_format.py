@@ -10,7 +10,7 @@ A store is one little-endian file that holds the encoded pairs of one task and s
     text_offsets, text: the same for the UTF-8 of both sides, when the store keeps text
 
 Pairs are sorted by (longest side, source length, hash of the pair), so that the pairs of a length
-bucket are one contiguous range, known from the histogram alone.
+bucket are one contiguous range, known from the histogram.
 """
 
 import dataclasses

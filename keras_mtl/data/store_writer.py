@@ -17,10 +17,10 @@ from keras_mtl import errors
 from keras_mtl.data import store_format
 from keras_mtl.files import replacing_file
 
-# A run holds so many tokens or bytes of text at most: about 100 MB while it is sorted.
+# The most tokens, or bytes of text, that a run holds: about 100 MB while it is sorted.
 RUN_TOKENS = 2_000_000
 RUN_TEXT_BYTES = 8_000_000
-# The merge sorts about so many pairs at once.
+# About how many pairs the merge sorts at once.
 MERGE_PAIRS = 100_000
 
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

@@ -168,8 +168,8 @@ class PowerLawCurves(Curves):
         for task in tasks:
             if task.size < 1:
                 raise ConfigError(f"task {task.name!r} has no examples to simulate with")
-        alone = self.settings.useful(alone_steps * np.asarray(rows, np.float64), sizes)
-        way = self._way(alone)  # without other tasks, its share is 1 and all is retained
+        single = self.settings.useful(alone_steps * np.asarray(rows, np.float64), sizes)
+        way = self._way(single)  # without other tasks, its share is 1 and all is retained
         given = np.array([math.nan if t.baseline is None else t.baseline for t in tasks])
         if higher_is_better:
             self._goal = np.where(np.isnan(given), 100.0, given / way)

@@ -25,7 +25,7 @@ class PlaySettings:
 
     Attributes:
       steps: batches to draw, >= 1.
-      interval: steps between validations; 0 validates at the end alone.
+      interval: steps between validations; 0 validates only at the end.
       draws: ``expected`` (each task gets its probability's part of the batches, in fractions),
         ``random`` (multinomial counts, the law of the trainer's random draws, not the same draws)
         or ``blend`` (whole batches, each task within one of its share).
@@ -129,7 +129,7 @@ class _Player:
         grid = np.linspace(0, steps, min(self.settings.points, steps) + 1).astype(np.int64)
         stops = np.union1d(validations, grid[1:])
         due = np.isin(stops, validations)
-        # Of many validations only so many moments are kept.
+        # Of many validations, only this number of moments is kept.
         keep = np.isin(stops, grid) | (due & (np.size(validations) <= self.settings.points))
         moments = [(0, *self._now(0))]
         start = 0

@@ -306,7 +306,7 @@ def read_pairs(reader: CorpusReader, max_bad_lines: float = 0.01) -> PairStream:
 
     Args:
       reader: the corpus.
-      max_bad_lines: largest share of bad lines in a file, in [0, 1]. One bad line alone is never
+      max_bad_lines: largest share of bad lines in a file, in [0, 1]. A single bad line is never
         an error, unless it is all that the file holds.
 
     Returns:

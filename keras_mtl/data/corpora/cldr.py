@@ -18,7 +18,7 @@ from keras_mtl.data.corpora import base, cldr_content, cldr_render
 # Raised whenever the sentences change: part of the fingerprint.
 _VERSION = 1
 
-# A locale that can say less than this share of the first sentences has numbers and codes alone.
+# A locale that can say less than this share of the first sentences has only numbers and codes.
 _PROBE = 1000
 _MIN_SHARE = 0.25
 

@@ -150,7 +150,7 @@ def _time_values(draw: Draw) -> tuple[int, ...]:
 def _styled_date(draw: Draw, style: str) -> Node:
     values = _date_values(draw)
     if style == "short":
-        # Two digits of the year in some locales and four in others: one century alone is certain.
+        # Two digits of the year in some locales and four in others: only one century is certain.
         year = _SHORT_YEAR + values[YEAR] % 100
         day = min(values[DAY], 28)
         values = (
@@ -296,7 +296,7 @@ def _remark(draw: Draw) -> Node:
     return "in_parentheses", _name(draw), _date(draw)
 
 
-# Kind of sentence and weight. Names alone and cities are few, so they get little.
+# Kind of sentence and weight. Plain names and cities are few, so they get little.
 _KINDS: tuple[Callable[[Draw], Node], ...] = (
     *(_date,) * 10,
     *(_date_and_time,) * 12,

@@ -1,4 +1,4 @@
-"""Puts the trees of ``cldr_content`` into words of a locale, from CLDR's patterns alone.
+"""Puts the trees of ``cldr_content`` into words of a locale, only from CLDR's patterns.
 
 Babel's formatting functions look everything up again at each call. Here each pattern is compiled
 once into literals and tables, whose entries Babel's own formatter makes, which is several

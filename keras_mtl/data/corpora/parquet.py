@@ -224,7 +224,7 @@ def saved_files(directory: str, split: str | None) -> list[str]:
 
     Args:
       directory: of a ``Dataset`` or a ``DatasetDict``.
-      split: a split of the latter; None takes the only one.
+      split: a split of the dataset; None takes the only one.
 
     Raises:
       DataError: it is no such directory, is not complete, or has no such split.
