@@ -158,11 +158,11 @@ class Ours:
     """As Ctranslate2."""
 
     def __init__(self, args, work):
-        from keras_mtl.engine import native
+        from keras_mtl.engine import Engine
 
         self.work = work
         path = f"{args.directory}/{args.kind}.kmtl"
-        self.engine = native.Engine(path, workers=args.workers, threads=args.threads)
+        self.engine = Engine(path, workers=args.workers, threads=args.threads)
 
     def __call__(self, first, count, batch):
         sources = self.work["sources"][first : first + count]
@@ -293,7 +293,7 @@ class Setting:
 
 def make_groups(args, environment):
     """Settings that stand for each other, by (cores, type, system)."""
-    from keras_mtl.engine.native import core
+    from keras_mtl.engine.library import core
 
     variants = [
         {"CT2_FORCE_CPU_ISA": isa, "CT2_USE_MKL": mkl, **environment}
@@ -412,7 +412,7 @@ def main():
     if args.model_dir is None and max(args.batches) > 128:
         parser.error("--batches: at most 128")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    from keras_mtl.engine import native
+    from keras_mtl.engine import library
 
     tables = {}
     with tempfile.TemporaryDirectory() as directory:
@@ -424,9 +424,9 @@ def main():
             + (given if args.model_dir else []),
             check=True,
         )
-        print(f"{native.isa()}:", flush=True)
-        tables[native.isa()] = measure(args, {})
-        if native.isa() == "amx":
+        print(f"{library.isa()}:", flush=True)
+        tables[library.isa()] = measure(args, {})
+        if library.isa() == "amx":
             print("without AMX, in both:", flush=True)
             tables["vnni"] = measure(args, AMX_OFF)
     if args.json:

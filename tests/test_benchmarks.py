@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_mtl.export.model_arrays import transformer_arrays
+from keras_mtl.engine.arrays import transformer_arrays
 
 
 def test_random_weights_are_those_of_the_keras_model():

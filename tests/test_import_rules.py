@@ -45,6 +45,11 @@ FREE_OF_TENSORFLOW = (
     *("errors", "files", "hardware", "interrupts", "messages", "run_files", "events", "metrics"),
     "configuration",
     *("engine", "schedules", "data", "figures", "simulation", "report", "cli"),
+    # What translates with an engine file, and what finds out which model a path holds.
+    *("decoding.checkpoint_files", "decoding.engine_file", "decoding.engine_search"),
+    *("decoding.engine_translator", "decoding.model_kinds", "decoding.native_beam_search"),
+    *("decoding.options", "decoding.scoring", "decoding.tasks", "decoding.text_translator"),
+    "decoding.translators",
 )
 HEAVY = ("tensorflow", "keras", "tf_keras", "tensorflow_text", "official", "orbit")
 

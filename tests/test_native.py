@@ -5,23 +5,23 @@ import platform
 import pytest
 
 import keras_mtl
-from keras_mtl.engine import native
+from keras_mtl.engine import NativeError, library
 
 
 def test_core_is_of_this_version():
-    assert native.is_available()
-    assert native.core().version() == keras_mtl.__version__
+    assert library.is_available()
+    assert library.core().version() == keras_mtl.__version__
 
 
 def test_features_are_those_the_kernel_reports():
     """CPUID read by us against CPUID read by Linux."""
     if platform.machine() != "x86_64":
-        assert not any(native.cpu_features().values())
+        assert not any(library.cpu_features().values())
         return
     with open("/proc/cpuinfo") as file:
         flags = next(line for line in file if line.startswith("flags")).split()
     names = {"sse4.1": "sse4_1"}
-    features = native.cpu_features()
+    features = library.cpu_features()
     for feature, has in features.items():
         flag = names.get(feature, feature)
         if feature == "amx_int8" and not has:
@@ -30,9 +30,9 @@ def test_features_are_those_the_kernel_reports():
 
 
 def test_best_isa_follows_from_the_features():
-    features = native.cpu_features()
-    best = native.core().isa()
-    assert best in native.ISAS
+    features = library.cpu_features()
+    best = library.core().isa()
+    assert best in library.ISAS
     assert (best == "generic") == (not (features["avx2"] and features["fma"]))
     if best in ("vnni", "amx"):
         assert features["avx512_vnni"]
@@ -40,37 +40,37 @@ def test_best_isa_follows_from_the_features():
 
 
 def test_every_slower_isa_can_be_asked_for(monkeypatch):
-    best = native.core().isa()
-    for isa in native.ISAS[: native.ISAS.index(best) + 1]:
+    best = library.core().isa()
+    for isa in library.ISAS[: library.ISAS.index(best) + 1]:
         monkeypatch.setenv("KERAS_MTL_ISA", isa)
-        assert native.isa() == isa
+        assert library.isa() == isa
     monkeypatch.delenv("KERAS_MTL_ISA")
-    assert native.isa() == best
+    assert library.isa() == best
 
 
 def test_unknown_isa_names_the_nearest(monkeypatch):
     monkeypatch.setenv("KERAS_MTL_ISA", "avx")
-    with pytest.raises(native.NativeError, match=r"KERAS_MTL_ISA='avx'.*did you mean 'avx2'"):
-        native.isa()
+    with pytest.raises(NativeError, match=r"KERAS_MTL_ISA='avx'.*did you mean 'avx2'"):
+        library.isa()
 
 
 def test_isa_that_the_machine_lacks():
-    with pytest.raises(native.NativeError, match=r"amx: this machine.*generic, avx2"):
-        native.choose_isa("amx", "avx2")
+    with pytest.raises(NativeError, match=r"amx: this machine.*generic, avx2"):
+        library.choose_isa("amx", "avx2")
 
 
 def test_core_of_another_version():
-    with pytest.raises(native.NativeError, match=r"x\.so: .*built for keras_mtl 9\.9.*build it"):
-        native.check_version("9.9", "x.so")
+    with pytest.raises(NativeError, match=r"x\.so: .*built for keras_mtl 9\.9.*build it"):
+        library.check_version("9.9", "x.so")
 
 
 def test_missing_core_says_how_to_build_it(run_python):
     code = (
         "import sys\n"
         "sys.modules['keras_mtl._core'] = None\n"  # An import of it fails as of a missing file.
-        "from keras_mtl.engine import native\n"
-        "assert not native.is_available()\n"
-        "native.core()\n"
+        "from keras_mtl.engine import library\n"
+        "assert not library.is_available()\n"
+        "library.core()\n"
     )
     done = run_python(code)
     assert "the C++ core keras_mtl._core is not built; build it with `make`" in done.stderr

@@ -12,7 +12,6 @@
 #include <utility>
 
 #include "engine/errors.h"
-#include "engine/model_file.h"
 #include "engine/thread_pool.h"
 
 namespace keras_mtl {
@@ -172,7 +171,9 @@ std::shared_ptr<Engine> Engine::Open(const std::string& path, const EngineOption
   auto model =
       Model::Load(config, file->tensors(), int8 ? ComputeType::kInt8 : ComputeType::kFloat32, isa,
                   file, [&file] { file->ReleasePages(); });
-  return std::make_shared<Engine>(std::move(model), options.workers, options.threads);
+  auto engine = std::make_shared<Engine>(std::move(model), options.workers, options.threads);
+  engine->file_ = file;
+  return engine;
 }
 
 Engine::Engine(std::shared_ptr<const Model> model, int workers, int threads)

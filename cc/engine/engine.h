@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "engine/model_file.h"
 #include "engine/scorer.h"
 #include "engine/translator.h"
 
@@ -46,6 +47,8 @@ class Engine {
 
   const Model& model() const { return *model_; }
   const TransformerConfig& config() const { return model_->config(); }
+  // The file that the model was opened from; null for a model in memory.
+  const std::shared_ptr<const ModelFile>& file() const { return file_; }
   int workers() const;
   int threads() const { return threads_; }
 
@@ -66,6 +69,7 @@ class Engine {
   class Crew;
 
   std::shared_ptr<const Model> model_;
+  std::shared_ptr<const ModelFile> file_;
   int threads_;
   std::unique_ptr<Crew> crew_;
 };

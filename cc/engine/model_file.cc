@@ -251,6 +251,7 @@ void ModelFile::Parse() {
                          "keras_mtl reads version " + std::to_string(kVersion) +
                          "; export the model again, or install the version that wrote it");
   }
+  format_version_ = header.version;
   if (header.header_checksum != Crc32(data_, sizeof(header) - 4)) {
     Fail("header_checksum", "the header is not the one that was written");
   }

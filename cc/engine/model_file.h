@@ -1,5 +1,5 @@
 // Reads a model file: named arrays and hyperparameters, mapped into memory, every field checked.
-// The format is described in docs/engine_file.md; keras_mtl/export/engine_file.py writes it.
+// The format is described in docs/reference/engine_file.md; keras_mtl/export/engine_file.py writes it.
 #ifndef KERAS_MTL_ENGINE_MODEL_FILE_H_
 #define KERAS_MTL_ENGINE_MODEL_FILE_H_
 
@@ -82,6 +82,7 @@ class ModelFile {
   const std::map<std::string, Hyperparameter>& hyperparameters() const { return hyperparameters_; }
   const std::string& path() const { return path_; }
   size_t size() const { return size_; }
+  uint32_t format_version() const { return format_version_; }
 
  private:
   ModelFile(const std::string& path, const void* data, size_t size, bool mapped);
@@ -94,6 +95,7 @@ class ModelFile {
   const unsigned char* data_;
   size_t size_;
   bool mapped_;
+  uint32_t format_version_ = 0;
   size_t table_end_ = 0;
   std::map<std::string, Tensor> tensors_;
   std::map<std::string, Hyperparameter> hyperparameters_;

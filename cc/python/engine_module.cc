@@ -1,4 +1,4 @@
-// keras_mtl._core.Engine: what keras_mtl.engine.native.Engine is made of.
+// keras_mtl._core.Engine: what keras_mtl.engine.Engine is made of.
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
@@ -93,7 +93,7 @@ py::array_t<float> EncodeSource(Engine& engine, const Ids& ids, const std::vecto
 }  // namespace
 
 void RegisterEngine(py::module_& module) {
-  py::class_<Engine, std::shared_ptr<Engine>>(module, "Engine", "See keras_mtl.engine.native.Engine.")
+  py::class_<Engine, std::shared_ptr<Engine>>(module, "Engine", "See keras_mtl.engine.Engine.")
       .def(py::init([](const std::string& path, const std::string& compute_type,
                        const std::string& isa, int workers, int threads, bool verify) {
              EngineOptions options;
@@ -110,6 +110,10 @@ void RegisterEngine(py::module_& module) {
       .def("translate", &Translate)
       .def("score", &Score)
       .def("encode", &EncodeSource)
+      .def_property_readonly("file",
+                             [](const Engine& self) {
+                               return std::const_pointer_cast<ModelFile>(self.file());
+                             })
       .def_property_readonly("isa",
                              [](const Engine& self) { return IsaName(self.model().kernels().isa); })
       .def_property_readonly("compute_type", [](const Engine& self) {

@@ -29,7 +29,7 @@ py::array Array(const std::shared_ptr<const ModelFile>& file, const std::string&
 void RegisterModelFile(py::module_& module) {
   // pybind11 holds no pointer to const; nothing of what follows changes the file.
   py::class_<ModelFile, std::shared_ptr<ModelFile>>(
-      module, "ModelFile", "An opened model file; see docs/engine_file.md.")
+      module, "ModelFile", "An opened model file; see docs/reference/engine_file.md.")
       .def(py::init([](const std::string& path, bool verify) {
              const ReleasedGil released;
              return std::const_pointer_cast<ModelFile>(ModelFile::Open(path, verify));
@@ -53,6 +53,7 @@ void RegisterModelFile(py::module_& module) {
                              })
       .def_property_readonly("hyperparameters", &ModelFile::hyperparameters)
       .def_property_readonly("path", &ModelFile::path)
+      .def_property_readonly("format_version", &ModelFile::format_version)
       .def_property_readonly("size", &ModelFile::size);
 }
 

@@ -1,4 +1,4 @@
-// keras_mtl._core: the Python shell of the C++ library. keras_mtl/engine/native.py loads it.
+// keras_mtl._core: the Python shell of the C++ library. keras_mtl/engine/library.py loads it.
 #include <pybind11/pybind11.h>
 
 #include "kernels/cpu_features.h"

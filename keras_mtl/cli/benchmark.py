@@ -96,11 +96,11 @@ def run(args: argparse.Namespace) -> int:
 def _measure_all(path: str | os.PathLike[str], args: argparse.Namespace) -> int:
     from keras_mtl.cli.inspect_model import describe_architecture
     from keras_mtl.decoding.benchmark import Load, Workload, measure
-    from keras_mtl.engine import native
+    from keras_mtl.engine import open_model_file
 
     work = Workload(args.source_tokens, args.target_tokens, args.beam_size, args.seconds)
     processors = processor_count()
-    about = native.core().ModelFile(os.fspath(path), False).hyperparameters
+    about = open_model_file(path).hyperparameters
     print(describe_architecture(about), f"{processors} processors: {processor_name()}", sep="\n")
     rows = []
     for compute_type in args.compute_types:

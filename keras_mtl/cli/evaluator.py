@@ -45,7 +45,7 @@ def make_evaluator(
       max_pairs: most pairs of a task; None takes all.
       beam_size: None takes that of the run.
       checkpoint: checkpoint to read.
-      backend: see `keras_mtl.export.translators.load_translator`, as for the next two.
+      backend: see `keras_mtl.decoding.translators.load_translator`, as for the next two.
       compute_type: of the engine.
       workers: threads of the engine.
 
@@ -58,8 +58,8 @@ def make_evaluator(
     """
     from keras_mtl.configuration.sublayers import saved_only_tensorflow
     from keras_mtl.decoding.loading import load_model
+    from keras_mtl.decoding.translators import check_compute_type, choose_backend, make_translator
     from keras_mtl.evaluation.evaluator import Evaluator, Likelihood, PairIds
-    from keras_mtl.export.translators import check_compute_type, choose_backend, make_translator
 
     chosen = choose_backend(backend, only_tensorflow=saved_only_tensorflow(model_dir))
     check_compute_type(chosen, compute_type)

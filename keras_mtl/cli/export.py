@@ -61,11 +61,12 @@ def check_arguments(args: argparse.Namespace) -> None:
         in the way.
       ConfigError: the output cannot be written.
     """
-    from keras_mtl.export import ctranslate2, engine_file, model_arrays, output
+    from keras_mtl.engine.arrays import check_standard
+    from keras_mtl.export import ctranslate2, engine_file, output
 
     checks.check_model("--model_dir", args.model_dir, "a model directory", directory_only=True)
     if args.format != "saved_model":
-        model_arrays.check_standard(sublayers.saved_only_tensorflow(args.model_dir))
+        check_standard(sublayers.saved_only_tensorflow(args.model_dir))
     checks.check_checkpoint(args.checkpoint)
     options = parse_options(args.options)
     if options and not args.format.startswith("saved_model"):

@@ -14,7 +14,7 @@ from keras_mtl import errors
 from keras_mtl.cli.inspect import print_table
 from keras_mtl.decoding import model_kinds
 from keras_mtl.decoding.model_kinds import ModelKind
-from keras_mtl.engine import native
+from keras_mtl.engine import open_model_file
 
 
 def is_model(args: argparse.Namespace) -> bool:
@@ -105,18 +105,16 @@ def describe_architecture(about: Mapping[str, Any]) -> str:
 
 
 def _print_engine_file(path: str | os.PathLike[str], verify: bool) -> None:
-    file = native.core().ModelFile(os.fspath(path), verify)
+    file = open_model_file(path, verify)
     file.check_transformer()
     about = file.hyperparameters
-    with open(path, "rb") as stream:
-        version = int.from_bytes(stream.read(12)[8:], "little")
     names = [name for name in file.tensor_names if name != "vocabulary"]
     values = sum(
         file.tensor(name).size for name in names if not name.endswith((".scale", "_positions"))
     )
     has_text = "vocabulary" in file.tensor_names
     _print_fields(
-        ("file", f"engine file, format version {version}, {_bytes(file.size)}"),
+        ("file", f"engine file, format version {file.format_version}, {_bytes(file.size)}"),
         ("written by", about.get("producer", "unknown")),
         ("architecture", describe_architecture(about)),
         ("activation", about["activation"]),
@@ -148,7 +146,7 @@ def _print_saved_model(path: str, kind: ModelKind, verify: bool) -> None:
     size = sum(file.stat().st_size for file in Path(path).rglob("*") if file.is_file())
     needs = "tensorflow and tensorflow-text"
     if kind is ModelKind.NATIVE:
-        needs += ", and keras_mtl.engine.native.load_ops() before it is loaded"
+        needs += ", and keras_mtl.engine.load_ops() before it is loaded"
     _print_fields(
         ("directory", f"{kind.value.removeprefix('an ')}, {_bytes(size)}"),
         ("written by", f"keras_mtl {model.version}"),

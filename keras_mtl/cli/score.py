@@ -80,7 +80,7 @@ def check_arguments(args: argparse.Namespace) -> None:
 def run(args: argparse.Namespace) -> int:
     """Prints log-probability and number of tokens of each line; a summary on standard error."""
     from keras_mtl.decoding.tasks import find_task
-    from keras_mtl.export.translators import load_scorer
+    from keras_mtl.decoding.translators import load_scorer
 
     pairs, has_more = _read_tsv(args.tsv) if args.tsv else _read_two(args.source, args.target)
     scorer = load_scorer(

@@ -99,7 +99,7 @@ def run(args: argparse.Namespace) -> int:
     if args.n_best is not None:
         options["num_hypotheses"] = args.n_best
     from keras_mtl.decoding.tasks import find_task
-    from keras_mtl.export.translators import load_translator
+    from keras_mtl.decoding.translators import load_translator
 
     stream = standard_input()
     translator = load_translator(

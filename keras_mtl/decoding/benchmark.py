@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from keras_mtl.engine import native
+from keras_mtl.engine import Engine, library
 from keras_mtl.errors import InputError, KerasMtlError
 
 _LEAST_CALLS = 3
@@ -95,10 +95,10 @@ def measure(
 
 
 def _measure(path: str, load: Load, batch_sizes: Sequence[int], work: Workload) -> Measured:
-    native.core()
+    library.core()
     before = _memory("VmRSS")
     start = time.perf_counter()
-    engine = native.Engine(path, load.workers, compute_type=load.compute_type)
+    engine = Engine(path, load.workers, compute_type=load.compute_type)
     load_seconds = time.perf_counter() - start
     positions = engine.hyperparameters["max_length"]
     longest = max(work.source_tokens + 2, work.target_tokens)
@@ -112,7 +112,7 @@ def _measure(path: str, load: Load, batch_sizes: Sequence[int], work: Workload) 
     return Measured(load, engine.isa, load_seconds, memory, speeds)
 
 
-def _speed(engine: native.Engine, workers: int, batch_size: int, work: Workload) -> float:
+def _speed(engine: Engine, workers: int, batch_size: int, work: Workload) -> float:
     about = engine.hyperparameters
     generator = np.random.default_rng(0)
     taken = [about["pad_id"], about["bos_id"], about["eos_id"], *about["not_text"]]

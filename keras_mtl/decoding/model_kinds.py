@@ -4,7 +4,7 @@ import enum
 import os
 from pathlib import Path
 
-from keras_mtl.decoding.engine_translator import is_engine_file
+from keras_mtl.engine import is_model_file
 from keras_mtl.run_files import (
     DATA_DIRECTORY,
     MANIFEST_FILE,
@@ -44,7 +44,7 @@ def model_kind(path: str | os.PathLike[str]) -> ModelKind:
     path = Path(path)
     if path.is_dir():
         return _directory_kind(path)
-    if is_engine_file(path):
+    if is_model_file(path):
         return ModelKind.ENGINE_FILE
     if path.with_name(f"{path.name}.index").is_file() or path.suffix == ".index":
         return ModelKind.CHECKPOINT

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from keras_mtl.decoding.options import BeamOptions
-from keras_mtl.engine import native
+from keras_mtl.engine import Hypothesis, library
 from keras_mtl.errors import InputError
 
 
@@ -47,7 +47,7 @@ def native_beam_search(
     source_lengths: Sequence[int] | None = None,
     sentence_indices: Sequence[int] | None = None,
     log_probabilities: bool = False,
-) -> list[list[native.Hypothesis]]:
+) -> list[list[Hypothesis]]:
     """Searches the best target sequences of a batch of sentences.
 
     Args:
@@ -89,7 +89,7 @@ def native_beam_search(
             raise InputError(f"{name} has {len(values)} entries: give one for each of {batch}")
     if options.coverage_penalty and source_lengths is None:
         raise InputError("coverage_penalty needs source_lengths and attention from step_fn")
-    core = native.core()
+    core = library.core()
     search = core.BeamSearch(
         option_values(options), vocabulary_size, start_id, eos_id,
         [int(token) for token in shortlist], source_lengths is not None,
@@ -110,9 +110,7 @@ def native_beam_search(
         if isinstance(outputs, tuple):
             outputs, attention = outputs
         search.advance(np.asarray(outputs, np.float32), log_probabilities, attention)
-    return [
-        [native.Hypothesis(**hypothesis) for hypothesis in search.results(i)] for i in range(batch)
-    ]
+    return [[Hypothesis(**hypothesis) for hypothesis in search.results(i)] for i in range(batch)]
 
 
 def option_values(options: BeamOptions) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from keras_mtl.decoding.native_beam_search import LiveRows
 from keras_mtl.decoding.options import BeamOptions
-from keras_mtl.engine import native
+from keras_mtl.engine import load_ops
 from keras_mtl.errors import InputError
 
 State = Any  # A nest of tensors that belongs to the model; the first axis is rows.
@@ -100,7 +100,7 @@ def op_beam_search(
     options.check_vocabulary(vocabulary_size, eos_id)
     if options.coverage_penalty and source_lengths is None:
         raise InputError("coverage_penalty needs source_lengths and attention from step_fn")
-    ops = native.load_ops()
+    ops = load_ops()
     fill = tf.reshape(tf.cast(batch, tf.int32), [1])
     zeros = tf.zeros(fill, tf.int32)
     if prefix is None:

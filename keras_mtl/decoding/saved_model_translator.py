@@ -13,7 +13,7 @@ from keras_mtl.decoding.model_kinds import ModelKind, model_kind, not_usable
 from keras_mtl.decoding.options import BeamOptions
 from keras_mtl.decoding.tasks import TranslationTask, find_task
 from keras_mtl.decoding.text_translator import Hypothesis, check_arguments
-from keras_mtl.engine import native
+from keras_mtl.engine import load_ops
 from keras_mtl.errors import ExportError, InputError
 
 
@@ -55,7 +55,7 @@ class SavedModelTranslator:
         if kind not in (ModelKind.PORTABLE, ModelKind.NATIVE):
             raise ExportError(not_usable(path, "a SavedModel that `keras-mtl export` has written"))
         if kind is ModelKind.NATIVE:
-            native.load_ops()
+            load_ops()
         try:
             self._model = tf.saved_model.load(os.fspath(path))
             signatures = self._model.signatures

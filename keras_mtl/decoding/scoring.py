@@ -7,7 +7,7 @@ import numpy as np
 from keras_mtl.data.cleaning import normalize
 from keras_mtl.data.vocabulary import Vocabulary
 from keras_mtl.decoding.tasks import TranslationTask, find_task
-from keras_mtl.engine import native
+from keras_mtl.engine import Engine
 from keras_mtl.errors import InputError
 
 ScoreIds = Callable[[list[list[int]], list[list[int]], int], list[np.ndarray]]
@@ -85,7 +85,7 @@ class TextScorer:
         return rows
 
 
-def engine_scores(engine: native.Engine, batch_size: int = 64) -> ScoreIds:
+def engine_scores(engine: Engine, batch_size: int = 64) -> ScoreIds:
     """Returns the function that scores with an engine, ``batch_size`` sentences a worker."""
 
     def score(sources: list[list[int]], targets: list[list[int]], decoder: int) -> list[np.ndarray]:

@@ -1,6 +1,7 @@
-"""Writes model files: named arrays and hyperparameters in one file that the C++ engine maps.
+"""Model files: named arrays and hyperparameters in one file that the C++ engine maps.
 
-The format is described in ``docs/reference/engine_file.md``; ``cc/engine/model_file.cc`` reads it.
+`docs/reference/engine_file.md` describes the format. Python writes files,
+`cc/engine/model_file.cc` reads them.
 """
 
 import math
@@ -9,9 +10,11 @@ import struct
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from keras_mtl.engine import library
 from keras_mtl.errors import ExportError
 from keras_mtl.files import replacing_file
 
@@ -24,6 +27,34 @@ _HEADER = struct.Struct("<8sIIQQIII16x")
 _DTYPES = {"float32": 0, "int8": 1, "uint8": 2, "int32": 3}
 
 Value = int | float | str | list[int] | list[str]
+
+
+def is_model_file(path: str | os.PathLike[str]) -> bool:
+    """Whether a path is a file that begins as model files do. Does not need the C++ core."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(len(MAGIC)) == MAGIC
+    except OSError:
+        return False
+
+
+def open_model_file(path: str | os.PathLike[str], verify: bool = False) -> Any:
+    """Opens a model file: maps it and checks its header and its table.
+
+    Args:
+      path: the file.
+      verify: also reads every tensor and compares its checksum.
+
+    Returns:
+      An object with `path`, `size` in bytes, `format_version`, `hyperparameters` by name,
+      `tensor_names`, `tensor(name)` (a read-only array that shares the file's memory), `verify()`
+      and `check_transformer()`. An open `Engine` has one as `file`.
+
+    Raises:
+      ExportError: the file is missing, damaged or of another kind.
+      NativeError: the C++ core cannot be loaded.
+    """
+    return library.core().ModelFile(os.fspath(path), verify)
 
 
 def write_model_file(

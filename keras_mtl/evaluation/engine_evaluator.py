@@ -9,7 +9,7 @@ import numpy as np
 
 from keras_mtl.data.prepare import PreparedData
 from keras_mtl.data.store import StoreReader
-from keras_mtl.decoding.engine_translator import EngineSearch, open_engine
+from keras_mtl.decoding.engine_search import EngineSearch, open_engine
 from keras_mtl.decoding.scoring import ScoreIds, engine_scores
 from keras_mtl.decoding.text_translator import TextTranslator
 from keras_mtl.evaluation.evaluator import (
@@ -50,7 +50,7 @@ def engine_evaluator(
     settings = config.trainer.evaluation
     vocabulary, batch_size = prepared.vocabulary, config.task.decoding.batch_size
     tasks = translation_tasks(config, prepared)
-    engine = open_engine(path, settings.workers or None, 1, "auto")
+    engine = open_engine(path, settings.workers or None)
     if not compares_text(settings.metric):
         ids = PairIds.of_tasks(vocabulary, tasks)
         likelihood = ScoredLikelihood(engine_scores(engine, batch_size), ids)

@@ -16,11 +16,11 @@ from keras_mtl.data.vocabulary import Vocabulary
 from keras_mtl.decoding.options import BeamOptions
 from keras_mtl.decoding.tasks import TranslationTask
 from keras_mtl.decoding.text_translator import TextTranslator
+from keras_mtl.decoding.translators import choose_backend, make_translator
 from keras_mtl.errors import ConfigError, DataError, InputError, nearest, nearest_task
 from keras_mtl.evaluation.reports import ScoredPairs
 from keras_mtl.evaluation.tasks import translation_tasks
 from keras_mtl.evaluation.translations import pairs_digest
-from keras_mtl.export.translators import choose_backend, make_translator
 
 if TYPE_CHECKING:
     from keras_mtl.configuration.schema import ExperimentConfig

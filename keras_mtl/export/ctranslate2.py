@@ -9,8 +9,8 @@ from typing import Any
 
 from keras_mtl.data.vocabulary import Vocabulary
 from keras_mtl.decoding.tasks import TranslationTask
+from keras_mtl.engine.arrays import transformer_arrays
 from keras_mtl.errors import ExportError, nearest
-from keras_mtl.export.model_arrays import transformer_arrays
 from keras_mtl.files import replacing_directory
 
 QUANTIZATIONS = ("float32", "int8", "int8_float32", "float16", "int16")

@@ -1,7 +1,7 @@
 """The SavedModel with the C++ engine inside: text and task in, translations out.
 
 Its signatures are those of the portable one. A process that serves it calls
-``keras_mtl.engine.native.load_ops()`` first; the engine's model file travels as an asset.
+`keras_mtl.engine.load_ops()` first; the engine's model file travels as an asset.
 """
 
 import os
@@ -19,7 +19,7 @@ from keras_mtl.decoding.not_text import model_options, not_text_ids
 from keras_mtl.decoding.op_beam_search import options_text
 from keras_mtl.decoding.options import BeamOptions
 from keras_mtl.decoding.tasks import TranslationTask
-from keras_mtl.engine import native
+from keras_mtl.engine import load_ops
 from keras_mtl.export.engine_file import export_engine_file
 from keras_mtl.export.output import check_free
 from keras_mtl.export.translation_module import (
@@ -41,7 +41,7 @@ class EngineSearch(tf.Module):
         self, engine_file: str | os.PathLike[str], options: BeamOptions, pad_id: int
     ) -> None:
         super().__init__(name="keras_mtl_engine")
-        self._operation = native.load_ops().keras_mtl_translate
+        self._operation = load_ops().keras_mtl_translate
         self._file = tf.saved_model.Asset(os.fspath(engine_file))
         self._options = options
         self._pad_id = pad_id
@@ -126,7 +126,7 @@ def export_native_model_dir(
       ExportError: see ``export_native_saved_model``, and so for InputError and NativeError.
     """
     check_free(Path(output), overwrite)
-    native.load_ops()
+    load_ops()
     loaded = load_model(model_dir, checkpoint)
     return export_native_saved_model(
         loaded.model,

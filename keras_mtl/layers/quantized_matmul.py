@@ -4,7 +4,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from keras_mtl.engine import native
+from keras_mtl.engine import load_ops, ops_are_available
 from keras_mtl.errors import InputError, nearest
 
 BACKENDS = ("auto", "native", "tf")
@@ -55,7 +55,7 @@ def quantized_matmul(
     if x.shape.rank == 1:
         return quantized_matmul(x[None], weights, scales, backend)[0]
     if backend == "native" or (backend == "auto" and _native_fits()):
-        return native.load_ops().keras_mtl_quantized_mat_mul(x=x, weights=weights, scales=scales)
+        return load_ops().keras_mtl_quantized_mat_mul(x=x, weights=weights, scales=scales)
     return _plain(x, weights, scales)
 
 
@@ -72,7 +72,7 @@ def _native_fits() -> bool:
         return False
     if tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("TPU"):
         return False
-    return native.ops_are_available()
+    return ops_are_available()
 
 
 @tf.custom_gradient

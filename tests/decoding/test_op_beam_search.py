@@ -7,7 +7,7 @@ import tensorflow as tf
 from keras_mtl.decoding.beam_search import beam_search
 from keras_mtl.decoding.op_beam_search import op_beam_search, options_text
 from keras_mtl.decoding.options import BeamOptions
-from keras_mtl.engine import native
+from keras_mtl.engine import load_ops
 from keras_mtl.errors import InputError
 from tests.decoding import tables
 from tests.decoding.test_beam_search import BATCH, EOS, OPTIONS, STEPS, V, run
@@ -112,7 +112,7 @@ def test_no_sentence_and_a_nan():
 
 
 def test_a_search_that_failed_takes_no_other_step():
-    ops = native.load_ops()
+    ops = load_ops()
     none = tf.zeros([2], tf.int32)
     search, *_ = ops.keras_mtl_beam_search(
         max_lengths=[9, 9], prefixes=tf.zeros([2, 0], tf.int32), prefix_lengths=none,
@@ -128,7 +128,7 @@ def test_a_search_that_failed_takes_no_other_step():
 
 
 def test_a_result_of_any_size_is_no_crash():
-    ops = native.load_ops()
+    ops = load_ops()
     none = tf.zeros([1], tf.int32)
     search, *_ = ops.keras_mtl_beam_search(
         max_lengths=[0], prefixes=tf.zeros([1, 0], tf.int32), prefix_lengths=none,
@@ -218,7 +218,7 @@ def test_options_keep_every_bit():
 def test_operation_refuses_options(options, message):
     none = np.zeros([1], np.int32)
     with pytest.raises(tf.errors.InvalidArgumentError, match=message):
-        native.load_ops().keras_mtl_beam_search(
+        load_ops().keras_mtl_beam_search(
             max_lengths=none,
             prefixes=np.zeros([1, 0], np.int32),
             prefix_lengths=none,
@@ -232,7 +232,7 @@ def test_operation_refuses_options(options, message):
 
 
 def test_result_before_the_end_is_refused():
-    ops = native.load_ops()
+    ops = load_ops()
     none = np.zeros([1], np.int32)
     search, sentence, *_ = ops.keras_mtl_beam_search(
         max_lengths=none + 2,

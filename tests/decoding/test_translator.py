@@ -12,8 +12,8 @@ from keras_mtl.decoding.model_search import step_sizes
 from keras_mtl.decoding.not_text import not_text_ids
 from keras_mtl.decoding.options import BeamOptions
 from keras_mtl.decoding.translator import Translator
+from keras_mtl.decoding.translators import load_translator
 from keras_mtl.errors import CheckpointError, ExportError, InputError, KerasMtlError
-from keras_mtl.export.translators import load_translator
 from tests.decoding import tiny_model
 from tests.decoding.tiny_model import LINES
 

@@ -11,7 +11,7 @@ from keras_mtl.configuration.schema import TransformerConfig
 from keras_mtl.decoding.beam_search import beam_search
 from keras_mtl.decoding.options import BeamOptions
 from keras_mtl.decoding.tasks import TranslationTask
-from keras_mtl.engine import native
+from keras_mtl.engine import Engine
 from keras_mtl.errors import ExportError
 from keras_mtl.export.ctranslate2 import export_ctranslate2, write_directory
 from keras_mtl.export.engine_file import export_engine_file
@@ -52,7 +52,7 @@ def pair(request, tmp_path_factory):
     peer = ctranslate2.Translator(
         str(directory), device="cpu", compute_type="float32", intra_threads=1
     )
-    engine = native.Engine(write_keras_model(directory / "model.kmtl", model))
+    engine = Engine(write_keras_model(directory / "model.kmtl", model))
     return model, decoder, peer, engine
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from keras_mtl.cli import main
-from keras_mtl.engine import native
+from keras_mtl.engine import open_model_file
 from tests.decoding.tiny_model import make_model_dir
 
 
@@ -21,7 +21,7 @@ def test_engine(model_dir, weight_type, tmp_path, capsys):
     arguments += ["--format", "engine", "--weight_type", weight_type]
     assert main.main(arguments) == 0
     assert capsys.readouterr().out.strip() == str(output)
-    file = native.core().ModelFile(str(output), verify=True)
+    file = open_model_file(output, verify=True)
     file.check_transformer()
     assert file.hyperparameters["weight_type"] == weight_type
     assert main.main(arguments) == 2

@@ -10,9 +10,9 @@ import tensorflow as tf
 
 from keras_mtl.cli import main
 from keras_mtl.decoding.saved_model_translator import SavedModelTranslator
+from keras_mtl.decoding.translators import translator_of_model_dir
 from keras_mtl.errors import ExportError, InputError
 from keras_mtl.export.native_saved_model import export_native_saved_model
-from keras_mtl.export.translators import translator_of_model_dir
 from tests.decoding import tiny_model
 from tests.decoding.tiny_model import LINES, PAIRS
 
@@ -26,15 +26,16 @@ try:
     missing = ""
 except (RuntimeError, tf.errors.OpError) as error:
     missing = str(error)
-from keras_mtl.engine import native
-native.load_ops()
+from keras_mtl.engine import load_ops
+load_ops()
 model = tf.saved_model.load(sys.argv[1])
 texts, tasks = json.loads(sys.argv[2])
 serve = model.signatures["serving_default"]
 found = serve(text=tf.constant(texts), task=tf.constant(tasks))
 empty = serve(text=tf.constant([], tf.string), task=tf.constant(tasks[0]))
-heavy = [name for name in sys.modules if name.startswith("keras_mtl.") and name not in
-         ("keras_mtl.engine.native", "keras_mtl.errors")]
+light = ("engine", "engine.library", "engine.ops", "errors")
+heavy = {name for name in sys.modules if name.startswith("keras_mtl.")}
+heavy = sorted(heavy - {f"keras_mtl.{name}" for name in light})
 print("RESULT" + json.dumps({
     "missing": missing,
     "heavy": heavy,

@@ -25,15 +25,16 @@ try:
     missing = ""
 except (RuntimeError, tf.errors.OpError) as error:
     missing = str(error)
-from keras_mtl.engine import native
-native.load_ops()
+from keras_mtl.engine import load_ops
+load_ops()
 loaded = tf.saved_model.load(path)
 signature = loaded.signatures["serving_default"]
 name, = signature.structured_input_signature[1]
 found = signature(**{name: tf.constant(np.load(inputs))})
 np.savez(output, **{name: tensor.numpy() for name, tensor in found.items()})
-heavy = [name for name in sys.modules if name.startswith("keras_mtl.") and name not in
-         ("keras_mtl.engine.native", "keras_mtl.errors")]
+light = ("engine", "engine.library", "engine.ops", "errors")
+heavy = {name for name in sys.modules if name.startswith("keras_mtl.")}
+heavy = sorted(heavy - {f"keras_mtl.{name}" for name in light})
 print("RESULT" + json.dumps({"missing": missing, "heavy": heavy}))
 """
 

@@ -22,8 +22,8 @@ SERVE = """
 import sys
 import tensorflow as tf, tensorflow_text
 if sys.argv[2]:
-    from keras_mtl.engine import native
-    native.load_ops()
+    from keras_mtl.engine import load_ops
+    load_ops()
 tf.random.normal([2]) # Looks for a GPU.
 print("BEGIN", file=sys.stderr, flush=True)
 signatures = tf.saved_model.load(sys.argv[1]).signatures

@@ -15,10 +15,10 @@ from keras_mtl.cli import main
 from keras_mtl.data.cleaning import normalize
 from keras_mtl.decoding.options import BeamOptions
 from keras_mtl.decoding.translator import Translator
+from keras_mtl.decoding.translators import load_translator
 from keras_mtl.errors import ExportError, InputError
 from keras_mtl.export.saved_model import export_model_dir, export_saved_model
 from keras_mtl.export.translation_module import normalize_text
-from keras_mtl.export.translators import load_translator
 from tests.decoding import tiny_model
 from tests.decoding.tiny_model import LINES, PAIRS
 

@@ -7,10 +7,10 @@ import tensorflow as tf
 
 from keras_mtl.data.cleaning import normalize
 from keras_mtl.data.vocabulary import Vocabulary
-from keras_mtl.decoding.engine_translator import read_text_side
+from keras_mtl.decoding.engine_file import TextSide
 from keras_mtl.decoding.options import BeamOptions
 from keras_mtl.decoding.tasks import TranslationTask
-from keras_mtl.engine.model_file import write_model_file
+from keras_mtl.engine import open_model_file, write_model_file
 from keras_mtl.export.translation_module import TranslationModule
 from tests.decoding.tiny_model import make_vocabulary
 
@@ -61,7 +61,7 @@ def test_python_engine_file_and_graph_cut_text_alike(vocabulary, tmp_path):
         ("older", np.frombuffer(vocabulary.model_bytes, np.uint8)),  # As older versions wrote it.
     ):
         file = write_model_file(tmp_path / name, about, {"vocabulary": tensor})
-        assert read_text_side(file)[0].encode_batch(TEXTS) == want
+        assert TextSide.read(open_model_file(file)).vocabulary.encode_batch(TEXTS) == want
     bare = sentencepiece.SentencePieceProcessor(model_proto=stored.tobytes())
     assert bare.encode(TEXTS) == want
 

@@ -5,20 +5,20 @@ import dataclasses
 import numpy as np
 import pytest
 
-from keras_mtl.decoding.engine_translator import EngineTranslator, is_engine_file
+from keras_mtl.decoding.engine_translator import EngineTranslator
 from keras_mtl.decoding.model_scorer import model_scores
 from keras_mtl.decoding.scoring import TextScorer, engine_scores
 from keras_mtl.decoding.translator import Translator
-from keras_mtl.engine import native
-from keras_mtl.errors import ExportError, InputError
-from keras_mtl.export.engine_file import export_engine_file
-from keras_mtl.export.model_dir import export_weights
-from keras_mtl.export.translators import (
+from keras_mtl.decoding.translators import (
     choose_backend,
     load_scorer,
     load_translator,
     make_translator,
 )
+from keras_mtl.engine import Engine, NativeError, is_model_file, library
+from keras_mtl.errors import ExportError, InputError
+from keras_mtl.export.engine_file import export_engine_file
+from keras_mtl.export.model_dir import export_weights
 from tests.decoding import tiny_model
 from tests.decoding.tiny_model import LINES, PAIRS
 
@@ -100,8 +100,8 @@ def test_long_lines_and_options_beyond_the_model(trained):
         translator.translate([""], "en-ft")
     with pytest.raises(InputError, match="max_length=99 of decoding is above"):
         EngineTranslator(path, {"max_length": 99})
-    assert is_engine_file(path)
-    assert not is_engine_file(path.parent)
+    assert is_model_file(path)
+    assert not is_model_file(path.parent)
 
 
 def test_auto_falls_back_for_what_only_tensorflow_runs():
@@ -119,12 +119,12 @@ def test_auto_falls_back_with_a_line(monkeypatch):
     lines = []
 
     def broken():
-        raise native.NativeError("the C++ core keras_mtl._core is not built")
+        raise NativeError("the C++ core keras_mtl._core is not built")
 
-    monkeypatch.setattr(native, "core", broken)
+    monkeypatch.setattr(library, "core", broken)
     assert choose_backend("auto", lines.append) == "tf"
     assert lines == ["decoding in TensorFlow: the C++ core keras_mtl._core is not built"]
-    with pytest.raises(native.NativeError):
+    with pytest.raises(NativeError):
         choose_backend("native")
     with pytest.raises(InputError, match="backend='cpp' is unknown"):
         choose_backend("cpp")
@@ -166,7 +166,7 @@ def test_tensorflow_computes_in_float32_alone(trained):
 
 def test_scores_of_both_backends(trained):
     path, model, vocabulary, tasks = trained
-    engine = native.Engine(path.parent / "model.kmtl")
+    engine = Engine(path.parent / "model.kmtl")
     scorers = [
         TextScorer(score, vocabulary, tasks, model.max_length)
         for score in (engine_scores(engine), model_scores(model, batch_size=2))

@@ -139,8 +139,8 @@ import sys
 import tensorflow as tf
 import tensorflow_text
 if sys.argv[2] == "native":
-    from keras_mtl.engine import native
-    native.load_ops()
+    from keras_mtl.engine import load_ops
+    load_ops()
 translate = tf.saved_model.load(sys.argv[1]).signatures["serving_default"]
 found = translate(text=tf.constant(["two trees", ""]), task=tf.constant(["en-fr", "en-de"]))
 print(found["translations"].shape)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keras_mtl import layers
-from keras_mtl.engine import native
+from keras_mtl.engine import library, load_ops
 from keras_mtl.errors import InputError
 from keras_mtl.layers.quantized_dense import quantize_columns
 from keras_mtl.layers.quantized_matmul import quantized_matmul
@@ -112,7 +112,7 @@ def test_every_instruction_set_gives_the_same_bits(monkeypatch):
         function = tf.function(quantized_matmul, autograph=False)
         return function(x, weights, np.ones(70, np.float32), "native")
 
-    for isa in native.ISAS[: native.ISAS.index(native.core().isa()) + 1]:
+    for isa in library.ISAS[: library.ISAS.index(library.core().isa()) + 1]:
         monkeypatch.setenv("KERAS_MTL_ISA", isa)
         np.testing.assert_array_equal(product(), expected)
     monkeypatch.setenv("KERAS_MTL_ISA", "sse")
@@ -205,7 +205,7 @@ def test_xla_refuses_the_operation():
 
 
 def test_operation_checks_its_shapes():
-    ops = native.load_ops()
+    ops = load_ops()
     x, weights, scales = np.ones([2, 3], "f"), np.ones([4, 5], np.int8), np.ones(5, "f")
     with pytest.raises(tf.errors.InvalidArgumentError, match=r"x has the shape \[2,3\]"):
         ops.keras_mtl_quantized_mat_mul(x=x, weights=weights, scales=scales)

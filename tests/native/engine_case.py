@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from keras_mtl.engine.arrays import quantize_rows
 from keras_mtl.engine.model_file import write_model_file
-from keras_mtl.export.model_arrays import quantize_rows
 
 EOS, TAG = 2, 3
 SIZES = {
@@ -52,7 +52,7 @@ def write_engine_file(path, arrays, sizes, decoders=1, weight_type="float32", ep
 
 def write_keras_model(path, model, weight_type="float32"):
     """Writes the model file of a Keras model."""
-    from keras_mtl.export.model_arrays import transformer_arrays
+    from keras_mtl.engine.arrays import transformer_arrays
 
     return write_engine_file(
         path,

@@ -13,7 +13,7 @@ from keras_mtl.decoding.beam_search import beam_search
 from keras_mtl.decoding.native_beam_search import native_beam_search, option_values
 from keras_mtl.decoding.options import BeamOptions
 from keras_mtl.decoding.penalties import length_penalties
-from keras_mtl.engine import native
+from keras_mtl.engine import library
 from keras_mtl.errors import InputError, KerasMtlError
 from tests.decoding import lingvo_reference, reference, tables
 from tests.decoding.test_beam_search import BATCH, EOS, OPTIONS, STEPS, V, run
@@ -138,7 +138,7 @@ def test_best_tokens_are_enough(name, seed, kind):
     options = OPTIONS[name].replace(suppress=())
     table = tables.random_table(seed, kind, BATCH, STEPS, V)
     whole = search(options.replace(min_length=0), table)
-    core = native.core().BeamSearch(option_values(options.replace(min_length=0)), V, 1, EOS)
+    core = library.core().BeamSearch(option_values(options.replace(min_length=0)), V, 1, EOS)
     for i in range(BATCH):
         core.add(i, options.max_length)
     steps = TableSteps(table)
@@ -305,7 +305,7 @@ def test_sampling_is_a_function_of_seed_sentence_and_step():
         key = np.array([key0, key1], np.uint64)
         counter = np.array([counter0, counter1, 0, 0], np.uint64)
         bits = np.random.Philox(key=key, counter=counter).random_raw()
-        assert native.core().philox(key0, key1, counter0, counter1) == bits
+        assert library.core().philox(key0, key1, counter0, counter1) == bits
 
 
 @settings(max_examples=100)
@@ -318,7 +318,7 @@ def test_length_penalties_are_pythons(penalty, alpha, constant):
     options = BeamOptions(
         length_penalty=penalty, alpha=alpha, length_penalty_constant=constant, max_length=300
     )
-    have = native.core().length_penalties(option_values(options), 300)
+    have = library.core().length_penalties(option_values(options), 300)
     np.testing.assert_array_max_ulp(have, length_penalties(options, 300), maxulp=1)
 
 
@@ -357,7 +357,7 @@ def test_bad_arguments():
             search(options, table, **arguments)
     with pytest.raises(InputError, match=r"outputs has shape \[2, 8\] and should have \[2, 9\]"):
         native_beam_search(lambda rows: np.zeros([2, 8]), 2, 9, options)
-    core = native.core()
+    core = library.core()
     for values, message in [
         ({"beam_size": 10}, "beam_size=10: it is above the vocabulary's 9 tokens"),
         ({"beam_size": 2**40}, "beam_size=1099511627776: it is out of range or of another type"),

@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_mtl.engine import native
+from keras_mtl.engine import library
+from keras_mtl.engine.arrays import quantize_rows, transformer_arrays
 from keras_mtl.errors import ExportError, InputError
-from keras_mtl.export.model_arrays import quantize_rows, transformer_arrays
 from keras_mtl.models import Transformer
 
-ISAS = native.ISAS[: native.ISAS.index(native.core().isa()) + 1]
+ISAS = library.ISAS[: library.ISAS.index(library.core().isa()) + 1]
 BOS = 1
 
 
@@ -113,8 +113,8 @@ def test_float32_log_probabilities_equal_keras(changes):
     sources, targets = sentences(1, 4, 20), sentences(2, 4, 20)
     want = [keras_log_probabilities(model, s, t) for s, t in zip(sources, targets, strict=True)]
     for isa in ISAS:
-        engine = native.core().testing.Model(config_of(model), weights, "float32", isa)
-        got = engine_log_probabilities(native.core().testing.Decoder(engine), sources, targets)
+        engine = library.core().testing.Model(config_of(model), weights, "float32", isa)
+        got = engine_log_probabilities(library.core().testing.Decoder(engine), sources, targets)
         for g, w in zip(got, want, strict=True):
             np.testing.assert_allclose(g, w, rtol=0, atol=1e-4)
 
@@ -123,8 +123,8 @@ def test_float32_log_probabilities_equal_keras(changes):
 def test_each_decoder_of_a_shared_encoder(tied):
     model = make_model(sharing="encoder", decoders=("de", "fr"), tie_embeddings=tied)
     weights = transformer_arrays(model)
-    engine = native.core().testing.Model(config_of(model), weights, "float32", ISAS[-1])
-    decoder = native.core().testing.Decoder(engine)
+    engine = library.core().testing.Model(config_of(model), weights, "float32", ISAS[-1])
+    decoder = library.core().testing.Decoder(engine)
     (source,), (target,) = sentences(3, 1, 20), sentences(4, 1, 20)
     for which in (0, 1):
         (got,) = engine_log_probabilities(decoder, [source], [target], which)
@@ -140,8 +140,8 @@ def test_int8_is_close_and_does_not_depend_on_who_quantized():
     results = {}
     for name, arrays in (("float32", weights), ("int8", quantized(weights))):
         for isa in ISAS:
-            engine = native.core().testing.Model(config, arrays, "int8", isa)
-            decoder = native.core().testing.Decoder(engine)
+            engine = library.core().testing.Model(config, arrays, "int8", isa)
+            decoder = library.core().testing.Decoder(engine)
             results[name, isa] = np.concatenate(engine_log_probabilities(decoder, sources, targets))
     first = results["float32", "generic"]
     for key, result in results.items():
@@ -160,8 +160,8 @@ def test_rows_do_not_depend_on_the_batch():
     weights = transformer_arrays(model)
     sources, targets = sentences(7, 9, 20), sentences(8, 9, 20)
     for compute in ("float32", "int8"):
-        engine = native.core().testing.Model(config_of(model), weights, compute, ISAS[-1])
-        decoder = native.core().testing.Decoder(engine, threads=2)
+        engine = library.core().testing.Model(config_of(model), weights, compute, ISAS[-1])
+        decoder = library.core().testing.Decoder(engine, threads=2)
         together = engine_log_probabilities(decoder, sources, targets)
         for i in (0, 4, 8):
             (alone,) = engine_log_probabilities(decoder, [sources[i]], [targets[i]])
@@ -170,10 +170,10 @@ def test_rows_do_not_depend_on_the_batch():
 
 def test_candidates_wanted_and_allowed_agree_with_all():
     model = make_model()
-    engine = native.core().testing.Model(
+    engine = library.core().testing.Model(
         config_of(model), transformer_arrays(model), "float32", ISAS[-1]
     )
-    decoder = native.core().testing.Decoder(engine)
+    decoder = library.core().testing.Decoder(engine)
     (handle,) = decoder.admit([[5, 6, 7]])
     rows = np.array([[handle, 0, 0, BOS]], np.int32)
     allowed = np.zeros(131, bool)
@@ -193,8 +193,8 @@ def test_bad_input_raises_value_error():
     model = make_model()
     weights = transformer_arrays(model)
     config = config_of(model)
-    engine = native.core().testing.Model(config, weights, "float32", ISAS[-1])
-    decoder = native.core().testing.Decoder(engine)
+    engine = library.core().testing.Model(config, weights, "float32", ISAS[-1])
+    decoder = library.core().testing.Decoder(engine)
     with pytest.raises(InputError, match=r"source 0 holds the id 131.*\[0, 131\)"):
         decoder.admit([[131]])
     with pytest.raises(InputError, match=r"source 1 has 21 tokens.*max_length 20"):
@@ -203,4 +203,4 @@ def test_bad_input_raises_value_error():
         decoder.step(np.array([[3, 0, 0, 1]], np.int32))
     del weights["decoder.0.final_norm.gamma"]
     with pytest.raises(ExportError, match=r"'decoder\.0\.final_norm\.gamma' is missing"):
-        native.core().testing.Model(config, weights, "float32", ISAS[-1])
+        library.core().testing.Model(config, weights, "float32", ISAS[-1])

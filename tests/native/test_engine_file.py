@@ -7,11 +7,11 @@ import pytest
 from keras_mtl.configuration.overriding import set_values
 from keras_mtl.configuration.schema import TransformerConfig
 from keras_mtl.decoding.tasks import TranslationTask
-from keras_mtl.engine import native
+from keras_mtl.engine import library, open_model_file
+from keras_mtl.engine.arrays import quantize_rows, transformer_arrays
 from keras_mtl.engine.model_file import write_model_file
 from keras_mtl.errors import ExportError
 from keras_mtl.export.engine_file import export_engine_file
-from keras_mtl.export.model_arrays import quantize_rows, transformer_arrays
 from keras_mtl.models.factory import build_transformer
 from tests.decoding.tiny_model import make_vocabulary
 
@@ -49,7 +49,7 @@ def test_file_holds_the_model(model, vocabulary, weight_type, tmp_path):
     path = export_engine_file(
         model, vocabulary, tasks_of(model), tmp_path / "model.kmtl", weight_type=weight_type
     )
-    file = native.core().ModelFile(str(path), verify=True)
+    file = open_model_file(path, verify=True)
     file.check_transformer()
     arrays = transformer_arrays(model)
     stored = sum(array.size for name, array in arrays.items() if "positions" not in name)
@@ -79,7 +79,7 @@ def test_kernels_are_transposed(model):
 
 def test_reader_refuses_what_does_not_fit_together(model, vocabulary, tmp_path):
     path = export_engine_file(model, vocabulary, tasks_of(model), tmp_path / "model.kmtl")
-    file = native.core().ModelFile(str(path))
+    file = open_model_file(path)
     tensors = {name: np.asarray(file.tensor(name)) for name in file.tensor_names}
     values = file.hyperparameters
     for changes, message in [
@@ -98,11 +98,11 @@ def test_reader_refuses_what_does_not_fit_together(model, vocabulary, tmp_path):
     ]:
         forged = write_model_file(tmp_path / "forged", {**values, **changes}, tensors)
         with pytest.raises(ExportError, match=message):
-            native.core().ModelFile(str(forged), verify=True).check_transformer()
+            open_model_file(forged, verify=True).check_transformer()
     del values["decoders"]
     forged = write_model_file(tmp_path / "forged", values, tensors)
     with pytest.raises(ExportError, match="hyperparameter decoders: it is missing"):
-        native.core().ModelFile(str(forged)).check_transformer()
+        open_model_file(forged).check_transformer()
 
 
 def test_writer_refuses(model, vocabulary, tmp_path):
@@ -141,7 +141,7 @@ def test_rows_are_quantized_as_the_engine_and_keras_do():
     matrix[:100] = generator.integers(-127, 128, [100, 64]) / np.float32(3)  # Many near halves.
     matrix[7] = 1e-35
     values, scales = quantize_rows(matrix)
-    of_engine, scales_of_engine = native.core().testing.quantize("generic", matrix)
+    of_engine, scales_of_engine = library.core().testing.quantize("generic", matrix)
     np.testing.assert_array_equal(values, of_engine)
     np.testing.assert_array_equal(scales, scales_of_engine)
     rows = np.abs(matrix).max(axis=1) > 1

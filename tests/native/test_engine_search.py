@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from keras_mtl.decoding.native_beam_search import native_beam_search
 from keras_mtl.decoding.options import BeamOptions
-from keras_mtl.engine import native
+from keras_mtl.engine import Engine, NativeError, library
 from keras_mtl.errors import ExportError, InputError, KerasMtlError
 from tests.native.engine_case import (
     EOS,
@@ -25,7 +25,7 @@ from tests.native.engine_case import (
 )
 
 V, LONGEST = SIZES["vocabulary_size"], SIZES["max_length"]
-ISAS = native.ISAS[: native.ISAS.index(native.core().isa()) + 1]
+ISAS = library.ISAS[: library.ISAS.index(library.core().isa()) + 1]
 
 
 @pytest.fixture(scope="module")
@@ -39,17 +39,17 @@ def files(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def engine(files):
-    return native.Engine(files["float32"], workers=2)
+    return Engine(files["float32"], workers=2)
 
 
 class StepsOfTheEngine:
     """A step function that computes each hypothesis from its beginning, alone."""
 
     def __init__(self, arrays, sources, decoders, layer, head):
-        model = native.core().testing.Model(
+        model = library.core().testing.Model(
             {**SIZES, "tie_embeddings": False, "decoders": 2}, arrays, "float32", ISAS[-1]
         )
-        self.decoder = native.core().testing.Decoder(model)
+        self.decoder = library.core().testing.Decoder(model)
         self.sources, self.decoders, self.tokens = sources, decoders, []
         self.attention = {"attention_layer": layer, "attention_head": head}
 
@@ -122,7 +122,7 @@ def test_every_option_gives_what_the_search_alone_gives(engine, name, extras):
 def test_a_wide_beam_finds_the_best_sequence(tmp_path):
     sizes = {**SIZES, "vocabulary_size": 5, "hidden_dim": 16, "num_heads": 2, "max_length": 6}
     path = write_engine_file(tmp_path / "m", random_arrays(sizes, spread=1.0), sizes)
-    engine = native.Engine(path)
+    engine = Engine(path)
     source = [[3, 4, 3, EOS]]
     options = {"beam_size": 5, "num_hypotheses": 1, "max_length": 4, "min_length": 0,
                "patience": 1000.0, "early_exit": False}  # fmt: skip
@@ -147,7 +147,7 @@ def test_a_wide_beam_finds_the_best_sequence(tmp_path):
 
 @pytest.mark.parametrize("kind", ["float32", "int8"])
 def test_scores_are_those_of_the_search(files, kind):
-    engine = native.Engine(files[kind], workers=2)
+    engine = Engine(files[kind], workers=2)
     sources = sentences(np.random.default_rng(1), 9, LONGEST, V)
     decoders = [i % 2 for i in range(9)]
     options = {"num_hypotheses": 3, "min_length": 0, "max_length": 12}
@@ -183,7 +183,7 @@ def test_results_do_not_depend_on_machine_batch_or_threads(files, data):
     order = random.permutation(64)
     results = []
     for isa in ISAS:
-        engine = native.Engine(
+        engine = Engine(
             files[kind],
             isa=isa,
             workers=data.draw(st.integers(1, 3)),
@@ -211,11 +211,11 @@ def test_results_do_not_depend_on_machine_batch_or_threads(files, data):
 def test_int8_of_the_file_and_of_the_engine_are_one(files):
     sources = sentences(np.random.default_rng(2), 20, LONGEST, V)
     options = {"max_length": 12}
-    of_file = native.Engine(files["int8"])
-    of_engine = native.Engine(files["float32"], compute_type="int8")
+    of_file = Engine(files["int8"])
+    of_engine = Engine(files["float32"], compute_type="int8")
     assert of_file.compute_type == of_engine.compute_type == "int8"
     assert run(of_file, sources, options=options) == run(of_engine, sources, options=options)
-    assert native.Engine(files["int8"], compute_type="float32").compute_type == "float32"
+    assert Engine(files["int8"], compute_type="float32").compute_type == "float32"
 
 
 def test_encoding_does_not_depend_on_the_batch(engine):
@@ -316,25 +316,25 @@ def test_bad_engines_are_refused(files, tmp_path, monkeypatch):
         ({"compute_type": "int4"}, "compute_type='int4' is unknown"),
     ]:
         with pytest.raises(InputError, match=message):
-            native.Engine(path, **arguments)
-    with pytest.raises(native.NativeError, match="isa='avx3' is not an instruction set"):
-        native.Engine(path, isa="avx3")
+            Engine(path, **arguments)
+    with pytest.raises(NativeError, match="isa='avx3' is not an instruction set"):
+        Engine(path, isa="avx3")
     monkeypatch.setenv("KERAS_MTL_ISA", "generic")
-    assert native.Engine(path).isa == "generic"
+    assert Engine(path).isa == "generic"
     with pytest.raises(ExportError, match="missing"):
-        native.Engine(tmp_path / "missing")
+        Engine(tmp_path / "missing")
     damaged = bytearray(path.read_bytes())
     damaged[-100] ^= 1
     (tmp_path / "damaged").write_bytes(damaged)
     with pytest.raises(ExportError, match="checksum"):
-        native.Engine(tmp_path / "damaged", verify=True)
+        Engine(tmp_path / "damaged", verify=True)
 
 
 def test_a_model_that_gives_no_numbers_is_reported(tmp_path):
     arrays = random_arrays(SIZES)
     arrays["decoder.0.final_norm.gamma"][:] = 1e38
     arrays["embedding.weight"] *= 1e3
-    engine = native.Engine(write_engine_file(tmp_path / "m", arrays, SIZES), workers=2)
+    engine = Engine(write_engine_file(tmp_path / "m", arrays, SIZES), workers=2)
     sources = [[TAG, 9, EOS]] * 5
     for call in (lambda: engine.translate(sources), lambda: engine.score(sources, [[5]] * 5)):
         with pytest.raises(KerasMtlError, match=r"sentence \d: the model's output is not a number"):
@@ -345,14 +345,14 @@ def test_a_model_that_gives_no_numbers_is_reported(tmp_path):
 
 def test_an_engine_from_before_a_fork_is_refused(engine, monkeypatch):
     monkeypatch.setattr("os.getpid", lambda: 1)
-    with pytest.raises(native.NativeError, match="opened before this process was forked"):
+    with pytest.raises(NativeError, match="opened before this process was forked"):
         engine.translate([[TAG, 9, EOS]])
 
 
 AFTER_A_FORK = """
 import os, sys
 from keras_mtl.errors import KerasMtlError
-from keras_mtl.engine.native import Engine
+from keras_mtl.engine import Engine
 path, what = sys.argv[1:]
 engine = Engine(path, workers=2, threads=2)
 want = engine.translate([[3, 9, 2]], {"max_length": 5})[0][0].tokens
@@ -376,7 +376,7 @@ def test_a_forked_process_lets_an_inherited_engine_go(files, run_python, what):
 FEW_THREADS = """
 import resource, sys
 from keras_mtl.errors import InputError
-from keras_mtl.engine.native import Engine
+from keras_mtl.engine import Engine
 path, option = sys.argv[1:]
 # The stacks of so many threads do not fit.
 resource.setrlimit(resource.RLIMIT_AS, (2 << 30, 2 << 30))
@@ -401,7 +401,7 @@ AT_THE_END = """
 import atexit, sys, threading, time
 # Before the engine's own, so that it is called after that.
 atexit.register(lambda: print(len(engine.translate([[3, 9, 2]] * 3, {"max_length": 5}))))
-from keras_mtl.engine.native import Engine
+from keras_mtl.engine import Engine
 engine = Engine(sys.argv[1], workers=2)
 began = threading.Event()
 
@@ -432,9 +432,9 @@ def test_int8_of_a_model_too_wide_for_exact_sums_is_refused(tmp_path):
         "decoder_layers": 0,
     }
     path = write_engine_file(tmp_path / "wide", random_arrays(sizes), sizes)
-    assert native.Engine(path).encode([[TAG, EOS]])[0].shape == (2, 4)
+    assert Engine(path).encode([[TAG, EOS]])[0].shape == (2, 4)
     with pytest.raises(ExportError, match=r"intermediate_dim=131073: at most 131072 .* in int8"):
-        native.Engine(path, compute_type="int8")
+        Engine(path, compute_type="int8")
 
 
 def test_ids_that_are_none_are_named(engine):

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from keras_mtl.engine import native
+from keras_mtl.engine import library
 
-ISAS = native.ISAS[: native.ISAS.index(native.core().isa()) + 1]
+ISAS = library.ISAS[: library.ISAS.index(library.core().isa()) + 1]
 # rows, columns, depth: ones, no multiples of anything, primes, tile edges.
 SHAPES = [(1, 1, 1), (2, 5, 3), (3, 17, 17), (7, 131, 63), (13, 251, 129), (5, 2053, 512)]
 
@@ -16,7 +16,7 @@ def test_quantize_is_that_of_numpy(isa):
     for rows, _, columns in SHAPES:
         x = random.normal(size=(rows, columns)).astype(np.float32)
         x[0] *= 1e-3
-        data, scales = native.core().testing.quantize(isa, x)
+        data, scales = library.core().testing.quantize(isa, x)
         largest = np.abs(x).max(axis=1)
         np.testing.assert_array_equal(scales, largest / np.float32(127))
         np.testing.assert_array_equal(data, np.rint(x * (np.float32(127) / largest)[:, None]))
@@ -30,7 +30,7 @@ def test_int8_product_is_that_of_numpy(isa):
         x = random.integers(-127, 128, (rows, depth))
         x[:, 0] = 127
         weights = random.integers(-128, 128, (columns, depth)).astype(np.int8)
-        got = native.core().testing.dense_int8(
+        got = library.core().testing.dense_int8(
             isa, x, weights, np.ones(columns), np.zeros(columns), "none"
         )
         want = x @ weights.T.astype(np.int64)
@@ -46,7 +46,7 @@ def test_dense_layers_are_equal_over_instruction_sets():
         scales = np.abs(weights).max(axis=1) / np.float32(127)
         int8 = np.rint(weights / scales[:, None]).clip(-127, 127).astype(np.int8)
         for activation in ("none", "relu", "gelu", "silu"):
-            testing = native.core().testing
+            testing = library.core().testing
             floats = [testing.dense_float(isa, x, weights, bias, activation) for isa in ISAS]
             ints = [testing.dense_int8(isa, x, int8, scales, bias, activation) for isa in ISAS]
             for results in (floats, ints):

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keras_mtl.engine import native
+from keras_mtl.engine import open_model_file
 from keras_mtl.engine.model_file import write_model_file
 from keras_mtl.errors import ExportError
 
@@ -34,7 +34,7 @@ HEADER = struct.Struct("<8sIIQQIII16xI")
 
 
 def open_file(path, verify=True):
-    return native.core().ModelFile(str(path), verify)
+    return open_model_file(path, verify)
 
 
 @pytest.fixture(scope="module")

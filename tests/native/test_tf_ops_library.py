@@ -9,7 +9,8 @@ import pytest
 import tensorflow as tf
 
 import keras_mtl
-from keras_mtl.engine import native
+from keras_mtl.engine import NativeError, load_ops, ops_are_available
+from keras_mtl.engine.ops import check_ops_version
 
 FIND = pathlib.Path(keras_mtl.__file__).parents[1] / "cc" / "tf_ops" / "find_tensorflow.py"
 
@@ -22,27 +23,27 @@ def library_for(directory, tensorflow, version=keras_mtl.__version__):
 
 
 def test_operations_are_there_and_loaded_once():
-    assert native.ops_are_available()
-    assert native.load_ops() is native.load_ops()
+    assert ops_are_available()
+    assert load_ops() is load_ops()
 
 
 def test_missing_library_says_what_still_works(monkeypatch, tmp_path):
     monkeypatch.setattr(keras_mtl, "__path__", [str(tmp_path)])
-    with pytest.raises(native.NativeError, match=r"not built.*works without.*build-isolation"):
-        native.load_ops.__wrapped__()
+    with pytest.raises(NativeError, match=r"not built.*works without.*build-isolation"):
+        load_ops.__wrapped__()
 
 
 def test_without_tensorflow_the_library_says_so(monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorflow", None)
-    with pytest.raises(native.NativeError, match="need the package tensorflow"):
-        native.load_ops.__wrapped__()
+    with pytest.raises(NativeError, match="need the package tensorflow"):
+        load_ops.__wrapped__()
 
 
 def test_other_minor_of_tensorflow_is_refused_before_loading(monkeypatch, tmp_path):
     library_for(tmp_path, "2.19.1")
     monkeypatch.setattr(keras_mtl, "__path__", [str(tmp_path)])
-    with pytest.raises(native.NativeError) as raised:
-        native.load_ops.__wrapped__()
+    with pytest.raises(NativeError) as raised:
+        load_ops.__wrapped__()
     message = str(raised.value)
     assert f"built for TensorFlow 2.19.1 and this is {tf.__version__}" in message
     assert "Install tensorflow 2.19" in message
@@ -50,16 +51,16 @@ def test_other_minor_of_tensorflow_is_refused_before_loading(monkeypatch, tmp_pa
 
 
 def test_another_patch_of_tensorflow_is_taken(tmp_path):
-    native.check_ops_version(library_for(tmp_path, "2.20.7"), "2.20.0")
+    check_ops_version(library_for(tmp_path, "2.20.7"), "2.20.0")
 
 
 def test_other_version_of_keras_mtl_and_damaged_record(tmp_path):
     library = library_for(tmp_path, "2.20.0", "9.9")
-    with pytest.raises(native.NativeError, match=r"_tf_ops\.so: .*built for keras_mtl 9\.9"):
-        native.check_ops_version(library, "2.20.0")
+    with pytest.raises(NativeError, match=r"_tf_ops\.so: .*built for keras_mtl 9\.9"):
+        check_ops_version(library, "2.20.0")
     (tmp_path / "_tf_ops.json").write_text("{")
-    with pytest.raises(native.NativeError, match=r"_tf_ops\.json cannot be read"):
-        native.check_ops_version(library, "2.20.0")
+    with pytest.raises(NativeError, match=r"_tf_ops\.json cannot be read"):
+        check_ops_version(library, "2.20.0")
 
 
 def test_build_finds_tensorflow_without_importing_it():

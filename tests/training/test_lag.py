@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from keras_mtl.configuration.schema import ExperimentConfig
-from keras_mtl.engine import native
+from keras_mtl.engine import NativeError, library
 from keras_mtl.errors import ConfigError, KerasMtlError
 from keras_mtl.evaluation.background import BackgroundEvaluation
 from keras_mtl.training.run.validation import check_lag
@@ -92,9 +92,9 @@ def test_a_signal_does_not_wait_for_a_validation_and_the_next_run_makes_it_again
 
 def test_without_the_engine_the_field_is_named(monkeypatch):
     def missing():
-        raise native.NativeError("the C++ core is not built")
+        raise NativeError("the C++ core is not built")
 
-    monkeypatch.setattr(native, "core", missing)
+    monkeypatch.setattr(library, "core", missing)
     config = ExperimentConfig()
     check_lag(config)
     config.trainer.evaluation.lag = 7

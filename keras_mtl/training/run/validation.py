@@ -11,7 +11,7 @@ import tensorflow as tf
 from keras_mtl.configuration.schema import ExperimentConfig
 from keras_mtl.data.mixture import Mixture
 from keras_mtl.data.prepare import PreparedData
-from keras_mtl.engine import native
+from keras_mtl.engine import NativeError, library
 from keras_mtl.errors import ConfigError
 from keras_mtl.evaluation.background import BackgroundEvaluation, Results
 from keras_mtl.evaluation.engine_evaluator import engine_evaluator
@@ -35,8 +35,8 @@ def check_lag(config: ExperimentConfig) -> None:
     if not lag:
         return
     try:
-        native.core()
-    except native.NativeError as error:
+        library.core()
+    except NativeError as error:
         raise ConfigError(
             f"trainer.evaluation.lag is {lag}, and only the engine can validate during training: "
             f"{error}; or set trainer.evaluation.lag to 0"

@@ -1,24 +1,21 @@
-"""Reads whatever can translate, and chooses what it runs on."""
+"""Loads every kind of model that translates or scores, and chooses the backend.
+
+Imports no TensorFlow until a model needs it.
+"""
 
 import os
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from keras_mtl.configuration.sublayers import only_tensorflow, saved_only_tensorflow
-from keras_mtl.decoding.engine_translator import (
-    EngineTranslator,
-    open_engine,
-    read_text_side,
-    search_with,
-)
+from keras_mtl.configuration.sublayers import saved_only_tensorflow
+from keras_mtl.decoding.engine_file import TextSide
+from keras_mtl.decoding.engine_search import ModelEngineSearch, open_engine
+from keras_mtl.decoding.engine_translator import EngineTranslator
 from keras_mtl.decoding.model_kinds import ModelKind, model_kind, not_usable
-from keras_mtl.decoding.not_text import model_options, not_text_ids
 from keras_mtl.decoding.options import BeamOptions
 from keras_mtl.decoding.scoring import TextScorer, engine_scores
-from keras_mtl.decoding.text_translator import Found, Request, TextTranslator
-from keras_mtl.engine import native
+from keras_mtl.decoding.text_translator import TextTranslator
+from keras_mtl.engine import NativeError, library
 from keras_mtl.errors import InputError, nearest
 from keras_mtl.messages import to_stderr
 
@@ -27,7 +24,6 @@ if TYPE_CHECKING:
     from keras_mtl.decoding.saved_model_translator import SavedModelTranslator
 
 BACKENDS = ("auto", "native", "tf")
-COMPUTE_TYPES = ("float32", "int8")
 _SAVED_MODELS = (ModelKind.PORTABLE, ModelKind.NATIVE)
 
 
@@ -56,8 +52,8 @@ def choose_backend(
         (log or to_stderr)(f"decoding in TensorFlow: {only_tensorflow}")
         return "tf"
     try:
-        native.core()
-    except native.NativeError as error:
+        library.core()
+    except NativeError as error:
         if requested == "native":
             raise
         (log or to_stderr)(f"decoding in TensorFlow: {error}")
@@ -69,78 +65,6 @@ def check_compute_type(backend: str, compute_type: str | None) -> None:
     """Raises InputError where TensorFlow is asked for int8."""
     if backend == "tf" and compute_type not in (None, "float32"):
         raise InputError(f"compute_type={compute_type}: backend tf computes in float32 only")
-
-
-class ModelEngineSearch:
-    """The engine's search with the weights of a model in memory, of which it keeps its own copy.
-
-    Args:
-      model: a built ``keras_mtl.models.Transformer``.
-      vocabulary: the model's.
-      tasks: the model's.
-      options: beam search; every option of ``BeamOptions``.
-      compute_type: ``float32`` or ``int8``.
-      workers: threads that share a call; default one for each processor this process may use.
-
-    Raises:
-      InputError: an argument is out of its range, or the engine does not run the model.
-    """
-
-    def __init__(
-        self,
-        model: Any,
-        vocabulary: "Vocabulary",
-        tasks: Sequence[Any],
-        options: BeamOptions,
-        compute_type: str = "float32",
-        workers: int | None = None,
-    ) -> None:
-        if compute_type not in COMPUTE_TYPES:
-            raise InputError(
-                f"compute_type={compute_type!r} is unknown{nearest(compute_type, COMPUTE_TYPES)}"
-            )
-        if reason := only_tensorflow(model):
-            raise InputError(f"backend=native: {reason}; give tf")
-        self.max_length: int = model.max_length
-        self.options = model_options(
-            options, not_text_ids(vocabulary), vocabulary, model.max_length
-        )
-        self._model = model
-        self._vocabulary = vocabulary
-        self._tasks = tasks
-        self._compute_type = compute_type
-        self._workers = workers
-        self._engine: native.Engine | None = None
-
-    @property
-    def engine(self) -> native.Engine:
-        """The engine, made when it is first needed.
-
-        Raises:
-          ExportError: a weight is not finite.
-        """
-        if self._engine is None:
-            from keras_mtl.export.engine_file import export_engine_file
-
-            with tempfile.TemporaryDirectory(prefix="keras_mtl-") as directory:
-                # The engine keeps the file mapped; its name is not needed any more.
-                path = export_engine_file(
-                    self._model,
-                    self._vocabulary,
-                    self._tasks,
-                    Path(directory) / "model.kmtl",
-                    weight_type=self._compute_type,
-                )
-                self._engine = open_engine(path, self._workers, 1, "auto")
-        return self._engine
-
-    def refresh(self) -> None:
-        """Forgets the copy of the weights: the next search takes those that the model has then."""
-        self._engine = None
-
-    def search(self, request: Request, batch_size: int) -> list[Found]:
-        """See ``IdSearch``."""
-        return search_with(self.engine, self.options, request, batch_size)
 
 
 def load_translator(
@@ -271,10 +195,10 @@ def load_scorer(
     kind = _check_kind(path, "a model directory or an engine file")
     if kind is ModelKind.ENGINE_FILE:
         _check_engine_file(path, backend, checkpoint)
-        engine = open_engine(path, workers, 1, compute_type or "auto")
-        vocabulary, tasks = read_text_side(path)
+        engine = open_engine(path, workers, compute_type or "auto")
+        text = TextSide.read(engine.file)
         longest = engine.hyperparameters["max_length"]
-        return TextScorer(engine_scores(engine, batch_size), vocabulary, tasks, longest)
+        return TextScorer(engine_scores(engine, batch_size), text.vocabulary, text.tasks, longest)
     if kind in _SAVED_MODELS:
         raise InputError(
             f"{path} is an exported SavedModel, which does not score; give the model directory or "

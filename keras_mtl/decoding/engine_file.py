@@ -1,0 +1,151 @@
+"""What an engine file says about text: vocabulary, tasks, options. Writing and reading it.
+
+Writing takes a model in memory and imports no TensorFlow; neither does reading.
+"""
+
+import dataclasses
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+import keras_mtl
+from keras_mtl.data.vocabulary import Vocabulary
+from keras_mtl.decoding.not_text import not_text_ids
+from keras_mtl.decoding.options import BeamOptions
+from keras_mtl.decoding.tasks import TranslationTask
+from keras_mtl.engine import write_model_file
+from keras_mtl.engine.arrays import quantize_rows, transformer_arrays
+from keras_mtl.engine.model_file import Value
+from keras_mtl.errors import ExportError, nearest
+
+WEIGHT_TYPES = ("float32", "int8")
+_SIZES = (
+    "vocabulary_size",
+    "hidden_dim",
+    "num_heads",
+    "intermediate_dim",
+    "encoder_layers",
+    "decoder_layers",
+    "max_length",
+    "tie_embeddings",
+)
+
+
+def write_engine_file(
+    model: Any,
+    vocabulary: Vocabulary,
+    tasks: Sequence[TranslationTask],
+    output: str | os.PathLike[str],
+    *,
+    weight_type: str = "float32",
+    options: BeamOptions | None = None,
+) -> Path:
+    """Writes the engine file of a model in memory; an existing file is replaced.
+
+    Args:
+      model: a built `keras_mtl.models.Transformer`.
+      vocabulary: the model's.
+      tasks: the model's.
+      output: the file to write.
+      weight_type: `float32`, or `int8`: matrices are quantized by output channel (see
+        `quantize_rows`), while biases, normalizations and positions stay float32.
+      options: beam search of a translator that is given no options of its own.
+
+    Returns:
+      The file.
+
+    Raises:
+      ExportError: an argument does not fit, a weight is not finite, or the file cannot be written.
+    """
+    if weight_type not in WEIGHT_TYPES:
+        raise ExportError(f"weight_type={weight_type!r}{nearest(weight_type, WEIGHT_TYPES)}")
+    if vocabulary.size != model.vocabulary_size:
+        raise ExportError(
+            f"the vocabulary has {vocabulary.size} tokens and the model {model.vocabulary_size}: "
+            "give the vocabulary that the model was trained with"
+        )
+    tensors: dict[str, np.ndarray] = {}
+    for name, array in transformer_arrays(model).items():
+        if weight_type == "int8" and name.endswith(".weight"):
+            tensors[name], scales = quantize_rows(array)
+            tensors[f"{name.removesuffix('.weight')}.scale"] = scales
+        else:
+            tensors[name] = array
+    tensors["vocabulary"] = np.frombuffer(vocabulary.tokenizer_bytes, np.uint8)
+    hyperparameters = _hyperparameters(model, vocabulary, tasks, weight_type)
+    if options is not None:
+        hyperparameters["decoding"] = json.dumps(dataclasses.asdict(options))
+    return write_model_file(output, hyperparameters, tensors)
+
+
+@dataclasses.dataclass(frozen=True)
+class TextSide:
+    """What an engine file holds in addition to the model of ids.
+
+    Attributes:
+      vocabulary: the model's.
+      tasks: the model's.
+      options: beam search of the file; None if the file has no options.
+    """
+
+    vocabulary: Vocabulary
+    tasks: tuple[TranslationTask, ...]
+    options: BeamOptions | None
+
+    @classmethod
+    def read(cls, file: Any) -> Self:
+        """Reads an open model file (`keras_mtl.engine.open_model_file`, or `Engine.file`).
+
+        Raises:
+          ExportError: the file holds no vocabulary or tasks, or damaged ones.
+        """
+        about = file.hyperparameters
+        try:
+            vocabulary = Vocabulary(np.asarray(file.tensor("vocabulary")).tobytes(), file.path)
+            columns = ("names", "sources", "targets", "decoders")
+            rows = zip(*(about[f"task_{column}"] for column in columns), strict=True)
+            tasks = tuple(TranslationTask(*row) for row in rows)
+        except (KeyError, ValueError) as error:
+            raise ExportError(
+                f"{file.path} does not hold vocabulary and tasks ({error}); write it with "
+                "`keras-mtl export --format engine`"
+            ) from error
+        if "decoding" not in about:
+            return cls(vocabulary, tasks, None)
+        try:
+            return cls(vocabulary, tasks, BeamOptions.from_mapping(json.loads(about["decoding"])))
+        except (ValueError, TypeError) as error:
+            raise ExportError(
+                f"{file.path}: hyperparameter decoding: {error}; write the file again with "
+                "`keras-mtl export --format engine`"
+            ) from error
+
+
+def _hyperparameters(
+    model: Any, vocabulary: Vocabulary, tasks: Sequence[TranslationTask], weight_type: str
+) -> dict[str, Value]:
+    config = model.get_config()
+    return {
+        "producer": f"keras_mtl {keras_mtl.__version__}",
+        "architecture": "transformer",
+        "weight_type": weight_type,
+        **{name: int(config[name]) for name in _SIZES},
+        "activation": config["activation"],
+        "layer_norm_epsilon": float(model.encoder.final_norm.epsilon),
+        "decoders": [name or "all" for name in model.decoder_names or ("",)],
+        "pad_id": vocabulary.pad_id,
+        "bos_id": vocabulary.bos_id,
+        "eos_id": vocabulary.eos_id,
+        "unk_id": vocabulary.unk_id,
+        "not_text": not_text_ids(vocabulary),
+        "vocabulary_hash": vocabulary.hash,
+        "task_names": [task.name for task in tasks],
+        "task_sources": [task.source for task in tasks],
+        "task_targets": [task.target for task in tasks],
+        "task_tags": [vocabulary.tag_id(task.target) for task in tasks],
+        "task_decoders": [task.decoder for task in tasks],
+    }

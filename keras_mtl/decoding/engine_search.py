@@ -1,0 +1,142 @@
+"""The engine's search behind the text side: of a file, and of a model in memory.
+
+Needs no TensorFlow.
+"""
+
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from keras_mtl.configuration.sublayers import only_tensorflow
+from keras_mtl.data.vocabulary import Vocabulary
+from keras_mtl.decoding.engine_file import WEIGHT_TYPES, write_engine_file
+from keras_mtl.decoding.not_text import model_options, not_text_ids
+from keras_mtl.decoding.options import BeamOptions
+from keras_mtl.decoding.text_translator import Found, Request
+from keras_mtl.engine import Engine
+from keras_mtl.errors import InputError, nearest
+
+
+def open_engine(
+    path: str | os.PathLike[str], workers: int | None, compute_type: str = "auto"
+) -> Engine:
+    """Opens an engine.
+
+    Args:
+      path: the engine file.
+      workers: threads that share a call; None takes one for each processor that this process may
+        use.
+      compute_type: see `Engine`.
+    """
+    count = len(os.sched_getaffinity(0)) if workers is None else workers
+    return Engine(path, count, compute_type=compute_type)
+
+
+class EngineSearch:
+    """The search of an engine over any number of sentences.
+
+    Args:
+      engine: the model.
+      vocabulary: the model's.
+      options: beam search; every option of `BeamOptions`.
+
+    Raises:
+      InputError: options that the model cannot fulfill.
+    """
+
+    def __init__(self, engine: Engine, vocabulary: Vocabulary, options: BeamOptions) -> None:
+        self.engine = engine
+        self.max_length: int = engine.hyperparameters["max_length"]
+        not_text = engine.hyperparameters["not_text"]
+        self.options = model_options(options, not_text, vocabulary, self.max_length)
+
+    def search(self, request: Request, batch_size: int) -> list[Found]:
+        """See `IdSearch`; sentences are named and sampled by their line."""
+        return _search(self.engine, self.options, request, batch_size)
+
+    def refresh(self) -> None:
+        """See `IdSearch`; a file does not change."""
+
+
+class ModelEngineSearch:
+    """The engine's search with the weights of a model in memory, of which it keeps its own copy.
+
+    Args:
+      model: a built `keras_mtl.models.Transformer`.
+      vocabulary: the model's.
+      tasks: the model's.
+      options: beam search; every option of `BeamOptions`.
+      compute_type: `float32` or `int8`.
+      workers: see `open_engine`.
+
+    Raises:
+      InputError: an argument is out of its range, or the engine does not run the model.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        vocabulary: Vocabulary,
+        tasks: Sequence[Any],
+        options: BeamOptions,
+        compute_type: str = "float32",
+        workers: int | None = None,
+    ) -> None:
+        if compute_type not in WEIGHT_TYPES:
+            raise InputError(
+                f"compute_type={compute_type!r} is unknown{nearest(compute_type, WEIGHT_TYPES)}"
+            )
+        if reason := only_tensorflow(model):
+            raise InputError(f"backend=native: {reason}; give tf")
+        self.max_length: int = model.max_length
+        self.options = model_options(
+            options, not_text_ids(vocabulary), vocabulary, model.max_length
+        )
+        self._model = model
+        self._vocabulary = vocabulary
+        self._tasks = tasks
+        self._compute_type = compute_type
+        self._workers = workers
+        self._engine: Engine | None = None
+
+    @property
+    def engine(self) -> Engine:
+        """The engine, made when it is first needed.
+
+        Raises:
+          ExportError: a weight is not finite.
+        """
+        if self._engine is None:
+            with tempfile.TemporaryDirectory(prefix="keras_mtl-") as directory:
+                # The engine keeps the file mapped; its name is not needed any more.
+                path = write_engine_file(
+                    self._model,
+                    self._vocabulary,
+                    self._tasks,
+                    Path(directory) / "model.kmtl",
+                    weight_type=self._compute_type,
+                )
+                self._engine = open_engine(path, self._workers)
+        return self._engine
+
+    def refresh(self) -> None:
+        """Forgets the copy of the weights: the next search takes those that the model has then."""
+        self._engine = None
+
+    def search(self, request: Request, batch_size: int) -> list[Found]:
+        """See `IdSearch`."""
+        return _search(self.engine, self.options, request, batch_size)
+
+
+def _search(engine: Engine, options: BeamOptions, request: Request, batch_size: int) -> list[Found]:
+    found = engine.translate(
+        request.sources,
+        options,
+        decoders=[request.decoder] * len(request.sources),
+        prefixes=request.prefixes,
+        sentence_indices=request.lines,
+        max_batch_size=batch_size,
+    )
+    return [[(h.tokens, h.score) for h in hypotheses] for hypotheses in found]
