@@ -438,7 +438,7 @@ def test_int8_of_a_model_too_wide_for_exact_sums_is_refused(tmp_path):
 
 
 def test_ids_that_are_none_are_named(engine):
-    with pytest.raises(InputError, match="source 0 is no list of ids"):
+    with pytest.raises(InputError, match="source 0 is not a list of token ids"):
         engine.translate([[[TAG], [9, EOS]]])
     found = engine.translate([[TAG, 9, EOS]], {"max_length": 4}, sentence_indices=[5_000_000_000])
     assert len(found) == 1

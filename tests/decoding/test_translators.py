@@ -1,6 +1,7 @@
 """What translates: a model directory, an engine file, the backends, and when weights are read."""
 
 import dataclasses
+import shutil
 
 import numpy as np
 import pytest
@@ -102,6 +103,21 @@ def test_long_lines_and_options_beyond_the_model(trained):
         EngineTranslator(path, {"max_length": 99})
     assert is_model_file(path)
     assert not is_model_file(path.parent)
+
+
+def test_an_engine_file_is_opened_once(trained, tmp_path, monkeypatch):
+    """Everything comes from the one mapping, so a file that is replaced meanwhile does no harm."""
+    path = tmp_path / "model.kmtl"
+    shutil.copyfile(trained[0].parent / "model.kmtl", path)
+    want = EngineTranslator(path).translate(LINES, "en-fr")
+    open_first = Engine.__init__
+
+    def open_and_remove(self, *args, **kwargs):
+        open_first(self, *args, **kwargs)
+        path.unlink()
+
+    monkeypatch.setattr(Engine, "__init__", open_and_remove)
+    assert load_translator(path).translate(LINES, "en-fr") == want
 
 
 def test_auto_falls_back_for_what_only_tensorflow_runs():
