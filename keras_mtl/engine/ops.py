@@ -32,7 +32,7 @@ def load_ops() -> ModuleType:
     except ModuleNotFoundError as error:
         raise NativeError(
             f"{library}: the TensorFlow operations need the package {error.name}, which is not "
-            "installed; translating with `keras_mtl.engine.native.Engine` needs neither"
+            "installed; translating with `keras_mtl.engine.Engine` needs neither"
         ) from error
 
     check_ops_version(library, tf.__version__)
