@@ -2,7 +2,9 @@
 
 import copy
 import json
+import re
 import shutil
+import signal
 import subprocess
 import sys
 
@@ -43,6 +45,15 @@ def words(workplace, command, *more):
 def prepared(workplace):
     assert main(words(workplace, "prepare")) == 0
     return workplace / "data"
+
+
+# A job in the background of a script ignores Ctrl-C; then the command would too.
+HEARD = """
+import signal, sys
+from keras_mtl.cli import main
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.exit(main.main(sys.argv[1:]))
+"""
 
 
 def run_command(words):
@@ -91,12 +102,28 @@ def test_prepare_finds_a_damaged_store(workplace, prepared, tmp_path, capsys):
     assert path.name in capsys.readouterr().err
 
 
-# Two trainings, each in a process that imports TensorFlow and traces.
+# Trainings in processes that import TensorFlow and trace.
 @pytest.mark.slow
 def test_baselines_train_each_validated_task_on_one_store(workplace, prepared):
-    out = run_command(
-        words(workplace, "baselines", "--model_dir", workplace / "alone", "--train_steps", 5)
-    )
+    command = words(workplace, "baselines", "--model_dir", workplace / "alone", "--train_steps", 5)
+    with subprocess.Popen(
+        [sys.executable, "-c", HEARD, *command],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as process:
+        shown = ""
+        while "compiling the training step" not in shown:
+            line = process.stdout.readline()
+            assert line, shown
+            shown += line
+        process.send_signal(signal.SIGINT)
+        shown += process.stdout.read()
+    assert process.returncode == 128 + signal.SIGINT, shown
+    assert re.search(r"stopped by SIGINT at step \d; saved", shown)
+    assert "baseline of en-fr was interrupted" in shown
+    out = run_command(command)
+    assert re.search(r"resuming from \S*en-fr\S* at step \d", out)
     found = json.loads((workplace / "alone/baselines.json").read_text())
     assert list(found) == TASKS[:2]
     assert all(value > 0 for value in found.values())
@@ -112,7 +139,7 @@ def test_baselines_train_each_validated_task_on_one_store(workplace, prepared):
 def scores(monkeypatch):
     """Replaces the trainings by scores that the test gives."""
     scores = {}
-    monkeypatch.setattr(baselines, "_train", lambda config, path: scores[path.name])
+    monkeypatch.setattr(baselines, "_train", lambda config, path, log: scores[path.name])
     return scores
 
 
@@ -122,6 +149,82 @@ def test_a_score_of_zero_is_no_baseline(workplace, prepared, scores, tmp_path, c
     out = capsys.readouterr().out
     assert "warning: the best score of en-es is 0, and a baseline must be > 0" in out
     assert json.loads((tmp_path / "baselines.json").read_text()) == {"en-fr": 12.5}
+
+
+# Takes the place of `keras-mtl train`, in milliseconds: waits for a signal and saves, or resumes.
+TRAIN = """#!{python}
+import json, pathlib, sys, time
+from keras_mtl.interrupts import stop_on_signals
+run = pathlib.Path(sys.argv[-1])
+with open(run.parent / "started.txt", "a") as file:
+    print(run.name, file=file)
+if (run / "saved").exists() and not (run / "metrics.jsonl").exists():
+    print("resuming", run.name, flush=True)
+    scores = {{"neg_log_perplexity": {{run.name: -2}}}}
+    event = {{"event": "evaluation", "step": 5, "scores": scores}}
+    (run / "metrics.jsonl").write_text(json.dumps(event))
+elif not (run / "saved").exists():
+    with stop_on_signals(lambda text: print(text, flush=True)) as stop:
+        (run / "waits").touch()
+        end = time.monotonic() + 30
+        while not stop() and time.monotonic() < end:
+            time.sleep(0.01)
+        time.sleep(1)  # The end of the step.
+        (run / "saved").touch()
+        print("stopped by", stop.name, "and saved", flush=True)
+        sys.exit(128 + stop.signal)
+"""
+# Starts `baselines` until it ends in another way than by a signal, which is sent to it only.
+INTERRUPTED = """
+import os, pathlib, signal, sys, threading, time
+from keras_mtl.cli import main
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.executable, directory, *words = sys.argv[1:]
+
+def send(task, number):
+    while not (pathlib.Path(directory) / task / "waits").exists():
+        time.sleep(0.01)
+    os.kill(os.getpid(), number)
+
+for task, number in (("en-fr", signal.SIGINT), ("en-es", signal.SIGTERM), ("", 0)):
+    if task:
+        threading.Thread(target=send, args=(task, number), daemon=True).start()
+    try:
+        code = main.main(words)
+    except SystemExit as stop:
+        code = stop.code
+    print("== exit code", code, flush=True)
+"""
+
+
+def test_baselines_that_are_interrupted_save_and_resume(workplace, prepared, tmp_path):
+    train, alone = tmp_path / "train", tmp_path / "alone"
+    train.write_text(TRAIN.format(python=sys.executable))
+    train.chmod(0o755)
+    arguments = [train, alone, *words(workplace, "baselines", "--model_dir", alone)]
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    first, second, third, _ = done.stdout.split("== exit code ")
+    assert "Ctrl-C: saving at the end of the current step" in first
+    assert "stopped by SIGINT and saved" in first
+    assert "baseline of en-fr was interrupted; start the same command again" in first
+    assert second.startswith(f"{128 + signal.SIGINT}\n")
+    assert "resuming en-fr" in second
+    assert "SIGTERM: saving at the end of the current step" in second
+    assert "stopped by SIGTERM and saved" in second
+    assert "baseline of en-es was interrupted" in second
+    assert third.startswith(f"{128 + signal.SIGTERM}\n")
+    assert "resuming en-es" in third
+    assert done.stdout.endswith("== exit code 0\n")
+    assert done.stderr == ""
+    started = (alone / "started.txt").read_text().split()
+    assert started == ["en-fr", "en-fr", "en-es", "en-fr", "en-es"]
+    assert list(json.loads((alone / "baselines.json").read_text())) == TASKS[:2]
 
 
 @pytest.fixture(scope="module")

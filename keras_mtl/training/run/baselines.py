@@ -64,7 +64,7 @@ def measure_baselines(
         alone = task_alone(config, pair)
         if train_steps is not None:
             alone.trainer.train_steps = train_steps
-        score = _train(alone, root / pair.name)
+        score = _train(alone, root / pair.name, log)
         if score <= 0:
             log(
                 f"warning: the best score of {pair.name} is {score:g}, and a baseline must be > 0; "
@@ -88,7 +88,7 @@ def task_alone(config: ExperimentConfig, pair: PairConfig) -> ExperimentConfig:
     return alone
 
 
-def _train(config: ExperimentConfig, directory: Path) -> float:
+def _train(config: ExperimentConfig, directory: Path, log: Callable[[str], None]) -> float:
     directory.mkdir(parents=True, exist_ok=True)
     params = directory / "alone.yaml"
     save_params(config, str(params))
@@ -99,6 +99,10 @@ def _train(config: ExperimentConfig, directory: Path) -> float:
     with subprocess.Popen(command) as process, forwarded_to(process.send_signal):
         code = process.wait()
     if code in _STOPPED:
+        log(
+            f"the baseline of {directory.name} was interrupted; start the same command again: it "
+            "resumes there, and finished tasks are not trained again"
+        )
         raise SystemExit(code if code > 0 else 128 - code)
     if code:
         raise KerasMtlError(
