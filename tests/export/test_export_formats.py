@@ -1,4 +1,8 @@
-"""`keras-mtl export` in each format but the SavedModel, from a model directory."""
+"""`keras-mtl export` in each format, from a model directory."""
+
+import os
+import subprocess
+import sys
 
 import pytest
 
@@ -34,6 +38,30 @@ def test_ctranslate2(model_dir, tmp_path):
     arguments = ["export", "--model_dir", str(model_dir), "--output", str(output)]
     assert main.main([*arguments, "--format", "ctranslate2", "--weight_type", "int8"]) == 0
     assert (output / "model.bin").is_file()
+
+
+EXPORT = """
+import sys
+from keras_mtl.cli import main
+for form in sys.argv[3:]:
+    words = ["--model_dir", sys.argv[1], "--output", f"{sys.argv[2]}/{form}", "--format", form]
+    assert main.main(["export", *words]) == 0
+"""
+
+
+def test_nothing_is_printed_but_where_the_model_is(model_dir, tmp_path):
+    """What a library prints once in a process, it prints at one of these formats."""
+    formats = ["saved_model", "saved_model_native", "engine", "ctranslate2"]
+    environment = {k: v for k, v in os.environ.items() if k != "TF_CPP_MIN_LOG_LEVEL"}
+    done = subprocess.run(
+        [sys.executable, "-c", EXPORT, str(model_dir), str(tmp_path), *formats],
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=200,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == [f"{tmp_path}/{form}" for form in formats]
 
 
 @pytest.mark.parametrize(
