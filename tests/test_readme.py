@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,18 @@ def test_every_command_is_named():
     assert len(COMMAND_LINES) >= 8
     for command in COMMANDS:
         assert re.search(rf"`{command}`|keras-mtl {command}", README), command
+
+
+def test_extras_that_are_named_exist():
+    """In messages and pages; who has no GPU support is told to install `[gpu]`."""
+    with open(ROOT / "pyproject.toml", "rb") as file:
+        extras = set(tomllib.load(file)["project"]["optional-dependencies"])
+    named = set(re.findall(r"'\.\[(\w+)\]'", README))
+    for directory, ending in (("keras_mtl", "*.py"), ("docs", "*.md")):
+        for path in (ROOT / directory).rglob(ending):
+            named |= set(re.findall(r"keras_mtl\[(\w+)\]", path.read_text(encoding="utf-8")))
+    assert "gpu" in named
+    assert named <= extras
 
 
 def test_links_and_pictures_exist():

@@ -11,8 +11,6 @@ from keras_mtl.errors import ConfigError
 from keras_mtl.training.step import devices
 from keras_mtl.training.step.devices import GpuSupport
 
-GPUS = {PhysicalDevice("GPU:0", "GPU"): "A100", PhysicalDevice("GPU:1", "GPU"): "H100"}
-
 
 @pytest.mark.parametrize(
     ("support", "expected"),
@@ -52,17 +50,54 @@ def test_devices_precision_compilation_and_threads_are_described(monkeypatch):
     assert "float32, compiled with XLA" in text
 
 
-def test_gpus_that_are_not_used_are_counted(monkeypatch):
+ONE_OF_TWO = (
+    "1 of 2 GPUs used; to train on all, set runtime.distribution_strategy=mirrored and "
+    "runtime.num_replicas=0"
+)
+
+
+@pytest.mark.parametrize(
+    ("names", "runtime", "expected"),
+    [
+        (["A100"], {}, ["device: GPU, A100"]),
+        (["A100", "H100"], {}, ["device: GPU, A100", ONE_OF_TWO]),
+        (["A100", "H100"], {"num_replicas": 0}, ["device: GPU, A100, H100"]),
+        (["A100", "H100"], {"num_replicas": 1}, ["device: GPU, A100", ONE_OF_TWO]),
+        (
+            ["A", "B", "C", "D"],
+            {"num_replicas": 2},
+            ["device: GPU, A, B", ONE_OF_TWO.replace("1 of 2", "2 of 4")],
+        ),
+        ([None], {}, ["device: GPU, GPU:0"]),  # A driver that does not tell the name.
+    ],
+)
+def test_gpus_are_named_and_those_that_are_not_used_are_counted(
+    names, runtime, expected, monkeypatch
+):
+    found = {PhysicalDevice(f"GPU:{i}", "GPU"): name for i, name in enumerate(names)}
     config = devices.tf.config
-    monkeypatch.setattr(config, "list_physical_devices", lambda kind: list(GPUS))
+    monkeypatch.setattr(config, "list_physical_devices", lambda kind: list(found))
     monkeypatch.setattr(
-        config.experimental, "get_device_details", lambda gpu: {"device_name": GPUS[gpu]}
+        config.experimental,
+        "get_device_details",
+        lambda gpu: {"device_name": found[gpu]} if found[gpu] else {},
     )
-    lines = devices.describe(RuntimeConfig(), compiles=True)
-    assert lines[0] == "device: GPU, A100"
-    assert "1 of 2 GPUs used" in lines[1]
-    mirrored = RuntimeConfig(distribution_strategy="mirrored")
-    assert devices.describe(mirrored, compiles=True)[0] == "device: GPU, A100, H100"
+    monkeypatch.setattr(config.threading, "get_intra_op_parallelism_threads", lambda: 3)
+    monkeypatch.setattr(config.threading, "get_inter_op_parallelism_threads", lambda: 2)
+    settings = RuntimeConfig(mixed_precision_dtype="mixed_float16", **runtime)
+    settings.distribution_strategy = "mirrored" if runtime else "one_device"
+    assert devices.describe(settings, compiles=True) == [
+        *expected,
+        f"TensorFlow {tf.__version__}: mixed_float16, compiled with XLA, 3 threads within an "
+        "operation, 2 between operations",
+    ]
+
+
+def test_tpu_cores_are_counted(monkeypatch):
+    monkeypatch.setattr(devices.tf.config, "list_logical_devices", lambda kind: [kind] * 8)
+    lines = devices.describe(RuntimeConfig(distribution_strategy="tpu"), compiles=True)
+    assert lines[0] == "device: 8 TPU cores"
+    assert len(lines) == 2
 
 
 @pytest.mark.parametrize(
