@@ -118,6 +118,17 @@ def test_scripts_are_never_mixed(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("wanted", "code"), [("sr-Latn", "sr"), ("sr", "sr-Latn"), ("zh", "zh-TW"), ("zh-TW", "zh-CN")]
+)
+def test_another_script_is_not_taken_for_one_that_is_missing(tmp_path, wanted, code):
+    text = _HEAD + _unit(("en", "yes"), (code, "x")) + _TAIL
+    with pytest.raises(
+        errors.DataError, match=rf"no variant is in '{wanted}'; .* en \(1\), {code} \(1\)"
+    ):
+        _targets(tmp_path, text, target=wanted)
+
+
+@pytest.mark.parametrize(
     ("wanted", "code"),
     [
         ("he", "iw"),

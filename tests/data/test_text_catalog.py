@@ -140,6 +140,8 @@ def test_charsets(tmp_path, charset, text):
         'msgid "" msgstr "Content-Type: text/plain; charset=UT" "F\\0558\\n"\n',
         '#, fuzzy\nmsgid ""\nmsgstr "charset=CHARSET"\n',
         'msgid ""\nmsgstr "Language: fr"\n',
+        # With a context it is a message.
+        'msgctxt "x"\nmsgid ""\nmsgstr "charset=us-ascii"\n\n',
         "",
         # An unknown name, mostly a typing error, does no harm to a file in UTF-8.
         'msgid ""\nmsgstr "Content-Type: text/plain; charset=UFT-8\\n"\n',

@@ -4,6 +4,7 @@ import copy
 import fcntl
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -46,6 +47,12 @@ def train(directory, config, *words, model_dir="run"):
 def test_runs_in_one_model_directory(tmp_path):
     first = train(tmp_path, settings())
     assert first.returncode == 0, first.stderr
+    # What trains, and that it does, before the first loop is over.
+    assert "device: CPU" in first.stdout
+    progress = (
+        r"compiling the training step\nstep 1 took [\d.]+ s, compilation included\nstep 1/10 "
+    )
+    assert re.match(progress, first.stderr), first.stderr
     run = tmp_path / "run"
     kept = {path.name for path in run.iterdir()}
     assert {"ckpt-5.index", "ckpt-10.index", "params.yaml", "vocabulary.model", "best"} <= kept
@@ -54,16 +61,25 @@ def test_runs_in_one_model_directory(tmp_path):
     assert any(weight != 1 for weight in events[-2]["weights"].values())
 
     # A damaged checkpoint gives way to the one before it, also under another schedule and with one
-    # task more.
+    # task more, which is too small to have dev pairs and is trained without validation.
     newest = run / "ckpt-10.data-00000-of-00001"
     newest.write_bytes(newest.read_bytes()[:1000])
     changed = settings(trainer__train_steps=12)
     changed["trainer"]["schedule"] = {"name": "round_robin"}
     changed["task"]["pairs"].append(
-        {"name": "few", "source": "en", "target": "fr", "max_pairs": 60, "baseline": 3.0}
+        {
+            "name": "few",
+            "source": "en",
+            "target": "fr",
+            "corpora": [{"reader": "cldr", "options": {"pairs": 12}}],
+        }
     )
     changed["task"]["data"]["data_dir"] = str(tmp_path / "more_data")
     changed["task"]["data"]["vocabulary"]["model_file"] = str(run / "vocabulary.model")
+    refused = train(tmp_path, changed)
+    assert refused.returncode == 2
+    assert "task 'few' has no dev pair" in refused.stderr
+    changed["trainer"]["evaluation"]["tasks"] = validated = ["en-fr", "en-es", "en-gl"]
     second = train(tmp_path, changed)
     assert second.returncode == 0, second.stderr
     assert "ckpt-10 cannot be read" in second.stdout
@@ -81,6 +97,9 @@ def test_runs_in_one_model_directory(tmp_path):
     assert sum(after.values()) == 24
     assert all(after[task] >= count for task, count in before.items())
     assert after.keys() - before.keys() == {"few"}
+    assert after["few"] > 0
+    scores = [event["scores"] for event in events if event["event"] == "evaluation"][-1]
+    assert list(scores["neg_log_perplexity"]) == validated
 
     # Validating once, with other settings, leaves those of the run.
     def files():
@@ -88,7 +107,12 @@ def test_runs_in_one_model_directory(tmp_path):
 
     (run / "partial-ckpt-99.index").touch()  # What another process is writing.
     before = files()
-    changed["trainer"]["evaluation"] = {"metric": "chrf", "max_pairs": 4, "beam_size": 1}
+    changed["trainer"]["evaluation"] = {
+        "metric": "chrf",
+        "max_pairs": 4,
+        "beam_size": 1,
+        "tasks": validated,
+    }
     evaluated = train(tmp_path, changed, "--mode", "eval")
     assert evaluated.returncode == 0, evaluated.stderr
     assert "step 12: chrf" in evaluated.stdout
