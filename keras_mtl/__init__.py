@@ -1,6 +1,107 @@
 """keras_mtl: one Keras model for many tasks, with adaptive schedules and a fast CPU engine.
 
-Importing the package loads neither TensorFlow nor Keras; the rooms that need them load them.
+The public API is the list `__all__`: what the documentation describes and what later releases keep.
+Each name is imported when it is first used, so `import keras_mtl` takes milliseconds and loads
+neither TensorFlow nor Keras.
 """
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
 __version__ = "0.1.0"
+
+# Where each public name is defined. This is the only list: `__all__`, `dir`, the reference pages of
+# the documentation and the tests are made from it. `TYPE_CHECKING` repeats it below for editors and
+# mypy, and a test compares the two.
+_DEFINED_IN = {
+    # From a configuration to an exported model.
+    "load_config": "api",
+    "prepare": "api",
+    "train": "api",
+    "export_model": "api",
+    "plot_run": "figures.plotting",
+    # Schedules and mixtures, for any Keras model.
+    "TaskInfo": "schedules.base",
+    "Schedule": "schedules.base",
+    "ScoreBook": "schedules.score_book",
+    "Mixture": "data.mixture",
+    "ArraySource": "data.task_sources",
+    "Bucket": "data.batch_plan",
+    "TaskScheduling": "training.fit.callbacks",
+    "TaskEvaluation": "training.fit.task_evaluation",
+    "EventLog": "training.run.event_log",
+    "Adam": "training.step.optimizers",
+    "Balancing": "balancing.layer",
+    "ScheduleTaskSampler": "garden.task_sampler",
+    # Models and inference.
+    "Transformer": "models.transformer",
+    "QuantizedDense": "layers.quantized_dense",
+    "beam_search": "decoding.beam_search",
+    "BeamOptions": "decoding.options",
+    "load_translator": "export.translators",
+    "load_scorer": "export.translators",
+    "Translator": "decoding.translator",
+    "Engine": "engine.native",
+    "load_ops": "engine.native",
+    "KerasMtlError": "errors",
+}
+# Packages and modules with a documented list of names of their own.
+_NAMESPACES = ("balancing", "errors", "layers", "metrics", "schedules", "simulation")
+
+__all__ = ["__version__", *_DEFINED_IN, *_NAMESPACES]
+
+if TYPE_CHECKING:
+    from keras_mtl import balancing as balancing
+    from keras_mtl import errors as errors
+    from keras_mtl import layers as layers
+    from keras_mtl import metrics as metrics
+    from keras_mtl import schedules as schedules
+    from keras_mtl import simulation as simulation
+    from keras_mtl.api import export_model as export_model
+    from keras_mtl.api import load_config as load_config
+    from keras_mtl.api import prepare as prepare
+    from keras_mtl.api import train as train
+    from keras_mtl.balancing.layer import Balancing as Balancing
+    from keras_mtl.data.batch_plan import Bucket as Bucket
+    from keras_mtl.data.mixture import Mixture as Mixture
+    from keras_mtl.data.task_sources import ArraySource as ArraySource
+    from keras_mtl.decoding.beam_search import beam_search as beam_search
+    from keras_mtl.decoding.options import BeamOptions as BeamOptions
+    from keras_mtl.decoding.translator import Translator as Translator
+    from keras_mtl.engine.native import Engine as Engine
+    from keras_mtl.engine.native import load_ops as load_ops
+    from keras_mtl.errors import KerasMtlError as KerasMtlError
+    from keras_mtl.export.translators import load_scorer as load_scorer
+    from keras_mtl.export.translators import load_translator as load_translator
+    from keras_mtl.figures.plotting import plot_run as plot_run
+    from keras_mtl.garden.task_sampler import ScheduleTaskSampler as ScheduleTaskSampler
+    from keras_mtl.layers.quantized_dense import QuantizedDense as QuantizedDense
+    from keras_mtl.models.transformer import Transformer as Transformer
+    from keras_mtl.schedules.base import Schedule as Schedule
+    from keras_mtl.schedules.base import TaskInfo as TaskInfo
+    from keras_mtl.schedules.score_book import ScoreBook as ScoreBook
+    from keras_mtl.training.fit.callbacks import TaskScheduling as TaskScheduling
+    from keras_mtl.training.fit.task_evaluation import TaskEvaluation as TaskEvaluation
+    from keras_mtl.training.run.event_log import EventLog as EventLog
+    from keras_mtl.training.step.optimizers import Adam as Adam
+
+
+def __getattr__(name: str) -> Any:
+    """Imports a public name when it is first used (PEP 562)."""
+    if name in _DEFINED_IN:
+        value = getattr(importlib.import_module(f"{__name__}.{_DEFINED_IN[name]}"), name)
+    elif name in _NAMESPACES:
+        return importlib.import_module(f"{__name__}.{name}")
+    elif name.startswith("_"):  # What Python and tools ask every module for.
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    else:
+        nearest = importlib.import_module(f"{__name__}.errors").nearest
+        raise AttributeError(
+            f"module {__name__!r} has no attribute {name!r}{nearest(name, __all__)}"
+        )
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

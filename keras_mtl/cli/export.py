@@ -1,10 +1,9 @@
 """``keras-mtl export``: writes a trained model for use elsewhere."""
 
 import argparse
-import functools
 from pathlib import Path
-from typing import Any
 
+from keras_mtl import api
 from keras_mtl.cli import arguments as checks
 from keras_mtl.cli.common import parse_options
 from keras_mtl.configuration import sublayers
@@ -25,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--format",
         default="saved_model",
-        choices=["saved_model", "saved_model_native", "engine", "ctranslate2"],
+        choices=api.EXPORT_FORMATS,
         help="saved_model: text in, text out, for TensorFlow with tensorflow-text; "
         "saved_model_native: the same with the C++ engine inside, for processes that load "
         "keras_mtl's operations; engine: one file for the C++ engine; ctranslate2: for "
@@ -97,19 +96,14 @@ def check_arguments(args: argparse.Namespace) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Exports the model and prints where it is."""
-    arguments: dict[str, Any] = {"checkpoint": args.checkpoint, "overwrite": args.overwrite}
-    if args.format.startswith("saved_model"):
-        arguments["options"] = parse_options(args.options)
-    if args.format == "saved_model":
-        from keras_mtl.export.saved_model import export_model_dir as export
-    else:
-        arguments["weight_type"] = args.weight_type
-        if args.format == "saved_model_native":
-            from keras_mtl.export.native_saved_model import export_native_model_dir as export
-        else:
-            from keras_mtl.export.model_dir import export_weights
-
-            export = functools.partial(export_weights, args.format)
-    path = export(args.model_dir, args.output, **arguments)
+    path = api.export_model(
+        args.model_dir,
+        args.output,
+        format=args.format,
+        weight_type=args.weight_type,
+        options=parse_options(args.options),
+        checkpoint=args.checkpoint,
+        overwrite=args.overwrite,
+    )
     print(path)
     return 0
