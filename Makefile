@@ -1,7 +1,7 @@
 # Each target is a line or two. `make demo` is the main job, `make test` runs every test; both first
 # make .venv from requirements.lock and build the C++ into it.
 .DELETE_ON_ERROR:
-.PHONY: all demo test sanitize lint bench wheel check-wheel lock clean
+.PHONY: all demo test sanitize lint bench docs wheel check-wheel lock clean
 
 BIN := .venv/bin
 # Quiet twice: errors alone.
@@ -32,6 +32,10 @@ lint: .venv/ready
 
 bench: .venv/ready
 	@for script in $$(grep -l __main__ benchmarks/*.py); do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+# The documentation site, into build/site; a test builds it too.
+docs: .venv/ready
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 wheel: .venv/ready
 	@scripts/wheel.sh $(BIN)

@@ -56,7 +56,7 @@ class Engine:
       InputError: an argument is out of its range.
       NativeError: the C++ core cannot be loaded, or this machine lacks the instruction set.
 
-    Example:
+    Examples:
       >>> engine = Engine("model.kmtl", workers=2)
       >>> engine.translate([[tag, 17, 4, eos]], {"beam_size": 4, "max_length": 64})[0][0].tokens
     """

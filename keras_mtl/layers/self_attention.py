@@ -35,7 +35,7 @@ class SelfAttention(keras.layers.Layer):
     Raises:
       ValueError: `dim` is not a multiple of `num_heads`.
 
-    Example:
+    Examples:
       >>> SelfAttention(num_heads=4)(keras.ops.ones([2, 5, 16])).shape
       TensorShape([2, 5, 16])
 
