@@ -37,6 +37,8 @@ _DEFINED_IN = {
     "Transformer": "models.transformer",
     "QuantizedDense": "layers.quantized_dense",
     "beam_search": "decoding.beam_search",
+    "native_beam_search": "decoding.native_beam_search",
+    "op_beam_search": "decoding.op_beam_search",
     "BeamOptions": "decoding.options",
     "load_translator": "export.translators",
     "load_scorer": "export.translators",
@@ -66,6 +68,8 @@ if TYPE_CHECKING:
     from keras_mtl.data.mixture import Mixture as Mixture
     from keras_mtl.data.task_sources import ArraySource as ArraySource
     from keras_mtl.decoding.beam_search import beam_search as beam_search
+    from keras_mtl.decoding.native_beam_search import native_beam_search as native_beam_search
+    from keras_mtl.decoding.op_beam_search import op_beam_search as op_beam_search
     from keras_mtl.decoding.options import BeamOptions as BeamOptions
     from keras_mtl.decoding.translator import Translator as Translator
     from keras_mtl.engine.native import Engine as Engine

@@ -3,6 +3,7 @@
 The contract of schedules tries its schedule.
 """
 
+import importlib.util
 import re
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 from keras_mtl import metrics
+from keras_mtl.cli import main
 from keras_mtl.configuration import plugins, presets
 from keras_mtl.data import corpora
 from keras_mtl.data.corpora import base
@@ -126,3 +128,33 @@ def test_a_model_with_the_sub_layers_decodes_step_by_step_and_is_saved(example, 
     other = build_transformer(config, 11, ("fr", "de"))
     tf.train.Checkpoint(model=other).read(prefix).assert_consumed()
     np.testing.assert_array_equal(other(inputs), full)
+
+
+def test_the_subcommand(tmp_path, monkeypatch, capsys):
+    """The module and the line of the page are a subcommand."""
+    section = PAGE.split("\n## Subcommands\n")[1].split("\n## ")[0]
+    code, line = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+    (tmp_path / "tasks.py").write_text(code, encoding="utf-8")
+    spec = importlib.util.spec_from_file_location("keras_mtl.cli.tasks", tmp_path / "tasks.py")
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    monkeypatch.setitem(sys.modules, spec.name, module)
+    added = eval("{" + line + "}", {"Command": main.Command})
+    monkeypatch.setattr(main, "COMMANDS", {**main.COMMANDS, **added})
+
+    config = tmp_path / "run.yaml"
+    config.write_text(
+        "task:\n  pairs:\n  - {source: en, target: fr}\n  - {source: de, target: fr}\n"
+        "  data: {corpora: [{reader: cldr, options: {pairs: 9}}]}\n",
+        encoding="utf-8",
+    )
+    assert main.main(["tasks", "--config_file", str(config)]) == 0
+    assert capsys.readouterr().out == "en-fr\nde-fr\n"
+    assert main.main(["tasks", "--config_file", str(config), "--source", "de"]) == 0
+    assert capsys.readouterr().out == "de-fr\n"
+    assert main.main(["tasks", "--config_file", str(tmp_path / "none.yaml")]) == 2
+    assert "no such file" in capsys.readouterr().err
+    assert main.main([]) == 0
+    assert "print the tasks of a configuration" in capsys.readouterr().out

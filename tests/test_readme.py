@@ -1,4 +1,4 @@
-"""The README: its configurations load, its commands parse, its links lead somewhere."""
+"""The README: its configuration loads, its commands parse, its links lead somewhere."""
 
 import re
 import shlex
@@ -6,14 +6,13 @@ import tomllib
 from pathlib import Path
 
 import pytest
-import yaml
 
 from keras_mtl.cli.main import COMMANDS, _parser
 from keras_mtl.configuration import files as registry
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-CONFIGURATIONS = re.findall(r"^```yaml\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+(CONFIGURATION,) = re.findall(r"^```yaml\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
 # Indented lines, with those that a backslash continues.
 COMMAND_LINES = re.findall(r"^    (keras-mtl .*)$", README.replace("\\\n", " "), re.MULTILINE)
 
@@ -25,24 +24,17 @@ def load(tmp_path, text):
 
 
 def test_the_first_configuration_is_small_enough_for_a_laptop(tmp_path):
-    config = load(tmp_path, CONFIGURATIONS[0])
+    config = load(tmp_path, CONFIGURATION)
     assert [pair.name for pair in config.task.pairs] == ["en-fr", "en-ca", "en-oc"]
     assert config.task.model.size == "tiny"
     # The demo trains on 1,000 batches of 2,048 tokens in about four minutes.
     assert config.trainer.train_steps * config.task.data.tokens_per_batch < 1.5 * 1000 * 2048
     adaptive = re.search(r"`(schedule: \{name: inverse_ratio.*?\})`", README)
     assert adaptive
-    lines = CONFIGURATIONS[0].splitlines()
+    lines = CONFIGURATION.splitlines()
     assert lines[-1].strip().startswith("schedule:")
     changed = "\n".join([*lines[:-1], f"  {adaptive.group(1)}\n"])
     assert load(tmp_path, changed).trainer.schedule.name == "inverse_ratio"
-
-
-def test_the_corpora_of_the_second_one_can_take_their_place(tmp_path):
-    whole = yaml.safe_load(CONFIGURATIONS[0])
-    whole["task"]["pairs"] = yaml.safe_load(CONFIGURATIONS[1])["pairs"]
-    (pair,) = load(tmp_path, yaml.safe_dump(whole)).task.pairs
-    assert [corpus.reader for corpus in pair.corpora] == ["parallel", "tmx"]
 
 
 @pytest.mark.parametrize("line", COMMAND_LINES)

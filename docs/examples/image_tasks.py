@@ -16,11 +16,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from keras_mtl import schedules
-from keras_mtl.data.batch_plan import Bucket
-from keras_mtl.data.mixture import Mixture
-from keras_mtl.data.task_sources import ArraySource
-from keras_mtl.training.fit.callbacks import TaskEvaluation, TaskScheduling
+from keras_mtl import ArraySource, Bucket, Mixture, TaskEvaluation, TaskScheduling, schedules
 from keras_mtl.training.run.event_log import EventLog
 from keras_mtl.training.step.optimizers import Adam
 

@@ -15,11 +15,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_mtl import schedules
-from keras_mtl.data.batch_plan import Bucket
-from keras_mtl.data.mixture import Mixture
-from keras_mtl.data.task_sources import ArraySource
-from keras_mtl.training.fit.callbacks import TaskEvaluation, TaskScheduling
+from keras_mtl import ArraySource, Bucket, Mixture, TaskEvaluation, TaskScheduling, schedules
 
 CLASSES = {"sector": 3, "ring": 2}
 SIZES = {"sector": 2000, "ring": 150}

@@ -8,10 +8,11 @@ if (location.protocol === "file:") {
       frame.hidden = true;
       document.documentElement.append(frame);
       const inside = frame.contentWindow;
+      const base = new URL(url, document.baseURI);
       const load = (source) =>
         new Promise((resolve, reject) => {
           const script = inside.document.createElement("script");
-          script.src = new URL(source, url);
+          script.src = new URL(source, base);
           script.onload = resolve;
           script.onerror = () => reject(new Error(`cannot load ${source}`));
           inside.document.head.append(script);
@@ -19,7 +20,7 @@ if (location.protocol === "file:") {
       inside.postMessage = (data) => this.dispatchEvent(new MessageEvent("message", { data }));
       inside.importScripts = (...sources) =>
         sources.reduce((before, source) => before.then(() => load(source)), Promise.resolve());
-      const ready = load(url);
+      const ready = load(base);
       this.postMessage = (data) =>
         ready.then(() => inside.dispatchEvent(new MessageEvent("message", { data })));
       this.terminate = () => frame.remove();

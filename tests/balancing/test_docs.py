@@ -1,6 +1,5 @@
 """docs/reference/balancing.md: its snippets are configurations, its example trains."""
 
-import importlib.util
 import inspect
 import re
 import runpy
@@ -13,6 +12,7 @@ import yaml
 from quadratic import direction
 
 from keras_mtl.balancing import available, create, registry
+from keras_mtl.configuration import plugins
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/reference/balancing.md").read_text(encoding="utf-8")
@@ -21,9 +21,9 @@ EXTENDING = (ROOT / "docs/how-to/extending.md").read_text(encoding="utf-8")
 CONTRACT = ROOT / "tests" / "contracts" / "test_balancing.py"
 
 (LAYER,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
-RECIPE = re.findall(
-    r"```python\n(.*?)```", EXTENDING.split("## Balancing methods")[1].split("\n## ")[0], re.DOTALL
-)
+SECTION = EXTENDING.split("\n## Balancing methods\n")[1].split("\n## ")[0]
+(RECIPE,) = re.findall(r"```python\n(.*?)```", SECTION, re.DOTALL)
+(SNIPPET,) = re.findall(r"```yaml\n(.*?)```", SECTION, re.DOTALL)
 
 
 def test_each_method_has_a_snippet_that_can_be_configured():
@@ -60,17 +60,17 @@ def test_the_example_trains_and_keeps_its_state(tmp_path):
         np.testing.assert_array_equal(value, state[name], err_msg=name)
 
 
-def test_the_recipe_makes_a_method_that_passes_the_contract(tmp_path, monkeypatch):
-    file = tmp_path / "geometric.py"
-    file.write_text(RECIPE[0])
-    spec = importlib.util.spec_from_file_location("keras_mtl.balancing.geometric", file)
+def test_the_recipe_is_a_plug_in_that_passes_the_contract(tmp_path, monkeypatch):
     monkeypatch.setattr(registry.METHODS, "classes", dict(registry.METHODS.classes))
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, spec.name, module)
-    spec.loader.exec_module(module)
-    names = {}
-    exec(RECIPE[1], names)
-    assert names["Geometric"].name in available()
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    snippet = yaml.safe_load(SNIPPET)
+    (name,) = snippet["imports"]
+    (tmp_path / f"{name}.py").write_text(RECIPE)
+    plugins.load([f"{tmp_path}/{name}"])
+    monkeypatch.delitem(sys.modules, name)
+    settings = snippet["trainer"]["balancing"]
+    assert settings["name"] in available()
+    create(settings["name"], 4, **settings.get("parameters", {}))
 
     given = {"method": "geometric", "tmp_path": tmp_path, "bad": np.nan}
     tests = 0
