@@ -40,11 +40,11 @@ _DEFINED_IN = {
     "native_beam_search": "decoding.native_beam_search",
     "op_beam_search": "decoding.op_beam_search",
     "BeamOptions": "decoding.options",
-    "load_translator": "export.translators",
-    "load_scorer": "export.translators",
+    "load_translator": "decoding.translators",
+    "load_scorer": "decoding.translators",
     "Translator": "decoding.translator",
-    "Engine": "engine.native",
-    "load_ops": "engine.native",
+    "Engine": "engine.engine",
+    "load_ops": "engine.ops",
     "KerasMtlError": "errors",
 }
 # Packages and modules with a documented list of names of their own.
@@ -72,11 +72,11 @@ if TYPE_CHECKING:
     from keras_mtl.decoding.op_beam_search import op_beam_search as op_beam_search
     from keras_mtl.decoding.options import BeamOptions as BeamOptions
     from keras_mtl.decoding.translator import Translator as Translator
-    from keras_mtl.engine.native import Engine as Engine
-    from keras_mtl.engine.native import load_ops as load_ops
+    from keras_mtl.decoding.translators import load_scorer as load_scorer
+    from keras_mtl.decoding.translators import load_translator as load_translator
+    from keras_mtl.engine.engine import Engine as Engine
+    from keras_mtl.engine.ops import load_ops as load_ops
     from keras_mtl.errors import KerasMtlError as KerasMtlError
-    from keras_mtl.export.translators import load_scorer as load_scorer
-    from keras_mtl.export.translators import load_translator as load_translator
     from keras_mtl.figures.plotting import plot_run as plot_run
     from keras_mtl.garden.task_sampler import ScheduleTaskSampler as ScheduleTaskSampler
     from keras_mtl.layers.quantized_dense import QuantizedDense as QuantizedDense
