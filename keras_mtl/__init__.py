@@ -21,9 +21,9 @@ _DEFINED_IN = {
     "export_model": "api",
     "plot_run": "figures.plotting",
     # Schedules and mixtures, for any Keras model.
-    "TaskInfo": "schedules.base",
-    "Schedule": "schedules.base",
-    "ScoreBook": "schedules.score_book",
+    "TaskInfo": "schedules",
+    "Schedule": "schedules",
+    "ScoreBook": "schedules",
     "Mixture": "data.mixture",
     "ArraySource": "data.task_sources",
     "Bucket": "data.batch_plan",
@@ -31,20 +31,20 @@ _DEFINED_IN = {
     "TaskEvaluation": "training.fit.task_evaluation",
     "EventLog": "training.run.event_log",
     "Adam": "training.step.optimizers",
-    "Balancing": "balancing.layer",
-    "ScheduleTaskSampler": "garden.task_sampler",
+    "Balancing": "balancing",
+    "ScheduleTaskSampler": "garden",
     # Models and inference.
-    "Transformer": "models.transformer",
-    "QuantizedDense": "layers.quantized_dense",
+    "Transformer": "models",
+    "QuantizedDense": "layers",
     "beam_search": "decoding.beam_search",
     "native_beam_search": "decoding.native_beam_search",
     "op_beam_search": "decoding.op_beam_search",
-    "BeamOptions": "decoding.options",
+    "BeamOptions": "decoding",
     "load_translator": "decoding.translators",
     "load_scorer": "decoding.translators",
     "Translator": "decoding.translator",
-    "Engine": "engine.engine",
-    "load_ops": "engine.ops",
+    "Engine": "engine",
+    "load_ops": "engine",
     "KerasMtlError": "errors",
 }
 # Packages and modules with a documented list of names of their own.
@@ -63,27 +63,27 @@ if TYPE_CHECKING:
     from keras_mtl.api import load_config as load_config
     from keras_mtl.api import prepare as prepare
     from keras_mtl.api import train as train
-    from keras_mtl.balancing.layer import Balancing as Balancing
+    from keras_mtl.balancing import Balancing as Balancing
     from keras_mtl.data.batch_plan import Bucket as Bucket
     from keras_mtl.data.mixture import Mixture as Mixture
     from keras_mtl.data.task_sources import ArraySource as ArraySource
+    from keras_mtl.decoding import BeamOptions as BeamOptions
     from keras_mtl.decoding.beam_search import beam_search as beam_search
     from keras_mtl.decoding.native_beam_search import native_beam_search as native_beam_search
     from keras_mtl.decoding.op_beam_search import op_beam_search as op_beam_search
-    from keras_mtl.decoding.options import BeamOptions as BeamOptions
     from keras_mtl.decoding.translator import Translator as Translator
     from keras_mtl.decoding.translators import load_scorer as load_scorer
     from keras_mtl.decoding.translators import load_translator as load_translator
-    from keras_mtl.engine.engine import Engine as Engine
-    from keras_mtl.engine.ops import load_ops as load_ops
+    from keras_mtl.engine import Engine as Engine
+    from keras_mtl.engine import load_ops as load_ops
     from keras_mtl.errors import KerasMtlError as KerasMtlError
     from keras_mtl.figures.plotting import plot_run as plot_run
-    from keras_mtl.garden.task_sampler import ScheduleTaskSampler as ScheduleTaskSampler
-    from keras_mtl.layers.quantized_dense import QuantizedDense as QuantizedDense
-    from keras_mtl.models.transformer import Transformer as Transformer
-    from keras_mtl.schedules.base import Schedule as Schedule
-    from keras_mtl.schedules.base import TaskInfo as TaskInfo
-    from keras_mtl.schedules.score_book import ScoreBook as ScoreBook
+    from keras_mtl.garden import ScheduleTaskSampler as ScheduleTaskSampler
+    from keras_mtl.layers import QuantizedDense as QuantizedDense
+    from keras_mtl.models import Transformer as Transformer
+    from keras_mtl.schedules import Schedule as Schedule
+    from keras_mtl.schedules import ScoreBook as ScoreBook
+    from keras_mtl.schedules import TaskInfo as TaskInfo
     from keras_mtl.training.fit.callbacks import TaskScheduling as TaskScheduling
     from keras_mtl.training.fit.task_evaluation import TaskEvaluation as TaskEvaluation
     from keras_mtl.training.run.event_log import EventLog as EventLog
