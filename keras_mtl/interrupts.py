@@ -1,4 +1,4 @@
-"""Signals that are answered at once, whatever the main thread is doing.
+"""Signals that take effect at once, whatever the main thread is doing.
 
 Python runs signal handlers in the main thread, between two of its instructions: not while the main
 thread is inside TensorFlow or the engine, which may be minutes. A thread that waits on the wake-up
@@ -27,7 +27,7 @@ _SECONDS_TO_CLEAN = 5.0
 # Ctrl-C is one request however many processes pass it on: a terminal sends it to the whole group,
 # and a launcher such as `uv run` sends it to its child again.
 _SECONDS_OF_ONE_PRESS = 0.2
-# How long a stream that nobody reads may hold up the end of the process.
+# How long a stream without a reader may delay the end of the process.
 _SECONDS_TO_FLUSH = 0.3
 
 
@@ -55,7 +55,7 @@ class StopRequest:
 def stop_on_signals(message: Callable[[str], None]) -> Iterator[StopRequest]:
     """Lets the first SIGINT, SIGTERM or SIGHUP ask for an orderly end.
 
-    The caller looks at the request whenever it can stop, and saves. A SIGINT (Ctrl-C) after that
+    The caller checks the request whenever it can stop, and saves. A SIGINT (Ctrl-C) after that
     ends the process at once with exit code 130: files must be complete or absent at any moment. A
     signal that is ignored (`nohup`), and a SIGINT that has another handler, stay as they are.
 
@@ -77,7 +77,7 @@ def stop_on_signals(message: Callable[[str], None]) -> Iterator[StopRequest]:
         request.signal, first = number, time.monotonic()
         name = "Ctrl-C" if number == signal.SIGINT else request.name
         again = "; press Ctrl-C again to stop without saving" if number == signal.SIGINT else ""
-        # In a thread of its own: a terminal may be stopped, and the next signal must be seen.
+        # In its own thread: a terminal may be stopped, and the next signal must be seen.
         text = f"{name}: saving at the end of the current step{again}"
         threading.Thread(target=message, args=(text,), daemon=True).start()
 
@@ -175,7 +175,7 @@ def _in_main_thread() -> bool:
 
 
 def _is_ours(number: int) -> bool:
-    """Whether nobody has chosen a handler for a signal but Python and this module."""
+    """Whether the handler of a signal is Python's default or this module's."""
     handler = signal.getsignal(number)
     return handler in (signal.SIG_DFL, signal.default_int_handler) or isinstance(
         handler, _RaiseInterrupt
@@ -223,7 +223,7 @@ def _end_at_once(message: str) -> None:
             sys.stdout.flush()
             print(message, file=sys.stderr, flush=True)
 
-    # Another thread may hold a stream that nobody reads.
+    # Another thread may hold a stream that has no reader.
     thread = threading.Thread(target=flush, daemon=True)
     thread.start()
     thread.join(_SECONDS_TO_FLUSH)

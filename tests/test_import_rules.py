@@ -140,14 +140,3 @@ def test_import_is_fast(run_python, attempts):
         assert done.returncode == 0, done.stderr
         seconds.append(float(done.stdout))
     assert min(seconds) < 0.2
-
-
-def test_no_file_is_longer_than_500_lines():
-    """A file that wants to be longer holds two ideas."""
-    root = PACKAGE.parent
-    folders = [PACKAGE, root / "tests", root / "cc", root / "benchmarks"]
-    files = [p for folder in folders for p in folder.rglob("*") if p.suffix in (".py", ".cc", ".h")]
-    long = {
-        str(p.relative_to(root)): n for p in files if (n := len(p.read_text().splitlines())) > 500
-    }
-    assert not long

@@ -123,12 +123,12 @@ def find_problems(config: "ExperimentConfig", prepared: "PreparedData | None") -
     from keras_mtl.training.run.building import (
         check_dev_pairs,
         check_dev_sizes,
-        check_schedule,
+        plan_updates,
         validated_tasks,
     )
 
     problems: dict[str, None] = {}  # As an ordered set: tasks may share a corpus.
-    for check in (check_schedule, check_dev_pairs):
+    for check in (plan_updates, check_dev_pairs):
         try:
             check(config)
         except errors.ConfigError as error:

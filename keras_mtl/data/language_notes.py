@@ -106,8 +106,8 @@ def _spellings(users: dict[str, dict[str, None]]) -> Iterator[str]:
 
 def _listed(names: Sequence[str]) -> str:
     shown = ", ".join(names[:_MOST_SHOWN])
-    more = f" and {len(names) - _MOST_SHOWN:,} more" if names[_MOST_SHOWN:] else ""
-    return f"task{'s' if len(names) > 1 else ''} {shown}{more}"
+    others = f" and {len(names) - _MOST_SHOWN:,} more" if names[_MOST_SHOWN:] else ""
+    return f"task{'s' if len(names) > 1 else ''} {shown}{others}"
 
 
 @functools.cache

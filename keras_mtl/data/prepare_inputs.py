@@ -138,8 +138,8 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
     found = list(_differences("", _comparable(old), _comparable(new)))
     found += _file_differences(old, new)
     shown = "; ".join(found[:_SHOWN_DIFFERENCES])
-    more = len(found) - _SHOWN_DIFFERENCES
-    return f"{shown}; and {more} more" if more > 0 else shown
+    not_shown = len(found) - _SHOWN_DIFFERENCES
+    return f"{shown}; and {not_shown} more" if not_shown > 0 else shown
 
 
 def _comparable(inputs: Mapping[str, Any]) -> dict[str, Any]:
@@ -263,5 +263,5 @@ def missing_files(missing: Sequence[errors.DataError]) -> str:
     """Returns a text that names corpora that are missing."""
     names = list(dict.fromkeys(str(error) for error in missing))
     shown = "; ".join(names[:_SHOWN_DIFFERENCES])
-    more = len(names) - _SHOWN_DIFFERENCES
-    return f"{shown}; and {more} more" if more > 0 else shown
+    not_shown = len(names) - _SHOWN_DIFFERENCES
+    return f"{shown}; and {not_shown} more" if not_shown > 0 else shown

@@ -228,6 +228,31 @@ def train_vocabulary(
       Kudo 2018 (arXiv 1804.10959); temperature sampling: Arivazhagan et al. 2019
       (arXiv 1907.05019).
     """
+    _check_settings(model_type, temperature, max_sentences, character_coverage)
+    try:
+        model = _train(
+            _sample(tasks, temperature, max_sentences, seed),
+            sorted(set(languages)),
+            size,
+            model_type,
+            character_coverage,
+        )
+    except errors.KerasMtlError:  # of the text that is read; it is a ValueError too
+        raise
+    except (RuntimeError, ValueError) as error:
+        raise _explain(error, size) from error
+    vocabulary = Vocabulary(model)
+    if vocabulary.size != size:
+        raise errors.ConfigError(
+            f"task.data.vocabulary.size: {size} pieces were asked for, the text gives "
+            f"{vocabulary.size}; set it to {vocabulary.size}"
+        )
+    return vocabulary
+
+
+def _check_settings(
+    model_type: str, temperature: float, max_sentences: int, character_coverage: float
+) -> None:
     if model_type not in ("unigram", "bpe"):
         raise errors.ConfigError(
             f"task.data.vocabulary.model_type: {model_type!r}; it must be unigram or bpe"
@@ -240,42 +265,52 @@ def train_vocabulary(
         )
     if max_sentences < 1:
         raise errors.ConfigError(f"task.data.vocabulary.max_sentences: {max_sentences} is below 1")
+
+
+def _train(
+    sentences: Iterator[str],
+    languages: Sequence[str],
+    size: int,
+    model_type: str,
+    character_coverage: float,
+) -> bytes:
+    """Trains SentencePiece; returns its model.
+
+    Args:
+      sentences: the text.
+      languages: each gets a tag, in this order.
+      size: number of ids.
+      model_type: ``unigram`` or ``bpe``.
+      character_coverage: share of characters that get their own piece.
+
+    Raises:
+      RuntimeError, ValueError: SentencePiece's own, for example if the size does not fit the text.
+    """
     output = io.BytesIO()
-    try:
-        sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=_sample(tasks, temperature, max_sentences, seed),
-            model_writer=output,
-            vocab_size=size,
-            model_type=model_type,
-            character_coverage=character_coverage,
-            num_threads=_TRAINING_THREADS,
-            seed_sentencepiece_size=min(max(size * _SEEDS_PER_PIECE, _SEEDS[0]), _SEEDS[1]),
-            pad_id=PAD_ID,
-            bos_id=BOS_ID,
-            eos_id=EOS_ID,
-            unk_id=UNK_ID,
-            pad_piece=SPECIAL_PIECES[PAD_ID],
-            bos_piece=SPECIAL_PIECES[BOS_ID],
-            eos_piece=SPECIAL_PIECES[EOS_ID],
-            unk_piece=SPECIAL_PIECES[UNK_ID],
-            control_symbols=[tag(language) for language in sorted(set(languages))],
-            byte_fallback=True,
-            normalization_rule_name="identity",
-            remove_extra_whitespaces=False,
-            max_sentence_length=_MAX_SENTENCE_BYTES,
-            minloglevel=3,
-        )
-    except errors.KerasMtlError:  # of the text that is read; it is a ValueError too
-        raise
-    except (RuntimeError, ValueError) as error:
-        raise _explain(error, size) from error
-    vocabulary = Vocabulary(output.getvalue())
-    if vocabulary.size != size:
-        raise errors.ConfigError(
-            f"task.data.vocabulary.size: {size} pieces were asked for, the text gives "
-            f"{vocabulary.size}; set it to {vocabulary.size}"
-        )
-    return vocabulary
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=sentences,
+        model_writer=output,
+        vocab_size=size,
+        model_type=model_type,
+        character_coverage=character_coverage,
+        num_threads=_TRAINING_THREADS,
+        seed_sentencepiece_size=min(max(size * _SEEDS_PER_PIECE, _SEEDS[0]), _SEEDS[1]),
+        pad_id=PAD_ID,
+        bos_id=BOS_ID,
+        eos_id=EOS_ID,
+        unk_id=UNK_ID,
+        pad_piece=SPECIAL_PIECES[PAD_ID],
+        bos_piece=SPECIAL_PIECES[BOS_ID],
+        eos_piece=SPECIAL_PIECES[EOS_ID],
+        unk_piece=SPECIAL_PIECES[UNK_ID],
+        control_symbols=[tag(language) for language in languages],
+        byte_fallback=True,
+        normalization_rule_name="identity",
+        remove_extra_whitespaces=False,
+        max_sentence_length=_MAX_SENTENCE_BYTES,
+        minloglevel=3,
+    )
+    return output.getvalue()
 
 
 def _sample(

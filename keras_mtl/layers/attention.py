@@ -11,8 +11,8 @@ MASKED = -1e9
 def glorot(parts: int) -> keras.initializers.Initializer:
     """Returns the initializer of a kernel `[d, parts * d]` that fuses `parts` kernels `[d, d]`.
 
-    Each part is drawn as Glorot's uniform initializer would draw it alone: variance 1 / d, where
-    the fused shape alone would give 2 / ((parts + 1) d).
+    Each part is drawn as Glorot's uniform initializer draws a matrix of its shape: variance 1 / d.
+    The fused shape would give 2 / ((parts + 1) d).
 
     Args:
       parts: number of kernels side by side.

@@ -28,7 +28,7 @@ def track_state(
     """Puts `generator`'s state into checkpoints of `layer`, unless it is `seed`: another owns it.
 
     Keras saves seed generators in its own files, and `tf.train.Checkpoint` passes them over: a
-    training that goes on from a checkpoint would drop differently. An attribute of the layer would
+    training that resumes from a checkpoint would drop differently. An attribute of the layer would
     do too, but lists the state twice among the layer's variables.
     """
     if generator is not seed:

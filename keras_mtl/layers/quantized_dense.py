@@ -25,7 +25,7 @@ class QuantizedDense(keras.layers.Layer):
     Results differ from Keras' own only by rounding (Keras adds 1e-7 to the largest magnitude).
     Product and bias have the same bits on every backend and processor: eagerly, in a graph,
     compiled by XLA, in `fit` and `predict`, and in a SavedModel. They are computed in float32 and
-    rounded once to the layer's compute type. An activation has the bits of whichever compiler runs
+    rounded once to the layer's compute type. An activation has the bits of the compiler that runs
     it.
 
     Values that are not finite are never hidden. Weights with such values are refused when they are

@@ -1,6 +1,6 @@
 """From the configuration to a built model."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -35,6 +35,27 @@ def build_transformer(
       ConfigError: a field has a value that the model cannot have.
     """
     size = resolved(model_config)
+    _check_fields(model_config, size, decoders)
+    return Transformer(
+        vocabulary_size=vocabulary_size,
+        activation=model_config.activation,
+        positions=model_config.positions,
+        max_length=model_config.max_length,
+        tie_embeddings=model_config.tie_embeddings,
+        sharing=model_config.sharing,
+        decoders=tuple(decoders) if model_config.sharing == "encoder" else (),
+        seed=seed,
+        feed_forward=model_config.feed_forward,
+        feed_forward_parameters=model_config.feed_forward_parameters,
+        norm=model_config.norm,
+        norm_parameters=model_config.norm_parameters,
+        name="transformer",
+        **size,
+    )
+
+
+def _check_fields(model_config: Any, size: Mapping[str, Any], decoders: Sequence[str]) -> None:
+    """Raises ConfigError if a field of the model has a value that it cannot have."""
     for field, known in (
         ("activation", ACTIVATIONS),
         ("positions", POSITIONS),
@@ -69,22 +90,6 @@ def build_transformer(
         raise ConfigError(
             "task.model.sharing is 'encoder': it needs the target languages, and none are given"
         )
-    return Transformer(
-        vocabulary_size=vocabulary_size,
-        activation=model_config.activation,
-        positions=model_config.positions,
-        max_length=model_config.max_length,
-        tie_embeddings=model_config.tie_embeddings,
-        sharing=model_config.sharing,
-        decoders=tuple(decoders) if model_config.sharing == "encoder" else (),
-        seed=seed,
-        feed_forward=model_config.feed_forward,
-        feed_forward_parameters=model_config.feed_forward_parameters,
-        norm=model_config.norm,
-        norm_parameters=model_config.norm_parameters,
-        name="transformer",
-        **size,
-    )
 
 
 def check_sublayers(model_config: Any, dtype: str = "float32") -> None:

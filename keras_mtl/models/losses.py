@@ -82,7 +82,7 @@ def _token_losses(
         # The maximum is shifted out, as in any stable log-sum-exp.
         peak = tf.reduce_max(x, axis=-1, keepdims=True)
         right = tf.gather(x, labels, batch_dims=1)
-        # Once nobody else reads the logits, their memory is used for what follows.
+        # After the last use of the logits, their memory is reused for what follows.
         with tf.control_dependencies([right]):
             exponentials = tf.exp(x - peak)
         total = tf.reduce_sum(exponentials, axis=-1)

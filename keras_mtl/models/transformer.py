@@ -19,6 +19,20 @@ SHARING = ("full", "encoder")
 PAD_ID = 0
 BOS_ID = 1
 
+# Arguments of the model that its encoder and its decoders share.
+_STACK_ARGUMENTS = (
+    "intermediate_dim",
+    "num_heads",
+    "dropout",
+    "attention_dropout",
+    "activation_dropout",
+    "activation",
+    "feed_forward",
+    "feed_forward_parameters",
+    "norm",
+    "norm_parameters",
+)
+
 State = dict[str, Any]
 
 
@@ -98,18 +112,7 @@ class Transformer(keras.Model):
         **kwargs,
     ) -> None:
         super().__init__(**kwargs)
-        if positions not in POSITIONS:
-            raise ValueError(f"positions must be one of {', '.join(POSITIONS)}, not {positions!r}")
-        if sharing not in SHARING:
-            raise ValueError(f"sharing must be one of {', '.join(SHARING)}, not {sharing!r}")
-        if sharing == "encoder" and not decoders:
-            raise ValueError("sharing='encoder' needs the names of the decoders")
-        sublayers = {
-            "feed_forward": feed_forward,
-            "feed_forward_parameters": dict(feed_forward_parameters or {}),
-            "norm": norm,
-            "norm_parameters": dict(norm_parameters or {}),
-        }
+        _check_arguments(positions, sharing, decoders)
         self._config = {
             "vocabulary_size": vocabulary_size,
             "hidden_dim": hidden_dim,
@@ -127,7 +130,10 @@ class Transformer(keras.Model):
             "sharing": sharing,
             "decoders": tuple(decoders),
             "seed": seed_config(seed),
-            **sublayers,
+            "feed_forward": feed_forward,
+            "feed_forward_parameters": dict(feed_forward_parameters or {}),
+            "norm": norm,
+            "norm_parameters": dict(norm_parameters or {}),
         }
         self.vocabulary_size = vocabulary_size
         self.hidden_dim = hidden_dim
@@ -139,45 +145,44 @@ class Transformer(keras.Model):
         self.decoder_names = tuple(decoders) if sharing == "encoder" else ()
         self.seed_generator = keras.random.SeedGenerator(seed, name="dropout")
         track_state(self, self.seed_generator, seed)
+        self._make_embeddings()
+        self._make_stacks()
+        self.build(None)
+
+    def _make_embeddings(self) -> None:
         policy = self.dtype_policy
         # No implicit Keras mask: the encoder is given its mask, the decoder needs none.
         table = {
-            "vocabulary_size": vocabulary_size,
-            "hidden_dim": hidden_dim,
+            "vocabulary_size": self.vocabulary_size,
+            "hidden_dim": self.hidden_dim,
             "mask_id": None,
             "dtype": policy,
         }
-        stack = {
-            "intermediate_dim": intermediate_dim,
-            "num_heads": num_heads,
-            "dropout": dropout,
-            "attention_dropout": attention_dropout,
-            "activation_dropout": activation_dropout,
-            "activation": activation,
-            "seed": self.seed_generator,
-            **sublayers,
-            "dtype": policy,
-        }
         self.source_embedding = TokenEmbedding(
-            **table, name="embedding" if tie_embeddings else "source_embedding"
+            **table, name="embedding" if self.tie_embeddings else "source_embedding"
         )
         self.target_embedding = (
             self.source_embedding
-            if tie_embeddings
+            if self.tie_embeddings
             else TokenEmbedding(**table, name="target_embedding")
         )
         self.source_positions, self.target_positions = (
             SinePositionEncoding(dtype=policy, name=f"{side}_positions")
-            if positions == "sinusoidal"
-            else PositionEmbedding(max_length, dtype=policy, name=f"{side}_positions")
+            if self._config["positions"] == "sinusoidal"
+            else PositionEmbedding(self.max_length, dtype=policy, name=f"{side}_positions")
             for side in ("source", "target")
         )
-        self.encoder = TransformerEncoder(encoder_layers, **stack, name="encoder")
+
+    def _make_stacks(self) -> None:
+        """Makes the encoder and the decoders."""
+        options = {name: self._config[name] for name in _STACK_ARGUMENTS}
+        options |= {"seed": self.seed_generator, "dtype": self.dtype_policy}
+        self.encoder = TransformerEncoder(self._config["encoder_layers"], **options, name="encoder")
         self.decoders = [
             TransformerDecoder(
-                decoder_layers,
-                vocabulary_size=None if tie_embeddings else vocabulary_size,
-                **stack,
+                self._config["decoder_layers"],
+                vocabulary_size=None if self.tie_embeddings else self.vocabulary_size,
+                **options,
                 name=f"decoder_{name}" if name else "decoder",
             )
             for name in self.decoder_names or ("",)
@@ -185,7 +190,6 @@ class Transformer(keras.Model):
         # tf.train.Checkpoint follows attributes and, with Keras 3, not the members of a list.
         for i, decoder in enumerate(self.decoders):
             setattr(self, f"decoder_{i}", decoder)
-        self.build(None)
 
     def build(self, input_shape=None) -> None:
         if self.built:
@@ -424,3 +428,12 @@ class Transformer(keras.Model):
 
     def build_from_config(self, config):
         """Does nothing: the constructor has built the model."""
+
+
+def _check_arguments(positions: str, sharing: str, decoders: Sequence[str]) -> None:
+    if positions not in POSITIONS:
+        raise ValueError(f"positions must be one of {', '.join(POSITIONS)}, not {positions!r}")
+    if sharing not in SHARING:
+        raise ValueError(f"sharing must be one of {', '.join(SHARING)}, not {sharing!r}")
+    if sharing == "encoder" and not decoders:
+        raise ValueError("sharing='encoder' needs the names of the decoders")

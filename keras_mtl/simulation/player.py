@@ -16,7 +16,8 @@ DRAWS = ("expected", "random", "blend")
 # Where a span of steps is looked at, in parts of it: irregular, so that nothing periodic hides.
 _PROBES = np.array([0.0, 0.09, 0.21, 0.38, 0.5, 0.66, 0.83, 0.93, 1.0])
 _TOLERANCE = 1e-5
-_SHORTEST = 16
+# Spans of at most this number of steps are summed step by step.
+_EXACT_STEPS = 16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -272,7 +273,7 @@ def mean_probabilities(schedule: Schedule, start: int, stop: int, state: State) 
 
 def _mean(at: Callable[[int], np.ndarray], start: int, stop: int) -> np.ndarray:
     count = stop - start
-    if count <= _SHORTEST:
+    if count <= _EXACT_STEPS:
         return np.mean([at(step) for step in range(start, stop)], axis=0)
     first = at(start)
     probes = start + np.round(_PROBES * (count - 1)).astype(np.int64)

@@ -49,17 +49,36 @@ def check_layer(
       tolerance: absolute difference allowed between XLA and no XLA.
     """
     layer = make(**kwargs)
-    outputs = _call(layer, inputs)
+    _call(layer, inputs)
     _set_distinct_weights(layer)
     outputs = _call(layer, inputs)
-
-    # Shapes, told before and found after.
-    assert tuple(outputs.shape) == expected_shape
-    shapes = [value.shape for value in inputs]
-    assert tuple(layer.compute_output_shape(*shapes)) == expected_shape
+    _check_shapes(layer, inputs, outputs, expected_shape)
     assert len(layer.trainable_variables) == trainable
+    _check_config(layer, make, kwargs, inputs, outputs)
+    _check_saving(layer, inputs, outputs, tmp_path / f"{make.__name__}.keras")
+    gradients = _check_xla(layer, make, inputs, tolerance)
+    for variable, gradient in zip(layer.trainable_variables, gradients, strict=True):
+        if variable.name not in unmoved:
+            assert np.abs(gradient).max() > 0, f"no gradient for {variable.path}"
+    _check_dtypes(layer, make, kwargs, inputs, outputs)
 
-    # Configuration: every argument comes back, and makes the same layer.
+
+def _check_shapes(
+    layer: keras.layers.Layer, inputs: list[np.ndarray], outputs: Any, expected: tuple[int, ...]
+) -> None:
+    assert tuple(outputs.shape) == expected
+    shapes = [value.shape for value in inputs]
+    assert tuple(layer.compute_output_shape(*shapes)) == expected
+
+
+def _check_config(
+    layer: keras.layers.Layer,
+    make: Callable[..., keras.layers.Layer],
+    kwargs: dict[str, Any],
+    inputs: list[np.ndarray],
+    outputs: Any,
+) -> None:
+    """Every argument comes back from the configuration, which makes the same layer."""
     config = layer.get_config()
     for key, value in kwargs.items():
         assert config[key] == value, f"get_config()[{key!r}] is {config[key]!r}, not {value!r}"
@@ -69,14 +88,27 @@ def check_layer(
     twin.set_weights(layer.get_weights())
     np.testing.assert_array_equal(_call(twin, inputs), outputs)
 
-    # A file, through a model.
-    model = _as_model(layer, inputs)
-    path = tmp_path / f"{make.__name__}.keras"
-    model.save(path)
+
+def _check_saving(
+    layer: keras.layers.Layer, inputs: list[np.ndarray], outputs: Any, path: Any
+) -> None:
+    _as_model(layer, inputs).save(path)
     loaded = keras.models.load_model(path)
     np.testing.assert_array_equal(loaded(inputs), outputs)
 
-    # XLA computes the same, dropout included: the masks are a function of the seed's state.
+
+def _check_xla(
+    layer: keras.layers.Layer,
+    make: Callable[..., keras.layers.Layer],
+    inputs: list[np.ndarray],
+    tolerance: float,
+) -> list[np.ndarray]:
+    """XLA computes the same, dropout included: the masks are a function of the seed's state.
+
+    Returns:
+      The gradients of the trainable variables, in training.
+    """
+    config = layer.get_config()
     for training in (False, True):
         options = {"training": training} if "training" in _parameters(layer) else {}
         results = []
@@ -89,14 +121,17 @@ def check_layer(
             results.append(_gradients(fresh, inputs, jit, options))
         for plain, compiled in zip(*results, strict=True):
             np.testing.assert_allclose(plain, compiled, atol=tolerance * 10, rtol=1e-4)
+    return results[0][1:]
 
-    # A gradient reaches every variable.
-    gradients = results[0][1:]
-    for variable, gradient in zip(layer.trainable_variables, gradients, strict=True):
-        if variable.name not in unmoved:
-            assert np.abs(gradient).max() > 0, f"no gradient for {variable.path}"
 
-    # Mixed precision: bfloat16 out, float32 weights, nearly the same numbers.
+def _check_dtypes(
+    layer: keras.layers.Layer,
+    make: Callable[..., keras.layers.Layer],
+    kwargs: dict[str, Any],
+    inputs: list[np.ndarray],
+    outputs: Any,
+) -> None:
+    """With mixed precision: bfloat16 out, float32 weights, and nearly the same numbers."""
     for policy in ("mixed_bfloat16", "float32", "float64"):
         cast = make(**kwargs, dtype=policy)
         typed = _call(cast, inputs)

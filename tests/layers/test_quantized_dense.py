@@ -58,11 +58,11 @@ def test_a_vector_is_a_row(backend):
     x = tf.constant([0.1, -0.3, 0.2])
     with tf.GradientTape(persistent=True) as tape:
         tape.watch([x, scales])
-        alone = quantized_matmul(x, weights, scales, backend)
+        single = quantized_matmul(x, weights, scales, backend)
         row = quantized_matmul(x[None], weights, scales, backend)[0]
-    assert alone.shape == [2]
-    for ours, theirs in ((alone, row), *(
-        (tape.gradient(alone, v), tape.gradient(row, v)) for v in (x, scales)
+    assert single.shape == [2]
+    for ours, theirs in ((single, row), *(
+        (tape.gradient(single, v), tape.gradient(row, v)) for v in (x, scales)
     )):  # fmt: skip
         np.testing.assert_array_equal(ours, theirs)
 
@@ -91,7 +91,7 @@ def test_many_layers_keep_their_weights_packed():
 
 
 def test_sums_are_exact_at_their_largest():
-    """127 * 127 times a depth that float32 alone could not add up."""
+    """127 * 127 times a depth that float32 sums could not represent."""
     depth = 5000
     weights = np.full([depth, 3], 127, np.int8)
     weights[0, 1] = 126
@@ -108,7 +108,7 @@ def test_every_instruction_set_gives_the_same_bits(monkeypatch):
     weights = generator.integers(-127, 128, (100, 70)).astype(np.int8)
     expected = quantized_matmul(x, weights, np.ones(70, np.float32), "tf")
 
-    def product():  # In a function of its own, so that the kernel is made anew.
+    def product():  # In its own function, so that the kernel is made again.
         function = tf.function(quantized_matmul, autograph=False)
         return function(x, weights, np.ones(70, np.float32), "native")
 

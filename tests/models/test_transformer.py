@@ -168,7 +168,7 @@ def test_padding_changes_no_real_logit(variant):
         "decoder": inputs["decoder"],
     }
     np.testing.assert_allclose(model(longer)[:, :7], logits, atol=2e-6)
-    # An empty row, as the last batch of an epoch has, disturbs nobody and stays finite.
+    # An empty row, as the last batch of an epoch has, changes no other row and stays finite.
     empty = {key: tf.concat([value, value[:1] * 0], 0) for key, value in inputs.items()}
     with_empty = model(empty).numpy()
     np.testing.assert_allclose(with_empty[:4], logits, atol=2e-6)

@@ -1,6 +1,6 @@
-"""A few balanced steps of the trainer in a process of its own: strategies set devices once.
+"""A few balanced steps of the trainer in its own process: strategies set devices once.
 
-Usage: python balance_case.py FOLDER, where cases.json lists what to run; writes <number>.npz, the
+Usage: python balance_case.py DIR, where cases.json lists what to run; writes <number>.npz, the
 weights, the totals and the state of the method of each case.
 """
 

@@ -78,7 +78,7 @@ def train(strategy, application, **options):
 
 
 def train_by_hand(application):
-    """The same in a loop of its own: what `fit` should come to."""
+    """The same in a custom loop: the result that `fit` must give."""
     mixture, model = make_mixture(), make_model(application)
     model.optimizer.build(model.trainable_variables)
     book = schedules.ScoreBook(infos())

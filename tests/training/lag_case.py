@@ -1,8 +1,8 @@
-"""A run that validates beside training, stopped at each step between a snapshot and its effect.
+"""A run with asynchronous validation, stopped at each step between a snapshot and its effect.
 
-Usage: python lag_case.py FOLDER; writes ``found.json``. In a process of its own, because
-determinism is set once. One `Run` goes on from one checkpoint after the other, so that its step is
-traced once; what is left of a process that was killed is made of files alone.
+Usage: python lag_case.py DIRECTORY; writes ``found.json``. In its own process, because determinism
+is set once. One `Run` resumes from one checkpoint after the other, so that its step is traced once;
+a process that was killed is imitated by its files.
 """
 
 import copy
@@ -23,6 +23,7 @@ from keras_mtl.configuration.files import load_experiment
 from keras_mtl.errors import KerasMtlError
 from keras_mtl.evaluation.background import BackgroundEvaluation
 from keras_mtl.evaluation.evaluator import Evaluator, raise_if_stopped
+from keras_mtl.training.run.building import plan_updates
 from keras_mtl.training.run.loop import Run
 from keras_mtl.training.run.setup import prepare_from_config
 from keras_mtl.training.step.distribution import configure_runtime
@@ -110,7 +111,7 @@ def main(directory: Path) -> None:
     prepared = prepare_from_config(config, directory, log=lambda line: None)
     model_dir = directory / "run"
     log: list[str] = []
-    run = Run(config, model_dir, prepared, strategy, log.append)
+    run = Run(config, plan_updates(config), model_dir, prepared, strategy, log.append)
     found: dict = {"differences": {}}
 
     # The first validation ends only after training has gone on: were training to wait for it,
@@ -129,7 +130,7 @@ def main(directory: Path) -> None:
     def at(step, *arguments):
         if step > INTERVAL:
             went_on.set()
-        averages[f"ckpt-{step}"] = [average.numpy() for average in run.optimizer.averages]
+        averages[f"ckpt-{step}"] = [average.numpy() for average in run.parts.optimizer.averages]
         return take(step, *arguments)
 
     Evaluator.evaluate, run.validation.at = evaluate_late, at

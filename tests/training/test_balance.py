@@ -1,4 +1,4 @@
-"""Balancing in the trainer: one step, whichever way its gradients come apart."""
+"""Balancing in the trainer: one step, however its gradients are computed."""
 
 import json
 import os
@@ -14,8 +14,8 @@ from keras_mtl.configuration.files import base_experiment, load_experiment, name
 from keras_mtl.configuration.overriding import set_values
 from keras_mtl.configuration.schema import BalancingConfig
 from keras_mtl.errors import ConfigError
-from keras_mtl.training.run.baselines import task_alone
-from keras_mtl.training.run.building import check_schedule
+from keras_mtl.training.run.baselines import single_task_config
+from keras_mtl.training.run.building import plan_updates
 from keras_mtl.training.step import balancing as balance
 
 SCRIPT = Path(__file__).with_name("balance_case.py")
@@ -70,7 +70,7 @@ def test_weights_of_one_are_the_plain_step(results):
 def test_accumulated_batches_and_one_mixed_batch_take_the_same_step(results):
     accumulated, mixed = results["mgda"], results["mgda, mixed, xla"]
     assert_same_weights(accumulated, mixed, 1e-6)
-    for name in ("weights", "weighed", "loss", "gradient_norm"):
+    for name in ("weights", "weighted_steps", "loss", "gradient_norm"):
         np.testing.assert_allclose(
             accumulated[f"total/{name}"], mixed[f"total/{name}"], rtol=1e-4, err_msg=name
         )
@@ -85,15 +85,15 @@ def test_one_backward_pass_and_one_for_each_task_take_the_same_step(results):
 
 
 def test_the_mean_weight_counts_the_steps_that_had_the_task(results):
-    # The last update has batches of the second task alone.
-    np.testing.assert_array_equal(results["mgda"]["total/weighed"], [2, 3])
+    # The last update has only batches of the second task.
+    np.testing.assert_array_equal(results["mgda"]["total/weighted_steps"], [2, 3])
     assert state(results["mgda"])["step"] == 3
 
 
 def test_a_step_that_is_not_finite_teaches_nothing(results):
     result = results["uncertainty"]
     assert result["total/skipped"] == 1
-    np.testing.assert_array_equal(result["total/weighed"], [2, 2])
+    np.testing.assert_array_equal(result["total/weighted_steps"], [2, 2])
     assert state(result) == state(result, "before")
     assert state(result)["step"] == 2
 
@@ -141,7 +141,7 @@ def config(**changes):
 )
 def test_what_cannot_be_is_refused_before_data_are_prepared(changes, message):
     with pytest.raises(ConfigError, match=message):
-        check_schedule(config(**changes))
+        plan_updates(config(**changes))
 
 
 def test_what_can_be():
@@ -151,16 +151,16 @@ def test_what_can_be():
         {"name": "dwa", "granularity": "batch"},
         {"name": "", "granularity": "batch", "moments": "per_task"},
     ):
-        check_schedule(config(**changes))
-    alone = config()
-    alone.task.pairs = alone.task.pairs[:1]
+        plan_updates(config(**changes))
+    single = config()
+    single.task.pairs = single.task.pairs[:1]
     with pytest.raises(ConfigError, match="one task has nothing to balance"):
-        check_schedule(alone)
+        plan_updates(single)
 
 
 def test_a_baseline_is_trained_without_balancing():
     mixed = config(granularity="batch", gradient_accumulation_steps=3)
-    check_schedule(task_alone(mixed, mixed.task.pairs[0]))
+    plan_updates(single_task_config(mixed, mixed.task.pairs[0]))
     assert mixed.trainer.balancing.name == "pcgrad"
 
 

@@ -251,7 +251,7 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been(tmp_path):
 def test_a_backup_from_inside_an_epoch_goes_on_at_its_batch(tmp_path):
     run(tmp_path, crash_after=STEPS + 5, save_freq=2)
     model, mixture, _ = run(tmp_path, save_freq=2)
-    # Keras begins the interrupted epoch anew, so there are more steps than 4 epochs have; none of
+    # Keras begins the interrupted epoch again, so there are more steps than 4 epochs have; none of
     # them is a step that the backup had done.
     steps = int(model.steps.numpy().sum())
     assert steps > 4 * STEPS

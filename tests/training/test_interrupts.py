@@ -32,7 +32,7 @@ STOPS_PER_RUN = 5
 
 
 class Training:
-    """A training in a process of its own, and the lines that it prints with their times."""
+    """A training in its own process, and the lines that it prints with their times."""
 
     def __init__(self, directory: Path, model_dir: Path, seconds: float, config: dict):
         file = directory / "config.json"  # JSON is YAML.

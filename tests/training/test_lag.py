@@ -1,4 +1,4 @@
-"""Validation beside training: in effect a fixed number of steps later, whatever happens between."""
+"""Asynchronous validation: in effect a fixed number of steps later, whatever happens between."""
 
 import json
 import os

@@ -43,7 +43,6 @@ def test_a_checkpoint_keeps_it_and_one_of_float32_changes_nothing():
 
 def test_only_float16_has_one():
     config = ExperimentConfig()
-    assert build_loss_scale(config) is None
+    assert build_loss_scale(config, accumulation=2) is None
     config.runtime.mixed_precision_dtype = "mixed_float16"
-    config.trainer.optimizer.gradient_accumulation_steps = 2
-    assert float(build_loss_scale(config).value) == 4.0
+    assert float(build_loss_scale(config, accumulation=2).value) == 4.0

@@ -153,7 +153,7 @@ def test_moments_per_task_are_an_adam_for_each_task():
         step = step_function(optimizer, weights, compiled)
         for task, gradient in zip(tasks[:20], gradients[:20], strict=True):
             step(tf.constant(task), tf.constant(gradient))
-        # The others are planned: nobody says inside the step whose gradient it is.
+        # The others are planned: the step does not say whose gradient it is.
         optimizer.plan_tasks(tasks[20:])
         for gradient in gradients[20:]:
             step(tf.constant(-1, tf.int64), tf.constant(gradient))

@@ -1,4 +1,4 @@
-"""A run that is killed again and again equals one that is left alone, bit for bit."""
+"""A run that is killed again and again equals one that is not, bit for bit."""
 
 import copy
 import json

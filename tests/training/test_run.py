@@ -20,10 +20,10 @@ def settings(**changes):
     config["trainer"]["balancing"] = {"name": "dwa", "parameters": {"interval": 2}}
     config["trainer"]["optimizer"]["gradient_accumulation_steps"] = 2
     for path, value in changes.items():
-        *folders, name = path.split("__")
+        *sections, name = path.split("__")
         place = config
-        for directory in folders:
-            place = place[directory]
+        for section in sections:
+            place = place[section]
         place[name] = value
     return config
 

@@ -35,7 +35,7 @@ def run(tmp_path):
     return RunDirectory(tmp_path), config
 
 
-def test_the_same_decoders_go_on(run):
+def test_a_run_with_the_same_decoders_resumes(run):
     directory, config = run
     assert directory.check(config, prepared("fr", "de")) == []
 

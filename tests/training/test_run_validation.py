@@ -9,7 +9,7 @@ import pytest
 from keras_mtl.configuration.schema import CorpusConfig, ExperimentConfig, PairConfig
 from keras_mtl.errors import ConfigError, DataError
 from keras_mtl.schedules.base import TaskInfo
-from keras_mtl.training.run.building import check_dev_pairs, check_schedule
+from keras_mtl.training.run.building import check_dev_pairs, plan_updates
 from keras_mtl.training.run.validation import RunValidation
 
 
@@ -110,10 +110,10 @@ def test_the_best_average_is_of_the_validated_tasks(tmp_path):
 
 def test_a_schedule_that_adapts_to_scores_needs_them_all(tmp_path):
     config = validation(tmp_path, "chrf", ["a"])._config
-    check_schedule(config)
+    plan_updates(config)
     config.trainer.schedule.name = "inverse_ratio"
     config.task.pairs[0].baseline = config.task.pairs[1].baseline = 20.0
     with pytest.raises(ConfigError, match=r"trainer\.evaluation\.tasks leaves out b"):
-        check_schedule(config)
+        plan_updates(config)
     config.trainer.evaluation.tasks = []
-    check_schedule(config)
+    plan_updates(config)

@@ -15,16 +15,11 @@ def experiment(schedule="implicit", **changes):
     config.trainer.schedule.name = schedule
     for path, value in changes.items():
         section = config
-        *folders, name = path.split("__")
-        for directory in folders:
-            section = getattr(section, directory)
+        *sections, name = path.split("__")
+        for part in sections:
+            section = getattr(section, part)
         setattr(section, name, value)
     return config
-
-
-def schedule_of(config):
-    tasks = [building.TaskInfo(f"en-{pair.target}", 9, pair.baseline) for pair in config.task.pairs]
-    return building.build_schedule(config, tasks)
 
 
 @pytest.mark.parametrize(
@@ -48,13 +43,12 @@ def schedule_of(config):
 )
 def test_moments_follow_the_application(changes, moments, num_tasks):
     config = experiment(**changes)
-    building.check_schedule(config)
-    optimizer = building.build_optimizer(config, schedule_of(config), 64)
+    plan = building.plan_updates(config)
+    optimizer = building.build_optimizer(config, plan, 64)
     assert (optimizer.moments, optimizer.num_tasks) == (moments, num_tasks)
-    warning = building.scaling_warning(config, schedule_of(config))
     application = config.trainer.schedule.application
     fits = moments == "scaled" or (application == "learning_rate") == (moments == "per_task")
-    assert (warning is None) == (fits or "schedule" in changes)
+    assert (plan.warning is None) == (fits or "schedule" in changes)
 
 
 @pytest.mark.parametrize(
@@ -74,14 +68,14 @@ def test_moments_follow_the_application(changes, moments, num_tasks):
 def test_updates_of_several_tasks_are_refused(changes, message):
     mixed = experiment(**changes, task__data__granularity="example")
     with pytest.raises(ConfigError, match=f"task.data.granularity is 'example': {message}"):
-        building.check_schedule(mixed)
+        building.plan_updates(mixed)
     accumulated = experiment(**changes, trainer__optimizer__gradient_accumulation_steps=4)
     with pytest.raises(ConfigError, match=r"steps is 4: .*set it to 1"):
-        building.check_schedule(accumulated)
+        building.plan_updates(accumulated)
 
 
 def test_factors_on_gradients_take_any_batches():
-    building.check_schedule(
+    building.plan_updates(
         experiment(
             task__data__granularity="example",
             trainer__optimizer__gradient_accumulation_steps=4,

@@ -72,5 +72,12 @@ def test_a_loop_follows_its_tasks_when_they_change():
     np.testing.assert_array_equal(again.sums["tokens"], [4.0, 0.0])
 
 
+def test_sums_of_an_older_checkpoint_have_their_present_names():
+    arrays = open_loop().collect()
+    arrays["loop/sums/weighed"] = np.array([2.0, 1.0], np.float32)
+    again = OpenLoop.from_arrays(arrays, np.arange(2))
+    assert again.sums["weighted_steps"].tolist() == [2, 1]
+
+
 def test_a_checkpoint_from_between_two_loops_has_none():
     assert OpenLoop.from_arrays({"counters": np.zeros(2)}, np.arange(2)) is None

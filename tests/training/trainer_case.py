@@ -1,7 +1,7 @@
-"""A few steps of the trainer in a process of its own: strategies set devices once.
+"""A few steps of the trainer in its own process: strategies set devices once.
 
-Usage: python trainer_case.py FOLDER, where cases.json lists what to run; writes <number>.npz, the
-weights and the totals of each case.
+Usage: python trainer_case.py DIRECTORY, where cases.json lists what to run; writes <number>.npz,
+the weights and the totals of each case.
 """
 
 import json
@@ -49,50 +49,18 @@ def run(
     scales=None,
     loss_scale=None,
 ):
-    name = "mirrored" if replicas > 1 else "one_device"
-    strategy = configure_runtime(
-        RuntimeConfig(
-            distribution_strategy=name,
-            num_replicas=replicas,
-            seed=5,
-            mixed_precision_dtype=precision,
-        )
-    )
-    strategy = STRATEGIES.setdefault(name, strategy)
+    strategy = make_strategy_of(replicas, precision)
+    knows_tasks = moments != "shared"
     with strategy.scope():
-        model = build_transformer(
-            TransformerConfig(
-                size="tiny",
-                hidden_dim=16,
-                num_heads=2,
-                intermediate_dim=32,
-                encoder_layers=1,
-                decoder_layers=1,
-                dropout=dropout,
-                attention_dropout=dropout,
-                activation_dropout=dropout,
-                sharing=sharing,
-            ),
-            VOCABULARY,
-            ("fr", "de"),
-        )
+        model = make_model(sharing, dropout)
         # A large epsilon, so that weights whose true gradient is 0 (biases of keys) do not follow
         # the rounding of it.
-        knows_tasks = moments != "shared"
         optimizer = Adam(0.01, epsilon=1e-3, num_tasks=2 if knows_tasks else 0, moments=moments)
         optimizer.build(model.trainable_variables)
         scale = DynamicLossScale(tokens=128) if precision == "mixed_float16" else None
         if loss_scale is not None:
             scale.restore({"loss_scale/value": loss_scale, "loss_scale/updates": 0})
-    rng = np.random.default_rng(1)
-    # The same numbers whatever the strategy's way of creating variables.
-    for variable in model.trainable_variables:
-        if len(variable.shape) > 1:
-            variable.assign(
-                np.random.default_rng(len(variable.shape))
-                .normal(0, 0.1, variable.shape)
-                .astype(np.float32)
-            )
+    set_weights(model)
     trainer = MultiTaskTrainer(
         model,
         optimizer,
@@ -106,22 +74,8 @@ def run(
     )
     if scales is not None:
         trainer.set_scales(scales)
-    elements = []
-    for task in tasks:
-        whole = batch(rng, task)
-        parts = replicas * (2 if halves else 1)
-        elements += [{k: np.split(v, parts)[i] for k, v in whole.items()} for i in range(parts)]
-    spec = {
-        "source": tf.TensorSpec([None, None], tf.int32),
-        "target": tf.TensorSpec([None, None], tf.int32),
-        "task": tf.TensorSpec([None], tf.int32),
-    }
-    trainer.set_dataset(
-        to_all_replicas(
-            strategy,
-            lambda: tf.data.Dataset.from_generator(lambda: iter(elements), output_signature=spec),
-        )
-    )
+    parts = replicas * (2 if halves else 1)
+    trainer.set_dataset(to_all_replicas(strategy, lambda: make_dataset(tasks, parts)))
     names = [variable.path for variable in model.trainable_variables]
     before = [variable.numpy() for variable in model.trainable_variables]
     if poison >= 0:
@@ -142,6 +96,61 @@ def run(
         result["factors"] = optimizer.factors.numpy()
     keras.backend.clear_session()
     return result
+
+
+def make_strategy_of(replicas, precision):
+    name = "mirrored" if replicas > 1 else "one_device"
+    strategy = configure_runtime(
+        RuntimeConfig(
+            distribution_strategy=name,
+            num_replicas=replicas,
+            seed=5,
+            mixed_precision_dtype=precision,
+        )
+    )
+    return STRATEGIES.setdefault(name, strategy)
+
+
+def make_model(sharing, dropout):
+    config = TransformerConfig(
+        size="tiny",
+        hidden_dim=16,
+        num_heads=2,
+        intermediate_dim=32,
+        encoder_layers=1,
+        decoder_layers=1,
+        dropout=dropout,
+        attention_dropout=dropout,
+        activation_dropout=dropout,
+        sharing=sharing,
+    )
+    return build_transformer(config, VOCABULARY, ("fr", "de"))
+
+
+def set_weights(model):
+    """Sets the same numbers, whatever the strategy's way of creating variables."""
+    for variable in model.trainable_variables:
+        if len(variable.shape) > 1:
+            variable.assign(
+                np.random.default_rng(len(variable.shape))
+                .normal(0, 0.1, variable.shape)
+                .astype(np.float32)
+            )
+
+
+def make_dataset(tasks, parts):
+    """Batches of the tasks, each cut into `parts` elements."""
+    rng = np.random.default_rng(1)
+    elements = []
+    for task in tasks:
+        whole = batch(rng, task)
+        elements += [{k: np.split(v, parts)[i] for k, v in whole.items()} for i in range(parts)]
+    spec = {
+        "source": tf.TensorSpec([None, None], tf.int32),
+        "target": tf.TensorSpec([None, None], tf.int32),
+        "task": tf.TensorSpec([None], tf.int32),
+    }
+    return tf.data.Dataset.from_generator(lambda: iter(elements), output_signature=spec)
 
 
 if __name__ == "__main__":

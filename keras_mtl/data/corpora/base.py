@@ -295,9 +295,9 @@ class PairStream:
         lines = list(self._reader.notes)
         for path, examples in self.examples.items():
             lines.extend(str(example) for example in examples)
-            more = self._bad[path] - len(examples)
-            if more:
-                lines.append(f"{path}: {more} more bad lines")
+            not_shown = self._bad[path] - len(examples)
+            if not_shown:
+                lines.append(f"{path}: {not_shown} more bad lines")
         return lines
 
 
@@ -307,7 +307,7 @@ def read_pairs(reader: CorpusReader, max_bad_lines: float = 0.01) -> PairStream:
     Args:
       reader: the corpus.
       max_bad_lines: largest share of bad lines in a file, in [0, 1]. A single bad line is never
-        an error, unless it is all that the file holds.
+        an error, unless the file holds nothing else.
 
     Returns:
       An iterable of ``Pair``. Its counts are complete when the iteration has ended. Iterating

@@ -83,92 +83,20 @@ class Renderer:
 
     def __init__(self, locale: Locale) -> None:
         self.locale = locale
-        data = locale._data
-        # A text that is the root's own was never translated ("M07", "+3 d").
-        root = _ROOT._data
         self._fields: dict[str, Mapping[int, str] | None] = {}
         self._compiled: dict[str, list[_Part] | None] = {}
-
-        self._dates = _Table()
-        for style in cldr_content.DATE_STYLES:
-            found = locale.date_formats.get(style) or locale.datetime_skeletons.get(style)
-            if found is not None:
-                self._add_pattern(self._dates, style, found.pattern)
-        self._times = _Table()
-        for style in ("short", "medium"):
-            self._add_pattern(self._times, style, locale.time_formats[style].pattern)
-        self._datetime_glue = {
-            width: str(locale.datetime_formats[width]).replace("'", "")
-            for width in ("full", "long", "medium", "short")
-        }
-        full = locale.time_formats["full"].pattern
-        self._zoned = _Table()
-        if full.count("zzzz") == 1:
-            before, after = (self._compile(half) for half in full.split("zzzz"))
-            if before is not None and after is not None:
-                self._zoned["time"] = (before, after)
-
-        self._clock = "hm" if "a" in locale.time_formats["short"].pattern else "Hm"
-        self._intervals = _Table()
-        for skeleton in {self._clock, *itertools.chain(*cldr_content.DATE_INTERVALS.values())}:
-            for field, halves in (locale.interval_formats.get(skeleton) or {}).items():
-                self._add_interval(skeleton, field, halves)
-
         symbols = locale.number_symbols["latn"]
         self._group, self._decimal = symbols["group"], symbols["decimal"]
         self._grouping = locale.decimal_formats[None].grouping
         self._plural = functools.lru_cache(1 << 16)(self._plural_form)
-
-        self._units = _Table()
-        for unit, widths in data["unit_patterns"].items():
-            known = root["unit_patterns"].get(unit, {})
-            short, long = (dict(widths.get(width, {})) for width in ("short", "long"))
-            if long.get("other") == known.get("long", {}).get("other"):
-                # CLDR's own fallback; a symbol ("{0} km") may well be the root's.
-                long = short if short.get("other") != known.get("short", {}).get("other") else {}
-            for width, forms in (("short", short), ("long", long)):
-                if "other" in forms:
-                    self._units[unit, width] = forms
-        self._rates = _Table(
-            {
-                unit: self._units[unit, "long"]["per"]
-                for unit in cldr_content.PER_UNITS
-                if "per" in self._units.get((unit, "long"), {})
-            }
-        )
-        self._relatives = _Table()
-        for unit in cldr_content.RELATIVE_UNITS:
-            for tense in ("future", "past"):
-                forms = dict(data["date_fields"].get(unit, {}).get(tense, {}))
-                untranslated = root["date_fields"].get(unit, {}).get(tense, {}).get("other")
-                if "other" in forms and forms["other"] != untranslated:
-                    self._relatives[unit, tense] = forms
-
+        self._add_dates_and_times()
+        self._add_intervals()
+        self._add_units()
+        self._add_relative_times()
         self._names = _Table()
         self._add_names()
-        self._currency_forms = {
-            code: dict(forms) for code, forms in data["currency_names_plural"].items()
-        }
-        self._currency_units = dict(data["currency_unit_patterns"])
-        self._money = locale.currency_formats["standard"]
-        self._zones = _Table(
-            {
-                zone: names["long"]["standard"]
-                for zone, names in locale.meta_zones.items()
-                if "standard" in names.get("long", {})
-            }
-        )
-        self._lists = _Table(
-            {
-                style: dict(locale.list_patterns[style])
-                for style in ("standard", "or")
-                if style in locale.list_patterns
-            }
-        )
-        # CLDR's pattern for "London time (United Kingdom)": how the locale sets parentheses.
-        self._parentheses = (
-            locale.zone_formats["fallback"].replace("%(1)s", "{0}").replace("%(0)s", "{1}")
-        )
+        self._add_money()
+        self._add_zones_and_lists()
         self._methods: dict[str, Callable[..., str]] = {
             "date": self._date,
             "time": self._time,
@@ -194,6 +122,95 @@ class Renderer:
           MissingDataError: CLDR has no data for it in this locale.
         """
         return self._methods[node[0]](*node[1:])
+
+    def _add_dates_and_times(self) -> None:
+        locale = self.locale
+        self._dates = _Table()
+        for style in cldr_content.DATE_STYLES:
+            found = locale.date_formats.get(style) or locale.datetime_skeletons.get(style)
+            if found is not None:
+                self._add_pattern(self._dates, style, found.pattern)
+        self._times = _Table()
+        for style in ("short", "medium"):
+            self._add_pattern(self._times, style, locale.time_formats[style].pattern)
+        self._datetime_glue = {
+            width: str(locale.datetime_formats[width]).replace("'", "")
+            for width in ("full", "long", "medium", "short")
+        }
+        full = locale.time_formats["full"].pattern
+        self._zoned = _Table()
+        if full.count("zzzz") == 1:
+            before, after = (self._compile(half) for half in full.split("zzzz"))
+            if before is not None and after is not None:
+                self._zoned["time"] = (before, after)
+
+    def _add_intervals(self) -> None:
+        locale = self.locale
+        self._clock = "hm" if "a" in locale.time_formats["short"].pattern else "Hm"
+        self._intervals = _Table()
+        for skeleton in {self._clock, *itertools.chain(*cldr_content.DATE_INTERVALS.values())}:
+            for field, halves in (locale.interval_formats.get(skeleton) or {}).items():
+                self._add_interval(skeleton, field, halves)
+
+    def _add_units(self) -> None:
+        # A text that is the root's own was never translated ("M07", "+3 d").
+        root = _ROOT._data["unit_patterns"]
+        self._units = _Table()
+        for unit, widths in self.locale._data["unit_patterns"].items():
+            known = root.get(unit, {})
+            short, long = (dict(widths.get(width, {})) for width in ("short", "long"))
+            if long.get("other") == known.get("long", {}).get("other"):
+                # CLDR's own fallback; a symbol ("{0} km") may well be the root's.
+                long = short if short.get("other") != known.get("short", {}).get("other") else {}
+            for width, forms in (("short", short), ("long", long)):
+                if "other" in forms:
+                    self._units[unit, width] = forms
+        self._rates = _Table(
+            {
+                unit: self._units[unit, "long"]["per"]
+                for unit in cldr_content.PER_UNITS
+                if "per" in self._units.get((unit, "long"), {})
+            }
+        )
+
+    def _add_relative_times(self) -> None:
+        fields, root = self.locale._data["date_fields"], _ROOT._data["date_fields"]
+        self._relatives = _Table()
+        for unit in cldr_content.RELATIVE_UNITS:
+            for tense in ("future", "past"):
+                forms = dict(fields.get(unit, {}).get(tense, {}))
+                untranslated = root.get(unit, {}).get(tense, {}).get("other")
+                if "other" in forms and forms["other"] != untranslated:
+                    self._relatives[unit, tense] = forms
+
+    def _add_money(self) -> None:
+        data = self.locale._data
+        self._currency_forms = {
+            code: dict(forms) for code, forms in data["currency_names_plural"].items()
+        }
+        self._currency_units = dict(data["currency_unit_patterns"])
+        self._money = self.locale.currency_formats["standard"]
+
+    def _add_zones_and_lists(self) -> None:
+        locale = self.locale
+        self._zones = _Table(
+            {
+                zone: names["long"]["standard"]
+                for zone, names in locale.meta_zones.items()
+                if "standard" in names.get("long", {})
+            }
+        )
+        self._lists = _Table(
+            {
+                style: dict(locale.list_patterns[style])
+                for style in ("standard", "or")
+                if style in locale.list_patterns
+            }
+        )
+        # CLDR's pattern for "London time (United Kingdom)": how the locale sets parentheses.
+        self._parentheses = (
+            locale.zone_formats["fallback"].replace("%(1)s", "{0}").replace("%(0)s", "{1}")
+        )
 
     def _add_names(self) -> None:
         locale = self.locale

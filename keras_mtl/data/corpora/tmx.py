@@ -262,7 +262,7 @@ class _File:
 
     def _language_error(self, problem: str) -> errors.DataError:
         listed = ", ".join(f"{code} ({n:,})" for code, n in self._codes.most_common(_SHOWN))
-        more = f" and {len(self._codes) - _SHOWN} more" if len(self._codes) > _SHOWN else ""
+        others = f" and {len(self._codes) - _SHOWN} more" if len(self._codes) > _SHOWN else ""
         near = [
             code
             for wanted, side in zip(self._wanted, self._sides, strict=True)
@@ -271,7 +271,7 @@ class _File:
         ]
         hint = f", for example {near[0]!r}" if near else ""
         return errors.DataError(
-            f"{self._path}: {problem} the file's variants are in {listed}{more}; set "
+            f"{self._path}: {problem} the file's variants are in {listed}{others}; set "
             f"source_language and target_language to codes of the file{hint}"
         )
 

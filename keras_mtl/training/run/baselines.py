@@ -31,10 +31,10 @@ def measure_baselines(
     train_steps: int | None = None,
     log: Callable[[str], None] = print,
 ) -> dict[str, float]:
-    """Trains a model for each task with the same configuration and notes its best validation score.
+    """Trains a model for each task with the same configuration and records its best score.
 
     The models share the prepared data of the whole mix, so that their scores compare with those of
-    the mixed run. Each is trained in a process of its own, in ``<model_dir>/<task>``. A task that
+    the mixed run. Each is trained in its own process, in ``<model_dir>/<task>``. A task that
     is done is not trained again; one that was interrupted resumes.
 
     Args:
@@ -49,7 +49,7 @@ def measure_baselines(
 
     Raises:
         ConfigError, DataError: see `prepare_from_config`.
-        KerasMtlError: a training failed; its own message stands above.
+        KerasMtlError: a training failed; its message is printed before.
     """
     root = Path(model_dir)
     config = copy.deepcopy(config)
@@ -61,10 +61,10 @@ def measure_baselines(
             log(f"no baseline of {pair.name}: trainer.evaluation.tasks leaves it out")
             continue
         log(f"baseline of {pair.name}")
-        alone = task_alone(config, pair)
+        own_config = single_task_config(config, pair)
         if train_steps is not None:
-            alone.trainer.train_steps = train_steps
-        score = _train(alone, root / pair.name, log)
+            own_config.trainer.train_steps = train_steps
+        score = _train(own_config, root / pair.name, log)
         if score <= 0:
             log(
                 f"warning: the best score of {pair.name} is {score:g}, and a baseline must be > 0; "
@@ -76,23 +76,23 @@ def measure_baselines(
     return found
 
 
-def task_alone(config: ExperimentConfig, pair: PairConfig) -> ExperimentConfig:
+def single_task_config(config: ExperimentConfig, pair: PairConfig) -> ExperimentConfig:
     """Returns the configuration of one task, without what concerns several; the data is shared."""
-    alone = copy.deepcopy(config)
-    alone.task.pairs = [copy.deepcopy(pair)]
-    alone.trainer.evaluation.tasks = []
-    alone.trainer.schedule.name = "uniform"
-    alone.trainer.schedule.parameters = {}
-    alone.trainer.schedule.baselines_file = ""
-    alone.trainer.balancing = BalancingConfig()
-    return alone
+    single = copy.deepcopy(config)
+    single.task.pairs = [copy.deepcopy(pair)]
+    single.trainer.evaluation.tasks = []
+    single.trainer.schedule.name = "uniform"
+    single.trainer.schedule.parameters = {}
+    single.trainer.schedule.baselines_file = ""
+    single.trainer.balancing = BalancingConfig()
+    return single
 
 
 def _train(config: ExperimentConfig, directory: Path, log: Callable[[str], None]) -> float:
     directory.mkdir(parents=True, exist_ok=True)
     params = directory / "alone.yaml"
     save_params(config, str(params))
-    # A process of its own: strategies and determinism are set once in a process.
+    # Its own process: strategies and determinism are set once in a process.
     command = [sys.executable, "-m", "keras_mtl.cli.main", "train"]
     command += ["--config_file", str(params), "--model_dir", str(directory)]
     # The child saves before it ends, which takes as long as a training step.

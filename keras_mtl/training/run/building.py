@@ -19,7 +19,7 @@ from keras_mtl.training.step.balancing import check_balancing
 from keras_mtl.training.step.learning_rate import WarmupSchedule
 from keras_mtl.training.step.loss_scale import DynamicLossScale
 from keras_mtl.training.step.optimizers import Adam
-from keras_mtl.training.step.scaling import moments_for, pairing_warning
+from keras_mtl.training.step.update_plan import UpdatePlan
 
 # Below this, chrF of a dev set differs by more than a point between two samples of the sentences.
 _FEW_DEV_PAIRS = 100
@@ -30,7 +30,7 @@ def read_baselines(config: ExperimentConfig, task_names: Sequence[str]) -> list[
     """Returns each task's baseline: its own field, else the baselines file, else None.
 
     Raises:
-        ConfigError: the file is missing, is no {task: number} object, or a number is not > 0.
+        ConfigError: the file is missing, is not a {task: number} object, or a number is not > 0.
     """
     path = config.trainer.schedule.baselines_file
     from_file = _baselines_of_file(path)
@@ -152,12 +152,13 @@ def validated_tasks(config: ExperimentConfig) -> list[str]:
     return [name for name in names if not chosen or name in chosen]
 
 
-def check_schedule(config: ExperimentConfig) -> None:
-    """Raises what `build_schedule` would, before any data is prepared.
+def plan_updates(config: ExperimentConfig) -> UpdatePlan:
+    """Decides what updates are made of, before any data is prepared.
 
     Raises:
-        ConfigError: the schedule, a parameter of it or a baseline is wrong, what it scales has no
-            meaning for the batches that are configured, or ``trainer.balancing`` is wrong.
+        ConfigError: the schedule, a parameter of it or a baseline is wrong, the schedule needs
+            scores of tasks that are not validated, what it scales has no meaning for the batches
+            that are configured, or ``trainer.balancing`` is wrong.
     """
     names = [pair.name or f"{pair.source}-{pair.target}" for pair in config.task.pairs]
     baselines = read_baselines(config, names)
@@ -172,67 +173,30 @@ def check_schedule(config: ExperimentConfig) -> None:
             f"{config.trainer.schedule.name!r} needs a score of every task; add them, or choose a "
             "schedule that does not adapt to scores"
         )
-    one_task = update_is_of_one_task(config, schedule)
-    check_balancing(config, one_task)
-    if not one_task:
-        return
-    if scales_learning_rate(config, schedule):
-        what, remedy = "factors on the learning rate", "trainer.schedule.application to gradient"
-    else:
-        what, remedy = f"{moments(config, schedule)} moments", "trainer.optimizer.moments to shared"
-    accumulation = config.trainer.optimizer.gradient_accumulation_steps
-    if config.task.data.granularity != "batch":
-        raise ConfigError(
-            f"task.data.granularity is {config.task.data.granularity!r}: {what} need "
-            f"updates of one task; set it to batch, or {remedy}"
-        )
-    if accumulation != 1:
-        raise ConfigError(
-            f"trainer.optimizer.gradient_accumulation_steps is {accumulation}: {what} need "
-            "updates of one task, and accumulated batches are of several; set it to 1 with a "
-            f"larger task.data.tokens_per_batch, or {remedy}"
-        )
-
-
-def scales_learning_rate(config: ExperimentConfig, schedule: Schedule) -> bool:
-    """Whether factors of the schedule multiply learning rates."""
-    return schedule.scaling and config.trainer.schedule.application == "learning_rate"
-
-
-def moments(config: ExperimentConfig, schedule: Schedule) -> str:
-    """The kind of Adam's moments: as configured, else what the schedule's factors need."""
-    asked = config.trainer.optimizer.moments
-    if asked is not None:
-        return asked
-    return moments_for(config.trainer.schedule.application) if schedule.scaling else "shared"
-
-
-def update_is_of_one_task(config: ExperimentConfig, schedule: Schedule) -> bool:
-    """Whether the optimizer has to know the task of each update."""
-    return scales_learning_rate(config, schedule) or moments(config, schedule) != "shared"
-
-
-def scaling_warning(config: ExperimentConfig, schedule: Schedule) -> str | None:
-    """What to tell a user whose factors will have little or no effect, None when they have it."""
-    if not schedule.scaling:
-        return None
-    return pairing_warning(config.trainer.schedule.application, moments(config, schedule))
+    plan = UpdatePlan.of(config, schedule)
+    check_balancing(config, plan)
+    plan.check_batches()
+    return plan
 
 
 def build_mixture(
-    config: ExperimentConfig, prepared: PreparedData, schedule: Schedule, replicas: int
+    config: ExperimentConfig,
+    plan: UpdatePlan,
+    prepared: PreparedData,
+    schedule: Schedule,
+    replicas: int,
 ) -> Mixture:
     """Makes the mixture of the tasks' training pairs.
 
     Args:
         config: the experiment.
+        plan: the plan of its updates.
         prepared: the store.
         schedule: decides which task comes next.
         replicas: devices that share a batch; every batch's rows are a multiple of it.
     """
     data = config.task.data
     vocabulary = prepared.vocabulary
-    accumulation = config.trainer.optimizer.gradient_accumulation_steps
     buckets = make_buckets(
         data.max_length,
         data.tokens_per_batch,
@@ -256,7 +220,7 @@ def build_mixture(
         granularity=data.granularity,
         draw=config.trainer.schedule.draw,
         # A loop looks back at its own start, past what reading ahead has drawn.
-        log_steps=2 * config.trainer.steps_per_loop * accumulation + 64,
+        log_steps=2 * config.trainer.steps_per_loop * plan.accumulation + 64,
         fingerprints=config.trainer.log_batches,
     )
 
@@ -268,15 +232,22 @@ def build_model(config: ExperimentConfig, prepared: PreparedData):
     )
 
 
-def build_loss_scale(config: ExperimentConfig) -> DynamicLossScale | None:
-    """Makes the loss scale of a model that computes in float16, under the strategy's scope."""
+def build_loss_scale(config: ExperimentConfig, accumulation: int) -> DynamicLossScale | None:
+    """Makes the loss scale of a model that computes in float16, under the strategy's scope.
+
+    Args:
+        config: the experiment.
+        accumulation: batches of one update, >= 1.
+
+    Returns:
+        The loss scale, None for other types.
+    """
     if config.runtime.mixed_precision_dtype != "mixed_float16":
         return None
-    accumulation = config.trainer.optimizer.gradient_accumulation_steps
     return DynamicLossScale(config.task.data.tokens_per_batch * accumulation)
 
 
-def build_optimizer(config: ExperimentConfig, schedule: Schedule, hidden_dim: int) -> Adam:
+def build_optimizer(config: ExperimentConfig, plan: UpdatePlan, hidden_dim: int) -> Adam:
     """Makes the optimizer; build it on the model's variables under the strategy's scope."""
     settings = config.trainer.optimizer
     return Adam(
@@ -292,6 +263,6 @@ def build_optimizer(config: ExperimentConfig, schedule: Schedule, hidden_dim: in
         epsilon=settings.epsilon,
         decoupled_weight_decay=settings.weight_decay,
         average_momentum=settings.ema_momentum,
-        num_tasks=schedule.num_tasks if update_is_of_one_task(config, schedule) else 0,
-        moments=moments(config, schedule),
+        num_tasks=plan.num_tasks if plan.of_one_task else 0,
+        moments=plan.moments,
     )

@@ -107,7 +107,7 @@ class RunCheckpoints:
                 leaves the directory as it is, to another process that may be writing there.
 
         Returns:
-            The prefix that was restored, None when there is no checkpoint at all.
+            The prefix that was restored, None if there are no checkpoints.
 
         Raises:
             CheckpointError: there are checkpoints and none can be read.

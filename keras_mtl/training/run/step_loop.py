@@ -66,6 +66,11 @@ class OpenLoop:
     given: np.ndarray
     sums: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
+    @property
+    def skipped(self) -> int:
+        """Steps so far whose gradient was not finite."""
+        return round(float(self.sums["skipped"]))
+
     def count(self, probabilities: Callable[[int], np.ndarray], consumed: int) -> None:
         """Adds the probabilities of the batches before `consumed` that are not counted yet."""
         for batch in range(self.counted, consumed):
@@ -104,6 +109,7 @@ class OpenLoop:
 
         start, counted = map(int, arrays["loop/places"])
         prefix = "loop/sums/"
+        renamed = {"weighed": "weighted_steps"}  # The name in older checkpoints.
         return cls(
             start,
             of_tasks(arrays["loop/consumed"], 0),
@@ -111,8 +117,8 @@ class OpenLoop:
             counted,
             of_tasks(arrays["loop/given"], 0.0),
             {
-                name.removeprefix(prefix): of_tasks(value, 0.0)
+                renamed.get(sum_name, sum_name): of_tasks(value, 0.0)
                 for name, value in arrays.items()
-                if name.startswith(prefix)
+                if (sum_name := name.removeprefix(prefix)) != name
             },
         )

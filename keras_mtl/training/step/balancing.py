@@ -9,14 +9,15 @@ from keras_mtl.balancing import Balancing, create, sum_over_replicas
 from keras_mtl.balancing.base import LOSSES, STATE
 from keras_mtl.configuration.schema import ExperimentConfig
 from keras_mtl.errors import ConfigError
+from keras_mtl.training.step.update_plan import UpdatePlan
 
 
-def check_balancing(config: ExperimentConfig, updates_of_one_task: bool) -> None:
+def check_balancing(config: ExperimentConfig, plan: UpdatePlan) -> None:
     """Checks ``trainer.balancing`` and whether the batches give it what it balances.
 
     Args:
         config: the experiment.
-        updates_of_one_task: whether the optimizer treats each update by its task.
+        plan: the plan of its updates.
 
     Raises:
         ConfigError: the method or a parameter is wrong, or an update has nothing to balance.
@@ -34,15 +35,13 @@ def check_balancing(config: ExperimentConfig, updates_of_one_task: bool) -> None
     here = f"trainer.balancing.name is {settings.name!r}"
     if count < 2:
         raise ConfigError(f"{here}: one task has nothing to balance; leave it empty")
-    if updates_of_one_task:
+    if plan.of_one_task:
         raise ConfigError(
             f"{here}: weights of losses do not go with scaled moments, moments per task or factors "
             "on the learning rate; set trainer.optimizer.moments: shared and "
             "trainer.schedule.application: gradient, or leave it empty"
         )
-    mixed = config.task.data.granularity == "example"
-    accumulation = config.trainer.optimizer.gradient_accumulation_steps
-    if balancer.uses != STATE and not mixed and accumulation == 1:
+    if balancer.uses != STATE and not plan.mixed and plan.accumulation == 1:
         raise ConfigError(
             f"{here}: it compares the tasks of one update, and an update is one batch of one task; "
             f"set trainer.optimizer.gradient_accumulation_steps: {count} (which leaves the "
@@ -59,7 +58,7 @@ def build_balancing(config: ExperimentConfig, num_tasks: int) -> Balancing | Non
 
 
 def collect(balancing: Balancing | None) -> dict[str, np.ndarray]:
-    """What a checkpoint keeps of balancing: arrays by name."""
+    """Returns what a checkpoint keeps of balancing: arrays by name."""
     if balancing is None:
         return {}
     prefix = f"balancing/{balancing.method}/"
@@ -69,11 +68,11 @@ def collect(balancing: Balancing | None) -> dict[str, np.ndarray]:
 def restore(
     balancing: Balancing | None, arrays: Mapping[str, np.ndarray], index_map: np.ndarray
 ) -> None:
-    """Takes up what `collect` gave; another method than that of the checkpoint starts afresh.
+    """Restores what `collect` returned; if the method changed, the new one starts from its init.
 
     Args:
-        balancing: the method; None takes up nothing.
-        arrays: of the checkpoint, with others among them.
+        balancing: the method; None restores nothing.
+        arrays: arrays of the checkpoint; those of other objects are ignored.
         index_map: int64 [num_tasks], the saved index of each present task, -1 for a new one.
 
     Raises:
@@ -89,15 +88,16 @@ def restore(
 def mean_weights(
     sums: Mapping[str, np.ndarray], task_names: Sequence[str]
 ) -> dict[str, float] | None:
-    """Mean weight of each task in the steps that had it; None without balancing.
+    """Returns the mean weight of each task in the steps that had it; None without balancing.
 
     Args:
-        sums: of a loop, from the trainer; ``weights`` and ``weighed`` are there with balancing.
+        sums: sums of a loop, from the trainer; with balancing they include ``weights`` and
+            ``weighted_steps``.
         task_names: in the order of the tasks.
     """
     if "weights" not in sums:
         return None
-    counts = sums["weighed"]
+    counts = sums["weighted_steps"]
     return {
         name: float(sums["weights"][task] / counts[task])
         for task, name in enumerate(task_names)
@@ -137,7 +137,7 @@ class BalancedStep:
         self._sums = tf.function(self._sums_of_batch, jit_compile=jit)
 
     def gradients(self, batches, scales):
-        """Gradient of an update; the state stays as it is.
+        """Computes the gradient of an update; the state does not change.
 
         Args:
             batches: the replica's batches, dicts with ``source``, ``target`` and ``task``.
@@ -151,8 +151,8 @@ class BalancedStep:
             return self._combined(batches, scales)
         factors = scales
         if not self._inside:
-            anyone = self.balancing.seen(tf.ones([self.num_tasks]))
-            factors = scales * self.balancing.weights_of(anyone)
+            all_present = self.balancing.seen(tf.ones([self.num_tasks]))
+            factors = scales * self.balancing.weights_of(all_present)
         loss_scale = self._trainer.present_loss_scale()
         found = [self._whole(*_columns(batch), factors, loss_scale) for batch in batches]
         gradients, sums = tf.nest.map_structure(lambda *parts: tf.add_n(parts), *found)
@@ -160,7 +160,7 @@ class BalancedStep:
         return sum_over_replicas(gradients), sums, self.balancing.weights_of(seen), seen
 
     def learn(self, batches, seen, valid):
-        """Puts the state forward, once the weights of the model are updated.
+        """Advances the state, after the weights of the model are updated.
 
         Args:
             batches: as for `gradients`.
@@ -201,10 +201,10 @@ class BalancedStep:
         return self.balancing.seen(scales * tokens, tf.math.divide_no_nan(loss, tokens))
 
     def _gradients(self, source, target, tasks, scales, loss_scale):
-        weigh = self._weigh if self._inside else None
-        return self._trainer.gradients_of_batch(source, target, tasks, scales, loss_scale, weigh)
+        reweight = self._reweight if self._inside else None
+        return self._trainer.gradients_of_batch(source, target, tasks, scales, loss_scale, reweight)
 
-    def _weigh(self, sums, scales):
+    def _reweight(self, sums, scales):
         """Factors of the losses from the losses themselves."""
         return scales * self.balancing.weights_of(
             self._seen([sums["loss"], sums["tokens"]], scales)

@@ -158,7 +158,7 @@ def make_tpu_strategy(tpu: str) -> tf.distribute.Strategy:
         tpu: ``local`` on a TPU VM, else the address or name of the TPU.
 
     Raises:
-        ConfigError: there is no TPU, or this TensorFlow cannot use one.
+        ConfigError: no TPU is found, or this TensorFlow cannot use one.
     """
     try:
         if "://" in tpu:
@@ -177,7 +177,7 @@ def make_tpu_strategy(tpu: str) -> tf.distribute.Strategy:
 
 
 def _check_reachable(address: str) -> None:
-    """Raises OSError when nobody listens at an address; TensorFlow would wait without end."""
+    """Raises OSError if no server listens at an address; TensorFlow would wait without end."""
     host, _, port = address.partition("://")[2].rstrip("/").partition(":")
     socket.create_connection((host, int(port or _TPU_PORT)), _SECONDS_TO_CONNECT).close()
 

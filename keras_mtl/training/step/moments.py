@@ -13,7 +13,7 @@ _SLOTS = ("momentum", "velocity")
 
 
 def optimizer_state(optimizer: Adam) -> tf.train.Checkpoint:
-    """What is saved of an optimizer besides its moments."""
+    """Returns what is saved of an optimizer in addition to its moments."""
     averages = {"averages": optimizer.averages} if optimizer.averages else {}
     return tf.train.Checkpoint(iterations=optimizer.iterations, **averages)
 
@@ -29,11 +29,12 @@ def moments_state(optimizer: Adam) -> tf.train.Checkpoint:
 def restore_moments(
     optimizer: Adam, prefix: str, index_map: np.ndarray, name: str = "moments"
 ) -> None:
-    """Reads the moments of a checkpoint, whichever tasks and kind of moments it was written with.
+    """Reads the moments of a checkpoint of any tasks and any kind of moments.
 
     Moments per task follow their task by its name; a new task starts at zero, as at step 0 of a
-    run. Where the checkpoint has shared ones, every task starts from them. Where it has moments per
-    task and the optimizer shared ones, these become the mean over tasks by numbers of updates.
+    run. If the checkpoint has shared moments, every task starts from them. If it has moments per
+    task and the optimizer has shared ones, these become the mean over tasks, weighted by the
+    tasks' numbers of updates.
 
     Args:
         optimizer: built; its ``iterations`` are restored already.

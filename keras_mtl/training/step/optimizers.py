@@ -10,9 +10,9 @@ from keras import ops
 from keras_mtl.errors import nearest
 
 #: Whether the tasks share Adam's moments; whether the first of them takes each gradient times its
-#: task's factor; or whether each task has moments of its own.
+#: task's factor; or whether each task has its own moments.
 MOMENTS = ("shared", "scaled", "per_task")
-#: Updates whose tasks `Adam.plan_tasks` can be told of at once.
+#: Number of updates whose tasks `Adam.plan_tasks` can set at once.
 PLANNED_UPDATES = 512
 
 
@@ -37,15 +37,15 @@ class Adam(keras.optimizers.Optimizer):
       gradient as it is. Sums of updates are then weighted by the factors, as those of plain SGD
       with a learning rate for each task are.
     * ``shared``: the update, most of which is the momentum of other tasks.
-    * ``per_task``: the update, which moves the weights by the moments of its own task alone,
-      corrected for how many updates that task has had: each task is trained by an Adam of its own,
-      on common weights. Where a task comes up every N updates, its momentum is N times as old.
+    * ``per_task``: the update, which moves the weights by only the moments of its own task,
+      corrected for how many updates that task has had: each task is trained by its own Adam, on
+      common weights. If a task comes up every N updates, its momentum is N times as old.
 
-    Who applies gradients says whose they are: `set_task` inside a training step, `plan_tasks`
+    The caller says whose gradients it applies: `set_task` inside a training step, `plan_tasks`
     outside of it.
 
     Memory: two arrays of each weight's shape, ``2 * num_tasks`` with moments per task; an update
-    reads and writes those of its task alone.
+    reads and writes only those of its task.
 
     Args:
         learning_rate: float or `keras.optimizers.schedules.LearningRateSchedule`.
@@ -168,7 +168,7 @@ class Adam(keras.optimizers.Optimizer):
         self._factors.assign(ops.cast(factors, "float32"))
 
     def set_task(self, task):
-        """Says that the updates from here on are of one task.
+        """Sets the task of all further updates.
 
         Args:
             task: int tensor [], the same on every replica.
@@ -176,10 +176,10 @@ class Adam(keras.optimizers.Optimizer):
         self._plan.assign(tf.fill([PLANNED_UPDATES], tf.cast(task, tf.int32)))
 
     def plan_tasks(self, tasks: Sequence[int]):
-        """Says which tasks the next updates are of, counted from ``iterations``.
+        """Sets the tasks of the next updates, counted from ``iterations``.
 
-        For training steps that cannot say it themselves, such as those of ``model.fit``. Call it
-        outside of them. After the last update of the plan it has to be called again.
+        For training steps that cannot call `set_task`, such as those of ``model.fit``. Call it
+        outside of them, and again after the last update of the plan.
 
         Args:
             tasks: ints [n], 1 <= n <= PLANNED_UPDATES.
@@ -233,43 +233,57 @@ class Adam(keras.optimizers.Optimizer):
         power_1, power_2 = (
             ops.power(ops.cast(beta, dtype), updates) for beta in (self.beta_1, self.beta_2)
         )
-        momentum, velocity = self._momentums[index], self._velocities[index]
         rate = learning_rate * ops.sqrt(1 - power_2) / (1 - power_1)
+        betas = (beta_1, beta_2)
         if self.moments == "scaled":
-            new_momentum = momentum + (factor * gradient - momentum) * (1 - beta_1)
-            new_velocity = velocity + (ops.square(gradient) - velocity) * (1 - beta_2)
-            self.assign(momentum, new_momentum)
-            self.assign(velocity, new_velocity)
-            self.assign_sub(variable, rate * new_momentum / (ops.sqrt(new_velocity) + self.epsilon))
+            self._update_scaled(index, variable, gradient, rate, betas, factor)
         elif self.moments == "per_task":
-            # Gathered and scattered, never read whole: an update costs what it does without tasks.
-            old_momentum = tf.gather(momentum.value, task)
-            old_velocity = tf.gather(velocity.value, task)
-            new_momentum = old_momentum + (gradient - old_momentum) * (1 - beta_1)
-            new_velocity = old_velocity + (ops.square(gradient) - old_velocity) * (1 - beta_2)
-            self.assign(momentum, tf.IndexedSlices(new_momentum[None], task[None]))
-            self.assign(velocity, tf.IndexedSlices(new_velocity[None], task[None]))
-            self.assign_sub(variable, rate * new_momentum / (ops.sqrt(new_velocity) + self.epsilon))
+            self._update_of_task(index, variable, gradient, rate, betas, task)
         else:
-            # The same in one pass over weights, moments and gradient.
-            tf.raw_ops.ResourceApplyAdam(
-                var=variable.handle,
-                m=momentum.value.handle,
-                v=velocity.value.handle,
-                beta1_power=power_1,
-                beta2_power=power_2,
-                lr=learning_rate,
-                beta1=beta_1,
-                beta2=beta_2,
-                epsilon=tf.constant(self.epsilon, dtype),
-                grad=gradient,
-            )
+            self._update_shared(index, variable, gradient, learning_rate, betas, power_1, power_2)
         if self._averages:
-            average = self._averages[index]
-            keep = ops.minimum(self.average_momentum, (step - 1) / (step + 9))
-            # The first update copies the weights, whatever it skips, so no average stays at zero.
-            keep = tf.where(valid | (step <= 1), keep, tf.ones([], dtype))
-            self.assign(average, keep * average + (1 - keep) * variable)
+            self._update_average(index, variable, step, valid)
+
+    def _update_scaled(self, index, variable, gradient, rate, betas, factor):
+        momentum, velocity = self._momentums[index], self._velocities[index]
+        new_momentum = momentum + (factor * gradient - momentum) * (1 - betas[0])
+        new_velocity = velocity + (ops.square(gradient) - velocity) * (1 - betas[1])
+        self.assign(momentum, new_momentum)
+        self.assign(velocity, new_velocity)
+        self.assign_sub(variable, rate * new_momentum / (ops.sqrt(new_velocity) + self.epsilon))
+
+    def _update_of_task(self, index, variable, gradient, rate, betas, task):
+        momentum, velocity = self._momentums[index], self._velocities[index]
+        # Gathered and scattered, never read whole: an update costs what it does without tasks.
+        old_momentum = tf.gather(momentum.value, task)
+        old_velocity = tf.gather(velocity.value, task)
+        new_momentum = old_momentum + (gradient - old_momentum) * (1 - betas[0])
+        new_velocity = old_velocity + (ops.square(gradient) - old_velocity) * (1 - betas[1])
+        self.assign(momentum, tf.IndexedSlices(new_momentum[None], task[None]))
+        self.assign(velocity, tf.IndexedSlices(new_velocity[None], task[None]))
+        self.assign_sub(variable, rate * new_momentum / (ops.sqrt(new_velocity) + self.epsilon))
+
+    def _update_shared(self, index, variable, gradient, learning_rate, betas, power_1, power_2):
+        """The same in one pass over weights, moments and gradient."""
+        tf.raw_ops.ResourceApplyAdam(
+            var=variable.handle,
+            m=self._momentums[index].value.handle,
+            v=self._velocities[index].value.handle,
+            beta1_power=power_1,
+            beta2_power=power_2,
+            lr=learning_rate,
+            beta1=betas[0],
+            beta2=betas[1],
+            epsilon=tf.constant(self.epsilon, variable.dtype),
+            grad=gradient,
+        )
+
+    def _update_average(self, index, variable, step, valid):
+        average = self._averages[index]
+        keep = ops.minimum(self.average_momentum, (step - 1) / (step + 9))
+        # The first update copies the weights, whatever it skips, so no average stays at zero.
+        keep = tf.where(valid | (step <= 1), keep, tf.ones([], variable.dtype))
+        self.assign(average, keep * average + (1 - keep) * variable)
 
     def get_config(self):
         config = super().get_config()

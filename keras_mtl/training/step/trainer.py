@@ -79,7 +79,7 @@ class MultiTaskTrainer(orbit.StandardTrainer):
             }
             if balancing is not None:
                 self._totals["weights"] = self._total([num_tasks])
-                self._totals["weighed"] = self._total([num_tasks])
+                self._totals["weighted_steps"] = self._total([num_tasks])
         self._resets_totals = True
         self._decoder_of_task = tf.constant(decoder_of_task, tf.int32)
         self._owners = model.variable_decoder_index()
@@ -154,9 +154,9 @@ class MultiTaskTrainer(orbit.StandardTrainer):
         Returns:
             dict with ``loss``, ``nll`` and ``tokens`` float32 [num_tasks] (sums over target
             tokens), ``source_tokens``, ``skipped`` and ``gradient_norm`` (sum over steps of the
-            norm before clipping; skipped steps add nothing) as float32 scalars. With balancing
-            ``weights`` and ``weighed`` too, float32 [num_tasks]: the sum over steps of each task's
-            weight, and the number of steps that had the task.
+            norm before clipping; skipped steps add nothing) as float32 scalars. With balancing also
+            ``weights`` and ``weighted_steps``, float32 [num_tasks]: the sum over steps of each
+            task's weight, and the number of steps that had the task.
         """
         return {name: total.read_value().numpy() for name, total in self._totals.items()}
 
@@ -185,7 +185,7 @@ class MultiTaskTrainer(orbit.StandardTrainer):
         """Returns the factor on the loss of the present update, float32 []; None for none."""
         return None if self.loss_scale is None else self.loss_scale.value
 
-    def gradients_of_batch(self, source, target, tasks, scales, loss_scale=None, weigh=None):
+    def gradients_of_batch(self, source, target, tasks, scales, loss_scale=None, reweight=None):
         """Gradients of the scaled losses of a batch, and its sums.
 
         Args:
@@ -194,14 +194,14 @@ class MultiTaskTrainer(orbit.StandardTrainer):
             tasks: int32 [rows].
             scales: float32 [num_tasks], factor on the loss of each task.
             loss_scale: float32 [], factor on the loss that the gradients are divided by again.
-            weigh: function from sums and scales to other scales; None keeps them.
+            reweight: function from sums and scales to other scales; None keeps them.
         """
         variables = [variable.value for variable in self.model.trainable_variables]
         with tf.GradientTape() as tape:
             rows = self.rows_of_batch(source, target, tasks)
             sums = self.sums_of_rows(rows, source, tasks)
-            if weigh is not None:
-                scales = tf.stop_gradient(weigh(sums, scales))
+            if reweight is not None:
+                scales = tf.stop_gradient(reweight(sums, scales))
             total = tf.reduce_sum(rows["loss"] * tf.gather(scales, tasks))
             if loss_scale is not None:
                 total *= loss_scale
@@ -218,14 +218,14 @@ class MultiTaskTrainer(orbit.StandardTrainer):
         scales, loss_scale = tf.identity(self._scales), self.present_loss_scale()
         gradients, sums = None, None
         for batch in batches:
-            more, seen = self._gradients(
+            batch_gradients, batch_sums = self._gradients(
                 batch["source"], batch["target"], batch["task"], scales, loss_scale
             )
             if gradients is None:
-                gradients, sums = more, seen
+                gradients, sums = batch_gradients, batch_sums
             else:
-                gradients = [a + b for a, b in zip(gradients, more, strict=True)]
-                sums = {name: sums[name] + seen[name] for name in sums}
+                gradients = [a + b for a, b in zip(gradients, batch_gradients, strict=True)]
+                sums = {name: sums[name] + batch_sums[name] for name in sums}
         return sum_over_replicas(gradients), sums
 
     def _replica_step(self, batches):
@@ -257,11 +257,11 @@ class MultiTaskTrainer(orbit.StandardTrainer):
         )
         if self._balanced:
             self._balanced.learn(batches, seen, finite)
-            weighed = tf.cast(seen.present & finite, tf.float32) / replicas
+            present = tf.cast(seen.present & finite, tf.float32) / replicas
             sums = {
                 **sums,
-                "weights": tf.math.multiply_no_nan(weights, weighed),
-                "weighed": weighed,
+                "weights": tf.math.multiply_no_nan(weights, present),
+                "weighted_steps": present,
             }
         for name, value in sums.items():
             self._totals[name].assign_add(value)

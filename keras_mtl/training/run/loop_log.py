@@ -1,0 +1,96 @@
+"""What is logged and learned at the end of a loop of steps."""
+
+import math
+
+import numpy as np
+
+from keras_mtl.training.run.batch_log import BatchLog
+from keras_mtl.training.run.event_log import EventLog
+from keras_mtl.training.run.parts import RunParts
+from keras_mtl.training.run.step_loop import OpenLoop
+from keras_mtl.training.run.validation import RunValidation
+from keras_mtl.training.step import balancing as balance
+
+
+class LoopLog:
+    """Logs loops of steps, and lets schedules that learn from losses see them.
+
+    Args:
+        parts: the objects of the run.
+        validation: its validation, whose score book gets the losses.
+        events: the run's log.
+        batches: the log of batches; None for none.
+    """
+
+    def __init__(
+        self,
+        parts: RunParts,
+        validation: RunValidation,
+        events: EventLog,
+        batches: BatchLog | None,
+    ):
+        self._parts = parts
+        self._validation = validation
+        self._events = events
+        self._batches = batches
+
+    def resume(self, step: int) -> None:
+        """Drops what was logged after a step."""
+        self._events.resume(step, self._validation.evaluated_step)
+        if self._batches:
+            self._batches.resume(self._parts.consumed(step))
+
+    def write_batches(self) -> None:
+        """Logs the batches consumed since the last call."""
+        if self._batches:
+            consumed = self._parts.consumed(self._parts.step)
+            self._batches.write(self._parts.mixture, consumed)
+
+    def write(self, loop: OpenLoop, skipped: int, tokens_per_second: float) -> None:
+        """Logs a loop that has ended.
+
+        Args:
+            loop: the loop.
+            skipped: steps skipped since the beginning of the run.
+            tokens_per_second: target tokens per second; 0 if not known.
+        """
+        parts = self._parts
+        step, names, sums, tokens = parts.step, parts.task_names, loop.sums, loop.sums["tokens"]
+        counted = step - loop.start - loop.skipped
+        consumed = parts.consumed_by_task()
+        seen = np.flatnonzero(tokens)
+        probabilities = parts.mixture.probabilities(parts.consumed(step))
+        self._observe_losses(loop, consumed)
+        scales = parts.mixture.scales(parts.consumed(step))
+        self._events.train(
+            step,
+            {names[i]: float(sums["nll"][i] / tokens[i]) for i in seen},
+            dict(zip(names, probabilities, strict=True)),
+            tokens_per_second or None,
+            float(parts.optimizer.learning_rate),
+            gradient_norm=float(sums["gradient_norm"]) / counted if counted else None,
+            skipped=skipped,
+            batches=dict(zip(names, consumed, strict=True)),
+            tokens={names[i]: round(float(tokens[i])) for i in seen},
+            scales=None if np.all(scales == 1.0) else dict(zip(names, scales, strict=True)),
+            weights=balance.mean_weights(sums, names),
+        )
+        self.write_batches()
+
+    def _observe_losses(self, loop: OpenLoop, consumed: np.ndarray) -> None:
+        """Adds the loop's losses to the score book, for schedules that learn from them."""
+        parts, step, sums = self._parts, self._parts.step, loop.sums
+        drawn = consumed - loop.consumed
+        # The probabilities that the loop was drawn by: scores change them only between loops, the
+        # step also inside one.
+        loop.count(parts.mixture.probabilities, parts.consumed(step))
+        batches_of_loop = parts.consumed(step - loop.start)
+        given = loop.given / batches_of_loop
+        batches = drawn / max(1, drawn.sum()) * batches_of_loop
+        # The pool of a mixed batch may be older than a probability that is 0 by now.
+        for task in np.flatnonzero(sums["tokens"] * drawn * given):
+            loss = float(sums["nll"][task] / sums["tokens"][task])
+            if math.isfinite(loss):
+                self._validation.book.observe(
+                    int(task), step, loss, given[task], float(batches[task])
+                )

@@ -1,0 +1,111 @@
+"""The state of a run in its checkpoints: everything but the weights and the moments."""
+
+import json
+from collections.abc import Callable
+
+import numpy as np
+import tensorflow as tf
+
+from keras_mtl.errors import CheckpointError
+from keras_mtl.schedules import task_index_map
+from keras_mtl.training.run.checkpoints import ArrayState, read_all
+from keras_mtl.training.run.parts import RunParts
+from keras_mtl.training.run.step_loop import OpenLoop
+from keras_mtl.training.run.validation import RunValidation
+from keras_mtl.training.step import balancing as balance
+from keras_mtl.training.step.moments import moments_state, optimizer_state, restore_moments
+
+
+class RunState:
+    """Where a run stands: read cursors, schedule, scores, counters, and the loop that is open.
+
+    Args:
+        parts: the objects of the run.
+        validation: its validation.
+
+    Attributes:
+        checkpoint: the whole state of the run, to be saved.
+        validates: whether the run validates at all.
+        open_loop: the loop of steps that has begun and not ended.
+        validation_due: whether the validation that is due at this step has still to be done.
+        skipped: steps skipped because their gradient was not finite.
+    """
+
+    def __init__(self, parts: RunParts, validation: RunValidation):
+        self._parts = parts
+        self._validation = validation
+        self.validates = False
+        self.open_loop: OpenLoop | None = None
+        self.validation_due = False
+        self.skipped = 0
+        self._arrays = ArrayState(self._collect)
+        self._saved_parts = {
+            "model": parts.model,
+            "optimizer": optimizer_state(parts.optimizer),
+            "global_step": parts.trainer.global_step,
+            "state": self._arrays,
+        }
+        self.checkpoint = tf.train.Checkpoint(
+            **self._saved_parts, moments=moments_state(parts.optimizer)
+        )
+
+    def read(self, prefix: str) -> None:
+        """Reads a checkpoint into the variables; `restore` does the rest.
+
+        Raises:
+            CheckpointError: something is missing. TensorFlow raises other exceptions if the files
+                are damaged.
+        """
+        read_all(tf.train.Checkpoint(**self._saved_parts), prefix)
+        restore_moments(self._parts.optimizer, prefix, self._saved_tasks())
+        if self.validates:
+            self._validation.check(self._restored)
+
+    def restore(self, log: Callable[[str], None]) -> None:
+        """Restores everything but variables from the checkpoint that was read.
+
+        Args:
+            log: gets a line if scores are forgotten.
+        """
+        arrays, saved_tasks, parts = self._restored, self._saved_tasks(), self._parts
+        parts.mixture.restore(
+            {
+                name.removeprefix("mixture/"): value
+                for name, value in arrays.items()
+                if name.startswith("mixture/")
+            }
+        )
+        balance.restore(parts.balancing, arrays, saved_tasks)
+        if parts.loss_scale:
+            parts.loss_scale.restore(arrays)
+        self.skipped, evaluated_step = (int(value) for value in arrays["counters"])
+        self._validation.restore(arrays, saved_tasks, evaluated_step, log)
+        self.validation_due = self.validates and bool(arrays.get("validation_due", False))
+        self.open_loop = OpenLoop.from_arrays(arrays, saved_tasks)
+
+    def _collect(self) -> dict[str, np.ndarray]:
+        parts, loop, inside = self._parts, self.open_loop, {}
+        consumed = parts.consumed(parts.step)
+        if loop:
+            loop.count(parts.mixture.probabilities, consumed)
+            inside = loop.collect()
+        return {
+            **{f"mixture/{name}": value for name, value in parts.mixture.state(consumed).items()},
+            **self._validation.collect(),
+            **balance.collect(parts.balancing),
+            **(parts.loss_scale.collect() if parts.loss_scale else {}),
+            **inside,
+            "validation_due": np.array(self.validation_due),
+            "counters": np.array([self.skipped, self._validation.evaluated_step], np.int64),
+        }
+
+    @property
+    def _restored(self) -> dict[str, np.ndarray]:
+        if self._arrays.restored is None:
+            raise CheckpointError("the checkpoint holds no state of the mixture")
+        return self._arrays.restored
+
+    def _saved_tasks(self) -> np.ndarray:
+        """Returns for each task its index in the list of the checkpoint that was read, or -1."""
+        names = json.loads(self._restored["mixture/task_names"].tobytes())
+        return task_index_map(names, self._parts.task_names)
