@@ -373,11 +373,32 @@ class TestSavedParams:
         assert isinstance(again.task.pairs[0].corpora[0], CorpusConfig)
 
     def test_a_file_of_an_older_version_is_read_and_written_the_same(self, tmp_path):
-        """Same keys, order and values: version 0.1 wrote it with Model Garden's classes."""
+        """Same keys but one, order and values: it was written with Model Garden's classes."""
         older = Path(__file__).with_name("params_0_1.yaml")
         files.save_params(files.load_params(older), tmp_path)
         found = (tmp_path / "params.yaml").read_text(encoding="utf-8").splitlines()
-        assert found[1:] == older.read_text(encoding="utf-8").splitlines()[1:]
+        text = older.read_text(encoding="utf-8")
+        renamed = text.replace("    schedule: trans", "    learning_rate_schedule: trans")
+        assert found[1:] == renamed.splitlines()[1:]
+
+    def test_a_former_name_is_accepted_with_a_note(self, tmp_path, capsys):
+        path = tmp_path / "old.yaml"
+        path.write_text("trainer:\n  optimizer:\n    schedule: linear\n")
+        config = load("trainer.optimizer.schedule=constant", given=[path])
+        assert config.trainer.optimizer.learning_rate_schedule == "constant"
+        field = "trainer.optimizer.schedule is called trainer.optimizer.learning_rate_schedule now"
+        assert capsys.readouterr().err.splitlines() == [
+            f"{path} line 3: {field}",
+            f"--params_override: {field}",
+        ]
+
+    def test_a_value_under_a_former_name_is_checked_at_its_line(self, tmp_path):
+        path = tmp_path / "old.yaml"
+        path.write_text("trainer:\n  optimizer:\n    schedule: linaer\n")
+        found = message(given=[path])
+        assert f"{path} line 3: trainer.optimizer.learning_rate_schedule" in found
+        path.write_text("trainer: {optimizer: {schedule: linear, learning_rate_schedule: linear}}")
+        assert "trainer.optimizer.schedule is unknown" in message(given=[path])
 
     def test_it_wins_over_any_experiment(self, tmp_path):
         config = load(*RICH)

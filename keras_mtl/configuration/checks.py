@@ -206,7 +206,7 @@ def _check_trainer(check: "_Check", config: schema.ExperimentConfig) -> None:
     check.choice("trainer.schedule.draw", ("random", "blend"))
     check.choice("trainer.schedule.application", ("gradient", "learning_rate"))
     optimizer = "trainer.optimizer"
-    check.choice(f"{optimizer}.schedule", ("transformer", "linear", "constant"))
+    check.choice(f"{optimizer}.learning_rate_schedule", ("transformer", "linear", "constant"))
     check.range(f"{optimizer}.learning_rate", 0, low_open=True)
     check.range(f"{optimizer}.warmup_steps", 0)
     for name in ("beta_1", "beta_2", "ema_momentum"):

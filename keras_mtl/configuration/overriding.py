@@ -10,12 +10,13 @@ import math
 import os
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from keras_mtl import errors
 from keras_mtl.configuration import paths, schema
 from keras_mtl.configuration.reading import TYPE_NAMES, Override, Path, dotted, kind_of, shown
+from keras_mtl.messages import to_stderr
 
 # A free-form mapping belongs to the component that its neighbor names. When that name changes, the
 # old component's options would only be in the way.
@@ -28,10 +29,19 @@ _SELECTORS: dict[Any, dict[str, str]] = {
         "norm": "norm_parameters",
     },
 }
+# Fields that had another name: configurations of older versions have it.
+_FORMER_NAMES: dict[Path, str] = {
+    ("trainer", "optimizer", "schedule"): "learning_rate_schedule",
+}
 _PLAIN = (str, int, float, bool, type(None))
 
 
-def apply(config: Any, override: Override, places: dict[Path, str] | None = None) -> None:
+def apply(
+    config: Any,
+    override: Override,
+    places: dict[Path, str] | None = None,
+    log: Callable[[str], None] = to_stderr,
+) -> None:
     """Overrides fields of a configuration in place.
 
     Sections are merged, lists replaced whole, free-form options merged (empty ones are emptied).
@@ -41,10 +51,12 @@ def apply(config: Any, override: Override, places: dict[Path, str] | None = None
       config: what is changed, an ``ExperimentConfig``; on an error it may be changed in part.
       override: the values.
       places: filled with file and line of each value that was set, by path.
+      log: gets a line for each field that has its former name.
 
     Raises:
       ConfigError: unknown keys or values of the wrong type; the message has a line for each.
     """
+    override = _with_present_names(override, log)
     walk = _Walk(config, override, {} if places is None else places)
     if override.directory:
         for field in paths.path_fields(override.values):
@@ -56,6 +68,23 @@ def apply(config: Any, override: Override, places: dict[Path, str] | None = None
     walk.section(config, override.values, ())
     if walk.problems:
         raise errors.ConfigError("\n  ".join(walk.problems))
+
+
+def _with_present_names(override: Override, log: Callable[[str], None]) -> Override:
+    """Renames fields that have a former name, in ``override.values`` too."""
+    lines = dict(override.lines)
+    for path, name in _FORMER_NAMES.items():
+        section: Any = override.values
+        for key in path[:-1]:
+            section = section.get(key) if isinstance(section, dict) else None
+        present = (*path[:-1], name)
+        # If both names are given, the former one is reported as unknown.
+        if isinstance(section, dict) and path[-1] in section and name not in section:
+            log(f"{override.place(path)}: {dotted(path)} is called {dotted(present)} now")
+            section[name] = section.pop(path[-1])
+            if path in lines:
+                lines[present] = lines.pop(path)
+    return dataclasses.replace(override, lines=lines)
 
 
 def set_values(section: Any, values: Mapping[str, Any]) -> None:

@@ -334,9 +334,9 @@ class OptimizerConfig:
 
     Attributes:
       learning_rate: factor on hidden_dim^-0.5 * min(step^-0.5, step * warmup_steps^-1.5), or the
-        peak when ``schedule`` is ``linear`` or ``constant``.
-      schedule: ``transformer``, ``linear`` (to 0 at train_steps) or ``constant``, all after a
-        linear warm-up.
+        peak if ``learning_rate_schedule`` is ``linear`` or ``constant``.
+      learning_rate_schedule: ``transformer``, ``linear`` (to 0 at train_steps) or ``constant``, all
+        after a linear warm-up.
       warmup_steps: steps of linear warm-up.
       beta_1: Adam's decay of the first moment.
       beta_2: Adam's decay of the second moment.
@@ -352,7 +352,7 @@ class OptimizerConfig:
     """
 
     learning_rate: float = 2.0
-    schedule: str = "transformer"
+    learning_rate_schedule: str = "transformer"
     warmup_steps: int = 4000
     beta_1: float = 0.9
     beta_2: float = 0.98

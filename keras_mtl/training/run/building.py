@@ -252,7 +252,7 @@ def build_optimizer(config: ExperimentConfig, plan: UpdatePlan, hidden_dim: int)
     settings = config.trainer.optimizer
     return Adam(
         WarmupSchedule(
-            settings.schedule,
+            settings.learning_rate_schedule,
             settings.learning_rate,
             settings.warmup_steps,
             hidden_dim,

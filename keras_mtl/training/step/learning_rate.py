@@ -35,7 +35,8 @@ class WarmupSchedule(keras.optimizers.schedules.LearningRateSchedule):
     def __init__(self, shape, learning_rate, warmup_steps, hidden_dim=1, total_steps=0):
         if shape not in SHAPES:
             raise ConfigError(
-                f"trainer.optimizer.schedule is {shape!r}{nearest(str(shape), SHAPES)}"
+                f"trainer.optimizer.learning_rate_schedule is {shape!r}"
+                f"{nearest(str(shape), SHAPES)}"
             )
         if not learning_rate > 0:
             raise ConfigError(f"trainer.optimizer.learning_rate must be > 0, got {learning_rate}")
@@ -44,7 +45,7 @@ class WarmupSchedule(keras.optimizers.schedules.LearningRateSchedule):
         if shape == "linear" and total_steps <= warmup_steps:
             raise ConfigError(
                 f"trainer.optimizer.warmup_steps ({warmup_steps}) must be below "
-                f"trainer.train_steps ({total_steps}) when the schedule is linear"
+                f"trainer.train_steps ({total_steps}) if learning_rate_schedule is linear"
             )
         self.shape = shape
         self.learning_rate = learning_rate
