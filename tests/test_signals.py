@@ -189,7 +189,15 @@ def test_a_handler_of_the_caller_stays():
         signal.signal(signal.SIGTERM, previous)
 
 
-def test_an_interrupt_that_a_library_turns_into_an_error_stays_an_interrupt():
+@pytest.fixture
+def hears_ctrl_c():
+    """Tests that run in the background of a script ignore it."""
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, previous)
+
+
+def test_an_interrupt_that_a_library_turns_into_an_error_stays_an_interrupt(hears_ctrl_c):
     @prompt_interrupts()
     def call_library():
         try:
