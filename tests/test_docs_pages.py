@@ -220,6 +220,7 @@ def test_model_garden(tmp_path):
             "optimizer": tf_keras.optimizers.SGD(0.1),
         },
     )
+    assert names["config"].task.pairs[0].target == "fr"
     assert int(names["trainer"].global_step.numpy()) == 2000
     assert names["sampler"].book.counts.tolist() == [4, 4]
     assert (tmp_path / "run" / "checkpoint").exists()

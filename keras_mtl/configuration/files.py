@@ -4,6 +4,7 @@ The order of overrides is Model Garden's: the preset, each ``--config_file`` in 
 ``--params_override``. The result is written to ``params.yaml`` and can be run again from there.
 """
 
+import copy
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -30,7 +31,7 @@ ABSENT = _Absent()
 
 
 def load_experiment(
-    experiment: str | None = None,
+    experiment: str | ExperimentConfig | None = None,
     config_files: Sequence[str | os.PathLike[str]] = (),
     params_override: str | Sequence[str] = (),
     *,
@@ -40,7 +41,8 @@ def load_experiment(
     """Builds a configuration: preset, files, overrides, checks.
 
     Args:
-      experiment: name of a preset; None takes `presets.DEFAULT`.
+      experiment: name of a preset, or a configuration to start from, which is not changed; None
+        takes `presets.DEFAULT`.
       config_files: YAML files, each over the one before.
       params_override: ``a.b=1,c=x``, YAML text or a YAML file; or several of them.
       check: whether to `validate` the result.
@@ -62,7 +64,10 @@ def load_experiment(
     imported = plugins.load(imports)
     for override in given:
         imported += _load_plugins(override)
-    config = presets.preset(experiment)
+    if isinstance(experiment, ExperimentConfig):
+        config = copy.deepcopy(experiment)
+    else:
+        config = presets.preset(experiment)
     places: dict[reading.Path, str] = {}
     problems = []
     for override in given:

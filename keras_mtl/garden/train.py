@@ -1,0 +1,103 @@
+"""Model Garden's command line for keras_mtl's trainer: ``python -m keras_mtl.garden.train``.
+
+The flags are Model Garden's own (``official.common.flags``), and ``--experiment`` names an
+experiment of its ``exp_factory``. Everything else is keras_mtl: the files and overrides are
+checked with their lines, and the run is that of ``keras-mtl train``. Model Garden's
+``train_lib.run_experiment`` does not fit: its checkpoints know nothing of schedules, scores and
+data positions, and its tasks build tf_keras models.
+"""
+
+import functools
+import sys
+from collections.abc import Sequence
+
+from absl import app, flags
+from official.common import flags as garden_flags
+
+from keras_mtl import errors, interrupts
+from keras_mtl.configuration import plugins
+from keras_mtl.configuration.files import load_experiment
+from keras_mtl.configuration.schema import ExperimentConfig
+from keras_mtl.garden import experiments
+from keras_mtl.training.run.modes import MODES
+
+_EXIT_USER = 2
+
+_IMPORT = "import"
+# Flags of Model Garden that have no meaning here.
+_WITHOUT_EFFECT = (
+    "gin_file",
+    "gin_params",
+    "tf_data_service",
+    "tpu_platform",
+    "tfhub_handle",
+    "tflex_output_uri",
+)
+
+
+def define_flags() -> None:
+    """Defines Model Garden's flags, and ``--import`` for plug-ins."""
+    garden_flags.define_flags()
+    flags.DEFINE_multi_string(
+        _IMPORT, default=[], help="Plug-in to import first, as my_package.experiments."
+    )
+
+
+def configuration(values: flags.FlagValues) -> ExperimentConfig:
+    """Returns the checked configuration that flags ask for.
+
+    Args:
+      values: parsed flags of `define_flags`.
+
+    Raises:
+      ConfigError: a flag is missing or has no meaning here, the experiment is unknown, or the
+        configuration is wrong.
+    """
+    for name in ("experiment", "mode", "model_dir"):
+        if not values[name].value:
+            raise errors.ConfigError(f"--{name} is missing")
+    for name in _WITHOUT_EFFECT:
+        if values[name].value:
+            raise errors.ConfigError(f"--{name} has no effect on keras_mtl; leave it out")
+    if values.mode not in MODES:
+        raise errors.ConfigError(f"--mode {values.mode}: keras_mtl has {', '.join(MODES)}")
+    imports = plugins.load(values[_IMPORT].value)
+    overrides = [values.params_override] if values.params_override else []
+    if values.tpu:
+        # As in Model Garden, only the address: the strategy is the configuration's.
+        overrides.insert(0, f"runtime.tpu={values.tpu!r}")
+    config = load_experiment(
+        experiments.experiment(values.experiment),
+        values.config_file or [],
+        overrides,
+        imports=imports,
+    )
+    if values.tpu and config.runtime.distribution_strategy != "tpu":
+        raise errors.ConfigError(
+            f"--tpu {values.tpu}: runtime.distribution_strategy is "
+            f"{config.runtime.distribution_strategy!r}; set it to tpu, or leave --tpu out"
+        )
+    return config
+
+
+def main(_: Sequence[str]) -> None:
+    """Trains or evaluates as the flags say; exits with 2 if the user has to repair something."""
+    try:
+        config = configuration(flags.FLAGS)
+        # TensorFlow is loaded already; the devices are not.
+        from keras_mtl.training.run.loop import run_experiment
+
+        log = functools.partial(print, flush=True)
+        with interrupts.prompt_interrupts():
+            result = run_experiment(config, flags.FLAGS.model_dir, flags.FLAGS.mode, log)
+    except errors.KerasMtlError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(_EXIT_USER)
+    print(f"step {result.step:,} in {flags.FLAGS.model_dir}")
+    for name, score in result.scores.items():
+        print(f"{name}: {config.trainer.evaluation.metric} {score:.2f}")
+
+
+if __name__ == "__main__":
+    define_flags()
+    app.run(main)
