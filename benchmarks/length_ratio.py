@@ -15,14 +15,15 @@ from typing import Any
 
 import numpy as np
 
+from keras_mtl.configuration.schema import CleaningConfig
 from keras_mtl.data import corpora
-from keras_mtl.data.cleaning import Cleaner, CleaningSettings, letters
+from keras_mtl.data.cleaning import Cleaner, letters
 from keras_mtl.errors import KerasMtlError
 
 
 def read(reader: str, target: str, options: Mapping[str, Any], most: int) -> list[tuple[str, str]]:
     """Returns the first pairs of a corpus that every rule but the length ratio keeps."""
-    cleaner = Cleaner(CleaningSettings(max_length_ratio=float("inf")))
+    cleaner = Cleaner(CleaningConfig(max_length_ratio=float("inf")))
     pairs: list[tuple[str, str]] = []
     for item in corpora.create_reader(reader, "en", target, options):
         if isinstance(item, corpora.Pair):
@@ -45,7 +46,7 @@ def dropped(sides: np.ndarray, limit: float, slack: int) -> float:
     return float(((long - short > slack) & (long > limit * short)).mean())
 
 
-def row(name: str, pairs: Sequence[tuple[str, str]], settings: CleaningSettings) -> list[str]:
+def row(name: str, pairs: Sequence[tuple[str, str]], settings: CleaningConfig) -> list[str]:
     """Returns the cells of one language."""
     limit, slack = settings.max_length_ratio, settings.ratio_slack
     cells = [name, f"{len(pairs):,}"]
@@ -82,7 +83,7 @@ def main() -> None:
     print("|", " | ".join(head), "|")
     print("|", " | ".join("---" for _ in head), "|")
     for name, pairs in found.items():
-        print("|", " | ".join(row(name, pairs, CleaningSettings())), "|")
+        print("|", " | ".join(row(name, pairs, CleaningConfig())), "|")
 
 
 if __name__ == "__main__":

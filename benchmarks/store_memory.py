@@ -18,7 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from keras_mtl.data.prepare import PrepareSettings, TaskSpec, prepare
+from keras_mtl.configuration.schema import CorpusConfig, PairConfig
+from keras_mtl.data.prepare import prepare
 from keras_mtl.data.store import StoreReader, StoreWriter
 
 _VOCABULARY_SIZE = 32_000
@@ -55,8 +56,8 @@ def write_text(path: str, pairs: int, results: Any) -> None:
     """Prepares pairs of the built-in corpus, the whole way from text."""
     begin, before = time.perf_counter(), memory()
     directory = f"{path}.data"
-    task = TaskSpec("en-fr", "en", "fr", [("cldr", {"pairs": pairs})])
-    prepare([task], directory, PrepareSettings(), log=lambda line: None)
+    task = PairConfig("en-fr", "en", "fr", [CorpusConfig("cldr", {"pairs": pairs})])
+    prepare([task], directory, log=lambda line: None)
     os.replace(os.path.join(directory, "en-fr.train.store"), path)
     shutil.rmtree(directory)
     results.put((time.perf_counter() - begin, before, memory()))

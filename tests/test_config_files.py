@@ -17,8 +17,7 @@ from keras_mtl.configuration.schema import (
     TaskCleaningConfig,
     as_dict,
 )
-from keras_mtl.data.cleaning import CleaningSettings
-from keras_mtl.training.run import setup
+from keras_mtl.data.prepare_settings import cleaning_of
 
 # The least that makes a configuration valid.
 MINIMAL = "task: {pairs: [{source: en, target: fr}], data: {corpora: [{reader: cldr}]}}"
@@ -272,6 +271,13 @@ class TestValidation:
                 "task.pairs[1].name = 'en-fr' is also the name of task.pairs[0]",
             ),
             ("task.pairs=[{source: en}]", "task.pairs[0].target = '': expected a language code"),
+            ("task.pairs=[{source: e, target: f, name: -b}]", "'-b' cannot be a part of a file's"),
+            (f"task.pairs=[{{source: e, target: f, name: {'é' * 101}}}]", "longer than 200 bytes"),
+            ("task.pairs=[{source: é, target: f}]", "source = 'é': expected a language code"),
+            (
+                "task.pairs=[{source: e, target: f, name: É}, {source: e, target: g, name: é}]",
+                "task.pairs[1].name = 'é' is also the name of task.pairs[0], which is 'É'",
+            ),
             ("task.pairs=[{source: e, target: f, name: a/b}]", "task.pairs[0].name = 'a/b'"),
             ("task.pairs=[{source: e, target: f, baseline: 0}]", "baseline = 0.0: must be > 0"),
             ("task.pairs=[{source: e, target: f, max_pairs: 0}]", "max_pairs = 0: must be >= 1"),
@@ -333,6 +339,10 @@ class TestValidation:
     )
     def test_problem(self, params, expected):
         assert expected in message(params)
+
+    def test_names_of_tasks_may_have_letters_of_all_scripts(self):
+        config = load("task.pairs=[{source: en, target: fr, name: en-français}]")
+        assert config.task.pairs[0].name == "en-français"
 
     def test_all_problems_are_listed(self):
         text = message("runtime.seed=-1,trainer.train_steps=0,task.model.size=x")
@@ -464,14 +474,18 @@ def test_a_task_overrides_single_cleaning_rules():
         "task.pairs=[{source: en, target: zh, cleaning: {max_length_ratio: 3}}, "
         "{source: en, target: fr}]",
     )
-    first, second = setup.task_specs(config)
-    assert first.cleaning == CleaningSettings(max_length_ratio=3.0, ratio_slack=20)
-    assert second.cleaning is None
+    data = config.task.data
+    first, second = (cleaning_of(pair, data) for pair in config.task.pairs)
+    assert first == CleaningConfig(max_length_ratio=3.0, ratio_slack=20)
+    assert second == data.cleaning
     with pytest.raises(errors.ConfigError, match=r"pairs\[0\]\.cleaning\.max_length_ratio = 0\.5"):
         load("task.pairs=[{source: en, target: zh, cleaning: {max_length_ratio: 0.5}}]")
 
 
-def test_cleaning_in_the_configuration_has_the_fields_and_defaults_of_cleaning():
-    defaults = dataclasses.asdict(CleaningSettings())
-    assert as_dict(CleaningConfig()) == defaults
-    assert as_dict(TaskCleaningConfig()) == dict.fromkeys(defaults)
+def test_a_tasks_cleaning_has_the_fields_of_the_shared_one():
+    rules, own = (
+        {field.name: field.type for field in dataclasses.fields(section)}
+        for section in (CleaningConfig, TaskCleaningConfig)
+    )
+    assert own == {name: hint | None for name, hint in rules.items()}
+    assert set(as_dict(TaskCleaningConfig()).values()) == {None}

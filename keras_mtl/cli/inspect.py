@@ -201,20 +201,21 @@ def print_tasks(config: "ExperimentConfig", prepared: "PreparedData | None") -> 
 def print_samples(config: "ExperimentConfig", prepared: "PreparedData | None") -> None:
     """Prints some pairs of each task and warns of corpora that seem to be in other languages."""
     from keras_mtl.data.prepare_report import sample_lines
+    from keras_mtl.data.prepare_settings import filled_tasks
     from keras_mtl.data.prepare_text import sample_corpora
-    from keras_mtl.training.run.setup import prepare_settings, task_specs
 
     width = shutil.get_terminal_size((100, 24)).columns
     warnings = [] if prepared is None else list(prepared.warnings)
-    for spec in task_specs(config):
+    data = config.task.data
+    for task in filled_tasks(config.task.pairs, data):
         pairs: Sequence[Sequence[str]] = []
         if prepared is not None:
-            pairs = prepared.samples.get(spec.name, [])
+            pairs = prepared.samples.get(task.name, [])
         if not pairs:
-            pairs, found = sample_corpora(spec, prepare_settings(config), _SAMPLE_SECONDS)
+            pairs, found = sample_corpora(task, data, _SAMPLE_SECONDS)
             warnings += found
         if pairs:
-            print("\n".join([f"pairs of {spec.name}, for example:", *sample_lines(pairs, width)]))
+            print("\n".join([f"pairs of {task.name}, for example:", *sample_lines(pairs, width)]))
     for warning in dict.fromkeys(warnings):
         print(f"warning: {warning}", file=sys.stderr)
 

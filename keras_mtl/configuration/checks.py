@@ -6,6 +6,7 @@ What a component knows best it checks itself: a reader its options, a schedule i
 import itertools
 import math
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,8 +14,16 @@ from keras_mtl import errors, metrics
 from keras_mtl.configuration import schema, search_checks, sublayers
 from keras_mtl.configuration.model_sizes import SIZES, resolved
 
-# A task's name is a part of file names; a language becomes the tag <2xx> of the vocabulary.
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@+-]*")
+# A task's name is a part of the names of files. Letters of all scripts do: they are the user's.
+_NAME = re.compile(r"[^\W_][\w.@+-]*")
+# File systems take 255 bytes; the rest is for endings such as `.train.store`.
+_NAME_BYTES = 200
+# A language becomes the tag <2xx> of the vocabulary. Codes of BCP 47 and of gettext are ASCII.
+_LANGUAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@+-]*")
+
+# A language tag, a piece, and the end of sentence.
+_LEAST_LENGTH = 3
+_MOST_LENGTH = 65_535  # The store has 16 bits for a length.
 
 _SPECIAL_IDS = 4  # <pad>, <s>, </s>, <unk>
 _BYTE_PIECES = 256
@@ -37,8 +46,24 @@ def validate(config: schema.ExperimentConfig, places: Mapping[str, str] | None =
     _check_decoding(check, config)
     _check_trainer(check, config)
     _check_runtime(check, config)
-    if check.problems:
-        raise errors.ConfigError("\n  ".join(check.problems))
+    check.finish()
+
+
+def validate_data(
+    pairs: Sequence[schema.PairConfig],
+    data: schema.DataConfig,
+    places: Mapping[str, str] | None = None,
+) -> None:
+    """Checks what preparing data takes: ``task.pairs`` and ``task.data``.
+
+    Raises:
+      ConfigError: as of `validate`.
+    """
+    task = schema.TranslationConfig(pairs=list(pairs), data=data)
+    check = _Check(schema.ExperimentConfig(task=task), places or {})
+    _check_pairs(check, check.config)
+    _check_data(check, check.config)
+    check.finish()
 
 
 def _check_pairs(check: "_Check", config: schema.ExperimentConfig) -> None:
@@ -48,30 +73,25 @@ def _check_pairs(check: "_Check", config: schema.ExperimentConfig) -> None:
             "task.pairs",
             "is empty; list at least one task, for example `- {source: en, target: fr}`",
         )
-    if not 0 <= task.data.dev_fraction + task.data.test_fraction < 1:
-        check.problem("task.data.dev_fraction", "and test_fraction leave nothing to train on")
     _check_corpora(check, "task.data.corpora", task.data.corpora)
     first: dict[str, int] = {}
     for index, pair in enumerate(task.pairs):
         path = f"task.pairs[{index}]"
         for side in ("source", "target"):
             language = getattr(pair, side)
-            if not _NAME.fullmatch(language):
+            if not _LANGUAGE.fullmatch(language):
                 check.problem(
-                    f"{path}.{side}", f"= {language!r}: expected a language code such as 'en'"
+                    f"{path}.{side}",
+                    f"= {language!r}: expected a language code such as en, pt_BR or sr-Latn",
                 )
-        if not _NAME.fullmatch(pair.name):
+        _check_name(check, f"{path}.name", pair.name)
+        same = first.setdefault(_key(pair.name), index)
+        if same != index:
             check.problem(
                 f"{path}.name",
-                f"= {pair.name!r}: expected letters, digits and _ . @ + - (it names files)",
+                f"= {pair.name!r} is also the name of task.pairs[{same}], which is "
+                f"{task.pairs[same].name!r}; names differ in more than upper and lower case",
             )
-        elif pair.name in first:
-            check.problem(
-                f"{path}.name",
-                f"= {pair.name!r} is also the name of task.pairs[{first[pair.name]}]; names are "
-                "unique",
-            )
-        first.setdefault(pair.name, index)
         check.range(f"{path}.max_pairs", 1)
         check.range(f"{path}.baseline", 0, low_open=True)
         _check_cleaning(check, f"{path}.cleaning")
@@ -82,6 +102,26 @@ def _check_pairs(check: "_Check", config: schema.ExperimentConfig) -> None:
                 f"{path}.corpora",
                 f"is empty and so is task.data.corpora: task {pair.name!r} has no data",
             )
+
+
+def _check_name(check: "_Check", path: str, name: str) -> None:
+    if not _NAME.fullmatch(name):
+        check.problem(
+            path,
+            f"= {name!r} cannot be a part of a file's name; use letters, digits and _ . @ + -, "
+            "with a letter or digit first",
+        )
+    elif len(name.encode()) > _NAME_BYTES:
+        check.problem(
+            path,
+            f"= {name!r} is longer than {_NAME_BYTES} bytes in UTF-8; it is a part of names "
+            "of files",
+        )
+
+
+def _key(name: str) -> str:
+    """What is equal for names that some file systems take for one."""
+    return unicodedata.normalize("NFC", name).casefold()
 
 
 def _check_corpora(check: "_Check", path: str, corpora: Sequence[schema.CorpusConfig]) -> None:
@@ -103,9 +143,15 @@ def _check_data(check: "_Check", config: schema.ExperimentConfig) -> None:
     data = config.task.data
     for name in ("dev_fraction", "test_fraction"):
         check.range(f"task.data.{name}", 0, 1, high_open=True)
+    if max(data.dev_fraction, data.test_fraction) < 1 <= data.dev_fraction + data.test_fraction:
+        check.problem(
+            "task.data.dev_fraction",
+            f"= {data.dev_fraction} and test_fraction = {data.test_fraction} leave nothing to "
+            "train on; their sum must be below 1",
+        )
     check.range("task.data.dev_pairs", 1)
     check.range("task.data.test_pairs", 1)
-    check.range("task.data.max_length", 4)  # A tag, a piece, the end of sentence, and one to spare.
+    check.range("task.data.max_length", _LEAST_LENGTH, _MOST_LENGTH)
     check.choice("task.data.granularity", ("batch", "example"))
     _check_cleaning(check, "task.data.cleaning")
     check.choice("task.data.vocabulary.model_type", ("unigram", "bpe"))
@@ -278,9 +324,14 @@ class _Check:
     """Collects problems; a path such as ``task.pairs[0].name`` names the field."""
 
     def __init__(self, config: schema.ExperimentConfig, places: Mapping[str, str]):
-        self._config = config
+        self.config = config
         self._places = places
         self.problems: list[str] = []
+
+    def finish(self) -> None:
+        """Raises ConfigError if there are problems."""
+        if self.problems:
+            raise errors.ConfigError("\n  ".join(self.problems))
 
     def problem(self, path: str, text: str) -> None:
         place = self._places.get(path)
@@ -313,7 +364,7 @@ class _Check:
             self.problem(path, f"= {value!r} is unknown{errors.nearest(value, known)}")
 
     def _value(self, path: str) -> Any:
-        value: Any = self._config
+        value: Any = self.config
         for name, index in re.findall(r"([^.\[\]]+)|\[(\d+)\]", path):
             value = getattr(value, name) if name else value[int(index)]
         return value

@@ -5,7 +5,7 @@ import re
 import unicodedata
 from dataclasses import dataclass
 
-from keras_mtl import errors
+from keras_mtl.configuration.schema import CleaningConfig
 from keras_mtl.data import split
 
 # Control characters other than white space, lone surrogates, the replacement character and
@@ -49,39 +49,6 @@ def letters(text: str) -> int:
     if text.isascii():
         return len(text)
     return len(text) + len(_SYLLABLES.findall(text)) + 2 * len(_LOGOGRAMS.findall(text))
-
-
-@dataclass(frozen=True)
-class CleaningSettings:
-    """Settings of the rules.
-
-    Attributes:
-      max_characters: longest source or target, in characters; >= 1.
-      max_length_ratio: longest side / shortest side, in ``letters``; >= 1.
-      ratio_slack: a pair whose sides differ by at most this number of ``letters`` passes the ratio
-        rule; >= 0.
-      drop_identical: drop pairs whose source equals the target.
-      drop_duplicates: keep the first of equal pairs.
-      max_bad_lines: share of unreadable lines above which a file is an error, in [0, 1]; for
-        ``corpora.base.read_pairs``.
-    """
-
-    max_characters: int = 1000
-    max_length_ratio: float = 4.0
-    ratio_slack: int = 15
-    drop_identical: bool = True
-    drop_duplicates: bool = True
-    max_bad_lines: float = 0.01
-
-    def __post_init__(self) -> None:
-        for field, value, right, good in (
-            ("max_characters", self.max_characters, ">= 1", self.max_characters >= 1),
-            ("max_length_ratio", self.max_length_ratio, ">= 1", self.max_length_ratio >= 1),
-            ("ratio_slack", self.ratio_slack, ">= 0", self.ratio_slack >= 0),
-            ("max_bad_lines", self.max_bad_lines, "in [0, 1]", 0 <= self.max_bad_lines <= 1),
-        ):
-            if not good:
-                raise errors.ConfigError(f"cleaning.{field} is {value}; it must be {right}")
 
 
 @dataclass
@@ -176,14 +143,14 @@ class Cleaner:
     """Applies the rules to the pairs of one task, in order.
 
     Args:
-      settings: the rules' settings.
+      settings: the rules' settings; None takes the defaults.
 
     Attributes:
       counts: what each rule has met so far.
     """
 
-    def __init__(self, settings: CleaningSettings | None = None) -> None:
-        self.settings = settings or CleaningSettings()
+    def __init__(self, settings: CleaningConfig | None = None) -> None:
+        self.settings = settings or CleaningConfig()
         self.counts = CleaningCounts()
         self._seen = HashSet()
 

@@ -11,8 +11,9 @@ import yaml
 from keras_mtl import errors
 from keras_mtl.configuration import paths as config_paths
 from keras_mtl.configuration import reading
+from keras_mtl.configuration.schema import CleaningConfig
 from keras_mtl.data import split
-from keras_mtl.data.cleaning import Cleaner, CleaningSettings, HashSet
+from keras_mtl.data.cleaning import Cleaner, HashSet
 from keras_mtl.data.corpora import CorpusReader, create_reader, read_pairs
 from keras_mtl.data.language_check import SAMPLE_SIZE, language_warning, spread
 from keras_mtl.data.prepare_text import given_settings
@@ -261,7 +262,7 @@ def _reader(corpus: GivenCorpus, task: Direction) -> CorpusReader:
 
 
 def _read(task: Direction, reader: CorpusReader, log: Callable[[str], None]) -> Iterator[GivenPair]:
-    cleaner = Cleaner(given_settings(CleaningSettings()))
+    cleaner = Cleaner(given_settings(CleaningConfig()))
     stream = read_pairs(reader, cleaner.settings.max_bad_lines)
     try:
         for pair in stream:

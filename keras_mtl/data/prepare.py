@@ -21,16 +21,11 @@ import numpy as np
 
 import keras_mtl
 from keras_mtl import errors
+from keras_mtl.configuration.schema import DataConfig, PairConfig, VocabularyConfig
 from keras_mtl.data import languages, prepare_inputs, prepared, split
 from keras_mtl.data.prepare_inputs import Fingerprints
 from keras_mtl.data.prepare_report import report, sample_lines
-from keras_mtl.data.prepare_settings import (
-    Corpus,
-    PrepareSettings,
-    TaskSpec,
-    VocabularySettings,
-    check_tasks,
-)
+from keras_mtl.data.prepare_settings import filled_tasks, max_pieces
 from keras_mtl.data.prepare_text import TaskText, empty_task, read_text
 from keras_mtl.data.prepared import PreparedData, PreparedTask, load_prepared
 from keras_mtl.data.store import StoreReader, StoreWriter
@@ -41,12 +36,8 @@ from keras_mtl.files import finish_replacing, replace_file, replacing_directory
 from keras_mtl.run_files import MANIFEST_FILE, VOCABULARY_FILE
 
 __all__ = [
-    "Corpus",
-    "PrepareSettings",
     "PreparedData",
     "PreparedTask",
-    "TaskSpec",
-    "VocabularySettings",
     "load_prepared",
     "prepare",
 ]
@@ -57,10 +48,11 @@ _ENCODED_AT_ONCE = 10_000
 
 
 def prepare(
-    tasks: Sequence[TaskSpec],
+    pairs: Sequence[PairConfig],
     data_dir: str | os.PathLike[str],
-    settings: PrepareSettings | None = None,
+    data: DataConfig | None = None,
     *,
+    keep_train_text: bool = False,
     overwrite: bool = False,
     log: Callable[[str], None] = print,
 ) -> PreparedData:
@@ -69,9 +61,10 @@ def prepare(
     Data that was prepared for more tasks is used as it is, and the other tasks are left out.
 
     Args:
-      tasks: the tasks; at least one, names unique.
+      pairs: the tasks; at least one, names unique.
       data_dir: directory to write. Missing parents are created.
-      settings: cleaning, split, vocabulary; None takes the defaults.
+      data: corpora of tasks that name none, cleaning, split, vocabulary; None takes the defaults.
+      keep_train_text: whether training stores keep the text in addition to the tokens.
       overwrite: replace data in ``data_dir`` that was prepared from other inputs or settings.
       log: receives lines of text: bad lines, and the table of counts at the end.
 
@@ -83,10 +76,10 @@ def prepare(
       DataError: a corpus is missing or damaged; a task is left without training pairs; the disk is
         full; ``data_dir`` holds something else. ``data_dir`` is then as it was.
     """
-    settings = settings or PrepareSettings()
-    check_tasks(tasks)
+    data = data or DataConfig()
+    tasks = filled_tasks(pairs, data)
     data_dir = os.path.abspath(os.fspath(data_dir))
-    requested = prepare_inputs.requested(tasks, settings)
+    requested = prepare_inputs.requested(tasks, data, keep_train_text)
     found = None if overwrite else prepared.read_manifest(data_dir)
     fingerprints = Fingerprints(tasks, found and found["inputs"])
     inputs = {**requested, "files": fingerprints.files}
@@ -110,7 +103,7 @@ def prepare(
         with contextlib.ExitStack() as replacing:
             with disk_errors(data_dir):
                 partial = replacing.enter_context(replacing_directory(data_dir))
-            _prepare_into(os.fspath(partial), data_dir, tasks, settings, inputs, log)
+            _prepare_into(os.fspath(partial), data_dir, tasks, data, inputs, log)
             with disk_errors(data_dir):
                 replacing.close()
     return load_prepared(data_dir)
@@ -218,26 +211,26 @@ def _usable(data_dir: str, inputs: dict[str, Any], overwrite: bool) -> dict[str,
 def _prepare_into(
     directory: str,
     data_dir: str,
-    tasks: Sequence[TaskSpec],
-    settings: PrepareSettings,
+    tasks: Sequence[PairConfig],
+    data: DataConfig,
     inputs: dict[str, Any],
     log: Callable[[str], None],
 ) -> None:
     """Writes everything into ``directory``, which will become ``data_dir``."""
-    texts = read_text(tasks, settings, directory, log)
-    vocabulary = _vocabulary(texts, settings.vocabulary)
+    texts = read_text(tasks, data, directory, log)
+    vocabulary = _vocabulary(texts, data.vocabulary)
     with disk_errors(data_dir):
         replace_file(os.path.join(directory, VOCABULARY_FILE), vocabulary.model_bytes)
     results, spelled = [], {}
     for text in texts:
         for name in split.SPLITS:
             path = os.path.join(directory, f"{text.spec.name}.{name}.store")
-            keep_text = name != "train" or settings.keep_train_text
-            in_bytes = _encode(text, name, path, vocabulary, settings.max_pieces, keep_text)
+            keep_text = name != "train" or inputs["settings"]["keep_train_text"]
+            in_bytes = _encode(text, name, path, vocabulary, max_pieces(data), keep_text)
             if name == "train":
                 spelled[text.spec.name] = in_bytes
             text.spills[name].remove()
-        results.append(_result(text, directory, settings.max_length))
+        results.append(_result(text, directory, data.max_length))
     manifest: dict[str, Any] = {
         "kind": prepared.MANIFEST_KIND,
         "package_version": keras_mtl.__version__,
@@ -264,7 +257,7 @@ def _prepare_into(
         log(f"warning: {warning}")
 
 
-def _vocabulary(texts: Sequence[TaskText], settings: VocabularySettings) -> Vocabulary:
+def _vocabulary(texts: Sequence[TaskText], settings: VocabularyConfig) -> Vocabulary:
     """Trains the vocabulary on the training text of all tasks, or reads the one that is given."""
     languages = {text.spec.target for text in texts}
     if not settings.model_file:

@@ -5,15 +5,16 @@ change and a hash of its content. Files are the same when their content is the s
 are. Size and time only save reading a file again that has not changed.
 """
 
-import dataclasses
+import copy
 import hashlib
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from keras_mtl import errors
+from keras_mtl.configuration.schema import CorpusConfig, DataConfig, PairConfig, as_dict
 from keras_mtl.data import corpora, prepared
-from keras_mtl.data.prepare_settings import PrepareSettings, TaskSpec
+from keras_mtl.data.prepare_settings import cleaning_of, has_own_cleaning
 from keras_mtl.data.vocabulary import Vocabulary
 
 CORPORA_FIELDS = ("corpora", "dev_corpora", "test_corpora")
@@ -23,18 +24,53 @@ _READ_BYTES = 1 << 20
 _ABSENT = "(absent)"
 
 
-def requested(tasks: Sequence[TaskSpec], settings: PrepareSettings) -> dict[str, Any]:
-    """Returns the settings that decide the result, ready for JSON."""
+def requested(
+    tasks: Sequence[PairConfig], data: DataConfig, keep_train_text: bool = False
+) -> dict[str, Any]:
+    """Returns the settings that decide the result, ready for JSON.
+
+    Names and order are those of all releases: prepared data is compared with them.
+
+    Args:
+      tasks: the tasks, with names and corpora filled in.
+      data: the settings of all tasks.
+      keep_train_text: whether training stores keep the text.
+    """
     values: dict[str, Any] = {
         "prepare_version": prepared.PREPARE_VERSION,
-        "settings": dataclasses.asdict(settings),
-        "tasks": {task.name: dataclasses.asdict(task) for task in tasks},
+        "settings": _settings(data, keep_train_text),
+        "tasks": {task.name: _task(task, data) for task in tasks},
         # A JSON object has no order, and the order of the tasks is a part of the result.
         "task_order": [task.name for task in tasks],
     }
-    if settings.vocabulary.model_file:
-        values["vocabulary_model"] = Vocabulary.load(settings.vocabulary.model_file).hash
+    if data.vocabulary.model_file:
+        values["vocabulary_model"] = Vocabulary.load(data.vocabulary.model_file).hash
     return json.loads(json.dumps(values))
+
+
+def _settings(data: DataConfig, keep_train_text: bool) -> dict[str, Any]:
+    values = as_dict(data)
+    names = ("dev_fraction", "test_fraction", "dev_pairs", "test_pairs", "max_length")
+    return {
+        "cleaning": values["cleaning"],
+        "vocabulary": values["vocabulary"],
+        **{name: values[name] for name in names},
+        "keep_train_text": keep_train_text,
+    }
+
+
+def _task(task: PairConfig, data: DataConfig) -> dict[str, Any]:
+    return {
+        "name": task.name,
+        "source": task.source,
+        "target": task.target,
+        **{
+            field: [[corpus.reader, corpus.options] for corpus in getattr(task, field)]
+            for field in CORPORA_FIELDS
+        },
+        "max_pairs": task.max_pairs,
+        "cleaning": as_dict(cleaning_of(task, data)) if has_own_cleaning(task) else None,
+    }
 
 
 class Fingerprints:
@@ -54,7 +90,7 @@ class Fingerprints:
       ConfigError: a reader or one of its options is unknown.
     """
 
-    def __init__(self, tasks: Sequence[TaskSpec], known: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, tasks: Sequence[PairConfig], known: Mapping[str, Any] | None = None) -> None:
         self._hashes: dict[tuple[str, int, int], str] = {}
         for entry in _file_entries((known or {}).get("files", {})):
             if len(entry) == 4:
@@ -62,17 +98,15 @@ class Fingerprints:
         self.missing: list[errors.DataError] = []
         self.files: dict[str, dict[str, list[dict[str, Any] | None]]] = {
             task.name: {
-                field: [self._of_corpus(task, *corpus) for corpus in getattr(task, field)]
+                field: [self._of_corpus(task, corpus) for corpus in getattr(task, field)]
                 for field in CORPORA_FIELDS
             }
             for task in tasks
         }
 
-    def _of_corpus(
-        self, task: TaskSpec, name: str, options: Mapping[str, Any]
-    ) -> dict[str, Any] | None:
+    def _of_corpus(self, task: PairConfig, corpus: CorpusConfig) -> dict[str, Any] | None:
         try:
-            reader = corpora.create_reader(name, task.source, task.target, options)
+            reader = corpora.create_reader(corpus.reader, task.source, task.target, corpus.options)
         except errors.DataError as error:
             self.missing.append(error)
             return None
@@ -144,7 +178,7 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
 
 def _comparable(inputs: Mapping[str, Any]) -> dict[str, Any]:
     """Returns settings and tasks with defaults filled in and without paths."""
-    settings = _filled(inputs["settings"], dataclasses.asdict(PrepareSettings()))
+    settings = _filled(inputs["settings"], _settings(DataConfig(), keep_train_text=False))
     if inputs.get("vocabulary_model"):
         settings["vocabulary"]["model_file"] = ""  # Its hash is compared instead.
     tasks = {}
@@ -164,10 +198,11 @@ def _comparable(inputs: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-_TASK_DEFAULTS = {
-    field.name: field.default
-    for field in dataclasses.fields(TaskSpec)
-    if field.default is not dataclasses.MISSING
+_TASK_DEFAULTS: dict[str, Any] = {
+    "dev_corpora": [],
+    "test_corpora": [],
+    "max_pairs": None,
+    "cleaning": None,
 }
 
 
@@ -176,7 +211,7 @@ def _filled(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str,
     filled = dict(values)
     for name, default in defaults.items():
         if name not in filled:
-            filled[name] = list(default) if isinstance(default, tuple) else default
+            filled[name] = copy.copy(default)
         elif isinstance(default, Mapping):
             filled[name] = _filled(filled[name], default)
     return filled

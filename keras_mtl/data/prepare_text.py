@@ -13,10 +13,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import numpy as np
 
 from keras_mtl import errors
+from keras_mtl.configuration.schema import CleaningConfig, DataConfig, PairConfig
 from keras_mtl.data import corpora, split
-from keras_mtl.data.cleaning import Cleaner, CleaningSettings
+from keras_mtl.data.cleaning import Cleaner
 from keras_mtl.data.language_check import SAMPLE_SIZE, Sample, language_warning, spread
-from keras_mtl.data.prepare_settings import PrepareSettings, TaskSpec
+from keras_mtl.data.prepare_settings import cleaning_of
 from keras_mtl.data.store_writer import disk_errors
 
 # Cleaning leaves no control characters in a text.
@@ -124,7 +125,7 @@ class TaskText:
       samples: cleaned pairs of each corpus, by its place, such as ``corpora[0]``.
     """
 
-    spec: TaskSpec
+    spec: PairConfig
     spills: dict[str, Spill]
     held_out: Spill
     counts: collections.Counter[str]
@@ -166,11 +167,11 @@ class HeldOut:
 
     Args:
       tasks: all tasks.
-      settings: fractions of the split.
+      data: fractions of the split.
     """
 
-    def __init__(self, tasks: Sequence[TaskSpec], settings: PrepareSettings) -> None:
-        self._fractions = settings.dev_fraction, settings.test_fraction
+    def __init__(self, tasks: Sequence[PairConfig], data: DataConfig) -> None:
+        self._fractions = data.dev_fraction, data.test_fraction
         self._hashes: set[int] = set()
         self._languages = {task.source for task in tasks}
         self._by_hash = {
@@ -183,19 +184,19 @@ class HeldOut:
         """Holds out a source of a dev or test set."""
         self._hashes.add(split.source_hash(source))
 
-    def allows(self, task: TaskSpec, source: str, target: str) -> bool:
+    def allows(self, task: PairConfig, source: str, target: str) -> bool:
         """Whether a task may train on a pair, when `add` has had every source of dev and test."""
         if split.source_hash(source) in self._hashes:
             return False
         return not self._target_too(task) or split.source_hash(target) not in self._hashes
 
-    def _target_too(self, task: TaskSpec) -> bool:
+    def _target_too(self, task: PairConfig) -> bool:
         return task.target in self._languages
 
     def _forbids(self, value: int) -> bool:
         return self._by_hash[split.split_of_hash(value, *self._fractions)] or value in self._hashes
 
-    def assigner(self, task: TaskSpec) -> Callable[[str, str], str]:
+    def assigner(self, task: PairConfig) -> Callable[[str, str], str]:
         """Returns a function from a pair of the task's ``corpora`` to its split or "held out"."""
         own = {"train": False, "dev": not task.dev_corpora, "test": not task.test_corpora}
         target_too = self._target_too(task)
@@ -213,7 +214,7 @@ class HeldOut:
         return assign
 
 
-def given_settings(settings: CleaningSettings) -> CleaningSettings:
+def given_settings(settings: CleaningConfig) -> CleaningConfig:
     """Dev and test sets that are given stay whole: only what cannot be scored is dropped."""
     return dataclasses.replace(
         settings,
@@ -238,9 +239,9 @@ def read_corpora(
     task, counts = text.spec, text.counts
     progress = Progress(task.name)
     number = 0
-    for index, (name, options) in enumerate(getattr(task, field)):
-        sample = text.samples[f"{field}[{index}] (reader {name!r})"] = Sample()
-        reader = corpora.create_reader(name, task.source, task.target, options)
+    for index, corpus in enumerate(getattr(task, field)):
+        sample = text.samples[f"{field}[{index}] (reader {corpus.reader!r})"] = Sample()
+        reader = corpora.create_reader(corpus.reader, task.source, task.target, corpus.options)
         stream = corpora.read_pairs(reader, cleaner.settings.max_bad_lines)
         for pair in stream:
             number += 1
@@ -258,8 +259,8 @@ def read_corpora(
 
 
 def read_text(
-    tasks: Sequence[TaskSpec],
-    settings: PrepareSettings,
+    tasks: Sequence[PairConfig],
+    data: DataConfig,
     directory: str,
     log: Callable[[str], None],
 ) -> list[TaskText]:
@@ -267,7 +268,7 @@ def read_text(
 
     Args:
       tasks: the tasks.
-      settings: cleaning, fractions and caps.
+      data: cleaning, fractions and caps.
       directory: temporary directory for the text.
       log: receives a line for each bad line that is reported.
 
@@ -278,7 +279,7 @@ def read_text(
       DataError: a corpus is missing or damaged, a task has no training pair left, the disk is full.
       ConfigError: a reader or option is unknown.
     """
-    held_out = HeldOut(tasks, settings)
+    held_out = HeldOut(tasks, data)
     texts = []
     for number, task in enumerate(tasks):
         spills: dict[str, Spill] = {
@@ -294,13 +295,13 @@ def read_text(
         # Given dev and test sets first: what they hold is missing from every task's training pairs.
         for text in texts:
             for name in ("dev", "test"):
-                cleaner = Cleaner(given_settings(text.spec.cleaning or settings.cleaning))
+                cleaner = Cleaner(given_settings(cleaning_of(text.spec, data)))
                 for source, target in read_corpora(text, f"{name}_corpora", cleaner, log):
                     held_out.add(source)
                     text.spills[name].add(source, target)
                 _count(text.counts, cleaner)
         for text in texts:
-            _read_training(text, settings, held_out, log)
+            _read_training(text, data, held_out, log)
         for text in texts:
             for name in _splits_of_corpora(text.spec):
                 for source, _ in text.spills[name]:
@@ -316,7 +317,7 @@ def read_text(
     return texts
 
 
-def _splits_of_corpora(task: TaskSpec) -> list[str]:
+def _splits_of_corpora(task: PairConfig) -> list[str]:
     """Returns which of dev and test are a part of the task's ``corpora``."""
     return [
         name
@@ -332,20 +333,20 @@ def _count(counts: collections.Counter[str], cleaner: Cleaner) -> None:
 
 def _read_training(
     text: TaskText,
-    settings: PrepareSettings,
+    data: DataConfig,
     held_out: HeldOut,
     log: Callable[[str], None],
 ) -> None:
     """Reads a task's ``corpora`` into its spills and applies the caps."""
     task, counts = text.spec, text.counts
-    cleaner = Cleaner(task.cleaning or settings.cleaning)
+    cleaner = Cleaner(cleaning_of(task, data))
     assign = held_out.assigner(task)
     add = {name: spill.add for name, spill in text.spills.items()}
     add["held out"] = text.held_out.add
     for source, target in read_corpora(text, "corpora", cleaner, log):
         add[assign(source, target)](source, target)
     _count(counts, cleaner)
-    caps = {"train": task.max_pairs, "dev": settings.dev_pairs, "test": settings.test_pairs}
+    caps = {"train": task.max_pairs, "dev": data.dev_pairs, "test": data.test_pairs}
     for name, spill in text.spills.items():
         counts[f"over {name} cap"] = spill.finish(caps[name])
     text.held_out.finish(None)
@@ -389,7 +390,7 @@ def empty_task(text: TaskText) -> errors.DataError:
         for rule, value in text.counts.items()
         if value and rule not in ("kept", "normalized")
     )
-    names = ", ".join(name for name, _ in text.spec.corpora)
+    names = ", ".join(corpus.reader for corpus in text.spec.corpora)
     sizes = ", ".join(f"{name} {spill.size:,}" for name, spill in text.spills.items())
     return errors.DataError(
         f"task {text.spec.name!r}: no training pair is left of its corpora ({names}): "
@@ -399,7 +400,7 @@ def empty_task(text: TaskText) -> errors.DataError:
 
 
 def sample_corpora(
-    task: TaskSpec, settings: PrepareSettings, seconds: float
+    task: PairConfig, data: DataConfig, seconds: float
 ) -> tuple[list[tuple[str, str]], list[str]]:
     """Reads the first pairs of a task's corpora, to show some and to check their languages.
 
@@ -407,7 +408,7 @@ def sample_corpora(
 
     Args:
       task: the task.
-      settings: cleaning.
+      data: cleaning.
       seconds: time after which reading stops; opening a large corpus may take longer.
 
     Returns:
@@ -416,13 +417,14 @@ def sample_corpora(
     end = time.monotonic() + seconds
     text = TaskText(task, {}, None, collections.Counter())  # type: ignore[arg-type]
     for field in ("corpora", "dev_corpora", "test_corpora"):
-        for index, (name, options) in enumerate(getattr(task, field)):
-            if options.get("download"):
+        for index, corpus in enumerate(getattr(task, field)):
+            if corpus.options.get("download"):
                 continue
-            sample = text.samples[f"{field}[{index}] (reader {name!r})"] = Sample()
-            cleaner = Cleaner(task.cleaning or settings.cleaning)
+            sample = text.samples[f"{field}[{index}] (reader {corpus.reader!r})"] = Sample()
+            cleaner = Cleaner(cleaning_of(task, data))
             with contextlib.suppress(errors.KerasMtlError):
-                reader = corpora.create_reader(name, task.source, task.target, options)
+                options = corpus.options
+                reader = corpora.create_reader(corpus.reader, task.source, task.target, options)
                 for pair in corpora.read_pairs(reader, 1.0):
                     clean = cleaner.clean(pair.source, pair.target)
                     if clean is not None:

@@ -9,8 +9,6 @@ import hashlib
 import unicodedata
 from typing import Literal
 
-from keras_mtl import errors
-
 Split = Literal["train", "dev", "test"]
 SPLITS: tuple[Split, ...] = ("train", "dev", "test")
 
@@ -65,15 +63,3 @@ def split_of(source: str, dev_fraction: float, test_fraction: float) -> Split:
       test_fraction: share of sentences for test, in [0, 1).
     """
     return split_of_hash(source_hash(source), dev_fraction, test_fraction)
-
-
-def check_fractions(dev_fraction: float, test_fraction: float) -> None:
-    """Raises ConfigError unless both fractions are in [0, 1) and leave something to train on."""
-    for field, value in (("dev_fraction", dev_fraction), ("test_fraction", test_fraction)):
-        if not 0 <= value < 1:
-            raise errors.ConfigError(f"data.{field} is {value}; it must be in [0, 1)")
-    if dev_fraction + test_fraction >= 1:
-        raise errors.ConfigError(
-            f"data.dev_fraction {dev_fraction} and data.test_fraction {test_fraction} leave "
-            "nothing to train on; their sum must be below 1"
-        )

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from keras_mtl import errors
+from keras_mtl.configuration.schema import CorpusConfig, DataConfig, PairConfig, VocabularyConfig
 from keras_mtl.data.given_pairs import GivenCorpus, load_corpora, read_given_pairs
-from keras_mtl.data.prepare import PrepareSettings, TaskSpec, VocabularySettings, prepare
+from keras_mtl.data.prepare import prepare
 
 # Numbers in words; every pair of digits that a test asks for occurs in training.
 EN = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
@@ -38,9 +39,11 @@ def prepared(tmp_path_factory):
     directory = tmp_path_factory.mktemp("given")
     pairs = [(words(n, EN), words(n, FR)) for n in range(100, 400)]
     tsv(directory / "train.tsv", pairs)
-    task = TaskSpec("en-fr", "en", "fr", [("tsv", {"file": str(directory / "train.tsv")})])
-    settings = PrepareSettings(
-        vocabulary=VocabularySettings(size=300), dev_fraction=0.05, test_fraction=0.05
+    task = PairConfig(
+        "en-fr", "en", "fr", [CorpusConfig("tsv", {"file": str(directory / "train.tsv")})]
+    )
+    settings = DataConfig(
+        vocabulary=VocabularyConfig(size=300), dev_fraction=0.05, test_fraction=0.05
     )
     return prepare([task], str(directory / "data"), settings, log=lambda line: None)
 

@@ -4,10 +4,11 @@ import itertools
 
 import pytest
 
+from keras_mtl.configuration.schema import CorpusConfig, DataConfig, PairConfig, VocabularyConfig
 from keras_mtl.data import corpora
 from keras_mtl.data.given_pairs import GivenCorpus, read_given_pairs
 from keras_mtl.data.language_check import SAMPLE_SIZE, Sample, language_warning, spread
-from keras_mtl.data.prepare import PrepareSettings, TaskSpec, VocabularySettings, prepare
+from keras_mtl.data.prepare import prepare
 from keras_mtl.data.prepare_report import sample_lines
 
 CLOSE = ["da", "nb", "pt", "gl", "es", "ca", "cs", "sk", "hr", "sr", "sr-Latn", "id", "ms"]
@@ -124,10 +125,11 @@ def test_sample_pairs_fit_the_terminal():
 def test_prepare_shows_pairs_and_repeats_its_warnings(tmp_path):
     lines = [f"{target}\t{source}" for source, target in pairs("fr", count=400)]
     (tmp_path / "a.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    corpus = ("tsv", {"file": str(tmp_path / "a.tsv")})
-    right = ("tsv", {"file": str(tmp_path / "a.tsv"), "source_column": 1, "target_column": 0})
-    tasks = [TaskSpec("en-fr", "en", "fr", [right], [corpus])]
-    settings = PrepareSettings(vocabulary=VocabularySettings(size=600), test_fraction=0.1)
+    corpus = CorpusConfig("tsv", {"file": str(tmp_path / "a.tsv")})
+    columns = {"source_column": 1, "target_column": 0}
+    right = CorpusConfig("tsv", {"file": str(tmp_path / "a.tsv"), **columns})
+    tasks = [PairConfig("en-fr", "en", "fr", [right], [corpus])]
+    settings = DataConfig(vocabulary=VocabularyConfig(size=600), test_fraction=0.1)
     for _ in range(2):
         log = []
         data = prepare(tasks, tmp_path / "data", settings, log=log.append)
@@ -142,7 +144,7 @@ def test_evaluate_is_told_of_an_exchanged_test_set(tmp_path):
     (tmp_path / "a.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
     corpus = GivenCorpus("tsv", {"file": str(tmp_path / "a.tsv")}, None)
     log = []
-    task = TaskSpec("en-fr", "en", "fr", [("tsv", {})])
+    task = PairConfig("en-fr", "en", "fr", [CorpusConfig("tsv")])
     read_given_pairs([task], [corpus], None, log.append)
     assert f"warning: task 'en-fr': {tmp_path / 'a.tsv'}: the sides seem" in log[-1]
 

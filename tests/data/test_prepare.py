@@ -12,17 +12,18 @@ import unittest.mock
 import pytest
 
 from keras_mtl import errors
+from keras_mtl.configuration.schema import (
+    CleaningConfig,
+    CorpusConfig,
+    DataConfig,
+    PairConfig,
+    TaskCleaningConfig,
+    VocabularyConfig,
+)
 from keras_mtl.data import prepare as prepare_lib
 from keras_mtl.data import split
-from keras_mtl.data.cleaning import CleaningSettings
 from keras_mtl.data.corpora import base
-from keras_mtl.data.prepare import (
-    PrepareSettings,
-    TaskSpec,
-    VocabularySettings,
-    load_prepared,
-    prepare,
-)
+from keras_mtl.data.prepare import load_prepared, prepare
 
 NUMBERS = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
 TRANSLATED = {
@@ -62,15 +63,13 @@ class CountingReader(base.CorpusReader):
                 )
 
 
-SETTINGS = PrepareSettings(
-    vocabulary=VocabularySettings(size=290), dev_fraction=0.1, test_fraction=0.1
-)
+SETTINGS = DataConfig(vocabulary=VocabularyConfig(size=290), dev_fraction=0.1, test_fraction=0.1)
 
 
 def task(source="en", target="fr", **fields):
     options = fields.pop("options", {})
-    fields.setdefault("corpora", [("counting_test", options)])
-    return TaskSpec(fields.pop("name", f"{source}-{target}"), source, target, **fields)
+    fields.setdefault("corpora", [CorpusConfig("counting_test", options)])
+    return PairConfig(fields.pop("name", f"{source}-{target}"), source, target, **fields)
 
 
 def run(tmp_path, tasks, settings=SETTINGS, **options):
@@ -100,9 +99,9 @@ def test_every_pair_is_kept_or_counted(tmp_path):
     data = run(
         tmp_path,
         [task(options={"repeat": 2}), task(target="de", max_pairs=100)],
-        PrepareSettings(
-            cleaning=CleaningSettings(max_characters=15),
-            vocabulary=VocabularySettings(size=290),
+        DataConfig(
+            cleaning=CleaningConfig(max_characters=15),
+            vocabulary=VocabularyConfig(size=290),
             dev_fraction=0.1,
             test_fraction=0.1,
             dev_pairs=5,
@@ -142,14 +141,19 @@ def test_what_is_stored_is_the_corpus_in_its_split(tmp_path):
 
 def test_no_sentence_is_trained_on_in_one_task_and_tested_in_another(tmp_path):
     """Tasks that share a side in either direction, and one whose dev and test sets are given."""
-    given = [("counting_test", {"begin": 100, "end": 120})]
+    given = [CorpusConfig("counting_test", {"begin": 100, "end": 120})]
     data = run(
         tmp_path,
         [
             task("en", "fr"),
             task("en", "de"),
             task("fr", "en"),
-            task("de", "en", dev_corpora=given, test_corpora=[("counting_test", {"end": 9})]),
+            task(
+                "de",
+                "en",
+                dev_corpora=given,
+                test_corpora=[CorpusConfig("counting_test", {"end": 9})],
+            ),
         ],
     )
     held_out = {
@@ -172,8 +176,8 @@ def test_no_sentence_is_trained_on_in_one_task_and_tested_in_another(tmp_path):
 def test_given_sets_stay_whole_and_in_cap(tmp_path):
     """Duplicates and identical pairs of an official test set count in its score."""
     spec = task(
-        dev_corpora=[("counting_test", {"end": 10, "repeat": 2})],
-        test_corpora=[("counting_test", {"begin": 10, "end": 13})],
+        dev_corpora=[CorpusConfig("counting_test", {"end": 10, "repeat": 2})],
+        test_corpora=[CorpusConfig("counting_test", {"begin": 10, "end": 13})],
     )
     data = run(tmp_path, [spec])
     assert (data.tasks[0].dev_size, data.tasks[0].test_size) == (20, 3)
@@ -222,9 +226,7 @@ def test_the_result_depends_on_the_inputs_alone(tmp_path):
 def test_other_settings_are_named_and_replaced_only_when_asked(tmp_path):
     run(tmp_path, [task()])
     before = (tmp_path / "data" / "manifest.json").read_bytes()
-    other = PrepareSettings(
-        vocabulary=VocabularySettings(size=292), dev_fraction=0.1, test_fraction=0.1
-    )
+    other = DataConfig(vocabulary=VocabularyConfig(size=292), dev_fraction=0.1, test_fraction=0.1)
     with pytest.raises(
         errors.DataError,
         match=r"settings\.vocabulary\.size: 290 -> 292; `keras-mtl prepare --overwrite`",
@@ -261,7 +263,7 @@ def test_an_empty_task_is_named_with_its_counts_and_leaves_nothing(tmp_path):
         run(tmp_path, [task(), task("en", "en", name="copy")])
     with pytest.raises(errors.DataError, match=r"task 'en-fr'.*read 0"):
         run(tmp_path, [task(options={"end": 0})])
-    settings = PrepareSettings(vocabulary=VocabularySettings(size=290), max_length=3)
+    settings = DataConfig(vocabulary=VocabularyConfig(size=290), max_length=3)
     with pytest.raises(errors.DataError, match=r"over max_length, train \d+.*max_length, 3"):
         run(tmp_path, [task()], settings)
     assert os.listdir(tmp_path) == []
@@ -284,9 +286,9 @@ def test_full_disk_leaves_what_was_there(tmp_path):
     load_prepared(tmp_path / "data").verify()
 
 
-UNIQUE = PrepareSettings(
-    cleaning=CleaningSettings(drop_duplicates=False),
-    vocabulary=VocabularySettings(size=290),
+UNIQUE = DataConfig(
+    cleaning=CleaningConfig(drop_duplicates=False),
+    vocabulary=VocabularyConfig(size=290),
 )
 
 
@@ -353,7 +355,7 @@ def test_an_error_inside_the_lock_is_the_error(tmp_path, monkeypatch):
 def test_a_given_vocabulary_is_used_and_checked(tmp_path):
     first = run(tmp_path / "a", [task()])
     path = str(tmp_path / "a" / "data" / "vocabulary.model")
-    settings = PrepareSettings(vocabulary=VocabularySettings(model_file=path))
+    settings = DataConfig(vocabulary=VocabularyConfig(model_file=path))
     assert run(tmp_path / "b", [task()], settings).vocabulary.hash == first.vocabulary.hash
     with pytest.raises(errors.DataError, match=r"no tag for the target languages de; it has .*fr"):
         run(tmp_path / "c", [task(target="de")], settings)
@@ -388,15 +390,15 @@ def test_loading_names_what_is_missing_or_damaged(tmp_path):
 @pytest.mark.parametrize(
     ("make", "match"),
     [
-        (lambda: [], "no tasks"),
-        (lambda: [task(), task()], "two tasks are named 'en-fr'"),
-        (lambda: [task(), task(name="EN-FR")], "'en-fr' and 'EN-FR'"),
+        (lambda: [], "task.pairs is empty"),
+        (lambda: [task(), task()], "is also the name of task.pairs"),
+        (lambda: [task(), task(name="EN-FR")], "'EN-FR' is also the name of .*, which is 'en-fr'"),
         (lambda: [task(name="../x")], "'../x' cannot be a part of a file's name"),
-        (lambda: [task(target="")], "target is ''"),
-        (lambda: [task(corpora=[])], "no corpora"),
-        (lambda: [task(max_pairs=0)], "max_pairs is 0"),
+        (lambda: [task(target="")], "target = '': expected a language code"),
+        (lambda: [task(corpora=[])], "task 'en-fr' has no data"),
+        (lambda: [task(max_pairs=0)], "max_pairs = 0: must be >= 1"),
         (
-            lambda: [task(corpora=[("gettxt", {})])],
+            lambda: [task(corpora=[CorpusConfig("gettxt")])],
             "corpora.reader = 'gettxt' is not known; did you mean 'gettext'",
         ),
         (lambda: [task(options={"ende": 3})], "has no option 'ende'; did you mean 'end'"),
@@ -411,13 +413,14 @@ def test_wrong_tasks_are_named(tmp_path, make, match):
 @pytest.mark.parametrize(
     ("field", "value"), [("max_length", 2), ("dev_pairs", -1), ("dev_fraction", 1.0)]
 )
-def test_wrong_settings_are_named(field, value):
+def test_wrong_settings_are_named(tmp_path, field, value):
     with pytest.raises(errors.ConfigError, match=f"data.{field}.*{value}"):
-        PrepareSettings(**{field: value})
+        run(tmp_path, [task()], DataConfig(**{field: value}))
+    assert os.listdir(tmp_path) == []
 
 
 def test_the_report_shows_counts_and_warns_of_a_task_that_cannot_be_scored(tmp_path):
-    settings = PrepareSettings(vocabulary=VocabularySettings(size=290), dev_fraction=0.0)
+    settings = DataConfig(vocabulary=VocabularyConfig(size=290), dev_fraction=0.0)
     data = run(tmp_path, [task(), task(target="de")], settings)
     report = "\n".join(data.log)
     assert "en-de" in report
@@ -426,7 +429,7 @@ def test_the_report_shows_counts_and_warns_of_a_task_that_cannot_be_scored(tmp_p
 
 
 def test_a_task_has_cleaning_rules_of_its_own(tmp_path):
-    short = CleaningSettings(max_characters=15)
+    short = TaskCleaningConfig(max_characters=15)
     data = run(tmp_path, [task(), task(target="de", cleaning=short)])
     ours, others = data.tasks[1].counts, data.tasks[0].counts
     assert ours["too long"] > 20

@@ -1,6 +1,7 @@
 """When prepared data is used as it is: content of files counts, not their paths and times."""
 
 import dataclasses
+import hashlib
 import json
 import os
 import shutil
@@ -8,17 +9,18 @@ import shutil
 import pytest
 
 from keras_mtl import errors
+from keras_mtl.configuration.files import load_experiment
+from keras_mtl.configuration.schema import CorpusConfig, DataConfig, PairConfig, VocabularyConfig
 from keras_mtl.data import prepare_inputs
-from keras_mtl.data.prepare import PrepareSettings, TaskSpec, VocabularySettings, prepare
+from keras_mtl.data.prepare import prepare
+from keras_mtl.data.prepare_settings import filled_tasks
 
 NUMBERS = {
     "en": ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"],
     "fr": ["un", "deux", "trois", "quatre", "cinq", "six", "sept", "huit", "neuf", "dix"],
     "de": ["eins", "zwei", "drei", "vier", "fünf", "sechs", "sieben", "acht", "neun", "zehn"],
 }
-SETTINGS = PrepareSettings(
-    vocabulary=VocabularySettings(size=290), dev_fraction=0.1, test_fraction=0.1
-)
+SETTINGS = DataConfig(vocabulary=VocabularyConfig(size=290), dev_fraction=0.1, test_fraction=0.1)
 
 
 def sentence(number, language):
@@ -26,7 +28,7 @@ def sentence(number, language):
 
 
 def task(*corpora, **fields):
-    return TaskSpec("en-fr", "en", "fr", corpora, **fields)
+    return PairConfig("en-fr", "en", "fr", [CorpusConfig(*corpus) for corpus in corpora], **fields)
 
 
 def run(tmp_path, tasks, settings=SETTINGS, **options):
@@ -136,7 +138,7 @@ def test_prepared_data_works_where_its_corpora_are_not(tmp_path):
     with pytest.raises(errors.DataError, match=r"a\.fr: does not exist"):
         run(tmp_path, [spec(tmp_path)], overwrite=True)
     with pytest.raises(errors.DataError, match=r"a\.fr: does not exist"):
-        run(tmp_path, [spec(tmp_path)], PrepareSettings())
+        run(tmp_path, [spec(tmp_path)], DataConfig())
 
 
 def test_a_missing_corpus_hides_no_change_of_another(tmp_path):
@@ -150,3 +152,23 @@ def test_a_missing_corpus_hides_no_change_of_another(tmp_path):
         errors.DataError, match=r"a\.tsv: does not exist.*; .*data was prepared from .*b\.tsv is"
     ):
         run(tmp_path, tasks)
+
+
+def test_a_configuration_asks_for_the_same_data_in_every_release():
+    """Release 0.1 computed this digest; another one would prepare all prepared data again."""
+    pairs = (
+        "task.pairs=[{source: en, target: fr, max_pairs: 5, baseline: 31.5, "
+        "cleaning: {max_length_ratio: 3}, corpora: "
+        "[{reader: tsv, options: {columns: [0, 1], quote: '\"', path: ü.tsv}}]}, "
+        "{name: norwegian, source: en, target: 'no', dev_corpora: [{reader: cldr}]}]"
+    )
+    settings = (
+        "task.data.corpora=[{reader: cldr}],task.data.cleaning.ratio_slack=20,"
+        "task.data.vocabulary.size=900,task.data.test_pairs=7"
+    )
+    task = load_experiment(None, (), [pairs, settings]).task
+    tasks = filled_tasks(task.pairs, task.data)
+    text = json.dumps(prepare_inputs.requested(tasks, task.data), ensure_ascii=False)
+    assert hashlib.sha256(text.encode()).hexdigest() == (
+        "a71de126999e7ef360502471e1f1db163d162ab8e28f5c40362d35011d81aa21"
+    )

@@ -5,6 +5,8 @@ import dataclasses
 import pytest
 from test_prepare import SETTINGS, read_or_dropped, run, task, texts
 
+from keras_mtl.configuration.schema import CorpusConfig
+
 CAPPED = dataclasses.replace(SETTINGS, dev_pairs=5, test_pairs=3)
 
 
@@ -28,7 +30,7 @@ def test_pairs_over_the_caps_are_trained_on(tmp_path):
     assert not held_out_sources(data) & {("en", source) for source in sources}
 
 
-@pytest.mark.parametrize("given", [(), [("counting_test", {"begin": 100, "end": 120})]])
+@pytest.mark.parametrize("given", [[], [CorpusConfig("counting_test", {"begin": 100, "end": 120})]])
 def test_nothing_that_another_task_holds_is_returned(tmp_path, given):
     tasks = [task("en", "fr"), task("en", "de"), task("fr", "en"), task("de", "en")]
     tasks[3] = dataclasses.replace(tasks[3], dev_corpora=given)

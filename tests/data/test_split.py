@@ -4,7 +4,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keras_mtl import errors
 from keras_mtl.data import split
 
 
@@ -52,9 +51,3 @@ def test_a_larger_dev_takes_nothing_from_test():
     small = {i for i in range(5000) if split.split_of(str(i), 0.01, 0.05) == "test"}
     large = {i for i in range(5000) if split.split_of(str(i), 0.20, 0.05) == "test"}
     assert small == large
-
-
-@pytest.mark.parametrize(("dev", "test"), [(-0.1, 0), (0, 1.0), (0.5, 0.5)])
-def test_fractions_are_checked(dev, test):
-    with pytest.raises(errors.ConfigError, match="fraction"):
-        split.check_fractions(dev, test)
