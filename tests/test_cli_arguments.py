@@ -36,6 +36,8 @@ TABLE = {
             "{dir}/bad.yaml line 2: trainer.trai",
         ),
         (f"{_CONFIG} --params_override trainer.schedule.name=", "trainer.schedule.name is empty"),
+        (f"{_CONFIG} --params_override trainer.schedule.name=unifrm", "did you mean 'uniform'"),
+        (f"{_CONFIG} --params_override trainer.optimizer.warmup_steps=0", "= 0: must be >= 1"),
         (f"{_CONFIG} --mode trian", "argument --mode: invalid choice: 'trian'"),
     ],
     "baselines": [

@@ -1,6 +1,5 @@
 """Experiments, overrides, checks, the saved configuration and differences."""
 
-import dataclasses
 import os
 from pathlib import Path
 
@@ -11,26 +10,11 @@ from keras_mtl.configuration import files, presets, reading
 from keras_mtl.configuration import overriding as overrides
 from keras_mtl.configuration.model_sizes import SIZES
 from keras_mtl.configuration.schema import (
-    CleaningConfig,
     CorpusConfig,
     PairConfig,
-    TaskCleaningConfig,
     as_dict,
 )
-from keras_mtl.data.prepare_settings import cleaning_of
-
-# The least that makes a configuration valid.
-MINIMAL = "task: {pairs: [{source: en, target: fr}], data: {corpora: [{reader: cldr}]}}"
-
-
-def load(*params, given=(), **options):
-    return files.load_experiment(None, given, [MINIMAL, *params], **options)
-
-
-def message(*params, **options):
-    with pytest.raises(errors.ConfigError) as error:
-        load(*params, **options)
-    return str(error.value)
+from tests.config_case import MINIMAL, load, message
 
 
 class TestExperiments:
@@ -140,7 +124,7 @@ class TestOverrides:
             "parameters: {temperature: 5}}, {name: temperature, parameters: {floor: 0.1}}]"
         )
         later = f"{stages}=[{{name: temperature, parameters: {{cap: 7}}, steps: 3}}, {{name: x}}]"
-        found = load(first, later, check=False).trainer.schedule.parameters["stages"]
+        found = load(first, later, check=None).trainer.schedule.parameters["stages"]
         assert found == [
             {"name": "temperature", "parameters": {"cap": 7}, "steps": 3},
             {"name": "x"},
@@ -149,9 +133,9 @@ class TestOverrides:
     def test_mappings_inside_options_are_merged(self):
         weights = "trainer.schedule.parameters.weights"
         first = f"trainer.schedule.name=constant,{weights}={{en-fr: 1}}"
-        both = load(first, f"{weights}={{en-de: 2}}", check=False).trainer.schedule.parameters
+        both = load(first, f"{weights}={{en-de: 2}}", check=None).trainer.schedule.parameters
         assert both == {"weights": {"en-fr": 1, "en-de": 2}}
-        none = load(first, f"{weights}={{}}", check=False).trainer.schedule.parameters
+        none = load(first, f"{weights}={{}}", check=None).trainer.schedule.parameters
         assert none == {"weights": {}}
 
     def test_empty_sections_and_files_change_nothing(self, tmp_path):
@@ -261,108 +245,6 @@ class TestMessages:
         assert "cannot be read" in message(given=[tmp_path])
 
 
-class TestValidation:
-    @pytest.mark.parametrize(
-        ("params", "expected"),
-        [
-            ("task.pairs=[]", "task.pairs is empty"),
-            (
-                "task.pairs=[{source: en, target: fr}, {source: en, target: fr}]",
-                "task.pairs[1].name = 'en-fr' is also the name of task.pairs[0]",
-            ),
-            ("task.pairs=[{source: en}]", "task.pairs[0].target = '': expected a language code"),
-            ("task.pairs=[{source: e, target: f, name: -b}]", "'-b' cannot be a part of a file's"),
-            (f"task.pairs=[{{source: e, target: f, name: {'é' * 101}}}]", "longer than 200 bytes"),
-            ("task.pairs=[{source: é, target: f}]", "source = 'é': expected a language code"),
-            (
-                "task.pairs=[{source: e, target: f, name: É}, {source: e, target: g, name: é}]",
-                "task.pairs[1].name = 'é' is also the name of task.pairs[0], which is 'É'",
-            ),
-            ("task.pairs=[{source: e, target: f, name: a/b}]", "task.pairs[0].name = 'a/b'"),
-            ("task.pairs=[{source: e, target: f, baseline: 0}]", "baseline = 0.0: must be > 0"),
-            ("task.pairs=[{source: e, target: f, max_pairs: 0}]", "max_pairs = 0: must be >= 1"),
-            ("task.data.corpora=[]", "task 'en-fr' has no data"),
-            ("task.data.corpora=[{options: {a: 1}}]", "task.data.corpora[0].reader is empty"),
-            ("trainer.evaluation.tasks=[en-xx]", "tasks[0] = 'en-xx' is not a task; did you mean"),
-            ("task.data.dev_fraction=1", "task.data.dev_fraction = 1.0: must be >= 0 and < 1"),
-            ("task.data.dev_fraction=0.5,task.data.test_fraction=0.5", "leave nothing to train on"),
-            ("task.data.granularity=exmple", "unknown; did you mean 'example'"),
-            (
-                "task.data.vocabulary.size=256",
-                "task.data.vocabulary.size = 256: 4 special ids, 256",
-            ),
-            ("task.data.bucket_lengths=[16,8]", "expected growing lengths"),
-            ("task.data.bucket_lengths=[16,32]", "must hold task.data.max_length = 128"),
-            ("task.data.tokens_per_batch=64", "task.data.tokens_per_batch = 64: one row"),
-            ("task.model.size=tny", "task.model.size = 'tny' is unknown; did you mean 'tiny'?"),
-            (
-                "task.model.hidden_dim=10,task.model.num_heads=4",
-                "must be a multiple of task.model.num_heads",
-            ),
-            ("task.model.dropout=1.0", "task.model.dropout = 1.0: must be >= 0 and < 1"),
-            ("task.model.label_smoothing=.nan", "task.model.label_smoothing = nan: must be"),
-            ("task.model.max_length=64", "task.model.max_length = 64: sentences of"),
-            (
-                "task.model.sharing=encoder,task.data.granularity=example",
-                "set task.data.granularity: batch",
-            ),
-            (
-                "task.decoding.num_hypotheses=5",
-                "task.decoding.num_hypotheses = 5 is above beam_size=4: a beam of k",
-            ),
-            ("task.decoding.length_penalty=powr", "did you mean 'power'"),
-            (
-                "task.decoding.min_length=200",
-                "task.decoding.min_length = 200 is above max_length=128",
-            ),
-            ("trainer.evaluation.metric=blue", "did you mean 'bleu'"),
-            ("trainer.evaluation.lag=-1", "trainer.evaluation.lag = -1: must be >= 0"),
-            (
-                "trainer.evaluation.interval=100,trainer.evaluation.lag=101",
-                "trainer.evaluation.lag = 101: scores have to take effect by the time the next "
-                "validation begins; give at most trainer.evaluation.interval = 100",
-            ),
-            (
-                "trainer.evaluation.lag=10,trainer.evaluation.backend=tf",
-                "trainer.evaluation.lag = 10: trainer.evaluation.backend = 'tf' would compete",
-            ),
-            ("trainer.optimizer.beta_2=1", "trainer.optimizer.beta_2 = 1.0: must be >= 0 and < 1"),
-            ("trainer.optimizer.learning_rate=.inf", "learning_rate = inf: must be > 0"),
-            ("trainer.schedule.name=''", "trainer.schedule.name is empty"),
-            ("runtime.seed=-1", "runtime.seed = -1: must be >= 0 and <= 4294967295"),
-            ("runtime.distribution_strategy=tpus", "did you mean 'tpu'"),
-            (
-                "runtime.distribution_strategy=tpu,runtime.mixed_precision_dtype=mixed_float16",
-                "runtime.mixed_precision_dtype = 'mixed_float16': TPUs compute in bfloat16",
-            ),
-        ],
-    )
-    def test_problem(self, params, expected):
-        assert expected in message(params)
-
-    def test_names_of_tasks_may_have_letters_of_all_scripts(self):
-        config = load("task.pairs=[{source: en, target: fr, name: en-français}]")
-        assert config.task.pairs[0].name == "en-français"
-
-    def test_all_problems_are_listed(self):
-        text = message("runtime.seed=-1,trainer.train_steps=0,task.model.size=x")
-        assert len(text.splitlines()) == 3
-
-    def test_all_wrong_keys_and_types_are_listed(self, tmp_path):
-        path = tmp_path / "bad.yaml"
-        path.write_text("trainer:\n  train_stps: 5\n  max_to_keep: many\n")
-        lines = message("runtime.seed=x,a=1", given=[path]).splitlines()
-        assert [line.split(":")[0].strip() for line in lines] == [
-            f"{path} line 2",
-            f"{path} line 3",
-            "--params_override",
-            "--params_override",
-        ]
-
-    def test_only_on_request(self):
-        assert load("runtime.seed=-1", check=False).runtime.seed == -1
-
-
 RICH = (
     "task.pairs=[{source: en, target: fr, max_pairs: 5, baseline: 31.5, corpora: "
     "[{reader: tsv, options: {columns: [0, 1], quote: '\"', path: ü.tsv}}]}, "
@@ -455,7 +337,7 @@ class TestDiff:
             return load(
                 "trainer.schedule.name=piecewise",
                 f"trainer.schedule.parameters.stages=[{', '.join(each)}]",
-                check=False,
+                check=None,
             )
 
         field = "trainer.schedule.parameters.stages[0].parameters.temperature"
@@ -466,26 +348,3 @@ class TestDiff:
         right.trainer.schedule.parameters["x"] = True
         left.trainer.schedule.parameters["x"] = 1
         assert [path for path, _, _ in files.diff(left, right)] == ["trainer.schedule.parameters.x"]
-
-
-def test_a_task_overrides_single_cleaning_rules():
-    config = load(
-        "task.data.cleaning.ratio_slack=20",
-        "task.pairs=[{source: en, target: zh, cleaning: {max_length_ratio: 3}}, "
-        "{source: en, target: fr}]",
-    )
-    data = config.task.data
-    first, second = (cleaning_of(pair, data) for pair in config.task.pairs)
-    assert first == CleaningConfig(max_length_ratio=3.0, ratio_slack=20)
-    assert second == data.cleaning
-    with pytest.raises(errors.ConfigError, match=r"pairs\[0\]\.cleaning\.max_length_ratio = 0\.5"):
-        load("task.pairs=[{source: en, target: zh, cleaning: {max_length_ratio: 0.5}}]")
-
-
-def test_a_tasks_cleaning_has_the_fields_of_the_shared_one():
-    rules, own = (
-        {field.name: field.type for field in dataclasses.fields(section)}
-        for section in (CleaningConfig, TaskCleaningConfig)
-    )
-    assert own == {name: hint | None for name, hint in rules.items()}
-    assert set(as_dict(TaskCleaningConfig()).values()) == {None}

@@ -9,9 +9,8 @@ import pytest
 
 from keras_mtl import schedules
 from keras_mtl.configuration import files as registry
-from keras_mtl.configuration import schema as config_lib
 from keras_mtl.data import batch_plan, corpora
-from keras_mtl.simulation.experiment import DEFAULTS, read_experiment
+from keras_mtl.simulation.experiment import read_experiment
 
 CONFIGS = pathlib.Path(__file__).parents[1] / "configs"
 NAMES = sorted(path.stem for path in CONFIGS.glob("*.yaml"))
@@ -149,14 +148,6 @@ def test_the_comparison_of_schedules_sets_what_it_says():
         schedules.create(schedule.name, tasks, **schedule.parameters)
         assert schedule.application == settings.get("schedule.application", "gradient")
         assert config.trainer.optimizer.moments == settings.get("optimizer.moments")
-
-
-def test_a_simulation_takes_the_defaults_of_the_configuration():
-    for path, default in DEFAULTS.items():
-        value = config_lib.ExperimentConfig()
-        for name in path.split("."):
-            value = getattr(value, name)
-        assert value == default, path
 
 
 def test_a_simulation_reads_what_training_reads():

@@ -13,6 +13,7 @@ from keras_mtl.run_files import PARAMS_FILE
 from keras_mtl.training.run.modes import MODES
 
 if TYPE_CHECKING:
+    from keras_mtl.configuration.files import Check
     from keras_mtl.configuration.schema import ExperimentConfig
 
 
@@ -54,13 +55,14 @@ def add_experiment_arguments(parser: argparse.ArgumentParser, modes: Sequence[st
         )
 
 
-def load_config(args: argparse.Namespace) -> "ExperimentConfig":
+def load_config(args: argparse.Namespace, check: "Check | None" = None) -> "ExperimentConfig":
     """Builds the checked configuration that the arguments of `add_experiment_arguments` ask for.
 
     This needs no TensorFlow, so a subcommand calls it before it imports what does.
 
     Args:
       args: the parsed arguments.
+      check: as of `load_experiment`; None takes `validate`.
 
     Returns:
       A checked configuration whose tasks are named.
@@ -68,12 +70,14 @@ def load_config(args: argparse.Namespace) -> "ExperimentConfig":
     Raises:
       ConfigError: nothing chooses a configuration, or it is wrong.
     """
+    from keras_mtl.configuration.checks import validate
     from keras_mtl.configuration.files import load_experiment
 
     return load_experiment(
         args.experiment,
         configuration_files(args),
         args.params_override,
+        check=check or validate,
         imports=getattr(args, "imports", ()),
     )
 

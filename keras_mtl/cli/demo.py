@@ -51,10 +51,11 @@ def run(args: argparse.Namespace) -> int:
     """Runs the chain and prints what came of it; returns the exit code."""
     begin = time.perf_counter()
     path = args.config_file or find_config()
-    from keras_mtl.configuration import files as registry
+    from keras_mtl.configuration.checks import validate_training
+    from keras_mtl.configuration.files import load_experiment
 
-    config = registry.load_experiment(
-        EXPERIMENT, [path], args.params_override, imports=args.imports
+    config = load_experiment(
+        EXPERIMENT, [path], args.params_override, check=validate_training, imports=args.imports
     )
     model_dir = Path(args.model_dir)
     print(f"== {path} in {model_dir}")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from keras_mtl import errors
 from keras_mtl.cli import arguments, common
-from keras_mtl.configuration import sublayers
+from keras_mtl.configuration import baselines, sublayers
 from keras_mtl.configuration.schema import as_dict
 from keras_mtl.run_files import DATA_DIRECTORY, PARAMS_FILE
 
@@ -289,11 +289,8 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 def _baselines(config: "ExperimentConfig") -> dict[str, float | None]:
     """The baseline of each task; without those of a file that cannot be read."""
-    from keras_mtl.training.run.building import read_baselines
-
-    names = [pair.name for pair in config.task.pairs]
     try:
-        return dict(zip(names, read_baselines(config, names), strict=True))
+        return baselines.of_tasks(config)
     except errors.ConfigError:
         return {pair.name: pair.baseline for pair in config.task.pairs}
 

@@ -1,8 +1,11 @@
 """Checks that need more than one field's type: ranges, choices, and fields that must fit together.
 
-What a component knows best it checks itself: a reader its options, a schedule its parameters.
+All problems are reported together. A reader checks its options and a schedule its parameters, if
+the configuration is for training. What needs TensorFlow is checked when training begins: balancing
+methods and sub-layers of plug-ins.
 """
 
+import contextlib
 import itertools
 import math
 import re
@@ -11,7 +14,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from keras_mtl import errors, metrics
-from keras_mtl.configuration import schema, search_checks, sublayers
+from keras_mtl.configuration import baselines, schema, search_checks, sublayers
+from keras_mtl.configuration.components import home
 from keras_mtl.configuration.model_sizes import SIZES, resolved
 
 # A task's name is a part of the names of files. Letters of all scripts do: they are the user's.
@@ -39,6 +43,10 @@ def validate(config: schema.ExperimentConfig, places: Mapping[str, str] | None =
     Raises:
       ConfigError: at least one problem; the message has a line for each.
     """
+    _checked(config, places).finish()
+
+
+def _checked(config: schema.ExperimentConfig, places: Mapping[str, str] | None) -> "_Check":
     check = _Check(config, places or {})
     _check_pairs(check, config)
     _check_data(check, config)
@@ -46,7 +54,47 @@ def validate(config: schema.ExperimentConfig, places: Mapping[str, str] | None =
     _check_decoding(check, config)
     _check_trainer(check, config)
     _check_runtime(check, config)
+    return check
+
+
+def validate_training(
+    config: schema.ExperimentConfig, places: Mapping[str, str] | None = None
+) -> None:
+    """As `validate`, and readers, schedule and baselines are checked by those who own them.
+
+    A saved run can be used without them, but not trained.
+    """
+    check = _checked(config, places)
+    _check_readers(check, config)
+    _check_schedule(check, config)
     check.finish()
+
+
+def validate_preparing(
+    config: schema.ExperimentConfig, places: Mapping[str, str] | None = None
+) -> None:
+    """As `validate_training`, without the schedule and its baselines, which may not exist yet."""
+    check = _checked(config, places)
+    _check_readers(check, config)
+    check.finish()
+
+
+# Fields that a simulation does not read.
+_NOT_SIMULATED = r"task\.(model|decoding|data\.corpora)|task\.pairs\[\d+\]\.\w*corpora|runtime"
+
+
+def validate_simulation(
+    config: schema.ExperimentConfig, places: Mapping[str, str] | None = None
+) -> None:
+    """As `validate`, for what a simulation reads: it needs neither corpora nor a model."""
+    _checked(config, places).finish(_NOT_SIMULATED)
+
+
+def validate_simulation_of_list(
+    config: schema.ExperimentConfig, places: Mapping[str, str] | None = None
+) -> None:
+    """As `validate_simulation`, if the tasks come from a list of their own."""
+    _checked(config, places).finish(rf"{_NOT_SIMULATED}|task\.pairs")
 
 
 def validate_data(
@@ -130,6 +178,42 @@ def _check_corpora(check: "_Check", path: str, corpora: Sequence[schema.CorpusCo
             check.problem(
                 f"{path}[{index}].reader", "is empty; name a reader, for example parallel"
             )
+
+
+def _check_readers(check: "_Check", config: schema.ExperimentConfig) -> None:
+    """Makes the reader of each corpus. A corpus that is missing may be prepared already."""
+    data = config.task.data
+    create = home("reader").create_reader
+    for index, pair in enumerate(config.task.pairs):
+        for field in ("corpora", "dev_corpora", "test_corpora"):
+            path, listed = f"task.pairs[{index}].{field}", getattr(pair, field)
+            if field == "corpora" and not listed:
+                path, listed = "task.data.corpora", data.corpora
+            for number, corpus in enumerate(listed):
+                if not corpus.reader or corpus.options.get("download"):
+                    continue  # Making the reader would download.
+                try:
+                    with contextlib.suppress(errors.DataError):
+                        create(corpus.reader, pair.source, pair.target, corpus.options)
+                except errors.ConfigError as error:
+                    check.error(f"{path}[{number}]", error)
+
+
+def _check_schedule(check: "_Check", config: schema.ExperimentConfig) -> None:
+    settings, schedules = config.trainer.schedule, home("schedule")
+    known: Mapping[str, float | None] = dict.fromkeys(map(schema.task_name, config.task.pairs))
+    try:
+        known = baselines.of_tasks(config)
+    except errors.ConfigError as error:
+        check.error("trainer.schedule.baselines_file", error)
+    if not settings.name or not known:
+        return
+    try:
+        # The sizes are not known yet, and no parameter is checked against them.
+        tasks = [schedules.TaskInfo(name, 1, baseline) for name, baseline in known.items()]
+        schedules.create(settings.name, tasks, **settings.parameters)
+    except errors.ConfigError as error:
+        check.error("trainer.schedule.name", error)
 
 
 def _check_cleaning(check: "_Check", path: str) -> None:
@@ -254,7 +338,14 @@ def _check_trainer(check: "_Check", config: schema.ExperimentConfig) -> None:
     optimizer = "trainer.optimizer"
     check.choice(f"{optimizer}.learning_rate_schedule", ("transformer", "linear", "constant"))
     check.range(f"{optimizer}.learning_rate", 0, low_open=True)
-    check.range(f"{optimizer}.warmup_steps", 0)
+    check.range(f"{optimizer}.warmup_steps", 1)
+    warmup, steps = config.trainer.optimizer.warmup_steps, config.trainer.train_steps
+    if config.trainer.optimizer.schedule == "linear" and warmup >= steps >= 1:
+        check.problem(
+            f"{optimizer}.warmup_steps",
+            f"= {warmup}: with {optimizer}.schedule = 'linear' it must be below "
+            f"trainer.train_steps = {steps}",
+        )
     for name in ("beta_1", "beta_2", "ema_momentum"):
         check.range(f"{optimizer}.{name}", 0, 1, high_open=True)
     check.range(f"{optimizer}.epsilon", 0, low_open=True)
@@ -326,16 +417,27 @@ class _Check:
     def __init__(self, config: schema.ExperimentConfig, places: Mapping[str, str]):
         self.config = config
         self._places = places
-        self.problems: list[str] = []
+        self._problems: list[tuple[str, str]] = []
 
-    def finish(self) -> None:
-        """Raises ConfigError if there are problems."""
-        if self.problems:
-            raise errors.ConfigError("\n  ".join(self.problems))
+    def finish(self, ignored: str = "(?!)") -> None:
+        """Raises ConfigError if there are problems; those of fields that match are left out."""
+        lines = [text for path, text in self._problems if not re.match(ignored, path)]
+        if lines:
+            raise errors.ConfigError("\n  ".join(lines))
 
     def problem(self, path: str, text: str) -> None:
+        self._add(path, f"{path} {text}")
+
+    def error(self, path: str, error: errors.ConfigError) -> None:
+        """Adds what another room says of a field."""
+        text = str(error)
+        self._add(path, text if text.startswith(path) else f"{path}: {text}")
+
+    def _add(self, path: str, text: str) -> None:
         place = self._places.get(path)
-        self.problems.append(f"{place}: {path} {text}" if place else f"{path} {text}")
+        line = f"{place}: {text}" if place else text
+        if (path, line) not in self._problems:  # Tasks may share a corpus.
+            self._problems.append((path, line))
 
     def range(
         self,

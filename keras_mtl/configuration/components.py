@@ -5,9 +5,11 @@ parameter. Each message gives the name, the value and the remedy. Plug-ins regis
 own (`keras_mtl.configuration.plugins`).
 """
 
+import importlib
 import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
+from types import ModuleType
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -16,6 +18,20 @@ from keras_mtl.errors import ConfigError, nearest
 
 _Base = TypeVar("_Base")
 _Class = TypeVar("_Class", bound=type[Any])
+
+
+# Rooms to the right of this one, whose families a configuration is checked with. Importing them
+# registers their members.
+_HOMES = {"schedule": "keras_mtl.schedules", "reader": "keras_mtl.data.corpora"}
+
+
+def home(kind: str) -> ModuleType:
+    """Returns the package that owns a family, imported when it is first needed.
+
+    Args:
+      kind: ``schedule`` or ``reader``.
+    """
+    return importlib.import_module(_HOMES[kind])
 
 
 def constructor_parameters(cls: type, base: type = object) -> dict[str, inspect.Parameter]:
@@ -192,8 +208,7 @@ class Registry(Generic[_Base]):
         given = f"{self.kind} {name!r}: {field} ="
         if isinstance(value, bool) or not isinstance(value, int | float | np.number):
             raise ConfigError(
-                f"{given} {value!r} is not a number; write one, for example 0.5 or 1.0e-5 (YAML "
-                "reads 1e-5 as text)"
+                f"{given} {value!r} is not a number; write one, for example 0.5 or 1e-5"
             )
         try:
             finite = math.isfinite(value)

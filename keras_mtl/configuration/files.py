@@ -6,7 +6,7 @@ The order of overrides is Model Garden's: the preset, each ``--config_file`` in 
 
 import copy
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import yaml
@@ -15,9 +15,12 @@ import keras_mtl
 from keras_mtl import errors
 from keras_mtl.configuration import overriding, paths, plugins, presets, reading
 from keras_mtl.configuration.checks import validate
-from keras_mtl.configuration.schema import ExperimentConfig, as_dict
+from keras_mtl.configuration.schema import ExperimentConfig, as_dict, task_name
 from keras_mtl.files import replace_file
 from keras_mtl.run_files import PARAMS_FILE
+
+Check = Callable[[ExperimentConfig, Mapping[str, str]], None]
+"""A function such as `validate` of `keras_mtl.configuration.checks`."""
 
 
 class _Absent:
@@ -35,7 +38,7 @@ def load_experiment(
     config_files: Sequence[str | os.PathLike[str]] = (),
     params_override: str | Sequence[str] = (),
     *,
-    check: bool = True,
+    check: Check | None = validate,
     imports: Sequence[str] = (),
 ) -> ExperimentConfig:
     """Builds a configuration: preset, files, overrides, checks.
@@ -45,7 +48,7 @@ def load_experiment(
         takes `presets.DEFAULT`.
       config_files: YAML files, each over the one before.
       params_override: ``a.b=1,c=x``, YAML text or a YAML file; or several of them.
-      check: whether to `validate` the result.
+      check: checks the result, given file and line of each field that was set; None does not.
       imports: plug-ins to import before those of the files; the configuration remembers them.
 
     Returns:
@@ -79,8 +82,8 @@ def load_experiment(
         raise errors.ConfigError("\n  ".join(problems))
     config.imports = list(dict.fromkeys(imported))
     name_tasks(config)
-    if check:
-        validate(config, {reading.dotted(path): place for path, place in places.items()})
+    if check is not None:
+        check(config, {reading.dotted(path): place for path, place in places.items()})
     return config
 
 
@@ -97,8 +100,7 @@ def _load_plugins(override: reading.Override) -> list[str]:
 def name_tasks(config: ExperimentConfig) -> None:
     """Names every task that has no name ``source-target``."""
     for pair in config.task.pairs:
-        if not pair.name:
-            pair.name = f"{pair.source}-{pair.target}"
+        pair.name = task_name(pair)
 
 
 def load_params(path: str | os.PathLike[str]) -> ExperimentConfig:

@@ -5,12 +5,12 @@ directory. All are made absolute when they are applied, so a run can be used fro
 """
 
 import glob
-import importlib
 import os
 from collections.abc import Iterator, Mapping, MutableMapping
 from typing import Any, NamedTuple
 
 from keras_mtl import errors
+from keras_mtl.configuration.components import home
 
 _FIELDS = (
     ("task", "data", "data_dir"),
@@ -69,10 +69,8 @@ def corpora_fields(corpora: Any, place: tuple[str | int, ...] = ()) -> Iterator[
 
 
 def _path_options(reader: Any) -> tuple[str, ...]:
-    # A configuration names readers, and this module imports them by name too: only they know which
-    # of their options are paths.
-    corpora = importlib.import_module("keras_mtl.data.corpora")
-    return corpora.path_options(reader) if isinstance(reader, str) else ()
+    # Only readers know which of their options are paths.
+    return home("reader").path_options(reader) if isinstance(reader, str) else ()
 
 
 def base_directory(file: str) -> str:

@@ -453,6 +453,11 @@ class ExperimentConfig:
     imports: list[str] = dataclasses.field(default_factory=list)
 
 
+def task_name(pair: PairConfig) -> str:
+    """Returns the name of a task: its own, or ``source-target``."""
+    return pair.name or f"{pair.source}-{pair.target}"
+
+
 def as_dict(section: Any) -> dict[str, Any]:
     """Returns a section as nested plain values, in the order of the fields; nothing is shared."""
     return dataclasses.asdict(section)

@@ -10,6 +10,7 @@ from keras_mtl.configuration.schema import (
     PairConfig,
     TaskCleaningConfig,
     as_dict,
+    task_name,
 )
 
 
@@ -27,7 +28,7 @@ def filled_tasks(pairs: Sequence[PairConfig], data: DataConfig) -> list[PairConf
     tasks = [
         dataclasses.replace(
             pair,
-            name=pair.name or f"{pair.source}-{pair.target}",
+            name=task_name(pair),
             corpora=pair.corpora or data.corpora,
         )
         for pair in pairs

@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from keras_mtl.configuration import plugins
+from keras_mtl.configuration.baselines import read_file
 from keras_mtl.configuration.reading import Loader
 from keras_mtl.data.prepared import read_manifest
 from keras_mtl.errors import ConfigError, DataError
@@ -241,9 +242,8 @@ def _read_baselines(
                 higher = schedule_higher_is_better(metric)
                 baselines[str(task)] = score / ratio if higher else score * ratio
     schedule = _mapping(_mapping(params.get("trainer")).get("schedule"))
-    with contextlib.suppress(OSError, ValueError, TypeError, AttributeError):
-        values = json.loads(Path(str(schedule.get("baselines_file"))).read_text(encoding="utf-8"))
-        baselines |= {str(task): float(value) for task, value in values.items()}
+    with contextlib.suppress(ConfigError):  # The file may be gone: it was read when training.
+        baselines |= read_file(str(schedule.get("baselines_file")))
     for pair in _mapping(params.get("task")).get("pairs") or []:
         pair = _mapping(pair)
         if isinstance(value := pair.get("baseline"), int | float):

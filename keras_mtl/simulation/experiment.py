@@ -1,11 +1,6 @@
-"""What a simulation takes from an experiment's YAML, without loading TensorFlow.
-
-Only the fields below are read; `keras-mtl train` checks the whole file. Their defaults are those of
-`keras_mtl.configuration.schema`, and a test compares them.
-"""
+"""What a simulation takes from an experiment, without loading TensorFlow."""
 
 import dataclasses
-import json
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -15,26 +10,14 @@ from typing import Any
 import numpy as np
 import yaml
 
-from keras_mtl.configuration import paths as config_paths
-from keras_mtl.configuration import plugins
+from keras_mtl.configuration import baselines, checks
+from keras_mtl.configuration.files import load_experiment
 from keras_mtl.configuration.reading import Loader
+from keras_mtl.configuration.schema import DataConfig, ExperimentConfig
 from keras_mtl.data.prepared import read_manifest
 from keras_mtl.errors import ConfigError, DataError
 from keras_mtl.run_files import DATA_DIRECTORY, PARAMS_FILE
 from keras_mtl.schedules import TaskInfo
-
-DEFAULTS: dict[str, Any] = {
-    "trainer.train_steps": 100_000,
-    "trainer.evaluation.interval": 1000,
-    "trainer.evaluation.metric": "chrf",
-    "trainer.schedule.name": "temperature",
-    "trainer.schedule.baselines_file": "",
-    "trainer.optimizer.gradient_accumulation_steps": 1,
-    "task.data.data_dir": "",
-    "task.data.tokens_per_batch": 4096,
-    "task.data.max_length": 128,
-    "task.data.granularity": "batch",
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,7 +79,7 @@ def read_experiment(
       The experiment. Sizes are those of the prepared data, else each task's ``max_pairs``.
 
     Raises:
-      ConfigError: no tasks, a size is not known, or a value is of another kind than it must be.
+      ConfigError: no tasks, a size is not known, or the configuration is wrong.
     """
     files = list(config_files)
     if not files and model_dir and (Path(model_dir) / PARAMS_FILE).exists():
@@ -105,77 +88,24 @@ def read_experiment(
         raise ConfigError(
             "nothing to simulate; give --config_file, --model_dir of a run, or --tasks"
         )
-    merged: dict[str, Any] = {}
-    for path in files:
-        values = read_yaml(path)
-        if values is not None and not isinstance(values, Mapping):
-            raise ConfigError(f"{path}: expected a mapping such as `trainer: {{train_steps: 10}}`")
-        directory = os.path.dirname(os.path.abspath(path))
-        plugins.load_named(values, directory, f"{plugins.FIELD} of {path}")
-        config_paths.make_absolute(values, config_paths.base_directory(os.fspath(path)))
-        merged = _merge(merged, values or {})
-    value = {name: _get(merged, name, default) for name, default in DEFAULTS.items()}
-    manifest = _prepared(str(value["task.data.data_dir"]), model_dir)
+    check = checks.validate_simulation if tasks_file is None else checks.validate_simulation_of_list
+    config = load_experiment(None, files, check=check)
+    data, trainer = config.task.data, config.trainer
+    manifest = _prepared(data.data_dir, model_dir)
     prepared = {task["name"]: task for task in manifest["tasks"]} if manifest else {}
-    tasks = (
-        _listed_tasks(tasks_file)
-        if tasks_file
-        else _configured_tasks(merged, prepared, str(value["trainer.schedule.baselines_file"]))
-    )
-    rows, known = _rows(tasks, prepared, value)
-    parameters = _get(merged, "trainer.schedule.parameters", {})
+    tasks = _listed_tasks(tasks_file) if tasks_file else _configured_tasks(config, prepared)
+    rows, known = _rows(tasks, prepared, data)
     return Experiment(
         tasks=tuple(tasks),
         rows=rows,
         rows_known=known,
-        schedule=(str(value["trainer.schedule.name"]), dict(parameters)),
-        steps=int(value["trainer.train_steps"]),
-        interval=int(value["trainer.evaluation.interval"]),
-        batches_per_step=int(value["trainer.optimizer.gradient_accumulation_steps"]),
-        metric=str(value["trainer.evaluation.metric"]),
-        mixed=value["task.data.granularity"] == "example",
+        schedule=(trainer.schedule.name, trainer.schedule.parameters),
+        steps=trainer.train_steps,
+        interval=trainer.evaluation.interval,
+        batches_per_step=trainer.optimizer.gradient_accumulation_steps,
+        metric=trainer.evaluation.metric,
+        mixed=data.granularity == "example",
     )
-
-
-def _merge(under: Mapping[str, Any], over: Mapping[str, Any], path: str = "") -> dict[str, Any]:
-    """`over` over `under`, as training's configuration takes files."""
-    result = dict(under)
-    # Another schedule's parameters would only be in the way.
-    default = DEFAULTS.get(f"{path}name")
-    if "name" in over and over["name"] != under.get("name", default):
-        result.pop("parameters", None)
-    for key, value in over.items():
-        old = result.get(key)
-        empties = key == "parameters" and value == {}
-        if empties or not isinstance(old, Mapping):
-            result[key] = value
-        elif isinstance(value, Mapping):
-            result[key] = _merge(old, value, f"{path}{key}.")
-        elif value is not None:  # A section whose every line is commented out.
-            result[key] = value
-    return result
-
-
-def _get(values: Mapping[str, Any], dotted: str, default: Any) -> Any:
-    """The value of a field, or its default; of the default's kind."""
-    found: Any = values
-    for key in dotted.split("."):
-        if not isinstance(found, Mapping):
-            raise ConfigError(f"{dotted}: {found!r} stands where a mapping is expected")
-        found = found.get(key)
-        if found is None:
-            return default
-    number = isinstance(default, int) and not isinstance(default, bool)
-    whole = isinstance(found, int) and not isinstance(found, bool)
-    if isinstance(found, float) and found.is_integer():  # 1e5 is a fine number of steps.
-        found, whole = int(found), True
-    if number and whole and found >= 0:
-        return found
-    if not number and isinstance(found, type(default)):
-        return found
-    kinds = {int: "a whole number >= 0", str: "a text", dict: "a mapping", list: "a list"}
-    kind = kinds[type(default)]
-    raise ConfigError(f"{dotted} = {found!r}: {kind} is expected")
 
 
 def _prepared(data_dir: str, model_dir: Any) -> dict[str, Any] | None:
@@ -185,39 +115,17 @@ def _prepared(data_dir: str, model_dir: Any) -> dict[str, Any] | None:
     return read_manifest(directory) if directory else None
 
 
-def _configured_tasks(
-    values: Mapping[str, Any], prepared: Mapping[str, Any], baselines_file: str
-) -> list[TaskInfo]:
-    pairs = _get(values, "task.pairs", [])
-    if not pairs:
-        raise ConfigError("task.pairs is empty; give a configuration with tasks, or --tasks")
-    baselines: dict[str, float] = {}
-    if baselines_file:
-        try:
-            baselines = json.loads(Path(baselines_file).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise ConfigError(
-                f"trainer.schedule.baselines_file {baselines_file!r} cannot be read: {error}"
-            ) from error
-        if not isinstance(baselines, Mapping):
-            raise ConfigError(
-                f"trainer.schedule.baselines_file {baselines_file!r} holds {baselines!r:.40}; "
-                '{"en-fr": 40.1, ...} is expected'
-            )
+def _configured_tasks(config: ExperimentConfig, prepared: Mapping[str, Any]) -> list[TaskInfo]:
+    known = baselines.of_tasks(config)
     result = []
-    for index, pair in enumerate(pairs):
-        try:
-            name = str(pair.get("name") or f"{pair['source']}-{pair['target']}")
-        except (AttributeError, KeyError) as error:
-            raise ConfigError(f"task.pairs[{index}] = {pair!r} has no source and target") from error
-        size = prepared[name]["train_size"] if name in prepared else pair.get("max_pairs")
+    for pair in config.task.pairs:
+        size = prepared[pair.name]["train_size"] if pair.name in prepared else pair.max_pairs
         if size is None:
             raise ConfigError(
-                f"task {name!r}: its size is not known yet; run `keras-mtl prepare` and give "
+                f"task {pair.name!r}: its size is not known yet; run `keras-mtl prepare` and give "
                 "--model_dir, or give all sizes with --tasks FILE"
             )
-        baseline = pair.get("baseline")
-        result.append(_task(name, size, baselines.get(name) if baseline is None else baseline))
+        result.append(_task(pair.name, size, known[pair.name]))
     return result
 
 
@@ -247,10 +155,9 @@ def _task(name: str, size: Any, baseline: Any) -> TaskInfo:
 
 
 def _rows(
-    tasks: Sequence[TaskInfo], prepared: Mapping[str, Any], value: Mapping[str, Any]
+    tasks: Sequence[TaskInfo], prepared: Mapping[str, Any], data: DataConfig
 ) -> tuple[np.ndarray, bool]:
     """Examples of a batch, float64[N], and whether they come from the data."""
-    budget, longest = value["task.data.tokens_per_batch"], value["task.data.max_length"]
     known = all(task.name in prepared for task in tasks)
     lengths = []
     for task in tasks:
@@ -260,8 +167,8 @@ def _rows(
             tokens = max(found["source_tokens"], found["target_tokens"])
             lengths.append(tokens / found["train_size"] + 2)
         else:
-            lengths.append(max(1.0, longest / 2))
-    return np.maximum(1.0, budget / np.array(lengths)), known
+            lengths.append(max(1.0, data.max_length / 2))
+    return np.maximum(1.0, data.tokens_per_batch / np.array(lengths)), known
 
 
 def recorded_events(path: str | os.PathLike[str]) -> list[dict[str, Any]]:

@@ -180,5 +180,5 @@ def test_a_checkpoint_of_another_method_or_list_of_tasks():
 def test_a_new_method_drops_the_parameters_of_the_old_one(tmp_path):
     file = tmp_path / "a.yaml"
     file.write_text("trainer: {balancing: {name: cagrad, parameters: {c: 0.4}}}\n")
-    found = load_experiment(None, [str(file)], "trainer.balancing.name=pcgrad", check=False)
+    found = load_experiment(None, [str(file)], "trainer.balancing.name=pcgrad", check=None)
     assert found.trainer.balancing.parameters == {}

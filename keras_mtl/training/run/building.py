@@ -1,16 +1,15 @@
 """Objects of a run from its configuration."""
 
-import json
 from collections.abc import Sequence
-from pathlib import Path
 
 from keras_mtl import schedules
+from keras_mtl.configuration import baselines
 from keras_mtl.configuration.schema import ExperimentConfig
 from keras_mtl.data.batch_plan import make_buckets
 from keras_mtl.data.mixture import Mixture
 from keras_mtl.data.prepare import PreparedData
 from keras_mtl.data.task_sources import TranslationSource
-from keras_mtl.errors import ConfigError, nearest_task
+from keras_mtl.errors import ConfigError
 from keras_mtl.evaluation.evaluator import no_pair
 from keras_mtl.evaluation.tasks import decoders
 from keras_mtl.models.factory import build_transformer
@@ -26,71 +25,10 @@ _FEW_DEV_PAIRS = 100
 _MOST_SHOWN = 10  # Tasks in a warning.
 
 
-def read_baselines(config: ExperimentConfig, task_names: Sequence[str]) -> list[float | None]:
-    """Returns each task's baseline: its own field, else the baselines file, else None.
-
-    Raises:
-        ConfigError: the file is missing, is not a {task: number} object, or a number is not > 0.
-    """
-    path = config.trainer.schedule.baselines_file
-    from_file = _baselines_of_file(path)
-    for name in from_file:
-        if name not in task_names:
-            raise ConfigError(f"{path}: unknown task {name!r}{nearest_task(name, task_names)}")
-    own = {pair.name or f"{pair.source}-{pair.target}": pair.baseline for pair in config.task.pairs}
-    baselines = []
-    for name in task_names:
-        value = own.get(name)
-        value = from_file.get(name) if value is None else value
-        if value is not None and not (isinstance(value, int | float) and value > 0):
-            raise ConfigError(f"the baseline of task {name!r} must be a number > 0, got {value!r}")
-        baselines.append(None if value is None else float(value))
-    return baselines
-
-
-def _baselines_of_file(path: str) -> dict[str, float]:
-    if not path:
-        return {}
-    try:
-        found = json.loads(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise ConfigError(
-            f"trainer.schedule.baselines_file {path!r} does not exist; `keras-mtl baselines "
-            "--model_dir DIR` with the same configuration writes DIR/baselines.json, or write a "
-            'JSON file such as {"en-fr": 41.2}'
-        ) from error
-    except (OSError, ValueError) as error:
-        raise ConfigError(
-            f"trainer.schedule.baselines_file {path!r} cannot be read: {error}; `keras-mtl "
-            'baselines` writes it, or give a JSON file such as {"en-fr": 41.2}'
-        ) from error
-    if not isinstance(found, dict):
-        raise ConfigError(f'{path}: no object such as {{"en-fr": 41.2}}')
-    return found
-
-
-def overruled_baselines(config: ExperimentConfig) -> list[str]:
-    """A line for each task whose own baseline is used in place of another one in the file."""
-    path = config.trainer.schedule.baselines_file
-    from_file = _baselines_of_file(path)
-    lines = []
-    for pair in config.task.pairs:
-        other = from_file.get(pair.name)
-        if pair.baseline is not None and other is not None and other != pair.baseline:
-            lines.append(
-                f"{pair.name}: the baseline {pair.baseline:g} of task.pairs is used, not the "
-                f"{other:g} of {path}"
-            )
-    return lines
-
-
 def task_infos(config: ExperimentConfig, prepared: PreparedData) -> list[TaskInfo]:
     """Returns what schedules know of the tasks: name, size, baseline."""
-    baselines = read_baselines(config, [task.name for task in prepared.tasks])
-    return [
-        TaskInfo(task.name, task.train_size, baseline)
-        for task, baseline in zip(prepared.tasks, baselines, strict=True)
-    ]
+    known = baselines.of_tasks(config)
+    return [TaskInfo(task.name, task.train_size, known[task.name]) for task in prepared.tasks]
 
 
 def build_schedule(config: ExperimentConfig, tasks: Sequence[TaskInfo]) -> Schedule:
@@ -160,11 +98,10 @@ def plan_updates(config: ExperimentConfig) -> UpdatePlan:
             scores of tasks that are not validated, what it scales has no meaning for the batches
             that are configured, or ``trainer.balancing`` is wrong.
     """
-    names = [pair.name or f"{pair.source}-{pair.target}" for pair in config.task.pairs]
-    baselines = read_baselines(config, names)
+    known = baselines.of_tasks(config)
+    names = list(known)
     # The sizes are not known yet, and no parameter is checked against them.
-    infos = [TaskInfo(n, 1, b) for n, b in zip(names, baselines, strict=True)]
-    schedule = build_schedule(config, infos)
+    schedule = build_schedule(config, [TaskInfo(name, 1, known[name]) for name in names])
     validated = config.trainer.evaluation.tasks or names
     unscored = [name for name in names if name not in validated]
     if unscored and schedule.uses_scores:

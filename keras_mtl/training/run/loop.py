@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from keras_mtl.configuration import baselines
 from keras_mtl.configuration.schema import ExperimentConfig
 from keras_mtl.data.prepare import PreparedData
 from keras_mtl.errors import CheckpointError, ConfigError
@@ -127,7 +128,7 @@ class Run:
         self.directory = RunDirectory(model_dir)
         for change in self.directory.check(config, prepared):
             log(f"changed since the last run: {change}")
-        for line in building.overruled_baselines(config):
+        for line in baselines.overruled(config):
             log(line)
         if plan.warning:
             log(f"warning: {plan.warning}")

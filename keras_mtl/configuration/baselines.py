@@ -1,0 +1,93 @@
+"""Baselines: each task's score of a model that is trained on only this task.
+
+A task names its own in ``task.pairs``; `keras-mtl baselines` writes those of all tasks to the JSON
+file that ``trainer.schedule.baselines_file`` names.
+"""
+
+import json
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+from keras_mtl.configuration.schema import ExperimentConfig, task_name
+from keras_mtl.errors import ConfigError, nearest_task
+
+_FIELD = "trainer.schedule.baselines_file"
+_EXAMPLE = 'a JSON file such as {"en-fr": 41.2}'
+
+
+def read_file(path: str | os.PathLike[str]) -> dict[str, float]:
+    """Reads a baselines file.
+
+    Args:
+      path: the file.
+
+    Returns:
+      The score of each task in the file, > 0.
+
+    Raises:
+      ConfigError: the file is missing, cannot be read, or is not such an object.
+    """
+    path = os.fspath(path)
+    try:
+        found = json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ConfigError(
+            f"{_FIELD} {path!r} does not exist; `keras-mtl baselines --model_dir DIR` with the "
+            f"same configuration writes DIR/baselines.json, or write {_EXAMPLE}"
+        ) from error
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"{_FIELD} {path!r} cannot be read: {error}; `keras-mtl baselines` writes it, or give "
+            f"{_EXAMPLE}"
+        ) from error
+    if not isinstance(found, dict):
+        raise ConfigError(f"{_FIELD} {path!r} holds {found!r:.40}; give {_EXAMPLE}")
+    return {name: _score(name, value, path) for name, value in found.items()}
+
+
+def _score(name: str, value: Any, path: str) -> float:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not math.isfinite(value) or value <= 0:
+        raise ConfigError(
+            f"{_FIELD} {path!r}: the baseline of task {name!r} is {value!r}; it must be a number "
+            "above 0"
+        )
+    return float(value)
+
+
+def of_tasks(config: ExperimentConfig) -> dict[str, float | None]:
+    """Returns each task's baseline: its own field, else that of the file, else None.
+
+    Args:
+      config: a configuration.
+
+    Raises:
+      ConfigError: as of `read_file`, or the file has a task that the configuration has not.
+    """
+    path = config.trainer.schedule.baselines_file
+    from_file = read_file(path) if path else {}
+    names = [task_name(pair) for pair in config.task.pairs]
+    for name in from_file:
+        if name not in names:
+            raise ConfigError(f"{path}: unknown task {name!r}{nearest_task(name, names)}")
+    return {
+        name: from_file.get(name) if pair.baseline is None else pair.baseline
+        for name, pair in zip(names, config.task.pairs, strict=True)
+    }
+
+
+def overruled(config: ExperimentConfig) -> list[str]:
+    """Returns a line for each task whose own baseline is used instead of that of the file."""
+    path = config.trainer.schedule.baselines_file
+    from_file = read_file(path) if path else {}
+    lines = []
+    for pair in config.task.pairs:
+        other = from_file.get(task_name(pair))
+        if pair.baseline is not None and other is not None and other != pair.baseline:
+            lines.append(
+                f"{task_name(pair)}: the baseline {pair.baseline:g} of task.pairs is used, not the "
+                f"{other:g} of {path}"
+            )
+    return lines

@@ -1,0 +1,178 @@
+"""Checks of a configuration: ranges, choices, fields that must fit, names of components."""
+
+import dataclasses
+
+import pytest
+
+from keras_mtl import errors
+from keras_mtl.configuration import checks, files
+from keras_mtl.configuration.schema import CleaningConfig, TaskCleaningConfig, as_dict
+from keras_mtl.data.prepare_settings import cleaning_of
+from tests.config_case import load, message
+
+
+@pytest.mark.parametrize(
+    ("params", "expected"),
+    [
+        ("task.pairs=[]", "task.pairs is empty"),
+        (
+            "task.pairs=[{source: en, target: fr}, {source: en, target: fr}]",
+            "task.pairs[1].name = 'en-fr' is also the name of task.pairs[0]",
+        ),
+        ("task.pairs=[{source: en}]", "task.pairs[0].target = '': expected a language code"),
+        ("task.pairs=[{source: e, target: f, name: -b}]", "'-b' cannot be a part of a file's"),
+        (f"task.pairs=[{{source: e, target: f, name: {'é' * 101}}}]", "longer than 200 bytes"),
+        ("task.pairs=[{source: é, target: f}]", "source = 'é': expected a language code"),
+        (
+            "task.pairs=[{source: e, target: f, name: É}, {source: e, target: g, name: é}]",
+            "task.pairs[1].name = 'é' is also the name of task.pairs[0], which is 'É'",
+        ),
+        ("task.pairs=[{source: e, target: f, name: a/b}]", "task.pairs[0].name = 'a/b'"),
+        ("task.pairs=[{source: e, target: f, baseline: 0}]", "baseline = 0.0: must be > 0"),
+        ("task.pairs=[{source: e, target: f, max_pairs: 0}]", "max_pairs = 0: must be >= 1"),
+        ("task.data.corpora=[]", "task 'en-fr' has no data"),
+        ("task.data.corpora=[{options: {a: 1}}]", "task.data.corpora[0].reader is empty"),
+        ("trainer.evaluation.tasks=[en-xx]", "tasks[0] = 'en-xx' is not a task; did you mean"),
+        ("task.data.dev_fraction=1", "task.data.dev_fraction = 1.0: must be >= 0 and < 1"),
+        ("task.data.dev_fraction=0.5,task.data.test_fraction=0.5", "leave nothing to train on"),
+        ("task.data.granularity=exmple", "unknown; did you mean 'example'"),
+        (
+            "task.data.vocabulary.size=256",
+            "task.data.vocabulary.size = 256: 4 special ids, 256",
+        ),
+        ("task.data.bucket_lengths=[16,8]", "expected growing lengths"),
+        ("task.data.bucket_lengths=[16,32]", "must hold task.data.max_length = 128"),
+        ("task.data.tokens_per_batch=64", "task.data.tokens_per_batch = 64: one row"),
+        ("task.model.size=tny", "task.model.size = 'tny' is unknown; did you mean 'tiny'?"),
+        (
+            "task.model.hidden_dim=10,task.model.num_heads=4",
+            "must be a multiple of task.model.num_heads",
+        ),
+        ("task.model.dropout=1.0", "task.model.dropout = 1.0: must be >= 0 and < 1"),
+        ("task.model.label_smoothing=.nan", "task.model.label_smoothing = nan: must be"),
+        ("task.model.max_length=64", "task.model.max_length = 64: sentences of"),
+        (
+            "task.model.sharing=encoder,task.data.granularity=example",
+            "set task.data.granularity: batch",
+        ),
+        (
+            "task.decoding.num_hypotheses=5",
+            "task.decoding.num_hypotheses = 5 is above beam_size=4: a beam of k",
+        ),
+        ("task.decoding.length_penalty=powr", "did you mean 'power'"),
+        (
+            "task.decoding.min_length=200",
+            "task.decoding.min_length = 200 is above max_length=128",
+        ),
+        ("trainer.evaluation.metric=blue", "did you mean 'bleu'"),
+        ("trainer.evaluation.lag=-1", "trainer.evaluation.lag = -1: must be >= 0"),
+        (
+            "trainer.evaluation.interval=100,trainer.evaluation.lag=101",
+            "trainer.evaluation.lag = 101: scores have to take effect by the time the next "
+            "validation begins; give at most trainer.evaluation.interval = 100",
+        ),
+        (
+            "trainer.evaluation.lag=10,trainer.evaluation.backend=tf",
+            "trainer.evaluation.lag = 10: trainer.evaluation.backend = 'tf' would compete",
+        ),
+        (
+            "trainer.optimizer.warmup_steps=0",
+            "trainer.optimizer.warmup_steps = 0: must be >= 1",
+        ),
+        (
+            "trainer.optimizer.schedule=linear,trainer.train_steps=4000",
+            "warmup_steps = 4000: with trainer.optimizer.schedule = 'linear' it must be below",
+        ),
+        ("task.data.max_length=2", "task.data.max_length = 2: must be >= 3 and <= 65535"),
+        ("trainer.optimizer.beta_2=1", "trainer.optimizer.beta_2 = 1.0: must be >= 0 and < 1"),
+        ("trainer.optimizer.learning_rate=.inf", "learning_rate = inf: must be > 0"),
+        ("trainer.schedule.name=''", "trainer.schedule.name is empty"),
+        ("runtime.seed=-1", "runtime.seed = -1: must be >= 0 and <= 4294967295"),
+        ("runtime.distribution_strategy=tpus", "did you mean 'tpu'"),
+        (
+            "runtime.distribution_strategy=tpu,runtime.mixed_precision_dtype=mixed_float16",
+            "runtime.mixed_precision_dtype = 'mixed_float16': TPUs compute in bfloat16",
+        ),
+    ],
+)
+def test_problem(params, expected):
+    assert expected in message(params)
+
+
+def test_names_of_tasks_may_have_letters_of_all_scripts():
+    config = load("task.pairs=[{source: en, target: fr, name: en-français}]")
+    assert config.task.pairs[0].name == "en-français"
+
+
+def test_what_only_training_needs(tmp_path):
+    """A run can be used when its schedule, readers or baselines file are not there."""
+    path = tmp_path / "a.yaml"
+    path.write_text(
+        "trainer:\n  schedule:\n    name: invers_ratio\n    baselines_file: gone.json\n"
+        "task:\n  pairs:\n  - {source: en, target: fr}\n  - {source: en, target: de}\n"
+        "  data:\n    corpora:\n    - {reader: tsv, options: {fil: a.tsv}}\n"
+        "    - {reader: tsv, options: {file: gone.tsv}}\n    - {reader: tvs}\n"
+    )
+    load(given=[path])
+    with pytest.raises(errors.ConfigError) as error:
+        files.load_experiment(None, [path], check=checks.validate_training)
+    expected = [
+        "line 11: task.data.corpora[0]: corpora.options of reader 'tsv' has no option 'fil'",
+        "line 13: task.data.corpora[2]: corpora.reader = 'tvs' is not known; did you mean 't",
+        f"line 4: trainer.schedule.baselines_file '{tmp_path}/gone.json' does not exist",
+        "line 3: trainer.schedule.name: schedule name = 'invers_ratio' is not known",
+    ]
+    for line, text in zip(str(error.value).splitlines(), expected, strict=True):
+        assert line.strip().startswith(f"{path} {text}")
+    with pytest.raises(errors.ConfigError) as error:
+        files.load_experiment(None, [path], check=checks.validate_preparing)
+    assert len(str(error.value).splitlines()) == 2
+
+
+def test_a_missing_corpus_is_no_problem_of_the_configuration():
+    corpora = "task.data.corpora=[{reader: tsv, options: {file: gone.tsv}}]"
+    load(corpora, "trainer.schedule.name=uniform", check=checks.validate_training)
+
+
+def test_all_problems_are_listed():
+    text = message("runtime.seed=-1,trainer.train_steps=0,task.model.size=x")
+    assert len(text.splitlines()) == 3
+
+
+def test_all_wrong_keys_and_types_are_listed(tmp_path):
+    path = tmp_path / "bad.yaml"
+    path.write_text("trainer:\n  train_stps: 5\n  max_to_keep: many\n")
+    lines = message("runtime.seed=x,a=1", given=[path]).splitlines()
+    assert [line.split(":")[0].strip() for line in lines] == [
+        f"{path} line 2",
+        f"{path} line 3",
+        "--params_override",
+        "--params_override",
+    ]
+
+
+def test_only_on_request():
+    assert load("runtime.seed=-1", check=None).runtime.seed == -1
+
+
+def test_a_task_overrides_single_cleaning_rules():
+    config = load(
+        "task.data.cleaning.ratio_slack=20",
+        "task.pairs=[{source: en, target: zh, cleaning: {max_length_ratio: 3}}, "
+        "{source: en, target: fr}]",
+    )
+    data = config.task.data
+    first, second = (cleaning_of(pair, data) for pair in config.task.pairs)
+    assert first == CleaningConfig(max_length_ratio=3.0, ratio_slack=20)
+    assert second == data.cleaning
+    with pytest.raises(errors.ConfigError, match=r"pairs\[0\]\.cleaning\.max_length_ratio = 0\.5"):
+        load("task.pairs=[{source: en, target: zh, cleaning: {max_length_ratio: 0.5}}]")
+
+
+def test_a_tasks_cleaning_has_the_fields_of_the_shared_one():
+    rules, own = (
+        {field.name: field.type for field in dataclasses.fields(section)}
+        for section in (CleaningConfig, TaskCleaningConfig)
+    )
+    assert own == {name: hint | None for name, hint in rules.items()}
+    assert set(as_dict(TaskCleaningConfig()).values()) == {None}
