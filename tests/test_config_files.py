@@ -239,7 +239,7 @@ class TestMessages:
         assert "nested too deeply" in message(given=[path])
 
     def test_unreadable_files(self, tmp_path):
-        assert "no such configuration file" in message(given=[tmp_path / "none.yaml"])
+        assert "none.yaml: no such file" in message(given=[tmp_path / "none.yaml"])
         (tmp_path / "latin.yaml").write_bytes(b"task: {pairs: []} # \xe9")
         assert "not UTF-8 at byte 20" in message(given=[tmp_path / "latin.yaml"])
         assert "cannot be read" in message(given=[tmp_path])

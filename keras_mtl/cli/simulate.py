@@ -171,19 +171,19 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _specs(args: argparse.Namespace, experiment: "Experiment") -> "list[ScheduleSpec]":
+    from keras_mtl.configuration.reading import load_yaml
     from keras_mtl.simulation.comparison import (
         ScheduleSpec,
         default_label,
         parse_schedule,
         schedule_of,
     )
-    from keras_mtl.simulation.experiment import read_yaml
 
     name, parameters = experiment.schedule
     own = ScheduleSpec(default_label(name, parameters), name, parameters)
     specs = [own if text.strip() == "config" else parse_schedule(text) for text in args.schedule]
     if args.schedules:
-        entries = read_yaml(args.schedules)
+        entries = load_yaml(args.schedules)
         if not isinstance(entries, list) or not entries:
             raise ConfigError(f"{args.schedules}: a list of schedules is expected")
         specs += [own if entry == "config" else schedule_of(entry) for entry in entries]

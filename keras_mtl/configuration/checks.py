@@ -209,9 +209,7 @@ def _check_schedule(check: "_Check", config: schema.ExperimentConfig) -> None:
     if not settings.name or not known:
         return
     try:
-        # The sizes are not known yet, and no parameter is checked against them.
-        tasks = [schedules.TaskInfo(name, 1, baseline) for name, baseline in known.items()]
-        schedules.create(settings.name, tasks, **settings.parameters)
+        schedules.create_unsized(settings.name, known, **settings.parameters)
     except errors.ConfigError as error:
         check.error("trainer.schedule.name", error)
 

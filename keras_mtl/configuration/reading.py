@@ -57,18 +57,7 @@ def from_yaml_file(path: str) -> Override:
     Raises:
       ConfigError: it is missing, unreadable, not UTF-8, not YAML, or not a mapping.
     """
-    try:
-        with open(path, encoding="utf-8") as file:
-            text = file.read()
-    except UnicodeDecodeError as error:
-        raise errors.ConfigError(
-            f"{path}: not UTF-8 at byte {error.start}; save the file as UTF-8"
-        ) from error
-    except FileNotFoundError as error:
-        raise errors.ConfigError(f"{path}: no such configuration file") from error
-    except OSError as error:
-        raise errors.ConfigError(f"{path}: cannot be read ({error.strerror})") from error
-    override = from_yaml(text, path)
+    override = from_yaml(_read_text(path), path)
     return dataclasses.replace(override, directory=paths.base_directory(path))
 
 
@@ -116,12 +105,35 @@ def from_text(text: str, name: str = "--params_override") -> Override:
     return from_yaml(text, name)
 
 
+def load_yaml(path: str | os.PathLike[str]) -> Any:
+    """Returns what a YAML or JSON file holds as plain values: a mapping, a list or a scalar.
+
+    Raises:
+      ConfigError: it is missing, unreadable, not UTF-8 or not YAML.
+    """
+    path = os.fspath(path)
+    return _parse(_read_text(path), path, {})
+
+
+def _read_text(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read()
+    except UnicodeDecodeError as error:
+        raise errors.ConfigError(
+            f"{path}: not UTF-8 at byte {error.start}; save the file as UTF-8"
+        ) from error
+    except FileNotFoundError as error:
+        raise errors.ConfigError(f"{path}: no such file; check the path") from error
+    except OSError as error:
+        raise errors.ConfigError(f"{path}: cannot be read ({error.strerror})") from error
+
+
 def read_values(path: str | os.PathLike[str]) -> Any:
     """Returns what a YAML file holds as plain values; None if it cannot be read."""
     try:
-        with open(path, encoding="utf-8") as file:
-            return yaml.load(file, Loader)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return load_yaml(path)
+    except errors.ConfigError:
         return None
 
 

@@ -9,11 +9,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from keras_mtl.configuration import plugins
 from keras_mtl.configuration.baselines import read_file
-from keras_mtl.configuration.reading import Loader
+from keras_mtl.configuration.reading import load_yaml
 from keras_mtl.data.prepared import read_manifest
 from keras_mtl.errors import ConfigError, DataError
 from keras_mtl.evaluation.reports import trained_steps
@@ -181,12 +179,9 @@ def _load_plugins(directory: Path, metrics: Sequence[str], notes: list[str]) -> 
 def _read_params(directory: Path, notes: list[str]) -> dict[str, Any]:
     path = directory / PARAMS_FILE
     try:
-        values = yaml.load(path.read_text(encoding="utf-8"), Loader)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        notes.append(
-            f"{PARAMS_FILE} cannot be read ({type(error).__name__}): seed and schedule "
-            "are not known"
-        )
+        values = load_yaml(path)
+    except ConfigError as error:
+        notes.append(f"{PARAMS_FILE} cannot be read: {error}; seed and schedule are not known")
         return {}
     return dict(_mapping(values))
 

@@ -15,7 +15,7 @@ from keras_mtl.schedules.implicit import Implicit
 from keras_mtl.schedules.inverse_ratio import InverseRatio
 from keras_mtl.schedules.piecewise import Piecewise
 from keras_mtl.schedules.proportional import Proportional
-from keras_mtl.schedules.registry import available, create, parameters_of, register
+from keras_mtl.schedules.registry import available, create, create_unsized, parameters_of, register
 from keras_mtl.schedules.round_robin import RoundRobin
 from keras_mtl.schedules.sampling import blend, pick, sample, systematic, uniforms
 from keras_mtl.schedules.score_book import ScoreBook
@@ -52,6 +52,7 @@ __all__ = [
     "available",
     "blend",
     "create",
+    "create_unsized",
     "parameters_of",
     "pick",
     "register",

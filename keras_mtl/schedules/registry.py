@@ -1,6 +1,6 @@
 """Schedules by name."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from keras_mtl.configuration.components import Registry
@@ -29,3 +29,23 @@ def create(name: str, tasks: Sequence[TaskInfo], /, **parameters: Any) -> Schedu
     """
     check_tasks(tasks)
     return SCHEDULES.create(name, parameters, tasks)
+
+
+def create_unsized(
+    name: str, baselines: Mapping[str, float | None], /, **parameters: Any
+) -> Schedule:
+    """Makes a schedule before the sizes of its tasks are known.
+
+    It checks its parameters and says what it needs, such as scores. Its probabilities mean nothing.
+
+    Args:
+      name: a registered name.
+      baselines: the tasks in their order, each with its baseline, or None.
+      **parameters: as of `create`.
+
+    Raises:
+      ConfigError: as of `create`.
+    """
+    # No schedule checks a parameter against a size.
+    tasks = [TaskInfo(task, 1, baseline) for task, baseline in baselines.items()]
+    return create(name, tasks, **parameters)

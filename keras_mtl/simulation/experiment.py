@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from keras_mtl.configuration import baselines, checks
 from keras_mtl.configuration.files import load_experiment
-from keras_mtl.configuration.reading import Loader
+from keras_mtl.configuration.reading import load_yaml
 from keras_mtl.configuration.schema import DataConfig, ExperimentConfig
 from keras_mtl.data.prepared import read_manifest
 from keras_mtl.errors import ConfigError, DataError
@@ -46,20 +45,6 @@ class Experiment:
     batches_per_step: int
     metric: str
     mixed: bool
-
-
-def read_yaml(path: str | os.PathLike[str]) -> Any:
-    """Reads a YAML file into plain values.
-
-    Raises:
-      ConfigError: it is missing or not YAML.
-    """
-    try:
-        return yaml.load(Path(path).read_text(encoding="utf-8"), Loader)
-    except FileNotFoundError as error:
-        raise ConfigError(f"{path}: no such file") from error
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path}: cannot be read as YAML: {error}") from error
 
 
 def read_experiment(
@@ -130,7 +115,7 @@ def _configured_tasks(config: ExperimentConfig, prepared: Mapping[str, Any]) -> 
 
 
 def _listed_tasks(path: str | os.PathLike[str]) -> list[TaskInfo]:
-    entries = read_yaml(path)
+    entries = load_yaml(path)
     if not isinstance(entries, list):
         raise ConfigError(f"{path}: a list of {{name, size, baseline}} is expected")
     result = []

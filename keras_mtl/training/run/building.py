@@ -100,8 +100,8 @@ def plan_updates(config: ExperimentConfig) -> UpdatePlan:
     """
     known = baselines.of_tasks(config)
     names = list(known)
-    # The sizes are not known yet, and no parameter is checked against them.
-    schedule = build_schedule(config, [TaskInfo(name, 1, known[name]) for name in names])
+    settings = config.trainer.schedule
+    schedule = schedules.create_unsized(settings.name, known, **settings.parameters)
     validated = config.trainer.evaluation.tasks or names
     unscored = [name for name in names if name not in validated]
     if unscored and schedule.uses_scores:
