@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from keras_mtl.balancing import Balancing
-from keras_mtl.configuration.files import base_experiment, load_experiment, name_tasks
+from keras_mtl.configuration.files import load_experiment, name_tasks
 from keras_mtl.configuration.overriding import set_values
-from keras_mtl.configuration.schema import BalancingConfig
+from keras_mtl.configuration.schema import BalancingConfig, ExperimentConfig
 from keras_mtl.errors import ConfigError
 from keras_mtl.training.run.baselines import single_task_config
 from keras_mtl.training.run.building import plan_updates
@@ -114,7 +114,7 @@ def test_a_loop_of_ones_own_on_two_replicas(results, method):
 
 
 def config(**changes):
-    result = base_experiment()
+    result = ExperimentConfig()
     pairs = [{"source": "en", "target": target} for target in ("fr", "de", "es")]
     set_values(result, {"task": {"pairs": pairs}})
     name_tasks(result)

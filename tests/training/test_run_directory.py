@@ -5,9 +5,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from keras_mtl.configuration.files import base_experiment, save_params
+from keras_mtl.configuration.files import save_params
 from keras_mtl.configuration.overriding import set_values
-from keras_mtl.configuration.schema import PairConfig
+from keras_mtl.configuration.schema import ExperimentConfig, PairConfig
 from keras_mtl.errors import CheckpointError
 from keras_mtl.training.run.directory import RunDirectory
 
@@ -20,7 +20,7 @@ def prepared(*targets):
 
 @pytest.fixture
 def run(tmp_path):
-    config = base_experiment()
+    config = ExperimentConfig()
     config.task.model.sharing = "encoder"
     corpus = {"reader": "cldr", "options": {"pairs": 10}}
     set_values(config.task.data, {"corpora": [corpus]})
