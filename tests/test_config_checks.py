@@ -10,91 +10,90 @@ from keras_mtl.configuration.schema import CleaningConfig, TaskCleaningConfig, a
 from keras_mtl.data.prepare_settings import cleaning_of
 from tests.config_case import load, message
 
+PROBLEMS = [
+    ("task.pairs=[]", "task.pairs is empty"),
+    (
+        "task.pairs=[{source: en, target: fr}, {source: en, target: fr}]",
+        "task.pairs[1].name = 'en-fr' is also the name of task.pairs[0]",
+    ),
+    ("task.pairs=[{source: en}]", "task.pairs[0].target = '': expected a language code"),
+    ("task.pairs=[{source: e, target: f, name: -b}]", "'-b' cannot be a part of a file's"),
+    (f"task.pairs=[{{source: e, target: f, name: {'é' * 101}}}]", "longer than 200 bytes"),
+    ("task.pairs=[{source: é, target: f}]", "source = 'é': expected a language code"),
+    (
+        "task.pairs=[{source: e, target: f, name: É}, {source: e, target: g, name: é}]",
+        "task.pairs[1].name = 'é' is also the name of task.pairs[0], which is 'É'",
+    ),
+    ("task.pairs=[{source: e, target: f, name: a/b}]", "task.pairs[0].name = 'a/b'"),
+    ("task.pairs=[{source: e, target: f, baseline: 0}]", "baseline = 0.0: must be > 0"),
+    ("task.pairs=[{source: e, target: f, max_pairs: 0}]", "max_pairs = 0: must be >= 1"),
+    ("task.data.corpora=[]", "task 'en-fr' has no data"),
+    ("task.data.corpora=[{options: {a: 1}}]", "task.data.corpora[0].reader is empty"),
+    ("trainer.evaluation.tasks=[en-xx]", "tasks[0] = 'en-xx' is not a task; did you mean"),
+    ("task.data.dev_fraction=1", "task.data.dev_fraction = 1.0: must be >= 0 and < 1"),
+    ("task.data.dev_fraction=0.5,task.data.test_fraction=0.5", "leave nothing to train on"),
+    ("task.data.granularity=exmple", "unknown; did you mean 'example'"),
+    (
+        "task.data.vocabulary.size=256",
+        "task.data.vocabulary.size = 256: 4 special ids, 256",
+    ),
+    ("task.data.bucket_lengths=[16,8]", "expected growing lengths"),
+    ("task.data.bucket_lengths=[16,32]", "must hold task.data.max_length = 128"),
+    ("task.data.tokens_per_batch=64", "task.data.tokens_per_batch = 64: one row"),
+    ("task.model.size=tny", "task.model.size = 'tny' is unknown; did you mean 'tiny'?"),
+    (
+        "task.model.hidden_dim=10,task.model.num_heads=4",
+        "must be a multiple of task.model.num_heads",
+    ),
+    ("task.model.dropout=1.0", "task.model.dropout = 1.0: must be >= 0 and < 1"),
+    ("task.model.label_smoothing=.nan", "task.model.label_smoothing = nan: must be"),
+    ("task.model.max_length=64", "task.model.max_length = 64: sentences of"),
+    (
+        "task.model.sharing=encoder,task.data.granularity=example",
+        "set task.data.granularity: batch",
+    ),
+    (
+        "task.decoding.num_hypotheses=5",
+        "task.decoding.num_hypotheses = 5 is above beam_size=4: a beam of k",
+    ),
+    ("task.decoding.length_penalty=powr", "did you mean 'power'"),
+    (
+        "task.decoding.min_length=200",
+        "task.decoding.min_length = 200 is above max_length=128",
+    ),
+    ("trainer.evaluation.metric=blue", "did you mean 'bleu'"),
+    ("trainer.evaluation.lag=-1", "trainer.evaluation.lag = -1: must be >= 0"),
+    (
+        "trainer.evaluation.interval=100,trainer.evaluation.lag=101",
+        "trainer.evaluation.lag = 101: scores have to take effect by the time the next "
+        "validation begins; give at most trainer.evaluation.interval = 100",
+    ),
+    (
+        "trainer.evaluation.lag=10,trainer.evaluation.backend=tf",
+        "trainer.evaluation.lag = 10: trainer.evaluation.backend = 'tf' would compete",
+    ),
+    (
+        "trainer.optimizer.warmup_steps=0",
+        "trainer.optimizer.warmup_steps = 0: must be >= 1",
+    ),
+    (
+        "trainer.optimizer.learning_rate_schedule=linear,trainer.train_steps=4000",
+        "warmup_steps = 4000: with trainer.optimizer.learning_rate_schedule = 'linear' it",
+    ),
+    ("task.data.max_length=2", "task.data.max_length = 2: must be >= 3 and <= 65535"),
+    ("trainer.optimizer.beta_2=1", "trainer.optimizer.beta_2 = 1.0: must be >= 0 and < 1"),
+    ("trainer.optimizer.learning_rate=.inf", "learning_rate = inf: must be > 0"),
+    ("trainer.schedule.name=''", "trainer.schedule.name is empty"),
+    ("runtime.seed=-1", "runtime.seed = -1: must be >= 0 and <= 4294967295"),
+    ("runtime.distribution_strategy=tpus", "did you mean 'tpu'"),
+    (
+        "runtime.distribution_strategy=tpu,runtime.mixed_precision_dtype=mixed_float16",
+        "runtime.mixed_precision_dtype = 'mixed_float16': TPUs compute in bfloat16",
+    ),
+]
 
-@pytest.mark.parametrize(
-    ("params", "expected"),
-    [
-        ("task.pairs=[]", "task.pairs is empty"),
-        (
-            "task.pairs=[{source: en, target: fr}, {source: en, target: fr}]",
-            "task.pairs[1].name = 'en-fr' is also the name of task.pairs[0]",
-        ),
-        ("task.pairs=[{source: en}]", "task.pairs[0].target = '': expected a language code"),
-        ("task.pairs=[{source: e, target: f, name: -b}]", "'-b' cannot be a part of a file's"),
-        (f"task.pairs=[{{source: e, target: f, name: {'é' * 101}}}]", "longer than 200 bytes"),
-        ("task.pairs=[{source: é, target: f}]", "source = 'é': expected a language code"),
-        (
-            "task.pairs=[{source: e, target: f, name: É}, {source: e, target: g, name: é}]",
-            "task.pairs[1].name = 'é' is also the name of task.pairs[0], which is 'É'",
-        ),
-        ("task.pairs=[{source: e, target: f, name: a/b}]", "task.pairs[0].name = 'a/b'"),
-        ("task.pairs=[{source: e, target: f, baseline: 0}]", "baseline = 0.0: must be > 0"),
-        ("task.pairs=[{source: e, target: f, max_pairs: 0}]", "max_pairs = 0: must be >= 1"),
-        ("task.data.corpora=[]", "task 'en-fr' has no data"),
-        ("task.data.corpora=[{options: {a: 1}}]", "task.data.corpora[0].reader is empty"),
-        ("trainer.evaluation.tasks=[en-xx]", "tasks[0] = 'en-xx' is not a task; did you mean"),
-        ("task.data.dev_fraction=1", "task.data.dev_fraction = 1.0: must be >= 0 and < 1"),
-        ("task.data.dev_fraction=0.5,task.data.test_fraction=0.5", "leave nothing to train on"),
-        ("task.data.granularity=exmple", "unknown; did you mean 'example'"),
-        (
-            "task.data.vocabulary.size=256",
-            "task.data.vocabulary.size = 256: 4 special ids, 256",
-        ),
-        ("task.data.bucket_lengths=[16,8]", "expected growing lengths"),
-        ("task.data.bucket_lengths=[16,32]", "must hold task.data.max_length = 128"),
-        ("task.data.tokens_per_batch=64", "task.data.tokens_per_batch = 64: one row"),
-        ("task.model.size=tny", "task.model.size = 'tny' is unknown; did you mean 'tiny'?"),
-        (
-            "task.model.hidden_dim=10,task.model.num_heads=4",
-            "must be a multiple of task.model.num_heads",
-        ),
-        ("task.model.dropout=1.0", "task.model.dropout = 1.0: must be >= 0 and < 1"),
-        ("task.model.label_smoothing=.nan", "task.model.label_smoothing = nan: must be"),
-        ("task.model.max_length=64", "task.model.max_length = 64: sentences of"),
-        (
-            "task.model.sharing=encoder,task.data.granularity=example",
-            "set task.data.granularity: batch",
-        ),
-        (
-            "task.decoding.num_hypotheses=5",
-            "task.decoding.num_hypotheses = 5 is above beam_size=4: a beam of k",
-        ),
-        ("task.decoding.length_penalty=powr", "did you mean 'power'"),
-        (
-            "task.decoding.min_length=200",
-            "task.decoding.min_length = 200 is above max_length=128",
-        ),
-        ("trainer.evaluation.metric=blue", "did you mean 'bleu'"),
-        ("trainer.evaluation.lag=-1", "trainer.evaluation.lag = -1: must be >= 0"),
-        (
-            "trainer.evaluation.interval=100,trainer.evaluation.lag=101",
-            "trainer.evaluation.lag = 101: scores have to take effect by the time the next "
-            "validation begins; give at most trainer.evaluation.interval = 100",
-        ),
-        (
-            "trainer.evaluation.lag=10,trainer.evaluation.backend=tf",
-            "trainer.evaluation.lag = 10: trainer.evaluation.backend = 'tf' would compete",
-        ),
-        (
-            "trainer.optimizer.warmup_steps=0",
-            "trainer.optimizer.warmup_steps = 0: must be >= 1",
-        ),
-        (
-            "trainer.optimizer.schedule=linear,trainer.train_steps=4000",
-            "warmup_steps = 4000: with trainer.optimizer.schedule = 'linear' it must be below",
-        ),
-        ("task.data.max_length=2", "task.data.max_length = 2: must be >= 3 and <= 65535"),
-        ("trainer.optimizer.beta_2=1", "trainer.optimizer.beta_2 = 1.0: must be >= 0 and < 1"),
-        ("trainer.optimizer.learning_rate=.inf", "learning_rate = inf: must be > 0"),
-        ("trainer.schedule.name=''", "trainer.schedule.name is empty"),
-        ("runtime.seed=-1", "runtime.seed = -1: must be >= 0 and <= 4294967295"),
-        ("runtime.distribution_strategy=tpus", "did you mean 'tpu'"),
-        (
-            "runtime.distribution_strategy=tpu,runtime.mixed_precision_dtype=mixed_float16",
-            "runtime.mixed_precision_dtype = 'mixed_float16': TPUs compute in bfloat16",
-        ),
-    ],
-)
+
+@pytest.mark.parametrize(("params", "expected"), PROBLEMS)
 def test_problem(params, expected):
     assert expected in message(params)
 

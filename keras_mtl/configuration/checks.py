@@ -338,10 +338,10 @@ def _check_trainer(check: "_Check", config: schema.ExperimentConfig) -> None:
     check.range(f"{optimizer}.learning_rate", 0, low_open=True)
     check.range(f"{optimizer}.warmup_steps", 1)
     warmup, steps = config.trainer.optimizer.warmup_steps, config.trainer.train_steps
-    if config.trainer.optimizer.schedule == "linear" and warmup >= steps >= 1:
+    if config.trainer.optimizer.learning_rate_schedule == "linear" and warmup >= steps >= 1:
         check.problem(
             f"{optimizer}.warmup_steps",
-            f"= {warmup}: with {optimizer}.schedule = 'linear' it must be below "
+            f"= {warmup}: with {optimizer}.learning_rate_schedule = 'linear' it must be below "
             f"trainer.train_steps = {steps}",
         )
     for name in ("beta_1", "beta_2", "ema_momentum"):
