@@ -14,7 +14,6 @@ import numpy as np
 from keras_mtl.figures import charts
 from keras_mtl.schedules import TaskInfo, create
 from keras_mtl.simulation import PlaySettings, PowerLawCurves, simulate
-from keras_mtl.simulation.picture import draw_tasks
 
 SIZES = {"A 200k": 200_000, "B 30k": 30_000, "C 4k": 4000, "D 400": 400}
 A, B, C, D = SIZES
@@ -113,7 +112,7 @@ def draw(family):
         for axes, values, most in ((top, given, given.max()), (bottom, result.ratios, best)):
             axes.set_axis_on()
             line_at = 1.0 if axes is bottom or family == "implicit" else None
-            draw_tasks(axes, list(SIZES), result.steps, values, most, line_at=line_at)
+            charts.draw_tasks(axes, list(SIZES), result.steps, values, most, line_at=line_at)
         charts.title(top, title)
         if column == 0:
             top.set_ylabel("factor" if family == "implicit" else "probability", fontsize=8)

@@ -19,7 +19,7 @@ _DEFINED_IN = {
     "prepare": "api",
     "train": "api",
     "export_model": "api",
-    "plot_run": "figures.plotting",
+    "plot_run": "figures.run",
     # Schedules and mixtures, for any Keras model.
     "TaskInfo": "schedules",
     "Schedule": "schedules",
@@ -77,7 +77,7 @@ if TYPE_CHECKING:
     from keras_mtl.engine import Engine as Engine
     from keras_mtl.engine import load_ops as load_ops
     from keras_mtl.errors import KerasMtlError as KerasMtlError
-    from keras_mtl.figures.plotting import plot_run as plot_run
+    from keras_mtl.figures.run import plot_run as plot_run
     from keras_mtl.garden import ScheduleTaskSampler as ScheduleTaskSampler
     from keras_mtl.layers import QuantizedDense as QuantizedDense
     from keras_mtl.models import Transformer as Transformer

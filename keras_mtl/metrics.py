@@ -208,6 +208,11 @@ def title(metric: str) -> str:
     return metric if found is None else found.title
 
 
+def ratio_title(metric: str) -> str:
+    """What tables and charts call a score divided by the task's baseline: ``BLEU / baseline``."""
+    return f"{title(metric)} / baseline"
+
+
 def decimals(metric: str) -> int:
     """How many decimals of a score mean something: 1 of BLEU and chrF, 3 of a log-perplexity.
 

@@ -3,6 +3,8 @@
 Each name is defined here once. A room that reads or writes a file describes its content.
 """
 
+import os
+
 PARAMS_FILE = "params.yaml"
 """The configuration of a run."""
 
@@ -23,6 +25,16 @@ METRICS_FILE = "metrics.jsonl"
 
 BASELINES_FILE = "baselines.json"
 """The scores of models that were each trained on only one task, by task."""
+
+
+def data_directory(configured: str, model_dir: str | os.PathLike[str]) -> str:
+    """Returns the directory of a run's prepared data.
+
+    Args:
+      configured: ``task.data.data_dir``; empty means a directory in `model_dir`.
+      model_dir: the run's directory.
+    """
+    return configured or os.path.join(model_dir, DATA_DIRECTORY)
 
 
 def evaluation_file(part: str) -> str:

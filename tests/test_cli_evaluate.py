@@ -6,17 +6,15 @@ import pytest
 
 from keras_mtl import metrics
 from keras_mtl.cli import demo
-from keras_mtl.cli.evaluate import Comparison, compare, print_results
+from keras_mtl.cli.evaluate import print_results
 from keras_mtl.cli.main import main
 from keras_mtl.errors import ConfigError
-from keras_mtl.evaluation.evaluator import TaskResult
-from keras_mtl.evaluation.reports import (
-    ScoredPairs,
-    obstacle,
-    partial_fields,
-    report,
-    selection_name,
-)
+from keras_mtl.evaluation.compute_types import ComputeTypeChange, compare_compute_types
+from keras_mtl.evaluation.records import partial_fields
+from keras_mtl.evaluation.report_names import obstacle, selection_name
+from keras_mtl.evaluation.reports import report
+from keras_mtl.evaluation.results import ScoredPairs, TaskResult
+from keras_mtl.evaluation.settings import EvaluationSettings, check_settings
 
 
 def result(pairs, **scores):
@@ -43,8 +41,8 @@ def test_the_table_has_every_task_the_mean_and_the_signatures(capsys):
 def test_the_table_shows_how_far_another_compute_type_is(capsys):
     results = {"en-fr": result(9, bleu=29.9, chrf=60.0), "en-oc": result(9, bleu=10.0, chrf=41.1)}
     compared = {
-        "en-fr": Comparison(0.25, {"bleu": -0.1, "chrf": 0.0}, {"bleu": 0.04, "chrf": 1.0}),
-        "en-oc": Comparison(0.0, {"bleu": 0.0, "chrf": 0.1}, {"bleu": 1.0, "chrf": 0.3}),
+        "en-fr": ComputeTypeChange(0.25, {"bleu": -0.1, "chrf": 0.0}, {"bleu": 0.04, "chrf": 1.0}),
+        "en-oc": ComputeTypeChange(0.0, {"bleu": 0.0, "chrf": 0.1}, {"bleu": 1.0, "chrf": 0.3}),
     }
     print_results(results, None, compared, "float32")
     assert capsys.readouterr().out.splitlines()[:4] == [
@@ -59,7 +57,7 @@ def test_the_table_shows_how_far_another_compute_type_is(capsys):
     ]
 
 
-def test_a_change_beyond_chance_is_told_from_one_that_is_not():
+def test_p_values_distinguish_a_change_beyond_chance():
     references = [f"the {n} of {n} and {n + 1} words are here" for n in range(60)]
 
     def scored(hypotheses):
@@ -70,9 +68,10 @@ def test_a_change_beyond_chance_is_told_from_one_that_is_not():
     half = scored(
         [line.replace("words", "things") if i % 2 else line for i, line in enumerate(references)]
     )
-    none = compare(same, same, samples=200)
+    none = compare_compute_types(same, same, samples=200)
     assert (none.changed, none.differences) == (0.0, {"chrf": 0.0})
-    chance, loss = compare(one, same, samples=200), compare(half, same, samples=200)
+    chance = compare_compute_types(one, same, samples=200)
+    loss = compare_compute_types(half, same, samples=200)
     assert chance.changed == 1 / 60
     assert chance.p_values["chrf"] > 0.05
     assert loss.changed == 0.5
@@ -139,15 +138,22 @@ def test_the_demo_finds_its_configuration_from_anywhere(tmp_path, monkeypatch):
         demo.find_config()
 
 
-def test_what_prepare_warned_of_is_said_again(monkeypatch, capsys):
-    from keras_mtl.cli import evaluator
+def test_warnings_of_prepare_are_repeated(monkeypatch):
     from keras_mtl.configuration import files as registry
     from keras_mtl.configuration.schema import ExperimentConfig
     from keras_mtl.data import prepare
+    from keras_mtl.evaluation.trained_model import load_run_data
 
     vocabulary = SimpleNamespace(hash="1")
     found = SimpleNamespace(vocabulary=vocabulary, warnings=["en-fr: the sides seem exchanged"])
     monkeypatch.setattr(registry, "load_params", lambda _: ExperimentConfig())
     monkeypatch.setattr(prepare, "load_prepared", lambda *_: found)
-    assert evaluator._prepared("run", vocabulary) is found
-    assert capsys.readouterr().err == "warning: en-fr: the sides seem exchanged\n"
+    lines: list[str] = []
+    assert load_run_data("run", vocabulary, lines.append) is found
+    assert lines == ["warning: en-fr: the sides seem exchanged"]
+
+
+def test_a_comparison_of_translations_needs_a_metric_of_text():
+    settings = EvaluationSettings(metrics=["neg_log_perplexity"], compare_with="float32")
+    with pytest.raises(ConfigError, match="add bleu or chrf"):
+        check_settings("run", settings)

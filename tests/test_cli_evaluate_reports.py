@@ -132,7 +132,7 @@ def test_a_file_without_languages_needs_its_task(corpora, evaluate, tmp_path):
 def test_where_nothing_can_be_written_nothing_is_translated(
     corpora, evaluate, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("keras_mtl.cli.evaluate.make_evaluator", pytest.fail)
+    monkeypatch.setattr("keras_mtl.evaluation.trained_model.open_evaluator", pytest.fail)
     (tmp_path / "file").write_text("")
     code, out, err = evaluate("--corpora", corpora, "--output", tmp_path / "file/report.json")
     assert (code, out) == (2, "")
@@ -181,7 +181,7 @@ def test_arguments_are_checked_before_the_model_is_read(
 ):
     (tmp_path / "other.yaml").write_text("- {reader: cldr, tasks: [en-zz]}")
     words = [str(tmp_path / "other.yaml") if word == "OTHER" else word for word in words]
-    monkeypatch.setattr("keras_mtl.cli.evaluate.make_evaluator", pytest.fail)
+    monkeypatch.setattr("keras_mtl.evaluation.trained_model.open_evaluator", pytest.fail)
     code, _, err = evaluate(*words)
     assert code == 2
     assert message in err

@@ -9,7 +9,7 @@ from keras_mtl import errors
 from keras_mtl.configuration import files as registry
 from keras_mtl.configuration import paths as config_paths
 from keras_mtl.data import corpora
-from keras_mtl.data.given_pairs import load_corpora
+from keras_mtl.data.evaluation_sets import load_corpora
 from keras_mtl.simulation.experiment import read_experiment
 
 CONFIG = """

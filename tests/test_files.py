@@ -14,9 +14,9 @@ from keras_mtl.configuration import files as registry
 from keras_mtl.configuration.schema import ExperimentConfig
 from keras_mtl.engine.model_file import write_model_file
 from keras_mtl.errors import KerasMtlError
-from keras_mtl.evaluation import evaluator as evaluation
 from keras_mtl.evaluation import reports as evaluation_report
 from keras_mtl.evaluation import translations
+from keras_mtl.evaluation.results import TaskResult
 from keras_mtl.figures import charts
 from keras_mtl.files import finish_replacing, replace_file, replacing_directory, replacing_file
 from keras_mtl.training.run import baselines, batch_log, event_log
@@ -45,7 +45,7 @@ def write_events(directory):
 
 
 def write_report(directory):
-    result = evaluation.TaskResult(1, {"bleu": 1.0}, {"bleu": "s"}, 0.1)
+    result = TaskResult(1, {"bleu": 1.0}, {"bleu": "s"}, 0.1)
     evaluation_report.write_report(directory / "evaluation-test.json", {"en-fr": result})
 
 

@@ -6,6 +6,7 @@ import pathlib
 import pytest
 
 import keras_mtl
+from keras_mtl.cli.main import COMMANDS
 
 PACKAGE = pathlib.Path(keras_mtl.__file__).parent
 
@@ -32,8 +33,8 @@ ROOMS = (
     ("training.fit",),
     ("training",),
     ("garden",),
-    ("figures",),
     ("simulation",),
+    ("figures",),
     ("report",),
     ("api",),
     ("cli",),
@@ -51,6 +52,15 @@ FREE_OF_TENSORFLOW = (
     *("decoding.engine_translator", "decoding.model_kinds", "decoding.native_beam_search"),
     *("decoding.options", "decoding.scoring", "decoding.tasks", "decoding.text_translator"),
     "decoding.translators",
+)
+# Circles of modules that are still to be broken; this list only gets shorter.
+CIRCLES = (
+    {
+        *("decoding.engine_translator", "decoding.model_kinds"),
+        *("decoding.tasks", "decoding.text_translator"),
+    },
+    {"schedules.base", "schedules.registry", "schedules.score_book", "schedules.validation"},
+    {"data.mixture", "data.mixture_dataset"},
 )
 HEAVY = ("tensorflow", "keras", "tf_keras", "tensorflow_text", "official", "orbit")
 
@@ -88,6 +98,27 @@ def imported_modules(tree):
                 yield rest, node.lineno
 
 
+def circles(imports):
+    """Returns the sets of modules of which each reaches each other one.
+
+    Args:
+      imports: names of the modules that a module imports, by its name.
+    """
+    reached = {}
+    for start in imports:
+        reached[start], waiting = set(), [start]
+        while waiting:
+            new = imports[waiting.pop()] - reached[start]
+            reached[start] |= new
+            waiting += new
+    found = []
+    for name in imports:
+        circle = {other for other in reached[name] if name in reached[other]}
+        if name in circle and circle not in found:
+            found.append(circle)
+    return found
+
+
 def test_every_import_points_to_an_earlier_room():
     wrong = []
     for path, name in modules():
@@ -99,6 +130,42 @@ def test_every_import_points_to_an_earlier_room():
             if (rank(imported) or 0) > own:
                 wrong.append(f"{path.relative_to(PACKAGE)}:{line}: {name} imports {imported}")
     assert not wrong, "\n".join(wrong)
+
+
+def test_no_subcommand_imports_another():
+    """What two subcommands share belongs to a helper module of `cli` or to a lower room."""
+    subcommands = {command.module.removeprefix("keras_mtl.") for command in COMMANDS.values()}
+    wrong = []
+    for path, name in modules("cli"):
+        for imported, line in imported_modules(ast.parse(path.read_text(encoding="utf-8"))):
+            other = next((known for known in subcommands if is_in(imported, known)), None)
+            if other not in (None, name):
+                wrong.append(f"{path.relative_to(PACKAGE)}:{line}: {name} imports {other}")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    """Counts every import, also inside functions and for type checking.
+
+    `CIRCLES` lists those that are left; when one is broken, remove it from the list.
+    """
+    known = {name for _, name in modules()}
+    imports = {}
+    for path, name in modules():
+        found = imported_modules(ast.parse(path.read_text(encoding="utf-8")))
+        # A name of a module, or the module itself.
+        targets = {t if t in known else t.rpartition(".")[0] for t, _ in found}
+        imports[name] = targets & known - {name}
+    found = circles(imports)
+    new = [sorted(circle) for circle in found if not any(circle <= listed for listed in CIRCLES)]
+    assert not new, f"modules that import each other: {new}"
+    gone = [sorted(listed) for listed in CIRCLES if listed not in found]
+    assert not gone, f"no longer whole circles; shorten CIRCLES: {gone}"
+
+
+def test_circles_are_found():
+    imports = {"a": {"b", "d"}, "b": {"c"}, "c": {"a"}, "d": {"e"}, "e": set()}
+    assert circles(imports) == [{"a", "b", "c"}]
 
 
 def test_the_package_imports_nothing_of_its_own():

@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import sys
 import tempfile
 from pathlib import Path
 
@@ -12,10 +11,11 @@ from keras_mtl.cli.arguments import (
     positive_float,
     positive_int,
 )
-from keras_mtl.cli.inspect import print_table
+from keras_mtl.cli.printing import describe_architecture, print_table
 from keras_mtl.configuration.sublayers import saved_only_tensorflow
 from keras_mtl.errors import InputError
 from keras_mtl.hardware import processor_count, processor_name
+from keras_mtl.messages import to_stderr
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -94,7 +94,6 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _measure_all(path: str | os.PathLike[str], args: argparse.Namespace) -> int:
-    from keras_mtl.cli.inspect_model import describe_architecture
     from keras_mtl.decoding.benchmark import Load, Workload, measure
     from keras_mtl.engine import open_model_file
 
@@ -105,7 +104,7 @@ def _measure_all(path: str | os.PathLike[str], args: argparse.Namespace) -> int:
     rows = []
     for compute_type in args.compute_types:
         for workers in args.workers or sorted({1, processors}):
-            print(f"measuring {compute_type}, {workers} workers", file=sys.stderr, flush=True)
+            to_stderr(f"measuring {compute_type}, {workers} workers")
             found = measure(path, Load(compute_type, workers), args.batch_sizes, work)
             speeds = [f"{found.tokens_per_second[size]:,.0f}" for size in args.batch_sizes]
             rows.append([

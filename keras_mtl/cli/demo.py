@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from keras_mtl.cli import arguments
+from keras_mtl.cli.printing import print_table
 from keras_mtl.errors import ConfigError
+from keras_mtl.run_files import evaluation_file
 
 if TYPE_CHECKING:
     from keras_mtl.configuration.schema import ExperimentConfig
@@ -67,18 +69,18 @@ def run(args: argparse.Namespace) -> int:
     result = run_experiment(config, model_dir)
 
     print("== test")
-    from keras_mtl.cli.evaluator import make_evaluator
     from keras_mtl.evaluation.reports import write_report
+    from keras_mtl.evaluation.trained_model import open_evaluator
 
-    evaluator, about = make_evaluator(str(model_dir))
+    evaluator, record = open_evaluator(model_dir)
     scores = evaluator.evaluate()
-    write_report(model_dir / "evaluation-test.json", scores, evaluator.scored_pairs, **about)
+    write_report(model_dir / evaluation_file("test"), scores, evaluator.scored_pairs, **record)
 
     print("== export")
     from keras_mtl.export.saved_model import export_model_dir
 
     exported = export_model_dir(model_dir, model_dir / "export", overwrite=True)
-    from keras_mtl.figures.plotting import plot_run
+    from keras_mtl.figures.run import plot_run
 
     plot = plot_run(model_dir, model_dir / "demo.png")
 
@@ -121,8 +123,6 @@ def find_config() -> Path:
 def _print_summary(
     config: "ExperimentConfig", evaluator: Any, scores: dict[str, Any], batches: dict[str, int]
 ) -> None:
-    from keras_mtl.cli.inspect import print_table
-
     sizes = {task.name: task.train_size for task in evaluator.prepared.tasks}
     baselines = {pair.name: pair.baseline for pair in config.task.pairs}
     total = max(1, sum(batches.values()))

@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from keras_mtl import metrics
 from keras_mtl.cli.arguments import (
@@ -20,14 +20,13 @@ from keras_mtl.cli.common import (
     backend_arguments,
     check_backend_arguments,
 )
-from keras_mtl.cli.evaluator import make_evaluator
-from keras_mtl.cli.inspect import print_table
+from keras_mtl.cli.printing import print_table
 from keras_mtl.data.split import SPLITS
-from keras_mtl.errors import ConfigError, nearest_task
+from keras_mtl.errors import ConfigError
 
 if TYPE_CHECKING:
-    from keras_mtl.evaluation.evaluator import Evaluator, TaskResult
-    from keras_mtl.evaluation.reports import ScoredPairs
+    from keras_mtl.evaluation.compute_types import ComputeTypeChange
+    from keras_mtl.evaluation.results import TaskResult
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -105,56 +104,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Scores the tasks, prints a table, writes the report; returns the exit code."""
-    _check_tasks(args)
-    from keras_mtl.evaluation.reports import check_writable, report, write_report
+    # These import NumPy, which `--help` does not need.
+    from keras_mtl.evaluation.evaluate import evaluate
+    from keras_mtl.evaluation.settings import EvaluationSettings
 
-    whole = report_path(args)
-    check_writable(whole)
-    text_metrics = [name for name in args.metrics if metrics.compares_text(name)]
-    settings: dict[str, Any] = {
-        "split": args.split,
-        "corpora": args.corpora,
-        "unseen": args.unseen,
-        "on_long_line": args.on_long_line,
-        "tasks": args.tasks,
-        "metric_names": args.metrics,
-        "max_pairs": args.max_pairs,
-        "beam_size": args.beam_size,
-        "checkpoint": args.checkpoint,
-        **backend_arguments(args),
-    }
-    evaluator, about = make_evaluator(args.model_dir, **settings)
-    scored = evaluator.scored_pairs
-    path = choose_path(args, whole, scored, about["partial"])
-    compared: dict[str, Comparison] = {}
-    if args.compare_with is not None:
-        # First, so that arguments that do not fit are refused before the long work.
-        settings |= {"compute_type": args.compare_with, "metric_names": text_metrics}
-        settings |= {"pairs": evaluator.prepared}
-        other, _ = make_evaluator(args.model_dir, **settings)
-        baseline = other.evaluate(log=_to_stderr)
-    results = evaluator.evaluate(log=_to_stderr)
-    if args.compare_with is not None:
-        for name, result in results.items():
-            compared[name] = compare(result, baseline[name], args.samples)
-        about["compared"] = {
-            "compute_type": args.compare_with,
-            "samples": args.samples,
-            "tasks": {name: dataclasses.asdict(change) for name, change in compared.items()},
-        }
-    copied = _copied(args, evaluator, text_metrics) if args.copy_source and text_metrics else None
-    if copied:
-        about["copied_source"] = {name: dict(result.scores) for name, result in copied.items()}
-    # Scores that cost hours are on the terminal before the disk can refuse them, and in the report
-    # if the reader of the output has gone (`| head`).
+    names = {field.name for field in dataclasses.fields(EvaluationSettings)}
+    given = {name: value for name, value in vars(args).items() if name in names}
+    evaluation = evaluate(
+        args.model_dir, EvaluationSettings(**given | backend_arguments(args)), args.output
+    )
+    # Scores that took hours are on the terminal before the disk can refuse them, and in the report
+    # if the reader of the output has closed it (`| head`).
     try:
         if args.json:
-            print(json.dumps(report(results, scored, **about), indent=2, ensure_ascii=False))
+            print(json.dumps(evaluation.report(), indent=2, ensure_ascii=False))
         else:
-            print_results(results, copied, compared, args.compare_with or "")
+            print_results(
+                evaluation.results, evaluation.copied, evaluation.changes, args.compare_with or ""
+            )
         sys.stdout.flush()
     finally:
-        write_report(path, results, scored, **about)
+        path = evaluation.write()
     if not args.json:
         print(f"report: {path}")
     return 0
@@ -183,122 +153,10 @@ def check_arguments(args: argparse.Namespace) -> None:
         )
 
 
-def _check_tasks(args: argparse.Namespace) -> None:
-    """Checks metrics, tasks and corpora, which plug-ins may define; still without TensorFlow.
-
-    Raises:
-      ConfigError: a metric is unknown, or a list of corpora is wrong or names an unknown task.
-      InputError: the model has no such task.
-    """
-    # These import NumPy, which `--help` does not need.
-    from keras_mtl.data.given_pairs import load_corpora
-    from keras_mtl.decoding.tasks import TaskList, find_task
-
-    for name in args.metrics:
-        metrics.check_metric(name)
-    tasks = TaskList.read(args.model_dir).tasks
-    for name in args.tasks or ():
-        find_task(tasks, name)
-    known = [task.name for task in tasks]
-    for number, corpus in enumerate(load_corpora(args.corpora) if args.corpora else ()):
-        for name in corpus.tasks or ():
-            if name not in known:
-                place = f"{args.corpora}[{number}].tasks"
-                raise ConfigError(f"{place}: unknown task {name!r}{nearest_task(name, known)}")
-
-
-def report_path(args: argparse.Namespace) -> Path:
-    """Returns the path of the report, if nothing better is there already."""
-    if args.output:
-        return Path(args.output)
-    part = Path(args.corpora).stem if args.corpora else args.split
-    return Path(args.model_dir) / f"evaluation-{part}.json"
-
-
-def choose_path(
-    args: argparse.Namespace, whole: Path, scored: "Mapping[str, ScoredPairs]", partial: list[str]
-) -> Path:
-    """Returns where the report goes so that no other report is lost.
-
-    A report that has more pairs, tasks or metrics stays; a partial one then gets a name of its own.
-
-    Args:
-      args: the arguments.
-      whole: of `report_path`.
-      scored: what is about to be scored.
-      partial: in which respects it is not whole.
-
-    Raises:
-      ConfigError: the report of other sentences has this name.
-    """
-    from keras_mtl.evaluation.reports import obstacle, read_report, selection_name
-
-    what = args.corpora or args.split
-    path = whole
-    old = read_report(path)
-    found = obstacle(old, scored, args.metrics, what) if old else None
-    if found and not found.other_sentences and not args.output:
-        name = selection_name(whole.stem, args.tasks, args.max_pairs, args.metrics)
-        path = whole.with_name(name)
-        _to_stderr(f"{whole} stays, because {found.reason}; this report goes to {path}")
-        old = read_report(path)
-        found = obstacle(old, scored, args.metrics, what) if old else None
-    if found:
-        raise ConfigError(
-            f"{path} is another report, and {found.reason}; give --output with another name, or "
-            "delete it"
-        )
-    if partial:
-        shown = ", ".join(partial[:4]) + (f" and {len(partial) - 4} more" if partial[4:] else "")
-        _to_stderr(f"a partial evaluation: {shown}")
-    return path
-
-
-def _copied(
-    args: argparse.Namespace, evaluator: "Evaluator", text_metrics: list[str]
-) -> "dict[str, TaskResult]":
-    """Scores the sources themselves as if they were the translations."""
-    from keras_mtl.evaluation.evaluator import CopySource, Evaluator
-
-    copy = Evaluator(
-        evaluator.prepared, CopySource(), text_metrics, args.max_pairs, args.split, evaluator.tasks
-    )
-    return copy.evaluate()
-
-
-@dataclasses.dataclass(frozen=True)
-class Comparison:
-    """A task's translations against those that another compute type made of the same sentences.
-
-    Attributes:
-      changed: share of the sentences whose translation is another one.
-      differences: score less that of the other type, by metric.
-      p_values: of these differences, by metric: how probable one as large is by chance.
-    """
-
-    changed: float
-    differences: Mapping[str, float]
-    p_values: Mapping[str, float]
-
-
-def compare(result: "TaskResult", other: "TaskResult", samples: int) -> Comparison:
-    """Compares two results on the same sentences by paired bootstrap, with `samples` samples."""
-    from keras_mtl.report.significance import paired_bootstrap
-
-    pairs = zip(result.hypotheses, other.hypotheses, strict=True)
-    changed = sum(ours != theirs for ours, theirs in pairs) / result.pairs
-    differences, p_values = {}, {}
-    tests = paired_bootstrap(other.hypotheses, [result.hypotheses], result.references, samples)
-    for metric, [(difference, p_value)] in tests:
-        if metric in result.scores:
-            differences[metric], p_values[metric] = difference, p_value
-    return Comparison(changed, differences, p_values)
-
-
 def print_results(
     results: Mapping[str, "TaskResult"],
-    copied: Mapping[str, "TaskResult"] | None = None,
-    compared: Mapping[str, Comparison] | None = None,
+    copied: "Mapping[str, TaskResult] | None" = None,
+    compared: "Mapping[str, ComputeTypeChange] | None" = None,
     compared_type: str = "",
 ) -> None:
     """Prints a table of scores, their mean over tasks, and the signatures.
@@ -342,7 +200,3 @@ def print_results(
     )
     for name in first.scores:
         print(f"{metrics.title(name)}: {first.signatures[name]}")
-
-
-def _to_stderr(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)

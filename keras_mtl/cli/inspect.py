@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from keras_mtl import errors
 from keras_mtl.cli import arguments, common
+from keras_mtl.cli.printing import print_table
 from keras_mtl.configuration import baselines, sublayers
 from keras_mtl.configuration.schema import as_dict
-from keras_mtl.run_files import DATA_DIRECTORY, PARAMS_FILE
+from keras_mtl.run_files import PARAMS_FILE, data_directory
 
 if TYPE_CHECKING:
     from keras_mtl.configuration.schema import CorpusConfig, ExperimentConfig
@@ -74,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
 
         print_difference(registry.diff(config, registry.load_params(args.diff)), args.diff)
         return 0
-    directory = config.task.data.data_dir or os.path.join(args.model_dir or "", DATA_DIRECTORY)
+    directory = data_directory(config.task.data.data_dir, args.model_dir or "")
     prepared = _load_prepared(directory)
     print_tasks(config, prepared)
     print()
@@ -269,22 +270,6 @@ def count_parameters(variables: Iterable[tuple[str, int]]) -> dict[str, int]:
         layers = path.split("/")[1:-1]  # Without the model's and the variable's name.
         counts["/".join(layers[:2])] += size
     return dict(counts)
-
-
-def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Prints columns, numbers to the right."""
-    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
-    is_number = [
-        bool(rows)
-        and all(row[i].lstrip("+-")[:1].isdigit() or row[i] in ("-", "all") for row in rows)
-        for i in range(len(header))
-    ]
-    for row in [header, *rows]:
-        cells = [
-            cell.rjust(width) if right else cell.ljust(width)
-            for cell, width, right in zip(row, widths, is_number, strict=True)
-        ]
-        print("  ".join(cells).rstrip())
 
 
 def _baselines(config: "ExperimentConfig") -> dict[str, float | None]:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from keras_mtl import errors
-from keras_mtl.cli.inspect import print_table
+from keras_mtl.cli.printing import describe_architecture, file_size, print_fields, print_table
 from keras_mtl.decoding import model_kinds
 from keras_mtl.decoding.model_kinds import ModelKind
 from keras_mtl.engine import open_model_file
@@ -88,20 +88,10 @@ def print_checkpoints(model_dir: str, verify: bool) -> None:
         size = sum(file.stat().st_size for file in files)
         count = f"{_verify_checkpoint(prefix):,} tensors are correct" if verify else ""
         used = "used by default" if number == 0 else ""
-        rows.append((os.path.relpath(prefix, model_dir), _bytes(size), used, count))
+        rows.append((os.path.relpath(prefix, model_dir), file_size(size), used, count))
     if rows:
         print()
         print_table(("checkpoint", "size", "", ""), rows)
-
-
-def describe_architecture(about: Mapping[str, Any]) -> str:
-    """Returns a line on the Transformer of an engine file's hyperparameters."""
-    return (
-        f"Transformer {about['encoder_layers']} + {about['decoder_layers']} layers, "
-        f"hidden_dim {about['hidden_dim']}, intermediate_dim {about['intermediate_dim']}, "
-        f"{about['num_heads']} heads, vocabulary {about['vocabulary_size']:,}, "
-        f"weights {about['weight_type']}"
-    )
 
 
 def _print_engine_file(path: str | os.PathLike[str], verify: bool) -> None:
@@ -113,8 +103,8 @@ def _print_engine_file(path: str | os.PathLike[str], verify: bool) -> None:
         file.tensor(name).size for name in names if not name.endswith((".scale", "_positions"))
     )
     has_text = "vocabulary" in file.tensor_names
-    _print_fields(
-        ("file", f"engine file, format version {file.format_version}, {_bytes(file.size)}"),
+    print_fields(
+        ("file", f"engine file, format version {file.format_version}, {file_size(file.size)}"),
         ("written by", about.get("producer", "unknown")),
         ("architecture", describe_architecture(about)),
         ("activation", about["activation"]),
@@ -147,8 +137,8 @@ def _print_saved_model(path: str, kind: ModelKind, verify: bool) -> None:
     needs = "tensorflow and tensorflow-text"
     if kind is ModelKind.NATIVE:
         needs += ", and keras_mtl.engine.load_ops() before it is loaded"
-    _print_fields(
-        ("directory", f"{kind.value.removeprefix('an ')}, {_bytes(size)}"),
+    print_fields(
+        ("directory", f"{kind.value.removeprefix('an ')}, {file_size(size)}"),
         ("written by", f"keras_mtl {model.version}"),
         ("needs", needs),
         ("source", f"at most {model.max_source_tokens:,} tokens"),
@@ -169,8 +159,8 @@ def _print_ctranslate2(path: str) -> None:
         tasks_file = directory / model_kinds.CTRANSLATE2_TASKS_FILE
         size = sum(file.stat().st_size for file in directory.iterdir() if file.is_file())
         ours = tasks_file.is_file()
-        _print_fields(
-            ("directory", f"CTranslate2 model, {_bytes(size)}"),
+        print_fields(
+            ("directory", f"CTranslate2 model, {file_size(size)}"),
             ("written by", "keras_mtl" if ours else "another program"),
             ("use", f"ctranslate2.Translator({str(directory)!r}); docs/how-to/export.md shows how"),
         )
@@ -220,12 +210,3 @@ def _verify_checkpoint(prefix: str) -> int:
             f"{prefix} is damaged ({reason}); restore a copy of it, or use another checkpoint"
         ) from error
     return len(names)
-
-
-def _print_fields(*fields: tuple[str, str]) -> None:
-    for name, value in fields:
-        print(f"{name + ':':14}{value}")
-
-
-def _bytes(size: int) -> str:
-    return f"{size / 1e6:,.1f} MB" if size >= 1e5 else f"{size / 1e3:,.1f} kB"

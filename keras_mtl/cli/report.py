@@ -3,10 +3,10 @@
 import argparse
 import datetime
 import os
-import sys
 
 from keras_mtl.cli.arguments import check_output_directory, natural_int
 from keras_mtl.errors import DataError
+from keras_mtl.messages import to_stderr
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
     runs = [read_run(directory, args.split) for directory in args.model_dirs]
     for item in runs:
         for note in item.notes:
-            _to_stderr(f"{item.directory}: {note}")
+            to_stderr(f"{item.directory}: {note}")
     now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
     machine = f"{hardware.processor_name()}, {hardware.processor_count()} processors"
     path, markdown = write_report(
@@ -66,14 +66,10 @@ def run(args: argparse.Namespace) -> int:
         args.baseline,
         args.samples,
         args.title,
-        _to_stderr,
+        to_stderr,
         split=args.split,
         made=f"Made on {now} by keras_mtl {keras_mtl.__version__} on {machine}.",
     )
     print(markdown)
     print(f"page: {path}")
     return 0
-
-
-def _to_stderr(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)

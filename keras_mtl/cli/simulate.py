@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from keras_mtl.cli import arguments
+from keras_mtl.cli.printing import print_table
 from keras_mtl.errors import ConfigError
 from keras_mtl.files import replace_file
 
@@ -119,7 +120,6 @@ def check_arguments(args: argparse.Namespace) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Plays the schedules, prints tables, draws; returns the exit code."""
-    from keras_mtl.cli.inspect import print_table
     from keras_mtl.simulation import PlaySettings
     from keras_mtl.simulation.comparison import (
         MOST_TASKS_IN_TABLE,
@@ -257,10 +257,10 @@ def _write(args: argparse.Namespace, played: "Sequence[Played]", notes: list[str
     if not args.output and not args.html:
         return
     from keras_mtl.figures.charts import save_png
-    from keras_mtl.simulation.picture import draw_comparison
+    from keras_mtl.figures.simulation import draw_simulations
 
     if args.output:
-        print(f"picture: {save_png(draw_comparison(played), args.output)}")
+        print(f"picture: {save_png(draw_simulations(played), args.output)}")
     if args.html:
         from keras_mtl.report.simulation_page import write_simulation_page
 

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 
-from keras_mtl.evaluation.evaluator import TaskResult
+from keras_mtl.evaluation.results import TaskResult
 
 Results = Mapping[str, TaskResult]
 

@@ -1,39 +1,21 @@
-"""Validation and test: every task's translations and its scores."""
+"""Scores every task on held-out pairs: which pairs, their translations, their metrics."""
 
-import dataclasses
 import functools
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import numpy as np
 
 from keras_mtl import metrics as metrics_lib
-from keras_mtl.configuration.sublayers import only_tensorflow
-from keras_mtl.data.prepare import PreparedData
-from keras_mtl.data.store import StoreReader
-from keras_mtl.data.vocabulary import Vocabulary
-from keras_mtl.decoding.options import BeamOptions
-from keras_mtl.decoding.tasks import TranslationTask
+from keras_mtl.data.split import SPLITS
 from keras_mtl.decoding.text_translator import TextTranslator
-from keras_mtl.decoding.translators import choose_backend, make_translator
 from keras_mtl.errors import ConfigError, DataError, InputError, nearest, nearest_task
-from keras_mtl.evaluation.reports import ScoredPairs
-from keras_mtl.evaluation.tasks import translation_tasks
+from keras_mtl.evaluation.likelihood import Likelihood
+from keras_mtl.evaluation.pairs import PairReader, PairSet
+from keras_mtl.evaluation.results import ScoredPairs, TaskResult
+from keras_mtl.evaluation.stopping import PAIRS_AT_ONCE, raise_if_stopped
 from keras_mtl.evaluation.translations import pairs_digest
-
-if TYPE_CHECKING:
-    from keras_mtl.configuration.schema import ExperimentConfig
-
-SPLITS = ("dev", "test", "train")
-
-# Rows of a batch of the teacher-forced pass; with lengths rounded up to powers of two it makes a
-# handful of traced shapes whatever the data.
-_ROWS = 32
-_SHORTEST = 16
-# Pairs between two looks whether to stop: seconds of the engine with a large model on two
-# processors, and enough work for many.
-PAIRS_AT_ONCE = 512
 
 
 class Translates(Protocol):
@@ -41,29 +23,6 @@ class Translates(Protocol):
 
     def translate(self, lines: Sequence[str], task: str) -> Sequence[str]:
         """Returns the best translation of each line, in the lines' order."""
-
-
-class SumsLoss(Protocol):
-    """What evaluation needs of a model for its likelihood."""
-
-    def total(
-        self,
-        task: str,
-        reader: StoreReader,
-        indices: np.ndarray,
-        stopped: Callable[[], bool] | None = None,
-    ) -> tuple[float, float]:
-        """See `Likelihood.total`."""
-
-
-class EvaluationStopped(Exception):
-    """An evaluation was stopped before its end."""
-
-
-def raise_if_stopped(stopped: Callable[[], bool] | None, task: str) -> None:
-    """Raises EvaluationStopped in the evaluation of a task when a function says so."""
-    if stopped is not None and stopped():
-        raise EvaluationStopped(task)
 
 
 class CopySource:
@@ -89,44 +48,6 @@ def no_pair(task: str, split: str) -> DataError:
     )
 
 
-@dataclasses.dataclass(frozen=True)
-class TaskResult:
-    """Evaluation of one task.
-
-    Attributes:
-      pairs: number of sentence pairs, >= 1.
-      scores: value by metric name; see `keras_mtl.metrics.MetricResult` for the units.
-      signatures: how each value was made, by metric name.
-      seconds: translating and scoring.
-      hypotheses: the translations, by rising length of the pair; empty when no metric needs them.
-      references: their references.
-      sources: what was translated.
-    """
-
-    pairs: int
-    scores: Mapping[str, float]
-    signatures: Mapping[str, str]
-    seconds: float
-    hypotheses: Sequence[str] = ()
-    references: Sequence[str] = ()
-    sources: Sequence[str] = ()
-
-    @property
-    def bleu(self) -> float | None:
-        """Corpus BLEU in [0, 100], None when it was not asked for."""
-        return self.scores.get("bleu")
-
-    @property
-    def chrf(self) -> float | None:
-        """Corpus chrF in [0, 100], None when it was not asked for."""
-        return self.scores.get("chrf")
-
-    @property
-    def neg_log_perplexity(self) -> float | None:
-        """Mean log-probability of a reference token in nats, None when it was not asked for."""
-        return self.scores.get("neg_log_perplexity")
-
-
 class Evaluator:
     """Scores every task on a held-out part of its data.
 
@@ -149,13 +70,13 @@ class Evaluator:
 
     def __init__(
         self,
-        prepared: PreparedData,
+        prepared: PairSet,
         translator: Translates | None,
         metrics: Sequence[str] = ("bleu", "chrf"),
         max_pairs: int | None = None,
         split: str = "dev",
         tasks: Sequence[str] | None = None,
-        likelihood: SumsLoss | None = None,
+        likelihood: Likelihood | None = None,
         pairs_at_once: int = PAIRS_AT_ONCE,
     ):
         self._metrics = [metrics_lib.check_metric(name) for name in dict.fromkeys(metrics)]
@@ -185,7 +106,7 @@ class Evaluator:
         self._translator = translator
         self._likelihood = likelihood
         self._pairs_at_once = pairs_at_once
-        self._readers: dict[str, StoreReader] = {}
+        self._readers: dict[str, PairReader] = {}
         self._indices: dict[str, np.ndarray] = {}
         for name in self.tasks:
             reader = prepared.reader(name, split)
@@ -193,57 +114,6 @@ class Evaluator:
                 raise no_pair(name, split)
             self._readers[name] = reader
             self._indices[name] = spread(len(reader), max_pairs)
-
-    @classmethod
-    def from_model(
-        cls, config: "ExperimentConfig", model: Any, prepared: PreparedData, split: str = "dev"
-    ) -> Self:
-        """Makes the evaluator of a run's validation.
-
-        A metric on text also computes the other text metrics, which cost nothing compared to
-        translating.
-
-        Args:
-          config: the experiment; ``trainer.evaluation`` says what is scored.
-          model: built model; its weights are read at each evaluation.
-          prepared: the prepared store.
-          split: ``dev`` or ``test``.
-        """
-        settings = config.trainer.evaluation
-        tasks = translation_tasks(config, prepared)
-        if not metrics_lib.compares_text(settings.metric):
-            likelihood = Likelihood(model, PairIds.of_tasks(prepared.vocabulary, tasks))
-            return cls(
-                prepared,
-                None,
-                [settings.metric],
-                settings.max_pairs,
-                split,
-                settings.tasks or None,
-                likelihood,
-            )
-        backend = choose_backend(settings.backend, only_tensorflow=only_tensorflow(model))
-        batch_size = config.task.decoding.batch_size
-        translator = make_translator(
-            model,
-            prepared.vocabulary,
-            tasks,
-            validation_options(config),
-            backend=backend,
-            compute_type=settings.compute_type,
-            workers=settings.workers or None,
-            batch_size=batch_size,
-        )
-        return cls(
-            prepared,
-            translator,
-            text_metrics(settings.metric),
-            settings.max_pairs,
-            split,
-            settings.tasks or None,
-            # TensorFlow's search is slow, and has one batch in work at a time.
-            pairs_at_once=batch_size if backend == "tf" else PAIRS_AT_ONCE,
-        )
 
     def evaluate(
         self,
@@ -309,7 +179,7 @@ class Evaluator:
                 "truncate or --on_long_line skip, or leave the pair out"
             )
 
-    def _texts(self, reader: StoreReader, indices: np.ndarray) -> tuple[list[str], list[str]]:
+    def _texts(self, reader: PairReader, indices: np.ndarray) -> tuple[list[str], list[str]]:
         """Returns sources and targets; those of a store without text are decoded from tokens."""
         if reader.has_text:
             pairs = [reader.text(int(index)) for index in indices]
@@ -356,126 +226,6 @@ class Evaluator:
             references=references,
             sources=sources,
         )
-
-
-def validation_options(config: "ExperimentConfig") -> BeamOptions:
-    """Returns the beam search of a run's validation."""
-    return BeamOptions.from_config(
-        dataclasses.replace(
-            config.task.decoding,
-            beam_size=config.trainer.evaluation.beam_size,
-            num_hypotheses=1,
-            patience=1.0,
-        )
-    )
-
-
-def text_metrics(first: str) -> list[str]:
-    """Returns a metric on text, and those that are always computed of translations."""
-    return list(dict.fromkeys((first, *metrics_lib.TEXT_METRICS)))
-
-
-@dataclasses.dataclass(frozen=True)
-class PairIds:
-    """Pairs of a store as a model takes them.
-
-    Attributes:
-      tag_ids: id of the language tag before the source, by task name.
-      decoders: index of the decoder, by task name.
-      eos_id: id of the end of sentence.
-    """
-
-    tag_ids: Mapping[str, int]
-    decoders: Mapping[str, int]
-    eos_id: int
-
-    @classmethod
-    def of_tasks(cls, vocabulary: Vocabulary, tasks: Sequence[TranslationTask]) -> Self:
-        """Takes the ids of some tasks."""
-        return cls(
-            {task.name: vocabulary.tag_id(task.target) for task in tasks},
-            {task.name: task.decoder for task in tasks},
-            vocabulary.eos_id,
-        )
-
-    def read(
-        self, task: str, reader: StoreReader, indices: np.ndarray
-    ) -> tuple[list[list[int]], list[list[int]]]:
-        """Reads pairs of a task; returns (sources, targets)."""
-        sources, targets = reader.gather(indices)
-        return (
-            [[self.tag_ids[task], *row, self.eos_id] for row in sources],
-            [[*row, self.eos_id] for row in targets],
-        )
-
-
-class Likelihood:
-    """The loss of the references under a model, teacher forced.
-
-    Args:
-      model: called with {"source", "target", "decoder"} int32, gives logits [rows, length, V].
-      ids: of the tasks.
-    """
-
-    def __init__(self, model: Any, ids: PairIds):
-        self._model = model
-        self._ids = ids
-
-    def total(
-        self,
-        task: str,
-        reader: StoreReader,
-        indices: np.ndarray,
-        stopped: Callable[[], bool] | None = None,
-    ) -> tuple[float, float]:
-        """Adds up the loss of some pairs.
-
-        Args:
-          task: the pairs' task.
-          reader: their store.
-          indices: int64[n], pairs of the store.
-          stopped: asked before each batch whether to stop; None: never.
-
-        Raises:
-          EvaluationStopped: ``stopped`` said so.
-
-        Returns:
-          Sum of the negative log-probabilities in nats, and the number of tokens, each target's end
-          of sentence counted.
-        """
-        import tensorflow as tf
-
-        nll, tokens = 0.0, 0.0
-        for start in range(0, len(indices), _ROWS):
-            raise_if_stopped(stopped, task)
-            pairs = self._ids.read(task, reader, indices[start : start + _ROWS])
-            source, target = map(self._pad, pairs)
-            decoder = np.full(_ROWS, self._ids.decoders[task], np.int32)
-            more, count = self._step(*map(tf.constant, (source, target, decoder)))
-            nll += float(more)
-            tokens += float(count)
-        return nll, tokens
-
-    @functools.cached_property
-    def _step(self) -> Callable[..., Any]:
-        import tensorflow as tf
-
-        @tf.function
-        def step(source, target, decoder):
-            inputs = {"source": source, "target": target, "decoder": decoder}
-            _, tokens, nll = self._model.token_losses(inputs, drop_padding=True)
-            return tf.reduce_sum(nll), tf.reduce_sum(tokens)
-
-        return step
-
-    @staticmethod
-    def _pad(rows: Sequence[Sequence[int]]) -> np.ndarray:
-        longest = max(map(len, rows))
-        length = max(_SHORTEST, 1 << (longest - 1).bit_length())
-        batch = np.zeros((_ROWS, length), np.int32)
-        for place, row in enumerate(rows):
-            batch[place, : len(row)] = row
-        return batch
 
 
 def spread(count: int, most: int | None) -> np.ndarray:

@@ -1,7 +1,7 @@
 """The tasks of a run and their decoders."""
 
 from keras_mtl.configuration.schema import ExperimentConfig
-from keras_mtl.data.prepare import PreparedData
+from keras_mtl.data.prepared import PreparedData
 from keras_mtl.decoding.tasks import TranslationTask
 
 

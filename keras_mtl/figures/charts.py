@@ -1,8 +1,10 @@
 """Drawing: one look for every picture, as PNG and as SVG that follows a page's colors.
 
-A chart is drawn on matplotlib axes by `draw_lines`, `draw_bands`, ... The same figure becomes a PNG
-(`save_png`) or an SVG whose colors are CSS variables (`to_svg`), so that one page suits light and
-dark screens.
+A chart is drawn once on matplotlib axes, by `draw_lines`, `draw_tasks` or `draw_heat`. The same
+figure becomes an SVG (`to_svg`) or a PNG (`save_png`), because the two serve different readers. A
+page needs SVG: its colors are CSS variables that follow a light or dark screen, and its text can be
+selected and has the page's font. A PNG can be opened everywhere else: in a README, a slide, a paper
+or an image viewer.
 """
 
 import io
@@ -63,7 +65,7 @@ _VARIABLES = {
 }
 
 
-class Series(NamedTuple):
+class Line(NamedTuple):
     """A line of a chart.
 
     Attributes:
@@ -141,33 +143,27 @@ def to_svg(figure: Any, name: str, label: str) -> str:
 
 def draw_lines(
     axes: Any,
-    series: Sequence[Series],
+    lines: Sequence[Line],
     *,
     steps: bool = False,
     labels: bool = True,
-    zero: bool = True,
     line_at: float | None = None,
-    log: bool = False,
     limits: tuple[float, float] | None = None,
 ) -> None:
     """Draws lines with their names at their ends.
 
     Args:
-      axes: where.
-      series: the lines.
+      axes: the axes to draw on.
+      lines: the lines.
       steps: values hold until the next one.
       labels: write the names.
-      zero: begin the axis at 0 if no value is below.
       line_at: draw a dashed line at this value.
-      log: a logarithmic axis.
-      limits: lowest and highest value of the axis, for charts that are compared; then `zero` has no
-        effect.
+      limits: lowest and highest value of the axis, for charts that are compared; None begins the
+        axis at 0 if no value is below.
     """
     style(axes)
-    if log:
-        axes.set_yscale("log")
     ends: list[tuple[float, str, str]] = []
-    for item in series:
+    for item in lines:
         if not len(item.x):
             continue
         color = COLORS[item.color % len(COLORS)]
@@ -192,13 +188,48 @@ def draw_lines(
     if line_at is not None:
         axes.axhline(line_at, color=MUTED, linewidth=1.0, linestyle=(0, (4, 3)), zorder=1)
     axes.margins(x=0.0)
-    values = [item.y[np.isfinite(item.y)] for item in series]
+    values = [item.y[np.isfinite(item.y)] for item in lines]
     if limits is not None:
         axes.set_ylim(*limits)
-    elif zero and not log and all((value >= 0).all() for value in values):
+    elif all((value >= 0).all() for value in values):
         axes.set_ylim(bottom=0.0)
     if labels:
         label_ends(axes, ends)
+
+
+def draw_tasks(
+    axes: Any, names: Sequence[str], x: np.ndarray, values: np.ndarray, most: float, **more: Any
+) -> None:
+    """Draws a line for each task, with its name at its end.
+
+    Args:
+      axes: the axes to draw on.
+      names: names of the N tasks.
+      x: int64[K].
+      values: float64[K, N].
+      most: largest value that the axis has to hold.
+      **more: see `draw_lines`.
+    """
+    lines = [Line(name, x, values[:, index], index) for index, name in enumerate(names)]
+    draw_lines(axes, lines, limits=(0, 1.05 * most), **more)
+
+
+def heat_cells(
+    curves: Sequence[tuple[np.ndarray, np.ndarray]],
+) -> tuple[np.ndarray, np.ndarray]:
+    """Puts curves into the cells of a heat map.
+
+    Args:
+      curves: (x, y) of each row, x rising.
+
+    Returns:
+      Every x of any curve, in rising order, and float64[rows, columns]; NaN if a row has no value.
+    """
+    columns = np.unique(np.concatenate([x for x, _ in curves]))
+    values = np.full((len(curves), len(columns)), np.nan)
+    for row, (x, y) in enumerate(curves):
+        values[row, np.searchsorted(columns, x)] = y
+    return columns, values
 
 
 def draw_heat(
@@ -206,7 +237,7 @@ def draw_heat(
     names: Sequence[str],
     x: np.ndarray,
     values: np.ndarray,
-    label: str,
+    label: str = "",
     most: float | None = None,
     power: float = 1.0,
     least: float = 0.0,
@@ -214,15 +245,15 @@ def draw_heat(
     """Draws rows of colors, one a task.
 
     Args:
-      axes: where.
-      names: of the rows; left out when there is no room for them.
-      x: float64[n], where each column begins.
+      axes: the axes to draw on.
+      names: names of the rows; left out if there is no room for them.
+      x: float64[n], beginning of each column.
       values: float64[rows, n]; NaN is left gray.
-      label: of the color bar.
-      most: value of the brightest color, to compare several charts by; None is the largest.
-        The darkest is then `least`.
-      least: value of the darkest color where `most` is given.
-      power: colors follow values to this power; below 1 shows small ones apart.
+      label: label of the color bar.
+      most: value of the brightest color, so that charts compare; None is the largest value, and the
+        darkest color is then the smallest one.
+      power: colors follow values to this power; below 1 distinguishes small values.
+      least: value of the darkest color if `most` is given.
     """
     from matplotlib.colors import PowerNorm
 
@@ -261,29 +292,27 @@ def style(axes: Any, grid: bool = True) -> None:
     axes.xaxis.label.set_color(INK)
     axes.yaxis.label.set_color(INK)
     axes.title.set_color(INK)
-    from matplotlib.ticker import EngFormatter, LogLocator
+    from matplotlib.ticker import EngFormatter
 
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-    if isinstance(axes.yaxis.get_major_locator(), LogLocator):
-        axes.tick_params(axis="y", which="minor", labelsize=0)
 
 
-def limits_of(values: Sequence[np.ndarray], zero: bool = True) -> tuple[float, float] | None:
-    """One range for the axes of several charts.
+def limits_of(values: Sequence[np.ndarray]) -> tuple[float, float] | None:
+    """Returns one range for the axes of several charts.
 
     Args:
-      values: of all lines of all charts; NaN does not count.
-      zero: begin at 0 if no value is below.
+      values: values of all lines of all charts; NaN does not count.
 
     Returns:
-      The lowest and the highest value with a margin; None if there are no values.
+      The lowest and the highest value with a margin; it begins at 0 if no value is below. None if
+      there are no values.
     """
     finite = [value[np.isfinite(value)] for value in values]
     found = np.concatenate(finite) if finite else np.array([])
     if not len(found):
         return None
     low, high = float(found.min()), float(found.max())
-    if zero and low >= 0:
+    if low >= 0:
         return 0.0, 1.05 * high if high > 0 else 1.0
     margin = 0.05 * (high - low) or 0.5
     return low - margin, high + margin
@@ -294,15 +323,12 @@ def title(axes: Any, text: str) -> None:
     axes.set_title(text, fontsize=10, loc="left", color=INK)
 
 
-def label_ends(
-    axes: Any, labels: Sequence[tuple[float, str, str]], lines: int | None = None
-) -> None:
-    """Writes names at the ends of lines, moved apart where lines end together.
+def label_ends(axes: Any, labels: Sequence[tuple[float, str, str]]) -> None:
+    """Writes names at the ends of lines, moved apart if lines end together.
 
     Args:
       axes: the axes, all drawn.
       labels: (last value, name, color) of each line.
-      lines: how many lines of text the axes' height holds; None works it out.
     """
     if not labels:
         return
@@ -312,10 +338,9 @@ def label_ends(
     to_axes = axes.transData + axes.transAxes.inverted()
     right = axes.get_xlim()[1]
     ends = np.array([to_axes.transform((right, value))[1] for value, _, _ in ordered])
-    if lines is None:
-        # A line of 8-point text and its leading are 0.15 inch.
-        lines = max(4, int(_height_of(axes) / 0.15))
-    places = spread_labels(ends, gap=1.0 / lines)
+    # A line of 8-point text and its leading are 0.15 inch.
+    rows = max(4, int(_height_of(axes) / 0.15))
+    places = spread_labels(ends, gap=1.0 / rows)
     for end, place, (value, name, color) in zip(ends, places, ordered, strict=True):
         axes.annotate(
             f"{name}  {short_number(value)}",

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from keras_mtl.errors import DataError
-from keras_mtl.evaluation.reports import ScoredPairs, partial_fields
+from keras_mtl.evaluation.records import partial_fields
+from keras_mtl.evaluation.results import ScoredPairs
 from keras_mtl.evaluation.translations import SUFFIX, Translation, pairs_digest, read_translations
+from keras_mtl.run_files import evaluation_file
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,7 +89,7 @@ def read_evaluation(
     Returns:
       The evaluation; `NONE` if there is none.
     """
-    path = directory / f"evaluation-{split}.json"
+    path = directory / evaluation_file(split)
     if not path.exists():
         notes.append(
             f"no {split} outputs: run `keras-mtl evaluate --model_dir {directory}"

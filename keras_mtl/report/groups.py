@@ -8,8 +8,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from keras_mtl.events import Curve
 from keras_mtl.report.labels import compared, unique_labels, with_defaults
-from keras_mtl.report.runs import Curve, Run
+from keras_mtl.report.runs import Run
 
 
 class Mean(NamedTuple):

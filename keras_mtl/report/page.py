@@ -4,7 +4,7 @@ import html
 from collections.abc import Sequence
 
 from keras_mtl.figures import charts
-from keras_mtl.report.figures import Panel, columns_of, single_panel
+from keras_mtl.report.panels import Panel, columns_of, single_panel
 
 # Letters of a name that a heading of a column keeps on one line.
 _SHORT = 16

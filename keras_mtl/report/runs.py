@@ -2,8 +2,6 @@
 
 import contextlib
 import dataclasses
-import json
-import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,16 +12,13 @@ from keras_mtl.configuration.baselines import read_file
 from keras_mtl.configuration.reading import load_yaml
 from keras_mtl.data.prepared import read_manifest
 from keras_mtl.errors import ConfigError, DataError
-from keras_mtl.evaluation.reports import trained_steps
+from keras_mtl.evaluation.records import trained_steps
 from keras_mtl.evaluation.translations import Translation
-from keras_mtl.events import effective_step
+from keras_mtl.events import Curve, Event, of_kind, read_log, task_curves, validation_metric
 from keras_mtl.metrics import find as find_metric
 from keras_mtl.metrics import schedule_higher_is_better, schedule_score
 from keras_mtl.report.evaluations import Evaluation, read_evaluation
-from keras_mtl.run_files import DATA_DIRECTORY, METRICS_FILE, PARAMS_FILE
-
-Curve = dict[int, float]
-"""Value by step, in rising order; of several at a step the last."""
+from keras_mtl.run_files import METRICS_FILE, PARAMS_FILE, data_directory
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,7 +105,7 @@ def read_run(model_dir: str | os.PathLike[str], split: str = "test") -> Run:
         raise DataError(f"{directory} is not a directory: give the model_dir of a run")
     notes: list[str] = []
     params = _read_params(directory, notes)
-    events = _read_log(directory / METRICS_FILE, notes)
+    events = _read_log(directory, notes)
     evaluation = read_evaluation(directory, split, _read_sizes(directory, params, split), notes)
     test = evaluation.scores
     if not events and not test:
@@ -118,12 +113,11 @@ def read_run(model_dir: str | os.PathLike[str], split: str = "test") -> Run:
             f"{directory} holds neither events in {METRICS_FILE} nor evaluation-{split}.json: give "
             "the model_dir of a run that has trained"
         )
-    trains = [event for event in events if event.get("event") == "train"]
-    evaluations = [event for event in events if event.get("event") == "evaluation"]
+    trains, evaluations = of_kind(events, "train"), of_kind(events, "evaluation")
     schedule = _mapping(_mapping(params.get("trainer")).get("schedule"))
     seed = _mapping(params.get("runtime")).get("seed")
     name = schedule.get("name")
-    metric = _metric(evaluations, test)
+    metric = validation_metric(events) or next(iter(test), "")
     _load_plugins(directory, [metric, *_scores(evaluations), *test], notes)
     last_step = max((event["step"] for event in events), default=0)
     run = Run(
@@ -137,14 +131,12 @@ def read_run(model_dir: str | os.PathLike[str], split: str = "test") -> Run:
         metric=metric,
         last_step=last_step,
         trained_steps=trained_steps(directory) or last_step,
-        losses=_curves(trains, "loss"),
-        probabilities=_curves(
-            [{**event, "step": effective_step(event)} for event in events], "probabilities"
-        ),
-        scales=_curves(trains, "scales"),
-        weights=_curves(trains, "weights"),
+        losses=task_curves(trains, "loss"),
+        probabilities=task_curves(events, "probabilities"),
+        scales=task_curves(trains, "scales"),
+        weights=task_curves(trains, "weights"),
         scores=_scores(evaluations),
-        ratios=_curves(evaluations, "ratios"),
+        ratios=task_curves(evaluations, "ratios"),
         batches=_mapping(trains[-1].get("batches")) if trains else {},
         tokens=_totals(trains, "tokens"),
         evaluation=evaluation,
@@ -186,30 +178,18 @@ def _read_params(directory: Path, notes: list[str]) -> dict[str, Any]:
     return dict(_mapping(values))
 
 
-def _read_log(path: Path, notes: list[str]) -> list[dict[str, Any]]:
-    """Events of a log; damaged lines and a missing file become notes."""
+def _read_log(directory: Path, notes: list[str]) -> list[Event]:
+    """Events of a run's log; damaged lines and a missing file become notes."""
     try:
-        lines = path.read_bytes().split(b"\n")
-    except OSError:
-        notes.append(f"no {path.name}: there are no curves")
+        events, damaged = read_log(directory / METRICS_FILE)
+    except (DataError, OSError):
+        notes.append(f"no {METRICS_FILE}: there are no curves")
         return []
-    events: list[dict[str, Any]] = []
-    damaged: list[int] = []
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            event = json.loads(line)
-            if not isinstance(event, dict) or not isinstance(event["step"], int):
-                raise TypeError("not an object with a step")
-        except (ValueError, KeyError, TypeError):
-            damaged.append(number)
-            continue
-        events.append(event)
     if damaged:
-        shown = ", ".join(map(str, damaged[:8])) + (" ..." if len(damaged) > 8 else "")
+        numbers = [str(line.number) for line in damaged]
+        shown = ", ".join(numbers[:8]) + (" ..." if len(numbers) > 8 else "")
         count = "1 line is" if len(damaged) == 1 else f"{len(damaged)} lines are"
-        notes.append(f"{path.name}: {count} damaged and left out (line {shown})")
+        notes.append(f"{METRICS_FILE}: {count} damaged and left out (line {shown})")
     return events
 
 
@@ -217,7 +197,7 @@ def _read_sizes(directory: Path, params: Mapping[str, Any], split: str) -> dict[
     """Pairs of a split by task, if the prepared data are still there."""
     data = _mapping(_mapping(params.get("task")).get("data"))
     try:
-        manifest = read_manifest(str(data.get("data_dir") or directory / DATA_DIRECTORY))
+        manifest = read_manifest(data_directory(str(data.get("data_dir") or ""), directory))
     except DataError:
         return {}
     tasks = manifest["tasks"] if manifest else []
@@ -264,38 +244,11 @@ def _task_names(
     return list(names)
 
 
-def _metric(evaluations: Sequence[Mapping[str, Any]], test: Mapping[str, Any]) -> str:
-    for event in reversed(evaluations):
-        if event.get("metric"):
-            return str(event["metric"])
-        if event.get("scores"):
-            return str(next(iter(event["scores"])))
-    return next(iter(test), "")
-
-
-def _curves(events: Sequence[Mapping[str, Any]], field: str) -> dict[str, Curve]:
-    curves: dict[str, Curve] = {}
-    for event in sorted(events, key=lambda event: int(event["step"])):
-        for task, value in _mapping(event.get(field)).items():
-            if isinstance(value, int | float) and math.isfinite(value):
-                curves.setdefault(str(task), {})[event["step"]] = float(value)
-    return curves
-
-
-def _scores(evaluations: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Curve]]:
+def _scores(evaluations: Sequence[Event]) -> dict[str, dict[str, Curve]]:
     metrics: dict[str, None] = {}
     for event in evaluations:
         metrics.update(dict.fromkeys(_mapping(event.get("scores"))))
-    return {
-        metric: _curves(
-            [
-                {"step": e["step"], "values": _mapping(e.get("scores")).get(metric)}
-                for e in evaluations
-            ],
-            "values",
-        )
-        for metric in metrics
-    }
+    return {metric: task_curves(evaluations, "scores", metric) for metric in metrics}
 
 
 def _totals(trains: Sequence[Mapping[str, Any]], field: str) -> dict[str, int]:

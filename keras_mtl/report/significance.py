@@ -1,10 +1,9 @@
-"""Whether a difference between two runs is more than chance of the test set: paired bootstrap."""
+"""Whether differences between groups of runs are more than chance of the test set."""
 
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
-from keras_mtl.metrics import TEXT_METRICS
+from keras_mtl.evaluation.significance import paired_bootstrap
 from keras_mtl.report.groups import Group
 from keras_mtl.report.runs import Run
 
@@ -40,8 +39,8 @@ def compare_groups(
 ) -> tuple[Comparisons, list[str]]:
     """Tests every group against one of them, seed by seed.
 
-    Runs of one seed are paired (or, where no seed is common, the first with the first, and so on).
-    Each pair is tested by itself, because the sentences of a test set that several seeds have
+    Runs of one seed are paired (or, if no seed is common, the first with the first, and so on).
+    Each pair is tested separately, because the sentences of a test set that several seeds have
     translated are not independent.
 
     Args:
@@ -54,8 +53,7 @@ def compare_groups(
     Returns:
       Comparisons, and notes on what could not be compared.
 
-    Reference: Koehn 2004, "Statistical significance tests for machine translation evaluation", as
-    implemented by sacrebleu (`sacrebleu.significance.PairedTest`).
+    Reference: see `keras_mtl.evaluation.significance.paired_bootstrap`.
     """
     found: Comparisons = {}
     notes: list[str] = []
@@ -117,42 +115,3 @@ def _test(
     for metric, outcomes in paired_bootstrap(baseline, others, references, samples):
         for (label, _), outcome in zip(opponents, outcomes, strict=True):
             yield label, metric, outcome
-
-
-def paired_bootstrap(
-    baseline: Sequence[str],
-    others: Sequence[Sequence[str]],
-    references: Sequence[str],
-    samples: int = 1000,
-) -> Iterator[tuple[str, list[tuple[float, float]]]]:
-    """Tests whether translations score otherwise than those of a baseline.
-
-    Args:
-      baseline: translations.
-      others: translations of the same sentences, by each system that is compared.
-      references: of these sentences.
-      samples: bootstrap resamples.
-
-    Yields:
-      BLEU and chrF, each with (difference to the baseline, p-value) for every system.
-
-    Reference: see `compare_groups`.
-    """
-    from sacrebleu.metrics.bleu import BLEU
-    from sacrebleu.metrics.chrf import CHRF
-    from sacrebleu.significance import PairedTest
-
-    makers: dict[str, Any] = {"bleu": BLEU, "chrf": CHRF}
-    systems = [(str(place), system) for place, system in enumerate([baseline, *others])]
-    for metric in TEXT_METRICS:
-        test = PairedTest(systems, {metric: makers[metric]()}, [references], "bs", samples)
-        _, scores = test()
-        # The other column holds the systems' names.
-        results: list[Any] = next(values for name, values in scores.items() if name != "System")
-        first, *rest = results
-        outcomes = []
-        for system, result in zip(others, rest, strict=True):
-            # The test counts resamples above the difference, of which equal systems have none.
-            p_value = 1.0 if list(system) == list(baseline) else float(result.p_value)
-            outcomes.append((result.score - first.score, p_value))
-        yield metric, outcomes

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from keras_mtl.figures import charts
+from keras_mtl.figures.simulation import draw_simulations
 from keras_mtl.files import replace_file
 from keras_mtl.report import page
 from keras_mtl.simulation.comparison import (
@@ -16,7 +17,6 @@ from keras_mtl.simulation.comparison import (
     group_tables,
     task_tables,
 )
-from keras_mtl.simulation.picture import draw_comparison
 
 
 def write_simulation_page(
@@ -33,8 +33,8 @@ def write_simulation_page(
       The path.
     """
     label = "Probabilities and simulated score / baseline over steps, for each schedule"
-    wide = charts.to_svg(draw_comparison(played), "simulation", label)
-    narrow = charts.to_svg(draw_comparison(played, columns=1), "simulation-s", label)
+    wide = charts.to_svg(draw_simulations(played), "simulation", label)
+    narrow = charts.to_svg(draw_simulations(played, columns=1), "simulation-s", label)
     picture = (
         f'<div class="panels"><figure><div class="screen">{wide}</div>'
         f'<div class="telephone">{narrow}</div></figure></div>'

@@ -1,5 +1,6 @@
 """Writes the report of some runs: a page, pictures and a table, in one directory."""
 
+import dataclasses
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -9,7 +10,7 @@ from keras_mtl.figures import charts
 from keras_mtl.files import replace_file
 from keras_mtl.metrics import TEXT_METRICS
 from keras_mtl.metrics import title as metric_title
-from keras_mtl.report import comparability, figures, page, sections
+from keras_mtl.report import comparability, page, panels, sections
 from keras_mtl.report.comparability import Comparability, listed
 from keras_mtl.report.groups import Group, group_runs, sizes_of, task_names
 from keras_mtl.report.runs import Run
@@ -52,7 +53,77 @@ def write_report(
     """
     if not runs:
         raise ConfigError("nothing to report; give the model_dir of at least one run")
-    groups = group_runs(runs)
+    found = _compare(group_runs(runs), baseline, samples, split, log)
+    directory = Path(output)
+    directory.mkdir(parents=True, exist_ok=True)
+    markdown = _markdown(found)
+    replace_file(directory / TABLE_FILE, markdown)
+    label, drawn = _draw(found, directory)
+    body = "".join(
+        [
+            page.warning(_warning_title(found.groups), found.check.warnings, found.check.unknown),
+            sections.tiles(found.groups, found.tables, found.check.compares),
+            _score_section(found),
+            *_chart_sections(found, drawn, label),
+            page.section(
+                "Sample translations",
+                sections.sample_translations(found.groups, found.tasks),
+                note=f"The same sentences of the {split} set in each report of these tasks."
+                + (" Of several seeds, the first." if len(runs) > len(found.groups) else ""),
+            ),
+            page.section(
+                "Runs",
+                sections.runs_table(found.groups),
+                sections.differences_table(found.groups),
+            ),
+            page.section("Evaluations", sections.evaluations_table(found.groups)),
+            page.section("Notes", sections.list_of(found.notes)),
+            f"<footer>{page.escape(made)}</footer>" if made else "",
+        ]
+    )
+    path = directory / PAGE_FILE
+    subtitle = _subtitle(runs, found.groups, found.tasks)
+    replace_file(path, page.page(title or _title(found.groups), subtitle, body))
+    return path, markdown
+
+
+@dataclasses.dataclass(frozen=True)
+class _Findings:
+    """What a report compares, and what came of it.
+
+    Attributes:
+      groups: runs of one configuration each.
+      first: the group that all others are tested against.
+      tasks: all tasks; of many, the largest first.
+      sizes: training pairs by task, as far as they are known.
+      check: whether the scores compare.
+      comparisons: outcomes of the significance tests.
+      samples: bootstrap resamples of a test.
+      tables: scores of each metric, the one that drove the schedules first.
+      notes: what is missing or damaged, a sentence each.
+      split: the evaluation that the runs were read with.
+    """
+
+    groups: Sequence[Group]
+    first: Group
+    tasks: Sequence[str]
+    sizes: Mapping[str, int]
+    check: Comparability
+    comparisons: Comparisons
+    samples: int
+    tables: Sequence[FinalTable]
+    notes: Sequence[str]
+    split: str
+
+
+def _compare(
+    groups: Sequence[Group],
+    baseline: str | None,
+    samples: int,
+    split: str,
+    log: Callable[[str], None] | None,
+) -> _Findings:
+    """Checks whether the scores compare, tests their differences, and makes the tables."""
     first = _baseline(groups, baseline)
     tasks = task_names(groups)
     sizes = sizes_of(groups)
@@ -61,86 +132,51 @@ def write_report(
     check = comparability.check(groups, tasks, split)
     notes = _notes(groups, tasks)
     comparisons: Comparisons = {}
-    # Of scores that do not compare, no test says which is better.
+    # If scores do not compare, no test says which is better.
     if samples and len(groups) > 1 and check.compares:
-        comparisons, more = compare_groups(groups, first, tasks, samples, log)
-        notes += more
+        comparisons, not_compared = compare_groups(groups, first, tasks, samples, log)
+        notes += not_compared
     tables = [
-        found
+        table
         for metric in _metrics(groups)
-        if (found := final_table(groups, tasks, metric, sizes, comparisons, check.compares))
+        if (table := final_table(groups, tasks, metric, sizes, comparisons, check.compares))
     ]
-    directory = Path(output)
-    directory.mkdir(parents=True, exist_ok=True)
-    markdown = _markdown(tables, groups, first, samples, check, split)
-    replace_file(directory / TABLE_FILE, markdown)
-    label, drawn = _draw(groups, tasks, tables, sizes, directory)
-    body = "".join(
-        [
-            page.warning(_warning_title(groups), check.warnings, check.unknown),
-            sections.tiles(groups, tables, check.compares),
-            _score_section(tables, groups, first, comparisons, samples, check, split),
-            *_chart_sections(drawn, label, groups, tasks, split),
-            page.section(
-                "Sample translations",
-                sections.sample_translations(groups, tasks),
-                note=f"The same sentences of the {split} set in each report of these tasks."
-                + (" Of several seeds, the first." if len(runs) > len(groups) else ""),
-            ),
-            page.section("Runs", sections.runs_table(groups), sections.differences_table(groups)),
-            page.section("Evaluations", sections.evaluations_table(groups)),
-            page.section("Notes", sections.list_of(notes)),
-            f"<footer>{page.escape(made)}</footer>" if made else "",
-        ]
-    )
-    path = directory / PAGE_FILE
-    replace_file(path, page.page(title or _title(groups), _subtitle(runs, groups, tasks), body))
-    return path, markdown
+    return _Findings(groups, first, tasks, sizes, check, comparisons, samples, tables, notes, split)
 
 
-def _draw(
-    groups: Sequence[Group],
-    tasks: Sequence[str],
-    tables: Sequence[FinalTable],
-    sizes: Mapping[str, int],
-    directory: Path,
-) -> tuple[str, dict[str, list[figures.Panel]]]:
+def _draw(found: _Findings, directory: Path) -> tuple[str, dict[str, list[panels.Panel]]]:
     """Draws the charts and writes each kind as a PNG.
 
     Returns:
       What the score curves show, and the panels by kind.
     """
-    final = figures.final_panel(groups, tasks, tables[0].metric, sizes) if tables else None
-    label, scores = figures.score_panels(groups, tasks)
+    groups, tasks = found.groups, found.tasks
+    final = None
+    if found.tables:
+        final = panels.final_panel(groups, tasks, found.tables[0].metric, found.sizes)
+    label, scores = panels.score_panels(groups, tasks)
     drawn = {
         "final": [final] if final else [],
         "scores": scores,
-        "losses": figures.loss_panels(groups, tasks),
-        "probabilities": figures.probability_panels(groups, tasks),
-        "shares": figures.share_panels(groups, tasks),
+        "losses": panels.loss_panels(groups, tasks),
+        "probabilities": panels.probability_panels(groups, tasks),
+        "shares": panels.share_panels(groups, tasks),
     }
     labels = [group.label for group in groups] if len(groups) > 1 else []
-    for name, panels in drawn.items():
-        if panels:
+    for name, kind in drawn.items():
+        if kind:
             legend = labels if name in ("final", "scores", "losses") else []
-            charts.save_png(figures.compose(panels, legend), directory / f"{name}.png")
+            charts.save_png(panels.compose(kind, legend), directory / f"{name}.png")
     return label, drawn
 
 
-def _score_section(
-    tables: Sequence[FinalTable],
-    groups: Sequence[Group],
-    first: Group,
-    comparisons: Comparisons,
-    samples: int,
-    check: Comparability,
-    split: str,
-) -> str:
+def _score_section(found: _Findings) -> str:
     """The tables of scores, that of the driving metric first; signatures only if there are none."""
+    groups, first, tables = found.groups, found.first, found.tables
     if not tables:
         return page.section("", sections.signatures(groups))
     return page.section(
-        f"Scores on {split}",
+        f"Scores on {found.split}",
         sections.score_table(tables[0], groups, first),
         *(
             f"<details><summary>{page.escape(metric_title(t.metric))}</summary>"
@@ -148,20 +184,19 @@ def _score_section(
             for t in tables[1:]
         ),
         sections.signatures(groups),
-        note=sections.how(tables, groups, first, comparisons, samples, check.compares),
+        note=sections.how(
+            tables, groups, first, found.comparisons, found.samples, found.check.compares
+        ),
     )
 
 
 def _chart_sections(
-    drawn: dict[str, list[figures.Panel]],
-    label: str,
-    groups: Sequence[Group],
-    tasks: Sequence[str],
-    split: str,
+    found: _Findings, drawn: Mapping[str, list[panels.Panel]], label: str
 ) -> list[str]:
+    groups, tasks = found.groups, found.tasks
     several = len(groups) > 1
     legend = page.legend([group.label for group in groups]) if several else ""
-    rows = " Rows: tasks, the largest above." if len(tasks) > figures.MOST_PANELS else ""
+    rows = " Rows: tasks, the largest above." if len(tasks) > panels.MOST_PANELS else ""
     bands = any(len(group.runs) > 1 for group in groups)
     seeds = "Bands reach from the lowest to the highest seed." if bands else ""
     dashed = " Dashed: a model trained on only this task." if "baseline" in label else ""
@@ -180,7 +215,7 @@ def _chart_sections(
         else ""
     )
     return [
-        charted("final", f"Scores on {split}, task by task", marks),
+        charted("final", f"Scores on {found.split}, task by task", marks),
         charted("scores", f"{label} on dev, over steps", seeds + rows + dashed),
         charted("losses", "Training loss over steps", seeds + rows),
         charted(
@@ -265,38 +300,29 @@ def _metrics(groups: Sequence[Group]) -> list[str]:
     return sorted(found, key=lambda metric: order.index(metric) if metric in order else len(order))
 
 
-def _markdown(
-    tables: Sequence[FinalTable],
-    groups: Sequence[Group],
-    first: Group,
-    samples: int,
-    check: Comparability,
-    split: str,
-) -> str:
+def _markdown(found: _Findings) -> str:
     lines = []
-    if check.warnings:
-        lines.append(f"> **Warning: {_warning_title(groups)}.**")
-        lines += [f"> * {warning}" for warning in check.warnings]
+    if found.check.warnings:
+        lines.append(f"> **Warning: {_warning_title(found.groups)}.**")
+        lines += [f"> * {warning}" for warning in found.check.warnings]
         lines.append("")
-    lines += [f"> {text}\n" for text in check.unknown]
-    if not tables:
+    lines += [f"> {text}\n" for text in found.check.unknown]
+    if not found.tables:
         return "\n".join([*lines, "No run has test outputs.\n"])
-    parts = ["\n".join([*lines, _markdown_table(tables[0], groups, first, samples, split)])]
-    parts += [_markdown_table(table, groups, first, samples, split) for table in tables[1:]]
-    return "\n".join(parts)
+    first, *others = (_markdown_table(table, found) for table in found.tables)
+    return "\n".join(["\n".join([*lines, first]), *others])
 
 
-def _markdown_table(
-    table: FinalTable, groups: Sequence[Group], first: Group, samples: int, split: str
-) -> str:
+def _markdown_table(table: FinalTable, found: _Findings) -> str:
     title = metric_title(table.metric)
-    seeds = max(len(group.runs) for group in groups)
+    seeds = max(len(group.runs) for group in found.groups)
     spread = f", mean ± standard deviation of up to {seeds} seeds" if seeds > 1 else ""
-    lines = [f"{title} on {split}{spread}", "", to_markdown(table)]
+    lines = [f"{title} on {found.split}{spread}", "", to_markdown(table)]
     if any(cell.comparison for row in table.rows for cell in row.cells):
         lines.append(
-            f"{UP} and {DOWN}: significantly above or below {first.label}, in that number of pairs "
-            f"of runs (paired bootstrap of sacrebleu, {samples} samples, p < {LEVEL:g}).\n"
+            f"{UP} and {DOWN}: significantly above or below {found.first.label}, in that number of "
+            f"pairs of runs (paired bootstrap of sacrebleu, {found.samples} samples, "
+            f"p < {LEVEL:g}).\n"
         )
     if table.partial:
         lines.append(f"The mean leaves out {listed(table.partial)}: some group lacks them.\n")

@@ -15,7 +15,7 @@ from keras_mtl.configuration.reading import load_yaml
 from keras_mtl.configuration.schema import DataConfig, ExperimentConfig
 from keras_mtl.data.prepared import read_manifest
 from keras_mtl.errors import ConfigError, DataError
-from keras_mtl.run_files import DATA_DIRECTORY, PARAMS_FILE
+from keras_mtl.run_files import PARAMS_FILE, data_directory
 from keras_mtl.schedules import TaskInfo
 
 
@@ -94,10 +94,9 @@ def read_experiment(
 
 
 def _prepared(data_dir: str, model_dir: Any) -> dict[str, Any] | None:
-    directory = data_dir or (
-        os.path.join(os.fspath(model_dir), DATA_DIRECTORY) if model_dir else ""
-    )
-    return read_manifest(directory) if directory else None
+    if not data_dir and not model_dir:
+        return None
+    return read_manifest(data_directory(data_dir, model_dir))
 
 
 def _configured_tasks(config: ExperimentConfig, prepared: Mapping[str, Any]) -> list[TaskInfo]:

@@ -1,12 +1,12 @@
 """Learning curves as a run has recorded them in its ``metrics.jsonl``."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
 from keras_mtl.errors import DataError, nearest_task
+from keras_mtl.events import Curve, Event, of_kind, task_curves, validation_metric
 from keras_mtl.metrics import schedule_higher_is_better, schedule_score
 from keras_mtl.schedules import TaskInfo
 from keras_mtl.simulation.curves import GIVEN, RECORDED, Curves, CurveSettings
@@ -37,20 +37,20 @@ class RecordedCurves(Curves):
     def __init__(
         self,
         tasks: Sequence[TaskInfo],
-        events: Sequence[Mapping[str, Any]],
+        events: Sequence[Event],
         rows: np.ndarray,
         settings: CurveSettings | None = None,
     ) -> None:
         self.settings = dataclasses.replace(settings or CurveSettings(), transfer=0.0)
-        evaluations = [event for event in events if event.get("event") == "evaluation"]
-        trains = [event for event in events if event.get("event") == "train" and "batches" in event]
+        evaluations = of_kind(events, "evaluation")
+        trains = [event for event in of_kind(events, "train") if "batches" in event]
         if not evaluations or not trains:
             raise DataError(
                 "the recorded run holds no validation scores or no counts of batches: record one "
                 "that was validated while it trained"
             )
         # A run may have changed its metric or its tasks: what has no score there is passed over.
-        self.metric = str(evaluations[-1].get("metric") or next(iter(evaluations[-1]["scores"])))
+        self.metric = validation_metric(evaluations)
         self.higher_is_better = schedule_higher_is_better(self.metric)
         sizes = np.array([task.size for task in tasks], np.float64)
         names = [task.name for task in tasks]
@@ -67,21 +67,17 @@ class RecordedCurves(Curves):
         learned = np.array([self.settings.useful(row * rows, sizes) for row in counts])
         total = max(1.0, float(counts[-1].sum()))
         self._share = counts[-1] / total
+        score_curves = task_curves(evaluations, "scores", self.metric)
+        loss_curves = task_curves(trains, "loss")
         self._score_points = []
         self._loss_points = []
         infos = []
         for index, task in enumerate(tasks):
-            found = [
-                (event["step"], event["scores"].get(self.metric, {}).get(task.name))
-                for event in evaluations
-            ]
-            at, scores = _series(found)
+            at, scores = _points(score_curves.get(task.name))
             values = np.array([schedule_score(self.metric, score) for score in scores])
             where = np.interp(at, np.append(0, steps), np.append(0, learned[:, index]))
             self._score_points.append(_rising(where, values, self.higher_is_better))
-            at, values = _series(
-                [(event["step"], event["loss"].get(task.name)) for event in trains]
-            )
+            at, values = _points(loss_curves.get(task.name))
             where = np.interp(at, np.append(0, steps), np.append(0, learned[:, index]))
             self._loss_points.append(_rising(where, values, False))
             best = float(self._score_points[-1][1][-1])
@@ -115,12 +111,11 @@ class RecordedCurves(Curves):
         return self.settings.retained(share) / np.maximum(self.settings.retained(self._share), 1e-9)
 
 
-def _series(points: Sequence[tuple[int, float | None]]) -> tuple[np.ndarray, np.ndarray]:
-    """Steps and values of the points that have one."""
-    found = [(step, value) for step, value in points if value is not None]
-    if not found:
+def _points(curve: Curve | None) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the steps and values of a curve."""
+    if not curve:
         raise DataError("the recorded run has a task that was never drawn or never scored")
-    return np.array([step for step, _ in found], np.float64), np.array([v for _, v in found])
+    return np.array(list(curve), np.float64), np.array(list(curve.values()))
 
 
 def _rising(

@@ -6,7 +6,7 @@ import pytest
 
 from keras_mtl.configuration.schema import CorpusConfig, DataConfig, PairConfig, VocabularyConfig
 from keras_mtl.data import corpora
-from keras_mtl.data.given_pairs import GivenCorpus, read_given_pairs
+from keras_mtl.data.evaluation_sets import EvaluationCorpus, read_evaluation_set
 from keras_mtl.data.language_check import SAMPLE_SIZE, Sample, language_warning, spread
 from keras_mtl.data.prepare import prepare
 from keras_mtl.data.prepare_report import sample_lines
@@ -142,10 +142,10 @@ def test_prepare_shows_pairs_and_repeats_its_warnings(tmp_path):
 def test_evaluate_is_told_of_an_exchanged_test_set(tmp_path):
     lines = [f"{target}\t{source}" for source, target in sentences("en", "fr")]
     (tmp_path / "a.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    corpus = GivenCorpus("tsv", {"file": str(tmp_path / "a.tsv")}, None)
+    corpus = EvaluationCorpus("tsv", {"file": str(tmp_path / "a.tsv")}, None)
     log = []
     task = PairConfig("en-fr", "en", "fr", [CorpusConfig("tsv")])
-    read_given_pairs([task], [corpus], None, log.append)
+    read_evaluation_set([task], [corpus], None, log.append)
     assert f"warning: task 'en-fr': {tmp_path / 'a.tsv'}: the sides seem" in log[-1]
 
 

@@ -8,7 +8,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from keras_mtl.figures import charts
-from keras_mtl.report import figures, group_runs, read_run, write_report
+from keras_mtl.report import group_runs, panels, read_run, write_report
 from keras_mtl.report.samples import samples_of
 from keras_mtl.report.tables import final_table, to_markdown
 from tests.report.run_case import TASKS, check_page, make_run
@@ -116,14 +116,14 @@ def test_panels_that_are_compared_have_one_range(tmp_path):
         log.write_text(text)
         runs.append(read_run(directory))
     groups = group_runs(runs)
-    _, scores = figures.score_panels(groups, list(TASKS))
-    given = figures.probability_panels(groups, list(TASKS))
+    _, scores = panels.score_panels(groups, list(TASKS))
+    given = panels.probability_panels(groups, list(TASKS))
     factors = [panel for panel in given if "factors" in panel.title]
     probabilities = [panel for panel in given if "factors" not in panel.title]
-    for panels in (scores, figures.loss_panels(groups, list(TASKS)), factors, probabilities):
-        assert len(panels) == 2
+    for drawn in (scores, panels.loss_panels(groups, list(TASKS)), factors, probabilities):
+        assert len(drawn) == 2
         limits = []
-        for panel in panels:
+        for panel in drawn:
             axes = Figure().add_subplot()
             panel.draw(axes)
             limits.append(axes.get_ylim())
@@ -163,7 +163,7 @@ def test_a_telephone_sees_all_of_a_table_and_of_a_chart(tmp_path):
     wide = html.count('<div class="screen">')
     assert wide == html.count('<div class="telephone">') > 0
     for part in re.findall(r'<div class="telephone">\s*<svg[^>]*viewBox="0 0 ([\d.]+)', html):
-        assert float(part) == pytest.approx(72 * figures.NARROW)
+        assert float(part) == pytest.approx(72 * panels.NARROW)
     # Every cell has its heading, because rows become blocks.
     assert html.count('<span class="label">baseline</span>') == len(TASKS)
     style = html[html.index("@media(max-width:640px)") : html.index("@media print")]
@@ -182,6 +182,6 @@ def test_names_of_rows_are_written_if_there_is_room():
 
 @pytest.mark.parametrize(("count", "columns"), [(1, 1), (2, 2), (3, 3), (4, 2), (5, 3), (6, 3)])
 def test_panels_use_the_width(count, columns):
-    panels = [figures.Panel("a", lambda axes: None) for _ in range(count)]
-    assert figures.columns_of(panels) == columns
-    assert figures.columns_of([*panels, figures.Panel("wide", lambda axes: None, 3.0)]) == 1
+    drawn = [panels.Panel("a", lambda axes: None) for _ in range(count)]
+    assert panels.columns_of(drawn) == columns
+    assert panels.columns_of([*drawn, panels.Panel("wide", lambda axes: None, 3.0)]) == 1

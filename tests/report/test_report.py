@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from keras_mtl.cli.main import main
 from keras_mtl.errors import ConfigError, DataError
-from keras_mtl.report import figures, group_runs, read_run, write_report
+from keras_mtl.report import group_runs, panels, read_run, write_report
 from keras_mtl.report.significance import compare_groups, paired_bootstrap
 from keras_mtl.report.tables import final_table, to_markdown
 from tests.report.run_case import STEPS, TASKS, check_page, corrupt, evaluate, make_run, references
@@ -248,13 +248,13 @@ def test_log_perplexities_are_shown_as_they_are(tmp_path):
     table = final_table(groups, list(tasks), "neg_log_perplexity", tasks, {})
     assert [row.cells[0].number for row in table.rows[:2]] == ["-1.520", "-1.519"]
     figure = Figure()
-    _, panels = figures.score_panels(groups, list(tasks))
+    _, drawn = panels.score_panels(groups, list(tasks))
     axes = figure.add_subplot()
-    panels[-1].draw(axes)
+    drawn[-1].draw(axes)
     (mesh,) = axes.collections
     assert (mesh.norm.vmin, mesh.norm.vmax) == (-6.0, -2.0)
     axes = Figure().add_subplot()
-    figures.final_panel(groups, list(tasks), "neg_log_perplexity", tasks).draw(axes)
+    panels.final_panel(groups, list(tasks), "neg_log_perplexity", tasks).draw(axes)
     low, high = axes.get_ylim()
     assert low < -1.52 < -1.488 < high < 0
 

@@ -113,17 +113,17 @@ def test_a_modeled_baseline_is_marked_and_a_cell_holds_one_value(tmp_path, capsy
 
 
 def test_panels_that_are_compared_have_one_range():
+    from keras_mtl.figures.simulation import draw_simulations
     from keras_mtl.schedules import TaskInfo
     from keras_mtl.simulation import PlaySettings, PowerLawCurves
     from keras_mtl.simulation.comparison import play_all
-    from keras_mtl.simulation.picture import draw_comparison
 
     rows = np.array([64.0, 64.0])
     curves = PowerLawCurves([TaskInfo("a", 9000), TaskInfo("b", 90)], rows, 100)
     specs = [parse_schedule(name) for name in ("uniform", "proportional", "implicit")]
     played = play_all(specs, curves, rows, PlaySettings(100, 10))
     for columns in (1, 2):
-        axes = np.array(draw_comparison(played, columns).axes).reshape(3, 2)
+        axes = np.array(draw_simulations(played, columns).axes).reshape(3, 2)
         uniform, proportional, implicit = (panel.get_ylim() for panel in axes[:, 0])
         assert uniform == proportional != implicit  # Factors are another unit.
         assert len({panel.get_ylim() for panel in axes[:, 1]}) == 1

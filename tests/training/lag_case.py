@@ -22,7 +22,8 @@ from tiny_run import CONFIG
 from keras_mtl.configuration.files import load_experiment
 from keras_mtl.errors import KerasMtlError
 from keras_mtl.evaluation.background import BackgroundEvaluation
-from keras_mtl.evaluation.evaluator import Evaluator, raise_if_stopped
+from keras_mtl.evaluation.evaluator import Evaluator
+from keras_mtl.evaluation.stopping import raise_if_stopped
 from keras_mtl.training.run.building import plan_updates
 from keras_mtl.training.run.loop import Run
 from keras_mtl.training.run.setup import prepare_from_config

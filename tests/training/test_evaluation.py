@@ -8,16 +8,11 @@ import numpy as np
 import pytest
 
 from keras_mtl.errors import ConfigError, DataError
-from keras_mtl.evaluation.evaluator import (
-    CopySource,
-    EvaluationStopped,
-    Evaluator,
-    Likelihood,
-    PairIds,
-    TaskResult,
-    spread,
-)
-from keras_mtl.evaluation.reports import macro_average, write_report
+from keras_mtl.evaluation.evaluator import CopySource, Evaluator, spread
+from keras_mtl.evaluation.likelihood import ModelLikelihood, PairIds
+from keras_mtl.evaluation.reports import write_report
+from keras_mtl.evaluation.results import TaskResult, macro_average
+from keras_mtl.evaluation.stopping import EvaluationStopped
 from keras_mtl.evaluation.translations import read_translations, write_translations
 
 
@@ -216,7 +211,7 @@ def test_the_likelihood_counts_every_real_token_once():
     # 70 pairs: three batches of 32 rows, the last one padded with empty rows.
     pairs = [([6] * (1 + i // 8), [5] * (1 + i // 4)) for i in range(70)]
     model = Table()
-    likelihood = Likelihood(model, PairIds(tag_ids={"t": 9}, decoders={"t": 1}, eos_id=2))
+    likelihood = ModelLikelihood(model, PairIds(tag_ids={"t": 9}, decoders={"t": 1}, eos_id=2))
     evaluator = Evaluator(
         Prepared(t=Reader(pairs, [])), None, ["neg_log_perplexity"], likelihood=likelihood
     )

@@ -7,8 +7,8 @@ import pytest
 
 from keras_mtl.configuration.overriding import set_values
 from keras_mtl.configuration.schema import ExperimentConfig
-from keras_mtl.evaluation.engine_evaluator import engine_evaluator
-from keras_mtl.evaluation.evaluator import EvaluationStopped, Evaluator
+from keras_mtl.evaluation.run_evaluators import engine_evaluator, model_evaluator
+from keras_mtl.evaluation.stopping import EvaluationStopped
 from keras_mtl.evaluation.tasks import translation_tasks
 from keras_mtl.export.engine_file import export_engine_file
 from tests.decoding import tiny_model
@@ -66,7 +66,7 @@ def configuration(backend, **changes):
 
 
 def evaluator(trained, backend, **changes):
-    return Evaluator.from_model(configuration(backend, **changes), *trained)
+    return model_evaluator(configuration(backend, **changes), *trained)
 
 
 def engine_file(trained, path, weight_type):

@@ -12,7 +12,7 @@ from pathlib import Path
 from keras_mtl.configuration.files import save_params
 from keras_mtl.configuration.schema import BalancingConfig, ExperimentConfig, PairConfig
 from keras_mtl.errors import DataError, KerasMtlError
-from keras_mtl.events import read_events
+from keras_mtl.events import of_kind, read_events, task_curves
 from keras_mtl.files import replace_file
 from keras_mtl.interrupts import forwarded_to
 from keras_mtl.metrics import higher_is_better, schedule_score
@@ -110,13 +110,8 @@ def _train(config: ExperimentConfig, directory: Path, log: Callable[[str], None]
             "names and start the same command again: finished tasks are not trained again"
         )
     metric = config.trainer.evaluation.metric
-    scores = [
-        score
-        for event in read_events(directory)
-        if event["event"] == "evaluation"
-        for score in event["scores"].get(metric, {}).values()
-        if score is not None
-    ]
+    curves = task_curves(of_kind(read_events(directory), "evaluation"), "scores", metric)
+    scores = [score for curve in curves.values() for score in curve.values()]
     if not scores:
         raise DataError(
             f"{directory}: no validation by {metric} was logged, and nothing is left to train; "

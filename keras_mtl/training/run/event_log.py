@@ -163,7 +163,7 @@ class EventLog:
 
         Args:
           step: training steps done by the weights that were validated.
-          results: by task; see ``keras_mtl.evaluation.evaluator.TaskResult``.
+          results: by task; see ``keras_mtl.evaluation.results.TaskResult``.
           ratios: score / baseline by task, for the tasks that have a baseline.
           metric: the metric that drives the schedule and the choice of the best checkpoint.
           probabilities: by task, after the schedule has learned from the scores; None when it has

@@ -18,7 +18,7 @@ from keras_mtl.configuration import baselines
 from keras_mtl.configuration.schema import ExperimentConfig
 from keras_mtl.data.prepare import PreparedData
 from keras_mtl.errors import CheckpointError, ConfigError
-from keras_mtl.evaluation.evaluator import EvaluationStopped
+from keras_mtl.evaluation.stopping import EvaluationStopped
 from keras_mtl.interrupts import StopRequest, stop_on_signals
 from keras_mtl.models.factory import check_sublayers
 from keras_mtl.training.run import building

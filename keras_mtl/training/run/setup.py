@@ -6,7 +6,7 @@ from collections.abc import Callable
 from keras_mtl import errors
 from keras_mtl.configuration.schema import ExperimentConfig
 from keras_mtl.data.prepare import PreparedData, prepare
-from keras_mtl.run_files import DATA_DIRECTORY
+from keras_mtl.run_files import data_directory
 
 
 def data_dir_of(config: ExperimentConfig, model_dir: str | os.PathLike[str] | None) -> str:
@@ -15,13 +15,11 @@ def data_dir_of(config: ExperimentConfig, model_dir: str | os.PathLike[str] | No
     Raises:
       ConfigError: neither is given.
     """
-    if config.task.data.data_dir:
-        return config.task.data.data_dir
-    if not model_dir:
+    if not config.task.data.data_dir and not model_dir:
         raise errors.ConfigError(
             "task.data.data_dir: empty, and no model_dir is given; give one of them"
         )
-    return os.path.join(os.fspath(model_dir), DATA_DIRECTORY)
+    return data_directory(config.task.data.data_dir, model_dir or "")
 
 
 def prepare_from_config(

@@ -14,8 +14,9 @@ from keras_mtl.data.prepare import PreparedData
 from keras_mtl.engine import NativeError, library
 from keras_mtl.errors import ConfigError
 from keras_mtl.evaluation.background import BackgroundEvaluation, Results
-from keras_mtl.evaluation.engine_evaluator import engine_evaluator
-from keras_mtl.evaluation.evaluator import EvaluationStopped, Evaluator
+from keras_mtl.evaluation.evaluator import Evaluator
+from keras_mtl.evaluation.run_evaluators import engine_evaluator, model_evaluator
+from keras_mtl.evaluation.stopping import EvaluationStopped
 from keras_mtl.evaluation.tasks import translation_tasks
 from keras_mtl.metrics import decimals, is_better, schedule_higher_is_better, schedule_score
 from keras_mtl.schedules import ScoreBook, TaskInfo
@@ -319,7 +320,7 @@ class RunValidation:
 
     @functools.cached_property
     def _evaluator(self) -> Evaluator:
-        return Evaluator.from_model(self._config, self._model, self._prepared)
+        return model_evaluator(self._config, self._model, self._prepared)
 
     def collect(self) -> dict[str, np.ndarray]:
         """Returns what `restore` needs, for a checkpoint."""

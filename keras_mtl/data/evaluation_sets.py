@@ -1,4 +1,4 @@
-"""Sentence pairs of corpora that a run was not prepared with: test sets that came later."""
+"""Evaluation sets: pairs of corpora that a run was not prepared with, such as later test sets."""
 
 import dataclasses
 import os
@@ -38,8 +38,8 @@ class Direction(Protocol):
 
 
 @dataclasses.dataclass(frozen=True)
-class GivenCorpus:
-    """A corpus of a test set.
+class EvaluationCorpus:
+    """A corpus of an evaluation set.
 
     Attributes:
       reader: name of the reader.
@@ -52,7 +52,7 @@ class GivenCorpus:
     tasks: tuple[str, ...] | None = None
 
 
-def load_corpora(path: str | os.PathLike[str]) -> list[GivenCorpus]:
+def load_corpora(path: str | os.PathLike[str]) -> list[EvaluationCorpus]:
     """Reads a YAML file with a list of corpora, as ``task.data.corpora`` of a configuration has it.
 
     An entry may have ``tasks`` in addition, a list with the names of the tasks that it belongs to.
@@ -79,7 +79,7 @@ def load_corpora(path: str | os.PathLike[str]) -> list[GivenCorpus]:
         except errors.ConfigError as error:
             raise errors.ConfigError(f"{path}[{field.place[0]}]: {field.key} = {error}") from error
         field.parent[field.key] = config_paths.absolute(field.parent[field.key], directory)
-    corpora: list[GivenCorpus] = []
+    corpora: list[EvaluationCorpus] = []
     for number, entry in enumerate(entries):
         fields = set(entry) if isinstance(entry, dict) else set()
         options = (entry.get("options") or {}) if fields else None
@@ -98,11 +98,11 @@ def load_corpora(path: str | os.PathLike[str]) -> list[GivenCorpus]:
                 "[en-fr]"
             )
         names = None if tasks is None else tuple(tasks)
-        corpora.append(GivenCorpus(str(entry["reader"]), options, names))
+        corpora.append(EvaluationCorpus(str(entry["reader"]), options, names))
     return corpora
 
 
-class GivenPair(NamedTuple):
+class EvaluationPair(NamedTuple):
     """A pair and where it was read, as ``path:line``."""
 
     source: str
@@ -110,7 +110,7 @@ class GivenPair(NamedTuple):
     place: str
 
 
-class GivenPairs:
+class EvaluationSet:
     """Pairs in memory, with the part of `PreparedData` that an evaluation needs.
 
     Args:
@@ -127,7 +127,7 @@ class GivenPairs:
         self,
         vocabulary: Vocabulary,
         tasks: Sequence[Direction],
-        pairs: Mapping[str, Sequence[GivenPair]],
+        pairs: Mapping[str, Sequence[EvaluationPair]],
     ) -> None:
         self.vocabulary = vocabulary
         self.tasks = tasks
@@ -143,7 +143,7 @@ class _Reader:
 
     has_text = True
 
-    def __init__(self, pairs: Sequence[GivenPair], vocabulary: Vocabulary) -> None:
+    def __init__(self, pairs: Sequence[EvaluationPair], vocabulary: Vocabulary) -> None:
         self._pairs = pairs
         self._vocabulary = vocabulary
 
@@ -167,13 +167,13 @@ class _Reader:
         return source, target
 
 
-def read_given_pairs(
+def read_evaluation_set(
     tasks: Iterable[Direction],
-    corpora: Sequence[GivenCorpus],
+    corpora: Sequence[EvaluationCorpus],
     vocabulary: Vocabulary,
     log: Callable[[str], None],
     unseen_by: PreparedData | None = None,
-) -> GivenPairs:
+) -> EvaluationSet:
     """Reads the pairs of some tasks from corpora.
 
     Pairs are cleaned as given test sets are: text is normalized, empty and undecodable pairs are
@@ -197,7 +197,7 @@ def read_given_pairs(
     if unseen_by is not None:
         for language in {task.source for task, _ in chosen}:
             seen[language] = _training_hashes(unseen_by, language)
-    pairs: dict[str, list[GivenPair]] = {}
+    pairs: dict[str, list[EvaluationPair]] = {}
     for task, own in chosen:
         found = [pair for reader in own for pair in _read(task, reader, log)]
         read = len(found)
@@ -216,11 +216,11 @@ def read_given_pairs(
         warning = language_warning(task.source, task.target, sample)
         if warning is not None:
             log(f"warning: task {task.name!r}: {_described(own)}: {warning}")
-    return GivenPairs(vocabulary, [task for task, _ in chosen], pairs)
+    return EvaluationSet(vocabulary, [task for task, _ in chosen], pairs)
 
 
 def _by_task(
-    tasks: Sequence[Direction], corpora: Sequence[GivenCorpus]
+    tasks: Sequence[Direction], corpora: Sequence[EvaluationCorpus]
 ) -> list[tuple[Direction, list[CorpusReader]]]:
     """Makes the readers of each task that has some, and checks that no two languages share one."""
     known = [task.name for task in tasks]
@@ -254,21 +254,23 @@ def _of_task(task: Direction, error: errors.DataError) -> errors.DataError:
     )
 
 
-def _reader(corpus: GivenCorpus, task: Direction) -> CorpusReader:
+def _reader(corpus: EvaluationCorpus, task: Direction) -> CorpusReader:
     try:
         return create_reader(corpus.reader, task.source, task.target, corpus.options)
     except errors.DataError as error:
         raise _of_task(task, error) from error
 
 
-def _read(task: Direction, reader: CorpusReader, log: Callable[[str], None]) -> Iterator[GivenPair]:
+def _read(
+    task: Direction, reader: CorpusReader, log: Callable[[str], None]
+) -> Iterator[EvaluationPair]:
     cleaner = Cleaner(given_settings(CleaningConfig()))
     stream = read_pairs(reader, cleaner.settings.max_bad_lines)
     try:
         for pair in stream:
             clean = cleaner.clean(pair.source, pair.target)
             if clean is not None:
-                yield GivenPair(*clean, f"{_current_file(reader)}:{pair.line}")
+                yield EvaluationPair(*clean, f"{_current_file(reader)}:{pair.line}")
     except errors.DataError as error:
         raise _of_task(task, error) from error
     for line in stream.report():
@@ -305,7 +307,9 @@ def _training_hashes(prepared: PreparedData, language: str) -> HashSet:
     return hashes
 
 
-def _unseen(pairs: list[GivenPair], seen: HashSet, vocabulary: Vocabulary) -> list[GivenPair]:
+def _unseen(
+    pairs: list[EvaluationPair], seen: HashSet, vocabulary: Vocabulary
+) -> list[EvaluationPair]:
     # As training sentences come out of their tokens.
     sources = vocabulary.decode_batch(vocabulary.encode_batch([pair.source for pair in pairs]))
     hashes = map(split.source_hash, sources)

@@ -7,7 +7,7 @@ import pytest
 
 from keras_mtl import errors
 from keras_mtl.configuration.schema import CorpusConfig, DataConfig, PairConfig, VocabularyConfig
-from keras_mtl.data.given_pairs import GivenCorpus, load_corpora, read_given_pairs
+from keras_mtl.data.evaluation_sets import EvaluationCorpus, load_corpora, read_evaluation_set
 from keras_mtl.data.prepare import prepare
 
 # Numbers in words; every pair of digits that a test asks for occurs in training.
@@ -31,7 +31,7 @@ def words(number, of):
 
 def tsv(path, pairs):
     path.write_text("".join(f"{source}\t{target}\n" for source, target in pairs), encoding="utf-8")
-    return [GivenCorpus("tsv", {"file": str(path)})]
+    return [EvaluationCorpus("tsv", {"file": str(path)})]
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,7 @@ def prepared(tmp_path_factory):
 
 def read(prepared, tasks, corpora, unseen_by=None):
     lines = []
-    pairs = read_given_pairs(tasks, corpora, prepared.vocabulary, lines.append, unseen_by)
+    pairs = read_evaluation_set(tasks, corpora, prepared.vocabulary, lines.append, unseen_by)
     return pairs, lines
 
 
@@ -112,7 +112,10 @@ def test_a_file_that_is_no_list_of_corpora_is_named(tmp_path, text, message):
 def test_readers_without_options_are_corpora(tmp_path):
     path = tmp_path / "corpora.yaml"
     path.write_text("- {reader: cldr, options: {pairs: 5}}\n- reader: tfds\n")
-    assert load_corpora(path) == [GivenCorpus("cldr", {"pairs": 5}), GivenCorpus("tfds", {})]
+    assert load_corpora(path) == [
+        EvaluationCorpus("cldr", {"pairs": 5}),
+        EvaluationCorpus("tfds", {}),
+    ]
 
 
 EN_DE = Task("en-de", "en", "de")
@@ -145,19 +148,19 @@ TMX = """<?xml version="1.0"?>
 
 def test_a_file_that_knows_languages_serves_every_task(tmp_path, prepared):
     (tmp_path / "a.tmx").write_text(TMX)
-    corpora = [GivenCorpus("tmx", {"file": str(tmp_path / "a.tmx")})]
+    corpora = [EvaluationCorpus("tmx", {"file": str(tmp_path / "a.tmx")})]
     pairs, _ = read(prepared, [EN_FR, EN_DE], corpora)
     assert texts(pairs) == [("one", "un")]
     assert texts(pairs, "en-de") == [("one", "eins")]
     assert pairs.reader("en-de", "test").place(0) == f"{tmp_path}/a.tmx:3"
     # Options that fix the languages make it a file of one pair of them.
     fixed = {"source_language": "en", "target_language": "fr"}
-    corpora = [GivenCorpus("tmx", corpora[0].options | fixed)]
+    corpora = [EvaluationCorpus("tmx", corpora[0].options | fixed)]
     with pytest.raises(errors.ConfigError, match="holds one pair of languages"):
         read(prepared, [EN_FR, EN_DE], corpora)
     italian = Task("en-it", "en", "it")
     with pytest.raises(errors.DataError, match=r"\(read for task 'en-it'; --tasks chooses"):
-        read(prepared, [italian], [GivenCorpus("tmx", {"file": str(tmp_path / "a.tmx")})])
+        read(prepared, [italian], [EvaluationCorpus("tmx", {"file": str(tmp_path / "a.tmx")})])
 
 
 def test_every_pair_knows_its_file_and_line(tmp_path, prepared):
@@ -173,8 +176,8 @@ def test_every_pair_knows_its_file_and_line(tmp_path, prepared):
     (tmp_path / "po").mkdir()
     for name in ("fr", "de"):
         (tmp_path / f"po/{name}.po").write_text('msgid "five"\nmsgstr "cinq"\n')
-    catalogs = GivenCorpus("gettext", {"folders": str(tmp_path / "po")})
-    pairs, _ = read(prepared, [EN_FR], [*first, GivenCorpus("parallel", files), catalogs])
+    catalogs = EvaluationCorpus("gettext", {"folders": str(tmp_path / "po")})
+    pairs, _ = read(prepared, [EN_FR], [*first, EvaluationCorpus("parallel", files), catalogs])
     reader = pairs.reader("en-fr", "test")
     places = [reader.place(i).removeprefix(f"{tmp_path}/") for i in range(len(reader))]
     assert places == ["a.tsv:1", "a.tsv:3", "b.en:1", "b.en:2", "c.en:1", "po/fr.po:1"]

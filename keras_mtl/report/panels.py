@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from keras_mtl.figures import charts
+from keras_mtl.metrics import ratio_title
 from keras_mtl.metrics import title as metric_title
 from keras_mtl.report.groups import CurveMean, Group
 
@@ -54,7 +55,7 @@ def score_panels(groups: Sequence[Group], tasks: Sequence[str]) -> tuple[str, li
     """
     metric = next((run.metric for group in groups for run in group.runs if run.metric), "")
     ratio = any(run.ratios for group in groups for run in group.runs)
-    label = f"{metric_title(metric)} / baseline" if ratio else metric_title(metric)
+    label = ratio_title(metric) if ratio else metric_title(metric)
 
     def curve(group: Group, task: str) -> CurveMean | None:
         if ratio:
@@ -228,9 +229,9 @@ def single_panel(panel: Panel, columns: int, narrow: bool = False) -> Any:
     return figure
 
 
-def _series(name: str, curve: CurveMean, color: int) -> charts.Series:
+def _line(name: str, curve: CurveMean, color: int) -> charts.Line:
     several = curve.seeds > 1
-    return charts.Series(
+    return charts.Line(
         name, curve.steps, curve.mean, color,
         curve.low if several else None, curve.high if several else None,
     )  # fmt: skip
@@ -253,10 +254,8 @@ def _lines_of_groups(
     limits: tuple[float, float] | None,
 ) -> Callable[[Any], None]:
     def draw(axes: Any) -> None:
-        series = [
-            _series("", curve, place) for place, curve in enumerate(curves) if curve is not None
-        ]
-        charts.draw_lines(axes, series, labels=False, line_at=line_at, limits=limits)
+        lines = [_line("", curve, place) for place, curve in enumerate(curves) if curve is not None]
+        charts.draw_lines(axes, lines, labels=False, line_at=line_at, limits=limits)
 
     return draw
 
@@ -268,9 +267,9 @@ def _lines_of_tasks(
     limits: tuple[float, float] | None,
 ) -> Callable[[Any], None]:
     def draw(axes: Any) -> None:
-        series = [_series(task, curve, tasks.index(task)) for task, curve in curves.items()]
+        lines = [_line(task, curve, tasks.index(task)) for task, curve in curves.items()]
         line_at = None if what == "probability" else 1.0
-        charts.draw_lines(axes, series, steps=True, line_at=line_at, limits=limits)
+        charts.draw_lines(axes, lines, steps=True, line_at=line_at, limits=limits)
 
     return draw
 
@@ -285,10 +284,7 @@ def _heat_of_tasks(
     curves: Mapping[str, CurveMean], label: str, span: tuple[float, float], power: float = 1.0
 ) -> Callable[[Any], None]:
     def draw(axes: Any) -> None:
-        steps = np.unique(np.concatenate([curve.steps for curve in curves.values()]))
-        values = np.full((len(curves), len(steps)), np.nan)
-        for row, curve in enumerate(curves.values()):
-            values[row, np.searchsorted(steps, curve.steps)] = curve.mean
+        steps, values = charts.heat_cells([(c.steps, c.mean) for c in curves.values()])
         least, most = span
         charts.draw_heat(axes, list(curves), steps, values, label, most, power, least)
 

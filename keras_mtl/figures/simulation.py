@@ -12,16 +12,16 @@ _PROBABILITY = "probability"
 _RATIO = "simulated score / baseline"
 
 
-def draw_comparison(played: Sequence[Played], columns: int = 2) -> Any:
+def draw_simulations(played: Sequence[Played], columns: int = 2) -> Any:
     """Draws for each schedule probabilities (or scales) and simulated score / baseline over steps.
 
-    Up to `charts.MAX_LINES` tasks are lines, more are rows of heat maps, the largest above. Panels
+    Up to `charts.MAX_LINES` tasks are lines; more are rows of heat maps, the largest above. Panels
     of one kind have one range.
 
     Args:
       played: what came of each schedule, on the same tasks.
-      columns: 2 puts the two panels of a schedule side by side; 1, for a telephone, one above the
-        other.
+      columns: 2 puts the two panels of a schedule side by side; 1, for a telephone, puts one above
+        the other.
 
     Returns:
       The figure.
@@ -47,8 +47,8 @@ def draw_comparison(played: Sequence[Played], columns: int = 2) -> Any:
         if columns == 1:
             charts.title(right, item.spec.label)
         if lines:
-            draw_tasks(left, names, simulation.steps, values, most, steps=True)
-            draw_tasks(right, names, simulation.steps, ratios, best, line_at=1.0)
+            charts.draw_tasks(left, names, simulation.steps, values, most, steps=True)
+            charts.draw_tasks(right, names, simulation.steps, ratios, best, line_at=1.0)
             left.set_ylabel(what, fontsize=8)
             right.set_ylabel(_RATIO, fontsize=8)
         else:
@@ -66,20 +66,3 @@ def _given(item: Played) -> tuple[str, np.ndarray]:
     if np.allclose(simulation.scales, 1):
         return _PROBABILITY, simulation.probabilities
     return "factor on updates", simulation.scales
-
-
-def draw_tasks(
-    axes: Any, names: Sequence[str], x: np.ndarray, values: np.ndarray, most: float, **more: Any
-) -> None:
-    """Draws a line for each task, with its name at its end.
-
-    Args:
-      axes: where.
-      names: of the N tasks.
-      x: int64[K].
-      values: float64[K, N].
-      most: largest value that the axis has to hold.
-      **more: see `charts.draw_lines`.
-    """
-    series = [charts.Series(name, x, values[:, index], index) for index, name in enumerate(names)]
-    charts.draw_lines(axes, series, limits=(0, 1.05 * most), **more)

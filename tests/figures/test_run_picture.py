@@ -1,4 +1,4 @@
-"""The plot of a run: drawn for few and many tasks, and refused with a reason when there is none."""
+"""The picture of a run: drawn for few and many tasks; refused with a reason if there is no log."""
 
 import dataclasses
 import math
@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from keras_mtl.errors import DataError
-from keras_mtl.events import read_events
+from keras_mtl.events import read_events, task_curves
 from keras_mtl.figures.charts import MAX_LINES, spread_labels
-from keras_mtl.figures.plotting import _series, plot_run
+from keras_mtl.figures.run import plot_run
 from keras_mtl.report.runs import read_run
 from keras_mtl.training.run.event_log import EventLog
 
@@ -60,9 +60,9 @@ def test_few_tasks_are_lines_and_many_are_rows(tmp_path):
 
 def test_probabilities_of_an_update_are_part_of_the_curve(tmp_path):
     write_run(tmp_path, ["a", "b"], evaluations=2)
-    steps, values = _series(read_events(tmp_path), None, "probabilities")["a"]
-    assert steps.tolist() == [100, 100, 200, 200]
-    assert values[1] == values[3] == 0.5
+    curve = task_curves(read_events(tmp_path), "probabilities")["a"]
+    # A train event and the update of the schedule after it share a step; the update holds.
+    assert curve == {100: 0.5, 200: 0.5}
 
 
 def test_scores_are_drawn_at_their_weights_and_probabilities_where_they_hold(tmp_path):
@@ -73,12 +73,12 @@ def test_scores_are_drawn_at_their_weights_and_probabilities_where_they_hold(tmp
             results = {"a": Result({"chrf": 7.0})}
             log.evaluation(10, results, metric="chrf", probabilities={"a": 0.9}, effective_step=20)
     log.close()
-    steps, values = _series(read_events(tmp_path), None, "probabilities")["a"]
-    assert list(zip(steps, values, strict=True)) == [(10, 0.1), (20, 0.2), (20, 0.9), (30, 0.3)]
-    steps, values = _series(read_events(tmp_path), "evaluation", "scores", "chrf")["a"]
-    assert list(zip(steps, values, strict=True)) == [(10, 7.0)]
-    curve = read_run(tmp_path).probabilities["a"]
-    assert curve == {10: 0.1, 20: 0.9, 30: 0.3}
+    events = read_events(tmp_path)
+    assert task_curves(events, "probabilities")["a"] == {10: 0.1, 20: 0.9, 30: 0.3}
+    assert task_curves(events, "scores", "chrf")["a"] == {10: 7.0}
+    run = read_run(tmp_path)
+    assert run.probabilities["a"] == {10: 0.1, 20: 0.9, 30: 0.3}
+    assert run.scores["chrf"]["a"] == {10: 7.0}
 
 
 def test_what_is_missing_is_left_out(tmp_path):

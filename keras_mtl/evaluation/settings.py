@@ -1,0 +1,95 @@
+"""What is evaluated of a trained model, and how. Loads no TensorFlow."""
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from typing import Self
+
+from keras_mtl import metrics as metrics_lib
+from keras_mtl.data.evaluation_sets import load_corpora
+from keras_mtl.decoding.tasks import TaskList, find_task
+from keras_mtl.errors import ConfigError, nearest_task
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationSettings:
+    """Settings of an evaluation.
+
+    Attributes:
+      split: part of the run's prepared data that is scored: ``dev``, ``test`` or ``train``.
+      corpora: file with a list of corpora to score instead of the split; see
+        `keras_mtl.data.evaluation_sets.load_corpora`.
+      unseen: leaves out pairs of `corpora` whose source is in the training data.
+      on_long_line: what to do with a source longer than the model's positions: ``error``,
+        ``truncate`` or ``skip``.
+      tasks: names of the tasks to score; None scores all.
+      metrics: names of the metrics.
+      max_pairs: most pairs of a task; None scores all.
+      beam_size: None takes that of the run.
+      checkpoint: checkpoint to read; None takes the best one, or else the newest.
+      backend: ``native``, ``tf`` or ``auto``.
+      compute_type: of the engine, ``float32`` or ``int8``; None is ``float32``.
+      workers: threads of the engine; None takes one per processor.
+      compare_with: compute type that is scored in addition, to compare with; None compares nothing.
+      samples: bootstrap resamples of that comparison.
+      copy_source: whether to score the sources too, as if they were the translations.
+    """
+
+    split: str = "test"
+    corpora: str | None = None
+    unseen: bool = False
+    on_long_line: str = "error"
+    tasks: Sequence[str] | None = None
+    metrics: Sequence[str] = metrics_lib.TEXT_METRICS
+    max_pairs: int | None = None
+    beam_size: int | None = None
+    checkpoint: str | None = None
+    backend: str = "auto"
+    compute_type: str | None = None
+    workers: int | None = None
+    compare_with: str | None = None
+    samples: int = 1000
+    copy_source: bool = False
+
+    @property
+    def what(self) -> str:
+        """What is scored, for reports and messages: the file with corpora, or the split."""
+        return self.corpora or self.split
+
+    @property
+    def text_metrics(self) -> list[str]:
+        """The metrics that compare text."""
+        return [name for name in self.metrics if metrics_lib.compares_text(name)]
+
+    def in_other_type(self) -> Self:
+        """Returns the settings of the evaluation that is compared with."""
+        return dataclasses.replace(
+            self, compute_type=self.compare_with, metrics=self.text_metrics, compare_with=None
+        )
+
+
+def check_settings(model_dir: str | os.PathLike[str], settings: EvaluationSettings) -> None:
+    """Checks metrics, tasks and corpora, before a model is loaded.
+
+    Raises:
+      ConfigError: a metric is unknown or missing, or a list of corpora is wrong or names an unknown
+        task.
+      InputError: the model has no such task.
+    """
+    for name in settings.metrics:
+        metrics_lib.check_metric(name)
+    if settings.compare_with is not None and not settings.text_metrics:
+        raise ConfigError(
+            f"--compare_with {settings.compare_with} compares translations, and --metrics "
+            f"{' '.join(settings.metrics)} needs none; add {' or '.join(metrics_lib.TEXT_METRICS)}"
+        )
+    tasks = TaskList.read(model_dir).tasks
+    for name in settings.tasks or ():
+        find_task(tasks, name)
+    known = [task.name for task in tasks]
+    corpora = load_corpora(settings.corpora) if settings.corpora else ()
+    for number, corpus in enumerate(corpora):
+        for name in corpus.tasks or ():
+            if name not in known:
+                place = f"{settings.corpora}[{number}].tasks"
+                raise ConfigError(f"{place}: unknown task {name!r}{nearest_task(name, known)}")

@@ -1,0 +1,20 @@
+"""Stopping an evaluation before its end."""
+
+from collections.abc import Callable
+
+PAIRS_AT_ONCE = 512
+"""Pairs between two checks whether to stop.
+
+These are seconds of the engine with a large model on two processors, and enough work for many
+threads.
+"""
+
+
+class EvaluationStopped(Exception):
+    """An evaluation was stopped before its end."""
+
+
+def raise_if_stopped(stopped: Callable[[], bool] | None, task: str) -> None:
+    """Raises EvaluationStopped, with the name of the task, if `stopped` returns True."""
+    if stopped is not None and stopped():
+        raise EvaluationStopped(task)

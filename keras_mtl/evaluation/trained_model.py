@@ -1,0 +1,176 @@
+"""The evaluator of a trained model, and what a report says of it."""
+
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from keras_mtl import metrics as metrics_lib
+from keras_mtl.configuration import files
+from keras_mtl.configuration.sublayers import saved_only_tensorflow
+from keras_mtl.data import prepare
+from keras_mtl.data.evaluation_sets import load_corpora, read_evaluation_set
+from keras_mtl.data.prepared import PreparedData
+from keras_mtl.decoding.tasks import find_task
+from keras_mtl.decoding.translators import check_compute_type, choose_backend, make_translator
+from keras_mtl.errors import CheckpointError
+from keras_mtl.evaluation.evaluator import Evaluator
+from keras_mtl.evaluation.likelihood import ModelLikelihood, PairIds
+from keras_mtl.evaluation.pairs import PairSet
+from keras_mtl.evaluation.records import (
+    checkpoint_record,
+    machine_record,
+    partial_fields,
+    weights_hash,
+)
+from keras_mtl.evaluation.settings import EvaluationSettings
+from keras_mtl.messages import to_stderr
+from keras_mtl.run_files import PARAMS_FILE, data_directory
+
+if TYPE_CHECKING:
+    from keras_mtl.data.vocabulary import Vocabulary
+    from keras_mtl.decoding.loading import LoadedModel
+
+
+def open_evaluator(
+    model_dir: str | os.PathLike[str],
+    settings: EvaluationSettings | None = None,
+    pairs: PairSet | None = None,
+    log: Callable[[str], None] = to_stderr,
+) -> tuple[Evaluator, dict[str, Any]]:
+    """Loads a trained model and the pairs to score.
+
+    Args:
+      model_dir: directory of the run.
+      settings: what is evaluated and how; None takes the defaults.
+      pairs: pairs that another evaluator has already read (its ``prepared``); None reads them.
+      log: receives lines for the user.
+
+    Returns:
+      The evaluator, and what a report says of it.
+
+    Raises:
+      CheckpointError: the model cannot be read, or its data was prepared again since.
+      InputError: a source is too long, and ``on_long_line`` is ``error``.
+    """
+    from keras_mtl.decoding.loading import load_model
+
+    settings = settings or EvaluationSettings()
+    backend = choose_backend(settings.backend, only_tensorflow=saved_only_tensorflow(model_dir))
+    check_compute_type(backend, settings.compute_type)
+    loaded = load_model(model_dir, settings.checkpoint)
+    if pairs is None:
+        pairs = _read_pairs(model_dir, loaded, settings, log)
+    compute_type = settings.compute_type or "float32"
+    beam_size = settings.beam_size or loaded.options.beam_size
+    translator = make_translator(
+        loaded.model,
+        loaded.vocabulary,
+        loaded.tasks.tasks,
+        loaded.options.replace(num_hypotheses=1, beam_size=beam_size),
+        backend=backend,
+        compute_type=compute_type,
+        workers=settings.workers,
+        batch_size=loaded.batch_size,
+        on_long_line=settings.on_long_line,
+    )
+    evaluator = Evaluator(
+        pairs,
+        translator,
+        settings.metrics,
+        settings.max_pairs,
+        settings.split,
+        # Corpora may belong to only some of the tasks; then these are all there is to score.
+        None if settings.corpora else settings.tasks,
+        ModelLikelihood(loaded.model, PairIds.of_tasks(loaded.vocabulary, translator.tasks)),
+    )
+    if settings.on_long_line == "error" and any(map(metrics_lib.compares_text, settings.metrics)):
+        evaluator.check_lengths(translator)
+    record = {
+        "model_dir": os.fspath(model_dir),
+        "split": settings.what,
+        "corpora": settings.corpora,
+        "unseen": settings.unseen,
+        "beam_size": translator.options.beam_size,
+        "backend": backend,
+        "compute_type": compute_type,
+        "on_long_line": settings.on_long_line,
+        **_weights_record(model_dir, loaded, settings.checkpoint),
+        "partial": _partial(evaluator, settings),
+    }
+    return evaluator, record
+
+
+def _weights_record(
+    model_dir: str | os.PathLike[str], loaded: "LoadedModel", checkpoint: str | None
+) -> dict[str, Any]:
+    """Says which weights are scored, when, by which version and on which machine."""
+    import tensorflow as tf
+
+    accelerators = [
+        device.device_type
+        for kind in ("GPU", "TPU")
+        for device in tf.config.list_logical_devices(kind)
+    ]
+    return {
+        **checkpoint_record(model_dir, loaded.checkpoint, given=checkpoint is not None),
+        "weights_hash": weights_hash(weight.numpy() for weight in loaded.model.weights),
+        **machine_record(accelerators),
+    }
+
+
+def _partial(evaluator: Evaluator, settings: EvaluationSettings) -> list[str]:
+    left_out = []
+    if not settings.corpora:
+        left_out = [
+            task.name
+            for task in evaluator.prepared.tasks
+            if task.name not in evaluator.tasks and getattr(task, f"{settings.split}_size")
+        ]
+    return partial_fields(evaluator.scored_pairs, settings.metrics, left_out)
+
+
+def _read_pairs(
+    model_dir: str | os.PathLike[str],
+    loaded: "LoadedModel",
+    settings: EvaluationSettings,
+    log: Callable[[str], None],
+) -> PairSet:
+    """Reads the pairs of the corpora for some tasks of a model or all, or else the run's data."""
+    if not settings.corpora:
+        return load_run_data(model_dir, loaded.vocabulary, log)
+    corpora = load_corpora(settings.corpora)
+    tasks = loaded.tasks.tasks
+    if settings.tasks is not None:
+        tasks = [find_task(tasks, name) for name in dict.fromkeys(settings.tasks)]
+    seen_by = load_run_data(model_dir, loaded.vocabulary, log) if settings.unseen else None
+    return read_evaluation_set(tasks, corpora, loaded.vocabulary, log, seen_by)
+
+
+def load_run_data(
+    model_dir: str | os.PathLike[str], vocabulary: "Vocabulary", log: Callable[[str], None]
+) -> PreparedData:
+    """Loads a run's data, which must be what the model was trained with.
+
+    Args:
+      model_dir: directory of the run.
+      vocabulary: the model's.
+      log: receives the warnings that were found when the data was prepared, such as sides that are
+        exchanged: they explain the scores.
+
+    Raises:
+      CheckpointError: the data has another vocabulary.
+      DataError: the data is missing or damaged.
+    """
+    config = files.load_params(model_dir)
+    names = [pair.name for pair in config.task.pairs]
+    prepared = prepare.load_prepared(data_directory(config.task.data.data_dir, model_dir), names)
+    if prepared.vocabulary.hash != vocabulary.hash:
+        raise CheckpointError(
+            f"{prepared.data_dir} was prepared with another vocabulary "
+            f"({prepared.vocabulary.hash}) than {model_dir} was trained with "
+            f"({vocabulary.hash}); set task.data.data_dir in {model_dir}/{PARAMS_FILE} to the data "
+            "of the run"
+        )
+    for warning in prepared.warnings:
+        log(f"warning: {warning}")
+    return prepared
