@@ -25,7 +25,7 @@ class DamagedLine(NamedTuple):
     """A line that is not an event.
 
     Attributes:
-      number: of the line, from 1.
+      number: number of the line, from 1.
       content: beginning of the line.
       reason: why it is not an event.
       torn: whether it is the unfinished end of the file, as a killed process may leave.

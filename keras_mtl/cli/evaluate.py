@@ -33,73 +33,82 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the subcommand's arguments."""
     parser.add_argument("--model_dir", required=True, metavar="DIR", help="directory of the run")
     parser.add_argument(
+        "--checkpoint", metavar="PATH", help="checkpoint to read (default: the best, else newest)"
+    )
+    _add_pairs_arguments(parser.add_argument_group("what is scored"))
+    _add_score_arguments(parser.add_argument_group("how it is scored"))
+    add_backend_arguments(parser)
+    output = parser.add_argument_group("output")
+    output.add_argument(
+        "--output",
+        metavar="JSON",
+        help="report (default: DIR/evaluation-SPLIT.json, or evaluation-NAME.json for NAME.yaml; a "
+        "report that has more stays, and a partial one gets its own name)",
+    )
+    output.add_argument("--json", action="store_true", help="print the report, not the table")
+
+
+def _add_pairs_arguments(group: "argparse._ArgumentGroup") -> None:
+    group.add_argument(
         "--split",
         default="test",
         choices=["dev", "test", "train"],
-        help="what is scored of the run's data; train is large and already seen: use it only with "
+        help="part of the run's data; train is large and already seen: use it only with "
         "--compare_with",
     )
-    parser.add_argument(
+    group.add_argument(
         "--corpora",
         metavar="YAML",
         help="score the pairs of these corpora instead: a file with a list like that of "
         "task.data.corpora, whose entries may name their tasks; --split does not apply",
     )
-    parser.add_argument(
+    group.add_argument(
         "--unseen",
         action="store_true",
         help="with --corpora: leave out pairs whose source is in the training data",
     )
-    parser.add_argument(
-        "--on_long_line",
-        default="error",
-        choices=["error", "truncate", "skip"],
-        help="what to do with a source longer than the model's positions",
-    )
-    parser.add_argument(
+    group.add_argument(
         "--tasks", nargs="+", metavar="TASK", help="tasks to score (default: all of them)"
     )
-    parser.add_argument(
+    group.add_argument(
+        "--max_pairs", type=positive_int, metavar="N", help="most pairs of a task (default: all)"
+    )
+    group.add_argument(
+        "--copy_source",
+        action="store_true",
+        help="also score the source itself as if it were the translation",
+    )
+
+
+def _add_score_arguments(group: "argparse._ArgumentGroup") -> None:
+    group.add_argument(
         "--metrics",
         nargs="+",
         default=list(metrics.TEXT_METRICS),
         metavar="METRIC",
         help=f"out of {', '.join(metrics.available())}, and those of plug-ins",
     )
-    parser.add_argument(
-        "--max_pairs", type=positive_int, metavar="N", help="most pairs of a task (default: all)"
-    )
-    parser.add_argument(
+    group.add_argument(
         "--beam_size",
         type=positive_int,
         metavar="K",
         help="beam (default: task.decoding of the run)",
     )
-    parser.add_argument(
-        "--checkpoint", metavar="PATH", help="checkpoint to read (default: the best, else newest)"
+    group.add_argument(
+        "--on_long_line",
+        default="error",
+        choices=["error", "truncate", "skip"],
+        help="what to do with a source longer than the model's positions",
     )
-    parser.add_argument(
-        "--copy_source",
-        action="store_true",
-        help="also score the source itself as if it were the translation",
-    )
-    parser.add_argument(
-        "--output",
-        metavar="JSON",
-        help="report (default: DIR/evaluation-SPLIT.json, or evaluation-NAME.json for NAME.yaml; a "
-        "report that has more stays, and a partial one gets a name of its own)",
-    )
-    add_backend_arguments(parser)
-    parser.add_argument(
+    group.add_argument(
         "--compare_with",
         choices=("float32", "int8"),
         help="also score in this compute type, and print by how much the scores differ from it, "
         "with the p-value of a paired bootstrap",
     )
-    parser.add_argument(
-        "--samples", type=positive_int, default=1000, metavar="N", help="of the bootstrap"
+    group.add_argument(
+        "--samples", type=positive_int, default=1000, metavar="N", help="resamples of the bootstrap"
     )
-    parser.add_argument("--json", action="store_true", help="print the report, not the table")
 
 
 def run(args: argparse.Namespace) -> int:

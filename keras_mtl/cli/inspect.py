@@ -115,7 +115,7 @@ def find_problems(config: "ExperimentConfig", prepared: "PreparedData | None") -
 
     Args:
       config: the configuration.
-      prepared: the prepared store; where there is one, corpora need not be there.
+      prepared: the prepared store; if there is one, corpora may be missing.
 
     Returns:
       Messages.

@@ -21,7 +21,7 @@ from keras_mtl.configuration import plugins
 
 
 class Command(NamedTuple):
-    """A subcommand: where it lives, and the line that ``keras-mtl --help`` shows.
+    """A subcommand: its module, and the line that ``keras-mtl --help`` shows.
 
     The module has ``add_arguments(parser)``, ``check_arguments(args)`` and ``run(args) -> int``. It
     is imported only when its subcommand is chosen. ``check_arguments`` comes before plug-ins and
@@ -185,7 +185,7 @@ def _load_plugins(args: argparse.Namespace) -> None:
 
 
 class _HelpFormatter(argparse.HelpFormatter):
-    """Shows a default value where there is one, and fits the subcommands into a column."""
+    """Shows a default value if there is one, and fits the subcommands into a column."""
 
     def __init__(self, prog: str) -> None:
         super().__init__(prog, max_help_position=28)

@@ -13,9 +13,7 @@ from keras_mtl.errors import ConfigError
 from keras_mtl.files import replace_file
 
 if TYPE_CHECKING:
-    from keras_mtl.simulation.comparison import Played, ScheduleSpec
-    from keras_mtl.simulation.curves import Curves
-    from keras_mtl.simulation.experiment import Experiment
+    from keras_mtl.simulation.comparison import Played
 
 _CURVE_PARAMETERS = {
     "exponent": "power of the learning curves (default: 0.5)",
@@ -30,7 +28,17 @@ _CURVE_PARAMETERS = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the subcommand's arguments."""
-    source = parser.add_argument_group("what is simulated")
+    _add_source_arguments(parser.add_argument_group("what is simulated"))
+    _add_curve_arguments(parser.add_argument_group("how the tasks learn"))
+    output = parser.add_argument_group("output")
+    output.add_argument(
+        "--output", default="simulation.png", metavar="PNG", help="picture; '' draws none"
+    )
+    output.add_argument("--html", metavar="FILE", help="also write a page with picture and tables")
+    output.add_argument("--json", metavar="FILE", help="also write every number")
+
+
+def _add_source_arguments(source: "argparse._ArgumentGroup") -> None:
     source.add_argument(
         "--config_file",
         metavar="YAML",
@@ -70,7 +78,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     source.add_argument("--seed", type=int, default=1, help="of chance and noise")
 
-    curves = parser.add_argument_group("how the tasks learn")
+
+def _add_curve_arguments(curves: "argparse._ArgumentGroup") -> None:
     curves.add_argument(
         "--recorded", metavar="DIR", help="a run whose scores are the curves, instead of power laws"
     )
@@ -89,13 +98,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     for name, text in _CURVE_PARAMETERS.items():
         curves.add_argument(f"--{name}", type=float, metavar="X", help=text)
-
-    output = parser.add_argument_group("output")
-    output.add_argument(
-        "--output", default="simulation.png", metavar="PNG", help="picture; '' draws none"
-    )
-    output.add_argument("--html", metavar="FILE", help="also write a page with picture and tables")
-    output.add_argument("--json", metavar="FILE", help="also write every number")
 
 
 def check_arguments(args: argparse.Namespace) -> None:
@@ -121,41 +123,28 @@ def check_arguments(args: argparse.Namespace) -> None:
 def run(args: argparse.Namespace) -> int:
     """Plays the schedules, prints tables, draws; returns the exit code."""
     from keras_mtl.simulation import PlaySettings
-    from keras_mtl.simulation.comparison import (
-        MOST_TASKS_IN_TABLE,
-        as_data,
-        baseline_notes,
-        baseline_table,
-        group_tables,
-        play_all,
-        task_tables,
-    )
+    from keras_mtl.simulation.comparison import as_data, play_all
     from keras_mtl.simulation.experiment import read_experiment
+    from keras_mtl.simulation.setup import make_curves, notes_on, schedules_to_play
 
     experiment = read_experiment(args.config_file, args.model_dir, args.tasks)
     steps = args.train_steps if args.train_steps is not None else experiment.steps
     if steps < 1:
         raise ConfigError(f"--train_steps {steps}: give at least 1")
     interval = args.interval if args.interval is not None else experiment.interval
-    curves = _curves(args, experiment, steps)
+    given = {
+        name: value for name in _CURVE_PARAMETERS if (value := getattr(args, name)) is not None
+    }
+    baseline_steps = args.baseline_steps if args.baseline_steps is not None else steps
+    curves = make_curves(experiment, given, baseline_steps, args.recorded)
     batches = experiment.batches_per_step
     settings = PlaySettings(steps * batches, interval * batches, args.draws, args.seed, args.noise)
+    specs = schedules_to_play(experiment, args.schedule, args.schedules)
     begin = time.perf_counter()
-    played = play_all(_specs(args, experiment), curves, experiment.rows, settings)
+    played = play_all(specs, curves, experiment.rows, settings)
     seconds = time.perf_counter() - begin
-    notes = _notes(args, experiment, curves, played)
-    for title, table in group_tables(played).items():
-        print(f"{title}:")
-        print_table(*table)
-        print()
-    if len(curves.tasks) <= MOST_TASKS_IN_TABLE:
-        print_table(*baseline_table(played))
-        for note in baseline_notes(played):
-            print(note)
-        for title, table in task_tables(played).items():
-            print(f"\n{title}:")
-            print_table(*table)
-        print()
+    _print_tables(played)
+    notes = notes_on(experiment, curves, played, args.recorded)
     for note in notes:
         print(note)
     print(
@@ -170,87 +159,27 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _specs(args: argparse.Namespace, experiment: "Experiment") -> "list[ScheduleSpec]":
-    from keras_mtl.configuration.reading import load_yaml
+def _print_tables(played: "Sequence[Played]") -> None:
     from keras_mtl.simulation.comparison import (
-        ScheduleSpec,
-        default_label,
-        parse_schedule,
-        schedule_of,
+        MOST_TASKS_IN_TABLE,
+        baseline_notes,
+        baseline_table,
+        group_tables,
+        task_tables,
     )
 
-    name, parameters = experiment.schedule
-    own = ScheduleSpec(default_label(name, parameters), name, parameters)
-    specs = [own if text.strip() == "config" else parse_schedule(text) for text in args.schedule]
-    if args.schedules:
-        entries = load_yaml(args.schedules)
-        if not isinstance(entries, list) or not entries:
-            raise ConfigError(f"{args.schedules}: a list of schedules is expected")
-        specs += [own if entry == "config" else schedule_of(entry) for entry in entries]
-    return specs or [own]
-
-
-def _curves(args: argparse.Namespace, experiment: "Experiment", steps: int) -> "Curves":
-    from keras_mtl.metrics import schedule_higher_is_better
-    from keras_mtl.simulation import CurveSettings, PowerLawCurves, RecordedCurves
-    from keras_mtl.simulation.experiment import recorded_events
-
-    given = {
-        name: value for name in _CURVE_PARAMETERS if (value := getattr(args, name)) is not None
-    }
-    batches = experiment.batches_per_step
-    if "memory" in given:
-        given["memory"] *= batches
-    settings = CurveSettings(**given)
-    if args.recorded:
-        counted = experiment.rows**0 if experiment.mixed else experiment.rows
-        return RecordedCurves(experiment.tasks, recorded_events(args.recorded), counted, settings)
-    alone = args.baseline_steps if args.baseline_steps is not None else steps
-    direction = schedule_higher_is_better(experiment.metric)
-    return PowerLawCurves(experiment.tasks, experiment.rows, alone * batches, settings, direction)
-
-
-def _notes(
-    args: argparse.Namespace,
-    experiment: "Experiment",
-    curves: "Curves",
-    played: "Sequence[Played]",
-) -> list[str]:
-    """What a reader has to know of how the numbers were made."""
-    from keras_mtl.simulation.comparison import MOST_TASKS_IN_TABLE
-
-    notes = []
-    if args.recorded:
-        notes.append(f"curves: recorded in {args.recorded}")
-        for item in played:
-            beyond = [
-                task.name
-                for task, held in zip(curves.tasks, item.simulation.held, strict=True)
-                if held
-            ]
-            if beyond:
-                shown = ", ".join(beyond[:5]) + (" ..." if len(beyond) > 5 else "")
-                notes.append(
-                    f"{item.spec.label}: learns more of {shown} than was recorded; the score stays "
-                    "at the last one"
-                )
-    else:
-        notes.append(
-            "curves: power laws, which are a model and not a measurement; compare shapes, not "
-            "decimals"
-        )
-    if not experiment.rows_known:
-        notes.append(
-            f"examples of a batch: {experiment.rows.mean():.0f}, for sentences half as long as the "
-            "longest (prepare the data and give --model_dir to know)"
-        )
-    if len(curves.tasks) > MOST_TASKS_IN_TABLE:
-        count = sum(task.baseline is None for task in experiment.tasks)
-        if count:
-            # No table shows which.
-            how = "the best recorded scores" if args.recorded else "modeled, not measured"
-            notes.append(f"baselines of {count:,} tasks are {how}: none are given")
-    return notes
+    for title, table in group_tables(played).items():
+        print(f"{title}:")
+        print_table(*table)
+        print()
+    if len(played[0].schedule.tasks) <= MOST_TASKS_IN_TABLE:
+        print_table(*baseline_table(played))
+        for note in baseline_notes(played):
+            print(note)
+        for title, table in task_tables(played).items():
+            print(f"\n{title}:")
+            print_table(*table)
+        print()
 
 
 def _write(args: argparse.Namespace, played: "Sequence[Played]", notes: list[str]) -> None:

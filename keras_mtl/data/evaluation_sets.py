@@ -43,7 +43,7 @@ class EvaluationCorpus:
 
     Attributes:
       reader: name of the reader.
-      options: of the reader.
+      options: options of the reader.
       tasks: names of the tasks that it belongs to; None for every task that is scored.
     """
 

@@ -43,11 +43,11 @@ class BackgroundEvaluation:
         """Waits for the end of the evaluation.
 
         Args:
-            stopped: asked often whether to stop waiting; None: never.
+            stopped: called often; returns whether to stop waiting. None never stops.
 
         Returns:
-            The result of each task, and the seconds waited; None when `stopped` said so, and the
-            evaluation continues.
+            The result of each task, and the seconds waited; None if `stopped` returned True; the
+            evaluation then continues.
 
         Raises:
             Exception: what the evaluation raised.

@@ -22,7 +22,7 @@ class Evaluation:
     Attributes:
       results: result of each task, in the order of the tasks.
       scored_pairs: which pairs were scored, by task.
-      record: which weights, which settings, when and where; see `keras_mtl.evaluation.reports`.
+      record: weights, settings, date and machine; see `keras_mtl.evaluation.reports`.
       path: file of the report.
       copied: scores of the sources as if they were the translations, by task; empty unless
         ``copy_source`` was set.
@@ -57,8 +57,8 @@ def evaluate(
 ) -> Evaluation:
     """Scores the tasks of a trained model.
 
-    Whatever stands against the evaluation is found before a sentence is translated. The report is
-    not written yet: `Evaluation.write` does that.
+    Everything that can be checked is checked before a sentence is translated. `Evaluation.write`
+    writes the report.
 
     Args:
       model_dir: directory of the run.

@@ -26,7 +26,7 @@ class Translates(Protocol):
 
 
 class CopySource:
-    """The translator that returns its input: the score that any model has to pass."""
+    """The translator that returns its input: any model must score higher."""
 
     def translate(self, lines: Sequence[str], task: str) -> list[str]:
         """Returns the lines."""
@@ -41,7 +41,7 @@ _LEFT_OUT_BY = {
 
 
 def no_pair(task: str, split: str) -> DataError:
-    """The error of a task that has nothing to be scored on."""
+    """Returns the error for a task that has no pair to score."""
     return DataError(
         f"task {task!r} has no {split} pair to score; raise task.data.{split}_fraction, "
         f"give the task {split}_corpora, or leave the task out: {_LEFT_OUT_BY[split]}"
@@ -53,7 +53,7 @@ class Evaluator:
 
     Args:
       prepared: the prepared store.
-      translator: translates the sources; None when no metric compares text.
+      translator: translates the sources; None if no metric compares text.
       metrics: names of registered metrics (`keras_mtl.metrics.available`).
       max_pairs: most pairs of a task; they are spread evenly over its length-sorted pairs, so that
         the choice is the same each time and keeps the distribution of lengths. None takes all.
@@ -61,7 +61,7 @@ class Evaluator:
         what another compute type changes. Its text is decoded from its tokens.
       tasks: names of the tasks to score; None scores all.
       likelihood: gives the loss of the references; needed only for metrics of the loss.
-      pairs_at_once: pairs that are translated between two looks whether to stop, >= 1.
+      pairs_at_once: pairs that are translated between two checks whether to stop, >= 1.
 
     Raises:
       ConfigError: a metric or task is unknown, or what it needs is missing.
@@ -123,14 +123,14 @@ class Evaluator:
         """Scores the tasks with the weights as they are now.
 
         Args:
-          log: function that gets a line after each task.
-          stopped: asked every few seconds whether to end here; None: never.
+          log: function that receives a line after each task.
+          stopped: called every few seconds; returns whether to stop. None never stops.
 
         Returns:
           The result of each task, in the order of the tasks.
 
         Raises:
-          EvaluationStopped: ``stopped`` said so.
+          EvaluationStopped: `stopped` returned True.
         """
         if isinstance(self._translator, TextTranslator):
             self._translator.refresh()
@@ -147,7 +147,7 @@ class Evaluator:
 
     @functools.cached_property
     def scored_pairs(self) -> dict[str, ScoredPairs]:
-        """Which pairs of each task `evaluate` scores; reads them, and does not translate them."""
+        """Which pairs of each task `evaluate` scores. Reads the pairs without translating them."""
         found = {}
         for name in self.tasks:
             indices = self._indices[name]
@@ -156,7 +156,7 @@ class Evaluator:
         return found
 
     def check_lengths(self, translator: TextTranslator) -> None:
-        """Checks before the work that no source is too long for a translator.
+        """Checks before the translation that no source is too long for a translator.
 
         Raises:
           InputError: one is; the message names the file and line of the pair, or its number in the
@@ -170,8 +170,10 @@ class Evaluator:
                 continue
             place, tokens = too_long[0]
             index = int(indices[place])
-            where = getattr(reader, "place", None)
-            shown = where(index) if where else f"{self.split} pair {index + 1} of task {name!r}"
+            place_of = getattr(reader, "place", None)
+            shown = f"{self.split} pair {index + 1} of task {name!r}"
+            if place_of:
+                shown = place_of(index)
             more = f" ({len(too_long) - 1:,} more are too long)" if len(too_long) > 1 else ""
             raise InputError(
                 f"{shown}: the source has {tokens} tokens, and the model takes "
@@ -191,7 +193,7 @@ class Evaluator:
     def _translate(
         self, sources: Sequence[str], task: str, stopped: Callable[[], bool] | None
     ) -> list[str]:
-        """Translates the sources of a task, and looks now and then whether to stop."""
+        """Translates the sources of a task, and checks after each part whether to stop."""
         assert self._translator is not None  # checked by the constructor
         if stopped is None:
             return list(self._translator.translate(sources, task))

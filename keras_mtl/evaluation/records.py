@@ -1,4 +1,4 @@
-"""What a report says of an evaluation besides scores: which weights, when, on which machine."""
+"""What a report says in addition to scores: weights, date, machine, and what it lacks."""
 
 import contextlib
 import datetime

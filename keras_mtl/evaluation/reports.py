@@ -34,12 +34,12 @@ def report(
     scored: Mapping[str, ScoredPairs] | None = None,
     **extra: Any,
 ) -> dict[str, Any]:
-    """Results as plain data for JSON.
+    """Returns results as plain data for JSON.
 
     Args:
-      results: of `Evaluator.evaluate`.
-      scored: of `Evaluator.scored_pairs`.
-      **extra: put at the top, for example ``split="test"``.
+      results: results of `Evaluator.evaluate`.
+      scored: result of `Evaluator.scored_pairs`.
+      **extra: fields before the scores, for example ``split="test"``.
     """
     first = next(iter(results.values()))
     tasks: dict[str, dict[str, Any]] = {}
@@ -86,7 +86,7 @@ def write_report(
 
 
 def check_writable(path: str | os.PathLike[str]) -> None:
-    """Finds out before the work whether a report can be written; makes its directory.
+    """Checks before the work that a report can be written; creates its directory.
 
     Raises:
       DataError: it cannot.

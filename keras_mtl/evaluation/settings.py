@@ -28,7 +28,7 @@ class EvaluationSettings:
       beam_size: None takes that of the run.
       checkpoint: checkpoint to read; None takes the best one, or else the newest.
       backend: ``native``, ``tf`` or ``auto``.
-      compute_type: of the engine, ``float32`` or ``int8``; None is ``float32``.
+      compute_type: compute type of the engine, ``float32`` or ``int8``; None is ``float32``.
       workers: threads of the engine; None takes one per processor.
       compare_with: compute type that is scored in addition, to compare with; None compares nothing.
       samples: bootstrap resamples of that comparison.

@@ -57,7 +57,7 @@ def pairs_digest(pairs: Iterable[tuple[str, str]]) -> str:
 def write_translations(
     directory: str | os.PathLike[str], results: Mapping[str, Translated]
 ) -> Path:
-    """Writes a file for each task that was translated; each is complete or it is not there.
+    """Writes a file for each task that was translated; each is complete or absent.
 
     Args:
       directory: created if missing. Files of tasks that are not in `results` stay.

@@ -35,7 +35,7 @@ COLORS = (
     "#8C8C8C",
     "#8B4513",
 )
-# The same on a dark ground: as light as it takes, black turned to white.
+# The same on a dark background: lighter, and black becomes white.
 DARK_COLORS = (
     "#4BA6E0",
     "#F08A4B",
@@ -48,7 +48,7 @@ DARK_COLORS = (
     "#A9A9A9",
     "#C98A55",
 )
-# Shape tells tasks apart where color does not, as in print.
+# Shapes distinguish tasks where colors do not, as in print.
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
 
 INK, MUTED, GRID = "#222222", "#666666", "#DDDDDD"
@@ -107,7 +107,7 @@ def to_svg(figure: Any, name: str, label: str) -> str:
     """A figure as an ``<svg>`` element for a page.
 
     Args:
-      figure: of `new_figure`.
+      figure: a figure of `new_figure`.
       name: unique on the page; keeps the ids of its parts apart from those of other figures.
       label: what the picture shows, for people who cannot see it.
 
@@ -283,7 +283,7 @@ def draw_heat(
 
 
 def style(axes: Any, grid: bool = True) -> None:
-    """Takes away what no reader needs, and sets the colors that a page can change."""
+    """Removes what no reader needs, and sets the colors that a page can change."""
     if grid:
         axes.grid(axis="y", color=GRID, linewidth=0.8, zorder=0)
     axes.spines[["top", "right"]].set_visible(False)

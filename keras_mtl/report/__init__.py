@@ -1,6 +1,6 @@
 """Compares runs: one page, pictures and tables of what schedules made of the same tasks.
 
-Reads what training and evaluation left in their folders; needs neither TensorFlow nor the models.
+Reads the directories of runs; needs neither TensorFlow nor the models.
 """
 
 from keras_mtl.report.groups import Group, group_runs

@@ -14,7 +14,7 @@ from keras_mtl.run_files import evaluation_file
 
 
 @dataclasses.dataclass(frozen=True)
-class Evaluation:
+class RecordedEvaluation:
     """Scores of a run and how they were made.
 
     Attributes:
@@ -22,7 +22,7 @@ class Evaluation:
       signatures: by metric, how the scores were made.
       pairs: sentence pairs behind the scores, by task.
       available: pairs of the whole test set, by task, as far as they are known.
-      hashes: of the pairs by task, as far as they are known.
+      hashes: hashes of the pairs by task, as far as they are known.
       partial: what a complete evaluation would have in addition.
       translations: by task; empty if they were not kept.
       record: everything else in the file, such as ``step``; older versions recorded less.
@@ -71,12 +71,12 @@ class Evaluation:
         )
 
 
-NONE = Evaluation({}, {}, {}, {}, {}, (), {}, {})
+NONE = RecordedEvaluation({}, {}, {}, {}, {}, (), {}, {})
 
 
 def read_evaluation(
     directory: Path, split: str, test_sizes: Mapping[str, int], notes: list[str]
-) -> Evaluation:
+) -> RecordedEvaluation:
     """Reads the scores of a run; what cannot be read becomes a note.
 
     Args:
@@ -116,7 +116,7 @@ def read_evaluation(
             hashes[task] = pairs_digest((row.source, row.reference) for row in rows)
     known = {task: size for task, size in available.items() if isinstance(size, int)}
     recorded = report.get("partial")
-    return Evaluation(
+    return RecordedEvaluation(
         scores=scores,
         signatures=signatures,
         pairs=pairs,

@@ -17,11 +17,11 @@ class Mean(NamedTuple):
     """A mean over seeds.
 
     Attributes:
-      mean: of the values there are.
+      mean: their mean.
       spread: their standard deviation (n - 1), None for one value.
       low: the lowest.
       high: the highest.
-      seeds: how many there are.
+      seeds: how many values there are.
     """
 
     mean: float
@@ -52,7 +52,7 @@ class Group:
         return self.mean_of(lambda run: run.test.get(metric, {}).get(task))
 
     def curve(self, curve_of: Callable[[Run], Curve | None]) -> "CurveMean | None":
-        """Mean of a curve over seeds, at the steps that all runs have which have the curve."""
+        """Mean of a curve over seeds, at the steps that all runs with this curve have in common."""
         curves = [curve for run in self.runs if (curve := curve_of(run))]
         if not curves:
             return None

@@ -17,7 +17,7 @@ from keras_mtl.evaluation.translations import Translation
 from keras_mtl.events import Curve, Event, of_kind, read_log, task_curves, validation_metric
 from keras_mtl.metrics import find as find_metric
 from keras_mtl.metrics import schedule_higher_is_better, schedule_score
-from keras_mtl.report.evaluations import Evaluation, read_evaluation
+from keras_mtl.report.evaluations import RecordedEvaluation, read_evaluation
 from keras_mtl.run_files import METRICS_FILE, PARAMS_FILE, data_directory
 
 
@@ -28,14 +28,14 @@ class Run:
     Attributes:
       directory: its ``model_dir``, a directory.
       params: its configuration as plain values; empty when there is none.
-      seed: ``runtime.seed``; None when it is not known.
-      schedule: name of its schedule; empty when it is not known.
+      seed: ``runtime.seed``; None if it is not known.
+      schedule: name of its schedule; empty if it is not known.
       tasks: names, in the configuration's order.
       sizes: training pairs by task, as far as they are known.
       baselines: score of a model trained on only this task, in the unit of `metric`, if known.
       metric: what drove the schedule.
-      last_step: of its log; 0 when it has none.
-      trained_steps: of its newest checkpoint, or else of its log.
+      last_step: last step of its log; 0 if it has none.
+      trained_steps: step of its newest checkpoint, or else of its log.
       losses: training loss per token in nats, by task.
       probabilities: by task.
       scales: factors of an implicit schedule by task; empty when all were 1.
@@ -66,7 +66,7 @@ class Run:
     ratios: Mapping[str, Curve]
     batches: Mapping[str, int]
     tokens: Mapping[str, int]
-    evaluation: Evaluation
+    evaluation: RecordedEvaluation
     notes: Sequence[str]
 
     @property

@@ -1,7 +1,7 @@
 """Whether differences between groups of runs are more than chance of the test set."""
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from keras_mtl.evaluation.significance import paired_bootstrap
 from keras_mtl.report.groups import Group
@@ -16,7 +16,7 @@ class Comparison:
     """A group's runs against those of another, on one task and metric.
 
     Attributes:
-      p_values: of each pair of runs.
+      p_values: p-value of each pair of runs.
       above: pairs in which the run is significantly above the other.
       below: pairs in which it is significantly below.
     """
@@ -62,20 +62,7 @@ def compare_groups(
     pairs = {group.label: _pairs(baseline, group) for group in others}
     for left in baseline.runs:
         for task in tasks:
-            opponents = []
-            for group in others:
-                for first, right in pairs[group.label]:
-                    if first is not left or not (
-                        left.translations.get(task) and right.translations.get(task)
-                    ):
-                        continue
-                    if _same_test_set(left, right, task):
-                        opponents.append((group.label, right))
-                    else:
-                        notes.append(
-                            f"{right.directory} and {left.directory} were tested on different "
-                            f"sentences of {task}: not compared"
-                        )
+            opponents = _opponents(left, task, pairs, notes)
             if log and opponents:
                 log(f"testing {task}: {left.directory} against {len(opponents)} runs")
             for label, metric, outcome in _test(left, opponents, task, samples):
@@ -88,6 +75,34 @@ def compare_groups(
             sum(difference < 0 for difference in sure),
         )
     return found, notes
+
+
+def _opponents(
+    left: Run, task: str, pairs: Mapping[str, Sequence[tuple[Run, Run]]], notes: list[str]
+) -> list[tuple[str, Run]]:
+    """Returns the runs that a run is tested against on a task, with the labels of their groups.
+
+    Args:
+      left: run of the baseline.
+      task: name of the task.
+      pairs: runs of the baseline with those of a group, by the group's label.
+      notes: receives a sentence for each run that was tested on other sentences.
+    """
+    opponents = []
+    for label, members in pairs.items():
+        for first, right in members:
+            if first is not left:
+                continue
+            if not (left.translations.get(task) and right.translations.get(task)):
+                continue
+            if _same_test_set(left, right, task):
+                opponents.append((label, right))
+            else:
+                notes.append(
+                    f"{right.directory} and {left.directory} were tested on different "
+                    f"sentences of {task}: not compared"
+                )
+    return opponents
 
 
 def _pairs(baseline: Group, group: Group) -> list[tuple[Run, Run]]:

@@ -34,7 +34,7 @@ class Cell:
 
     @property
     def number(self) -> str:
-        """``54.8 ± 0.4``, the spread where there are several seeds."""
+        """``54.8 ± 0.4``; with the spread only if there are several seeds."""
         if self.value is None:
             return "–"
         text = f"{self.value.mean:.{self.decimals}f}"
@@ -62,7 +62,7 @@ class Row:
     """A task, or the mean over tasks.
 
     Attributes:
-      name: of the task.
+      name: name of the task.
       size: training pairs; None when not known.
       baseline: score of a model trained on only this task; None if it is not known, differs between
         groups, or is of another metric.
@@ -81,7 +81,7 @@ class FinalTable:
 
     Attributes:
       metric: its name.
-      labels: of the groups.
+      labels: labels of the groups.
       rows: a task each; the last is the mean over the tasks that all groups have.
       partial: tasks that the mean leaves out, because some group does not have them.
     """
@@ -143,25 +143,32 @@ def final_table(
     tested = [group for group in groups if any(metric in run.test for run in group.runs)]
     common = [task for task in evaluated if all(group.test(metric, task) for group in tested)]
     if common:
-        with_baseline = [
-            task for task in common if all(group.baseline(task) is not None for group in tested)
-        ]
-        means = [
-            Cell(
-                mean(
-                    sum(run.test[metric][task] for task in common) / len(common)
-                    for run in group.runs
-                    if all(task in run.test.get(metric, {}) for task in common)
-                ),
-                decimals=places,
-                ratio=_mean_ratio(group, metric, with_baseline),
-            )
-            for group in groups
-        ]
+        means = _means(groups, tested, common, metric)
         rows.append(Row("mean", None, None, best(means)))
     labels = tuple(group.label for group in groups)
     partial = tuple(task for task in evaluated if task not in common)
     return FinalTable(metric, labels, tuple(rows), partial)
+
+
+def _means(
+    groups: Sequence[Group], tested: Sequence[Group], tasks: Sequence[str], metric: str
+) -> list[Cell]:
+    """Returns the mean of each group over tasks that all tested groups have."""
+    with_baseline = [
+        task for task in tasks if all(group.baseline(task) is not None for group in tested)
+    ]
+    return [
+        Cell(
+            mean(
+                sum(run.test[metric][task] for task in tasks) / len(tasks)
+                for run in group.runs
+                if all(task in run.test.get(metric, {}) for task in tasks)
+            ),
+            decimals=decimals(metric),
+            ratio=_mean_ratio(group, metric, with_baseline),
+        )
+        for group in groups
+    ]
 
 
 def _mean_ratio(group: Group, metric: str, tasks: Sequence[str]) -> Mean | None:

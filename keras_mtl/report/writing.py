@@ -36,10 +36,10 @@ def write_report(
 
     Args:
       runs: what is compared; runs that differ only by their seed are one configuration.
-      output: the directory; made when missing.
+      output: the directory; created if it is missing.
       baseline: label of the group that all others are tested against; None is the first.
       samples: bootstrap resamples of a test; 0 leaves the tests out.
-      title: of the page; empty for one that fits the runs.
+      title: title of the page; empty chooses one that fits the runs.
       log: gets lines on the progress of the tests.
       split: which evaluation the runs were read with.
       made: when and by what the report is made, for its end; without it the same runs give the same
@@ -221,8 +221,8 @@ def _chart_sections(
         charted(
             "probabilities",
             given,
-            "Probability of the next batch over steps; factors where updates are scaled, weights "
-            "where losses or gradients are balanced.",
+            "Probability of the next batch over steps; factors if updates are scaled, weights "
+            "if losses or gradients are balanced.",
             with_legend=False,
         ),
         charted("shares", "What was consumed", "", with_legend=False),

@@ -59,7 +59,7 @@ def test_a_resumed_run_leaves_the_file_of_an_undisturbed_one(tmp_path):
     with open(killed.path, "a") as file:
         file.write('{"event": "train", "st')  # killed in the middle of a write
     resumed = EventLog(tmp_path / "killed", tensorboard=False)
-    with pytest.warns(UserWarning, match="torn"):
+    with pytest.warns(UserWarning, match="incomplete"):
         assert resumed.resume(20) == 2
     for step in (30, 40):
         log_train(resumed, step)
