@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from keras_mtl import schedules
+from keras_mtl.configuration.schema import ExperimentConfig, as_dict
 from keras_mtl.errors import ConfigError
 from keras_mtl.report.runs import Run
 
@@ -94,9 +95,6 @@ def with_defaults(runs: Sequence[Run]) -> list[Run]:
     """Fills in the fields that some of the runs know and others do not."""
     if len({_fields(run.params) for run in runs if run.params}) < 2:
         return list(runs)
-    # Imports TensorFlow, so only if it is needed.
-    from keras_mtl.configuration.schema import ExperimentConfig, as_dict
-
     defaults = as_dict(ExperimentConfig())
     return [
         dataclasses.replace(run, params=_filled(run.params, defaults)) if run.params else run
