@@ -55,10 +55,6 @@ FREE_OF_TENSORFLOW = (
 )
 # Circles of modules that are still to be broken; this list only gets shorter.
 CIRCLES = (
-    {
-        *("decoding.engine_translator", "decoding.model_kinds"),
-        *("decoding.tasks", "decoding.text_translator"),
-    },
     {"schedules.base", "schedules.registry", "schedules.score_book", "schedules.validation"},
     {"data.mixture", "data.mixture_dataset"},
 )
@@ -159,8 +155,8 @@ def test_no_modules_import_each_other_in_a_circle():
     found = circles(imports)
     new = [sorted(circle) for circle in found if not any(circle <= listed for listed in CIRCLES)]
     assert not new, f"modules that import each other: {new}"
-    gone = [sorted(listed) for listed in CIRCLES if listed not in found]
-    assert not gone, f"no longer whole circles; shorten CIRCLES: {gone}"
+    gone = [sorted(listed) for listed in CIRCLES if not any(circle <= listed for circle in found)]
+    assert not gone, f"no longer circles; remove them from CIRCLES: {gone}"
 
 
 def test_circles_are_found():
