@@ -93,12 +93,12 @@ def prepare(args):
     """Writes the models, and the work: sources as ids and as CTranslate2's tokens, options."""
     import numpy as np
 
-    from keras_mtl.decoding.not_text import not_text_ids
+    from keras_mtl.decoding.suppressed import suppressed_ids
     from keras_mtl.export.ctranslate2 import write_directory
     from keras_mtl.export.engine_file import export_engine_file
 
     model, vocabulary, tasks, task = build(args)
-    options = {"beam_size": args.beam_size, "alpha": 1.0, "suppress": not_text_ids(vocabulary)}
+    options = {"beam_size": args.beam_size, "alpha": 1.0, "suppress": suppressed_ids(vocabulary)}
     if args.model_dir:
         lines = Path(args.text).read_text(encoding="utf-8").splitlines()
         pieces = [ids for ids in vocabulary.encode_batch(lines) if 0 < len(ids) < 100]

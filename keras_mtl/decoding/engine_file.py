@@ -14,8 +14,8 @@ import numpy as np
 
 import keras_mtl
 from keras_mtl.data.vocabulary import Vocabulary
-from keras_mtl.decoding.not_text import not_text_ids
 from keras_mtl.decoding.options import BeamOptions
+from keras_mtl.decoding.suppressed import suppressed_ids
 from keras_mtl.decoding.tasks import TranslationTask
 from keras_mtl.engine import write_model_file
 from keras_mtl.engine.arrays import quantize_rows, transformer_arrays
@@ -141,7 +141,7 @@ def _hyperparameters(
         "bos_id": vocabulary.bos_id,
         "eos_id": vocabulary.eos_id,
         "unk_id": vocabulary.unk_id,
-        "not_text": not_text_ids(vocabulary),
+        "not_text": suppressed_ids(vocabulary),
         "vocabulary_hash": vocabulary.hash,
         "task_names": [task.name for task in tasks],
         "task_sources": [task.source for task in tasks],

@@ -12,8 +12,8 @@ from typing import Any
 from keras_mtl.configuration.sublayers import only_tensorflow
 from keras_mtl.data.vocabulary import Vocabulary
 from keras_mtl.decoding.engine_file import WEIGHT_TYPES, write_engine_file
-from keras_mtl.decoding.not_text import model_options, not_text_ids
 from keras_mtl.decoding.options import BeamOptions
+from keras_mtl.decoding.suppressed import model_options, suppressed_ids
 from keras_mtl.decoding.text_translator import Found, Request
 from keras_mtl.engine import Engine
 from keras_mtl.errors import InputError, nearest
@@ -49,8 +49,8 @@ class EngineSearch:
     def __init__(self, engine: Engine, vocabulary: Vocabulary, options: BeamOptions) -> None:
         self.engine = engine
         self.max_length: int = engine.hyperparameters["max_length"]
-        not_text = engine.hyperparameters["not_text"]
-        self.options = model_options(options, not_text, vocabulary, self.max_length)
+        suppressed = engine.hyperparameters["not_text"]
+        self.options = model_options(options, suppressed, vocabulary, self.max_length)
 
     def search(self, request: Request, batch_size: int) -> list[Found]:
         """See `IdSearch`; sentences are named and sampled by their line."""
@@ -92,7 +92,7 @@ class ModelEngineSearch:
             raise InputError(f"backend=native: {reason}; give tf")
         self.max_length: int = model.max_length
         self.options = model_options(
-            options, not_text_ids(vocabulary), vocabulary, model.max_length
+            options, suppressed_ids(vocabulary), vocabulary, model.max_length
         )
         self._model = model
         self._vocabulary = vocabulary

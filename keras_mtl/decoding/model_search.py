@@ -10,8 +10,8 @@ import tensorflow as tf
 
 from keras_mtl.data.vocabulary import Vocabulary
 from keras_mtl.decoding.beam_search import BeamResult, beam_search
-from keras_mtl.decoding.not_text import model_options, not_text_ids
 from keras_mtl.decoding.options import BeamOptions
+from keras_mtl.decoding.suppressed import model_options, suppressed_ids
 
 # A model's caches have a static size. Batches take the smallest of a few sizes that is enough:
 # doubling keeps the number of traced programs to a handful and wastes at most half a cache.
@@ -46,8 +46,8 @@ class ModelSearch:
     def __init__(
         self, model: Any, vocabulary: Vocabulary, options: BeamOptions, jit_compile: bool = False
     ) -> None:
-        not_text = not_text_ids(vocabulary)
-        self.options = model_options(options, not_text, vocabulary, model.max_length)
+        suppressed = suppressed_ids(vocabulary)
+        self.options = model_options(options, suppressed, vocabulary, model.max_length)
         self._model = model
         self._vocabulary = vocabulary
         self._function = tf.function(

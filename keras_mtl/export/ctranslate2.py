@@ -175,7 +175,7 @@ def _package() -> Any:
 
 
 def _description(vocabulary: Vocabulary, tasks: Sequence[TranslationTask]) -> str:
-    from keras_mtl.decoding.not_text import not_text_ids
+    from keras_mtl.decoding.suppressed import suppressed_ids
 
     entries = [
         {
@@ -186,7 +186,7 @@ def _description(vocabulary: Vocabulary, tasks: Sequence[TranslationTask]) -> st
         }
         for task in tasks
     ]
-    suppress = [vocabulary.piece(token) for token in not_text_ids(vocabulary)]
+    suppress = [vocabulary.piece(token) for token in suppressed_ids(vocabulary)]
     return json.dumps({"tasks": entries, "suppress": suppress}, ensure_ascii=False, indent=1)
 
 

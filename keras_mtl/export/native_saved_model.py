@@ -15,9 +15,9 @@ import tensorflow as tf
 
 from keras_mtl.data.vocabulary import Vocabulary
 from keras_mtl.decoding.loading import load_model
-from keras_mtl.decoding.not_text import model_options, not_text_ids
 from keras_mtl.decoding.op_beam_search import options_text
 from keras_mtl.decoding.options import BeamOptions
+from keras_mtl.decoding.suppressed import model_options, suppressed_ids
 from keras_mtl.decoding.tasks import TranslationTask
 from keras_mtl.engine import load_ops
 from keras_mtl.export.engine_file import export_engine_file
@@ -92,7 +92,7 @@ def export_native_saved_model(
       NativeError: the TensorFlow operations cannot be loaded.
     """
     check_free(Path(output), overwrite)
-    options = model_options(options, not_text_ids(vocabulary), vocabulary, model.max_length)
+    options = model_options(options, suppressed_ids(vocabulary), vocabulary, model.max_length)
     directory = tempfile.mkdtemp(prefix="keras_mtl-")
     try:
         file = export_engine_file(

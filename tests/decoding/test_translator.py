@@ -9,8 +9,8 @@ import pytest
 from keras_mtl.decoding.checkpoint_files import find_checkpoints
 from keras_mtl.decoding.loading import load_model
 from keras_mtl.decoding.model_search import step_sizes
-from keras_mtl.decoding.not_text import not_text_ids
 from keras_mtl.decoding.options import BeamOptions
+from keras_mtl.decoding.suppressed import suppressed_ids
 from keras_mtl.decoding.translator import Translator
 from keras_mtl.decoding.translators import load_translator
 from keras_mtl.errors import CheckpointError, ExportError, InputError, KerasMtlError
@@ -102,7 +102,7 @@ def test_bad_arguments(made, translator):
 
 def test_only_text_is_produced(made, translator):
     _, _, vocabulary, _ = made
-    ids = not_text_ids(vocabulary)
+    ids = suppressed_ids(vocabulary)
     assert {0, 1, 3, *(vocabulary.tag_id(t) for t in ("fr", "uk", "ja"))} < set(ids)
     assert vocabulary.eos_id not in ids
     newline = [i for i in ids if vocabulary.piece(i) == "<0x0A>"]

@@ -1,4 +1,4 @@
-"""Tokens that no translation may hold. Needs no TensorFlow."""
+"""Tokens that every search suppresses, because no text contains them. Needs no TensorFlow."""
 
 from collections.abc import Sequence
 
@@ -9,8 +9,8 @@ from keras_mtl.decoding.options import BeamOptions
 from keras_mtl.errors import InputError
 
 
-def not_text_ids(vocabulary: Vocabulary) -> list[int]:
-    """Returns the ids that no translation may hold.
+def suppressed_ids(vocabulary: Vocabulary) -> list[int]:
+    """Returns the ids that no translation may contain.
 
     Padding, start and ``<unk>`` (bytes spell what has no piece), the language tags, and the bytes
     of ASCII control characters, so that a translation is always one line.
@@ -22,15 +22,15 @@ def not_text_ids(vocabulary: Vocabulary) -> list[int]:
 
 
 def model_options(
-    options: BeamOptions, not_text: Sequence[int], vocabulary: Vocabulary, max_length: int
+    options: BeamOptions, suppressed: Sequence[int], vocabulary: Vocabulary, max_length: int
 ) -> BeamOptions:
-    """Returns the options that a model's search gets: ``not_text`` is suppressed as well.
+    """Returns the options that a model's search gets: it suppresses `suppressed` too.
 
     Args:
-      options: as asked for.
-      not_text: of ``not_text_ids``.
-      vocabulary: the model's.
-      max_length: the model's positions.
+      options: options that the caller gives.
+      suppressed: result of `suppressed_ids`.
+      vocabulary: the model's vocabulary.
+      max_length: number of the model's positions.
 
     Raises:
       InputError: the model or the vocabulary cannot fulfill the options.
@@ -40,7 +40,7 @@ def model_options(
             f"max_length={options.max_length} of decoding is above the model's {max_length} "
             "positions: lower it, or train with a higher task.model.max_length"
         )
-    known = (token for token in not_text if token < vocabulary.size)
+    known = (token for token in suppressed if token < vocabulary.size)
     options = options.replace(suppress=tuple({*options.suppress, *known}))
     options.check_vocabulary(vocabulary.size, vocabulary.eos_id)
     return options
