@@ -18,6 +18,8 @@ _DEFINED_IN = {
     "load_config": "api",
     "prepare": "api",
     "train": "api",
+    "evaluate": "evaluation.evaluate",
+    "EvaluationSettings": "evaluation.settings",
     "export_model": "api",
     "plot_run": "figures.run",
     # Schedules and mixtures, for any Keras model.
@@ -77,6 +79,8 @@ if TYPE_CHECKING:
     from keras_mtl.engine import Engine as Engine
     from keras_mtl.engine import load_ops as load_ops
     from keras_mtl.errors import KerasMtlError as KerasMtlError
+    from keras_mtl.evaluation.evaluate import evaluate as evaluate
+    from keras_mtl.evaluation.settings import EvaluationSettings as EvaluationSettings
     from keras_mtl.figures.run import plot_run as plot_run
     from keras_mtl.garden import ScheduleTaskSampler as ScheduleTaskSampler
     from keras_mtl.layers import QuantizedDense as QuantizedDense

@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+import keras_mtl
 from keras_mtl import __version__
 from keras_mtl.cli.main import main
 from keras_mtl.evaluation import reports as evaluation_report
@@ -114,6 +115,22 @@ def test_the_report_of_other_sentences_is_not_replaced(trained, corpora, evaluat
     assert code == 2
     assert "evaluation-news.json is another report, and its sentences of en-uk are others" in err
     assert (trained / "evaluation-news.json").read_bytes() == whole
+
+
+def test_python_gives_what_the_command_prints(trained, corpora, evaluate):
+    assert evaluate("--corpora", corpora, "--max_pairs", 1)[0] == 0
+    written = json.loads((trained / "evaluation-news.json").read_text())
+    settings = keras_mtl.EvaluationSettings(corpora=str(corpora), max_pairs=1, copy_source=True)
+    lines: list[str] = []
+    found = keras_mtl.evaluate(trained, settings, log=lines.append)
+    assert found.report()["tasks"]["en-fr"]["scores"] == written["tasks"]["en-fr"]["scores"]
+    assert set(found.copied) == set(PAIRS)
+    assert "a partial evaluation: 1 of 2 pairs of en-fr, 1 of 2 pairs of en-uk" in lines
+    before = (trained / "evaluation-news.json").read_bytes()
+    assert found.path == trained / "evaluation-news.json"
+    assert before == (trained / "evaluation-news.json").read_bytes()
+    assert found.write() == found.path
+    assert "copied_source" in json.loads(found.path.read_text())
 
 
 def test_a_file_without_languages_needs_its_task(corpora, evaluate, tmp_path):

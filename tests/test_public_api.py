@@ -68,7 +68,17 @@ def test_mypy_and_editors_see_the_same_names():
 
 
 @pytest.mark.parametrize(
-    "name", ["ScoreBook", "Mixture", "ArraySource", "BeamOptions", "Engine", "load_config", "train"]
+    "name",
+    [
+        "ScoreBook",
+        "Mixture",
+        "ArraySource",
+        "BeamOptions",
+        "Engine",
+        "load_config",
+        "train",
+        "evaluate",
+    ],
 )
 def test_names_that_need_no_tensorflow_load_none(run_python, name):
     code = (
