@@ -6,7 +6,10 @@ from keras_mtl import errors
 from keras_mtl.configuration import files
 
 # The least that makes a configuration valid.
-MINIMAL = "task: {pairs: [{source: en, target: fr}], data: {corpora: [{reader: cldr}]}}"
+MINIMAL = (
+    "task: {pairs: [{source: en, target: fr}], "
+    "data: {corpora: [{reader: cldr, options: {pairs: 9}}]}}"
+)
 
 
 def load(*params, given=(), **options):

@@ -238,10 +238,10 @@ def test_inspect_prints_tasks_parameters_and_differences(tmp_path, capsys):
         (
             "task:",
             f"trainer: {{schedule: {{baselines_file: {number}}}}}\ntask:",
-            "no object such as",
+            "holds 41.2; give a JSON file",
         ),
         ("task:", "trainer: {schedule: {name: inverse_ratio}}\ntask:", "'en-de' has no baseline"),
-        ("data: {", "data: {dev_fraction: 0, ", "task 'en-fr' has no dev_corpora"),
+        ("data: {", "data: {dev_fraction: 0, ", "so task 'en-fr' cannot be validated"),
     ):
         bad = tmp_path / "bad.yaml"
         bad.write_text(small.read_text().replace(old, new))

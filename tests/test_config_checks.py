@@ -1,11 +1,12 @@
 """Checks of a configuration: ranges, choices, fields that must fit, names of components."""
 
 import dataclasses
+import functools
 
 import pytest
 
 from keras_mtl import errors
-from keras_mtl.configuration import checks, files
+from keras_mtl.configuration import files, training_checks
 from keras_mtl.configuration.schema import CleaningConfig, TaskCleaningConfig, as_dict
 from keras_mtl.data.prepare_settings import cleaning_of
 from tests.config_case import load, message
@@ -114,7 +115,7 @@ def test_what_only_training_needs(tmp_path):
     )
     load(given=[path])
     with pytest.raises(errors.ConfigError) as error:
-        files.load_experiment(None, [path], check=checks.validate_training)
+        files.load_experiment(None, [path], check=training_checks.validate_training)
     expected = [
         "line 11: task.data.corpora[0]: corpora.options of reader 'tsv' has no option 'fil'",
         "line 13: task.data.corpora[2]: corpora.reader = 'tvs' is not known; did you mean 't",
@@ -124,13 +125,54 @@ def test_what_only_training_needs(tmp_path):
     for line, text in zip(str(error.value).splitlines(), expected, strict=True):
         assert line.strip().startswith(f"{path} {text}")
     with pytest.raises(errors.ConfigError) as error:
-        files.load_experiment(None, [path], check=checks.validate_preparing)
+        files.load_experiment(None, [path], check=training_checks.validate_preparing)
     assert len(str(error.value).splitlines()) == 2
+
+
+def test_every_validated_task_needs_dev_pairs():
+    def train(*params, mode="train_and_eval"):
+        check = functools.partial(training_checks.validate_training, mode=mode)
+        pairs = "task.pairs=[{source: en, target: fr}, {source: en, target: de}]"
+        return load(pairs, "trainer.schedule.name=uniform", *params, check=check)
+
+    train()
+    with pytest.raises(errors.ConfigError) as error:
+        train("task.data.dev_fraction=0")
+    first, second = str(error.value).splitlines()
+    assert "task.pairs[0].dev_corpora is empty and task.data.dev_fraction is 0, so tas" in first
+    assert "so task 'en-de' cannot be validated" in second
+    train("task.data.dev_fraction=0", mode="train")
+    with pytest.raises(errors.ConfigError, match="so task 'en-de' cannot be validated"):
+        train("task.data.dev_fraction=0,trainer.evaluation.tasks=[en-de]")
+
+
+def test_a_schedule_that_adapts_to_scores_needs_them_all():
+    def train(*params, mode="train_and_eval"):
+        check = functools.partial(training_checks.validate_training, mode=mode)
+        pairs = (
+            "task.pairs=[{source: en, target: fr, baseline: 20}, {source: en, target: de, "
+            "baseline: 20}]"
+        )
+        return load(pairs, "trainer.schedule.name=inverse_ratio", *params, check=check)
+
+    train()
+    with pytest.raises(errors.ConfigError, match=r"evaluation\.tasks leaves out en-de, and the"):
+        train("trainer.evaluation.tasks=[en-fr]")
+    with pytest.raises(errors.ConfigError, match=r"'inverse_ratio' adapts to .* --mode train_and_"):
+        train(mode="train")
+
+
+def test_a_problem_of_a_default_is_placed_at_its_section(tmp_path):
+    path = tmp_path / "a.yaml"
+    path.write_text("task:\n  pairs:\n  - source: en\n  - {source: en, target: fr}\n")
+    with pytest.raises(errors.ConfigError) as error:
+        files.load_experiment(None, [path])
+    assert str(error.value).startswith(f"{path} line 3: task.pairs[0].target = ''")
 
 
 def test_a_missing_corpus_is_no_problem_of_the_configuration():
     corpora = "task.data.corpora=[{reader: tsv, options: {file: gone.tsv}}]"
-    load(corpora, "trainer.schedule.name=uniform", check=checks.validate_training)
+    load(corpora, "trainer.schedule.name=uniform", check=training_checks.validate_training)
 
 
 def test_all_problems_are_listed():

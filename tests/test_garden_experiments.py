@@ -88,7 +88,7 @@ def values(**given):
 
 GOOD = {
     "experiment": "translation/transformer_tiny",
-    "mode": "train",
+    "mode": "train_and_eval",
     "model_dir": "run",
     "params_override": yaml.safe_dump(CONFIG),
     "import": [],

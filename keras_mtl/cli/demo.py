@@ -53,8 +53,8 @@ def run(args: argparse.Namespace) -> int:
     """Runs the chain and prints what came of it; returns the exit code."""
     begin = time.perf_counter()
     path = args.config_file or find_config()
-    from keras_mtl.configuration.checks import validate_training
     from keras_mtl.configuration.files import load_experiment
+    from keras_mtl.configuration.training_checks import validate_training
 
     config = load_experiment(
         EXPERIMENT, [path], args.params_override, check=validate_training, imports=args.imports

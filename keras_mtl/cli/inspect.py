@@ -120,20 +120,20 @@ def find_problems(config: "ExperimentConfig", prepared: "PreparedData | None") -
     Returns:
       Messages.
     """
+    from keras_mtl.configuration.training_checks import validate_training
     from keras_mtl.data.corpora import create_reader
     from keras_mtl.training.run.building import (
-        check_dev_pairs,
         check_dev_sizes,
         plan_updates,
         validated_tasks,
     )
 
     problems: dict[str, None] = {}  # As an ordered set: tasks may share a corpus.
-    for check in (plan_updates, check_dev_pairs):
-        try:
-            check(config)
-        except errors.ConfigError as error:
-            problems[str(error)] = None
+    try:
+        validate_training(config)
+        plan_updates(config)
+    except errors.ConfigError as error:
+        problems.update(dict.fromkeys(str(error).split("\n  ")))
     if prepared is not None:
         known = {task.name for task in prepared.tasks}
         try:
@@ -147,9 +147,8 @@ def find_problems(config: "ExperimentConfig", prepared: "PreparedData | None") -
             if options.get("download"):
                 continue  # Making the reader would download.
             try:
-                create_reader(corpus.reader, pair.source, pair.target, options)
-            except errors.ConfigError as error:
-                problems[str(error)] = None
+                with contextlib.suppress(errors.ConfigError):  # `validate_training` has it.
+                    create_reader(corpus.reader, pair.source, pair.target, options)
             except errors.DataError as error:
                 if prepared is None:
                     problems[str(error)] = None

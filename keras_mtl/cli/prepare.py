@@ -31,7 +31,7 @@ def check_arguments(args: argparse.Namespace) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Prepares the data, prints the tables and the directory; returns the exit code."""
-    from keras_mtl.configuration.checks import validate_preparing
+    from keras_mtl.configuration.training_checks import validate_preparing
 
     config = load_config(args, validate_preparing)
     from keras_mtl.training.run.setup import prepare_from_config

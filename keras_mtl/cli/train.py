@@ -23,9 +23,9 @@ def check_arguments(args: argparse.Namespace) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Trains to ``trainer.train_steps`` and prints each task's share and score."""
-    from keras_mtl.configuration.checks import validate_training
+    from keras_mtl.configuration.training_checks import validate_training
 
-    config = load_config(args, validate_training)
+    config = load_config(args, functools.partial(validate_training, mode=args.mode))
     model_dir = require_model_dir(args)
     from keras_mtl.training.run.loop import run_experiment
 

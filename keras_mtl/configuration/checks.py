@@ -1,22 +1,18 @@
 """Checks that need more than one field's type: ranges, choices, and fields that must fit together.
 
-All problems are reported together. A reader checks its options and a schedule its parameters, if
-the configuration is for training. What needs TensorFlow is checked when training begins: balancing
-methods and sub-layers of plug-ins.
+All problems are reported together. `keras_mtl.configuration.training_checks` adds what only
+training and preparing need.
 """
 
-import contextlib
 import itertools
-import math
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from keras_mtl import errors, metrics
-from keras_mtl.configuration import baselines, schema, search_checks, sublayers
-from keras_mtl.configuration.components import home
+from keras_mtl.configuration import schema, search_checks, sublayers
 from keras_mtl.configuration.model_sizes import SIZES, resolved
+from keras_mtl.configuration.problems import Problems
 
 # A task's name is a part of the names of files. Letters of all scripts do: they are the user's.
 _NAME = re.compile(r"[^\W_][\w.@+-]*")
@@ -43,11 +39,12 @@ def validate(config: schema.ExperimentConfig, places: Mapping[str, str] | None =
     Raises:
       ConfigError: at least one problem; the message has a line for each.
     """
-    _checked(config, places).finish()
+    checked(config, places).finish()
 
 
-def _checked(config: schema.ExperimentConfig, places: Mapping[str, str] | None) -> "_Check":
-    check = _Check(config, places or {})
+def checked(config: schema.ExperimentConfig, places: Mapping[str, str] | None = None) -> Problems:
+    """Returns the problems that `validate` raises an error for, to add others to them."""
+    check = Problems(config, places or {})
     _check_pairs(check, config)
     _check_data(check, config)
     _check_model(check, config)
@@ -55,28 +52,6 @@ def _checked(config: schema.ExperimentConfig, places: Mapping[str, str] | None) 
     _check_trainer(check, config)
     _check_runtime(check, config)
     return check
-
-
-def validate_training(
-    config: schema.ExperimentConfig, places: Mapping[str, str] | None = None
-) -> None:
-    """As `validate`, and readers, schedule and baselines are checked by those who own them.
-
-    A saved run can be used without them, but not trained.
-    """
-    check = _checked(config, places)
-    _check_readers(check, config)
-    _check_schedule(check, config)
-    check.finish()
-
-
-def validate_preparing(
-    config: schema.ExperimentConfig, places: Mapping[str, str] | None = None
-) -> None:
-    """As `validate_training`, without the schedule and its baselines, which may not exist yet."""
-    check = _checked(config, places)
-    _check_readers(check, config)
-    check.finish()
 
 
 # Fields that a simulation does not read.
@@ -87,14 +62,14 @@ def validate_simulation(
     config: schema.ExperimentConfig, places: Mapping[str, str] | None = None
 ) -> None:
     """As `validate`, for what a simulation reads: it needs neither corpora nor a model."""
-    _checked(config, places).finish(_NOT_SIMULATED)
+    checked(config, places).finish(_NOT_SIMULATED)
 
 
 def validate_simulation_of_list(
     config: schema.ExperimentConfig, places: Mapping[str, str] | None = None
 ) -> None:
     """As `validate_simulation`, if the tasks come from a list of their own."""
-    _checked(config, places).finish(rf"{_NOT_SIMULATED}|task\.pairs")
+    checked(config, places).finish(rf"{_NOT_SIMULATED}|task\.pairs")
 
 
 def validate_data(
@@ -108,13 +83,13 @@ def validate_data(
       ConfigError: as of `validate`.
     """
     task = schema.TranslationConfig(pairs=list(pairs), data=data)
-    check = _Check(schema.ExperimentConfig(task=task), places or {})
+    check = Problems(schema.ExperimentConfig(task=task), places or {})
     _check_pairs(check, check.config)
     _check_data(check, check.config)
     check.finish()
 
 
-def _check_pairs(check: "_Check", config: schema.ExperimentConfig) -> None:
+def _check_pairs(check: Problems, config: schema.ExperimentConfig) -> None:
     task = config.task
     if not task.pairs:
         check.problem(
@@ -152,7 +127,7 @@ def _check_pairs(check: "_Check", config: schema.ExperimentConfig) -> None:
             )
 
 
-def _check_name(check: "_Check", path: str, name: str) -> None:
+def _check_name(check: Problems, path: str, name: str) -> None:
     if not _NAME.fullmatch(name):
         check.problem(
             path,
@@ -172,7 +147,7 @@ def _key(name: str) -> str:
     return unicodedata.normalize("NFC", name).casefold()
 
 
-def _check_corpora(check: "_Check", path: str, corpora: Sequence[schema.CorpusConfig]) -> None:
+def _check_corpora(check: Problems, path: str, corpora: Sequence[schema.CorpusConfig]) -> None:
     for index, corpus in enumerate(corpora):
         if not corpus.reader:
             check.problem(
@@ -180,48 +155,14 @@ def _check_corpora(check: "_Check", path: str, corpora: Sequence[schema.CorpusCo
             )
 
 
-def _check_readers(check: "_Check", config: schema.ExperimentConfig) -> None:
-    """Makes the reader of each corpus. A corpus that is missing may be prepared already."""
-    data = config.task.data
-    create = home("reader").create_reader
-    for index, pair in enumerate(config.task.pairs):
-        for field in ("corpora", "dev_corpora", "test_corpora"):
-            path, listed = f"task.pairs[{index}].{field}", getattr(pair, field)
-            if field == "corpora" and not listed:
-                path, listed = "task.data.corpora", data.corpora
-            for number, corpus in enumerate(listed):
-                if not corpus.reader or corpus.options.get("download"):
-                    continue  # Making the reader would download.
-                try:
-                    with contextlib.suppress(errors.DataError):
-                        create(corpus.reader, pair.source, pair.target, corpus.options)
-                except errors.ConfigError as error:
-                    check.error(f"{path}[{number}]", error)
-
-
-def _check_schedule(check: "_Check", config: schema.ExperimentConfig) -> None:
-    settings, schedules = config.trainer.schedule, home("schedule")
-    known: Mapping[str, float | None] = dict.fromkeys(map(schema.task_name, config.task.pairs))
-    try:
-        known = baselines.of_tasks(config)
-    except errors.ConfigError as error:
-        check.error("trainer.schedule.baselines_file", error)
-    if not settings.name or not known:
-        return
-    try:
-        schedules.create_unsized(settings.name, known, **settings.parameters)
-    except errors.ConfigError as error:
-        check.error("trainer.schedule.name", error)
-
-
-def _check_cleaning(check: "_Check", path: str) -> None:
+def _check_cleaning(check: Problems, path: str) -> None:
     check.range(f"{path}.max_characters", 1)
     check.range(f"{path}.max_length_ratio", 1)
     check.range(f"{path}.ratio_slack", 0)
     check.range(f"{path}.max_bad_lines", 0, 1)
 
 
-def _check_data(check: "_Check", config: schema.ExperimentConfig) -> None:
+def _check_data(check: Problems, config: schema.ExperimentConfig) -> None:
     data = config.task.data
     for name in ("dev_fraction", "test_fraction"):
         check.range(f"task.data.{name}", 0, 1, high_open=True)
@@ -264,7 +205,7 @@ def _check_data(check: "_Check", config: schema.ExperimentConfig) -> None:
         )
 
 
-def _check_model(check: "_Check", config: schema.ExperimentConfig) -> None:
+def _check_model(check: Problems, config: schema.ExperimentConfig) -> None:
     model = config.task.model
     check.choice("task.model.size", tuple(SIZES))
     for name in ("hidden_dim", "num_heads", "intermediate_dim", "encoder_layers", "decoder_layers"):
@@ -300,7 +241,7 @@ def _check_model(check: "_Check", config: schema.ExperimentConfig) -> None:
         )
 
 
-def _check_decoding(check: "_Check", config: schema.ExperimentConfig) -> None:
+def _check_decoding(check: Problems, config: schema.ExperimentConfig) -> None:
     decoding = config.task.decoding
     check.range("task.decoding.batch_size", 1)
     for name, text in search_checks.problems(decoding):
@@ -313,7 +254,7 @@ def _check_decoding(check: "_Check", config: schema.ExperimentConfig) -> None:
         )
 
 
-def _check_trainer(check: "_Check", config: schema.ExperimentConfig) -> None:
+def _check_trainer(check: Problems, config: schema.ExperimentConfig) -> None:
     for name in ("train_steps", "steps_per_loop", "checkpoint_interval", "max_to_keep"):
         check.range(f"trainer.{name}", 1)
     _check_lag(check, config.trainer.evaluation)
@@ -356,7 +297,7 @@ def _check_trainer(check: "_Check", config: schema.ExperimentConfig) -> None:
         check.problem("trainer.schedule.name", "is empty; name a schedule, for example temperature")
 
 
-def _check_lag(check: "_Check", evaluation: schema.EvaluationConfig) -> None:
+def _check_lag(check: Problems, evaluation: schema.EvaluationConfig) -> None:
     check.range("trainer.evaluation.interval", 0)
     check.range("trainer.evaluation.lag", 0)
     if evaluation.lag > evaluation.interval:
@@ -374,7 +315,7 @@ def _check_lag(check: "_Check", evaluation: schema.EvaluationConfig) -> None:
         )
 
 
-def _check_engine(check: "_Check", config: schema.ExperimentConfig) -> None:
+def _check_engine(check: Problems, config: schema.ExperimentConfig) -> None:
     reason = sublayers.only_tensorflow(config.task.model)
     if not reason:
         return
@@ -395,7 +336,7 @@ def _check_engine(check: "_Check", config: schema.ExperimentConfig) -> None:
         )
 
 
-def _check_runtime(check: "_Check", config: schema.ExperimentConfig) -> None:
+def _check_runtime(check: Problems, config: schema.ExperimentConfig) -> None:
     check.choice("runtime.distribution_strategy", ("one_device", "mirrored", "tpu"))
     check.choice("runtime.mixed_precision_dtype", ("float32", "mixed_bfloat16", "mixed_float16"))
     runtime = config.runtime
@@ -407,64 +348,3 @@ def _check_runtime(check: "_Check", config: schema.ExperimentConfig) -> None:
     check.range("runtime.num_replicas", 0)
     # Keyed generators take the seed as an unsigned 32-bit word.
     check.range("runtime.seed", 0, 2**32 - 1)
-
-
-class _Check:
-    """Collects problems; a path such as ``task.pairs[0].name`` names the field."""
-
-    def __init__(self, config: schema.ExperimentConfig, places: Mapping[str, str]):
-        self.config = config
-        self._places = places
-        self._problems: list[tuple[str, str]] = []
-
-    def finish(self, ignored: str = "(?!)") -> None:
-        """Raises ConfigError if there are problems; those of fields that match are left out."""
-        lines = [text for path, text in self._problems if not re.match(ignored, path)]
-        if lines:
-            raise errors.ConfigError("\n  ".join(lines))
-
-    def problem(self, path: str, text: str) -> None:
-        self._add(path, f"{path} {text}")
-
-    def error(self, path: str, error: errors.ConfigError) -> None:
-        """Adds what another room says of a field."""
-        text = str(error)
-        self._add(path, text if text.startswith(path) else f"{path}: {text}")
-
-    def _add(self, path: str, text: str) -> None:
-        place = self._places.get(path)
-        line = f"{place}: {text}" if place else text
-        if (path, line) not in self._problems:  # Tasks may share a corpus.
-            self._problems.append((path, line))
-
-    def range(
-        self,
-        path: str,
-        low: float,
-        high: float = math.inf,
-        low_open: bool = False,
-        high_open: bool = False,
-    ) -> None:
-        """A number in [low, high], or without an end that is open; None is a default."""
-        value = self._value(path)
-        if value is None:
-            return
-        above = value > low if low_open else value >= low
-        below = value < high if high_open else value <= high
-        if above and below and math.isfinite(value):
-            return
-        expected = f"{'>' if low_open else '>='} {low}"
-        if high != math.inf:
-            expected += f" and {'<' if high_open else '<='} {high}"
-        self.problem(path, f"= {value}: must be {expected}")
-
-    def choice(self, path: str, known: Sequence[str]) -> None:
-        value = self._value(path)
-        if value not in known:
-            self.problem(path, f"= {value!r} is unknown{errors.nearest(value, known)}")
-
-    def _value(self, path: str) -> Any:
-        value: Any = self.config
-        for name, index in re.findall(r"([^.\[\]]+)|\[(\d+)\]", path):
-            value = getattr(value, name) if name else value[int(index)]
-        return value

@@ -16,9 +16,9 @@ from official.common import flags as garden_flags
 
 from keras_mtl import errors, interrupts
 from keras_mtl.configuration import plugins
-from keras_mtl.configuration.checks import validate_training
 from keras_mtl.configuration.files import load_experiment
 from keras_mtl.configuration.schema import ExperimentConfig
+from keras_mtl.configuration.training_checks import validate_training
 from keras_mtl.garden import experiments
 from keras_mtl.training.run.modes import MODES
 
@@ -71,7 +71,7 @@ def configuration(values: flags.FlagValues) -> ExperimentConfig:
         experiments.experiment(values.experiment),
         values.config_file or [],
         overrides,
-        check=validate_training,
+        check=functools.partial(validate_training, mode=values.mode),
         imports=imports,
     )
     if values.tpu and config.runtime.distribution_strategy != "tpu":

@@ -6,10 +6,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from keras_mtl.configuration.schema import CorpusConfig, ExperimentConfig, PairConfig
-from keras_mtl.errors import ConfigError, DataError
+from keras_mtl.configuration.schema import ExperimentConfig, PairConfig
+from keras_mtl.errors import DataError
 from keras_mtl.schedules.base import TaskInfo
-from keras_mtl.training.run.building import check_dev_pairs, plan_updates
 from keras_mtl.training.run.validation import RunValidation
 
 
@@ -82,19 +81,6 @@ def test_a_task_without_dev_pairs_is_named_before_training(tmp_path):
     assert len(lines) == 1
 
 
-def test_a_split_without_dev_pairs_is_refused_before_data_is_prepared(tmp_path):
-    config = validation(tmp_path, "chrf")._config
-    check_dev_pairs(config)
-    config.task.data.dev_fraction = 0.0
-    with pytest.raises(ConfigError, match=r"task 'a' has no dev_corpora .* --mode train"):
-        check_dev_pairs(config)
-    config.task.pairs[0].dev_corpora = [CorpusConfig(reader="tsv")]
-    with pytest.raises(ConfigError, match="task 'b' has no dev_corpora"):
-        check_dev_pairs(config)
-    config.trainer.evaluation.tasks = ["a"]
-    check_dev_pairs(config)
-
-
 def test_the_best_average_is_of_the_validated_tasks(tmp_path):
     run = validation(tmp_path, "chrf", ["a"])
     run.best_score, run.best_step = 55.0, 100
@@ -106,14 +92,3 @@ def test_the_best_average_is_of_the_validated_tasks(tmp_path):
     again.restore(state, np.array([0, 1]), 100, lines.append)
     assert math.isnan(again.best_score)
     assert len(lines) == 1
-
-
-def test_a_schedule_that_adapts_to_scores_needs_them_all(tmp_path):
-    config = validation(tmp_path, "chrf", ["a"])._config
-    plan_updates(config)
-    config.trainer.schedule.name = "inverse_ratio"
-    config.task.pairs[0].baseline = config.task.pairs[1].baseline = 20.0
-    with pytest.raises(ConfigError, match=r"trainer\.evaluation\.tasks leaves out b"):
-        plan_updates(config)
-    config.trainer.evaluation.tasks = []
-    plan_updates(config)

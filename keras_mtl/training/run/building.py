@@ -9,7 +9,6 @@ from keras_mtl.data.batch_plan import make_buckets
 from keras_mtl.data.mixture import Mixture
 from keras_mtl.data.prepare import PreparedData
 from keras_mtl.data.task_sources import TranslationSource
-from keras_mtl.errors import ConfigError
 from keras_mtl.evaluation.evaluator import no_pair
 from keras_mtl.evaluation.tasks import decoders
 from keras_mtl.models.factory import build_transformer
@@ -35,23 +34,6 @@ def build_schedule(config: ExperimentConfig, tasks: Sequence[TaskInfo]) -> Sched
     """Makes the schedule that ``trainer.schedule`` names."""
     settings = config.trainer.schedule
     return schedules.create(settings.name, tasks, **settings.parameters)
-
-
-def check_dev_pairs(config: ExperimentConfig) -> None:
-    """Checks before data is prepared that every validated task gets dev pairs.
-
-    Raises:
-        ConfigError: a task has neither dev corpora nor a part of its corpora.
-    """
-    if config.task.data.dev_fraction > 0:
-        return
-    for pair in config.task.pairs:
-        if pair.name in validated_tasks(config) and not pair.dev_corpora:
-            raise ConfigError(
-                f"task {pair.name!r} has no dev_corpora and task.data.dev_fraction is 0, so it "
-                "cannot be validated; give it dev_corpora, raise the fraction, list the other "
-                "tasks in trainer.evaluation.tasks, or train with --mode train"
-            )
 
 
 def check_dev_sizes(validated: Sequence[str], prepared: PreparedData) -> list[str]:
@@ -94,22 +76,12 @@ def plan_updates(config: ExperimentConfig) -> UpdatePlan:
     """Decides what updates are made of, before any data is prepared.
 
     Raises:
-        ConfigError: the schedule, a parameter of it or a baseline is wrong, the schedule needs
-            scores of tasks that are not validated, what it scales has no meaning for the batches
-            that are configured, or ``trainer.balancing`` is wrong.
+        ConfigError: the schedule, a parameter of it or a baseline is wrong, what it scales has no
+            meaning for the batches that are configured, or ``trainer.balancing`` is wrong.
     """
     known = baselines.of_tasks(config)
-    names = list(known)
     settings = config.trainer.schedule
     schedule = schedules.create_unsized(settings.name, known, **settings.parameters)
-    validated = config.trainer.evaluation.tasks or names
-    unscored = [name for name in names if name not in validated]
-    if unscored and schedule.uses_scores:
-        raise ConfigError(
-            f"trainer.evaluation.tasks leaves out {', '.join(unscored)}, and the schedule "
-            f"{config.trainer.schedule.name!r} needs a score of every task; add them, or choose a "
-            "schedule that does not adapt to scores"
-        )
     plan = UpdatePlan.of(config, schedule)
     check_balancing(config, plan)
     plan.check_batches()

@@ -16,6 +16,7 @@ import tensorflow as tf
 
 from keras_mtl.configuration import baselines
 from keras_mtl.configuration.schema import ExperimentConfig
+from keras_mtl.configuration.training_checks import validate_training
 from keras_mtl.data.prepare import PreparedData
 from keras_mtl.errors import CheckpointError, ConfigError
 from keras_mtl.evaluation.stopping import EvaluationStopped
@@ -69,7 +70,7 @@ def run_experiment(
     """Runs an experiment, from where ``model_dir`` stands to ``trainer.train_steps``.
 
     Args:
-        config: validated configuration.
+        config: the configuration.
         model_dir: directory of the run. If it holds checkpoints, the run resumes from the newest
             with the same tasks, batches and random numbers as without a stop.
         mode: ``train`` (no validation), ``train_and_eval`` or ``eval`` (validate the newest
@@ -87,11 +88,10 @@ def run_experiment(
     """
     if mode not in MODES:
         raise ConfigError(f"--mode is {mode!r}; known: {', '.join(MODES)}")
+    validate_training(config, mode=mode)
     plan = building.plan_updates(config)
     if mode == "train_and_eval":
         check_lag(config)
-    if mode != "train":
-        building.check_dev_pairs(config)
     strategy = configure_runtime(config.runtime)
     for line in devices.describe(config.runtime, compiles_with_xla(config.runtime)):
         log(line)
@@ -180,11 +180,6 @@ class Run:
         if mode == "eval":
             self.validation.score(self.step, self.log)
             return self._result()
-        if self.parts.schedule.adaptive and not self.state.validates:
-            raise ConfigError(
-                f"the schedule {self.config.trainer.schedule.name!r} adapts to validation scores; "
-                "use --mode train_and_eval"
-            )
         self.directory.write(self.config, self.prepared, self.parts.decoder_of_task)
         self.loop_log.resume(self.step)
         waste = self.parts.mixture.padding_waste()
