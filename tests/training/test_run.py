@@ -45,6 +45,15 @@ def train(directory, config, *words, model_dir="run"):
 
 @pytest.mark.slow
 def test_runs_in_one_model_directory(tmp_path):
+    """One test, because each part starts from what the parts before it left."""
+    check_the_first_run(tmp_path)
+    changed = check_a_run_with_another_schedule_and_one_task_more(tmp_path)
+    check_that_validating_changes_no_file(tmp_path, changed)
+    check_one_process_at_a_time(tmp_path, changed)
+    check_refusals(tmp_path)
+
+
+def check_the_first_run(tmp_path):
     first = train(tmp_path, settings())
     assert first.returncode == 0, first.stderr
     # What trains, and that it does, before the first loop is over.
@@ -60,8 +69,10 @@ def test_runs_in_one_model_directory(tmp_path):
     assert sum(events[-2]["batches"].values()) == 20  # 10 updates of 2 batches.
     assert any(weight != 1 for weight in events[-2]["weights"].values())
 
-    # A damaged checkpoint gives way to the one before it, also under another schedule and with one
-    # task more, which is too small to have dev pairs and is trained without validation.
+
+def check_a_run_with_another_schedule_and_one_task_more(tmp_path):
+    """The damaged checkpoint is skipped; the new task is too small for dev pairs."""
+    run = tmp_path / "run"
     newest = run / "ckpt-10.data-00000-of-00001"
     newest.write_bytes(newest.read_bytes()[:1000])
     changed = settings(trainer__train_steps=12)
@@ -100,8 +111,13 @@ def test_runs_in_one_model_directory(tmp_path):
     assert after["few"] > 0
     scores = [event["scores"] for event in events if event["event"] == "evaluation"][-1]
     assert list(scores["neg_log_perplexity"]) == validated
+    return changed
 
-    # Validating once, with other settings, leaves those of the run.
+
+def check_that_validating_changes_no_file(tmp_path, changed):
+    """Also not the configuration of the run, if other settings are given."""
+    run = tmp_path / "run"
+
     def files():
         return {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
 
@@ -111,22 +127,26 @@ def test_runs_in_one_model_directory(tmp_path):
         "metric": "chrf",
         "max_pairs": 4,
         "beam_size": 1,
-        "tasks": validated,
+        "tasks": changed["trainer"]["evaluation"]["tasks"],
     }
     evaluated = train(tmp_path, changed, "--mode", "eval")
     assert evaluated.returncode == 0, evaluated.stderr
     assert "step 12: chrf" in evaluated.stdout
     assert files() == before
 
-    # One process at a time.
-    handle = os.open(run, os.O_RDONLY)
+
+def check_one_process_at_a_time(tmp_path, changed):
+    handle = os.open(tmp_path / "run", os.O_RDONLY)
     fcntl.flock(handle, fcntl.LOCK_EX)
     refused = train(tmp_path, changed)
     os.close(handle)
     assert refused.returncode == 2
     assert "another process is training in" in refused.stderr
 
+
+def check_refusals(tmp_path):
     # Another model does not fit the checkpoints; nothing is touched.
+    run = tmp_path / "run"
     before = (run / "params.yaml").read_text()
     refused = train(tmp_path, settings(task__model__hidden_dim=64))
     assert refused.returncode == 2
