@@ -60,7 +60,7 @@ def quantized_matmul(
 
 
 def check_backend(backend: str) -> None:
-    """Raises InputError where a backend is unknown."""
+    """Raises InputError if a backend is unknown."""
     if backend not in BACKENDS:
         raise InputError(f"backend={backend!r} is unknown{nearest(backend, BACKENDS)}")
 

@@ -12,7 +12,7 @@ class SinePositionEncoding(keras.layers.Layer):
 
     Channel i of dim / 2 has the wavelength 2π · max_wavelength^(i / (dim / 2 - 1)), positions count
     from 0: tensor2tensor's layout, which differs from the paper's interleaved one by a permutation
-    of channels alone.
+    of channels only.
 
     Args:
       max_wavelength: longest wavelength / 2π.

@@ -29,9 +29,9 @@ class TransformerDecoderLayer(keras.layers.Layer):
       activation: `relu`, `gelu` or `silu`.
       layer_norm_epsilon: added to the variance by the norm `layer_norm`.
       feed_forward: registered feed-forward block.
-      feed_forward_parameters: parameters of its own.
+      feed_forward_parameters: parameters of the layer itself.
       norm: registered normalization.
-      norm_parameters: parameters of its own.
+      norm_parameters: parameters of the layer itself.
       seed: an integer or a `keras.random.SeedGenerator` to share.
       **kwargs: arguments of `keras.layers.Layer`.
 

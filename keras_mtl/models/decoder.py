@@ -28,9 +28,9 @@ class TransformerDecoder(keras.layers.Layer):
         decoder returns hidden states.
       seed: an integer or a `keras.random.SeedGenerator` to share.
       feed_forward: registered feed-forward block.
-      feed_forward_parameters: parameters of its own.
+      feed_forward_parameters: parameters of the layer itself.
       norm: registered normalization.
-      norm_parameters: parameters of its own.
+      norm_parameters: parameters of the layer itself.
       **kwargs: arguments of `keras.layers.Layer`.
 
     Call arguments:
@@ -38,7 +38,7 @@ class TransformerDecoder(keras.layers.Layer):
       memory: float `[batch, source_time, memory_dim]`.
       memory_mask: bool `[batch, source_time]`, false on padding; None when nothing is padded.
       training: whether dropout drops.
-      project: whether the projection is applied, where there is one.
+      project: whether the projection is applied, if there is one.
 
     Returns:
       Float `[batch, time, dim]`, or `[batch, time, vocabulary_size]`.

@@ -25,9 +25,9 @@ class TransformerEncoder(keras.layers.Layer):
       activation: `relu`, `gelu` or `silu`.
       seed: an integer or a `keras.random.SeedGenerator` to share.
       feed_forward: registered feed-forward block.
-      feed_forward_parameters: parameters of its own.
+      feed_forward_parameters: parameters of the layer itself.
       norm: registered normalization.
-      norm_parameters: parameters of its own.
+      norm_parameters: parameters of the layer itself.
       **kwargs: arguments of `keras.layers.Layer`.
 
     Call arguments:

@@ -66,9 +66,9 @@ class Transformer(keras.Model):
       decoders: names of the decoders, used when sharing is `encoder`.
       seed: seed of dropout; None takes one from Keras' global seed.
       feed_forward: registered feed-forward block.
-      feed_forward_parameters: parameters of its own.
+      feed_forward_parameters: parameters of the layer itself.
       norm: registered normalization.
-      norm_parameters: parameters of its own.
+      norm_parameters: parameters of the layer itself.
       **kwargs: arguments of `keras.Model`.
 
     Call arguments:
@@ -303,7 +303,7 @@ class Transformer(keras.Model):
         if max_length > self.max_length:
             raise InputError(
                 f"max_length {max_length} exceeds the model's max_length {self.max_length}; "
-                "decode at most so many tokens"
+                "decode at most that number of tokens"
             )
         weights = self._select_weights(decoder)
         cache = self._with_weights(

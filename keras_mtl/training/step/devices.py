@@ -177,7 +177,7 @@ def make_tpu_strategy(tpu: str) -> tf.distribute.Strategy:
 
 
 def _check_reachable(address: str) -> None:
-    """Raises OSError if no server listens at an address; TensorFlow would wait without end."""
+    """Raises OSError if no server listens at an address; TensorFlow would wait forever."""
     host, _, port = address.partition("://")[2].rstrip("/").partition(":")
     socket.create_connection((host, int(port or _TPU_PORT)), _SECONDS_TO_CONNECT).close()
 
