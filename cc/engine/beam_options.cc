@@ -12,6 +12,10 @@ namespace {
 constexpr int kMaxBeamSize = 1 << 20;
 constexpr int kMaxLength = 1 << 24;
 
+constexpr LengthPenalty kLengthPenalties[] = {LengthPenalty::kNone, LengthPenalty::kPower,
+                                              LengthPenalty::kGnmt, LengthPenalty::kLingvo,
+                                              LengthPenalty::kConstant};
+
 template <typename T>
 [[noreturn]] void Fail(const char* name, T value, const std::string& remedy) {
   std::ostringstream text;
@@ -36,13 +40,22 @@ void CheckReal(const char* name, double value, bool positive) {
 }  // namespace
 
 LengthPenalty ParseLengthPenalty(const std::string& name) {
-  if (name == "none") return LengthPenalty::kNone;
-  if (name == "power") return LengthPenalty::kPower;
-  if (name == "gnmt") return LengthPenalty::kGnmt;
-  if (name == "lingvo") return LengthPenalty::kLingvo;
-  if (name == "constant") return LengthPenalty::kConstant;
+  for (const LengthPenalty penalty : kLengthPenalties) {
+    if (name == LengthPenaltyName(penalty)) return penalty;
+  }
   throw InputError("length_penalty='" + name +
                    "' is unknown; give none, power, gnmt, lingvo or constant");
+}
+
+const char* LengthPenaltyName(LengthPenalty penalty) {
+  switch (penalty) {
+    case LengthPenalty::kNone: return "none";
+    case LengthPenalty::kPower: return "power";
+    case LengthPenalty::kGnmt: return "gnmt";
+    case LengthPenalty::kLingvo: return "lingvo";
+    case LengthPenalty::kConstant: return "constant";
+  }
+  return "";
 }
 
 int BeamOptions::max_finished() const {
@@ -59,9 +72,11 @@ void BeamOptions::Check(int vocabulary_size, int32_t eos_id) const {
   CheckWhole("num_hypotheses", num_hypotheses, 1, kMaxBeamSize);
   CheckWhole("min_length", min_length, 0, kMaxLength);
   CheckWhole("max_length", max_length, 1, kMaxLength);
+  CheckWhole("max_length_offset", max_length_offset, 0, kMaxLength);
   CheckWhole("no_repeat_ngram", no_repeat_ngram, 0, kMaxLength);
   CheckWhole("top_k", top_k, 0, 1 << 30);
   CheckReal("patience", patience, true);
+  CheckReal("max_length_factor", max_length_factor, false);
   CheckReal("alpha", alpha, false);
   CheckReal("length_penalty_constant", length_penalty_constant, false);
   CheckReal("coverage_penalty", coverage_penalty, false);

@@ -1,4 +1,4 @@
-// Options of beam search: the names, defaults and meanings of keras_mtl.decoding.BeamOptions.
+// Options of beam search; beam_options.def lists them.
 #ifndef KERAS_MTL_ENGINE_BEAM_OPTIONS_H_
 #define KERAS_MTL_ENGINE_BEAM_OPTIONS_H_
 
@@ -12,37 +12,12 @@ enum class LengthPenalty { kNone, kPower, kGnmt, kLingvo, kConstant };
 
 // "none", "power", "gnmt", "lingvo" or "constant". Throws InputError for another.
 LengthPenalty ParseLengthPenalty(const std::string& name);
+const char* LengthPenaltyName(LengthPenalty penalty);
 
 struct BeamOptions {
-  int beam_size = 4;
-  int num_hypotheses = 1;
-  double patience = 1.0;
-  int min_length = 1;
-  int max_length = 256;
-  LengthPenalty length_penalty = LengthPenalty::kPower;
-  double alpha = 1.0;
-  double length_penalty_constant = 5.0;
-  std::vector<int32_t> suppress;
-  bool score_prefix = true;
-  bool early_exit = true;
-
-  double coverage_penalty = 0.0;
-  double repetition_penalty = 1.0;
-  int no_repeat_ngram = 0;
-
-  bool sampling = false;
-  double temperature = 1.0;
-  int top_k = 0;
-  double top_p = 1.0;
-  uint64_t seed = 0;
-
-  // Lingvo's rule in place of clauses 2 to 6; the five behind it are read only then.
-  bool lingvo_pruning = false;
-  double eos_max_logit_delta = 5.0;
-  double local_eos_threshold = -100.0;
-  double beam_gap = 3.0;
-  bool ensure_full_beam = false;
-  bool force_eos_in_last_step = false;
+#define KERAS_MTL_BEAM_OPTION(type, name, value) type name = value;
+#include "engine/beam_options.def"
+#undef KERAS_MTL_BEAM_OPTION
 
   // Throws InputError naming option, value and remedy. A vocabulary has 2 or more tokens.
   void Check(int vocabulary_size, int32_t eos_id) const;

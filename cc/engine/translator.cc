@@ -65,11 +65,6 @@ Translation::Translation(const Model& model, const TranslateRequest& request, in
   CheckRange("max_batch_size", request.max_batch_size, 1, 1 << 20);
   CheckRange("attention_layer", request.attention_layer, -1, config.decoder_layers - 1);
   CheckRange("attention_head", request.attention_head, -1, config.num_heads - 1);
-  CheckRange("max_length_offset", request.max_length_offset, 0, 1 << 24);
-  if (!(request.max_length_factor >= 0 && std::isfinite(request.max_length_factor))) {
-    Fail("max_length_factor=" + std::to_string(request.max_length_factor) +
-         ": give a finite number above 0, or 0 for none");
-  }
   const BeamOptions& options = request.options;
   const BeamSearch search(options, config.vocabulary_size, config.bos_id, config.eos_id,
                           request.shortlist);
@@ -126,12 +121,13 @@ int Translation::MaxLength(int source) const {
                                                [&](const Task& t) { return t.tag == ids[0]; });
   if (tagged) --count;
   if (count == 0) return 0;
-  double limit = request_.options.max_length;
-  if (request_.max_length_factor > 0) {
+  const BeamOptions& options = request_.options;
+  double limit = options.max_length;
+  if (options.max_length_factor > 0) {
     limit = std::min(limit,
-                     std::floor(request_.max_length_factor * count) + request_.max_length_offset);
+                     std::floor(options.max_length_factor * count) + options.max_length_offset);
   }
-  return std::max({1, request_.options.min_length, static_cast<int>(limit)});
+  return std::max({1, options.min_length, static_cast<int>(limit)});
 }
 
 Sentence Translation::MakeSentence(int source) const {

@@ -30,12 +30,10 @@ struct TranslateRequest {
   std::vector<int64_t> indices;
   // The only ids that may be produced, the end of sentence among them; empty allows all.
   std::vector<int32_t> shortlist;
-  BeamOptions options;
-  // Where above 0, a sentence of n source tokens, tag and end not counted, gets at most
+  // With max_length_factor, a sentence of n source tokens, tag and end not counted, gets at most
   // min(max_length, floor(max_length_factor * n) + max_length_offset) tokens, and no fewer than 1
   // or min_length.
-  double max_length_factor = 0.0;
-  int max_length_offset = 0;
+  BeamOptions options;
   // Hypotheses carry the attention from each of their tokens to the source ids (all of them).
   bool alignments = false;
   // Whose attention that is, and that of coverage_penalty: a layer of the decoder, -1 for the last

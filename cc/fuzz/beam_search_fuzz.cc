@@ -36,6 +36,15 @@ struct Input {
     for (int32_t& id : ids) id = Small();
     return ids;
   }
+
+  void Fill(int* value) { *value = Small(); }
+  void Fill(double* value) { *value = Take<uint8_t>() & 1 ? Real() : -Real(); }
+  void Fill(bool* value) { *value = Take<uint8_t>() & 1; }
+  void Fill(uint64_t* value) { *value = Take<uint64_t>(); }
+  void Fill(std::vector<int32_t>* value) { *value = Ids(); }
+  void Fill(keras_mtl::LengthPenalty* value) {
+    *value = static_cast<keras_mtl::LengthPenalty>(Take<uint8_t>() % 5);
+  }
 };
 
 }  // namespace
@@ -43,36 +52,13 @@ struct Input {
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   Input input{data, size};
   keras_mtl::BeamOptions o;
-  o.beam_size = input.Small();
-  o.num_hypotheses = input.Small();
-  o.patience = input.Real();
-  o.min_length = input.Small();
-  o.max_length = input.Small();
-  o.length_penalty = static_cast<keras_mtl::LengthPenalty>(input.Take<uint8_t>() % 5);
-  o.alpha = input.Real();
-  o.length_penalty_constant = input.Real();
-  o.suppress = input.Ids();
-  const auto bits = input.Take<uint8_t>();
-  o.score_prefix = bits & 1;
-  o.early_exit = bits & 2;
-  o.sampling = bits & 4;
-  o.lingvo_pruning = bits & 8;
-  o.ensure_full_beam = bits & 16;
-  o.force_eos_in_last_step = bits & 32;
-  const bool logs = bits & 64, keep = bits & 128;
-  o.coverage_penalty = input.Real();
-  o.repetition_penalty = input.Real();
-  o.no_repeat_ngram = input.Small();
-  o.temperature = input.Real();
-  o.top_k = input.Small();
-  o.top_p = input.Real() / 16;
-  o.seed = input.Take<uint64_t>();
-  o.eos_max_logit_delta = input.Real();
-  o.local_eos_threshold = -input.Real();
-  o.beam_gap = input.Real();
+#define KERAS_MTL_BEAM_OPTION(type, name, value) input.Fill(&o.name);
+#include "engine/beam_options.def"
+#undef KERAS_MTL_BEAM_OPTION
+  const bool logs = input.Take<uint8_t>() & 1, keep = input.Take<uint8_t>() & 1;
   const int vocabulary_size = input.Take<uint8_t>() % 16;
   const int32_t eos = input.Small();
-  if (o.max_length > 1000) return 0;  // Valid, and costs only time and memory.
+  if (o.max_length > 1000) return 0;  // Valid, and only costs time and memory.
   try {
     keras_mtl::BeamSearch search(o, vocabulary_size, 1, eos, input.Ids(), keep);
     const int sentences = input.Take<uint8_t>() % 4;

@@ -96,6 +96,13 @@ void AdvanceTop(BeamSearch* search, const Rows<int32_t>& tokens, const Rows<floa
   search->AdvanceTop(top, weights.view);
 }
 
+template <typename T>
+py::object ValueOf(const T& value) {
+  return py::cast(value);
+}
+
+py::object ValueOf(LengthPenalty penalty) { return py::str(LengthPenaltyName(penalty)); }
+
 // The search and what the binding has to know of it.
 struct PythonSearch {
   BeamSearch search;
@@ -104,22 +111,11 @@ struct PythonSearch {
 
 }  // namespace
 
-// Options that are read as they are.
-#define KERAS_MTL_PLAIN_OPTIONS(X) \
-  X(beam_size) X(num_hypotheses) X(patience) X(min_length) X(max_length) X(alpha) \
-  X(length_penalty_constant) X(suppress) X(score_prefix) X(early_exit) X(coverage_penalty) \
-  X(repetition_penalty) X(no_repeat_ngram) X(sampling) X(temperature) X(top_k) X(top_p) X(seed) \
-  X(lingvo_pruning) X(eos_max_logit_delta) X(local_eos_threshold) X(beam_gap) \
-  X(ensure_full_beam) X(force_eos_in_last_step)
-
 BeamOptions OptionsOf(const py::dict& values) {
   BeamOptions options;
-  std::string penalty;
-  Take(values, "length_penalty", &penalty);
-  if (!penalty.empty()) options.length_penalty = ParseLengthPenalty(penalty);
-#define TAKE(name) Take(values, #name, &options.name);
-  KERAS_MTL_PLAIN_OPTIONS(TAKE)
-#undef TAKE
+#define KERAS_MTL_BEAM_OPTION(type, name, value) Take(values, #name, &options.name);
+#include "engine/beam_options.def"
+#undef KERAS_MTL_BEAM_OPTION
   return options;
 }
 
@@ -209,12 +205,14 @@ void RegisterBeamSearch(py::module_& module) {
              }
              return HypothesesOf(self.search.results(sentence));
            });
-#define NAME(name) #name,
-  module.def("option_names", [] {
-    return std::vector<std::string>{KERAS_MTL_PLAIN_OPTIONS(NAME) "length_penalty",
-                                    "max_length_factor", "max_length_offset"};
-  }, "Names of the options of a search.");
-#undef NAME
+  module.def("option_defaults", [] {
+    const BeamOptions options;
+    py::dict defaults;
+#define KERAS_MTL_BEAM_OPTION(type, name, value) defaults[#name] = ValueOf(options.name);
+#include "engine/beam_options.def"
+#undef KERAS_MTL_BEAM_OPTION
+    return defaults;
+  }, "Default of each option of a search, by name.");
   module.def("length_penalties",
              [](const py::dict& options, int max_length) {
                if (max_length < 0 || max_length > 1 << 24) {

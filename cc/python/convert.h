@@ -25,6 +25,12 @@ void Take(const pybind11::dict& values, const char* name, T* field) {
   }
 }
 
+inline void Take(const pybind11::dict& values, const char* name, LengthPenalty* field) {
+  std::string text;
+  Take(values, name, &text);
+  if (values.contains(name)) *field = ParseLengthPenalty(text);
+}
+
 // Options by name; those that are not there keep their default. Throws InputError.
 BeamOptions OptionsOf(const pybind11::dict& values);
 

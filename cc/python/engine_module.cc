@@ -43,8 +43,6 @@ py::list Translate(Engine& engine, const Ids& ids, const std::vector<int>& begin
   request.indices = std::move(indices);
   request.shortlist = std::move(shortlist);
   request.options = OptionsOf(options);
-  Take(options, "max_length_factor", &request.max_length_factor);
-  Take(options, "max_length_offset", &request.max_length_offset);
   request.alignments = alignments;
   request.attention_layer = attention_layer;
   request.attention_head = attention_head;

@@ -198,7 +198,7 @@ class BeamSearchOp : public OpKernel {
                                   "shortlist", &shortlist_, "log_probabilities",
                                   &log_probabilities_));
     OP_REQUIRES_OK(context, Guard([&] {
-                     options_ = ParseOptions(options).beam;
+                     options_ = ParseOptions(options);
                      options_.Check(vocabulary_size_, eos_id_);
                    }));
   }

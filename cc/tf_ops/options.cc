@@ -69,29 +69,15 @@ struct Reader {
 
 }  // namespace
 
-ParsedOptions ParseOptions(const std::string& text) {
-  ParsedOptions parsed;
+BeamOptions ParseOptions(const std::string& text) {
+  BeamOptions options;
   using Setter = std::function<void(const Reader&)>;
-#define FIELD(name) {#name, [&parsed](const Reader& read) { read(&parsed.beam.name); }}
-#define FIELD_BESIDE(name) {#name, [&parsed](const Reader& read) { read(&parsed.name); }}
   const std::map<std::string, Setter> fields = {
-      FIELD(beam_size),          FIELD(num_hypotheses),
-      FIELD(patience),           FIELD(min_length),
-      FIELD(max_length),         FIELD(length_penalty),
-      FIELD(alpha),              FIELD(length_penalty_constant),
-      FIELD(suppress),           FIELD(score_prefix),
-      FIELD(early_exit),         FIELD(coverage_penalty),
-      FIELD(repetition_penalty), FIELD(no_repeat_ngram),
-      FIELD(sampling),           FIELD(temperature),
-      FIELD(top_k),              FIELD(top_p),
-      FIELD(seed),               FIELD(lingvo_pruning),
-      FIELD(eos_max_logit_delta), FIELD(local_eos_threshold),
-      FIELD(beam_gap),           FIELD(ensure_full_beam),
-      FIELD(force_eos_in_last_step),
-      FIELD_BESIDE(max_length_factor), FIELD_BESIDE(max_length_offset),
+#define KERAS_MTL_BEAM_OPTION(type, name, value) \
+  {#name, [&options](const Reader& read) { read(&options.name); }},
+#include "engine/beam_options.def"
+#undef KERAS_MTL_BEAM_OPTION
   };
-#undef FIELD
-#undef FIELD_BESIDE
   std::istringstream lines(text);
   for (std::string line; std::getline(lines, line);) {
     if (line.empty()) continue;
@@ -99,11 +85,11 @@ ParsedOptions ParseOptions(const std::string& text) {
     const std::string name = line.substr(0, equals);
     const auto field = fields.find(name);
     if (equals == std::string::npos || field == fields.end()) {
-      throw InputError("'" + line + "' is no option of beam search; give lines as beam_size=4");
+      throw InputError("'" + line + "' is not an option of beam search; give lines as beam_size=4");
     }
     field->second(Reader{name, line.substr(equals + 1)});
   }
-  return parsed;
+  return options;
 }
 
 std::string RequestedIsa() {

@@ -10,17 +10,11 @@
 
 namespace keras_mtl {
 
-struct ParsedOptions {
-  BeamOptions beam;
-  double max_length_factor = 0.0;  // 0: none. The offset is read only if it is set.
-  int max_length_offset = 0;
-};
-
 // Reads options from lines `name=value`: numbers as Python's repr writes them, switches as 0 or 1,
 // `suppress` as ids with commas between. What is not named keeps its default. An attribute of type
 // float would round to 32 bits, and scores with it.
 // Throws InputError naming an unknown option or a value that cannot be read.
-ParsedOptions ParseOptions(const std::string& text);
+BeamOptions ParseOptions(const std::string& text);
 
 // What the environment variable KERAS_MTL_ISA asks for, "auto" where it is not set.
 std::string RequestedIsa();

@@ -121,10 +121,7 @@ class TranslateOp : public OpKernel {
                                   &engine_options_.compute_type, "workers",
                                   &engine_options_.workers, "pad_id", &pad_id_));
     OP_REQUIRES_OK(context, Guard([&] {
-                     const ParsedOptions parsed = ParseOptions(options);
-                     request_.options = parsed.beam;
-                     request_.max_length_factor = parsed.max_length_factor;
-                     request_.max_length_offset = parsed.max_length_offset;
+                     request_.options = ParseOptions(options);
                    }));
     OP_REQUIRES(context, request_.options.num_hypotheses == hypotheses_,
                 absl::InvalidArgumentError("num_hypotheses of the options differs from the "

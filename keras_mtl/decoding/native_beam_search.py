@@ -3,7 +3,6 @@
 ``docs/reference/beam_search.md`` describes the rule, as for the TensorFlow search. No TensorFlow.
 """
 
-import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -11,6 +10,7 @@ import numpy as np
 
 from keras_mtl.decoding.options import BeamOptions
 from keras_mtl.engine import Hypothesis, library
+from keras_mtl.engine.options import option_values
 from keras_mtl.errors import InputError
 
 
@@ -56,7 +56,7 @@ def native_beam_search(
         ``source_lengths`` is given. It keeps what state it needs by ``rows.parent``.
       batch: number of sentences, >= 0.
       vocabulary_size: V, at least 2 and at least ``options.beam_size``.
-      options: see ``BeamOptions``; ``max_length_factor`` is for callers that know the source.
+      options: see ``BeamOptions``; ``max_length_factor`` is not read: ``max_lengths`` says it.
       start_id: id that starts every hypothesis; not part of the result.
       eos_id: id that ends a hypothesis; not part of the result.
       max_lengths: most tokens of each sentence, in [0, options.max_length]; a sentence of 0 gets
@@ -111,10 +111,3 @@ def native_beam_search(
             outputs, attention = outputs
         search.advance(np.asarray(outputs, np.float32), log_probabilities, attention)
     return [[Hypothesis(**hypothesis) for hypothesis in search.results(i)] for i in range(batch)]
-
-
-def option_values(options: BeamOptions) -> dict[str, Any]:
-    """Returns options as the C++ core takes them: by name, without what needs the source."""
-    values = dataclasses.asdict(options)
-    del values["max_length_factor"], values["max_length_offset"]
-    return values

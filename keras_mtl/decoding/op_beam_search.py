@@ -5,7 +5,6 @@
 operations wherever the graph is loaded.
 """
 
-import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -14,6 +13,7 @@ import tensorflow as tf
 from keras_mtl.decoding.native_beam_search import LiveRows
 from keras_mtl.decoding.options import BeamOptions
 from keras_mtl.engine import load_ops
+from keras_mtl.engine.options import option_lines
 from keras_mtl.errors import InputError
 
 State = Any  # A nest of tensors that belongs to the model; the first axis is rows.
@@ -117,7 +117,7 @@ def op_beam_search(
         prefix_lengths=_int32(prefix_lengths),
         source_lengths=zeros if source_lengths is None else _int32(source_lengths),
         indices=tf.cast(sentence_indices, tf.int64),
-        options=options_text(dataclasses.replace(options, max_length_factor=None)),
+        options=option_lines(options),
         vocabulary_size=vocabulary_size,
         start_id=start_id,
         eos_id=eos_id,
@@ -157,20 +157,6 @@ def op_beam_search(
             pad_id=pad_id,
         )
     )
-
-
-def options_text(options: BeamOptions) -> str:
-    """Returns options as the operations take them: a line ``name=value`` for each."""
-    lines = []
-    for name, value in dataclasses.asdict(options).items():
-        if value is None:
-            continue
-        if isinstance(value, bool):
-            value = int(value)
-        elif isinstance(value, tuple):
-            value = ",".join(map(str, value))
-        lines.append(f"{name}={value}\n")
-    return "".join(lines)
 
 
 def _int32(values: tf.Tensor) -> tf.Tensor:

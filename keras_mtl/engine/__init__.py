@@ -8,6 +8,7 @@
 | `model_file` | reading and writing model files |
 | `arrays` | the weights of a model as the engine takes them |
 | `ids` | token ids as the engine takes them |
+| `options` | options of beam search as the engine takes them |
 
 The names below load their module when they are first used, so `import keras_mtl.engine` costs
 nothing, and loading the TensorFlow operations imports only what it needs.

@@ -1,16 +1,15 @@
 """The engine: a model file, ready to translate, to score and to encode."""
 
-import dataclasses
 import os
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from keras_mtl import errors
 from keras_mtl.engine import library
 from keras_mtl.engine.ids import Sequences, flat_ids, id_arrays, whole_number, whole_numbers
 from keras_mtl.engine.library import NativeError
+from keras_mtl.engine.options import option_values
 
 
 class Hypothesis(NamedTuple):
@@ -144,7 +143,8 @@ class Engine:
           InputError: an option, id or length is out of range.
           KerasMtlError: the model gave a NaN.
         """
-        values = _option_values(options, self.hyperparameters["max_length"])
+        values = option_values(options)
+        values.setdefault("max_length", min(256, self.hyperparameters["max_length"]))
         forced = [] if prefixes is None else id_arrays("prefix", prefixes)
         found = self._engine().translate(
             *flat_ids("source", sources),
@@ -206,19 +206,3 @@ class Engine:
         """
         ids, begins = flat_ids("source", sources)
         return np.split(self._engine().encode(ids, begins), begins[1:-1]) if len(begins) > 1 else []
-
-
-def _option_values(options: Any, longest: int) -> dict[str, Any]:
-    """Returns options of beam search by name."""
-    if dataclasses.is_dataclass(options) and not isinstance(options, type):
-        values = dataclasses.asdict(options)
-    else:
-        values = dict(options or {})
-        unknown = sorted(values.keys() - set(library.core().option_names()))
-        if unknown:
-            raise errors.InputError(
-                f"unknown decoding option {unknown[0]!r}"
-                f"{errors.nearest(unknown[0], library.core().option_names())}"
-            )
-        values.setdefault("max_length", min(256, longest))
-    return {name: value for name, value in values.items() if value is not None}

@@ -15,11 +15,11 @@ import tensorflow as tf
 
 from keras_mtl.data.vocabulary import Vocabulary
 from keras_mtl.decoding.loading import load_model
-from keras_mtl.decoding.op_beam_search import options_text
 from keras_mtl.decoding.options import BeamOptions
 from keras_mtl.decoding.suppressed import model_options, suppressed_ids
 from keras_mtl.decoding.tasks import TranslationTask
 from keras_mtl.engine import load_ops
+from keras_mtl.engine.options import option_lines
 from keras_mtl.export.engine_file import export_engine_file
 from keras_mtl.export.output import check_free
 from keras_mtl.export.translation_module import (
@@ -56,7 +56,7 @@ class EngineSearch(tf.Module):
             lengths=lengths + 2,  # The tag and the end of sentence.
             decoders=decoder,
             indices=tf.range(tf.size(lengths, tf.int64)),
-            options=options_text(self._options),
+            options=option_lines(self._options),
             num_hypotheses=self._options.num_hypotheses,
             pad_id=self._pad_id,
         )

@@ -5,9 +5,10 @@ import pytest
 import tensorflow as tf
 
 from keras_mtl.decoding.beam_search import beam_search
-from keras_mtl.decoding.op_beam_search import op_beam_search, options_text
+from keras_mtl.decoding.op_beam_search import op_beam_search
 from keras_mtl.decoding.options import BeamOptions
 from keras_mtl.engine import load_ops
+from keras_mtl.engine.options import option_lines
 from keras_mtl.errors import InputError
 from tests.decoding import tables
 from tests.decoding.test_beam_search import BATCH, EOS, OPTIONS, STEPS, V, run
@@ -195,7 +196,7 @@ def test_gradients_end_at_a_search():
 
 def test_options_keep_every_bit():
     options = BeamOptions(alpha=0.1 + 0.2, suppress=(7, 3), seed=2**63 + 1, score_prefix=False)
-    lines = dict(line.split("=") for line in options_text(options).splitlines())
+    lines = dict(line.split("=") for line in option_lines(options).splitlines())
     assert float(lines["alpha"]) == options.alpha
     assert lines["suppress"] == "3,7"
     assert int(lines["seed"]) == options.seed

@@ -1,5 +1,6 @@
 """BeamOptions: every bad value is refused with its name, the value and what to do."""
 
+import dataclasses
 import subprocess
 import sys
 
@@ -9,6 +10,7 @@ import pytest
 from keras_mtl.configuration.search_checks import LENGTH_PENALTIES
 from keras_mtl.decoding.options import BeamOptions
 from keras_mtl.decoding.penalties import length_penalties
+from keras_mtl.engine import library
 from keras_mtl.errors import InputError
 
 
@@ -57,6 +59,19 @@ def test_penalties_never_fall():
             assert (np.diff(table[1:]) >= 0).all()
     gnmt = length_penalties(BeamOptions(length_penalty="gnmt", alpha=0.6), 7)
     np.testing.assert_allclose(gnmt[7], 2**0.6, rtol=1e-6)  # ((5 + 7) / 6)^0.6
+
+
+def test_python_and_cpp_have_the_same_options():
+    """The one list in each language: `BeamOptions` and `cc/engine/beam_options.def`."""
+    ours = {field.name: field.default for field in dataclasses.fields(BeamOptions)}
+    ours["suppress"] = list(ours["suppress"])
+    assert ours["max_length_factor"] is None  # Which is 0 in C++.
+    ours["max_length_factor"] = 0.0
+    theirs = library.core().option_defaults()
+    assert theirs == ours
+    assert {name: type(value) for name, value in theirs.items()} == {
+        name: type(value) for name, value in ours.items()
+    }
 
 
 def test_options_load_no_tensorflow():

@@ -10,10 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keras_mtl.decoding.beam_search import beam_search
-from keras_mtl.decoding.native_beam_search import native_beam_search, option_values
+from keras_mtl.decoding.native_beam_search import native_beam_search
 from keras_mtl.decoding.options import BeamOptions
 from keras_mtl.decoding.penalties import length_penalties
 from keras_mtl.engine import library
+from keras_mtl.engine.options import option_values
 from keras_mtl.errors import InputError, KerasMtlError
 from tests.decoding import lingvo_reference, reference, tables
 from tests.decoding.test_beam_search import BATCH, EOS, OPTIONS, STEPS, V, run
