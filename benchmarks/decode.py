@@ -170,7 +170,7 @@ class Ours:
         found = self.engine.translate(
             sources, self.work["options"], decoders=decoders, max_batch_size=batch
         )
-        return [(h[0].tokens, h[0].score) for h in found]
+        return [(h[0].ids, h[0].score) for h in found]
 
 
 class TensorFlow:

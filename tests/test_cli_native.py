@@ -45,6 +45,36 @@ def test_translate_with_an_engine_file(trained, monkeypatch, capsys):
     assert "tokens/s" in err
 
 
+def test_translate_prints_all_of_a_hypothesis_as_json(trained, monkeypatch, capsys):
+    file = trained.parent / "model.kmtl"
+    words = ["translate", "--model", file, "--task", "en-fr", "--n_best", 2, "--output", "jsonl"]
+    code, out, err = call([*words, "--alignments"], monkeypatch, capsys, 'two "trees"\n\n')
+    assert code == 0, err
+    lines = [json.loads(line) for line in out.splitlines()]
+    assert [(line["line"], line["source"]) for line in lines] == [(1, 'two "trees"'), (2, "")]
+    want = EngineTranslator(file, {"num_hypotheses": 2}).hypotheses(
+        ['two "trees"', ""], "en-fr", alignments=True
+    )
+    assert lines[0]["source_tokens"] == list(want[0][0].source_tokens)
+    for line, hypotheses in zip(lines, want, strict=True):
+        for have, h in zip(line["hypotheses"], hypotheses, strict=True):
+            assert (have["text"], have["ids"]) == (h.text, h.ids)
+            assert (tuple(have["tokens"]), have["ended"]) == (h.tokens, h.ended)
+            for name in ("score", "log_probability", "token_scores"):
+                np.testing.assert_allclose(have[name], getattr(h, name), atol=1e-6)
+            if h.alignment is not None:
+                np.testing.assert_allclose(have["alignment"], h.alignment, atol=1e-6)
+    code, out, _ = call(words, monkeypatch, capsys, "two trees\n")
+    assert "alignment" not in json.loads(out)["hypotheses"][0]
+    assert "source_tokens" not in json.loads(out)
+    code, _, err = call([*words, "--scores"], monkeypatch, capsys)
+    assert code == 2
+    assert "--scores is for --output text" in err
+    code, _, err = call([*words[:-2], "--alignments"], monkeypatch, capsys)
+    assert code == 2
+    assert "--alignments needs --output jsonl" in err
+
+
 def test_score_a_model_directory_on_both_backends(trained, tmp_path, monkeypatch, capsys):
     (tmp_path / "a").write_text("two trees\n\ngood morning\n")
     (tmp_path / "b").write_text("deux arbres\nbonjour\n\n")

@@ -384,15 +384,15 @@ void BeamSearch::Finish(State* state) {
     std::reverse(path.begin(), path.end());
     for (const int index : path) {
       const Node& node = state->nodes[index];
-      hypothesis.tokens.push_back(node.token);
+      hypothesis.ids.push_back(node.token);
       hypothesis.token_scores.push_back(node.log_probability);
       if (keep_attention_) {
         const auto row = state->attention.begin() + static_cast<size_t>(node.attention) * length;
         hypothesis.alignment.insert(hypothesis.alignment.end(), row, row + length);
       }
     }
-    if (hypothesis.tokens.back() == eos_id_) {
-      hypothesis.tokens.pop_back();
+    if (hypothesis.ids.back() == eos_id_) {
+      hypothesis.ids.pop_back();
       hypothesis.ended = true;
     }
     state->results.push_back(std::move(hypothesis));

@@ -1,5 +1,5 @@
 // Beam search over any model: it is given what the model put out for each row, and says which rows
-// the model has to compute next. The rule, by number, is in docs/decoding.md.
+// the model has to compute next. The rule, by number, is in docs/reference/beam_search.md.
 #ifndef KERAS_MTL_ENGINE_BEAM_SEARCH_H_
 #define KERAS_MTL_ENGINE_BEAM_SEARCH_H_
 
@@ -49,8 +49,9 @@ struct Attention {
   int width = 0;                   // At least the longest source_length.
 };
 
+// What a search found, as it reaches the user: keras_mtl.engine.Hypothesis adds the text.
 struct Hypothesis {
-  std::vector<int32_t> tokens;      // Without end of sentence.
+  std::vector<int32_t> ids;         // Without end of sentence.
   bool ended = false;               // Whether there was one; else it was cut at max_length.
   float score = 0.0f;               // log_probability / penalty + coverage.
   float log_probability = 0.0f;     // End of sentence included.

@@ -38,7 +38,8 @@ struct Input {
   }
 
   void Fill(int* value) { *value = Small(); }
-  void Fill(double* value) { *value = Take<uint8_t>() & 1 ? Real() : -Real(); }
+  // A probability as often as a larger number.
+  void Fill(double* value) { *value = Take<uint8_t>() & 1 ? Real() : Real() / 16; }
   void Fill(bool* value) { *value = Take<uint8_t>() & 1; }
   void Fill(uint64_t* value) { *value = Take<uint64_t>(); }
   void Fill(std::vector<int32_t>* value) { *value = Ids(); }

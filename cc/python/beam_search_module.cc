@@ -120,22 +120,21 @@ BeamOptions OptionsOf(const py::dict& values) {
 }
 
 py::list HypothesesOf(const std::vector<Hypothesis>& hypotheses) {
+  using py::literals::operator""_a;
+  const py::object type = py::module_::import("keras_mtl.engine.hypothesis").attr("Hypothesis");
   py::list result;
   for (const Hypothesis& hypothesis : hypotheses) {
-    py::dict entry;
-    entry["tokens"] = hypothesis.tokens;
-    entry["ended"] = hypothesis.ended;
-    entry["score"] = hypothesis.score;
-    entry["log_probability"] = hypothesis.log_probability;
     const auto count = static_cast<py::ssize_t>(hypothesis.token_scores.size());
-    entry["token_scores"] = py::array_t<float>(count, hypothesis.token_scores.data());
-    if (hypothesis.alignment.empty()) {
-      entry["alignment"] = py::none();
-    } else {
+    py::object alignment = py::none();
+    if (!hypothesis.alignment.empty()) {
       const auto width = static_cast<py::ssize_t>(hypothesis.alignment.size()) / count;
-      entry["alignment"] = py::array_t<float>({count, width}, hypothesis.alignment.data());
+      alignment = ArrayOf(hypothesis.alignment, {count, width});
     }
-    result.append(entry);
+    result.append(type("ids"_a = hypothesis.ids, "score"_a = hypothesis.score,
+                       "log_probability"_a = hypothesis.log_probability,
+                       "ended"_a = hypothesis.ended,
+                       "token_scores"_a = ArrayOf(hypothesis.token_scores, {count}),
+                       "alignment"_a = alignment));
   }
   return result;
 }

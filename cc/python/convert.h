@@ -34,7 +34,7 @@ inline void Take(const pybind11::dict& values, const char* name, LengthPenalty* 
 // Options by name; those that are not there keep their default. Throws InputError.
 BeamOptions OptionsOf(const pybind11::dict& values);
 
-// A list of dictionaries with the fields of keras_mtl.engine.Hypothesis.
+// A list of keras_mtl.engine.Hypothesis.
 pybind11::list HypothesesOf(const std::vector<Hypothesis>& hypotheses);
 
 template <class T>

@@ -40,7 +40,7 @@ BeamOptions Options() {
 bool Same(const std::vector<Hypothesis>& a, const std::vector<Hypothesis>& b) {
   return std::equal(a.begin(), a.end(), b.begin(), b.end(),
                     [](const Hypothesis& x, const Hypothesis& y) {
-                      return x.tokens == y.tokens && x.score == y.score &&
+                      return x.ids == y.ids && x.score == y.score &&
                              x.token_scores == y.token_scores;
                     });
 }

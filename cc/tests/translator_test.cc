@@ -51,7 +51,7 @@ bool Same(const std::vector<std::vector<Hypothesis>>& a,
           const std::vector<std::vector<Hypothesis>>& b) {
   return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](const auto& x, const auto& y) {
     return std::equal(x.begin(), x.end(), y.begin(), y.end(), [](const auto& h, const auto& g) {
-      return h.tokens == g.tokens && h.score == g.score && SameBits(h.token_scores, g.token_scores);
+      return h.ids == g.ids && h.score == g.score && SameBits(h.token_scores, g.token_scores);
     });
   });
 }
@@ -85,6 +85,24 @@ TEST(EveryInstructionSetGivesTheSameTranslations) {
       const auto found = engine.Translate(request);
       if (want.empty()) want = found;
       CHECK(Same(found, want), "%s, batch %d", IsaName(isa), batch);
+    }
+  }
+}
+
+TEST(AlignmentsChangeNothingElseAndAreThereOnlyIfAskedFor) {
+  const RandomModel random_model(SmallConfig(), 11);
+  Engine engine(random_model.Load(ComputeType::kInt8, Isas().back()), 2, 1);
+  TranslateRequest request = MakeRequest(30, 12);
+  const auto without = engine.Translate(request);
+  request.alignments = true;
+  const auto with = engine.Translate(request);
+  CHECK(Same(without, with));
+  for (size_t i = 0; i < with.size(); ++i) {
+    const size_t width = request.source.length(static_cast<int>(i));
+    for (size_t n = 0; n < with[i].size(); ++n) {
+      CHECK(without[i][n].alignment.empty());
+      CHECK(with[i][n].alignment.size() == with[i][n].token_scores.size() * width,
+            "sentence %zu", i);
     }
   }
 }
@@ -156,7 +174,7 @@ TEST(ScoresAreThoseOfTheSearch) {
   score.decoders = request.decoders;
   score.max_batch_size = 7;
   for (const auto& hypotheses : found) {
-    std::vector<int32_t> target = hypotheses[0].tokens;
+    std::vector<int32_t> target = hypotheses[0].ids;
     if (hypotheses[0].ended) target.push_back(2);
     score.target.Add(target.data(), static_cast<int>(target.size()));
   }

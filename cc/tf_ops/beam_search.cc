@@ -2,7 +2,6 @@
 // whose step is in the graph. The first begins a search, the second is called in a loop with what the
 // model put out for the live rows, the third reads what was found.
 #include <algorithm>
-#include <limits>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -15,6 +14,7 @@
 #include "tensorflow/core/framework/resource_base.h"
 #include "tensorflow/core/framework/resource_handle.h"
 #include "tensorflow/core/framework/shape_inference.h"
+#include "tf_ops/hypotheses.h"
 #include "tf_ops/inputs.h"
 #include "tf_ops/options.h"
 
@@ -54,6 +54,7 @@ REGISTER_OP("KerasMtl>BeamSearch")
     .Attr("eos_id: int")
     .Attr("shortlist: list(int) = []")
     .Attr("log_probabilities: bool = false")
+    .Attr("alignments: bool = false")
     .SetIsStateful()
     .SetShapeFn([](InferenceContext* c) {
       ShapeHandle max_lengths;
@@ -80,6 +81,7 @@ token: [R], the newest token, which is the model's next input.
 options: lines `name=value`, names and meanings as keras_mtl.decoding.BeamOptions has them.
 shortlist: the only ids that may be produced; empty allows all.
 log_probabilities: the model gives normalised log-probabilities, not logits.
+alignments: hypotheses carry their attention, which every step then is given.
 )doc");
 
 REGISTER_OP("KerasMtl>BeamSearchStep")
@@ -116,6 +118,8 @@ REGISTER_OP("KerasMtl>BeamSearchResult")
     .Output("log_probabilities: float")
     .Output("counts: int32")
     .Output("token_scores: float")
+    .Output("ended: bool")
+    .Output("alignments: float")
     .Attr("num_hypotheses: int >= 1")
     .Attr("max_length: int >= 1")
     .Attr("pad_id: int = 0")
@@ -129,9 +133,11 @@ REGISTER_OP("KerasMtl>BeamSearchResult")
       const DimensionHandle count = c->UnknownDim();
       const ShapeHandle matrix = c->Matrix(count, c->MakeDim(hypotheses));
       c->set_output(0, c->MakeShape({count, c->MakeDim(hypotheses), c->MakeDim(longest)}));
-      for (int i : {1, 2, 3}) c->set_output(i, matrix);
+      for (int i : {1, 2, 3, 6}) c->set_output(i, matrix);
       c->set_output(4, c->Vector(count));
       c->set_output(5, c->MakeShape({count, c->MakeDim(hypotheses), c->MakeDim(longest + 1)}));
+      c->set_output(7, c->MakeShape({count, c->MakeDim(hypotheses), c->MakeDim(longest + 1),
+                                     c->UnknownDim()}));
       return absl::OkStatus();
     })
     .Doc(R"doc(
@@ -143,21 +149,26 @@ scores: [N, num_hypotheses], -inf where there are fewer hypotheses.
 log_probabilities: [N, num_hypotheses], end of sentence included.
 counts: [N], hypotheses found.
 token_scores: [N, num_hypotheses, max_length + 1], log-probability of each token, then of the end of
-  sentence where there is one, then 0.
+  sentence if there is one, then 0.
+ended: [N, num_hypotheses], whether the hypothesis has an end of sentence.
+alignments: [N, num_hypotheses, max_length + 1, S], attention from each token, then from the end, to
+  the source, then 0; S is 0 if the search has no alignments.
 )doc");
 
 class Search : public tensorflow::ResourceBase {
  public:
   Search(const BeamOptions& options, int vocabulary_size, int32_t start_id, int32_t eos_id,
-         const std::vector<int32_t>& shortlist, bool log_probabilities)
+         const std::vector<int32_t>& shortlist, bool log_probabilities, bool alignments)
       : vocabulary_size(vocabulary_size),
         log_probabilities(log_probabilities),
-        search(options, vocabulary_size, start_id, eos_id, shortlist) {}
+        alignments(alignments),
+        search(options, vocabulary_size, start_id, eos_id, shortlist, alignments) {}
 
   std::string DebugString() const override { return "keras_mtl beam search"; }
 
   const int vocabulary_size;
   const bool log_probabilities;
+  const bool alignments;
   std::mutex mutex;
   BeamSearch search;
 };
@@ -196,7 +207,7 @@ class BeamSearchOp : public OpKernel {
                    ReadAttributes(context, "options", &options, "vocabulary_size",
                                   &vocabulary_size_, "start_id", &start_id_, "eos_id", &eos_id_,
                                   "shortlist", &shortlist_, "log_probabilities",
-                                  &log_probabilities_));
+                                  &log_probabilities_, "alignments", &alignments_));
     OP_REQUIRES_OK(context, Guard([&] {
                      options_ = ParseOptions(options);
                      options_.Check(vocabulary_size_, eos_id_);
@@ -217,7 +228,7 @@ class BeamSearchOp : public OpKernel {
     Search* search = nullptr;
     OP_REQUIRES_OK(context, Guard([&] {
                      search = new Search(options_, vocabulary_size_, start_id_, eos_id_,
-                                         shortlist_, log_probabilities_);
+                                         shortlist_, log_probabilities_, alignments_);
                    }));
     // The handle takes over the one reference there is.
     Tensor* handle = nullptr;
@@ -240,7 +251,7 @@ class BeamSearchOp : public OpKernel {
   BeamOptions options_;
   int vocabulary_size_, start_id_, eos_id_;
   std::vector<int32_t> shortlist_;
-  bool log_probabilities_;
+  bool log_probabilities_, alignments_;
 };
 
 class BeamSearchStepOp : public OpKernel {
@@ -302,42 +313,25 @@ class BeamSearchResultOp : public OpKernel {
                       "the search has not ended: call KerasMtl>BeamSearchStep until it gives no "
                       "row"));
     }
-    const TensorShape matrix({sentences, hypotheses_});
-    TensorShape cube = matrix, wide = matrix;
-    OP_REQUIRES_OK(context, cube.AddDimWithStatus(longest_));
-    OP_REQUIRES_OK(context, wide.AddDimWithStatus(longest_ + 1));
-    Tensor* out[6];
-    const TensorShape shapes[6] = {cube, matrix, matrix, matrix, TensorShape({sentences}), wide};
-    for (int i = 0; i < 6; ++i) {
-      OP_REQUIRES_OK(context, context->allocate_output(i, shapes[i], &out[i]));
-    }
-    auto ids = out[0]->tensor<int32_t, 3>();
-    auto lengths = out[1]->matrix<int32_t>();
-    auto scores = out[2]->matrix<float>();
-    auto log_probabilities = out[3]->matrix<float>();
-    auto counts = out[4]->vec<int32_t>();
-    auto token_scores = out[5]->tensor<float, 3>();
-    ids.setConstant(pad_id_);
-    lengths.setZero();
-    scores.setConstant(-std::numeric_limits<float>::infinity());
-    log_probabilities.setConstant(-std::numeric_limits<float>::infinity());
-    token_scores.setZero();
+    std::vector<const std::vector<Hypothesis>*> results;
+    Tensor* counts = nullptr;
+    OP_REQUIRES_OK(context, context->allocate_output(4, TensorShape({sentences}), &counts));
+    int64_t width = 0;
     for (int i = 0; i < sentences; ++i) {
-      const std::vector<Hypothesis>& results = search.results(i);
-      counts(i) = std::min(static_cast<int>(results.size()), hypotheses_);
-      for (int n = 0; n < counts(i); ++n) {
-        const Hypothesis& hypothesis = results[n];
-        OP_REQUIRES(context, hypothesis.tokens.size() <= static_cast<size_t>(longest_),
-                    absl::InvalidArgumentError(
-                        "max_length=" + std::to_string(longest_) + " is below that of the search"));
-        lengths(i, n) = static_cast<int>(hypothesis.tokens.size());
-        scores(i, n) = hypothesis.score;
-        log_probabilities(i, n) = hypothesis.log_probability;
-        std::copy(hypothesis.tokens.begin(), hypothesis.tokens.end(), &ids(i, n, 0));
-        std::copy(hypothesis.token_scores.begin(), hypothesis.token_scores.end(),
-                  &token_scores(i, n, 0));
+      results.push_back(&search.results(i));
+      const int found_here = static_cast<int>(results.back()->size());
+      counts->vec<int32_t>()(i) = std::min(found_here, hypotheses_);
+      for (const Hypothesis& hypothesis : *results.back()) {
+        if (!found->alignments || hypothesis.alignment.empty()) continue;
+        width = std::max(width, static_cast<int64_t>(hypothesis.alignment.size() /
+                                                     hypothesis.token_scores.size()));
       }
     }
+    OP_REQUIRES(context, LongestHypothesis(results) <= longest_,
+                absl::InvalidArgumentError("max_length=" + std::to_string(longest_) +
+                                           " is below that of the search"));
+    OP_REQUIRES_OK(context, SetHypotheses(context, {0, 1, 2, 3, 6, 5, 7},
+                                          {hypotheses_, longest_, width, pad_id_}, results));
   }
 
  private:

@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <array>
-#include <limits>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -18,6 +17,7 @@
 #include "tensorflow/core/framework/op.h"
 #include "tensorflow/core/framework/op_kernel.h"
 #include "tensorflow/core/framework/shape_inference.h"
+#include "tf_ops/hypotheses.h"
 #include "tf_ops/inputs.h"
 #include "tf_ops/options.h"
 
@@ -42,12 +42,17 @@ REGISTER_OP("KerasMtl>Translate")
     .Output("ids: int32")
     .Output("target_lengths: int32")
     .Output("scores: float")
+    .Output("log_probabilities: float")
+    .Output("ended: bool")
+    .Output("token_scores: float")
+    .Output("alignments: float")
     .Attr("options: string")
     .Attr("num_hypotheses: int >= 1")
     .Attr("max_batch_size: int >= 1 = 64")
     .Attr("compute_type: {'auto', 'float32', 'int8'} = 'auto'")
     .Attr("workers: int >= 0 = 0")
     .Attr("pad_id: int = 0")
+    .Attr("alignments: bool = false")
     // What a file holds is no function of the inputs, so nothing is computed ahead of time.
     .SetIsStateful()
     .SetShapeFn([](InferenceContext* c) {
@@ -58,8 +63,9 @@ REGISTER_OP("KerasMtl>Translate")
       int64_t hypotheses;
       TF_RETURN_IF_ERROR(c->GetAttr("num_hypotheses", &hypotheses));
       const DimensionHandle found = c->MakeDim(hypotheses);
-      c->set_output(0, c->MakeShape({count, found, c->UnknownDim()}));
-      for (int i : {1, 2}) c->set_output(i, c->Matrix(count, found));
+      for (int i : {0, 5}) c->set_output(i, c->MakeShape({count, found, c->UnknownDim()}));
+      for (int i : {1, 2, 3, 4}) c->set_output(i, c->Matrix(count, found));
+      c->set_output(6, c->MakeShape({count, found, c->UnknownDim(), c->UnknownDim()}));
       return absl::OkStatus();
     })
     .Doc(R"doc(
@@ -73,7 +79,13 @@ indices: [N], what messages call the sentences and, with the seed, what decides 
 ids: [N, num_hypotheses, T], best first, without end of sentence, filled up with pad_id; T is the
   longest.
 target_lengths: [N, num_hypotheses], tokens in ids.
-scores: [N, num_hypotheses], -inf where there are fewer hypotheses.
+scores: [N, num_hypotheses], -inf if there are fewer hypotheses.
+log_probabilities: [N, num_hypotheses], end of sentence included; -inf if there are fewer.
+ended: [N, num_hypotheses], whether the hypothesis has an end of sentence; else it was cut off.
+token_scores: [N, num_hypotheses, T + 1], log-probability of each token, then of the end of sentence
+  if there is one, then 0.
+alignments: [N, num_hypotheses, T + 1, S], attention of the last layer, mean over heads, from each
+  token, then from the end, to the source ids, then 0; S is 0 without the attribute of this name.
 options: lines `name=value`, names and meanings as keras_mtl.decoding.BeamOptions has them.
 num_hypotheses: the same as in the options; shapes depend on it.
 compute_type: auto is that of the file's weights.
@@ -119,7 +131,8 @@ class TranslateOp : public OpKernel {
                    ReadAttributes(context, "options", &options, "num_hypotheses", &hypotheses_,
                                   "max_batch_size", &request_.max_batch_size, "compute_type",
                                   &engine_options_.compute_type, "workers",
-                                  &engine_options_.workers, "pad_id", &pad_id_));
+                                  &engine_options_.workers, "pad_id", &pad_id_, "alignments",
+                                  &request_.alignments));
     OP_REQUIRES_OK(context, Guard([&] {
                      request_.options = ParseOptions(options);
                    }));
@@ -163,7 +176,13 @@ class TranslateOp : public OpKernel {
                                    ->Translate(request, cancelled);
                      }
                    }));
-    Return(context, found);
+    std::vector<const std::vector<Hypothesis>*> results;
+    for (const std::vector<Hypothesis>& hypotheses : found) results.push_back(&hypotheses);
+    OP_REQUIRES_OK(
+        context, SetHypotheses(context, {0, 1, 2, 3, 4, 5, 6},
+                               {hypotheses_, LongestHypothesis(results),
+                                request_.alignments ? width : 0, pad_id_},
+                               results));
   }
 
  private:
@@ -175,38 +194,6 @@ class TranslateOp : public OpKernel {
       file_ = file;
     }
     return engine_;
-  }
-
-  void Return(OpKernelContext* context, const std::vector<std::vector<Hypothesis>>& found) {
-    size_t longest = 0;
-    for (const auto& hypotheses : found) {
-      for (const auto& hypothesis : hypotheses) {
-        longest = std::max(longest, hypothesis.tokens.size());
-      }
-    }
-    const int64_t count = static_cast<int64_t>(found.size());
-    const TensorShape matrix({count, hypotheses_});
-    TensorShape cube = matrix;
-    cube.AddDim(static_cast<int64_t>(longest));
-    Tensor *ids_tensor = nullptr, *lengths_tensor = nullptr, *scores_tensor = nullptr;
-    OP_REQUIRES_OK(context, context->allocate_output(0, cube, &ids_tensor));
-    OP_REQUIRES_OK(context, context->allocate_output(1, matrix, &lengths_tensor));
-    OP_REQUIRES_OK(context, context->allocate_output(2, matrix, &scores_tensor));
-    int32_t* ids = ids_tensor->flat<int32_t>().data();
-    auto lengths = lengths_tensor->matrix<int32_t>();
-    auto scores = scores_tensor->matrix<float>();
-    std::fill(ids, ids + ids_tensor->NumElements(), pad_id_);
-    lengths.setZero();
-    scores.setConstant(-std::numeric_limits<float>::infinity());
-    for (int64_t i = 0; i < count; ++i) {
-      for (size_t n = 0; n < found[i].size(); ++n) {
-        const Hypothesis& hypothesis = found[i][n];
-        lengths(i, n) = static_cast<int>(hypothesis.tokens.size());
-        scores(i, n) = hypothesis.score;
-        std::copy(hypothesis.tokens.begin(), hypothesis.tokens.end(),
-                  ids + (i * hypotheses_ + n) * longest);
-      }
-    }
   }
 
   TranslateRequest request_;  // What stays the same from call to call.

@@ -1,10 +1,12 @@
 """``keras-mtl translate``: translates standard input line by line."""
 
 import argparse
+import json
+import math
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from keras_mtl.cli import arguments
 from keras_mtl.cli.common import (
@@ -15,6 +17,10 @@ from keras_mtl.cli.common import (
 )
 from keras_mtl.cli.lines import LineReader, chunks, finished_first
 from keras_mtl.cli.streams import standard_input
+from keras_mtl.errors import InputError
+
+if TYPE_CHECKING:
+    from keras_mtl.engine import Hypothesis
 
 # Options of beam search with an argument of their own; --options takes all.
 _OPTIONS = (
@@ -49,6 +55,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--scores", action="store_true", help="print the score and a tab before each translation"
+    )
+    parser.add_argument(
+        "--output",
+        default="text",
+        choices=["text", "jsonl"],
+        help="jsonl prints a JSON object for each line: all hypotheses with text, scores, tokens "
+        "and log-probabilities of the tokens",
+    )
+    parser.add_argument(
+        "--alignments",
+        action="store_true",
+        help="with --output jsonl: also the attention of each token to the source",
     )
     parser.add_argument(
         "--on_long_line",
@@ -87,6 +105,10 @@ def check_arguments(args: argparse.Namespace) -> None:
       CheckpointError: there is no such checkpoint.
     """
     arguments.check_option_names(list(parse_options(args.options)))
+    if args.output == "jsonl" and args.scores:
+        raise InputError("--scores is for --output text; --output jsonl has all scores")
+    if args.alignments and args.output != "jsonl":
+        raise InputError("--alignments needs --output jsonl")
     check_backend_arguments(args)
     arguments.check_checkpoint(args.checkpoint)
     arguments.check_task(args.model, args.task)
@@ -112,16 +134,19 @@ def run(args: argparse.Namespace) -> int:
     )
     find_task(translator.tasks, args.task)  # Before the first line is waited for.
 
-    def translate(lines: Sequence[str], first: int) -> list[Any]:
-        return translator.hypotheses(lines, args.task, first_line=first)
+    def translate(lines: Sequence[str], first: int) -> "list[tuple[str, list[Hypothesis]]]":
+        found = translator.hypotheses(
+            lines, args.task, alignments=args.alignments, first_line=first
+        )
+        return list(zip(lines, found, strict=True))
 
     speed = _Speed()
     reader = LineReader(stream, "standard input")
     for chunk in chunks(reader, args.chunk_lines, reader.has_more):
         speed.start()
         for first, found in finished_first(translate, chunk, speed.lines + 1):
-            for number, hypotheses in enumerate(found, first):
-                for text in _shown(number, hypotheses, args):
+            for number, (line, hypotheses) in enumerate(found, first):
+                for text in _shown(number, line, hypotheses, args):
                     sys.stdout.buffer.write(text.encode() + b"\n")
             sys.stdout.buffer.flush()
             speed.stop(found)
@@ -143,11 +168,11 @@ class _Speed:
     def start(self) -> None:
         self._start = time.perf_counter()
 
-    def stop(self, found: Sequence[Any]) -> None:
+    def stop(self, found: "Sequence[tuple[str, list[Hypothesis]]]") -> None:
         now = time.perf_counter()
         self._seconds, self._start = self._seconds + now - self._start, now
         self.lines += len(found)
-        self._tokens += sum(hypotheses[0].length for hypotheses in found)
+        self._tokens += sum(hypotheses[0].length for _, hypotheses in found)
         if now >= self._shown + _SECONDS_BETWEEN_SPEEDS and not self._from_terminal:
             self._shown = now
             self.show()
@@ -162,11 +187,45 @@ class _Speed:
         )
 
 
-def _shown(number: int, hypotheses: list[Any], args: argparse.Namespace) -> Iterator[str]:
+def _shown(
+    number: int, line: str, hypotheses: "list[Hypothesis]", args: argparse.Namespace
+) -> Iterator[str]:
     """Yields the output lines of one input line."""
-    if args.n_best is None:
+    if args.output == "jsonl":
+        yield json.dumps(_as_json(number, line, hypotheses), ensure_ascii=False)
+    elif args.n_best is None:
         best = hypotheses[0]
         yield f"{best.score:.4f}\t{best.text}" if args.scores else best.text
-        return
-    for hypothesis in hypotheses:
-        yield f"{number}\t{hypothesis.score:.4f}\t{hypothesis.text}"
+    else:
+        for hypothesis in hypotheses:
+            yield f"{number}\t{hypothesis.score:.4f}\t{hypothesis.text}"
+
+
+def _as_json(number: int, line: str, hypotheses: "list[Hypothesis]") -> dict[str, Any]:
+    """One input line with its hypotheses, for `--output jsonl`."""
+    entry: dict[str, Any] = {"line": number, "source": line}
+    if hypotheses[0].source_tokens:
+        entry["source_tokens"] = hypotheses[0].source_tokens
+    entry["hypotheses"] = [
+        {
+            "text": h.text,
+            "score": _rounded(h.score),
+            "log_probability": _rounded(h.log_probability),
+            "ended": h.ended,
+            "tokens": h.tokens,
+            "ids": h.ids,
+            "token_scores": _rounded(h.token_scores),
+            **({} if h.alignment is None else {"alignment": _rounded(h.alignment)}),
+        }
+        for h in hypotheses
+    ]
+    return entry
+
+
+def _rounded(value: Any) -> Any:
+    """Floats for JSON: six decimals are what float32 holds; null for -inf and for the unknown."""
+    if value is None:
+        return None
+    if isinstance(value, float):
+        return round(value, 6) if math.isfinite(value) else None
+    return [_rounded(part) for part in (value if isinstance(value, list) else value.tolist())]

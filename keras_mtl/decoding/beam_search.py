@@ -9,10 +9,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from keras_mtl.decoding.beam_search_checks import check_arguments
 from keras_mtl.decoding.options import BeamOptions
 from keras_mtl.decoding.penalties import length_penalties
 from keras_mtl.decoding.top_candidates import top_candidates
-from keras_mtl.errors import InputError, KerasMtlError
+from keras_mtl.errors import KerasMtlError
 
 State = Any  # A nest of tensors that belongs to the model.
 StepFunction = Callable[[tf.Tensor, tf.Tensor, State], tuple[tf.Tensor, State]]
@@ -31,6 +32,11 @@ class BeamResult(NamedTuple):
       counts: int32[batch], hypotheses found, at most N.
       nan_steps: int32[batch], step at which the model's output held a NaN or +inf, else -1; give
         the result to ``raise_on_nan``.
+      ended: bool[batch, N], whether the hypothesis has an end of sentence.
+      token_scores: float32[batch, N, L], log-probability of each token, then of the end of sentence
+        if there is one, then 0. A token of the prefix has 0 if ``score_prefix`` is false.
+      alignments: float32[batch, N, L, S], attention from each token, then from the end, to the
+        source, then 0; None unless ``source_width`` is given.
     """
 
     ids: tf.Tensor
@@ -39,23 +45,36 @@ class BeamResult(NamedTuple):
     log_probabilities: tf.Tensor
     counts: tf.Tensor
     nan_steps: tf.Tensor
+    ended: tf.Tensor
+    token_scores: tf.Tensor
+    alignments: tf.Tensor | None = None
+
+
+class _History(NamedTuple):
+    """What is known of each token of a hypothesis; the shape is [batch, hypotheses, L]."""
+
+    tokens: tf.Tensor  # int32
+    scores: tf.Tensor  # float32: log-probabilities, that of the end of sentence included.
+    slots: tf.Tensor  # int32: the slot whose output predicted the token, at the token's step.
 
 
 class _Loop(NamedTuple):
     """Loop variables; k is ``beam_size``."""
 
     step: tf.Tensor  # int32[]
-    tokens: tf.Tensor  # int32[batch, k, L]: tokens so far of each slot.
+    history: _History  # [batch, k, L]: tokens so far of each slot.
     last: tf.Tensor  # int32[batch, k]: the newest of them, the next step's input.
     log_probability: tf.Tensor  # float32[batch, k], cumulative; -inf: the slot is impossible.
-    found_ids: tf.Tensor  # int32[batch, N, L]: best finished hypotheses, sorted.
+    found: _History  # [batch, N, L]: best finished hypotheses, sorted.
     found_lengths: tf.Tensor  # int32[batch, N]
+    found_ended: tf.Tensor  # bool[batch, N]
     found_scores: tf.Tensor  # float32[batch, N]
     found_log_probability: tf.Tensor  # float32[batch, N]
     finished: tf.Tensor  # int32[batch]: hypotheses finished so far, kept or not.
     first_ended: tf.Tensor  # bool[batch]: rank 0 was an end of sentence at some step.
     done: tf.Tensor  # bool[batch]
     nan_steps: tf.Tensor  # int32[batch]
+    attention: tf.Tensor  # float32[L, batch, k, S] by step and slot; S is 0 without alignments.
 
 
 def beam_search(
@@ -74,6 +93,7 @@ def beam_search(
     prefix: tf.Tensor | None = None,
     prefix_lengths: tf.Tensor | None = None,
     log_probabilities: bool = False,
+    source_width: int | tf.Tensor | None = None,
 ) -> BeamResult:
     """Searches the best target sequences of a batch of sentences.
 
@@ -101,6 +121,8 @@ def beam_search(
       prefix_lengths: int32[batch], how many of them each sentence has; default P.
       log_probabilities: ``step_fn`` gives normalized log-probabilities (<= 0); they are used bit by
         bit as they are, and normalized again only where a token is masked.
+      source_width: S; asks for alignments: ``step_fn`` then returns ``((logits, attention float32
+        [batch, k, S]), state)``, the attention of each slot to the source.
 
     Returns:
       The hypotheses. In eager code a NaN has raised already; inside a graph, hand what the graph
@@ -114,7 +136,9 @@ def beam_search(
     options.check_tensorflow()
     if max_steps is None:
         max_steps = options.max_length
-    _check_static(options, max_steps, max_lengths, prefix, prefix_lengths, vocabulary_size, eos_id)
+    check_arguments(
+        options, max_steps, max_lengths, prefix, prefix_lengths, vocabulary_size, eos_id
+    )
     search = _Search(options, vocabulary_size, eos_id, pad_id, max_steps, log_probabilities)
     if max_lengths is None:
         max_lengths = tf.fill([batch], tf.cast(max_steps, tf.int32))
@@ -130,6 +154,11 @@ def beam_search(
 
     def body(loop: _Loop, state: State) -> tuple[_Loop, State]:
         outputs, after = step_fn(loop.last, loop.step, state)
+        if source_width is not None:
+            outputs, attention = outputs
+            place = tf.reshape(loop.step, [1, 1])
+            rows = tf.cast(attention, tf.float32)[None]
+            loop = loop._replace(attention=tf.tensor_scatter_nd_update(loop.attention, place, rows))
         new_loop, beam_index = search.advance(loop, outputs)
         if options.beam_size > 1:
             after = reorder_fn(after, beam_index)
@@ -141,16 +170,19 @@ def beam_search(
     loop, _ = tf.while_loop(
         lambda loop, _: tf.logical_not(tf.reduce_all(loop.done)),
         body,
-        (search.start(batch, start_id), state),
+        (search.start(batch, start_id, 0 if source_width is None else source_width), state),
     )
     counts = tf.minimum(loop.finished, options.num_hypotheses)
     result = BeamResult(
-        loop.found_ids,
+        loop.found.tokens,
         loop.found_lengths,
         loop.found_scores,
         loop.found_log_probability,
         counts,
         loop.nan_steps,
+        loop.found_ended,
+        loop.found.scores,
+        None if source_width is None else _alignments(loop, search.max_lengths),
     )
     if tf.executing_eagerly():
         raise_on_nan(result.nan_steps)
@@ -199,7 +231,7 @@ class _Search:
         self.prefix: tf.Tensor | None = None
         self.prefix_lengths: tf.Tensor | None = None
 
-    def start(self, batch: int | tf.Tensor, start_id: int) -> _Loop:
+    def start(self, batch: int | tf.Tensor, start_id: int, source_width: int | tf.Tensor) -> _Loop:
         """Returns the loop variables before the first step."""
         k, n = self.options.beam_size, self.options.num_hypotheses
         empty = tf.equal(self.max_lengths, 0)  # [batch]
@@ -209,18 +241,24 @@ class _Search:
         start_scores = tf.constant([0.0] + [-np.inf] * (k - 1), tf.float32)
         return _Loop(
             step=tf.constant(0),
-            tokens=tf.fill([batch, k, self.max_steps], self.pad_id),
+            history=self._no_history(batch, k),
             last=tf.fill([batch, k], start_id),
             log_probability=tf.tile(start_scores[None], [batch, 1]),
-            found_ids=tf.fill([batch, n, self.max_steps], self.pad_id),
+            found=self._no_history(batch, n),
             found_lengths=tf.zeros([batch, n], tf.int32),
+            found_ended=first,
             found_scores=found,
             found_log_probability=found,
             finished=tf.cast(empty, tf.int32),
             first_ended=tf.fill([batch], False),
             done=empty,
             nan_steps=tf.fill([batch], -1),
+            attention=tf.zeros([self.max_steps, batch, k, source_width]),
         )
+
+    def _no_history(self, batch: int | tf.Tensor, hypotheses: int) -> _History:
+        shape = [batch, hypotheses, self.max_steps]
+        return _History(tf.fill(shape, self.pad_id), tf.zeros(shape), tf.zeros(shape, tf.int32))
 
     def advance(self, loop: _Loop, outputs: tf.Tensor) -> tuple[_Loop, tf.Tensor]:
         """Goes one step further.
@@ -240,32 +278,35 @@ class _Search:
         scores, index = top_candidates(flat, 2 * k)  # [batch, 2k]
         parents = index // vocabulary_size
         tokens = index % vocabulary_size
+        own = tf.gather(tf.reshape(log_p, [-1, k * vocabulary_size]), index, batch_dims=1)
         if self.prefix is not None:
-            scores, parents, tokens = self._force(loop, log_p, scores, parents, tokens)
+            scores, own, parents, tokens = self._force(loop, log_p, scores, own, parents, tokens)
 
         ends = tf.equal(tokens, self.eos_id)  # [batch, 2k]
-        histories = tf.gather(loop.tokens, parents, batch_dims=1)  # [batch, 2k, L]
-        here = tf.equal(tf.range(tf.shape(histories)[2]), loop.step) & ~ends[..., None]
-        histories = tf.where(here, tokens[..., None], histories)
+        histories = _take(loop.history, parents)  # [batch, 2k, L]
+        here = tf.equal(tf.range(tf.shape(histories.tokens)[2]), loop.step)
+        histories = _History(
+            tf.where(here & ~ends[..., None], tokens[..., None], histories.tokens),
+            tf.where(here, own[..., None], histories.scores),
+            tf.where(here, parents[..., None], histories.slots),
+        )
 
         done = loop.done | broken
-        found, finished, first_ended = self._record(loop, done, scores, ends, histories)
+        best, finished, first_ended = self._record(loop, done, scores, ends, histories)
         slots = _slots(ends)  # [batch, k]
         live = tf.gather(scores, slots, batch_dims=1)
-        done = done | self._ended(loop.step, live, found[2], finished, first_ended)
+        done = done | self._ended(loop.step, live, best["found_scores"], finished, first_ended)
         new_loop = _Loop(
             step=loop.step + 1,
-            tokens=tf.gather(histories, slots, batch_dims=1),
+            history=_take(histories, slots),
             last=tf.gather(tokens, slots, batch_dims=1),
             log_probability=live,
-            found_ids=found[0],
-            found_lengths=found[1],
-            found_scores=found[2],
-            found_log_probability=found[3],
+            **best,
             finished=finished,
             first_ended=first_ended,
             done=done,
             nan_steps=tf.where(broken & ~loop.done, loop.step, loop.nan_steps),
+            attention=loop.attention,
         )
         return new_loop, tf.gather(parents, slots, batch_dims=1)
 
@@ -308,9 +349,10 @@ class _Search:
         loop: _Loop,
         log_p: tf.Tensor,
         scores: tf.Tensor,
+        own: tf.Tensor,
         parents: tf.Tensor,
         tokens: tf.Tensor,
-    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
         """Replaces the candidates of sentences whose prefix is not over by the given token.
 
         Slot 0 alone stays possible, so that the first free step expands one slot, as step 0 does.
@@ -320,11 +362,14 @@ class _Search:
         column = tf.minimum(loop.step, tf.shape(self.prefix)[1] - 1)
         token = tf.gather(self.prefix, column, axis=1)[:, None]  # [batch, 1]
         score = loop.log_probability[:, :1]
+        forced_own = tf.zeros_like(score)
         if self.options.score_prefix:
-            score = score + tf.gather(log_p[:, 0], token, batch_dims=1)
+            forced_own = tf.gather(log_p[:, 0], token, batch_dims=1)
+            score = score + forced_own
         first = tf.equal(tf.range(2 * self.options.beam_size), 0)[None]
         return (
             tf.where(forced, tf.where(first, score, -np.inf), scores),
+            tf.where(forced, forced_own, own),
             tf.where(forced, 0, parents),
             tf.where(forced, token, tokens),
         )
@@ -335,13 +380,12 @@ class _Search:
         done: tf.Tensor,
         scores: tf.Tensor,
         ends: tf.Tensor,
-        histories: tf.Tensor,
-    ) -> tuple[tuple[tf.Tensor, ...], tf.Tensor, tf.Tensor]:
+        histories: _History,
+    ) -> tuple[dict[str, Any], tf.Tensor, tf.Tensor]:
         """Clauses 4, 5 and 7: keeps the best finished hypotheses.
 
         Returns:
-          (ids, lengths, scores, log-probabilities) of the N best; number finished; whether rank 0
-          has ended.
+          The loop variables ``found*`` of the N best; number finished; whether rank 0 has ended.
         """
         k, n = self.options.beam_size, self.options.num_hypotheses
         log_p = scores[:, :k]
@@ -355,19 +399,22 @@ class _Search:
         # Found earlier is shorter too, and comes first here: top_k settles ties as clause 7 asks.
         all_scores = tf.concat([loop.found_scores, final], 1)
         best, order = tf.math.top_k(all_scores, n)
-        found = (
-            tf.gather(tf.concat([loop.found_ids, histories[:, :k]], 1), order, batch_dims=1),
-            tf.gather(tf.concat([loop.found_lengths, lengths], 1), order, batch_dims=1),
-            best,
-            tf.gather(tf.concat([loop.found_log_probability, log_p], 1), order, batch_dims=1),
-        )
         possible = best > -np.inf
-        found = (
-            tf.where(possible[..., None], found[0], self.pad_id),
-            tf.where(possible, found[1], 0),
-            best,
-            tf.where(possible, found[3], -np.inf),
-        )
+
+        def merged(before: tf.Tensor, now: tf.Tensor, nothing: Any) -> tf.Tensor:
+            """The N best of what was found before and of the first k ranks of this step."""
+            chosen = tf.gather(tf.concat([before, now[:, :k]], 1), order, batch_dims=1)
+            mask = possible if chosen.shape.rank == 2 else possible[..., None]
+            return tf.where(mask, chosen, nothing)
+
+        empty = _History(self.pad_id, 0.0, 0)
+        found = {
+            "found": _History(*map(merged, loop.found, histories, empty)),
+            "found_lengths": merged(loop.found_lengths, lengths, 0),
+            "found_ended": merged(loop.found_ended, ends, False),
+            "found_scores": best,
+            "found_log_probability": merged(loop.found_log_probability, log_p, -np.inf),
+        }
         finished = loop.finished + tf.reduce_sum(tf.cast(recorded, tf.int32), 1)
         return found, finished, loop.first_ended | (recorded[:, 0] & ends[:, 0])
 
@@ -395,6 +442,24 @@ class _Search:
         return ended
 
 
+def _take(history: _History, index: tf.Tensor) -> _History:
+    """Returns the histories of the hypotheses `index`, int32[batch, n]."""
+    return _History(*(tf.gather(part, index, batch_dims=1) for part in history))
+
+
+def _alignments(loop: _Loop, max_lengths: tf.Tensor) -> tf.Tensor:
+    """Returns ``alignments`` of ``BeamResult``: for each token the row of the slot it came from."""
+    attention = tf.transpose(loop.attention, [1, 0, 2, 3])  # [batch, L, k, S]
+    slots = tf.transpose(loop.found.slots, [0, 2, 1])  # [batch, L, N]
+    rows = tf.gather(attention, slots, batch_dims=2)  # [batch, L, N, S]
+    rows = tf.transpose(rows, [0, 2, 1, 3])
+    counts = loop.found_lengths + tf.cast(loop.found_ended, tf.int32)
+    # The hypothesis of an empty sentence counts as ended and has no end of sentence.
+    counts = tf.where(tf.equal(max_lengths, 0)[:, None], 0, counts)
+    used = tf.sequence_mask(counts, tf.shape(rows)[2])
+    return tf.where(used[..., None], rows, 0.0)
+
+
 def _slots(ends: tf.Tensor) -> tf.Tensor:
     """Clause 4: which rank goes on in which slot.
 
@@ -412,49 +477,3 @@ def _slots(ends: tf.Tensor) -> tf.Tensor:
     match = second[:, None] & tf.equal(place[:, None], refill[..., None])  # [batch, slot, rank - k]
     replacement = k + tf.reduce_sum(tf.where(match, tf.range(k), 0), -1)
     return tf.where(first, replacement, tf.range(k))
-
-
-def _check_static(
-    options: BeamOptions,
-    max_steps: int | tf.Tensor,
-    max_lengths: tf.Tensor | None,
-    prefix: tf.Tensor | None,
-    prefix_lengths: tf.Tensor | None,
-    vocabulary_size: int,
-    eos_id: int,
-) -> None:
-    """Checks what is known before the graph runs; tensors of a graph are the caller's promise."""
-    if isinstance(max_steps, int) and not 1 <= max_steps <= options.max_length:
-        raise InputError(f"max_steps={max_steps}: give 1 to max_length={options.max_length}")
-    limits = None if max_lengths is None else tf.get_static_value(max_lengths)
-    steps = max_steps if isinstance(max_steps, int) else tf.get_static_value(max_steps)
-    if limits is not None and steps is not None:
-        for index, limit in enumerate(limits):
-            if not 0 <= limit <= steps:
-                raise InputError(f"max_lengths[{index}]={limit}: give 0 to max_steps={steps}")
-    if prefix is None:
-        if prefix_lengths is not None:
-            raise InputError("prefix_lengths is given without prefix: give both or none")
-        return
-    ids = tf.get_static_value(prefix)
-    if ids is None:
-        return
-    counts = np.full([len(ids)], ids.shape[1])
-    if prefix_lengths is not None:
-        known = tf.get_static_value(prefix_lengths)
-        if known is None:
-            return
-        counts = known
-    for index, (row, count) in enumerate(zip(ids, counts, strict=True)):
-        limit = steps if limits is None else limits[index]
-        if not 0 <= count <= len(row) or (limit is not None and count > limit):
-            raise InputError(
-                f"prefix of sentence {index} has {count} tokens: give at most "
-                f"{min(len(row), limit or len(row))}, the longest target allowed for it"
-            )
-        for token in row[:count]:
-            if not 0 <= token < vocabulary_size or token == eos_id:
-                raise InputError(
-                    f"prefix of sentence {index} holds id {token}: give ids of 0 to "
-                    f"{vocabulary_size - 1} other than the end of sentence {eos_id}"
-                )

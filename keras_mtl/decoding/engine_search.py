@@ -14,8 +14,8 @@ from keras_mtl.data.vocabulary import Vocabulary
 from keras_mtl.decoding.engine_file import WEIGHT_TYPES, write_engine_file
 from keras_mtl.decoding.options import BeamOptions
 from keras_mtl.decoding.suppressed import model_options, suppressed_ids
-from keras_mtl.decoding.text_translator import Found, Request
-from keras_mtl.engine import Engine
+from keras_mtl.decoding.text_translator import Request
+from keras_mtl.engine import Engine, Hypothesis
 from keras_mtl.errors import InputError, nearest
 
 
@@ -52,7 +52,7 @@ class EngineSearch:
         suppressed = engine.hyperparameters["not_text"]
         self.options = model_options(options, suppressed, vocabulary, self.max_length)
 
-    def search(self, request: Request, batch_size: int) -> list[Found]:
+    def search(self, request: Request, batch_size: int) -> list[list[Hypothesis]]:
         """See `IdSearch`; sentences are named and sampled by their line."""
         return _search(self.engine, self.options, request, batch_size)
 
@@ -125,18 +125,20 @@ class ModelEngineSearch:
         """Forgets the copy of the weights: the next search takes those that the model has then."""
         self._engine = None
 
-    def search(self, request: Request, batch_size: int) -> list[Found]:
+    def search(self, request: Request, batch_size: int) -> list[list[Hypothesis]]:
         """See `IdSearch`."""
         return _search(self.engine, self.options, request, batch_size)
 
 
-def _search(engine: Engine, options: BeamOptions, request: Request, batch_size: int) -> list[Found]:
-    found = engine.translate(
+def _search(
+    engine: Engine, options: BeamOptions, request: Request, batch_size: int
+) -> list[list[Hypothesis]]:
+    return engine.translate(
         request.sources,
         options,
         decoders=[request.decoder] * len(request.sources),
         prefixes=request.prefixes,
         sentence_indices=request.lines,
+        alignments=request.alignments,
         max_batch_size=batch_size,
     )
-    return [[(h.tokens, h.score) for h in hypotheses] for hypotheses in found]

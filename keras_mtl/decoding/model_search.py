@@ -64,6 +64,7 @@ class ModelSearch:
         max_lengths: np.ndarray,
         prefix: np.ndarray | None = None,
         prefix_lengths: np.ndarray | None = None,
+        alignments: bool = False,
     ) -> BeamResult:
         """Searches; the program for this number of steps is traced when it is first needed.
 
@@ -73,6 +74,8 @@ class ModelSearch:
           max_lengths: int32[batch], most target tokens of each sentence.
           prefix: int32[batch, P], forced target tokens.
           prefix_lengths: int32[batch], how many of them each sentence has.
+          alignments: whether the result has alignments: the attention of the decoder's last layer,
+            mean over heads. They need a program of their own.
 
         Returns:
           The result, of numpy arrays.
@@ -83,8 +86,8 @@ class ModelSearch:
             None if array is None else tf.constant(array, tf.int32)
             for array in (source, decoder, max_lengths, prefix, prefix_lengths)
         ]
-        result = self._function(*tensors[:3], steps, *tensors[3:])
-        return BeamResult(*(tensor.numpy() for tensor in result))
+        result = self._function(*tensors[:3], steps, *tensors[3:], alignments)
+        return BeamResult(*(None if tensor is None else tensor.numpy() for tensor in result))
 
     def search(
         self,
@@ -94,6 +97,7 @@ class ModelSearch:
         max_steps: int,
         prefix: tf.Tensor | None = None,
         prefix_lengths: tf.Tensor | None = None,
+        alignments: bool = False,
     ) -> BeamResult:
         """The graph of one search; arguments as for ``__call__``, tensors of any batch and time."""
         batch = source.shape[0]
@@ -102,7 +106,7 @@ class ModelSearch:
         memory = self._model.encode(source, training=False)
         state = self._model.start(memory, decoder, self.options.beam_size, max_steps)
         return beam_search(
-            self._model.step,
+            self._step_with_attention if alignments else self._model.step,
             state,
             self._model.reorder,
             batch,
@@ -115,4 +119,10 @@ class ModelSearch:
             max_steps=max_steps,
             prefix=prefix,
             prefix_lengths=prefix_lengths,
+            source_width=(source.shape[1] or tf.shape(source)[1]) if alignments else None,
         )
+
+    def _step_with_attention(self, ids: tf.Tensor, step: tf.Tensor, state: Any) -> Any:
+        weights: list[tf.Tensor] = []
+        logits, after = self._model.step(ids, step, state, weights)
+        return (logits, weights[0]), after

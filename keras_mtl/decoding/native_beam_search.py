@@ -10,7 +10,7 @@ import numpy as np
 
 from keras_mtl.decoding.options import BeamOptions
 from keras_mtl.engine import Hypothesis, library
-from keras_mtl.engine.options import option_values
+from keras_mtl.engine.arguments import option_values
 from keras_mtl.errors import InputError
 
 
@@ -110,4 +110,4 @@ def native_beam_search(
         if isinstance(outputs, tuple):
             outputs, attention = outputs
         search.advance(np.asarray(outputs, np.float32), log_probabilities, attention)
-    return [[Hypothesis(**hypothesis) for hypothesis in search.results(i)] for i in range(batch)]
+    return [search.results(i) for i in range(batch)]

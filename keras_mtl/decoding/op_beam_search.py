@@ -13,7 +13,7 @@ import tensorflow as tf
 from keras_mtl.decoding.native_beam_search import LiveRows
 from keras_mtl.decoding.options import BeamOptions
 from keras_mtl.engine import load_ops
-from keras_mtl.engine.options import option_lines
+from keras_mtl.engine.arguments import option_lines
 from keras_mtl.errors import InputError
 
 State = Any  # A nest of tensors that belongs to the model; the first axis is rows.
@@ -32,7 +32,10 @@ class OpBeamResult(NamedTuple):
       log_probabilities: float32[batch, N], end of sentence included.
       counts: int32[batch], hypotheses found.
       token_scores: float32[batch, N, L + 1], log-probability of each token, then of the end of
-        sentence where there is one, then 0.
+        sentence if there is one, then 0.
+      ended: bool[batch, N], whether the hypothesis has an end of sentence.
+      alignments: float32[batch, N, L + 1, S], attention from each token, then from the end, to the
+        source, then 0; S is 0 unless ``alignments`` is given.
     """
 
     ids: tf.Tensor
@@ -41,6 +44,8 @@ class OpBeamResult(NamedTuple):
     log_probabilities: tf.Tensor
     counts: tf.Tensor
     token_scores: tf.Tensor
+    ended: tf.Tensor
+    alignments: tf.Tensor
 
 
 def op_beam_search(
@@ -60,6 +65,7 @@ def op_beam_search(
     sentence_indices: tf.Tensor | None = None,
     shortlist: Sequence[int] = (),
     log_probabilities: bool = False,
+    alignments: bool = False,
 ) -> OpBeamResult:
     """Searches the best target sequences of a batch of sentences.
 
@@ -88,6 +94,8 @@ def op_beam_search(
       sentence_indices: int64[batch], with ``seed``, what decides what is sampled; default 0, 1, …
       shortlist: the only ids that may be produced, ``eos_id`` among them; empty allows all.
       log_probabilities: the outputs are normalized log-probabilities, not logits.
+      alignments: whether the result has alignments; ``step_fn`` then returns attention, and
+        ``source_lengths`` is given.
 
     Returns:
       The hypotheses.
@@ -100,6 +108,8 @@ def op_beam_search(
     options.check_vocabulary(vocabulary_size, eos_id)
     if options.coverage_penalty and source_lengths is None:
         raise InputError("coverage_penalty needs source_lengths and attention from step_fn")
+    if alignments and source_lengths is None:
+        raise InputError("alignments need source_lengths and attention from step_fn")
     ops = load_ops()
     fill = tf.reshape(tf.cast(batch, tf.int32), [1])
     zeros = tf.zeros(fill, tf.int32)
@@ -123,6 +133,7 @@ def op_beam_search(
         eos_id=eos_id,
         shortlist=list(shortlist),
         log_probabilities=log_probabilities,
+        alignments=alignments,
     )
     rows = LiveRows(*first)
     state = _gather(state, rows.sentence)

@@ -20,7 +20,7 @@ NATIVE_ONLY = (
 read only when these two are on."""
 
 
-@dataclasses.dataclass(slots=True)
+@dataclasses.dataclass(slots=True, unsafe_hash=True)  # Nobody assigns to its fields.
 class BeamOptions(SearchOptions):
     """Options of beam search: those of ``SearchOptions`` and what is not for a configuration.
 

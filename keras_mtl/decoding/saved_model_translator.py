@@ -12,8 +12,14 @@ import tensorflow as tf
 from keras_mtl.decoding.model_kinds import ModelKind, model_kind, not_usable
 from keras_mtl.decoding.options import BeamOptions
 from keras_mtl.decoding.tasks import TranslationTask, find_task
-from keras_mtl.decoding.text_translator import Hypothesis, check_arguments
+from keras_mtl.decoding.text_translator import check_arguments
 from keras_mtl.engine import load_ops
+from keras_mtl.engine.hypothesis import (
+    Hypothesis,
+    empty_hypothesis,
+    hypothesis_of,
+    impossible_hypothesis,
+)
 from keras_mtl.errors import ExportError, InputError
 
 
@@ -59,7 +65,10 @@ class SavedModelTranslator:
         try:
             self._model = tf.saved_model.load(os.fspath(path))
             signatures = self._model.signatures
-            self._translate = signatures["serving_default"]
+            # Exports of older versions have text, score and length only.
+            self._search = signatures[
+                "hypotheses" if "hypotheses" in signatures else "serving_default"
+            ]
             self._count = signatures["count_tokens"]
             with _as_exported():
                 about = {name: value.numpy() for name, value in signatures["tasks"]().items()}
@@ -84,13 +93,44 @@ class SavedModelTranslator:
         return [found[0].text for found in self.hypotheses(lines, task)]
 
     def hypotheses(
-        self, lines: Sequence[str], task: str, *, first_line: int = 1
+        self, lines: Sequence[str], task: str, *, alignments: bool = False, first_line: int = 1
     ) -> list[list[Hypothesis]]:
-        """Returns the translations of each line; see ``Translator.hypotheses``."""
+        """Returns the translations of each line; see `Translator.hypotheses`.
+
+        Raises:
+          InputError: the task is unknown, a line is too long, or the model has no alignments.
+        """
         find_task(self.tasks, task)
-        found = [[Hypothesis("", 0.0, 0)] for _ in lines]
+        if alignments and "alignments" not in self._search.structured_outputs:
+            raise InputError(
+                "this exported model has no alignments: export it with --format "
+                "saved_model_native, or give the model directory"
+            )
+        found = [[empty_hypothesis()] for _ in lines]
         if not lines:
             return found
+        order = self._order(lines, first_line)
+        for begin in range(0, len(order), self.batch_size):
+            rows = order[begin : begin + self.batch_size]
+            text = tf.constant([lines[i] for i in rows])
+            try:
+                with _as_exported():
+                    result = self._search(text=text, task=tf.constant(task))
+            except tf.errors.InvalidArgumentError as error:
+                shown = ", ".join(str(first_line + i) for i in rows[:8])
+                more = ", …" if len(rows) > 8 else ""
+                raise InputError(f"lines {shown}{more}: {error.message}") from error
+            arrays = {name: value.numpy() for name, value in result.items()}
+            if not alignments:
+                arrays.pop("alignments", None)
+            for row, i in enumerate(rows):
+                count = np.count_nonzero(arrays["scores"][row] > -np.inf)
+                found[i] = [_hypothesis(arrays, row, n) for n in range(count)]
+                found[i] = found[i] or [impossible_hypothesis()]
+        return found
+
+    def _order(self, lines: Sequence[str], first_line: int) -> list[int]:
+        """Returns the lines to translate, the short ones first; applies `on_long_line`."""
         with _as_exported():
             counts = self._count(text=tf.constant(list(lines)))["tokens"].numpy()
         order = []
@@ -103,26 +143,22 @@ class SavedModelTranslator:
                 )
             if 0 < counts[i] <= self.max_source_tokens:
                 order.append(int(i))
-        for begin in range(0, len(order), self.batch_size):
-            rows = order[begin : begin + self.batch_size]
-            text = tf.constant([lines[i] for i in rows])
-            try:
-                with _as_exported():
-                    result = self._translate(text=text, task=tf.constant(task))
-            except tf.errors.InvalidArgumentError as error:
-                shown = ", ".join(str(first_line + i) for i in rows[:8])
-                more = ", …" if len(rows) > 8 else ""
-                raise InputError(f"lines {shown}{more}: {error.message}") from error
-            arrays = [result[name].numpy() for name in ("translations", "scores", "lengths")]
-            for i, texts, scores, lengths in zip(rows, *arrays, strict=True):
-                found[i] = [
-                    Hypothesis(text.decode(), float(score), int(length))
-                    for n, (text, score, length) in enumerate(
-                        zip(texts, scores, lengths, strict=True)
-                    )
-                    if n == 0 or score > -np.inf
-                ]
-        return found
+        return order
+
+
+def _hypothesis(arrays: dict[str, np.ndarray], row: int, n: int) -> Hypothesis:
+    """Returns one hypothesis of a signature's outputs."""
+    text, length = arrays["translations"][row, n].decode(), int(arrays["lengths"][row, n])
+    if "ids" not in arrays:
+        return Hypothesis(None, float(arrays["scores"][row, n]), text=text, length=length)
+    pieces = arrays["source_tokens"][row] if "source_tokens" in arrays else ()
+    source = [piece.decode() for piece in pieces if piece]
+    hypothesis = hypothesis_of(arrays, (row, n), len(source))
+    return hypothesis.replace(
+        text=text,
+        tokens=tuple(piece.decode() for piece in arrays["tokens"][row, n, :length]),
+        source_tokens=() if hypothesis.alignment is None else tuple(source),
+    )
 
 
 _LOCK = threading.Lock()

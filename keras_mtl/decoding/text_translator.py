@@ -1,34 +1,16 @@
 """Text in, text out, around any search over ids. Needs no TensorFlow."""
 
-import dataclasses
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
-
-import numpy as np
 
 from keras_mtl.data.cleaning import normalize
 from keras_mtl.data.vocabulary import Vocabulary
 from keras_mtl.decoding.options import BeamOptions
 from keras_mtl.decoding.tasks import TranslationTask, find_task
+from keras_mtl.engine.hypothesis import Hypothesis, empty_hypothesis, impossible_hypothesis
 from keras_mtl.errors import InputError
 
 LONG_LINES = ("error", "truncate", "skip")
-
-
-@dataclasses.dataclass(frozen=True)
-class Hypothesis:
-    """One translation of a line.
-
-    Attributes:
-      text: the translation, one line.
-      score: log-probability / length penalty; 0 for an empty line, -inf where the model finds no
-        sequence possible.
-      length: target tokens, end of sentence not counted.
-    """
-
-    text: str
-    score: float
-    length: int
 
 
 class Request(NamedTuple):
@@ -40,6 +22,7 @@ class Request(NamedTuple):
       max_lengths: most target tokens of each.
       prefixes: ids that the hypotheses of each begin with; None where there are none.
       lines: number of each line, for messages.
+      alignments: whether hypotheses carry the attention from their tokens to the source.
     """
 
     sources: list[list[int]]
@@ -47,10 +30,7 @@ class Request(NamedTuple):
     max_lengths: list[int]
     prefixes: list[list[int]] | None
     lines: list[int]
-
-
-Found = list[tuple[Sequence[int] | np.ndarray, float]]
-"""Hypotheses of one sentence, best first: ids without end of sentence, and score."""
+    alignments: bool = False
 
 
 class IdSearch(Protocol):
@@ -67,8 +47,8 @@ class IdSearch(Protocol):
     @property
     def max_length(self) -> int: ...
 
-    def search(self, request: Request, batch_size: int) -> list[Found]:
-        """Returns the hypotheses of each sentence.
+    def search(self, request: Request, batch_size: int) -> list[list[Hypothesis]]:
+        """Returns the hypotheses of each sentence, best first, without text.
 
         Args:
           request: the sentences.
@@ -148,6 +128,7 @@ class TextTranslator:
         task: str,
         *,
         prefixes: Sequence[str] | None = None,
+        alignments: bool = False,
         first_line: int = 1,
     ) -> list[list[Hypothesis]]:
         """Returns ``num_hypotheses`` translations of each line (fewer when there are fewer).
@@ -157,6 +138,8 @@ class TextTranslator:
           task: name of the task.
           prefixes: text that every translation of a line has to begin with, in whole pieces of the
             vocabulary; "" leaves a line free.
+          alignments: whether hypotheses carry `alignment` and `source_tokens`: the attention of the
+            decoder's last layer, mean over heads.
           first_line: number of the first line, for messages.
 
         Raises:
@@ -176,27 +159,40 @@ class TextTranslator:
                     f"translation {limit}: shorten the prefix or raise max_length"
                 )
         tag, eos = self.vocabulary.tag_id(chosen.target), self.vocabulary.eos_id
+        found = [[empty_hypothesis()] for _ in lines]
         rows = [i for i, ids in enumerate(pieces) if ids]
-        found = [[Hypothesis("", 0.0, 0)] for _ in lines]
         if not rows:
             return found
+        sources = [[tag, *pieces[i], eos] for i in rows]
         results = self._search.search(
             Request(
-                [[tag, *pieces[i], eos] for i in rows],
+                sources,
                 chosen.decoder,
                 [limits[i] for i in rows],
                 None if prefixes is None else [forced[i] for i in rows],
                 [first_line + i for i in rows],
+                alignments,
             ),
             self.batch_size,
         )
-        results = [result or [((), -np.inf)] for result in results]
-        # Releases of SentencePiece differ in the spaces they strip; training text has single ones.
-        decoded = self.vocabulary.decode_batch([ids for result in results for ids, _ in result])
-        texts = iter(" ".join(text.split()) for text in decoded)
-        for i, result in zip(rows, results, strict=True):
-            found[i] = [Hypothesis(next(texts), float(score), len(ids)) for ids, score in result]
+        results = [hypotheses or [impossible_hypothesis()] for hypotheses in results]
+        texts = iter(self.vocabulary.decode_batch([h.ids or () for row in results for h in row]))
+        for i, source, hypotheses in zip(rows, sources, results, strict=True):
+            found[i] = [self._with_text(h, next(texts), source) for h in hypotheses]
         return found
+
+    def _with_text(self, hypothesis: Hypothesis, text: str, source: list[int]) -> Hypothesis:
+        """Adds text and pieces."""
+        return hypothesis.replace(
+            # Releases of SentencePiece differ in the spaces they strip; training text has single
+            # ones.
+            text=" ".join(text.split()),
+            tokens=self._pieces(hypothesis.ids or ()),
+            source_tokens=() if hypothesis.alignment is None else self._pieces(source),
+        )
+
+    def _pieces(self, ids: Sequence[int]) -> tuple[str, ...]:
+        return tuple(self.vocabulary.piece(token) for token in ids)
 
     def _encode(self, lines: Sequence[str]) -> list[list[int]]:
         return self.vocabulary.encode_batch([normalize(line) for line in lines])

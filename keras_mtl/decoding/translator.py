@@ -10,7 +10,8 @@ from keras_mtl.data.vocabulary import Vocabulary
 from keras_mtl.decoding.beam_search import raise_on_nan
 from keras_mtl.decoding.model_search import ModelSearch
 from keras_mtl.decoding.options import BeamOptions
-from keras_mtl.decoding.text_translator import Found, Request, TextTranslator
+from keras_mtl.decoding.text_translator import Request, TextTranslator
+from keras_mtl.engine.hypothesis import Hypothesis, hypothesis_of
 
 if TYPE_CHECKING:
     from keras_mtl.decoding.saved_model_translator import SavedModelTranslator
@@ -123,10 +124,10 @@ class BatchSearch:
         """Options of the search, with all tokens that are suppressed."""
         return self._search.options
 
-    def search(self, request: Request, batch_size: int) -> list[Found]:
+    def search(self, request: Request, batch_size: int) -> list[list[Hypothesis]]:
         """See ``IdSearch``."""
         order = sorted(range(len(request.sources)), key=lambda i: len(request.sources[i]))
-        found: list[Found] = [[] for _ in order]
+        found: list[list[Hypothesis]] = [[] for _ in order]
         for begin in range(0, len(order), batch_size):
             rows = order[begin : begin + batch_size]
             for i, hypotheses in zip(rows, self._batch(request, rows, batch_size), strict=True):
@@ -136,7 +137,9 @@ class BatchSearch:
     def refresh(self) -> None:
         """See ``IdSearch``; the model's weights are read at each call."""
 
-    def _batch(self, request: Request, chosen: list[int], batch_size: int) -> list[Found]:
+    def _batch(
+        self, request: Request, chosen: list[int], batch_size: int
+    ) -> list[list[Hypothesis]]:
         sources = [request.sources[i] for i in chosen]
         rows, time = len(sources), max(map(len, sources))
         if self._jit_compile:  # Each shape is a compilation: full batches, few lengths.
@@ -157,13 +160,13 @@ class BatchSearch:
                 prefix[i, : len(ids)] = ids
                 prefix_lengths[i] = len(ids)
         decoder = np.full([rows], request.decoder, np.int32)
-        result = self._search(source, decoder, max_lengths, prefix, prefix_lengths)
+        result = self._search(
+            source, decoder, max_lengths, prefix, prefix_lengths, request.alignments
+        )
         names = [f"line {request.lines[i]}" for i in chosen]
         raise_on_nan(result.nan_steps, [*names, *[""] * (rows - len(names))])
+        arrays = result._asdict()
         return [
-            [
-                (result.ids[i, n, : result.lengths[i, n]], result.scores[i, n])
-                for n in range(result.counts[i])
-            ]
+            [hypothesis_of(arrays, (i, n), len(sources[i])) for n in range(result.counts[i])]
             for i in range(len(chosen))
         ]

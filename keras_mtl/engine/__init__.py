@@ -5,10 +5,10 @@
 | `library` | the C++ core: loading, version, instruction set |
 | `ops` | the TensorFlow operations: loading, version |
 | `engine` | `Engine`, a model file ready to translate |
+| `hypothesis` | what a search finds |
 | `model_file` | reading and writing model files |
 | `arrays` | the weights of a model as the engine takes them |
-| `ids` | token ids as the engine takes them |
-| `options` | options of beam search as the engine takes them |
+| `arguments` | token ids and options of beam search as the engine takes them |
 
 The names below load their module when they are first used, so `import keras_mtl.engine` costs
 nothing, and loading the TensorFlow operations imports only what it needs.
@@ -18,14 +18,15 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from keras_mtl.engine.engine import Engine, Hypothesis
+    from keras_mtl.engine.engine import Engine
+    from keras_mtl.engine.hypothesis import Hypothesis
     from keras_mtl.engine.library import NativeError
     from keras_mtl.engine.model_file import is_model_file, open_model_file, write_model_file
     from keras_mtl.engine.ops import load_ops, ops_are_available
 
 _MODULES = {
     "Engine": "engine",
-    "Hypothesis": "engine",
+    "Hypothesis": "hypothesis",
     "NativeError": "library",
     "is_model_file": "model_file",
     "load_ops": "ops",

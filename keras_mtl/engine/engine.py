@@ -2,35 +2,21 @@
 
 import os
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from keras_mtl.engine import library
-from keras_mtl.engine.ids import Sequences, flat_ids, id_arrays, whole_number, whole_numbers
+from keras_mtl.engine.arguments import (
+    Sequences,
+    flat_ids,
+    id_arrays,
+    option_values,
+    whole_number,
+    whole_numbers,
+)
+from keras_mtl.engine.hypothesis import Hypothesis
 from keras_mtl.engine.library import NativeError
-from keras_mtl.engine.options import option_values
-
-
-class Hypothesis(NamedTuple):
-    """One hypothesis of a search in C++.
-
-    Attributes:
-      tokens: without end of sentence.
-      score: log-probability / length penalty + coverage.
-      log_probability: end of sentence included.
-      ended: whether it ended; else it was cut off at its longest.
-      token_scores: float32[T], log-probability of each token, then of the end if there was one.
-      alignment: float32[T, source length], the attention when each was predicted; None where it
-        was not asked for.
-    """
-
-    tokens: list[int]
-    score: float
-    log_probability: float
-    ended: bool
-    token_scores: np.ndarray
-    alignment: np.ndarray | None
 
 
 class Engine:
@@ -57,7 +43,7 @@ class Engine:
 
     Examples:
       >>> engine = Engine("model.kmtl", workers=2)
-      >>> engine.translate([[tag, 17, 4, eos]], {"beam_size": 4, "max_length": 64})[0][0].tokens
+      >>> engine.translate([[tag, 17, 4, eos]], {"beam_size": 4, "max_length": 64})[0][0].ids
     """
 
     def __init__(
@@ -146,7 +132,7 @@ class Engine:
         values = option_values(options)
         values.setdefault("max_length", min(256, self.hyperparameters["max_length"]))
         forced = [] if prefixes is None else id_arrays("prefix", prefixes)
-        found = self._engine().translate(
+        return self._engine().translate(
             *flat_ids("source", sources),
             values,
             whole_numbers("decoders", decoders),
@@ -158,7 +144,6 @@ class Engine:
             whole_number("attention_head", attention_head),
             whole_number("max_batch_size", max_batch_size),
         )
-        return [[Hypothesis(**fields) for fields in hypotheses] for hypotheses in found]
 
     def score(
         self,

@@ -19,7 +19,7 @@ from keras_mtl.decoding.options import BeamOptions
 from keras_mtl.decoding.suppressed import model_options, suppressed_ids
 from keras_mtl.decoding.tasks import TranslationTask
 from keras_mtl.engine import load_ops
-from keras_mtl.engine.options import option_lines
+from keras_mtl.engine.arguments import option_lines
 from keras_mtl.export.engine_file import export_engine_file
 from keras_mtl.export.output import check_free
 from keras_mtl.export.translation_module import (
@@ -47,10 +47,10 @@ class EngineSearch(tf.Module):
         self._pad_id = pad_id
 
     def __call__(
-        self, source: tf.Tensor, decoder: tf.Tensor, lengths: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        self, source: tf.Tensor, decoder: tf.Tensor, lengths: tf.Tensor, alignments: bool
+    ) -> dict[str, tf.Tensor]:
         """See ``TranslationModule``; T is the longest translation of the batch."""
-        return self._operation(
+        found = self._operation(
             path=self._file.asset_path,
             source=source,
             lengths=lengths + 2,  # The tag and the end of sentence.
@@ -59,7 +59,17 @@ class EngineSearch(tf.Module):
             options=option_lines(self._options),
             num_hypotheses=self._options.num_hypotheses,
             pad_id=self._pad_id,
+            alignments=alignments,
         )
+        outputs = {
+            "ids": found.ids,
+            "lengths": found.target_lengths,
+            "scores": found.scores,
+            "log_probabilities": found.log_probabilities,
+            "ended": found.ended,
+            "token_scores": found.token_scores,
+        }
+        return {**outputs, "alignments": found.alignments} if alignments else outputs
 
 
 def export_native_saved_model(
@@ -104,6 +114,7 @@ def export_native_saved_model(
             tasks,
             options,
             model.max_length,
+            alignments=True,
         )
         return save_translation_module(module, output, overwrite)
     finally:

@@ -37,6 +37,15 @@ class GraphSearch(tf.Module):
         self._model = ModelSearch(model, vocabulary, options)
         self._options = self._model.options
         self._pad_id = vocabulary.pad_id
+        self._function = tf.function(
+            self._search,
+            input_signature=[
+                tf.TensorSpec([None, None], tf.int32),
+                tf.TensorSpec([None], tf.int32),
+                tf.TensorSpec([None], tf.int32),
+            ],
+            autograph=False,
+        )
         # A Keras model would be saved with all its methods; its variables are enough.
         self._model_variables = [variable.value for variable in model.variables]
 
@@ -46,44 +55,51 @@ class GraphSearch(tf.Module):
         return self._options
 
     def __call__(
-        self, source: tf.Tensor, decoder: tf.Tensor, lengths: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """See ``TranslationModule``; T is ``max_length``.
+        self, source: tf.Tensor, decoder: tf.Tensor, lengths: tf.Tensor, alignments: bool
+    ) -> dict[str, tf.Tensor]:
+        """See ``TranslationModule``; T is ``max_length``, and there are no alignments.
 
         Rows of one decoder are searched at a time; those without any token are left out.
         """
+        assert not alignments
+        # One traced function for all signatures: the search is most of the file.
+        return self._function(source, decoder, lengths)
+
+    def _search(
+        self, source: tf.Tensor, decoder: tf.Tensor, lengths: tf.Tensor
+    ) -> dict[str, tf.Tensor]:
         options = self._options
         limits = self._limits(lengths)
         count = tf.shape(source)[0]
         shape = [count, options.num_hypotheses]
-        first = tf.equal(tf.range(options.num_hypotheses), 0)
-        scores = tf.broadcast_to(tf.where(first, 0.0, -float("inf")), shape)
-        ids = tf.fill([*shape, options.max_length], self._pad_id)
+        # What an empty text has; the other rows are overwritten.
+        first = tf.broadcast_to(tf.equal(tf.range(options.num_hypotheses), 0), shape)
+        scores = tf.where(first, 0.0, -float("inf"))
+        start = {
+            "ids": tf.fill([*shape, options.max_length], self._pad_id),
+            "lengths": tf.zeros(shape, tf.int32),
+            "scores": scores,
+            "log_probabilities": scores,
+            "ended": first,
+            "token_scores": tf.zeros([*shape, options.max_length + 1]),
+        }
         used, _ = tf.unique(tf.boolean_mask(decoder, lengths > 0))
 
-        def body(
-            i: tf.Tensor, ids: tf.Tensor, found_lengths: tf.Tensor, scores: tf.Tensor
-        ) -> tuple[tf.Tensor, ...]:
+        def body(i: tf.Tensor, found: dict[str, tf.Tensor]) -> tuple[Any, ...]:
             rows = tf.where(tf.equal(decoder, used[i]) & (lengths > 0))  # [rows, 1]
-            row_ids, row_lengths, row_scores = self._search_rows(
+            now = self._search_rows(
                 tf.gather_nd(source, rows),
                 tf.gather_nd(decoder, rows),
                 tf.gather_nd(limits, rows),
                 tf.cast(rows[:, 0], tf.int32),
             )
-            return (
-                i + 1,
-                tf.tensor_scatter_nd_update(ids, rows, row_ids),
-                tf.tensor_scatter_nd_update(found_lengths, rows, row_lengths),
-                tf.tensor_scatter_nd_update(scores, rows, row_scores),
-            )
+            return i + 1, {
+                name: tf.tensor_scatter_nd_update(before, rows, now[name])
+                for name, before in found.items()
+            }
 
-        _, ids, found_lengths, scores = tf.while_loop(
-            lambda i, *_: i < tf.size(used),
-            body,
-            (tf.constant(0), ids, tf.zeros(shape, tf.int32), scores),
-        )
-        return ids, found_lengths, scores
+        _, found = tf.while_loop(lambda i, _: i < tf.size(used), body, (tf.constant(0), start))
+        return found
 
     def _limits(self, lengths: tf.Tensor) -> tf.Tensor:
         """``BeamOptions.sentence_max_length`` for each sentence."""
@@ -97,7 +113,7 @@ class GraphSearch(tf.Module):
 
     def _search_rows(
         self, source: tf.Tensor, decoder: tf.Tensor, limits: tf.Tensor, rows: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    ) -> dict[str, tf.Tensor]:
         """Searches with the smallest number of steps that is enough; fails on a NaN."""
         sizes = step_sizes(self._options.max_length)
         # A served graph does not know the rank of what a loop passes to its body. TensorFlow's
@@ -105,15 +121,26 @@ class GraphSearch(tf.Module):
         source = tf.ensure_shape(source, [None, None])
         decoder, limits, rows = (tf.ensure_shape(x, [None]) for x in (decoder, limits, rows))
 
-        def branch(steps: int) -> tuple[tf.Tensor, ...]:
+        def branch(steps: int) -> dict[str, tf.Tensor]:
             result = self._model.search(source, decoder, limits, steps)
             rest = self._options.max_length - steps
-            ids = tf.pad(result.ids, [[0, 0], [0, 0], [0, rest]], constant_values=self._pad_id)
-            return ids, result.lengths, result.scores, result.nan_steps
+            scores = tf.pad(result.token_scores, [[0, 0], [0, 0], [0, rest + 1]])
+            return {
+                "ids": tf.pad(
+                    result.ids, [[0, 0], [0, 0], [0, rest]], constant_values=self._pad_id
+                ),
+                "lengths": result.lengths,
+                "scores": result.scores,
+                "log_probabilities": result.log_probabilities,
+                "ended": result.ended,
+                "token_scores": scores,
+                "nan_steps": result.nan_steps,
+            }
 
         size = tf.searchsorted(sizes, [tf.reduce_max(limits)])[0]
         branches = [lambda steps=steps: branch(steps) for steps in sizes]
-        ids, lengths, scores, nan_steps = tf.switch_case(size, branches)
+        found = tf.switch_case(size, branches)
+        nan_steps = found.pop("nan_steps")
         where = tf.cast(tf.argmax(nan_steps), tf.int32)
         message = tf.strings.format(
             "sentence {} of the batch: the model's output is not a number at decoding step {}",
@@ -121,7 +148,7 @@ class GraphSearch(tf.Module):
         )
         fine = tf.debugging.Assert(tf.reduce_all(nan_steps < 0), [message])
         with tf.control_dependencies([fine]):
-            return tf.identity(ids), lengths, scores
+            return {**found, "ids": tf.identity(found["ids"])}
 
 
 def export_saved_model(

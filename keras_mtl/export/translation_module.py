@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import tensorflow as tf
@@ -22,6 +22,12 @@ from keras_mtl.files import replacing_directory
 # `str.split` takes for white space.
 _INVISIBLE = "[\u00ad\u200b\u2060\ufeff]"
 _SPACE = "[\x09-\x0d\x1c-\x20\u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]+"
+
+
+_TEXT_AND_TASK = [
+    tf.TensorSpec([None], tf.string, "text"),
+    tf.TensorSpec(None, tf.string, "task"),
+]
 
 
 def normalize_text(text: tf.Tensor) -> tf.Tensor:
@@ -44,25 +50,31 @@ class TranslationModule(tf.Module):
     """What is saved: the tokenizer around a search.
 
     Args:
-      search: a ``tf.Module``: ``(source int32[N, S], decoder int32[N], lengths int32[N]) -> (ids
-        int32[N, num_hypotheses, T], lengths int32 and scores float32 [N, num_hypotheses])``, in a
-        graph; a source is tag, tokens, end of sentence, padding, and ``lengths`` counts its tokens.
+      search: a `tf.Module`: `(source int32[N, S], decoder int32[N], lengths int32[N], alignments
+        bool) -> dict` in a graph. A source is tag, tokens, end of sentence, padding, and `lengths`
+        counts its tokens. The result has `ids` int32[N, H, T]; `lengths` int32, `scores` and
+        `log_probabilities` float32 and `ended` bool, each [N, H]; `token_scores` float32[N, H,
+        T + 1]; and, if they are asked for, `alignments` float32[N, H, T + 1, S]. H is
+        `num_hypotheses`.
       vocabulary: the model's.
       tasks: the model's.
       options: of the search; fixed from here on.
       max_length: the model's positions.
+      alignments: whether the search computes alignments, which `hypotheses` then returns.
     """
 
     def __init__(
         self,
-        search: Callable[..., tuple[tf.Tensor, tf.Tensor, tf.Tensor]],
+        search: Callable[..., Mapping[str, tf.Tensor]],
         vocabulary: Vocabulary,
         tasks: Sequence[TranslationTask],
         options: BeamOptions,
         max_length: int,
+        alignments: bool = False,
     ) -> None:
         super().__init__(name="keras_mtl_translation")
         self._search = search
+        self._alignments = alignments
         self._options = options
         self._vocabulary = vocabulary
         self._tasks = tuple(tasks)
@@ -76,13 +88,7 @@ class TranslationModule(tf.Module):
             tf.lookup.KeyValueTensorInitializer(names, indices), default_value=-1
         )
 
-    @tf.function(
-        input_signature=[
-            tf.TensorSpec([None], tf.string, "text"),
-            tf.TensorSpec(None, tf.string, "task"),
-        ],
-        autograph=False,
-    )
+    @tf.function(input_signature=_TEXT_AND_TASK, autograph=False)
     def translate(self, text: tf.Tensor, task: tf.Tensor) -> dict[str, tf.Tensor]:
         """Translates.
 
@@ -93,6 +99,40 @@ class TranslationModule(tf.Module):
         Returns:
           ``translations`` string[N, num_hypotheses], best first; ``scores`` float32 of the same
           shape, -inf where there is no hypothesis; ``lengths`` int32 of the same shape, tokens.
+        """
+        _, found = self._found(text, task, alignments=False)
+        return self._texts(found)
+
+    @tf.function(input_signature=_TEXT_AND_TASK, autograph=False)
+    def hypotheses(self, text: tf.Tensor, task: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Translates, and returns all that `keras_mtl.engine.Hypothesis` has.
+
+        Args:
+          text: as for `translate`.
+          task: as for `translate`.
+
+        Returns:
+          The outputs of `translate`; `ids` int32 and `tokens` string [N, num_hypotheses, T];
+          `log_probabilities` float32 and `ended` bool [N, num_hypotheses]; `token_scores`
+          float32[N, num_hypotheses, T + 1]; and, if the search computes them, `alignments`
+          float32[N, num_hypotheses, T + 1, S] and `source_tokens` string[N, S].
+        """
+        source, found = self._found(text, task, self._alignments)
+        shown = tf.sequence_mask(found["lengths"], tf.shape(found["ids"])[2])
+        result = {**self._texts(found), **found}
+        result["tokens"] = tf.where(shown, self._tokenizer.id_to_string(found["ids"]), "")
+        if self._alignments:
+            used = tf.not_equal(source, self._vocabulary.pad_id)
+            result["source_tokens"] = tf.where(used, self._tokenizer.id_to_string(source), "")
+        return result
+
+    def _found(
+        self, text: tf.Tensor, task: tf.Tensor, alignments: bool
+    ) -> tuple[tf.Tensor, Mapping[str, tf.Tensor]]:
+        """Cuts texts into tokens and searches.
+
+        Returns:
+          The source ids, int32[N, S], and what the search found.
         """
         count = tf.shape(text)[0]
         index = self._task_index(tf.broadcast_to(tf.reshape(task, [-1]), [count]))
@@ -114,14 +154,17 @@ class TranslationModule(tf.Module):
         source = tf.pad(source, [[0, 0], [0, 1]], constant_values=pad)
         is_end = tf.range(tf.shape(source)[1]) == lengths[:, None] + 1
         source = tf.where(is_end, eos, source)
-        ids, lengths, scores = self._search(source, decoder, lengths)
+        return source, self._search(source, decoder, lengths, alignments)
+
+    def _texts(self, found: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        ids, lengths = found["ids"], found["lengths"]
         flat = tf.RaggedTensor.from_tensor(
             tf.reshape(ids, [tf.size(lengths), tf.shape(ids)[2]]), tf.reshape(lengths, [-1])
         )
         texts = single_spaces(self._tokenizer.detokenize(flat))
         return {
             "translations": tf.reshape(texts, tf.shape(lengths)),
-            "scores": scores,
+            "scores": found["scores"],
             "lengths": lengths,
         }
 
@@ -171,6 +214,7 @@ def save_translation_module(
     check_free(path, overwrite)
     signatures = {
         "serving_default": module.translate,
+        "hypotheses": module.hypotheses,
         "tasks": module.tasks,
         "count_tokens": module.count_tokens,
     }

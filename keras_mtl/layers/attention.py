@@ -77,11 +77,16 @@ def attend(
 
     Reference: Vaswani et al., arXiv 1706.03762, equation 1.
     """
+    weights = tf.cast(attention_weights(query, key, bias), value.dtype)
+    if dropout is not None:
+        weights = dropout(weights, training=training)
+    return tf.matmul(weights, value)
+
+
+def attention_weights(query: tf.Tensor, key: tf.Tensor, bias: tf.Tensor | None) -> tf.Tensor:
+    """The weights of `attend`: float32 `[..., queries, keys]`, each row with the sum 1."""
     query = query * tf.cast(query.shape[-1] ** -0.5, query.dtype)
     scores = tf.cast(tf.matmul(query, key, transpose_b=True), tf.float32)
     if bias is not None:
         scores += bias
-    weights = tf.cast(tf.nn.softmax(scores), value.dtype)
-    if dropout is not None:
-        weights = dropout(weights, training=training)
-    return tf.matmul(weights, value)
+    return tf.nn.softmax(scores)

@@ -102,6 +102,23 @@ class CrossAttention(keras.layers.Layer):
         context = attention.attend(query, cache["key"], cache["value"], bias)
         return self.output_projection(attention.merge_heads(context))
 
+    def step_weights(
+        self, inputs: tf.Tensor, cache: dict[str, tf.Tensor], memory_mask: tf.Tensor | None
+    ) -> tf.Tensor:
+        """The attention weights of `step`, mean over heads.
+
+        Args:
+          inputs: as for `step`.
+          cache: as for `step`.
+          memory_mask: as for `step`.
+
+        Returns:
+          Float32 `[batch, beams, source_time]`; each row has the sum 1 and is 0 on padding.
+        """
+        (query,) = attention.split_heads(self.query(inputs), 1, self.num_heads)
+        bias = attention.padding_bias(memory_mask)
+        return tf.reduce_mean(attention.attention_weights(query, cache["key"], bias), 1)
+
     def compute_output_shape(self, inputs_shape, memory_shape):
         return inputs_shape
 

@@ -148,6 +148,7 @@ class TransformerDecoderLayer(keras.layers.Layer):
         index: tf.Tensor,
         cache: dict[str, dict[str, tf.Tensor]],
         memory_mask: tf.Tensor | None,
+        weights: list[tf.Tensor] | None = None,
     ) -> tuple[tf.Tensor, dict[str, dict[str, tf.Tensor]]]:
         """One position.
 
@@ -156,6 +157,8 @@ class TransformerDecoderLayer(keras.layers.Layer):
           index: int32 scalar, in [0, max_length).
           cache: from `start` or the step before.
           memory_mask: bool `[batch, source_time]`.
+          weights: gets the weights of cross-attention, float32 `[batch, beams, source_time]`; None
+            does not compute them.
 
         Returns:
           Float `[batch, beams, dim]` and the new cache.
@@ -164,7 +167,10 @@ class TransformerDecoderLayer(keras.layers.Layer):
             self.self_attention_norm(inputs), index, cache["self"]
         )
         x = inputs + x
-        x += self.cross_attention.step(self.cross_attention_norm(x), cache["cross"], memory_mask)
+        y = self.cross_attention_norm(x)
+        x += self.cross_attention.step(y, cache["cross"], memory_mask)
+        if weights is not None:
+            weights.append(self.cross_attention.step_weights(y, cache["cross"], memory_mask))
         x += self.feed_forward(self.feed_forward_norm(x))
         return x, {"self": self_cache, "cross": cache["cross"]}
 

@@ -134,6 +134,7 @@ class TransformerDecoder(keras.layers.Layer):
         index: tf.Tensor,
         caches: dict[str, dict],
         memory_mask: tf.Tensor | None,
+        weights: list[tf.Tensor] | None = None,
     ) -> tuple[tf.Tensor, dict[str, dict]]:
         """One position through all layers.
 
@@ -142,6 +143,8 @@ class TransformerDecoder(keras.layers.Layer):
           index: int32 scalar, in [0, max_length).
           caches: from `start` or the step before.
           memory_mask: bool `[batch, source_time]`.
+          weights: gets the last layer's weights of attention to the memory, float32 `[batch, beams,
+            source_time]`; None does not compute them.
 
         Returns:
           What `call` returns for this position, `[batch, beams, ...]`, and the new caches.
@@ -149,7 +152,8 @@ class TransformerDecoder(keras.layers.Layer):
         x = tf.cast(inputs, self.compute_dtype)
         new = {}
         for layer in self.layers:
-            x, new[layer.name] = layer.step(x, index, caches[layer.name], memory_mask)
+            wanted = weights if layer is self.layers[-1] else None
+            x, new[layer.name] = layer.step(x, index, caches[layer.name], memory_mask, wanted)
         return self._finish(x), new
 
     def _finish(self, x: tf.Tensor, project: bool = True) -> tf.Tensor:

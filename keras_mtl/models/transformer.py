@@ -314,13 +314,21 @@ class Transformer(keras.Model):
             state["weights"] = {str(i): weight for i, weight in enumerate(weights)}
         return state
 
-    def step(self, ids: tf.Tensor, index: tf.Tensor, state: State) -> tuple[tf.Tensor, State]:
+    def step(
+        self,
+        ids: tf.Tensor,
+        index: tf.Tensor,
+        state: State,
+        weights: list[tf.Tensor] | None = None,
+    ) -> tuple[tf.Tensor, State]:
         """Predicts the next token.
 
         Args:
           ids: int32 `[batch, k]`, the tokens at position `index`; the start token at 0.
           index: int32 scalar, in [0, max_length).
           state: from `start`, or the step before.
+          weights: gets the attention of the decoder's last layer to the source, mean over heads,
+            float32 `[batch, k, source_time]`; None does not compute it.
 
         Returns:
           Logits float32 `[batch, k, vocabulary_size]` of the token after `ids`, and the new state.
@@ -329,10 +337,10 @@ class Transformer(keras.Model):
         flat = self.target_embedding(tf.reshape(ids, [-1, 1]))
         x = self.target_positions(flat, start_index=index)
         x = tf.reshape(x, [batch, beams, self.hidden_dim])
-        weights = state.get("weights")
-        chosen = None if weights is None else [weights[str(i)] for i in range(len(weights))]
+        selected = state.get("weights")
+        chosen = None if selected is None else [selected[str(i)] for i in range(len(selected))]
         outputs, cache = self._with_weights(
-            chosen, lambda decoder: decoder.step(x, index, state["cache"], state["mask"])
+            chosen, lambda decoder: decoder.step(x, index, state["cache"], state["mask"], weights)
         )
         logits = self.target_embedding.logits(outputs) if self.tie_embeddings else outputs
         return tf.cast(logits, tf.float32), {**state, "cache": cache}

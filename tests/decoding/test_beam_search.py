@@ -75,11 +75,12 @@ def run(options, table, max_lengths=None, prefix=None, prefix_lengths=None, **se
     if prefix is None:
         prefix, prefix_lengths = np.zeros([batch, 2]), np.zeros([batch])
     arguments = [np.asarray(a, np.int32) for a in (max_lengths, prefix, prefix_lengths)]
-    return [t.numpy() for t in search(tf.constant(table), *map(tf.constant, arguments))]
+    result = search(tf.constant(table), *map(tf.constant, arguments))
+    return [None if part is None else part.numpy() for part in result]
 
 
 def hypotheses(result, sentence):
-    ids, lengths, scores, log_p, counts, _ = result
+    ids, lengths, scores, log_p, counts, *_ = result
     return [
         (list(ids[sentence, i, : lengths[sentence, i]]), scores[sentence, i], log_p[sentence, i])
         for i in range(counts[sentence])

@@ -8,7 +8,7 @@ from keras_mtl.decoding.beam_search import beam_search
 from keras_mtl.decoding.op_beam_search import op_beam_search
 from keras_mtl.decoding.options import BeamOptions
 from keras_mtl.engine import load_ops
-from keras_mtl.engine.options import option_lines
+from keras_mtl.engine.arguments import option_lines
 from keras_mtl.errors import InputError
 from tests.decoding import tables
 from tests.decoding.test_beam_search import BATCH, EOS, OPTIONS, STEPS, V, run
@@ -64,10 +64,18 @@ def test_equals_the_cpp_search(name):
         "max_lengths": [STEPS, 2, 0, STEPS, 3],
         "prefixes": [[3], [], [], [4, 3], []],
     }
-    want = native_search(options, table, log_probabilities=False, **arguments)
-    ids, lengths, scores, log_p, counts, token_scores = op_run(
+    attention = np.random.default_rng(5).dirichlet(np.ones(4), (BATCH, STEPS)).astype("f")
+    source_lengths = [4, 3, 2, 4, 1]
+    want = native_search(
+        options, table, log_probabilities=False, attention=attention,
+        source_lengths=source_lengths, **arguments,
+    )  # fmt: skip
+    ids, lengths, scores, log_p, counts, token_scores, ended, alignments = op_run(
         options,
         table,
+        tf.constant(attention),
+        source_lengths=source_lengths,
+        alignments=True,
         max_lengths=arguments["max_lengths"],
         prefix=np.array([[3, 0], [0, 0], [0, 0], [4, 3], [0, 0]], np.int32),
         prefix_lengths=[1, 0, 0, 2, 0],
@@ -75,12 +83,17 @@ def test_equals_the_cpp_search(name):
     for i, hypotheses in enumerate(want):
         assert counts[i] == len(hypotheses)
         for n, hypothesis in enumerate(hypotheses):
-            assert list(ids[i, n, : lengths[i, n]]) == hypothesis.tokens
+            assert list(ids[i, n, : lengths[i, n]]) == hypothesis.ids
             assert scores[i, n] == np.float32(hypothesis.score)
             assert log_p[i, n] == np.float32(hypothesis.log_probability)
             count = len(hypothesis.token_scores)
             np.testing.assert_array_equal(token_scores[i, n, :count], hypothesis.token_scores)
             assert not token_scores[i, n, count:].any()
+            assert ended[i, n] == hypothesis.ended
+            if count:
+                rows = alignments[i, n, :count, : source_lengths[i]]
+                np.testing.assert_array_equal(rows, hypothesis.alignment)
+            assert not alignments[i, n, count:].any()
         assert (scores[i, counts[i] :] == -np.inf).all()
 
 
@@ -97,10 +110,18 @@ def test_coverage_takes_attention():
         options, table, tf.constant(attention), source_lengths=np.array(lengths, np.int32)
     )
     for i, hypotheses in enumerate(want):
-        assert list(ids[i, 0, : counts[i, 0]]) == hypotheses[0].tokens
+        assert list(ids[i, 0, : counts[i, 0]]) == hypotheses[0].ids
         assert scores[i, 0] == np.float32(hypotheses[0].score)
     with pytest.raises(InputError, match="source_lengths"):
         op_run(options, table)
+
+
+def test_alignments_are_left_out_unless_asked_for():
+    table = tables.random_table(6, "random", BATCH, STEPS, V)
+    *_, alignments = op_run(OPTIONS["default"], table)
+    assert alignments.shape == (BATCH, OPTIONS["default"].num_hypotheses, STEPS + 1, 0)
+    with pytest.raises(InputError, match="alignments need source_lengths"):
+        op_run(OPTIONS["default"], table, alignments=True)
 
 
 def test_no_sentence_and_a_nan():

@@ -5,10 +5,11 @@ import shutil
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from keras_mtl.decoding.checkpoint_files import find_checkpoints
 from keras_mtl.decoding.loading import load_model
-from keras_mtl.decoding.model_search import step_sizes
+from keras_mtl.decoding.model_search import ModelSearch, step_sizes
 from keras_mtl.decoding.options import BeamOptions
 from keras_mtl.decoding.suppressed import suppressed_ids
 from keras_mtl.decoding.translator import Translator
@@ -115,6 +116,21 @@ def test_xla_gives_the_same_strings(made):
     graph = Translator.from_model_dir(made[0], options, batch_size=8)
     xla = Translator.from_model_dir(made[0], options, batch_size=8, jit_compile=True)
     assert xla.translate(LINES, "en-fr") == graph.translate(LINES, "en-fr")
+
+
+def test_alignments_cost_nothing_unless_asked_for(made):
+    """The graph without them computes no attention a second time and keeps none."""
+    _, model, vocabulary, _ = made
+    search = ModelSearch(model, vocabulary, BeamOptions(beam_size=2, max_length=16))
+    rows, ids = tf.TensorSpec([None], tf.int32), tf.TensorSpec([None, None], tf.int32)
+
+    def softmaxes(alignments):
+        function = tf.function(search.search, autograph=False)
+        graph = function.get_concrete_function(ids, rows, rows, 16, None, None, alignments).graph
+        nodes = [n for f in graph.as_graph_def().library.function for n in f.node_def]
+        return sum(node.op == "Softmax" for node in nodes)
+
+    assert softmaxes(True) == softmaxes(False) + 1
 
 
 def test_step_sizes():

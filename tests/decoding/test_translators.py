@@ -2,6 +2,7 @@
 
 import dataclasses
 import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -48,6 +49,28 @@ def test_both_backends_and_the_engine_file_translate_alike(trained):
                 np.testing.assert_allclose(
                     [h.score for h in have], [h.score for h in expected], atol=1e-4
                 )
+    for translator in (on_engine, from_file):
+        pairs = zip(
+            translator.hypotheses(LINES, "en-uk", alignments=True),
+            in_tensorflow.hypotheses(LINES, "en-uk", alignments=True),
+            strict=True,
+        )
+        for h, w in (both for found in pairs for both in zip(*found, strict=True)):
+            assert (h.ids, h.tokens, h.ended, h.source_tokens) == (
+                *(w.ids, w.tokens, w.ended, w.source_tokens),
+            )
+            np.testing.assert_allclose(h.token_scores, w.token_scores, atol=1e-4)
+            np.testing.assert_allclose(h.token_scores.sum(), h.log_probability, atol=1e-4)
+            if h.ids:
+                assert len(h.tokens) == len(h.ids) == len(h.token_scores) - h.ended
+                assert h.source_tokens[0] == "<2uk>"
+                assert h.source_tokens[-1] == "</s>"
+                assert h.alignment.shape == (len(h.token_scores), len(h.source_tokens))
+                np.testing.assert_allclose(h.alignment, w.alignment, atol=1e-5)
+                np.testing.assert_allclose(h.alignment.sum(1), 1, atol=1e-5)
+            assert "".join(h.tokens).replace("▁", " ").split() == h.text.split() or any(
+                token.startswith("<0x") for token in h.tokens
+            )
     prefixed = [
         translator.hypotheses(LINES[:1], "en-fr", prefixes=["le"])[0][0].text
         for translator in (in_tensorflow, on_engine)
@@ -103,6 +126,27 @@ def test_long_lines_and_options_beyond_the_model(trained):
         EngineTranslator(path, {"max_length": 99})
     assert is_model_file(path)
     assert not is_model_file(path.parent)
+
+
+def test_a_sentence_passes_few_modules_on_its_way_to_the_engine_and_back(trained):
+    translator = EngineTranslator(trained[0].parent / "model.kmtl")
+    modules = set()
+
+    def note(frame, event, _):
+        name = frame.f_globals.get("__name__", "")
+        if event == "call" and name.startswith("keras_mtl."):
+            modules.add(name.removeprefix("keras_mtl."))
+
+    sys.setprofile(note)
+    try:
+        translator.hypotheses(LINES, "en-fr", alignments=True)
+    finally:
+        sys.setprofile(None)
+    assert modules == {
+        *("decoding.text_translator", "decoding.tasks", "decoding.options"),
+        *("data.cleaning", "data.vocabulary"),
+        *("decoding.engine_search", "engine.engine", "engine.arguments", "engine.hypothesis"),
+    }
 
 
 def test_an_engine_file_is_opened_once(trained, tmp_path, monkeypatch):

@@ -82,7 +82,7 @@ def of_engine(engine, decoder, options, prefix):
     found = engine.translate(
         SOURCES, options, decoders=[decoder] * len(SOURCES), prefixes=[prefix] * len(SOURCES)
     )
-    return [[(h.tokens, h.score) for h in hypotheses] for hypotheses in found]
+    return [[(h.ids, h.score) for h in hypotheses] for hypotheses in found]
 
 
 def theirs(peer, options, prefix):

@@ -79,6 +79,12 @@ def test_fresh_process_gives_the_strings_of_the_engine(model_dir, tmp_path, caps
     # Our own translator loads the operations by itself.
     served = SavedModelTranslator(out, batch_size=4).hypotheses(TEXTS, "en-fr")
     assert served == ours.hypotheses(TEXTS, "en-fr")
+    assert served[0][0].tokens
+    served = SavedModelTranslator(out, batch_size=4).hypotheses(TEXTS, "en-fr", alignments=True)
+    assert served == ours.hypotheses(TEXTS, "en-fr", alignments=True)
+    assert served[0][0].alignment.shape == (
+        *(len(served[0][0].token_scores), len(served[0][0].source_tokens)),
+    )
 
 
 def test_signatures_are_those_of_the_portable_one(model_dir, tmp_path):

@@ -30,6 +30,7 @@ signatures = tf.saved_model.load(sys.argv[1]).signatures
 text = tf.constant(["two trees", "", "the cat"])
 for task in (tf.constant("en-fr"), tf.constant(["en-fr", "en-uk", "en-ja"])):
     signatures["serving_default"](text=text, task=task)
+signatures["hypotheses"](text=text, task=tf.constant("en-fr"))
 signatures["tasks"]()
 signatures["count_tokens"](text=text)
 """

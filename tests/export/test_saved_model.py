@@ -150,6 +150,17 @@ def test_command_line(made, tmp_path, capsys, monkeypatch):
         assert out.split("\n")[:-1] == want
         assert "7 lines" in err
         assert "tokens/s" in err
+    exported = load_translator(tmp_path / "x")
+    for have, expected in zip(
+        exported.hypotheses(LINES, "en-uk"),
+        Translator.from_model_dir(path).hypotheses(LINES, "en-uk"),
+        strict=True,
+    ):
+        for h, w in zip(have, expected, strict=True):
+            assert (h.ids, h.tokens, h.ended) == (w.ids, w.tokens, w.ended)
+            np.testing.assert_allclose(h.token_scores, w.token_scores, atol=1e-4)
+    with pytest.raises(InputError, match="no alignments: export it with --format saved_model_nat"):
+        exported.hypotheses(LINES, "en-uk", alignments=True)
     code, _, err = run(["--model", path, "--task", "en-fe"], b"")
     assert code == 2
     assert "unknown task 'en-fe'; did you mean 'en-fr'?" in err

@@ -45,8 +45,9 @@ def vocabulary(request):
 class Echo(tf.Module):
     """A search whose translation is its source, without tag and end of sentence."""
 
-    def __call__(self, source, decoder, lengths):
-        return source[:, None, 1:-1], lengths[:, None], tf.zeros([tf.size(lengths), 1])
+    def __call__(self, source, decoder, lengths, alignments):
+        scores = tf.zeros([tf.size(lengths), 1])
+        return {"ids": source[:, None, 1:-1], "lengths": lengths[:, None], "scores": scores}
 
 
 def test_python_engine_file_and_graph_cut_text_alike(vocabulary, tmp_path):

@@ -14,7 +14,8 @@ from keras_mtl.decoding.native_beam_search import native_beam_search
 from keras_mtl.decoding.options import BeamOptions
 from keras_mtl.decoding.penalties import length_penalties
 from keras_mtl.engine import library
-from keras_mtl.engine.options import option_values
+from keras_mtl.engine.arguments import option_values
+from keras_mtl.engine.hypothesis import hypothesis_of
 from keras_mtl.errors import InputError, KerasMtlError
 from tests.decoding import lingvo_reference, reference, tables
 from tests.decoding.test_beam_search import BATCH, EOS, OPTIONS, STEPS, V, run
@@ -41,6 +42,17 @@ class TableSteps:
         return outputs, self.attention[rows.sentence, rows.position]
 
 
+class AttentiveSteps(TableSteps):
+    """Attention is a table too, by sentence, position and hash of the tokens."""
+
+    def __call__(self, rows):
+        attention, self.attention = self.attention, None
+        outputs = super().__call__(rows)
+        self.attention = attention
+        where = zip(rows.sentence, rows.position, self.tokens, strict=True)
+        return outputs, np.stack([attention[s, p, tables.hash_of(t)] for s, p, t in where])
+
+
 def search(options, table, log_probabilities=True, attention=None, **arguments):
     found = native_beam_search(
         TableSteps(table, attention), len(table), table.shape[-1], options,
@@ -50,7 +62,7 @@ def search(options, table, log_probabilities=True, attention=None, **arguments):
 
 
 def triples(hypotheses):
-    return [(h.tokens, np.float32(h.score), np.float32(h.log_probability)) for h in hypotheses]
+    return [(h.ids, np.float32(h.score), np.float32(h.log_probability)) for h in hypotheses]
 
 
 def same(have, want, exact=True):
@@ -91,7 +103,7 @@ def test_equals_reference(name, seed, kind, lengths, prefix_lengths, score_prefi
         )
         same(triples(have[i]), want, exact=not masked)
         for hypothesis in have[i]:
-            assert len(hypothesis.token_scores) == len(hypothesis.tokens) + hypothesis.ended or (
+            assert len(hypothesis.token_scores) == len(hypothesis.ids) + hypothesis.ended or (
                 lengths[i] == 0
             )
             np.testing.assert_allclose(
@@ -108,13 +120,61 @@ def test_equals_tensorflow(name):
         masked = bool(options.suppress) or options.min_length > 0
         if masked:
             table = table + 1e-2 * tables.random_table(seed, "random", BATCH, STEPS, V)
-        ids, lengths, scores, log_p, counts, _ = run(options, table)
+        ids, lengths, scores, log_p, counts, *_ = run(options, table)
         for i, have in enumerate(search(options, table)):
             want = [
                 (list(ids[i, n, : lengths[i, n]]), scores[i, n], log_p[i, n])
                 for n in range(counts[i])
             ]
             same(triples(have), want, exact=not masked)
+
+
+@pytest.mark.parametrize("score_prefix", [True, False])
+@pytest.mark.parametrize("name", OPTIONS)
+def test_token_scores_and_alignments_equal_tensorflow(name, score_prefix):
+    """Every field of a hypothesis; attention tells steps and slots apart, so a mix-up shows."""
+    options = OPTIONS[name].replace(score_prefix=score_prefix, min_length=0, suppress=())
+    lengths, width = [STEPS, 2, 0, STEPS, 3], 4
+    prefixes = [[3], [], [], [4, 3], []]
+    source_lengths = [4, 2, 3, 4, 1]
+    for seed, kind in enumerate(KINDS):
+        table = tables.random_table(seed, kind, BATCH, STEPS, V)
+        # By the hash of the tokens too: slots of one step differ.
+        attention = np.random.default_rng(seed).dirichlet(
+            np.ones(width), (BATCH, STEPS, tables.ROWS)
+        )
+        attention = attention.astype("f") * (
+            np.arange(width) < np.array(source_lengths)[:, None, None, None]
+        )
+        want = native_beam_search(
+            AttentiveSteps(table, attention), BATCH, V, options, eos_id=EOS,
+            log_probabilities=True, max_lengths=lengths, prefixes=prefixes,
+            source_lengths=source_lengths,
+        )  # fmt: skip
+
+        def step(ids, index, state, weights=attention):
+            outputs, after = tables.step(ids, index, state)
+            rows = tf.gather(weights, index, axis=1)  # [batch, ROWS, width]
+            return (outputs, tf.gather(rows, after["hash"], batch_dims=1)), after
+
+        result = beam_search(
+            step, tables.start(tf.constant(table), options.beam_size), tables.reorder, BATCH, V,
+            options, eos_id=EOS, log_probabilities=True, max_lengths=tf.constant(lengths),
+            prefix=tf.constant([[3, 0], [0, 0], [0, 0], [4, 3], [0, 0]]),
+            prefix_lengths=tf.constant([1, 0, 0, 2, 0]), source_width=width,
+        )  # fmt: skip
+        arrays = {name: part.numpy() for name, part in result._asdict().items()}
+        for i, hypotheses in enumerate(want):
+            assert arrays["counts"][i] == len(hypotheses)
+            for n, expected in enumerate(hypotheses):
+                if lengths[i] == 0:
+                    assert not arrays["alignments"][i, n].any()
+                    continue
+                have = hypothesis_of(arrays, (i, n), source_lengths[i])
+                assert have == expected
+                scored = len(expected.token_scores)
+                assert not arrays["token_scores"][i, n, scored:].any()
+                assert not arrays["alignments"][i, n, scored:].any()
 
 
 @pytest.mark.parametrize("name", OPTIONS)
@@ -151,8 +211,7 @@ def test_best_tokens_are_enough(name, seed, kind):
         best = np.take_along_axis(outputs, order, 1)
         core.advance_top(order, best, np.zeros(len(outputs)))
     for i, want in enumerate(whole):
-        have = [(h["tokens"], h["score"], h["log_probability"]) for h in core.results(i)]
-        assert have == [(h.tokens, h.score, h.log_probability) for h in want]
+        assert core.results(i) == want
 
 
 def test_a_sentence_does_not_see_the_others():
@@ -191,13 +250,13 @@ def test_no_repeat_ngram():
     table[..., 4] = 3.0
     for hypotheses in search(options, table, log_probabilities=False):
         for hypothesis in hypotheses:
-            pairs = list(itertools.pairwise(hypothesis.tokens))
+            pairs = list(itertools.pairwise(hypothesis.ids))
             assert len(set(pairs)) == len(pairs)
     # One token alone is left by the mask: it has probability 1.
     options = options.replace(no_repeat_ngram=1, beam_size=1, num_hypotheses=1, max_length=6)
     table = np.full([1, STEPS, tables.ROWS, 7], -1.0, np.float32)
     hypothesis = search(options, table, log_probabilities=False)[0][0]
-    assert sorted(hypothesis.tokens) == [0, 1, 3, 4, 5, 6]
+    assert sorted(hypothesis.ids) == [0, 1, 3, 4, 5, 6]
     np.testing.assert_allclose(hypothesis.token_scores, -np.log([6, 5, 4, 3, 2, 1]), atol=1e-6)
 
 
@@ -206,7 +265,7 @@ def test_repetition_penalty():
     logits = np.array([-4, -9, 0, 2.0, 1.5], np.float32)
     table = np.broadcast_to(logits, (1, 3, tables.ROWS, 5)).astype(np.float32)
     hypothesis = search(options, table, log_probabilities=False)[0][0]
-    assert hypothesis.tokens == [3, 4, 3]  # 2, then 1.5 against 2 / 2, then 1 against 1.5 / 2.
+    assert hypothesis.ids == [3, 4, 3]  # 2, then 1.5 against 2 / 2, then 1 against 1.5 / 2.
     after = logits.copy()
     after[2] = -np.inf  # min_length
     after[3] /= 2
@@ -215,7 +274,7 @@ def test_repetition_penalty():
     )
     table = table.copy()
     table[...] -= 5.0  # Below 0 it multiplies: 3 falls from -3 to -6, 4 stays at -3.5.
-    assert search(options, table, log_probabilities=False)[0][0].tokens[:2] == [3, 4]
+    assert search(options, table, log_probabilities=False)[0][0].ids[:2] == [3, 4]
 
 
 def test_shortlist():
@@ -274,7 +333,7 @@ def test_samples_have_the_models_frequencies():
         result = np.zeros(6)
         for index in range(800):
             for hypothesis in search(options, table, False, sentence_indices=[index])[0]:
-                result[hypothesis.tokens[0] if hypothesis.tokens else EOS] += 1
+                result[hypothesis.ids[0] if hypothesis.ids else EOS] += 1
         return result
 
     def expected(keep, temperature=1.0):

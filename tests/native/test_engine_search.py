@@ -112,7 +112,7 @@ def test_every_option_gives_what_the_search_alone_gives(engine, name, extras):
         **arguments,
     )  # fmt: skip
     for mine, other in zip(have, want, strict=True):
-        assert [(h.tokens, h.ended) for h in mine] == [(h.tokens, h.ended) for h in other]
+        assert [(h.ids, h.ended) for h in mine] == [(h.ids, h.ended) for h in other]
         for h, w in zip(mine, other, strict=True):
             assert h.score == pytest.approx(w.score, rel=1e-5, abs=1e-5)
             np.testing.assert_allclose(h.token_scores, w.token_scores, rtol=1e-5, atol=1e-5)
@@ -153,7 +153,7 @@ def test_scores_are_those_of_the_search(files, kind):
     options = {"num_hypotheses": 3, "min_length": 0, "max_length": 12}
     found = engine.translate(sources, options, decoders=decoders)
     for n in range(3):
-        targets = [[*h[n].tokens, *([EOS] if h[n].ended else [])] for h in found]
+        targets = [[*h[n].ids, *([EOS] if h[n].ended else [])] for h in found]
         scores = engine.score(sources, targets, decoders=decoders, max_batch_size=4)
         for h, s in zip(found, scores, strict=True):
             np.testing.assert_array_equal(h[n].token_scores, s)
@@ -163,7 +163,7 @@ def test_scores_are_those_of_the_search(files, kind):
 def run(engine, sources, **arguments):
     found = engine.translate(sources, **arguments)
     return [
-        [(h.tokens, np.float32(h.score).tobytes(), h.token_scores.tobytes()) for h in hypotheses]
+        [(h.ids, np.float32(h.score).tobytes(), h.token_scores.tobytes()) for h in hypotheses]
         for hypotheses in found
     ]
 
@@ -231,9 +231,9 @@ def test_empty_input(engine):
     assert engine.translate([]) == []
     full = [TAG, 9, EOS]
     found = engine.translate([[], full, [TAG, EOS], [EOS]], {"max_length": 5}, prefixes=[[5]] * 4)
-    assert [h[0].tokens for h in (found[0], found[2], found[3])] == [[], [], []]
+    assert [h[0].ids for h in (found[0], found[2], found[3])] == [[], [], []]
     assert [h[0].score for h in (found[0], found[2], found[3])] == [0, 0, 0]
-    assert found[1][0].tokens[0] == 5
+    assert found[1][0].ids[0] == 5
     assert engine.score([[], full], [[], []])[0].shape == (0,)
 
 
@@ -244,10 +244,10 @@ def test_longest_target_by_source(engine):
     )
     limits = [options.sentence_max_length(n) for n in range(1, 9)]
     found = engine.translate(sources, options.replace(suppress=()), shortlist=[EOS, 5])
-    assert all(len(h[0].tokens) <= limit for h, limit in zip(found, limits, strict=True))
+    assert all(len(h[0].ids) <= limit for h, limit in zip(found, limits, strict=True))
     longest = options.replace(lingvo_pruning=False, min_length=2, alpha=50.0, patience=100.0)
     found = engine.translate(sources, longest)
-    assert [len(h[0].tokens) for h in found] == limits
+    assert [len(h[0].ids) for h in found] == limits
 
 
 def test_numpy_in_and_out(engine):
@@ -355,12 +355,12 @@ from keras_mtl.errors import KerasMtlError
 from keras_mtl.engine import Engine
 path, what = sys.argv[1:]
 engine = Engine(path, workers=2, threads=2)
-want = engine.translate([[3, 9, 2]], {"max_length": 5})[0][0].tokens
+want = engine.translate([[3, 9, 2]], {"max_length": 5})[0][0].ids
 child = os.fork()
 if child == 0:
     if what == "open anew":
         engine = Engine(path, workers=2)  # Which drops the one that was inherited.
-        assert engine.translate([[3, 9, 2]], {"max_length": 5})[0][0].tokens == want
+        assert engine.translate([[3, 9, 2]], {"max_length": 5})[0][0].ids == want
     sys.exit(0)
 assert os.waitpid(child, 0)[1] == 0
 print("fine")

@@ -1,0 +1,60 @@
+"""Checks of the arguments of `beam_search` that are known before the graph runs."""
+
+import numpy as np
+import tensorflow as tf
+
+from keras_mtl.decoding.options import BeamOptions
+from keras_mtl.errors import InputError
+
+
+def check_arguments(
+    options: BeamOptions,
+    max_steps: int | tf.Tensor,
+    max_lengths: tf.Tensor | None,
+    prefix: tf.Tensor | None,
+    prefix_lengths: tf.Tensor | None,
+    vocabulary_size: int,
+    eos_id: int,
+) -> None:
+    """Checks lengths and prefixes; tensors of a graph are the caller's promise.
+
+    Args:
+      options: as of `beam_search`, and so for the other arguments.
+
+    Raises:
+      InputError: a length, a prefix or one of its tokens is out of range.
+    """
+    if isinstance(max_steps, int) and not 1 <= max_steps <= options.max_length:
+        raise InputError(f"max_steps={max_steps}: give 1 to max_length={options.max_length}")
+    limits = None if max_lengths is None else tf.get_static_value(max_lengths)
+    steps = max_steps if isinstance(max_steps, int) else tf.get_static_value(max_steps)
+    if limits is not None and steps is not None:
+        for index, limit in enumerate(limits):
+            if not 0 <= limit <= steps:
+                raise InputError(f"max_lengths[{index}]={limit}: give 0 to max_steps={steps}")
+    if prefix is None:
+        if prefix_lengths is not None:
+            raise InputError("prefix_lengths is given without prefix: give both or none")
+        return
+    ids = tf.get_static_value(prefix)
+    if ids is None:
+        return
+    counts = np.full([len(ids)], ids.shape[1])
+    if prefix_lengths is not None:
+        known = tf.get_static_value(prefix_lengths)
+        if known is None:
+            return
+        counts = known
+    for index, (row, count) in enumerate(zip(ids, counts, strict=True)):
+        limit = steps if limits is None else limits[index]
+        if not 0 <= count <= len(row) or (limit is not None and count > limit):
+            raise InputError(
+                f"prefix of sentence {index} has {count} tokens: give at most "
+                f"{min(len(row), limit or len(row))}, the longest target allowed for it"
+            )
+        for token in row[:count]:
+            if not 0 <= token < vocabulary_size or token == eos_id:
+                raise InputError(
+                    f"prefix of sentence {index} holds id {token}: give ids of 0 to "
+                    f"{vocabulary_size - 1} other than the end of sentence {eos_id}"
+                )
