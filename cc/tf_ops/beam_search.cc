@@ -54,7 +54,7 @@ REGISTER_OP("KerasMtl>BeamSearch")
     .Attr("eos_id: int")
     .Attr("shortlist: list(int) = []")
     .Attr("log_probabilities: bool = false")
-    .Attr("alignments: bool = false")
+    .Attr("with_alignments: bool = false")
     .SetIsStateful()
     .SetShapeFn([](InferenceContext* c) {
       ShapeHandle max_lengths;
@@ -81,7 +81,7 @@ token: [R], the newest token, which is the model's next input.
 options: lines `name=value`, names and meanings as keras_mtl.decoding.BeamOptions has them.
 shortlist: the only ids that may be produced; empty allows all.
 log_probabilities: the model gives normalised log-probabilities, not logits.
-alignments: hypotheses carry their attention, which every step then is given.
+with_alignments: hypotheses carry their attention, which every step then is given.
 )doc");
 
 REGISTER_OP("KerasMtl>BeamSearchStep")
@@ -207,7 +207,7 @@ class BeamSearchOp : public OpKernel {
                    ReadAttributes(context, "options", &options, "vocabulary_size",
                                   &vocabulary_size_, "start_id", &start_id_, "eos_id", &eos_id_,
                                   "shortlist", &shortlist_, "log_probabilities",
-                                  &log_probabilities_, "alignments", &alignments_));
+                                  &log_probabilities_, "with_alignments", &alignments_));
     OP_REQUIRES_OK(context, Guard([&] {
                      options_ = ParseOptions(options);
                      options_.Check(vocabulary_size_, eos_id_);

@@ -52,7 +52,7 @@ REGISTER_OP("KerasMtl>Translate")
     .Attr("compute_type: {'auto', 'float32', 'int8'} = 'auto'")
     .Attr("workers: int >= 0 = 0")
     .Attr("pad_id: int = 0")
-    .Attr("alignments: bool = false")
+    .Attr("with_alignments: bool = false")
     // What a file holds is no function of the inputs, so nothing is computed ahead of time.
     .SetIsStateful()
     .SetShapeFn([](InferenceContext* c) {
@@ -85,7 +85,7 @@ ended: [N, num_hypotheses], whether the hypothesis has an end of sentence; else 
 token_scores: [N, num_hypotheses, T + 1], log-probability of each token, then of the end of sentence
   if there is one, then 0.
 alignments: [N, num_hypotheses, T + 1, S], attention of the last layer, mean over heads, from each
-  token, then from the end, to the source ids, then 0; S is 0 without the attribute of this name.
+  token, then from the end, to the source ids, then 0; S is 0 unless with_alignments is set.
 options: lines `name=value`, names and meanings as keras_mtl.decoding.BeamOptions has them.
 num_hypotheses: the same as in the options; shapes depend on it.
 compute_type: auto is that of the file's weights.
@@ -131,7 +131,7 @@ class TranslateOp : public OpKernel {
                    ReadAttributes(context, "options", &options, "num_hypotheses", &hypotheses_,
                                   "max_batch_size", &request_.max_batch_size, "compute_type",
                                   &engine_options_.compute_type, "workers",
-                                  &engine_options_.workers, "pad_id", &pad_id_, "alignments",
+                                  &engine_options_.workers, "pad_id", &pad_id_, "with_alignments",
                                   &request_.alignments));
     OP_REQUIRES_OK(context, Guard([&] {
                      request_.options = ParseOptions(options);

@@ -133,7 +133,7 @@ def op_beam_search(
         eos_id=eos_id,
         shortlist=list(shortlist),
         log_probabilities=log_probabilities,
-        alignments=alignments,
+        with_alignments=alignments,
     )
     rows = LiveRows(*first)
     state = _gather(state, rows.sentence)

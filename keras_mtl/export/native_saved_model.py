@@ -59,7 +59,7 @@ class EngineSearch(tf.Module):
             options=option_lines(self._options),
             num_hypotheses=self._options.num_hypotheses,
             pad_id=self._pad_id,
-            alignments=alignments,
+            with_alignments=alignments,
         )
         outputs = {
             "ids": found.ids,

@@ -228,7 +228,7 @@ def test_options_keep_every_bit():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ("beam_sise=3", "'beam_sise=3' is no option"),
+        ("beam_sise=3", "'beam_sise=3' is not an option"),
         ("beam_size=3.5", "beam_size=3.5: it is out of range"),
         ("beam_size=99999999999", "beam_size=99999999999"),
         ("alpha=x", "alpha=x"),
