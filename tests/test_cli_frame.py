@@ -264,8 +264,8 @@ def test_inspect_prints_tasks_parameters_and_differences(tmp_path, capsys):
 
 
 def test_inspect_names_tasks_with_few_dev_pairs_or_none(tmp_path):
-    from keras_mtl.cli.inspect import find_notes, find_problems
     from keras_mtl.configuration import files as registry
+    from keras_mtl.training.run.findings import find_notes, find_problems
 
     config = registry.load_experiment(
         params_override="task.pairs=[{source: en, target: fr}, {source: en, target: de}],"

@@ -2,10 +2,8 @@
 
 import argparse
 import collections
-import contextlib
 import os
 import shutil
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +12,7 @@ from keras_mtl.cli import arguments, common
 from keras_mtl.cli.printing import print_table
 from keras_mtl.configuration import baselines, sublayers
 from keras_mtl.configuration.schema import as_dict
+from keras_mtl.messages import to_stderr
 from keras_mtl.run_files import PARAMS_FILE, data_directory
 
 if TYPE_CHECKING:
@@ -88,71 +87,14 @@ def run(args: argparse.Namespace) -> int:
         problems.append(str(error))
     if args.model_dir:
         print_checkpoints(args.model_dir, args.verify)
+    from keras_mtl.training.run.findings import find_notes, find_problems
+
     for note in find_notes(config, prepared):
-        print(f"note: {note}", file=sys.stderr)
+        to_stderr(f"note: {note}")
     problems += find_problems(config, prepared)
     for problem in problems:
-        print(f"error: {problem}", file=sys.stderr)
+        to_stderr(f"error: {problem}")
     return 2 if problems else 0
-
-
-def find_notes(config: "ExperimentConfig", prepared: "PreparedData | None") -> list[str]:
-    """What training accepts, and the user may not mean: language codes, few dev pairs."""
-    from keras_mtl.data.language_notes import Direction, language_notes
-    from keras_mtl.training.run.building import check_dev_sizes, validated_tasks
-
-    pairs = config.task.pairs
-    notes = language_notes(Direction(pair.name, pair.source, pair.target) for pair in pairs)
-    if prepared is not None:
-        known = {task.name for task in prepared.tasks}
-        with contextlib.suppress(errors.DataError):  # `find_problems` has it.
-            notes += check_dev_sizes([n for n in validated_tasks(config) if n in known], prepared)
-    return notes
-
-
-def find_problems(config: "ExperimentConfig", prepared: "PreparedData | None") -> list[str]:
-    """What training or preparing would refuse: schedule, balancing, baselines, corpora.
-
-    Args:
-      config: the configuration.
-      prepared: the prepared store; if there is one, corpora may be missing.
-
-    Returns:
-      Messages.
-    """
-    from keras_mtl.configuration.training_checks import validate_training
-    from keras_mtl.data.corpora import create_reader
-    from keras_mtl.training.run.building import (
-        check_dev_sizes,
-        plan_updates,
-        validated_tasks,
-    )
-
-    problems: dict[str, None] = {}  # As an ordered set: tasks may share a corpus.
-    try:
-        validate_training(config)
-        plan_updates(config)
-    except errors.ConfigError as error:
-        problems.update(dict.fromkeys(str(error).split("\n  ")))
-    if prepared is not None:
-        known = {task.name for task in prepared.tasks}
-        try:
-            check_dev_sizes([n for n in validated_tasks(config) if n in known], prepared)
-        except errors.DataError as error:
-            problems[str(error)] = None
-    data = config.task.data
-    for pair in config.task.pairs:
-        for corpus in [*(pair.corpora or data.corpora), *pair.dev_corpora, *pair.test_corpora]:
-            options = corpus.options
-            if options.get("download"):
-                continue  # Making the reader would download.
-            try:
-                with contextlib.suppress(errors.ConfigError):  # `validate_training` has it.
-                    create_reader(corpus.reader, pair.source, pair.target, options)
-            except errors.DataError as error:
-                if prepared is None:
-                    problems[str(error)] = None
-    return list(problems)
 
 
 def print_difference(differences: Sequence[tuple[str, Any, Any]], other: str) -> None:
@@ -217,7 +159,7 @@ def print_samples(config: "ExperimentConfig", prepared: "PreparedData | None") -
         if pairs:
             print("\n".join([f"pairs of {task.name}, for example:", *sample_lines(pairs, width)]))
     for warning in dict.fromkeys(warnings):
-        print(f"warning: {warning}", file=sys.stderr)
+        to_stderr(f"warning: {warning}")
 
 
 def print_parameters(config: "ExperimentConfig", prepared: "PreparedData | None") -> None:

@@ -1,0 +1,64 @@
+"""What `keras-mtl inspect` reports of a configuration: doubtful settings, errors of training."""
+
+import contextlib
+
+from keras_mtl import errors
+from keras_mtl.configuration.schema import ExperimentConfig
+from keras_mtl.configuration.training_checks import validate_training
+from keras_mtl.data.corpora import create_reader
+from keras_mtl.data.language_notes import Direction, language_notes
+from keras_mtl.data.prepared import PreparedData
+from keras_mtl.training.run.building import check_dev_sizes, plan_updates, validated_tasks
+
+
+def find_notes(config: ExperimentConfig, prepared: PreparedData | None) -> list[str]:
+    """Returns what training accepts but the user may not mean: language codes, few dev pairs.
+
+    Args:
+      config: the configuration.
+      prepared: the prepared store, if there is one.
+    """
+    pairs = config.task.pairs
+    notes = language_notes(Direction(pair.name, pair.source, pair.target) for pair in pairs)
+    if prepared is not None:
+        known = {task.name for task in prepared.tasks}
+        with contextlib.suppress(errors.DataError):  # `find_problems` has it.
+            notes += check_dev_sizes([n for n in validated_tasks(config) if n in known], prepared)
+    return notes
+
+
+def find_problems(config: ExperimentConfig, prepared: PreparedData | None) -> list[str]:
+    """Returns what training or preparing would refuse: schedule, balancing, baselines, corpora.
+
+    Args:
+      config: the configuration.
+      prepared: the prepared store; if there is one, corpora may be missing.
+
+    Returns:
+      A message for each problem.
+    """
+    problems: dict[str, None] = {}  # As an ordered set: tasks may share a corpus.
+    try:
+        validate_training(config)
+        plan_updates(config)
+    except errors.ConfigError as error:
+        problems.update(dict.fromkeys(str(error).split("\n  ")))
+    if prepared is not None:
+        known = {task.name for task in prepared.tasks}
+        try:
+            check_dev_sizes([n for n in validated_tasks(config) if n in known], prepared)
+        except errors.DataError as error:
+            problems[str(error)] = None
+    data = config.task.data
+    for pair in config.task.pairs:
+        for corpus in [*(pair.corpora or data.corpora), *pair.dev_corpora, *pair.test_corpora]:
+            options = corpus.options
+            if options.get("download"):
+                continue  # Making the reader would download.
+            try:
+                with contextlib.suppress(errors.ConfigError):  # `validate_training` has it.
+                    create_reader(corpus.reader, pair.source, pair.target, options)
+            except errors.DataError as error:
+                if prepared is None:
+                    problems[str(error)] = None
+    return list(problems)
