@@ -138,7 +138,7 @@ def test_tutorial():
     assert names["result"].step == 4
     assert set(names["result"].scores) == {"en-fr", "en-ca"}
     assert Path("first.png").stat().st_size > 10_000
-    assert all(0 <= score.chrf <= 100 for score in names["scores"].values())
+    assert all(0 <= score.chrf <= 100 for score in names["evaluation"].results.values())
 
 
 def test_translate(trained, monkeypatch):
