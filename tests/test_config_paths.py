@@ -6,7 +6,7 @@ import pathlib
 import pytest
 
 from keras_mtl import errors
-from keras_mtl.configuration import files as registry
+from keras_mtl.configuration import files
 from keras_mtl.configuration import paths as config_paths
 from keras_mtl.data import corpora
 from keras_mtl.data.evaluation_sets import load_corpora
@@ -43,7 +43,7 @@ def file(tmp_path, monkeypatch):
 
 def test_every_path_is_relative_to_the_file(file, tmp_path):
     here = tmp_path / "configs"
-    config = registry.load_experiment(None, [file])
+    config = files.load_experiment(None, [file])
     data, (pair,) = config.task.data, config.task.pairs
     assert pair.dev_corpora[0].options == {"file": f"{here}/dev.tsv", "header": False}
     assert pair.test_corpora[0].options["folders"] == [f"{tmp_path}/locale", "/usr/share/locale"]
@@ -56,17 +56,17 @@ def test_every_path_is_relative_to_the_file(file, tmp_path):
 
 def test_an_override_is_relative_to_the_working_directory(file, tmp_path):
     override = "task.data.data_dir=other,task.data.corpora=[{reader: tsv, options: {file: a.tsv}}]"
-    data = registry.load_experiment(None, [file], override).task.data
+    data = files.load_experiment(None, [file], override).task.data
     assert data.data_dir == f"{tmp_path}/elsewhere/other"
     assert data.corpora[0].options["file"] == f"{tmp_path}/elsewhere/a.tsv"
 
 
 def test_a_saved_configuration_works_from_everywhere(file, tmp_path, monkeypatch):
-    config = registry.load_experiment(None, [file])
+    config = files.load_experiment(None, [file])
     config.task.data.data_dir = "set_in_python"
-    registry.save_params(config, tmp_path)
+    files.save_params(config, tmp_path)
     monkeypatch.chdir("/")
-    again = registry.load_params(tmp_path)
+    again = files.load_params(tmp_path)
     assert again.task.data.data_dir == f"{tmp_path}/elsewhere/set_in_python"
     assert again.task.data.corpora[0].options["source_file"] == f"{tmp_path}/configs/text/*.en"
 
@@ -74,28 +74,28 @@ def test_a_saved_configuration_works_from_everywhere(file, tmp_path, monkeypatch
 def test_a_run_of_an_older_release_keeps_its_meaning(file, tmp_path):
     params = tmp_path / "configs" / "params.yaml"
     params.write_text(f"# Written by keras_mtl 0.0.1; --config_file takes it.\n{CONFIG}")
-    data = registry.load_params(params.parent).task.data
+    data = files.load_params(params.parent).task.data
     assert data.data_dir == f"{tmp_path}/elsewhere/prepared"
 
 
 def test_a_path_that_only_the_working_directory_has_is_named(file, tmp_path):
     (tmp_path / "elsewhere" / "dev.tsv").write_text("a\tb\n")
     with pytest.raises(errors.ConfigError) as error:
-        registry.load_experiment(None, [file])
+        files.load_experiment(None, [file])
     message = str(error.value)
     assert message.startswith(f"{file} line 6: task.pairs[0].dev_corpora[0].options.file = 'dev")
     assert f"write '{pathlib.Path('../elsewhere/dev.tsv')}' or an absolute path" in message
     (tmp_path / "configs" / "dev.tsv").write_text("a\tb\n")
-    assert registry.load_experiment(None, [file])
+    assert files.load_experiment(None, [file])
 
 
 def test_values_of_a_wrong_kind_are_left_to_the_checks(file):
     for text in ("task: 3", "task: {pairs: 3}", "task: {pairs: [3], data: [1]}", "trainer: []"):
         file.write_text(text)
         with pytest.raises(errors.ConfigError, match="expected a"):
-            registry.load_experiment(None, [file])
+            files.load_experiment(None, [file])
     with pytest.raises(errors.ConfigError, match="data_dir = 3 is an integer"):
-        registry.load_experiment(None, [], "task.data.data_dir=3")
+        files.load_experiment(None, [], "task.data.data_dir=3")
 
 
 def test_test_sets_of_evaluate_are_relative_to_their_file(file, tmp_path):

@@ -20,9 +20,9 @@ REASON = (
 
 
 def load(*overrides):
-    from keras_mtl.configuration import files as registry
+    from keras_mtl.configuration import files
 
-    return registry.load_experiment(None, [], [yaml.safe_dump(CONFIG), *overrides])
+    return files.load_experiment(None, [], [yaml.safe_dump(CONFIG), *overrides])
 
 
 def test_what_only_the_engine_can_do_is_refused_by_the_configuration():

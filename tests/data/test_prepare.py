@@ -428,6 +428,12 @@ def test_the_report_shows_counts_and_warns_of_a_task_that_cannot_be_scored(tmp_p
     assert "en-fr: no dev pairs" in report
 
 
+def test_a_name_may_have_letters_of_all_scripts(tmp_path):
+    data = run(tmp_path, [task(name="en-français")])
+    assert (tmp_path / "data" / "en-français.train.store").exists()
+    assert load_prepared(tmp_path / "data", ["en-français"]).tasks == data.tasks
+
+
 def test_a_task_has_cleaning_rules_of_its_own(tmp_path):
     short = TaskCleaningConfig(max_characters=15)
     data = run(tmp_path, [task(), task(target="de", cleaning=short)])
