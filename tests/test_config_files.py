@@ -203,7 +203,7 @@ class TestMessages:
             ("runtime.seed=1,runtime.seed=2", "runtime.seed is set twice"),
             ("runtime.seed=1,runtime.seed.x=2", "runtime.seed.x is set twice"),
             ("runtime.seed=[1", "has an unclosed quote or bracket"),
-            ("runtime.seed=1,5", "'5' is no assignment; write field.subfield=value"),
+            ("runtime.seed=1,5", "'5' is not an assignment; write field.subfield=value"),
             ("[seed]", "'[seed]' is neither FIELD=VALUE nor a YAML file"),
         ],
     )

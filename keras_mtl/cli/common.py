@@ -152,7 +152,7 @@ def add_backend_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--backend",
         choices=["native", "tf"],
-        help="native: the C++ engine; tf: TensorFlow (default: native where it loads)",
+        help="native: the C++ engine; tf: TensorFlow (default: native if it loads)",
     )
     group.add_argument(
         "--compute_type",
@@ -190,7 +190,7 @@ def backend_arguments(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def parse_options(text: str) -> dict[str, Any]:
-    """Reads ``name=value,...``; names and ranges are checked by who takes them.
+    """Reads ``name=value,...``; the caller checks names and ranges.
 
     Values are numbers, ``true``, ``false``, ``null``, lists as ``[3,4]``, or else text.
 

@@ -35,7 +35,7 @@ def home(kind: str) -> ModuleType:
 
 
 def constructor_parameters(cls: type, base: type = object) -> dict[str, inspect.Parameter]:
-    """The parameters of a constructor by name, those that it hands on to base classes included.
+    """The parameters of a constructor by name, with those that it passes to base classes.
 
     Args:
       cls: the class.

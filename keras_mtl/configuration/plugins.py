@@ -65,7 +65,7 @@ def load(names: Iterable[str], directory: str | None = None, origin: str = "--im
       The names under which another process finds the plug-ins, wherever it runs.
 
     Raises:
-      ConfigError: a name is no module's, or a plug-in cannot be found or imported.
+      ConfigError: a name is not that of a module, or a plug-in cannot be found or imported.
     """
     return [_load(name, directory or os.getcwd(), origin) for name in names]
 
@@ -74,7 +74,7 @@ def load_named(values: Any, directory: str | None, origin: str) -> list[str]:
     """Imports the plug-ins in ``imports`` of a configuration.
 
     Args:
-      values: the configuration as plain values. If ``imports`` is no list of texts, nothing is
+      values: the configuration as plain values. If ``imports`` is not a list of texts, nothing is
         imported: the configuration's own checks name that.
       directory: as of `load`.
       origin: as of `load`.
@@ -191,7 +191,7 @@ def _not_found(module: str, searched: list[str], place: str, origin: str) -> err
 
 
 def _reraise(error: BaseException) -> None:
-    """Lets through what is no failure of a plug-in; one that calls sys.exit is."""
+    """Lets through what is not a failure of a plug-in; one that calls sys.exit is."""
     if not isinstance(error, Exception | SystemExit):
         raise error
 

@@ -222,7 +222,7 @@ def _from_assignments(text: str, name: str) -> Override:
         parts = key.strip().split(".")
         if not equals or not all(parts):
             raise errors.ConfigError(
-                f"{name}: {assignment.strip()!r} is no assignment; write field.subfield=value, "
+                f"{name}: {assignment.strip()!r} is not an assignment; write field.subfield=value, "
                 "with commas between them"
             )
         value = _parse(value_text, f"{name}: {key.strip()}", {})

@@ -221,13 +221,13 @@ class SearchOptions:
         the score; >= 0. Native only.
       repetition_penalty: logits of tokens that a hypothesis holds already are divided by it where
         above 0 and multiplied by it where below; in [0.01, 100], 1 is off. Native only.
-      no_repeat_ngram: no hypothesis holds a sequence of so many tokens twice; 0 is off. Native
-        only.
-      sampling: draw ``beam_size`` sequences at random, each by itself, and return the
-        ``num_hypotheses`` of best score. What is drawn depends on ``seed``, the sentence's index,
-        the step and the number of the sequence alone. Native only, as are the four below.
+      no_repeat_ngram: no hypothesis holds a sequence of this number of tokens twice; 0 is off.
+        Native only.
+      sampling: draw ``beam_size`` independent sequences at random, and return the
+        ``num_hypotheses`` of best score. What is drawn depends only on ``seed``, the sentence's
+        index, the step and the number of the sequence. Native only, as are the four below.
       temperature: logits are divided by it before drawing; > 0. Scores are the model's own.
-      top_k: draw from so many likeliest tokens; 0 is all.
+      top_k: draw from the ``top_k`` likeliest tokens; 0 is all.
       top_p: then draw from the fewest likeliest tokens that reach this share; in (0, 1].
       seed: in [0, 2^64).
       lingvo_pruning: steps and ends by Lingvo's rule (``docs/reference/beam_search.md``) instead.
@@ -379,7 +379,7 @@ class EvaluationConfig:
       max_pairs: dev pairs of each task that are translated.
       beam_size: beam of validation (the test uses ``task.decoding``).
       backend: what translates: ``native`` (the C++ engine on the host's CPU), ``tf``, or ``auto``:
-        the first where it loads.
+        ``native`` if the engine loads, else ``tf``.
       compute_type: of ``native``: ``float32`` or ``int8``.
       workers: threads of ``native``; 0 takes one for each processor.
     """
