@@ -23,7 +23,7 @@ from keras_mtl.data.batch_plan import make_buckets
 from keras_mtl.data.mixture import Mixture
 from keras_mtl.data.store import StoreReader, StoreWriter
 from keras_mtl.data.task_sources import TranslationSource
-from keras_mtl.schedules import ScoreBook, TaskInfo
+from keras_mtl.schedules import TaskInfo
 
 VOCABULARY_SIZE = 8000
 FIRST_PIECE = 400
@@ -84,15 +84,14 @@ def report_scheduling(
     mixture: Mixture, infos: list[TaskInfo], steps: int, interval: int, step_ms: float
 ) -> None:
     """Times what a training step pays for draws, state log and updates; batches are not read."""
-    book = ScoreBook(infos)
     rng = np.random.default_rng(0)
     updates = 0
     with Stopwatch() as watch:
         for step in range(interval, steps + 1, interval):
             mixture.finish(step)  # draws every step up to this one
-            for task in range(len(infos)):
-                book.set(task, step, float(rng.uniform(0.01, 0.5)))
-            mixture.update(step, book)
+            scores = {info.name: float(rng.uniform(0.01, 0.5)) for info in infos}
+            mixture.adaptive.enter_scores(step, scores)
+            mixture.update(step)
             updates += 1
     micros = watch.cpu / (updates * interval) * 1e6
     print(

@@ -184,7 +184,7 @@ def test_scores_of_another_metric_are_forgotten(tmp_path):
     tf.train.Checkpoint(task_sampler=same).read(path)
     assert same.book.scores.tolist() == [0.4, 0.3]
     for other in (make_sampler("loss", False), make_sampler("f1", True)):
-        with pytest.warns(UserWarning, match=r"scores of the checkpoint are of 'accuracy'"):
+        with pytest.warns(UserWarning, match=r"saved scores are of 'accuracy'"):
             tf.train.Checkpoint(task_sampler=other).read(path)
         assert np.isnan(other.book.scores).all()
     loss = make_sampler("loss", False)

@@ -114,13 +114,14 @@ def main(argv: list[str] | None = None) -> dict[str, tuple[float, float]]:
 
     infos = [schedules.TaskInfo(s.name, s.size, baselines[s.name]) for s in sources]
     schedule = schedules.create(options.schedule, infos)
-    mixture = Mixture(sources, schedule, [Bucket(length=1, rows=ROWS)], seed=1)
     if schedule.scaling:
         # Factors on learning rates: every task has its own moments.
         application = "learning_rate"
         optimizer = Adam(0.002, beta_2=0.999, num_tasks=len(SIZES), moments="per_task")
     else:
         application, optimizer = None, Adam(0.002, beta_2=0.999)
+    bucket = Bucket(length=1, rows=ROWS)
+    mixture = Mixture(sources, schedule, [bucket], seed=1, application=application)
     model = make_model(optimizer)
     with EventLog(options.directory, tensorboard=False) as log:
         scheduling = TaskScheduling(
@@ -129,7 +130,6 @@ def main(argv: list[str] | None = None) -> dict[str, tuple[float, float]]:
             baselines,
             state_path=options.directory / "tasks.npz",
             event_log=log,
-            application=application,
         )
         backup = keras.callbacks.BackupAndRestore(
             options.directory / "backup", delete_checkpoint=False

@@ -1,31 +1,29 @@
-"""The two granularities of a mixture: what a step's batch is made of, and what is left after it.
+"""How a mixture draws: what a step's batch is made of, and what has been consumed after it.
 
-Both are pure: a place (what was consumed so far) and a step's probabilities give the request of
-the step and the next place. Places are never written to, so that old ones can be kept.
+A family of draws is pure: a place (what was consumed so far) and a step's probabilities give the
+planned batch of the step and the next place. Places are never written to, so that a mixture can
+keep old ones. `batch_draws` draws batches of one task, `pools` draws examples for mixed batches.
 """
 
+import abc
 import dataclasses
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 
-from keras_mtl.data.batch_plan import BatchPlan, Bucket, ExamplePlan, bucket_ranges
-from keras_mtl.data.permutation import Permutation
-from keras_mtl.data.task_sources import TaskSource
-from keras_mtl.errors import CheckpointError
-from keras_mtl.schedules.sampling import blend, pick, sample, systematic, uniforms
+from keras_mtl.data.batch_plan import Bucket
 
-#: How the tasks of the batches are drawn: by chance, or without chance at lowest discrepancy.
+#: How tasks are drawn: at random, or without chance at lowest discrepancy.
 DRAWS = ("random", "blend")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Request:
+class PlannedBatch:
     """A batch before it is read.
 
     Attributes:
-      task: index of the task; -1 when the rows are of several.
+      task: index of the task; -1 if the rows are of several.
       tasks: int32[k], task of each row.
       indices: int64[k], example of each row.
       bucket: the shape, k <= bucket.rows.
@@ -37,16 +35,82 @@ class Request:
     bucket: Bucket
 
 
-def _moved(
-    state: dict[str, np.ndarray],
+class Place(Protocol):
+    """What was consumed before a step; immutable.
+
+    Attributes:
+      cursors: int64[N], taken of each task so far: batches, or examples of a pool.
+    """
+
+    @property
+    def cursors(self) -> np.ndarray: ...
+
+
+PlaceT = TypeVar("PlaceT", bound=Place)
+
+
+class Draws(abc.ABC, Generic[PlaceT]):
+    """A family of draws; `PlaceT` is the type of its places."""
+
+    @abc.abstractmethod
+    def first(self) -> PlaceT:
+        """Returns the place before the first batch."""
+
+    @abc.abstractmethod
+    def advance(
+        self, step: int, probabilities: np.ndarray, place: PlaceT
+    ) -> tuple[PlannedBatch, PlaceT]:
+        """Returns the batch of a step and the place after it.
+
+        Args:
+          step: number of batches before this one.
+          probabilities: float64[N] of the schedule at `step`.
+          place: the place before the batch.
+        """
+
+    @abc.abstractmethod
+    def save(self, place: PlaceT) -> dict[str, np.ndarray]:
+        """Returns a place as arrays, for `load`."""
+
+    @abc.abstractmethod
+    def load(
+        self, state: Mapping[str, np.ndarray], index_map: np.ndarray
+    ) -> tuple[PlaceT, np.ndarray]:
+        """Brings a saved place to the present tasks.
+
+        Args:
+          state: from `save`, maybe with other arrays in it.
+          index_map: int64[N], the saved index of each present task, -1 for a new one.
+
+        Returns:
+          The place, and bool[N]: whether the task resumes exactly where it was.
+
+        Raises:
+          CheckpointError: the state is damaged.
+          KeyError: an array is missing.
+        """
+
+    @abc.abstractmethod
+    def padding_waste(self, probabilities: np.ndarray, place: PlaceT) -> float:
+        """Returns the share of padding among the cells that are computed, in [0, 1)."""
+
+
+def moved_cursors(
+    state: Mapping[str, np.ndarray],
     index_map: np.ndarray,
     identities: np.ndarray,
     epoch_lengths: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Brings saved cursors to the present tasks.
 
-    A task whose plan changed (other data, seed or shapes) goes on with its next epoch: numbers of
-    the old plan mean other examples in the new one.
+    A task whose plan changed (other data, seed or shapes) continues with its next epoch: numbers
+    of the old plan mean other examples in the new one.
+
+    Args:
+      state: with "cursors", "plan_identities" and "epoch_lengths", int64 of the saved tasks.
+      index_map: int64[N], the saved index of each present task, -1 for a new one.
+      identities: int64[N], of the present plans.
+      epoch_lengths: int64[N], of the present plans.
 
     Returns:
       int64[N] cursors, and bool[N]: the task was there and its plan is the same.
@@ -60,345 +124,3 @@ def _moved(
     next_epoch = -(-before // state["epoch_lengths"][old]) * epoch_lengths[kept]
     cursors[kept] = np.where(same[kept], before, next_epoch)
     return cursors, same
-
-
-class BatchDraws:
-    """Every batch is of one task, drawn by the schedule's probabilities at its step.
-
-    A place is int64[N]: batches taken of each task.
-    """
-
-    granularity = "batch"
-
-    def __init__(self, sources: Sequence[TaskSource], buckets: Sequence[Bucket], seed: int) -> None:
-        self._sources = sources
-        self._seed = seed
-        self.plans = [
-            BatchPlan(seed, source.name, source.cumulative_lengths, buckets) for source in sources
-        ]
-        self._identities = np.array([plan.identity() for plan in self.plans], np.int64)
-        self._epoch_lengths = np.array([plan.batches_per_epoch for plan in self.plans], np.int64)
-
-    def first(self) -> Any:
-        return np.zeros(len(self.plans), np.int64)
-
-    def advance(
-        self, step: int, probabilities: np.ndarray, place: np.ndarray
-    ) -> tuple[Request, Any]:
-        """Returns the request of `step` and the place after it."""
-        return self._take(sample(self._seed, step, probabilities), place)
-
-    def _take(self, task: int, place: np.ndarray) -> tuple[Request, np.ndarray]:
-        """Returns the next batch of a task and the cursors after it."""
-        spec = self.plans[task][int(place[task])]
-        place = place.copy()
-        place[task] += 1
-        tasks = np.full(len(spec.indices), task, np.int32)
-        return Request(task, tasks, spec.indices, spec.bucket), place
-
-    def save(self, place: np.ndarray) -> dict[str, np.ndarray]:
-        return {
-            "cursors": place,
-            "plan_identities": self._identities,
-            "epoch_lengths": self._epoch_lengths,
-        }
-
-    def load(self, state: dict[str, np.ndarray], index_map: np.ndarray) -> tuple[Any, np.ndarray]:
-        """Returns the saved place, and bool[N]: the task goes on exactly where it was."""
-        return _moved(state, index_map, self._identities, self._epoch_lengths)
-
-    def padding_waste(self, probabilities: np.ndarray, place: np.ndarray) -> float:
-        """Returns the expected share of padding cells, exact over whole epochs."""
-        used = np.array([source.elements for source in self._sources], np.float64)
-        cells = np.array(
-            [
-                plan.cells_per_epoch() * source.padded_arrays
-                for plan, source in zip(self.plans, self._sources, strict=True)
-            ],
-            np.float64,
-        )
-        weights = probabilities / self._epoch_lengths
-        return float(1 - (weights * used).sum() / (weights * cells).sum())
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class BlendPlace:
-    """Where blended draws are.
-
-    Attributes:
-      cursors: int64[N], batches taken of each task.
-      credit: float64[N], batches that each task is behind its share; see `blend`.
-    """
-
-    cursors: np.ndarray
-    credit: np.ndarray
-
-
-class BlendedDraws(BatchDraws):
-    """Every batch is of one task, the one that is furthest behind its share: no chance.
-
-    The credits are part of the checkpoint, so a run that is stopped goes on with the same tasks.
-    """
-
-    def first(self) -> Any:
-        return BlendPlace(super().first(), np.zeros(len(self.plans)))
-
-    def advance(
-        self, step: int, probabilities: np.ndarray, place: Any
-    ) -> tuple[Request, BlendPlace]:
-        """Returns the request of `step` and the place after it."""
-        del step  # the credits say what came before
-        task, credit = blend(place.credit, probabilities)
-        request, cursors = self._take(task, place.cursors)
-        return request, BlendPlace(cursors, credit)
-
-    def save(self, place: Any) -> dict[str, np.ndarray]:
-        return {**super().save(place.cursors), "credit": place.credit}
-
-    def load(
-        self, state: dict[str, np.ndarray], index_map: np.ndarray
-    ) -> tuple[BlendPlace, np.ndarray]:
-        """Returns the saved place, and bool[N]: the task goes on exactly where it was.
-
-        New tasks are owed nothing, nor is anybody by a checkpoint of random draws.
-        """
-        cursors, same = super().load(state, index_map)
-        credit = np.zeros(len(index_map))
-        if "credit" in state:
-            kept = index_map >= 0
-            credit[kept] = state["credit"][index_map[kept]]
-        return BlendPlace(cursors, credit), same
-
-    def padding_waste(self, probabilities: np.ndarray, place: Any) -> float:
-        """Returns the expected share of padding cells, exact over whole epochs."""
-        return super().padding_waste(probabilities, place.cursors)
-
-
-@dataclasses.dataclass(frozen=True)
-class Pool:
-    """Mixed batches cut from one draw of examples.
-
-    Attributes:
-      probabilities: float64[N] that the examples were drawn with.
-      start_cursors: int64[N], examples taken of each task before it.
-      carried: int64[K, 2], (task, number in its ExamplePlan) taken over from before.
-      cursors: int64[N], examples taken of each task with it.
-      batches: (bucket, int64[rows] positions in the three arrays that follow) in order.
-      rest: int64[R] positions that fill no batch; the next pool takes them over.
-      tasks: int32[M], task of each example.
-      numbers: int64[M], its number in the task's ExamplePlan.
-      indices: int64[M], its index in the task's source.
-    """
-
-    probabilities: np.ndarray
-    start_cursors: np.ndarray
-    carried: np.ndarray
-    cursors: np.ndarray
-    batches: list[tuple[Bucket, np.ndarray]]
-    rest: np.ndarray
-    tasks: np.ndarray
-    numbers: np.ndarray
-    indices: np.ndarray
-
-    def left(self, position: int) -> np.ndarray:
-        """Returns int64[K, 2], (task, number) of what batches from `position` on and rest hold."""
-        rows = np.concatenate([self.rest, *(rows for _, rows in self.batches[position:])])
-        return np.stack([self.tasks[rows].astype(np.int64), self.numbers[rows]], axis=1)
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class PoolPlace:
-    """Where example draws are.
-
-    Attributes:
-      index: number of the present pool, or of the next one where `pool` is None.
-      position: batches of the pool that were taken.
-      cursors: int64[N], examples taken of each task, with all of the present pool.
-      carried: int64[K, 2], what the next pool takes over; empty while there is a present pool.
-      pool: the present pool; None before the first batch of one.
-    """
-
-    index: int
-    position: int
-    cursors: np.ndarray
-    carried: np.ndarray
-    pool: Pool | None
-
-
-_NOTHING = np.zeros((0, 2), np.int64)
-
-
-class ExampleDraws:
-    """Batches are mixed: a pool of examples is drawn, sorted by length and cut.
-
-    Every example is drawn by the probabilities at the step of the pool's first batch; a change of
-    the schedule inside a pool acts from the next one on. What fills no batch of a pool goes into
-    the next, so that all batches are full.
-
-    Args:
-      sources: the tasks.
-      buckets: shapes by increasing length.
-      seed: seed of the run.
-      pool_examples: examples in a pool; None takes 32 batches of the middle bucket. At least the
-        rows of the largest batch, so that each pool fills one.
-      draw: ``random``, or ``blend``: every pool holds each task's share of it to within one example
-        (`systematic`; it needs no state).
-    """
-
-    granularity = "example"
-
-    def __init__(
-        self,
-        sources: Sequence[TaskSource],
-        buckets: Sequence[Bucket],
-        seed: int,
-        pool_examples: int | None = None,
-        draw: str = "random",
-    ) -> None:
-        for source in sources:  # says so if a task is empty or too long
-            bucket_ranges(source.cumulative_lengths, buckets, source.name)
-        self._sources = sources
-        self._buckets = tuple(buckets)
-        self._seed = seed
-        self._blended = draw == "blend"
-        self._plans = [ExamplePlan(seed, source.name, source.size) for source in sources]
-        self._identities = np.array([plan.identity() for plan in self._plans], np.int64)
-        self._sizes = np.array([plan.size for plan in self._plans], np.int64)
-        if pool_examples is None:
-            pool_examples = 32 * buckets[len(buckets) // 2].rows
-        self._pool_examples = max(pool_examples, *(bucket.rows for bucket in buckets))
-
-    def first(self) -> PoolPlace:
-        return PoolPlace(0, 0, np.zeros(len(self._plans), np.int64), _NOTHING, None)
-
-    def advance(
-        self, step: int, probabilities: np.ndarray, place: PoolPlace
-    ) -> tuple[Request, PoolPlace]:
-        """Returns the request of `step` and the place after it."""
-        del step  # the pool's index keys its draw
-        pool = place.pool or self._draw(place.index, place.cursors, probabilities, place.carried)
-        bucket, rows = pool.batches[place.position]
-        request = Request(-1, pool.tasks[rows], pool.indices[rows], bucket)
-        position = place.position + 1
-        if position == len(pool.batches):
-            return request, PoolPlace(place.index + 1, 0, pool.cursors, pool.left(position), None)
-        return request, PoolPlace(place.index, position, pool.cursors, _NOTHING, pool)
-
-    def save(self, place: PoolPlace) -> dict[str, np.ndarray]:
-        pool = place.pool
-        return {
-            "cursors": place.cursors,
-            "plan_identities": self._identities,
-            "epoch_lengths": self._sizes,
-            "pool_index": np.array(place.index, np.int64),
-            "pool_position": np.array(place.position, np.int64),
-            "pool_start_cursors": place.cursors if pool is None else pool.start_cursors,
-            "pool_probabilities": np.zeros(0) if pool is None else pool.probabilities,
-            "pool_carried": place.carried if pool is None else pool.carried,
-            "pool_left": place.carried if pool is None else pool.left(place.position),
-            "pool_shapes": self._shapes(),
-        }
-
-    def load(
-        self, state: dict[str, np.ndarray], index_map: np.ndarray
-    ) -> tuple[PoolPlace, np.ndarray]:
-        """Returns the saved place, and bool[N]: the task goes on exactly where it was."""
-        cursors, same = _moved(state, index_map, self._identities, self._sizes)
-        index, position = int(state["pool_index"]), int(state["pool_position"])
-        unchanged = (
-            bool(same.all())
-            and np.array_equal(index_map, np.arange(len(state["cursors"])))
-            and np.array_equal(state["pool_shapes"], self._shapes())
-        )
-        if unchanged and len(state["pool_probabilities"]) == 0:
-            return PoolPlace(index, 0, cursors, state["pool_carried"], None), same
-        if unchanged:
-            pool = self._draw(
-                index,
-                state["pool_start_cursors"],
-                state["pool_probabilities"],
-                state["pool_carried"],
-            )
-            if position >= len(pool.batches) or not np.array_equal(pool.cursors, cursors):
-                raise CheckpointError(
-                    f"mixture: the saved pool {index} at batch {position} with cursors "
-                    f"{cursors.tolist()} is not the one that its own start gives "
-                    f"({len(pool.batches)} batches, {pool.cursors.tolist()}); the checkpoint is "
-                    "damaged: go on from an earlier one"
-                )
-            return PoolPlace(index, position, cursors, _NOTHING, pool), same
-        # The pool cannot be drawn again. What was left of it, of tasks whose numbers still mean
-        # the same examples, goes into a new one: nothing is lost and nothing is seen twice.
-        present = np.full(len(state["cursors"]), -1, np.int64)
-        kept = np.flatnonzero(same)
-        present[index_map[kept]] = kept
-        left = state["pool_left"].reshape(-1, 2).copy()
-        left[:, 0] = present[left[:, 0]]
-        return PoolPlace(index + 1, 0, cursors, left[left[:, 0] >= 0], None), same
-
-    def padding_waste(self, probabilities: np.ndarray, place: PoolPlace) -> float:
-        """Returns the share of padding cells in the present or next pool.
-
-        Cells are counted; an example counts with its task's mean number of elements.
-        """
-        pool = place.pool or self._draw(place.index, place.cursors, probabilities, place.carried)
-        mean = np.array([source.elements / source.size for source in self._sources])
-        used = sum(float(mean[pool.tasks[rows]].sum()) for _, rows in pool.batches)
-        cells = sum(bucket.rows * bucket.length for bucket, _ in pool.batches)
-        return 1 - used / (cells * self._sources[0].padded_arrays)
-
-    def _shapes(self) -> np.ndarray:
-        flat = [self._pool_examples]
-        for bucket in self._buckets:
-            flat += [bucket.length, bucket.rows]
-        if self._blended:  # A pool is drawn again only by what drew it.
-            flat.append(1)
-        return np.array(flat, np.int64)
-
-    def _draw(
-        self, index: int, cursors: np.ndarray, probabilities: np.ndarray, carried: np.ndarray
-    ) -> Pool:
-        """Returns pool `index`."""
-        count = max(0, self._pool_examples - len(carried))
-        numbers_of = systematic if self._blended else uniforms
-        drawn = pick(probabilities, numbers_of(self._seed, index, count))
-        counts = np.bincount(drawn, minlength=len(self._plans))
-        by_task = np.argsort(drawn, kind="stable")
-        numbers = np.empty(count, np.int64)
-        first = np.cumsum(counts) - counts
-        numbers[by_task] = np.arange(count) + np.repeat(cursors - first, counts)
-        tasks = np.concatenate([carried[:, 0], drawn])
-        numbers = np.concatenate([carried[:, 1], numbers])
-        indices = np.empty_like(numbers)
-        lengths = np.empty_like(numbers)
-        for task in np.unique(tasks).tolist():
-            rows = np.flatnonzero(tasks == task)
-            indices[rows] = self._plans[task].take(numbers[rows])
-            lengths[rows] = self._sources[task].lengths(indices[rows])
-        by_length = np.argsort(lengths, kind="stable")
-        ranges = bucket_ranges(np.cumsum(np.bincount(lengths)), self._buckets, "pool", False)
-        batches = []
-        for item in ranges:
-            # The longest bucket in use shuffles the rest in, so that no example waits for ever.
-            longest = item.bucket.length >= lengths.max()
-            stop = len(by_length) if longest else item.stop
-            order = self._shuffle(stop - item.start, index, f"pool rows {item.bucket.length}")
-            by_length[item.start : stop] = by_length[item.start : stop][order]
-            for slot in range(item.batches):
-                begin = item.start + slot * item.bucket.rows
-                batches.append((item.bucket, by_length[begin : begin + item.bucket.rows]))
-        order = self._shuffle(len(batches), index, "pool batches")
-        return Pool(
-            probabilities,
-            cursors,
-            carried,
-            cursors + counts,
-            [batches[i] for i in order],
-            by_length[ranges[-1].stop :],
-            tasks.astype(np.int32),
-            numbers,
-            indices,
-        )
-
-    def _shuffle(self, size: int, index: int, purpose: str) -> np.ndarray:
-        return Permutation(size, self._seed, "", index, purpose)(np.arange(size))

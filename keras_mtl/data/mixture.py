@@ -3,8 +3,6 @@
 Nothing here assumes text: a batch is named arrays of equal first dimension.
 """
 
-import dataclasses
-import hashlib
 import json
 import logging
 import threading
@@ -13,12 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from keras_mtl.data.batch_draws import BatchDraws, BlendedDraws
 from keras_mtl.data.batch_plan import Bucket
-from keras_mtl.data.draws import DRAWS, BatchDraws, BlendedDraws, ExampleDraws, Request
+from keras_mtl.data.draws import DRAWS, Draws, Place, PlannedBatch
+from keras_mtl.data.mixture_batch import Batch, StaleIteratorError, read_batch
+from keras_mtl.data.pools import PooledDraws
 from keras_mtl.data.task_sources import ExampleSpec, TaskSource
 from keras_mtl.errors import CheckpointError, ConfigError, nearest
-from keras_mtl.schedules.base import Schedule, State, task_index_map
-from keras_mtl.schedules.score_book import ScoreBook
+from keras_mtl.schedules.adaptive_state import AdaptiveState, score_arrays, with_prefix
+from keras_mtl.schedules.base import APPLICATIONS, Schedule
+from keras_mtl.schedules.tasks import task_index_map
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -27,41 +29,6 @@ _LOGGER = logging.getLogger(__name__)
 _GRANULARITIES = ("batch", "example")
 #: Elements that ``Mixture.dataset`` adds to the arrays of a batch.
 RESERVED_NAMES = ("task", "weight", "step")
-
-
-class StaleIteratorError(RuntimeError):
-    """An iterator was asked for batches after the mixture left the state that it had read from."""
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Batch:
-    """The batch of one training step.
-
-    Attributes:
-      step: number of batches before it.
-      task: index of its task; -1 when its rows are of several tasks.
-      arrays: by name, [rows, ...]; text is int32[rows, length], padded with 0.
-      tasks: int32[rows], task of each row; in empty rows the batch's task (0 when mixed).
-      rows_used: rows that hold an example, the first ones; the others are all 0.
-    """
-
-    step: int
-    task: int
-    arrays: dict[str, np.ndarray]
-    tasks: np.ndarray
-    rows_used: int
-
-    def weights(self) -> np.ndarray:
-        """Returns float32[rows]: 1 for an example, 0 for an empty row."""
-        return (np.arange(len(self.tasks)) < self.rows_used).astype(np.float32)
-
-    def fingerprint(self) -> str:
-        """Returns a hash (32 hexadecimal digits) of task and content, not of the step."""
-        digest = hashlib.blake2b(f"{self.task}:{self.rows_used}".encode(), digest_size=16)
-        for name, array in sorted({**self.arrays, "task": self.tasks}.items()):
-            digest.update(f"{name}:{array.dtype.str}:{array.shape}".encode())
-            digest.update(np.ascontiguousarray(array).tobytes())
-        return digest.hexdigest()
 
 
 class Mixture:
@@ -74,7 +41,8 @@ class Mixture:
 
     Args:
       sources: the tasks' examples, in the schedule's order; names are unique.
-      schedule: decides each draw; it has the same tasks.
+      schedule: decides each draw; it has the same tasks. An `AdaptiveState` holds a schedule and
+        also says what its scores are.
       buckets: shapes of batches by increasing length.
       seed: seed of draws and shuffling.
       granularity: ``batch``: each batch is of one task. ``example``: batches are mixed; examples
@@ -83,109 +51,116 @@ class Mixture:
       draw: ``random``, or ``blend``: no chance, the next batch is of the task that is furthest
         behind its share; with ``example``, each pool holds every task's share.
       pool_examples: examples of a pool; None takes 32 batches of the middle bucket.
+      application: what the factors of an implicit schedule multiply in ``model.fit``.
+        ``gradient``: the ``weight`` of each row of `dataset`, which ``map_fn`` must pass to the
+        model as sample weight. ``learning_rate``: the learning rate, which `TaskScheduling` sets.
+        None: nothing here; for a schedule without factors, or a loop that applies them itself.
       log_steps: how many steps back (counting from the batch produced last) ``state`` can look.
       fingerprints: hash every batch that is handed out, for ``take_fingerprints``.
 
+    Attributes:
+      adaptive: the schedule with its state and its scores.
+      task_names: names of the tasks.
+      spec: dtype and shape of each array of an example.
+      buckets, granularity, application: as given.
+
     Raises:
-      ConfigError: tasks, schedule, names or granularity do not fit each other.
+      ConfigError: tasks, schedule, names or another argument do not fit each other.
       DataError: a task is empty or has examples longer than the longest bucket.
+
+    Example::
+
+        sources = [ArraySource("a", {"x": x_a}), ArraySource("b", {"x": x_b})]
+        tasks = [TaskInfo(source.name, source.size, baseline=0.9) for source in sources]
+        schedule = create("inverse_ratio", tasks)
+        mixture = Mixture(sources, schedule, [Bucket(length=1, rows=32)], seed=1)
+        for batch in mixture.batches():
+            train(batch.arrays["x"], batch.tasks)
+            step = batch.step + 1
+            if step % 100 == 0:
+                mixture.adaptive.enter_scores(step, evaluate())
+                mixture.update(step)
     """
 
     def __init__(
         self,
         sources: Sequence[TaskSource],
-        schedule: Schedule,
+        schedule: Schedule | AdaptiveState,
         buckets: Sequence[Bucket],
         seed: int,
         granularity: str = "batch",
         *,
         draw: str = "random",
         pool_examples: int | None = None,
+        application: str | None = None,
         log_steps: int = 2048,
         fingerprints: bool = False,
     ) -> None:
+        self.adaptive = schedule if isinstance(schedule, AdaptiveState) else AdaptiveState(schedule)
         self.task_names = tuple(source.name for source in sources)
-        if len(sources) != schedule.num_tasks or len(set(self.task_names)) != len(sources):
-            raise ConfigError(
-                f"the mixture has tasks {list(self.task_names)}, its schedule "
-                f"{schedule.num_tasks} tasks; give the same number, at least one, with unique names"
-            )
-        expected = tuple(task.name for task in schedule.tasks)
-        if expected != self.task_names:
-            raise ConfigError(
-                f"the mixture has tasks {list(self.task_names)}, its schedule {list(expected)}; "
-                "give both the same names in the same order"
-            )
-        if granularity not in _GRANULARITIES:
-            raise ConfigError(
-                f"granularity is {granularity!r}{nearest(granularity, _GRANULARITIES)}; it must "
-                f"be one of {', '.join(_GRANULARITIES)}"
-            )
+        _check_tasks(self.task_names, self.adaptive.task_names)
+        _check_choice("granularity", granularity, _GRANULARITIES)
+        _check_choice("draw", draw, DRAWS)
+        if application is not None:
+            _check_choice("application", application, APPLICATIONS)
+        _check_arrays(sources)
         self.spec: ExampleSpec = sources[0].spec
-        if draw not in DRAWS:
-            raise ConfigError(
-                f"draw is {draw!r}{nearest(draw, DRAWS)}; it must be one of {', '.join(DRAWS)}"
-            )
-        for source in sources:
-            if source.spec != self.spec:
-                raise ConfigError(
-                    f"task {source.name!r} has examples {source.spec}, task "
-                    f"{self.task_names[0]!r} has {self.spec}; all tasks need the same arrays"
-                )
-        clash = sorted(set(RESERVED_NAMES) & set(self.spec))
-        if clash:
-            raise ConfigError(f"an array may not be called {clash[0]!r}; rename it")
-        self._sources = tuple(sources)
-        self._schedule = schedule
-        #: Steps of the finite datasets that were made, None for an endless one.
-        self.dataset_steps: set[int | None] = set()
         self.buckets = tuple(buckets)
         self.granularity = granularity
-        self._draws: Any
+        self.application = application
+        self._sources = tuple(sources)
+        self._draws: Draws[Any]
         if granularity == "example":
-            self._draws = ExampleDraws(sources, buckets, seed, pool_examples, draw)
+            self._draws = PooledDraws(sources, buckets, seed, pool_examples, draw)
+        elif draw == "blend":
+            self._draws = BlendedDraws(sources, buckets, seed)
         else:
-            self._draws = (BlendedDraws if draw == "blend" else BatchDraws)(sources, buckets, seed)
-        #: Multiply the weights of `dataset` by the schedule's factor of each row's task.
-        self.scale_weights = False
-        #: Count the batches of an iteration of ``dataset(steps=...)`` as consumed when its last one
-        #: is made; whoever calls `finish` for what was really consumed turns it off.
-        self.count_iterations = True
-        self._log_steps = max(2, log_steps)  # one batch needs the states before and after it
+            self._draws = BatchDraws(sources, buckets, seed)
+        self._dataset_steps: set[int | None] = set()
+        # Whether iterations of `dataset(steps=...)` count themselves as consumed.
+        self._iterations_count = True
+        self._log_steps = max(2, log_steps)  # One batch needs the places before and after it.
         self._lock = threading.RLock()
-        # (schedule state, place) before the batch of each step from _first to _last.
-        self._log: dict[int, tuple[State, Any]] = {}
+        # The place before the batch of each step from _first to _last.
+        self._places: dict[int, Place] = {}
         self._first = self._last = 0
         # (step, task, hash) by step of what was handed out and not taken yet.
         self._fingerprints: dict[int, tuple[int, int, str]] | None = {} if fingerprints else None
         # Changes when batches that were produced ahead became invalid.
         self._generation = 0
-        self._start(0, schedule.init(), self._draws.first())
+        self._start(0, self._draws.first())
 
     @property
     def schedule(self) -> Schedule:
         """The schedule; its state is the mixture's own."""
-        return self._schedule
+        return self.adaptive.schedule
 
     @property
     def scaling(self) -> bool:
         """Whether the schedule has factors on updates that are ever other than 1."""
-        return self._schedule.scaling
+        return self.schedule.scaling
 
     @property
     def step(self) -> int:
-        """Batches consumed by the last ``update``, ``restore`` or finished epoch."""
+        """Batches consumed by the last ``update``, ``restore``, ``finish`` or iteration."""
         return self._step
+
+    @property
+    def dataset_steps(self) -> frozenset[int | None]:
+        """The ``steps`` of the datasets that were made, None for an endless one."""
+        return frozenset(self._dataset_steps)
 
     def probabilities(self, step: int) -> np.ndarray:
         """Returns float64[N], the schedule's probabilities at `step`."""
         with self._lock:
-            return self._schedule.probabilities(step, self._at(step)[0])
+            self._at(step)
+            return self.adaptive.probabilities(step)
 
     def scales(self, step: int) -> np.ndarray:
         """Returns float64[N], the schedule's factors on each task's update at `step`."""
         with self._lock:
-            return self._schedule.scales(step, self._at(step)[0])
+            self._at(step)
+            return self.adaptive.scales(step)
 
     def upcoming_tasks(self, start_step: int, count: int) -> np.ndarray:
         """Returns int32[count], the tasks of the batches from a step on; nothing is read.
@@ -193,13 +168,13 @@ class Mixture:
         They hold until the schedule is updated. With granularity ``example`` every task is -1.
         """
         with self._lock:
-            schedule_state, place = self._at(start_step)
+            place = self._at(start_step)
             tasks = np.empty(count, np.int32)
             for number in range(count):
                 step = start_step + number
-                probabilities = self._schedule.probabilities(step, schedule_state)
-                request, place = self._draws.advance(step, probabilities, place)
-                tasks[number] = request.task
+                probabilities = self.adaptive.probabilities(step)
+                planned, place = self._draws.advance(step, probabilities, place)
+                tasks[number] = planned.task
             return tasks
 
     def batches(self, start_step: int | None = None) -> Iterator[Batch]:
@@ -226,8 +201,8 @@ class Mixture:
                         f"at step {self._step}; make a new iterator from there"
                     )
                 generation = self._generation
-                request = self._draw(step)
-            batch = self._read(step, request)
+                planned = self._plan(step)
+            batch = read_batch(self._sources, step, planned)
             if self._fingerprints is not None:
                 fingerprint = (step, batch.task, batch.fingerprint())
                 with self._lock:
@@ -241,28 +216,30 @@ class Mixture:
         """Returns what ``restore`` needs to continue after `step` consumed batches.
 
         Args:
-          step: consumed batches; None takes ``step``. Batches produced ahead do not matter.
+          step: consumed batches; None takes ``step``. Batches produced ahead do not matter. The
+            scores are those that are known now.
 
         Returns:
-          A flat dict of int64, float64 and uint8 arrays, none of them written to afterwards.
+          A flat dict of new int64, float64, uint8 and string arrays.
 
         Raises:
           ValueError: `step` is too far behind the batch produced last.
         """
         with self._lock:
             step = self._step if step is None else step
-            schedule_state, place = self._at(step)
+            place = self._at(step)
             names = json.dumps(self.task_names).encode()
-            state = {
+            state: dict[str, np.ndarray] = {
                 "step": np.array(step, np.int64),
                 "task_names": np.frombuffer(names, np.uint8),
                 "example_granularity": np.array(self.granularity == "example", np.int64),
                 **self._draws.save(place),
-                **{f"schedule/{key}": value for key, value in schedule_state.items()},
+                **self.adaptive.schedule_state(step),
+                **self.adaptive.score_state(),
             }
             return {key: value.copy() for key, value in state.items()}
 
-    def restore(self, state: Mapping[str, np.ndarray]) -> None:
+    def restore(self, state: Mapping[str, np.ndarray]) -> str | None:
         """Goes back to a state; iterators made before become invalid.
 
         Tasks are matched by name: remaining tasks keep their position and their schedule state, new
@@ -270,7 +247,12 @@ class Mixture:
         shapes changed continues with its next epoch, and a warning is logged.
 
         Args:
-          state: from ``state``.
+          state: from ``state``, or from `checkpoint_state`. Older versions saved no scores in it;
+            then the present scores stay.
+
+        Returns:
+          What to tell the user if the saved scores are of another metric and were forgotten; None
+          if they were kept.
 
         Raises:
           CheckpointError: the state is damaged or of the other granularity.
@@ -293,43 +275,40 @@ class Mixture:
                 f"the saved mixture is damaged ({type(error).__name__}: {error}); resume from "
                 "an earlier checkpoint"
             ) from error
-        saved = {
-            key.removeprefix("schedule/"): value
-            for key, value in values.items()
-            if key.startswith("schedule/")
-        }
-        schedule_state = self._schedule.remap(saved, index_map)
+        with self._lock:
+            self.adaptive.load_schedule(values, index_map)
+            forgotten = None
+            if self.adaptive.has_scores(values):
+                forgotten = self.adaptive.load_scores(values, index_map)
+            self._generation += 1
+            self._places.clear()
+            self._first = step
+            self._start(step, place)
         for task in np.flatnonzero((index_map >= 0) & ~same):
             _LOGGER.warning(
                 "task %r: its examples, seed or batch shapes changed since the checkpoint; it "
                 "continues with a new epoch",
                 self.task_names[task],
             )
-        with self._lock:
-            self._generation += 1
-            self._log.clear()
-            self._first = step
-            self._start(step, schedule_state, place)
+        return forgotten
 
-    def update(self, step: int, score_book: ScoreBook) -> bool:
-        """Lets the schedule learn the scores known after `step` consumed batches.
+    def update(self, step: int) -> bool:
+        """Lets the schedule learn what ``adaptive`` holds after `step` consumed batches.
 
         Args:
           step: consumed batches.
-          score_book: latest scores, tasks in the mixture's order.
 
         Returns:
-          True when the schedule's state changed: batches past `step` that were produced ahead are
-          invalid, and a dataset iterator must be made again. False when they stay as they are.
+          True if the schedule's state changed: batches past `step` that were produced ahead are
+          invalid, and a dataset iterator must be made again. False if they stay as they are.
         """
         with self._lock:
-            before, place = self._at(step)
-            after = self._schedule.update(before, step, score_book)
-            if _equal(before, after):
+            place = self._at(step)
+            if not self.adaptive.update(step):
                 self._step = step
                 return False
             self._generation += 1
-            self._start(step, after, place)
+            self._start(step, place)
             return True
 
     def consumed(self, state: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -359,8 +338,8 @@ class Mixture:
         """
         with self._lock:
             step = self._step if step is None else step
-            schedule_state, place = self._at(step)
-            probabilities = self._schedule.probabilities(step, schedule_state)
+            place = self._at(step)
+            probabilities = self.adaptive.probabilities(step)
             return float(self._draws.padding_waste(probabilities, place))
 
     def dataset(
@@ -375,9 +354,9 @@ class Mixture:
         """Returns the batches as a ``tf.data.Dataset``.
 
         An element is a dict of the batch's arrays, "task" int32[rows], "weight" float32[rows]
-        (0 in empty rows; with ``scale_weights`` the factor of the row's task in the others) and
-        "step" int64[]. With R replicas, each step gives R elements that share
-        its rows evenly: what ``strategy.distribute_datasets_from_function`` hands out.
+        (0 in empty rows, 1 in the others; with ``application="gradient"`` the factor of the row's
+        task in the others) and "step" int64[]. With R replicas, each step gives R elements that
+        share its rows evenly: what ``strategy.distribute_datasets_from_function`` hands out.
 
         Without `steps` it is endless: make a new iterator after an ``update`` that returned True
         (the old one gives what it holds ready and then fails).
@@ -397,74 +376,104 @@ class Mixture:
         """
         from keras_mtl.data.mixture_dataset import make_dataset
 
-        return make_dataset(self, start_step, steps, replicas, map_fn, prefetch)
+        dataset = make_dataset(self, start_step, steps, replicas, map_fn, prefetch)
+        self._dataset_steps.add(steps)
+        return dataset
 
     def finish(self, step: int) -> None:
-        """Tells that `step` batches are consumed, without scores."""
+        """Says that `step` batches are consumed, without an update.
+
+        From now on iterations of ``dataset(steps=...)`` do not count themselves as consumed when
+        their last batch is made: the caller counts what training has really consumed.
+        """
         with self._lock:
+            self._iterations_count = False
             self._at(step)
             self._step = step
 
-    def _start(self, step: int, schedule_state: State, place: Any) -> None:
-        """Makes (schedule state, place) the state at `step`; forgets what is behind `step`."""
+    def end_iteration(self, step: int) -> None:
+        """Counts an iteration of ``dataset(steps=...)`` that ends at `step`; see ``finish``."""
+        with self._lock:
+            if self._iterations_count:
+                self._at(step)
+                self._step = step
+
+    def _start(self, step: int, place: Place) -> None:
+        """Makes `place` the place at `step`; forgets what comes after `step`."""
         for later in range(step + 1, self._last + 1):
-            self._log.pop(later, None)
-        self._log[step] = (schedule_state, place)
+            self._places.pop(later, None)
+        self._places[step] = place
         self._last = step
         self._step = step
         if self._fingerprints is not None:
             for later in [key for key in self._fingerprints if key >= step]:
                 del self._fingerprints[later]
 
-    def _at(self, step: int) -> tuple[State, Any]:
-        """Returns (schedule state, place) before the batch of `step`."""
+    def _at(self, step: int) -> Place:
+        """Returns the place before the batch of `step`."""
         if step < self._first:
             raise ValueError(
                 f"step {step} is too far back: the mixture has produced batches up to step "
                 f"{self._last} and remembers steps from {self._first} on; raise log_steps"
             )
         while self._last < step:
-            self._draw(self._last)
-        return self._log[step]
+            self._plan(self._last)
+        return self._places[step]
 
-    def _draw(self, step: int) -> Request:
-        """Returns the request of `step` and logs the state after it."""
-        schedule_state, place = self._at(step)
-        probabilities = self._schedule.probabilities(step, schedule_state)
-        request, after = self._draws.advance(step, probabilities, place)
+    def _plan(self, step: int) -> PlannedBatch:
+        """Returns the batch of `step` and keeps the place after it."""
+        place = self._at(step)
+        planned, after = self._draws.advance(step, self.adaptive.probabilities(step), place)
         if step == self._last:
-            self._log[step + 1] = (schedule_state, after)
+            self._places[step + 1] = after
             self._last = step + 1
-            if len(self._log) > self._log_steps:
-                del self._log[self._first]
+            if len(self._places) > self._log_steps:
+                del self._places[self._first]
                 self._first += 1
-        return request
+                self.adaptive.forget_before(self._first)
+        return planned
 
-    def _read(self, step: int, request: Request) -> Batch:
-        """Reads the examples of a request and pads them to the bucket's shape."""
-        bucket = request.bucket
-        used = len(request.indices)
-        tasks = np.full(bucket.rows, max(request.task, 0), np.int32)
-        tasks[:used] = request.tasks
-        if request.task >= 0 and used == bucket.rows:
-            arrays = self._sources[request.task].gather(request.indices, bucket.length)
-            return Batch(step, request.task, arrays, tasks, used)
-        arrays = {
-            name: np.zeros(
-                (bucket.rows, *(bucket.length if size is None else size for size in shape)), dtype
+
+def checkpoint_state(arrays: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
+    """Returns the state of a mixture from the arrays of a checkpoint, for ``Mixture.restore``.
+
+    Args:
+      arrays: the arrays; the state is under `prefix`. Older versions saved the scores outside it.
+      prefix: such as ``mixture/``.
+    """
+    state = with_prefix(arrays, prefix)
+    return state if AdaptiveState.has_scores(state) else {**score_arrays(arrays), **state}
+
+
+def _check_tasks(names: tuple[str, ...], expected: tuple[str, ...]) -> None:
+    """Raises ConfigError unless the sources are the schedule's tasks, in its order."""
+    if len(names) != len(expected) or len(set(names)) != len(names):
+        raise ConfigError(
+            f"the mixture has tasks {list(names)}, its schedule {len(expected)} tasks; give the "
+            "same number, at least one, with unique names"
+        )
+    if names != expected:
+        raise ConfigError(
+            f"the mixture has tasks {list(names)}, its schedule {list(expected)}; give both the "
+            "same names in the same order"
+        )
+
+
+def _check_choice(field: str, value: str, known: Sequence[str]) -> None:
+    """Raises ConfigError unless the value of an argument is known."""
+    if value not in known:
+        raise ConfigError(f"{field} is {value!r}{nearest(str(value), known)}")
+
+
+def _check_arrays(sources: Sequence[TaskSource]) -> None:
+    """Raises ConfigError unless all sources have the same arrays, of names that are free."""
+    spec = sources[0].spec
+    for source in sources:
+        if source.spec != spec:
+            raise ConfigError(
+                f"task {source.name!r} has examples {source.spec}, task {sources[0].name!r} has "
+                f"{spec}; all tasks need the same arrays"
             )
-            for name, (dtype, shape) in self.spec.items()
-        }
-        for task in np.unique(request.tasks).tolist():
-            rows = np.flatnonzero(request.tasks == task)
-            part = self._sources[task].gather(request.indices[rows], bucket.length)
-            for name, array in arrays.items():
-                array[rows] = part[name]
-        return Batch(step, request.task, arrays, tasks, used)
-
-
-def _equal(first: State, second: State) -> bool:
-    """Whether two schedule states are bit for bit the same, NaN included."""
-    return first.keys() == second.keys() and all(
-        np.asarray(first[key]).tobytes() == np.asarray(second[key]).tobytes() for key in first
-    )
+    clash = sorted(set(RESERVED_NAMES) & set(spec))
+    if clash:
+        raise ConfigError(f"an array may not be called {clash[0]!r}; rename it")

@@ -5,15 +5,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from keras_mtl.data.mixture import Mixture, StaleIteratorError
+from keras_mtl.data.mixture_batch import StaleIteratorError
 from keras_mtl.errors import ConfigError
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
+    from keras_mtl.data.mixture import Mixture
+
 
 def make_dataset(
-    mixture: Mixture,
+    mixture: "Mixture",
     start_step: int | None,
     steps: int | None,
     replicas: int,
@@ -33,7 +35,6 @@ def make_dataset(
                 f"{replicas} replicas cannot share evenly; make buckets with a multiple_of that "
                 "the number of replicas divides"
             )
-    mixture.dataset_steps.add(steps)
     import tensorflow as tf
 
     def elements() -> Iterator[dict[str, np.ndarray]]:
@@ -45,18 +46,17 @@ def make_dataset(
                 batch = next(batches)
             except StaleIteratorError:
                 # Mostly in the background, of an iterator that nobody reads any more: raising here
-                # would print a traceback each time. Who does read on hears of it from
-                # assert_cardinality.
+                # would print a traceback each time. assert_cardinality tells a reader of it.
                 return
             weights = batch.weights()
-            if mixture.scale_weights:
+            if mixture.application == "gradient":
                 weights *= mixture.scales(batch.step).astype(np.float32)[batch.tasks]
             columns = {**batch.arrays, "task": batch.tasks, "weight": weights}
             last = batch.step + 1 == end
             for replica in range(replicas):
-                if last and replica == replicas - 1 and mixture.count_iterations:
-                    # Nothing is read after the last element, so this is the place to tell.
-                    mixture.finish(batch.step + 1)
+                if last and replica == replicas - 1:
+                    # Nothing is read after the last element, so the iteration ends here.
+                    mixture.end_iteration(batch.step + 1)
                 # Every replica takes each R-th row: empty rows, which come last, are shared.
                 part = {name: column[replica::replicas] for name, column in columns.items()}
                 yield {**part, "step": np.array(batch.step, np.int64)}

@@ -11,8 +11,9 @@ import orbit
 import tensorflow as tf
 from official.modeling.multitask import task_sampler
 
-from keras_mtl.errors import ConfigError, InputError, nearest, nearest_task
-from keras_mtl.schedules import ScoreBook, TaskInfo, create, task_index_map
+from keras_mtl.errors import ConfigError, InputError, nearest
+from keras_mtl.schedules import AdaptiveState, ScoreBook, TaskInfo, create, task_index_map
+from keras_mtl.schedules.adaptive_state import with_baselines
 
 # Above every draw in [0, 1).
 _NEVER_REACHED = np.float32(2.0)
@@ -59,7 +60,7 @@ class ScheduleTaskSampler(task_sampler.TaskSampler):
             updates, for which the trainer has no place.
 
     Attributes:
-        book: the scores and baselines, a `keras_mtl.schedules.ScoreBook`.
+        adaptive: the schedule with its state and its scores.
     """
 
     def __init__(
@@ -72,33 +73,27 @@ class ScheduleTaskSampler(task_sampler.TaskSampler):
         higher_is_better: bool = True,
     ):
         super().__init__(task_weights=dict(task_weights))
-        baselines = baselines or {}
-        for task in baselines:
-            if task not in task_weights:
-                raise ConfigError(
-                    f"baselines has an unknown task {task!r}"
-                    f"{nearest_task(task, task_weights, listing='')}"
-                )
         # Schedules take sizes as floats, so weights that are shares do as well as numbers.
-        tasks = [
-            TaskInfo(task, weight, baselines.get(task)) for task, weight in task_weights.items()
-        ]
-        self._schedule = create(name, tasks, **(parameters or {}))
-        if self._schedule.scaling:
+        tasks = [TaskInfo(task, weight) for task, weight in task_weights.items()]
+        schedule = create(name, with_baselines(tasks, baselines or {}), **(parameters or {}))
+        if schedule.scaling:
             raise ConfigError(
                 f"the schedule {name!r} scales updates, for which Model Garden's trainer has no "
                 "place; take an explicit schedule, or train with keras_mtl or model.fit"
             )
         self._names = tuple(task_weights)
-        self._metric = metric
-        self._schedule_state = self._schedule.init()
-        self.book = ScoreBook(tasks, higher_is_better)
+        self.adaptive = AdaptiveState(schedule, metric, higher_is_better)
         self._counts = np.zeros(len(tasks), np.int64)
         self._saved_state = _SamplerState(self)
 
+    @property
+    def book(self) -> ScoreBook:
+        """The scores and baselines."""
+        return self.adaptive.book
+
     def probabilities(self, step: int) -> np.ndarray:
         """The schedule's probabilities at a step, float64[N]."""
-        return self._schedule.probabilities(int(step), self._schedule_state)
+        return self.adaptive.probabilities(int(step))
 
     def task_cumulative_distribution(self, global_step: tf.Tensor) -> tf.Tensor:
         """Upper bounds of the tasks' parts of [0, 1), float32[N].
@@ -129,19 +124,18 @@ class ScheduleTaskSampler(task_sampler.TaskSampler):
         Raises:
             InputError: a task or the metric is not known, or a value is no score.
         """
+        metric, scores = self.adaptive.metric, {}
         for task, result in results.items():
-            if task not in self._names:
-                remedy = nearest_task(task, self._names, listing="")
-                raise InputError(f"results of an unknown task {task!r}{remedy}")
             if isinstance(result, Mapping):
-                if self._metric not in result:
+                if metric not in result:
                     raise InputError(
-                        f"task {task!r} has no metric {self._metric!r}"
-                        f"{nearest(self._metric, result)}; it has {', '.join(result)}"
+                        f"task {task!r} has no metric {metric!r}{nearest(metric, result)}; it has "
+                        f"{', '.join(result)}"
                     )
-                result = result[self._metric]
-            self.book.set(self._names.index(task), int(step), float(result))
-        self._learn(step)
+                result = result[metric]
+            scores[task] = float(result)
+        self.adaptive.enter_scores(int(step), scores)
+        self.adaptive.update(int(step))
 
     def eval_action(self, trainer: orbit.StandardTrainer) -> Callable[[Mapping[str, Any]], None]:
         """An action for ``orbit.Controller(eval_actions=...)``: `update` by each evaluation."""
@@ -152,7 +146,7 @@ class ScheduleTaskSampler(task_sampler.TaskSampler):
         )
 
     def train_action(self, trainer: Any) -> Callable[[Mapping[str, Any]], None]:
-        """An action for ``orbit.Controller(train_actions=...)``, for schedules that live on losses.
+        """An action for ``orbit.Controller(train_actions=...)``: enters the tasks' losses.
 
         Args:
             trainer: the ``MultiTaskInterleavingTrainer``.
@@ -162,21 +156,16 @@ class ScheduleTaskSampler(task_sampler.TaskSampler):
         def observe(results: Mapping[str, Any]) -> None:
             step = int(trainer.global_step.numpy())
             before, self._counts = self._counts, self._task_steps(trainer)
+            losses = [float(results[name]["training_loss"]) for name in self._names]
             probabilities = self.probabilities(max(0, step - 1))
-            for index, count in enumerate(self._counts - before):
-                loss = float(results[self._names[index]]["training_loss"])
-                if count > 0 and np.isfinite(loss) and probabilities[index] > 0:
-                    probability = float(probabilities[index])
-                    self.book.observe(index, step, loss, probability, float(count))
-            self._learn(step)
+            batches = self._counts - before
+            self.adaptive.observe_losses(step, np.array(losses), probabilities, batches)
+            self.adaptive.update(step)
 
         return observe
 
     def _task_steps(self, trainer: Any) -> np.ndarray:
         return np.array([int(trainer.task_step_counter(n).numpy()) for n in self._names], np.int64)
-
-    def _learn(self, step: int) -> None:
-        self._schedule_state = self._schedule.update(self._schedule_state, int(step), self.book)
 
 
 class _SamplerState(tf.train.experimental.PythonState):
@@ -191,9 +180,8 @@ class _SamplerState(tf.train.experimental.PythonState):
         np.savez(
             buffer,
             task_names=np.frombuffer(json.dumps(sampler._names).encode(), np.uint8),
-            **{f"schedule/{key}": value for key, value in sampler._schedule_state.items()},
-            **{f"book/{key}": value for key, value in sampler.book.state_dict().items()},
-            metric=np.array(sampler._metric),
+            **sampler.adaptive.schedule_state(),
+            **sampler.adaptive.score_state(),
         )
         return buffer.getvalue()
 
@@ -201,23 +189,8 @@ class _SamplerState(tf.train.experimental.PythonState):
         sampler = self._sampler
         with np.load(io.BytesIO(string_value), allow_pickle=False) as file:
             arrays = {key: file[key] for key in file.files}
-
-        def part(prefix: str) -> dict[str, np.ndarray]:
-            return {
-                key.removeprefix(prefix): value
-                for key, value in arrays.items()
-                if key.startswith(prefix)
-            }
-
-        moved = task_index_map(json.loads(arrays["task_names"].tobytes()), sampler._names)
-        sampler._schedule_state = sampler._schedule.remap(part("schedule/"), moved)
-        book = ScoreBook.from_state(sampler._schedule.tasks, part("book/"), moved)
-        saved = str(arrays["metric"]) if "metric" in arrays else None
-        if sampler.book.same_metric(book, sampler._metric, saved):
-            sampler.book = book
-        else:
-            warnings.warn(
-                f"the metric is {sampler._metric!r}, and the scores of the checkpoint are of "
-                f"{saved!r} with higher_is_better={book.higher_is_better}; they are forgotten",
-                stacklevel=2,
-            )
+        adaptive = sampler.adaptive
+        index_map = task_index_map(json.loads(arrays["task_names"].tobytes()), adaptive.task_names)
+        adaptive.load_schedule(arrays, index_map)
+        if forgotten := adaptive.load_scores(arrays, index_map):
+            warnings.warn(f"task sampler: {forgotten}", stacklevel=2)

@@ -4,9 +4,10 @@ Plain NumPy. `create` makes a schedule by name; `sample` draws from its probabil
 schedule is a file and one import below (see docs/how-to/extending.md).
 """
 
+from keras_mtl.schedules.adaptive_state import AdaptiveState
 from keras_mtl.schedules.annealed import Annealed
 from keras_mtl.schedules.bandit import Bandit
-from keras_mtl.schedules.base import FixedSchedule, Schedule, State, TaskInfo, task_index_map
+from keras_mtl.schedules.base import FixedSchedule, Schedule, State
 from keras_mtl.schedules.constant import Constant
 from keras_mtl.schedules.cooldown import Cooldown
 from keras_mtl.schedules.excess_loss import ExcessLoss
@@ -22,11 +23,13 @@ from keras_mtl.schedules.score_book import ScoreBook
 from keras_mtl.schedules.sequential import Sequential
 from keras_mtl.schedules.sigmoid import Sigmoid
 from keras_mtl.schedules.simple_adaptive import SimpleAdaptive
+from keras_mtl.schedules.tasks import TaskInfo, task_index_map
 from keras_mtl.schedules.temperature import Temperature
 from keras_mtl.schedules.uniform import Uniform
 from keras_mtl.schedules.unimax import UniMax
 
 __all__ = [
+    "AdaptiveState",
     "Annealed",
     "Bandit",
     "Constant",

@@ -10,10 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from keras_mtl.schedules.base import Schedule, State, TaskInfo, apply_floor, normalize
+from keras_mtl.schedules.base import Schedule, State, apply_floor, normalize
+from keras_mtl.schedules.parameters import sizes_of
+from keras_mtl.schedules.registry import choice, number
 from keras_mtl.schedules.score_book import ScoreBook, missing_baseline
+from keras_mtl.schedules.tasks import TaskInfo
 from keras_mtl.schedules.temperature import size_weights
-from keras_mtl.schedules.validation import choice, number, sizes_of
 
 PRIORS = ("none", "proportional", "temperature")
 

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from keras_mtl.schedules.base import State, TaskInfo
+from keras_mtl.schedules.base import State
 from keras_mtl.schedules.losses import LossSchedule, softmax
-from keras_mtl.schedules.registry import register
+from keras_mtl.schedules.registry import choice, number, register
 from keras_mtl.schedules.score_book import ScoreBook
-from keras_mtl.schedules.validation import choice, number
+from keras_mtl.schedules.tasks import TaskInfo
 
 REWARDS = ("loss", "progress")
 

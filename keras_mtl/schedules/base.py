@@ -5,55 +5,28 @@ state is explicit and therefore saved, restored and compared without help from t
 """
 
 import abc
-import dataclasses
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
 from keras_mtl.errors import CheckpointError, ConfigError
-
-if TYPE_CHECKING:
-    from keras_mtl.schedules.score_book import ScoreBook
+from keras_mtl.schedules.registry import number
+from keras_mtl.schedules.score_book import ScoreBook
+from keras_mtl.schedules.tasks import TaskInfo, check_tasks
 
 State = dict[str, np.ndarray]
 
-
-@dataclasses.dataclass(frozen=True)
-class TaskInfo:
-    """What a schedule knows of a task.
-
-    Args:
-      name: unique name.
-      size: number of training examples, finite and >= 0.
-      baseline: score of a model trained on only this task, > 0; None if not known.
-
-    Raises:
-      ConfigError: if a value is out of range.
-    """
-
-    name: str
-    size: int
-    baseline: float | None = None
-
-    def __post_init__(self) -> None:
-        if not self.name:
-            raise ConfigError("a task has an empty name; give each task a unique name")
-        if not 0 <= self.size < math.inf:
-            raise ConfigError(f"task {self.name!r}: size = {self.size} must be finite and >= 0")
-        if self.baseline is not None and not (math.isfinite(self.baseline) and self.baseline > 0):
-            raise ConfigError(
-                f"task {self.name!r}: baseline = {self.baseline} must be a finite number > 0: the "
-                "score of a model trained on only this task (for a metric that is negative, such "
-                "as a negated log-perplexity, give the positive one and say that lower is better)"
-            )
+#: What the factor of a task multiplies: its gradient (a weight of its loss), or the learning rate
+#: of its gradient.
+APPLICATIONS = ("gradient", "learning_rate")
 
 
 class Schedule(abc.ABC):
     """Decides how often each task is drawn, and how strongly its updates act.
 
-    A subclass gives `name` and `weights`, and where it has state also `init` and `update`. Each
+    A subclass gives `name` and `weights`, and if it has state also `init` and `update`. Each
     array of the state is either a scalar (0-d) or has a leading axis of `num_tasks`; dtypes are
     float64 and int64. Nothing reads a clock, a global generator or a file.
 
@@ -83,8 +56,6 @@ class Schedule(abc.ABC):
         self.num_tasks = len(self.tasks)
         self.sizes = np.array([task.size for task in self.tasks], np.float64)
         self.sizes.setflags(write=False)
-        from keras_mtl.schedules.validation import number  # Which knows schedules by their names.
-
         floor = number(self.name, "floor", floor, hint="the same for every task")
         # 1/N in the user's YAML is rounded, hence the slack.
         if not 0 <= floor <= (1 + 1e-9) / self.num_tasks:
@@ -128,7 +99,7 @@ class Schedule(abc.ABC):
         del step, state
         return np.ones(self.num_tasks)
 
-    def update(self, state: State, step: int, scores: "ScoreBook") -> State:
+    def update(self, state: State, step: int, scores: ScoreBook) -> State:
         """State after the scores known at `step`; `state` itself is left as it is.
 
         Args:
@@ -142,7 +113,7 @@ class Schedule(abc.ABC):
         del step, scores
         return dict(state)
 
-    def skip(self, state: State, scores: "ScoreBook") -> State:
+    def skip(self, state: State, scores: ScoreBook) -> State:
         """State after passing over what the book holds; for a schedule whose turn has not come.
 
         Only schedules that add up what is new since their last update have to do anything.
@@ -160,7 +131,7 @@ class Schedule(abc.ABC):
         Args:
           state: what was saved.
           index_map: int64[N], the old index of each present task, -1 for a new one
-            (`task_index_map` makes it).
+            (`keras_mtl.schedules.tasks.task_index_map` makes it).
 
         Returns:
           A state of this schedule.
@@ -232,17 +203,6 @@ class FixedSchedule(Schedule):
         return self._probabilities
 
 
-def check_tasks(tasks: Sequence[TaskInfo]) -> None:
-    """Refuses an empty list of tasks and two tasks of one name."""
-    if not tasks:
-        raise ConfigError("the list of tasks is empty; give at least one task")
-    seen: set[str] = set()
-    for task in tasks:
-        if task.name in seen:
-            raise ConfigError(f"two tasks have the name {task.name!r}; give each its own")
-        seen.add(task.name)
-
-
 def normalize(weights: np.ndarray) -> np.ndarray:
     """Weights divided by their sum; uniform if all are zero.
 
@@ -293,17 +253,3 @@ def apply_floor(probabilities: np.ndarray, floor: float) -> np.ndarray:
     if raised.all():  # floor = 1/N
         return np.full(len(probabilities), 1 / len(probabilities))
     return result
-
-
-def task_index_map(old_names: Sequence[str], new_names: Sequence[str]) -> np.ndarray:
-    """For each present task its index in an earlier list.
-
-    Args:
-      old_names: names of the tasks when the state was saved.
-      new_names: names of the tasks now.
-
-    Returns:
-      int64[len(new_names)], -1 for a task that was not there.
-    """
-    old = {name: index for index, name in enumerate(old_names)}
-    return np.array([old.get(name, -1) for name in new_names], np.int64)

@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 
-from keras_mtl.schedules.base import FixedSchedule, TaskInfo
+from keras_mtl.schedules.base import FixedSchedule
+from keras_mtl.schedules.parameters import per_task
 from keras_mtl.schedules.registry import register
-from keras_mtl.schedules.validation import per_task
+from keras_mtl.schedules.tasks import TaskInfo
 
 
 @register

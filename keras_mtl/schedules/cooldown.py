@@ -4,10 +4,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from keras_mtl.schedules.base import Schedule, State, TaskInfo
-from keras_mtl.schedules.registry import register
+from keras_mtl.schedules.base import Schedule, State
+from keras_mtl.schedules.parameters import sizes_of
+from keras_mtl.schedules.registry import integer, number, register
+from keras_mtl.schedules.tasks import TaskInfo
 from keras_mtl.schedules.temperature import size_weights
-from keras_mtl.schedules.validation import integer, number, sizes_of
 
 
 @register

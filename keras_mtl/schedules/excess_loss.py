@@ -5,11 +5,12 @@ from typing import Any
 
 import numpy as np
 
-from keras_mtl.schedules.base import State, TaskInfo, normalize
+from keras_mtl.schedules.base import State, normalize
 from keras_mtl.schedules.losses import LossSchedule, softmax
-from keras_mtl.schedules.registry import register
+from keras_mtl.schedules.parameters import per_task
+from keras_mtl.schedules.registry import number, register
 from keras_mtl.schedules.score_book import ScoreBook
-from keras_mtl.schedules.validation import number, per_task
+from keras_mtl.schedules.tasks import TaskInfo
 
 
 @register

@@ -4,9 +4,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from keras_mtl.schedules.base import Schedule, State, TaskInfo
-from keras_mtl.schedules.registry import register
-from keras_mtl.schedules.validation import number, per_task
+from keras_mtl.schedules.base import Schedule, State
+from keras_mtl.schedules.parameters import per_task
+from keras_mtl.schedules.registry import number, register
+from keras_mtl.schedules.tasks import TaskInfo
 
 Weights = Mapping[str, float] | Sequence[float]
 

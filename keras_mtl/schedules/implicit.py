@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 
 from keras_mtl.schedules.adaptive import RatioSchedule, bounded
-from keras_mtl.schedules.base import State, TaskInfo, apply_floor, normalize
-from keras_mtl.schedules.registry import register
+from keras_mtl.schedules.base import State, apply_floor, normalize
+from keras_mtl.schedules.registry import number, register
 from keras_mtl.schedules.score_book import ScoreBook
-from keras_mtl.schedules.validation import number
+from keras_mtl.schedules.tasks import TaskInfo
 
 
 @register

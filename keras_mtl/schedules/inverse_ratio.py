@@ -6,9 +6,8 @@ from typing import Any
 import numpy as np
 
 from keras_mtl.schedules.adaptive import RatioSchedule
-from keras_mtl.schedules.base import TaskInfo
-from keras_mtl.schedules.registry import register
-from keras_mtl.schedules.validation import number
+from keras_mtl.schedules.registry import number, register
+from keras_mtl.schedules.tasks import TaskInfo
 
 
 @register

@@ -1,17 +1,16 @@
 """One schedule after the other."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from keras_mtl.errors import ConfigError
-from keras_mtl.schedules.base import Schedule, State, TaskInfo, apply_floor
+from keras_mtl.schedules.base import Schedule, State, apply_floor
 from keras_mtl.schedules.registry import create, register
+from keras_mtl.schedules.score_book import ScoreBook
 from keras_mtl.schedules.sequential import stage_ends, stage_of
-
-if TYPE_CHECKING:
-    from keras_mtl.schedules.score_book import ScoreBook
+from keras_mtl.schedules.tasks import TaskInfo
 
 
 @register
@@ -86,7 +85,7 @@ class Piecewise(Schedule):
         number, child, step = self._stage(step)
         return child.scales(step, self._part(state, number))
 
-    def update(self, state: State, step: int, scores: "ScoreBook") -> State:
+    def update(self, state: State, step: int, scores: ScoreBook) -> State:
         """Updates the stage's schedule; those still to come pass over the scores."""
         present, child, child_step = self._stage(step)
         result = dict(state)
@@ -95,7 +94,7 @@ class Piecewise(Schedule):
             self._put(result, number, self.children[number].skip(self._part(state, number), scores))
         return result
 
-    def skip(self, state: State, scores: "ScoreBook") -> State:
+    def skip(self, state: State, scores: ScoreBook) -> State:
         """All stages pass over the scores."""
         result = dict(state)
         for number, child in enumerate(self.children):

@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 
-from keras_mtl.schedules.base import FixedSchedule, TaskInfo
+from keras_mtl.schedules.base import FixedSchedule
+from keras_mtl.schedules.parameters import sizes_of
 from keras_mtl.schedules.registry import register
-from keras_mtl.schedules.validation import sizes_of
+from keras_mtl.schedules.tasks import TaskInfo
 
 
 @register

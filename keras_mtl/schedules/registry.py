@@ -1,19 +1,25 @@
-"""Schedules by name."""
+"""Schedules by name, and checks of their parameters."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from keras_mtl.configuration.components import Registry
-from keras_mtl.schedules.base import Schedule, TaskInfo, check_tasks
+from keras_mtl.schedules.tasks import TaskInfo, check_tasks
 
-SCHEDULES = Registry[Schedule]("schedule")
+if TYPE_CHECKING:
+    from keras_mtl.schedules.base import Schedule
+
+SCHEDULES: "Registry[Schedule]" = Registry("schedule")
 
 register = SCHEDULES.register
 available = SCHEDULES.available
 parameters_of = SCHEDULES.parameters_of
+number = SCHEDULES.number
+integer = SCHEDULES.integer
+choice = SCHEDULES.choice
 
 
-def create(name: str, tasks: Sequence[TaskInfo], /, **parameters: Any) -> Schedule:
+def create(name: str, tasks: Sequence[TaskInfo], /, **parameters: Any) -> "Schedule":
     """Makes a schedule.
 
     Args:
@@ -25,7 +31,7 @@ def create(name: str, tasks: Sequence[TaskInfo], /, **parameters: Any) -> Schedu
       The schedule.
 
     Raises:
-      ConfigError: if the name or a parameter is not known, missing or out of range.
+      ConfigError: the name or a parameter is not known, missing or out of range.
     """
     check_tasks(tasks)
     return SCHEDULES.create(name, parameters, tasks)
@@ -33,7 +39,7 @@ def create(name: str, tasks: Sequence[TaskInfo], /, **parameters: Any) -> Schedu
 
 def create_unsized(
     name: str, baselines: Mapping[str, float | None], /, **parameters: Any
-) -> Schedule:
+) -> "Schedule":
     """Makes a schedule before the sizes of its tasks are known.
 
     It checks its parameters and says what it needs, such as scores. Its probabilities mean nothing.

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from keras_mtl.errors import CheckpointError, ConfigError, InputError
-from keras_mtl.schedules.base import TaskInfo, check_tasks
+from keras_mtl.schedules.tasks import TaskInfo, check_tasks
 
 # A lower-is-better score of 0 would give an infinite ratio; no schedule tells larger ones apart.
 _LARGEST_RATIO = 1e6
@@ -190,17 +190,6 @@ class ScoreBook:
             write = kept & np.isnan(own) if key == "baselines" else kept
             own[write] = saved[index_map[write]]
         return book
-
-    def same_metric(self, other: "ScoreBook", metric: str, other_metric: str | None) -> bool:
-        """Whether the scores of a saved book are valid in this one.
-
-        Args:
-          other: the saved book.
-          metric: name of this book's metric.
-          other_metric: name of the saved one's; None if only its direction was saved.
-        """
-        same_name = other_metric is None or other_metric == metric
-        return same_name and other.higher_is_better == self.higher_is_better
 
     def _name(self, task: int) -> str:
         if not 0 <= task < self.num_tasks:

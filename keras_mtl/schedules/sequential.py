@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 
 from keras_mtl.errors import ConfigError, nearest, nearest_task
-from keras_mtl.schedules.base import Schedule, State, TaskInfo
-from keras_mtl.schedules.registry import register
-from keras_mtl.schedules.validation import integer
+from keras_mtl.schedules.base import Schedule, State
+from keras_mtl.schedules.registry import integer, register
+from keras_mtl.schedules.tasks import TaskInfo
 
 
 @register

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from keras_mtl.schedules.base import FixedSchedule, TaskInfo
+from keras_mtl.schedules.base import FixedSchedule
 from keras_mtl.schedules.registry import register
+from keras_mtl.schedules.tasks import TaskInfo
 
 
 @register

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from keras_mtl.schedules.base import FixedSchedule, TaskInfo
-from keras_mtl.schedules.registry import register
-from keras_mtl.schedules.validation import number, sizes_of
+from keras_mtl.schedules.base import FixedSchedule
+from keras_mtl.schedules.parameters import sizes_of
+from keras_mtl.schedules.registry import number, register
+from keras_mtl.schedules.tasks import TaskInfo
 
 
 @register

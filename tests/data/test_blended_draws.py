@@ -8,7 +8,7 @@ from keras_mtl.data.batch_plan import Bucket
 from keras_mtl.data.mixture import Mixture
 from keras_mtl.data.task_sources import ArraySource
 from keras_mtl.errors import ConfigError
-from keras_mtl.schedules import ScoreBook, TaskInfo, pick, systematic
+from keras_mtl.schedules import TaskInfo, pick, systematic
 
 NAMES = ("a", "b", "c", "d")
 SIZES = (700, 150, 40, 5)
@@ -58,10 +58,9 @@ def test_a_run_stopped_at_every_step_equals_one_that_was_not(granularity):
         iterator, result = mixture.batches(0), []
         for step in range(60):
             if step % 20 == 10:
-                book = ScoreBook(infos())
-                for task in range(4):
-                    book.set(task, step, 0.5 * ((step + 7 * task) % 11) / 11)
-                mixture.update(step, book)
+                scores = [0.5 * ((step + 7 * task) % 11) / 11 for task in range(4)]
+                mixture.adaptive.enter_scores(step, dict(zip(NAMES, scores, strict=True)))
+                mixture.update(step)
                 iterator = mixture.batches(step)
             result.append(next(iterator).fingerprint())
             if stop_after and step % stop_after == 0:

@@ -8,11 +8,11 @@ import pytest
 
 from keras_mtl import schedules
 from keras_mtl.data.batch_plan import BatchPlan, Bucket, ExamplePlan, make_buckets
-from keras_mtl.data.mixture import Mixture
+from keras_mtl.data.mixture import Mixture, checkpoint_state
 from keras_mtl.data.store import StoreReader, StoreWriter
 from keras_mtl.data.task_sources import ArraySource, TranslationSource
 from keras_mtl.errors import CheckpointError, ConfigError, DataError
-from keras_mtl.schedules import ScoreBook, TaskInfo
+from keras_mtl.schedules import TaskInfo
 
 BUCKETS = make_buckets(32, 256, multiple_of=4)
 EOS = 2
@@ -59,11 +59,10 @@ def prints(batches):
     return [(batch.step, batch.fingerprint()) for batch in batches]
 
 
-def book(names, values):
-    scores = ScoreBook(task_infos(names))
-    for task, value in enumerate(values):
-        scores.set(task, 1, value)
-    return scores
+def learn(mixture, step, *values):
+    """Enters scores of the first tasks and updates the schedule."""
+    mixture.adaptive.enter_scores(1, dict(zip(mixture.task_names, values, strict=False)))
+    return mixture.update(step)
 
 
 def rows_of(batches, name):
@@ -176,15 +175,13 @@ def test_state_is_exact_whatever_was_read_ahead(stores, granularity):
 
 @both
 def test_a_run_stopped_at_every_step_equals_one_that_was_not(stores, granularity):
-    names = list(SIZES)
-
     def run(stop_after):
         mixture = make(stores, granularity, schedule="inverse_ratio")
         iterator, result = mixture.batches(0), []
         for step in range(80):
             if step % 20 == 10:
                 scores = [0.5 * ((step + 7 * task) % 11) / 11 for task in range(4)]
-                mixture.update(step, book(names, scores))
+                learn(mixture, step, *scores)
                 iterator = mixture.batches(step)
             result.append(next(iterator).fingerprint())
             if stop_after and step % stop_after == 0:
@@ -202,18 +199,17 @@ def test_a_run_stopped_at_every_step_equals_one_that_was_not(stores, granularity
 
 
 def test_update_drops_what_was_read_ahead_and_acts_at_once(stores):
-    names = list(SIZES)
     mixture = make(stores, schedule="inverse_ratio")
     ahead = mixture.batches(0)
     before = [next(ahead) for _ in range(30)]
-    assert mixture.update(10, book(names, [0.5, 0.5, 0.5, 0.01])) is True
+    assert learn(mixture, 10, 0.5, 0.5, 0.5, 0.01) is True
     assert mixture.probabilities(10)[3] > 0.8
     with pytest.raises(RuntimeError, match="stands at step 30, the mixture was updated"):
         next(ahead)
     after = take(mixture, 20, 10)
     assert np.mean([batch.task == 3 for batch in after]) > 0.6
     assert prints(take(mixture, 10, 0)) == prints(before[:10])  # what was consumed stays
-    assert mixture.update(15, book(names, [0.5, 0.5, 0.5, 0.01])) is False  # nothing new
+    assert mixture.update(15) is False  # Nothing new.
 
 
 def test_a_plain_loop_goes_on_under_the_new_schedule(stores):
@@ -222,7 +218,7 @@ def test_a_plain_loop_goes_on_under_the_new_schedule(stores):
     for batch in mixture.batches():
         drawn.append(batch.task)
         if batch.step == 9:
-            mixture.update(10, book(list(SIZES), [0.5, 0.5, 0.5, 0.01]))
+            learn(mixture, 10, 0.5, 0.5, 0.5, 0.01)
         if batch.step == 39:
             break
     assert np.mean(np.array(drawn[10:]) == 3) > 0.6
@@ -232,17 +228,16 @@ def test_a_fixed_schedule_keeps_what_was_read_ahead(stores):
     mixture = make(stores)
     ahead = mixture.batches(0)
     first = [next(ahead) for _ in range(8)]
-    assert mixture.update(3, book(list(SIZES), [0.1] * 4)) is False
+    assert learn(mixture, 3, *[0.1] * 4) is False
     assert mixture.step == 3
     assert prints([*first, next(ahead)]) == prints(take(make(stores), 9))
 
 
 def test_an_update_inside_a_pool_acts_from_the_next_pool_on(stores):
-    names = list(SIZES)
     plain = take(make(stores, "example", schedule="inverse_ratio"), 60)
     mixture = make(stores, "example", schedule="inverse_ratio")
     take(mixture, 3)
-    mixture.update(3, book(names, [0.5, 0.5, 0.5, 0.01]))
+    learn(mixture, 3, 0.5, 0.5, 0.5, 0.01)
     batches = take(mixture, 60, 3)
     same = [a.fingerprint() == b.fingerprint() for a, b in zip(plain[3:], batches, strict=False)]
     pool = same.index(False)
@@ -293,11 +288,39 @@ def test_tasks_come_and_go_and_the_others_keep_their_place(stores, granularity):
 def test_schedule_state_follows_its_task(stores):
     names = list(SIZES)
     mixture = make(stores, "batch", names[:3], schedule="inverse_ratio")
-    mixture.update(5, book(names[:3], [0.5, 0.01, 0.4]))
+    learn(mixture, 5, 0.5, 0.01, 0.4)
     changed = make(stores, "batch", [names[1], names[0]], schedule="inverse_ratio")
     changed.restore(mixture.state(5))
     before, after = mixture.probabilities(5), changed.probabilities(5)
     assert after[0] / after[1] == pytest.approx(before[1] / before[0])
+
+
+@both
+def test_scores_are_part_of_the_state(stores, granularity):
+    names = list(SIZES)
+    mixture = make(stores, granularity, names[:3], schedule="inverse_ratio")
+    learn(mixture, 5, 0.5, 0.01, 0.4)
+    state = mixture.state(5)
+    changed = make(stores, granularity, [names[1], names[0]], schedule="inverse_ratio")
+    assert changed.restore(state) is None
+    assert changed.adaptive.book.scores.tolist() == [0.01, 0.5]
+    changed.adaptive.set_metric("loss", higher_is_better=False)
+    assert "saved scores are of 'score'" in changed.restore(state)
+    assert np.isnan(changed.adaptive.book.scores).all()
+
+
+def test_checkpoints_of_older_versions_have_the_scores_outside_the_state(stores):
+    mixture = make(stores, schedule="inverse_ratio")
+    learn(mixture, 5, 0.5, 0.01, 0.4, 0.3)
+    scores = mixture.adaptive.score_state()
+    state = {key: value for key, value in mixture.state(5).items() if key not in scores}
+    old = {**{f"mixture/{key}": value for key, value in state.items()}, **scores}
+    again = make(stores, schedule="inverse_ratio")
+    assert again.restore(checkpoint_state(old, "mixture/")) is None
+    np.testing.assert_equal(again.state(), mixture.state(5))
+    # A state without scores leaves those that are known.
+    assert again.restore(state) is None
+    np.testing.assert_equal(again.state(), mixture.state(5))
 
 
 @both
@@ -358,7 +381,7 @@ def test_fingerprints_are_taken_once_and_follow_redraws(stores):
     mixture = make(stores, schedule="inverse_ratio", fingerprints=True)
     first = take(mixture, 10)
     assert mixture.take_fingerprints(4) == [(b.step, b.task, b.fingerprint()) for b in first[:4]]
-    mixture.update(6, book(list(SIZES), [0.5, 0.5, 0.5, 0.01]))
+    learn(mixture, 6, 0.5, 0.5, 0.5, 0.01)
     second = take(mixture, 10, 6)
     expected = [(b.step, b.task, b.fingerprint()) for b in [*first[4:6], *second]]
     assert mixture.take_fingerprints(99) == expected

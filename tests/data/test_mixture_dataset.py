@@ -12,7 +12,7 @@ from keras_mtl.data.batch_plan import Bucket
 from keras_mtl.data.mixture import Mixture
 from keras_mtl.data.task_sources import ArraySource
 from keras_mtl.errors import ConfigError
-from keras_mtl.schedules import ScoreBook, TaskInfo
+from keras_mtl.schedules import TaskInfo
 
 INFOS = [TaskInfo("a", 60, baseline=1.0), TaskInfo("b", 10, baseline=1.0)]
 
@@ -44,21 +44,19 @@ def text_mixture(schedule="uniform", granularity="batch"):
     return Mixture(sources, schedules.create(schedule, INFOS), buckets, 5, granularity)
 
 
-def array_mixture(schedule="inverse_ratio", granularity="batch", draw="random"):
+def array_mixture(schedule="inverse_ratio", granularity="batch", **options):
     rng = np.random.default_rng(0)
     sources = [
         ArraySource(i.name, {"x": rng.normal(size=(i.size, 3)).astype("f4"), "y": np.ones(i.size)})
         for i in INFOS
     ]
     made = schedules.create(schedule, INFOS)
-    return Mixture(sources, made, (Bucket(1, 8),), 5, granularity, draw=draw)
+    return Mixture(sources, made, (Bucket(1, 8),), 5, granularity, **options)
 
 
-def scores(value):
-    book = ScoreBook(INFOS)
-    book.set(0, 1, 1.0)
-    book.set(1, 1, value)
-    return book
+def learn(mixture, step, value):
+    mixture.adaptive.enter_scores(1, {"a": 1.0, "b": value})
+    return mixture.update(step)
 
 
 def test_elements_are_the_batches():
@@ -91,7 +89,7 @@ def test_prefetching_leaves_the_state_exact():
     for expected, element in zip(whole[4:], again.dataset(), strict=False):
         np.testing.assert_array_equal(element["source"], expected)
     # After an update the old iterator ends with an error, a new one begins at that step.
-    assert mixture.update(10, scores(0.01))
+    assert learn(mixture, 10, 0.01)
     with pytest.raises(tf.errors.FailedPreconditionError, match="infinite number of elements"):
         collections.deque(iterator, maxlen=0)
     tasks = [int(element["task"][0]) for element in mixture.dataset(10).take(30)]
@@ -127,7 +125,6 @@ def test_fit_goes_on_from_epoch_to_epoch_and_follows_the_schedule():
     """One epoch = `steps` batches, none skipped or repeated, also where Keras peeks at one."""
     mixture = array_mixture()
     seen = []
-    book = scores(1.0)
 
     class Model(keras.Model):
         def __init__(self):
@@ -144,8 +141,7 @@ def test_fit_goes_on_from_epoch_to_epoch_and_follows_the_schedule():
     class Update(keras.callbacks.Callback):
         def on_epoch_end(self, epoch, logs=None):
             assert mixture.step == 5 * (epoch + 1)
-            book.set(1, mixture.step, 0.01 if epoch else 1.0)
-            mixture.update(mixture.step, book)
+            learn(mixture, mixture.step, 0.01 if epoch else 1.0)
 
     def to_fit(element):
         # Keras takes the first dimension of every input for the batch's.
@@ -178,11 +174,10 @@ def test_an_iteration_that_is_left_early_does_not_count():
 
 @pytest.mark.parametrize("granularity", ["batch", "example"])
 def test_weights_carry_the_factors_of_an_implicit_schedule(granularity):
-    mixture = array_mixture("implicit", granularity)
-    mixture.update(0, scores(0.4))
+    mixture = array_mixture("implicit", granularity, application="gradient")
+    learn(mixture, 0, 0.4)
     factors = mixture.scales(0)
     assert factors[0] < 1 < factors[1]
-    mixture.scale_weights = True
     seen = set()
     for element in mixture.dataset().take(12):
         weight, tasks = element["weight"].numpy(), element["task"].numpy()
@@ -202,7 +197,7 @@ def test_upcoming_tasks_are_those_that_come(draw):
 
 
 def test_the_data_room_imports_no_tensorflow(run_python):
-    modules = "mixture, mixture_dataset, batch_plan, draws, task_sources, permutation"
+    modules = "mixture, mixture_dataset, batch_plan, pools, task_sources, permutation"
     done = run_python(
         f"import sys; from keras_mtl.data import {modules}; assert 'tensorflow' not in sys.modules"
     )

@@ -31,9 +31,10 @@ def examples():
     return found
 
 
-def make_mixture(schedule="implicit"):
+def make_mixture(application, schedule="implicit"):
     sources = [ArraySource(name, {"x": x, "y": y}) for name, (x, y) in examples().items()]
-    return Mixture(sources, schedules.create(schedule, infos()), [Bucket(1, ROWS)], seed=3)
+    made = schedules.create(schedule, infos())
+    return Mixture(sources, made, [Bucket(1, ROWS)], seed=3, application=application)
 
 
 def element(batch):
@@ -59,7 +60,7 @@ def result(model, mixture):
 
 def train(strategy, application, **options):
     """Trains with `fit`, with the scores above."""
-    mixture = make_mixture()
+    mixture = make_mixture(application)
     with strategy.scope():
         model = make_model(application, **options)
     scores = iter(SCORES)
@@ -72,16 +73,15 @@ def train(strategy, application, **options):
 
     evaluation = TaskEvaluation({name: name for name in SIZES}, scripted)
     dataset = mixture.dataset(steps=STEPS, map_fn=element)
-    scheduling = TaskScheduling(mixture, evaluation, BASELINES, application=application)
+    scheduling = TaskScheduling(mixture, evaluation, BASELINES)
     history = model.fit(dataset, epochs=EPOCHS, verbose=0, callbacks=[scheduling]).history
     return {**result(model, mixture), "logged scales": history["scale/small"]}
 
 
 def train_by_hand(application):
     """The same in a custom loop: the result that `fit` must give."""
-    mixture, model = make_mixture(), make_model(application)
+    mixture, model = make_mixture(application), make_model(application)
     model.optimizer.build(model.trainable_variables)
-    book = schedules.ScoreBook(infos())
     for scores in SCORES:
         start = mixture.step
         factors = mixture.scales(start)
@@ -98,7 +98,6 @@ def train_by_hand(application):
                 model.optimizer.set_task(batch.task)
             variables = model.trainable_variables
             model.optimizer.apply(tape.gradient(loss, [v.value for v in variables]), variables)
-        for task, name in enumerate(SIZES):
-            book.set(task, start + STEPS, scores[name])
-        mixture.update(start + STEPS, book)
+        mixture.adaptive.enter_scores(start + STEPS, scores)
+        mixture.update(start + STEPS)
     return result(model, mixture)

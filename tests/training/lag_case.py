@@ -118,7 +118,7 @@ def main(directory: Path) -> None:
     # The first validation ends only after training has gone on: were training to wait for it,
     # neither would ever end.
     went_on = threading.Event()
-    evaluate, take = Evaluator.evaluate, run.validation.at
+    evaluate, take = Evaluator.evaluate, run.validation.run_due
     thread: list[bool] = []
 
     def evaluate_late(self, *arguments, **words):
@@ -134,7 +134,7 @@ def main(directory: Path) -> None:
         averages[f"ckpt-{step}"] = [average.numpy() for average in run.parts.optimizer.averages]
         return take(step, *arguments)
 
-    Evaluator.evaluate, run.validation.at = evaluate_late, at
+    Evaluator.evaluate, run.validation.run_due = evaluate_late, at
     run.execute("train_and_eval")
     Evaluator.evaluate = evaluate
     found["in_main_thread"], found["went_on"] = thread[0], all(thread[1::2])

@@ -14,7 +14,7 @@ from keras_mtl.errors import CheckpointError, ConfigError, InputError
 from keras_mtl.events import read_events
 from keras_mtl.models import Transformer
 from keras_mtl.training.fit.callbacks import TaskEvaluation, TaskScheduling
-from keras_mtl.training.fit.task_planner import TaskPlanner
+from keras_mtl.training.fit.optimizer_tasks import OptimizerTasks
 from keras_mtl.training.run.event_log import EventLog
 from keras_mtl.training.step.optimizers import PLANNED_UPDATES, Adam
 
@@ -23,7 +23,7 @@ STEPS, ROWS = 7, 4
 BASELINES = {"large": 1.0, "small": 1.0}
 
 
-def make_mixture(schedule="inverse_ratio", **parameters):
+def make_mixture(schedule="inverse_ratio", application=None, **parameters):
     generator = np.random.default_rng(1)
     sources, first = [], 0
     for slope, (name, size) in enumerate(SIZES.items()):
@@ -33,7 +33,7 @@ def make_mixture(schedule="inverse_ratio", **parameters):
         first += size
     tasks = [schedules.TaskInfo(name, size, 1.0) for name, size in SIZES.items()]
     made = schedules.create(schedule, tasks, **parameters)
-    return Mixture(sources, made, [Bucket(1, ROWS)], seed=3)
+    return Mixture(sources, made, [Bucket(1, ROWS)], seed=3, application=application)
 
 
 class Regression(keras.Model):
@@ -104,15 +104,13 @@ def test_an_update_acts_on_the_next_epochs_first_batch(steps_per_execution):
     assert history["score/large"] == [0.5, 0.7, 0.8, 0.9]
     # The draws are those of a mixture that was updated at the same steps by hand.
     by_hand = make_mixture()
-    book = schedules.ScoreBook([schedules.TaskInfo(name, 1, 1.0) for name in SIZES])
     expected = np.zeros(sum(SIZES.values()), np.int64)
     for epoch, score in enumerate([0.5, 0.7, 0.8, 0.9]):
         batches = by_hand.batches(epoch * STEPS)
         for _ in range(STEPS):
             np.add.at(expected, next(batches).arrays["id"], 1)
-        book.set(0, (epoch + 1) * STEPS, score)
-        book.set(1, (epoch + 1) * STEPS, 0.1)
-        by_hand.update((epoch + 1) * STEPS, book)
+        by_hand.adaptive.enter_scores((epoch + 1) * STEPS, {"large": score, "small": 0.1})
+        by_hand.update((epoch + 1) * STEPS)
     assert model.examples.numpy().tolist() == expected.tolist()
 
 
@@ -149,11 +147,16 @@ def test_steps_per_epoch_is_the_number_of_the_dataset_or_an_error():
 def test_baselines_are_those_of_the_tasks():
     """`TaskInfo` has them already; an argument replaces those that it names."""
     mixture = make_mixture()
-    assert TaskScheduling(mixture).book.baselines.tolist() == [1.0, 1.0]
-    assert TaskScheduling(mixture, baselines={"small": 0.5}).book.baselines.tolist() == [1.0, 0.5]
-    callback = TaskScheduling(mixture, lambda: {"large": 0.9, "small": 0.1})
+    scores = {"large": 0.9, "small": 0.1}
+    callback = TaskScheduling(mixture, lambda: scores)
     history = train(make_model(), mixture, 2, callback).history
+    assert callback.book.baselines.tolist() == [1.0, 1.0]
     assert history["probability/small"][0] > 0.8
+    mixture = make_mixture()
+    callback = TaskScheduling(mixture, lambda: scores, {"small": 0.1})
+    history = train(make_model(), mixture, 2, callback).history
+    assert callback.book.baselines.tolist() == [1.0, 0.1]
+    assert history["probability/small"][0] < 0.5
 
 
 def test_a_schedule_that_cannot_learn_says_so():
@@ -186,7 +189,7 @@ STAGES = [{"name": "inverse_ratio", "steps": 2 * STEPS}, {"name": "implicit"}]
 
 def run(directory, crash_after=None, save_freq="epoch"):
     """Trains 4 epochs; returns model, mixture and callback."""
-    mixture = make_mixture("piecewise", stages=STAGES)
+    mixture = make_mixture("piecewise", "learning_rate", stages=STAGES)
     model = make_model(Adam(0.01, num_tasks=2, moments="per_task"))
 
     def evaluate():
@@ -200,7 +203,6 @@ def run(directory, crash_after=None, save_freq="epoch"):
         BASELINES,
         state_path=directory / "tasks.npz",
         event_log=log,
-        application="learning_rate",
     )
     backup = keras.callbacks.BackupAndRestore(
         directory / "backup", save_freq=save_freq, delete_checkpoint=False
@@ -371,14 +373,14 @@ def test_factors_of_an_implicit_schedule_act_in_fit(application, options):
 
 
 def test_factors_need_an_application_that_fits():
-    mixture = make_mixture("implicit")
-    with pytest.raises(ConfigError, match="application='gradient'"):
-        TaskScheduling(mixture)
+    with pytest.raises(ConfigError, match=r"Mixture\(..., application='gradient'\)"):
+        TaskScheduling(make_mixture("implicit"))
     with pytest.raises(ConfigError, match="application is 'rate'"):
-        TaskScheduling(mixture, application="rate")
+        make_mixture("implicit", "rate")
+    mixture = make_mixture("implicit", "learning_rate")
 
-    def fit(optimizer, mixture=mixture, application="learning_rate", **options):
-        callback = TaskScheduling(mixture, None, BASELINES, application=application)
+    def fit(optimizer, **options):
+        callback = TaskScheduling(mixture, None, BASELINES)
         return train(make_model(optimizer, **options), mixture, 1, callback)
 
     with pytest.raises(ConfigError, match=r"optimizer is 'Adam'.*num_tasks=2, moments='scaled'"):
@@ -389,9 +391,15 @@ def test_factors_need_an_application_that_fits():
         fit(Adam(num_tasks=2, moments="per_task"), steps_per_execution=PLANNED_UPDATES + 88)
     sources = [ArraySource(n, {"x": np.ones((9, 1), np.float32)}) for n in SIZES]
     tasks = [schedules.TaskInfo(n, 9, 1.0) for n in SIZES]
-    mixed = Mixture(sources, schedules.create("implicit", tasks), [Bucket(1, 4)], 1, "example")
-    planner = TaskPlanner(mixed, "learning_rate")
+    mixed = Mixture(
+        sources,
+        schedules.create("implicit", tasks),
+        [Bucket(1, 4)],
+        1,
+        "example",
+        application="learning_rate",
+    )
     with pytest.raises(ConfigError, match="needs batches of one task"):
-        planner.start(make_model(Adam(num_tasks=2, moments="per_task")))
+        OptimizerTasks(mixed).start(make_model(Adam(num_tasks=2, moments="per_task")))
     with pytest.warns(UserWarning, match="learning_rate with shared -0.035"):
-        TaskPlanner(mixture, "learning_rate").start(make_model(Adam(num_tasks=2)))
+        OptimizerTasks(mixture).start(make_model(Adam(num_tasks=2)))

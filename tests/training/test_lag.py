@@ -15,7 +15,7 @@ from keras_mtl.configuration.schema import ExperimentConfig
 from keras_mtl.engine import NativeError, library
 from keras_mtl.errors import ConfigError, KerasMtlError
 from keras_mtl.evaluation.background import BackgroundEvaluation
-from keras_mtl.training.run.validation import check_lag
+from keras_mtl.training.run.periodic_validation import check_lag
 
 SCRIPT = Path(__file__).with_name("lag_case.py")
 

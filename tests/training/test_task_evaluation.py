@@ -79,7 +79,7 @@ def test_task_evaluation_takes_a_metric_of_each_task():
 
 
 def test_task_evaluation_drives_a_schedule_by_losses():
-    mixture, model = fit_case.make_mixture("inverse_ratio"), fit_case.make_model("gradient")
+    mixture, model = fit_case.make_mixture(None, "inverse_ratio"), fit_case.make_model("gradient")
     data = {source: (x, y) for source, (x, y) in fit_case.examples().items()}
     scheduling = TaskScheduling(mixture, TaskEvaluation(data), {"large": 0.01, "small": 1.0})
     history = model.fit(
@@ -98,7 +98,7 @@ def test_scores_of_another_metric_are_forgotten(tmp_path):
     data = {source: (x, y) for source, (x, y) in fit_case.examples().items()}
 
     def fit(evaluation, model, **options):
-        mixture = fit_case.make_mixture("inverse_ratio")
+        mixture = fit_case.make_mixture(None, "inverse_ratio")
         scheduling = TaskScheduling(
             mixture, evaluation, {"large": 1.0, "small": 1.0}, state_path=path, **options
         )
@@ -113,7 +113,7 @@ def test_scores_of_another_metric_are_forgotten(tmp_path):
     model = fit_case.make_model("gradient", metrics=["mae"])
     assert fit(TaskEvaluation(data, "mae", False), model).counts.tolist() == [1, 1]
     assert fit(TaskEvaluation(data, "mae", False), model).counts.tolist() == [2, 2]
-    with pytest.warns(UserWarning, match=r"metric is 'loss', and its scores are of 'mae'"):
+    with pytest.warns(UserWarning, match=r"metric is 'loss' .* and the saved scores are of 'mae'"):
         assert fit(TaskEvaluation(data, "loss"), model).counts.tolist() == [1, 1]
     with pytest.warns(UserWarning, match="higher_is_better=False; they are forgotten"):
         book = fit(TaskEvaluation(data, "loss"), model, higher_is_better=True)

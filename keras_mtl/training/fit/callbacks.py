@@ -1,23 +1,22 @@
 """Schedules in ``model.fit``: any Keras model, the same Mixture and Schedule as the trainer's."""
 
-import dataclasses
 import os
 import time
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 
-from keras_mtl.data.mixture import Mixture
-from keras_mtl.errors import CheckpointError, ConfigError, InputError, nearest_task
-from keras_mtl.schedules import ScoreBook, TaskInfo
+from keras_mtl.data.mixture import Mixture, checkpoint_state
+from keras_mtl.errors import CheckpointError, ConfigError, nearest_task
+from keras_mtl.schedules import ScoreBook
+from keras_mtl.schedules.adaptive_state import with_baselines
 from keras_mtl.training.fit.consumed_batches import ConsumedBatches
-from keras_mtl.training.fit.state import FitState, restore
+from keras_mtl.training.fit.optimizer_tasks import OptimizerTasks, task_optimizer
+from keras_mtl.training.fit.state import FitState
 from keras_mtl.training.fit.task_evaluation import TaskEvaluation
-from keras_mtl.training.fit.task_planner import TaskPlanner, task_optimizer
 from keras_mtl.training.run.event_log import EventLog, Scores
 
 __all__ = ["TaskEvaluation", "TaskScheduling"]
@@ -48,15 +47,11 @@ class TaskScheduling(keras.callbacks.Callback):
       interval: epochs between evaluations, >= 1.
       state_path: file that the state is kept in; None keeps it in memory.
       event_log: also gets probabilities and scores, for ``plot_run``; None logs only to ``fit``.
-      application: what the factors of an implicit schedule multiply. ``gradient``: the ``weight``
-        of the dataset's rows, which ``map_fn`` must hand to the model as sample weight; for any
-        optimizer whose moments the tasks share. ``learning_rate``: the learning rate; the model is
-        compiled with `keras_mtl.training.step.optimizers.Adam` with ``num_tasks`` and scaled
-        moments.
-        None for a schedule without factors.
 
-    Attributes:
-      book: the scores and baselines, a `keras_mtl.schedules.ScoreBook`.
+    A schedule with factors needs a mixture with an ``application``. ``gradient`` works with any
+    optimizer whose moments the tasks share; ``map_fn`` must pass ``weight`` to the model as sample
+    weight. For ``learning_rate``, compile the model with
+    `keras_mtl.training.step.optimizers.Adam` with ``num_tasks`` and scaled moments.
 
     The ``logs`` of an epoch, which ``History``, ``CSVLogger`` and ``TensorBoard`` record, get
     ``probability/<task>`` for the next epoch, ``score/<task>``, ``scale/<task>`` if the schedule
@@ -91,23 +86,27 @@ class TaskScheduling(keras.callbacks.Callback):
         interval: int = 1,
         state_path: str | os.PathLike[str] | None = None,
         event_log: EventLog | None = None,
-        application: str | None = None,
     ):
         super().__init__()
-        self._tasks = _with_baselines(mixture.schedule.tasks, baselines or {})
+        self._baselines = dict(baselines or {})
+        with_baselines(mixture.schedule.tasks, self._baselines)  # Raises if one is wrong.
         if interval < 1:
             raise ConfigError(f"interval must be at least 1 epoch, got {interval}")
         if higher_is_better is None:
             higher_is_better = getattr(evaluate, "higher_is_better", True)
         if isinstance(evaluate, TaskEvaluation):
-            _check_names("evaluate has data of", evaluate.task_names, mixture.task_names)
+            for name in evaluate.task_names:
+                if name not in mixture.task_names:
+                    remedy = nearest_task(name, mixture.task_names, listing="")
+                    raise ConfigError(f"evaluate has data of an unknown task {name!r}{remedy}")
         self._mixture = mixture
-        # What was made ahead of training is not consumed, under a strategy a whole epoch of it.
-        mixture.count_iterations = False
-        self._planner = TaskPlanner(mixture, application)
+        # What is made ahead of training is not consumed; under a strategy that is a whole epoch.
+        # So this callback counts, from what is consumed now.
+        mixture.finish(mixture.step)
+        self._optimizer_tasks = OptimizerTasks(mixture)
         self._evaluate = evaluate
         self._metric = evaluate.label if isinstance(evaluate, TaskEvaluation) else "score"
-        self.book = ScoreBook(self._tasks, higher_is_better)
+        self._higher_is_better = higher_is_better
         self._interval = interval
         self._event_log = event_log
         self._state = FitState(None if state_path is None else Path(state_path))
@@ -122,6 +121,11 @@ class TaskScheduling(keras.callbacks.Callback):
         """Batches consumed since the run began, including earlier processes."""
         return self._epoch_start + self._batches
 
+    @property
+    def book(self) -> ScoreBook:
+        """The mixture's scores and baselines."""
+        return self._mixture.adaptive.book
+
     def set_model(self, model: keras.Model) -> None:
         super().set_model(model)
         self._consumed.attach(model)
@@ -129,6 +133,7 @@ class TaskScheduling(keras.callbacks.Callback):
     def on_train_begin(self, logs: Any = None) -> None:
         self._begun = False
         self._check_steps()
+        self._mixture.adaptive.set_metric(self._metric, self._higher_is_better, self._baselines)
         schedule = self._mixture.schedule
         if schedule.uses_scores and self._evaluate is None:
             warnings.warn(
@@ -140,7 +145,7 @@ class TaskScheduling(keras.callbacks.Callback):
             warnings.warn(
                 f"schedule {schedule.name!r} learns from the training losses of each task, which "
                 "model.fit does not report: its probabilities stay as they are unless your code "
-                "calls TaskScheduling.book.observe; take a schedule that learns from scores",
+                "calls mixture.adaptive.observe_losses; take a schedule that learns from scores",
                 stacklevel=2,
             )
 
@@ -150,11 +155,11 @@ class TaskScheduling(keras.callbacks.Callback):
             self._begin()
         self._epoch_start, self._batches, self._started = self._mixture.step, 0, 0
         self._begun = True
-        self._planner.epoch(self._epoch_start)
+        self._optimizer_tasks.epoch(self._epoch_start)
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         updates = int(self.model.steps_per_execution)
-        self._planner.ahead(self.step, updates)
+        self._optimizer_tasks.ahead(self.step, updates)
         self._started = self._within_epoch(batch + updates)
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
@@ -184,7 +189,7 @@ class TaskScheduling(keras.callbacks.Callback):
         if self._event_log is not None:
             rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
             self._event_log.train(step, {}, probabilities, learning_rate=rate, scales=scales)
-        self._state.add(self._iterations(), self._mixture, self.book, self._metric)
+        self._state.add(self._iterations(), self._mixture)
 
     def _score(self, step: int, logs: dict[str, Any]) -> None:
         assert self._evaluate is not None
@@ -195,24 +200,15 @@ class TaskScheduling(keras.callbacks.Callback):
         else:
             scores = self._evaluate()
         seconds = time.perf_counter() - start
-        names = self._mixture.task_names
-        for name, score in scores.items():
-            if name not in names:
-                remedy = nearest_task(name, names, listing="")
-                raise InputError(f"evaluate scored an unknown task {name!r}{remedy}")
-            self.book.set(names.index(name), step, float(score))
+        self._mixture.adaptive.enter_scores(step, scores)
         logs.update({f"score/{name}": float(score) for name, score in scores.items()})
-        self._mixture.update(step, self.book)
+        self._mixture.update(step)
         if self._event_log is not None:
             results = {
                 name: Scores({"score": float(score)}, seconds / len(scores))
                 for name, score in scores.items()
             }
-            known = np.isfinite(self.book.baselines)
-            ratios = None
-            if known.all():
-                ratios = dict(zip(names, self.book.ratios().tolist(), strict=True))
-            self._event_log.evaluation(step, results, ratios, "score")
+            self._event_log.evaluation(step, results, self._mixture.adaptive.ratios(), "score")
 
     def _iterations(self) -> int:
         return int(keras.ops.convert_to_numpy(self.model.optimizer.iterations))
@@ -246,7 +242,7 @@ class TaskScheduling(keras.callbacks.Callback):
             self._state.mark(self._iterations(), batches)
 
     def _begin(self) -> None:
-        self._planner.start(self.model)
+        self._optimizer_tasks.start(self.model)
         batches = self._consumed.restored
         self._consumed.forget()
         resumed = self._trained is self.model
@@ -258,7 +254,7 @@ class TaskScheduling(keras.callbacks.Callback):
             self._state.load()
             self._restore(batches)
         elif batches is None or batches == self._mixture.step:
-            self._state.add(self._iterations(), self._mixture, self.book, self._metric)
+            self._state.add(self._iterations(), self._mixture)
         elif batches < self._mixture.step:
             self._restore(batches)
         else:
@@ -269,7 +265,7 @@ class TaskScheduling(keras.callbacks.Callback):
                     stacklevel=2,
                 )
             self._mixture.finish(batches)
-            self._state.add(self._iterations(), self._mixture, self.book, self._metric)
+            self._state.add(self._iterations(), self._mixture)
         if self._event_log is not None:
             self._event_log.resume(self._mixture.step)
 
@@ -287,15 +283,8 @@ class TaskScheduling(keras.callbacks.Callback):
                 f"backup, or delete {path} to start again"
             )
         assert batches is not None
-        book, saved = restore(state, self._mixture, self._tasks)
-        if self.book.same_metric(book, self._metric, saved):
-            self.book = book
-        else:
-            warnings.warn(
-                f"{path}: the metric is {self._metric!r}, and its scores are of {saved!r} with "
-                f"higher_is_better={book.higher_is_better}; they are forgotten",
-                stacklevel=2,
-            )
+        if forgotten := self._mixture.restore(checkpoint_state(state, "mixture/")):
+            warnings.warn(f"{path}: {forgotten}", stacklevel=2)
         # A backup from inside an epoch: the batches up to it are known from its start.
         self._mixture.finish(batches)
 
@@ -314,19 +303,3 @@ class TaskScheduling(keras.callbacks.Callback):
                 stacklevel=2,
             )
         return batches
-
-
-def _check_names(what: str, names: Iterable[str], known: Sequence[str]) -> None:
-    for name in names:
-        if name not in known:
-            remedy = nearest_task(name, known, listing="")
-            raise ConfigError(f"{what} an unknown task {name!r}{remedy}")
-
-
-def _with_baselines(tasks: Sequence[TaskInfo], baselines: Mapping[str, float]) -> list[TaskInfo]:
-    """The schedule's tasks, with the baselines that were given instead of their own."""
-    _check_names("baselines has", baselines, [task.name for task in tasks])
-    return [
-        dataclasses.replace(task, baseline=baselines.get(task.name, task.baseline))
-        for task in tasks
-    ]

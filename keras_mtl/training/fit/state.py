@@ -1,18 +1,16 @@
 """The file of `TaskScheduling`: states at the ends of epochs, and where backups were made."""
 
 import io
-import json
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from keras_mtl.data.mixture import Mixture
 from keras_mtl.errors import CheckpointError
 from keras_mtl.files import replace_file
-from keras_mtl.schedules import ScoreBook, TaskInfo, task_index_map
+from keras_mtl.schedules.adaptive_state import with_prefix
 
 # A backup is of the end of the present epoch, of the one before (the process was killed between
 # two files), or of the one before that (BackupAndRestore's double_checkpoint).
@@ -43,15 +41,11 @@ class FitState:
         """Whether the file is there."""
         return self.path is not None and self.path.exists()
 
-    def add(self, iterations: int, mixture: Mixture, book: ScoreBook, metric: str) -> None:
+    def add(self, iterations: int, mixture: Mixture) -> None:
         """Adds the present state and writes the file."""
-        names = json.dumps(mixture.task_names).encode()
         state = {
             "iterations": np.array(iterations, np.int64),
-            "task_names": np.frombuffer(names, np.uint8),
             **{f"mixture/{key}": value for key, value in mixture.state().items()},
-            **{f"book/{key}": value for key, value in book.state_dict().items()},
-            "metric": np.array(metric),
         }
         self._states = [*self._states, state][-_KEPT_STATES:]
         self._write()
@@ -75,7 +69,7 @@ class FitState:
                 flat = {key: file[key] for key in file.files}
             marks = flat.pop("marks", np.zeros((0, 2), np.int64))
             count = 1 + max(int(key.split("/", 1)[0]) for key in flat)
-            states = [_part(flat, f"{number}/") for number in range(count)]
+            states = [with_prefix(flat, f"{number}/") for number in range(count)]
             if not all("iterations" in state and "mixture/step" in state for state in states):
                 raise ValueError("a state without iterations and step")
         except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
@@ -141,32 +135,6 @@ class FitState:
         buffer = io.BytesIO()
         np.savez(buffer, marks=marks, **flat)
         replace_file(self.path, buffer.getvalue())
-
-
-def restore(
-    state: Mapping[str, np.ndarray], mixture: Mixture, tasks: Sequence[TaskInfo]
-) -> tuple[ScoreBook, str | None]:
-    """Brings a mixture to a state.
-
-    Args:
-      state: from `FitState.keep_until`.
-      mixture: the present one; its tasks may differ.
-      tasks: the mixture's tasks with their baselines.
-
-    Returns:
-      The saved scores for these tasks, and the name of their metric if it was saved.
-    """
-    mixture.restore(_part(state, "mixture/"))
-    names = json.loads(bytes(state["task_names"]).decode())
-    moved = task_index_map(names, mixture.task_names)
-    book = ScoreBook.from_state(tasks, _part(state, "book/"), moved)
-    return book, str(state["metric"]) if "metric" in state else None
-
-
-def _part(state: Mapping[str, Any], prefix: str) -> Arrays:
-    return {
-        key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)
-    }
 
 
 def _step(state: Mapping[str, np.ndarray]) -> int:

@@ -11,8 +11,9 @@ from keras_mtl.data.prepare import PreparedData
 from keras_mtl.data.task_sources import TranslationSource
 from keras_mtl.evaluation.evaluator import no_pair
 from keras_mtl.evaluation.tasks import decoders
+from keras_mtl.metrics import schedule_higher_is_better
 from keras_mtl.models.factory import build_transformer
-from keras_mtl.schedules import Schedule, TaskInfo
+from keras_mtl.schedules import AdaptiveState, Schedule, TaskInfo
 from keras_mtl.training.step.balancing import check_balancing
 from keras_mtl.training.step.learning_rate import WarmupSchedule
 from keras_mtl.training.step.loss_scale import DynamicLossScale
@@ -121,9 +122,10 @@ def build_mixture(
         )
         for task in prepared.tasks
     ]
+    metric = config.trainer.evaluation.metric
     return Mixture(
         sources,
-        schedule,
+        AdaptiveState(schedule, metric, schedule_higher_is_better(metric)),
         buckets,
         seed=config.runtime.seed,
         granularity=data.granularity,

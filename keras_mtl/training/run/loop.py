@@ -30,11 +30,11 @@ from keras_mtl.training.run.event_log import EventLog
 from keras_mtl.training.run.loop_log import LoopLog
 from keras_mtl.training.run.modes import MODES
 from keras_mtl.training.run.parts import build_parts
+from keras_mtl.training.run.periodic_validation import PeriodicValidation, check_lag
 from keras_mtl.training.run.progress import Progress
 from keras_mtl.training.run.setup import prepare_from_config
 from keras_mtl.training.run.state import RunState
 from keras_mtl.training.run.step_loop import OpenLoop, Pace
-from keras_mtl.training.run.validation import RunValidation, check_lag
 from keras_mtl.training.step import devices
 from keras_mtl.training.step.distribution import compiles_with_xla, configure_runtime
 from keras_mtl.training.step.update_plan import UpdatePlan
@@ -134,10 +134,9 @@ class Run:
             log(f"warning: {plan.warning}")
         self.parts = parts = build_parts(config, plan, prepared, strategy)
         self.events = EventLog(self.directory.path)
-        self.validation = RunValidation(
+        self.validation = PeriodicValidation(
             config,
             prepared,
-            parts.tasks,
             parts.model,
             parts.optimizer,
             parts.mixture,
@@ -269,7 +268,7 @@ class Run:
         if not self.state.validation_due or self._stop():
             return
         with contextlib.suppress(EvaluationStopped):
-            if self.validation.at(self.step, progress.message, self._stop):
+            if self.validation.run_due(self.step, progress.message, self._stop):
                 self.parts.read_from(self.step)
             self.state.validation_due = False
 
@@ -290,7 +289,7 @@ class Run:
             )
 
     def _result(self) -> RunResult:
-        names, scores = self.parts.task_names, self.validation.book.scores
+        names, scores = self.parts.task_names, self.parts.mixture.adaptive.book.scores
         consumed = self.parts.consumed_by_task()
         return RunResult(
             step=self.step,
@@ -299,8 +298,8 @@ class Run:
                 for name, score in zip(names, scores, strict=True)
                 if math.isfinite(score)
             },
-            best_score=self.validation.best_score,
-            best_step=self.validation.best_step,
+            best_score=self.validation.best.score,
+            best_step=self.validation.best.step,
             batches={name: int(count) for name, count in zip(names, consumed, strict=True)},
             skipped=self.state.skipped,
         )

@@ -1,14 +1,12 @@
 """What is logged and learned at the end of a loop of steps."""
 
-import math
-
 import numpy as np
 
 from keras_mtl.training.run.batch_log import BatchLog
 from keras_mtl.training.run.event_log import EventLog
 from keras_mtl.training.run.parts import RunParts
+from keras_mtl.training.run.periodic_validation import PeriodicValidation
 from keras_mtl.training.run.step_loop import OpenLoop
-from keras_mtl.training.run.validation import RunValidation
 from keras_mtl.training.step import balancing as balance
 
 
@@ -17,7 +15,7 @@ class LoopLog:
 
     Args:
         parts: the objects of the run.
-        validation: its validation, whose score book gets the losses.
+        validation: its validation.
         events: the run's log.
         batches: the log of batches; None for none.
     """
@@ -25,7 +23,7 @@ class LoopLog:
     def __init__(
         self,
         parts: RunParts,
-        validation: RunValidation,
+        validation: PeriodicValidation,
         events: EventLog,
         batches: BatchLog | None,
     ):
@@ -87,10 +85,8 @@ class LoopLog:
         batches_of_loop = parts.consumed(step - loop.start)
         given = loop.given / batches_of_loop
         batches = drawn / max(1, drawn.sum()) * batches_of_loop
-        # The pool of a mixed batch may be older than a probability that is 0 by now.
-        for task in np.flatnonzero(sums["tokens"] * drawn * given):
-            loss = float(sums["nll"][task] / sums["tokens"][task])
-            if math.isfinite(loss):
-                self._validation.book.observe(
-                    int(task), step, loss, given[task], float(batches[task])
-                )
+        tokens = sums["tokens"]
+        losses = np.divide(sums["nll"], tokens, out=np.full_like(tokens, np.nan), where=tokens > 0)
+        # The pool of a mixed batch may be older than a probability that is 0 by now; such a task
+        # is left out, and so is one whose batches were all skipped.
+        parts.mixture.adaptive.observe_losses(step, losses, given, batches)

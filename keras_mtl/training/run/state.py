@@ -6,12 +6,13 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
+from keras_mtl.data.mixture import checkpoint_state
 from keras_mtl.errors import CheckpointError
 from keras_mtl.schedules import task_index_map
 from keras_mtl.training.run.checkpoints import ArrayState, read_all
 from keras_mtl.training.run.parts import RunParts
+from keras_mtl.training.run.periodic_validation import PeriodicValidation
 from keras_mtl.training.run.step_loop import OpenLoop
-from keras_mtl.training.run.validation import RunValidation
 from keras_mtl.training.step import balancing as balance
 from keras_mtl.training.step.moments import moments_state, optimizer_state, restore_moments
 
@@ -31,7 +32,7 @@ class RunState:
         skipped: steps skipped because their gradient was not finite.
     """
 
-    def __init__(self, parts: RunParts, validation: RunValidation):
+    def __init__(self, parts: RunParts, validation: PeriodicValidation):
         self._parts = parts
         self._validation = validation
         self.validates = False
@@ -68,18 +69,14 @@ class RunState:
             log: gets a line if scores are forgotten.
         """
         arrays, saved_tasks, parts = self._restored, self._saved_tasks(), self._parts
-        parts.mixture.restore(
-            {
-                name.removeprefix("mixture/"): value
-                for name, value in arrays.items()
-                if name.startswith("mixture/")
-            }
-        )
+        forgotten = parts.mixture.restore(checkpoint_state(arrays, "mixture/"))
+        if forgotten:
+            log(f"the metric changed since the checkpoint: {forgotten}")
         balance.restore(parts.balancing, arrays, saved_tasks)
         if parts.loss_scale:
             parts.loss_scale.restore(arrays)
         self.skipped, evaluated_step = (int(value) for value in arrays["counters"])
-        self._validation.restore(arrays, saved_tasks, evaluated_step, log)
+        self._validation.restore(arrays, saved_tasks, evaluated_step, forgotten is None, log)
         self.validation_due = self.validates and bool(arrays.get("validation_due", False))
         self.open_loop = OpenLoop.from_arrays(arrays, saved_tasks)
 

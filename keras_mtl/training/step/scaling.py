@@ -3,11 +3,8 @@
 from collections.abc import Mapping
 
 from keras_mtl.errors import ConfigError, nearest
+from keras_mtl.schedules.base import APPLICATIONS
 from keras_mtl.training.step.optimizers import MOMENTS
-
-#: What the factor of a task multiplies: its gradient (a weight of its loss), or the learning rate
-#: of its gradient.
-APPLICATIONS = ("gradient", "learning_rate")
 
 #: Drift of one parameter a step, in learning rates, that two tasks pull in opposite directions
 #: (gradients ±1 with noise of variance 1, factors 1.5 and .5, each drawn half of the time, Adam

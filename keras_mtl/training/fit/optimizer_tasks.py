@@ -8,10 +8,10 @@ import numpy as np
 from keras_mtl.data.mixture import Mixture
 from keras_mtl.errors import ConfigError
 from keras_mtl.training.step.optimizers import PLANNED_UPDATES, Adam
-from keras_mtl.training.step.scaling import APPLICATIONS, check_choice, pairing_warning
+from keras_mtl.training.step.scaling import pairing_warning
 
 
-class TaskPlanner:
+class OptimizerTasks:
     """Keeps the plan of tasks in keras_mtl's Adam ahead of the updates of ``fit``.
 
     A training step of Keras does not know of tasks, and several of them may run in one call. The
@@ -19,28 +19,23 @@ class TaskPlanner:
 
     Args:
         mixture: what the model is trained on, element for element.
-        application: what the schedule's factors multiply, ``gradient``, ``learning_rate`` or None
-            for a schedule without.
 
     Raises:
-        ConfigError: an unknown application, or none for a schedule that has factors.
+        ConfigError: the schedule has factors, and the mixture has no application for them.
     """
 
-    def __init__(self, mixture: Mixture, application: str | None):
-        if application is not None:
-            check_choice("application", application, APPLICATIONS)
-        elif mixture.scaling:
+    def __init__(self, mixture: Mixture):
+        if mixture.application is None and mixture.scaling:
             raise ConfigError(
                 "this schedule scales updates: say what its factors multiply, "
-                "application='gradient' (the weights of the examples) or "
+                "Mixture(..., application='gradient') (the weights of the examples) or "
                 "application='learning_rate' (with keras_mtl's Adam and scaled moments)"
             )
         self._mixture = mixture
-        self._application = application
+        self._application = mixture.application
         self._optimizer: Adam | None = None
         self._may_skip = False
         self._planned = 0
-        mixture.scale_weights = application == "gradient"
 
     def start(self, model: keras.Model) -> None:
         """Looks at the optimizer of a model that is about to be trained.

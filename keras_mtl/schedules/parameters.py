@@ -1,4 +1,4 @@
-"""Checks of schedule parameters; each message gives the field, the value and the remedy."""
+"""Parameters of schedules that have a value for each task."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -6,12 +6,8 @@ from typing import Any
 import numpy as np
 
 from keras_mtl.errors import ConfigError, nearest_task
-from keras_mtl.schedules.base import TaskInfo
-from keras_mtl.schedules.registry import SCHEDULES
-
-number = SCHEDULES.number
-integer = SCHEDULES.integer
-choice = SCHEDULES.choice
+from keras_mtl.schedules.registry import number
+from keras_mtl.schedules.tasks import TaskInfo
 
 
 def per_task(

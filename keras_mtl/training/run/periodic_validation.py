@@ -1,12 +1,9 @@
-"""Validation of a run: when, of which weights, and what follows from it."""
+"""Validation during a run: when, of which weights, and what follows from the scores."""
 
-import contextlib
 import functools
-import math
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
-import tensorflow as tf
 
 from keras_mtl.configuration.schema import ExperimentConfig
 from keras_mtl.data.mixture import Mixture
@@ -18,10 +15,10 @@ from keras_mtl.evaluation.evaluator import Evaluator
 from keras_mtl.evaluation.run_evaluators import engine_evaluator, model_evaluator
 from keras_mtl.evaluation.stopping import EvaluationStopped
 from keras_mtl.evaluation.tasks import translation_tasks
-from keras_mtl.metrics import decimals, is_better, schedule_higher_is_better, schedule_score
-from keras_mtl.schedules import ScoreBook, TaskInfo
+from keras_mtl.metrics import decimals, schedule_score
+from keras_mtl.training.run.averaged_weights import averaged_weights
+from keras_mtl.training.run.best_weights import BestWeights
 from keras_mtl.training.run.building import check_dev_sizes, validated_tasks
-from keras_mtl.training.run.checkpoints import write_checkpoint
 from keras_mtl.training.run.directory import RunDirectory
 from keras_mtl.training.run.event_log import EventLog
 from keras_mtl.training.run.snapshots import Snapshot, Snapshots
@@ -44,7 +41,7 @@ def check_lag(config: ExperimentConfig) -> None:
         ) from error
 
 
-class RunValidation:
+class PeriodicValidation:
     """Validates the tasks, updates the schedule, keeps the best weights, writes the log.
 
     With ``trainer.evaluation.lag`` the weights of step s are validated by the engine in a thread,
@@ -55,17 +52,14 @@ class RunValidation:
     Args:
         config: the experiment.
         prepared: the prepared store.
-        tasks: the tasks, in the mixture's order.
         model: the model.
         optimizer: its optimizer; if it keeps averages of the weights, these are validated.
-        mixture: gets the scores.
+        mixture: learns the scores; they are entered in its ``adaptive``.
         directory: the run's directory.
         events: the run's log.
 
     Attributes:
-        book: what is known of the tasks.
-        best_score: best macro-averaged score in effect, NaN before the first.
-        best_step: the step of its weights, -1 before the first.
+        best: the best weights whose scores are in effect.
         evaluated_step: step of the weights whose scores are in effect, -1 before the first.
         pending: the validation that is not in effect yet.
     """
@@ -74,7 +68,6 @@ class RunValidation:
         self,
         config: ExperimentConfig,
         prepared: PreparedData,
-        tasks: Sequence[TaskInfo],
         model,
         optimizer,
         mixture: Mixture,
@@ -84,8 +77,6 @@ class RunValidation:
         self._config = config
         self._settings = config.trainer.evaluation
         self._prepared = prepared
-        self._tasks = tasks
-        self._names = [task.name for task in tasks]
         self._validated = validated_tasks(config)
         self._model = model
         self._optimizer = optimizer
@@ -94,20 +85,19 @@ class RunValidation:
         self._events = events
         self._snapshots = Snapshots(directory.pending)
         self._background = BackgroundEvaluation()
-        self.book = self._new_book()
-        self.best_score, self.best_step = math.nan, -1
+        self.best = BestWeights(directory.best, self._settings.metric)
         self.evaluated_step = -1
         self.pending: Snapshot | None = None
 
     def next_stop(self, step: int) -> int:
-        """Returns the next step after ``step`` at which `at` has something to do, if any."""
+        """Returns the next step after ``step`` at which `run_due` has something to do."""
         interval = self._settings.interval
         stop = self._config.trainer.train_steps
         if interval:
             stop = min(stop, (step // interval + 1) * interval)
         return min(stop, max(step + 1, self.pending.due)) if self.pending else stop
 
-    def at(self, step: int, log: Log, stopped: Stopped | None = None) -> bool:
+    def run_due(self, step: int, log: Log, stopped: Stopped | None = None) -> bool:
         """Does what is due at a step.
 
         Args:
@@ -152,19 +142,14 @@ class RunValidation:
         Raises:
             EvaluationStopped: `stopped` said so; nothing has changed.
         """
-        with self._averaged_weights(step):
+        with averaged_weights(self._model, self._optimizer, step):
             results = self._evaluator.evaluate(stopped=stopped)
-            if self._is_best(step, results):
-                write_checkpoint(
-                    tf.train.Checkpoint(model=self._model),
-                    self._directory.best / f"ckpt-{step}",
-                    lambda: self._drop_other_best(step),
-                )
+            self.best.write(step, self._macro(results), self._model)
         return self._learn(step, step, results, log)
 
     def score(self, step: int, log: Log) -> None:
         """Validates the present weights and logs the scores; changes no files and no schedule."""
-        with self._averaged_weights(step):
+        with averaged_weights(self._model, self._optimizer, step):
             self._enter(step, self._evaluator.evaluate(), log)
 
     def check_pairs(self, log: Log) -> None:
@@ -201,7 +186,7 @@ class RunValidation:
         self._snapshots.prune(checkpoints, self.pending)
 
     def _begin(self, snapshot: Snapshot) -> None:
-        with self._averaged_weights(snapshot.step):
+        with averaged_weights(self._model, self._optimizer, snapshot.step):
             self._snapshots.write(
                 snapshot,
                 self._model,
@@ -228,20 +213,8 @@ class RunValidation:
             raise EvaluationStopped(f"step {self.pending.step}")
         results, waited = found
         snapshot, self.pending = self.pending, None
-        if self._is_best(snapshot.step, results):
-            self._snapshots.keep_as_best(
-                snapshot, self._directory.best, lambda: self._drop_other_best(snapshot.step)
-            )
+        self.best.keep(snapshot, self._macro(results), self._snapshots)
         self._learn(snapshot.step, step, results, log, waited)
-
-    def _is_best(self, step: int, results: Results) -> bool:
-        """Whether these are the best scores so far; notes them when they are."""
-        macro = self._macro(results)
-        first = math.isnan(self.best_score)
-        if not first and not is_better(self._settings.metric, macro, self.best_score):
-            return False
-        self.best_score, self.best_step = macro, step
-        return True
 
     def _macro(self, results: Results) -> float:
         return float(np.mean(list(self._scores(results).values())))
@@ -257,7 +230,7 @@ class RunValidation:
         scores = self._enter(step, results, log, None if waited is None else now)
         if step > self.evaluated_step:
             consumed = now * self._config.trainer.optimizer.gradient_accumulation_steps
-            self._mixture.update(consumed, self.book)
+            self._mixture.update(consumed)
             self.evaluated_step = step
             probabilities = self._mixture.probabilities(consumed)
             self._events.evaluation(
@@ -265,7 +238,7 @@ class RunValidation:
                 results,
                 self._ratios(),
                 metric,
-                dict(zip(self._names, probabilities, strict=True)),
+                dict(zip(self._mixture.task_names, probabilities, strict=True)),
                 None if waited is None else now,
                 waited,
             )
@@ -274,10 +247,11 @@ class RunValidation:
     def _enter(
         self, step: int, results: Results, log: Log, effect: int | None = None
     ) -> dict[str, float]:
-        """Enters scores into the book and logs a line; returns them by task."""
+        """Enters the scores and logs a line; returns them by task."""
         metric, scores = self._settings.metric, self._scores(results)
-        for name, score in scores.items():
-            self.book.set(self._names.index(name), step, schedule_score(metric, score))
+        self._mixture.adaptive.enter_scores(
+            step, {name: schedule_score(metric, score) for name, score in scores.items()}
+        )
         places = decimals(metric)
         shown = "  ".join(f"{name} {scores[name]:.{places}f}" for name in self._validated[:8])
         more = "  …" if len(self._validated) > 8 else ""
@@ -286,37 +260,10 @@ class RunValidation:
         log(f"{when}: {metric} {mean} on average over tasks: {shown}{more}")
         return scores
 
-    def _new_book(self) -> ScoreBook:
-        return ScoreBook(self._tasks, schedule_higher_is_better(self._settings.metric))
-
     def _ratios(self) -> dict[str, float] | None:
         """Returns score / baseline by validated task, None if any task has no baseline."""
-        if any(task.baseline is None for task in self._tasks):
-            return None
-        ratios = dict(zip(self._names, self.book.ratios(), strict=True))
-        return {name: ratios[name] for name in self._validated}
-
-    def _drop_other_best(self, step: int) -> None:
-        for file in self._directory.best.glob("ckpt-*"):
-            if file.name.split(".")[0] != f"ckpt-{step}":
-                file.unlink(missing_ok=True)
-
-    @contextlib.contextmanager
-    def _averaged_weights(self, step: int):
-        """Puts the averaged weights in place, where the optimizer keeps an average."""
-        averages = self._optimizer.averages
-        if not averages or step == 0:
-            yield
-            return
-        variables = self._model.trainable_variables
-        kept = [variable.numpy() for variable in variables]
-        for variable, average in zip(variables, averages, strict=True):
-            variable.assign(average.numpy())
-        try:
-            yield
-        finally:
-            for variable, value in zip(variables, kept, strict=True):
-                variable.assign(value)
+        ratios = self._mixture.adaptive.ratios()
+        return None if ratios is None else {name: ratios[name] for name in self._validated}
 
     @functools.cached_property
     def _evaluator(self) -> Evaluator:
@@ -324,9 +271,7 @@ class RunValidation:
 
     def collect(self) -> dict[str, np.ndarray]:
         """Returns what `restore` needs, for a checkpoint."""
-        state = {f"book/{name}": value for name, value in self.book.state_dict().items()}
-        state["best"] = np.array([self.best_score, self.best_step], np.float64)
-        state["metric"] = np.array(self._settings.metric)
+        state = self.best.collect()
         state["validated"] = self._is_validated()
         if self.pending:
             state["pending"] = np.array([self.pending.step, self.pending.due], np.int64)
@@ -338,7 +283,12 @@ class RunValidation:
             self._snapshots.check(snapshot)
 
     def restore(
-        self, state: Mapping[str, np.ndarray], index_map: np.ndarray, evaluated_step: int, log: Log
+        self,
+        state: Mapping[str, np.ndarray],
+        index_map: np.ndarray,
+        evaluated_step: int,
+        same_metric: bool,
+        log: Log,
     ) -> None:
         """Restores a state.
 
@@ -346,38 +296,30 @@ class RunValidation:
             state: of `collect`, maybe with more in it.
             index_map: int64[N], the saved index of each present task, -1 for a new one.
             evaluated_step: as it was.
-            log: gets a line when scores are forgotten.
+            same_metric: whether the state's scores are of the metric of this run.
+            log: gets a line if the best average is forgotten.
         """
-        book = {
-            name.removeprefix("book/"): value
-            for name, value in state.items()
-            if name.startswith("book/")
-        }
-        self.book = ScoreBook.from_state(self._tasks, book, index_map)
-        self.best_score, self.best_step = float(state["best"][0]), int(state["best"][1])
-        new = self._new_book()
-        saved = str(state["metric"]) if "metric" in state else None
-        if not new.same_metric(self.book, self._settings.metric, saved):
-            log("the metric changed since the checkpoint; its scores are forgotten")
-            self.book = new
-            self.best_score, self.best_step = math.nan, -1
-        elif self._averages_other_tasks(state, index_map) and self.best_step >= 0:
+        self.best.restore(state)
+        if not same_metric:
+            self.best.forget()
+        elif self._averages_other_tasks(state, index_map) and self.best.step >= 0:
             log("the tasks changed since the checkpoint; its best average is forgotten")
-            self.best_score, self.best_step = math.nan, -1
+            self.best.forget()
         self.evaluated_step = evaluated_step
         self.pending = _pending(state)
 
     def _is_validated(self) -> np.ndarray:
         """Returns which tasks are validated, bool[N]."""
-        return np.array([name in self._validated for name in self._names])
+        return np.array([name in self._validated for name in self._mixture.task_names])
 
     def _averages_other_tasks(self, state: Mapping[str, np.ndarray], index_map: np.ndarray) -> bool:
-        """Whether the average score of a state is over other tasks than the one of this run."""
-        saved = len(state["book/scores"])
-        if sorted(index_map) != list(range(saved)):
+        """Whether the average score of a state is over other tasks than the average of this run."""
+        # Older versions validated every task.
+        was = (
+            state["validated"] if "validated" in state else np.ones_like(state["book/steps"], bool)
+        )
+        if sorted(index_map) != list(range(len(was))):
             return True
-        # Checkpoints of older versions validated every task.
-        was = state.get("validated", np.ones(saved, bool))
         return bool((was[index_map] != self._is_validated()).any())
 
 

@@ -1,0 +1,77 @@
+"""The batch of a training step, read from the sources of its tasks."""
+
+import dataclasses
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from keras_mtl.data.draws import PlannedBatch
+from keras_mtl.data.task_sources import TaskSource
+
+
+class StaleIteratorError(RuntimeError):
+    """An iterator was asked for batches after the mixture left the state that it had read from."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Batch:
+    """The batch of one training step.
+
+    Attributes:
+      step: number of batches before it.
+      task: index of its task; -1 if its rows are of several tasks.
+      arrays: by name, [rows, ...]; text is int32[rows, length], padded with 0.
+      tasks: int32[rows], task of each row; in empty rows the batch's task (0 if mixed).
+      rows_used: rows that hold an example, the first ones; the others are all 0.
+    """
+
+    step: int
+    task: int
+    arrays: dict[str, np.ndarray]
+    tasks: np.ndarray
+    rows_used: int
+
+    def weights(self) -> np.ndarray:
+        """Returns float32[rows]: 1 for an example, 0 for an empty row."""
+        return (np.arange(len(self.tasks)) < self.rows_used).astype(np.float32)
+
+    def fingerprint(self) -> str:
+        """Returns a hash (32 hexadecimal digits) of task and content, not of the step."""
+        digest = hashlib.blake2b(f"{self.task}:{self.rows_used}".encode(), digest_size=16)
+        for name, array in sorted({**self.arrays, "task": self.tasks}.items()):
+            digest.update(f"{name}:{array.dtype.str}:{array.shape}".encode())
+            digest.update(np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()
+
+
+def read_batch(sources: Sequence[TaskSource], step: int, planned: PlannedBatch) -> Batch:
+    """Reads the examples of a planned batch and pads them to the bucket's shape.
+
+    Args:
+      sources: the tasks; all have the same arrays.
+      step: number of batches before it.
+      planned: task and index of each example.
+
+    Raises:
+      DataError: an example does not fit into the bucket, or the data is damaged.
+    """
+    bucket = planned.bucket
+    used = len(planned.indices)
+    tasks = np.full(bucket.rows, max(planned.task, 0), np.int32)
+    tasks[:used] = planned.tasks
+    if planned.task >= 0 and used == bucket.rows:
+        arrays = sources[planned.task].gather(planned.indices, bucket.length)
+        return Batch(step, planned.task, arrays, tasks, used)
+    arrays = {
+        name: np.zeros(
+            (bucket.rows, *(bucket.length if size is None else size for size in shape)), dtype
+        )
+        for name, (dtype, shape) in sources[0].spec.items()
+    }
+    for task in np.unique(planned.tasks).tolist():
+        rows = np.flatnonzero(planned.tasks == task)
+        part = sources[task].gather(planned.indices[rows], bucket.length)
+        for name, array in arrays.items():
+            array[rows] = part[name]
+    return Batch(step, planned.task, arrays, tasks, used)

@@ -1,0 +1,267 @@
+"""What changes while a schedule learns: its state, the scores and the losses seen so far.
+
+A `Mixture` has one; `keras-mtl train` and `model.fit` use the mixture's, Model Garden's task
+sampler has its own. All of them enter scores, update the schedule, save and restore here, so the
+rules for changed tasks and a changed metric are the same everywhere.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from keras_mtl.errors import ConfigError, InputError, nearest_task
+from keras_mtl.schedules.base import Schedule, State
+from keras_mtl.schedules.score_book import ScoreBook
+from keras_mtl.schedules.tasks import TaskInfo
+
+_SCHEDULE = "schedule/"
+_BOOK = "book/"
+_METRIC = "metric"
+
+
+class AdaptiveState:
+    """A schedule, its state from each update on, and the book of scores that it learns from.
+
+    Args:
+      schedule: the schedule.
+      metric: name of the metric of the scores.
+      higher_is_better: direction of the scores.
+      baselines: {task: score of a model trained on only this task}, > 0; for other tasks, that of
+        their `TaskInfo`.
+
+    Attributes:
+      schedule: the schedule.
+      metric: name of the metric of the scores.
+      book: scores, baselines and observed losses.
+
+    Raises:
+      ConfigError: a baseline is of an unknown task or not > 0.
+
+    Example::
+
+        tasks = [TaskInfo("en-fr", 9000, baseline=40.0), TaskInfo("en-oc", 200, baseline=20.0)]
+        adaptive = AdaptiveState(create("inverse_ratio", tasks), metric="bleu")
+        adaptive.enter_scores(1000, {"en-fr": 30.0, "en-oc": 2.0})
+        adaptive.update(1000)
+        adaptive.probabilities(1000)  # Most batches are of en-oc now.
+    """
+
+    def __init__(
+        self,
+        schedule: Schedule,
+        metric: str = "score",
+        higher_is_better: bool = True,
+        baselines: Mapping[str, float] | None = None,
+    ) -> None:
+        self.schedule = schedule
+        self.task_names = tuple(task.name for task in schedule.tasks)
+        self.metric = metric
+        self._tasks = with_baselines(schedule.tasks, baselines or {})
+        self.book = ScoreBook(self._tasks, higher_is_better)
+        # (first step, state) by increasing step: each state holds from its step to the next one's.
+        # Replaced as a whole, so that another thread always reads a complete history.
+        self._history: tuple[tuple[int, State], ...] = ((0, schedule.init()),)
+
+    def probabilities(self, step: int) -> np.ndarray:
+        """Returns float64[N], the schedule's probabilities at a step; not to be written to."""
+        return self.schedule.probabilities(step, self._state(step))
+
+    def scales(self, step: int) -> np.ndarray:
+        """Returns float64[N], the schedule's factors on each task's update at a step."""
+        return self.schedule.scales(step, self._state(step))
+
+    def set_metric(
+        self,
+        metric: str,
+        higher_is_better: bool = True,
+        baselines: Mapping[str, float] | None = None,
+    ) -> None:
+        """Says what the scores are from now on; what was entered for another metric is forgotten.
+
+        Args:
+          metric: name of the metric.
+          higher_is_better: its direction.
+          baselines: as in the constructor.
+        """
+        self._tasks = with_baselines(self.schedule.tasks, baselines or {})
+        same = (metric, bool(higher_is_better)) == (self.metric, self.book.higher_is_better)
+        self.metric = metric
+        if same:
+            self.book = ScoreBook.from_state(self._tasks, self.book.state_dict())
+        else:
+            self.book = ScoreBook(self._tasks, higher_is_better)
+
+    def enter_scores(self, step: int, scores: Mapping[str, float]) -> None:
+        """Enters validation scores; the schedule learns them at the next `update`.
+
+        Args:
+          step: step of the weights that were scored.
+          scores: {task: score}; a task that is left out keeps its score.
+
+        Raises:
+          InputError: a task is unknown, or a value is not a score.
+        """
+        for name in scores:
+            if name not in self.task_names:
+                remedy = nearest_task(name, self.task_names, listing="")
+                raise InputError(f"a score is of an unknown task {name!r}{remedy}")
+        for name, score in scores.items():
+            self.book.set(self.task_names.index(name), step, float(score))
+
+    def observe_losses(
+        self, step: int, losses: np.ndarray, probabilities: np.ndarray, batches: np.ndarray
+    ) -> None:
+        """Enters training losses; a schedule that learns from losses does so at the next `update`.
+
+        Tasks without batches, with a probability of 0 or with a loss that is not finite are left
+        out.
+
+        Args:
+          step: step of the last batch.
+          losses: float[N], mean loss of each task over its batches.
+          probabilities: float64[N], with which the batches were drawn.
+          batches: float64[N], number of batches of each task; parts of mixed batches count by their
+            share of the rows.
+        """
+        for task in np.flatnonzero((batches > 0) & (probabilities > 0) & np.isfinite(losses)):
+            self.book.observe(
+                int(task),
+                step,
+                float(losses[task]),
+                float(probabilities[task]),
+                float(batches[task]),
+            )
+
+    def ratios(self) -> dict[str, float] | None:
+        """Returns {task: score / baseline}; None if a task has no baseline."""
+        if np.isnan(self.book.baselines).any():
+            return None
+        return dict(zip(self.task_names, self.book.ratios().tolist(), strict=True))
+
+    def update(self, step: int) -> bool:
+        """Lets the schedule learn what the book holds.
+
+        Args:
+          step: batches consumed; the new state holds from this step on.
+
+        Returns:
+          Whether the schedule's state changed. States of later steps are dropped then.
+        """
+        before = self._state(step)
+        after = self.schedule.update(before, step, self.book)
+        if _equal(before, after):
+            return False
+        earlier = [item for item in self._history if item[0] < step]
+        self._history = (*earlier, (step, after))
+        return True
+
+    def forget_before(self, step: int) -> None:
+        """Drops the states that hold only for steps before `step`."""
+        holding = sum(first <= step for first, _ in self._history) - 1
+        if holding > 0:
+            self._history = self._history[holding:]
+
+    def schedule_state(self, step: int | None = None) -> dict[str, np.ndarray]:
+        """Returns the schedule's state at a step as new arrays, for `load_schedule`.
+
+        Args:
+          step: batches consumed; None takes the latest state.
+        """
+        state = self._history[-1][1] if step is None else self._state(step)
+        return {f"{_SCHEDULE}{key}": np.array(value) for key, value in state.items()}
+
+    def score_state(self) -> dict[str, np.ndarray]:
+        """Returns scores, losses and the name of the metric as new arrays, for `load_scores`."""
+        book = {f"{_BOOK}{key}": value for key, value in self.book.state_dict().items()}
+        return {**book, _METRIC: np.array(self.metric)}
+
+    @staticmethod
+    def has_scores(saved: Mapping[str, np.ndarray]) -> bool:
+        """Whether arrays are those of `score_state`, maybe with others."""
+        return f"{_BOOK}scores" in saved
+
+    def load_schedule(self, saved: Mapping[str, np.ndarray], index_map: np.ndarray) -> None:
+        """Brings the schedule to a saved state, also another schedule's or of other tasks.
+
+        Args:
+          saved: from `schedule_state`, maybe with other arrays in it.
+          index_map: int64[N], the saved index of each task, -1 for a new one
+            (`keras_mtl.schedules.task_index_map` makes it).
+
+        Raises:
+          CheckpointError: an array does not fit the map.
+        """
+        state = self.schedule.remap(with_prefix(saved, _SCHEDULE), index_map)
+        self._history = ((0, state),)
+
+    def load_scores(self, saved: Mapping[str, np.ndarray], index_map: np.ndarray) -> str | None:
+        """Brings the book to a saved state. Scores of another metric are forgotten.
+
+        Args:
+          saved: from `score_state`, maybe with other arrays in it. Older versions saved only the
+            direction of the metric; then only the direction is compared.
+          index_map: as in `load_schedule`.
+
+        Returns:
+          What to tell the user if the scores were forgotten, None if they were kept.
+
+        Raises:
+          CheckpointError: an array is missing or does not fit the map.
+        """
+        book = ScoreBook.from_state(self._tasks, with_prefix(saved, _BOOK), index_map)
+        metric = str(saved[_METRIC]) if _METRIC in saved else self.metric
+        higher = self.book.higher_is_better
+        if (metric, book.higher_is_better) == (self.metric, higher):
+            self.book = book
+            return None
+        self.book = ScoreBook(self._tasks, higher)
+        return (
+            f"the metric is {self.metric!r} with higher_is_better={higher}, and the saved scores "
+            f"are of {metric!r} with higher_is_better={book.higher_is_better}; they are forgotten"
+        )
+
+    def _state(self, step: int) -> State:
+        """The schedule's state at a step; before the first one that is known, that one."""
+        for first, state in reversed(self._history):
+            if first <= step:
+                return state
+        return self._history[0][1]
+
+
+def with_baselines(
+    tasks: Sequence[TaskInfo], baselines: Mapping[str, float]
+) -> tuple[TaskInfo, ...]:
+    """Returns the tasks, with the given baselines in place of their own.
+
+    Raises:
+      ConfigError: a baseline is of an unknown task or not > 0.
+    """
+    names = [task.name for task in tasks]
+    for name in baselines:
+        if name not in names:
+            remedy = nearest_task(name, names, listing="")
+            raise ConfigError(f"baselines has an unknown task {name!r}{remedy}")
+    return tuple(
+        dataclasses.replace(task, baseline=baselines.get(task.name, task.baseline))
+        for task in tasks
+    )
+
+
+def with_prefix(arrays: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
+    """Returns the arrays whose names begin with a prefix, without it."""
+    return {
+        key.removeprefix(prefix): value for key, value in arrays.items() if key.startswith(prefix)
+    }
+
+
+def score_arrays(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Returns those of some arrays that `AdaptiveState.score_state` wrote."""
+    return {key: value for key, value in arrays.items() if key.startswith(_BOOK) or key == _METRIC}
+
+
+def _equal(first: State, second: State) -> bool:
+    """Whether two states of a schedule are bit for bit the same, NaN included."""
+    return first.keys() == second.keys() and all(
+        np.asarray(first[key]).tobytes() == np.asarray(second[key]).tobytes() for key in first
+    )
