@@ -139,6 +139,7 @@ def test_tutorial():
     assert set(names["result"].scores) == {"en-fr", "en-ca"}
     assert Path("first.png").stat().st_size > 10_000
     assert all(0 <= score.chrf <= 100 for score in names["evaluation"].results.values())
+    assert Path("runs/first/evaluation-test.json").exists()
 
 
 def test_translate(trained, monkeypatch):
