@@ -50,13 +50,14 @@ _DEFINED_IN = {
     "KerasMtlError": "errors",
 }
 # Packages and modules with a documented list of names of their own.
-_NAMESPACES = ("balancing", "errors", "layers", "metrics", "schedules", "simulation")
+_NAMESPACES = ("balancing", "errors", "garden", "layers", "metrics", "schedules", "simulation")
 
 __all__ = ["__version__", *_DEFINED_IN, *_NAMESPACES]
 
 if TYPE_CHECKING:
     from keras_mtl import balancing as balancing
     from keras_mtl import errors as errors
+    from keras_mtl import garden as garden
     from keras_mtl import layers as layers
     from keras_mtl import metrics as metrics
     from keras_mtl import schedules as schedules
