@@ -169,7 +169,7 @@ def test_beam_search():
         for rank, hypothesis in enumerate(hypotheses):
             length = int(names["result"].lengths[number, rank])
             ids = names["result"].ids[number, rank, :length].numpy().tolist()
-            assert list(hypothesis.tokens) == ids
+            assert list(hypothesis.ids) == ids
             assert hypothesis.score == pytest.approx(float(names["result"].scores[number, rank]))
     np.testing.assert_allclose(names["graph"].scores, names["result"].scores, rtol=1e-5)
 
