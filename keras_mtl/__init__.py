@@ -46,6 +46,7 @@ _DEFINED_IN = {
     "load_scorer": "decoding.translators",
     "Translator": "decoding.translator",
     "Engine": "engine",
+    "Hypothesis": "engine",
     "load_ops": "engine",
     "KerasMtlError": "errors",
 }
@@ -78,6 +79,7 @@ if TYPE_CHECKING:
     from keras_mtl.decoding.translators import load_scorer as load_scorer
     from keras_mtl.decoding.translators import load_translator as load_translator
     from keras_mtl.engine import Engine as Engine
+    from keras_mtl.engine import Hypothesis as Hypothesis
     from keras_mtl.engine import load_ops as load_ops
     from keras_mtl.errors import KerasMtlError as KerasMtlError
     from keras_mtl.evaluation.evaluate import evaluate as evaluate
