@@ -35,7 +35,7 @@ class Seen:
       losses: float32 [N], mean loss of each task, 1 for an absent one; None before the forward
         pass.
       gram: float32 [N, N], inner products of the gradients of the L_i by the shared variables, 0
-        for an absent task; None where no per-task gradients are known.
+        for an absent task; None if no per-task gradients are known.
     """
 
     step: tf.Tensor
@@ -50,14 +50,14 @@ class Seen:
 
     @property
     def known_losses(self) -> tf.Tensor:
-        """The losses; who asks for them comes after the forward pass."""
+        """The losses; only read them after the forward pass."""
         if self.losses is None:
             raise ValueError("the losses of this step are not known yet")
         return self.losses
 
     @property
-    def known_gram(self) -> tf.Tensor:
-        """The Gram matrix; who asks for it comes after the backward pass."""
+    def gramian(self) -> tf.Tensor:
+        """The Gram matrix; only read it after the backward pass."""
         if self.gram is None:
             raise ValueError("the Gram matrix of this step is not known")
         return self.gram
@@ -65,13 +65,13 @@ class Seen:
     @property
     def contributions(self) -> tf.Tensor:
         """float32 [N, N], inner products of the contributions q_i g_i to the plain step."""
-        return self.shares[:, None] * self.known_gram * self.shares[None, :]
+        return self.shares[:, None] * self.gramian * self.shares[None, :]
 
 
 class Balancer(abc.ABC):
     """Decides how the losses or the gradients of several tasks make one step.
 
-    A subclass gives `name` and `weights`, and where it has state also `init` and `update`. Every
+    A subclass gives `name` and `weights`, and if it has state also `init` and `update`. Every
     axis of an array of the state is an axis of tasks. Its own parameters are keyword-only.
 
     Args:
@@ -79,9 +79,9 @@ class Balancer(abc.ABC):
       seed: seed of random draws, any int32.
 
     Attributes:
-      uses: what `weights` depends on beside the state and the step: ``"state"`` (nothing),
+      uses: what `weights` depends on in addition to the state and the step: ``"state"`` (nothing),
         ``"losses"`` or ``"gradients"`` (losses too).
-      shared_only: whether the weights act on the variables that all tasks share alone; the others
+      shared_only: whether the weights act on only the variables that all tasks share; the others
         then take the plain step.
       looks_back: whether `update_after` learns from the losses after the update of the weights.
     """
@@ -112,7 +112,7 @@ class Balancer(abc.ABC):
         """
 
     def update(self, state: State, seen: Seen) -> State:
-        """State after a step; `seen` has the losses, and the Gram matrix where `uses` says so."""
+        """State after a step; `seen` has the losses, and the Gram matrix if `uses` says so."""
         del seen
         return dict(state)
 
@@ -122,7 +122,7 @@ class Balancer(abc.ABC):
         return dict(state)
 
     def uniform(self, step: tf.Tensor, shape: tf.Tensor | list[int], number: int = 0) -> tf.Tensor:
-        """Random numbers in [0, 1) that depend on seed, step and number alone.
+        """Random numbers in [0, 1) that depend only on seed, step and number.
 
         The same step gives the same numbers after a restart. XLA draws other ones than the plain
         graph, because TensorFlow's generators do.
@@ -130,7 +130,7 @@ class Balancer(abc.ABC):
         return tf.random.stateless_uniform(shape, self._key(step, number), alg="philox")
 
     def normal(self, step: tf.Tensor, shape: list[int]) -> tf.Tensor:
-        """Standard normal numbers that depend on seed and step alone."""
+        """Standard normal numbers that depend only on seed and step."""
         return tf.random.stateless_normal(shape, self._key(step, 0), alg="philox")
 
     def _key(self, step: tf.Tensor, number: int) -> tf.Tensor:

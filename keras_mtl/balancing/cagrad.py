@@ -38,7 +38,7 @@ class CAGrad(Balancer):
     def weights(self, state: State, seen: Seen) -> tf.Tensor:
         """The combination above as factors on the q_i g_i."""
         del state
-        gram, shares = seen.known_gram, seen.shares
+        gram, shares = seen.gramian, seen.shares
         simplex = worst_case(gram, shares, self.c, seen.present, self.iterations)
         length_0, length_w = (
             tf.sqrt(tf.maximum(tf.tensordot(x, tf.linalg.matvec(gram, x), 1), 0.0))

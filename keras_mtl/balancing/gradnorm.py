@@ -58,7 +58,7 @@ class GradNorm(Balancer):
         initial = tf.where(present & (state["initial"] <= 0), losses, state["initial"])
         progress = tf.math.divide_no_nan(losses, initial)
         rate = tf.math.divide_no_nan(progress, mean_over(progress, present))
-        norms = tf.sqrt(tf.linalg.diag_part(seen.known_gram))
+        norms = tf.sqrt(tf.linalg.diag_part(seen.gramian))
         target = mean_over(weights * norms, present) * tf.pow(tf.maximum(rate, 0.0), self.a)
         gradient = norms * tf.sign(weights * norms - target)
         change, new = adam.step(state, gradient, present, self.learning_rate)

@@ -42,7 +42,7 @@ class Mgda(Balancer):
     def weights(self, state: State, seen: Seen) -> tf.Tensor:
         """Q α_i / q_i, because the step multiplies by q_i."""
         del state
-        gram = seen.known_gram
+        gram = seen.gramian
         scale = tf.ones([self.num_tasks])
         if self.normalize in ("l2", "loss+"):
             scale *= tf.sqrt(tf.linalg.diag_part(gram))

@@ -8,7 +8,7 @@ from keras_mtl.balancing.registry import register
 
 @register
 class RandomWeights(Balancer):
-    """w = N softmax(z) with z ~ N(0, I) drawn anew at each step.
+    """w = N softmax(z) with z ~ N(0, I) drawn again at each step.
 
     The factor N, which the paper has not, keeps the mean at 1. The expectation of each weight is 1,
     so on average the step is the plain one.

@@ -70,7 +70,7 @@ def make_buckets(
 
     Args:
       max_length: longest padded length in tokens, tag and end of sentence included; >= 1.
-      tokens_per_batch: budget of rows * length; >= 1. A shape goes over it only where `multiple_of`
+      tokens_per_batch: budget of rows * length; >= 1. A shape goes over it only if `multiple_of`
         rows already do.
       multiple_of: rows of each shape are a multiple of this; 8 per replica fills the vector units
         of CPUs and TPUs.
@@ -238,7 +238,7 @@ class BatchPlan:
 
 
 class ExamplePlan:
-    """The endless sequence of a task's single examples, each once an epoch, shuffled anew.
+    """The endless sequence of a task's single examples, in a new order in each epoch.
 
     Args:
       seed: seed of the run.

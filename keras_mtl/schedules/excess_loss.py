@@ -30,7 +30,7 @@ class ExcessLoss(LossSchedule):
     Args:
       tasks: the tasks.
       reference_losses: {task name: loss} or a list: training loss per token of a reference model
-        (for example one trained on each task alone), in the unit of the training loss.
+        (for example one trained on only that task), in the unit of the training loss.
       eta: step of an update, > 0.
       smoothing: c, in [0, 1].
       **shared: prior, prior_temperature, ema, max_change, floor: see `AdaptiveSchedule`. ema

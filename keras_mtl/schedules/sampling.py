@@ -1,4 +1,4 @@
-"""Draws that depend on (seed, step) alone, so that a restart repeats them.
+"""Draws that depend only on (seed, step), so that a restart repeats them.
 
 The generator is Philox-4x64 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"),
 keyed by seed and step. Its raw output is used directly: NumPy promises that a bit generator's
