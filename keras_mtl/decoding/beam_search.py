@@ -134,44 +134,14 @@ def beam_search(
     """
     options.check_vocabulary(vocabulary_size, eos_id)
     options.check_tensorflow()
-    if max_steps is None:
-        max_steps = options.max_length
+    max_steps = options.max_length if max_steps is None else max_steps
     check_arguments(
         options, max_steps, max_lengths, prefix, prefix_lengths, vocabulary_size, eos_id
     )
     search = _Search(options, vocabulary_size, eos_id, pad_id, max_steps, log_probabilities)
-    if max_lengths is None:
-        max_lengths = tf.fill([batch], tf.cast(max_steps, tf.int32))
-    search.max_lengths = tf.cast(max_lengths, tf.int32)
-    if prefix is not None:
-        # One column more: a step looks one up also where no sentence has a prefix.
-        search.prefix = tf.pad(tf.cast(prefix, tf.int32), [[0, 0], [0, 1]])
-        search.prefix_lengths = (
-            tf.fill([batch], tf.shape(prefix)[1])
-            if prefix_lengths is None
-            else tf.cast(prefix_lengths, tf.int32)
-        )
-
-    def body(loop: _Loop, state: State) -> tuple[_Loop, State]:
-        outputs, after = step_fn(loop.last, loop.step, state)
-        if source_width is not None:
-            outputs, attention = outputs
-            place = tf.reshape(loop.step, [1, 1])
-            rows = tf.cast(attention, tf.float32)[None]
-            loop = loop._replace(attention=tf.tensor_scatter_nd_update(loop.attention, place, rows))
-        new_loop, beam_index = search.advance(loop, outputs)
-        if options.beam_size > 1:
-            after = reorder_fn(after, beam_index)
-        # A model built for dynamic shapes may lose what is known of a shape; a loop must not.
-        tf.nest.map_structure(lambda new, old: new.set_shape(old.shape), after, state)
-        tf.nest.map_structure(lambda new, old: new.set_shape(old.shape), new_loop, loop)
-        return new_loop, after
-
-    loop, _ = tf.while_loop(
-        lambda loop, _: tf.logical_not(tf.reduce_all(loop.done)),
-        body,
-        (search.start(batch, start_id, 0 if source_width is None else source_width), state),
-    )
+    search.set_sentences(batch, max_lengths, prefix, prefix_lengths)
+    loop = search.start(batch, start_id, 0 if source_width is None else source_width)
+    loop = _run(search, step_fn, reorder_fn, loop, state, source_width is not None)
     counts = tf.minimum(loop.finished, options.num_hypotheses)
     result = BeamResult(
         loop.found.tokens,
@@ -187,6 +157,37 @@ def beam_search(
     if tf.executing_eagerly():
         raise_on_nan(result.nan_steps)
     return result
+
+
+def _run(
+    search: "_Search",
+    step_fn: StepFunction,
+    reorder_fn: ReorderFunction,
+    loop: _Loop,
+    state: State,
+    with_attention: bool,
+) -> _Loop:
+    """Takes steps until all sentences are done; returns the loop variables."""
+
+    def body(loop: _Loop, state: State) -> tuple[_Loop, State]:
+        outputs, after = step_fn(loop.last, loop.step, state)
+        if with_attention:
+            outputs, attention = outputs
+            place = tf.reshape(loop.step, [1, 1])
+            rows = tf.cast(attention, tf.float32)[None]
+            loop = loop._replace(attention=tf.tensor_scatter_nd_update(loop.attention, place, rows))
+        new_loop, beam_index = search.advance(loop, outputs)
+        if search.options.beam_size > 1:
+            after = reorder_fn(after, beam_index)
+        # A model built for dynamic shapes may lose what is known of a shape; a loop must not.
+        tf.nest.map_structure(lambda new, old: new.set_shape(old.shape), after, state)
+        tf.nest.map_structure(lambda new, old: new.set_shape(old.shape), new_loop, loop)
+        return new_loop, after
+
+    loop, _ = tf.while_loop(
+        lambda loop, _: tf.logical_not(tf.reduce_all(loop.done)), body, (loop, state)
+    )
+    return loop
 
 
 def raise_on_nan(nan_steps: Any, names: list[str] | None = None) -> None:
@@ -230,6 +231,26 @@ class _Search:
         self.max_lengths: tf.Tensor | None = None
         self.prefix: tf.Tensor | None = None
         self.prefix_lengths: tf.Tensor | None = None
+
+    def set_sentences(
+        self,
+        batch: int | tf.Tensor,
+        max_lengths: tf.Tensor | None,
+        prefix: tf.Tensor | None,
+        prefix_lengths: tf.Tensor | None,
+    ) -> None:
+        """Sets what is known of each sentence; arguments as of ``beam_search``."""
+        if max_lengths is None:
+            max_lengths = tf.fill([batch], tf.cast(self.max_steps, tf.int32))
+        self.max_lengths = tf.cast(max_lengths, tf.int32)
+        if prefix is not None:
+            # One column more: a step looks one up also if no sentence has a prefix.
+            self.prefix = tf.pad(tf.cast(prefix, tf.int32), [[0, 0], [0, 1]])
+            self.prefix_lengths = (
+                tf.fill([batch], tf.shape(prefix)[1])
+                if prefix_lengths is None
+                else tf.cast(prefix_lengths, tf.int32)
+            )
 
     def start(self, batch: int | tf.Tensor, start_id: int, source_width: int | tf.Tensor) -> _Loop:
         """Returns the loop variables before the first step."""

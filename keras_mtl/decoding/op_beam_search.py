@@ -17,6 +17,7 @@ from keras_mtl.engine.arguments import option_lines
 from keras_mtl.errors import InputError
 
 State = Any  # A nest of tensors that belongs to the model; the first axis is rows.
+StepFunction = Callable[[LiveRows, State], tuple[Any, State]]
 
 for _name in ("BeamSearch", "BeamSearchStep", "BeamSearchResult", "Translate"):
     tf.no_gradient(f"KerasMtl>{_name}")  # A search is not differentiable.
@@ -49,7 +50,7 @@ class OpBeamResult(NamedTuple):
 
 
 def op_beam_search(
-    step_fn: Callable[[LiveRows, State], tuple[Any, State]],
+    step_fn: StepFunction,
     state: State,
     batch: int | tf.Tensor,
     vocabulary_size: int,
@@ -69,8 +70,7 @@ def op_beam_search(
 ) -> OpBeamResult:
     """Searches the best target sequences of a batch of sentences.
 
-    May be called eagerly and inside ``tf.function``, not inside a function that XLA compiles.
-    Gradients do not go through it.
+    Runs eagerly and in ``tf.function``, not under XLA; gradients end at it.
 
     Args:
       step_fn: ``(rows, state) -> (outputs float32[rows, V], state)``, the model's output after
@@ -80,22 +80,18 @@ def op_beam_search(
       state: nest of tensors [batch, ...]; the first axis becomes that of rows.
       batch: number of sentences, >= 0.
       vocabulary_size: V, at least 2 and at least ``options.beam_size``.
-      options: every one of ``BeamOptions`` but ``max_length_factor``, which is for callers that
-        know the source.
+      options: see ``BeamOptions``; ``max_length_factor`` is not read: ``max_lengths`` says it.
       start_id: id that starts every hypothesis; not part of the result.
       eos_id: id that ends a hypothesis; not part of the result.
       pad_id: id behind the end of a hypothesis in the result.
-      max_lengths: int32[batch], most tokens of each sentence, in [0, options.max_length]; default
-        that for all.
+      max_lengths: int32[batch], most tokens of each; default ``options.max_length`` for all.
       prefix: int32[batch, P], tokens that every hypothesis of a sentence must begin with.
       prefix_lengths: int32[batch], how many of them each sentence has; default P.
-      source_lengths: int32[batch], columns of attention of each sentence; with
-        ``coverage_penalty``.
+      source_lengths: int32[batch], columns of attention of each sentence.
       sentence_indices: int64[batch], with ``seed``, what decides what is sampled; default 0, 1, …
       shortlist: the only ids that may be produced, ``eos_id`` among them; empty allows all.
       log_probabilities: the outputs are normalized log-probabilities, not logits.
-      alignments: whether the result has alignments; ``step_fn`` then returns attention, and
-        ``source_lengths`` is given.
+      alignments: whether the result has them; needs attention and ``source_lengths``.
 
     Returns:
       The hypotheses.
@@ -110,23 +106,12 @@ def op_beam_search(
         raise InputError("coverage_penalty needs source_lengths and attention from step_fn")
     if alignments and source_lengths is None:
         raise InputError("alignments need source_lengths and attention from step_fn")
+    if prefix is None and prefix_lengths is not None:
+        raise InputError("prefix_lengths is given without prefix: give both or none")
+    given = max_lengths, prefix, prefix_lengths, source_lengths, sentence_indices
     ops = load_ops()
-    fill = tf.reshape(tf.cast(batch, tf.int32), [1])
-    zeros = tf.zeros(fill, tf.int32)
-    if prefix is None:
-        if prefix_lengths is not None:
-            raise InputError("prefix_lengths is given without prefix: give both or none")
-        prefix, prefix_lengths = tf.zeros([fill[0], 0], tf.int32), zeros
-    elif prefix_lengths is None:
-        prefix_lengths = zeros + tf.shape(prefix)[1]
-    if sentence_indices is None:
-        sentence_indices = tf.range(fill[0])
     search, *first = ops.keras_mtl_beam_search(
-        max_lengths=zeros + options.max_length if max_lengths is None else _int32(max_lengths),
-        prefixes=_int32(prefix),
-        prefix_lengths=_int32(prefix_lengths),
-        source_lengths=zeros if source_lengths is None else _int32(source_lengths),
-        indices=tf.cast(sentence_indices, tf.int64),
+        **_sentences(batch, options.max_length, given),
         options=option_lines(options),
         vocabulary_size=vocabulary_size,
         start_id=start_id,
@@ -135,8 +120,48 @@ def op_beam_search(
         log_probabilities=log_probabilities,
         with_alignments=alignments,
     )
-    rows = LiveRows(*first)
-    state = _gather(state, rows.sentence)
+    search = _run(ops, step_fn, search, LiveRows(*first), state)
+    return OpBeamResult(
+        *ops.keras_mtl_beam_search_result(
+            search=search,
+            num_hypotheses=options.num_hypotheses,
+            max_length=options.max_length,
+            pad_id=pad_id,
+        )
+    )
+
+
+def _sentences(
+    batch: int | tf.Tensor, longest: int, given: Sequence[tf.Tensor | None]
+) -> dict[str, tf.Tensor]:
+    """Returns the inputs that describe each sentence.
+
+    Args:
+      batch: number of sentences.
+      longest: `max_length` of the options.
+      given: most tokens, prefixes, their lengths, source lengths, indices; None has its default.
+    """
+    count = tf.cast(batch, tf.int32)
+    zeros = tf.zeros([count], tf.int32)
+    defaults = {
+        "max_lengths": zeros + longest,
+        "prefixes": tf.zeros([count, 0], tf.int32),
+        "prefix_lengths": zeros + (0 if given[1] is None else tf.shape(given[1])[1]),
+        "source_lengths": zeros,
+        "indices": tf.range(count),
+    }
+    return {
+        name: tf.cast(
+            default if value is None else value, tf.int64 if name == "indices" else tf.int32
+        )
+        for (name, default), value in zip(defaults.items(), given, strict=True)
+    }
+
+
+def _run(
+    ops: Any, step_fn: StepFunction, search: tf.Tensor, rows: LiveRows, state: State
+) -> tf.Tensor:
+    """Runs a search until no row is left; returns its handle."""
 
     def body(search: tf.Tensor, rows: LiveRows, state: State) -> Any:
         outputs, after = step_fn(rows, state)
@@ -152,26 +177,15 @@ def op_beam_search(
         )
         return search, following, _gather(after, following.parent)
 
-    loop = (search, rows, state)
+    state = _gather(state, rows.sentence)
     shapes = tf.nest.map_structure(_any_rows, (rows, state))
     search, _, _ = tf.while_loop(
         lambda search, rows, state: tf.size(rows.token) > 0,
         body,
-        loop,
+        (search, rows, state),
         shape_invariants=(tf.TensorShape([]), *shapes),
     )
-    return OpBeamResult(
-        *ops.keras_mtl_beam_search_result(
-            search=search,
-            num_hypotheses=options.num_hypotheses,
-            max_length=options.max_length,
-            pad_id=pad_id,
-        )
-    )
-
-
-def _int32(values: tf.Tensor) -> tf.Tensor:
-    return tf.cast(values, tf.int32)
+    return search
 
 
 def _gather(state: State, rows: tf.Tensor) -> State:
