@@ -84,6 +84,9 @@ def make_dataset(
         prefetch = min(prefetch, (steps - 2) * replicas)
     options = tf.data.Options()
     options.experimental_optimization.inject_prefetch = False
+    # Nothing here can be tuned, and the tuner's thread may sleep for up to a minute after its
+    # iterator is deleted, which waits for it.
+    options.autotune.enabled = False
     if prefetch > 0:
         dataset = dataset.prefetch(prefetch)
     return dataset.with_options(options)

@@ -12,7 +12,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import tensorflow as tf
-from trainer_case import VOCABULARY, batch
+from trainer_case import VOCABULARY, batch, dataset
 
 from keras_mtl.balancing import Balancing
 from keras_mtl.configuration.schema import RuntimeConfig
@@ -20,9 +20,6 @@ from keras_mtl.models.losses import projected_cross_entropy
 from keras_mtl.training.step.distribution import configure_runtime, to_all_replicas
 from keras_mtl.training.step.optimizers import Adam
 from keras_mtl.training.step.trainer import MultiTaskTrainer
-
-SPEC = {name: tf.TensorSpec([None, None], tf.int32) for name in ("source", "target")}
-SPEC["task"] = tf.TensorSpec([None], tf.int32)
 
 
 class Model(keras.Model):
@@ -114,7 +111,7 @@ def run(
     trainer.set_dataset(
         to_all_replicas(
             strategy,
-            lambda: tf.data.Dataset.from_generator(lambda: iter(elements), output_signature=SPEC),
+            lambda: dataset(elements),
         )
     )
     steps = len(tasks) // 2
@@ -165,6 +162,8 @@ def _state(balancing):
 
 
 if __name__ == "__main__":
+    # Without tf.data's tuner, for whose thread an iterator that is deleted waits, up to a minute.
+    tf.data.experimental.enable_debug_mode()
     directory = Path(sys.argv[1])
     for number, arguments in enumerate(json.loads((directory / "cases.json").read_text())):
         case = custom_loop if "custom_loop" in arguments else run

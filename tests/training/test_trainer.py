@@ -21,7 +21,7 @@ ONE_DEVICE = {
     "halves": {"halves": True, "accumulation": 2},
     "jit": {"jit": True},
     "dropout": {"dropout": 0.3},
-    "dropout again": {"dropout": 0.3},
+    "dropout again": {"dropout": 0.3, "copy": 1},
     "poison": {"poison": 0},
     "decoder 0": {"sharing": "encoder", "tasks": [0, 0, 0]},
     "decoder 1": {"sharing": "encoder", "tasks": [1], "steps": 1},

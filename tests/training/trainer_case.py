@@ -1,15 +1,15 @@
-"""A few steps of the trainer in its own process: strategies set devices once.
+"""A few steps of the trainer in a process of its own: strategies set devices once.
 
-Usage: python trainer_case.py DIRECTORY, where cases.json lists what to run; writes <number>.npz,
+Usage: python trainer_case.py DIRECTORY, where cases.json lists what to run. Writes <number>.npz,
 the weights and the totals of each case.
 """
 
+import functools
 import json
 import sys
 from pathlib import Path
 
 import fit_case
-import keras
 import numpy as np
 import tensorflow as tf
 
@@ -34,6 +34,88 @@ def batch(rng, task, rows=8, length=6):
     return {"source": ids[0], "target": ids[1], "task": np.full(rows, task, np.int32)}
 
 
+def dataset(elements):
+    """Makes a dataset of batches, or of parts of batches, of any number and length of rows."""
+    spec = {name: tf.TensorSpec([None, None], tf.int32) for name in ("source", "target")}
+    spec["task"] = tf.TensorSpec([None], tf.int32)
+    return tf.data.Dataset.from_generator(lambda: iter(elements), output_signature=spec)
+
+
+class Program:
+    """A trainer and what its cases start from; made once, because tracing takes seconds."""
+
+    def __init__(self, replicas, accumulation, sharing, jit, dropout, precision, moments):
+        name = "mirrored" if replicas > 1 else "one_device"
+        strategy = configure_runtime(
+            RuntimeConfig(
+                distribution_strategy=name,
+                num_replicas=replicas,
+                seed=5,
+                mixed_precision_dtype=precision,
+            )
+        )
+        self.strategy = STRATEGIES.setdefault(name, strategy)
+        knows_tasks = moments != "shared"
+        with self.strategy.scope():
+            self.model = build_transformer(
+                TransformerConfig(
+                    size="tiny",
+                    hidden_dim=16,
+                    num_heads=2,
+                    intermediate_dim=32,
+                    encoder_layers=1,
+                    decoder_layers=1,
+                    dropout=dropout,
+                    attention_dropout=dropout,
+                    activation_dropout=dropout,
+                    sharing=sharing,
+                ),
+                VOCABULARY,
+                ("fr", "de"),
+            )
+            # A large epsilon, so that weights whose true gradient is 0 (biases of keys) do not
+            # follow the rounding of it.
+            self.optimizer = Adam(
+                0.01, epsilon=1e-3, num_tasks=2 if knows_tasks else 0, moments=moments
+            )
+            self.optimizer.build(self.model.trainable_variables)
+            float16 = precision == "mixed_float16"
+            self.loss_scale = DynamicLossScale(tokens=128) if float16 else None
+        # The same numbers whatever the strategy's way of creating variables.
+        for variable in self.model.trainable_variables:
+            if len(variable.shape) > 1:
+                generator = np.random.default_rng(len(variable.shape))
+                variable.assign(generator.normal(0, 0.1, variable.shape).astype(np.float32))
+        self.trainer = MultiTaskTrainer(
+            self.model,
+            self.optimizer,
+            self.strategy,
+            2,
+            [0, 1] if sharing == "encoder" else [0, 0],
+            accumulation=accumulation,
+            jit_compile=jit,
+            scale_learning_rate=knows_tasks,
+            loss_scale=self.loss_scale,
+        )
+        self._variables = [*self.model.variables, *self.optimizer.variables]
+        self._values = [variable.numpy() for variable in self._variables]
+        self._loss_scale = self.loss_scale.collect() if float16 else {}
+
+    def reset(self):
+        """Sets everything that a run changes to what it was when the program was made."""
+        for variable, value in zip(self._variables, self._values, strict=True):
+            variable.assign(value)
+        if self.loss_scale:
+            self.loss_scale.restore(self._loss_scale)
+        self.trainer.global_step.assign(0)
+        self.trainer.set_scales([1.0, 1.0])
+
+
+@functools.cache
+def program(copy, **arguments):
+    return Program(**arguments)
+
+
 def run(
     replicas=1,
     steps=3,
@@ -48,34 +130,31 @@ def run(
     moments="shared",
     scales=None,
     loss_scale=None,
+    copy=0,
 ):
-    strategy = make_strategy_of(replicas, precision)
-    knows_tasks = moments != "shared"
-    with strategy.scope():
-        model = make_model(sharing, dropout)
-        # A large epsilon, so that weights whose true gradient is 0 (biases of keys) do not follow
-        # the rounding of it.
-        optimizer = Adam(0.01, epsilon=1e-3, num_tasks=2 if knows_tasks else 0, moments=moments)
-        optimizer.build(model.trainable_variables)
-        scale = DynamicLossScale(tokens=128) if precision == "mixed_float16" else None
-        if loss_scale is not None:
-            scale.restore({"loss_scale/value": loss_scale, "loss_scale/updates": 0})
-    set_weights(model)
-    trainer = MultiTaskTrainer(
-        model,
-        optimizer,
-        strategy,
-        2,
-        [0, 1] if sharing == "encoder" else [0, 0],
+    case = program(
+        copy,
+        replicas=replicas,
         accumulation=accumulation,
-        jit_compile=jit,
-        scale_learning_rate=knows_tasks,
-        loss_scale=scale,
+        sharing=sharing,
+        jit=jit,
+        dropout=dropout,
+        precision=precision,
+        moments=moments,
     )
+    case.reset()
+    model, trainer = case.model, case.trainer
+    if loss_scale is not None:
+        case.loss_scale.restore({"loss_scale/value": loss_scale, "loss_scale/updates": 0})
     if scales is not None:
         trainer.set_scales(scales)
-    parts = replicas * (2 if halves else 1)
-    trainer.set_dataset(to_all_replicas(strategy, lambda: make_dataset(tasks, parts)))
+    rng = np.random.default_rng(1)
+    elements = []
+    for task in tasks:
+        whole = batch(rng, task)
+        parts = replicas * (2 if halves else 1)
+        elements += [{k: np.split(v, parts)[i] for k, v in whole.items()} for i in range(parts)]
+    trainer.set_dataset(to_all_replicas(case.strategy, lambda: dataset(elements)))
     names = [variable.path for variable in model.trainable_variables]
     before = [variable.numpy() for variable in model.trainable_variables]
     if poison >= 0:
@@ -90,70 +169,16 @@ def run(
     owners = model.variable_decoder_index()
     result["owners"] = np.array([-1 if owner is None else owner for owner in owners])
     result["step"] = trainer.global_step.numpy()
-    result |= scale.collect() if scale else {}
-    if knows_tasks:
-        result["task_updates"] = optimizer.task_updates.numpy()
-        result["factors"] = optimizer.factors.numpy()
-    keras.backend.clear_session()
+    result |= case.loss_scale.collect() if case.loss_scale else {}
+    if moments != "shared":
+        result["task_updates"] = case.optimizer.task_updates.numpy()
+        result["factors"] = case.optimizer.factors.numpy()
     return result
 
 
-def make_strategy_of(replicas, precision):
-    name = "mirrored" if replicas > 1 else "one_device"
-    strategy = configure_runtime(
-        RuntimeConfig(
-            distribution_strategy=name,
-            num_replicas=replicas,
-            seed=5,
-            mixed_precision_dtype=precision,
-        )
-    )
-    return STRATEGIES.setdefault(name, strategy)
-
-
-def make_model(sharing, dropout):
-    config = TransformerConfig(
-        size="tiny",
-        hidden_dim=16,
-        num_heads=2,
-        intermediate_dim=32,
-        encoder_layers=1,
-        decoder_layers=1,
-        dropout=dropout,
-        attention_dropout=dropout,
-        activation_dropout=dropout,
-        sharing=sharing,
-    )
-    return build_transformer(config, VOCABULARY, ("fr", "de"))
-
-
-def set_weights(model):
-    """Sets the same numbers, whatever the strategy's way of creating variables."""
-    for variable in model.trainable_variables:
-        if len(variable.shape) > 1:
-            variable.assign(
-                np.random.default_rng(len(variable.shape))
-                .normal(0, 0.1, variable.shape)
-                .astype(np.float32)
-            )
-
-
-def make_dataset(tasks, parts):
-    """Batches of the tasks, each cut into `parts` elements."""
-    rng = np.random.default_rng(1)
-    elements = []
-    for task in tasks:
-        whole = batch(rng, task)
-        elements += [{k: np.split(v, parts)[i] for k, v in whole.items()} for i in range(parts)]
-    spec = {
-        "source": tf.TensorSpec([None, None], tf.int32),
-        "target": tf.TensorSpec([None, None], tf.int32),
-        "task": tf.TensorSpec([None], tf.int32),
-    }
-    return tf.data.Dataset.from_generator(lambda: iter(elements), output_signature=spec)
-
-
 if __name__ == "__main__":
+    # Without tf.data's tuner, for whose thread an iterator that is deleted waits, up to a minute.
+    tf.data.experimental.enable_debug_mode()
     directory = Path(sys.argv[1])
     for number, arguments in enumerate(json.loads((directory / "cases.json").read_text())):
         if "fit" in arguments:

@@ -94,6 +94,10 @@ def _mirrored_devices(num_replicas: int) -> list[str]:
     return [f"/CPU:{i}" for i in range(count)]
 
 
+def _accelerators() -> bool:
+    return bool(tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("TPU"))
+
+
 def to_all_replicas(strategy: tf.distribute.Strategy, make_dataset):
     """Distributes a dataset that yields one element for each replica in turn.
 
@@ -103,8 +107,14 @@ def to_all_replicas(strategy: tf.distribute.Strategy, make_dataset):
             replica 0, 1, ..., R - 1, 0, ... (``Mixture.dataset`` does this).
 
     Returns:
-        A distributed dataset: one ``next`` gives every replica its element.
+        A dataset, distributed if there are several devices: one ``next`` gives every replica its
+        element.
     """
+    if isinstance(strategy, tf.distribute.OneDeviceStrategy) and not _accelerators():
+        # A distributed iterator would add a copy to the device where the data is, and a thread of
+        # tf.data's tuner. A new iterator, which each change of the schedule needs, then waits for
+        # that thread of the old one: for seconds on a busy host, up to a minute.
+        return make_dataset()
     # Replicas get whole elements instead of slices of one, because the rebatching that slicing
     # needs refuses elements whose number of rows is not known before they come.
     return strategy.distribute_datasets_from_function(lambda _: make_dataset())
