@@ -20,7 +20,7 @@ demo: .venv/ready
 
 # A file's tests share what is costly to make, so they stay together.
 test: lint sanitize
-	$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+	$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 # The C++ tests under AddressSanitizer with UBSan, and under ThreadSanitizer.
 sanitize: .venv/ready

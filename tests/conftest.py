@@ -1,8 +1,11 @@
 """What every test starts from."""
 
+import fcntl
 import os
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import hypothesis
 import pytest
@@ -10,10 +13,18 @@ import pytest
 # Before anything imports TensorFlow.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ["KERAS_BACKEND"] = "tensorflow"
+# The programs of tests run for less time than LLVM needs to optimize them.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
 # The same examples in every run, and no failure because the machine was busy.
 hypothesis.settings.register_profile("keras_mtl", derandomize=True, deadline=None)
 hypothesis.settings.load_profile("keras_mtl")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts files with slow tests first, so that no worker begins one when the others finish."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
 
 
 @pytest.fixture
@@ -25,3 +36,27 @@ def run_python():
         return subprocess.run([sys.executable, "-c", code, *args], **options)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def copy_trained_model(tmp_path_factory):
+    """A function that copies a model directory, which is trained once for all workers, to a path.
+
+    It takes the path and the model's sharing, "full" or "encoder", and returns the path.
+    """
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+
+    def copy(path: Path, sharing: str = "full") -> Path:
+        from tests.decoding import tiny_model
+
+        trained = shared / f"trained-{sharing}"
+        with (shared / "trained.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not trained.exists():
+                tiny_model.make_model_dir(shared / f"new-{sharing}", sharing)
+                (shared / f"new-{sharing}").rename(trained)
+        return Path(shutil.copytree(trained, path))
+
+    return copy

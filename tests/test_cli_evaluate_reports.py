@@ -9,7 +9,6 @@ import keras_mtl
 from keras_mtl import __version__
 from keras_mtl.cli.main import main
 from keras_mtl.evaluation import reports as evaluation_report
-from tests.decoding import tiny_model
 
 PAIRS = {
     "en-fr": [("one red house", "une maison rouge"), ("the cat sleeps", "le chat dort")],
@@ -18,10 +17,8 @@ PAIRS = {
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    path = tmp_path_factory.mktemp("reports") / "model"
-    tiny_model.make_model_dir(path, steps=5)
-    return path
+def trained(copy_trained_model, tmp_path_factory):
+    return copy_trained_model(tmp_path_factory.mktemp("reports") / "model")
 
 
 @pytest.fixture

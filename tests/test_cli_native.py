@@ -16,9 +16,9 @@ from tests.decoding import tiny_model
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
+def trained(copy_trained_model, tmp_path_factory):
     path = tmp_path_factory.mktemp("cli") / "model"
-    model, vocabulary, tasks = tiny_model.make_model_dir(path, steps=10)
+    model, vocabulary, tasks = tiny_model.load(copy_trained_model(path))
     export_engine_file(model, vocabulary, tasks, path.parent / "model.kmtl", weight_type="int8")
     return path
 

@@ -20,9 +20,9 @@ from tests.decoding.tiny_model import LINES
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
+def made(copy_trained_model, tmp_path_factory):
     path = tmp_path_factory.mktemp("translator") / "model"
-    return path, *tiny_model.make_model_dir(path)
+    return path, *tiny_model.load(copy_trained_model(path))
 
 
 @pytest.fixture(scope="module")

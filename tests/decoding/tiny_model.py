@@ -9,6 +9,7 @@ from keras_mtl.configuration import files as registry
 from keras_mtl.configuration.overriding import set_values
 from keras_mtl.configuration.schema import ExperimentConfig, PairConfig
 from keras_mtl.data.vocabulary import TaskText, train_vocabulary
+from keras_mtl.decoding.loading import load_model
 from keras_mtl.decoding.tasks import TranslationTask
 from keras_mtl.models.factory import build_transformer
 
@@ -72,6 +73,12 @@ def make_model_dir(path, sharing="full", steps=30):
     )
     save(model, path / "ckpt-30")
     return model, vocabulary, tasks
+
+
+def load(path):
+    """Reads what `make_model_dir` has written; returns (model, vocabulary, tasks)."""
+    loaded = load_model(path)
+    return loaded.model, loaded.vocabulary, list(loaded.tasks.tasks)
 
 
 def save(model, prefix):

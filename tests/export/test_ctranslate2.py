@@ -177,7 +177,7 @@ def test_weights_that_are_not_finite_are_refused(weight_type, tmp_path):
     vocabulary = make_vocabulary()
     model = random_model({}, vocabulary.size)
     kernel = model.encoder.layers[0].feed_forward.intermediate.kernel
-    broken = np.array(kernel)
+    broken = kernel.numpy()
     broken[3, 2] = np.nan
     kernel.assign(broken)
     tasks = [TranslationTask("en-fr", "en", "fr", 0)]

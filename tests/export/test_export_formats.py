@@ -8,14 +8,11 @@ import pytest
 
 from keras_mtl.cli import main
 from keras_mtl.engine import open_model_file
-from tests.decoding.tiny_model import make_model_dir
 
 
 @pytest.fixture(scope="module")
-def model_dir(tmp_path_factory):
-    path = tmp_path_factory.mktemp("formats") / "model"
-    make_model_dir(path, steps=1)
-    return path
+def model_dir(copy_trained_model, tmp_path_factory):
+    return copy_trained_model(tmp_path_factory.mktemp("formats") / "model")
 
 
 @pytest.mark.parametrize("weight_type", ["float32", "int8"])

@@ -48,9 +48,9 @@ print("RESULT" + json.dumps({
 
 
 @pytest.fixture(scope="module")
-def model_dir(tmp_path_factory):
+def model_dir(copy_trained_model, tmp_path_factory):
     path = tmp_path_factory.mktemp("native") / "model"
-    return path, *tiny_model.make_model_dir(path, "encoder", steps=10)
+    return path, *tiny_model.load(copy_trained_model(path, "encoder"))
 
 
 def test_fresh_process_gives_the_strings_of_the_engine(model_dir, tmp_path, capsys):

@@ -68,8 +68,8 @@ def serve(path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("sharing", ["full", "encoder"])
-def test_fresh_process_gives_the_strings_of_translate(sharing, tmp_path):
-    tiny_model.make_model_dir(tmp_path / "model", sharing)
+def test_fresh_process_gives_the_strings_of_translate(copy_trained_model, sharing, tmp_path):
+    copy_trained_model(tmp_path / "model", sharing)
     path = export_model_dir(tmp_path / "model", tmp_path / "out" / "exported")
     assert sorted(os.listdir(tmp_path / "out")) == ["exported"]
     result = serve(path)
@@ -94,9 +94,9 @@ def test_fresh_process_gives_the_strings_of_translate(sharing, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
+def made(copy_trained_model, tmp_path_factory):
     path = tmp_path_factory.mktemp("export") / "model"
-    return path, *tiny_model.make_model_dir(path)
+    return path, *tiny_model.load(copy_trained_model(path))
 
 
 def test_text_is_cleaned_in_the_graph_as_in_python():

@@ -110,7 +110,7 @@ def test_writer_refuses(model, vocabulary, tmp_path):
     with pytest.raises(ExportError, match="weight_type='int4'"):
         export_engine_file(model, vocabulary, TASKS, path, weight_type="int4")
     weight = model.encoder.final_norm.beta
-    before = np.array(weight)
+    before = weight.numpy()
     weight.assign(np.full_like(before, np.nan))
     with pytest.raises(ExportError, match=r"weight encoder\.final_norm\.beta holds a value"):
         export_engine_file(model, vocabulary, tasks_of(model), path)

@@ -1,12 +1,11 @@
 """A few balanced steps of the trainer in its own process: strategies set devices once.
 
-Usage: python balance_case.py DIR, where cases.json lists what to run; writes <number>.npz, the
+`main` reads from its directory cases.json, which lists what to run, and writes <number>.npz, the
 weights, the totals and the state of the method of each case.
 """
 
 import functools
 import json
-import sys
 from pathlib import Path
 
 import keras
@@ -161,10 +160,9 @@ def _state(balancing):
     return {k: v.tolist() for k, v in balancing.state_dict().items()} if balancing else {}
 
 
-if __name__ == "__main__":
+def main(directory: Path) -> None:
     # Without tf.data's tuner, for whose thread an iterator that is deleted waits, up to a minute.
     tf.data.experimental.enable_debug_mode()
-    directory = Path(sys.argv[1])
     for number, arguments in enumerate(json.loads((directory / "cases.json").read_text())):
         case = custom_loop if "custom_loop" in arguments else run
         np.savez(directory / f"{number}.npz", **case(**arguments))

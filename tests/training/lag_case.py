@@ -1,8 +1,8 @@
 """A run with asynchronous validation, stopped at each step between a snapshot and its effect.
 
-Usage: python lag_case.py DIRECTORY; writes ``found.json``. In its own process, because determinism
-is set once. One `Run` resumes from one checkpoint after the other, so that its step is traced once;
-a process that was killed is imitated by its files.
+`main` writes found.json into its directory. It needs a process of its own, because determinism is
+set once. One `Run` resumes from one checkpoint after the other, so that its step is traced once;
+what a killed process leaves behind is made of files only.
 """
 
 import copy
@@ -10,7 +10,6 @@ import json
 import os
 import shutil
 import signal
-import sys
 import threading
 import time
 from pathlib import Path
@@ -237,7 +236,3 @@ def stopped_in_validations(run: Run, model_dir: Path, complete: Path) -> list:
         run.execute("train_and_eval")
         found.append([code, step, differences(undisturbed, traces(model_dir))])
     return found
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))

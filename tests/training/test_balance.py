@@ -1,11 +1,8 @@
 """Balancing in the trainer: one step, however its gradients are computed."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
+import balance_case
 import numpy as np
 import pytest
 
@@ -17,8 +14,8 @@ from keras_mtl.errors import ConfigError
 from keras_mtl.training.run.baselines import single_task_config
 from keras_mtl.training.run.building import plan_updates
 from keras_mtl.training.step import balancing as balance
+from tests import processes
 
-SCRIPT = Path(__file__).with_name("balance_case.py")
 LEAK = {"method": "graddrop", "parameters": {"leak": 1.0}}
 ONE_DEVICE = {
     "sum": {"decoders": 2},
@@ -44,8 +41,7 @@ def results(tmp_path_factory):
     for cases in (ONE_DEVICE, MIRRORED):
         directory = tmp_path_factory.mktemp("cases")
         (directory / "cases.json").write_text(json.dumps(list(cases.values())))
-        environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2"}
-        subprocess.run([sys.executable, str(SCRIPT), str(directory)], check=True, env=environment)
+        processes.run(balance_case.main, directory)
         for number, name in enumerate(cases):
             found[name] = dict(np.load(directory / f"{number}.npz"))
     return found

@@ -269,6 +269,10 @@ def test_fit_goes_on_where_an_earlier_fit_ended():
     assert callback.step == 3 * STEPS
 
 
+WITHOUT_SCORES = pytest.mark.filterwarnings("ignore:schedule .* learns from scores:UserWarning")
+
+
+@WITHOUT_SCORES
 def test_what_does_not_fit_is_named(tmp_path):
     mixture = make_mixture()
     with pytest.raises(ConfigError, match="unknown task 'lage'; did you mean 'large'"):
@@ -372,6 +376,7 @@ def test_factors_of_an_implicit_schedule_act_in_fit(application, options):
     assert found["logged scales"][1] < 0.9
 
 
+@WITHOUT_SCORES
 def test_factors_need_an_application_that_fits():
     with pytest.raises(ConfigError, match=r"Mixture\(..., application='gradient'\)"):
         TaskScheduling(make_mixture("implicit"))

@@ -1,14 +1,11 @@
 """Asynchronous validation: in effect a fixed number of steps later, whatever happens between."""
 
 import json
-import os
 import signal
-import subprocess
-import sys
 import threading
 import time
-from pathlib import Path
 
+import lag_case
 import pytest
 
 from keras_mtl.configuration.schema import ExperimentConfig
@@ -16,22 +13,13 @@ from keras_mtl.engine import NativeError, library
 from keras_mtl.errors import ConfigError, KerasMtlError
 from keras_mtl.evaluation.background import BackgroundEvaluation
 from keras_mtl.training.run.periodic_validation import check_lag
-
-SCRIPT = Path(__file__).with_name("lag_case.py")
+from tests import processes
 
 
 @pytest.fixture(scope="module")
 def case(tmp_path_factory):
     directory = tmp_path_factory.mktemp("lag")
-    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
-    done = subprocess.run(
-        [sys.executable, str(SCRIPT), str(directory)],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    processes.run(lag_case.main, directory)
     return json.loads((directory / "found.json").read_text())
 
 

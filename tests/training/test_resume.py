@@ -2,17 +2,15 @@
 
 import copy
 import json
-import os
 import random
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 from same_run import assert_same_run, events, logged_batches, tensors
 from tiny_run import CONFIG, STEPS
+
+from tests import processes
 
 MOMENTS = "moments/momentum/0/.ATTRIBUTES/VARIABLE_VALUE"
 ADAPTIVE = {"name": "inverse_ratio", "parameters": {"ema": 0.5, "max_change": 0.2}}
@@ -40,7 +38,7 @@ PRECISIONS = {"example": "mixed_float16", "batch": "float32"}
 KILLS = {"example": ((21, 26), (31, 36)), "batch": ((0, STEPS),) * 5}
 
 
-def start(directory: Path, model_dir: Path, granularity: str) -> subprocess.Popen:
+def start(directory: Path, model_dir: Path, granularity: str) -> processes.Forked:
     config = copy.deepcopy(CONFIG)
     config["trainer"]["schedule"] = SCHEDULES[granularity]
     config["trainer"]["balancing"] = BALANCING[granularity]
@@ -49,23 +47,16 @@ def start(directory: Path, model_dir: Path, granularity: str) -> subprocess.Pope
     config["runtime"]["mixed_precision_dtype"] = PRECISIONS[granularity]
     file = directory / "config.json"  # JSON is YAML.
     file.write_text(json.dumps(config))
-    return subprocess.Popen(
-        [
-            *(sys.executable, "-m", "keras_mtl.cli.main", "train"),
-            *("--config_file", str(file), "--model_dir", str(model_dir)),
-            "--params_override",
-            f"task.data.data_dir={directory / 'data'},task.data.granularity={granularity}",
-        ],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
+    overrides = f"task.data.data_dir={directory / 'data'},task.data.granularity={granularity}"
+    return processes.keras_mtl(
+        *("train", "--config_file", file, "--model_dir", model_dir),
+        *("--params_override", overrides),
     )
 
 
-def finish(process: subprocess.Popen) -> str:
-    output, _ = process.communicate(timeout=600)
-    assert process.returncode == 0, output
+def finish(process: processes.Forked) -> str:
+    code, output, error = process.finish()
+    assert code == 0, output + error
     return output
 
 
@@ -79,11 +70,10 @@ def test_kills_change_nothing(tmp_path, granularity):
     moments = sorted(chance.randrange(*steps) for steps in KILLS[granularity])
     for moment in moments:
         process = start(tmp_path, killed, granularity)
-        while process.poll() is None and logged_batches(killed) < moment:
+        while process.running and logged_batches(killed) < moment:
             time.sleep(0.02)
         time.sleep(chance.random() * 0.5)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        process.kill()
     output = finish(start(tmp_path, killed, granularity))
     assert "resuming from" in output
     assert logged_batches(undisturbed) == STEPS

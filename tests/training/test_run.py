@@ -5,11 +5,12 @@ import fcntl
 import json
 import os
 import re
-import subprocess
-import sys
+import types
 
 import pytest
 from tiny_run import CONFIG
+
+from tests import processes
 
 
 def settings(**changes):
@@ -31,15 +32,11 @@ def settings(**changes):
 def train(directory, config, *words, model_dir="run"):
     file = directory / "config.json"
     file.write_text(json.dumps(config))
-    return subprocess.run(
-        [
-            *(sys.executable, "-m", "keras_mtl.cli.main", "train"),
-            *("--config_file", str(file), "--model_dir", str(directory / model_dir), *words),
-        ],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
-        check=False,
+    process = processes.keras_mtl(
+        "train", "--config_file", file, "--model_dir", directory / model_dir, *words
+    )
+    return types.SimpleNamespace(
+        **dict(zip(("returncode", "stdout", "stderr"), process.finish(), strict=True))
     )
 
 

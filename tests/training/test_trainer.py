@@ -1,18 +1,15 @@
 """One gradient, however the rows are spread: over replicas, accumulated batches, or not at all."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import fit_case
 import numpy as np
 import pytest
+import trainer_case
 
 from keras_mtl.training.step.scaling import APPLICATIONS
+from tests import processes
 
-SCRIPT = Path(__file__).with_name("trainer_case.py")
 MOMENTS = ("scaled", "per_task")
 LEARNING_RATES = {name: {"moments": name, "scales": [1.5, 0.5]} for name in MOMENTS}
 FLOAT16 = {"precision": "mixed_float16"}
@@ -55,8 +52,7 @@ def results(tmp_path_factory):
     for cases in (ONE_DEVICE, MIRRORED):
         directory = tmp_path_factory.mktemp("cases")
         (directory / "cases.json").write_text(json.dumps(list(cases.values())))
-        environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2"}
-        subprocess.run([sys.executable, str(SCRIPT), str(directory)], check=True, env=environment)
+        processes.run(trainer_case.main, directory)
         for number, name in enumerate(cases):
             found[name] = dict(np.load(directory / f"{number}.npz"))
     return found

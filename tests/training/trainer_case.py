@@ -1,12 +1,11 @@
 """A few steps of the trainer in a process of its own: strategies set devices once.
 
-Usage: python trainer_case.py DIRECTORY, where cases.json lists what to run. Writes <number>.npz,
-the weights and the totals of each case.
+`main` reads from its directory cases.json, which lists what to run, and writes <number>.npz, the
+weights and the totals of each case.
 """
 
 import functools
 import json
-import sys
 from pathlib import Path
 
 import fit_case
@@ -176,10 +175,9 @@ def run(
     return result
 
 
-if __name__ == "__main__":
+def main(directory: Path) -> None:
     # Without tf.data's tuner, for whose thread an iterator that is deleted waits, up to a minute.
     tf.data.experimental.enable_debug_mode()
-    directory = Path(sys.argv[1])
     for number, arguments in enumerate(json.loads((directory / "cases.json").read_text())):
         if "fit" in arguments:
             strategy = make_strategy(RuntimeConfig(**arguments["runtime"]))

@@ -1,0 +1,72 @@
+"""Processes that begin with TensorFlow imported: forks of a server that has imported it once.
+
+Each is a process of its own in all that TensorFlow sets once in a process, such as devices and
+determinism. Tests of how the program itself starts and ends run it with `subprocess`.
+"""
+
+import multiprocessing
+import os
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+_CONTEXT = multiprocessing.get_context("forkserver")
+_CONTEXT.set_forkserver_preload(
+    ["keras_mtl.cli.main", "keras_mtl.training.run.loop", "keras_mtl.evaluation.engine_evaluator"]
+)
+
+
+class Forked:
+    """A function that runs in a process of its own.
+
+    Args:
+        function: a function at the top level of a module; what it returns is the exit code.
+        args: its arguments.
+    """
+
+    def __init__(self, function: Callable[..., int | None], *args: Any) -> None:
+        self._directory = tempfile.TemporaryDirectory()
+        self._files = [Path(self._directory.name, name) for name in ("stdout", "stderr")]
+        self._process = _CONTEXT.Process(target=_run, args=(self._files, function, args))
+        self._process.start()
+
+    @property
+    def running(self) -> bool:
+        """Whether it has not ended."""
+        return self._process.is_alive()
+
+    def kill(self) -> None:
+        """Sends SIGKILL and waits."""
+        self._process.kill()
+        self._process.join()
+
+    def finish(self, timeout: float = 600.0) -> tuple[int | None, str, str]:
+        """Waits; returns exit code (None: still running), standard output and standard error."""
+        self._process.join(timeout)
+        output, error = (file.read_text() if file.exists() else "" for file in self._files)
+        return self._process.exitcode, output, error
+
+
+def keras_mtl(*words: object) -> Forked:
+    """Starts a subcommand of `keras-mtl`."""
+    return Forked(_main, [str(word) for word in words])
+
+
+def run(function: Callable[..., int | None], *args: Any) -> None:
+    """Runs a function that has to succeed."""
+    code, output, error = Forked(function, *args).finish()
+    assert code == 0, output + error
+
+
+def _main(words: list[str]) -> int:
+    from keras_mtl.cli.main import main
+
+    return main(words)
+
+
+def _run(files: list[Path], function: Callable[..., int | None], args: tuple[Any, ...]) -> None:
+    for descriptor, file in enumerate(files, 1):
+        os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), descriptor)
+    sys.exit(function(*args))
