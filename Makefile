@@ -1,7 +1,7 @@
 # Each target is a line or two. `make demo` is the main job, `make test` runs every test; both first
 # make .venv from requirements.lock and build the C++ into it.
 .DELETE_ON_ERROR:
-.PHONY: all demo test sanitize lint bench docs wheel check-wheel lock clean
+.PHONY: all demo test sanitize check format bench docs wheel check-wheel lock clean
 
 BIN := .venv/bin
 # Quiet twice: errors alone.
@@ -18,17 +18,25 @@ all: .venv/ready
 demo: .venv/ready
 	@$(BIN)/keras-mtl demo
 
-# A file's tests share what is costly to make, so they stay together.
-test: lint sanitize
+# A file's tests share what is costly to make, so they stay together. Files with slow tests start
+# first, in the order of tests/conftest.py.
+test: check sanitize
 	$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 # The C++ tests under AddressSanitizer with UBSan, and under ThreadSanitizer.
 sanitize: .venv/ready
 	@scripts/sanitize.sh $(BIN)
 
-lint: .venv/ready
-	$(BIN)/ruff check .
+# Format, style and types; takes seconds.
+check: .venv/ready
+	$(BIN)/ruff format --check --quiet .
+	$(BIN)/ruff check --quiet .
 	$(BIN)/mypy
+
+# Formats the Python, and fixes what ruff can fix.
+format: .venv/ready
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
 
 bench: .venv/ready
 	@for script in $$(grep -l __main__ benchmarks/*.py); do echo "== $$script"; $(BIN)/python $$script || exit 1; done

@@ -8,7 +8,7 @@ import contextlib
 import io
 import os
 import sys
-from typing import BinaryIO, TextIO
+from typing import BinaryIO, TextIO, cast
 
 from keras_mtl.errors import InputError
 from keras_mtl.files import naming
@@ -37,9 +37,9 @@ def prepare_streams() -> None:
         )
     # Not what a test or a program that calls `main` has put in their place.
     if sys.stdout is sys.__stdout__:
-        sys.stdout = _named(sys.stdout, "standard output")
+        sys.stdout = _named(cast(TextIO, sys.stdout), "standard output")
     if sys.stderr is sys.__stderr__:
-        sys.stderr = _named(sys.stderr, "standard error")
+        sys.stderr = _named(cast(TextIO, sys.stderr), "standard error")
 
 
 def standard_input() -> BinaryIO:
@@ -88,7 +88,7 @@ class _NamedFile(io.FileIO):
 def _named(stream: TextIO, shown: str) -> TextIO:
     stream.flush()
     return io.TextIOWrapper(
-        io.BufferedWriter(_NamedFile(stream.fileno(), shown)),
+        io.BufferedWriter(_NamedFile(stream.fileno(), shown)),  # type: ignore[type-var]
         encoding=stream.encoding,
         errors=stream.errors,
         newline="\n",

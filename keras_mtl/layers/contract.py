@@ -1,6 +1,7 @@
 """What a sub-layer of a plug-in must do, checked before hours of training depend on it."""
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import keras
 import numpy as np
@@ -56,7 +57,7 @@ def _problems(
     infer = tf.function(lambda x: layer(x, training=False), input_signature=signature)
 
     @tf.function(input_signature=signature)
-    def train(x):
+    def train(x: tf.Tensor) -> Any:
         with tf.GradientTape() as tape:
             outputs = layer(x, training=True)
         return outputs, tape.gradient(outputs, layer.trainable_variables)

@@ -1,5 +1,7 @@
 """Multi-head attention from the decoder to the encoder's output."""
 
+from typing import Any
+
 import keras
 import tensorflow as tf
 
@@ -43,7 +45,7 @@ class CrossAttention(keras.layers.Layer):
         dropout: float = 0.0,
         use_bias: bool = True,
         seed: int | keras.random.SeedGenerator | None = None,
-        **kwargs,
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         if num_heads < 1:
@@ -57,7 +59,7 @@ class CrossAttention(keras.layers.Layer):
         )
         self.supports_masking = True
 
-    def build(self, inputs_shape, memory_shape) -> None:
+    def build(self, inputs_shape: Any, memory_shape: Any) -> None:
         dim = inputs_shape[-1]
         if dim % self.num_heads:
             raise ValueError(f"{self.name}: num_heads={self.num_heads} does not divide {dim}")
@@ -72,7 +74,13 @@ class CrossAttention(keras.layers.Layer):
         self.output_projection.build((None, dim))
         self.built = True
 
-    def call(self, inputs, memory, memory_mask=None, training=False):
+    def call(
+        self,
+        inputs: tf.Tensor,
+        memory: tf.Tensor,
+        memory_mask: tf.Tensor | None = None,
+        training: bool = False,
+    ) -> tf.Tensor:
         (query,) = attention.split_heads(self.query(inputs), 1, self.num_heads)
         key, value = attention.split_heads(self.key_value(memory), 2, self.num_heads)
         bias = attention.padding_bias(memory_mask)
@@ -122,7 +130,7 @@ class CrossAttention(keras.layers.Layer):
     def compute_output_shape(self, inputs_shape, memory_shape):
         return inputs_shape
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "num_heads": self.num_heads,

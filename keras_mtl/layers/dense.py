@@ -1,6 +1,7 @@
 """Dense layer that multiplies one matrix, whatever the rank of its input."""
 
 import keras
+import tensorflow as tf
 from keras import ops
 
 
@@ -22,7 +23,7 @@ class Dense(keras.layers.Dense):
       Float `[..., units]`.
     """
 
-    def call(self, inputs, training=None):
+    def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         if inputs.shape.rank == 2:
             return super().call(inputs, training=training)
         shape = ops.shape(inputs)

@@ -1,5 +1,7 @@
 """Dropout whose mask is a hash of the position, so that it costs next to nothing on a CPU."""
 
+from typing import Any
+
 import keras
 import tensorflow as tf
 
@@ -90,7 +92,7 @@ class Dropout(keras.layers.Layer):
         self,
         rate: float,
         seed: int | keras.random.SeedGenerator | None = None,
-        **kwargs,
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         if not 0.0 <= rate < 1.0:
@@ -104,10 +106,10 @@ class Dropout(keras.layers.Layer):
             track_state(self, self.seed_generator, seed)
         self.supports_masking = True
 
-    def build(self, input_shape) -> None:
+    def build(self, input_shape: Any) -> None:
         self.built = True
 
-    def call(self, inputs, training=False):
+    def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
         if not training or self.rate == 0.0:
             return inputs
         seed = tf.cast(self.seed_generator.next(), tf.int64)
@@ -128,8 +130,8 @@ class Dropout(keras.layers.Layer):
         scaled = inputs * tf.cast(2**16 / (2**16 - self._threshold), inputs.dtype)
         return tf.where(keep, scaled, tf.zeros([], inputs.dtype))
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Any) -> Any:
         return input_shape
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "rate": self.rate, "seed": self._seed}

@@ -1,6 +1,9 @@
 """The position-wise feed-forward block."""
 
+from typing import Any
+
 import keras
+import tensorflow as tf
 
 from keras_mtl.configuration.sublayers import STANDARD
 from keras_mtl.layers.dense import Dense
@@ -41,7 +44,7 @@ class FeedForward(keras.layers.Layer):
         activation: str = "relu",
         dropout: float = 0.0,
         seed: int | keras.random.SeedGenerator | None = None,
-        **kwargs,
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         if activation not in ACTIVATIONS:
@@ -58,7 +61,7 @@ class FeedForward(keras.layers.Layer):
         )
         self.supports_masking = True
 
-    def build(self, input_shape) -> None:
+    def build(self, input_shape: Any) -> None:
         dim = input_shape[-1]
         self.intermediate = Dense(
             self.intermediate_dim,
@@ -71,14 +74,14 @@ class FeedForward(keras.layers.Layer):
         self.output_projection.build((None, self.intermediate_dim))
         self.built = True
 
-    def call(self, inputs, training=False):
+    def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
         hidden = self.activation_dropout(self.intermediate(inputs), training=training)
         return self.output_projection(hidden)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Any) -> Any:
         return input_shape
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "intermediate_dim": self.intermediate_dim,

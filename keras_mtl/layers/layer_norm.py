@@ -1,5 +1,7 @@
 """Layer normalization in float32."""
 
+from typing import Any
+
 import keras
 import tensorflow as tf
 
@@ -25,19 +27,19 @@ class LayerNorm(keras.layers.Layer):
     Reference: Ba et al., arXiv 1607.06450.
     """
 
-    def __init__(self, epsilon: float = 1e-6, **kwargs) -> None:
+    def __init__(self, epsilon: float = 1e-6, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.epsilon = epsilon
         self.supports_masking = True
 
-    def build(self, input_shape) -> None:
+    def build(self, input_shape: Any) -> None:
         shape = (input_shape[-1],)
         # autocast=False: a scale rounded to bfloat16 would undo the float32 arithmetic.
         self.gamma = self.add_weight(name="gamma", shape=shape, initializer="ones", autocast=False)
         self.beta = self.add_weight(name="beta", shape=shape, initializer="zeros", autocast=False)
         self.built = True
 
-    def call(self, inputs):
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
         x = tf.cast(inputs, tf.float32)
         centered = x - tf.reduce_mean(x, axis=-1, keepdims=True)
         variance = tf.reduce_mean(tf.square(centered), axis=-1, keepdims=True)
@@ -45,8 +47,8 @@ class LayerNorm(keras.layers.Layer):
         outputs = normal * tf.cast(self.gamma, tf.float32) + tf.cast(self.beta, tf.float32)
         return tf.cast(outputs, self.compute_dtype)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Any) -> Any:
         return input_shape
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "epsilon": self.epsilon}

@@ -1,5 +1,7 @@
 """A learned embedding for each position."""
 
+from typing import Any
+
 import keras
 import tensorflow as tf
 
@@ -20,12 +22,12 @@ class PositionEmbedding(keras.layers.Layer):
       Float `[batch, time, dim]`.
     """
 
-    def __init__(self, max_length: int, **kwargs) -> None:
+    def __init__(self, max_length: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.max_length = max_length
         self.supports_masking = True
 
-    def build(self, input_shape) -> None:
+    def build(self, input_shape: Any) -> None:
         dim = input_shape[-1]
         self.positions = self.add_weight(
             name="positions",
@@ -34,15 +36,15 @@ class PositionEmbedding(keras.layers.Layer):
         )
         self.built = True
 
-    def call(self, inputs, start_index=0):
+    def call(self, inputs: tf.Tensor, start_index: tf.Tensor | int = 0) -> tf.Tensor:
         # A slice of fixed length, so that XLA takes a start that is a tensor.
         length = inputs.shape[1] or tf.shape(inputs)[1]
         table = tf.convert_to_tensor(self.positions)
         rows = tf.slice(table, [start_index, 0], [length, table.shape[1]])
         return inputs + tf.cast(rows, inputs.dtype)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Any) -> Any:
         return input_shape
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "max_length": self.max_length}

@@ -76,7 +76,7 @@ class QuantizedDense(keras.layers.Layer):
         self.supports_jit = backend != "native"
         self.bias = None
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         features = input_shape[-1]
         if features is None:
             raise InputError("the last dimension of the inputs must be known")
@@ -143,7 +143,7 @@ class QuantizedDense(keras.layers.Layer):
             layer.bias.assign(dense.bias)
         return layer
 
-    def call(self, inputs):
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
         rows = tf.cast(inputs, tf.float32)
         kernel = tf.convert_to_tensor(self.kernel)
         outputs = quantized_matmul(rows, kernel, self._column_scales(), self.backend)
@@ -155,7 +155,7 @@ class QuantizedDense(keras.layers.Layer):
         outputs = tf.cast(outputs, self.compute_dtype)
         return outputs if self.activation is None else self.activation(outputs)
 
-    def _column_scales(self):
+    def _column_scales(self) -> Any:
         """Returns the value of one int8 step of each column, float32 [N]; Keras keeps its inverse.
 
         A scale that no finite kernel has gives NaN, so a broken column shows.
@@ -165,10 +165,10 @@ class QuantizedDense(keras.layers.Layer):
         # With a constant numerator, 1 / x, graphs would hold a Reciprocal, whose bits differ.
         return tf.where(valid, 1.0, float("nan")) / factors
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Any) -> Any:
         return (*input_shape[:-1], self.units)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "units": self.units,

@@ -1,5 +1,7 @@
 """Multi-head self-attention with one fused projection, in parallel and step by step."""
 
+from typing import Any
+
 import keras
 import tensorflow as tf
 
@@ -48,7 +50,7 @@ class SelfAttention(keras.layers.Layer):
         dropout: float = 0.0,
         use_bias: bool = True,
         seed: int | keras.random.SeedGenerator | None = None,
-        **kwargs,
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         if num_heads < 1:
@@ -62,7 +64,7 @@ class SelfAttention(keras.layers.Layer):
         )
         self.supports_masking = True
 
-    def build(self, input_shape) -> None:
+    def build(self, input_shape: Any) -> None:
         dim = input_shape[-1]
         if dim % self.num_heads:
             raise ValueError(f"{self.name}: num_heads={self.num_heads} does not divide {dim}")
@@ -80,7 +82,13 @@ class SelfAttention(keras.layers.Layer):
         self.output_projection.build((None, dim))
         self.built = True
 
-    def call(self, inputs, mask=None, use_causal_mask=False, training=False):
+    def call(
+        self,
+        inputs: tf.Tensor,
+        mask: tf.Tensor | None = None,
+        use_causal_mask: bool = False,
+        training: bool = False,
+    ) -> tf.Tensor:
         query, key, value = attention.split_heads(self.qkv(inputs), 3, self.num_heads)
         bias = attention.padding_bias(mask)
         if use_causal_mask:
@@ -122,10 +130,10 @@ class SelfAttention(keras.layers.Layer):
         context = tf.reshape(context, [batch, beams, self.output_projection.units])
         return self.output_projection(context), {"key": key, "value": value}
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Any) -> Any:
         return input_shape
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "num_heads": self.num_heads,

@@ -1,6 +1,7 @@
 """Sinusoidal positions."""
 
 import math
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -31,17 +32,17 @@ class SinePositionEncoding(keras.layers.Layer):
     Reference: tensor2tensor, `add_timing_signal_1d`; Vaswani et al., arXiv 1706.03762, section 3.5.
     """
 
-    def __init__(self, max_wavelength: float = 10_000.0, **kwargs) -> None:
+    def __init__(self, max_wavelength: float = 10_000.0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.max_wavelength = max_wavelength
         self.supports_masking = True
 
-    def build(self, input_shape) -> None:
+    def build(self, input_shape: Any) -> None:
         if input_shape[-1] % 2:
             raise ValueError(f"{self.name}: the width must be even, not {input_shape[-1]}")
         self.built = True
 
-    def call(self, inputs, start_index=0):
+    def call(self, inputs: tf.Tensor, start_index: tf.Tensor | int = 0) -> tf.Tensor:
         half = inputs.shape[-1] // 2
         length = inputs.shape[1] or tf.shape(inputs)[1]
         position = tf.cast(tf.range(length) + start_index, tf.float32)
@@ -51,8 +52,8 @@ class SinePositionEncoding(keras.layers.Layer):
         signal = tf.concat([tf.sin(angle), tf.cos(angle)], axis=1)
         return inputs + tf.cast(signal, inputs.dtype)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Any) -> Any:
         return input_shape
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "max_wavelength": self.max_wavelength}

@@ -1,5 +1,7 @@
 """Token embeddings that can also project to logits."""
 
+from typing import Any
+
 import keras
 import tensorflow as tf
 
@@ -27,7 +29,7 @@ class TokenEmbedding(keras.layers.Layer):
     """
 
     def __init__(
-        self, vocabulary_size: int, hidden_dim: int, mask_id: int | None = 0, **kwargs
+        self, vocabulary_size: int, hidden_dim: int, mask_id: int | None = 0, **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)
         self.vocabulary_size = vocabulary_size
@@ -36,7 +38,7 @@ class TokenEmbedding(keras.layers.Layer):
         # Ids must not be cast to the compute type: float16 and bfloat16 cannot count them.
         self.autocast = False
 
-    def build(self, input_shape=None) -> None:
+    def build(self, input_shape: Any = None) -> None:
         self.embeddings = self.add_weight(
             name="embeddings",
             shape=(self.vocabulary_size, self.hidden_dim),
@@ -44,7 +46,7 @@ class TokenEmbedding(keras.layers.Layer):
         )
         self.built = True
 
-    def call(self, inputs):
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
         # Gather before casting: only the rows in use are cast and scaled.
         rows = tf.gather(tf.convert_to_tensor(self.embeddings), tf.cast(inputs, tf.int32))
         return tf.cast(rows, self.compute_dtype) * tf.cast(self.hidden_dim**0.5, self.compute_dtype)
@@ -59,13 +61,15 @@ class TokenEmbedding(keras.layers.Layer):
         lead = [dynamic[i] if size is None else size for i, size in enumerate(static)]
         return tf.reshape(outputs, [*lead, self.vocabulary_size])
 
-    def compute_mask(self, inputs, previous_mask=None):
+    def compute_mask(
+        self, inputs: tf.Tensor, previous_mask: tf.Tensor | None = None
+    ) -> tf.Tensor | None:
         return None if self.mask_id is None else tf.not_equal(inputs, self.mask_id)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Any) -> Any:
         return (*input_shape, self.hidden_dim)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "vocabulary_size": self.vocabulary_size,

@@ -61,7 +61,7 @@ class TransformerDecoderLayer(keras.layers.Layer):
         norm: str = STANDARD["norm"],
         norm_parameters: Mapping[str, Any] | None = None,
         seed: int | keras.random.SeedGenerator | None = None,
-        **kwargs,
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.intermediate_dim = intermediate_dim
@@ -83,7 +83,7 @@ class TransformerDecoderLayer(keras.layers.Layer):
         make_norm = functools.partial(
             create_norm, norm, norm_parameters, layer_norm_epsilon, dtype=policy
         )
-        heads = {"num_heads": num_heads, "dropout": attention_dropout, "seed": seed}
+        heads: dict[str, Any] = {"num_heads": num_heads, "dropout": attention_dropout, "seed": seed}
         self.self_attention_norm = make_norm(name="self_attention_norm")
         self.self_attention = SelfAttention(**heads, dtype=policy, name="self_attention")
         self.cross_attention_norm = make_norm(name="cross_attention_norm")
@@ -101,7 +101,7 @@ class TransformerDecoderLayer(keras.layers.Layer):
         )
         self.residual_dropout = Dropout(dropout, seed=seed, dtype=policy, name="dropout")
 
-    def build(self, inputs_shape, memory_shape) -> None:
+    def build(self, inputs_shape: Any, memory_shape: Any) -> None:
         self.self_attention_norm.build(inputs_shape)
         self.self_attention.build(inputs_shape)
         self.cross_attention_norm.build(inputs_shape)
@@ -110,7 +110,13 @@ class TransformerDecoderLayer(keras.layers.Layer):
         self.feed_forward.build(inputs_shape)
         self.built = True
 
-    def call(self, inputs, memory, memory_mask=None, training=False):
+    def call(
+        self,
+        inputs: tf.Tensor,
+        memory: tf.Tensor,
+        memory_mask: tf.Tensor | None = None,
+        training: bool = False,
+    ) -> tf.Tensor:
         x = self.self_attention(
             self.self_attention_norm(inputs), use_causal_mask=True, training=training
         )
@@ -174,10 +180,10 @@ class TransformerDecoderLayer(keras.layers.Layer):
         x += self.feed_forward(self.feed_forward_norm(x))
         return x, {"self": self_cache, "cross": cache["cross"]}
 
-    def compute_output_shape(self, inputs_shape, memory_shape):
+    def compute_output_shape(self, inputs_shape: Any, memory_shape: Any) -> Any:
         return inputs_shape
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "intermediate_dim": self.intermediate_dim,

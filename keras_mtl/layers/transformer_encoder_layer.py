@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import keras
+import tensorflow as tf
 
 from keras_mtl.configuration.sublayers import STANDARD
 from keras_mtl.layers.dropout import Dropout, seed_config
@@ -56,7 +57,7 @@ class TransformerEncoderLayer(keras.layers.Layer):
         norm: str = STANDARD["norm"],
         norm_parameters: Mapping[str, Any] | None = None,
         seed: int | keras.random.SeedGenerator | None = None,
-        **kwargs,
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.intermediate_dim = intermediate_dim
@@ -95,23 +96,25 @@ class TransformerEncoderLayer(keras.layers.Layer):
         )
         self.residual_dropout = Dropout(dropout, seed=seed, dtype=policy, name="dropout")
 
-    def build(self, input_shape) -> None:
+    def build(self, input_shape: Any) -> None:
         self.attention_norm.build(input_shape)
         self.attention.build(input_shape)
         self.feed_forward_norm.build(input_shape)
         self.feed_forward.build(input_shape)
         self.built = True
 
-    def call(self, inputs, mask=None, training=False):
+    def call(
+        self, inputs: tf.Tensor, mask: tf.Tensor | None = None, training: bool = False
+    ) -> tf.Tensor:
         x = self.attention(self.attention_norm(inputs), mask=mask, training=training)
         x = inputs + self.residual_dropout(x, training=training)
         y = self.feed_forward(self.feed_forward_norm(x), training=training)
         return x + self.residual_dropout(y, training=training)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Any) -> Any:
         return input_shape
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "intermediate_dim": self.intermediate_dim,

@@ -59,10 +59,10 @@ class TransformerDecoder(keras.layers.Layer):
         feed_forward_parameters: Mapping[str, Any] | None = None,
         norm: str = STANDARD["norm"],
         norm_parameters: Mapping[str, Any] | None = None,
-        **kwargs,
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        sublayers = {
+        sublayers: dict[str, Any] = {
             "feed_forward": feed_forward,
             "feed_forward_parameters": dict(feed_forward_parameters or {}),
             "norm": norm,
@@ -110,7 +110,7 @@ class TransformerDecoder(keras.layers.Layer):
                 vocabulary_size, use_bias=False, dtype=policy, name="projection"
             )
 
-    def build(self, inputs_shape, memory_shape) -> None:
+    def build(self, inputs_shape: Any, memory_shape: Any) -> None:
         for layer in self.layers:
             layer.build(inputs_shape, memory_shape)
         self.final_norm.build(inputs_shape)
@@ -118,7 +118,14 @@ class TransformerDecoder(keras.layers.Layer):
             self.projection.build((None, inputs_shape[-1]))
         self.built = True
 
-    def call(self, inputs, memory, memory_mask=None, training=False, project=True):
+    def call(
+        self,
+        inputs: tf.Tensor,
+        memory: tf.Tensor,
+        memory_mask: tf.Tensor | None = None,
+        training: bool = False,
+        project: bool = True,
+    ) -> tf.Tensor:
         x = self.embedding_dropout(inputs, training=training)
         for layer in self.layers:
             x = layer(x, memory, memory_mask=memory_mask, training=training)
@@ -160,8 +167,8 @@ class TransformerDecoder(keras.layers.Layer):
         x = self.final_norm(x)
         return self.projection(x) if project and self.projection is not None else x
 
-    def compute_output_shape(self, inputs_shape, memory_shape):
+    def compute_output_shape(self, inputs_shape: Any, memory_shape: Any) -> Any:
         return (*inputs_shape[:-1], self._config["vocabulary_size"] or inputs_shape[-1])
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), **self._config}

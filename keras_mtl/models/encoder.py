@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import keras
+import tensorflow as tf
 
 from keras_mtl.configuration.sublayers import STANDARD
 from keras_mtl.layers import Dropout, TransformerEncoderLayer
@@ -53,10 +54,10 @@ class TransformerEncoder(keras.layers.Layer):
         feed_forward_parameters: Mapping[str, Any] | None = None,
         norm: str = STANDARD["norm"],
         norm_parameters: Mapping[str, Any] | None = None,
-        **kwargs,
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        sublayers = {
+        sublayers: dict[str, Any] = {
             "feed_forward": feed_forward,
             "feed_forward_parameters": dict(feed_forward_parameters or {}),
             "norm": norm,
@@ -98,20 +99,22 @@ class TransformerEncoder(keras.layers.Layer):
             setattr(self, f"layer_{i}", layer)
         self.final_norm = create_norm(norm, norm_parameters, dtype=policy, name="final_norm")
 
-    def build(self, input_shape) -> None:
+    def build(self, input_shape: Any) -> None:
         for layer in self.layers:
             layer.build(input_shape)
         self.final_norm.build(input_shape)
         self.built = True
 
-    def call(self, inputs, mask=None, training=False):
+    def call(
+        self, inputs: tf.Tensor, mask: tf.Tensor | None = None, training: bool = False
+    ) -> tf.Tensor:
         x = self.embedding_dropout(inputs, training=training)
         for layer in self.layers:
             x = layer(x, mask=mask, training=training)
         return self.final_norm(x)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Any) -> Any:
         return input_shape
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), **self._config}

@@ -1,5 +1,8 @@
 """The training loss, together with the projection to the vocabulary that precedes it."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import tensorflow as tf
 
 
@@ -48,7 +51,7 @@ def projected_cross_entropy(
     table = tf.cast(table, states.dtype)
     if drop_padding:
         places = tf.where(tf.reshape(counted, [-1]))
-        losses = _token_losses(
+        losses: Sequence[tf.Tensor] = _token_losses(
             tf.gather(rows, places[:, 0]), table, tf.gather(flat, places[:, 0]), smoothing
         )
         size = tf.size(labels, tf.int64)[None]
@@ -77,7 +80,7 @@ def _token_losses(
     off = smoothing / (table.shape[0] - 1)
 
     @tf.custom_gradient
-    def losses(rows, table):
+    def losses(rows: tf.Tensor, table: tf.Tensor) -> Any:
         x = tf.cast(tf.matmul(rows, table, transpose_b=True), tf.float32)
         # The maximum is shifted out, as in any stable log-sum-exp.
         peak = tf.reduce_max(x, axis=-1, keepdims=True)
@@ -95,7 +98,9 @@ def _token_losses(
         if off:
             loss -= off * tf.linalg.matvec(wide, table_sum)
 
-        def gradient(loss_gradient, nll_gradient):
+        def gradient(
+            loss_gradient: tf.Tensor, nll_gradient: tf.Tensor
+        ) -> tuple[tf.Tensor, tf.Tensor]:
             # d loss / d x = exp(x - Z) g - (1 - ε - o) g at the label - o g everywhere.
             share = ((loss_gradient + nll_gradient) / total)[:, None]
             at_label = ((1.0 - smoothing - off) * loss_gradient + nll_gradient)[:, None]

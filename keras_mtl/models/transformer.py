@@ -109,7 +109,7 @@ class Transformer(keras.Model):
         feed_forward_parameters: Mapping[str, Any] | None = None,
         norm: str = STANDARD["norm"],
         norm_parameters: Mapping[str, Any] | None = None,
-        **kwargs,
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         _check_arguments(positions, sharing, decoders)
@@ -191,8 +191,8 @@ class Transformer(keras.Model):
         for i, decoder in enumerate(self.decoders):
             setattr(self, f"decoder_{i}", decoder)
 
-    def build(self, input_shape=None) -> None:
-        if self.built:
+    def build(self, input_shape: Any = None) -> None:
+        if self.built:  # type: ignore[has-type]  # keras.Model is not typed
             return
         shape = (None, None, self.hidden_dim)
         self.source_embedding.build()
@@ -205,7 +205,7 @@ class Transformer(keras.Model):
             decoder.build(shape, shape)
         self.built = True
 
-    def call(self, inputs, training=False):
+    def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
         outputs = self._decode(inputs, training, lambda decoder, *args, **kw: decoder(*args, **kw))
         return self.target_embedding.logits(outputs) if self.tie_embeddings else outputs
 
@@ -233,7 +233,7 @@ class Transformer(keras.Model):
           ValueError: `smoothing` is outside [0, 1).
         """
 
-        def losses(decoder, *args, **kwargs):
+        def losses(decoder: Any, *args: Any, **kwargs: Any) -> Any:
             states = decoder(*args, **kwargs, project=False)
             if self.tie_embeddings:
                 table = tf.convert_to_tensor(self.target_embedding.embeddings)
@@ -425,16 +425,16 @@ class Transformer(keras.Model):
                 f"{self.max_length}; shorten it, or set task.model.max_length"
             )
 
-    def compute_output_shape(self, inputs_shape):
+    def compute_output_shape(self, inputs_shape: Any) -> Any:
         return (*inputs_shape["target"], self.vocabulary_size)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), **self._config}
 
-    def get_build_config(self):
+    def get_build_config(self) -> None:
         return None
 
-    def build_from_config(self, config):
+    def build_from_config(self, config: dict[str, Any]) -> None:
         """Does nothing: the constructor has built the model."""
 
 

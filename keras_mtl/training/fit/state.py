@@ -126,7 +126,7 @@ class FitState:
     def _write(self) -> None:
         if self.path is None:
             return
-        flat = {
+        flat: dict[str, Any] = {
             f"{number}/{key}": value
             for number, saved in enumerate(self._states)
             for key, value in saved.items()

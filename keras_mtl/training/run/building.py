@@ -136,7 +136,7 @@ def build_mixture(
     )
 
 
-def build_model(config: ExperimentConfig, prepared: PreparedData):
+def build_model(config: ExperimentConfig, prepared: PreparedData) -> Any:
     """Builds the model; call it under the strategy's scope."""
     return build_transformer(
         config.task.model, prepared.vocabulary.size, decoders(config, prepared)

@@ -10,6 +10,7 @@ import re
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -31,12 +32,13 @@ class ArrayState(tf.train.experimental.PythonState):
         self._collect = collect
         self.restored: dict[str, np.ndarray] | None = None
 
-    def serialize(self):
+    def serialize(self) -> bytes:
         buffer = io.BytesIO()
-        np.savez(buffer, **self._collect())
+        arrays: dict[str, Any] = dict(self._collect())
+        np.savez(buffer, **arrays)
         return buffer.getvalue()
 
-    def deserialize(self, string_value):
+    def deserialize(self, string_value: bytes) -> None:
         with np.load(io.BytesIO(string_value), allow_pickle=False) as arrays:
             self.restored = {name: arrays[name] for name in arrays.files}
 

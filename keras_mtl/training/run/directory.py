@@ -56,7 +56,7 @@ class RunDirectory:
         has_checkpoint: whether training has saved anything here.
     """
 
-    def __init__(self, path):
+    def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         self.best = self.path / "best"
         self.pending = self.path / "pending"

@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -73,7 +74,7 @@ class PeriodicValidation:
         mixture: Mixture,
         directory: RunDirectory,
         events: EventLog,
-    ):
+    ) -> None:
         self._config = config
         self._settings = config.trainer.evaluation
         self._prepared = prepared

@@ -1,6 +1,7 @@
 """Balancing of tasks in the training step: the gradients it needs, and how to get them cheaply."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -121,7 +122,7 @@ class BalancedStep:
         jit_compile: compile forward and backward passes with XLA.
     """
 
-    def __init__(self, balancing, trainer, mixed, jit_compile):
+    def __init__(self, balancing: Balancing, trainer: Any, mixed: bool, jit_compile: bool) -> None:
         self.balancing = balancing
         self.num_tasks = balancing.num_tasks
         self._trainer = trainer
@@ -175,7 +176,7 @@ class BalancedStep:
             )
             self.balancing.look_back(seen, tf.math.divide_no_nan(loss, tokens), valid)
 
-    def _combined(self, batches, scales):
+    def _combined(self, batches: Sequence[dict[str, tf.Tensor]], scales: tf.Tensor) -> Any:
         loss_scale = self._trainer.present_loss_scale()
         if self._mixed:
             found = [self._by_task(*_columns(batch), scales, loss_scale) for batch in batches]
@@ -195,7 +196,7 @@ class BalancedStep:
         )
         return gradients, sums, weights, seen
 
-    def _seen(self, totals, scales):
+    def _seen(self, totals: Any, scales: tf.Tensor) -> Any:
         """Mean losses; the tokens of a task, times its factor, are its share of the update."""
         loss, tokens = totals
         return self.balancing.seen(scales * tokens, tf.math.divide_no_nan(loss, tokens))
@@ -210,7 +211,14 @@ class BalancedStep:
             self._seen([sums["loss"], sums["tokens"]], scales)
         )
 
-    def _gradients_by_task(self, source, target, tasks, scales, loss_scale):
+    def _gradients_by_task(
+        self,
+        source: tf.Tensor,
+        target: tf.Tensor,
+        tasks: tf.Tensor,
+        scales: tf.Tensor,
+        loss_scale: tf.Tensor | None,
+    ) -> Any:
         """Like the trainer's gradients of a batch, [num_tasks, ...] for each variable."""
         variables = [variable.value for variable in self._trainer.model.trainable_variables]
         with tf.GradientTape(persistent=True) as tape:
@@ -235,11 +243,11 @@ class BalancedStep:
             gradients = [gradient / loss_scale for gradient in gradients]
         return gradients, self._trainer.sums_of_rows(rows, source, tasks)
 
-    def _sums_of_batch(self, source, target, tasks):
+    def _sums_of_batch(self, source: tf.Tensor, target: tf.Tensor, tasks: tf.Tensor) -> Any:
         rows = self._trainer.rows_of_batch(source, target, tasks)
         sums = self._trainer.sums_of_rows(rows, source, tasks)
         return sums["loss"], sums["tokens"]
 
 
-def _columns(batch):
+def _columns(batch: Any) -> Any:
     return batch["source"], batch["target"], batch["task"]

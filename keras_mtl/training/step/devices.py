@@ -11,6 +11,7 @@ import tensorflow as tf
 from tensorflow.python.framework import kernels  # No public module lists them.
 
 from keras_mtl import hardware
+from keras_mtl.configuration.schema import RuntimeConfig
 from keras_mtl.errors import ConfigError
 
 # Where a TPU worker listens when its address names no port.
@@ -101,7 +102,7 @@ def _loads(library: str) -> bool:
     return True
 
 
-def describe(runtime, compiles: bool) -> list[str]:
+def describe(runtime: RuntimeConfig, compiles: bool) -> list[str]:
     """Returns lines that say what a run computes on.
 
     Args:
@@ -120,7 +121,7 @@ def describe(runtime, compiles: bool) -> list[str]:
     ]
 
 
-def _devices(runtime, processors: int) -> list[str]:
+def _devices(runtime: RuntimeConfig, processors: int) -> list[str]:
     if runtime.distribution_strategy == "tpu":
         return [f"device: {len(tf.config.list_logical_devices('TPU'))} TPU cores"]
     gpus = tf.config.list_physical_devices("GPU")

@@ -1,8 +1,12 @@
 """tf.distribute strategies from the ``runtime`` section of a configuration."""
 
+from collections.abc import Callable
+from typing import Any
+
 import keras
 import tensorflow as tf
 
+from keras_mtl.configuration.schema import RuntimeConfig
 from keras_mtl.errors import ConfigError, nearest
 from keras_mtl.training.step.devices import make_tpu_strategy
 
@@ -10,7 +14,7 @@ STRATEGIES = ("one_device", "mirrored", "tpu")
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 
 
-def configure_runtime(runtime) -> tf.distribute.Strategy:
+def configure_runtime(runtime: RuntimeConfig) -> tf.distribute.Strategy:
     """Sets seeds, precision and determinism of the process and makes its strategy.
 
     Call it once, before any TensorFlow operation: logical devices cannot be added later.
@@ -43,7 +47,7 @@ def configure_runtime(runtime) -> tf.distribute.Strategy:
     return strategy
 
 
-def compiles_with_xla(runtime) -> bool:
+def compiles_with_xla(runtime: RuntimeConfig) -> bool:
     """Whether XLA compiles the training step: as configured, else if there is a GPU.
 
     Args:
@@ -55,7 +59,7 @@ def compiles_with_xla(runtime) -> bool:
     return bool(tf.config.list_logical_devices("GPU")) if asked is None else asked
 
 
-def make_strategy(runtime) -> tf.distribute.Strategy:
+def make_strategy(runtime: RuntimeConfig) -> tf.distribute.Strategy:
     """Makes the strategy that ``runtime.distribution_strategy`` names."""
     name = runtime.distribution_strategy
     if name == "one_device":
@@ -98,7 +102,9 @@ def _accelerators() -> bool:
     return bool(tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("TPU"))
 
 
-def to_all_replicas(strategy: tf.distribute.Strategy, make_dataset):
+def to_all_replicas(
+    strategy: tf.distribute.Strategy, make_dataset: Callable[[], tf.data.Dataset]
+) -> Any:
     """Distributes a dataset that yields one element for each replica in turn.
 
     Args:

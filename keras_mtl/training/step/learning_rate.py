@@ -1,6 +1,9 @@
 """Learning rate schedules with a linear warm-up."""
 
+from typing import Any
+
 import keras
+import tensorflow as tf
 from keras import ops
 
 from keras_mtl.errors import ConfigError, nearest
@@ -32,7 +35,14 @@ class WarmupSchedule(keras.optimizers.schedules.LearningRateSchedule):
         Vaswani et al. 2017, arXiv 1706.03762, equation 3.
     """
 
-    def __init__(self, shape, learning_rate, warmup_steps, hidden_dim=1, total_steps=0):
+    def __init__(
+        self,
+        shape: str,
+        learning_rate: float,
+        warmup_steps: int,
+        hidden_dim: int = 1,
+        total_steps: int = 0,
+    ) -> None:
         if shape not in SHAPES:
             raise ConfigError(
                 f"trainer.optimizer.learning_rate_schedule is {shape!r}"
@@ -53,7 +63,7 @@ class WarmupSchedule(keras.optimizers.schedules.LearningRateSchedule):
         self.hidden_dim = hidden_dim
         self.total_steps = total_steps
 
-    def __call__(self, step):
+    def __call__(self, step: tf.Tensor) -> tf.Tensor:
         update = ops.cast(step, "float32")
         warm = (update + 1.0) / self.warmup_steps
         if self.shape == "transformer":
@@ -65,7 +75,7 @@ class WarmupSchedule(keras.optimizers.schedules.LearningRateSchedule):
             return self.learning_rate * ops.maximum(ops.minimum(warm, left), 0.0)
         return self.learning_rate * ops.minimum(warm, 1.0)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             "shape": self.shape,
             "learning_rate": self.learning_rate,

@@ -36,7 +36,7 @@ class DynamicLossScale:
         self._updates = self._variable(0, tf.int64, "loss_scale_updates")
 
     @staticmethod
-    def _variable(value, dtype, name):
+    def _variable(value: float, dtype: tf.DType, name: str) -> tf.Variable:
         return tf.Variable(
             tf.cast(value, dtype),
             trainable=False,

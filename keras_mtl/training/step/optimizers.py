@@ -1,6 +1,7 @@
 """Adam for the custom loop: skips what has no valid gradient, averages the weights on the way."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -64,17 +65,17 @@ class Adam(keras.optimizers.Optimizer):
 
     def __init__(
         self,
-        learning_rate=0.001,
-        beta_1=0.9,
-        beta_2=0.98,
-        epsilon=1e-9,
-        decoupled_weight_decay=0.0,
-        average_momentum=0.0,
-        num_tasks=0,
-        moments="shared",
-        name="adam",
-        **kwargs,
-    ):
+        learning_rate: float | keras.optimizers.schedules.LearningRateSchedule = 0.001,
+        beta_1: float = 0.9,
+        beta_2: float = 0.98,
+        epsilon: float = 1e-9,
+        decoupled_weight_decay: float = 0.0,
+        average_momentum: float = 0.0,
+        num_tasks: int = 0,
+        moments: str = "shared",
+        name: str = "adam",
+        **kwargs: Any,
+    ) -> None:
         for refused in ("clipnorm", "clipvalue", "global_clipnorm", "use_ema"):
             if kwargs.get(refused):
                 raise ValueError(
@@ -101,9 +102,9 @@ class Adam(keras.optimizers.Optimizer):
         self.average_momentum = average_momentum
         self.num_tasks = num_tasks
         self.moments = moments
-        self._averages = []
+        self._averages: list[keras.Variable] = []
 
-    def build(self, variables):
+    def build(self, variables: Sequence[keras.Variable]) -> None:
         if self.built:
             return
         super().build(variables)
@@ -119,7 +120,7 @@ class Adam(keras.optimizers.Optimizer):
         if self.average_momentum:
             self._averages = self.add_optimizer_variables(variables, "average")
 
-    def _build_tasks(self):
+    def _build_tasks(self) -> None:
         kept = {"aggregation": "only_first_replica"}
         count = (self.num_tasks,)
         self._factors = self.add_variable(count, "ones", "float32", name="task_factors", **kept)
@@ -129,7 +130,7 @@ class Adam(keras.optimizers.Optimizer):
         )
         self._plan_start = self.add_variable((), "zeros", "int64", name="task_plan_start", **kept)
 
-    def _task_slot(self, variable, name):
+    def _task_slot(self, variable: Any, name: str) -> Any:
         """Adds a slot [num_tasks, *shape of the variable] on the variable's devices."""
         with self._distribution_strategy.extended.colocate_vars_with(variable.value):
             return self.add_variable(
@@ -139,31 +140,31 @@ class Adam(keras.optimizers.Optimizer):
             )
 
     @property
-    def averages(self):
+    def averages(self) -> list[Any]:
         """Averages of the weights, in the order of the variables; empty when off."""
         return list(self._averages)
 
     @property
-    def momentums(self):
+    def momentums(self) -> list[Any]:
         """First moments in the order of the variables; per task with a leading axis of tasks."""
         return list(self._momentums)
 
     @property
-    def velocities(self):
+    def velocities(self) -> list[Any]:
         """Second moments in the order of the variables; per task with a leading axis of tasks."""
         return list(self._velocities)
 
     @property
-    def factors(self):
+    def factors(self) -> Any:
         """Factor of each task, float32 variable [num_tasks]."""
         return self._factors
 
     @property
-    def task_updates(self):
+    def task_updates(self) -> Any:
         """Updates of each task so far, int64 variable [num_tasks]."""
         return self._updates
 
-    def set_factors(self, factors):
+    def set_factors(self, factors: Any) -> None:
         """Sets the factor of each task, float [num_tasks] >= 0."""
         self._factors.assign(ops.cast(factors, "float32"))
 
@@ -191,12 +192,16 @@ class Adam(keras.optimizers.Optimizer):
         self._plan.assign(plan)
         self._plan_start.assign(self.iterations)
 
-    def _task(self):
+    def _task(self) -> Any:
         """Returns the task of the present update, int32 []."""
         place = tf.cast(tf.identity(self.iterations) - tf.identity(self._plan_start), tf.int32)
         return tf.gather(self._plan.value, tf.clip_by_value(place, 0, PLANNED_UPDATES - 1))
 
-    def apply(self, grads, trainable_variables=None):
+    def apply(
+        self,
+        grads: Sequence[tf.Tensor],
+        trainable_variables: Sequence[keras.Variable] | None = None,
+    ) -> None:
         """Applies gradients; see Keras."""
         if self.num_tasks and not self.built and trainable_variables is not None:
             self.build(list(trainable_variables))
@@ -205,7 +210,7 @@ class Adam(keras.optimizers.Optimizer):
             self._updates.assign_add(tf.one_hot(self._task(), self.num_tasks, dtype=tf.int64))
         super().apply(grads, trainable_variables)
 
-    def update_step(self, gradient, variable, learning_rate):
+    def update_step(self, gradient: tf.Tensor, variable: Any, learning_rate: tf.Tensor) -> None:
         dtype = variable.dtype
         learning_rate = ops.cast(learning_rate, dtype)
         gradient = tf.cast(tf.convert_to_tensor(gradient), dtype)
@@ -285,7 +290,7 @@ class Adam(keras.optimizers.Optimizer):
         keep = tf.where(valid | (step <= 1), keep, tf.ones([], variable.dtype))
         self.assign(average, keep * average + (1 - keep) * variable)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         config = super().get_config()
         for inherited in ("clipnorm", "clipvalue", "global_clipnorm", "use_ema"):
             config.pop(inherited, None)

@@ -1,5 +1,8 @@
 """The training step: one traced program for all tasks, on any strategy."""
 
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
 import orbit
 import tensorflow as tf
 
@@ -38,20 +41,20 @@ class MultiTaskTrainer(orbit.StandardTrainer):
 
     def __init__(
         self,
-        model,
-        optimizer,
-        strategy,
-        num_tasks,
-        decoder_of_task,
-        label_smoothing=0.1,
-        global_clipnorm=1.0,
-        accumulation=1,
-        jit_compile=True,
-        scale_learning_rate=False,
-        balancing=None,
-        mixed=False,
-        loss_scale=None,
-    ):
+        model: Any,
+        optimizer: Any,
+        strategy: tf.distribute.Strategy,
+        num_tasks: int,
+        decoder_of_task: Sequence[int],
+        label_smoothing: float = 0.1,
+        global_clipnorm: float = 1.0,
+        accumulation: int = 1,
+        jit_compile: bool = True,
+        scale_learning_rate: bool = False,
+        balancing: Any = None,
+        mixed: bool = False,
+        loss_scale: tf.Tensor | None = None,
+    ) -> None:
         self.model = model
         self.optimizer = optimizer
         self.strategy = strategy
@@ -92,7 +95,7 @@ class MultiTaskTrainer(orbit.StandardTrainer):
         super().__init__(train_dataset=None)
 
     @staticmethod
-    def _total(shape):
+    def _total(shape: Sequence[int]) -> tf.Variable:
         return tf.Variable(
             tf.zeros(shape),
             trainable=False,
@@ -100,7 +103,7 @@ class MultiTaskTrainer(orbit.StandardTrainer):
             aggregation=tf.VariableAggregation.SUM,
         )
 
-    def set_dataset(self, dataset):
+    def set_dataset(self, dataset: Any) -> None:
         """Makes the next loop read from the start of a distributed dataset.
 
         Needed after each change of the schedule, because what an iterator has prefetched was
@@ -108,14 +111,14 @@ class MultiTaskTrainer(orbit.StandardTrainer):
         """
         self.train_dataset = dataset
 
-    def set_scales(self, scales):
+    def set_scales(self, scales: tf.Tensor) -> None:
         """Sets the factor on each task's loss or learning rate, float [num_tasks], mean 1."""
         if self.scale_learning_rate:
             self.optimizer.set_factors(scales)
         else:
             self._scales.assign(tf.cast(scales, tf.float32))
 
-    def continue_loop(self, num_steps):
+    def continue_loop(self, num_steps: tf.Tensor) -> dict[str, Any]:
         """Runs further steps of a loop: like `train`, but the totals are not reset.
 
         Args:
@@ -130,7 +133,7 @@ class MultiTaskTrainer(orbit.StandardTrainer):
         finally:
             self._resets_totals = True
 
-    def restore_totals(self, totals):
+    def restore_totals(self, totals: Mapping[str, Any]) -> None:
         """Sets the totals to those of a loop that `continue_loop` will continue.
 
         Args:
@@ -139,16 +142,16 @@ class MultiTaskTrainer(orbit.StandardTrainer):
         for name, total in self._totals.items():
             total.assign(tf.cast(totals.get(name, tf.zeros_like(total)), tf.float32))
 
-    def train_loop_begin(self):
+    def train_loop_begin(self) -> None:
         if self._resets_totals:
             self.restore_totals({})
 
-    def train_step(self, iterator):
+    def train_step(self, iterator: Any) -> None:
         batches = [next(iterator) for _ in range(self.accumulation)]
         self.strategy.run(self._replica_step, args=(batches,))
         self.global_step.assign_add(1)
 
-    def train_loop_end(self):
+    def train_loop_end(self) -> Any:
         """Returns what the loop saw: sums over its steps, as numpy values.
 
         Returns:
@@ -160,7 +163,7 @@ class MultiTaskTrainer(orbit.StandardTrainer):
         """
         return {name: total.read_value().numpy() for name, total in self._totals.items()}
 
-    def rows_of_batch(self, source, target, tasks):
+    def rows_of_batch(self, source: tf.Tensor, target: tf.Tensor, tasks: tf.Tensor) -> Any:
         """Runs the model; returns loss, nll and tokens of each row, float32 [rows]."""
         inputs = {
             "source": source,
@@ -172,7 +175,7 @@ class MultiTaskTrainer(orbit.StandardTrainer):
         )
         return {"loss": loss, "nll": nll, "tokens": tokens}
 
-    def sums_of_rows(self, rows, source, tasks):
+    def sums_of_rows(self, rows: dict[str, tf.Tensor], source: tf.Tensor, tasks: tf.Tensor) -> Any:
         """Adds up rows by task, float32 [num_tasks], and the tokens of the source."""
         sums = {
             name: tf.math.unsorted_segment_sum(values, tasks, self.num_tasks)
@@ -181,7 +184,7 @@ class MultiTaskTrainer(orbit.StandardTrainer):
         sums["source_tokens"] = tf.reduce_sum(tf.cast(source != 0, tf.float32))
         return sums
 
-    def present_loss_scale(self):
+    def present_loss_scale(self) -> Any:
         """Returns the factor on the loss of the present update, float32 []; None for none."""
         return None if self.loss_scale is None else self.loss_scale.value
 
@@ -213,10 +216,11 @@ class MultiTaskTrainer(orbit.StandardTrainer):
             gradients = [gradient / loss_scale for gradient in gradients]
         return gradients, sums
 
-    def _sum_gradients(self, batches):
+    def _sum_gradients(self, batches: Sequence[dict[str, tf.Tensor]]) -> Any:
         """Gradients summed over batches and replicas, and this replica's sums."""
         scales, loss_scale = tf.identity(self._scales), self.present_loss_scale()
-        gradients, sums = None, None
+        gradients: Any = None
+        sums: Any = None
         for batch in batches:
             batch_gradients, batch_sums = self._gradients(
                 batch["source"], batch["target"], batch["task"], scales, loss_scale
@@ -228,7 +232,7 @@ class MultiTaskTrainer(orbit.StandardTrainer):
                 sums = {name: sums[name] + batch_sums[name] for name in sums}
         return sum_over_replicas(gradients), sums
 
-    def _replica_step(self, batches):
+    def _replica_step(self, batches: Sequence[dict[str, tf.Tensor]]) -> None:
         if self._balanced:
             gradients, sums, weights, seen = self._balanced.gradients(
                 batches, tf.identity(self._scales)
@@ -269,7 +273,9 @@ class MultiTaskTrainer(orbit.StandardTrainer):
         self._totals["gradient_norm"].assign_add(tf.where(finite, norm, 0.0) / replicas)
         self._totals["skipped"].assign_add(tf.where(finite, 0.0, 1.0) / replicas)
 
-    def _mask(self, owner, batches, factor):
+    def _mask(
+        self, owner: int | None, batches: Sequence[dict[str, tf.Tensor]], factor: tf.Tensor
+    ) -> Any:
         """Returns the factor for a shared variable, NaN for a decoder that no batch uses."""
         if owner is None:
             return factor
