@@ -54,6 +54,15 @@ def keras_mtl(*words: object) -> Forked:
     return Forked(_main, [str(word) for word in words])
 
 
+def keras_mtl_in(directory: Path, *commands: str) -> Forked:
+    """Starts subcommands of `keras-mtl`, one after the other, in a directory.
+
+    Prints a line "code N" after each. As for the program, Python does not look for modules in the
+    directory.
+    """
+    return Forked(_main_in, directory, commands)
+
+
 def run(function: Callable[..., int | None], *args: Any) -> None:
     """Runs a function that has to succeed."""
     code, output, error = Forked(function, *args).finish()
@@ -64,6 +73,13 @@ def _main(words: list[str]) -> int:
     from keras_mtl.cli.main import main
 
     return main(words)
+
+
+def _main_in(directory: Path, commands: tuple[str, ...]) -> int:
+    os.chdir(directory)
+    for command in commands:
+        print("code", _main(command.split()), flush=True)
+    return 0
 
 
 def _run(files: list[Path], function: Callable[..., int | None], args: tuple[Any, ...]) -> None:

@@ -13,6 +13,7 @@ import yaml
 
 from keras_mtl.cli.main import main
 from keras_mtl.training.run import baselines
+from tests import processes
 from tests.training import tiny_run
 
 TASKS = ["en-fr", "en-es", "en-gl"]
@@ -58,14 +59,9 @@ sys.exit(main.main(sys.argv[1:]))
 
 def run_command(words):
     """A command that trains needs a process of its own: determinism is set once in a process."""
-    done = subprocess.run(
-        [sys.executable, "-m", "keras_mtl.cli.main", *words],
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    code, output, error = processes.keras_mtl(*words).finish()
+    assert code == 0, output + error
+    return output
 
 
 def test_prepare(workplace, prepared, capsys):

@@ -10,6 +10,7 @@ import yaml
 from keras_mtl import errors, metrics
 from keras_mtl.cli import main as cli
 from keras_mtl.configuration import plugins
+from tests import processes
 
 
 @pytest.fixture
@@ -307,15 +308,10 @@ def test_a_users_package_from_inspect_to_report(directory):
     common = ["--experiment", "translation/plugged", "--config_file", "run.yaml"]
     common += ["--import", "my_plugins", "--model_dir", "run"]
 
-    # As the program `keras-mtl`, whose Python does not look into the current directory.
-    code = "import sys; from keras_mtl.cli import main as m; sys.path[:1] = []\n"
-    code += "for words in sys.argv[1:]:\n    assert m.main(words.split()) == 0, words"
-
-    def run(*words, cwd=directory):
-        command = [sys.executable, "-c", code, *words]
-        done = subprocess.run(command, cwd=cwd, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        return done.stdout + done.stderr
+    def run(*commands, cwd=directory):
+        _, output, error = processes.keras_mtl_in(cwd, *commands).finish()
+        assert output.count("code 0") == len(commands), output + error
+        return output + error
 
     # One process for all that begins with the package named.
     out = run(*(" ".join([name, *common]) for name in ("inspect", "prepare", "train")))

@@ -1,13 +1,13 @@
 """A run with the sub-layers of docs/how-to/extending.md, from a user's directory to SavedModel."""
 
 import re
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
 from keras_mtl.decoding.saved_model_translator import SavedModelTranslator
+from tests import processes
 
 PAGE = (Path(__file__).parents[2] / "docs" / "how-to" / "extending.md").read_text(encoding="utf-8")
 (MODULE,) = re.findall(r"```python\n([^`]*?GatedFeedForward.*?)```", PAGE, re.DOTALL)
@@ -42,8 +42,6 @@ trainer:
   steps_per_loop: 1
   evaluation: {interval: 2, max_pairs: 2}
 """
-PROGRAM = "import sys; from keras_mtl.cli import main as m; sys.path[:1] = []\n"
-PROGRAM += "for words in sys.argv[1:]:\n    print('code', m.main(words.split()), flush=True)"
 
 
 @pytest.mark.slow  # A process that trains twice; guards what docs/how-to/extending.md promises.
@@ -59,15 +57,14 @@ def test_train_resume_evaluate_and_export(tmp_path):
         "export --model_dir run --format engine --output model.kmtl",
         "export --model_dir run --output portable",
     ]
-    program = [sys.executable, "-c", PROGRAM, *commands]
-    done = subprocess.run(program, cwd=tmp_path, capture_output=True, text=True)
-    codes = [int(code) for code in re.findall(r"^code (\d)$", done.stdout, re.M)]
-    assert codes == [2, 0, 0, 0, 2, 0], done.stderr
+    _, output, error = processes.keras_mtl_in(tmp_path, *commands).finish()
+    codes = [int(code) for code in re.findall(r"^code (\d)$", output, re.M)]
+    assert codes == [2, 0, 0, 0, 2, 0], error
     assert not (tmp_path / "none").exists()
     reason = "task.model.feed_forward is 'gated' and task.model.norm is 'rms', and only TensorFlow"
-    assert f"trainer.evaluation.backend = 'native': {reason}" in done.stderr
-    assert done.stderr.count(f"decoding in TensorFlow: {reason}") == 2  # validation, evaluate
-    assert f"error: {reason} runs sub-layers of plug-ins; export the portable" in done.stderr
+    assert f"trainer.evaluation.backend = 'native': {reason}" in error
+    assert error.count(f"decoding in TensorFlow: {reason}") == 2  # validation, evaluate
+    assert f"error: {reason} runs sub-layers of plug-ins; export the portable" in error
     # The exported model needs no plug-in, and this process has none.
     (tmp_path / "my_layers.py").unlink()
     assert "my_layers" not in sys.modules
