@@ -121,7 +121,7 @@ class ModelLikelihood:
         import tensorflow as tf
 
         @tf.function
-        def step(source, target, decoder):
+        def step(source: tf.Tensor, target: tf.Tensor, decoder: Any) -> Any:
             inputs = {"source": source, "target": target, "decoder": decoder}
             _, tokens, nll = self._model.token_losses(inputs, drop_padding=True)
             return tf.reduce_sum(nll), tf.reduce_sum(tokens)

@@ -45,7 +45,7 @@ def checkpoint_record(
     }
 
 
-def machine_record(accelerators: Iterable[str]) -> dict[str, Any]:
+def machine_record(accelerators: Sequence[str]) -> dict[str, Any]:
     """Says when, by which version and on which machine: ``date``, ``keras_mtl``, ``hardware``."""
     return {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),

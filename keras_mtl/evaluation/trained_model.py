@@ -1,7 +1,7 @@
 """The evaluator of a trained model, and what a report says of it."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from keras_mtl import metrics as metrics_lib
@@ -10,7 +10,7 @@ from keras_mtl.configuration.sublayers import saved_only_tensorflow
 from keras_mtl.data import prepare
 from keras_mtl.data.evaluation_sets import load_corpora, read_evaluation_set
 from keras_mtl.data.prepared import PreparedData
-from keras_mtl.decoding.tasks import find_task
+from keras_mtl.decoding.tasks import TranslationTask, find_task
 from keras_mtl.decoding.translators import check_compute_type, choose_backend, make_translator
 from keras_mtl.errors import CheckpointError
 from keras_mtl.evaluation.evaluator import Evaluator
@@ -139,7 +139,7 @@ def _read_pairs(
     if not settings.corpora:
         return load_run_data(model_dir, loaded.vocabulary, log)
     corpora = load_corpora(settings.corpora)
-    tasks = loaded.tasks.tasks
+    tasks: Sequence[TranslationTask] = loaded.tasks.tasks
     if settings.tasks is not None:
         tasks = [find_task(tasks, name) for name in dict.fromkeys(settings.tasks)]
     seen_by = load_run_data(model_dir, loaded.vocabulary, log) if settings.unseen else None

@@ -10,7 +10,7 @@ import dataclasses
 import types
 import typing
 from collections.abc import Callable
-from typing import Any, Optional
+from typing import Any, Optional, cast
 
 from official.core import config_definitions, exp_factory
 from official.modeling import hyperparams
@@ -63,7 +63,7 @@ def _garden_type(hint: Any) -> Any:
         return Optional[_garden_type(inner)]  # noqa: UP045
     if typing.get_origin(hint) is list:
         return list[_garden_type(typing.get_args(hint)[0])]  # type: ignore[misc]
-    return garden_class(hint) if dataclasses.is_dataclass(hint) else hint
+    return garden_class(hint) if isinstance(hint, type) and dataclasses.is_dataclass(hint) else hint
 
 
 def _default(hint: Any, field: dataclasses.Field[Any]) -> Any:
@@ -107,7 +107,7 @@ def from_garden(experiment: config_definitions.ExperimentConfig) -> schema.Exper
             f"of keras_mtl; it trains {', '.join(presets.available())}"
         )
     config = schema.ExperimentConfig()
-    overriding.set_values(config, experiment.as_dict())
+    overriding.set_values(config, cast(Any, experiment).as_dict())
     return config
 
 

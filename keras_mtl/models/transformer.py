@@ -113,7 +113,7 @@ class Transformer(keras.Model):
     ) -> None:
         super().__init__(**kwargs)
         _check_arguments(positions, sharing, decoders)
-        self._config = {
+        self._config: dict[str, Any] = {
             "vocabulary_size": vocabulary_size,
             "hidden_dim": hidden_dim,
             "num_heads": num_heads,
@@ -175,7 +175,7 @@ class Transformer(keras.Model):
 
     def _make_stacks(self) -> None:
         """Makes the encoder and the decoders."""
-        options = {name: self._config[name] for name in _STACK_ARGUMENTS}
+        options: dict[str, Any] = {name: self._config[name] for name in _STACK_ARGUMENTS}
         options |= {"seed": self.seed_generator, "dtype": self.dtype_policy}
         self.encoder = TransformerEncoder(self._config["encoder_layers"], **options, name="encoder")
         self.decoders = [

@@ -1,6 +1,7 @@
 """Objects of a run from its configuration."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from keras_mtl import schedules
 from keras_mtl.configuration import baselines

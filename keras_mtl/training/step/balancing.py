@@ -137,7 +137,7 @@ class BalancedStep:
         self._by_task = tf.function(self._gradients_by_task, jit_compile=jit)
         self._sums = tf.function(self._sums_of_batch, jit_compile=jit)
 
-    def gradients(self, batches, scales):
+    def gradients(self, batches: Sequence[dict[str, tf.Tensor]], scales: tf.Tensor) -> Any:
         """Computes the gradient of an update; the state does not change.
 
         Args:
@@ -160,7 +160,7 @@ class BalancedStep:
         seen = self._seen(sum_over_replicas([sums["loss"], sums["tokens"]]), scales)
         return sum_over_replicas(gradients), sums, self.balancing.weights_of(seen), seen
 
-    def learn(self, batches, seen, valid):
+    def learn(self, batches: Sequence[dict[str, tf.Tensor]], seen: Any, valid: Any) -> None:
         """Advances the state, after the weights of the model are updated.
 
         Args:
@@ -201,11 +201,18 @@ class BalancedStep:
         loss, tokens = totals
         return self.balancing.seen(scales * tokens, tf.math.divide_no_nan(loss, tokens))
 
-    def _gradients(self, source, target, tasks, scales, loss_scale):
+    def _gradients(
+        self,
+        source: tf.Tensor,
+        target: tf.Tensor,
+        tasks: tf.Tensor,
+        scales: tf.Tensor,
+        loss_scale: tf.Tensor | None,
+    ) -> Any:
         reweight = self._reweight if self._inside else None
         return self._trainer.gradients_of_batch(source, target, tasks, scales, loss_scale, reweight)
 
-    def _reweight(self, sums, scales):
+    def _reweight(self, sums: Any, scales: tf.Tensor) -> Any:
         """Factors of the losses from the losses themselves."""
         return scales * self.balancing.weights_of(
             self._seen([sums["loss"], sums["tokens"]], scales)

@@ -168,7 +168,7 @@ class Adam(keras.optimizers.Optimizer):
         """Sets the factor of each task, float [num_tasks] >= 0."""
         self._factors.assign(ops.cast(factors, "float32"))
 
-    def set_task(self, task):
+    def set_task(self, task: tf.Tensor) -> None:
         """Sets the task of all further updates.
 
         Args:
@@ -176,7 +176,7 @@ class Adam(keras.optimizers.Optimizer):
         """
         self._plan.assign(tf.fill([PLANNED_UPDATES], tf.cast(task, tf.int32)))
 
-    def plan_tasks(self, tasks: Sequence[int]):
+    def plan_tasks(self, tasks: Sequence[int] | np.ndarray) -> None:
         """Sets the tasks of the next updates, counted from ``iterations``.
 
         For training steps that cannot call `set_task`, such as those of ``model.fit``. Call it
@@ -249,7 +249,15 @@ class Adam(keras.optimizers.Optimizer):
         if self._averages:
             self._update_average(index, variable, step, valid)
 
-    def _update_scaled(self, index, variable, gradient, rate, betas, factor):
+    def _update_scaled(
+        self,
+        index: int,
+        variable: keras.Variable,
+        gradient: tf.Tensor,
+        rate: tf.Tensor,
+        betas: tuple[tf.Tensor, tf.Tensor],
+        factor: tf.Tensor,
+    ) -> None:
         momentum, velocity = self._momentums[index], self._velocities[index]
         new_momentum = momentum + (factor * gradient - momentum) * (1 - betas[0])
         new_velocity = velocity + (ops.square(gradient) - velocity) * (1 - betas[1])
@@ -257,7 +265,15 @@ class Adam(keras.optimizers.Optimizer):
         self.assign(velocity, new_velocity)
         self.assign_sub(variable, rate * new_momentum / (ops.sqrt(new_velocity) + self.epsilon))
 
-    def _update_of_task(self, index, variable, gradient, rate, betas, task):
+    def _update_of_task(
+        self,
+        index: int,
+        variable: keras.Variable,
+        gradient: tf.Tensor,
+        rate: tf.Tensor,
+        betas: tuple[tf.Tensor, tf.Tensor],
+        task: tf.Tensor,
+    ) -> None:
         momentum, velocity = self._momentums[index], self._velocities[index]
         # Gathered and scattered, never read whole: an update costs what it does without tasks.
         old_momentum = tf.gather(momentum.value, task)
@@ -268,7 +284,16 @@ class Adam(keras.optimizers.Optimizer):
         self.assign(velocity, tf.IndexedSlices(new_velocity[None], task[None]))
         self.assign_sub(variable, rate * new_momentum / (ops.sqrt(new_velocity) + self.epsilon))
 
-    def _update_shared(self, index, variable, gradient, learning_rate, betas, power_1, power_2):
+    def _update_shared(
+        self,
+        index: int,
+        variable: keras.Variable,
+        gradient: tf.Tensor,
+        learning_rate: tf.Tensor,
+        betas: tuple[tf.Tensor, tf.Tensor],
+        power_1: tf.Tensor,
+        power_2: tf.Tensor,
+    ) -> None:
         """The same in one pass over weights, moments and gradient."""
         tf.raw_ops.ResourceApplyAdam(
             var=variable.handle,
@@ -283,7 +308,9 @@ class Adam(keras.optimizers.Optimizer):
             grad=gradient,
         )
 
-    def _update_average(self, index, variable, step, valid):
+    def _update_average(
+        self, index: int, variable: keras.Variable, step: tf.Tensor, valid: tf.Tensor
+    ) -> None:
         average = self._averages[index]
         keep = ops.minimum(self.average_momentum, (step - 1) / (step + 9))
         # The first update copies the weights, whatever it skips, so no average stays at zero.

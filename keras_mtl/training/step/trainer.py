@@ -1,6 +1,6 @@
 """The training step: one traced program for all tasks, on any strategy."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orbit
@@ -188,7 +188,15 @@ class MultiTaskTrainer(orbit.StandardTrainer):
         """Returns the factor on the loss of the present update, float32 []; None for none."""
         return None if self.loss_scale is None else self.loss_scale.value
 
-    def gradients_of_batch(self, source, target, tasks, scales, loss_scale=None, reweight=None):
+    def gradients_of_batch(
+        self,
+        source: tf.Tensor,
+        target: tf.Tensor,
+        tasks: tf.Tensor,
+        scales: tf.Tensor,
+        loss_scale: tf.Tensor | None = None,
+        reweight: Any = None,
+    ) -> Any:
         """Gradients of the scaled losses of a batch, and its sums.
 
         Args:
