@@ -11,7 +11,7 @@ import hypothesis
 import pytest
 
 # Before anything imports TensorFlow.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ["KERAS_BACKEND"] = "tensorflow"
 # The programs of tests run for less time than LLVM needs to optimize them.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
