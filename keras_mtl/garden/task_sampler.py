@@ -177,12 +177,12 @@ class _SamplerState(tf.train.experimental.PythonState):
     def serialize(self) -> bytes:
         sampler = self._sampler
         buffer = io.BytesIO()
-        np.savez(
-            buffer,
-            task_names=np.frombuffer(json.dumps(sampler._names).encode(), np.uint8),
+        arrays: dict[str, Any] = {
+            "task_names": np.frombuffer(json.dumps(sampler._names).encode(), np.uint8),
             **sampler.adaptive.schedule_state(),
             **sampler.adaptive.score_state(),
-        )
+        }
+        np.savez(buffer, **arrays)
         return buffer.getvalue()
 
     def deserialize(self, string_value: bytes) -> None:

@@ -127,7 +127,7 @@ class CrossAttention(keras.layers.Layer):
         bias = attention.padding_bias(memory_mask)
         return tf.reduce_mean(attention.attention_weights(query, cache["key"], bias), 1)
 
-    def compute_output_shape(self, inputs_shape, memory_shape):
+    def compute_output_shape(self, inputs_shape: Any, memory_shape: Any) -> Any:
         return inputs_shape
 
     def get_config(self) -> dict[str, Any]:

@@ -23,7 +23,7 @@ class TaskInfo:
     """
 
     name: str
-    size: int
+    size: float
     baseline: float | None = None
 
     def __post_init__(self) -> None:
