@@ -40,17 +40,17 @@ Isa ChooseIsa(const std::string& name) {
 }
 
 // The threads of the workers and the calls that wait for them.
-class Engine::Crew {
+class Engine::WorkerGroup {
  public:
   using Work = std::function<void(Decoder*, const std::atomic<bool>& stop)>;
 
-  Crew(std::shared_ptr<const Model> model, int workers, int threads)
+  WorkerGroup(std::shared_ptr<const Model> model, int workers, int threads)
       : model_(std::move(model)), threads_(threads), process_(getpid()) {
     const auto serve = [this](int) { Serve(); };
     StartThreads("workers", 0, workers, serve, [this] { Close(); }, &members_);
   }
 
-  ~Crew() { Close(); }
+  ~WorkerGroup() { Close(); }
 
   // A child of fork() has a copy of this object and none of its threads.
   bool has_threads() const { return getpid() == process_; }
@@ -180,20 +180,20 @@ Engine::Engine(std::shared_ptr<const Model> model, int workers, int threads)
     : model_(std::move(model)), threads_(threads) {
   CheckThreads("workers", workers);
   CheckThreads("threads", threads);
-  crew_ = std::make_unique<Crew>(model_, workers, threads);
+  workers_ = std::make_unique<WorkerGroup>(model_, workers, threads);
 }
 
 Engine::~Engine() {
   // Nothing to join, and the copy of a lock may be held for ever.
-  if (crew_ != nullptr && !crew_->has_threads()) (void)crew_.release();
+  if (workers_ != nullptr && !workers_->has_threads()) (void)workers_.release();
 }
 
-int Engine::workers() const { return crew_->workers(); }
+int Engine::workers() const { return workers_->workers(); }
 
 std::vector<std::vector<Hypothesis>> Engine::Translate(const TranslateRequest& request,
                                                        const Interrupted& interrupted) {
   Translation translation(*model_, request, workers());
-  crew_->Run(
+  workers_->Run(
       translation.parallelism(), request.options.beam_size,
       [&](Decoder* decoder, const std::atomic<bool>& stop) { translation.Run(decoder, stop); },
       interrupted);
@@ -203,7 +203,7 @@ std::vector<std::vector<Hypothesis>> Engine::Translate(const TranslateRequest& r
 std::vector<std::vector<float>> Engine::Score(const ScoreRequest& request,
                                               const Interrupted& interrupted) {
   Scoring scoring(*model_, request, workers());
-  crew_->Run(
+  workers_->Run(
       scoring.parallelism(), 1,
       [&](Decoder* decoder, const std::atomic<bool>& stop) { scoring.Run(decoder, stop); },
       interrupted);
@@ -220,7 +220,7 @@ Memory Engine::Encode(const TokenBatch& source, const Interrupted& interrupted) 
   for (size_t i = 0; i < sentences.size(); ++i) sentences[i] = static_cast<int>(i);
   const std::vector<int> decoders;
   SentenceQueue queue(source, decoders, std::move(sentences));
-  crew_->Run(
+  workers_->Run(
       source.sentences(), 1,
       [&](Decoder* decoder, const std::atomic<bool>& stop) {
         while (!stop) {

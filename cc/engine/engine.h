@@ -66,12 +66,12 @@ class Engine {
   Memory Encode(const TokenBatch& source, const Interrupted& interrupted = {});
 
  private:
-  class Crew;
+  class WorkerGroup;
 
   std::shared_ptr<const Model> model_;
   std::shared_ptr<const ModelFile> file_;
   int threads_;
-  std::unique_ptr<Crew> crew_;
+  std::unique_ptr<WorkerGroup> workers_;
 };
 
 // The instruction set of a name of EngineOptions::isa. Throws InputError: it is unknown, or this

@@ -61,10 +61,10 @@ void Part::Run(const Rows& x, const int* index) const {
   Arena& arena = *context.arena;
   const float* added = bias;
   if (added == nullptr) {
-    float* open = arena.Allocate<float>(padded);
-    std::fill(open, open + columns, 0.0f);
-    std::fill(open + columns, open + padded, kMinusInfinity);
-    added = open;
+    float* zeros = arena.Allocate<float>(padded);
+    std::fill(zeros, zeros + columns, 0.0f);
+    std::fill(zeros + columns, zeros + padded, kMinusInfinity);
+    added = zeros;
   }
   float* logits =
       options.all ? arena.Allocate<float>(static_cast<size_t>(count) * padded) : nullptr;
@@ -163,19 +163,19 @@ void Project(const Context& context, const Dense& projection, int decoder, const
                   first,
                   result};
   int* order = context.arena->Allocate<int>(x.count);
-  int open = 0;
+  int unrestricted = 0;
   for (int r = 0; r < x.count; ++r) {
-    if (!restricted || requests[r].open) order[open++] = r;
+    if (!restricted || requests[r].open) order[unrestricted++] = r;
   }
-  int next = open;
+  int next = unrestricted;
   for (int r = 0; r < x.count; ++r) {
     if (restricted && !requests[r].open) order[next++] = r;
   }
-  if (open == x.count) return whole.Run(x, order);
-  if (open == 0) return part.Run(x, order);
+  if (unrestricted == x.count) return whole.Run(x, order);
+  if (unrestricted == 0) return part.Run(x, order);
   const Rows sorted = x.Gather(order, x.count, context.arena);
-  whole.Run(sorted.Slice(0, open), order);
-  part.Run(sorted.Slice(open, x.count - open), order + open);
+  whole.Run(sorted.Slice(0, unrestricted), order);
+  part.Run(sorted.Slice(unrestricted, x.count - unrestricted), order + unrestricted);
 }
 
 }  // namespace keras_mtl

@@ -14,7 +14,7 @@ _LEAST_LOSS = 1e-8
 class Famo(Balancer):
     """w_i = c z_i / (L_i − b), z = softmax(ξ), with c such that Σ q_i w_i = Σ q_i.
 
-    After the update the losses of the same batch are computed once more. With
+    After the update the losses of the same batch are computed again. With
     δ_i = log(L_i before − b) − log(L_i after − b) the logits take a step of Adam along
     −(Jᵀδ + decay ξ), J the Jacobian of the softmax: who fell faster than the others loses weight.
     Absent tasks take no part.

@@ -69,7 +69,7 @@ class Balancing(keras.layers.Layer):
             # Every replica computes the same from what has been summed over all.
             aggregation="only_first_replica",
         )
-        # An attribute of its own: checkpoints of TensorFlow pass over what is in a dict.
+        # A separate attribute: checkpoints of TensorFlow skip what is in a dict.
         setattr(self, f"state_{name}", variable)
         return variable
 
@@ -271,8 +271,8 @@ class Balancing(keras.layers.Layer):
                 if old.size and min(np.shape(saved), default=math.inf) <= old.max():
                     raise CheckpointError(
                         f"balancing {self.method!r}: the saved {key!r} has shape "
-                        f"{np.shape(saved)}, the task list saved beside it has at least "
-                        f"{old.max() + 1} tasks; the checkpoint is damaged: go on from an earlier "
+                        f"{np.shape(saved)}, the task list saved with it has at least "
+                        f"{old.max() + 1} tasks; the checkpoint is damaged: resume from an earlier "
                         "one"
                     )
                 value[np.ix_(*[kept] * value.ndim)] = saved[np.ix_(*[old] * value.ndim)]

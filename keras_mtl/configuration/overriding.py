@@ -78,7 +78,7 @@ def _with_present_names(override: Override, log: Callable[[str], None]) -> Overr
         for key in path[:-1]:
             section = section.get(key) if isinstance(section, dict) else None
         present = (*path[:-1], name)
-        # If both names are given, the former one is reported as unknown.
+        # If both names are given, the old one is reported as unknown.
         if isinstance(section, dict) and path[-1] in section and name not in section:
             log(f"{override.place(path)}: {dotted(path)} is called {dotted(present)} now")
             section[name] = section.pop(path[-1])

@@ -3,7 +3,7 @@
 A plug-in is named by ``--import``, by ``imports`` of a configuration (so that a run directory
 remembers it), or by an entry point of an installed package in the group
 ``keras_mtl.plugins``.
-Importing a module runs its code: whoever names one, in a configuration too, is trusted.
+Importing a module runs its code: a configuration that names one is trusted.
 """
 
 import functools

@@ -258,7 +258,7 @@ class _Search:
         empty = tf.equal(self.max_lengths, 0)  # [batch]
         first = tf.concat([[True], tf.fill([n - 1], False)], 0) & empty[:, None]  # [batch, N]
         found = tf.where(first, 0.0, tf.fill([batch, n], -np.inf))
-        # Clause 2: the k slots are equal at the start, so one of them alone is expanded.
+        # Clause 2: the k slots are equal at the start, so only one of them is expanded.
         start_scores = tf.constant([0.0] + [-np.inf] * (k - 1), tf.float32)
         return _Loop(
             step=tf.constant(0),
@@ -349,7 +349,7 @@ class _Search:
             mask, any_masked = mask & free, any_masked & free
         logits = tf.where(mask, -np.inf, outputs)
         highest = tf.reduce_max(logits, -1, keepdims=True)
-        # A row of -inf alone stays so; without this it would be -inf - -inf, a NaN.
+        # A row of only -inf stays so; without this it would be -inf - -inf, a NaN.
         highest = tf.where(tf.equal(highest, -np.inf), 0.0, highest)
         shifted = logits - highest
         total = tf.reduce_sum(tf.exp(shifted), -1, keepdims=True)
@@ -376,7 +376,7 @@ class _Search:
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
         """Replaces the candidates of sentences whose prefix is not over by the given token.
 
-        Slot 0 alone stays possible, so that the first free step expands one slot, as step 0 does.
+        Only slot 0 stays possible, so that the first free step expands one slot, as step 0 does.
         """
         assert self.prefix is not None
         forced = self._forced(loop)[:, None]
@@ -482,7 +482,7 @@ def _alignments(loop: _Loop, max_lengths: tf.Tensor) -> tf.Tensor:
 
 
 def _slots(ends: tf.Tensor) -> tf.Tensor:
-    """Clause 4: which rank goes on in which slot.
+    """Clause 4: which rank continues in which slot.
 
     Args:
       ends: bool[batch, 2k], whether the candidate of a rank is an end of sentence; at most k are.

@@ -65,7 +65,7 @@ class Measured(NamedTuple):
 def measure(
     path: str | os.PathLike[str], load: Load, batch_sizes: Sequence[int], work: Workload
 ) -> Measured:
-    """Measures one engine in a process of its own, so that memory is its own too.
+    """Measures one engine in its own process, so that memory is its own too.
 
     Args:
       path: model file.

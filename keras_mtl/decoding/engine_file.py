@@ -53,7 +53,7 @@ def write_engine_file(
       output: the file to write.
       weight_type: `float32`, or `int8`: matrices are quantized by output channel (see
         `quantize_rows`), while biases, normalizations and positions stay float32.
-      options: beam search of a translator that is given no options of its own.
+      options: beam search of a translator that is given no options.
 
     Returns:
       The file.

@@ -8,7 +8,7 @@ import tensorflow as tf
 from keras_mtl.decoding.scoring import ScoreIds
 
 # Lengths are rounded up to powers of two, so that few shapes are traced.
-_SHORTEST = 16
+_MIN_LENGTH = 16
 
 
 def model_scores(model: Any, batch_size: int = 64) -> ScoreIds:
@@ -41,7 +41,7 @@ def model_scores(model: Any, batch_size: int = 64) -> ScoreIds:
 
 
 def _pad(rows: list[list[int]], longest: int) -> np.ndarray:
-    width = max(_SHORTEST, 1 << (max(map(len, rows)) - 1).bit_length())
+    width = max(_MIN_LENGTH, 1 << (max(map(len, rows)) - 1).bit_length())
     batch = np.zeros([len(rows), min(width, longest)], np.int32)
     for place, ids in zip(batch, rows, strict=True):
         place[: len(ids)] = ids

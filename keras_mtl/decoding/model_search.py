@@ -35,9 +35,9 @@ class ModelSearch:
       model: has ``encode``, ``start``, ``step``, ``reorder`` and ``max_length`` of
         ``keras_mtl.models.Transformer``.
       vocabulary: the model's.
-      options: beam search; tokens that are no text are suppressed besides ``options.suppress``.
+      options: beam search. Tokens that are not text are suppressed, as is ``options.suppress``.
       jit_compile: compile with XLA. Slower than a plain graph on a CPU, and each shape of a batch
-        is compiled anew; meant for accelerators.
+        is compiled again; meant for accelerators.
 
     Raises:
       InputError: options that the model or vocabulary cannot fulfill.

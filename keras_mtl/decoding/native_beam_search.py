@@ -1,4 +1,4 @@
-"""Beam search in C++ over any model: it asks for the outputs of live hypotheses alone.
+"""Beam search in C++ over any model: it asks only for the outputs of live hypotheses.
 
 ``docs/reference/beam_search.md`` describes the rule, as for the TensorFlow search. No TensorFlow.
 """

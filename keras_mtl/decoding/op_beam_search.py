@@ -1,7 +1,7 @@
 """Beam search inside a graph, by operations in C++: with every option, for any model.
 
 ``beam_search`` is plain TensorFlow and may be compiled by XLA; this one has all options of
-``BeamOptions`` and computes live hypotheses alone, but runs on CPUs and needs the library of
+``BeamOptions`` and computes only live hypotheses, but runs on CPUs and needs the library of
 operations wherever the graph is loaded.
 """
 

@@ -73,14 +73,14 @@ class TextScorer:
         return [[self.vocabulary.piece(token) for token in [*row, eos]] for row in ids]
 
     def _encode(
-        self, lines: Sequence[str], what: str, beside: int, first_line: int
+        self, lines: Sequence[str], what: str, reserved: int, first_line: int
     ) -> list[list[int]]:
         rows = self.vocabulary.encode_batch([normalize(line) for line in lines])
         for number, ids in enumerate(rows, first_line):
-            if len(ids) > self._max_length - beside:
+            if len(ids) > self._max_length - reserved:
                 raise InputError(
                     f"{what}line {number} has {len(ids)} tokens and the model takes "
-                    f"{self._max_length - beside}: split the line"
+                    f"{self._max_length - reserved}: split the line"
                 )
         return rows
 

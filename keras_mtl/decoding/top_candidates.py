@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-# Below so many values a plain top_k is as fast.
+# Below this number of values a plain top_k is as fast.
 _FEW = 1024
 # About sqrt(values / count) for a beam of 4 and 8,000 to 32,000 tokens: as many blocks to look
 # through as values in the blocks that are kept.

@@ -84,7 +84,7 @@ def check_standard(only_tensorflow: str) -> None:
 
 
 def quantize_rows(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Quantizes a matrix to int8, each row (output channel) by itself.
+    """Quantizes a matrix to int8, each row (output channel) separately.
 
     Args:
       matrix: float32 ``[out, in]``, finite.

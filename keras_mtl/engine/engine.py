@@ -28,8 +28,8 @@ class Engine:
 
     Args:
       path: the file that ``keras-mtl export --format engine`` wrote.
-      workers: sentences of a call, and calls, are shared out among so many threads, which share the
-        weights; 1 to 1024. As many as there are cores give the most tokens a second.
+      workers: number of threads that share the calls, the sentences of a call and the weights; 1 to
+        1024. One for each core gives the most tokens per second.
       threads: used by each worker inside one operation, for the latency of single sentences; 1 to
         1024.
       compute_type: ``int8``, ``float32``, or ``auto`` for that of the file's weights.

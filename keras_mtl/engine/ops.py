@@ -16,7 +16,7 @@ from keras_mtl.engine.library import REBUILD, NativeError, check_version
 def load_ops() -> ModuleType:
     """Loads the TensorFlow operations of keras_mtl and imports TensorFlow.
 
-    To be called before a SavedModel that holds them is loaded. They have kernels for CPUs alone and
+    To be called before a SavedModel that holds them is loaded. They have kernels only for CPUs and
     none for XLA, so a function that calls them must not be compiled (``jit_compile=False``).
 
     Returns:
@@ -71,8 +71,8 @@ def check_ops_version(library: Path, tensorflow: str) -> None:
     """Checks what the TensorFlow operations were built for, without loading them.
 
     Args:
-      library: file of the operations; ``_tf_ops.json`` beside it says what it was built for.
-      tensorflow: version of the TensorFlow that shall load it.
+      library: file of the operations; ``_tf_ops.json`` next to it says what it was built for.
+      tensorflow: version of the TensorFlow that will load it.
 
     Raises:
       NativeError: the minor versions of TensorFlow, or the versions of keras_mtl, differ.

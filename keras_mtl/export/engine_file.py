@@ -33,7 +33,7 @@ def export_engine_file(
       tasks: the model's.
       output: the file to write.
       weight_type: one of `WEIGHT_TYPES`; see `keras_mtl.decoding.engine_file.write_engine_file`.
-      options: beam search of a translator that is given no options of its own.
+      options: beam search of a translator that is given no options.
       overwrite: whether an engine file of this name may be replaced.
 
     Returns:

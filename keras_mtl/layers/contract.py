@@ -102,7 +102,7 @@ def _variable_problems(
         if id(variable) not in found:
             yield (
                 f"keeps the layer of the variable {variable.path} in a list, where checkpoints do "
-                "not find it; give each layer an attribute of its own (setattr(self, name, layer))"
+                "not find it; give each layer its own attribute (setattr(self, name, layer))"
             )
     for variable in layer.non_trainable_variables:
         if variable is not generator.state:

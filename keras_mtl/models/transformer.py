@@ -40,7 +40,7 @@ State = dict[str, Any]
 class Transformer(keras.Model):
     """Pre-norm encoder-decoder Transformer.
 
-    With `sharing="encoder"` each target language has a decoder of its own, with its own final
+    With `sharing="encoder"` each target language has its own decoder, with its own final
     normalization and, when embeddings are not tied, its own projection. A batch belongs to one
     decoder: `inputs["decoder"][0]` chooses. The weights of the chosen decoder are selected first
     and one decoder is traced, so that one program serves all tasks and compile time does not grow
@@ -346,7 +346,7 @@ class Transformer(keras.Model):
         return tf.cast(logits, tf.float32), {**state, "cache": cache}
 
     def reorder(self, state: State, beam_index: tf.Tensor) -> State:
-        """Lets beam i of each sentence go on from the beam `beam_index[:, i]`.
+        """Lets beam i of each sentence continue the beam `beam_index[:, i]`.
 
         Args:
           state: from `start` or `step`.
