@@ -53,11 +53,6 @@ FREE_OF_TENSORFLOW = (
     *("decoding.options", "decoding.scoring", "decoding.tasks", "decoding.text_translator"),
     "decoding.translators",
 )
-# Circles of modules that are still to be broken; this list only gets shorter.
-CIRCLES = (
-    {"schedules.base", "schedules.registry"},
-    {"data.mixture", "data.mixture_dataset"},
-)
 HEAVY = ("tensorflow", "keras", "tf_keras", "tensorflow_text", "official", "orbit")
 
 
@@ -141,10 +136,7 @@ def test_no_subcommand_imports_another():
 
 
 def test_no_modules_import_each_other_in_a_circle():
-    """Counts every import, also inside functions and for type checking.
-
-    `CIRCLES` lists those that are left; when one is broken, remove it from the list.
-    """
+    """Counts every import, also inside functions and for type checking."""
     known = {name for _, name in modules()}
     imports = {}
     for path, name in modules():
@@ -153,10 +145,7 @@ def test_no_modules_import_each_other_in_a_circle():
         targets = {t if t in known else t.rpartition(".")[0] for t, _ in found}
         imports[name] = targets & known - {name}
     found = circles(imports)
-    new = [sorted(circle) for circle in found if not any(circle <= listed for listed in CIRCLES)]
-    assert not new, f"modules that import each other: {new}"
-    gone = [sorted(listed) for listed in CIRCLES if not any(circle <= listed for circle in found)]
-    assert not gone, f"no longer circles; remove them from CIRCLES: {gone}"
+    assert not found, f"modules that import each other: {[sorted(circle) for circle in found]}"
 
 
 def test_circles_are_found():

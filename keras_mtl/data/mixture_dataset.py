@@ -1,21 +1,40 @@
 """A mixture as a ``tf.data.Dataset``; TensorFlow is imported when one is made."""
 
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from keras_mtl.data.mixture_batch import StaleIteratorError
+from keras_mtl.data.batch_plan import Bucket
+from keras_mtl.data.mixture_batch import Batch, StaleIteratorError
+from keras_mtl.data.task_sources import ExampleSpec
 from keras_mtl.errors import ConfigError
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
-    from keras_mtl.data.mixture import Mixture
+
+class BatchSource(Protocol):
+    """What a dataset needs of a mixture; `keras_mtl.data.mixture.Mixture` describes each."""
+
+    spec: ExampleSpec
+    application: str | None
+
+    @property
+    def buckets(self) -> Sequence[Bucket]: ...
+
+    @property
+    def step(self) -> int: ...
+
+    def batches(self, start_step: int | None = None) -> Iterator[Batch]: ...
+
+    def scales(self, step: int) -> np.ndarray: ...
+
+    def end_iteration(self, step: int) -> None: ...
 
 
 def make_dataset(
-    mixture: "Mixture",
+    mixture: BatchSource,
     start_step: int | None,
     steps: int | None,
     replicas: int,

@@ -10,13 +10,14 @@ from keras_mtl.schedules.bandit import Bandit
 from keras_mtl.schedules.base import FixedSchedule, Schedule, State
 from keras_mtl.schedules.constant import Constant
 from keras_mtl.schedules.cooldown import Cooldown
+from keras_mtl.schedules.creation import create, create_unsized
 from keras_mtl.schedules.excess_loss import ExcessLoss
 from keras_mtl.schedules.exponential import Exponential
 from keras_mtl.schedules.implicit import Implicit
 from keras_mtl.schedules.inverse_ratio import InverseRatio
 from keras_mtl.schedules.piecewise import Piecewise
 from keras_mtl.schedules.proportional import Proportional
-from keras_mtl.schedules.registry import available, create, create_unsized, parameters_of, register
+from keras_mtl.schedules.registry import available, parameters_of, register
 from keras_mtl.schedules.round_robin import RoundRobin
 from keras_mtl.schedules.sampling import blend, pick, sample, systematic, uniforms
 from keras_mtl.schedules.score_book import ScoreBook

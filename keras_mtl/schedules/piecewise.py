@@ -7,7 +7,8 @@ import numpy as np
 
 from keras_mtl.errors import ConfigError
 from keras_mtl.schedules.base import Schedule, State, apply_floor
-from keras_mtl.schedules.registry import create, register
+from keras_mtl.schedules.creation import create
+from keras_mtl.schedules.registry import register
 from keras_mtl.schedules.score_book import ScoreBook
 from keras_mtl.schedules.sequential import stage_ends, stage_of
 from keras_mtl.schedules.tasks import TaskInfo

@@ -1,15 +1,11 @@
-"""Schedules by name, and checks of their parameters."""
+"""The registered schedules, and checks of their parameters."""
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from keras_mtl.configuration.components import Registry
-from keras_mtl.schedules.tasks import TaskInfo, check_tasks
 
-if TYPE_CHECKING:
-    from keras_mtl.schedules.base import Schedule
-
-SCHEDULES: "Registry[Schedule]" = Registry("schedule")
+# Of `keras_mtl.schedules.base.Schedule`, whose module imports this one.
+SCHEDULES: Registry[Any] = Registry("schedule")
 
 register = SCHEDULES.register
 available = SCHEDULES.available
@@ -17,41 +13,3 @@ parameters_of = SCHEDULES.parameters_of
 number = SCHEDULES.number
 integer = SCHEDULES.integer
 choice = SCHEDULES.choice
-
-
-def create(name: str, tasks: Sequence[TaskInfo], /, **parameters: Any) -> "Schedule":
-    """Makes a schedule.
-
-    Args:
-      name: a registered name.
-      tasks: the tasks, in the order of every array.
-      **parameters: the schedule's own parameters, and `floor`.
-
-    Returns:
-      The schedule.
-
-    Raises:
-      ConfigError: the name or a parameter is not known, missing or out of range.
-    """
-    check_tasks(tasks)
-    return SCHEDULES.create(name, parameters, tasks)
-
-
-def create_unsized(
-    name: str, baselines: Mapping[str, float | None], /, **parameters: Any
-) -> "Schedule":
-    """Makes a schedule before the sizes of its tasks are known.
-
-    It checks its parameters and says what it needs, such as scores. Its probabilities mean nothing.
-
-    Args:
-      name: a registered name.
-      baselines: the tasks in their order, each with its baseline, or None.
-      **parameters: as of `create`.
-
-    Raises:
-      ConfigError: as of `create`.
-    """
-    # No schedule checks a parameter against a size.
-    tasks = [TaskInfo(task, 1, baseline) for task, baseline in baselines.items()]
-    return create(name, tasks, **parameters)
