@@ -13,6 +13,8 @@ PYTHON = $(shell for python in python3 python3.13 python3.12 python3.11; do \
   && echo $$python && break; done)
 COMPILER = $(shell for name in $${CXX:-c++ g++ clang++}; do command -v $$name && break; done)
 
+CPP := $(shell find cc -name '*.cc' -o -name '*.h')
+
 all: .venv/ready
 
 demo: .venv/ready
@@ -31,12 +33,14 @@ sanitize: .venv/ready
 check: .venv/ready
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/ruff check --quiet .
+	@$(BIN)/clang-format --dry-run --Werror $(CPP)
 	$(BIN)/mypy
 
-# Formats the Python, and fixes what ruff can fix.
+# Formats the code, and fixes what ruff can fix.
 format: .venv/ready
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+	$(BIN)/clang-format -i $(CPP)
 
 bench: .venv/ready
 	@for script in $$(grep -l __main__ benchmarks/*.py); do echo "== $$script"; $(BIN)/python $$script || exit 1; done

@@ -25,15 +25,17 @@ template <typename T>
 
 void CheckWhole(const char* name, int value, int low, int high) {
   if (value < low || value > high) {
-    Fail(name, value, "give a whole number of " + std::to_string(low) + " to " +
-                          std::to_string(high));
+    Fail(name, value,
+         "give a whole number of " + std::to_string(low) + " to " + std::to_string(high));
   }
 }
 
 void CheckReal(const char* name, double value, bool positive) {
   if (!std::isfinite(value) || value < 0 || (positive && value == 0)) {
-    Fail(name, value, positive ? "give a finite number above 0" : "give a finite number of at "
-                                                                  "least 0");
+    Fail(name, value,
+         positive ? "give a finite number above 0"
+                  : "give a finite number of at "
+                    "least 0");
   }
 }
 
@@ -49,11 +51,16 @@ LengthPenalty ParseLengthPenalty(const std::string& name) {
 
 const char* LengthPenaltyName(LengthPenalty penalty) {
   switch (penalty) {
-    case LengthPenalty::kNone: return "none";
-    case LengthPenalty::kPower: return "power";
-    case LengthPenalty::kGnmt: return "gnmt";
-    case LengthPenalty::kLingvo: return "lingvo";
-    case LengthPenalty::kConstant: return "constant";
+    case LengthPenalty::kNone:
+      return "none";
+    case LengthPenalty::kPower:
+      return "power";
+    case LengthPenalty::kGnmt:
+      return "gnmt";
+    case LengthPenalty::kLingvo:
+      return "lingvo";
+    case LengthPenalty::kConstant:
+      return "constant";
   }
   return "";
 }
@@ -98,29 +105,32 @@ void BeamOptions::Check(int vocabulary_size, int32_t eos_id) const {
              "; raise beam_size or lower num_hypotheses");
   }
   if (max_finished() < num_hypotheses) {
-    Fail("patience", patience, "a sentence would end with " + std::to_string(max_finished()) +
-                                   " finished hypotheses, below num_hypotheses=" +
-                                   std::to_string(num_hypotheses) + "; raise it");
+    Fail("patience", patience,
+         "a sentence would end with " + std::to_string(max_finished()) +
+             " finished hypotheses, below num_hypotheses=" + std::to_string(num_hypotheses) +
+             "; raise it");
   }
   if (min_length > max_length) {
-    Fail("min_length", min_length, "it is above max_length=" + std::to_string(max_length) +
-                                       "; lower min_length or raise max_length");
+    Fail("min_length", min_length,
+         "it is above max_length=" + std::to_string(max_length) +
+             "; lower min_length or raise max_length");
   }
   if (beam_size > vocabulary_size) {
-    Fail("beam_size", beam_size, "it is above the vocabulary's " +
-                                     std::to_string(vocabulary_size) + " tokens; lower it");
+    Fail("beam_size", beam_size,
+         "it is above the vocabulary's " + std::to_string(vocabulary_size) + " tokens; lower it");
   }
   if (sampling && lingvo_pruning) {
     throw InputError("sampling and lingvo_pruning are both on: choose one");
   }
   for (const int32_t token : suppress) {
     if (token < 0 || token >= vocabulary_size) {
-      Fail("suppress", token, "ids of this vocabulary are 0 to " +
-                                  std::to_string(vocabulary_size - 1));
+      Fail("suppress", token,
+           "ids of this vocabulary are 0 to " + std::to_string(vocabulary_size - 1));
     }
     if (token == eos_id) {
-      Fail("suppress", token, "this is the end of sentence, and no hypothesis could end; use "
-                              "min_length to ask for longer ones");
+      Fail("suppress", token,
+           "this is the end of sentence, and no hypothesis could end; use "
+           "min_length to ask for longer ones");
     }
   }
 }
@@ -131,10 +141,17 @@ std::vector<float> LengthPenalties(const BeamOptions& options, int max_length) {
   for (int length = 1; length <= max_length; ++length) {
     double base = 1.0;
     switch (options.length_penalty) {
-      case LengthPenalty::kNone: break;
-      case LengthPenalty::kPower: base = length; break;
-      case LengthPenalty::kGnmt: base = (5.0 + length) / 6.0; break;
-      case LengthPenalty::kLingvo: base = (5.0 + length) / 5.0; break;
+      case LengthPenalty::kNone:
+        break;
+      case LengthPenalty::kPower:
+        base = length;
+        break;
+      case LengthPenalty::kGnmt:
+        base = (5.0 + length) / 6.0;
+        break;
+      case LengthPenalty::kLingvo:
+        base = (5.0 + length) / 5.0;
+        break;
       case LengthPenalty::kConstant: {
         const double constant = options.length_penalty_constant;
         base = (constant + length) / (constant + 1.0);

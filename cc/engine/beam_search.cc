@@ -99,7 +99,8 @@ int BeamSearch::top_count() const { return std::min(2 * options_.beam_size, voca
 void BeamSearch::FailNotANumber(const State& state) const {
   throw NotANumberError("sentence " + std::to_string(state.sentence.index) +
                         ": the model's output is not a number at decoding step " +
-                        std::to_string(state.step) + "; its weights have diverged or are damaged: "
+                        std::to_string(state.step) +
+                        "; its weights have diverged or are damaged: "
                         "use an earlier checkpoint");
 }
 
@@ -122,9 +123,8 @@ std::vector<LogitEdit> BeamSearch::Edits(int row) const {
                          options_.no_repeat_ngram);
   }
   if (which.mask_eos) {  // No history holds the end of sentence.
-    const auto place = std::find_if(edits.begin(), edits.end(), [this](const LogitEdit& edit) {
-      return edit.token > eos_id_;
-    });
+    const auto place = std::find_if(edits.begin(), edits.end(),
+                                    [this](const LogitEdit& edit) { return edit.token > eos_id_; });
     edits.insert(place, {eos_id_, 0.0f});
   }
   return edits;
@@ -178,8 +178,9 @@ void BeamSearch::AdvanceTop(const TopCandidates& top, const Attention& attention
                      std::to_string(vocabulary_size_));
   }
   if (options_.sampling && top.tokens != nullptr) {
-    throw InputError("sampling needs the outputs of the whole vocabulary, and the best tokens of "
-                     "only of each row were given");
+    throw InputError(
+        "sampling needs the outputs of the whole vocabulary, and the best tokens of "
+        "only of each row were given");
   }
   for (size_t i = 0; top.wanted == nullptr && i < rows_.size(); ++i) {
     if (wanted(static_cast<int>(i)) >= 0) {
@@ -208,9 +209,11 @@ void BeamSearch::AdvanceTop(const TopCandidates& top, const Attention& attention
 
 template <typename OutputsOf>
 void BeamSearch::AdvanceAll(const OutputsOf& outputs_of, const Attention& attention) {
-  if (failed_) throw InputError("the search ended with an error at an earlier step; begin a new one");
+  if (failed_)
+    throw InputError("the search ended with an error at an earlier step; begin a new one");
   if (keep_attention_ && !rows_.empty() && attention.weights == nullptr) {
-    throw InputError("attention is not given: coverage_penalty and alignments need it at each step");
+    throw InputError(
+        "attention is not given: coverage_penalty and alignments need it at each step");
   }
   try {
     StepAll(outputs_of, attention);
@@ -234,9 +237,11 @@ void BeamSearch::StepAll(const OutputsOf& outputs_of, const Attention& attention
       if (keep_attention_) {
         const int length = state.sentence.source_length;
         if (attention.width < length) {
-          throw InputError("attention has " + std::to_string(attention.width) + " columns and "
-                           "sentence " + std::to_string(state.sentence.index) + " has " +
-                           std::to_string(length) + " source tokens");
+          throw InputError("attention has " + std::to_string(attention.width) +
+                           " columns and "
+                           "sentence " +
+                           std::to_string(state.sentence.index) + " has " + std::to_string(length) +
+                           " source tokens");
         }
         const float* weights = attention.weights + i * static_cast<size_t>(attention.width);
         outputs.back().attention =
@@ -314,8 +319,7 @@ void BeamSearch::SelectByRule(State* state, const std::vector<Candidate>& candid
       candidate = &candidates[refill++];
     }
     const int node = AddNode(state, *candidate, rows[candidate->slot].attention);
-    live.push_back(
-        {candidate->score, node, state->live[candidate->slot].sample, candidate->slot});
+    live.push_back({candidate->score, node, state->live[candidate->slot].sample, candidate->slot});
   }
   state->live = std::move(live);
   float best_live = -kInfinity;
@@ -416,8 +420,7 @@ void BeamSearch::RebuildRows() {
       const size_t step = state.step;
       const bool forced = step < state.sentence.prefix.size();
       rows.push_back({sentence, static_cast<int>(begin) + slot.parent, state.step, node.token,
-                      forced ? state.sentence.prefix[step] : -1,
-                      state.step < options_.min_length});
+                      forced ? state.sentence.prefix[step] : -1, state.step < options_.min_length});
     }
     while (begin < rows_.size() && rows_[begin].sentence == sentence) ++begin;
   }

@@ -33,8 +33,8 @@ struct Row {
 };
 
 // What came out for the rows, from a model that normalises, and picks the best tokens, itself. It
-// has applied Edits(row) and, where row.forced < 0, left out options.suppress and what is not on the
-// shortlist, before it did anything else.
+// has applied Edits(row) and, where row.forced < 0, left out options.suppress and what is not on
+// the shortlist, before it did anything else.
 struct TopCandidates {
   int count;              // Columns; at least top_count().
   const int32_t* tokens;  // [rows, count]: falling by logit, of equal ones the smaller id first.
@@ -56,7 +56,7 @@ struct Hypothesis {
   float score = 0.0f;               // log_probability / penalty + coverage.
   float log_probability = 0.0f;     // End of sentence included.
   std::vector<float> token_scores;  // Log-probability of each token, then that of the end if any.
-  std::vector<float> alignment;     // [token_scores.size(), source_length]; empty without attention.
+  std::vector<float> alignment;  // [token_scores.size(), source_length]; empty without attention.
 };
 
 // One search. Sentences may be added while it runs: each is at its own position, and what is found
@@ -89,8 +89,8 @@ class BeamSearch {
   void Advance(const float* outputs, bool log_probabilities, const Attention& attention = {});
 
   // The same from the best tokens of each row. With options.sampling all tokens are needed.
-  // Equal to Advance but for this: of candidates whose sums with the score round to one float, those
-  // behind the best top_count() of a row by logit are not seen.
+  // Equal to Advance but for this: of candidates whose sums with the score round to one float,
+  // those behind the best top_count() of a row by logit are not seen.
   void AdvanceTop(const TopCandidates& top, const Attention& attention = {});
 
   // What changes in the logits of rows()[row] besides the mask that all rows share: the end of
@@ -110,9 +110,7 @@ class BeamSearch {
   // The hypotheses of a sentence that is done: at most num_hypotheses, best first.
   const std::vector<Hypothesis>& results(int sentence) const { return states_[sentence].results; }
   // The same, given away.
-  std::vector<Hypothesis> TakeResults(int sentence) {
-    return std::move(states_[sentence].results);
-  }
+  std::vector<Hypothesis> TakeResults(int sentence) { return std::move(states_[sentence].results); }
 
   int sentences() const { return static_cast<int>(states_.size()); }
   const BeamOptions& options() const { return options_; }

@@ -66,9 +66,9 @@ void BeamSearch::SelectByLingvo(State* state, const std::vector<RowOutputs>& row
   // Scores are not divided by a length penalty here.
   const double bound = state->best_terminated - options_.beam_gap;
   const bool full = !options_.ensure_full_beam || state->finished >= options_.beam_size;
-  const bool beaten =
-      std::all_of(state->live.begin(), state->live.end(),
-                  [&](const Slot& slot) { return static_cast<double>(slot.score) <= bound; });
+  const bool beaten = std::all_of(state->live.begin(), state->live.end(), [&](const Slot& slot) {
+    return static_cast<double>(slot.score) <= bound;
+  });
   state->done = last || state->live.empty() || (full && beaten);
 }
 

@@ -34,7 +34,8 @@ struct Distribution {
       cumulative.push_back(total);
     }
     if (options.top_p < 1) {  // The fewest that reach top_p; the one that does is kept.
-      const auto end = std::lower_bound(cumulative.begin(), cumulative.end(), options.top_p * total);
+      const auto end =
+          std::lower_bound(cumulative.begin(), cumulative.end(), options.top_p * total);
       const size_t kept = std::min<size_t>(end - cumulative.begin() + 1, cumulative.size());
       indices.resize(kept);
       cumulative.resize(kept);
@@ -66,8 +67,8 @@ void BeamSearch::SelectSamples(State* state, const std::vector<RowOutputs>& rows
     const int begin = first ? 0 : slot.sample;
     const int end = first ? options_.beam_size : slot.sample + 1;
     for (int sample = begin; sample < end; ++sample) {
-      const uint64_t bits = Philox(options_.seed, static_cast<uint64_t>(state->sentence.index),
-                                   state->step, sample);
+      const uint64_t bits =
+          Philox(options_.seed, static_cast<uint64_t>(state->sentence.index), state->step, sample);
       const int32_t index = distribution.Draw(Uniform(bits));
       // The score is the model's own probability, whatever the temperature.
       const float log_p = row.log_probability(row.values[index]);

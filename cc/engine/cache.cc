@@ -33,8 +33,7 @@ void EntryLayout::Store(const KernelTable& kernels, const float* row, char* entr
 }
 
 void EntryLayout::Attend(const KernelTable& kernels, const AttentionQuery* queries, int count,
-                         const char* const* entries, int length, ptrdiff_t offset,
-                         int head) const {
+                         const char* const* entries, int length, ptrdiff_t offset, int head) const {
   constexpr ptrdiff_t kScale = sizeof(float);
   KeyValues cache;
   cache.entries = entries;

@@ -1,6 +1,7 @@
 // The float arithmetic of the search that is not a plain sum: the same on every processor. In
-// float64, for the outputs of any model, with no instruction set to choose. The engine does not come
-// here: its projection sums while logits are in registers (KernelTable::log_sum_exp), in float32.
+// float64, for the outputs of any model, with no instruction set to choose. The engine does not
+// come here: its projection sums while logits are in registers (KernelTable::log_sum_exp), in
+// float32.
 #ifndef KERAS_MTL_ENGINE_LOG_SOFTMAX_H_
 #define KERAS_MTL_ENGINE_LOG_SOFTMAX_H_
 

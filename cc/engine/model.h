@@ -80,7 +80,8 @@ class Embedding {
 
 // Immutable once loaded: any number of encoders and decoders on any threads may share it.
 //
-// Tensors are named as docs/reference/engine_file.md says; a matrix `<name>.weight` is float32, or int8 with
+// Tensors are named as docs/reference/engine_file.md says; a matrix `<name>.weight` is float32, or
+// int8 with
 // `<name>.scale`, and runs in either compute type.
 class Model {
  public:

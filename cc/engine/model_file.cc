@@ -55,8 +55,11 @@ size_t RoundUp(size_t value) { return (value + kAlignment - 1) / kAlignment * kA
 bool IsUtf8(const std::string& text) {
   for (size_t i = 0; i < text.size();) {
     const unsigned char first = text[i];
-    size_t more = first < 0x80 ? 0 : first >= 0xC2 && first < 0xE0 ? 1
-                : first >= 0xE0 && first < 0xF0 ? 2 : first >= 0xF0 && first < 0xF5 ? 3 : 4;
+    size_t more = first < 0x80                    ? 0
+                  : first >= 0xC2 && first < 0xE0 ? 1
+                  : first >= 0xE0 && first < 0xF0 ? 2
+                  : first >= 0xF0 && first < 0xF5 ? 3
+                                                  : 4;
     if (more == 4 || text.size() - i <= more) return false;
     for (size_t j = 1; j <= more; ++j) {
       const unsigned char next = text[i + j];
@@ -84,17 +87,19 @@ std::string ShapeText(const std::vector<int64_t>& shape) {
 
 const char* DTypeName(DType dtype) {
   switch (dtype) {
-    case DType::kFloat32: return "float32";
-    case DType::kInt8: return "int8";
-    case DType::kUint8: return "uint8";
-    case DType::kInt32: return "int32";
+    case DType::kFloat32:
+      return "float32";
+    case DType::kInt8:
+      return "int8";
+    case DType::kUint8:
+      return "uint8";
+    case DType::kInt32:
+      return "int32";
   }
   return "unknown";
 }
 
-size_t DTypeSize(DType dtype) {
-  return dtype == DType::kFloat32 || dtype == DType::kInt32 ? 4 : 1;
-}
+size_t DTypeSize(DType dtype) { return dtype == DType::kFloat32 || dtype == DType::kInt32 ? 4 : 1; }
 
 namespace {
 
@@ -189,7 +194,8 @@ bool TakeValue(Cursor* cursor, uint8_t type, Hyperparameter* value) {
 
 std::shared_ptr<const ModelFile> ModelFile::Open(const std::string& path, bool verify) {
   const auto fail = [&path](const char* what, const std::string& why) {
-    throw ModelFileError(path + ": " + what + " (" + why + "); give a file that `keras-mtl export "
+    throw ModelFileError(path + ": " + what + " (" + why +
+                         "); give a file that `keras-mtl export "
                          "--format engine` has written");
   };
   const int file = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
@@ -243,12 +249,15 @@ void ModelFile::Parse() {
   }
   std::memcpy(&header, data_, sizeof(header));
   if (std::memcmp(header.magic, kMagic, sizeof(kMagic)) != 0) {
-    throw ModelFileError(path_ + ": magic: this is no model file of keras_mtl; give one that "
+    throw ModelFileError(path_ +
+                         ": magic: this is no model file of keras_mtl; give one that "
                          "`keras-mtl export --format engine` has written");
   }
   if (header.version != kVersion) {
-    throw ModelFileError(path_ + ": version: " + std::to_string(header.version) + ", and this "
-                         "keras_mtl reads version " + std::to_string(kVersion) +
+    throw ModelFileError(path_ + ": version: " + std::to_string(header.version) +
+                         ", and this "
+                         "keras_mtl reads version " +
+                         std::to_string(kVersion) +
                          "; export the model again, or install the version that wrote it");
   }
   format_version_ = header.version;

@@ -1,5 +1,6 @@
 // Reads a model file: named arrays and hyperparameters, mapped into memory, every field checked.
-// The format is described in docs/reference/engine_file.md; keras_mtl/export/engine_file.py writes it.
+// The format is described in docs/reference/engine_file.md; keras_mtl/export/engine_file.py writes
+// it.
 #ifndef KERAS_MTL_ENGINE_MODEL_FILE_H_
 #define KERAS_MTL_ENGINE_MODEL_FILE_H_
 
@@ -34,8 +35,8 @@ struct Tensor {
   const int32_t* int32() const { return static_cast<const int32_t*>(data); }
 };
 
-using Hyperparameter = std::variant<int64_t, double, std::string, std::vector<int64_t>,
-                                    std::vector<std::string>>;
+using Hyperparameter =
+    std::variant<int64_t, double, std::string, std::vector<int64_t>, std::vector<std::string>>;
 
 // An opened model file. Safe to read from many threads; processes that open the same file share its
 // memory. The file must not be cut off while it is open: the system ends a process that reads

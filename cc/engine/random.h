@@ -15,10 +15,9 @@ inline uint64_t Philox(uint64_t key0, uint64_t key1, uint64_t counter0, uint64_t
   for (int round = 0; round < 10; ++round) {
     const unsigned __int128 first = static_cast<unsigned __int128>(0xD2E7470EE14C6C93u) * c[0];
     const unsigned __int128 second = static_cast<unsigned __int128>(0xCA5A826395121157u) * c[2];
-    const uint64_t next[4] = {static_cast<uint64_t>(second >> 64) ^ c[1] ^ key0,
-                              static_cast<uint64_t>(second),
-                              static_cast<uint64_t>(first >> 64) ^ c[3] ^ key1,
-                              static_cast<uint64_t>(first)};
+    const uint64_t next[4] = {
+        static_cast<uint64_t>(second >> 64) ^ c[1] ^ key0, static_cast<uint64_t>(second),
+        static_cast<uint64_t>(first >> 64) ^ c[3] ^ key1, static_cast<uint64_t>(first)};
     for (int i = 0; i < 4; ++i) c[i] = next[i];
     key0 += 0x9E3779B97F4A7C15u;
     key1 += 0xBB67AE8584CAA73Bu;

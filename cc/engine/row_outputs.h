@@ -14,8 +14,8 @@ struct RowOutputs {
   int count = 0;
   bool normalised = false;  // values are log-probabilities already.
   Normaliser normaliser;
-  float wanted = 0.0f;      // Log-probability of BeamSearch::wanted().
-  int attention = -1;       // Row of it in the sentence's attention.
+  float wanted = 0.0f;  // Log-probability of BeamSearch::wanted().
+  int attention = -1;   // Row of it in the sentence's attention.
 
   int32_t token(int i) const { return tokens != nullptr ? tokens[i] : i; }
 

@@ -32,7 +32,8 @@ void StartThreads(const char* option, int first, int count, Run run, Close close
       close();
       throw InputError(std::string(option) + "=" + std::to_string(first + count) +
                        ": the system gave only " + std::to_string(first + i) + " threads (" +
-                       error.what() + "); ask for fewer, or raise the limit of processes or memory");
+                       error.what() +
+                       "); ask for fewer, or raise the limit of processes or memory");
     }
   }
 }

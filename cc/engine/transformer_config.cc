@@ -100,8 +100,9 @@ TransformerConfig TransformerConfig::Read(const ModelFile& file) {
   c.max_length = integer("max_length", 1, kMaxDimension);
   c.tie_embeddings = integer("tie_embeddings", 0, 1) == 1;
   if (c.hidden_dim % c.num_heads != 0) {
-    Fail(file, "num_heads", std::to_string(c.num_heads) + " does not divide hidden_dim " +
-                                std::to_string(c.hidden_dim));
+    Fail(file, "num_heads",
+         std::to_string(c.num_heads) + " does not divide hidden_dim " +
+             std::to_string(c.hidden_dim));
   }
   const std::string& weights = file.text("weight_type");
   if (weights != "float32" && weights != "int8") {
@@ -134,8 +135,10 @@ TransformerConfig TransformerConfig::Read(const ModelFile& file) {
   c.unk_id = integer("unk_id", 0, last);
   for (const int64_t id : file.integers("not_text")) {
     if (id < 0 || id > last || id == c.eos_id) {
-      Fail(file, "not_text", "id " + std::to_string(id) + " is no token of the vocabulary, or is "
-                             "the end of sentence");
+      Fail(file, "not_text",
+           "id " + std::to_string(id) +
+               " is no token of the vocabulary, or is "
+               "the end of sentence");
     }
     c.not_text.push_back(static_cast<int32_t>(id));
   }

@@ -24,7 +24,7 @@ struct TransformerConfig {
   int max_length;  // Positions: longest source, tag and end counted, and longest target.
   int decoders;
   bool tie_embeddings;
-  bool int8;  // Matrices are int8 with a scale for each row; else float32.
+  bool int8;              // Matrices are int8 with a scale for each row; else float32.
   Activation activation;  // GELU is the exact one, by the error function.
   float layer_norm_epsilon;
   int32_t pad_id, bos_id, eos_id, unk_id;

@@ -124,8 +124,8 @@ int Translation::MaxLength(int source) const {
   const BeamOptions& options = request_.options;
   double limit = options.max_length;
   if (options.max_length_factor > 0) {
-    limit = std::min(limit,
-                     std::floor(options.max_length_factor * count) + options.max_length_offset);
+    limit =
+        std::min(limit, std::floor(options.max_length_factor * count) + options.max_length_offset);
   }
   return std::max({1, options.min_length, static_cast<int>(limit)});
 }

@@ -78,7 +78,9 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
       outputs.resize(rows * vocabulary_size);
       for (float& value : outputs) {
         const auto byte = input.Take<uint8_t>();
-        value = byte == 255 ? input.Take<float>() : byte == 254 ? -1.0f / 0.0f : -(byte % 32) / 8.0f;
+        value = byte == 255   ? input.Take<float>()
+                : byte == 254 ? -1.0f / 0.0f
+                              : -(byte % 32) / 8.0f;
       }
       attention.assign(rows * 3, 0.25f);
       try {

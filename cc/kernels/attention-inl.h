@@ -113,9 +113,8 @@ inline void WeightedSums(const AttentionQuery* queries, const KeyValues& cache, 
     });
     Unroll<kQueries>([&](auto q) KERAS_MTL_ALWAYS_INLINE {
       const F32 weight = Set(Elements::Scale(entry + cache.value_scale, queries[q].scores[t]));
-      Unroll<kVectors>([&](auto v) KERAS_MTL_ALWAYS_INLINE {
-        sums[q][v] = Fma(weight, values[v], sums[q][v]);
-      });
+      Unroll<kVectors>(
+          [&](auto v) KERAS_MTL_ALWAYS_INLINE { sums[q][v] = Fma(weight, values[v], sums[q][v]); });
     });
   }
   Unroll<kQueries>([&](auto q) KERAS_MTL_ALWAYS_INLINE {
@@ -147,11 +146,11 @@ inline void AttendTogether(const AttentionQuery* queries, int different, const K
     case 1:
       return WeightedSums<Elements, kQueries, 1>(queries, cache, i, last, next_keys);
     case 2:
-      return WeightedSums<Elements, kQueries, kMost < 2 ? 1 : 2>(queries, cache, i, last,
-                                                                 next_keys);
+      return WeightedSums < Elements, kQueries,
+             kMost<2 ? 1 : 2>(queries, cache, i, last, next_keys);
     case 3:
-      return WeightedSums<Elements, kQueries, kMost < 3 ? 1 : 3>(queries, cache, i, last,
-                                                                 next_keys);
+      return WeightedSums < Elements, kQueries,
+             kMost<3 ? 1 : 3>(queries, cache, i, last, next_keys);
     case 4:
       return WeightedSums<Elements, kQueries, kMost>(queries, cache, i, last, next_keys);
   }

@@ -66,8 +66,8 @@ void FloatTile(const float* a, int stride, int depth, const float* panel, float*
     });
     for (int k = 0; k < depth; ++k) {
       F32 weights[kFloatTileVectors];
-      Unroll<kFloatTileVectors>(
-          [&](auto v) KERAS_MTL_ALWAYS_INLINE { weights[v] = Load(panel + 16 * v); });
+      Unroll<kFloatTileVectors>([&](auto v)
+                                    KERAS_MTL_ALWAYS_INLINE { weights[v] = Load(panel + 16 * v); });
       panel += 16 * kFloatTileVectors;
       Unroll<kRows>([&](auto r) KERAS_MTL_ALWAYS_INLINE {
         const F32 x = Set(a[static_cast<ptrdiff_t>(r) * stride + k]);

@@ -51,8 +51,7 @@ void Int8BlockOf(const int8_t* rows, int stride, const int8_t* block, int groups
       std::memcpy(&four, rows + static_cast<ptrdiff_t>(r) * stride + 4 * g, sizeof(four));
       const __m256i a = _mm256_set1_epi32(four);
       Unroll<2>([&](auto v) KERAS_MTL_ALWAYS_INLINE {
-        const __m256i pairs =
-            _mm256_maddubs_epi16(magnitudes[v], _mm256_xor_si256(a, negative[v]));
+        const __m256i pairs = _mm256_maddubs_epi16(magnitudes[v], _mm256_xor_si256(a, negative[v]));
         sums[r][v] = _mm256_add_epi32(sums[r][v], _mm256_madd_epi16(pairs, ones));
       });
     });

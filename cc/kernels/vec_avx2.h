@@ -133,8 +133,7 @@ inline __m128i PackHalf(__m256 x) {  // 8 floats to 8 int16
 // 16 bytes that StoreInt8 has written, as floats.
 inline F32 LoadInt8(const int8_t* p, uint8_t flip) {
   const __m128i flips = _mm_set1_epi8(static_cast<char>(flip));
-  const __m128i bytes =
-      _mm_xor_si128(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)), flips);
+  const __m128i bytes = _mm_xor_si128(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)), flips);
   return {_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes)),
           _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_srli_si128(bytes, 8)))};
 }

@@ -22,7 +22,7 @@ template <typename T>
 using Rows = py::array_t<T, py::array::c_style | py::array::forcecast>;
 
 template <typename T>
-py::array_t<T> Column(const std::vector<Row>& rows, T Row::*field) {
+py::array_t<T> Column(const std::vector<Row>& rows, T Row::* field) {
   py::array_t<T> column(static_cast<py::ssize_t>(rows.size()));
   for (size_t i = 0; i < rows.size(); ++i) column.mutable_data()[i] = rows[i].*field;
   return column;
@@ -90,8 +90,7 @@ void AdvanceTop(BeamSearch* search, const Rows<int32_t>& tokens, const Rows<floa
     normalisers[i].valid = normalisers[i].highest < std::numeric_limits<float>::infinity();
   }
   const TopCandidates top{static_cast<int>(tokens.shape(1)), tokens.data(), logits.data(),
-                          normalisers.data(),
-                          wanted.is_none() ? nullptr : logits_wanted.data()};
+                          normalisers.data(), wanted.is_none() ? nullptr : logits_wanted.data()};
   const ReleasedGil released;
   search->AdvanceTop(top, weights.view);
 }
@@ -130,11 +129,10 @@ py::list HypothesesOf(const std::vector<Hypothesis>& hypotheses) {
       const auto width = static_cast<py::ssize_t>(hypothesis.alignment.size()) / count;
       alignment = ArrayOf(hypothesis.alignment, {count, width});
     }
-    result.append(type("ids"_a = hypothesis.ids, "score"_a = hypothesis.score,
-                       "log_probability"_a = hypothesis.log_probability,
-                       "ended"_a = hypothesis.ended,
-                       "token_scores"_a = ArrayOf(hypothesis.token_scores, {count}),
-                       "alignment"_a = alignment));
+    result.append(type(
+        "ids"_a = hypothesis.ids, "score"_a = hypothesis.score,
+        "log_probability"_a = hypothesis.log_probability, "ended"_a = hypothesis.ended,
+        "token_scores"_a = ArrayOf(hypothesis.token_scores, {count}), "alignment"_a = alignment));
   }
   return result;
 }
@@ -144,21 +142,21 @@ void RegisterBeamSearch(py::module_& module) {
                            "A search; see cc/engine/beam_search.h and "
                            "keras_mtl.decoding.native_beam_search.")
       .def(py::init([](const py::dict& options, int vocabulary_size, int32_t start_id,
-                       int32_t eos_id, const std::vector<int32_t>& shortlist,
-                       bool keep_attention) {
+                       int32_t eos_id, const std::vector<int32_t>& shortlist, bool keep_attention) {
              return PythonSearch{BeamSearch(OptionsOf(options), vocabulary_size, start_id, eos_id,
                                             shortlist, keep_attention),
                                  vocabulary_size};
            }),
            py::arg("options"), py::arg("vocabulary_size"), py::arg("start_id"), py::arg("eos_id"),
            py::arg("shortlist") = std::vector<int32_t>(), py::arg("keep_attention") = false)
-      .def("add",
-           [](PythonSearch& self, int64_t index, int max_length, std::vector<int32_t> prefix,
-              int source_length) {
-             return self.search.Add({index, max_length, std::move(prefix), source_length});
-           },
-           py::arg("index"), py::arg("max_length"), py::arg("prefix") = std::vector<int32_t>(),
-           py::arg("source_length") = 0)
+      .def(
+          "add",
+          [](PythonSearch& self, int64_t index, int max_length, std::vector<int32_t> prefix,
+             int source_length) {
+            return self.search.Add({index, max_length, std::move(prefix), source_length});
+          },
+          py::arg("index"), py::arg("max_length"), py::arg("prefix") = std::vector<int32_t>(),
+          py::arg("source_length") = 0)
       .def_property_readonly("rows",
                              [](const PythonSearch& self) {
                                const std::vector<Row>& rows = self.search.rows();
@@ -184,47 +182,54 @@ void RegisterBeamSearch(py::module_& module) {
            })
       .def_property_readonly("top_count",
                              [](const PythonSearch& self) { return self.search.top_count(); })
-      .def("advance",
-           [](PythonSearch& self, const Rows<float>& outputs, bool log_probabilities,
-              const py::object& attention) {
-             Advance(&self.search, outputs, log_probabilities, attention, self.vocabulary_size);
-           },
-           py::arg("outputs"), py::arg("log_probabilities"), py::arg("attention") = py::none())
-      .def("advance_top",
-           [](PythonSearch& self, const Rows<int32_t>& tokens, const Rows<float>& logits,
-              const Rows<float>& log_sums, const py::object& wanted, const py::object& attention) {
-             AdvanceTop(&self.search, tokens, logits, log_sums, wanted, attention);
-           },
-           py::arg("tokens"), py::arg("logits"), py::arg("log_sums"),
-           py::arg("wanted") = py::none(), py::arg("attention") = py::none())
-      .def("results",
-           [](const PythonSearch& self, int sentence) {
-             if (sentence < 0 || sentence >= self.search.sentences()) {
-               throw InputError("there is no sentence " + std::to_string(sentence));
-             }
-             return HypothesesOf(self.search.results(sentence));
-           });
-  module.def("option_defaults", [] {
-    const BeamOptions options;
-    py::dict defaults;
+      .def(
+          "advance",
+          [](PythonSearch& self, const Rows<float>& outputs, bool log_probabilities,
+             const py::object& attention) {
+            Advance(&self.search, outputs, log_probabilities, attention, self.vocabulary_size);
+          },
+          py::arg("outputs"), py::arg("log_probabilities"), py::arg("attention") = py::none())
+      .def(
+          "advance_top",
+          [](PythonSearch& self, const Rows<int32_t>& tokens, const Rows<float>& logits,
+             const Rows<float>& log_sums, const py::object& wanted, const py::object& attention) {
+            AdvanceTop(&self.search, tokens, logits, log_sums, wanted, attention);
+          },
+          py::arg("tokens"), py::arg("logits"), py::arg("log_sums"), py::arg("wanted") = py::none(),
+          py::arg("attention") = py::none())
+      .def("results", [](const PythonSearch& self, int sentence) {
+        if (sentence < 0 || sentence >= self.search.sentences()) {
+          throw InputError("there is no sentence " + std::to_string(sentence));
+        }
+        return HypothesesOf(self.search.results(sentence));
+      });
+  module.def(
+      "option_defaults",
+      [] {
+        const BeamOptions options;
+        py::dict defaults;
 #define KERAS_MTL_BEAM_OPTION(type, name, value) defaults[#name] = ValueOf(options.name);
 #include "engine/beam_options.def"
 #undef KERAS_MTL_BEAM_OPTION
-    return defaults;
-  }, "Default of each option of a search, by name.");
-  module.def("length_penalties",
-             [](const py::dict& options, int max_length) {
-               if (max_length < 0 || max_length > 1 << 24) {
-                 throw InputError("max_length=" + std::to_string(max_length) + " is out of range");
-               }
-               const std::vector<float> penalties = LengthPenalties(OptionsOf(options), max_length);
-               return py::array_t<float>(static_cast<py::ssize_t>(penalties.size()),
-                                         penalties.data());
-             },
-             "What hypotheses of each length are divided by: float32[max_length + 1].");
-  module.def("philox", [](uint64_t key0, uint64_t key1, uint64_t counter0, uint64_t counter1) {
-    return Philox(key0, key1, counter0, counter1);
-  }, "The generator of sampling: numpy's Philox of this key and counter.");
+        return defaults;
+      },
+      "Default of each option of a search, by name.");
+  module.def(
+      "length_penalties",
+      [](const py::dict& options, int max_length) {
+        if (max_length < 0 || max_length > 1 << 24) {
+          throw InputError("max_length=" + std::to_string(max_length) + " is out of range");
+        }
+        const std::vector<float> penalties = LengthPenalties(OptionsOf(options), max_length);
+        return py::array_t<float>(static_cast<py::ssize_t>(penalties.size()), penalties.data());
+      },
+      "What hypotheses of each length are divided by: float32[max_length + 1].");
+  module.def(
+      "philox",
+      [](uint64_t key0, uint64_t key1, uint64_t counter0, uint64_t counter1) {
+        return Philox(key0, key1, counter0, counter1);
+      },
+      "The generator of sampling: numpy's Philox of this key and counter.");
 }
 
 }  // namespace keras_mtl

@@ -108,10 +108,9 @@ void RegisterEngine(py::module_& module) {
       .def("translate", &Translate)
       .def("score", &Score)
       .def("encode", &EncodeSource)
-      .def_property_readonly("file",
-                             [](const Engine& self) {
-                               return std::const_pointer_cast<ModelFile>(self.file());
-                             })
+      .def_property_readonly(
+          "file",
+          [](const Engine& self) { return std::const_pointer_cast<ModelFile>(self.file()); })
       .def_property_readonly("isa",
                              [](const Engine& self) { return IsaName(self.model().kernels().isa); })
       .def_property_readonly("compute_type", [](const Engine& self) {

@@ -1,10 +1,10 @@
 // Python's global lock (GIL), around work that does not need it.
 //
-// A daemon thread may be at work when the interpreter ends. Up to Python 3.13 a thread that asks for
-// the GIL from then on is ended by pthread_exit, which unwinds its stack; the first destructor on
-// the way that does not throw makes of it std::terminate, and the program's end an abort. So from
-// the interpreter's end on no thread of ours asks: it stops its work and sleeps until the process is
-// gone, as Python 3.14 does itself.
+// A daemon thread may be at work when the interpreter ends. Up to Python 3.13 a thread that asks
+// for the GIL from then on is ended by pthread_exit, which unwinds its stack; the first destructor
+// on the way that does not throw makes of it std::terminate, and the program's end an abort. So
+// from the interpreter's end on no thread of ours asks: it stops its work and sleeps until the
+// process is gone, as Python 3.14 does itself.
 #ifndef KERAS_MTL_PYTHON_GIL_H_
 #define KERAS_MTL_PYTHON_GIL_H_
 

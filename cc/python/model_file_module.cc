@@ -38,17 +38,20 @@ void RegisterModelFile(py::module_& module) {
            "Opens a file; `verify` reads every tensor and compares its checksum.")
       .def("verify", &ModelFile::Verify, py::call_guard<ReleasedGil>(),
            "Reads every tensor and compares its checksum.")
-      .def("check_transformer", [](const ModelFile& file) { TransformerConfig::Read(file); },
-           "Checks that hyperparameters and tensors make a Transformer.")
-      .def("tensor",
-           [](const std::shared_ptr<ModelFile>& file, const std::string& name) {
-             return Array(file, name);
-           },
-           py::arg("name"), "A tensor as a read-only array that shares the file's memory.")
+      .def(
+          "check_transformer", [](const ModelFile& file) { TransformerConfig::Read(file); },
+          "Checks that hyperparameters and tensors make a Transformer.")
+      .def(
+          "tensor",
+          [](const std::shared_ptr<ModelFile>& file, const std::string& name) {
+            return Array(file, name);
+          },
+          py::arg("name"), "A tensor as a read-only array that shares the file's memory.")
       .def_property_readonly("tensor_names",
                              [](const ModelFile& file) {
                                std::vector<std::string> names;
-                               for (const auto& entry : file.tensors()) names.push_back(entry.first);
+                               for (const auto& entry : file.tensors())
+                                 names.push_back(entry.first);
                                return names;
                              })
       .def_property_readonly("hyperparameters", &ModelFile::hyperparameters)

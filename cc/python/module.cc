@@ -28,13 +28,14 @@ py::dict CpuFeaturesDict() {
 
 PYBIND11_MODULE(_core, module) {
   module.doc() = "C++ core of keras_mtl.";
-  module.def("version", [] { return KERAS_MTL_VERSION; },
-             "Version of the package that this module was built for.");
+  module.def(
+      "version", [] { return KERAS_MTL_VERSION; },
+      "Version of the package that this module was built for.");
   module.def("cpu_features", &CpuFeaturesDict,
              "What the processor has and the operating system allows: {name: bool}.");
-  module.def("isa",
-             [] { return keras_mtl::IsaName(keras_mtl::BestIsa(keras_mtl::GetCpuFeatures())); },
-             "Fastest instruction set of this machine: amx, vnni, avx2 or generic.");
+  module.def(
+      "isa", [] { return keras_mtl::IsaName(keras_mtl::BestIsa(keras_mtl::GetCpuFeatures())); },
+      "Fastest instruction set of this machine: amx, vnni, avx2 or generic.");
   keras_mtl::RegisterGil();
   keras_mtl::RegisterErrors(module);
   keras_mtl::RegisterModelFile(module);

@@ -32,7 +32,7 @@ class TileInstruction {
   bool Run() {
     if (code_[0] != 0xC4 || (code_[1] & 0x1F) != 2) return false;  // VEX in three bytes, map 0F38
     if ((code_[2] & 0x84) != 0) return false;                      // VEX.W0, 128 bits
-    const int prefix = code_[2] & 3;  // 0: none, 1: 66, 2: F3, 3: F2
+    const int prefix = code_[2] & 3;                               // 0: none, 1: 66, 2: F3, 3: F2
     const int third = ~(code_[2] >> 3) & 0xF;
     const bool memory = code_[4] >> 6 != 3;
     const int tile = Extended(0x80, code_[4] >> 3);
@@ -133,7 +133,7 @@ CpuFeatures WithTiles(CpuFeatures features) {
     features.amx_int8 = false;
     return features;
   }
-  struct sigaction action {};
+  struct sigaction action{};
   action.sa_sigaction = OnIllegalInstruction;
   action.sa_flags = SA_SIGINFO;
   if (sigaction(SIGILL, &action, nullptr) != 0) {

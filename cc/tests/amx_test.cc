@@ -1,7 +1,7 @@
-// The AMX kernels: the same bits as the generic ones in every shape, no byte read or written outside
-// (under AddressSanitizer), no fault of a tile instruction. They run twice: compiled from their
-// source for tile registers in software, which any machine can, and as the machine code of the
-// library, on the processor's tiles or those of amx_emulator.cc.
+// The AMX kernels: the same bits as the generic ones in every shape, no byte read or written
+// outside (under AddressSanitizer), no fault of a tile instruction. They run twice: compiled from
+// their source for tile registers in software, which any machine can, and as the machine code of
+// the library, on the processor's tiles or those of amx_emulator.cc.
 #include <algorithm>
 #include <memory>
 #include <utility>
@@ -132,8 +132,7 @@ TEST(NoTileIsMultipliedTwice) {
   Random random(5);
   const int depth = 100, columns = 70;
   const auto w = Normal(random, static_cast<size_t>(columns) * depth);
-  const PackedInt8 packed =
-      PackedInt8::Quantize(w.data(), nullptr, columns, depth, kSoftwareAmx);
+  const PackedInt8 packed = PackedInt8::Quantize(w.data(), nullptr, columns, depth, kSoftwareAmx);
   for (int count : {1, 15, 16, 17, 32, 33, 48, 49}) {
     const auto x = Normal(random, static_cast<size_t>(count) * depth);
     SoftwareTiles::Dots() = 0;
@@ -202,7 +201,7 @@ Projection Project(const KernelTable& kernels, const Rows& rows, const PackedInt
 TEST(ProjectionsAreTheGenericOnes) {
   Random random(3);
   const KernelTable& generic = GetKernels(Isa::kGeneric);
-  const int shapes[][4] = {{1, 2, 5, 1},      {4, 61, 17, 8},   {8, 127, 64, 2},
+  const int shapes[][4] = {{1, 2, 5, 1},      {4, 61, 17, 8},    {8, 127, 64, 2},
                            {16, 2053, 33, 8}, {19, 4099, 40, 8}, {37, 509, 70, 4}};
   for (const auto& s : shapes) {
     const int count = s[0], columns = s[1], depth = s[2], top = s[3];
@@ -216,8 +215,7 @@ TEST(ProjectionsAreTheGenericOnes) {
     const Projection want =
         Project(generic, Rows(generic, x, count, depth), packed(generic), bias, top);
     for (const KernelTable* amx : AmxTables()) {
-      const Projection got =
-          Project(*amx, Rows(*amx, x, count, depth), packed(*amx), bias, top);
+      const Projection got = Project(*amx, Rows(*amx, x, count, depth), packed(*amx), bias, top);
       CHECK(SameBits(got.candidates, want.candidates) && SameBits(got.logits, want.logits) &&
                 SameBits(got.wanted, want.wanted) && SameBits(got.log_sums, want.log_sums),
             "%dx%dx%d, top %d, %s", count, columns, depth, top, Name(amx));

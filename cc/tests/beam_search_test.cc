@@ -1,4 +1,5 @@
-// The search as the engine uses it: sentences that join late, and rows reduced to their best tokens.
+// The search as the engine uses it: sentences that join late, and rows reduced to their best
+// tokens.
 #include "engine/beam_search.h"
 
 #include <algorithm>
@@ -19,7 +20,8 @@ constexpr int kVocabulary = 23, kEos = 2;
 std::vector<float> Logits(const BeamSearch& search, const std::vector<int64_t>& names) {
   std::vector<float> outputs;
   for (const Row& row : search.rows()) {
-    Random random(static_cast<uint32_t>(names[row.sentence] * 7919 + row.position * 31 + row.token));
+    Random random(
+        static_cast<uint32_t>(names[row.sentence] * 7919 + row.position * 31 + row.token));
     const std::vector<float> logits = testing::Normal(random, kVocabulary, 2.0f);
     outputs.insert(outputs.end(), logits.begin(), logits.end());
   }
@@ -38,11 +40,10 @@ BeamOptions Options() {
 }
 
 bool Same(const std::vector<Hypothesis>& a, const std::vector<Hypothesis>& b) {
-  return std::equal(a.begin(), a.end(), b.begin(), b.end(),
-                    [](const Hypothesis& x, const Hypothesis& y) {
-                      return x.ids == y.ids && x.score == y.score &&
-                             x.token_scores == y.token_scores;
-                    });
+  return std::equal(
+      a.begin(), a.end(), b.begin(), b.end(), [](const Hypothesis& x, const Hypothesis& y) {
+        return x.ids == y.ids && x.score == y.score && x.token_scores == y.token_scores;
+      });
 }
 
 std::vector<Hypothesis> Alone(int64_t name, std::vector<int32_t> prefix) {

@@ -35,9 +35,9 @@ class SoftwareTiles {
     std::memcpy(bytes, config, sizeof(bytes));
     Registers& r = State();
     r = Registers();
-    bool valid = bytes[0] == 1 && bytes[1] == 0;                           // palette, start row
-    for (int i = 2; i < 16; ++i) valid = valid && bytes[i] == 0;           // reserved
-    for (int i = 32; i < 48; ++i) valid = valid && bytes[i] == 0;          // row bytes, tiles 8-15
+    bool valid = bytes[0] == 1 && bytes[1] == 0;                            // palette, start row
+    for (int i = 2; i < 16; ++i) valid = valid && bytes[i] == 0;            // reserved
+    for (int i = 32; i < 48; ++i) valid = valid && bytes[i] == 0;           // row bytes, tiles 8-15
     for (int i = 48 + kTiles; i < 64; ++i) valid = valid && bytes[i] == 0;  // rows, tiles 8-15
     for (int t = 0; t < kTiles; ++t) {
       r.rows[t] = bytes[48 + t];

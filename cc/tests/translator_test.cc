@@ -101,8 +101,8 @@ TEST(AlignmentsChangeNothingElseAndAreThereOnlyIfAskedFor) {
     const size_t width = request.source.length(static_cast<int>(i));
     for (size_t n = 0; n < with[i].size(); ++n) {
       CHECK(without[i][n].alignment.empty());
-      CHECK(with[i][n].alignment.size() == with[i][n].token_scores.size() * width,
-            "sentence %zu", i);
+      CHECK(with[i][n].alignment.size() == with[i][n].token_scores.size() * width, "sentence %zu",
+            i);
     }
   }
 }

@@ -1,13 +1,14 @@
-// KerasMtl>BeamSearch, KerasMtl>BeamSearchStep, KerasMtl>BeamSearchResult: the search over any model
-// whose step is in the graph. The first begins a search, the second is called in a loop with what the
-// model put out for the live rows, the third reads what was found.
+// KerasMtl>BeamSearch, KerasMtl>BeamSearchStep, KerasMtl>BeamSearchResult: the search over any
+// model whose step is in the graph. The first begins a search, the second is called in a loop with
+// what the model put out for the live rows, the third reads what was found.
+#include "engine/beam_search.h"
+
 #include <algorithm>
 #include <memory>
 #include <mutex>
 #include <string>
 #include <vector>
 
-#include "engine/beam_search.h"
 #include "engine/errors.h"
 #include "tensorflow/core/framework/op.h"
 #include "tensorflow/core/framework/op_kernel.h"
@@ -203,11 +204,10 @@ class BeamSearchOp : public OpKernel {
  public:
   explicit BeamSearchOp(OpKernelConstruction* context) : OpKernel(context) {
     std::string options;
-    OP_REQUIRES_OK(context,
-                   ReadAttributes(context, "options", &options, "vocabulary_size",
-                                  &vocabulary_size_, "start_id", &start_id_, "eos_id", &eos_id_,
-                                  "shortlist", &shortlist_, "log_probabilities",
-                                  &log_probabilities_, "with_alignments", &alignments_));
+    OP_REQUIRES_OK(context, ReadAttributes(context, "options", &options, "vocabulary_size",
+                                           &vocabulary_size_, "start_id", &start_id_, "eos_id",
+                                           &eos_id_, "shortlist", &shortlist_, "log_probabilities",
+                                           &log_probabilities_, "with_alignments", &alignments_));
     OP_REQUIRES_OK(context, Guard([&] {
                      options_ = ParseOptions(options);
                      options_.Check(vocabulary_size_, eos_id_);
@@ -227,8 +227,8 @@ class BeamSearchOp : public OpKernel {
     const auto prefix_lengths = context->input(2).vec<int32_t>();
     Search* search = nullptr;
     OP_REQUIRES_OK(context, Guard([&] {
-                     search = new Search(options_, vocabulary_size_, start_id_, eos_id_,
-                                         shortlist_, log_probabilities_, alignments_);
+                     search = new Search(options_, vocabulary_size_, start_id_, eos_id_, shortlist_,
+                                         log_probabilities_, alignments_);
                    }));
     // The handle takes over the one reference there is.
     Tensor* handle = nullptr;
@@ -265,26 +265,25 @@ class BeamSearchStepOp : public OpKernel {
     const Tensor& attention = context->input(2);
     std::lock_guard<std::mutex> lock(search->mutex);
     const int64_t rows = static_cast<int64_t>(search->search.rows().size());
-    OP_REQUIRES(context,
-                outputs.dims() == 2 && outputs.dim_size(0) == rows &&
-                    outputs.dim_size(1) == search->vocabulary_size,
-                absl::InvalidArgumentError("outputs has the shape " +
-                                           outputs.shape().DebugString() + " and should have [" +
-                                           std::to_string(rows) + "," +
-                                           std::to_string(search->vocabulary_size) + "]"));
-    OP_REQUIRES(context, attention.dims() == 2 && attention.dim_size(0) == rows,
-                absl::InvalidArgumentError("attention has the shape " +
-                                           attention.shape().DebugString() +
-                                           " and should have a row for each of " +
-                                           std::to_string(rows)));
+    OP_REQUIRES(
+        context,
+        outputs.dims() == 2 && outputs.dim_size(0) == rows &&
+            outputs.dim_size(1) == search->vocabulary_size,
+        absl::InvalidArgumentError("outputs has the shape " + outputs.shape().DebugString() +
+                                   " and should have [" + std::to_string(rows) + "," +
+                                   std::to_string(search->vocabulary_size) + "]"));
+    OP_REQUIRES(
+        context, attention.dims() == 2 && attention.dim_size(0) == rows,
+        absl::InvalidArgumentError("attention has the shape " + attention.shape().DebugString() +
+                                   " and should have a row for each of " + std::to_string(rows)));
     Attention weights;
     if (attention.dim_size(1) > 0) {
       weights.weights = attention.flat<float>().data();
       weights.width = static_cast<int>(attention.dim_size(1));
     }
     OP_REQUIRES_OK(context, Guard([&] {
-                     search->search.Advance(outputs.flat<float>().data(),
-                                            search->log_probabilities, weights);
+                     search->search.Advance(outputs.flat<float>().data(), search->log_probabilities,
+                                            weights);
                    }));
     SetRows(context, 0, search->search.rows());
   }

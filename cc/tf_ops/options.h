@@ -19,8 +19,8 @@ BeamOptions ParseOptions(const std::string& text);
 // What the environment variable KERAS_MTL_ISA asks for, "auto" where it is not set.
 std::string RequestedIsa();
 
-// Runs `body` and returns what it threw as a status: InvalidArgument for errors of the engine (their
-// text is for the user), Internal for any other.
+// Runs `body` and returns what it threw as a status: InvalidArgument for errors of the engine
+// (their text is for the user), Internal for any other.
 absl::Status Guard(const std::function<void()>& body);
 
 }  // namespace keras_mtl

@@ -64,7 +64,8 @@ product: [..., N].
 class PackedWeights {
  public:
   static PackedWeights& OfProcess() {
-    static PackedWeights& all = *new PackedWeights;  // Never destroyed: kernels may outlive statics.
+    static PackedWeights& all =
+        *new PackedWeights;  // Never destroyed: kernels may outlive statics.
     return all;
   }
 
@@ -140,8 +141,7 @@ class PackedWeights {
 
 class QuantizedMatMulOp : public tensorflow::OpKernel {
  public:
-  explicit QuantizedMatMulOp(tensorflow::OpKernelConstruction* context)
-      : OpKernel(context) {
+  explicit QuantizedMatMulOp(tensorflow::OpKernelConstruction* context) : OpKernel(context) {
     OP_REQUIRES_OK(context, Guard([&] { kernels_ = &GetKernels(ChooseIsa(RequestedIsa())); }));
   }
 
@@ -153,10 +153,10 @@ class QuantizedMatMulOp : public tensorflow::OpKernel {
                 absl::InvalidArgumentError("x must be [..., K], weights [K, N] and scales [N]"));
     const int64_t depth = weights.dim_size(0), columns = weights.dim_size(1);
     OP_REQUIRES(context, x.dim_size(x.dims() - 1) == depth && scales.dim_size(0) == columns,
-                absl::InvalidArgumentError(
-                    "x has the shape " + x.shape().DebugString() + ", weights " +
-                    weights.shape().DebugString() + " and scales " + scales.shape().DebugString() +
-                    "; they must be [..., K], [K, N] and [N]"));
+                absl::InvalidArgumentError("x has the shape " + x.shape().DebugString() +
+                                           ", weights " + weights.shape().DebugString() +
+                                           " and scales " + scales.shape().DebugString() +
+                                           "; they must be [..., K], [K, N] and [N]"));
     OP_REQUIRES(context, depth <= kMostInt8Depth,
                 absl::InvalidArgumentError("weights have " + std::to_string(depth) +
                                            " rows; at most 131072 fit exact sums"));
@@ -193,9 +193,9 @@ class QuantizedMatMulOp : public tensorflow::OpKernel {
       AlignedBuffer<int8_t> bytes(static_cast<size_t>(count) * view.stride);
       std::vector<float> row_scales(count);
       kernels_->quantize_rows(in + begin * depth, count, depth, depth, bytes.data(),
-                             row_scales.data());
+                              row_scales.data());
       kernels_->gemm_int8({bytes.data(), row_scales.data(), count, view.stride}, view, first, last,
-                         {out + begin * view.columns, view.columns, Activation::kNone, false});
+                          {out + begin * view.columns, view.columns, Activation::kNone, false});
     };
     // Blocks of this many rows keep the quantized rows in the cache.
     constexpr int64_t kBlock = 256;

@@ -127,15 +127,12 @@ class TranslateOp : public OpKernel {
  public:
   explicit TranslateOp(OpKernelConstruction* context) : OpKernel(context) {
     std::string options;
-    OP_REQUIRES_OK(context,
-                   ReadAttributes(context, "options", &options, "num_hypotheses", &hypotheses_,
-                                  "max_batch_size", &request_.max_batch_size, "compute_type",
-                                  &engine_options_.compute_type, "workers",
-                                  &engine_options_.workers, "pad_id", &pad_id_, "with_alignments",
-                                  &request_.alignments));
-    OP_REQUIRES_OK(context, Guard([&] {
-                     request_.options = ParseOptions(options);
-                   }));
+    OP_REQUIRES_OK(
+        context, ReadAttributes(context, "options", &options, "num_hypotheses", &hypotheses_,
+                                "max_batch_size", &request_.max_batch_size, "compute_type",
+                                &engine_options_.compute_type, "workers", &engine_options_.workers,
+                                "pad_id", &pad_id_, "with_alignments", &request_.alignments));
+    OP_REQUIRES_OK(context, Guard([&] { request_.options = ParseOptions(options); }));
     OP_REQUIRES(context, request_.options.num_hypotheses == hypotheses_,
                 absl::InvalidArgumentError("num_hypotheses of the options differs from the "
                                            "attribute of this name"));
@@ -160,29 +157,28 @@ class TranslateOp : public OpKernel {
     const auto indices = context->input(4).vec<int64_t>();
     TranslateRequest request = request_;
     std::vector<std::vector<Hypothesis>> found;
-    OP_REQUIRES_OK(context, Guard([&] {
-                     const int32_t* row = source.flat<int32_t>().data();
-                     for (int64_t i = 0; i < count; ++i, row += width) {
-                       request.source.Add(row, lengths(i));
-                     }
-                     request.decoders.assign(decoders.data(), decoders.data() + count);
-                     request.indices.assign(indices.data(), indices.data() + count);
-                     const auto cancelled = [context] {
-                       return context->cancellation_manager() != nullptr &&
-                              context->cancellation_manager()->IsCancelled();
-                     };
-                     if (count > 0) {
-                       found = FindEngine(path.flat<tensorflow::tstring>()(0))
-                                   ->Translate(request, cancelled);
-                     }
-                   }));
+    OP_REQUIRES_OK(
+        context, Guard([&] {
+          const int32_t* row = source.flat<int32_t>().data();
+          for (int64_t i = 0; i < count; ++i, row += width) {
+            request.source.Add(row, lengths(i));
+          }
+          request.decoders.assign(decoders.data(), decoders.data() + count);
+          request.indices.assign(indices.data(), indices.data() + count);
+          const auto cancelled = [context] {
+            return context->cancellation_manager() != nullptr &&
+                   context->cancellation_manager()->IsCancelled();
+          };
+          if (count > 0) {
+            found = FindEngine(path.flat<tensorflow::tstring>()(0))->Translate(request, cancelled);
+          }
+        }));
     std::vector<const std::vector<Hypothesis>*> results;
     for (const std::vector<Hypothesis>& hypotheses : found) results.push_back(&hypotheses);
-    OP_REQUIRES_OK(
-        context, SetHypotheses(context, {0, 1, 2, 3, 4, 5, 6},
-                               {hypotheses_, LongestHypothesis(results),
-                                request_.alignments ? width : 0, pad_id_},
-                               results));
+    OP_REQUIRES_OK(context, SetHypotheses(context, {0, 1, 2, 3, 4, 5, 6},
+                                          {hypotheses_, LongestHypothesis(results),
+                                           request_.alignments ? width : 0, pad_id_},
+                                          results));
   }
 
  private:
