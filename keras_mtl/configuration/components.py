@@ -118,7 +118,7 @@ class Registry(Generic[_Base]):
         if (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
             raise ConfigError(
                 f"{self._field} {name!r} of {cls.__qualname__} is taken by "
-                f"{known.__qualname__}; choose another name"
+                f"{known.__module__}.{known.__qualname__}; choose another name"
             )
         self.classes[name] = cls
 

@@ -192,7 +192,12 @@ def test_names_and_parameters():
 
 def test_only_layers_with_the_arguments_are_registered():
     for register, name, cls, message in (
-        (layers.register_norm, "layer_norm", Plain, "'layer_norm' of Plain is taken by LayerNorm"),
+        (
+            layers.register_norm,
+            "layer_norm",
+            Plain,
+            "'layer_norm' of Plain is taken by keras_mtl.layers.layer_norm.LayerNorm; choose",
+        ),
         (layers.register_norm, "f", print, "'f' is <built-in function print>; decorate a keras"),
         (
             layers.register_feed_forward,
