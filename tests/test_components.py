@@ -34,7 +34,7 @@ def hills():
 
 def test_a_name_belongs_to_one_class(hills):
     other = type("Other", (), {"name": "steep"})
-    expected = "land.hill 'steep' of Other is taken by .*\.Steep; choose another name"
+    expected = r"land.hill 'steep' of Other is taken by .*\.Steep; choose another name"
     with pytest.raises(ConfigError, match=expected):
         hills.register(other)
     assert hills.register(Steep) is Steep  # a module that is loaded again
