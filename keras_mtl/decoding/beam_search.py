@@ -120,7 +120,7 @@ def beam_search(
         be in ``options.suppress`` and must not be ``eos_id``.
       prefix_lengths: int32[batch], how many of them each sentence has; default P.
       log_probabilities: ``step_fn`` gives normalized log-probabilities (<= 0); they are used bit by
-        bit as they are, and normalized again only where a token is masked.
+        bit as they are, and normalized again only if a token is masked.
       source_width: S; asks for alignments: ``step_fn`` then returns ``((logits, attention float32
         [batch, k, S]), state)``, the attention of each slot to the source.
 

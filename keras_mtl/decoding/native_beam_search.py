@@ -67,7 +67,7 @@ def native_beam_search(
       sentence_indices: what to call the sentences in messages and what, with the seed, decides what
         is sampled; default 0, 1, …
       log_probabilities: the outputs are normalized log-probabilities (<= 0); they are used bit by
-        bit as they are, and normalized again only where a token is masked.
+        bit as they are, and normalized again only if a token is masked.
 
     Returns:
       For each sentence its hypotheses, best first; at most ``num_hypotheses``.

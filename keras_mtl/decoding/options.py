@@ -106,7 +106,7 @@ class BeamOptions(SearchOptions):
         return max(1, self.min_length, limit)
 
     def check_tensorflow(self) -> None:
-        """Raises InputError where an option is set that only the native search has."""
+        """Raises InputError if an option is set that only the native search has."""
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if field.name in NATIVE_ONLY and value != field.default:
@@ -116,7 +116,7 @@ class BeamOptions(SearchOptions):
                 )
 
     def check_vocabulary(self, vocabulary_size: int, eos_id: int) -> None:
-        """Raises InputError where an option does not fit a vocabulary of ``vocabulary_size``."""
+        """Raises InputError if an option does not fit a vocabulary of ``vocabulary_size``."""
         if not vocabulary_size >= 2:
             raise InputError(f"vocabulary_size={vocabulary_size}: at least 2 tokens are needed")
         if self.beam_size > vocabulary_size:

@@ -221,7 +221,7 @@ class TextTranslator:
 
 
 def check_arguments(batch_size: int, on_long_line: str) -> None:
-    """Raises InputError where an argument of a translator is out of its range."""
+    """Raises InputError if an argument of a translator is out of its range."""
     if batch_size < 1:
         raise InputError(f"batch_size={batch_size}: give at least 1")
     if on_long_line not in LONG_LINES:

@@ -62,7 +62,7 @@ def choose_backend(
 
 
 def check_compute_type(backend: str, compute_type: str | None) -> None:
-    """Raises InputError where TensorFlow is asked for int8."""
+    """Raises InputError if TensorFlow is asked for int8."""
     if backend == "tf" and compute_type not in (None, "float32"):
         raise InputError(f"compute_type={compute_type}: backend tf computes in float32 only")
 
@@ -83,7 +83,8 @@ def load_translator(
     Args:
       path: one of them.
       options: what differs from the model's own options of beam search.
-      backend: ``native`` (the engine), ``tf``, or ``auto``: the first where it loads.
+      backend: ``native`` (the engine), ``tf``, or ``auto``: ``native`` if it loads and runs
+        the model, else ``tf``.
       compute_type: of the engine: ``float32`` or ``int8``; default that of an engine file's
         weights, float32 for a model directory.
       workers: threads of the engine; default one for each processor this process may use.
