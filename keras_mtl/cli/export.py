@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="float32",
         metavar="TYPE",
         help="engine and saved_model_native: float32 or int8; ctranslate2: float32, int8, "
-        "int8_float32, float16 or int16; default float32",
+        "int8_float32, float16 or int16",
     )
     parser.add_argument(
         "--checkpoint", metavar="PATH", help="checkpoint to read (default: the best, else newest)"
