@@ -24,7 +24,6 @@ ROOMS = (
     ("models",),
     ("balancing",),
     ("decoding",),
-    ("quantization",),
     ("export",),
     ("evaluation",),
     ("training.run.modes",),

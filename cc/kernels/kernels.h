@@ -122,7 +122,7 @@ struct AttentionQuery {
 };
 
 // What the output projection keeps of a row instead of its logits. `LogitRow` holds what is asked
-// and the running result; `project_begin` fills the result fields.
+// and the running result; `ProjectBegin` fills the result fields.
 struct LogitRow {
   alignas(64) float sums[16];  // of exp(logit - maximum) in this segment, by lane
   float maximum;               // of the logits of this segment so far
