@@ -13,8 +13,6 @@ import pytest
 # Before anything imports TensorFlow.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ["KERAS_BACKEND"] = "tensorflow"
-# The programs of tests run for less time than LLVM needs to optimize them.
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
 # The same examples in every run, and no failure because the machine was busy.
 hypothesis.settings.register_profile("keras_mtl", derandomize=True, deadline=None)

@@ -75,7 +75,7 @@ TEST(EveryInstructionSetAndThreadCountGivesTheSameBits) {
   }
 }
 
-// Beams that are reordered at random, against each hypothesis fed by itself.
+// Beams that are reordered at random, against each hypothesis fed separately.
 TEST(ReorderedBeamsEqualHypothesesAlone) {
   const TransformerConfig config = OddConfig();
   const RandomModel random_model(config, 3);

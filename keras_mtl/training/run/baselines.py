@@ -90,7 +90,7 @@ def single_task_config(config: ExperimentConfig, pair: PairConfig) -> Experiment
 
 def _train(config: ExperimentConfig, directory: Path, log: Callable[[str], None]) -> float:
     directory.mkdir(parents=True, exist_ok=True)
-    params = directory / "alone.yaml"
+    params = directory / "single_task.yaml"
     save_params(config, str(params))
     # Its own process: strategies and determinism are set once in a process.
     command = [sys.executable, "-m", "keras_mtl.cli.main", "train"]
