@@ -38,11 +38,11 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """Returns a remedy for an unknown name: the nearest known one, and all of them when few.
 
     Args:
-      name: what the user wrote.
-      known: the names that exist.
+        name: what the user wrote.
+        known: the names that exist.
 
     Returns:
-      Text to append to an error message, beginning with "; " unless nothing is known.
+        Text to append to an error message, beginning with "; " unless nothing is known.
     """
     names = sorted(known)
     if not names:
@@ -59,12 +59,12 @@ def nearest_task(name: str, known: Iterable[str], listing: str = "keras-mtl insp
     """Returns a remedy for an unknown task: the nearest one, and all of them when few.
 
     Args:
-      name: what the user wrote.
-      known: the names of the tasks, in their order.
-      listing: command that lists the tasks; empty if the caller's own program has named them.
+        name: what the user wrote.
+        known: the names of the tasks, in their order.
+        listing: command that lists the tasks; empty if the caller's own program has named them.
 
     Returns:
-      Text to append to an error message, beginning with "; ".
+        Text to append to an error message, beginning with "; ".
     """
     names = list(known)
     if not names:

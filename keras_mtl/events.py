@@ -25,10 +25,10 @@ class DamagedLine(NamedTuple):
     """A line that is not an event.
 
     Attributes:
-      number: number of the line, from 1.
-      content: beginning of the line.
-      reason: why it is not an event.
-      torn: whether it is the unfinished end of the file, as a killed process may leave.
+        number: number of the line, from 1.
+        content: beginning of the line.
+        reason: why it is not an event.
+        torn: whether it is the unfinished end of the file, as a killed process may leave.
     """
 
     number: int
@@ -46,13 +46,13 @@ def read_log(path: str | os.PathLike[str]) -> tuple[list[Event], list[DamagedLin
     """Reads all of ``metrics.jsonl`` that can be read.
 
     Args:
-      path: the file, or the ``model_dir`` that holds it.
+        path: the file, or the ``model_dir`` that holds it.
 
     Returns:
-      The events in file order, and the lines that are not events.
+        The events in file order, and the lines that are not events.
 
     Raises:
-      DataError: there is no such file.
+        DataError: there is no such file.
     """
     path = _log_file(path)
     events: list[Event] = []
@@ -76,13 +76,14 @@ def read_events(path: str | os.PathLike[str]) -> list[Event]:
     """Reads ``metrics.jsonl``.
 
     Args:
-      path: the file, or the ``model_dir`` that holds it.
+        path: the file, or the ``model_dir`` that holds it.
 
     Returns:
-      Its events in file order. An incomplete last line, as a killed process may leave, is skipped.
+        Its events in file order. An incomplete last line, as a killed process may leave, is
+        skipped.
 
     Raises:
-      DataError: there is no such file, or a line other than the last is not an event.
+        DataError: there is no such file, or a line other than the last is not an event.
     """
     path = _log_file(path)
     events, damaged = read_log(path)
@@ -117,14 +118,14 @@ def task_curves(events: Iterable[Event], field: str, metric: str = "") -> dict[s
     """Returns the curve of each task in a field that has a value by task.
 
     Args:
-      events: events of one kind or of both.
-      field: ``loss``, ``probabilities``, ``ratios``, ``scores``, ...
-      metric: key within the field, for ``scores``.
+        events: events of one kind or of both.
+        field: ``loss``, ``probabilities``, ``ratios``, ``scores``, ...
+        metric: key within the field, for ``scores``.
 
     Returns:
-      Finite values by task and step, in rising order of steps; tasks in the order in which they
-      appear. A value belongs to the step whose weights had it; probabilities belong to the step
-      from which they hold. Of several values at a step, the last is what holds from there.
+        Finite values by task and step, in rising order of steps; tasks in the order in which they
+        appear. A value belongs to the step whose weights had it; probabilities belong to the step
+        from which they hold. Of several values at a step, the last is what holds from there.
     """
     points: list[tuple[int, Mapping[str, Any]]] = []
     for event in events:

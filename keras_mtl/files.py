@@ -43,14 +43,14 @@ def replace_file(path: str | os.PathLike[str], content: str | bytes) -> Path:
     """Writes a file that is either complete or absent, even after a power failure.
 
     Args:
-      path: the file. An existing file is replaced, and missing directories are created.
-      content: bytes, or text, which is encoded in UTF-8.
+        path: the file. An existing file is replaced, and missing directories are created.
+        content: bytes, or text, which is encoded in UTF-8.
 
     Returns:
-      The path.
+        The path.
 
     Raises:
-      OSError: the file cannot be written; ``filename`` of the error is the path.
+        OSError: the file cannot be written; ``filename`` of the error is the path.
     """
     with replacing_file(path) as file:
         file.write(content.encode() if isinstance(content, str) else content)
@@ -64,13 +64,13 @@ def replacing_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     If the block raises, the new file is removed and the old one stays.
 
     Args:
-      path: the file. Missing directories are created.
+        path: the file. Missing directories are created.
 
     Yields:
-      The new file: empty, binary, and seekable.
+        The new file: empty, binary, and seekable.
 
     Raises:
-      OSError: the file cannot be written; ``filename`` of the error is the path.
+        OSError: the file cannot be written; ``filename`` of the error is the path.
     """
     path = Path(path)
     partial = _partial(path)
@@ -99,14 +99,14 @@ def replacing_directory(path: str | os.PathLike[str]) -> Iterator[Path]:
     If the block raises, the new directory is removed and the old one stays.
 
     Args:
-      path: the directory. Missing parents are created.
+        path: the directory. Missing parents are created.
 
     Yields:
-      The new directory: empty, and in the same parent as `path`.
+        The new directory: empty, and in the same parent as `path`.
 
     Raises:
-      OSError: the directory cannot be written; ``filename`` of the error is the path, or a file in
-        it.
+        OSError: the directory cannot be written; ``filename`` of the error is the path, or a file
+            in it.
     """
     path = Path(path)
     partial = _partial(path)
@@ -137,7 +137,7 @@ def finish_replacing(path: str | os.PathLike[str]) -> None:
     is removed if the new one is in place.
 
     Args:
-      path: the directory that was being replaced. The caller knows that no process does so now.
+        path: the directory that was being replaced. The caller knows that no process does so now.
     """
     path = Path(path)
     old = _old(path)
@@ -204,8 +204,8 @@ def _locked(path: Path, make: Callable[[], int]) -> Iterator[None]:
     """Makes a file or directory and locks it, so that only one process at a time writes it.
 
     Args:
-      path: the file or directory.
-      make: creates it if it is missing, and opens it; returns the descriptor.
+        path: the file or directory.
+        make: creates it if it is missing, and opens it; returns the descriptor.
     """
     while True:
         descriptor = make()

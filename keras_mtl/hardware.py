@@ -29,11 +29,11 @@ def describe(accelerators: Sequence[str] = ()) -> dict[str, Any]:
     """Describes this machine as plain data.
 
     Args:
-      accelerators: names of the GPUs or TPUs that take part.
+        accelerators: names of the GPUs or TPUs that take part.
 
     Returns:
-      ``processor`` (name), ``processors`` (number that this process may use), ``architecture``, and
-      ``accelerators`` if there are any.
+        ``processor`` (name), ``processors`` (number that this process may use), ``architecture``,
+        and ``accelerators`` if there are any.
     """
     found = {
         "processor": processor_name(),

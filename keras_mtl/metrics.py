@@ -27,8 +27,8 @@ class MetricResult:
     """One score.
 
     Attributes:
-      value: BLEU and chrF in [0, 100]; negative log-perplexity in nats per token, <= 0.
-      signature: how the value was made, for example sacrebleu's signature.
+        value: BLEU and chrF in [0, 100]; negative log-perplexity in nats per token, <= 0.
+        signature: how the value was made, for example sacrebleu's signature.
     """
 
     value: float
@@ -47,14 +47,14 @@ class Metric:
     """A registered metric.
 
     Attributes:
-      name: what configurations call it.
-      title: what tables call it.
-      unit: of its values, for example "nats per token".
-      compares_text: whether ``function`` takes hypotheses and references; otherwise the loss.
-      function: computes it.
-      higher_is_better: its direction.
-      negative: its values are <= 0; schedules compare them without their sign.
-      decimals: of a score in a table.
+        name: what configurations call it.
+        title: what tables call it.
+        unit: of its values, for example "nats per token".
+        compares_text: whether ``function`` takes hypotheses and references; otherwise the loss.
+        function: computes it.
+        higher_is_better: its direction.
+        negative: its values are <= 0; schedules compare them without their sign.
+        decimals: of a score in a table.
     """
 
     name: str
@@ -81,14 +81,14 @@ def register_text_metric(
     """Decorator: makes a function of hypotheses and references a metric.
 
     Args:
-      name: what configurations call it: lower-case letters, digits and ``_``.
-      title: what tables call it.
-      unit: of its values; they should be >= 0, because schedules divide them by a baseline.
-      higher_is_better: its direction.
-      decimals: of a score in a table.
+        name: what configurations call it: lower-case letters, digits and ``_``.
+        title: what tables call it.
+        unit: of its values; they should be >= 0, because schedules divide them by a baseline.
+        higher_is_better: its direction.
+        decimals: of a score in a table.
 
     Raises:
-      ConfigError: the name is not allowed, or another function has it.
+        ConfigError: the name is not allowed, or another function has it.
 
     Example:
         @register_text_metric("exact_match", title="exact match", unit="% of the sentences")
@@ -118,15 +118,15 @@ def register_loss_metric(
     and their number, ends of sentences included.
 
     Args:
-      name: as in `register_text_metric`, and so the next two and the last one.
-      title: what tables call it.
-      unit: of its values.
-      higher_is_better: its direction.
-      negative: its values are <= 0; schedules compare them without their sign.
-      decimals: of a score in a table.
+        name: as in `register_text_metric`, and so the next two and the last one.
+        title: what tables call it.
+        unit: of its values.
+        higher_is_better: its direction.
+        negative: its values are <= 0; schedules compare them without their sign.
+        decimals: of a score in a table.
 
     Raises:
-      ConfigError: the name is not allowed, or another function has it.
+        ConfigError: the name is not allowed, or another function has it.
     """
 
     def register(function: LossFunction) -> LossFunction:
@@ -167,7 +167,7 @@ def get(metric: str) -> Metric:
     """Returns a metric.
 
     Raises:
-      ConfigError: the name is unknown.
+        ConfigError: the name is unknown.
     """
     found = _METRICS.get(metric)
     if found is None:
@@ -182,7 +182,7 @@ def check_metric(metric: str) -> str:
     """Returns the name of a metric that exists.
 
     Raises:
-      ConfigError: the name is unknown.
+        ConfigError: the name is unknown.
     """
     return get(metric).name
 
@@ -226,12 +226,12 @@ def schedule_score(metric: str, value: float) -> float:
     """Turns a score into the one that schedules compare with a task's baseline, which is >= 0.
 
     Args:
-      metric: name of the metric.
-      value: score as the metric gives it.
+        metric: name of the metric.
+        value: score as the metric gives it.
 
     Returns:
-      BLEU and chrF as they are; a negative log-perplexity without its sign, of which lower is
-      better (see `schedule_higher_is_better`). A task's baseline is in the same unit.
+        BLEU and chrF as they are; a negative log-perplexity without its sign, of which lower is
+        better (see `schedule_higher_is_better`). A task's baseline is in the same unit.
     """
     return -value + 0.0 if get(metric).negative else value
 
@@ -246,20 +246,20 @@ def score(metric: str, hypotheses: Sequence[str], references: Sequence[str]) -> 
     """Scores a corpus of translations with one reference each.
 
     Args:
-      metric: ``bleu`` (mixed case, 13a tokens, exponential smoothing), ``chrf`` (chrF2: character
-        6-grams, beta 2), both with sacrebleu's defaults, or that of a plug-in.
-      hypotheses: N >= 1 detokenized translations; an empty string is a translation.
-      references: their N references.
+        metric: ``bleu`` (mixed case, 13a tokens, exponential smoothing), ``chrf`` (chrF2: character
+            6-grams, beta 2), both with sacrebleu's defaults, or that of a plug-in.
+        hypotheses: N >= 1 detokenized translations; an empty string is a translation.
+        references: their N references.
 
     Returns:
-      The value, of BLEU and chrF in [0, 100], and the signature.
+        The value, of BLEU and chrF in [0, 100], and the signature.
 
     Raises:
-      ConfigError: the metric is unknown or does not compare text.
-      InputError: nothing to score, the counts differ, or the value is not a finite number.
+        ConfigError: the metric is unknown or does not compare text.
+        InputError: nothing to score, the counts differ, or the value is not a finite number.
 
     Reference:
-      Post, "A Call for Clarity in Reporting BLEU Scores", arXiv 1804.08771.
+        Post, "A Call for Clarity in Reporting BLEU Scores", arXiv 1804.08771.
     """
     found = get(metric)
     if not found.compares_text:
@@ -282,13 +282,13 @@ def loss_score(metric: str, total_nll: float, tokens: float) -> MetricResult:
     """Scores a model's loss on the references.
 
     Args:
-      metric: ``neg_log_perplexity``, or that of a plug-in.
-      total_nll: sum of the negative log-probabilities of all reference tokens, in nats.
-      tokens: their number, ends of sentences included; > 0.
+        metric: ``neg_log_perplexity``, or that of a plug-in.
+        total_nll: sum of the negative log-probabilities of all reference tokens, in nats.
+        tokens: their number, ends of sentences included; > 0.
 
     Raises:
-      ConfigError: the metric is unknown or compares text.
-      InputError: no token, a sum that is not finite, or the value is not.
+        ConfigError: the metric is unknown or compares text.
+        InputError: no token, a sum that is not finite, or the value is not.
     """
     found = get(metric)
     if found.compares_text:

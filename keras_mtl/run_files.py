@@ -31,8 +31,8 @@ def data_directory(configured: str, model_dir: str | os.PathLike[str]) -> str:
     """Returns the directory of a run's prepared data.
 
     Args:
-      configured: ``task.data.data_dir``; empty means a directory in `model_dir`.
-      model_dir: the run's directory.
+        configured: ``task.data.data_dir``; empty means a directory in `model_dir`.
+        model_dir: the run's directory.
     """
     return configured or os.path.join(model_dir, DATA_DIRECTORY)
 

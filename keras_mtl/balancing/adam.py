@@ -22,13 +22,13 @@ def step(
     """One update; moments of tasks that are not active stay as they are.
 
     Args:
-      state: with the entries of `init`, and others.
-      gradient: float32 [N].
-      active: bool [N].
-      learning_rate: > 0.
+        state: with the entries of `init`, and others.
+        gradient: float32 [N].
+        active: bool [N].
+        learning_rate: > 0.
 
     Returns:
-      What to add to the learned numbers, float32 [N], and the new entries of the state.
+        What to add to the learned numbers, float32 [N], and the new entries of the state.
     """
     gradient = tf.where(active, gradient, 0.0)
     updates = state["updates"] + 1.0

@@ -30,12 +30,12 @@ class Seen:
     """What a step has seen of its tasks.
 
     Args:
-      step: int32 [], steps balanced before this one.
-      shares: float32 [N], >= 0; weight of each task in the plain step, 0 for an absent one.
-      losses: float32 [N], mean loss of each task, 1 for an absent one; None before the forward
-        pass.
-      gram: float32 [N, N], inner products of the gradients of the L_i by the shared variables, 0
-        for an absent task; None if no per-task gradients are known.
+        step: int32 [], steps balanced before this one.
+        shares: float32 [N], >= 0; weight of each task in the plain step, 0 for an absent one.
+        losses: float32 [N], mean loss of each task, 1 for an absent one; None before the forward
+            pass.
+        gram: float32 [N, N], inner products of the gradients of the L_i by the shared variables, 0
+            for an absent task; None if no per-task gradients are known.
     """
 
     step: tf.Tensor
@@ -75,15 +75,15 @@ class Balancer(abc.ABC):
     axis of an array of the state is an axis of tasks. Its own parameters are keyword-only.
 
     Args:
-      num_tasks: N >= 1.
-      seed: seed of random draws, any int32.
+        num_tasks: N >= 1.
+        seed: seed of random draws, any int32.
 
     Attributes:
-      uses: what `weights` depends on in addition to the state and the step: ``"state"`` (nothing),
-        ``"losses"`` or ``"gradients"`` (losses too).
-      shared_only: whether the weights act on only the variables that all tasks share; the others
-        then take the plain step.
-      looks_back: whether `update_after` learns from the losses after the update of the weights.
+        uses: what `weights` depends on in addition to the state and the step: ``"state"``
+            (nothing), ``"losses"`` or ``"gradients"`` (losses too).
+        shared_only: whether the weights act on only the variables that all tasks share; the others
+            then take the plain step.
+        looks_back: whether `update_after` learns from the losses after the update of the weights.
     """
 
     name: ClassVar[str]
@@ -104,11 +104,11 @@ class Balancer(abc.ABC):
         """Weights of the step.
 
         Args:
-          state: from `init` or `update`.
-          seen: with losses and Gram matrix as far as `uses` asks for them.
+            state: from `init` or `update`.
+            seen: with losses and Gram matrix as far as `uses` asks for them.
 
         Returns:
-          float32 [N]; what it says of an absent task does not matter.
+            float32 [N]; what it says of an absent task does not matter.
         """
 
     def update(self, state: State, seen: Seen) -> State:
@@ -158,12 +158,12 @@ class Combiner(Balancer):
         """Gradient of one shared variable.
 
         Args:
-          contributions: float32 [N, ...], q_i times the gradient of L_i by the variable.
-          seen: with losses.
-          number: number of the variable, which tells its random draws from those of others.
+            contributions: float32 [N, ...], q_i times the gradient of L_i by the variable.
+            seen: with losses.
+            number: number of the variable, which tells its random draws from those of others.
 
         Returns:
-          float32 [...].
+            float32 [...].
         """
 
 

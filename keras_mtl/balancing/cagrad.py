@@ -15,11 +15,11 @@ class CAGrad(Balancer):
     this one improves the worst task most. c = 0 is the plain step, large c tends to MGDA.
 
     Args:
-      num_tasks: N.
-      seed: not used.
-      c: in [0, 1), for which the paper proves convergence to a stationary point of the
-        plain sum (theorem 3.2).
-      iterations: most steps of the solver, >= 1.
+        num_tasks: N.
+        seed: not used.
+        c: in [0, 1), for which the paper proves convergence to a stationary point of the
+            plain sum (theorem 3.2).
+        iterations: most steps of the solver, >= 1.
 
     Reference: Liu, Liu, Jin, Stone, Liu 2021, arXiv 2110.14048, algorithm 1 and equation 3.
     """

@@ -15,10 +15,10 @@ class DynamicWeightAverage(Balancer):
     mean it had before.
 
     Args:
-      num_tasks: N.
-      seed: not used.
-      temperature: T > 0; large is even.
-      interval: steps of an interval, >= 1; an epoch in the paper.
+        num_tasks: N.
+        seed: not used.
+        temperature: T > 0; large is even.
+        interval: steps of an interval, >= 1; an epoch in the paper.
 
     Reference: Liu, Johns, Davison 2019, arXiv 1803.10704, equation 7.
     """

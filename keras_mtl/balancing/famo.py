@@ -20,11 +20,11 @@ class Famo(Balancer):
     Absent tasks take no part.
 
     Args:
-      num_tasks: N.
-      seed: not used.
-      learning_rate: of ξ, > 0.
-      decay: weight decay of ξ, >= 0.
-      min_loss: b, a number below every loss; 0 for losses that can fall to 0.
+        num_tasks: N.
+        seed: not used.
+        learning_rate: of ξ, > 0.
+        decay: weight decay of ξ, >= 0.
+        min_loss: b, a number below every loss; 0 for losses that can fall to 0.
 
     Reference: Liu, Feng, Stone, Liu 2023, arXiv 2306.03792, equations 10 to 12; Adam and b are
     those of the authors' code.

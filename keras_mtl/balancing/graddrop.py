@@ -16,9 +16,9 @@ class GradDrop(Combiner):
     activation, here it is that of the shared variables, which any model has.
 
     Args:
-      num_tasks: N.
-      seed: of u.
-      leak: share of every gradient that passes in any case, in [0, 1]; 1 is the plain step.
+        num_tasks: N.
+        seed: of u.
+        leak: share of every gradient that passes in any case, in [0, 1]; 1 is the plain step.
 
     Reference: Chen et al. 2020, arXiv 2010.06808, algorithm 1.
     """

@@ -19,10 +19,10 @@ class GradNorm(Balancer):
     variables, where the paper takes those by the last shared layer to save time.
 
     Args:
-      num_tasks: N.
-      seed: not used.
-      a: strength of the pull towards tasks that train slowly, >= 0; 0 makes all norms equal.
-      learning_rate: of the weights' own Adam, > 0.
+        num_tasks: N.
+        seed: not used.
+        a: strength of the pull towards tasks that train slowly, >= 0; 0 makes all norms equal.
+        learning_rate: of the weights' own Adam, > 0.
 
     Reference: Chen, Badrinarayanan, Lee, Rabinovich 2018, arXiv 1711.02257, equations 1 and 2.
     """

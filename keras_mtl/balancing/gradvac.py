@@ -24,9 +24,9 @@ class GradVaccine(Balancer):
     model; it also tries them for each layer.
 
     Args:
-      num_tasks: N.
-      seed: of the orders.
-      beta: β in [0, 1], how fast the expected cosines follow.
+        num_tasks: N.
+        seed: of the orders.
+        beta: β in [0, 1], how fast the expected cosines follow.
 
     Reference: Wang, Tsvetkov, Firat, Cao 2021, arXiv 2010.05874: its update rule and its moving
     average of the cosines.

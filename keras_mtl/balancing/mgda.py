@@ -18,10 +18,10 @@ class Mgda(Balancer):
     part in it beyond the noise of g_i. The factor Q keeps the size of the plain step.
 
     Args:
-      num_tasks: N.
-      seed: not used.
-      normalize: s_i: ``none`` (1), ``l2`` (‖g_i‖), ``loss`` (L_i) or ``loss+`` (L_i ‖g_i‖).
-      iterations: most steps of the solver, >= 1.
+        num_tasks: N.
+        seed: not used.
+        normalize: s_i: ``none`` (1), ``l2`` (‖g_i‖), ``loss`` (L_i) or ``loss+`` (L_i ‖g_i‖).
+        iterations: most steps of the solver, >= 1.
 
     Reference: Désidéri 2012, "Multiple-gradient descent algorithm (MGDA) for multiobjective
     optimization"; Sener & Koltun 2018, arXiv 1810.04650, equation 3 and algorithms 1 (two

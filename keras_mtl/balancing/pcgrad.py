@@ -14,8 +14,8 @@ class PCGrad(Balancer):
     order, and the h_j are the original ones. Without a conflict it is the plain step.
 
     Args:
-      num_tasks: N.
-      seed: of the orders.
+        num_tasks: N.
+        seed: of the orders.
 
     Reference: Yu et al. 2020, arXiv 2001.06782, algorithm 1.
     """

@@ -14,8 +14,8 @@ class RandomWeights(Balancer):
     so on average the step is the plain one.
 
     Args:
-      num_tasks: N.
-      seed: of the draws.
+        num_tasks: N.
+        seed: of the draws.
 
     Reference: Lin, Ye, Zhang, Tsang 2022, arXiv 2111.10603, algorithm 1.
     """

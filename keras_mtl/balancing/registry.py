@@ -20,16 +20,16 @@ def create(name: str, num_tasks: int, seed: int = 0, /, **parameters: Any) -> Ba
     """Makes a balancing method.
 
     Args:
-      name: a registered name.
-      num_tasks: number of tasks, >= 1.
-      seed: seed of its random draws.
-      **parameters: the method's own parameters.
+        name: a registered name.
+        num_tasks: number of tasks, >= 1.
+        seed: seed of its random draws.
+        **parameters: the method's own parameters.
 
     Returns:
-      The method.
+        The method.
 
     Raises:
-      ConfigError: if the name or a parameter is not known, missing or out of range.
+        ConfigError: if the name or a parameter is not known, missing or out of range.
     """
     if num_tasks < 1:
         raise ConfigError(f"balancing {name!r}: {num_tasks} tasks; there must be at least one")

@@ -19,12 +19,12 @@ def min_norm(gram: tf.Tensor, present: tf.Tensor, iterations: int) -> tf.Tensor:
     """argmin of wᵀ M w over the simplex of the tasks that are present.
 
     Args:
-      gram: M, float32 [N, N], positive semidefinite.
-      present: bool [N], at least one.
-      iterations: most steps.
+        gram: M, float32 [N, N], positive semidefinite.
+        present: bool [N], at least one.
+        iterations: most steps.
 
     Returns:
-      float32 [N], >= 0, sums to 1; 0 for absent tasks.
+        float32 [N], >= 0, sums to 1; 0 for absent tasks.
     """
     gram = _scaled(gram)
 
@@ -47,14 +47,14 @@ def worst_case(
     """argmin of g_wᵀ g_0 + radius ‖g_0‖ ‖g_w‖ over the simplex, with g_w = Σ w_i g_i.
 
     Args:
-      gram: M, float32 [N, N], inner products of the g_i.
-      towards: float32 [N], g_0 as coefficients of the g_i.
-      radius: >= 0.
-      present: bool [N], at least one.
-      iterations: most steps.
+        gram: M, float32 [N, N], inner products of the g_i.
+        towards: float32 [N], g_0 as coefficients of the g_i.
+        radius: >= 0.
+        present: bool [N], at least one.
+        iterations: most steps.
 
     Returns:
-      float32 [N], >= 0, sums to 1; 0 for absent tasks.
+        float32 [N], >= 0, sums to 1; 0 for absent tasks.
     """
     gram = _scaled(gram)
     linear = tf.linalg.matvec(gram, towards)
@@ -98,12 +98,12 @@ def _pairwise(
     """Runs the algorithm.
 
     Args:
-      gram: float32 [N, N].
-      present: bool [N].
-      iterations: most steps.
-      slope: from weights and gram · weights to the gradient of what is minimised, [N].
-      reach: from the slope along a direction d, wᵀMw, wᵀMd and dᵀMd to the best step along it.
-      unit: from wᵀMw to what the tolerance is relative to.
+        gram: float32 [N, N].
+        present: bool [N].
+        iterations: most steps.
+        slope: from weights and gram · weights to the gradient of what is minimised, [N].
+        reach: from the slope along a direction d, wᵀMw, wᵀMd and dᵀMd to the best step along it.
+        unit: from wᵀMw to what the tolerance is relative to.
     """
     count = gram.shape[0]
     some = tf.cast(present, tf.float32)

@@ -18,11 +18,11 @@ class Uncertainty(Balancer):
     Adam of their own, so the model's optimizer and its clipping do not see them.
 
     Args:
-      num_tasks: N.
-      seed: not used.
-      form: ``regression`` (above) or ``classification``: w_i = e^(−u_i), from
-        e^(−u_i) L_i + ½ u_i.
-      learning_rate: of the u_i, > 0.
+        num_tasks: N.
+        seed: not used.
+        form: ``regression`` (above) or ``classification``: w_i = e^(−u_i), from
+            e^(−u_i) L_i + ½ u_i.
+        learning_rate: of the u_i, > 0.
 
     Reference: Kendall, Gal, Cipolla 2018, arXiv 1705.07115, equations 7 (regression) and 10
     (classification).

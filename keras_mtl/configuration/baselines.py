@@ -21,13 +21,13 @@ def read_file(path: str | os.PathLike[str]) -> dict[str, float]:
     """Reads a baselines file.
 
     Args:
-      path: the file.
+        path: the file.
 
     Returns:
-      The score of each task in the file, > 0.
+        The score of each task in the file, > 0.
 
     Raises:
-      ConfigError: the file is missing, cannot be read, or is not such an object.
+        ConfigError: the file is missing, cannot be read, or is not such an object.
     """
     path = os.fspath(path)
     try:
@@ -61,10 +61,10 @@ def of_tasks(config: ExperimentConfig) -> dict[str, float | None]:
     """Returns each task's baseline: its own field, else that of the file, else None.
 
     Args:
-      config: a configuration.
+        config: a configuration.
 
     Raises:
-      ConfigError: as of `read_file`, or the file has a task that the configuration has not.
+        ConfigError: as of `read_file`, or the file has a task that the configuration has not.
     """
     path = config.trainer.schedule.baselines_file
     from_file = read_file(path) if path else {}

@@ -33,11 +33,11 @@ def validate(config: schema.ExperimentConfig, places: Mapping[str, str] | None =
     """Checks a whole experiment.
 
     Args:
-      config: the experiment, with the names of its tasks filled in.
-      places: file and line that set a field, by dotted path; makes messages more helpful.
+        config: the experiment, with the names of its tasks filled in.
+        places: file and line that set a field, by dotted path; makes messages more helpful.
 
     Raises:
-      ConfigError: at least one problem; the message has a line for each.
+        ConfigError: at least one problem; the message has a line for each.
     """
     checked(config, places).finish()
 
@@ -80,7 +80,7 @@ def validate_data(
     """Checks what preparing data takes: ``task.pairs`` and ``task.data``.
 
     Raises:
-      ConfigError: as of `validate`.
+        ConfigError: as of `validate`.
     """
     task = schema.TranslationConfig(pairs=list(pairs), data=data)
     check = Problems(schema.ExperimentConfig(task=task), places or {})

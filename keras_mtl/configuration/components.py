@@ -29,7 +29,7 @@ def home(kind: str) -> ModuleType:
     """Returns the package that owns a family, imported when it is first needed.
 
     Args:
-      kind: ``schedule`` or ``reader``.
+        kind: ``schedule`` or ``reader``.
     """
     return importlib.import_module(_HOMES[kind])
 
@@ -38,8 +38,8 @@ def constructor_parameters(cls: type, base: type = object) -> dict[str, inspect.
     """The parameters of a constructor by name, with those that it passes to base classes.
 
     Args:
-      cls: the class.
-      base: class at which to stop; its own parameters are left out.
+        cls: the class.
+        base: class at which to stop; its own parameters are left out.
     """
     result: dict[str, inspect.Parameter] = {}
     for each in cls.__mro__:
@@ -61,15 +61,15 @@ class Registry(Generic[_Base]):
     """A family of classes by name; their parameters are the keyword-only ones of constructors.
 
     Args:
-      kind: what a member is called in messages, for example ``schedule``.
-      field: the field that a user writes the name in; None: ``<kind> name``.
-      parameter: what a parameter is called in messages.
-      supplied: arguments of constructors that are not a user's to give.
-      base: class at which the search for parameters in base classes ends; its own are no user's.
+        kind: what a member is called in messages, for example ``schedule``.
+        field: the field that a user writes the name in; None: ``<kind> name``.
+        parameter: what a parameter is called in messages.
+        supplied: arguments of constructors that are not a user's to give.
+        base: class at which the search for parameters in base classes ends; its own are no user's.
 
     Attributes:
-      classes: the members by name.
-      kind: what a member is called in messages.
+        classes: the members by name.
+        kind: what a member is called in messages.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class Registry(Generic[_Base]):
         """Class decorator: makes a class known by its `name`.
 
         Raises:
-          ConfigError: if it has no name, another class has its name, or a method is missing.
+            ConfigError: if it has no name, another class has its name, or a method is missing.
         """
         if not isinstance(getattr(cls, "name", None), str):
             raise ConfigError(
@@ -106,7 +106,7 @@ class Registry(Generic[_Base]):
         """Makes a class known by a name.
 
         Raises:
-          ConfigError: if another class has that name, or a method is missing.
+            ConfigError: if another class has that name, or a method is missing.
         """
         if inspect.isabstract(cls):
             missing = ", ".join(sorted(cls.__abstractmethods__))
@@ -130,7 +130,7 @@ class Registry(Generic[_Base]):
         """The parameters of a class by name, those of base classes included.
 
         Raises:
-          ConfigError: if no class has that name.
+            ConfigError: if no class has that name.
         """
         if name not in self.classes:
             remedy = nearest(str(name), self.classes)
@@ -150,16 +150,16 @@ class Registry(Generic[_Base]):
         """Makes a member.
 
         Args:
-          name: a registered name.
-          parameters: its parameters by name.
-          *arguments: what every constructor of the family takes by position.
-          **supplied: what every constructor of the family takes by name.
+            name: a registered name.
+            parameters: its parameters by name.
+            *arguments: what every constructor of the family takes by position.
+            **supplied: what every constructor of the family takes by name.
 
         Returns:
-          The member.
+            The member.
 
         Raises:
-          ConfigError: if the name or a parameter is not known, missing or out of range.
+            ConfigError: if the name or a parameter is not known, missing or out of range.
         """
         known = self.parameters_of(name)
         for key in parameters:
@@ -190,20 +190,20 @@ class Registry(Generic[_Base]):
         """A finite number in [least, most] and in (above, below).
 
         Args:
-          name: name of the class, for the message.
-          field: name of the parameter.
-          value: what the user gave.
-          least: smallest value that is accepted.
-          most: largest value that is accepted.
-          above: the value must be larger than this.
-          below: the value must be smaller than this.
-          hint: what would be right, appended to the message.
+            name: name of the class, for the message.
+            field: name of the parameter.
+            value: what the user gave.
+            least: smallest value that is accepted.
+            most: largest value that is accepted.
+            above: the value must be larger than this.
+            below: the value must be smaller than this.
+            hint: what would be right, appended to the message.
 
         Returns:
-          The number.
+            The number.
 
         Raises:
-          ConfigError: if it is none or out of range.
+            ConfigError: if it is none or out of range.
         """
         given = f"{self.kind} {name!r}: {field} ="
         if isinstance(value, bool) or not isinstance(value, int | float | np.number):

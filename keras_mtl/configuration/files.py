@@ -44,20 +44,20 @@ def load_experiment(
     """Builds a configuration: preset, files, overrides, checks.
 
     Args:
-      experiment: name of a preset, or a configuration to start from, which is not changed; None
-        takes `presets.DEFAULT`.
-      config_files: YAML files, each over the one before.
-      params_override: ``a.b=1,c=x``, YAML text or a YAML file; or several of them.
-      check: checks the result, given file and line of each field that was set; None does not.
-      imports: plug-ins to import before those of the files; the configuration remembers them.
+        experiment: name of a preset, or a configuration to start from, which is not changed; None
+            takes `presets.DEFAULT`.
+        config_files: YAML files, each over the one before.
+        params_override: ``a.b=1,c=x``, YAML text or a YAML file; or several of them.
+        check: checks the result, given file and line of each field that was set; None does not.
+        imports: plug-ins to import before those of the files; the configuration remembers them.
 
     Returns:
-      A new configuration.
+        A new configuration.
 
     Raises:
-      ConfigError: an unknown preset or key, a wrong type, or (with ``check``) a value that does not
-        fit; the message has a line for each, with file, line, field and value. Values are checked
-        against each other only if all keys and types are right.
+        ConfigError: an unknown preset or key, a wrong type, or (with ``check``) a value that does
+            not fit; the message has a line for each, with file, line, field and value. Values are
+            checked against each other only if all keys and types are right.
     """
     texts = [params_override] if isinstance(params_override, str) else list(params_override)
     given = [reading.from_yaml_file(os.fspath(path)) for path in config_files]
@@ -107,10 +107,10 @@ def load_params(path: str | os.PathLike[str]) -> ExperimentConfig:
     """Reads a configuration that `save_params` wrote.
 
     Args:
-      path: the file, or the model directory that holds ``params.yaml``.
+        path: the file, or the model directory that holds ``params.yaml``.
 
     Raises:
-      ConfigError: it is missing or not a configuration.
+        ConfigError: it is missing or not a configuration.
     """
     if os.path.isdir(path):
         path = os.path.join(path, PARAMS_FILE)
@@ -123,11 +123,11 @@ def save_params(config: ExperimentConfig, path: str | os.PathLike[str]) -> None:
     The file is complete or absent.
 
     Args:
-      config: what to write.
-      path: the file, or a directory that gets ``params.yaml``; missing directories are created.
+        config: what to write.
+        path: the file, or a directory that gets ``params.yaml``; missing directories are created.
 
     Raises:
-      OSError: the disk is full, or the file cannot be written.
+        OSError: the disk is full, or the file cannot be written.
     """
     if os.path.isdir(path):
         path = os.path.join(path, PARAMS_FILE)
@@ -144,12 +144,12 @@ def diff(left: ExperimentConfig, right: ExperimentConfig) -> list[tuple[str, Any
     """The fields in which two configurations differ.
 
     Args:
-      left: one configuration.
-      right: the other.
+        left: one configuration.
+        right: the other.
 
     Returns:
-      (dotted path, left value, right value), in the order of the fields; tasks are matched by name,
-      other list elements by position. What one side lacks is `ABSENT`.
+        (dotted path, left value, right value), in the order of the fields; tasks are matched by
+        name, other list elements by position. What one side lacks is `ABSENT`.
     """
     differences: list[tuple[str, Any, Any]] = []
 

@@ -35,13 +35,13 @@ def resolved(model_config: TransformerConfig) -> dict[str, Any]:
     """Fills the fields of a `TransformerConfig` that are None from its size.
 
     Args:
-      model_config: the section ``task.model``.
+        model_config: the section ``task.model``.
 
     Returns:
-      The eight fields of `Size`, by name.
+        The eight fields of `Size`, by name.
 
     Raises:
-      ConfigError: unknown size.
+        ConfigError: unknown size.
     """
     name = model_config.size
     if name not in SIZES:

@@ -48,13 +48,13 @@ def apply(
     Paths become absolute, in ``override`` too; plug-ins with readers must be loaded before.
 
     Args:
-      config: what is changed, an ``ExperimentConfig``; on an error it may be changed in part.
-      override: the values.
-      places: filled with file and line of each value that was set, by path.
-      log: gets a line for each field that has its former name.
+        config: what is changed, an ``ExperimentConfig``; on an error it may be changed in part.
+        override: the values.
+        places: filled with file and line of each value that was set, by path.
+        log: gets a line for each field that has its former name.
 
     Raises:
-      ConfigError: unknown keys or values of the wrong type; the message has a line for each.
+        ConfigError: unknown keys or values of the wrong type; the message has a line for each.
     """
     override = _with_present_names(override, log)
     walk = _Walk(config, override, {} if places is None else places)
@@ -95,11 +95,11 @@ def set_values(section: Any, values: Mapping[str, Any]) -> None:
         set_values(config.task, {"model": {"size": "tiny"}, "data": {"max_length": 64}})
 
     Args:
-      section: a section of a configuration, or all of it; changed in place.
-      values: nested mappings, lists and scalars. Paths stay as they are.
+        section: a section of a configuration, or all of it; changed in place.
+        values: nested mappings, lists and scalars. Paths stay as they are.
 
     Raises:
-      ConfigError: as of `apply`.
+        ConfigError: as of `apply`.
     """
     copied = copy.deepcopy(dict(values))
     walk = _Walk(section, Override(type(section).__name__, copied, {}), {})
@@ -112,7 +112,7 @@ class _Walk:
     """One override on its way through the tree.
 
     Attributes:
-      problems: what is wrong, a line each. A value that is wrong leaves its field as it is.
+        problems: what is wrong, a line each. A value that is wrong leaves its field as it is.
     """
 
     def __init__(self, root: Any, override: Override, places: dict[Path, str]) -> None:

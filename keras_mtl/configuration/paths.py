@@ -26,9 +26,9 @@ class PathField(NamedTuple):
     """A field that holds paths.
 
     Attributes:
-      place: keys and indices that lead to it.
-      parent: the mapping that it is in.
-      key: its key there.
+        place: keys and indices that lead to it.
+        parent: the mapping that it is in.
+        key: its key there.
     """
 
     place: tuple[str | int, ...]
@@ -108,11 +108,11 @@ def check_moved(value: Any, directory: str) -> None:
     Older releases read it from the working directory. The message says how to write the path now.
 
     Args:
-      value: the path as written, or a list of paths.
-      directory: directory of the configuration file.
+        value: the path as written, or a list of paths.
+        directory: directory of the configuration file.
 
     Raises:
-      ConfigError: it is such a path.
+        ConfigError: it is such a path.
     """
     for path in value if isinstance(value, list) else [value]:
         if not isinstance(path, str) or not path or os.path.isabs(path):

@@ -33,7 +33,7 @@ def load_entry_points() -> None:
     """Imports the plug-ins of all installed packages, once in a process.
 
     Raises:
-      ConfigError: one of them cannot be imported.
+        ConfigError: one of them cannot be imported.
     """
     # Half of the time that `keras-mtl --help` takes, which does not need it.
     import importlib.metadata
@@ -55,17 +55,17 @@ def load(names: Iterable[str], directory: str | None = None, origin: str = "--im
     """Imports plug-ins.
 
     Args:
-      names: modules, such as ``my_package.schedules``. A directory in front, as in
-        ``plugins/my_schedules``, is one to look in that Python does not know.
-      directory: what such directories are relative to, and where modules are found that Python does
-        not find: that of a configuration file. None takes the current one.
-      origin: where the names were given, for messages.
+        names: modules, such as ``my_package.schedules``. A directory in front, as in
+            ``plugins/my_schedules``, is one to look in that Python does not know.
+        directory: what such directories are relative to, and where modules are found that Python
+            does not find: that of a configuration file. None takes the current one.
+        origin: where the names were given, for messages.
 
     Returns:
-      The names under which another process finds the plug-ins, wherever it runs.
+        The names under which another process finds the plug-ins, wherever it runs.
 
     Raises:
-      ConfigError: a name is not that of a module, or a plug-in cannot be found or imported.
+        ConfigError: a name is not that of a module, or a plug-in cannot be found or imported.
     """
     return [_load(name, directory or os.getcwd(), origin) for name in names]
 
@@ -74,16 +74,16 @@ def load_named(values: Any, directory: str | None, origin: str) -> list[str]:
     """Imports the plug-ins in ``imports`` of a configuration.
 
     Args:
-      values: the configuration as plain values. If ``imports`` is not a list of texts, nothing is
-        imported: the configuration's own checks name that.
-      directory: as of `load`.
-      origin: as of `load`.
+        values: the configuration as plain values. If ``imports`` is not a list of texts, nothing is
+            imported: the configuration's own checks name that.
+        directory: as of `load`.
+        origin: as of `load`.
 
     Returns:
-      As `load`.
+        As `load`.
 
     Raises:
-      ConfigError: a plug-in cannot be found or imported.
+        ConfigError: a plug-in cannot be found or imported.
     """
     names = values.get(FIELD) if isinstance(values, Mapping) else None
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
@@ -98,7 +98,7 @@ def load_saved(model_dir: str | os.PathLike[str]) -> list[str]:
     configuration says what is wrong.
 
     Raises:
-      ConfigError: a plug-in cannot be found or imported.
+        ConfigError: a plug-in cannot be found or imported.
     """
     path = os.path.join(model_dir, PARAMS_FILE)
     if not os.path.isfile(path):
@@ -202,13 +202,13 @@ def failure(
     """The error of a plug-in that fails.
 
     Args:
-      what: the plug-in and what fails, such as ``plug-in 'mine' cannot be imported``.
-      error: what it raised.
-      remedy: what to do.
-      message: the error's message, if it is not what the error says.
+        what: the plug-in and what fails, such as ``plug-in 'mine' cannot be imported``.
+        error: what it raised.
+        remedy: what to do.
+        message: the error's message, if it is not what the error says.
 
     Returns:
-      The error to raise, which names the last line of the user's code that led to it.
+        The error to raise, which names the last line of the user's code that led to it.
     """
     lines = [f"{what}:"]
     frame = _blamed(error)

@@ -32,10 +32,10 @@ def register_preset(name: str) -> Callable[[_Function], _Function]:
             return experiment
 
     Args:
-      name: a name that no other preset has, by convention with its kind in front.
+        name: a name that no other preset has, by convention with its kind in front.
 
     Raises:
-      ConfigError: another function has the name.
+        ConfigError: another function has the name.
     """
 
     def register(function: _Function) -> _Function:
@@ -60,7 +60,7 @@ def check_name(name: str | None) -> None:
     """Checks that a preset has this name.
 
     Raises:
-      ConfigError: none has.
+        ConfigError: none has.
     """
     if name and name != FAMILY and name not in _PRESETS:
         raise errors.ConfigError(
@@ -72,10 +72,10 @@ def preset(name: str | None = None) -> ExperimentConfig:
     """Returns a new configuration: that of a preset, without overrides.
 
     Args:
-      name: registered name; None, an empty text or ``translation`` takes `DEFAULT`.
+        name: registered name; None, an empty text or ``translation`` takes `DEFAULT`.
 
     Raises:
-      ConfigError: the name is unknown, or the preset is not an `ExperimentConfig`.
+        ConfigError: the name is unknown, or the preset is not an `ExperimentConfig`.
     """
     check_name(name)
     if not name or name == FAMILY:

@@ -33,11 +33,11 @@ class Override:
     """Values that replace fields, and where each stands.
 
     Attributes:
-      name: file, or ``--params_override``.
-      values: nested plain mappings, lists and scalars.
-      lines: line (from 1) of each value by its path; empty for the command line.
-      directory: what relative paths among the values are relative to; empty is the working
-        directory.
+        name: file, or ``--params_override``.
+        values: nested plain mappings, lists and scalars.
+        lines: line (from 1) of each value by its path; empty for the command line.
+        directory: what relative paths among the values are relative to; empty is the working
+            directory.
     """
 
     name: str
@@ -55,7 +55,7 @@ def from_yaml_file(path: str) -> Override:
     """Reads a YAML file.
 
     Raises:
-      ConfigError: it is missing, unreadable, not UTF-8, not YAML, or not a mapping.
+        ConfigError: it is missing, unreadable, not UTF-8, not YAML, or not a mapping.
     """
     override = from_yaml(_read_text(path), path)
     return dataclasses.replace(override, directory=paths.base_directory(path))
@@ -65,11 +65,11 @@ def from_yaml(text: str, name: str) -> Override:
     """Reads YAML text.
 
     Args:
-      text: the YAML document; an empty one changes nothing.
-      name: what messages call it.
+        text: the YAML document; an empty one changes nothing.
+        name: what messages call it.
 
     Raises:
-      ConfigError: it is not YAML, has a key twice, or is not a mapping.
+        ConfigError: it is not YAML, has a key twice, or is not a mapping.
     """
     lines: dict[Path, int] = {}
     values = _parse(text, name, lines)
@@ -87,11 +87,11 @@ def from_text(text: str, name: str = "--params_override") -> Override:
     """Reads the value of ``--params_override``.
 
     Args:
-      text: ``a.b=1,c.d=x``, or YAML (JSON), or the name of a YAML file.
-      name: what messages call it.
+        text: ``a.b=1,c.d=x``, or YAML (JSON), or the name of a YAML file.
+        name: what messages call it.
 
     Raises:
-      ConfigError: it is none of these.
+        ConfigError: it is none of these.
     """
     if text.strip() and not re.search("[=:{]", text) and not os.path.isfile(text):
         raise errors.ConfigError(
@@ -109,7 +109,7 @@ def load_yaml(path: str | os.PathLike[str]) -> Any:
     """Returns what a YAML or JSON file holds as plain values: a mapping, a list or a scalar.
 
     Raises:
-      ConfigError: it is missing, unreadable, not UTF-8 or not YAML.
+        ConfigError: it is missing, unreadable, not UTF-8 or not YAML.
     """
     path = os.fspath(path)
     return _parse(_read_text(path), path, {})

@@ -33,12 +33,12 @@ def problems(options: SearchOptions) -> list[tuple[str, str]]:
     """What is wrong with options.
 
     Args:
-      options: the options; a subclass may have more fields, which are not looked at.
+        options: the options; a subclass may have more fields, which are not looked at.
 
     Returns:
-      (field, text) for each value that is out of its range; the text follows ``field=value`` and
-      names the remedy. Fields are compared with each other only if each is in its
-      range.
+        (field, text) for each value that is out of its range; the text follows ``field=value`` and
+        names the remedy. Fields are compared with each other only if each is in its
+        range.
     """
     return _out_of_range(options) or _misfits(options)
 

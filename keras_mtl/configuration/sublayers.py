@@ -18,11 +18,11 @@ def only_tensorflow(model: Any) -> str:
     """Says which sub-layers of a model only TensorFlow runs.
 
     Args:
-      model: a ``TransformerConfig``, a ``Transformer``, or another object with these fields.
+        model: a ``TransformerConfig``, a ``Transformer``, or another object with these fields.
 
     Returns:
-      The reason as a clause for a message, such as ``task.model.norm is 'rms', and only TensorFlow
-      runs sub-layers of plug-ins``; empty if all sub-layers are our own.
+        The reason as a clause for a message, such as ``task.model.norm is 'rms', and only
+        TensorFlow runs sub-layers of plug-ins``; empty if all sub-layers are our own.
     """
     return _reason({field: getattr(model, field) for field in STANDARD})
 

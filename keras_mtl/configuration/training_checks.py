@@ -25,12 +25,12 @@ def validate_training(
     A saved run can be used without them, but not trained.
 
     Args:
-      config: as of `validate`.
-      places: as of `validate`.
-      mode: ``train``, which validates nothing; ``eval`` or ``train_and_eval``.
+        config: as of `validate`.
+        places: as of `validate`.
+        mode: ``train``, which validates nothing; ``eval`` or ``train_and_eval``.
 
     Raises:
-      ConfigError: as of `validate`.
+        ConfigError: as of `validate`.
     """
     check = checked(config, places)
     _check_readers(check, config)

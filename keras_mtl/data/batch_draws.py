@@ -16,7 +16,7 @@ class BatchPlace:
     """Place of random draws of batches.
 
     Attributes:
-      cursors: int64[N], batches taken of each task.
+        cursors: int64[N], batches taken of each task.
     """
 
     cursors: np.ndarray
@@ -27,9 +27,9 @@ class BlendPlace:
     """Place of blended draws of batches.
 
     Attributes:
-      cursors: int64[N], batches taken of each task.
-      credit: float64[N], batches that each task is behind its share; see
-        `keras_mtl.schedules.blend`.
+        cursors: int64[N], batches taken of each task.
+        credit: float64[N], batches that each task is behind its share; see
+            `keras_mtl.schedules.blend`.
     """
 
     cursors: np.ndarray
@@ -40,9 +40,9 @@ class TaskPlans:
     """The batch plans of all tasks.
 
     Args:
-      sources: the tasks.
-      buckets: shapes by increasing length.
-      seed: seed of the run.
+        sources: the tasks.
+        buckets: shapes by increasing length.
+        seed: seed of the run.
     """
 
     def __init__(self, sources: Sequence[TaskSource], buckets: Sequence[Bucket], seed: int) -> None:
@@ -97,9 +97,9 @@ class BatchDraws(Draws[BatchPlace]):
     """The task of every batch is drawn at random, by the schedule's probabilities at its step.
 
     Args:
-      sources: the tasks.
-      buckets: shapes by increasing length.
-      seed: seed of the run.
+        sources: the tasks.
+        buckets: shapes by increasing length.
+        seed: seed of the run.
     """
 
     def __init__(self, sources: Sequence[TaskSource], buckets: Sequence[Bucket], seed: int) -> None:
@@ -137,9 +137,9 @@ class BlendedDraws(Draws[BlendPlace]):
     The credits are part of the state, so a run that was stopped resumes with the same tasks.
 
     Args:
-      sources: the tasks.
-      buckets: shapes by increasing length.
-      seed: seed of the shuffling within tasks.
+        sources: the tasks.
+        buckets: shapes by increasing length.
+        seed: seed of the shuffling within tasks.
     """
 
     def __init__(self, sources: Sequence[TaskSource], buckets: Sequence[Bucket], seed: int) -> None:

@@ -29,8 +29,8 @@ class Bucket:
     """A static shape of batches.
 
     Attributes:
-      length: padded length in tokens, tag and end of sentence included; >= 1.
-      rows: examples of a full batch; >= 1.
+        length: padded length in tokens, tag and end of sentence included; >= 1.
+        rows: examples of a full batch; >= 1.
     """
 
     length: int
@@ -52,8 +52,8 @@ class BatchSpec:
     """One batch before it is read.
 
     Attributes:
-      indices: int64[k], 1 <= k <= bucket.rows, distinct; the rows above k stay empty.
-      bucket: the shape.
+        indices: int64[k], 1 <= k <= bucket.rows, distinct; the rows above k stay empty.
+        bucket: the shape.
     """
 
     indices: np.ndarray
@@ -69,19 +69,19 @@ def make_buckets(
     """Returns a short list of shapes with rows * length near the token budget.
 
     Args:
-      max_length: longest padded length in tokens, tag and end of sentence included; >= 1.
-      tokens_per_batch: budget of rows * length; >= 1. A shape goes over it only if `multiple_of`
-        rows already do.
-      multiple_of: rows of each shape are a multiple of this; 8 per replica fills the vector units
-        of CPUs and TPUs.
-      lengths: padded lengths, strictly increasing and ending at max_length or above; None takes
-        8, 12, 16, 24, 32, 48, … up to max_length.
+        max_length: longest padded length in tokens, tag and end of sentence included; >= 1.
+        tokens_per_batch: budget of rows * length; >= 1. A shape goes over it only if `multiple_of`
+            rows already do.
+        multiple_of: rows of each shape are a multiple of this; 8 per replica fills the vector units
+            of CPUs and TPUs.
+        lengths: padded lengths, strictly increasing and ending at max_length or above; None takes
+            8, 12, 16, 24, 32, 48, … up to max_length.
 
     Returns:
-      Buckets by increasing length.
+        Buckets by increasing length.
 
     Raises:
-      ConfigError: an argument is out of range, or `lengths` is not increasing or too short.
+        ConfigError: an argument is out of range, or `lengths` is not increasing or too short.
     """
     for name, value in (
         ("max_length", max_length),
@@ -122,18 +122,18 @@ def bucket_ranges(
     its batches differ by one row at most, so no example weighs much more than another.
 
     Args:
-      cumulative: int64[L + 1]; entry l counts the examples of length <= l.
-      buckets: shapes by strictly increasing length.
-      name: the task, for messages.
-      deal_rest: False leaves out what does not fill a batch of the longest bucket in use: fewer
-        than its rows, the last examples.
+        cumulative: int64[L + 1]; entry l counts the examples of length <= l.
+        buckets: shapes by strictly increasing length.
+        name: the task, for messages.
+        deal_rest: False leaves out what does not fill a batch of the longest bucket in use: fewer
+            than its rows, the last examples.
 
     Returns:
-      Ranges that cover all examples, by increasing length; buckets without a batch are left out.
+        Ranges that cover all examples, by increasing length; buckets without a batch are left out.
 
     Raises:
-      ConfigError: there are no buckets, or they are not increasing.
-      DataError: there are no examples, or some are longer than the longest bucket.
+        ConfigError: there are no buckets, or they are not increasing.
+        DataError: there are no examples, or some are longer than the longest bucket.
     """
     if not buckets or any(a.length >= b.length for a, b in itertools.pairwise(buckets)):
         raise ConfigError(
@@ -174,15 +174,15 @@ class BatchPlan:
     Where many tasks are that small, example granularity lets them share batches.
 
     Args:
-      seed: seed of the run.
-      task_key: the task's name: renaming, adding or dropping other tasks changes nothing here.
-      cumulative: int64[L + 1]; entry l counts the task's examples of length <= l; examples are
-        numbered by increasing length.
-      buckets: shapes by strictly increasing length.
+        seed: seed of the run.
+        task_key: the task's name: renaming, adding or dropping other tasks changes nothing here.
+        cumulative: int64[L + 1]; entry l counts the task's examples of length <= l; examples are
+            numbered by increasing length.
+        buckets: shapes by strictly increasing length.
 
     Raises:
-      ConfigError: the buckets are not increasing.
-      DataError: there are no examples, or some are longer than the longest bucket.
+        ConfigError: the buckets are not increasing.
+        DataError: there are no examples, or some are longer than the longest bucket.
     """
 
     def __init__(
@@ -241,12 +241,12 @@ class ExamplePlan:
     """The endless sequence of a task's single examples, in a new order in each epoch.
 
     Args:
-      seed: seed of the run.
-      task_key: the task's name.
-      size: examples of the task; >= 1.
+        seed: seed of the run.
+        task_key: the task's name.
+        size: examples of the task; >= 1.
 
     Raises:
-      DataError: size < 1.
+        DataError: size < 1.
     """
 
     def __init__(self, seed: int, task_key: str, size: int) -> None:
@@ -264,10 +264,10 @@ class ExamplePlan:
         """Returns the examples at some places of the sequence.
 
         Args:
-          numbers: int64[k], each >= 0.
+            numbers: int64[k], each >= 0.
 
         Returns:
-          int64[k], indices in [0, size).
+            int64[k], indices in [0, size).
         """
         epochs, positions = np.divmod(np.asarray(numbers, dtype=np.int64), self.size)
         indices = np.empty_like(positions)

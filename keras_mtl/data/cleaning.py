@@ -56,15 +56,15 @@ class CleaningCounts:
     """How many pairs each rule met; every pair that is read is kept or dropped by one rule.
 
     Attributes:
-      read: pairs given to the cleaner.
-      normalized: pairs whose text was changed (they may be kept or dropped).
-      control: dropped: control characters or marks of a wrong decoding.
-      empty: dropped: one side is empty.
-      identical: dropped: the target equals the source.
-      too_long: dropped: one side has more than max_characters.
-      ratio: dropped: the sides' lengths differ too much.
-      duplicate: dropped: the pair was there before.
-      kept: pairs passed on.
+        read: pairs given to the cleaner.
+        normalized: pairs whose text was changed (they may be kept or dropped).
+        control: dropped: control characters or marks of a wrong decoding.
+        empty: dropped: one side is empty.
+        identical: dropped: the target equals the source.
+        too_long: dropped: one side has more than max_characters.
+        ratio: dropped: the sides' lengths differ too much.
+        duplicate: dropped: the pair was there before.
+        kept: pairs passed on.
     """
 
     read: int = 0
@@ -100,7 +100,7 @@ class HashSet:
         """Adds a hash in [0, 2^64).
 
         Returns:
-          True when it was not there.
+            True when it was not there.
         """
         value = value or 1
         table = self._table
@@ -143,10 +143,10 @@ class Cleaner:
     """Applies the rules to the pairs of one task, in order.
 
     Args:
-      settings: the rules' settings; None takes the defaults.
+        settings: the rules' settings; None takes the defaults.
 
     Attributes:
-      counts: what each rule has met so far.
+        counts: what each rule has met so far.
     """
 
     def __init__(self, settings: CleaningConfig | None = None) -> None:
@@ -158,8 +158,8 @@ class Cleaner:
         """Returns the normalized pair, or None when a rule drops it.
 
         Args:
-          source: source sentence.
-          target: target sentence.
+            source: source sentence.
+            target: target sentence.
         """
         settings = self.settings
         counts = self.counts

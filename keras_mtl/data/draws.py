@@ -23,10 +23,10 @@ class PlannedBatch:
     """A batch before it is read.
 
     Attributes:
-      task: index of the task; -1 if the rows are of several.
-      tasks: int32[k], task of each row.
-      indices: int64[k], example of each row.
-      bucket: the shape, k <= bucket.rows.
+        task: index of the task; -1 if the rows are of several.
+        tasks: int32[k], task of each row.
+        indices: int64[k], example of each row.
+        bucket: the shape, k <= bucket.rows.
     """
 
     task: int
@@ -39,7 +39,7 @@ class Place(Protocol):
     """What was consumed before a step; immutable.
 
     Attributes:
-      cursors: int64[N], taken of each task so far: batches, or examples of a pool.
+        cursors: int64[N], taken of each task so far: batches, or examples of a pool.
     """
 
     @property
@@ -63,9 +63,9 @@ class Draws(abc.ABC, Generic[PlaceT]):
         """Returns the batch of a step and the place after it.
 
         Args:
-          step: number of batches before this one.
-          probabilities: float64[N] of the schedule at `step`.
-          place: the place before the batch.
+            step: number of batches before this one.
+            probabilities: float64[N] of the schedule at `step`.
+            place: the place before the batch.
         """
 
     @abc.abstractmethod
@@ -79,15 +79,15 @@ class Draws(abc.ABC, Generic[PlaceT]):
         """Brings a saved place to the present tasks.
 
         Args:
-          state: from `save`, maybe with other arrays in it.
-          index_map: int64[N], the saved index of each present task, -1 for a new one.
+            state: from `save`, maybe with other arrays in it.
+            index_map: int64[N], the saved index of each present task, -1 for a new one.
 
         Returns:
-          The place, and bool[N]: whether the task resumes exactly where it was.
+            The place, and bool[N]: whether the task resumes exactly where it was.
 
         Raises:
-          CheckpointError: the state is damaged.
-          KeyError: an array is missing.
+            CheckpointError: the state is damaged.
+            KeyError: an array is missing.
         """
 
     @abc.abstractmethod
@@ -107,13 +107,13 @@ def moved_cursors(
     of the old plan mean other examples in the new one.
 
     Args:
-      state: with "cursors", "plan_identities" and "epoch_lengths", int64 of the saved tasks.
-      index_map: int64[N], the saved index of each present task, -1 for a new one.
-      identities: int64[N], of the present plans.
-      epoch_lengths: int64[N], of the present plans.
+        state: with "cursors", "plan_identities" and "epoch_lengths", int64 of the saved tasks.
+        index_map: int64[N], the saved index of each present task, -1 for a new one.
+        identities: int64[N], of the present plans.
+        epoch_lengths: int64[N], of the present plans.
 
     Returns:
-      int64[N] cursors, and bool[N]: the task was there and its plan is the same.
+        int64[N] cursors, and bool[N]: the task was there and its plan is the same.
     """
     kept = index_map >= 0
     cursors = np.zeros(len(index_map), np.int64)

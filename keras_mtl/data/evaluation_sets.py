@@ -42,9 +42,9 @@ class EvaluationCorpus:
     """A corpus of an evaluation set.
 
     Attributes:
-      reader: name of the reader.
-      options: options of the reader.
-      tasks: names of the tasks that it belongs to; None for every task that is scored.
+        reader: name of the reader.
+        options: options of the reader.
+        tasks: names of the tasks that it belongs to; None for every task that is scored.
     """
 
     reader: str
@@ -59,8 +59,8 @@ def load_corpora(path: str | os.PathLike[str]) -> list[EvaluationCorpus]:
     Paths are relative to the file.
 
     Raises:
-      ConfigError: the file cannot be read, or is not such a list; readers and options are checked
-        when they are used.
+        ConfigError: the file cannot be read, or is not such a list; readers and options are checked
+            when they are used.
     """
     try:
         with open(path, encoding="utf-8") as file:
@@ -114,13 +114,13 @@ class EvaluationSet:
     """Pairs in memory, with the part of `PreparedData` that an evaluation needs.
 
     Args:
-      vocabulary: the model's.
-      tasks: tasks in order.
-      pairs: by task name; they keep their order.
+        vocabulary: the model's.
+        tasks: tasks in order.
+        pairs: by task name; they keep their order.
 
     Attributes:
-      vocabulary: the model's.
-      tasks: the tasks.
+        vocabulary: the model's.
+        tasks: the tasks.
     """
 
     def __init__(
@@ -180,17 +180,18 @@ def read_evaluation_set(
     dropped, all others stay, in their order.
 
     Args:
-      tasks: the tasks.
-      corpora: what is read; tasks that no corpus belongs to are left out.
-      vocabulary: the model's.
-      log: receives a line for each task, and for each bad line that is reported.
-      unseen_by: leaves out pairs whose source is among this data's training sentences of that
-        language, of any task and on either side; differences in case and white space do not count.
+        tasks: the tasks.
+        corpora: what is read; tasks that no corpus belongs to are left out.
+        vocabulary: the model's.
+        log: receives a line for each task, and for each bad line that is reported.
+        unseen_by: leaves out pairs whose source is among this data's training sentences of that
+            language, of any task and on either side; differences in case and white space do not
+            count.
 
     Raises:
-      DataError: a corpus is missing or damaged, or a task has no pair.
-      ConfigError: a reader or option is unknown, or a corpus would be read for tasks of other
-        languages than it holds.
+        DataError: a corpus is missing or damaged, or a task has no pair.
+        ConfigError: a reader or option is unknown, or a corpus would be read for tasks of other
+            languages than it holds.
     """
     chosen = _by_task(list(tasks), corpora)
     seen: dict[str, HashSet] = {}

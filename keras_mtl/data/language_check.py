@@ -51,10 +51,10 @@ class Sample:
     """Pairs spread evenly over a stream of unknown length; the same stream gives the same pairs.
 
     Args:
-      size: pairs wanted; between this number and twice as many are kept of a longer stream.
+        size: pairs wanted; between this number and twice as many are kept of a longer stream.
 
     Attributes:
-      pairs: the pairs so far, in order.
+        pairs: the pairs so far, in order.
     """
 
     def __init__(self, size: int = SAMPLE_SIZE) -> None:
@@ -90,9 +90,9 @@ def language_warning(source: str, target: str, pairs: Sequence[tuple[str, str]])
     """Says what is wrong with the languages of some pairs; None when nothing is.
 
     Args:
-      source: code of the source language.
-      target: code of the target language.
-      pairs: a sample of the pairs.
+        source: code of the source language.
+        target: code of the target language.
+        pairs: a sample of the pairs.
     """
     labels = [_label(source), _label(target)]
     if labels[0] == labels[1] or labels == [None, None]:

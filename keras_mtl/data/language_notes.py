@@ -31,14 +31,14 @@ def language_notes(tasks: Iterable[Direction]) -> list[str]:
     """Returns what looks wrong in the language codes of tasks.
 
     Args:
-      tasks: the tasks.
+        tasks: the tasks.
 
     Returns:
-      Notes. Each names the tasks and a remedy.
+        Notes. Each names the tasks and a remedy.
 
     Example:
-      >>> language_notes([Direction("en-fr", "en", "FR")])
-      ["'FR' (task en-fr): the usual code is 'fr'; write it in every task of this language"]
+        >>> language_notes([Direction("en-fr", "en", "FR")])
+        ["'FR' (task en-fr): the usual code is 'fr'; write it in every task of this language"]
     """
     tasks = list(tasks)
     users: dict[str, dict[str, None]] = {}  # As ordered sets.

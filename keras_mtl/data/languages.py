@@ -47,10 +47,10 @@ class LanguageTag:
     """A parsed language code, with synonyms replaced by the code that CLDR prefers.
 
     Attributes:
-      language: language subtag in lower case, for example `pt`.
-      script: script subtag such as `Latn`, or an empty string when the code names none.
-      region: region subtag such as `BR` or `419`, or an empty string.
-      variants: everything else that tells texts apart, in lower case and sorted: `valencia`.
+        language: language subtag in lower case, for example `pt`.
+        script: script subtag such as `Latn`, or an empty string when the code names none.
+        region: region subtag such as `BR` or `419`, or an empty string.
+        variants: everything else that tells texts apart, in lower case and sorted: `valencia`.
     """
 
     language: str
@@ -147,13 +147,13 @@ def parse(code: str) -> LanguageTag | None:
     language exists is not checked; see `is_known`.
 
     Args:
-      code: a BCP 47 tag, a locale name, or a three-letter code of ISO 639-2 or 639-3.
+        code: a BCP 47 tag, a locale name, or a three-letter code of ISO 639-2 or 639-3.
 
     Example:
-      >>> str(parse("PT_br.UTF-8"))
-      'pt-BR'
-      >>> str(parse("sr_RS@latin"))
-      'sr-Latn-RS'
+        >>> str(parse("PT_br.UTF-8"))
+        'pt-BR'
+        >>> str(parse("sr_RS@latin"))
+        'sr-Latn-RS'
     """
     name, _, modifier = code.strip().lower().partition("@")
     name = name.partition(".")[0]
@@ -206,8 +206,8 @@ def is_known(code: str) -> bool:
     """Says whether a code is well formed and names a language whose usual script CLDR knows.
 
     Example:
-      >>> is_known("pt-BR"), is_known("ui"), is_known("french")
-      (True, False, False)
+        >>> is_known("pt-BR"), is_known("ui"), is_known("french")
+        (True, False, False)
     """
     tag = parse(code)
     return tag is not None and bool(_likely(tag.language, "").script)
@@ -261,8 +261,8 @@ def fitting(wanted: str, available: Iterable[str]) -> list[str]:
     the same one, codes without a region are left out: they mean something else in that corpus.
 
     Example:
-      >>> fitting("pt", ["pt-PT", "pt_BR", "gl"])
-      ['pt_BR', 'pt-PT']
+        >>> fitting("pt", ["pt-PT", "pt_BR", "gl"])
+        ['pt_BR', 'pt-PT']
     """
     ranked = [(rank, code) for code in available if (rank := fit(wanted, code)) is not None]
     ranked.sort(key=lambda pair: pair[0])
@@ -276,12 +276,12 @@ def match(wanted: str, available: Iterable[str]) -> str | None:
     """Returns the code that fits the wanted one best, or None.
 
     Args:
-      wanted: the code that is looked for.
-      available: the codes of a corpus, as it writes them; of equally good ones, the first wins.
+        wanted: the code that is looked for.
+        available: the codes of a corpus, as it writes them; of equally good ones, the first wins.
 
     Example:
-      >>> match("zh", ["zh-TW", "zh-CN"])
-      'zh-CN'
+        >>> match("zh", ["zh-TW", "zh-CN"])
+        'zh-CN'
     """
     return next(iter(fitting(wanted, available)), None)
 

@@ -40,33 +40,34 @@ class Mixture:
     disturbs ``state``.
 
     Args:
-      sources: the tasks' examples, in the schedule's order; names are unique.
-      schedule: decides each draw; it has the same tasks. An `AdaptiveState` holds a schedule and
-        also says what its scores are.
-      buckets: shapes of batches by increasing length.
-      seed: seed of draws and shuffling.
-      granularity: ``batch``: each batch is of one task. ``example``: batches are mixed; examples
-        are drawn by the probabilities at the first step of a pool of some thousand examples, so a
-        schedule update acts from the next pool on.
-      draw: ``random``, or ``blend``: no chance, the next batch is of the task that is furthest
-        behind its share; with ``example``, each pool holds every task's share.
-      pool_examples: examples of a pool; None takes 32 batches of the middle bucket.
-      application: what the factors of an implicit schedule multiply in ``model.fit``.
-        ``gradient``: the ``weight`` of each row of `dataset`, which ``map_fn`` must pass to the
-        model as sample weight. ``learning_rate``: the learning rate, which `TaskScheduling` sets.
-        None: nothing here; for a schedule without factors, or a loop that applies them itself.
-      log_steps: how many steps back (counting from the batch produced last) ``state`` can look.
-      fingerprints: hash every batch that is handed out, for ``take_fingerprints``.
+        sources: the tasks' examples, in the schedule's order; names are unique.
+        schedule: decides each draw; it has the same tasks. An `AdaptiveState` holds a schedule and
+            also says what its scores are.
+        buckets: shapes of batches by increasing length.
+        seed: seed of draws and shuffling.
+        granularity: ``batch``: each batch is of one task. ``example``: batches are mixed; examples
+            are drawn by the probabilities at the first step of a pool of some thousand examples, so
+            a schedule update acts from the next pool on.
+        draw: ``random``, or ``blend``: no chance, the next batch is of the task that is furthest
+            behind its share; with ``example``, each pool holds every task's share.
+        pool_examples: examples of a pool; None takes 32 batches of the middle bucket.
+        application: what the factors of an implicit schedule multiply in ``model.fit``.
+            ``gradient``: the ``weight`` of each row of `dataset`, which ``map_fn`` must pass to the
+            model as sample weight. ``learning_rate``: the learning rate, which `TaskScheduling`
+            sets.
+            None: nothing here; for a schedule without factors, or a loop that applies them itself.
+        log_steps: how many steps back (counting from the batch produced last) ``state`` can look.
+        fingerprints: hash every batch that is handed out, for ``take_fingerprints``.
 
     Attributes:
-      adaptive: the schedule with its state and its scores.
-      task_names: names of the tasks.
-      spec: dtype and shape of each array of an example.
-      buckets, granularity, application: as given.
+        adaptive: the schedule with its state and its scores.
+        task_names: names of the tasks.
+        spec: dtype and shape of each array of an example.
+        buckets, granularity, application: as given.
 
     Raises:
-      ConfigError: tasks, schedule, names or another argument do not fit each other.
-      DataError: a task is empty or has examples longer than the longest bucket.
+        ConfigError: tasks, schedule, names or another argument do not fit each other.
+        DataError: a task is empty or has examples longer than the longest bucket.
 
     Example::
 
@@ -184,11 +185,11 @@ class Mixture:
         continues with the new schedule.
 
         Args:
-          start_step: number of batches consumed before; None takes ``step``.
+            start_step: number of batches consumed before; None takes ``step``.
 
         Raises:
-          StaleIteratorError: the iterator is asked for more after ``update`` or ``restore`` made
-            what it had read ahead invalid; make a new one.
+            StaleIteratorError: the iterator is asked for more after ``update`` or ``restore`` made
+                what it had read ahead invalid; make a new one.
         """
         with self._lock:
             step = self._step if start_step is None else start_step
@@ -216,14 +217,14 @@ class Mixture:
         """Returns what ``restore`` needs to continue after `step` consumed batches.
 
         Args:
-          step: consumed batches; None takes ``step``. Batches produced ahead do not matter. The
-            scores are those that are known now.
+            step: consumed batches; None takes ``step``. Batches produced ahead do not matter. The
+                scores are those that are known now.
 
         Returns:
-          A flat dict of new int64, float64, uint8 and string arrays.
+            A flat dict of new int64, float64, uint8 and string arrays.
 
         Raises:
-          ValueError: `step` is too far behind the batch produced last.
+            ValueError: `step` is too far behind the batch produced last.
         """
         with self._lock:
             step = self._step if step is None else step
@@ -247,15 +248,15 @@ class Mixture:
         shapes changed continues with its next epoch, and a warning is logged.
 
         Args:
-          state: from ``state``, or from `checkpoint_state`. Older versions saved no scores in it;
-            then the present scores stay.
+            state: from ``state``, or from `checkpoint_state`. Older versions saved no scores in it;
+                then the present scores stay.
 
         Returns:
-          What to tell the user if the saved scores are of another metric and were forgotten; None
-          if they were kept.
+            What to tell the user if the saved scores are of another metric and were forgotten; None
+            if they were kept.
 
         Raises:
-          CheckpointError: the state is damaged or of the other granularity.
+            CheckpointError: the state is damaged or of the other granularity.
         """
         values = {key: np.asarray(value) for key, value in state.items()}
         try:
@@ -296,11 +297,11 @@ class Mixture:
         """Lets the schedule learn what ``adaptive`` holds after `step` consumed batches.
 
         Args:
-          step: consumed batches.
+            step: consumed batches.
 
         Returns:
-          True if the schedule's state changed: batches past `step` that were produced ahead are
-          invalid, and a dataset iterator must be made again. False if they stay as they are.
+            True if the schedule's state changed: batches past `step` that were produced ahead are
+            invalid, and a dataset iterator must be made again. False if they stay as they are.
         """
         with self._lock:
             place = self._at(step)
@@ -322,7 +323,7 @@ class Mixture:
         """Returns (step, task, hash) of batches handed out before `consumed`, each once.
 
         Raises:
-          ValueError: the mixture was made without ``fingerprints=True``.
+            ValueError: the mixture was made without ``fingerprints=True``.
         """
         if self._fingerprints is None:
             raise ValueError("no fingerprints were kept; make the Mixture with fingerprints=True")
@@ -364,15 +365,15 @@ class Mixture:
         them, as ``model.fit(..., epochs=E)`` needs; update the schedule between epochs.
 
         Args:
-          start_step: number of batches consumed before; None takes ``step`` whenever an iteration
-            begins. Not together with `steps`.
-          steps: steps of one iteration, >= 2; None for no end.
-          replicas: divides the rows of every bucket.
-          map_fn: maps an element in TensorFlow, for example to (inputs, labels, weights).
-          prefetch: elements to hold ready.
+            start_step: number of batches consumed before; None takes ``step`` whenever an iteration
+                begins. Not together with `steps`.
+            steps: steps of one iteration, >= 2; None for no end.
+            replicas: divides the rows of every bucket.
+            map_fn: maps an element in TensorFlow, for example to (inputs, labels, weights).
+            prefetch: elements to hold ready.
 
         Raises:
-          ConfigError: arguments do not fit each other or the buckets.
+            ConfigError: arguments do not fit each other or the buckets.
         """
         from keras_mtl.data.mixture_dataset import make_dataset
 
@@ -438,8 +439,8 @@ def checkpoint_state(arrays: Mapping[str, np.ndarray], prefix: str) -> dict[str,
     """Returns the state of a mixture from the arrays of a checkpoint, for ``Mixture.restore``.
 
     Args:
-      arrays: the arrays; the state is under `prefix`. Older versions saved the scores outside it.
-      prefix: such as ``mixture/``.
+        arrays: the arrays; the state is under `prefix`. Older versions saved the scores outside it.
+        prefix: such as ``mixture/``.
     """
     state = with_prefix(arrays, prefix)
     return state if AdaptiveState.has_scores(state) else {**score_arrays(arrays), **state}

@@ -19,11 +19,11 @@ class Batch:
     """The batch of one training step.
 
     Attributes:
-      step: number of batches before it.
-      task: index of its task; -1 if its rows are of several tasks.
-      arrays: by name, [rows, ...]; text is int32[rows, length], padded with 0.
-      tasks: int32[rows], task of each row; in empty rows the batch's task (0 if mixed).
-      rows_used: rows that hold an example, the first ones; the others are all 0.
+        step: number of batches before it.
+        task: index of its task; -1 if its rows are of several tasks.
+        arrays: by name, [rows, ...]; text is int32[rows, length], padded with 0.
+        tasks: int32[rows], task of each row; in empty rows the batch's task (0 if mixed).
+        rows_used: rows that hold an example, the first ones; the others are all 0.
     """
 
     step: int
@@ -49,12 +49,12 @@ def read_batch(sources: Sequence[TaskSource], step: int, planned: PlannedBatch) 
     """Reads the examples of a planned batch and pads them to the bucket's shape.
 
     Args:
-      sources: the tasks; all have the same arrays.
-      step: number of batches before it.
-      planned: task and index of each example.
+        sources: the tasks; all have the same arrays.
+        step: number of batches before it.
+        planned: task and index of each example.
 
     Raises:
-      DataError: an example does not fit into the bucket, or the data is damaged.
+        DataError: an example does not fit into the bucket, or the data is damaged.
     """
     bucket = planned.bucket
     used = len(planned.indices)

@@ -43,14 +43,14 @@ class Permutation:
     which happens to fewer than one in sqrt(size) positions.
 
     Args:
-      size: number of positions, 1 to 2^62.
-      seed: seed of the run.
-      name: what is shuffled, for example a task's name.
-      epoch: number of the pass over it.
-      purpose: tells apart several permutations of one epoch.
+        size: number of positions, 1 to 2^62.
+        seed: seed of the run.
+        name: what is shuffled, for example a task's name.
+        epoch: number of the pass over it.
+        purpose: tells apart several permutations of one epoch.
 
     Raises:
-      ValueError: `size` is out of range.
+        ValueError: `size` is out of range.
 
     Reference: Black and Rogaway, "Ciphers with Arbitrary Finite Domains", CT-RSA 2002, section 5.
     """
@@ -71,13 +71,13 @@ class Permutation:
         """Maps positions to elements.
 
         Args:
-          positions: int64[...], each in [0, size).
+            positions: int64[...], each in [0, size).
 
         Returns:
-          int64 of the same shape: where each position goes, each in [0, size).
+            int64 of the same shape: where each position goes, each in [0, size).
 
         Raises:
-          IndexError: a position is out of range.
+            IndexError: a position is out of range.
         """
         positions = np.asarray(positions, dtype=np.int64)
         if positions.size == 0:

@@ -18,15 +18,15 @@ class Pool:
     """Mixed batches cut from one draw of examples.
 
     Attributes:
-      probabilities: float64[N] that the examples were drawn with.
-      start_cursors: int64[N], examples taken of each task before it.
-      carried: int64[K, 2], (task, number in its ExamplePlan) taken over from before.
-      cursors: int64[N], examples taken of each task with it.
-      batches: (bucket, int64[rows] positions in the three arrays that follow) in order.
-      rest: int64[R] positions that fill no batch; the next pool takes them over.
-      tasks: int32[M], task of each example.
-      numbers: int64[M], its number in the task's ExamplePlan.
-      indices: int64[M], its index in the task's source.
+        probabilities: float64[N] that the examples were drawn with.
+        start_cursors: int64[N], examples taken of each task before it.
+        carried: int64[K, 2], (task, number in its ExamplePlan) taken over from before.
+        cursors: int64[N], examples taken of each task with it.
+        batches: (bucket, int64[rows] positions in the three arrays that follow) in order.
+        rest: int64[R] positions that fill no batch; the next pool takes them over.
+        tasks: int32[M], task of each example.
+        numbers: int64[M], its number in the task's ExamplePlan.
+        indices: int64[M], its index in the task's source.
     """
 
     probabilities: np.ndarray
@@ -50,11 +50,11 @@ class PoolPlace:
     """Place of draws from pools.
 
     Attributes:
-      index: number of the present pool, or of the next one if `pool` is None.
-      position: batches of the pool that were taken.
-      cursors: int64[N], examples taken of each task, with all of the present pool.
-      carried: int64[K, 2], what the next pool takes over; empty while there is a present pool.
-      pool: the present pool; None before the first batch of one.
+        index: number of the present pool, or of the next one if `pool` is None.
+        position: batches of the pool that were taken.
+        cursors: int64[N], examples taken of each task, with all of the present pool.
+        carried: int64[K, 2], what the next pool takes over; empty while there is a present pool.
+        pool: the present pool; None before the first batch of one.
     """
 
     index: int
@@ -75,13 +75,13 @@ class PooledDraws(Draws[PoolPlace]):
     the next, so that all batches are full.
 
     Args:
-      sources: the tasks.
-      buckets: shapes by increasing length.
-      seed: seed of the run.
-      pool_examples: examples in a pool; None takes 32 batches of the middle bucket. At least the
-        rows of the largest batch, so that each pool fills one.
-      draw: ``random``, or ``blend``: every pool holds each task's share of it to within one example
-        (`systematic`; it needs no state).
+        sources: the tasks.
+        buckets: shapes by increasing length.
+        seed: seed of the run.
+        pool_examples: examples in a pool; None takes 32 batches of the middle bucket. At least the
+            rows of the largest batch, so that each pool fills one.
+        draw: ``random``, or ``blend``: every pool holds each task's share of it to within one
+            example (`systematic`; it needs no state).
     """
 
     def __init__(

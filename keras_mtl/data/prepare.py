@@ -61,20 +61,20 @@ def prepare(
     Data that was prepared for more tasks is used as it is, and the other tasks are left out.
 
     Args:
-      pairs: the tasks; at least one, names unique.
-      data_dir: directory to write. Missing parents are created.
-      data: corpora of tasks that name none, cleaning, split, vocabulary; None takes the defaults.
-      keep_train_text: whether training stores keep the text in addition to the tokens.
-      overwrite: replace data in ``data_dir`` that was prepared from other inputs or settings.
-      log: receives lines of text: bad lines, and the table of counts at the end.
+        pairs: the tasks; at least one, names unique.
+        data_dir: directory to write. Missing parents are created.
+        data: corpora of tasks that name none, cleaning, split, vocabulary; None takes the defaults.
+        keep_train_text: whether training stores keep the text in addition to the tokens.
+        overwrite: replace data in ``data_dir`` that was prepared from other inputs or settings.
+        log: receives lines of text: bad lines, and the table of counts at the end.
 
     Returns:
-      The prepared data, opened.
+        The prepared data, opened.
 
     Raises:
-      ConfigError: tasks, a reader's options or the vocabulary's size are wrong.
-      DataError: a corpus is missing or damaged; a task is left without training pairs; the disk is
-        full; ``data_dir`` holds something else. ``data_dir`` is then as it was.
+        ConfigError: tasks, a reader's options or the vocabulary's size are wrong.
+        DataError: a corpus is missing or damaged; a task is left without training pairs; the disk
+            is full; ``data_dir`` holds something else. ``data_dir`` is then as it was.
     """
     data = data or DataConfig()
     tasks = filled_tasks(pairs, data)
@@ -184,7 +184,7 @@ def _usable(data_dir: str, inputs: dict[str, Any], overwrite: bool) -> dict[str,
     """Returns the manifest when ``data_dir`` holds what is asked for; None when it must be written.
 
     Raises:
-      DataError: it holds something that must not be replaced.
+        DataError: it holds something that must not be replaced.
     """
     manifest = prepared.read_manifest(data_dir)
     if manifest is None:
@@ -312,7 +312,7 @@ def _result(text: TaskText, directory: str, max_length: int) -> PreparedTask:
     """Returns the task's entry of the manifest.
 
     Raises:
-      DataError: no training pair is short enough.
+        DataError: no training pair is short enough.
     """
     spec = text.spec
     stores = {

@@ -32,9 +32,9 @@ def requested(
     Names and order are those of all releases: prepared data is compared with them.
 
     Args:
-      tasks: the tasks, with names and corpora filled in.
-      data: the settings of all tasks.
-      keep_train_text: whether training stores keep the text.
+        tasks: the tasks, with names and corpora filled in.
+        data: the settings of all tasks.
+        keep_train_text: whether training stores keep the text.
     """
     values: dict[str, Any] = {
         "prepare_version": prepared.PREPARE_VERSION,
@@ -77,17 +77,17 @@ class Fingerprints:
     """The fingerprints of all corpora, with a hash of the content of each file.
 
     Args:
-      tasks: the tasks.
-      known: the manifest's inputs of data that is prepared already, or None. A file whose path,
-        size and time are as recorded there is not read again.
+        tasks: the tasks.
+        known: the manifest's inputs of data that is prepared already, or None. A file whose path,
+            size and time are as recorded there is not read again.
 
     Attributes:
-      files: fingerprints by task and field, as JSON has them; None in the place of a corpus that
-        is missing.
-      missing: messages of the corpora that are missing.
+        files: fingerprints by task and field, as JSON has them; None in the place of a corpus that
+            is missing.
+        missing: messages of the corpora that are missing.
 
     Raises:
-      ConfigError: a reader or one of its options is unknown.
+        ConfigError: a reader or one of its options is unknown.
     """
 
     def __init__(self, tasks: Sequence[PairConfig], known: Mapping[str, Any] | None = None) -> None:
@@ -125,7 +125,7 @@ def content_hash(path: str) -> str:
     """Returns a hash of a file's bytes.
 
     Raises:
-      DataError: it cannot be read.
+        DataError: it cannot be read.
     """
     digest = hashlib.blake2b(digest_size=16)
     try:
@@ -163,11 +163,11 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
     corpus that is missing now is not compared either.
 
     Args:
-      old: inputs of a manifest, also of an older release.
-      new: what ``requested`` returns, with the ``files`` of ``Fingerprints``.
+        old: inputs of a manifest, also of an older release.
+        new: what ``requested`` returns, with the ``files`` of ``Fingerprints``.
 
     Returns:
-      ``field: old -> new; ...``, or an empty text when nothing differs.
+        ``field: old -> new; ...``, or an empty text when nothing differs.
     """
     found = list(_differences("", _comparable(old), _comparable(new)))
     found += _file_differences(old, new)

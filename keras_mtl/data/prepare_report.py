@@ -10,7 +10,7 @@ def table(rows: Sequence[Sequence[str]]) -> list[str]:
     """Returns lines of text: first column to the left, the others to the right.
 
     Args:
-      rows: cells, the first row being the head; all rows equally long.
+        rows: cells, the first row being the head; all rows equally long.
     """
     widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
     return [
@@ -44,9 +44,9 @@ def report(tasks: Sequence[PreparedTask], spelled: Mapping[str, int]) -> list[st
     """Returns the tables.
 
     Args:
-      tasks: the prepared tasks.
-      spelled: byte pieces among the training tokens, by task; with byte fallback they are what the
-        vocabulary does not know.
+        tasks: the prepared tasks.
+        spelled: byte pieces among the training tokens, by task; with byte fallback they are what
+            the vocabulary does not know.
     """
     # "read" comes first, then the rules in the order in which they are met; what is zero in every
     # task is left out.

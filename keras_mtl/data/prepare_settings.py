@@ -18,12 +18,12 @@ def filled_tasks(pairs: Sequence[PairConfig], data: DataConfig) -> list[PairConf
     """Returns the tasks with their names and corpora filled in.
 
     Args:
-      pairs: the tasks; those without a name get ``source-target``, and those without corpora get
-        ``data.corpora``.
-      data: the settings of all tasks.
+        pairs: the tasks; those without a name get ``source-target``, and those without corpora get
+            ``data.corpora``.
+        data: the settings of all tasks.
 
     Raises:
-      ConfigError: a task or a setting is wrong; the message has a line for each problem.
+        ConfigError: a task or a setting is wrong; the message has a line for each problem.
     """
     tasks = [
         dataclasses.replace(

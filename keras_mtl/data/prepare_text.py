@@ -33,8 +33,8 @@ class Spill:
     """Cleaned pairs in a temporary text file, read as often as needed.
 
     Args:
-      path: file to write.
-      keep_hashes: whether to remember each pair's hash, to choose a part of the pairs by.
+        path: file to write.
+        keep_hashes: whether to remember each pair's hash, to choose a part of the pairs by.
     """
 
     def __init__(self, path: str, keep_hashes: bool) -> None:
@@ -117,12 +117,12 @@ class TaskText:
     """A task after the first pass.
 
     Attributes:
-      spec: the task.
-      spills: cleaned pairs by split.
-      held_out: cleaned pairs of ``corpora`` that another task's split may hold out.
-      counts: what happened to every pair that was read, by rule; ``read`` is their sum, less what
-        the reader itself dropped (keys ``reader: <rule>``) and bad lines (``bad lines``).
-      samples: cleaned pairs of each corpus, by its place, such as ``corpora[0]``.
+        spec: the task.
+        spills: cleaned pairs by split.
+        held_out: cleaned pairs of ``corpora`` that another task's split may hold out.
+        counts: what happened to every pair that was read, by rule; ``read`` is their sum, less what
+            the reader itself dropped (keys ``reader: <rule>``) and bad lines (``bad lines``).
+        samples: cleaned pairs of each corpus, by its place, such as ``corpora[0]``.
     """
 
     spec: PairConfig
@@ -166,8 +166,8 @@ class HeldOut:
     target side too: otherwise fr-en would learn, reversed, what en-fr is tested on.
 
     Args:
-      tasks: all tasks.
-      data: fractions of the split.
+        tasks: all tasks.
+        data: fractions of the split.
     """
 
     def __init__(self, tasks: Sequence[PairConfig], data: DataConfig) -> None:
@@ -231,10 +231,10 @@ def read_corpora(
     """Yields the cleaned pairs of a task's corpora and keeps a sample of each.
 
     Args:
-      text: the task; its counts get what falls out before the cleaner.
-      field: which of its corpora: ``corpora``, ``dev_corpora`` or ``test_corpora``.
-      cleaner: what cleans the pairs.
-      log: receives a line for each bad line that is reported.
+        text: the task; its counts get what falls out before the cleaner.
+        field: which of its corpora: ``corpora``, ``dev_corpora`` or ``test_corpora``.
+        cleaner: what cleans the pairs.
+        log: receives a line for each bad line that is reported.
     """
     task, counts = text.spec, text.counts
     progress = Progress(task.name)
@@ -267,17 +267,18 @@ def read_text(
     """Reads, cleans and splits the corpora of all tasks.
 
     Args:
-      tasks: the tasks.
-      data: cleaning, fractions and caps.
-      directory: temporary directory for the text.
-      log: receives a line for each bad line that is reported.
+        tasks: the tasks.
+        data: cleaning, fractions and caps.
+        directory: temporary directory for the text.
+        log: receives a line for each bad line that is reported.
 
     Returns:
-      The tasks in order, each with at least one training pair.
+        The tasks in order, each with at least one training pair.
 
     Raises:
-      DataError: a corpus is missing or damaged, a task has no training pair left, the disk is full.
-      ConfigError: a reader or option is unknown.
+        DataError: a corpus is missing or damaged, a task has no training pair left, the disk is
+            full.
+        ConfigError: a reader or option is unknown.
     """
     held_out = HeldOut(tasks, data)
     texts = []
@@ -360,9 +361,9 @@ def _return_to_training(text: TaskText, held_out: HeldOut, path: str) -> None:
     the caps of dev and test are.
 
     Args:
-      text: the task; its training pairs grow.
-      held_out: has every source of a dev or test set.
-      path: temporary file.
+        text: the task; its training pairs grow.
+        held_out: has every source of a dev or test set.
+        path: temporary file.
     """
     task, counts, train = text.spec, text.counts, text.spills["train"]
     room = None if task.max_pairs is None else task.max_pairs - train.size
@@ -407,12 +408,12 @@ def sample_corpora(
     Corpora that cannot be read are left out, and so are those that would be downloaded.
 
     Args:
-      task: the task.
-      data: cleaning.
-      seconds: time after which reading stops; opening a large corpus may take longer.
+        task: the task.
+        data: cleaning.
+        seconds: time after which reading stops; opening a large corpus may take longer.
 
     Returns:
-      The pairs, and the warnings of ``TaskText.language_warnings``.
+        The pairs, and the warnings of ``TaskText.language_warnings``.
     """
     end = time.monotonic() + seconds
     text = TaskText(task, {}, None, collections.Counter())  # type: ignore[arg-type]

@@ -24,15 +24,15 @@ class PreparedTask:
     """One task of the prepared data.
 
     Attributes:
-      name: the task.
-      source: source language code.
-      target: target language code.
-      train_size: training pairs.
-      dev_size: dev pairs.
-      test_size: test pairs.
-      source_tokens: tokens of the training sources.
-      target_tokens: tokens of the training targets.
-      counts: numbers of pairs by rule, as ``prepare`` prints them.
+        name: the task.
+        source: source language code.
+        target: target language code.
+        train_size: training pairs.
+        dev_size: dev pairs.
+        test_size: test pairs.
+        source_tokens: tokens of the training sources.
+        target_tokens: tokens of the training targets.
+        counts: numbers of pairs by rule, as ``prepare`` prints them.
     """
 
     name: str
@@ -50,18 +50,18 @@ class PreparedData:
     """Vocabulary and stores of all tasks.
 
     Args:
-      data_dir: the directory.
-      manifest: content of its manifest.
-      tasks: names of the tasks to use; None takes all.
+        data_dir: the directory.
+        manifest: content of its manifest.
+        tasks: names of the tasks to use; None takes all.
 
     Attributes:
-      data_dir: the directory.
-      manifest: settings, fingerprints of the inputs, counts, vocabulary hash, package version.
-      vocabulary: the vocabulary.
-      tasks: the tasks in use, in the order in which they were prepared.
+        data_dir: the directory.
+        manifest: settings, fingerprints of the inputs, counts, vocabulary hash, package version.
+        vocabulary: the vocabulary.
+        tasks: the tasks in use, in the order in which they were prepared.
 
     Raises:
-      DataError: the vocabulary is missing, damaged or not the manifest's; a task does not exist.
+        DataError: the vocabulary is missing, damaged or not the manifest's; a task does not exist.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class PreparedData:
         """Returns a task by name.
 
         Raises:
-          DataError: it is not there; the message names the nearest.
+            DataError: it is not there; the message names the nearest.
         """
         for task in self.tasks:
             if task.name == name:
@@ -105,8 +105,8 @@ class PreparedData:
         """Returns the open store of a task's train, dev or test; the same one each time.
 
         Raises:
-          DataError: there is no such task, or its store is missing or damaged.
-          ValueError: there is no such split.
+            DataError: there is no such task, or its store is missing or damaged.
+            ValueError: there is no such split.
         """
         if split_name not in split.SPLITS:
             raise ValueError(f"split is {split_name!r}; it must be train, dev or test")
@@ -121,7 +121,7 @@ class PreparedData:
         """Reads all of every store and compares the checksums.
 
         Raises:
-          DataError: a store is missing or damaged.
+            DataError: a store is missing or damaged.
         """
         for task in self.tasks:
             for name in split.SPLITS:
@@ -132,7 +132,7 @@ def read_manifest(data_dir: str) -> dict[str, Any] | None:
     """Returns the manifest of a directory, or None if it has none.
 
     Raises:
-      DataError: the manifest is damaged or of something else.
+        DataError: the manifest is damaged or of something else.
     """
     path = os.path.join(data_dir, MANIFEST_FILE)
     try:
@@ -159,11 +159,11 @@ def load_prepared(
     """Opens prepared data.
 
     Args:
-      data_dir: directory that ``prepare`` has written.
-      tasks: names of the tasks to use; None takes all.
+        data_dir: directory that ``prepare`` has written.
+        tasks: names of the tasks to use; None takes all.
 
     Raises:
-      DataError: nothing is prepared there, it is damaged, or it lacks a task.
+        DataError: nothing is prepared there, it is damaged, or it lacks a task.
     """
     data_dir = os.path.abspath(data_dir)
     manifest = read_manifest(data_dir)

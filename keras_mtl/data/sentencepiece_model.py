@@ -24,8 +24,8 @@ def control_symbols(model_bytes: bytes, ids: Iterable[int]) -> bytes:
     """Returns a SentencePiece model in which some pieces are control symbols, never found in text.
 
     Args:
-      model_bytes: a serialized model that SentencePiece can read.
-      ids: ids of the pieces.
+        model_bytes: a serialized model that SentencePiece can read.
+        ids: ids of the pieces.
     """
     chosen = set(ids)
     parts: list[bytes] = []
@@ -56,7 +56,7 @@ def with_rule_table(model_bytes: bytes) -> bytes:
     turned off from Python.
 
     Args:
-      model_bytes: a serialized model without a table.
+        model_bytes: a serialized model without a table.
     """
     # Of a message that occurs twice, fields are merged.
     return model_bytes + _field(_NORMALIZER_KEY, _field(_CHARSMAP_KEY, _rule_table()))

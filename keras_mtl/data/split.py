@@ -26,7 +26,7 @@ def source_hash(source: str) -> int:
     is trained on in a slightly different spelling.
 
     Args:
-      source: the source sentence.
+        source: the source sentence.
     """
     text = " ".join(source.casefold().split())
     if not text.isascii():
@@ -58,8 +58,8 @@ def split_of(source: str, dev_fraction: float, test_fraction: float) -> Split:
     """Returns the split that a source sentence belongs to.
 
     Args:
-      source: the source sentence.
-      dev_fraction: share of sentences for dev, in [0, 1).
-      test_fraction: share of sentences for test, in [0, 1).
+        source: the source sentence.
+        dev_fraction: share of sentences for dev, in [0, 1).
+        test_fraction: share of sentences for test, in [0, 1).
     """
     return split_of_hash(source_hash(source), dev_fraction, test_fraction)

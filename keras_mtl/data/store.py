@@ -30,22 +30,22 @@ class StoreReader:
     Lengths count pieces: no language tag, no end of sentence.
 
     Args:
-      path: file that a :class:`StoreWriter` has written.
-      expected_vocabulary_hash: ``Vocabulary.hash`` of the vocabulary in use; None takes any.
+        path: file that a :class:`StoreWriter` has written.
+        expected_vocabulary_hash: ``Vocabulary.hash`` of the vocabulary in use; None takes any.
 
     Attributes:
-      path: the file.
-      vocabulary_hash: hash of the vocabulary that encoded it.
-      vocabulary_size: ids are below it.
-      has_text: whether the text of both sides is kept.
-      source_tokens: number of tokens of all sources.
-      target_tokens: number of tokens of all targets.
-      max_length: tokens of the longest side of any pair; 0 in an empty store.
-      max_lengths_cumulative: int64[max_length + 1], number of pairs whose longest side has at most
-        L tokens; read only from the header.
+        path: the file.
+        vocabulary_hash: hash of the vocabulary that encoded it.
+        vocabulary_size: ids are below it.
+        has_text: whether the text of both sides is kept.
+        source_tokens: number of tokens of all sources.
+        target_tokens: number of tokens of all targets.
+        max_length: tokens of the longest side of any pair; 0 in an empty store.
+        max_lengths_cumulative: int64[max_length + 1], number of pairs whose longest side has at
+            most L tokens; read only from the header.
 
     Raises:
-      DataError: the file is missing, damaged, of another version or of another vocabulary.
+        DataError: the file is missing, damaged, of another version or of another vocabulary.
     """
 
     def __init__(
@@ -116,10 +116,10 @@ class StoreReader:
         """Returns the numbers of pieces of source and target.
 
         Args:
-          indices: one index or an array of them, in [0, len).
+            indices: one index or an array of them, in [0, len).
 
         Returns:
-          Two int64 arrays of the indices' shape (numpy scalars for one index).
+            Two int64 arrays of the indices' shape (numpy scalars for one index).
         """
         begins, middles, ends = self._edges(
             self._offsets, len(self._tokens), np.asarray(indices), "offsets"
@@ -130,10 +130,10 @@ class StoreReader:
         """Returns pairs as one array: no loop over pairs.
 
         Args:
-          indices: integers [m], in [0, len).
+            indices: integers [m], in [0, len).
 
         Returns:
-          tokens int32[total]: source 0, target 0, source 1...; lengths int64[2m] of these sides.
+            tokens int32[total]: source 0, target 0, source 1...; lengths int64[2m] of these sides.
         """
         begins, middles, ends = self._edges(self._offsets, len(self._tokens), indices, "offsets")
         # Damage of an offset could ask for the whole file once a pair; the header knows better.
@@ -162,10 +162,10 @@ class StoreReader:
         """Returns the pieces of many pairs.
 
         Args:
-          indices: integers [m], in [0, len).
+            indices: integers [m], in [0, len).
 
         Returns:
-          m sources and m targets, int32[length] each.
+            m sources and m targets, int32[length] each.
         """
         tokens, lengths = self.gather_flat(indices)
         ends = np.cumsum(lengths).tolist()
@@ -184,7 +184,7 @@ class StoreReader:
         """Returns the text of source and target.
 
         Raises:
-          DataError: the store keeps no text, or is damaged.
+            DataError: the store keeps no text, or is damaged.
         """
         if not self.has_text:
             raise errors.DataError(
@@ -211,7 +211,7 @@ class StoreReader:
         """Reads the whole file and compares the checksum of every section.
 
         Raises:
-          DataError: a section is damaged; the message names it.
+            DataError: a section is damaged; the message names it.
         """
         with open(self.path, "rb") as file:
             for name, section in self._header.sections.items():

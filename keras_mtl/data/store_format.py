@@ -50,14 +50,14 @@ class Header:
     """What a store says about itself.
 
     Attributes:
-      vocabulary_hash: ``Vocabulary.hash`` of the vocabulary that encoded it.
-      vocabulary_size: ids are below it.
-      count: number of pairs, n.
-      source_tokens: tokens of all sources.
-      target_tokens: tokens of all targets.
-      token_bytes: 2 or 4.
-      length_histogram: ``length_histogram[L]`` pairs have a longest side of L tokens.
-      sections: by name; the text sections are absent when the store keeps no text.
+        vocabulary_hash: ``Vocabulary.hash`` of the vocabulary that encoded it.
+        vocabulary_size: ids are below it.
+        count: number of pairs, n.
+        source_tokens: tokens of all sources.
+        target_tokens: tokens of all targets.
+        token_bytes: 2 or 4.
+        length_histogram: ``length_histogram[L]`` pairs have a longest side of L tokens.
+        sections: by name; the text sections are absent when the store keeps no text.
     """
 
     vocabulary_hash: str
@@ -144,13 +144,13 @@ def read_header(path: str) -> Header:
     """Reads and checks preamble and header of a store.
 
     Args:
-      path: the store's file.
+        path: the store's file.
 
     Returns:
-      The header; its sections lie inside the file.
+        The header; its sections lie inside the file.
 
     Raises:
-      DataError: the file is missing, is no store, is of another version, or is damaged.
+        DataError: the file is missing, is no store, is of another version, or is damaged.
     """
     try:
         with open(path, "rb") as file:

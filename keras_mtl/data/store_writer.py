@@ -44,12 +44,12 @@ def gather_ragged(values: np.ndarray, begins: np.ndarray, lengths: np.ndarray) -
     """Concatenates ``values[begins[i]:begins[i] + lengths[i]]`` for all i.
 
     Args:
-      values: [total], any dtype.
-      begins: int64[m].
-      lengths: int64[m], >= 0.
+        values: [total], any dtype.
+        begins: int64[m].
+        lengths: int64[m], >= 0.
 
     Returns:
-      Array [sum(lengths)] of the values' dtype.
+        Array [sum(lengths)] of the values' dtype.
     """
     ends = np.cumsum(lengths)
     total = int(ends[-1]) if len(ends) else 0
@@ -60,8 +60,8 @@ def pair_hashes(tokens: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     """Returns uint64[n], a hash of the content of each pair.
 
     Args:
-      tokens: [total], the sides one after the other: source 0, target 0, source 1...
-      lengths: int64[2n], the length of each side.
+        tokens: [total], the sides one after the other: source 0, target 0, source 1...
+        lengths: int64[2n], the length of each side.
     """
     starts = np.cumsum(lengths) - lengths
     position = np.arange(len(tokens), dtype=np.uint64) - np.repeat(starts, lengths).astype(
@@ -119,15 +119,15 @@ class StoreWriter:
     manager it closes on success and removes what it wrote on an exception.
 
     Args:
-      path: file to write.
-      vocabulary_hash: ``Vocabulary.hash``.
-      vocabulary_size: ids must be below it.
-      keep_text: whether each pair comes with the text of both sides.
-      run_tokens: tokens that are sorted in memory at once.
-      merge_pairs: pairs that are merged in memory at once, about.
+        path: file to write.
+        vocabulary_hash: ``Vocabulary.hash``.
+        vocabulary_size: ids must be below it.
+        keep_text: whether each pair comes with the text of both sides.
+        run_tokens: tokens that are sorted in memory at once.
+        merge_pairs: pairs that are merged in memory at once, about.
 
     Raises:
-      DataError: the disk is full or cannot be written, or a pair is out of range.
+        DataError: the disk is full or cannot be written, or a pair is out of range.
     """
 
     def __init__(
@@ -187,9 +187,9 @@ class StoreWriter:
         """Adds pairs.
 
         Args:
-          sources: m lists of ids.
-          targets: m lists of ids.
-          texts: m (source, target), exactly when the store keeps text.
+            sources: m lists of ids.
+            targets: m lists of ids.
+            texts: m (source, target), exactly when the store keeps text.
         """
         sides = itertools.chain.from_iterable(zip(sources, targets, strict=True))
         tokens = np.fromiter(itertools.chain.from_iterable(sides), np.int64)
@@ -207,9 +207,9 @@ class StoreWriter:
         """Adds m pairs that are arrays already.
 
         Args:
-          tokens: integers [sum(lengths)]: source 0, target 0, source 1, target 1...
-          lengths: integers [2m], the length of each side.
-          texts: m (source, target), exactly when the store keeps text.
+            tokens: integers [sum(lengths)]: source 0, target 0, source 1, target 1...
+            lengths: integers [2m], the length of each side.
+            texts: m (source, target), exactly when the store keeps text.
         """
         if (texts is not None) != self._keep_text:
             raise ValueError(f"texts: given is {texts is not None}, keep_text {self._keep_text}")

@@ -19,14 +19,14 @@ class TaskSource(Protocol):
     """The training examples of one task.
 
     Attributes:
-      name: the task's name; keys its shuffling and its place in a saved state.
-      size: number of examples.
-      cumulative_lengths: int64[L + 1]; entry l counts the examples of length <= l. Examples are
-        numbered by increasing length, so those of a length bucket are neighbors. The length is
-        what a batch must be padded to; where nothing is padded every length is 1.
-      spec: dtype and shape of each array of an example.
-      elements: sum over all examples of what is not padding (tokens of text, or examples).
-      padded_arrays: arrays of a batch that hold rows * length elements (2 for text).
+        name: the task's name; keys its shuffling and its place in a saved state.
+        size: number of examples.
+        cumulative_lengths: int64[L + 1]; entry l counts the examples of length <= l. Examples are
+            numbered by increasing length, so those of a length bucket are neighbors. The length is
+            what a batch must be padded to; where nothing is padded every length is 1.
+        spec: dtype and shape of each array of an example.
+        elements: sum over all examples of what is not padding (tokens of text, or examples).
+        padded_arrays: arrays of a batch that hold rows * length elements (2 for text).
     """
 
     @property
@@ -78,14 +78,14 @@ class TranslationSource:
     """Sentence pairs of a store as rows: source = [tag] + pieces + [eos], target = pieces + [eos].
 
     Args:
-      name: the task's name.
-      reader: the store of its training pairs, sorted by the longer side.
-      eos_id: id that ends a sentence.
-      tag_id: id of the target language's tag, put before the source; None puts none (a decoder for
-        each language knows its language).
+        name: the task's name.
+        reader: the store of its training pairs, sorted by the longer side.
+        eos_id: id that ends a sentence.
+        tag_id: id of the target language's tag, put before the source; None puts none (a decoder
+            for each language knows its language).
 
     Raises:
-      DataError: the store is empty.
+        DataError: the store is empty.
     """
 
     spec: ExampleSpec = {  # noqa: RUF012 - fixed, and part of the protocol
@@ -126,7 +126,7 @@ class TranslationSource:
         """Returns "source" and "target", int32[k, length], padded with 0.
 
         Raises:
-          DataError: a pair is longer than `length`, or the store is damaged.
+            DataError: a pair is longer than `length`, or the store is damaged.
         """
         tokens, lengths = self._reader.gather_flat(indices)
         count = len(indices)
@@ -158,12 +158,12 @@ class ArraySource:
     Use it with a single ``Bucket(length=1, rows=batch_size)``.
 
     Args:
-      name: the task's name.
-      arrays: arrays [size, ...] by name, for example {"x": images, "y": labels}; the same names,
-        dtypes and shapes for every task of a mixture. They are not copied.
+        name: the task's name.
+        arrays: arrays [size, ...] by name, for example {"x": images, "y": labels}; the same names,
+            dtypes and shapes for every task of a mixture. They are not copied.
 
     Raises:
-      DataError: there are no arrays, no examples, or unequal numbers of examples.
+        DataError: there are no arrays, no examples, or unequal numbers of examples.
     """
 
     padded_arrays = 1

@@ -55,20 +55,20 @@ class Vocabulary:
     """Text to ids and back.
 
     Args:
-      model_bytes: a serialized SentencePiece model with this module's special ids.
-      name: what error messages call it, usually its file.
+        model_bytes: a serialized SentencePiece model with this module's special ids.
+        name: what error messages call it, usually its file.
 
     Attributes:
-      size: number of ids.
-      languages: languages that have a tag, in the order of their ids.
-      model_bytes: the serialized model, as it was given.
-      tokenizer_bytes: the serialized model for any tokenizer of text: its tags are control symbols.
-        The ids are those of ``model_bytes``, and so are the bytes unless an older version of
-        keras_mtl has trained it.
-      hash: BLAKE2b-128 of ``model_bytes`` in hexadecimal.
+        size: number of ids.
+        languages: languages that have a tag, in the order of their ids.
+        model_bytes: the serialized model, as it was given.
+        tokenizer_bytes: the serialized model for any tokenizer of text: its tags are control
+            symbols. The ids are those of ``model_bytes``, and so are the bytes unless an older
+            version of keras_mtl has trained it.
+        hash: BLAKE2b-128 of ``model_bytes`` in hexadecimal.
 
     Raises:
-      DataError: the model is damaged, or its special ids are others.
+        DataError: the model is damaged, or its special ids are others.
     """
 
     pad_id, bos_id, eos_id, unk_id = PAD_ID, BOS_ID, EOS_ID, UNK_ID
@@ -115,7 +115,7 @@ class Vocabulary:
         """Reads a vocabulary's file.
 
         Raises:
-          DataError: the file is missing or damaged.
+            DataError: the file is missing or damaged.
         """
         try:
             with open(path, "rb") as file:
@@ -129,7 +129,7 @@ class Vocabulary:
         """Returns the id of a language's tag.
 
         Raises:
-          DataError: the vocabulary has no tag for it.
+            DataError: the vocabulary has no tag for it.
         """
         if language not in self._tags:
             raise errors.DataError(
@@ -155,7 +155,7 @@ class Vocabulary:
         """Returns the text of ids; padding, ``<s>``, ``</s>`` and tags decode to nothing.
 
         Raises:
-          InputError: an id is outside of the vocabulary.
+            InputError: an id is outside of the vocabulary.
         """
         return self.decode_batch([ids])[0]
 
@@ -180,9 +180,9 @@ class TaskText:
     """Training text of one task.
 
     Attributes:
-      name: the task.
-      size: number of pairs.
-      pairs: returns a new iterator over its (source, target).
+        name: the task.
+        size: number of pairs.
+        pairs: returns a new iterator over its (source, target).
     """
 
     name: str
@@ -208,25 +208,25 @@ def train_vocabulary(
     result depends only on the arguments.
 
     Args:
-      tasks: text of each task.
-      languages: target languages; each gets a tag, in alphabetical order.
-      size: number of ids, special ids, tags and byte pieces included.
-      model_type: ``unigram`` or ``bpe``.
-      temperature: >= 1; 1 is proportional to size, infinity is uniform.
-      max_sentences: sentences to train on, at most (about).
-      character_coverage: share of characters that get their own piece, in (0, 1].
-      seed: of the sample.
+        tasks: text of each task.
+        languages: target languages; each gets a tag, in alphabetical order.
+        size: number of ids, special ids, tags and byte pieces included.
+        model_type: ``unigram`` or ``bpe``.
+        temperature: >= 1; 1 is proportional to size, infinity is uniform.
+        max_sentences: sentences to train on, at most (about).
+        character_coverage: share of characters that get their own piece, in (0, 1].
+        seed: of the sample.
 
     Returns:
-      The vocabulary, of exactly ``size`` ids.
+        The vocabulary, of exactly ``size`` ids.
 
     Raises:
-      ConfigError: a setting is out of range, or the size does not fit the text; the message names
-        the largest or smallest that does.
+        ConfigError: a setting is out of range, or the size does not fit the text; the message names
+            the largest or smallest that does.
 
     Reference:
-      Kudo 2018 (arXiv 1804.10959); temperature sampling: Arivazhagan et al. 2019
-      (arXiv 1907.05019).
+        Kudo 2018 (arXiv 1804.10959); temperature sampling: Arivazhagan et al. 2019
+        (arXiv 1907.05019).
     """
     _check_settings(model_type, temperature, max_sentences, character_coverage)
     try:
@@ -277,14 +277,15 @@ def _train(
     """Trains SentencePiece; returns its model.
 
     Args:
-      sentences: the text.
-      languages: each gets a tag, in this order.
-      size: number of ids.
-      model_type: ``unigram`` or ``bpe``.
-      character_coverage: share of characters that get their own piece.
+        sentences: the text.
+        languages: each gets a tag, in this order.
+        size: number of ids.
+        model_type: ``unigram`` or ``bpe``.
+        character_coverage: share of characters that get their own piece.
 
     Raises:
-      RuntimeError, ValueError: SentencePiece's own, for example if the size does not fit the text.
+        RuntimeError, ValueError: SentencePiece's own, for example if the size does not fit the
+            text.
     """
     output = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(

@@ -69,12 +69,12 @@ class Line(NamedTuple):
     """A line of a chart.
 
     Attributes:
-      name: written at its end.
-      x: float64[n].
-      y: float64[n].
-      color: index of its color and marker.
-      low: float64[n], lower edge of a band around it; None for no band.
-      high: float64[n], upper edge.
+        name: written at its end.
+        x: float64[n].
+        y: float64[n].
+        color: index of its color and marker.
+        low: float64[n], lower edge of a band around it; None for no band.
+        high: float64[n], upper edge.
     """
 
     name: str
@@ -107,14 +107,14 @@ def to_svg(figure: Any, name: str, label: str) -> str:
     """A figure as an ``<svg>`` element for a page.
 
     Args:
-      figure: a figure of `new_figure`.
-      name: unique on the page; keeps the ids of its parts apart from those of other figures.
-      label: what the picture shows, for people who cannot see it.
+        figure: a figure of `new_figure`.
+        name: unique on the page; keeps the ids of its parts apart from those of other figures.
+        label: what the picture shows, for people who cannot see it.
 
     Returns:
-      SVG text whose colors are CSS variables (``--series-0`` … ``--series-9``, ``--ink``,
-      ``--muted``, ``--grid``, ``--on-dark``, ``--on-light``, ``--nothing``), and which is as wide
-      as its place on the page.
+        SVG text whose colors are CSS variables (``--series-0`` … ``--series-9``, ``--ink``,
+        ``--muted``, ``--grid``, ``--on-dark``, ``--on-light``, ``--nothing``), and which is as wide
+        as its place on the page.
     """
     import html
 
@@ -153,13 +153,13 @@ def draw_lines(
     """Draws lines with their names at their ends.
 
     Args:
-      axes: the axes to draw on.
-      lines: the lines.
-      steps: values hold until the next one.
-      labels: write the names.
-      line_at: draw a dashed line at this value.
-      limits: lowest and highest value of the axis, for charts that are compared; None begins the
-        axis at 0 if no value is below.
+        axes: the axes to draw on.
+        lines: the lines.
+        steps: values hold until the next one.
+        labels: write the names.
+        line_at: draw a dashed line at this value.
+        limits: lowest and highest value of the axis, for charts that are compared; None begins the
+            axis at 0 if no value is below.
     """
     style(axes)
     ends: list[tuple[float, str, str]] = []
@@ -203,12 +203,12 @@ def draw_tasks(
     """Draws a line for each task, with its name at its end.
 
     Args:
-      axes: the axes to draw on.
-      names: names of the N tasks.
-      x: int64[K].
-      values: float64[K, N].
-      most: largest value that the axis has to hold.
-      **more: see `draw_lines`.
+        axes: the axes to draw on.
+        names: names of the N tasks.
+        x: int64[K].
+        values: float64[K, N].
+        most: largest value that the axis has to hold.
+        **more: see `draw_lines`.
     """
     lines = [Line(name, x, values[:, index], index) for index, name in enumerate(names)]
     draw_lines(axes, lines, limits=(0, 1.05 * most), **more)
@@ -220,10 +220,11 @@ def heat_cells(
     """Puts curves into the cells of a heat map.
 
     Args:
-      curves: (x, y) of each row, x rising.
+        curves: (x, y) of each row, x rising.
 
     Returns:
-      Every x of any curve, in rising order, and float64[rows, columns]; NaN if a row has no value.
+        Every x of any curve, in rising order, and float64[rows, columns]; NaN if a row has no
+        value.
     """
     columns = np.unique(np.concatenate([x for x, _ in curves]))
     values = np.full((len(curves), len(columns)), np.nan)
@@ -245,15 +246,15 @@ def draw_heat(
     """Draws rows of colors, one a task.
 
     Args:
-      axes: the axes to draw on.
-      names: names of the rows; left out if there is no room for them.
-      x: float64[n], beginning of each column.
-      values: float64[rows, n]; NaN is left gray.
-      label: label of the color bar.
-      most: value of the brightest color, so that charts compare; None is the largest value, and the
-        darkest color is then the smallest one.
-      power: colors follow values to this power; below 1 distinguishes small values.
-      least: value of the darkest color if `most` is given.
+        axes: the axes to draw on.
+        names: names of the rows; left out if there is no room for them.
+        x: float64[n], beginning of each column.
+        values: float64[rows, n]; NaN is left gray.
+        label: label of the color bar.
+        most: value of the brightest color, so that charts compare; None is the largest value, and
+            the darkest color is then the smallest one.
+        power: colors follow values to this power; below 1 distinguishes small values.
+        least: value of the darkest color if `most` is given.
     """
     from matplotlib.colors import PowerNorm
 
@@ -301,11 +302,11 @@ def limits_of(values: Sequence[np.ndarray]) -> tuple[float, float] | None:
     """Returns one range for the axes of several charts.
 
     Args:
-      values: values of all lines of all charts; NaN does not count.
+        values: values of all lines of all charts; NaN does not count.
 
     Returns:
-      The lowest and the highest value with a margin; it begins at 0 if no value is below. None if
-      there are no values.
+        The lowest and the highest value with a margin; it begins at 0 if no value is below. None if
+        there are no values.
     """
     finite = [value[np.isfinite(value)] for value in values]
     found = np.concatenate(finite) if finite else np.array([])
@@ -327,8 +328,8 @@ def label_ends(axes: Any, labels: Sequence[tuple[float, str, str]]) -> None:
     """Writes names at the ends of lines, moved apart if lines end together.
 
     Args:
-      axes: the axes, all drawn.
-      labels: (last value, name, color) of each line.
+        axes: the axes, all drawn.
+        labels: (last value, name, color) of each line.
     """
     if not labels:
         return

@@ -25,15 +25,15 @@ def plot_run(
     Up to `charts.MAX_LINES` tasks are lines; more are rows of two heat maps.
 
     Args:
-      model_dir: a run's directory, which holds ``metrics.jsonl``.
-      output_png: the picture to write; its directory is created if it is missing.
-      tasks: tasks to draw, in this order; None draws all.
+        model_dir: a run's directory, which holds ``metrics.jsonl``.
+        output_png: the picture to write; its directory is created if it is missing.
+        tasks: tasks to draw, in this order; None draws all.
 
     Returns:
-      The path of the picture.
+        The path of the picture.
 
     Raises:
-      DataError: nothing has been logged yet, or a task is unknown.
+        DataError: nothing has been logged yet, or a task is unknown.
     """
     events = read_events(model_dir)
     probabilities = task_curves(events, "probabilities")

@@ -19,12 +19,12 @@ def draw_simulations(played: Sequence[Played], columns: int = 2) -> Any:
     of one kind have one range.
 
     Args:
-      played: what came of each schedule, on the same tasks.
-      columns: 2 puts the two panels of a schedule side by side; 1, for a telephone, puts one above
-        the other.
+        played: what came of each schedule, on the same tasks.
+        columns: 2 puts the two panels of a schedule side by side; 1, for a telephone, puts one
+            above the other.
 
     Returns:
-      The figure.
+        The figure.
     """
     tasks = played[0].schedule.tasks
     lines = len(tasks) <= charts.MAX_LINES

@@ -15,7 +15,7 @@ def glorot(parts: int) -> keras.initializers.Initializer:
     The fused shape would give 2 / ((parts + 1) d).
 
     Args:
-      parts: number of kernels side by side.
+        parts: number of kernels side by side.
     """
     return keras.initializers.VarianceScaling(
         scale=(parts + 1) / 2, mode="fan_avg", distribution="uniform"
@@ -65,15 +65,15 @@ def attend(
     """Scaled dot-product attention with the softmax in float32.
 
     Args:
-      query: float `[..., queries, head_dim]`.
-      key: float `[..., keys, head_dim]`.
-      value: float `[..., keys, head_dim]`.
-      bias: float32 added to the scores, broadcast to `[..., queries, keys]`; None adds nothing.
-      dropout: applied to the attention weights.
-      training: whether dropout drops.
+        query: float `[..., queries, head_dim]`.
+        key: float `[..., keys, head_dim]`.
+        value: float `[..., keys, head_dim]`.
+        bias: float32 added to the scores, broadcast to `[..., queries, keys]`; None adds nothing.
+        dropout: applied to the attention weights.
+        training: whether dropout drops.
 
     Returns:
-      `[..., queries, head_dim]` in the type of `value`.
+        `[..., queries, head_dim]` in the type of `value`.
 
     Reference: Vaswani et al., arXiv 1706.03762, equation 1.
     """

@@ -20,12 +20,12 @@ def check_sublayer(
     """Tries a feed-forward block or a normalization under the dtype policy that is set.
 
     Args:
-      what: the layer, for messages, such as ``task.model.norm 'rms'``.
-      make: makes the layer, with the generator as its `seed` if it has one.
-      dim: width of the model.
+        what: the layer, for messages, such as ``task.model.norm 'rms'``.
+        make: makes the layer, with the generator as its `seed` if it has one.
+        dim: width of the model.
 
     Raises:
-      ConfigError: the layer raises an error, or breaks the contract of docs/how-to/extending.md.
+        ConfigError: the layer raises an error, or breaks the contract of docs/how-to/extending.md.
     """
     generator = keras.random.SeedGenerator(0)
     filters = keras.config.is_traceback_filtering_enabled()

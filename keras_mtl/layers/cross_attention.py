@@ -18,11 +18,11 @@ class CrossAttention(keras.layers.Layer):
     ordered key, value, head by head.
 
     Args:
-      num_heads: heads; divides the last dimension of the input.
-      dropout: dropout on the attention weights, in [0, 1).
-      use_bias: whether the projections have a bias.
-      seed: an integer or a `keras.random.SeedGenerator` to share.
-      **kwargs: arguments of `keras.layers.Layer`.
+        num_heads: heads; divides the last dimension of the input.
+        dropout: dropout on the attention weights, in [0, 1).
+        use_bias: whether the projections have a bias.
+        seed: an integer or a `keras.random.SeedGenerator` to share.
+        **kwargs: arguments of `keras.layers.Layer`.
 
     Call arguments:
       inputs: float `[batch, time, dim]`.
@@ -31,10 +31,10 @@ class CrossAttention(keras.layers.Layer):
       training: whether dropout drops.
 
     Returns:
-      Float `[batch, time, dim]`.
+        Float `[batch, time, dim]`.
 
     Raises:
-      ValueError: `dim` is not a multiple of `num_heads`.
+        ValueError: `dim` is not a multiple of `num_heads`.
 
     Reference: Vaswani et al., arXiv 1706.03762, section 3.2.3.
     """
@@ -98,12 +98,12 @@ class CrossAttention(keras.layers.Layer):
         """Attention of the beams of each sentence to the sentence's one memory.
 
         Args:
-          inputs: float `[batch, beams, dim]`.
-          cache: from `start`.
-          memory_mask: bool `[batch, source_time]`.
+            inputs: float `[batch, beams, dim]`.
+            cache: from `start`.
+            memory_mask: bool `[batch, source_time]`.
 
         Returns:
-          Float `[batch, beams, dim]`.
+            Float `[batch, beams, dim]`.
         """
         (query,) = attention.split_heads(self.query(inputs), 1, self.num_heads)
         bias = attention.padding_bias(memory_mask)
@@ -116,12 +116,12 @@ class CrossAttention(keras.layers.Layer):
         """The attention weights of `step`, mean over heads.
 
         Args:
-          inputs: as for `step`.
-          cache: as for `step`.
-          memory_mask: as for `step`.
+            inputs: as for `step`.
+            cache: as for `step`.
+            memory_mask: as for `step`.
 
         Returns:
-          Float32 `[batch, beams, source_time]`; each row has the sum 1 and is 0 on padding.
+            Float32 `[batch, beams, source_time]`; each row has the sum 1 and is 0 on padding.
         """
         (query,) = attention.split_heads(self.query(inputs), 1, self.num_heads)
         bias = attention.padding_bias(memory_mask)

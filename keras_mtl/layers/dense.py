@@ -13,14 +13,14 @@ class Dense(keras.layers.Dense):
     product too instead of one for each batch row and their sum.
 
     Args:
-      units: width of the output.
-      **kwargs: arguments of `keras.layers.Dense`.
+        units: width of the output.
+        **kwargs: arguments of `keras.layers.Dense`.
 
     Call arguments:
       inputs: float `[..., features]`.
 
     Returns:
-      Float `[..., units]`.
+        Float `[..., units]`.
     """
 
     def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:

@@ -15,7 +15,7 @@ def make_seed_generator(
     state for all dropout of the model.
 
     Args:
-      seed: an integer, a generator to share, or None for a seed from Keras' global seed.
+        seed: an integer, a generator to share, or None for a seed from Keras' global seed.
     """
     if isinstance(seed, keras.random.SeedGenerator):
         return seed
@@ -76,16 +76,16 @@ class Dropout(keras.layers.Layer):
     what is kept is scaled by the rounded share, so that the mean is exact.
 
     Args:
-      rate: share of elements to drop, in [0, 1).
-      seed: an integer, or a `keras.random.SeedGenerator` to share with other layers.
-      **kwargs: arguments of `keras.layers.Layer`.
+        rate: share of elements to drop, in [0, 1).
+        seed: an integer, or a `keras.random.SeedGenerator` to share with other layers.
+        **kwargs: arguments of `keras.layers.Layer`.
 
     Call arguments:
       inputs: float tensor of any shape with at most 2^31 - 1 elements.
       training: whether to drop.
 
     Raises:
-      ValueError: `rate` is outside [0, 1).
+        ValueError: `rate` is outside [0, 1).
     """
 
     def __init__(

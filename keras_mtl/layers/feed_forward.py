@@ -19,21 +19,21 @@ class FeedForward(keras.layers.Layer):
     """Two dense layers with an activation and dropout between them.
 
     Args:
-      intermediate_dim: width between the two.
-      activation: `relu`, `gelu` or `silu`.
-      dropout: dropout after the activation, in [0, 1).
-      seed: an integer or a `keras.random.SeedGenerator` to share.
-      **kwargs: arguments of `keras.layers.Layer`.
+        intermediate_dim: width between the two.
+        activation: `relu`, `gelu` or `silu`.
+        dropout: dropout after the activation, in [0, 1).
+        seed: an integer or a `keras.random.SeedGenerator` to share.
+        **kwargs: arguments of `keras.layers.Layer`.
 
     Call arguments:
       inputs: float `[batch, time, dim]`.
       training: whether dropout drops.
 
     Returns:
-      Float `[batch, time, dim]`.
+        Float `[batch, time, dim]`.
 
     Raises:
-      ValueError: unknown activation.
+        ValueError: unknown activation.
 
     Reference: Vaswani et al., arXiv 1706.03762, section 3.3.
     """

@@ -15,14 +15,14 @@ class LayerNorm(keras.layers.Layer):
     """Normalizes the last axis; statistics, scale and offset are float32 whatever the policy.
 
     Args:
-      epsilon: added to the variance.
-      **kwargs: arguments of `keras.layers.Layer`.
+        epsilon: added to the variance.
+        **kwargs: arguments of `keras.layers.Layer`.
 
     Call arguments:
       inputs: float `[..., dim]`.
 
     Returns:
-      `[..., dim]` in the layer's compute type.
+        `[..., dim]` in the layer's compute type.
 
     Reference: Ba et al., arXiv 1607.06450.
     """

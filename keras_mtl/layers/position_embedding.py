@@ -11,15 +11,15 @@ class PositionEmbedding(keras.layers.Layer):
     """Adds a learned vector to each position.
 
     Args:
-      max_length: number of positions.
-      **kwargs: arguments of `keras.layers.Layer`.
+        max_length: number of positions.
+        **kwargs: arguments of `keras.layers.Layer`.
 
     Call arguments:
       inputs: float `[batch, time, dim]`, `start_index + time <= max_length`.
       start_index: position of the first time step; an integer or an int32 scalar.
 
     Returns:
-      Float `[batch, time, dim]`.
+        Float `[batch, time, dim]`.
     """
 
     def __init__(self, max_length: int, **kwargs: Any) -> None:

@@ -33,22 +33,22 @@ class QuantizedDense(keras.layers.Layer):
     `kernel_scale` is not finite and positive gives NaN.
 
     Args:
-      units: width of the output, at least 1.
-      activation: name or function, as for `keras.layers.Dense`.
-      use_bias: whether a bias is added.
-      backend: `auto`, `native` or `tf`; see `quantized_matmul`.
-      kernel_initializer: initial kernel, quantized by column when the layer is built.
-      bias_initializer: initial bias.
-      **kwargs: arguments of `keras.layers.Layer`. The product is float32 for every dtype.
+        units: width of the output, at least 1.
+        activation: name or function, as for `keras.layers.Dense`.
+        use_bias: whether a bias is added.
+        backend: `auto`, `native` or `tf`; see `quantized_matmul`.
+        kernel_initializer: initial kernel, quantized by column when the layer is built.
+        bias_initializer: initial bias.
+        **kwargs: arguments of `keras.layers.Layer`. The product is float32 for every dtype.
 
     Call arguments:
       inputs: float `[..., features]`.
 
     Returns:
-      Float `[..., units]`.
+        Float `[..., units]`.
 
     Raises:
-      InputError: an argument is out of its range, or the initial kernel is not finite.
+        InputError: an argument is out of its range, or the initial kernel is not finite.
 
     Reference: symmetric W8A8 as in Keras 3's `AbsMaxQuantizer`.
     """
@@ -111,12 +111,12 @@ class QuantizedDense(keras.layers.Layer):
         """Makes the layer of a built `keras.layers.Dense`, in float or quantized to int8.
 
         Args:
-          dense: the layer.
-          **kwargs: arguments of the constructor that should differ.
+            dense: the layer.
+            **kwargs: arguments of the constructor that should differ.
 
         Raises:
-          InputError: the layer is not built, has LoRA weights, has another quantization, or its
-            weights are not finite.
+            InputError: the layer is not built, has LoRA weights, has another quantization, or its
+                weights are not finite.
         """
         if not dense.built:
             raise InputError(f"layer {dense.name!r} has no weights yet: build or call it first")
@@ -184,15 +184,16 @@ def quantize_columns(kernel: np.ndarray, layer_name: str) -> tuple[np.ndarray, n
     """Quantizes a kernel to int8, with one scale for each column.
 
     Args:
-      kernel: float32 [K, N].
-      layer_name: name of the layer, for the message.
+        kernel: float32 [K, N].
+        layer_name: name of the layer, for the message.
 
     Returns:
-      int8 [K, N] in [-127, 127], and Keras' `kernel_scale`, float32 [N]: 127 / absmax, and 1 for a
-      column of zeros. `values / kernel_scale` is the kernel again, each entry within half a step.
+        int8 [K, N] in [-127, 127], and Keras' `kernel_scale`, float32 [N]: 127 / absmax, and 1 for
+        a column of zeros. `values / kernel_scale` is the kernel again, each entry within half a
+        step.
 
     Raises:
-      InputError: a value is NaN or infinite, which int8 would hide.
+        InputError: a value is NaN or infinite, which int8 would hide.
     """
     bad = np.argwhere(~np.isfinite(kernel))
     if len(bad):

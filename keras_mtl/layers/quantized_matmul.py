@@ -35,20 +35,20 @@ def quantized_matmul(
     The gradient is that of the product with the same weights without rounding (straight through).
 
     Args:
-      x: float32 [..., K].
-      weights: int8 [K, N]; K at most 131072.
-      scales: float32 [N], value of one step of each column's weights.
-      backend: ``native``: the operation ``KerasMtl>QuantizedMatMul``, which runs on CPUs and cannot
-        be compiled by XLA; ``tf``: plain TensorFlow, for every device and XLA; ``auto``: ``native``
-        if it is built, TensorFlow sees no accelerator and the function is not compiled, else
-        ``tf``.
+        x: float32 [..., K].
+        weights: int8 [K, N]; K at most 131072.
+        scales: float32 [N], value of one step of each column's weights.
+        backend: ``native``: the operation ``KerasMtl>QuantizedMatMul``, which runs on CPUs and
+            cannot be compiled by XLA; ``tf``: plain TensorFlow, for every device and XLA; ``auto``:
+            ``native`` if it is built, TensorFlow sees no accelerator and the function is not
+            compiled, else ``tf``.
 
     Returns:
-      float32 [..., N].
+        float32 [..., N].
 
     Raises:
-      InputError: an unknown backend, or more than 131072 rows of weights.
-      NativeError: ``native``, and the operation cannot be loaded.
+        InputError: an unknown backend, or more than 131072 rows of weights.
+        NativeError: ``native``, and the operation cannot be loaded.
     """
     check_backend(backend)
     x = tf.convert_to_tensor(x)

@@ -36,10 +36,10 @@ def register_feed_forward(name: str) -> Callable[[_Class], _Class]:
     ``task.model.feed_forward_parameters`` sets.
 
     Args:
-      name: value of ``task.model.feed_forward``.
+        name: value of ``task.model.feed_forward``.
 
     Raises:
-      ConfigError: the name is taken, or the class is not such a layer.
+        ConfigError: the name is taken, or the class is not such a layer.
     """
     return _decorator("register_feed_forward", FEED_FORWARDS, name, _BLOCK)
 
@@ -51,10 +51,10 @@ def register_norm(name: str) -> Callable[[_Class], _Class]:
     ``task.model.norm_parameters`` sets.
 
     Args:
-      name: value of ``task.model.norm``.
+        name: value of ``task.model.norm``.
 
     Raises:
-      ConfigError: the name is taken, or the class is not such a layer.
+        ConfigError: the name is taken, or the class is not such a layer.
     """
     return _decorator("register_norm", NORMS, name, ())
 
@@ -65,12 +65,12 @@ def create_feed_forward(
     """Makes a feed-forward block.
 
     Args:
-      name: a registered name.
-      parameters: its own parameters.
-      **arguments: those that every block gets; see `register_feed_forward`.
+        name: a registered name.
+        parameters: its own parameters.
+        **arguments: those that every block gets; see `register_feed_forward`.
 
     Raises:
-      ConfigError: the name or a parameter is unknown or missing.
+        ConfigError: the name or a parameter is unknown or missing.
     """
     return _create(FEED_FORWARDS, name, parameters, arguments)
 
@@ -85,13 +85,13 @@ def create_norm(
     """Makes a normalization.
 
     Args:
-      name: a registered name.
-      parameters: its own parameters.
-      layer_norm_epsilon: `epsilon` of `LayerNorm`; other normalizations have their own.
-      **arguments: `name` and `dtype`.
+        name: a registered name.
+        parameters: its own parameters.
+        layer_norm_epsilon: `epsilon` of `LayerNorm`; other normalizations have their own.
+        **arguments: `name` and `dtype`.
 
     Raises:
-      ConfigError: the name or a parameter is unknown or missing.
+        ConfigError: the name or a parameter is unknown or missing.
     """
     if name == STANDARD["norm"]:
         arguments["epsilon"] = layer_norm_epsilon

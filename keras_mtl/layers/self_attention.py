@@ -19,11 +19,11 @@ class SelfAttention(keras.layers.Layer):
     in its weights.
 
     Args:
-      num_heads: heads; divides the last dimension of the input.
-      dropout: dropout on the attention weights, in [0, 1).
-      use_bias: whether the projections have a bias.
-      seed: an integer or a `keras.random.SeedGenerator` to share.
-      **kwargs: arguments of `keras.layers.Layer`.
+        num_heads: heads; divides the last dimension of the input.
+        dropout: dropout on the attention weights, in [0, 1).
+        use_bias: whether the projections have a bias.
+        seed: an integer or a `keras.random.SeedGenerator` to share.
+        **kwargs: arguments of `keras.layers.Layer`.
 
     Call arguments:
       inputs: float `[batch, time, dim]`.
@@ -32,14 +32,14 @@ class SelfAttention(keras.layers.Layer):
       training: whether dropout drops.
 
     Returns:
-      Float `[batch, time, dim]`.
+        Float `[batch, time, dim]`.
 
     Raises:
-      ValueError: `dim` is not a multiple of `num_heads`.
+        ValueError: `dim` is not a multiple of `num_heads`.
 
     Examples:
-      >>> SelfAttention(num_heads=4)(keras.ops.ones([2, 5, 16])).shape
-      TensorShape([2, 5, 16])
+        >>> SelfAttention(num_heads=4)(keras.ops.ones([2, 5, 16])).shape
+        TensorShape([2, 5, 16])
 
     Reference: Vaswani et al., arXiv 1706.03762, section 3.2.2.
     """
@@ -109,12 +109,12 @@ class SelfAttention(keras.layers.Layer):
         """One position of causal self-attention.
 
         Args:
-          inputs: float `[batch, beams, dim]`, the inputs at position `index`.
-          index: int32 scalar, the position, in [0, max_length).
-          cache: keys and values of the positions before; see `start`.
+            inputs: float `[batch, beams, dim]`, the inputs at position `index`.
+            index: int32 scalar, the position, in [0, max_length).
+            cache: keys and values of the positions before; see `start`.
 
         Returns:
-          Float `[batch, beams, dim]`, and the cache with this position written.
+            Float `[batch, beams, dim]`, and the cache with this position written.
         """
         shape = tf.shape(inputs)
         batch, beams = inputs.shape[0] or shape[0], inputs.shape[1] or shape[1]

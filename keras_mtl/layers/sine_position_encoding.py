@@ -16,18 +16,18 @@ class SinePositionEncoding(keras.layers.Layer):
     of channels only.
 
     Args:
-      max_wavelength: longest wavelength / 2π.
-      **kwargs: arguments of `keras.layers.Layer`.
+        max_wavelength: longest wavelength / 2π.
+        **kwargs: arguments of `keras.layers.Layer`.
 
     Call arguments:
       inputs: float `[batch, time, dim]`, dim even.
       start_index: position of the first time step; an integer or an int32 scalar.
 
     Returns:
-      Float `[batch, time, dim]`.
+        Float `[batch, time, dim]`.
 
     Raises:
-      ValueError: dim is odd.
+        ValueError: dim is odd.
 
     Reference: tensor2tensor, `add_timing_signal_1d`; Vaswani et al., arXiv 1706.03762, section 3.5.
     """

@@ -14,16 +14,16 @@ class TokenEmbedding(keras.layers.Layer):
     variance after scaling, and tied logits start near unit variance too.
 
     Args:
-      vocabulary_size: number of ids.
-      hidden_dim: width of an embedding.
-      mask_id: id of padding: `compute_mask` is false there; None masks nothing.
-      **kwargs: arguments of `keras.layers.Layer`.
+        vocabulary_size: number of ids.
+        hidden_dim: width of an embedding.
+        mask_id: id of padding: `compute_mask` is false there; None masks nothing.
+        **kwargs: arguments of `keras.layers.Layer`.
 
     Call arguments:
       inputs: int `[batch, time]`, each in [0, vocabulary_size).
 
     Returns:
-      Float `[batch, time, hidden_dim]`.
+        Float `[batch, time, hidden_dim]`.
 
     Reference: Press and Wolf, arXiv 1608.05859; Vaswani et al., arXiv 1706.03762, section 3.4.
     """

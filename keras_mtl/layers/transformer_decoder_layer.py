@@ -21,19 +21,19 @@ class TransformerDecoderLayer(keras.layers.Layer):
     Padding at the end of the target needs no mask: a causal position never sees what follows it.
 
     Args:
-      intermediate_dim: width inside the feed-forward block.
-      num_heads: attention heads; divides the width of the input.
-      dropout: dropout on each sublayer's output.
-      attention_dropout: dropout on attention weights.
-      activation_dropout: dropout inside the feed-forward block.
-      activation: `relu`, `gelu` or `silu`.
-      layer_norm_epsilon: added to the variance by the norm `layer_norm`.
-      feed_forward: registered feed-forward block.
-      feed_forward_parameters: parameters of the layer itself.
-      norm: registered normalization.
-      norm_parameters: parameters of the layer itself.
-      seed: an integer or a `keras.random.SeedGenerator` to share.
-      **kwargs: arguments of `keras.layers.Layer`.
+        intermediate_dim: width inside the feed-forward block.
+        num_heads: attention heads; divides the width of the input.
+        dropout: dropout on each sublayer's output.
+        attention_dropout: dropout on attention weights.
+        activation_dropout: dropout inside the feed-forward block.
+        activation: `relu`, `gelu` or `silu`.
+        layer_norm_epsilon: added to the variance by the norm `layer_norm`.
+        feed_forward: registered feed-forward block.
+        feed_forward_parameters: parameters of the layer itself.
+        norm: registered normalization.
+        norm_parameters: parameters of the layer itself.
+        seed: an integer or a `keras.random.SeedGenerator` to share.
+        **kwargs: arguments of `keras.layers.Layer`.
 
     Call arguments:
       inputs: float `[batch, time, dim]`.
@@ -42,7 +42,7 @@ class TransformerDecoderLayer(keras.layers.Layer):
       training: whether dropout drops.
 
     Returns:
-      Float `[batch, time, dim]`.
+        Float `[batch, time, dim]`.
 
     Reference: Vaswani et al., arXiv 1706.03762; pre-norm: Xiong et al., arXiv 2002.04745.
     """
@@ -134,13 +134,13 @@ class TransformerDecoderLayer(keras.layers.Layer):
         """Returns the caches of incremental decoding.
 
         Args:
-          memory: float `[batch, source_time, memory_dim]`.
-          beams: hypotheses for each sentence.
-          max_length: most positions that will be decoded.
+            memory: float `[batch, source_time, memory_dim]`.
+            beams: hypotheses for each sentence.
+            max_length: most positions that will be decoded.
 
         Returns:
-          `self`: keys and values `[batch, beams, heads, max_length, head_dim]`, zero; `cross`:
-          keys and values `[batch, heads, source_time, head_dim]` of the memory.
+            `self`: keys and values `[batch, beams, heads, max_length, head_dim]`, zero; `cross`:
+            keys and values `[batch, heads, source_time, head_dim]` of the memory.
         """
         batch = memory.shape[0] or tf.shape(memory)[0]
         return {
@@ -159,15 +159,15 @@ class TransformerDecoderLayer(keras.layers.Layer):
         """One position.
 
         Args:
-          inputs: float `[batch, beams, dim]`, the inputs at position `index`.
-          index: int32 scalar, in [0, max_length).
-          cache: from `start` or the step before.
-          memory_mask: bool `[batch, source_time]`.
-          weights: gets the weights of cross-attention, float32 `[batch, beams, source_time]`; None
-            does not compute them.
+            inputs: float `[batch, beams, dim]`, the inputs at position `index`.
+            index: int32 scalar, in [0, max_length).
+            cache: from `start` or the step before.
+            memory_mask: bool `[batch, source_time]`.
+            weights: gets the weights of cross-attention, float32 `[batch, beams, source_time]`;
+                None does not compute them.
 
         Returns:
-          Float `[batch, beams, dim]` and the new cache.
+            Float `[batch, beams, dim]` and the new cache.
         """
         x, self_cache = self.self_attention.step(
             self.self_attention_norm(inputs), index, cache["self"]

@@ -18,19 +18,19 @@ class TransformerEncoderLayer(keras.layers.Layer):
     """Pre-norm self-attention and feed-forward block, each with dropout and a residual.
 
     Args:
-      intermediate_dim: width inside the feed-forward block.
-      num_heads: attention heads; divides the width of the input.
-      dropout: dropout on each sublayer's output.
-      attention_dropout: dropout on attention weights.
-      activation_dropout: dropout inside the feed-forward block.
-      activation: `relu`, `gelu` or `silu`.
-      layer_norm_epsilon: added to the variance by the norm `layer_norm`.
-      feed_forward: registered feed-forward block.
-      feed_forward_parameters: parameters of the layer itself.
-      norm: registered normalization.
-      norm_parameters: parameters of the layer itself.
-      seed: an integer or a `keras.random.SeedGenerator` to share.
-      **kwargs: arguments of `keras.layers.Layer`.
+        intermediate_dim: width inside the feed-forward block.
+        num_heads: attention heads; divides the width of the input.
+        dropout: dropout on each sublayer's output.
+        attention_dropout: dropout on attention weights.
+        activation_dropout: dropout inside the feed-forward block.
+        activation: `relu`, `gelu` or `silu`.
+        layer_norm_epsilon: added to the variance by the norm `layer_norm`.
+        feed_forward: registered feed-forward block.
+        feed_forward_parameters: parameters of the layer itself.
+        norm: registered normalization.
+        norm_parameters: parameters of the layer itself.
+        seed: an integer or a `keras.random.SeedGenerator` to share.
+        **kwargs: arguments of `keras.layers.Layer`.
 
     Call arguments:
       inputs: float `[batch, time, dim]`.
@@ -38,7 +38,7 @@ class TransformerEncoderLayer(keras.layers.Layer):
       training: whether dropout drops.
 
     Returns:
-      Float `[batch, time, dim]`.
+        Float `[batch, time, dim]`.
 
     Reference: Vaswani et al., arXiv 1706.03762; pre-norm: Xiong et al., arXiv 2002.04745.
     """

@@ -17,21 +17,21 @@ class TransformerDecoder(keras.layers.Layer):
     """Dropout on the embeddings, decoder layers, a final normalization, a projection if asked.
 
     Args:
-      num_layers: decoder layers.
-      intermediate_dim: width inside the feed-forward blocks.
-      num_heads: attention heads.
-      dropout: dropout on embeddings and on each sublayer's output.
-      attention_dropout: dropout on attention weights.
-      activation_dropout: dropout inside the feed-forward blocks.
-      activation: `relu`, `gelu` or `silu`.
-      vocabulary_size: width of the decoder's own projection to logits; None has none, and the
-        decoder returns hidden states.
-      seed: an integer or a `keras.random.SeedGenerator` to share.
-      feed_forward: registered feed-forward block.
-      feed_forward_parameters: parameters of the layer itself.
-      norm: registered normalization.
-      norm_parameters: parameters of the layer itself.
-      **kwargs: arguments of `keras.layers.Layer`.
+        num_layers: decoder layers.
+        intermediate_dim: width inside the feed-forward blocks.
+        num_heads: attention heads.
+        dropout: dropout on embeddings and on each sublayer's output.
+        attention_dropout: dropout on attention weights.
+        activation_dropout: dropout inside the feed-forward blocks.
+        activation: `relu`, `gelu` or `silu`.
+        vocabulary_size: width of the decoder's own projection to logits; None has none, and the
+            decoder returns hidden states.
+        seed: an integer or a `keras.random.SeedGenerator` to share.
+        feed_forward: registered feed-forward block.
+        feed_forward_parameters: parameters of the layer itself.
+        norm: registered normalization.
+        norm_parameters: parameters of the layer itself.
+        **kwargs: arguments of `keras.layers.Layer`.
 
     Call arguments:
       inputs: float `[batch, time, dim]`: embeddings with positions.
@@ -41,7 +41,7 @@ class TransformerDecoder(keras.layers.Layer):
       project: whether the projection is applied, if there is one.
 
     Returns:
-      Float `[batch, time, dim]`, or `[batch, time, vocabulary_size]`.
+        Float `[batch, time, dim]`, or `[batch, time, vocabulary_size]`.
     """
 
     def __init__(
@@ -146,15 +146,15 @@ class TransformerDecoder(keras.layers.Layer):
         """One position through all layers.
 
         Args:
-          inputs: float `[batch, beams, dim]`, embeddings of the tokens at position `index`.
-          index: int32 scalar, in [0, max_length).
-          caches: from `start` or the step before.
-          memory_mask: bool `[batch, source_time]`.
-          weights: gets the last layer's weights of attention to the memory, float32 `[batch, beams,
-            source_time]`; None does not compute them.
+            inputs: float `[batch, beams, dim]`, embeddings of the tokens at position `index`.
+            index: int32 scalar, in [0, max_length).
+            caches: from `start` or the step before.
+            memory_mask: bool `[batch, source_time]`.
+            weights: gets the last layer's weights of attention to the memory, float32 `[batch,
+                beams, source_time]`; None does not compute them.
 
         Returns:
-          What `call` returns for this position, `[batch, beams, ...]`, and the new caches.
+            What `call` returns for this position, `[batch, beams, ...]`, and the new caches.
         """
         x = tf.cast(inputs, self.compute_dtype)
         new = {}

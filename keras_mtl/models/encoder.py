@@ -17,19 +17,19 @@ class TransformerEncoder(keras.layers.Layer):
     """Dropout on the embeddings, encoder layers, a final layer normalization.
 
     Args:
-      num_layers: encoder layers.
-      intermediate_dim: width inside the feed-forward blocks.
-      num_heads: attention heads.
-      dropout: dropout on embeddings and on each sublayer's output.
-      attention_dropout: dropout on attention weights.
-      activation_dropout: dropout inside the feed-forward blocks.
-      activation: `relu`, `gelu` or `silu`.
-      seed: an integer or a `keras.random.SeedGenerator` to share.
-      feed_forward: registered feed-forward block.
-      feed_forward_parameters: parameters of the layer itself.
-      norm: registered normalization.
-      norm_parameters: parameters of the layer itself.
-      **kwargs: arguments of `keras.layers.Layer`.
+        num_layers: encoder layers.
+        intermediate_dim: width inside the feed-forward blocks.
+        num_heads: attention heads.
+        dropout: dropout on embeddings and on each sublayer's output.
+        attention_dropout: dropout on attention weights.
+        activation_dropout: dropout inside the feed-forward blocks.
+        activation: `relu`, `gelu` or `silu`.
+        seed: an integer or a `keras.random.SeedGenerator` to share.
+        feed_forward: registered feed-forward block.
+        feed_forward_parameters: parameters of the layer itself.
+        norm: registered normalization.
+        norm_parameters: parameters of the layer itself.
+        **kwargs: arguments of `keras.layers.Layer`.
 
     Call arguments:
       inputs: float `[batch, time, dim]`: embeddings with positions.
@@ -37,7 +37,7 @@ class TransformerEncoder(keras.layers.Layer):
       training: whether dropout drops.
 
     Returns:
-      Float `[batch, time, dim]`.
+        Float `[batch, time, dim]`.
     """
 
     def __init__(

@@ -22,17 +22,18 @@ def build_transformer(
     Call it inside `strategy.scope()`, and under the dtype policy of the run.
 
     Args:
-      model_config: a `keras_mtl.configuration.schema.TransformerConfig`; fields that are None come
-        from its size.
-      vocabulary_size: number of ids.
-      decoders: target languages in the order of the decoder index; used when sharing is `encoder`.
-      seed: seed of dropout; None takes one from Keras' global seed.
+        model_config: a `keras_mtl.configuration.schema.TransformerConfig`; fields that are None
+            come from its size.
+        vocabulary_size: number of ids.
+        decoders: target languages in the order of the decoder index; used when sharing is
+            `encoder`.
+        seed: seed of dropout; None takes one from Keras' global seed.
 
     Returns:
-      A built model.
+        A built model.
 
     Raises:
-      ConfigError: a field has a value that the model cannot have.
+        ConfigError: a field has a value that the model cannot have.
     """
     size = resolved(model_config)
     _check_fields(model_config, size, decoders)
@@ -98,12 +99,12 @@ def check_sublayers(model_config: Any, dtype: str = "float32") -> None:
     Call it before data is prepared, and outside of the scope of a strategy.
 
     Args:
-      model_config: a `keras_mtl.configuration.schema.TransformerConfig`.
-      dtype: dtype policy of the run.
+        model_config: a `keras_mtl.configuration.schema.TransformerConfig`.
+        dtype: dtype policy of the run.
 
     Raises:
-      ConfigError: a name or a parameter is unknown, or a layer breaks the contract of
-        docs/how-to/extending.md.
+        ConfigError: a name or a parameter is unknown, or a layer breaks the contract of
+            docs/how-to/extending.md.
     """
     size = resolved(model_config)
     dim = size["hidden_dim"]

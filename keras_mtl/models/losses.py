@@ -24,21 +24,21 @@ def projected_cross_entropy(
     whose other terms have the size of `states` or `table`.
 
     Args:
-      states: float `[batch, time, dim]` of any precision; the products are of that type, the
-        arithmetic between them is float32.
-      table: float `[vocabulary, dim]`, cast to the type of `states`; its rows are the tokens'.
-      labels: int `[batch, time]`, each in [0, vocabulary).
-      smoothing: ε in [0, 1).
-      pad_id: label of positions that do not count.
-      drop_padding: leave those positions out before projecting. It saves their share of the work,
-        and gives tensors of a size that is known only at run time: not for XLA.
+        states: float `[batch, time, dim]` of any precision; the products are of that type, the
+            arithmetic between them is float32.
+        table: float `[vocabulary, dim]`, cast to the type of `states`; its rows are the tokens'.
+        labels: int `[batch, time]`, each in [0, vocabulary).
+        smoothing: ε in [0, 1).
+        pad_id: label of positions that do not count.
+        drop_padding: leave those positions out before projecting. It saves their share of the work,
+            and gives tensors of a size that is known only at run time: not for XLA.
 
     Returns:
-      Loss summed over tokens, number of tokens, negative log-likelihood in nats summed over
-      tokens: each float32 `[batch]`.
+        Loss summed over tokens, number of tokens, negative log-likelihood in nats summed over
+        tokens: each float32 `[batch]`.
 
     Raises:
-      ValueError: `smoothing` is outside [0, 1).
+        ValueError: `smoothing` is outside [0, 1).
 
     Reference: Szegedy et al., arXiv 1512.00567, section 7, with the off-value of tensor2tensor.
     """
@@ -72,10 +72,10 @@ def _token_losses(
     """Loss and negative log-likelihood of each token, float32 `[tokens]`.
 
     Args:
-      rows: float `[tokens, dim]`.
-      table: of the same type, `[vocabulary, dim]`.
-      labels: int32 `[tokens]`.
-      smoothing: ε in [0, 1).
+        rows: float `[tokens, dim]`.
+        table: of the same type, `[vocabulary, dim]`.
+        labels: int32 `[tokens]`.
+        smoothing: ε in [0, 1).
     """
     off = smoothing / (table.shape[0] - 1)
 

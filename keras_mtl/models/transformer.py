@@ -49,27 +49,27 @@ class Transformer(keras.Model):
     The model is built by its constructor.
 
     Args:
-      vocabulary_size: number of ids; 0 is padding, 1 starts the target.
-      hidden_dim: width of the model; a multiple of num_heads.
-      num_heads: attention heads.
-      intermediate_dim: width inside the feed-forward blocks.
-      encoder_layers: layers of the encoder.
-      decoder_layers: layers of each decoder.
-      dropout: dropout on embeddings and on each sublayer's output, in [0, 1).
-      attention_dropout: dropout on attention weights, in [0, 1).
-      activation_dropout: dropout inside the feed-forward blocks, in [0, 1).
-      activation: `relu`, `gelu` or `silu`.
-      positions: `sinusoidal` or `learned`.
-      max_length: longest source or target in tokens.
-      tie_embeddings: one table for source, target and output projection.
-      sharing: `full` or `encoder`.
-      decoders: names of the decoders, used when sharing is `encoder`.
-      seed: seed of dropout; None takes one from Keras' global seed.
-      feed_forward: registered feed-forward block.
-      feed_forward_parameters: parameters of the layer itself.
-      norm: registered normalization.
-      norm_parameters: parameters of the layer itself.
-      **kwargs: arguments of `keras.Model`.
+        vocabulary_size: number of ids; 0 is padding, 1 starts the target.
+        hidden_dim: width of the model; a multiple of num_heads.
+        num_heads: attention heads.
+        intermediate_dim: width inside the feed-forward blocks.
+        encoder_layers: layers of the encoder.
+        decoder_layers: layers of each decoder.
+        dropout: dropout on embeddings and on each sublayer's output, in [0, 1).
+        attention_dropout: dropout on attention weights, in [0, 1).
+        activation_dropout: dropout inside the feed-forward blocks, in [0, 1).
+        activation: `relu`, `gelu` or `silu`.
+        positions: `sinusoidal` or `learned`.
+        max_length: longest source or target in tokens.
+        tie_embeddings: one table for source, target and output projection.
+        sharing: `full` or `encoder`.
+        decoders: names of the decoders, used when sharing is `encoder`.
+        seed: seed of dropout; None takes one from Keras' global seed.
+        feed_forward: registered feed-forward block.
+        feed_forward_parameters: parameters of the layer itself.
+        norm: registered normalization.
+        norm_parameters: parameters of the layer itself.
+        **kwargs: arguments of `keras.Model`.
 
     Call arguments:
       inputs: dict of `source` int32 `[batch, source_time]`, `target` int32 `[batch, time]` as it
@@ -78,11 +78,11 @@ class Transformer(keras.Model):
       training: whether dropout drops.
 
     Returns:
-      Logits `[batch, time, vocabulary_size]` in the compute type.
+        Logits `[batch, time, vocabulary_size]` in the compute type.
 
     Raises:
-      InputError: a source or target longer than `max_length`.
-      ValueError: an argument out of range.
+        InputError: a source or target longer than `max_length`.
+        ValueError: an argument out of range.
 
     Reference: Vaswani et al., arXiv 1706.03762; sharing by encoder: Firat et al., arXiv 1601.01073.
     """
@@ -219,18 +219,18 @@ class Transformer(keras.Model):
         """Compares what the model predicts with `inputs["target"]`, without storing logits.
 
         Args:
-          inputs: as in `call`.
-          smoothing: label smoothing ε in [0, 1).
-          training: whether dropout drops.
-          drop_padding: do not project padding; not for XLA.
+            inputs: as in `call`.
+            smoothing: label smoothing ε in [0, 1).
+            training: whether dropout drops.
+            drop_padding: do not project padding; not for XLA.
 
         Returns:
-          Loss summed over target tokens, number of target tokens, negative log-likelihood in nats
-          summed over them: each float32 `[batch]`; see `models.losses.projected_cross_entropy`.
+            Loss summed over target tokens, number of target tokens, negative log-likelihood in nats
+            summed over them: each float32 `[batch]`; see `models.losses.projected_cross_entropy`.
 
         Raises:
-          InputError: a source or target longer than `max_length`.
-          ValueError: `smoothing` is outside [0, 1).
+            InputError: a source or target longer than `max_length`.
+            ValueError: `smoothing` is outside [0, 1).
         """
 
         def losses(decoder: Any, *args: Any, **kwargs: Any) -> Any:
@@ -267,15 +267,15 @@ class Transformer(keras.Model):
         """Runs the encoder.
 
         Args:
-          source: int32 `[batch, source_time]`, padded with 0.
-          training: whether dropout drops.
+            source: int32 `[batch, source_time]`, padded with 0.
+            training: whether dropout drops.
 
         Returns:
-          `memory`: float `[batch, source_time, hidden_dim]`; `mask`: bool `[batch, source_time]`,
-          true where the source is not padding.
+            `memory`: float `[batch, source_time, hidden_dim]`; `mask`: bool `[batch, source_time]`,
+            true where the source is not padding.
 
         Raises:
-          InputError: the source is longer than `max_length`.
+            InputError: the source is longer than `max_length`.
         """
         self._check_length(source, "source")
         mask = tf.not_equal(source, PAD_ID)
@@ -286,19 +286,19 @@ class Transformer(keras.Model):
         """Prepares incremental decoding.
 
         Args:
-          memory: from `encode`, one row a sentence.
-          decoder: int32 `[batch]`, equal in all rows.
-          beams: hypotheses of each sentence, k.
-          max_length: most steps that will be taken; at most the model's `max_length`.
+            memory: from `encode`, one row a sentence.
+            decoder: int32 `[batch]`, equal in all rows.
+            beams: hypotheses of each sentence, k.
+            max_length: most steps that will be taken; at most the model's `max_length`.
 
         Returns:
-          A nested dict of tensors of fixed shape. Under `cache`, self-attention keys and values are
-          `[batch, k, heads, max_length, head_dim]` and those of the memory
-          `[batch, heads, source_time, head_dim]`. Under `weights` are the chosen decoder's weights
-          when there are several; they have no batch axis.
+            A nested dict of tensors of fixed shape. Under `cache`, self-attention keys and values
+            are `[batch, k, heads, max_length, head_dim]` and those of the memory `[batch, heads,
+            source_time, head_dim]`. Under `weights` are the chosen decoder's weights when there are
+            several; they have no batch axis.
 
         Raises:
-          InputError: `max_length` exceeds the model's.
+            InputError: `max_length` exceeds the model's.
         """
         if max_length > self.max_length:
             raise InputError(
@@ -324,14 +324,15 @@ class Transformer(keras.Model):
         """Predicts the next token.
 
         Args:
-          ids: int32 `[batch, k]`, the tokens at position `index`; the start token at 0.
-          index: int32 scalar, in [0, max_length).
-          state: from `start`, or the step before.
-          weights: gets the attention of the decoder's last layer to the source, mean over heads,
-            float32 `[batch, k, source_time]`; None does not compute it.
+            ids: int32 `[batch, k]`, the tokens at position `index`; the start token at 0.
+            index: int32 scalar, in [0, max_length).
+            state: from `start`, or the step before.
+            weights: gets the attention of the decoder's last layer to the source, mean over heads,
+                float32 `[batch, k, source_time]`; None does not compute it.
 
         Returns:
-          Logits float32 `[batch, k, vocabulary_size]` of the token after `ids`, and the new state.
+            Logits float32 `[batch, k, vocabulary_size]` of the token after `ids`, and the new
+            state.
         """
         batch, beams = ids.shape[0] or tf.shape(ids)[0], ids.shape[1] or tf.shape(ids)[1]
         flat = self.target_embedding(tf.reshape(ids, [-1, 1]))
@@ -349,12 +350,12 @@ class Transformer(keras.Model):
         """Lets beam i of each sentence continue the beam `beam_index[:, i]`.
 
         Args:
-          state: from `start` or `step`.
-          beam_index: int32 `[batch, k]`, each in [0, k).
+            state: from `start` or `step`.
+            beam_index: int32 `[batch, k]`, each in [0, k).
 
         Returns:
-          The state with self-attention caches gathered along the beam axis; the rest is shared by
-          the beams of a sentence.
+            The state with self-attention caches gathered along the beam axis; the rest is shared by
+            the beams of a sentence.
         """
         cache = {
             name: {

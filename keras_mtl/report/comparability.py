@@ -24,8 +24,8 @@ class Comparability:
     """Why the scores of some runs are not comparable.
 
     Attributes:
-      warnings: a sentence for each reason; if there is one, no winner is marked.
-      unknown: a sentence for each thing that evaluations by older versions did not record.
+        warnings: a sentence for each reason; if there is one, no winner is marked.
+        unknown: a sentence for each thing that evaluations by older versions did not record.
     """
 
     warnings: tuple[str, ...]
@@ -41,9 +41,9 @@ def check(groups: Sequence[Group], tasks: Sequence[str], split: str = "test") ->
     """Finds reasons not to compare the runs that were evaluated.
 
     Args:
-      groups: all groups.
-      tasks: all tasks.
-      split: the test set, for the remedy.
+        groups: all groups.
+        tasks: all tasks.
+        split: the test set, for the remedy.
     """
     runs = [run for group in groups for run in group.runs if run.test]
     names = _names(groups)

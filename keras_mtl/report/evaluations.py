@@ -18,14 +18,14 @@ class RecordedEvaluation:
     """Scores of a run and how they were made.
 
     Attributes:
-      scores: by metric and task.
-      signatures: by metric, how the scores were made.
-      pairs: sentence pairs behind the scores, by task.
-      available: pairs of the whole test set, by task, as far as they are known.
-      hashes: hashes of the pairs by task, as far as they are known.
-      partial: what a complete evaluation would have in addition.
-      translations: by task; empty if they were not kept.
-      record: everything else in the file, such as ``step``; older versions recorded less.
+        scores: by metric and task.
+        signatures: by metric, how the scores were made.
+        pairs: sentence pairs behind the scores, by task.
+        available: pairs of the whole test set, by task, as far as they are known.
+        hashes: hashes of the pairs by task, as far as they are known.
+        partial: what a complete evaluation would have in addition.
+        translations: by task; empty if they were not kept.
+        record: everything else in the file, such as ``step``; older versions recorded less.
     """
 
     scores: Mapping[str, Mapping[str, float]]
@@ -80,14 +80,14 @@ def read_evaluation(
     """Reads the scores of a run; what cannot be read becomes a note.
 
     Args:
-      directory: the run's directory.
-      split: ``test`` or ``dev``.
-      test_sizes: pairs of the split by task, if the prepared data is available. They show whether
-        an evaluation by a version that did not record ``partial`` is complete.
-      notes: gets a sentence for everything that is missing or damaged.
+        directory: the run's directory.
+        split: ``test`` or ``dev``.
+        test_sizes: pairs of the split by task, if the prepared data is available. They show whether
+            an evaluation by a version that did not record ``partial`` is complete.
+        notes: gets a sentence for everything that is missing or damaged.
 
     Returns:
-      The evaluation; `NONE` if there is none.
+        The evaluation; `NONE` if there is none.
     """
     path = directory / evaluation_file(split)
     if not path.exists():

@@ -17,11 +17,11 @@ class Mean(NamedTuple):
     """A mean over seeds.
 
     Attributes:
-      mean: their mean.
-      spread: their standard deviation (n - 1), None for one value.
-      low: the lowest.
-      high: the highest.
-      seeds: how many values there are.
+        mean: their mean.
+        spread: their standard deviation (n - 1), None for one value.
+        low: the lowest.
+        high: the highest.
+        seeds: how many values there are.
     """
 
     mean: float
@@ -36,8 +36,8 @@ class Group:
     """Runs of one configuration.
 
     Attributes:
-      label: unique among the groups.
-      runs: the runs, by seed.
+        label: unique among the groups.
+        runs: the runs, by seed.
     """
 
     label: str
@@ -98,10 +98,10 @@ def group_runs(runs: Sequence[Run]) -> list[Group]:
     field that only newer runs have gets its default value in older runs.
 
     Args:
-      runs: in the order in which the groups are to be listed.
+        runs: in the order in which the groups are to be listed.
 
     Returns:
-      The groups, in the order of their first runs; labels are unique.
+        The groups, in the order of their first runs; labels are unique.
     """
     members: dict[str, list[Run]] = {}
     for run in with_defaults(runs):

@@ -26,9 +26,9 @@ def page(title: str, subtitle: str, body: str) -> str:
     """The whole page.
 
     Args:
-      title: plain text.
-      subtitle: HTML.
-      body: HTML.
+        title: plain text.
+        subtitle: HTML.
+        body: HTML.
     """
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -44,9 +44,9 @@ def section(title: str, *parts: str, note: str = "") -> str:
     """A part of the page under a headline; left out when it has nothing in it.
 
     Args:
-      title: plain text.
-      *parts: HTML.
-      note: HTML under the headline.
+        title: plain text.
+        *parts: HTML.
+        note: HTML under the headline.
     """
     content = "".join(parts)
     if not content:
@@ -61,10 +61,10 @@ def table(
     """A table; on a narrow screen each row is a block of lines, a cell with its heading each.
 
     Args:
-      header: HTML of each column's head.
-      rows: HTML of each cell; the first of a row is its head.
-      numbers: all but the first column are numbers.
-      last: the last row sums up the others.
+        header: HTML of each column's head.
+        rows: HTML of each cell; the first of a row is its head.
+        numbers: all but the first column are numbers.
+        last: the last row sums up the others.
     """
     head = "".join(f'<th scope="col">{cell}</th>' for cell in header)
     body = []
@@ -115,8 +115,8 @@ def panels(items: Sequence[Panel], name: str) -> str:
     """Charts side by side; those that are wider than a telephone have a narrow version too.
 
     Args:
-      items: the charts.
-      name: unique on the page.
+        items: the charts.
+        name: unique on the page.
     """
     if not items:
         return ""
@@ -137,9 +137,9 @@ def warning(title: str, lines: Sequence[str], more: Sequence[str] = ()) -> str:
     """A box that stands before everything else; empty without lines.
 
     Args:
-      title: plain text.
-      lines: plain text, a reason each.
-      more: plain text of less weight.
+        title: plain text.
+        lines: plain text, a reason each.
+        more: plain text of less weight.
     """
     notes = "".join(f'<p class="note">{escape(line)}</p>' for line in more)
     if not lines:

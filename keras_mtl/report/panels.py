@@ -37,9 +37,9 @@ class Panel(NamedTuple):
     """One chart.
 
     Attributes:
-      title: above it.
-      draw: draws it on axes.
-      height: in inches, of a chart as wide as the page; None for one that may take part of it.
+        title: above it.
+        draw: draws it on axes.
+        height: in inches, of a chart as wide as the page; None for one that may take part of it.
     """
 
     title: str
@@ -51,7 +51,7 @@ def score_panels(groups: Sequence[Group], tasks: Sequence[str]) -> tuple[str, li
     """Score / baseline over steps, or the score if no task has a baseline; a line a group.
 
     Returns:
-      What is drawn, for a headline, and the panels; none when nothing was validated.
+        What is drawn, for a headline, and the panels; none when nothing was validated.
     """
     metric = next((run.metric for group in groups for run in group.runs if run.metric), "")
     ratio = any(run.ratios for group in groups for run in group.runs)
@@ -218,9 +218,9 @@ def single_panel(panel: Panel, columns: int, narrow: bool = False) -> Any:
     """One panel as a figure for a page, which shows the panel's title as a caption.
 
     Args:
-      panel: the panel.
-      columns: panels a row of the page.
-      narrow: for a telephone.
+        panel: the panel.
+        columns: panels a row of the page.
+        narrow: for a telephone.
     """
     width = NARROW if narrow else WIDTHS[columns]
     height = panel.height or _HEIGHTS[3 if narrow else columns]

@@ -26,26 +26,26 @@ class Run:
     """One run.
 
     Attributes:
-      directory: its ``model_dir``, a directory.
-      params: its configuration as plain values; empty when there is none.
-      seed: ``runtime.seed``; None if it is not known.
-      schedule: name of its schedule; empty if it is not known.
-      tasks: names, in the configuration's order.
-      sizes: training pairs by task, as far as they are known.
-      baselines: score of a model trained on only this task, in the unit of `metric`, if known.
-      metric: what drove the schedule.
-      last_step: last step of its log; 0 if it has none.
-      trained_steps: step of its newest checkpoint, or else of its log.
-      losses: training loss per token in nats, by task.
-      probabilities: by task.
-      scales: factors of an implicit schedule by task; empty when all were 1.
-      weights: what balancing gave the tasks; empty when there was none.
-      scores: validation scores by metric and task.
-      ratios: score / baseline by task.
-      batches: by task, what it had contributed at the end (examples when mixed).
-      tokens: target tokens by task; empty when they were not logged.
-      evaluation: test scores and how they were made; without scores if it was not evaluated.
-      notes: what is missing or damaged, a sentence each.
+        directory: its ``model_dir``, a directory.
+        params: its configuration as plain values; empty when there is none.
+        seed: ``runtime.seed``; None if it is not known.
+        schedule: name of its schedule; empty if it is not known.
+        tasks: names, in the configuration's order.
+        sizes: training pairs by task, as far as they are known.
+        baselines: score of a model trained on only this task, in the unit of `metric`, if known.
+        metric: what drove the schedule.
+        last_step: last step of its log; 0 if it has none.
+        trained_steps: step of its newest checkpoint, or else of its log.
+        losses: training loss per token in nats, by task.
+        probabilities: by task.
+        scales: factors of an implicit schedule by task; empty when all were 1.
+        weights: what balancing gave the tasks; empty when there was none.
+        scores: validation scores by metric and task.
+        ratios: score / baseline by task.
+        batches: by task, what it had contributed at the end (examples when mixed).
+        tokens: target tokens by task; empty when they were not logged.
+        evaluation: test scores and how they were made; without scores if it was not evaluated.
+        notes: what is missing or damaged, a sentence each.
     """
 
     directory: Path
@@ -91,14 +91,14 @@ def read_run(model_dir: str | os.PathLike[str], split: str = "test") -> Run:
     """Reads a run's directory; what cannot be read becomes a note.
 
     Args:
-      model_dir: the directory.
-      split: which evaluation to read, ``test`` or ``dev``.
+        model_dir: the directory.
+        split: which evaluation to read, ``test`` or ``dev``.
 
     Returns:
-      The run.
+        The run.
 
     Raises:
-      DataError: there is no such directory, or it holds neither a log nor an evaluation.
+        DataError: there is no such directory, or it holds neither a log nor an evaluation.
     """
     directory = Path(model_dir)
     if not directory.is_dir():
@@ -152,7 +152,7 @@ def _load_plugins(directory: Path, metrics: Sequence[str], notes: list[str]) -> 
     """Imports a run's plug-ins; only those that define one of its metrics have to be there.
 
     Raises:
-      ConfigError: a metric is not registered.
+        ConfigError: a metric is not registered.
     """
     failure: ConfigError | None = None
     try:

@@ -13,9 +13,9 @@ class Sample(NamedTuple):
     """One test sentence.
 
     Attributes:
-      source: what was translated.
-      reference: the right translation.
-      outputs: translation of each group's first run; None of one that did not translate it.
+        source: what was translated.
+        reference: the right translation.
+        outputs: translation of each group's first run; None of one that did not translate it.
     """
 
     source: str
@@ -30,12 +30,12 @@ def samples_of(groups: Sequence[Group], task: str, count: int = PER_TASK) -> lis
     or with other runs, show the same ones as long as their test set is the same.
 
     Args:
-      groups: the groups; those without translations of the task are passed over.
-      task: name of the task.
-      count: most sentences.
+        groups: the groups; those without translations of the task are passed over.
+        task: name of the task.
+        count: most sentences.
 
     Returns:
-      The sentences in the order of the test set, shorter ones first if it is sorted by length.
+        The sentences in the order of the test set, shorter ones first if it is sorted by length.
     """
     chosen = [_first_run(group, task) for group in groups]
     tables = [

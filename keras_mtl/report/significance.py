@@ -16,9 +16,9 @@ class Comparison:
     """A group's runs against those of another, on one task and metric.
 
     Attributes:
-      p_values: p-value of each pair of runs.
-      above: pairs in which the run is significantly above the other.
-      below: pairs in which it is significantly below.
+        p_values: p-value of each pair of runs.
+        above: pairs in which the run is significantly above the other.
+        below: pairs in which it is significantly below.
     """
 
     p_values: tuple[float, ...]
@@ -44,14 +44,14 @@ def compare_groups(
     translated are not independent.
 
     Args:
-      groups: all groups.
-      baseline: the one to compare with.
-      tasks: what is compared.
-      samples: bootstrap resamples.
-      log: gets a line before each task of each run of the baseline; it may take minutes.
+        groups: all groups.
+        baseline: the one to compare with.
+        tasks: what is compared.
+        samples: bootstrap resamples.
+        log: gets a line before each task of each run of the baseline; it may take minutes.
 
     Returns:
-      Comparisons, and notes on what could not be compared.
+        Comparisons, and notes on what could not be compared.
 
     Reference: see `keras_mtl.evaluation.significance.paired_bootstrap`.
     """
@@ -83,10 +83,10 @@ def _opponents(
     """Returns the runs that a run is tested against on a task, with the labels of their groups.
 
     Args:
-      left: run of the baseline.
-      task: name of the task.
-      pairs: runs of the baseline with those of a group, by the group's label.
-      notes: receives a sentence for each run that was tested on other sentences.
+        left: run of the baseline.
+        task: name of the task.
+        pairs: runs of the baseline with those of a group, by the group's label.
+        notes: receives a sentence for each run that was tested on other sentences.
     """
     opponents = []
     for label, members in pairs.items():

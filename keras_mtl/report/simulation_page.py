@@ -25,12 +25,12 @@ def write_simulation_page(
     """Writes a self-contained page.
 
     Args:
-      path: the file.
-      played: what came of each schedule.
-      notes: how the numbers were made.
+        path: the file.
+        played: what came of each schedule.
+        notes: how the numbers were made.
 
     Returns:
-      The path.
+        The path.
     """
     label = "Probabilities and simulated score / baseline over steps, for each schedule"
     wide = charts.to_svg(draw_simulations(played), "simulation", label)

@@ -19,11 +19,11 @@ class Cell:
     """What a group reached on a task.
 
     Attributes:
-      value: over its seeds; None when it was not evaluated on the task.
-      comparison: with the group that all are compared with; None when there is none.
-      best: no group has a higher mean.
-      decimals: that are written.
-      ratio: score / baseline over its seeds; None without a baseline.
+        value: over its seeds; None when it was not evaluated on the task.
+        comparison: with the group that all are compared with; None when there is none.
+        best: no group has a higher mean.
+        decimals: that are written.
+        ratio: score / baseline over its seeds; None without a baseline.
     """
 
     value: Mean | None
@@ -62,11 +62,11 @@ class Row:
     """A task, or the mean over tasks.
 
     Attributes:
-      name: name of the task.
-      size: training pairs; None when not known.
-      baseline: score of a model trained on only this task; None if it is not known, differs between
-        groups, or is of another metric.
-      cells: one for each group.
+        name: name of the task.
+        size: training pairs; None when not known.
+        baseline: score of a model trained on only this task; None if it is not known, differs
+            between groups, or is of another metric.
+        cells: one for each group.
     """
 
     name: str
@@ -80,10 +80,10 @@ class FinalTable:
     """Scores of one metric.
 
     Attributes:
-      metric: its name.
-      labels: labels of the groups.
-      rows: a task each; the last is the mean over the tasks that all groups have.
-      partial: tasks that the mean leaves out, because some group does not have them.
+        metric: its name.
+        labels: labels of the groups.
+        rows: a task each; the last is the mean over the tasks that all groups have.
+        partial: tasks that the mean leaves out, because some group does not have them.
     """
 
     metric: str
@@ -113,15 +113,15 @@ def final_table(
     """Puts the test scores together.
 
     Args:
-      groups: the groups.
-      tasks: the tasks, in the order of the rows.
-      metric: name of the metric.
-      sizes: training pairs by task.
-      comparisons: what significance tests found.
-      mark_best: whether the best score of a row is marked; False if scores do not compare.
+        groups: the groups.
+        tasks: the tasks, in the order of the rows.
+        metric: name of the metric.
+        sizes: training pairs by task.
+        comparisons: what significance tests found.
+        mark_best: whether the best score of a row is marked; False if scores do not compare.
 
     Returns:
-      The table; None when no group was tested by this metric.
+        The table; None when no group was tested by this metric.
     """
     evaluated = [task for task in tasks if any(group.test(metric, task) for group in groups)]
     if not evaluated:

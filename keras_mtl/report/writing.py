@@ -35,21 +35,21 @@ def write_report(
     """Writes ``index.html``, ``table.md`` and PNGs.
 
     Args:
-      runs: what is compared; runs that differ only by their seed are one configuration.
-      output: the directory; created if it is missing.
-      baseline: label of the group that all others are tested against; None is the first.
-      samples: bootstrap resamples of a test; 0 leaves the tests out.
-      title: title of the page; empty chooses one that fits the runs.
-      log: gets lines on the progress of the tests.
-      split: which evaluation the runs were read with.
-      made: when and by what the report is made, for its end; without it the same runs give the same
-        bytes.
+        runs: what is compared; runs that differ only by their seed are one configuration.
+        output: the directory; created if it is missing.
+        baseline: label of the group that all others are tested against; None is the first.
+        samples: bootstrap resamples of a test; 0 leaves the tests out.
+        title: title of the page; empty chooses one that fits the runs.
+        log: gets lines on the progress of the tests.
+        split: which evaluation the runs were read with.
+        made: when and by what the report is made, for its end; without it the same runs give the
+            same bytes.
 
     Returns:
-      Path of the page, and the tables in Markdown.
+        Path of the page, and the tables in Markdown.
 
     Raises:
-      ConfigError: no run, or no group has the label.
+        ConfigError: no run, or no group has the label.
     """
     if not runs:
         raise ConfigError("nothing to report; give the model_dir of at least one run")
@@ -92,16 +92,16 @@ class _Findings:
     """What a report compares, and what came of it.
 
     Attributes:
-      groups: runs of one configuration each.
-      first: the group that all others are tested against.
-      tasks: all tasks; of many, the largest first.
-      sizes: training pairs by task, as far as they are known.
-      check: whether the scores compare.
-      comparisons: outcomes of the significance tests.
-      samples: bootstrap resamples of a test.
-      tables: scores of each metric, the one that drove the schedules first.
-      notes: what is missing or damaged, a sentence each.
-      split: the evaluation that the runs were read with.
+        groups: runs of one configuration each.
+        first: the group that all others are tested against.
+        tasks: all tasks; of many, the largest first.
+        sizes: training pairs by task, as far as they are known.
+        check: whether the scores compare.
+        comparisons: outcomes of the significance tests.
+        samples: bootstrap resamples of a test.
+        tables: scores of each metric, the one that drove the schedules first.
+        notes: what is missing or damaged, a sentence each.
+        split: the evaluation that the runs were read with.
     """
 
     groups: Sequence[Group]
@@ -148,7 +148,7 @@ def _draw(found: _Findings, directory: Path) -> tuple[str, dict[str, list[panels
     """Draws the charts and writes each kind as a PNG.
 
     Returns:
-      What the score curves show, and the panels by kind.
+        What the score curves show, and the panels by kind.
     """
     groups, tasks = found.groups, found.tasks
     final = None

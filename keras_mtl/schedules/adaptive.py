@@ -26,13 +26,13 @@ class AdaptiveSchedule(Schedule):
     State: `probabilities` float64[N], and what a subclass adds.
 
     Args:
-      tasks: the tasks.
-      prior: factor on the weights: `none` (1), `proportional` (n_i) or `temperature`
-        (n_i^(1/prior_temperature)).
-      prior_temperature: temperature of that prior, > 0.
-      ema: share of the old value in the smoothed one, in [0, 1); 0 is off.
-      max_change: most that any probability changes by in one update, in (0, 1]; 1 is off.
-      floor: least probability of every task, in [0, 1/N].
+        tasks: the tasks.
+        prior: factor on the weights: `none` (1), `proportional` (n_i) or `temperature`
+            (n_i^(1/prior_temperature)).
+        prior_temperature: temperature of that prior, > 0.
+        ema: share of the old value in the smoothed one, in [0, 1); 0 is off.
+        max_change: most that any probability changes by in one update, in (0, 1]; 1 is off.
+        floor: least probability of every task, in [0, 1/N].
     """
 
     adaptive = True
@@ -80,11 +80,11 @@ class AdaptiveSchedule(Schedule):
         """Probabilities for new weights: prior, floor, and no further from the old than allowed.
 
         Args:
-          state: the state so far.
-          weights: float64[N], >= 0.
+            state: the state so far.
+            weights: float64[N], >= 0.
 
         Returns:
-          float64[N], sums to 1.
+            float64[N], sums to 1.
         """
         old = state["probabilities"]
         return bounded(old, self._with_prior(weights), self.max_change)
@@ -116,8 +116,8 @@ class RatioSchedule(AdaptiveSchedule):
     changes nothing, however often it is repeated.
 
     Args:
-      tasks: the tasks, each with a baseline.
-      **shared: see `AdaptiveSchedule`.
+        tasks: the tasks, each with a baseline.
+        **shared: see `AdaptiveSchedule`.
     """
 
     uses_scores = True

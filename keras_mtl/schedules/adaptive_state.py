@@ -24,19 +24,19 @@ class AdaptiveState:
     """A schedule, its state from each update on, and the book of scores that it learns from.
 
     Args:
-      schedule: the schedule.
-      metric: name of the metric of the scores.
-      higher_is_better: direction of the scores.
-      baselines: {task: score of a model trained on only this task}, > 0; for other tasks, that of
-        their `TaskInfo`.
+        schedule: the schedule.
+        metric: name of the metric of the scores.
+        higher_is_better: direction of the scores.
+        baselines: {task: score of a model trained on only this task}, > 0; for other tasks, that of
+            their `TaskInfo`.
 
     Attributes:
-      schedule: the schedule.
-      metric: name of the metric of the scores.
-      book: scores, baselines and observed losses.
+        schedule: the schedule.
+        metric: name of the metric of the scores.
+        book: scores, baselines and observed losses.
 
     Raises:
-      ConfigError: a baseline is of an unknown task or not > 0.
+        ConfigError: a baseline is of an unknown task or not > 0.
 
     Example::
 
@@ -80,9 +80,9 @@ class AdaptiveState:
         """Says what the scores are from now on; what was entered for another metric is forgotten.
 
         Args:
-          metric: name of the metric.
-          higher_is_better: its direction.
-          baselines: as in the constructor.
+            metric: name of the metric.
+            higher_is_better: its direction.
+            baselines: as in the constructor.
         """
         self._tasks = with_baselines(self.schedule.tasks, baselines or {})
         same = (metric, bool(higher_is_better)) == (self.metric, self.book.higher_is_better)
@@ -96,11 +96,11 @@ class AdaptiveState:
         """Enters validation scores; the schedule learns them at the next `update`.
 
         Args:
-          step: step of the weights that were scored.
-          scores: {task: score}; a task that is left out keeps its score.
+            step: step of the weights that were scored.
+            scores: {task: score}; a task that is left out keeps its score.
 
         Raises:
-          InputError: a task is unknown, or a value is not a score.
+            InputError: a task is unknown, or a value is not a score.
         """
         for name in scores:
             if name not in self.task_names:
@@ -118,11 +118,11 @@ class AdaptiveState:
         out.
 
         Args:
-          step: step of the last batch.
-          losses: float[N], mean loss of each task over its batches.
-          probabilities: float64[N], with which the batches were drawn.
-          batches: float64[N], number of batches of each task; parts of mixed batches count by their
-            share of the rows.
+            step: step of the last batch.
+            losses: float[N], mean loss of each task over its batches.
+            probabilities: float64[N], with which the batches were drawn.
+            batches: float64[N], number of batches of each task; parts of mixed batches count by
+                their share of the rows.
         """
         for task in np.flatnonzero((batches > 0) & (probabilities > 0) & np.isfinite(losses)):
             self.book.observe(
@@ -143,10 +143,10 @@ class AdaptiveState:
         """Lets the schedule learn what the book holds.
 
         Args:
-          step: batches consumed; the new state holds from this step on.
+            step: batches consumed; the new state holds from this step on.
 
         Returns:
-          Whether the schedule's state changed. States of later steps are dropped then.
+            Whether the schedule's state changed. States of later steps are dropped then.
         """
         before = self._state(step)
         after = self.schedule.update(before, step, self.book)
@@ -166,7 +166,7 @@ class AdaptiveState:
         """Returns the schedule's state at a step as new arrays, for `load_schedule`.
 
         Args:
-          step: batches consumed; None takes the latest state.
+            step: batches consumed; None takes the latest state.
         """
         state = self._history[-1][1] if step is None else self._state(step)
         return {f"{_SCHEDULE}{key}": np.array(value) for key, value in state.items()}
@@ -185,12 +185,12 @@ class AdaptiveState:
         """Brings the schedule to a saved state, also another schedule's or of other tasks.
 
         Args:
-          saved: from `schedule_state`, maybe with other arrays in it.
-          index_map: int64[N], the saved index of each task, -1 for a new one
-            (`keras_mtl.schedules.task_index_map` makes it).
+            saved: from `schedule_state`, maybe with other arrays in it.
+            index_map: int64[N], the saved index of each task, -1 for a new one
+                (`keras_mtl.schedules.task_index_map` makes it).
 
         Raises:
-          CheckpointError: an array does not fit the map.
+            CheckpointError: an array does not fit the map.
         """
         state = self.schedule.remap(with_prefix(saved, _SCHEDULE), index_map)
         self._history = ((0, state),)
@@ -199,15 +199,15 @@ class AdaptiveState:
         """Brings the book to a saved state. Scores of another metric are forgotten.
 
         Args:
-          saved: from `score_state`, maybe with other arrays in it. Older versions saved only the
-            direction of the metric; then only the direction is compared.
-          index_map: as in `load_schedule`.
+            saved: from `score_state`, maybe with other arrays in it. Older versions saved only the
+                direction of the metric; then only the direction is compared.
+            index_map: as in `load_schedule`.
 
         Returns:
-          What to tell the user if the scores were forgotten, None if they were kept.
+            What to tell the user if the scores were forgotten, None if they were kept.
 
         Raises:
-          CheckpointError: an array is missing or does not fit the map.
+            CheckpointError: an array is missing or does not fit the map.
         """
         book = ScoreBook.from_state(self._tasks, with_prefix(saved, _BOOK), index_map)
         metric = str(saved[_METRIC]) if _METRIC in saved else self.metric
@@ -235,7 +235,7 @@ def with_baselines(
     """Returns the tasks, with the given baselines in place of their own.
 
     Raises:
-      ConfigError: a baseline is of an unknown task or not > 0.
+        ConfigError: a baseline is of an unknown task or not > 0.
     """
     names = [task.name for task in tasks]
     for name in baselines:

@@ -18,10 +18,10 @@ class Annealed(Schedule):
     Epochs after the last stay at a = 0.2; with E = 1, a = 1.
 
     Args:
-      tasks: the tasks.
-      steps_per_epoch: steps that count as an epoch, >= 1.
-      epochs: E, >= 1.
-      floor: least probability of every task, in [0, 1/N].
+        tasks: the tasks.
+        steps_per_epoch: steps that count as an epoch, >= 1.
+        epochs: E, >= 1.
+        floor: least probability of every task, in [0, 1/N].
 
     Reference: Stickland & Murray 2019, "BERT and PALs", arXiv 1902.02671. (Model Garden's
     annealing sampler counts e from 0, and so begins above 1.)

@@ -31,12 +31,12 @@ class Bandit(LossSchedule):
     float64[N], mean loss before the last update.
 
     Args:
-      tasks: the tasks.
-      reward: `loss` (a task with a high loss has most to learn) or `progress` (fall of the task's
-        mean loss between updates).
-      reward_scale: brings rewards to about [0, 1], > 0.
-      **shared: prior, prior_temperature, ema, max_change, floor: see `AdaptiveSchedule`. With ema,
-        R becomes a moving average: ema * R + (1 - ema) * new instead of R + new.
+        tasks: the tasks.
+        reward: `loss` (a task with a high loss has most to learn) or `progress` (fall of the task's
+            mean loss between updates).
+        reward_scale: brings rewards to about [0, 1], > 0.
+        **shared: prior, prior_temperature, ema, max_change, floor: see `AdaptiveSchedule`. With
+            ema, R becomes a moving average: ema * R + (1 - ema) * new instead of R + new.
 
     Reference: Albalak et al. 2023, "Efficient online data mixing", arXiv 2312.02406 (reward_scale
     10 is their code's); Auer et al. 2002; reward `progress` after Graves et al. 2017,

@@ -31,14 +31,14 @@ class Schedule(abc.ABC):
     float64 and int64. Nothing reads a clock, a global generator or a file.
 
     Args:
-      tasks: the tasks, N >= 1, with unique names.
-      floor: least probability of every task, in [0, 1/N]; applied after normalization.
+        tasks: the tasks, N >= 1, with unique names.
+        floor: least probability of every task, in [0, 1/N]; applied after normalization.
 
     Attributes:
-      sizes: numbers of training examples, float64[N].
+        sizes: numbers of training examples, float64[N].
 
     Raises:
-      ConfigError: if a parameter is out of range.
+        ConfigError: if a parameter is out of range.
     """
 
     name: ClassVar[str]
@@ -74,23 +74,23 @@ class Schedule(abc.ABC):
         """Unnormalized weights.
 
         Args:
-          step: number of batches drawn before this one, >= 0.
-          state: from `init` or `update`.
+            step: number of batches drawn before this one, >= 0.
+            state: from `init` or `update`.
 
         Returns:
-          float64[N], >= 0 and finite. All zero prefers no task, which is uniform. A schedule
-          whose weights come from the user refuses such weights when it is made.
+            float64[N], >= 0 and finite. All zero prefers no task, which is uniform. A schedule
+            whose weights come from the user refuses such weights when it is made.
         """
 
     def probabilities(self, step: int, state: State) -> np.ndarray:
         """Probability of each task to be drawn at `step`.
 
         Args:
-          step: number of batches drawn before this one, >= 0.
-          state: from `init` or `update`.
+            step: number of batches drawn before this one, >= 0.
+            state: from `init` or `update`.
 
         Returns:
-          float64[N], >= `floor`, sums to 1. Not to be written to.
+            float64[N], >= `floor`, sums to 1. Not to be written to.
         """
         return apply_floor(normalize(self.weights(step, state)), self.floor)
 
@@ -103,12 +103,12 @@ class Schedule(abc.ABC):
         """State after the scores known at `step`; `state` itself is left as it is.
 
         Args:
-          state: the state so far.
-          step: number of batches consumed so far.
-          scores: latest scores of the same tasks in the same order.
+            state: the state so far.
+            step: number of batches consumed so far.
+            scores: latest scores of the same tasks in the same order.
 
         Returns:
-          A new dict.
+            A new dict.
         """
         del step, scores
         return dict(state)
@@ -129,15 +129,15 @@ class Schedule(abc.ABC):
         With the same schedule and tasks the result equals `state` bit for bit.
 
         Args:
-          state: what was saved.
-          index_map: int64[N], the old index of each present task, -1 for a new one
-            (`keras_mtl.schedules.tasks.task_index_map` makes it).
+            state: what was saved.
+            index_map: int64[N], the old index of each present task, -1 for a new one
+                (`keras_mtl.schedules.tasks.task_index_map` makes it).
 
         Returns:
-          A state of this schedule.
+            A state of this schedule.
 
         Raises:
-          CheckpointError: if an array is too short for the map.
+            CheckpointError: if an array is too short for the map.
         """
         index_map = np.asarray(index_map, np.int64)
         kept = index_map >= 0
@@ -166,8 +166,8 @@ class Schedule(abc.ABC):
         """Restores what must hold across tasks (sums, means) after tasks came or went.
 
         Args:
-          state: this schedule's state; rows of new tasks as in `init`.
-          kept: bool[N], False for new tasks.
+            state: this schedule's state; rows of new tasks as in `init`.
+            kept: bool[N], False for new tasks.
         """
         del kept
         return state
@@ -177,9 +177,9 @@ class FixedSchedule(Schedule):
     """A schedule whose weights never change; a subclass passes them to the constructor.
 
     Args:
-      tasks: the tasks.
-      weights: float64[N], >= 0.
-      floor: least probability of every task.
+        tasks: the tasks.
+        weights: float64[N], >= 0.
+        floor: least probability of every task.
     """
 
     def __init__(
@@ -207,13 +207,13 @@ def normalize(weights: np.ndarray) -> np.ndarray:
     """Weights divided by their sum; uniform if all are zero.
 
     Args:
-      weights: float64[N], >= 0, finite.
+        weights: float64[N], >= 0, finite.
 
     Returns:
-      float64[N], sums to 1.
+        float64[N], sums to 1.
 
     Raises:
-      ValueError: if a weight is negative, NaN or infinite, which is a defect of the schedule.
+        ValueError: if a weight is negative, NaN or infinite, which is a defect of the schedule.
     """
     weights = np.asarray(weights, np.float64)
     largest = weights.max()
@@ -231,11 +231,11 @@ def apply_floor(probabilities: np.ndarray, floor: float) -> np.ndarray:
     Probabilities that all reach the floor already are left as they are.
 
     Args:
-      probabilities: float64[N], sums to 1.
-      floor: in [0, 1/N].
+        probabilities: float64[N], sums to 1.
+        floor: in [0, 1/N].
 
     Returns:
-      float64[N], >= floor, sums to 1.
+        float64[N], >= floor, sums to 1.
     """
     if floor <= 0 or probabilities.min() >= floor:
         return probabilities

@@ -13,10 +13,10 @@ class Constant(FixedSchedule):
     """w_i as given.
 
     Args:
-      tasks: the tasks.
-      weights: {task name: weight} or a list in the order of the tasks, each >= 0 and
-        at least one above 0; they need not sum to 1.
-      floor: least probability of every task, in [0, 1/N].
+        tasks: the tasks.
+        weights: {task name: weight} or a list in the order of the tasks, each >= 0 and
+            at least one above 0; they need not sum to 1.
+        floor: least probability of every task, in [0, 1/N].
 
     Reference: Lingvo's ConstantScheduler.
     """

@@ -18,12 +18,12 @@ class Cooldown(Schedule):
     Small tasks are learned early and are not repeated until they are memorised.
 
     Args:
-      tasks: the tasks.
-      switch_step: first step of the final temperature, >= 0 (half of the training in the paper).
-      initial: temperature before, > 0.
-      final: temperature from switch_step on, > 0.
-      cap: size above which a task counts as no larger, > 0; None is no cap.
-      floor: least probability of every task, in [0, 1/N].
+        tasks: the tasks.
+        switch_step: first step of the final temperature, >= 0 (half of the training in the paper).
+        initial: temperature before, > 0.
+        final: temperature from switch_step on, > 0.
+        cap: size above which a task counts as no larger, > 0; None is no cap.
+        floor: least probability of every task, in [0, 1/N].
 
     Reference: Li et al. 2025, "Upsample or upweight?", arXiv 2410.04579.
     """

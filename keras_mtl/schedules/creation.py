@@ -12,15 +12,15 @@ def create(name: str, tasks: Sequence[TaskInfo], /, **parameters: Any) -> Schedu
     """Makes a schedule.
 
     Args:
-      name: a registered name.
-      tasks: the tasks, in the order of every array.
-      **parameters: the schedule's own parameters, and `floor`.
+        name: a registered name.
+        tasks: the tasks, in the order of every array.
+        **parameters: the schedule's own parameters, and `floor`.
 
     Returns:
-      The schedule.
+        The schedule.
 
     Raises:
-      ConfigError: the name or a parameter is not known, missing or out of range.
+        ConfigError: the name or a parameter is not known, missing or out of range.
     """
     check_tasks(tasks)
     return SCHEDULES.create(name, parameters, tasks)
@@ -34,12 +34,12 @@ def create_unsized(
     It checks its parameters and says what it needs, such as scores. Its probabilities mean nothing.
 
     Args:
-      name: a registered name.
-      baselines: the tasks in their order, each with its baseline, or None.
-      **parameters: as of `create`.
+        name: a registered name.
+        baselines: the tasks in their order, each with its baseline, or None.
+        **parameters: as of `create`.
 
     Raises:
-      ConfigError: as of `create`.
+        ConfigError: as of `create`.
     """
     # No schedule checks a parameter against a size.
     tasks = [TaskInfo(task, 1, baseline) for task, baseline in baselines.items()]

@@ -28,13 +28,13 @@ class ExcessLoss(LossSchedule):
     State: `mixture` float64[N], the weights w; `excess` float64[N], x.
 
     Args:
-      tasks: the tasks.
-      reference_losses: {task name: loss} or a list: training loss per token of a reference model
-        (for example one trained on only that task), in the unit of the training loss.
-      eta: step of an update, > 0.
-      smoothing: c, in [0, 1].
-      **shared: prior, prior_temperature, ema, max_change, floor: see `AdaptiveSchedule`. ema
-        smooths x.
+        tasks: the tasks.
+        reference_losses: {task name: loss} or a list: training loss per token of a reference model
+            (for example one trained on only that task), in the unit of the training loss.
+        eta: step of an update, > 0.
+        smoothing: c, in [0, 1].
+        **shared: prior, prior_temperature, ema, max_change, floor: see `AdaptiveSchedule`. ema
+            smooths x.
 
     Reference: Xie et al. 2023, "DoReMi", arXiv 2305.10429, algorithm 1 (there an update a step).
     """

@@ -16,11 +16,11 @@ class ShiftedExponential(Schedule):
     """Base of the schedules w_i(t) = p1_i + b_i * exp(-alpha t).
 
     Args:
-      tasks: the tasks.
-      alpha: rate per step, >= 0.
-      p0: weights at step 0, {task name: weight} or a list, each >= 0 and at least one above 0.
-      p1: weights at the end, in the same form.
-      floor: least probability of every task, in [0, 1/N].
+        tasks: the tasks.
+        alpha: rate per step, >= 0.
+        p0: weights at step 0, {task name: weight} or a list, each >= 0 and at least one above 0.
+        p1: weights at the end, in the same form.
+        floor: least probability of every task, in [0, 1/N].
     """
 
     # b_i = start_factor * p0_i - p1_i

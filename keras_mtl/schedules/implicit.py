@@ -26,12 +26,13 @@ class Implicit(RatioSchedule):
     State: that of `RatioSchedule` without `probabilities`; `scales` float64[N], w.
 
     Args:
-      tasks: the tasks, each with a baseline.
-      gamma: largest deviation of a factor from 1 before renormalizing, in [0, 1].
-      alpha: how long factors stay near 1 while scores are low, >= 0.
-      beta: small amplifies small gaps, > 0.
-      **shared: prior, prior_temperature, ema, max_change, floor: see `AdaptiveSchedule`. max_change
-        bounds the change of any factor here; prior and floor set the fixed probabilities.
+        tasks: the tasks, each with a baseline.
+        gamma: largest deviation of a factor from 1 before renormalizing, in [0, 1].
+        alpha: how long factors stay near 1 while scores are low, >= 0.
+        beta: small amplifies small gaps, > 0.
+        **shared: prior, prior_temperature, ema, max_change, floor: see `AdaptiveSchedule`.
+            max_change bounds the change of any factor here; prior and floor set the fixed
+            probabilities.
 
     Reference: the implicit schedule of Jean, Firat, Johnson 2019, arXiv 1909.06434, in the form in
     which it is known to the field; the constants printed there were not available.

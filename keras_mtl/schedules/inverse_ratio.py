@@ -18,11 +18,11 @@ class InverseRatio(RatioSchedule):
     the schedule is uniform (or the prior).
 
     Args:
-      tasks: the tasks, each with a baseline.
-      alpha: how strongly lagging tasks are favored, >= 0; 0 is uniform. With 1 a task at 0.9 of
-        its baseline gets 1.1 times the weight of one at it, with 5 1.6 times.
-      epsilon: bounds the weights to a ratio of (1 + epsilon) / epsilon, >= 1e-9.
-      **shared: prior, prior_temperature, ema, max_change, floor: see `AdaptiveSchedule`.
+        tasks: the tasks, each with a baseline.
+        alpha: how strongly lagging tasks are favored, >= 0; 0 is uniform. With 1 a task at 0.9 of
+            its baseline gets 1.1 times the weight of one at it, with 5 1.6 times.
+        epsilon: bounds the weights to a ratio of (1 + epsilon) / epsilon, >= 1e-9.
+        **shared: prior, prior_temperature, ema, max_change, floor: see `AdaptiveSchedule`.
 
     Reference: Jean, Firat, Johnson 2019, arXiv 1909.06434; Lingvo's
     InverseRatioAdaptiveScheduler (two tasks, same defaults).

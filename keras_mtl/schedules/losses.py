@@ -15,10 +15,10 @@ class Observed(NamedTuple):
     """Losses that are new since the last update; see `ScoreBook` for the sums.
 
     Attributes:
-      drawn: bool[N], whether the task had any.
-      mean_loss: float64[N], 0 for a task that had none.
-      inverse_probability: float64[N].
-      loss_over_probability: float64[N].
+        drawn: bool[N], whether the task had any.
+        mean_loss: float64[N], 0 for a task that had none.
+        inverse_probability: float64[N].
+        loss_over_probability: float64[N].
     """
 
     drawn: np.ndarray

@@ -22,19 +22,19 @@ def per_task(
     """One number a task, given as {task name: number} or as a list in the order of the tasks.
 
     Args:
-      schedule: name of the schedule, for the message.
-      field: name of the parameter.
-      value: what the user gave.
-      tasks: the tasks.
-      least: smallest number that is accepted.
-      weights: the numbers are weights, of which one at least must be above 0.
+        schedule: name of the schedule, for the message.
+        field: name of the parameter.
+        value: what the user gave.
+        tasks: the tasks.
+        least: smallest number that is accepted.
+        weights: the numbers are weights, of which one at least must be above 0.
 
     Returns:
-      float64[N].
+        float64[N].
 
     Raises:
-      ConfigError: if a task has no number, a name is unknown, a number is out of range or all
-        weights are 0.
+        ConfigError: if a task has no number, a name is unknown, a number is out of range or all
+            weights are 0.
     """
     names = [task.name for task in tasks]
     if isinstance(value, Mapping):
@@ -80,14 +80,14 @@ def sizes_of(schedule: str, tasks: Sequence[TaskInfo]) -> np.ndarray:
     """Numbers of training examples, for a schedule that weights tasks by them.
 
     Args:
-      schedule: name of the schedule, for the message.
-      tasks: the tasks.
+        schedule: name of the schedule, for the message.
+        tasks: the tasks.
 
     Returns:
-      float64[N] >= 0, at least one above 0.
+        float64[N] >= 0, at least one above 0.
 
     Raises:
-      ConfigError: if every size is 0.
+        ConfigError: if every size is 0.
     """
     sizes = np.array([task.size for task in tasks], np.float64)
     if not sizes.any():

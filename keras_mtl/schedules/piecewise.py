@@ -25,10 +25,10 @@ class Piecewise(Schedule):
     State: that of each stage's schedule, under `<number of the stage>/`.
 
     Args:
-      tasks: the tasks.
-      stages: list of {name: SCHEDULE, parameters: {...}, steps: NUMBER}; the steps of the last one
-        may be left out, it does not end.
-      floor: least probability of every task, in [0, 1/N], on top of the stages' own.
+        tasks: the tasks.
+        stages: list of {name: SCHEDULE, parameters: {...}, steps: NUMBER}; the steps of the last
+            one may be left out, it does not end.
+        floor: least probability of every task, in [0, 1/N], on top of the stages' own.
 
     Reference: Lingvo's PieceWiseScheduler. Choi et al. 2023, "Order matters", arXiv 2312.06134 is
     `sequential` or `constant` on the large tasks, followed by a mixture.

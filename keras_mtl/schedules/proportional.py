@@ -13,8 +13,8 @@ class Proportional(FixedSchedule):
     """w_i = n_i.
 
     Args:
-      tasks: the tasks.
-      floor: least probability of every task, in [0, 1/N].
+        tasks: the tasks.
+        floor: least probability of every task, in [0, 1/N].
     """
 
     name = "proportional"

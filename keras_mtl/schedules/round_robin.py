@@ -13,8 +13,8 @@ class RoundRobin(Schedule):
     A function of the step, so that a restart does not begin again with the first task.
 
     Args:
-      tasks: the tasks.
-      floor: least probability of every task, in [0, 1/N].
+        tasks: the tasks.
+        floor: least probability of every task, in [0, 1/N].
 
     Reference: Lingvo's RoundRobinScheduler (which counts calls).
     """

@@ -19,15 +19,15 @@ def sample(seed: int, step: int, probabilities: np.ndarray) -> int:
     """Draws the task of a step.
 
     Args:
-      seed: any integer.
-      step: any integer >= 0.
-      probabilities: float64[N], >= 0, with a positive sum (1 up to rounding).
+        seed: any integer.
+        step: any integer >= 0.
+        probabilities: float64[N], >= 0, with a positive sum (1 up to rounding).
 
     Returns:
-      Index of a task with a positive probability.
+        Index of a task with a positive probability.
 
     Raises:
-      ValueError: if a probability is negative or NaN, or all are zero.
+        ValueError: if a probability is negative or NaN, or all are zero.
     """
     raw = np.random.Philox(key=((seed & _MASK) << 64) | (step & _MASK)).random_raw()
     probabilities = np.asarray(probabilities, np.float64)
@@ -45,12 +45,12 @@ def uniforms(seed: int, step: int, count: int) -> np.ndarray:
     """Uniform numbers of a step; the first is the one that `sample` uses.
 
     Args:
-      seed: any integer.
-      step: any integer >= 0.
-      count: how many, >= 0.
+        seed: any integer.
+        step: any integer >= 0.
+        count: how many, >= 0.
 
     Returns:
-      float64[count] in [0, 1). A larger count extends the list and does not change it.
+        float64[count] in [0, 1). A larger count extends the list and does not change it.
     """
     generator = np.random.Philox(key=((seed & _MASK) << 64) | (step & _MASK))
     return (generator.random_raw(count) >> np.uint64(_SHIFT)) * _UNIT
@@ -60,14 +60,14 @@ def pick(probabilities: np.ndarray, uniform: np.ndarray) -> np.ndarray:
     """Turns uniform numbers into tasks.
 
     Args:
-      probabilities: float64[N], >= 0, with a positive sum.
-      uniform: float64[count] in [0, 1), from `uniforms`.
+        probabilities: float64[N], >= 0, with a positive sum.
+        uniform: float64[count] in [0, 1), from `uniforms`.
 
     Returns:
-      int64[count], indices of tasks with a positive probability.
+        int64[count], indices of tasks with a positive probability.
 
     Raises:
-      ValueError: if a probability is negative or NaN, or all are zero.
+        ValueError: if a probability is negative or NaN, or all are zero.
     """
     probabilities = np.asarray(probabilities, np.float64)
     cumulative = probabilities.cumsum()
@@ -88,16 +88,16 @@ def blend(credit: np.ndarray, probabilities: np.ndarray) -> tuple[int, np.ndarra
     the batches of all the steps before.
 
     Args:
-      credit: float64[N], zeros at step 0, afterwards from the call before. It belongs to the state
-        that a checkpoint saves; a task that joins starts at 0.
-      probabilities: float64[N] of this step, >= 0, sums to 1.
+        credit: float64[N], zeros at step 0, afterwards from the call before. It belongs to the
+            state that a checkpoint saves; a task that joins starts at 0.
+        probabilities: float64[N] of this step, >= 0, sums to 1.
 
     Returns:
-      The index of the task (the lowest among equals; never one of probability 0) and the new
-      credit, which sums to what it summed to before.
+        The index of the task (the lowest among equals; never one of probability 0) and the new
+        credit, which sums to what it summed to before.
 
     Raises:
-      ValueError: if a probability is negative or NaN, or all are zero.
+        ValueError: if a probability is negative or NaN, or all are zero.
     """
     probabilities = np.asarray(probabilities, np.float64)
     if not (probabilities.min() >= 0 and probabilities.sum() > 0):
@@ -116,12 +116,12 @@ def systematic(seed: int, index: int, count: int) -> np.ndarray:
     it is uniform over seeds, which keeps every expectation exact. Stateless.
 
     Args:
-      seed: any integer.
-      index: number of the draw, any integer >= 0.
-      count: how many, >= 0.
+        seed: any integer.
+        index: number of the draw, any integer >= 0.
+        count: how many, >= 0.
 
     Returns:
-      float64[count] in [0, 1), rising.
+        float64[count] in [0, 1), rising.
 
     Reference: systematic sampling (Madow & Madow 1944); Weyl's equidistribution for the offsets.
     """

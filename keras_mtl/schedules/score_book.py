@@ -19,20 +19,20 @@ class ScoreBook:
     schedule takes the part that is new since its last update as a difference.
 
     Args:
-      tasks: the tasks with their baselines.
-      higher_is_better: direction of the metric (True for BLEU, False for log-perplexity).
+        tasks: the tasks with their baselines.
+        higher_is_better: direction of the metric (True for BLEU, False for log-perplexity).
 
     Attributes:
-      names: names of the tasks.
-      higher_is_better: direction of the metric.
-      baselines: float64[N], NaN where not known.
-      scores: float64[N], latest scores, NaN where there is none yet.
-      steps: int64[N], step of the latest score, -1 where there is none yet.
-      counts: int64[N], how many scores were set.
-      loss_weight: float64[N], total weight of the observed losses (1 a batch).
-      loss_sum: float64[N], sum of weight * loss.
-      inverse_probability: float64[N], sum of weight / probability.
-      loss_over_probability: float64[N], sum of weight * loss / probability.
+        names: names of the tasks.
+        higher_is_better: direction of the metric.
+        baselines: float64[N], NaN where not known.
+        scores: float64[N], latest scores, NaN where there is none yet.
+        steps: int64[N], step of the latest score, -1 where there is none yet.
+        counts: int64[N], how many scores were set.
+        loss_weight: float64[N], total weight of the observed losses (1 a batch).
+        loss_sum: float64[N], sum of weight * loss.
+        inverse_probability: float64[N], sum of weight / probability.
+        loss_over_probability: float64[N], sum of weight * loss / probability.
     """
 
     _ARRAYS = (
@@ -70,12 +70,13 @@ class ScoreBook:
         """Enters a validation score.
 
         Args:
-          task: index in [0, N).
-          step: the step that was scored, >= 0.
-          value: the score. An infinitely bad one is accepted (ratio 0), an infinitely good one not.
+            task: index in [0, N).
+            step: the step that was scored, >= 0.
+            value: the score. An infinitely bad one is accepted (ratio 0), an infinitely good one
+                not.
 
         Raises:
-          InputError: if the task does not exist or the score is NaN or infinitely good.
+            InputError: if the task does not exist or the score is NaN or infinitely good.
         """
         name = self._name(task)
         value = float(value)
@@ -101,16 +102,16 @@ class ScoreBook:
         """Enters a training loss, for schedules that learn from losses.
 
         Args:
-          task: index in [0, N).
-          step: the step of the batch, or the last of several.
-          loss: loss per token, mean over what `weight` counts.
-          probability: probability with which the task was drawn, in (0, 1]; makes the sums of
-            different tasks comparable whatever the schedule was at the time.
-          weight: batches of this task that `loss` is the mean of; in a mixed batch the task's
-            share of the rows. > 0.
+            task: index in [0, N).
+            step: the step of the batch, or the last of several.
+            loss: loss per token, mean over what `weight` counts.
+            probability: probability with which the task was drawn, in (0, 1]; makes the sums of
+                different tasks comparable whatever the schedule was at the time.
+            weight: batches of this task that `loss` is the mean of; in a mixed batch the task's
+                share of the rows. > 0.
 
         Raises:
-          InputError: if the task does not exist or a value is out of range.
+            InputError: if the task does not exist or a value is out of range.
         """
         name = self._name(task)
         if not (math.isfinite(loss) and 0 < probability <= 1 + 1e-9 and 0 < weight < math.inf):
@@ -128,11 +129,11 @@ class ScoreBook:
         """How far each task has come towards its baseline.
 
         Returns:
-          float64[N] >= 0: score / baseline, or baseline / score if lower is better; 0 for a task
-          without a score and for a negative score; at most 1e6.
+            float64[N] >= 0: score / baseline, or baseline / score if lower is better; 0 for a task
+            without a score and for a negative score; at most 1e6.
 
         Raises:
-          ConfigError: if a task has no baseline.
+            ConfigError: if a task has no baseline.
         """
         without = np.isnan(self.baselines)
         if without.any():
@@ -164,16 +165,16 @@ class ScoreBook:
         """Makes the book that was saved.
 
         Args:
-          tasks: the present tasks. A baseline given here wins over the saved one.
-          state: from `state_dict`.
-          index_map: int64[N], the saved index of each present task, -1 for a new one
-            (`task_index_map` makes it); None if the list did not change.
+            tasks: the present tasks. A baseline given here wins over the saved one.
+            state: from `state_dict`.
+            index_map: int64[N], the saved index of each present task, -1 for a new one
+                (`task_index_map` makes it); None if the list did not change.
 
         Returns:
-          A book of the present tasks. If the metric was changed since, make a new book instead.
+            A book of the present tasks. If the metric was changed since, make a new book instead.
 
         Raises:
-          CheckpointError: if an array is missing or does not fit the map.
+            CheckpointError: if an array is missing or does not fit the map.
         """
         book = cls(tasks, bool(state.get("higher_is_better", 1)))
         if index_map is None:

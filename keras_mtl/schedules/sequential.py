@@ -16,10 +16,10 @@ class Sequential(Schedule):
     """The task of the stage that holds the step; the last stage does not end.
 
     Args:
-      tasks: the tasks.
-      stages: list of {task: NAME, steps: NUMBER}; a task may come again. The steps of the last one
-        may be left out.
-      floor: least probability of every task, in [0, 1/N].
+        tasks: the tasks.
+        stages: list of {task: NAME, steps: NUMBER}; a task may come again. The steps of the last
+            one may be left out.
+        floor: least probability of every task, in [0, 1/N].
 
     Reference: Lingvo's SequentialScheduler (which advances by one stage a call at most; here the
     stage is looked up by the step).
@@ -57,15 +57,15 @@ def stage_ends(schedule: str, stages: Any, keys: Sequence[str]) -> np.ndarray:
     """Checks a list of stages.
 
     Args:
-      schedule: name of the schedule, for messages.
-      stages: list of mappings with `steps`; the last one may leave it out.
-      keys: the keys a stage may have.
+        schedule: name of the schedule, for messages.
+        stages: list of mappings with `steps`; the last one may leave it out.
+        keys: the keys a stage may have.
 
     Returns:
-      int64[stages - 1], the first step after each stage but the last.
+        int64[stages - 1], the first step after each stage but the last.
 
     Raises:
-      ConfigError: if the list is empty, a key is unknown or the steps are not whole and >= 1.
+        ConfigError: if the list is empty, a key is unknown or the steps are not whole and >= 1.
     """
     if not isinstance(stages, Sequence) or isinstance(stages, str) or not stages:
         raise ConfigError(

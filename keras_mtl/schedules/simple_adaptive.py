@@ -19,11 +19,11 @@ class SimpleAdaptive(RatioSchedule):
     scores are refreshed slowly; see `ema` and `max_change`.
 
     Args:
-      tasks: the tasks, each with a baseline.
-      alpha: >= 0; 0 is uniform, large waits until a task is close to its baseline.
-      epsilon: weight of a task at its baseline, >= 0. With 0 such a task is not drawn while
-        another lags; when all are at their baselines, the schedule is uniform (or the prior).
-      **shared: prior, prior_temperature, ema, max_change, floor: see `AdaptiveSchedule`.
+        tasks: the tasks, each with a baseline.
+        alpha: >= 0; 0 is uniform, large waits until a task is close to its baseline.
+        epsilon: weight of a task at its baseline, >= 0. With 0 such a task is not drawn while
+            another lags; when all are at their baselines, the schedule is uniform (or the prior).
+        **shared: prior, prior_temperature, ema, max_change, floor: see `AdaptiveSchedule`.
 
     Reference: Lingvo's SimpleAdaptiveScheduler (two tasks, same defaults).
     """

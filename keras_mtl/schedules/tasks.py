@@ -14,12 +14,12 @@ class TaskInfo:
     """What a schedule knows of a task.
 
     Args:
-      name: unique name.
-      size: number of training examples, finite and >= 0.
-      baseline: score of a model trained on only this task, > 0; None if not known.
+        name: unique name.
+        size: number of training examples, finite and >= 0.
+        baseline: score of a model trained on only this task, > 0; None if not known.
 
     Raises:
-      ConfigError: if a value is out of range.
+        ConfigError: if a value is out of range.
     """
 
     name: str
@@ -54,11 +54,11 @@ def task_index_map(old_names: Sequence[str], new_names: Sequence[str]) -> np.nda
     """For each present task its index in an earlier list.
 
     Args:
-      old_names: names of the tasks when the state was saved.
-      new_names: names of the tasks now.
+        old_names: names of the tasks when the state was saved.
+        new_names: names of the tasks now.
 
     Returns:
-      int64[len(new_names)], -1 for a task that was not there.
+        int64[len(new_names)], -1 for a task that was not there.
     """
     old = {name: index for index, name in enumerate(old_names)}
     return np.array([old.get(name, -1) for name in new_names], np.int64)

@@ -15,10 +15,10 @@ class Temperature(FixedSchedule):
     """w_i = min(n_i, cap)^(1/T).
 
     Args:
-      tasks: the tasks.
-      temperature: T > 0; 1 is proportional, large is uniform.
-      cap: size above which a task counts as no larger, > 0; None is no cap.
-      floor: least probability of every task, in [0, 1/N].
+        tasks: the tasks.
+        temperature: T > 0; 1 is proportional, large is uniform.
+        cap: size above which a task counts as no larger, > 0; None is no cap.
+        floor: least probability of every task, in [0, 1/N].
 
     Reference: Arivazhagan et al. 2019, arXiv 1907.05019 (T = 5); the cap is T5's, arXiv 1910.10683.
     """
@@ -45,12 +45,12 @@ def size_weights(sizes: np.ndarray, exponent: float, cap: float | None = None) -
     """Weights min(n_i, cap)^exponent, up to a common factor.
 
     Args:
-      sizes: numbers of examples, float64[N] >= 0, at least one above 0.
-      exponent: >= 0; 1 is proportional, 0 uniform over the tasks that have examples.
-      cap: size above which a task counts as no larger; None is no cap.
+        sizes: numbers of examples, float64[N] >= 0, at least one above 0.
+        exponent: >= 0; 1 is proportional, 0 uniform over the tasks that have examples.
+        cap: size above which a task counts as no larger; None is no cap.
 
     Returns:
-      float64[N] in [0, 1], the largest 1; a task without examples has 0.
+        float64[N] in [0, 1], the largest 1; a task without examples has 0.
     """
     if cap is not None:
         sizes = np.minimum(sizes, cap)

@@ -14,8 +14,8 @@ class Uniform(FixedSchedule):
     """w_i = 1.
 
     Args:
-      tasks: the tasks.
-      floor: least probability of every task; without effect here.
+        tasks: the tasks.
+        floor: least probability of every task; without effect here.
     """
 
     name = "uniform"

@@ -15,10 +15,10 @@ class UniMax(FixedSchedule):
     """From the smallest task up, w_i = min(budget left / tasks left, epochs * n_i).
 
     Args:
-      tasks: the tasks.
-      budget: number of examples of the whole training (steps * rows of a batch), > 0.
-      epochs: most passes over a task's examples, > 0.
-      floor: least probability of every task, in [0, 1/N].
+        tasks: the tasks.
+        budget: number of examples of the whole training (steps * rows of a batch), > 0.
+        epochs: most passes over a task's examples, > 0.
+        floor: least probability of every task, in [0, 1/N].
 
     Reference: Chung et al. 2023, "UniMax", arXiv 2304.09151, algorithm 1.
     """

@@ -32,9 +32,9 @@ class ScheduleSpec:
     """A schedule to play.
 
     Attributes:
-      label: what tables and pictures call it.
-      name: registered name.
-      parameters: its parameters.
+        label: what tables and pictures call it.
+        name: registered name.
+        parameters: its parameters.
     """
 
     label: str
@@ -47,10 +47,10 @@ class Played:
     """A schedule and what came of it.
 
     Attributes:
-      spec: the schedule as it was asked for.
-      schedule: the schedule.
-      simulation: what came of it.
-      baseline_sources: where the baseline of each task comes from; see `Curves`.
+        spec: the schedule as it was asked for.
+        schedule: the schedule.
+        simulation: what came of it.
+        baseline_sources: where the baseline of each task comes from; see `Curves`.
     """
 
     spec: ScheduleSpec
@@ -63,7 +63,7 @@ def parse_schedule(text: str) -> ScheduleSpec:
     """Reads ``NAME``, ``NAME:key=value,key=value`` or a YAML mapping.
 
     Raises:
-      ConfigError: it is none of them.
+        ConfigError: it is none of them.
     """
     text = text.strip()
     if text.startswith("{"):
@@ -91,7 +91,7 @@ def schedule_of(entry: Any) -> ScheduleSpec:
     """Reads ``{name, parameters, label}``, or only a name.
 
     Raises:
-      ConfigError: it is something else.
+        ConfigError: it is something else.
     """
     if isinstance(entry, str):
         return parse_schedule(entry)
@@ -126,7 +126,7 @@ def play_all(
     """Plays every schedule on the same curves.
 
     Raises:
-      ConfigError: a schedule cannot be made, or two have one label.
+        ConfigError: a schedule cannot be made, or two have one label.
     """
     labels = [spec.label for spec in specs]
     for label in labels:

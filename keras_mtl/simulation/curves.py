@@ -28,13 +28,14 @@ class CurveSettings:
     of its way, where f = forgetting / N.
 
     Attributes:
-      exponent: of the power law, > 0.
-      onset: examples at which the curve bends, > 0.
-      transfer: what an example of another task is worth, in [0, 1].
-      interference: power of the share of the model's capacity that a task gets, >= 0.
-      forgetting: recent share, in parts of an even one, at which half of a task is forgotten; >= 0.
-      repeats: passes over the data after which a repeat is worth 1/e of a new example, > 0.
-      memory: steps over which the recent share is counted; 0 takes a twentieth of all steps.
+        exponent: of the power law, > 0.
+        onset: examples at which the curve bends, > 0.
+        transfer: what an example of another task is worth, in [0, 1].
+        interference: power of the share of the model's capacity that a task gets, >= 0.
+        forgetting: recent share, in parts of an even one, at which half of a task is forgotten; >=
+            0.
+        repeats: passes over the data after which a repeat is worth 1/e of a new example, > 0.
+        memory: steps over which the recent share is counted; 0 takes a twentieth of all steps.
 
     The defaults of the first three are those at which the model repeats the baselines that were
     measured for `configs/demo.yaml`. That of `repeats`, and the form 1 + R (1 - exp(-passes / R)),
@@ -43,7 +44,7 @@ class CurveSettings:
     "Scaling laws for multilingual neural machine translation", arXiv 2302.09650.
 
     Raises:
-      ConfigError: a value is out of range.
+        ConfigError: a value is out of range.
     """
 
     exponent: float = 0.5
@@ -78,11 +79,11 @@ class CurveSettings:
         """What the examples that were drawn are worth in new ones.
 
         Args:
-          seen: float64[N], examples drawn, repeats counted.
-          sizes: float64[N], examples there are.
+            seen: float64[N], examples drawn, repeats counted.
+            sizes: float64[N], examples there are.
 
         Returns:
-          float64[N], at most sizes * (1 + repeats).
+            float64[N], at most sizes * (1 + repeats).
         """
         repeated = np.maximum(seen / np.maximum(sizes, 1e-300) - 1, 0.0)
         more = -np.expm1(-repeated / self.repeats) * self.repeats
@@ -102,12 +103,12 @@ class Curves(abc.ABC):
     """What a simulation needs to know of tasks.
 
     Attributes:
-      tasks: the tasks, each with a baseline.
-      baseline_sources: where the baseline of each task comes from: ``given`` by the user, who has
-        measured it; ``modeled`` by the curve; ``recorded``, the best score of the recorded run.
-        Empty if all are given.
-      higher_is_better: direction of the scores.
-      settings: how repeats, other tasks and the recent share act.
+        tasks: the tasks, each with a baseline.
+        baseline_sources: where the baseline of each task comes from: ``given`` by the user, who has
+            measured it; ``modeled`` by the curve; ``recorded``, the best score of the recorded run.
+            Empty if all are given.
+        higher_is_better: direction of the scores.
+        settings: how repeats, other tasks and the recent share act.
     """
 
     tasks: tuple[TaskInfo, ...]
@@ -120,11 +121,11 @@ class Curves(abc.ABC):
         """Validation scores in the unit of the baselines.
 
         Args:
-          learned: float64[N], see `CurveSettings.useful`.
-          share: float64[N], recent shares of the updates; they sum to 1.
+            learned: float64[N], see `CurveSettings.useful`.
+            share: float64[N], recent shares of the updates; they sum to 1.
 
         Returns:
-          float64[N], >= 0.
+            float64[N], >= 0.
         """
 
     @abc.abstractmethod
@@ -144,14 +145,14 @@ class PowerLawCurves(Curves):
     that ends at 100 (or, if lower is better, at 1 nat).
 
     Args:
-      tasks: the tasks.
-      rows: float64[N], examples of a batch.
-      alone_steps: steps in which the baselines are reached.
-      settings: of the curve.
-      higher_is_better: False for log-perplexity.
+        tasks: the tasks.
+        rows: float64[N], examples of a batch.
+        alone_steps: steps in which the baselines are reached.
+        settings: of the curve.
+        higher_is_better: False for log-perplexity.
 
     Raises:
-      ConfigError: a task has no examples, and so no baseline can be made for it.
+        ConfigError: a task has no examples, and so no baseline can be made for it.
     """
 
     def __init__(

@@ -24,16 +24,16 @@ class Experiment:
     """What is simulated.
 
     Attributes:
-      tasks: the tasks; baselines where they are known.
-      rows: float64[N], examples of a batch of each task.
-      rows_known: whether `rows` comes from prepared data; else sentences are taken to be half as
-        long as the longest.
-      schedule: name and parameters of the experiment's own schedule.
-      steps: updates.
-      interval: updates between validations.
-      batches_per_step: batches of an update.
-      metric: of validation.
-      mixed: whether batches are mixed, and a run therefore counts examples.
+        tasks: the tasks; baselines where they are known.
+        rows: float64[N], examples of a batch of each task.
+        rows_known: whether `rows` comes from prepared data; else sentences are taken to be half as
+            long as the longest.
+        schedule: name and parameters of the experiment's own schedule.
+        steps: updates.
+        interval: updates between validations.
+        batches_per_step: batches of an update.
+        metric: of validation.
+        mixed: whether batches are mixed, and a run therefore counts examples.
     """
 
     tasks: tuple[TaskInfo, ...]
@@ -55,16 +55,17 @@ def read_experiment(
     """Reads what a simulation needs.
 
     Args:
-      config_files: YAML files, each over the one before; none takes the model directory's
-        ``params.yaml``, if there is one.
-      model_dir: directory of a run, for its configuration and its prepared data.
-      tasks_file: YAML or JSON list of ``{name, size, baseline}`` instead of the experiment's tasks.
+        config_files: YAML files, each over the one before; none takes the model directory's
+            ``params.yaml``, if there is one.
+        model_dir: directory of a run, for its configuration and its prepared data.
+        tasks_file: YAML or JSON list of ``{name, size, baseline}`` instead of the experiment's
+            tasks.
 
     Returns:
-      The experiment. Sizes are those of the prepared data, else each task's ``max_pairs``.
+        The experiment. Sizes are those of the prepared data, else each task's ``max_pairs``.
 
     Raises:
-      ConfigError: no tasks, a size is not known, or the configuration is wrong.
+        ConfigError: no tasks, a size is not known, or the configuration is wrong.
     """
     files = list(config_files)
     if not files and model_dir and (Path(model_dir) / PARAMS_FILE).exists():
@@ -159,7 +160,7 @@ def recorded_events(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     """The events of a recorded run; see `keras_mtl.events.read_events`.
 
     Raises:
-      DataError: there are none.
+        DataError: there are none.
     """
     from keras_mtl.events import read_events
 

@@ -25,17 +25,17 @@ class PlaySettings:
     """What is played.
 
     Attributes:
-      steps: batches to draw, >= 1.
-      interval: steps between validations; 0 validates only at the end.
-      draws: ``expected`` (each task gets its probability's part of the batches, in fractions),
-        ``random`` (multinomial counts, the law of the trainer's random draws, not the same draws)
-        or ``blend`` (whole batches, each task within one of its share).
-      seed: of random draws and of noise.
-      noise: standard deviation of a validation score, in parts of the task's baseline, >= 0.
-      points: least number of moments of the result.
+        steps: batches to draw, >= 1.
+        interval: steps between validations; 0 validates only at the end.
+        draws: ``expected`` (each task gets its probability's part of the batches, in fractions),
+            ``random`` (multinomial counts, the law of the trainer's random draws, not the same
+            draws) or ``blend`` (whole batches, each task within one of its share).
+        seed: of random draws and of noise.
+        noise: standard deviation of a validation score, in parts of the task's baseline, >= 0.
+        points: least number of moments of the result.
 
     Raises:
-      ConfigError: a value is out of range.
+        ConfigError: a value is out of range.
     """
 
     steps: int
@@ -62,14 +62,14 @@ class Simulation:
     """What a schedule made of the tasks; K moments, N tasks.
 
     Attributes:
-      steps: int64[K], batches drawn before each moment, rising; the last is all of them.
-      probabilities: float64[K, N], mean over a stretch of about steps / points that begins there.
-      scales: float64[K, N], factors on the updates.
-      scores: float64[K, N], without noise, in the unit of the baselines.
-      ratios: float64[K, N], score / baseline, or baseline / score where lower is better.
-      batches: float64[K, N], drawn so far; whole numbers unless draws are ``expected``.
-      passes: float64[N], how often each example was drawn.
-      held: bool[N], whether the curve was used beyond its last known point.
+        steps: int64[K], batches drawn before each moment, rising; the last is all of them.
+        probabilities: float64[K, N], mean over a stretch of about steps / points that begins there.
+        scales: float64[K, N], factors on the updates.
+        scores: float64[K, N], without noise, in the unit of the baselines.
+        ratios: float64[K, N], score / baseline, or baseline / score where lower is better.
+        batches: float64[K, N], drawn so far; whole numbers unless draws are ``expected``.
+        passes: float64[N], how often each example was drawn.
+        held: bool[N], whether the curve was used beyond its last known point.
     """
 
     steps: np.ndarray
@@ -88,16 +88,16 @@ def simulate(
     """Plays a schedule.
 
     Args:
-      schedule: made for `curves.tasks`.
-      curves: how the tasks learn.
-      rows: float64[N], examples of a batch of each task.
-      settings: what is played.
+        schedule: made for `curves.tasks`.
+        curves: how the tasks learn.
+        rows: float64[N], examples of a batch of each task.
+        settings: what is played.
 
     Returns:
-      What came of it. The same arguments give the same numbers.
+        What came of it. The same arguments give the same numbers.
 
     Raises:
-      ConfigError: the schedule is of other tasks.
+        ConfigError: the schedule is of other tasks.
     """
     if schedule.tasks != curves.tasks:
         raise ConfigError("the schedule was made for other tasks than the curves: use curves.tasks")
@@ -241,13 +241,13 @@ def mean_probabilities(schedule: Schedule, start: int, stop: int, state: State) 
     up.
 
     Args:
-      schedule: the schedule.
-      start: first step.
-      stop: the step after the last one.
-      state: of the schedule.
+        schedule: the schedule.
+        start: first step.
+        stop: the step after the last one.
+        state: of the schedule.
 
     Returns:
-      float64[N], sums to 1, right to about 1e-5.
+        float64[N], sums to 1, right to about 1e-5.
     """
     if isinstance(schedule, RoundRobin) and schedule.floor == 0:
         turns = np.arange(schedule.num_tasks)

@@ -21,17 +21,17 @@ class RecordedCurves(Curves):
     `transfer` plays no part; the recent share acts by how it differs from the recorded one.
 
     Args:
-      tasks: the tasks; the baseline of one that has none is its best recorded score.
-      events: of `keras_mtl.events.read_events`.
-      rows: float64[N], examples that a count of ``batches`` stands for: those of a batch, or 1
-        where batches were mixed.
-      settings: `repeats`, `interference`, `forgetting` and `memory` are used.
+        tasks: the tasks; the baseline of one that has none is its best recorded score.
+        events: of `keras_mtl.events.read_events`.
+        rows: float64[N], examples that a count of ``batches`` stands for: those of a batch, or 1
+            where batches were mixed.
+        settings: `repeats`, `interference`, `forgetting` and `memory` are used.
 
     Attributes:
-      metric: of the scores.
+        metric: of the scores.
 
     Raises:
-      DataError: the run has no validation, or knows a task not.
+        DataError: the run has no validation, or knows a task not.
     """
 
     def __init__(

@@ -27,15 +27,15 @@ def schedules_to_play(
     """Reads the schedules to play.
 
     Args:
-      experiment: the experiment; its own schedule is called ``config``.
-      texts: schedules as `parse_schedule` takes them.
-      file: YAML file with a list of schedules as `schedule_of` takes them.
+        experiment: the experiment; its own schedule is called ``config``.
+        texts: schedules as `parse_schedule` takes them.
+        file: YAML file with a list of schedules as `schedule_of` takes them.
 
     Returns:
-      The schedules; the experiment's own one if none is given.
+        The schedules; the experiment's own one if none is given.
 
     Raises:
-      ConfigError: a schedule cannot be read.
+        ConfigError: a schedule cannot be read.
     """
     name, parameters = experiment.schedule
     own = ScheduleSpec(default_label(name, parameters), name, parameters)
@@ -57,14 +57,14 @@ def make_curves(
     """Makes the learning curves of an experiment's tasks.
 
     Args:
-      experiment: the experiment.
-      parameters: fields of `CurveSettings`; ``memory`` is in updates.
-      baseline_steps: updates in which a model trained on only one task reaches its baseline.
-      recorded: directory of a run whose scores are the curves; None takes power laws.
+        experiment: the experiment.
+        parameters: fields of `CurveSettings`; ``memory`` is in updates.
+        baseline_steps: updates in which a model trained on only one task reaches its baseline.
+        recorded: directory of a run whose scores are the curves; None takes power laws.
 
     Raises:
-      ConfigError: a parameter is out of range.
-      DataError: the run has no scores of the tasks.
+        ConfigError: a parameter is out of range.
+        DataError: the run has no scores of the tasks.
     """
     batches = experiment.batches_per_step
     given = dict(parameters)

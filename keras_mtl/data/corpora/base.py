@@ -32,9 +32,9 @@ class Pair:
     """A sentence and its translation, as the corpus has them.
 
     Attributes:
-      source: text in the source language.
-      target: text in the target language.
-      line: number of the line or entry, from 1; for generated corpora the pair's number.
+        source: text in the source language.
+        target: text in the target language.
+        line: number of the line or entry, from 1; for generated corpora the pair's number.
     """
 
     source: str
@@ -47,9 +47,9 @@ class BadLine:
     """An entry of a corpus file that cannot be read.
 
     Attributes:
-      path: the file.
-      line: number of the line or entry, from 1; 0 means the file as a whole.
-      reason: what is wrong, for the report.
+        path: the file.
+        line: number of the line or entry, from 1; 0 means the file as a whole.
+        reason: what is wrong, for the report.
     """
 
     path: str
@@ -68,17 +68,17 @@ class CorpusReader(abc.ABC):
     the beginning each time and yields the same sequence each time.
 
     Args:
-      source: code of the source language, for example ``en``.
-      target: code of the target language.
+        source: code of the source language, for example ``en``.
+        target: code of the target language.
 
     Attributes:
-      name: key in the registry.
-      path_options: options whose values are paths, patterns of paths, or lists of these. In a
-        configuration file they are relative to the file.
-      lines: entries read so far, by file; the whole that the share of bad lines is taken of. The
-        file of the pair that was yielded last is the newest key.
-      dropped: pairs that the reader's own rules dropped so far, by rule.
-      notes: what the user should know about the choice of files; the constructor writes them.
+        name: key in the registry.
+        path_options: options whose values are paths, patterns of paths, or lists of these. In a
+            configuration file they are relative to the file.
+        lines: entries read so far, by file; the whole that the share of bad lines is taken of. The
+            file of the pair that was yielded last is the newest key.
+        dropped: pairs that the reader's own rules dropped so far, by rule.
+        notes: what the user should know about the choice of files; the constructor writes them.
     """
 
     name: ClassVar[str]
@@ -147,14 +147,14 @@ def create_reader(
     """Builds a reader by name.
 
     Args:
-      reader: registered name, see `available_readers`.
-      source: code of the source language.
-      target: code of the target language.
-      options: the reader's options by name.
+        reader: registered name, see `available_readers`.
+        source: code of the source language.
+        target: code of the target language.
+        options: the reader's options by name.
 
     Raises:
-      ConfigError: the reader, an option or an option's value is unknown, or one is missing.
-      DataError: a file that an option names is missing.
+        ConfigError: the reader, an option or an option's value is unknown, or one is missing.
+        DataError: a file that an option names is missing.
     """
     given = dict(options or {})
     instance = _READERS.create(reader, given, source, target)
@@ -166,10 +166,10 @@ def option_error(reader: str, option: str, value: object, right: str) -> errors.
     """Returns the error for an option's value.
 
     Args:
-      reader: name of the reader.
-      option: name of the option.
-      value: what was given.
-      right: what would be right, for example "an integer >= 1".
+        reader: name of the reader.
+        option: name of the option.
+        value: what was given.
+        right: what would be right, for example "an integer >= 1".
     """
     return errors.ConfigError(
         f"corpora.options of reader {reader!r}: {option} is {value!r}; it must be {right}"
@@ -203,12 +203,12 @@ def read_lines(name: str, *, escape: bool = False) -> Iterator[str | BadLine]:
     at the beginning is dropped.
 
     Args:
-      name: a path, or ``path:member`` for a member of a zip archive.
-      escape: yields a line that is not UTF-8 with its wrong bytes as surrogates (see
-        ``is_escaped``), for formats in which it may be a part of something longer.
+        name: a path, or ``path:member`` for a member of a zip archive.
+        escape: yields a line that is not UTF-8 with its wrong bytes as surrogates (see
+            ``is_escaped``), for formats in which it may be a part of something longer.
 
     Raises:
-      DataError: the file is damaged, or is no text in UTF-8.
+        DataError: the file is damaged, or is no text in UTF-8.
     """
     with open_bytes(name, text=True) as handle:
         number = 0
@@ -242,9 +242,9 @@ class PairStream:
     """The pairs of a reader; counts while it is iterated, judges each file at the end.
 
     Attributes:
-      pairs: pairs passed on.
-      bad: number of bad lines.
-      examples: the first few bad lines of each file, by path.
+        pairs: pairs passed on.
+        bad: number of bad lines.
+        examples: the first few bad lines of each file, by path.
     """
 
     def __init__(self, reader: CorpusReader, max_bad_lines: float) -> None:
@@ -305,13 +305,13 @@ def read_pairs(reader: CorpusReader, max_bad_lines: float = 0.01) -> PairStream:
     """Reads a corpus, keeping count.
 
     Args:
-      reader: the corpus.
-      max_bad_lines: largest share of bad lines in a file, in [0, 1]. A single bad line is never
-        an error, unless the file holds nothing else.
+        reader: the corpus.
+        max_bad_lines: largest share of bad lines in a file, in [0, 1]. A single bad line is never
+            an error, unless the file holds nothing else.
 
     Returns:
-      An iterable of ``Pair``. Its counts are complete when the iteration has ended. Iterating
-      raises DataError at the end of the corpus for a file with too many bad lines.
+        An iterable of ``Pair``. Its counts are complete when the iteration has ended. Iterating
+        raises DataError at the end of the corpus for a file with too many bad lines.
     """
     if not 0 <= max_bad_lines <= 1:
         raise errors.ConfigError(f"cleaning.max_bad_lines is {max_bad_lines}; it must be in [0, 1]")

@@ -31,11 +31,11 @@ class Message:
     """One message of a catalog.
 
     Attributes:
-      context: its context, or None.
-      identifier: the msgid (in English by convention).
-      plural: the msgid_plural, or None.
-      translations: the forms of msgstr, at least one.
-      line: number of the entry (.mo) or line of its msgid (.po), from 1.
+        context: its context, or None.
+        identifier: the msgid (in English by convention).
+        plural: the msgid_plural, or None.
+        translations: the forms of msgstr, at least one.
+        line: number of the entry (.mo) or line of its msgid (.po), from 1.
     """
 
     context: str | None
@@ -50,11 +50,11 @@ class Catalog:
     """The messages of one file.
 
     Attributes:
-      messages: what could be read, without the header.
-      bad: what could not.
-      entries: number of entries in the file, bad ones included.
-      singular: index of the form for n = 1.
-      many: index of the form that most n from 2 to 100 take.
+        messages: what could be read, without the header.
+        bad: what could not.
+        entries: number of entries in the file, bad ones included.
+        singular: index of the form for n = 1.
+        many: index of the form that most n from 2 to 100 take.
     """
 
     messages: list[Message]
@@ -85,14 +85,14 @@ class Charset:
     """Decodes a catalog's text.
 
     Args:
-      header: the translation of the empty msgid, as bytes; empty if the catalog has none.
-      texts: returns all texts of the catalog. If all are UTF-8, a name that is unknown does not
-        matter; such names are mostly typing errors.
+        header: the translation of the empty msgid, as bytes; empty if the catalog has none.
+        texts: returns all texts of the catalog. If all are UTF-8, a name that is unknown does not
+            matter; such names are mostly typing errors.
 
     Attributes:
-      name: the name in the header; UTF-8 if there is none or only the placeholder of a template.
-      codec: Python's name of the codec, or None if Python does not know the charset.
-      refusal: why no text can be read, or empty. Only charsets that contain ASCII are possible.
+        name: the name in the header; UTF-8 if there is none or only the placeholder of a template.
+        codec: Python's name of the codec, or None if Python does not know the charset.
+        refusal: why no text can be read, or empty. Only charsets that contain ASCII are possible.
     """
 
     def __init__(self, header: bytes, texts: Callable[[], bytes]) -> None:
@@ -116,7 +116,7 @@ class Charset:
         """Returns the text.
 
         Raises:
-          ValueError: it cannot be decoded; the error says why.
+            ValueError: it cannot be decoded; the error says why.
         """
         if self.codec is not None:
             try:
@@ -171,8 +171,8 @@ def plural_indices(fields: dict[str, str]) -> tuple[int, int]:
     """Returns the indices of the form for one and of the form for most other numbers.
 
     Args:
-      fields: the header's fields, with lower-case names; a missing or wrong Plural-Forms means
-        the two forms of English.
+        fields: the header's fields, with lower-case names; a missing or wrong Plural-Forms means
+            the two forms of English.
     """
     forms = fields.get("plural-forms", "")
     match = re.search(r"plural\s*=\s*([^;]+)", forms)

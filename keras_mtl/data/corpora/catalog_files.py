@@ -35,10 +35,10 @@ class CatalogFile(NamedTuple):
     """A catalog.
 
     Attributes:
-      domain: what it holds: the path without suffix, with ``*`` for the language. Catalogs of the
-        same domain are translations of each other.
-      path: the file.
-      locale: the language as its path has it.
+        domain: what it holds: the path without suffix, with ``*`` for the language. Catalogs of the
+            same domain are translations of each other.
+        path: the file.
+        locale: the language as its path has it.
     """
 
     domain: str
@@ -58,10 +58,10 @@ def _locale(name: str, wanted: str, *, is_doubtful: bool = True) -> str | None:
     """Returns the locale that a name is, without an encoding, or None.
 
     Args:
-      name: of a directory, or a part of a file's name.
-      wanted: code of the wanted language.
-      is_doubtful: takes three letters for a language only if it is the wanted one, because almost
-        all of them are the code of some language.
+        name: of a directory, or a part of a file's name.
+        wanted: code of the wanted language.
+        is_doubtful: takes three letters for a language only if it is the wanted one, because almost
+            all of them are the code of some language.
     """
     locale, dot, encoding = name.partition(".")
     if dot:
@@ -91,8 +91,8 @@ def _names(parts: tuple[str, ...], wanted: str) -> Iterator[_Name]:
     """Yields the languages that a path names, the one that counts first.
 
     Args:
-      parts: names of the directories, and of the file without its suffix.
-      wanted: code of the wanted language.
+        parts: names of the directories, and of the file without its suffix.
+        wanted: code of the wanted language.
     """
 
     def named(place: int, locale: str, text: str, is_certain: bool) -> _Name:
@@ -163,8 +163,8 @@ def find_catalogs(directory: str, wanted: str) -> list[CatalogFile]:
     A file that is reached by two names (links) is listed once.
 
     Args:
-      directory: where to search.
-      wanted: code of the language; only its language counts.
+        directory: where to search.
+        wanted: code of the language; only its language counts.
     """
     found: list[CatalogFile] = []
     seen: set[str] = set()

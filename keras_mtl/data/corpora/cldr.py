@@ -27,7 +27,7 @@ def parse_locale(option: str, code: str) -> Locale:
     """Returns the Babel locale of a language code such as ``fr``, ``pt-BR`` or ``sr_Latn``.
 
     Raises:
-      ConfigError: Babel has no data for it.
+        ConfigError: Babel has no data for it.
     """
     try:
         return Locale.parse(code.replace("-", "_"))
@@ -46,14 +46,14 @@ class CldrReader(base.CorpusReader):
     no data for is left out, and the next number takes its place.
 
     Args:
-      source: code of the source language, a locale of Babel.
-      target: code of the target language, a locale of Babel.
-      pairs: how many pairs; >= 1. Some are equal, and cleaning drops them: 4 % of 100,000, 12 % of
-        1,000,000.
-      seed: any integer; another seed gives other pairs.
+        source: code of the source language, a locale of Babel.
+        target: code of the target language, a locale of Babel.
+        pairs: how many pairs; >= 1. Some are equal, and cleaning drops them: 4 % of 100,000, 12 %
+            of 1,000,000.
+        seed: any integer; another seed gives other pairs.
 
     Raises:
-      ConfigError: Babel does not know a locale, or an option's value is wrong.
+        ConfigError: Babel does not know a locale, or an option's value is wrong.
     """
 
     name = "cldr"

@@ -319,8 +319,8 @@ def content(seed: int, index: int) -> Node:
     """Returns what pair ``index`` says.
 
     Args:
-      seed: seed of the corpus, any integer.
-      index: number of the pair, >= 0.
+        seed: seed of the corpus, any integer.
+        index: number of the pair, >= 0.
     """
     draw = Draw(seed, index)
     return _KINDS[draw.below(len(_KINDS))](draw)

@@ -78,7 +78,7 @@ class Renderer:
     """Renders trees in one locale.
 
     Args:
-      locale: a Babel locale.
+        locale: a Babel locale.
     """
 
     def __init__(self, locale: Locale) -> None:
@@ -119,7 +119,7 @@ class Renderer:
         """Returns the text of a tree.
 
         Raises:
-          MissingDataError: CLDR has no data for it in this locale.
+            MissingDataError: CLDR has no data for it in this locale.
         """
         return self._methods[node[0]](*node[1:])
 

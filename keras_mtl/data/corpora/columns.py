@@ -14,12 +14,12 @@ class ScoreRule:
     """Drops pairs with a low score; corpora that were aligned by machine have one for each pair.
 
     Args:
-      reader: the reader; counts what is dropped.
-      column: the option ``score_column``; None without a rule.
-      min_score: the option ``min_score``: the smallest score that is kept.
+        reader: the reader; counts what is dropped.
+        column: the option ``score_column``; None without a rule.
+        min_score: the option ``min_score``: the smallest score that is kept.
 
     Raises:
-      ConfigError: one of the two is missing, or ``min_score`` is no finite number.
+        ConfigError: one of the two is missing, or ``min_score`` is no finite number.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class ScoreRule:
         """Whether the rule keeps a pair; a text says why its score is none.
 
         Args:
-          score: a number or its text.
+            score: a number or its text.
         """
         if self._least is None:
             return True
@@ -62,15 +62,15 @@ class Columns:
     """The columns of a file of rows.
 
     Args:
-      reader: the reader, for messages and counts.
-      source: the option ``source_column``: a number from 0, or a name if there is a header.
-      target: the option ``target_column``.
-      score: the option ``score_column``, or None.
-      min_score: the option ``min_score``, or None.
-      header: whether the first row names the columns.
+        reader: the reader, for messages and counts.
+        source: the option ``source_column``: a number from 0, or a name if there is a header.
+        target: the option ``target_column``.
+        score: the option ``score_column``, or None.
+        min_score: the option ``min_score``, or None.
+        header: whether the first row names the columns.
 
     Raises:
-      ConfigError: a column is negative, a name without a header, or chosen twice.
+        ConfigError: a column is negative, a name without a header, or chosen twice.
     """
 
     def __init__(
@@ -103,12 +103,12 @@ class Columns:
         """Yields the pairs of a file, and counts its lines.
 
         Args:
-          name: the file.
-          rows: line and cells of each row, or what is wrong with it.
-          count: cells that each row must have; None takes the first row's.
+            name: the file.
+            rows: line and cells of each row, or what is wrong with it.
+            count: cells that each row must have; None takes the first row's.
 
         Raises:
-          DataError: the first row does not have the columns.
+            DataError: the first row does not have the columns.
         """
         places: list[int] = []
         for line, cells in rows:

@@ -54,7 +54,7 @@ class _File:
         """Counts bytes that a text or its description takes.
 
         Raises:
-          OverflowError: the texts overlap so much that the file cannot be a catalog.
+            OverflowError: the texts overlap so much that the file cannot be a catalog.
         """
         self._left -= size
         if self._left < 0:
@@ -80,11 +80,11 @@ def _system_dependent(file: _File, offset: int, segments: int, known: int) -> by
     """Returns a text with the names of C's formats, ``%<PRIu64>``, as a text catalog has them.
 
     Args:
-      file: the catalog.
-      offset: of the description: an offset of fixed text, then pairs of (length of the next part
-        of the fixed text, number of the segment that follows it).
-      segments: offset of the table of segments.
-      known: number of segments.
+        file: the catalog.
+        offset: of the description: an offset of fixed text, then pairs of (length of the next part
+            of the fixed text, number of the segment that follows it).
+        segments: offset of the table of segments.
+        known: number of segments.
     """
     (start,) = file.numbers(offset, 1)
     parts: list[bytes] = []

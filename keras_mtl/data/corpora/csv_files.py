@@ -20,22 +20,22 @@ class CsvReader(base.CorpusReader):
     one. White space around a field belongs to it.
 
     Args:
-      source: code of the source language.
-      target: code of the target language.
-      file: path of the file, a pattern, or a list of these; UTF-8, plain or compressed.
-      source_column: column of the source: its name in the header or its number from 0; the default
-        is the code of the source language, or 0 without a header.
-      target_column: the same for the target; without a header the default is 1.
-      score_column: column of a score, for ``min_score``.
-      min_score: pairs with a lower score are dropped.
-      header: the first row of each file names the columns and holds no pair.
-      delimiter: the character between fields: ``,``, ``;`` or another one.
-      quote: the character around fields; None (``null``) quotes nothing.
-      columns: number of columns that each row must have; None takes the first row's.
+        source: code of the source language.
+        target: code of the target language.
+        file: path of the file, a pattern, or a list of these; UTF-8, plain or compressed.
+        source_column: column of the source: its name in the header or its number from 0; the
+            default is the code of the source language, or 0 without a header.
+        target_column: the same for the target; without a header the default is 1.
+        score_column: column of a score, for ``min_score``.
+        min_score: pairs with a lower score are dropped.
+        header: the first row of each file names the columns and holds no pair.
+        delimiter: the character between fields: ``,``, ``;`` or another one.
+        quote: the character around fields; None (``null``) quotes nothing.
+        columns: number of columns that each row must have; None takes the first row's.
 
     Raises:
-      ConfigError: an option has a wrong value.
-      DataError: a file does not exist or is no text.
+        ConfigError: an option has a wrong value.
+        DataError: a file does not exist or is no text.
     """
 
     name = "csv"
@@ -86,7 +86,7 @@ class CsvReader(base.CorpusReader):
         """Yields pairs, file by file; ``line`` is the line on which a row begins.
 
         Raises:
-          DataError: the first row of a file does not have the columns.
+            DataError: the first row of a file does not have the columns.
         """
         for name in self._files:
             try:
@@ -166,9 +166,9 @@ class _Lines:
     """The lines of a file for ``csv.reader``, some of which may be put back.
 
     Attributes:
-      taken: lines of the row that is being read.
-      number: number of the last line taken, from 1.
-      bad: the line that cannot be read and has ended the row.
+        taken: lines of the row that is being read.
+        number: number of the last line taken, from 1.
+        bad: the line that cannot be read and has ended the row.
     """
 
     def __init__(self, lines: Iterator[str | base.BadLine]) -> None:

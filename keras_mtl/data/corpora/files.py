@@ -24,19 +24,19 @@ def require_files(
     """Returns the files of an option as ``open_bytes`` takes them, each one looked into.
 
     Args:
-      reader: name of the reader.
-      option: name of the option.
-      value: a path, ``archive.zip:member``, a pattern (``*``, ``?``, ``[...]``, ``**``), or a list
-        of these. The files of a pattern are sorted by name. Of a zip archive without a member, the
-        one that fits is taken.
-      language: chooses the member of a zip archive with a file for each language.
-      suffixes: choose the member of a zip archive with other files in it.
-      text: whether only UTF-8 text is right, as of ``open_bytes``.
+        reader: name of the reader.
+        option: name of the option.
+        value: a path, ``archive.zip:member``, a pattern (``*``, ``?``, ``[...]``, ``**``), or a
+            list of these. The files of a pattern are sorted by name. Of a zip archive without a
+            member, the one that fits is taken.
+        language: chooses the member of a zip archive with a file for each language.
+        suffixes: choose the member of a zip archive with other files in it.
+        text: whether only UTF-8 text is right, as of ``open_bytes``.
 
     Raises:
-      ConfigError: the value is none of these.
-      DataError: a file is missing, cannot be read or is named twice, a pattern matches no file, or
-        a file has another format.
+        ConfigError: the value is none of these.
+        DataError: a file is missing, cannot be read or is named twice, a pattern matches no file,
+            or a file has another format.
     """
     names = []
     for path in expand(reader, option, value):
@@ -53,8 +53,8 @@ def expand(reader: str, option: str, value: object) -> list[str]:
     """Returns the paths of an option, patterns replaced by the files that they match.
 
     Raises:
-      ConfigError: the value is not a path, a pattern or a list of these.
-      DataError: a pattern matches no file, or a path is named twice.
+        ConfigError: the value is not a path, a pattern or a list of these.
+        DataError: a pattern matches no file, or a path is named twice.
     """
     given = value if isinstance(value, list | tuple) else [value]
     if not given:

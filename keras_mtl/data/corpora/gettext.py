@@ -40,8 +40,8 @@ def _best(code: str, files: Iterable[CatalogFile]) -> tuple[list[str], str]:
     """Returns the locales that are read for a language, and why others are not chosen.
 
     Args:
-      code: code of the language.
-      files: its catalogs in all regions and scripts.
+        code: code of the language.
+        files: its catalogs in all regions and scripts.
     """
     found = dict.fromkeys(file.locale for file in files)
     ranks = {locale: languages.fit(code, locale) for locale in found}
@@ -69,16 +69,16 @@ class GettextReader(base.CorpusReader):
     """Messages of every .mo and .po file below some directories.
 
     Args:
-      source: code of the source language; ``en`` and ``en-US`` take the msgid.
-      target: code of the target language; ``en`` and ``en-US`` take the msgid.
-      folders: one directory or a list of them.
-      source_locale: locale of the source's catalogs, or a list of which the first with a
-        catalog of a domain counts; by default those that fit the language best.
-      target_locale: the same for the target.
-      exclude: patterns (``iso_3166*``) of file names, without suffix, that are left out.
+        source: code of the source language; ``en`` and ``en-US`` take the msgid.
+        target: code of the target language; ``en`` and ``en-US`` take the msgid.
+        folders: one directory or a list of them.
+        source_locale: locale of the source's catalogs, or a list of which the first with a
+            catalog of a domain counts; by default those that fit the language best.
+        target_locale: the same for the target.
+        exclude: patterns (``iso_3166*``) of file names, without suffix, that are left out.
 
     Raises:
-      DataError: a directory does not exist or has no catalog of the language.
+        DataError: a directory does not exist or has no catalog of the language.
     """
 
     name = "gettext"
@@ -234,9 +234,9 @@ class GettextReader(base.CorpusReader):
         """Yields the pairs of a catalog.
 
         Args:
-          path: the catalog.
-          joined: texts in the source language, or None if one side is the msgid.
-          bad: receives what cannot be read.
+            path: the catalog.
+            joined: texts in the source language, or None if one side is the msgid.
+            bad: receives what cannot be read.
         """
         for key, english, text, line in self._texts(path, bad):
             if joined is not None:

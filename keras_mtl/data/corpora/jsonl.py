@@ -14,18 +14,18 @@ class JsonlReader(base.CorpusReader):
     """Files with one JSON object a line.
 
     Args:
-      source: code of the source language.
-      target: code of the target language.
-      file: path of the file, a pattern, or a list of these; UTF-8, plain or compressed.
-      source_column: field of the source; ``a.b`` is a field inside of another. The default is the
-        code of the source language, or ``translation.<code>``.
-      target_column: the same for the target.
-      score_column: field of a score, for ``min_score``.
-      min_score: pairs with a lower score are dropped.
+        source: code of the source language.
+        target: code of the target language.
+        file: path of the file, a pattern, or a list of these; UTF-8, plain or compressed.
+        source_column: field of the source; ``a.b`` is a field inside of another. The default is the
+            code of the source language, or ``translation.<code>``.
+        target_column: the same for the target.
+        score_column: field of a score, for ``min_score``.
+        min_score: pairs with a lower score are dropped.
 
     Raises:
-      ConfigError: an option has a wrong value.
-      DataError: a file does not exist or is no text.
+        ConfigError: an option has a wrong value.
+        DataError: a file does not exist or is no text.
     """
 
     name = "jsonl"
@@ -58,7 +58,7 @@ class JsonlReader(base.CorpusReader):
         """Yields pairs, file by file.
 
         Raises:
-          DataError: the first object of a file does not have the fields.
+            DataError: the first object of a file does not have the fields.
         """
         for name in self._files:
             yield from self._fields.pairs(name, self._records(name))

@@ -58,9 +58,9 @@ def placeholders(text: str) -> tuple[Counter[str], frozenset[str]]:
     """Returns what a translation must keep.
 
     Returns:
-      The printf conversions with their number of uses, without positions (``%2$s`` counts as
-      ``%s``, for languages change the order), and the set of named or numbered fields (a
-      language may need to say one twice).
+        The printf conversions with their number of uses, without positions (``%2$s`` counts as
+        ``%s``, for languages change the order), and the set of named or numbered fields (a
+        language may need to say one twice).
     """
     conversions: Counter[str] = Counter()
     named = set(_BRACES.findall(text)) if "{" in text else set()
@@ -88,8 +88,8 @@ def mnemonic_marker(identifier: str, translations: Sequence[str]) -> str:
     * in ``A & B``, ``&amp;``, ``a && b``.
 
     Args:
-      identifier: the English text.
-      translations: texts in other languages; without any, there is no mnemonic.
+        identifier: the English text.
+        translations: texts in other languages; without any, there is no mnemonic.
     """
     words = len(identifier.split())
     if words > _LABEL_WORDS:
@@ -118,8 +118,8 @@ def remove_mnemonic(text: str, marker: str) -> str:
     """Returns a text without its mnemonic.
 
     Args:
-      text: the English text or a translation of it.
-      marker: what ``mnemonic_marker`` found in the English text.
+        text: the English text or a translation of it.
+        marker: what ``mnemonic_marker`` found in the English text.
     """
     if not marker or marker not in text:
         return text
@@ -141,12 +141,12 @@ def clean_pair(identifier: str, source: str, target: str) -> tuple[str, str] | s
     """Returns the pair of sentences, or the name of the rule that drops it.
 
     Args:
-      identifier: the msgid (or msgid_plural) that both sides translate; it may be one of them.
-      source: text in the source language.
-      target: text in the target language.
+        identifier: the msgid (or msgid_plural) that both sides translate; it may be one of them.
+        source: text in the source language.
+        target: text in the target language.
 
     Returns:
-      (source, target), or ``untranslated``, ``credits``, ``layout`` or ``placeholders``.
+        (source, target), or ``untranslated``, ``credits``, ``layout`` or ``placeholders``.
     """
     identifier, source, target = identifier.strip(), source.strip(), target.strip()
     if not source or not target:

@@ -62,10 +62,10 @@ class _Streams:
     file, and the package zstandard takes a cut-off file for a whole one.
 
     Args:
-      stream: the file.
-      new: makes the decompressor of one stream.
-      failure: what it raises.
-      feed: compressed bytes that it gets at once.
+        stream: the file.
+        new: makes the decompressor of one stream.
+        failure: what it raises.
+        feed: compressed bytes that it gets at once.
     """
 
     def __init__(
@@ -183,10 +183,10 @@ class _Decompressed(io.RawIOBase):
     """Content of a compressed file; damage becomes a DataError that names the file.
 
     Args:
-      inner: the decompressor, with ``read(size)`` and ``close``.
-      outer: the stream that it reads, closed with it.
-      compression: its name.
-      name: name of the file.
+        inner: the decompressor, with ``read(size)`` and ``close``.
+        outer: the stream that it reads, closed with it.
+        compression: its name.
+        name: name of the file.
     """
 
     def __init__(self, inner: Any, outer: Any, compression: str, name: str) -> None:
@@ -232,12 +232,12 @@ def open_bytes(name: str, *, text: bool = False) -> BinaryIO:
     """Opens a corpus file or a member of a zip archive, and decompresses it.
 
     Args:
-      name: a path, or ``path:member``. A zip archive without a member must hold one file.
-      text: whether only UTF-8 text is right; other encodings and markup are refused then.
+        name: a path, or ``path:member``. A zip archive without a member must hold one file.
+        text: whether only UTF-8 text is right; other encodings and markup are refused then.
 
     Raises:
-      DataError: the file is missing, damaged, or of a format that is not text; the message names
-        the format and the remedy.
+        DataError: the file is missing, damaged, or of a format that is not text; the message names
+            the format and the remedy.
     """
     path, member = split_member(name)
     if member is None and is_zip(path):
@@ -347,13 +347,13 @@ def choose_member(path: str, language: str | None = None, suffixes: Sequence[str
     An archive with one file leaves no choice; READMEs, licenses and hidden files do not count.
 
     Args:
-      path: the archive.
-      language: code of the language, for an archive with one file per language. For ``en`` it
-        takes ``corpus.en-fr.en``; of several codes that fit, the best (see ``languages.fit``).
-      suffixes: endings of the reader's files, for an archive with others in it.
+        path: the archive.
+        language: code of the language, for an archive with one file per language. For ``en`` it
+            takes ``corpus.en-fr.en``; of several codes that fit, the best (see ``languages.fit``).
+        suffixes: endings of the reader's files, for an archive with others in it.
 
     Raises:
-      DataError: the archive is damaged, is a document (an Excel workbook), or leaves a choice.
+        DataError: the archive is damaged, is a document (an Excel workbook), or leaves a choice.
     """
     with _open_zip(path) as archive:
         names = [each.filename for each in archive.infolist() if not each.is_dir()]

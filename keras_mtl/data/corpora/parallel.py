@@ -14,14 +14,14 @@ class ParallelReader(base.CorpusReader):
     Both options may name the same zip archive, as OPUS ships them: each takes its language's file.
 
     Args:
-      source: code of the source language.
-      target: code of the target language.
-      source_file: path of the source text, a pattern, or a list of these.
-      target_file: the same for the target; the first file translates the first one, and so on.
+        source: code of the source language.
+        target: code of the target language.
+        source_file: path of the source text, a pattern, or a list of these.
+        target_file: the same for the target; the first file translates the first one, and so on.
 
     Raises:
-      DataError: a file does not exist or is no text, or the options name different numbers of
-        files.
+        DataError: a file does not exist or is no text, or the options name different numbers of
+            files.
     """
 
     name = "parallel"
@@ -69,7 +69,7 @@ class ParallelReader(base.CorpusReader):
         """Yields pairs, file by file.
 
         Raises:
-          DataError: two files have different numbers of lines; known when the shorter one ends.
+            DataError: two files have different numbers of lines; known when the shorter one ends.
         """
         for source_name, target_name in self._files:
             yield from self._read(source_name, target_name)

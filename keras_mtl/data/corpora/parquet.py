@@ -39,19 +39,19 @@ class ParquetReader(base.CorpusReader):
     """Parquet files, Arrow files, and directories of ``datasets.save_to_disk``.
 
     Args:
-      source: code of the source language.
-      target: code of the target language.
-      file: path of a file or of a saved dataset, a pattern, or a list of these.
-      split: split of a saved ``DatasetDict``; None takes the only one.
-      source_column: column of the source; ``a.b`` is a field inside of a column. The default is the
-        code of the source language, or ``translation.<code>``.
-      target_column: the same for the target.
-      score_column: column of a score, for ``min_score``.
-      min_score: pairs with a lower score are dropped.
+        source: code of the source language.
+        target: code of the target language.
+        file: path of a file or of a saved dataset, a pattern, or a list of these.
+        split: split of a saved ``DatasetDict``; None takes the only one.
+        source_column: column of the source; ``a.b`` is a field inside of a column. The default is
+            the code of the source language, or ``translation.<code>``.
+        target_column: the same for the target.
+        score_column: column of a score, for ``min_score``.
+        min_score: pairs with a lower score are dropped.
 
     Raises:
-      ConfigError: an option has a wrong value.
-      DataError: a file does not exist, is of another format, or a dataset has no such split.
+        ConfigError: an option has a wrong value.
+        DataError: a file does not exist, is of another format, or a dataset has no such split.
     """
 
     name = "parquet"
@@ -94,7 +94,7 @@ class ParquetReader(base.CorpusReader):
         """Yields pairs, file by file; ``line`` is the number of the row, from 1.
 
         Raises:
-          DataError: a file is damaged or does not have the columns.
+            DataError: a file is damaged or does not have the columns.
         """
         for name in self._files:
             yield from self._fields.pairs(name, self._records(name))
@@ -223,11 +223,11 @@ def saved_files(directory: str, split: str | None) -> list[str]:
     """Returns the Arrow files of a dataset that ``save_to_disk`` has written, in order.
 
     Args:
-      directory: of a ``Dataset`` or a ``DatasetDict``.
-      split: a split of the dataset; None takes the only one.
+        directory: of a ``Dataset`` or a ``DatasetDict``.
+        split: a split of the dataset; None takes the only one.
 
     Raises:
-      DataError: it is no such directory, is not complete, or has no such split.
+        DataError: it is no such directory, is not complete, or has no such split.
     """
     root = pathlib.Path(directory)
     if (root / _SPLITS).is_file():

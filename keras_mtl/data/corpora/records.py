@@ -20,15 +20,15 @@ class Fields:
     """The fields of a file of records.
 
     Args:
-      reader: the reader, for messages and counts.
-      source: the option ``source_column``; None takes the language's code, or the code inside of
-        the field ``translation``.
-      target: the option ``target_column``.
-      score: the option ``score_column``, or None.
-      min_score: the option ``min_score``, or None.
+        reader: the reader, for messages and counts.
+        source: the option ``source_column``; None takes the language's code, or the code inside of
+            the field ``translation``.
+        target: the option ``target_column``.
+        score: the option ``score_column``, or None.
+        min_score: the option ``min_score``, or None.
 
     Raises:
-      ConfigError: a name is not a text, or chosen twice.
+        ConfigError: a name is not a text, or chosen twice.
     """
 
     def __init__(
@@ -64,11 +64,11 @@ class Fields:
         """Returns the fields in a file: source, target and, if there is a rule on it, the score.
 
         Args:
-          name: the file.
-          known: the fields that it has.
+            name: the file.
+            known: the fields that it has.
 
         Raises:
-          DataError: it does not have one of them.
+            DataError: it does not have one of them.
         """
         by_name = {".".join(path): path for path in known}
         found = []
@@ -90,8 +90,8 @@ class Fields:
         A text that is null is a translation that is missing; such pairs are dropped and counted.
 
         Args:
-          name: the file.
-          records: line and values of each record, in the order of `find`.
+            name: the file.
+            records: line and values of each record, in the order of `find`.
         """
         for line, values in records:
             self._reader.lines[name] += 1

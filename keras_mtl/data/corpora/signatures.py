@@ -16,9 +16,9 @@ class Format:
     """A file format that readers of text refuse.
 
     Attributes:
-      name: its name in messages, with the article: "a Parquet file".
-      remedy: what the user can do, in the imperative.
-      is_text: whether it is a kind of text that some readers accept: XML, UTF-16.
+        name: its name in messages, with the article: "a Parquet file".
+        remedy: what the user can do, in the imperative.
+        is_text: whether it is a kind of text that some readers accept: XML, UTF-16.
     """
 
     name: str
@@ -105,7 +105,7 @@ def recognize(head: bytes) -> Format | None:
     """Returns the format of a file that is not UTF-8 text, by its first bytes; None: may be text.
 
     Args:
-      head: up to ``HEAD_BYTES`` bytes from the beginning of the file, after decompression.
+        head: up to ``HEAD_BYTES`` bytes from the beginning of the file, after decompression.
     """
     for beginning, known in _BEGINNINGS:
         if head.startswith(beginning):
@@ -140,8 +140,8 @@ def of_zip(members: list[str], mimetype: bytes) -> Format | None:
     """Returns the format of a document that is a zip archive of parts; None: an archive of files.
 
     Args:
-      members: names of the members.
-      mimetype: beginning of the member ``mimetype``, empty if there is none.
+        members: names of the members.
+        mimetype: beginning of the member ``mimetype``, empty if there is none.
     """
     if "[Content_Types].xml" in members:
         for directory, office in (("xl/", EXCEL), ("word/", WORD), ("ppt/", POWERPOINT)):

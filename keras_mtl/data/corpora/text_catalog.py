@@ -63,12 +63,12 @@ class _Token:
     """A token.
 
     Attributes:
-      kind: comment, string, keyword or junk.
-      text: a comment's text after the #, a string's text (unescaped), a keyword, or the junk.
-      line: its line, from 1.
-      index: of ``msgstr[index]``, or None.
-      after_blank_line: whether an empty line precedes it.
-      problem: why a string cannot be used, or empty.
+        kind: comment, string, keyword or junk.
+        text: a comment's text after the #, a string's text (unescaped), a keyword, or the junk.
+        line: its line, from 1.
+        index: of ``msgstr[index]``, or None.
+        after_blank_line: whether an empty line precedes it.
+        problem: why a string cannot be used, or empty.
     """
 
     kind: str
@@ -83,8 +83,8 @@ class _Lexer:
     """Splits a catalog into tokens.
 
     Args:
-      data: the file.
-      leads: what ``_LEADS`` has for the charset, or empty.
+        data: the file.
+        leads: what ``_LEADS`` has for the charset, or empty.
     """
 
     def __init__(self, data: bytes, leads: bytes) -> None:
@@ -164,11 +164,11 @@ class _Entry:
     """The message that is being read.
 
     Attributes:
-      line: line of its msgid.
-      fuzzy: whether its flags say so.
-      fields: (keyword, parts of its text) in their order; msgstr[i] are the last ones.
-      closed: whether a comment followed, after which nothing can be added.
-      problem: line and reason why it cannot be used.
+        line: line of its msgid.
+        fuzzy: whether its flags say so.
+        fields: (keyword, parts of its text) in their order; msgstr[i] are the last ones.
+        closed: whether a comment followed, after which nothing can be added.
+        problem: line and reason why it cannot be used.
     """
 
     line: int
@@ -212,7 +212,7 @@ class _Parser:
     """Joins tokens to entries.
 
     Attributes:
-      entries: the entries that are complete, in their order; without domain directives.
+        entries: the entries that are complete, in their order; without domain directives.
     """
 
     def __init__(self) -> None:
@@ -335,7 +335,7 @@ def _message(entry: _Entry, charset: Charset) -> Message:
     """Decodes an entry.
 
     Raises:
-      ValueError: it cannot be decoded.
+        ValueError: it cannot be decoded.
     """
     context, identifier, plural = (
         None if text is None else charset.decode(text)
@@ -350,7 +350,7 @@ def read_po(path: str) -> Catalog:
     """Reads a text catalog; fuzzy and obsolete entries are left out.
 
     Raises:
-      DataError: the file is compressed and damaged.
+        DataError: the file is compressed and damaged.
     """
     with opening.open_bytes(path) as handle:
         data = read_at_most(handle, _MAX_BYTES)

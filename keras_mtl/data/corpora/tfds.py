@@ -14,19 +14,19 @@ class TfdsReader(base.CorpusReader):
     TensorFlow Datasets is imported when it is first needed.
 
     Args:
-      source: code of the source language.
-      target: code of the target language.
-      dataset: name, with config and version as TFDS writes them: ``wmt14_translate/fr-en:1.0.0``.
-      split: split to read, slices included: ``train``, ``train[:1000000]``.
-      source_key: feature with the source text; the default is ``source``. ``a/b`` is a feature
-        inside of another.
-      target_key: feature with the target text; the default is ``target``.
-      tfds_dir: directory where TFDS keeps its data; None is TFDS' own default.
-      download: download and prepare a dataset that is not there.
+        source: code of the source language.
+        target: code of the target language.
+        dataset: name, with config and version as TFDS writes them: ``wmt14_translate/fr-en:1.0.0``.
+        split: split to read, slices included: ``train``, ``train[:1000000]``.
+        source_key: feature with the source text; the default is ``source``. ``a/b`` is a feature
+            inside of another.
+        target_key: feature with the target text; the default is ``target``.
+        tfds_dir: directory where TFDS keeps its data; None is TFDS' own default.
+        download: download and prepare a dataset that is not there.
 
     Raises:
-      ConfigError: TFDS does not know the dataset, the split or a feature.
-      DataError: the dataset is not there and ``download`` is false.
+        ConfigError: TFDS does not know the dataset, the split or a feature.
+        DataError: the dataset is not there and ``download`` is false.
     """
 
     name = "tfds"

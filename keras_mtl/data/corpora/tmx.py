@@ -66,9 +66,9 @@ class _Head:
     """Parses what stands before the first unit: root element, declarations of entities.
 
     Attributes:
-      root: name of the root element, or an empty string.
-      entities: declared entities with their text.
-      problem: damage after the root element, if any.
+        root: name of the root element, or an empty string.
+        entities: declared entities with their text.
+        problem: damage after the root element, if any.
     """
 
     def __init__(self, path: str) -> None:
@@ -109,7 +109,7 @@ class _Head:
         """Parses a part.
 
         Raises:
-          DataError: it is not XML or not TMX, or declares an entity of entities.
+            DataError: it is not XML or not TMX, or declares an entity of entities.
         """
         if self.problem is not None:
             return
@@ -129,17 +129,17 @@ class TmxReader(base.CorpusReader):
     """TMX files.
 
     Args:
-      source: code of the source language.
-      target: code of the target language.
-      file: path of the file, a pattern, or a list of these; plain or compressed, in the encoding
-        that its XML declaration names.
-      source_language: language of the source variants, or a list in order of preference; the
-        default is ``source``. ``en`` takes ``en-US`` too; see ``languages.fit``.
-      target_language: the same for the target.
+        source: code of the source language.
+        target: code of the target language.
+        file: path of the file, a pattern, or a list of these; plain or compressed, in the encoding
+            that its XML declaration names.
+        source_language: language of the source variants, or a list in order of preference; the
+            default is ``source``. ``en`` takes ``en-US`` too; see ``languages.fit``.
+        target_language: the same for the target.
 
     Raises:
-      ConfigError: an option has a wrong value.
-      DataError: a file does not exist.
+        ConfigError: an option has a wrong value.
+        DataError: a file does not exist.
     """
 
     name = "tmx"
@@ -180,7 +180,7 @@ class TmxReader(base.CorpusReader):
         hold more than two.
 
         Raises:
-          DataError: a file is not TMX, or has no unit in both languages.
+            DataError: a file is not TMX, or has no unit in both languages.
         """
         for name in self._files:
             yield from _File(self, name, self._languages).read()
@@ -190,9 +190,9 @@ class _File:
     """Reads one file for a reader.
 
     Args:
-      reader: the reader, whose counts are kept.
-      path: the file.
-      wanted: language codes of source and target, each in order of preference.
+        reader: the reader, whose counts are kept.
+        path: the file.
+        wanted: language codes of source and target, each in order of preference.
     """
 
     def __init__(self, reader: TmxReader, path: str, wanted: Sequence[tuple[str, ...]]) -> None:

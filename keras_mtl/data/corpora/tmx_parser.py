@@ -23,8 +23,8 @@ class UnitError(Exception):
     """A unit cannot be parsed.
 
     Attributes:
-      reason: what is wrong with it.
-      line: line of the damage, counted from 0 at the beginning of the unit.
+        reason: what is wrong with it.
+        line: line of the damage, counted from 0 at the beginning of the unit.
     """
 
     def __init__(self, reason: str, line: int) -> None:
@@ -46,10 +46,10 @@ class UnitParser:
     """Parses units.
 
     Args:
-      languages: codes of the variants to return, as the file writes them; the text of others is
-        left out.
-      entities: texts of the entities that the file declares. HTML's need no declaration.
-      encoding: the file's encoding, for messages.
+        languages: codes of the variants to return, as the file writes them; the text of others is
+            left out.
+        entities: texts of the entities that the file declares. HTML's need no declaration.
+        encoding: the file's encoding, for messages.
     """
 
     def __init__(
@@ -74,10 +74,10 @@ class UnitParser:
         """Returns the texts of a unit, in its order.
 
         Args:
-          unit: the unit from its start tag to its end tag, in UTF-8.
+            unit: the unit from its start tag to its end tag, in UTF-8.
 
         Raises:
-          UnitError: it is not well-formed, or refers to an unknown entity.
+            UnitError: it is not well-formed, or refers to an unknown entity.
         """
         if self._units < _UNITS_PER_PARSER:
             self._units += 1

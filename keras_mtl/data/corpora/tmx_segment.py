@@ -67,9 +67,9 @@ def separates_words(element: str, attributes: Mapping[str, str], content: str) -
     """Says whether a code stands between two words.
 
     Args:
-      element: a key of ``CODE_ELEMENTS``.
-      attributes: the element's attributes.
-      content: the native code inside it, for example `<br/>` or `{\\b `.
+        element: a key of ``CODE_ELEMENTS``.
+        attributes: the element's attributes.
+        content: the native code inside it, for example `<br/>` or `{\\b `.
     """
     if content:
         if content.isspace():

@@ -40,10 +40,10 @@ class Piece(NamedTuple):
     """A part of the file.
 
     Attributes:
-      kind: a whole unit, or a part of any size of what stands outside units.
-      data: its bytes, in UTF-8; empty for a unit that is too long.
-      line: number of its first line, from 1.
-      problem: why the unit cannot be parsed, or an empty string.
+        kind: a whole unit, or a part of any size of what stands outside units.
+        data: its bytes, in UTF-8; empty for a unit that is too long.
+        line: number of its first line, from 1.
+        problem: why the unit cannot be parsed, or an empty string.
     """
 
     kind: Kind
@@ -56,11 +56,11 @@ class Splitter:
     """Cuts a file into pieces.
 
     Args:
-      path: the file, for errors.
-      chunks: its content in UTF-8.
+        path: the file, for errors.
+        chunks: its content in UTF-8.
 
     Attributes:
-      line: number of the line that was reached.
+        line: number of the line that was reached.
     """
 
     def __init__(self, path: str, chunks: Iterator[bytes]) -> None:
@@ -78,7 +78,7 @@ class Splitter:
         """Yields the pieces in order.
 
         Raises:
-          DataError: a comment outside units never ends.
+            DataError: a comment outside units never ends.
         """
         while True:
             yield from self._outside()

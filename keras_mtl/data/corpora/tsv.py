@@ -11,19 +11,19 @@ class TsvReader(base.CorpusReader):
     """Files with one pair a line; columns are separated by tabs and nothing is quoted.
 
     Args:
-      source: code of the source language.
-      target: code of the target language.
-      file: path of the file, a pattern, or a list of these; UTF-8, plain or compressed.
-      source_column: column of the source, from 0, or its name when the file has a header.
-      target_column: column of the target, from 0, or its name when the file has a header.
-      score_column: column of a score, for ``min_score``.
-      min_score: pairs with a lower score are dropped.
-      columns: number of columns that each line must have; None takes the first line's.
-      header: the first line of each file names the columns and holds no pair.
+        source: code of the source language.
+        target: code of the target language.
+        file: path of the file, a pattern, or a list of these; UTF-8, plain or compressed.
+        source_column: column of the source, from 0, or its name when the file has a header.
+        target_column: column of the target, from 0, or its name when the file has a header.
+        score_column: column of a score, for ``min_score``.
+        min_score: pairs with a lower score are dropped.
+        columns: number of columns that each line must have; None takes the first line's.
+        header: the first line of each file names the columns and holds no pair.
 
     Raises:
-      ConfigError: an option has a wrong value.
-      DataError: a file does not exist or is no text.
+        ConfigError: an option has a wrong value.
+        DataError: a file does not exist or is no text.
     """
 
     name = "tsv"
@@ -61,7 +61,7 @@ class TsvReader(base.CorpusReader):
         """Yields pairs, file by file.
 
         Raises:
-          DataError: the first line of a file does not have the columns.
+            DataError: the first line of a file does not have the columns.
         """
         for name in self._files:
             rows = (

@@ -103,11 +103,11 @@ def detect(path: str, head: bytes) -> tuple[str, int]:
     without any of them is UTF-8.
 
     Args:
-      path: the file, for errors.
-      head: its first bytes, at least up to the end of the XML declaration.
+        path: the file, for errors.
+        head: its first bytes, at least up to the end of the XML declaration.
 
     Raises:
-      DataError: the encoding is unknown or not supported.
+        DataError: the encoding is unknown or not supported.
     """
     for mark, name in _BYTE_ORDER_MARKS:
         if head.startswith(mark):
@@ -142,11 +142,11 @@ def utf8_chunks(path: str, handle: BinaryIO) -> tuple[str, Iterator[bytes]]:
     also how invalid bytes of a UTF-8 file look to the parser.
 
     Args:
-      path: the file, for errors.
-      handle: the file, at its beginning.
+        path: the file, for errors.
+        handle: the file, at its beginning.
 
     Raises:
-      DataError: the encoding is unknown or not supported.
+        DataError: the encoding is unknown or not supported.
     """
     head = handle.read(max(CHUNK_BYTES, _HEAD_BYTES))
     encoding, skipped = detect(path, head[:_HEAD_BYTES])
