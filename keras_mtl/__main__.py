@@ -1,4 +1,4 @@
-"""``python -m keras_mtl`` is ``keras-mtl``."""
+"""`python -m keras_mtl` is `keras-mtl`."""
 
 import sys
 

@@ -1,6 +1,6 @@
 """Errors that a user can repair.
 
-The command line prints their text after ``error:`` and exits with 2; anything else is a defect and
+The command line prints their text after `error:` and exits with 2; anything else is a defect and
 keeps its traceback. Each message names the file or field, the value that was given and the remedy.
 """
 

@@ -1,4 +1,4 @@
-"""The events of a run, as ``metrics.jsonl`` holds them: one JSON object per line.
+"""The events of a run, as `metrics.jsonl` holds them: one JSON object per line.
 
 `keras_mtl.training.run.event_log` writes the file and describes the events. This module is its only
 reader: whole events, and curves of one field by task.
@@ -43,10 +43,10 @@ def effective_step(event: Mapping[str, Any]) -> int:
 
 
 def read_log(path: str | os.PathLike[str]) -> tuple[list[Event], list[DamagedLine]]:
-    """Reads all of ``metrics.jsonl`` that can be read.
+    """Reads all of `metrics.jsonl` that can be read.
 
     Args:
-        path: the file, or the ``model_dir`` that holds it.
+        path: the file, or the `model_dir` that holds it.
 
     Returns:
         The events in file order, and the lines that are not events.
@@ -73,10 +73,10 @@ def read_log(path: str | os.PathLike[str]) -> tuple[list[Event], list[DamagedLin
 
 
 def read_events(path: str | os.PathLike[str]) -> list[Event]:
-    """Reads ``metrics.jsonl``.
+    """Reads `metrics.jsonl`.
 
     Args:
-        path: the file, or the ``model_dir`` that holds it.
+        path: the file, or the `model_dir` that holds it.
 
     Returns:
         Its events in file order. An incomplete last line, as a killed process may leave, is
@@ -98,7 +98,7 @@ def read_events(path: str | os.PathLike[str]) -> list[Event]:
 
 
 def of_kind(events: Iterable[Event], kind: str) -> list[Event]:
-    """Returns the events of one kind, ``train`` or ``evaluation``."""
+    """Returns the events of one kind, `train` or `evaluation`."""
     return [event for event in events if event.get("event") == kind]
 
 
@@ -119,8 +119,8 @@ def task_curves(events: Iterable[Event], field: str, metric: str = "") -> dict[s
 
     Args:
         events: events of one kind or of both.
-        field: ``loss``, ``probabilities``, ``ratios``, ``scores``, ...
-        metric: key within the field, for ``scores``.
+        field: `loss`, `probabilities`, `ratios`, `scores`, ...
+        metric: key within the field, for `scores`.
 
     Returns:
         Finite values by task and step, in rising order of steps; tasks in the order in which they

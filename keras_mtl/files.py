@@ -1,7 +1,7 @@
 """Writing files and directories: complete or absent, and errors that name the file.
 
 Whatever must never be seen half written goes through `replacing_file`, `replacing_directory` or
-`replace_file`. The new content has the name ``.<name>.partial`` until it is complete and on the
+`replace_file`. The new content has the name `.<name>.partial` until it is complete and on the
 disk. A killed process leaves it, and the next one that writes the same path removes it. It is also
 a lock: two processes that write the same path do so one after the other.
 """
@@ -17,7 +17,7 @@ from typing import BinaryIO
 
 @contextlib.contextmanager
 def naming(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Adds the path to an ``OSError`` that has no file name.
+    """Adds the path to an `OSError` that has no file name.
 
     The operating system names the file if it cannot be opened, but not if a later write fails, for
     example because the disk is full.
@@ -50,7 +50,7 @@ def replace_file(path: str | os.PathLike[str], content: str | bytes) -> Path:
         The path.
 
     Raises:
-        OSError: the file cannot be written; ``filename`` of the error is the path.
+        OSError: the file cannot be written; `filename` of the error is the path.
     """
     with replacing_file(path) as file:
         file.write(content.encode() if isinstance(content, str) else content)
@@ -70,7 +70,7 @@ def replacing_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         The new file: empty, binary, and seekable.
 
     Raises:
-        OSError: the file cannot be written; ``filename`` of the error is the path.
+        OSError: the file cannot be written; `filename` of the error is the path.
     """
     path = Path(path)
     partial = _partial(path)
@@ -105,7 +105,7 @@ def replacing_directory(path: str | os.PathLike[str]) -> Iterator[Path]:
         The new directory: empty, and in the same parent as `path`.
 
     Raises:
-        OSError: the directory cannot be written; ``filename`` of the error is the path, or a file
+        OSError: the directory cannot be written; `filename` of the error is the path, or a file
             in it.
     """
     path = Path(path)
@@ -189,7 +189,7 @@ def _sync_tree(directory: Path) -> None:
 
 @contextlib.contextmanager
 def _named_as_the_user_knows_it(partial: Path, path: Path) -> Iterator[None]:
-    """Puts the path in place of the partial one that an ``OSError`` names."""
+    """Puts the path in place of the partial one that an `OSError` names."""
     try:
         yield
     except OSError as error:

@@ -32,8 +32,8 @@ def describe(accelerators: Sequence[str] = ()) -> dict[str, Any]:
         accelerators: names of the GPUs or TPUs that take part.
 
     Returns:
-        ``processor`` (name), ``processors`` (number that this process may use), ``architecture``,
-        and ``accelerators`` if there are any.
+        `processor` (name), `processors` (number that this process may use), `architecture`,
+        and `accelerators` if there are any.
     """
     found = {
         "processor": processor_name(),

@@ -50,7 +50,7 @@ class Metric:
         name: what configurations call it.
         title: what tables call it.
         unit: of its values, for example "nats per token".
-        compares_text: whether ``function`` takes hypotheses and references; otherwise the loss.
+        compares_text: whether `function` takes hypotheses and references; otherwise the loss.
         function: computes it.
         higher_is_better: its direction.
         negative: its values are <= 0; schedules compare them without their sign.
@@ -81,7 +81,7 @@ def register_text_metric(
     """Decorator: makes a function of hypotheses and references a metric.
 
     Args:
-        name: what configurations call it: lower-case letters, digits and ``_``.
+        name: what configurations call it: lower-case letters, digits and `_`.
         title: what tables call it.
         unit: of its values; they should be >= 0, because schedules divide them by a baseline.
         higher_is_better: its direction.
@@ -209,7 +209,7 @@ def title(metric: str) -> str:
 
 
 def ratio_title(metric: str) -> str:
-    """What tables and charts call a score divided by the task's baseline: ``BLEU / baseline``."""
+    """What tables and charts call a score divided by the task's baseline: `BLEU / baseline`."""
     return f"{title(metric)} / baseline"
 
 
@@ -246,7 +246,7 @@ def score(metric: str, hypotheses: Sequence[str], references: Sequence[str]) -> 
     """Scores a corpus of translations with one reference each.
 
     Args:
-        metric: ``bleu`` (mixed case, 13a tokens, exponential smoothing), ``chrf`` (chrF2: character
+        metric: `bleu` (mixed case, 13a tokens, exponential smoothing), `chrf` (chrF2: character
             6-grams, beta 2), both with sacrebleu's defaults, or that of a plug-in.
         hypotheses: N >= 1 detokenized translations; an empty string is a translation.
         references: their N references.
@@ -282,7 +282,7 @@ def loss_score(metric: str, total_nll: float, tokens: float) -> MetricResult:
     """Scores a model's loss on the references.
 
     Args:
-        metric: ``neg_log_perplexity``, or that of a plug-in.
+        metric: `neg_log_perplexity`, or that of a plug-in.
         total_nll: sum of the negative log-probabilities of all reference tokens, in nats.
         tokens: their number, ends of sentences included; > 0.
 

@@ -15,7 +15,7 @@ TASKS_FILE = "tasks.json"
 """The tasks of a trained model and their decoders."""
 
 DATA_DIRECTORY = "data"
-"""Where a run's data is prepared unless ``task.data.data_dir`` names another place."""
+"""Where a run's data is prepared unless `task.data.data_dir` names another place."""
 
 MANIFEST_FILE = "manifest.json"
 """What prepared data holds, and how it was prepared."""
@@ -31,12 +31,12 @@ def data_directory(configured: str, model_dir: str | os.PathLike[str]) -> str:
     """Returns the directory of a run's prepared data.
 
     Args:
-        configured: ``task.data.data_dir``; empty means a directory in `model_dir`.
+        configured: `task.data.data_dir`; empty means a directory in `model_dir`.
         model_dir: the run's directory.
     """
     return configured or os.path.join(model_dir, DATA_DIRECTORY)
 
 
 def evaluation_file(part: str) -> str:
-    """Returns the name of the report on a split (``test``) or on a list of corpora (``news``)."""
+    """Returns the name of the report on a split (`test`) or on a list of corpora (`news`)."""
     return f"evaluation-{part}.json"

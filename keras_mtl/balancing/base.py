@@ -79,8 +79,8 @@ class Balancer(abc.ABC):
         seed: seed of random draws, any int32.
 
     Attributes:
-        uses: what `weights` depends on in addition to the state and the step: ``"state"``
-            (nothing), ``"losses"`` or ``"gradients"`` (losses too).
+        uses: what `weights` depends on in addition to the state and the step: `"state"`
+            (nothing), `"losses"` or `"gradients"` (losses too).
         shared_only: whether the weights act on only the variables that all tasks share; the others
             then take the plain step.
         looks_back: whether `update_after` learns from the losses after the update of the weights.

@@ -23,7 +23,7 @@ class Balancing(keras.layers.Layer):
     Build it under the strategy's scope.
 
     Args:
-        method: registered name, for example ``pcgrad``.
+        method: registered name, for example `pcgrad`.
         num_tasks: int, number of tasks N.
         parameters: the method's parameters; None takes the defaults.
         seed: int, seed of random draws.
@@ -180,7 +180,7 @@ class Balancing(keras.layers.Layer):
         that), and so are the gradients: the optimizer sums them.
 
         Args:
-            tape: `tf.GradientTape` that recorded the losses; ``persistent=True`` where the method
+            tape: `tf.GradientTape` that recorded the losses; `persistent=True` where the method
                 uses gradients.
             losses: for each task a scalar, or a tensor [N]; what stands for a task with a share
                 of 0 does not matter as long as it is finite.

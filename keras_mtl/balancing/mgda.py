@@ -20,7 +20,7 @@ class Mgda(Balancer):
     Args:
         num_tasks: N.
         seed: not used.
-        normalize: s_i: ``none`` (1), ``l2`` (‖g_i‖), ``loss`` (L_i) or ``loss+`` (L_i ‖g_i‖).
+        normalize: s_i: `none` (1), `l2` (‖g_i‖), `loss` (L_i) or `loss+` (L_i ‖g_i‖).
         iterations: most steps of the solver, >= 1.
 
     Reference: Désidéri 2012, "Multiple-gradient descent algorithm (MGDA) for multiobjective

@@ -20,7 +20,7 @@ class Uncertainty(Balancer):
     Args:
         num_tasks: N.
         seed: not used.
-        form: ``regression`` (above) or ``classification``: w_i = e^(−u_i), from
+        form: `regression` (above) or `classification`: w_i = e^(−u_i), from
             e^(−u_i) L_i + ½ u_i.
         learning_rate: of the u_i, > 0.
 

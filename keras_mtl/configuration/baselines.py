@@ -1,7 +1,7 @@
 """Baselines: each task's score of a model that is trained on only this task.
 
-A task names its own in ``task.pairs``; `keras-mtl baselines` writes those of all tasks to the JSON
-file that ``trainer.schedule.baselines_file`` names.
+A task names its own in `task.pairs`; `keras-mtl baselines` writes those of all tasks to the JSON
+file that `trainer.schedule.baselines_file` names.
 """
 
 import json

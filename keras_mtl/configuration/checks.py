@@ -77,7 +77,7 @@ def validate_data(
     data: schema.DataConfig,
     places: Mapping[str, str] | None = None,
 ) -> None:
-    """Checks what preparing data takes: ``task.pairs`` and ``task.data``.
+    """Checks what preparing data takes: `task.pairs` and `task.data`.
 
     Raises:
         ConfigError: as of `validate`.

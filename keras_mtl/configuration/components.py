@@ -29,7 +29,7 @@ def home(kind: str) -> ModuleType:
     """Returns the package that owns a family, imported when it is first needed.
 
     Args:
-        kind: ``schedule`` or ``reader``.
+        kind: `schedule` or `reader`.
     """
     return importlib.import_module(_HOMES[kind])
 
@@ -61,8 +61,8 @@ class Registry(Generic[_Base]):
     """A family of classes by name; their parameters are the keyword-only ones of constructors.
 
     Args:
-        kind: what a member is called in messages, for example ``schedule``.
-        field: the field that a user writes the name in; None: ``<kind> name``.
+        kind: what a member is called in messages, for example `schedule`.
+        field: the field that a user writes the name in; None: `<kind> name`.
         parameter: what a parameter is called in messages.
         supplied: arguments of constructors that are not a user's to give.
         base: class at which the search for parameters in base classes ends; its own are no user's.

@@ -1,7 +1,7 @@
 """The configuration of a run: built from a preset, files and overrides; saved, loaded, compared.
 
-The order of overrides is Model Garden's: the preset, each ``--config_file`` in turn,
-``--params_override``. The result is written to ``params.yaml`` and can be run again from there.
+The order of overrides is Model Garden's: the preset, each `--config_file` in turn,
+`--params_override`. The result is written to `params.yaml` and can be run again from there.
 """
 
 import copy
@@ -47,7 +47,7 @@ def load_experiment(
         experiment: name of a preset, or a configuration to start from, which is not changed; None
             takes `presets.DEFAULT`.
         config_files: YAML files, each over the one before.
-        params_override: ``a.b=1,c=x``, YAML text or a YAML file; or several of them.
+        params_override: `a.b=1,c=x`, YAML text or a YAML file; or several of them.
         check: checks the result, given file and line of each field that was set; None does not.
         imports: plug-ins to import before those of the files; the configuration remembers them.
 
@@ -55,7 +55,7 @@ def load_experiment(
         A new configuration.
 
     Raises:
-        ConfigError: an unknown preset or key, a wrong type, or (with ``check``) a value that does
+        ConfigError: an unknown preset or key, a wrong type, or (with `check`) a value that does
             not fit; the message has a line for each, with file, line, field and value. Values are
             checked against each other only if all keys and types are right.
     """
@@ -98,7 +98,7 @@ def _load_plugins(override: reading.Override) -> list[str]:
 
 
 def name_tasks(config: ExperimentConfig) -> None:
-    """Names every task that has no name ``source-target``."""
+    """Names every task that has no name `source-target`."""
     for pair in config.task.pairs:
         pair.name = task_name(pair)
 
@@ -107,7 +107,7 @@ def load_params(path: str | os.PathLike[str]) -> ExperimentConfig:
     """Reads a configuration that `save_params` wrote.
 
     Args:
-        path: the file, or the model directory that holds ``params.yaml``.
+        path: the file, or the model directory that holds `params.yaml`.
 
     Raises:
         ConfigError: it is missing or not a configuration.
@@ -124,7 +124,7 @@ def save_params(config: ExperimentConfig, path: str | os.PathLike[str]) -> None:
 
     Args:
         config: what to write.
-        path: the file, or a directory that gets ``params.yaml``; missing directories are created.
+        path: the file, or a directory that gets `params.yaml`; missing directories are created.
 
     Raises:
         OSError: the disk is full, or the file cannot be written.
@@ -166,7 +166,7 @@ def diff(left: ExperimentConfig, right: ExperimentConfig) -> list[tuple[str, Any
 
 
 def _keyed(value: Any) -> Any:
-    """Lists of sections as mappings: by ``[name]`` where names are unique, else by ``[index]``."""
+    """Lists of sections as mappings: by `[name]` where names are unique, else by `[index]`."""
     if isinstance(value, Mapping):
         return {str(key): _keyed(child) for key, child in value.items()}
     if isinstance(value, list | tuple) and value and all(isinstance(e, Mapping) for e in value):

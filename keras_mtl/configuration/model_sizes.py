@@ -1,4 +1,4 @@
-"""The named sizes of the Transformer: what fills the fields of ``task.model`` that are None."""
+"""The named sizes of the Transformer: what fills the fields of `task.model` that are None."""
 
 import dataclasses
 from typing import Any
@@ -35,7 +35,7 @@ def resolved(model_config: TransformerConfig) -> dict[str, Any]:
     """Fills the fields of a `TransformerConfig` that are None from its size.
 
     Args:
-        model_config: the section ``task.model``.
+        model_config: the section `task.model`.
 
     Returns:
         The eight fields of `Size`, by name.

@@ -1,4 +1,4 @@
-"""Typed overrides: values of YAML files and of ``--params_override`` take the place of fields.
+"""Typed overrides: values of YAML files and of `--params_override` take the place of fields.
 
 Every value is checked against the field's type, and a list replaces the list before it. All
 problems are reported together, each with file, line, field, value and remedy.
@@ -45,10 +45,10 @@ def apply(
     """Overrides fields of a configuration in place.
 
     Sections are merged, lists replaced whole, free-form options merged (empty ones are emptied).
-    Paths become absolute, in ``override`` too; plug-ins with readers must be loaded before.
+    Paths become absolute, in `override` too; plug-ins with readers must be loaded before.
 
     Args:
-        config: what is changed, an ``ExperimentConfig``; on an error it may be changed in part.
+        config: what is changed, an `ExperimentConfig`; on an error it may be changed in part.
         override: the values.
         places: filled with file and line of each value that was set, by path.
         log: gets a line for each field that has its former name.
@@ -71,7 +71,7 @@ def apply(
 
 
 def _with_present_names(override: Override, log: Callable[[str], None]) -> Override:
-    """Renames fields that have a former name, in ``override.values`` too."""
+    """Renames fields that have a former name, in `override.values` too."""
     lines = dict(override.lines)
     for path, name in _FORMER_NAMES.items():
         section: Any = override.values

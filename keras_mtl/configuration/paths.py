@@ -1,6 +1,6 @@
 """Relative paths of a configuration: which fields hold paths, and what they are relative to.
 
-A path in a configuration file is relative to the file, one in ``--params_override`` to the working
+A path in a configuration file is relative to the file, one in `--params_override` to the working
 directory. All are made absolute when they are applied, so a run can be used from any directory.
 """
 
@@ -76,7 +76,7 @@ def _path_options(reader: Any) -> tuple[str, ...]:
 def base_directory(file: str) -> str:
     """Returns the directory that the paths in a configuration file are relative to.
 
-    It is the file's own, except for a ``params.yaml`` of a run: releases that did not make paths
+    It is the file's own, except for a `params.yaml` of a run: releases that did not make paths
     absolute wrote them relative to the working directory.
     """
     try:

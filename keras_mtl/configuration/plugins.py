@@ -1,8 +1,8 @@
 """Plug-ins: modules of users that register readers, schedules, metrics and more when imported.
 
-A plug-in is named by ``--import``, by ``imports`` of a configuration (so that a run directory
+A plug-in is named by `--import`, by `imports` of a configuration (so that a run directory
 remembers it), or by an entry point of an installed package in the group
-``keras_mtl.plugins``.
+`keras_mtl.plugins`.
 Importing a module runs its code: a configuration that names one is trusted.
 """
 
@@ -55,8 +55,8 @@ def load(names: Iterable[str], directory: str | None = None, origin: str = "--im
     """Imports plug-ins.
 
     Args:
-        names: modules, such as ``my_package.schedules``. A directory in front, as in
-            ``plugins/my_schedules``, is one to look in that Python does not know.
+        names: modules, such as `my_package.schedules`. A directory in front, as in
+            `plugins/my_schedules`, is one to look in that Python does not know.
         directory: what such directories are relative to, and where modules are found that Python
             does not find: that of a configuration file. None takes the current one.
         origin: where the names were given, for messages.
@@ -71,10 +71,10 @@ def load(names: Iterable[str], directory: str | None = None, origin: str = "--im
 
 
 def load_named(values: Any, directory: str | None, origin: str) -> list[str]:
-    """Imports the plug-ins in ``imports`` of a configuration.
+    """Imports the plug-ins in `imports` of a configuration.
 
     Args:
-        values: the configuration as plain values. If ``imports`` is not a list of texts, nothing is
+        values: the configuration as plain values. If `imports` is not a list of texts, nothing is
             imported: the configuration's own checks name that.
         directory: as of `load`.
         origin: as of `load`.
@@ -94,7 +94,7 @@ def load_named(values: Any, directory: str | None, origin: str) -> list[str]:
 def load_saved(model_dir: str | os.PathLike[str]) -> list[str]:
     """Imports the plug-ins that a run directory remembers; free of TensorFlow.
 
-    A directory without ``params.yaml`` or with a damaged one has none here: reading it as a
+    A directory without `params.yaml` or with a damaged one has none here: reading it as a
     configuration says what is wrong.
 
     Raises:
@@ -202,7 +202,7 @@ def failure(
     """The error of a plug-in that fails.
 
     Args:
-        what: the plug-in and what fails, such as ``plug-in 'mine' cannot be imported``.
+        what: the plug-in and what fails, such as `plug-in 'mine' cannot be imported`.
         error: what it raised.
         remedy: what to do.
         message: the error's message, if it is not what the error says.

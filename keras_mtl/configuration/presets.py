@@ -1,6 +1,6 @@
 """Presets: experiments with a name, from which a configuration starts.
 
-``keras-mtl train --experiment NAME`` starts from one of them. A new preset is a function here, or
+`keras-mtl train --experiment NAME` starts from one of them. A new preset is a function here, or
 in a plug-in. `keras_mtl.garden.experiments` makes all of them known to Model Garden.
 """
 
@@ -72,7 +72,7 @@ def preset(name: str | None = None) -> ExperimentConfig:
     """Returns a new configuration: that of a preset, without overrides.
 
     Args:
-        name: registered name; None, an empty text or ``translation`` takes `DEFAULT`.
+        name: registered name; None, an empty text or `translation` takes `DEFAULT`.
 
     Raises:
         ConfigError: the name is unknown, or the preset is not an `ExperimentConfig`.

@@ -10,7 +10,7 @@ from keras_mtl.configuration.schema import ExperimentConfig
 
 
 class Problems:
-    """Collects problems; a path such as ``task.pairs[0].name`` names the field."""
+    """Collects problems; a path such as `task.pairs[0].name` names the field."""
 
     def __init__(self, config: ExperimentConfig, places: Mapping[str, str]):
         self.config = config

@@ -1,4 +1,4 @@
-"""Reading configurations: YAML with the line of each value, and assignments as ``a.b=1``."""
+"""Reading configurations: YAML with the line of each value, and assignments as `a.b=1`."""
 
 import dataclasses
 import os
@@ -18,7 +18,7 @@ _PLAIN_TAGS = ("tag:yaml.org,2002:map", "tag:yaml.org,2002:seq")
 
 
 class Loader(yaml.SafeLoader):
-    """Reads ``1e-9`` as a number; YAML 1.1 takes it for a text because it has no dot."""
+    """Reads `1e-9` as a number; YAML 1.1 takes it for a text because it has no dot."""
 
 
 Loader.add_implicit_resolver(
@@ -33,7 +33,7 @@ class Override:
     """Values that replace fields, and where each stands.
 
     Attributes:
-        name: file, or ``--params_override``.
+        name: file, or `--params_override`.
         values: nested plain mappings, lists and scalars.
         lines: line (from 1) of each value by its path; empty for the command line.
         directory: what relative paths among the values are relative to; empty is the working
@@ -84,10 +84,10 @@ def from_yaml(text: str, name: str) -> Override:
 
 
 def from_text(text: str, name: str = "--params_override") -> Override:
-    """Reads the value of ``--params_override``.
+    """Reads the value of `--params_override`.
 
     Args:
-        text: ``a.b=1,c.d=x``, or YAML (JSON), or the name of a YAML file.
+        text: `a.b=1,c.d=x`, or YAML (JSON), or the name of a YAML file.
         name: what messages call it.
 
     Raises:
@@ -138,7 +138,7 @@ def read_values(path: str | os.PathLike[str]) -> Any:
 
 
 def dotted(path: Path) -> str:
-    """``("task", "pairs", 0, "name")`` as ``task.pairs[0].name``."""
+    """`("task", "pairs", 0, "name")` as `task.pairs[0].name`."""
     text = ""
     for part in path:
         text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
@@ -215,7 +215,7 @@ def _build(loader: Loader, node: yaml.Node, path: Path, lines: dict[Path, int], 
 
 
 def _from_assignments(text: str, name: str) -> Override:
-    """Reads ``a.b=1,c=[2,3]``."""
+    """Reads `a.b=1,c=[2,3]`."""
     values: dict[str, Any] = {}
     for assignment in _split(text, name):
         key, equals, value_text = assignment.partition("=")

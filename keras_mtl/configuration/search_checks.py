@@ -1,4 +1,4 @@
-"""Ranges of the options of beam search, for `BeamOptions` and for ``task.decoding``."""
+"""Ranges of the options of beam search, for `BeamOptions` and for `task.decoding`."""
 
 import math
 
@@ -36,7 +36,7 @@ def problems(options: SearchOptions) -> list[tuple[str, str]]:
         options: the options; a subclass may have more fields, which are not looked at.
 
     Returns:
-        (field, text) for each value that is out of its range; the text follows ``field=value`` and
+        (field, text) for each value that is out of its range; the text follows `field=value` and
         names the remedy. Fields are compared with each other only if each is in its
         range.
     """

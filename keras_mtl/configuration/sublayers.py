@@ -11,18 +11,18 @@ from typing import Any
 from keras_mtl.run_files import PARAMS_FILE
 
 STANDARD = {"feed_forward": "standard", "norm": "layer_norm"}
-"""Name of our own sub-layer by field of ``task.model``."""
+"""Name of our own sub-layer by field of `task.model`."""
 
 
 def only_tensorflow(model: Any) -> str:
     """Says which sub-layers of a model only TensorFlow runs.
 
     Args:
-        model: a ``TransformerConfig``, a ``Transformer``, or another object with these fields.
+        model: a `TransformerConfig`, a `Transformer`, or another object with these fields.
 
     Returns:
-        The reason as a clause for a message, such as ``task.model.norm is 'rms', and only
-        TensorFlow runs sub-layers of plug-ins``; empty if all sub-layers are our own.
+        The reason as a clause for a message, such as `task.model.norm is 'rms', and only
+        TensorFlow runs sub-layers of plug-ins`; empty if all sub-layers are our own.
     """
     return _reason({field: getattr(model, field) for field in STANDARD})
 
@@ -30,7 +30,7 @@ def only_tensorflow(model: Any) -> str:
 def saved_only_tensorflow(model_dir: str | os.PathLike[str]) -> str:
     """As `only_tensorflow`, for the model of a run directory; imports no TensorFlow.
 
-    Empty too if the directory has no ``params.yaml`` or a damaged one: reading it as a
+    Empty too if the directory has no `params.yaml` or a damaged one: reading it as a
     configuration says what is wrong.
     """
     # An environment for the engine only does not have the package yaml.

@@ -27,7 +27,7 @@ def validate_training(
     Args:
         config: as of `validate`.
         places: as of `validate`.
-        mode: ``train``, which validates nothing; ``eval`` or ``train_and_eval``.
+        mode: `train`, which validates nothing; `eval` or `train_and_eval`.
 
     Raises:
         ConfigError: as of `validate`.

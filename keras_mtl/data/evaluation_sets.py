@@ -53,9 +53,9 @@ class EvaluationCorpus:
 
 
 def load_corpora(path: str | os.PathLike[str]) -> list[EvaluationCorpus]:
-    """Reads a YAML file with a list of corpora, as ``task.data.corpora`` of a configuration has it.
+    """Reads a YAML file with a list of corpora, as `task.data.corpora` of a configuration has it.
 
-    An entry may have ``tasks`` in addition, a list with the names of the tasks that it belongs to.
+    An entry may have `tasks` in addition, a list with the names of the tasks that it belongs to.
     Paths are relative to the file.
 
     Raises:
@@ -103,7 +103,7 @@ def load_corpora(path: str | os.PathLike[str]) -> list[EvaluationCorpus]:
 
 
 class EvaluationPair(NamedTuple):
-    """A pair and where it was read, as ``path:line``."""
+    """A pair and where it was read, as `path:line`."""
 
     source: str
     target: str
@@ -154,7 +154,7 @@ class _Reader:
         return self._pairs[index][:2]
 
     def place(self, index: int) -> str:
-        """Returns where a pair was read, as ``path:line``."""
+        """Returns where a pair was read, as `path:line`."""
         return self._pairs[index].place
 
     def gather(self, indices: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
@@ -284,7 +284,7 @@ def _current_file(reader: CorpusReader) -> str:
 
 
 def _described(readers: Sequence[CorpusReader]) -> str:
-    """Files of readers, or their names: ``newstest.en, newstest.fr``."""
+    """Files of readers, or their names: `newstest.en, newstest.fr`."""
     paths = list(dict.fromkeys(path for reader in readers for path in reader.paths()))
     if not paths:
         return ", ".join(reader.name for reader in readers)

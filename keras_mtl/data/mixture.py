@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 _LOGGER = logging.getLogger(__name__)
 _GRANULARITIES = ("batch", "example")
-#: Elements that ``Mixture.dataset`` adds to the arrays of a batch.
+#: Elements that `Mixture.dataset` adds to the arrays of a batch.
 RESERVED_NAMES = ("task", "weight", "step")
 
 
@@ -35,9 +35,9 @@ class Mixture:
     """Batches of many tasks in the proportions of a schedule.
 
     The batch of step s is a function of (seed, schedule state, batches consumed of each task, and
-    with ``draw="blend"`` each task's credit), so a run that was stopped resumes with the same
+    with `draw="blend"` each task's credit), so a run that was stopped resumes with the same
     batches as without the stop. Methods may be called from several threads; reading ahead never
-    disturbs ``state``.
+    disturbs `state`.
 
     Args:
         sources: the tasks' examples, in the schedule's order; names are unique.
@@ -45,19 +45,19 @@ class Mixture:
             also says what its scores are.
         buckets: shapes of batches by increasing length.
         seed: seed of draws and shuffling.
-        granularity: ``batch``: each batch is of one task. ``example``: batches are mixed; examples
+        granularity: `batch`: each batch is of one task. `example`: batches are mixed; examples
             are drawn by the probabilities at the first step of a pool of some thousand examples, so
             a schedule update acts from the next pool on.
-        draw: ``random``, or ``blend``: no chance, the next batch is of the task that is furthest
-            behind its share; with ``example``, each pool holds every task's share.
+        draw: `random`, or `blend`: no chance, the next batch is of the task that is furthest
+            behind its share; with `example`, each pool holds every task's share.
         pool_examples: examples of a pool; None takes 32 batches of the middle bucket.
-        application: what the factors of an implicit schedule multiply in ``model.fit``.
-            ``gradient``: the ``weight`` of each row of `dataset`, which ``map_fn`` must pass to the
-            model as sample weight. ``learning_rate``: the learning rate, which `TaskScheduling`
+        application: what the factors of an implicit schedule multiply in `model.fit`.
+            `gradient`: the `weight` of each row of `dataset`, which `map_fn` must pass to the
+            model as sample weight. `learning_rate`: the learning rate, which `TaskScheduling`
             sets.
             None: nothing here; for a schedule without factors, or a loop that applies them itself.
-        log_steps: how many steps back (counting from the batch produced last) ``state`` can look.
-        fingerprints: hash every batch that is handed out, for ``take_fingerprints``.
+        log_steps: how many steps back (counting from the batch produced last) `state` can look.
+        fingerprints: hash every batch that is handed out, for `take_fingerprints`.
 
     Attributes:
         adaptive: the schedule with its state and its scores.
@@ -143,12 +143,12 @@ class Mixture:
 
     @property
     def step(self) -> int:
-        """Batches consumed by the last ``update``, ``restore``, ``finish`` or iteration."""
+        """Batches consumed by the last `update`, `restore`, `finish` or iteration."""
         return self._step
 
     @property
     def dataset_steps(self) -> frozenset[int | None]:
-        """The ``steps`` of the datasets that were made, None for an endless one."""
+        """The `steps` of the datasets that were made, None for an endless one."""
         return frozenset(self._dataset_steps)
 
     def probabilities(self, step: int) -> np.ndarray:
@@ -166,7 +166,7 @@ class Mixture:
     def upcoming_tasks(self, start_step: int, count: int) -> np.ndarray:
         """Returns int32[count], the tasks of the batches from a step on; nothing is read.
 
-        They hold until the schedule is updated. With granularity ``example`` every task is -1.
+        They hold until the schedule is updated. With granularity `example` every task is -1.
         """
         with self._lock:
             place = self._at(start_step)
@@ -181,14 +181,14 @@ class Mixture:
     def batches(self, start_step: int | None = None) -> Iterator[Batch]:
         """Yields the batches from a step on, without end.
 
-        After an ``update`` that changed the schedule, an iterator that is exactly at that step
+        After an `update` that changed the schedule, an iterator that is exactly at that step
         continues with the new schedule.
 
         Args:
-            start_step: number of batches consumed before; None takes ``step``.
+            start_step: number of batches consumed before; None takes `step`.
 
         Raises:
-            StaleIteratorError: the iterator is asked for more after ``update`` or ``restore`` made
+            StaleIteratorError: the iterator is asked for more after `update` or `restore` made
                 what it had read ahead invalid; make a new one.
         """
         with self._lock:
@@ -214,10 +214,10 @@ class Mixture:
             step += 1
 
     def state(self, step: int | None = None) -> dict[str, np.ndarray]:
-        """Returns what ``restore`` needs to continue after `step` consumed batches.
+        """Returns what `restore` needs to continue after `step` consumed batches.
 
         Args:
-            step: consumed batches; None takes ``step``. Batches produced ahead do not matter. The
+            step: consumed batches; None takes `step`. Batches produced ahead do not matter. The
                 scores are those that are known now.
 
         Returns:
@@ -248,7 +248,7 @@ class Mixture:
         shapes changed continues with its next epoch, and a warning is logged.
 
         Args:
-            state: from ``state``, or from `checkpoint_state`. Older versions saved no scores in it;
+            state: from `state`, or from `checkpoint_state`. Older versions saved no scores in it;
                 then the present scores stay.
 
         Returns:
@@ -294,7 +294,7 @@ class Mixture:
         return forgotten
 
     def update(self, step: int) -> bool:
-        """Lets the schedule learn what ``adaptive`` holds after `step` consumed batches.
+        """Lets the schedule learn what `adaptive` holds after `step` consumed batches.
 
         Args:
             step: consumed batches.
@@ -323,7 +323,7 @@ class Mixture:
         """Returns (step, task, hash) of batches handed out before `consumed`, each once.
 
         Raises:
-            ValueError: the mixture was made without ``fingerprints=True``.
+            ValueError: the mixture was made without `fingerprints=True`.
         """
         if self._fingerprints is None:
             raise ValueError("no fingerprints were kept; make the Mixture with fingerprints=True")
@@ -334,8 +334,8 @@ class Mixture:
     def padding_waste(self, step: int | None = None) -> float:
         """Returns the share of padding among the cells that are computed, in [0, 1).
 
-        ``batch``: expected under the probabilities at `step`, exact over whole epochs of each task.
-        ``example``: of the pool at `step`.
+        `batch`: expected under the probabilities at `step`, exact over whole epochs of each task.
+        `example`: of the pool at `step`.
         """
         with self._lock:
             step = self._step if step is None else step
@@ -352,20 +352,20 @@ class Mixture:
         map_fn: Callable[[dict[str, Any]], Any] | None = None,
         prefetch: int = 4,
     ) -> "tf.data.Dataset":
-        """Returns the batches as a ``tf.data.Dataset``.
+        """Returns the batches as a `tf.data.Dataset`.
 
         An element is a dict of the batch's arrays, "task" int32[rows], "weight" float32[rows]
-        (0 in empty rows, 1 in the others; with ``application="gradient"`` the factor of the row's
+        (0 in empty rows, 1 in the others; with `application="gradient"` the factor of the row's
         task in the others) and "step" int64[]. With R replicas, each step gives R elements that
-        share its rows evenly: what ``strategy.distribute_datasets_from_function`` hands out.
+        share its rows evenly: what `strategy.distribute_datasets_from_function` hands out.
 
-        Without `steps` it is endless: make a new iterator after an ``update`` that returned True
+        Without `steps` it is endless: make a new iterator after an `update` that returned True
         (the old one gives what it holds ready and then fails).
         With `steps` each iteration gives that number of steps, and the next one continues after
-        them, as ``model.fit(..., epochs=E)`` needs; update the schedule between epochs.
+        them, as `model.fit(..., epochs=E)` needs; update the schedule between epochs.
 
         Args:
-            start_step: number of batches consumed before; None takes ``step`` whenever an iteration
+            start_step: number of batches consumed before; None takes `step` whenever an iteration
                 begins. Not together with `steps`.
             steps: steps of one iteration, >= 2; None for no end.
             replicas: divides the rows of every bucket.
@@ -384,7 +384,7 @@ class Mixture:
     def finish(self, step: int) -> None:
         """Says that `step` batches are consumed, without an update.
 
-        From now on iterations of ``dataset(steps=...)`` do not count themselves as consumed when
+        From now on iterations of `dataset(steps=...)` do not count themselves as consumed when
         their last batch is made: the caller counts what training has really consumed.
         """
         with self._lock:
@@ -393,7 +393,7 @@ class Mixture:
             self._step = step
 
     def end_iteration(self, step: int) -> None:
-        """Counts an iteration of ``dataset(steps=...)`` that ends at `step`; see ``finish``."""
+        """Counts an iteration of `dataset(steps=...)` that ends at `step`; see `finish`."""
         with self._lock:
             if self._iterations_count:
                 self._at(step)
@@ -436,11 +436,11 @@ class Mixture:
 
 
 def checkpoint_state(arrays: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
-    """Returns the state of a mixture from the arrays of a checkpoint, for ``Mixture.restore``.
+    """Returns the state of a mixture from the arrays of a checkpoint, for `Mixture.restore`.
 
     Args:
         arrays: the arrays; the state is under `prefix`. Older versions saved the scores outside it.
-        prefix: such as ``mixture/``.
+        prefix: such as `mixture/`.
     """
     state = with_prefix(arrays, prefix)
     return state if AdaptiveState.has_scores(state) else {**score_arrays(arrays), **state}

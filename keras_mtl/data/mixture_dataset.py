@@ -1,4 +1,4 @@
-"""A mixture as a ``tf.data.Dataset``; TensorFlow is imported when one is made."""
+"""A mixture as a `tf.data.Dataset`; TensorFlow is imported when one is made."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
@@ -41,7 +41,7 @@ def make_dataset(
     map_fn: Callable[[dict[str, Any]], Any] | None,
     prefetch: int,
 ) -> "tf.data.Dataset":
-    """Returns the dataset that ``Mixture.dataset`` describes."""
+    """Returns the dataset that `Mixture.dataset` describes."""
     if steps is not None and (steps < 2 or start_step is not None):
         raise ConfigError(
             f"dataset: steps is {steps} and start_step is {start_step}; give steps >= 2 and no "

@@ -80,7 +80,7 @@ class PooledDraws(Draws[PoolPlace]):
         seed: seed of the run.
         pool_examples: examples in a pool; None takes 32 batches of the middle bucket. At least the
             rows of the largest batch, so that each pool fills one.
-        draw: ``random``, or ``blend``: every pool holds each task's share of it to within one
+        draw: `random`, or `blend`: every pool holds each task's share of it to within one
             example (`systematic`; it needs no state).
     """
 

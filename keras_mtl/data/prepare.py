@@ -2,7 +2,7 @@
 
 Two passes. The first reads every corpus once and leaves cleaned text in temporary files; the
 vocabulary is trained on a sample of them. The second encodes them into stores. Everything is
-written to a directory next to ``data_dir`` and renamed at the end, so prepared data is complete or
+written to a directory next to `data_dir` and renamed at the end, so prepared data is complete or
 absent. Memory holds the hashes of one task's pairs and buffers of fixed size, never a corpus.
 """
 
@@ -65,7 +65,7 @@ def prepare(
         data_dir: directory to write. Missing parents are created.
         data: corpora of tasks that name none, cleaning, split, vocabulary; None takes the defaults.
         keep_train_text: whether training stores keep the text in addition to the tokens.
-        overwrite: replace data in ``data_dir`` that was prepared from other inputs or settings.
+        overwrite: replace data in `data_dir` that was prepared from other inputs or settings.
         log: receives lines of text: bad lines, and the table of counts at the end.
 
     Returns:
@@ -74,7 +74,7 @@ def prepare(
     Raises:
         ConfigError: tasks, a reader's options or the vocabulary's size are wrong.
         DataError: a corpus is missing or damaged; a task is left without training pairs; the disk
-            is full; ``data_dir`` holds something else. ``data_dir`` is then as it was.
+            is full; `data_dir` holds something else. `data_dir` is then as it was.
     """
     data = data or DataConfig()
     tasks = filled_tasks(pairs, data)
@@ -181,7 +181,7 @@ def _is_short(code: str) -> bool:
 
 
 def _usable(data_dir: str, inputs: dict[str, Any], overwrite: bool) -> dict[str, Any] | None:
-    """Returns the manifest when ``data_dir`` holds what is asked for; None when it must be written.
+    """Returns the manifest when `data_dir` holds what is asked for; None when it must be written.
 
     Raises:
         DataError: it holds something that must not be replaced.
@@ -216,7 +216,7 @@ def _prepare_into(
     inputs: dict[str, Any],
     log: Callable[[str], None],
 ) -> None:
-    """Writes everything into ``directory``, which will become ``data_dir``."""
+    """Writes everything into `directory`, which will become `data_dir`."""
     texts = read_text(tasks, data, directory, log)
     vocabulary = _vocabulary(texts, data.vocabulary)
     with disk_errors(data_dir):

@@ -1,4 +1,4 @@
-"""What decides the result of ``prepare``, and whether prepared data was made from it.
+"""What decides the result of `prepare`, and whether prepared data was made from it.
 
 The manifest records settings, tasks and, for each corpus file, its path, size, time of the last
 change and a hash of its content. Files are the same when their content is the same, wherever they
@@ -159,15 +159,15 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
     """Says in what the inputs of prepared data differ from others.
 
     What cannot change the result is not compared: paths, times of files with the same content, and
-    the version of ``prepare``. A setting that the older inputs do not have had its default then. A
+    the version of `prepare`. A setting that the older inputs do not have had its default then. A
     corpus that is missing now is not compared either.
 
     Args:
         old: inputs of a manifest, also of an older release.
-        new: what ``requested`` returns, with the ``files`` of ``Fingerprints``.
+        new: what `requested` returns, with the `files` of `Fingerprints`.
 
     Returns:
-        ``field: old -> new; ...``, or an empty text when nothing differs.
+        `field: old -> new; ...`, or an empty text when nothing differs.
     """
     found = list(_differences("", _comparable(old), _comparable(new)))
     found += _file_differences(old, new)
@@ -229,7 +229,7 @@ def _options(reader: str, options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _members(value: Any) -> list[str]:
-    """Returns the members that paths of the form ``archive.zip:member`` name."""
+    """Returns the members that paths of the form `archive.zip:member` name."""
     paths = value if isinstance(value, list) else [value]
     return [path.rpartition(":")[2] for path in paths if isinstance(path, str) and ":" in path]
 

@@ -1,4 +1,4 @@
-"""The tables that ``prepare`` prints: what became of every pair, and what is left."""
+"""The tables that `prepare` prints: what became of every pair, and what is left."""
 
 import unicodedata
 from collections.abc import Mapping, Sequence
@@ -23,7 +23,7 @@ def table(rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def sample_lines(pairs: Sequence[Sequence[str]], width: int) -> list[str]:
-    """Returns a line for each pair, ``source ||| target``, at most `width` columns wide."""
+    """Returns a line for each pair, `source ||| target`, at most `width` columns wide."""
     half = max((width - len("   ||| ")) // 2, 10)
     return [f"  {_cut(source, half)} ||| {_cut(target, half)}" for source, target in pairs]
 

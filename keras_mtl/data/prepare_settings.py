@@ -1,4 +1,4 @@
-"""What `prepare` takes from the sections ``task.pairs`` and ``task.data`` of a configuration."""
+"""What `prepare` takes from the sections `task.pairs` and `task.data` of a configuration."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -18,8 +18,8 @@ def filled_tasks(pairs: Sequence[PairConfig], data: DataConfig) -> list[PairConf
     """Returns the tasks with their names and corpora filled in.
 
     Args:
-        pairs: the tasks; those without a name get ``source-target``, and those without corpora get
-            ``data.corpora``.
+        pairs: the tasks; those without a name get `source-target`, and those without corpora get
+            `data.corpora`.
         data: the settings of all tasks.
 
     Raises:
@@ -38,7 +38,7 @@ def filled_tasks(pairs: Sequence[PairConfig], data: DataConfig) -> list[PairConf
 
 
 def cleaning_of(task: PairConfig, data: DataConfig) -> CleaningConfig:
-    """Returns the cleaning rules of a task: its own values over those of ``data.cleaning``."""
+    """Returns the cleaning rules of a task: its own values over those of `data.cleaning`."""
     own = {name: value for name, value in as_dict(task.cleaning).items() if value is not None}
     return dataclasses.replace(data.cleaning, **own)
 

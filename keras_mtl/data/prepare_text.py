@@ -1,4 +1,4 @@
-"""First pass of ``prepare``: corpora to cleaned text, split into train, dev and test."""
+"""First pass of `prepare`: corpora to cleaned text, split into train, dev and test."""
 
 import array
 import collections
@@ -61,7 +61,7 @@ class Spill:
         self._lines.clear()
 
     def finish(self, limit: int | None) -> int:
-        """Ends writing and keeps the ``limit`` pairs of lowest hash; returns the rest's number."""
+        """Ends writing and keeps the `limit` pairs of lowest hash; returns the rest's number."""
         self._flush()
         with disk_errors(self._path):
             self._file.close()
@@ -119,10 +119,10 @@ class TaskText:
     Attributes:
         spec: the task.
         spills: cleaned pairs by split.
-        held_out: cleaned pairs of ``corpora`` that another task's split may hold out.
-        counts: what happened to every pair that was read, by rule; ``read`` is their sum, less what
-            the reader itself dropped (keys ``reader: <rule>``) and bad lines (``bad lines``).
-        samples: cleaned pairs of each corpus, by its place, such as ``corpora[0]``.
+        held_out: cleaned pairs of `corpora` that another task's split may hold out.
+        counts: what happened to every pair that was read, by rule; `read` is their sum, less what
+            the reader itself dropped (keys `reader: <rule>`) and bad lines (`bad lines`).
+        samples: cleaned pairs of each corpus, by its place, such as `corpora[0]`.
     """
 
     spec: PairConfig
@@ -197,7 +197,7 @@ class HeldOut:
         return self._by_hash[split.split_of_hash(value, *self._fractions)] or value in self._hashes
 
     def assigner(self, task: PairConfig) -> Callable[[str, str], str]:
-        """Returns a function from a pair of the task's ``corpora`` to its split or "held out"."""
+        """Returns a function from a pair of the task's `corpora` to its split or "held out"."""
         own = {"train": False, "dev": not task.dev_corpora, "test": not task.test_corpora}
         target_too = self._target_too(task)
         fractions = self._fractions
@@ -232,7 +232,7 @@ def read_corpora(
 
     Args:
         text: the task; its counts get what falls out before the cleaner.
-        field: which of its corpora: ``corpora``, ``dev_corpora`` or ``test_corpora``.
+        field: which of its corpora: `corpora`, `dev_corpora` or `test_corpora`.
         cleaner: what cleans the pairs.
         log: receives a line for each bad line that is reported.
     """
@@ -319,7 +319,7 @@ def read_text(
 
 
 def _splits_of_corpora(task: PairConfig) -> list[str]:
-    """Returns which of dev and test are a part of the task's ``corpora``."""
+    """Returns which of dev and test are a part of the task's `corpora`."""
     return [
         name
         for name, given in (("dev", task.dev_corpora), ("test", task.test_corpora))
@@ -338,7 +338,7 @@ def _read_training(
     held_out: HeldOut,
     log: Callable[[str], None],
 ) -> None:
-    """Reads a task's ``corpora`` into its spills and applies the caps."""
+    """Reads a task's `corpora` into its spills and applies the caps."""
     task, counts = text.spec, text.counts
     cleaner = Cleaner(cleaning_of(task, data))
     assign = held_out.assigner(task)
@@ -357,7 +357,7 @@ def _read_training(
 def _return_to_training(text: TaskText, held_out: HeldOut, path: str) -> None:
     """Trains on what the split took from training and no dev or test set holds after the caps.
 
-    ``max_pairs`` counts these pairs after all others, so that it chooses the same pairs whatever
+    `max_pairs` counts these pairs after all others, so that it chooses the same pairs whatever
     the caps of dev and test are.
 
     Args:
@@ -413,7 +413,7 @@ def sample_corpora(
         seconds: time after which reading stops; opening a large corpus may take longer.
 
     Returns:
-        The pairs, and the warnings of ``TaskText.language_warnings``.
+        The pairs, and the warnings of `TaskText.language_warnings`.
     """
     end = time.monotonic() + seconds
     text = TaskText(task, {}, None, collections.Counter())  # type: ignore[arg-type]

@@ -32,7 +32,7 @@ class PreparedTask:
         test_size: test pairs.
         source_tokens: tokens of the training sources.
         target_tokens: tokens of the training targets.
-        counts: numbers of pairs by rule, as ``prepare`` prints them.
+        counts: numbers of pairs by rule, as `prepare` prints them.
     """
 
     name: str
@@ -159,7 +159,7 @@ def load_prepared(
     """Opens prepared data.
 
     Args:
-        data_dir: directory that ``prepare`` has written.
+        data_dir: directory that `prepare` has written.
         tasks: names of the tasks to use; None takes all.
 
     Raises:

@@ -1,6 +1,6 @@
 """Edits a serialized SentencePiece model: the types of pieces, and the table of the normalizer.
 
-The package sentencepiece cannot change a model, and its ``sentencepiece_model_pb2`` needs protobuf,
+The package sentencepiece cannot change a model, and its `sentencepiece_model_pb2` needs protobuf,
 which an environment without TensorFlow does not have. This module edits protobuf's wire format.
 """
 

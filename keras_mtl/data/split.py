@@ -44,7 +44,7 @@ def pair_hash(source: str, target: str) -> int:
 
 
 def split_of_hash(value: int, dev_fraction: float, test_fraction: float) -> Split:
-    """Returns the split of a hash from ``source_hash``; see ``split_of``."""
+    """Returns the split of a hash from `source_hash`; see `split_of`."""
     position = value / _RANGE
     if position < test_fraction:
         return "test"

@@ -25,13 +25,13 @@ _MAPPED_PER_PAIR = 2 * (64 << 10)
 class StoreReader:
     """The encoded pairs of one task and split, read-only and memory-mapped.
 
-    Pairs are sorted by (longest side, source length, hash). With ``c = max_lengths_cumulative``,
-    the pairs whose longest side is in (a, b] are exactly those from ``c[a]`` to ``c[b] - 1``.
+    Pairs are sorted by (longest side, source length, hash). With `c = max_lengths_cumulative`,
+    the pairs whose longest side is in (a, b] are exactly those from `c[a]` to `c[b] - 1`.
     Lengths count pieces: no language tag, no end of sentence.
 
     Args:
         path: file that a :class:`StoreWriter` has written.
-        expected_vocabulary_hash: ``Vocabulary.hash`` of the vocabulary in use; None takes any.
+        expected_vocabulary_hash: `Vocabulary.hash` of the vocabulary in use; None takes any.
 
     Attributes:
         path: the file.

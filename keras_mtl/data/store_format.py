@@ -50,13 +50,13 @@ class Header:
     """What a store says about itself.
 
     Attributes:
-        vocabulary_hash: ``Vocabulary.hash`` of the vocabulary that encoded it.
+        vocabulary_hash: `Vocabulary.hash` of the vocabulary that encoded it.
         vocabulary_size: ids are below it.
         count: number of pairs, n.
         source_tokens: tokens of all sources.
         target_tokens: tokens of all targets.
         token_bytes: 2 or 4.
-        length_histogram: ``length_histogram[L]`` pairs have a longest side of L tokens.
+        length_histogram: `length_histogram[L]` pairs have a longest side of L tokens.
         sections: by name; the text sections are absent when the store keeps no text.
     """
 
@@ -81,7 +81,7 @@ def new_checksum() -> Any:
 
 
 def align(position: int) -> int:
-    """Returns the first multiple of ``ALIGNMENT`` from ``position`` on."""
+    """Returns the first multiple of `ALIGNMENT` from `position` on."""
     return -(-position // ALIGNMENT) * ALIGNMENT
 
 

@@ -28,7 +28,7 @@ _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 @contextlib.contextmanager
 def disk_errors(path: str) -> Iterator[None]:
-    """Turns an operating system's error while ``path`` is written into a ``DataError``."""
+    """Turns an operating system's error while `path` is written into a `DataError`."""
     try:
         yield
     except OSError as error:
@@ -41,7 +41,7 @@ def disk_errors(path: str) -> Iterator[None]:
 
 
 def gather_ragged(values: np.ndarray, begins: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """Concatenates ``values[begins[i]:begins[i] + lengths[i]]`` for all i.
+    """Concatenates `values[begins[i]:begins[i] + lengths[i]]` for all i.
 
     Args:
         values: [total], any dtype.
@@ -120,7 +120,7 @@ class StoreWriter:
 
     Args:
         path: file to write.
-        vocabulary_hash: ``Vocabulary.hash``.
+        vocabulary_hash: `Vocabulary.hash`.
         vocabulary_size: ids must be below it.
         keep_text: whether each pair comes with the text of both sides.
         run_tokens: tokens that are sorted in memory at once.
@@ -415,7 +415,7 @@ class _SectionWriter:
 
 
 def _write_at(file: BinaryIO, position: int, data: bytes | memoryview) -> int:
-    """Writes all of ``data`` at a byte position; returns the position after it."""
+    """Writes all of `data` at a byte position; returns the position after it."""
     view = memoryview(data)
     while view:
         written = os.pwrite(file.fileno(), view, position)

@@ -1,6 +1,6 @@
 """What a mixture draws from: the training examples of one task, numbered by increasing length.
 
-``TranslationSource`` reads a prepared store; ``ArraySource`` serves arrays of any Keras model. A
+`TranslationSource` reads a prepared store; `ArraySource` serves arrays of any Keras model. A
 new kind of data is one more class with these members, nothing else changes.
 """
 
@@ -57,7 +57,7 @@ class TaskSource(Protocol):
 
 
 class PairReader(Protocol):
-    """What a translation source needs of a store; ``keras_mtl.data.store.StoreReader`` has it."""
+    """What a translation source needs of a store; `keras_mtl.data.store.StoreReader` has it."""
 
     source_tokens: int
     target_tokens: int
@@ -155,7 +155,7 @@ class TranslationSource:
 class ArraySource:
     """Examples of any Keras model held in arrays: nothing is padded, one batch shape.
 
-    Use it with a single ``Bucket(length=1, rows=batch_size)``.
+    Use it with a single `Bucket(length=1, rows=batch_size)`.
 
     Args:
         name: the task's name.

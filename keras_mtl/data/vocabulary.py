@@ -1,15 +1,15 @@
 """The subword vocabulary that all tasks share: SentencePiece with language tags and byte fallback.
 
-The first ids are fixed: 0 ``<pad>``, 1 ``<s>``, 2 ``</s>``, 3 ``<unk>``, then a tag ``<2xx>`` for
+The first ids are fixed: 0 `<pad>`, 1 `<s>`, 2 `</s>`, 3 `<unk>`, then a tag `<2xx>` for
 each target language, then 256 byte pieces, then pieces by score.
 
 SentencePiece neither normalizes nor strips the text (cleaning has put it into Unicode NFC), so
 encoded text decodes to itself. The exception is U+2581, SentencePiece's mark for a space, which
-decodes to a space. Byte fallback spells characters without a piece, so no text becomes ``<unk>``.
+decodes to a space. Byte fallback spells characters without a piece, so no text becomes `<unk>`.
 
 Special ids and tags are control symbols: no text encodes to them, so a text that contains
-``<2de>`` or ``</s>`` keeps it as text. Older versions trained tags as user-defined symbols, which
-SentencePiece also finds in text. ``control_symbols`` turns them into control symbols when a
+`<2de>` or `</s>` keeps it as text. Older versions trained tags as user-defined symbols, which
+SentencePiece also finds in text. `control_symbols` turns them into control symbols when a
 vocabulary is read.
 """
 
@@ -47,7 +47,7 @@ sentencepiece.set_min_log_level(3)
 
 
 def tag(language: str) -> str:
-    """Returns the piece that asks for a translation into a language: ``<2fr>``."""
+    """Returns the piece that asks for a translation into a language: `<2fr>`."""
     return f"<2{language}>"
 
 
@@ -63,9 +63,9 @@ class Vocabulary:
         languages: languages that have a tag, in the order of their ids.
         model_bytes: the serialized model, as it was given.
         tokenizer_bytes: the serialized model for any tokenizer of text: its tags are control
-            symbols. The ids are those of ``model_bytes``, and so are the bytes unless an older
+            symbols. The ids are those of `model_bytes`, and so are the bytes unless an older
             version of keras_mtl has trained it.
-        hash: BLAKE2b-128 of ``model_bytes`` in hexadecimal.
+        hash: BLAKE2b-128 of `model_bytes` in hexadecimal.
 
     Raises:
         DataError: the model is damaged, or its special ids are others.
@@ -148,11 +148,11 @@ class Vocabulary:
     def encode_batch(
         self, texts: Sequence[str], num_threads: int = _ENCODING_THREADS
     ) -> list[list[int]]:
-        """Returns the ids of each text; the result does not depend on ``num_threads``."""
+        """Returns the ids of each text; the result does not depend on `num_threads`."""
         return self._processor.encode(list(texts), num_threads=num_threads)
 
     def decode(self, ids: Sequence[int] | np.ndarray) -> str:
-        """Returns the text of ids; padding, ``<s>``, ``</s>`` and tags decode to nothing.
+        """Returns the text of ids; padding, `<s>`, `</s>` and tags decode to nothing.
 
         Raises:
             InputError: an id is outside of the vocabulary.
@@ -211,14 +211,14 @@ def train_vocabulary(
         tasks: text of each task.
         languages: target languages; each gets a tag, in alphabetical order.
         size: number of ids, special ids, tags and byte pieces included.
-        model_type: ``unigram`` or ``bpe``.
+        model_type: `unigram` or `bpe`.
         temperature: >= 1; 1 is proportional to size, infinity is uniform.
         max_sentences: sentences to train on, at most (about).
         character_coverage: share of characters that get their own piece, in (0, 1].
         seed: of the sample.
 
     Returns:
-        The vocabulary, of exactly ``size`` ids.
+        The vocabulary, of exactly `size` ids.
 
     Raises:
         ConfigError: a setting is out of range, or the size does not fit the text; the message names
@@ -280,7 +280,7 @@ def _train(
         sentences: the text.
         languages: each gets a tag, in this order.
         size: number of ids.
-        model_type: ``unigram`` or ``bpe``.
+        model_type: `unigram` or `bpe`.
         character_coverage: share of characters that get their own piece.
 
     Raises:

@@ -104,7 +104,7 @@ def save_png(figure: Any, path: str | os.PathLike[str], dpi: int = 120) -> Path:
 
 
 def to_svg(figure: Any, name: str, label: str) -> str:
-    """A figure as an ``<svg>`` element for a page.
+    """A figure as an `<svg>` element for a page.
 
     Args:
         figure: a figure of `new_figure`.
@@ -112,8 +112,8 @@ def to_svg(figure: Any, name: str, label: str) -> str:
         label: what the picture shows, for people who cannot see it.
 
     Returns:
-        SVG text whose colors are CSS variables (``--series-0`` … ``--series-9``, ``--ink``,
-        ``--muted``, ``--grid``, ``--on-dark``, ``--on-light``, ``--nothing``), and which is as wide
+        SVG text whose colors are CSS variables (`--series-0` … `--series-9`, `--ink`,
+        `--muted`, `--grid`, `--on-dark`, `--on-light`, `--nothing`), and which is as wide
         as its place on the page.
     """
     import html
@@ -379,7 +379,7 @@ def short_number(value: float) -> str:
 def spread_labels(ends: np.ndarray, gap: float) -> np.ndarray:
     """Moves sorted places at least `gap` apart, each as little as can be, within [0, 1].
 
-    Least squares under that constraint is isotonic regression of ``ends - index * gap``; neighbors
+    Least squares under that constraint is isotonic regression of `ends - index * gap`; neighbors
     that would overlap are pooled to their mean.
     """
     pools: list[tuple[float, int]] = []

@@ -25,7 +25,7 @@ def plot_run(
     Up to `charts.MAX_LINES` tasks are lines; more are rows of two heat maps.
 
     Args:
-        model_dir: a run's directory, which holds ``metrics.jsonl``.
+        model_dir: a run's directory, which holds `metrics.jsonl`.
         output_png: the picture to write; its directory is created if it is missing.
         tasks: tasks to draw, in this order; None draws all.
 

@@ -20,7 +20,7 @@ def check_sublayer(
     """Tries a feed-forward block or a normalization under the dtype policy that is set.
 
     Args:
-        what: the layer, for messages, such as ``task.model.norm 'rms'``.
+        what: the layer, for messages, such as `task.model.norm 'rms'`.
         make: makes the layer, with the generator as its `seed` if it has one.
         dim: width of the model.
 

@@ -25,10 +25,10 @@ def quantized_matmul(
     """Multiplies rows, quantized to int8 on the fly, with int8 weights.
 
     Each row has its own scale, absmax / 127; halves round to even. The sum of products is exact,
-    and ``sum * (scale of the row * scale of the column)`` is the result. Both backends give the
+    and `sum * (scale of the row * scale of the column)` is the result. Both backends give the
     same bits: eagerly, in a graph and compiled by XLA.
 
-    Values that are not finite are never hidden. A row of ``x`` with an infinity or NaN gives NaN
+    Values that are not finite are never hidden. A row of `x` with an infinity or NaN gives NaN
     in every column, and a column whose scale is NaN gives NaN in every row. A row of zeros gives
     zeros.
 
@@ -38,17 +38,17 @@ def quantized_matmul(
         x: float32 [..., K].
         weights: int8 [K, N]; K at most 131072.
         scales: float32 [N], value of one step of each column's weights.
-        backend: ``native``: the operation ``KerasMtl>QuantizedMatMul``, which runs on CPUs and
-            cannot be compiled by XLA; ``tf``: plain TensorFlow, for every device and XLA; ``auto``:
-            ``native`` if it is built, TensorFlow sees no accelerator and the function is not
-            compiled, else ``tf``.
+        backend: `native`: the operation `KerasMtl>QuantizedMatMul`, which runs on CPUs and
+            cannot be compiled by XLA; `tf`: plain TensorFlow, for every device and XLA; `auto`:
+            `native` if it is built, TensorFlow sees no accelerator and the function is not
+            compiled, else `tf`.
 
     Returns:
         float32 [..., N].
 
     Raises:
         InputError: an unknown backend, or more than 131072 rows of weights.
-        NativeError: ``native``, and the operation cannot be loaded.
+        NativeError: `native`, and the operation cannot be loaded.
     """
     check_backend(backend)
     x = tf.convert_to_tensor(x)

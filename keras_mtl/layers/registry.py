@@ -29,14 +29,14 @@ NORMS = Registry[keras.layers.Layer](
 
 
 def register_feed_forward(name: str) -> Callable[[_Class], _Class]:
-    """Class decorator: makes a Keras layer a feed-forward block that ``task.model`` can choose.
+    """Class decorator: makes a Keras layer a feed-forward block that `task.model` can choose.
 
     The constructor gets `intermediate_dim`, `activation`, `dropout`, `seed`, `name` and `dtype` by
     name, as `FeedForward` does. Its other keyword-only arguments are what
-    ``task.model.feed_forward_parameters`` sets.
+    `task.model.feed_forward_parameters` sets.
 
     Args:
-        name: value of ``task.model.feed_forward``.
+        name: value of `task.model.feed_forward`.
 
     Raises:
         ConfigError: the name is taken, or the class is not such a layer.
@@ -45,13 +45,13 @@ def register_feed_forward(name: str) -> Callable[[_Class], _Class]:
 
 
 def register_norm(name: str) -> Callable[[_Class], _Class]:
-    """Class decorator: makes a Keras layer a normalization that ``task.model`` can choose.
+    """Class decorator: makes a Keras layer a normalization that `task.model` can choose.
 
     The constructor gets `name` and `dtype` by name. Its other keyword-only arguments are what
-    ``task.model.norm_parameters`` sets.
+    `task.model.norm_parameters` sets.
 
     Args:
-        name: value of ``task.model.norm``.
+        name: value of `task.model.norm`.
 
     Raises:
         ConfigError: the name is taken, or the class is not such a layer.

@@ -165,7 +165,7 @@ def _by_value(
 
 
 def listed(names: Sequence[str]) -> str:
-    """``a, b, c and 4 more``."""
+    """`a, b, c and 4 more`."""
     names = list(dict.fromkeys(names))
     shown = ", ".join(names[:_SHOWN])
     return f"{shown} and {len(names) - _SHOWN} more" if len(names) > _SHOWN else shown

@@ -25,7 +25,7 @@ class RecordedEvaluation:
         hashes: hashes of the pairs by task, as far as they are known.
         partial: what a complete evaluation would have in addition.
         translations: by task; empty if they were not kept.
-        record: everything else in the file, such as ``step``; older versions recorded less.
+        record: everything else in the file, such as `step`; older versions recorded less.
     """
 
     scores: Mapping[str, Mapping[str, float]]
@@ -60,7 +60,7 @@ class RecordedEvaluation:
 
     @property
     def hardware(self) -> str:
-        """``AMD EPYC, 8 processors``; empty if it was not recorded."""
+        """`AMD EPYC, 8 processors`; empty if it was not recorded."""
         found = self.record.get("hardware")
         if not isinstance(found, Mapping):
             return ""
@@ -81,9 +81,9 @@ def read_evaluation(
 
     Args:
         directory: the run's directory.
-        split: ``test`` or ``dev``.
+        split: `test` or `dev`.
         test_sizes: pairs of the split by task, if the prepared data is available. They show whether
-            an evaluation by a version that did not record ``partial`` is complete.
+            an evaluation by a version that did not record `partial` is complete.
         notes: gets a sentence for everything that is missing or damaged.
 
     Returns:
@@ -136,7 +136,7 @@ def _partial(
     available: Mapping[str, int],
     test_sizes: Mapping[str, int],
 ) -> list[str]:
-    """What an evaluation lacks, by its sizes, if it does not record ``partial``."""
+    """What an evaluation lacks, by its sizes, if it does not record `partial`."""
     scored = {
         task: ScoredPairs(count, available.get(task, count), "") for task, count in pairs.items()
     }

@@ -22,7 +22,7 @@ _PARAMETERS = "trainer.schedule.parameters"
 def unique_labels(runs: Sequence[Run]) -> list[str]:
     """Names configurations, each by one of its runs.
 
-    A label is the schedule's name, ``temperature 5`` with the parameter that has the same name.
+    A label is the schedule's name, `temperature 5` with the parameter that has the same name.
     Those of one name get the fields in which they differ, or their directory if these are many.
     """
     flat = [_with_parameters(run) for run in runs]
@@ -84,7 +84,7 @@ def _with_parameters(run: Run) -> dict[str, str]:
 
 
 def _number(text: str) -> str:
-    """``5`` for ``5.0``: a configuration may write either."""
+    """`5` for `5.0`: a configuration may write either."""
     try:
         return f"{float(text):g}"
     except ValueError:

@@ -26,9 +26,9 @@ class Run:
     """One run.
 
     Attributes:
-        directory: its ``model_dir``, a directory.
+        directory: its `model_dir`, a directory.
         params: its configuration as plain values; empty when there is none.
-        seed: ``runtime.seed``; None if it is not known.
+        seed: `runtime.seed`; None if it is not known.
         schedule: name of its schedule; empty if it is not known.
         tasks: names, in the configuration's order.
         sizes: training pairs by task, as far as they are known.
@@ -92,7 +92,7 @@ def read_run(model_dir: str | os.PathLike[str], split: str = "test") -> Run:
 
     Args:
         model_dir: the directory.
-        split: which evaluation to read, ``test`` or ``dev``.
+        split: which evaluation to read, `test` or `dev`.
 
     Returns:
         The run.

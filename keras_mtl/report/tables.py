@@ -34,7 +34,7 @@ class Cell:
 
     @property
     def number(self) -> str:
-        """``54.8 ± 0.4``; with the spread only if there are several seeds."""
+        """`54.8 ± 0.4`; with the spread only if there are several seeds."""
         if self.value is None:
             return "–"
         text = f"{self.value.mean:.{self.decimals}f}"
@@ -43,12 +43,12 @@ class Cell:
 
     @property
     def shown_ratio(self) -> str:
-        """``0.87``, or a dash without a baseline."""
+        """`0.87`, or a dash without a baseline."""
         return "–" if self.ratio is None else f"{self.ratio.mean:.2f}"
 
     @property
     def signs(self) -> str:
-        """``▲2/3``: significantly above in two of three pairs of runs; empty if in none."""
+        """`▲2/3`: significantly above in two of three pairs of runs; empty if in none."""
         if self.comparison is None:
             return ""
         total = len(self.comparison.p_values)
@@ -227,7 +227,7 @@ def to_markdown(table: FinalTable) -> str:
 
 
 def shown_baseline(row: Row) -> str:
-    """``79.4``, a dash if it is not known, nothing for the mean."""
+    """`79.4`, a dash if it is not known, nothing for the mean."""
     if row.baseline is None:
         return "" if row.name == "mean" else "–"
     return f"{row.baseline:.1f}" if row.baseline >= 10 else f"{row.baseline:.2f}"

@@ -32,7 +32,7 @@ def write_report(
     split: str = "test",
     made: str = "",
 ) -> tuple[Path, str]:
-    """Writes ``index.html``, ``table.md`` and PNGs.
+    """Writes `index.html`, `table.md` and PNGs.
 
     Args:
         runs: what is compared; runs that differ only by their seed are one configuration.

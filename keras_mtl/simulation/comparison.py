@@ -60,7 +60,7 @@ class Played:
 
 
 def parse_schedule(text: str) -> ScheduleSpec:
-    """Reads ``NAME``, ``NAME:key=value,key=value`` or a YAML mapping.
+    """Reads `NAME`, `NAME:key=value,key=value` or a YAML mapping.
 
     Raises:
         ConfigError: it is none of them.
@@ -88,7 +88,7 @@ def parse_schedule(text: str) -> ScheduleSpec:
 
 
 def schedule_of(entry: Any) -> ScheduleSpec:
-    """Reads ``{name, parameters, label}``, or only a name.
+    """Reads `{name, parameters, label}`, or only a name.
 
     Raises:
         ConfigError: it is something else.
@@ -110,7 +110,7 @@ def schedule_of(entry: Any) -> ScheduleSpec:
 
 
 def default_label(name: str, parameters: Mapping[str, Any]) -> str:
-    """``inverse_ratio alpha=5 ema=0.5``, ``temperature 5``; nested parameters are left out."""
+    """`inverse_ratio alpha=5 ema=0.5`, `temperature 5`; nested parameters are left out."""
     shown = {k: v for k, v in parameters.items() if isinstance(v, int | float | str)}
     with contextlib.suppress(ConfigError):  # An unknown schedule is reported when it is made.
         own = parameters_of(name).get(name)  # What a schedule is named after is always shown.

@@ -104,8 +104,8 @@ class Curves(abc.ABC):
 
     Attributes:
         tasks: the tasks, each with a baseline.
-        baseline_sources: where the baseline of each task comes from: ``given`` by the user, who has
-            measured it; ``modeled`` by the curve; ``recorded``, the best score of the recorded run.
+        baseline_sources: where the baseline of each task comes from: `given` by the user, who has
+            measured it; `modeled` by the curve; `recorded`, the best score of the recorded run.
             Empty if all are given.
         higher_is_better: direction of the scores.
         settings: how repeats, other tasks and the recent share act.

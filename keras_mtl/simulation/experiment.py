@@ -56,13 +56,13 @@ def read_experiment(
 
     Args:
         config_files: YAML files, each over the one before; none takes the model directory's
-            ``params.yaml``, if there is one.
+            `params.yaml`, if there is one.
         model_dir: directory of a run, for its configuration and its prepared data.
-        tasks_file: YAML or JSON list of ``{name, size, baseline}`` instead of the experiment's
+        tasks_file: YAML or JSON list of `{name, size, baseline}` instead of the experiment's
             tasks.
 
     Returns:
-        The experiment. Sizes are those of the prepared data, else each task's ``max_pairs``.
+        The experiment. Sizes are those of the prepared data, else each task's `max_pairs`.
 
     Raises:
         ConfigError: no tasks, a size is not known, or the configuration is wrong.

@@ -27,9 +27,9 @@ class PlaySettings:
     Attributes:
         steps: batches to draw, >= 1.
         interval: steps between validations; 0 validates only at the end.
-        draws: ``expected`` (each task gets its probability's part of the batches, in fractions),
-            ``random`` (multinomial counts, the law of the trainer's random draws, not the same
-            draws) or ``blend`` (whole batches, each task within one of its share).
+        draws: `expected` (each task gets its probability's part of the batches, in fractions),
+            `random` (multinomial counts, the law of the trainer's random draws, not the same
+            draws) or `blend` (whole batches, each task within one of its share).
         seed: of random draws and of noise.
         noise: standard deviation of a validation score, in parts of the task's baseline, >= 0.
         points: least number of moments of the result.
@@ -67,7 +67,7 @@ class Simulation:
         scales: float64[K, N], factors on the updates.
         scores: float64[K, N], without noise, in the unit of the baselines.
         ratios: float64[K, N], score / baseline, or baseline / score where lower is better.
-        batches: float64[K, N], drawn so far; whole numbers unless draws are ``expected``.
+        batches: float64[K, N], drawn so far; whole numbers unless draws are `expected`.
         passes: float64[N], how often each example was drawn.
         held: bool[N], whether the curve was used beyond its last known point.
     """

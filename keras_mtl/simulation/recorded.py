@@ -1,4 +1,4 @@
-"""Learning curves as a run has recorded them in its ``metrics.jsonl``."""
+"""Learning curves as a run has recorded them in its `metrics.jsonl`."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ class RecordedCurves(Curves):
     Args:
         tasks: the tasks; the baseline of one that has none is its best recorded score.
         events: of `keras_mtl.events.read_events`.
-        rows: float64[N], examples that a count of ``batches`` stands for: those of a batch, or 1
+        rows: float64[N], examples that a count of `batches` stands for: those of a batch, or 1
             where batches were mixed.
         settings: `repeats`, `interference`, `forgetting` and `memory` are used.
 

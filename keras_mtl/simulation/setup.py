@@ -27,7 +27,7 @@ def schedules_to_play(
     """Reads the schedules to play.
 
     Args:
-        experiment: the experiment; its own schedule is called ``config``.
+        experiment: the experiment; its own schedule is called `config`.
         texts: schedules as `parse_schedule` takes them.
         file: YAML file with a list of schedules as `schedule_of` takes them.
 
@@ -58,7 +58,7 @@ def make_curves(
 
     Args:
         experiment: the experiment.
-        parameters: fields of `CurveSettings`; ``memory`` is in updates.
+        parameters: fields of `CurveSettings`; `memory` is in updates.
         baseline_steps: updates in which a model trained on only one task reaches its baseline.
         recorded: directory of a run whose scores are the curves; None takes power laws.
 

@@ -1,7 +1,7 @@
 """What every corpus reader has in common: the interface, the registry, the count of bad lines.
 
-A reader yields a ``Pair`` for each pair of sentences and a ``BadLine`` for each entry of a file
-that cannot be read. ``read_pairs`` passes the pairs on, counts the rest and judges each file.
+A reader yields a `Pair` for each pair of sentences and a `BadLine` for each entry of a file
+that cannot be read. `read_pairs` passes the pairs on, counts the rest and judges each file.
 """
 
 import abc
@@ -68,7 +68,7 @@ class CorpusReader(abc.ABC):
     the beginning each time and yields the same sequence each time.
 
     Args:
-        source: code of the source language, for example ``en``.
+        source: code of the source language, for example `en`.
         target: code of the target language.
 
     Attributes:
@@ -99,10 +99,10 @@ class CorpusReader(abc.ABC):
 
     @abc.abstractmethod
     def read(self) -> Iterator[Pair | BadLine]:
-        """Yields pairs and bad lines in a fixed order, counting ``lines`` and ``dropped``."""
+        """Yields pairs and bad lines in a fixed order, counting `lines` and `dropped`."""
 
     def paths(self) -> list[str]:
-        """Returns the files that ``read`` opens, in its order; none for generated corpora."""
+        """Returns the files that `read` opens, in its order; none for generated corpora."""
         return []
 
     def selection(self) -> tuple[str, ...]:
@@ -197,15 +197,15 @@ _QUOTES = "; put it in quotes, as in 'no'"
 
 
 def read_lines(name: str, *, escape: bool = False) -> Iterator[str | BadLine]:
-    """Yields a text file's lines without their ends; a line that is not UTF-8 is a ``BadLine``.
+    """Yields a text file's lines without their ends; a line that is not UTF-8 is a `BadLine`.
 
-    Plain or compressed; ``\\n`` and ``\\r\\n`` end a line, and nothing else does; a byte order mark
+    Plain or compressed; `\\n` and `\\r\\n` end a line, and nothing else does; a byte order mark
     at the beginning is dropped.
 
     Args:
-        name: a path, or ``path:member`` for a member of a zip archive.
+        name: a path, or `path:member` for a member of a zip archive.
         escape: yields a line that is not UTF-8 with its wrong bytes as surrogates (see
-            ``is_escaped``), for formats in which it may be a part of something longer.
+            `is_escaped`), for formats in which it may be a part of something longer.
 
     Raises:
         DataError: the file is damaged, or is no text in UTF-8.
@@ -234,7 +234,7 @@ def read_lines(name: str, *, escape: bool = False) -> Iterator[str | BadLine]:
 
 
 def is_escaped(text: str) -> bool:
-    """Whether a text has bytes that were not UTF-8, as ``read_lines`` escapes them."""
+    """Whether a text has bytes that were not UTF-8, as `read_lines` escapes them."""
     return not text.isascii() and _ESCAPED.search(text) is not None
 
 
@@ -310,7 +310,7 @@ def read_pairs(reader: CorpusReader, max_bad_lines: float = 0.01) -> PairStream:
             an error, unless the file holds nothing else.
 
     Returns:
-        An iterable of ``Pair``. Its counts are complete when the iteration has ended. Iterating
+        An iterable of `Pair`. Its counts are complete when the iteration has ended. Iterating
         raises DataError at the end of the corpus for a file with too many bad lines.
     """
     if not 0 <= max_bad_lines <= 1:

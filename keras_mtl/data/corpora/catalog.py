@@ -1,6 +1,6 @@
 """What compiled (.mo) and text (.po) gettext catalogs have in common: messages, header, charset.
 
-Each message of a catalog is judged separately: a damaged one becomes a ``BadLine``, and no damage
+Each message of a catalog is judged separately: a damaged one becomes a `BadLine`, and no damage
 raises an exception other than DataError.
 
 Formats: https://www.gnu.org/software/gettext/manual/html_node/MO-Files.html and PO-Files.html.
@@ -65,7 +65,7 @@ class Catalog:
 
 
 def read_at_most(handle: BinaryIO, size: int) -> bytes | None:
-    """Returns the rest of a file, or None if it has more than ``size`` bytes."""
+    """Returns the rest of a file, or None if it has more than `size` bytes."""
     chunks = []
     left = size
     while chunk := handle.read(_CHUNK):

@@ -2,14 +2,14 @@
 
 A name may carry the language in five ways. The first of them that a path has counts:
 
-* ``fr/LC_MESSAGES/app.mo``: the directory above a locale category;
-* ``fr/app.po``, ``lang/fr.UTF-8/app.po``: any directory;
-* ``po/fr.po``: the whole name of the file;
-* ``po/fr.core.po``, ``messages.fr.po``: its first or last part between full stops;
-* ``app-fr.po``, ``app_pt_BR.po``: its end after a hyphen or underscore.
+* `fr/LC_MESSAGES/app.mo`: the directory above a locale category;
+* `fr/app.po`, `lang/fr.UTF-8/app.po`: any directory;
+* `po/fr.po`: the whole name of the file;
+* `po/fr.core.po`, `messages.fr.po`: its first or last part between full stops;
+* `app-fr.po`, `app_pt_BR.po`: its end after a hyphen or underscore.
 
-Words such as ``no``, ``id`` and ``app`` are codes of languages too. So in ``app-fr.po``, ``app-fr``
-is not the language ``app`` of France, and if a path names several languages, the field Language of
+Words such as `no`, `id` and `app` are codes of languages too. So in `app-fr.po`, `app-fr`
+is not the language `app` of France, and if a path names several languages, the field Language of
 the catalog's header decides. The same field must not contradict the last two ways.
 """
 
@@ -35,7 +35,7 @@ class CatalogFile(NamedTuple):
     """A catalog.
 
     Attributes:
-        domain: what it holds: the path without suffix, with ``*`` for the language. Catalogs of the
+        domain: what it holds: the path without suffix, with `*` for the language. Catalogs of the
             same domain are translations of each other.
         path: the file.
         locale: the language as its path has it.
@@ -76,7 +76,7 @@ def _locale(name: str, wanted: str, *, is_doubtful: bool = True) -> str | None:
 
 
 def _is_usual(locale: str, wanted: str) -> bool:
-    """Whether a language is spoken in its region: ``my-fr`` is not the Burmese of France."""
+    """Whether a language is spoken in its region: `my-fr` is not the Burmese of France."""
     tag = languages.parse(locale)
     if tag is None or not tag.region or tag.region.isdecimal():
         return True

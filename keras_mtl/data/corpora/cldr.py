@@ -2,7 +2,7 @@
 
 Dates, times, intervals, relative times, quantities, money, names of territories, languages,
 currencies and cities, lists and remarks in parentheses, in any two locales that Babel knows.
-``cldr_content`` draws what a pair says, ``cldr_render`` says it.
+`cldr_content` draws what a pair says, `cldr_render` says it.
 """
 
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ _MIN_SHARE = 0.25
 
 
 def parse_locale(option: str, code: str) -> Locale:
-    """Returns the Babel locale of a language code such as ``fr``, ``pt-BR`` or ``sr_Latn``.
+    """Returns the Babel locale of a language code such as `fr`, `pt-BR` or `sr_Latn`.
 
     Raises:
         ConfigError: Babel has no data for it.
@@ -80,7 +80,7 @@ class CldrReader(base.CorpusReader):
         return {**super().fingerprint(), "babel": babel.__version__, "version": _VERSION}
 
     def read(self) -> Iterator[base.Pair | base.BadLine]:
-        """Yields pairs; ``line`` is the number of the drawn content, from 1."""
+        """Yields pairs; `line` is the number of the drawn content, from 1."""
         source, target = (cldr_render.Renderer(locale) for locale in self._locales)
         made = index = 0
         while made < self._pairs:

@@ -1,7 +1,7 @@
 """What the sentences of the built-in corpus say, without any language: a tree for each number.
 
-``content(seed, index)`` draws a tree of nested tuples, such as ``("list", "or", (("relative",
-"day", "future", 3), ("relative", "week", "future", 2)))``; ``cldr_render.Renderer`` puts it into
+`content(seed, index)` draws a tree of nested tuples, such as `("list", "or", (("relative",
+"day", "future", 3), ("relative", "week", "future", 2)))`; `cldr_render.Renderer` puts it into
 words of a locale ("in 3 days or in 2 weeks", « dans 3 jours ou dans 2 semaines »). A tree is a
 function of (seed, index) and of nothing else, so the same index means the same in every language,
 and any part of the corpus can be made without making the rest.
@@ -316,7 +316,7 @@ _KINDS: tuple[Callable[[Draw], Node], ...] = (
 
 
 def content(seed: int, index: int) -> Node:
-    """Returns what pair ``index`` says.
+    """Returns what pair `index` says.
 
     Args:
         seed: seed of the corpus, any integer.

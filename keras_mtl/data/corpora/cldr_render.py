@@ -1,4 +1,4 @@
-"""Puts the trees of ``cldr_content`` into words of a locale, only from CLDR's patterns.
+"""Puts the trees of `cldr_content` into words of a locale, only from CLDR's patterns.
 
 Babel's formatting functions look everything up again at each call. Here each pattern is compiled
 once into literals and tables, whose entries Babel's own formatter makes, which is several
@@ -312,7 +312,7 @@ class Renderer:
         return self._apply(start, first) + self._apply(end, last)
 
     def number(self, value: int, decimals: int = 0, grouping: tuple[int, int] | None = None) -> str:
-        """Returns ``value / 10^decimals`` in the locale's digits and separators."""
+        """Returns `value / 10^decimals` in the locale's digits and separators."""
         whole, fraction = divmod(value, 10**decimals) if decimals else (value, 0)
         primary, secondary = grouping or self._grouping
         digits = str(whole)

@@ -15,11 +15,11 @@ class ScoreRule:
 
     Args:
         reader: the reader; counts what is dropped.
-        column: the option ``score_column``; None without a rule.
-        min_score: the option ``min_score``: the smallest score that is kept.
+        column: the option `score_column`; None without a rule.
+        min_score: the option `min_score`: the smallest score that is kept.
 
     Raises:
-        ConfigError: one of the two is missing, or ``min_score`` is no finite number.
+        ConfigError: one of the two is missing, or `min_score` is no finite number.
     """
 
     def __init__(
@@ -63,10 +63,10 @@ class Columns:
 
     Args:
         reader: the reader, for messages and counts.
-        source: the option ``source_column``: a number from 0, or a name if there is a header.
-        target: the option ``target_column``.
-        score: the option ``score_column``, or None.
-        min_score: the option ``min_score``, or None.
+        source: the option `source_column`: a number from 0, or a name if there is a header.
+        target: the option `target_column`.
+        score: the option `score_column`, or None.
+        min_score: the option `min_score`, or None.
         header: whether the first row names the columns.
 
     Raises:
@@ -150,14 +150,14 @@ class Columns:
 
 
 def check_header(reader: str, header: object) -> bool:
-    """Returns the option ``header``; raises ConfigError unless it is true or false."""
+    """Returns the option `header`; raises ConfigError unless it is true or false."""
     if not isinstance(header, bool):
         raise base.option_error(reader, "header", header, "true or false")
     return header
 
 
 def check_count(reader: str, columns: object) -> int | None:
-    """Returns the option ``columns``; raises ConfigError unless it is an integer >= 2 or None."""
+    """Returns the option `columns`; raises ConfigError unless it is an integer >= 2 or None."""
     whole = isinstance(columns, int) and not isinstance(columns, bool)
     if columns is not None and not (whole and columns >= 2):  # type: ignore[operator]
         raise base.option_error(reader, "columns", columns, "an integer >= 2 or null")

@@ -77,7 +77,7 @@ class _File:
 
 
 def _system_dependent(file: _File, offset: int, segments: int, known: int) -> bytes:
-    """Returns a text with the names of C's formats, ``%<PRIu64>``, as a text catalog has them.
+    """Returns a text with the names of C's formats, `%<PRIu64>`, as a text catalog has them.
 
     Args:
         file: the catalog.

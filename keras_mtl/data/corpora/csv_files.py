@@ -26,11 +26,11 @@ class CsvReader(base.CorpusReader):
         source_column: column of the source: its name in the header or its number from 0; the
             default is the code of the source language, or 0 without a header.
         target_column: the same for the target; without a header the default is 1.
-        score_column: column of a score, for ``min_score``.
+        score_column: column of a score, for `min_score`.
         min_score: pairs with a lower score are dropped.
         header: the first row of each file names the columns and holds no pair.
-        delimiter: the character between fields: ``,``, ``;`` or another one.
-        quote: the character around fields; None (``null``) quotes nothing.
+        delimiter: the character between fields: `,`, `;` or another one.
+        quote: the character around fields; None (`null`) quotes nothing.
         columns: number of columns that each row must have; None takes the first row's.
 
     Raises:
@@ -83,7 +83,7 @@ class CsvReader(base.CorpusReader):
         return self._chosen
 
     def read(self) -> Iterator[base.Pair | base.BadLine]:
-        """Yields pairs, file by file; ``line`` is the line on which a row begins.
+        """Yields pairs, file by file; `line` is the line on which a row begins.
 
         Raises:
             DataError: the first row of a file does not have the columns.
@@ -163,7 +163,7 @@ class _UnreadableError(_RowTooLongError):
 
 
 class _Lines:
-    """The lines of a file for ``csv.reader``, some of which may be put back.
+    """The lines of a file for `csv.reader`, some of which may be put back.
 
     Attributes:
         taken: lines of the row that is being read.

@@ -21,17 +21,17 @@ def require_files(
     suffixes: Sequence[str] = (),
     text: bool = True,
 ) -> list[str]:
-    """Returns the files of an option as ``open_bytes`` takes them, each one looked into.
+    """Returns the files of an option as `open_bytes` takes them, each one looked into.
 
     Args:
         reader: name of the reader.
         option: name of the option.
-        value: a path, ``archive.zip:member``, a pattern (``*``, ``?``, ``[...]``, ``**``), or a
+        value: a path, `archive.zip:member`, a pattern (`*`, `?`, `[...]`, `**`), or a
             list of these. The files of a pattern are sorted by name. Of a zip archive without a
             member, the one that fits is taken.
         language: chooses the member of a zip archive with a file for each language.
         suffixes: choose the member of a zip archive with other files in it.
-        text: whether only UTF-8 text is right, as of ``open_bytes``.
+        text: whether only UTF-8 text is right, as of `open_bytes`.
 
     Raises:
         ConfigError: the value is none of these.
@@ -83,7 +83,7 @@ def expand(reader: str, option: str, value: object) -> list[str]:
 
 
 def require_file(reader: str, option: str, name: str) -> None:
-    """Raises DataError unless a path, or that of ``path:member``, is a file that can be read."""
+    """Raises DataError unless a path, or that of `path:member`, is a file that can be read."""
     path = pathlib.Path(opening.split_member(name)[0])
     if not path.is_file():
         kind = "is a directory, not a file" if path.is_dir() else "does not exist"

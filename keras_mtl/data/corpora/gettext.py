@@ -69,13 +69,13 @@ class GettextReader(base.CorpusReader):
     """Messages of every .mo and .po file below some directories.
 
     Args:
-        source: code of the source language; ``en`` and ``en-US`` take the msgid.
-        target: code of the target language; ``en`` and ``en-US`` take the msgid.
+        source: code of the source language; `en` and `en-US` take the msgid.
+        target: code of the target language; `en` and `en-US` take the msgid.
         folders: one directory or a list of them.
         source_locale: locale of the source's catalogs, or a list of which the first with a
             catalog of a domain counts; by default those that fit the language best.
         target_locale: the same for the target.
-        exclude: patterns (``iso_3166*``) of file names, without suffix, that are left out.
+        exclude: patterns (`iso_3166*`) of file names, without suffix, that are left out.
 
     Raises:
         DataError: a directory does not exist or has no catalog of the language.

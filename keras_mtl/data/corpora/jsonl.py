@@ -17,10 +17,10 @@ class JsonlReader(base.CorpusReader):
         source: code of the source language.
         target: code of the target language.
         file: path of the file, a pattern, or a list of these; UTF-8, plain or compressed.
-        source_column: field of the source; ``a.b`` is a field inside of another. The default is the
-            code of the source language, or ``translation.<code>``.
+        source_column: field of the source; `a.b` is a field inside of another. The default is the
+            code of the source language, or `translation.<code>`.
         target_column: the same for the target.
-        score_column: field of a score, for ``min_score``.
+        score_column: field of a score, for `min_score`.
         min_score: pairs with a lower score are dropped.
 
     Raises:

@@ -58,8 +58,8 @@ def placeholders(text: str) -> tuple[Counter[str], frozenset[str]]:
     """Returns what a translation must keep.
 
     Returns:
-        The printf conversions with their number of uses, without positions (``%2$s`` counts as
-        ``%s``, for languages change the order), and the set of named or numbered fields (a
+        The printf conversions with their number of uses, without positions (`%2$s` counts as
+        `%s`, for languages change the order), and the set of named or numbered fields (a
         language may need to say one twice).
     """
     conversions: Counter[str] = Counter()
@@ -75,17 +75,17 @@ def placeholders(text: str) -> tuple[Counter[str], frozenset[str]]:
 
 
 def mnemonic_marker(identifier: str, translations: Sequence[str]) -> str:
-    """Returns ``_`` or ``&`` when a message has a keyboard mnemonic, else an empty string.
+    """Returns `_` or `&` when a message has a keyboard mnemonic, else an empty string.
 
     A mnemonic is the only marker in an English label of at most 8 words, before a letter or digit,
-    at the beginning of a word (``_File``, ``Save &As``) or inside of one (``E_xit``, ``Cu&t``). It
+    at the beginning of a word (`_File`, `Save &As`) or inside of one (`E_xit`, `Cu&t`). It
     is none
 
-    * inside of a word of a text that begins with a small letter (``table_name``), or with a
-      capital letter after it (``AT&T``), or when a translation has several underscores;
-    * in a word that the translations keep as it is (``client_encoding``), unless the word begins
-      with it and the label has at most 3 words (``_Menu``);
-    * in ``A & B``, ``&amp;``, ``a && b``.
+    * inside of a word of a text that begins with a small letter (`table_name`), or with a
+      capital letter after it (`AT&T`), or when a translation has several underscores;
+    * in a word that the translations keep as it is (`client_encoding`), unless the word begins
+      with it and the label has at most 3 words (`_Menu`);
+    * in `A & B`, `&amp;`, `a && b`.
 
     Args:
         identifier: the English text.
@@ -119,7 +119,7 @@ def remove_mnemonic(text: str, marker: str) -> str:
 
     Args:
         text: the English text or a translation of it.
-        marker: what ``mnemonic_marker`` found in the English text.
+        marker: what `mnemonic_marker` found in the English text.
     """
     if not marker or marker not in text:
         return text
@@ -146,7 +146,7 @@ def clean_pair(identifier: str, source: str, target: str) -> tuple[str, str] | s
         target: text in the target language.
 
     Returns:
-        (source, target), or ``untranslated``, ``credits``, ``layout`` or ``placeholders``.
+        (source, target), or `untranslated`, `credits`, `layout` or `placeholders`.
     """
     identifier, source, target = identifier.strip(), source.strip(), target.strip()
     if not source or not target:

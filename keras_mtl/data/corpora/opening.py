@@ -3,7 +3,7 @@
 Compression is recognized by the first bytes, not by the name: gzip, bzip2, xz, Zstandard and zip,
 also one inside another (a gzip file in a zip archive). Nothing is extracted to disk and nothing is
 held in memory, so names and sizes inside an archive can do no harm. A file is named by its path; a
-member of a zip archive by ``path:member``.
+member of a zip archive by `path:member`.
 """
 
 import bz2
@@ -84,7 +84,7 @@ class _Streams:
         self._output = memoryview(b"")
 
     def read(self, size: int) -> bytes:
-        """Returns at most ``size`` bytes, none at the end; raises _DamageError."""
+        """Returns at most `size` bytes, none at the end; raises _DamageError."""
         while not self._output:
             data = self._input()
             if data is None:
@@ -183,7 +183,7 @@ class _Decompressed(io.RawIOBase):
     """Content of a compressed file; damage becomes a DataError that names the file.
 
     Args:
-        inner: the decompressor, with ``read(size)`` and ``close``.
+        inner: the decompressor, with `read(size)` and `close`.
         outer: the stream that it reads, closed with it.
         compression: its name.
         name: name of the file.
@@ -232,7 +232,7 @@ def open_bytes(name: str, *, text: bool = False) -> BinaryIO:
     """Opens a corpus file or a member of a zip archive, and decompresses it.
 
     Args:
-        name: a path, or ``path:member``. A zip archive without a member must hold one file.
+        name: a path, or `path:member`. A zip archive without a member must hold one file.
         text: whether only UTF-8 text is right; other encodings and markup are refused then.
 
     Raises:
@@ -292,7 +292,7 @@ def _with_article(text: str) -> str:
 
 
 def split_member(name: str) -> tuple[str, str | None]:
-    """Splits ``path:member``; the longest beginning that is a file is the path."""
+    """Splits `path:member`; the longest beginning that is a file is the path."""
     if not os.path.isfile(name):
         end = name.rfind(":")
         while end > 0:
@@ -348,8 +348,8 @@ def choose_member(path: str, language: str | None = None, suffixes: Sequence[str
 
     Args:
         path: the archive.
-        language: code of the language, for an archive with one file per language. For ``en`` it
-            takes ``corpus.en-fr.en``; of several codes that fit, the best (see ``languages.fit``).
+        language: code of the language, for an archive with one file per language. For `en` it
+            takes `corpus.en-fr.en`; of several codes that fit, the best (see `languages.fit`).
         suffixes: endings of the reader's files, for an archive with others in it.
 
     Raises:

@@ -1,8 +1,8 @@
 """Pairs from Parquet and Arrow files, and from datasets that Hugging Face `datasets` has saved.
 
-They are read with the package pyarrow (extra ``parquet``), a batch of rows at a time. A directory
-that ``Dataset.save_to_disk`` has written holds Arrow files and ``state.json``, which lists them.
-That of a ``DatasetDict`` holds ``dataset_dict.json`` and such a directory for each split.
+They are read with the package pyarrow (extra `parquet`), a batch of rows at a time. A directory
+that `Dataset.save_to_disk` has written holds Arrow files and `state.json`, which lists them.
+That of a `DatasetDict` holds `dataset_dict.json` and such a directory for each split.
 """
 
 import json
@@ -36,17 +36,17 @@ def _pyarrow(name: str) -> Any:
 
 @base.register_reader
 class ParquetReader(base.CorpusReader):
-    """Parquet files, Arrow files, and directories of ``datasets.save_to_disk``.
+    """Parquet files, Arrow files, and directories of `datasets.save_to_disk`.
 
     Args:
         source: code of the source language.
         target: code of the target language.
         file: path of a file or of a saved dataset, a pattern, or a list of these.
-        split: split of a saved ``DatasetDict``; None takes the only one.
-        source_column: column of the source; ``a.b`` is a field inside of a column. The default is
-            the code of the source language, or ``translation.<code>``.
+        split: split of a saved `DatasetDict`; None takes the only one.
+        source_column: column of the source; `a.b` is a field inside of a column. The default is
+            the code of the source language, or `translation.<code>`.
         target_column: the same for the target.
-        score_column: column of a score, for ``min_score``.
+        score_column: column of a score, for `min_score`.
         min_score: pairs with a lower score are dropped.
 
     Raises:
@@ -91,7 +91,7 @@ class ParquetReader(base.CorpusReader):
         return self._fields.names()
 
     def read(self) -> Iterator[base.Pair | base.BadLine]:
-        """Yields pairs, file by file; ``line`` is the number of the row, from 1.
+        """Yields pairs, file by file; `line` is the number of the row, from 1.
 
         Raises:
             DataError: a file is damaged or does not have the columns.
@@ -220,10 +220,10 @@ def _text(value: Any) -> Any:
 
 
 def saved_files(directory: str, split: str | None) -> list[str]:
-    """Returns the Arrow files of a dataset that ``save_to_disk`` has written, in order.
+    """Returns the Arrow files of a dataset that `save_to_disk` has written, in order.
 
     Args:
-        directory: of a ``Dataset`` or a ``DatasetDict``.
+        directory: of a `Dataset` or a `DatasetDict`.
         split: a split of the dataset; None takes the only one.
 
     Raises:

@@ -1,6 +1,6 @@
 """Pairs from records with named fields, which may hold other records: JSON, Parquet, Arrow.
 
-A field inside of another is written with a dot: ``translation.en``.
+A field inside of another is written with a dot: `translation.en`.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -21,11 +21,11 @@ class Fields:
 
     Args:
         reader: the reader, for messages and counts.
-        source: the option ``source_column``; None takes the language's code, or the code inside of
-            the field ``translation``.
-        target: the option ``target_column``.
-        score: the option ``score_column``, or None.
-        min_score: the option ``min_score``, or None.
+        source: the option `source_column`; None takes the language's code, or the code inside of
+            the field `translation`.
+        target: the option `target_column`.
+        score: the option `score_column`, or None.
+        min_score: the option `min_score`, or None.
 
     Raises:
         ConfigError: a name is not a text, or chosen twice.

@@ -1,6 +1,6 @@
-"""Recognizes file formats by their first bytes, except compressions, which ``opening`` knows.
+"""Recognizes file formats by their first bytes, except compressions, which `opening` knows.
 
-Readers of text call ``recognize`` before they read, so that an error names the format of a wrong
+Readers of text call `recognize` before they read, so that an error names the format of a wrong
 file instead of reporting thousands of bad lines.
 """
 
@@ -105,7 +105,7 @@ def recognize(head: bytes) -> Format | None:
     """Returns the format of a file that is not UTF-8 text, by its first bytes; None: may be text.
 
     Args:
-        head: up to ``HEAD_BYTES`` bytes from the beginning of the file, after decompression.
+        head: up to `HEAD_BYTES` bytes from the beginning of the file, after decompression.
     """
     for beginning, known in _BEGINNINGS:
         if head.startswith(beginning):
@@ -132,7 +132,7 @@ def _of_markup(head: bytes) -> Format | None:
 
 
 def of_table(head: bytes) -> Format | None:
-    """Returns ``PARQUET``, ``ARROW`` or ``ARROW_STREAM`` by a file's first bytes, or None."""
+    """Returns `PARQUET`, `ARROW` or `ARROW_STREAM` by a file's first bytes, or None."""
     return next((table for beginning, table in _TABLES if head.startswith(beginning)), None)
 
 
@@ -141,7 +141,7 @@ def of_zip(members: list[str], mimetype: bytes) -> Format | None:
 
     Args:
         members: names of the members.
-        mimetype: beginning of the member ``mimetype``, empty if there is none.
+        mimetype: beginning of the member `mimetype`, empty if there is none.
     """
     if "[Content_Types].xml" in members:
         for directory, office in (("xl/", EXCEL), ("word/", WORD), ("ppt/", POWERPOINT)):

@@ -1,10 +1,10 @@
-"""Parser of gettext catalogs in text form (.po), as GNU ``msgfmt`` reads them.
+"""Parser of gettext catalogs in text form (.po), as GNU `msgfmt` reads them.
 
 The syntax is one of tokens and not of lines: strings and keywords may stand on one line or on many.
 Octal and hexadecimal escapes are bytes of the file's charset. So the file is split into tokens
 and unescaped as bytes, and decoded last.
 
-What ``msgfmt`` refuses is a bad line here, and the other messages are read. Parsing resumes at the
+What `msgfmt` refuses is a bad line here, and the other messages are read. Parsing resumes at the
 next msgctxt or msgid.
 """
 
@@ -66,7 +66,7 @@ class _Token:
         kind: comment, string, keyword or junk.
         text: a comment's text after the #, a string's text (unescaped), a keyword, or the junk.
         line: its line, from 1.
-        index: of ``msgstr[index]``, or None.
+        index: of `msgstr[index]`, or None.
         after_blank_line: whether an empty line precedes it.
         problem: why a string cannot be used, or empty.
     """
@@ -84,7 +84,7 @@ class _Lexer:
 
     Args:
         data: the file.
-        leads: what ``_LEADS`` has for the charset, or empty.
+        leads: what `_LEADS` has for the charset, or empty.
     """
 
     def __init__(self, data: bytes, leads: bytes) -> None:

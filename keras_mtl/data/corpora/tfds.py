@@ -16,17 +16,17 @@ class TfdsReader(base.CorpusReader):
     Args:
         source: code of the source language.
         target: code of the target language.
-        dataset: name, with config and version as TFDS writes them: ``wmt14_translate/fr-en:1.0.0``.
-        split: split to read, slices included: ``train``, ``train[:1000000]``.
-        source_key: feature with the source text; the default is ``source``. ``a/b`` is a feature
+        dataset: name, with config and version as TFDS writes them: `wmt14_translate/fr-en:1.0.0`.
+        split: split to read, slices included: `train`, `train[:1000000]`.
+        source_key: feature with the source text; the default is `source`. `a/b` is a feature
             inside of another.
-        target_key: feature with the target text; the default is ``target``.
+        target_key: feature with the target text; the default is `target`.
         tfds_dir: directory where TFDS keeps its data; None is TFDS' own default.
         download: download and prepare a dataset that is not there.
 
     Raises:
         ConfigError: TFDS does not know the dataset, the split or a feature.
-        DataError: the dataset is not there and ``download`` is false.
+        DataError: the dataset is not there and `download` is false.
     """
 
     name = "tfds"
@@ -114,7 +114,7 @@ class TfdsReader(base.CorpusReader):
         }
 
     def read(self) -> Iterator[base.Pair | base.BadLine]:
-        """Yields pairs in the order of the files; ``line`` is the number of the example."""
+        """Yields pairs in the order of the files; `line` is the number of the example."""
         path = f"{self._builder.data_dir} ({self._split})"
         dataset = self._builder.as_dataset(split=self._split, shuffle_files=False)
         for number, example in enumerate(dataset.as_numpy_iterator(), 1):

@@ -134,7 +134,7 @@ class TmxReader(base.CorpusReader):
         file: path of the file, a pattern, or a list of these; plain or compressed, in the encoding
             that its XML declaration names.
         source_language: language of the source variants, or a list in order of preference; the
-            default is ``source``. ``en`` takes ``en-US`` too; see ``languages.fit``.
+            default is `source`. `en` takes `en-US` too; see `languages.fit`.
         target_language: the same for the target.
 
     Raises:
@@ -174,9 +174,9 @@ class TmxReader(base.CorpusReader):
         return files.file_paths(self._files)
 
     def read(self) -> Iterator[base.Pair | base.BadLine]:
-        """Yields pairs, file by file; ``line`` is the line on which the unit begins.
+        """Yields pairs, file by file; `line` is the line on which the unit begins.
 
-        A unit without one of the languages is counted under ``no such language``: many memories
+        A unit without one of the languages is counted under `no such language`: many memories
         hold more than two.
 
         Raises:

@@ -104,7 +104,7 @@ class UnitParser:
         raise UnitError(reason, line)
 
     def _parse(self, unit: bytes) -> bool:
-        """Parses a unit into ``_variants``; says whether it began and ended."""
+        """Parses a unit into `_variants`; says whether it began and ended."""
         self._variants: list[Variant] = []
         self._depth = 0
         self._began = False

@@ -67,7 +67,7 @@ def separates_words(element: str, attributes: Mapping[str, str], content: str) -
     """Says whether a code stands between two words.
 
     Args:
-        element: a key of ``CODE_ELEMENTS``.
+        element: a key of `CODE_ELEMENTS`.
         attributes: the element's attributes.
         content: the native code inside it, for example `<br/>` or `{\\b `.
     """
@@ -106,7 +106,7 @@ def _without_number(name: str) -> str:
 
 
 def close_breaks(text: str) -> str:
-    """Replaces each run of ``BREAK`` by a space between two words, and by nothing elsewhere.
+    """Replaces each run of `BREAK` by a space between two words, and by nothing elsewhere.
 
     There is nothing to separate next to white space and punctuation, nor in scripts that are
     written without spaces.

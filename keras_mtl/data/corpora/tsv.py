@@ -16,7 +16,7 @@ class TsvReader(base.CorpusReader):
         file: path of the file, a pattern, or a list of these; UTF-8, plain or compressed.
         source_column: column of the source, from 0, or its name when the file has a header.
         target_column: column of the target, from 0, or its name when the file has a header.
-        score_column: column of a score, for ``min_score``.
+        score_column: column of a score, for `min_score`.
         min_score: pairs with a lower score are dropped.
         columns: number of columns that each line must have; None takes the first line's.
         header: the first line of each file names the columns and holds no pair.

@@ -138,7 +138,7 @@ def utf8_chunks(path: str, handle: BinaryIO) -> tuple[str, Iterator[bytes]]:
     """Returns a file's encoding and its content in UTF-8, in chunks.
 
     The byte order mark is left out. The XML declaration is replaced by spaces: what it says about
-    the encoding is no longer true. Bytes that cannot be decoded become ``UNDECODABLE``, which is
+    the encoding is no longer true. Bytes that cannot be decoded become `UNDECODABLE`, which is
     also how invalid bytes of a UTF-8 file look to the parser.
 
     Args:
