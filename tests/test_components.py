@@ -45,7 +45,9 @@ def test_a_class_without_a_name_or_a_method_is_refused(hills):
     with pytest.raises(ConfigError, match=r'the hill Flat has no name; .*: name = "flat"'):
         hills.register(type("Flat", (), {}))
     parts = {"name": "open", "climb": abc.abstractmethod(lambda self: None)}
-    with pytest.raises(ConfigError, match=r"the hill 'open' \(Open\) lacks climb; write it"):
+    with pytest.raises(
+        ConfigError, match=r"the hill 'open' \(Open\) does not define climb; define it"
+    ):
         hills.register(abc.ABCMeta("Open", (), parts))
 
 
@@ -58,7 +60,7 @@ def test_parameters_of_base_classes_are_known(hills):
 @pytest.mark.parametrize(
     ("name", "parameters", "message"),
     [
-        ("step", {}, "land.hill = 'step' is not known; did you mean 'steep'? (one of a plug-in"),
+        ("step", {}, "land.hill = 'step' is not known; did you mean 'steep'? (import a plug-in"),
         ("steep", {"slpe": 1}, "hill 'steep' has no option 'slpe'; did you mean 'slope'?"),
         ("steep", {"floor": 1}, "hill 'steep' needs the option 'slope'; known: slope, floor"),
     ],

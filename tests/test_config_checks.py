@@ -18,7 +18,7 @@ PROBLEMS = [
         "task.pairs[1].name = 'en-fr' is also the name of task.pairs[0]",
     ),
     ("task.pairs=[{source: en}]", "task.pairs[0].target = '': expected a language code"),
-    ("task.pairs=[{source: e, target: f, name: -b}]", "'-b' cannot be a part of a file's"),
+    ("task.pairs=[{source: e, target: f, name: -b}]", "'-b' cannot be part of a file name"),
     (f"task.pairs=[{{source: e, target: f, name: {'é' * 101}}}]", "longer than 200 bytes"),
     ("task.pairs=[{source: é, target: f}]", "source = 'é': expected a language code"),
     (
@@ -38,9 +38,9 @@ PROBLEMS = [
         "task.data.vocabulary.size=256",
         "task.data.vocabulary.size = 256: 4 special ids, 256",
     ),
-    ("task.data.bucket_lengths=[16,8]", "expected growing lengths"),
-    ("task.data.bucket_lengths=[16,32]", "must hold task.data.max_length = 128"),
-    ("task.data.tokens_per_batch=64", "task.data.tokens_per_batch = 64: one row"),
+    ("task.data.bucket_lengths=[16,8]", "expected increasing lengths"),
+    ("task.data.bucket_lengths=[16,32]", "must be at least task.data.max_length = 128"),
+    ("task.data.tokens_per_batch=64", "task.data.tokens_per_batch = 64: must be at least"),
     ("task.model.size=tny", "task.model.size = 'tny' is unknown; did you mean 'tiny'?"),
     (
         "task.model.hidden_dim=10,task.model.num_heads=4",
@@ -48,7 +48,7 @@ PROBLEMS = [
     ),
     ("task.model.dropout=1.0", "task.model.dropout = 1.0: must be >= 0 and < 1"),
     ("task.model.label_smoothing=.nan", "task.model.label_smoothing = nan: must be"),
-    ("task.model.max_length=64", "task.model.max_length = 64: sentences of"),
+    ("task.model.max_length=64", "task.model.max_length = 64: must be at least"),
     (
         "task.model.sharing=encoder,task.data.granularity=example",
         "set task.data.granularity: batch",
@@ -66,8 +66,8 @@ PROBLEMS = [
     ("trainer.evaluation.lag=-1", "trainer.evaluation.lag = -1: must be >= 0"),
     (
         "trainer.evaluation.interval=100,trainer.evaluation.lag=101",
-        "trainer.evaluation.lag = 101: scores have to take effect by the time the next "
-        "validation begins; give at most trainer.evaluation.interval = 100",
+        "trainer.evaluation.lag = 101: scores must take effect before the next validation "
+        "begins; give at most trainer.evaluation.interval = 100",
     ),
     (
         "trainer.evaluation.lag=10,trainer.evaluation.backend=tf",

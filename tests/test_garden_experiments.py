@@ -45,7 +45,7 @@ def test_model_gardens_overrides_reach_our_configuration():
     with pytest.raises(KeyError, match="dropuot"):
         found.override({"task": {"model": {"dropuot": 0.3}}})
     found.trainer.train_steps = "many"
-    with pytest.raises(ConfigError, match=r"trainer\.train_steps = 'many' is a text"):
+    with pytest.raises(ConfigError, match=r"trainer\.train_steps = 'many' is a string"):
         experiments.from_garden(found)
 
 

@@ -51,7 +51,7 @@ def test_a_directory_may_stand_in_front(directory):
     assert plugins.load(["sub/plug_b", f"{directory}/sub/plug_b.py"]) == [place, place]
     assert plugins.load(["plug_b"], directory=str(directory / "sub")) == [place]
     write(directory / "sub" / "json.py", "raise SystemExit")
-    with pytest.raises(errors.ConfigError, match=r"has a module 'json' in .*; rename yours"):
+    with pytest.raises(errors.ConfigError, match=r"has a module 'json' in .*; rename your"):
         plugins.load(["sub/json"])
     assert sys.path[-1] == str(directory / "sub")
 
@@ -176,7 +176,7 @@ def test_a_configuration_remembers_its_plug_ins(directory):
     ):
         registry.load_experiment(None, [first])
     with pytest.raises(
-        errors.ConfigError, match=r"imports = 'plug_one' is a text; expected a list"
+        errors.ConfigError, match=r"imports = 'plug_one' is a string; expected a list"
     ):
         registry.load_experiment(None, [], [yaml.safe_dump(base), "imports=plug_one"])
 

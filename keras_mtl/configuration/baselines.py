@@ -1,7 +1,7 @@
-"""Baselines: each task's score of a model that is trained on only this task.
+"""Baselines: for each task, the score of a model that is trained on only this task.
 
-A task names its own in `task.pairs`; `keras-mtl baselines` writes those of all tasks to the JSON
-file that `trainer.schedule.baselines_file` names.
+A baseline is given in `task.pairs`, or in the JSON file that `trainer.schedule.baselines_file`
+names. `keras-mtl baselines` writes that file.
 """
 
 import json
@@ -24,10 +24,10 @@ def read_file(path: str | os.PathLike[str]) -> dict[str, float]:
         path: the file.
 
     Returns:
-        The score of each task in the file, > 0.
+        {task: score}, each > 0.
 
     Raises:
-        ConfigError: the file is missing, cannot be read, or is not such an object.
+        ConfigError: the file is missing, cannot be read, or does not hold such an object.
     """
     path = os.fspath(path)
     try:
@@ -58,13 +58,13 @@ def _score(name: str, value: Any, path: str) -> float:
 
 
 def of_tasks(config: ExperimentConfig) -> dict[str, float | None]:
-    """Returns each task's baseline: its own field, else that of the file, else None.
+    """Returns each task's baseline: its own field, else the value of the file, else None.
 
     Args:
         config: a configuration.
 
     Raises:
-        ConfigError: as of `read_file`, or the file has a task that the configuration has not.
+        ConfigError: as for `read_file`, or the file names a task that is not in the configuration.
     """
     path = config.trainer.schedule.baselines_file
     from_file = read_file(path) if path else {}
@@ -79,7 +79,7 @@ def of_tasks(config: ExperimentConfig) -> dict[str, float | None]:
 
 
 def overruled(config: ExperimentConfig) -> list[str]:
-    """Returns a line for each task whose own baseline is used instead of that of the file."""
+    """Returns a line for each task whose own baseline overrides a different one of the file."""
     path = config.trainer.schedule.baselines_file
     from_file = read_file(path) if path else {}
     lines = []

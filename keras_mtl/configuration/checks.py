@@ -1,7 +1,7 @@
-"""Checks that need more than one field's type: ranges, choices, and fields that must fit together.
+"""Checks of values: ranges, choices, and fields that must fit together.
 
-All problems are reported together. `keras_mtl.configuration.training_checks` adds what only
-training and preparing need.
+All problems are reported together. `keras_mtl.configuration.training_checks` adds the checks that
+only training and preparing need.
 """
 
 import itertools
@@ -14,9 +14,9 @@ from keras_mtl.configuration import schema, search_checks, sublayers
 from keras_mtl.configuration.model_sizes import SIZES, resolved
 from keras_mtl.configuration.problems import Problems
 
-# A task's name is a part of the names of files. Letters of all scripts do: they are the user's.
+# A task's name becomes part of file names. Letters of all scripts are allowed.
 _NAME = re.compile(r"[^\W_][\w.@+-]*")
-# File systems take 255 bytes; the rest is for endings such as `.train.store`.
+# File systems allow 255 bytes; the rest is for endings such as `.train.store`.
 _NAME_BYTES = 200
 # A language becomes the tag <2xx> of the vocabulary. Codes of BCP 47 and of gettext are ASCII.
 _LANGUAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@+-]*")
@@ -34,16 +34,16 @@ def validate(config: schema.ExperimentConfig, places: Mapping[str, str] | None =
 
     Args:
         config: the experiment, with the names of its tasks filled in.
-        places: file and line that set a field, by dotted path; makes messages more helpful.
+        places: file and line that set each field, by dotted path, for messages.
 
     Raises:
-        ConfigError: at least one problem; the message has a line for each.
+        ConfigError: there is at least one problem; the message has a line for each.
     """
     checked(config, places).finish()
 
 
 def checked(config: schema.ExperimentConfig, places: Mapping[str, str] | None = None) -> Problems:
-    """Returns the problems that `validate` raises an error for, to add others to them."""
+    """Returns the problems that `validate` reports, so that the caller can add others."""
     check = Problems(config, places or {})
     _check_pairs(check, config)
     _check_data(check, config)
@@ -61,14 +61,14 @@ _NOT_SIMULATED = r"task\.(model|decoding|data\.corpora)|task\.pairs\[\d+\]\.\w*c
 def validate_simulation(
     config: schema.ExperimentConfig, places: Mapping[str, str] | None = None
 ) -> None:
-    """As `validate`, for what a simulation reads: it needs neither corpora nor a model."""
+    """Like `validate`, for a simulation, which reads neither corpora nor the model."""
     checked(config, places).finish(_NOT_SIMULATED)
 
 
 def validate_simulation_of_list(
     config: schema.ExperimentConfig, places: Mapping[str, str] | None = None
 ) -> None:
-    """As `validate_simulation`, if the tasks come from a list of their own."""
+    """Like `validate_simulation`, if the tasks come from a separate list."""
     checked(config, places).finish(rf"{_NOT_SIMULATED}|task\.pairs")
 
 
@@ -77,10 +77,10 @@ def validate_data(
     data: schema.DataConfig,
     places: Mapping[str, str] | None = None,
 ) -> None:
-    """Checks what preparing data takes: `task.pairs` and `task.data`.
+    """Checks the sections that preparing data reads: `task.pairs` and `task.data`.
 
     Raises:
-        ConfigError: as of `validate`.
+        ConfigError: as for `validate`.
     """
     task = schema.TranslationConfig(pairs=list(pairs), data=data)
     check = Problems(schema.ExperimentConfig(task=task), places or {})
@@ -113,7 +113,7 @@ def _check_pairs(check: Problems, config: schema.ExperimentConfig) -> None:
             check.problem(
                 f"{path}.name",
                 f"= {pair.name!r} is also the name of task.pairs[{same}], which is "
-                f"{task.pairs[same].name!r}; names differ in more than upper and lower case",
+                f"{task.pairs[same].name!r}; names must differ in more than case",
             )
         check.range(f"{path}.max_pairs", 1)
         check.range(f"{path}.baseline", 0, low_open=True)
@@ -123,7 +123,8 @@ def _check_pairs(check: Problems, config: schema.ExperimentConfig) -> None:
         if not pair.corpora and not task.data.corpora:
             check.problem(
                 f"{path}.corpora",
-                f"is empty and so is task.data.corpora: task {pair.name!r} has no data",
+                f"is empty and so is task.data.corpora, so task {pair.name!r} has no data; list a "
+                "corpus in one of them",
             )
 
 
@@ -131,19 +132,19 @@ def _check_name(check: Problems, path: str, name: str) -> None:
     if not _NAME.fullmatch(name):
         check.problem(
             path,
-            f"= {name!r} cannot be a part of a file's name; use letters, digits and _ . @ + -, "
-            "with a letter or digit first",
+            f"= {name!r} cannot be part of a file name; use letters, digits and _ . @ + -, "
+            "and begin with a letter or digit",
         )
     elif len(name.encode()) > _NAME_BYTES:
         check.problem(
             path,
-            f"= {name!r} is longer than {_NAME_BYTES} bytes in UTF-8; it is a part of names "
-            "of files",
+            f"= {name!r} is longer than {_NAME_BYTES} bytes in UTF-8, and it is part of file "
+            "names; use a shorter name",
         )
 
 
 def _key(name: str) -> str:
-    """What is equal for names that some file systems take for one."""
+    """Returns a key that is equal for names that some file systems do not distinguish."""
     return unicodedata.normalize("NFC", name).casefold()
 
 
@@ -191,17 +192,17 @@ def _check_data(check: Problems, config: schema.ExperimentConfig) -> None:
         )
     lengths = data.bucket_lengths
     if lengths and (lengths[0] < 1 or any(a >= b for a, b in itertools.pairwise(lengths))):
-        check.problem("task.data.bucket_lengths", f"= {lengths}: expected growing lengths from 1")
+        check.problem("task.data.bucket_lengths", f"= {lengths}: expected increasing lengths >= 1")
     elif lengths and lengths[-1] < data.max_length:
         check.problem(
             "task.data.bucket_lengths",
-            f"= {lengths}: the last one must hold task.data.max_length = {data.max_length}",
+            f"= {lengths}: the last one must be at least task.data.max_length = {data.max_length}",
         )
     if data.tokens_per_batch < data.max_length:
         check.problem(
             "task.data.tokens_per_batch",
-            f"= {data.tokens_per_batch}: one row of task.data.max_length = {data.max_length} "
-            "tokens does not fit",
+            f"= {data.tokens_per_batch}: must be at least task.data.max_length = "
+            f"{data.max_length}, the tokens of one row",
         )
 
 
@@ -230,14 +231,14 @@ def _check_model(check: Problems, config: schema.ExperimentConfig) -> None:
     if model.max_length < config.task.data.max_length:
         check.problem(
             "task.model.max_length",
-            f"= {model.max_length}: sentences of task.data.max_length = "
-            f"{config.task.data.max_length} tokens would not fit",
+            f"= {model.max_length}: must be at least task.data.max_length = "
+            f"{config.task.data.max_length}, the longest sentence in tokens",
         )
     if model.sharing == "encoder" and config.task.data.granularity == "example":
         check.problem(
             "task.model.sharing",
-            "= 'encoder' has a decoder for each target language, so a batch belongs to one task; "
-            "set task.data.granularity: batch",
+            "= 'encoder' has a decoder for each target language, so each batch must be of one "
+            "task; set task.data.granularity: batch",
         )
 
 
@@ -249,8 +250,8 @@ def _check_decoding(check: Problems, config: schema.ExperimentConfig) -> None:
     if decoding.max_length > config.task.model.max_length:
         check.problem(
             "task.decoding.max_length",
-            f"= {decoding.max_length}: the model has task.model.max_length = "
-            f"{config.task.model.max_length} positions",
+            f"= {decoding.max_length}: must be at most task.model.max_length = "
+            f"{config.task.model.max_length}, the positions of the model",
         )
 
 
@@ -303,9 +304,9 @@ def _check_lag(check: Problems, evaluation: schema.EvaluationConfig) -> None:
     if evaluation.lag > evaluation.interval:
         check.problem(
             "trainer.evaluation.lag",
-            f"= {evaluation.lag}: scores have to take effect by the time the next validation "
-            f"begins; give at most trainer.evaluation.interval = {evaluation.interval}, or 0, with "
-            "which training waits for each validation",
+            f"= {evaluation.lag}: scores must take effect before the next validation begins; give "
+            f"at most trainer.evaluation.interval = {evaluation.interval}, or 0 to let training "
+            "wait for each validation",
         )
     if evaluation.lag > 0 and evaluation.backend == "tf":
         check.problem(

@@ -1,8 +1,8 @@
-"""Classes that a configuration chooses by name and gives parameters to: schedules, readers, ...
+"""Registries of classes that a configuration selects by name: schedules, readers and others.
 
-A family is a registry: it knows its classes by name, makes them, and checks what a user wrote as a
-parameter. Each message gives the name, the value and the remedy. Plug-ins register classes of their
-own (`keras_mtl.configuration.plugins`).
+A registry creates its classes by name and checks the parameters that a user wrote. Each message
+gives the name, the value and the remedy. Plug-ins register their own classes
+(`keras_mtl.configuration.plugins`).
 """
 
 import importlib
@@ -20,13 +20,13 @@ _Base = TypeVar("_Base")
 _Class = TypeVar("_Class", bound=type[Any])
 
 
-# Rooms to the right of this one, whose families a configuration is checked with. Importing them
-# registers their members.
+# Packages above this one in the import order whose registries the checks of a configuration need.
+# Importing such a package registers its classes.
 _HOMES = {"schedule": "keras_mtl.schedules", "reader": "keras_mtl.data.corpora"}
 
 
 def home(kind: str) -> ModuleType:
-    """Returns the package that owns a family, imported when it is first needed.
+    """Imports and returns the package that owns a registry.
 
     Args:
         kind: `schedule` or `reader`.
@@ -35,11 +35,11 @@ def home(kind: str) -> ModuleType:
 
 
 def constructor_parameters(cls: type, base: type = object) -> dict[str, inspect.Parameter]:
-    """The parameters of a constructor by name, with those that it passes to base classes.
+    """Returns the parameters of a constructor by name, with those that it passes to base classes.
 
     Args:
         cls: the class.
-        base: class at which to stop; its own parameters are left out.
+        base: base class at which to stop; its own parameters are left out.
     """
     result: dict[str, inspect.Parameter] = {}
     for each in cls.__mro__:
@@ -51,25 +51,25 @@ def constructor_parameters(cls: type, base: type = object) -> dict[str, inspect.
         for parameter in parameters:
             if parameter.kind in (parameter.KEYWORD_ONLY, parameter.POSITIONAL_OR_KEYWORD):
                 result.setdefault(parameter.name, parameter)
-        # **kwargs hands the rest to the base class.
+        # **kwargs passes the rest to the base class.
         if all(parameter.kind is not parameter.VAR_KEYWORD for parameter in parameters):
             break
     return result
 
 
 class Registry(Generic[_Base]):
-    """A family of classes by name; their parameters are the keyword-only ones of constructors.
+    """A family of classes by name. Their parameters are the keyword-only constructor arguments.
 
     Args:
-        kind: what a member is called in messages, for example `schedule`.
-        field: the field that a user writes the name in; None: `<kind> name`.
-        parameter: what a parameter is called in messages.
-        supplied: arguments of constructors that are not a user's to give.
-        base: class at which the search for parameters in base classes ends; its own are no user's.
+        kind: word for a class of the family in messages, for example `schedule`.
+        field: configuration field that holds the name, for messages; None means `<kind> name`.
+        parameter: word for a parameter in messages.
+        supplied: constructor arguments that the program supplies; users cannot set them.
+        base: base class at which the search for parameters stops; users cannot set its own.
 
     Attributes:
-        classes: the members by name.
-        kind: what a member is called in messages.
+        classes: the registered classes by name.
+        kind: word for a class of the family in messages.
     """
 
     def __init__(
@@ -89,10 +89,10 @@ class Registry(Generic[_Base]):
         self._base = base
 
     def register(self, cls: _Class) -> _Class:
-        """Class decorator: makes a class known by its `name`.
+        """Registers a class under its `name`; a class decorator.
 
         Raises:
-            ConfigError: if it has no name, another class has its name, or a method is missing.
+            ConfigError: if it has no name, its name is taken, or an abstract method is missing.
         """
         if not isinstance(getattr(cls, "name", None), str):
             raise ConfigError(
@@ -103,16 +103,16 @@ class Registry(Generic[_Base]):
         return cls
 
     def add(self, name: str, cls: type[Any]) -> None:
-        """Makes a class known by a name.
+        """Registers a class under a name.
 
         Raises:
-            ConfigError: if another class has that name, or a method is missing.
+            ConfigError: if the name is taken, or an abstract method is missing.
         """
         if inspect.isabstract(cls):
             missing = ", ".join(sorted(cls.__abstractmethods__))
             raise ConfigError(
-                f"the {self.kind} {name!r} ({cls.__qualname__}) lacks {missing}; write it, or "
-                "register only classes that are complete"
+                f"the {self.kind} {name!r} ({cls.__qualname__}) does not define {missing}; define "
+                "it, or do not register this class"
             )
         known = self.classes.get(name, cls)
         if (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
@@ -123,11 +123,11 @@ class Registry(Generic[_Base]):
         self.classes[name] = cls
 
     def available(self) -> list[str]:
-        """All registered names, sorted."""
+        """Returns all registered names, sorted."""
         return sorted(self.classes)
 
     def parameters_of(self, name: str) -> dict[str, inspect.Parameter]:
-        """The parameters of a class by name, those of base classes included.
+        """Returns the parameters of a class by name, including those of its base classes.
 
         Raises:
             ConfigError: if no class has that name.
@@ -135,8 +135,8 @@ class Registry(Generic[_Base]):
         if name not in self.classes:
             remedy = nearest(str(name), self.classes)
             raise ConfigError(
-                f"{self._field} = {name!r} is not known{remedy} (one of a plug-in is known after "
-                "--import)"
+                f"{self._field} = {name!r} is not known{remedy} (import a plug-in with --import to "
+                "use its names)"
             )
         return {
             key: parameter
@@ -147,24 +147,24 @@ class Registry(Generic[_Base]):
     def create(
         self, name: str, parameters: Mapping[str, Any], /, *arguments: Any, **supplied: Any
     ) -> _Base:
-        """Makes a member.
+        """Creates an object of a registered class.
 
         Args:
             name: a registered name.
-            parameters: its parameters by name.
-            *arguments: what every constructor of the family takes by position.
-            **supplied: what every constructor of the family takes by name.
+            parameters: the user's parameters by name.
+            *arguments: positional arguments that every constructor of the family takes.
+            **supplied: keyword arguments that every constructor of the family takes.
 
         Returns:
-            The member.
+            The object.
 
         Raises:
-            ConfigError: if the name or a parameter is not known, missing or out of range.
+            ConfigError: if the name is unknown, or a parameter is unknown, missing or out of range.
         """
         known = self.parameters_of(name)
         for key in parameters:
             if key not in known:
-                remedy = nearest(key, known) or "; it takes none"
+                remedy = nearest(key, known) or f"; it takes no {self._parameter}s"
                 raise ConfigError(f"{self.kind} {name!r} has no {self._parameter} {key!r}{remedy}")
         for key, parameter in known.items():
             if parameter.default is inspect.Parameter.empty and key not in parameters:
@@ -187,7 +187,7 @@ class Registry(Generic[_Base]):
         below: float = math.inf,
         hint: str = "",
     ) -> float:
-        """A finite number in [least, most] and in (above, below).
+        """Checks that a value is a finite number in [least, most] and in (above, below).
 
         Args:
             name: name of the class, for the message.
@@ -197,13 +197,13 @@ class Registry(Generic[_Base]):
             most: largest value that is accepted.
             above: the value must be larger than this.
             below: the value must be smaller than this.
-            hint: what would be right, appended to the message.
+            hint: what a right value is, appended to the message.
 
         Returns:
-            The number.
+            The number as a float.
 
         Raises:
-            ConfigError: if it is none or out of range.
+            ConfigError: if the value is not such a number.
         """
         given = f"{self.kind} {name!r}: {field} ="
         if isinstance(value, bool) or not isinstance(value, int | float | np.number):
@@ -212,7 +212,7 @@ class Registry(Generic[_Base]):
             )
         try:
             finite = math.isfinite(value)
-        except OverflowError:  # An integer beyond floats.
+        except OverflowError:  # An integer beyond the range of floats.
             finite = False
         if finite and least <= value <= most and above < value < below:
             return float(value)
@@ -221,14 +221,14 @@ class Registry(Generic[_Base]):
         raise ConfigError(f"{given} {value} must be {' and '.join(rules)}{hint and f': {hint}'}")
 
     def integer(self, name: str, field: str, value: Any, *, least: int, hint: str = "") -> int:
-        """A whole number >= least; raises ConfigError otherwise."""
+        """Like `number`, for a whole number >= least."""
         result = self.number(name, field, value, least=least, hint=hint)
         if result != int(result):
             raise ConfigError(f"{self.kind} {name!r}: {field} = {value} must be a whole number")
         return int(result)
 
     def choice(self, name: str, field: str, value: Any, known: Sequence[str]) -> str:
-        """One of the known words; raises ConfigError otherwise."""
+        """Checks that a value is one of the known words; raises ConfigError otherwise."""
         if value not in known:
             raise ConfigError(
                 f"{self.kind} {name!r}: {field} = {value!r} is not known"

@@ -1,7 +1,7 @@
-"""The configuration of a run: built from a preset, files and overrides; saved, loaded, compared.
+"""Builds, saves, loads and compares the configuration of a run.
 
-The order of overrides is Model Garden's: the preset, each `--config_file` in turn,
-`--params_override`. The result is written to `params.yaml` and can be run again from there.
+Values are applied in Model Garden's order: the preset, each `--config_file` in turn, then
+`--params_override`. The result is written to `params.yaml`, from which the run can be repeated.
 """
 
 import copy
@@ -24,7 +24,7 @@ Check = Callable[[ExperimentConfig, Mapping[str, str]], None]
 
 
 class _Absent:
-    """Marks, in a difference, a value that one of the two configurations does not have."""
+    """Marks a value that one of two compared configurations does not have."""
 
     def __repr__(self) -> str:
         return "(absent)"
@@ -46,18 +46,19 @@ def load_experiment(
     Args:
         experiment: name of a preset, or a configuration to start from, which is not changed; None
             takes `presets.DEFAULT`.
-        config_files: YAML files, each over the one before.
+        config_files: YAML files; each overrides those before it.
         params_override: `a.b=1,c=x`, YAML text or a YAML file; or several of them.
-        check: checks the result, given file and line of each field that was set; None does not.
-        imports: plug-ins to import before those of the files; the configuration remembers them.
+        check: function that checks the result; it is also given the file and line of each field
+            that was set. None skips the check.
+        imports: plug-ins to import before those of the files; the configuration records them.
 
     Returns:
         A new configuration.
 
     Raises:
-        ConfigError: an unknown preset or key, a wrong type, or (with `check`) a value that does
-            not fit; the message has a line for each, with file, line, field and value. Values are
-            checked against each other only if all keys and types are right.
+        ConfigError: a preset or key is unknown, a type is wrong, or `check` rejects a value. The
+            message has a line for each problem, with file, line, field and value. Values are
+            checked only if all keys and types are right.
     """
     texts = [params_override] if isinstance(params_override, str) else list(params_override)
     given = [reading.from_yaml_file(os.fspath(path)) for path in config_files]
@@ -88,7 +89,7 @@ def load_experiment(
 
 
 def _load_plugins(override: reading.Override) -> list[str]:
-    """Imports the plug-ins that a file or text names; those of several files add up."""
+    """Imports the plug-ins that a file or an override names; each adds to those before it."""
     directory = os.path.dirname(os.path.abspath(override.name))
     return plugins.load_named(
         override.values,
@@ -98,7 +99,7 @@ def _load_plugins(override: reading.Override) -> list[str]:
 
 
 def name_tasks(config: ExperimentConfig) -> None:
-    """Names every task that has no name `source-target`."""
+    """Gives every task without a name the name `source-target`."""
     for pair in config.task.pairs:
         pair.name = task_name(pair)
 
@@ -110,7 +111,7 @@ def load_params(path: str | os.PathLike[str]) -> ExperimentConfig:
         path: the file, or the model directory that holds `params.yaml`.
 
     Raises:
-        ConfigError: it is missing or not a configuration.
+        ConfigError: the file is missing or is not a configuration.
     """
     if os.path.isdir(path):
         path = os.path.join(path, PARAMS_FILE)
@@ -141,7 +142,7 @@ def save_params(config: ExperimentConfig, path: str | os.PathLike[str]) -> None:
 
 
 def diff(left: ExperimentConfig, right: ExperimentConfig) -> list[tuple[str, Any, Any]]:
-    """The fields in which two configurations differ.
+    """Returns the fields in which two configurations differ.
 
     Args:
         left: one configuration.
@@ -149,7 +150,7 @@ def diff(left: ExperimentConfig, right: ExperimentConfig) -> list[tuple[str, Any
 
     Returns:
         (dotted path, left value, right value), in the order of the fields; tasks are matched by
-        name, other list elements by position. What one side lacks is `ABSENT`.
+        name, other list elements by position. A value that one side does not have is `ABSENT`.
     """
     differences: list[tuple[str, Any, Any]] = []
 
@@ -166,7 +167,7 @@ def diff(left: ExperimentConfig, right: ExperimentConfig) -> list[tuple[str, Any
 
 
 def _keyed(value: Any) -> Any:
-    """Lists of sections as mappings: by `[name]` where names are unique, else by `[index]`."""
+    """Turns lists of sections into mappings: by `[name]` if names are unique, else by `[index]`."""
     if isinstance(value, Mapping):
         return {str(key): _keyed(child) for key, child in value.items()}
     if isinstance(value, list | tuple) and value and all(isinstance(e, Mapping) for e in value):

@@ -1,4 +1,4 @@
-"""The named sizes of the Transformer: what fills the fields of `task.model` that are None."""
+"""The named sizes of the Transformer, which fill the fields of `task.model` that are None."""
 
 import dataclasses
 from typing import Any
@@ -9,7 +9,7 @@ from keras_mtl.errors import ConfigError, nearest
 
 @dataclasses.dataclass(frozen=True)
 class Size:
-    """Dimensions and dropout of a named model; the fields of `TransformerConfig`."""
+    """Dimensions and dropout rates of a named size, by their names in `TransformerConfig`."""
 
     hidden_dim: int
     num_heads: int
@@ -21,8 +21,8 @@ class Size:
     activation_dropout: float
 
 
-# base and big: Vaswani et al., arXiv 1706.03762, table 3, whose text names residual and embedding
-# dropout; tensor2tensor's transformer_base drops attention weights and activations at 0.1 too.
+# base and big: Vaswani et al., arXiv 1706.03762, table 3. The paper drops residuals and embeddings;
+# tensor2tensor's transformer_base also drops attention weights and activations, at a rate of 0.1.
 SIZES: dict[str, Size] = {
     "tiny": Size(128, 4, 512, 2, 2, 0.1, 0.1, 0.1),
     "small": Size(256, 4, 1024, 3, 3, 0.1, 0.1, 0.1),
@@ -38,10 +38,10 @@ def resolved(model_config: TransformerConfig) -> dict[str, Any]:
         model_config: the section `task.model`.
 
     Returns:
-        The eight fields of `Size`, by name.
+        {field: value} for the eight fields of `Size`.
 
     Raises:
-        ConfigError: unknown size.
+        ConfigError: the size is unknown.
     """
     name = model_config.size
     if name not in SIZES:

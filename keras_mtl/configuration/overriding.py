@@ -1,7 +1,7 @@
-"""Typed overrides: values of YAML files and of `--params_override` take the place of fields.
+"""Typed overrides: values of YAML files and of `--params_override` replace those of fields.
 
-Every value is checked against the field's type, and a list replaces the list before it. All
-problems are reported together, each with file, line, field, value and remedy.
+Every value is checked against the type of its field, and a list replaces the whole list before it.
+All problems are reported together, each with file, line, field, value and remedy.
 """
 
 import copy
@@ -18,8 +18,8 @@ from keras_mtl.configuration import paths, schema
 from keras_mtl.configuration.reading import TYPE_NAMES, Override, Path, dotted, kind_of, shown
 from keras_mtl.messages import to_stderr
 
-# A free-form mapping belongs to the component that its neighbor names. When that name changes, the
-# old component's options would only be in the way.
+# A free-form mapping belongs to the component that the field next to it names. When the name
+# changes, the options of the old component no longer apply.
 _SELECTORS: dict[Any, dict[str, str]] = {
     schema.CorpusConfig: {"reader": "options"},
     schema.ScheduleConfig: {"name": "parameters"},
@@ -29,7 +29,7 @@ _SELECTORS: dict[Any, dict[str, str]] = {
         "norm": "norm_parameters",
     },
 }
-# Fields that had another name: configurations of older versions have it.
+# Former names of fields, which configurations of older versions use.
 _FORMER_NAMES: dict[Path, str] = {
     ("trainer", "optimizer", "schedule"): "learning_rate_schedule",
 }
@@ -44,17 +44,19 @@ def apply(
 ) -> None:
     """Overrides fields of a configuration in place.
 
-    Sections are merged, lists replaced whole, free-form options merged (empty ones are emptied).
-    Paths become absolute, in `override` too; plug-ins with readers must be loaded before.
+    Sections are merged, and lists are replaced as a whole. Free-form options are merged, and an
+    empty mapping removes all of them. Paths become absolute, also in `override`. Plug-ins that
+    register readers must be loaded before.
 
     Args:
-        config: what is changed, an `ExperimentConfig`; on an error it may be changed in part.
+        config: an `ExperimentConfig`, changed in place; after an error it may be changed in part.
         override: the values.
-        places: filled with file and line of each value that was set, by path.
-        log: gets a line for each field that has its former name.
+        places: filled with the file and line of each value that was set, by path.
+        log: called with a line for each field that is given by a former name.
 
     Raises:
-        ConfigError: unknown keys or values of the wrong type; the message has a line for each.
+        ConfigError: a key is unknown, or a value has the wrong type; the message has a line for
+            each.
     """
     override = _with_present_names(override, log)
     walk = _Walk(config, override, {} if places is None else places)
@@ -71,7 +73,7 @@ def apply(
 
 
 def _with_present_names(override: Override, log: Callable[[str], None]) -> Override:
-    """Renames fields that have a former name, in `override.values` too."""
+    """Renames fields that are given by a former name, also in `override.values`."""
     lines = dict(override.lines)
     for path, name in _FORMER_NAMES.items():
         section: Any = override.values
@@ -95,11 +97,11 @@ def set_values(section: Any, values: Mapping[str, Any]) -> None:
         set_values(config.task, {"model": {"size": "tiny"}, "data": {"max_length": 64}})
 
     Args:
-        section: a section of a configuration, or all of it; changed in place.
-        values: nested mappings, lists and scalars. Paths stay as they are.
+        section: a configuration or a section of one, changed in place.
+        values: nested mappings, lists and scalars. Paths are not made absolute.
 
     Raises:
-        ConfigError: as of `apply`.
+        ConfigError: as for `apply`.
     """
     copied = copy.deepcopy(dict(values))
     walk = _Walk(section, Override(type(section).__name__, copied, {}), {})
@@ -109,10 +111,10 @@ def set_values(section: Any, values: Mapping[str, Any]) -> None:
 
 
 class _Walk:
-    """One override on its way through the tree.
+    """Applies one override to a tree of sections.
 
     Attributes:
-        problems: what is wrong, a line each. A value that is wrong leaves its field as it is.
+        problems: one line for each problem. A wrong value leaves its field unchanged.
     """
 
     def __init__(self, root: Any, override: Override, places: dict[Path, str]) -> None:
@@ -148,12 +150,12 @@ class _Walk:
                 self._options(current, value, here)
             else:
                 for old in [each for each in self._places if each[: len(here)] == here]:
-                    del self._places[old]  # Of a list that is replaced now.
+                    del self._places[old]  # An element of a list that is replaced now.
                 self._places[here] = self._override.place(here)
                 setattr(config, key, self._value(fields[key], value, here, current))
 
     def _value(self, hint: Any, value: Any, path: Path, current: Any) -> Any:
-        """Returns what a field becomes; `current` if the value is wrong."""
+        """Returns the new value of a field; `current` if the given value is wrong."""
         if typing.get_origin(hint) is types.UnionType:
             if value is None:
                 return None
@@ -181,11 +183,11 @@ class _Walk:
         if kind is float and is_number:
             return float(value)
         if kind is int and is_number and math.isfinite(value) and value == int(value):
-            return int(value)  # 1e5 is a fine way to write a number of steps.
+            return int(value)  # A number of steps may be written as 1e5.
         if kind in (str, bool) and isinstance(value, kind):
             return value
         if kind is str and value is None and not isinstance(path[-1], int):
-            return ""  # `baselines_file=` empties it, as an empty list or section is written.
+            return ""  # `baselines_file=` empties a string, as it empties a list.
         remedy = ""
         if kind is str and value is not None:
             # YAML 1.1 reads no, yes, on and off as booleans: Norwegian has the language code `no`.
@@ -195,8 +197,8 @@ class _Walk:
         return current
 
     def _options(self, options: schema.Options, values: Any, path: Path) -> None:
-        """Merges free-form options; empty ones are emptied."""
-        if values is None:  # As an empty section.
+        """Merges free-form options; an empty mapping removes all of them."""
+        if values is None:  # Like an empty section.
             return
         if not isinstance(values, dict):
             self._wrong(path, values, "a mapping")
@@ -209,7 +211,7 @@ class _Walk:
             if _is_plain(value):
                 options[key] = _merged(options.get(key), value)
             else:
-                self._wrong(here, value, "a number, text, boolean, mapping, or a list of these")
+                self._wrong(here, value, "a number, string, boolean, mapping, or a list of these")
 
     def _unknown(self, path: Path, known: dict[str, Any]) -> None:
         elsewhere = [each for each in _field_paths(self._root) if each[-1] == path[-1]]
@@ -224,7 +226,7 @@ class _Walk:
 
 
 def _is_plain(value: Any) -> bool:
-    """Whether options can hold a value: YAML knows dates and bytes too."""
+    """Whether options may hold a value: YAML also has dates and bytes."""
     if isinstance(value, dict):
         return all(isinstance(key, str) and _is_plain(each) for key, each in value.items())
     if isinstance(value, list | tuple):
@@ -233,14 +235,14 @@ def _is_plain(value: Any) -> bool:
 
 
 def _merged(old: Any, new: Any) -> Any:
-    """`new` over `old`: mappings are merged, an empty one empties, all else is replaced."""
+    """Merges `new` over `old`; what is not a mapping is replaced, and an empty mapping empties."""
     if not (isinstance(old, dict) and isinstance(new, dict) and new):
         return new
     return old | {key: _merged(old.get(key), value) for key, value in new.items()}
 
 
 def _field_paths(config: Any) -> list[Path]:
-    """Paths of all fields that exist outside of lists."""
+    """Returns the paths of all fields that are not in lists."""
     found: list[Path] = []
     for field in dataclasses.fields(config):
         found.append((field.name,))

@@ -1,7 +1,8 @@
 """Relative paths of a configuration: which fields hold paths, and what they are relative to.
 
-A path in a configuration file is relative to the file, one in `--params_override` to the working
-directory. All are made absolute when they are applied, so a run can be used from any directory.
+A path in a configuration file is relative to the directory of the file; a path in
+`--params_override` is relative to the working directory. All paths are made absolute when they are
+applied, so a run can be used from any directory.
 """
 
 import glob
@@ -18,7 +19,7 @@ _FIELDS = (
     ("trainer", "schedule", "baselines_file"),
 )
 _CORPORA_FIELDS = ("corpora", "dev_corpora", "test_corpora")
-# First words of a params.yaml that `files.save_params` writes.
+# How a params.yaml that `files.save_params` wrote begins.
 SAVED_HEAD = "# Written by keras_mtl"
 
 
@@ -26,8 +27,8 @@ class PathField(NamedTuple):
     """A field that holds paths.
 
     Attributes:
-        place: keys and indices that lead to it.
-        parent: the mapping that it is in.
+        place: keys and indices that lead to the field.
+        parent: the mapping that contains it.
         key: its key there.
     """
 
@@ -39,7 +40,7 @@ class PathField(NamedTuple):
 def path_fields(values: Any) -> Iterator[PathField]:
     """Yields the fields of a configuration, as plain values, that hold a path or a list of paths.
 
-    Values of a wrong kind are passed over: the configuration's own checks name them.
+    Values of a wrong type are skipped: the checks of the configuration report them.
     """
     for names in _FIELDS:
         section = values
@@ -76,19 +77,19 @@ def _path_options(reader: Any) -> tuple[str, ...]:
 def base_directory(file: str) -> str:
     """Returns the directory that the paths in a configuration file are relative to.
 
-    It is the file's own, except for a `params.yaml` of a run: releases that did not make paths
-    absolute wrote them relative to the working directory.
+    This is the directory of the file, except for the `params.yaml` of a run: old releases wrote its
+    paths relative to the working directory.
     """
     try:
         with open(file, encoding="utf-8", errors="replace") as handle:
             saved = handle.readline().startswith(SAVED_HEAD)
     except OSError:
-        saved = False  # Reading the file says what is wrong.
+        saved = False  # Whoever reads the file next reports the error.
     return os.getcwd() if saved else os.path.dirname(os.path.abspath(file))
 
 
 def absolute(value: Any, directory: str) -> Any:
-    """Returns a path, or each of a list of paths, as an absolute one; other values as they are."""
+    """Makes a path, or each path of a list, absolute; returns other values unchanged."""
     if isinstance(value, list):
         return [absolute(each, directory) for each in value]
     if not isinstance(value, str) or not value or "://" in value:  # gs://bucket/directory
@@ -103,16 +104,16 @@ def make_absolute(values: Any, directory: str) -> None:
 
 
 def check_moved(value: Any, directory: str) -> None:
-    """Refuses a path that exists in the working directory, but not in the file's directory.
+    """Rejects a path that exists relative to the working directory, but not relative to the file.
 
-    Older releases read it from the working directory. The message says how to write the path now.
+    Old releases resolved it in the working directory. The message says how to write the path now.
 
     Args:
         value: the path as written, or a list of paths.
         directory: directory of the configuration file.
 
     Raises:
-        ConfigError: it is such a path.
+        ConfigError: there is such a path.
     """
     for path in value if isinstance(value, list) else [value]:
         if not isinstance(path, str) or not path or os.path.isabs(path):
@@ -120,12 +121,12 @@ def check_moved(value: Any, directory: str) -> None:
         meant, other = absolute(path, directory), absolute(path, os.getcwd())
         if not _exists(meant) and _exists(other):
             raise errors.ConfigError(
-                f"{path!r}: {meant} does not exist, {other} does; a path in a configuration file "
-                f"is relative to that file: write {os.path.relpath(other, directory)!r} or an "
+                f"{path!r}: {meant} does not exist, but {other} does; a path in a configuration "
+                f"file is relative to that file: write {os.path.relpath(other, directory)!r} or an "
                 "absolute path"
             )
 
 
 def _exists(path: str) -> bool:
-    """Whether a path or a pattern of paths leads to anything."""
+    """Whether a path exists, or a pattern matches at least one path."""
     return os.path.exists(path) or any(glob.iglob(path, recursive=True))

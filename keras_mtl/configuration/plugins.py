@@ -1,9 +1,8 @@
-"""Plug-ins: modules of users that register readers, schedules, metrics and more when imported.
+"""Plug-ins: users' modules that register readers, schedules, metrics and more when imported.
 
-A plug-in is named by `--import`, by `imports` of a configuration (so that a run directory
-remembers it), or by an entry point of an installed package in the group
-`keras_mtl.plugins`.
-Importing a module runs its code: a configuration that names one is trusted.
+A plug-in is named by `--import`, by `imports` of a configuration (so that a run directory records
+it), or by an entry point of an installed package in the group `keras_mtl.plugins`. Importing a
+module runs its code, so load only configurations that you trust.
 """
 
 import functools
@@ -20,10 +19,10 @@ from keras_mtl import errors
 from keras_mtl.run_files import PARAMS_FILE
 
 GROUP = "keras_mtl.plugins"
-"""Group of entry points of installed packages."""
+"""The group of entry points of installed packages."""
 
 FIELD = "imports"
-"""Field of a configuration."""
+"""The field of a configuration that names plug-ins."""
 
 _OWN = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # The package.
 
@@ -35,7 +34,7 @@ def load_entry_points() -> None:
     Raises:
         ConfigError: one of them cannot be imported.
     """
-    # Half of the time that `keras-mtl --help` takes, which does not need it.
+    # This import would double the time of `keras-mtl --help`, which does not need it.
     import importlib.metadata
 
     for entry in importlib.metadata.entry_points(group=GROUP):
@@ -55,17 +54,18 @@ def load(names: Iterable[str], directory: str | None = None, origin: str = "--im
     """Imports plug-ins.
 
     Args:
-        names: modules, such as `my_package.schedules`. A directory in front, as in
-            `plugins/my_schedules`, is one to look in that Python does not know.
-        directory: what such directories are relative to, and where modules are found that Python
-            does not find: that of a configuration file. None takes the current one.
+        names: modules, such as `my_package.schedules`. Put a directory in front, as in
+            `plugins/my_schedules`, if the module is not on Python's path.
+        directory: the directory that such names are relative to, and that is searched for modules
+            that are not on Python's path: that of the configuration file. None means the working
+            directory.
         origin: where the names were given, for messages.
 
     Returns:
-        The names under which another process finds the plug-ins, wherever it runs.
+        Names by which a process in any working directory finds the plug-ins.
 
     Raises:
-        ConfigError: a name is not that of a module, or a plug-in cannot be found or imported.
+        ConfigError: a name is not a module name, or a plug-in cannot be found or imported.
     """
     return [_load(name, directory or os.getcwd(), origin) for name in names]
 
@@ -74,13 +74,13 @@ def load_named(values: Any, directory: str | None, origin: str) -> list[str]:
     """Imports the plug-ins in `imports` of a configuration.
 
     Args:
-        values: the configuration as plain values. If `imports` is not a list of texts, nothing is
-            imported: the configuration's own checks name that.
-        directory: as of `load`.
-        origin: as of `load`.
+        values: the configuration as plain values. If `imports` is not a list of strings, nothing is
+            imported: the checks of the configuration report that.
+        directory: as for `load`.
+        origin: as for `load`.
 
     Returns:
-        As `load`.
+        As for `load`.
 
     Raises:
         ConfigError: a plug-in cannot be found or imported.
@@ -92,10 +92,10 @@ def load_named(values: Any, directory: str | None, origin: str) -> list[str]:
 
 
 def load_saved(model_dir: str | os.PathLike[str]) -> list[str]:
-    """Imports the plug-ins that a run directory remembers; free of TensorFlow.
+    """Imports the plug-ins that a run directory records; imports no TensorFlow itself.
 
-    A directory without `params.yaml` or with a damaged one has none here: reading it as a
-    configuration says what is wrong.
+    Imports nothing if `params.yaml` is missing or damaged: the code that reads it as a
+    configuration reports that.
 
     Raises:
         ConfigError: a plug-in cannot be found or imported.
@@ -103,7 +103,7 @@ def load_saved(model_dir: str | os.PathLike[str]) -> list[str]:
     path = os.path.join(model_dir, PARAMS_FILE)
     if not os.path.isfile(path):
         return []
-    # An environment for the engine only does not have the package yaml.
+    # An environment that has only the engine lacks the package yaml.
     from keras_mtl.configuration import reading
 
     values = reading.read_values(path)
@@ -126,7 +126,7 @@ def _load(name: str, directory: str, origin: str) -> str:
         if holder is None:
             raise _not_found(module, searched, place, origin)
         if holder not in sys.path:
-            # At the end, so that a file of the user's hides no other module.
+            # At the end, so that the user's files cannot hide other modules.
             sys.path.append(holder)
             importlib.invalidate_caches()
     try:
@@ -143,8 +143,8 @@ def _load(name: str, directory: str, origin: str) -> str:
     found = _location(sys.modules[top])
     if place and found is not None and not _same(found, searched[0]):
         raise errors.ConfigError(
-            f"plug-in {module!r} ({origin}) is to come from {searched[0]}, and Python has a module "
-            f"{top!r} in {found}; rename yours"
+            f"plug-in {module!r} ({origin}) should come from {searched[0]}, but Python already has "
+            f"a module {top!r} in {found}; rename your module"
         )
     if found is not None and any(_same(found, each) for each in searched):
         return f"{found}/{module}"
@@ -164,7 +164,7 @@ def _holds(directory: str, top: str) -> bool:
 
 
 def _location(module: ModuleType) -> str | None:
-    """Directory that holds a top-level module; None for what is in no directory."""
+    """Returns the directory that holds a top-level module; None for a built-in one."""
     if getattr(module, "__path__", None):
         return os.path.dirname(os.path.abspath(next(iter(module.__path__))))
     file = getattr(module, "__file__", None)
@@ -185,13 +185,12 @@ def _not_found(module: str, searched: list[str], place: str, origin: str) -> err
     where = looked if place else f"Python's path or {looked}"
     return errors.ConfigError(
         f"plug-in {module!r} ({origin}): there is no such module in {where}; check the name, "
-        "install its package, or give the directory that holds it too, as in "
-        f"path/to/directory/{module}"
+        f"install its package, or put its directory in front, as in path/to/directory/{module}"
     )
 
 
 def _reraise(error: BaseException) -> None:
-    """Lets through what is not a failure of a plug-in; one that calls sys.exit is."""
+    """Raises errors that are not the plug-in's, such as Ctrl-C; a call of sys.exit is its own."""
     if not isinstance(error, Exception | SystemExit):
         raise error
 
@@ -199,16 +198,16 @@ def _reraise(error: BaseException) -> None:
 def failure(
     what: str, error: BaseException, remedy: str, message: str | None = None
 ) -> errors.ConfigError:
-    """The error of a plug-in that fails.
+    """Returns the error to raise for a plug-in that fails.
 
     Args:
         what: the plug-in and what fails, such as `plug-in 'mine' cannot be imported`.
-        error: what it raised.
-        remedy: what to do.
-        message: the error's message, if it is not what the error says.
+        error: the error that it raised.
+        remedy: what the user can do.
+        message: text to show instead of the message of `error`.
 
     Returns:
-        The error to raise, which names the last line of the user's code that led to it.
+        An error that names the last line of the user's code that led to `error`.
     """
     lines = [f"{what}:"]
     frame = _blamed(error)
@@ -223,7 +222,7 @@ def failure(
 
 
 def _blamed(error: BaseException) -> traceback.FrameSummary | None:
-    """The last line of the user's that led to an error; of another package if there is none."""
+    """Returns the last line of the user's code that led to an error, else of another package."""
     if isinstance(error, SyntaxError) and error.filename:
         text = (error.text or "").strip()
         return traceback.FrameSummary(error.filename, error.lineno or 0, "", line=text)

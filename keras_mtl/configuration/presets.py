@@ -1,7 +1,7 @@
-"""Presets: experiments with a name, from which a configuration starts.
+"""Presets: named experiments that a configuration starts from.
 
-`keras-mtl train --experiment NAME` starts from one of them. A new preset is a function here, or
-in a plug-in. `keras_mtl.garden.experiments` makes all of them known to Model Garden.
+`keras-mtl train --experiment NAME` starts from one of them. A new preset is a function in this
+module or in a plug-in. `keras_mtl.garden.experiments` registers all presets with Model Garden.
 """
 
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from keras_mtl.configuration.schema import ExperimentConfig
 
 DEFAULT = "translation/transformer"
 FAMILY = "translation"
-"""Without a member it stands for `DEFAULT`."""
+"""The family name without a member means `DEFAULT`."""
 
 Preset = Callable[[], ExperimentConfig]
 
@@ -21,7 +21,7 @@ _PRESETS: dict[str, Preset] = {}
 
 
 def register_preset(name: str) -> Callable[[_Function], _Function]:
-    """Function decorator: makes a preset known by a name.
+    """Registers a function as a preset; a decorator.
 
     Example:
 
@@ -32,10 +32,10 @@ def register_preset(name: str) -> Callable[[_Function], _Function]:
             return experiment
 
     Args:
-        name: a name that no other preset has, by convention with its kind in front.
+        name: unique name; by convention it begins with the kind of task, as in `translation/`.
 
     Raises:
-        ConfigError: another function has the name.
+        ConfigError: another function already has this name.
     """
 
     def register(function: _Function) -> _Function:
@@ -60,7 +60,7 @@ def check_name(name: str | None) -> None:
     """Checks that a preset has this name.
 
     Raises:
-        ConfigError: none has.
+        ConfigError: no preset has it.
     """
     if name and name != FAMILY and name not in _PRESETS:
         raise errors.ConfigError(
@@ -69,10 +69,10 @@ def check_name(name: str | None) -> None:
 
 
 def preset(name: str | None = None) -> ExperimentConfig:
-    """Returns a new configuration: that of a preset, without overrides.
+    """Returns a new configuration from a preset, without overrides.
 
     Args:
-        name: registered name; None, an empty text or `translation` takes `DEFAULT`.
+        name: registered name; None, an empty string or `translation` means `DEFAULT`.
 
     Raises:
         ConfigError: the name is unknown, or the preset is not an `ExperimentConfig`.
@@ -92,13 +92,13 @@ def preset(name: str | None = None) -> ExperimentConfig:
 
 @register_preset("translation/transformer")
 def transformer() -> ExperimentConfig:
-    """Every field at its default."""
+    """The default of every field."""
     return ExperimentConfig()
 
 
 @register_preset("translation/transformer_tiny")
 def transformer_tiny() -> ExperimentConfig:
-    """Learns short sentences in minutes on a CPU."""
+    """A tiny model that learns short sentences in minutes on a CPU."""
     experiment = ExperimentConfig()
     experiment.task.model.size = "tiny"
     experiment.task.data.vocabulary.size = 4000
@@ -114,7 +114,7 @@ def transformer_tiny() -> ExperimentConfig:
 
 @register_preset("translation/transformer_small")
 def transformer_small() -> ExperimentConfig:
-    """For some hundred thousand pairs, an hour on a CPU or minutes on an accelerator."""
+    """A small model for a few hundred thousand pairs."""
     experiment = ExperimentConfig()
     experiment.task.model.size = "small"
     experiment.task.data.max_length = 96

@@ -10,7 +10,7 @@ from keras_mtl.configuration.schema import ExperimentConfig
 
 
 class Problems:
-    """Collects problems; a path such as `task.pairs[0].name` names the field."""
+    """Collects problems of fields, which a path such as `task.pairs[0].name` names."""
 
     def __init__(self, config: ExperimentConfig, places: Mapping[str, str]):
         self.config = config
@@ -18,7 +18,12 @@ class Problems:
         self._problems: list[tuple[str, str]] = []
 
     def finish(self, ignored: str = "(?!)") -> None:
-        """Raises ConfigError if there are problems; those of fields that match are left out."""
+        """Raises ConfigError if there are problems.
+
+        Args:
+            ignored: regular expression; problems of fields whose path begins with a match are left
+                out.
+        """
         lines = [text for path, text in self._problems if not re.match(ignored, path)]
         if lines:
             raise errors.ConfigError("\n  ".join(lines))
@@ -27,7 +32,7 @@ class Problems:
         self._add(path, f"{path} {text}")
 
     def error(self, path: str, error: errors.ConfigError) -> None:
-        """Adds what another room says of a field."""
+        """Adds an error that another component raised about a field."""
         text = str(error)
         self._add(path, text if text.startswith(path) else f"{path}: {text}")
 
@@ -38,7 +43,7 @@ class Problems:
             self._problems.append((path, line))
 
     def _place(self, path: str) -> str | None:
-        """File and line that set a field, or else the list element or section that it is in."""
+        """Returns the file and line that set a field, or else its list element or section."""
         while path and path not in self._places:
             path = re.sub(r"(\.|^)[^.\[]+$|\[\d+\]$", "", path)
         return self._places.get(path)
@@ -51,7 +56,7 @@ class Problems:
         low_open: bool = False,
         high_open: bool = False,
     ) -> None:
-        """A number in [low, high], or without an end that is open; None is a default."""
+        """Checks that a number is in [low, high]; an open end is excluded, and None passes."""
         value = self._value(path)
         if value is None:
             return

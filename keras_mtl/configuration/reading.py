@@ -13,12 +13,12 @@ from keras_mtl.configuration import paths
 Path = tuple[str | int, ...]
 """Keys and indices that lead to a value."""
 
-_MAX_DEPTH = 50  # Deeper than any configuration; a YAML alias that contains itself is endless.
+_MAX_DEPTH = 50  # More than any configuration has; an alias that contains itself is endless.
 _PLAIN_TAGS = ("tag:yaml.org,2002:map", "tag:yaml.org,2002:seq")
 
 
 class Loader(yaml.SafeLoader):
-    """Reads `1e-9` as a number; YAML 1.1 takes it for a text because it has no dot."""
+    """Reads `1e-9` as a number; YAML 1.1 reads it as a string because it has no dot."""
 
 
 Loader.add_implicit_resolver(
@@ -30,14 +30,13 @@ Loader.add_implicit_resolver(
 
 @dataclasses.dataclass(frozen=True)
 class Override:
-    """Values that replace fields, and where each stands.
+    """Values that replace those of fields, and the line of each.
 
     Attributes:
-        name: file, or `--params_override`.
+        name: path of the file, or `--params_override`.
         values: nested plain mappings, lists and scalars.
         lines: line (from 1) of each value by its path; empty for the command line.
-        directory: what relative paths among the values are relative to; empty is the working
-            directory.
+        directory: directory of relative paths among the values; empty means the working directory.
     """
 
     name: str
@@ -46,7 +45,7 @@ class Override:
     directory: str = ""
 
     def place(self, path: Path) -> str:
-        """The file and line of a value, for a message."""
+        """Returns the file and line of a value, for a message."""
         line = self.lines.get(path)
         return self.name if line is None else f"{self.name} line {line}"
 
@@ -55,7 +54,7 @@ def from_yaml_file(path: str) -> Override:
     """Reads a YAML file.
 
     Raises:
-        ConfigError: it is missing, unreadable, not UTF-8, not YAML, or not a mapping.
+        ConfigError: the file is missing, unreadable, not UTF-8, not YAML, or not a mapping.
     """
     override = from_yaml(_read_text(path), path)
     return dataclasses.replace(override, directory=paths.base_directory(path))
@@ -65,11 +64,11 @@ def from_yaml(text: str, name: str) -> Override:
     """Reads YAML text.
 
     Args:
-        text: the YAML document; an empty one changes nothing.
-        name: what messages call it.
+        text: the YAML document; an empty document changes nothing.
+        name: name of the document in messages.
 
     Raises:
-        ConfigError: it is not YAML, has a key twice, or is not a mapping.
+        ConfigError: the text is not YAML, has a key twice, or is not a mapping.
     """
     lines: dict[Path, int] = {}
     values = _parse(text, name, lines)
@@ -77,8 +76,8 @@ def from_yaml(text: str, name: str) -> Override:
         values = {}
     if not isinstance(values, dict):
         raise errors.ConfigError(
-            f"{name}: {shown(values)} is {kind_of(values)}; a mapping such as "
-            "`trainer: {train_steps: 1000}` is expected"
+            f"{name}: {shown(values)} is {kind_of(values)}; expected a mapping such as "
+            "`trainer: {train_steps: 1000}`"
         )
     return Override(name, values, lines)
 
@@ -88,10 +87,10 @@ def from_text(text: str, name: str = "--params_override") -> Override:
 
     Args:
         text: `a.b=1,c.d=x`, or YAML (JSON), or the name of a YAML file.
-        name: what messages call it.
+        name: name of the text in messages.
 
     Raises:
-        ConfigError: it is none of these.
+        ConfigError: the text is none of these.
     """
     if text.strip() and not re.search("[=:{]", text) and not os.path.isfile(text):
         raise errors.ConfigError(
@@ -106,10 +105,10 @@ def from_text(text: str, name: str = "--params_override") -> Override:
 
 
 def load_yaml(path: str | os.PathLike[str]) -> Any:
-    """Returns what a YAML or JSON file holds as plain values: a mapping, a list or a scalar.
+    """Reads a YAML or JSON file as plain values: a mapping, a list or a scalar.
 
     Raises:
-        ConfigError: it is missing, unreadable, not UTF-8 or not YAML.
+        ConfigError: the file is missing, unreadable, not UTF-8 or not YAML.
     """
     path = os.fspath(path)
     return _parse(_read_text(path), path, {})
@@ -130,7 +129,7 @@ def _read_text(path: str) -> str:
 
 
 def read_values(path: str | os.PathLike[str]) -> Any:
-    """Returns what a YAML file holds as plain values; None if it cannot be read."""
+    """Reads a YAML file as plain values; returns None if it cannot be read."""
     try:
         return load_yaml(path)
     except errors.ConfigError:
@@ -138,18 +137,18 @@ def read_values(path: str | os.PathLike[str]) -> Any:
 
 
 def dotted(path: Path) -> str:
-    """`("task", "pairs", 0, "name")` as `task.pairs[0].name`."""
+    """Returns a path as text: `("task", "pairs", 0, "name")` becomes `task.pairs[0].name`."""
     text = ""
     for part in path:
         text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
     return text
 
 
-TYPE_NAMES = {int: "an integer", float: "a number", str: "a text", bool: "true or false"}
+TYPE_NAMES = {int: "an integer", float: "a number", str: "a string", bool: "true or false"}
 
 
 def kind_of(value: Any) -> str:
-    """What a value is, in the words of the messages."""
+    """Returns the kind of a value in words, for messages."""
     if value is None:
         return "empty"
     if isinstance(value, bool):
@@ -162,13 +161,13 @@ def kind_of(value: Any) -> str:
 
 
 def shown(value: Any) -> str:
-    """A value in a message, cut short if it is long."""
+    """Returns a value as text for a message, cut short if it is long."""
     text = "null" if value is None else repr(value)
     return text if len(text) <= 80 else text[:77] + "..."
 
 
 def _parse(text: str, name: str, lines: dict[Path, int]) -> Any:
-    """Turns YAML text into plain values; fills in the line of each."""
+    """Turns YAML text into plain values and fills in the line of each."""
     loader = Loader(text)
     try:
         node = loader.get_single_node()
@@ -183,12 +182,16 @@ def _parse(text: str, name: str, lines: dict[Path, int]) -> Any:
 
 
 def _build(loader: Loader, node: yaml.Node, path: Path, lines: dict[Path, int], name: str) -> Any:
-    """Turns a YAML node into plain values and notes the line of each."""
+    """Turns a YAML node into plain values and fills in the line of each."""
     lines.setdefault(path, node.start_mark.line + 1)
     if len(path) > _MAX_DEPTH:
-        raise errors.ConfigError(f"{name} line {lines[path]}: nested too deeply")
+        raise errors.ConfigError(
+            f"{name} line {lines[path]}: nested too deeply; at most {_MAX_DEPTH} levels are read"
+        )
     if not isinstance(node, yaml.ScalarNode) and node.tag not in _PLAIN_TAGS:
-        raise errors.ConfigError(f"{name} line {lines[path]}: the tag {node.tag!r} is not known")
+        raise errors.ConfigError(
+            f"{name} line {lines[path]}: the tag {node.tag!r} is not known; remove it"
+        )
     if isinstance(node, yaml.SequenceNode):
         return [_build(loader, each, (*path, i), lines, name) for i, each in enumerate(node.value)]
     if not isinstance(node, yaml.MappingNode):
@@ -197,17 +200,17 @@ def _build(loader: Loader, node: yaml.Node, path: Path, lines: dict[Path, int], 
     for key_node, _ in node.value:
         line = key_node.start_mark.line + 1
         if not isinstance(key_node, yaml.ScalarNode):
-            raise errors.ConfigError(f"{name} line {line}: a key must be a plain word")
+            raise errors.ConfigError(f"{name} line {line}: a key must be a single word")
         if key_node.value in first_line:
             raise errors.ConfigError(
-                f"{name} line {line}: {dotted((*path, key_node.value))} is given a second time; "
-                f"the first is in line {first_line[key_node.value]}"
+                f"{name} line {line}: {dotted((*path, key_node.value))} is set twice; "
+                f"line {first_line[key_node.value]} already sets it: remove one of them"
             )
         first_line[key_node.value] = line
     loader.flatten_mapping(node)  # Resolves `<<: *anchor`.
     values = {}
     for key_node, value_node in node.value:
-        # The text of the key, not its YAML type: a key `no` or `2` is a name too.
+        # The text of the key, not its YAML type: a key may be `no` or `2`.
         here = (*path, key_node.value)
         lines[here] = key_node.start_mark.line + 1
         values[key_node.value] = _build(loader, value_node, here, lines, name)
@@ -232,7 +235,7 @@ def _from_assignments(text: str, name: str) -> Override:
             if not isinstance(section, dict):
                 break
         if not isinstance(section, dict) or parts[-1] in section:
-            raise errors.ConfigError(f"{name}: {key.strip()} is set twice")
+            raise errors.ConfigError(f"{name}: {key.strip()} is set twice; set it once")
         section[parts[-1]] = value
     return Override(name, values, {})
 
@@ -256,5 +259,5 @@ def _split(text: str, name: str) -> list[str]:
             continue
         pieces[-1] += character
     if quote or depth:
-        raise errors.ConfigError(f"{name}: {text!r} has an unclosed quote or bracket")
+        raise errors.ConfigError(f"{name}: {text!r} has an unclosed quote or bracket; close it")
     return [piece for piece in pieces if piece.strip()]

@@ -1,10 +1,10 @@
 """The configuration of an experiment: one tree of plain dataclasses, written to and read from YAML.
 
 The names of the sections (`task`, `trainer`, `runtime`) are those of TensorFlow Model Garden.
-`keras_mtl.garden.experiments` makes Model Garden's own configuration classes from these. Nothing
-here builds anything, and nothing here imports TensorFlow.
+`keras_mtl.garden.experiments` makes Model Garden's configuration classes from these classes. This
+module builds nothing and imports no TensorFlow.
 
-A field that does not exist cannot be set: the classes have slots.
+The classes have slots, so a field that does not exist cannot be set.
 """
 
 import dataclasses
@@ -21,8 +21,8 @@ class CorpusConfig:
     """One corpus of a task.
 
     Attributes:
-        reader: registered reader: cldr, csv, gettext, jsonl, parallel, parquet, tfds, tmx, tsv, or
-            one of a plug-in.
+        reader: name of a registered reader: cldr, csv, gettext, jsonl, parallel, parquet, tfds,
+            tmx, tsv, or the reader of a plug-in.
         options: the reader's options, for example `{source_file: a.en, target_file: a.fr}`.
     """
 
@@ -32,16 +32,15 @@ class CorpusConfig:
 
 @dataclasses.dataclass(slots=True)
 class CleaningConfig:
-    """Rules that drop a pair; each is counted and printed.
+    """Rules that drop pairs. The pairs that each rule drops are counted and reported.
 
     Attributes:
         max_characters: longest source or target, in characters.
-        max_length_ratio: longest side / shortest side, above `ratio_slack`. Lengths are in
+        max_length_ratio: largest ratio of the longer side to the shorter side. Lengths are in
             letters: a Chinese character counts as three, a Japanese or Korean syllable as two.
-        ratio_slack: a pair whose sides differ by at most this number of letters passes the ratio
-            rule.
+        ratio_slack: pairs whose sides differ by at most this number of letters pass the ratio rule.
         drop_identical: drop pairs whose source equals the target.
-        drop_duplicates: keep the first of equal (source, target) pairs of a task.
+        drop_duplicates: keep only the first of equal (source, target) pairs of a task.
         max_bad_lines: share of unreadable lines above which a file is an error, in [0, 1].
     """
 
@@ -55,7 +54,7 @@ class CleaningConfig:
 
 @dataclasses.dataclass(slots=True)
 class TaskCleaningConfig:
-    """One task's cleaning: every field of `CleaningConfig`; None takes `data.cleaning`'s."""
+    """Cleaning rules of one task: the fields of `CleaningConfig`; None takes `data.cleaning`'s."""
 
     max_characters: int | None = None
     max_length_ratio: float | None = None
@@ -73,12 +72,12 @@ class PairConfig:
         name: unique name; empty means `source-target`.
         source: source language code.
         target: target language code.
-        corpora: where its pairs come from; empty means the experiment's `data.corpora`.
-        dev_corpora: pairs to validate on; empty means a part of `corpora` split off by a hash.
-        test_corpora: pairs to test on; empty means a part of `corpora` split off by a hash.
-        max_pairs: most training pairs to keep (chosen by a hash); None keeps all.
+        corpora: corpora of its pairs; empty means the experiment's `data.corpora`.
+        dev_corpora: corpora of its dev pairs; empty means a part of `corpora`, chosen by a hash.
+        test_corpora: corpora of its test pairs; empty means a part of `corpora`, chosen by a hash.
+        max_pairs: largest number of training pairs, chosen by a hash; None keeps all.
         baseline: score of a model trained on only this task, in the metric's unit; > 0.
-        cleaning: the task's own values of the cleaning rules; fields that are None take those of
+        cleaning: cleaning rules of this task; fields that are None take the values of
             `data.cleaning`.
     """
 
@@ -98,10 +97,11 @@ class VocabularyConfig:
     """The SentencePiece vocabulary shared by all tasks.
 
     Attributes:
-        size: number of ids, special ids, language tags and 256 byte pieces included.
+        size: number of ids, including special ids, language tags and 256 byte pieces.
         model_type: `unigram` or `bpe`.
-        temperature: tasks are sampled for training the vocabulary by n_i^(1/temperature).
-        max_sentences: most sentences it is trained on.
+        temperature: the vocabulary is trained on samples of the tasks in proportion to
+            n_i^(1/temperature), with n_i the pairs of task i; >= 1.
+        max_sentences: largest number of sentences that it is trained on.
         character_coverage: share of characters with a piece of their own, in (0, 1].
         model_file: an existing SentencePiece model to use instead of training one.
     """
@@ -116,22 +116,22 @@ class VocabularyConfig:
 
 @dataclasses.dataclass(slots=True)
 class DataConfig:
-    """From corpora to batches.
+    """Data: corpora, cleaning, vocabulary, splits and batches.
 
     Attributes:
         data_dir: directory of the prepared store; empty means `<model_dir>/data`.
-        corpora: corpora of every task that names none.
-        cleaning: rules that drop a pair.
+        corpora: corpora of every task that has none of its own.
+        cleaning: rules that drop pairs.
         vocabulary: the subword vocabulary.
-        dev_fraction: share of sources that goes to dev by hash, in [0, 1).
-        test_fraction: share of sources that goes to test by hash, in [0, 1).
-        dev_pairs: most dev pairs a task keeps.
-        test_pairs: most test pairs a task keeps.
-        max_length: longest source or target in tokens, tag and end of sentence included; longer
+        dev_fraction: share of sources that a hash assigns to the dev set, in [0, 1).
+        test_fraction: share of sources that a hash assigns to the test set, in [0, 1).
+        dev_pairs: largest number of dev pairs of a task.
+        test_pairs: largest number of test pairs of a task.
+        max_length: longest source or target in tokens, including tag and end of sentence; longer
             pairs are dropped and counted.
-        tokens_per_batch: token budget of a global batch: rows x bucket length.
+        tokens_per_batch: token budget of a global batch: rows times bucket length.
         bucket_lengths: padded lengths; empty means a list made from `max_length`.
-        granularity: `batch` (each batch from one task) or `example` (mixed batches).
+        granularity: `batch` (each batch is of one task) or `example` (mixed batches).
     """
 
     data_dir: str = ""
@@ -150,29 +150,29 @@ class DataConfig:
 
 @dataclasses.dataclass(slots=True)
 class TransformerConfig:
-    """The model.
+    """The Transformer.
 
     Attributes:
-        size: `tiny`, `small`, `base` or `big`: fills every field below that is None.
-        hidden_dim: width of the model; a multiple of num_heads.
-        num_heads: attention heads.
+        size: `tiny`, `small`, `base` or `big`; fills every field below that is None.
+        hidden_dim: width of the model; a multiple of `num_heads`.
+        num_heads: number of attention heads.
         intermediate_dim: width inside the feed-forward block.
-        encoder_layers: layers of the encoder.
-        decoder_layers: layers of each decoder.
-        dropout: dropout on embeddings and on each sublayer's output.
-        attention_dropout: dropout on attention weights.
-        activation_dropout: dropout inside the feed-forward block.
+        encoder_layers: number of encoder layers.
+        decoder_layers: number of layers of each decoder.
+        dropout: dropout rate on embeddings and on the output of each sub-layer, in [0, 1).
+        attention_dropout: dropout rate on attention weights, in [0, 1).
+        activation_dropout: dropout rate inside the feed-forward block, in [0, 1).
         activation: `relu`, `gelu` or `silu`.
-        feed_forward: `standard`, or a feed-forward block of a plug-in; only TensorFlow runs that.
+        feed_forward: `standard`, or a feed-forward block of a plug-in, which only TensorFlow runs.
         feed_forward_parameters: parameters of the plug-in's block.
-        norm: `layer_norm`, or a normalization of a plug-in; only TensorFlow runs that.
+        norm: `layer_norm`, or a normalization of a plug-in, which only TensorFlow runs.
         norm_parameters: parameters of the plug-in's normalization.
         positions: `sinusoidal` or `learned`.
-        max_length: positions of a learned table, and the longest input that is accepted.
-        tie_embeddings: one table for source, target and output projection.
-        sharing: `full` (one decoder, language tag on the source) or `encoder` (a decoder for
+        max_length: longest input in tokens, and the number of learned positions.
+        tie_embeddings: use one table for source, target and output projection.
+        sharing: `full` (one decoder, and a language tag on the source) or `encoder` (a decoder for
             each target language).
-        label_smoothing: probability mass moved off the right token, in [0, 1).
+        label_smoothing: probability mass that is moved away from the correct token, in [0, 1).
     """
 
     size: str = "base"
@@ -198,49 +198,52 @@ class TransformerConfig:
 
 @dataclasses.dataclass(slots=True)
 class SearchOptions:
-    """Options of beam search; `docs/reference/beam_search.md` describes the rule.
+    """Options of beam search; `docs/reference/beam_search.md` describes the algorithm.
 
     Attributes:
-        beam_size: k, live hypotheses of a sentence; >= 1. 1 is greedy decoding.
-        num_hypotheses: hypotheses returned for a sentence; in [1, beam_size].
+        beam_size: k, the number of live hypotheses of a sentence; >= 1. 1 is greedy decoding.
+        num_hypotheses: number of hypotheses returned for a sentence; in [1, beam_size].
         patience: a sentence ends when round(beam_size * patience) hypotheses are finished (halves
-            round up); > 0, and that number must reach `num_hypotheses`.
-        min_length: fewest target tokens, end of sentence not counted; >= 0.
-        max_length: most target tokens, end of sentence not counted; >= 1 and >= min_length.
-        max_length_factor: when set, a sentence of n source tokens (tag and end of sentence not
-            counted) gets at most floor(max_length_factor * n) + max_length_offset target tokens,
-            never more than `max_length`; > 0.
+            round up); > 0, and that number must be at least `num_hypotheses`.
+        min_length: smallest number of target tokens, without the end of sentence; >= 0.
+        max_length: largest number of target tokens, without the end of sentence; >= 1 and
+            >= min_length.
+        max_length_factor: if set, a sentence of n source tokens (without tag and end of sentence)
+            gets at most floor(max_length_factor * n) + max_length_offset target tokens, and never
+            more than `max_length`; > 0.
         max_length_offset: see `max_length_factor`; >= 0.
-        length_penalty: what a hypothesis' log-probability is divided by, its length being in tokens
-            and counting the end of sentence: `none`, `power` (length^alpha), `gnmt`
-            (((5 + length) / 6)^alpha), `lingvo` (((5 + length) / 5)^alpha) or `constant`
-            (((c + length) / (c + 1))^alpha, c being `length_penalty_constant`).
+        length_penalty: divisor of the log-probability of a hypothesis: `none` (1), `power`
+            (length^alpha), `gnmt` (((5 + length) / 6)^alpha), `lingvo` (((5 + length) / 5)^alpha)
+            or `constant` (((c + length) / (c + 1))^alpha, with c = `length_penalty_constant`). The
+            length is in tokens and counts the end of sentence.
         alpha: exponent of the length penalty; >= 0. 0 is the same as `none`.
         length_penalty_constant: c of the penalty `constant`; >= 0.
         coverage_penalty: b; b · Σ over source tokens of log(min(Σ of their attention, 1)) is added
             to the score; >= 0. Native only.
-        repetition_penalty: logits of tokens that a hypothesis holds already are divided by it where
-            above 0 and multiplied by it where below; in [0.01, 100], 1 is off. Native only.
-        no_repeat_ngram: no hypothesis holds a sequence of this number of tokens twice; 0 is off.
+        repetition_penalty: logits of tokens that the hypothesis already contains are divided by it
+            if positive and multiplied by it if negative; in [0.01, 100], 1 is off. Native only.
+        no_repeat_ngram: no hypothesis contains a sequence of this number of tokens twice; 0 is off.
             Native only.
         sampling: draw `beam_size` independent sequences at random, and return the
-            `num_hypotheses` of best score. What is drawn depends only on `seed`, the sentence's
-            index, the step and the number of the sequence. Native only, as are the four below.
+            `num_hypotheses` with the best scores. The draws depend only on `seed`, the index of the
+            sentence, the step and the index of the sequence. Native only, like the four options
+            below.
         temperature: logits are divided by it before drawing; > 0. Scores are the model's own.
-        top_k: draw from the `top_k` likeliest tokens; 0 is all.
-        top_p: then draw from the fewest likeliest tokens that reach this share; in (0, 1].
-        seed: in [0, 2^64).
-        lingvo_pruning: steps and ends by Lingvo's rule (`docs/reference/beam_search.md`) instead.
-            Native only, as are the five below, which are read only then.
-        eos_max_logit_delta: a hypothesis may end where the end's log-probability is above that of
-            its best token less this; >= 0.
-        local_eos_threshold: and above this.
-        beam_gap: a sentence ends when all live hypotheses are this far below the best that ended;
-            >= 0.
-        ensure_full_beam: and not before `beam_size` hypotheses have ended.
-        force_eos_in_last_step: hypotheses may end at `max_length` in any case.
+        top_k: draw from the `top_k` most probable tokens; 0 is all.
+        top_p: then draw from the fewest most probable tokens that reach this share; in (0, 1].
+        seed: seed of the draws, in [0, 2^64).
+        lingvo_pruning: prune and end by Lingvo's rules (`docs/reference/beam_search.md`) instead.
+            Native only, like the five options below, which are used only with it.
+        eos_max_logit_delta: a hypothesis may end only if the log-probability of the end of sentence
+            is above that of its best token minus this value; >= 0.
+        local_eos_threshold: a hypothesis may end only if the log-probability of the end of sentence
+            is also above this value.
+        beam_gap: a sentence ends when every live hypothesis is this far below the best finished
+            one; >= 0.
+        ensure_full_beam: a sentence does not end before `beam_size` hypotheses have finished.
+        force_eos_in_last_step: hypotheses may always end at `max_length`.
 
-    Reference: `gnmt` and the coverage penalty are equation 14 of arXiv 1609.08144.
+    Reference: `gnmt` and the coverage penalty are equation 14 of Wu et al., arXiv 1609.08144.
     """
 
     beam_size: int = 4
@@ -271,11 +274,14 @@ class SearchOptions:
 
 @dataclasses.dataclass(slots=True)
 class DecodingConfig(SearchOptions):
-    """Beam search of evaluation and export: every field of `SearchOptions`, and the batch.
+    """Beam search of evaluation and export: the fields of `SearchOptions`, and the batch size.
 
     Attributes:
-        max_length: this and the next two have defaults of their own: 2 tokens for one and 10 more.
-        batch_size: sentences translated at once.
+        max_length: see `SearchOptions`. The defaults of this field and the next two allow
+            2 n + 10 target tokens for n source tokens, and at most 128.
+        max_length_factor: see `SearchOptions`.
+        max_length_offset: see `SearchOptions`.
+        batch_size: number of sentences that are translated at once; >= 1.
     """
 
     max_length: int = 128
@@ -286,7 +292,14 @@ class DecodingConfig(SearchOptions):
 
 @dataclasses.dataclass(slots=True)
 class TranslationConfig:
-    """What is learned: tasks, data, model, decoding."""
+    """What is learned: tasks, data, model and decoding.
+
+    Attributes:
+        pairs: the tasks, at least one.
+        data: corpora, cleaning, vocabulary, splits and batches.
+        model: the Transformer.
+        decoding: beam search of evaluation and export.
+    """
 
     pairs: list[PairConfig] = dataclasses.field(default_factory=list)
     data: DataConfig = dataclasses.field(default_factory=DataConfig)
@@ -296,15 +309,15 @@ class TranslationConfig:
 
 @dataclasses.dataclass(slots=True)
 class ScheduleConfig:
-    """Which task gets the next batch.
+    """The schedule, which decides which task gets the next batch.
 
     Attributes:
-        name: registered schedule, for example proportional, temperature or inverse_ratio.
-        parameters: its parameters, for example `{alpha: 1.0, epsilon: 0.05}`.
-        baselines_file: JSON file {task: score}; a task's own `baseline` wins over it.
+        name: name of a registered schedule, for example proportional, temperature or inverse_ratio.
+        parameters: parameters of the schedule, for example `{alpha: 1.0, epsilon: 0.05}`.
+        baselines_file: JSON file `{task: score}`; the `baseline` of a task takes precedence.
         application: what the factors of an implicit schedule multiply: `gradient` (a weight of
             the loss) or `learning_rate`, which needs batches of one task and no accumulation.
-        draw: `random` by the probabilities, or `blend`: no chance, the next batch is of the
+        draw: `random` draws tasks by their probabilities; `blend` is deterministic and takes the
             task that is furthest behind its share.
     """
 
@@ -317,11 +330,11 @@ class ScheduleConfig:
 
 @dataclasses.dataclass(slots=True)
 class BalancingConfig:
-    """What the losses or gradients of several tasks in one update do to each other.
+    """The balancing method, which combines losses or gradients of several tasks in one update.
 
     Attributes:
-        name: registered balancing method, for example dwa or pcgrad; empty sums the losses.
-        parameters: its parameters, for example `{temperature: 2.0}`.
+        name: name of a registered method, for example dwa or pcgrad; empty sums the losses.
+        parameters: parameters of the method, for example `{temperature: 2.0}`.
     """
 
     name: str = ""
@@ -333,23 +346,24 @@ class OptimizerConfig:
     """Adam with the Transformer's learning rate schedule (arXiv 1706.03762, section 5.3).
 
     Attributes:
-        learning_rate: factor on hidden_dim^-0.5 * min(step^-0.5, step * warmup_steps^-1.5), or the
-            peak if `learning_rate_schedule` is `linear` or `constant`.
+        learning_rate: factor of hidden_dim^-0.5 * min(step^-0.5, step * warmup_steps^-1.5), or the
+            peak if `learning_rate_schedule` is `linear` or `constant`; > 0.
         learning_rate_schedule: `transformer`, `linear` (to 0 at train_steps) or `constant`,
             all after a linear warm-up.
-        warmup_steps: steps of linear warm-up.
-        beta_1: Adam's decay of the first moment.
-        beta_2: Adam's decay of the second moment.
-        epsilon: Adam's epsilon.
-        weight_decay: decoupled weight decay; 0 is Adam.
+        warmup_steps: steps of the linear warm-up; >= 1.
+        beta_1: Adam's decay rate of the first moment, in [0, 1).
+        beta_2: Adam's decay rate of the second moment, in [0, 1).
+        epsilon: Adam's epsilon; > 0.
+        weight_decay: decoupled weight decay; 0 is plain Adam.
         global_clipnorm: largest norm of the gradient over all replicas; 0 does not clip.
-        gradient_accumulation_steps: batches summed into one update.
-        ema_momentum: momentum of the average of the weights that is evaluated and exported; 0 is
-            off.
-        moments: `shared` by the tasks; `scaled`: shared, the first with each gradient times its
-            task's factor; or `per_task` (memory times the number of tasks). The last two need
-            batches of one task and no accumulation. None takes what the application of an implicit
-            schedule's factors needs, else shared ones.
+        gradient_accumulation_steps: number of batches whose gradients are summed into one update.
+        ema_momentum: momentum of the moving average of the weights, which is evaluated and
+            exported; in [0, 1), 0 is off.
+        moments: Adam's moments. `shared`: all tasks share them. `scaled`: shared, but each gradient
+            enters the first moment times the factor of its task. `per_task`: each task has its
+            own, which multiplies their memory by the number of tasks. The last two need batches of
+            one task and no accumulation. None takes what the application of an implicit schedule's
+            factors needs, else `shared`.
     """
 
     learning_rate: float = 2.0
@@ -373,16 +387,17 @@ class EvaluationConfig:
         interval: steps between validations; 0 validates only at the end.
         tasks: names of the tasks that are validated; empty means all. The other tasks are trained
             without validation and need no dev pairs. A schedule that adapts to scores needs all.
-        lag: steps after which a validation's scores take effect while training continues, with it
-            on the engine, at most `interval`; 0 lets training wait for the scores.
-        metric: `bleu`, `chrf`, `neg_log_perplexity` or that of a plug-in: drives the schedule
-            and the choice of the best checkpoint.
-        max_pairs: dev pairs of each task that are translated.
-        beam_size: beam of validation (the test uses `task.decoding`).
+        lag: with 0, training waits for the scores of a validation. With a larger value, the engine
+            validates while training continues, and the scores take effect after this number of
+            steps; at most `interval`.
+        metric: `bleu`, `chrf`, `neg_log_perplexity` or the metric of a plug-in. It drives the
+            schedule and the choice of the best checkpoint.
+        max_pairs: largest number of dev pairs of each task that are translated.
+        beam_size: beam size of validation; `task.decoding` sets that of the test.
         backend: what translates: `native` (the C++ engine on the host's CPU), `tf`, or
             `auto`: `native` if the engine loads, else `tf`.
-        compute_type: of `native`: `float32` or `int8`.
-        workers: threads of `native`; 0 takes one for each processor.
+        compute_type: arithmetic of `native`: `float32` or `int8`.
+        workers: number of threads of `native`; 0 takes one for each processor.
     """
 
     interval: int = 1000
@@ -398,7 +413,19 @@ class EvaluationConfig:
 
 @dataclasses.dataclass(slots=True)
 class TrainerConfig:
-    """How long, how fast, how often saved."""
+    """How the model is trained: number of steps, checkpoints, schedule, optimizer, validation.
+
+    Attributes:
+        train_steps: number of training steps; each step is one update of the weights.
+        steps_per_loop: largest number of steps between two lines of metrics.
+        checkpoint_interval: steps between two checkpoints.
+        max_to_keep: number of newest checkpoints that are kept; >= 1.
+        schedule: the schedule, which decides which task gets the next batch.
+        balancing: the balancing method, which combines losses or gradients of several tasks.
+        optimizer: Adam and the learning rate.
+        evaluation: validation of every task.
+        log_batches: write the step, task and hash of every batch to `batches.tsv`.
+    """
 
     train_steps: int = 100_000
     steps_per_loop: int = 100
@@ -413,18 +440,18 @@ class TrainerConfig:
 
 @dataclasses.dataclass(slots=True)
 class RuntimeConfig:
-    """Where it runs.
+    """Where and how the program runs: devices, precision, compilation and seed.
 
     Attributes:
         distribution_strategy: `one_device`, `mirrored` or `tpu`.
-        num_replicas: devices of `mirrored`; 0 takes all.
+        num_replicas: number of devices of `mirrored`; 0 takes all.
         tpu: address of the TPU; `local` on a TPU VM.
         mixed_precision_dtype: `float32`; `mixed_bfloat16`; or `mixed_float16`, with a dynamic
             loss scale, for GPUs without bfloat16 (before Ampere).
-        jit_compile: compile the training step with XLA; None does so on GPUs. On CPUs compiling
-            each batch shape takes longer than a run of some hours gains.
-        seed: seed of weights, dropout, shuffling and draws.
-        deterministic: bit-identical weights from one seed on one device, at some cost in speed.
+        jit_compile: compile the training step with XLA. None compiles on GPUs only: on CPUs,
+            compiling each batch shape takes longer than a run of a few hours gains.
+        seed: seed of weights, dropout, shuffling and draws, in [0, 2^32).
+        deterministic: get bit-identical weights from one seed on one device, at some cost in speed.
     """
 
     distribution_strategy: str = "one_device"
@@ -442,10 +469,10 @@ class ExperimentConfig:
 
     Attributes:
         task: what is learned.
-        trainer: how long, how fast, how often saved.
-        runtime: where it runs.
-        imports: plug-ins, modules that are imported before names of readers, schedules, metrics and
-            others are looked up; see `keras_mtl.configuration.plugins`. Their code is run.
+        trainer: how it is trained.
+        runtime: where and how the program runs.
+        imports: names of plug-ins. These modules are imported, which runs their code, before
+            names of readers, schedules, metrics and other components are looked up.
     """
 
     task: TranslationConfig = dataclasses.field(default_factory=TranslationConfig)
@@ -455,10 +482,10 @@ class ExperimentConfig:
 
 
 def task_name(pair: PairConfig) -> str:
-    """Returns the name of a task: its own, or `source-target`."""
+    """Returns the name of a task: its `name`, or `source-target` if that is empty."""
     return pair.name or f"{pair.source}-{pair.target}"
 
 
 def as_dict(section: Any) -> dict[str, Any]:
-    """Returns a section as nested plain values, in the order of the fields; nothing is shared."""
+    """Returns a section as a new tree of plain values, in the order of its fields."""
     return dataclasses.asdict(section)

@@ -30,15 +30,14 @@ _SWITCHES = ("sampling", "lingvo_pruning", "ensure_full_beam", "force_eos_in_las
 
 
 def problems(options: SearchOptions) -> list[tuple[str, str]]:
-    """What is wrong with options.
+    """Returns the problems of options.
 
     Args:
-        options: the options; a subclass may have more fields, which are not looked at.
+        options: the options; further fields of a subclass are not checked.
 
     Returns:
         (field, text) for each value that is out of its range; the text follows `field=value` and
-        names the remedy. Fields are compared with each other only if each is in its
-        range.
+        names the remedy. Fields are compared with each other only if each is in its range.
     """
     return _out_of_range(options) or _misfits(options)
 
@@ -99,8 +98,8 @@ def _misfits(options: SearchOptions) -> list[tuple[str, str]]:
         found.append(
             (
                 "patience",
-                f": a sentence would end with {finished} finished hypotheses, below "
-                f"num_hypotheses={hypotheses}; give at least {hypotheses / beam:g}",
+                f": a sentence would end with {finished} finished hypotheses, fewer "
+                f"than num_hypotheses={hypotheses}; give at least {hypotheses / beam:g}",
             )
         )
     if options.min_length > options.max_length:
@@ -114,6 +113,6 @@ def _misfits(options: SearchOptions) -> list[tuple[str, str]]:
 
 
 def max_finished(options: SearchOptions) -> int:
-    """Number of finished hypotheses that ends a sentence when there is a length penalty."""
+    """Returns how many finished hypotheses end a sentence when there is a length penalty."""
     count = options.beam_size * options.patience + 0.5
     return math.floor(count) if count < _MOST_FINISHED else _MOST_FINISHED

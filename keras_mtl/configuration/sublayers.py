@@ -1,8 +1,8 @@
 """Sub-layers of the Transformer that a configuration may replace; free of TensorFlow.
 
-The registries of `keras_mtl.layers` know the classes. Here is only what must be known without
-TensorFlow: the names of our own, which the C++ engine and other formats hold too, and what a model
-with others cannot do.
+The registries of `keras_mtl.layers` hold the classes. This module holds only what must be known
+without TensorFlow: the names of our own sub-layers, and the reason why the C++ engine and other
+formats cannot hold a model that has others.
 """
 
 import os
@@ -15,7 +15,7 @@ STANDARD = {"feed_forward": "standard", "norm": "layer_norm"}
 
 
 def only_tensorflow(model: Any) -> str:
-    """Says which sub-layers of a model only TensorFlow runs.
+    """Returns which sub-layers of a model only TensorFlow runs.
 
     Args:
         model: a `TransformerConfig`, a `Transformer`, or another object with these fields.
@@ -28,12 +28,12 @@ def only_tensorflow(model: Any) -> str:
 
 
 def saved_only_tensorflow(model_dir: str | os.PathLike[str]) -> str:
-    """As `only_tensorflow`, for the model of a run directory; imports no TensorFlow.
+    """Like `only_tensorflow`, for the model of a run directory; imports no TensorFlow.
 
-    Empty too if the directory has no `params.yaml` or a damaged one: reading it as a
-    configuration says what is wrong.
+    Also empty if `params.yaml` is missing or damaged: the code that reads it as a configuration
+    reports that.
     """
-    # An environment for the engine only does not have the package yaml.
+    # An environment that has only the engine lacks the package yaml.
     from keras_mtl.configuration import reading
 
     values: Any = reading.read_values(os.path.join(model_dir, PARAMS_FILE))

@@ -1,7 +1,8 @@
-"""What training and preparing need, in addition to `keras_mtl.configuration.checks.validate`.
+"""Checks for training and preparing, in addition to `keras_mtl.configuration.checks.validate`.
 
-A reader checks its options and a schedule its parameters; a saved run can be used without them.
-What needs TensorFlow is checked when training begins: balancing methods and sub-layers of plug-ins.
+Readers check their options, and schedules check their parameters. A saved run can be used without
+either. Balancing methods and sub-layers of plug-ins need TensorFlow and are checked when training
+begins.
 """
 
 import contextlib
@@ -20,17 +21,17 @@ def validate_training(
     *,
     mode: str = "train_and_eval",
 ) -> None:
-    """As `validate`, and readers, schedule and baselines are checked by those who own them.
+    """Like `validate`, and also checks the readers, the schedule and the baselines.
 
-    A saved run can be used without them, but not trained.
+    A saved run can be evaluated and exported without them, but not trained.
 
     Args:
-        config: as of `validate`.
-        places: as of `validate`.
-        mode: `train`, which validates nothing; `eval` or `train_and_eval`.
+        config: as for `validate`.
+        places: as for `validate`.
+        mode: `train`, which skips validation; `eval` or `train_and_eval`.
 
     Raises:
-        ConfigError: as of `validate`.
+        ConfigError: as for `validate`.
     """
     check = checked(config, places)
     _check_readers(check, config)
@@ -43,14 +44,14 @@ def validate_training(
 def validate_preparing(
     config: schema.ExperimentConfig, places: Mapping[str, str] | None = None
 ) -> None:
-    """As `validate_training`, without the schedule and its baselines, which may not exist yet."""
+    """Like `validate_training`, without the schedule and its baselines, which may not exist yet."""
     check = checked(config, places)
     _check_readers(check, config)
     check.finish()
 
 
 def _check_readers(check: Problems, config: schema.ExperimentConfig) -> None:
-    """Makes the reader of each corpus. A corpus that is missing may be prepared already."""
+    """Creates the reader of each corpus. A corpus may be missing: it may be prepared already."""
     data = config.task.data
     create = home("reader").create_reader
     for index, pair in enumerate(config.task.pairs):
@@ -60,7 +61,7 @@ def _check_readers(check: Problems, config: schema.ExperimentConfig) -> None:
                 path, listed = "task.data.corpora", data.corpora
             for number, corpus in enumerate(listed):
                 if not corpus.reader or corpus.options.get("download"):
-                    continue  # Making the reader would download.
+                    continue  # Creating the reader would download the corpus.
                 try:
                     with contextlib.suppress(errors.DataError):
                         create(corpus.reader, pair.source, pair.target, corpus.options)
@@ -69,7 +70,7 @@ def _check_readers(check: Problems, config: schema.ExperimentConfig) -> None:
 
 
 def _check_dev_pairs(check: Problems, config: schema.ExperimentConfig) -> None:
-    """Every validated task has dev corpora, or a part of its corpora."""
+    """Checks that every validated task has dev corpora or a dev fraction of its corpora."""
     if config.task.data.dev_fraction > 0:
         return
     validated = config.trainer.evaluation.tasks
@@ -79,7 +80,7 @@ def _check_dev_pairs(check: Problems, config: schema.ExperimentConfig) -> None:
             check.problem(
                 f"task.pairs[{index}].dev_corpora",
                 f"is empty and task.data.dev_fraction is 0, so task {name!r} cannot be validated; "
-                "give it dev_corpora, raise the fraction, list the other tasks in "
+                "give it dev_corpora, set the fraction above 0, list only the other tasks in "
                 "trainer.evaluation.tasks, or train with --mode train",
             )
 
@@ -104,7 +105,7 @@ def _check_schedule(check: Problems, config: schema.ExperimentConfig, mode: str)
         check.problem(
             "trainer.evaluation.tasks",
             f"leaves out {', '.join(unscored)}, and the schedule {settings.name!r} needs a score "
-            "of every task; add them, or choose a schedule that does not adapt to scores",
+            "of every task; add them, or use a schedule that does not adapt to scores",
         )
     if schedule.adaptive and mode == "train":
         check.problem(

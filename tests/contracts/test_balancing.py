@@ -209,7 +209,7 @@ def test_names_and_parameters_are_checked():
         create("pcgard", 2)
     with pytest.raises(ConfigError, match="no parameter 'temprature'; did you mean 'temperature'"):
         create("dwa", 2, temprature=1)
-    with pytest.raises(ConfigError, match="has no parameter 'c'; it takes none"):
+    with pytest.raises(ConfigError, match="has no parameter 'c'; it takes no parameters"):
         create("pcgrad", 2, c=1)
     for field in ("seed", "num_tasks", "name"):  # What a user writes is never another argument.
         with pytest.raises(ConfigError, match=f"has no parameter '{field}'"):
