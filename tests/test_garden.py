@@ -188,7 +188,7 @@ def test_scores_of_another_metric_are_forgotten(tmp_path):
             tf.train.Checkpoint(task_sampler=other).read(path)
         assert np.isnan(other.book.scores).all()
     loss = make_sampler("loss", False)
-    with pytest.warns(UserWarning, match="they are forgotten"):
+    with pytest.warns(UserWarning, match="they are dropped"):
         tf.train.Checkpoint(task_sampler=loss).read(path)
     loss.update(6, {"easy": 0.6, "hard": 3.0})
     shares = loss.probabilities(6)

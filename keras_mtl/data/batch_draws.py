@@ -1,4 +1,4 @@
-"""Draws of whole batches: every batch is of one task."""
+"""Draws of whole batches: each batch is of one task."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ from keras_mtl.schedules.sampling import blend, sample
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class BatchPlace:
-    """Place of random draws of batches.
+    """The place of random draws of batches.
 
     Attributes:
         cursors: int64[N], batches taken of each task.
@@ -24,7 +24,7 @@ class BatchPlace:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class BlendPlace:
-    """Place of blended draws of batches.
+    """The place of blended draws of batches.
 
     Attributes:
         cursors: int64[N], batches taken of each task.
@@ -94,7 +94,7 @@ class TaskPlans:
 
 
 class BatchDraws(Draws[BatchPlace]):
-    """The task of every batch is drawn at random, by the schedule's probabilities at its step.
+    """Draws the task of each batch at random, by the probabilities at its step.
 
     Args:
         sources: the tasks.
@@ -132,9 +132,9 @@ class BatchDraws(Draws[BatchPlace]):
 
 
 class BlendedDraws(Draws[BlendPlace]):
-    """The task of every batch is the one that is furthest behind its share: no chance.
+    """Draws the task that is furthest behind its share; deterministic.
 
-    The credits are part of the state, so a run that was stopped resumes with the same tasks.
+    The credits are part of the state, so a stopped run resumes with the same tasks.
 
     Args:
         sources: the tasks.
@@ -152,7 +152,7 @@ class BlendedDraws(Draws[BlendPlace]):
     def advance(
         self, step: int, probabilities: np.ndarray, place: BlendPlace
     ) -> tuple[PlannedBatch, BlendPlace]:
-        del step  # The credits say what came before.
+        del step  # The credits hold what came before.
         task, credit = blend(place.credit, probabilities)
         planned, cursors = self._plans.take(task, place.cursors)
         return planned, BlendPlace(cursors, credit)

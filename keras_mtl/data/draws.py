@@ -1,8 +1,8 @@
-"""How a mixture draws: what a step's batch is made of, and what has been consumed after it.
+"""Draws of a mixture: the examples of each batch, and what has been consumed after it.
 
-A family of draws is pure: a place (what was consumed so far) and a step's probabilities give the
-planned batch of the step and the next place. Places are never written to, so that a mixture can
-keep old ones. `batch_draws` draws batches of one task, `pools` draws examples for mixed batches.
+Draws are pure functions: from a place (what was consumed so far) and the probabilities of a step
+follow the planned batch of the step and the next place. Places are immutable, so a mixture can keep
+old ones. `batch_draws` draws batches of one task, and `pools` draws examples for mixed batches.
 """
 
 import abc
@@ -14,7 +14,7 @@ import numpy as np
 
 from keras_mtl.data.batch_plan import Bucket
 
-#: How tasks are drawn: at random, or without chance at lowest discrepancy.
+#: How tasks are drawn: at random, or deterministically with the least deviation.
 DRAWS = ("random", "blend")
 
 
@@ -23,10 +23,10 @@ class PlannedBatch:
     """A batch before it is read.
 
     Attributes:
-        task: index of the task; -1 if the rows are of several.
+        task: index of the task; -1 if the rows are of several tasks.
         tasks: int32[k], task of each row.
-        indices: int64[k], example of each row.
-        bucket: the shape, k <= bucket.rows.
+        indices: int64[k], index of the example of each row.
+        bucket: shape of the batch, k <= bucket.rows.
     """
 
     task: int
@@ -39,7 +39,7 @@ class Place(Protocol):
     """What was consumed before a step; immutable.
 
     Attributes:
-        cursors: int64[N], taken of each task so far: batches, or examples of a pool.
+        cursors: int64[N], number of batches (or examples of pools) taken of each task so far.
     """
 
     @property
@@ -50,7 +50,7 @@ PlaceT = TypeVar("PlaceT", bound=Place)
 
 
 class Draws(abc.ABC, Generic[PlaceT]):
-    """A family of draws; `PlaceT` is the type of its places."""
+    """Base class of draws; `PlaceT` is the type of their places."""
 
     @abc.abstractmethod
     def first(self) -> PlaceT:
@@ -76,14 +76,14 @@ class Draws(abc.ABC, Generic[PlaceT]):
     def load(
         self, state: Mapping[str, np.ndarray], index_map: np.ndarray
     ) -> tuple[PlaceT, np.ndarray]:
-        """Brings a saved place to the present tasks.
+        """Converts a saved place to the present tasks.
 
         Args:
-            state: from `save`, maybe with other arrays in it.
+            state: arrays of `save`; other arrays are ignored.
             index_map: int64[N], the saved index of each present task, -1 for a new one.
 
         Returns:
-            The place, and bool[N]: whether the task resumes exactly where it was.
+            The place, and bool[N]: whether each task resumes exactly where it was.
 
         Raises:
             CheckpointError: the state is damaged.
@@ -92,7 +92,7 @@ class Draws(abc.ABC, Generic[PlaceT]):
 
     @abc.abstractmethod
     def padding_waste(self, probabilities: np.ndarray, place: PlaceT) -> float:
-        """Returns the share of padding among the cells that are computed, in [0, 1)."""
+        """Returns the share of padding among all computed elements, in [0, 1)."""
 
 
 def moved_cursors(
@@ -101,10 +101,10 @@ def moved_cursors(
     identities: np.ndarray,
     epoch_lengths: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Brings saved cursors to the present tasks.
+    """Converts saved cursors to the present tasks.
 
-    A task whose plan changed (other data, seed or shapes) continues with its next epoch: numbers
-    of the old plan mean other examples in the new one.
+    If the plan of a task has changed (other data, seed or shapes), the task continues with its next
+    epoch, because the numbers of the old plan mean other examples in the new plan.
 
     Args:
         state: with "cursors", "plan_identities" and "epoch_lengths", int64 of the saved tasks.
@@ -113,7 +113,7 @@ def moved_cursors(
         epoch_lengths: int64[N], of the present plans.
 
     Returns:
-        int64[N] cursors, and bool[N]: the task was there and its plan is the same.
+        int64[N] cursors, and bool[N]: whether the task was there with the same plan.
     """
     kept = index_map >= 0
     cursors = np.zeros(len(index_map), np.int64)

@@ -1,6 +1,6 @@
-"""The mixture of tasks: a schedule, a plan of batches for each task, and exact reading state.
+"""The mixture of tasks: a schedule, a batch plan for each task, and the exact reading state.
 
-Nothing here assumes text: a batch is named arrays of equal first dimension.
+Nothing in this module assumes text: a batch is a dict of arrays with the same first dimension.
 """
 
 import json
@@ -32,55 +32,68 @@ RESERVED_NAMES = ("task", "weight", "step")
 
 
 class Mixture:
-    """Batches of many tasks in the proportions of a schedule.
+    """Yields batches of many tasks in the proportions of a schedule.
 
-    The batch of step s is a function of (seed, schedule state, batches consumed of each task, and
-    with `draw="blend"` each task's credit), so a run that was stopped resumes with the same
-    batches as without the stop. Methods may be called from several threads; reading ahead never
-    disturbs `state`.
+    The batch of step s is a function of the seed, the schedule state, the batches consumed of each
+    task, and with `draw="blend"` the credit of each task. A run that was stopped therefore resumes
+    with the batches that it would have had without the stop. Methods are thread-safe. Reading
+    ahead does not change `state`.
 
     Args:
-        sources: the tasks' examples, in the schedule's order; names are unique.
-        schedule: decides each draw; it has the same tasks. An `AdaptiveState` holds a schedule and
-            also says what its scores are.
+        sources: the examples of each task, in the order of the schedule's tasks; names are unique.
+        schedule: schedule of the same tasks, or an `AdaptiveState`, which also holds the metric of
+            its scores.
         buckets: shapes of batches by increasing length.
         seed: seed of draws and shuffling.
-        granularity: `batch`: each batch is of one task. `example`: batches are mixed; examples
-            are drawn by the probabilities at the first step of a pool of some thousand examples, so
-            a schedule update acts from the next pool on.
-        draw: `random`, or `blend`: no chance, the next batch is of the task that is furthest
-            behind its share; with `example`, each pool holds every task's share.
-        pool_examples: examples of a pool; None takes 32 batches of the middle bucket.
+        granularity: `batch`: each batch is of one task. `example`: batches are mixed. They are cut
+            from pools of a few thousand examples, which are drawn by the probabilities at the first
+            step of the pool, so a schedule update takes effect with the next pool.
+        draw: `random` draws tasks by their probabilities. `blend` is deterministic and takes the
+            task that is furthest behind its share; with `example`, each pool has every task's
+            share.
+        pool_examples: number of examples of a pool; None takes 32 batches of the middle bucket.
         application: what the factors of an implicit schedule multiply in `model.fit`.
             `gradient`: the `weight` of each row of `dataset`, which `map_fn` must pass to the
             model as sample weight. `learning_rate`: the learning rate, which `TaskScheduling`
-            sets.
-            None: nothing here; for a schedule without factors, or a loop that applies them itself.
-        log_steps: how many steps back (counting from the batch produced last) `state` can look.
-        fingerprints: hash every batch that is handed out, for `take_fingerprints`.
+            sets. None: nothing, for a schedule without factors or a loop that applies them itself.
+        log_steps: number of steps before the last produced batch for which `state` is available.
+        fingerprints: hash every yielded batch, for `take_fingerprints`.
 
     Attributes:
         adaptive: the schedule with its state and its scores.
         task_names: names of the tasks.
         spec: dtype and shape of each array of an example.
-        buckets, granularity, application: as given.
+        buckets: shapes of batches.
+        granularity: `batch` or `example`.
+        application: `gradient`, `learning_rate` or None.
 
     Raises:
-        ConfigError: tasks, schedule, names or another argument do not fit each other.
-        DataError: a task is empty or has examples longer than the longest bucket.
+        ConfigError: tasks, schedule, names or other arguments do not fit together.
+        DataError: a task is empty, or has examples that are longer than the longest bucket.
 
-    Example::
+    Example:
+        ```python
+        import itertools
 
-        sources = [ArraySource("a", {"x": x_a}), ArraySource("b", {"x": x_b})]
+        import numpy as np
+        from keras_mtl import ArraySource, Bucket, Mixture, TaskInfo, schedules
+
+        random = np.random.default_rng(1)
+        sources = [
+            ArraySource("digits", {"x": random.normal(size=(900, 8))}),
+            ArraySource("letters", {"x": random.normal(size=(100, 8))}),
+        ]
         tasks = [TaskInfo(source.name, source.size, baseline=0.9) for source in sources]
-        schedule = create("inverse_ratio", tasks)
+        schedule = schedules.create("inverse_ratio", tasks)
         mixture = Mixture(sources, schedule, [Bucket(length=1, rows=32)], seed=1)
-        for batch in mixture.batches():
-            train(batch.arrays["x"], batch.tasks)
+        for batch in itertools.islice(mixture.batches(), 200):
+            batch.arrays["x"]  # float64[32, 8], of task batch.task
             step = batch.step + 1
-            if step % 100 == 0:
-                mixture.adaptive.enter_scores(step, evaluate())
+            if step == 100:  # After validation:
+                mixture.adaptive.enter_scores(step, {"digits": 0.8, "letters": 0.3})
                 mixture.update(step)
+        mixture.probabilities(200)  # Most batches are now of letters.
+        ```
     """
 
     def __init__(
@@ -120,53 +133,60 @@ class Mixture:
         self._dataset_steps: set[int | None] = set()
         # Whether iterations of `dataset(steps=...)` count themselves as consumed.
         self._iterations_count = True
-        self._log_steps = max(2, log_steps)  # One batch needs the places before and after it.
+        self._log_steps = max(2, log_steps)  # A batch needs the places before and after it.
         self._lock = threading.RLock()
         # The place before the batch of each step from _first to _last.
         self._places: dict[int, Place] = {}
         self._first = self._last = 0
-        # (step, task, hash) by step of what was handed out and not taken yet.
+        # (step, task, hash) by step, for batches that were yielded and not taken yet.
         self._fingerprints: dict[int, tuple[int, int, str]] | None = {} if fingerprints else None
-        # Changes when batches that were produced ahead became invalid.
+        # Changes when batches that were produced ahead become invalid.
         self._generation = 0
         self._start(0, self._draws.first())
 
     @property
     def schedule(self) -> Schedule:
-        """The schedule; its state is the mixture's own."""
+        """The schedule; its state is in `adaptive`."""
         return self.adaptive.schedule
 
     @property
     def scaling(self) -> bool:
-        """Whether the schedule has factors on updates that are ever other than 1."""
+        """Whether the factors of the schedule can differ from 1."""
         return self.schedule.scaling
 
     @property
     def step(self) -> int:
-        """Batches consumed by the last `update`, `restore`, `finish` or iteration."""
+        """Number of batches consumed at the last `update`, `restore`, `finish` or iteration."""
         return self._step
 
     @property
     def dataset_steps(self) -> frozenset[int | None]:
-        """The `steps` of the datasets that were made, None for an endless one."""
+        """The `steps` of the datasets made so far, None for an endless dataset."""
         return frozenset(self._dataset_steps)
 
     def probabilities(self, step: int) -> np.ndarray:
-        """Returns float64[N], the schedule's probabilities at `step`."""
+        """Returns the probabilities of the tasks at `step`, float64[N]."""
         with self._lock:
             self._at(step)
             return self.adaptive.probabilities(step)
 
     def scales(self, step: int) -> np.ndarray:
-        """Returns float64[N], the schedule's factors on each task's update at `step`."""
+        """Returns the factor of each task's update at `step`, float64[N], mean 1."""
         with self._lock:
             self._at(step)
             return self.adaptive.scales(step)
 
     def upcoming_tasks(self, start_step: int, count: int) -> np.ndarray:
-        """Returns int32[count], the tasks of the batches from a step on; nothing is read.
+        """Returns the tasks of the batches from a step on, without reading them.
 
-        They hold until the schedule is updated. With granularity `example` every task is -1.
+        The result is valid until the schedule is updated.
+
+        Args:
+            start_step: number of batches before the first one, >= 0.
+            count: number of batches, >= 0.
+
+        Returns:
+            int32[count], index of each task; -1 with granularity `example`.
         """
         with self._lock:
             place = self._at(start_step)
@@ -185,11 +205,11 @@ class Mixture:
         continues with the new schedule.
 
         Args:
-            start_step: number of batches consumed before; None takes `step`.
+            start_step: number of batches consumed before; None means `step`.
 
         Raises:
-            StaleIteratorError: the iterator is asked for more after `update` or `restore` made
-                what it had read ahead invalid; make a new one.
+            StaleIteratorError: the iterator is behind or ahead of the step at which `update` or
+                `restore` changed the mixture; make a new one.
         """
         with self._lock:
             step = self._step if start_step is None else start_step
@@ -198,7 +218,7 @@ class Mixture:
             with self._lock:
                 if generation != self._generation and step != self._step:
                     raise StaleIteratorError(
-                        f"this iterator stands at step {step}, the mixture was updated or restored "
+                        f"this iterator is at step {step}, but the mixture was updated or restored "
                         f"at step {self._step}; make a new iterator from there"
                     )
                 generation = self._generation
@@ -214,17 +234,17 @@ class Mixture:
             step += 1
 
     def state(self, step: int | None = None) -> dict[str, np.ndarray]:
-        """Returns what `restore` needs to continue after `step` consumed batches.
+        """Returns the state from which `restore` continues after `step` consumed batches.
 
         Args:
-            step: consumed batches; None takes `step`. Batches produced ahead do not matter. The
-                scores are those that are known now.
+            step: number of batches consumed; None means the attribute `step`. Batches produced
+                ahead have no effect. The scores are the current ones.
 
         Returns:
             A flat dict of new int64, float64, uint8 and string arrays.
 
         Raises:
-            ValueError: `step` is too far behind the batch produced last.
+            ValueError: `step` is more than `log_steps` behind the last produced batch.
         """
         with self._lock:
             step = self._step if step is None else step
@@ -241,22 +261,22 @@ class Mixture:
             return {key: value.copy() for key, value in state.items()}
 
     def restore(self, state: Mapping[str, np.ndarray]) -> str | None:
-        """Goes back to a state; iterators made before become invalid.
+        """Restores a state; iterators made before become invalid.
 
-        Tasks are matched by name: remaining tasks keep their position and their schedule state, new
-        tasks start from the beginning, and the others are forgotten. A task whose examples or
-        shapes changed continues with its next epoch, and a warning is logged.
+        Tasks are matched by name: known tasks keep their position and their schedule state, new
+        tasks start from the beginning, and removed tasks are dropped. If the examples or batch
+        shapes of a task have changed, it continues with its next epoch, and a warning is logged.
 
         Args:
-            state: from `state`, or from `checkpoint_state`. Older versions saved no scores in it;
-                then the present scores stay.
+            state: from `state` or `checkpoint_state`. Older versions saved no scores; then the
+                current scores stay.
 
         Returns:
-            What to tell the user if the saved scores are of another metric and were forgotten; None
+            A message for the user if the saved scores are of another metric and were dropped; None
             if they were kept.
 
         Raises:
-            CheckpointError: the state is damaged or of the other granularity.
+            CheckpointError: the state is damaged, or its granularity is different.
         """
         values = {key: np.asarray(value) for key, value in state.items()}
         try:
@@ -265,9 +285,9 @@ class Mixture:
             example = bool(values["example_granularity"])
             if example != (self.granularity == "example"):
                 raise CheckpointError(
-                    f"the saved mixture has granularity {_GRANULARITIES[example]!r}, this one "
-                    f"{self.granularity!r}: their places cannot be converted; keep the "
-                    "granularity or start a new run"
+                    f"the saved mixture has granularity {_GRANULARITIES[example]!r}, but this one "
+                    f"has {self.granularity!r}, and reading positions cannot be converted; keep "
+                    "the granularity or start a new run"
                 )
             index_map = task_index_map(names, self.task_names)
             place, same = self._draws.load(values, index_map)
@@ -294,14 +314,14 @@ class Mixture:
         return forgotten
 
     def update(self, step: int) -> bool:
-        """Lets the schedule learn what `adaptive` holds after `step` consumed batches.
+        """Lets the schedule learn from the scores and losses in `adaptive`.
 
         Args:
-            step: consumed batches.
+            step: number of batches consumed.
 
         Returns:
-            True if the schedule's state changed: batches past `step` that were produced ahead are
-            invalid, and a dataset iterator must be made again. False if they stay as they are.
+            True if the state of the schedule changed. Batches after `step` that were produced ahead
+            are then invalid, and dataset iterators must be made again.
         """
         with self._lock:
             place = self._at(step)
@@ -313,29 +333,29 @@ class Mixture:
             return True
 
     def consumed(self, state: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Returns int64[N], what a state has consumed of each task: batches, or examples."""
+        """Returns how many batches (or examples) of each task a state has consumed, int64[N]."""
         counts = np.array(state["cursors"], np.int64)
         if self.granularity == "example":
             counts -= np.bincount(state["pool_left"][:, 0], minlength=len(counts))
         return counts
 
     def take_fingerprints(self, consumed: int) -> list[tuple[int, int, str]]:
-        """Returns (step, task, hash) of batches handed out before `consumed`, each once.
+        """Returns (step, task, hash) of the batches before step `consumed`, each once.
 
         Raises:
-            ValueError: the mixture was made without `fingerprints=True`.
+            ValueError: the mixture was created without `fingerprints=True`.
         """
         if self._fingerprints is None:
-            raise ValueError("no fingerprints were kept; make the Mixture with fingerprints=True")
+            raise ValueError("no fingerprints were kept; create the Mixture with fingerprints=True")
         with self._lock:
             steps = sorted(step for step in self._fingerprints if step < consumed)
             return [self._fingerprints.pop(step) for step in steps]
 
     def padding_waste(self, step: int | None = None) -> float:
-        """Returns the share of padding among the cells that are computed, in [0, 1).
+        """Returns the share of padding among all computed elements, in [0, 1).
 
-        `batch`: expected under the probabilities at `step`, exact over whole epochs of each task.
-        `example`: of the pool at `step`.
+        With granularity `batch`, this is the expectation under the probabilities at `step`, exact
+        over whole epochs of each task. With `example`, it is the share in the pool at `step`.
         """
         with self._lock:
             step = self._step if step is None else step
@@ -354,26 +374,28 @@ class Mixture:
     ) -> "tf.data.Dataset":
         """Returns the batches as a `tf.data.Dataset`.
 
-        An element is a dict of the batch's arrays, "task" int32[rows], "weight" float32[rows]
-        (0 in empty rows, 1 in the others; with `application="gradient"` the factor of the row's
-        task in the others) and "step" int64[]. With R replicas, each step gives R elements that
-        share its rows evenly: what `strategy.distribute_datasets_from_function` hands out.
+        Each element is a dict of the arrays of a batch, "task" int32[rows], "weight" float32[rows]
+        and "step" int64[]. The weight is 0 in empty rows and 1 in all others; with
+        `application="gradient"` it is multiplied by the factor of the task. With R replicas, each
+        step yields R elements that share its rows evenly, as
+        `strategy.distribute_datasets_from_function` needs.
 
-        Without `steps` it is endless: make a new iterator after an `update` that returned True
-        (the old one gives what it holds ready and then fails).
-        With `steps` each iteration gives that number of steps, and the next one continues after
-        them, as `model.fit(..., epochs=E)` needs; update the schedule between epochs.
+        Without `steps` the dataset is endless. Make a new iterator after an `update` that returned
+        True: the old one yields its prefetched elements and then fails. With `steps` each iteration
+        yields that number of steps and the next one continues from there, as
+        `model.fit(..., epochs=E)` needs; update the schedule between epochs.
 
         Args:
-            start_step: number of batches consumed before; None takes `step` whenever an iteration
-                begins. Not together with `steps`.
-            steps: steps of one iteration, >= 2; None for no end.
-            replicas: divides the rows of every bucket.
-            map_fn: maps an element in TensorFlow, for example to (inputs, labels, weights).
-            prefetch: elements to hold ready.
+            start_step: number of batches consumed before; None means `step` at the begin of each
+                iteration. Not together with `steps`.
+            steps: number of steps of one iteration, >= 2; None means endless.
+            replicas: number of replicas; must divide the rows of every bucket.
+            map_fn: TensorFlow function that maps an element, for example to (inputs, labels,
+                weights).
+            prefetch: number of elements to prefetch.
 
         Raises:
-            ConfigError: arguments do not fit each other or the buckets.
+            ConfigError: arguments do not fit together, or do not fit the buckets.
         """
         from keras_mtl.data.mixture_dataset import make_dataset
 
@@ -382,10 +404,10 @@ class Mixture:
         return dataset
 
     def finish(self, step: int) -> None:
-        """Says that `step` batches are consumed, without an update.
+        """Records that `step` batches are consumed, without an update.
 
-        From now on iterations of `dataset(steps=...)` do not count themselves as consumed when
-        their last batch is made: the caller counts what training has really consumed.
+        From now on, iterations of `dataset(steps=...)` no longer count as consumed when their last
+        batch is produced: the caller counts the batches that training has really consumed.
         """
         with self._lock:
             self._iterations_count = False
@@ -393,14 +415,14 @@ class Mixture:
             self._step = step
 
     def end_iteration(self, step: int) -> None:
-        """Counts an iteration of `dataset(steps=...)` that ends at `step`; see `finish`."""
+        """Counts an iteration of `dataset(steps=...)` that ends at `step` as consumed; see `finish`."""
         with self._lock:
             if self._iterations_count:
                 self._at(step)
                 self._step = step
 
     def _start(self, step: int, place: Place) -> None:
-        """Makes `place` the place at `step`; forgets what comes after `step`."""
+        """Makes `place` the place at `step`, and drops the places after it."""
         for later in range(step + 1, self._last + 1):
             self._places.pop(later, None)
         self._places[step] = place
@@ -415,7 +437,7 @@ class Mixture:
         if step < self._first:
             raise ValueError(
                 f"step {step} is too far back: the mixture has produced batches up to step "
-                f"{self._last} and remembers steps from {self._first} on; raise log_steps"
+                f"{self._last} and keeps the places from step {self._first} on; raise log_steps"
             )
         while self._last < step:
             self._plan(self._last)
@@ -439,8 +461,9 @@ def checkpoint_state(arrays: Mapping[str, np.ndarray], prefix: str) -> dict[str,
     """Returns the state of a mixture from the arrays of a checkpoint, for `Mixture.restore`.
 
     Args:
-        arrays: the arrays; the state is under `prefix`. Older versions saved the scores outside it.
-        prefix: such as `mixture/`.
+        arrays: all arrays; those of the state begin with `prefix`. Older versions saved the scores
+            without the prefix.
+        prefix: beginning of the names, such as `mixture/`.
     """
     state = with_prefix(arrays, prefix)
     return state if AdaptiveState.has_scores(state) else {**score_arrays(arrays), **state}
@@ -450,31 +473,33 @@ def _check_tasks(names: tuple[str, ...], expected: tuple[str, ...]) -> None:
     """Raises ConfigError unless the sources are the schedule's tasks, in its order."""
     if len(names) != len(expected) or len(set(names)) != len(names):
         raise ConfigError(
-            f"the mixture has tasks {list(names)}, its schedule {len(expected)} tasks; give the "
-            "same number, at least one, with unique names"
+            f"the mixture has tasks {list(names)}, but its schedule has {len(expected)} tasks; give "
+            "both the same tasks, at least one, with unique names"
         )
     if names != expected:
         raise ConfigError(
-            f"the mixture has tasks {list(names)}, its schedule {list(expected)}; give both the "
-            "same names in the same order"
+            f"the mixture has tasks {list(names)}, but its schedule has {list(expected)}; give both "
+            "the same names in the same order"
         )
 
 
 def _check_choice(field: str, value: str, known: Sequence[str]) -> None:
-    """Raises ConfigError unless the value of an argument is known."""
+    """Raises ConfigError unless the value of an argument is one of the known words."""
     if value not in known:
-        raise ConfigError(f"{field} is {value!r}{nearest(str(value), known)}")
+        raise ConfigError(f"{field} = {value!r} is unknown{nearest(str(value), known)}")
 
 
 def _check_arrays(sources: Sequence[TaskSource]) -> None:
-    """Raises ConfigError unless all sources have the same arrays, of names that are free."""
+    """Raises ConfigError unless all sources have the same arrays, with no reserved name."""
     spec = sources[0].spec
     for source in sources:
         if source.spec != spec:
             raise ConfigError(
-                f"task {source.name!r} has examples {source.spec}, task {sources[0].name!r} has "
-                f"{spec}; all tasks need the same arrays"
+                f"task {source.name!r} has examples {source.spec}, but task {sources[0].name!r} has "
+                f"{spec}; give all tasks the same arrays, dtypes and shapes"
             )
     clash = sorted(set(RESERVED_NAMES) & set(spec))
     if clash:
-        raise ConfigError(f"an array may not be called {clash[0]!r}; rename it")
+        raise ConfigError(
+            f"an array has the name {clash[0]!r}, which the mixture itself uses; rename the array"
+        )

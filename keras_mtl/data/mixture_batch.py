@@ -11,19 +11,19 @@ from keras_mtl.data.task_sources import TaskSource
 
 
 class StaleIteratorError(RuntimeError):
-    """An iterator was asked for batches after the mixture left the state that it had read from."""
+    """Raised by an iterator whose mixture has been updated or restored at another step."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Batch:
-    """The batch of one training step.
+    """The batch of one step.
 
     Attributes:
         step: number of batches before it.
         task: index of its task; -1 if its rows are of several tasks.
-        arrays: by name, [rows, ...]; text is int32[rows, length], padded with 0.
-        tasks: int32[rows], task of each row; in empty rows the batch's task (0 if mixed).
-        rows_used: rows that hold an example, the first ones; the others are all 0.
+        arrays: arrays [rows, ...] by name; text is int32[rows, length], padded with 0.
+        tasks: int32[rows], task of each row; in empty rows the task of the batch (0 if mixed).
+        rows_used: number of rows that hold an example, which come first; the others are all 0.
     """
 
     step: int
@@ -37,7 +37,7 @@ class Batch:
         return (np.arange(len(self.tasks)) < self.rows_used).astype(np.float32)
 
     def fingerprint(self) -> str:
-        """Returns a hash (32 hexadecimal digits) of task and content, not of the step."""
+        """Returns a hash of task and content, without the step: 32 hexadecimal digits."""
         digest = hashlib.blake2b(f"{self.task}:{self.rows_used}".encode(), digest_size=16)
         for name, array in sorted({**self.arrays, "task": self.tasks}.items()):
             digest.update(f"{name}:{array.dtype.str}:{array.shape}".encode())
@@ -51,10 +51,10 @@ def read_batch(sources: Sequence[TaskSource], step: int, planned: PlannedBatch) 
     Args:
         sources: the tasks; all have the same arrays.
         step: number of batches before it.
-        planned: task and index of each example.
+        planned: the task and index of each example, and the bucket.
 
     Raises:
-        DataError: an example does not fit into the bucket, or the data is damaged.
+        DataError: an example is too long for the bucket, or the data is damaged.
     """
     bucket = planned.bucket
     used = len(planned.indices)

@@ -1,4 +1,4 @@
-"""A mixture as a `tf.data.Dataset`; TensorFlow is imported when one is made."""
+"""A mixture as a `tf.data.Dataset`; TensorFlow is imported when a dataset is made."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class BatchSource(Protocol):
-    """What a dataset needs of a mixture; `keras_mtl.data.mixture.Mixture` describes each."""
+    """The members of a `keras_mtl.data.mixture.Mixture` that a dataset uses."""
 
     spec: ExampleSpec
     application: str | None
@@ -44,15 +44,15 @@ def make_dataset(
     """Returns the dataset that `Mixture.dataset` describes."""
     if steps is not None and (steps < 2 or start_step is not None):
         raise ConfigError(
-            f"dataset: steps is {steps} and start_step is {start_step}; give steps >= 2 and no "
-            "start_step (an iteration begins where the mixture stands), or only start_step"
+            f"dataset: steps is {steps} and start_step is {start_step}; give steps >= 2 without "
+            "start_step (an iteration begins at the step of the mixture), or only start_step"
         )
     for bucket in mixture.buckets:
         if replicas < 1 or bucket.rows % replicas:
             raise ConfigError(
                 f"dataset: the bucket of length {bucket.length} has {bucket.rows} rows, which "
-                f"{replicas} replicas cannot share evenly; make buckets with a multiple_of that "
-                "the number of replicas divides"
+                f"{replicas} replicas cannot share evenly; make buckets with a multiple_of that is "
+                "a multiple of the number of replicas"
             )
     import tensorflow as tf
 
@@ -64,8 +64,8 @@ def make_dataset(
             try:
                 batch = next(batches)
             except StaleIteratorError:
-                # Mostly in the background, of an iterator that nobody reads any more: raising here
-                # would print a traceback each time. assert_cardinality tells a reader of it.
+                # Usually in the background, for an iterator that is no longer read: an error would
+                # print a traceback each time. If it is read, assert_cardinality raises an error.
                 return
             weights = batch.weights()
             if mixture.application == "gradient":
@@ -76,7 +76,7 @@ def make_dataset(
                 if last and replica == replicas - 1:
                     # Nothing is read after the last element, so the iteration ends here.
                     mixture.end_iteration(batch.step + 1)
-                # Every replica takes each R-th row: empty rows, which come last, are shared.
+                # Each replica takes every R-th row, so empty rows, which come last, are shared.
                 part = {name: column[replica::replicas] for name, column in columns.items()}
                 yield {**part, "step": np.array(batch.step, np.int64)}
             if last:
@@ -97,14 +97,14 @@ def make_dataset(
     if map_fn is not None:
         dataset = dataset.map(map_fn)
     if steps is not None:
-        # Keras takes one element of an iteration to build a model and begins again. An iteration
-        # counts as finished when its last element is made, so one that is left after its first
-        # element must not reach the last in the background.
+        # Keras takes one element of an iteration to build a model and then begins again. An
+        # iteration counts as finished when its last element is produced, so an iteration that is
+        # abandoned after its first element must not produce the last one in the background.
         prefetch = min(prefetch, (steps - 2) * replicas)
     options = tf.data.Options()
     options.experimental_optimization.inject_prefetch = False
-    # Nothing here can be tuned, and the tuner's thread may sleep for up to a minute after its
-    # iterator is deleted, which waits for it.
+    # There is nothing to tune, and deleting an iterator waits for the tuner's thread, which may
+    # sleep for up to a minute.
     options.autotune.enabled = False
     if prefetch > 0:
         dataset = dataset.prefetch(prefetch)

@@ -1,4 +1,4 @@
-"""Draws of examples: a pool is drawn, sorted by length and cut into mixed batches."""
+"""Draws of examples: pools are drawn, sorted by length and cut into mixed batches."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -15,15 +15,15 @@ from keras_mtl.schedules.sampling import pick, systematic, uniforms
 
 @dataclasses.dataclass(frozen=True)
 class Pool:
-    """Mixed batches cut from one draw of examples.
+    """Mixed batches that are cut from one draw of examples.
 
     Attributes:
-        probabilities: float64[N] that the examples were drawn with.
-        start_cursors: int64[N], examples taken of each task before it.
-        carried: int64[K, 2], (task, number in its ExamplePlan) taken over from before.
-        cursors: int64[N], examples taken of each task with it.
-        batches: (bucket, int64[rows] positions in the three arrays that follow) in order.
-        rest: int64[R] positions that fill no batch; the next pool takes them over.
+        probabilities: float64[N], with which the examples were drawn.
+        start_cursors: int64[N], number of examples taken of each task before the pool.
+        carried: int64[K, 2], (task, number in its ExamplePlan) of examples of the previous pool.
+        cursors: int64[N], number of examples taken of each task, including the pool.
+        batches: (bucket, int64[rows] positions in the last three arrays), in order.
+        rest: int64[R], positions of examples that fill no batch and go into the next pool.
         tasks: int32[M], task of each example.
         numbers: int64[M], its number in the task's ExamplePlan.
         indices: int64[M], its index in the task's source.
@@ -40,21 +40,21 @@ class Pool:
     indices: np.ndarray
 
     def left(self, position: int) -> np.ndarray:
-        """Returns int64[K, 2], (task, number) of what batches from `position` on and rest hold."""
+        """Returns (task, number) of the batches from `position` on and the rest, int64[K, 2]."""
         rows = np.concatenate([self.rest, *(rows for _, rows in self.batches[position:])])
         return np.stack([self.tasks[rows].astype(np.int64), self.numbers[rows]], axis=1)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class PoolPlace:
-    """Place of draws from pools.
+    """The place of draws from pools.
 
     Attributes:
-        index: number of the present pool, or of the next one if `pool` is None.
-        position: batches of the pool that were taken.
-        cursors: int64[N], examples taken of each task, with all of the present pool.
-        carried: int64[K, 2], what the next pool takes over; empty while there is a present pool.
-        pool: the present pool; None before the first batch of one.
+        index: number of the current pool, or of the next one if `pool` is None.
+        position: number of batches of the pool that were taken.
+        cursors: int64[N], number of examples taken of each task, including the whole current pool.
+        carried: int64[K, 2], examples that the next pool takes over; empty if `pool` is not None.
+        pool: the current pool; None before its first batch.
     """
 
     index: int
@@ -68,20 +68,20 @@ _NOTHING = np.zeros((0, 2), np.int64)
 
 
 class PooledDraws(Draws[PoolPlace]):
-    """Batches are mixed: a pool of examples is drawn, sorted by length and cut.
+    """Draws mixed batches from pools of examples.
 
-    Every example is drawn by the probabilities at the step of the pool's first batch; a change of
-    the schedule inside a pool acts from the next one on. What fills no batch of a pool goes into
-    the next, so that all batches are full.
+    The examples of a pool are drawn by the probabilities at the step of its first batch, so a
+    change of the schedule takes effect with the next pool. Examples that fill no batch go into the
+    next pool, so all batches are full.
 
     Args:
         sources: the tasks.
         buckets: shapes by increasing length.
         seed: seed of the run.
-        pool_examples: examples in a pool; None takes 32 batches of the middle bucket. At least the
-            rows of the largest batch, so that each pool fills one.
-        draw: `random`, or `blend`: every pool holds each task's share of it to within one
-            example (`systematic`; it needs no state).
+        pool_examples: number of examples of a pool; None takes 32 batches of the middle bucket. It
+            is raised to the rows of the largest batch, so that each pool fills one.
+        draw: `random`, or `blend`: in every pool the number of examples of each task is within one
+            of its share (`systematic`, which needs no state).
     """
 
     def __init__(
@@ -111,7 +111,7 @@ class PooledDraws(Draws[PoolPlace]):
     def advance(
         self, step: int, probabilities: np.ndarray, place: PoolPlace
     ) -> tuple[PlannedBatch, PoolPlace]:
-        del step  # The pool's index keys its draw.
+        del step  # The index of the pool keys its draw.
         pool = place.pool or self._pool(place.index, place.cursors, probabilities, place.carried)
         bucket, rows = pool.batches[place.position]
         planned = PlannedBatch(-1, pool.tasks[rows], pool.indices[rows], bucket)
@@ -157,13 +157,13 @@ class PooledDraws(Draws[PoolPlace]):
             if position >= len(pool.batches) or not np.array_equal(pool.cursors, cursors):
                 raise CheckpointError(
                     f"mixture: the saved pool {index} at batch {position} with cursors "
-                    f"{cursors.tolist()} is not the one that its own start gives "
+                    f"{cursors.tolist()} differs from the pool that is drawn again from its start "
                     f"({len(pool.batches)} batches, {pool.cursors.tolist()}); the checkpoint is "
                     "damaged: resume from an earlier one"
                 )
             return PoolPlace(index, position, cursors, _NOTHING, pool), same
-        # The pool cannot be drawn again. What was left of it, of tasks whose numbers still mean
-        # the same examples, goes into a new one: nothing is lost and nothing is seen twice.
+        # The pool cannot be drawn again. Its remaining examples go into a new pool if the numbers of
+        # their task still mean the same examples, so none is lost or seen twice.
         present = np.full(len(state["cursors"]), -1, np.int64)
         kept = np.flatnonzero(same)
         present[index_map[kept]] = kept
@@ -172,9 +172,9 @@ class PooledDraws(Draws[PoolPlace]):
         return PoolPlace(index + 1, 0, cursors, left[left[:, 0] >= 0], None), same
 
     def padding_waste(self, probabilities: np.ndarray, place: PoolPlace) -> float:
-        """Returns the share of padding cells in the present or next pool.
+        """Returns the share of padding in the current or next pool.
 
-        Cells are counted; an example counts with its task's mean number of elements.
+        Each example counts as the mean number of elements of its task.
         """
         pool = place.pool or self._pool(place.index, place.cursors, probabilities, place.carried)
         mean = np.array([source.elements / source.size for source in self._sources])
@@ -186,7 +186,7 @@ class PooledDraws(Draws[PoolPlace]):
         flat = [self._pool_examples]
         for bucket in self._buckets:
             flat += [bucket.length, bucket.rows]
-        if self._blended:  # A pool is drawn again only by what drew it.
+        if self._blended:  # Only the kind of draw that drew a pool can draw it again.
             flat.append(1)
         return np.array(flat, np.int64)
 
@@ -214,7 +214,7 @@ class PooledDraws(Draws[PoolPlace]):
         ranges = bucket_ranges(np.cumsum(np.bincount(lengths)), self._buckets, "pool", False)
         batches = []
         for item in ranges:
-            # The longest bucket in use shuffles the rest in, so that no example waits forever.
+            # The longest bucket in use includes the rest in its shuffle, so that no example waits forever.
             longest = item.bucket.length >= lengths.max()
             stop = len(by_length) if longest else item.stop
             order = self._shuffle(stop - item.start, index, f"pool rows {item.bucket.length}")

@@ -1,7 +1,7 @@
-"""What a mixture draws from: the training examples of one task, numbered by increasing length.
+"""Sources of a mixture: the training examples of one task, numbered by increasing length.
 
-`TranslationSource` reads a prepared store; `ArraySource` serves arrays of any Keras model. A
-new kind of data is one more class with these members, nothing else changes.
+`TranslationSource` reads a prepared store; `ArraySource` holds arrays for any Keras model. A new
+kind of data needs only one more class with the members of `TaskSource`.
 """
 
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ import numpy as np
 
 from keras_mtl.errors import DataError
 
-#: Name of each array of a batch: (dtype, shape of one example; None where the length varies).
+#: Name of each array of a batch: (dtype, shape of one example with None for the length).
 ExampleSpec = dict[str, tuple[np.dtype, tuple[int | None, ...]]]
 
 
@@ -19,14 +19,14 @@ class TaskSource(Protocol):
     """The training examples of one task.
 
     Attributes:
-        name: the task's name; keys its shuffling and its place in a saved state.
+        name: name of the task; it keys the shuffling and the place in a saved state.
         size: number of examples.
-        cumulative_lengths: int64[L + 1]; entry l counts the examples of length <= l. Examples are
-            numbered by increasing length, so those of a length bucket are neighbors. The length is
-            what a batch must be padded to; where nothing is padded every length is 1.
+        cumulative_lengths: int64[L + 1]; entry l is the number of examples of length <= l.
+            Examples are numbered by increasing length, so a length bucket is a range of them. The
+            length is the one to which a batch must be padded; without padding every length is 1.
         spec: dtype and shape of each array of an example.
-        elements: sum over all examples of what is not padding (tokens of text, or examples).
-        padded_arrays: arrays of a batch that hold rows * length elements (2 for text).
+        elements: number of elements of all examples without padding: tokens of text, or examples.
+        padded_arrays: number of arrays of a batch with rows * length elements (2 for text).
     """
 
     @property
@@ -57,7 +57,7 @@ class TaskSource(Protocol):
 
 
 class PairReader(Protocol):
-    """What a translation source needs of a store; `keras_mtl.data.store.StoreReader` has it."""
+    """The members of a `keras_mtl.data.store.StoreReader` that a translation source uses."""
 
     source_tokens: int
     target_tokens: int
@@ -70,7 +70,7 @@ class PairReader(Protocol):
         ...
 
     def gather_flat(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Returns the pieces of source 0, target 0, source 1, … and int64[2k] their lengths."""
+        """Returns the pieces of source 0, target 0, source 1, … and their lengths, int64[2k]."""
         ...
 
 
@@ -78,11 +78,11 @@ class TranslationSource:
     """Sentence pairs of a store as rows: source = [tag] + pieces + [eos], target = pieces + [eos].
 
     Args:
-        name: the task's name.
+        name: name of the task.
         reader: the store of its training pairs, sorted by the longer side.
-        eos_id: id that ends a sentence.
-        tag_id: id of the target language's tag, put before the source; None puts none (a decoder
-            for each language knows its language).
+        eos_id: id of the end of sentence.
+        tag_id: id of the target language's tag before the source; None adds no tag (for models with
+            a decoder for each language).
 
     Raises:
         DataError: the store is empty.
@@ -101,15 +101,15 @@ class TranslationSource:
         self.size = len(reader)
         if self.size == 0:
             raise DataError(
-                f"task {name!r} has no training pairs; give it a corpus, loosen its cleaning, or "
-                "drop it"
+                f"task {name!r} has no training pairs; give it a corpus, relax its cleaning rules, "
+                "or remove the task"
             )
         self._reader = reader
         self._eos_id = eos_id
         self._tag_id = tag_id
         self._tags = 0 if tag_id is None else 1
-        # The side that is longer in the store decides; where that is the target of a tagged task,
-        # its bucket may be one token longer than needed: buckets stay ranges of the store.
+        # The longer side in the store determines the bucket. If that is the target of a task with a
+        # tag, the bucket may be one token longer than needed, but it is still a range of the store.
         self._overhead = self._tags + 1
         self.cumulative_lengths = np.concatenate(
             [np.zeros(self._overhead, np.int64), reader.max_lengths_cumulative]
@@ -130,7 +130,7 @@ class TranslationSource:
         """
         tokens, lengths = self._reader.gather_flat(indices)
         count = len(indices)
-        # Cell at which each side's pieces begin in [2, count, length], in the reader's order:
+        # First cell of each side's pieces in [2, count, length], in the order of the reader:
         # source 0, target 0, source 1, …
         first = np.arange(count)[:, None] * length + np.array([0, count * length])
         if self._tags:
@@ -140,7 +140,7 @@ class TranslationSource:
         if lengths.size and lengths.max() + self._overhead > length:
             raise DataError(
                 f"task {self.name!r}: a pair has {int(lengths.max())} pieces; with tag and end of "
-                f"sentence it does not fit into {length}"
+                f"sentence it does not fit into {length} tokens"
             )
         cells = np.zeros(2 * count * length, np.int32)
         before = np.cumsum(lengths) - lengths
@@ -153,17 +153,28 @@ class TranslationSource:
 
 
 class ArraySource:
-    """Examples of any Keras model held in arrays: nothing is padded, one batch shape.
+    """Holds the examples of a task of any Keras model in arrays, without padding.
 
     Use it with a single `Bucket(length=1, rows=batch_size)`.
 
     Args:
-        name: the task's name.
-        arrays: arrays [size, ...] by name, for example {"x": images, "y": labels}; the same names,
-            dtypes and shapes for every task of a mixture. They are not copied.
+        name: name of the task.
+        arrays: arrays [size, ...] by name, for example `{"x": images, "y": labels}`. All tasks of a
+            mixture need the same names, dtypes and example shapes. The arrays are not copied.
 
     Raises:
-        DataError: there are no arrays, no examples, or unequal numbers of examples.
+        DataError: there are no arrays or no examples, or the numbers of examples differ.
+
+    Example:
+        ```python
+        import numpy as np
+        from keras_mtl import ArraySource
+
+        images = np.zeros((500, 28, 28, 1), np.float32)
+        source = ArraySource("digits", {"x": images, "y": np.arange(500) % 10})
+        source.size  # 500
+        source.gather(np.array([3, 7]), length=1)["y"]  # array([3, 7])
+        ```
     """
 
     padded_arrays = 1
@@ -174,8 +185,8 @@ class ArraySource:
         sizes = {key: len(value) for key, value in self._arrays.items()}
         if not sizes or len(set(sizes.values())) > 1 or 0 in sizes.values():
             raise DataError(
-                f"task {name!r}: its arrays have {sizes} examples; at least one array is needed, "
-                "all with the same number of examples, at least 1"
+                f"task {name!r}: its arrays have {sizes} examples; give at least one array, all "
+                "with the same number of examples >= 1"
             )
         self.size = next(iter(sizes.values()))
         self.elements = self.size
@@ -188,5 +199,5 @@ class ArraySource:
         return np.ones(len(indices), np.int64)
 
     def gather(self, indices: np.ndarray, length: int) -> dict[str, np.ndarray]:
-        """Returns the rows `indices` of each array; `length` pads nothing here."""
+        """Returns the rows `indices` of each array; `length` is not used."""
         return {key: value[indices] for key, value in self._arrays.items()}

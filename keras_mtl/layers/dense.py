@@ -17,7 +17,7 @@ class Dense(keras.layers.Dense):
         **kwargs: arguments of `keras.layers.Dense`.
 
     Call arguments:
-      inputs: float `[..., features]`.
+        inputs: float `[..., features]`.
 
     Returns:
         Float `[..., units]`.

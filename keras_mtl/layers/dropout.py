@@ -81,8 +81,8 @@ class Dropout(keras.layers.Layer):
         **kwargs: arguments of `keras.layers.Layer`.
 
     Call arguments:
-      inputs: float tensor of any shape with at most 2^31 - 1 elements.
-      training: whether to drop.
+        inputs: float tensor of any shape with at most 2^31 - 1 elements.
+        training: whether to drop.
 
     Raises:
         ValueError: `rate` is outside [0, 1).

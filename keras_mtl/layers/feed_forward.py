@@ -26,8 +26,8 @@ class FeedForward(keras.layers.Layer):
         **kwargs: arguments of `keras.layers.Layer`.
 
     Call arguments:
-      inputs: float `[batch, time, dim]`.
-      training: whether dropout drops.
+        inputs: float `[batch, time, dim]`.
+        training: whether dropout drops.
 
     Returns:
         Float `[batch, time, dim]`.

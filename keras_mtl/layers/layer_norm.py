@@ -19,7 +19,7 @@ class LayerNorm(keras.layers.Layer):
         **kwargs: arguments of `keras.layers.Layer`.
 
     Call arguments:
-      inputs: float `[..., dim]`.
+        inputs: float `[..., dim]`.
 
     Returns:
         `[..., dim]` in the layer's compute type.

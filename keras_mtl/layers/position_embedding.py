@@ -15,8 +15,8 @@ class PositionEmbedding(keras.layers.Layer):
         **kwargs: arguments of `keras.layers.Layer`.
 
     Call arguments:
-      inputs: float `[batch, time, dim]`, `start_index + time <= max_length`.
-      start_index: position of the first time step; an integer or an int32 scalar.
+        inputs: float `[batch, time, dim]`, `start_index + time <= max_length`.
+        start_index: position of the first time step; an integer or an int32 scalar.
 
     Returns:
         Float `[batch, time, dim]`.

@@ -42,7 +42,7 @@ class QuantizedDense(keras.layers.Layer):
         **kwargs: arguments of `keras.layers.Layer`. The product is float32 for every dtype.
 
     Call arguments:
-      inputs: float `[..., features]`.
+        inputs: float `[..., features]`.
 
     Returns:
         Float `[..., units]`.

@@ -26,10 +26,10 @@ class SelfAttention(keras.layers.Layer):
         **kwargs: arguments of `keras.layers.Layer`.
 
     Call arguments:
-      inputs: float `[batch, time, dim]`.
-      mask: bool `[batch, time]`, false on padding; None when nothing is padded.
-      use_causal_mask: whether a position sees only itself and those before it.
-      training: whether dropout drops.
+        inputs: float `[batch, time, dim]`.
+        mask: bool `[batch, time]`, false on padding; None when nothing is padded.
+        use_causal_mask: whether a position sees only itself and those before it.
+        training: whether dropout drops.
 
     Returns:
         Float `[batch, time, dim]`.

@@ -20,8 +20,8 @@ class SinePositionEncoding(keras.layers.Layer):
         **kwargs: arguments of `keras.layers.Layer`.
 
     Call arguments:
-      inputs: float `[batch, time, dim]`, dim even.
-      start_index: position of the first time step; an integer or an int32 scalar.
+        inputs: float `[batch, time, dim]`, dim even.
+        start_index: position of the first time step; an integer or an int32 scalar.
 
     Returns:
         Float `[batch, time, dim]`.

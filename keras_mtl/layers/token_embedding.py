@@ -20,7 +20,7 @@ class TokenEmbedding(keras.layers.Layer):
         **kwargs: arguments of `keras.layers.Layer`.
 
     Call arguments:
-      inputs: int `[batch, time]`, each in [0, vocabulary_size).
+        inputs: int `[batch, time]`, each in [0, vocabulary_size).
 
     Returns:
         Float `[batch, time, hidden_dim]`.

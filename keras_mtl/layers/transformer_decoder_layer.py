@@ -36,10 +36,10 @@ class TransformerDecoderLayer(keras.layers.Layer):
         **kwargs: arguments of `keras.layers.Layer`.
 
     Call arguments:
-      inputs: float `[batch, time, dim]`.
-      memory: float `[batch, source_time, memory_dim]`.
-      memory_mask: bool `[batch, source_time]`, false on padding; None when nothing is padded.
-      training: whether dropout drops.
+        inputs: float `[batch, time, dim]`.
+        memory: float `[batch, source_time, memory_dim]`.
+        memory_mask: bool `[batch, source_time]`, false on padding; None when nothing is padded.
+        training: whether dropout drops.
 
     Returns:
         Float `[batch, time, dim]`.

@@ -33,9 +33,9 @@ class TransformerEncoderLayer(keras.layers.Layer):
         **kwargs: arguments of `keras.layers.Layer`.
 
     Call arguments:
-      inputs: float `[batch, time, dim]`.
-      mask: bool `[batch, time]`, false on padding; None when nothing is padded.
-      training: whether dropout drops.
+        inputs: float `[batch, time, dim]`.
+        mask: bool `[batch, time]`, false on padding; None when nothing is padded.
+        training: whether dropout drops.
 
     Returns:
         Float `[batch, time, dim]`.

@@ -34,11 +34,11 @@ class TransformerDecoder(keras.layers.Layer):
         **kwargs: arguments of `keras.layers.Layer`.
 
     Call arguments:
-      inputs: float `[batch, time, dim]`: embeddings with positions.
-      memory: float `[batch, source_time, memory_dim]`.
-      memory_mask: bool `[batch, source_time]`, false on padding; None when nothing is padded.
-      training: whether dropout drops.
-      project: whether the projection is applied, if there is one.
+        inputs: float `[batch, time, dim]`: embeddings with positions.
+        memory: float `[batch, source_time, memory_dim]`.
+        memory_mask: bool `[batch, source_time]`, false on padding; None when nothing is padded.
+        training: whether dropout drops.
+        project: whether the projection is applied, if there is one.
 
     Returns:
         Float `[batch, time, dim]`, or `[batch, time, vocabulary_size]`.

@@ -32,9 +32,9 @@ class TransformerEncoder(keras.layers.Layer):
         **kwargs: arguments of `keras.layers.Layer`.
 
     Call arguments:
-      inputs: float `[batch, time, dim]`: embeddings with positions.
-      mask: bool `[batch, time]`, false on padding; None when nothing is padded.
-      training: whether dropout drops.
+        inputs: float `[batch, time, dim]`: embeddings with positions.
+        mask: bool `[batch, time]`, false on padding; None when nothing is padded.
+        training: whether dropout drops.
 
     Returns:
         Float `[batch, time, dim]`.

@@ -72,10 +72,11 @@ class Transformer(keras.Model):
         **kwargs: arguments of `keras.Model`.
 
     Call arguments:
-      inputs: dict of `source` int32 `[batch, source_time]`, `target` int32 `[batch, time]` as it
-        is to be predicted (the model shifts it right behind the start token), and `decoder` int32
-        `[batch]`, the index of the decoder, equal in all rows; not needed when sharing is `full`.
-      training: whether dropout drops.
+        inputs: dict of `source` int32 `[batch, source_time]`, `target` int32 `[batch, time]` as it
+            is to be predicted (the model shifts it right behind the start token), and `decoder`
+            int32 `[batch]`, the index of the decoder, equal in all rows; not needed when sharing is
+            `full`.
+        training: whether dropout drops.
 
     Returns:
         Logits `[batch, time, vocabulary_size]` in the compute type.

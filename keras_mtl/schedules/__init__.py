@@ -1,7 +1,7 @@
 """Schedules: which task gets the next batch, and how strongly its update acts.
 
-Plain NumPy. `create` makes a schedule by name; `sample` draws from its probabilities. A new
-schedule is a file and one import below (see docs/how-to/extending.md).
+Schedules use only NumPy. `create` makes a schedule by name; `sample` draws from its probabilities.
+A new schedule is one file and one import in this module (see docs/how-to/extending.md).
 """
 
 from keras_mtl.schedules.adaptive_state import AdaptiveState

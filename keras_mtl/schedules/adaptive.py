@@ -1,7 +1,7 @@
-"""What the adaptive schedules share: prior, smoothing, bounded change, and the state for it.
+"""Base classes of the adaptive schedules: prior, smoothing, limited change, and their state.
 
-An adaptive schedule turns what it learned into probabilities when it is updated and keeps them in
-its state: a draw only looks them up, and a change can be bounded against those before it.
+An adaptive schedule computes its probabilities when it is updated and keeps them in its state. A
+draw only looks them up, and an update can limit their change.
 """
 
 import abc
@@ -21,17 +21,17 @@ PRIORS = ("none", "proportional", "temperature")
 
 
 class AdaptiveSchedule(Schedule):
-    """Base of schedules that learn while training.
+    """Base class of schedules that learn during training.
 
-    State: `probabilities` float64[N], and what a subclass adds.
+    State: `probabilities` float64[N], and the entries that a subclass adds.
 
     Args:
         tasks: the tasks.
         prior: factor on the weights: `none` (1), `proportional` (n_i) or `temperature`
             (n_i^(1/prior_temperature)).
         prior_temperature: temperature of that prior, > 0.
-        ema: share of the old value in the smoothed one, in [0, 1); 0 is off.
-        max_change: most that any probability changes by in one update, in (0, 1]; 1 is off.
+        ema: share of the old value in the smoothed value, in [0, 1); 0 is off.
+        max_change: largest change of any probability in one update, in (0, 1]; 1 is off.
         floor: least probability of every task, in [0, 1/N].
     """
 
@@ -56,28 +56,28 @@ class AdaptiveSchedule(Schedule):
             if prior == "none"
             else size_weights(sizes_of(self.name, self.tasks), exponent)
         )
-        hint = "0 is off, 1 would never take in a new value"
+        hint = "0 is off, 1 would ignore every new value"
         self.ema = number(self.name, "ema", ema, least=0, below=1, hint=hint)
         hint = "0 would never change anything, 1 is off"
         self.max_change = number(self.name, "max_change", max_change, above=0, most=1, hint=hint)
 
     def init(self) -> State:
-        """The prior's probabilities."""
+        """Returns the state before the first update: the probabilities of the prior."""
         return {"probabilities": self._with_prior(np.ones(self.num_tasks))}
 
     def weights(self, step: int, state: State) -> np.ndarray:
-        """The probabilities of the last update."""
+        """Returns the probabilities of the last update."""
         del step
         return state["probabilities"]
 
     def probabilities(self, step: int, state: State) -> np.ndarray:
-        """The probabilities of the last update; not to be written to."""
+        """Returns the probabilities of the last update; do not write to them."""
         del step
-        # The floor is in them already, unless it was raised since they were saved.
+        # They already have the floor, unless it was raised after they were saved.
         return apply_floor(state["probabilities"], self.floor)
 
     def move(self, state: State, weights: np.ndarray) -> np.ndarray:
-        """Probabilities for new weights: prior, floor, and no further from the old than allowed.
+        """Returns probabilities for new weights, with prior, floor and limited change.
 
         Args:
             state: the state so far.
@@ -90,16 +90,16 @@ class AdaptiveSchedule(Schedule):
         return bounded(old, self._with_prior(weights), self.max_change)
 
     def rebalance(self, state: State, kept: np.ndarray) -> State:
-        """Probabilities sum to 1 again."""
+        """Makes the probabilities sum to 1."""
         del kept
         probabilities = apply_floor(normalize(state["probabilities"]), self.floor)
         return {**state, "probabilities": probabilities}
 
     def check_book(self, scores: ScoreBook) -> None:
-        """Raises ValueError if the book is of other tasks, or of these in another order."""
+        """Raises ValueError if the book is for other tasks, or has them in another order."""
         names = tuple(task.name for task in self.tasks)
         if scores.names != names:
-            raise ValueError(f"the score book is of {scores.names}, the schedule of {names}")
+            raise ValueError(f"the score book is for {scores.names}, but the schedule for {names}")
 
     def _with_prior(self, weights: np.ndarray) -> np.ndarray:
         mixed = self.prior * normalize(weights)
@@ -109,11 +109,11 @@ class AdaptiveSchedule(Schedule):
 
 
 class RatioSchedule(AdaptiveSchedule):
-    """Base of schedules that act on the ratio of score to baseline.
+    """Base class of schedules that act on the ratio of score to baseline.
 
     State: `ratios` float64[N], smoothed, 0 before the first score; `seen_count` and `seen_step`
-    int64[N], number and step of the latest score that was taken in. An update without a new score
-    changes nothing, however often it is repeated.
+    int64[N], number and step of the latest score that was used. An update without a new score
+    changes nothing.
 
     Args:
         tasks: the tasks, each with a baseline.
@@ -130,10 +130,10 @@ class RatioSchedule(AdaptiveSchedule):
 
     @abc.abstractmethod
     def ratio_weights(self, ratios: np.ndarray) -> np.ndarray:
-        """Weights, float64[N] >= 0, for ratios float64[N] >= 0."""
+        """Returns weights, float64[N] >= 0, for ratios, float64[N] >= 0."""
 
     def init(self) -> State:
-        """No score yet."""
+        """Returns the state before the first score."""
         return {
             **super().init(),
             "ratios": np.zeros(self.num_tasks),
@@ -142,7 +142,7 @@ class RatioSchedule(AdaptiveSchedule):
         }
 
     def update(self, state: State, step: int, scores: ScoreBook) -> State:
-        """Takes in the scores that are new."""
+        """Learns from the scores since the last update."""
         del step
         if not self.fresh(state, scores).any():
             return dict(state)
@@ -150,19 +150,19 @@ class RatioSchedule(AdaptiveSchedule):
         return {**state, "probabilities": self.move(state, self.ratio_weights(state["ratios"]))}
 
     def rebalance(self, state: State, kept: np.ndarray) -> State:
-        """Probabilities for the ratios of the tasks that are left and of the new ones."""
+        """Computes probabilities for the ratios of the remaining and the new tasks."""
         state = super().rebalance(state, kept)
         return {**state, "probabilities": self.move(state, self.ratio_weights(state["ratios"]))}
 
     def fresh(self, state: State, scores: ScoreBook) -> np.ndarray:
-        """Which tasks have a score that was not taken in yet, bool[N]."""
+        """Returns which tasks have a score that was not used yet, bool[N]."""
         self.check_book(scores)
-        # The step tells a new book (of another metric, say) from the one that was seen.
+        # The step distinguishes a new book (for example of another metric) from the previous one.
         other = (scores.counts != state["seen_count"]) | (scores.steps != state["seen_step"])
         return other & (scores.counts > 0)
 
     def taken_in(self, state: State, scores: ScoreBook) -> State:
-        """Smoothed ratios after the new scores; the first score of a task counts in full."""
+        """Returns the state with smoothed new ratios; a task's first score counts in full."""
         fresh = self.fresh(state, scores)
         ema = np.where(state["seen_count"] == 0, 0.0, self.ema)
         smoothed = ema * state["ratios"] + (1 - ema) * scores.ratios()
@@ -175,10 +175,10 @@ class RatioSchedule(AdaptiveSchedule):
 
 
 def bounded(old: np.ndarray, new: np.ndarray, most: float) -> np.ndarray:
-    """Goes from old towards new so that no entry changes by more than `most`.
+    """Moves from `old` towards `new` so that no entry changes by more than `most`.
 
-    All entries go the same share of their way, which keeps the sum, and every floor that both hold.
-    `most` = 1 is no bound, for factors too, which may change by more.
+    All entries move by the same fraction of their distance. This keeps the sum, and every floor
+    that both arrays respect. `most` = 1 is no limit, also for factors, which may change by more.
     """
     largest = np.abs(new - old).max()
     if most == 1 or largest <= most:

@@ -1,8 +1,8 @@
-"""What changes while a schedule learns: its state, the scores and the losses seen so far.
+"""The state that changes while a schedule learns: its own state, scores and losses.
 
-A `Mixture` has one; `keras-mtl train` and `model.fit` use the mixture's, Model Garden's task
-sampler has its own. All of them enter scores, update the schedule, save and restore here, so the
-rules for changed tasks and a changed metric are the same everywhere.
+Each `Mixture` has an `AdaptiveState`, which `keras-mtl train` and `model.fit` use; Model Garden's
+task sampler has its own. All of them record scores, update the schedule, save and restore through
+this class, so the rules for changed tasks and a changed metric are the same everywhere.
 """
 
 import dataclasses
@@ -21,30 +21,35 @@ _METRIC = "metric"
 
 
 class AdaptiveState:
-    """A schedule, its state from each update on, and the book of scores that it learns from.
+    """A schedule, the history of its state, and the book of scores that it learns from.
 
     Args:
         schedule: the schedule.
         metric: name of the metric of the scores.
         higher_is_better: direction of the scores.
-        baselines: {task: score of a model trained on only this task}, > 0; for other tasks, that of
-            their `TaskInfo`.
+        baselines: {task: score of a model trained on only this task}, > 0; other tasks have the
+            baseline of their `TaskInfo`.
 
     Attributes:
         schedule: the schedule.
+        task_names: names of the tasks.
         metric: name of the metric of the scores.
-        book: scores, baselines and observed losses.
+        book: scores, baselines and training losses.
 
     Raises:
-        ConfigError: a baseline is of an unknown task or not > 0.
+        ConfigError: a baseline is not > 0, or its task is unknown.
 
-    Example::
+    Example:
+        ```python
+        from keras_mtl import TaskInfo, schedules
 
         tasks = [TaskInfo("en-fr", 9000, baseline=40.0), TaskInfo("en-oc", 200, baseline=20.0)]
-        adaptive = AdaptiveState(create("inverse_ratio", tasks), metric="bleu")
+        schedule = schedules.create("inverse_ratio", tasks)
+        adaptive = schedules.AdaptiveState(schedule, metric="bleu")
         adaptive.enter_scores(1000, {"en-fr": 30.0, "en-oc": 2.0})
         adaptive.update(1000)
-        adaptive.probabilities(1000)  # Most batches are of en-oc now.
+        adaptive.probabilities(1000)  # Most batches are now of en-oc.
+        ```
     """
 
     def __init__(
@@ -59,16 +64,16 @@ class AdaptiveState:
         self.metric = metric
         self._tasks = with_baselines(schedule.tasks, baselines or {})
         self.book = ScoreBook(self._tasks, higher_is_better)
-        # (first step, state) by increasing step: each state holds from its step to the next one's.
+        # (first step, state) by increasing step: each state holds until the step of the next one.
         # Replaced as a whole, so that another thread always reads a complete history.
         self._history: tuple[tuple[int, State], ...] = ((0, schedule.init()),)
 
     def probabilities(self, step: int) -> np.ndarray:
-        """Returns float64[N], the schedule's probabilities at a step; not to be written to."""
+        """Returns the probabilities at a step, float64[N]; do not write to them."""
         return self.schedule.probabilities(step, self._state(step))
 
     def scales(self, step: int) -> np.ndarray:
-        """Returns float64[N], the schedule's factors on each task's update at a step."""
+        """Returns the factor of each task's update at a step, float64[N], mean 1."""
         return self.schedule.scales(step, self._state(step))
 
     def set_metric(
@@ -77,7 +82,7 @@ class AdaptiveState:
         higher_is_better: bool = True,
         baselines: Mapping[str, float] | None = None,
     ) -> None:
-        """Says what the scores are from now on; what was entered for another metric is forgotten.
+        """Sets the metric of the scores; scores and losses of another metric are dropped.
 
         Args:
             metric: name of the metric.
@@ -93,11 +98,11 @@ class AdaptiveState:
             self.book = ScoreBook(self._tasks, higher_is_better)
 
     def enter_scores(self, step: int, scores: Mapping[str, float]) -> None:
-        """Enters validation scores; the schedule learns them at the next `update`.
+        """Records validation scores; the schedule learns from them at the next `update`.
 
         Args:
             step: step of the weights that were scored.
-            scores: {task: score}; a task that is left out keeps its score.
+            scores: {task: score}; a task that is not included keeps its score.
 
         Raises:
             InputError: a task is unknown, or a value is not a score.
@@ -105,24 +110,24 @@ class AdaptiveState:
         for name in scores:
             if name not in self.task_names:
                 remedy = nearest_task(name, self.task_names, listing="")
-                raise InputError(f"a score is of an unknown task {name!r}{remedy}")
+                raise InputError(f"there is a score for an unknown task {name!r}{remedy}")
         for name, score in scores.items():
             self.book.set(self.task_names.index(name), step, float(score))
 
     def observe_losses(
         self, step: int, losses: np.ndarray, probabilities: np.ndarray, batches: np.ndarray
     ) -> None:
-        """Enters training losses; a schedule that learns from losses does so at the next `update`.
+        """Records training losses; schedules may learn from them at the next `update`.
 
-        Tasks without batches, with a probability of 0 or with a loss that is not finite are left
-        out.
+        Tasks without batches, with a probability of 0 or with a loss that is not finite are
+        skipped.
 
         Args:
             step: step of the last batch.
             losses: float[N], mean loss of each task over its batches.
-            probabilities: float64[N], with which the batches were drawn.
-            batches: float64[N], number of batches of each task; parts of mixed batches count by
-                their share of the rows.
+            probabilities: float64[N], with which the tasks were drawn.
+            batches: float64[N], number of batches of each task; a part of a mixed batch counts by
+                its share of the rows.
         """
         for task in np.flatnonzero((batches > 0) & (probabilities > 0) & np.isfinite(losses)):
             self.book.observe(
@@ -134,19 +139,19 @@ class AdaptiveState:
             )
 
     def ratios(self) -> dict[str, float] | None:
-        """Returns {task: score / baseline}; None if a task has no baseline."""
+        """Returns the ratio of `ScoreBook.ratios` by task; None if a task has no baseline."""
         if np.isnan(self.book.baselines).any():
             return None
         return dict(zip(self.task_names, self.book.ratios().tolist(), strict=True))
 
     def update(self, step: int) -> bool:
-        """Lets the schedule learn what the book holds.
+        """Lets the schedule learn from the book.
 
         Args:
-            step: batches consumed; the new state holds from this step on.
+            step: number of batches consumed; the new state holds from this step on.
 
         Returns:
-            Whether the schedule's state changed. States of later steps are dropped then.
+            Whether the state of the schedule changed. If it did, states of later steps are dropped.
         """
         before = self._state(step)
         after = self.schedule.update(before, step, self.book)
@@ -163,31 +168,31 @@ class AdaptiveState:
             self._history = self._history[holding:]
 
     def schedule_state(self, step: int | None = None) -> dict[str, np.ndarray]:
-        """Returns the schedule's state at a step as new arrays, for `load_schedule`.
+        """Returns the state of the schedule at a step as new arrays, for `load_schedule`.
 
         Args:
-            step: batches consumed; None takes the latest state.
+            step: number of batches consumed; None means the latest state.
         """
         state = self._history[-1][1] if step is None else self._state(step)
         return {f"{_SCHEDULE}{key}": np.array(value) for key, value in state.items()}
 
     def score_state(self) -> dict[str, np.ndarray]:
-        """Returns scores, losses and the name of the metric as new arrays, for `load_scores`."""
+        """Returns the scores, losses and metric name as new arrays, for `load_scores`."""
         book = {f"{_BOOK}{key}": value for key, value in self.book.state_dict().items()}
         return {**book, _METRIC: np.array(self.metric)}
 
     @staticmethod
     def has_scores(saved: Mapping[str, np.ndarray]) -> bool:
-        """Whether arrays are those of `score_state`, maybe with others."""
+        """Returns whether saved arrays include those of `score_state`."""
         return f"{_BOOK}scores" in saved
 
     def load_schedule(self, saved: Mapping[str, np.ndarray], index_map: np.ndarray) -> None:
-        """Brings the schedule to a saved state, also another schedule's or of other tasks.
+        """Restores a saved state of the schedule, possibly of another schedule or other tasks.
 
         Args:
-            saved: from `schedule_state`, maybe with other arrays in it.
+            saved: arrays of `schedule_state`; other arrays are ignored.
             index_map: int64[N], the saved index of each task, -1 for a new one
-                (`keras_mtl.schedules.task_index_map` makes it).
+                (from `keras_mtl.schedules.task_index_map`).
 
         Raises:
             CheckpointError: an array does not fit the map.
@@ -196,15 +201,15 @@ class AdaptiveState:
         self._history = ((0, state),)
 
     def load_scores(self, saved: Mapping[str, np.ndarray], index_map: np.ndarray) -> str | None:
-        """Brings the book to a saved state. Scores of another metric are forgotten.
+        """Restores a saved book; scores and losses of another metric are dropped.
 
         Args:
-            saved: from `score_state`, maybe with other arrays in it. Older versions saved only the
+            saved: arrays of `score_state`; other arrays are ignored. Older versions saved only the
                 direction of the metric; then only the direction is compared.
             index_map: as in `load_schedule`.
 
         Returns:
-            What to tell the user if the scores were forgotten, None if they were kept.
+            A message for the user if the scores were dropped; None if they were kept.
 
         Raises:
             CheckpointError: an array is missing or does not fit the map.
@@ -217,12 +222,12 @@ class AdaptiveState:
             return None
         self.book = ScoreBook(self._tasks, higher)
         return (
-            f"the metric is {self.metric!r} with higher_is_better={higher}, and the saved scores "
-            f"are of {metric!r} with higher_is_better={book.higher_is_better}; they are forgotten"
+            f"the metric is {self.metric!r} with higher_is_better={higher}, but the saved scores "
+            f"are of {metric!r} with higher_is_better={book.higher_is_better}; they are dropped"
         )
 
     def _state(self, step: int) -> State:
-        """The schedule's state at a step; before the first one that is known, that one."""
+        """Returns the state of the schedule at a step; the oldest one for steps before it."""
         for first, state in reversed(self._history):
             if first <= step:
                 return state
@@ -232,16 +237,16 @@ class AdaptiveState:
 def with_baselines(
     tasks: Sequence[TaskInfo], baselines: Mapping[str, float]
 ) -> tuple[TaskInfo, ...]:
-    """Returns the tasks, with the given baselines in place of their own.
+    """Returns the tasks with the given baselines instead of their own.
 
     Raises:
-        ConfigError: a baseline is of an unknown task or not > 0.
+        ConfigError: a baseline is not > 0, or its task is unknown.
     """
     names = [task.name for task in tasks]
     for name in baselines:
         if name not in names:
             remedy = nearest_task(name, names, listing="")
-            raise ConfigError(f"baselines has an unknown task {name!r}{remedy}")
+            raise ConfigError(f"baselines names an unknown task {name!r}{remedy}")
     return tuple(
         dataclasses.replace(task, baseline=baselines.get(task.name, task.baseline))
         for task in tasks
@@ -249,19 +254,19 @@ def with_baselines(
 
 
 def with_prefix(arrays: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
-    """Returns the arrays whose names begin with a prefix, without it."""
+    """Returns the arrays whose names begin with a prefix, under names without the prefix."""
     return {
         key.removeprefix(prefix): value for key, value in arrays.items() if key.startswith(prefix)
     }
 
 
 def score_arrays(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Returns those of some arrays that `AdaptiveState.score_state` wrote."""
+    """Returns only the arrays that `AdaptiveState.score_state` wrote."""
     return {key: value for key, value in arrays.items() if key.startswith(_BOOK) or key == _METRIC}
 
 
 def _equal(first: State, second: State) -> bool:
-    """Whether two states of a schedule are bit for bit the same, NaN included."""
+    """Returns whether two states of a schedule are bit-identical, NaN included."""
     return first.keys() == second.keys() and all(
         np.asarray(first[key]).tobytes() == np.asarray(second[key]).tobytes() for key in first
     )

@@ -1,4 +1,4 @@
-"""Tasks as the arms of a bandit whose reward is the training loss or its fall."""
+"""The bandit schedule: tasks are arms; the reward is the training loss or its decrease."""
 
 import math
 from collections.abc import Sequence
@@ -17,29 +17,29 @@ REWARDS = ("loss", "progress")
 
 @register
 class Bandit(LossSchedule):
-    """EXP3 in the form of online data mixing.
+    """EXP3, in the form of online data mixing.
 
     For each batch drawn from task i with probability p_i: R_i += reward / reward_scale / p_i. Then,
-    with e_t = min(1/N, sqrt(ln N / (N t))) and e' the one of the update before (1/N at first),
+    with e_t = min(1/N, sqrt(ln N / (N t))) and e' its value at the previous update (1/N at first),
 
         p_i = (1 - N e_t) softmax(e' R)_i + e_t
 
-    Rewards of several batches between two updates add up; each is divided by the probability that
-    held when its task was drawn. Scores and baselines play no part.
+    Rewards of several batches between two updates add up; each is divided by the probability with
+    which its task was drawn. Scores and baselines are not used.
 
     State: `reward` float64[N], the sums R; `exploration` float64 scalar, e'; `last_loss`
-    float64[N], mean loss before the last update.
+    float64[N], mean loss of each task at its last update.
 
     Args:
         tasks: the tasks.
-        reward: `loss` (a task with a high loss has most to learn) or `progress` (fall of the task's
-            mean loss between updates).
-        reward_scale: brings rewards to about [0, 1], > 0.
+        reward: `loss` (a task with a high loss has most to learn) or `progress` (the decrease of
+            the mean loss of the task between updates).
+        reward_scale: divisor that brings rewards to about [0, 1], > 0.
         **shared: prior, prior_temperature, ema, max_change, floor: see `AdaptiveSchedule`. With
             ema, R becomes a moving average: ema * R + (1 - ema) * new instead of R + new.
 
     Reference: Albalak et al. 2023, "Efficient online data mixing", arXiv 2312.02406 (reward_scale
-    10 is their code's); Auer et al. 2002; reward `progress` after Graves et al. 2017,
+    10 is from their code); Auer et al. 2002; reward `progress` after Graves et al. 2017,
     arXiv 1704.03003.
     """
 
@@ -55,11 +55,11 @@ class Bandit(LossSchedule):
     ) -> None:
         super().__init__(tasks, **shared)
         self.reward = choice(self.name, "reward", reward, REWARDS)
-        hint = "the largest reward that is usual"
+        hint = "the usual largest reward"
         self.reward_scale = number(self.name, "reward_scale", reward_scale, above=0, hint=hint)
 
     def init(self) -> State:
-        """No reward yet."""
+        """Returns the state before the first reward."""
         return {
             **super().init(),
             "reward": np.zeros(self.num_tasks),
@@ -68,7 +68,7 @@ class Bandit(LossSchedule):
         }
 
     def update(self, state: State, step: int, scores: ScoreBook) -> State:
-        """Takes in the losses that are new."""
+        """Learns from the losses since the last update."""
         new = self.observed(state, scores)
         if not new.drawn.any():
             return dict(state)
@@ -93,7 +93,7 @@ class Bandit(LossSchedule):
         }
 
     def rebalance(self, state: State, kept: np.ndarray) -> State:
-        """A new task begins with the mean reward of the others, not far behind all of them."""
+        """A new task begins with the mean reward of the others, so that it is not far behind."""
         reward = state["reward"]
         if kept.any():
             reward = np.where(kept, reward, reward[kept].mean())

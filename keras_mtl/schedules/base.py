@@ -1,7 +1,7 @@
-"""What every schedule is: a pure function of the step and a small, flat state.
+"""The base class of schedules: pure functions of the step and a small, flat state.
 
-Reference for the shape of the interface: optax's schedules and gradient transformations, whose
-state is explicit and therefore saved, restored and compared without help from the object.
+The interface follows optax's schedules and gradient transformations: because the state is explicit,
+it can be saved, restored and compared without the object.
 """
 
 import abc
@@ -18,35 +18,57 @@ from keras_mtl.schedules.tasks import TaskInfo, check_tasks
 
 State = dict[str, np.ndarray]
 
-#: What the factor of a task multiplies: its gradient (a weight of its loss), or the learning rate
-#: of its gradient.
+#: What the factor of a task multiplies: its gradient (through a weight of its loss), or the
+#: learning rate of its update.
 APPLICATIONS = ("gradient", "learning_rate")
 
 
 class Schedule(abc.ABC):
     """Decides how often each task is drawn, and how strongly its updates act.
 
-    A subclass gives `name` and `weights`, and if it has state also `init` and `update`. Each
-    array of the state is either a scalar (0-d) or has a leading axis of `num_tasks`; dtypes are
-    float64 and int64. Nothing reads a clock, a global generator or a file.
+    A subclass defines `name` and `weights`, and if it has state also `init` and `update`. Each
+    array of the state is either a scalar (0-d) or has a leading axis of `num_tasks`; its dtype is
+    float64 or int64. No method reads a clock, a global random generator or a file.
 
     Args:
         tasks: the tasks, N >= 1, with unique names.
         floor: least probability of every task, in [0, 1/N]; applied after normalization.
 
     Attributes:
-        sizes: numbers of training examples, float64[N].
+        name: name under which the class is registered.
+        tasks: the tasks.
+        num_tasks: number of tasks, N.
+        sizes: numbers of training examples, float64[N], read-only.
+        floor: least probability of every task.
+        adaptive: whether `update` changes the state.
+        scaling: whether `scales` is ever other than 1.
+        uses_scores: whether `update` reads validation scores.
+        uses_losses: whether `update` reads training losses.
 
     Raises:
         ConfigError: if a parameter is out of range.
+
+    Example:
+        ```python
+        from keras_mtl import TaskInfo, schedules
+
+        @schedules.register
+        class SquareRoot(schedules.Schedule):
+            name = "square_root"
+
+            def weights(self, step, state):
+                return self.sizes**0.5
+
+        tasks = [TaskInfo("en-fr", size=10_000), TaskInfo("en-oc", size=400)]
+        schedule = schedules.create("square_root", tasks)
+        probabilities = schedule.probabilities(0, schedule.init())  # 5/6 and 1/6
+        schedules.sample(seed=1, step=0, probabilities=probabilities)  # index of a task
+        ```
     """
 
     name: ClassVar[str]
-    # Whether `update` does anything.
     adaptive: bool = False
-    # Whether `scales` is ever other than 1.
     scaling: bool = False
-    # Whether `update` reads validation scores, and whether it reads observed training losses.
     uses_scores: bool = False
     uses_losses: bool = False
 
@@ -57,55 +79,55 @@ class Schedule(abc.ABC):
         self.sizes = np.array([task.size for task in self.tasks], np.float64)
         self.sizes.setflags(write=False)
         floor = number(self.name, "floor", floor, hint="the same for every task")
-        # 1/N in the user's YAML is rounded, hence the slack.
+        # The slack allows for a rounded 1/N in a configuration.
         if not 0 <= floor <= (1 + 1e-9) / self.num_tasks:
             raise ConfigError(
-                f"schedule {self.name!r}: floor = {floor} must lie in [0, 1/{self.num_tasks}]: "
+                f"schedule {self.name!r}: floor = {floor} must be in [0, 1/{self.num_tasks}]: "
                 f"{self.num_tasks} tasks cannot each have more than 1/{self.num_tasks}"
             )
         self.floor = min(floor, 1 / self.num_tasks)
 
     def init(self) -> State:
-        """State at step 0."""
+        """Returns the state at step 0."""
         return {}
 
     @abc.abstractmethod
     def weights(self, step: int, state: State) -> np.ndarray:
-        """Unnormalized weights.
+        """Returns the weights of the tasks before normalization.
 
         Args:
             step: number of batches drawn before this one, >= 0.
             state: from `init` or `update`.
 
         Returns:
-            float64[N], >= 0 and finite. All zero prefers no task, which is uniform. A schedule
-            whose weights come from the user refuses such weights when it is made.
+            float64[N], >= 0 and finite. If all weights are 0, the probabilities are uniform. A
+            schedule whose weights come from the user rejects such weights in its constructor.
         """
 
     def probabilities(self, step: int, state: State) -> np.ndarray:
-        """Probability of each task to be drawn at `step`.
+        """Returns the probability of each task at `step`.
 
         Args:
             step: number of batches drawn before this one, >= 0.
             state: from `init` or `update`.
 
         Returns:
-            float64[N], >= `floor`, sums to 1. Not to be written to.
+            float64[N], >= `floor`, sums to 1. Do not write to it.
         """
         return apply_floor(normalize(self.weights(step, state)), self.floor)
 
     def scales(self, step: int, state: State) -> np.ndarray:
-        """Factor on each task's learning rate or gradient, float64[N], mean 1."""
+        """Returns the factor of each task's learning rate or gradient, float64[N], mean 1."""
         del step, state
         return np.ones(self.num_tasks)
 
     def update(self, state: State, step: int, scores: ScoreBook) -> State:
-        """State after the scores known at `step`; `state` itself is left as it is.
+        """Returns the state after the scores known at `step`; `state` itself does not change.
 
         Args:
             state: the state so far.
             step: number of batches consumed so far.
-            scores: latest scores of the same tasks in the same order.
+            scores: scores and losses of the same tasks in the same order.
 
         Returns:
             A new dict.
@@ -114,24 +136,24 @@ class Schedule(abc.ABC):
         return dict(state)
 
     def skip(self, state: State, scores: ScoreBook) -> State:
-        """State after passing over what the book holds; for a schedule whose turn has not come.
+        """Returns the state after ignoring what the book holds; `piecewise` uses it.
 
-        Only schedules that add up what is new since their last update have to do anything.
+        Only schedules that use differences since their last update need to override this method.
         """
         del scores
         return dict(state)
 
     def remap(self, state: State, index_map: np.ndarray) -> State:
-        """Brings a saved state, also another schedule's, to this schedule and its task list.
+        """Converts a saved state, possibly of another schedule, to this schedule and its tasks.
 
-        Tasks that were known keep what the state says of them, new ones start as in `init`. Entries
-        that this schedule does not have are dropped, those that are missing start as in `init`.
-        With the same schedule and tasks the result equals `state` bit for bit.
+        Known tasks keep their values, and new tasks start as in `init`. Entries that this schedule
+        does not have are dropped, and missing entries start as in `init`. With the same schedule
+        and tasks, the result equals `state` bit for bit.
 
         Args:
-            state: what was saved.
+            state: the saved state.
             index_map: int64[N], the old index of each present task, -1 for a new one
-                (`keras_mtl.schedules.tasks.task_index_map` makes it).
+                (from `keras_mtl.schedules.task_index_map`).
 
         Returns:
             A state of this schedule.
@@ -152,9 +174,9 @@ class Schedule(abc.ABC):
                 continue
             if len(old) <= index_map.max():
                 raise CheckpointError(
-                    f"schedule {self.name!r}: the saved {key!r} has {len(old)} tasks, the saved "
-                    f"list of tasks at least {index_map.max() + 1}; the checkpoint is damaged: "
-                    "resume from an earlier one"
+                    f"schedule {self.name!r}: the saved {key!r} has {len(old)} tasks, but the "
+                    f"saved list of tasks has at least {index_map.max() + 1}; the checkpoint is "
+                    "damaged: resume from an earlier one"
                 )
             unchanged = unchanged and len(old) == self.num_tasks
             fresh = fresh.copy()
@@ -163,18 +185,21 @@ class Schedule(abc.ABC):
         return result if unchanged else self.rebalance(result, kept)
 
     def rebalance(self, state: State, kept: np.ndarray) -> State:
-        """Restores what must hold across tasks (sums, means) after tasks came or went.
+        """Restores sums and means over tasks after tasks were added or removed.
 
         Args:
-            state: this schedule's state; rows of new tasks as in `init`.
+            state: state of this schedule, in which new tasks have the values of `init`.
             kept: bool[N], False for new tasks.
+
+        Returns:
+            A state of this schedule.
         """
         del kept
         return state
 
 
 class FixedSchedule(Schedule):
-    """A schedule whose weights never change; a subclass passes them to the constructor.
+    """Base class of schedules whose weights never change; a subclass passes them on.
 
     Args:
         tasks: the tasks.
@@ -188,23 +213,23 @@ class FixedSchedule(Schedule):
         super().__init__(tasks, floor=floor)
         self._weights = np.array(weights, np.float64)
         self._probabilities = apply_floor(normalize(self._weights), self.floor)
-        # Handed out at every step without a copy.
+        # Returned at every step without a copy.
         self._weights.setflags(write=False)
         self._probabilities.setflags(write=False)
 
     def weights(self, step: int, state: State) -> np.ndarray:
-        """The weights, whatever the step."""
+        """Returns the weights, the same at every step."""
         del step, state
         return self._weights
 
     def probabilities(self, step: int, state: State) -> np.ndarray:
-        """The probabilities, whatever the step; read-only."""
+        """Returns the probabilities, the same at every step; read-only."""
         del step, state
         return self._probabilities
 
 
 def normalize(weights: np.ndarray) -> np.ndarray:
-    """Weights divided by their sum; uniform if all are zero.
+    """Returns weights divided by their sum; uniform if all are zero.
 
     Args:
         weights: float64[N], >= 0, finite.
@@ -213,7 +238,7 @@ def normalize(weights: np.ndarray) -> np.ndarray:
         float64[N], sums to 1.
 
     Raises:
-        ValueError: if a weight is negative, NaN or infinite, which is a defect of the schedule.
+        ValueError: if a weight is negative, NaN or infinite, which is a bug of the schedule.
     """
     weights = np.asarray(weights, np.float64)
     largest = weights.max()
@@ -221,14 +246,14 @@ def normalize(weights: np.ndarray) -> np.ndarray:
         raise ValueError(f"weights must be finite and >= 0, not {weights}")
     if largest == 0:
         return np.full(len(weights), 1 / len(weights))
-    scaled = weights / largest  # keeps the sum finite for any finite weights
+    scaled = weights / largest  # Keeps the sum finite for any finite weights.
     return scaled / scaled.sum()
 
 
 def apply_floor(probabilities: np.ndarray, floor: float) -> np.ndarray:
-    """Raises probabilities below `floor` to it; the others shrink in proportion to pay for it.
+    """Raises probabilities below `floor` to it and scales the others down in proportion.
 
-    Probabilities that all reach the floor already are left as they are.
+    Probabilities that are all >= `floor` are returned unchanged.
 
     Args:
         probabilities: float64[N], sums to 1.
@@ -241,7 +266,7 @@ def apply_floor(probabilities: np.ndarray, floor: float) -> np.ndarray:
         return probabilities
     raised = np.zeros(len(probabilities), bool)
     result = probabilities
-    # Shrinking may push another one below the floor; at most N rounds, in practice two.
+    # Scaling may push another probability below the floor: at most N rounds, usually two.
     while not raised.all():
         below = ~raised & (result < floor)
         if not below.any():

@@ -1,4 +1,4 @@
-"""Weights that the user gives."""
+"""The constant schedule: weights that the user gives."""
 
 from collections.abc import Mapping, Sequence
 
@@ -10,12 +10,12 @@ from keras_mtl.schedules.tasks import TaskInfo
 
 @register
 class Constant(FixedSchedule):
-    """w_i as given.
+    """Weights w_i that the user gives.
 
     Args:
         tasks: the tasks.
-        weights: {task name: weight} or a list in the order of the tasks, each >= 0 and
-            at least one above 0; they need not sum to 1.
+        weights: {task name: weight} or a list in the order of the tasks, each >= 0 and at least
+            one above 0; they need not sum to 1.
         floor: least probability of every task, in [0, 1/N].
 
     Reference: Lingvo's ConstantScheduler.

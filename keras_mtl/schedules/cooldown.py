@@ -1,4 +1,4 @@
-"""Even first, proportional later: one switch of temperature."""
+"""The cooldown schedule: even first, proportional later, by one change of temperature."""
 
 from collections.abc import Sequence
 
@@ -13,16 +13,16 @@ from keras_mtl.schedules.temperature import size_weights
 
 @register
 class Cooldown(Schedule):
-    """Temperature `initial` until `switch_step`, temperature `final` from there on.
+    """Uses temperature `initial` before `switch_step`, and temperature `final` from then on.
 
-    Small tasks are learned early and are not repeated until they are memorised.
+    Small tasks are learned early, and are not repeated so often that they are memorized.
 
     Args:
         tasks: the tasks.
         switch_step: first step of the final temperature, >= 0 (half of the training in the paper).
-        initial: temperature before, > 0.
-        final: temperature from switch_step on, > 0.
-        cap: size above which a task counts as no larger, > 0; None is no cap.
+        initial: temperature before `switch_step`, > 0.
+        final: temperature from `switch_step` on, > 0.
+        cap: larger sizes count as this size, > 0; None is no cap.
         floor: least probability of every task, in [0, 1/N].
 
     Reference: Li et al. 2025, "Upsample or upweight?", arXiv 2410.04579.
@@ -41,7 +41,7 @@ class Cooldown(Schedule):
         floor: float = 0.0,
     ) -> None:
         super().__init__(tasks, floor=floor)
-        sizes_of(self.name, tasks)  # Refuses tasks that are all empty.
+        sizes_of(self.name, tasks)  # Raises an error if all tasks are empty.
         hint = "the first step of the final temperature"
         self.switch_step = integer(self.name, "switch_step", switch_step, least=0, hint=hint)
         hint = "a temperature: 1 is proportional, larger is more even"
@@ -53,6 +53,6 @@ class Cooldown(Schedule):
         self._final = size_weights(self.sizes, 1 / final, cap)
 
     def weights(self, step: int, state: State) -> np.ndarray:
-        """The weights of the temperature that holds at the step."""
+        """Returns the weights for the temperature at the step."""
         del state
         return self._initial if step < self.switch_step else self._final

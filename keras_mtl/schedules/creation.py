@@ -1,4 +1,4 @@
-"""Schedules made by name."""
+"""Creates schedules by name."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,18 +9,27 @@ from keras_mtl.schedules.tasks import TaskInfo, check_tasks
 
 
 def create(name: str, tasks: Sequence[TaskInfo], /, **parameters: Any) -> Schedule:
-    """Makes a schedule.
+    """Creates a schedule by name.
 
     Args:
-        name: a registered name.
-        tasks: the tasks, in the order of every array.
-        **parameters: the schedule's own parameters, and `floor`.
+        name: a registered name; `available` lists them.
+        tasks: the tasks, N >= 1. All arrays of the schedule have their order.
+        **parameters: the parameters of the schedule, and `floor`.
 
     Returns:
         The schedule.
 
     Raises:
-        ConfigError: the name or a parameter is not known, missing or out of range.
+        ConfigError: the name is unknown, or a parameter is unknown, missing or out of range.
+
+    Example:
+        ```python
+        from keras_mtl import TaskInfo, schedules
+
+        tasks = [TaskInfo("en-fr", size=200_000), TaskInfo("en-oc", size=400)]
+        schedule = schedules.create("temperature", tasks, temperature=5.0)
+        schedule.probabilities(0, schedule.init())  # array([0.776, 0.224])
+        ```
     """
     check_tasks(tasks)
     return SCHEDULES.create(name, parameters, tasks)
@@ -29,17 +38,18 @@ def create(name: str, tasks: Sequence[TaskInfo], /, **parameters: Any) -> Schedu
 def create_unsized(
     name: str, baselines: Mapping[str, float | None], /, **parameters: Any
 ) -> Schedule:
-    """Makes a schedule before the sizes of its tasks are known.
+    """Creates a schedule before the sizes of its tasks are known.
 
-    It checks its parameters and says what it needs, such as scores. Its probabilities mean nothing.
+    The schedule checks its parameters and says what it needs, such as scores. Its probabilities
+    are meaningless.
 
     Args:
         name: a registered name.
-        baselines: the tasks in their order, each with its baseline, or None.
-        **parameters: as of `create`.
+        baselines: {task name: baseline, or None}, in the order of the tasks.
+        **parameters: as for `create`.
 
     Raises:
-        ConfigError: as of `create`.
+        ConfigError: as for `create`.
     """
     # No schedule checks a parameter against a size.
     tasks = [TaskInfo(task, 1, baseline) for task, baseline in baselines.items()]

@@ -1,4 +1,4 @@
-"""From one set of weights to another, with an exponential approach."""
+"""The exponential schedule: from one set of weights to another at an exponential rate."""
 
 from collections.abc import Mapping, Sequence
 
@@ -13,7 +13,7 @@ Weights = Mapping[str, float] | Sequence[float]
 
 
 class ShiftedExponential(Schedule):
-    """Base of the schedules w_i(t) = p1_i + b_i * exp(-alpha t).
+    """Base class of the schedules w_i(t) = p1_i + b_i * exp(-alpha t).
 
     Args:
         tasks: the tasks.
@@ -36,13 +36,13 @@ class ShiftedExponential(Schedule):
         floor: float = 0.0,
     ) -> None:
         super().__init__(tasks, floor=floor)
-        hint = "a rate per step; after 1/alpha steps 63 % of the way is done"
+        hint = "a rate per step; 63 % of the change is done after 1/alpha steps"
         self.alpha = number(self.name, "alpha", alpha, least=0, hint=hint)
         self.p0 = per_task(self.name, "p0", p0, self.tasks, weights=True)
         self.p1 = per_task(self.name, "p1", p1, self.tasks, weights=True)
 
     def weights(self, step: int, state: State) -> np.ndarray:
-        """The formula above."""
+        """Returns the weights by the formula of the class."""
         del state
         decay = np.exp(-self.alpha * step)
         # Grouped so that no term is negative: rounding cannot bring a weight below 0.
@@ -54,7 +54,8 @@ class Exponential(ShiftedExponential):
     """w_i(t) = p1_i + (p0_i - p1_i) exp(-alpha t); parameters as in `ShiftedExponential`.
 
     Reference: Kiperwasser & Ballesteros 2018, arXiv 1804.08915; Lingvo's ExponentialScheduler.
-    As in Lingvo t is the step, so alpha is small: 1e-5 changes over some 100,000 steps.
+    As in Lingvo, t is the step, so alpha is small: 1e-5 spreads the change over some
+    100,000 steps.
     """
 
     name = "exponential"

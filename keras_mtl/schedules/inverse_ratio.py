@@ -1,4 +1,4 @@
-"""The adaptive schedule of the paper: weight by the inverse of the ratio to the baseline."""
+"""The inverse-ratio schedule: weights by the inverse of the ratio of score to baseline."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,14 +14,15 @@ from keras_mtl.schedules.tasks import TaskInfo
 class InverseRatio(RatioSchedule):
     """w_i = 1 / (min(1, r_i)^alpha + epsilon), with r_i = score / baseline.
 
-    Acts most on tasks far from their baseline. A task at or above it counts as at it; when all are,
-    the schedule is uniform (or the prior).
+    It favors tasks that are far from their baseline most. Scores above the baseline count as equal
+    to it; when all tasks have reached it, the schedule is uniform (or the prior).
 
     Args:
         tasks: the tasks, each with a baseline.
-        alpha: how strongly lagging tasks are favored, >= 0; 0 is uniform. With 1 a task at 0.9 of
-            its baseline gets 1.1 times the weight of one at it, with 5 1.6 times.
-        epsilon: bounds the weights to a ratio of (1 + epsilon) / epsilon, >= 1e-9.
+        alpha: how strongly lagging tasks are favored, >= 0; 0 is uniform. A task at 0.9 of its
+            baseline gets 1.1 times the weight of a task at its baseline if alpha is 1, and 1.6
+            times if it is 5.
+        epsilon: limits the ratio of two weights to (1 + epsilon) / epsilon, >= 1e-9.
         **shared: prior, prior_temperature, ema, max_change, floor: see `AdaptiveSchedule`.
 
     Reference: Jean, Firat, Johnson 2019, arXiv 1909.06434; Lingvo's
@@ -44,5 +45,5 @@ class InverseRatio(RatioSchedule):
         self.epsilon = number(self.name, "epsilon", epsilon, least=1e-9, hint=hint)
 
     def ratio_weights(self, ratios: np.ndarray) -> np.ndarray:
-        """The formula above."""
+        """Returns the weights by the formula of the class."""
         return 1 / (np.minimum(1.0, ratios) ** self.alpha + self.epsilon)

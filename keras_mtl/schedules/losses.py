@@ -1,4 +1,4 @@
-"""What the schedules that learn from training losses share."""
+"""Base class of the schedules that learn from training losses."""
 
 from typing import NamedTuple
 
@@ -12,13 +12,13 @@ _TOTALS = ("loss_weight", "loss_sum", "inverse_probability", "loss_over_probabil
 
 
 class Observed(NamedTuple):
-    """Losses that are new since the last update; see `ScoreBook` for the sums.
+    """Training losses since the last update; see `ScoreBook` for the sums.
 
     Attributes:
-        drawn: bool[N], whether the task had any.
-        mean_loss: float64[N], 0 for a task that had none.
-        inverse_probability: float64[N].
-        loss_over_probability: float64[N].
+        drawn: bool[N], whether the task had a loss.
+        mean_loss: float64[N], 0 for a task without a loss.
+        inverse_probability: float64[N], sum of weight / probability.
+        loss_over_probability: float64[N], sum of weight * loss / probability.
     """
 
     drawn: np.ndarray
@@ -28,25 +28,25 @@ class Observed(NamedTuple):
 
 
 class LossSchedule(AdaptiveSchedule):
-    """Base of schedules that act on the training losses seen since the last update.
+    """Base class of schedules that act on the training losses since the last update.
 
-    State: the totals of the score book that were taken in, float64[N] each, under `seen_*`.
+    State: `seen_*`, float64[N] each: the totals of the score book at the last update.
     """
 
     uses_losses = True
 
     def init(self) -> State:
-        """No loss yet."""
+        """Returns the state before the first loss."""
         return {**super().init(), **{f"seen_{key}": np.zeros(self.num_tasks) for key in _TOTALS}}
 
     def skip(self, state: State, scores: ScoreBook) -> State:
-        """Counts all losses of the book as taken in."""
+        """Marks all losses of the book as seen."""
         return {**state, **{f"seen_{key}": getattr(scores, key).copy() for key in _TOTALS}}
 
     def observed(self, state: State, scores: ScoreBook) -> Observed:
-        """What is new in the book."""
+        """Returns the losses that the book got since the last update."""
         self.check_book(scores)
-        # A book that holds less than was seen is a new one: all of it is new.
+        # A book with smaller totals than those seen is another book: all of its losses are new.
         same = scores.loss_weight >= state["seen_loss_weight"]
         weight, loss, inverse, weighted = (
             getattr(scores, key) - np.where(same, state[f"seen_{key}"], 0.0) for key in _TOTALS
@@ -61,6 +61,6 @@ class LossSchedule(AdaptiveSchedule):
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
-    """Softmax of float64[N], safe for large values."""
+    """Returns the softmax of float64[N]; large values do not overflow."""
     exponentials = np.exp(logits - logits.max())
     return exponentials / exponentials.sum()

@@ -1,4 +1,4 @@
-"""Parameters of schedules that have a value for each task."""
+"""Checks of parameters that have a value for each task."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -19,21 +19,21 @@ def per_task(
     least: float = 0.0,
     weights: bool = False,
 ) -> np.ndarray:
-    """One number a task, given as {task name: number} or as a list in the order of the tasks.
+    """Returns one number for each task from {task name: number} or a list in task order.
 
     Args:
         schedule: name of the schedule, for the message.
         field: name of the parameter.
-        value: what the user gave.
+        value: the user's value.
         tasks: the tasks.
         least: smallest number that is accepted.
-        weights: the numbers are weights, of which one at least must be above 0.
+        weights: whether the numbers are weights, of which at least one must be above 0.
 
     Returns:
-        float64[N].
+        float64[N], in the order of the tasks.
 
     Raises:
-        ConfigError: if a task has no number, a name is unknown, a number is out of range or all
+        ConfigError: if a task has no number, a name is unknown, a number is out of range, or all
             weights are 0.
     """
     names = [task.name for task in tasks]
@@ -71,13 +71,13 @@ def per_task(
     if weights and not found.any():
         raise ConfigError(
             f"schedule {schedule!r}: {field} = {value!r} has no weight above 0, so no task would "
-            "be drawn; give at least one task a weight above 0, or take the schedule 'uniform'"
+            "be drawn; give at least one task a weight above 0, or use the schedule 'uniform'"
         )
     return found
 
 
 def sizes_of(schedule: str, tasks: Sequence[TaskInfo]) -> np.ndarray:
-    """Numbers of training examples, for a schedule that weights tasks by them.
+    """Returns the sizes of the tasks, for a schedule that weights tasks by size.
 
     Args:
         schedule: name of the schedule, for the message.
@@ -92,8 +92,8 @@ def sizes_of(schedule: str, tasks: Sequence[TaskInfo]) -> np.ndarray:
     sizes = np.array([task.size for task in tasks], np.float64)
     if not sizes.any():
         raise ConfigError(
-            f"schedule {schedule!r} weights tasks by their numbers of training examples, and the "
+            f"schedule {schedule!r} weights tasks by their numbers of training examples, but the "
             f"size of every task is 0 ({', '.join(task.name for task in tasks)}); give the sizes, "
-            "or take the schedule 'uniform'"
+            "or use the schedule 'uniform'"
         )
     return sizes

@@ -1,4 +1,4 @@
-"""One schedule after the other."""
+"""The piecewise schedule: one schedule after the other."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,22 +16,22 @@ from keras_mtl.schedules.tasks import TaskInfo
 
 @register
 class Piecewise(Schedule):
-    """The schedule of the stage that holds the step, which sees the step less its own start.
+    """Uses the schedule of the stage that contains the step, counted from the start of the stage.
 
-    Only the schedule of the present stage is updated. One that adapts therefore begins without
-    scores; let its stage begin at a step at which scores arrive, and it has them from its first
-    draw on.
+    Only the schedule of the current stage is updated, so an adaptive schedule begins without
+    scores. Let its stage begin at a step at which scores arrive, so that it has them from its
+    first draw on.
 
-    State: that of each stage's schedule, under `<number of the stage>/`.
+    State: the state of each stage's schedule, under `<index of the stage>/`.
 
     Args:
         tasks: the tasks.
-        stages: list of {name: SCHEDULE, parameters: {...}, steps: NUMBER}; the steps of the last
-            one may be left out, it does not end.
-        floor: least probability of every task, in [0, 1/N], on top of the stages' own.
+        stages: list of {name: SCHEDULE, parameters: {...}, steps: NUMBER}. The last stage does not
+            end and may omit its steps.
+        floor: least probability of every task, in [0, 1/N], in addition to those of the stages.
 
-    Reference: Lingvo's PieceWiseScheduler. Choi et al. 2023, "Order matters", arXiv 2312.06134 is
-    `sequential` or `constant` on the large tasks, followed by a mixture.
+    Reference: Lingvo's PieceWiseScheduler. The method of Choi et al. 2023, "Order matters",
+    arXiv 2312.06134, is `sequential` or `constant` on the large tasks, followed by a mixture.
     """
 
     name = "piecewise"
@@ -65,7 +65,7 @@ class Piecewise(Schedule):
         self.uses_losses = any(child.uses_losses for child in self.children)
 
     def init(self) -> State:
-        """The stages' states side by side."""
+        """Returns the states of the stages' schedules."""
         return {
             f"{number}/{key}": value
             for number, child in enumerate(self.children)
@@ -73,21 +73,21 @@ class Piecewise(Schedule):
         }
 
     def weights(self, step: int, state: State) -> np.ndarray:
-        """The probabilities of the stage's schedule."""
+        """Returns the probabilities of the stage's schedule."""
         number, child, step = self._stage(step)
         return child.probabilities(step, self._part(state, number))
 
     def probabilities(self, step: int, state: State) -> np.ndarray:
-        """The probabilities of the stage's schedule, at the floor of both."""
+        """Returns the probabilities of the stage's schedule, with the floors of both."""
         return apply_floor(self.weights(step, state), self.floor)
 
     def scales(self, step: int, state: State) -> np.ndarray:
-        """The scales of the stage's schedule."""
+        """Returns the scales of the stage's schedule."""
         number, child, step = self._stage(step)
         return child.scales(step, self._part(state, number))
 
     def update(self, state: State, step: int, scores: ScoreBook) -> State:
-        """Updates the stage's schedule; those still to come pass over the scores."""
+        """Updates the stage's schedule; the schedules of later stages skip the scores."""
         present, child, child_step = self._stage(step)
         result = dict(state)
         self._put(result, present, child.update(self._part(state, present), child_step, scores))
@@ -96,21 +96,21 @@ class Piecewise(Schedule):
         return result
 
     def skip(self, state: State, scores: ScoreBook) -> State:
-        """All stages pass over the scores."""
+        """Lets the schedules of all stages skip the scores."""
         result = dict(state)
         for number, child in enumerate(self.children):
             self._put(result, number, child.skip(self._part(state, number), scores))
         return result
 
     def rebalance(self, state: State, kept: np.ndarray) -> State:
-        """Each stage restores its own."""
+        """Rebalances the state of each stage's schedule."""
         result = dict(state)
         for number, child in enumerate(self.children):
             self._put(result, number, child.rebalance(self._part(state, number), kept))
         return result
 
     def stage(self, step: int, state: State) -> tuple[Schedule, int, State]:
-        """The schedule of the stage that holds a step, the stage's first step, and its state."""
+        """Returns a step's schedule, the first step of its stage, and its state."""
         number, child, child_step = self._stage(step)
         return child, step - child_step, self._part(state, number)
 

@@ -1,4 +1,4 @@
-"""Every task as often as it has examples: all examples are seen equally often."""
+"""The proportional schedule: all examples are seen equally often."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ from keras_mtl.schedules.tasks import TaskInfo
 
 @register
 class Proportional(FixedSchedule):
-    """w_i = n_i.
+    """w_i = n_i, the number of training examples of task i.
 
     Args:
         tasks: the tasks.

@@ -1,10 +1,10 @@
-"""The registered schedules, and checks of their parameters."""
+"""The registry of schedules, and checks of their parameters."""
 
 from typing import Any
 
 from keras_mtl.configuration.components import Registry
 
-# Of `keras_mtl.schedules.base.Schedule`, whose module imports this one.
+# Its classes are subclasses of `keras_mtl.schedules.base.Schedule`, whose module imports this one.
 SCHEDULES: Registry[Any] = Registry("schedule")
 
 register = SCHEDULES.register

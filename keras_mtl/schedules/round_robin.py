@@ -1,4 +1,4 @@
-"""One task after the other."""
+"""The round-robin schedule: one task after the other."""
 
 import numpy as np
 
@@ -8,9 +8,9 @@ from keras_mtl.schedules.registry import register
 
 @register
 class RoundRobin(Schedule):
-    """Task t mod N at step t, in the order of the list of tasks.
+    """Takes task t mod N at step t, in the order of the list of tasks.
 
-    A function of the step, so that a restart does not begin again with the first task.
+    The turn is a function of the step, so a restart does not begin again with the first task.
 
     Args:
         tasks: the tasks.
@@ -22,7 +22,7 @@ class RoundRobin(Schedule):
     name = "round_robin"
 
     def weights(self, step: int, state: State) -> np.ndarray:
-        """1 for the task whose turn it is."""
+        """Returns 1 for the task whose turn it is, 0 for the others."""
         del state
         result = np.zeros(self.num_tasks)
         result[step % self.num_tasks] = 1

@@ -1,17 +1,17 @@
 """Draws that depend only on (seed, step), so that a restart repeats them.
 
 The generator is Philox-4x64 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"),
-keyed by seed and step. Its raw output is used directly: NumPy promises that a bit generator's
-stream never changes, and does not promise it of `Generator.random` (NEP 19).
+keyed by seed and step. Its raw output is used directly: NumPy guarantees that the stream of a bit
+generator never changes, but does not guarantee it for `Generator.random` (NEP 19).
 """
 
 import numpy as np
 
 _MASK = (1 << 64) - 1
-# Doubles have 53 bits: the upper 53 of 64 give multiples of 2^-53 in [0, 1).
+# Doubles have 53 bits: the upper 53 bits of 64 give multiples of 2^-53 in [0, 1).
 _SHIFT = 11
 _UNIT = 2.0**-53
-# 2^64 / golden ratio, odd: multiples of the ratio modulo 1 fill [0, 1) most evenly.
+# 2^64 / golden ratio, made odd: multiples of the ratio modulo 1 fill [0, 1) most evenly.
 _GOLDEN = 0x9E3779B97F4A7C15
 
 
@@ -35,29 +35,29 @@ def sample(seed: int, step: int, probabilities: np.ndarray) -> int:
     total = cumulative[-1]
     if not (total > 0 and probabilities.min() >= 0):
         raise _bad(probabilities)
-    # side="right" skips tasks of probability 0, also the first one at u = 0.
+    # side="right" skips tasks of probability 0, including a first one at u = 0.
     index = int(cumulative.searchsorted((raw >> _SHIFT) * _UNIT * total, side="right"))
     # For a subnormal total, u * total may round up to total itself.
     return index if index < len(cumulative) else int(probabilities.nonzero()[0][-1])
 
 
 def uniforms(seed: int, step: int, count: int) -> np.ndarray:
-    """Uniform numbers of a step; the first is the one that `sample` uses.
+    """Returns uniform numbers of a step; `sample` uses the first of them.
 
     Args:
         seed: any integer.
         step: any integer >= 0.
-        count: how many, >= 0.
+        count: how many numbers, >= 0.
 
     Returns:
-        float64[count] in [0, 1). A larger count extends the list and does not change it.
+        float64[count] in [0, 1). A larger count adds numbers and does not change the first ones.
     """
     generator = np.random.Philox(key=((seed & _MASK) << 64) | (step & _MASK))
     return (generator.random_raw(count) >> np.uint64(_SHIFT)) * _UNIT
 
 
 def pick(probabilities: np.ndarray, uniform: np.ndarray) -> np.ndarray:
-    """Turns uniform numbers into tasks.
+    """Maps uniform numbers to tasks.
 
     Args:
         probabilities: float64[N], >= 0, with a positive sum.
@@ -79,22 +79,22 @@ def pick(probabilities: np.ndarray, uniform: np.ndarray) -> np.ndarray:
 
 
 def blend(credit: np.ndarray, probabilities: np.ndarray) -> tuple[int, np.ndarray]:
-    """Deterministic draw of lowest discrepancy: the task that is furthest behind its share.
+    """Draws the task that is furthest behind its share; deterministic.
 
-    The credit of a task is what it should have had so far, the sum of its probabilities over the
-    steps, less what it has had. With constant probabilities this is arg max(weight * steps - count)
-    (Megatron-LM's BlendedDataset). Keeping the credit instead of the count makes it right for
-    probabilities that change, too: a task whose probability rises at step 1,000,000 is not owed
-    the batches of all the steps before.
+    The credit of a task is the sum of its probabilities over the steps so far, minus the number of
+    its draws. With constant probabilities the draw is arg max(weight * steps - count), as in
+    Megatron-LM's BlendedDataset. Because the credit is kept instead of the count, the draw is also
+    right if probabilities change: a task whose probability rises at step 1,000,000 does not catch
+    up on the steps before.
 
     Args:
-        credit: float64[N], zeros at step 0, afterwards from the call before. It belongs to the
-            state that a checkpoint saves; a task that joins starts at 0.
+        credit: float64[N], zeros at step 0, then the result of the previous call. It is part of
+            the state in a checkpoint; a new task starts at 0.
         probabilities: float64[N] of this step, >= 0, sums to 1.
 
     Returns:
-        The index of the task (the lowest among equals; never one of probability 0) and the new
-        credit, which sums to what it summed to before.
+        The index of the task (the lowest of equal ones; its probability is never 0), and the new
+        credit, whose sum has not changed.
 
     Raises:
         ValueError: if a probability is negative or NaN, or all are zero.
@@ -109,25 +109,25 @@ def blend(credit: np.ndarray, probabilities: np.ndarray) -> tuple[int, np.ndarra
 
 
 def systematic(seed: int, index: int, count: int) -> np.ndarray:
-    """Evenly spaced numbers of a step in place of `uniforms`, for a draw of many at once.
+    """Returns evenly spaced numbers in place of `uniforms`, to draw many tasks at once.
 
-    With `pick`, each task gets its expected number to within one. The offset of the grid moves by
-    the golden ratio from one index to the next, so that what is rounded off evens out over steps;
-    it is uniform over seeds, which keeps every expectation exact. Stateless.
+    With `pick`, the count of each task is within one of its expectation. The offset of the grid
+    moves by the golden ratio from one index to the next, so rounding evens out over draws. The
+    offset is uniform over seeds, which keeps every expectation exact. The function is stateless.
 
     Args:
         seed: any integer.
         index: number of the draw, any integer >= 0.
-        count: how many, >= 0.
+        count: how many numbers, >= 0.
 
     Returns:
-        float64[count] in [0, 1), rising.
+        float64[count] in [0, 1), increasing.
 
     Reference: systematic sampling (Madow & Madow 1944); Weyl's equidistribution for the offsets.
     """
     start = int(np.random.Philox(key=(seed & _MASK) << 64).random_raw())
     offset = ((start + index * _GOLDEN) & _MASK) >> _SHIFT
-    # The largest one may round up to 1.
+    # The largest number may round up to 1.
     return np.minimum((np.arange(count) + offset * _UNIT) / max(1, count), 1 - _UNIT)
 
 

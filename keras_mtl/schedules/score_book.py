@@ -1,4 +1,4 @@
-"""What is known of the tasks while training: latest scores, baselines, observed losses."""
+"""What is known about the tasks during training: scores, baselines and training losses."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -8,31 +8,41 @@ import numpy as np
 from keras_mtl.errors import CheckpointError, ConfigError, InputError
 from keras_mtl.schedules.tasks import TaskInfo, check_tasks
 
-# A lower-is-better score of 0 would give an infinite ratio; no schedule tells larger ones apart.
+# A lower-is-better score of 0 would give an infinite ratio; no schedule distinguishes larger ones.
 _LARGEST_RATIO = 1e6
 
 
 class ScoreBook:
-    """Latest validation score of each task, its baseline, and training losses seen so far.
+    """Holds the latest validation score, the baseline and the training losses of each task.
 
-    Schedules read it and never write to it. Losses are kept as running totals, so that each
-    schedule takes the part that is new since its last update as a difference.
+    Schedules read the book and never write to it. Losses are kept as running totals, so each
+    schedule gets the losses since its last update as a difference.
 
     Args:
-        tasks: the tasks with their baselines.
+        tasks: the tasks with their baselines, N >= 1.
         higher_is_better: direction of the metric (True for BLEU, False for log-perplexity).
 
     Attributes:
         names: names of the tasks.
         higher_is_better: direction of the metric.
-        baselines: float64[N], NaN where not known.
-        scores: float64[N], latest scores, NaN where there is none yet.
-        steps: int64[N], step of the latest score, -1 where there is none yet.
-        counts: int64[N], how many scores were set.
-        loss_weight: float64[N], total weight of the observed losses (1 a batch).
+        baselines: float64[N], NaN for a task without a baseline.
+        scores: float64[N], latest scores, NaN for a task without a score.
+        steps: int64[N], steps of the latest scores, -1 for a task without a score.
+        counts: int64[N], numbers of scores that were set.
+        loss_weight: float64[N], total weight of the observed losses (1 for a whole batch).
         loss_sum: float64[N], sum of weight * loss.
         inverse_probability: float64[N], sum of weight / probability.
         loss_over_probability: float64[N], sum of weight * loss / probability.
+
+    Example:
+        ```python
+        from keras_mtl import ScoreBook, TaskInfo
+
+        tasks = [TaskInfo("en-fr", 9000, baseline=40.0), TaskInfo("en-oc", 200, baseline=20.0)]
+        book = ScoreBook(tasks)
+        book.set(0, step=1000, value=30.0)
+        book.ratios()  # array([0.75, 0.  ])
+        ```
     """
 
     _ARRAYS = (
@@ -67,13 +77,13 @@ class ScoreBook:
         return len(self.names)
 
     def set(self, task: int, step: int, value: float) -> None:
-        """Enters a validation score.
+        """Records a validation score.
 
         Args:
             task: index in [0, N).
             step: the step that was scored, >= 0.
-            value: the score. An infinitely bad one is accepted (ratio 0), an infinitely good one
-                not.
+            value: the score. An infinitely bad score is accepted (its ratio is 0); an infinitely
+                good score is not.
 
         Raises:
             InputError: if the task does not exist or the score is NaN or infinitely good.
@@ -84,12 +94,12 @@ class ScoreBook:
         if math.isnan(value) or value == best:
             raise InputError(
                 f"task {name!r}: score = {value} at step {step} is not a score; "
-                "skip a task that could not be scored, it keeps its score from before"
+                "skip a task that could not be scored: it keeps its previous score"
             )
         if not self.higher_is_better and value < 0:
             raise InputError(
-                f"task {name!r}: score = {value} at step {step} is negative, and a metric of which "
-                "lower is better must be >= 0 (log-perplexity, error rate); "
+                f"task {name!r}: score = {value} at step {step} is negative, but if lower is "
+                "better, scores must be >= 0 (log-perplexity, error rate); "
                 "give a negated metric without its sign"
             )
         self.scores[task] = value
@@ -99,16 +109,16 @@ class ScoreBook:
     def observe(
         self, task: int, step: int, loss: float, probability: float, weight: float = 1.0
     ) -> None:
-        """Enters a training loss, for schedules that learn from losses.
+        """Records a training loss, for schedules that learn from losses.
 
         Args:
             task: index in [0, N).
             step: the step of the batch, or the last of several.
-            loss: loss per token, mean over what `weight` counts.
-            probability: probability with which the task was drawn, in (0, 1]; makes the sums of
-                different tasks comparable whatever the schedule was at the time.
-            weight: batches of this task that `loss` is the mean of; in a mixed batch the task's
-                share of the rows. > 0.
+            loss: mean loss per token over the batches that `weight` counts.
+            probability: probability with which the task was drawn, in (0, 1]. It makes the sums of
+                tasks comparable although their probabilities differ.
+            weight: number of batches of this task over which `loss` is the mean, > 0; for a mixed
+                batch, the task's share of the rows.
 
         Raises:
             InputError: if the task does not exist or a value is out of range.
@@ -117,8 +127,8 @@ class ScoreBook:
         if not (math.isfinite(loss) and 0 < probability <= 1 + 1e-9 and 0 < weight < math.inf):
             raise InputError(
                 f"task {name!r}: loss = {loss}, probability = {probability}, weight = {weight} at "
-                f"step {step} cannot be entered: the loss must be finite, the probability in "
-                "(0, 1], the weight > 0; leave out steps whose loss is not finite"
+                f"step {step} cannot be recorded: the loss must be finite, the probability in "
+                "(0, 1], the weight > 0; skip steps whose loss is not finite"
             )
         self.loss_weight[task] += weight
         self.loss_sum[task] += weight * loss
@@ -126,11 +136,11 @@ class ScoreBook:
         self.loss_over_probability[task] += weight * loss / probability
 
     def ratios(self) -> np.ndarray:
-        """How far each task has come towards its baseline.
+        """Returns how close each task is to its baseline.
 
         Returns:
-            float64[N] >= 0: score / baseline, or baseline / score if lower is better; 0 for a task
-            without a score and for a negative score; at most 1e6.
+            float64[N] in [0, 1e6]: score / baseline, or baseline / score if lower is better; 0 for
+            a task without a score and for a negative score.
 
         Raises:
             ConfigError: if a task has no baseline.
@@ -149,7 +159,7 @@ class ScoreBook:
         return result.clip(0, _LARGEST_RATIO)
 
     def state_dict(self) -> dict[str, np.ndarray]:
-        """Everything, as a flat dict of new float64 and int64 arrays."""
+        """Returns the whole book as a flat dict of new float64 and int64 arrays."""
         state = {key: getattr(self, key).copy() for key in self._ARRAYS}
         state["baselines"] = self.baselines.copy()
         state["higher_is_better"] = np.array(self.higher_is_better, np.int64)
@@ -162,16 +172,16 @@ class ScoreBook:
         state: Mapping[str, np.ndarray],
         index_map: np.ndarray | None = None,
     ) -> "ScoreBook":
-        """Makes the book that was saved.
+        """Restores a saved book.
 
         Args:
-            tasks: the present tasks. A baseline given here wins over the saved one.
+            tasks: the present tasks. Their baselines take precedence over saved ones.
             state: from `state_dict`.
             index_map: int64[N], the saved index of each present task, -1 for a new one
-                (`task_index_map` makes it); None if the list did not change.
+                (from `task_index_map`); None if the list did not change.
 
         Returns:
-            A book of the present tasks. If the metric was changed since, make a new book instead.
+            A book of the present tasks. If the metric has changed, create a new book instead.
 
         Raises:
             CheckpointError: if an array is missing or does not fit the map.
@@ -194,12 +204,12 @@ class ScoreBook:
 
     def _name(self, task: int) -> str:
         if not 0 <= task < self.num_tasks:
-            raise InputError(f"task index {task} must lie in [0, {self.num_tasks})")
+            raise InputError(f"task index {task} must be in [0, {self.num_tasks})")
         return self.names[task]
 
 
 def missing_baseline(task: str) -> ConfigError:
-    """The error of a task whose baseline is needed and not known."""
+    """Returns the error for a task whose baseline is needed but not known."""
     return ConfigError(
         f"task {task!r} has no baseline; give it the score of a model trained on only this task: "
         "TaskInfo(..., baseline=SCORE) in Python, `baseline: SCORE` or a baselines_file in a "

@@ -1,4 +1,4 @@
-"""Tasks one after the other, each for a number of steps."""
+"""The sequential schedule: one task after the other, each for a number of steps."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,16 +13,16 @@ from keras_mtl.schedules.tasks import TaskInfo
 
 @register
 class Sequential(Schedule):
-    """The task of the stage that holds the step; the last stage does not end.
+    """Takes the task of the stage that contains the step; the last stage does not end.
 
     Args:
         tasks: the tasks.
-        stages: list of {task: NAME, steps: NUMBER}; a task may come again. The steps of the last
-            one may be left out.
+        stages: list of {task: NAME, steps: NUMBER}; a task may appear again. The last stage may
+            omit its steps.
         floor: least probability of every task, in [0, 1/N].
 
-    Reference: Lingvo's SequentialScheduler (which advances by one stage a call at most; here the
-    stage is looked up by the step).
+    Reference: Lingvo's SequentialScheduler (which advances by at most one stage per call; here the
+    stage is a function of the step).
     """
 
     name = "sequential"
@@ -46,7 +46,7 @@ class Sequential(Schedule):
         self.order = [names.index(stage["task"]) for stage in stages]
 
     def weights(self, step: int, state: State) -> np.ndarray:
-        """1 for the task of the stage."""
+        """Returns 1 for the task of the stage, 0 for the others."""
         del state
         result = np.zeros(self.num_tasks)
         result[self.order[stage_of(self.ends, step)]] = 1
@@ -58,14 +58,14 @@ def stage_ends(schedule: str, stages: Any, keys: Sequence[str]) -> np.ndarray:
 
     Args:
         schedule: name of the schedule, for messages.
-        stages: list of mappings with `steps`; the last one may leave it out.
-        keys: the keys a stage may have.
+        stages: list of mappings with `steps`; the last one may omit it.
+        keys: the keys that a stage may have.
 
     Returns:
-        int64[stages - 1], the first step after each stage but the last.
+        int64[stages - 1], the first step after each stage except the last.
 
     Raises:
-        ConfigError: if the list is empty, a key is unknown or the steps are not whole and >= 1.
+        ConfigError: if the list is empty, a key is unknown, or `steps` is not a whole number >= 1.
     """
     if not isinstance(stages, Sequence) or isinstance(stages, str) or not stages:
         raise ConfigError(
@@ -91,7 +91,7 @@ def stage_ends(schedule: str, stages: Any, keys: Sequence[str]) -> np.ndarray:
             continue
         if steps is None:
             raise ConfigError(
-                f"schedule {schedule!r}: {field} has no steps; only the last stage may be open"
+                f"schedule {schedule!r}: {field} has no steps; only the last stage may omit them"
             )
         hint = "the number of steps of the stage"
         lengths.append(integer(schedule, f"{field}.steps", steps, least=1, hint=hint))
@@ -99,5 +99,5 @@ def stage_ends(schedule: str, stages: Any, keys: Sequence[str]) -> np.ndarray:
 
 
 def stage_of(ends: np.ndarray, step: int) -> int:
-    """The stage that holds a step, by binary search."""
+    """Returns the index of the stage that contains a step."""
     return int(np.searchsorted(ends, step, side="right"))

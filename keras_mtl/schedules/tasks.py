@@ -1,4 +1,4 @@
-"""What a schedule knows of a task, and how lists of tasks are compared."""
+"""What a schedule knows about a task, and the comparison of lists of tasks."""
 
 import dataclasses
 import math
@@ -11,15 +11,23 @@ from keras_mtl.errors import ConfigError
 
 @dataclasses.dataclass(frozen=True)
 class TaskInfo:
-    """What a schedule knows of a task.
+    """What a schedule knows about a task: its name, size and baseline.
 
     Args:
-        name: unique name.
+        name: unique name, not empty.
         size: number of training examples, finite and >= 0.
-        baseline: score of a model trained on only this task, > 0; None if not known.
+        baseline: score of a model trained on only this task, > 0, in the unit of the metric; None
+            if it is not known.
 
     Raises:
         ConfigError: if a value is out of range.
+
+    Example:
+        ```python
+        from keras_mtl import TaskInfo
+
+        tasks = [TaskInfo("en-fr", size=200_000, baseline=41.2), TaskInfo("en-oc", size=400)]
+        ```
     """
 
     name: str
@@ -35,30 +43,32 @@ class TaskInfo:
             raise ConfigError(
                 f"task {self.name!r}: baseline = {self.baseline} must be a finite number > 0: the "
                 "score of a model trained on only this task (for a metric that is negative, such "
-                "as a negated log-perplexity, give the positive one and say that lower is better)"
+                "as a negated log-perplexity, use its positive form and say that lower is better)"
             )
 
 
 def check_tasks(tasks: Sequence[TaskInfo]) -> None:
-    """Refuses an empty list of tasks and two tasks of one name."""
+    """Raises ConfigError if there are no tasks or two tasks have the same name."""
     if not tasks:
         raise ConfigError("the list of tasks is empty; give at least one task")
     seen: set[str] = set()
     for task in tasks:
         if task.name in seen:
-            raise ConfigError(f"two tasks have the name {task.name!r}; give each its own")
+            raise ConfigError(
+                f"two tasks have the name {task.name!r}; give each task a unique name"
+            )
         seen.add(task.name)
 
 
 def task_index_map(old_names: Sequence[str], new_names: Sequence[str]) -> np.ndarray:
-    """For each present task its index in an earlier list.
+    """Returns the index of each present task in an earlier list of tasks.
 
     Args:
         old_names: names of the tasks when the state was saved.
         new_names: names of the tasks now.
 
     Returns:
-        int64[len(new_names)], -1 for a task that was not there.
+        int64[len(new_names)], -1 for a task that is not in `old_names`.
     """
     old = {name: index for index, name in enumerate(old_names)}
     return np.array([old.get(name, -1) for name in new_names], np.int64)

@@ -1,4 +1,4 @@
-"""Between proportional and uniform, by one temperature."""
+"""The temperature schedule: between proportional and uniform."""
 
 from collections.abc import Sequence
 
@@ -12,12 +12,12 @@ from keras_mtl.schedules.tasks import TaskInfo
 
 @register
 class Temperature(FixedSchedule):
-    """w_i = min(n_i, cap)^(1/T).
+    """w_i = min(n_i, cap)^(1/T), with n_i the number of training examples of task i.
 
     Args:
         tasks: the tasks.
         temperature: T > 0; 1 is proportional, large is uniform.
-        cap: size above which a task counts as no larger, > 0; None is no cap.
+        cap: larger sizes count as this size, > 0; None is no cap.
         floor: least probability of every task, in [0, 1/N].
 
     Reference: Arivazhagan et al. 2019, arXiv 1907.05019 (T = 5); the cap is T5's, arXiv 1910.10683.
@@ -42,17 +42,17 @@ class Temperature(FixedSchedule):
 
 
 def size_weights(sizes: np.ndarray, exponent: float, cap: float | None = None) -> np.ndarray:
-    """Weights min(n_i, cap)^exponent, up to a common factor.
+    """Returns weights min(n_i, cap)^exponent, up to a common factor.
 
     Args:
         sizes: numbers of examples, float64[N] >= 0, at least one above 0.
         exponent: >= 0; 1 is proportional, 0 uniform over the tasks that have examples.
-        cap: size above which a task counts as no larger; None is no cap.
+        cap: larger sizes count as this size; None is no cap.
 
     Returns:
-        float64[N] in [0, 1], the largest 1; a task without examples has 0.
+        float64[N] in [0, 1], with a largest weight of 1; a task without examples has weight 0.
     """
     if cap is not None:
         sizes = np.minimum(sizes, cap)
-    # Relative to the largest, so that a small temperature cannot overflow.
+    # Relative to the largest size, so that a small temperature cannot overflow.
     return np.where(sizes > 0, (sizes / sizes.max()) ** exponent, 0.0)

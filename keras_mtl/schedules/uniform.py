@@ -1,4 +1,4 @@
-"""Every task as often as any other."""
+"""The uniform schedule: all tasks are drawn equally often."""
 
 from collections.abc import Sequence
 
@@ -11,11 +11,11 @@ from keras_mtl.schedules.tasks import TaskInfo
 
 @register
 class Uniform(FixedSchedule):
-    """w_i = 1.
+    """w_i = 1 for every task.
 
     Args:
         tasks: the tasks.
-        floor: least probability of every task; without effect here.
+        floor: least probability of every task; has no effect here.
     """
 
     name = "uniform"

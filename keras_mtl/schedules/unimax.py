@@ -1,4 +1,4 @@
-"""Uniform as far as the data allows: no task is repeated more than a given number of times."""
+"""UniMax: uniform, but no task is repeated more than a given number of times."""
 
 from collections.abc import Sequence
 
@@ -12,12 +12,12 @@ from keras_mtl.schedules.tasks import TaskInfo
 
 @register
 class UniMax(FixedSchedule):
-    """From the smallest task up, w_i = min(budget left / tasks left, epochs * n_i).
+    """From the smallest task up, w_i = min(remaining budget / remaining tasks, epochs * n_i).
 
     Args:
         tasks: the tasks.
         budget: number of examples of the whole training (steps * rows of a batch), > 0.
-        epochs: most passes over a task's examples, > 0.
+        epochs: largest number of passes over the examples of a task, > 0.
         floor: least probability of every task, in [0, 1/N].
 
     Reference: Chung et al. 2023, "UniMax", arXiv 2304.09151, algorithm 1.
@@ -35,7 +35,7 @@ class UniMax(FixedSchedule):
     ) -> None:
         hint = "the number of examples of the whole training, steps * rows of a batch"
         left = number(self.name, "budget", budget, above=0, hint=hint)
-        epochs = number(self.name, "epochs", epochs, above=0, hint="most passes over a task")
+        epochs = number(self.name, "epochs", epochs, above=0, hint="the most passes over a task")
         sizes = sizes_of(self.name, tasks)
         weights = np.zeros(len(tasks))
         for position, task in enumerate(np.argsort(sizes, kind="stable")):

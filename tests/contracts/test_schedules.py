@@ -242,7 +242,7 @@ def check_floor(name):
                     assert p.min() >= floor * (1 - 1e-9)
                     if floor == 1 / count:
                         np.testing.assert_allclose(p, 1 / count)
-        with pytest.raises(ConfigError, match=r"floor = .* must lie in \[0, 1/"):
+        with pytest.raises(ConfigError, match=r"floor = .* must be in \[0, 1/"):
             make(name, tasks, floor=1.1 / count)
         with pytest.raises(ConfigError, match="floor"):
             make(name, tasks, floor=-0.1)

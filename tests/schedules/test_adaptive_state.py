@@ -162,7 +162,7 @@ def test_what_is_wrong_is_named():
     assert adaptive.book.counts.tolist() == [0, 0, 0]
     with pytest.raises(InputError, match="task 'b': score = nan"):
         adaptive.enter_scores(1, {"b": math.nan})
-    with pytest.raises(ConfigError, match="baselines has an unknown task 'd'"):
+    with pytest.raises(ConfigError, match="baselines names an unknown task 'd'"):
         make(baselines={"d": 1.0})
     with pytest.raises(ConfigError, match="task 'a': baseline = -1"):
         adaptive.set_metric("score", baselines={"a": -1.0})

@@ -407,7 +407,7 @@ def test_messages_name_field_value_and_remedy():
         ),
         ("uniform", {"floor": {"a": 0.1}}, "floor = .* is not a number"),
         ("uniform", {"floor": None}, "floor = None is not a number"),
-        ("uniform", {"floor": 0.6}, r"floor = 0.6 must lie in \[0, 1/2\]"),
+        ("uniform", {"floor": 0.6}, r"floor = 0.6 must be in \[0, 1/2\]"),
         ("uniform", {"tasks": 3}, "has no parameter 'tasks'"),
         ("uniform", {"name": "x"}, "has no parameter 'name'"),
         ("temperature", {"temperature": 10**400}, "must be finite"),
@@ -421,7 +421,7 @@ def test_messages_name_field_value_and_remedy():
 
 def test_a_book_of_other_tasks_is_refused():
     schedule = create("inverse_ratio", two())
-    with pytest.raises(ValueError, match="the score book is of"):
+    with pytest.raises(ValueError, match="the score book is for"):
         schedule.update(schedule.init(), 1, ScoreBook(two()[::-1]))
 
 

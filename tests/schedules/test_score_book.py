@@ -38,7 +38,7 @@ def test_refusals():
         book.set(1, 7, math.inf)
     with pytest.raises(InputError, match=r"score = -2\.0 at step 7 is negative"):
         low.set(1, 7, -2.0)
-    with pytest.raises(InputError, match=r"index 3 must lie in \[0, 3\)"):
+    with pytest.raises(InputError, match=r"index 3 must be in \[0, 3\)"):
         book.set(3, 7, 1.0)
     with pytest.raises(InputError, match="-1"):
         book.set(-1, 7, 1.0)

@@ -113,9 +113,9 @@ def test_scores_of_another_metric_are_forgotten(tmp_path):
     model = fit_case.make_model("gradient", metrics=["mae"])
     assert fit(TaskEvaluation(data, "mae", False), model).counts.tolist() == [1, 1]
     assert fit(TaskEvaluation(data, "mae", False), model).counts.tolist() == [2, 2]
-    with pytest.warns(UserWarning, match=r"metric is 'loss' .* and the saved scores are of 'mae'"):
+    with pytest.warns(UserWarning, match=r"metric is 'loss' .* but the saved scores are of 'mae'"):
         assert fit(TaskEvaluation(data, "loss"), model).counts.tolist() == [1, 1]
-    with pytest.warns(UserWarning, match="higher_is_better=False; they are forgotten"):
+    with pytest.warns(UserWarning, match="higher_is_better=False; they are dropped"):
         book = fit(TaskEvaluation(data, "loss"), model, higher_is_better=True)
     assert book.counts.tolist() == [1, 1]
     assert book.higher_is_better
