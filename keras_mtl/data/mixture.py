@@ -78,12 +78,9 @@ class Mixture:
         import numpy as np
         from keras_mtl import ArraySource, Bucket, Mixture, TaskInfo, schedules
 
-        random = np.random.default_rng(1)
-        sources = [
-            ArraySource("digits", {"x": random.normal(size=(900, 8))}),
-            ArraySource("letters", {"x": random.normal(size=(100, 8))}),
-        ]
-        tasks = [TaskInfo(source.name, source.size, baseline=0.9) for source in sources]
+        sizes = {"digits": 900, "letters": 100}
+        sources = [ArraySource(name, {"x": np.ones((size, 8))}) for name, size in sizes.items()]
+        tasks = [TaskInfo(name, size, baseline=0.9) for name, size in sizes.items()]
         schedule = schedules.create("inverse_ratio", tasks)
         mixture = Mixture(sources, schedule, [Bucket(length=1, rows=32)], seed=1)
         for batch in itertools.islice(mixture.batches(), 200):
@@ -177,16 +174,10 @@ class Mixture:
             return self.adaptive.scales(step)
 
     def upcoming_tasks(self, start_step: int, count: int) -> np.ndarray:
-        """Returns the tasks of the batches from a step on, without reading them.
-
-        The result is valid until the schedule is updated.
-
-        Args:
-            start_step: number of batches before the first one, >= 0.
-            count: number of batches, >= 0.
+        """Returns the tasks of `count` batches from a step on, without reading them.
 
         Returns:
-            int32[count], index of each task; -1 with granularity `example`.
+            int32[count], -1 with granularity `example`; valid until the schedule is updated.
         """
         with self._lock:
             place = self._at(start_step)
@@ -415,7 +406,7 @@ class Mixture:
             self._step = step
 
     def end_iteration(self, step: int) -> None:
-        """Counts an iteration of `dataset(steps=...)` that ends at `step` as consumed; see `finish`."""
+        """Counts as consumed an iteration of `dataset(steps=...)` that ends at `step`."""
         with self._lock:
             if self._iterations_count:
                 self._at(step)
@@ -473,13 +464,13 @@ def _check_tasks(names: tuple[str, ...], expected: tuple[str, ...]) -> None:
     """Raises ConfigError unless the sources are the schedule's tasks, in its order."""
     if len(names) != len(expected) or len(set(names)) != len(names):
         raise ConfigError(
-            f"the mixture has tasks {list(names)}, but its schedule has {len(expected)} tasks; give "
-            "both the same tasks, at least one, with unique names"
+            f"the mixture has tasks {list(names)}, but its schedule has {len(expected)} tasks; "
+            "give both the same tasks, at least one, with unique names"
         )
     if names != expected:
         raise ConfigError(
-            f"the mixture has tasks {list(names)}, but its schedule has {list(expected)}; give both "
-            "the same names in the same order"
+            f"the mixture has tasks {list(names)}, but its schedule has {list(expected)}; give "
+            "both the same names in the same order"
         )
 
 
@@ -495,8 +486,8 @@ def _check_arrays(sources: Sequence[TaskSource]) -> None:
     for source in sources:
         if source.spec != spec:
             raise ConfigError(
-                f"task {source.name!r} has examples {source.spec}, but task {sources[0].name!r} has "
-                f"{spec}; give all tasks the same arrays, dtypes and shapes"
+                f"task {source.name!r} has examples {source.spec}, but task {sources[0].name!r} "
+                f"has {spec}; give all tasks the same arrays, dtypes and shapes"
             )
     clash = sorted(set(RESERVED_NAMES) & set(spec))
     if clash:

@@ -162,8 +162,8 @@ class PooledDraws(Draws[PoolPlace]):
                     "damaged: resume from an earlier one"
                 )
             return PoolPlace(index, position, cursors, _NOTHING, pool), same
-        # The pool cannot be drawn again. Its remaining examples go into a new pool if the numbers of
-        # their task still mean the same examples, so none is lost or seen twice.
+        # The pool cannot be drawn again. Its remaining examples go into a new pool if the numbers
+        # of their task still mean the same examples, so none is lost or seen twice.
         present = np.full(len(state["cursors"]), -1, np.int64)
         kept = np.flatnonzero(same)
         present[index_map[kept]] = kept
@@ -214,7 +214,7 @@ class PooledDraws(Draws[PoolPlace]):
         ranges = bucket_ranges(np.cumsum(np.bincount(lengths)), self._buckets, "pool", False)
         batches = []
         for item in ranges:
-            # The longest bucket in use includes the rest in its shuffle, so that no example waits forever.
+            # The longest bucket in use shuffles in the rest, so that no example waits forever.
             longest = item.bucket.length >= lengths.max()
             stop = len(by_length) if longest else item.stop
             order = self._shuffle(stop - item.start, index, f"pool rows {item.bucket.length}")

@@ -118,5 +118,5 @@ def test_systematic_numbers_give_each_task_its_number_to_within_one():
 
 
 def test_an_unknown_draw_is_named():
-    with pytest.raises(ConfigError, match="draw is 'blended'; did you mean 'blend'"):
+    with pytest.raises(ConfigError, match="draw = 'blended' is unknown; did you mean 'blend'"):
         make("batch", draw="blended")

@@ -204,7 +204,7 @@ def test_update_drops_what_was_read_ahead_and_acts_at_once(stores):
     before = [next(ahead) for _ in range(30)]
     assert learn(mixture, 10, 0.5, 0.5, 0.5, 0.01) is True
     assert mixture.probabilities(10)[3] > 0.8
-    with pytest.raises(RuntimeError, match="stands at step 30, the mixture was updated"):
+    with pytest.raises(RuntimeError, match="is at step 30, but the mixture was updated"):
         next(ahead)
     after = take(mixture, 20, 10)
     assert np.mean([batch.task == 3 for batch in after]) > 0.6
@@ -361,7 +361,9 @@ def test_the_log_is_bounded_and_says_so(stores):
     mixture = make(stores, log_steps=16)
     take(mixture, 40)
     assert int(mixture.state(30)["step"]) == 30
-    with pytest.raises(ValueError, match=r"step 3 is too far back.*from 25 on; raise log_steps"):
+    with pytest.raises(
+        ValueError, match=r"step 3 is too far back.*from step 25 on; raise log_steps"
+    ):
         mixture.state(3)
 
 
@@ -429,7 +431,9 @@ def test_arrays_of_any_model(granularity):
 
 
 def test_what_is_wrong_is_said(stores):
-    with pytest.raises(ConfigError, match="granularity is 'exmple'; did you mean 'example'"):
+    with pytest.raises(
+        ConfigError, match="granularity = 'exmple' is unknown; did you mean 'example'"
+    ):
         make(stores, "exmple")
     source = ArraySource("a", {"x": np.zeros(4)})
     one = schedules.create("uniform", [TaskInfo("a", 4)])
@@ -457,7 +461,7 @@ def test_a_damaged_or_foreign_state_is_refused(stores):
     mixture = make(stores, "example")
     take(mixture, 5)
     state = mixture.state(5)
-    with pytest.raises(CheckpointError, match="granularity 'example', this one 'batch'"):
+    with pytest.raises(CheckpointError, match="granularity 'example', but this one has 'batch'"):
         make(stores).restore(state)
     with pytest.raises(CheckpointError, match="damaged"):
         mixture.restore({key: value for key, value in state.items() if key != "cursors"})

@@ -168,7 +168,7 @@ def test_an_iteration_that_is_left_early_does_not_count():
     assert [int(e["step"]) for e in mixture.dataset(steps=3)] == [0, 1, 2]
     assert [int(e["step"]) for e in mixture.dataset(steps=3)] == [3, 4, 5]
     for options in ({"steps": 1}, {"steps": 4, "start_step": 2}):
-        with pytest.raises(ConfigError, match="give steps >= 2 and no start_step"):
+        with pytest.raises(ConfigError, match="give steps >= 2 without start_step"):
             mixture.dataset(**options)
 
 
