@@ -1,4 +1,4 @@
-// Memory of one step: given out by moving a pointer, taken back all at once.
+// An arena allocator for one step: allocating moves a pointer, and everything is freed at once.
 #ifndef KERAS_MTL_ENGINE_ARENA_H_
 #define KERAS_MTL_ENGINE_ARENA_H_
 
@@ -11,56 +11,57 @@
 
 namespace keras_mtl {
 
-// Once it has seen the largest step it allocates nothing any more, and holds little more than that
-// step took. Not thread-safe.
+// After the largest step, the arena makes no further system allocations and holds little more
+// memory than that step needed. Not thread-safe.
 class Arena {
   struct Position {
     size_t block = 0;
-    size_t used = 0;  // of that block
-    size_t live = 0;  // of all blocks
+    size_t used = 0;  // bytes in use of that block
+    size_t live = 0;  // bytes in use of all blocks
   };
 
  public:
-  // `count` elements, 64-byte aligned, with whatever the memory held before. Valid until Reset(),
-  // or until the end of the Scope in which it was asked for.
+  // Returns `count` uninitialized elements, 64-byte aligned. They are valid until Reset() or until
+  // the end of the Scope in which they were allocated.
   template <class T>
   T* Allocate(size_t count) {
     static_assert(std::is_trivially_copyable_v<T>);
     const size_t bytes = (std::max<size_t>(count, 1) * sizeof(T) + 63) / 64 * 64;
-    while (at_.block < blocks_.size() && at_.used + bytes > blocks_[at_.block].size()) {
-      ++at_.block;
-      at_.used = 0;
+    while (position_.block < blocks_.size() &&
+           position_.used + bytes > blocks_[position_.block].size()) {
+      ++position_.block;
+      position_.used = 0;
     }
-    if (at_.block == blocks_.size()) blocks_.emplace_back(std::max(bytes, kLeastBlock));
-    T* result = reinterpret_cast<T*>(blocks_[at_.block].data() + at_.used);
-    at_.used += bytes;
-    at_.live += bytes;
-    most_ = std::max(most_, at_.live);
+    if (position_.block == blocks_.size()) blocks_.emplace_back(std::max(bytes, kMinBlockSize));
+    T* result = reinterpret_cast<T*>(blocks_[position_.block].data() + position_.used);
+    position_.used += bytes;
+    position_.live += bytes;
+    peak_ = std::max(peak_, position_.live);
     return result;
   }
 
-  // Takes everything back. Several blocks become one that holds as much as was needed at most.
+  // Frees all allocations. If there are several blocks, replaces them by one of the peak size.
   void Reset() {
-    at_ = {};
+    position_ = {};
     if (blocks_.size() <= 1) return;
     blocks_.clear();
-    blocks_.emplace_back(most_ + most_ / 8);  // A little more, for steps that grow.
+    blocks_.emplace_back(peak_ + peak_ / 8);  // Headroom for growing steps.
   }
 
-  // Takes back, at its end, what was allocated since its beginning.
+  // Frees on destruction what was allocated since construction.
   class Scope {
    public:
-    explicit Scope(Arena* arena) : arena_(*arena), at_(arena->at_) {}
-    ~Scope() { arena_.at_ = at_; }
+    explicit Scope(Arena* arena) : arena_(*arena), position_(arena->position_) {}
+    ~Scope() { arena_.position_ = position_; }
     Scope(const Scope&) = delete;
     Scope& operator=(const Scope&) = delete;
 
    private:
     Arena& arena_;
-    const Position at_;
+    const Position position_;
   };
 
-  // Bytes held from the system.
+  // Bytes allocated from the system.
   size_t capacity() const {
     size_t bytes = 0;
     for (const AlignedBuffer<char>& block : blocks_) bytes += block.size();
@@ -68,11 +69,11 @@ class Arena {
   }
 
  private:
-  static constexpr size_t kLeastBlock = 1 << 18;
+  static constexpr size_t kMinBlockSize = 1 << 18;
 
   std::vector<AlignedBuffer<char>> blocks_;
-  Position at_;
-  size_t most_ = 0;  // that was in use at once
+  Position position_;
+  size_t peak_ = 0;  // most bytes in use at once
 };
 
 }  // namespace keras_mtl

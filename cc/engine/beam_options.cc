@@ -8,7 +8,7 @@
 namespace keras_mtl {
 namespace {
 
-// A bound that keeps products of sizes inside 64 bits; a beam is some dozens.
+// Bounds that keep products of sizes within 64 bits, far above realistic values.
 constexpr int kMaxBeamSize = 1 << 20;
 constexpr int kMaxLength = 1 << 24;
 
@@ -26,16 +26,14 @@ template <typename T>
 void CheckWhole(const char* name, int value, int low, int high) {
   if (value < low || value > high) {
     Fail(name, value,
-         "give a whole number of " + std::to_string(low) + " to " + std::to_string(high));
+         "give a whole number from " + std::to_string(low) + " to " + std::to_string(high));
   }
 }
 
 void CheckReal(const char* name, double value, bool positive) {
   if (!std::isfinite(value) || value < 0 || (positive && value == 0)) {
     Fail(name, value,
-         positive ? "give a finite number above 0"
-                  : "give a finite number of at "
-                    "least 0");
+         positive ? "give a finite number above 0" : "give a finite number of at least 0");
   }
 }
 
@@ -46,7 +44,7 @@ LengthPenalty ParseLengthPenalty(const std::string& name) {
     if (name == LengthPenaltyName(penalty)) return penalty;
   }
   throw InputError("length_penalty='" + name +
-                   "' is unknown; give none, power, gnmt, lingvo or constant");
+                   "' is unknown: give none, power, gnmt, lingvo or constant");
 }
 
 const char* LengthPenaltyName(LengthPenalty penalty) {
@@ -71,9 +69,11 @@ int BeamOptions::max_finished() const {
 }
 
 void BeamOptions::Check(int vocabulary_size, int32_t eos_id) const {
-  if (vocabulary_size < 2) Fail("vocabulary_size", vocabulary_size, "at least 2 tokens are needed");
+  if (vocabulary_size < 2) {
+    Fail("vocabulary_size", vocabulary_size, "a vocabulary must have at least 2 tokens");
+  }
   if (eos_id < 0 || eos_id >= vocabulary_size) {
-    Fail("eos_id", eos_id, "give an id of 0 to " + std::to_string(vocabulary_size - 1));
+    Fail("eos_id", eos_id, "give an id from 0 to " + std::to_string(vocabulary_size - 1));
   }
   CheckWhole("beam_size", beam_size, 1, kMaxBeamSize);
   CheckWhole("num_hypotheses", num_hypotheses, 1, kMaxBeamSize);
@@ -87,9 +87,9 @@ void BeamOptions::Check(int vocabulary_size, int32_t eos_id) const {
   CheckReal("alpha", alpha, false);
   CheckReal("length_penalty_constant", length_penalty_constant, false);
   CheckReal("coverage_penalty", coverage_penalty, false);
-  // Further away, logits would leave the range of float32.
+  // Outside these bounds, logits could leave the range of float32.
   if (!(repetition_penalty >= 0.01 && repetition_penalty <= 100)) {
-    Fail("repetition_penalty", repetition_penalty, "give a number of 0.01 to 100");
+    Fail("repetition_penalty", repetition_penalty, "give a number from 0.01 to 100");
   }
   CheckReal("temperature", temperature, true);
   CheckReal("top_p", top_p, true);
@@ -101,43 +101,44 @@ void BeamOptions::Check(int vocabulary_size, int32_t eos_id) const {
   }
   if (num_hypotheses > beam_size) {
     Fail("num_hypotheses", num_hypotheses,
-         "it is above beam_size=" + std::to_string(beam_size) +
+         "it must not exceed beam_size=" + std::to_string(beam_size) +
              "; raise beam_size or lower num_hypotheses");
   }
   if (max_finished() < num_hypotheses) {
     Fail("patience", patience,
          "a sentence would end with " + std::to_string(max_finished()) +
-             " finished hypotheses, below num_hypotheses=" + std::to_string(num_hypotheses) +
-             "; raise it");
+             " finished hypotheses, fewer than num_hypotheses=" + std::to_string(num_hypotheses) +
+             "; raise patience");
   }
   if (min_length > max_length) {
     Fail("min_length", min_length,
-         "it is above max_length=" + std::to_string(max_length) +
+         "it must not exceed max_length=" + std::to_string(max_length) +
              "; lower min_length or raise max_length");
   }
   if (beam_size > vocabulary_size) {
     Fail("beam_size", beam_size,
-         "it is above the vocabulary's " + std::to_string(vocabulary_size) + " tokens; lower it");
+         "it must not exceed the vocabulary's " + std::to_string(vocabulary_size) +
+             " tokens; lower beam_size");
   }
   if (sampling && lingvo_pruning) {
-    throw InputError("sampling and lingvo_pruning are both on: choose one");
+    throw InputError("sampling and lingvo_pruning are both set: choose one");
   }
   for (const int32_t token : suppress) {
     if (token < 0 || token >= vocabulary_size) {
       Fail("suppress", token,
-           "ids of this vocabulary are 0 to " + std::to_string(vocabulary_size - 1));
+           "the ids of this vocabulary are 0 to " + std::to_string(vocabulary_size - 1));
     }
     if (token == eos_id) {
       Fail("suppress", token,
-           "this is the end of sentence, and no hypothesis could end; use "
-           "min_length to ask for longer ones");
+           "this is the end of sentence, without which no hypothesis could end; use min_length to "
+           "get longer ones");
     }
   }
 }
 
 std::vector<float> LengthPenalties(const BeamOptions& options, int max_length) {
   std::vector<float> penalties(max_length + 1);
-  penalties[0] = 1.0f;  // The empty hypothesis of an empty sentence has score 0 in any case.
+  penalties[0] = 1.0f;  // Only the empty hypothesis has length 0, and its score is 0.
   for (int length = 1; length <= max_length; ++length) {
     double base = 1.0;
     switch (options.length_penalty) {

@@ -10,7 +10,7 @@ namespace keras_mtl {
 
 enum class LengthPenalty { kNone, kPower, kGnmt, kLingvo, kConstant };
 
-// "none", "power", "gnmt", "lingvo" or "constant". Throws InputError for another.
+// Parses "none", "power", "gnmt", "lingvo" or "constant". Throws InputError for any other name.
 LengthPenalty ParseLengthPenalty(const std::string& name);
 const char* LengthPenaltyName(LengthPenalty penalty);
 
@@ -19,21 +19,21 @@ struct BeamOptions {
 #include "engine/beam_options.def"
 #undef KERAS_MTL_BEAM_OPTION
 
-  // Throws InputError naming option, value and remedy. A vocabulary has 2 or more tokens.
+  // Throws InputError naming the option, its value and the remedy. `vocabulary_size` must be >= 2.
   void Check(int vocabulary_size, int32_t eos_id) const;
 
-  // Number of finished hypotheses that ends a sentence when there is a penalty.
+  // Number of finished hypotheses at which a sentence ends if there is a penalty.
   int max_finished() const;
 
-  // Whether the score is anything but the plain log-probability.
-  bool penalises() const {
+  // Whether scores differ from plain log-probabilities.
+  bool penalizes() const {
     return (length_penalty != LengthPenalty::kNone && alpha != 0) || coverage_penalty != 0;
   }
 };
 
-// What the log-probability of a hypothesis of each length (end of sentence counted) is divided by:
+// The divisor of the log-probability for each hypothesis length, end of sentence included:
 // max_length + 1 values, rounded from float64; entry 0 is 1.
-// Reference: gnmt is equation 14 of arXiv 1609.08144.
+// Reference: "gnmt" is equation 14 of arXiv:1609.08144.
 std::vector<float> LengthPenalties(const BeamOptions& options, int max_length);
 
 }  // namespace keras_mtl

@@ -11,11 +11,11 @@ namespace keras_mtl {
 namespace {
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
-// Sums of attention below it count as it: log would be -inf.
-constexpr float kLeastAttention = std::numeric_limits<float>::min();
+// Lower bound of attention sums, so that their log is finite.
+constexpr float kMinAttention = std::numeric_limits<float>::min();
 
 std::string IdRange(int vocabulary_size) {
-  return "ids of this vocabulary are 0 to " + std::to_string(vocabulary_size - 1);
+  return "the ids of this vocabulary are 0 to " + std::to_string(vocabulary_size - 1);
 }
 
 }  // namespace
@@ -31,15 +31,15 @@ BeamSearch::BeamSearch(const BeamOptions& options, int vocabulary_size, int32_t 
   options_.Check(vocabulary_size, eos_id);
   for (const int32_t token : shortlist_) {
     if (token < 0 || token >= vocabulary_size) {
-      throw InputError("shortlist holds id " + std::to_string(token) + ": " +
+      throw InputError("shortlist contains id " + std::to_string(token) + ": " +
                        IdRange(vocabulary_size));
     }
   }
   std::sort(shortlist_.begin(), shortlist_.end());
   shortlist_.erase(std::unique(shortlist_.begin(), shortlist_.end()), shortlist_.end());
   if (!shortlist_.empty() && !std::binary_search(shortlist_.begin(), shortlist_.end(), eos_id)) {
-    throw InputError("shortlist lacks id " + std::to_string(eos_id) +
-                     ", the end of sentence: no hypothesis could end; add it");
+    throw InputError("shortlist does not contain id " + std::to_string(eos_id) +
+                     ", the end of sentence, without which no hypothesis could end: add it");
   }
   penalties_ = LengthPenalties(options_, options_.max_length);
 }
@@ -47,23 +47,24 @@ BeamSearch::BeamSearch(const BeamOptions& options, int vocabulary_size, int32_t 
 void BeamSearch::Check(const Sentence& sentence) const {
   const std::string name = "sentence " + std::to_string(sentence.index);
   if (sentence.max_length < 0 || sentence.max_length > options_.max_length) {
-    throw InputError(name + ": max_length " + std::to_string(sentence.max_length) +
-                     ": give 0 to the option's " + std::to_string(options_.max_length));
+    throw InputError(name + ": max_length=" + std::to_string(sentence.max_length) +
+                     ": give a whole number from 0 to the option's max_length, " +
+                     std::to_string(options_.max_length));
   }
   if (sentence.source_length < 0) {
-    throw InputError(name + ": source_length " + std::to_string(sentence.source_length) +
-                     ": give at least 0");
+    throw InputError(name + ": source_length=" + std::to_string(sentence.source_length) +
+                     ": give a whole number of at least 0");
   }
   if (sentence.prefix.size() > static_cast<size_t>(sentence.max_length)) {
-    throw InputError("prefix of " + name + " has " + std::to_string(sentence.prefix.size()) +
+    throw InputError("the prefix of " + name + " has " + std::to_string(sentence.prefix.size()) +
                      " tokens: give at most " + std::to_string(sentence.max_length) +
-                     ", the longest target allowed for it");
+                     ", the sentence's maximum target length");
   }
   for (const int32_t token : sentence.prefix) {
     if (token < 0 || token >= vocabulary_size_ || token == eos_id_) {
-      throw InputError("prefix of " + name + " holds id " + std::to_string(token) +
-                       ": give ids of 0 to " + std::to_string(vocabulary_size_ - 1) +
-                       " other than the end of sentence " + std::to_string(eos_id_));
+      throw InputError("the prefix of " + name + " contains id " + std::to_string(token) +
+                       ": give ids from 0 to " + std::to_string(vocabulary_size_ - 1) +
+                       " other than the end of sentence, " + std::to_string(eos_id_));
     }
   }
 }
@@ -100,8 +101,8 @@ void BeamSearch::FailNotANumber(const State& state) const {
   throw NotANumberError("sentence " + std::to_string(state.sentence.index) +
                         ": the model's output is not a number at decoding step " +
                         std::to_string(state.step) +
-                        "; its weights have diverged or are damaged: "
-                        "use an earlier checkpoint");
+                        ". Training diverged or the weights are damaged: use an earlier "
+                        "checkpoint.");
 }
 
 std::vector<int32_t> BeamSearch::History(const State& state, int node) const {
@@ -115,14 +116,14 @@ std::vector<LogitEdit> BeamSearch::Edits(int row) const {
   const Row& which = rows_[row];
   const State& state = states_[which.sentence];
   std::vector<LogitEdit> edits;
-  // A forced token takes its own probability. After an error rows and hypotheses do not agree.
+  // A forced token keeps its probability. After an error, rows and hypotheses are inconsistent.
   if (which.forced >= 0 || failed_) return edits;
   const Slot& slot = state.live[row - state.first_row];
   if (slot.node >= 0 && (options_.repetition_penalty != 1.0 || options_.no_repeat_ngram > 0)) {
     edits = HistoryEdits(History(state, slot.node), static_cast<float>(options_.repetition_penalty),
                          options_.no_repeat_ngram);
   }
-  if (which.mask_eos) {  // No history holds the end of sentence.
+  if (which.mask_eos) {  // No history contains the end of sentence, so it has no edit yet.
     const auto place = std::find_if(edits.begin(), edits.end(),
                                     [this](const LogitEdit& edit) { return edit.token > eos_id_; });
     edits.insert(place, {eos_id_, 0.0f});
@@ -136,7 +137,7 @@ RowOutputs BeamSearch::FullRow(int index, const State& state, const float* outpu
   RowOutputs result;
   result.values = outputs;
   result.count = vocabulary_size_;
-  result.normalised = log_probabilities;
+  result.normalized = log_probabilities;
   const Row& row = rows_[index];
   const bool masked = row.forced < 0 && !(options_.suppress.empty() && shortlist_.empty());
   const std::vector<LogitEdit> edits = Edits(index);
@@ -148,14 +149,14 @@ RowOutputs BeamSearch::FullRow(int index, const State& state, const float* outpu
     for (const int32_t token : options_.suppress) copy[token] = -kInfinity;
     if (!shortlist_.empty()) KeepOnly(shortlist_, vocabulary_size_, copy);
     result.values = copy;
-    result.normalised = false;
+    result.normalized = false;
   }
-  if (result.normalised) {
+  if (result.normalized) {
     for (int i = 0; i < result.count; ++i) {
-      result.normaliser.valid &= result.values[i] < kInfinity;  // False for NaN too.
+      result.normalizer.valid &= result.values[i] < kInfinity;  // false for NaN, too
     }
   } else {
-    result.normaliser = Normalise(result.values, result.count);
+    result.normalizer = Normalize(result.values, result.count);
   }
   const int32_t token = wanted(index);
   if (token >= 0) result.wanted = result.log_probability(result.values[token]);
@@ -174,23 +175,23 @@ void BeamSearch::Advance(const float* outputs, bool log_probabilities, const Att
 
 void BeamSearch::AdvanceTop(const TopCandidates& top, const Attention& attention) {
   if (top.tokens == nullptr && top.count != vocabulary_size_) {
-    throw InputError("outputs have " + std::to_string(top.count) + " columns and should have " +
-                     std::to_string(vocabulary_size_));
+    throw InputError("outputs have " + std::to_string(top.count) + " columns; expected " +
+                     std::to_string(vocabulary_size_) + ", the size of the vocabulary");
   }
   if (options_.sampling && top.tokens != nullptr) {
     throw InputError(
-        "sampling needs the outputs of the whole vocabulary, and the best tokens of "
-        "only of each row were given");
+        "sampling needs the outputs for the whole vocabulary, but only the best tokens of each row "
+        "were given");
   }
   for (size_t i = 0; top.wanted == nullptr && i < rows_.size(); ++i) {
     if (wanted(static_cast<int>(i)) >= 0) {
-      throw InputError("the logit of the token that row " + std::to_string(i) +
-                       " asks for is not given");
+      throw InputError("the logit of token " + std::to_string(wanted(static_cast<int>(i))) +
+                       ", which row " + std::to_string(i) + " requires, is missing");
     }
   }
   if (top.count < top_count()) {
-    throw InputError("top candidates: " + std::to_string(top.count) + " for a row, and " +
-                     std::to_string(top_count()) + " are needed");
+    throw InputError("there are " + std::to_string(top.count) + " candidates per row; at least " +
+                     std::to_string(top_count()) + " are required");
   }
   AdvanceAll(
       [&](int index, const State&) {
@@ -200,7 +201,7 @@ void BeamSearch::AdvanceTop(const TopCandidates& top, const Attention& attention
           result.tokens = top.tokens + static_cast<size_t>(index) * top.count;
         }
         result.count = top.count;
-        result.normaliser = top.normalisers[index];
+        result.normalizer = top.normalizers[index];
         if (wanted(index) >= 0) result.wanted = result.log_probability(top.wanted[index]);
         return result;
       },
@@ -209,16 +210,15 @@ void BeamSearch::AdvanceTop(const TopCandidates& top, const Attention& attention
 
 template <typename OutputsOf>
 void BeamSearch::AdvanceAll(const OutputsOf& outputs_of, const Attention& attention) {
-  if (failed_)
-    throw InputError("the search ended with an error at an earlier step; begin a new one");
+  if (failed_) throw InputError("the search failed at an earlier step: start a new search");
   if (keep_attention_ && !rows_.empty() && attention.weights == nullptr) {
     throw InputError(
-        "attention is not given: coverage_penalty and alignments need it at each step");
+        "attention is missing: coverage_penalty and alignments require it at each step");
   }
   try {
     StepAll(outputs_of, attention);
   } catch (...) {
-    failed_ = true;  // Some sentences have gone the step, and rows_ are still those before it.
+    failed_ = true;  // Some sentences have advanced, but rows_ is still that of the last step.
     throw;
   }
   RebuildRows();
@@ -233,15 +233,13 @@ void BeamSearch::StepAll(const OutputsOf& outputs_of, const Attention& attention
     outputs.clear();
     for (size_t i = begin; i < end; ++i) {
       outputs.push_back(outputs_of(static_cast<int>(i), state));
-      if (!outputs.back().normaliser.valid) FailNotANumber(state);
+      if (!outputs.back().normalizer.valid) FailNotANumber(state);
       if (keep_attention_) {
         const int length = state.sentence.source_length;
         if (attention.width < length) {
           throw InputError("attention has " + std::to_string(attention.width) +
-                           " columns and "
-                           "sentence " +
-                           std::to_string(state.sentence.index) + " has " + std::to_string(length) +
-                           " source tokens");
+                           " columns, but sentence " + std::to_string(state.sentence.index) +
+                           " has " + std::to_string(length) + " source tokens");
         }
         const float* weights = attention.weights + i * static_cast<size_t>(attention.width);
         outputs.back().attention =
@@ -270,21 +268,22 @@ void BeamSearch::StepAll(const OutputsOf& outputs_of, const Attention& attention
   }
 }
 
-// Clauses 2 and 3: the best 2k, falling; of equal ones the smaller slot, then the smaller token.
+// Clauses 2 and 3: the best 2k candidates in descending order; ties: the smaller slot, then the
+// smaller token.
 std::vector<BeamSearch::Candidate> BeamSearch::BestCandidates(
     const State& state, const std::vector<RowOutputs>& rows) const {
   const size_t wanted = 2 * static_cast<size_t>(options_.beam_size);
   std::vector<Candidate> best;
   best.reserve(wanted + 1);
-  float worst = -kInfinity;  // What a candidate has to exceed.
+  float worst = -kInfinity;  // Score of the worst candidate in `best`.
   for (size_t b = 0; b < rows.size(); ++b) {
     const RowOutputs& row = rows[b];
     const float score = state.live[b].score;
     for (int i = 0; i < row.count; ++i) {
       const float log_p = row.log_probability(row.values[i]);
       const Candidate candidate{score + log_p, log_p, static_cast<int>(b), row.token(i)};
-      // The best tokens of a row come sorted by logit; where rounding made two equal, the smaller
-      // token goes first here as it does in a row of the whole vocabulary.
+      // The best tokens of a row are sorted by logit. If rounding makes two scores equal, the
+      // smaller token must come first, as in a row of the whole vocabulary.
       const auto before = [&](const Candidate& other) {
         if (other.score != candidate.score) return other.score > candidate.score;
         return other.slot != candidate.slot || other.token < candidate.token;
@@ -325,16 +324,17 @@ void BeamSearch::SelectByRule(State* state, const std::vector<Candidate>& candid
   float best_live = -kInfinity;
   for (const Slot& slot : state->live) best_live = std::max(best_live, slot.score);
   state->done = last || state->live.empty();
-  if (options_.sampling || options_.lingvo_pruning) return;  // A forced step: nothing has ended.
+  if (options_.sampling || options_.lingvo_pruning) return;  // A forced step ends no hypothesis.
   const bool enough = state->finished >= options_.num_hypotheses;
-  if (options_.penalises()) {
+  if (options_.penalizes()) {
     state->done |= state->finished >= options_.max_finished();
   } else {
     state->done |= state->first_ended && enough;
   }
   if (options_.early_exit && options_.coverage_penalty == 0 && enough) {
-    // Log-probabilities only fall and penalties only rise, in float32 too, so no live hypothesis
-    // can end above this. On equality the longer one would lose the tie.
+    // Log-probabilities only decrease and penalties only increase, in float32, too. So no live
+    // hypothesis can reach a better final score than this bound. With equal scores, the shorter
+    // hypothesis wins.
     const float bound = best_live / penalties_[state->sentence.max_length];
     state->done |= bound < state->found.back().score;
   }
@@ -346,7 +346,7 @@ int BeamSearch::AddNode(State* state, const Candidate& candidate, int attention)
   return static_cast<int>(state->nodes.size()) - 1;
 }
 
-// Clause 7; called in the order in which hypotheses are found, so shorter ones come first.
+// Clause 7. Called in the order in which hypotheses are found, so shorter ones come first.
 void BeamSearch::Record(State* state, const Candidate& candidate, int attention) {
   const int node = AddNode(state, candidate, attention);
   float score = candidate.score / penalties_[state->step + 1];
@@ -368,15 +368,15 @@ float BeamSearch::Coverage(const State& state, int node) const {
     for (size_t i = rows.size(); i-- > 0;) {
       sum += state.attention[static_cast<size_t>(rows[i]) * length + s];
     }
-    // Lingvo caps at a half, and has a floor (lingvo: beam_search_step_op_kernels.cc).
+    // Lingvo clips to [0.001, 0.5] (lingvo/core/ops/beam_search_step_op_kernels.cc).
     const float capped = options_.lingvo_pruning ? std::min(std::max(sum, 0.001f), 0.5f)
-                                                 : std::min(std::max(sum, kLeastAttention), 1.0f);
+                                                 : std::min(std::max(sum, kMinAttention), 1.0f);
     total += std::log(static_cast<double>(capped));
   }
   return static_cast<float>(options_.coverage_penalty * total);
 }
 
-// Makes the results and lets go of everything else.
+// Builds the results and frees everything else.
 void BeamSearch::Finish(State* state) {
   const int length = state->sentence.source_length;
   for (const Found& found : state->found) {
@@ -409,7 +409,7 @@ void BeamSearch::Finish(State* state) {
 }
 
 void BeamSearch::RebuildRows() {
-  // rows_ still lists the step before: a sentence's rows stand in the order of its slots.
+  // rows_ still lists the previous step; the rows of a sentence are in the order of its slots.
   std::vector<Row> rows;
   for (size_t begin = 0; begin < rows_.size();) {
     const int sentence = rows_[begin].sentence;

@@ -1,5 +1,6 @@
-// Lingvo's rule of one step: beams are pruned by gaps of log-probability.
-// Reference: lingvo/core/ops/beam_search_step_op_kernels.cc; the defaults are its helper's.
+// One step by Lingvo's rule, which prunes beams by differences of log-probabilities.
+// Reference: lingvo/core/ops/beam_search_step_op_kernels.cc; the defaults are those of
+// lingvo/core/beam_search_helper.py.
 #include <algorithm>
 #include <limits>
 
@@ -15,7 +16,7 @@ void BeamSearch::SelectByLingvo(State* state, const std::vector<RowOutputs>& row
   std::vector<Candidate> merged, best;
   for (size_t b = 0; b < rows.size(); ++b) {
     const RowOutputs& row = rows[b];
-    // The row's best k + 1, falling; of equal ones the smaller token.
+    // The row's best k + 1 candidates in descending order; ties: smaller token first.
     best.clear();
     Candidate eos{-kInfinity, -kInfinity, static_cast<int>(b), eos_id_};
     if (force_eos) eos = {state->live[b].score + row.wanted, row.wanted, eos.slot, eos_id_};
@@ -36,7 +37,7 @@ void BeamSearch::SelectByLingvo(State* state, const std::vector<RowOutputs>& row
       if (best.size() > k + 1) best.pop_back();
     }
     if (best.empty()) continue;
-    // The reference is this hypothesis' own best extension, not the beam's. Both tests are strict.
+    // Compares with the best extension of this hypothesis, not of the beam. Both tests are strict.
     const double highest = best[0].log_probability;
     const bool among_best = std::any_of(best.begin(), best.end(), [&](const Candidate& candidate) {
       return candidate.token == eos_id_;

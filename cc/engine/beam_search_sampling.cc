@@ -1,4 +1,4 @@
-// Sampling: `beam_size` sequences drawn independently of each other.
+// Sampling: draws `beam_size` sequences independently of each other.
 #include <algorithm>
 #include <limits>
 
@@ -10,9 +10,9 @@ namespace {
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
-// What a row may be drawn from: tokens with cumulative weights.
+// The distribution of a row's next token: indices with cumulative weights.
 struct Distribution {
-  std::vector<int32_t> indices;  // Into the row's values.
+  std::vector<int32_t> indices;  // Indices of the row's values.
   std::vector<double> cumulative;
 
   Distribution(const RowOutputs& row, const BeamOptions& options) {
@@ -33,7 +33,7 @@ struct Distribution {
       total += Exp((static_cast<double>(row.values[i]) - highest) / options.temperature);
       cumulative.push_back(total);
     }
-    if (options.top_p < 1) {  // The fewest that reach top_p; the one that does is kept.
+    if (options.top_p < 1) {  // Keep the smallest set whose probabilities sum to at least top_p.
       const auto end =
           std::lower_bound(cumulative.begin(), cumulative.end(), options.top_p * total);
       const size_t kept = std::min<size_t>(end - cumulative.begin() + 1, cumulative.size());
@@ -42,11 +42,11 @@ struct Distribution {
     }
   }
 
-  // The index whose share of [0, 1) holds `uniform`.
+  // Returns the index whose interval in [0, 1) contains `uniform`.
   int32_t Draw(double uniform) const {
     const auto place =
         std::upper_bound(cumulative.begin(), cumulative.end(), uniform * cumulative.back());
-    // Rounding may carry uniform · total up to the total.
+    // Rounding may make uniform * total equal to the total.
     const size_t found = std::min<size_t>(place - cumulative.begin(), indices.size() - 1);
     return indices[found];
   }
@@ -56,13 +56,13 @@ struct Distribution {
 
 void BeamSearch::SelectSamples(State* state, const std::vector<RowOutputs>& rows) {
   const bool last = state->step + 1 == state->sentence.max_length;
-  // The first free step draws all samples from the one row there is.
+  // The first step after the prefix draws all samples from the single row.
   const bool first = static_cast<size_t>(state->step) == state->sentence.prefix.size();
   std::vector<Slot> live;
   for (size_t b = 0; b < rows.size(); ++b) {
     const RowOutputs& row = rows[b];
     const Distribution distribution(row, options_);
-    if (distribution.indices.empty()) continue;  // Everything is masked.
+    if (distribution.indices.empty()) continue;  // All tokens are masked.
     const Slot slot = state->live[b];
     const int begin = first ? 0 : slot.sample;
     const int end = first ? options_.beam_size : slot.sample + 1;
@@ -70,7 +70,7 @@ void BeamSearch::SelectSamples(State* state, const std::vector<RowOutputs>& rows
       const uint64_t bits =
           Philox(options_.seed, static_cast<uint64_t>(state->sentence.index), state->step, sample);
       const int32_t index = distribution.Draw(Uniform(bits));
-      // The score is the model's own probability, whatever the temperature.
+      // The score uses the model's log-probability, regardless of the temperature.
       const float log_p = row.log_probability(row.values[index]);
       const Candidate candidate{slot.score + log_p, log_p, static_cast<int>(b), row.token(index)};
       const bool ends = candidate.token == eos_id_;

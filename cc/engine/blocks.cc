@@ -5,10 +5,10 @@
 namespace keras_mtl {
 namespace {
 
-// Rows whose attention is computed together, at most.
-constexpr int kTogether = 4;
+// Maximum of rows whose attention is computed in one call.
+constexpr int kMaxQueries = 4;
 
-// row.weights = share * scores, or += if `add`; nothing where no weights are wanted.
+// row.weights = share * scores, or += if `add`; no-op if row.weights is null.
 void AddWeights(const float* scores, float share, bool add, const AttentionRow* row) {
   if (row->weights == nullptr) return;
   for (int t = 0; t < row->length; ++t) {
@@ -68,17 +68,17 @@ void AttendRows(const Context& context, const EntryLayout& layout, const Attenti
   const int stride = RoundUp(longest, 16);
   const Arena::Scope scope(context.arena);
   float* all_scores =
-      context.arena->Allocate<float>(static_cast<size_t>(context.threads()) * kTogether * stride);
+      context.arena->Allocate<float>(static_cast<size_t>(context.threads()) * kMaxQueries * stride);
   ParallelFor(context.pool, count, 1, [&](int thread, int begin, int end) {
-    float* scores = all_scores + static_cast<ptrdiff_t>(thread) * kTogether * stride;
+    float* scores = all_scores + static_cast<ptrdiff_t>(thread) * kMaxQueries * stride;
     for (int first = begin; first < end;) {
       int last = first + 1;
       while (last < end && rows[last].sentence == rows[first].sentence) ++last;
       for (int h = 0; h < heads; ++h) {
         for (int i = first; i < last;) {
-          AttentionQuery queries[kTogether];
+          AttentionQuery queries[kMaxQueries];
           int n = 0;
-          for (; n < kTogether && i + n < last && rows[i + n].entries == rows[i].entries; ++n) {
+          for (; n < kMaxQueries && i + n < last && rows[i + n].entries == rows[i].entries; ++n) {
             const AttentionRow& row = rows[i + n];
             queries[n] = {row.query + h * dim, scores + n * stride, row.out + h * dim};
           }

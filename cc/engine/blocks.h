@@ -1,4 +1,4 @@
-// Parts that encoder and decoder have in common.
+// Building blocks that the encoder and the decoder share.
 #ifndef KERAS_MTL_ENGINE_BLOCKS_H_
 #define KERAS_MTL_ENGINE_BLOCKS_H_
 
@@ -7,7 +7,7 @@
 
 namespace keras_mtl {
 
-// The layer norm of x [count, hidden_dim] as input of a linear layer, in the arena.
+// Returns the layer norm of x [count, dim] as input of a linear layer, allocated in the arena.
 Rows NormalizedRows(const Context& context, const LayerNormWeights& norm, float epsilon,
                     const float* x, int count, int dim);
 
@@ -15,20 +15,20 @@ Rows NormalizedRows(const Context& context, const LayerNormWeights& norm, float 
 void AddFeedForward(const Context& context, const FeedForwardWeights& weights,
                     const TransformerConfig& config, float* x, int count);
 
-// One query of all heads: where its keys and values are, and where they go.
+// One query with all heads: the locations of its keys and values and of its results.
 struct AttentionRow {
   const float* query;          // [hidden_dim], head by head
-  const char* const* entries;  // [length], of keys and values
+  const char* const* entries;  // [length], keys and values
   int length;
   float* out;      // [hidden_dim]
   float* weights;  // [length] receives the attention weights of `head`, or null
-  int sentence;    // rows of the same one have some keys and values in common, or all
+  int sentence;    // rows of one sentence share some or all keys and values
 };
 
-// Attention of `count` rows. Rows of one sentence that follow each other are done head by head, so
-// that most keys and values come from the L1 cache; those with the same `entries` share the work of
-// reading them. Entries of `layout` are `offset` bytes on.
-// `head`: whose weights are stored; -1 stores the mean over heads.
+// Computes attention of `count` rows. Consecutive rows of one sentence are processed head by head,
+// so that most keys and values come from the L1 cache; rows with equal `entries` share the work of
+// reading them. Keys and values in `layout` start `offset` bytes after each entry's address.
+// `head`: the head whose weights are stored; -1 stores the mean over heads.
 void AttendRows(const Context& context, const EntryLayout& layout, const AttentionRow* rows,
                 int count, ptrdiff_t offset, int head);
 

@@ -6,8 +6,8 @@
 namespace keras_mtl {
 namespace {
 
-// Entries of a block: 0.4 MB of Transformer base in int8, so that little is held and not used, and
-// blocks are seldom asked for.
+// Entries per block. A block of Transformer base has 0.4 MB in int8: little memory is held unused,
+// and allocations are rare.
 constexpr int kBlockEntries = 64;
 
 }  // namespace

@@ -1,8 +1,8 @@
-// Keys and values: how they are stored, and which of them a hypothesis descends from.
+// The key and value cache: its storage layout and the ancestry of hypotheses.
 //
-// At each position every live beam of a sentence writes one entry, which is never moved. Beam
-// search reorders beams; here that changes only what each beam descends from. Entries from which no
-// beam descends any more are used again at once: beams have most of their past in common.
+// At each position, every live beam of a sentence writes one entry, which is never moved. When beam
+// search reorders beams, only their links to parent entries change. An entry without descendants is
+// reused immediately. Little memory is needed because beams share most of their history.
 #ifndef KERAS_MTL_ENGINE_CACHE_H_
 #define KERAS_MTL_ENGINE_CACHE_H_
 
@@ -15,8 +15,8 @@
 
 namespace keras_mtl {
 
-// How an entry holds the keys and values of one position and layer: as floats, or in int8 with a
-// scale for each head's key and each head's value, as quantize_rows makes them.
+// The layout of an entry, which holds the keys and values of one position and layer: floats, or
+// int8 with a scale per head for the key and for the value, as written by quantize_rows.
 class EntryLayout {
  public:
   EntryLayout(int heads, int head_dim, ComputeType type);
@@ -24,11 +24,11 @@ class EntryLayout {
   int heads() const { return heads_; }
   int head_dim() const { return dim_; }
   ComputeType type() const { return type_; }
-  size_t bytes() const { return bytes_; }  // A multiple of 64.
+  size_t bytes() const { return bytes_; }  // a multiple of 64
 
-  // Writes row [2, heads, head_dim], keys and then values.
+  // Writes row [2, heads, head_dim]: keys, then values.
   void Store(const KernelTable& kernels, const float* row, char* entry) const;
-  // Attention of `count` queries of one head over entries [length], all of them `offset` bytes on.
+  // Attention of `count` queries of one head over entries [length], each plus `offset` bytes.
   void Attend(const KernelTable& kernels, const AttentionQuery* queries, int count,
               const char* const* entries, int length, ptrdiff_t offset, int head) const;
 
@@ -41,7 +41,7 @@ class EntryLayout {
   float scale_;  // 1 / sqrt(head_dim)
 };
 
-// Entries of one position in all layers, reused. Layer l of the entry at address a is at
+// A pool of entries, each for one position in all layers. Layer l of the entry at address a is at
 // a + l * layer_stride(). Not thread-safe.
 class EntryPool {
  public:
@@ -51,13 +51,13 @@ class EntryPool {
   ptrdiff_t layer_stride() const;
   char* Take();
   void Give(char* entry) { free_.push_back(entry); }
-  // Bytes of all entries, in use or free.
+  // Bytes of all entries, used and free.
   size_t bytes() const;
 
  private:
   EntryLayout layout_;
   int layers_;
-  std::vector<AlignedBuffer<char>> blocks_;  // each [layers, entries of a block, layout.bytes()]
+  std::vector<AlignedBuffer<char>> blocks_;  // each [layers, entries per block, layout.bytes()]
   std::vector<char*> free_;
 };
 
@@ -71,23 +71,22 @@ class SelfCache {
 
   // Positions written so far.
   int position() const { return position_; }
-  // Whether a beam took part in the last step.
+  // Whether a beam was part of the last step.
   bool live(int beam) const { return last_[beam] >= 0; }
 
-  // Moves on to the next position, which `beams` [count] are about to write, each continuing from
-  // parents[i] of the position before (ignored at position 0).
+  // Advances to the next position. beams [count] will write it; beams[i] continues from beam
+  // parents[i] of the previous position (ignored at position 0).
   void Advance(const int* beams, const int* parents, int count);
-  // Writes the addresses of the entries that a beam descends from, oldest first, the last its own:
-  // out [position()].
+  // Writes the addresses of a beam's entries, oldest first and its own last: out [position()].
   void Path(int beam, const char** out) const;
-  // Where the beam's own entry of the last position is written.
+  // The address of the beam's own entry at the last position.
   char* Entry(int beam) { return nodes_[last_[beam]].entry; }
 
  private:
   struct Node {
     char* entry;
     int parent;  // -1 at position 0
-    int users;   // nodes that it is the parent of, and the beam whose last one it is; 0: free
+    int users;   // number of children, plus 1 if it is the last node of a beam; 0: free
   };
 
   int NewNode(int parent);
@@ -96,8 +95,8 @@ class SelfCache {
   EntryPool* pool_;
   int position_ = 0;
   std::vector<Node> nodes_;
-  std::vector<int> free_;  // of nodes_
-  std::vector<int> last_;  // [beams]: the node of the last position; -1 for none
+  std::vector<int> free_;  // indices of free nodes
+  std::vector<int> last_;  // [beams], node at the last position; -1 for none
   std::vector<int> next_;
 };
 

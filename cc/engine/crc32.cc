@@ -6,8 +6,8 @@
 namespace keras_mtl {
 namespace {
 
-// Eight tables take eight bytes a step ("slicing by 8"): a single table is bound by the latency of
-// its lookups, at a fifth of the speed.
+// Eight tables process eight bytes per step ("slicing by 8"). With a single table, the latency of
+// lookups limits the speed to a fifth.
 struct Tables {
   std::array<std::array<uint32_t, 256>, 8> rows;
 

@@ -31,7 +31,7 @@ Decoder::Decoder(std::shared_ptr<const Model> model, int beams, int threads)
                       model_->config().hidden_dim / model_->config().num_heads, model_->compute()),
           model_->config().decoder_layers) {
   if (beams < 1 || beams > 0xFFFF) {
-    Fail("beams is " + std::to_string(beams) + "; it must be in [1, 65535]");
+    Fail("beams=" + std::to_string(beams) + ": give a whole number from 1 to 65535");
   }
 }
 
@@ -44,12 +44,12 @@ std::vector<int> Decoder::Admit(const Memory& memory, int decoder) {
   const int d = config.hidden_dim;
   const int tokens = static_cast<int>(memory.rows.size() / d);
   if (decoder < 0 || decoder >= config.decoders) {
-    Fail("decoder is " + std::to_string(decoder) + "; the model has " +
-         std::to_string(config.decoders));
+    Fail("decoder=" + std::to_string(decoder) + ": the model's decoders are 0 to " +
+         std::to_string(config.decoders - 1));
   }
   for (size_t s = 0; s + 1 < memory.begins.size(); ++s) {
     if (memory.begins[s] == memory.begins[s + 1]) {
-      Fail("source " + std::to_string(s) + " is empty");
+      Fail("source " + std::to_string(s) + " is empty: give at least one id");
     }
   }
   std::vector<int> handles;
@@ -88,7 +88,7 @@ void Decoder::Store(const Context& context, const float* rows, int stride, int c
 
 void Decoder::Release(int sentence) {
   if (sentence < 0 || sentence >= static_cast<int>(sentences_.size())) {
-    Fail("sentence " + std::to_string(sentence) + " was never admitted");
+    Fail("sentence " + std::to_string(sentence) + " has not been admitted");
   }
   sentences_[sentence].reset();
 }
@@ -101,27 +101,27 @@ void Decoder::Check(const StepRow* rows, int count) const {
     const std::string where = "row " + std::to_string(i) + ": ";
     if (row.sentence < 0 || row.sentence >= static_cast<int>(sentences_.size()) ||
         sentences_[row.sentence] == nullptr) {
-      Fail(where + "sentence " + std::to_string(row.sentence) + " is not admitted");
+      Fail(where + "sentence " + std::to_string(row.sentence) + " has not been admitted");
     }
     const Sentence& sentence = *sentences_[row.sentence];
     if (i == 0 || rows[i - 1].sentence != row.sentence) {
-      if (seen[row.sentence]) Fail(where + "the rows of a sentence must follow each other");
+      if (seen[row.sentence]) Fail(where + "the rows of a sentence must be consecutive");
       seen[row.sentence] = 1;
       beams.assign(beams_, 0);
     }
     if (row.beam < 0 || row.beam >= beams_ || beams[row.beam]) {
-      Fail(where + "beam " + std::to_string(row.beam) + " is taken or outside [0, " +
+      Fail(where + "beam " + std::to_string(row.beam) + " is already used or outside [0, " +
            std::to_string(beams_) + ")");
     }
     beams[row.beam] = 1;
     const int position = sentence.cache.position();
     if (position >= config.max_length) {
-      Fail(where + "position " + std::to_string(position) + " is beyond the model's max_length " +
+      Fail(where + "position " + std::to_string(position) + " exceeds the model's max_length, " +
            std::to_string(config.max_length));
     }
     if (position > 0 &&
         (row.parent < 0 || row.parent >= beams_ || !sentence.cache.live(row.parent))) {
-      Fail(where + "parent " + std::to_string(row.parent) + " took no part in the last step");
+      Fail(where + "parent " + std::to_string(row.parent) + " was not part of the last step");
     }
     const auto in_vocabulary = [&](int32_t id) { return id >= 0 && id < config.vocabulary_size; };
     if (!in_vocabulary(row.token) ||
@@ -131,7 +131,7 @@ void Decoder::Check(const StepRow* rows, int count) const {
     for (int e = 0; e < row.request.edits.count; ++e) {
       const int32_t* tokens = row.request.edits.tokens;
       if (!in_vocabulary(tokens[e]) || (e > 0 && tokens[e - 1] >= tokens[e])) {
-        Fail(where + "tokens of edits must ascend and lie in [0, " +
+        Fail(where + "the tokens of edits must be ascending and in [0, " +
              std::to_string(config.vocabulary_size) + ")");
       }
     }
@@ -143,7 +143,8 @@ void Decoder::Step(const StepRow* rows, int count, const StepOptions& options, S
   Check(rows, count);
   if (options.attention_layer >= config.decoder_layers ||
       options.attention_head >= config.num_heads) {
-    Fail("attention_layer or attention_head is beyond the model's " +
+    Fail("attention_layer=" + std::to_string(options.attention_layer) +
+         ", attention_head=" + std::to_string(options.attention_head) + ": the decoder has only " +
          std::to_string(config.decoder_layers) + " layers and " + std::to_string(config.num_heads) +
          " heads");
   }
@@ -172,7 +173,7 @@ void Decoder::Step(const StepRow* rows, int count, const StepOptions& options, S
   result->attention_stride = stride;
   result->attention.assign(static_cast<size_t>(count) * stride, 0.0f);
 
-  // Runs of rows with one decoder; usually one run.
+  // Process consecutive rows with the same decoder in one run. Usually there is a single run.
   result->Resize(count, config.vocabulary_size, options);
   std::vector<RowRequest> requests(count);
   for (int i = 0; i < count; ++i) requests[i] = rows[i].request;

@@ -26,8 +26,8 @@ const Tensor& FindTensor(const TensorMap& tensors, const std::string& name,
   const auto found = tensors.find(name);
   if (found == tensors.end()) throw ModelFileError("tensor '" + name + "' is missing");
   if (found->second.shape != shape) {
-    throw ModelFileError("tensor '" + name + "' has the shape " + ShapeText(found->second.shape) +
-                         "; the model's dimensions ask for " + ShapeText(shape));
+    throw ModelFileError("tensor '" + name + "' has shape " + ShapeText(found->second.shape) +
+                         "; the model's hyperparameters require " + ShapeText(shape));
   }
   return found->second;
 }
@@ -40,8 +40,9 @@ const float* FindFloats(const TensorMap& tensors, const std::string& name,
   for (int64_t dimension : shape) size *= dimension;
   for (int64_t i = 0; i < size; ++i) {
     if (!std::isfinite(tensor.float32()[i])) {
-      throw ModelFileError("tensor '" + name + "' holds " + std::to_string(tensor.float32()[i]) +
-                           " at element " + std::to_string(i) + "; weights must be finite");
+      throw ModelFileError("tensor '" + name + "' contains " + std::to_string(tensor.float32()[i]) +
+                           " at element " + std::to_string(i) +
+                           "; weights must be finite: export an earlier checkpoint");
     }
   }
   return tensor.float32();

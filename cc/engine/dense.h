@@ -14,17 +14,17 @@
 
 namespace keras_mtl {
 
-// Named tensors, as a model file has them.
+// The named tensors of a model file.
 using TensorMap = std::map<std::string, Tensor>;
 
 // int8: weights and activations in int8 (W8A8), everything else in float32.
 enum class ComputeType { kFloat32, kInt8 };
 
-// Rows of which one thread does no fewer: the work of some microseconds, where each row takes
-// little (to normalize it, to quantize it).
+// Minimum number of rows per thread for cheap row-wise work (normalizing, quantizing). That is a
+// few microseconds of work, enough to outweigh the cost of a thread's wake-up.
 constexpr int kRowGrain = 8;
 
-// What the layers of one thread of work share.
+// What the layers of one worker share.
 struct Context {
   const KernelTable& kernels;
   ComputeType compute;
@@ -34,7 +34,7 @@ struct Context {
   int threads() const { return pool == nullptr ? 1 : pool->threads(); }
 };
 
-// The input of a layer in the form that the compute type wants.
+// The input of a layer in the format of the compute type.
 struct Rows {
   int count = 0;
   int depth = 0;
@@ -46,23 +46,24 @@ struct Rows {
   Int8Rows AsInt8() const { return {bytes, scales, count, RoundUp(depth, kDepthAlign)}; }
   // Rows [begin, begin + n).
   Rows Slice(int begin, int n) const;
-  // Copies of rows index[0], ..., index[n - 1].
+  // Copies rows index[0], ..., index[n - 1] into the arena.
   Rows Gather(const int* index, int n, Arena* arena) const;
 };
 
-// x [count, depth] as input of a layer: itself in float32, quantized into the arena in int8.
+// Makes x [count, depth] the input of a layer: x itself in float32, or quantized into the arena in
+// int8.
 Rows MakeRows(const Context& context, const float* x, int count, int depth);
 
 class Dense {
  public:
   Dense() = default;
-  // Reads `name`.weight [columns, depth], float32, or int8 with `name`.scale [columns], and
-  // `name`.bias [columns] if `has_bias`; converts to the compute type. Throws ModelFileError.
+  // Reads `name`.weight [columns, depth] (float32, or int8 with `name`.scale [columns]) and, if
+  // `has_bias`, `name`.bias [columns]. Converts to the compute type. Throws ModelFileError.
   static Dense Load(const TensorMap& tensors, const std::string& name, int columns, int depth,
                     bool has_bias, ComputeType compute, const KernelTable& kernels,
                     HugePages* pages);
 
-  // The layer of some of its outputs, `columns`, each in [0, columns()).
+  // Returns the layer reduced to the outputs `columns`, each in [0, columns()).
   Dense Select(const std::vector<int32_t>& columns, ComputeType compute) const;
 
   int columns() const { return columns_; }
@@ -70,7 +71,7 @@ class Dense {
   void Column(int column, float factor, const float* shift, ComputeType compute, float* out) const;
   int panels() const { return RoundUp(columns_, kPanel) / kPanel; }
 
-  // out [count, columns()], row by row without gaps.
+  // out [count, columns()], row-major.
   void Apply(const Context& context, const Rows& x, float* out,
              Activation activation = Activation::kNone, bool accumulate = false) const;
   // See KernelTable::project_int8; `bias` [panels() * kPanel].
@@ -84,10 +85,10 @@ class Dense {
   int depth_ = 0;
 };
 
-// The tensor `name`, checked for its shape. Throws ModelFileError.
+// Returns the tensor `name`. Throws ModelFileError if it is missing or has another shape.
 const Tensor& FindTensor(const TensorMap& tensors, const std::string& name,
                          const std::vector<int64_t>& shape);
-// The same, which must be float32 and finite.
+// The same for a tensor that must be float32 and finite.
 const float* FindFloats(const TensorMap& tensors, const std::string& name,
                         const std::vector<int64_t>& shape);
 

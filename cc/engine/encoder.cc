@@ -11,12 +11,12 @@ void CheckSource(const TransformerConfig& config, const TokenBatch& batch) {
   for (int s = 0; s < batch.sentences(); ++s) {
     if (batch.length(s) > config.max_length) {
       throw InputError("source " + std::to_string(s) + " has " + std::to_string(batch.length(s)) +
-                       " tokens, more than the model's max_length " +
+                       " tokens, more than the model's max_length, " +
                        std::to_string(config.max_length));
     }
     for (int i = batch.begins[s]; i < batch.begins[s + 1]; ++i) {
       if (batch.ids[i] < 0 || batch.ids[i] >= config.vocabulary_size) {
-        throw InputError("source " + std::to_string(s) + " holds the id " +
+        throw InputError("source " + std::to_string(s) + " contains id " +
                          std::to_string(batch.ids[i]) + "; ids must be in [0, " +
                          std::to_string(config.vocabulary_size) + ")");
       }
@@ -40,7 +40,7 @@ Memory Encode(const Model& model, const Context& context, const TokenBatch& batc
   float* x = arena.Allocate<float>(size);
   float* qkv = arena.Allocate<float>(3 * size);
   float* attended = arena.Allocate<float>(size);
-  // Keys and values stay where they are computed, behind the queries, as floats.
+  // Keys and values are used in place, as floats after the queries.
   const EntryLayout layout(config.num_heads, d / config.num_heads, ComputeType::kFloat32);
   const char** entries = arena.Allocate<const char*>(count);
   AttentionRow* rows = arena.Allocate<AttentionRow>(count);

@@ -1,4 +1,4 @@
-// The encoder, without padding: the tokens of all sentences are rows of one matrix.
+// The encoder. It uses no padding: the tokens of all sentences are rows of one matrix.
 #ifndef KERAS_MTL_ENGINE_ENCODER_H_
 #define KERAS_MTL_ENGINE_ENCODER_H_
 
@@ -9,7 +9,7 @@
 
 namespace keras_mtl {
 
-// Sentences as token ids one behind the other; sentence i is ids [begins[i], begins[i + 1]).
+// Concatenated token ids of sentences; sentence i is ids [begins[i], begins[i + 1]).
 struct TokenBatch {
   std::vector<int32_t> ids;
   std::vector<int> begins = {0};  // [sentences + 1]
@@ -25,15 +25,15 @@ struct TokenBatch {
 // The encoder's output for a TokenBatch.
 struct Memory {
   std::vector<float> rows;  // [tokens, hidden_dim]
-  std::vector<int> begins;  // of the TokenBatch
+  std::vector<int> begins;  // as in the TokenBatch
 };
 
-// Throws InputError: an id outside the vocabulary, or a sentence longer than max_length.
+// Throws InputError if an id is outside the vocabulary or a sentence is longer than max_length.
 void CheckSource(const TransformerConfig& config, const TokenBatch& batch);
 
-// Encodes a batch. A sentence's rows do not depend on the others. An empty sentence has no rows.
-// Resets the arena of `context`, which must be of the model's kernels and compute type.
-// Throws InputError, as CheckSource does.
+// Encodes a batch. The rows of a sentence do not depend on other sentences. An empty sentence has
+// no rows. Resets the arena of `context`, which must have the model's kernels and compute type.
+// Throws the InputError of CheckSource().
 Memory Encode(const Model& model, const Context& context, const TokenBatch& batch);
 
 }  // namespace keras_mtl

@@ -17,13 +17,13 @@
 namespace keras_mtl {
 namespace {
 
-// How often a caller looks whether it was interrupted: soon enough for a person.
+// Interval between interruption checks: short enough to feel immediate.
 constexpr auto kPollInterval = std::chrono::milliseconds(20);
 
 void CheckThreads(const char* name, int value) {
   if (value >= 1 && value <= 1024) return;
   throw InputError(std::string(name) + "=" + std::to_string(value) +
-                   ": give a whole number of 1 to 1024");
+                   ": give a whole number from 1 to 1024");
 }
 
 }  // namespace
@@ -34,12 +34,13 @@ Isa ChooseIsa(const std::string& name) {
   for (const Isa isa : {Isa::kGeneric, Isa::kAvx2, Isa::kVnni, Isa::kAmx}) {
     if (name != IsaName(isa)) continue;
     if (isa <= best) return isa;
-    throw InputError("isa=" + name + ": this processor has " + IsaName(best) + " at best");
+    throw InputError("isa='" + name + "' is not available: the best of this processor is " +
+                     IsaName(best));
   }
-  throw InputError("isa='" + name + "' is unknown; give auto, generic, avx2, vnni or amx");
+  throw InputError("isa='" + name + "' is unknown: give auto, generic, avx2, vnni or amx");
 }
 
-// The threads of the workers and the calls that wait for them.
+// The worker threads and the queue of calls that wait for them.
 class Engine::WorkerGroup {
  public:
   using Work = std::function<void(Decoder*, const std::atomic<bool>& stop)>;
@@ -52,13 +53,13 @@ class Engine::WorkerGroup {
 
   ~WorkerGroup() { Close(); }
 
-  // A child of fork() has a copy of this object and none of its threads.
+  // A child process made by fork() has a copy of this object but none of its threads.
   bool has_threads() const { return getpid() == process_; }
 
   int workers() const { return static_cast<int>(members_.size()); }
 
-  // Runs `work` on as many workers as are there, at most `count`, and waits for all of them.
-  // `beams`: of the decoders that it is given.
+  // Runs `work` on all workers, but on at most `count`, and waits for them. `beams`: the beams of
+  // the decoders passed to `work`.
   void Run(int count, int beams, const Work& work, const Interrupted& interrupted) {
     Job job{work, beams};
     std::unique_lock<std::mutex> lock(mutex_);
@@ -98,7 +99,7 @@ class Engine::WorkerGroup {
   struct Job {
     const Work& work;
     const int beams;
-    int open = 0;  // Places in the queue, and workers on it.
+    int open = 0;  // Its places in the queue plus the workers that run it.
     std::atomic<bool> stop{false};
     std::exception_ptr error;
     std::condition_variable done;
@@ -106,7 +107,7 @@ class Engine::WorkerGroup {
     Job(const Work& work, int beams) : work(work), beams(beams) {}
   };
 
-  // With the lock held: nobody begins the job any more, and who is on it ends soon.
+  // Removes the job from the queue and asks its workers to stop. Requires the lock.
   void Stop(Job* job) {
     job->stop = true;
     const auto gone = std::remove(queue_.begin(), queue_.end(), job);
@@ -114,7 +115,7 @@ class Engine::WorkerGroup {
     queue_.erase(gone, queue_.end());
   }
 
-  // A worker's life.
+  // The loop of a worker thread.
   void Serve() {
     std::unique_ptr<Decoder> decoder;
     std::unique_lock<std::mutex> lock(mutex_);
@@ -126,7 +127,7 @@ class Engine::WorkerGroup {
       lock.unlock();
       std::exception_ptr error;
       try {
-        // Pages of the cache have the size of a number of beams.
+        // A decoder's caches are sized for a number of beams.
         if (decoder == nullptr || decoder->beams() != job->beams) {
           decoder.reset();
           decoder = std::make_unique<Decoder>(model_, job->beams, threads_);
@@ -140,7 +141,7 @@ class Engine::WorkerGroup {
         job->error = error;
         Stop(job);
       }
-      // Notified with the lock held: the caller, who owns the job, cannot leave before.
+      // Notify with the lock held, so that the caller cannot destroy the job before.
       if (--job->open == 0) job->done.notify_one();
     }
   }
@@ -152,7 +153,7 @@ class Engine::WorkerGroup {
   std::condition_variable wake_;
   std::deque<Job*> queue_;
   bool closing_ = false;
-  std::vector<std::thread> members_;  // Last: they use the others.
+  std::vector<std::thread> members_;  // Last, because the threads use all other members.
 };
 
 std::shared_ptr<Engine> Engine::Open(const std::string& path, const EngineOptions& options) {
@@ -162,12 +163,12 @@ std::shared_ptr<Engine> Engine::Open(const std::string& path, const EngineOption
   const bool as_file = options.compute_type == "auto";
   if (!as_file && options.compute_type != "int8" && options.compute_type != "float32") {
     throw InputError("compute_type='" + options.compute_type +
-                     "' is unknown; give auto, int8 or float32");
+                     "' is unknown: give auto, int8 or float32");
   }
   const std::shared_ptr<const ModelFile> file = ModelFile::Open(path, options.verify);
   const TransformerConfig config = TransformerConfig::Read(*file);
   const bool int8 = as_file ? config.int8 : options.compute_type == "int8";
-  // Packed copies take the place of all but positions, and embeddings that are not tied.
+  // Packed copies replace all tensors except position tables and embeddings that are not tied.
   auto model =
       Model::Load(config, file->tensors(), int8 ? ComputeType::kInt8 : ComputeType::kFloat32, isa,
                   file, [&file] { file->ReleasePages(); });
@@ -184,7 +185,7 @@ Engine::Engine(std::shared_ptr<const Model> model, int workers, int threads)
 }
 
 Engine::~Engine() {
-  // Nothing to join, and the copy of a lock may be held for ever.
+  // In a child process there are no threads to join, and the copied lock may be held forever.
   if (workers_ != nullptr && !workers_->has_threads()) (void)workers_.release();
 }
 

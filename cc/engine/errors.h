@@ -1,4 +1,4 @@
-// Errors of the engine. Their text is for the user: it names what was given and what to do.
+// Errors of the engine. Their messages are for users: they name the given value and the remedy.
 #ifndef KERAS_MTL_ENGINE_ERRORS_H_
 #define KERAS_MTL_ENGINE_ERRORS_H_
 
@@ -6,7 +6,7 @@
 
 namespace keras_mtl {
 
-// An option, an id or an array that a caller gave is out of range. Python: errors.InputError.
+// An option, id or array of the caller is out of range. Python: errors.InputError.
 struct InputError : std::invalid_argument {
   using std::invalid_argument::invalid_argument;
 };
@@ -21,7 +21,7 @@ struct NotANumberError : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-// A caller's own function asked to end the call. Python raises what its signal handler raised.
+// The caller's function requested the end of the call. Python raises its signal handler's error.
 struct InterruptedError : std::runtime_error {
   using std::runtime_error::runtime_error;
 };

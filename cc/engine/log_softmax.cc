@@ -12,14 +12,15 @@ namespace {
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 constexpr size_t kLanes = 16;
 
-// 2^k · exp(r) with r = x - k·ln 2 in [-0.35, 0.35], by exp's series up to r^13 / 13!: the next
-// term is below 5e-18.
+// 2^k * exp(r) with r = x - k * ln 2 in [-0.35, 0.35], by the Taylor series up to r^13 / 13!. The
+// next term is below 5e-18.
 inline double ExpNormal(double x) {
   constexpr double kLog2e = 1.4426950408889634;
-  // ln 2 in two parts, the first with enough zero bits that k times it is exact (Cody and Waite).
+  // ln 2 in two parts. The first ends in enough zero bits that its product with k is exact (Cody
+  // and Waite).
   constexpr double kLn2High = 6.93147180369123816490e-01;
   constexpr double kLn2Low = 1.90821492927058770002e-10;
-  constexpr double kRound = 6755399441055744.0;  // 1.5 · 2^52: adding it rounds to whole numbers.
+  constexpr double kRound = 6755399441055744.0;  // 1.5 * 2^52: adding it rounds to an integer.
   const double shifted = x * kLog2e + kRound;
   const double k = shifted - kRound;
   const double r = (x - k * kLn2High) - k * kLn2Low;
@@ -39,14 +40,14 @@ inline double ExpNormal(double x) {
   p = p * r + 1.0;
   uint64_t bits;
   std::memcpy(&bits, &shifted, sizeof(bits));
-  // The low bits of `shifted` are k; a power of two is its exponent field.
+  // The low bits of `shifted` are k. Shifted into the exponent field, they give 2^k.
   const uint64_t exponent = (bits + 1023) << 52;
   double scale;
   std::memcpy(&scale, &exponent, sizeof(scale));
   return p * scale;
 }
 
-constexpr double kLowest = -708.0;  // Below, 2^k would be subnormal.
+constexpr double kLowest = -708.0;  // 2^k would be subnormal below this.
 
 }  // namespace
 
@@ -56,12 +57,12 @@ double Exp(double x) {
   return ExpNormal(x + 64.0) * 1.603810890548638e-28;  // exp(-64)
 }
 
-Normaliser Normalise(const float* logits, size_t count) {
-  Normaliser result;
+Normalizer Normalize(const float* logits, size_t count) {
+  Normalizer result;
   float highest = -kInfinity;
   bool valid = true;
   for (size_t i = 0; i < count; ++i) {
-    valid &= logits[i] < kInfinity;  // False for NaN too.
+    valid &= logits[i] < kInfinity;  // false for NaN, too
     highest = logits[i] > highest ? logits[i] : highest;
   }
   result.valid = valid;
@@ -69,8 +70,8 @@ Normaliser Normalise(const float* logits, size_t count) {
   result.highest = highest;
   double lanes[kLanes] = {};
   const auto term = [highest](float logit) {
-    // exp(-100) is below half a unit in the last place of a float32 sum of fewer than 2^80 terms
-    // that holds a 1, so clamping changes nothing and keeps the loop free of branches.
+    // The sum contains a term of 1. Fewer than 2^80 terms of exp(-100) do not change its float32
+    // value, so clamping is exact. It keeps the loop free of branches.
     const float shifted = logit - highest;
     return ExpNormal(shifted > -100.0f ? shifted : -100.0f);
   };

@@ -25,7 +25,7 @@ std::vector<LogitEdit> HistoryEdits(const std::vector<int32_t>& history, float r
   if (repetition_penalty != 1.0f) {
     for (const int32_t token : history) edits.push_back({token, repetition_penalty});
   }
-  // What forbids comes first among the edits of a token, and stays.
+  // The edit that forbids a token (penalty 0) sorts first, and std::unique keeps it.
   std::sort(edits.begin(), edits.end(), [](const LogitEdit& a, const LogitEdit& b) {
     return a.token != b.token ? a.token < b.token : a.penalty < b.penalty;
   });

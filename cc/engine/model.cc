@@ -97,7 +97,7 @@ Embedding::Embedding(const TensorMap& tensors, const std::string& tokens,
   }
   floats_ = FindFloats(tensors, tokens + ".weight", {rows, dim_});
   if (compute == ComputeType::kFloat32) return;
-  // The rounding of an int8 model file, so that both give the same result.
+  // Rounds as an int8 model file does, so that both give the same result.
   own_bytes_ = std::make_shared<std::vector<int8_t>>(static_cast<size_t>(rows) * dim_);
   own_scales_ = std::make_shared<std::vector<float>>(rows);
   std::vector<int8_t> row(RoundUp(dim_, kDepthAlign));
@@ -132,20 +132,21 @@ std::shared_ptr<const Model> Model::Load(const TransformerConfig& config, const 
                                          std::shared_ptr<const void> owner,
                                          const std::function<void()>& packed) {
   if (isa > BestIsa(GetCpuFeatures())) {
-    throw ModelFileError(std::string("this machine cannot run ") + IsaName(isa));
+    throw ModelFileError(std::string("this processor does not support ") + IsaName(isa));
   }
-  // Sums of products are exact: see kMostInt8Depth.
+  // A larger depth could overflow the exact int32 sums: see kMaxInt8Depth.
   for (const auto& [name, depth] : {std::pair("hidden_dim", config.hidden_dim),
                                     std::pair("intermediate_dim", config.intermediate_dim)}) {
-    if (compute != ComputeType::kInt8 || depth <= kMostInt8Depth) continue;
-    throw ModelFileError(std::string(name) + "=" + std::to_string(depth) + ": at most " +
-                         std::to_string(kMostInt8Depth) +
-                         " can be computed in int8; take compute_type float32");
+    if (compute != ComputeType::kInt8 || depth <= kMaxInt8Depth) continue;
+    throw ModelFileError(std::string(name) + "=" + std::to_string(depth) +
+                         ": int8 supports at most " + std::to_string(kMaxInt8Depth) +
+                         "; use compute_type float32");
   }
   std::shared_ptr<Model> model(new Model(config, compute, isa));
   model->owner_ = std::move(owner);
   const Loader loader(config, tensors, compute, model->kernels_, &model->pages_);
-  // The largest tensors first: with `packed`, their memory goes before the others need any.
+  // Pack the largest tensors first, so that `packed` can release their pages before others are
+  // read.
   const Dense* tied = nullptr;
   if (config.tie_embeddings) {
     model->tied_projection_ =

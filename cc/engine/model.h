@@ -1,5 +1,6 @@
-// The weights of a Transformer, packed for one instruction set: what keras_mtl.models.Transformer
-// computes, with pre-norm layers and sharing "full" (one decoder) or "encoder" (several).
+// The weights of a Transformer, packed for one instruction set. The model computes the same
+// function as keras_mtl.models.Transformer with pre-norm layers and `sharing` "full" (one decoder)
+// or "encoder" (several).
 #ifndef KERAS_MTL_ENGINE_MODEL_H_
 #define KERAS_MTL_ENGINE_MODEL_H_
 
@@ -48,21 +49,22 @@ struct DecoderLayerWeights {
 struct DecoderWeights {
   std::vector<DecoderLayerWeights> layers;
   LayerNormWeights final_norm;
-  Dense projection;  // empty where the embeddings are tied
+  Dense projection;  // empty if the embeddings are tied
 };
 
 // Token and position embeddings of one side.
 class Embedding {
  public:
   Embedding() = default;
-  // Tables `tokens`.weight [vocabulary_size, hidden_dim] and `positions` float32
-  // [max_length, hidden_dim]. Keeps pointers into the tensors. `tied`, where it is not null, is the
-  // packed layer of the same weights, which are then read only there. Throws ModelFileError.
+  // Uses the tables `tokens`.weight [vocabulary_size, hidden_dim] and `positions` float32
+  // [max_length, hidden_dim]. Keeps pointers into the tensors. If `tied` is not null, it is the
+  // packed layer with the same weights, and tokens are looked up there. Throws ModelFileError.
   Embedding(const TensorMap& tensors, const std::string& tokens, const std::string& positions,
             const TransformerConfig& config, ComputeType compute, const KernelTable& kernels,
             const Dense* tied);
 
-  // out [hidden_dim] = sqrt(hidden_dim) * tokens[token] + positions[position], both in range.
+  // out [hidden_dim] = sqrt(hidden_dim) * tokens[token] + positions[position]. Both indices must be
+  // in range.
   void Lookup(int token, int position, float* out) const;
 
  private:
@@ -74,20 +76,19 @@ class Embedding {
   const int8_t* bytes_ = nullptr;
   const float* scales_ = nullptr;
   const float* positions_ = nullptr;
-  std::shared_ptr<std::vector<int8_t>> own_bytes_;  // where float32 weights are run in int8
+  std::shared_ptr<std::vector<int8_t>> own_bytes_;  // used if float32 weights run in int8
   std::shared_ptr<std::vector<float>> own_scales_;
 };
 
-// Immutable once loaded: any number of encoders and decoders on any threads may share it.
+// Immutable after loading: any number of encoders and decoders on any threads may share it.
 //
-// Tensors are named as docs/reference/engine_file.md says; a matrix `<name>.weight` is float32, or
-// int8 with
-// `<name>.scale`, and runs in either compute type.
+// docs/reference/engine_file.md lists the names of the tensors. A matrix `<name>.weight` is
+// float32, or int8 with `<name>.scale`, and runs in either compute type.
 class Model {
  public:
-  // `owner` keeps the memory of the tensors alive as long as the model. `packed`, where it is
-  // given, is called now and then: what the tensors' memory held until then will seldom be read
-  // again. Throws ModelFileError.
+  // `owner` keeps the memory of the tensors alive as long as the model exists. `packed`, if given,
+  // is called after each group of tensors: the tensors read so far will rarely be read again, and
+  // their pages can be released. Throws ModelFileError.
   static std::shared_ptr<const Model> Load(const TransformerConfig& config,
                                            const TensorMap& tensors, ComputeType compute, Isa isa,
                                            std::shared_ptr<const void> owner,
@@ -106,7 +107,7 @@ class Model {
   }
 
  private:
-  Model(const Model&) = delete;  // The embeddings know where the projection is.
+  Model(const Model&) = delete;  // The embeddings hold a pointer to the projection.
   Model& operator=(const Model&) = delete;
 
   Model(const TransformerConfig& config, ComputeType compute, Isa isa)
@@ -116,7 +117,7 @@ class Model {
   const KernelTable& kernels_;
   ComputeType compute_;
   std::shared_ptr<const void> owner_;
-  HugePages pages_;  // of the matrices
+  HugePages pages_;  // memory of the matrices
   Embedding source_embedding_;
   Embedding target_embedding_;
   std::vector<EncoderLayerWeights> encoder_;

@@ -16,14 +16,14 @@ namespace keras_mtl {
 namespace {
 
 #if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
-#error "model files are little-endian and read without conversion"
+#error "model files are little-endian and are read without conversion"
 #endif
 
 constexpr char kMagic[8] = {'K', 'M', 'T', 'L', 'M', 'O', 'D', 'L'};
 constexpr uint32_t kVersion = 1;
 constexpr size_t kHeaderSize = 64;
-constexpr size_t kAlignment = 64;  // A cache line, and the widest vector register.
-// Far above what a model has (a few names for each layer); stops a hostile count from costing time.
+constexpr size_t kAlignment = 64;  // A cache line and the widest vector register.
+// Far above the number of tensors of any model. Bounds the time spent on a malicious count.
 constexpr uint32_t kMaxEntries = 1 << 20;
 constexpr size_t kMaxRank = 8;
 
@@ -37,9 +37,9 @@ struct Header {
   uint32_t tensor_count;
   uint32_t table_checksum;
   uint32_t reserved_2[4];
-  uint32_t header_checksum;  // Of the 60 bytes before it.
+  uint32_t header_checksum;  // CRC-32 of the 60 bytes before it.
 };
-static_assert(sizeof(Header) == kHeaderSize, "the header is 64 bytes without holes");
+static_assert(sizeof(Header) == kHeaderSize, "the header has 64 bytes and no padding");
 
 enum HyperparameterType : uint8_t {
   kInteger = 0,
@@ -51,7 +51,7 @@ enum HyperparameterType : uint8_t {
 
 size_t RoundUp(size_t value) { return (value + kAlignment - 1) / kAlignment * kAlignment; }
 
-// Whether bytes are UTF-8 as RFC 3629 has it: no overlong forms, no surrogates, at most U+10FFFF.
+// Whether bytes are UTF-8 by RFC 3629: no overlong forms, no surrogates, at most U+10FFFF.
 bool IsUtf8(const std::string& text) {
   for (size_t i = 0; i < text.size();) {
     const unsigned char first = text[i];
@@ -103,7 +103,7 @@ size_t DTypeSize(DType dtype) { return dtype == DType::kFloat32 || dtype == DTyp
 
 namespace {
 
-// Takes fields off the table one by one; `fail` is called where the table ends inside a field.
+// Reads the fields of the table one by one. Functions return false if the table ends in a field.
 class Cursor {
  public:
   Cursor(const unsigned char* data, size_t size) : data_(data), left_(size) {}
@@ -145,7 +145,7 @@ bool IsName(const std::string& name) {
   return true;
 }
 
-// Reads a hyperparameter's value; false where the table ends inside it or it is malformed.
+// Reads a hyperparameter's value. Returns false if it is malformed or the table ends in it.
 bool TakeValue(Cursor* cursor, uint8_t type, Hyperparameter* value) {
   uint32_t count = 0;
   switch (type) {
@@ -195,15 +195,14 @@ bool TakeValue(Cursor* cursor, uint8_t type, Hyperparameter* value) {
 std::shared_ptr<const ModelFile> ModelFile::Open(const std::string& path, bool verify) {
   const auto fail = [&path](const char* what, const std::string& why) {
     throw ModelFileError(path + ": " + what + " (" + why +
-                         "); give a file that `keras-mtl export "
-                         "--format engine` has written");
+                         "). Give a file written by `keras-mtl export --format engine`.");
   };
   const int file = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
   if (file < 0) fail("the model file cannot be opened", std::strerror(errno));
   struct stat status;
   if (::fstat(file, &status) != 0 || !S_ISREG(status.st_mode)) {
     ::close(file);
-    fail("the model file cannot be read", "it is no regular file");
+    fail("the model file cannot be read", "it is not a regular file");
   }
   const size_t size = static_cast<size_t>(status.st_size);
   void* data = nullptr;
@@ -239,33 +238,32 @@ ModelFile::~ModelFile() {
 
 void ModelFile::Fail(const std::string& field, const std::string& problem) const {
   throw ModelFileError(path_ + ": " + field + ": " + problem +
-                       "; the model file is damaged or not complete: export it again");
+                       ". The model file is damaged or incomplete: export it again.");
 }
 
 void ModelFile::Parse() {
   Header header;
   if (size_ < sizeof(header)) {
-    Fail("header", "the file has " + std::to_string(size_) + " bytes, a header has 64");
+    Fail("header", "the file has " + std::to_string(size_) + " bytes, but a header has 64");
   }
   std::memcpy(&header, data_, sizeof(header));
   if (std::memcmp(header.magic, kMagic, sizeof(kMagic)) != 0) {
     throw ModelFileError(path_ +
-                         ": magic: this is no model file of keras_mtl; give one that "
-                         "`keras-mtl export --format engine` has written");
+                         ": magic: this is not a model file of keras_mtl. Give a file written by "
+                         "`keras-mtl export --format engine`.");
   }
   if (header.version != kVersion) {
-    throw ModelFileError(path_ + ": version: " + std::to_string(header.version) +
-                         ", and this "
-                         "keras_mtl reads version " +
-                         std::to_string(kVersion) +
-                         "; export the model again, or install the version that wrote it");
+    throw ModelFileError(
+        path_ + ": version: the file has version " + std::to_string(header.version) +
+        ", but this version of keras_mtl reads only version " + std::to_string(kVersion) +
+        ". Export the model again, or install the keras_mtl that wrote it.");
   }
   format_version_ = header.version;
   if (header.header_checksum != Crc32(data_, sizeof(header) - 4)) {
-    Fail("header_checksum", "the header is not the one that was written");
+    Fail("header_checksum", "the checksum does not match the header");
   }
   if (header.file_size != size_) {
-    Fail("file_size", "the file has " + std::to_string(size_) + " bytes and should have " +
+    Fail("file_size", "the file has " + std::to_string(size_) + " bytes; expected " +
                           std::to_string(header.file_size));
   }
   if (header.reserved != 0 || header.reserved_2[0] != 0 || header.reserved_2[1] != 0 ||
@@ -273,17 +271,19 @@ void ModelFile::Parse() {
     Fail("reserved", "a reserved field of the header is not 0");
   }
   if (header.table_size > size_ - sizeof(header)) {
-    Fail("table_size", std::to_string(header.table_size) + " bytes go beyond the end of the file");
+    Fail("table_size", std::to_string(header.table_size) + " bytes extend beyond the file's end");
   }
   const unsigned char* table = data_ + sizeof(header);
   if (header.table_checksum != Crc32(table, header.table_size)) {
-    Fail("table_checksum", "the table is not the one that was written");
+    Fail("table_checksum", "the checksum does not match the table");
   }
   if (header.hyperparameter_count > kMaxEntries) {
-    Fail("hyperparameter_count", std::to_string(header.hyperparameter_count) + " are too many");
+    Fail("hyperparameter_count", std::to_string(header.hyperparameter_count) +
+                                     " exceeds the maximum of " + std::to_string(kMaxEntries));
   }
   if (header.tensor_count > kMaxEntries) {
-    Fail("tensor_count", std::to_string(header.tensor_count) + " are too many");
+    Fail("tensor_count", std::to_string(header.tensor_count) + " exceeds the maximum of " +
+                             std::to_string(kMaxEntries));
   }
   Cursor cursor(table, header.table_size);
   for (uint32_t i = 0; i < header.hyperparameter_count; ++i) {
@@ -296,10 +296,10 @@ void ModelFile::Parse() {
     if (type > kTexts) Fail(field + " " + name, "unknown type " + std::to_string(type));
     Hyperparameter value;
     if (!TakeValue(&cursor, type, &value)) {
-      Fail(field + " " + name, "its value is malformed or goes beyond the table");
+      Fail(field + " " + name, "its value is malformed or extends beyond the table");
     }
     if (!hyperparameters_.emplace(name, std::move(value)).second) {
-      Fail(field + " " + name, "the name is there twice");
+      Fail(field + " " + name, "the name occurs twice");
     }
   }
   table_end_ = sizeof(header) + header.table_size;
@@ -315,15 +315,15 @@ void ModelFile::Parse() {
     if (dtype > static_cast<uint8_t>(DType::kInt32)) {
       Fail(field, "unknown dtype " + std::to_string(dtype));
     }
-    if (rank > kMaxRank) Fail(field, "rank " + std::to_string(rank) + " is above 8");
+    if (rank > kMaxRank) Fail(field, "rank " + std::to_string(rank) + " exceeds 8");
     Tensor tensor{static_cast<DType>(dtype), {}, nullptr, DTypeSize(static_cast<DType>(dtype)), 0};
     for (uint8_t axis = 0; axis < rank; ++axis) {
       uint64_t dimension;
       if (!cursor.Take(&dimension)) Fail(field, "the table ends inside its shape");
-      // The product stays at most the file's size, so it cannot overflow.
+      // The product never exceeds the file's size, so it cannot overflow.
       if (dimension < 1 || dimension > size_ / tensor.bytes) {
         Fail(field, "dimension " + std::to_string(axis) + " of its shape is " +
-                        std::to_string(dimension) + ", which the file cannot hold");
+                        std::to_string(dimension) + ", which does not fit the file's size");
       }
       tensor.bytes *= dimension;
       tensor.shape.push_back(static_cast<int64_t>(dimension));
@@ -333,43 +333,41 @@ void ModelFile::Parse() {
       Fail(field, "the table ends inside its entry");
     }
     if (length != tensor.bytes) {
-      Fail(field, "length " + std::to_string(length) + " does not fit " + DTypeName(tensor.dtype) +
-                      " of shape " + ShapeText(tensor.shape));
+      Fail(field, "length " + std::to_string(length) + " does not match dtype " +
+                      DTypeName(tensor.dtype) + " and shape " + ShapeText(tensor.shape));
     }
-    // Tensors follow each other without a gap but the alignment's, so none can overlap.
+    // Tensors are contiguous except for alignment padding, so they cannot overlap.
     if (offset != end) {
       Fail(field, "offset " + std::to_string(offset) + " should be " + std::to_string(end));
     }
     if (offset > size_ || length > size_ - offset) {
       Fail(field, "offset " + std::to_string(offset) + " and length " + std::to_string(length) +
-                      " go beyond the end of the file");
+                      " extend beyond the file's end");
     }
     tensor.data = data_ + offset;
     end = RoundUp(offset + length);
-    if (!tensors_.emplace(name, std::move(tensor)).second) {
-      Fail(field, "the name is there twice");
-    }
+    if (!tensors_.emplace(name, std::move(tensor)).second) Fail(field, "the name occurs twice");
   }
   if (cursor.left() != 0) {
-    Fail("table_size", std::to_string(cursor.left()) + " bytes are left behind the last entry");
+    Fail("table_size", std::to_string(cursor.left()) + " bytes follow the last entry");
   }
   if (end != size_) {
-    Fail("file_size", "the last tensor ends at " + std::to_string(end) + " and the file at " +
-                          std::to_string(size_));
+    Fail("file_size", "the last tensor ends at byte " + std::to_string(end) +
+                          ", but the file ends at byte " + std::to_string(size_));
   }
 }
 
 void ModelFile::ReleasePages() const {
-  // The mapping is read-only: nothing is lost. Advice that is not taken costs only memory.
+  // The mapping is read-only, so nothing is lost. If the system ignores the advice, only memory is.
   if (mapped_) madvise(const_cast<unsigned char*>(data_), size_, MADV_DONTNEED);
 }
 
 void ModelFile::Verify() const {
-  std::map<size_t, size_t> used;  // Offset to end, in the order of the file.
+  std::map<size_t, size_t> used;  // Offset -> end, in the order of the file.
   used[0] = table_end_;
   for (const auto& [name, tensor] : tensors_) {
     if (Crc32(tensor.data, tensor.bytes) != tensor.checksum) {
-      Fail("tensor " + name, "its checksum differs: its bytes are not those that were written");
+      Fail("tensor " + name, "the checksum does not match its bytes");
     }
     const size_t offset = static_cast<const unsigned char*>(tensor.data) - data_;
     used[offset] = offset + tensor.bytes;
@@ -392,7 +390,7 @@ const Tensor& ModelFile::tensor(const std::string& name, DType dtype,
   const Tensor& found = tensor(name);
   if (found.dtype != dtype || found.shape != shape) {
     Fail("tensor " + name, std::string("it is ") + DTypeName(found.dtype) + " " +
-                               ShapeText(found.shape) + " and should be " + DTypeName(dtype) + " " +
+                               ShapeText(found.shape) + "; expected " + DTypeName(dtype) + " " +
                                ShapeText(shape));
   }
   return found;
@@ -407,31 +405,31 @@ const Hyperparameter& ModelFile::hyperparameter(const std::string& name) const {
 template <typename T>
 const T& ModelFile::Value(const std::string& name, const char* type) const {
   const T* value = std::get_if<T>(&hyperparameter(name));
-  if (value == nullptr) Fail("hyperparameter " + name, std::string("it is no ") + type);
+  if (value == nullptr) Fail("hyperparameter " + name, std::string("it is not ") + type);
   return *value;
 }
 
 int64_t ModelFile::integer(const std::string& name, int64_t low, int64_t high) const {
-  const int64_t value = Value<int64_t>(name, "integer");
+  const int64_t value = Value<int64_t>(name, "an integer");
   if (value < low || value > high) {
-    Fail("hyperparameter " + name, std::to_string(value) + " is outside " + std::to_string(low) +
-                                       " to " + std::to_string(high));
+    Fail("hyperparameter " + name, std::to_string(value) + " is not in [" + std::to_string(low) +
+                                       ", " + std::to_string(high) + "]");
   }
   return value;
 }
 
-double ModelFile::real(const std::string& name) const { return Value<double>(name, "real"); }
+double ModelFile::real(const std::string& name) const { return Value<double>(name, "a real"); }
 
 const std::string& ModelFile::text(const std::string& name) const {
-  return Value<std::string>(name, "text");
+  return Value<std::string>(name, "a text");
 }
 
 const std::vector<int64_t>& ModelFile::integers(const std::string& name) const {
-  return Value<std::vector<int64_t>>(name, "list of integers");
+  return Value<std::vector<int64_t>>(name, "a list of integers");
 }
 
 const std::vector<std::string>& ModelFile::texts(const std::string& name) const {
-  return Value<std::vector<std::string>>(name, "list of texts");
+  return Value<std::vector<std::string>>(name, "a list of texts");
 }
 
 }  // namespace keras_mtl

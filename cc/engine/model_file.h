@@ -1,6 +1,6 @@
-// Reads a model file: named arrays and hyperparameters, mapped into memory, every field checked.
-// The format is described in docs/reference/engine_file.md; keras_mtl/export/engine_file.py writes
-// it.
+// Reads a model file: named arrays and hyperparameters. The file is mapped into memory, and every
+// field is checked. docs/reference/engine_file.md describes the format;
+// keras_mtl/engine/model_file.py writes it.
 #ifndef KERAS_MTL_ENGINE_MODEL_FILE_H_
 #define KERAS_MTL_ENGINE_MODEL_FILE_H_
 
@@ -20,14 +20,14 @@ enum class DType : uint8_t { kFloat32 = 0, kInt8 = 1, kUint8 = 2, kInt32 = 3 };
 const char* DTypeName(DType dtype);
 size_t DTypeSize(DType dtype);
 
-// A tensor inside a model file. `data` is aligned to 64 bytes, row-major, read-only, and lives as
-// long as the ModelFile.
+// A tensor in a model file. `data` is row-major, read-only, aligned to 64 bytes, and valid as long
+// as the ModelFile exists.
 struct Tensor {
   DType dtype;
-  std::vector<int64_t> shape;  // Each >= 1; at most 8 of them; none for a scalar.
+  std::vector<int64_t> shape;  // At most 8 dimensions, each >= 1; empty for a scalar.
   const void* data;
   size_t bytes;
-  uint32_t checksum;  // CRC-32 of the bytes, as the file has it.
+  uint32_t checksum;  // CRC-32 of the bytes, as recorded in the file.
 
   const float* float32() const { return static_cast<const float*>(data); }
   const int8_t* int8() const { return static_cast<const int8_t*>(data); }
@@ -38,18 +38,18 @@ struct Tensor {
 using Hyperparameter =
     std::variant<int64_t, double, std::string, std::vector<int64_t>, std::vector<std::string>>;
 
-// An opened model file. Safe to read from many threads; processes that open the same file share its
-// memory. The file must not be cut off while it is open: the system ends a process that reads
-// mapped bytes which are gone.
+// An open model file. Thread-safe for reading; processes that open the same file share its memory.
+// The file must not be truncated while it is open: the system kills a process that reads mapped
+// bytes beyond the end of the file.
 class ModelFile {
  public:
-  // Maps a file. The header and the table are always checked; `verify` also reads every tensor and
-  // compares its checksum.
-  // Throws ModelFileError: it cannot be read, or a field is wrong; the message names both.
+  // Maps a file. Always checks the header and the table; `verify` also compares the checksum of
+  // every tensor.
+  // Throws ModelFileError with the path and the field if the file cannot be read or is invalid.
   static std::shared_ptr<const ModelFile> Open(const std::string& path, bool verify = false);
 
-  // The same for bytes in memory, aligned to 64, which must outlive the object. `name` stands for
-  // the path in messages.
+  // The same for bytes in memory, aligned to 64, which must outlive the object. Messages use `name`
+  // as the path.
   static std::shared_ptr<const ModelFile> FromMemory(const void* data, size_t size,
                                                      const std::string& name, bool verify);
 
@@ -57,18 +57,18 @@ class ModelFile {
   ModelFile(const ModelFile&) = delete;
   ModelFile& operator=(const ModelFile&) = delete;
 
-  // Gives the memory of what has been read back to the system, which reads it again where needed.
+  // Releases the memory of the pages read so far; the system reads them again on demand.
   void ReleasePages() const;
 
-  // Reads every tensor, and the padding between them, and compares. Throws ModelFileError.
+  // Checks the checksum of every tensor and that the padding is zero. Throws ModelFileError.
   void Verify() const;
 
-  // All throw ModelFileError where the name is missing, or the type or shape is another.
+  // All of these throw ModelFileError if the name is missing or the type or shape differs.
   const Tensor& tensor(const std::string& name) const;
   const Tensor& tensor(const std::string& name, DType dtype,
                        const std::vector<int64_t>& shape) const;
   const Hyperparameter& hyperparameter(const std::string& name) const;
-  // `low` and `high` are the range that is allowed, both included.
+  // The value must be in [low, high].
   int64_t integer(const std::string& name, int64_t low, int64_t high) const;
   double real(const std::string& name) const;  // Finite.
   const std::string& text(const std::string& name) const;

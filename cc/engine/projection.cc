@@ -8,11 +8,11 @@ namespace {
 
 constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
 
-// Rows of one projection that share what is allowed.
+// Projects rows that have the same allowed tokens.
 struct Part {
   const Context& context;
   const Dense& projection;
-  const int32_t* tokens;  // of the projection's columns; null: column i is token i
+  const int32_t* tokens;  // token of each column; null: column i is token i
   const float* bias;      // null allows all
   const RowRequest* requests;
   const ProjectionOptions& options;
@@ -20,7 +20,7 @@ struct Part {
   int first;
   ProjectionResult* result;
 
-  // Row i of x is row index[i] of the requests.
+  // Row i of x belongs to request index[i].
   void Run(const Rows& x, const int* index) const;
 
  private:
@@ -29,7 +29,7 @@ struct Part {
   void Finish(const LogitRow* rows, int threads, int count, int row, size_t at) const;
 };
 
-// The column of a token, or -1.
+// Returns the column of a token, or -1.
 int32_t Part::Column(int32_t token) const {
   if (tokens == nullptr || token < 0) return token;
   const int32_t* end = tokens + projection.columns();
@@ -102,7 +102,7 @@ void Part::Run(const Rows& x, const int* index) const {
   }
 }
 
-// Puts together what the threads have found for a row.
+// Merges the results of the threads for a row.
 void Part::Finish(const LogitRow* rows, int threads, int count, int row, size_t at) const {
   const int top = result->top;
   float wanted = kMinusInfinity;
@@ -165,11 +165,11 @@ void Project(const Context& context, const Dense& projection, int decoder, const
   int* order = context.arena->Allocate<int>(x.count);
   int unrestricted = 0;
   for (int r = 0; r < x.count; ++r) {
-    if (!restricted || requests[r].open) order[unrestricted++] = r;
+    if (!restricted || requests[r].allow_all) order[unrestricted++] = r;
   }
   int next = unrestricted;
   for (int r = 0; r < x.count; ++r) {
-    if (restricted && !requests[r].open) order[next++] = r;
+    if (restricted && !requests[r].allow_all) order[next++] = r;
   }
   if (unrestricted == x.count) return whole.Run(x, order);
   if (unrestricted == 0) return part.Run(x, order);

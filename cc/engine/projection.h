@@ -9,17 +9,17 @@
 
 namespace keras_mtl {
 
-// What a row wants of the projection.
+// The request of one row to the projection.
 struct RowRequest {
   LogitEdits edits;
-  int32_t wanted = -1;  // a token whose logit is asked for, whatever its rank
-  bool open = false;    // bias and shortlist are not for this row: every token is allowed
+  int32_t wanted = -1;     // a token whose logit is returned regardless of its rank; -1: none
+  bool allow_all = false;  // ignore bias and shortlist: every token is allowed
 };
 
-// Projections onto only some tokens, for a batch that may produce no other.
+// Projections onto a subset of the tokens, for a batch that may produce no others.
 struct Shortlist {
   std::vector<int32_t> tokens;     // ascending
-  std::vector<Dense> projections;  // of each decoder; one where they have the same
+  std::vector<Dense> projections;  // one per decoder, or one that all decoders share
 
   const Dense& projection(int decoder) const {
     return projections[projections.size() == 1 ? 0 : decoder];
@@ -27,34 +27,34 @@ struct Shortlist {
 };
 
 struct ProjectionOptions {
-  int top = 0;  // candidates of each row
-  // [RoundUp(V, kPanel)] added to the logits of all rows: 0, or -inf for tokens that may not be
-  // produced, among them all behind V. Null allows every token. AllowedBias() makes one.
+  int top = 0;  // candidates per row
+  // [RoundUp(V, kPanel)], added to the logits of all rows: 0, or -inf for forbidden tokens and for
+  // the padding after V. Null allows every token. AllowedBias() makes one.
   const float* bias = nullptr;
-  const Shortlist* shortlist = nullptr;  // in place of a bias: what may be produced
-  bool all = false;                      // also return every logit
+  const Shortlist* shortlist = nullptr;  // instead of a bias: the allowed tokens
+  bool all = false;                      // whether to return every logit, too
 };
 
-// Results of the rows of a step, after edits and forbidden tokens. A logit less the row's log_sum
-// is the log-probability; the sum runs over all allowed tokens. A row with a NaN or infinite logit
-// has NaN in log_sums.
+// Results of the rows of a step, after edits and bias. The log-probability is the logit minus the
+// row's log_sum; the sum includes all allowed tokens. If a logit of a row is NaN or +inf, its
+// log_sum is NaN.
 struct ProjectionResult {
   int top = 0;                    // min(ProjectionOptions::top, V)
-  std::vector<int32_t> tokens;    // [rows, top], best first; ties: smaller token first; -1 and
-  std::vector<float> logits;      // [rows, top]  -inf where a row has fewer
-  std::vector<float> wanted;      // [rows]; -inf where none is asked for
-  std::vector<float> log_sums;    // [rows]: log of the sum of exp(logits); -inf if none is allowed
-  std::vector<float> all_logits;  // [rows, V] if asked for, else empty
+  std::vector<int32_t> tokens;    // [rows, top], best first; ties: smaller token first; padded: -1
+  std::vector<float> logits;      // [rows, top], padded with -inf
+  std::vector<float> wanted;      // [rows]; -inf if none is requested
+  std::vector<float> log_sums;    // [rows], log of the sum of exp(logits); -inf if none is allowed
+  std::vector<float> all_logits;  // [rows, V] if requested, else empty
 
-  // Makes room for `rows` rows.
+  // Resizes the arrays for `rows` rows.
   void Resize(int rows, int vocabulary, const ProjectionOptions& options);
 };
 
-// The bias that forbids every token but those with allowed[token] != 0; allowed [tokens].
+// Returns the bias that forbids every token with allowed[token] == 0; allowed [V].
 std::vector<float> AllowedBias(const std::vector<uint8_t>& allowed);
 
-// Projects x, whose `requests` [x.count] say what each row wants, into rows [first, first +
-// x.count) of a result that has room for them. `decoder` is whose projection it is.
+// Projects x, with requests [x.count], into rows [first, first + x.count) of `result`, which must
+// have been resized for them. `projection` is that of decoder `decoder`.
 void Project(const Context& context, const Dense& projection, int decoder, const Rows& x,
              const RowRequest* requests, const ProjectionOptions& options, int first,
              ProjectionResult* result);

@@ -6,9 +6,9 @@
 
 namespace keras_mtl {
 
-// The first of four words of Philox4x64-10, that is, what
-// numpy.random.Philox(key=[key0, key1], counter=[counter0, counter1, 0, 0]).random_raw() returns
-// (numpy counts once before it draws).
+// The first of the four words of Philox4x64-10, equal to
+// numpy.random.Philox(key=[key0, key1], counter=[counter0, counter1, 0, 0]).random_raw().
+// (NumPy increments the counter before the first draw.)
 // Reference: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011.
 inline uint64_t Philox(uint64_t key0, uint64_t key1, uint64_t counter0, uint64_t counter1) {
   uint64_t c[4] = {counter0 + 1, counter1 + (counter0 + 1 == 0), 0, 0};

@@ -11,7 +11,7 @@
 namespace keras_mtl {
 namespace {
 
-// The decoder's sentences of a batch, released whatever happens.
+// The admitted sentences of a batch. The destructor releases them, even after an exception.
 struct Admitted {
   Decoder& decoder;
   std::vector<int> handles;
@@ -30,7 +30,8 @@ Scoring::Scoring(const Model& model, const ScoreRequest& request, int workers) :
   CheckDecoders(config, request.decoders, count);
   if (request.target.sentences() != count) {
     throw InputError("there are " + std::to_string(count) + " sources and " +
-                     std::to_string(request.target.sentences()) + " targets: give one for each");
+                     std::to_string(request.target.sentences()) +
+                     " targets: give one target per source");
   }
   if (request.max_batch_size < 1) {
     throw InputError("max_batch_size=" + std::to_string(request.max_batch_size) +
@@ -43,20 +44,21 @@ Scoring::Scoring(const Model& model, const ScoreRequest& request, int workers) :
     const int length = request.target.length(i);
     if (length > config.max_length) {
       throw InputError(name + " has " + std::to_string(length) +
-                       " tokens, more than the model's max_length " +
+                       " tokens, more than the model's max_length, " +
                        std::to_string(config.max_length));
     }
     for (int t = request.target.begins[i]; t < request.target.begins[i + 1]; ++t) {
       const int32_t id = request.target.ids[t];
       if (id < 0 || id >= config.vocabulary_size) {
-        throw InputError(name + " holds the id " + std::to_string(id) + "; ids must be in [0, " +
+        throw InputError(name + " contains id " + std::to_string(id) + "; ids must be in [0, " +
                          std::to_string(config.vocabulary_size) + ")");
       }
     }
     results_[i].resize(length);
     if (length == 0) continue;
     if (request.source.length(i) == 0) {
-      throw InputError("source " + std::to_string(i) + " is empty and its target is not");
+      throw InputError("source " + std::to_string(i) +
+                       " is empty, but its target is not: give a source with at least one id");
     }
     sentences.push_back(i);
   }
@@ -102,8 +104,8 @@ void Scoring::ScoreBatch(Decoder* decoder, const std::vector<int>& sentences,
         throw NotANumberError("sentence " + std::to_string(live[i]) +
                               ": the model's output is not a number at target token " +
                               std::to_string(t) +
-                              "; its weights have diverged or are damaged: "
-                              "use an earlier checkpoint");
+                              ". Training diverged or the weights are damaged: use an earlier "
+                              "checkpoint.");
       }
       results_[live[i]][t] = std::min(result.wanted[i] - result.log_sums[i], 0.0f);
     }

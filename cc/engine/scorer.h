@@ -1,4 +1,4 @@
-// One request to score: the log-probabilities of given targets.
+// One scoring request: the log-probabilities of given targets.
 #ifndef KERAS_MTL_ENGINE_SCORER_H_
 #define KERAS_MTL_ENGINE_SCORER_H_
 
@@ -11,26 +11,26 @@
 
 namespace keras_mtl {
 
-// Token ids whose probability is asked for. Lists that are left empty have their default for all.
+// Pairs of token ids to score.
 struct ScoreRequest {
-  TokenBatch source;          // Tag first and end of sentence last, as when translating.
-  TokenBatch target;          // As many sentences; end of sentence last where it is to count.
-  std::vector<int> decoders;  // Decoder of each sentence; default 0.
-  int max_batch_size = 64;    // Sentences in one batch of a worker, at least 1.
+  TokenBatch source;          // Tag first and end of sentence last, as for translation.
+  TokenBatch target;          // One per source; end of sentence last if it should be scored.
+  std::vector<int> decoders;  // Decoder of each sentence; empty: all 0.
+  int max_batch_size = 64;    // Sentences per batch of a worker, at least 1.
 };
 
-// A request on its way. Any number of workers may run it at once.
+// A request in progress. Any number of workers may run it concurrently.
 class Scoring {
  public:
-  // Checks all of the request, which must outlive the object. Throws InputError: an id, a length or
-  // a list; a source is empty and its target is not.
+  // Checks the whole request, which must outlive the object. Throws InputError if an id, a length
+  // or a list is invalid, or if a source is empty and its target is not.
   Scoring(const Model& model, const ScoreRequest& request, int workers);
 
-  // Workers that can have something to do.
+  // The number of workers that the request can keep busy.
   int parallelism() const { return static_cast<int>(queue_->size()); }
-  // Scores sentences until none is left, or until `stop`. Throws NotANumberError.
+  // Scores sentences until none is left or `stop` is true. Throws NotANumberError.
   void Run(Decoder* decoder, const std::atomic<bool>& stop);
-  // A log-probability for each token of each target.
+  // The log-probability of each token of each target.
   std::vector<std::vector<float>>& results() { return results_; }
 
  private:

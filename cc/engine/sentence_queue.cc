@@ -6,9 +6,9 @@
 namespace keras_mtl {
 namespace {
 
-// Source tokens of one run of the encoder, as many as a step of the decoder has rows at most: more
-// hardly make its products faster, and its work memory grows with them (22 kB a token of
-// Transformer base).
+// Maximum of source tokens in one run of the encoder, equal to the maximum of rows in a decoder
+// step. More tokens hardly speed up matrix products, but scratch memory grows by 22 kB per token
+// (Transformer base).
 constexpr int kEncoderTokens = 128;
 
 }  // namespace

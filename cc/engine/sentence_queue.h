@@ -1,4 +1,4 @@
-// The sentences of a request in the order in which workers take them.
+// The sentences of a request, in the order in which workers process them.
 #ifndef KERAS_MTL_ENGINE_SENTENCE_QUEUE_H_
 #define KERAS_MTL_ENGINE_SENTENCE_QUEUE_H_
 
@@ -10,24 +10,24 @@
 
 namespace keras_mtl {
 
-// Longest first, so that sentences of a batch are of like length and the last ones to finish are
-// short; those of one decoder together, so that its weights serve as many rows as there are.
-// Safe for use by any number of threads.
+// Sentences are grouped by decoder, so that each pass over its weights serves many rows, and sorted
+// by descending length, so that the sentences of a batch have similar lengths and the last ones to
+// finish are short. Thread-safe.
 class SentenceQueue {
  public:
-  // `sentences`: which of `source`; `decoders` [source.sentences()], or empty: all 0. Both of
-  // `source` and `decoders` must outlive the object.
+  // `sentences`: the indices of `source` to process. `decoders`: [source.sentences()], or empty:
+  // all 0. `source` and `decoders` must outlive the object.
   SentenceQueue(const TokenBatch& source, const std::vector<int>& decoders,
                 std::vector<int> sentences);
 
   size_t size() const { return order_.size(); }
   int decoder(int sentence) const { return decoders_.empty() ? 0 : decoders_[sentence]; }
 
-  // The next sentences: at least one if there is any, at most `count`, all of one decoder, and few
-  // enough for one run of the encoder.
+  // Removes and returns the next sentences: at least one if any is left, at most `count`, all of
+  // one decoder, and few enough for one run of the encoder.
   std::vector<int> Take(int count);
 
-  // Their tokens, one behind the other.
+  // The concatenated tokens of `sentences`.
   TokenBatch Tokens(const std::vector<int>& sentences) const;
 
  private:
@@ -35,7 +35,7 @@ class SentenceQueue {
   const std::vector<int>& decoders_;
   std::vector<int> order_;
   std::mutex mutex_;
-  size_t next_ = 0;  // In order_.
+  size_t next_ = 0;  // Index in order_.
 };
 
 }  // namespace keras_mtl

@@ -3,13 +3,15 @@
 namespace keras_mtl {
 namespace {
 
-// Turns of waiting before a thread sleeps: some 50 us, a few operations of a decoder step.
+// Iterations of busy waiting before a thread sleeps: about 50 us, or a few operations of a decoder
+// step.
 constexpr int kSpins = 2000;
 
-// How long the caller works without a worker that was delayed, at first and at most. The system
-// takes a processor away for some milliseconds; a second is soon enough to notice that it is free.
-constexpr auto kLeastAlone = std::chrono::milliseconds(20);
-constexpr auto kMostAlone = std::chrono::seconds(1);
+// The shortest and longest time for which the caller works alone after a delay. The system suspends
+// a thread for a few milliseconds, and checking every second whether processors are free again is
+// often enough.
+constexpr auto kMinSoloTime = std::chrono::milliseconds(20);
+constexpr auto kMaxSoloTime = std::chrono::seconds(1);
 
 void Pause() {
 #if defined(__x86_64__)
@@ -38,11 +40,11 @@ void ThreadPool::Close() {
 void ThreadPool::Start(int chunks) {
   done_ = 0;
   chunks_ = static_cast<uint64_t>(chunks) << 32;
-  // A worker counts itself as sleeping before it looks for chunks a last time.
+  // A worker increments sleeping_ before its last check for chunks, so 0 means that all see them.
   if (sleeping_ == 0) return;
   {
     std::lock_guard<std::mutex> lock(mutex_);
-  }  // so that none goes to sleep in between
+  }  // No worker is now between its last check and its sleep.
   wake_.notify_all();
 }
 
@@ -62,7 +64,7 @@ int ThreadPool::TakeChunks(int thread) {
     if (++done_ == static_cast<int>(count) && waiting_) {
       {
         std::lock_guard<std::mutex> lock(mutex_);
-      }  // as in Start()
+      }  // See Start().
       finished_.notify_one();
     }
   }
@@ -76,19 +78,20 @@ void ThreadPool::Wait(int chunks, Clock::time_point begin, int own) {
     Pause();
   }
   {
-    // If another program uses a worker's processor: this processor is free while the caller sleeps,
-    // and the system may move the worker here.
+    // Another program may be using a worker's processor. While the caller sleeps, the system can
+    // move the worker to this processor.
     std::unique_lock<std::mutex> lock(mutex_);
     waiting_ = true;
     finished_.wait(lock, [&] { return done_ == chunks; });
     waiting_ = false;
   }
   const Clock::time_point end = Clock::now();
-  // The last chunk of a worker that nobody held up takes as long as one of the caller's.
+  // Without a delay, a worker's last chunk takes about as long as a chunk of the caller.
   if (end - ready < 3 * (ready - begin) / std::max(own, 1)) return;
-  const bool again = end - alone_until_ < alone_for_;
-  alone_for_ = again ? std::min<Clock::duration>(2 * alone_for_, kMostAlone) : kLeastAlone;
-  alone_until_ = end + alone_for_;
+  const bool again = end - solo_until_ < solo_duration_;
+  solo_duration_ =
+      again ? std::min<Clock::duration>(2 * solo_duration_, kMaxSoloTime) : kMinSoloTime;
+  solo_until_ = end + solo_duration_;
 }
 
 void ThreadPool::Work(int thread) {

@@ -5,8 +5,8 @@
 namespace keras_mtl {
 namespace {
 
-// Bounds of hyperparameters: far above any model that fits a machine, low enough that products of
-// two of them fit 64 bits and that a hostile count is refused before it costs time.
+// Bounds of hyperparameters. They exceed those of any model that fits a machine, but products of
+// two fit 64 bits, and a malicious count is rejected before it costs time.
 constexpr int64_t kMaxDimension = 1 << 24;
 constexpr int64_t kMaxLayers = 1 << 12;
 
@@ -78,7 +78,7 @@ class Checker {
 
 [[noreturn]] void Fail(const ModelFile& file, const std::string& name, const std::string& problem) {
   throw ModelFileError(file.path() + ": hyperparameter " + name + ": " + problem +
-                       "; export the model again with this version of keras_mtl");
+                       ". Export the model again with this version of keras_mtl.");
 }
 
 }  // namespace
@@ -101,7 +101,7 @@ TransformerConfig TransformerConfig::Read(const ModelFile& file) {
   c.tie_embeddings = integer("tie_embeddings", 0, 1) == 1;
   if (c.hidden_dim % c.num_heads != 0) {
     Fail(file, "num_heads",
-         std::to_string(c.num_heads) + " does not divide hidden_dim " +
+         std::to_string(c.num_heads) + " does not divide hidden_dim, " +
              std::to_string(c.hidden_dim));
   }
   const std::string& weights = file.text("weight_type");
@@ -117,15 +117,18 @@ TransformerConfig TransformerConfig::Read(const ModelFile& file) {
   } else if (activation == "silu") {
     c.activation = Activation::kSilu;
   } else {
-    Fail(file, "activation", "'" + activation + "' is none of relu, gelu, silu");
+    Fail(file, "activation", "'" + activation + "' is not one of relu, gelu, silu");
   }
   c.layer_norm_epsilon = static_cast<float>(file.real("layer_norm_epsilon"));
   if (!(c.layer_norm_epsilon > 0 && c.layer_norm_epsilon < 1)) {
-    Fail(file, "layer_norm_epsilon", "it is not between 0 and 1");
+    Fail(file, "layer_norm_epsilon",
+         std::to_string(c.layer_norm_epsilon) + " is not between 0 and 1");
   }
   const size_t decoders = file.texts("decoders").size();
   if (decoders < 1 || decoders > static_cast<size_t>(kMaxLayers)) {
-    Fail(file, "decoders", std::to_string(decoders) + " names; there is at least one decoder");
+    Fail(
+        file, "decoders",
+        "there are " + std::to_string(decoders) + " names, not 1 to " + std::to_string(kMaxLayers));
   }
   c.decoders = static_cast<int>(decoders);
   const int last = c.vocabulary_size - 1;
@@ -136,11 +139,9 @@ TransformerConfig TransformerConfig::Read(const ModelFile& file) {
   for (const int64_t id : file.integers("not_text")) {
     if (id < 0 || id > last || id == c.eos_id) {
       Fail(file, "not_text",
-           "id " + std::to_string(id) +
-               " is no token of the vocabulary, or is "
-               "the end of sentence");
+           "id " + std::to_string(id) + " is not in the vocabulary or is the end of sentence");
     }
-    c.not_text.push_back(static_cast<int32_t>(id));
+    c.non_text_ids.push_back(static_cast<int32_t>(id));
   }
   const auto& names = file.texts("task_names");
   const auto& sources = file.texts("task_sources");
@@ -149,14 +150,15 @@ TransformerConfig TransformerConfig::Read(const ModelFile& file) {
   const auto& task_decoders = file.integers("task_decoders");
   if (names.empty() || sources.size() != names.size() || targets.size() != names.size() ||
       tags.size() != names.size() || task_decoders.size() != names.size()) {
-    Fail(file, "task_names", "the lists task_* are empty or not of one length");
+    Fail(file, "task_names", "the lists task_* are empty or differ in length");
   }
   for (size_t i = 0; i < names.size(); ++i) {
     if (tags[i] < 0 || tags[i] > last) {
-      Fail(file, "task_tags", "id " + std::to_string(tags[i]) + " is no token of the vocabulary");
+      Fail(file, "task_tags", "id " + std::to_string(tags[i]) + " is not in the vocabulary");
     }
     if (task_decoders[i] < 0 || task_decoders[i] >= c.decoders) {
-      Fail(file, "task_decoders", "there is no decoder " + std::to_string(task_decoders[i]));
+      Fail(file, "task_decoders",
+           "decoder " + std::to_string(task_decoders[i]) + " does not exist");
     }
     c.tasks.push_back({names[i], sources[i], targets[i], static_cast<int32_t>(tags[i]),
                        static_cast<int>(task_decoders[i])});

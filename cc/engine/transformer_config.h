@@ -1,4 +1,4 @@
-// What a Transformer's model file says of the model, checked against its tensors.
+// The hyperparameters of a Transformer's model file, checked against its tensors.
 #ifndef KERAS_MTL_ENGINE_TRANSFORMER_CONFIG_H_
 #define KERAS_MTL_ENGINE_TRANSFORMER_CONFIG_H_
 
@@ -21,19 +21,18 @@ struct Task {
 struct TransformerConfig {
   int vocabulary_size, hidden_dim, num_heads, intermediate_dim;
   int encoder_layers, decoder_layers;
-  int max_length;  // Positions: longest source, tag and end counted, and longest target.
+  int max_length;  // Number of positions: limits sources (with tag and end) and targets.
   int decoders;
   bool tie_embeddings;
-  bool int8;              // Matrices are int8 with a scale for each row; else float32.
-  Activation activation;  // GELU is the exact one, by the error function.
+  bool int8;              // Whether matrices are int8 with a scale per row; else float32.
+  Activation activation;  // GELU is exact: it uses the error function.
   float layer_norm_epsilon;
   int32_t pad_id, bos_id, eos_id, unk_id;
-  std::vector<int32_t> not_text;  // Ids that no translation may hold; eos_id is not among them.
+  std::vector<int32_t> non_text_ids;  // Ids that no translation may contain; excludes eos_id.
   std::vector<Task> tasks;
 
-  // Reads the hyperparameters, and checks them and the name, dtype and shape of every tensor, so
-  // that the engine need not.
-  // Throws ModelFileError naming the field.
+  // Reads and checks the hyperparameters and the name, dtype and shape of every tensor, so that the
+  // engine need not check them again. Throws ModelFileError naming the field.
   static TransformerConfig Read(const ModelFile& file);
 };
 

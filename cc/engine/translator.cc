@@ -12,19 +12,19 @@ namespace keras_mtl {
 namespace {
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
-// Free places are filled again once they are this part of a batch: fewer runs of the encoder, with
-// more rows each.
+// A batch is refilled when 1 / kRefillPart of it is free. This makes fewer runs of the encoder,
+// with more rows each.
 constexpr int kRefillPart = 4;
 
-// Rows that a worker's step has at most: more do not make it faster, and keys and values of
-// hypotheses take memory (2 MB for each sentence of 25 tokens, Transformer base and 4 beams).
+// Maximum of rows in a worker's step. More rows do not make it faster, and the keys and values of
+// hypotheses need memory (2 MB per sentence of 25 tokens for Transformer base with 4 beams).
 constexpr int kMaxRows = 128;
 
 [[noreturn]] void Fail(const std::string& message) { throw InputError(message); }
 
 void CheckRange(const std::string& name, int value, int low, int high) {
   if (value < low || value > high) {
-    Fail(name + "=" + std::to_string(value) + ": give a whole number of " + std::to_string(low) +
+    Fail(name + "=" + std::to_string(value) + ": give a whole number from " + std::to_string(low) +
          " to " + std::to_string(high));
   }
 }
@@ -32,16 +32,16 @@ void CheckRange(const std::string& name, int value, int low, int high) {
 template <typename T>
 void CheckCount(const char* name, const std::vector<T>& values, int sentences) {
   if (values.empty() || static_cast<int>(values.size()) == sentences) return;
-  Fail(std::string(name) + " has " + std::to_string(values.size()) + " entries and there are " +
-       std::to_string(sentences) + " sentences: give one for each");
+  Fail(std::string(name) + " has " + std::to_string(values.size()) + " entries, but there are " +
+       std::to_string(sentences) + " sentences: give one entry per sentence");
 }
 
-// Log-probabilities of these outputs are their differences to the sum.
-Normaliser NormaliserOf(float log_sum) {
-  Normaliser normaliser;
-  normaliser.valid = log_sum < kInfinity;                  // False for NaN too.
-  if (log_sum > -kInfinity) normaliser.highest = log_sum;  // Else nothing is allowed.
-  return normaliser;
+// The log-probability of a logit is its difference from `log_sum`.
+Normalizer NormalizerOf(float log_sum) {
+  Normalizer normalizer;
+  normalizer.valid = log_sum < kInfinity;                  // false for NaN, too
+  if (log_sum > -kInfinity) normalizer.highest = log_sum;  // else no token is allowed
+  return normalizer;
 }
 
 }  // namespace
@@ -70,8 +70,8 @@ Translation::Translation(const Model& model, const TranslateRequest& request, in
                           request.shortlist);
   CheckRange("beam_size", options.beam_size, 1, 0xFFFF);
   if (options.max_length > config.max_length) {
-    Fail("max_length=" + std::to_string(options.max_length) + " is above the model's " +
-         std::to_string(config.max_length) + " positions: lower it");
+    Fail("max_length=" + std::to_string(options.max_length) + ": the model has only " +
+         std::to_string(config.max_length) + " positions; give at most that number");
   }
   if (request.alignments || options.coverage_penalty != 0) {
     attention_layer_ =
@@ -139,7 +139,7 @@ Sentence Translation::MakeSentence(int source) const {
   return sentence;
 }
 
-// The part of one worker: its search, and which of the decoder's sentences are whose.
+// The state of one worker: its search and the mapping from its sentences to the decoder's handles.
 class Translation::Worker {
  public:
   Worker(Translation* translation, Decoder* decoder)
@@ -187,13 +187,13 @@ class Translation::Worker {
     MakeRows();
     const int count = static_cast<int>(rows_.size());
     decoder_.Step(rows_.data(), count, options_, &result_);
-    normalisers_.clear();
-    for (const float log_sum : result_.log_sums) normalisers_.push_back(NormaliserOf(log_sum));
+    normalizers_.clear();
+    for (const float log_sum : result_.log_sums) normalizers_.push_back(NormalizerOf(log_sum));
     const int vocabulary = decoder_.model().config().vocabulary_size;
     const TopCandidates top{options_.all ? vocabulary : result_.top,
                             options_.all ? nullptr : result_.tokens.data(),
                             options_.all ? result_.all_logits.data() : result_.logits.data(),
-                            normalisers_.data(), result_.wanted.data()};
+                            normalizers_.data(), result_.wanted.data()};
     search_.AdvanceTop(top, {result_.attention.data(), result_.attention_stride});
     for (size_t i = 0; i < stepped_.size(); ++i) {
       const int number = stepped_[i];
@@ -208,19 +208,19 @@ class Translation::Worker {
 
  private:
   struct Running {
-    int source;     // In the request.
-    int handle;     // The decoder's; -1 once it is released.
-    int first_row;  // Of the last step.
+    int source;     // Index in the request.
+    int handle;     // Handle of the decoder; -1 after its release.
+    int first_row;  // Index of its first row in the last step.
   };
 
-  // rows_ and stepped_ from the rows of the search.
+  // Builds rows_ and stepped_ from the rows of the search.
   void MakeRows() {
     const std::vector<Row>& rows = search_.rows();
     rows_.clear();
     stepped_.clear();
     edit_tokens_.clear();
     edit_penalties_.clear();
-    int first = 0, parents = 0;  // First rows of the sentence, in this step and the last one.
+    int first = 0, parents = 0;  // First row of the sentence in this step and in the last step.
     for (int i = 0; i < static_cast<int>(rows.size()); ++i) {
       const Row& row = rows[i];
       Running& sentence = running_[row.sentence];
@@ -236,7 +236,7 @@ class Translation::Worker {
       step.parent = row.position == 0 ? 0 : row.parent - parents;
       step.token = row.token;
       step.request.wanted = search_.wanted(i);
-      step.request.open = row.forced >= 0;
+      step.request.allow_all = row.forced >= 0;
       for (const LogitEdit& edit : search_.Edits(i)) {
         edit_tokens_.push_back(edit.token);
         edit_penalties_.push_back(edit.penalty);
@@ -256,13 +256,13 @@ class Translation::Worker {
   Decoder& decoder_;
   BeamSearch search_;
   StepOptions options_;
-  std::vector<Running> running_;  // By the search's numbers.
+  std::vector<Running> running_;  // Indexed by the search's sentence numbers.
   int live_ = 0;
   std::vector<StepRow> rows_;
-  std::vector<int> stepped_;  // Sentences of the step.
+  std::vector<int> stepped_;  // Sentences in this step.
   std::vector<int32_t> edit_tokens_;
   std::vector<float> edit_penalties_;
-  std::vector<Normaliser> normalisers_;
+  std::vector<Normalizer> normalizers_;
   StepResult result_;
 };
 

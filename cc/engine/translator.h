@@ -1,5 +1,5 @@
-// One request to translate: beam search and decoder joined. Sentences come from the longest to the
-// shortest, and where some have finished the next ones take their place.
+// One translation request: connects the beam search to the decoder. Sentences are processed from
+// the longest to the shortest; when some have finished, the next ones replace them.
 #ifndef KERAS_MTL_ENGINE_TRANSLATOR_H_
 #define KERAS_MTL_ENGINE_TRANSLATOR_H_
 
@@ -15,54 +15,53 @@
 
 namespace keras_mtl {
 
-// What is to be translated, and how. Lists that are left empty have their default for all.
+// The sentences to translate and the options. An empty list means the default for all sentences.
 struct TranslateRequest {
-  // Token ids, tag of the target language first and end of sentence last. A sentence that has
-  // neither id nor anything else but these two gets one empty hypothesis of score 0.
+  // Token ids: tag of the target language first, end of sentence last. A sentence without any other
+  // token gets one empty hypothesis with score 0.
   TokenBatch source;
-  // Decoder of each sentence; default 0. Sentences of one request may have different ones.
+  // Decoder of each sentence; default 0. Sentences of one request may use different decoders.
   std::vector<int> decoders;
-  // Target tokens that the hypotheses of each sentence must begin with, suppressed or not. That of
-  // an empty sentence is not used.
+  // Target tokens that the hypotheses of each sentence must begin with, even if suppressed. The
+  // prefix of an empty sentence is ignored.
   std::vector<std::vector<int32_t>> prefixes;
-  // What messages call the sentences, and what decides, with the seed, what is sampled; default
-  // 0, 1, ...
+  // Number of each sentence in messages; with the seed, determines its samples. Default 0, 1, ...
   std::vector<int64_t> indices;
-  // The only ids that may be produced, the end of sentence among them; empty allows all.
+  // The only ids that may be produced, including the end of sentence; empty allows all.
   std::vector<int32_t> shortlist;
-  // With max_length_factor, a sentence of n source tokens, tag and end not counted, gets at most
-  // min(max_length, floor(max_length_factor * n) + max_length_offset) tokens, and no fewer than 1
-  // or min_length.
+  // With max_length_factor, a sentence of n source tokens (without tag and end) gets at most
+  // max(1, min_length, min(max_length, floor(max_length_factor * n) + max_length_offset)) tokens.
   BeamOptions options;
-  // Hypotheses carry the attention from each of their tokens to the source ids (all of them).
+  // Whether hypotheses have the attention from each token to all source ids.
   bool alignments = false;
-  // Whose attention that is, and that of coverage_penalty: a layer of the decoder, -1 for the last
-  // one; a head, -1 for the mean over heads.
+  // The attention used for alignments and coverage_penalty: a layer of the decoder (-1: the last)
+  // and a head (-1: the mean over heads).
   int attention_layer = -1;
   int attention_head = -1;
-  // Most sentences that a worker has in work at once, at least 1. Changes the speed and no result.
+  // Maximum of sentences that a worker processes at once, at least 1. Affects only the speed.
   int max_batch_size = 64;
 };
 
-// Throws InputError unless `decoders` is empty or has a decoder of the model for each sentence.
+// Throws InputError unless `decoders` is empty or has a valid decoder for each sentence.
 void CheckDecoders(const TransformerConfig& config, const std::vector<int>& decoders,
                    int sentences);
 
-// A request on its way. Any number of workers may run it at once.
+// A request in progress. Any number of workers may run it concurrently.
 class Translation {
  public:
-  // Checks all of the request, which must outlive the object. `workers` are expected to run it.
-  // Throws InputError: an option, an id or a length is out of range; it is named with its value.
+  // Checks the whole request, which must outlive the object. `workers`: the expected number of
+  // workers. Throws InputError, with name and value, if an option, an id or a length is out of
+  // range.
   Translation(const Model& model, const TranslateRequest& request, int workers);
 
-  // Workers that can have something to do: one for each sentence at most.
+  // The number of workers that the request can keep busy: at most one per sentence.
   int parallelism() const;
 
-  // Takes sentences and translates them until none is left, or until `stop`.
-  // `decoder` has room for options.beam_size beams. Throws NotANumberError.
+  // Translates sentences until none is left or `stop` is true. `decoder` must have room for
+  // options.beam_size beams. Throws NotANumberError.
   void Run(Decoder* decoder, const std::atomic<bool>& stop);
 
-  // In the order of the source, best first; at most num_hypotheses of each.
+  // At most num_hypotheses per sentence, best first, in the order of the source.
   std::vector<std::vector<Hypothesis>>& results() { return results_; }
 
  private:
@@ -73,9 +72,9 @@ class Translation {
 
   const Model& model_;
   const TranslateRequest& request_;
-  int attention_layer_ = -1;  // -1: none is needed.
-  int share_ = 1;             // Sentences that one worker has in work at once.
-  std::vector<float> bias_;   // Of the projection; empty where no token is forbidden.
+  int attention_layer_ = -1;  // -1: attention is not needed.
+  int share_ = 1;             // Sentences that one worker processes at once.
+  std::vector<float> bias_;   // Bias of the projection; empty if no token is forbidden.
   std::unique_ptr<Shortlist> shortlist_;
   std::unique_ptr<SentenceQueue> queue_;
   std::vector<std::vector<Hypothesis>> results_;

@@ -1,4 +1,4 @@
-// Fuzzer of the search (libFuzzer): options, ids and the model's outputs are all hostile.
+// Fuzzer of beam search (libFuzzer): options, ids and the model's outputs are arbitrary.
 #include <cstring>
 #include <vector>
 
@@ -7,7 +7,7 @@
 
 namespace {
 
-// Takes values off the input; zeros when it is used up.
+// Reads values from the input; zeros after its end.
 struct Input {
   const uint8_t* data;
   size_t left;
@@ -22,7 +22,7 @@ struct Input {
     return value;
   }
 
-  // Small numbers mostly, any number at times.
+  // Usually a small number, sometimes any number.
   int Small() {
     const auto byte = Take<uint8_t>();
     return byte == 255 ? Take<int32_t>() : static_cast<int>(byte % 16) - 1;
@@ -38,7 +38,7 @@ struct Input {
   }
 
   void Fill(int* value) { *value = Small(); }
-  // A probability as often as a larger number.
+  // A number in the range of probabilities as often as a larger one.
   void Fill(double* value) { *value = Take<uint8_t>() & 1 ? Real() : Real() / 16; }
   void Fill(bool* value) { *value = Take<uint8_t>() & 1; }
   void Fill(uint64_t* value) { *value = Take<uint64_t>(); }
@@ -59,7 +59,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const bool logs = input.Take<uint8_t>() & 1, keep = input.Take<uint8_t>() & 1;
   const int vocabulary_size = input.Take<uint8_t>() % 16;
   const int32_t eos = input.Small();
-  if (o.max_length > 1000) return 0;  // Valid, and only costs time and memory.
+  if (o.max_length > 1000) return 0;  // Valid, but costs too much time and memory.
   try {
     keras_mtl::BeamSearch search(o, vocabulary_size, 1, eos, input.Ids(), keep);
     const int sentences = input.Take<uint8_t>() % 4;
@@ -88,7 +88,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
       } catch (const keras_mtl::NotANumberError&) {
         for (size_t i = 0; i < rows; ++i) search.Edits(static_cast<int>(i));
         search.Advance(outputs.data(), logs, {attention.data(), 3});
-        __builtin_trap();  // A search that failed takes no other step.
+        __builtin_trap();  // A failed search must reject further steps.
       }
       if (input.left > 0 && input.Take<uint8_t>() % 16 == 0) add();
     }

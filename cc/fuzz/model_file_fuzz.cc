@@ -1,6 +1,6 @@
-// Fuzzer of the model file reader and of loading a model (libFuzzer). The first byte of an input
-// chooses whether checksums are made right first, else no mutation would get past them, and the
-// compute type. A model that can be loaded translates.
+// Fuzzer of reading model files and loading models (libFuzzer). The first byte of an input selects
+// the compute type and whether checksums are repaired first: without repair, hardly any mutation
+// would pass them. A model that loads must be able to translate.
 #include <cstdlib>
 #include <cstring>
 #include <vector>
@@ -15,7 +15,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (size < 1) return 0;
   const bool repair = (data[0] & 1) != 0, verify = (data[0] & 2) != 0;
   const size_t length = size - 1;
-  // A buffer of exactly its size, so that AddressSanitizer sees an access one byte past it.
+  // A buffer of the exact size, so that AddressSanitizer detects an access one byte past its end.
   void* memory = nullptr;
   if (posix_memalign(&memory, 64, length + (length == 0)) != 0) return 0;
   auto* copy = static_cast<uint8_t*>(memory);
@@ -40,7 +40,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     for (const auto& [name, tensor] : file->tensors()) {
       for (size_t i = 0; i < tensor.bytes; ++i) sum += tensor.uint8()[i];
     }
-    if (sum == 1) std::abort();  // Keeps the loop; no tensor of the seeds sums to 1.
+    if (sum == 1) std::abort();  // Keeps the compiler from removing the loop.
     const auto config = keras_mtl::TransformerConfig::Read(*file);
     const auto compute =
         data[0] & 4 ? keras_mtl::ComputeType::kInt8 : keras_mtl::ComputeType::kFloat32;

@@ -1,4 +1,4 @@
-// A block of memory for kernels.
+// Aligned memory for kernels.
 #ifndef KERAS_MTL_KERNELS_ALIGNED_BUFFER_H_
 #define KERAS_MTL_KERNELS_ALIGNED_BUFFER_H_
 
@@ -12,8 +12,9 @@
 
 namespace keras_mtl {
 
-// `size` elements of a plain type, zero at first, aligned to a cache line (64 bytes). Movable.
-// Where `pages` are given, the memory is theirs, and they must live longer. Throws std::bad_alloc.
+// An array of `size` zero-initialized elements of a trivially copyable type, aligned to a cache
+// line (64 bytes). Movable. If `pages` is given, it owns the memory and must outlive the buffer.
+// Throws std::bad_alloc.
 template <class T>
 class AlignedBuffer {
   static_assert(std::is_trivially_copyable_v<T>);
@@ -23,7 +24,7 @@ class AlignedBuffer {
 
   AlignedBuffer() = default;
   explicit AlignedBuffer(size_t size, HugePages* pages = nullptr)
-      : data_(static_cast<T*>(pages != nullptr ? pages->Take(size * sizeof(T))
+      : data_(static_cast<T*>(pages != nullptr ? pages->Allocate(size * sizeof(T))
                                                : ::operator new(size * sizeof(T), kAlignment)),
               Delete{pages == nullptr}),
         size_(size) {

@@ -1,4 +1,4 @@
-// The tile registers of the processor, one function an instruction.
+// The processor's tile registers: one function per instruction.
 #ifndef KERAS_MTL_KERNELS_AMX_TILES_H_
 #define KERAS_MTL_KERNELS_AMX_TILES_H_
 
@@ -8,16 +8,16 @@ namespace keras_mtl {
 
 namespace {
 
-// Assembler in place of the intrinsics: those of GCC take only literal register numbers, and
-// tell the compiler neither that a load reads memory nor that ldtilecfg reads all 64 bytes.
+// Uses assembler because GCC's intrinsics accept only literal register numbers and do not tell the
+// compiler that a load reads memory or that ldtilecfg reads all 64 bytes.
 struct AmxTiles {
-  // config: the 64 bytes of a TileConfig.
+  // `config`: the 64 bytes of a TileConfig.
   static void Configure(const void* config) {
     __asm__ volatile("ldtilecfg %0" : : "m"(*static_cast<const char(*)[64]>(config)));
   }
   static void Release() { __asm__ volatile("tilerelease"); }
 
-  // Rows of the tile from `base`, `stride` bytes from one to the next.
+  // Loads the rows of the tile from `base`; they are `stride` bytes apart.
   template <int kTile>
   static void Load(const void* base, ptrdiff_t stride) {
     __asm__ volatile("tileloadd (%0,%1,1), %%tmm%c2"
@@ -32,7 +32,7 @@ struct AmxTiles {
                      : "r"(base), "r"(stride), "i"(kTile)
                      : "memory");
   }
-  // sums += rows x weights, unsigned by signed bytes, exact in int32.
+  // sums += rows x weights, for unsigned rows and signed weights; exact in int32.
   template <int kSums, int kRows, int kWeights>
   static void Dot() {
     __asm__ volatile("tdpbusd %%tmm%c2, %%tmm%c1, %%tmm%c0"

@@ -1,5 +1,5 @@
-// Attention over keys and values anywhere in memory, of queries that share them. Include after
-// rows-inl.h, and after the definition of kRowFlip.
+// Attention of queries that share keys and values, which may lie anywhere in memory. Include after
+// the definition of kRowFlip.
 #ifndef KERAS_MTL_KERNELS_ATTENTION_INL_H_
 #define KERAS_MTL_KERNELS_ATTENTION_INL_H_
 
@@ -10,8 +10,7 @@
 namespace keras_mtl {
 namespace {
 
-// Keys and values as floats. Of the elements behind the end of a row, up to a multiple of 16,
-// LoadUpTo gives 0.
+// Keys and values as floats. LoadUpTo returns 0 for elements after the end of a row.
 struct FloatElements {
   static constexpr int kBytes = sizeof(float);
   static int Padded(int dim) { return dim; }
@@ -30,17 +29,17 @@ struct Int8Elements {
   static float Scale(const char* p, float x) { return *reinterpret_cast<const float*>(p) * x; }
 };
 
-// Positions wait for memory: keys and values of a batch are more than the caches hold, and lie
-// apart. So values are asked for while keys are read, and the next head's keys while values are
+// The keys and values of a batch exceed the caches and are not contiguous. To hide the latency of
+// memory, values are prefetched while keys are read, and the next head's keys while values are
 // read.
 template <class Elements>
 inline void Prefetch64(const char* p) {
   for (int line = 0; line < 64 * Elements::kBytes; line += 64) __builtin_prefetch(p + line);
 }
 
-// Products of queries and keys, four at a time, because four sums of 16 lanes are added up in the
-// time of one and a half: four queries share a key, or one query takes four keys.
-// kVectors: dim / 16 where the compiler is to know it, else 0.
+// Products of queries and keys, four at a time: reducing four vectors of 16 lanes costs only 1.5
+// times as much as reducing one. Four queries share a key, or one query uses four keys.
+// kVectors: dim / 16 if it is a compile-time constant, else 0.
 template <class Elements, int kQueries, int kVectors>
 inline void KeyScores(const AttentionQuery* queries, const KeyValues& cache, int dim, float scale) {
   constexpr int kKeys = 4 / kQueries;
@@ -48,7 +47,8 @@ inline void KeyScores(const AttentionQuery* queries, const KeyValues& cache, int
     const char* entries[kKeys];
     F32 sums[kKeys][kQueries];
     Unroll<kKeys>([&](auto k) KERAS_MTL_ALWAYS_INLINE {
-      // Behind the end, the last key again: its scores have room, and Softmax overwrites them.
+      // After the end, repeat the last key: there is room for its scores, and Softmax overwrites
+      // them.
       entries[k] = cache.entries[t + k < cache.length ? t + k : cache.length - 1];
       Prefetch64<Elements>(entries[k] + cache.value);
       Unroll<kQueries>([&](auto q) KERAS_MTL_ALWAYS_INLINE { sums[k][q] = Zero(); });
@@ -78,7 +78,7 @@ inline void KeyScores(const AttentionQuery* queries, const KeyValues& cache, int
   }
 }
 
-// scores [RoundUp(length, 16)] become weights; those of positions behind the end 0.
+// Turns scores [RoundUp(length, 16)] into weights; those after `length` become 0.
 inline void Softmax(float* scores, int length) {
   const int padded = RoundUp(length, 16);
   for (int t = length; t < padded; ++t) scores[t] = kLowest;
@@ -95,8 +95,8 @@ inline void Softmax(float* scores, int length) {
   for (int t = 0; t < padded; t += 16) Store(scores + t, Mul(Load(scores + t), inverse));
 }
 
-// Elements [i, i + 16 * kVectors) of the weighted sums, in registers over all positions; n lanes of
-// the last vector count.
+// Computes elements [i, i + 16 * kVectors) of the weighted sums, which stay in registers over all
+// positions. The last vector has n lanes.
 template <class Elements, int kQueries, int kVectors>
 inline void WeightedSums(const AttentionQuery* queries, const KeyValues& cache, int i, int n,
                          ptrdiff_t next_keys) {
@@ -124,21 +124,21 @@ inline void WeightedSums(const AttentionQuery* queries, const KeyValues& cache, 
   });
 }
 
-// The first `different` queries differ, the others are the last of these again.
+// The first `different` queries are distinct; the others repeat the last of them.
 template <class Elements, int kQueries>
 inline void AttendTogether(const AttentionQuery* queries, int different, const KeyValues& cache,
                            int dim, float scale) {
-  if (dim == 64) {  // the head of every size in the catalogue but tiny
+  if (dim == 64) {  // head_dim of every preset except tiny
     KeyScores<Elements, kQueries, 4>(queries, cache, dim, scale);
   } else {
     KeyScores<Elements, kQueries, 0>(queries, cache, dim, scale);
   }
   for (int q = 0; q < different; ++q) Softmax(queries[q].scores, cache.length);
-  constexpr int kMost = kAttentionSums / kQueries < 4 ? kAttentionSums / kQueries : 4;
+  constexpr int kMaxVectors = kAttentionSums / kQueries < 4 ? kAttentionSums / kQueries : 4;
   const ptrdiff_t next_keys = cache.key + Elements::kBytes * Elements::Padded(dim);
   int i = 0;
-  for (; i + 16 * kMost <= dim; i += 16 * kMost) {
-    WeightedSums<Elements, kQueries, kMost>(queries, cache, i, 16, next_keys);
+  for (; i + 16 * kMaxVectors <= dim; i += 16 * kMaxVectors) {
+    WeightedSums<Elements, kQueries, kMaxVectors>(queries, cache, i, 16, next_keys);
   }
   if (i == dim) return;
   const int last = (dim - 1) % 16 + 1;  // lanes of the last vector
@@ -147,12 +147,12 @@ inline void AttendTogether(const AttentionQuery* queries, int different, const K
       return WeightedSums<Elements, kQueries, 1>(queries, cache, i, last, next_keys);
     case 2:
       return WeightedSums < Elements, kQueries,
-             kMost<2 ? 1 : 2>(queries, cache, i, last, next_keys);
+             kMaxVectors<2 ? 1 : 2>(queries, cache, i, last, next_keys);
     case 3:
       return WeightedSums < Elements, kQueries,
-             kMost<3 ? 1 : 3>(queries, cache, i, last, next_keys);
+             kMaxVectors<3 ? 1 : 3>(queries, cache, i, last, next_keys);
     case 4:
-      return WeightedSums<Elements, kQueries, kMost>(queries, cache, i, last, next_keys);
+      return WeightedSums<Elements, kQueries, kMaxVectors>(queries, cache, i, last, next_keys);
   }
 }
 

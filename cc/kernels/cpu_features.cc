@@ -15,12 +15,12 @@ namespace {
 
 #if defined(__x86_64__)
 
-// Bit numbers below: Intel SDM volume 2A, instruction CPUID, leaves 1 and 7; XCR0: volume 1,
+// Bit numbers: Intel SDM volume 2A, instruction CPUID, leaves 1 and 7; XCR0: volume 1,
 // section 13.3.
 constexpr bool Bit(uint64_t word, int index) { return ((word >> index) & 1) != 0; }
 
-// State that the operating system saves on a context switch. Valid only when OSXSAVE is set.
-// Written in assembler because the intrinsic _xgetbv needs -mxsave for the whole file.
+// The state that the operating system saves on a context switch. Valid only if OSXSAVE is set.
+// Uses assembler because the intrinsic _xgetbv requires -mxsave for the whole file.
 uint64_t ReadXcr0() {
   uint32_t low = 0;
   uint32_t high = 0;
@@ -28,8 +28,8 @@ uint64_t ReadXcr0() {
   return (static_cast<uint64_t>(high) << 32) | low;
 }
 
-// Linux 5.16 and newer hand out the 8 KiB of tile registers only to a process that asks. False also
-// where the compiler knew no AMX and this library has no kernels for it.
+// Since Linux 5.16, a process must request permission to use the 8 KiB of tile registers. Also
+// returns false if this library was built without AMX kernels.
 bool RequestAmxPermission() {
 #if defined(KERAS_MTL_AMX) && defined(__linux__) && defined(SYS_arch_prctl)
   constexpr long kArchReqXcompPerm = 0x1023;  // ARCH_REQ_XCOMP_PERM of asm/prctl.h
@@ -84,7 +84,7 @@ Isa BestIsa(const CpuFeatures& features) {
   const bool avx2 = features.avx2 && features.fma;
   const bool vnni =
       avx2 && features.avx512f && features.avx512bw && features.avx512vl && features.avx512_vnni;
-  // The AMX kernels do their epilogue in AVX-512.
+  // The AMX kernels also use AVX-512.
   if (vnni && features.amx_int8) return Isa::kAmx;
   if (vnni) return Isa::kVnni;
   if (avx2) return Isa::kAvx2;

@@ -1,12 +1,12 @@
-// What the processor can do, and whether the operating system lets us use it.
+// Features of the processor that the operating system supports.
 #ifndef KERAS_MTL_KERNELS_CPU_FEATURES_H_
 #define KERAS_MTL_KERNELS_CPU_FEATURES_H_
 
 namespace keras_mtl {
 
-// A flag is true only when both the processor has the instructions and the operating system saves
-// their registers; for AMX also only when this library has its kernels and Linux granted the
-// process the tile registers. All are false on a processor that is not x86-64.
+// A flag is true if the processor has the instructions and the operating system saves their
+// registers. amx_int8 also requires that this library was built with AMX kernels and that Linux
+// permits the process to use tile registers. All flags are false if the processor is not x86-64.
 struct CpuFeatures {
   bool sse4_1 = false;
   bool avx2 = false;
@@ -19,14 +19,14 @@ struct CpuFeatures {
   bool amx_int8 = false;
 };
 
-// Instruction sets that kernels are written for, slowest first.
+// Instruction sets with kernels, slowest first.
 enum class Isa { kGeneric = 0, kAvx2 = 1, kVnni = 2, kAmx = 3 };
 
-// The features of this machine, asked once. Asks Linux for permission to use AMX tiles, which holds
-// for the whole process and costs nothing until a tile is touched. Thread-safe.
+// Returns the features of this machine, detected once. Requests permission from Linux to use AMX
+// tiles, which holds for the whole process and costs nothing until a tile is used. Thread-safe.
 const CpuFeatures& GetCpuFeatures();
 
-// The fastest instruction set that `features` allows.
+// Returns the fastest instruction set that `features` supports.
 Isa BestIsa(const CpuFeatures& features);
 
 // "generic", "avx2", "vnni" or "amx".

@@ -1,11 +1,11 @@
-// The drivers of the matrix products: blocks of rows times panels of columns, and what is done with
-// a tile of the result. Include after a vec_*.h, which gives the float tile its size, and a
-// gemm_int8_*.h, which gives
-//   kInt8TileRows                most rows of a tile
-//   kInt8LeastRows               fewest rows of a tile, where the product has as many
+// The drivers of the matrix products, which loop over blocks of rows and panels of columns, and the
+// processing of each result tile. Include after a vec_*.h, which defines the size of the float
+// tile, and a gemm_int8_*.h, which defines
+//   kInt8TileRows                maximum of rows in a tile
+//   kInt8MinRows                 minimum of rows in a tile, if the product has that number of rows
 //   kInt8Block, kCompensation, kRowFlip
 //                                int8_block, compensation and row_flip of the KernelTable
-//   Int8Begin(rows), Int8End()   called around a product of this number of rows
+//   Int8Begin(rows), Int8End()   called before and after a product of this number of rows
 //   Int8Tile(rows, stride, count, panel, groups, compensation, acc)
 //                                acc [count, kPanel] = compensation + rows x panel
 #ifndef KERAS_MTL_KERNELS_GEMM_INL_H_
@@ -25,19 +25,19 @@ struct TileRow {
 };
 
 // Calls consume(row, panel, TileRow) for all rows of panels [first, last), with y = rows * scales x
-// weights + bias. Panels are the outer loop: a panel stays in L1 or L2 while the rows go by.
+// weights + bias. The outer loop is over panels, so that a panel stays in L1 or L2 for all rows.
 template <class Consume>
 inline void ForEachInt8Tile(const Int8Rows& a, const Int8Weights& w, const float* bias, int first,
                             int last, Consume consume) {
   alignas(64) int32_t acc[kInt8TileRows * kPanel];
   const int groups = w.stride / 4;
-  const int least = a.rows < kInt8LeastRows ? a.rows : kInt8LeastRows;
+  const int least = a.rows < kInt8MinRows ? a.rows : kInt8MinRows;
   for (int panel = first; panel < last; ++panel) {
     const int8_t* data = w.data + static_cast<ptrdiff_t>(panel) * w.stride * kPanel;
     const ptrdiff_t column = static_cast<ptrdiff_t>(panel) * kPanel;
     for (int row = 0; row < a.rows; row += kInt8TileRows) {
       const int end = a.rows - row < kInt8TileRows ? a.rows : row + kInt8TileRows;
-      // A tile that would have too few rows does some of those before it again.
+      // A tile with too few rows recomputes some of the previous rows.
       const int begin = end - row < least ? end - least : row;
       Int8Tile(a.data + static_cast<ptrdiff_t>(begin) * a.stride, a.stride, end - begin, data,
                groups, w.compensation + column, acc);
@@ -55,7 +55,7 @@ inline void ForEachInt8Tile(const Int8Rows& a, const Int8Weights& w, const float
   }
 }
 
-// acc [kRows, kPanel] = a [kRows, K] x panel [K, kPanel], each element one chain of fused
+// acc [kRows, kPanel] = a [kRows, K] x panel [K, kPanel]. Each element is one chain of fused
 // multiply-adds in the order of K.
 template <int kRows>
 void FloatTile(const float* a, int stride, int depth, const float* panel, float* acc) {
@@ -124,7 +124,7 @@ inline void ForEachFloatTile(const FloatRows& a, const FloatWeights& w, const fl
   }
 }
 
-// Writes a row of a tile to the output; the last panel may be cut.
+// Writes a row of a tile to the output. The last panel may have fewer columns.
 template <Activation kActivation, bool kAccumulate>
 struct WriteOutput {
   const Output& out;

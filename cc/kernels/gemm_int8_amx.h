@@ -1,8 +1,9 @@
-// int8 tile in AMX. Contract in gemm-inl.h; before it, the including file defines `AmxTiles`, the
-// eight tile registers: those of the processor (amx_tiles.h) or a model of them (a test).
+// The int8 tile for AMX; gemm-inl.h specifies the interface. The including file must first define
+// `AmxTiles`, the eight tile registers: those of the processor (amx_tiles.h) or a software model of
+// them (tests).
 //
-// Rows come as x + 128 in unsigned bytes and sums begin at the compensation, as for VNNI, whose
-// kernels take the products of few rows: one form of activations serves both.
+// Rows are x + 128 as unsigned bytes, and sums start at the compensation, as for VNNI. Both need
+// the same format because VNNI kernels compute products of few rows.
 #ifndef KERAS_MTL_KERNELS_GEMM_INT8_AMX_H_
 #define KERAS_MTL_KERNELS_GEMM_INT8_AMX_H_
 
@@ -10,8 +11,8 @@
 
 namespace keras_mtl {
 
-// Operand of ldtilecfg; Intel SDM volume 1, section 18.2 "TILECFG". The first eight entries are of
-// the tiles of palette 1, all others stay 0.
+// The operand of ldtilecfg; Intel SDM volume 1, section 18.2 "TILECFG". The first eight entries are
+// the tiles of palette 1; all others must be 0.
 struct TileConfig {
   uint8_t palette = 1;
   uint8_t start_row = 0;
@@ -19,26 +20,26 @@ struct TileConfig {
   uint16_t row_bytes[16] = {};
   uint8_t rows[16] = {};
 };
-static_assert(sizeof(TileConfig) == 64, "the layout is the processor's");
+static_assert(sizeof(TileConfig) == 64, "the processor defines the layout");
 
 namespace {
 
-constexpr int kTileRows = 16;  // of a tile register, each of 64 bytes
+constexpr int kTileRows = 16;  // rows of a tile register; each row has 64 bytes
 constexpr int kTileDepth = 64;
 static_assert(kDepthAlign == kTileDepth && kPanel == 4 * 16, "a panel is four tiles wide");
 
-// Two by two tiles of sums.
+// Sums are 2 x 2 tiles.
 constexpr int kInt8TileRows = 2 * kTileRows;
-// A register has its number of rows from the configuration, which one product does not change:
-// rows that are left over make a whole tile with rows that are done already. That costs no more
-// than a tile of fewer rows, because loading the 16 rows of weights takes as long.
-constexpr int kInt8LeastRows = kTileRows;
-// Weights and rows as for VNNI.
+// The configuration fixes the number of rows per register for a whole product. So the remaining
+// rows form a full tile with rows that have already been computed. This costs no more than a
+// smaller tile, because loading the 16 rows of weights takes the same time.
+constexpr int kInt8MinRows = kTileRows;
+// Weights and rows have the format of VNNI.
 constexpr int kInt8Block = kPanel;
 constexpr uint8_t kRowFlip = 0x80;
 constexpr Compensation kCompensation = Compensation::kShiftedRows;
 
-// Registers: 0 to 3 sums, 4 rows, 5 rows or weights, 6 and 7 weights.
+// Registers: 0 to 3: sums; 4: rows; 5: rows or weights; 6 and 7: weights.
 inline TileConfig ConfigFor(int rows) {
   TileConfig config;
   for (int tile = 0; tile < 8; ++tile) {
@@ -48,23 +49,23 @@ inline TileConfig ConfigFor(int rows) {
   return config;
 }
 
-// For each product: between two products the thread may run another library's tiles. Released
-// registers are not saved when threads switch.
+// Called for each product, because the thread may run another library's tile code between products.
+// The system does not save released registers on a context switch.
 inline void Int8Begin(int rows) {
   const TileConfig config = ConfigFor(rows < 1 ? 1 : rows);
   AmxTiles::Configure(&config);
 }
 inline void Int8End() { AmxTiles::Release(); }
 
-constexpr ptrdiff_t kGroupBytes = kPanel * 4;  // from a k-group of a panel to the next
+constexpr ptrdiff_t kGroupBytes = kPanel * 4;  // bytes of a k-group of a panel
 constexpr ptrdiff_t kSumBytes = kPanel * sizeof(int32_t);
 
-// One tile of rows, four of columns. (Two chains of sums would wait for each other: tdpbusd starts
-// every 16 cycles and ends after 52.)
+// One tile of rows by four tiles of columns. With only two accumulators, instructions would wait
+// for each other: tdpbusd has a throughput of 16 cycles and a latency of 52.
 template <class Tiles>
 inline void AmxOneByFour(const int8_t* rows, int stride, const int8_t* panel, int blocks,
                          const int32_t* compensation, int32_t* acc) {
-  // A stride of 0 gives every row of the tile the same 16 sums.
+  // With a stride of 0, every row of the tile gets the same 16 sums.
   Tiles::template Load<0>(compensation, 0);
   Tiles::template Load<1>(compensation + 16, 0);
   Tiles::template Load<2>(compensation + 32, 0);
@@ -88,7 +89,7 @@ inline void AmxOneByFour(const int8_t* rows, int stride, const int8_t* panel, in
   Tiles::template Store<3>(acc + 48, kSumBytes);
 }
 
-// Two tiles of rows, the second beginning `second` rows behind the first, two of columns.
+// Two tiles of rows, the second starting `second` rows after the first, by two tiles of columns.
 template <class Tiles>
 inline void AmxTwoByTwo(const int8_t* rows, int stride, int second, const int8_t* panel, int blocks,
                         const int32_t* compensation, int32_t* acc) {
@@ -111,7 +112,7 @@ inline void AmxTwoByTwo(const int8_t* rows, int stride, int second, const int8_t
     more_rows += kTileDepth;
     panel += kTileDepth / 4 * kGroupBytes;
   }
-  // The tiles may overlap; both hold the same sums there.
+  // The tiles may overlap; their sums are equal there.
   Tiles::template Store<0>(acc, kSumBytes);
   Tiles::template Store<1>(acc + 16, kSumBytes);
   Tiles::template Store<2>(more_acc, kSumBytes);

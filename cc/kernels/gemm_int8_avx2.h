@@ -1,4 +1,4 @@
-// int8 tile in AVX2. Contract in gemm-inl.h.
+// The int8 tile for AVX2; gemm-inl.h specifies the interface.
 #ifndef KERAS_MTL_KERNELS_GEMM_INT8_AVX2_H_
 #define KERAS_MTL_KERNELS_GEMM_INT8_AVX2_H_
 
@@ -12,10 +12,10 @@
 namespace keras_mtl {
 namespace {
 
-// 4 rows x 16 columns fill 8 of the 16 registers; the weights' magnitudes and signs, ones and
-// temporaries take the rest.
+// 4 rows x 16 columns use 8 of the 16 registers; the magnitudes and signs of weights, the ones and
+// temporaries use the others.
 constexpr int kInt8TileRows = 4;
-constexpr int kInt8LeastRows = 1;
+constexpr int kInt8MinRows = 1;
 constexpr int kInt8Block = 16;
 constexpr Compensation kCompensation = Compensation::kNegativeWeights;
 constexpr uint8_t kRowFlip = 0;
@@ -23,11 +23,12 @@ constexpr uint8_t kRowFlip = 0;
 inline void Int8Begin(int /*rows*/) {}
 inline void Int8End() {}
 
-// 16 columns. vpmaddubsw multiplies unsigned by signed bytes and adds pairs in saturating int16:
-// the weight gives its magnitude, and where it is negative, the bits of the activation x flip to
-// -x - 1 (vpsignb, which negates, has half of vpxor's throughput). A pair is at most
-// 2 * 128 * 128 below 0, 2 * 128 * 127 above it: nothing saturates, activations being at least -127
-// as quantize_rows makes them. Pairs are widened by vpmaddwd at once: sums of int16 would overflow.
+// A block of 16 columns. vpmaddubsw multiplies unsigned by signed bytes and adds pairs in
+// saturating int16. The unsigned operand is the magnitude of the weight; if the weight is negative,
+// the bits of the activation x are flipped to -x - 1 (vpsignb, which negates, has half the
+// throughput of vpxor). Since quantize_rows writes activations of at least -127, a pair lies
+// between -2 * 128 * 128 and 2 * 128 * 127 and never saturates. vpmaddwd widens each pair
+// immediately, because sums of pairs would overflow int16.
 template <int kRows>
 void Int8BlockOf(const int8_t* rows, int stride, const int8_t* block, int groups,
                  const int32_t* compensation, int32_t* acc) {

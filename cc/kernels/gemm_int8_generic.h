@@ -1,4 +1,4 @@
-// int8 tile in plain C++: the oracle. Contract in gemm-inl.h.
+// The int8 tile in plain C++, the reference for the others; gemm-inl.h specifies the interface.
 #ifndef KERAS_MTL_KERNELS_GEMM_INT8_GENERIC_H_
 #define KERAS_MTL_KERNELS_GEMM_INT8_GENERIC_H_
 
@@ -8,7 +8,7 @@ namespace keras_mtl {
 namespace {
 
 constexpr int kInt8TileRows = 4;
-constexpr int kInt8LeastRows = 1;
+constexpr int kInt8MinRows = 1;
 constexpr int kInt8Block = kPanel;
 constexpr uint8_t kRowFlip = 0;
 constexpr Compensation kCompensation = Compensation::kNone;

@@ -1,4 +1,4 @@
-// int8 tile in AVX-512 VNNI. Contract in gemm-inl.h.
+// The int8 tile for AVX-512 VNNI; gemm-inl.h specifies the interface.
 #ifndef KERAS_MTL_KERNELS_GEMM_INT8_VNNI_H_
 #define KERAS_MTL_KERNELS_GEMM_INT8_VNNI_H_
 
@@ -12,12 +12,12 @@
 namespace keras_mtl {
 namespace {
 
-// 6 rows x 4 vectors of sums, 4 of weights and 1 of activations take 29 of the 32 registers.
+// 6 rows x 4 vectors of sums, 4 vectors of weights and 1 of activations use 29 of the 32 registers.
 constexpr int kInt8TileRows = 6;
-constexpr int kInt8LeastRows = 1;
+constexpr int kInt8MinRows = 1;
 constexpr int kInt8Block = kPanel;
-// vpdpbusd takes unsigned activations: x + 128, which is x XOR 0x80. Sums begin at the compensation
-// -128 * sum(weights), so that they end at the signed product. (vpdpbusd does not saturate.)
+// vpdpbusd needs unsigned activations: x + 128, which is x XOR 0x80. Sums start at the compensation
+// -128 * sum(weights), so that the result is the signed product. vpdpbusd does not saturate.
 constexpr uint8_t kRowFlip = 0x80;
 constexpr Compensation kCompensation = Compensation::kShiftedRows;
 

@@ -8,10 +8,10 @@
 
 namespace keras_mtl {
 
-void* HugePages::Take(size_t bytes) {
+void* HugePages::Allocate(size_t bytes) {
   bytes = (bytes + 63) / 64 * 64;
   if (bytes > left_) {
-    const size_t size = std::max(kLeastBlock, (bytes + kPage - 1) / kPage * kPage);
+    const size_t size = std::max(kMinBlockSize, (bytes + kPage - 1) / kPage * kPage);
     blocks_.emplace_back(static_cast<char*>(::operator new(size, std::align_val_t{kPage})));
     next_ = blocks_.back().get();
     left_ = size;

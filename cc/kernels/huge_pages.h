@@ -1,4 +1,4 @@
-// Memory for weights.
+// Memory for weights in huge pages.
 #ifndef KERAS_MTL_KERNELS_HUGE_PAGES_H_
 #define KERAS_MTL_KERNELS_HUGE_PAGES_H_
 
@@ -9,26 +9,26 @@
 
 namespace keras_mtl {
 
-// Gives out pieces of large blocks, which Linux is asked to hold in pages of 2 MiB: a decoding step
-// reads all weights, and with pages of 4 KiB the processor looks up thousands of addresses on the
-// way. Where the system has no such pages, or refuses, all is the same but slower. Not thread-safe.
+// Allocates from large blocks for which Linux is asked to use pages of 2 MiB. A decoding step reads
+// all weights; with pages of 4 KiB, that requires thousands of address translations. If the system
+// does not provide huge pages, everything works but is slower. Not thread-safe.
 class HugePages {
  public:
-  // `bytes` aligned to 64, with anything in them, valid as long as this object. Throws
-  // std::bad_alloc.
-  void* Take(size_t bytes);
+  // Returns `bytes` uninitialized bytes, aligned to 64 and valid as long as this object exists.
+  // Throws std::bad_alloc.
+  void* Allocate(size_t bytes);
 
  private:
   static constexpr size_t kPage = size_t{2} << 20;
-  // What is not used of a block costs addresses and no memory.
-  static constexpr size_t kLeastBlock = 16 * kPage;
+  // The unused part of a block costs address space but no memory.
+  static constexpr size_t kMinBlockSize = 16 * kPage;
 
   struct Delete {
     void operator()(char* p) const { ::operator delete(p, std::align_val_t{kPage}); }
   };
 
   std::vector<std::unique_ptr<char, Delete>> blocks_;
-  size_t left_ = 0;  // of the last block
+  size_t left_ = 0;  // bytes left in the last block
   char* next_ = nullptr;
 };
 

@@ -1,6 +1,6 @@
 // Kernels of Isa::kAvx2; CMakeLists.txt gives this file its own compiler flags.
 #include "kernels/vec_avx2.h"
-// The vectors come first.
+// The vectors must come first.
 #include "kernels/gemm_int8_avx2.h"
 #include "kernels/table-inl.h"
 

@@ -1,6 +1,6 @@
 // Kernels of Isa::kGeneric; CMakeLists.txt gives this file its own compiler flags.
 #include "kernels/vec_generic.h"
-// The vectors come first.
+// The vectors must come first.
 #include "kernels/gemm_int8_generic.h"
 #include "kernels/table-inl.h"
 

@@ -1,6 +1,6 @@
 // Kernels of Isa::kVnni; CMakeLists.txt gives this file its own compiler flags.
 #include "kernels/vec_avx512.h"
-// The vectors come first.
+// The vectors must come first.
 #include "kernels/gemm_int8_vnni.h"
 #include "kernels/table-inl.h"
 

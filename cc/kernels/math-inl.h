@@ -10,14 +10,14 @@ namespace {
 constexpr float kLowest = -3.402823466e38f;
 
 // exp(x): x = n log 2 + r with |r| <= log(2) / 2, then the polynomial of degree 5 of Cephes' expf
-// (S. Moshier, netlib.org/cephes) for (exp(r) - 1 - r) / r^2. Relative error below 2e-7 on
-// [-87.3, 88]; 0 below, exp(88) above, NaN for NaN.
+// (S. Moshier, netlib.org/cephes) for (exp(r) - 1 - r) / r^2. The relative error is below 2e-7 on
+// [-87.3, 88]. Returns 0 below, exp(88) above, and NaN for NaN.
 inline F32 Exp(F32 x) {
-  const F32 low = Set(-87.3365f);  // exp() of less is denormal
+  const F32 low = Set(-87.3365f);  // exp() is denormal below this
   F32 c = Min(Set(88.0f), x);      // so that n <= 127
   c = Max(low, c);
   const F32 n = Round(Mul(c, Set(1.44269504088896341f)));
-  // log 2 in two parts; n times the first is exact.
+  // log 2 in two parts; the product of n and the first is exact.
   F32 r = Fma(n, Set(-0.693359375f), c);
   r = Fma(n, Set(2.12194440e-4f), r);
   F32 p = Set(1.9875691500e-4f);
@@ -30,8 +30,8 @@ inline F32 Exp(F32 x) {
   return ZeroWhereLess(x, low, Mul(y, Pow2(n)));
 }
 
-// erf(x), absolute error below 3e-7: the rational function of XLA's erf in float32 (openxla,
-// xla/hlo/builder/lib/math.cc), x P(x^2) / Q(x^2) on [-4, 4], where erf is 1 - 2e-8.
+// erf(x) with an absolute error below 3e-7, by the rational function of XLA's float32 erf (openxla,
+// xla/hlo/builder/lib/math.cc): x P(x^2) / Q(x^2) on [-4, 4]. erf(4) is 1 - 2e-8.
 inline F32 Erf(F32 x) {
   const F32 c = Max(Set(-4.0f), Min(Set(4.0f), x));
   const F32 s = Mul(c, c);

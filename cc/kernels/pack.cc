@@ -12,8 +12,8 @@ AlignedBuffer<float> PaddedCopy(const float* values, int columns, HugePages* pag
   return result;
 }
 
-// Where column `n` begins, and how far its values are from one k-group to the next, in units of a
-// k-group of one column.
+// The start of column `n` and the distance between its k-groups, in units of a k-group of one
+// column.
 struct Place {
   size_t first;
   size_t step;
@@ -22,7 +22,7 @@ Place ColumnPlace(int n, int groups, int block) {
   return {static_cast<size_t>(n / block) * block * groups + n % block, static_cast<size_t>(block)};
 }
 
-// Copies column `from` to column `to` of other weights, `size` values a k-group.
+// Copies column `from` of `source` to column `to` of `target`, with `size` values per k-group.
 template <typename T>
 void CopyColumn(const T* source, int from, T* target, int to, int groups, int size, int block) {
   const Place place = ColumnPlace(from, groups, block), other = ColumnPlace(to, groups, block);
@@ -41,7 +41,7 @@ int32_t SumStart(const int8_t* weights, int depth, Compensation compensation) {
     if (compensation == Compensation::kShiftedRows) start -= 128 * weights[k];
     if (compensation == Compensation::kNegativeWeights) start += weights[k] < 0 ? -weights[k] : 0;
   }
-  return static_cast<int32_t>(start);  // Sums wrap around, as does 2^31, of 2^17 weights of -128.
+  return static_cast<int32_t>(start);  // 2^17 weights of -128 give 2^31, which wraps as sums do.
 }
 
 }  // namespace

@@ -1,5 +1,5 @@
-// Weights in the layout that the matrix products of one instruction set read; kernels.h describes
-// it. (AMX and VNNI have the same.)
+// Weights in the layout of one instruction set's matrix products, which kernels.h describes. AMX
+// and VNNI use the same layout.
 #ifndef KERAS_MTL_KERNELS_PACK_H_
 #define KERAS_MTL_KERNELS_PACK_H_
 
@@ -14,15 +14,16 @@ namespace keras_mtl {
 class PackedInt8 {
  public:
   PackedInt8() = default;
-  // weights [columns, depth], row-major, any int8; scales [columns], finite;
-  // bias [columns], or null for none. The memory is that of `pages` where they are given.
+  // weights [columns, depth], row-major, any int8 values; scales [columns], finite; bias [columns],
+  // or null for none. If `pages` is given, it owns the memory.
   PackedInt8(const int8_t* weights, const float* scales, const float* bias, int columns, int depth,
              const KernelTable& kernels, HugePages* pages = nullptr);
-  // Quantizes float weights [columns, depth]: symmetric, one scale a column, absmax / 127.
+  // Quantizes float weights [columns, depth] symmetrically, with one scale per column: absmax /
+  // 127.
   static PackedInt8 Quantize(const float* weights, const float* bias, int columns, int depth,
                              const KernelTable& kernels, HugePages* pages = nullptr);
 
-  // The columns `which` [count], each in [0, columns), as they are packed here.
+  // Returns the packed columns `which` [count], each in [0, columns).
   PackedInt8 Select(const int32_t* which, int count) const;
 
   // out [depth] = factor * scale * column `which` + shift [depth].
@@ -44,7 +45,7 @@ class PackedInt8 {
 class PackedFloat {
  public:
   PackedFloat() = default;
-  // weights [columns, depth], row-major; bias [columns], or null for none. `pages`: as above.
+  // weights [columns, depth], row-major; bias [columns], or null for none. `pages`: see PackedInt8.
   PackedFloat(const float* weights, const float* bias, int columns, int depth,
               const KernelTable& kernels, HugePages* pages = nullptr);
 

@@ -1,5 +1,5 @@
-// The output projection reduced at once to maximum, sum of exponentials and the best tokens of each
-// row: logits live in registers and, unless asked for, reach no memory. Include after gemm-inl.h.
+// The output projection, fused with its reduction to the maximum, the sum of exponentials and the
+// best tokens of each row. Logits stay in registers and are written to memory only on request.
 #ifndef KERAS_MTL_KERNELS_PROJECT_INL_H_
 #define KERAS_MTL_KERNELS_PROJECT_INL_H_
 
@@ -8,8 +8,8 @@
 namespace keras_mtl {
 namespace {
 
-// Puts a candidate that beats `row.threshold` in its place. Tokens come in ascending order, so an
-// equal logit goes behind those that are there.
+// Inserts a candidate whose logit exceeds `row.threshold`. Tokens arrive in ascending order, so it
+// is inserted after candidates with an equal logit.
 inline void Insert(LogitRow& row, int token, float logit) {
   int i = row.count < row.top ? row.count++ : row.top - 1;
   for (; i > 0 && row.candidates[i - 1].logit < logit; --i) {
@@ -20,7 +20,7 @@ inline void Insert(LogitRow& row, int token, float logit) {
   if (row.count == row.top) row.threshold = row.candidates[row.top - 1].logit;
 }
 
-// Applies edits and answers `wanted` for the columns of one tile.
+// Applies edits and reads the logit of `wanted` in the columns of one tile.
 inline void EditTile(LogitRow& row, int column, TileRow& tile) {
   const bool wanted = row.wanted >= column && row.wanted < column + kPanel;
   const bool edited =
@@ -31,7 +31,7 @@ inline void EditTile(LogitRow& row, int column, TileRow& tile) {
   for (; row.next_edit < row.edits.count; ++row.next_edit) {
     const int token = row.edits.tokens[row.next_edit];
     if (token >= column + kPanel) break;
-    if (token < column) continue;  // in panels that another thread has
+    if (token < column) continue;  // it belongs to a panel of another thread
     const float penalty = row.edits.penalties[row.next_edit];
     float& logit = logits[token - column];
     if (penalty == 0.0f) {
@@ -73,7 +73,7 @@ inline void ReduceTile(LogitRow& row, int panel, TileRow tile) {
   }
 }
 
-// Runs `product(first panel, last panel)` for each segment and closes the rows' sums after it.
+// Calls product(first panel, last panel) for each segment and then reduces the sums of its rows.
 template <class Product>
 inline void ForEachSegment(int row_count, int columns, int first, int last, LogitRow* rows,
                            SegmentSum* sums, Product product) {

@@ -1,4 +1,5 @@
-// Quantization and layer normalisation of rows. Include after one of the vec_*.h.
+// Quantization and layer normalization of rows. Include after one of the vec_*.h and after the
+// definition of kRowFlip.
 #ifndef KERAS_MTL_KERNELS_ROWS_INL_H_
 #define KERAS_MTL_KERNELS_ROWS_INL_H_
 
@@ -9,10 +10,10 @@
 namespace keras_mtl {
 namespace {
 
-// Below this a row counts as zeros: 127 / absmax stays finite.
+// Rows with a smaller absmax are treated as zeros, so that 127 / absmax is finite.
 constexpr float kTinyMagnitude = 1e-30f;
 
-// Calls f(i, n) for i = 0, 16, ... with n = 16, and at the end n < 16 lanes if they remain.
+// Calls f(i, 16) for i = 0, 16, ..., then f(i, n) for the last n < 16 lanes if there are any.
 template <class Function>
 inline void ForEachVector(int count, Function f) {
   int i = 0;
@@ -45,7 +46,7 @@ inline void QuantizeRow(const float* x, int columns, uint8_t flip, int8_t* data,
     return;
   }
   const F32 inverse = Set(127.0f / absmax);
-  // |x| * inverse is at most 127 (1 + 2^-23), which rounds to 127: no clamp is needed.
+  // |x| * inverse is at most 127 (1 + 2^-23), which rounds to 127, so no clamping is needed.
   ForEachVector(columns, [&](int i, int n) {
     StoreInt8(data + i, Round(Mul(LoadUpTo(x + i, n), inverse)), flip);
   });
@@ -68,11 +69,11 @@ inline void LayerNormRow(const float* x, int columns, const float* gamma, const 
   F32 sum = Zero();
   ForEachVector(columns, [&](int i, int n) { sum = Add(sum, LoadUpTo(x + i, n)); });
   const float mean = ReduceAdd(sum) / static_cast<float>(columns);
-  const F32 centre = Set(mean);
+  const F32 center = Set(mean);
   F32 squares = Zero();
   ForEachVector(columns, [&](int i, int n) {
-    F32 d = Sub(LoadUpTo(x + i, n), centre);
-    if (n < 16) {  // lanes behind the end hold -mean
+    F32 d = Sub(LoadUpTo(x + i, n), center);
+    if (n < 16) {  // the unused lanes are -mean: set them to 0
       float lanes[16];
       Store(lanes, d);
       d = LoadN(lanes, n);
@@ -82,7 +83,7 @@ inline void LayerNormRow(const float* x, int columns, const float* gamma, const 
   const float variance = ReduceAdd(squares) / static_cast<float>(columns);
   const F32 inverse = Set(1.0f / __builtin_sqrtf(variance + epsilon));
   ForEachVector(columns, [&](int i, int n) {
-    const F32 normal = Mul(Sub(LoadUpTo(x + i, n), centre), inverse);
+    const F32 normal = Mul(Sub(LoadUpTo(x + i, n), center), inverse);
     StoreUpTo(y + i, Fma(normal, LoadUpTo(gamma + i, n), LoadUpTo(beta + i, n)), n);
   });
 }

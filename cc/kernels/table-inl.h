@@ -1,5 +1,5 @@
-// The table of kernels of one instruction set; the last include of an isa_*.cc, which has included
-// the vectors, the tiles and the drivers.
+// Defines the table of kernels of one instruction set. Every isa_*.cc includes it last, after the
+// vectors and the tiles.
 #ifndef KERAS_MTL_KERNELS_TABLE_INL_H_
 #define KERAS_MTL_KERNELS_TABLE_INL_H_
 

@@ -1,4 +1,4 @@
-// Loops that are unrolled before the optimizer looks at the body.
+// Loops that are unrolled at compile time, before optimization.
 #ifndef KERAS_MTL_KERNELS_UNROLL_INL_H_
 #define KERAS_MTL_KERNELS_UNROLL_INL_H_
 
@@ -9,12 +9,12 @@ namespace {
 
 template <int kValue>
 struct Index {
-  constexpr operator int() const { return kValue; }  // NOLINT: stands for the number
+  constexpr operator int() const { return kValue; }  // NOLINT: implicit on purpose
 };
 
-// Calls f(Index<0>), ..., f(Index<kCount - 1>). An array of vectors indexed by such constants lives
-// in registers; GCC 12 keeps one that a loop indexes on the stack and stores to it in each turn,
-// which costs int8 products two thirds of their speed.
+// Calls f(Index<0>), ..., f(Index<kCount - 1>). An array of vectors that is indexed by these
+// constants stays in registers. With loop indices, GCC 12 keeps it on the stack and writes to it in
+// every iteration, which costs int8 products two thirds of their speed.
 template <int kCount, class Function>
 KERAS_MTL_ALWAYS_INLINE inline void Unroll(Function f) {
   if constexpr (kCount > 0) {

@@ -1,4 +1,4 @@
-// Vectors of 16 floats as two registers of AVX2, with FMA. The contract is that of vec_generic.h.
+// Vectors of 16 floats as two registers of AVX2, with FMA. vec_generic.h specifies the functions.
 #ifndef KERAS_MTL_KERNELS_VEC_AVX2_H_
 #define KERAS_MTL_KERNELS_VEC_AVX2_H_
 
@@ -16,12 +16,12 @@ struct I32 {
   __m256i low, high;
 };
 
-// 6 rows x 16 columns fill 12 of the 16 registers.
+// 6 rows x 16 columns use 12 of the 16 registers.
 constexpr int kFloatTileRows = 6;
 constexpr int kFloatTileVectors = 1;
 constexpr int kAttentionSums = 4;
 
-// Lane masks of the first n of 8 lanes: loaded at 8 - n.
+// The mask of the first n of 8 lanes is loaded from kLanes + 8 - n.
 alignas(64) constexpr int32_t kLanes[16] = {-1, -1, -1, -1, -1, -1, -1, -1};
 inline __m256i FirstLanes(int n) {
   const int clamped = n < 0 ? 0 : n > 8 ? 8 : n;
@@ -130,7 +130,7 @@ inline __m128i PackHalf(__m256 x) {  // 8 floats to 8 int16
   const __m256i ints = _mm256_cvtps_epi32(x);
   return _mm_packs_epi32(_mm256_castsi256_si128(ints), _mm256_extracti128_si256(ints, 1));
 }
-// 16 bytes that StoreInt8 has written, as floats.
+// Loads 16 bytes written by StoreInt8 as floats.
 inline F32 LoadInt8(const int8_t* p, uint8_t flip) {
   const __m128i flips = _mm_set1_epi8(static_cast<char>(flip));
   const __m128i bytes = _mm_xor_si128(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)), flips);

@@ -1,4 +1,4 @@
-// Vectors of 16 floats in AVX-512. The contract is that of vec_generic.h.
+// Vectors of 16 floats in AVX-512. vec_generic.h specifies the functions.
 #ifndef KERAS_MTL_KERNELS_VEC_AVX512_H_
 #define KERAS_MTL_KERNELS_VEC_AVX512_H_
 
@@ -55,7 +55,7 @@ inline float ReduceAdd(F32 x) {
 inline void ReduceAdd4(F32 a, F32 b, F32 c, F32 d, float* sums) {
   const F32 ab = _mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x44), _mm512_shuffle_f32x4(a, b, 0xEE));
   const F32 cd = _mm512_add_ps(_mm512_shuffle_f32x4(c, d, 0x44), _mm512_shuffle_f32x4(c, d, 0xEE));
-  // Four lanes of each.
+  // Four lanes each of a, b, c and d.
   F32 x = _mm512_add_ps(_mm512_shuffle_f32x4(ab, cd, 0x88), _mm512_shuffle_f32x4(ab, cd, 0xDD));
   x = _mm512_add_ps(x, _mm512_permute_ps(x, 0x0E));
   x = _mm512_add_ps(x, _mm512_movehdup_ps(x));
@@ -82,7 +82,7 @@ inline int32_t ReduceMaxInt(I32 x) {
   b = _mm_max_epi32(b, _mm_shuffle_epi32(b, 0x4E));
   return _mm_cvtsi128_si32(_mm_max_epi32(b, _mm_shuffle_epi32(b, 0xB1)));
 }
-// 16 bytes that StoreInt8 has written, as floats.
+// Loads 16 bytes written by StoreInt8 as floats.
 inline F32 LoadInt8(const int8_t* p, uint8_t flip) {
   const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
   const __m128i flips = _mm_set1_epi8(static_cast<char>(flip));

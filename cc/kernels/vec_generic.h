@@ -1,9 +1,9 @@
-// Vectors of 16 floats in plain C++: the oracle of the others.
+// Vectors of 16 floats in plain C++: the specification of and reference for the other vec_*.h.
 //
-// vec_*.h define the same types and functions in an unnamed namespace; a file includes one of them
-// and then the *-inl.h files, which use only these functions. A file compiled with
-// its own flags must not call inline functions of the C++ library: the linker could give its
-// copy to code that runs on any processor.
+// All vec_*.h define the same types and functions in an unnamed namespace. A file includes one of
+// them and then the *-inl.h files, which use only these functions. A file with special compiler
+// flags must not call inline functions of the C++ library: the linker might use its copy of such a
+// function for code that must run on any processor.
 #ifndef KERAS_MTL_KERNELS_VEC_GENERIC_H_
 #define KERAS_MTL_KERNELS_VEC_GENERIC_H_
 
@@ -21,10 +21,10 @@ struct I32 {
   int32_t lane[16];
 };
 
-// Tile of the float product: rows x vectors of 16 columns held in registers.
+// Tile of the float product in registers: rows x vectors of 16 columns.
 constexpr int kFloatTileRows = 1;
 constexpr int kFloatTileVectors = 1;
-// Attention: vectors of sums, queries times vectors of a head, held in registers.
+// Vectors of attention sums in registers: queries x vectors of a head.
 constexpr int kAttentionSums = 4;
 
 template <class Function>
@@ -38,7 +38,7 @@ inline F32 Set(float x) {
   return EachLane([&](int) { return x; });
 }
 inline F32 Zero() { return Set(0.0f); }
-// The first n of 16 lanes, 0 <= n <= 16; the others are 0.
+// Loads the first n lanes, 0 <= n <= 16; the others are 0.
 inline F32 LoadN(const float* p, int n) {
   return EachLane([&](int i) { return i < n ? p[i] : 0.0f; });
 }
@@ -63,18 +63,18 @@ inline F32 Div(const F32& a, const F32& b) {
 inline F32 Fma(const F32& a, const F32& b, const F32& c) {
   return EachLane([&](int i) { return __builtin_fmaf(a.lane[i], b.lane[i], c.lane[i]); });
 }
-// Of a NaN and of zeros of either sign the second operand is returned, as x86 does.
+// Max and Min return the second operand if one operand is NaN or both are zero, as on x86.
 inline F32 Max(const F32& a, const F32& b) {
   return EachLane([&](int i) { return a.lane[i] > b.lane[i] ? a.lane[i] : b.lane[i]; });
 }
 inline F32 Min(const F32& a, const F32& b) {
   return EachLane([&](int i) { return a.lane[i] < b.lane[i] ? a.lane[i] : b.lane[i]; });
 }
-// To the nearest integer, half to even, for the default rounding mode.
+// Rounds to the nearest integer, half to even.
 inline F32 Round(const F32& x) {
   return EachLane([&](int i) { return __builtin_rintf(x.lane[i]); });
 }
-// 2^n for integral n in [-126, 127]. Anything for NaN.
+// 2^n for integral n in [-126, 127]. The result for NaN is unspecified.
 inline F32 Pow2(const F32& n) {
   return EachLane([&](int i) {
     const float x = n.lane[i];
@@ -88,13 +88,13 @@ inline F32 Pow2(const F32& n) {
 inline F32 ZeroWhereLess(const F32& x, const F32& limit, const F32& value) {
   return EachLane([&](int i) { return x.lane[i] < limit.lane[i] ? 0.0f : value.lane[i]; });
 }
-// Bit i is set where a > b in lane i.
+// Bit i is set if a > b in lane i.
 inline uint32_t MaskGreater(const F32& a, const F32& b) {
   uint32_t mask = 0;
   for (int i = 0; i < 16; ++i) mask |= static_cast<uint32_t>(a.lane[i] > b.lane[i]) << i;
   return mask;
 }
-// Halves are joined, four times; kernels.h fixes the order.
+// Adds the halves, four times; kernels.h specifies the order.
 inline float ReduceAdd(F32 x) {
   for (int half = 8; half > 0; half /= 2) {
     for (int i = 0; i < half; ++i) x.lane[i] = x.lane[i] + x.lane[i + half];
@@ -126,7 +126,8 @@ inline F32 ToFloat(const I32& x) {
   return EachLane([&](int i) { return static_cast<float>(x.lane[i]); });
 }
 inline I32 ZeroInt() { return I32{}; }
-// Bits of |x|: as integers they are ordered like the magnitudes, infinity and then NaN on top.
+// The bits of |x|. As integers, they have the order of the magnitudes, with infinity and then NaN
+// as the largest.
 inline I32 MagnitudeBits(const F32& x) {
   I32 result;
   std::memcpy(result.lane, x.lane, sizeof(result.lane));
@@ -145,7 +146,7 @@ inline int32_t ReduceMaxInt(const I32& x) {
   for (int i = 1; i < 16; ++i) result = x.lane[i] > result ? x.lane[i] : result;
   return result;
 }
-// 16 bytes that StoreInt8 has written, as floats.
+// Loads 16 bytes written by StoreInt8 as floats.
 inline F32 LoadInt8(const int8_t* p, uint8_t flip) {
   return EachLane([&](int i) {
     return static_cast<float>(static_cast<int8_t>(static_cast<uint8_t>(p[i]) ^ flip));

@@ -1,4 +1,4 @@
-// keras_mtl._core.BeamSearch: the search for models in Python.
+// keras_mtl._core.BeamSearch: beam search over models in Python.
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
@@ -37,7 +37,7 @@ void CheckShape(const char* name, const py::array& array, size_t rows, int64_t c
   for (py::ssize_t i = 0; i < array.ndim(); ++i) {
     shape += (i ? ", " : "") + std::to_string(array.shape(i));
   }
-  throw InputError(std::string(name) + " has shape [" + shape + "] and should have [" +
+  throw InputError(std::string(name) + " has shape [" + shape + "]; expected [" +
                    std::to_string(rows) + ", " +
                    (columns < 0 ? "source length" : std::to_string(columns)) + "]");
 }
@@ -51,7 +51,7 @@ struct AttentionArray {
     array = Rows<float>::ensure(object);
     if (!array) {
       PyErr_Clear();
-      throw InputError("attention is no array of numbers");
+      throw InputError("attention is not an array of numbers");
     }
     CheckShape("attention", array, rows, -1);
     view.weights = array.data();
@@ -76,21 +76,21 @@ void AdvanceTop(BeamSearch* search, const Rows<int32_t>& tokens, const Rows<floa
   CheckShape("tokens", tokens, rows, tokens.ndim() == 2 ? tokens.shape(1) : 0);
   CheckShape("logits", logits, rows, tokens.shape(1));
   if (log_sums.ndim() != 1 || static_cast<size_t>(log_sums.shape(0)) != rows) {
-    throw InputError("log_sums should have shape [" + std::to_string(rows) + "]");
+    throw InputError("log_sums must have shape [" + std::to_string(rows) + "]");
   }
   const AttentionArray weights(attention, rows);
-  std::vector<Normaliser> normalisers(rows);
+  std::vector<Normalizer> normalizers(rows);
   std::vector<float> logits_wanted;
   if (!wanted.is_none()) {
     logits_wanted = wanted.cast<std::vector<float>>();
     logits_wanted.resize(rows, 0.0f);
   }
   for (size_t i = 0; i < rows; ++i) {
-    normalisers[i].highest = log_sums.data()[i];
-    normalisers[i].valid = normalisers[i].highest < std::numeric_limits<float>::infinity();
+    normalizers[i].highest = log_sums.data()[i];
+    normalizers[i].valid = normalizers[i].highest < std::numeric_limits<float>::infinity();
   }
   const TopCandidates top{static_cast<int>(tokens.shape(1)), tokens.data(), logits.data(),
-                          normalisers.data(), wanted.is_none() ? nullptr : logits_wanted.data()};
+                          normalizers.data(), wanted.is_none() ? nullptr : logits_wanted.data()};
   const ReleasedGil released;
   search->AdvanceTop(top, weights.view);
 }
@@ -102,7 +102,7 @@ py::object ValueOf(const T& value) {
 
 py::object ValueOf(LengthPenalty penalty) { return py::str(LengthPenaltyName(penalty)); }
 
-// The search and what the binding has to know of it.
+// A search and the data that its binding needs.
 struct PythonSearch {
   BeamSearch search;
   int vocabulary_size;
@@ -139,7 +139,7 @@ py::list HypothesesOf(const std::vector<Hypothesis>& hypotheses) {
 
 void RegisterBeamSearch(py::module_& module) {
   py::class_<PythonSearch>(module, "BeamSearch",
-                           "A search; see cc/engine/beam_search.h and "
+                           "One beam search; see cc/engine/beam_search.h and "
                            "keras_mtl.decoding.native_beam_search.")
       .def(py::init([](const py::dict& options, int vocabulary_size, int32_t start_id,
                        int32_t eos_id, const std::vector<int32_t>& shortlist, bool keep_attention) {
@@ -172,7 +172,7 @@ void RegisterBeamSearch(py::module_& module) {
       .def("edits",
            [](const PythonSearch& self, int row) {
              if (row < 0 || static_cast<size_t>(row) >= self.search.rows().size()) {
-               throw InputError("there is no row " + std::to_string(row));
+               throw InputError("row " + std::to_string(row) + " does not exist");
              }
              std::vector<std::pair<int32_t, float>> edits;
              for (const LogitEdit& edit : self.search.Edits(row)) {
@@ -199,7 +199,7 @@ void RegisterBeamSearch(py::module_& module) {
           py::arg("attention") = py::none())
       .def("results", [](const PythonSearch& self, int sentence) {
         if (sentence < 0 || sentence >= self.search.sentences()) {
-          throw InputError("there is no sentence " + std::to_string(sentence));
+          throw InputError("sentence " + std::to_string(sentence) + " does not exist");
         }
         return HypothesesOf(self.search.results(sentence));
       });
@@ -213,23 +213,24 @@ void RegisterBeamSearch(py::module_& module) {
 #undef KERAS_MTL_BEAM_OPTION
         return defaults;
       },
-      "Default of each option of a search, by name.");
+      "Returns the default of each beam-search option by name.");
   module.def(
       "length_penalties",
       [](const py::dict& options, int max_length) {
         if (max_length < 0 || max_length > 1 << 24) {
-          throw InputError("max_length=" + std::to_string(max_length) + " is out of range");
+          throw InputError("max_length=" + std::to_string(max_length) +
+                           ": give a whole number from 0 to " + std::to_string(1 << 24));
         }
         const std::vector<float> penalties = LengthPenalties(OptionsOf(options), max_length);
         return py::array_t<float>(static_cast<py::ssize_t>(penalties.size()), penalties.data());
       },
-      "What hypotheses of each length are divided by: float32[max_length + 1].");
+      "Returns the divisor of the log-probability for each length: float32[max_length + 1].");
   module.def(
       "philox",
       [](uint64_t key0, uint64_t key1, uint64_t counter0, uint64_t counter1) {
         return Philox(key0, key1, counter0, counter1);
       },
-      "The generator of sampling: numpy's Philox of this key and counter.");
+      "Returns the first word of NumPy's Philox for this key and counter, as sampling uses it.");
 }
 
 }  // namespace keras_mtl

@@ -1,4 +1,4 @@
-// Conversions that several parts of keras_mtl._core need.
+// Conversions between Python and C++ that several parts of keras_mtl._core share.
 #ifndef KERAS_MTL_PYTHON_CONVERT_H_
 #define KERAS_MTL_PYTHON_CONVERT_H_
 
@@ -13,7 +13,7 @@
 
 namespace keras_mtl {
 
-// Sets a field of the options from a dictionary's entry of the same name, if there is one.
+// Sets an option from the dictionary's entry of the same name, if there is one.
 template <typename T>
 void Take(const pybind11::dict& values, const char* name, T* field) {
   if (!values.contains(name)) return;
@@ -21,7 +21,7 @@ void Take(const pybind11::dict& values, const char* name, T* field) {
     *field = values[name].cast<T>();
   } catch (const pybind11::cast_error&) {
     throw InputError(std::string(name) + "=" + pybind11::str(values[name]).cast<std::string>() +
-                     ": it is out of range or of another type");
+                     ": the value is out of range or has the wrong type");
   }
 }
 
@@ -31,10 +31,10 @@ inline void Take(const pybind11::dict& values, const char* name, LengthPenalty* 
   if (values.contains(name)) *field = ParseLengthPenalty(text);
 }
 
-// Options by name; those that are not there keep their default. Throws InputError.
+// Reads options by name; missing ones keep their default. Throws InputError.
 BeamOptions OptionsOf(const pybind11::dict& values);
 
-// A list of keras_mtl.engine.Hypothesis.
+// Returns a list of keras_mtl.engine.Hypothesis.
 pybind11::list HypothesesOf(const std::vector<Hypothesis>& hypotheses);
 
 template <class T>

@@ -1,4 +1,4 @@
-// keras_mtl._core.Engine: what keras_mtl.engine.Engine is made of.
+// keras_mtl._core.Engine: the binding on which keras_mtl.engine.Engine is built.
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
@@ -19,15 +19,16 @@ namespace {
 
 using Ids = py::array_t<int32_t, py::array::c_style | py::array::forcecast>;
 
-// Sentences one behind the other: ids, and begins [sentences + 1] from 0 to their number.
+// Makes a batch of concatenated sentences; begins [sentences + 1] must rise from 0 to ids.size().
 TokenBatch BatchOf(const char* name, const Ids& ids, const std::vector<int>& begins) {
   TokenBatch batch;
   batch.ids.assign(ids.data(), ids.data() + ids.size());
   batch.begins = begins;
-  bool right = !begins.empty() && begins.front() == 0 && begins.back() == ids.size();
-  for (size_t i = 1; i < begins.size(); ++i) right = right && begins[i - 1] <= begins[i];
-  if (!right)
+  bool valid = !begins.empty() && begins.front() == 0 && begins.back() == ids.size();
+  for (size_t i = 1; i < begins.size(); ++i) valid = valid && begins[i - 1] <= begins[i];
+  if (!valid) {
     throw InputError(std::string(name) + ": begins must rise from 0 to the number of ids");
+  }
   return batch;
 }
 

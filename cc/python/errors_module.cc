@@ -1,4 +1,4 @@
-// The engine's errors as Python's.
+// Translates the engine's errors to Python exceptions.
 #include <exception>
 
 #include "engine/errors.h"

@@ -12,24 +12,24 @@ namespace keras_mtl {
 namespace {
 
 std::atomic<bool> ending{false};
-std::thread::id ending_thread;  // Written before `ending`. It may continue with everything.
-std::atomic<int> asking{0};     // Threads that wait for the GIL, or have got it through here.
+std::thread::id ending_thread;  // Set before `ending`. Only this thread may still take the GIL.
+std::atomic<int> asking{0};     // Threads that wait for the GIL or acquired it through this file.
 
 bool Ending() { return ending && std::this_thread::get_id() != ending_thread; }
 
-// A thread that may ask for the GIL, and will have got it when this object goes.
+// Counts this thread in `asking` for the lifetime of the object.
 class Asking {
  public:
   Asking() { ++asking; }
   ~Asking() { --asking; }
 };
 
-// Called by Python, on the thread that ends the interpreter and with the GIL, when threads can
-// still take it.
+// Python calls this on the thread that ends the interpreter, with the GIL held, while other threads
+// can still acquire it.
 void AtExit() {
   ending_thread = std::this_thread::get_id();
   ending = true;
-  // Threads that asked before get it: none is ended in the middle.
+  // Let threads that already wait for the GIL acquire it, so that Python ends none of them midway.
   const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(5);
   PyThreadState* const state = PyEval_SaveThread();
   while (asking > 0 && std::chrono::steady_clock::now() < until) {
@@ -60,7 +60,7 @@ bool CheckSignals() {
 }
 
 void RegisterGil() {
-  // Threads that were asking are not there in a child of fork().
+  // A child process made by fork() has none of the threads that were counted.
   pthread_atfork(nullptr, nullptr, [] { asking = 0; });
   py::module_::import("atexit").attr("register")(py::cpp_function(&AtExit));
 }

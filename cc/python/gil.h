@@ -1,10 +1,10 @@
-// Python's global lock (GIL), around work that does not need it.
+// Releases Python's global interpreter lock (GIL) around work that does not need it.
 //
-// A daemon thread may be at work when the interpreter ends. Up to Python 3.13 a thread that asks
-// for the GIL from then on is ended by pthread_exit, which unwinds its stack; the first destructor
-// on the way that does not throw makes of it std::terminate, and the program's end an abort. So
-// from the interpreter's end on no thread of ours asks: it stops its work and sleeps until the
-// process is gone, as Python 3.14 does itself.
+// A daemon thread may still be running when the interpreter ends. Up to Python 3.13, a thread that
+// then asks for the GIL is ended by pthread_exit, which unwinds its stack. The first noexcept
+// destructor on the way calls std::terminate, and the process aborts. So after the interpreter has
+// begun to end, our threads do not ask for the GIL: they stop their work and sleep until the
+// process ends, as Python 3.14 does itself.
 #ifndef KERAS_MTL_PYTHON_GIL_H_
 #define KERAS_MTL_PYTHON_GIL_H_
 
@@ -12,11 +12,11 @@
 
 namespace keras_mtl {
 
-// Releases the GIL for the scope. Also a guard for pybind11::call_guard.
+// Releases the GIL during its lifetime. Can be used with pybind11::call_guard.
 class ReleasedGil {
  public:
   ReleasedGil() : state_(PyEval_SaveThread()) {}
-  // Sleeps for ever where the interpreter is ending.
+  // Reacquires the GIL, or sleeps forever if the interpreter is ending.
   ~ReleasedGil();
   ReleasedGil(const ReleasedGil&) = delete;
   ReleasedGil& operator=(const ReleasedGil&) = delete;
@@ -25,11 +25,11 @@ class ReleasedGil {
   PyThreadState* const state_;
 };
 
-// Runs handlers of signals, on the main thread; throws what they raise. Called without the GIL.
-// Returns whether the interpreter is ending, and the caller with it.
+// Runs pending Python signal handlers if called on the main thread, and throws what they raise.
+// Call it without the GIL. Returns true if the interpreter is ending; the caller must then stop.
 bool CheckSignals();
 
-// Lets Python tell when it ends.
+// Registers the handlers that detect the end of the interpreter and fork().
 void RegisterGil();
 
 }  // namespace keras_mtl

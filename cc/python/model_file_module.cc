@@ -1,4 +1,4 @@
-// keras_mtl._core.ModelFile: the reader of model files.
+// keras_mtl._core.ModelFile: reads model files.
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
@@ -15,7 +15,7 @@ namespace {
 
 py::dtype NumpyDtype(DType dtype) { return py::dtype(DTypeName(dtype)); }
 
-// A read-only view; it keeps the file open.
+// Returns a read-only view, which keeps the file open.
 py::array Array(const std::shared_ptr<const ModelFile>& file, const std::string& name) {
   const Tensor& tensor = file->tensor(name);
   py::array array(NumpyDtype(tensor.dtype), tensor.shape, tensor.data,
@@ -27,7 +27,7 @@ py::array Array(const std::shared_ptr<const ModelFile>& file, const std::string&
 }  // namespace
 
 void RegisterModelFile(py::module_& module) {
-  // pybind11 holds no pointer to const; nothing of what follows changes the file.
+  // pybind11 does not support holders of const objects. No method below changes the file.
   py::class_<ModelFile, std::shared_ptr<ModelFile>>(
       module, "ModelFile", "An opened model file; see docs/reference/engine_file.md.")
       .def(py::init([](const std::string& path, bool verify) {
@@ -35,18 +35,18 @@ void RegisterModelFile(py::module_& module) {
              return std::const_pointer_cast<ModelFile>(ModelFile::Open(path, verify));
            }),
            py::arg("path"), py::arg("verify") = false,
-           "Opens a file; `verify` reads every tensor and compares its checksum.")
+           "Opens a file. `verify` also compares the checksum of every tensor.")
       .def("verify", &ModelFile::Verify, py::call_guard<ReleasedGil>(),
-           "Reads every tensor and compares its checksum.")
+           "Compares the checksum of every tensor.")
       .def(
           "check_transformer", [](const ModelFile& file) { TransformerConfig::Read(file); },
-          "Checks that hyperparameters and tensors make a Transformer.")
+          "Checks that hyperparameters and tensors form a valid Transformer.")
       .def(
           "tensor",
           [](const std::shared_ptr<ModelFile>& file, const std::string& name) {
             return Array(file, name);
           },
-          py::arg("name"), "A tensor as a read-only array that shares the file's memory.")
+          py::arg("name"), "Returns a tensor as a read-only array that shares the file's memory.")
       .def_property_readonly("tensor_names",
                              [](const ModelFile& file) {
                                std::vector<std::string> names;

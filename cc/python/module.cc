@@ -1,4 +1,4 @@
-// keras_mtl._core: the Python shell of the C++ library. keras_mtl/engine/library.py loads it.
+// keras_mtl._core: the Python bindings of the C++ library. keras_mtl/engine/library.py loads it.
 #include <pybind11/pybind11.h>
 
 #include "kernels/cpu_features.h"
@@ -30,12 +30,12 @@ PYBIND11_MODULE(_core, module) {
   module.doc() = "C++ core of keras_mtl.";
   module.def(
       "version", [] { return KERAS_MTL_VERSION; },
-      "Version of the package that this module was built for.");
+      "Returns the version of the package that this module was built for.");
   module.def("cpu_features", &CpuFeaturesDict,
-             "What the processor has and the operating system allows: {name: bool}.");
+             "Returns {name: whether the processor and the operating system support it}.");
   module.def(
       "isa", [] { return keras_mtl::IsaName(keras_mtl::BestIsa(keras_mtl::GetCpuFeatures())); },
-      "Fastest instruction set of this machine: amx, vnni, avx2 or generic.");
+      "Returns the fastest instruction set of this machine: amx, vnni, avx2 or generic.");
   keras_mtl::RegisterGil();
   keras_mtl::RegisterErrors(module);
   keras_mtl::RegisterModelFile(module);

@@ -1,4 +1,4 @@
-// The parts of keras_mtl._core; module.cc puts them together.
+// The parts of keras_mtl._core, which module.cc combines.
 #ifndef KERAS_MTL_PYTHON_MODULES_H_
 #define KERAS_MTL_PYTHON_MODULES_H_
 
@@ -6,12 +6,12 @@
 
 namespace keras_mtl {
 
-// Errors of the engine become those of keras_mtl.errors.
+// Translates errors of the engine to those of keras_mtl.errors.
 void RegisterErrors(pybind11::module_& module);
 void RegisterModelFile(pybind11::module_& module);
 void RegisterBeamSearch(pybind11::module_& module);
 void RegisterEngine(pybind11::module_& module);
-// Kernels and engine as the package's own tests drive them: the submodule `testing`, not public.
+// The private submodule `testing`: kernels and engine for the package's own tests.
 void RegisterTesting(pybind11::module_& module);
 
 }  // namespace keras_mtl

@@ -1,5 +1,4 @@
-// keras_mtl._core.testing: kernels and engine as the package's own tests drive them.
-
+// keras_mtl._core.testing: kernels and engine for the package's own tests.
 #include <pybind11/numpy.h>
 #include <pybind11/stl.h>
 
@@ -29,7 +28,7 @@ Isa IsaOf(const std::string& name) {
   for (Isa isa : {Isa::kGeneric, Isa::kAvx2, Isa::kVnni, Isa::kAmx}) {
     if (name == IsaName(isa) && isa <= BestIsa(GetCpuFeatures())) return isa;
   }
-  throw std::invalid_argument("instruction set '" + name + "' is unknown or missing here");
+  throw std::invalid_argument("instruction set '" + name + "' is unknown or not supported here");
 }
 
 Activation ActivationOf(const std::string& name) {
@@ -46,7 +45,7 @@ ComputeType ComputeOf(const std::string& name) {
   throw std::invalid_argument("unknown compute type '" + name + "'");
 }
 
-// (int8 [rows, columns], scales [rows]) of float32 x [rows, columns].
+// Returns (int8 [rows, columns], scales [rows]) of float32 x [rows, columns].
 std::pair<py::array_t<int8_t>, py::array_t<float>> Quantize(const std::string& isa,
                                                             const Array<float>& x) {
   const KernelTable& kernels = GetKernels(IsaOf(isa));
@@ -65,7 +64,8 @@ std::pair<py::array_t<int8_t>, py::array_t<float>> Quantize(const std::string& i
   return {result, scales};
 }
 
-// activation(x quantized by rows x weights^T + bias): x [M, K], weights int8 [N, K], scales [N].
+// Returns activation(q(x) weights^T + bias) for x [M, K] quantized by rows, int8 weights [N, K] and
+// scales [N].
 py::array_t<float> DenseInt8(const std::string& isa, const Array<float>& x,
                              const Array<int8_t>& weights, const Array<float>& scales,
                              const Array<float>& bias, const std::string& activation) {
@@ -83,7 +83,7 @@ py::array_t<float> DenseInt8(const std::string& isa, const Array<float>& x,
   return y;
 }
 
-// activation(x x weights^T + bias): x [M, K], weights [N, K].
+// Returns activation(x weights^T + bias) for x [M, K] and weights [N, K].
 py::array_t<float> DenseFloat(const std::string& isa, const Array<float>& x,
                               const Array<float>& weights, const Array<float>& bias,
                               const std::string& activation) {
@@ -114,7 +114,7 @@ TransformerConfig ConfigOf(const py::dict& dict) {
   return config;
 }
 
-// A model of numpy arrays, float32 or int8, by the names of engine/model.h.
+// Makes a model of NumPy arrays, float32 or int8, named as in docs/reference/engine_file.md.
 std::shared_ptr<Model> MakeModel(const py::dict& config, const py::dict& arrays,
                                  const std::string& compute, const std::string& isa) {
   TensorMap tensors;
@@ -145,9 +145,9 @@ TokenBatch BatchOf(const std::vector<std::vector<int32_t>>& sources) {
   return batch;
 }
 
-// One step. rows int32 [n, 4]: sentence, beam, parent, token; wanted [n] or None; allowed bool
+// Runs one step. rows int32 [n, 4]: sentence, beam, parent, token; wanted [n] or None; allowed bool
 // [vocabulary] or None. Returns a dict of tokens and log_probabilities [n, top], wanted [n],
-// log_sums [n], all [n, vocabulary] (if asked) and attention [n, source] (if asked).
+// log_sums [n] and, if requested, all [n, vocabulary] and attention [n, source].
 py::dict Step(Decoder& decoder, const Array<int32_t>& rows, int top, bool all,
               const std::optional<std::vector<int32_t>>& wanted,
               const std::optional<std::vector<uint8_t>>& allowed, int attention_layer,
@@ -203,7 +203,7 @@ py::dict Step(Decoder& decoder, const Array<int32_t>& rows, int top, bool all,
 }  // namespace
 
 void RegisterTesting(py::module_& module) {
-  py::module_ testing = module.def_submodule("testing", "Kernels and engine, only for tests.");
+  py::module_ testing = module.def_submodule("testing", "Kernels and engine for tests only.");
   testing.def("quantize", &Quantize);
   testing.def("dense_int8", &DenseInt8);
   testing.def("dense_float", &DenseFloat);

@@ -1,9 +1,9 @@
-// Runs the machine code of the AMX kernels on a processor that has AVX-512 VNNI and no AMX: there a
-// tile instruction raises SIGILL, and the handler below does on software_tiles.h what the
-// instruction says. Linked to the C++ tests, which so take Isa::kAmx in wherever its other
-// instructions exist; with real tiles nothing here is called.
+// Runs the machine code of the AMX kernels on a processor with AVX-512 VNNI but without AMX. A tile
+// instruction then raises SIGILL, and the handler below executes it on software_tiles.h. The C++
+// tests link this file, so that they include Isa::kAmx wherever its other instructions exist. On a
+// processor with AMX, the handler is not installed.
 //
-// The linker's --wrap puts __wrap_... in the place of keras_mtl::GetCpuFeatures.
+// The linker's --wrap replaces keras_mtl::GetCpuFeatures by __wrap_...
 #if defined(__x86_64__) && defined(__linux__)
 
 #include <signal.h>
@@ -21,14 +21,14 @@
 namespace keras_mtl::testing {
 namespace {
 
-// Encodings below: Intel SDM volume 2, section 2.3.5 "The VEX Prefix", 2.1.5 "Addressing-Mode
+// Encodings: Intel SDM volume 2, section 2.3.5 "The VEX Prefix", section 2.1.5 "Addressing-Mode
 // Encoding of ModR/M and SIB Bytes", and the pages of the instructions.
 class TileInstruction {
  public:
   TileInstruction(const uint8_t* code, const greg_t* registers)
       : code_(code), registers_(registers) {}
 
-  // Does what the instruction says. False: it is none of those that the kernels use.
+  // Executes the instruction. Returns false if the kernels do not use this instruction.
   bool Run() {
     if (code_[0] != 0xC4 || (code_[1] & 0x1F) != 2) return false;  // VEX in three bytes, map 0F38
     if ((code_[2] & 0x84) != 0) return false;                      // VEX.W0, 128 bits
@@ -68,7 +68,7 @@ class TileInstruction {
   int length() const { return length_; }
 
  private:
-  // A register's number out of three bits and the inverted fourth, `mask` in the prefix.
+  // Returns a register's number: three bits, and the inverted fourth at `mask` in the prefix.
   int Extended(int mask, int bits) const { return (code_[1] & mask ? 0 : 8) | (bits & 7); }
 
   uint64_t Register(int number) const {
@@ -78,7 +78,7 @@ class TileInstruction {
     return static_cast<uint64_t>(registers_[kPlaces[number]]);
   }
 
-  // base_ becomes base + displacement, stride_ index * scale, which tile loads and stores have.
+  // Sets base_ to base + displacement and stride_ to index * scale (of tile loads and stores).
   void ReadAddress() {
     const int mode = code_[4] >> 6;
     int base = Extended(0x20, code_[4]);
@@ -120,7 +120,7 @@ void OnIllegalInstruction(int /*signal*/, siginfo_t* /*info*/, void* context) {
   TileInstruction instruction(reinterpret_cast<const uint8_t*>(registers[REG_RIP]), registers);
   const int faults = SoftwareTiles::Faults();
   if (!instruction.Run() || SoftwareTiles::Faults() != faults) {
-    static constexpr char kMessage[] = "illegal instruction, or a fault of a tile instruction\n";
+    static constexpr char kMessage[] = "illegal instruction or fault of a tile instruction\n";
     [[maybe_unused]] const ssize_t written = write(2, kMessage, sizeof(kMessage) - 1);
     abort();
   }
@@ -129,7 +129,7 @@ void OnIllegalInstruction(int /*signal*/, siginfo_t* /*info*/, void* context) {
 
 CpuFeatures WithTiles(CpuFeatures features) {
   features.amx_int8 = true;
-  if (BestIsa(features) != Isa::kAmx) {  // The kernels have AVX-512 in them too.
+  if (BestIsa(features) != Isa::kAmx) {  // The kernels also use AVX-512.
     features.amx_int8 = false;
     return features;
   }

@@ -1,13 +1,13 @@
-// The AMX kernels: the same bits as the generic ones in every shape, no byte read or written
-// outside (under AddressSanitizer), no fault of a tile instruction. They run twice: compiled from
-// their source for tile registers in software, which any machine can, and as the machine code of
-// the library, on the processor's tiles or those of amx_emulator.cc.
+// The AMX kernels are bit-identical to the generic ones for every shape, access no memory outside
+// their arrays (under AddressSanitizer), and cause no fault of a tile instruction. The tests run
+// them twice: compiled from source for tile registers in software, which works on any machine, and
+// as the machine code of the library, on the processor's tiles or those of amx_emulator.cc.
 #include <algorithm>
 #include <memory>
 #include <utility>
 
 #include "kernels/vec_generic.h"
-// The vectors come first.
+// The vectors must come first.
 #include "tests/software_tiles.h"
 
 namespace keras_mtl {
@@ -38,7 +38,7 @@ const char* Name(const KernelTable* table) {
   return table == &kSoftwareAmx ? "from source" : "machine code";
 }
 
-// int8 rows of random floats in memory of exactly their size.
+// int8 rows of floats, in arrays of exactly their size.
 struct Rows {
   Rows(const KernelTable& kernels, const std::vector<float>& x, int count, int depth)
       : stride(RoundUp(depth, kDepthAlign)),
@@ -60,7 +60,7 @@ void CheckTilesAtRest(const char* where, int rows) {
   CHECK(!SoftwareTiles::Configured(), "%s, %d rows: tiles left configured", where, rows);
 }
 
-// y of panels [first, last), 0.25 elsewhere and before.
+// Returns y with panels [first, last) computed; y is initialized with 0.25.
 std::vector<float> Product(const KernelTable& kernels, const Rows& rows, const PackedInt8& weights,
                            int first, int last, Activation activation, bool accumulate) {
   const int columns = weights.view().columns;
@@ -101,7 +101,7 @@ TEST(ProductsOfAnyNumberOfRowsAreTheGenericOnes) {
   CHECK(SoftwareTiles::Dots() > 0);
 }
 
-// Every way to cut rows into tiles meets every tail of columns and depth.
+// Combines every split of rows into tiles with every remainder of columns and depth.
 TEST(ProductsOfManyShapesAreTheGenericOnes) {
   Random random(2);
   const KernelTable& generic = GetKernels(Isa::kGeneric);
@@ -127,7 +127,7 @@ TEST(ProductsOfManyShapesAreTheGenericOnes) {
   }
 }
 
-// 16 rows more are four multiplications more for each panel and 64 of depth.
+// Every 16 rows need four tile multiplications per panel and 64 of depth.
 TEST(NoTileIsMultipliedTwice) {
   Random random(5);
   const int depth = 100, columns = 70;
@@ -224,9 +224,9 @@ TEST(ProjectionsAreTheGenericOnes) {
   }
 }
 
-// A single sentence's beam of 4 is fastest on VNNI, whatever else the processor has.
+// VNNI is the fastest for a single sentence with a beam of 4, even if the processor has AMX.
 TEST(ProductsOfFewRowsNeedNoTiles) {
-  if (BestIsa(GetCpuFeatures()) < Isa::kVnni) return;  // Nor is there anything to route.
+  if (BestIsa(GetCpuFeatures()) < Isa::kVnni) return;  // The AMX kernels need AVX-512.
   Random random(4);
   const KernelTable& generic = GetKernels(Isa::kGeneric);
   const KernelTable& amx = GetKernels(Isa::kAmx);
@@ -248,9 +248,9 @@ TEST(ProductsOfFewRowsNeedNoTiles) {
   }
 }
 
-// Else the tests above and those of other files would leave the machine code out.
+// Without the emulator, the tests would not cover the machine code.
 TEST(WithoutTilesTheMachineCodeIsEmulated) {
-  if (Isas().back() != Isa::kAmx) return;  // It has AVX-512 in it too, which this machine lacks.
+  if (Isas().back() != Isa::kAmx) return;  // It also uses AVX-512, which this machine lacks.
   Random random(6);
   const int count = 20, columns = 64, depth = 64;
   const KernelTable& amx = GetKernels(Isa::kAmx);
@@ -263,7 +263,7 @@ TEST(WithoutTilesTheMachineCodeIsEmulated) {
         static_cast<int>(SoftwareTiles::Dots()));
 }
 
-// The model of the registers finds what the processor would refuse.
+// The software tiles report everything that the processor would reject.
 TEST(MisuseOfTilesIsFound) {
   const auto faults = [](auto run) {
     SoftwareTiles::Release();

@@ -1,5 +1,4 @@
-// The search as the engine uses it: sentences that join late, and rows reduced to their best
-// tokens.
+// Beam search as the engine uses it: sentences that join late, and rows reduced to the best tokens.
 #include "engine/beam_search.h"
 
 #include <algorithm>
@@ -16,7 +15,7 @@ using testing::Random;
 
 constexpr int kVocabulary = 23, kEos = 2;
 
-// Logits that depend on the sentence, the position and the newest token only.
+// Logits that depend only on the sentence, the position and the newest token.
 std::vector<float> Logits(const BeamSearch& search, const std::vector<int64_t>& names) {
   std::vector<float> outputs;
   for (const Row& row : search.rows()) {
@@ -46,14 +45,14 @@ bool Same(const std::vector<Hypothesis>& a, const std::vector<Hypothesis>& b) {
       });
 }
 
-std::vector<Hypothesis> Alone(int64_t name, std::vector<int32_t> prefix) {
+std::vector<Hypothesis> FoundSeparately(int64_t name, std::vector<int32_t> prefix) {
   BeamSearch search(Options(), kVocabulary, 1, kEos);
   search.Add({name, 12, std::move(prefix), 0});
   while (!search.rows().empty()) search.Advance(Logits(search, {name}).data(), false);
   return search.results(0);
 }
 
-TEST(SentencesThatJoinLateAreFoundAsAlone) {
+TEST(SentencesThatJoinLateGetTheSameResults) {
   BeamSearch search(Options(), kVocabulary, 1, kEos);
   std::vector<int64_t> names;
   std::vector<std::vector<int32_t>> prefixes;
@@ -70,7 +69,7 @@ TEST(SentencesThatJoinLateAreFoundAsAlone) {
   }
   for (size_t i = 0; i < names.size(); ++i) {
     CHECK(search.done(i) && !search.results(i).empty());
-    CHECK(Same(search.results(i), Alone(names[i], prefixes[i])));
+    CHECK(Same(search.results(i), FoundSeparately(names[i], prefixes[i])));
   }
 }
 
@@ -85,7 +84,7 @@ TEST(BestTokensAndEditsGiveWhatWholeRowsGive) {
       std::vector<float> logits = Logits(search, {name});
       std::vector<int32_t> tokens;
       std::vector<float> best, wanted;
-      std::vector<Normaliser> normalisers;
+      std::vector<Normalizer> normalizers;
       for (int i = 0; i < rows; ++i) {
         float* row = logits.data() + i * kVocabulary;
         ApplyEdits(search.Edits(i), row);
@@ -94,7 +93,7 @@ TEST(BestTokensAndEditsGiveWhatWholeRowsGive) {
             row[token] = -std::numeric_limits<float>::infinity();
           }
         }
-        normalisers.push_back(Normalise(row, kVocabulary));
+        normalizers.push_back(Normalize(row, kVocabulary));
         wanted.push_back(search.wanted(i) >= 0 ? row[search.wanted(i)] : 0.0f);
         std::vector<int32_t> order(kVocabulary);
         std::iota(order.begin(), order.end(), 0);
@@ -105,9 +104,9 @@ TEST(BestTokensAndEditsGiveWhatWholeRowsGive) {
           best.push_back(row[order[j]]);
         }
       }
-      search.AdvanceTop({count, tokens.data(), best.data(), normalisers.data(), wanted.data()});
+      search.AdvanceTop({count, tokens.data(), best.data(), normalizers.data(), wanted.data()});
     }
-    CHECK(Same(search.results(0), Alone(name, prefix)));
+    CHECK(Same(search.results(0), FoundSeparately(name, prefix)));
   }
 }
 

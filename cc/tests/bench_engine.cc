@@ -21,7 +21,7 @@ double Seconds(Clock::time_point begin) {
   return std::chrono::duration<double>(Clock::now() - begin).count();
 }
 
-// CPU seconds of all threads: what the clock would show on one thread of an idle machine.
+// CPU seconds of all threads.
 double CpuSeconds() {
   timespec now;
   clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now);
@@ -60,7 +60,7 @@ void Bench(Engine& engine, int batch) {
     best_cpu = std::min(best_cpu, CpuSeconds() - cpu);
   }
   const double tokens = static_cast<double>(sentences) * kLength;
-  std::printf("batch %3d: %5.0f target tokens/s, %5.0f a CPU second; %d MB resident\n", batch,
+  std::printf("batch %3d: %5.0f target tokens/s, %5.0f per CPU second; %d MB resident\n", batch,
               tokens / best, tokens / best_cpu, ResidentMegabytes());
 }
 

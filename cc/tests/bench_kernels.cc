@@ -1,5 +1,6 @@
-// Speed of the matrix products on one thread: Gop/s (two operations a multiply-add), median
-// of some runs. Usage: bench_kernels [isa...]; default: all of this machine.
+// Speed of the matrix products on one thread in Gop/s (two operations per multiply-add), as the
+// median of several runs. Usage: bench_kernels [isa...]; default: all of this machine except
+// generic.
 #include <time.h>
 
 #include <algorithm>
@@ -12,14 +13,14 @@ namespace {
 
 using namespace testing;
 
-// CPU seconds of the thread: other processes on the machine disturb them least.
+// CPU seconds of the thread, which other processes disturb least.
 double Now() {
   timespec now;
   clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
   return static_cast<double>(now.tv_sec) + 1e-9 * static_cast<double>(now.tv_nsec);
 }
 
-// Median time in seconds of calls that take at least 0.2 s together.
+// Median time of a call in seconds, over at least 5 calls and 0.2 s.
 template <class Run>
 double MedianTime(Run run) {
   std::vector<double> times;

@@ -1,5 +1,5 @@
-// The engine: the same result on every instruction set, alone or in a batch, however beams are
-// reordered, whenever sentences come and go; bad input is refused.
+// The engine gives the same results on every instruction set, for single sentences and batches,
+// with any reordering of beams, and when sentences are added and removed. It rejects invalid input.
 #include <algorithm>
 
 #include "engine/decoder.h"
@@ -11,7 +11,8 @@ namespace {
 
 using namespace testing;
 
-// No dimension a multiple of 16; a prime vocabulary; layers of different number.
+// No dimension is a multiple of 16, the size of the vocabulary is prime, and the numbers of layers
+// differ.
 TransformerConfig OddConfig() {
   TransformerConfig config{};
   config.vocabulary_size = 131;
@@ -33,7 +34,7 @@ std::vector<int32_t> RandomIds(Random& random, int count, int vocabulary) {
   return ids;
 }
 
-// A hypothesis fed token by token: all logits of each step.
+// Returns all logits of each step for a target fed token by token.
 std::vector<float> Forced(Decoder& decoder, const std::vector<int32_t>& source,
                           const std::vector<int32_t>& target, int which = 0) {
   TokenBatch batch;
@@ -75,15 +76,15 @@ TEST(EveryInstructionSetAndThreadCountGivesTheSameBits) {
   }
 }
 
-// Beams that are reordered at random, against each hypothesis fed separately.
-TEST(ReorderedBeamsEqualHypothesesAlone) {
+// Compares randomly reordered beams with separately fed hypotheses.
+TEST(ReorderedBeamsEqualSeparateHypotheses) {
   const TransformerConfig config = OddConfig();
   const RandomModel random_model(config, 3);
   const int beams = 4, steps = 20, sentences = 3;
   for (ComputeType compute : {ComputeType::kFloat32, ComputeType::kInt8}) {
     const auto model = random_model.Load(compute, Isas().back());
     Random random(4);
-    Decoder decoder(model, beams), alone(model, 1);
+    Decoder decoder(model, beams), separate(model, 1);
     TokenBatch batch;
     std::vector<std::vector<int32_t>> sources;
     for (int s = 0; s < sentences; ++s) {
@@ -98,9 +99,9 @@ TEST(ReorderedBeamsEqualHypothesesAlone) {
     for (int t = 0; t < steps; ++t) {
       rows.clear();
       for (int s = 0; s < sentences; ++s) {
-        if (s == 1 && t % 3 == 1) continue;  // left out now and then
+        if (s == 1 && t % 3 == 1) continue;  // leave a sentence out of some steps
         const auto before = hypotheses[s];
-        // The first step has one beam, the last ones only three.
+        // The first step has one beam; the last ones have three.
         const int count = decoder.position(handles[s]) == 0 ? 1 : t > 15 ? 3 : beams;
         const int parents = decoder.position(handles[s]) == 1 ? 1 : t > 16 ? 3 : beams;
         for (int b = 0; b < count; ++b) {
@@ -118,7 +119,7 @@ TEST(ReorderedBeamsEqualHypothesesAlone) {
     for (size_t i = 0; i < rows.size(); ++i) {
       const int s = static_cast<int>(std::find(handles.begin(), handles.end(), rows[i].sentence) -
                                      handles.begin());
-      const auto want = Forced(alone, sources[s], hypotheses[s][rows[i].beam]);
+      const auto want = Forced(separate, sources[s], hypotheses[s][rows[i].beam]);
       CHECK(std::memcmp(want.data() + want.size() - config.vocabulary_size,
                         result.all_logits.data() + i * config.vocabulary_size,
                         config.vocabulary_size * sizeof(float)) == 0,
@@ -127,7 +128,7 @@ TEST(ReorderedBeamsEqualHypothesesAlone) {
   }
 }
 
-// Beams have most of their past in common; what none descends from is used again.
+// Beams share most of their history; entries without descendants are reused.
 TEST(EntriesThatNoBeamDescendsFromAreUsedAgain) {
   const EntryLayout layout(3, 12, ComputeType::kInt8);
   EntryPool pool(layout, 2);
@@ -136,10 +137,10 @@ TEST(EntriesThatNoBeamDescendsFromAreUsedAgain) {
   {
     SelfCache cache(&pool, 4);
     const int beams[] = {3, 0, 2, 1};
-    unsigned live = 1;  // The first ones of them in the last step.
+    unsigned live = 1;  // Number of beams in the last step.
     for (int t = 0; t < 300; ++t) {
       const int count = t == 0 ? 1 : t == 1 ? 2 : 4;
-      // From two beams, now and then from a single one.
+      // Continue from two beams, and every fifth step from a single one.
       const int one = beams[random() % live], other = t % 5 == 0 ? one : beams[random() % live];
       const int parents[] = {one, other, one, other};
       cache.Advance(beams, parents, count);
@@ -156,7 +157,7 @@ TEST(EntriesThatNoBeamDescendsFromAreUsedAgain) {
       live = static_cast<unsigned>(count);
     }
   }
-  // 300 positions of the one path, some 20 of the others; blocks hold 64.
+  // 300 positions of the main path and about 20 of other paths; a block has 64 entries.
   CHECK(pool.bytes() <= 6 * 64 * 2 * layout.bytes(), "%zu", pool.bytes());
   std::vector<char*> taken;
   const size_t bytes = pool.bytes();
@@ -179,7 +180,7 @@ TEST(EveryChunkIsDoneOnce) {
   }
 }
 
-// Sentences that are admitted later, into freed places, to other decoders.
+// Sentences are admitted later, reuse handles, and use other decoders.
 TEST(SentencesComeAndGo) {
   TransformerConfig config = OddConfig();
   config.decoders = 2;
@@ -187,7 +188,7 @@ TEST(SentencesComeAndGo) {
   const RandomModel random_model(config, 5);
   const auto model = random_model.Load(ComputeType::kInt8, Isas().back());
   Random random(6);
-  Decoder decoder(model, 2), alone(model, 1);
+  Decoder decoder(model, 2), separate(model, 1);
   struct Running {
     int handle, decoder;
     std::vector<int32_t> source, target;
@@ -223,7 +224,7 @@ TEST(SentencesComeAndGo) {
     }
     const size_t checked = random() % running.size();
     const Running& r = running[checked];
-    const auto want = Forced(alone, r.source, r.target, r.decoder);
+    const auto want = Forced(separate, r.source, r.target, r.decoder);
     CHECK(std::memcmp(want.data() + want.size() - config.vocabulary_size,
                       result.all_logits.data() + checked * config.vocabulary_size,
                       config.vocabulary_size * sizeof(float)) == 0,
@@ -272,7 +273,7 @@ TEST(ForbiddenTokensEditsWantedAndAttention) {
 }
 
 template <class Call>
-bool Refused(Call call) {
+bool Rejected(Call call) {
   try {
     call();
   } catch (const InputError&) {
@@ -283,7 +284,7 @@ bool Refused(Call call) {
   return false;
 }
 
-TEST(BadInputIsRefused) {
+TEST(InvalidInputIsRejected) {
   TransformerConfig config = OddConfig();
   config.max_length = 4;
   RandomModel random_model(config, 9);
@@ -295,31 +296,31 @@ TEST(BadInputIsRefused) {
     batch.Add(ids.data(), static_cast<int>(ids.size()));
     return Encode(*model, decoder.context(), batch);
   };
-  CHECK(Refused([&] { encode({1, 2, 3, 4, 5}); }));
-  CHECK(Refused([&] { encode({-1}); }));
-  CHECK(Refused([&] { encode({131}); }));
-  CHECK(Refused([&] { decoder.Admit(encode({}), 0); }));
-  CHECK(Refused([&] { decoder.Admit(encode({1}), 1); }));
-  CHECK(Refused([&] { decoder.Release(3); }));
+  CHECK(Rejected([&] { encode({1, 2, 3, 4, 5}); }));
+  CHECK(Rejected([&] { encode({-1}); }));
+  CHECK(Rejected([&] { encode({131}); }));
+  CHECK(Rejected([&] { decoder.Admit(encode({}), 0); }));
+  CHECK(Rejected([&] { decoder.Admit(encode({1}), 1); }));
+  CHECK(Rejected([&] { decoder.Release(3); }));
   const int sentence = decoder.Admit(encode({1, 2}), 0)[0];
   StepResult result;
   const auto step = [&](StepRow row) { decoder.Step(&row, 1, {}, &result); };
-  CHECK(Refused([&] { step({sentence + 1, 0, 0, 1, {}}); }));
-  CHECK(Refused([&] { step({sentence, 2, 0, 1, {}}); }));
-  CHECK(Refused([&] { step({sentence, 0, 0, 131, {}}); }));
+  CHECK(Rejected([&] { step({sentence + 1, 0, 0, 1, {}}); }));
+  CHECK(Rejected([&] { step({sentence, 2, 0, 1, {}}); }));
+  CHECK(Rejected([&] { step({sentence, 0, 0, 131, {}}); }));
   step({sentence, 1, 0, 1, {}});
-  CHECK(Refused([&] { step({sentence, 0, 0, 1, {}}); }));  // beam 0 took no part
+  CHECK(Rejected([&] { step({sentence, 0, 0, 1, {}}); }));  // beam 0 was not in the last step
   for (int t = 1; t < 4; ++t) step({sentence, 1, 1, 1, {}});
-  CHECK(Refused([&] { step({sentence, 1, 1, 1, {}}); }));  // beyond max_length
+  CHECK(Rejected([&] { step({sentence, 1, 1, 1, {}}); }));  // beyond max_length
   CHECK(decoder.position(sentence) == 4);
 
-  CHECK(Refused([&] { Decoder(model, 0); }));
+  CHECK(Rejected([&] { Decoder(model, 0); }));
   const Tensor kept = random_model.tensors().at("decoder.0.final_norm.beta");
   random_model.tensors().erase("decoder.0.final_norm.beta");
-  CHECK(Refused([&] { random_model.Load(ComputeType::kInt8, isa); }));
+  CHECK(Rejected([&] { random_model.Load(ComputeType::kInt8, isa); }));
   random_model.tensors()["decoder.0.final_norm.beta"] = kept;
   random_model.tensors()["decoder.0.final_norm.beta"].shape = {35};
-  CHECK(Refused([&] { random_model.Load(ComputeType::kInt8, isa); }));
+  CHECK(Rejected([&] { random_model.Load(ComputeType::kInt8, isa); }));
 }
 
 }  // namespace

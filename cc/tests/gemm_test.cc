@@ -1,4 +1,4 @@
-// Matrix products: exact against plain loops, equal over instruction sets, rows independent.
+// Matrix products equal plain loops and are the same on all instruction sets; rows are independent.
 #include <limits>
 
 #include "kernels/pack.h"
@@ -13,7 +13,7 @@ struct Shape {
   int rows, columns, depth;
 };
 
-// Nothing a multiple of anything, one of everything, tile edges, a prime vocabulary.
+// Sizes that are not multiples of tiles, ones, tile boundaries, and a prime vocabulary.
 const Shape kShapes[] = {{1, 1, 1},      {1, 64, 64},    {2, 3, 3},     {3, 17, 17},
                          {4, 65, 63},    {5, 63, 65},    {6, 128, 96},  {7, 130, 33},
                          {13, 251, 127}, {16, 192, 256}, {17, 67, 129}, {33, 97, 512}};
@@ -61,7 +61,7 @@ TEST(Int8ProductIsExact) {
   }
 }
 
-// The extremes, where saturating instructions would be caught.
+// Extreme values, for which saturating instructions would give other results.
 TEST(Int8ProductDoesNotSaturate) {
   const int depth = 4096;
   for (int a_value : {127, -127}) {
@@ -82,7 +82,7 @@ TEST(Int8ProductDoesNotSaturate) {
   }
 }
 
-// Everything a dense layer does, over instruction sets and for each row alone.
+// Checks all features of a dense layer on all instruction sets, and a single row against the batch.
 template <class Product>
 void CheckDense(Product product) {
   Random random(2);
@@ -103,12 +103,12 @@ void CheckDense(Product product) {
           CHECK(SameBits(y, want), "%s %dx%dx%d activation %d", IsaName(isa), s.rows, s.columns,
                 s.depth, static_cast<int>(activation));
           const int row = s.rows / 2;
-          std::vector<float> alone(s.columns, 0.25f);
+          std::vector<float> separate(s.columns, 0.25f);
           product(kernels, x.data() + static_cast<size_t>(row) * s.depth, w, bias, 1, s,
-                  Output{alone.data(), s.columns, activation, accumulate});
-          CHECK(std::memcmp(alone.data(), y.data() + static_cast<size_t>(row) * s.columns,
+                  Output{separate.data(), s.columns, activation, accumulate});
+          CHECK(std::memcmp(separate.data(), y.data() + static_cast<size_t>(row) * s.columns,
                             s.columns * sizeof(float)) == 0,
-                "%s row %d alone", IsaName(isa), row);
+                "%s row %d separate", IsaName(isa), row);
         }
       }
     }

@@ -1,5 +1,5 @@
-// A test is TEST(Name) { ... } with checks; a binary runs all of its tests and exits 1 if one
-// fails.
+// A minimal test framework. A test is TEST(Name) { ... } with CHECKs; a binary runs all of its
+// tests and exits with 1 if any test fails.
 #ifndef KERAS_MTL_TESTS_HARNESS_H_
 #define KERAS_MTL_TESTS_HARNESS_H_
 
@@ -43,7 +43,7 @@ inline int RunAll() {
   return Failures() == 0 ? 0 : 1;
 }
 
-// Instruction sets of this machine, the generic one first.
+// Returns the instruction sets of this machine, the generic one first.
 inline std::vector<Isa> Isas() {
   std::vector<Isa> isas;
   const int best = static_cast<int>(BestIsa(GetCpuFeatures()));
@@ -81,7 +81,7 @@ bool SameBits(const std::vector<T>& a, const std::vector<T>& b) {
       keras_mtl::testing::Register(#name, name);         \
   static void name()
 
-// Reports the first failures of a run, with the values that matter as printf arguments.
+// Counts a failure and prints the first 20 of a run, with the optional printf arguments.
 #define CHECK(condition, ...)                                     \
   do {                                                            \
     if (!(condition) && ++keras_mtl::testing::Failures() <= 20) { \

@@ -1,4 +1,5 @@
-// The fused projection against sorting all logits, over instruction sets, splits and edits.
+// Compares the fused projection with sorting all logits, on all instruction sets, with splits and
+// edits.
 #include <algorithm>
 #include <limits>
 #include <numeric>
@@ -35,7 +36,7 @@ Problem MakeProblem(Random& random, int rows, int columns, int depth, int top) {
   p.w = Normal(random, static_cast<size_t>(columns) * depth);
   p.bias.assign(RoundUp(columns, kPanel), -kInfinity);
   std::fill_n(p.bias.begin(), columns, 0.0f);
-  p.bias[columns / 2] = -kInfinity;  // a token that nobody may produce
+  p.bias[columns / 2] = -kInfinity;  // a forbidden token
   for (int r = 0; r < rows; ++r) {
     std::vector<int32_t> tokens;
     std::vector<float> penalties;
@@ -50,7 +51,7 @@ Problem MakeProblem(Random& random, int rows, int columns, int depth, int top) {
   return p;
 }
 
-// `splits`: segments are distributed in this number of runs, as to threads.
+// `splits`: the number of runs among which segments are distributed, as among threads.
 Result Run(const Problem& p, const KernelTable& kernels, bool int8, int splits) {
   const int padded = RoundUp(p.columns, kPanel);
   const int segments = RoundUp(padded / kPanel, kSegmentPanels) / kSegmentPanels;
@@ -163,7 +164,7 @@ TEST(ProjectionEqualsSorting) {
   }
 }
 
-// Equal logits keep the order of tokens, also when there are more than are kept.
+// Equal logits keep the order of tokens, even if there are more of them than `top`.
 TEST(TiesGoToTheSmallerToken) {
   Problem p = [] {
     Random random(2);

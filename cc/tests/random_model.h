@@ -1,4 +1,4 @@
-// A Transformer of random weights, as named tensors.
+// A Transformer with random weights, as named tensors.
 #ifndef KERAS_MTL_TESTS_RANDOM_MODEL_H_
 #define KERAS_MTL_TESTS_RANDOM_MODEL_H_
 

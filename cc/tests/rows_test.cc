@@ -1,4 +1,5 @@
-// Quantization, normalisation, activations, attention: right, and equal over instruction sets.
+// Quantization, normalization, activations and attention are correct and the same on all
+// instruction sets.
 #include <algorithm>
 #include <limits>
 
@@ -80,12 +81,12 @@ TEST(LayerNorm) {
         for (int i = 0; i < columns; ++i) {
           const double want = (row[i] - mean) / std::sqrt(variance + 1e-6) * gamma[i] + beta[i];
           const double error = std::fabs(y[static_cast<size_t>(r) * columns + i] - want);
-          // One column normalises rounding errors of its mean: it is 0 within what epsilon allows.
+          // With one column, the result is a normalized rounding error, which epsilon keeps small.
           CHECK(error <= 2e-5, "%s %d columns: %g", IsaName(isa), columns, error);
         }
       }
 
-      // The fused form is the sequence of both.
+      // The fused kernel equals the sequence of both kernels.
       std::vector<int8_t> want(static_cast<size_t>(rows) * stride), got(want.size());
       std::vector<float> want_scales(rows), scales(rows), scratch(columns);
       kernels.quantize_rows(y.data(), rows, columns, columns, want.data(), want_scales.data());
@@ -147,13 +148,13 @@ TEST(ExpOfExtremes) {
   }
 }
 
-// Attention over entries [2, dim] in floats, positions in reverse order in memory, or over their
-// int8: right against doubles, and equal over instruction sets and for any other queries.
+// Checks attention over entries [2, dim], floats or int8, stored in reverse order: close to a
+// computation in float64, and the same on all instruction sets and with any other queries.
 void CheckAttend(bool int8, int dim, int length) {
   Random random(3);
-  constexpr int kMost = 6;
-  const auto all_queries = Normal(random, static_cast<size_t>(kMost) * dim);
-  const float* query = all_queries.data() + static_cast<ptrdiff_t>(kMost - 1) * dim;
+  constexpr int kMaxQueries = 6;
+  const auto all_queries = Normal(random, static_cast<size_t>(kMaxQueries) * dim);
+  const float* query = all_queries.data() + static_cast<ptrdiff_t>(kMaxQueries - 1) * dim;
   auto cache = Normal(random, static_cast<size_t>(length) * 2 * dim);
   const int stride = RoundUp(dim, kDepthAlign);
   const float scale = 1.0f / std::sqrt(static_cast<float>(dim));
@@ -162,7 +163,7 @@ void CheckAttend(bool int8, int dim, int length) {
     const KernelTable& kernels = GetKernels(isa);
     std::vector<int8_t> bytes(static_cast<size_t>(length) * 2 * (stride + sizeof(float)));
     std::vector<const char*> entries(length);
-    std::vector<float> values = cache;  // as they are stored
+    std::vector<float> values = cache;  // becomes the dequantized values if int8
     for (int t = 0; t < length; ++t) {
       const size_t at = static_cast<size_t>(length - 1 - t);
       float* row = values.data() + 2 * at * dim;
@@ -184,14 +185,14 @@ void CheckAttend(bool int8, int dim, int length) {
     }
     std::vector<float> scores, out;
     const auto attend = int8 ? kernels.attend_int8 : kernels.attend_float;
-    for (int count = 1; count <= kMost; ++count) {
-      // Memory of exactly the size of each, for AddressSanitizer.
+    for (int count = 1; count <= kMaxQueries; ++count) {
+      // Arrays of exact sizes, for AddressSanitizer.
       std::vector<std::vector<float>> count_scores(count), outs(count);
       std::vector<AttentionQuery> queries(count);
       for (int q = 0; q < count; ++q) {
         count_scores[q].resize(RoundUp(length, 16));
         outs[q].assign(dim, 9.0f);
-        const ptrdiff_t from = static_cast<ptrdiff_t>(kMost - count + q) * dim;
+        const ptrdiff_t from = static_cast<ptrdiff_t>(kMaxQueries - count + q) * dim;
         queries[q] = {all_queries.data() + from, count_scores[q].data(), outs[q].data()};
       }
       attend(queries.data(), count, at, dim, scale);

@@ -1,7 +1,7 @@
-// The tile registers of AMX in plain C++: amx_test compiles the kernels for them, and
-// amx_emulator.cc gives them to the machine code of the kernels. What the processor answers with a
-// fault is counted: Intel SDM volume 2, instructions LDTILECFG, TILELOADD, TILESTORED, TDPBUSD,
-// TILERELEASE.
+// The tile registers of AMX in plain C++. amx_test compiles the kernels for them, and
+// amx_emulator.cc executes the machine code of the kernels on them. Counts the operations for which
+// the processor would raise a fault: Intel SDM volume 2, instructions LDTILECFG, TILELOADD,
+// TILESTORED, TDPBUSD, TILERELEASE.
 #ifndef KERAS_MTL_TESTS_SOFTWARE_TILES_H_
 #define KERAS_MTL_TESTS_SOFTWARE_TILES_H_
 
@@ -19,12 +19,12 @@ class SoftwareTiles {
     return faults;
   }
   static bool Configured() { return State().configured; }
-  // Whether amx_emulator.cc takes tile instructions to be these registers'.
+  // Whether amx_emulator.cc executes tile instructions on these registers.
   static bool& Emulate() {
     static bool emulate = false;
     return emulate;
   }
-  // Multiplications of tiles so far in this thread.
+  // Tile multiplications so far in this thread.
   static int64_t& Dots() {
     static thread_local int64_t dots = 0;
     return dots;
@@ -68,7 +68,7 @@ class SoftwareTiles {
     }
   }
 
-  // sums += left x right, unsigned by signed bytes.
+  // sums += left x right, for unsigned left and signed right.
   static void Dot(int sums, int left, int right) {
     Registers& r = State();
     if (!Usable(sums) || !Usable(left) || !Usable(right)) return;

@@ -1,5 +1,5 @@
-// The engine with its workers: the same hypotheses however work is shared, calls of many threads,
-// calls that are interrupted or fail.
+// The engine with its workers: any distribution of work gives the same hypotheses; calls from many
+// threads; interrupted and failed calls.
 #include <algorithm>
 #include <atomic>
 #include <thread>
@@ -73,7 +73,7 @@ TEST(WorkersThreadsAndBatchesChangeNothing) {
   }
 }
 
-// Enough sentences at once that the products of decoding steps have rows for tiles of every kind.
+// With this number of sentences, the products of decoding steps use tiles of every kind.
 TEST(EveryInstructionSetGivesTheSameTranslations) {
   const RandomModel random_model(SmallConfig(), 9);
   TranslateRequest request = MakeRequest(60, 10);
@@ -151,14 +151,14 @@ TEST(InterruptedAndFailedCallsLeaveTheEngineUsable) {
     own = text == "mine";
   }
   CHECK(own);
-  bool refused = false;
+  bool rejected = false;
   large.options.beam_size = 0;
   try {
     engine.Translate(large);
   } catch (const InputError&) {
-    refused = true;
+    rejected = true;
   }
-  CHECK(refused);
+  CHECK(rejected);
   CHECK(engine.Translate(MakeRequest(3, 6)).size() == 3);
 }
 

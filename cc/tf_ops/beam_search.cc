@@ -1,6 +1,6 @@
-// KerasMtl>BeamSearch, KerasMtl>BeamSearchStep, KerasMtl>BeamSearchResult: the search over any
-// model whose step is in the graph. The first begins a search, the second is called in a loop with
-// what the model put out for the live rows, the third reads what was found.
+// KerasMtl>BeamSearch, KerasMtl>BeamSearchStep, KerasMtl>BeamSearchResult: beam search over any
+// model whose step is in the graph. The first starts a search, the second is called in a loop with
+// the model's outputs for the live rows, and the third returns the results.
 #include "engine/beam_search.h"
 
 #include <algorithm>
@@ -31,7 +31,7 @@ using tensorflow::shape_inference::DimensionHandle;
 using tensorflow::shape_inference::InferenceContext;
 using tensorflow::shape_inference::ShapeHandle;
 
-// sentence, parent, position and token of the live rows, all of one unknown length.
+// Sets the shapes of sentence, parent, position and token of the live rows: equal unknown lengths.
 absl::Status RowShapes(InferenceContext* c, int first) {
   const ShapeHandle rows = c->Vector(c->UnknownDim());
   for (int i = 0; i < 4; ++i) c->set_output(first + i, rows);
@@ -67,22 +67,22 @@ REGISTER_OP("KerasMtl>BeamSearch")
       return RowShapes(c, 1);
     })
     .Doc(R"doc(
-Begins a beam search over some sentences.
+Starts a beam search over sentences.
 
-max_lengths: [N], most tokens of each; 0 gives one empty hypothesis of score 0.
+max_lengths: [N], maximum of tokens per sentence; 0 gives one empty hypothesis with score 0.
 prefixes: [N, P], tokens that every hypothesis of a sentence begins with.
-prefix_lengths: [N], how many of them each sentence has.
-source_lengths: [N], columns of attention that belong to each.
-indices: [N], with the seed, what decides what is sampled.
-search: the search; it lives as long as the handle.
+prefix_lengths: [N], number of prefix tokens of each sentence.
+source_lengths: [N], number of attention columns of each sentence.
+indices: [N], numbers of the sentences in messages; with the seed, they determine the samples.
+search: the search; it exists as long as the handle.
 sentence: [R], sentence of each live hypothesis, ascending.
-parent: [R], the row of the step before that it continues; -1 at the start.
+parent: [R], the row of the previous step that it continues; -1 at the start.
 position: [R], tokens so far.
 token: [R], the newest token, which is the model's next input.
-options: lines `name=value`, names and meanings as keras_mtl.decoding.BeamOptions has them.
+options: lines `name=value`; names and meanings are those of keras_mtl.decoding.BeamOptions.
 shortlist: the only ids that may be produced; empty allows all.
-log_probabilities: the model gives normalised log-probabilities, not logits.
-with_alignments: hypotheses carry their attention, which every step then is given.
+log_probabilities: whether the model returns normalized log-probabilities instead of logits.
+with_alignments: whether hypotheses have alignments; every step then requires attention.
 )doc");
 
 REGISTER_OP("KerasMtl>BeamSearchStep")
@@ -104,11 +104,11 @@ REGISTER_OP("KerasMtl>BeamSearchStep")
       return RowShapes(c, 0);
     })
     .Doc(R"doc(
-Takes the model's output for the live rows and goes one step further.
+Advances a search by one step, given the model's outputs for the live rows.
 
 outputs: [R, vocabulary_size], logits or log-probabilities.
-attention: [R, S], from each row to the source; [R, 0] where there is none.
-sentence: as of KerasMtl>BeamSearch, of the next step; no row is left when the search has ended.
+attention: [R, S], from each row to the source; [R, 0] if there is none.
+sentence: the live rows of the next step, as in KerasMtl>BeamSearch; empty if the search has ended.
 )doc");
 
 REGISTER_OP("KerasMtl>BeamSearchResult")
@@ -142,18 +142,18 @@ REGISTER_OP("KerasMtl>BeamSearchResult")
       return absl::OkStatus();
     })
     .Doc(R"doc(
-Reads what a search that has ended found, best first.
+Returns the results of a finished search, best hypothesis first.
 
-ids: [N, num_hypotheses, max_length], without end of sentence, filled up with pad_id.
-lengths: [N, num_hypotheses], tokens in ids.
-scores: [N, num_hypotheses], -inf where there are fewer hypotheses.
-log_probabilities: [N, num_hypotheses], end of sentence included.
-counts: [N], hypotheses found.
+ids: [N, num_hypotheses, max_length], without the end of sentence, padded with pad_id.
+lengths: [N, num_hypotheses], number of tokens in ids.
+scores: [N, num_hypotheses], padded with -inf.
+log_probabilities: [N, num_hypotheses], including the end of sentence; padded with -inf.
+counts: [N], number of hypotheses.
 token_scores: [N, num_hypotheses, max_length + 1], log-probability of each token, then of the end of
-  sentence if there is one, then 0.
+  sentence if there is one; padded with 0.
 ended: [N, num_hypotheses], whether the hypothesis has an end of sentence.
-alignments: [N, num_hypotheses, max_length + 1, S], attention from each token, then from the end, to
-  the source, then 0; S is 0 if the search has no alignments.
+alignments: [N, num_hypotheses, max_length + 1, S], attention to the source from each token, then
+  from the end of sentence; padded with 0. S is 0 if the search has no alignments.
 )doc");
 
 class Search : public tensorflow::ResourceBase {
@@ -193,7 +193,10 @@ void SetRows(OpKernelContext* context, int first, const std::vector<Row>& rows) 
 
 absl::Status FindSearch(OpKernelContext* context, Search** search) {
   const Tensor& handle = context->input(0);
-  if (handle.NumElements() != 1) return absl::InvalidArgumentError("search is no single handle");
+  if (handle.NumElements() != 1) {
+    return absl::InvalidArgumentError("search must be a single handle, but has shape " +
+                                      handle.shape().DebugString());
+  }
   auto found = handle.flat<tensorflow::ResourceHandle>()(0).GetResource<Search>();
   if (!found.ok()) return found.status();
   *search = *found;
@@ -221,16 +224,16 @@ class BeamSearchOp : public OpKernel {
     OP_REQUIRES_OK(context, CheckLengths(context, 2));
     const int64_t count = prefixes.dim_size(0), width = prefixes.dim_size(1);
     OP_REQUIRES(context, max_lengths.dims() == 1 && max_lengths.NumElements() == count,
-                absl::InvalidArgumentError("max_lengths has the shape " +
-                                           max_lengths.shape().DebugString() + "; prefixes are " +
-                                           prefixes.shape().DebugString()));
+                absl::InvalidArgumentError("max_lengths has shape " +
+                                           max_lengths.shape().DebugString() + "; expected [" +
+                                           std::to_string(count) + "], one per row of prefixes"));
     const auto prefix_lengths = context->input(2).vec<int32_t>();
     Search* search = nullptr;
     OP_REQUIRES_OK(context, Guard([&] {
                      search = new Search(options_, vocabulary_size_, start_id_, eos_id_, shortlist_,
                                          log_probabilities_, alignments_);
                    }));
-    // The handle takes over the one reference there is.
+    // The handle takes ownership of the only reference.
     Tensor* handle = nullptr;
     OP_REQUIRES_OK(context, context->allocate_output(0, TensorShape({}), &handle));
     handle->scalar<tensorflow::ResourceHandle>()() =
@@ -265,17 +268,16 @@ class BeamSearchStepOp : public OpKernel {
     const Tensor& attention = context->input(2);
     std::lock_guard<std::mutex> lock(search->mutex);
     const int64_t rows = static_cast<int64_t>(search->search.rows().size());
-    OP_REQUIRES(
-        context,
-        outputs.dims() == 2 && outputs.dim_size(0) == rows &&
-            outputs.dim_size(1) == search->vocabulary_size,
-        absl::InvalidArgumentError("outputs has the shape " + outputs.shape().DebugString() +
-                                   " and should have [" + std::to_string(rows) + "," +
-                                   std::to_string(search->vocabulary_size) + "]"));
+    OP_REQUIRES(context,
+                outputs.dims() == 2 && outputs.dim_size(0) == rows &&
+                    outputs.dim_size(1) == search->vocabulary_size,
+                absl::InvalidArgumentError("outputs has shape " + outputs.shape().DebugString() +
+                                           "; expected [" + std::to_string(rows) + "," +
+                                           std::to_string(search->vocabulary_size) + "]"));
     OP_REQUIRES(
         context, attention.dims() == 2 && attention.dim_size(0) == rows,
-        absl::InvalidArgumentError("attention has the shape " + attention.shape().DebugString() +
-                                   " and should have a row for each of " + std::to_string(rows)));
+        absl::InvalidArgumentError("attention has shape " + attention.shape().DebugString() +
+                                   "; expected [" + std::to_string(rows) + ",source length]"));
     Attention weights;
     if (attention.dim_size(1) > 0) {
       weights.weights = attention.flat<float>().data();
@@ -294,10 +296,10 @@ class BeamSearchResultOp : public OpKernel {
   explicit BeamSearchResultOp(OpKernelConstruction* context) : OpKernel(context) {
     OP_REQUIRES_OK(context, ReadAttributes(context, "num_hypotheses", &hypotheses_, "max_length",
                                            &longest_, "pad_id", &pad_id_));
-    OP_REQUIRES(context, longest_ <= kMost && hypotheses_ <= kMost,
+    OP_REQUIRES(context, longest_ <= kMaxSize && hypotheses_ <= kMaxSize,
                 absl::InvalidArgumentError("max_length=" + std::to_string(longest_) +
                                            ", num_hypotheses=" + std::to_string(hypotheses_) +
-                                           ": each may be " + std::to_string(kMost) + " at most"));
+                                           ": give at most " + std::to_string(kMaxSize) + " each"));
   }
 
   void Compute(OpKernelContext* context) override {
@@ -309,8 +311,8 @@ class BeamSearchResultOp : public OpKernel {
     for (int i = 0; i < sentences; ++i) {
       OP_REQUIRES(context, search.done(i),
                   absl::FailedPreconditionError(
-                      "the search has not ended: call KerasMtl>BeamSearchStep until it gives no "
-                      "row"));
+                      "the search has not ended: call KerasMtl>BeamSearchStep until it returns no "
+                      "rows"));
     }
     std::vector<const std::vector<Hypothesis>*> results;
     Tensor* counts = nullptr;
@@ -328,13 +330,13 @@ class BeamSearchResultOp : public OpKernel {
     }
     OP_REQUIRES(context, LongestHypothesis(results) <= longest_,
                 absl::InvalidArgumentError("max_length=" + std::to_string(longest_) +
-                                           " is below that of the search"));
+                                           " is smaller than that of the search"));
     OP_REQUIRES_OK(context, SetHypotheses(context, {0, 1, 2, 3, 6, 5, 7},
                                           {hypotheses_, longest_, width, pad_id_}, results));
   }
 
  private:
-  static constexpr int kMost = 1 << 24;
+  static constexpr int kMaxSize = 1 << 24;
 
   int hypotheses_, longest_, pad_id_;
 };

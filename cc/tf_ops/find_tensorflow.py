@@ -1,7 +1,7 @@
-"""Prints where TensorFlow is installed, as a CMake list: directory, version, C++ ABI flag.
+"""Prints the location of TensorFlow as a CMake list: directory, version, C++ ABI flag.
 
-Prints nothing where it is not installed. TensorFlow itself is not imported: that takes seconds, and
-may fail on the machine that builds.
+Prints nothing if TensorFlow is not installed. The script does not import TensorFlow: that takes
+seconds and may fail on the build machine.
 """
 
 import importlib.metadata
@@ -26,15 +26,15 @@ def main() -> int:
 
 
 def _version() -> str:
-    """The version, from the metadata of whichever package brought the module."""
+    """Returns the version from the metadata of the package that provides the module."""
     for package in importlib.metadata.packages_distributions().get("tensorflow", []):
         if package.startswith("tensorflow"):
             return importlib.metadata.version(package)
-    raise SystemExit("TensorFlow has no package metadata; install it again with pip")
+    raise SystemExit("TensorFlow has no package metadata. Reinstall it with pip.")
 
 
 def _abi(library: pathlib.Path) -> int:
-    """The value of _GLIBCXX_USE_CXX11_ABI that the library was compiled with."""
+    """Returns the value of _GLIBCXX_USE_CXX11_ABI that the library was compiled with."""
     with (
         library.open("rb") as file,
         mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,

@@ -1,4 +1,4 @@
-// Hypotheses as outputs of an operation.
+// Writes hypotheses to the outputs of an operation.
 #ifndef KERAS_MTL_TF_OPS_HYPOTHESES_H_
 #define KERAS_MTL_TF_OPS_HYPOTHESES_H_
 
@@ -10,22 +10,22 @@
 
 namespace keras_mtl {
 
-// Which output is which: N sentences, H hypotheses each, T tokens, S source tokens.
+// The index of each output: N sentences, H hypotheses each, T tokens, S source tokens.
 struct HypothesisOutputs {
-  int ids;                // int32 [N, H, T], without end of sentence, filled up with pad_id.
+  int ids;                // int32 [N, H, T], without the end of sentence, padded with pad_id.
   int lengths;            // int32 [N, H]
-  int scores;             // float [N, H], -inf if there are fewer hypotheses.
-  int log_probabilities;  // float [N, H], -inf if there are fewer.
-  int ended;              // bool [N, H]
-  int token_scores;       // float [N, H, T + 1], then 0.
-  int alignments;         // float [N, H, T + 1, S], then 0.
+  int scores;             // float [N, H], padded with -inf.
+  int log_probabilities;  // float [N, H], padded with -inf.
+  int ended;              // bool [N, H], padded with false.
+  int token_scores;       // float [N, H, T + 1], padded with 0.
+  int alignments;         // float [N, H, T + 1, S], padded with 0.
 };
 
-// What all outputs have in common.
+// The dimensions of the outputs.
 struct HypothesisShape {
-  int hypotheses;  // H: those beyond it are left out.
-  int64_t tokens;  // T: no hypothesis has more.
-  int64_t source;  // S: no alignment has more columns; 0 leaves alignments out.
+  int hypotheses;  // H: further hypotheses are dropped.
+  int64_t tokens;  // T: at least the length of the longest hypothesis.
+  int64_t source;  // S: at least the columns of every alignment; 0 omits alignments.
   int32_t pad_id;
 };
 
@@ -34,7 +34,7 @@ absl::Status SetHypotheses(tensorflow::OpKernelContext* context, const Hypothesi
                            const HypothesisShape& shape,
                            const std::vector<const std::vector<Hypothesis>*>& found);
 
-// Most tokens of a hypothesis.
+// Returns the number of tokens of the longest hypothesis.
 int64_t LongestHypothesis(const std::vector<const std::vector<Hypothesis>*>& found);
 
 }  // namespace keras_mtl

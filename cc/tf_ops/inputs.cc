@@ -23,15 +23,15 @@ absl::Status SentenceShapes(InferenceContext* c, DimensionHandle* count) {
 absl::Status CheckSentences(tensorflow::OpKernelContext* context) {
   const auto fail = [context](int input, const char* wanted) {
     return absl::InvalidArgumentError(
-        context->op_kernel().def().name() + ": input " + std::to_string(input) + " has the shape " +
-        context->input(input).shape().DebugString() + " and should have " + wanted);
+        context->op_kernel().def().name() + ": input " + std::to_string(input) + " has shape " +
+        context->input(input).shape().DebugString() + "; expected " + wanted);
   };
   const Tensor& matrix = context->input(kMatrixInput);
-  if (matrix.dims() != 2) return fail(kMatrixInput, "[N, S], ids of each sentence");
+  if (matrix.dims() != 2) return fail(kMatrixInput, "[N, S], the ids of each sentence");
   for (int i = kFirstVectorInput; i <= kIndicesInput; ++i) {
     const Tensor& vector = context->input(i);
     if (vector.dims() != 1 || vector.dim_size(0) != matrix.dim_size(0)) {
-      return fail(i, "[N], one for each row of ids");
+      return fail(i, "[N], one entry per row of ids");
     }
   }
   return absl::OkStatus();
@@ -43,9 +43,11 @@ absl::Status CheckLengths(tensorflow::OpKernelContext* context, int lengths) {
   for (int64_t i = 0; i < values.size(); ++i) {
     if (values(i) >= 0 && values(i) <= width) continue;
     const int64_t index = context->input(kIndicesInput).vec<int64_t>()(i);
-    return absl::InvalidArgumentError("the length " + std::to_string(values(i)) + " of sentence " +
-                                      std::to_string(index) + " is outside [0, " +
-                                      std::to_string(width) + "], the columns of its ids");
+    return absl::InvalidArgumentError("length " + std::to_string(values(i)) + " of sentence " +
+                                      std::to_string(index) + " is not in [0, " +
+                                      std::to_string(width) +
+                                      "]; the upper limit is the number of "
+                                      "columns of its ids");
   }
   return absl::OkStatus();
 }

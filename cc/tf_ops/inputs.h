@@ -1,4 +1,4 @@
-// What the operations check and read alike.
+// Checks of inputs and attributes that the operations share.
 #ifndef KERAS_MTL_TF_OPS_INPUTS_H_
 #define KERAS_MTL_TF_OPS_INPUTS_H_
 
@@ -9,13 +9,13 @@
 
 namespace keras_mtl {
 
-// Operations on sentences take their matrix of ids as input 1, and as inputs 2, 3 and 4 what each
-// sentence has one of; the last are the sentences' indices, which messages name them by.
+// Operations on sentences have the matrix of ids as input 1 and vectors with one entry per sentence
+// as inputs 2, 3 and 4. Input 4 holds the numbers of the sentences in messages.
 constexpr int kMatrixInput = 1;
 constexpr int kFirstVectorInput = 2;
 constexpr int kIndicesInput = 4;
 
-// Reads attributes: `more` are names, each followed by the address of its value.
+// Reads attributes: the arguments are names, each followed by the address of its value.
 inline absl::Status ReadAttributes(tensorflow::OpKernelConstruction* /*context*/) {
   return absl::OkStatus();
 }
@@ -26,14 +26,15 @@ absl::Status ReadAttributes(tensorflow::OpKernelConstruction* context, const cha
   return ReadAttributes(context, more...);
 }
 
-// Shapes of the inputs on sentences. `count` receives the number of sentences, if it is known.
+// Checks the shapes of the inputs on sentences. `count` receives the number of sentences, if known.
 absl::Status SentenceShapes(tensorflow::shape_inference::InferenceContext* c,
                             tensorflow::shape_inference::DimensionHandle* count);
 
-// The same of tensors: InvalidArgument unless there are [N, S] ids and [N] of all others.
+// Checks the tensors: InvalidArgument unless ids has shape [N, S] and all others [N].
 absl::Status CheckSentences(tensorflow::OpKernelContext* context);
 
-// InvalidArgument where input `lengths` holds more than the ids have columns, or less than 0.
+// InvalidArgument if input `lengths` contains a value below 0 or above the number of columns of
+// ids.
 absl::Status CheckLengths(tensorflow::OpKernelContext* context, int lengths);
 
 }  // namespace keras_mtl

@@ -13,10 +13,10 @@ namespace keras_mtl {
 namespace {
 
 [[noreturn]] void Fail(const std::string& name, const std::string& value) {
-  throw InputError(name + "=" + value + ": it is out of range or of another type");
+  throw InputError(name + "=" + value + ": the value is out of range or has the wrong type");
 }
 
-// The whole of `text` as a number, by one of the functions of the C library.
+// Reads the whole of `text` as a number with a function of the C library.
 template <typename T, typename Function>
 T Number(const std::string& name, const std::string& text, Function read) {
   char* end = nullptr;
@@ -31,7 +31,7 @@ struct Reader {
   const std::string& text;
 
   void operator()(double* field) const {
-    // strtod reads a comma where the program's language has one.
+    // strtod is not used because its decimal separator depends on the locale.
     std::istringstream number(text);
     number.imbue(std::locale::classic());
     if (!(number >> *field) || number.peek() != std::istringstream::traits_type::eof()) {
@@ -85,7 +85,8 @@ BeamOptions ParseOptions(const std::string& text) {
     const std::string name = line.substr(0, equals);
     const auto field = fields.find(name);
     if (equals == std::string::npos || field == fields.end()) {
-      throw InputError("'" + line + "' is not an option of beam search; give lines as beam_size=4");
+      throw InputError("'" + line +
+                       "' is not a beam-search option: give lines of the form beam_size=4");
     }
     field->second(Reader{name, line.substr(equals + 1)});
   }

@@ -1,4 +1,4 @@
-// What the operations share: options of beam search as an attribute, errors as statuses.
+// Helpers that the operations share: beam-search options as an attribute, errors as statuses.
 #ifndef KERAS_MTL_TF_OPS_OPTIONS_H_
 #define KERAS_MTL_TF_OPS_OPTIONS_H_
 
@@ -10,17 +10,17 @@
 
 namespace keras_mtl {
 
-// Reads options from lines `name=value`: numbers as Python's repr writes them, switches as 0 or 1,
-// `suppress` as ids with commas between. What is not named keeps its default. An attribute of type
-// float would round to 32 bits, and scores with it.
-// Throws InputError naming an unknown option or a value that cannot be read.
+// Reads options from lines `name=value`: numbers as written by Python's repr, booleans as 0 or 1,
+// `suppress` as comma-separated ids. Missing options keep their default. Options are not attributes
+// of type float because those have 32 bits, which would change scores.
+// Throws InputError naming an unknown option or an invalid value.
 BeamOptions ParseOptions(const std::string& text);
 
-// What the environment variable KERAS_MTL_ISA asks for, "auto" where it is not set.
+// Returns the value of the environment variable KERAS_MTL_ISA, or "auto" if it is not set.
 std::string RequestedIsa();
 
-// Runs `body` and returns what it threw as a status: InvalidArgument for errors of the engine
-// (their text is for the user), Internal for any other.
+// Runs `body` and converts an exception to a status: InvalidArgument for errors of the engine (with
+// their message for users), Cancelled, ResourceExhausted, or Internal for any other exception.
 absl::Status Guard(const std::function<void()>& body);
 
 }  // namespace keras_mtl

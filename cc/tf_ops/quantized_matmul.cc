@@ -1,4 +1,4 @@
-// KerasMtl>QuantizedMatMul: float rows, quantized on the fly, times int8 weights.
+// KerasMtl>QuantizedMatMul: multiplies float rows, quantized on the fly, by int8 weights.
 #include <algorithm>
 #include <atomic>
 #include <cstring>
@@ -44,28 +44,28 @@ REGISTER_OP("KerasMtl>QuantizedMatMul")
       return absl::OkStatus();
     })
     .Doc(R"doc(
-Multiplies rows of floats with int8 weights.
+Multiplies rows of floats by int8 weights.
 
-Each row is quantized to int8 with its own scale (absmax / 127, halves to even). The sum of products
-is exact. product = sum * (scale of the row * scale of the column), the same bits on every processor.
-A row of zeros gives zeros, a row with an infinity or NaN gives NaN, and so does a column whose
-scale is NaN.
+Each row is quantized to int8 with its own scale (absmax / 127, rounded half to even). The sum of
+products is exact. product = sum * (scale of the row * scale of the column), bit-identical on every
+processor. A row of zeros gives zeros. A row with an infinity or NaN gives NaN, and so does a column
+with scale NaN.
 
 x: [..., K].
 weights: [K, N].
-scales: [N], value of one step of each column's weights.
+scales: [N], scale of each column's weights.
 product: [..., N].
 )doc");
 
-// Weights in the kernels' layout, made when they are first seen and again when they have changed.
-// The copy is compared in full at each call: reading it costs less than the product, and a variable
-// that was assigned to is never missed. One for the process: eager code has one kernel for all
-// layers, and graphs have several for one layer.
+// A cache of weights in the kernels' layout. Each call compares the weights with the cached copy in
+// full, so that assignments to a variable are always noticed; this costs less than the product.
+// There is one cache per process because eager code has one kernel for all layers and graphs have
+// several kernels for one layer.
 class PackedWeights {
  public:
   static PackedWeights& OfProcess() {
-    static PackedWeights& all =
-        *new PackedWeights;  // Never destroyed: kernels may outlive statics.
+    // Never destroyed, because kernels may outlive static objects.
+    static PackedWeights& all = *new PackedWeights;
     return all;
   }
 
@@ -103,8 +103,9 @@ class PackedWeights {
     std::unique_lock<std::shared_mutex> lock(mutex_);
     bytes_ += entry->weights.size();
     entries_.push_back(entry);
-    // Weights that changed, and those of models that are gone, are never asked for again.
-    while (bytes_ > kMostBytes && entries_.size() > 1) {
+    // Evict the least recently used weights: changed weights and those of deleted models are never
+    // used again.
+    while (bytes_ > kMaxBytes && entries_.size() > 1) {
       const auto oldest = std::min_element(
           entries_.begin(), entries_.end(),
           [](const auto& a, const auto& b) { return a->used.load() < b->used.load(); });
@@ -116,12 +117,12 @@ class PackedWeights {
   }
 
  private:
-  // Of weights; with their copies in the kernels' layout it is twice as much.
-  static constexpr size_t kMostBytes = size_t{1} << 29;
+  // Maximum size of all cached weights. The packed copies need the same amount again.
+  static constexpr size_t kMaxBytes = size_t{1} << 29;
 
   struct Entry {
     const KernelTable* kernels;
-    mutable std::atomic<uint64_t> used;  // The last call that asked for it.
+    mutable std::atomic<uint64_t> used;  // Number of the last call that used it.
     TensorShape shape;
     std::vector<int8_t> weights;
     std::vector<float> scales;
@@ -150,16 +151,20 @@ class QuantizedMatMulOp : public tensorflow::OpKernel {
     const Tensor& weights = context->input(1);
     const Tensor& scales = context->input(2);
     OP_REQUIRES(context, x.dims() >= 1 && weights.dims() == 2 && scales.dims() == 1,
-                absl::InvalidArgumentError("x must be [..., K], weights [K, N] and scales [N]"));
+                absl::InvalidArgumentError("x has shape " + x.shape().DebugString() + ", weights " +
+                                           weights.shape().DebugString() + " and scales " +
+                                           scales.shape().DebugString() +
+                                           "; expected [..., K], [K, N] and [N]"));
     const int64_t depth = weights.dim_size(0), columns = weights.dim_size(1);
     OP_REQUIRES(context, x.dim_size(x.dims() - 1) == depth && scales.dim_size(0) == columns,
-                absl::InvalidArgumentError("x has the shape " + x.shape().DebugString() +
-                                           ", weights " + weights.shape().DebugString() +
-                                           " and scales " + scales.shape().DebugString() +
-                                           "; they must be [..., K], [K, N] and [N]"));
-    OP_REQUIRES(context, depth <= kMostInt8Depth,
+                absl::InvalidArgumentError("x has shape " + x.shape().DebugString() + ", weights " +
+                                           weights.shape().DebugString() + " and scales " +
+                                           scales.shape().DebugString() +
+                                           "; expected [..., K], [K, N] and [N]"));
+    OP_REQUIRES(context, depth <= kMaxInt8Depth,
                 absl::InvalidArgumentError("weights have " + std::to_string(depth) +
-                                           " rows; at most 131072 fit exact sums"));
+                                           " rows; int8 supports at most " +
+                                           std::to_string(kMaxInt8Depth)));
     TensorShape shape = x.shape();
     shape.set_dim(shape.dims() - 1, columns);
     Tensor* product = nullptr;
@@ -182,8 +187,8 @@ class QuantizedMatMulOp : public tensorflow::OpKernel {
     const int64_t rows = x.NumElements() / depth;
     const tensorflow::DeviceBase::CpuWorkerThreads& threads =
         *context->device()->tensorflow_cpu_worker_threads();
-    // Rows are shared out, so that a thread quantizes and multiplies its own. Few rows go in one
-    // piece by panels instead.
+    // With many rows, each thread quantizes and multiplies its share of the rows. With few rows,
+    // threads share the panels instead.
     const int panels = RoundUp(view.columns, kPanel) / kPanel;
     const int64_t cost = static_cast<int64_t>(view.stride) * view.columns / 64 + depth;
     const float* in = x.flat<float>().data();
@@ -197,7 +202,7 @@ class QuantizedMatMulOp : public tensorflow::OpKernel {
       kernels_->gemm_int8({bytes.data(), row_scales.data(), count, view.stride}, view, first, last,
                           {out + begin * view.columns, view.columns, Activation::kNone, false});
     };
-    // Blocks of this many rows keep the quantized rows in the cache.
+    // Rows per block, so that the quantized rows stay in the cache.
     constexpr int64_t kBlock = 256;
     if (rows >= 2 * threads.num_threads) {
       tensorflow::Shard(threads.num_threads, threads.workers, rows, cost,

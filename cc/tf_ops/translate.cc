@@ -1,4 +1,4 @@
-// KerasMtl>Translate: the engine on a model file, ids in, ids out.
+// KerasMtl>Translate: translates token ids with the engine and a model file.
 #include <sys/stat.h>
 
 #include <algorithm>
@@ -53,7 +53,7 @@ REGISTER_OP("KerasMtl>Translate")
     .Attr("workers: int >= 0 = 0")
     .Attr("pad_id: int = 0")
     .Attr("with_alignments: bool = false")
-    // What a file holds is no function of the inputs, so nothing is computed ahead of time.
+    // Stateful, because the result depends on the file's content: this prevents constant folding.
     .SetIsStateful()
     .SetShapeFn([](InferenceContext* c) {
       ShapeHandle path;
@@ -71,45 +71,48 @@ REGISTER_OP("KerasMtl>Translate")
     .Doc(R"doc(
 Translates sentences with a model file of the engine.
 
-path: the file; all operations of a process that name it share the model in memory.
-source: [N, S], token ids: tag of the target language first, end of sentence last, then anything.
-lengths: [N], ids of each sentence; 0, and only a tag and an end, give an empty hypothesis.
+path: the model file; all operations of a process with the same path share the model in memory.
+source: [N, S], token ids: tag of the target language first, end of sentence last; padded with any
+  id.
+lengths: [N], number of ids of each sentence. A sentence without ids, or with only a tag and an end
+  of sentence, gets an empty hypothesis.
 decoders: [N], index of the decoder.
-indices: [N], what messages call the sentences and, with the seed, what decides what is sampled.
-ids: [N, num_hypotheses, T], best first, without end of sentence, filled up with pad_id; T is the
-  longest.
-target_lengths: [N, num_hypotheses], tokens in ids.
-scores: [N, num_hypotheses], -inf if there are fewer hypotheses.
-log_probabilities: [N, num_hypotheses], end of sentence included; -inf if there are fewer.
-ended: [N, num_hypotheses], whether the hypothesis has an end of sentence; else it was cut off.
+indices: [N], numbers of the sentences in messages; with the seed, they determine the samples.
+ids: [N, num_hypotheses, T], best first, without the end of sentence, padded with pad_id; T is the
+  length of the longest hypothesis.
+target_lengths: [N, num_hypotheses], number of tokens in ids.
+scores: [N, num_hypotheses], padded with -inf.
+log_probabilities: [N, num_hypotheses], including the end of sentence; padded with -inf.
+ended: [N, num_hypotheses], whether the hypothesis has an end of sentence; if not, it was truncated.
 token_scores: [N, num_hypotheses, T + 1], log-probability of each token, then of the end of sentence
-  if there is one, then 0.
-alignments: [N, num_hypotheses, T + 1, S], attention of the last layer, mean over heads, from each
-  token, then from the end, to the source ids, then 0; S is 0 unless with_alignments is set.
-options: lines `name=value`, names and meanings as keras_mtl.decoding.BeamOptions has them.
-num_hypotheses: the same as in the options; shapes depend on it.
-compute_type: auto is that of the file's weights.
-workers: threads that share a call; 0 takes one for each processor. Those of the first operation that
-  opens the file count.
+  if there is one; padded with 0.
+alignments: [N, num_hypotheses, T + 1, S], attention of the last layer, averaged over heads, to the
+  source ids from each token, then from the end of sentence; padded with 0. S is 0 unless
+  with_alignments is set.
+options: lines `name=value`; names and meanings are those of keras_mtl.decoding.BeamOptions.
+num_hypotheses: must equal num_hypotheses of the options; shapes depend on it.
+compute_type: auto means the type of the file's weights.
+workers: threads that share a call; 0 means one per processor. The first operation that opens the
+  file determines the number.
 )doc");
 
-// Identifies what a path names at the moment: a file that was replaced is another file.
+// Identifies the file that a path currently names. A replaced file has another id.
 using FileId = std::array<int64_t, 5>;
 
 FileId Identify(const std::string& path) {
   struct stat info = {};
-  if (stat(path.c_str(), &info) != 0) return {};  // Opening it will say what is wrong.
+  if (stat(path.c_str(), &info) != 0) return {};  // Opening the file will report the error.
   return {static_cast<int64_t>(info.st_dev), static_cast<int64_t>(info.st_ino),
           static_cast<int64_t>(info.st_size), static_cast<int64_t>(info.st_mtim.tv_sec),
           static_cast<int64_t>(info.st_mtim.tv_nsec)};
 }
 
-// The engines in use, by file and type. An engine lives as long as an operation holds it.
+// The engines in use, by file and compute type. An engine exists as long as an operation uses it.
 class Engines {
  public:
   static std::shared_ptr<Engine> Get(const std::string& path, const FileId& file,
                                      const EngineOptions& options) {
-    // Never destroyed: operations may outlive the end of main().
+    // Never destroyed, because operations may outlive main().
     static Engines* const engines = new Engines;
     std::lock_guard<std::mutex> lock(engines->mutex_);
     std::weak_ptr<Engine>& known = engines->engines_[{file, options.compute_type}];
@@ -134,8 +137,9 @@ class TranslateOp : public OpKernel {
                                 "pad_id", &pad_id_, "with_alignments", &request_.alignments));
     OP_REQUIRES_OK(context, Guard([&] { request_.options = ParseOptions(options); }));
     OP_REQUIRES(context, request_.options.num_hypotheses == hypotheses_,
-                absl::InvalidArgumentError("num_hypotheses of the options differs from the "
-                                           "attribute of this name"));
+                absl::InvalidArgumentError(
+                    "num_hypotheses=" + std::to_string(hypotheses_) + ", but the options contain " +
+                    std::to_string(request_.options.num_hypotheses) + ": give equal values"));
     engine_options_.isa = RequestedIsa();
     if (engine_options_.workers == 0) {
       engine_options_.workers =
@@ -147,7 +151,7 @@ class TranslateOp : public OpKernel {
     const Tensor& path = context->input(0);
     const Tensor& source = context->input(1);
     OP_REQUIRES(context, path.NumElements() == 1,
-                absl::InvalidArgumentError("path has the shape " + path.shape().DebugString() +
+                absl::InvalidArgumentError("path has shape " + path.shape().DebugString() +
                                            "; give the path of one file"));
     OP_REQUIRES_OK(context, CheckSentences(context));
     OP_REQUIRES_OK(context, CheckLengths(context, 2));
@@ -192,7 +196,7 @@ class TranslateOp : public OpKernel {
     return engine_;
   }
 
-  TranslateRequest request_;  // What stays the same from call to call.
+  TranslateRequest request_;  // The part of the request that is the same for all calls.
   EngineOptions engine_options_;
   int hypotheses_, pad_id_;
   std::mutex mutex_;

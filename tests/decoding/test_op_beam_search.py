@@ -229,12 +229,12 @@ def test_options_keep_every_bit():
     ("options", "message"),
     [
         ("beam_sise=3", "'beam_sise=3' is not an option"),
-        ("beam_size=3.5", "beam_size=3.5: it is out of range"),
+        ("beam_size=3.5", "beam_size=3.5: the value is out of range"),
         ("beam_size=99999999999", "beam_size=99999999999"),
         ("alpha=x", "alpha=x"),
         ("length_penalty=long", "length_penalty='long'"),
         ("suppress=2", "suppress=2: this is the end of sentence"),
-        ("beam_size=50", "above the vocabulary's 6 tokens"),
+        ("beam_size=50", "exceed the vocabulary's 6 tokens"),
     ],
 )
 def test_operation_refuses_options(options, message):
@@ -270,7 +270,7 @@ def test_result_before_the_end_is_refused():
     assert list(sentence) == [0]
     with pytest.raises(tf.errors.FailedPreconditionError, match="has not ended"):
         ops.keras_mtl_beam_search_result(search=search, num_hypotheses=1, max_length=2)
-    with pytest.raises(tf.errors.InvalidArgumentError, match=r"outputs has the shape \[2,6\]"):
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"outputs has shape \[2,6\]"):
         ops.keras_mtl_beam_search_step(
             search=search, outputs=np.zeros([2, 6], "f"), attention=np.zeros([2, 0], "f")
         )

@@ -207,7 +207,7 @@ def test_xla_refuses_the_operation():
 def test_operation_checks_its_shapes():
     ops = load_ops()
     x, weights, scales = np.ones([2, 3], "f"), np.ones([4, 5], np.int8), np.ones(5, "f")
-    with pytest.raises(tf.errors.InvalidArgumentError, match=r"x has the shape \[2,3\]"):
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"x has shape \[2,3\]"):
         ops.keras_mtl_quantized_mat_mul(x=x, weights=weights, scales=scales)
 
     @tf.function(input_signature=[tf.TensorSpec([None, 2, 4])], autograph=False)

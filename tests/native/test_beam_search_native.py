@@ -317,7 +317,7 @@ def test_coverage_and_alignments():
         search(options, table)
     with pytest.raises(InputError, match="attention is not given"):
         search(options, table, source_lengths=lengths)
-    with pytest.raises(InputError, match="attention has 4 columns and sentence 1 has 5"):
+    with pytest.raises(InputError, match="attention has 4 columns, but sentence 1 has 5"):
         search(options, table, attention=attention, source_lengths=[4, 5, 3])
 
 
@@ -406,29 +406,35 @@ def test_bad_arguments():
     table = tables.random_table(0, "ties", 2, STEPS, V)
     options = OPTIONS["default"]
     for arguments, message in [
-        ({"max_lengths": [7, 1]}, "sentence 0: max_length 7: give 0 to the option's 6"),
+        (
+            {"max_lengths": [7, 1]},
+            "sentence 0: max_length=7: give a whole number from 0 to the option's max_length, 6",
+        ),
         ({"max_lengths": [1]}, "max_lengths has 1 entries: give one for each of 2"),
-        ({"prefixes": [[], [2]]}, "prefix of sentence 1 holds id 2"),
-        ({"prefixes": [[], [99]]}, "prefix of sentence 1 holds id 99"),
+        ({"prefixes": [[], [2]]}, "prefix of sentence 1 contains id 2"),
+        ({"prefixes": [[], [99]]}, "prefix of sentence 1 contains id 99"),
         ({"prefixes": [[3] * 7, []]}, "prefix of sentence 0 has 7 tokens: give at most 6"),
-        ({"source_lengths": [-1, 2]}, "source_length -1"),
+        ({"source_lengths": [-1, 2]}, "source_length=-1"),
     ]:
         with pytest.raises(InputError, match=message):
             search(options, table, **arguments)
-    with pytest.raises(InputError, match=r"outputs has shape \[2, 8\] and should have \[2, 9\]"):
+    with pytest.raises(InputError, match=r"outputs has shape \[2, 8\]; expected \[2, 9\]"):
         native_beam_search(lambda rows: np.zeros([2, 8]), 2, 9, options)
     core = library.core()
     for values, message in [
-        ({"beam_size": 10}, "beam_size=10: it is above the vocabulary's 9 tokens"),
-        ({"beam_size": 2**40}, "beam_size=1099511627776: it is out of range or of another type"),
-        ({"beam_size": -1}, "beam_size=-1: give a whole number of 1"),
-        ({"num_hypotheses": 5}, "num_hypotheses=5: it is above beam_size=4"),
-        ({"min_length": 9, "max_length": 8}, "min_length=9: it is above max_length=8"),
+        ({"beam_size": 10}, "beam_size=10: it must not exceed the vocabulary's 9 tokens"),
+        (
+            {"beam_size": 2**40},
+            "beam_size=1099511627776: the value is out of range or has the wrong type",
+        ),
+        ({"beam_size": -1}, "beam_size=-1: give a whole number from 1"),
+        ({"num_hypotheses": 5}, "num_hypotheses=5: it must not exceed beam_size=4"),
+        ({"min_length": 9, "max_length": 8}, "min_length=9: it must not exceed max_length=8"),
         ({"top_p": 1.5}, "top_p=1.5"),
         ({"temperature": 0.0}, "temperature=0: give a finite number above 0"),
         ({"alpha": float("nan")}, "alpha=nan"),
         ({"length_penalty": "word"}, "length_penalty='word' is unknown"),
-        ({"suppress": [9]}, "suppress=9: ids of this vocabulary are 0 to 8"),
+        ({"suppress": [9]}, "suppress=9: the ids of this vocabulary are 0 to 8"),
         ({"sampling": True, "lingvo_pruning": True}, "choose one"),
     ]:
         with pytest.raises(InputError, match=message):

@@ -83,18 +83,18 @@ def test_reader_refuses_what_does_not_fit_together(model, vocabulary, tmp_path):
     tensors = {name: np.asarray(file.tensor(name)) for name in file.tensor_names}
     values = file.hyperparameters
     for changes, message in [
-        ({"num_heads": 5}, "num_heads: 5 does not divide hidden_dim 24"),
-        ({"hidden_dim": 2**62}, "hyperparameter hidden_dim: 4611686018427387904 is outside"),
+        ({"num_heads": 5}, "num_heads: 5 does not divide hidden_dim, 24"),
+        ({"hidden_dim": 2**62}, "hyperparameter hidden_dim: 4611686018427387904 is not in"),
         ({"encoder_layers": 4000}, r"tensor encoder\.layer\.\d+\.\S+: it is missing"),
-        ({"intermediate_dim": 41}, r"is float32 \[40, 24\] and should be float32 \[41, 24\]"),
-        ({"weight_type": "int8"}, "should be int8"),
-        ({"activation": "swish"}, "hyperparameter activation: 'swish' is none of"),
+        ({"intermediate_dim": 41}, r"is float32 \[40, 24\]; expected float32 \[41, 24\]"),
+        ({"weight_type": "int8"}, "expected int8"),
+        ({"activation": "swish"}, "hyperparameter activation: 'swish' is not one of"),
         ({"layer_norm_epsilon": 0.0}, "layer_norm_epsilon"),
         ({"eos_id": vocabulary.size}, "hyperparameter eos_id"),
         ({"not_text": [2]}, "hyperparameter not_text: id 2"),
-        ({"task_decoders": [9] * len(values["task_names"])}, "there is no decoder 9"),
+        ({"task_decoders": [9] * len(values["task_names"])}, "decoder 9 does not exist"),
         ({"task_sources": ["en"] * 9}, "task_names: the lists"),
-        ({"max_length": "30"}, "max_length: it is no integer"),
+        ({"max_length": "30"}, "max_length: it is not an integer"),
     ]:
         forged = write_model_file(tmp_path / "forged", {**values, **changes}, tensors)
         with pytest.raises(ExportError, match=message):

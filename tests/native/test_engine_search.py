@@ -264,27 +264,27 @@ def test_numpy_in_and_out(engine):
     [
         ({"options": {"beam_size": 200}}, "beam_size=200"),
         ({"options": {"beam_sise": 2}}, "beam_sise.*did you mean 'beam_size'"),
-        ({"options": {"max_length": 25}}, "max_length=25 is above the model's 24 positions"),
+        ({"options": {"max_length": 25}}, "max_length=25: the model has only 24 positions"),
         ({"options": {"num_hypotheses": 5}}, "num_hypotheses=5.*beam_size=4"),
         ({"options": {"alpha": "high"}}, "alpha=high"),
         ({"options": {"max_length_factor": -1.0}}, "max_length_factor=-1"),
         ({"options": {"max_length_offset": -1}}, "max_length_offset=-1"),
         ({"options": {"suppress": [EOS]}}, "suppress=2"),
-        ({"decoders": [2]}, "decoder of sentence 0=2: give a whole number of 0 to 1"),
-        ({"decoders": [0, 0]}, "decoders has 2 entries and there are 1 sentences"),
+        ({"decoders": [2]}, "decoder of sentence 0=2: give a whole number from 0 to 1"),
+        ({"decoders": [0, 0]}, "decoders has 2 entries, but there are 1 sentences"),
         ({"prefixes": [[5] * 9], "options": {"max_length": 8}}, "prefix of sentence 0 has 9"),
-        ({"prefixes": [[EOS]]}, "prefix of sentence 0 holds id 2"),
+        ({"prefixes": [[EOS]]}, "prefix of sentence 0 contains id 2"),
         ({"prefixes": [[5]], "sentence_indices": [1, 2]}, "indices has 2 entries"),
-        ({"shortlist": [5]}, "shortlist lacks id 2"),
-        ({"shortlist": [EOS, V]}, "shortlist holds id 131"),
+        ({"shortlist": [5]}, "shortlist does not contain id 2"),
+        ({"shortlist": [EOS, V]}, "shortlist contains id 131"),
         ({"attention_layer": 3}, "attention_layer=3"),
         ({"attention_head": 3}, "attention_head=3"),
         ({"max_batch_size": 0}, "max_batch_size=0"),
         ({"max_batch_size": 1.5}, "max_batch_size=1.5"),
-        ({"sources": [[1] * 25]}, "source 0 has 25 tokens.*max_length 24"),
-        ({"sources": [[TAG, V, EOS]]}, r"source 0 holds the id 131.*\[0, 131\)"),
-        ({"sources": [[TAG, -1, EOS]]}, "source 0 holds the id -1"),
-        ({"sources": [[TAG, 2**40]]}, "source 0 holds the id 1099511627776"),
+        ({"sources": [[1] * 25]}, "source 0 has 25 tokens.*max_length, 24"),
+        ({"sources": [[TAG, V, EOS]]}, r"source 0 contains id 131.*\[0, 131\)"),
+        ({"sources": [[TAG, -1, EOS]]}, "source 0 contains id -1"),
+        ({"sources": [[TAG, 2**40]]}, "source 0 contains id 1099511627776"),
         ({"sources": [[[5]]]}, r"source 0 is int64 of shape \[1, 1\]"),
         ({"sources": [[0.5]]}, "source 0 is float64"),
     ],
@@ -298,9 +298,9 @@ def test_bad_scoring_requests_are_refused(engine):
     source = [TAG, 9, EOS]
     for sources, targets, message in [
         ([source], [], "1 sources and 0 targets"),
-        ([source], [[V]], "target 0 holds the id 131"),
+        ([source], [[V]], "target 0 contains id 131"),
         ([source], [[5] * 25], "target 0 has 25 tokens"),
-        ([source, []], [[], [5]], "source 1 is empty and its target is not"),
+        ([source, []], [[], [5]], "source 1 is empty, but its target is not"),
     ]:
         with pytest.raises(InputError, match=message):
             engine.score(sources, targets)
@@ -311,7 +311,7 @@ def test_bad_scoring_requests_are_refused(engine):
 def test_bad_engines_are_refused(files, tmp_path, monkeypatch):
     path = files["float32"]
     for arguments, message in [
-        ({"workers": 0}, "workers=0: give a whole number of 1 to 1024"),
+        ({"workers": 0}, "workers=0: give a whole number from 1 to 1024"),
         ({"threads": 2000}, "threads=2000"),
         ({"compute_type": "int4"}, "compute_type='int4' is unknown"),
     ]:

@@ -150,21 +150,33 @@ def forged(entries, tensor_count, size=64):
     [
         ([entry("a", offset=128, shape=(2**62, 4))], 1, "tensor 0 a: dimension 0 of its shape"),
         ([entry("a", offset=128, shape=(0,))], 1, "dimension 0 of its shape is 0"),
-        ([entry("a", offset=128, shape=(1,) * 9)], 1, "rank 9 is above 8"),
+        ([entry("a", offset=128, shape=(1,) * 9)], 1, "rank 9 exceeds 8"),
         ([entry("a", offset=128, dtype=7)], 1, "unknown dtype 7"),
-        ([entry("a", offset=128, length=5)], 1, r"length 5 does not fit float32 of shape \[1\]"),
+        (
+            [entry("a", offset=128, length=5)],
+            1,
+            r"length 5 does not match dtype float32 and shape \[1\]",
+        ),
         ([entry("a", offset=64)], 1, "offset 64 should be 128"),
         ([entry("a", offset=129)], 1, "offset 129 should be 128"),
-        ([entry("a", offset=128, shape=(20,), length=80)], 1, "offset 128 and length 80 go beyond"),
+        (
+            [entry("a", offset=128, shape=(20,), length=80)],
+            1,
+            "offset 128 and length 80 extend beyond",
+        ),
         (
             [entry("a", offset=192), entry("a", offset=256)],
             2,
-            "tensor 1 a: the name is there twice",
+            "tensor 1 a: the name occurs twice",
         ),
         ([entry("a b", offset=128)], 1, "tensor 0: its name is empty or not printable ASCII"),
         ([entry("a", offset=128)], 2, "tensor 1: the table ends inside its name"),
-        ([entry("a", offset=128)], 2**32 - 1, "tensor_count: 4294967295 are too many"),
-        ([entry("a", offset=128), b"x"], 1, "table_size: 1 bytes are left"),
+        (
+            [entry("a", offset=128)],
+            2**32 - 1,
+            "tensor_count: 4294967295 exceeds the maximum of 1048576",
+        ),
+        ([entry("a", offset=128), b"x"], 1, "table_size: 1 bytes follow the last entry"),
     ],
 )
 def test_messages_name_the_field(entries, count, message, tmp_path):
@@ -177,13 +189,16 @@ def test_messages_name_the_field(entries, count, message, tmp_path):
 def test_what_is_no_model_file(tmp_path):
     with pytest.raises(ExportError, match="absent: the model file cannot be opened"):
         open_file(tmp_path / "absent")
-    with pytest.raises(ExportError, match="it is no regular file"):
+    with pytest.raises(ExportError, match="it is not a regular file"):
         open_file(tmp_path)
     path = tmp_path / "text"
     for content, message in [
         (b"", "header: the file has 0 bytes"),
-        (b"x" * 100, "magic: this is no model file"),
-        (b"KMTLMODL\2" + b"\0" * 60, "version: 2, and this keras_mtl reads version 1"),
+        (b"x" * 100, "magic: this is not a model file"),
+        (
+            b"KMTLMODL\2" + b"\0" * 60,
+            "version: the file has version 2, but this version of keras_mtl reads only",
+        ),
     ]:
         path.write_bytes(content)
         with pytest.raises(ExportError, match=message):
