@@ -12,8 +12,8 @@ class RandomTransformer:
     """Weights as Keras initializes them, and normalizations apart enough that beams have a choice.
 
     Args:
-      config: sizes, as arguments of `keras_mtl.models.Transformer`.
-      seed: of the weights.
+        config: sizes, as arguments of `keras_mtl.models.Transformer`.
+        seed: of the weights.
     """
 
     tie_embeddings = True

@@ -64,11 +64,11 @@ def check_input_file(option: str, path: str | os.PathLike[str]) -> None:
     """Checks that a path can be opened for reading. Pipes are fine, and are not opened here.
 
     Args:
-      option: what gave the path, such as ``--config_file``.
-      path: the path.
+        option: what gave the path, such as `--config_file`.
+        path: the path.
 
     Raises:
-      ConfigError: it does not exist, is a directory, or is not readable.
+        ConfigError: it does not exist, is a directory, or is not readable.
     """
     try:
         mode = os.stat(path).st_mode
@@ -87,11 +87,11 @@ def check_output_directory(option: str, path: str | os.PathLike[str]) -> None:
     """Checks that a directory can be written, or made if it does not exist.
 
     Args:
-      option: what gave the path, such as ``--model_dir``.
-      path: the directory.
+        option: what gave the path, such as `--model_dir`.
+        path: the directory.
 
     Raises:
-      ConfigError: it or one of its parents is a file, or cannot be written.
+        ConfigError: it or one of its parents is a file, or cannot be written.
     """
     if "://" in os.fspath(path):  # gs://bucket/directory
         return
@@ -114,7 +114,7 @@ def check_output_file(option: str, path: str | os.PathLike[str]) -> None:
     """Checks that a file can be written, whether or not it exists.
 
     Raises:
-      ConfigError: it is a directory, or its directory cannot be written or made.
+        ConfigError: it is a directory, or its directory cannot be written or made.
     """
     if os.path.isdir(path):
         raise errors.ConfigError(f"{option} {path}: is a directory; give the name of a file")
@@ -127,13 +127,13 @@ def check_model(
     """Checks that a path holds a trained model directory, or else an engine file.
 
     Args:
-      option: what gave the path, such as ``--model``.
-      path: the path.
-      wanted: what messages ask for, such as ``a model directory or an engine file``.
-      directory_only: refuses engine files.
+        option: what gave the path, such as `--model`.
+        path: the path.
+        wanted: what messages ask for, such as `a model directory or an engine file`.
+        directory_only: refuses engine files.
 
     Raises:
-      InputError: the path holds something else.
+        InputError: the path holds something else.
     """
     from keras_mtl.decoding import model_kinds
 
@@ -145,10 +145,10 @@ def check_model(
 
 
 def check_checkpoint(path: str | os.PathLike[str] | None) -> None:
-    """Checks that ``--checkpoint`` is a checkpoint or a directory of checkpoints.
+    """Checks that `--checkpoint` is a checkpoint or a directory of checkpoints.
 
     Raises:
-      CheckpointError: it is not.
+        CheckpointError: it is not.
     """
     if path is None:
         return
@@ -165,7 +165,7 @@ def check_task(path: str | os.PathLike[str], task: str) -> None:
     """Checks that a model directory has a task; other models are asked after they are loaded.
 
     Raises:
-      InputError: it does not; the message lists those that it has.
+        InputError: it does not; the message lists those that it has.
     """
     from keras_mtl.decoding import model_kinds
     from keras_mtl.decoding.tasks import TaskList, find_task
@@ -178,7 +178,7 @@ def check_option_names(options: Sequence[str]) -> None:
     """Checks the names of options of beam search; ranges depend on the model's own options.
 
     Raises:
-      InputError: one is unknown; the message names the nearest.
+        InputError: one is unknown; the message names the nearest.
     """
     import dataclasses
 

@@ -1,4 +1,4 @@
-"""``keras-mtl baselines``: trains a model for each task, for adaptive schedules to compare with."""
+"""`keras-mtl baselines`: trains a model for each task, for adaptive schedules to compare with."""
 
 import argparse
 import functools

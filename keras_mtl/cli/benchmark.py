@@ -1,4 +1,4 @@
-"""``keras-mtl benchmark``: measures the engine with a model on this machine."""
+"""`keras-mtl benchmark`: measures the engine with a model on this machine."""
 
 import argparse
 import os
@@ -69,8 +69,8 @@ def check_arguments(args: argparse.Namespace) -> None:
     """Checks the model and the checkpoint.
 
     Raises:
-      InputError: the path holds no model that the engine runs.
-      CheckpointError: there is no such checkpoint.
+        InputError: the path holds no model that the engine runs.
+        CheckpointError: there is no such checkpoint.
     """
     check_model("--model", args.model, "a model directory or an engine file")
     check_checkpoint(args.checkpoint)

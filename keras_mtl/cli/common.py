@@ -21,8 +21,8 @@ def add_experiment_arguments(parser: argparse.ArgumentParser, modes: Sequence[st
     """Adds Model Garden's arguments: --experiment, --config_file, --params_override, --model_dir.
 
     Args:
-      parser: where they go.
-      modes: choices of --mode, the last one being the default; none leaves --mode out.
+        parser: where they go.
+        modes: choices of --mode, the last one being the default; none leaves --mode out.
     """
     group = parser.add_argument_group("experiment")
     group.add_argument(
@@ -61,14 +61,14 @@ def load_config(args: argparse.Namespace, check: "Check | None" = None) -> "Expe
     This needs no TensorFlow, so a subcommand calls it before it imports what does.
 
     Args:
-      args: the parsed arguments.
-      check: as of `load_experiment`; None takes `validate`.
+        args: the parsed arguments.
+        check: as of `load_experiment`; None takes `validate`.
 
     Returns:
-      A checked configuration whose tasks are named.
+        A checked configuration whose tasks are named.
 
     Raises:
-      ConfigError: nothing chooses a configuration, or it is wrong.
+        ConfigError: nothing chooses a configuration, or it is wrong.
     """
     from keras_mtl.configuration.checks import validate
     from keras_mtl.configuration.files import load_experiment
@@ -83,10 +83,10 @@ def load_config(args: argparse.Namespace, check: "Check | None" = None) -> "Expe
 
 
 def configuration_files(args: argparse.Namespace) -> list[str]:
-    """Returns the configuration files: ``--config_file``, else that of the run, if there is one.
+    """Returns the configuration files: `--config_file`, else that of the run, if there is one.
 
     Raises:
-      ConfigError: nothing chooses a configuration.
+        ConfigError: nothing chooses a configuration.
     """
     files = list(args.config_file)
     if files or args.experiment:
@@ -118,13 +118,13 @@ def check_experiment_arguments(
     """Checks what `add_experiment_arguments` has added, apart from what the configuration says.
 
     Args:
-      args: the parsed arguments.
-      needs_model_dir: whether ``--model_dir`` must be given.
-      writes: whether the command writes to ``--model_dir``.
+        args: the parsed arguments.
+        needs_model_dir: whether `--model_dir` must be given.
+        writes: whether the command writes to `--model_dir`.
 
     Raises:
-      ConfigError: a file cannot be read, no configuration is chosen, or ``--model_dir`` is missing
-        or cannot be a directory.
+        ConfigError: a file cannot be read, no configuration is chosen, or `--model_dir` is missing
+            or cannot be a directory.
     """
     for path in args.config_file:
         arguments.check_input_file("--config_file", path)
@@ -136,10 +136,10 @@ def check_experiment_arguments(
 
 
 def require_model_dir(args: argparse.Namespace) -> str:
-    """Returns ``--model_dir``.
+    """Returns `--model_dir`.
 
     Raises:
-      ConfigError: it was not given.
+        ConfigError: it was not given.
     """
     if not args.model_dir:
         raise errors.ConfigError("--model_dir is missing; name the directory of the run")
@@ -171,7 +171,7 @@ def check_backend_arguments(args: argparse.Namespace) -> None:
     """Checks that the arguments of `add_backend_arguments` fit together.
 
     Raises:
-      InputError: TensorFlow is to compute in int8.
+        InputError: TensorFlow is to compute in int8.
     """
     if args.backend == "tf" and args.compute_type not in (None, "float32"):
         raise errors.InputError(
@@ -190,12 +190,12 @@ def backend_arguments(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def parse_options(text: str) -> dict[str, Any]:
-    """Reads ``name=value,...``; the caller checks names and ranges.
+    """Reads `name=value,...`; the caller checks names and ranges.
 
-    Values are numbers, ``true``, ``false``, ``null``, lists as ``[3,4]``, or else text.
+    Values are numbers, `true`, `false`, `null`, lists as `[3,4]`, or else text.
 
     Raises:
-      InputError: a part is not ``name=value``.
+        InputError: a part is not `name=value`.
     """
     options: dict[str, Any] = {}
     for part in re.split(r",(?![^\[]*\])", text):

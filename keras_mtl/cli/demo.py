@@ -1,4 +1,4 @@
-"""``keras-mtl demo``: prepare, train, score, export and translate, on the built-in corpus."""
+"""`keras-mtl demo`: prepare, train, score, export and translate, on the built-in corpus."""
 
 import argparse
 import shutil
@@ -43,7 +43,7 @@ def check_arguments(args: argparse.Namespace) -> None:
     """Checks the configuration file, the overrides and the directory.
 
     Raises:
-      ConfigError: a file is missing or cannot be read, or the directory cannot be written.
+        ConfigError: a file is missing or cannot be read, or the directory cannot be written.
     """
     arguments.check_input_file("--config_file", args.config_file or find_config())
     arguments.check_output_directory("--model_dir", args.model_dir)
@@ -108,7 +108,7 @@ def find_config() -> Path:
     """Returns the demo's configuration, of the source checkout that the package is in.
 
     Raises:
-      ConfigError: the package was installed without it.
+        ConfigError: the package was installed without it.
     """
     checkout = Path(__file__).resolve().parents[2]
     for directory in (Path.cwd(), checkout):

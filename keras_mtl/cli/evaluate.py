@@ -1,4 +1,4 @@
-"""``keras-mtl evaluate``: scores every task of a trained model."""
+"""`keras-mtl evaluate`: scores every task of a trained model."""
 
 import argparse
 import dataclasses
@@ -143,9 +143,9 @@ def check_arguments(args: argparse.Namespace) -> None:
     """Checks what needs neither plug-ins nor TensorFlow.
 
     Raises:
-      ConfigError: two arguments do not fit together, or a file cannot be read.
-      CheckpointError: there is no such checkpoint.
-      InputError: there is no trained model.
+        ConfigError: two arguments do not fit together, or a file cannot be read.
+        CheckpointError: there is no such checkpoint.
+        InputError: there is no trained model.
     """
     check_backend_arguments(args)
     check_model("--model_dir", args.model_dir, "a model directory", directory_only=True)
@@ -171,10 +171,10 @@ def print_results(
     """Prints a table of scores, their mean over tasks, and the signatures.
 
     Args:
-      results: scores of each task.
-      copied: scores of the source as if it were the translation, shown in additional columns.
-      compared: comparison with another compute type by task, shown in additional columns.
-      compared_type: the name of that type.
+        results: scores of each task.
+        copied: scores of the source as if it were the translation, shown in additional columns.
+        compared: comparison with another compute type by task, shown in additional columns.
+        compared_type: the name of that type.
     """
     first = next(iter(results.values()))
 

@@ -1,4 +1,4 @@
-"""``keras-mtl export``: writes a trained model for use elsewhere."""
+"""`keras-mtl export`: writes a trained model for use elsewhere."""
 
 import argparse
 from pathlib import Path
@@ -54,11 +54,11 @@ def check_arguments(args: argparse.Namespace) -> None:
     """Checks the model, the options and what stands at the output.
 
     Raises:
-      InputError: there is no trained model, or two arguments do not fit together.
-      CheckpointError: there is no such checkpoint.
-      ExportError: the format does not hold the model, the weight type is unknown, or something is
-        in the way.
-      ConfigError: the output cannot be written.
+        InputError: there is no trained model, or two arguments do not fit together.
+        CheckpointError: there is no such checkpoint.
+        ExportError: the format does not hold the model, the weight type is unknown, or something is
+            in the way.
+        ConfigError: the output cannot be written.
     """
     from keras_mtl.engine.arrays import check_standard
     from keras_mtl.export import ctranslate2, engine_file, output

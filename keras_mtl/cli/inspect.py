@@ -1,4 +1,4 @@
-"""``keras-mtl inspect``: what a configuration means, before it costs anything."""
+"""`keras-mtl inspect`: what a configuration means, before it costs anything."""
 
 import argparse
 import collections
@@ -47,8 +47,8 @@ def check_arguments(args: argparse.Namespace) -> None:
     """Checks the files of the configuration.
 
     Raises:
-      ConfigError: a file cannot be read, or nothing chooses a configuration.
-      InputError: two arguments do not fit together.
+        ConfigError: a file cannot be read, or nothing chooses a configuration.
+        InputError: two arguments do not fit together.
     """
     from keras_mtl.cli.inspect_model import is_model
 
@@ -166,7 +166,7 @@ def print_parameters(config: "ExperimentConfig", prepared: "PreparedData | None"
     """Builds the model and prints its parameters, layer by layer.
 
     Raises:
-      ConfigError: the model cannot be built.
+        ConfigError: the model cannot be built.
     """
     from keras_mtl.models.factory import build_transformer, check_sublayers
 
@@ -201,10 +201,10 @@ def count_parameters(variables: Iterable[tuple[str, int]]) -> dict[str, int]:
     """Adds up parameters by layer.
 
     Args:
-      variables: (path such as ``transformer/encoder/layer_0/attention/query/kernel``, values).
+        variables: (path such as `transformer/encoder/layer_0/attention/query/kernel`, values).
 
     Returns:
-      Parameters by layer, such as ``encoder/layer_0``, in order of appearance.
+        Parameters by layer, such as `encoder/layer_0`, in order of appearance.
     """
     counts: dict[str, int] = collections.defaultdict(int)
     for path, size in variables:
@@ -235,7 +235,7 @@ def _load_prepared(directory: str) -> "PreparedData | None":
 
 
 def _readers(corpora: "Sequence[CorpusConfig]") -> str:
-    """Readers of a task: ``parallel x5, tsv``."""
+    """Readers of a task: `parallel x5, tsv`."""
     counts = collections.Counter(corpus.reader for corpus in corpora)
     return ", ".join(name if n == 1 else f"{name} x{n}" for name, n in counts.items())
 

@@ -20,10 +20,10 @@ from keras_mtl.engine import open_model_file
 def is_model(args: argparse.Namespace) -> bool:
     """Whether the arguments name a model that is not a run directory, which has a configuration.
 
-    ``--model`` and ``--model_dir`` take either: the right one of the two is set.
+    `--model` and `--model_dir` take either: the right one of the two is set.
 
     Raises:
-      InputError: ``--verify`` without a model.
+        InputError: `--verify` without a model.
     """
     if args.verify and not (args.model or args.model_dir):
         raise errors.InputError("--verify compares the checksums of a model: give --model PATH")
@@ -46,13 +46,13 @@ def print_model(path: str, verify: bool) -> None:
     """Prints what an engine file or an exported model holds.
 
     Args:
-      path: the model.
-      verify: whether to read all of it and compare its checksums.
+        path: the model.
+        verify: whether to read all of it and compare its checksums.
 
     Raises:
-      InputError: the path holds something else, or has no checksums.
-      ExportError: the model is damaged.
-      NativeError: the C++ core is needed and cannot be loaded.
+        InputError: the path holds something else, or has no checksums.
+        ExportError: the model is damaged.
+        NativeError: the C++ core is needed and cannot be loaded.
     """
     kind = model_kinds.model_kind(path)
     if kind is ModelKind.ENGINE_FILE:
@@ -73,11 +73,11 @@ def print_checkpoints(model_dir: str, verify: bool) -> None:
     """Prints the checkpoints of a model directory, the one to use first.
 
     Args:
-      model_dir: the directory.
-      verify: whether to read all tensors and compare their checksums.
+        model_dir: the directory.
+        verify: whether to read all tensors and compare their checksums.
 
     Raises:
-      CheckpointError: a checkpoint is damaged.
+        CheckpointError: a checkpoint is damaged.
     """
     from keras_mtl.decoding.checkpoint_files import find_checkpoints
 

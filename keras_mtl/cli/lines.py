@@ -19,12 +19,12 @@ class LineReader:
     """Iterates over the lines of a stream, without their ends; reads no more than there is.
 
     Args:
-      stream: bytes, not read by anything else.
-      name: what messages call it, usually its file.
+        stream: bytes, not read by anything else.
+        name: what messages call it, usually its file.
 
     Raises:
-      InputError: of the iteration: a line is not UTF-8.
-      OSError: of the iteration: the stream cannot be read; it names ``name``.
+        InputError: of the iteration: a line is not UTF-8.
+        OSError: of the iteration: the stream cannot be read; it names `name`.
     """
 
     def __init__(self, stream: IO[bytes], name: str) -> None:
@@ -85,9 +85,10 @@ def chunks(
     """Yields lists of items.
 
     Args:
-      items: what to group. Items before an error of the iteration are yielded before it is raised.
-      size: most items of a list.
-      has_more: whether the next item can be had at once; if not, the list is yielded as it is.
+        items: what to group. Items before an error of the iteration are yielded before it is
+            raised.
+        size: most items of a list.
+        has_more: whether the next item can be had at once; if not, the list is yielded as it is.
     """
     chunk: list[Item] = []
     try:
@@ -113,16 +114,16 @@ def finished_first(
     results.
 
     Args:
-      work: (items, number of the first one) -> a result for each, which does not depend on the
-        other items.
-      items: the items.
-      first: number of the first one.
+        work: (items, number of the first one) -> a result for each, which does not depend on the
+            other items.
+        items: the items.
+        first: number of the first one.
 
     Yields:
-      Number of the first item, and results, in the order of the items.
+        Number of the first item, and results, in the order of the items.
 
     Raises:
-      KerasMtlError: that of the first item at fault.
+        KerasMtlError: that of the first item at fault.
     """
     try:
         results = work(items, first)

@@ -1,4 +1,4 @@
-"""``keras-mtl``: chooses the subcommand, and turns errors into messages and exit codes.
+"""`keras-mtl`: chooses the subcommand, and turns errors into messages and exit codes.
 
 Exit codes: 0 done, 2 something the user can repair (the message says what), 130 interrupted. A
 defect keeps its traceback and exits with 1.
@@ -21,11 +21,11 @@ from keras_mtl.configuration import plugins
 
 
 class Command(NamedTuple):
-    """A subcommand: its module, and the line that ``keras-mtl --help`` shows.
+    """A subcommand: its module, and the line that `keras-mtl --help` shows.
 
-    The module has ``add_arguments(parser)``, ``check_arguments(args)`` and ``run(args) -> int``. It
-    is imported only when its subcommand is chosen. ``check_arguments`` comes before plug-ins and
-    reports what is wrong without TensorFlow, which only ``run`` imports.
+    The module has `add_arguments(parser)`, `check_arguments(args)` and `run(args) -> int`. It
+    is imported only when its subcommand is chosen. `check_arguments` comes before plug-ins and
+    reports what is wrong without TensorFlow, which only `run` imports.
     """
 
     module: str
@@ -78,10 +78,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs one subcommand.
 
     Args:
-      argv: words after the program's name; None takes the process's.
+        argv: words after the program's name; None takes the process's.
 
     Returns:
-      The exit code.
+        The exit code.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     command, code = None, 0
@@ -176,7 +176,7 @@ def _load_plugins(args: argparse.Namespace) -> None:
     """Imports plug-ins before a subcommand looks up what they register.
 
     Raises:
-      ConfigError: one of them cannot be imported.
+        ConfigError: one of them cannot be imported.
     """
     plugins.load_entry_points()
     plugins.load(args.imports)
@@ -208,7 +208,7 @@ def _prepare_libraries() -> None:
     """Chooses Keras' backend, and keeps start-up messages off the terminal unless asked for.
 
     Raises:
-      ConfigError: the environment asks for another backend.
+        ConfigError: the environment asks for another backend.
     """
     # The environment wins over ~/.keras/keras.json, whose backend may be another one.
     backend = os.environ.setdefault("KERAS_BACKEND", "tensorflow")

@@ -1,4 +1,4 @@
-"""``keras-mtl prepare``: corpora to the store that training reads."""
+"""`keras-mtl prepare`: corpora to the store that training reads."""
 
 import argparse
 

@@ -27,7 +27,7 @@ def print_fields(*fields: tuple[str, str]) -> None:
 
 
 def file_size(size: int) -> str:
-    """Returns a number of bytes as ``1.2 MB`` or ``3.4 kB``."""
+    """Returns a number of bytes as `1.2 MB` or `3.4 kB`."""
     return f"{size / 1e6:,.1f} MB" if size >= 1e5 else f"{size / 1e3:,.1f} kB"
 
 

@@ -1,4 +1,4 @@
-"""``keras-mtl report``: compares runs on one page."""
+"""`keras-mtl report`: compares runs on one page."""
 
 import argparse
 import datetime
@@ -39,8 +39,8 @@ def check_arguments(args: argparse.Namespace) -> None:
     """Checks the directories.
 
     Raises:
-      DataError: a run is not a directory.
-      ConfigError: the report cannot be written.
+        DataError: a run is not a directory.
+        ConfigError: the report cannot be written.
     """
     for path in args.model_dirs:
         if not os.path.isdir(path):

@@ -1,4 +1,4 @@
-"""``keras-mtl score``: log-probabilities of given translations."""
+"""`keras-mtl score`: log-probabilities of given translations."""
 
 import argparse
 import math
@@ -61,9 +61,9 @@ def check_arguments(args: argparse.Namespace) -> None:
     """Checks the files, the model and the task.
 
     Raises:
-      ConfigError: a file cannot be read.
-      InputError: two arguments do not fit together, there is no model, or it has no such task.
-      CheckpointError: there is no such checkpoint.
+        ConfigError: a file cannot be read.
+        InputError: two arguments do not fit together, there is no model, or it has no such task.
+        CheckpointError: there is no such checkpoint.
     """
     if bool(args.tsv) == bool(args.source or args.target) or bool(args.source) != bool(args.target):
         raise InputError("give --source and --target, or only --tsv")

@@ -1,4 +1,4 @@
-"""``keras-mtl simulate``: what a schedule would do, before hours of training."""
+"""`keras-mtl simulate`: what a schedule would do, before hours of training."""
 
 import argparse
 import json
@@ -104,7 +104,7 @@ def check_arguments(args: argparse.Namespace) -> None:
     """Checks the files.
 
     Raises:
-      ConfigError: one cannot be read or written, or the picture has another ending than .png.
+        ConfigError: one cannot be read or written, or the picture has another ending than .png.
     """
     if args.output and Path(args.output).suffix.lower() != ".png":
         raise ConfigError(

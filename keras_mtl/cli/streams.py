@@ -21,7 +21,7 @@ def prepare_streams() -> None:
     input to the commands that read it.
 
     Raises:
-      InputError: standard output is closed.
+        InputError: standard output is closed.
     """
     for descriptor in range(3):
         try:
@@ -46,7 +46,7 @@ def standard_input() -> BinaryIO:
     """Returns the bytes of standard input.
 
     Raises:
-      InputError: it is closed.
+        InputError: it is closed.
     """
     if sys.stdin is None:
         raise InputError("standard input is closed; give it text: `< FILE`, a pipe or a terminal")

@@ -1,4 +1,4 @@
-"""``keras-mtl train``: trains, validates and saves; the same command resumes where it stopped."""
+"""`keras-mtl train`: trains, validates and saves; the same command resumes where it stopped."""
 
 import argparse
 import functools
@@ -22,7 +22,7 @@ def check_arguments(args: argparse.Namespace) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Trains to ``trainer.train_steps`` and prints each task's share and score."""
+    """Trains to `trainer.train_steps` and prints each task's share and score."""
     from keras_mtl.configuration.training_checks import validate_training
 
     config = load_config(args, functools.partial(validate_training, mode=args.mode))

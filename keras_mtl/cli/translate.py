@@ -1,4 +1,4 @@
-"""``keras-mtl translate``: translates standard input line by line."""
+"""`keras-mtl translate`: translates standard input line by line."""
 
 import argparse
 import json
@@ -101,8 +101,8 @@ def check_arguments(args: argparse.Namespace) -> None:
     """Checks the model, the task and the names of options.
 
     Raises:
-      InputError: an option is unknown, two do not fit together, or the model has no such task.
-      CheckpointError: there is no such checkpoint.
+        InputError: an option is unknown, two do not fit together, or the model has no such task.
+        CheckpointError: there is no such checkpoint.
     """
     arguments.check_option_names(list(parse_options(args.options)))
     if args.output == "jsonl" and args.scores:

@@ -1,6 +1,6 @@
 """Beam search as a TensorFlow function that runs as a graph and under XLA.
 
-``docs/reference/beam_search.md`` describes the rule; the numbers in the comments are its clauses.
+`docs/reference/beam_search.md` describes the rule; the numbers in the comments are its clauses.
 """
 
 from collections.abc import Callable
@@ -21,22 +21,23 @@ ReorderFunction = Callable[[State, tf.Tensor], State]
 
 
 class BeamResult(NamedTuple):
-    """What beam search found; N is ``num_hypotheses``, L the number of steps that were allowed.
+    """What beam search found; N is `num_hypotheses`, L the number of steps that were allowed.
 
     Attributes:
-      ids: int32[batch, N, L], tokens without end of sentence, filled up with ``pad_id``.
-      lengths: int32[batch, N], tokens in ``ids``.
-      scores: float32[batch, N], log-probability / length penalty, falling; -inf where fewer than N
-        hypotheses of a probability above zero were found.
-      log_probabilities: float32[batch, N], natural logarithm, end of sentence included.
-      counts: int32[batch], hypotheses found, at most N.
-      nan_steps: int32[batch], step at which the model's output held a NaN or +inf, else -1; give
-        the result to ``raise_on_nan``.
-      ended: bool[batch, N], whether the hypothesis has an end of sentence.
-      token_scores: float32[batch, N, L], log-probability of each token, then of the end of sentence
-        if there is one, then 0. A token of the prefix has 0 if ``score_prefix`` is false.
-      alignments: float32[batch, N, L, S], attention from each token, then from the end, to the
-        source, then 0; None unless ``source_width`` is given.
+        ids: int32[batch, N, L], tokens without end of sentence, filled up with `pad_id`.
+        lengths: int32[batch, N], tokens in `ids`.
+        scores: float32[batch, N], log-probability / length penalty, falling; -inf where fewer than
+            N hypotheses of a probability above zero were found.
+        log_probabilities: float32[batch, N], natural logarithm, end of sentence included.
+        counts: int32[batch], hypotheses found, at most N.
+        nan_steps: int32[batch], step at which the model's output held a NaN or +inf, else -1; give
+            the result to `raise_on_nan`.
+        ended: bool[batch, N], whether the hypothesis has an end of sentence.
+        token_scores: float32[batch, N, L], log-probability of each token, then of the end of
+            sentence if there is one, then 0. A token of the prefix has 0 if `score_prefix` is
+            false.
+        alignments: float32[batch, N, L, S], attention from each token, then from the end, to the
+            source, then 0; None unless `source_width` is given.
     """
 
     ids: tf.Tensor
@@ -59,7 +60,7 @@ class _History(NamedTuple):
 
 
 class _Loop(NamedTuple):
-    """Loop variables; k is ``beam_size``."""
+    """Loop variables; k is `beam_size`."""
 
     step: tf.Tensor  # int32[]
     history: _History  # [batch, k, L]: tokens so far of each slot.
@@ -97,40 +98,40 @@ def beam_search(
 ) -> BeamResult:
     """Searches the best target sequences of a batch of sentences.
 
-    May be called eagerly, inside ``tf.function`` and inside ``tf.function(jit_compile=True)``
-    (then ``batch`` and ``max_steps`` must be Python integers). Scores are float32 whatever the
+    May be called eagerly, inside `tf.function` and inside `tf.function(jit_compile=True)`
+    (then `batch` and `max_steps` must be Python integers). Scores are float32 whatever the
     model computes in.
 
     Args:
-      step_fn: ``(ids int32[batch, k], step int32[], state) -> (logits [batch, k, V], state)``: the
-        model's output after one more token of every slot; ids at step 0 are ``start_id``.
-      state: nest of tensors whose shapes and dtypes do not change from step to step.
-      reorder_fn: ``(state, int32[batch, k]) -> state``: puts the state of slot ``index[b, j]`` into
-        slot j of sentence b. Not called when the beam size is 1.
-      batch: number of sentences; 0 gives an empty result.
-      vocabulary_size: V; at least 2 and at least ``options.beam_size``.
-      options: see ``BeamOptions``.
-      start_id: id that starts every hypothesis; not part of the result.
-      eos_id: id that ends a hypothesis; not part of the result.
-      pad_id: id behind the end of a hypothesis in the result.
-      max_lengths: int32[batch], most tokens of each sentence, in [0, max_steps]; a sentence of 0
-        gets one empty hypothesis of score 0. Default: ``max_steps`` for all.
-      max_steps: L, steps allowed, in [1, options.max_length]; default ``options.max_length``.
-      prefix: int32[batch, P], tokens that every hypothesis of a sentence must begin with; they may
-        be in ``options.suppress`` and must not be ``eos_id``.
-      prefix_lengths: int32[batch], how many of them each sentence has; default P.
-      log_probabilities: ``step_fn`` gives normalized log-probabilities (<= 0); they are used bit by
-        bit as they are, and normalized again only if a token is masked.
-      source_width: S; asks for alignments: ``step_fn`` then returns ``((logits, attention float32
-        [batch, k, S]), state)``, the attention of each slot to the source.
+        step_fn: `(ids int32[batch, k], step int32[], state) -> (logits [batch, k, V], state)`: the
+            model's output after one more token of every slot; ids at step 0 are `start_id`.
+        state: nest of tensors whose shapes and dtypes do not change from step to step.
+        reorder_fn: `(state, int32[batch, k]) -> state`: puts the state of slot `index[b, j]` into
+            slot j of sentence b. Not called when the beam size is 1.
+        batch: number of sentences; 0 gives an empty result.
+        vocabulary_size: V; at least 2 and at least `options.beam_size`.
+        options: see `BeamOptions`.
+        start_id: id that starts every hypothesis; not part of the result.
+        eos_id: id that ends a hypothesis; not part of the result.
+        pad_id: id behind the end of a hypothesis in the result.
+        max_lengths: int32[batch], most tokens of each sentence, in [0, max_steps]; a sentence of 0
+            gets one empty hypothesis of score 0. Default: `max_steps` for all.
+        max_steps: L, steps allowed, in [1, options.max_length]; default `options.max_length`.
+        prefix: int32[batch, P], tokens that every hypothesis of a sentence must begin with; they
+            may be in `options.suppress` and must not be `eos_id`.
+        prefix_lengths: int32[batch], how many of them each sentence has; default P.
+        log_probabilities: `step_fn` gives normalized log-probabilities (<= 0); they are used bit by
+            bit as they are, and normalized again only if a token is masked.
+        source_width: S; asks for alignments: `step_fn` then returns `((logits, attention float32
+            [batch, k, S]), state)`, the attention of each slot to the source.
 
     Returns:
-      The hypotheses. In eager code a NaN has raised already; inside a graph, hand what the graph
-      returned to ``raise_on_nan``.
+        The hypotheses. In eager code a NaN has raised already; inside a graph, hand what the graph
+        returned to `raise_on_nan`.
 
     Raises:
-      InputError: an option does not fit the vocabulary or the other arguments.
-      KerasMtlError: called eagerly, and the model gave a NaN.
+        InputError: an option does not fit the vocabulary or the other arguments.
+        KerasMtlError: called eagerly, and the model gave a NaN.
     """
     options.check_vocabulary(vocabulary_size, eos_id)
     options.check_tensorflow()
@@ -194,11 +195,11 @@ def raise_on_nan(nan_steps: Any, names: list[str] | None = None) -> None:
     """Raises where the model gave a NaN.
 
     Args:
-      nan_steps: int32[batch] of ``BeamResult``.
-      names: what to call the sentences in the message; default their index in the batch.
+        nan_steps: int32[batch] of `BeamResult`.
+        names: what to call the sentences in the message; default their index in the batch.
 
     Raises:
-      KerasMtlError: naming sentence and step of the first sentence with a NaN.
+        KerasMtlError: naming sentence and step of the first sentence with a NaN.
     """
     steps = np.asarray(nan_steps)
     for index in np.flatnonzero(steps >= 0):
@@ -239,7 +240,7 @@ class _Search:
         prefix: tf.Tensor | None,
         prefix_lengths: tf.Tensor | None,
     ) -> None:
-        """Sets what is known of each sentence; arguments as of ``beam_search``."""
+        """Sets what is known of each sentence; arguments as of `beam_search`."""
         if max_lengths is None:
             max_lengths = tf.fill([batch], tf.cast(self.max_steps, tf.int32))
         self.max_lengths = tf.cast(max_lengths, tf.int32)
@@ -285,11 +286,11 @@ class _Search:
         """Goes one step further.
 
         Args:
-          loop: loop variables before the step.
-          outputs: [batch, k, V], what ``step_fn`` gave.
+            loop: loop variables before the step.
+            outputs: [batch, k, V], what `step_fn` gave.
 
         Returns:
-          The new loop variables, and int32[batch, k]: the slot that each slot continues.
+            The new loop variables, and int32[batch, k]: the slot that each slot continues.
         """
         k, vocabulary_size = self.options.beam_size, self.vocabulary_size
         log_p, broken = self._log_probabilities(loop, tf.cast(outputs, tf.float32))
@@ -335,7 +336,7 @@ class _Search:
         """Clause 1: masks tokens, then normalizes.
 
         Returns:
-          float32[batch, k, V], <= 0; and bool[batch], whether something was not a number.
+            float32[batch, k, V], <= 0; and bool[batch], whether something was not a number.
         """
         suppressed = np.zeros([self.vocabulary_size], bool)
         suppressed[list(self.options.suppress)] = True
@@ -406,7 +407,7 @@ class _Search:
         """Clauses 4, 5 and 7: keeps the best finished hypotheses.
 
         Returns:
-          The loop variables ``found*`` of the N best; number finished; whether rank 0 has ended.
+            The loop variables `found*` of the N best; number finished; whether rank 0 has ended.
         """
         k, n = self.options.beam_size, self.options.num_hypotheses
         log_p = scores[:, :k]
@@ -469,7 +470,7 @@ def _take(history: _History, index: tf.Tensor) -> _History:
 
 
 def _alignments(loop: _Loop, max_lengths: tf.Tensor) -> tf.Tensor:
-    """Returns ``alignments`` of ``BeamResult``: for each token the row of the slot it came from."""
+    """Returns `alignments` of `BeamResult`: for each token the row of the slot it came from."""
     attention = tf.transpose(loop.attention, [1, 0, 2, 3])  # [batch, L, k, S]
     slots = tf.transpose(loop.found.slots, [0, 2, 1])  # [batch, L, N]
     rows = tf.gather(attention, slots, batch_dims=2)  # [batch, L, N, S]
@@ -485,11 +486,11 @@ def _slots(ends: tf.Tensor) -> tf.Tensor:
     """Clause 4: which rank continues in which slot.
 
     Args:
-      ends: bool[batch, 2k], whether the candidate of a rank is an end of sentence; at most k are.
+        ends: bool[batch, 2k], whether the candidate of a rank is an end of sentence; at most k are.
 
     Returns:
-      int32[batch, k]: slot j keeps rank j; where that one ended, the next rank from k upwards that
-      has not ended takes its place.
+        int32[batch, k]: slot j keeps rank j; where that one ended, the next rank from k upwards
+        that has not ended takes its place.
     """
     k = ends.shape[1] // 2
     first, second = ends[:, :k], ~ends[:, k:]

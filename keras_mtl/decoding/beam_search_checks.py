@@ -19,10 +19,10 @@ def check_arguments(
     """Checks lengths and prefixes; tensors of a graph are the caller's promise.
 
     Args:
-      options: as of `beam_search`, and so for the other arguments.
+        options: as of `beam_search`, and so for the other arguments.
 
     Raises:
-      InputError: a length, a prefix or one of its tokens is out of range.
+        InputError: a length, a prefix or one of its tokens is out of range.
     """
     if isinstance(max_steps, int) and not 1 <= max_steps <= options.max_length:
         raise InputError(f"max_steps={max_steps}: give 1 to max_length={options.max_length}")

@@ -20,10 +20,10 @@ class Workload(NamedTuple):
     """What is translated: random ids, as the time does not depend on what they mean.
 
     Attributes:
-      source_tokens: of each sentence, tag and end not counted, >= 1.
-      target_tokens: of each translation, exactly; >= 1.
-      beam_size: >= 1.
-      seconds: that each figure is measured for; > 0.
+        source_tokens: of each sentence, tag and end not counted, >= 1.
+        target_tokens: of each translation, exactly; >= 1.
+        beam_size: >= 1.
+        seconds: that each figure is measured for; > 0.
     """
 
     source_tokens: int
@@ -36,8 +36,8 @@ class Load(NamedTuple):
     """An engine.
 
     Attributes:
-      compute_type: ``float32`` or ``int8``.
-      workers: threads that share a call.
+        compute_type: `float32` or `int8`.
+        workers: threads that share a call.
     """
 
     compute_type: str
@@ -48,11 +48,11 @@ class Measured(NamedTuple):
     """What was measured of one engine.
 
     Attributes:
-      load: the engine.
-      isa: instruction set.
-      load_seconds: from the file to an engine that can translate.
-      memory: bytes that the process takes more at its peak than before.
-      tokens_per_second: target tokens, by batch size; the median of calls.
+        load: the engine.
+        isa: instruction set.
+        load_seconds: from the file to an engine that can translate.
+        memory: bytes that the process takes more at its peak than before.
+        tokens_per_second: target tokens, by batch size; the median of calls.
     """
 
     load: Load
@@ -68,15 +68,15 @@ def measure(
     """Measures one engine in its own process, so that memory is its own too.
 
     Args:
-      path: model file.
-      load: the engine.
-      batch_sizes: sentences that each worker has in work at once.
-      work: what is translated.
+        path: model file.
+        load: the engine.
+        batch_sizes: sentences that each worker has in work at once.
+        work: what is translated.
 
     Raises:
-      ExportError: the file cannot be used.
-      InputError: an argument is out of its range.
-      KerasMtlError: the system ended the process.
+        ExportError: the file cannot be used.
+        InputError: an argument is out of its range.
+        KerasMtlError: the system ended the process.
     """
     for name, value in (*work._asdict().items(), *(("batch size", b) for b in batch_sizes)):
         if not value > 0:

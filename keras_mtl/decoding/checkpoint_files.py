@@ -17,10 +17,10 @@ def chosen_checkpoints(path: str | os.PathLike[str]) -> list[str]:
     """Returns prefixes of the checkpoints that the user has chosen, the one to use first.
 
     Args:
-      path: prefix of a checkpoint, its ``.index`` file, or a directory of checkpoints.
+        path: prefix of a checkpoint, its `.index` file, or a directory of checkpoints.
 
     Returns:
-      Prefixes; none if there is no checkpoint.
+        Prefixes; none if there is no checkpoint.
     """
     path = Path(path)
     if path.is_dir():

@@ -47,19 +47,20 @@ def write_engine_file(
     """Writes the engine file of a model in memory; an existing file is replaced.
 
     Args:
-      model: a built `keras_mtl.models.Transformer`.
-      vocabulary: the model's.
-      tasks: the model's.
-      output: the file to write.
-      weight_type: `float32`, or `int8`: matrices are quantized by output channel (see
-        `quantize_rows`), while biases, normalizations and positions stay float32.
-      options: beam search of a translator that is given no options.
+        model: a built `keras_mtl.models.Transformer`.
+        vocabulary: the model's.
+        tasks: the model's.
+        output: the file to write.
+        weight_type: `float32`, or `int8`: matrices are quantized by output channel (see
+            `quantize_rows`), while biases, normalizations and positions stay float32.
+        options: beam search of a translator that is given no options.
 
     Returns:
-      The file.
+        The file.
 
     Raises:
-      ExportError: an argument does not fit, a weight is not finite, or the file cannot be written.
+        ExportError: an argument does not fit, a weight is not finite, or the file cannot be
+            written.
     """
     if weight_type not in WEIGHT_TYPES:
         raise ExportError(f"weight_type={weight_type!r}{nearest(weight_type, WEIGHT_TYPES)}")
@@ -87,9 +88,9 @@ class TextSide:
     """What an engine file holds in addition to the model of ids.
 
     Attributes:
-      vocabulary: the model's.
-      tasks: the model's.
-      options: beam search of the file; None if the file has no options.
+        vocabulary: the model's.
+        tasks: the model's.
+        options: beam search of the file; None if the file has no options.
     """
 
     vocabulary: Vocabulary
@@ -101,7 +102,7 @@ class TextSide:
         """Reads an open model file (`keras_mtl.engine.open_model_file`, or `Engine.file`).
 
         Raises:
-          ExportError: the file holds no vocabulary or tasks, or damaged ones.
+            ExportError: the file holds no vocabulary or tasks, or damaged ones.
         """
         about = file.hyperparameters
         try:

@@ -25,10 +25,10 @@ def open_engine(
     """Opens an engine.
 
     Args:
-      path: the engine file.
-      workers: threads that share a call; None takes one for each processor that this process may
-        use.
-      compute_type: see `Engine`.
+        path: the engine file.
+        workers: threads that share a call; None takes one for each processor that this process may
+            use.
+        compute_type: see `Engine`.
     """
     count = len(os.sched_getaffinity(0)) if workers is None else workers
     return Engine(path, count, compute_type=compute_type)
@@ -38,12 +38,12 @@ class EngineSearch:
     """The search of an engine over any number of sentences.
 
     Args:
-      engine: the model.
-      vocabulary: the model's.
-      options: beam search; every option of `BeamOptions`.
+        engine: the model.
+        vocabulary: the model's.
+        options: beam search; every option of `BeamOptions`.
 
     Raises:
-      InputError: options that the model cannot fulfill.
+        InputError: options that the model cannot fulfill.
     """
 
     def __init__(self, engine: Engine, vocabulary: Vocabulary, options: BeamOptions) -> None:
@@ -64,15 +64,15 @@ class ModelEngineSearch:
     """The engine's search with the weights of a model in memory, of which it keeps its own copy.
 
     Args:
-      model: a built `keras_mtl.models.Transformer`.
-      vocabulary: the model's.
-      tasks: the model's.
-      options: beam search; every option of `BeamOptions`.
-      compute_type: `float32` or `int8`.
-      workers: see `open_engine`.
+        model: a built `keras_mtl.models.Transformer`.
+        vocabulary: the model's.
+        tasks: the model's.
+        options: beam search; every option of `BeamOptions`.
+        compute_type: `float32` or `int8`.
+        workers: see `open_engine`.
 
     Raises:
-      InputError: an argument is out of its range, or the engine does not run the model.
+        InputError: an argument is out of its range, or the engine does not run the model.
     """
 
     def __init__(
@@ -106,7 +106,7 @@ class ModelEngineSearch:
         """The engine, made when it is first needed.
 
         Raises:
-          ExportError: a weight is not finite.
+            ExportError: a weight is not finite.
         """
         if self._engine is None:
             with tempfile.TemporaryDirectory(prefix="keras_mtl-") as directory:

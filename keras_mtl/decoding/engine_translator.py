@@ -14,21 +14,22 @@ class EngineTranslator(TextTranslator):
     """Translates lines with an engine file; results do not depend on machine, batch or threads.
 
     Args:
-      path: file that `keras-mtl export --format engine` has written.
-      options: beam search, or only what differs from the file's own options (`BeamOptions()` within
-        the model's positions if the file has none).
-      batch_size: sentences that each worker has in work at once, >= 1.
-      on_long_line: see `TextTranslator`.
-      workers: threads that share a call; default one for each processor that this process may use.
-      compute_type: `float32`, `int8`, or `auto` for that of the file's weights.
+        path: file that `keras-mtl export --format engine` has written.
+        options: beam search, or only what differs from the file's own options (`BeamOptions()`
+            within the model's positions if the file has none).
+        batch_size: sentences that each worker has in work at once, >= 1.
+        on_long_line: see `TextTranslator`.
+        workers: threads that share a call; default one for each processor that this process may
+            use.
+        compute_type: `float32`, `int8`, or `auto` for that of the file's weights.
 
     Attributes:
-      engine: the engine.
+        engine: the engine.
 
     Raises:
-      ExportError: the file is missing, damaged or without vocabulary.
-      InputError: an argument is out of its range.
-      NativeError: the C++ core cannot be loaded.
+        ExportError: the file is missing, damaged or without vocabulary.
+        InputError: an argument is out of its range.
+        NativeError: the C++ core cannot be loaded.
     """
 
     def __init__(

@@ -25,12 +25,12 @@ class LoadedModel(NamedTuple):
     """A model directory in memory.
 
     Attributes:
-      model: the model with its weights.
-      vocabulary: its vocabulary.
-      tasks: its tasks.
-      options: beam search of ``task.decoding``.
-      batch_size: ``task.decoding.batch_size``.
-      checkpoint: prefix of the checkpoint that was read.
+        model: the model with its weights.
+        vocabulary: its vocabulary.
+        tasks: its tasks.
+        options: beam search of `task.decoding`.
+        batch_size: `task.decoding.batch_size`.
+        checkpoint: prefix of the checkpoint that was read.
     """
 
     model: Any
@@ -48,17 +48,17 @@ def load_model(
 ) -> LoadedModel:
     """Reads a model directory.
 
-    The best checkpoint (``best/``, it holds the weights that validation saw) goes before the newest
+    The best checkpoint (`best/`, it holds the weights that validation saw) goes before the newest
     one of training. A damaged checkpoint is reported and the next one taken, unless it was asked
     for by name.
 
     Args:
-      model_dir: directory with ``params.yaml``, ``vocabulary.model``, ``tasks.json``, checkpoints.
-      checkpoint: prefix of a checkpoint (``model_dir/ckpt-1000``) or a directory of checkpoints.
-      log: gets a line for the user; default prints it on standard error.
+        model_dir: directory with `params.yaml`, `vocabulary.model`, `tasks.json`, checkpoints.
+        checkpoint: prefix of a checkpoint (`model_dir/ckpt-1000`) or a directory of checkpoints.
+        log: gets a line for the user; default prints it on standard error.
 
     Raises:
-      CheckpointError: something is missing, damaged, or does not belong together.
+        CheckpointError: something is missing, damaged, or does not belong together.
     """
     directory = Path(model_dir)
     if model_kind(directory) is not ModelKind.MODEL_DIR:

@@ -72,8 +72,8 @@ def not_usable(path: str | os.PathLike[str], wanted: str) -> str:
     """Returns the message for a path that holds something else than is wanted.
 
     Args:
-      path: what the user gave.
-      wanted: what to give in its place, such as ``a model directory or an engine file``.
+        path: what the user gave.
+        wanted: what to give in its place, such as `a model directory or an engine file`.
     """
     kind = model_kind(path)
     if kind is ModelKind.MISSING:

@@ -12,11 +12,11 @@ _MIN_LENGTH = 16
 
 
 def model_scores(model: Any, batch_size: int = 64) -> ScoreIds:
-    """Returns the function that scores with a ``keras_mtl.models.Transformer``.
+    """Returns the function that scores with a `keras_mtl.models.Transformer`.
 
     Args:
-      model: the model; its weights are read at each call.
-      batch_size: sentences in one batch, >= 1.
+        model: the model; its weights are read at each call.
+        batch_size: sentences in one batch, >= 1.
     """
 
     @tf.function(autograph=False, reduce_retracing=True)

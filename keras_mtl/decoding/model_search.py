@@ -19,7 +19,7 @@ _SMALLEST_STEPS = 16
 
 
 def step_sizes(max_length: int) -> list[int]:
-    """Returns the numbers of steps that programs are made for: 16, 32, 64, … and ``max_length``."""
+    """Returns the numbers of steps that programs are made for: 16, 32, 64, … and `max_length`."""
     sizes = []
     size = _SMALLEST_STEPS
     while size < max_length:
@@ -32,15 +32,15 @@ class ModelSearch:
     """Translates ids of a batch of sentences.
 
     Args:
-      model: has ``encode``, ``start``, ``step``, ``reorder`` and ``max_length`` of
-        ``keras_mtl.models.Transformer``.
-      vocabulary: the model's.
-      options: beam search. Tokens that are not text are suppressed, as is ``options.suppress``.
-      jit_compile: compile with XLA. Slower than a plain graph on a CPU, and each shape of a batch
-        is compiled again; meant for accelerators.
+        model: has `encode`, `start`, `step`, `reorder` and `max_length` of
+            `keras_mtl.models.Transformer`.
+        vocabulary: the model's.
+        options: beam search. Tokens that are not text are suppressed, as is `options.suppress`.
+        jit_compile: compile with XLA. Slower than a plain graph on a CPU, and each shape of a batch
+            is compiled again; meant for accelerators.
 
     Raises:
-      InputError: options that the model or vocabulary cannot fulfill.
+        InputError: options that the model or vocabulary cannot fulfill.
     """
 
     def __init__(
@@ -69,16 +69,16 @@ class ModelSearch:
         """Searches; the program for this number of steps is traced when it is first needed.
 
         Args:
-          source: int32[batch, time]: tag, tokens, end of sentence, padding.
-          decoder: int32[batch], index of the decoder, equal in all rows.
-          max_lengths: int32[batch], most target tokens of each sentence.
-          prefix: int32[batch, P], forced target tokens.
-          prefix_lengths: int32[batch], how many of them each sentence has.
-          alignments: whether the result has alignments: the attention of the decoder's last layer,
-            mean over heads. They need a program of their own.
+            source: int32[batch, time]: tag, tokens, end of sentence, padding.
+            decoder: int32[batch], index of the decoder, equal in all rows.
+            max_lengths: int32[batch], most target tokens of each sentence.
+            prefix: int32[batch, P], forced target tokens.
+            prefix_lengths: int32[batch], how many of them each sentence has.
+            alignments: whether the result has alignments: the attention of the decoder's last
+                layer, mean over heads. They need a program of their own.
 
         Returns:
-          The result, of numpy arrays.
+            The result, of numpy arrays.
         """
         highest = int(max_lengths.max())
         steps = next(size for size in step_sizes(self.options.max_length) if size >= highest)
@@ -99,7 +99,7 @@ class ModelSearch:
         prefix_lengths: tf.Tensor | None = None,
         alignments: bool = False,
     ) -> BeamResult:
-        """The graph of one search; arguments as for ``__call__``, tensors of any batch and time."""
+        """The graph of one search; arguments as for `__call__`, tensors of any batch and time."""
         batch = source.shape[0]
         if batch is None:
             batch = tf.shape(source)[0]

@@ -22,18 +22,18 @@ read only when these two are on."""
 
 @dataclasses.dataclass(slots=True, unsafe_hash=True)  # Nobody assigns to its fields.
 class BeamOptions(SearchOptions):
-    """Options of beam search: those of ``SearchOptions`` and what is not for a configuration.
+    """Options of beam search: those of `SearchOptions` and what is not for a configuration.
 
     They are checked when they are made. Do not assign to them; `replace` returns changed options.
 
     Args:
-      suppress: token ids that are never produced; their probability goes to the other tokens.
-      score_prefix: whether forced target tokens count in the score.
-      early_exit: end a sentence as soon as no live hypothesis can reach the ones to be returned.
-        Changes no result, only the time.
+        suppress: token ids that are never produced; their probability goes to the other tokens.
+        score_prefix: whether forced target tokens count in the score.
+        early_exit: end a sentence as soon as no live hypothesis can reach the ones to be returned.
+            Changes no result, only the time.
 
     Raises:
-      InputError: an option is out of its range; the message names option, value and remedy.
+        InputError: an option is out of its range; the message names option, value and remedy.
     """
 
     suppress: tuple[int, ...] = ()
@@ -63,10 +63,10 @@ class BeamOptions(SearchOptions):
         """Builds options from a dictionary, for example a section of a YAML file.
 
         Args:
-          mapping: option name to value.
+            mapping: option name to value.
 
         Raises:
-          InputError: an option is unknown (the message names the nearest) or out of range.
+            InputError: an option is unknown (the message names the nearest) or out of range.
         """
         known = [field.name for field in dataclasses.fields(cls)]
         for name in mapping:
@@ -76,10 +76,10 @@ class BeamOptions(SearchOptions):
 
     @classmethod
     def from_config(cls, decoding: DecodingConfig) -> Self:
-        """Builds options from the section ``task.decoding`` of a configuration.
+        """Builds options from the section `task.decoding` of a configuration.
 
         Raises:
-          InputError: an option is out of range.
+            InputError: an option is out of range.
         """
         names = [field.name for field in dataclasses.fields(SearchOptions)]
         return cls(**{name: getattr(decoding, name) for name in names})
@@ -89,13 +89,13 @@ class BeamOptions(SearchOptions):
         return type(self).from_mapping({**dataclasses.asdict(self), **changes})
 
     def sentence_max_length(self, source_length: int) -> int:
-        """Most target tokens of a sentence of ``source_length`` source tokens.
+        """Most target tokens of a sentence of `source_length` source tokens.
 
         Args:
-          source_length: source tokens, language tag and end of sentence not counted; >= 0.
+            source_length: source tokens, language tag and end of sentence not counted; >= 0.
 
         Returns:
-          0 for an empty sentence, else a number in [max(1, min_length), max_length].
+            0 for an empty sentence, else a number in [max(1, min_length), max_length].
         """
         if source_length == 0:
             return 0
@@ -116,7 +116,7 @@ class BeamOptions(SearchOptions):
                 )
 
     def check_vocabulary(self, vocabulary_size: int, eos_id: int) -> None:
-        """Raises InputError if an option does not fit a vocabulary of ``vocabulary_size``."""
+        """Raises InputError if an option does not fit a vocabulary of `vocabulary_size`."""
         if not vocabulary_size >= 2:
             raise InputError(f"vocabulary_size={vocabulary_size}: at least 2 tokens are needed")
         if self.beam_size > vocabulary_size:
@@ -138,7 +138,7 @@ class BeamOptions(SearchOptions):
 
 
 def _token_ids(value: Sequence[int] | None) -> tuple[int, ...]:
-    """Returns the option ``suppress`` as a sorted tuple of distinct ids."""
+    """Returns the option `suppress` as a sorted tuple of distinct ids."""
     if isinstance(value, str | int):
         raise InputError(f"suppress={value!r}: give a list of token ids")
     ids = tuple(value or ())

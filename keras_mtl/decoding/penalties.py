@@ -13,13 +13,13 @@ def length_penalties(options: BeamOptions, max_length: int) -> np.ndarray:
     """Returns what the log-probability of a hypothesis of each length is divided by.
 
     Args:
-      options: ``length_penalty``, ``alpha`` and ``length_penalty_constant`` are read.
-      max_length: longest hypothesis in tokens, end of sentence counted; >= 0.
+        options: `length_penalty`, `alpha` and `length_penalty_constant` are read.
+        max_length: longest hypothesis in tokens, end of sentence counted; >= 0.
 
     Returns:
-      float32[max_length + 1], never falling from entry 1 on; entry 0 is 1.
+        float32[max_length + 1], never falling from entry 1 on; entry 0 is 1.
 
-    Reference: ``gnmt`` is equation 14 of arXiv 1609.08144.
+    Reference: `gnmt` is equation 14 of arXiv 1609.08144.
     """
     lengths = np.arange(max_length + 1, dtype=np.float64)
     constant = options.length_penalty_constant

@@ -24,25 +24,25 @@ from keras_mtl.errors import ExportError, InputError
 
 
 class SavedModelTranslator:
-    """Translates lines with a model that ``keras-mtl export`` has written.
+    """Translates lines with a model that `keras-mtl export` has written.
 
-    It does what ``Translator`` does; the options of decoding are those of the export.
+    It does what `Translator` does; the options of decoding are those of the export.
 
     Args:
-      path: the exported directory.
-      batch_size: lines translated at once, >= 1.
-      on_long_line: ``error`` or ``skip`` a line longer than the model's positions.
+        path: the exported directory.
+        batch_size: lines translated at once, >= 1.
+        on_long_line: `error` or `skip` a line longer than the model's positions.
 
     Attributes:
-      tasks: the model's tasks.
-      options: beam search of the export.
-      max_source_tokens: most tokens of a source, tag and end of sentence not counted.
-      version: that of the keras_mtl that exported it.
+        tasks: the model's tasks.
+        options: beam search of the export.
+        max_source_tokens: most tokens of a source, tag and end of sentence not counted.
+        version: that of the keras_mtl that exported it.
 
     Raises:
-      ExportError: the directory is missing or damaged, or holds another program's model.
-      InputError: an argument is out of its range.
-      NativeError: it holds operations of keras_mtl, and they cannot be loaded.
+        ExportError: the directory is missing or damaged, or holds another program's model.
+        InputError: an argument is out of its range.
+        NativeError: it holds operations of keras_mtl, and they cannot be loaded.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class SavedModelTranslator:
         self.on_long_line = on_long_line
 
     def translate(self, lines: Sequence[str], task: str) -> list[str]:
-        """Returns the best translation of each line; see ``Translator.translate``."""
+        """Returns the best translation of each line; see `Translator.translate`."""
         return [found[0].text for found in self.hypotheses(lines, task)]
 
     def hypotheses(
@@ -98,7 +98,7 @@ class SavedModelTranslator:
         """Returns the translations of each line; see `Translator.hypotheses`.
 
         Raises:
-          InputError: the task is unknown, a line is too long, or the model has no alignments.
+            InputError: the task is unknown, a line is too long, or the model has no alignments.
         """
         find_task(self.tasks, task)
         if alignments and "alignments" not in self._search.structured_outputs:

@@ -18,10 +18,10 @@ class TextScorer:
     """Scores translations of lines.
 
     Args:
-      score_ids: the model; see ``engine_scores`` and ``model_scorer.model_scores``.
-      vocabulary: the model's.
-      tasks: the model's.
-      max_length: the model's positions.
+        score_ids: the model; see `engine_scores` and `model_scorer.model_scores`.
+        vocabulary: the model's.
+        tasks: the model's.
+        max_length: the model's positions.
     """
 
     def __init__(
@@ -44,17 +44,17 @@ class TextScorer:
         Lines are cleaned and cut into pieces as for translating; no token is suppressed.
 
         Args:
-          sources: source text.
-          targets: the translation of each line.
-          task: name of the task.
-          first_line: number of the first line, for messages.
+            sources: source text.
+            targets: the translation of each line.
+            task: name of the task.
+            first_line: number of the first line, for messages.
 
         Returns:
-          float32[T + 1] for each line, natural logarithms of its T pieces and of the end of
-          sentence. Their sum is the log-probability of the translation, as segmented here.
+            float32[T + 1] for each line, natural logarithms of its T pieces and of the end of
+            sentence. Their sum is the log-probability of the translation, as segmented here.
 
         Raises:
-          InputError: an unknown task, another number of targets, or a line that is too long.
+            InputError: an unknown task, another number of targets, or a line that is too long.
         """
         chosen = find_task(self.tasks, task)
         if len(sources) != len(targets):
@@ -67,7 +67,7 @@ class TextScorer:
         return self._score_ids(source, target, chosen.decoder) if source else []
 
     def pieces(self, targets: Sequence[str]) -> list[list[str]]:
-        """Returns the pieces that ``score`` gives values for, ``</s>`` behind them."""
+        """Returns the pieces that `score` gives values for, `</s>` behind them."""
         ids = self.vocabulary.encode_batch([normalize(line) for line in targets])
         eos = self.vocabulary.eos_id
         return [[self.vocabulary.piece(token) for token in [*row, eos]] for row in ids]
@@ -86,7 +86,7 @@ class TextScorer:
 
 
 def engine_scores(engine: Engine, batch_size: int = 64) -> ScoreIds:
-    """Returns the function that scores with an engine, ``batch_size`` sentences a worker."""
+    """Returns the function that scores with an engine, `batch_size` sentences a worker."""
 
     def score(sources: list[list[int]], targets: list[list[int]], decoder: int) -> list[np.ndarray]:
         decoders = [decoder] * len(sources)

@@ -12,7 +12,7 @@ from keras_mtl.errors import InputError
 def suppressed_ids(vocabulary: Vocabulary) -> list[int]:
     """Returns the ids that no translation may contain.
 
-    Padding, start and ``<unk>`` (bytes spell what has no piece), the language tags, and the bytes
+    Padding, start and `<unk>` (bytes spell what has no piece), the language tags, and the bytes
     of ASCII control characters, so that a translation is always one line.
     """
     control = {f"<0x{byte:02X}>" for byte in [*range(0x20), 0x7F]}
@@ -27,13 +27,13 @@ def model_options(
     """Returns the options that a model's search gets: it suppresses `suppressed` too.
 
     Args:
-      options: options that the caller gives.
-      suppressed: result of `suppressed_ids`.
-      vocabulary: the model's vocabulary.
-      max_length: number of the model's positions.
+        options: options that the caller gives.
+        suppressed: result of `suppressed_ids`.
+        vocabulary: the model's vocabulary.
+        max_length: number of the model's positions.
 
     Raises:
-      InputError: the model or the vocabulary cannot fulfill the options.
+        InputError: the model or the vocabulary cannot fulfill the options.
     """
     if options.max_length > max_length:
         raise InputError(

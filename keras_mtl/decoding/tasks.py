@@ -16,10 +16,10 @@ class TranslationTask:
     """A direction of translation.
 
     Attributes:
-      name: unique name, for example ``en-fr``.
-      source: source language.
-      target: target language; its tag stands before the source.
-      decoder: index of the model's decoder; 0 when all tasks share one.
+        name: unique name, for example `en-fr`.
+        source: source language.
+        target: target language; its tag stands before the source.
+        decoder: index of the model's decoder; 0 when all tasks share one.
     """
 
     name: str
@@ -33,8 +33,8 @@ class TaskList:
     """The tasks of a trained model.
 
     Attributes:
-      tasks: in the order of training.
-      vocabulary_hash: ``Vocabulary.hash`` of the vocabulary they were trained with.
+        tasks: in the order of training.
+        vocabulary_hash: `Vocabulary.hash` of the vocabulary they were trained with.
     """
 
     tasks: tuple[TranslationTask, ...]
@@ -48,10 +48,10 @@ class TaskList:
 
     @classmethod
     def read(cls, model_dir: str | os.PathLike[str]) -> Self:
-        """Reads ``tasks.json`` of a model directory.
+        """Reads `tasks.json` of a model directory.
 
         Raises:
-          CheckpointError: it is missing, or not what training writes.
+            CheckpointError: it is missing, or not what training writes.
         """
         path = Path(model_dir) / TASKS_FILE
         if not path.exists():
@@ -76,7 +76,7 @@ def find_task(tasks: Sequence[TranslationTask], name: str) -> TranslationTask:
     """Returns the task of a name.
 
     Raises:
-      InputError: no task has this name; the message lists the tasks.
+        InputError: no task has this name; the message lists the tasks.
     """
     for task in tasks:
         if task.name == name:

@@ -17,12 +17,12 @@ class Request(NamedTuple):
     """Sentences to search, none of them empty, in the order of their lines.
 
     Attributes:
-      sources: ids of each: tag, pieces, end of sentence.
-      decoder: index of the decoder.
-      max_lengths: most target tokens of each.
-      prefixes: ids that the hypotheses of each begin with; None where there are none.
-      lines: number of each line, for messages.
-      alignments: whether hypotheses carry the attention from their tokens to the source.
+        sources: ids of each: tag, pieces, end of sentence.
+        decoder: index of the decoder.
+        max_lengths: most target tokens of each.
+        prefixes: ids that the hypotheses of each begin with; None where there are none.
+        lines: number of each line, for messages.
+        alignments: whether hypotheses carry the attention from their tokens to the source.
     """
 
     sources: list[list[int]]
@@ -37,8 +37,8 @@ class IdSearch(Protocol):
     """What searches for the translations of ids.
 
     Attributes:
-      options: beam search, with all tokens that are suppressed.
-      max_length: positions of the model: tag, tokens and end of sentence of the longest source.
+        options: beam search, with all tokens that are suppressed.
+        max_length: positions of the model: tag, tokens and end of sentence of the longest source.
     """
 
     @property
@@ -51,11 +51,11 @@ class IdSearch(Protocol):
         """Returns the hypotheses of each sentence, best first, without text.
 
         Args:
-          request: the sentences.
-          batch_size: sentences in work at once.
+            request: the sentences.
+            batch_size: sentences in work at once.
 
         Raises:
-          KerasMtlError: the model gave a NaN.
+            KerasMtlError: the model gave a NaN.
         """
 
     def refresh(self) -> None:
@@ -69,16 +69,16 @@ class TextTranslator:
     back in their order. An empty line stays empty.
 
     Args:
-      search: over ids.
-      vocabulary: the model's.
-      tasks: anything with ``name``, ``source``, ``target`` and, when the model has several
-        decoders, ``decoder``.
-      batch_size: lines translated at once, >= 1.
-      on_long_line: what to do with a line longer than the model's positions: ``error``,
-        ``truncate`` (translate its beginning) or ``skip`` (give an empty translation).
+        search: over ids.
+        vocabulary: the model's.
+        tasks: anything with `name`, `source`, `target` and, when the model has several
+            decoders, `decoder`.
+        batch_size: lines translated at once, >= 1.
+        on_long_line: what to do with a line longer than the model's positions: `error`,
+            `truncate` (translate its beginning) or `skip` (give an empty translation).
 
     Raises:
-      InputError: an argument is out of its range.
+        InputError: an argument is out of its range.
     """
 
     def __init__(
@@ -113,12 +113,12 @@ class TextTranslator:
         """Returns the best translation of each line, in the lines' order.
 
         Args:
-          lines: source text.
-          task: name of the task.
+            lines: source text.
+            task: name of the task.
 
         Raises:
-          InputError: the task is unknown, or a line is too long.
-          KerasMtlError: the model gave a NaN.
+            InputError: the task is unknown, or a line is too long.
+            KerasMtlError: the model gave a NaN.
         """
         return [found[0].text for found in self.hypotheses(lines, task)]
 
@@ -131,20 +131,20 @@ class TextTranslator:
         alignments: bool = False,
         first_line: int = 1,
     ) -> list[list[Hypothesis]]:
-        """Returns ``num_hypotheses`` translations of each line (fewer when there are fewer).
+        """Returns `num_hypotheses` translations of each line (fewer when there are fewer).
 
         Args:
-          lines: source text.
-          task: name of the task.
-          prefixes: text that every translation of a line has to begin with, in whole pieces of the
-            vocabulary; "" leaves a line free.
-          alignments: whether hypotheses carry `alignment` and `source_tokens`: the attention of the
-            decoder's last layer, mean over heads.
-          first_line: number of the first line, for messages.
+            lines: source text.
+            task: name of the task.
+            prefixes: text that every translation of a line has to begin with, in whole pieces of
+                the vocabulary; "" leaves a line free.
+            alignments: whether hypotheses carry `alignment` and `source_tokens`: the attention of
+                the decoder's last layer, mean over heads.
+            first_line: number of the first line, for messages.
 
         Raises:
-          InputError: the task is unknown, or a line or prefix is too long.
-          KerasMtlError: the model gave a NaN.
+            InputError: the task is unknown, or a line or prefix is too long.
+            KerasMtlError: the model gave a NaN.
         """
         chosen = find_task(self.tasks, task)
         if prefixes is not None and len(prefixes) != len(lines):
@@ -208,7 +208,7 @@ class TextTranslator:
         return [(i, count) for i, count in enumerate(counts) if count > self.longest_source]
 
     def _fit(self, ids: list[int], line: int) -> list[int]:
-        """Applies ``on_long_line``."""
+        """Applies `on_long_line`."""
         room = self.longest_source
         if len(ids) <= room:
             return ids

@@ -20,21 +20,21 @@ if TYPE_CHECKING:
 class Translator(TextTranslator):
     """Translates lines with a model in memory; the model's weights are read at each call.
 
-    Lines are sorted by length and translated in batches; see ``TextTranslator`` for the rest.
+    Lines are sorted by length and translated in batches; see `TextTranslator` for the rest.
 
     Args:
-      model: see ``ModelSearch``.
-      vocabulary: the model's.
-      tasks: anything with ``name``, ``source``, ``target`` and, when the model has several
-        decoders, ``decoder``.
-      options: beam search; default ``BeamOptions()`` within the model's positions.
-      batch_size: lines translated at once, >= 1.
-      jit_compile: see ``ModelSearch``.
-      on_long_line: what to do with a line longer than the model's positions: ``error``,
-        ``truncate`` (translate its beginning) or ``skip`` (give an empty translation).
+        model: see `ModelSearch`.
+        vocabulary: the model's.
+        tasks: anything with `name`, `source`, `target` and, when the model has several
+            decoders, `decoder`.
+        options: beam search; default `BeamOptions()` within the model's positions.
+        batch_size: lines translated at once, >= 1.
+        jit_compile: see `ModelSearch`.
+        on_long_line: what to do with a line longer than the model's positions: `error`,
+            `truncate` (translate its beginning) or `skip` (give an empty translation).
 
     Raises:
-      InputError: an argument is out of its range.
+        InputError: an argument is out of its range.
     """
 
     def __init__(
@@ -66,18 +66,19 @@ class Translator(TextTranslator):
         batch_size: int | None = None,
         **arguments: Any,
     ) -> Self:
-        """Reads a model that ``keras-mtl train`` has written.
+        """Reads a model that `keras-mtl train` has written.
 
         Args:
-          model_dir: directory with ``params.yaml``, ``vocabulary.model``, ``tasks.json`` and
-            checkpoints.
-          options: beam search, or only what differs from ``task.decoding`` of ``params.yaml``.
-          checkpoint: prefix or directory of the checkpoint; default the best one, else the newest.
-          batch_size: default ``task.decoding.batch_size``.
-          **arguments: further arguments of the constructor.
+            model_dir: directory with `params.yaml`, `vocabulary.model`, `tasks.json` and
+                checkpoints.
+            options: beam search, or only what differs from `task.decoding` of `params.yaml`.
+            checkpoint: prefix or directory of the checkpoint; default the best one, else the
+                newest.
+            batch_size: default `task.decoding.batch_size`.
+            **arguments: further arguments of the constructor.
 
         Raises:
-          CheckpointError: something is missing, damaged, or does not belong together.
+            CheckpointError: something is missing, damaged, or does not belong together.
         """
         from keras_mtl.decoding.loading import load_model
 
@@ -95,7 +96,7 @@ class Translator(TextTranslator):
 
     @staticmethod
     def from_saved_model(path: str | os.PathLike[str], **arguments: Any) -> "SavedModelTranslator":
-        """Reads a model that ``keras-mtl export`` has written; see ``SavedModelTranslator``."""
+        """Reads a model that `keras-mtl export` has written; see `SavedModelTranslator`."""
         from keras_mtl.decoding.saved_model_translator import SavedModelTranslator
 
         return SavedModelTranslator(path, **arguments)
@@ -105,10 +106,10 @@ class BatchSearch:
     """The search of a model of Keras over any number of sentences, by batches of similar length.
 
     Args:
-      model: see ``ModelSearch``.
-      vocabulary: the model's.
-      options: beam search.
-      jit_compile: see ``ModelSearch``.
+        model: see `ModelSearch`.
+        vocabulary: the model's.
+        options: beam search.
+        jit_compile: see `ModelSearch`.
     """
 
     def __init__(
@@ -125,7 +126,7 @@ class BatchSearch:
         return self._search.options
 
     def search(self, request: Request, batch_size: int) -> list[list[Hypothesis]]:
-        """See ``IdSearch``."""
+        """See `IdSearch`."""
         order = sorted(range(len(request.sources)), key=lambda i: len(request.sources[i]))
         found: list[list[Hypothesis]] = [[] for _ in order]
         for begin in range(0, len(order), batch_size):
@@ -135,7 +136,7 @@ class BatchSearch:
         return found
 
     def refresh(self) -> None:
-        """See ``IdSearch``; the model's weights are read at each call."""
+        """See `IdSearch`; the model's weights are read at each call."""
 
     def _batch(
         self, request: Request, chosen: list[int], batch_size: int

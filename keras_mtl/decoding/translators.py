@@ -30,17 +30,17 @@ _SAVED_MODELS = (ModelKind.PORTABLE, ModelKind.NATIVE)
 def choose_backend(
     requested: str, log: Callable[[str], None] | None = None, *, only_tensorflow: str = ""
 ) -> str:
-    """Resolves ``auto``: ``native`` if the C++ core loads and runs the model, else ``tf``.
+    """Resolves `auto`: `native` if the C++ core loads and runs the model, else `tf`.
 
     Args:
-      requested: one of ``BACKENDS``.
-      log: gets a line when ``auto`` falls back; default prints it on standard error.
-      only_tensorflow: why the engine does not run the model; see
-        `keras_mtl.configuration.sublayers`.
+        requested: one of `BACKENDS`.
+        log: gets a line when `auto` falls back; default prints it on standard error.
+        only_tensorflow: why the engine does not run the model; see
+            `keras_mtl.configuration.sublayers`.
 
     Raises:
-      InputError: an unknown backend, or ``native`` was requested and does not run the model.
-      NativeError: ``native`` was requested and cannot be loaded.
+        InputError: an unknown backend, or `native` was requested and does not run the model.
+        NativeError: `native` was requested and cannot be loaded.
     """
     if requested not in BACKENDS:
         raise InputError(f"backend={requested!r} is unknown{nearest(requested, BACKENDS)}")
@@ -81,22 +81,22 @@ def load_translator(
     """Reads a model directory, an engine file or an exported model.
 
     Args:
-      path: one of them.
-      options: what differs from the model's own options of beam search.
-      backend: ``native`` (the engine), ``tf``, or ``auto``: ``native`` if it loads and runs
-        the model, else ``tf``.
-      compute_type: of the engine: ``float32`` or ``int8``; default that of an engine file's
-        weights, float32 for a model directory.
-      workers: threads of the engine; default one for each processor this process may use.
-      batch_size: lines translated at once.
-      on_long_line: see ``TextTranslator``.
-      checkpoint: see ``Translator.from_model_dir``.
+        path: one of them.
+        options: what differs from the model's own options of beam search.
+        backend: `native` (the engine), `tf`, or `auto`: `native` if it loads and runs
+            the model, else `tf`.
+        compute_type: of the engine: `float32` or `int8`; default that of an engine file's
+            weights, float32 for a model directory.
+        workers: threads of the engine; default one for each processor this process may use.
+        batch_size: lines translated at once.
+        on_long_line: see `TextTranslator`.
+        checkpoint: see `Translator.from_model_dir`.
 
     Raises:
-      InputError: an argument does not go with this kind of model.
-      CheckpointError: the model directory cannot be used.
-      ExportError: the exported model or engine file cannot be used.
-      NativeError: the engine is needed and cannot be loaded.
+        InputError: an argument does not go with this kind of model.
+        CheckpointError: the model directory cannot be used.
+        ExportError: the exported model or engine file cannot be used.
+        NativeError: the engine is needed and cannot be loaded.
     """
     kind = _check_kind(path, "a model directory, an exported SavedModel or an engine file")
     if kind is ModelKind.ENGINE_FILE:
@@ -148,7 +148,7 @@ def translator_of_model_dir(
     on_long_line: str = "error",
     checkpoint: str | os.PathLike[str] | None = None,
 ) -> TextTranslator:
-    """Reads a model directory; arguments as of ``load_translator``."""
+    """Reads a model directory; arguments as of `load_translator`."""
     chosen = choose_backend(backend, only_tensorflow=saved_only_tensorflow(model_dir))
     check_compute_type(chosen, compute_type)
     from keras_mtl.decoding.loading import load_model
@@ -180,18 +180,18 @@ def load_scorer(
     """Reads a model directory or an engine file to score translations with it.
 
     Args:
-      path: one of them.
-      backend: see ``load_translator``, as for the others.
-      compute_type: of the engine.
-      workers: threads of the engine.
-      batch_size: sentences scored at once.
-      checkpoint: checkpoint of a model directory to read.
+        path: one of them.
+        backend: see `load_translator`, as for the others.
+        compute_type: of the engine.
+        workers: threads of the engine.
+        batch_size: sentences scored at once.
+        checkpoint: checkpoint of a model directory to read.
 
     Raises:
-      InputError: an argument does not go with this kind of model.
-      CheckpointError: the model directory cannot be used.
-      ExportError: the engine file cannot be used.
-      NativeError: the engine is needed and cannot be loaded.
+        InputError: an argument does not go with this kind of model.
+        CheckpointError: the model directory cannot be used.
+        ExportError: the engine file cannot be used.
+        NativeError: the engine is needed and cannot be loaded.
     """
     kind = _check_kind(path, "a model directory or an engine file")
     if kind is ModelKind.ENGINE_FILE:
@@ -253,18 +253,18 @@ def make_translator(
     """Makes the translator of a model in memory.
 
     Args:
-      model: a built ``keras_mtl.models.Transformer``.
-      vocabulary: the model's.
-      tasks: the model's.
-      options: beam search.
-      backend: ``native`` or ``tf``.
-      compute_type: of ``native``: ``float32`` or ``int8``.
-      workers: threads of ``native``.
-      batch_size: lines translated at once.
-      on_long_line: see ``TextTranslator``.
+        model: a built `keras_mtl.models.Transformer`.
+        vocabulary: the model's.
+        tasks: the model's.
+        options: beam search.
+        backend: `native` or `tf`.
+        compute_type: of `native`: `float32` or `int8`.
+        workers: threads of `native`.
+        batch_size: lines translated at once.
+        on_long_line: see `TextTranslator`.
 
     Raises:
-      InputError: an argument is out of its range.
+        InputError: an argument is out of its range.
     """
     if backend == "native":
         return TextTranslator(

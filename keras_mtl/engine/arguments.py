@@ -21,7 +21,7 @@ def whole_number(name: str, value: Any, bits: int = 32) -> int:
     """Returns a whole number that fits into a signed integer of `bits` bits.
 
     Raises:
-      InputError: the value is not a whole number, or too large; the message has `name`.
+        InputError: the value is not a whole number, or too large; the message has `name`.
     """
     if not isinstance(value, int | np.integer) or isinstance(value, bool):
         raise errors.InputError(f"{name}={value!r}: give a whole number")
@@ -35,7 +35,7 @@ def id_arrays(name: str, sequences: Sequences) -> list[np.ndarray]:
     """Returns the ids of each sentence as an int32 array.
 
     Raises:
-      InputError: ids are not whole numbers below 2^31; the message has `name` and the sentence.
+        InputError: ids are not whole numbers below 2^31; the message has `name` and the sentence.
     """
     arrays = []
     for i, ids in enumerate(sequences):
@@ -63,8 +63,8 @@ def flat_ids(name: str, sequences: Sequences) -> tuple[np.ndarray, list[int]]:
     """Concatenates the ids of all sentences.
 
     Returns:
-      int32[ids of all sentences], and the offsets of the sentences in it: one more than there are
-      sentences, from 0 to the number of ids.
+        int32[ids of all sentences], and the offsets of the sentences in it: one more than there are
+        sentences, from 0 to the number of ids.
     """
     arrays = id_arrays(name, sequences)
     begins = np.cumsum([0, *map(len, arrays)]).tolist()
@@ -80,11 +80,11 @@ def option_values(options: Any) -> dict[str, Any]:
     """Returns options by name, as `keras_mtl._core` takes them; those left out have their default.
 
     Args:
-      options: a `keras_mtl.decoding.BeamOptions`, or a mapping of its fields; None is no options.
+        options: a `keras_mtl.decoding.BeamOptions`, or a mapping of its fields; None is no options.
 
     Raises:
-      InputError: an option is unknown; the message names the nearest.
-      NativeError: the C++ core cannot be loaded.
+        InputError: an option is unknown; the message names the nearest.
+        NativeError: the C++ core cannot be loaded.
     """
     if dataclasses.is_dataclass(options) and not isinstance(options, type):
         values: Mapping[str, Any] = dataclasses.asdict(options)
@@ -103,7 +103,7 @@ def option_lines(options: Any) -> str:
     """Returns options as the attribute `options` of the operations: a line `name=value` for each.
 
     Args:
-      options: a `keras_mtl.decoding.BeamOptions`.
+        options: a `keras_mtl.decoding.BeamOptions`.
     """
     lines = []
     for name, value in dataclasses.asdict(options).items():

@@ -12,20 +12,20 @@ def transformer_arrays(model: Any) -> dict[str, np.ndarray]:
     """Returns every weight of a model.
 
     Args:
-      model: a built ``keras_mtl.models.Transformer``.
+        model: a built `keras_mtl.models.Transformer`.
 
     Returns:
-      float32 arrays by name, in the order of the model. A matrix ``*.weight`` is ``[out, in]``,
-      the transpose of Keras' kernel. Names follow the layers: ``embedding.weight`` (tied; else
-      ``source_embedding.weight`` and ``target_embedding.weight``), ``source_positions`` and
-      ``target_positions`` ``[max_length, hidden_dim]`` whether learned or not, then
-      ``encoder.layer.{i}.*``, ``encoder.final_norm.*``, ``decoder.{j}.layer.{i}.*``,
-      ``decoder.{j}.final_norm.*`` and, when embeddings are not tied,
-      ``decoder.{j}.projection.weight``.
+        float32 arrays by name, in the order of the model. A matrix `*.weight` is `[out, in]`,
+        the transpose of Keras' kernel. Names follow the layers: `embedding.weight` (tied; else
+        `source_embedding.weight` and `target_embedding.weight`), `source_positions` and
+        `target_positions` `[max_length, hidden_dim]` whether learned or not, then
+        `encoder.layer.{i}.*`, `encoder.final_norm.*`, `decoder.{j}.layer.{i}.*`,
+        `decoder.{j}.final_norm.*` and, when embeddings are not tied,
+        `decoder.{j}.projection.weight`.
 
     Raises:
-      ExportError: a weight is not finite, which int8 and softmax would hide, or the model has
-        sub-layers of plug-ins.
+        ExportError: a weight is not finite, which int8 and softmax would hide, or the model has
+            sub-layers of plug-ins.
     """
     check_standard(only_tensorflow(model))
     arrays: dict[str, np.ndarray] = {}
@@ -72,10 +72,10 @@ def check_standard(only_tensorflow: str) -> None:
     """Checks that a model has our own sub-layers only, which these arrays describe.
 
     Args:
-      only_tensorflow: what `keras_mtl.configuration.sublayers` says of the model.
+        only_tensorflow: what `keras_mtl.configuration.sublayers` says of the model.
 
     Raises:
-      ExportError: it has others.
+        ExportError: it has others.
     """
     if only_tensorflow:
         raise ExportError(
@@ -87,15 +87,15 @@ def quantize_rows(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Quantizes a matrix to int8, each row (output channel) separately.
 
     Args:
-      matrix: float32 ``[out, in]``, finite.
+        matrix: float32 `[out, in]`, finite.
 
     Returns:
-      int8 ``[out, in]`` in [-127, 127] and the scales, float32 ``[out]``: absmax / 127, and 1 for a
-      row of zeros. ``values * scales[:, None]`` is the matrix again, each entry within half a
-      scale. The values are ``matrix * (127 / absmax)`` in float32, rounded half to even: bit by bit
-      what the engine makes of a float32 file, and of activations.
+        int8 `[out, in]` in [-127, 127] and the scales, float32 `[out]`: absmax / 127, and 1 for a
+        row of zeros. `values * scales[:, None]` is the matrix again, each entry within half a
+        scale. The values are `matrix * (127 / absmax)` in float32, rounded half to even: bit by bit
+        what the engine makes of a float32 file, and of activations.
 
-    Reference: ``keras.quantizers.abs_max_quantize``, which multiplies by 127 / absmax too (and adds
+    Reference: `keras.quantizers.abs_max_quantize`, which multiplies by 127 / absmax too (and adds
     1e-7 to absmax, so that its values differ where absmax is below some 1e-4).
     """
     largest = np.abs(matrix).max(axis=1).astype(np.float32)

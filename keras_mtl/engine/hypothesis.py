@@ -15,23 +15,23 @@ class Hypothesis:
     Two hypotheses are equal if all their fields are, bit by bit.
 
     Args:
-      ids: token ids without the end of sentence. None if the model does not say them: an exported
-        model of an older version has only text, score and length.
-      score: log-probability / length penalty + coverage; 0 for an empty line, -inf if the model
-        finds no sequence possible.
-      log_probability: sum of `token_scores`, natural logarithm; None as for `ids`. With
-        `score_prefix` false, a prefix does not count.
-      ended: whether there is an end of sentence; else the hypothesis was cut off at its greatest
-        length. None as for `ids`.
-      token_scores: float32[T], log-probability of each token, then of the end of sentence if there
-        is one. None as for `ids`.
-      alignment: float32[T, source length], attention from each token, then from the end of
-        sentence, to the source; each row has the sum 1. None unless it was asked for.
-      text: the translation, one line.
-      tokens: pieces of the vocabulary, one for each id.
-      source_tokens: pieces of the source that the columns of `alignment` belong to: the tag of the
-        target language, the text, the end of sentence. Empty without `alignment`.
-      length: number of tokens, the end of sentence not counted; default that of `ids`.
+        ids: token ids without the end of sentence. None if the model does not say them: an exported
+            model of an older version has only text, score and length.
+        score: log-probability / length penalty + coverage; 0 for an empty line, -inf if the model
+            finds no sequence possible.
+        log_probability: sum of `token_scores`, natural logarithm; None as for `ids`. With
+            `score_prefix` false, a prefix does not count.
+        ended: whether there is an end of sentence; else the hypothesis was cut off at its greatest
+            length. None as for `ids`.
+        token_scores: float32[T], log-probability of each token, then of the end of sentence if
+            there is one. None as for `ids`.
+        alignment: float32[T, source length], attention from each token, then from the end of
+            sentence, to the source; each row has the sum 1. None unless it was asked for.
+        text: the translation, one line.
+        tokens: pieces of the vocabulary, one for each id.
+        source_tokens: pieces of the source that the columns of `alignment` belong to: the tag of
+            the target language, the text, the end of sentence. Empty without `alignment`.
+        length: number of tokens, the end of sentence not counted; default that of `ids`.
     """
 
     ids: list[int] | None
@@ -78,10 +78,10 @@ def hypothesis_of(
     """Returns one hypothesis of the outputs of a search in a graph.
 
     Args:
-      arrays: `ids`, `lengths`, `scores`, `log_probabilities`, `ended`, `token_scores` and, if there
-        are any, `alignments`; the first two axes are sentence and hypothesis.
-      place: sentence and hypothesis.
-      source_length: source tokens of the sentence.
+        arrays: `ids`, `lengths`, `scores`, `log_probabilities`, `ended`, `token_scores` and, if
+            there are any, `alignments`; the first two axes are sentence and hypothesis.
+        place: sentence and hypothesis.
+        source_length: source tokens of the sentence.
     """
     length, ended = int(arrays["lengths"][place]), bool(arrays["ended"][place])
     scored = length + ended

@@ -27,13 +27,13 @@ class NativeError(errors.KerasMtlError):
 
 @functools.cache
 def core() -> ModuleType:
-    """Loads the module ``keras_mtl._core``.
+    """Loads the module `keras_mtl._core`.
 
     Returns:
-      The module; later calls return the same one.
+        The module; later calls return the same one.
 
     Raises:
-      NativeError: it is not built, cannot be loaded, or was built for another version.
+        NativeError: it is not built, cannot be loaded, or was built for another version.
     """
     try:
         module = importlib.import_module("keras_mtl._core")
@@ -51,11 +51,11 @@ def check_version(built_for: str, path: str) -> None:
     """Checks that the core was built from the sources of this package.
 
     Args:
-      built_for: version that the core reports.
-      path: file of the core, for the message.
+        built_for: version that the core reports.
+        path: file of the core, for the message.
 
     Raises:
-      NativeError: the versions differ.
+        NativeError: the versions differ.
     """
     if built_for != keras_mtl.__version__:
         raise NativeError(
@@ -74,10 +74,10 @@ def is_available() -> bool:
 
 
 def cpu_features() -> dict[str, bool]:
-    """What the processor has and the operating system allows, by name (``avx2``, ``amx_int8``...).
+    """What the processor has and the operating system allows, by name (`avx2`, `amx_int8`...).
 
     Raises:
-      NativeError: the core cannot be loaded.
+        NativeError: the core cannot be loaded.
     """
     return dict(core().cpu_features())
 
@@ -85,14 +85,14 @@ def cpu_features() -> dict[str, bool]:
 def isa() -> str:
     """The instruction set that kernels use: the fastest of this machine.
 
-    The environment variable ``KERAS_MTL_ISA`` chooses a slower one, to compare or to reproduce.
+    The environment variable `KERAS_MTL_ISA` chooses a slower one, to compare or to reproduce.
 
     Returns:
-      One of :data:`ISAS`.
+        One of :data:`ISAS`.
 
     Raises:
-      NativeError: the variable names no instruction set, or one that this machine lacks; or the
-        core cannot be loaded.
+        NativeError: the variable names no instruction set, or one that this machine lacks; or the
+            core cannot be loaded.
     """
     return choose_isa(os.environ.get(ISA_VARIABLE, ""), core().isa())
 
@@ -101,15 +101,15 @@ def choose_isa(requested: str, best: str, name: str = ISA_VARIABLE) -> str:
     """Resolves a requested instruction set against what the machine has.
 
     Args:
-      requested: one of :data:`ISAS`, or empty for the best.
-      best: the fastest of :data:`ISAS` that this machine has.
-      name: where it was requested, for the message.
+        requested: one of :data:`ISAS`, or empty for the best.
+        best: the fastest of :data:`ISAS` that this machine has.
+        name: where it was requested, for the message.
 
     Returns:
-      The instruction set to use.
+        The instruction set to use.
 
     Raises:
-      NativeError: ``requested`` is unknown or faster than ``best``.
+        NativeError: `requested` is unknown or faster than `best`.
     """
     if not requested:
         return best

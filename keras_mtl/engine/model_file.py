@@ -42,17 +42,17 @@ def open_model_file(path: str | os.PathLike[str], verify: bool = False) -> Any:
     """Opens a model file: maps it and checks its header and its table.
 
     Args:
-      path: the file.
-      verify: also reads every tensor and compares its checksum.
+        path: the file.
+        verify: also reads every tensor and compares its checksum.
 
     Returns:
-      An object with `path`, `size` in bytes, `format_version`, `hyperparameters` by name,
-      `tensor_names`, `tensor(name)` (a read-only array that shares the file's memory), `verify()`
-      and `check_transformer()`. An open `Engine` has one as `file`.
+        An object with `path`, `size` in bytes, `format_version`, `hyperparameters` by name,
+        `tensor_names`, `tensor(name)` (a read-only array that shares the file's memory), `verify()`
+        and `check_transformer()`. An open `Engine` has one as `file`.
 
     Raises:
-      ExportError: the file is missing, damaged or of another kind.
-      NativeError: the C++ core cannot be loaded.
+        ExportError: the file is missing, damaged or of another kind.
+        NativeError: the C++ core cannot be loaded.
     """
     return library.core().ModelFile(os.fspath(path), verify)
 
@@ -65,16 +65,16 @@ def write_model_file(
     """Writes a model file; it is complete or not there.
 
     Args:
-      path: the file; one that exists is replaced.
-      hyperparameters: integers of 64 bits, finite floats, texts, lists of integers or of texts; an
-        empty list is one of integers. Names are printable ASCII without spaces.
-      tensors: float32, int8, uint8 or int32 arrays of at least one element and at most 8 axes.
+        path: the file; one that exists is replaced.
+        hyperparameters: integers of 64 bits, finite floats, texts, lists of integers or of texts;
+            an empty list is one of integers. Names are printable ASCII without spaces.
+        tensors: float32, int8, uint8 or int32 arrays of at least one element and at most 8 axes.
 
     Returns:
-      The path.
+        The path.
 
     Raises:
-      ExportError: a value does not fit the format, or the file cannot be written.
+        ExportError: a value does not fit the format, or the file cannot be written.
     """
     target = Path(path)
     entries = [_hyperparameter(name, value) for name, value in hyperparameters.items()]

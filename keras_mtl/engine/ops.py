@@ -17,14 +17,14 @@ def load_ops() -> ModuleType:
     """Loads the TensorFlow operations of keras_mtl and imports TensorFlow.
 
     To be called before a SavedModel that holds them is loaded. They have kernels only for CPUs and
-    none for XLA, so a function that calls them must not be compiled (``jit_compile=False``).
+    none for XLA, so a function that calls them must not be compiled (`jit_compile=False`).
 
     Returns:
-      A module with a function for each operation: ``keras_mtl_quantized_mat_mul``,
-      ``keras_mtl_beam_search``, ``keras_mtl_translate``, …
+        A module with a function for each operation: `keras_mtl_quantized_mat_mul`,
+        `keras_mtl_beam_search`, `keras_mtl_translate`, …
 
     Raises:
-      NativeError: they are not built, or for another version of TensorFlow or keras_mtl.
+        NativeError: they are not built, or for another version of TensorFlow or keras_mtl.
     """
     library = _ops_library()
     try:
@@ -71,11 +71,11 @@ def check_ops_version(library: Path, tensorflow: str) -> None:
     """Checks what the TensorFlow operations were built for, without loading them.
 
     Args:
-      library: file of the operations; ``_tf_ops.json`` next to it says what it was built for.
-      tensorflow: version of the TensorFlow that will load it.
+        library: file of the operations; `_tf_ops.json` next to it says what it was built for.
+        tensorflow: version of the TensorFlow that will load it.
 
     Raises:
-      NativeError: the minor versions of TensorFlow, or the versions of keras_mtl, differ.
+        NativeError: the minor versions of TensorFlow, or the versions of keras_mtl, differ.
     """
     record = library.with_suffix(".json")
     try:

@@ -12,9 +12,9 @@ class ComputeTypeChange:
     """A task's translations compared with those that another compute type made of the same text.
 
     Attributes:
-      changed: share of the sentences whose translation differs, in [0, 1].
-      differences: score minus that of the other type, by metric.
-      p_values: probability of such a difference by chance, by metric.
+        changed: share of the sentences whose translation differs, in [0, 1].
+        differences: score minus that of the other type, by metric.
+        p_values: probability of such a difference by chance, by metric.
     """
 
     changed: float
@@ -26,9 +26,9 @@ def compare_compute_types(result: TaskResult, other: TaskResult, samples: int) -
     """Compares two results on the same sentences by paired bootstrap.
 
     Args:
-      result: result of a compute type.
-      other: result of the type to compare with.
-      samples: number of bootstrap resamples.
+        result: result of a compute type.
+        other: result of the type to compare with.
+        samples: number of bootstrap resamples.
     """
     pairs = zip(result.hypotheses, other.hypotheses, strict=True)
     changed = sum(ours != theirs for ours, theirs in pairs) / result.pairs

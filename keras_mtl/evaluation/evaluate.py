@@ -20,13 +20,13 @@ class Evaluation:
     """Scores of a trained model, and what its report says of them.
 
     Attributes:
-      results: result of each task, in the order of the tasks.
-      scored_pairs: which pairs were scored, by task.
-      record: weights, settings, date and machine; see `keras_mtl.evaluation.reports`.
-      path: file of the report.
-      copied: scores of the sources as if they were the translations, by task; empty unless
-        ``copy_source`` was set.
-      changes: comparison with another compute type, by task; empty unless ``compare_with`` was set.
+        results: result of each task, in the order of the tasks.
+        scored_pairs: which pairs were scored, by task.
+        record: weights, settings, date and machine; see `keras_mtl.evaluation.reports`.
+        path: file of the report.
+        copied: scores of the sources as if they were the translations, by task; empty unless
+            `copy_source` was set.
+        changes: comparison with another compute type, by task; empty unless `compare_with` was set.
     """
 
     results: Mapping[str, TaskResult]
@@ -44,7 +44,7 @@ class Evaluation:
         """Writes the report and the translations; returns the path of the report.
 
         Raises:
-          DataError: the disk is full, or the directory cannot be written.
+            DataError: the disk is full, or the directory cannot be written.
         """
         return reports.write_report(self.path, self.results, self.scored_pairs, **self.record)
 
@@ -61,19 +61,19 @@ def evaluate(
     writes the report.
 
     Args:
-      model_dir: directory of the run.
-      settings: what is evaluated and how; None takes the defaults.
-      output: file of the report; None chooses a name in `model_dir`.
-      log: receives lines for the user, one after each task.
+        model_dir: directory of the run.
+        settings: what is evaluated and how; None takes the defaults.
+        output: file of the report; None chooses a name in `model_dir`.
+        log: receives lines for the user, one after each task.
 
     Returns:
-      The scores.
+        The scores.
 
     Raises:
-      ConfigError: a metric, task or corpus is unknown, or the report would replace another one.
-      CheckpointError: the model cannot be read, or its data was prepared again since.
-      DataError: a task has no pair to score, or the report cannot be written.
-      InputError: a source is too long, and ``on_long_line`` is ``error``.
+        ConfigError: a metric, task or corpus is unknown, or the report would replace another one.
+        CheckpointError: the model cannot be read, or its data was prepared again since.
+        DataError: a task has no pair to score, or the report cannot be written.
+        InputError: a source is too long, and `on_long_line` is `error`.
 
     Example:
 

@@ -52,20 +52,21 @@ class Evaluator:
     """Scores every task on a held-out part of its data.
 
     Args:
-      prepared: the prepared store.
-      translator: translates the sources; None if no metric compares text.
-      metrics: names of registered metrics (`keras_mtl.metrics.available`).
-      max_pairs: most pairs of a task; they are spread evenly over its length-sorted pairs, so that
-        the choice is the same each time and keeps the distribution of lengths. None takes all.
-      split: ``dev``, ``test``, or ``train`` for a question that training text may answer, such as
-        what another compute type changes. Its text is decoded from its tokens.
-      tasks: names of the tasks to score; None scores all.
-      likelihood: gives the loss of the references; needed only for metrics of the loss.
-      pairs_at_once: pairs that are translated between two checks whether to stop, >= 1.
+        prepared: the prepared store.
+        translator: translates the sources; None if no metric compares text.
+        metrics: names of registered metrics (`keras_mtl.metrics.available`).
+        max_pairs: most pairs of a task; they are spread evenly over its length-sorted pairs, so
+            that the choice is the same each time and keeps the distribution of lengths. None takes
+            all.
+        split: `dev`, `test`, or `train` for a question that training text may answer, such as
+            what another compute type changes. Its text is decoded from its tokens.
+        tasks: names of the tasks to score; None scores all.
+        likelihood: gives the loss of the references; needed only for metrics of the loss.
+        pairs_at_once: pairs that are translated between two checks whether to stop, >= 1.
 
     Raises:
-      ConfigError: a metric or task is unknown, or what it needs is missing.
-      DataError: a task has no pair in this split.
+        ConfigError: a metric or task is unknown, or what it needs is missing.
+        DataError: a task has no pair in this split.
     """
 
     def __init__(
@@ -123,14 +124,14 @@ class Evaluator:
         """Scores the tasks with the weights as they are now.
 
         Args:
-          log: function that receives a line after each task.
-          stopped: called every few seconds; returns whether to stop. None never stops.
+            log: function that receives a line after each task.
+            stopped: called every few seconds; returns whether to stop. None never stops.
 
         Returns:
-          The result of each task, in the order of the tasks.
+            The result of each task, in the order of the tasks.
 
         Raises:
-          EvaluationStopped: `stopped` returned True.
+            EvaluationStopped: `stopped` returned True.
         """
         if isinstance(self._translator, TextTranslator):
             self._translator.refresh()
@@ -159,8 +160,8 @@ class Evaluator:
         """Checks before the translation that no source is too long for a translator.
 
         Raises:
-          InputError: one is; the message names the file and line of the pair, or its number in the
-            split.
+            InputError: one is; the message names the file and line of the pair, or its number in
+                the split.
         """
         for name in self.tasks:
             reader, indices = self._readers[name], self._indices[name]
@@ -231,7 +232,7 @@ class Evaluator:
 
 
 def spread(count: int, most: int | None) -> np.ndarray:
-    """Chooses ``min(count, most)`` of ``count`` places, evenly spread, int64 and rising."""
+    """Chooses `min(count, most)` of `count` places, evenly spread, int64 and rising."""
     if most is None or most >= count:
         return np.arange(count, dtype=np.int64)
     # The middle of each of `most` equal parts, in whole numbers: no rounding to depend on.

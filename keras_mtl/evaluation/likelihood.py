@@ -35,17 +35,17 @@ class Likelihood(Protocol):
         """Adds up the loss of some pairs.
 
         Args:
-          task: the task of the pairs.
-          reader: their store.
-          indices: int64[n], pairs of the store.
-          stopped: called before each batch; returns whether to stop. None never stops.
+            task: the task of the pairs.
+            reader: their store.
+            indices: int64[n], pairs of the store.
+            stopped: called before each batch; returns whether to stop. None never stops.
 
         Returns:
-          Sum of the negative log-probabilities in nats, and the number of tokens, including the end
-          of sentence of each target.
+            Sum of the negative log-probabilities in nats, and the number of tokens, including the
+            end of sentence of each target.
 
         Raises:
-          EvaluationStopped: `stopped` returned True.
+            EvaluationStopped: `stopped` returned True.
         """
 
 
@@ -54,9 +54,9 @@ class PairIds:
     """Pairs of a store as a model takes them.
 
     Attributes:
-      tag_ids: id of the language tag before the source, by task name.
-      decoders: index of the decoder, by task name.
-      eos_id: id of the end of sentence.
+        tag_ids: id of the language tag before the source, by task name.
+        decoders: index of the decoder, by task name.
+        eos_id: id of the end of sentence.
     """
 
     tag_ids: Mapping[str, int]
@@ -87,8 +87,8 @@ class ModelLikelihood:
     """The likelihood under a Keras model.
 
     Args:
-      model: called with {"source", "target", "decoder"} int32, gives logits [rows, length, V].
-      ids: ids of the tasks.
+        model: called with {"source", "target", "decoder"} int32, gives logits [rows, length, V].
+        ids: ids of the tasks.
     """
 
     def __init__(self, model: Any, ids: PairIds):
@@ -133,8 +133,8 @@ class EngineLikelihood:
     """The likelihood under an engine, from the log-probabilities of the references' tokens.
 
     Args:
-      score_ids: scores ids on the engine.
-      ids: ids of the tasks.
+        score_ids: scores ids on the engine.
+        ids: ids of the tasks.
     """
 
     def __init__(self, score_ids: "ScoreIds", ids: PairIds):

@@ -25,13 +25,14 @@ def checkpoint_record(
     """Says which checkpoint was scored, and how far the run was trained then.
 
     Args:
-      model_dir: the run's directory.
-      checkpoint: prefix of the checkpoint that was read.
-      given: whether the user named it; otherwise it is the best of validation, or else the newest.
+        model_dir: the run's directory.
+        checkpoint: prefix of the checkpoint that was read.
+        given: whether the user named it; otherwise it is the best of validation, or else the
+            newest.
 
     Returns:
-      ``checkpoint`` (relative to the directory if it is inside), ``checkpoint_choice`` (``given``,
-      ``best`` or ``newest``), ``step`` and ``trained_steps``; a step that is not known is None.
+        `checkpoint` (relative to the directory if it is inside), `checkpoint_choice` (`given`,
+        `best` or `newest`), `step` and `trained_steps`; a step that is not known is None.
     """
     directory, path = Path(model_dir).resolve(), Path(checkpoint).resolve()
     inside = path.is_relative_to(directory)
@@ -46,7 +47,7 @@ def checkpoint_record(
 
 
 def machine_record(accelerators: Sequence[str]) -> dict[str, Any]:
-    """Says when, by which version and on which machine: ``date``, ``keras_mtl``, ``hardware``."""
+    """Says when, by which version and on which machine: `date`, `keras_mtl`, `hardware`."""
     return {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "keras_mtl": keras_mtl.__version__,
@@ -78,7 +79,7 @@ def weights_hash(arrays: Iterable[Any]) -> str:
     """Returns a hash of a model's weights, 16 hexadecimal digits.
 
     Args:
-      arrays: NumPy arrays, in the model's order.
+        arrays: NumPy arrays, in the model's order.
     """
     digest = hashlib.blake2b(digest_size=8)
     for array in arrays:
@@ -93,9 +94,9 @@ def partial_fields(
     """Lists what an evaluation lacks; empty for a complete one.
 
     Args:
-      scored: the scored pairs by task.
-      metrics: names of the metrics.
-      left_out: tasks of the model that are not scored although they have sentences.
+        scored: the scored pairs by task.
+        metrics: names of the metrics.
+        left_out: tasks of the model that are not scored although they have sentences.
     """
     noun = "task" if len(left_out) == 1 else "tasks"
     missing = [f"without {noun} {', '.join(left_out)}"] if left_out else []

@@ -35,14 +35,14 @@ def free_path(
     A report that has more pairs, tasks or metrics stays; a partial one then gets its own name.
 
     Args:
-      path: path of the complete report.
-      settings: what is evaluated.
-      scored: what is about to be scored, by task.
-      fixed: whether the report must have this path.
-      log: receives a line if the report gets another name.
+        path: path of the complete report.
+        settings: what is evaluated.
+        scored: what is about to be scored, by task.
+        fixed: whether the report must have this path.
+        log: receives a line if the report gets another name.
 
     Raises:
-      ConfigError: a report that would be lost has this name.
+        ConfigError: a report that would be lost has this name.
     """
     found = _obstacle_at(path, settings, scored)
     if found and not found.other_sentences and not fixed:
@@ -63,8 +63,8 @@ class Obstacle:
     """Why a report must not be replaced.
 
     Attributes:
-      reason: what would be lost.
-      other_sentences: whether the old report is of other sentences; otherwise it only has more.
+        reason: what would be lost.
+        other_sentences: whether the old report is of other sentences; otherwise it only has more.
     """
 
     reason: str
@@ -84,14 +84,14 @@ def obstacle(
     """Compares what is about to be scored with a report that has the same name.
 
     Args:
-      old: of `read_report`. Older versions did not write hashes; without them, equal numbers of
-        sentences count as the same sentences.
-      scored: what is about to be scored, by task.
-      metrics: what is about to be computed.
-      what: the split, or the file with corpora.
+        old: of `read_report`. Older versions did not write hashes; without them, equal numbers of
+            sentences count as the same sentences.
+        scored: what is about to be scored, by task.
+        metrics: what is about to be computed.
+        what: the split, or the file with corpora.
 
     Returns:
-      Why the old report must stay; None if the new one covers it.
+        Why the old report must stay; None if the new one covers it.
     """
     lost = []
     known_hashes = False
@@ -117,7 +117,7 @@ def obstacle(
 
 
 def shortened(reasons: Sequence[str]) -> str:
-    """Returns ``a, b, c, d and 2 more``."""
+    """Returns `a, b, c, d and 2 more`."""
     shown = ", ".join(reasons[:_SHOWN])
     more = len(reasons) - _SHOWN
     return f"{shown} and {more} more" if more > 0 else shown
@@ -126,13 +126,13 @@ def shortened(reasons: Sequence[str]) -> str:
 def selection_name(
     stem: str, tasks: Sequence[str] | None, max_pairs: int | None, metrics: Sequence[str]
 ) -> str:
-    """Returns the file name of a partial evaluation: ``evaluation-test-en-fr-100_pairs.json``.
+    """Returns the file name of a partial evaluation: `evaluation-test-en-fr-100_pairs.json`.
 
     Args:
-      stem: name of the complete report without its suffix.
-      tasks: tasks that were chosen; None for all.
-      max_pairs: most pairs of a task; None for all.
-      metrics: names of the metrics.
+        stem: name of the complete report without its suffix.
+        tasks: tasks that were chosen; None for all.
+        max_pairs: most pairs of a task; None for all.
+        metrics: names of the metrics.
     """
     parts = [stem]
     if tasks:

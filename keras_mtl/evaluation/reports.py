@@ -1,13 +1,13 @@
 """The report of an evaluation: scores, and what must be known to compare them with other scores.
 
-``evaluation-test.json`` holds the scores of each task, and in addition:
+`evaluation-test.json` holds the scores of each task, and in addition:
 
-* which weights: ``checkpoint``, ``checkpoint_choice``, ``step``, ``trained_steps`` and
-  ``weights_hash``
-* which sentences: ``split`` or ``corpora``, and for each task ``pairs``, ``available`` and
-  ``test_set_hash``; ``partial`` lists what a whole evaluation would have in addition
-* how and when: beam size, backend, compute type, ``date``, ``keras_mtl`` (the version) and
-  ``hardware``
+* which weights: `checkpoint`, `checkpoint_choice`, `step`, `trained_steps` and
+  `weights_hash`
+* which sentences: `split` or `corpora`, and for each task `pairs`, `available` and
+  `test_set_hash`; `partial` lists what a whole evaluation would have in addition
+* how and when: beam size, backend, compute type, `date`, `keras_mtl` (the version) and
+  `hardware`
 
 `keras_mtl.evaluation.report_names` chooses its name, so that a report never replaces one that has
 more, or one of other sentences. Loads no TensorFlow.
@@ -37,9 +37,9 @@ def report(
     """Returns results as plain data for JSON.
 
     Args:
-      results: results of `Evaluator.evaluate`.
-      scored: result of `Evaluator.scored_pairs`.
-      **extra: fields before the scores, for example ``split="test"``.
+        results: results of `Evaluator.evaluate`.
+        scored: result of `Evaluator.scored_pairs`.
+        **extra: fields before the scores, for example `split="test"`.
     """
     first = next(iter(results.values()))
     tasks: dict[str, dict[str, Any]] = {}
@@ -65,14 +65,14 @@ def write_report(
 ) -> Path:
     """Writes `report` as JSON, and the translations next to it; each file is complete or absent.
 
-    ``evaluation-test.json`` gets a directory ``evaluation-test`` with a file for each task; see
+    `evaluation-test.json` gets a directory `evaluation-test` with a file for each task; see
     `keras_mtl.evaluation.translations`.
 
     Returns:
-      The path.
+        The path.
 
     Raises:
-      DataError: the disk is full, or the directory cannot be written.
+        DataError: the disk is full, or the directory cannot be written.
     """
     path = Path(path)
     try:
@@ -89,7 +89,7 @@ def check_writable(path: str | os.PathLike[str]) -> None:
     """Checks before the work that a report can be written; creates its directory.
 
     Raises:
-      DataError: it cannot.
+        DataError: it cannot.
     """
     path = Path(path)
     probe = path.with_name(f"{path.name}.probe")

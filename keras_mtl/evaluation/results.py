@@ -12,13 +12,13 @@ class TaskResult:
     """Evaluation of one task.
 
     Attributes:
-      pairs: number of sentence pairs, >= 1.
-      scores: value by metric name; see `keras_mtl.metrics.MetricResult` for the units.
-      signatures: how each value was made, by metric name.
-      seconds: time for translating and scoring.
-      hypotheses: the translations, by rising length of the pair; empty if no metric needs them.
-      references: their references.
-      sources: what was translated.
+        pairs: number of sentence pairs, >= 1.
+        scores: value by metric name; see `keras_mtl.metrics.MetricResult` for the units.
+        signatures: how each value was made, by metric name.
+        seconds: time for translating and scoring.
+        hypotheses: the translations, by rising length of the pair; empty if no metric needs them.
+        references: their references.
+        sources: what was translated.
     """
 
     pairs: int
@@ -50,9 +50,9 @@ class ScoredPairs:
     """The pairs on which a task is scored.
 
     Attributes:
-      pairs: number of pairs that are scored.
-      available: number of pairs in the split or in the corpora.
-      digest: `keras_mtl.evaluation.translations.pairs_digest` of the scored pairs.
+        pairs: number of pairs that are scored.
+        available: number of pairs in the split or in the corpora.
+        digest: `keras_mtl.evaluation.translations.pairs_digest` of the scored pairs.
     """
 
     pairs: int
@@ -64,7 +64,7 @@ def macro_average(results: Mapping[str, TaskResult], metric: str) -> float:
     """Returns the mean of a metric over tasks; each task counts the same.
 
     Raises:
-      ConfigError: the metric was not evaluated.
+        ConfigError: the metric was not evaluated.
     """
     values = []
     for result in results.values():

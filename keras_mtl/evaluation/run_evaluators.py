@@ -33,10 +33,10 @@ def model_evaluator(
     translating.
 
     Args:
-      config: the experiment; ``trainer.evaluation`` says what is scored.
-      model: built model; its weights are read at each evaluation.
-      prepared: the prepared store.
-      split: ``dev`` or ``test``.
+        config: the experiment; `trainer.evaluation` says what is scored.
+        model: built model; its weights are read at each evaluation.
+        prepared: the prepared store.
+        split: `dev` or `test`.
     """
     settings = config.trainer.evaluation
     tasks = translation_tasks(config, prepared)
@@ -71,14 +71,14 @@ def engine_evaluator(
     Its scores on text are those of `model_evaluator` with the native backend.
 
     Args:
-      config: the experiment; ``trainer.evaluation`` says what is scored, and on how many threads.
-      path: the engine file; the evaluator keeps it open, so it may be removed.
-      prepared: the prepared store.
-      split: ``dev`` or ``test``.
+        config: the experiment; `trainer.evaluation` says what is scored, and on how many threads.
+        path: the engine file; the evaluator keeps it open, so it may be removed.
+        prepared: the prepared store.
+        split: `dev` or `test`.
 
     Raises:
-      ExportError: the file cannot be used.
-      NativeError: the engine cannot be loaded.
+        ExportError: the file cannot be used.
+        NativeError: the engine cannot be loaded.
     """
     settings = config.trainer.evaluation
     vocabulary, batch_size = prepared.vocabulary, config.task.decoding.batch_size

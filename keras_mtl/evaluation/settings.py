@@ -16,23 +16,24 @@ class EvaluationSettings:
     """Settings of an evaluation.
 
     Attributes:
-      split: part of the run's prepared data that is scored: ``dev``, ``test`` or ``train``.
-      corpora: file with a list of corpora to score instead of the split; see
-        `keras_mtl.data.evaluation_sets.load_corpora`.
-      unseen: leaves out pairs of `corpora` whose source is in the training data.
-      on_long_line: what to do with a source longer than the model's positions: ``error``,
-        ``truncate`` or ``skip``.
-      tasks: names of the tasks to score; None scores all.
-      metrics: names of the metrics.
-      max_pairs: most pairs of a task; None scores all.
-      beam_size: None takes that of the run.
-      checkpoint: checkpoint to read; None takes the best one, or else the newest.
-      backend: ``native``, ``tf`` or ``auto``.
-      compute_type: compute type of the engine, ``float32`` or ``int8``; None is ``float32``.
-      workers: threads of the engine; None takes one per processor.
-      compare_with: compute type that is scored in addition, to compare with; None compares nothing.
-      samples: bootstrap resamples of that comparison.
-      copy_source: whether to score the sources too, as if they were the translations.
+        split: part of the run's prepared data that is scored: `dev`, `test` or `train`.
+        corpora: file with a list of corpora to score instead of the split; see
+            `keras_mtl.data.evaluation_sets.load_corpora`.
+        unseen: leaves out pairs of `corpora` whose source is in the training data.
+        on_long_line: what to do with a source longer than the model's positions: `error`,
+            `truncate` or `skip`.
+        tasks: names of the tasks to score; None scores all.
+        metrics: names of the metrics.
+        max_pairs: most pairs of a task; None scores all.
+        beam_size: None takes that of the run.
+        checkpoint: checkpoint to read; None takes the best one, or else the newest.
+        backend: `native`, `tf` or `auto`.
+        compute_type: compute type of the engine, `float32` or `int8`; None is `float32`.
+        workers: threads of the engine; None takes one per processor.
+        compare_with: compute type that is scored in addition, to compare with; None compares
+            nothing.
+        samples: bootstrap resamples of that comparison.
+        copy_source: whether to score the sources too, as if they were the translations.
     """
 
     split: str = "test"
@@ -72,9 +73,9 @@ def check_settings(model_dir: str | os.PathLike[str], settings: EvaluationSettin
     """Checks metrics, tasks and corpora, before a model is loaded.
 
     Raises:
-      ConfigError: a metric is unknown or missing, or a list of corpora is wrong or names an unknown
-        task.
-      InputError: the model has no such task.
+        ConfigError: a metric is unknown or missing, or a list of corpora is wrong or names an
+            unknown task.
+        InputError: the model has no such task.
     """
     for name in settings.metrics:
         metrics_lib.check_metric(name)

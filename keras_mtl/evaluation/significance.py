@@ -15,13 +15,13 @@ def paired_bootstrap(
     """Tests whether translations score differently from those of a baseline.
 
     Args:
-      baseline: translations.
-      others: translations of the same sentences, by each system that is compared.
-      references: references of these sentences.
-      samples: number of bootstrap resamples.
+        baseline: translations.
+        others: translations of the same sentences, by each system that is compared.
+        references: references of these sentences.
+        samples: number of bootstrap resamples.
 
     Yields:
-      BLEU and chrF, each with (difference to the baseline, p-value) for every system.
+        BLEU and chrF, each with (difference to the baseline, p-value) for every system.
 
     Reference: Koehn 2004, "Statistical significance tests for machine translation evaluation", as
     implemented by sacrebleu (`sacrebleu.significance.PairedTest`).

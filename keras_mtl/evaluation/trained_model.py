@@ -40,17 +40,17 @@ def open_evaluator(
     """Loads a trained model and the pairs to score.
 
     Args:
-      model_dir: directory of the run.
-      settings: what is evaluated and how; None takes the defaults.
-      pairs: pairs that another evaluator has already read (its ``prepared``); None reads them.
-      log: receives lines for the user.
+        model_dir: directory of the run.
+        settings: what is evaluated and how; None takes the defaults.
+        pairs: pairs that another evaluator has already read (its `prepared`); None reads them.
+        log: receives lines for the user.
 
     Returns:
-      The evaluator, and what a report says of it.
+        The evaluator, and what a report says of it.
 
     Raises:
-      CheckpointError: the model cannot be read, or its data was prepared again since.
-      InputError: a source is too long, and ``on_long_line`` is ``error``.
+        CheckpointError: the model cannot be read, or its data was prepared again since.
+        InputError: a source is too long, and `on_long_line` is `error`.
     """
     from keras_mtl.decoding.loading import load_model
 
@@ -152,14 +152,14 @@ def load_run_data(
     """Loads a run's data, which must be what the model was trained with.
 
     Args:
-      model_dir: directory of the run.
-      vocabulary: the model's.
-      log: receives the warnings that were found when the data was prepared, such as sides that are
-        exchanged: they explain the scores.
+        model_dir: directory of the run.
+        vocabulary: the model's.
+        log: receives the warnings that were found when the data was prepared, such as sides that
+            are exchanged: they explain the scores.
 
     Raises:
-      CheckpointError: the data has another vocabulary.
-      DataError: the data is missing or damaged.
+        CheckpointError: the data has another vocabulary.
+        DataError: the data is missing or damaged.
     """
     config = files.load_params(model_dir)
     names = [pair.name for pair in config.task.pairs]

@@ -1,6 +1,6 @@
 """Translations of an evaluation on disk: what was translated, and what it should have been.
 
-One file a task, ``<task>.jsonl``, one JSON object a sentence pair::
+One file a task, `<task>.jsonl`, one JSON object a sentence pair::
 
     {"source": "...", "hypothesis": "...", "reference": "..."}
 
@@ -60,11 +60,11 @@ def write_translations(
     """Writes a file for each task that was translated; each is complete or absent.
 
     Args:
-      directory: created if missing. Files of tasks that are not in `results` stay.
-      results: by task.
+        directory: created if missing. Files of tasks that are not in `results` stay.
+        results: by task.
 
     Returns:
-      The directory.
+        The directory.
     """
     directory = Path(directory)
     for task, result in results.items():
@@ -82,7 +82,7 @@ def read_translations(path: str | os.PathLike[str]) -> list[Translation]:
     """Reads the file of one task.
 
     Raises:
-      DataError: the file cannot be read, or a line is not a translation.
+        DataError: the file cannot be read, or a line is not a translation.
     """
     result = []
     try:

@@ -31,23 +31,23 @@ def export_ctranslate2(
     """Writes a model directory of CTranslate2.
 
     CTranslate2 knows one decoder, so a model with several gives a directory for each target
-    language inside ``output``. In addition to CTranslate2's files, a directory holds
-    ``sentencepiece.model`` and ``keras_mtl.json``: the tasks with the tag that begins a source, and
-    the tokens that are not text (``suppress``; give them to CTranslate2 as ``suppress_sequences``).
+    language inside `output`. In addition to CTranslate2's files, a directory holds
+    `sentencepiece.model` and `keras_mtl.json`: the tasks with the tag that begins a source, and
+    the tokens that are not text (`suppress`; give them to CTranslate2 as `suppress_sequences`).
 
     Args:
-      model: a built ``keras_mtl.models.Transformer``.
-      vocabulary: the model's.
-      tasks: the model's.
-      output: the directory to make.
-      weight_type: float32, int8, int8_float32, float16 or int16.
-      overwrite: whether a directory of CTranslate2 may be replaced.
+        model: a built `keras_mtl.models.Transformer`.
+        vocabulary: the model's.
+        tasks: the model's.
+        output: the directory to make.
+        weight_type: float32, int8, int8_float32, float16 or int16.
+        overwrite: whether a directory of CTranslate2 may be replaced.
 
     Returns:
-      The directory.
+        The directory.
 
     Raises:
-      ExportError: CTranslate2 is not installed, the directory exists, or it cannot be written.
+        ExportError: CTranslate2 is not installed, the directory exists, or it cannot be written.
     """
     if weight_type not in QUANTIZATIONS:
         raise ExportError(f"weight_type={weight_type!r}{nearest(weight_type, QUANTIZATIONS)}")
@@ -87,14 +87,14 @@ def write_directory(
     """Writes CTranslate2's own files of one decoder.
 
     Args:
-      model: a built ``keras_mtl.models.Transformer``.
-      decoder: index of the decoder.
-      tokens: text of each id, all different.
-      directory: made when it is not there.
-      unk_id: id that unknown tokens get.
-      bos_id: id that starts a target.
-      eos_id: id that ends source and target; CTranslate2 adds it to a source itself.
-      weight_type: see ``export_ctranslate2``.
+        model: a built `keras_mtl.models.Transformer`.
+        decoder: index of the decoder.
+        tokens: text of each id, all different.
+        directory: made when it is not there.
+        unk_id: id that unknown tokens get.
+        bos_id: id that starts a target.
+        eos_id: id that ends source and target; CTranslate2 adds it to a source itself.
+        weight_type: see `export_ctranslate2`.
     """
     specs = _package().specs
     common = importlib.import_module("ctranslate2.specs.common_spec")

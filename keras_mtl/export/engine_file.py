@@ -28,20 +28,20 @@ def export_engine_file(
     """Writes the engine file of a model in memory.
 
     Args:
-      model: a built `keras_mtl.models.Transformer`.
-      vocabulary: the model's.
-      tasks: the model's.
-      output: the file to write.
-      weight_type: one of `WEIGHT_TYPES`; see `keras_mtl.decoding.engine_file.write_engine_file`.
-      options: beam search of a translator that is given no options.
-      overwrite: whether an engine file of this name may be replaced.
+        model: a built `keras_mtl.models.Transformer`.
+        vocabulary: the model's.
+        tasks: the model's.
+        output: the file to write.
+        weight_type: one of `WEIGHT_TYPES`; see `keras_mtl.decoding.engine_file.write_engine_file`.
+        options: beam search of a translator that is given no options.
+        overwrite: whether an engine file of this name may be replaced.
 
     Returns:
-      The file.
+        The file.
 
     Raises:
-      ExportError: an argument does not fit, a weight is not finite, the file exists, or it cannot
-        be written.
+        ExportError: an argument does not fit, a weight is not finite, the file exists, or it cannot
+            be written.
     """
     check_free_file(Path(output), overwrite)
     return write_engine_file(

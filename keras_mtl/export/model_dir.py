@@ -22,21 +22,21 @@ def export_weights(
     """Writes the weights of a model directory.
 
     Args:
-      file_format: ``engine`` (see ``engine_file.export_engine_file``; with the options of beam
-        search that the directory has) or ``ctranslate2`` (see ``ctranslate2.export_ctranslate2``).
-      model_dir: directory that ``keras-mtl train`` has written.
-      output: the file, or directory, to make.
-      checkpoint: see ``keras_mtl.decoding.loading.load_model``.
-      weight_type: one of those of the format.
-      overwrite: whether what has this name may be replaced.
+        file_format: `engine` (see `engine_file.export_engine_file`; with the options of beam
+            search that the directory has) or `ctranslate2` (see `ctranslate2.export_ctranslate2`).
+        model_dir: directory that `keras-mtl train` has written.
+        output: the file, or directory, to make.
+        checkpoint: see `keras_mtl.decoding.loading.load_model`.
+        weight_type: one of those of the format.
+        overwrite: whether what has this name may be replaced.
 
     Returns:
-      The file, or directory.
+        The file, or directory.
 
     Raises:
-      CheckpointError: the model directory cannot be used.
-      ExportError: the format or its weight type is unknown, something is in the way, or it cannot
-        be written.
+        CheckpointError: the model directory cannot be used.
+        ExportError: the format or its weight type is unknown, something is in the way, or it cannot
+            be written.
     """
     if file_format not in FORMATS:
         raise ExportError(f"format={file_format!r}{nearest(file_format, FORMATS)}")

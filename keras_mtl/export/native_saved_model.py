@@ -29,12 +29,12 @@ from keras_mtl.export.translation_module import (
 
 
 class EngineSearch(tf.Module):
-    """The engine's search, by the operation ``KerasMtl>Translate``.
+    """The engine's search, by the operation `KerasMtl>Translate`.
 
     Args:
-      engine_file: the model file; a copy of it is saved with the module.
-      options: beam search, with all tokens that are suppressed.
-      pad_id: id behind the end of a hypothesis.
+        engine_file: the model file; a copy of it is saved with the module.
+        options: beam search, with all tokens that are suppressed.
+        pad_id: id behind the end of a hypothesis.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class EngineSearch(tf.Module):
     def __call__(
         self, source: tf.Tensor, decoder: tf.Tensor, lengths: tf.Tensor, alignments: bool
     ) -> dict[str, tf.Tensor]:
-        """See ``TranslationModule``; T is the longest translation of the batch."""
+        """See `TranslationModule`; T is the longest translation of the batch."""
         found = self._operation(
             path=self._file.asset_path,
             source=source,
@@ -82,24 +82,24 @@ def export_native_saved_model(
     weight_type: str = "float32",
     overwrite: bool = False,
 ) -> Path:
-    """Writes the SavedModel of a model in memory; see ``export_saved_model``.
+    """Writes the SavedModel of a model in memory; see `export_saved_model`.
 
     Args:
-      model: a trained ``keras_mtl.models.Transformer``.
-      vocabulary: the model's.
-      tasks: the model's.
-      options: beam search of the exported model; native ones too.
-      output: the directory to make.
-      weight_type: ``float32`` or ``int8``, as of ``export_engine_file``.
-      overwrite: whether a directory of this name may be replaced.
+        model: a trained `keras_mtl.models.Transformer`.
+        vocabulary: the model's.
+        tasks: the model's.
+        options: beam search of the exported model; native ones too.
+        output: the directory to make.
+        weight_type: `float32` or `int8`, as of `export_engine_file`.
+        overwrite: whether a directory of this name may be replaced.
 
     Returns:
-      The directory.
+        The directory.
 
     Raises:
-      ExportError: the directory exists, or it or the weights cannot be written.
-      InputError: options that the model cannot fulfill.
-      NativeError: the TensorFlow operations cannot be loaded.
+        ExportError: the directory exists, or it or the weights cannot be written.
+        InputError: options that the model cannot fulfill.
+        NativeError: the TensorFlow operations cannot be loaded.
     """
     check_free(Path(output), overwrite)
     options = model_options(options, suppressed_ids(vocabulary), vocabulary, model.max_length)
@@ -130,11 +130,11 @@ def export_native_model_dir(
     weight_type: str = "float32",
     overwrite: bool = False,
 ) -> Path:
-    """Writes the SavedModel of a model directory; arguments as of ``export_model_dir``.
+    """Writes the SavedModel of a model directory; arguments as of `export_model_dir`.
 
     Raises:
-      CheckpointError: the model directory cannot be used.
-      ExportError: see ``export_native_saved_model``, and so for InputError and NativeError.
+        CheckpointError: the model directory cannot be used.
+        ExportError: see `export_native_saved_model`, and so for InputError and NativeError.
     """
     check_free(Path(output), overwrite)
     load_ops()

@@ -6,7 +6,7 @@ from keras_mtl.errors import ExportError
 
 
 def check_free(path: Path, overwrite: bool) -> None:
-    """Refuses what must not be replaced: anything, or with ``overwrite`` all but a SavedModel."""
+    """Refuses what must not be replaced: anything, or with `overwrite` all but a SavedModel."""
     if not path.exists() and not path.is_symlink():
         return
     if not overwrite:

@@ -24,12 +24,12 @@ from keras_mtl.export.translation_module import (
 
 
 class GraphSearch(tf.Module):
-    """The search that ``Translator`` does, in a graph.
+    """The search that `Translator` does, in a graph.
 
     Args:
-      model: a trained ``keras_mtl.models.Transformer``.
-      vocabulary: its vocabulary.
-      options: beam search.
+        model: a trained `keras_mtl.models.Transformer`.
+        vocabulary: its vocabulary.
+        options: beam search.
     """
 
     def __init__(self, model: Any, vocabulary: Vocabulary, options: BeamOptions) -> None:
@@ -57,7 +57,7 @@ class GraphSearch(tf.Module):
     def __call__(
         self, source: tf.Tensor, decoder: tf.Tensor, lengths: tf.Tensor, alignments: bool
     ) -> dict[str, tf.Tensor]:
-        """See ``TranslationModule``; T is ``max_length``, and there are no alignments.
+        """See `TranslationModule`; T is `max_length`, and there are no alignments.
 
         Rows of one decoder are searched at a time; those without any token are left out.
         """
@@ -102,7 +102,7 @@ class GraphSearch(tf.Module):
         return found
 
     def _limits(self, lengths: tf.Tensor) -> tf.Tensor:
-        """``BeamOptions.sentence_max_length`` for each sentence."""
+        """`BeamOptions.sentence_max_length` for each sentence."""
         options = self._options
         limits = tf.fill(tf.shape(lengths), options.max_length)
         if options.max_length_factor is not None:
@@ -165,19 +165,19 @@ def export_saved_model(
     It is written under another name and renamed: the directory is complete or not there.
 
     Args:
-      model: a trained ``keras_mtl.models.Transformer``.
-      vocabulary: the model's.
-      tasks: the model's.
-      options: beam search of the exported model.
-      output: the directory to make.
-      overwrite: whether a directory of this name may be replaced.
+        model: a trained `keras_mtl.models.Transformer`.
+        vocabulary: the model's.
+        tasks: the model's.
+        options: beam search of the exported model.
+        output: the directory to make.
+        overwrite: whether a directory of this name may be replaced.
 
     Returns:
-      The directory.
+        The directory.
 
     Raises:
-      ExportError: the directory exists, or it cannot be written.
-      InputError: options that the model cannot fulfill.
+        ExportError: the directory exists, or it cannot be written.
+        InputError: options that the model cannot fulfill.
     """
     search = GraphSearch(model, vocabulary, options)
     module = TranslationModule(search, vocabulary, tasks, search.options, model.max_length)
@@ -195,19 +195,19 @@ def export_model_dir(
     """Writes the SavedModel of a model directory.
 
     Args:
-      model_dir: directory that ``keras-mtl train`` has written.
-      output: the directory to make.
-      options: what differs from ``task.decoding`` of ``params.yaml``.
-      checkpoint: see ``keras_mtl.decoding.loading.load_model``.
-      overwrite: whether a directory of this name may be replaced.
+        model_dir: directory that `keras-mtl train` has written.
+        output: the directory to make.
+        options: what differs from `task.decoding` of `params.yaml`.
+        checkpoint: see `keras_mtl.decoding.loading.load_model`.
+        overwrite: whether a directory of this name may be replaced.
 
     Returns:
-      The directory.
+        The directory.
 
     Raises:
-      CheckpointError: the model directory cannot be used.
-      ExportError: the directory exists, or it cannot be written.
-      InputError: an option is out of its range.
+        CheckpointError: the model directory cannot be used.
+        ExportError: the directory exists, or it cannot be written.
+        InputError: an option is out of its range.
     """
     check_free(Path(output), overwrite)
     loaded = load_model(model_dir, checkpoint)

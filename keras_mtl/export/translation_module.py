@@ -31,10 +31,10 @@ _TEXT_AND_TASK = [
 
 
 def normalize_text(text: tf.Tensor) -> tf.Tensor:
-    """Cleans text as ``keras_mtl.data.cleaning.normalize`` does, in the graph.
+    """Cleans text as `keras_mtl.data.cleaning.normalize` does, in the graph.
 
     Args:
-      text: string tensor of any shape; bytes that are no UTF-8 become U+FFFD.
+        text: string tensor of any shape; bytes that are no UTF-8 become U+FFFD.
     """
     text = tf.strings.unicode_transcode(text, "UTF-8", "UTF-8", errors="replace")
     text = tf.strings.regex_replace(text, _INVISIBLE, "")
@@ -42,7 +42,7 @@ def normalize_text(text: tf.Tensor) -> tf.Tensor:
 
 
 def single_spaces(text: tf.Tensor) -> tf.Tensor:
-    """``" ".join(text.split())`` of Python for a string tensor of any shape."""
+    """`" ".join(text.split())` of Python for a string tensor of any shape."""
     return tf.strings.strip(tf.strings.regex_replace(text, _SPACE, " "))
 
 
@@ -50,17 +50,17 @@ class TranslationModule(tf.Module):
     """What is saved: the tokenizer around a search.
 
     Args:
-      search: a `tf.Module`: `(source int32[N, S], decoder int32[N], lengths int32[N], alignments
-        bool) -> dict` in a graph. A source is tag, tokens, end of sentence, padding, and `lengths`
-        counts its tokens. The result has `ids` int32[N, H, T]; `lengths` int32, `scores` and
-        `log_probabilities` float32 and `ended` bool, each [N, H]; `token_scores` float32[N, H,
-        T + 1]; and, if they are asked for, `alignments` float32[N, H, T + 1, S]. H is
-        `num_hypotheses`.
-      vocabulary: the model's.
-      tasks: the model's.
-      options: of the search; fixed from here on.
-      max_length: the model's positions.
-      alignments: whether the search computes alignments, which `hypotheses` then returns.
+        search: a `tf.Module`: `(source int32[N, S], decoder int32[N], lengths int32[N], alignments
+            bool) -> dict` in a graph. A source is tag, tokens, end of sentence, padding, and
+            `lengths` counts its tokens. The result has `ids` int32[N, H, T]; `lengths` int32,
+            `scores` and `log_probabilities` float32 and `ended` bool, each [N, H]; `token_scores`
+            float32[N, H, T + 1]; and, if they are asked for, `alignments` float32[N, H, T + 1, S].
+            H is `num_hypotheses`.
+        vocabulary: the model's.
+        tasks: the model's.
+        options: of the search; fixed from here on.
+        max_length: the model's positions.
+        alignments: whether the search computes alignments, which `hypotheses` then returns.
     """
 
     def __init__(
@@ -93,12 +93,12 @@ class TranslationModule(tf.Module):
         """Translates.
 
         Args:
-          text: string[N], one sentence each; an empty one gives "".
-          task: string[] or string[N], names of tasks.
+            text: string[N], one sentence each; an empty one gives "".
+            task: string[] or string[N], names of tasks.
 
         Returns:
-          ``translations`` string[N, num_hypotheses], best first; ``scores`` float32 of the same
-          shape, -inf where there is no hypothesis; ``lengths`` int32 of the same shape, tokens.
+            `translations` string[N, num_hypotheses], best first; `scores` float32 of the same
+            shape, -inf where there is no hypothesis; `lengths` int32 of the same shape, tokens.
         """
         _, found = self._found(text, task, alignments=False)
         return self._texts(found)
@@ -108,14 +108,14 @@ class TranslationModule(tf.Module):
         """Translates, and returns all that `keras_mtl.engine.Hypothesis` has.
 
         Args:
-          text: as for `translate`.
-          task: as for `translate`.
+            text: as for `translate`.
+            task: as for `translate`.
 
         Returns:
-          The outputs of `translate`; `ids` int32 and `tokens` string [N, num_hypotheses, T];
-          `log_probabilities` float32 and `ended` bool [N, num_hypotheses]; `token_scores`
-          float32[N, num_hypotheses, T + 1]; and, if the search computes them, `alignments`
-          float32[N, num_hypotheses, T + 1, S] and `source_tokens` string[N, S].
+            The outputs of `translate`; `ids` int32 and `tokens` string [N, num_hypotheses, T];
+            `log_probabilities` float32 and `ended` bool [N, num_hypotheses]; `token_scores`
+            float32[N, num_hypotheses, T + 1]; and, if the search computes them, `alignments`
+            float32[N, num_hypotheses, T + 1, S] and `source_tokens` string[N, S].
         """
         source, found = self._found(text, task, self._alignments)
         shown = tf.sequence_mask(found["lengths"], tf.shape(found["ids"])[2])
@@ -132,7 +132,7 @@ class TranslationModule(tf.Module):
         """Cuts texts into tokens and searches.
 
         Returns:
-          The source ids, int32[N, S], and what the search found.
+            The source ids, int32[N, S], and what the search found.
         """
         count = tf.shape(text)[0]
         index = self._task_index(tf.broadcast_to(tf.reshape(task, [-1]), [count]))
@@ -170,7 +170,7 @@ class TranslationModule(tf.Module):
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "text")], autograph=False)
     def count_tokens(self, text: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Returns ``tokens``: int32[N], source tokens of each sentence, tag and end not counted."""
+        """Returns `tokens`: int32[N], source tokens of each sentence, tag and end not counted."""
         pieces = self._tokenizer.tokenize(normalize_text(text))
         return {"tokens": tf.cast(pieces.row_lengths(), tf.int32)}
 
@@ -179,9 +179,9 @@ class TranslationModule(tf.Module):
         """Describes the model.
 
         Returns:
-          ``name``, ``source``, ``target``: string[T], the tasks and their languages; ``options``:
-          string[], the options of beam search as JSON; ``max_source_tokens``: int32[], the longest
-          sentence; ``version``: string[], that of keras_mtl.
+            `name`, `source`, `target`: string[T], the tasks and their languages; `options`:
+            string[], the options of beam search as JSON; `max_source_tokens`: int32[], the longest
+            sentence; `version`: string[], that of keras_mtl.
         """
         return {
             "name": tf.constant([task.name for task in self._tasks]),
@@ -208,7 +208,7 @@ def save_translation_module(
     """Writes a SavedModel, which is complete or absent.
 
     Raises:
-      ExportError: the directory exists, or it cannot be written.
+        ExportError: the directory exists, or it cannot be written.
     """
     path = Path(output)
     check_free(path, overwrite)

@@ -1,8 +1,8 @@
 """The presets as experiments of Model Garden: importing this module registers them.
 
-Model Garden's tools work with classes of ``hyperparams.Config``. They are generated here from the
+Model Garden's tools work with classes of `hyperparams.Config`. They are generated here from the
 dataclasses of `keras_mtl.configuration.schema`: same names, fields, order and defaults. Model
-Garden's ``exp_factory.get_exp_config("translation/transformer_tiny")`` returns an instance, and
+Garden's `exp_factory.get_exp_config("translation/transformer_tiny")` returns an instance, and
 `from_garden` turns one into the configuration that the rest of keras_mtl takes.
 """
 
@@ -31,10 +31,10 @@ def garden_class(section: type) -> type:
     """Returns Model Garden's class for a section of the schema.
 
     Args:
-      section: a dataclass of `keras_mtl.configuration.schema`.
+        section: a dataclass of `keras_mtl.configuration.schema`.
 
     Returns:
-      A subclass of ``hyperparams.Config``; of Model Garden's ``ExperimentConfig`` for ours.
+        A subclass of `hyperparams.Config`; of Model Garden's `ExperimentConfig` for ours.
     """
     if section not in _CLASSES:
         hints = typing.get_type_hints(section)
@@ -77,8 +77,8 @@ def to_garden(config: schema.ExperimentConfig) -> config_definitions.ExperimentC
     """Returns a configuration as Model Garden's tools take it.
 
     Raises:
-      ConfigError: options of a component that Model Garden's classes cannot hold: lists of lists,
-        or a name that these classes reserve, such as ``override``.
+        ConfigError: options of a component that Model Garden's classes cannot hold: lists of lists,
+            or a name that these classes reserve, such as `override`.
     """
     result = garden_class(schema.ExperimentConfig)()
     try:
@@ -96,10 +96,10 @@ def from_garden(experiment: config_definitions.ExperimentConfig) -> schema.Exper
     """Returns an experiment of Model Garden as keras_mtl's configuration.
 
     Args:
-      experiment: an instance of ``garden_class(ExperimentConfig)``.
+        experiment: an instance of `garden_class(ExperimentConfig)`.
 
     Raises:
-      ConfigError: it is another class, or a field has another type than in the schema.
+        ConfigError: it is another class, or a field has another type than in the schema.
     """
     if not isinstance(experiment, garden_class(schema.ExperimentConfig)):
         raise ConfigError(
@@ -112,7 +112,7 @@ def from_garden(experiment: config_definitions.ExperimentConfig) -> schema.Exper
 
 
 def register() -> None:
-    """Makes all presets known to ``exp_factory``; those that are known already stay as they are."""
+    """Makes all presets known to `exp_factory`; those that are known already stay as they are."""
     for name in presets.available():
         try:
             exp_factory.get_exp_config(name)
@@ -128,7 +128,7 @@ def experiment(name: str) -> schema.ExperimentConfig:
     """Returns the configuration of an experiment that is registered with Model Garden.
 
     Raises:
-      ConfigError: no such experiment, or it is not one of keras_mtl's.
+        ConfigError: no such experiment, or it is not one of keras_mtl's.
     """
     register()
     try:

@@ -20,7 +20,7 @@ _NEVER_REACHED = np.float32(2.0)
 
 
 class ScheduleTaskSampler(task_sampler.TaskSampler):
-    """Any schedule as the task sampler of ``MultiTaskInterleavingTrainer``.
+    """Any schedule as the task sampler of `MultiTaskInterleavingTrainer`.
 
     The trainer draws the task of each step from `task_cumulative_distribution`; the draw depends
     only on the global step. Scores and losses reach the schedule through orbit's actions::
@@ -39,9 +39,9 @@ class ScheduleTaskSampler(task_sampler.TaskSampler):
         )
 
     The state of the schedule and its scores are part of a checkpoint that holds the sampler. The
-    checkpoint of Model Garden's trainer takes what the model names in ``checkpoint_items``: let
-    that return ``{"task_sampler": sampler}``, or make a ``tf.train.Checkpoint`` with
-    ``task_sampler=sampler`` in it.
+    checkpoint of Model Garden's trainer takes what the model names in `checkpoint_items`: let
+    that return `{"task_sampler": sampler}`, or make a `tf.train.Checkpoint` with
+    `task_sampler=sampler` in it.
 
     Probabilities are computed in Python at each step (`tf.numpy_function`), so the program that
     holds the training loop runs where Python runs; the steps themselves may run on a TPU.
@@ -138,7 +138,7 @@ class ScheduleTaskSampler(task_sampler.TaskSampler):
         self.adaptive.update(int(step))
 
     def eval_action(self, trainer: orbit.StandardTrainer) -> Callable[[Mapping[str, Any]], None]:
-        """An action for ``orbit.Controller(eval_actions=...)``: `update` by each evaluation."""
+        """An action for `orbit.Controller(eval_actions=...)`: `update` by each evaluation."""
         # Orbit adds its own numbers to the results, such as the steps a second.
         return lambda results: self.update(
             int(trainer.global_step.numpy()),
@@ -146,10 +146,10 @@ class ScheduleTaskSampler(task_sampler.TaskSampler):
         )
 
     def train_action(self, trainer: Any) -> Callable[[Mapping[str, Any]], None]:
-        """An action for ``orbit.Controller(train_actions=...)``: enters the tasks' losses.
+        """An action for `orbit.Controller(train_actions=...)`: enters the tasks' losses.
 
         Args:
-            trainer: the ``MultiTaskInterleavingTrainer``.
+            trainer: the `MultiTaskInterleavingTrainer`.
         """
         self._counts = self._task_steps(trainer)
 

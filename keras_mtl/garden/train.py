@@ -1,9 +1,9 @@
-"""Model Garden's command line for keras_mtl's trainer: ``python -m keras_mtl.garden.train``.
+"""Model Garden's command line for keras_mtl's trainer: `python -m keras_mtl.garden.train`.
 
-The flags are Model Garden's own (``official.common.flags``), and ``--experiment`` names an
-experiment of its ``exp_factory``. Everything else is keras_mtl: the files and overrides are
-checked with their lines, and the run is that of ``keras-mtl train``. Model Garden's
-``train_lib.run_experiment`` does not fit: its checkpoints know nothing of schedules, scores and
+The flags are Model Garden's own (`official.common.flags`), and `--experiment` names an
+experiment of its `exp_factory`. Everything else is keras_mtl: the files and overrides are
+checked with their lines, and the run is that of `keras-mtl train`. Model Garden's
+`train_lib.run_experiment` does not fit: its checkpoints know nothing of schedules, scores and
 data positions, and its tasks build tf_keras models.
 """
 
@@ -37,7 +37,7 @@ _WITHOUT_EFFECT = (
 
 
 def define_flags() -> None:
-    """Defines Model Garden's flags, and ``--import`` for plug-ins."""
+    """Defines Model Garden's flags, and `--import` for plug-ins."""
     garden_flags.define_flags()
     flags.DEFINE_multi_string(
         _IMPORT, default=[], help="Plug-in to import first, as my_package.experiments."
@@ -48,11 +48,11 @@ def configuration(values: flags.FlagValues) -> ExperimentConfig:
     """Returns the checked configuration that flags ask for.
 
     Args:
-      values: parsed flags of `define_flags`.
+        values: parsed flags of `define_flags`.
 
     Raises:
-      ConfigError: a flag is missing or has no meaning here, the experiment is unknown, or the
-        configuration is wrong.
+        ConfigError: a flag is missing or has no meaning here, the experiment is unknown, or the
+            configuration is wrong.
     """
     for name in ("experiment", "mode", "model_dir"):
         if not values[name].value:

@@ -1,4 +1,4 @@
-"""Schedules in ``model.fit``: any Keras model, the same Mixture and Schedule as the trainer's."""
+"""Schedules in `model.fit`: any Keras model, the same Mixture and Schedule as the trainer's."""
 
 import os
 import time
@@ -23,38 +23,39 @@ __all__ = ["TaskEvaluation", "TaskScheduling"]
 
 
 class TaskScheduling(keras.callbacks.Callback):
-    """Lets a schedule decide between the epochs of ``fit`` which task gets how many batches.
+    """Lets a schedule decide between the epochs of `fit` which task gets how many batches.
 
-    The dataset is ``mixture.dataset(steps=S)``, and an epoch of ``fit`` is S steps. Each epoch
+    The dataset is `mixture.dataset(steps=S)`, and an epoch of `fit` is S steps. Each epoch
     continues where the previous one ended. At the end of an epoch the tasks are scored and the
     schedule learns the scores; the next epoch's first batch is drawn by the new probabilities.
     Nothing that was prefetched is lost or seen twice, because the dataset ends with the epoch.
     Choose S by how quickly the schedule has to react.
 
     The callback counts the batches that the model was trained on, and the model's saved weights
-    hold that number. With ``state_path`` a run that was killed resumes at exactly that batch:
-    ``keras.callbacks.BackupAndRestore`` restores weights and optimizer, this callback the place in
+    hold that number. With `state_path` a run that was killed resumes at exactly that batch:
+    `keras.callbacks.BackupAndRestore` restores weights and optimizer, this callback the place in
     every task's data, the schedule's state and the scores that belong to them. List this callback
     before BackupAndRestore, so that a backup is never newer than the schedule's state.
 
     Args:
-      mixture: what the dataset is made of.
-      evaluate: scores the tasks: a `TaskEvaluation`, or a function that returns {task name: score};
-        a task that is left out keeps its score. None for a schedule that needs no scores.
-      baselines: {task name: score of a model trained on only this task}, > 0; for tasks that are
-        left out, and by default, those of the schedule's `TaskInfo`.
-      higher_is_better: direction of the scores; None takes that of a `TaskEvaluation`, else True.
-      interval: epochs between evaluations, >= 1.
-      state_path: file that the state is kept in; None keeps it in memory.
-      event_log: also gets probabilities and scores, for ``plot_run``; None logs only to ``fit``.
+        mixture: what the dataset is made of.
+        evaluate: scores the tasks: a `TaskEvaluation`, or a function that returns {task name:
+            score}; a task that is left out keeps its score. None for a schedule that needs no
+            scores.
+        baselines: {task name: score of a model trained on only this task}, > 0; for tasks that are
+            left out, and by default, those of the schedule's `TaskInfo`.
+        higher_is_better: direction of the scores; None takes that of a `TaskEvaluation`, else True.
+        interval: epochs between evaluations, >= 1.
+        state_path: file that the state is kept in; None keeps it in memory.
+        event_log: also gets probabilities and scores, for `plot_run`; None logs only to `fit`.
 
-    A schedule with factors needs a mixture with an ``application``. ``gradient`` works with any
-    optimizer whose moments the tasks share; ``map_fn`` must pass ``weight`` to the model as sample
-    weight. For ``learning_rate``, compile the model with
-    `keras_mtl.training.step.optimizers.Adam` with ``num_tasks`` and scaled moments.
+    A schedule with factors needs a mixture with an `application`. `gradient` works with any
+    optimizer whose moments the tasks share; `map_fn` must pass `weight` to the model as sample
+    weight. For `learning_rate`, compile the model with
+    `keras_mtl.training.step.optimizers.Adam` with `num_tasks` and scaled moments.
 
-    The ``logs`` of an epoch, which ``History``, ``CSVLogger`` and ``TensorBoard`` record, get
-    ``probability/<task>`` for the next epoch, ``score/<task>``, ``scale/<task>`` if the schedule
+    The `logs` of an epoch, which `History`, `CSVLogger` and `TensorBoard` record, get
+    `probability/<task>` for the next epoch, `score/<task>`, `scale/<task>` if the schedule
     has factors, and what a `TaskEvaluation` writes.
 
     Example::
@@ -71,10 +72,10 @@ class TaskScheduling(keras.callbacks.Callback):
         )
 
     Raises:
-      ConfigError: arguments do not fit each other, or ``steps_per_epoch`` is not the number of
-        steps of the mixture's dataset.
-      CheckpointError: ``state_path`` is damaged or of another run.
-      InputError: ``evaluate`` returned something else than scores of the mixture's tasks.
+        ConfigError: arguments do not fit each other, or `steps_per_epoch` is not the number of
+            steps of the mixture's dataset.
+        CheckpointError: `state_path` is damaged or of another run.
+        InputError: `evaluate` returned something else than scores of the mixture's tasks.
     """
 
     def __init__(

@@ -17,16 +17,16 @@ _KEY = "batches"
 
 
 class ConsumedBatches(KerasSaveable):
-    """Part of what ``save_weights`` and ``save`` write of a model and ``load_weights`` reads.
+    """Part of what `save_weights` and `save` write of a model and `load_weights` reads.
 
     Keras saves every saveable attribute of a model, so the number is in the files of
-    ``BackupAndRestore`` and ``ModelCheckpoint``. It is not a variable: the model's weights, its
+    `BackupAndRestore` and `ModelCheckpoint`. It is not a variable: the model's weights, its
     configuration and what is exported do not change, and a model without the attribute loads the
     file too.
 
     Args:
-      count: returns the number of batches that the weights have seen.
-      on_save: called with that number before the weights are written.
+        count: returns the number of batches that the weights have seen.
+        on_save: called with that number before the weights are written.
     """
 
     def __init__(self, count: Callable[[], int], on_save: Callable[[int], None]) -> None:

@@ -1,4 +1,4 @@
-"""Passes the task of each update to the optimizer of ``model.fit``."""
+"""Passes the task of each update to the optimizer of `model.fit`."""
 
 import warnings
 
@@ -12,7 +12,7 @@ from keras_mtl.training.step.scaling import pairing_warning
 
 
 class OptimizerTasks:
-    """Keeps the plan of tasks in keras_mtl's Adam ahead of the updates of ``fit``.
+    """Keeps the plan of tasks in keras_mtl's Adam ahead of the updates of `fit`.
 
     A training step of Keras does not know of tasks, and several of them may run in one call. The
     tasks of the next batches are known before they are read, so the optimizer gets them in advance.
@@ -92,7 +92,7 @@ class OptimizerTasks:
 
         Args:
             step: batches consumed.
-            updates: updates in one call, ``steps_per_execution``.
+            updates: updates in one call, `steps_per_execution`.
         """
         if self._optimizer is None or (step + updates <= self._planned and not self._may_skip):
             return

@@ -26,10 +26,10 @@ class FitState:
     """States of a mixture, its schedule and its scores, in the order of consumed batches.
 
     Marks tie the optimizer's iterations to numbers of batches at the moments when weights were
-    saved. They serve weights that were restored without `ConsumedBatches`, as by ``load_model``.
+    saved. They serve weights that were restored without `ConsumedBatches`, as by `load_model`.
 
     Args:
-      path: the file; None keeps the states in memory.
+        path: the file; None keeps the states in memory.
     """
 
     def __init__(self, path: Path | None) -> None:
@@ -62,7 +62,7 @@ class FitState:
         """Reads the file.
 
         Raises:
-          CheckpointError: it is damaged.
+            CheckpointError: it is damaged.
         """
         assert self.path is not None
         try:
@@ -85,8 +85,8 @@ class FitState:
         """Batches consumed when the optimizer had done that number of iterations.
 
         Returns:
-          The number of the latest saved weights or end of an epoch; None if none had that number of
-          iterations.
+            The number of the latest saved weights or end of an epoch; None if none had that number
+            of iterations.
         """
         known = [(int(state["iterations"]), _step(state)) for state in self._states]
         found = [batches for done, batches in [*known, *self._marks] if done == iterations]
@@ -96,11 +96,11 @@ class FitState:
         """Batches that iterations stand for if every batch since an epoch's end counted for one.
 
         Args:
-          iterations: of the optimizer.
-          accumulated: batches of an update.
+            iterations: of the optimizer.
+            accumulated: batches of an update.
 
         Returns:
-          The number; None if every state has more iterations.
+            The number; None if every state has more iterations.
         """
         known = [state for state in self._states if state["iterations"] <= iterations]
         if not known:
@@ -111,7 +111,7 @@ class FitState:
         """Drops states that are newer than the weights: their steps will be done again.
 
         Returns:
-          The newest state that is left; None if there is none, and then all stay.
+            The newest state that is left; None if there is none, and then all stay.
         """
         kept = [state for state in self._states if _step(state) <= batches]
         if not kept:

@@ -1,4 +1,4 @@
-"""Scores of every task inside ``model.fit``, each on its own data."""
+"""Scores of every task inside `model.fit`, each on its own data."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -18,32 +18,32 @@ _LOWER_IS_BETTER = frozenset(
 class TaskEvaluation(keras.callbacks.Callback):
     """Evaluates a model on the validation data of each task at the end of an epoch.
 
-    Among the callbacks of ``fit`` it writes to the ``logs`` of the epoch, which ``History``,
-    ``CSVLogger``, ``TensorBoard`` and ``ModelCheckpoint(monitor="digits/accuracy")`` read. Given to
+    Among the callbacks of `fit` it writes to the `logs` of the epoch, which `History`,
+    `CSVLogger`, `TensorBoard` and `ModelCheckpoint(monitor="digits/accuracy")` read. Given to
     `TaskScheduling` in place of a function it also gives its schedule the scores; then it is not
     listed among the callbacks.
 
     Args:
-      data: for each task what ``model.evaluate`` takes: a ``tf.data.Dataset`` of batches or a tuple
-        (inputs, labels) or (inputs, labels, weights).
-      metric: the score: a name that ``model.evaluate`` gives, such as ``accuracy``, or a function
-        of the model and a task's data that returns a number; or {task: name or function}, as for a
-        model with a head for each task.
-      higher_is_better: direction of the scores. None takes it from the names: lower is better if
-        the last word is loss, error, mae, mse, rmse or the like, as in ``digits_loss``. Of a
-        function higher is better.
-      interval: epochs between evaluations, >= 1; ignored by `TaskScheduling`, which has its own.
-      batch_size: rows of a batch if the data are arrays.
+        data: for each task what `model.evaluate` takes: a `tf.data.Dataset` of batches or a tuple
+            (inputs, labels) or (inputs, labels, weights).
+        metric: the score: a name that `model.evaluate` gives, such as `accuracy`, or a function
+            of the model and a task's data that returns a number; or {task: name or function}, as
+            for a model with a head for each task.
+        higher_is_better: direction of the scores. None takes it from the names: lower is better if
+            the last word is loss, error, mae, mse, rmse or the like, as in `digits_loss`. Of a
+            function higher is better.
+        interval: epochs between evaluations, >= 1; ignored by `TaskScheduling`, which has its own.
+        batch_size: rows of a batch if the data are arrays.
 
     Attributes:
-      scores: the latest scores, {task: score}; empty before the first evaluation.
+        scores: the latest scores, {task: score}; empty before the first evaluation.
 
-    The ``logs`` get ``<task>/<metric>`` for every metric of ``model.evaluate``, or for the
+    The `logs` get `<task>/<metric>` for every metric of `model.evaluate`, or for the
     function's name.
 
     Raises:
-      ConfigError: there are no tasks, ``metric`` does not fit the tasks, or the model has no such
-        metric.
+        ConfigError: there are no tasks, `metric` does not fit the tasks, or the model has no such
+            metric.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class TaskEvaluation(keras.callbacks.Callback):
             self.evaluate({} if logs is None else logs)
 
     def evaluate(self, logs: dict[str, Any]) -> dict[str, float]:
-        """Evaluates every task now, writes to ``logs`` and returns {task: score}."""
+        """Evaluates every task now, writes to `logs` and returns {task: score}."""
         for name, data in self._data.items():
             metric, label = self._metrics[name], _label(self._metrics[name])
             if callable(metric):
@@ -150,7 +150,7 @@ def _direction(metrics: Mapping[str, Metric]) -> bool:
     """Whether higher is better, by the names of the metrics.
 
     Raises:
-      ConfigError: tasks disagree, and a schedule compares them by one direction.
+        ConfigError: tasks disagree, and a schedule compares them by one direction.
     """
     higher = {
         task: not (isinstance(metric, str) and metric.split("_")[-1] in _LOWER_IS_BETTER)

@@ -34,17 +34,17 @@ def measure_baselines(
     """Trains a model for each task with the same configuration and records its best score.
 
     The models share the prepared data of the whole mix, so that their scores compare with those of
-    the mixed run. Each is trained in its own process, in ``<model_dir>/<task>``. A task that
+    the mixed run. Each is trained in its own process, in `<model_dir>/<task>`. A task that
     is done is not trained again; one that was interrupted resumes.
 
     Args:
         config: the experiment of all tasks.
-        model_dir: directory of the baselines; gets ``baselines.json``.
-        train_steps: steps of each model; None takes ``trainer.train_steps``.
+        model_dir: directory of the baselines; gets `baselines.json`.
+        train_steps: steps of each model; None takes `trainer.train_steps`.
         log: function that gets lines for the user.
 
     Returns:
-        By task the best validation score of ``trainer.evaluation.metric``, in the unit that
+        By task the best validation score of `trainer.evaluation.metric`, in the unit that
         schedules compare (`keras_mtl.metrics.schedule_score`).
 
     Raises:

@@ -9,7 +9,7 @@ BATCHES_FILE = "batches.tsv"
 
 
 class BatchLog:
-    """Writes ``batches.tsv``: step, task index and hash of each batch that was consumed.
+    """Writes `batches.tsv`: step, task index and hash of each batch that was consumed.
 
     Args:
         model_dir: directory of the run.
@@ -33,7 +33,7 @@ class BatchLog:
         replace_file(self.path, "".join(kept))
 
     def write(self, mixture: Mixture, consumed: int) -> None:
-        """Writes the batches up to ``consumed`` that the mixture has handed out since the last."""
+        """Writes the batches up to `consumed` that the mixture has handed out since the last."""
         with naming(self.path), self.path.open("a") as file:
             for step, task, fingerprint in mixture.take_fingerprints(consumed):
                 file.write(f"{step}\t{task}\t{fingerprint}\n")

@@ -33,7 +33,7 @@ def task_infos(config: ExperimentConfig, prepared: PreparedData) -> list[TaskInf
 
 
 def build_schedule(config: ExperimentConfig, tasks: Sequence[TaskInfo]) -> Schedule:
-    """Makes the schedule that ``trainer.schedule`` names."""
+    """Makes the schedule that `trainer.schedule` names."""
     settings = config.trainer.schedule
     return schedules.create(settings.name, tasks, **settings.parameters)
 
@@ -68,7 +68,7 @@ def check_dev_sizes(validated: Sequence[str], prepared: PreparedData) -> list[st
 
 
 def validated_tasks(config: ExperimentConfig) -> list[str]:
-    """Returns the names of the tasks that ``trainer.evaluation`` validates, in the tasks' order."""
+    """Returns the names of the tasks that `trainer.evaluation` validates, in the tasks' order."""
     chosen = config.trainer.evaluation.tasks
     names = [pair.name for pair in config.task.pairs]
     return [name for name in names if not chosen or name in chosen]
@@ -79,7 +79,7 @@ def plan_updates(config: ExperimentConfig) -> UpdatePlan:
 
     Raises:
         ConfigError: the schedule, a parameter of it or a baseline is wrong, what it scales has no
-            meaning for the batches that are configured, or ``trainer.balancing`` is wrong.
+            meaning for the batches that are configured, or `trainer.balancing` is wrong.
     """
     known = baselines.of_tasks(config)
     settings = config.trainer.schedule

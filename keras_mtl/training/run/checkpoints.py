@@ -47,12 +47,12 @@ class RunCheckpoints:
     """Saves and restores everything that a run needs to resume.
 
     Args:
-        model_dir: directory of the run; checkpoints are ``ckpt-<step>``.
+        model_dir: directory of the run; checkpoints are `ckpt-<step>`.
         checkpoint: what to save, made with an `ArrayState` among its parts.
         max_to_keep: newest checkpoints kept, >= 1.
         log: function that gets a line for the user.
         read: reads the checkpoint of a prefix into the objects, and raises when it cannot be read;
-            None reads all of ``checkpoint``.
+            None reads all of `checkpoint`.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class RunCheckpoints:
         return [int(Path(prefix).name.removeprefix("ckpt-")) for prefix in self.paths()]
 
     def save(self, step: int) -> str:
-        """Writes ``ckpt-<step>`` and drops the oldest beyond ``max_to_keep``.
+        """Writes `ckpt-<step>` and drops the oldest beyond `max_to_keep`.
 
         The checkpoint is written under another name and renamed, index last: one that is listed
         is complete.
@@ -101,7 +101,7 @@ class RunCheckpoints:
     def restore(self, tidy: bool = True) -> str | None:
         """Restores the newest checkpoint that can be read.
 
-        A damaged one is reported and renamed to ``damaged-ckpt-<step>.*``, and the one before it
+        A damaged one is reported and renamed to `damaged-ckpt-<step>.*`, and the one before it
         is taken.
 
         Args:
@@ -150,7 +150,7 @@ def write_checkpoint(
 
     Args:
         checkpoint: what to write.
-        prefix: its final name, without ``.index``.
+        prefix: its final name, without `.index`.
         before_return: called when it is in place.
 
     Returns:
@@ -172,8 +172,8 @@ def copy_checkpoint(
     """Copies a checkpoint, index last; the copy is made of hard links if the file system has them.
 
     Args:
-        source: name of the checkpoint, without ``.index``.
-        prefix: the name of the copy, without ``.index``.
+        source: name of the checkpoint, without `.index`.
+        prefix: the name of the copy, without `.index`.
         before_return: called when it is in place.
 
     Returns:
@@ -205,7 +205,7 @@ def _replace(
     """Writes a checkpoint, in place of one of the same name if there is one.
 
     The files of a checkpoint cannot be replaced all at once. The new one is therefore first listed
-    under a second name for the same step, ``ckpt-05`` for ``ckpt-5``, so that a process that is
+    under a second name for the same step, `ckpt-05` for `ckpt-5`, so that a process that is
     killed leaves one that is complete.
     """
     prefix.parent.mkdir(parents=True, exist_ok=True)

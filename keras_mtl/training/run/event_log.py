@@ -1,12 +1,12 @@
-"""The log of a run: ``metrics.jsonl`` and TensorBoard scalars.
+"""The log of a run: `metrics.jsonl` and TensorBoard scalars.
 
-``metrics.jsonl`` holds one JSON object a line, appended and flushed at each event, so that it can
-be followed with ``tail -f`` and read by any tool. There are two kinds of events::
+`metrics.jsonl` holds one JSON object a line, appended and flushed at each event, so that it can
+be followed with `tail -f` and read by any tool. There are two kinds of events::
 
     {"event": "train", "step": 100, "loss": {"en-fr": 5.1, ...}, "probabilities": {...}, ...}
     {"event": "evaluation", "step": 500, "scores": {"chrf": {"en-fr": 31.2, ...}}, ...}
 
-An evaluation that took effect after the step whose weights it is of has an ``effective_step`` too.
+An evaluation that took effect after the step whose weights it is of has an `effective_step` too.
 A run that resumes from a checkpoint drops the events after the checkpoint's step, so that the file
 holds each step once, as without the stop.
 """
@@ -51,8 +51,8 @@ class EventLog:
     """Writes the events of one run.
 
     Args:
-      model_dir: directory of the run; made when missing.
-      tensorboard: also write TensorBoard scalars under ``<model_dir>/tensorboard``.
+        model_dir: directory of the run; made when missing.
+        tensorboard: also write TensorBoard scalars under `<model_dir>/tensorboard`.
     """
 
     def __init__(self, model_dir: str | os.PathLike[str], tensorboard: bool = True):
@@ -69,15 +69,15 @@ class EventLog:
         next scalar is written, which makes its readers drop the points that are written again.
 
         Args:
-          step: step of the checkpoint that the run resumes from; 0 for a new run.
-          evaluated_step: step of the newest weights whose scores the checkpoint knows; None: that
-            of every evaluation that took effect by ``step``.
+            step: step of the checkpoint that the run resumes from; 0 for a new run.
+            evaluated_step: step of the newest weights whose scores the checkpoint knows; None: that
+                of every evaluation that took effect by `step`.
 
         Returns:
-          How many events were dropped, a torn last line included.
+            How many events were dropped, a torn last line included.
 
         Raises:
-          DataError: a line other than the last is not an event.
+            DataError: a line other than the last is not an event.
         """
         self.close()
         if not self.path.exists():
@@ -112,21 +112,21 @@ class EventLog:
         """Logs the steps since the last such event.
 
         Args:
-          step: training steps done.
-          losses: mean loss per token by task, in nats; tasks without a batch since then are
-            left out.
-          probabilities: by task, as the schedule gives them for the next step.
-          tokens_per_second: real target tokens per second, padding not counted; None: not known.
-          learning_rate: of the last step; None: not known.
-          gradient_norm: mean over the steps, before clipping; None: not known.
-          skipped: steps skipped since the start because the gradient was not finite.
-          batches: by task, what it has contributed since the start (batches, or examples when
-            batches are mixed).
-          scales: by task, the factor of an implicit schedule; None when all are 1.
-          weights: by task, the mean weight that balancing gave it in the steps that had it; None
-            without balancing.
-          tokens: by task, real target tokens since the last such event; their sum over the events
-            is what the task was trained on.
+            step: training steps done.
+            losses: mean loss per token by task, in nats; tasks without a batch since then are
+                left out.
+            probabilities: by task, as the schedule gives them for the next step.
+            tokens_per_second: real target tokens per second, padding not counted; None: not known.
+            learning_rate: of the last step; None: not known.
+            gradient_norm: mean over the steps, before clipping; None: not known.
+            skipped: steps skipped since the start because the gradient was not finite.
+            batches: by task, what it has contributed since the start (batches, or examples when
+                batches are mixed).
+            scales: by task, the factor of an implicit schedule; None when all are 1.
+            weights: by task, the mean weight that balancing gave it in the steps that had it; None
+                without balancing.
+            tokens: by task, real target tokens since the last such event; their sum over the events
+                is what the task was trained on.
         """
         event: dict[str, Any] = {
             "event": "train",
@@ -162,14 +162,14 @@ class EventLog:
         """Logs the validation of the tasks.
 
         Args:
-          step: training steps done by the weights that were validated.
-          results: by task; see ``keras_mtl.evaluation.results.TaskResult``.
-          ratios: score / baseline by task, for the tasks that have a baseline.
-          metric: the metric that drives the schedule and the choice of the best checkpoint.
-          probabilities: by task, after the schedule has learned from the scores; None when it has
-            not changed.
-          effective_step: step at which the scores took effect, if training continued meanwhile.
-          waited_seconds: how long training then waited for them.
+            step: training steps done by the weights that were validated.
+            results: by task; see `keras_mtl.evaluation.results.TaskResult`.
+            ratios: score / baseline by task, for the tasks that have a baseline.
+            metric: the metric that drives the schedule and the choice of the best checkpoint.
+            probabilities: by task, after the schedule has learned from the scores; None when it has
+                not changed.
+            effective_step: step at which the scores took effect, if training continued meanwhile.
+            waited_seconds: how long training then waited for them.
         """
         scores: dict[str, dict[str, float | None]] = {}
         for task, result in results.items():
@@ -262,7 +262,7 @@ def _scalars(event: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _is_known(event: Mapping[str, Any], step: int, evaluated_step: int | None) -> bool:
-    """Whether a checkpoint at ``step`` was saved after an event; see `EventLog.resume`."""
+    """Whether a checkpoint at `step` was saved after an event; see `EventLog.resume`."""
     if effective_step(event) > step:
         return False
     # A run that was stopped in a validation has saved before the scores took effect.

@@ -15,8 +15,8 @@ def find_notes(config: ExperimentConfig, prepared: PreparedData | None) -> list[
     """Returns what training accepts but the user may not mean: language codes, few dev pairs.
 
     Args:
-      config: the configuration.
-      prepared: the prepared store, if there is one.
+        config: the configuration.
+        prepared: the prepared store, if there is one.
     """
     pairs = config.task.pairs
     notes = language_notes(Direction(pair.name, pair.source, pair.target) for pair in pairs)
@@ -31,11 +31,11 @@ def find_problems(config: ExperimentConfig, prepared: PreparedData | None) -> li
     """Returns what training or preparing would refuse: schedule, balancing, baselines, corpora.
 
     Args:
-      config: the configuration.
-      prepared: the prepared store; if there is one, corpora may be missing.
+        config: the configuration.
+        prepared: the prepared store; if there is one, corpora may be missing.
 
     Returns:
-      A message for each problem.
+        A message for each problem.
     """
     problems: dict[str, None] = {}  # As an ordered set: tasks may share a corpus.
     try:

@@ -67,13 +67,13 @@ def run_experiment(
     mode: str = "train_and_eval",
     log: Callable[[str], None] = print,
 ) -> RunResult:
-    """Runs an experiment, from where ``model_dir`` stands to ``trainer.train_steps``.
+    """Runs an experiment, from where `model_dir` stands to `trainer.train_steps`.
 
     Args:
         config: the configuration.
         model_dir: directory of the run. If it holds checkpoints, the run resumes from the newest
             with the same tasks, batches and random numbers as without a stop.
-        mode: ``train`` (no validation), ``train_and_eval`` or ``eval`` (validate the newest
+        mode: `train` (no validation), `train_and_eval` or `eval` (validate the newest
             checkpoint once, and do not change the directory).
         log: function that gets lines for the user.
 
@@ -83,7 +83,7 @@ def run_experiment(
     Raises:
         ConfigError: a value in the configuration is wrong, or values contradict each other.
         DataError: the corpora or the prepared store cannot be used.
-        CheckpointError: ``model_dir`` belongs to another configuration, no checkpoint in it can be
+        CheckpointError: `model_dir` belongs to another configuration, no checkpoint in it can be
             read, or one cannot be written.
     """
     if mode not in MODES:

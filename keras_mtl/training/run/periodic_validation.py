@@ -45,7 +45,7 @@ def check_lag(config: ExperimentConfig) -> None:
 class PeriodicValidation:
     """Validates the tasks, updates the schedule, keeps the best weights, writes the log.
 
-    With ``trainer.evaluation.lag`` the weights of step s are validated by the engine in a thread,
+    With `trainer.evaluation.lag` the weights of step s are validated by the engine in a thread,
     and the scores take effect exactly at step s + lag: training waits there until they are known.
     At most one validation runs at a time: its result takes effect before the next one begins, and
     before the end of training.
@@ -55,7 +55,7 @@ class PeriodicValidation:
         prepared: the prepared store.
         model: the model.
         optimizer: its optimizer; if it keeps averages of the weights, these are validated.
-        mixture: learns the scores; they are entered in its ``adaptive``.
+        mixture: learns the scores; they are entered in its `adaptive`.
         directory: the run's directory.
         events: the run's log.
 
@@ -91,7 +91,7 @@ class PeriodicValidation:
         self.pending: Snapshot | None = None
 
     def next_stop(self, step: int) -> int:
-        """Returns the next step after ``step`` at which `run_due` has something to do."""
+        """Returns the next step after `step` at which `run_due` has something to do."""
         interval = self._settings.interval
         stop = self._config.trainer.train_steps
         if interval:
@@ -138,7 +138,7 @@ class PeriodicValidation:
             stopped: asked often whether to stop; None: never.
 
         Returns:
-            The score by task of ``trainer.evaluation.metric``.
+            The score by task of `trainer.evaluation.metric`.
 
         Raises:
             EvaluationStopped: `stopped` said so; nothing has changed.
@@ -226,7 +226,7 @@ class PeriodicValidation:
     def _learn(
         self, step: int, now: int, results: Results, log: Log, waited: float | None = None
     ) -> dict[str, float]:
-        """Lets the scores of the weights of ``step`` take effect at the step ``now``."""
+        """Lets the scores of the weights of `step` take effect at the step `now`."""
         metric = self._settings.metric
         scores = self._enter(step, results, log, None if waited is None else now)
         if step > self.evaluated_step:

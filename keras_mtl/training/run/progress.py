@@ -17,12 +17,12 @@ class Progress:
     """Shows step, loss, tokens per second and time left.
 
     Args:
-      total_steps: step at which training ends; > 0.
-      start_step: step at which this process began; 0 for a new run.
-      stream: where to write; None means stderr.
-      interval: seconds between lines when the stream is not a terminal; the bar of a terminal is
-        redrawn at most ten times a second.
-      clock: returns seconds; a test passes its own.
+        total_steps: step at which training ends; > 0.
+        start_step: step at which this process began; 0 for a new run.
+        stream: where to write; None means stderr.
+        interval: seconds between lines when the stream is not a terminal; the bar of a terminal is
+            redrawn at most ten times a second.
+        clock: returns seconds; a test passes its own.
     """
 
     def __init__(
@@ -50,9 +50,9 @@ class Progress:
         """Shows a new step.
 
         Args:
-          step: training steps done.
-          loss: mean loss per token since the last update, in nats.
-          tokens: real target tokens since the last update.
+            step: training steps done.
+            loss: mean loss per token since the last update, in nats.
+            tokens: real target tokens since the last update.
         """
         self.resume()
         now = self._clock()
@@ -80,8 +80,8 @@ class Progress:
         """Measures speed and time left from here on; the first step, which compiles, would mislead.
 
         Args:
-          step: training steps done.
-          tokens: real target tokens of the steps before; the next update does not count them.
+            step: training steps done.
+            tokens: real target tokens of the steps before; the next update does not count them.
         """
         self._tokens += tokens
         self._history.clear()

@@ -10,10 +10,10 @@ from keras_mtl.run_files import data_directory
 
 
 def data_dir_of(config: ExperimentConfig, model_dir: str | os.PathLike[str] | None) -> str:
-    """Returns the directory of the prepared data: ``task.data.data_dir`` or ``<model_dir>/data``.
+    """Returns the directory of the prepared data: `task.data.data_dir` or `<model_dir>/data`.
 
     Raises:
-      ConfigError: neither is given.
+        ConfigError: neither is given.
     """
     if not config.task.data.data_dir and not model_dir:
         raise errors.ConfigError(
@@ -31,16 +31,16 @@ def prepare_from_config(
     """Prepares an experiment's data, unless it is prepared already.
 
     Args:
-      config: the experiment.
-      model_dir: directory of the run; only used when ``task.data.data_dir`` is empty.
-      overwrite: replace data that was prepared from other inputs or settings.
-      log: receives lines of text.
+        config: the experiment.
+        model_dir: directory of the run; only used when `task.data.data_dir` is empty.
+        overwrite: replace data that was prepared from other inputs or settings.
+        log: receives lines of text.
 
     Returns:
-      The prepared data.
+        The prepared data.
 
     Raises:
-      ConfigError, DataError: see :func:`keras_mtl.data.prepare.prepare`.
+        ConfigError, DataError: see :func:`keras_mtl.data.prepare.prepare`.
     """
     return prepare(
         config.task.pairs,

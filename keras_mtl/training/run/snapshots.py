@@ -34,7 +34,7 @@ class Snapshot:
 
 
 class Snapshots:
-    """The snapshots of a run, each in a directory ``<step>-<due>``.
+    """The snapshots of a run, each in a directory `<step>-<due>`.
 
     It holds an engine file, to validate, and a checkpoint of the same weights, to keep if they are
     the best. A run that resumes from a checkpoint between the two steps needs both again.

@@ -14,7 +14,7 @@ from keras_mtl.training.step.update_plan import UpdatePlan
 
 
 def check_balancing(config: ExperimentConfig, plan: UpdatePlan) -> None:
-    """Checks ``trainer.balancing`` and whether the batches give it what it balances.
+    """Checks `trainer.balancing` and whether the batches give it what it balances.
 
     Args:
         config: the experiment.
@@ -51,7 +51,7 @@ def check_balancing(config: ExperimentConfig, plan: UpdatePlan) -> None:
 
 
 def build_balancing(config: ExperimentConfig, num_tasks: int) -> Balancing | None:
-    """Makes what ``trainer.balancing`` names; call it under the strategy's scope."""
+    """Makes what `trainer.balancing` names; call it under the strategy's scope."""
     settings = config.trainer.balancing
     if not settings.name:
         return None
@@ -92,8 +92,8 @@ def mean_weights(
     """Returns the mean weight of each task in the steps that had it; None without balancing.
 
     Args:
-        sums: sums of a loop, from the trainer; with balancing they include ``weights`` and
-            ``weighted_steps``.
+        sums: sums of a loop, from the trainer; with balancing they include `weights` and
+            `weighted_steps`.
         task_names: in the order of the tasks.
     """
     if "weights" not in sums:
@@ -116,8 +116,8 @@ class BalancedStep:
 
     Args:
         balancing: the method and its state.
-        trainer: the trainer, with ``model``, ``strategy``, ``accumulation``, ``rows_of_batch``,
-            ``sums_of_rows``, ``gradients_of_batch`` and ``present_loss_scale``.
+        trainer: the trainer, with `model`, `strategy`, `accumulation`, `rows_of_batch`,
+            `sums_of_rows`, `gradients_of_batch` and `present_loss_scale`.
         mixed: whether a batch is of several tasks.
         jit_compile: compile forward and backward passes with XLA.
     """
@@ -141,7 +141,7 @@ class BalancedStep:
         """Computes the gradient of an update; the state does not change.
 
         Args:
-            batches: the replica's batches, dicts with ``source``, ``target`` and ``task``.
+            batches: the replica's batches, dicts with `source`, `target` and `task`.
             scales: float32 [num_tasks], the schedule's factors on the losses.
 
         Returns:

@@ -156,7 +156,7 @@ def make_tpu_strategy(tpu: str) -> tf.distribute.Strategy:
     """Connects to a TPU and makes its strategy.
 
     Args:
-        tpu: ``local`` on a TPU VM, else the address or name of the TPU.
+        tpu: `local` on a TPU VM, else the address or name of the TPU.
 
     Raises:
         ConfigError: no TPU is found, or this TensorFlow cannot use one.

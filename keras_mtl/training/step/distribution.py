@@ -1,4 +1,4 @@
-"""tf.distribute strategies from the ``runtime`` section of a configuration."""
+"""tf.distribute strategies from the `runtime` section of a configuration."""
 
 from collections.abc import Callable
 from typing import Any
@@ -60,7 +60,7 @@ def compiles_with_xla(runtime: RuntimeConfig) -> bool:
 
 
 def make_strategy(runtime: RuntimeConfig) -> tf.distribute.Strategy:
-    """Makes the strategy that ``runtime.distribution_strategy`` names."""
+    """Makes the strategy that `runtime.distribution_strategy` names."""
     name = runtime.distribution_strategy
     if name == "one_device":
         kind = "GPU" if tf.config.list_logical_devices("GPU") else "CPU"
@@ -110,10 +110,10 @@ def to_all_replicas(
     Args:
         strategy: the strategy of the training step.
         make_dataset: function of no argument that returns a `tf.data.Dataset` whose elements go to
-            replica 0, 1, ..., R - 1, 0, ... (``Mixture.dataset`` does this).
+            replica 0, 1, ..., R - 1, 0, ... (`Mixture.dataset` does this).
 
     Returns:
-        A dataset, distributed if there are several devices: one ``next`` gives every replica its
+        A dataset, distributed if there are several devices: one `next` gives every replica its
         element.
     """
     if isinstance(strategy, tf.distribute.OneDeviceStrategy) and not _accelerators():

@@ -15,18 +15,18 @@ SHAPES = ("transformer", "linear", "constant")
 class WarmupSchedule(keras.optimizers.schedules.LearningRateSchedule):
     """Linear warm-up, then one of three shapes.
 
-    With t = update + 1 and w = ``warmup_steps``:
+    With t = update + 1 and w = `warmup_steps`:
 
-    * ``transformer``: ``learning_rate * hidden_dim^-0.5 * min(t^-0.5, t * w^-1.5)``
-    * ``linear``: ``learning_rate * min(t / w, (total_steps - update) / (total_steps - w))``
-    * ``constant``: ``learning_rate * min(t / w, 1)``
+    * `transformer`: `learning_rate * hidden_dim^-0.5 * min(t^-0.5, t * w^-1.5)`
+    * `linear`: `learning_rate * min(t / w, (total_steps - update) / (total_steps - w))`
+    * `constant`: `learning_rate * min(t / w, 1)`
 
     Args:
-        shape: ``transformer``, ``linear`` or ``constant``.
+        shape: `transformer`, `linear` or `constant`.
         learning_rate: float > 0, the factor (transformer) or the peak (the others).
         warmup_steps: int >= 1, updates of warm-up.
-        hidden_dim: int >= 1, width of the model (used by ``transformer``).
-        total_steps: int, updates of the whole run (used by ``linear``).
+        hidden_dim: int >= 1, width of the model (used by `transformer`).
+        total_steps: int, updates of the whole run (used by `linear`).
 
     Raises:
         ConfigError: an unknown shape, or a number out of its range.

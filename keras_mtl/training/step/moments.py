@@ -37,7 +37,7 @@ def restore_moments(
     tasks' numbers of updates.
 
     Args:
-        optimizer: built; its ``iterations`` are restored already.
+        optimizer: built; its `iterations` are restored already.
         prefix: the checkpoint.
         index_map: int64[N], the saved index of each present task, -1 for a new one.
         name: name of `moments_state` in the checkpoint.

@@ -26,26 +26,26 @@ class Adam(keras.optimizers.Optimizer):
     NaN as a whole and so is skipped, and the gradients of decoders that a batch does not use are
     set to NaN, because a zero gradient would still move them by their momentum. The rule is
     arithmetic, so it compiles and survives the sum over replicas, which a condition around
-    ``apply`` does not.
+    `apply` does not.
 
     Gradients must arrive clipped and summed: Keras clips before the sum over replicas, which is
     another norm, so its clipping arguments are refused here.
 
-    With ``num_tasks`` every update belongs to one task, which has a factor (`set_factors`). What
-    the factor multiplies depends on ``moments``:
+    With `num_tasks` every update belongs to one task, which has a factor (`set_factors`). What
+    the factor multiplies depends on `moments`:
 
-    * ``scaled``: what the task's gradient adds to the first moment, while the second takes the
+    * `scaled`: what the task's gradient adds to the first moment, while the second takes the
       gradient as it is. Sums of updates are then weighted by the factors, as those of plain SGD
       with a learning rate for each task are.
-    * ``shared``: the update, most of which is the momentum of other tasks.
-    * ``per_task``: the update, which moves the weights by only the moments of its own task,
+    * `shared`: the update, most of which is the momentum of other tasks.
+    * `per_task`: the update, which moves the weights by only the moments of its own task,
       corrected for how many updates that task has had: each task is trained by its own Adam, on
       common weights. If a task comes up every N updates, its momentum is N times as old.
 
     The caller says whose gradients it applies: `set_task` inside a training step, `plan_tasks`
     outside of it.
 
-    Memory: two arrays of each weight's shape, ``2 * num_tasks`` with moments per task; an update
+    Memory: two arrays of each weight's shape, `2 * num_tasks` with moments per task; an update
     reads and writes only those of its task.
 
     Args:
@@ -53,13 +53,13 @@ class Adam(keras.optimizers.Optimizer):
         beta_1: float in [0, 1), decay of the first moment.
         beta_2: float in [0, 1), decay of the second moment.
         epsilon: float > 0, added to the root of the second moment.
-        decoupled_weight_decay: float >= 0; weights of rank 2 and more lose ``learning_rate`` times
+        decoupled_weight_decay: float >= 0; weights of rank 2 and more lose `learning_rate` times
             this share of themselves at each update (arXiv 1711.05101).
         average_momentum: float in [0, 1); > 0 keeps an exponential average of the weights with
-            momentum ``min(average_momentum, t / (t + 10))`` at update t, so that the first values
+            momentum `min(average_momentum, t / (t + 10))` at update t, so that the first values
             do not stay in it.
         num_tasks: int >= 0, number of tasks; 0 knows of no tasks.
-        moments: ``shared``, ``scaled`` or ``per_task``; the last two need ``num_tasks``.
+        moments: `shared`, `scaled` or `per_task`; the last two need `num_tasks`.
         name: name of the optimizer.
     """
 
@@ -177,9 +177,9 @@ class Adam(keras.optimizers.Optimizer):
         self._plan.assign(tf.fill([PLANNED_UPDATES], tf.cast(task, tf.int32)))
 
     def plan_tasks(self, tasks: Sequence[int] | np.ndarray) -> None:
-        """Sets the tasks of the next updates, counted from ``iterations``.
+        """Sets the tasks of the next updates, counted from `iterations`.
 
-        For training steps that cannot call `set_task`, such as those of ``model.fit``. Call it
+        For training steps that cannot call `set_task`, such as those of `model.fit`. Call it
         outside of them, and again after the last update of the plan.
 
         Args:

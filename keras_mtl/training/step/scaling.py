@@ -25,7 +25,7 @@ _TOLERANCE = 0.05
 def moments_for(application: str) -> str:
     """The moments with which an application has its effect.
 
-    For learning rates that is ``scaled`` and not ``per_task``: drift is the same, but the momentum
+    For learning rates that is `scaled` and not `per_task`: drift is the same, but the momentum
     of a task that comes up every N updates is N times as old, which six tasks do not learn by.
     """
     check_choice("application", application, APPLICATIONS)

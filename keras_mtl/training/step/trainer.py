@@ -19,8 +19,8 @@ class MultiTaskTrainer(orbit.StandardTrainer):
     changes nothing and is counted.
 
     Args:
-        model: built `keras_mtl.models.Transformer`, or another model with its ``token_losses`` and
-            ``variable_decoder_index()``, which tells which decoder owns each trainable variable
+        model: built `keras_mtl.models.Transformer`, or another model with its `token_losses` and
+            `variable_decoder_index()`, which tells which decoder owns each trainable variable
             (None: shared).
         optimizer: `keras_mtl.training.step.optimizers.Adam`, built on the model's variables.
         strategy: the strategy that both were made under.
@@ -155,10 +155,10 @@ class MultiTaskTrainer(orbit.StandardTrainer):
         """Returns what the loop saw: sums over its steps, as numpy values.
 
         Returns:
-            dict with ``loss``, ``nll`` and ``tokens`` float32 [num_tasks] (sums over target
-            tokens), ``source_tokens``, ``skipped`` and ``gradient_norm`` (sum over steps of the
+            dict with `loss`, `nll` and `tokens` float32 [num_tasks] (sums over target
+            tokens), `source_tokens`, `skipped` and `gradient_norm` (sum over steps of the
             norm before clipping; skipped steps add nothing) as float32 scalars. With balancing also
-            ``weights`` and ``weighted_steps``, float32 [num_tasks]: the sum over steps of each
+            `weights` and `weighted_steps`, float32 [num_tasks]: the sum over steps of each
             task's weight, and the number of steps that had the task.
         """
         return {name: total.read_value().numpy() for name, total in self._totals.items()}
