@@ -117,13 +117,13 @@ def test_baselines_train_each_validated_task_on_one_store(workplace, prepared):
         shown += process.stdout.read()
     assert process.returncode == 128 + signal.SIGINT, shown
     assert re.search(r"stopped by SIGINT at step \d; saved", shown)
-    assert "baseline of en-fr was interrupted" in shown
+    assert "baseline for en-fr was interrupted" in shown
     out = run_command(command)
     assert re.search(r"resuming from \S*en-fr\S* at step \d", out)
     found = json.loads((workplace / "alone/baselines.json").read_text())
     assert list(found) == TASKS[:2]
     assert all(value > 0 for value in found.values())
-    assert "no baseline of en-gl: trainer.evaluation.tasks leaves it out" in out
+    assert "no baseline for en-gl: trainer.evaluation.tasks does not include it" in out
     assert out.splitlines()[-1].endswith("use it as trainer.schedule.baselines_file")
     # The tasks share the store of the whole mix; none has prepared data of its own.
     assert list((workplace / "alone").rglob("manifest.json")) == []
@@ -143,7 +143,7 @@ def test_a_score_of_zero_is_no_baseline(workplace, prepared, scores, tmp_path, c
     scores.update({"en-fr": 12.5, "en-es": 0.0})
     assert main(words(workplace, "baselines", "--model_dir", tmp_path)) == 0
     out = capsys.readouterr().out
-    assert "warning: the best score of en-es is 0, and a baseline must be > 0" in out
+    assert "warning: no baseline for en-es: its best score is 0, but a baseline must be > 0" in out
     assert json.loads((tmp_path / "baselines.json").read_text()) == {"en-fr": 12.5}
 
 
@@ -208,12 +208,12 @@ def test_baselines_that_are_interrupted_save_and_resume(workplace, prepared, tmp
     first, second, third, _ = done.stdout.split("== exit code ")
     assert "Ctrl-C: saving at the end of the current step" in first
     assert "stopped by SIGINT and saved" in first
-    assert "baseline of en-fr was interrupted; start the same command again" in first
+    assert "baseline for en-fr was interrupted. Run the same command again" in first
     assert second.startswith(f"{128 + signal.SIGINT}\n")
     assert "resuming en-fr" in second
     assert "SIGTERM: saving at the end of the current step" in second
     assert "stopped by SIGTERM and saved" in second
-    assert "baseline of en-es was interrupted" in second
+    assert "baseline for en-es was interrupted" in second
     assert third.startswith(f"{128 + signal.SIGTERM}\n")
     assert "resuming en-es" in third
     assert done.stdout.endswith("== exit code 0\n")

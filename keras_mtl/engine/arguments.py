@@ -53,7 +53,7 @@ def id_arrays(name: str, sequences: Sequences) -> list[np.ndarray]:
         if array.dtype != np.int32:
             wrong = array[(array < -(2**31)) | (array >= 2**31)]
             if wrong.size:
-                raise errors.InputError(f"{name} {i} holds the id {wrong[0]}; ids are below 2^31")
+                raise errors.InputError(f"{name} {i} contains id {wrong[0]}; ids are below 2^31")
             array = array.astype(np.int32)
         arrays.append(array)
     return arrays

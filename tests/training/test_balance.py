@@ -132,7 +132,7 @@ def config(**changes):
         ({"name": "", "parameters": {"c": 2}}, "name is empty"),
         ({"granularity": "batch"}, "gradient_accumulation_steps: 3"),
         ({"name": "famo", "granularity": "batch"}, "gradient_accumulation_steps: 3"),
-        ({"name": "dwa", "granularity": "batch", "moments": "per_task"}, "moments per task"),
+        ({"name": "dwa", "granularity": "batch", "moments": "per_task"}, "per-task moments"),
     ],
 )
 def test_what_cannot_be_is_refused_before_data_are_prepared(changes, message):
@@ -150,7 +150,7 @@ def test_what_can_be():
         plan_updates(config(**changes))
     single = config()
     single.task.pairs = single.task.pairs[:1]
-    with pytest.raises(ConfigError, match="one task has nothing to balance"):
+    with pytest.raises(ConfigError, match="there is nothing to balance"):
         plan_updates(single)
 
 

@@ -16,15 +16,15 @@ from keras_mtl.training.step.devices import GpuSupport
     ("support", "expected"),
     [
         (GpuSupport(False, True, None, []), "no NVIDIA GPU with a driver"),
-        (GpuSupport(True, False, None, []), "built without CUDA; replace it with pip install"),
+        (GpuSupport(True, False, None, []), "built without CUDA; to replace it, run pip install"),
         (GpuSupport(True, True, "", []), "CUDA_VISIBLE_DEVICES='' hides the GPUs; unset it"),
         (GpuSupport(True, True, "-1", ["libcudnn.so.9"]), "CUDA_VISIBLE_DEVICES='-1' hides"),
         (
             GpuSupport(True, True, "0", ["libcudnn.so.9"]),
-            r"missing \(libcudnn.so.9\); pip install 'keras_mtl\[gpu\]'",
+            r"missing \(libcudnn.so.9\); run pip install 'keras_mtl\[gpu\]'",
         ),
         (GpuSupport(True, True, "7", []), "CUDA_VISIBLE_DEVICES='7' may hide it; set TF_CPP_MIN"),
-        (GpuSupport(True, True, None, []), "cannot use it: set TF_CPP_MIN_LOG_LEVEL=0"),
+        (GpuSupport(True, True, None, []), "cannot use the GPU: set TF_CPP_MIN_LOG_LEVEL=0"),
     ],
 )
 def test_each_reason_for_no_gpu_names_its_remedy(support, expected):
@@ -51,7 +51,7 @@ def test_devices_precision_compilation_and_threads_are_described(monkeypatch):
 
 
 ONE_OF_TWO = (
-    "1 of 2 GPUs used; to train on all, set runtime.distribution_strategy=mirrored and "
+    "1 of 2 GPUs are used; to train on all, set runtime.distribution_strategy=mirrored and "
     "runtime.num_replicas=0"
 )
 
@@ -103,8 +103,8 @@ def test_tpu_cores_are_counted(monkeypatch):
 @pytest.mark.parametrize(
     ("installed", "expected"),
     [
-        (False, r"no TPU support; on a TPU VM install over it: pip install .*tensorflow-tpu=="),
-        (True, "have the same files.*--force-reinstall --no-deps 'tensorflow-tpu=="),
+        (False, r"no TPU support. On a TPU VM, run pip install .*tensorflow-tpu=="),
+        (True, "was installed after tensorflow-tpu.*--force-reinstall --no-deps 'tensorflow-tpu=="),
     ],
 )
 def test_a_machine_without_a_tpu_gets_one_error(monkeypatch, installed, expected):

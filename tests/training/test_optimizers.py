@@ -276,7 +276,7 @@ def test_a_pairing_without_effect_warns_and_quotes_the_table():
         ({"moments": "per_task"}, "number of tasks"),
         ({"moments": "scaled"}, "number of tasks"),
         ({"moments": "pertask", "num_tasks": 2}, "per_task"),
-        ({"num_tasks": 2, "gradient_accumulation_steps": 2}, "of several tasks"),
+        ({"num_tasks": 2, "gradient_accumulation_steps": 2}, "would have several tasks"),
     ],
 )
 def test_options_for_tasks_are_checked(arguments, message):
@@ -288,5 +288,5 @@ def test_a_plan_has_a_length():
     optimizer = Adam(num_tasks=2)
     optimizer.build([variable(1.0)])
     for length in (0, PLANNED_UPDATES + 1):
-        with pytest.raises(ValueError, match=f"a plan of {length} updates"):
+        with pytest.raises(ValueError, match=f"tasks has {length} entries"):
             optimizer.plan_tasks([1] * length)

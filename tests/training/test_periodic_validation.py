@@ -47,7 +47,9 @@ def test_the_best_average_is_of_the_same_tasks(tmp_path):
         again.restore(state, np.array(moved), 100, True, lines.append)
         assert math.isnan(again.best.score)
         assert again.best.step == -1
-    assert lines == ["the tasks changed since the checkpoint; its best average is forgotten"] * 2
+    assert (
+        lines == ["the tasks have changed since the checkpoint, so its best score is forgotten"] * 2
+    )
 
 
 def test_a_checkpoint_of_an_older_version_validated_every_task(tmp_path):

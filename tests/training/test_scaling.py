@@ -56,12 +56,12 @@ def test_moments_follow_the_application(changes, moments, num_tasks):
     [
         (
             {"trainer__schedule__application": "learning_rate"},
-            "factors on the learning rate need updates of one task.* "
+            "factors on the learning rate require updates with a single task.* "
             "trainer.schedule.application to gradient",
         ),
         (
             {"schedule": "uniform", "trainer__optimizer__moments": "per_task"},
-            "per_task moments need .* trainer.optimizer.moments to shared",
+            "per_task moments require .* trainer.optimizer.moments to shared",
         ),
     ],
 )
@@ -70,7 +70,7 @@ def test_updates_of_several_tasks_are_refused(changes, message):
     with pytest.raises(ConfigError, match=f"task.data.granularity is 'example': {message}"):
         building.plan_updates(mixed)
     accumulated = experiment(**changes, trainer__optimizer__gradient_accumulation_steps=4)
-    with pytest.raises(ConfigError, match=r"steps is 4: .*set it to 1"):
+    with pytest.raises(ConfigError, match=r"steps is 4, .*Set it to 1"):
         building.plan_updates(accumulated)
 
 

@@ -1,4 +1,4 @@
-"""The averaged weights of an optimizer in the place of a model's own."""
+"""Temporarily replaces a model's weights by the averages that its optimizer keeps."""
 
 import contextlib
 from collections.abc import Iterator
@@ -7,12 +7,12 @@ from typing import Any
 
 @contextlib.contextmanager
 def averaged_weights(model: Any, optimizer: Any, step: int) -> Iterator[None]:
-    """Puts the averages in place while the context lasts, if the optimizer keeps averages.
+    """Replaces the weights by their averages within the context, if the optimizer keeps averages.
 
     Args:
         model: the model.
         optimizer: its optimizer.
-        step: updates done; before the first one there is no average.
+        step: number of updates so far; before the first one there is no average.
     """
     averages = optimizer.averages
     if not averages or step == 0:

@@ -1,4 +1,4 @@
-"""Baselines: the score of a model that is trained on only one task."""
+"""Baselines: the scores of models that are each trained on a single task."""
 
 import copy
 import json
@@ -20,7 +20,7 @@ from keras_mtl.run_files import BASELINES_FILE
 from keras_mtl.training.run.building import validated_tasks
 from keras_mtl.training.run.setup import prepare_from_config
 
-# Exit codes of a training that a signal has stopped, whether or not it could save.
+# Exit codes of a training process that was stopped by a signal, whether or not it could save.
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _STOPPED = {*(128 + number for number in _SIGNALS), *(-number for number in _SIGNALS)}
 
@@ -33,23 +33,24 @@ def measure_baselines(
 ) -> dict[str, float]:
     """Trains a model for each task with the same configuration and records its best score.
 
-    The models share the prepared data of the whole mix, so that their scores compare with those of
-    the mixed run. Each is trained in its own process, in `<model_dir>/<task>`. A task that
-    is done is not trained again; one that was interrupted resumes.
+    The models use the prepared data of all tasks, so that their scores are comparable with those of
+    the multi-task run. Each is trained in its own process, in `<model_dir>/<task>`. A finished task
+    is not trained again; an interrupted one resumes.
 
     Args:
-        config: the experiment of all tasks.
-        model_dir: directory of the baselines; gets `baselines.json`.
-        train_steps: steps of each model; None takes `trainer.train_steps`.
-        log: function that gets lines for the user.
+        config: the experiment with all tasks.
+        model_dir: directory of the baselines, which will contain `baselines.json`.
+        train_steps: training steps of each model; None means `trainer.train_steps`.
+        log: function that receives lines for the user.
 
     Returns:
-        By task the best validation score of `trainer.evaluation.metric`, in the unit that
-        schedules compare (`keras_mtl.metrics.schedule_score`).
+        The best validation score of `trainer.evaluation.metric` by task, in the unit that schedules
+        compare (`keras_mtl.metrics.schedule_score`).
 
     Raises:
-        ConfigError, DataError: see `prepare_from_config`.
-        KerasMtlError: a training failed; its message is printed before.
+        ConfigError: see `prepare_from_config`.
+        DataError: see `prepare_from_config`, or a finished run has no validation score.
+        KerasMtlError: a training process failed; it has printed its error message.
     """
     root = Path(model_dir)
     config = copy.deepcopy(config)
@@ -58,17 +59,17 @@ def measure_baselines(
     found: dict[str, float] = {}
     for pair in config.task.pairs:
         if pair.name not in validated:
-            log(f"no baseline of {pair.name}: trainer.evaluation.tasks leaves it out")
+            log(f"no baseline for {pair.name}: trainer.evaluation.tasks does not include it")
             continue
-        log(f"baseline of {pair.name}")
+        log(f"baseline for {pair.name}")
         own_config = single_task_config(config, pair)
         if train_steps is not None:
             own_config.trainer.train_steps = train_steps
         score = _train(own_config, root / pair.name, log)
         if score <= 0:
             log(
-                f"warning: the best score of {pair.name} is {score:g}, and a baseline must be > 0; "
-                "it is left out. Train longer (--train_steps)"
+                f"warning: no baseline for {pair.name}: its best score is {score:g}, but a baseline "
+                "must be > 0. Train longer (--train_steps)"
             )
             continue
         found[pair.name] = score
@@ -77,7 +78,7 @@ def measure_baselines(
 
 
 def single_task_config(config: ExperimentConfig, pair: PairConfig) -> ExperimentConfig:
-    """Returns the configuration of one task, without what concerns several; the data is shared."""
+    """Returns the configuration for one task, without the settings for several tasks."""
     single = copy.deepcopy(config)
     single.task.pairs = [copy.deepcopy(pair)]
     single.trainer.evaluation.tasks = []
@@ -92,30 +93,30 @@ def _train(config: ExperimentConfig, directory: Path, log: Callable[[str], None]
     directory.mkdir(parents=True, exist_ok=True)
     params = directory / "single_task.yaml"
     save_params(config, str(params))
-    # Its own process: strategies and determinism are set once in a process.
+    # In a new process, because strategies and determinism can be set only once per process.
     command = [sys.executable, "-m", "keras_mtl.cli.main", "train"]
     command += ["--config_file", str(params), "--model_dir", str(directory)]
-    # The child saves before it ends, which takes as long as a training step.
+    # The child process saves before it ends, which it can do only after its current training step.
     with subprocess.Popen(command) as process, forwarded_to(process.send_signal):
         code = process.wait()
     if code in _STOPPED:
         log(
-            f"the baseline of {directory.name} was interrupted; start the same command again: it "
-            "resumes there, and finished tasks are not trained again"
+            f"the baseline for {directory.name} was interrupted. Run the same command again to "
+            "resume it; finished tasks are not trained again"
         )
         raise SystemExit(code if code > 0 else 128 - code)
     if code:
         raise KerasMtlError(
-            f"training in {directory} ended with exit code {code}; repair what its message "
-            "names and start the same command again: finished tasks are not trained again"
+            f"training in {directory} ended with exit code {code}. Fix the error that it reported "
+            "and run the same command again; finished tasks are not trained again"
         )
     metric = config.trainer.evaluation.metric
     curves = task_curves(of_kind(read_events(directory), "evaluation"), "scores", metric)
     scores = [score for curve in curves.values() for score in curve.values()]
     if not scores:
         raise DataError(
-            f"{directory}: no validation by {metric} was logged, and nothing is left to train; "
-            "delete the directory and start again"
+            f"{directory}: training is finished, but no validation with {metric} was logged. Delete "
+            "the directory and run the command again"
         )
     best = max(scores) if higher_is_better(metric) else min(scores)
     return schedule_score(metric, best)

@@ -1,4 +1,4 @@
-"""What training consumed, one line a batch: the witness of an exact resume."""
+"""A log of the consumed batches, one line per batch, to verify that a run resumes exactly."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ BATCHES_FILE = "batches.tsv"
 
 
 class BatchLog:
-    """Writes `batches.tsv`: step, task index and hash of each batch that was consumed.
+    """Writes `batches.tsv`: step, task index and hash of each consumed batch.
 
     Args:
         model_dir: directory of the run.
@@ -19,10 +19,10 @@ class BatchLog:
         self.path = Path(model_dir) / BATCHES_FILE
 
     def resume(self, consumed: int) -> None:
-        """Drops the lines of batches that the checkpoint has not consumed.
+        """Drops the lines of batches after the checkpoint.
 
         Args:
-            consumed: number of batches before the checkpoint.
+            consumed: number of batches consumed before the checkpoint.
         """
         if not self.path.exists():
             return
@@ -33,7 +33,7 @@ class BatchLog:
         replace_file(self.path, "".join(kept))
 
     def write(self, mixture: Mixture, consumed: int) -> None:
-        """Writes the batches up to `consumed` that the mixture has handed out since the last."""
+        """Writes the batches before `consumed` that have not been written yet."""
         with naming(self.path), self.path.open("a") as file:
             for step, task, fingerprint in mixture.take_fingerprints(consumed):
                 file.write(f"{step}\t{task}\t{fingerprint}\n")

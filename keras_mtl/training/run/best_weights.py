@@ -20,11 +20,11 @@ class BestWeights:
 
     Args:
         directory: directory of the checkpoint.
-        metric: metric of the score, which gives its direction.
+        metric: metric of the score, which determines whether higher is better.
 
     Attributes:
-        score: best score, averaged over the validated tasks; NaN before the first.
-        step: step of its weights, -1 before the first.
+        score: best score, averaged over the validated tasks; NaN before the first score.
+        step: step of its weights; -1 before the first score.
     """
 
     def __init__(self, directory: Path, metric: str):
@@ -33,10 +33,10 @@ class BestWeights:
         self.score, self.step = math.nan, -1
 
     def write(self, step: int, score: float, model: Any) -> None:
-        """Keeps the weights that a model has now, if their score is the best so far.
+        """Saves the model's current weights if their score is the best so far.
 
         Raises:
-            CheckpointError: they cannot be written.
+            CheckpointError: the weights cannot be written.
         """
         if self._is_best(step, score):
             write_checkpoint(
@@ -46,10 +46,10 @@ class BestWeights:
             )
 
     def keep(self, snapshot: Snapshot, score: float, snapshots: Snapshots) -> None:
-        """Keeps the weights of a snapshot, if their score is the best so far.
+        """Saves the weights of a snapshot if their score is the best so far.
 
         Raises:
-            CheckpointError: they cannot be written.
+            CheckpointError: the weights cannot be written.
         """
         if self._is_best(snapshot.step, score):
             snapshots.keep_as_best(
@@ -57,7 +57,7 @@ class BestWeights:
             )
 
     def forget(self) -> None:
-        """Forgets the best score; the checkpoint stays until there is another one."""
+        """Forgets the best score. The checkpoint remains until the next best one replaces it."""
         self.score, self.step = math.nan, -1
 
     def collect(self) -> dict[str, np.ndarray]:
@@ -65,11 +65,11 @@ class BestWeights:
         return {_KEY: np.array([self.score, self.step], np.float64)}
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
-        """Restores the score and the step from arrays of `collect`."""
+        """Restores the score and the step from the arrays of `collect`."""
         self.score, self.step = float(state[_KEY][0]), int(state[_KEY][1])
 
     def _is_best(self, step: int, score: float) -> bool:
-        """Whether a score is the best so far; notes it if it is."""
+        """Returns whether a score is the best so far, and records it if it is."""
         if not math.isnan(self.score) and not is_better(self._metric, score, self.score):
             return False
         self.score, self.step = score, step

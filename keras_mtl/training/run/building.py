@@ -1,4 +1,4 @@
-"""Objects of a run from its configuration."""
+"""Builds the objects of a run from its configuration."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -21,19 +21,19 @@ from keras_mtl.training.step.loss_scale import DynamicLossScale
 from keras_mtl.training.step.optimizers import Adam
 from keras_mtl.training.step.update_plan import UpdatePlan
 
-# Below this, chrF of a dev set differs by more than a point between two samples of the sentences.
+# With fewer pairs, chrF differs by more than a point between two random samples of a dev set.
 _FEW_DEV_PAIRS = 100
-_MOST_SHOWN = 10  # Tasks in a warning.
+_MAX_SHOWN = 10  # Maximum number of tasks listed in a warning.
 
 
 def task_infos(config: ExperimentConfig, prepared: PreparedData) -> list[TaskInfo]:
-    """Returns what schedules know of the tasks: name, size, baseline."""
+    """Returns name, size and baseline of each task, for the schedule."""
     known = baselines.of_tasks(config)
     return [TaskInfo(task.name, task.train_size, known[task.name]) for task in prepared.tasks]
 
 
 def build_schedule(config: ExperimentConfig, tasks: Sequence[TaskInfo]) -> Schedule:
-    """Makes the schedule that `trainer.schedule` names."""
+    """Makes the schedule that `trainer.schedule` specifies."""
     settings = config.trainer.schedule
     return schedules.create(settings.name, tasks, **settings.parameters)
 
@@ -42,14 +42,14 @@ def check_dev_sizes(validated: Sequence[str], prepared: PreparedData) -> list[st
     """Checks that every validated task has prepared dev pairs.
 
     Args:
-        validated: names of tasks of the prepared data.
-        prepared: the data.
+        validated: names of the validated tasks.
+        prepared: the prepared data.
 
     Returns:
-        Warnings: one if tasks have few dev pairs.
+        A list with a warning if tasks have few dev pairs, else an empty list.
 
     Raises:
-        DataError: a task has none.
+        DataError: a task has no dev pairs.
     """
     sizes = {task.name: task.dev_size for task in prepared.tasks}
     for name in validated:
@@ -58,28 +58,28 @@ def check_dev_sizes(validated: Sequence[str], prepared: PreparedData) -> list[st
     few = [f"{name} ({sizes[name]})" for name in validated if sizes[name] < _FEW_DEV_PAIRS]
     if not few:
         return []
-    shown = ", ".join(few[:_MOST_SHOWN])
-    if few[_MOST_SHOWN:]:
-        shown += f" and {len(few) - _MOST_SHOWN} more"
+    shown = ", ".join(few[:_MAX_SHOWN])
+    if few[_MAX_SHOWN:]:
+        shown += f" and {len(few) - _MAX_SHOWN} more"
     return [
-        f"fewer than {_FEW_DEV_PAIRS} dev pairs, so validation scores are noisy: {shown}; raise "
-        "task.data.dev_fraction or give dev_corpora"
+        f"validation scores are noisy for tasks with fewer than {_FEW_DEV_PAIRS} dev pairs: {shown}. "
+        "Raise task.data.dev_fraction or set dev_corpora"
     ]
 
 
 def validated_tasks(config: ExperimentConfig) -> list[str]:
-    """Returns the names of the tasks that `trainer.evaluation` validates, in the tasks' order."""
+    """Returns the names of the tasks that `trainer.evaluation` selects, in their order."""
     chosen = config.trainer.evaluation.tasks
     names = [pair.name for pair in config.task.pairs]
     return [name for name in names if not chosen or name in chosen]
 
 
 def plan_updates(config: ExperimentConfig) -> UpdatePlan:
-    """Decides what updates are made of, before any data is prepared.
+    """Makes the plan of updates, which does not require prepared data.
 
     Raises:
-        ConfigError: the schedule, a parameter of it or a baseline is wrong, what it scales has no
-            meaning for the batches that are configured, or `trainer.balancing` is wrong.
+        ConfigError: the schedule, one of its parameters, a baseline or `trainer.balancing` is
+            invalid, or the schedule's factors cannot be applied to the configured batches.
     """
     known = baselines.of_tasks(config)
     settings = config.trainer.schedule
@@ -102,9 +102,9 @@ def build_mixture(
     Args:
         config: the experiment.
         plan: the plan of its updates.
-        prepared: the store.
-        schedule: decides which task comes next.
-        replicas: devices that share a batch; every batch's rows are a multiple of it.
+        prepared: the prepared data.
+        schedule: the schedule that selects the next task.
+        replicas: number of devices that share a batch; the number of rows is a multiple of it.
     """
     data = config.task.data
     vocabulary = prepared.vocabulary
@@ -131,7 +131,7 @@ def build_mixture(
         seed=config.runtime.seed,
         granularity=data.granularity,
         draw=config.trainer.schedule.draw,
-        # A loop looks back at its own start, past what reading ahead has drawn.
+        # At its end, a loop needs the probabilities since its start, despite later prefetched draws.
         log_steps=2 * config.trainer.steps_per_loop * plan.accumulation + 64,
         fingerprints=config.trainer.log_batches,
     )
@@ -149,10 +149,10 @@ def build_loss_scale(config: ExperimentConfig, accumulation: int) -> DynamicLoss
 
     Args:
         config: the experiment.
-        accumulation: batches of one update, >= 1.
+        accumulation: batches per update, >= 1.
 
     Returns:
-        The loss scale, None for other types.
+        The loss scale; None for other types.
     """
     if config.runtime.mixed_precision_dtype != "mixed_float16":
         return None
@@ -160,7 +160,7 @@ def build_loss_scale(config: ExperimentConfig, accumulation: int) -> DynamicLoss
 
 
 def build_optimizer(config: ExperimentConfig, plan: UpdatePlan, hidden_dim: int) -> Adam:
-    """Makes the optimizer; build it on the model's variables under the strategy's scope."""
+    """Makes the optimizer; call it under the strategy's scope and build it on the variables."""
     settings = config.trainer.optimizer
     return Adam(
         WarmupSchedule(

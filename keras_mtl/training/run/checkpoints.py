@@ -1,7 +1,8 @@
-"""Checkpoints with the complete state of a run, and what to restore if one is damaged.
+"""Checkpoints with the complete state of a run, and the fallback if one is damaged.
 
-`keras_mtl.files` cannot write them: TensorFlow chooses the names of the files, which are several.
-They follow the same rule: written aside, flushed to the disk, renamed, index last.
+`keras_mtl.files` cannot write checkpoints, because they consist of several files whose names
+TensorFlow chooses. The procedure is the same: write temporary files, flush them to disk, and rename
+them, the index last.
 """
 
 import io
@@ -22,10 +23,13 @@ _NUMBER = re.compile(r"^ckpt-(\d+)$")
 
 
 class ArrayState(tf.train.experimental.PythonState):
-    """A flat dict of numpy arrays that travels inside a `tf.train.Checkpoint`.
+    """A flat dict of NumPy arrays that is saved in a `tf.train.Checkpoint`.
 
     Args:
-        collect: returns the arrays at the moment of saving.
+        collect: function that returns the arrays to save.
+
+    Attributes:
+        restored: the arrays of the checkpoint that was read; None before.
     """
 
     def __init__(self, collect: Callable[[], Mapping[str, np.ndarray]]):
@@ -47,12 +51,12 @@ class RunCheckpoints:
     """Saves and restores everything that a run needs to resume.
 
     Args:
-        model_dir: directory of the run; checkpoints are `ckpt-<step>`.
-        checkpoint: what to save, made with an `ArrayState` among its parts.
-        max_to_keep: newest checkpoints kept, >= 1.
-        log: function that gets a line for the user.
-        read: reads the checkpoint of a prefix into the objects, and raises when it cannot be read;
-            None reads all of `checkpoint`.
+        model_dir: directory of the run; checkpoints are named `ckpt-<step>`.
+        checkpoint: the objects to save, including an `ArrayState`.
+        max_to_keep: number of newest checkpoints to keep, >= 1.
+        log: function that receives lines for the user.
+        read: function that reads the checkpoint with a given prefix into the objects and raises if
+            that fails; None reads all of `checkpoint`.
     """
 
     def __init__(
@@ -83,14 +87,14 @@ class RunCheckpoints:
         return [int(Path(prefix).name.removeprefix("ckpt-")) for prefix in self.paths()]
 
     def save(self, step: int) -> str:
-        """Writes `ckpt-<step>` and drops the oldest beyond `max_to_keep`.
+        """Writes `ckpt-<step>` and deletes the oldest checkpoints beyond `max_to_keep`.
 
-        The checkpoint is written under another name and renamed, index last: one that is listed
-        is complete.
+        The files are written under temporary names and renamed, the index last. So every listed
+        checkpoint is complete.
 
         Raises:
-            CheckpointError: the disk is full or the directory cannot be written; earlier
-                checkpoints are untouched.
+            CheckpointError: the disk is full or the directory is not writable; earlier checkpoints
+                are unchanged.
         """
         return write_checkpoint(self._checkpoint, self._model_dir / f"ckpt-{step}", self._prune)
 
@@ -99,20 +103,20 @@ class RunCheckpoints:
             _delete(prefix)
 
     def restore(self, tidy: bool = True) -> str | None:
-        """Restores the newest checkpoint that can be read.
+        """Restores the newest readable checkpoint.
 
-        A damaged one is reported and renamed to `damaged-ckpt-<step>.*`, and the one before it
-        is taken.
+        A damaged checkpoint is reported and renamed to `damaged-ckpt-<step>.*`, and the previous one
+        is restored instead.
 
         Args:
-            tidy: rename damaged ones, and remove what a killed process left half written; False
-                leaves the directory as it is, to another process that may be writing there.
+            tidy: whether to rename damaged checkpoints and to delete partial files of a killed
+                process. False does not change the directory, in which another process may write.
 
         Returns:
-            The prefix that was restored, None if there are no checkpoints.
+            The prefix of the restored checkpoint; None if there are no checkpoints.
 
         Raises:
-            CheckpointError: there are checkpoints and none can be read.
+            CheckpointError: there are checkpoints, but none can be read.
         """
         if tidy:
             _remove_partials(self._model_dir, "ckpt-*")
@@ -122,9 +126,7 @@ class RunCheckpoints:
                 self._read(prefix)
             except Exception as error:  # TensorFlow's reader raises IndexError, RuntimeError, ...
                 reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-                self._log(
-                    f"checkpoint {prefix} cannot be read ({reason}); taking the one before it"
-                )
+                self._log(f"checkpoint {prefix} cannot be read ({reason}); trying the previous one")
                 if tidy:
                     _set_aside(prefix)
                 continue
@@ -132,32 +134,32 @@ class RunCheckpoints:
         if paths:
             raise CheckpointError(
                 f"none of the {len(paths)} checkpoints in {self._model_dir} can be read"
-                f"{'; they were renamed to damaged-*' if tidy else ''}; start again in a new "
-                "model_dir, or restore a copy of them"
+                f"{'; they were renamed to damaged-*' if tidy else ''}. Start again in a new "
+                "model_dir, or restore them from a backup"
             )
         return None
 
 
 def read_all(checkpoint: tf.train.Checkpoint, prefix: str) -> None:
-    """Reads a checkpoint; raises when an object is not in it, or it is damaged."""
+    """Reads a checkpoint. Raises an exception if it is damaged or an object is missing in it."""
     checkpoint.read(prefix).assert_existing_objects_matched()
 
 
 def write_checkpoint(
     checkpoint: tf.train.Checkpoint, prefix: Path, before_return: Callable[[], None] | None = None
 ) -> str:
-    """Writes a checkpoint under a temporary name and renames it, index last.
+    """Writes a checkpoint under temporary names and renames the files, the index last.
 
     Args:
-        checkpoint: what to write.
-        prefix: its final name, without `.index`.
-        before_return: called when it is in place.
+        checkpoint: the objects to write.
+        prefix: prefix of the final file names.
+        before_return: function that is called after the files were renamed.
 
     Returns:
         The prefix.
 
     Raises:
-        CheckpointError: it cannot be written.
+        CheckpointError: the checkpoint cannot be written.
     """
 
     def write(temporary: Path) -> None:
@@ -169,24 +171,24 @@ def write_checkpoint(
 def copy_checkpoint(
     source: Path, prefix: Path, before_return: Callable[[], None] | None = None
 ) -> str:
-    """Copies a checkpoint, index last; the copy is made of hard links if the file system has them.
+    """Copies a checkpoint, the index last. Uses hard links if the file system supports them.
 
     Args:
-        source: name of the checkpoint, without `.index`.
-        prefix: the name of the copy, without `.index`.
-        before_return: called when it is in place.
+        source: prefix of the checkpoint.
+        prefix: prefix of the copy.
+        before_return: function that is called after the files were renamed.
 
     Returns:
-        The prefix.
+        The prefix of the copy.
 
     Raises:
-        CheckpointError: it cannot be written.
+        CheckpointError: the copy cannot be written.
     """
     return _replace(prefix, _copy_of(source), before_return)
 
 
 def _copy_of(source: Path) -> Callable[[Path], None]:
-    """Returns a function that copies a checkpoint to the prefix that it is given."""
+    """Returns a function that copies a checkpoint to a given prefix."""
 
     def copy(temporary: Path) -> None:
         for file in _files(str(source)):
@@ -202,11 +204,11 @@ def _copy_of(source: Path) -> Callable[[Path], None]:
 def _replace(
     prefix: Path, write: Callable[[Path], None], before_return: Callable[[], None] | None
 ) -> str:
-    """Writes a checkpoint, in place of one of the same name if there is one.
+    """Writes a checkpoint, replacing one of the same name.
 
-    The files of a checkpoint cannot be replaced all at once. The new one is therefore first listed
-    under a second name for the same step, `ckpt-05` for `ckpt-5`, so that a process that is
-    killed leaves one that is complete.
+    Several files cannot be replaced atomically. So the new checkpoint is first written under a
+    second name for the same step (`ckpt-05` for `ckpt-5`). If the process is killed, one of them is
+    complete.
     """
     prefix.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -225,41 +227,40 @@ def _replace(
 
 
 def _write_files(prefix: Path, write: Callable[[Path], None]) -> None:
-    """Writes the files of a checkpoint aside and renames them; without its index it is not listed.
+    """Writes the files of a checkpoint under temporary names and renames them, the index last.
 
     Args:
-        prefix: the final name.
-        write: writes the files with the prefix that it is given.
+        prefix: prefix of the final file names.
+        write: function that writes the files with a given prefix.
     """
     temporary = prefix.with_name(f"partial-{prefix.name}")
     _remove_partials(prefix.parent, f"{prefix.name}*")
     write(temporary)
     index, *data = _files(str(temporary))
-    for file in (*data, index):  # A name must not outlive a power failure without its content.
+    for file in (*data, index):  # After a power failure, no name may exist without its content.
         sync(file)
-    # An index that is left from before belongs to other data.
+    # An old index belongs to other data.
     prefix.with_name(f"{prefix.name}.index").unlink(missing_ok=True)
     for file in (*data, index):
         target = prefix.with_name(file.name.removeprefix("partial-"))
-        # Renaming does nothing if both names are links to one file.
+        # rename() does nothing if both names are hard links to the same file.
         target.unlink(missing_ok=True)
         file.rename(target)
     sync(prefix.parent)
 
 
 def _not_written(prefix: Path, error: Exception) -> CheckpointError:
-    """Removes what is left of a checkpoint that could not be written; returns what to raise."""
+    """Removes the partial files of a failed save and returns the error to raise."""
     _remove_partials(prefix.parent, "ckpt-*")
     reason = str(error).strip().splitlines()[0][:300]
     return CheckpointError(
-        f"checkpoint {prefix} could not be written: {reason}; free space or correct the "
-        "directory's permissions, then start the same command again: it resumes from the last "
-        "complete checkpoint"
+        f"checkpoint {prefix} cannot be written: {reason}. Free disk space or fix the directory's "
+        "permissions, then run the same command again: it resumes from the last complete checkpoint"
     )
 
 
 def _remove_partials(directory: Path, name: str) -> None:
-    """Removes files of an interrupted save, and TensorFlow's own temporary directory."""
+    """Removes the files of an interrupted save and TensorFlow's temporary directory."""
     for left in directory.glob(f"partial-{name}"):
         if left.is_dir():
             shutil.rmtree(left, ignore_errors=True)

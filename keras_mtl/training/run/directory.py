@@ -1,4 +1,4 @@
-"""The directory of a run: its files, and whether a configuration can resume in it."""
+"""The directory of a run: its files, and the check that a configuration can resume in it."""
 
 import contextlib
 import fcntl
@@ -16,7 +16,7 @@ from keras_mtl.errors import CheckpointError
 from keras_mtl.files import replace_file
 from keras_mtl.run_files import PARAMS_FILE, TASKS_FILE, VOCABULARY_FILE
 
-# Fields that a checkpoint depends on: the shape of the weights, and what a cursor counts.
+# Fields that a checkpoint depends on: they determine the weights' shapes and the cursors' meaning.
 FIXED_FIELDS = (
     "task.model.size",
     "task.model.hidden_dim",
@@ -47,13 +47,16 @@ class RunDirectory:
     """The directory of one run.
 
     Args:
-        path: the directory, made when missing.
+        path: the directory; it is created if it does not exist.
 
     Attributes:
         path: `pathlib.Path` of the directory.
         best: directory of the best checkpoint.
         pending: directory of the weights whose validation is not in effect yet.
-        has_checkpoint: whether training has saved anything here.
+        has_checkpoint: whether the directory had a checkpoint when the object was made.
+
+    Raises:
+        CheckpointError: the directory cannot be created.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -63,15 +66,17 @@ class RunDirectory:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise CheckpointError(f"--model_dir {path} cannot be made: {error.strerror}") from error
+            raise CheckpointError(
+                f"--model_dir {path} cannot be created: {error.strerror}"
+            ) from error
         self.has_checkpoint = any(self.path.glob("ckpt-*.index"))
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Keeps other processes from training in the directory.
+        """Prevents other processes from training in the directory within the context.
 
         Raises:
-            CheckpointError: another process does.
+            CheckpointError: another process is training in it.
         """
         handle = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
         try:
@@ -79,10 +84,10 @@ class RunDirectory:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
                 raise CheckpointError(
-                    f"another process is training in {self.path}; wait for it, or give another "
-                    "--model_dir"
+                    f"another process is training in {self.path}. Wait for it to end, or use "
+                    "another --model_dir"
                 ) from error
-            except OSError:  # A file system without locks.
+            except OSError:  # The file system does not support locks.
                 pass
             yield
         finally:
@@ -92,11 +97,10 @@ class RunDirectory:
         """Checks that a configuration can resume from the checkpoints of the directory.
 
         Returns:
-            Fields that changed and may change, as lines "field: old -> new".
+            The changed fields that may change, as lines "field: old -> new".
 
         Raises:
-            CheckpointError: a field that the checkpoints depend on has another value, or the
-                vocabulary is another one.
+            CheckpointError: a field that the checkpoints depend on or the vocabulary has changed.
         """
         if not self.has_checkpoint:
             return []
@@ -105,28 +109,28 @@ class RunDirectory:
             known = Vocabulary.load(file).hash
             if known != prepared.vocabulary.hash:
                 raise CheckpointError(
-                    f"{file} is another vocabulary ({known}) than that of the prepared data "
-                    f"({prepared.vocabulary.hash}); give another --model_dir, or set "
-                    f"task.data.vocabulary.model_file={file} and prepare again"
+                    f"{file}: the vocabulary ({known}) differs from that of the prepared data "
+                    f"({prepared.vocabulary.hash}). Use another --model_dir, or set "
+                    f"task.data.vocabulary.model_file={file} and prepare the data again"
                 )
         params = self.path / PARAMS_FILE
         if not params.exists():
             raise CheckpointError(
-                f"{self.path} holds checkpoints but no {PARAMS_FILE}; give another --model_dir"
+                f"{self.path} contains checkpoints but no {PARAMS_FILE}. Use another --model_dir"
             )
         changes = diff(load_params(params), config)
         for field, old, new in changes:
             if _is_fixed(field):
                 raise CheckpointError(
-                    f"{params}: {field} is {old!r} there and {new!r} now, and its checkpoints "
-                    "depend on it; keep the old value or give another --model_dir"
+                    f"{params}: {field} was {old!r} and is now {new!r}, but the checkpoints depend "
+                    "on it. Use the old value or another --model_dir"
                 )
         if config.task.model.sharing == "encoder":
             self._check_decoders(prepared)
         return [f"{field}: {old!r} -> {new!r}" for field, old, new in changes]
 
     def _check_decoders(self, prepared: PreparedData) -> None:
-        """Refuses other decoders than the checkpoints have; they would all look damaged."""
+        """Checks that the decoders are those of the checkpoints, which else would seem damaged."""
         file = self.path / TASKS_FILE
         if not file.exists():
             return
@@ -134,8 +138,8 @@ class RunDirectory:
         asked = list(dict.fromkeys(task.target for task in prepared.tasks))
         if known != asked:
             raise CheckpointError(
-                f"{file}: the checkpoints have decoders for {known}, task.pairs asks for {asked}; "
-                "keep the target languages and their order, or give another --model_dir"
+                f"{file}: the checkpoints have decoders for {known}, but task.pairs requires "
+                f"{asked}. Use the old target languages in the old order, or another --model_dir"
             )
 
     def write(
@@ -161,5 +165,5 @@ class RunDirectory:
 
 
 def _is_fixed(field: str) -> bool:
-    """Whether a field is one of `FIXED_FIELDS` or a part of one."""
+    """Returns whether a field is one of `FIXED_FIELDS` or a part of one."""
     return any(f"{field}.".startswith((f"{fixed}.", f"{fixed}[")) for fixed in FIXED_FIELDS)

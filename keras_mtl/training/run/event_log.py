@@ -1,14 +1,14 @@
 """The log of a run: `metrics.jsonl` and TensorBoard scalars.
 
-`metrics.jsonl` holds one JSON object a line, appended and flushed at each event, so that it can
-be followed with `tail -f` and read by any tool. There are two kinds of events::
+`metrics.jsonl` contains one JSON object per line. Each event is appended and flushed immediately, so
+that `tail -f` can follow the file. There are two kinds of events::
 
     {"event": "train", "step": 100, "loss": {"en-fr": 5.1, ...}, "probabilities": {...}, ...}
     {"event": "evaluation", "step": 500, "scores": {"chrf": {"en-fr": 31.2, ...}}, ...}
 
-An evaluation that took effect after the step whose weights it is of has an `effective_step` too.
-A run that resumes from a checkpoint drops the events after the checkpoint's step, so that the file
-holds each step once, as without the stop.
+If an evaluation took effect after the step of its weights, it also has an `effective_step`. A run
+that resumes from a checkpoint drops the events after the checkpoint's step. So the file contains
+each step once, as if the run had not been interrupted.
 """
 
 import dataclasses
@@ -28,20 +28,20 @@ TENSORBOARD_DIR = "tensorboard"
 
 
 class Scored(Protocol):
-    """What the log needs of a task's evaluation."""
+    """The result of a task's evaluation, as the log requires it."""
 
     @property
     def scores(self) -> Mapping[str, float]:
-        """Value by metric name."""
+        """Score by metric name."""
 
     @property
     def seconds(self) -> float:
-        """How long the task's evaluation took."""
+        """Duration of the task's evaluation in seconds."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Scores:
-    """The minimal `Scored`: the scores of a task and the time they took."""
+    """The simplest `Scored`: scores by metric name and the duration in seconds."""
 
     scores: Mapping[str, float]
     seconds: float
@@ -51,8 +51,8 @@ class EventLog:
     """Writes the events of one run.
 
     Args:
-        model_dir: directory of the run; made when missing.
-        tensorboard: also write TensorBoard scalars under `<model_dir>/tensorboard`.
+        model_dir: directory of the run; it is created if it does not exist.
+        tensorboard: whether to write TensorBoard scalars, too, in `<model_dir>/tensorboard`.
     """
 
     def __init__(self, model_dir: str | os.PathLike[str], tensorboard: bool = True):
@@ -63,18 +63,18 @@ class EventLog:
         self._tensorboard = TensorBoardLog(directory) if tensorboard else None
 
     def resume(self, step: int, evaluated_step: int | None = None) -> int:
-        """Drops every event that the checkpoint does not know; call it before a run's first event.
+        """Drops every event after the checkpoint; call it before a run's first event.
 
-        The shortened file is written aside and renamed. TensorBoard gets a session start when the
-        next scalar is written, which makes its readers drop the points that are written again.
+        The shortened file replaces the old one atomically. The next TensorBoard scalar is preceded
+        by a session start, so that TensorBoard drops the points that will be written again.
 
         Args:
-            step: step of the checkpoint that the run resumes from; 0 for a new run.
-            evaluated_step: step of the newest weights whose scores the checkpoint knows; None: that
-                of every evaluation that took effect by `step`.
+            step: step of the checkpoint from which the run resumes; 0 for a new run.
+            evaluated_step: step of the newest weights whose scores the checkpoint contains; None:
+                it contains every evaluation that took effect until `step`.
 
         Returns:
-            How many events were dropped, a torn last line included.
+            The number of dropped events, including an incomplete last line.
 
         Raises:
             DataError: a line other than the last is not an event.
@@ -109,24 +109,21 @@ class EventLog:
         weights: Mapping[str, float] | None = None,
         tokens: Mapping[str, int] | None = None,
     ) -> None:
-        """Logs the steps since the last such event.
+        """Logs the training steps since the last `train` event.
 
         Args:
-            step: training steps done.
-            losses: mean loss per token by task, in nats; tasks without a batch since then are
-                left out.
-            probabilities: by task, as the schedule gives them for the next step.
-            tokens_per_second: real target tokens per second, padding not counted; None: not known.
-            learning_rate: of the last step; None: not known.
-            gradient_norm: mean over the steps, before clipping; None: not known.
-            skipped: steps skipped since the start because the gradient was not finite.
-            batches: by task, what it has contributed since the start (batches, or examples when
-                batches are mixed).
-            scales: by task, the factor of an implicit schedule; None when all are 1.
-            weights: by task, the mean weight that balancing gave it in the steps that had it; None
+            step: number of training steps so far.
+            losses: mean loss per token by task, in nats; without tasks that had no batch.
+            probabilities: the schedule's probabilities for the next step by task.
+            tokens_per_second: target tokens per second, without padding; None if unknown.
+            learning_rate: learning rate of the last step; None if unknown.
+            gradient_norm: mean over the steps, before clipping; None if unknown.
+            skipped: number of steps so far that were skipped because of a non-finite gradient.
+            batches: number of batches so far by task, or of examples if batches are mixed.
+            scales: factor of an implicit schedule by task; None if all are 1.
+            weights: mean weight from balancing by task, over the steps that had the task; None
                 without balancing.
-            tokens: by task, real target tokens since the last such event; their sum over the events
-                is what the task was trained on.
+            tokens: target tokens by task since the last `train` event, without padding.
         """
         event: dict[str, Any] = {
             "event": "train",
@@ -162,14 +159,14 @@ class EventLog:
         """Logs the validation of the tasks.
 
         Args:
-            step: training steps done by the weights that were validated.
-            results: by task; see `keras_mtl.evaluation.results.TaskResult`.
-            ratios: score / baseline by task, for the tasks that have a baseline.
-            metric: the metric that drives the schedule and the choice of the best checkpoint.
-            probabilities: by task, after the schedule has learned from the scores; None when it has
-                not changed.
+            step: number of training steps of the validated weights.
+            results: result by task; see `keras_mtl.evaluation.results.TaskResult`.
+            ratios: score / baseline by task, for the tasks with a baseline.
+            metric: the metric used by the schedule and to select the best checkpoint.
+            probabilities: the schedule's probabilities by task after it used the scores; None if it
+                did not use them.
             effective_step: step at which the scores took effect, if training continued meanwhile.
-            waited_seconds: how long training then waited for them.
+            waited_seconds: time that training waited for the scores.
         """
         scores: dict[str, dict[str, float | None]] = {}
         for task, result in results.items():
@@ -194,7 +191,7 @@ class EventLog:
         self._show(event)
 
     def close(self) -> None:
-        """Closes both files; a later event opens them again."""
+        """Closes both files; a later event reopens them."""
         if self._file is not None:
             self._file.close()
             self._file = None
@@ -210,12 +207,12 @@ class EventLog:
     def _drop_from_tensorboard(
         self, kept: Sequence[Mapping[str, Any]], dropped: Sequence[Mapping[str, Any]]
     ) -> None:
-        """Lets TensorBoard's readers forget the points of the events that are not kept."""
+        """Makes TensorBoard drop the points of the dropped events."""
         if self._tensorboard is None or not dropped:
             return
         first = min(event["step"] for event in dropped)
         self._tensorboard.start_at(first)
-        # Scores that took effect later than the step of their weights are among later losses.
+        # Kept scores whose step is later than `first` were dropped, too, so write them again.
         for event in kept:
             if event["step"] >= first:
                 self._show(event)
@@ -233,7 +230,7 @@ class EventLog:
 
 
 def _scalars(event: Mapping[str, Any]) -> dict[str, float]:
-    """Returns what TensorBoard shows of an event: value by tag."""
+    """Returns the TensorBoard scalars of an event by tag."""
     if event["event"] == "train":
         by_task = {
             "loss": event["loss"],
@@ -262,10 +259,10 @@ def _scalars(event: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _is_known(event: Mapping[str, Any], step: int, evaluated_step: int | None) -> bool:
-    """Whether a checkpoint at `step` was saved after an event; see `EventLog.resume`."""
+    """Returns whether a checkpoint at `step` includes an event; see `EventLog.resume`."""
     if effective_step(event) > step:
         return False
-    # A run that was stopped in a validation has saved before the scores took effect.
+    # A run that was stopped during a validation saved before the scores took effect.
     unknown = evaluated_step is not None and event["step"] > evaluated_step
     return not (event["event"] == "evaluation" and unknown)
 
@@ -275,7 +272,7 @@ def _encode(event: Mapping[str, Any]) -> str:
 
 
 def _number(value: float | None) -> float | None:
-    # JSON has no NaN; `null` is what other readers of the file understand.
+    # JSON has no NaN, so write null.
     if value is None:
         return None
     number = float(value)
@@ -283,7 +280,7 @@ def _number(value: float | None) -> float | None:
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
-    """The mean; None if a value is missing, because the mean of the others is not comparable."""
+    """Returns the mean; None if a value is missing, because other means would not be comparable."""
     known = [value for value in values if value is not None]
     return math.fsum(known) / len(known) if len(known) == len(values) else None
 

@@ -1,4 +1,4 @@
-"""What `keras-mtl inspect` reports of a configuration: doubtful settings, errors of training."""
+"""The findings of `keras-mtl inspect` for a configuration: dubious settings and errors."""
 
 import contextlib
 
@@ -12,32 +12,32 @@ from keras_mtl.training.run.building import check_dev_sizes, plan_updates, valid
 
 
 def find_notes(config: ExperimentConfig, prepared: PreparedData | None) -> list[str]:
-    """Returns what training accepts but the user may not mean: language codes, few dev pairs.
+    """Returns notes on valid but dubious settings: language codes, few dev pairs.
 
     Args:
         config: the configuration.
-        prepared: the prepared store, if there is one.
+        prepared: the prepared data, if there is any.
     """
     pairs = config.task.pairs
     notes = language_notes(Direction(pair.name, pair.source, pair.target) for pair in pairs)
     if prepared is not None:
         known = {task.name for task in prepared.tasks}
-        with contextlib.suppress(errors.DataError):  # `find_problems` has it.
+        with contextlib.suppress(errors.DataError):  # `find_problems` reports it.
             notes += check_dev_sizes([n for n in validated_tasks(config) if n in known], prepared)
     return notes
 
 
 def find_problems(config: ExperimentConfig, prepared: PreparedData | None) -> list[str]:
-    """Returns what training or preparing would refuse: schedule, balancing, baselines, corpora.
+    """Returns the problems that would make data preparation or training fail.
 
     Args:
         config: the configuration.
-        prepared: the prepared store; if there is one, corpora may be missing.
+        prepared: the prepared data; if there is any, corpora may be missing.
 
     Returns:
-        A message for each problem.
+        One message per problem.
     """
-    problems: dict[str, None] = {}  # As an ordered set: tasks may share a corpus.
+    problems: dict[str, None] = {}  # Used as an ordered set, because tasks may share a corpus.
     try:
         validate_training(config)
         plan_updates(config)
@@ -54,9 +54,9 @@ def find_problems(config: ExperimentConfig, prepared: PreparedData | None) -> li
         for corpus in [*(pair.corpora or data.corpora), *pair.dev_corpora, *pair.test_corpora]:
             options = corpus.options
             if options.get("download"):
-                continue  # Making the reader would download.
+                continue  # Creating the reader would start the download.
             try:
-                with contextlib.suppress(errors.ConfigError):  # `validate_training` has it.
+                with contextlib.suppress(errors.ConfigError):  # `validate_training` reports it.
                     create_reader(corpus.reader, pair.source, pair.target, options)
             except errors.DataError as error:
                 if prepared is None:

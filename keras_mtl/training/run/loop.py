@@ -1,8 +1,8 @@
-"""A whole run: train, validate every task, let the schedule learn from it, save, repeat.
+"""A training run: train, validate every task, update the schedule, save, and repeat.
 
-Steps run in loops of `trainer.steps_per_loop`. A loop is left and entered again every few seconds,
-to show progress and to stop when a signal asks for it. What is logged and learned at its end
-depends only on its steps, even if the run stopped in between.
+Steps run in loops of `trainer.steps_per_loop` steps. Every few seconds, control leaves the loop to
+show progress and to check for signals. The events and losses that are recorded at the end of a loop
+depend only on its steps, even if the run was stopped and resumed within the loop.
 """
 
 import contextlib
@@ -42,15 +42,15 @@ from keras_mtl.training.step.update_plan import UpdatePlan
 
 @dataclasses.dataclass
 class RunResult:
-    """Result of a run.
+    """The result of a run.
 
     Attributes:
-        step: steps done.
+        step: number of training steps.
         scores: latest validation score by task; empty if nothing was validated.
-        best_score: best macro-averaged score, NaN if nothing was validated.
-        best_step: step of the best score, -1 if nothing was validated.
-        batches: number of batches consumed by task, or of examples if batches are mixed.
-        skipped: steps skipped because their gradient was not finite.
+        best_score: best score averaged over tasks; NaN if nothing was validated.
+        best_step: step of the best score; -1 if nothing was validated.
+        batches: number of consumed batches by task, or of examples if batches are mixed.
+        skipped: number of steps that were skipped because of a non-finite gradient.
     """
 
     step: int
@@ -67,27 +67,27 @@ def run_experiment(
     mode: str = "train_and_eval",
     log: Callable[[str], None] = print,
 ) -> RunResult:
-    """Runs an experiment, from where `model_dir` stands to `trainer.train_steps`.
+    """Runs an experiment until step `trainer.train_steps`.
 
     Args:
         config: the configuration.
-        model_dir: directory of the run. If it holds checkpoints, the run resumes from the newest
-            with the same tasks, batches and random numbers as without a stop.
-        mode: `train` (no validation), `train_and_eval` or `eval` (validate the newest
-            checkpoint once, and do not change the directory).
-        log: function that gets lines for the user.
+        model_dir: directory of the run. If it contains checkpoints, the run resumes from the newest
+            one, with the same tasks, batches and random numbers as an uninterrupted run.
+        mode: `train` (without validation), `train_and_eval`, or `eval` (validate the newest
+            checkpoint once without changing the directory).
+        log: function that receives lines for the user.
 
     Returns:
         The `RunResult`.
 
     Raises:
-        ConfigError: a value in the configuration is wrong, or values contradict each other.
-        DataError: the corpora or the prepared store cannot be used.
-        CheckpointError: `model_dir` belongs to another configuration, no checkpoint in it can be
-            read, or one cannot be written.
+        ConfigError: a value in the configuration is invalid, or values contradict each other.
+        DataError: the corpora or the prepared data cannot be used.
+        CheckpointError: `model_dir` belongs to another configuration, or a checkpoint cannot be read
+            or written.
     """
     if mode not in MODES:
-        raise ConfigError(f"--mode is {mode!r}; known: {', '.join(MODES)}")
+        raise ConfigError(f"--mode is {mode!r}; give one of {', '.join(MODES)}")
     validate_training(config, mode=mode)
     plan = building.plan_updates(config)
     if mode == "train_and_eval":
@@ -95,7 +95,7 @@ def run_experiment(
     strategy = configure_runtime(config.runtime)
     for line in devices.describe(config.runtime, compiles_with_xla(config.runtime)):
         log(line)
-    # After the runtime is set up, because this check computes.
+    # This check executes TensorFlow operations, so the runtime must be configured first.
     check_sublayers(config.task.model, config.runtime.mixed_precision_dtype)
     prepared = prepare_from_config(config, model_dir, log=log)
     return Run(config, plan, Path(model_dir), prepared, strategy, log).execute(mode)
@@ -105,12 +105,12 @@ class Run:
     """One run in one process.
 
     Args:
-        config: validated configuration.
+        config: the validated configuration.
         plan: the plan of its updates.
         model_dir: directory of the run.
-        prepared: prepared data.
+        prepared: the prepared data.
         strategy: the process's strategy.
-        log: function that gets lines for the user.
+        log: function that receives lines for the user.
     """
 
     def __init__(
@@ -158,11 +158,11 @@ class Run:
 
     @property
     def step(self) -> int:
-        """Updates done."""
+        """Number of updates so far."""
         return self.parts.step
 
     def execute(self, mode: str) -> RunResult:
-        """Restores the newest checkpoint, trains and validates as the mode says."""
+        """Restores the newest checkpoint, then trains and validates according to the mode."""
         with contextlib.nullcontext() if mode == "eval" else self.directory.locked():
             return self._execute(mode)
 
@@ -175,14 +175,14 @@ class Run:
             self.state.restore(self.log)
             self.log(f"resuming from {prefix} at step {self.step:,}")
         elif mode == "eval":
-            raise CheckpointError(f"{self.directory.path} holds no checkpoint to evaluate")
+            raise CheckpointError(f"{self.directory.path} contains no checkpoint to evaluate")
         if mode == "eval":
             self.validation.score(self.step, self.log)
             return self._result()
         self.directory.write(self.config, self.prepared, self.parts.decoder_of_task)
         self.loop_log.resume(self.step)
         waste = self.parts.mixture.padding_waste()
-        self.log(f"padding: {waste:.1%} of the tokens in a batch")
+        self.log(f"padding: {waste:.1%} of the tokens in batches")
         with (
             Progress(self.config.trainer.train_steps, self.step) as progress,
             stop_on_signals(progress.message) as self._stop,
@@ -199,7 +199,7 @@ class Run:
         self.parts.read_from(self.step)
         self.validation.resume(state.validates, progress.message)
         while self.step < trainer.train_steps or state.validation_due:
-            left_over = state.validation_due  # by the run before, which saved without it
+            left_over = state.validation_due  # the previous run was stopped before it
             if not left_over:
                 self._run_loop(progress)
             progress.pause()
@@ -217,7 +217,7 @@ class Run:
         self._warn_if_skipped()
 
     def _run_loop(self, progress: Progress) -> None:
-        """Trains to the end of a loop; leaves it open if a signal asks for an end before."""
+        """Trains to the end of a loop; leaves the loop open if a signal arrives before."""
         state = self.state
         loop = state.open_loop
         if loop is None:
@@ -245,7 +245,7 @@ class Run:
         )
 
     def _run_steps(self, loop: OpenLoop, most: int, progress: Progress) -> None:
-        """Runs some of a loop's next steps, about two seconds, and shows where training is."""
+        """Runs the next steps of a loop for about two seconds and shows the progress."""
         trainer, first = self.parts.trainer, not self._pace.measured
         if first:
             progress.message("compiling the training step")
@@ -257,14 +257,14 @@ class Run:
         step, total = self.step, float(loop.sums["tokens"].sum())
         tokens = round(total - before)
         if first:
-            progress.message(f"step {step:,} took {seconds:.1f} s, compilation included")
+            progress.message(f"step {step:,} took {seconds:.1f} s, including compilation")
             progress.restart(step, tokens)
             tokens = 0
-        # A loop of skipped steps only has a loss of NaN; it is shown as it is.
+        # If all steps of a loop were skipped, its loss is NaN, which is shown.
         progress.update(step, float(loop.sums["nll"].sum()) / max(total, 1.0), tokens)
 
     def _validate(self, progress: Progress) -> None:
-        """Does the validation that is due; a signal leaves it to the next run."""
+        """Runs the validation that is due, unless a signal leaves it to the next run."""
         if not self.state.validation_due or self._stop():
             return
         with contextlib.suppress(EvaluationStopped):
@@ -273,7 +273,7 @@ class Run:
             self.state.validation_due = False
 
     def _next_stop(self) -> int:
-        """Returns the step at which something other than training is due, or a loop ends."""
+        """Returns the next step at which a loop ends or a checkpoint or validation is due."""
         trainer, step = self.config.trainer, self.step
         intervals = (trainer.checkpoint_interval, trainer.steps_per_loop)
         stops = [(step // interval + 1) * interval for interval in intervals]
@@ -283,9 +283,9 @@ class Run:
 
     def _warn_if_skipped(self) -> None:
         if self.state.skipped:
-            usual = ", as one in 2,000 is with mixed_float16" if self.parts.loss_scale else ""
+            usual = " (one in 2,000 is normal with mixed_float16)" if self.parts.loss_scale else ""
             self.log(
-                f"{self.state.skipped} steps were skipped: their gradient was not finite{usual}"
+                f"{self.state.skipped} steps were skipped because of a non-finite gradient{usual}"
             )
 
     def _result(self) -> RunResult:

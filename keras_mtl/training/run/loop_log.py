@@ -1,4 +1,4 @@
-"""What is logged and learned at the end of a loop of steps."""
+"""Records the events and losses at the end of a loop of steps."""
 
 import numpy as np
 
@@ -11,13 +11,13 @@ from keras_mtl.training.step import balancing as balance
 
 
 class LoopLog:
-    """Logs loops of steps, and lets schedules that learn from losses see them.
+    """Logs loops of steps and passes their losses to schedules that use losses.
 
     Args:
         parts: the objects of the run.
         validation: its validation.
         events: the run's log.
-        batches: the log of batches; None for none.
+        batches: the log of batches; None does not log batches.
     """
 
     def __init__(
@@ -33,7 +33,7 @@ class LoopLog:
         self._batches = batches
 
     def resume(self, step: int) -> None:
-        """Drops what was logged after a step."""
+        """Drops the log entries after a step."""
         self._events.resume(step, self._validation.evaluated_step)
         if self._batches:
             self._batches.resume(self._parts.consumed(step))
@@ -45,12 +45,12 @@ class LoopLog:
             self._batches.write(self._parts.mixture, consumed)
 
     def write(self, loop: OpenLoop, skipped: int, tokens_per_second: float) -> None:
-        """Logs a loop that has ended.
+        """Logs a finished loop.
 
         Args:
             loop: the loop.
-            skipped: steps skipped since the beginning of the run.
-            tokens_per_second: target tokens per second; 0 if not known.
+            skipped: steps skipped since the start of the run.
+            tokens_per_second: target tokens per second; 0 if unknown.
         """
         parts = self._parts
         step, names, sums, tokens = parts.step, parts.task_names, loop.sums, loop.sums["tokens"]
@@ -76,17 +76,17 @@ class LoopLog:
         self.write_batches()
 
     def _observe_losses(self, loop: OpenLoop, consumed: np.ndarray) -> None:
-        """Adds the loop's losses to the score book, for schedules that learn from them."""
+        """Adds the loop's losses to the score book, for schedules that use losses."""
         parts, step, sums = self._parts, self._parts.step, loop.sums
         drawn = consumed - loop.consumed
-        # The probabilities that the loop was drawn by: scores change them only between loops, the
-        # step also inside one.
+        # The probabilities with which the loop's batches were drawn. Scores change them only
+        # between loops, but a schedule may also depend on the step.
         loop.count(parts.mixture.probabilities, parts.consumed(step))
         batches_of_loop = parts.consumed(step - loop.start)
         given = loop.given / batches_of_loop
         batches = drawn / max(1, drawn.sum()) * batches_of_loop
         tokens = sums["tokens"]
         losses = np.divide(sums["nll"], tokens, out=np.full_like(tokens, np.nan), where=tokens > 0)
-        # The pool of a mixed batch may be older than a probability that is 0 by now; such a task
-        # is left out, and so is one whose batches were all skipped.
+        # A mixed batch may come from an older pool and have a task whose probability is now 0. Such
+        # a task is ignored, and so is a task whose batches were all skipped.
         parts.mixture.adaptive.observe_losses(step, losses, given, batches)

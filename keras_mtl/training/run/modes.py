@@ -1,4 +1,4 @@
-"""What `keras-mtl train` and Model Garden's drivers do with a model. Needs no TensorFlow."""
+"""Modes of `keras-mtl train` and Model Garden's drivers. Does not import TensorFlow."""
 
 MODES = ("train", "eval", "train_and_eval")
-"""The last one is the default."""
+"""The default is `train_and_eval`."""

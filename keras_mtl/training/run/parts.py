@@ -1,4 +1,4 @@
-"""The objects that a run trains with, made in the order that its random numbers depend on."""
+"""The objects of a training run. Their random numbers depend on the order of construction."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -27,16 +27,16 @@ class RunParts:
     """The objects of a run, which share the tasks and their order.
 
     Attributes:
-        strategy: the process's strategy, under which variables were made.
-        plan: what updates are made of.
+        strategy: the process's strategy, under whose scope variables were made.
+        plan: the plan of updates.
         tasks: the tasks.
-        schedule: decides which task comes next.
-        mixture: the tasks' batches.
-        decoder_of_task: for each task the index of its decoder.
-        model: the model, built.
-        optimizer: its optimizer, built.
-        balancing: the balancing method; None for none.
-        loss_scale: the loss scale of float16; None for other types.
+        schedule: the schedule that selects the next task.
+        mixture: the mixture of the tasks' batches.
+        decoder_of_task: ints [N], the decoder of each task.
+        model: the built model.
+        optimizer: its built optimizer.
+        balancing: the balancing method; None without balancing.
+        loss_scale: the loss scale for float16; None for other types.
         trainer: the training step.
     """
 
@@ -59,22 +59,22 @@ class RunParts:
 
     @property
     def step(self) -> int:
-        """Updates done."""
+        """Number of updates so far."""
         return int(self.trainer.global_step.numpy())
 
     def consumed(self, step: int) -> int:
-        """Returns the number of batches that training has consumed at a step."""
+        """Returns the number of batches that training has consumed at a given step."""
         return step * self.plan.accumulation
 
     def consumed_by_task(self) -> np.ndarray:
-        """Returns what training has consumed of each task so far, int64 [N].
+        """Returns the number of consumed batches of each task, int64 [N].
 
-        The unit is a batch, or an example if batches are mixed.
+        If batches are mixed, counts examples instead.
         """
         return self.mixture.consumed(self.mixture.state(self.consumed(self.step)))
 
     def read_from(self, step: int) -> None:
-        """Starts reading at a step, with the probabilities that hold from there."""
+        """Starts reading batches at a step, with the schedule's current probabilities."""
         start, replicas = self.consumed(step), self.strategy.num_replicas_in_sync
         self.trainer.set_dataset(
             to_all_replicas(
@@ -92,9 +92,9 @@ def build_parts(
     """Makes the objects of a run.
 
     Args:
-        config: validated configuration.
+        config: the validated configuration.
         plan: the plan of its updates.
-        prepared: prepared data.
+        prepared: the prepared data.
         strategy: the process's strategy.
     """
     tasks = building.task_infos(config, prepared)

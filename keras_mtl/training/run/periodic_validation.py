@@ -1,4 +1,4 @@
-"""Validation during a run: when, of which weights, and what follows from the scores."""
+"""Validation during a run: its schedule, the validated weights and the use of the scores."""
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
@@ -37,32 +37,32 @@ def check_lag(config: ExperimentConfig) -> None:
         library.core()
     except NativeError as error:
         raise ConfigError(
-            f"trainer.evaluation.lag is {lag}, and only the engine can validate during training: "
-            f"{error}; or set trainer.evaluation.lag to 0"
+            f"trainer.evaluation.lag is {lag}, which requires the engine: {error}. As an "
+            "alternative, set trainer.evaluation.lag to 0"
         ) from error
 
 
 class PeriodicValidation:
-    """Validates the tasks, updates the schedule, keeps the best weights, writes the log.
+    """Validates the tasks, updates the schedule, keeps the best weights and writes the log.
 
-    With `trainer.evaluation.lag` the weights of step s are validated by the engine in a thread,
-    and the scores take effect exactly at step s + lag: training waits there until they are known.
-    At most one validation runs at a time: its result takes effect before the next one begins, and
-    before the end of training.
+    With `trainer.evaluation.lag`, the engine validates the weights of step s in a background thread,
+    and the scores take effect exactly at step s + lag, where training waits for them if necessary.
+    At most one validation runs at a time: its scores take effect before the next one starts and
+    before training ends.
 
     Args:
         config: the experiment.
-        prepared: the prepared store.
+        prepared: the prepared data.
         model: the model.
-        optimizer: its optimizer; if it keeps averages of the weights, these are validated.
-        mixture: learns the scores; they are entered in its `adaptive`.
+        optimizer: its optimizer; if it averages the weights, the averages are validated.
+        mixture: the mixture whose schedule uses the scores.
         directory: the run's directory.
         events: the run's log.
 
     Attributes:
-        best: the best weights whose scores are in effect.
-        evaluated_step: step of the weights whose scores are in effect, -1 before the first.
-        pending: the validation that is not in effect yet.
+        best: the best weights among those whose scores are in effect.
+        evaluated_step: step of the weights whose scores are in effect; -1 before the first.
+        pending: the validation whose scores are not in effect yet.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class PeriodicValidation:
         self.pending: Snapshot | None = None
 
     def next_stop(self, step: int) -> int:
-        """Returns the next step after `step` at which `run_due` has something to do."""
+        """Returns the next step after `step` at which `run_due` must be called."""
         interval = self._settings.interval
         stop = self._config.trainer.train_steps
         if interval:
@@ -99,19 +99,19 @@ class PeriodicValidation:
         return min(stop, max(step + 1, self.pending.due)) if self.pending else stop
 
     def run_due(self, step: int, log: Log, stopped: Stopped | None = None) -> bool:
-        """Does what is due at a step.
+        """Starts and finishes the validations that are due at a step.
 
         Args:
             step: the step.
-            log: gets a line when scores take effect.
-            stopped: polled for whether to stop waiting or evaluating; None: never. What has taken
-                effect by then stays; the next call, also of the next run, does the rest.
+            log: function that receives a line when scores take effect.
+            stopped: function that is polled for whether to stop; None never stops. Scores that have
+                already taken effect remain; the next call, or the next run, does the rest.
 
         Returns:
-            Whether scores took effect, so that batches have to be read again.
+            Whether scores took effect. If so, batches must be read again.
 
         Raises:
-            EvaluationStopped: `stopped` said so.
+            EvaluationStopped: `stopped` returned True.
         """
         last = step == self._config.trainer.train_steps
         interval = self._settings.interval
@@ -130,18 +130,18 @@ class PeriodicValidation:
         return took_effect or last
 
     def evaluate(self, step: int, log: Log, stopped: Stopped | None = None) -> dict[str, float]:
-        """Validates the weights as they are now; the scores take effect at once.
+        """Validates the current weights; the scores take effect immediately.
 
         Args:
-            step: updates done.
-            log: gets a line with the scores.
-            stopped: asked often whether to stop; None: never.
+            step: number of updates so far.
+            log: function that receives a line with the scores.
+            stopped: function that is polled for whether to stop; None never stops.
 
         Returns:
-            The score by task of `trainer.evaluation.metric`.
+            The score of `trainer.evaluation.metric` by task.
 
         Raises:
-            EvaluationStopped: `stopped` said so; nothing has changed.
+            EvaluationStopped: `stopped` returned True; nothing has changed.
         """
         with averaged_weights(self._model, self._optimizer, step):
             results = self._evaluator.evaluate(stopped=stopped)
@@ -149,18 +149,18 @@ class PeriodicValidation:
         return self._learn(step, step, results, log)
 
     def score(self, step: int, log: Log) -> None:
-        """Validates the present weights and logs the scores; changes no files and no schedule."""
+        """Validates the current weights and logs the scores without changing files or schedule."""
         with averaged_weights(self._model, self._optimizer, step):
             self._enter(step, self._evaluator.evaluate(), log)
 
     def check_pairs(self, log: Log) -> None:
-        """Checks before any step is taken that every validated task has dev pairs.
+        """Checks before the first step that every validated task has dev pairs.
 
         Args:
-            log: gets a warning about tasks with few dev pairs.
+            log: function that receives a warning if tasks have few dev pairs.
 
         Raises:
-            DataError: a task has none.
+            DataError: a task has no dev pairs.
         """
         for warning in check_dev_sizes(self._validated, self._prepared):
             log(f"warning: {warning}")
@@ -169,17 +169,17 @@ class PeriodicValidation:
         """Restarts the validation that was running when the checkpoint was saved.
 
         Args:
-            validates: whether this run validates at all; if not, that validation is left out.
-            log: gets a line if it is left out.
+            validates: whether this run validates; if not, that validation is dropped.
+            log: function that receives a line if it is dropped.
         """
         if self.pending and validates:
             self._start(self.pending)
         elif self.pending:
-            log(f"the validation of step {self.pending.step:,} is left out: this run has none")
+            log(f"the validation of step {self.pending.step:,} is dropped: this run has none")
             self.pending = None
 
     def close(self) -> None:
-        """Stops a validation in the background; a run that resumes from a checkpoint repeats it."""
+        """Stops a background validation; a run that resumes from a checkpoint repeats it."""
         self._background.stop()
 
     def prune(self, checkpoints: Callable[[], Sequence[int]]) -> None:
@@ -208,7 +208,7 @@ class PeriodicValidation:
         self._background.start(evaluate)
 
     def _take_effect(self, step: int, log: Log, stopped: Stopped | None) -> None:
-        assert self.pending is not None  # looked at by the caller
+        assert self.pending is not None  # the caller has checked this
         found = self._background.result(stopped)
         if found is None:
             raise EvaluationStopped(f"step {self.pending.step}")
@@ -226,7 +226,7 @@ class PeriodicValidation:
     def _learn(
         self, step: int, now: int, results: Results, log: Log, waited: float | None = None
     ) -> dict[str, float]:
-        """Lets the scores of the weights of `step` take effect at the step `now`."""
+        """Makes the scores of the weights of `step` take effect at step `now`."""
         metric = self._settings.metric
         scores = self._enter(step, results, log, None if waited is None else now)
         if step > self.evaluated_step:
@@ -248,7 +248,7 @@ class PeriodicValidation:
     def _enter(
         self, step: int, results: Results, log: Log, effect: int | None = None
     ) -> dict[str, float]:
-        """Enters the scores and logs a line; returns them by task."""
+        """Enters the scores in the score book and logs a line; returns them by task."""
         metric, scores = self._settings.metric, self._scores(results)
         self._mixture.adaptive.enter_scores(
             step, {name: schedule_score(metric, score) for name, score in scores.items()}
@@ -258,11 +258,11 @@ class PeriodicValidation:
         more = "  …" if len(self._validated) > 8 else ""
         when = f"step {step:,}" if effect is None else f"step {step:,}, in effect from {effect:,}"
         mean = f"{self._macro(results):.{places + 1}f}"
-        log(f"{when}: {metric} {mean} on average over tasks: {shown}{more}")
+        log(f"{when}: {metric} {mean} averaged over tasks: {shown}{more}")
         return scores
 
     def _ratios(self) -> dict[str, float] | None:
-        """Returns score / baseline by validated task, None if any task has no baseline."""
+        """Returns score / baseline by validated task; None if any task has no baseline."""
         ratios = self._mixture.adaptive.ratios()
         return None if ratios is None else {name: ratios[name] for name in self._validated}
 
@@ -271,7 +271,7 @@ class PeriodicValidation:
         return model_evaluator(self._config, self._model, self._prepared)
 
     def collect(self) -> dict[str, np.ndarray]:
-        """Returns what `restore` needs, for a checkpoint."""
+        """Returns the state for a checkpoint; `restore` reads it."""
         state = self.best.collect()
         state["validated"] = self._is_validated()
         if self.pending:
@@ -279,7 +279,7 @@ class PeriodicValidation:
         return state
 
     def check(self, state: Mapping[str, np.ndarray]) -> None:
-        """Raises CheckpointError when the weights that a checkpoint's state needs are missing."""
+        """Raises CheckpointError if the weights that a checkpoint's state needs are missing."""
         if snapshot := _pending(state):
             self._snapshots.check(snapshot)
 
@@ -294,27 +294,27 @@ class PeriodicValidation:
         """Restores a state.
 
         Args:
-            state: of `collect`, maybe with more in it.
-            index_map: int64[N], the saved index of each present task, -1 for a new one.
-            evaluated_step: as it was.
-            same_metric: whether the state's scores are of the metric of this run.
-            log: gets a line if the best average is forgotten.
+            state: the arrays from `collect`, possibly among others.
+            index_map: int64 [N], the saved index of each current task, -1 for a new one.
+            evaluated_step: the saved attribute.
+            same_metric: whether the state's scores use the metric of this run.
+            log: function that receives a line if the best score is forgotten.
         """
         self.best.restore(state)
         if not same_metric:
             self.best.forget()
         elif self._averages_other_tasks(state, index_map) and self.best.step >= 0:
-            log("the tasks changed since the checkpoint; its best average is forgotten")
+            log("the tasks have changed since the checkpoint, so its best score is forgotten")
             self.best.forget()
         self.evaluated_step = evaluated_step
         self.pending = _pending(state)
 
     def _is_validated(self) -> np.ndarray:
-        """Returns which tasks are validated, bool[N]."""
+        """Returns which tasks are validated, bool [N]."""
         return np.array([name in self._validated for name in self._mixture.task_names])
 
     def _averages_other_tasks(self, state: Mapping[str, np.ndarray], index_map: np.ndarray) -> bool:
-        """Whether the average score of a state is over other tasks than the average of this run."""
+        """Returns whether a state's average score covers other tasks than those of this run."""
         # Older versions validated every task.
         was = (
             state["validated"] if "validated" in state else np.ones_like(state["book/steps"], bool)

@@ -1,4 +1,4 @@
-"""Progress of training on stderr: a bar on a terminal, plain lines elsewhere."""
+"""Shows the progress of training on stderr: a bar on a terminal, else plain lines."""
 
 import contextlib
 import shutil
@@ -9,20 +9,20 @@ from collections.abc import Callable
 from typing import TextIO
 
 _BAR_WIDTH = 24
-# Updates over which speed is measured: long enough to smooth, short enough to follow a change.
+# Number of updates over which the speed is averaged, to be smooth but follow changes.
 _WINDOW = 20
 
 
 class Progress:
-    """Shows step, loss, tokens per second and time left.
+    """Shows step, loss, tokens per second and the remaining time.
 
     Args:
         total_steps: step at which training ends; > 0.
-        start_step: step at which this process began; 0 for a new run.
-        stream: where to write; None means stderr.
-        interval: seconds between lines when the stream is not a terminal; the bar of a terminal is
-            redrawn at most ten times a second.
-        clock: returns seconds; a test passes its own.
+        start_step: step at which this process started; 0 for a new run.
+        stream: output stream; None means stderr.
+        interval: seconds between lines if the stream is not a terminal. On a terminal, the bar is
+            redrawn at most ten times per second.
+        clock: function that returns the time in seconds; tests pass their own.
     """
 
     def __init__(
@@ -50,9 +50,9 @@ class Progress:
         """Shows a new step.
 
         Args:
-            step: training steps done.
+            step: number of training steps so far.
             loss: mean loss per token since the last update, in nats.
-            tokens: real target tokens since the last update.
+            tokens: target tokens since the last update, without padding.
         """
         self.resume()
         now = self._clock()
@@ -64,7 +64,7 @@ class Progress:
         self._last_shown = now
         if self._terminal:
             columns = shutil.get_terminal_size().columns
-            # One column stays free: a full line would wrap and could not be redrawn.
+            # Leave one column free, because a full line would wrap and could not be redrawn.
             self._write(f"\r{self._latest[: columns - 1]}\x1b[K")
             self._drawn = True
         else:
@@ -72,28 +72,28 @@ class Progress:
 
     @property
     def tokens_per_second(self) -> float:
-        """Tokens per second over the last updates, pauses left out."""
+        """Tokens per second over the last updates, without pauses."""
         (start, _, before), (now, _, after) = self._history[0], self._history[-1]
         return (after - before) / (now - start) if now > start else 0.0
 
     def restart(self, step: int, tokens: int) -> None:
-        """Measures speed and time left from here on; the first step, which compiles, would mislead.
+        """Restarts the measurement of speed, to exclude the first step with its compilation.
 
         Args:
-            step: training steps done.
-            tokens: real target tokens of the steps before; the next update does not count them.
+            step: number of training steps so far.
+            tokens: target tokens since the last update; the next update does not count them.
         """
         self._tokens += tokens
         self._history.clear()
         self._history.append((self._clock(), step, self._tokens))
 
     def pause(self) -> None:
-        """Stops the clock of speed and time left, for validation and checkpoints."""
+        """Stops the clock for speed and remaining time, during validation and checkpoints."""
         if self._paused_at is None:
             self._paused_at = self._clock()
 
     def resume(self) -> None:
-        """Starts the clock again; call it before training continues."""
+        """Restarts the clock; call it before training continues."""
         if self._paused_at is None:
             return
         paused = self._clock() - self._paused_at
@@ -115,8 +115,7 @@ class Progress:
             self._drawn = False
 
     def _write(self, text: str) -> None:
-        # The terminal may be closed or the reader of a pipe be gone: training does not depend on
-        # them.
+        # Training must continue if the terminal is closed or the reader of a pipe has exited.
         with contextlib.suppress(OSError, ValueError):
             self._stream.write(text)
             self._stream.flush()
@@ -138,7 +137,7 @@ class Progress:
         text = "  ".join(parts)
         if not self._terminal:
             return f"{text}  ({100 * step // self._total}%)"
-        # The numbers come first; a column stays free, as in `update`.
+        # The numbers take precedence over the bar. One column stays free, as in `update`.
         room = shutil.get_terminal_size().columns - len(text) - len("[] ") - 1
         width = min(_BAR_WIDTH, room)
         if width < 1:

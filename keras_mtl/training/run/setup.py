@@ -1,4 +1,4 @@
-"""Prepared data of an experiment: from its configuration to the store."""
+"""Prepares the data of an experiment from its configuration."""
 
 import os
 from collections.abc import Callable
@@ -13,11 +13,11 @@ def data_dir_of(config: ExperimentConfig, model_dir: str | os.PathLike[str] | No
     """Returns the directory of the prepared data: `task.data.data_dir` or `<model_dir>/data`.
 
     Raises:
-        ConfigError: neither is given.
+        ConfigError: both are empty.
     """
     if not config.task.data.data_dir and not model_dir:
         raise errors.ConfigError(
-            "task.data.data_dir: empty, and no model_dir is given; give one of them"
+            "task.data.data_dir is empty, and no model_dir is given. Set one of them"
         )
     return data_directory(config.task.data.data_dir, model_dir or "")
 
@@ -28,19 +28,20 @@ def prepare_from_config(
     overwrite: bool = False,
     log: Callable[[str], None] = print,
 ) -> PreparedData:
-    """Prepares an experiment's data, unless it is prepared already.
+    """Prepares an experiment's data unless this has already been done.
 
     Args:
         config: the experiment.
-        model_dir: directory of the run; only used when `task.data.data_dir` is empty.
-        overwrite: replace data that was prepared from other inputs or settings.
-        log: receives lines of text.
+        model_dir: directory of the run; used only if `task.data.data_dir` is empty.
+        overwrite: whether to replace data that was prepared from other inputs or settings.
+        log: function that receives lines for the user.
 
     Returns:
         The prepared data.
 
     Raises:
-        ConfigError, DataError: see :func:`keras_mtl.data.prepare.prepare`.
+        ConfigError: see `keras_mtl.data.prepare.prepare`.
+        DataError: see `keras_mtl.data.prepare.prepare`.
     """
     return prepare(
         config.task.pairs,

@@ -1,4 +1,4 @@
-"""Weights of a step, kept until their validation is in effect and no checkpoint needs them."""
+"""Snapshots of weights, kept until their validation has taken effect in all checkpoints."""
 
 import dataclasses
 import re
@@ -22,11 +22,11 @@ _NAME = re.compile(r"(\d+)-(\d+)")
 
 @dataclasses.dataclass(frozen=True)
 class Snapshot:
-    """A validation that is not in effect yet.
+    """A validation whose scores are not in effect yet.
 
     Attributes:
-        step: updates done by the weights.
-        due: the step at which the scores take effect, >= step.
+        step: number of updates of the weights.
+        due: step at which the scores take effect, >= step.
     """
 
     step: int
@@ -36,11 +36,12 @@ class Snapshot:
 class Snapshots:
     """The snapshots of a run, each in a directory `<step>-<due>`.
 
-    It holds an engine file, to validate, and a checkpoint of the same weights, to keep if they are
-    the best. A run that resumes from a checkpoint between the two steps needs both again.
+    A snapshot consists of an engine file for validation and a checkpoint of the same weights, which
+    is kept if they are the best. A run that resumes from a checkpoint between the two steps needs
+    both again.
 
     Args:
-        directory: the directory that holds those of the snapshots.
+        directory: the parent directory of the snapshots.
     """
 
     def __init__(self, directory: Path):
@@ -54,7 +55,7 @@ class Snapshots:
         tasks: Sequence[TranslationTask],
         weight_type: str,
     ) -> None:
-        """Writes the weights that a model has now; the directory is complete or absent.
+        """Writes the model's current weights; the directory is complete or absent.
 
         Raises:
             ExportError: a weight is not finite, or the engine file cannot be written.
@@ -62,7 +63,7 @@ class Snapshots:
         """
         directory = self._of(snapshot)
         try:
-            # One that is there is of a run that was stopped later and resumed before this step.
+            # An existing one is from a run that got further and then resumed before this step.
             with replacing_directory(directory) as partial:
                 export_engine_file(
                     model, vocabulary, tasks, partial / _ENGINE_FILE, weight_type=weight_type
@@ -71,38 +72,38 @@ class Snapshots:
                     tf.train.Checkpoint(model=model), partial / f"ckpt-{snapshot.step}"
                 )
         except OSError as error:
-            raise CheckpointError(f"{directory} could not be written: {error.strerror}") from error
+            raise CheckpointError(f"{directory} cannot be written: {error.strerror}") from error
 
     def engine_file(self, snapshot: Snapshot) -> Path:
         """Returns the engine file of a snapshot."""
         return self._of(snapshot) / _ENGINE_FILE
 
     def check(self, snapshot: Snapshot) -> None:
-        """Raises CheckpointError when a snapshot is not there."""
+        """Raises CheckpointError if a snapshot does not exist."""
         directory = self._of(snapshot)
         if not (directory.is_dir() and self.engine_file(snapshot).is_file()):
             raise CheckpointError(
-                f"{directory} is missing, the weights of step {snapshot.step} that were being "
-                "validated when it was saved"
+                f"{directory} is missing; it contained the weights of step {snapshot.step}, which "
+                "were being validated when the checkpoint was saved"
             )
 
     def keep_as_best(
         self, snapshot: Snapshot, best: Path, before_return: Callable[[], None]
     ) -> None:
-        """Copies the weights of a snapshot to the directory of the best ones.
+        """Copies the weights of a snapshot to the directory of the best weights.
 
         Raises:
-            CheckpointError: they cannot be written.
+            CheckpointError: the copy cannot be written.
         """
         name = f"ckpt-{snapshot.step}"
         copy_checkpoint(self._of(snapshot) / name, best / name, before_return)
 
     def prune(self, checkpoints: Callable[[], Sequence[int]], pending: Snapshot | None) -> None:
-        """Deletes what neither a checkpoint nor the pending validation needs.
+        """Deletes the snapshots that neither a checkpoint nor the pending validation needs.
 
         Args:
-            checkpoints: returns the steps of the checkpoints from which the run may resume.
-            pending: the validation that is not in effect yet.
+            checkpoints: function that returns the steps of the checkpoints.
+            pending: the validation whose scores are not in effect yet; None: there is none.
         """
         if not self._directory.is_dir():
             return

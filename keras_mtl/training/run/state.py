@@ -1,4 +1,4 @@
-"""The state of a run in its checkpoints: everything but the weights and the moments."""
+"""The state of a run in its checkpoints, except weights and moments."""
 
 import json
 from collections.abc import Callable
@@ -18,18 +18,18 @@ from keras_mtl.training.step.moments import moments_state, optimizer_state, rest
 
 
 class RunState:
-    """Where a run stands: read cursors, schedule, scores, counters, and the loop that is open.
+    """The state of a run: read cursors, schedule, scores, counters and the open loop.
 
     Args:
         parts: the objects of the run.
         validation: its validation.
 
     Attributes:
-        checkpoint: the whole state of the run, to be saved.
-        validates: whether the run validates at all.
-        open_loop: the loop of steps that has begun and not ended.
-        validation_due: whether the validation that is due at this step has still to be done.
-        skipped: steps skipped because their gradient was not finite.
+        checkpoint: a `tf.train.Checkpoint` with the whole state of the run.
+        validates: whether the run validates.
+        open_loop: the loop of steps that has not ended; None between loops.
+        validation_due: whether a validation is due at this step and has not run yet.
+        skipped: number of steps that were skipped because of a non-finite gradient.
     """
 
     def __init__(self, parts: RunParts, validation: PeriodicValidation):
@@ -54,8 +54,8 @@ class RunState:
         """Reads a checkpoint into the variables; `restore` does the rest.
 
         Raises:
-            CheckpointError: something is missing. TensorFlow raises other exceptions if the files
-                are damaged.
+            CheckpointError: a part is missing. TensorFlow raises other exceptions if the files are
+                damaged.
         """
         read_all(tf.train.Checkpoint(**self._saved_parts), prefix)
         restore_moments(self._parts.optimizer, prefix, self._saved_tasks())
@@ -63,15 +63,15 @@ class RunState:
             self._validation.check(self._restored)
 
     def restore(self, log: Callable[[str], None]) -> None:
-        """Restores everything but variables from the checkpoint that was read.
+        """Restores everything except variables from the checkpoint that was read.
 
         Args:
-            log: gets a line if scores are forgotten.
+            log: function that receives a line if scores are forgotten.
         """
         arrays, saved_tasks, parts = self._restored, self._saved_tasks(), self._parts
         forgotten = parts.mixture.restore(checkpoint_state(arrays, "mixture/"))
         if forgotten:
-            log(f"the metric changed since the checkpoint: {forgotten}")
+            log(f"the metric has changed since the checkpoint: {forgotten}")
         balance.restore(parts.balancing, arrays, saved_tasks)
         if parts.loss_scale:
             parts.loss_scale.restore(arrays)
@@ -99,10 +99,10 @@ class RunState:
     @property
     def _restored(self) -> dict[str, np.ndarray]:
         if self._arrays.restored is None:
-            raise CheckpointError("the checkpoint holds no state of the mixture")
+            raise CheckpointError("the checkpoint does not contain the state of the mixture")
         return self._arrays.restored
 
     def _saved_tasks(self) -> np.ndarray:
-        """Returns for each task its index in the list of the checkpoint that was read, or -1."""
+        """Returns the index of each task in the checkpoint that was read; -1 for new tasks."""
         names = json.loads(self._restored["mixture/task_names"].tobytes())
         return task_index_map(names, self._parts.task_names)

@@ -1,4 +1,4 @@
-"""A loop of training steps that can be left between any two steps and continued later."""
+"""A loop of training steps that can be interrupted after any step and continued later."""
 
 import dataclasses
 import time
@@ -6,22 +6,22 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-# Long enough that returning to Python costs little, short enough for progress and signals.
-_SECONDS_AT_ONCE = 2.0
-# The number of steps grows by at most this factor, because the next batches may be much longer.
+# Target duration of a call. Returning to Python then costs little, but progress and signals are fast.
+_SECONDS_PER_CALL = 2.0
+# Maximum growth of the number of steps per call, because the next batches may be much longer.
 _GROWTH = 4
 
 
 class Pace:
-    """Chooses how many steps run before control returns to Python.
+    """Chooses the number of steps that run before control returns to Python.
 
-    The number depends on time, so results must not depend on it.
+    The number depends on timing, so results must not depend on it.
 
     Args:
-        clock: returns seconds; a test passes its own.
+        clock: function that returns the time in seconds; tests pass their own.
 
     Attributes:
-        measured: whether steps have been run.
+        measured: whether any steps have run.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic):
@@ -36,27 +36,27 @@ class Pace:
         return min(most, self._steps)
 
     def stop(self, steps: int) -> float:
-        """Notes that `steps` steps have been run; returns the seconds since `start`."""
+        """Records that `steps` steps have run; returns the seconds since `start`."""
         seconds, self.measured = self._clock() - self._begin, True
-        fitting = int(steps * _SECONDS_AT_ONCE / max(seconds, 1e-6))
+        fitting = int(steps * _SECONDS_PER_CALL / max(seconds, 1e-6))
         self._steps = max(1, min(fitting, _GROWTH * steps))
         return seconds
 
 
 @dataclasses.dataclass
 class OpenLoop:
-    """The state of a loop of steps from which its line in the log is made.
+    """The state of a loop of steps, from which its log event is computed.
 
-    A checkpoint within a loop keeps it, so that the line, and the losses that schedules learn from,
-    do not depend on where the run was stopped.
+    It is saved in checkpoints within a loop. So the event, and the losses for schedules that use
+    them, do not depend on where the run was stopped.
 
     Attributes:
-        start: step at which the loop began.
-        consumed: int64 [N], what the mixture had consumed of each task then.
-        scales: float64 [N], the factors on the tasks' updates, which hold for the whole loop.
-        counted: batches before this one are in `given`.
+        start: step at which the loop started.
+        consumed: int64 [N], number of batches (or examples) of each task consumed before `start`.
+        scales: float64 [N], the factors on the tasks' updates for the whole loop.
+        counted: number of the first batch that is not yet included in `given`.
         given: float64 [N], sum of the probabilities of the loop's batches.
-        sums: what the trainer has summed up since `start`; empty before the first step.
+        sums: the trainer's sums since `start`; empty before the first step.
     """
 
     start: int
@@ -68,11 +68,11 @@ class OpenLoop:
 
     @property
     def skipped(self) -> int:
-        """Steps so far whose gradient was not finite."""
+        """Number of steps so far with a non-finite gradient."""
         return round(float(self.sums["skipped"]))
 
     def count(self, probabilities: Callable[[int], np.ndarray], consumed: int) -> None:
-        """Adds the probabilities of the batches before `consumed` that are not counted yet."""
+        """Adds the probabilities of the batches before `consumed` that are not yet included."""
         for batch in range(self.counted, consumed):
             self.given = self.given + probabilities(batch)
         self.counted = max(self.counted, consumed)
@@ -94,8 +94,8 @@ class OpenLoop:
         """Restores the loop in which a checkpoint was saved; None if it was saved between loops.
 
         Args:
-            arrays: of `collect`, maybe with others among them.
-            index_map: int64 [N], the saved index of each present task, -1 for a new one.
+            arrays: the arrays from `collect`, possibly among others.
+            index_map: int64 [N], the saved index of each current task, -1 for a new one.
         """
         if "loop/places" not in arrays:
             return None

@@ -1,4 +1,4 @@
-"""Balancing of tasks in the training step: the gradients it needs, and how to get them cheaply."""
+"""Balancing of tasks in the training step: computes the required gradients at the lowest cost."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,44 +14,46 @@ from keras_mtl.training.step.update_plan import UpdatePlan
 
 
 def check_balancing(config: ExperimentConfig, plan: UpdatePlan) -> None:
-    """Checks `trainer.balancing` and whether the batches give it what it balances.
+    """Checks `trainer.balancing` and that the updates have several tasks to balance.
 
     Args:
         config: the experiment.
         plan: the plan of its updates.
 
     Raises:
-        ConfigError: the method or a parameter is wrong, or an update has nothing to balance.
+        ConfigError: the method or a parameter is invalid, or an update has nothing to balance.
     """
     settings = config.trainer.balancing
     if not settings.name:
         if settings.parameters:
             raise ConfigError(
-                "trainer.balancing.parameters are given and trainer.balancing.name is empty; name "
-                "the method they belong to"
+                "trainer.balancing.parameters is set, but trainer.balancing.name is empty. Set it to "
+                "the method to which the parameters belong"
             )
         return
     count = len(config.task.pairs)
     balancer = create(settings.name, count, **settings.parameters)
     here = f"trainer.balancing.name is {settings.name!r}"
     if count < 2:
-        raise ConfigError(f"{here}: one task has nothing to balance; leave it empty")
+        raise ConfigError(
+            f"{here}, but there is only one task, so there is nothing to balance. Leave it empty"
+        )
     if plan.of_one_task:
         raise ConfigError(
-            f"{here}: weights of losses do not go with scaled moments, moments per task or factors "
-            "on the learning rate; set trainer.optimizer.moments: shared and "
+            f"{here}, which cannot be combined with scaled or per-task moments or with factors on "
+            "the learning rate. Set trainer.optimizer.moments: shared and "
             "trainer.schedule.application: gradient, or leave it empty"
         )
     if balancer.uses != STATE and not plan.mixed and plan.accumulation == 1:
         raise ConfigError(
-            f"{here}: it compares the tasks of one update, and an update is one batch of one task; "
-            f"set trainer.optimizer.gradient_accumulation_steps: {count} (which leaves the "
-            "gradient of each task for free), or task.data.granularity: example"
+            f"{here}, which compares the tasks of one update, but every update is one batch of one "
+            f"task. Set trainer.optimizer.gradient_accumulation_steps: {count} (then the gradient of "
+            "each task costs nothing extra), or task.data.granularity: example"
         )
 
 
 def build_balancing(config: ExperimentConfig, num_tasks: int) -> Balancing | None:
-    """Makes what `trainer.balancing` names; call it under the strategy's scope."""
+    """Makes the method that `trainer.balancing` names; call it under the strategy's scope."""
     settings = config.trainer.balancing
     if not settings.name:
         return None
@@ -59,7 +61,7 @@ def build_balancing(config: ExperimentConfig, num_tasks: int) -> Balancing | Non
 
 
 def collect(balancing: Balancing | None) -> dict[str, np.ndarray]:
-    """Returns what a checkpoint keeps of balancing: arrays by name."""
+    """Returns the state of balancing for a checkpoint: arrays by name."""
     if balancing is None:
         return {}
     prefix = f"balancing/{balancing.method}/"
@@ -69,15 +71,15 @@ def collect(balancing: Balancing | None) -> dict[str, np.ndarray]:
 def restore(
     balancing: Balancing | None, arrays: Mapping[str, np.ndarray], index_map: np.ndarray
 ) -> None:
-    """Restores what `collect` returned; if the method changed, the new one starts from its init.
+    """Restores the state from `collect`. If the method changed, the new one keeps its initial state.
 
     Args:
         balancing: the method; None restores nothing.
         arrays: arrays of the checkpoint; those of other objects are ignored.
-        index_map: int64 [num_tasks], the saved index of each present task, -1 for a new one.
+        index_map: int64 [num_tasks], the saved index of each current task, -1 for a new one.
 
     Raises:
-        CheckpointError: an array does not fit the map.
+        CheckpointError: the shape of an array does not match the map.
     """
     if balancing is None:
         return
@@ -89,12 +91,12 @@ def restore(
 def mean_weights(
     sums: Mapping[str, np.ndarray], task_names: Sequence[str]
 ) -> dict[str, float] | None:
-    """Returns the mean weight of each task in the steps that had it; None without balancing.
+    """Returns the mean weight of each task over the steps that had it; None without balancing.
 
     Args:
         sums: sums of a loop, from the trainer; with balancing they include `weights` and
             `weighted_steps`.
-        task_names: in the order of the tasks.
+        task_names: names of the tasks, in their order.
     """
     if "weights" not in sums:
         return None
@@ -107,19 +109,20 @@ def mean_weights(
 
 
 class BalancedStep:
-    """Makes the gradient of an update from the batches of several tasks.
+    """Computes the gradient of an update from the batches of several tasks.
 
-    Methods that depend only on their state weight the losses before one backward pass. The others
-    need the gradient of each task: if each accumulated batch is of one task, these are available;
-    if batches are mixed, there is one backward pass for each task after one forward pass. FAMO
-    needs only the losses: on one device without accumulation it makes one backward pass.
+    Methods that depend only on their state weight the losses before a single backward pass. Other
+    methods need the gradient of each task. If each accumulated batch has one task, these gradients
+    are already available; if batches are mixed, one forward pass is followed by one backward pass
+    per task. FAMO needs only the losses: on one device without accumulation, it needs a single
+    backward pass.
 
     Args:
         balancing: the method and its state.
         trainer: the trainer, with `model`, `strategy`, `accumulation`, `rows_of_batch`,
             `sums_of_rows`, `gradients_of_batch` and `present_loss_scale`.
-        mixed: whether a batch is of several tasks.
-        jit_compile: compile forward and backward passes with XLA.
+        mixed: whether a batch has several tasks.
+        jit_compile: whether to compile forward and backward passes with XLA.
     """
 
     def __init__(self, balancing: Balancing, trainer: Any, mixed: bool, jit_compile: bool) -> None:
@@ -138,15 +141,16 @@ class BalancedStep:
         self._sums = tf.function(self._sums_of_batch, jit_compile=jit)
 
     def gradients(self, batches: Sequence[dict[str, tf.Tensor]], scales: tf.Tensor) -> Any:
-        """Computes the gradient of an update; the state does not change.
+        """Computes the gradient of an update without changing the state.
 
         Args:
             batches: the replica's batches, dicts with `source`, `target` and `task`.
             scales: float32 [num_tasks], the schedule's factors on the losses.
 
         Returns:
-            The gradients of the sum over tokens, summed over replicas; the replica's sums by task;
-            the weights of the tasks, float32 [num_tasks], 0 for an absent one; what was seen.
+            A tuple of the gradients of the sum over tokens, summed over replicas; the replica's
+            sums by task; the weights of the tasks, float32 [num_tasks], 0 for absent tasks; the
+            observations for `learn`.
         """
         if self._apart:
             return self._combined(batches, scales)
@@ -161,12 +165,12 @@ class BalancedStep:
         return sum_over_replicas(gradients), sums, self.balancing.weights_of(seen), seen
 
     def learn(self, batches: Sequence[dict[str, tf.Tensor]], seen: Any, valid: Any) -> None:
-        """Advances the state, after the weights of the model are updated.
+        """Advances the state after the update of the model's weights.
 
         Args:
-            batches: as for `gradients`.
-            seen: from `gradients`.
-            valid: bool [], whether the update was made.
+            batches: the argument of `gradients`.
+            seen: the observations that `gradients` returned.
+            valid: bool [], whether the update was applied.
         """
         self.balancing.learn(seen, valid)
         if self.balancing.balancer.looks_back:
@@ -186,7 +190,7 @@ class BalancedStep:
             found = [self._whole(*_columns(batch), scales, loss_scale) for batch in batches]
             parts = [tf.stack(list(part)) for part in zip(*(g for g, _ in found), strict=True)]
             sums = tf.nest.map_structure(lambda *parts: tf.add_n(parts), *(s for _, s in found))
-            # A batch is of one task, so its first row speaks for all.
+            # A batch has one task, so the task of its first row is that of all rows.
             tasks = tf.stack([batch["task"][0] for batch in batches])
             assignment = tf.one_hot(tasks, self.num_tasks, axis=0)
         totals = sum_over_replicas([sums["loss"], sums["tokens"]])
@@ -197,7 +201,7 @@ class BalancedStep:
         return gradients, sums, weights, seen
 
     def _seen(self, totals: Any, scales: tf.Tensor) -> Any:
-        """Mean losses; the tokens of a task, times its factor, are its share of the update."""
+        """Returns the observations: mean losses, and as shares the tokens times the factors."""
         loss, tokens = totals
         return self.balancing.seen(scales * tokens, tf.math.divide_no_nan(loss, tokens))
 
@@ -213,7 +217,7 @@ class BalancedStep:
         return self._trainer.gradients_of_batch(source, target, tasks, scales, loss_scale, reweight)
 
     def _reweight(self, sums: Any, scales: tf.Tensor) -> Any:
-        """Factors of the losses from the losses themselves."""
+        """Returns the factors of the losses, computed from the losses."""
         return scales * self.balancing.weights_of(
             self._seen([sums["loss"], sums["tokens"]], scales)
         )
@@ -226,7 +230,7 @@ class BalancedStep:
         scales: tf.Tensor,
         loss_scale: tf.Tensor | None,
     ) -> Any:
-        """Like the trainer's gradients of a batch, [num_tasks, ...] for each variable."""
+        """Same as the trainer's `gradients_of_batch`, but [num_tasks, ...] for each variable."""
         variables = [variable.value for variable in self._trainer.model.trainable_variables]
         with tf.GradientTape(persistent=True) as tape:
             rows = self._trainer.rows_of_batch(source, target, tasks)
@@ -242,7 +246,7 @@ class BalancedStep:
             )
             for task in range(self.num_tasks)
         ]
-        # tf.stack makes dense tensors of an embedding's slices.
+        # convert_to_tensor makes the sparse gradients of embeddings dense.
         gradients = [
             tf.stack([tf.convert_to_tensor(g) for g in part]) for part in zip(*by_task, strict=True)
         ]

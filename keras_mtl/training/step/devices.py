@@ -1,4 +1,4 @@
-"""What a run computes on, in words; and why it is not a GPU or a TPU."""
+"""Describes the devices of a run and explains why no GPU or TPU is used."""
 
 import ctypes
 import dataclasses
@@ -8,26 +8,26 @@ from collections.abc import Sequence
 from importlib import metadata
 
 import tensorflow as tf
-from tensorflow.python.framework import kernels  # No public module lists them.
+from tensorflow.python.framework import kernels  # Not available from a public module.
 
 from keras_mtl import hardware
 from keras_mtl.configuration.schema import RuntimeConfig
 from keras_mtl.errors import ConfigError
 
-# Where a TPU worker listens when its address names no port.
+# The default port of a TPU worker.
 _TPU_PORT = 8470
 _SECONDS_TO_CONNECT = 10.0
 
 
 @dataclasses.dataclass(frozen=True)
 class GpuSupport:
-    """What has to be there for TensorFlow to use an NVIDIA GPU.
+    """The requirements for TensorFlow to use an NVIDIA GPU.
 
     Attributes:
-        driver: the machine has NVIDIA's driver, and a device.
-        built_with_cuda: TensorFlow is built for NVIDIA GPUs.
-        visible: the value of CUDA_VISIBLE_DEVICES; None when it is not set.
-        missing_libraries: CUDA's libraries that cannot be loaded.
+        driver: whether the machine has NVIDIA's driver and a device.
+        built_with_cuda: whether TensorFlow is built for NVIDIA GPUs.
+        visible: the value of CUDA_VISIBLE_DEVICES; None if it is not set.
+        missing_libraries: the CUDA libraries that cannot be loaded.
     """
 
     driver: bool
@@ -37,40 +37,40 @@ class GpuSupport:
 
     @classmethod
     def of_this_process(cls) -> "GpuSupport":
-        """Looks at the machine, the environment and the installed packages."""
+        """Inspects the machine, the environment and the installed packages."""
         driver = os.path.exists("/dev/nvidiactl") or os.path.exists("/dev/dxg")
         built = tf.test.is_built_with_cuda()
         missing = _missing_libraries() if driver and built else []
         return cls(driver, built, os.environ.get("CUDA_VISIBLE_DEVICES"), missing)
 
     def why_no_gpu(self) -> str:
-        """Returns why no GPU is used, and what to do."""
+        """Returns the reason why no GPU is used, and the remedy."""
         if not self.driver:
             return (
-                "this machine has no NVIDIA GPU with a driver (a container gets the host's with "
-                "--gpus all)"
+                "this machine has no NVIDIA GPU with a driver (in a container, pass --gpus all to "
+                "docker run)"
             )
         if not self.built_with_cuda:
             return (
-                "this TensorFlow is built without CUDA; replace it with "
+                "this TensorFlow is built without CUDA; to replace it, run "
                 "pip install 'keras_mtl[gpu]'"
             )
         if self.visible is not None and self.visible.strip() in ("", "-1", "none", "NoDevFiles"):
             return f"CUDA_VISIBLE_DEVICES={self.visible!r} hides the GPUs; unset it"
         if self.missing_libraries:
             return (
-                f"CUDA's libraries are missing ({', '.join(self.missing_libraries)}); "
+                f"CUDA libraries are missing ({', '.join(self.missing_libraries)}); run "
                 "pip install 'keras_mtl[gpu]'"
             )
         chosen = f"CUDA_VISIBLE_DEVICES={self.visible!r} may hide it; " if self.visible else ""
         return (
-            f"TensorFlow cannot use it: {chosen}set TF_CPP_MIN_LOG_LEVEL=0 to see TensorFlow's "
-            "reason"
+            f"TensorFlow cannot use the GPU: {chosen}set TF_CPP_MIN_LOG_LEVEL=0 to see TensorFlow's "
+            "message"
         )
 
 
 def _missing_libraries() -> list[str]:
-    """Returns the CUDA libraries of this TensorFlow that are neither installed nor in a package."""
+    """Returns the CUDA libraries of this TensorFlow that neither the system nor a package has."""
     build = tf.sysconfig.get_build_info()
     cuda = str(build.get("cuda_version", "")).partition(".")[0]
     cudnn = str(build.get("cudnn_version", "")).partition(".")[0]
@@ -103,10 +103,10 @@ def _loads(library: str) -> bool:
 
 
 def describe(runtime: RuntimeConfig, compiles: bool) -> list[str]:
-    """Returns lines that say what a run computes on.
+    """Returns lines that describe the devices of a run.
 
     Args:
-        runtime: `keras_mtl.configuration.schema.RuntimeConfig`, whose strategy is made already.
+        runtime: the section `runtime`; its strategy must already exist.
         compiles: whether XLA compiles the training step.
     """
     threading = tf.config.threading
@@ -135,7 +135,7 @@ def _devices(runtime: RuntimeConfig, processors: int) -> list[str]:
         lines = [f"device: GPU, {', '.join(names[:used])}"]
         if used < len(gpus):
             lines.append(
-                f"{used} of {len(gpus)} GPUs used; to train on all, set "
+                f"{used} of {len(gpus)} GPUs are used; to train on all, set "
                 "runtime.distribution_strategy=mirrored and runtime.num_replicas=0"
             )
         return lines
@@ -146,8 +146,8 @@ def _devices(runtime: RuntimeConfig, processors: int) -> list[str]:
     if runtime.distribution_strategy == "mirrored" and runtime.num_replicas > 1:
         lines.append(
             f"runtime.num_replicas is {runtime.num_replicas}: the CPU is split into that number of "
-            "devices, which share its processors; that tests a distributed run, and is slower than "
-            "one_device"
+            "logical devices, which share its processors. This is useful to test distributed "
+            "training, but slower than one_device"
         )
     return lines
 
@@ -159,7 +159,7 @@ def make_tpu_strategy(tpu: str) -> tf.distribute.Strategy:
         tpu: `local` on a TPU VM, else the address or name of the TPU.
 
     Raises:
-        ConfigError: no TPU is found, or this TensorFlow cannot use one.
+        ConfigError: no TPU was found, or this TensorFlow cannot use it.
     """
     try:
         if "://" in tpu:
@@ -169,16 +169,16 @@ def make_tpu_strategy(tpu: str) -> tf.distribute.Strategy:
             tf.config.experimental_connect_to_cluster(resolver)
         tf.tpu.experimental.initialize_tpu_system(resolver)
         return tf.distribute.TPUStrategy(resolver)
-    except Exception as error:  # TensorFlow, its drivers and its cloud clients raise all kinds.
+    except Exception as error:  # TensorFlow, its drivers and cloud clients raise many types.
         raise ConfigError(
-            "runtime.distribution_strategy is 'tpu', and no TPU can be used with runtime.tpu "
-            f"{tpu!r}: {_why_no_tpu(tpu, error)}. To train on GPUs or CPUs set "
+            f"runtime.distribution_strategy is 'tpu', but no TPU can be used with runtime.tpu "
+            f"{tpu!r}: {_why_no_tpu(tpu, error)}. To train on GPUs or CPUs, set "
             "runtime.distribution_strategy to one_device or mirrored"
         ) from error
 
 
 def _check_reachable(address: str) -> None:
-    """Raises OSError if no server listens at an address; TensorFlow would wait forever."""
+    """Raises OSError if no server listens at the address. TensorFlow would wait forever."""
     host, _, port = address.partition("://")[2].rstrip("/").partition(":")
     socket.create_connection((host, int(port or _TPU_PORT)), _SECONDS_TO_CONNECT).close()
 
@@ -190,18 +190,18 @@ def _has_tpu_operations() -> bool:
 
 def _why_no_tpu(tpu: str, error: Exception) -> str:
     text = str(error).strip() or type(error).__name__
-    # The text depends on what the process has done before; the operations that there are do not.
+    # TensorFlow's message depends on the process's history, but the registered operations do not.
     local_without_support = tpu in ("", "local") and not _has_tpu_operations()
     if not local_without_support and "No OpKernel was registered" not in text:
         return text.splitlines()[0][:300]
     release = ".".join(tf.__version__.split(".")[:2])
     if _is_installed("tensorflow-tpu"):
         return (
-            "the packages tensorflow and tensorflow-tpu have the same files, and those of "
-            "tensorflow were installed last; install the others over them: pip install "
+            "the package tensorflow was installed after tensorflow-tpu and has overwritten its "
+            "files. Run pip install "
             f"--force-reinstall --no-deps 'tensorflow-tpu=={release}.*'"
         )
     return (
-        "the package tensorflow has no TPU support; on a TPU VM install over it: pip install "
-        f"--no-deps 'tensorflow-tpu=={release}.*' (and its libtpu; see docs/how-to/training.md)"
+        "the package tensorflow has no TPU support. On a TPU VM, run pip install "
+        f"--no-deps 'tensorflow-tpu=={release}.*' (and install libtpu; see docs/how-to/training.md)"
     )

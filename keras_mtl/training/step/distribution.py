@@ -20,13 +20,14 @@ def configure_runtime(runtime: RuntimeConfig) -> tf.distribute.Strategy:
     Call it once, before any TensorFlow operation: logical devices cannot be added later.
 
     Args:
-        runtime: `keras_mtl.configuration.schema.RuntimeConfig`.
+        runtime: the section `runtime` of the configuration.
 
     Returns:
-        The strategy to build the model under.
+        The strategy under whose scope the model must be built.
 
     Raises:
-        ConfigError: an unknown strategy or precision, more replicas than devices, or no TPU.
+        ConfigError: the strategy or precision is unknown, there are more replicas than devices, or
+            no TPU was found.
     """
     if runtime.mixed_precision_dtype not in PRECISIONS:
         raise ConfigError(
@@ -35,23 +36,23 @@ def configure_runtime(runtime: RuntimeConfig) -> tf.distribute.Strategy:
         )
     strategy = make_strategy(runtime)
     if not tf.config.list_physical_devices("GPU"):
-        # On CPUs the operations that it fuses are slower than apart: the demo's model (two cores,
-        # AMD Zen 5) takes 1.3 times the CPU time for a training step with it, 4.5 times for a
-        # forward pass.
+        # On CPUs, the fused operations of the remapper are slower than separate ones: with it, the
+        # demo's model needs 1.3 times the CPU time for a training step and 4.5 times for a forward
+        # pass (two cores, AMD Zen 5).
         tf.config.optimizer.set_experimental_options({"remapping": False})
     keras.config.set_dtype_policy(runtime.mixed_precision_dtype)
     keras.utils.set_random_seed(runtime.seed)
     if runtime.deterministic and runtime.distribution_strategy != "tpu":
-        # A TPU program is deterministic as it is, and the switch refuses some of its ops.
+        # TPU programs are always deterministic, and this function rejects some of their operations.
         tf.config.experimental.enable_op_determinism()
     return strategy
 
 
 def compiles_with_xla(runtime: RuntimeConfig) -> bool:
-    """Whether XLA compiles the training step: as configured, else if there is a GPU.
+    """Returns whether XLA compiles the training step; by default only on GPUs and TPUs.
 
     Args:
-        runtime: `keras_mtl.configuration.schema.RuntimeConfig`, whose strategy is made already.
+        runtime: the section `runtime` of the configuration; its strategy must already exist.
     """
     if runtime.distribution_strategy == "tpu":
         return True
@@ -73,13 +74,13 @@ def make_strategy(runtime: RuntimeConfig) -> tf.distribute.Strategy:
 
 
 def _mirrored_devices(num_replicas: int) -> list[str]:
-    """Names the devices of a MirroredStrategy; a host without GPUs is split into logical CPUs."""
+    """Returns the devices of a MirroredStrategy. Without GPUs, splits the host into logical CPUs."""
     gpus = tf.config.list_physical_devices("GPU")
     if gpus:
         if num_replicas > len(gpus):
             raise ConfigError(
-                f"runtime.num_replicas is {num_replicas}, but there are {len(gpus)} GPUs; 0 uses "
-                "all"
+                f"runtime.num_replicas is {num_replicas}, but there are only {len(gpus)} GPUs. Use "
+                "0 for all of them"
             )
         return [f"/GPU:{i}" for i in range(num_replicas or len(gpus))]
     count = num_replicas or 1
@@ -93,7 +94,8 @@ def _mirrored_devices(num_replicas: int) -> list[str]:
         except RuntimeError as error:
             raise ConfigError(
                 f"runtime.num_replicas is {count}, but TensorFlow has already started with "
-                f"{max(1, len(have or []))} logical CPUs; make the strategy first, in a new process"
+                f"{max(1, len(have or []))} logical CPUs. Start a new process and make the strategy "
+                "first"
             ) from error
     return [f"/CPU:{i}" for i in range(count)]
 
@@ -109,18 +111,18 @@ def to_all_replicas(
 
     Args:
         strategy: the strategy of the training step.
-        make_dataset: function of no argument that returns a `tf.data.Dataset` whose elements go to
-            replica 0, 1, ..., R - 1, 0, ... (`Mixture.dataset` does this).
+        make_dataset: function without arguments that returns a `tf.data.Dataset`. Its elements are
+            for replicas 0, 1, ..., R - 1, 0, ..., as those of `Mixture.dataset`.
 
     Returns:
-        A dataset, distributed if there are several devices: one `next` gives every replica its
-        element.
+        A dataset. If there are several devices, it is distributed, and each `next` gives every
+        replica its element.
     """
     if isinstance(strategy, tf.distribute.OneDeviceStrategy) and not _accelerators():
-        # A distributed iterator would add a copy to the device where the data is, and a thread of
-        # tf.data's tuner. A new iterator, which each change of the schedule needs, then waits for
-        # that thread of the old one: for seconds on a busy host, up to a minute.
+        # A distributed iterator would add a useless copy to the device and a thread of tf.data's
+        # autotuner. Each change of the schedule needs a new iterator, which waits for that thread
+        # of the old one: several seconds on a busy host, up to a minute.
         return make_dataset()
-    # Replicas get whole elements instead of slices of one, because the rebatching that slicing
-    # needs refuses elements whose number of rows is not known before they come.
+    # Replicas get whole elements instead of slices of one element, because rebatching requires
+    # that the number of rows is known in advance.
     return strategy.distribute_datasets_from_function(lambda _: make_dataset())

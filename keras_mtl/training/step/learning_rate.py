@@ -13,7 +13,7 @@ SHAPES = ("transformer", "linear", "constant")
 
 @keras.saving.register_keras_serializable(package="keras_mtl")
 class WarmupSchedule(keras.optimizers.schedules.LearningRateSchedule):
-    """Linear warm-up, then one of three shapes.
+    """A linear warm-up followed by one of three shapes.
 
     With t = update + 1 and w = `warmup_steps`:
 
@@ -23,16 +23,22 @@ class WarmupSchedule(keras.optimizers.schedules.LearningRateSchedule):
 
     Args:
         shape: `transformer`, `linear` or `constant`.
-        learning_rate: float > 0, the factor (transformer) or the peak (the others).
-        warmup_steps: int >= 1, updates of warm-up.
-        hidden_dim: int >= 1, width of the model (used by `transformer`).
-        total_steps: int, updates of the whole run (used by `linear`).
+        learning_rate: float > 0, the factor for `transformer`, the peak for the other shapes.
+        warmup_steps: int >= 1, number of updates of the warm-up.
+        hidden_dim: int >= 1, width of the model; only `transformer` uses it.
+        total_steps: int, number of updates of the whole run; only `linear` uses it, and it must
+            then exceed `warmup_steps`.
 
     Raises:
-        ConfigError: an unknown shape, or a number out of its range.
+        ConfigError: the shape is unknown or a number is out of range.
+
+    Example:
+        >>> schedule = WarmupSchedule("constant", learning_rate=0.001, warmup_steps=100)
+        >>> round(float(schedule(49)), 6)
+        0.0005
 
     Reference:
-        Vaswani et al. 2017, arXiv 1706.03762, equation 3.
+        Vaswani et al. 2017, arXiv:1706.03762, equation 3 (`transformer`).
     """
 
     def __init__(
@@ -49,13 +55,15 @@ class WarmupSchedule(keras.optimizers.schedules.LearningRateSchedule):
                 f"{nearest(str(shape), SHAPES)}"
             )
         if not learning_rate > 0:
-            raise ConfigError(f"trainer.optimizer.learning_rate must be > 0, got {learning_rate}")
+            raise ConfigError(
+                f"trainer.optimizer.learning_rate is {learning_rate}; give a number > 0"
+            )
         if warmup_steps < 1:
-            raise ConfigError(f"trainer.optimizer.warmup_steps must be >= 1, got {warmup_steps}")
+            raise ConfigError(f"trainer.optimizer.warmup_steps is {warmup_steps}; give at least 1")
         if shape == "linear" and total_steps <= warmup_steps:
             raise ConfigError(
-                f"trainer.optimizer.warmup_steps ({warmup_steps}) must be below "
-                f"trainer.train_steps ({total_steps}) if learning_rate_schedule is linear"
+                f"trainer.optimizer.warmup_steps is {warmup_steps}; with learning_rate_schedule "
+                f"linear, it must be less than trainer.train_steps ({total_steps})"
             )
         self.shape = shape
         self.learning_rate = learning_rate

@@ -1,4 +1,4 @@
-"""Adam's moments in a checkpoint, and on the way to other tasks or another kind of moments."""
+"""Saves Adam's moments and restores them for other tasks or another kind of moments."""
 
 from collections.abc import Sequence
 
@@ -13,13 +13,13 @@ _SLOTS = ("momentum", "velocity")
 
 
 def optimizer_state(optimizer: Adam) -> tf.train.Checkpoint:
-    """Returns what is saved of an optimizer in addition to its moments."""
+    """Returns the saved state of an optimizer except its moments."""
     averages = {"averages": optimizer.averages} if optimizer.averages else {}
     return tf.train.Checkpoint(iterations=optimizer.iterations, **averages)
 
 
 def moments_state(optimizer: Adam) -> tf.train.Checkpoint:
-    """The moments as they are saved; `restore_moments` reads them."""
+    """Returns the saved state of an optimizer's moments; `restore_moments` reads it."""
     updates = {"updates": optimizer.task_updates} if optimizer.moments == "per_task" else {}
     return tf.train.Checkpoint(
         momentum=optimizer.momentums, velocity=optimizer.velocities, **updates
@@ -29,21 +29,21 @@ def moments_state(optimizer: Adam) -> tf.train.Checkpoint:
 def restore_moments(
     optimizer: Adam, prefix: str, index_map: np.ndarray, name: str = "moments"
 ) -> None:
-    """Reads the moments of a checkpoint of any tasks and any kind of moments.
+    """Restores the moments from a checkpoint with any tasks and any kind of moments.
 
-    Moments per task follow their task by its name; a new task starts at zero, as at step 0 of a
-    run. If the checkpoint has shared moments, every task starts from them. If it has moments per
-    task and the optimizer has shared ones, these become the mean over tasks, weighted by the
-    tasks' numbers of updates.
+    Per-task moments are matched by task name; a new task starts with zeros, as at step 0. If the
+    checkpoint has shared moments, every task starts with them. If it has per-task moments and the
+    optimizer has shared ones, they become the mean over tasks, weighted by the tasks' numbers of
+    updates.
 
     Args:
-        optimizer: built; its `iterations` are restored already.
-        prefix: the checkpoint.
-        index_map: int64[N], the saved index of each present task, -1 for a new one.
+        optimizer: a built optimizer whose `iterations` are already restored.
+        prefix: prefix of the checkpoint.
+        index_map: int64 [num_tasks], the saved index of each current task, -1 for a new one.
         name: name of `moments_state` in the checkpoint.
 
     Raises:
-        CheckpointError: the moments are missing or of other weights.
+        CheckpointError: moments are missing or have other shapes.
     """
     reader = tf.train.load_checkpoint(prefix)
     shapes = reader.get_variable_to_shape_map()
@@ -58,13 +58,13 @@ def restore_moments(
             tasks = () if saved_updates is None else (len(saved_updates),)
             if key not in shapes or saved != (*tasks, *shape):
                 raise CheckpointError(
-                    f"checkpoint {prefix}: {key} has shape {saved}, expected {(*tasks, *shape)}"
+                    f"checkpoint {prefix}: {key} has shape {saved}; expected {(*tasks, *shape)}"
                 )
             value = reader.get_tensor(key)
             if saved_updates is None:
                 value = np.broadcast_to(value, variable.shape)
             elif per_task:
-                value = _follow(value, index_map)
+                value = _reorder_tasks(value, index_map)
             else:
                 share = saved_updates / max(1, saved_updates.sum())
                 value = np.tensordot(share.astype(value.dtype), value, axes=1)
@@ -74,12 +74,12 @@ def restore_moments(
             iterations = optimizer.iterations.numpy()
             updates: np.ndarray = np.full(optimizer.num_tasks, iterations, np.int64)
         else:
-            updates = _follow(saved_updates, index_map)
+            updates = _reorder_tasks(saved_updates, index_map)
         optimizer.task_updates.assign(updates)
 
 
-def _follow(values: np.ndarray, index_map: Sequence[int] | np.ndarray) -> np.ndarray:
-    """Rows by task, in the present order; zeros for a new task."""
+def _reorder_tasks(values: np.ndarray, index_map: Sequence[int] | np.ndarray) -> np.ndarray:
+    """Returns the rows of the tasks in their current order; zeros for new tasks."""
     index_map = np.asarray(index_map)
     result = np.zeros((len(index_map), *values.shape[1:]), values.dtype)
     kept = index_map >= 0

@@ -1,4 +1,4 @@
-"""Adam for the custom loop: skips what has no valid gradient, averages the weights on the way."""
+"""Adam for multi-task training: skips invalid gradients and can average the weights."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,57 +10,75 @@ from keras import ops
 
 from keras_mtl.errors import nearest
 
-#: Whether the tasks share Adam's moments; whether the first of them takes each gradient times its
-#: task's factor; or whether each task has its own moments.
+#: Kinds of moments: shared by all tasks; shared, with the gradient in the first moment multiplied by
+#: its task's factor; or separate for each task.
 MOMENTS = ("shared", "scaled", "per_task")
-#: Number of updates whose tasks `Adam.plan_tasks` can set at once.
+#: Maximum number of updates in a plan of `Adam.plan_tasks`.
 PLANNED_UPDATES = 512
 
 
 @keras.saving.register_keras_serializable(package="keras_mtl")
 class Adam(keras.optimizers.Optimizer):
-    """Adam (arXiv 1412.6980) with decoupled weight decay, masked updates and an average of weights.
+    """Adam with per-task factors or moments, decoupled weight decay and averaged weights.
 
-    A gradient with an element that is not finite leaves its variable, moments and average
-    untouched. The training step relies on this twice: a step with a non-finite norm is turned to
-    NaN as a whole and so is skipped, and the gradients of decoders that a batch does not use are
-    set to NaN, because a zero gradient would still move them by their momentum. The rule is
-    arithmetic, so it compiles and survives the sum over replicas, which a condition around
-    `apply` does not.
+    If a gradient has a non-finite element, its variable, moments and average do not change. The
+    training step uses this twice: it sets all gradients of a step with a non-finite norm to NaN,
+    which skips the step, and it sets the gradients of decoders that a batch does not use to NaN,
+    because a zero gradient would still move them by their momentum. The rule is implemented by
+    arithmetic, so it can be compiled and distributed over replicas, unlike a condition around
+    `apply`.
 
-    Gradients must arrive clipped and summed: Keras clips before the sum over replicas, which is
-    another norm, so its clipping arguments are refused here.
+    Gradients must already be clipped and summed. Keras clips before the sum over replicas, which
+    uses another norm, so its clipping arguments are rejected here.
 
-    With `num_tasks` every update belongs to one task, which has a factor (`set_factors`). What
-    the factor multiplies depends on `moments`:
+    With `num_tasks`, every update belongs to one task, and every task has a factor
+    (`set_factors`). What the factor multiplies depends on `moments`:
 
-    * `scaled`: what the task's gradient adds to the first moment, while the second takes the
-      gradient as it is. Sums of updates are then weighted by the factors, as those of plain SGD
-      with a learning rate for each task are.
-    * `shared`: the update, most of which is the momentum of other tasks.
-    * `per_task`: the update, which moves the weights by only the moments of its own task,
-      corrected for how many updates that task has had: each task is trained by its own Adam, on
-      common weights. If a task comes up every N updates, its momentum is N times as old.
+    * `scaled`: the gradient in the first moment; the second moment uses the unscaled gradient. Sums
+      of updates are then weighted by the factors, as with plain SGD and a learning rate per task.
+    * `shared`: the update, which consists mostly of the momentum of other tasks.
+    * `per_task`: the update, which uses only the moments of its own task. The bias correction counts
+      the updates of that task. This trains every task with its own Adam on common weights. If a task
+      is drawn every N updates, its momentum is N times as old.
 
-    The caller says whose gradients it applies: `set_task` inside a training step, `plan_tasks`
-    outside of it.
+    The caller must set the task of each update: with `set_task` inside a training step, or with
+    `plan_tasks` outside of it.
 
-    Memory: two arrays of each weight's shape, `2 * num_tasks` with moments per task; an update
-    reads and writes only those of its task.
+    The optimizer stores two arrays of each weight's shape, or `2 * num_tasks` with `per_task`. An
+    update reads and writes only those of its task.
 
     Args:
         learning_rate: float or `keras.optimizers.schedules.LearningRateSchedule`.
-        beta_1: float in [0, 1), decay of the first moment.
-        beta_2: float in [0, 1), decay of the second moment.
-        epsilon: float > 0, added to the root of the second moment.
-        decoupled_weight_decay: float >= 0; weights of rank 2 and more lose `learning_rate` times
-            this share of themselves at each update (arXiv 1711.05101).
-        average_momentum: float in [0, 1); > 0 keeps an exponential average of the weights with
-            momentum `min(average_momentum, t / (t + 10))` at update t, so that the first values
-            do not stay in it.
-        num_tasks: int >= 0, number of tasks; 0 knows of no tasks.
-        moments: `shared`, `scaled` or `per_task`; the last two need `num_tasks`.
+        beta_1: float in [0, 1), decay rate of the first moment.
+        beta_2: float in [0, 1), decay rate of the second moment.
+        epsilon: float > 0, added to the square root of the second moment.
+        decoupled_weight_decay: float >= 0. Each update subtracts `learning_rate *
+            decoupled_weight_decay * weight` from weights of rank 2 or more.
+        average_momentum: float in [0, 1). If it is > 0, the optimizer keeps an exponential average
+            of the weights with momentum `min(average_momentum, t / (t + 10))` at update t, so that
+            the initial weights fade quickly.
+        num_tasks: int >= 0, number of tasks; 0 disables all per-task features.
+        moments: `shared`, `scaled` or `per_task`; the last two require `num_tasks`.
         name: name of the optimizer.
+
+    Raises:
+        ValueError: an argument is out of range or is not supported in combination with others.
+
+    Example:
+        >>> import keras
+        >>> import keras_mtl
+        >>> optimizer = keras_mtl.Adam(learning_rate=0.1, num_tasks=2, moments="scaled")
+        >>> weight = keras.Variable([1.0, 2.0])
+        >>> optimizer.build([weight])
+        >>> optimizer.set_factors([1.5, 0.5])
+        >>> optimizer.plan_tasks([0, 1])  # the tasks of the next two updates
+        >>> optimizer.apply([keras.ops.ones(2)], [weight])
+        >>> optimizer.task_updates.numpy().tolist()
+        [1, 0]
+
+    Reference:
+        Kingma and Ba 2015, arXiv:1412.6980, algorithm 1; Loshchilov and Hutter 2019,
+        arXiv:1711.05101, algorithm 2 (weight decay).
     """
 
     def __init__(
@@ -76,23 +94,24 @@ class Adam(keras.optimizers.Optimizer):
         name: str = "adam",
         **kwargs: Any,
     ) -> None:
-        for refused in ("clipnorm", "clipvalue", "global_clipnorm", "use_ema"):
-            if kwargs.get(refused):
+        for unsupported in ("clipnorm", "clipvalue", "global_clipnorm", "use_ema"):
+            if kwargs.get(unsupported):
                 raise ValueError(
-                    f"{refused}={kwargs[refused]!r} is not supported by keras_mtl's Adam; clip in "
-                    "the training step, average with average_momentum"
+                    f"{unsupported}={kwargs[unsupported]!r} is not supported by keras_mtl's Adam: "
+                    "clip in the training step; use average_momentum to average weights"
                 )
         if moments not in MOMENTS:
             raise ValueError(f"moments={moments!r}{nearest(str(moments), MOMENTS)}")
         if num_tasks < 0 or (moments != "shared" and num_tasks < 1):
             raise ValueError(
-                f"num_tasks={num_tasks} with moments={moments!r}: give the number of tasks, >= 1"
+                f"num_tasks={num_tasks} with moments={moments!r}: give the number of tasks, at "
+                "least 1"
             )
         if num_tasks and kwargs.get("gradient_accumulation_steps"):
             raise ValueError(
                 f"num_tasks={num_tasks} with gradient_accumulation_steps="
-                f"{kwargs['gradient_accumulation_steps']}: an accumulated update is of several "
-                "tasks; take larger batches instead"
+                f"{kwargs['gradient_accumulation_steps']}: an accumulated update would have several "
+                "tasks. Use larger batches instead"
             )
         super().__init__(learning_rate=learning_rate, name=name, **kwargs)
         self.beta_1 = beta_1
@@ -131,7 +150,7 @@ class Adam(keras.optimizers.Optimizer):
         self._plan_start = self.add_variable((), "zeros", "int64", name="task_plan_start", **kept)
 
     def _task_slot(self, variable: Any, name: str) -> Any:
-        """Adds a slot [num_tasks, *shape of the variable] on the variable's devices."""
+        """Adds a slot [num_tasks, *variable.shape] on the variable's devices."""
         with self._distribution_strategy.extended.colocate_vars_with(variable.value):
             return self.add_variable(
                 (self.num_tasks, *variable.shape),
@@ -141,35 +160,39 @@ class Adam(keras.optimizers.Optimizer):
 
     @property
     def averages(self) -> list[Any]:
-        """Averages of the weights, in the order of the variables; empty when off."""
+        """Averages of the weights, in the order of the variables; empty if averaging is off."""
         return list(self._averages)
 
     @property
     def momentums(self) -> list[Any]:
-        """First moments in the order of the variables; per task with a leading axis of tasks."""
+        """First moments in the order of the variables; with `per_task`, axis 0 is the task."""
         return list(self._momentums)
 
     @property
     def velocities(self) -> list[Any]:
-        """Second moments in the order of the variables; per task with a leading axis of tasks."""
+        """Second moments in the order of the variables; with `per_task`, axis 0 is the task."""
         return list(self._velocities)
 
     @property
     def factors(self) -> Any:
-        """Factor of each task, float32 variable [num_tasks]."""
+        """The factor of each task, a float32 variable [num_tasks]."""
         return self._factors
 
     @property
     def task_updates(self) -> Any:
-        """Updates of each task so far, int64 variable [num_tasks]."""
+        """The number of updates of each task so far, an int64 variable [num_tasks]."""
         return self._updates
 
     def set_factors(self, factors: Any) -> None:
-        """Sets the factor of each task, float [num_tasks] >= 0."""
+        """Sets the factor of each task.
+
+        Args:
+            factors: float [num_tasks], >= 0.
+        """
         self._factors.assign(ops.cast(factors, "float32"))
 
     def set_task(self, task: tf.Tensor) -> None:
-        """Sets the task of all further updates.
+        """Sets the task of all following updates.
 
         Args:
             task: int tensor [], the same on every replica.
@@ -177,23 +200,26 @@ class Adam(keras.optimizers.Optimizer):
         self._plan.assign(tf.fill([PLANNED_UPDATES], tf.cast(task, tf.int32)))
 
     def plan_tasks(self, tasks: Sequence[int] | np.ndarray) -> None:
-        """Sets the tasks of the next updates, counted from `iterations`.
+        """Sets the tasks of the next updates, starting at `iterations`.
 
-        For training steps that cannot call `set_task`, such as those of `model.fit`. Call it
-        outside of them, and again after the last update of the plan.
+        Use it for training steps that cannot call `set_task`, such as those of `model.fit`. Call it
+        between training steps, and again after the last update of the plan.
 
         Args:
             tasks: ints [n], 1 <= n <= PLANNED_UPDATES.
+
+        Raises:
+            ValueError: the number of tasks is out of range.
         """
         if not 0 < len(tasks) <= PLANNED_UPDATES:
-            raise ValueError(f"a plan of {len(tasks)} updates; it may have 1 to {PLANNED_UPDATES}")
+            raise ValueError(f"tasks has {len(tasks)} entries; give 1 to {PLANNED_UPDATES}")
         plan = np.full([PLANNED_UPDATES], tasks[-1], np.int32)
         plan[: len(tasks)] = tasks
         self._plan.assign(plan)
         self._plan_start.assign(self.iterations)
 
     def _task(self) -> Any:
-        """Returns the task of the present update, int32 []."""
+        """Returns the task of the current update, int32 []."""
         place = tf.cast(tf.identity(self.iterations) - tf.identity(self._plan_start), tf.int32)
         return tf.gather(self._plan.value, tf.clip_by_value(place, 0, PLANNED_UPDATES - 1))
 
@@ -202,11 +228,11 @@ class Adam(keras.optimizers.Optimizer):
         grads: Sequence[tf.Tensor],
         trainable_variables: Sequence[keras.Variable] | None = None,
     ) -> None:
-        """Applies gradients; see Keras."""
+        """Applies gradients; see `keras.optimizers.Optimizer.apply`."""
         if self.num_tasks and not self.built and trainable_variables is not None:
             self.build(list(trainable_variables))
         if self.num_tasks and self.built:
-            # Before the update, which is the task's first when the count is 1.
+            # Counted before the update: the task's first update uses a count of 1.
             self._updates.assign_add(tf.one_hot(self._task(), self.num_tasks, dtype=tf.int64))
         super().apply(grads, trainable_variables)
 
@@ -215,7 +241,7 @@ class Adam(keras.optimizers.Optimizer):
         learning_rate = ops.cast(learning_rate, dtype)
         gradient = tf.cast(tf.convert_to_tensor(gradient), dtype)
         step = ops.cast(self.iterations + 1, dtype)
-        # One value that is not finite shows in the sum; one pass, where a test of each takes three.
+        # A non-finite element makes the sum non-finite. One pass; testing each element takes three.
         valid = tf.math.is_finite(tf.reduce_sum(gradient))
         gradient = tf.where(valid, gradient, tf.zeros([], dtype))
         index = self._get_variable_index(variable)
@@ -230,7 +256,7 @@ class Adam(keras.optimizers.Optimizer):
         learning_rate = tf.where(valid, learning_rate, tf.zeros([], dtype))
         if self.decoupled_weight_decay and len(variable.shape) > 1:
             self.assign_sub(variable, learning_rate * self.decoupled_weight_decay * variable)
-        # With a decay of 1 a moment stays as it is.
+        # With a decay rate of 1, a moment does not change.
         beta_1, beta_2 = (
             tf.where(valid, tf.constant(beta, dtype), tf.ones([], dtype))
             for beta in (self.beta_1, self.beta_2)
@@ -275,7 +301,7 @@ class Adam(keras.optimizers.Optimizer):
         task: tf.Tensor,
     ) -> None:
         momentum, velocity = self._momentums[index], self._velocities[index]
-        # Gathered and scattered, never read whole: an update costs what it does without tasks.
+        # Gather and scatter only this task's slices, so an update costs the same as without tasks.
         old_momentum = tf.gather(momentum.value, task)
         old_velocity = tf.gather(velocity.value, task)
         new_momentum = old_momentum + (gradient - old_momentum) * (1 - betas[0])
@@ -294,7 +320,7 @@ class Adam(keras.optimizers.Optimizer):
         power_1: tf.Tensor,
         power_2: tf.Tensor,
     ) -> None:
-        """The same in one pass over weights, moments and gradient."""
+        """Updates with a fused operation: one pass over weights, moments and gradient."""
         tf.raw_ops.ResourceApplyAdam(
             var=variable.handle,
             m=self._momentums[index].value.handle,
@@ -313,7 +339,8 @@ class Adam(keras.optimizers.Optimizer):
     ) -> None:
         average = self._averages[index]
         keep = ops.minimum(self.average_momentum, (step - 1) / (step + 9))
-        # The first update copies the weights, whatever it skips, so no average stays at zero.
+        # The first update always copies the weights, even if it is skipped, so that no average
+        # stays at zero.
         keep = tf.where(valid | (step <= 1), keep, tf.ones([], variable.dtype))
         self.assign(average, keep * average + (1 - keep) * variable)
 

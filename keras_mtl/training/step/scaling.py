@@ -1,4 +1,4 @@
-"""How the factors of an implicit schedule act: on the learning rate or on the gradient."""
+"""Applies the factors of an implicit schedule to the learning rate or to the gradient."""
 
 from collections.abc import Mapping
 
@@ -6,9 +6,9 @@ from keras_mtl.errors import ConfigError, nearest
 from keras_mtl.schedules.base import APPLICATIONS
 from keras_mtl.training.step.optimizers import MOMENTS
 
-#: Drift of one parameter a step, in learning rates, that two tasks pull in opposite directions
-#: (gradients ±1 with noise of variance 1, factors 1.5 and .5, each drawn half of the time, Adam
-#: with .9 and .999). Plain SGD of the same gradients has -0.354, which is what factors mean.
+#: Drift per step, in units of the learning rate, of a parameter that two tasks pull in opposite
+#: directions: gradients ±1 with noise of variance 1, factors 1.5 and 0.5, each task drawn half of
+#: the time, Adam with 0.9 and 0.999. The ideal is the drift of plain SGD, -0.354.
 DRIFT: Mapping[tuple[str, str], float] = {
     ("learning_rate", "shared"): -0.035,
     ("gradient", "shared"): -0.315,
@@ -18,25 +18,26 @@ DRIFT: Mapping[tuple[str, str], float] = {
     ("gradient", "per_task"): 0.0,
 }
 IDEAL_DRIFT = -0.354
-#: A pairing further from the ideal is warned of.
+#: Combinations further from the ideal cause a warning.
 _TOLERANCE = 0.05
 
 
 def moments_for(application: str) -> str:
-    """The moments with which an application has its effect.
+    """Returns the kind of moments with which an application is effective.
 
-    For learning rates that is `scaled` and not `per_task`: drift is the same, but the momentum
-    of a task that comes up every N updates is N times as old, which six tasks do not learn by.
+    For learning rates this is `scaled`, not `per_task`. The drift is the same, but with `per_task`
+    the momentum of a task that is drawn every N updates is N times as old, and with six tasks
+    training fails to learn.
     """
     check_choice("application", application, APPLICATIONS)
     return "scaled" if application == "learning_rate" else "shared"
 
 
 def pairing_warning(application: str, moments: str) -> str | None:
-    """What to tell a user whose factors will have little or no effect; None when they have it.
+    """Returns a warning if factors have little or no effect, else None.
 
     Args:
-        application: one of `APPLICATIONS`.
+        application: one of `keras_mtl.schedules.base.APPLICATIONS`.
         moments: one of `keras_mtl.training.step.optimizers.MOMENTS`.
     """
     right = moments_for(application)
@@ -46,13 +47,13 @@ def pairing_warning(application: str, moments: str) -> str | None:
     table = ", ".join(f"{a} with {m} {drift:.3f}" for (a, m), drift in DRIFT.items())
     return (
         f"factors on the {application} have little or no effect with {moments} moments. Measured "
-        f"drift of a parameter between two opposed tasks, where {IDEAL_DRIFT} is right: {table}. "
-        f"Take {right} moments for it"
+        f"drift of a parameter between two opposing tasks (ideal: {IDEAL_DRIFT}): {table}. "
+        f"Use {right} moments with {application}"
     )
 
 
 def check_choice(field: str, value: str, known: tuple[str, ...]) -> None:
-    """Raises ConfigError unless the value of a field is one of those that are known."""
+    """Raises ConfigError if the value of a field is not one of the known ones."""
     if value not in known:
         raise ConfigError(
             f"{field} is {value!r}{nearest(str(value), known)}; known: {', '.join(known)}"

@@ -1,4 +1,4 @@
-"""The training step: one traced program for all tasks, on any strategy."""
+"""The training step: one traced program for all tasks, under any strategy."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,30 +13,31 @@ from keras_mtl.training.step.balancing import BalancedStep
 class MultiTaskTrainer(orbit.StandardTrainer):
     """Trains a sequence-to-sequence model on batches of many tasks.
 
-    The loss is the label-smoothed cross-entropy summed over all replicas and accumulated batches,
-    divided by their common number of target tokens: the gradient does not depend on how rows are
-    spread over devices. It is clipped after that sum. A step whose gradient norm is not finite
-    changes nothing and is counted.
+    The loss is the sum of the label-smoothed cross-entropy over all replicas and accumulated
+    batches, divided by their total number of target tokens. So the gradient does not depend on the
+    distribution of rows over devices. Clipping uses the norm of this gradient. A step with a
+    non-finite gradient norm changes nothing and is counted as skipped.
 
     Args:
-        model: built `keras_mtl.models.Transformer`, or another model with its `token_losses` and
-            `variable_decoder_index()`, which tells which decoder owns each trainable variable
-            (None: shared).
+        model: a built `keras_mtl.models.Transformer`, or another model with its `token_losses` and
+            `variable_decoder_index()`, which returns for each trainable variable the decoder that
+            owns it (None: shared).
         optimizer: `keras_mtl.training.step.optimizers.Adam`, built on the model's variables.
-        strategy: the strategy that both were made under.
-        num_tasks: int, number of tasks.
-        decoder_of_task: for each task the index of its decoder, ints of length num_tasks.
+        strategy: the strategy under whose scope both were made.
+        num_tasks: int >= 1, number of tasks.
+        decoder_of_task: ints [num_tasks], the decoder of each task.
         label_smoothing: float in [0, 1).
-        global_clipnorm: float >= 0, largest gradient norm; 0 does not clip.
-        accumulation: int >= 1, batches of one update; 1 for an optimizer that knows tasks, whose
-            batches are of one task each.
-        scale_learning_rate: `set_scales` sets factors on the learning rates of the tasks instead of
-            their losses; the optimizer knows tasks.
-        jit_compile: compile the forward and backward pass with XLA.
-        balancing: `keras_mtl.balancing.Balancing`, made under the strategy's scope; None sums.
-        mixed: whether a batch is of several tasks; balancing needs to know.
+        global_clipnorm: float >= 0, maximum of the gradient norm; 0 disables clipping.
+        accumulation: int >= 1, batches per update. It must be 1 if the optimizer has `num_tasks`;
+            each batch must then have a single task.
+        scale_learning_rate: whether `set_scales` sets factors on the learning rates of the tasks
+            instead of on their losses; requires an optimizer with `num_tasks`.
+        jit_compile: whether to compile the forward and backward pass with XLA.
+        balancing: `keras_mtl.balancing.Balancing`, made under the strategy's scope; None adds the
+            losses.
+        mixed: whether a batch has several tasks; only balancing uses it.
         loss_scale: `keras_mtl.training.step.loss_scale.DynamicLossScale` for a model that computes
-            in float16; None scales nothing.
+            in float16; None disables loss scaling.
     """
 
     def __init__(
@@ -86,7 +87,7 @@ class MultiTaskTrainer(orbit.StandardTrainer):
         self._resets_totals = True
         self._decoder_of_task = tf.constant(decoder_of_task, tf.int32)
         self._owners = model.variable_decoder_index()
-        # A TPU program is compiled whole by the strategy; asking for it again inside fails.
+        # The strategy compiles a TPU program as a whole; nested jit_compile would fail.
         tpu = isinstance(strategy, tf.distribute.TPUStrategy)
         jit = jit_compile and not tpu
         self._drop_padding = not jit and not tpu
@@ -104,22 +105,22 @@ class MultiTaskTrainer(orbit.StandardTrainer):
         )
 
     def set_dataset(self, dataset: Any) -> None:
-        """Makes the next loop read from the start of a distributed dataset.
+        """Sets the distributed dataset whose start the next loop reads from.
 
-        Needed after each change of the schedule, because what an iterator has prefetched was
-        drawn by the probabilities before it.
+        Call it after each change of the schedule, because an iterator has prefetched elements that
+        were drawn with the old probabilities.
         """
         self.train_dataset = dataset
 
     def set_scales(self, scales: tf.Tensor) -> None:
-        """Sets the factor on each task's loss or learning rate, float [num_tasks], mean 1."""
+        """Sets the factor on each task's loss or learning rate: float [num_tasks] with mean 1."""
         if self.scale_learning_rate:
             self.optimizer.set_factors(scales)
         else:
             self._scales.assign(tf.cast(scales, tf.float32))
 
     def continue_loop(self, num_steps: tf.Tensor) -> dict[str, Any]:
-        """Runs further steps of a loop: like `train`, but the totals are not reset.
+        """Continues a loop: same as `train`, but the totals are not reset.
 
         Args:
             num_steps: int tensor [], number of steps.
@@ -134,10 +135,10 @@ class MultiTaskTrainer(orbit.StandardTrainer):
             self._resets_totals = True
 
     def restore_totals(self, totals: Mapping[str, Any]) -> None:
-        """Sets the totals to those of a loop that `continue_loop` will continue.
+        """Restores the totals of a loop before `continue_loop` continues it.
 
         Args:
-            totals: of `train_loop_end`; what is missing starts at 0.
+            totals: the result of `train_loop_end`; missing entries become 0.
         """
         for name, total in self._totals.items():
             total.assign(tf.cast(totals.get(name, tf.zeros_like(total)), tf.float32))
@@ -152,19 +153,19 @@ class MultiTaskTrainer(orbit.StandardTrainer):
         self.global_step.assign_add(1)
 
     def train_loop_end(self) -> Any:
-        """Returns what the loop saw: sums over its steps, as numpy values.
+        """Returns the sums over the steps of the loop, as NumPy values.
 
         Returns:
-            dict with `loss`, `nll` and `tokens` float32 [num_tasks] (sums over target
-            tokens), `source_tokens`, `skipped` and `gradient_norm` (sum over steps of the
-            norm before clipping; skipped steps add nothing) as float32 scalars. With balancing also
-            `weights` and `weighted_steps`, float32 [num_tasks]: the sum over steps of each
-            task's weight, and the number of steps that had the task.
+            A dict with the sums over target tokens `loss`, `nll` and `tokens`, float32 [num_tasks],
+            and the float32 scalars `source_tokens`, `skipped` (number of skipped steps) and
+            `gradient_norm` (sum of the norms before clipping, without skipped steps). With
+            balancing also `weights` and `weighted_steps`, float32 [num_tasks]: the sum of each
+            task's weights and the number of steps that had the task.
         """
         return {name: total.read_value().numpy() for name, total in self._totals.items()}
 
     def rows_of_batch(self, source: tf.Tensor, target: tf.Tensor, tasks: tf.Tensor) -> Any:
-        """Runs the model; returns loss, nll and tokens of each row, float32 [rows]."""
+        """Runs the model. Returns `loss`, `nll` and `tokens` of each row, float32 [rows]."""
         inputs = {
             "source": source,
             "target": target,
@@ -176,7 +177,7 @@ class MultiTaskTrainer(orbit.StandardTrainer):
         return {"loss": loss, "nll": nll, "tokens": tokens}
 
     def sums_of_rows(self, rows: dict[str, tf.Tensor], source: tf.Tensor, tasks: tf.Tensor) -> Any:
-        """Adds up rows by task, float32 [num_tasks], and the tokens of the source."""
+        """Returns the sums of rows by task, float32 [num_tasks], and the number of source tokens."""
         sums = {
             name: tf.math.unsorted_segment_sum(values, tasks, self.num_tasks)
             for name, values in rows.items()
@@ -185,7 +186,7 @@ class MultiTaskTrainer(orbit.StandardTrainer):
         return sums
 
     def present_loss_scale(self) -> Any:
-        """Returns the factor on the loss of the present update, float32 []; None for none."""
+        """Returns the loss scale of the current update, float32 []; None without loss scaling."""
         return None if self.loss_scale is None else self.loss_scale.value
 
     def gradients_of_batch(
@@ -197,15 +198,15 @@ class MultiTaskTrainer(orbit.StandardTrainer):
         loss_scale: tf.Tensor | None = None,
         reweight: Any = None,
     ) -> Any:
-        """Gradients of the scaled losses of a batch, and its sums.
+        """Returns the gradients of the scaled losses of a batch, and its sums by task.
 
         Args:
             source: int32 [rows, length].
             target: int32 [rows, length].
             tasks: int32 [rows].
             scales: float32 [num_tasks], factor on the loss of each task.
-            loss_scale: float32 [], factor on the loss that the gradients are divided by again.
-            reweight: function from sums and scales to other scales; None keeps them.
+            loss_scale: float32 [], multiplies the loss and divides the gradients; None: 1.
+            reweight: function of sums and scales that returns new scales; None keeps them.
         """
         variables = [variable.value for variable in self.model.trainable_variables]
         with tf.GradientTape() as tape:
@@ -225,7 +226,7 @@ class MultiTaskTrainer(orbit.StandardTrainer):
         return gradients, sums
 
     def _sum_gradients(self, batches: Sequence[dict[str, tf.Tensor]]) -> Any:
-        """Gradients summed over batches and replicas, and this replica's sums."""
+        """Returns the gradients summed over batches and replicas, and this replica's sums."""
         scales, loss_scale = tf.identity(self._scales), self.present_loss_scale()
         gradients: Any = None
         sums: Any = None
@@ -256,7 +257,7 @@ class MultiTaskTrainer(orbit.StandardTrainer):
         factor = 1.0 / count
         if self.global_clipnorm:
             factor *= tf.minimum(1.0, self.global_clipnorm / tf.maximum(norm, 1e-12))
-        # The optimizer sums over replicas again, hence the division.
+        # The optimizer sums over replicas again, so divide by their number.
         factor = tf.where(finite, factor / replicas, float("nan"))
         if self.optimizer.num_tasks:
             self.optimizer.set_task(batches[0]["task"][0])
@@ -277,16 +278,16 @@ class MultiTaskTrainer(orbit.StandardTrainer):
             }
         for name, value in sums.items():
             self._totals[name].assign_add(value)
-        # Every replica knows the same norm; the totals add up over replicas.
+        # The norm is the same on every replica, and totals are summed over replicas.
         self._totals["gradient_norm"].assign_add(tf.where(finite, norm, 0.0) / replicas)
         self._totals["skipped"].assign_add(tf.where(finite, 0.0, 1.0) / replicas)
 
     def _mask(
         self, owner: int | None, batches: Sequence[dict[str, tf.Tensor]], factor: tf.Tensor
     ) -> Any:
-        """Returns the factor for a shared variable, NaN for a decoder that no batch uses."""
+        """Returns the factor, or NaN for variables of a decoder that no batch uses."""
         if owner is None:
             return factor
-        # With a decoder for each language a batch holds one task, so its first row speaks for all.
+        # With several decoders, a batch has one task, so the task of its first row is that of all.
         used = [tf.gather(self._decoder_of_task, batch["task"][0]) == owner for batch in batches]
         return tf.where(tf.reduce_any(used), factor, float("nan"))

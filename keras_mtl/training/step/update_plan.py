@@ -1,4 +1,4 @@
-"""What an update is made of and what the schedule's factors do to it; decided once for a run."""
+"""Derived decisions about updates: their batches, moments and the effect of schedule factors."""
 
 import dataclasses
 
@@ -14,13 +14,13 @@ class UpdatePlan:
 
     Attributes:
         num_tasks: number of tasks, >= 1.
-        mixed: whether a batch is of several tasks.
-        accumulation: batches of one update, >= 1.
+        mixed: whether a batch has several tasks.
+        accumulation: batches per update, >= 1.
         moments: kind of Adam's moments, one of `keras_mtl.training.step.optimizers.MOMENTS`.
         scales_learning_rate: whether the schedule's factors multiply learning rates. If not, they
             multiply losses.
-        of_one_task: whether the optimizer must know the task of each update.
-        warning: what to tell the user if the factors have little or no effect; else None.
+        of_one_task: whether every update must have a single task, which the optimizer must know.
+        warning: a warning for the user if the factors have little or no effect; else None.
     """
 
     num_tasks: int
@@ -37,7 +37,7 @@ class UpdatePlan:
 
         Args:
             config: the experiment.
-            schedule: the schedule that it names; the sizes of its tasks do not matter.
+            schedule: the schedule that it names; the sizes of its tasks are not used.
         """
         application = config.trainer.schedule.application
         moments = config.trainer.optimizer.moments
@@ -55,10 +55,10 @@ class UpdatePlan:
         )
 
     def check_batches(self) -> None:
-        """Checks that each update is of one task if it must be.
+        """Checks that each update has a single task if that is required.
 
         Raises:
-            ConfigError: it is of several tasks.
+            ConfigError: updates would have several tasks.
         """
         if not self.of_one_task:
             return
@@ -69,12 +69,12 @@ class UpdatePlan:
             what, remedy = f"{self.moments} moments", "trainer.optimizer.moments to shared"
         if self.mixed:
             raise ConfigError(
-                f"task.data.granularity is 'example': {what} need updates of one task; set it to "
-                f"batch, or {remedy}"
+                f"task.data.granularity is 'example', but {what} require updates with a single "
+                f"task. Set it to batch, or {remedy}"
             )
         if self.accumulation != 1:
             raise ConfigError(
-                f"trainer.optimizer.gradient_accumulation_steps is {self.accumulation}: {what} "
-                "need updates of one task, and accumulated batches are of several; set it to 1 "
-                f"with a larger task.data.tokens_per_batch, or {remedy}"
+                f"trainer.optimizer.gradient_accumulation_steps is {self.accumulation}, but {what} "
+                "require updates with a single task, and accumulated batches have several. Set it "
+                f"to 1 with a larger task.data.tokens_per_batch, or {remedy}"
             )
