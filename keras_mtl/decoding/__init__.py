@@ -1,6 +1,6 @@
-"""Decoding: the options of beam search, the search itself, and text in, text out.
+"""Decoding: beam-search options, beam search, and translation of text.
 
-Importing this package loads no TensorFlow; `beam_search` and `translator` do.
+Importing this package does not import TensorFlow; its modules `beam_search` and `translator` do.
 """
 
 from keras_mtl.decoding.options import BeamOptions

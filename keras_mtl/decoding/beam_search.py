@@ -1,6 +1,6 @@
-"""Beam search as a TensorFlow function that runs as a graph and under XLA.
+"""Beam search in TensorFlow. It runs eagerly, in graphs and under XLA.
 
-`docs/reference/beam_search.md` describes the rule; the numbers in the comments are its clauses.
+`docs/reference/beam_search.md` specifies the rule; the numbers in comments refer to its clauses.
 """
 
 from collections.abc import Callable
@@ -21,23 +21,23 @@ ReorderFunction = Callable[[State, tf.Tensor], State]
 
 
 class BeamResult(NamedTuple):
-    """What beam search found; N is `num_hypotheses`, L the number of steps that were allowed.
+    """Result of `beam_search`; N is `num_hypotheses`, L is `max_steps`.
 
     Attributes:
-        ids: int32[batch, N, L], tokens without end of sentence, filled up with `pad_id`.
-        lengths: int32[batch, N], tokens in `ids`.
-        scores: float32[batch, N], log-probability / length penalty, falling; -inf where fewer than
-            N hypotheses of a probability above zero were found.
-        log_probabilities: float32[batch, N], natural logarithm, end of sentence included.
-        counts: int32[batch], hypotheses found, at most N.
-        nan_steps: int32[batch], step at which the model's output held a NaN or +inf, else -1; give
-            the result to `raise_on_nan`.
+        ids: int32[batch, N, L], tokens without the end of sentence, padded with `pad_id`.
+        lengths: int32[batch, N], number of tokens in `ids`.
+        scores: float32[batch, N], log-probability / length penalty in descending order; padded with
+            -inf if there are fewer than N hypotheses with a nonzero probability.
+        log_probabilities: float32[batch, N], natural logarithm, including the end of sentence.
+        counts: int32[batch], number of hypotheses, at most N.
+        nan_steps: int32[batch], step at which the model's output contained NaN or +inf, or -1. Pass
+            it to `raise_on_nan`.
         ended: bool[batch, N], whether the hypothesis has an end of sentence.
         token_scores: float32[batch, N, L], log-probability of each token, then of the end of
-            sentence if there is one, then 0. A token of the prefix has 0 if `score_prefix` is
-            false.
-        alignments: float32[batch, N, L, S], attention from each token, then from the end, to the
-            source, then 0; None unless `source_width` is given.
+            sentence if there is one; padded with 0. Prefix tokens have 0 if `score_prefix` is
+            False.
+        alignments: float32[batch, N, L, S], attention to the source from each token, then from the
+            end of sentence; padded with 0. None unless `source_width` was given.
     """
 
     ids: tf.Tensor
@@ -52,7 +52,7 @@ class BeamResult(NamedTuple):
 
 
 class _History(NamedTuple):
-    """What is known of each token of a hypothesis; the shape is [batch, hypotheses, L]."""
+    """The tokens of hypotheses; each array has shape [batch, hypotheses, L]."""
 
     tokens: tf.Tensor  # int32
     scores: tf.Tensor  # float32: log-probabilities, that of the end of sentence included.
@@ -96,42 +96,56 @@ def beam_search(
     log_probabilities: bool = False,
     source_width: int | tf.Tensor | None = None,
 ) -> BeamResult:
-    """Searches the best target sequences of a batch of sentences.
+    """Searches for the best target sequences of a batch of sentences.
 
-    May be called eagerly, inside `tf.function` and inside `tf.function(jit_compile=True)`
-    (then `batch` and `max_steps` must be Python integers). Scores are float32 whatever the
-    model computes in.
+    The function runs eagerly, inside `tf.function` and inside `tf.function(jit_compile=True)`. With
+    XLA, `batch` and `max_steps` must be Python integers. Scores are float32, regardless of the
+    model's dtype.
 
     Args:
-        step_fn: `(ids int32[batch, k], step int32[], state) -> (logits [batch, k, V], state)`: the
-            model's output after one more token of every slot; ids at step 0 are `start_id`.
-        state: nest of tensors whose shapes and dtypes do not change from step to step.
-        reorder_fn: `(state, int32[batch, k]) -> state`: puts the state of slot `index[b, j]` into
-            slot j of sentence b. Not called when the beam size is 1.
+        step_fn: function `(ids int32[batch, k], step int32[], state) -> (logits [batch, k, V],
+            state)` that runs the model on the next token of every slot. At step 0, all ids are
+            `start_id`.
+        state: nest of tensors whose shapes and dtypes are the same at every step.
+        reorder_fn: function `(state, index int32[batch, k]) -> state` that moves the state of slot
+            `index[b, j]` to slot j of sentence b. It is not called if the beam size is 1.
         batch: number of sentences; 0 gives an empty result.
-        vocabulary_size: V; at least 2 and at least `options.beam_size`.
-        options: see `BeamOptions`.
+        vocabulary_size: V, at least 2 and at least `options.beam_size`.
+        options: the options; see `BeamOptions`.
         start_id: id that starts every hypothesis; not part of the result.
         eos_id: id that ends a hypothesis; not part of the result.
-        pad_id: id behind the end of a hypothesis in the result.
-        max_lengths: int32[batch], most tokens of each sentence, in [0, max_steps]; a sentence of 0
-            gets one empty hypothesis of score 0. Default: `max_steps` for all.
-        max_steps: L, steps allowed, in [1, options.max_length]; default `options.max_length`.
-        prefix: int32[batch, P], tokens that every hypothesis of a sentence must begin with; they
-            may be in `options.suppress` and must not be `eos_id`.
-        prefix_lengths: int32[batch], how many of them each sentence has; default P.
-        log_probabilities: `step_fn` gives normalized log-probabilities (<= 0); they are used bit by
-            bit as they are, and normalized again only if a token is masked.
-        source_width: S; asks for alignments: `step_fn` then returns `((logits, attention float32
-            [batch, k, S]), state)`, the attention of each slot to the source.
+        pad_id: id that pads hypotheses in the result.
+        max_lengths: int32[batch], maximum of tokens per sentence, in [0, max_steps]. A sentence
+            with 0 gets one empty hypothesis with score 0. Default: `max_steps` for all.
+        max_steps: L, maximum of steps, in [1, options.max_length]; default `options.max_length`.
+        prefix: int32[batch, P], tokens that every hypothesis of a sentence must begin with. They
+            may be in `options.suppress`, but must not be `eos_id`.
+        prefix_lengths: int32[batch], number of prefix tokens of each sentence; default P.
+        log_probabilities: whether `step_fn` returns normalized log-probabilities (<= 0) instead of
+            logits. They are used unchanged unless a token is masked.
+        source_width: S, which requests alignments. `step_fn` must then return `((logits, attention
+            float32[batch, k, S]), state)` with the attention of each slot to the source.
 
     Returns:
-        The hypotheses. In eager code a NaN has raised already; inside a graph, hand what the graph
-        returned to `raise_on_nan`.
+        A `BeamResult`. In eager mode, NaN raises an error. In a graph, pass `nan_steps` to
+        `raise_on_nan` outside of the graph.
 
     Raises:
-        InputError: an option does not fit the vocabulary or the other arguments.
-        KerasMtlError: called eagerly, and the model gave a NaN.
+        InputError: an option does not match the vocabulary or the other arguments.
+        KerasMtlError: in eager mode, the model's output is NaN.
+
+    Example:
+        >>> import tensorflow as tf
+        >>> import keras_mtl
+        >>> # A model that prefers token 3 at first and then token 2, the end of sentence.
+        >>> table = tf.math.log([[0.1, 0.1, 0.2, 0.6], [0.1, 0.1, 0.7, 0.1]])
+        >>> def step(ids, step, state):
+        ...     row = table[tf.minimum(step, 1)]
+        ...     return tf.tile(row[None, None], [1, ids.shape[1], 1]), state
+        >>> options = keras_mtl.BeamOptions(beam_size=2, max_length=5)
+        >>> result = keras_mtl.beam_search(step, (), lambda state, index: state, 1, 4, options)
+        >>> result.ids[0, 0, : result.lengths[0, 0]].numpy().tolist()
+        [3]
     """
     options.check_vocabulary(vocabulary_size, eos_id)
     options.check_tensorflow()
@@ -168,7 +182,7 @@ def _run(
     state: State,
     with_attention: bool,
 ) -> _Loop:
-    """Takes steps until all sentences are done; returns the loop variables."""
+    """Runs steps until all sentences are done; returns the loop variables."""
 
     def body(loop: _Loop, state: State) -> tuple[_Loop, State]:
         outputs, after = step_fn(loop.last, loop.step, state)
@@ -192,14 +206,14 @@ def _run(
 
 
 def raise_on_nan(nan_steps: Any, names: list[str] | None = None) -> None:
-    """Raises where the model gave a NaN.
+    """Raises an error if the model's output was NaN.
 
     Args:
-        nan_steps: int32[batch] of `BeamResult`.
-        names: what to call the sentences in the message; default their index in the batch.
+        nan_steps: int32[batch], `nan_steps` of a `BeamResult`.
+        names: names of the sentences in the message; default their index in the batch.
 
     Raises:
-        KerasMtlError: naming sentence and step of the first sentence with a NaN.
+        KerasMtlError: an output was NaN; the message names the sentence and the step.
     """
     steps = np.asarray(nan_steps)
     for index in np.flatnonzero(steps >= 0):
@@ -211,7 +225,7 @@ def raise_on_nan(nan_steps: Any, names: list[str] | None = None) -> None:
 
 
 class _Search:
-    """One search: what stays the same from step to step."""
+    """The constant part of a search."""
 
     def __init__(
         self,
@@ -240,7 +254,7 @@ class _Search:
         prefix: tf.Tensor | None,
         prefix_lengths: tf.Tensor | None,
     ) -> None:
-        """Sets what is known of each sentence; arguments as of `beam_search`."""
+        """Sets the properties of each sentence; the arguments are those of `beam_search`."""
         if max_lengths is None:
             max_lengths = tf.fill([batch], tf.cast(self.max_steps, tf.int32))
         self.max_lengths = tf.cast(max_lengths, tf.int32)
@@ -283,14 +297,14 @@ class _Search:
         return _History(tf.fill(shape, self.pad_id), tf.zeros(shape), tf.zeros(shape, tf.int32))
 
     def advance(self, loop: _Loop, outputs: tf.Tensor) -> tuple[_Loop, tf.Tensor]:
-        """Goes one step further.
+        """Advances the search by one step.
 
         Args:
             loop: loop variables before the step.
-            outputs: [batch, k, V], what `step_fn` gave.
+            outputs: [batch, k, V], outputs of `step_fn`.
 
         Returns:
-            The new loop variables, and int32[batch, k]: the slot that each slot continues.
+            The new loop variables, and int32[batch, k], the previous slot that each slot continues.
         """
         k, vocabulary_size = self.options.beam_size, self.vocabulary_size
         log_p, broken = self._log_probabilities(loop, tf.cast(outputs, tf.float32))
@@ -336,7 +350,7 @@ class _Search:
         """Clause 1: masks tokens, then normalizes.
 
         Returns:
-            float32[batch, k, V], <= 0; and bool[batch], whether something was not a number.
+            float32[batch, k, V], <= 0, and bool[batch], whether any output was NaN.
         """
         suppressed = np.zeros([self.vocabulary_size], bool)
         suppressed[list(self.options.suppress)] = True
@@ -363,7 +377,7 @@ class _Search:
         return log_p, broken
 
     def _forced(self, loop: _Loop) -> tf.Tensor:
-        """Returns bool[batch]: whether this step's token of a sentence is given."""
+        """Returns whether this step's token is forced by the prefix, bool[batch]."""
         return loop.step < self.prefix_lengths
 
     def _force(
@@ -375,9 +389,10 @@ class _Search:
         parents: tf.Tensor,
         tokens: tf.Tensor,
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
-        """Replaces the candidates of sentences whose prefix is not over by the given token.
+        """Replaces the candidates of sentences that are within their prefix by the forced token.
 
-        Only slot 0 stays possible, so that the first free step expands one slot, as step 0 does.
+        Only slot 0 remains possible, so that the first step after the prefix expands one slot, as
+        step 0 does.
         """
         assert self.prefix is not None
         forced = self._forced(loop)[:, None]
@@ -407,7 +422,8 @@ class _Search:
         """Clauses 4, 5 and 7: keeps the best finished hypotheses.
 
         Returns:
-            The loop variables `found*` of the N best; number finished; whether rank 0 has ended.
+            The loop variables `found*` of the N best hypotheses, the number of finished hypotheses,
+            and whether rank 0 has ended.
         """
         k, n = self.options.beam_size, self.options.num_hypotheses
         log_p = scores[:, :k]
@@ -424,7 +440,7 @@ class _Search:
         possible = best > -np.inf
 
         def merged(before: tf.Tensor, now: tf.Tensor, nothing: Any) -> tf.Tensor:
-            """The N best of what was found before and of the first k ranks of this step."""
+            """Returns the N best of the earlier hypotheses and the first k ranks of this step."""
             chosen = tf.gather(tf.concat([before, now[:, :k]], 1), order, batch_dims=1)
             mask = possible if chosen.shape.rank == 2 else possible[..., None]
             return tf.where(mask, chosen, nothing)
@@ -448,7 +464,7 @@ class _Search:
         finished: tf.Tensor,
         first_ended: tf.Tensor,
     ) -> tf.Tensor:
-        """Clause 6: returns bool[batch], whether a sentence needs no further step."""
+        """Clause 6: returns whether a sentence is finished, bool[batch]."""
         options = self.options
         best_live = tf.reduce_max(live, 1)
         ended = (step + 1 >= self.max_lengths) | tf.equal(best_live, -np.inf)
@@ -470,7 +486,7 @@ def _take(history: _History, index: tf.Tensor) -> _History:
 
 
 def _alignments(loop: _Loop, max_lengths: tf.Tensor) -> tf.Tensor:
-    """Returns `alignments` of `BeamResult`: for each token the row of the slot it came from."""
+    """Returns `BeamResult.alignments`: the attention of the slot that predicted each token."""
     attention = tf.transpose(loop.attention, [1, 0, 2, 3])  # [batch, L, k, S]
     slots = tf.transpose(loop.found.slots, [0, 2, 1])  # [batch, L, N]
     rows = tf.gather(attention, slots, batch_dims=2)  # [batch, L, N, S]
@@ -483,14 +499,14 @@ def _alignments(loop: _Loop, max_lengths: tf.Tensor) -> tf.Tensor:
 
 
 def _slots(ends: tf.Tensor) -> tf.Tensor:
-    """Clause 4: which rank continues in which slot.
+    """Clause 4: selects the rank that continues in each slot.
 
     Args:
         ends: bool[batch, 2k], whether the candidate of a rank is an end of sentence; at most k are.
 
     Returns:
-        int32[batch, k]: slot j keeps rank j; where that one ended, the next rank from k upwards
-        that has not ended takes its place.
+        int32[batch, k]. Slot j keeps rank j. If that rank has ended, it gets the next rank >= k
+        that has not ended.
     """
     k = ends.shape[1] // 2
     first, second = ends[:, :k], ~ends[:, k:]

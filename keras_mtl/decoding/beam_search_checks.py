@@ -1,4 +1,4 @@
-"""Checks of the arguments of `beam_search` that are known before the graph runs."""
+"""Checks of the arguments of `beam_search` that are possible before the graph runs."""
 
 import numpy as np
 import tensorflow as tf
@@ -16,10 +16,16 @@ def check_arguments(
     vocabulary_size: int,
     eos_id: int,
 ) -> None:
-    """Checks lengths and prefixes; tensors of a graph are the caller's promise.
+    """Checks lengths and prefixes. Symbolic tensors are not checked.
 
     Args:
-        options: as of `beam_search`, and so for the other arguments.
+        options: the options.
+        max_steps: see `beam_search`, also for the other arguments.
+        max_lengths: int32[batch] or None.
+        prefix: int32[batch, P] or None.
+        prefix_lengths: int32[batch] or None.
+        vocabulary_size: size of the vocabulary.
+        eos_id: id of the end of sentence.
 
     Raises:
         InputError: a length, a prefix or one of its tokens is out of range.

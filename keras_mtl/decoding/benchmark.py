@@ -1,4 +1,4 @@
-"""Measures the engine on a model file: speed by batch size, memory, time to load. No TensorFlow."""
+"""Measures the engine with a model file: speed, memory, loading time. No TensorFlow."""
 
 import multiprocessing
 import os
@@ -17,13 +17,13 @@ _LEAST_CALLS = 3
 
 
 class Workload(NamedTuple):
-    """What is translated: random ids, as the time does not depend on what they mean.
+    """The sentences to translate. Their ids are random, because time does not depend on them.
 
     Attributes:
-        source_tokens: of each sentence, tag and end not counted, >= 1.
-        target_tokens: of each translation, exactly; >= 1.
-        beam_size: >= 1.
-        seconds: that each figure is measured for; > 0.
+        source_tokens: tokens of each sentence, without tag and end of sentence, >= 1.
+        target_tokens: exact number of tokens of each translation, >= 1.
+        beam_size: beam size, >= 1.
+        seconds: duration of each measurement in seconds, > 0.
     """
 
     source_tokens: int
@@ -33,11 +33,11 @@ class Workload(NamedTuple):
 
 
 class Load(NamedTuple):
-    """An engine.
+    """The configuration of an engine.
 
     Attributes:
         compute_type: `float32` or `int8`.
-        workers: threads that share a call.
+        workers: number of threads that share a call.
     """
 
     compute_type: str
@@ -45,14 +45,14 @@ class Load(NamedTuple):
 
 
 class Measured(NamedTuple):
-    """What was measured of one engine.
+    """The measurements of one engine.
 
     Attributes:
-        load: the engine.
-        isa: instruction set.
-        load_seconds: from the file to an engine that can translate.
-        memory: bytes that the process takes more at its peak than before.
-        tokens_per_second: target tokens, by batch size; the median of calls.
+        load: the configuration of the engine.
+        isa: the instruction set.
+        load_seconds: time to open the file until the engine can translate, in seconds.
+        memory: peak memory minus the memory before loading, in bytes.
+        tokens_per_second: target tokens per second by batch size; the median over calls.
     """
 
     load: Load
@@ -65,18 +65,18 @@ class Measured(NamedTuple):
 def measure(
     path: str | os.PathLike[str], load: Load, batch_sizes: Sequence[int], work: Workload
 ) -> Measured:
-    """Measures one engine in its own process, so that memory is its own too.
+    """Measures one engine in a separate process, so that its memory can be measured.
 
     Args:
-        path: model file.
-        load: the engine.
-        batch_sizes: sentences that each worker has in work at once.
-        work: what is translated.
+        path: the model file.
+        load: the configuration of the engine.
+        batch_sizes: numbers of sentences that each worker processes at once.
+        work: the sentences to translate.
 
     Raises:
         ExportError: the file cannot be used.
-        InputError: an argument is out of its range.
-        KerasMtlError: the system ended the process.
+        InputError: an argument is out of range.
+        KerasMtlError: the system killed the process.
     """
     for name, value in (*work._asdict().items(), *(("batch size", b) for b in batch_sizes)):
         if not value > 0:
@@ -142,7 +142,7 @@ def _speed(engine: Engine, workers: int, batch_size: int, work: Workload) -> flo
 
 
 def _memory(name: str) -> int:
-    """A line of Linux' account of this process, in bytes."""
+    """Returns a line of `/proc/self/status` in bytes."""
     with open("/proc/self/status", encoding="ascii") as file:
         line = next(line for line in file if line.startswith(name))
     return int(line.split()[1]) * 1024

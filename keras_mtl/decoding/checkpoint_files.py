@@ -1,4 +1,4 @@
-"""Which checkpoints a directory holds, by the names of its files. Needs no TensorFlow."""
+"""Finds the checkpoints in a directory by their file names. Does not import TensorFlow."""
 
 import os
 import re
@@ -8,19 +8,19 @@ BEST = "best"
 
 
 def find_checkpoints(model_dir: str | os.PathLike[str]) -> list[str]:
-    """Returns prefixes of a model directory's checkpoints, the one to use first: best, newest."""
+    """Returns the prefixes of a model directory's checkpoints by preference: best, newest."""
     directory = Path(model_dir)
     return _newest_first(directory / BEST) + _newest_first(directory)
 
 
 def chosen_checkpoints(path: str | os.PathLike[str]) -> list[str]:
-    """Returns prefixes of the checkpoints that the user has chosen, the one to use first.
+    """Returns the prefixes of the checkpoints that the user has chosen, in order of preference.
 
     Args:
         path: prefix of a checkpoint, its `.index` file, or a directory of checkpoints.
 
     Returns:
-        Prefixes; none if there is no checkpoint.
+        The prefixes; empty if there is no checkpoint.
     """
     path = Path(path)
     if path.is_dir():

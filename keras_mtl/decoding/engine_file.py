@@ -1,6 +1,6 @@
-"""What an engine file says about text: vocabulary, tasks, options. Writing and reading it.
+"""Writes and reads the text part of engine files: vocabulary, tasks and options.
 
-Writing takes a model in memory and imports no TensorFlow; neither does reading.
+Does not import TensorFlow, except that a model to write has already done so.
 """
 
 import dataclasses
@@ -48,19 +48,18 @@ def write_engine_file(
 
     Args:
         model: a built `keras_mtl.models.Transformer`.
-        vocabulary: the model's.
-        tasks: the model's.
+        vocabulary: the model's vocabulary.
+        tasks: the model's tasks.
         output: the file to write.
-        weight_type: `float32`, or `int8`: matrices are quantized by output channel (see
-            `quantize_rows`), while biases, normalizations and positions stay float32.
-        options: beam search of a translator that is given no options.
+        weight_type: `float32`, or `int8` to quantize matrices by output channel (see
+            `quantize_rows`). Biases, normalizations and positions are always float32.
+        options: default beam-search options for translators that open the file; None writes none.
 
     Returns:
-        The file.
+        The path of the file.
 
     Raises:
-        ExportError: an argument does not fit, a weight is not finite, or the file cannot be
-            written.
+        ExportError: an argument is invalid, a weight is not finite, or the file cannot be written.
     """
     if weight_type not in WEIGHT_TYPES:
         raise ExportError(f"weight_type={weight_type!r}{nearest(weight_type, WEIGHT_TYPES)}")
@@ -85,12 +84,12 @@ def write_engine_file(
 
 @dataclasses.dataclass(frozen=True)
 class TextSide:
-    """What an engine file holds in addition to the model of ids.
+    """The text part of an engine file.
 
     Attributes:
-        vocabulary: the model's.
-        tasks: the model's.
-        options: beam search of the file; None if the file has no options.
+        vocabulary: the model's vocabulary.
+        tasks: the model's tasks.
+        options: the file's beam-search options; None if it has none.
     """
 
     vocabulary: Vocabulary
@@ -99,10 +98,13 @@ class TextSide:
 
     @classmethod
     def read(cls, file: Any) -> Self:
-        """Reads an open model file (`keras_mtl.engine.open_model_file`, or `Engine.file`).
+        """Reads the text part of an open model file.
+
+        Args:
+            file: from `keras_mtl.engine.open_model_file`, or `Engine.file`.
 
         Raises:
-            ExportError: the file holds no vocabulary or tasks, or damaged ones.
+            ExportError: vocabulary or tasks are missing or damaged.
         """
         about = file.hyperparameters
         try:

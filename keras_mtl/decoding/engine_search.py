@@ -1,7 +1,4 @@
-"""The engine's search behind the text side: of a file, and of a model in memory.
-
-Needs no TensorFlow.
-"""
+"""Searches with the engine, for models in files and in memory. Does not import TensorFlow."""
 
 import os
 import tempfile
@@ -26,8 +23,8 @@ def open_engine(
 
     Args:
         path: the engine file.
-        workers: threads that share a call; None takes one for each processor that this process may
-            use.
+        workers: number of threads that share a call; None uses one per processor available to this
+            process.
         compute_type: see `Engine`.
     """
     count = len(os.sched_getaffinity(0)) if workers is None else workers
@@ -35,15 +32,15 @@ def open_engine(
 
 
 class EngineSearch:
-    """The search of an engine over any number of sentences.
+    """Searches with an engine for any number of sentences.
 
     Args:
-        engine: the model.
-        vocabulary: the model's.
-        options: beam search; every option of `BeamOptions`.
+        engine: the engine.
+        vocabulary: the model's vocabulary.
+        options: the options; all options of `BeamOptions` are supported.
 
     Raises:
-        InputError: options that the model cannot fulfill.
+        InputError: the model does not support the options.
     """
 
     def __init__(self, engine: Engine, vocabulary: Vocabulary, options: BeamOptions) -> None:
@@ -53,26 +50,26 @@ class EngineSearch:
         self.options = model_options(options, suppressed, vocabulary, self.max_length)
 
     def search(self, request: Request, batch_size: int) -> list[list[Hypothesis]]:
-        """See `IdSearch`; sentences are named and sampled by their line."""
+        """See `IdSearch`. Line numbers identify the sentences in messages and for sampling."""
         return _search(self.engine, self.options, request, batch_size)
 
     def refresh(self) -> None:
-        """See `IdSearch`; a file does not change."""
+        """See `IdSearch`. Does nothing, because a file does not change."""
 
 
 class ModelEngineSearch:
-    """The engine's search with the weights of a model in memory, of which it keeps its own copy.
+    """Searches with the engine for a model in memory. The engine has its own copy of the weights.
 
     Args:
         model: a built `keras_mtl.models.Transformer`.
-        vocabulary: the model's.
-        tasks: the model's.
-        options: beam search; every option of `BeamOptions`.
+        vocabulary: the model's vocabulary.
+        tasks: the model's tasks.
+        options: the options; all options of `BeamOptions` are supported.
         compute_type: `float32` or `int8`.
         workers: see `open_engine`.
 
     Raises:
-        InputError: an argument is out of its range, or the engine does not run the model.
+        InputError: an argument is out of range, or the engine does not support the model.
     """
 
     def __init__(
@@ -103,7 +100,7 @@ class ModelEngineSearch:
 
     @property
     def engine(self) -> Engine:
-        """The engine, made when it is first needed.
+        """The engine; it is created on first use.
 
         Raises:
             ExportError: a weight is not finite.
@@ -122,7 +119,7 @@ class ModelEngineSearch:
         return self._engine
 
     def refresh(self) -> None:
-        """Forgets the copy of the weights: the next search takes those that the model has then."""
+        """Drops the copy of the weights. The next search copies the model's current weights."""
         self._engine = None
 
     def search(self, request: Request, batch_size: int) -> list[list[Hypothesis]]:

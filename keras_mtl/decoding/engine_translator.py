@@ -1,4 +1,4 @@
-"""Text in, text out, with an engine file. Needs no TensorFlow."""
+"""Translates text with an engine file. Does not import TensorFlow."""
 
 import os
 from collections.abc import Mapping
@@ -11,24 +11,25 @@ from keras_mtl.decoding.text_translator import TextTranslator
 
 
 class EngineTranslator(TextTranslator):
-    """Translates lines with an engine file; results do not depend on machine, batch or threads.
+    """Translates lines with an engine file. Results do not depend on machine, batch or threads.
 
     Args:
-        path: file that `keras-mtl export --format engine` has written.
-        options: beam search, or only what differs from the file's own options (`BeamOptions()`
-            within the model's positions if the file has none).
-        batch_size: sentences that each worker has in work at once, >= 1.
+        path: a file written by `keras-mtl export --format engine`.
+        options: beam-search options, or a mapping of those that differ from the file's options.
+            Without options in the file, the defaults are those of `BeamOptions()`, limited to the
+            model's positions.
+        batch_size: maximum of sentences that each worker processes at once, >= 1.
         on_long_line: see `TextTranslator`.
-        workers: threads that share a call; default one for each processor that this process may
-            use.
-        compute_type: `float32`, `int8`, or `auto` for that of the file's weights.
+        workers: number of threads that share a call; default one per processor available to this
+            process.
+        compute_type: `float32`, `int8`, or `auto` for the type of the file's weights.
 
     Attributes:
         engine: the engine.
 
     Raises:
-        ExportError: the file is missing, damaged or without vocabulary.
-        InputError: an argument is out of its range.
+        ExportError: the file is missing, damaged or has no vocabulary.
+        InputError: an argument is out of range.
         NativeError: the C++ core cannot be loaded.
     """
 

@@ -1,4 +1,4 @@
-"""A trained model from its directory."""
+"""Loads a trained model from its directory."""
 
 import os
 from collections.abc import Callable
@@ -22,13 +22,13 @@ _VALUES = (ValueError, KeyError, IndexError)
 
 
 class LoadedModel(NamedTuple):
-    """A model directory in memory.
+    """A loaded model directory.
 
     Attributes:
         model: the model with its weights.
         vocabulary: its vocabulary.
         tasks: its tasks.
-        options: beam search of `task.decoding`.
+        options: the beam-search options of `task.decoding`.
         batch_size: `task.decoding.batch_size`.
         checkpoint: prefix of the checkpoint that was read.
     """
@@ -46,19 +46,20 @@ def load_model(
     checkpoint: str | os.PathLike[str] | None = None,
     log: Callable[[str], None] | None = None,
 ) -> LoadedModel:
-    """Reads a model directory.
+    """Loads a model directory.
 
-    The best checkpoint (`best/`, it holds the weights that validation saw) goes before the newest
-    one of training. A damaged checkpoint is reported and the next one taken, unless it was asked
-    for by name.
+    The best checkpoint (in `best/`, with the weights that were validated) is preferred to the
+    newest one. If a checkpoint is damaged, this is reported and the next one is read, unless the
+    user chose it explicitly.
 
     Args:
-        model_dir: directory with `params.yaml`, `vocabulary.model`, `tasks.json`, checkpoints.
-        checkpoint: prefix of a checkpoint (`model_dir/ckpt-1000`) or a directory of checkpoints.
-        log: gets a line for the user; default prints it on standard error.
+        model_dir: directory with `params.yaml`, `vocabulary.model`, `tasks.json` and checkpoints.
+        checkpoint: prefix of a checkpoint (`model_dir/ckpt-1000`) or a directory of checkpoints;
+            None selects one as described above.
+        log: function that receives lines for the user; default prints them on stderr.
 
     Raises:
-        CheckpointError: something is missing, damaged, or does not belong together.
+        CheckpointError: a file is missing, damaged, or belongs to another model.
     """
     directory = Path(model_dir)
     if model_kind(directory) is not ModelKind.MODEL_DIR:
@@ -89,7 +90,7 @@ def load_model(
 
 
 def _restore(model: Any, candidates: list[str], log: Callable[[str], None]) -> str:
-    """Restores the first candidate that can be read, and returns it."""
+    """Restores the first readable candidate and returns its prefix."""
     reason = ""
     for prefix in candidates:
         try:

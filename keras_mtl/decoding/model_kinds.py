@@ -1,4 +1,4 @@
-"""What a path holds: a model that keras_mtl runs, or something else. Needs no TensorFlow."""
+"""Detects the kind of model at a path. Does not import TensorFlow."""
 
 import enum
 import os
@@ -19,7 +19,7 @@ _CTRANSLATE2 = "model.bin"
 
 
 class ModelKind(enum.Enum):
-    """What a path holds; the value is what messages call it."""
+    """The kind of a path; the value is its description in messages."""
 
     ENGINE_FILE = "an engine file"
     MODEL_DIR = "a model directory"
@@ -40,7 +40,7 @@ class ModelKind(enum.Enum):
 
 
 def model_kind(path: str | os.PathLike[str]) -> ModelKind:
-    """Returns what a path holds, by the files and names that are there."""
+    """Returns the kind of a path, detected from names and contents of files."""
     path = Path(path)
     if path.is_dir():
         return _directory_kind(path)
@@ -62,18 +62,18 @@ def model_kind(path: str | os.PathLike[str]) -> ModelKind:
 
 
 def ctranslate2_directories(path: str | os.PathLike[str]) -> list[Path]:
-    """Returns the directories of CTranslate2 models: the path itself, or one for each decoder."""
+    """Returns the directories of CTranslate2 models: the path itself, or one per decoder."""
     path = Path(path)
     found = [path] if (path / _CTRANSLATE2).is_file() else []
     return found or sorted(file.parent for file in path.glob(f"*/{_CTRANSLATE2}"))
 
 
 def not_usable(path: str | os.PathLike[str], wanted: str) -> str:
-    """Returns the message for a path that holds something else than is wanted.
+    """Returns the error message for a path of the wrong kind.
 
     Args:
-        path: what the user gave.
-        wanted: what to give in its place, such as `a model directory or an engine file`.
+        path: the path given by the user.
+        wanted: the kinds to give instead, such as `a model directory or an engine file`.
     """
     kind = model_kind(path)
     if kind is ModelKind.MISSING:

@@ -1,4 +1,4 @@
-"""Log-probabilities of given translations with a model of Keras."""
+"""Computes log-probabilities of given translations with a Keras model."""
 
 from typing import Any
 
@@ -12,11 +12,11 @@ _MIN_LENGTH = 16
 
 
 def model_scores(model: Any, batch_size: int = 64) -> ScoreIds:
-    """Returns the function that scores with a `keras_mtl.models.Transformer`.
+    """Returns a function that scores with a `keras_mtl.models.Transformer`.
 
     Args:
-        model: the model; its weights are read at each call.
-        batch_size: sentences in one batch, >= 1.
+        model: the model; each call uses its current weights.
+        batch_size: sentences per batch, >= 1.
     """
 
     @tf.function(autograph=False, reduce_retracing=True)

@@ -1,6 +1,6 @@
-"""Beam search over a translation model: from source ids to hypotheses, in one TensorFlow function.
+"""Beam search with a translation model, from source ids to hypotheses, as one TensorFlow function.
 
-Text decoding and the exported model call the same functions, so they translate alike.
+Text decoding and the exported model call the same functions, so their translations are equal.
 """
 
 from typing import Any
@@ -19,7 +19,7 @@ _SMALLEST_STEPS = 16
 
 
 def step_sizes(max_length: int) -> list[int]:
-    """Returns the numbers of steps that programs are made for: 16, 32, 64, … and `max_length`."""
+    """Returns the numbers of steps for which programs are traced: 16, 32, 64, … `max_length`."""
     sizes = []
     size = _SMALLEST_STEPS
     while size < max_length:
@@ -29,18 +29,19 @@ def step_sizes(max_length: int) -> list[int]:
 
 
 class ModelSearch:
-    """Translates ids of a batch of sentences.
+    """Translates the ids of a batch of sentences.
 
     Args:
-        model: has `encode`, `start`, `step`, `reorder` and `max_length` of
+        model: a model with `encode`, `start`, `step`, `reorder` and `max_length` of
             `keras_mtl.models.Transformer`.
-        vocabulary: the model's.
-        options: beam search. Tokens that are not text are suppressed, as is `options.suppress`.
-        jit_compile: compile with XLA. Slower than a plain graph on a CPU, and each shape of a batch
-            is compiled again; meant for accelerators.
+        vocabulary: the model's vocabulary.
+        options: beam-search options. In addition to `options.suppress`, tokens that cannot be in
+            text are suppressed.
+        jit_compile: whether to compile with XLA. This is for accelerators: on a CPU it is slower
+            than a graph, and every new shape is compiled.
 
     Raises:
-        InputError: options that the model or vocabulary cannot fulfill.
+        InputError: the model or the vocabulary does not support the options.
     """
 
     def __init__(
@@ -66,19 +67,19 @@ class ModelSearch:
         prefix_lengths: np.ndarray | None = None,
         alignments: bool = False,
     ) -> BeamResult:
-        """Searches; the program for this number of steps is traced when it is first needed.
+        """Searches. The program for a number of steps is traced on first use.
 
         Args:
             source: int32[batch, time]: tag, tokens, end of sentence, padding.
             decoder: int32[batch], index of the decoder, equal in all rows.
-            max_lengths: int32[batch], most target tokens of each sentence.
+            max_lengths: int32[batch], maximum of target tokens per sentence.
             prefix: int32[batch, P], forced target tokens.
-            prefix_lengths: int32[batch], how many of them each sentence has.
-            alignments: whether the result has alignments: the attention of the decoder's last
-                layer, mean over heads. They need a program of their own.
+            prefix_lengths: int32[batch], number of prefix tokens of each sentence.
+            alignments: whether to return alignments: the attention of the decoder's last layer,
+                averaged over heads. They require a separate program.
 
         Returns:
-            The result, of numpy arrays.
+            A `BeamResult` of NumPy arrays.
         """
         highest = int(max_lengths.max())
         steps = next(size for size in step_sizes(self.options.max_length) if size >= highest)
@@ -99,7 +100,7 @@ class ModelSearch:
         prefix_lengths: tf.Tensor | None = None,
         alignments: bool = False,
     ) -> BeamResult:
-        """The graph of one search; arguments as for `__call__`, tensors of any batch and time."""
+        """Builds the graph of a search; the arguments are those of `__call__`, as tensors."""
         batch = source.shape[0]
         if batch is None:
             batch = tf.shape(source)[0]

@@ -1,6 +1,6 @@
-"""Beam search in C++ over any model: it asks only for the outputs of live hypotheses.
+"""Beam search in C++ for any model. It requests only the outputs of live hypotheses.
 
-`docs/reference/beam_search.md` describes the rule, as for the TensorFlow search. No TensorFlow.
+`docs/reference/beam_search.md` specifies the rule. Does not import TensorFlow.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,13 +15,13 @@ from keras_mtl.errors import InputError
 
 
 class LiveRows(NamedTuple):
-    """The hypotheses for which a step function computes what may come next.
+    """The live hypotheses, for which a step function computes the next outputs.
 
     Attributes:
-        sentence: int32[rows], ascending; finished sentences are not among them.
-        parent: int32[rows], row of the step before that each continues; -1 at position 0.
-        position: int32[rows], tokens so far, the start not counted.
-        token: int32[rows], newest token: the model's input.
+        sentence: int32[rows], index of the sentence, ascending; without finished sentences.
+        parent: int32[rows], the row of the previous step that each row continues; -1 at position 0.
+        position: int32[rows], number of tokens so far, without the start token.
+        token: int32[rows], newest token, which is the model's input.
     """
 
     sentence: np.ndarray
@@ -48,33 +48,33 @@ def native_beam_search(
     sentence_indices: Sequence[int] | None = None,
     log_probabilities: bool = False,
 ) -> list[list[Hypothesis]]:
-    """Searches the best target sequences of a batch of sentences.
+    """Searches for the best target sequences of a batch of sentences.
 
     Args:
-        step_fn: takes the live rows and returns the model's outputs, float32[rows, V]; or a tuple
-            of them and of attention, float32[rows, S], from each row to the source, when
-            `source_lengths` is given. It keeps what state it needs by `rows.parent`.
+        step_fn: function that takes the live rows and returns the model's outputs, float32[rows,
+            V]. With `source_lengths`, it returns a tuple of the outputs and the attention to the
+            source, float32[rows, S]. It must select its own state by `rows.parent`.
         batch: number of sentences, >= 0.
         vocabulary_size: V, at least 2 and at least `options.beam_size`.
-        options: see `BeamOptions`; `max_length_factor` is not read: `max_lengths` says it.
+        options: the options; see `BeamOptions`. `max_length_factor` is ignored: use `max_lengths`.
         start_id: id that starts every hypothesis; not part of the result.
         eos_id: id that ends a hypothesis; not part of the result.
-        max_lengths: most tokens of each sentence, in [0, options.max_length]; a sentence of 0 gets
-            one empty hypothesis of score 0. Default: `options.max_length` for all.
+        max_lengths: maximum of tokens per sentence, in [0, options.max_length]. A sentence with 0
+            gets one empty hypothesis with score 0. Default: `options.max_length` for all.
         prefixes: tokens that the hypotheses of each sentence must begin with.
-        shortlist: the only ids that may be produced, `eos_id` among them; empty allows all.
-        source_lengths: source tokens of each sentence: hypotheses carry alignments.
-        sentence_indices: what to call the sentences in messages and what, with the seed, decides
-            what is sampled; default 0, 1, …
-        log_probabilities: the outputs are normalized log-probabilities (<= 0); they are used bit by
-            bit as they are, and normalized again only if a token is masked.
+        shortlist: the only ids that may be produced, including `eos_id`; empty allows all.
+        source_lengths: number of source tokens of each sentence, which requests alignments.
+        sentence_indices: numbers of the sentences in messages; with the seed, they determine the
+            samples. Default 0, 1, …
+        log_probabilities: whether outputs are normalized log-probabilities (<= 0) instead of
+            logits. They are used unchanged unless a token is masked.
 
     Returns:
-        For each sentence its hypotheses, best first; at most `num_hypotheses`.
+        The hypotheses of each sentence, best first; at most `num_hypotheses`.
 
     Raises:
-        InputError: an option, argument or output does not fit; the message names it.
-        KerasMtlError: the model gave a NaN.
+        InputError: an option, argument or output is invalid; the message names it.
+        KerasMtlError: the model's output is NaN.
         NativeError: the C++ core cannot be loaded.
     """
     options.check_vocabulary(vocabulary_size, eos_id)

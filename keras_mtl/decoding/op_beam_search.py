@@ -1,8 +1,8 @@
-"""Beam search inside a graph, by operations in C++: with every option, for any model.
+"""Beam search in a graph with C++ operations. It supports every option and any model.
 
-`beam_search` is plain TensorFlow and may be compiled by XLA; this one has all options of
-`BeamOptions` and computes only live hypotheses, but runs on CPUs and needs the library of
-operations wherever the graph is loaded.
+`beam_search` uses only TensorFlow operations and can be compiled by XLA. This search supports all
+options of `BeamOptions` and computes only live hypotheses, but it runs on CPUs only and needs the
+library of operations wherever the graph is loaded.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,19 +24,19 @@ for _name in ("BeamSearch", "BeamSearchStep", "BeamSearchResult", "Translate"):
 
 
 class OpBeamResult(NamedTuple):
-    """What the search found; N is `num_hypotheses`, L `max_length`.
+    """Result of `op_beam_search`; N is `num_hypotheses`, L is `max_length`.
 
     Attributes:
-        ids: int32[batch, N, L], tokens without end of sentence, filled up with `pad_id`.
-        lengths: int32[batch, N], tokens in `ids`.
-        scores: float32[batch, N], falling; -inf where fewer than N hypotheses were found.
-        log_probabilities: float32[batch, N], end of sentence included.
-        counts: int32[batch], hypotheses found.
+        ids: int32[batch, N, L], tokens without the end of sentence, padded with `pad_id`.
+        lengths: int32[batch, N], number of tokens in `ids`.
+        scores: float32[batch, N], in descending order; padded with -inf.
+        log_probabilities: float32[batch, N], including the end of sentence; padded with -inf.
+        counts: int32[batch], number of hypotheses.
         token_scores: float32[batch, N, L + 1], log-probability of each token, then of the end of
-            sentence if there is one, then 0.
+            sentence if there is one; padded with 0.
         ended: bool[batch, N], whether the hypothesis has an end of sentence.
-        alignments: float32[batch, N, L + 1, S], attention from each token, then from the end, to
-            the source, then 0; S is 0 unless `alignments` is given.
+        alignments: float32[batch, N, L + 1, S], attention to the source from each token, then from
+            the end of sentence; padded with 0. S is 0 unless `alignments` was set.
     """
 
     ids: tf.Tensor
@@ -68,38 +68,39 @@ def op_beam_search(
     log_probabilities: bool = False,
     alignments: bool = False,
 ) -> OpBeamResult:
-    """Searches the best target sequences of a batch of sentences.
+    """Searches for the best target sequences of a batch of sentences.
 
-    Runs eagerly and in `tf.function`, not under XLA; gradients end at it.
+    The function runs eagerly and in `tf.function`, but not under XLA. It is not differentiable.
 
     Args:
-        step_fn: `(rows, state) -> (outputs float32[rows, V], state)`, the model's output after
-            `rows.token`, `rows` being `LiveRows` of tensors; or `((outputs, attention
-            float32[rows, S]), state)`. What it returns as state is put into the order of the next
-            rows.
-        state: nest of tensors [batch, ...]; the first axis becomes that of rows.
+        step_fn: function `(rows, state) -> (outputs float32[rows, V], state)` that runs the model
+            on `rows.token`; `rows` is a `LiveRows` of tensors. It may also return `((outputs,
+            attention float32[rows, S]), state)`. The returned state is reordered for the next rows.
+        state: nest of tensors [batch, ...]; axis 0 becomes the axis of rows.
         batch: number of sentences, >= 0.
         vocabulary_size: V, at least 2 and at least `options.beam_size`.
-        options: see `BeamOptions`; `max_length_factor` is not read: `max_lengths` says it.
+        options: the options; see `BeamOptions`. `max_length_factor` is ignored: use `max_lengths`.
         start_id: id that starts every hypothesis; not part of the result.
         eos_id: id that ends a hypothesis; not part of the result.
-        pad_id: id behind the end of a hypothesis in the result.
-        max_lengths: int32[batch], most tokens of each; default `options.max_length` for all.
+        pad_id: id that pads hypotheses in the result.
+        max_lengths: int32[batch], maximum of tokens per sentence; default `options.max_length` for
+            all.
         prefix: int32[batch, P], tokens that every hypothesis of a sentence must begin with.
-        prefix_lengths: int32[batch], how many of them each sentence has; default P.
-        source_lengths: int32[batch], columns of attention of each sentence.
-        sentence_indices: int64[batch], with `seed`, what decides what is sampled; default 0, 1, …
-        shortlist: the only ids that may be produced, `eos_id` among them; empty allows all.
-        log_probabilities: the outputs are normalized log-probabilities, not logits.
-        alignments: whether the result has them; needs attention and `source_lengths`.
+        prefix_lengths: int32[batch], number of prefix tokens of each sentence; default P.
+        source_lengths: int32[batch], number of attention columns of each sentence.
+        sentence_indices: int64[batch]; with `seed`, they determine the samples. Default 0, 1, …
+        shortlist: the only ids that may be produced, including `eos_id`; empty allows all.
+        log_probabilities: whether outputs are normalized log-probabilities instead of logits.
+        alignments: whether to return alignments; requires attention and `source_lengths`.
 
     Returns:
-        The hypotheses.
+        An `OpBeamResult`.
 
     Raises:
-        InputError: an option does not fit the vocabulary.
+        InputError: an option does not match the vocabulary.
         NativeError: the operations cannot be loaded.
-        tf.errors.InvalidArgumentError: a length or prefix is out of range, or the model gave a NaN.
+        tf.errors.InvalidArgumentError: a length or prefix is out of range, or the model's output is
+            NaN.
     """
     options.check_vocabulary(vocabulary_size, eos_id)
     if options.coverage_penalty and source_lengths is None:
@@ -139,7 +140,8 @@ def _sentences(
     Args:
         batch: number of sentences.
         longest: `max_length` of the options.
-        given: most tokens, prefixes, their lengths, source lengths, indices; None has its default.
+        given: maximum lengths, prefixes, their lengths, source lengths and indices; None selects
+            the default.
     """
     count = tf.cast(batch, tf.int32)
     zeros = tf.zeros([count], tf.int32)

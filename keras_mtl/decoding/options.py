@@ -1,4 +1,4 @@
-"""The options of beam search: one dataclass, the same names in Python, YAML and every export."""
+"""The options of beam search, with the same names in Python, YAML and every export."""
 
 import dataclasses
 import math
@@ -22,18 +22,26 @@ read only when these two are on."""
 
 @dataclasses.dataclass(slots=True, unsafe_hash=True)  # Nobody assigns to its fields.
 class BeamOptions(SearchOptions):
-    """Options of beam search: those of `SearchOptions` and what is not for a configuration.
+    """Options of beam search: the options of a configuration and three more.
 
-    They are checked when they are made. Do not assign to them; `replace` returns changed options.
+    The options are checked on construction. Do not assign to them; `replace` returns a changed
+    copy. `keras_mtl.configuration.schema.SearchOptions` documents the inherited options.
 
     Args:
-        suppress: token ids that are never produced; their probability goes to the other tokens.
+        suppress: token ids that are never produced; their probability is distributed to the other
+            tokens.
         score_prefix: whether forced target tokens count in the score.
-        early_exit: end a sentence as soon as no live hypothesis can reach the ones to be returned.
-            Changes no result, only the time.
+        early_exit: whether to end a sentence as soon as no live hypothesis can improve the result.
+            It affects only the time, not the result.
 
     Raises:
-        InputError: an option is out of its range; the message names option, value and remedy.
+        InputError: an option is out of range; the message gives its name, value and remedy.
+
+    Example:
+        >>> import keras_mtl
+        >>> options = keras_mtl.BeamOptions(beam_size=8, alpha=0.6)
+        >>> options.replace(beam_size=1).alpha
+        0.6
     """
 
     suppress: tuple[int, ...] = ()
@@ -50,7 +58,7 @@ class BeamOptions(SearchOptions):
 
     @property
     def max_finished(self) -> int:
-        """Number of finished hypotheses that ends a sentence when there is a length penalty."""
+        """Number of finished hypotheses at which a sentence ends if there is a length penalty."""
         return max_finished(self)
 
     @property
@@ -60,13 +68,14 @@ class BeamOptions(SearchOptions):
 
     @classmethod
     def from_mapping(cls, mapping: Mapping[str, Any]) -> Self:
-        """Builds options from a dictionary, for example a section of a YAML file.
+        """Makes options from a mapping, for example a section of a YAML file.
 
         Args:
-            mapping: option name to value.
+            mapping: value by option name.
 
         Raises:
-            InputError: an option is unknown (the message names the nearest) or out of range.
+            InputError: an option is unknown (the message suggests the nearest name) or out of
+                range.
         """
         known = [field.name for field in dataclasses.fields(cls)]
         for name in mapping:
@@ -76,7 +85,7 @@ class BeamOptions(SearchOptions):
 
     @classmethod
     def from_config(cls, decoding: DecodingConfig) -> Self:
-        """Builds options from the section `task.decoding` of a configuration.
+        """Makes options from the section `task.decoding` of a configuration.
 
         Raises:
             InputError: an option is out of range.
@@ -85,14 +94,14 @@ class BeamOptions(SearchOptions):
         return cls(**{name: getattr(decoding, name) for name in names})
 
     def replace(self, **changes: Any) -> Self:
-        """Returns a copy with some options changed, checked again."""
+        """Returns a copy with some options changed. The copy is checked."""
         return type(self).from_mapping({**dataclasses.asdict(self), **changes})
 
     def sentence_max_length(self, source_length: int) -> int:
-        """Most target tokens of a sentence of `source_length` source tokens.
+        """Returns the maximum of target tokens for a sentence with `source_length` tokens.
 
         Args:
-            source_length: source tokens, language tag and end of sentence not counted; >= 0.
+            source_length: number of source tokens without language tag and end of sentence, >= 0.
 
         Returns:
             0 for an empty sentence, else a number in [max(1, min_length), max_length].
@@ -106,7 +115,7 @@ class BeamOptions(SearchOptions):
         return max(1, self.min_length, limit)
 
     def check_tensorflow(self) -> None:
-        """Raises InputError if an option is set that only the native search has."""
+        """Raises InputError if an option is set that only the native search supports."""
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if field.name in NATIVE_ONLY and value != field.default:
@@ -116,7 +125,7 @@ class BeamOptions(SearchOptions):
                 )
 
     def check_vocabulary(self, vocabulary_size: int, eos_id: int) -> None:
-        """Raises InputError if an option does not fit a vocabulary of `vocabulary_size`."""
+        """Raises InputError if an option does not match a vocabulary of `vocabulary_size`."""
         if not vocabulary_size >= 2:
             raise InputError(f"vocabulary_size={vocabulary_size}: at least 2 tokens are needed")
         if self.beam_size > vocabulary_size:

@@ -1,7 +1,7 @@
-"""Length penalties of beam search, as tables.
+"""Length penalties of beam search as tables.
 
-A table is made once with float64 arithmetic and rounded to float32, so that every implementation of
-the search divides by exactly the same number, and so that rounding cannot break its monotony.
+A table is computed in float64 and rounded to float32. So every implementation of the search divides
+by exactly the same numbers, and rounding cannot break their monotonicity.
 """
 
 import numpy as np
@@ -10,16 +10,17 @@ from keras_mtl.decoding.options import BeamOptions
 
 
 def length_penalties(options: BeamOptions, max_length: int) -> np.ndarray:
-    """Returns what the log-probability of a hypothesis of each length is divided by.
+    """Returns the divisor of the log-probability for each hypothesis length.
 
     Args:
-        options: `length_penalty`, `alpha` and `length_penalty_constant` are read.
-        max_length: longest hypothesis in tokens, end of sentence counted; >= 0.
+        options: provides `length_penalty`, `alpha` and `length_penalty_constant`.
+        max_length: length of the longest hypothesis in tokens, including the end of sentence, >= 0.
 
     Returns:
-        float32[max_length + 1], never falling from entry 1 on; entry 0 is 1.
+        float32[max_length + 1], non-decreasing from entry 1 on; entry 0 is 1.
 
-    Reference: `gnmt` is equation 14 of arXiv 1609.08144.
+    Reference:
+        Wu et al. 2016, arXiv:1609.08144, equation 14 (`gnmt`).
     """
     lengths = np.arange(max_length + 1, dtype=np.float64)
     constant = options.length_penalty_constant

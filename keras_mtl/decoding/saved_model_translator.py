@@ -1,4 +1,4 @@
-"""Text in, text out, with an exported model."""
+"""Translates text with an exported model."""
 
 import contextlib
 import json
@@ -24,25 +24,26 @@ from keras_mtl.errors import ExportError, InputError
 
 
 class SavedModelTranslator:
-    """Translates lines with a model that `keras-mtl export` has written.
+    """Translates lines with a model written by `keras-mtl export`.
 
-    It does what `Translator` does; the options of decoding are those of the export.
+    It has the interface of `Translator`, but the decoding options were fixed by the export.
 
     Args:
         path: the exported directory.
-        batch_size: lines translated at once, >= 1.
-        on_long_line: `error` or `skip` a line longer than the model's positions.
+        batch_size: lines per batch, >= 1.
+        on_long_line: `error`, or `skip` to return an empty translation for a line that is longer
+            than the model's positions.
 
     Attributes:
         tasks: the model's tasks.
-        options: beam search of the export.
-        max_source_tokens: most tokens of a source, tag and end of sentence not counted.
-        version: that of the keras_mtl that exported it.
+        options: the beam-search options of the export.
+        max_source_tokens: maximum of tokens in a source, without tag and end of sentence.
+        version: version of the keras_mtl that exported the model.
 
     Raises:
-        ExportError: the directory is missing or damaged, or holds another program's model.
-        InputError: an argument is out of its range.
-        NativeError: it holds operations of keras_mtl, and they cannot be loaded.
+        ExportError: the directory is missing, damaged or not an export of keras_mtl.
+        InputError: an argument is out of range.
+        NativeError: the model needs operations of keras_mtl that cannot be loaded.
     """
 
     def __init__(
@@ -130,7 +131,7 @@ class SavedModelTranslator:
         return found
 
     def _order(self, lines: Sequence[str], first_line: int) -> list[int]:
-        """Returns the lines to translate, the short ones first; applies `on_long_line`."""
+        """Returns the indices of the lines to translate, shortest first; applies `on_long_line`."""
         with _as_exported():
             counts = self._count(text=tf.constant(list(lines)))["tokens"].numpy()
         order = []
@@ -147,7 +148,7 @@ class SavedModelTranslator:
 
 
 def _hypothesis(arrays: dict[str, np.ndarray], row: int, n: int) -> Hypothesis:
-    """Returns one hypothesis of a signature's outputs."""
+    """Returns one hypothesis from the outputs of a signature."""
     text, length = arrays["translations"][row, n].decode(), int(arrays["lengths"][row, n])
     if "ids" not in arrays:
         return Hypothesis(None, float(arrays["scores"][row, n]), text=text, length=length)
@@ -168,12 +169,12 @@ _before = False
 
 @contextlib.contextmanager
 def _as_exported() -> Iterator[None]:
-    """Runs graphs as they stand in the file, without TensorFlow's graph optimizer.
+    """Runs graphs unchanged, without TensorFlow's graph optimizer.
 
-    On an exported search the optimizer takes 1.5 s at the first call and gains nothing afterwards.
-    On exports of older versions it also prints a dozen warnings. The setting belongs to the process
-    and is read at each call, so the last of several threads puts it back; a call that another
-    thread begins meanwhile runs without the optimizer too, to the same result.
+    For an exported search, the optimizer takes 1.5 s at the first call and does not make later
+    calls faster. For exports of older versions, it also prints a dozen warnings. The setting is
+    global and is read at each call, so the last of several threads restores it. Calls of other
+    threads meanwhile also run without the optimizer, with the same results.
     """
     global _inside, _before
     name = "disable_meta_optimizer"

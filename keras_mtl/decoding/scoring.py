@@ -1,4 +1,4 @@
-"""Log-probabilities of given translations. Needs no TensorFlow."""
+"""Computes log-probabilities of given translations. Does not import TensorFlow."""
 
 from collections.abc import Callable, Sequence
 
@@ -18,10 +18,10 @@ class TextScorer:
     """Scores translations of lines.
 
     Args:
-        score_ids: the model; see `engine_scores` and `model_scorer.model_scores`.
-        vocabulary: the model's.
-        tasks: the model's.
-        max_length: the model's positions.
+        score_ids: function that scores ids; see `engine_scores` and `model_scorer.model_scores`.
+        vocabulary: the model's vocabulary.
+        tasks: the model's tasks.
+        max_length: number of the model's positions.
     """
 
     def __init__(
@@ -39,22 +39,22 @@ class TextScorer:
     def score(
         self, sources: Sequence[str], targets: Sequence[str], task: str, *, first_line: int = 1
     ) -> list[np.ndarray]:
-        """Computes the log-probability of each token of translations.
+        """Computes the log-probability of each token of given translations.
 
-        Lines are cleaned and cut into pieces as for translating; no token is suppressed.
+        Lines are cleaned and split into pieces as for translation. No token is suppressed.
 
         Args:
-            sources: source text.
+            sources: source lines.
             targets: the translation of each line.
             task: name of the task.
-            first_line: number of the first line, for messages.
+            first_line: number of the first line in messages.
 
         Returns:
-            float32[T + 1] for each line, natural logarithms of its T pieces and of the end of
-            sentence. Their sum is the log-probability of the translation, as segmented here.
+            float32[T + 1] per line: natural logarithms for its T pieces and the end of sentence.
+            Their sum is the log-probability of the translation with this segmentation.
 
         Raises:
-            InputError: an unknown task, another number of targets, or a line that is too long.
+            InputError: the task is unknown, the numbers of lines differ, or a line is too long.
         """
         chosen = find_task(self.tasks, task)
         if len(sources) != len(targets):
@@ -67,7 +67,7 @@ class TextScorer:
         return self._score_ids(source, target, chosen.decoder) if source else []
 
     def pieces(self, targets: Sequence[str]) -> list[list[str]]:
-        """Returns the pieces that `score` gives values for, `</s>` behind them."""
+        """Returns the pieces that `score` returns values for, including `</s>`."""
         ids = self.vocabulary.encode_batch([normalize(line) for line in targets])
         eos = self.vocabulary.eos_id
         return [[self.vocabulary.piece(token) for token in [*row, eos]] for row in ids]
@@ -86,7 +86,7 @@ class TextScorer:
 
 
 def engine_scores(engine: Engine, batch_size: int = 64) -> ScoreIds:
-    """Returns the function that scores with an engine, `batch_size` sentences a worker."""
+    """Returns a function that scores with an engine, with `batch_size` sentences per worker."""
 
     def score(sources: list[list[int]], targets: list[list[int]], decoder: int) -> list[np.ndarray]:
         decoders = [decoder] * len(sources)

@@ -1,4 +1,4 @@
-"""Tokens that every search suppresses, because no text contains them. Needs no TensorFlow."""
+"""The tokens that every search suppresses because no text contains them. No TensorFlow."""
 
 from collections.abc import Sequence
 
@@ -12,8 +12,8 @@ from keras_mtl.errors import InputError
 def suppressed_ids(vocabulary: Vocabulary) -> list[int]:
     """Returns the ids that no translation may contain.
 
-    Padding, start and `<unk>` (bytes spell what has no piece), the language tags, and the bytes
-    of ASCII control characters, so that a translation is always one line.
+    These are padding, start of sentence, `<unk>` (bytes encode text without pieces), language tags,
+    and the bytes of ASCII control characters, so that a translation is always one line.
     """
     control = {f"<0x{byte:02X}>" for byte in [*range(0x20), 0x7F]}
     tags = [vocabulary.tag_id(language) for language in vocabulary.languages]
@@ -24,16 +24,16 @@ def suppressed_ids(vocabulary: Vocabulary) -> list[int]:
 def model_options(
     options: BeamOptions, suppressed: Sequence[int], vocabulary: Vocabulary, max_length: int
 ) -> BeamOptions:
-    """Returns the options that a model's search gets: it suppresses `suppressed` too.
+    """Returns the options for a model's search, which also suppress `suppressed`.
 
     Args:
-        options: options that the caller gives.
+        options: the caller's options.
         suppressed: result of `suppressed_ids`.
         vocabulary: the model's vocabulary.
         max_length: number of the model's positions.
 
     Raises:
-        InputError: the model or the vocabulary cannot fulfill the options.
+        InputError: the model or the vocabulary does not support the options.
     """
     if options.max_length > max_length:
         raise InputError(

@@ -1,4 +1,4 @@
-"""What decoding has to know of a task, and the file of a model directory that says it."""
+"""Tasks as decoding needs them, and the file of a model directory that lists them."""
 
 import dataclasses
 import json
@@ -18,8 +18,8 @@ class TranslationTask:
     Attributes:
         name: unique name, for example `en-fr`.
         source: source language.
-        target: target language; its tag stands before the source.
-        decoder: index of the model's decoder; 0 when all tasks share one.
+        target: target language; its tag precedes the source tokens.
+        decoder: index of the model's decoder; 0 if all tasks share one.
     """
 
     name: str
@@ -33,8 +33,8 @@ class TaskList:
     """The tasks of a trained model.
 
     Attributes:
-        tasks: in the order of training.
-        vocabulary_hash: `Vocabulary.hash` of the vocabulary they were trained with.
+        tasks: the tasks in the order of training.
+        vocabulary_hash: `Vocabulary.hash` of the vocabulary used for training.
     """
 
     tasks: tuple[TranslationTask, ...]
@@ -42,7 +42,7 @@ class TaskList:
 
     @property
     def decoders(self) -> tuple[str, ...]:
-        """Target language of each decoder, by its index."""
+        """Target language of each decoder, by index."""
         names = {task.decoder: task.target for task in self.tasks}
         return tuple(names.get(index, f"unused_{index}") for index in range(max(names) + 1))
 
@@ -51,7 +51,7 @@ class TaskList:
         """Reads `tasks.json` of a model directory.
 
         Raises:
-            CheckpointError: it is missing, or not what training writes.
+            CheckpointError: the file is missing or invalid.
         """
         path = Path(model_dir) / TASKS_FILE
         if not path.exists():
@@ -73,7 +73,7 @@ class TaskList:
 
 
 def find_task(tasks: Sequence[TranslationTask], name: str) -> TranslationTask:
-    """Returns the task of a name.
+    """Returns the task with a given name.
 
     Raises:
         InputError: no task has this name; the message lists the tasks.

@@ -1,4 +1,4 @@
-"""Text in, text out, around any search over ids. Needs no TensorFlow."""
+"""Translates text with any search over ids. Does not import TensorFlow."""
 
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
@@ -14,15 +14,15 @@ LONG_LINES = ("error", "truncate", "skip")
 
 
 class Request(NamedTuple):
-    """Sentences to search, none of them empty, in the order of their lines.
+    """Non-empty sentences to translate, in the order of their lines.
 
     Attributes:
-        sources: ids of each: tag, pieces, end of sentence.
+        sources: ids of each sentence: tag, pieces, end of sentence.
         decoder: index of the decoder.
-        max_lengths: most target tokens of each.
-        prefixes: ids that the hypotheses of each begin with; None where there are none.
-        lines: number of each line, for messages.
-        alignments: whether hypotheses carry the attention from their tokens to the source.
+        max_lengths: maximum of target tokens per sentence.
+        prefixes: ids that the hypotheses of each sentence must begin with; None: no prefixes.
+        lines: line number of each sentence, for messages.
+        alignments: whether hypotheses must have alignments.
     """
 
     sources: list[list[int]]
@@ -34,11 +34,11 @@ class Request(NamedTuple):
 
 
 class IdSearch(Protocol):
-    """What searches for the translations of ids.
+    """A search for translations of ids.
 
     Attributes:
-        options: beam search, with all tokens that are suppressed.
-        max_length: positions of the model: tag, tokens and end of sentence of the longest source.
+        options: beam-search options, including all suppressed tokens.
+        max_length: number of the model's positions, which limits tag, tokens and end of sentence.
     """
 
     @property
@@ -52,33 +52,33 @@ class IdSearch(Protocol):
 
         Args:
             request: the sentences.
-            batch_size: sentences in work at once.
+            batch_size: number of sentences to process at once.
 
         Raises:
-            KerasMtlError: the model gave a NaN.
+            KerasMtlError: the model's output is NaN.
         """
 
     def refresh(self) -> None:
-        """Takes over the weights of a model in memory, where the search has its own copy."""
+        """Makes the next search use the model's current weights if it has a copy of them."""
 
 
 class TextTranslator:
-    """Translates lines.
+    """Translates lines of text.
 
-    Lines are cleaned as training data are (NFC, single spaces), cut into pieces, translated and put
-    back in their order. An empty line stays empty.
+    Lines are cleaned like training data (NFC, single spaces), split into pieces, translated, and
+    returned in their original order. The translation of an empty line is empty.
 
     Args:
-        search: over ids.
-        vocabulary: the model's.
-        tasks: anything with `name`, `source`, `target` and, when the model has several
+        search: the search over ids.
+        vocabulary: the model's vocabulary.
+        tasks: objects with the attributes `name`, `source`, `target` and, if the model has several
             decoders, `decoder`.
-        batch_size: lines translated at once, >= 1.
-        on_long_line: what to do with a line longer than the model's positions: `error`,
-            `truncate` (translate its beginning) or `skip` (give an empty translation).
+        batch_size: lines per batch, >= 1.
+        on_long_line: treatment of a line that is longer than the model's positions: `error`,
+            `truncate` (translate its beginning) or `skip` (return an empty translation).
 
     Raises:
-        InputError: an argument is out of its range.
+        InputError: an argument is out of range.
     """
 
     def __init__(
@@ -102,23 +102,23 @@ class TextTranslator:
 
     @property
     def options(self) -> BeamOptions:
-        """Options of the search, with all tokens that are suppressed."""
+        """Beam-search options, including all suppressed tokens."""
         return self._search.options
 
     def refresh(self) -> None:
-        """Sees to it that the next call translates with the weights that the model has then."""
+        """Makes the next call use the model's current weights."""
         self._search.refresh()
 
     def translate(self, lines: Sequence[str], task: str) -> list[str]:
-        """Returns the best translation of each line, in the lines' order.
+        """Returns the best translation of each line, in the order of the lines.
 
         Args:
-            lines: source text.
+            lines: source lines.
             task: name of the task.
 
         Raises:
             InputError: the task is unknown, or a line is too long.
-            KerasMtlError: the model gave a NaN.
+            KerasMtlError: the model's output is NaN.
         """
         return [found[0].text for found in self.hypotheses(lines, task)]
 
@@ -131,20 +131,20 @@ class TextTranslator:
         alignments: bool = False,
         first_line: int = 1,
     ) -> list[list[Hypothesis]]:
-        """Returns `num_hypotheses` translations of each line (fewer when there are fewer).
+        """Returns at most `num_hypotheses` translations of each line, best first.
 
         Args:
-            lines: source text.
+            lines: source lines.
             task: name of the task.
-            prefixes: text that every translation of a line has to begin with, in whole pieces of
-                the vocabulary; "" leaves a line free.
-            alignments: whether hypotheses carry `alignment` and `source_tokens`: the attention of
-                the decoder's last layer, mean over heads.
-            first_line: number of the first line, for messages.
+            prefixes: text that every translation of a line must begin with, in whole pieces of the
+                vocabulary; "" means no prefix.
+            alignments: whether hypotheses must have `alignment` and `source_tokens`: the attention
+                of the decoder's last layer, averaged over heads.
+            first_line: number of the first line in messages.
 
         Raises:
             InputError: the task is unknown, or a line or prefix is too long.
-            KerasMtlError: the model gave a NaN.
+            KerasMtlError: the model's output is NaN.
         """
         chosen = find_task(self.tasks, task)
         if prefixes is not None and len(prefixes) != len(lines):
@@ -182,7 +182,7 @@ class TextTranslator:
         return found
 
     def _with_text(self, hypothesis: Hypothesis, text: str, source: list[int]) -> Hypothesis:
-        """Adds text and pieces."""
+        """Adds text and pieces to a hypothesis."""
         return hypothesis.replace(
             # Releases of SentencePiece differ in the spaces they strip; training text has single
             # ones.
@@ -199,16 +199,16 @@ class TextTranslator:
 
     @property
     def longest_source(self) -> int:
-        """Most tokens of a source; the tag and the end of sentence need two more positions."""
+        """Maximum of source tokens. Tag and end of sentence need two more positions."""
         return self._search.max_length - 2
 
     def too_long(self, lines: Sequence[str]) -> list[tuple[int, int]]:
-        """Returns (index, tokens) of each line that is longer than the model takes."""
+        """Returns (index, number of tokens) of each line that exceeds the model's maximum."""
         counts = map(len, self._encode(lines))
         return [(i, count) for i, count in enumerate(counts) if count > self.longest_source]
 
     def _fit(self, ids: list[int], line: int) -> list[int]:
-        """Applies `on_long_line`."""
+        """Applies `on_long_line` to the ids of a line."""
         room = self.longest_source
         if len(ids) <= room:
             return ids
@@ -221,7 +221,7 @@ class TextTranslator:
 
 
 def check_arguments(batch_size: int, on_long_line: str) -> None:
-    """Raises InputError if an argument of a translator is out of its range."""
+    """Raises InputError if an argument of a translator is out of range."""
     if batch_size < 1:
         raise InputError(f"batch_size={batch_size}: give at least 1")
     if on_long_line not in LONG_LINES:

@@ -1,4 +1,4 @@
-"""The best few of very many candidates, by the tie rule of beam search."""
+"""Selects the best few of very many candidates by the tie rule of beam search."""
 
 import tensorflow as tf
 
@@ -10,18 +10,18 @@ _BLOCK = 64
 
 
 def top_candidates(values: tf.Tensor, count: int) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns the highest values of each row; of equal values the one of lower index comes first.
+    """Returns the highest values of each row; ties: lower index first.
 
-    The result is that of `tf.math.top_k`, zero being a tie with minus zero under XLA too. XLA on
-    a CPU sorts the whole row for it, so the row is cut into blocks first: the highest `count`
-    values lie in the `count` blocks of the highest maxima, ties again broken by index.
+    The result is that of `tf.math.top_k`, except that 0 and -0 are ties under XLA, too. For
+    `top_k`, XLA sorts the whole row on a CPU. So the row is first divided into blocks: the `count`
+    highest values are in the `count` blocks with the highest maxima (ties: lower index first).
 
     Args:
-        values: float32[rows, n], n statically known; a row with a NaN gives any values.
-        count: in [1, n].
+        values: float32[rows, n] with a static n. The result for a row with NaN is unspecified.
+        count: number of values to return, in [1, n].
 
     Returns:
-        float32[rows, count], falling, and int32[rows, count], their indices.
+        float32[rows, count] in descending order, and int32[rows, count], their indices.
     """
     # XLA orders -0 below +0.
     values = tf.where(tf.equal(values, 0.0), 0.0, values)

@@ -1,4 +1,4 @@
-"""Text in, text out, with a model of Keras."""
+"""Translates text with a Keras model."""
 
 import os
 from collections.abc import Sequence
@@ -18,23 +18,23 @@ if TYPE_CHECKING:
 
 
 class Translator(TextTranslator):
-    """Translates lines with a model in memory; the model's weights are read at each call.
+    """Translates lines with a model in memory. Each call uses the model's current weights.
 
-    Lines are sorted by length and translated in batches; see `TextTranslator` for the rest.
+    Lines are sorted by length and translated in batches. An empty line has an empty translation.
 
     Args:
-        model: see `ModelSearch`.
-        vocabulary: the model's.
-        tasks: anything with `name`, `source`, `target` and, when the model has several
+        model: the model; see `ModelSearch`.
+        vocabulary: the model's `Vocabulary`.
+        tasks: objects with the attributes `name`, `source`, `target` and, if the model has several
             decoders, `decoder`.
-        options: beam search; default `BeamOptions()` within the model's positions.
-        batch_size: lines translated at once, >= 1.
-        jit_compile: see `ModelSearch`.
-        on_long_line: what to do with a line longer than the model's positions: `error`,
-            `truncate` (translate its beginning) or `skip` (give an empty translation).
+        options: beam-search options; default `BeamOptions()`, limited to the model's positions.
+        batch_size: lines per batch, >= 1.
+        jit_compile: whether to compile with XLA; see `ModelSearch`.
+        on_long_line: treatment of a line that is longer than the model's positions: `error`,
+            `truncate` (translate its beginning) or `skip` (return an empty translation).
 
     Raises:
-        InputError: an argument is out of its range.
+        InputError: an argument is out of range.
     """
 
     def __init__(
@@ -66,19 +66,19 @@ class Translator(TextTranslator):
         batch_size: int | None = None,
         **arguments: Any,
     ) -> Self:
-        """Reads a model that `keras-mtl train` has written.
+        """Loads a model written by `keras-mtl train`.
 
         Args:
             model_dir: directory with `params.yaml`, `vocabulary.model`, `tasks.json` and
                 checkpoints.
-            options: beam search, or only what differs from `task.decoding` of `params.yaml`.
-            checkpoint: prefix or directory of the checkpoint; default the best one, else the
-                newest.
-            batch_size: default `task.decoding.batch_size`.
+            options: beam-search options, or a mapping of those that differ from `task.decoding` of
+                `params.yaml`.
+            checkpoint: prefix or directory of a checkpoint; default the best one, else the newest.
+            batch_size: lines per batch; default `task.decoding.batch_size`.
             **arguments: further arguments of the constructor.
 
         Raises:
-            CheckpointError: something is missing, damaged, or does not belong together.
+            CheckpointError: a file is missing, damaged, or belongs to another model.
         """
         from keras_mtl.decoding.loading import load_model
 
@@ -96,20 +96,20 @@ class Translator(TextTranslator):
 
     @staticmethod
     def from_saved_model(path: str | os.PathLike[str], **arguments: Any) -> "SavedModelTranslator":
-        """Reads a model that `keras-mtl export` has written; see `SavedModelTranslator`."""
+        """Loads a model written by `keras-mtl export`; see `SavedModelTranslator`."""
         from keras_mtl.decoding.saved_model_translator import SavedModelTranslator
 
         return SavedModelTranslator(path, **arguments)
 
 
 class BatchSearch:
-    """The search of a model of Keras over any number of sentences, by batches of similar length.
+    """Searches with a Keras model for any number of sentences, in batches of similar length.
 
     Args:
-        model: see `ModelSearch`.
-        vocabulary: the model's.
-        options: beam search.
-        jit_compile: see `ModelSearch`.
+        model: the model; see `ModelSearch`.
+        vocabulary: the model's vocabulary.
+        options: beam-search options.
+        jit_compile: whether to compile with XLA; see `ModelSearch`.
     """
 
     def __init__(
@@ -122,7 +122,7 @@ class BatchSearch:
 
     @property
     def options(self) -> BeamOptions:
-        """Options of the search, with all tokens that are suppressed."""
+        """Beam-search options, including all suppressed tokens."""
         return self._search.options
 
     def search(self, request: Request, batch_size: int) -> list[list[Hypothesis]]:
@@ -136,7 +136,7 @@ class BatchSearch:
         return found
 
     def refresh(self) -> None:
-        """See `IdSearch`; the model's weights are read at each call."""
+        """See `IdSearch`. Does nothing, because each search uses the model's current weights."""
 
     def _batch(
         self, request: Request, chosen: list[int], batch_size: int

@@ -1,6 +1,6 @@
-"""Loads every kind of model that translates or scores, and chooses the backend.
+"""Loads every kind of model that translates or scores, and selects the backend.
 
-Imports no TensorFlow until a model needs it.
+Does not import TensorFlow until a model needs it.
 """
 
 import os
@@ -30,17 +30,17 @@ _SAVED_MODELS = (ModelKind.PORTABLE, ModelKind.NATIVE)
 def choose_backend(
     requested: str, log: Callable[[str], None] | None = None, *, only_tensorflow: str = ""
 ) -> str:
-    """Resolves `auto`: `native` if the C++ core loads and runs the model, else `tf`.
+    """Resolves `auto` to `native` if the C++ core loads and supports the model, else to `tf`.
 
     Args:
         requested: one of `BACKENDS`.
-        log: gets a line when `auto` falls back; default prints it on standard error.
-        only_tensorflow: why the engine does not run the model; see
-            `keras_mtl.configuration.sublayers`.
+        log: function that receives a line if `auto` selects `tf`; default prints it on stderr.
+        only_tensorflow: the reason why the engine does not support the model, or "".
 
     Raises:
-        InputError: an unknown backend, or `native` was requested and does not run the model.
-        NativeError: `native` was requested and cannot be loaded.
+        InputError: the backend is unknown, or `native` was requested but does not support the
+            model.
+        NativeError: `native` was requested but cannot be loaded.
     """
     if requested not in BACKENDS:
         raise InputError(f"backend={requested!r} is unknown{nearest(requested, BACKENDS)}")
@@ -62,7 +62,7 @@ def choose_backend(
 
 
 def check_compute_type(backend: str, compute_type: str | None) -> None:
-    """Raises InputError if TensorFlow is asked for int8."""
+    """Raises InputError if int8 is requested from TensorFlow."""
     if backend == "tf" and compute_type not in (None, "float32"):
         raise InputError(f"compute_type={compute_type}: backend tf computes in float32 only")
 
@@ -78,25 +78,34 @@ def load_translator(
     on_long_line: str = "error",
     checkpoint: str | os.PathLike[str] | None = None,
 ) -> "TextTranslator | SavedModelTranslator":
-    """Reads a model directory, an engine file or an exported model.
+    """Loads a model directory, an engine file or an exported model to translate with it.
 
     Args:
-        path: one of them.
-        options: what differs from the model's own options of beam search.
-        backend: `native` (the engine), `tf`, or `auto`: `native` if it loads and runs
-            the model, else `tf`.
-        compute_type: of the engine: `float32` or `int8`; default that of an engine file's
-            weights, float32 for a model directory.
-        workers: threads of the engine; default one for each processor this process may use.
-        batch_size: lines translated at once.
+        path: the model directory, engine file or exported SavedModel.
+        options: mapping of the beam-search options that differ from the model's own.
+        backend: `native` (the engine), `tf` (TensorFlow), or `auto`: `native` if it can be loaded
+            and supports the model, else `tf`.
+        compute_type: type of the engine's matrix products, `float32` or `int8`; default the type of
+            an engine file's weights, `float32` for a model directory.
+        workers: threads of the engine; default one per processor available to this process.
+        batch_size: lines per batch, >= 1.
         on_long_line: see `TextTranslator`.
         checkpoint: see `Translator.from_model_dir`.
 
+    Returns:
+        An object with the methods `translate(lines, task)` and `hypotheses(lines, task)`.
+
     Raises:
-        InputError: an argument does not go with this kind of model.
+        InputError: an argument is invalid for this kind of model.
         CheckpointError: the model directory cannot be used.
         ExportError: the exported model or engine file cannot be used.
-        NativeError: the engine is needed and cannot be loaded.
+        NativeError: the engine is required but cannot be loaded.
+
+    Example:
+        ```python
+        translator = keras_mtl.load_translator("runs/demo", {"beam_size": 8})
+        print(translator.translate(["two trees"], "en-fr"))
+        ```
     """
     kind = _check_kind(path, "a model directory, an exported SavedModel or an engine file")
     if kind is ModelKind.ENGINE_FILE:
@@ -148,7 +157,7 @@ def translator_of_model_dir(
     on_long_line: str = "error",
     checkpoint: str | os.PathLike[str] | None = None,
 ) -> TextTranslator:
-    """Reads a model directory; arguments as of `load_translator`."""
+    """Loads a model directory; the arguments are those of `load_translator`."""
     chosen = choose_backend(backend, only_tensorflow=saved_only_tensorflow(model_dir))
     check_compute_type(chosen, compute_type)
     from keras_mtl.decoding.loading import load_model
@@ -177,21 +186,21 @@ def load_scorer(
     batch_size: int = 64,
     checkpoint: str | os.PathLike[str] | None = None,
 ) -> TextScorer:
-    """Reads a model directory or an engine file to score translations with it.
+    """Loads a model directory or an engine file to score translations with it.
 
     Args:
-        path: one of them.
-        backend: see `load_translator`, as for the others.
-        compute_type: of the engine.
-        workers: threads of the engine.
-        batch_size: sentences scored at once.
-        checkpoint: checkpoint of a model directory to read.
+        path: the model directory or engine file.
+        backend: see `load_translator`.
+        compute_type: see `load_translator`.
+        workers: see `load_translator`.
+        batch_size: sentences per batch, >= 1.
+        checkpoint: the checkpoint of a model directory to read; see `Translator.from_model_dir`.
 
     Raises:
-        InputError: an argument does not go with this kind of model.
+        InputError: an argument is invalid for this kind of model.
         CheckpointError: the model directory cannot be used.
         ExportError: the engine file cannot be used.
-        NativeError: the engine is needed and cannot be loaded.
+        NativeError: the engine is required but cannot be loaded.
     """
     kind = _check_kind(path, "a model directory or an engine file")
     if kind is ModelKind.ENGINE_FILE:
@@ -250,21 +259,21 @@ def make_translator(
     batch_size: int = 64,
     on_long_line: str = "error",
 ) -> TextTranslator:
-    """Makes the translator of a model in memory.
+    """Makes a translator for a model in memory.
 
     Args:
         model: a built `keras_mtl.models.Transformer`.
-        vocabulary: the model's.
-        tasks: the model's.
-        options: beam search.
+        vocabulary: the model's vocabulary.
+        tasks: the model's tasks.
+        options: beam-search options.
         backend: `native` or `tf`.
-        compute_type: of `native`: `float32` or `int8`.
-        workers: threads of `native`.
-        batch_size: lines translated at once.
+        compute_type: `float32` or `int8`; used only by `native`.
+        workers: number of threads; used only by `native`.
+        batch_size: lines per batch, >= 1.
         on_long_line: see `TextTranslator`.
 
     Raises:
-        InputError: an argument is out of its range.
+        InputError: an argument is out of range.
     """
     if backend == "native":
         return TextTranslator(

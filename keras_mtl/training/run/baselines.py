@@ -68,8 +68,8 @@ def measure_baselines(
         score = _train(own_config, root / pair.name, log)
         if score <= 0:
             log(
-                f"warning: no baseline for {pair.name}: its best score is {score:g}, but a baseline "
-                "must be > 0. Train longer (--train_steps)"
+                f"warning: no baseline for {pair.name}: its best score is {score:g}, but a "
+                "baseline must be > 0. Train longer (--train_steps)"
             )
             continue
         found[pair.name] = score
@@ -115,8 +115,8 @@ def _train(config: ExperimentConfig, directory: Path, log: Callable[[str], None]
     scores = [score for curve in curves.values() for score in curve.values()]
     if not scores:
         raise DataError(
-            f"{directory}: training is finished, but no validation with {metric} was logged. Delete "
-            "the directory and run the command again"
+            f"{directory}: training is finished, but no validation with {metric} was logged. "
+            "Delete the directory and run the command again"
         )
     best = max(scores) if higher_is_better(metric) else min(scores)
     return schedule_score(metric, best)

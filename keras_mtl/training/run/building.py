@@ -62,8 +62,8 @@ def check_dev_sizes(validated: Sequence[str], prepared: PreparedData) -> list[st
     if few[_MAX_SHOWN:]:
         shown += f" and {len(few) - _MAX_SHOWN} more"
     return [
-        f"validation scores are noisy for tasks with fewer than {_FEW_DEV_PAIRS} dev pairs: {shown}. "
-        "Raise task.data.dev_fraction or set dev_corpora"
+        f"validation scores are noisy for tasks with fewer than {_FEW_DEV_PAIRS} dev pairs: "
+        f"{shown}. Raise task.data.dev_fraction or set dev_corpora"
     ]
 
 
@@ -131,7 +131,8 @@ def build_mixture(
         seed=config.runtime.seed,
         granularity=data.granularity,
         draw=config.trainer.schedule.draw,
-        # At its end, a loop needs the probabilities since its start, despite later prefetched draws.
+        # At its end, a loop needs the probabilities since its start, despite later prefetched
+        # draws.
         log_steps=2 * config.trainer.steps_per_loop * plan.accumulation + 64,
         fingerprints=config.trainer.log_batches,
     )

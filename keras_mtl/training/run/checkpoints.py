@@ -105,8 +105,8 @@ class RunCheckpoints:
     def restore(self, tidy: bool = True) -> str | None:
         """Restores the newest readable checkpoint.
 
-        A damaged checkpoint is reported and renamed to `damaged-ckpt-<step>.*`, and the previous one
-        is restored instead.
+        A damaged checkpoint is reported and renamed to `damaged-ckpt-<step>.*`, and the previous
+        one is restored instead.
 
         Args:
             tidy: whether to rename damaged checkpoints and to delete partial files of a killed

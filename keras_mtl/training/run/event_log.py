@@ -1,7 +1,7 @@
 """The log of a run: `metrics.jsonl` and TensorBoard scalars.
 
-`metrics.jsonl` contains one JSON object per line. Each event is appended and flushed immediately, so
-that `tail -f` can follow the file. There are two kinds of events::
+`metrics.jsonl` contains one JSON object per line. Each event is appended and flushed immediately,
+so that `tail -f` can follow the file. There are two kinds of events::
 
     {"event": "train", "step": 100, "loss": {"en-fr": 5.1, ...}, "probabilities": {...}, ...}
     {"event": "evaluation", "step": 500, "scores": {"chrf": {"en-fr": 31.2, ...}}, ...}

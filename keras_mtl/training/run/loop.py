@@ -83,8 +83,8 @@ def run_experiment(
     Raises:
         ConfigError: a value in the configuration is invalid, or values contradict each other.
         DataError: the corpora or the prepared data cannot be used.
-        CheckpointError: `model_dir` belongs to another configuration, or a checkpoint cannot be read
-            or written.
+        CheckpointError: `model_dir` belongs to another configuration, or a checkpoint cannot be
+            read or written.
     """
     if mode not in MODES:
         raise ConfigError(f"--mode is {mode!r}; give one of {', '.join(MODES)}")

@@ -45,10 +45,10 @@ def check_lag(config: ExperimentConfig) -> None:
 class PeriodicValidation:
     """Validates the tasks, updates the schedule, keeps the best weights and writes the log.
 
-    With `trainer.evaluation.lag`, the engine validates the weights of step s in a background thread,
-    and the scores take effect exactly at step s + lag, where training waits for them if necessary.
-    At most one validation runs at a time: its scores take effect before the next one starts and
-    before training ends.
+    With `trainer.evaluation.lag`, the engine validates the weights of step s in a background
+    thread, and the scores take effect exactly at step s + lag, where training waits for them if
+    necessary. At most one validation runs at a time: its scores take effect before the next one
+    starts and before training ends.
 
     Args:
         config: the experiment.

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-# Target duration of a call. Returning to Python then costs little, but progress and signals are fast.
+# Target duration of a call. Returning to Python then costs little, but progress and signals are
+# fast.
 _SECONDS_PER_CALL = 2.0
 # Maximum growth of the number of steps per call, because the next batches may be much longer.
 _GROWTH = 4

@@ -27,8 +27,8 @@ def check_balancing(config: ExperimentConfig, plan: UpdatePlan) -> None:
     if not settings.name:
         if settings.parameters:
             raise ConfigError(
-                "trainer.balancing.parameters is set, but trainer.balancing.name is empty. Set it to "
-                "the method to which the parameters belong"
+                "trainer.balancing.parameters is set, but trainer.balancing.name is empty. Set it "
+                "to the method to which the parameters belong"
             )
         return
     count = len(config.task.pairs)
@@ -47,8 +47,8 @@ def check_balancing(config: ExperimentConfig, plan: UpdatePlan) -> None:
     if balancer.uses != STATE and not plan.mixed and plan.accumulation == 1:
         raise ConfigError(
             f"{here}, which compares the tasks of one update, but every update is one batch of one "
-            f"task. Set trainer.optimizer.gradient_accumulation_steps: {count} (then the gradient of "
-            "each task costs nothing extra), or task.data.granularity: example"
+            f"task. Set trainer.optimizer.gradient_accumulation_steps: {count} (then the gradient "
+            "of each task costs nothing extra), or task.data.granularity: example"
         )
 
 
@@ -71,7 +71,7 @@ def collect(balancing: Balancing | None) -> dict[str, np.ndarray]:
 def restore(
     balancing: Balancing | None, arrays: Mapping[str, np.ndarray], index_map: np.ndarray
 ) -> None:
-    """Restores the state from `collect`. If the method changed, the new one keeps its initial state.
+    """Restores the state from `collect`; a method that has changed keeps its initial state.
 
     Args:
         balancing: the method; None restores nothing.

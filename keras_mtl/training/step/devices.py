@@ -64,8 +64,8 @@ class GpuSupport:
             )
         chosen = f"CUDA_VISIBLE_DEVICES={self.visible!r} may hide it; " if self.visible else ""
         return (
-            f"TensorFlow cannot use the GPU: {chosen}set TF_CPP_MIN_LOG_LEVEL=0 to see TensorFlow's "
-            "message"
+            f"TensorFlow cannot use the GPU: {chosen}set TF_CPP_MIN_LOG_LEVEL=0 to see "
+            "TensorFlow's message"
         )
 
 

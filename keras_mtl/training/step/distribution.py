@@ -74,7 +74,7 @@ def make_strategy(runtime: RuntimeConfig) -> tf.distribute.Strategy:
 
 
 def _mirrored_devices(num_replicas: int) -> list[str]:
-    """Returns the devices of a MirroredStrategy. Without GPUs, splits the host into logical CPUs."""
+    """Returns the devices of a MirroredStrategy; splits a host without GPUs into logical CPUs."""
     gpus = tf.config.list_physical_devices("GPU")
     if gpus:
         if num_replicas > len(gpus):
@@ -94,8 +94,8 @@ def _mirrored_devices(num_replicas: int) -> list[str]:
         except RuntimeError as error:
             raise ConfigError(
                 f"runtime.num_replicas is {count}, but TensorFlow has already started with "
-                f"{max(1, len(have or []))} logical CPUs. Start a new process and make the strategy "
-                "first"
+                f"{max(1, len(have or []))} logical CPUs. Start a new process and make the "
+                "strategy first"
             ) from error
     return [f"/CPU:{i}" for i in range(count)]
 

@@ -10,8 +10,8 @@ from keras import ops
 
 from keras_mtl.errors import nearest
 
-#: Kinds of moments: shared by all tasks; shared, with the gradient in the first moment multiplied by
-#: its task's factor; or separate for each task.
+#: Kinds of moments: shared by all tasks; shared, with the gradient in the first moment multiplied
+#: by its task's factor; or separate for each task.
 MOMENTS = ("shared", "scaled", "per_task")
 #: Maximum number of updates in a plan of `Adam.plan_tasks`.
 PLANNED_UPDATES = 512
@@ -37,9 +37,9 @@ class Adam(keras.optimizers.Optimizer):
     * `scaled`: the gradient in the first moment; the second moment uses the unscaled gradient. Sums
       of updates are then weighted by the factors, as with plain SGD and a learning rate per task.
     * `shared`: the update, which consists mostly of the momentum of other tasks.
-    * `per_task`: the update, which uses only the moments of its own task. The bias correction counts
-      the updates of that task. This trains every task with its own Adam on common weights. If a task
-      is drawn every N updates, its momentum is N times as old.
+    * `per_task`: the update, which uses only the moments of its own task. The bias correction
+      counts the updates of that task. This trains every task with its own Adam on common weights.
+      If a task is drawn every N updates, its momentum is N times as old.
 
     The caller must set the task of each update: with `set_task` inside a training step, or with
     `plan_tasks` outside of it.
@@ -110,8 +110,8 @@ class Adam(keras.optimizers.Optimizer):
         if num_tasks and kwargs.get("gradient_accumulation_steps"):
             raise ValueError(
                 f"num_tasks={num_tasks} with gradient_accumulation_steps="
-                f"{kwargs['gradient_accumulation_steps']}: an accumulated update would have several "
-                "tasks. Use larger batches instead"
+                f"{kwargs['gradient_accumulation_steps']}: an accumulated update would have "
+                "several tasks. Use larger batches instead"
             )
         super().__init__(learning_rate=learning_rate, name=name, **kwargs)
         self.beta_1 = beta_1

@@ -177,7 +177,7 @@ class MultiTaskTrainer(orbit.StandardTrainer):
         return {"loss": loss, "nll": nll, "tokens": tokens}
 
     def sums_of_rows(self, rows: dict[str, tf.Tensor], source: tf.Tensor, tasks: tf.Tensor) -> Any:
-        """Returns the sums of rows by task, float32 [num_tasks], and the number of source tokens."""
+        """Returns sums of rows by task, float32 [num_tasks], and the number of source tokens."""
         sums = {
             name: tf.math.unsorted_segment_sum(values, tasks, self.num_tasks)
             for name, values in rows.items()
