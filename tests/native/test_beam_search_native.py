@@ -284,9 +284,11 @@ def test_shortlist():
     have = search(options, table, log_probabilities=False, shortlist=allowed)
     others = tuple(i for i in range(V) if i not in allowed)
     assert repr(have) == repr(search(options.replace(suppress=others), table, False))
-    with pytest.raises(InputError, match="shortlist lacks id 2, the end of sentence"):
+    with pytest.raises(InputError, match="shortlist does not contain id 2, the end of sentence"):
         search(options, table, shortlist=[3, 4])
-    with pytest.raises(InputError, match="shortlist holds id 9: ids of this vocabulary are 0 to 8"):
+    with pytest.raises(
+        InputError, match="shortlist contains id 9: the ids of this vocabulary are 0 to 8"
+    ):
         search(options, table, shortlist=[EOS, 9])
 
 
@@ -315,7 +317,7 @@ def test_coverage_and_alignments():
             assert scores == sorted(scores, reverse=True)
     with pytest.raises(InputError, match="coverage_penalty needs source_lengths"):
         search(options, table)
-    with pytest.raises(InputError, match="attention is not given"):
+    with pytest.raises(InputError, match="attention is missing"):
         search(options, table, source_lengths=lengths)
     with pytest.raises(InputError, match="attention has 4 columns, but sentence 1 has 5"):
         search(options, table, attention=attention, source_lengths=[4, 5, 3])

@@ -195,11 +195,11 @@ def test_bad_input_raises_value_error():
     config = config_of(model)
     engine = library.core().testing.Model(config, weights, "float32", ISAS[-1])
     decoder = library.core().testing.Decoder(engine)
-    with pytest.raises(InputError, match=r"source 0 holds the id 131.*\[0, 131\)"):
+    with pytest.raises(InputError, match=r"source 0 contains id 131.*\[0, 131\)"):
         decoder.admit([[131]])
-    with pytest.raises(InputError, match=r"source 1 has 21 tokens.*max_length 20"):
+    with pytest.raises(InputError, match=r"source 1 has 21 tokens.*max_length, 20"):
         decoder.admit([[5], [5] * 21])
-    with pytest.raises(InputError, match="sentence 3 is not admitted"):
+    with pytest.raises(InputError, match="sentence 3 has not been admitted"):
         decoder.step(np.array([[3, 0, 0, 1]], np.int32))
     del weights["decoder.0.final_norm.gamma"]
     with pytest.raises(ExportError, match=r"'decoder\.0\.final_norm\.gamma' is missing"):
