@@ -31,10 +31,10 @@ def load_config(
 
     Args:
         *config_files: YAML files; later ones override earlier ones.
-        overrides: single fields that override the files, such as `"trainer.train_steps=100"`; YAML
-            text; or several of these.
-        experiment: name of the experiment to start from; default `translation/transformer`.
-        imports: plug-ins to import first. The configuration remembers them.
+        overrides: fields that override the files, such as `"trainer.train_steps=100"`; YAML text;
+            or a sequence of these.
+        experiment: name of the preset to start from; None means `translation/transformer`.
+        imports: plug-ins to import first; the configuration records them.
 
     Returns:
         The configuration.
@@ -44,11 +44,12 @@ def load_config(
             line and the field.
 
     Example:
+        ```python
+        import keras_mtl
 
-    ```python
-    config = keras_mtl.load_config("configs/demo.yaml", overrides="trainer.train_steps=100")
-    print(config.trainer.schedule.name)
-    ```
+        config = keras_mtl.load_config("configs/demo.yaml", overrides="trainer.train_steps=100")
+        print(config.trainer.schedule.name)
+        ```
     """
     from keras_mtl.configuration.files import load_experiment
 
@@ -62,13 +63,13 @@ def prepare(
     overwrite: bool = False,
     log: Callable[[str], None] = print,
 ) -> "PreparedData":
-    """Reads, cleans, splits and encodes the corpora, unless that is done already.
+    """Reads, cleans, splits and encodes the corpora, unless they are prepared already.
 
     Args:
-        config: what `load_config` returns.
+        config: a configuration from `load_config`.
         model_dir: directory of the run; needed only if `task.data.data_dir` is empty.
-        overwrite: whether data that was prepared from other inputs or settings is replaced.
-        log: receives lines of text.
+        overwrite: whether to replace data that was prepared from other inputs or settings.
+        log: function that is called with each line for the user.
 
     Returns:
         The prepared data, with the tasks, their sizes and the vocabulary.
@@ -76,6 +77,16 @@ def prepare(
     Raises:
         ConfigError: the settings do not fit the corpora.
         DataError: a corpus cannot be read, or the directory holds data of other settings.
+
+    Example:
+        ```python
+        import keras_mtl
+
+        config = keras_mtl.load_config("configs/demo.yaml")
+        prepared = keras_mtl.prepare(config, "runs/demo")
+        for task in prepared.tasks:
+            print(task.name, task.train_pairs)
+        ```
     """
     from keras_mtl.training.run.setup import prepare_from_config
 
@@ -89,33 +100,34 @@ def train(
     mode: str = "train_and_eval",
     log: Callable[[str], None] = print,
 ) -> "RunResult":
-    """Trains to `trainer.train_steps`, from where the directory stands.
+    """Trains to `trainer.train_steps`, or resumes the run in a directory.
 
-    Prepares the data first if that is not done. A second call with the same arguments resumes a run
-    that was stopped.
+    The data is prepared first if necessary. A second call with the same arguments resumes a stopped
+    run.
 
     Args:
-        config: what `load_config` returns.
+        config: a configuration from `load_config`.
         model_dir: directory of the run.
-        mode: `train_and_eval`; `train` validates nothing; `eval` validates the newest checkpoint
-            and does not change the directory.
-        log: receives lines of text.
+        mode: `train_and_eval`; `train`, which does not validate; or `eval`, which validates the
+            newest checkpoint and does not change the directory.
+        log: function that is called with each line for the user.
 
     Returns:
         The last step, the validation scores and the number of batches of each task.
 
     Raises:
-        ConfigError: the configuration cannot be trained.
+        ConfigError: the configuration is invalid for training.
         DataError: the corpora or the prepared data cannot be used.
         CheckpointError: the directory belongs to another configuration, or a checkpoint cannot be
             read or written.
 
     Example:
+        ```python
+        import keras_mtl
 
-    ```python
-    result = keras_mtl.train(keras_mtl.load_config("configs/demo.yaml"), "runs/demo")
-    print(result.step, result.scores["en-fr"])
-    ```
+        result = keras_mtl.train(keras_mtl.load_config("configs/demo.yaml"), "runs/demo")
+        print(result.step, result.scores["en-fr"])
+        ```
     """
     from keras_mtl.training.run.loop import run_experiment
 
@@ -132,38 +144,41 @@ def export_model(
     checkpoint: "PathLike | None" = None,
     overwrite: bool = False,
 ) -> Path:
-    """Writes a trained model for use elsewhere.
+    """Exports a trained model.
 
     Args:
         model_dir: directory of the run.
-        output: directory to make, or with `engine` the file. It is either complete or absent.
+        output: directory, or file for `engine`, to create. After an error it is absent.
         format: `saved_model` (text in, text out, for TensorFlow with tensorflow-text),
             `saved_model_native` (the same with the C++ engine inside), `engine` (one file for the
             C++ engine) or `ctranslate2`.
         weight_type: `float32`; with `engine` and `saved_model_native` also `int8`; with
             `ctranslate2` also `int8`, `int8_float32`, `float16` and `int16`.
-        options: with a SavedModel, options of beam search that differ from those of the run.
-        checkpoint: checkpoint to read; default the best, else the newest.
-        overwrite: whether an exported model of this name is replaced.
+        options: for a SavedModel, options of beam search that override those of the run.
+        checkpoint: checkpoint to export; None means the best one, else the newest.
+        overwrite: whether to replace an exported model at `output`.
 
     Returns:
-        The path of what was written.
+        The path of the exported model.
 
     Raises:
-        CheckpointError: the model directory cannot be used.
-        ExportError: the format or weight type is unknown, does not hold the model, or something is
-            in the way.
-        InputError: an option is out of its range, or the format takes none.
+        CheckpointError: the run has no checkpoint that can be read.
+        ExportError: the format or weight type is unknown or does not support the model, or `output`
+            exists.
+        InputError: an option is out of range, or the format takes no options.
 
     Example:
+        ```python
+        import keras_mtl
 
-    ```python
-    keras_mtl.export_model("runs/demo", "demo.kmtl", format="engine", weight_type="int8")
-    keras_mtl.load_translator("demo.kmtl").translate(["two trees"], "en-fr")
-    ```
+        keras_mtl.export_model("runs/demo", "demo-int8.kmtl", format="engine", weight_type="int8")
+        keras_mtl.load_translator("demo-int8.kmtl").translate(["two trees"], "en-fr")
+        ```
     """
     if format not in EXPORT_FORMATS:
-        raise errors.ExportError(f"format={format!r}{errors.nearest(format, EXPORT_FORMATS)}")
+        raise errors.ExportError(
+            f"format={format!r} is unknown{errors.nearest(format, EXPORT_FORMATS)}"
+        )
     arguments: dict[str, Any] = {"checkpoint": checkpoint, "overwrite": overwrite}
     if not format.startswith("saved_model"):
         if options:
@@ -181,7 +196,7 @@ def export_model(
         return export_native_model_dir(model_dir, output, weight_type=weight_type, **arguments)
     if weight_type != "float32":
         raise errors.ExportError(
-            f"weight_type={weight_type!r}: a saved_model is float32; choose the format "
+            f"weight_type={weight_type!r}: a saved_model is float32; use the format "
             "saved_model_native, engine or ctranslate2"
         )
     from keras_mtl.export.saved_model import export_model_dir

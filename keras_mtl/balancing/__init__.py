@@ -1,7 +1,7 @@
-"""Loss and gradient balancing: what several tasks of one step do to the weights they share.
+"""Loss and gradient balancing: how the tasks of one step together update shared weights.
 
-`Balancing` is a method with its state in variables; `create` makes the bare method. Importing this
-package registers every method.
+`Balancing` is a Keras layer that holds a method and its state; `create` returns only the method.
+Importing this package registers all methods.
 """
 
 from keras_mtl.balancing.base import Balancer, Combiner, Seen

@@ -1,4 +1,4 @@
-"""Adam for the few numbers that a balancing method learns, one for each task."""
+"""Adam for the numbers that a balancing method learns, one for each task."""
 
 import numpy as np
 import tensorflow as tf
@@ -12,23 +12,23 @@ _EPSILON = 1e-8
 
 
 def init(num_tasks: int) -> dict[str, np.ndarray]:
-    """Moments and number of updates of each task, float32 [N]."""
+    """Returns the moments and the number of updates of each task, float32 [N]."""
     return {name: np.zeros(num_tasks, np.float32) for name in ("momentum", "velocity", "updates")}
 
 
 def step(
     state: State, gradient: tf.Tensor, active: tf.Tensor, learning_rate: float
 ) -> tuple[tf.Tensor, State]:
-    """One update; moments of tasks that are not active stay as they are.
+    """Computes one update; the moments of inactive tasks do not change.
 
     Args:
-        state: with the entries of `init`, and others.
-        gradient: float32 [N].
-        active: bool [N].
-        learning_rate: > 0.
+        state: a state with the entries of `init`; others are ignored.
+        gradient: float32 [N], gradient of the objective with respect to the learned numbers.
+        active: bool [N], the tasks to update.
+        learning_rate: step size, > 0.
 
     Returns:
-        What to add to the learned numbers, float32 [N], and the new entries of the state.
+        The change of the learned numbers, float32 [N], and the new entries of the state.
     """
     gradient = tf.where(active, gradient, 0.0)
     updates = state["updates"] + 1.0

@@ -1,4 +1,4 @@
-"""CAGrad: near the plain step, best for the task that gains least."""
+"""CAGrad: the direction near the plain step that is best for the worst task."""
 
 import tensorflow as tf
 
@@ -11,15 +11,16 @@ from keras_mtl.balancing.simplex import worst_case
 class CAGrad(Balancer):
     """g_0 + c ‖g_0‖ g_w / ‖g_w‖ with w = argmin of g_wᵀ g_0 + c ‖g_0‖ ‖g_w‖ over the simplex.
 
-    g_0 = Σ q_i g_i is the plain step and g_w = Σ w_i g_i. Of all directions within c ‖g_0‖ of g_0
-    this one improves the worst task most. c = 0 is the plain step, large c tends to MGDA.
+    g_0 = Σ q_i g_i is the plain step, and g_w = Σ w_i g_i. Of all directions within c ‖g_0‖ of g_0,
+    this one improves the worst task most. c = 0 gives the plain step; for large c the direction
+    approaches that of MGDA.
 
     Args:
-        num_tasks: N.
-        seed: not used.
-        c: in [0, 1), for which the paper proves convergence to a stationary point of the
-            plain sum (theorem 3.2).
-        iterations: most steps of the solver, >= 1.
+        num_tasks: number of tasks N, >= 1.
+        seed: has no effect.
+        c: radius in parts of ‖g_0‖, in [0, 1). For this range the paper proves convergence to a
+            stationary point of the plain sum (theorem 3.2).
+        iterations: largest number of steps of the solver, >= 1.
 
     Reference: Liu, Liu, Jin, Stone, Liu 2021, arXiv 2110.14048, algorithm 1 and equation 3.
     """
@@ -36,7 +37,7 @@ class CAGrad(Balancer):
         self.iterations = integer(self.name, "iterations", iterations, least=1)
 
     def weights(self, state: State, seen: Seen) -> tf.Tensor:
-        """The combination above as factors on the q_i g_i."""
+        """Returns the combination as factors of the q_i g_i, float32 [N]."""
         del state
         gram, shares = seen.gramian, seen.shares
         simplex = worst_case(gram, shares, self.c, seen.present, self.iterations)

@@ -1,4 +1,4 @@
-"""Dynamic weight average: the slower a loss falls, the more it counts."""
+"""Dynamic weight average: losses that fall slowly get larger weights."""
 
 import numpy as np
 import tensorflow as tf
@@ -9,16 +9,16 @@ from keras_mtl.balancing.registry import integer, number, register
 
 @register
 class DynamicWeightAverage(Balancer):
-    """w = N softmax(r / T), r_i = L_i(e − 1) / L_i(e − 2), with L_i(e) the mean of interval e.
+    """w = N softmax(r / T) with r_i = L_i(e − 1) / L_i(e − 2), the mean losses of intervals.
 
-    The weights are 1 in the first two intervals. A task that an interval has not seen keeps the
-    mean it had before.
+    The weights are 1 in the first two intervals. A task without a loss in an interval keeps its
+    previous mean.
 
     Args:
-        num_tasks: N.
-        seed: not used.
-        temperature: T > 0; large is even.
-        interval: steps of an interval, >= 1; an epoch in the paper.
+        num_tasks: number of tasks N, >= 1.
+        seed: has no effect.
+        temperature: T > 0; a large value gives even weights.
+        interval: number of steps of an interval, >= 1; an epoch in the paper.
 
     Reference: Liu, Johns, Davison 2019, arXiv 1803.10704, equation 7.
     """
@@ -33,12 +33,12 @@ class DynamicWeightAverage(Balancer):
         self.interval = integer(self.name, "interval", interval, least=1)
 
     def init(self) -> dict[str, np.ndarray]:
-        """Sum and number of the interval's losses; means of the last two, 0 when not known."""
+        """Returns the sum and number of losses of the interval and the means of the last two."""
         names = ("sum", "count", "last", "before_last")
         return {name: np.zeros(self.num_tasks, np.float32) for name in names}
 
     def weights(self, state: State, seen: Seen) -> tf.Tensor:
-        """The formula above."""
+        """Returns the weights by the formula of the class, float32 [N]."""
         del seen
         known = (state["last"] > 0) & (state["before_last"] > 0)
         ratio = tf.math.divide_no_nan(state["last"], state["before_last"])
@@ -46,7 +46,7 @@ class DynamicWeightAverage(Balancer):
         return self.num_tasks * tf.nn.softmax(ratio / self.temperature)
 
     def update(self, state: State, seen: Seen) -> State:
-        """Adds the losses; after the last step of an interval its means move up."""
+        """Adds the losses; the last step of an interval also computes the means."""
         total = state["sum"] + tf.where(seen.present, seen.known_losses, 0.0)
         count = state["count"] + tf.cast(seen.present, tf.float32)
         mean = tf.where(count > 0, tf.math.divide_no_nan(total, count), state["last"])

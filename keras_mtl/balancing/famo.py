@@ -1,4 +1,4 @@
-"""FAMO: all losses fall at the same rate, without a gradient for each."""
+"""FAMO: makes all losses fall at the same rate, without a gradient for each task."""
 
 import numpy as np
 import tensorflow as tf
@@ -14,20 +14,20 @@ _LEAST_LOSS = 1e-8
 class Famo(Balancer):
     """w_i = c z_i / (L_i − b), z = softmax(ξ), with c such that Σ q_i w_i = Σ q_i.
 
-    After the update the losses of the same batch are computed again. With
-    δ_i = log(L_i before − b) − log(L_i after − b) the logits take a step of Adam along
-    −(Jᵀδ + decay ξ), J the Jacobian of the softmax: who fell faster than the others loses weight.
-    Absent tasks take no part.
+    After the update of the model, the losses of the same batch are computed again. With
+    δ_i = log(L_i before − b) − log(L_i after − b), the logits take a step of Adam along
+    −(Jᵀδ + decay ξ), where J is the Jacobian of the softmax. Tasks whose loss fell faster than that
+    of other tasks lose weight. Absent tasks are ignored.
 
     Args:
-        num_tasks: N.
-        seed: not used.
-        learning_rate: of ξ, > 0.
+        num_tasks: number of tasks N, >= 1.
+        seed: has no effect.
+        learning_rate: learning rate of ξ, > 0.
         decay: weight decay of ξ, >= 0.
-        min_loss: b, a number below every loss; 0 for losses that can fall to 0.
+        min_loss: b, a lower bound of every loss; 0 for losses that can fall to 0.
 
     Reference: Liu, Feng, Stone, Liu 2023, arXiv 2306.03792, equations 10 to 12; Adam and b are
-    those of the authors' code.
+    from the authors' code.
     """
 
     name = "famo"
@@ -49,11 +49,11 @@ class Famo(Balancer):
         self.min_loss = number(self.name, "min_loss", min_loss)
 
     def init(self) -> dict[str, np.ndarray]:
-        """Logits of 0: every task counts alike."""
+        """Returns logits of 0, which give all tasks the same weight."""
         return {"logits": np.zeros(self.num_tasks, np.float32), **adam.init(self.num_tasks)}
 
     def weights(self, state: State, seen: Seen) -> tf.Tensor:
-        """The formula above."""
+        """Returns the weights by the formula of the class, float32 [N]."""
         present = seen.present
         shifted = tf.where(present, self._above(seen.known_losses), 1.0)
         raw = tf.where(present, self._softmax(state, present) / shifted, 0.0)
@@ -61,7 +61,7 @@ class Famo(Balancer):
         return raw * tf.math.divide_no_nan(tf.reduce_sum(seen.shares), total)
 
     def update_after(self, state: State, seen: Seen, losses_after: tf.Tensor) -> State:
-        """Moves the logits."""
+        """Takes one step of Adam on the logits."""
         present = seen.present
         fall = tf.math.log(self._above(seen.known_losses)) - tf.math.log(self._above(losses_after))
         fall = tf.where(present, fall, 0.0)

@@ -1,4 +1,4 @@
-"""GradDrop: each coordinate follows one sign, drawn by how much the tasks agree on it."""
+"""GradDrop: each coordinate keeps one sign, drawn by how much the tasks agree."""
 
 import tensorflow as tf
 
@@ -8,17 +8,18 @@ from keras_mtl.balancing.registry import number, register
 
 @register
 class GradDrop(Combiner):
-    """Σ_i (leak + (1 − leak) m_i) h_i, coordinate by coordinate, with h_i = q_i g_i.
+    """Σ_i (leak + (1 − leak) m_i) h_i for each coordinate, with h_i = q_i g_i.
 
-    P = ½ (1 + Σ h_i / Σ |h_i|) is the purity of the sign. With u uniform in [0, 1), m_i keeps the
-    positive h_i where u < P and the negative ones elsewhere. The expectation is the plain step, and
-    where all agree it is the plain step itself. The paper masks the gradient of a shared
-    activation, here it is that of the shared variables, which any model has.
+    P = ½ (1 + Σ h_i / Σ |h_i|) is the purity of the sign, and u is uniform in [0, 1). If u < P in
+    a coordinate, m_i is 1 for positive h_i and 0 for negative ones; otherwise it is the opposite.
+    The expectation is the plain step. If all tasks agree on a sign, the result is the plain step
+    itself. The paper masks the gradient of a shared activation. This class masks the gradients of
+    shared variables, which every model has.
 
     Args:
-        num_tasks: N.
-        seed: of u.
-        leak: share of every gradient that passes in any case, in [0, 1]; 1 is the plain step.
+        num_tasks: number of tasks N, >= 1.
+        seed: seed of u.
+        leak: share of every gradient that is never masked, in [0, 1]; 1 is the plain step.
 
     Reference: Chen et al. 2020, arXiv 2010.06808, algorithm 1.
     """
@@ -30,7 +31,7 @@ class GradDrop(Combiner):
         self.leak = number(self.name, "leak", leak, least=0, most=1)
 
     def combine(self, contributions: tf.Tensor, seen: Seen, number: int) -> tf.Tensor:
-        """The formula above."""
+        """Returns the gradient by the formula of the class."""
         total = tf.reduce_sum(contributions, axis=0)
         size = tf.reduce_sum(tf.abs(contributions), axis=0)
         purity = 0.5 * (1.0 + tf.math.divide_no_nan(total, size))

@@ -1,4 +1,4 @@
-"""GradNorm: gradients of like size, larger where training is slow."""
+"""GradNorm: gradients of similar norm, larger for tasks that train slowly."""
 
 import numpy as np
 import tensorflow as tf
@@ -12,17 +12,18 @@ _LEAST_WEIGHT = 1e-4
 
 @register
 class GradNorm(Balancer):
-    """The w_i descend Σ |G_i − Ḡ r_i^a|, G_i = ‖w_i g_i‖, with Ḡ r_i^a held constant.
+    """Learns weights w_i that minimize Σ |G_i − Ḡ r_i^a|, where G_i = ‖w_i g_i‖.
 
-    r_i = (L_i / L_i(0)) / mean of those is the inverse rate of training, Ḡ the mean of the G_i.
-    After each step the weights are divided by their mean. The g_i are the gradients by all shared
-    variables, where the paper takes those by the last shared layer to save time.
+    Ḡ is the mean of the G_i. r_i is the relative inverse training rate: L_i / L_i(0), divided by
+    its mean over the tasks. Ḡ r_i^a is treated as constant. After each step the weights are divided
+    by their mean. The g_i are gradients with respect to all shared variables; to save time, the
+    paper uses only those of the last shared layer.
 
     Args:
-        num_tasks: N.
-        seed: not used.
-        a: strength of the pull towards tasks that train slowly, >= 0; 0 makes all norms equal.
-        learning_rate: of the weights' own Adam, > 0.
+        num_tasks: number of tasks N, >= 1.
+        seed: has no effect.
+        a: how strongly tasks that train slowly are favored, >= 0; 0 makes all norms equal.
+        learning_rate: learning rate of the Adam that learns the weights, > 0.
 
     Reference: Chen, Badrinarayanan, Lee, Rabinovich 2018, arXiv 1711.02257, equations 1 and 2.
     """
@@ -38,7 +39,7 @@ class GradNorm(Balancer):
         self.learning_rate = number(self.name, "learning_rate", learning_rate, above=0)
 
     def init(self) -> dict[str, np.ndarray]:
-        """Weights of 1; initial losses of 0, which means not known."""
+        """Returns weights of 1 and initial losses of 0, which means that they are not known."""
         return {
             "weights": np.ones(self.num_tasks, np.float32),
             "initial": np.zeros(self.num_tasks, np.float32),
@@ -46,13 +47,13 @@ class GradNorm(Balancer):
         }
 
     def weights(self, state: State, seen: Seen) -> tf.Tensor:
-        """The weights as learned so far."""
+        """Returns the learned weights, float32 [N], mean 1."""
         del seen
-        # Tasks may have joined since the mean was 1.
+        # The mean is not 1 if tasks were added.
         return state["weights"] / tf.reduce_mean(state["weights"])
 
     def update(self, state: State, seen: Seen) -> State:
-        """One step of Adam down the objective above."""
+        """Takes one step of Adam on the objective of the class."""
         present, losses = seen.present, seen.known_losses
         weights = self.weights(state, seen)
         initial = tf.where(present & (state["initial"] <= 0), losses, state["initial"])

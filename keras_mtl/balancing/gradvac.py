@@ -1,4 +1,4 @@
-"""Gradient vaccine: gradients are turned towards the angle that they usually have."""
+"""Gradient vaccine: turns gradients towards their usual angle."""
 
 import numpy as np
 import tensorflow as tf
@@ -7,26 +7,26 @@ from keras_mtl.balancing.base import GRADIENTS, Balancer, Seen, State
 from keras_mtl.balancing.pcgrad import random_orders
 from keras_mtl.balancing.registry import number, register
 
-# Largest usual cosine: at 1 the formula divides by zero.
+# Largest expected cosine: at 1 the formula divides by zero.
 _MOST = 1 - 1e-4
 
 
 @register
 class GradVaccine(Balancer):
-    """PCGrad with an expected cosine φ̂_ij in the place of 0.
+    """PCGrad with an expected cosine φ̂_ij instead of 0.
 
-    With φ the cosine of h_i' and h_j: where φ < φ̂_ij,
+    Let φ be the cosine of h_i' and h_j. If φ < φ̂_ij,
 
         h_i' += ‖h_i'‖ (φ̂ √(1 − φ²) − φ √(1 − φ̂²)) / (‖h_j‖ √(1 − φ̂²)) h_j,
 
-    after which their cosine is φ̂; then φ̂_ij ← (1 − β) φ̂_ij + β φ. It begins at 0, where the rule
-    is PCGrad's. The cosines are of all shared variables together, which the paper calls whole
-    model; it also tries them for each layer.
+    so that their cosine becomes φ̂. Then φ̂_ij ← (1 − β) φ̂_ij + β φ. φ̂ begins at 0, for which the
+    rule is that of PCGrad. Cosines are computed over all shared variables together, which the paper
+    calls "whole model"; it also tries them for each layer.
 
     Args:
-        num_tasks: N.
-        seed: of the orders.
-        beta: β in [0, 1], how fast the expected cosines follow.
+        num_tasks: number of tasks N, >= 1.
+        seed: seed of the random orders.
+        beta: β in [0, 1], the rate at which the expected cosines follow.
 
     Reference: Wang, Tsvetkov, Firat, Cao 2021, arXiv 2010.05874: its update rule and its moving
     average of the cosines.
@@ -41,16 +41,16 @@ class GradVaccine(Balancer):
         self.beta = number(self.name, "beta", beta, least=0, most=1)
 
     def init(self) -> dict[str, np.ndarray]:
-        """Expected cosines of 0."""
+        """Returns expected cosines of 0."""
         return {"cosines": np.zeros((self.num_tasks, self.num_tasks), np.float32)}
 
     def weights(self, state: State, seen: Seen) -> tf.Tensor:
-        """Sum of the coefficients by which the h_i' consist of the h_j."""
+        """Returns the sum over i of the coefficients of h_j in h_i', float32 [N]."""
         coefficients, _ = self._turn(state, seen)
         return tf.reduce_sum(tf.where(seen.present[:, None], coefficients, 0.0), axis=0)
 
     def update(self, state: State, seen: Seen) -> State:
-        """The expected cosines move towards those that were seen."""
+        """Moves the expected cosines towards those of the step."""
         _, cosines = self._turn(state, seen)
         return {"cosines": cosines}
 

@@ -1,4 +1,4 @@
-"""A balancing method with its state in variables, for any training loop."""
+"""A Keras layer that holds a balancing method and its state, for any training loop."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -15,25 +15,44 @@ from keras_mtl.errors import CheckpointError
 
 @keras.saving.register_keras_serializable(package="keras_mtl")
 class Balancing(keras.layers.Layer):
-    """Balances the tasks of a step.
+    """Combines the losses or gradients of the tasks of a step by a balancing method.
 
-    A layer without inputs: an attribute of a model, it is saved with the model's weights by Keras
-    and by `tf.train.Checkpoint`. Its variables are the state of the method and the number of steps,
-    which random draws depend on; a step whose losses or gradients are not finite changes neither.
-    Build it under the strategy's scope.
+    The layer has no inputs. As an attribute of a model it is saved with the model's weights, by
+    Keras and by `tf.train.Checkpoint`. Its variables are the state of the method and the number of
+    steps, on which random draws depend. A step whose losses or gradients are not finite changes
+    neither. Create the layer in the scope of the strategy.
 
     Args:
         method: registered name, for example `pcgrad`.
-        num_tasks: int, number of tasks N.
-        parameters: the method's parameters; None takes the defaults.
-        seed: int, seed of random draws.
+        num_tasks: number of tasks N, >= 1.
+        parameters: parameters of the method; None takes the defaults.
+        seed: seed of random draws.
         name: name of the layer.
+        **kwargs: arguments of `keras.layers.Layer`; the dtype is always float32.
 
     Attributes:
         balancer: the `Balancer`.
 
     Raises:
-        ConfigError: the method or a parameter is not known or out of range.
+        ConfigError: the method is unknown, or a parameter is unknown or out of range.
+
+    Example:
+        ```python
+        import keras
+        import tensorflow as tf
+        from keras_mtl import Balancing
+
+        dense = keras.layers.Dense(2)
+        dense.build((None, 3))
+        balancing = Balancing("pcgrad", num_tasks=2)
+        optimizer = keras.optimizers.SGD(0.1)
+        with tf.GradientTape(persistent=True) as tape:
+            outputs = dense(tf.ones([4, 3]))
+            losses = [tf.reduce_mean((outputs[:, 0] - 1) ** 2), tf.reduce_mean(outputs[:, 1] ** 2)]
+        variables = dense.trainable_variables
+        gradients, seen = balancing.gradients(tape, losses, variables)
+        optimizer.apply_gradients(zip(gradients, variables))
+        ```
     """
 
     def __init__(
@@ -45,7 +64,7 @@ class Balancing(keras.layers.Layer):
         name: str = "balancing",
         **kwargs: Any,
     ) -> None:
-        # The state is float32 whatever the model computes in.
+        # The state is float32 under every dtype policy.
         super().__init__(name=name, trainable=False, **{**kwargs, "dtype": "float32"})
         self.method = method
         self.num_tasks = num_tasks
@@ -66,15 +85,15 @@ class Balancing(keras.layers.Layer):
             initializer=keras.initializers.Constant(value),
             trainable=False,
             autocast=False,
-            # Every replica computes the same from what has been summed over all.
+            # Every replica computes the same values from sums over all replicas.
             aggregation="only_first_replica",
         )
-        # A separate attribute: checkpoints of TensorFlow skip what is in a dict.
+        # A separate attribute, because TensorFlow's checkpoints skip variables in a dict.
         setattr(self, f"state_{name}", variable)
         return variable
 
     def state(self) -> dict[str, tf.Tensor]:
-        """The state of the method as it is now."""
+        """Returns the current state of the method as tensors by name."""
         return {key: tf.convert_to_tensor(value) for key, value in self._state.items()}
 
     def seen(
@@ -83,7 +102,16 @@ class Balancing(keras.layers.Layer):
         losses: tf.Tensor | None = None,
         gram: tf.Tensor | None = None,
     ) -> Seen:
-        """What this step has seen, with whatever stands in the place of absent tasks taken out."""
+        """Returns the data of this step, with neutral values for absent tasks.
+
+        Args:
+            shares: float32 [N], >= 0; 0 for an absent task.
+            losses: float32 [N], mean loss of each task, or None.
+            gram: float32 [N, N], inner products of the gradients of the losses, or None.
+
+        Returns:
+            A `Seen`.
+        """
         present = shares > 0
         if losses is not None:
             losses = tf.where(present, losses, 1.0)
@@ -92,7 +120,7 @@ class Balancing(keras.layers.Layer):
         return Seen(tf.convert_to_tensor(self._step), shares, losses, gram)
 
     def weights_of(self, seen: Seen) -> tf.Tensor:
-        """Weight of each task in this step, float32 [N]; 0 for an absent task."""
+        """Returns the weight of each task in this step, float32 [N]; 0 for an absent task."""
         return tf.where(seen.present, self.balancer.weights(self.state(), seen), 0.0)
 
     def combine(
@@ -103,18 +131,19 @@ class Balancing(keras.layers.Layer):
         losses: tf.Tensor,
         shared: Sequence[bool] | None = None,
     ) -> tuple[list[tf.Tensor], tf.Tensor, Seen]:
-        """Makes one gradient of those of P parts of a batch, each of one task.
+        """Combines the gradients of P parts of a batch, each of one task, into one gradient.
 
         Args:
-            parts: for each variable the gradients of the parts, float32 [P, ...].
-            assignment: float32 [N, P]; Σ_p assignment[i, p] · part_p is task i's contribution
-                q_i g_i to the plain step.
+            parts: the gradients of the parts for each variable, float32 [P, ...].
+            assignment: float32 [N, P]; Σ_p assignment[i, p] · part_p is the contribution q_i g_i of
+                task i to the plain step.
             shares: q, float32 [N], >= 0.
             losses: mean loss of each task, float32 [N].
-            shared: for each variable whether all tasks share it; None: they share all.
+            shared: whether all tasks share each variable; None means that they share all.
 
         Returns:
-            The gradient of each variable, the weights float32 [N], and what was seen, for `learn`.
+            The gradient of each variable, the weights, float32 [N], and the data of the step, for
+            `learn`.
         """
         shared = [True] * len(parts) if shared is None else list(shared)
         seen = self.seen(shares, losses)
@@ -142,11 +171,12 @@ class Balancing(keras.layers.Layer):
         return gradients, weights, seen
 
     def learn(self, seen: Seen, valid: tf.Tensor | bool = True) -> None:
-        """Puts the state and the number of steps forward.
+        """Updates the state and counts the step.
 
         Args:
-            seen: with losses, and the Gram matrix where the method uses gradients.
-            valid: bool []; False leaves everything as it is, as what is not finite does.
+            seen: data of the step, with losses, and with the Gram matrix if the method uses
+                gradients. If they are not finite, nothing changes.
+            valid: bool []; if False, nothing changes.
         """
         self._assign(self.balancer.update(self.state(), seen), valid & _finite(seen))
         self._step.assign_add(tf.cast(valid & _finite(seen), tf.int32))
@@ -154,11 +184,13 @@ class Balancing(keras.layers.Layer):
     def look_back(
         self, seen: Seen, losses_after: tf.Tensor, valid: tf.Tensor | bool = True
     ) -> None:
-        """Learns from the losses of the same batch after the update, where the method does.
+        """Updates the state from the losses of the same batch after the update of the model.
+
+        It has an effect only if `balancer.looks_back` is true.
 
         Args:
-            seen: of the step, with its losses.
-            losses_after: float32 [N].
+            seen: data of the step, with its losses.
+            losses_after: float32 [N], losses of the same batch with the updated model.
             valid: as for `learn`.
         """
         losses_after = tf.where(seen.present, losses_after, 1.0)
@@ -173,24 +205,27 @@ class Balancing(keras.layers.Layer):
         shared: Sequence[Any] | None = None,
         shares: tf.Tensor | Sequence[float] | None = None,
     ) -> tuple[list[tf.Tensor], Seen]:
-        """Gradients of a step from the losses of all tasks; moves the state forward.
+        """Returns the gradients of a step from the losses of all tasks, and updates the state.
 
-        Under a strategy call it in replica context. The losses are those of the replica's rows,
-        scaled so that their sum over replicas is the loss of the task (Keras' loss objects do
-        that), and so are the gradients: the optimizer sums them.
+        With a strategy, call it in replica context. The losses are those of the replica's rows,
+        scaled so that their sum over replicas is the loss of the task, as Keras' loss objects do.
+        The gradients are scaled in the same way, because the optimizer sums them.
 
         Args:
-            tape: `tf.GradientTape` that recorded the losses; `persistent=True` where the method
-                uses gradients.
-            losses: for each task a scalar, or a tensor [N]; what stands for a task with a share
-                of 0 does not matter as long as it is finite.
+            tape: `tf.GradientTape` that recorded the losses; it must be `persistent=True` if the
+                method uses gradients.
+            losses: a scalar for each task, or a tensor [N]. The value for a task with a share of 0
+                is ignored, but must be finite.
             variables: variables of the model.
-            shared: those of them that all tasks share; None: all.
-            shares: q, float [N]; weights of the tasks in the plain step, 0 for absent ones; None:
-                1 each, the plain step descends the sum of the losses.
+            shared: variables that all tasks share; None means all.
+            shares: q, float [N], weights of the tasks in the plain step, 0 for absent tasks. None
+                means 1 for each task, so that the plain step descends the sum of the losses.
 
         Returns:
-            The gradients of the variables, and what was seen, for `look_back`.
+            The gradients of the variables, and the data of the step, for `look_back`.
+
+        Raises:
+            ValueError: the number of losses is not the number of tasks.
         """
         if shares is None:
             shares = tf.ones([self.num_tasks])
@@ -201,7 +236,7 @@ class Balancing(keras.layers.Layer):
         values = [v.value if isinstance(v, keras.Variable) else v for v in variables]
 
         def pull(target: Any, factors: Any) -> list[tf.Tensor]:
-            """Gradient of Σ factors · target, without an operation that the tape has not seen."""
+            """Returns the gradient of Σ factors · target, using only operations on the tape."""
             return tape.gradient(
                 target,
                 values,
@@ -239,22 +274,22 @@ class Balancing(keras.layers.Layer):
         return gradients, seen
 
     def state_dict(self) -> dict[str, np.ndarray]:
-        """The state and the number of steps as arrays; every axis is one of tasks."""
+        """Returns the state and the number of steps as arrays; all axes are axes of tasks."""
         arrays = {key: np.asarray(value.numpy()) for key, value in self._state.items()}
         return {"step": np.asarray(self._step.numpy()), **arrays}
 
     def load_state_dict(
         self, arrays: Mapping[str, np.ndarray], index_map: np.ndarray | None = None
     ) -> None:
-        """Takes up a saved state, also another method's or one of other tasks.
+        """Restores a saved state, possibly of another method or other tasks.
 
-        Tasks that were known keep what the state says of them, new ones start afresh, and so does
-        an entry that the saved state has not.
+        Known tasks keep their values. New tasks, and entries that the saved state does not have,
+        start as in `Balancer.init`.
 
         Args:
             arrays: from `state_dict`.
-            index_map: int64 [N], the old index of each present task, -1 for a new one; None: the
-                tasks are the same.
+            index_map: int64 [N], the old index of each present task, -1 for a new one; None means
+                that the tasks are the same.
 
         Raises:
             CheckpointError: an array does not fit the map.
@@ -271,7 +306,7 @@ class Balancing(keras.layers.Layer):
                 if old.size and min(np.shape(saved), default=math.inf) <= old.max():
                     raise CheckpointError(
                         f"balancing {self.method!r}: the saved {key!r} has shape "
-                        f"{np.shape(saved)}, the task list saved with it has at least "
+                        f"{np.shape(saved)}, but the saved list of tasks has at least "
                         f"{old.max() + 1} tasks; the checkpoint is damaged: resume from an earlier "
                         "one"
                     )
@@ -294,10 +329,10 @@ class Balancing(keras.layers.Layer):
 
 
 def gram_matrix(parts: Sequence[tf.Tensor]) -> tf.Tensor:
-    """Inner products of P gradients over all variables.
+    """Returns the inner products of P gradients over all variables.
 
     Args:
-        parts: for each variable float32 [P, ...]; at least one.
+        parts: the gradients for each variable, float32 [P, ...]; at least one variable.
 
     Returns:
         float32 [P, P].
@@ -322,7 +357,7 @@ def _replicas() -> int:
 
 
 def sum_over_replicas(value: Any) -> Any:
-    """Sum over the replicas of the strategy; call it in replica context.
+    """Returns the sum over the replicas of the strategy; call it in replica context.
 
     Args:
         value: tensor or structure of tensors.

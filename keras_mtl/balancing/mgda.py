@@ -1,4 +1,4 @@
-"""MGDA: the direction along which every task improves at the same rate."""
+"""MGDA: the direction along which all tasks improve at the same rate."""
 
 import tensorflow as tf
 
@@ -11,21 +11,21 @@ _NORMALIZATIONS = ("none", "l2", "loss", "loss+")
 
 @register
 class Mgda(Balancer):
-    """Q Σ α_i g_i with α = argmin of ‖Σ α_i g_i / s_i‖² over the simplex, Q = Σ q_i.
+    """Q Σ α_i g_i, with Q = Σ q_i and α = argmin of ‖Σ α_i g_i / s_i‖² over the simplex.
 
-    The shortest vector between the gradients; for two tasks
-    α_1 = clip((g_2 − g_1) · g_2 / ‖g_1 − g_2‖², 0, 1). What a sampling schedule gives a task has no
-    part in it beyond the noise of g_i. The factor Q keeps the size of the plain step.
+    This is the shortest convex combination of the gradients. For two tasks
+    α_1 = clip((g_2 − g_1) · g_2 / ‖g_1 − g_2‖², 0, 1). The probabilities of a sampling schedule
+    affect only the noise of the g_i. The factor Q keeps the size of the plain step.
 
     Args:
-        num_tasks: N.
-        seed: not used.
+        num_tasks: number of tasks N, >= 1.
+        seed: has no effect.
         normalize: s_i: `none` (1), `l2` (‖g_i‖), `loss` (L_i) or `loss+` (L_i ‖g_i‖).
-        iterations: most steps of the solver, >= 1.
+        iterations: largest number of steps of the solver, >= 1.
 
     Reference: Désidéri 2012, "Multiple-gradient descent algorithm (MGDA) for multiobjective
     optimization"; Sener & Koltun 2018, arXiv 1810.04650, equation 3 and algorithms 1 (two
-    tasks) and 2; the words of `normalize` are those of the authors' code.
+    tasks) and 2; the values of `normalize` are from the authors' code.
     """
 
     name = "mgda"
@@ -40,7 +40,7 @@ class Mgda(Balancer):
         self.iterations = integer(self.name, "iterations", iterations, least=1)
 
     def weights(self, state: State, seen: Seen) -> tf.Tensor:
-        """Q α_i / q_i, because the step multiplies by q_i."""
+        """Returns Q α_i / q_i, float32 [N], because the step multiplies by q_i."""
         del state
         gram = seen.gramian
         scale = tf.ones([self.num_tasks])

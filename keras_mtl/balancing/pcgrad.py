@@ -1,4 +1,4 @@
-"""PCGrad: a gradient gives up what points against another task's."""
+"""PCGrad: removes from each gradient the components that conflict with other tasks."""
 
 import tensorflow as tf
 
@@ -8,14 +8,15 @@ from keras_mtl.balancing.registry import register
 
 @register
 class PCGrad(Balancer):
-    """Σ_i h_i', where h_i' = h_i less its projection on each h_j with h_i' · h_j < 0.
+    """Σ_i h_i', where h_i' is h_i minus its projection on each h_j with h_i' · h_j < 0.
 
-    h_i = q_i g_i is task i's part of the plain step; for each i the other tasks come in a random
-    order, and the h_j are the original ones. Without a conflict it is the plain step.
+    h_i = q_i g_i is the contribution of task i to the plain step. For each i the other tasks are
+    visited in a random order, and their h_j are the original ones. Without conflicts the result is
+    the plain step.
 
     Args:
-        num_tasks: N.
-        seed: of the orders.
+        num_tasks: number of tasks N, >= 1.
+        seed: seed of the random orders.
 
     Reference: Yu et al. 2020, arXiv 2001.06782, algorithm 1.
     """
@@ -25,13 +26,13 @@ class PCGrad(Balancer):
     shared_only = True
 
     def weights(self, state: State, seen: Seen) -> tf.Tensor:
-        """Sum of the coefficients by which the h_i' consist of the h_j."""
+        """Returns the sum over i of the coefficients of h_j in h_i', float32 [N]."""
         del state
         gram = seen.contributions
         squares = tf.linalg.diag_part(gram)
         orders = random_orders(self, seen.step)
         rows = tf.range(self.num_tasks)
-        # Row i holds h_i' as coefficients of the h_j.
+        # Row i holds the coefficients of the h_j in h_i'.
         coefficients = tf.eye(self.num_tasks)
         for turn in range(self.num_tasks):
             other = orders[:, turn]
@@ -44,6 +45,6 @@ class PCGrad(Balancer):
 
 
 def random_orders(balancer: Balancer, step: tf.Tensor) -> tf.Tensor:
-    """A random order of the tasks for each task, int32 [N, N]."""
+    """Returns a random order of the tasks for each task, int32 [N, N]."""
     count = balancer.num_tasks
     return tf.argsort(balancer.uniform(step, [count, count]), axis=1)

@@ -1,4 +1,4 @@
-"""Random loss weighting: the baseline that a clever method has to beat."""
+"""Random loss weighting: the baseline that other methods should beat."""
 
 import tensorflow as tf
 
@@ -8,14 +8,14 @@ from keras_mtl.balancing.registry import register
 
 @register
 class RandomWeights(Balancer):
-    """w = N softmax(z) with z ~ N(0, I) drawn again at each step.
+    """w = N softmax(z), with z ~ N(0, I) drawn at each step.
 
-    The factor N, which the paper has not, keeps the mean at 1. The expectation of each weight is 1,
-    so on average the step is the plain one.
+    The factor N, which is not in the paper, makes the mean of the weights 1. The expectation of
+    each weight is 1, so the expected step is the plain step.
 
     Args:
-        num_tasks: N.
-        seed: of the draws.
+        num_tasks: number of tasks N, >= 1.
+        seed: seed of the draws.
 
     Reference: Lin, Ye, Zhang, Tsang 2022, arXiv 2111.10603, algorithm 1.
     """
@@ -23,6 +23,6 @@ class RandomWeights(Balancer):
     name = "random"
 
     def weights(self, state: State, seen: Seen) -> tf.Tensor:
-        """The formula above."""
+        """Returns the weights by the formula of the class, float32 [N]."""
         del state
         return self.num_tasks * tf.nn.softmax(self.normal(seen.step, [self.num_tasks]))

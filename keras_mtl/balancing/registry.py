@@ -1,4 +1,4 @@
-"""Balancing methods by name."""
+"""The registry of balancing methods."""
 
 from typing import Any
 
@@ -17,20 +17,28 @@ choice = METHODS.choice
 
 
 def create(name: str, num_tasks: int, seed: int = 0, /, **parameters: Any) -> Balancer:
-    """Makes a balancing method.
+    """Creates a balancing method by name.
 
     Args:
-        name: a registered name.
-        num_tasks: number of tasks, >= 1.
+        name: a registered name; `available` lists them.
+        num_tasks: number of tasks N, >= 1.
         seed: seed of its random draws.
-        **parameters: the method's own parameters.
+        **parameters: the parameters of the method.
 
     Returns:
         The method.
 
     Raises:
-        ConfigError: if the name or a parameter is not known, missing or out of range.
+        ConfigError: the name is unknown, or a parameter is unknown, missing or out of range.
+
+    Example:
+        ```python
+        from keras_mtl import balancing
+
+        method = balancing.create("cagrad", 3, c=0.4)
+        method.uses  # "gradients"
+        ```
     """
     if num_tasks < 1:
-        raise ConfigError(f"balancing {name!r}: {num_tasks} tasks; there must be at least one")
+        raise ConfigError(f"balancing {name!r}: num_tasks = {num_tasks}; it must be at least 1")
     return METHODS.create(name, parameters, num_tasks, seed)

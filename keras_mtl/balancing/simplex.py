@@ -1,27 +1,28 @@
-"""Two convex problems over the simplex, solved in N x N.
+"""Solvers of two convex problems over the simplex, given an N x N Gram matrix.
 
-Both are solved by Frank-Wolfe with pairwise steps: weight moves from the worst vertex that has any
-to the best one, as far as is best. That converges linearly, is exact after one step for two tasks,
-and needs no projection (the pairwise variant of Lacoste-Julien & Jaggi 2015, arXiv 1511.05932).
+Both use Frank-Wolfe with pairwise steps: each step moves the optimal amount of weight from the
+worst vertex that has weight to the best vertex. The method converges linearly, is exact after one
+step for two tasks, and needs no projection (Lacoste-Julien & Jaggi 2015, arXiv 1511.05932).
 """
 
 from collections.abc import Callable
 
 import tensorflow as tf
 
-# Of the slope, relative to what is minimised and to the largest norm: about float32's resolution.
+# Tolerances of the slope, relative to the objective and to the largest norm: about the resolution
+# of float32.
 _TOLERANCE = 1e-4
 _LEAST_TOLERANCE = 1e-9
 _TINY = 1e-12
 
 
 def min_norm(gram: tf.Tensor, present: tf.Tensor, iterations: int) -> tf.Tensor:
-    """argmin of wᵀ M w over the simplex of the tasks that are present.
+    """Returns the argmin of wᵀ M w over the simplex of the present tasks.
 
     Args:
         gram: M, float32 [N, N], positive semidefinite.
         present: bool [N], at least one.
-        iterations: most steps.
+        iterations: largest number of steps.
 
     Returns:
         float32 [N], >= 0, sums to 1; 0 for absent tasks.
@@ -44,14 +45,14 @@ def min_norm(gram: tf.Tensor, present: tf.Tensor, iterations: int) -> tf.Tensor:
 def worst_case(
     gram: tf.Tensor, towards: tf.Tensor, radius: float, present: tf.Tensor, iterations: int
 ) -> tf.Tensor:
-    """argmin of g_wᵀ g_0 + radius ‖g_0‖ ‖g_w‖ over the simplex, with g_w = Σ w_i g_i.
+    """Returns the argmin of g_wᵀ g_0 + radius ‖g_0‖ ‖g_w‖ over the simplex, g_w = Σ w_i g_i.
 
     Args:
         gram: M, float32 [N, N], inner products of the g_i.
         towards: float32 [N], g_0 as coefficients of the g_i.
-        radius: >= 0.
+        radius: factor of the norm, >= 0.
         present: bool [N], at least one.
-        iterations: most steps.
+        iterations: largest number of steps.
 
     Returns:
         float32 [N], >= 0, sums to 1; 0 for absent tasks.
@@ -69,21 +70,21 @@ def worst_case(
     def reach(
         slope_along: tf.Tensor, square: tf.Tensor, cross: tf.Tensor, curvature: tf.Tensor
     ) -> tf.Tensor:
-        # F(γ) = linear γ + radius √(square + 2 cross γ + curvature γ²): where its slope is 0.
+        # The zero of the slope of F(γ) = linear γ + radius √(square + 2 cross γ + curvature γ²).
         norm = tf.sqrt(square)
         straight = slope_along - radius * tf.math.divide_no_nan(cross, norm)
         curvature = tf.maximum(curvature, _TINY)
         rest = tf.maximum(square * curvature - tf.square(cross), 0.0)
         room = radius**2 * curvature - tf.square(straight)
         turn = -tf.sign(straight) * tf.abs(straight) * tf.sqrt(rest / tf.maximum(room, _TINY))
-        # Without room the linear part wins all the way.
+        # Without room the linear part dominates everywhere.
         return tf.where(room > 0, (turn - cross) / curvature, -tf.sign(straight) * float("inf"))
 
     return _pairwise(gram, present, iterations, slope, reach, unit=tf.sqrt)
 
 
 def _scaled(gram: tf.Tensor) -> tf.Tensor:
-    """Divides by the largest squared norm, so that tolerances mean the same for any gradients."""
+    """Divides by the largest squared norm, so that tolerances do not depend on the gradients."""
     return tf.math.divide_no_nan(gram, tf.reduce_max(tf.linalg.diag_part(gram)))
 
 
@@ -95,15 +96,19 @@ def _pairwise(
     reach: Callable[[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor],
     unit: Callable[[tf.Tensor], tf.Tensor],
 ) -> tf.Tensor:
-    """Runs the algorithm.
+    """Minimizes by Frank-Wolfe with pairwise steps.
 
     Args:
         gram: float32 [N, N].
         present: bool [N].
-        iterations: most steps.
-        slope: from weights and gram · weights to the gradient of what is minimised, [N].
-        reach: from the slope along a direction d, wᵀMw, wᵀMd and dᵀMd to the best step along it.
-        unit: from wᵀMw to what the tolerance is relative to.
+        iterations: largest number of steps.
+        slope: function of weights and gram · weights that returns the gradient, [N].
+        reach: function of the slope along a direction d, wᵀMw, wᵀMd and dᵀMd that returns the best
+            step along d.
+        unit: function of wᵀMw that returns the value to which the tolerance is relative.
+
+    Returns:
+        The weights, float32 [N].
     """
     count = gram.shape[0]
     some = tf.cast(present, tf.float32)
@@ -135,7 +140,7 @@ def _pairwise(
         most = tf.gather(weights, worst)
         moving = along < -(_TOLERANCE * unit(square) + _LEAST_TOLERANCE)
         step = tf.where(moving, tf.clip_by_value(step, 0.0, most), 0.0)
-        # Exactly 0 where a vertex gives up all it has, so that it is not taken from again.
+        # Exactly 0 if a vertex loses all its weight, so that no weight is taken from it again.
         emptied = (step >= most) & (tf.range(count) == worst)
         return turn + 1, tf.where(emptied, 0.0, weights + step * direction), moving
 

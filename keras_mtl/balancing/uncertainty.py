@@ -1,4 +1,4 @@
-"""Uncertainty weighting: each task's noise level is learned."""
+"""Uncertainty weighting: learns the noise level of each task."""
 
 import numpy as np
 import tensorflow as tf
@@ -12,17 +12,17 @@ _FACTORS = {"regression": 0.5, "classification": 1.0}
 
 @register
 class Uncertainty(Balancer):
-    """w_i = ½ e^(−u_i), where u_i = log σ_i² descends ½ e^(−u_i) L_i + ½ u_i.
+    """w_i = ½ e^(−u_i), where u_i = log σ_i² minimizes ½ e^(−u_i) L_i + ½ u_i.
 
-    At rest u_i = log L_i: each loss counts by the inverse of its size. The u_i are learned by an
-    Adam of their own, so the model's optimizer and its clipping do not see them.
+    At the minimum u_i = log L_i, so each loss has the inverse of its size as weight. A separate
+    Adam learns the u_i, so they are not part of the model's optimizer and its clipping.
 
     Args:
-        num_tasks: N.
-        seed: not used.
-        form: `regression` (above) or `classification`: w_i = e^(−u_i), from
+        num_tasks: number of tasks N, >= 1.
+        seed: has no effect.
+        form: `regression` (above), or `classification`, which has w_i = e^(−u_i) and minimizes
             e^(−u_i) L_i + ½ u_i.
-        learning_rate: of the u_i, > 0.
+        learning_rate: learning rate of the u_i, > 0.
 
     Reference: Kendall, Gal, Cipolla 2018, arXiv 1705.07115, equations 7 (regression) and 10
     (classification).
@@ -43,16 +43,16 @@ class Uncertainty(Balancer):
         self.learning_rate = number(self.name, "learning_rate", learning_rate, above=0)
 
     def init(self) -> dict[str, np.ndarray]:
-        """Every u_i is 0, σ_i is 1."""
+        """Returns u_i = 0, and thus σ_i = 1, for every task."""
         return {"log_variance": np.zeros(self.num_tasks, np.float32), **adam.init(self.num_tasks)}
 
     def weights(self, state: State, seen: Seen) -> tf.Tensor:
-        """The formula above."""
+        """Returns the weights by the formula of the class, float32 [N]."""
         del seen
         return self.factor * tf.exp(-state["log_variance"])
 
     def update(self, state: State, seen: Seen) -> State:
-        """One step of Adam down the objective above."""
+        """Takes one step of Adam on the objective of the class."""
         gradient = 0.5 - self.factor * tf.exp(-state["log_variance"]) * seen.known_losses
         change, new = adam.step(state, gradient, seen.present, self.learning_rate)
         return {"log_variance": state["log_variance"] + change, **new}

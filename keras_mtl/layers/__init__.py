@@ -1,4 +1,4 @@
-"""Keras layers, one public class a file."""
+"""Keras layers, one public class in each file."""
 
 from keras_mtl.layers.cross_attention import CrossAttention
 from keras_mtl.layers.dense import Dense

@@ -1,21 +1,21 @@
-"""What self- and cross-attention share: heads, masks, and the attention itself."""
+"""Functions that self- and cross-attention share: heads, masks and scaled dot products."""
 
 import keras
 import tensorflow as tf
 
-# Added to the score of a position that must not be seen. exp() of it is exactly 0 in float32, so
-# that padding cannot change a result, and a row that sees nothing stays finite.
+# Added to the score of a masked position. Its exponential is exactly 0 in float32, so padding
+# cannot change a result, and a row in which every position is masked stays finite.
 MASKED = -1e9
 
 
 def glorot(parts: int) -> keras.initializers.Initializer:
     """Returns the initializer of a kernel `[d, parts * d]` that fuses `parts` kernels `[d, d]`.
 
-    Each part is drawn as Glorot's uniform initializer draws a matrix of its shape: variance 1 / d.
-    The fused shape would give 2 / ((parts + 1) d).
+    Each part has the variance 1 / d that Glorot's uniform initializer gives a kernel `[d, d]`. For
+    the fused shape, that initializer would give 2 / ((parts + 1) d).
 
     Args:
-        parts: number of kernels side by side.
+        parts: number of fused kernels, >= 1.
     """
     return keras.initializers.VarianceScaling(
         scale=(parts + 1) / 2, mode="fan_avg", distribution="uniform"
@@ -42,14 +42,14 @@ def merge_heads(inputs: tf.Tensor) -> tf.Tensor:
 
 
 def padding_bias(mask: tf.Tensor | None) -> tf.Tensor | None:
-    """Returns float32 `[batch, 1, 1, time]`: 0 where `mask` (bool `[batch, time]`) is true."""
+    """Returns float32 `[batch, 1, 1, time]`: 0 if `mask` (bool `[batch, time]`) is true."""
     if mask is None:
         return None
     return tf.where(mask, 0.0, MASKED)[:, None, None, :]
 
 
 def causal_bias(length: int | tf.Tensor) -> tf.Tensor:
-    """Returns float32 `[1, 1, length, length]` that hides positions after the query's own."""
+    """Returns float32 `[1, 1, length, length]` that masks the positions after each query."""
     position = tf.range(length)
     return tf.where(position[:, None] >= position[None, :], 0.0, MASKED)[None, None]
 
@@ -62,18 +62,18 @@ def attend(
     dropout: keras.layers.Layer | None = None,
     training: bool = False,
 ) -> tf.Tensor:
-    """Scaled dot-product attention with the softmax in float32.
+    """Computes scaled dot-product attention, with the softmax in float32.
 
     Args:
         query: float `[..., queries, head_dim]`.
         key: float `[..., keys, head_dim]`.
         value: float `[..., keys, head_dim]`.
-        bias: float32 added to the scores, broadcast to `[..., queries, keys]`; None adds nothing.
-        dropout: applied to the attention weights.
-        training: whether dropout drops.
+        bias: float32 that is added to the scores and broadcasts to `[..., queries, keys]`, or None.
+        dropout: layer that is applied to the attention weights, or None.
+        training: whether dropout is active.
 
     Returns:
-        `[..., queries, head_dim]` in the type of `value`.
+        `[..., queries, head_dim]` with the dtype of `value`.
 
     Reference: Vaswani et al., arXiv 1706.03762, equation 1.
     """
@@ -84,7 +84,7 @@ def attend(
 
 
 def attention_weights(query: tf.Tensor, key: tf.Tensor, bias: tf.Tensor | None) -> tf.Tensor:
-    """The weights of `attend`: float32 `[..., queries, keys]`, each row with the sum 1."""
+    """Returns the weights of `attend`: float32 `[..., queries, keys]`; each row sums to 1."""
     query = query * tf.cast(query.shape[-1] ** -0.5, query.dtype)
     scores = tf.cast(tf.matmul(query, key, transpose_b=True), tf.float32)
     if bias is not None:

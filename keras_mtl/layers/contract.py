@@ -1,4 +1,4 @@
-"""What a sub-layer of a plug-in must do, checked before hours of training depend on it."""
+"""Checks that a sub-layer of a plug-in keeps its contract, before hours of training."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -10,18 +10,18 @@ import tensorflow as tf
 from keras_mtl.configuration import plugins
 from keras_mtl.errors import ConfigError, KerasMtlError
 
-# More than rounding, less than what another position changes.
+# Larger than rounding errors, but smaller than the effect of another position.
 _TOLERANCE = {"float32": 1e-3, "float64": 1e-3, "float16": 0.02, "bfloat16": 0.1}
 
 
 def check_sublayer(
     what: str, make: Callable[[keras.random.SeedGenerator], keras.layers.Layer], dim: int
 ) -> None:
-    """Tries a feed-forward block or a normalization under the dtype policy that is set.
+    """Runs a feed-forward block or a normalization under the current dtype policy.
 
     Args:
-        what: the layer, for messages, such as `task.model.norm 'rms'`.
-        make: makes the layer, with the generator as its `seed` if it has one.
+        what: description of the layer for messages, such as `task.model.norm 'rms'`.
+        make: function that creates the layer; the generator is its `seed`, if it has one.
         dim: width of the model.
 
     Raises:
@@ -29,14 +29,14 @@ def check_sublayer(
     """
     generator = keras.random.SeedGenerator(0)
     filters = keras.config.is_traceback_filtering_enabled()
-    # Keras would wrap the message of an error into a list of all arguments.
+    # Otherwise Keras adds a list of all arguments to the message of an error.
     keras.config.disable_traceback_filtering()
     try:
         problem = next(_problems(make(generator), generator, dim), None)
     except KerasMtlError:
         raise
     except Exception as error:
-        remedy = "repair the layer, or choose another one"
+        remedy = "repair the layer, or use another one"
         raise plugins.failure(f"{what} cannot be used", error, remedy, _message(error)) from error
     finally:
         if filters:
@@ -48,11 +48,11 @@ def check_sublayer(
 def _problems(
     layer: keras.layers.Layer, generator: keras.random.SeedGenerator, dim: int
 ) -> Iterator[str]:
-    """Yields what is wrong, the cause before its consequences."""
+    """Yields the problems of a layer, causes before consequences."""
     layer.build((None, None, dim))
     built = [variable.path for variable in layer.variables]
     dtype = layer.compute_dtype
-    # The numbers of batch and time are unknown in training too.
+    # In training, too, the sizes of batch and time are unknown.
     signature = [tf.TensorSpec([None, None, dim], dtype)]
     infer = tf.function(lambda x: layer(x, training=False), input_signature=signature)
 
@@ -66,8 +66,8 @@ def _problems(
     outputs = infer(x)
     if late := [v.path for v in layer.variables if v.path not in built]:
         yield (
-            f"makes the variable {late[0]} when it is called; make it in build(input_shape), and "
-            "build the layers inside there too"
+            f"creates the variable {late[0]} when it is called; create it in build(input_shape), "
+            "and build inner layers there too"
         )
     if outputs.shape != x.shape or outputs.dtype != x.dtype:
         yield (
@@ -79,19 +79,20 @@ def _problems(
         yield "returns values that are not finite for inputs of mean 0 and variance 1"
     if not np.array_equal(_array(outputs), _array(infer(x))):
         yield "is random when training is false; drop only if training is true"
-    # The same vectors in the opposite order, without some, in one row.
+    # Some of the same vectors, in reverse order and in one row.
     moved = infer(tf.reshape(x, [1, 10, dim])[:, 9:2:-1])
     expected = _array(outputs).reshape(1, 10, dim)[:, 9:2:-1]
     allowed = _TOLERANCE.get(dtype, 0.1) * max(1e-6, np.abs(expected).max())
     if np.abs(_array(moved) - expected).max() > allowed:
         yield (
-            "is not position-wise: what it returns for a position depends on other positions. "
-            "Decoding runs one position at a time, and training must not see the next token"
+            "is not position-wise: its output at a position depends on other positions, but "
+            "decoding runs one position at a time and training must not see the next token; use "
+            "only the vector of the position itself"
         )
     _, gradients = train(x)
     for variable, gradient in zip(layer.trainable_variables, gradients, strict=True):
         if gradient is None:
-            yield f"does not use the variable {variable.path} in training; leave it out"
+            yield f"does not use the variable {variable.path} in training; remove it"
 
 
 def _variable_problems(
@@ -101,20 +102,20 @@ def _variable_problems(
     for variable in layer.trainable_variables:
         if id(variable) not in found:
             yield (
-                f"keeps the layer of the variable {variable.path} in a list, where checkpoints do "
-                "not find it; give each layer its own attribute (setattr(self, name, layer))"
+                f"keeps the layer of the variable {variable.path} in a list, which checkpoints "
+                "do not search; give each layer its own attribute (setattr(self, name, layer))"
             )
     for variable in layer.non_trainable_variables:
         if variable is not generator.state:
             yield (
-                f"has the variable {variable.path}, which is not trained. A sub-layer has trained "
-                "weights only; its dropout is keras_mtl.layers.Dropout(rate, seed=seed) with the "
-                "seed that it was given"
+                f"has the variable {variable.path}, which is not trained; a sub-layer must have "
+                "only trained weights. For dropout, use keras_mtl.layers.Dropout(rate, seed=seed) "
+                "with the given seed"
             )
 
 
 def _message(error: Exception) -> str:
-    """The message of an error, without the traceback that `tf.function` puts into it."""
+    """Returns the message of an error, without the traceback that `tf.function` adds."""
     traced = getattr(error, "ag_error_metadata", None)
     if traced is None:
         return str(error)

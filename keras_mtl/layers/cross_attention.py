@@ -12,23 +12,23 @@ from keras_mtl.layers.dropout import Dropout, seed_config
 
 @keras.saving.register_keras_serializable(package="keras_mtl")
 class CrossAttention(keras.layers.Layer):
-    """Multi-head attention of one sequence to another.
+    """Multi-head attention from one sequence to another.
 
-    Key and value come from one matrix product with a kernel `[memory_dim, 2 * dim]`, columns
-    ordered key, value, head by head.
+    Key and value come from one matrix product with a kernel `[memory_dim, 2 * dim]`, whose columns
+    are ordered key, value, and by head within each.
 
     Args:
-        num_heads: heads; divides the last dimension of the input.
-        dropout: dropout on the attention weights, in [0, 1).
+        num_heads: number of heads; must divide the last dimension of the input.
+        dropout: dropout rate on the attention weights, in [0, 1).
         use_bias: whether the projections have a bias.
-        seed: an integer or a `keras.random.SeedGenerator` to share.
+        seed: an integer, or a `keras.random.SeedGenerator` that is shared with other layers.
         **kwargs: arguments of `keras.layers.Layer`.
 
     Call arguments:
         inputs: float `[batch, time, dim]`.
         memory: float `[batch, source_time, memory_dim]`.
-        memory_mask: bool `[batch, source_time]`, false on padding; None when nothing is padded.
-        training: whether dropout drops.
+        memory_mask: bool `[batch, source_time]`, false on padding; None means no padding.
+        training: whether dropout is active.
 
     Returns:
         Float `[batch, time, dim]`.
@@ -95,7 +95,7 @@ class CrossAttention(keras.layers.Layer):
     def step(
         self, inputs: tf.Tensor, cache: dict[str, tf.Tensor], memory_mask: tf.Tensor | None
     ) -> tf.Tensor:
-        """Attention of the beams of each sentence to the sentence's one memory.
+        """Computes the attention of the beams of each sentence to its memory, which they share.
 
         Args:
             inputs: float `[batch, beams, dim]`.
@@ -113,7 +113,7 @@ class CrossAttention(keras.layers.Layer):
     def step_weights(
         self, inputs: tf.Tensor, cache: dict[str, tf.Tensor], memory_mask: tf.Tensor | None
     ) -> tf.Tensor:
-        """The attention weights of `step`, mean over heads.
+        """Returns the attention weights of `step`, averaged over heads.
 
         Args:
             inputs: as for `step`.
@@ -121,7 +121,7 @@ class CrossAttention(keras.layers.Layer):
             memory_mask: as for `step`.
 
         Returns:
-            Float32 `[batch, beams, source_time]`; each row has the sum 1 and is 0 on padding.
+            Float32 `[batch, beams, source_time]`; each row sums to 1 and is 0 on padding.
         """
         (query,) = attention.split_heads(self.query(inputs), 1, self.num_heads)
         bias = attention.padding_bias(memory_mask)

@@ -1,4 +1,4 @@
-"""Dense layer that multiplies one matrix, whatever the rank of its input."""
+"""A dense layer that computes one matrix product for inputs of any rank."""
 
 import keras
 import tensorflow as tf
@@ -9,8 +9,8 @@ from keras import ops
 class Dense(keras.layers.Dense):
     """`keras.layers.Dense` on inputs flattened to `[rows, features]`.
 
-    One large matrix product replaces a batch of small ones, and the gradient of the kernel is one
-    product too instead of one for each batch row and their sum.
+    One large matrix product replaces a batch of small ones. The gradient of the kernel is also one
+    product, instead of the sum of a product for each batch row.
 
     Args:
         units: width of the output.

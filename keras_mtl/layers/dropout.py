@@ -1,4 +1,4 @@
-"""Dropout whose mask is a hash of the position, so that it costs next to nothing on a CPU."""
+"""Dropout whose mask is a hash of the position, which makes it cheap on a CPU."""
 
 from typing import Any
 
@@ -9,13 +9,13 @@ import tensorflow as tf
 def make_seed_generator(
     seed: int | keras.random.SeedGenerator | None,
 ) -> keras.random.SeedGenerator:
-    """Returns `seed` itself when it is a generator, else a new generator.
+    """Returns `seed` if it is a generator, else a new generator.
 
-    Layers that are parts of one model share one generator, so that a checkpoint holds one small
-    state for all dropout of the model.
+    The layers of one model share a generator, so a checkpoint holds one small state for all dropout
+    of the model.
 
     Args:
-        seed: an integer, a generator to share, or None for a seed from Keras' global seed.
+        seed: an integer, a generator, or None to derive the seed from Keras' global seed.
     """
     if isinstance(seed, keras.random.SeedGenerator):
         return seed
@@ -27,11 +27,11 @@ def track_state(
     generator: keras.random.SeedGenerator,
     seed: int | keras.random.SeedGenerator | None,
 ) -> None:
-    """Puts `generator`'s state into checkpoints of `layer`, unless it is `seed`: another owns it.
+    """Adds the state of `generator` to checkpoints of `layer`, unless `seed` owns it.
 
-    Keras saves seed generators in its own files, and `tf.train.Checkpoint` passes them over: a
-    training that resumes from a checkpoint would drop differently. An attribute of the layer would
-    do too, but lists the state twice among the layer's variables.
+    Keras saves seed generators in its own files, but `tf.train.Checkpoint` ignores them: training
+    that resumes from a checkpoint would have other dropout masks. An attribute of the layer would
+    also work, but would list the state twice among the variables of the layer.
     """
     if generator is not seed:
         layer._track_trackable(generator.state, name="seed_state")
@@ -47,8 +47,8 @@ def seed_config(seed: int | keras.random.SeedGenerator | None) -> int | None:
 def _hash(index: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
     """Mixes `index` (uint32, any shape) under `key` (uint32 [2]) into uniform uint32.
 
-    An odd multiplier and an offset from the key place the counters, then "lowbias32" of
-    C. Wellons' hash-prospector (https://nullprogram.com/blog/2018/07/31/) avalanches them.
+    An odd multiplier and an offset from the key spread the counters. Then "lowbias32" of
+    C. Wellons' hash-prospector (https://nullprogram.com/blog/2018/07/31/) mixes their bits.
     """
 
     def constant(value: int) -> tf.Tensor:
@@ -67,22 +67,25 @@ def _hash(index: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
 class Dropout(keras.layers.Layer):
     """Sets a share `rate` of the inputs to 0 and divides the others by `1 - rate`.
 
-    It differs from `keras.layers.Dropout` in how it draws: one pair of 32-bit keys a call comes
-    from the seed generator, and an element is kept or not by 16 bits of a hash of its position
-    under these keys. XLA fuses the hash into its neighbors, forward and backward, and stores no
-    mask; without XLA a mask of 4.2 M elements takes 2.5 ms on a 2-core CPU, against 4.3 ms from
-    Philox bits and 8.1 ms from a hash for each element. The masks are equal with and without XLA;
-    replicas of a `tf.distribute` strategy differ. The share is rounded to a multiple of 2^-16, and
-    what is kept is scaled by the rounded share, so that the mean is exact.
+    Unlike `keras.layers.Dropout`, it takes one pair of 32-bit keys per call from the seed generator
+    and decides for each element by 16 bits of a hash of its position under these keys. XLA fuses
+    the hash with the neighboring operations, forward and backward, and stores no mask. Without XLA,
+    a mask of 4.2 M elements takes 2.5 ms on a 2-core CPU, compared with 4.3 ms from Philox bits and
+    8.1 ms from one hash for each element. Masks are equal with and without XLA; the replicas of a
+    `tf.distribute` strategy have different ones. The rate is rounded to a multiple of 2^-16, and
+    elements are scaled by the rounded rate, so the mean is exact.
 
     Args:
         rate: share of elements to drop, in [0, 1).
-        seed: an integer, or a `keras.random.SeedGenerator` to share with other layers.
+        seed: an integer, or a `keras.random.SeedGenerator` that is shared with other layers.
         **kwargs: arguments of `keras.layers.Layer`.
 
     Call arguments:
         inputs: float tensor of any shape with at most 2^31 - 1 elements.
-        training: whether to drop.
+        training: whether dropout is active.
+
+    Returns:
+        Float tensor of the shape and dtype of `inputs`.
 
     Raises:
         ValueError: `rate` is outside [0, 1).
@@ -99,7 +102,7 @@ class Dropout(keras.layers.Layer):
             raise ValueError(f"{self.name}: rate must be in [0, 1), not {rate}")
         self.rate = float(rate)
         self._seed = seed_config(seed)
-        # Smaller than 2^16, which the 16 bits of an element could not reach.
+        # Below 2^16, because the 16 bits of an element cannot reach 2^16.
         self._threshold = min(round(self.rate * 2**16), 2**16 - 1)
         if self.rate > 0.0:
             self.seed_generator = make_seed_generator(seed)
@@ -116,14 +119,14 @@ class Dropout(keras.layers.Layer):
         context = tf.distribute.get_replica_context()
         if context is not None and context.num_replicas_in_sync > 1:
             replica = tf.cast(context.replica_id_in_sync_group, tf.int64)
-            # Seeds are below 2^32, so that no seed of another replica is met.
+            # Seeds are below 2^32, so those of different replicas are different.
             seed += tf.stack([replica * 2**32, tf.zeros_like(replica)])
         key = tf.random.stateless_uniform(
             [2], seed, minval=None, maxval=None, dtype=tf.uint32, alg="philox"
         )
         size = inputs.shape.num_elements()
         size = tf.size(inputs) if size is None else size
-        # One hash serves two elements.
+        # Each 32-bit hash is used for two elements.
         index = tf.cast(tf.range((size + 1) // 2), tf.uint32)
         bits = tf.reshape(tf.bitcast(_hash(index, key), tf.uint16), [-1])[:size]
         keep = tf.reshape(bits >= tf.constant(self._threshold, tf.uint16), tf.shape(inputs))

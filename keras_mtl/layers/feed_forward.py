@@ -19,21 +19,21 @@ class FeedForward(keras.layers.Layer):
     """Two dense layers with an activation and dropout between them.
 
     Args:
-        intermediate_dim: width between the two.
+        intermediate_dim: width between the two dense layers.
         activation: `relu`, `gelu` or `silu`.
-        dropout: dropout after the activation, in [0, 1).
-        seed: an integer or a `keras.random.SeedGenerator` to share.
+        dropout: dropout rate after the activation, in [0, 1).
+        seed: an integer, or a `keras.random.SeedGenerator` that is shared with other layers.
         **kwargs: arguments of `keras.layers.Layer`.
 
     Call arguments:
         inputs: float `[batch, time, dim]`.
-        training: whether dropout drops.
+        training: whether dropout is active.
 
     Returns:
         Float `[batch, time, dim]`.
 
     Raises:
-        ValueError: unknown activation.
+        ValueError: the activation is unknown.
 
     Reference: Vaswani et al., arXiv 1706.03762, section 3.3.
     """

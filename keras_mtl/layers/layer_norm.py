@@ -12,17 +12,17 @@ from keras_mtl.layers.registry import register_norm
 @register_norm(STANDARD["norm"])
 @keras.saving.register_keras_serializable(package="keras_mtl")
 class LayerNorm(keras.layers.Layer):
-    """Normalizes the last axis; statistics, scale and offset are float32 whatever the policy.
+    """Normalizes the last axis, in float32 under every dtype policy.
 
     Args:
-        epsilon: added to the variance.
+        epsilon: value that is added to the variance, > 0.
         **kwargs: arguments of `keras.layers.Layer`.
 
     Call arguments:
         inputs: float `[..., dim]`.
 
     Returns:
-        `[..., dim]` in the layer's compute type.
+        Float `[..., dim]` in the layer's compute dtype.
 
     Reference: Ba et al., arXiv 1607.06450.
     """
@@ -34,7 +34,7 @@ class LayerNorm(keras.layers.Layer):
 
     def build(self, input_shape: Any) -> None:
         shape = (input_shape[-1],)
-        # autocast=False: a scale rounded to bfloat16 would undo the float32 arithmetic.
+        # autocast=False: rounding the scale to bfloat16 would defeat the float32 arithmetic.
         self.gamma = self.add_weight(name="gamma", shape=shape, initializer="ones", autocast=False)
         self.beta = self.add_weight(name="beta", shape=shape, initializer="zeros", autocast=False)
         self.built = True

@@ -1,4 +1,4 @@
-"""A learned embedding for each position."""
+"""Learned position embeddings."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ class PositionEmbedding(keras.layers.Layer):
         **kwargs: arguments of `keras.layers.Layer`.
 
     Call arguments:
-        inputs: float `[batch, time, dim]`, `start_index + time <= max_length`.
+        inputs: float `[batch, time, dim]`, with `start_index + time <= max_length`.
         start_index: position of the first time step; an integer or an int32 scalar.
 
     Returns:
@@ -37,7 +37,7 @@ class PositionEmbedding(keras.layers.Layer):
         self.built = True
 
     def call(self, inputs: tf.Tensor, start_index: tf.Tensor | int = 0) -> tf.Tensor:
-        # A slice of fixed length, so that XLA takes a start that is a tensor.
+        # A slice of fixed length, which XLA accepts with a start that is a tensor.
         length = inputs.shape[1] or tf.shape(inputs)[1]
         table = tf.convert_to_tensor(self.positions)
         rows = tf.slice(table, [start_index, 0], [length, table.shape[1]])

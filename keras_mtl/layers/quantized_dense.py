@@ -1,4 +1,4 @@
-"""Dense layer with weights and activations in int8."""
+"""A dense layer with weights and activations in int8."""
 
 from typing import Any, Self
 
@@ -12,33 +12,28 @@ from keras_mtl.layers.quantized_matmul import check_backend, quantized_matmul
 
 @keras.saving.register_keras_serializable(package="keras_mtl")
 class QuantizedDense(keras.layers.Layer):
-    """`activation(inputs @ kernel + bias)` with an int8 kernel and rows quantized on the fly.
+    """A dense layer with an int8 kernel, whose input rows are quantized on the fly.
 
-    Its variables are those of a `keras.layers.Dense` after `quantize("int8")`, in the same order,
-    so weights of one go into the other:
+    It computes `activation(inputs @ kernel + bias)`. Its variables are those of a
+    `keras.layers.Dense` after `quantize("int8")`, in the same order, so `get_weights` of one layer
+    fits `set_weights` of the other.
 
-    ```python
-    dense.quantize("int8")
-    layer = QuantizedDense.from_dense(dense)   # or: layer.set_weights(dense.get_weights())
-    ```
+    Results differ from those of Keras only by rounding (Keras adds 1e-7 to the largest magnitude).
+    The product plus bias has the same bits on every backend and processor: eagerly, in a graph,
+    compiled by XLA, in `fit` and `predict`, and in a SavedModel. It is computed in float32 and
+    rounded once to the layer's compute dtype. The bits of an activation depend on the compiler.
 
-    Results differ from Keras' own only by rounding (Keras adds 1e-7 to the largest magnitude).
-    Product and bias have the same bits on every backend and processor: eagerly, in a graph,
-    compiled by XLA, in `fit` and `predict`, and in a SavedModel. They are computed in float32 and
-    rounded once to the layer's compute type. An activation has the bits of the compiler that runs
-    it.
-
-    Values that are not finite are never hidden. Weights with such values are refused when they are
-    quantized. An input row with an infinity or NaN gives NaN in all its outputs, and a column whose
+    Values that are not finite are never hidden. Such weights are rejected when they are quantized.
+    An input row with an infinity or NaN gives NaN in all its outputs, and a column whose
     `kernel_scale` is not finite and positive gives NaN.
 
     Args:
         units: width of the output, at least 1.
         activation: name or function, as for `keras.layers.Dense`.
-        use_bias: whether a bias is added.
+        use_bias: whether to add a bias.
         backend: `auto`, `native` or `tf`; see `quantized_matmul`.
-        kernel_initializer: initial kernel, quantized by column when the layer is built.
-        bias_initializer: initial bias.
+        kernel_initializer: initializer of the kernel, which is quantized by column.
+        bias_initializer: initializer of the bias.
         **kwargs: arguments of `keras.layers.Layer`. The product is float32 for every dtype.
 
     Call arguments:
@@ -48,7 +43,20 @@ class QuantizedDense(keras.layers.Layer):
         Float `[..., units]`.
 
     Raises:
-        InputError: an argument is out of its range, or the initial kernel is not finite.
+        InputError: an argument is out of range, or the initial kernel is not finite.
+
+    Example:
+        ```python
+        import keras
+        import numpy as np
+        from keras_mtl import QuantizedDense
+
+        dense = keras.layers.Dense(4, activation="relu")
+        x = np.random.default_rng(1).normal(size=(3, 8)).astype(np.float32)
+        exact = dense(x)
+        layer = QuantizedDense.from_dense(dense)
+        np.testing.assert_allclose(layer(x), exact, atol=0.05)
+        ```
 
     Reference: symmetric W8A8 as in Keras 3's `AbsMaxQuantizer`.
     """
@@ -108,22 +116,25 @@ class QuantizedDense(keras.layers.Layer):
 
     @classmethod
     def from_dense(cls, dense: keras.layers.Dense, **kwargs: Any) -> Self:
-        """Makes the layer of a built `keras.layers.Dense`, in float or quantized to int8.
+        """Converts a built `keras.layers.Dense`, in float or quantized to int8.
 
         Args:
             dense: the layer.
-            **kwargs: arguments of the constructor that should differ.
+            **kwargs: arguments of the constructor that override those of `dense`.
+
+        Returns:
+            A built layer.
 
         Raises:
-            InputError: the layer is not built, has LoRA weights, has another quantization, or its
+            InputError: the layer is not built, has LoRA weights or another quantization, or its
                 weights are not finite.
         """
         if not dense.built:
-            raise InputError(f"layer {dense.name!r} has no weights yet: build or call it first")
+            raise InputError(f"layer {dense.name!r} has no weights yet; build or call it first")
         if getattr(dense, "lora_enabled", False) or dense.quantization_mode not in (None, "int8"):
             raise InputError(
                 f"layer {dense.name!r} has LoRA weights or the quantization "
-                f"{dense.quantization_mode!r}: give a plain layer, or one of quantize('int8')"
+                f"{dense.quantization_mode!r}; give a plain layer or one after quantize('int8')"
             )
         arguments = {"activation": dense.activation, "use_bias": dense.use_bias, **kwargs}
         layer = cls(dense.units, **arguments)
@@ -132,7 +143,7 @@ class QuantizedDense(keras.layers.Layer):
             _check_scale(scale, dense.name)
         else:
             kernel, scale = quantize_columns(np.asarray(dense.kernel, np.float32), dense.name)
-        layer.kernel_initializer = keras.initializers.get("zeros")  # Replaced at once.
+        layer.kernel_initializer = keras.initializers.get("zeros")  # The kernel is assigned below.
         layer.build((None, kernel.shape[0]))
         layer.kernel_initializer = keras.initializers.get(
             kwargs.get("kernel_initializer", "glorot_uniform")
@@ -147,7 +158,7 @@ class QuantizedDense(keras.layers.Layer):
         rows = tf.cast(inputs, tf.float32)
         kernel = tf.convert_to_tensor(self.kernel)
         outputs = quantized_matmul(rows, kernel, self._column_scales(), self.backend)
-        # One rounding to the compute type, at the end: XLA would drop one before the sum.
+        # Round once to the compute dtype, at the end: XLA would drop a rounding before the sum.
         wide = tf.float64 if self.compute_dtype == "float64" else tf.float32
         outputs = tf.cast(outputs, wide)
         if self.bias is not None:
@@ -156,13 +167,13 @@ class QuantizedDense(keras.layers.Layer):
         return outputs if self.activation is None else self.activation(outputs)
 
     def _column_scales(self) -> Any:
-        """Returns the value of one int8 step of each column, float32 [N]; Keras keeps its inverse.
+        """Returns the value of one int8 step in each column, float32 [N]; Keras stores its inverse.
 
-        A scale that no finite kernel has gives NaN, so a broken column shows.
+        A scale that no finite kernel can have gives NaN, so a broken column is visible.
         """
         factors = tf.convert_to_tensor(self.kernel_scale)
         valid = tf.math.is_finite(factors) & (factors > 0)
-        # With a constant numerator, 1 / x, graphs would hold a Reciprocal, whose bits differ.
+        # With a constant numerator, 1 / x, graphs would contain a Reciprocal, whose bits differ.
         return tf.where(valid, 1.0, float("nan")) / factors
 
     def compute_output_shape(self, input_shape: Any) -> Any:
@@ -188,12 +199,11 @@ def quantize_columns(kernel: np.ndarray, layer_name: str) -> tuple[np.ndarray, n
         layer_name: name of the layer, for the message.
 
     Returns:
-        int8 [K, N] in [-127, 127], and Keras' `kernel_scale`, float32 [N]: 127 / absmax, and 1 for
-        a column of zeros. `values / kernel_scale` is the kernel again, each entry within half a
-        step.
+        int8 [K, N] in [-127, 127], and Keras' `kernel_scale`, float32 [N]: 127 / absmax, or 1 for
+        a column of zeros. `values / kernel_scale` restores the kernel to within half a step.
 
     Raises:
-        InputError: a value is NaN or infinite, which int8 would hide.
+        InputError: a value is NaN or infinite, which int8 cannot represent.
     """
     bad = np.argwhere(~np.isfinite(kernel))
     if len(bad):
@@ -211,7 +221,7 @@ def quantize_columns(kernel: np.ndarray, layer_name: str) -> tuple[np.ndarray, n
 
 
 def _check_scale(scale: np.ndarray, layer_name: str) -> None:
-    """Raises InputError if Keras made the scale from a kernel that was not finite."""
+    """Raises InputError if Keras computed the scale from a kernel that was not finite."""
     bad = np.flatnonzero(~(np.isfinite(scale) & (scale > 0)))
     if len(bad):
         raise InputError(

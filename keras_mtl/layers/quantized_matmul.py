@@ -1,4 +1,4 @@
-"""Product of float rows with int8 weights, in C++ or in plain TensorFlow: the same bits."""
+"""Products of float rows with int8 weights, with the same bits in C++ and plain TensorFlow."""
 
 from typing import Any
 
@@ -11,33 +11,34 @@ BACKENDS = ("auto", "native", "tf")
 
 # Bits of a float32 NaN without its payload: the exponent and the quiet bit.
 _NAN_BITS = 0x7FC00000
-# Below this a row counts as zeros, so that 127 / absmax stays finite; cc/kernels/rows-inl.h.
+# A row below this magnitude counts as zeros, so that 127 / absmax is finite; see
+# cc/kernels/rows-inl.h.
 _TINY = 1e-30
-# Number of products of 127 * 127 that float32, with its 24 bits, adds up exactly: 1040.
+# float32 has 24 bits, so it adds up to 1040 products of 127 * 127 exactly; a power of 2 below.
 _EXACT_DEPTH = 1024
-# Number of products of 127 * 128 that fit int32, rounded down to a power of 2.
+# Number of products of 127 * 128 that int32 can add up, rounded down to a power of 2.
 _MOST_DEPTH = 1 << 17
 
 
 def quantized_matmul(
     x: tf.Tensor, weights: tf.Tensor, scales: tf.Tensor, backend: str = "auto"
 ) -> tf.Tensor:
-    """Multiplies rows, quantized to int8 on the fly, with int8 weights.
+    """Multiplies rows, which are quantized to int8 on the fly, by int8 weights.
 
-    Each row has its own scale, absmax / 127; halves round to even. The sum of products is exact,
-    and `sum * (scale of the row * scale of the column)` is the result. Both backends give the
-    same bits: eagerly, in a graph and compiled by XLA.
+    Each row has its own scale, absmax / 127, and halves round to even. The sum of products is
+    exact, and the result is `sum * (scale of the row * scale of the column)`. Both backends give
+    the same bits: eagerly, in a graph and compiled by XLA.
 
     Values that are not finite are never hidden. A row of `x` with an infinity or NaN gives NaN
     in every column, and a column whose scale is NaN gives NaN in every row. A row of zeros gives
     zeros.
 
-    The gradient is that of the product with the same weights without rounding (straight through).
+    The gradient is that of the same product without rounding of `x` (straight-through estimator).
 
     Args:
         x: float32 [..., K].
         weights: int8 [K, N]; K at most 131072.
-        scales: float32 [N], value of one step of each column's weights.
+        scales: float32 [N], value of one int8 step in each column of `weights`.
         backend: `native`: the operation `KerasMtl>QuantizedMatMul`, which runs on CPUs and
             cannot be compiled by XLA; `tf`: plain TensorFlow, for every device and XLA; `auto`:
             `native` if it is built, TensorFlow sees no accelerator and the function is not
@@ -47,8 +48,8 @@ def quantized_matmul(
         float32 [..., N].
 
     Raises:
-        InputError: an unknown backend, or more than 131072 rows of weights.
-        NativeError: `native`, and the operation cannot be loaded.
+        InputError: the backend is unknown, or `weights` has more than 131072 rows.
+        NativeError: the backend is `native`, but the operation cannot be loaded.
     """
     check_backend(backend)
     x = tf.convert_to_tensor(x)
@@ -82,30 +83,30 @@ def _plain(x: tf.Tensor, weights: tf.Tensor, scales: tf.Tensor) -> Any:
     used = finite & (absmax >= _TINY)
     absmax = tf.where(used, absmax, 127.0)
     rows = tf.round(tf.where(used, x, 0.0) * (127.0 / absmax))
-    # XLA would replace a division by a constant by a product, which rounds otherwise; this divisor
-    # is none to it.
+    # XLA replaces a division by a constant with a product, which rounds differently. To XLA, this
+    # divisor is not a constant.
     steps = tf.where(used, 127.0, 1.0)
     row_scales = tf.where(used, absmax / steps, 1.0)
     total = tf.cast(_exact_product(rows, weights), tf.float32)
     product = total * (row_scales * scales)
-    # Rows with an infinity or NaN become NaN by their bits. The integer operation also keeps XLA
-    # from fusing the product with a sum that follows it: that would round once, not twice.
+    # Setting bits makes NaN of rows with an infinity or NaN. The integer operation also keeps XLA
+    # from fusing the product with a following sum, which would round once instead of twice.
     nan_bits = tf.where(finite, 0, _NAN_BITS)
     product = tf.bitcast(tf.bitwise.bitwise_or(tf.bitcast(product, tf.int32), nan_bits), tf.float32)
     return product, lambda upstream: _gradients(upstream, weights, scales, product)
 
 
 def _exact_product(rows: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
-    """int32 [..., N]: float32 [..., K] of whole numbers times int8 [K, N].
+    """Returns int32 [..., N], the product of float32 [..., K] of whole numbers and int8 [K, N].
 
-    In float32 by parts of K that are exact, whatever order they are added in: also on devices that
-    round factors to 8 bits (TF32, bfloat16), because int8 needs 7.
+    It is computed in float32, in parts of K whose sums are exact in any order. This also holds on
+    devices that round factors to 8 bits (TF32, bfloat16), because int8 needs 7 bits.
     """
     depth = weights.shape[0]
     if depth is None:
-        raise InputError("weights must have a static shape")
+        raise InputError("weights must have a static first dimension")
     if depth > _MOST_DEPTH:
-        raise InputError(f"weights have {depth} rows; at most {_MOST_DEPTH} fit exact sums")
+        raise InputError(f"weights have {depth} rows; at most {_MOST_DEPTH} give exact sums")
     total = tf.zeros([*tf.unstack(tf.shape(rows)[:-1]), tf.shape(weights)[1]], tf.int32)
     for begin in range(0, depth, _EXACT_DEPTH):
         end = min(begin + _EXACT_DEPTH, depth)
@@ -118,7 +119,7 @@ def _gradients(
     upstream: tf.Tensor, weights: tf.Tensor, scales: tf.Tensor, product: tf.Tensor
 ) -> tuple[tf.Tensor, None, tf.Tensor]:
     to_x = tf.linalg.matmul(upstream * scales, tf.cast(weights, tf.float32), transpose_b=True)
-    # product / scale is the derivative; a column of scale 0 has the product 0 too.
+    # The derivative is product / scale; in a column of scale 0, the product is 0 too.
     slope = tf.math.divide_no_nan(upstream * product, scales)
     return to_x, None, tf.reduce_sum(slope, axis=tf.range(tf.rank(upstream) - 1))
 

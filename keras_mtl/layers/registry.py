@@ -1,6 +1,6 @@
 """Sub-layers of the Transformer by name: feed-forward blocks and normalizations.
 
-`keras_mtl.layers.contract` checks what a registered class must do.
+`keras_mtl.layers.contract` checks that a registered class keeps its contract.
 """
 
 from collections.abc import Callable, Mapping
@@ -29,32 +29,68 @@ NORMS = Registry[keras.layers.Layer](
 
 
 def register_feed_forward(name: str) -> Callable[[_Class], _Class]:
-    """Class decorator: makes a Keras layer a feed-forward block that `task.model` can choose.
+    """Registers a Keras layer as a feed-forward block; a class decorator.
 
     The constructor gets `intermediate_dim`, `activation`, `dropout`, `seed`, `name` and `dtype` by
-    name, as `FeedForward` does. Its other keyword-only arguments are what
-    `task.model.feed_forward_parameters` sets.
+    name, like `FeedForward`. `task.model.feed_forward_parameters` sets its other keyword-only
+    arguments.
 
     Args:
-        name: value of `task.model.feed_forward`.
+        name: value of `task.model.feed_forward` that selects the layer.
+
+    Returns:
+        The decorator.
 
     Raises:
         ConfigError: the name is taken, or the class is not such a layer.
+
+    Example:
+        ```python
+        import keras
+        from keras_mtl import layers
+
+        @layers.register_feed_forward("linear")
+        @keras.saving.register_keras_serializable(package="example")
+        class LinearBlock(keras.layers.Layer):
+            def __init__(self, intermediate_dim, activation, dropout, seed, **kwargs):
+                super().__init__(**kwargs)
+
+            def build(self, input_shape):
+                self.dense = keras.layers.Dense(input_shape[-1], dtype=self.dtype_policy)
+                self.dense.build(input_shape)
+
+            def call(self, inputs, training=False):
+                return self.dense(inputs)
+        ```
     """
     return _decorator("register_feed_forward", FEED_FORWARDS, name, _BLOCK)
 
 
 def register_norm(name: str) -> Callable[[_Class], _Class]:
-    """Class decorator: makes a Keras layer a normalization that `task.model` can choose.
+    """Registers a Keras layer as a normalization; a class decorator.
 
-    The constructor gets `name` and `dtype` by name. Its other keyword-only arguments are what
-    `task.model.norm_parameters` sets.
+    The constructor gets `name` and `dtype` by name. `task.model.norm_parameters` sets its other
+    keyword-only arguments.
 
     Args:
-        name: value of `task.model.norm`.
+        name: value of `task.model.norm` that selects the layer.
+
+    Returns:
+        The decorator.
 
     Raises:
         ConfigError: the name is taken, or the class is not such a layer.
+
+    Example:
+        ```python
+        import keras
+        from keras_mtl import layers
+
+        @layers.register_norm("keras_rms")
+        @keras.saving.register_keras_serializable(package="example")
+        class KerasRms(keras.layers.RMSNormalization):
+            pass
+        ```
     """
     return _decorator("register_norm", NORMS, name, ())
 
@@ -62,12 +98,12 @@ def register_norm(name: str) -> Callable[[_Class], _Class]:
 def create_feed_forward(
     name: str, parameters: Mapping[str, Any] | None, /, **arguments: Any
 ) -> keras.layers.Layer:
-    """Makes a feed-forward block.
+    """Creates a feed-forward block.
 
     Args:
         name: a registered name.
-        parameters: its own parameters.
-        **arguments: those that every block gets; see `register_feed_forward`.
+        parameters: the parameters of the block.
+        **arguments: arguments that every block gets; see `register_feed_forward`.
 
     Raises:
         ConfigError: the name or a parameter is unknown or missing.
@@ -82,11 +118,11 @@ def create_norm(
     /,
     **arguments: Any,
 ) -> keras.layers.Layer:
-    """Makes a normalization.
+    """Creates a normalization.
 
     Args:
         name: a registered name.
-        parameters: its own parameters.
+        parameters: the parameters of the normalization.
         layer_norm_epsilon: `epsilon` of `LayerNorm`; other normalizations have their own.
         **arguments: `name` and `dtype`.
 
@@ -105,7 +141,7 @@ def _create(
     arguments: dict[str, Any],
 ) -> keras.layers.Layer:
     layer = registry.create(name, parameters or {}, **arguments)
-    # What is position-wise needs no mask, and Keras would warn that it drops the encoder's.
+    # A position-wise layer needs no mask; otherwise Keras warns that it drops the encoder's.
     layer.supports_masking = True
     return layer
 
@@ -122,8 +158,8 @@ def _decorator(
         missing = [argument for argument in supplied if argument not in known]
         if missing:
             raise ConfigError(
-                f"the {kind} {name!r} ({cls.__qualname__}) does not take {', '.join(missing)}; the "
-                f"model gives its constructor {', '.join((*supplied, *_KERAS))}, each by name"
+                f"the {kind} {name!r} ({cls.__qualname__}) does not take {', '.join(missing)}; its "
+                f"constructor must take {', '.join((*supplied, *_KERAS))} by name"
             )
         registry.add(name, cls)
         return cls

@@ -1,4 +1,4 @@
-"""Multi-head self-attention with one fused projection, in parallel and step by step."""
+"""Multi-head self-attention with one fused projection, for whole sequences and step by step."""
 
 from typing import Any
 
@@ -14,22 +14,22 @@ from keras_mtl.layers.dropout import Dropout, seed_config
 class SelfAttention(keras.layers.Layer):
     """Multi-head self-attention.
 
-    Query, key and value come from one matrix product with a kernel `[dim, 3 * dim]`, columns
-    ordered query, key, value, head by head. The query is scaled by head_dim^-0.5 at run time, not
-    in its weights.
+    Query, key and value come from one matrix product with a kernel `[dim, 3 * dim]`, whose columns
+    are ordered query, key, value, and by head within each. The query is scaled by head_dim^-0.5 at
+    run time, not in its weights.
 
     Args:
-        num_heads: heads; divides the last dimension of the input.
-        dropout: dropout on the attention weights, in [0, 1).
+        num_heads: number of heads; must divide the last dimension of the input.
+        dropout: dropout rate on the attention weights, in [0, 1).
         use_bias: whether the projections have a bias.
-        seed: an integer or a `keras.random.SeedGenerator` to share.
+        seed: an integer, or a `keras.random.SeedGenerator` that is shared with other layers.
         **kwargs: arguments of `keras.layers.Layer`.
 
     Call arguments:
         inputs: float `[batch, time, dim]`.
-        mask: bool `[batch, time]`, false on padding; None when nothing is padded.
-        use_causal_mask: whether a position sees only itself and those before it.
-        training: whether dropout drops.
+        mask: bool `[batch, time]`, false on padding; None means no padding.
+        use_causal_mask: whether a position attends only to itself and earlier positions.
+        training: whether dropout is active.
 
     Returns:
         Float `[batch, time, dim]`.
@@ -37,9 +37,14 @@ class SelfAttention(keras.layers.Layer):
     Raises:
         ValueError: `dim` is not a multiple of `num_heads`.
 
-    Examples:
-        >>> SelfAttention(num_heads=4)(keras.ops.ones([2, 5, 16])).shape
-        TensorShape([2, 5, 16])
+    Example:
+        ```python
+        import keras
+        from keras_mtl.layers import SelfAttention
+
+        attention = SelfAttention(num_heads=4)
+        attention(keras.ops.ones([2, 5, 16])).shape  # TensorShape([2, 5, 16])
+        ```
 
     Reference: Vaswani et al., arXiv 1706.03762, section 3.2.2.
     """
@@ -98,7 +103,7 @@ class SelfAttention(keras.layers.Layer):
         return self.output_projection(attention.merge_heads(context))
 
     def start(self, batch: int | tf.Tensor, beams: int, max_length: int) -> dict[str, tf.Tensor]:
-        """Returns empty caches: zeros `[batch, beams, heads, max_length, head_dim]`."""
+        """Returns empty caches, zeros `[batch, beams, heads, max_length, head_dim]`."""
         head_dim = self.output_projection.units // self.num_heads
         zeros = tf.zeros([batch, beams, self.num_heads, max_length, head_dim], self.compute_dtype)
         return {"key": zeros, "value": zeros}
@@ -106,15 +111,15 @@ class SelfAttention(keras.layers.Layer):
     def step(
         self, inputs: tf.Tensor, index: tf.Tensor, cache: dict[str, tf.Tensor]
     ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
-        """One position of causal self-attention.
+        """Computes one position of causal self-attention.
 
         Args:
             inputs: float `[batch, beams, dim]`, the inputs at position `index`.
             index: int32 scalar, the position, in [0, max_length).
-            cache: keys and values of the positions before; see `start`.
+            cache: keys and values of the earlier positions; see `start`.
 
         Returns:
-            Float `[batch, beams, dim]`, and the cache with this position written.
+            Float `[batch, beams, dim]`, and the cache that includes this position.
         """
         shape = tf.shape(inputs)
         batch, beams = inputs.shape[0] or shape[0], inputs.shape[1] or shape[1]

@@ -1,4 +1,4 @@
-"""Sinusoidal positions."""
+"""Sinusoidal position encodings."""
 
 import math
 from typing import Any
@@ -9,18 +9,18 @@ import tensorflow as tf
 
 @keras.saving.register_keras_serializable(package="keras_mtl")
 class SinePositionEncoding(keras.layers.Layer):
-    """Adds sinusoids of the position: sines in the first half of the channels, cosines after.
+    """Adds sinusoids of the position: sines in the first half of the channels, then cosines.
 
-    Channel i of dim / 2 has the wavelength 2π · max_wavelength^(i / (dim / 2 - 1)), positions count
-    from 0: tensor2tensor's layout, which differs from the paper's interleaved one by a permutation
-    of channels only.
+    Channel i of each half has the wavelength 2π · max_wavelength^(i / (dim / 2 - 1)). Positions
+    count from 0. This is tensor2tensor's layout; it is a permutation of the channels of the paper's
+    interleaved layout.
 
     Args:
-        max_wavelength: longest wavelength / 2π.
+        max_wavelength: longest wavelength divided by 2π.
         **kwargs: arguments of `keras.layers.Layer`.
 
     Call arguments:
-        inputs: float `[batch, time, dim]`, dim even.
+        inputs: float `[batch, time, dim]`; dim must be even.
         start_index: position of the first time step; an integer or an int32 scalar.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Token embeddings that can also project to logits."""
+"""Token embeddings, which can also project to logits."""
 
 from typing import Any
 
@@ -8,15 +8,15 @@ import tensorflow as tf
 
 @keras.saving.register_keras_serializable(package="keras_mtl")
 class TokenEmbedding(keras.layers.Layer):
-    """Looks ids up in a table, scaled by √hidden_dim; `logits` multiplies by the same table.
+    """Looks up ids in a table and scales by √hidden_dim; `logits` multiplies by the same table.
 
-    The table is drawn from a normal distribution of deviation hidden_dim^-0.5: embeddings have unit
-    variance after scaling, and tied logits start near unit variance too.
+    The initial table has a normal distribution with standard deviation hidden_dim^-0.5, so scaled
+    embeddings have unit variance, and tied logits start near unit variance too.
 
     Args:
         vocabulary_size: number of ids.
         hidden_dim: width of an embedding.
-        mask_id: id of padding: `compute_mask` is false there; None masks nothing.
+        mask_id: id of padding, for which `compute_mask` returns false; None masks nothing.
         **kwargs: arguments of `keras.layers.Layer`.
 
     Call arguments:
@@ -35,7 +35,7 @@ class TokenEmbedding(keras.layers.Layer):
         self.vocabulary_size = vocabulary_size
         self.hidden_dim = hidden_dim
         self.mask_id = mask_id
-        # Ids must not be cast to the compute type: float16 and bfloat16 cannot count them.
+        # Ids must not be cast to the compute dtype: float16 and bfloat16 cannot represent them all.
         self.autocast = False
 
     def build(self, input_shape: Any = None) -> None:
@@ -52,7 +52,7 @@ class TokenEmbedding(keras.layers.Layer):
         return tf.cast(rows, self.compute_dtype) * tf.cast(self.hidden_dim**0.5, self.compute_dtype)
 
     def logits(self, inputs: tf.Tensor) -> tf.Tensor:
-        """Projects float `[..., hidden_dim]` to `[..., vocabulary_size]`, unscaled, no bias."""
+        """Projects float `[..., hidden_dim]` to `[..., vocabulary_size]`, without scale or bias."""
         table = tf.cast(tf.convert_to_tensor(self.embeddings), self.compute_dtype)
         rows = tf.reshape(tf.cast(inputs, self.compute_dtype), [-1, self.hidden_dim])
         outputs = tf.matmul(rows, table, transpose_b=True)

@@ -1,4 +1,4 @@
-"""One layer of the decoder, in parallel and step by step."""
+"""The decoder layer of the Transformer, for whole sequences and step by step."""
 
 import functools
 from collections.abc import Mapping
@@ -16,30 +16,30 @@ from keras_mtl.layers.self_attention import SelfAttention
 
 @keras.saving.register_keras_serializable(package="keras_mtl")
 class TransformerDecoderLayer(keras.layers.Layer):
-    """Pre-norm causal self-attention, cross-attention and feed-forward block with residuals.
+    """Pre-norm causal self-attention, cross-attention and a feed-forward block, with residuals.
 
-    Padding at the end of the target needs no mask: a causal position never sees what follows it.
+    Padding at the end of the target needs no mask: a position never attends to later positions.
 
     Args:
         intermediate_dim: width inside the feed-forward block.
-        num_heads: attention heads; divides the width of the input.
-        dropout: dropout on each sublayer's output.
-        attention_dropout: dropout on attention weights.
-        activation_dropout: dropout inside the feed-forward block.
+        num_heads: number of attention heads; must divide the width of the input.
+        dropout: dropout rate on the output of each sub-layer, in [0, 1).
+        attention_dropout: dropout rate on attention weights, in [0, 1).
+        activation_dropout: dropout rate inside the feed-forward block, in [0, 1).
         activation: `relu`, `gelu` or `silu`.
-        layer_norm_epsilon: added to the variance by the norm `layer_norm`.
-        feed_forward: registered feed-forward block.
-        feed_forward_parameters: parameters of the layer itself.
-        norm: registered normalization.
-        norm_parameters: parameters of the layer itself.
-        seed: an integer or a `keras.random.SeedGenerator` to share.
+        layer_norm_epsilon: `epsilon` of the norm `layer_norm`.
+        feed_forward: name of a registered feed-forward block.
+        feed_forward_parameters: parameters of that block.
+        norm: name of a registered normalization.
+        norm_parameters: parameters of that normalization.
+        seed: an integer, or a `keras.random.SeedGenerator` that is shared with other layers.
         **kwargs: arguments of `keras.layers.Layer`.
 
     Call arguments:
         inputs: float `[batch, time, dim]`.
         memory: float `[batch, source_time, memory_dim]`.
-        memory_mask: bool `[batch, source_time]`, false on padding; None when nothing is padded.
-        training: whether dropout drops.
+        memory_mask: bool `[batch, source_time]`, false on padding; None means no padding.
+        training: whether dropout is active.
 
     Returns:
         Float `[batch, time, dim]`.
@@ -135,12 +135,12 @@ class TransformerDecoderLayer(keras.layers.Layer):
 
         Args:
             memory: float `[batch, source_time, memory_dim]`.
-            beams: hypotheses for each sentence.
-            max_length: most positions that will be decoded.
+            beams: number of hypotheses of each sentence.
+            max_length: largest number of positions that will be decoded.
 
         Returns:
-            `self`: keys and values `[batch, beams, heads, max_length, head_dim]`, zero; `cross`:
-            keys and values `[batch, heads, source_time, head_dim]` of the memory.
+            `self`: keys and values `[batch, beams, heads, max_length, head_dim]`, all zero.
+            `cross`: keys and values of the memory, `[batch, heads, source_time, head_dim]`.
         """
         batch = memory.shape[0] or tf.shape(memory)[0]
         return {
@@ -156,15 +156,15 @@ class TransformerDecoderLayer(keras.layers.Layer):
         memory_mask: tf.Tensor | None,
         weights: list[tf.Tensor] | None = None,
     ) -> tuple[tf.Tensor, dict[str, dict[str, tf.Tensor]]]:
-        """One position.
+        """Computes one position.
 
         Args:
             inputs: float `[batch, beams, dim]`, the inputs at position `index`.
             index: int32 scalar, in [0, max_length).
-            cache: from `start` or the step before.
+            cache: from `start` or the previous step.
             memory_mask: bool `[batch, source_time]`.
-            weights: gets the weights of cross-attention, float32 `[batch, beams, source_time]`;
-                None does not compute them.
+            weights: list to which the weights of cross-attention are appended, float32
+                `[batch, beams, source_time]`; None does not compute them.
 
         Returns:
             Float `[batch, beams, dim]` and the new cache.

@@ -1,4 +1,4 @@
-"""One layer of the encoder."""
+"""The encoder layer of the Transformer."""
 
 import functools
 from collections.abc import Mapping
@@ -15,27 +15,27 @@ from keras_mtl.layers.self_attention import SelfAttention
 
 @keras.saving.register_keras_serializable(package="keras_mtl")
 class TransformerEncoderLayer(keras.layers.Layer):
-    """Pre-norm self-attention and feed-forward block, each with dropout and a residual.
+    """Pre-norm self-attention and a feed-forward block, each with dropout and a residual.
 
     Args:
         intermediate_dim: width inside the feed-forward block.
-        num_heads: attention heads; divides the width of the input.
-        dropout: dropout on each sublayer's output.
-        attention_dropout: dropout on attention weights.
-        activation_dropout: dropout inside the feed-forward block.
+        num_heads: number of attention heads; must divide the width of the input.
+        dropout: dropout rate on the output of each sub-layer, in [0, 1).
+        attention_dropout: dropout rate on attention weights, in [0, 1).
+        activation_dropout: dropout rate inside the feed-forward block, in [0, 1).
         activation: `relu`, `gelu` or `silu`.
-        layer_norm_epsilon: added to the variance by the norm `layer_norm`.
-        feed_forward: registered feed-forward block.
-        feed_forward_parameters: parameters of the layer itself.
-        norm: registered normalization.
-        norm_parameters: parameters of the layer itself.
-        seed: an integer or a `keras.random.SeedGenerator` to share.
+        layer_norm_epsilon: `epsilon` of the norm `layer_norm`.
+        feed_forward: name of a registered feed-forward block.
+        feed_forward_parameters: parameters of that block.
+        norm: name of a registered normalization.
+        norm_parameters: parameters of that normalization.
+        seed: an integer, or a `keras.random.SeedGenerator` that is shared with other layers.
         **kwargs: arguments of `keras.layers.Layer`.
 
     Call arguments:
         inputs: float `[batch, time, dim]`.
-        mask: bool `[batch, time]`, false on padding; None when nothing is padded.
-        training: whether dropout drops.
+        mask: bool `[batch, time]`, false on padding; None means no padding.
+        training: whether dropout is active.
 
     Returns:
         Float `[batch, time, dim]`.

@@ -1,4 +1,4 @@
-"""The stack of decoder layers, in parallel and step by step."""
+"""The decoder of the Transformer, for whole sequences and step by step."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,31 +14,31 @@ from keras_mtl.layers.registry import create_norm
 
 @keras.saving.register_keras_serializable(package="keras_mtl")
 class TransformerDecoder(keras.layers.Layer):
-    """Dropout on the embeddings, decoder layers, a final normalization, a projection if asked.
+    """A stack of decoder layers, with a final normalization and an optional projection.
 
     Args:
-        num_layers: decoder layers.
+        num_layers: number of decoder layers.
         intermediate_dim: width inside the feed-forward blocks.
-        num_heads: attention heads.
-        dropout: dropout on embeddings and on each sublayer's output.
-        attention_dropout: dropout on attention weights.
-        activation_dropout: dropout inside the feed-forward blocks.
+        num_heads: number of attention heads.
+        dropout: dropout rate on embeddings and on the output of each sub-layer, in [0, 1).
+        attention_dropout: dropout rate on attention weights, in [0, 1).
+        activation_dropout: dropout rate inside the feed-forward blocks, in [0, 1).
         activation: `relu`, `gelu` or `silu`.
-        vocabulary_size: width of the decoder's own projection to logits; None has none, and the
-            decoder returns hidden states.
-        seed: an integer or a `keras.random.SeedGenerator` to share.
-        feed_forward: registered feed-forward block.
-        feed_forward_parameters: parameters of the layer itself.
-        norm: registered normalization.
-        norm_parameters: parameters of the layer itself.
+        vocabulary_size: width of the decoder's own projection to logits; with None, the decoder
+            has no projection and returns hidden states.
+        seed: an integer, or a `keras.random.SeedGenerator` that is shared with other layers.
+        feed_forward: name of a registered feed-forward block.
+        feed_forward_parameters: parameters of that block.
+        norm: name of a registered normalization.
+        norm_parameters: parameters of that normalization.
         **kwargs: arguments of `keras.layers.Layer`.
 
     Call arguments:
         inputs: float `[batch, time, dim]`: embeddings with positions.
         memory: float `[batch, source_time, memory_dim]`.
-        memory_mask: bool `[batch, source_time]`, false on padding; None when nothing is padded.
-        training: whether dropout drops.
-        project: whether the projection is applied, if there is one.
+        memory_mask: bool `[batch, source_time]`, false on padding; None means no padding.
+        training: whether dropout is active.
+        project: whether to apply the projection, if there is one.
 
     Returns:
         Float `[batch, time, dim]`, or `[batch, time, vocabulary_size]`.
@@ -100,7 +100,7 @@ class TransformerDecoder(keras.layers.Layer):
             )
             for i in range(num_layers)
         ]
-        # tf.train.Checkpoint follows attributes and, with Keras 3, not the members of a list.
+        # tf.train.Checkpoint tracks attributes but, with Keras 3, not the members of a list.
         for i, layer in enumerate(self.layers):
             setattr(self, f"layer_{i}", layer)
         self.final_norm = create_norm(norm, norm_parameters, dtype=policy, name="final_norm")
@@ -132,7 +132,7 @@ class TransformerDecoder(keras.layers.Layer):
         return self._finish(x, project)
 
     def start(self, memory: tf.Tensor, beams: int, max_length: int) -> dict[str, dict]:
-        """Returns the caches of each layer by its name; see `TransformerDecoderLayer.start`."""
+        """Returns the caches of each layer by name; see `TransformerDecoderLayer.start`."""
         return {layer.name: layer.start(memory, beams, max_length) for layer in self.layers}
 
     def step(
@@ -143,18 +143,18 @@ class TransformerDecoder(keras.layers.Layer):
         memory_mask: tf.Tensor | None,
         weights: list[tf.Tensor] | None = None,
     ) -> tuple[tf.Tensor, dict[str, dict]]:
-        """One position through all layers.
+        """Computes one position in all layers.
 
         Args:
             inputs: float `[batch, beams, dim]`, embeddings of the tokens at position `index`.
             index: int32 scalar, in [0, max_length).
-            caches: from `start` or the step before.
+            caches: from `start` or the previous step.
             memory_mask: bool `[batch, source_time]`.
-            weights: gets the last layer's weights of attention to the memory, float32 `[batch,
-                beams, source_time]`; None does not compute them.
+            weights: list to which the last layer's weights of attention to the memory are appended,
+                float32 `[batch, beams, source_time]`; None does not compute them.
 
         Returns:
-            What `call` returns for this position, `[batch, beams, ...]`, and the new caches.
+            The result of `call` for this position, `[batch, beams, ...]`, and the new caches.
         """
         x = tf.cast(inputs, self.compute_dtype)
         new = {}

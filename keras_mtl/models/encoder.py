@@ -1,4 +1,4 @@
-"""The stack of encoder layers."""
+"""The encoder of the Transformer."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,27 +14,27 @@ from keras_mtl.layers.registry import create_norm
 
 @keras.saving.register_keras_serializable(package="keras_mtl")
 class TransformerEncoder(keras.layers.Layer):
-    """Dropout on the embeddings, encoder layers, a final layer normalization.
+    """A stack of encoder layers, with dropout on the embeddings and a final normalization.
 
     Args:
-        num_layers: encoder layers.
+        num_layers: number of encoder layers.
         intermediate_dim: width inside the feed-forward blocks.
-        num_heads: attention heads.
-        dropout: dropout on embeddings and on each sublayer's output.
-        attention_dropout: dropout on attention weights.
-        activation_dropout: dropout inside the feed-forward blocks.
+        num_heads: number of attention heads.
+        dropout: dropout rate on embeddings and on the output of each sub-layer, in [0, 1).
+        attention_dropout: dropout rate on attention weights, in [0, 1).
+        activation_dropout: dropout rate inside the feed-forward blocks, in [0, 1).
         activation: `relu`, `gelu` or `silu`.
-        seed: an integer or a `keras.random.SeedGenerator` to share.
-        feed_forward: registered feed-forward block.
-        feed_forward_parameters: parameters of the layer itself.
-        norm: registered normalization.
-        norm_parameters: parameters of the layer itself.
+        seed: an integer, or a `keras.random.SeedGenerator` that is shared with other layers.
+        feed_forward: name of a registered feed-forward block.
+        feed_forward_parameters: parameters of that block.
+        norm: name of a registered normalization.
+        norm_parameters: parameters of that normalization.
         **kwargs: arguments of `keras.layers.Layer`.
 
     Call arguments:
         inputs: float `[batch, time, dim]`: embeddings with positions.
-        mask: bool `[batch, time]`, false on padding; None when nothing is padded.
-        training: whether dropout drops.
+        mask: bool `[batch, time]`, false on padding; None means no padding.
+        training: whether dropout is active.
 
     Returns:
         Float `[batch, time, dim]`.
@@ -94,7 +94,7 @@ class TransformerEncoder(keras.layers.Layer):
             )
             for i in range(num_layers)
         ]
-        # tf.train.Checkpoint follows attributes and, with Keras 3, not the members of a list.
+        # tf.train.Checkpoint tracks attributes but, with Keras 3, not the members of a list.
         for i, layer in enumerate(self.layers):
             setattr(self, f"layer_{i}", layer)
         self.final_norm = create_norm(norm, norm_parameters, dtype=policy, name="final_norm")

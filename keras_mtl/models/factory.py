@@ -1,4 +1,4 @@
-"""From the configuration to a built model."""
+"""Builds the model of a configuration."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -19,21 +19,20 @@ def build_transformer(
 ) -> Transformer:
     """Builds the Transformer of a configuration, with its variables.
 
-    Call it inside `strategy.scope()`, and under the dtype policy of the run.
+    Call it inside `strategy.scope()` and under the dtype policy of the run.
 
     Args:
         model_config: a `keras_mtl.configuration.schema.TransformerConfig`; fields that are None
             come from its size.
         vocabulary_size: number of ids.
-        decoders: target languages in the order of the decoder index; used when sharing is
-            `encoder`.
-        seed: seed of dropout; None takes one from Keras' global seed.
+        decoders: target languages in the order of the decoder index; used if sharing is `encoder`.
+        seed: seed of dropout; None derives it from Keras' global seed.
 
     Returns:
         A built model.
 
     Raises:
-        ConfigError: a field has a value that the model cannot have.
+        ConfigError: the value of a field is invalid.
     """
     size = resolved(model_config)
     _check_fields(model_config, size, decoders)
@@ -56,7 +55,7 @@ def build_transformer(
 
 
 def _check_fields(model_config: Any, size: Mapping[str, Any], decoders: Sequence[str]) -> None:
-    """Raises ConfigError if a field of the model has a value that it cannot have."""
+    """Raises ConfigError if the value of a field of the model is invalid."""
     for field, known in (
         ("activation", ACTIVATIONS),
         ("positions", POSITIONS),
@@ -64,7 +63,9 @@ def _check_fields(model_config: Any, size: Mapping[str, Any], decoders: Sequence
     ):
         value = getattr(model_config, field)
         if value not in known:
-            raise ConfigError(f"task.model.{field}: unknown {value!r}{nearest(str(value), known)}")
+            raise ConfigError(
+                f"task.model.{field} = {value!r} is unknown{nearest(str(value), known)}"
+            )
     for field in ("hidden_dim", "num_heads", "intermediate_dim"):
         if size[field] < 1:
             raise ConfigError(f"task.model.{field} must be at least 1, not {size[field]}")
@@ -89,14 +90,15 @@ def _check_fields(model_config: Any, size: Mapping[str, Any], decoders: Sequence
         )
     if model_config.sharing == "encoder" and not decoders:
         raise ConfigError(
-            "task.model.sharing is 'encoder': it needs the target languages, and none are given"
+            "task.model.sharing = 'encoder' needs the target languages, but `decoders` is empty; "
+            "pass the target language of each decoder"
         )
 
 
 def check_sublayers(model_config: Any, dtype: str = "float32") -> None:
-    """Checks the sub-layers that a configuration names, and tries those of plug-ins.
+    """Checks the sub-layers that a configuration names, and runs those of plug-ins.
 
-    Call it before data is prepared, and outside of the scope of a strategy.
+    Call it before data is prepared, and outside the scope of a strategy.
 
     Args:
         model_config: a `keras_mtl.configuration.schema.TransformerConfig`.
@@ -135,6 +137,6 @@ def check_sublayers(model_config: Any, dtype: str = "float32") -> None:
             if name != STANDARD[field]:
                 check_sublayer(f"task.model.{field} {name!r}", make, dim)
             elif getattr(model_config, f"{field}_parameters"):
-                make(keras.random.SeedGenerator(0))  # Says that it has no parameters.
+                make(keras.random.SeedGenerator(0))  # Raises an error: it has no parameters.
     finally:
         keras.config.set_dtype_policy(before)

@@ -1,4 +1,4 @@
-"""The training loss, together with the projection to the vocabulary that precedes it."""
+"""The training loss, fused with the projection to the vocabulary."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,33 +14,34 @@ def projected_cross_entropy(
     pad_id: int = 0,
     drop_padding: bool = False,
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Projects to logits and compares them with smoothed labels, for each row of a batch.
+    """Projects to logits and returns the smoothed cross-entropy of each row of a batch.
 
-    The right token has the target probability 1 - ε and each of the V - 1 others ε / (V - 1). With
-    logits x = `table` h and log-sum-exp Z the loss of a token is Z - (1 - ε - o) x[label] - o Σ x,
-    where o = ε / (V - 1). Logits are the largest tensor of a training step, so they are passed over
-    as rarely as can be: Σ x is h times the sum of the table's rows, and of tensors with an element
-    for each token and each entry of the vocabulary only exp(x - max) is kept for the gradient,
-    whose other terms have the size of `states` or `table`.
+    The correct token has the target probability 1 - ε, and each of the V - 1 other tokens has
+    ε / (V - 1). With logits x = `table` h and log-sum-exp Z, the loss of a token is
+    Z - (1 - ε - o) x[label] - o Σ x, with o = ε / (V - 1). Logits are the largest tensor of a
+    training step, so the function reads them as few times as possible: Σ x is h times the sum of
+    the rows of the table, and exp(x - max) is the only tensor of their size that is kept for the
+    gradient. All other terms of the gradient have the size of `states` or `table`.
 
     Args:
-        states: float `[batch, time, dim]` of any precision; the products are of that type, the
-            arithmetic between them is float32.
-        table: float `[vocabulary, dim]`, cast to the type of `states`; its rows are the tokens'.
+        states: float `[batch, time, dim]` of any precision. Matrix products have this dtype; the
+            arithmetic between them is in float32.
+        table: float `[vocabulary, dim]`, one row for each token; cast to the dtype of `states`.
         labels: int `[batch, time]`, each in [0, vocabulary).
         smoothing: ε in [0, 1).
         pad_id: label of positions that do not count.
-        drop_padding: leave those positions out before projecting. It saves their share of the work,
-            and gives tensors of a size that is known only at run time: not for XLA.
+        drop_padding: remove those positions before the projection. This saves their share of the
+            work, but XLA cannot compile it, because the sizes are known only at run time.
 
     Returns:
-        Loss summed over tokens, number of tokens, negative log-likelihood in nats summed over
-        tokens: each float32 `[batch]`.
+        Three float32 `[batch]`: the loss summed over tokens, the number of tokens, and the negative
+        log-likelihood in nats summed over tokens.
 
     Raises:
         ValueError: `smoothing` is outside [0, 1).
 
-    Reference: Szegedy et al., arXiv 1512.00567, section 7, with the off-value of tensor2tensor.
+    Reference: Szegedy et al., arXiv 1512.00567, section 7, with the off-value of
+    tensor2tensor.
     """
     if not 0.0 <= smoothing < 1.0:
         raise ValueError(f"smoothing must be in [0, 1), not {smoothing}")
@@ -69,11 +70,11 @@ def projected_cross_entropy(
 def _token_losses(
     rows: tf.Tensor, table: tf.Tensor, labels: tf.Tensor, smoothing: float
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Loss and negative log-likelihood of each token, float32 `[tokens]`.
+    """Returns the loss and the negative log-likelihood of each token, float32 `[tokens]`.
 
     Args:
         rows: float `[tokens, dim]`.
-        table: of the same type, `[vocabulary, dim]`.
+        table: float `[vocabulary, dim]` of the same dtype.
         labels: int32 `[tokens]`.
         smoothing: ε in [0, 1).
     """
@@ -82,10 +83,10 @@ def _token_losses(
     @tf.custom_gradient
     def losses(rows: tf.Tensor, table: tf.Tensor) -> Any:
         x = tf.cast(tf.matmul(rows, table, transpose_b=True), tf.float32)
-        # The maximum is shifted out, as in any stable log-sum-exp.
+        # Subtracting the maximum keeps the exponentials finite.
         peak = tf.reduce_max(x, axis=-1, keepdims=True)
         right = tf.gather(x, labels, batch_dims=1)
-        # After the last use of the logits, their memory is reused for what follows.
+        # The logits are not used after this, so the exponentials can reuse their memory.
         with tf.control_dependencies([right]):
             exponentials = tf.exp(x - peak)
         total = tf.reduce_sum(exponentials, axis=-1)

@@ -38,52 +38,70 @@ State = dict[str, Any]
 
 @keras.saving.register_keras_serializable(package="keras_mtl")
 class Transformer(keras.Model):
-    """Pre-norm encoder-decoder Transformer.
+    """Pre-norm encoder-decoder Transformer for one or many translation tasks.
 
     With `sharing="encoder"` each target language has its own decoder, with its own final
-    normalization and, when embeddings are not tied, its own projection. A batch belongs to one
-    decoder: `inputs["decoder"][0]` chooses. The weights of the chosen decoder are selected first
-    and one decoder is traced, so that one program serves all tasks and compile time does not grow
-    with their number; the gradient of every other decoder is exactly 0.
+    normalization and, if embeddings are not tied, its own projection. All rows of a batch use one
+    decoder, the one with the index `inputs["decoder"][0]`. The model selects the weights of that
+    decoder first and then traces a single decoder, so one program serves all tasks and compile time
+    does not grow with their number. The gradient of every other decoder is exactly 0.
 
-    The model is built by its constructor.
+    The constructor builds the model.
 
     Args:
         vocabulary_size: number of ids; 0 is padding, 1 starts the target.
-        hidden_dim: width of the model; a multiple of num_heads.
-        num_heads: attention heads.
+        hidden_dim: width of the model; a multiple of `num_heads`.
+        num_heads: number of attention heads.
         intermediate_dim: width inside the feed-forward blocks.
-        encoder_layers: layers of the encoder.
-        decoder_layers: layers of each decoder.
-        dropout: dropout on embeddings and on each sublayer's output, in [0, 1).
-        attention_dropout: dropout on attention weights, in [0, 1).
-        activation_dropout: dropout inside the feed-forward blocks, in [0, 1).
+        encoder_layers: number of encoder layers.
+        decoder_layers: number of layers of each decoder.
+        dropout: dropout rate on embeddings and on the output of each sub-layer, in [0, 1).
+        attention_dropout: dropout rate on attention weights, in [0, 1).
+        activation_dropout: dropout rate inside the feed-forward blocks, in [0, 1).
         activation: `relu`, `gelu` or `silu`.
         positions: `sinusoidal` or `learned`.
         max_length: longest source or target in tokens.
-        tie_embeddings: one table for source, target and output projection.
+        tie_embeddings: whether to use one table for source, target and output projection.
         sharing: `full` or `encoder`.
-        decoders: names of the decoders, used when sharing is `encoder`.
-        seed: seed of dropout; None takes one from Keras' global seed.
-        feed_forward: registered feed-forward block.
-        feed_forward_parameters: parameters of the layer itself.
-        norm: registered normalization.
-        norm_parameters: parameters of the layer itself.
+        decoders: names of the decoders, in the order of their index; used if sharing is `encoder`.
+        seed: seed of dropout; None derives it from Keras' global seed.
+        feed_forward: name of a registered feed-forward block.
+        feed_forward_parameters: parameters of that block.
+        norm: name of a registered normalization.
+        norm_parameters: parameters of that normalization.
         **kwargs: arguments of `keras.Model`.
 
     Call arguments:
-        inputs: dict of `source` int32 `[batch, source_time]`, `target` int32 `[batch, time]` as it
-            is to be predicted (the model shifts it right behind the start token), and `decoder`
-            int32 `[batch]`, the index of the decoder, equal in all rows; not needed when sharing is
-            `full`.
-        training: whether dropout drops.
+        inputs: dict of `source`, int32 `[batch, source_time]`; `target`, int32 `[batch, time]`, the
+            tokens to predict (the model itself inserts the start token and drops the last one); and
+            `decoder`, int32 `[batch]`, the index of the decoder, equal in all rows, which is not
+            needed if sharing is `full`.
+        training: whether dropout is active.
 
     Returns:
-        Logits `[batch, time, vocabulary_size]` in the compute type.
+        Float logits `[batch, time, vocabulary_size]` in the compute dtype.
 
     Raises:
-        InputError: a source or target longer than `max_length`.
-        ValueError: an argument out of range.
+        InputError: a source or target is longer than `max_length`.
+        ValueError: an argument is out of range.
+
+    Example:
+        ```python
+        import numpy as np
+        from keras_mtl import Transformer
+
+        model = Transformer(
+            vocabulary_size=90,
+            hidden_dim=32,
+            num_heads=4,
+            intermediate_dim=64,
+            encoder_layers=2,
+            decoder_layers=2,
+        )
+        ids = np.array([[5, 6, 7, 2], [8, 9, 2, 0]], np.int32)
+        model({"source": ids, "target": ids}).shape  # TensorShape([2, 4, 90])
+        loss, tokens, nll = model.token_losses({"source": ids, "target": ids}, smoothing=0.1)
+        ```
 
     Reference: Vaswani et al., arXiv 1706.03762; sharing by encoder: Firat et al., arXiv 1601.01073.
     """
@@ -152,7 +170,7 @@ class Transformer(keras.Model):
 
     def _make_embeddings(self) -> None:
         policy = self.dtype_policy
-        # No implicit Keras mask: the encoder is given its mask, the decoder needs none.
+        # No implicit Keras mask: the encoder gets its mask explicitly, and the decoder needs none.
         table = {
             "vocabulary_size": self.vocabulary_size,
             "hidden_dim": self.hidden_dim,
@@ -175,7 +193,7 @@ class Transformer(keras.Model):
         )
 
     def _make_stacks(self) -> None:
-        """Makes the encoder and the decoders."""
+        """Creates the encoder and the decoders."""
         options: dict[str, Any] = {name: self._config[name] for name in _STACK_ARGUMENTS}
         options |= {"seed": self.seed_generator, "dtype": self.dtype_policy}
         self.encoder = TransformerEncoder(self._config["encoder_layers"], **options, name="encoder")
@@ -188,7 +206,7 @@ class Transformer(keras.Model):
             )
             for name in self.decoder_names or ("",)
         ]
-        # tf.train.Checkpoint follows attributes and, with Keras 3, not the members of a list.
+        # tf.train.Checkpoint tracks attributes but, with Keras 3, not the members of a list.
         for i, decoder in enumerate(self.decoders):
             setattr(self, f"decoder_{i}", decoder)
 
@@ -217,20 +235,21 @@ class Transformer(keras.Model):
         training: bool = False,
         drop_padding: bool = False,
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """Compares what the model predicts with `inputs["target"]`, without storing logits.
+        """Returns the loss of predicting `inputs["target"]`, without storing logits.
 
         Args:
             inputs: as in `call`.
             smoothing: label smoothing ε in [0, 1).
-            training: whether dropout drops.
-            drop_padding: do not project padding; not for XLA.
+            training: whether dropout is active.
+            drop_padding: skip padding in the projection; XLA cannot compile this.
 
         Returns:
-            Loss summed over target tokens, number of target tokens, negative log-likelihood in nats
-            summed over them: each float32 `[batch]`; see `models.losses.projected_cross_entropy`.
+            Three float32 `[batch]`: the loss summed over target tokens, the number of target
+            tokens, and the negative log-likelihood in nats summed over target tokens; see
+            `keras_mtl.models.projected_cross_entropy`.
 
         Raises:
-            InputError: a source or target longer than `max_length`.
+            InputError: a source or target is longer than `max_length`.
             ValueError: `smoothing` is outside [0, 1).
         """
 
@@ -247,9 +266,9 @@ class Transformer(keras.Model):
         return self._decode(inputs, training, losses)
 
     def _decode(self, inputs: dict[str, tf.Tensor], training: bool, function: Any) -> Any:
-        """Runs the encoder; calls `function` with the chosen decoder and what that is called with.
+        """Runs the encoder, and calls `function` with the decoder and the decoder's arguments.
 
-        `function` sees the chosen weights in place of the decoder's own.
+        During the call, the decoder has the weights of the selected decoder.
         """
         target = inputs["target"]
         memory = self.encode(inputs["source"], training=training)
@@ -269,11 +288,11 @@ class Transformer(keras.Model):
 
         Args:
             source: int32 `[batch, source_time]`, padded with 0.
-            training: whether dropout drops.
+            training: whether dropout is active.
 
         Returns:
-            `memory`: float `[batch, source_time, hidden_dim]`; `mask`: bool `[batch, source_time]`,
-            true where the source is not padding.
+            `memory`: float `[batch, source_time, hidden_dim]`. `mask`: bool `[batch, source_time]`,
+            false on padding.
 
         Raises:
             InputError: the source is longer than `max_length`.
@@ -287,16 +306,16 @@ class Transformer(keras.Model):
         """Prepares incremental decoding.
 
         Args:
-            memory: from `encode`, one row a sentence.
-            decoder: int32 `[batch]`, equal in all rows.
-            beams: hypotheses of each sentence, k.
-            max_length: most steps that will be taken; at most the model's `max_length`.
+            memory: from `encode`, one row for each sentence.
+            decoder: int32 `[batch]`, index of the decoder, equal in all rows.
+            beams: number of hypotheses of each sentence, k.
+            max_length: largest number of steps; at most the model's `max_length`.
 
         Returns:
-            A nested dict of tensors of fixed shape. Under `cache`, self-attention keys and values
-            are `[batch, k, heads, max_length, head_dim]` and those of the memory `[batch, heads,
-            source_time, head_dim]`. Under `weights` are the chosen decoder's weights when there are
-            several; they have no batch axis.
+            A nested dict of tensors of fixed shape. Under `cache`, keys and values of
+            self-attention are `[batch, k, heads, max_length, head_dim]`, and those of the memory
+            are `[batch, heads, source_time, head_dim]`. `weights` holds the weights of the selected
+            decoder if there are several decoders; they have no batch axis.
 
         Raises:
             InputError: `max_length` exceeds the model's.
@@ -325,14 +344,14 @@ class Transformer(keras.Model):
         """Predicts the next token.
 
         Args:
-            ids: int32 `[batch, k]`, the tokens at position `index`; the start token at 0.
+            ids: int32 `[batch, k]`, the tokens at position `index`; at position 0 the start token.
             index: int32 scalar, in [0, max_length).
-            state: from `start`, or the step before.
-            weights: gets the attention of the decoder's last layer to the source, mean over heads,
-                float32 `[batch, k, source_time]`; None does not compute it.
+            state: from `start` or the previous step.
+            weights: list to which the last layer's attention to the source, averaged over heads, is
+                appended, float32 `[batch, k, source_time]`; None does not compute it.
 
         Returns:
-            Logits float32 `[batch, k, vocabulary_size]` of the token after `ids`, and the new
+            Logits of the token after `ids`, float32 `[batch, k, vocabulary_size]`, and the new
             state.
         """
         batch, beams = ids.shape[0] or tf.shape(ids)[0], ids.shape[1] or tf.shape(ids)[1]
@@ -348,15 +367,15 @@ class Transformer(keras.Model):
         return tf.cast(logits, tf.float32), {**state, "cache": cache}
 
     def reorder(self, state: State, beam_index: tf.Tensor) -> State:
-        """Lets beam i of each sentence continue the beam `beam_index[:, i]`.
+        """Reorders the beams: beam i of each sentence continues beam `beam_index[:, i]`.
 
         Args:
             state: from `start` or `step`.
             beam_index: int32 `[batch, k]`, each in [0, k).
 
         Returns:
-            The state with self-attention caches gathered along the beam axis; the rest is shared by
-            the beams of a sentence.
+            The state with self-attention caches gathered along the beam axis. The beams of a
+            sentence share the rest of the state.
         """
         cache = {
             name: {
@@ -375,10 +394,10 @@ class Transformer(keras.Model):
         return list(self.decoders[index].trainable_variables)
 
     def variable_decoder_index(self) -> list[int | None]:
-        """Returns, for each of `trainable_variables`, the only decoder that uses it, or None.
+        """Returns the index of the only decoder that uses each of `trainable_variables`, or None.
 
-        All are None when there is one decoder. The gradient of a variable of a decoder that a batch
-        did not choose is exactly 0; a momentum optimizer would move it all the same.
+        All entries are None if there is one decoder. The gradient of a decoder that a batch does
+        not use is exactly 0, but an optimizer with momentum would still move its variables.
         """
         if len(self.decoders) == 1:
             return [None] * len(self.trainable_variables)
@@ -390,12 +409,13 @@ class Transformer(keras.Model):
         return [owner.get(id(variable)) for variable in self.trainable_variables]
 
     def _select_weights(self, decoder: tf.Tensor | None) -> list[tf.Tensor] | None:
-        """Returns the weights of the decoder `decoder[0]`, or None when there is only one."""
+        """Returns the weights of the decoder `decoder[0]`, or None if there is only one."""
         if len(self.decoders) == 1:
             return None
         if decoder is None:
             raise InputError(
-                f"the model has {len(self.decoders)} decoders: inputs need 'decoder', their index"
+                f"the model has {len(self.decoders)} decoders, but inputs['decoder'] is missing; "
+                "give the index of the decoder for each row"
             )
         values = [
             [tf.convert_to_tensor(variable) for variable in chosen.trainable_variables]
@@ -405,14 +425,14 @@ class Transformer(keras.Model):
         return tf.switch_case(tf.reshape(decoder, [-1])[0], branches)
 
     def _with_weights(self, weights: list[tf.Tensor] | None, function: Any) -> Any:
-        """Calls `function(decoder)` with `weights` in place of the decoder's own variables."""
+        """Calls `function(decoder)` with `weights` instead of the decoder's own variables."""
         decoder = self.decoders[0]
         if weights is None:
             return function(decoder)
         mapping = list(zip(decoder.trainable_variables, weights, strict=True))
         with keras.StatelessScope(state_mapping=mapping) as scope:
             outputs = function(decoder)
-        # What dropout drew counts, though the weights were borrowed.
+        # The scope also holds back the state of dropout, which must advance.
         state = self.seed_generator.state
         drawn = scope.get_current_value(state)
         if drawn is not None:
@@ -437,7 +457,7 @@ class Transformer(keras.Model):
         return None
 
     def build_from_config(self, config: dict[str, Any]) -> None:
-        """Does nothing: the constructor has built the model."""
+        """Does nothing: the constructor builds the model."""
 
 
 def _check_arguments(positions: str, sharing: str, decoders: Sequence[str]) -> None:
@@ -446,4 +466,4 @@ def _check_arguments(positions: str, sharing: str, decoders: Sequence[str]) -> N
     if sharing not in SHARING:
         raise ValueError(f"sharing must be one of {', '.join(SHARING)}, not {sharing!r}")
     if sharing == "encoder" and not decoders:
-        raise ValueError("sharing='encoder' needs the names of the decoders")
+        raise ValueError("sharing='encoder' needs the names of the decoders; give `decoders`")

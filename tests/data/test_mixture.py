@@ -361,9 +361,7 @@ def test_the_log_is_bounded_and_says_so(stores):
     mixture = make(stores, log_steps=16)
     take(mixture, 40)
     assert int(mixture.state(30)["step"]) == 30
-    with pytest.raises(
-        ValueError, match=r"step 3 is too far back.*from step 25 on; raise log_steps"
-    ):
+    with pytest.raises(ValueError, match=r"step 3 is too far back.*from step 25 on"):
         mixture.state(3)
 
 
@@ -431,15 +429,13 @@ def test_arrays_of_any_model(granularity):
 
 
 def test_what_is_wrong_is_said(stores):
-    with pytest.raises(
-        ConfigError, match="granularity = 'exmple' is unknown; did you mean 'example'"
-    ):
+    with pytest.raises(ConfigError, match="'exmple' is unknown; did you mean 'example'"):
         make(stores, "exmple")
     source = ArraySource("a", {"x": np.zeros(4)})
     one = schedules.create("uniform", [TaskInfo("a", 4)])
     two = schedules.create("uniform", [TaskInfo("a", 4), TaskInfo("b", 4)])
     bucket = (Bucket(1, 2),)
-    with pytest.raises(ConfigError, match="its schedule 2 tasks"):
+    with pytest.raises(ConfigError, match="its schedule has 2 tasks"):
         Mixture([source], two, bucket, 1)
     swapped = [ArraySource(name, {"x": np.zeros(4)}) for name in ("b", "a")]
     with pytest.raises(ConfigError, match=r"\['b', 'a'\], its schedule \['a', 'b'\].*same order"):
