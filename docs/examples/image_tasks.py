@@ -2,10 +2,11 @@
 
     python docs/examples/image_tasks.py --schedule inverse_ratio --directory /somewhere/run
 
-The images are made here: stripes in four directions (4,000 of them), one to four dots (600), a
-bright corner (150). The tasks share a small convolutional network; each has its own four outputs.
-First every task is trained alone, which gives the baselines; then all together under a schedule.
-Started again with the same directory, training resumes where it was stopped.
+The program generates the images: stripes in four directions (4,000 images), one to four dots (600),
+and a bright corner (150). The tasks share a small convolutional network; each has its own four
+outputs. First the program trains a model on each task separately, which gives the baselines. Then
+it trains one model on all tasks with a schedule. If you start it again with the same directory,
+training resumes where it was stopped.
 """
 
 import argparse
@@ -16,9 +17,16 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from keras_mtl import ArraySource, Bucket, Mixture, TaskEvaluation, TaskScheduling, schedules
-from keras_mtl.training.run.event_log import EventLog
-from keras_mtl.training.step.optimizers import Adam
+from keras_mtl import (
+    Adam,
+    ArraySource,
+    Bucket,
+    EventLog,
+    Mixture,
+    TaskEvaluation,
+    TaskScheduling,
+    schedules,
+)
 
 SIZES = {"stripes": 4000, "dots": 600, "corner": 150}
 TEST_SIZE = 400
@@ -58,22 +66,22 @@ def make_model(optimizer: keras.optimizers.Optimizer) -> keras.Model:
     chosen = keras.ops.one_hot(task, len(SIZES))[:, :, None]
     model = keras.Model({"image": image, "task": task}, keras.ops.sum(logits * chosen, axis=1))
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    # Not `metrics`: those would count the empty rows at the end of a pass over the data.
+    # `metrics` would count the empty rows at the end of a pass over the data.
     model.compile(optimizer, loss, weighted_metrics=["accuracy"])
     return model
 
 
 def element(batch: dict) -> tuple:
-    """What the model takes of a batch: inputs, labels, weights (0 in empty rows)."""
+    """Turns a batch into inputs, labels and weights (0 in empty rows)."""
     return {"image": batch["image"], "task": batch["task"]}, batch["label"], batch["weight"]
 
 
-def train_alone(sources: list[ArraySource], tests: dict, updates: int) -> dict[str, float]:
-    """Accuracy that each task reaches alone, by about so many updates."""
+def train_separately(sources: list[ArraySource], tests: dict, updates: int) -> dict[str, float]:
+    """Returns the accuracy of a model for each task, each trained with about `updates` updates."""
     baselines = {}
     for source in sources:
-        alone = schedules.create("uniform", [schedules.TaskInfo(source.name, source.size)])
-        batches = Mixture([source], alone, [Bucket(length=1, rows=ROWS)], seed=1)
+        uniform = schedules.create("uniform", [schedules.TaskInfo(source.name, source.size)])
+        batches = Mixture([source], uniform, [Bucket(length=1, rows=ROWS)], seed=1)
         number = list(SIZES).index(source.name)
 
         def own(batch: dict, number: int = number) -> tuple:
@@ -88,12 +96,12 @@ def train_alone(sources: list[ArraySource], tests: dict, updates: int) -> dict[s
 
 
 def main(argv: list[str] | None = None) -> dict[str, tuple[float, float]]:
-    """Trains; returns (accuracy alone, accuracy together) of each task."""
+    """Trains; returns the accuracy of each task with a separate and with the shared model."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--schedule", default="inverse_ratio", choices=schedules.available())
     parser.add_argument("--epochs", type=int, default=12)
-    parser.add_argument("--steps", type=int, default=50, help="batches of an epoch")
-    parser.add_argument("--directory", type=Path, required=True, help="where the run is kept")
+    parser.add_argument("--steps", type=int, default=50, help="batches per epoch")
+    parser.add_argument("--directory", type=Path, required=True, help="directory of the run")
     options = parser.parse_args(argv)
     keras.utils.set_random_seed(1)
 
@@ -109,15 +117,15 @@ def main(argv: list[str] | None = None) -> dict[str, tuple[float, float]]:
     if not file.exists():
         options.directory.mkdir(parents=True, exist_ok=True)
         updates = options.steps * options.epochs // len(SIZES)
-        file.write_text(json.dumps(train_alone(sources, tests, updates)))
+        file.write_text(json.dumps(train_separately(sources, tests, updates)))
     baselines = json.loads(file.read_text())
 
     infos = [schedules.TaskInfo(s.name, s.size, baselines[s.name]) for s in sources]
     schedule = schedules.create(options.schedule, infos)
     if schedule.scaling:
-        # Factors on learning rates: every task has its own moments.
+        # The factors multiply learning rates; with scaled moments they act exactly.
         application = "learning_rate"
-        optimizer = Adam(0.002, beta_2=0.999, num_tasks=len(SIZES), moments="per_task")
+        optimizer = Adam(0.002, beta_2=0.999, num_tasks=len(SIZES), moments="scaled")
     else:
         application, optimizer = None, Adam(0.002, beta_2=0.999)
     bucket = Bucket(length=1, rows=ROWS)
@@ -141,9 +149,9 @@ def main(argv: list[str] | None = None) -> dict[str, tuple[float, float]]:
             verbose=0,
         )
     results = dict(zip(SIZES, scheduling.book.scores.tolist(), strict=True))
-    print(f"{'task':10}{'alone':>8}{'together':>10}")
+    print(f"{'task':10}{'separate':>10}{'together':>10}")
     for name, together in results.items():
-        print(f"{name:10}{baselines[name]:8.3f}{together:10.3f}")
+        print(f"{name:10}{baselines[name]:10.3f}{together:10.3f}")
     return {name: (baselines[name], together) for name, together in results.items()}
 
 

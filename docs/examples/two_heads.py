@@ -2,10 +2,11 @@
 
     python docs/examples/two_heads.py --directory /somewhere/run
 
-The data are points in a plane, made here. Task "sector" asks in which of three sectors a point lies
+The program generates points in a plane. Task "sector" asks in which of three sectors a point lies
 (2,000 examples), task "ring" whether it is near the circle of radius 1 (150 examples). Each batch
-is of one task. The number of the task decides which head learns: the other head's rows get the
-weight 0. Started again with the same directory, training resumes where it was stopped.
+belongs to one task. The index of the task decides which head learns: the rows of the other head get
+the weight 0. If you start the program again with the same directory, training resumes where it was
+stopped.
 """
 
 import argparse
@@ -45,7 +46,7 @@ def make_model() -> keras.Model:
     model.compile(
         keras.optimizers.Adam(0.003),
         {name: keras.losses.SparseCategoricalCrossentropy(from_logits=True) for name in CLASSES},
-        # Not `metrics`: those would count the rows of the other task.
+        # `metrics` would count the rows of the other task.
         weighted_metrics={name: ["accuracy"] for name in CLASSES},
     )
     return model
@@ -66,8 +67,8 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     """Trains; returns the accuracy of each task."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--epochs", type=int, default=20)
-    parser.add_argument("--steps", type=int, default=50, help="batches of an epoch")
-    parser.add_argument("--directory", type=Path, required=True, help="where the run is kept")
+    parser.add_argument("--steps", type=int, default=50, help="batches per epoch")
+    parser.add_argument("--directory", type=Path, required=True, help="directory of the run")
     options = parser.parse_args(argv)
     keras.utils.set_random_seed(1)
 
