@@ -13,8 +13,8 @@ from keras_mtl.configuration import files as registry
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 CONFIGURATION, ADAPTIVE = re.findall(r"^```yaml\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
-# Indented lines, with those that a backslash continues.
-COMMAND_LINES = re.findall(r"^    (keras-mtl .*)$", README.replace("\\\n", " "), re.MULTILINE)
+# Lines of code blocks, with those that a backslash continues.
+COMMAND_LINES = re.findall(r"^(keras-mtl .*)$", README.replace("\\\n", " "), re.MULTILINE)
 
 
 def load(tmp_path, text):
