@@ -1,7 +1,7 @@
 """A hook of MkDocs: puts the help of each subcommand into ``docs/reference/commands.md``.
 
-A line ``<!-- help COMMAND -->`` of a page is replaced by what ``keras-mtl COMMAND --help`` prints, so
-the page cannot differ from the program.
+A line ``<!-- help COMMAND -->`` of a page is replaced by what ``keras-mtl COMMAND --help`` prints,
+so the page cannot differ from the program.
 """
 
 import os

@@ -15,6 +15,7 @@ from keras_mtl.cli.main import COMMANDS
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md"))
 TEXTS = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", *PAGES]
+HEADS = [f"configs/{path.name}" for path in sorted((ROOT / "configs").glob("*.yaml"))]
 FENCED = re.compile(r"^( *)```.*?^\1```$", re.DOTALL | re.MULTILINE)
 
 # What the style guide replaces, and British spelling.
@@ -65,7 +66,7 @@ def test_code_is_in_fences(page):
         assert in_list or not after.startswith("    "), after
 
 
-@pytest.mark.parametrize("page", TEXTS)
+@pytest.mark.parametrize("page", [*TEXTS, *HEADS])
 def test_words(page):
     text = without_code(read(page))
     assert not WORDS.search(text), WORDS.search(text)
