@@ -13,6 +13,7 @@ from typing import Generic, Protocol, TypeVar
 import numpy as np
 
 from keras_mtl.data.batch_plan import Bucket
+from keras_mtl.data.packing import PackedShape
 
 #: How tasks are drawn: at random, or deterministically with the least deviation.
 DRAWS = ("random", "blend")
@@ -23,16 +24,19 @@ class PlannedBatch:
     """A batch before it is read.
 
     Attributes:
-        task: index of the task; -1 if the rows are of several tasks.
-        tasks: int32[k], task of each row.
-        indices: int64[k], index of the example of each row.
-        bucket: shape of the batch, k <= bucket.rows.
+        task: index of the task; -1 if the examples are of several tasks.
+        tasks: int32[k], task of each example.
+        indices: int64[k], index of each example in its task.
+        bucket: shape of the batch; k <= bucket.rows unless rows hold several examples.
+        rows: int64[k] by increasing row, the row of each example, if rows hold several; None for
+            example j in row j.
     """
 
     task: int
     tasks: np.ndarray
     indices: np.ndarray
-    bucket: Bucket
+    bucket: Bucket | PackedShape
+    rows: np.ndarray | None = None
 
 
 class Place(Protocol):

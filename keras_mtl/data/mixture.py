@@ -3,6 +3,7 @@
 Nothing in this module assumes text: a batch is a dict of arrays with the same first dimension.
 """
 
+import functools
 import json
 import logging
 import threading
@@ -11,13 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from keras_mtl.data.batch_draws import BatchDraws, BlendedDraws
 from keras_mtl.data.batch_plan import Bucket
-from keras_mtl.data.draws import DRAWS, Draws, Place, PlannedBatch
+from keras_mtl.data.draws import DRAWS, Place, PlannedBatch
 from keras_mtl.data.mixture_batch import Batch, StaleIteratorError, read_batch
-from keras_mtl.data.pools import PooledDraws
+from keras_mtl.data.mixture_checks import GRANULARITIES, check_arrays, check_choice, check_tasks
+from keras_mtl.data.mixture_draws import make_draws
+from keras_mtl.data.packed_batch import packed_spec, read_packed_batch
+from keras_mtl.data.packing import PackedShape
+from keras_mtl.data.pair_reading import PairSources
 from keras_mtl.data.task_sources import ExampleSpec, TaskSource
-from keras_mtl.errors import CheckpointError, ConfigError, nearest
+from keras_mtl.errors import CheckpointError
 from keras_mtl.schedules.adaptive_state import AdaptiveState, score_arrays, with_prefix
 from keras_mtl.schedules.base import APPLICATIONS, Schedule
 from keras_mtl.schedules.tasks import task_index_map
@@ -26,9 +30,6 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 _LOGGER = logging.getLogger(__name__)
-_GRANULARITIES = ("batch", "example")
-#: Elements that `Mixture.dataset` adds to the arrays of a batch.
-RESERVED_NAMES = ("task", "weight", "step")
 
 
 class Mixture:
@@ -43,7 +44,8 @@ class Mixture:
         sources: the examples of each task, in the order of the schedule's tasks; names are unique.
         schedule: schedule of the same tasks, or an `AdaptiveState`, which also holds the metric of
             its scores.
-        buckets: shapes of batches by increasing length.
+        buckets: shapes of batches by increasing length; or a `PackedShape`, for rows of several
+            sentence pairs (see `PackedBatch`).
         seed: seed of draws and shuffling.
         granularity: `batch`: each batch is of one task. `example`: batches are mixed. They are cut
             from pools of a few thousand examples, which are drawn by the probabilities at the first
@@ -51,7 +53,8 @@ class Mixture:
         draw: `random` draws tasks by their probabilities. `blend` is deterministic and takes the
             task that is furthest behind its share; with `example`, each pool has every task's
             share.
-        pool_examples: number of examples of a pool; None takes 32 batches of the middle bucket.
+        pool_examples: number of examples of a pool; None takes 32 batches, of the middle bucket
+            if there are several.
         application: what the factors of an implicit schedule multiply in `model.fit`.
             `gradient`: the `weight` of each row of `dataset`, which `map_fn` must pass to the
             model as sample weight. `learning_rate`: the learning rate, which `TaskScheduling`
@@ -62,7 +65,7 @@ class Mixture:
     Attributes:
         adaptive: the schedule with its state and its scores.
         task_names: names of the tasks.
-        spec: dtype and shape of each array of an example.
+        spec: dtype and shape of each array of an example, or of a packed row.
         buckets: shapes of batches.
         granularity: `batch` or `example`.
         application: `gradient`, `learning_rate` or None.
@@ -97,7 +100,7 @@ class Mixture:
         self,
         sources: Sequence[TaskSource],
         schedule: Schedule | AdaptiveState,
-        buckets: Sequence[Bucket],
+        buckets: Sequence[Bucket] | PackedShape,
         seed: int,
         granularity: str = "batch",
         *,
@@ -109,24 +112,26 @@ class Mixture:
     ) -> None:
         self.adaptive = schedule if isinstance(schedule, AdaptiveState) else AdaptiveState(schedule)
         self.task_names = tuple(source.name for source in sources)
-        _check_tasks(self.task_names, self.adaptive.task_names)
-        _check_choice("granularity", granularity, _GRANULARITIES)
-        _check_choice("draw", draw, DRAWS)
+        check_tasks(self.task_names, self.adaptive.task_names)
+        check_choice("granularity", granularity, GRANULARITIES)
+        check_choice("draw", draw, DRAWS)
         if application is not None:
-            _check_choice("application", application, APPLICATIONS)
-        _check_arrays(sources)
+            check_choice("application", application, APPLICATIONS)
+        check_arrays(sources)
         self.spec: ExampleSpec = sources[0].spec
-        self.buckets = tuple(buckets)
+        self.buckets: tuple[Bucket | PackedShape, ...]
         self.granularity = granularity
         self.application = application
         self._sources = tuple(sources)
-        self._draws: Draws[Any]
-        if granularity == "example":
-            self._draws = PooledDraws(sources, buckets, seed, pool_examples, draw)
-        elif draw == "blend":
-            self._draws = BlendedDraws(sources, buckets, seed)
+        self._read: Callable[[int, PlannedBatch], Batch]
+        if isinstance(buckets, PackedShape):
+            self.buckets = (buckets,)
+            self.spec = packed_spec(buckets)
+            self._read = functools.partial(read_packed_batch, PairSources(sources), buckets)
         else:
-            self._draws = BatchDraws(sources, buckets, seed)
+            self.buckets = tuple(buckets)
+            self._read = functools.partial(read_batch, self._sources)
+        self._draws = make_draws(sources, buckets, seed, granularity, draw, pool_examples)
         self._dataset_steps: set[int | None] = set()
         # Whether iterations of `dataset(steps=...)` count themselves as consumed.
         self._iterations_count = True
@@ -145,6 +150,10 @@ class Mixture:
     def schedule(self) -> Schedule:
         """The schedule; its state is in `adaptive`."""
         return self.adaptive.schedule
+
+    @property
+    def _packed(self) -> bool:
+        return isinstance(self.buckets[0], PackedShape)
 
     @property
     def scaling(self) -> bool:
@@ -214,7 +223,7 @@ class Mixture:
                     )
                 generation = self._generation
                 planned = self._plan(step)
-            batch = read_batch(self._sources, step, planned)
+            batch = self._read(step, planned)
             if self._fingerprints is not None:
                 fingerprint = (step, batch.task, batch.fingerprint())
                 with self._lock:
@@ -249,6 +258,8 @@ class Mixture:
                 **self.adaptive.schedule_state(step),
                 **self.adaptive.score_state(),
             }
+            if self._packed:
+                state["packed"] = np.array(1, np.int64)
             return {key: value.copy() for key, value in state.items()}
 
     def restore(self, state: Mapping[str, np.ndarray]) -> str | None:
@@ -267,7 +278,8 @@ class Mixture:
             if they were kept.
 
         Raises:
-            CheckpointError: the state is damaged, or its granularity is different.
+            CheckpointError: the state is damaged, or its granularity is different, or only one of
+                the two has packed rows.
         """
         values = {key: np.asarray(value) for key, value in state.items()}
         try:
@@ -276,9 +288,16 @@ class Mixture:
             example = bool(values["example_granularity"])
             if example != (self.granularity == "example"):
                 raise CheckpointError(
-                    f"the saved mixture has granularity {_GRANULARITIES[example]!r}, but this one "
+                    f"the saved mixture has granularity {GRANULARITIES[example]!r}, but this one "
                     f"has {self.granularity!r}, and reading positions cannot be converted; keep "
                     "the granularity or start a new run"
+                )
+            if bool(values.get("packed", False)) != self._packed:
+                kinds = ("one example in a row", "several examples in a row")
+                raise CheckpointError(
+                    f"the saved mixture has {kinds[not self._packed]}, this one has "
+                    f"{kinds[self._packed]}: their places cannot be converted; leave packing as "
+                    "it was or start a new run"
                 )
             index_map = task_index_map(names, self.task_names)
             place, same = self._draws.load(values, index_map)
@@ -367,8 +386,9 @@ class Mixture:
 
         Each element is a dict of the arrays of a batch, "task" int32[rows], "weight" float32[rows]
         and "step" int64[]. The weight is 0 in empty rows and 1 in all others; with
-        `application="gradient"` it is multiplied by the factor of the task. With R replicas, each
-        step yields R elements that share its rows evenly, as
+        `application="gradient"` it is multiplied by the factor of the task. Packed rows have a
+        task and a weight for each target token, [rows, target length]. With R replicas, each step
+        yields R elements that share its rows evenly, as
         `strategy.distribute_datasets_from_function` needs.
 
         Without `steps` the dataset is endless. Make a new iterator after an `update` that returned
@@ -458,39 +478,3 @@ def checkpoint_state(arrays: Mapping[str, np.ndarray], prefix: str) -> dict[str,
     """
     state = with_prefix(arrays, prefix)
     return state if AdaptiveState.has_scores(state) else {**score_arrays(arrays), **state}
-
-
-def _check_tasks(names: tuple[str, ...], expected: tuple[str, ...]) -> None:
-    """Raises ConfigError unless the sources are the schedule's tasks, in its order."""
-    if len(names) != len(expected) or len(set(names)) != len(names):
-        raise ConfigError(
-            f"the mixture has tasks {list(names)}, but its schedule has {len(expected)} tasks; "
-            "give both the same tasks, at least one, with unique names"
-        )
-    if names != expected:
-        raise ConfigError(
-            f"the mixture has tasks {list(names)}, but its schedule has {list(expected)}; give "
-            "both the same names in the same order"
-        )
-
-
-def _check_choice(field: str, value: str, known: Sequence[str]) -> None:
-    """Raises ConfigError unless the value of an argument is one of the known words."""
-    if value not in known:
-        raise ConfigError(f"{field} = {value!r} is unknown{nearest(str(value), known)}")
-
-
-def _check_arrays(sources: Sequence[TaskSource]) -> None:
-    """Raises ConfigError unless all sources have the same arrays, with no reserved name."""
-    spec = sources[0].spec
-    for source in sources:
-        if source.spec != spec:
-            raise ConfigError(
-                f"task {source.name!r} has examples {source.spec}, but task {sources[0].name!r} "
-                f"has {spec}; give all tasks the same arrays, dtypes and shapes"
-            )
-    clash = sorted(set(RESERVED_NAMES) & set(spec))
-    if clash:
-        raise ConfigError(
-            f"an array has the name {clash[0]!r}, which the mixture itself uses; rename the array"
-        )

@@ -7,6 +7,7 @@ import numpy as np
 
 from keras_mtl.data.batch_plan import Bucket
 from keras_mtl.data.mixture_batch import Batch, StaleIteratorError
+from keras_mtl.data.packing import PackedShape
 from keras_mtl.data.task_sources import ExampleSpec
 from keras_mtl.errors import ConfigError
 
@@ -21,7 +22,7 @@ class BatchSource(Protocol):
     application: str | None
 
     @property
-    def buckets(self) -> Sequence[Bucket]: ...
+    def buckets(self) -> Sequence[Bucket | PackedShape]: ...
 
     @property
     def step(self) -> int: ...
@@ -82,11 +83,16 @@ def make_dataset(
             if last:
                 return
 
+    rows: int | None = None
+    of_row: tuple[int, ...] = ()
+    shape = mixture.buckets[0]
+    if isinstance(shape, PackedShape):  # The only shape; a row has several tasks and weights.
+        rows, of_row = shape.rows // replicas, (shape.target_length,)
     signature = {
-        name: tf.TensorSpec((None, *shape), dtype) for name, (dtype, shape) in mixture.spec.items()
+        name: tf.TensorSpec((rows, *shape), dtype) for name, (dtype, shape) in mixture.spec.items()
     }
-    signature["task"] = tf.TensorSpec((None,), tf.int32)
-    signature["weight"] = tf.TensorSpec((None,), tf.float32)
+    signature["task"] = tf.TensorSpec((rows, *of_row), tf.int32)
+    signature["weight"] = tf.TensorSpec((rows, *of_row), tf.float32)
     signature["step"] = tf.TensorSpec((), tf.int64)
     dataset = tf.data.Dataset.from_generator(elements, output_signature=signature)
     dataset = dataset.apply(

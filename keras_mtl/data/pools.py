@@ -1,16 +1,66 @@
-"""Draws of examples: pools are drawn, sorted by length and cut into mixed batches."""
+"""Draws of examples: pools are drawn and cut into mixed batches."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 import numpy as np
 
-from keras_mtl.data.batch_plan import Bucket, ExamplePlan, bucket_ranges
+from keras_mtl.data.batch_plan import Bucket, bucket_ranges
 from keras_mtl.data.draws import Draws, PlannedBatch, moved_cursors
+from keras_mtl.data.example_streams import ExampleStreams
+from keras_mtl.data.packing import PackedShape
 from keras_mtl.data.permutation import Permutation
 from keras_mtl.data.task_sources import TaskSource
 from keras_mtl.errors import CheckpointError
 from keras_mtl.schedules.sampling import pick, systematic, uniforms
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class PoolBatch:
+    """A batch of a pool.
+
+    Attributes:
+        shape: its shape.
+        cells: its cells, padding included.
+        positions: int64[k], positions in the arrays of the pool.
+        rows: as of `PlannedBatch`.
+        used: cells that are not padding; None if that is not known.
+    """
+
+    shape: Bucket | PackedShape
+    cells: int
+    positions: np.ndarray
+    rows: np.ndarray | None = None
+    used: int | None = None
+
+
+class Cutter(Protocol):
+    """Cuts a pool into batches."""
+
+    def examples(self, probabilities: np.ndarray) -> int:
+        """Returns the size of a pool drawn by float64[N] probabilities; >= 1."""
+        ...
+
+    def cut(
+        self, index: int, tasks: np.ndarray, indices: np.ndarray, carried: int
+    ) -> tuple[list[PoolBatch], np.ndarray]:
+        """Cuts a pool.
+
+        Args:
+            index: number of the pool.
+            tasks: int64[M], task of each example.
+            indices: int64[M], its index in the task.
+            carried: examples at the front that the pool before has left.
+
+        Returns:
+            At least one batch, and int64[R], positions that fill none.
+        """
+        ...
+
+    def identity(self) -> list[int]:
+        """Returns what the cut depends on, so that it can be repeated."""
+        ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,7 +72,7 @@ class Pool:
         start_cursors: int64[N], number of examples taken of each task before the pool.
         carried: int64[K, 2], (task, number in its ExamplePlan) of examples of the previous pool.
         cursors: int64[N], number of examples taken of each task, including the pool.
-        batches: (bucket, int64[rows] positions in the last three arrays), in order.
+        batches: batches in order.
         rest: int64[R], positions of examples that fill no batch and go into the next pool.
         tasks: int32[M], task of each example.
         numbers: int64[M], its number in the task's ExamplePlan.
@@ -33,7 +83,7 @@ class Pool:
     start_cursors: np.ndarray
     carried: np.ndarray
     cursors: np.ndarray
-    batches: list[tuple[Bucket, np.ndarray]]
+    batches: list[PoolBatch]
     rest: np.ndarray
     tasks: np.ndarray
     numbers: np.ndarray
@@ -41,7 +91,7 @@ class Pool:
 
     def left(self, position: int) -> np.ndarray:
         """Returns (task, number) of the batches from `position` on and the rest, int64[K, 2]."""
-        rows = np.concatenate([self.rest, *(rows for _, rows in self.batches[position:])])
+        rows = np.concatenate([self.rest, *(b.positions for b in self.batches[position:])])
         return np.stack([self.tasks[rows].astype(np.int64), self.numbers[rows]], axis=1)
 
 
@@ -67,12 +117,8 @@ class PoolPlace:
 _NOTHING = np.zeros((0, 2), np.int64)
 
 
-class PooledDraws(Draws[PoolPlace]):
-    """Draws mixed batches from pools of examples.
-
-    The examples of a pool are drawn by the probabilities at the step of its first batch, so a
-    change of the schedule takes effect with the next pool. Examples that fill no batch go into the
-    next pool, so all batches are full.
+class BucketCutter:
+    """Sorts a pool by length and cuts it into batches of the buckets' shapes.
 
     Args:
         sources: the tasks.
@@ -80,8 +126,6 @@ class PooledDraws(Draws[PoolPlace]):
         seed: seed of the run.
         pool_examples: number of examples of a pool; None takes 32 batches of the middle bucket. It
             is raised to the rows of the largest batch, so that each pool fills one.
-        draw: `random`, or `blend`: in every pool the number of examples of each task is within one
-            of its share (`systematic`, which needs no state).
     """
 
     def __init__(
@@ -90,31 +134,98 @@ class PooledDraws(Draws[PoolPlace]):
         buckets: Sequence[Bucket],
         seed: int,
         pool_examples: int | None = None,
-        draw: str = "random",
     ) -> None:
         for source in sources:  # Raises if a task is empty or an example too long.
             bucket_ranges(source.cumulative_lengths, buckets, source.name)
         self._sources = sources
         self._buckets = tuple(buckets)
         self._seed = seed
-        self._blended = draw == "blend"
-        self._plans = [ExamplePlan(seed, source.name, source.size) for source in sources]
-        self._identities = np.array([plan.identity() for plan in self._plans], np.int64)
-        self._sizes = np.array([plan.size for plan in self._plans], np.int64)
+        self._padded_arrays = sources[0].padded_arrays
         if pool_examples is None:
             pool_examples = 32 * buckets[len(buckets) // 2].rows
         self._pool_examples = max(pool_examples, *(bucket.rows for bucket in buckets))
 
+    def examples(self, probabilities: np.ndarray) -> int:
+        del probabilities
+        return self._pool_examples
+
+    def cut(
+        self, index: int, tasks: np.ndarray, indices: np.ndarray, carried: int
+    ) -> tuple[list[PoolBatch], np.ndarray]:
+        del carried  # These are among the longest, which are shuffled.
+        lengths = np.empty_like(indices)
+        for task in np.unique(tasks).tolist():
+            rows = np.flatnonzero(tasks == task)
+            lengths[rows] = self._sources[task].lengths(indices[rows])
+        by_length = np.argsort(lengths, kind="stable")
+        ranges = bucket_ranges(np.cumsum(np.bincount(lengths)), self._buckets, "pool", False)
+        batches = []
+        for item in ranges:
+            # The longest bucket in use shuffles the rest in, so that no example waits forever.
+            longest = item.bucket.length >= lengths.max()
+            stop = len(by_length) if longest else item.stop
+            order = shuffled(stop - item.start, self._seed, index, f"rows {item.bucket.length}")
+            by_length[item.start : stop] = by_length[item.start : stop][order]
+            cells = item.bucket.rows * item.bucket.length * self._padded_arrays
+            for slot in range(item.batches):
+                begin = item.start + slot * item.bucket.rows
+                positions = by_length[begin : begin + item.bucket.rows]
+                batches.append(PoolBatch(item.bucket, cells, positions))
+        order = shuffled(len(batches), self._seed, index, "batches")
+        return [batches[i] for i in order], by_length[ranges[-1].stop :]
+
+    def identity(self) -> list[int]:
+        sizes = [(bucket.length, bucket.rows) for bucket in self._buckets]
+        return [self._pool_examples, *(size for pair in sizes for size in pair)]
+
+
+def shuffled(size: int, seed: int, index: int, purpose: str) -> np.ndarray:
+    """Returns int64[size], a permutation that belongs to pool `index`."""
+    return Permutation(size, seed, "", index, f"pool {purpose}")(np.arange(size))
+
+
+class PooledDraws(Draws[PoolPlace]):
+    """Draws mixed batches from pools of examples.
+
+    The examples of a pool are drawn by the probabilities at the step of its first batch, so a
+    change of the schedule takes effect with the next pool. Examples that fill no batch go into the
+    next pool.
+
+    Args:
+        sources: the tasks.
+        cutter: makes batches of a pool.
+        seed: seed of the run.
+        draw: `random`, or `blend`: in every pool the number of examples of each task is within one
+            of its share (`systematic`, which needs no state).
+    """
+
+    def __init__(
+        self, sources: Sequence[TaskSource], cutter: Cutter, seed: int, draw: str = "random"
+    ) -> None:
+        self._sources = sources
+        self._cutter = cutter
+        self._seed = seed
+        self._blended = draw == "blend"
+        self._streams = ExampleStreams(
+            seed, [source.name for source in sources], [source.size for source in sources]
+        )
+
     def first(self) -> PoolPlace:
-        return PoolPlace(0, 0, np.zeros(len(self._plans), np.int64), _NOTHING, None)
+        return PoolPlace(0, 0, np.zeros(len(self._sources), np.int64), _NOTHING, None)
 
     def advance(
         self, step: int, probabilities: np.ndarray, place: PoolPlace
     ) -> tuple[PlannedBatch, PoolPlace]:
         del step  # The index of the pool keys its draw.
         pool = place.pool or self._pool(place.index, place.cursors, probabilities, place.carried)
-        bucket, rows = pool.batches[place.position]
-        planned = PlannedBatch(-1, pool.tasks[rows], pool.indices[rows], bucket)
+        batch = pool.batches[place.position]
+        planned = PlannedBatch(
+            -1,
+            pool.tasks[batch.positions],
+            pool.indices[batch.positions],
+            batch.shape,
+            batch.rows,
+        )
         position = place.position + 1
         if position == len(pool.batches):
             return planned, PoolPlace(place.index + 1, 0, pool.cursors, pool.left(position), None)
@@ -124,8 +235,8 @@ class PooledDraws(Draws[PoolPlace]):
         pool = place.pool
         return {
             "cursors": place.cursors,
-            "plan_identities": self._identities,
-            "epoch_lengths": self._sizes,
+            "plan_identities": self._streams.identities,
+            "epoch_lengths": self._streams.sizes,
             "pool_index": np.array(place.index, np.int64),
             "pool_position": np.array(place.position, np.int64),
             "pool_start_cursors": place.cursors if pool is None else pool.start_cursors,
@@ -138,7 +249,9 @@ class PooledDraws(Draws[PoolPlace]):
     def load(
         self, state: Mapping[str, np.ndarray], index_map: np.ndarray
     ) -> tuple[PoolPlace, np.ndarray]:
-        cursors, same = moved_cursors(state, index_map, self._identities, self._sizes)
+        cursors, same = moved_cursors(
+            state, index_map, self._streams.identities, self._streams.sizes
+        )
         index, position = int(state["pool_index"]), int(state["pool_position"])
         unchanged = (
             bool(same.all())
@@ -174,18 +287,18 @@ class PooledDraws(Draws[PoolPlace]):
     def padding_waste(self, probabilities: np.ndarray, place: PoolPlace) -> float:
         """Returns the share of padding in the current or next pool.
 
-        Each example counts as the mean number of elements of its task.
+        If a batch does not know its used cells, each example counts as the mean of its task.
         """
         pool = place.pool or self._pool(place.index, place.cursors, probabilities, place.carried)
         mean = np.array([source.elements / source.size for source in self._sources])
-        used = sum(float(mean[pool.tasks[rows]].sum()) for _, rows in pool.batches)
-        cells = sum(bucket.rows * bucket.length for bucket, _ in pool.batches)
-        return 1 - used / (cells * self._sources[0].padded_arrays)
+        used = sum(
+            float(mean[pool.tasks[batch.positions]].sum()) if batch.used is None else batch.used
+            for batch in pool.batches
+        )
+        return 1 - used / sum(batch.cells for batch in pool.batches)
 
     def _shapes(self) -> np.ndarray:
-        flat = [self._pool_examples]
-        for bucket in self._buckets:
-            flat += [bucket.length, bucket.rows]
+        flat = self._cutter.identity()
         if self._blended:  # Only the kind of draw that drew a pool can draw it again.
             flat.append(1)
         return np.array(flat, np.int64)
@@ -194,46 +307,26 @@ class PooledDraws(Draws[PoolPlace]):
         self, index: int, cursors: np.ndarray, probabilities: np.ndarray, carried: np.ndarray
     ) -> Pool:
         """Returns pool `index`."""
-        count = max(0, self._pool_examples - len(carried))
+        count = max(0, self._cutter.examples(probabilities) - len(carried))
         numbers_of = systematic if self._blended else uniforms
         drawn = pick(probabilities, numbers_of(self._seed, index, count))
-        counts = np.bincount(drawn, minlength=len(self._plans))
+        counts = np.bincount(drawn, minlength=len(self._sources))
         by_task = np.argsort(drawn, kind="stable")
         numbers = np.empty(count, np.int64)
         first = np.cumsum(counts) - counts
         numbers[by_task] = np.arange(count) + np.repeat(cursors - first, counts)
         tasks = np.concatenate([carried[:, 0], drawn])
         numbers = np.concatenate([carried[:, 1], numbers])
-        indices = np.empty_like(numbers)
-        lengths = np.empty_like(numbers)
-        for task in np.unique(tasks).tolist():
-            rows = np.flatnonzero(tasks == task)
-            indices[rows] = self._plans[task].take(numbers[rows])
-            lengths[rows] = self._sources[task].lengths(indices[rows])
-        by_length = np.argsort(lengths, kind="stable")
-        ranges = bucket_ranges(np.cumsum(np.bincount(lengths)), self._buckets, "pool", False)
-        batches = []
-        for item in ranges:
-            # The longest bucket in use shuffles in the rest, so that no example waits forever.
-            longest = item.bucket.length >= lengths.max()
-            stop = len(by_length) if longest else item.stop
-            order = self._shuffle(stop - item.start, index, f"pool rows {item.bucket.length}")
-            by_length[item.start : stop] = by_length[item.start : stop][order]
-            for slot in range(item.batches):
-                begin = item.start + slot * item.bucket.rows
-                batches.append((item.bucket, by_length[begin : begin + item.bucket.rows]))
-        order = self._shuffle(len(batches), index, "pool batches")
+        indices = self._streams.take(tasks, numbers)
+        batches, rest = self._cutter.cut(index, tasks, indices, len(carried))
         return Pool(
             probabilities,
             cursors,
             carried,
             cursors + counts,
-            [batches[i] for i in order],
-            by_length[ranges[-1].stop :],
+            batches,
+            rest,
             tasks.astype(np.int32),
             numbers,
             indices,
         )
-
-    def _shuffle(self, size: int, index: int, purpose: str) -> np.ndarray:
-        return Permutation(size, self._seed, "", index, purpose)(np.arange(size))

@@ -144,10 +144,7 @@ class StoreReader:
                 "offsets", int(indices[i]), f"longer than max_length {self.max_length}"
             )
         tokens = gather_ragged(self._tokens, begins, ends - begins).astype(np.int32)
-        self._gathered += len(begins)
-        if self._gathered >= self._gathered_limit:
-            self._map.madvise(mmap.MADV_DONTNEED)
-            self._gathered = 0
+        self._count(len(begins))
         if len(tokens) and (tokens.max() >= self.vocabulary_size or tokens.min() < 0):
             sizes = np.cumsum(ends - begins)
             first = np.flatnonzero((tokens >= self.vocabulary_size) | (tokens < 0))[0]
@@ -157,6 +154,30 @@ class StoreReader:
                 f"id {tokens[first]} is outside of the vocabulary of {self.vocabulary_size}",
             )
         return tokens, np.stack([middles - begins, ends - middles], axis=1).ravel()
+
+    def pair(self, index: int) -> tuple[np.ndarray, int, int]:
+        """Returns one pair, in a fraction of the time that an array of one index takes.
+
+        Args:
+            index: in [0, len).
+
+        Returns:
+            The pieces of source and target, one after the other, as unsigned integers that are not
+            to be written to; the numbers of pieces of source and target.
+        """
+        begin, middle, end = map(self._offsets.item, range(2 * index, 2 * index + 3))
+        longest = max(middle - begin, end - middle)
+        if not (0 <= begin <= middle <= end <= len(self._tokens) and longest <= self.max_length):
+            self.gather_flat(np.array([index]))  # Says what is damaged.
+        self._count(1)
+        return self._tokens[begin:end], middle - begin, end - middle
+
+    def _count(self, pairs: int) -> None:
+        """Counts pairs that were read, and lets go of the mapped pages after many."""
+        self._gathered += pairs
+        if self._gathered >= self._gathered_limit:
+            self._map.madvise(mmap.MADV_DONTNEED)
+            self._gathered = 0
 
     def gather(self, indices: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
         """Returns the pieces of many pairs.

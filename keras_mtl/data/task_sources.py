@@ -59,6 +59,7 @@ class TaskSource(Protocol):
 class PairReader(Protocol):
     """The members of a `keras_mtl.data.store.StoreReader` that a translation source uses."""
 
+    vocabulary_size: int
     source_tokens: int
     target_tokens: int
     max_lengths_cumulative: np.ndarray
@@ -73,6 +74,10 @@ class PairReader(Protocol):
         """Returns the pieces of source 0, target 0, source 1, … and their lengths, int64[2k]."""
         ...
 
+    def pair(self, index: int) -> tuple[np.ndarray, int, int]:
+        """Returns the pieces of a source and its target, and the numbers of both."""
+        ...
+
 
 class TranslationSource:
     """Sentence pairs of a store as rows: source = [tag] + pieces + [eos], target = pieces + [eos].
@@ -83,6 +88,9 @@ class TranslationSource:
         eos_id: id of the end of sentence.
         tag_id: id of the target language's tag before the source; None adds no tag (for models with
             a decoder for each language).
+
+    Attributes:
+        reader, eos_id, tag_id: as given.
 
     Raises:
         DataError: the store is empty.
@@ -104,9 +112,9 @@ class TranslationSource:
                 f"task {name!r} has no training pairs; give it a corpus, relax its cleaning rules, "
                 "or remove the task"
             )
-        self._reader = reader
-        self._eos_id = eos_id
-        self._tag_id = tag_id
+        self.reader = reader
+        self.eos_id = eos_id
+        self.tag_id = tag_id
         self._tags = 0 if tag_id is None else 1
         # The longer side in the store determines the bucket. If that is the target of a task with a
         # tag, the bucket may be one token longer than needed, but it is still a range of the store.
@@ -119,7 +127,7 @@ class TranslationSource:
         )
 
     def lengths(self, indices: np.ndarray) -> np.ndarray:
-        source, target = self._reader.lengths(indices)
+        source, target = self.reader.lengths(indices)
         return np.maximum(source, target) + self._overhead
 
     def gather(self, indices: np.ndarray, length: int) -> dict[str, np.ndarray]:
@@ -128,7 +136,7 @@ class TranslationSource:
         Raises:
             DataError: a pair is longer than `length`, or the store is damaged.
         """
-        tokens, lengths = self._reader.gather_flat(indices)
+        tokens, lengths = self.reader.gather_flat(indices)
         count = len(indices)
         # First cell of each side's pieces in [2, count, length], in the order of the reader:
         # source 0, target 0, source 1, …
@@ -145,9 +153,9 @@ class TranslationSource:
         cells = np.zeros(2 * count * length, np.int32)
         before = np.cumsum(lengths) - lengths
         cells[np.repeat(begins - before, lengths) + np.arange(len(tokens))] = tokens
-        cells[ends] = self._eos_id
-        if self._tag_id is not None:
-            cells[begins[0::2] - 1] = self._tag_id
+        cells[ends] = self.eos_id
+        if self.tag_id is not None:
+            cells[begins[0::2] - 1] = self.tag_id
         sides = cells.reshape(2, count, length)
         return {"source": sides[0], "target": sides[1]}
 

@@ -41,11 +41,19 @@ def merge_heads(inputs: tf.Tensor) -> tf.Tensor:
     return tf.reshape(tf.transpose(inputs, [0, 2, 1, 3]), [batch, time, dim])
 
 
-def padding_bias(mask: tf.Tensor | None) -> tf.Tensor | None:
-    """Returns float32 `[batch, 1, 1, time]`: 0 if `mask` (bool `[batch, time]`) is true."""
+def mask_bias(mask: tf.Tensor | None) -> tf.Tensor | None:
+    """Returns what `attend` adds to the scores: 0 where `mask` is true, else `MASKED`.
+
+    Args:
+        mask: bool `[batch, keys]`, or `[batch, queries, keys]`; None for no bias.
+
+    Returns:
+        Float32 `[batch, 1, 1, keys]`, or `[batch, 1, queries, keys]`.
+    """
     if mask is None:
         return None
-    return tf.where(mask, 0.0, MASKED)[:, None, None, :]
+    bias = tf.where(mask, 0.0, MASKED)
+    return bias[:, None] if mask.shape.rank == 3 else bias[:, None, None, :]
 
 
 def causal_bias(length: int | tf.Tensor) -> tf.Tensor:

@@ -27,7 +27,8 @@ class CrossAttention(keras.layers.Layer):
     Call arguments:
         inputs: float `[batch, time, dim]`.
         memory: float `[batch, source_time, memory_dim]`.
-        memory_mask: bool `[batch, source_time]`, false on padding; None means no padding.
+        memory_mask: bool `[batch, source_time]`, false on padding; or bool
+            `[batch, time, source_time]`, true if a query may attend to a key; None means no mask.
         training: whether dropout is active.
 
     Returns:
@@ -83,7 +84,7 @@ class CrossAttention(keras.layers.Layer):
     ) -> tf.Tensor:
         (query,) = attention.split_heads(self.query(inputs), 1, self.num_heads)
         key, value = attention.split_heads(self.key_value(memory), 2, self.num_heads)
-        bias = attention.padding_bias(memory_mask)
+        bias = attention.mask_bias(memory_mask)
         context = attention.attend(query, key, value, bias, self.attention_dropout, training)
         return self.output_projection(attention.merge_heads(context))
 
@@ -106,7 +107,7 @@ class CrossAttention(keras.layers.Layer):
             Float `[batch, beams, dim]`.
         """
         (query,) = attention.split_heads(self.query(inputs), 1, self.num_heads)
-        bias = attention.padding_bias(memory_mask)
+        bias = attention.mask_bias(memory_mask)
         context = attention.attend(query, cache["key"], cache["value"], bias)
         return self.output_projection(attention.merge_heads(context))
 
@@ -124,7 +125,7 @@ class CrossAttention(keras.layers.Layer):
             Float32 `[batch, beams, source_time]`; each row sums to 1 and is 0 on padding.
         """
         (query,) = attention.split_heads(self.query(inputs), 1, self.num_heads)
-        bias = attention.padding_bias(memory_mask)
+        bias = attention.mask_bias(memory_mask)
         return tf.reduce_mean(attention.attention_weights(query, cache["key"], bias), 1)
 
     def compute_output_shape(self, inputs_shape: Any, memory_shape: Any) -> Any:

@@ -17,6 +17,8 @@ class PositionEmbedding(keras.layers.Layer):
     Call arguments:
         inputs: float `[batch, time, dim]`, with `start_index + time <= max_length`.
         start_index: position of the first time step; an integer or an int32 scalar.
+        positions: int32 `[batch, time]`, each in [0, max_length): the position of each step, if
+            they do not count up from `start_index`.
 
     Returns:
         Float `[batch, time, dim]`.
@@ -36,10 +38,17 @@ class PositionEmbedding(keras.layers.Layer):
         )
         self.built = True
 
-    def call(self, inputs: tf.Tensor, start_index: tf.Tensor | int = 0) -> tf.Tensor:
+    def call(
+        self,
+        inputs: tf.Tensor,
+        start_index: tf.Tensor | int = 0,
+        positions: tf.Tensor | None = None,
+    ) -> tf.Tensor:
+        table = tf.convert_to_tensor(self.positions)
+        if positions is not None:
+            return inputs + tf.cast(tf.gather(table, positions), inputs.dtype)
         # A slice of fixed length, which XLA accepts with a start that is a tensor.
         length = inputs.shape[1] or tf.shape(inputs)[1]
-        table = tf.convert_to_tensor(self.positions)
         rows = tf.slice(table, [start_index, 0], [length, table.shape[1]])
         return inputs + tf.cast(rows, inputs.dtype)
 

@@ -27,7 +27,8 @@ class SelfAttention(keras.layers.Layer):
 
     Call arguments:
         inputs: float `[batch, time, dim]`.
-        mask: bool `[batch, time]`, false on padding; None means no padding.
+        mask: bool `[batch, time]`, false on padding; or bool `[batch, time, time]`, true if a query
+            (second axis) may attend to a key; None means no mask.
         use_causal_mask: whether a position attends only to itself and earlier positions.
         training: whether dropout is active.
 
@@ -95,7 +96,7 @@ class SelfAttention(keras.layers.Layer):
         training: bool = False,
     ) -> tf.Tensor:
         query, key, value = attention.split_heads(self.qkv(inputs), 3, self.num_heads)
-        bias = attention.padding_bias(mask)
+        bias = attention.mask_bias(mask)
         if use_causal_mask:
             causal = attention.causal_bias(inputs.shape[1] or tf.shape(inputs)[1])
             bias = causal if bias is None else bias + causal

@@ -22,6 +22,8 @@ class SinePositionEncoding(keras.layers.Layer):
     Call arguments:
         inputs: float `[batch, time, dim]`; dim must be even.
         start_index: position of the first time step; an integer or an int32 scalar.
+        positions: int32 `[batch, time]`, each in [0, time): the position of each step, if they do
+            not count up from `start_index`, which is 0 then.
 
     Returns:
         Float `[batch, time, dim]`.
@@ -42,7 +44,12 @@ class SinePositionEncoding(keras.layers.Layer):
             raise ValueError(f"{self.name}: the width must be even, not {input_shape[-1]}")
         self.built = True
 
-    def call(self, inputs: tf.Tensor, start_index: tf.Tensor | int = 0) -> tf.Tensor:
+    def call(
+        self,
+        inputs: tf.Tensor,
+        start_index: tf.Tensor | int = 0,
+        positions: tf.Tensor | None = None,
+    ) -> tf.Tensor:
         half = inputs.shape[-1] // 2
         length = inputs.shape[1] or tf.shape(inputs)[1]
         position = tf.cast(tf.range(length) + start_index, tf.float32)
@@ -50,6 +57,8 @@ class SinePositionEncoding(keras.layers.Layer):
         rate = tf.exp(tf.range(half, dtype=tf.float32) * -increment)
         angle = position[:, None] * rate[None, :]
         signal = tf.concat([tf.sin(angle), tf.cos(angle)], axis=1)
+        if positions is not None:
+            signal = tf.gather(signal, positions)
         return inputs + tf.cast(signal, inputs.dtype)
 
     def compute_output_shape(self, input_shape: Any) -> Any:

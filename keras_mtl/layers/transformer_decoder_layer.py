@@ -38,7 +38,10 @@ class TransformerDecoderLayer(keras.layers.Layer):
     Call arguments:
         inputs: float `[batch, time, dim]`.
         memory: float `[batch, source_time, memory_dim]`.
-        memory_mask: bool `[batch, source_time]`, false on padding; None means no padding.
+        memory_mask: bool `[batch, source_time]`, false on padding; or bool
+            `[batch, time, source_time]`, true if a query may attend to a key; None means no mask.
+        mask: bool `[batch, time, time]`, true if a query (second axis) may attend to a key, in
+            addition to causality; None means only causality.
         training: whether dropout is active.
 
     Returns:
@@ -115,10 +118,11 @@ class TransformerDecoderLayer(keras.layers.Layer):
         inputs: tf.Tensor,
         memory: tf.Tensor,
         memory_mask: tf.Tensor | None = None,
+        mask: tf.Tensor | None = None,
         training: bool = False,
     ) -> tf.Tensor:
         x = self.self_attention(
-            self.self_attention_norm(inputs), use_causal_mask=True, training=training
+            self.self_attention_norm(inputs), mask=mask, use_causal_mask=True, training=training
         )
         x = inputs + self.residual_dropout(x, training=training)
         y = self.cross_attention(

@@ -34,7 +34,8 @@ class TransformerEncoderLayer(keras.layers.Layer):
 
     Call arguments:
         inputs: float `[batch, time, dim]`.
-        mask: bool `[batch, time]`, false on padding; None means no padding.
+        mask: bool `[batch, time]`, false on padding; or bool `[batch, time, time]`, true if a query
+            (second axis) may attend to a key; None means no mask.
         training: whether dropout is active.
 
     Returns:

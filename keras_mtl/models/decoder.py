@@ -36,7 +36,10 @@ class TransformerDecoder(keras.layers.Layer):
     Call arguments:
         inputs: float `[batch, time, dim]`: embeddings with positions.
         memory: float `[batch, source_time, memory_dim]`.
-        memory_mask: bool `[batch, source_time]`, false on padding; None means no padding.
+        memory_mask: bool `[batch, source_time]`, false on padding; or bool
+            `[batch, time, source_time]`, true if a query may attend to a key; None means no mask.
+        mask: bool `[batch, time, time]`, true if a query (second axis) may attend to a key, in
+            addition to causality; None means only causality.
         training: whether dropout is active.
         project: whether to apply the projection, if there is one.
 
@@ -123,12 +126,13 @@ class TransformerDecoder(keras.layers.Layer):
         inputs: tf.Tensor,
         memory: tf.Tensor,
         memory_mask: tf.Tensor | None = None,
+        mask: tf.Tensor | None = None,
         training: bool = False,
         project: bool = True,
     ) -> tf.Tensor:
         x = self.embedding_dropout(inputs, training=training)
         for layer in self.layers:
-            x = layer(x, memory, memory_mask=memory_mask, training=training)
+            x = layer(x, memory, memory_mask=memory_mask, mask=mask, training=training)
         return self._finish(x, project)
 
     def start(self, memory: tf.Tensor, beams: int, max_length: int) -> dict[str, dict]:

@@ -33,7 +33,8 @@ class TransformerEncoder(keras.layers.Layer):
 
     Call arguments:
         inputs: float `[batch, time, dim]`: embeddings with positions.
-        mask: bool `[batch, time]`, false on padding; None means no padding.
+        mask: bool `[batch, time]`, false on padding; or bool `[batch, time, time]`, true if a query
+            (second axis) may attend to a key; None means no mask.
         training: whether dropout is active.
 
     Returns:

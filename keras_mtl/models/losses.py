@@ -13,6 +13,7 @@ def projected_cross_entropy(
     smoothing: float,
     pad_id: int = 0,
     drop_padding: bool = False,
+    by_token: bool = False,
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Projects to logits and returns the smoothed cross-entropy of each row of a batch.
 
@@ -32,10 +33,12 @@ def projected_cross_entropy(
         pad_id: label of positions that do not count.
         drop_padding: remove those positions before the projection. This saves their share of the
             work, but XLA cannot compile it, because the sizes are known only at run time.
+        by_token: whether to return tokens instead of sums over the tokens of a row.
 
     Returns:
         Three float32 `[batch]`: the loss summed over tokens, the number of tokens, and the negative
-        log-likelihood in nats summed over tokens.
+        log-likelihood in nats summed over tokens. With `by_token`, they are not summed: `[batch,
+        time]`, 0 on padding.
 
     Raises:
         ValueError: `smoothing` is outside [0, 1).
@@ -60,11 +63,11 @@ def projected_cross_entropy(
     else:
         losses = _token_losses(rows, table, flat, smoothing)
     zero = tf.zeros([], tf.float32)
-    loss, nll = (
-        tf.reduce_sum(tf.where(counted, tf.reshape(values, tf.shape(labels)), zero), axis=1)
-        for values in losses
-    )
-    return loss, tf.reduce_sum(tf.cast(counted, tf.float32), axis=1), nll
+    loss, nll = (tf.where(counted, tf.reshape(values, tf.shape(labels)), zero) for values in losses)
+    count = tf.cast(counted, tf.float32)
+    if by_token:
+        return loss, count, nll
+    return tf.reduce_sum(loss, axis=1), tf.reduce_sum(count, axis=1), tf.reduce_sum(nll, axis=1)
 
 
 def _token_losses(

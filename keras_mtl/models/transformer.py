@@ -13,6 +13,7 @@ from keras_mtl.layers.dropout import seed_config, track_state
 from keras_mtl.models.decoder import TransformerDecoder
 from keras_mtl.models.encoder import TransformerEncoder
 from keras_mtl.models.losses import projected_cross_entropy
+from keras_mtl.models.packed_rows import PackedRows
 
 POSITIONS = ("sinusoidal", "learned")
 SHARING = ("full", "encoder")
@@ -74,8 +75,9 @@ class Transformer(keras.Model):
     Call arguments:
         inputs: dict of `source`, int32 `[batch, source_time]`; `target`, int32 `[batch, time]`, the
             tokens to predict (the model itself inserts the start token and drops the last one); and
-            `decoder`, int32 `[batch]`, the index of the decoder, equal in all rows, which is not
-            needed if sharing is `full`.
+            `decoder`, int32 `[batch]` or `[batch, time]`, the index of the decoder, equal
+            everywhere, which is not needed if sharing is `full`. Rows of several sentence pairs
+            also have the tensors of `PackedRows`.
         training: whether dropout is active.
 
     Returns:
@@ -247,6 +249,7 @@ class Transformer(keras.Model):
             Three float32 `[batch]`: the loss summed over target tokens, the number of target
             tokens, and the negative log-likelihood in nats summed over target tokens; see
             `keras_mtl.models.projected_cross_entropy`.
+            If rows hold several pairs, the three are not summed: float32 `[batch, time]`.
 
         Raises:
             InputError: a source or target is longer than `max_length`.
@@ -260,7 +263,13 @@ class Transformer(keras.Model):
             else:
                 table = tf.transpose(tf.convert_to_tensor(decoder.projection.kernel))
             return projected_cross_entropy(
-                states, table, inputs["target"], smoothing, PAD_ID, drop_padding
+                states,
+                table,
+                inputs["target"],
+                smoothing,
+                PAD_ID,
+                drop_padding,
+                by_token=PackedRows.of(inputs) is not None,
             )
 
         return self._decode(inputs, training, losses)
@@ -271,35 +280,47 @@ class Transformer(keras.Model):
         During the call, the decoder has the weights of the selected decoder.
         """
         target = inputs["target"]
-        memory = self.encode(inputs["source"], training=training)
-        self._check_length(target, "target")
-        start = tf.fill([target.shape[0] or tf.shape(target)[0], 1], tf.cast(BOS_ID, target.dtype))
-        shifted = tf.concat([start, target[:, :-1]], axis=1)
-        x = self.target_positions(self.target_embedding(shifted))
+        packed = PackedRows.of(inputs)
+        memory = self.encode(inputs["source"], training=training, packed=packed)
+        masks = {"memory_mask": memory["mask"]}
+        if packed is None:
+            self._check_length(target, "target")
+            rows = target.shape[0] or tf.shape(target)[0]
+            start = tf.fill([rows, 1], tf.cast(BOS_ID, target.dtype))
+            shifted = tf.concat([start, target[:, :-1]], axis=1)
+        else:
+            shifted = packed.shift(target, BOS_ID)
+            masks = {"memory_mask": packed.memory_mask, "mask": packed.target_mask}
+        positions = None if packed is None else packed.target_positions
+        x = self.target_positions(self.target_embedding(shifted), positions=positions)
         return self._with_weights(
             self._select_weights(inputs.get("decoder")),
-            lambda decoder: function(
-                decoder, x, memory["memory"], memory_mask=memory["mask"], training=training
-            ),
+            lambda decoder: function(decoder, x, memory["memory"], **masks, training=training),
         )
 
-    def encode(self, source: tf.Tensor, training: bool = False) -> State:
+    def encode(
+        self, source: tf.Tensor, training: bool = False, packed: PackedRows | None = None
+    ) -> State:
         """Runs the encoder.
 
         Args:
             source: int32 `[batch, source_time]`, padded with 0.
             training: whether dropout is active.
+            packed: the pairs of each row, whose lengths are not checked; None means one in a row.
 
         Returns:
             `memory`: float `[batch, source_time, hidden_dim]`. `mask`: bool `[batch, source_time]`,
-            false on padding.
+            false on padding; or `packed.source_mask`.
 
         Raises:
             InputError: the source is longer than `max_length`.
         """
-        self._check_length(source, "source")
-        mask = tf.not_equal(source, PAD_ID)
-        x = self.source_positions(self.source_embedding(source))
+        if packed is None:
+            self._check_length(source, "source")
+            mask, positions = tf.not_equal(source, PAD_ID), None
+        else:
+            mask, positions = packed.source_mask, packed.source_positions
+        x = self.source_positions(self.source_embedding(source), positions=positions)
         return {"memory": self.encoder(x, mask=mask, training=training), "mask": mask}
 
     def start(self, memory: State, decoder: tf.Tensor, beams: int, max_length: int) -> State:

@@ -107,12 +107,13 @@ class AdaptiveState:
         Raises:
             InputError: a task is unknown, or a value is not a score.
         """
+        indices = {name: index for index, name in enumerate(self.task_names)}
         for name in scores:
-            if name not in self.task_names:
+            if name not in indices:
                 remedy = nearest_task(name, self.task_names, listing="")
                 raise InputError(f"there is a score for an unknown task {name!r}{remedy}")
         for name, score in scores.items():
-            self.book.set(self.task_names.index(name), step, float(score))
+            self.book.set(indices[name], step, float(score))
 
     def observe_losses(
         self, step: int, losses: np.ndarray, probabilities: np.ndarray, batches: np.ndarray

@@ -10,6 +10,7 @@ from keras_mtl.balancing import Balancing, create, sum_over_replicas
 from keras_mtl.balancing.base import LOSSES, STATE
 from keras_mtl.configuration.schema import ExperimentConfig
 from keras_mtl.errors import ConfigError
+from keras_mtl.training.step.batches import columns_of, first_task
 from keras_mtl.training.step.update_plan import UpdatePlan
 
 
@@ -159,7 +160,7 @@ class BalancedStep:
             all_present = self.balancing.seen(tf.ones([self.num_tasks]))
             factors = scales * self.balancing.weights_of(all_present)
         loss_scale = self._trainer.present_loss_scale()
-        found = [self._whole(*_columns(batch), factors, loss_scale) for batch in batches]
+        found = [self._whole(columns_of(batch), factors, loss_scale) for batch in batches]
         gradients, sums = tf.nest.map_structure(lambda *parts: tf.add_n(parts), *found)
         seen = self._seen(sum_over_replicas([sums["loss"], sums["tokens"]]), scales)
         return sum_over_replicas(gradients), sums, self.balancing.weights_of(seen), seen
@@ -174,7 +175,7 @@ class BalancedStep:
         """
         self.balancing.learn(seen, valid)
         if self.balancing.balancer.looks_back:
-            found = [self._sums(*_columns(batch)) for batch in batches]
+            found = [self._sums(columns_of(batch)) for batch in batches]
             loss, tokens = sum_over_replicas(
                 [tf.add_n(list(part)) for part in zip(*found, strict=True)]
             )
@@ -183,15 +184,14 @@ class BalancedStep:
     def _combined(self, batches: Sequence[dict[str, tf.Tensor]], scales: tf.Tensor) -> Any:
         loss_scale = self._trainer.present_loss_scale()
         if self._mixed:
-            found = [self._by_task(*_columns(batch), scales, loss_scale) for batch in batches]
+            found = [self._by_task(columns_of(batch), scales, loss_scale) for batch in batches]
             parts, sums = tf.nest.map_structure(lambda *parts: tf.add_n(parts), *found)
             assignment = tf.eye(self.num_tasks)
         else:
-            found = [self._whole(*_columns(batch), scales, loss_scale) for batch in batches]
+            found = [self._whole(columns_of(batch), scales, loss_scale) for batch in batches]
             parts = [tf.stack(list(part)) for part in zip(*(g for g, _ in found), strict=True)]
             sums = tf.nest.map_structure(lambda *parts: tf.add_n(parts), *(s for _, s in found))
-            # A batch has one task, so the task of its first row is that of all rows.
-            tasks = tf.stack([batch["task"][0] for batch in batches])
+            tasks = tf.stack([first_task(batch) for batch in batches])
             assignment = tf.one_hot(tasks, self.num_tasks, axis=0)
         totals = sum_over_replicas([sums["loss"], sums["tokens"]])
         seen = self._seen(totals, scales)
@@ -207,14 +207,12 @@ class BalancedStep:
 
     def _gradients(
         self,
-        source: tf.Tensor,
-        target: tf.Tensor,
-        tasks: tf.Tensor,
+        batch: dict[str, tf.Tensor],
         scales: tf.Tensor,
         loss_scale: tf.Tensor | None,
     ) -> Any:
         reweight = self._reweight if self._inside else None
-        return self._trainer.gradients_of_batch(source, target, tasks, scales, loss_scale, reweight)
+        return self._trainer.gradients_of_batch(batch, scales, loss_scale, reweight)
 
     def _reweight(self, sums: Any, scales: tf.Tensor) -> Any:
         """Returns the factors of the losses, computed from the losses."""
@@ -224,24 +222,22 @@ class BalancedStep:
 
     def _gradients_by_task(
         self,
-        source: tf.Tensor,
-        target: tf.Tensor,
-        tasks: tf.Tensor,
+        batch: dict[str, tf.Tensor],
         scales: tf.Tensor,
         loss_scale: tf.Tensor | None,
     ) -> Any:
         """Same as the trainer's `gradients_of_batch`, but [num_tasks, ...] for each variable."""
         variables = [variable.value for variable in self._trainer.model.trainable_variables]
         with tf.GradientTape(persistent=True) as tape:
-            rows = self._trainer.rows_of_batch(source, target, tasks)
-            scaled = rows["loss"] * tf.gather(scales, tasks)
+            rows = self._trainer.rows_of_batch(batch)
+            scaled = rows["loss"] * tf.gather(scales, batch["task"])
             if loss_scale is not None:
                 scaled *= loss_scale
         by_task = [
             tape.gradient(
                 scaled,
                 variables,
-                output_gradients=tf.cast(tasks == task, tf.float32),
+                output_gradients=tf.cast(batch["task"] == task, tf.float32),
                 unconnected_gradients=tf.UnconnectedGradients.ZERO,
             )
             for task in range(self.num_tasks)
@@ -252,13 +248,9 @@ class BalancedStep:
         ]
         if loss_scale is not None:
             gradients = [gradient / loss_scale for gradient in gradients]
-        return gradients, self._trainer.sums_of_rows(rows, source, tasks)
+        return gradients, self._trainer.sums_of_rows(rows, batch)
 
-    def _sums_of_batch(self, source: tf.Tensor, target: tf.Tensor, tasks: tf.Tensor) -> Any:
-        rows = self._trainer.rows_of_batch(source, target, tasks)
-        sums = self._trainer.sums_of_rows(rows, source, tasks)
+    def _sums_of_batch(self, batch: dict[str, tf.Tensor]) -> Any:
+        rows = self._trainer.rows_of_batch(batch)
+        sums = self._trainer.sums_of_rows(rows, batch)
         return sums["loss"], sums["tokens"]
-
-
-def _columns(batch: Any) -> Any:
-    return batch["source"], batch["target"], batch["task"]

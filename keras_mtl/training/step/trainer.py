@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from keras_mtl.balancing import sum_over_replicas
 from keras_mtl.training.step.balancing import BalancedStep
+from keras_mtl.training.step.batches import columns_of, first_task
 
 
 class MultiTaskTrainer(orbit.StandardTrainer):
@@ -164,25 +165,23 @@ class MultiTaskTrainer(orbit.StandardTrainer):
         """
         return {name: total.read_value().numpy() for name, total in self._totals.items()}
 
-    def rows_of_batch(self, source: tf.Tensor, target: tf.Tensor, tasks: tf.Tensor) -> Any:
-        """Runs the model. Returns `loss`, `nll` and `tokens` of each row, float32 [rows]."""
-        inputs = {
-            "source": source,
-            "target": target,
-            "decoder": tf.gather(self._decoder_of_task, tasks),
-        }
+    def rows_of_batch(self, batch: dict[str, tf.Tensor]) -> Any:
+        """Runs the model. Returns `loss`, `nll` and `tokens`, float32 of the shape of `task`."""
+        decoder = tf.gather(self._decoder_of_task, batch["task"])
+        inputs = {name: value for name, value in batch.items() if name != "task"}
+        inputs["decoder"] = decoder
         loss, tokens, nll = self.model.token_losses(
             inputs, self.label_smoothing, training=True, drop_padding=self._drop_padding
         )
         return {"loss": loss, "nll": nll, "tokens": tokens}
 
-    def sums_of_rows(self, rows: dict[str, tf.Tensor], source: tf.Tensor, tasks: tf.Tensor) -> Any:
+    def sums_of_rows(self, rows: dict[str, tf.Tensor], batch: dict[str, tf.Tensor]) -> Any:
         """Returns sums of rows by task, float32 [num_tasks], and the number of source tokens."""
         sums = {
-            name: tf.math.unsorted_segment_sum(values, tasks, self.num_tasks)
+            name: tf.math.unsorted_segment_sum(values, batch["task"], self.num_tasks)
             for name, values in rows.items()
         }
-        sums["source_tokens"] = tf.reduce_sum(tf.cast(source != 0, tf.float32))
+        sums["source_tokens"] = tf.reduce_sum(tf.cast(batch["source"] != 0, tf.float32))
         return sums
 
     def present_loss_scale(self) -> Any:
@@ -191,9 +190,7 @@ class MultiTaskTrainer(orbit.StandardTrainer):
 
     def gradients_of_batch(
         self,
-        source: tf.Tensor,
-        target: tf.Tensor,
-        tasks: tf.Tensor,
+        batch: dict[str, tf.Tensor],
         scales: tf.Tensor,
         loss_scale: tf.Tensor | None = None,
         reweight: Any = None,
@@ -201,20 +198,18 @@ class MultiTaskTrainer(orbit.StandardTrainer):
         """Returns the gradients of the scaled losses of a batch, and its sums by task.
 
         Args:
-            source: int32 [rows, length].
-            target: int32 [rows, length].
-            tasks: int32 [rows].
+            batch: from `columns_of`.
             scales: float32 [num_tasks], factor on the loss of each task.
             loss_scale: float32 [], multiplies the loss and divides the gradients; None: 1.
             reweight: function of sums and scales that returns new scales; None keeps them.
         """
         variables = [variable.value for variable in self.model.trainable_variables]
         with tf.GradientTape() as tape:
-            rows = self.rows_of_batch(source, target, tasks)
-            sums = self.sums_of_rows(rows, source, tasks)
+            rows = self.rows_of_batch(batch)
+            sums = self.sums_of_rows(rows, batch)
             if reweight is not None:
                 scales = tf.stop_gradient(reweight(sums, scales))
-            total = tf.reduce_sum(rows["loss"] * tf.gather(scales, tasks))
+            total = tf.reduce_sum(rows["loss"] * tf.gather(scales, batch["task"]))
             if loss_scale is not None:
                 total *= loss_scale
         gradients = tape.gradient(
@@ -231,9 +226,7 @@ class MultiTaskTrainer(orbit.StandardTrainer):
         gradients: Any = None
         sums: Any = None
         for batch in batches:
-            batch_gradients, batch_sums = self._gradients(
-                batch["source"], batch["target"], batch["task"], scales, loss_scale
-            )
+            batch_gradients, batch_sums = self._gradients(columns_of(batch), scales, loss_scale)
             if gradients is None:
                 gradients, sums = batch_gradients, batch_sums
             else:
@@ -260,7 +253,7 @@ class MultiTaskTrainer(orbit.StandardTrainer):
         # The optimizer sums over replicas again, so divide by their number.
         factor = tf.where(finite, factor / replicas, float("nan"))
         if self.optimizer.num_tasks:
-            self.optimizer.set_task(batches[0]["task"][0])
+            self.optimizer.set_task(first_task(batches[0]))
         self.optimizer.apply(
             [
                 gradient * self._mask(owner, batches, factor)
@@ -288,6 +281,6 @@ class MultiTaskTrainer(orbit.StandardTrainer):
         """Returns the factor, or NaN for variables of a decoder that no batch uses."""
         if owner is None:
             return factor
-        # With several decoders, a batch has one task, so the task of its first row is that of all.
-        used = [tf.gather(self._decoder_of_task, batch["task"][0]) == owner for batch in batches]
+        # With several decoders, a batch has one task.
+        used = [tf.gather(self._decoder_of_task, first_task(batch)) == owner for batch in batches]
         return tf.where(tf.reduce_any(used), factor, float("nan"))

@@ -1,0 +1,46 @@
+"""Whether the parts of a mixture fit each other."""
+
+from collections.abc import Sequence
+
+from keras_mtl.data.task_sources import TaskSource
+from keras_mtl.errors import ConfigError, nearest
+
+GRANULARITIES = ("batch", "example")
+#: Elements that `Mixture.dataset` adds to the arrays of a batch.
+RESERVED_NAMES = ("task", "weight", "step")
+
+
+def check_tasks(names: tuple[str, ...], expected: tuple[str, ...]) -> None:
+    """Raises ConfigError unless the sources are the schedule's tasks, in its order."""
+    if len(names) != len(expected) or len(set(names)) != len(names):
+        raise ConfigError(
+            f"the mixture has tasks {list(names)}, but its schedule has {len(expected)} tasks; "
+            "give both the same tasks, at least one, with unique names"
+        )
+    if names != expected:
+        raise ConfigError(
+            f"the mixture has tasks {list(names)}, but its schedule has {list(expected)}; give "
+            "both the same names in the same order"
+        )
+
+
+def check_choice(field: str, value: str, known: Sequence[str]) -> None:
+    """Raises ConfigError unless the value of an argument is one of the known words."""
+    if value not in known:
+        raise ConfigError(f"{field} = {value!r} is unknown{nearest(str(value), known)}")
+
+
+def check_arrays(sources: Sequence[TaskSource]) -> None:
+    """Raises ConfigError unless all sources have the same arrays, with no reserved name."""
+    spec = sources[0].spec
+    for source in sources:
+        if source.spec != spec:
+            raise ConfigError(
+                f"task {source.name!r} has examples {source.spec}, but task {sources[0].name!r} "
+                f"has {spec}; give all tasks the same arrays, dtypes and shapes"
+            )
+    clash = sorted(set(RESERVED_NAMES) & set(spec))
+    if clash:
+        raise ConfigError(
+            f"an array has the name {clash[0]!r}, which the mixture itself uses; rename the array"
+        )

@@ -1,0 +1,140 @@
+"""Sentence pairs of many tasks, read together."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from keras_mtl.data.task_sources import TaskSource, TranslationSource
+from keras_mtl.errors import ConfigError
+
+# With fewer pairs of a task, reading them one by one takes less time than an array of indices.
+_FEW_PAIRS = 12
+# Pairs whose lengths are kept in memory, of all tasks together: 32 MiB.
+_KEPT_PAIRS = 1 << 22
+
+
+class PairSources:
+    """The pairs of all tasks, with tags and ends of sentence.
+
+    Args:
+        sources: the tasks.
+
+    Attributes:
+        means: float64[N, 2], mean source and target length of each task in tokens.
+
+    Raises:
+        ConfigError: a source is not a `TranslationSource`.
+    """
+
+    def __init__(self, sources: Sequence[TaskSource]) -> None:
+        checked = []
+        for source in sources:
+            if not isinstance(source, TranslationSource):
+                raise ConfigError(
+                    f"task {source.name!r} is read by {type(source).__name__}: rows of several "
+                    "examples need sentence pairs (TranslationSource); give buckets instead of a "
+                    "PackedShape"
+                )
+            checked.append(source)
+        self._sources = checked
+        self._eos = np.array([source.eos_id for source in checked], np.int64)
+        self._tags = np.array([source.tag_id or 0 for source in checked], np.int64)
+        self._tagged = np.array([source.tag_id is not None for source in checked])
+        self._least_vocabulary = min(source.reader.vocabulary_size for source in checked)
+        totals = [[s.reader.source_tokens, s.reader.target_tokens] for s in checked]
+        sizes = np.array([source.size for source in checked], np.float64)
+        self.means = np.array(totals) / sizes[:, None] + 1
+        self.means[:, 0] += self._tagged
+        self._first, self._known = self._read_lengths()
+
+    def _read_lengths(self) -> tuple[np.ndarray, np.ndarray]:
+        """Reads the lengths of the smallest tasks, which are looked up the most for their size.
+
+        Returns:
+            int64[N], the place of each task's first pair, -1 if its lengths are not kept; and
+            int32[m, 2], source and target pieces of each pair.
+        """
+        first = np.full(len(self._sources), -1, np.int64)
+        known, count = [np.zeros((0, 2), np.int32)], 0
+        for task in sorted(range(len(self._sources)), key=lambda task: self._sources[task].size):
+            size = self._sources[task].size
+            if count + size > _KEPT_PAIRS:
+                break
+            lengths = self._sources[task].reader.lengths(np.arange(size))
+            known.append(np.stack(lengths, axis=1).astype(np.int32))
+            first[task] = count
+            count += size
+        return first, np.concatenate(known)
+
+    def lengths(self, tasks: np.ndarray, indices: np.ndarray) -> np.ndarray:
+        """Returns int64[k, 2], source and target tokens of pairs.
+
+        Args:
+            tasks: int64[k], the task of each pair.
+            indices: int64[k], its index in the task.
+        """
+        places = self._first[tasks]
+        if len(places) and places.min() >= 0:
+            lengths = self._known[places + indices].astype(np.int64)
+        else:
+            lengths = np.empty((len(tasks), 2), np.int64)
+            for task, rows in _groups(tasks):
+                found = self._sources[task].reader.lengths(indices[rows])
+                lengths[rows] = np.stack(found, axis=1)
+        lengths += 1
+        lengths[:, 0] += self._tagged[tasks]
+        return lengths
+
+    def read(
+        self, tasks: np.ndarray, indices: np.ndarray, cells: np.ndarray, first: np.ndarray
+    ) -> None:
+        """Writes pairs into cells.
+
+        Args:
+            tasks: int64[k], the task of each pair.
+            indices: int64[k], its index in the task.
+            cells: int32[m], written to.
+            first: int64[k, 2], the cell at which source and target of each pair begin.
+
+        Raises:
+            DataError: the store is damaged.
+        """
+        tokens, lengths, order = self._gather(tasks, indices)
+        tasks, begins = tasks[order], first[order]
+        begins[:, 0] += self._tagged[tasks]
+        before = np.cumsum(lengths) - lengths
+        flat = begins.reshape(-1)
+        cells[np.repeat(flat - before, lengths) + np.arange(len(tokens))] = tokens
+        cells[flat + lengths] = np.repeat(self._eos[tasks], 2)
+        tagged = self._tagged[tasks]
+        cells[begins[tagged, 0] - 1] = self._tags[tasks[tagged]]
+
+    def _gather(
+        self, tasks: np.ndarray, indices: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Returns pieces and lengths as `PairReader.gather_flat`, and the order of the pairs."""
+        groups = _groups(tasks)
+        if len(tasks) < _FEW_PAIRS * len(groups):
+            numbered = zip(tasks.tolist(), indices.tolist(), strict=True)
+            pairs = [self._sources[task].reader.pair(index) for task, index in numbered]
+            tokens = np.concatenate([pieces for pieces, _, _ in pairs])
+            if len(tokens) == 0 or tokens.max() < self._least_vocabulary:
+                lengths = np.array([n for _, *sides in pairs for n in sides], np.int64)
+                return tokens, lengths, np.arange(len(tasks))
+        # Checks each id, or reads many pairs of each task.
+        found = [self._sources[task].reader.gather_flat(indices[rows]) for task, rows in groups]
+        return (
+            np.concatenate([tokens for tokens, _ in found]),
+            np.concatenate([lengths for _, lengths in found]),
+            np.concatenate([rows for _, rows in groups]),
+        )
+
+
+def _groups(tasks: np.ndarray) -> list[tuple[int, np.ndarray]]:
+    """Returns each task and the rows that have it."""
+    if not len(tasks):
+        return []
+    order = np.argsort(tasks, kind="stable")
+    starts = np.flatnonzero(np.diff(tasks[order], prepend=-1))
+    parts = np.split(order, starts[1:])
+    return list(zip(tasks[order[starts]].tolist(), parts, strict=True))
