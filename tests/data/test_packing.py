@@ -164,7 +164,7 @@ def test_padding_is_what_batches_have(stores, granularity):
     expected = mixture.padding_waste()
     batches = take(mixture, 200)
     used = sum(np.count_nonzero(b.arrays[s]) for b in batches for s in ("source", "target"))
-    assert 1 - used / (200 * SHAPE.cells) == pytest.approx(expected, abs=0.03)
+    assert 1 - used / (200 * SHAPE.cells) == pytest.approx(expected, abs=0.05)
     assert expected < 0.15  # These examples are long for their rows: half of them, on average.
 
 
