@@ -128,6 +128,8 @@ def print_tasks(config: "ExperimentConfig", prepared: "PreparedData | None") -> 
     schedule = config.trainer.schedule
     listed = _listed(schedule.parameters)
     print(f"schedule: {schedule.name}({listed}), granularity {config.task.data.granularity}")
+    if config.task.data.packing:
+        print(_packing(config, prepared))
     balancing = config.trainer.balancing
     if balancing.name:
         print(f"balancing: {balancing.name}({_listed(balancing.parameters)})")
@@ -138,6 +140,18 @@ def print_tasks(config: "ExperimentConfig", prepared: "PreparedData | None") -> 
             print(f"cleaning of {pair.name}: {_listed(own)}")
     if prepared is None:
         print("no prepared store was found, so sizes are not known; `keras-mtl prepare` makes it")
+
+
+def _packing(config: "ExperimentConfig", prepared: "PreparedData | None") -> str:
+    """Returns a line about packed batches."""
+    if prepared is None:
+        lengths = config.task.data.packed_lengths
+        rows = " + ".join(map(str, lengths)) if lengths else "chosen from the prepared data"
+        return f"packing: source and target tokens of a row: {rows}"
+    from keras_mtl.data.batch_shapes import batch_shapes, training_sources
+
+    replicas = max(1, config.runtime.num_replicas)
+    return f"packing: {batch_shapes(config.task.data, training_sources(prepared), replicas)}"
 
 
 def print_samples(config: "ExperimentConfig", prepared: "PreparedData | None") -> None:

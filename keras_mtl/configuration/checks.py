@@ -10,7 +10,7 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 
 from keras_mtl import errors, metrics
-from keras_mtl.configuration import schema, search_checks, sublayers
+from keras_mtl.configuration import packing, schema, search_checks, sublayers
 from keras_mtl.configuration.model_sizes import SIZES, resolved
 from keras_mtl.configuration.problems import Problems
 
@@ -198,6 +198,7 @@ def _check_data(check: Problems, config: schema.ExperimentConfig) -> None:
             "task.data.bucket_lengths",
             f"= {lengths}: the last one must be at least task.data.max_length = {data.max_length}",
         )
+    packing.check(check, data)
     if data.tokens_per_batch < data.max_length:
         check.problem(
             "task.data.tokens_per_batch",

@@ -129,9 +129,14 @@ class DataConfig:
         test_pairs: largest number of test pairs of a task.
         max_length: longest source or target in tokens, including tag and end of sentence; longer
             pairs are dropped and counted.
-        tokens_per_batch: token budget of a global batch: rows times bucket length.
+        tokens_per_batch: token budget of a global batch: rows times bucket length, or times the
+            longer side of a packed row.
         bucket_lengths: padded lengths; empty means a list made from `max_length`.
         granularity: `batch` (each batch is of one task) or `example` (mixed batches).
+        packing: put several pairs into one row, so that all batches have one shape and little
+            padding. The model sees each pair as if it were alone in its row.
+        packed_lengths: source and target tokens of a packed row, each at least `max_length`; empty
+            takes twice `max_length` for one side and what suits the data for the other.
     """
 
     data_dir: str = ""
@@ -146,6 +151,8 @@ class DataConfig:
     tokens_per_batch: int = 4096
     bucket_lengths: list[int] = dataclasses.field(default_factory=list)
     granularity: str = "batch"
+    packing: bool = False
+    packed_lengths: list[int] = dataclasses.field(default_factory=list)
 
 
 @dataclasses.dataclass(slots=True)

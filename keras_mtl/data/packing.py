@@ -33,6 +33,12 @@ class PackedShape:
     source_length: int
     target_length: int
 
+    def __str__(self) -> str:
+        return (
+            f"{self.rows} rows of {self.source_length} source and {self.target_length} target "
+            "tokens"
+        )
+
     @property
     def length(self) -> int:
         """The longer side of a row."""

@@ -41,10 +41,7 @@ class PairSources:
         self._tags = np.array([source.tag_id or 0 for source in checked], np.int64)
         self._tagged = np.array([source.tag_id is not None for source in checked])
         self._least_vocabulary = min(source.reader.vocabulary_size for source in checked)
-        totals = [[s.reader.source_tokens, s.reader.target_tokens] for s in checked]
-        sizes = np.array([source.size for source in checked], np.float64)
-        self.means = np.array(totals) / sizes[:, None] + 1
-        self.means[:, 0] += self._tagged
+        self.means = mean_lengths(checked)
         self._first, self._known = self._read_lengths()
 
     def _read_lengths(self) -> tuple[np.ndarray, np.ndarray]:
@@ -128,6 +125,13 @@ class PairSources:
             np.concatenate([lengths for _, lengths in found]),
             np.concatenate([rows for _, rows in groups]),
         )
+
+
+def mean_lengths(sources: Sequence[TranslationSource]) -> np.ndarray:
+    """Returns float64[N, 2], mean source and target length of each task in tokens."""
+    totals = [[s.reader.source_tokens, s.reader.target_tokens] for s in sources]
+    sizes = np.array([[source.size] for source in sources], np.float64)
+    return np.array(totals) / sizes + [[1 + (s.tag_id is not None), 1] for s in sources]
 
 
 def _groups(tasks: np.ndarray) -> list[tuple[int, np.ndarray]]:

@@ -6,10 +6,9 @@ from typing import Any
 from keras_mtl import schedules
 from keras_mtl.configuration import baselines
 from keras_mtl.configuration.schema import ExperimentConfig
-from keras_mtl.data.batch_plan import make_buckets
+from keras_mtl.data.batch_shapes import batch_shapes, training_sources
 from keras_mtl.data.mixture import Mixture
 from keras_mtl.data.prepare import PreparedData
-from keras_mtl.data.task_sources import TranslationSource
 from keras_mtl.evaluation.evaluator import no_pair
 from keras_mtl.evaluation.tasks import decoders
 from keras_mtl.metrics import schedule_higher_is_better
@@ -107,27 +106,12 @@ def build_mixture(
         replicas: number of devices that share a batch; the number of rows is a multiple of it.
     """
     data = config.task.data
-    vocabulary = prepared.vocabulary
-    buckets = make_buckets(
-        data.max_length,
-        data.tokens_per_batch,
-        multiple_of=8 * replicas,
-        lengths=data.bucket_lengths or None,
-    )
-    sources = [
-        TranslationSource(
-            task.name,
-            prepared.reader(task.name, "train"),
-            tag_id=vocabulary.tag_id(task.target),
-            eos_id=vocabulary.eos_id,
-        )
-        for task in prepared.tasks
-    ]
+    sources = training_sources(prepared)
     metric = config.trainer.evaluation.metric
     return Mixture(
         sources,
         AdaptiveState(schedule, metric, schedule_higher_is_better(metric)),
-        buckets,
+        batch_shapes(data, sources, replicas),
         seed=config.runtime.seed,
         granularity=data.granularity,
         draw=config.trainer.schedule.draw,

@@ -37,6 +37,8 @@ FIXED_FIELDS = (
     "task.data.tokens_per_batch",
     "task.data.bucket_lengths",
     "task.data.granularity",
+    "task.data.packing",
+    "task.data.packed_lengths",
     "trainer.optimizer.gradient_accumulation_steps",
     "trainer.optimizer.ema_momentum",
     "runtime.seed",

@@ -181,6 +181,8 @@ class Run:
             return self._result()
         self.directory.write(self.config, self.prepared, self.parts.decoder_of_task)
         self.loop_log.resume(self.step)
+        if self.config.task.data.packing:
+            self.log(f"packed batches: {self.parts.mixture.buckets[0]}")
         waste = self.parts.mixture.padding_waste()
         self.log(f"padding: {waste:.1%} of the tokens in batches")
         with (
