@@ -25,29 +25,37 @@ SCHEDULES = {
         "application": "learning_rate",
         "draw": "blend",
     },
+    "packed batch": ADAPTIVE,
 }
 # Three gradients to an update, and expected cosines that a checkpoint has to keep.
-BALANCING = {"example": {"name": "gradvac"}, "batch": {}}
+BALANCING = {"example": {"name": "gradvac"}, "batch": {}, "packed batch": {}}
 # Validated at 15, 30 and 45, in effect at 22, 37 and 52; the checkpoints of 20, 30 and 50 lie
 # between.
-LAGS = {"example": 7, "batch": 0}
-PER_TASK = {"example": None, "batch": "per_task"}
+LAGS = {"example": 7, "batch": 0, "packed batch": 7}
+PER_TASK = {"example": None, "batch": "per_task", "packed batch": None}
 # A checkpoint keeps the loss scale.
-PRECISIONS = {"example": "mixed_float16", "batch": "float32"}
+PRECISIONS = {"example": "mixed_float16", "batch": "float32", "packed batch": "float32"}
 # Between which steps: anywhere, or where such a checkpoint is the newest.
-KILLS = {"example": ((21, 26), (31, 36)), "batch": ((0, STEPS),) * 5}
+KILLS = {
+    "example": ((21, 26), (31, 36)),
+    "batch": ((0, STEPS),) * 5,
+    "packed batch": ((0, STEPS),) * 2,
+}
 
 
-def start(directory: Path, model_dir: Path, granularity: str) -> processes.Forked:
+def start(directory: Path, model_dir: Path, case: str) -> processes.Forked:
     config = copy.deepcopy(CONFIG)
-    config["trainer"]["schedule"] = SCHEDULES[granularity]
-    config["trainer"]["balancing"] = BALANCING[granularity]
-    config["trainer"]["evaluation"]["lag"] = LAGS[granularity]
-    config["trainer"]["optimizer"]["moments"] = PER_TASK[granularity]
-    config["runtime"]["mixed_precision_dtype"] = PRECISIONS[granularity]
+    config["trainer"]["schedule"] = SCHEDULES[case]
+    config["trainer"]["balancing"] = BALANCING[case]
+    config["trainer"]["evaluation"]["lag"] = LAGS[case]
+    config["trainer"]["optimizer"]["moments"] = PER_TASK[case]
+    config["runtime"]["mixed_precision_dtype"] = PRECISIONS[case]
+    if case.startswith("packed"):
+        # Batches begin with the examples that earlier ones have left over.
+        config["task"]["data"] |= {"packing": True, "bucket_lengths": []}
     file = directory / "config.json"  # JSON is YAML.
     file.write_text(json.dumps(config))
-    overrides = f"task.data.data_dir={directory / 'data'},task.data.granularity={granularity}"
+    overrides = f"task.data.data_dir={directory / 'data'},task.data.granularity={case.split()[-1]}"
     return processes.keras_mtl(
         *("train", "--config_file", file, "--model_dir", model_dir),
         *("--params_override", overrides),
@@ -61,25 +69,25 @@ def finish(process: processes.Forked) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("granularity", ["batch", "example"])
-def test_kills_change_nothing(tmp_path, granularity):
+@pytest.mark.parametrize("case", SCHEDULES)
+def test_kills_change_nothing(tmp_path, case):
     undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
-    finish(start(tmp_path, undisturbed, granularity))
-    chance = random.Random(granularity)
+    finish(start(tmp_path, undisturbed, case))
+    chance = random.Random(case)
     # A logged batch, and a little later than that.
-    moments = sorted(chance.randrange(*steps) for steps in KILLS[granularity])
+    moments = sorted(chance.randrange(*steps) for steps in KILLS[case])
     for moment in moments:
-        process = start(tmp_path, killed, granularity)
+        process = start(tmp_path, killed, case)
         while process.running and logged_batches(killed) < moment:
             time.sleep(0.02)
         time.sleep(chance.random() * 0.5)
         process.kill()
-    output = finish(start(tmp_path, killed, granularity))
+    output = finish(start(tmp_path, killed, case))
     assert "resuming from" in output
     assert logged_batches(undisturbed) == STEPS
     assert_same_run(undisturbed, killed)
     # The test is of runs in which the schedule did something.
     last = [event for event in events(killed) if event["event"] == "train"][-1]
     assert len(set(last["probabilities"].values())) > 1
-    assert ("scales" in last) == (granularity == "batch")
-    assert (len(tensors(killed)[MOMENTS]) == len(last["probabilities"])) == (granularity == "batch")
+    assert ("scales" in last) == (case == "batch")
+    assert (len(tensors(killed)[MOMENTS]) == len(last["probabilities"])) == (case == "batch")

@@ -27,12 +27,21 @@ ONE_DEVICE = {
     "float16": FLOAT16,
     "near overflow": {**FLOAT16, "loss_scale": 2.0**16, "steps": 12, "tasks": [0] * 12},
     **{f"{name}, jit": {**case, "jit": True} for name, case in LEARNING_RATES.items()},
+    "mixed": {"mixed": True, "scales": [1.5, 0.5]},
+    "packed": {"pack": True},
+    "packed, mixed": {"mixed": True, "scales": [1.5, 0.5], "pack": True},
+    "packed, jit": {"pack": True, "jit": True},
+    "packed, bfloat16": {"pack": True, "precision": "mixed_bfloat16"},
+    "packed, decoder 1": {"pack": True, "sharing": "encoder", "tasks": [1], "steps": 1},
+    "packed, scaled": {"pack": True, **LEARNING_RATES["scaled"]},
+    "scaled": LEARNING_RATES["scaled"],
     "decoder 1, gradient": {"scales": [1.5, 0.5], "sharing": "encoder", "tasks": [1], "steps": 1},
 }
 # Logical devices are set once in a process, so each strategy has its own.
 MIRRORED = {
     "two replicas": {"replicas": 2},
     "float16, two replicas": {**FLOAT16, "replicas": 2},
+    "packed, two replicas": {"pack": True, "replicas": 2},
     # So large that the gradients of many halvings overflow.
     "overflow, two replicas": {**FLOAT16, "loss_scale": 2.0**24, "replicas": 2},
     **{f"{name}, two replicas": {**case, "replicas": 2} for name, case in LEARNING_RATES.items()},
@@ -84,6 +93,30 @@ def test_accumulated_halves_take_the_step_of_the_whole_batch(results):
 
 def test_xla_and_plain_graph_agree(results):
     assert_same_weights(results["plain"], results["jit"], rtol=1e-4, atol=2e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("packed", "plain"),
+        ("packed, jit", "plain"),
+        ("packed, two replicas", "plain"),
+        ("packed, mixed", "mixed"),
+        ("packed, decoder 1", "decoder 1"),
+        ("packed, scaled", "scaled"),
+    ],
+)
+def test_packed_rows_take_the_step_of_their_sentences(results, name, expected):
+    assert_same_weights(results[name], results[expected], rtol=1e-4, atol=2e-5)
+    for total in ("loss", "nll", "tokens", "source_tokens", "gradient_norm"):
+        found, known = (results[case][f"total/{total}"] for case in (name, expected))
+        np.testing.assert_allclose(found, known, rtol=1e-5, err_msg=total)
+    assert results["mixed"]["total/tokens"].min() > 0
+
+
+def test_packed_rows_in_bfloat16_stay_near_float32(results):
+    found, known = results["packed, bfloat16"], results["plain"]
+    np.testing.assert_allclose(found["total/loss"], known["total/loss"], rtol=0.02)
 
 
 def test_same_seed_gives_the_same_bits_with_dropout(results):

@@ -33,10 +33,32 @@ def batch(rng, task, rows=8, length=6):
     return {"source": ids[0], "target": ids[1], "task": np.full(rows, task, np.int32)}
 
 
+def packed(whole):
+    """Puts every two rows of a batch into one row, the second sentence right behind the first."""
+    rows, length = whole["source"].shape
+    result = {}
+    for side in ("source", "target"):
+        arrays = np.zeros((3, rows // 2, 2 * length), np.int32)
+        tasks = np.repeat(whole["task"][::2, None], 2 * length, axis=1)
+        for row, ids in enumerate(whole[side]):
+            ids = ids[ids != 0]
+            start = np.count_nonzero(arrays[0, row // 2])
+            cells = slice(start, start + len(ids))
+            values = (ids, row % 2 + 1, np.arange(len(ids)))
+            for array, value in zip(arrays[:, row // 2], values, strict=True):
+                array[cells] = value
+            tasks[row // 2, cells] = whole["task"][row]
+        for array, suffix in zip(arrays, ("", "_segments", "_positions"), strict=True):
+            result[side + suffix] = array
+        result["task"] = tasks
+    return result
+
+
 def dataset(elements):
     """Makes a dataset of batches, or of parts of batches, of any number and length of rows."""
-    spec = {name: tf.TensorSpec([None, None], tf.int32) for name in ("source", "target")}
-    spec["task"] = tf.TensorSpec([None], tf.int32)
+    spec = {
+        name: tf.TensorSpec([None] * value.ndim, tf.int32) for name, value in elements[0].items()
+    }
     return tf.data.Dataset.from_generator(lambda: iter(elements), output_signature=spec)
 
 
@@ -130,6 +152,8 @@ def run(
     scales=None,
     loss_scale=None,
     copy=0,
+    mixed=False,
+    pack=False,
 ):
     case = program(
         copy,
@@ -151,6 +175,10 @@ def run(
     elements = []
     for task in tasks:
         whole = batch(rng, task)
+        if mixed:
+            whole["task"][1::2] = 1 - task
+        if pack:
+            whole = packed(whole)
         parts = replicas * (2 if halves else 1)
         elements += [{k: np.split(v, parts)[i] for k, v in whole.items()} for i in range(parts)]
     trainer.set_dataset(to_all_replicas(case.strategy, lambda: dataset(elements)))
