@@ -22,10 +22,10 @@ def drift(application: str, moments: str, updates: int, seed: int) -> float:
     """Returns the mean update of the parameter, in learning rates.
 
     Args:
-      application: what the factor multiplies, ``learning_rate`` or ``gradient``.
-      moments: a member of `MOMENTS`.
-      updates: number of updates.
-      seed: seed of the draws and the noise.
+        application: what the factor multiplies, `learning_rate` or `gradient`.
+        moments: a member of `MOMENTS`.
+        updates: number of updates.
+        seed: seed of the draws and the noise.
     """
     rng = np.random.default_rng(seed)
     tasks = rng.integers(0, 2, updates)

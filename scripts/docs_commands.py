@@ -1,6 +1,6 @@
-"""A hook of MkDocs: puts the help of each subcommand into ``docs/reference/commands.md``.
+"""A hook of MkDocs: puts the help of each subcommand into `docs/reference/commands.md`.
 
-A line ``<!-- help COMMAND -->`` of a page is replaced by what ``keras-mtl COMMAND --help`` prints,
+A line `<!-- help COMMAND -->` of a page is replaced by what `keras-mtl COMMAND --help` prints,
 so the page cannot differ from the program.
 """
 
@@ -20,7 +20,7 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
 
 def _help(command: str) -> str:
     """Returns the help of a subcommand as a fenced block."""
-    os.environ["COLUMNS"] = "100"  # argparse wraps to the width of the terminal.
+    os.environ["COLUMNS"] = "84"  # the width of a page; argparse reads it
     _, parser = main._parser([command])
     # The parser of the subcommand, which argparse keeps among its actions.
     (subparsers,) = (a for a in parser._actions if a.dest == "command")

@@ -122,7 +122,7 @@ def test_every_subcommand_is_in_the_reference_of_commands():
 
 
 def commands_of_pages():
-    """Every command line of the pages that begins with ``keras-mtl``."""
+    """Every command line of the pages that begins with `keras-mtl`."""
     for page in TEXTS:
         for block in re.findall(
             r"^( *)```bash\n(.*?)^\1```$", read(page), re.DOTALL | re.MULTILINE

@@ -1,4 +1,4 @@
-"""Three image classification tasks of unequal size in one Keras model, trained by ``model.fit``.
+"""Three image classification tasks of unequal size in one Keras model, trained by `model.fit`.
 
     python docs/examples/image_tasks.py --schedule inverse_ratio --directory /somewhere/run
 
@@ -55,7 +55,7 @@ def make_task(name: str, size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def make_model(optimizer: keras.optimizers.Optimizer) -> keras.Model:
-    """A network with four outputs for each task; the input ``task`` says which ones count."""
+    """A network with four outputs for each task; the input `task` says which ones count."""
     image = keras.Input((PIXELS, PIXELS, 1), name="image")
     task = keras.Input((), dtype="int32", name="task")
     hidden = keras.layers.Conv2D(16, 3, activation="relu")(image)
