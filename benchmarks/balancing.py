@@ -1,27 +1,27 @@
-"""What each balancing method costs: time of an update over that of the plain sum.
+"""Measures the cost of each balancing method: the time of an update over that of the plain sum.
 
-The model is the demo's (configs/demo.yaml: tiny, vocabulary of 3,000), a batch 2,048 tokens, and an
-update is the trainer's own: forward, loss, gradients, balancing, clipping, Adam. All contestants
-run in one process in alternating rounds; a round's ratio is to the plain sum of the same round,
-and the median over rounds is printed. A steady disturbance of the machine cancels out; the ratio of
-CPU times is there for one that is not steady.
+    python benchmarks/balancing.py [--tasks 2 4 8] [--rounds 5] [--granularities batch example]
+        [--methods pcgrad famo]
 
-Two ways to have all tasks in an update. `batch`: N accumulated batches, each of one task, whose
-gradients are apart for free; the plain sum accumulates the same batches. `example`: one batch
-mixed of N tasks, with a backward pass for each task where gradients are needed apart; without
---methods one method of each kind stands for the others, because the passes are what costs.
+The model is that of the demo (configs/demo.yaml: tiny, vocabulary of 3,000). A batch has 2,048
+tokens. An update is that of the trainer: forward, loss, gradients, balancing, clipping, Adam. All
+methods run in one process in alternating rounds. Each ratio is to the plain sum of the same round,
+and the median over rounds is printed, so a steady disturbance of the machine cancels out. The ratio
+of CPU times is more reliable if the disturbance is not steady.
 
-Seen on two cores (AMD Zen 5) that were busy with other things too, by CPU time, median of 3 to 5
-rounds (--methods in several calls; with so few rounds a tenth more or less says nothing).
+An update can contain all tasks in two ways. `batch`: N accumulated batches of one task each, whose
+gradients are separate at no cost; the plain sum accumulates the same batches. `example`: one batch
+that mixes N tasks, with a backward pass for each task if gradients are needed separately. Without
+--methods, `example` measures only one method of each kind, because the passes dominate the cost.
+
+Measured on two cores (AMD Zen 5) that also ran other programs, by CPU time, median of 3 to 5 rounds
+(--methods in several calls; with so few rounds, differences of a tenth mean nothing):
 `batch`, 4 tasks: dwa 1.00, uncertainty 1.03, random 1.04, gradnorm 1.01, mgda 1.02, cagrad 1.03,
 gradvac 1.04, pcgrad 1.07, graddrop 1.20, famo 1.36. `batch`, 8 tasks: dwa 0.98, mgda 1.18, pcgrad
 1.27, famo 1.46; the others were not measured. `example`, 2 tasks: dwa 0.99, famo 1.38, pcgrad 1.60.
 `example`, 4 tasks: famo 1.40, pcgrad 2.28. `example`, 8 tasks: famo 1.44, graddrop 3.40, gradnorm
 3.71, cagrad 3.98, mgda 4.19, pcgrad 4.93, gradvac 5.04; methods that need only losses were not
 measured.
-
-    python benchmarks/balancing.py [--tasks 2 4 8] [--rounds 5] [--granularities batch example]
-        [--methods pcgrad famo]
 """
 
 import argparse

@@ -1,17 +1,17 @@
-"""Schedules side by side: the same tasks, data and seeds, compared on the test sets.
+"""Compares schedules on the same tasks, data and seeds, by their scores on the test sets.
 
     python benchmarks/compare_schedules.py --config_file configs/demo.yaml --model_dir runs/compare
 
-Trains the eight settings below with three seeds each, scores every run on the test sets, and ends
-with a Markdown table and the page of `keras-mtl report`. Start it again after an interruption: a
-run that is finished is not repeated, one that was interrupted resumes. A schedule or seed that is
-asked for later is added.
+Trains the eight settings below with three seeds each, scores every run on the test sets, and writes
+a Markdown table and the page of `keras-mtl report`. After an interruption, start it again: finished
+runs are not repeated, and an interrupted run resumes. Schedules or seeds that a later call adds are
+trained in addition.
 
 If the configuration has no baselines, give --baseline_steps: a model for each task is then trained
-first. One run takes about as long as `keras-mtl train` with the same configuration. --jobs N makes
-N runs at once and shares the processors out among them, which pays on a CPU: a small model gains
-little from a second core (the demo: 7,100 target tokens/s on one, 7,800 on two). What they print
-then goes to MODEL_DIR/<run>.log.
+first. One run takes about as long as `keras-mtl train` with the same configuration. --jobs N runs N
+trainings at once and divides the processors among them. This is faster on a CPU, because a small
+model gains little from a second core (the demo: 7,100 target tokens/s on one core, 7,800 on two).
+The output of each run then goes to MODEL_DIR/<run>.log.
 """
 
 import argparse
@@ -34,7 +34,7 @@ SCHEDULES = {
     "temperature": {"schedule.name": "temperature", "schedule.parameters.temperature": 5},
     "inverse_ratio": {"schedule.name": "inverse_ratio"},
     "simple_adaptive": {"schedule.name": "simple_adaptive"},
-    # The ways in which factors act on Adam.
+    # The ways in which factors act with Adam.
     "implicit_gradient": {**IMPLICIT, "schedule.application": "gradient"},
     "implicit_learning_rate": {**IMPLICIT, "schedule.application": "learning_rate"},
     "implicit_per_task": {
@@ -52,7 +52,7 @@ def keras_mtl(*words, **settings):
 
 
 def override(args, settings, seed):
-    """The --params_override of a run; the configuration's own schedule leaves nothing behind."""
+    """The --params_override of a run; it replaces all of the configuration's own schedule."""
     fields = {f"trainer.{key}": value for key, value in settings.items()}
     fields["runtime.seed"] = seed
     if args.baseline_steps:
@@ -69,7 +69,7 @@ def data_dir(args):
 
 
 def has_baselines(args):
-    """Whether every single-task model has been trained; baselines.json grows task by task."""
+    """Whether every single-task model is trained; baselines.json gets an entry after each."""
     path = Path(args.model_dir) / "baselines/baselines.json"
     tasks = yaml.safe_load(Path(args.config_file).read_text(encoding="utf-8"))["task"]["pairs"]
     return path.exists() and len(json.loads(path.read_text(encoding="utf-8"))) == len(tasks)
@@ -81,7 +81,7 @@ def experiment(args):
 
 
 def make_run(args, label, seed):
-    """Trains and scores one schedule with one seed, unless that has been done; returns seconds."""
+    """Trains and scores one schedule with one seed, unless it is done; returns the seconds."""
     directory = Path(args.model_dir) / f"{label}-{seed}"
     if (directory / "evaluation-test.json").exists():
         return 0.0
@@ -128,7 +128,7 @@ def main():
 
     if args.jobs < 1:
         parser.error(f"--jobs must be at least 1, got {args.jobs}")
-    # Once, and not by several runs at the same time.
+    # Prepared once here, so that several runs do not prepare it at the same time.
     keras_mtl(
         *("prepare", *experiment(args), "--model_dir", args.model_dir),
         *("--params_override", ",".join([data_dir(args), *args.params_override])),

@@ -1,34 +1,34 @@
-"""Decoding on a CPU: CTranslate2, our engine in float32 and int8, and our TensorFlow graph.
-
-The same weights, source ids, beam, length penalty, lengths and sentences in work at once
-(`max_batch_size`) for all. The model is a Transformer base with random weights (6 + 6 layers,
-d 512, ff 2048, 8 heads, V 32,000, tied; 25 source and exactly 25 target tokens), or with
-`--model_dir` a trained one on the lines of `--text`, with the lengths that it gives them.
-
-Every setting runs in its own process, warmed up before the first figure. For each
-number of cores, type and batch size CTranslate2 gets the best of its instruction sets, matrix
-libraries and `inter_threads x intra_threads` by one trial round, and we that of workers x threads;
-the winners then take turns in the rounds that count, and medians are printed. Before any time is
-taken, translations and scores are compared.
+"""Measures decoding on a CPU: CTranslate2, our engine in float32 and int8, our TensorFlow graph.
 
     python benchmarks/decode.py [--rounds 3] [--batches 1 8 32 64] [--json FILE]
     python benchmarks/decode.py --model_dir runs/model --task en-fr --text lines.en
 
-Without TensorFlow, on a machine that has only NumPy, CTranslate2 and a wheel of keras_mtl:
---no_tf, which leaves out the graph.
+All systems have the same weights, source ids, beam, length penalty, lengths and number of sentences
+processed at once (`max_batch_size`). The model is a Transformer base with random weights (6 + 6
+layers, d 512, ff 2048, 8 heads, V 32,000, tied; 25 source and exactly 25 target tokens). With
+`--model_dir` it is a trained model that translates the lines of `--text`.
 
-A line: target tokens a second and a CPU second, each with its ratio to CTranslate2's on as many
-cores in the same type, and the setting. CPU time is there for a machine that does other things too:
-it counts the work done, and not how well two cores are kept busy. Then resident memory after the
-work (of the whole process, Python and libraries in it) and the time to load. On a CPU with AMX, all
-is done again without it.
+Every setting runs in its own process and is warmed up before the first figure. For each number of
+cores, type and batch size, one trial round chooses the fastest setting: for CTranslate2 among its
+instruction sets, matrix libraries and `inter_threads x intra_threads`, for the engine among workers
+x threads. These settings then alternate in the rounds that count, and medians are printed. Before
+any time is taken, translations and scores are compared.
 
-Seen with CTranslate2 4.8.5 on two cores with AVX-512 VNNI (AMD Zen 4), medians of 3 rounds; one
-core: float32 3.32, 1.67, 1.34 and 1.30 times CTranslate2's tokens a second at batch 1, 8, 32 and
+`--no_tf` leaves out the TensorFlow graph. It is for a machine that has only NumPy, CTranslate2 and
+a wheel of keras_mtl.
+
+Each line has target tokens per second and per CPU second, each with its ratio to CTranslate2 on the
+same number of cores in the same type, and the setting. CPU time is more reliable on a machine that
+also runs other programs: it measures the work, not how well two cores are used. Then come the
+resident memory after the work (of the whole process, including Python and libraries) and the
+loading time. On a CPU with AMX, everything is repeated without AMX.
+
+Measured with CTranslate2 4.8.5 on two cores with AVX-512 VNNI (AMD Zen 4), medians of 3 rounds; one
+core: float32 3.32, 1.67, 1.34 and 1.30 times CTranslate2's tokens per second at batch 1, 8, 32 and
 64, int8 3.84, 1.81, 1.89 and 1.76 times; two cores, batch 64: 1.23 and 2.23 times. Resident after
 batch 64: float32 348 MB against 418, int8 119 against 464. On two cores with only AVX2 (AMD Zen 3,
-an earlier version), medians of 2 rounds; one core: float32 2.40, 1.34, 1.25 and 1.20 times, int8
-2.67, 1.30, 1.22 and 1.23 times; two cores, batch 64: 1.32 and 1.34 times.
+an earlier version of the engine), medians of 2 rounds; one core: float32 2.40, 1.34, 1.25 and 1.20
+times, int8 2.67, 1.30, 1.22 and 1.23 times; two cores, batch 64: 1.32 and 1.34 times.
 """
 
 import argparse
@@ -52,15 +52,15 @@ SIZES = {
     "decoder_layers": 6,
 }
 LENGTH = 25
-SENTENCES = {1: 6, 8: 24}  # By batch size; else two batches.
+SENTENCES = {1: 6, 8: 24}  # by batch size; two batches for other sizes
 AMX_OFF = {"KERAS_MTL_ISA": "vnni", "MKL_ENABLE_INSTRUCTIONS": "AVX512_E1"}
-# CTranslate2's own kernels stop at AVX2 unless told otherwise; its matrix products are oneDNN's on
-# processors that are not Intel's, and MKL's, packed, where asked for.
+# CTranslate2's own kernels use at most AVX2 by default. Its matrix products are those of MKL on
+# Intel processors and of oneDNN on others; packed products of MKL are an option.
 CT2_ISAS = {"avx2": ["AVX2"], "vnni": ["AVX2", "AVX512"], "amx": ["AVX2", "AVX512"]}
 
 
 class IdVocabulary:
-    """Stands for a vocabulary where there is no text: piece i is "t<i>"."""
+    """A vocabulary for work without text: piece i is "t<i>"."""
 
     pad_id, bos_id, eos_id, unk_id = 0, 1, 2, 3
     hash, model_bytes, size = "none", b"-", SIZES["vocabulary_size"]
@@ -90,7 +90,7 @@ def build(args):
 
 
 def prepare(args):
-    """Writes the models, and the work: sources as ids and as CTranslate2's tokens, options."""
+    """Writes the models and the work: options, and sources as ids and as CTranslate2's tokens."""
     import numpy as np
 
     from keras_mtl.decoding.suppressed import suppressed_ids
@@ -127,7 +127,7 @@ def prepare(args):
 
 
 class Ctranslate2:
-    """Called with (first sentence, sentences, batch size), gives (tokens, score) of each."""
+    """A call with (first sentence, sentences, batch size) returns (tokens, score) of each."""
 
     def __init__(self, args, work):
         import ctranslate2
@@ -221,7 +221,7 @@ def memory(field):
 
 
 def serve(args):
-    """Loads one setting; answers each line [first, count, batch] with what it did."""
+    """Loads one setting; answers each line [first, count, batch] with its measurements."""
     work = json.loads((Path(args.directory) / "work.json").read_text())
     begin = time.perf_counter()
     system = SYSTEMS[args.system](args, work)
@@ -278,7 +278,7 @@ class Setting:
         return answer
 
     def speed(self, batch, trial=False):
-        """Target tokens (a second, a CPU second)."""
+        """Target tokens per second and per CPU second."""
         count = SENTENCES.get(batch, 2 * batch)
         if trial or self.system == "tf":  # Slow enough that one batch is a measurement.
             count = max(self.cores * batch, 2) if self.system != "tf" else max(batch, 2)
@@ -292,7 +292,7 @@ class Setting:
 
 
 def make_groups(args, environment):
-    """Settings that stand for each other, by (cores, type, system)."""
+    """Settings to choose from, by (cores, type, system)."""
     from keras_mtl.engine.library import core
 
     variants = [
@@ -315,7 +315,7 @@ def make_groups(args, environment):
 
 
 def best_of(group, batches):
-    """The fastest setting for each batch size, by one trial; a slow one is not tried to the end."""
+    """The fastest setting for each batch size, by one trial; slow settings are stopped early."""
     best = {}
     for setting in group if len(group) > 1 else ():
         setting.start()
@@ -331,7 +331,7 @@ def best_of(group, batches):
 
 
 def compare(settings):
-    """Prints how the answers differ; ours in float32 are the measure."""
+    """Prints how the answers differ from ours in float32."""
     answers = {}
     for setting in settings:
         found = setting(0, 4 if setting.system == "tf" else 32, 32)["found"]
@@ -350,7 +350,7 @@ def compare(settings):
 
 
 def measure(args, environment):
-    """Prints everything; returns the figures."""
+    """Measures and prints everything; returns the figures."""
     groups = make_groups(args, environment)
     chosen = {key: best_of(group, args.batches) for key, group in groups.items()}
     running = {id(s): s for best in chosen.values() for s in best.values()}.values()

@@ -1,13 +1,13 @@
-"""How fast the mixture feeds, and what drawing and scheduling cost of a training step.
+"""Measures how fast the mixture delivers batches, and the cost of drawing and scheduling per step.
 
     python benchmarks/mixture.py                    # 100 tasks, both granularities
     python benchmarks/mixture.py --tf-data          # also through tf.data
-    python benchmarks/mixture.py --step-ms 35       # share of a step that you measured
+    python benchmarks/mixture.py --step-ms 35       # relative to a training step of 35 ms
 
 Makes 100 tasks of synthetic pairs (sizes 100 : 1, lengths log-normal with a mean near 25 tokens) in
-a temporary directory, then reads batches as training does. Tokens are real ones: pieces, tags and
-ends of sentence, no padding. Times are CPU seconds of this process, so that they mean one core even
-on a busy machine; wall time is printed next to them.
+a temporary directory, then reads batches as training does. Tokens are pieces, tags and ends of
+sentence, without padding. Times are CPU seconds of this process, so they mean one core even on a
+busy machine; wall time is printed next to them.
 """
 
 import argparse
@@ -31,7 +31,7 @@ LONGEST = 126  # pieces; with tag and end of sentence it fills the bucket of 128
 
 
 def write_tasks(directory: Path, tasks: int, pairs: int, seed: int) -> list[StoreReader]:
-    """Writes and opens `tasks` stores of `pairs` pairs in all, the largest 100 times the least."""
+    """Writes and opens `tasks` stores of `pairs` pairs in total, with sizes of 100 : 1."""
     rng = np.random.default_rng(seed)
     shares = np.geomspace(100, 1, tasks)
     readers = []
@@ -83,7 +83,7 @@ def report_feed(title: str, batches: Iterator[dict[str, np.ndarray]], steps: int
 def report_scheduling(
     mixture: Mixture, infos: list[TaskInfo], steps: int, interval: int, step_ms: float
 ) -> None:
-    """Times what a training step pays for draws, state log and updates; batches are not read."""
+    """Times draws, state log and updates of a training step, without reading batches."""
     rng = np.random.default_rng(0)
     updates = 0
     with Stopwatch() as watch:
@@ -136,7 +136,7 @@ def main() -> None:
             report_scheduling(
                 make(granularity), infos, options.steps, options.interval, options.step_ms
             )
-            # At the start, which `mixture` has left behind.
+            # A new mixture, because `mixture` is no longer at its start.
             waste = make(granularity).padding_waste(0)
             print(f"{granularity + ': padding':32} {waste:12.1%} of the cells")
 

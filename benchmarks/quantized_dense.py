@@ -1,9 +1,9 @@
-"""Prints the time of one call of a Dense layer: float32, Keras' int8, and both of ours.
+"""Prints the time of one call of a Dense layer: float32, Keras' int8, and both backends of ours.
 
     python benchmarks/quantized_dense.py [--calls 60]
 
-Layers have random weights and no bias; a call is eager code around one `tf.function`. The four
-layers take turns, so that a busy machine slows all of them.
+Layers have random weights and no bias. A call is eager code around one `tf.function`. The four
+layers alternate, so a busy machine slows all of them equally.
 """
 
 import argparse

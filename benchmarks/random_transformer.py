@@ -1,6 +1,6 @@
-"""A Transformer of random weights in NumPy, so that decoding is measured without TensorFlow too.
+"""A Transformer of random weights in NumPy, so that decoding can be measured without TensorFlow.
 
-To those who export weights it looks as a `keras_mtl.models.Transformer` does.
+The exporters read it like a `keras_mtl.models.Transformer`.
 """
 
 from types import SimpleNamespace
@@ -9,7 +9,7 @@ import numpy as np
 
 
 class RandomTransformer:
-    """Weights as Keras initializes them, and normalizations apart enough that beams have a choice.
+    """Weights as Keras initializes them, with normalizations that differ enough for the beam.
 
     Args:
         config: sizes, as arguments of `keras_mtl.models.Transformer`.

@@ -1,8 +1,8 @@
-"""Draws the pictures of docs/reference/schedules.md from simulations, in seconds.
+"""Draws the pictures of docs/reference/schedules.md from simulations; takes seconds.
 
     python benchmarks/schedule_pictures.py [--output docs/images]
 
-Four tasks of 200,000 to 400 examples, 20,000 batches of 64; the learning curves are the default
+Four tasks of 200,000 to 400 examples, 20,000 batches of 64. The learning curves are the default
 model of `keras-mtl simulate`.
 """
 
@@ -22,7 +22,7 @@ SEEN = STEPS * ROWS
 EVEN, MAIN = dict.fromkeys(SIZES, 1.0), {A: 1.0, B: 0.1, C: 0.1, D: 0.1}
 REFERENCES = {A: 2.6, B: 3.0, C: 5.0, D: 6.6}
 
-# Title: schedule, parameters, and what the simulation has otherwise than usual.
+# Title: schedule, parameters, and settings of the simulation that differ from the defaults.
 FAMILIES = {
     "fixed": {
         "uniform": ("uniform", {}),
@@ -90,7 +90,7 @@ def play(name, parameters, settings=None):
 
 
 def draw(family):
-    """A column for each schedule: what it gave the tasks, below it what they made of it."""
+    """A column for each schedule: probabilities or factors above, score / baseline below."""
     played = {title: play(*spec) for title, spec in FAMILIES[family].items()}
     columns = min(3, len(played))
     blocks = -(-len(played) // columns)

@@ -1,11 +1,11 @@
-"""Shows that reading the store for training takes the same memory whatever its size.
+"""Measures the memory of writing and reading the store, which does not grow with its size.
 
     python benchmarks/store_memory.py                     # 50k, 500k and 5M synthetic pairs
     python benchmarks/store_memory.py --text --pairs 50000  # real text of the built-in corpus
 
-For each size, one process writes a store and another reads random batches from it; both print their
-resident memory: anonymous (what the process itself allocates) and file-backed (pages of the mapped
-store, which the kernel takes back when memory is short).
+For each size, one process writes a store and another reads random batches from it. Both print their
+resident memory: anonymous (allocated by the process) and file-backed (pages of the mapped store,
+which the kernel takes back when memory is short).
 """
 
 import argparse
@@ -53,7 +53,7 @@ def write(path: str, pairs: int, results: Any) -> None:
 
 
 def write_text(path: str, pairs: int, results: Any) -> None:
-    """Prepares pairs of the built-in corpus, the whole way from text."""
+    """Prepares pairs of the built-in corpus, from text to store."""
     begin, before = time.perf_counter(), memory()
     directory = f"{path}.data"
     task = PairConfig("en-fr", "en", "fr", [CorpusConfig("cldr", {"pairs": pairs})])
@@ -71,7 +71,7 @@ def read(path: str, batches: int, results: Any) -> None:
     tokens = 0
     begin = time.perf_counter()
     for _ in range(batches):
-        # The window stands for a length bucket, a tenth of the pairs.
+        # The window represents a length bucket with a tenth of the pairs.
         window = max(len(reader) // 10, _BATCH_PAIRS)
         start = rng.integers(0, max(len(reader) - window, 1))
         indices = np.minimum(start + rng.integers(0, window, _BATCH_PAIRS), len(reader) - 1)

@@ -1,24 +1,25 @@
-"""Training step of ours against Model Garden's Seq2SeqTransformer: real target tokens a second.
+"""Compares our training step with Model Garden's Seq2SeqTransformer, in target tokens per second.
 
-Both models have the same sizes, tied embeddings, dropout, label smoothing and Adam, and see the
-same batches; each step is forward, loss, gradients and update, in float32. Either may be compiled
-by XLA: each is timed with and without, in alternating rounds of one process, and its better median
-counts. Model Garden's loss is its translation task's (`metrics.transformer_loss`): one-hot labels.
+    python benchmarks/training.py [--rounds 5] [--steps 4] [--sizes d128 d256] [--json FILE]
+
+Both models have the same sizes, tied embeddings, dropout, label smoothing and Adam, and train on
+the same batches. Each step is forward, loss, gradients and update, in float32. Each model is timed
+with and without XLA, in alternating rounds of one process, and its better median counts. Model
+Garden's loss is that of its translation task (`metrics.transformer_loss`): one-hot labels.
 keras_mtl trains without TensorFlow's graph remapper on CPUs, and is timed so. Model Garden leaves
-it on; how it does without is printed too, with the ratio to the best of all three.
+it on; its speed without the remapper is printed too, with our ratio to its best setting.
 
-Two kinds of batch: `full` (every position of rows x length is a token) and `ragged` (lengths drawn
-from 60 % to 100 % of the bucket, as in a bucket of similar lengths). Tokens are target tokens that
-are not padding. The ratio by CPU time is there for a machine that does other things too: it counts
-the work done, and not how well two cores are kept busy.
+There are two kinds of batches: `full` (every position of rows x length is a token) and `ragged`
+(lengths drawn from 60 % to 100 % of the bucket, as in a bucket of similar lengths). Padding does
+not count as tokens. The ratio by CPU time is more reliable on a machine that also runs other
+programs: it measures the work, not how well two cores are used.
 
-Seen on two cores (AMD Zen 5), medians of 3 rounds, target tokens/s, best of each and their ratio:
+Measured on two cores (AMD Zen 5), medians of 3 rounds, target tokens/s, best of each and their
+ratio:
 
             full rows                 ragged rows
     d128    16,318 / 11,402  1.43     14,602 / 8,508  1.72
     d256     5,670 /  4,349  1.30      4,834 / 3,416  1.42 (1.34 with the remapper off for both)
-
-    python benchmarks/training.py [--rounds 5] [--steps 4] [--sizes d128 d256] [--json FILE]
 """
 
 import argparse
@@ -134,14 +135,14 @@ def garden(size, jit):
 
 
 class Contestant:
-    """A training step and whether TensorFlow's graph remapper may work on it."""
+    """A training step, and whether TensorFlow's graph remapper is on for it."""
 
     def __init__(self, build, size, jit, remapping):
         self._remapping = remapping
         self.step, self.parameters = build(size, jit)
 
     def run(self, batches, steps):
-        """Wall seconds, CPU seconds and real target tokens of `steps` steps."""
+        """Wall seconds, CPU seconds and target tokens without padding of `steps` steps."""
         # Read at each call of a tf.function, which keeps one program for each setting.
         tf.config.optimizer.set_experimental_options({"remapping": self._remapping})
         tokens = 0
@@ -164,7 +165,7 @@ CONTESTANTS = {
 
 
 def ratio(figures, tuned):
-    """Our best over Model Garden's best, as it comes or with the remapper off as well."""
+    """Our best over Model Garden's best, by default or also with the remapper off."""
     best = {"ours": 0.0, "garden": 0.0}
     for key, figure in figures.items():
         if tuned or "remapper" not in key:
