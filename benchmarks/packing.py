@@ -25,9 +25,11 @@ import numpy as np
 import tensorflow as tf
 
 import keras_mtl
+from keras_mtl.configuration.draft import Draft
 from keras_mtl.data.packed_batch import PackedBatch
 from keras_mtl.training.run import building
 from keras_mtl.training.run.parts import RunParts, build_parts
+from keras_mtl.training.run.planning import plan_training
 from keras_mtl.training.step.distribution import configure_runtime
 
 
@@ -44,13 +46,15 @@ def variant(config, packing, granularity=None):
 
 
 def report_padding(config, prepared):
-    names = [task.name for task in prepared.tasks]
+    sizes = {task.name: task.train_size for task in prepared.tasks}
+    names = list(sizes)
     for packing in (False, True):
         for granularity in ("batch", "example"):
             one = variant(config, packing, granularity)
-            plan = building.plan_updates(one)
-            schedule = building.build_schedule(one, building.task_infos(one, prepared))
-            mixture = building.build_mixture(one, plan, prepared, schedule, 1)
+            schedule = plan_training(Draft(one)).schedule.make(sizes)
+            mixture = building.build_mixture(
+                one.task.data, one.trainer, one.runtime.seed, prepared, schedule, 1
+            )
             line = f"{granularity + (', packed' if packing else ''):16}"
             line += f" padding {mixture.padding_waste():6.1%}"
             if granularity == "batch":
@@ -134,7 +138,7 @@ def main() -> None:
     both = {}
     for name, packing in (("unpacked", False), ("packed", True)):
         one = variant(config, packing)
-        both[name] = build_parts(one, building.plan_updates(one), prepared, strategy)
+        both[name] = build_parts(plan_training(Draft(one)), prepared, strategy)
     report_losses(both["packed"], options.batches)
     if options.rounds:
         report_speed(both, options.rounds, options.steps)

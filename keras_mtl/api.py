@@ -51,6 +51,7 @@ def load_config(
         print(config.trainer.schedule.name)
         ```
     """
+    import keras_mtl.data.corpora  # noqa: F401  Registers the readers.
     from keras_mtl.configuration.files import load_experiment
 
     return load_experiment(experiment, config_files, overrides, imports=imports)
@@ -88,9 +89,9 @@ def prepare(
             print(task.name, task.train_pairs)
         ```
     """
-    from keras_mtl.training.run.setup import prepare_from_config
+    from keras_mtl.training.run.setup import prepare_task_data
 
-    return prepare_from_config(config, model_dir, overwrite=overwrite, log=log)
+    return prepare_task_data(config.task, model_dir, overwrite=overwrite, log=log)
 
 
 def train(
@@ -129,9 +130,13 @@ def train(
         print(result.step, result.scores["en-fr"])
         ```
     """
-    from keras_mtl.training.run.loop import run_experiment
+    from keras_mtl.configuration.draft import Draft
+    from keras_mtl.training.run.planning import plan_training
 
-    return run_experiment(config, Path(model_dir), mode, log)
+    plan = plan_training(Draft(config), mode)
+    from keras_mtl.training.run.loop import run_experiment  # Imports TensorFlow.
+
+    return run_experiment(plan, Path(model_dir), log)
 
 
 def export_model(

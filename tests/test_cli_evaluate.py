@@ -139,14 +139,14 @@ def test_the_demo_finds_its_configuration_from_anywhere(tmp_path, monkeypatch):
 
 
 def test_warnings_of_prepare_are_repeated(monkeypatch):
-    from keras_mtl.configuration import files as registry
+    from keras_mtl.configuration import files
     from keras_mtl.configuration.schema import ExperimentConfig
     from keras_mtl.data import prepare
     from keras_mtl.evaluation.trained_model import load_run_data
 
     vocabulary = SimpleNamespace(hash="1")
     found = SimpleNamespace(vocabulary=vocabulary, warnings=["en-fr: the sides seem exchanged"])
-    monkeypatch.setattr(registry, "load_params", lambda _: ExperimentConfig())
+    monkeypatch.setattr(files, "load_params", lambda _: ExperimentConfig())
     monkeypatch.setattr(prepare, "load_prepared", lambda *_: found)
     lines: list[str] = []
     assert load_run_data("run", vocabulary, lines.append) is found

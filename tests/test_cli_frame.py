@@ -182,13 +182,13 @@ def test_experiment_arguments(tmp_path):
 
 
 def test_a_model_dir_alone_is_run_again_from_its_params(tmp_path):
-    from keras_mtl.configuration import files as registry
+    from keras_mtl.configuration import files
 
-    config = registry.load_experiment(
+    config = files.load_experiment(
         params_override="task.pairs=[{source: en, target: fr}],task.data.corpora=[{reader: cldr}],"
         "runtime.seed=9"
     )
-    registry.save_params(config, tmp_path)
+    files.save_params(config, tmp_path)
     assert common.load_config(parse("--model_dir", str(tmp_path))) == config
 
 
@@ -264,10 +264,10 @@ def test_inspect_prints_tasks_parameters_and_differences(tmp_path, capsys):
 
 
 def test_inspect_names_tasks_with_few_dev_pairs_or_none(tmp_path):
-    from keras_mtl.configuration import files as registry
+    from keras_mtl.configuration import files
     from keras_mtl.training.run.findings import find_notes, find_problems
 
-    config = registry.load_experiment(
+    config = files.load_experiment(
         params_override="task.pairs=[{source: en, target: fr}, {source: en, target: de}],"
         "task.data.corpora=[{reader: cldr, options: {pairs: 9}}]"
     )

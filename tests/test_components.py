@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from keras_mtl.configuration.components import Registry
+from keras_mtl.configuration.components import Family
 from keras_mtl.errors import ConfigError
 
 
@@ -26,10 +26,10 @@ class Steep(Base):
 
 @pytest.fixture
 def hills():
-    registry = Registry("hill", field="land.hill", parameter="option")
+    family = Family("hill", field="land.hill", parameter="option")
     for cls in (Base, Steep):
-        registry.register(cls)
-    return registry
+        family.register(cls)
+    return family
 
 
 def test_a_name_belongs_to_one_class(hills):
@@ -53,7 +53,7 @@ def test_a_class_without_a_name_or_a_method_is_refused(hills):
 
 def test_parameters_of_base_classes_are_known(hills):
     assert list(hills.parameters_of("steep")) == ["slope", "floor"]
-    made = hills.create("steep", {"slope": 2, "floor": 0.5}, 3)
+    made = hills.find("steep", {"slope": 2, "floor": 0.5})(3, slope=2, floor=0.5)
     assert (made.size, made.slope, made.floor) == (3, 2, 0.5)
 
 
@@ -67,7 +67,7 @@ def test_parameters_of_base_classes_are_known(hills):
 )
 def test_messages_name_the_field_and_the_remedy(hills, name, parameters, message):
     with pytest.raises(ConfigError, match=re.escape(message)):
-        hills.create(name, parameters, 3)
+        hills.find(name, parameters)
 
 
 @pytest.mark.parametrize(

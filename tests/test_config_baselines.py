@@ -5,26 +5,23 @@ import json
 import pytest
 
 from keras_mtl.configuration import baselines
-from keras_mtl.configuration.schema import ExperimentConfig, PairConfig
+from keras_mtl.configuration.schema import PairConfig
 from keras_mtl.errors import ConfigError
 
 
-def config(path="", own=None):
-    result = ExperimentConfig()
-    result.task.pairs = [PairConfig("", "en", "fr", baseline=own), PairConfig("x", "en", "de")]
-    result.trainer.schedule.baselines_file = str(path)
-    return result
+def of_tasks(path="", own=None):
+    pairs = [PairConfig("", "en", "fr", baseline=own), PairConfig("x", "en", "de")]
+    return baselines.of_tasks(pairs, str(path))
 
 
 def test_a_tasks_own_baseline_is_above_that_of_the_file(tmp_path):
     path = tmp_path / "baselines.json"
     path.write_text(json.dumps({"en-fr": 30, "x": 20.5}))
-    assert baselines.of_tasks(config(path)) == {"en-fr": 30.0, "x": 20.5}
-    assert baselines.overruled(config(path)) == []
-    assert baselines.of_tasks(config(path, 31.0)) == {"en-fr": 31.0, "x": 20.5}
-    (line,) = baselines.overruled(config(path, 31.0))
+    assert of_tasks(path) == ({"en-fr": 30.0, "x": 20.5}, ())
+    found, (line,) = of_tasks(path, 31.0)
+    assert found == {"en-fr": 31.0, "x": 20.5}
     assert line == f"en-fr: the baseline 31 of task.pairs is used, not the 30 of {path}"
-    assert baselines.of_tasks(config()) == {"en-fr": None, "x": None}
+    assert of_tasks() == ({"en-fr": None, "x": None}, ())
 
 
 @pytest.mark.parametrize(
@@ -42,9 +39,9 @@ def test_a_wrong_file_is_named(tmp_path, text, message):
     path = tmp_path / "baselines.json"
     path.write_text(text)
     with pytest.raises(ConfigError, match=message):
-        baselines.of_tasks(config(path))
+        of_tasks(path)
 
 
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(ConfigError, match=r"no\.json' does not exist; `keras-mtl baselines"):
-        baselines.of_tasks(config(tmp_path / "no.json"))
+        of_tasks(tmp_path / "no.json")

@@ -6,9 +6,10 @@ import functools
 import pytest
 
 from keras_mtl import errors
-from keras_mtl.configuration import files, training_checks
+from keras_mtl.configuration import files
 from keras_mtl.configuration.schema import CleaningConfig, TaskCleaningConfig, as_dict
 from keras_mtl.data.prepare_settings import cleaning_of
+from keras_mtl.training.run.planning import check_preparing, plan_training
 from tests.config_case import load, message
 
 PROBLEMS = [
@@ -115,23 +116,23 @@ def test_what_only_training_needs(tmp_path):
     )
     load(given=[path])
     with pytest.raises(errors.ConfigError) as error:
-        files.load_experiment(None, [path], check=training_checks.validate_training)
+        files.load_experiment(None, [path], check=plan_training)
     expected = [
-        "line 11: task.data.corpora[0]: corpora.options of reader 'tsv' has no option 'fil'",
-        "line 13: task.data.corpora[2]: corpora.reader = 'tvs' is not known; did you mean 't",
+        "line 11: task.data.corpora[0].options: reader 'tsv' has no option 'fil'",
+        "line 13: task.data.corpora[2].reader = 'tvs' is not known; did you mean 'tsv'",
         f"line 4: trainer.schedule.baselines_file '{tmp_path}/gone.json' does not exist",
-        "line 3: trainer.schedule.name: schedule name = 'invers_ratio' is not known",
+        "line 3: trainer.schedule.name = 'invers_ratio' is not known",
     ]
     for line, text in zip(str(error.value).splitlines(), expected, strict=True):
         assert line.strip().startswith(f"{path} {text}")
     with pytest.raises(errors.ConfigError) as error:
-        files.load_experiment(None, [path], check=training_checks.validate_preparing)
+        files.load_experiment(None, [path], check=check_preparing)
     assert len(str(error.value).splitlines()) == 2
 
 
 def test_every_validated_task_needs_dev_pairs():
     def train(*params, mode="train_and_eval"):
-        check = functools.partial(training_checks.validate_training, mode=mode)
+        check = functools.partial(plan_training, mode=mode)
         pairs = "task.pairs=[{source: en, target: fr}, {source: en, target: de}]"
         return load(pairs, "trainer.schedule.name=uniform", *params, check=check)
 
@@ -148,7 +149,7 @@ def test_every_validated_task_needs_dev_pairs():
 
 def test_a_schedule_that_adapts_to_scores_needs_them_all():
     def train(*params, mode="train_and_eval"):
-        check = functools.partial(training_checks.validate_training, mode=mode)
+        check = functools.partial(plan_training, mode=mode)
         pairs = (
             "task.pairs=[{source: en, target: fr, baseline: 20}, {source: en, target: de, "
             "baseline: 20}]"
@@ -172,7 +173,7 @@ def test_a_problem_of_a_default_is_placed_at_its_section(tmp_path):
 
 def test_a_missing_corpus_is_no_problem_of_the_configuration():
     corpora = "task.data.corpora=[{reader: tsv, options: {file: gone.tsv}}]"
-    load(corpora, "trainer.schedule.name=uniform", check=training_checks.validate_training)
+    load(corpora, "trainer.schedule.name=uniform", check=plan_training)
 
 
 def test_all_problems_are_listed():
@@ -190,6 +191,30 @@ def test_all_wrong_keys_and_types_are_listed(tmp_path):
         "--params_override",
         "--params_override",
     ]
+
+
+def test_wrong_keys_types_and_values_are_listed_together(tmp_path):
+    path = tmp_path / "bad.yaml"
+    path.write_text("trainer:\n  train_stps: 5\n  max_to_keep: 0\ntask: {model: {size: 3}}\n")
+    lines = message("runtime.seed=-1", given=[path]).splitlines()
+    assert [line.strip().removeprefix(f"{path} ").split(" is ")[0] for line in lines] == [
+        "line 2: trainer.train_stps",
+        "line 4: task.model.size = 3",
+        "line 3: trainer.max_to_keep = 0: must be >= 1",
+        "--params_override: runtime.seed = -1: must be >= 0 and <= 4294967295",
+    ]
+
+
+def test_what_only_follows_from_an_unreadable_field_is_left_out():
+    short = "task.model.max_length=64,task.decoding.max_length=64"  # Data has 128 by default.
+    assert len(message(short).splitlines()) == 1
+    assert message(f"task.data.max_length=long,{short}").endswith(
+        "'long' is a string; expected an integer"
+    )
+    # Without the typing error the configuration would have this field.
+    linear = "trainer.optimizer={learning_rate_schedule: linear, warmup_stps: 10}"
+    assert len(message(f"{linear},trainer.train_steps=100").splitlines()) == 1
+    assert len(message("task.data.bucket_lengths=[8, x],task.data.max_length=64").splitlines()) == 1
 
 
 def test_only_on_request():

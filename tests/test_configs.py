@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from keras_mtl import schedules
-from keras_mtl.configuration import files as registry
+from keras_mtl.configuration import files
 from keras_mtl.data import batch_plan, corpora
 from keras_mtl.simulation.experiment import read_experiment
 
@@ -26,7 +26,7 @@ PO_FILE = 'msgid ""\nmsgstr "Content-Type: text/plain; charset=UTF-8\\n"\n\nmsgi
 
 
 def load(name, *params):
-    return registry.load_experiment(None, [CONFIGS / f"{name}.yaml"], params)
+    return files.load_experiment(None, [CONFIGS / f"{name}.yaml"], params)
 
 
 def all_corpora(config):
@@ -53,8 +53,8 @@ def test_head_comment_gives_data_and_command(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_it_can_be_saved_and_run_again(name, tmp_path):
     config = load(name)
-    registry.save_params(config, tmp_path)
-    assert registry.diff(config, registry.load_params(tmp_path)) == []
+    files.save_params(config, tmp_path)
+    assert files.diff(config, files.load_params(tmp_path)) == []
 
 
 @pytest.mark.parametrize("name", NAMES)

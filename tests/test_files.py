@@ -10,7 +10,7 @@ import time
 import pytest
 
 from keras_mtl import run_files
-from keras_mtl.configuration import files as registry
+from keras_mtl.configuration import files
 from keras_mtl.configuration.schema import ExperimentConfig
 from keras_mtl.engine.model_file import write_model_file
 from keras_mtl.errors import KerasMtlError
@@ -55,7 +55,7 @@ def write_translations(directory):
 
 
 WRITERS = {
-    "params.yaml": lambda directory: registry.save_params(ExperimentConfig(), directory),
+    "params.yaml": lambda directory: files.save_params(ExperimentConfig(), directory),
     "any": lambda directory: replace_file(directory / "any", "text"),
     "chart.png": lambda directory: charts.save_png(
         charts.new_figure(1, 1), directory / "chart.png"

@@ -98,9 +98,10 @@ GOOD = {
 def test_flags_become_a_configuration(tmp_path):
     path = tmp_path / "seed.yaml"
     path.write_text("runtime: {seed: 8, distribution_strategy: tpu}\n")
-    config = train.configuration(
+    plan = train.training_plan(
         values(**{**GOOD, "config_file": [str(path)], "tpu": "grpc://10.0.0.2:8470"})
     )
+    config = plan.config
     assert config.task.model.size == "tiny"
     assert config.runtime.seed == 3  # The override is above the file.
     assert config.runtime.tpu == "grpc://10.0.0.2:8470"
@@ -119,7 +120,7 @@ def test_flags_become_a_configuration(tmp_path):
 )
 def test_wrong_flags(given, message):
     with pytest.raises(ConfigError, match=message):
-        train.configuration(values(**{**GOOD, **given}))
+        train.training_plan(values(**{**GOOD, **given}))
 
 
 def test_an_error_is_a_message_and_exit_code_2(monkeypatch, capsys):

@@ -150,7 +150,7 @@ def test_help_does_not_import_plug_ins(installed, capsys):
 
 
 def test_a_configuration_remembers_its_plug_ins(directory):
-    from keras_mtl.configuration import files as registry
+    from keras_mtl.configuration import files
 
     for name in ("one", "two", "three"):
         write(directory / "conf" / f"plug_{name}.py", "")
@@ -162,23 +162,23 @@ def test_a_configuration_remembers_its_plug_ins(directory):
     }
     first = write(directory / "conf" / "a.yaml", yaml.safe_dump({**base, "imports": ["plug_one"]}))
     second = write(directory / "conf" / "b.yaml", "imports: [../conf/plug_two]\n")
-    config = registry.load_experiment(
+    config = files.load_experiment(
         None, [first, second], imports=["conf/plug_three", "conf/plug_one"]
     )
     assert config.imports == [f"{directory}/conf/plug_{name}" for name in ("three", "one", "two")]
-    registry.save_params(config, directory / "run" / "params.yaml")
-    assert registry.load_params(directory / "run").imports == config.imports
+    files.save_params(config, directory / "run" / "params.yaml")
+    assert files.load_params(directory / "run").imports == config.imports
     assert plugins.load_saved(directory / "run") == config.imports
     assert plugins.load_saved(directory / "nothing") == []
     first.write_text(yaml.safe_dump({**base, "imports": ["plug_gone"]}))
     with pytest.raises(
         errors.ConfigError, match=r"\(.*a\.yaml line \d+\): there is no such module"
     ):
-        registry.load_experiment(None, [first])
+        files.load_experiment(None, [first])
     with pytest.raises(
         errors.ConfigError, match=r"imports = 'plug_one' is a string; expected a list"
     ):
-        registry.load_experiment(None, [], [yaml.safe_dump(base), "imports=plug_one"])
+        files.load_experiment(None, [], [yaml.safe_dump(base), "imports=plug_one"])
 
 
 def test_simulate_imports_what_its_configuration_names(directory, monkeypatch, capsys):

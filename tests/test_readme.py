@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from keras_mtl.cli.main import COMMANDS, _parser
-from keras_mtl.configuration import files as registry
+from keras_mtl.configuration import files
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -20,7 +20,7 @@ COMMAND_LINES = re.findall(r"^(keras-mtl .*)$", README.replace("\\\n", " "), re.
 def load(tmp_path, text):
     path = tmp_path / "my.yaml"
     path.write_text(text, encoding="utf-8")
-    return registry.load_experiment(config_files=[path])
+    return files.load_experiment(config_files=[path])
 
 
 def test_the_first_configuration_is_small_enough_for_a_laptop(tmp_path):

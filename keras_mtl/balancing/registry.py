@@ -3,10 +3,10 @@
 from typing import Any
 
 from keras_mtl.balancing.base import Balancer
-from keras_mtl.configuration.components import Registry
+from keras_mtl.configuration.components import Family
 from keras_mtl.errors import ConfigError
 
-METHODS = Registry[Balancer]("balancing")
+METHODS = Family[Balancer]("balancing")
 
 register = METHODS.register
 available = METHODS.available
@@ -41,4 +41,4 @@ def create(name: str, num_tasks: int, seed: int = 0, /, **parameters: Any) -> Ba
     """
     if num_tasks < 1:
         raise ConfigError(f"balancing {name!r}: num_tasks = {num_tasks}; it must be at least 1")
-    return METHODS.create(name, parameters, num_tasks, seed)
+    return METHODS.find(name, parameters)(num_tasks, seed, **parameters)

@@ -32,9 +32,9 @@ def check_arguments(args: argparse.Namespace) -> None:
 def run(args: argparse.Namespace) -> int:
     """Trains the tasks one after the other and prints their best validation scores."""
     model_dir = require_model_dir(args)
-    from keras_mtl.configuration.training_checks import validate_preparing
+    from keras_mtl.training.run.planning import check_preparing
 
-    config = load_config(args, validate_preparing)
+    config = load_config(args, check_preparing)
     from keras_mtl.training.run.baselines import measure_baselines
 
     # Flushed: the trainings write between these lines.

@@ -13,6 +13,7 @@ from keras_mtl.run_files import PARAMS_FILE
 from keras_mtl.training.run.modes import MODES
 
 if TYPE_CHECKING:
+    from keras_mtl.configuration.draft import Draft
     from keras_mtl.configuration.files import Check
     from keras_mtl.configuration.schema import ExperimentConfig
 
@@ -62,7 +63,7 @@ def load_config(args: argparse.Namespace, check: "Check | None" = None) -> "Expe
 
     Args:
         args: the parsed arguments.
-        check: as of `load_experiment`; None takes `validate`.
+        check: as of `load_experiment`; None takes `check_values`.
 
     Returns:
         A checked configuration whose tasks are named.
@@ -70,14 +71,32 @@ def load_config(args: argparse.Namespace, check: "Check | None" = None) -> "Expe
     Raises:
         ConfigError: nothing chooses a configuration, or it is wrong.
     """
-    from keras_mtl.configuration.checks import validate
-    from keras_mtl.configuration.files import load_experiment
+    from keras_mtl.configuration.checks import check_values
 
-    return load_experiment(
+    draft = read_config(args)
+    (check or check_values)(draft)
+    return draft.finish()
+
+
+def read_config(args: argparse.Namespace) -> "Draft":
+    """Reads the configuration that the arguments of `add_experiment_arguments` ask for.
+
+    Args:
+        args: the parsed arguments.
+
+    Returns:
+        The configuration before its values are checked; its tasks are named.
+
+    Raises:
+        ConfigError: nothing chooses a configuration, or a part of it cannot be read.
+    """
+    import keras_mtl.data.corpora  # noqa: F401  Registers the readers.
+    from keras_mtl.configuration.files import read_experiment
+
+    return read_experiment(
         args.experiment,
         configuration_files(args),
         args.params_override,
-        check=check or validate,
         imports=getattr(args, "imports", ()),
     )
 

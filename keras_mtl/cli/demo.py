@@ -53,12 +53,13 @@ def run(args: argparse.Namespace) -> int:
     """Runs the chain and prints what came of it; returns the exit code."""
     begin = time.perf_counter()
     path = args.config_file or find_config()
-    from keras_mtl.configuration.files import load_experiment
-    from keras_mtl.configuration.training_checks import validate_training
+    import keras_mtl.data.corpora  # noqa: F401  Registers the readers.
+    from keras_mtl.configuration.files import read_experiment
+    from keras_mtl.training.run.planning import plan_training
 
-    config = load_experiment(
-        EXPERIMENT, [path], args.params_override, check=validate_training, imports=args.imports
-    )
+    draft = read_experiment(EXPERIMENT, [path], args.params_override, imports=args.imports)
+    plan = plan_training(draft)
+    config = plan.config
     model_dir = Path(args.model_dir)
     print(f"== {path} in {model_dir}")
     steps = config.trainer.train_steps
@@ -66,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
         print(f"{model_dir} is trained to step {steps:,} already; delete it to train again")
     from keras_mtl.training.run.loop import run_experiment
 
-    result = run_experiment(config, model_dir)
+    result = run_experiment(plan, model_dir)
 
     print("== test")
     from keras_mtl.evaluation.reports import write_report

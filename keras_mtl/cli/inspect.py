@@ -70,9 +70,9 @@ def run(args: argparse.Namespace) -> int:
         return 0
     config = common.load_config(args)
     if args.diff:
-        from keras_mtl.configuration import files as registry
+        from keras_mtl.configuration import files
 
-        print_difference(registry.diff(config, registry.load_params(args.diff)), args.diff)
+        print_difference(files.diff(config, files.load_params(args.diff)), args.diff)
         return 0
     directory = data_directory(config.task.data.data_dir, args.model_dir or "")
     prepared = _load_prepared(directory)
@@ -230,7 +230,7 @@ def count_parameters(variables: Iterable[tuple[str, int]]) -> dict[str, int]:
 def _baselines(config: "ExperimentConfig") -> dict[str, float | None]:
     """The baseline of each task; without those of a file that cannot be read."""
     try:
-        return baselines.of_tasks(config)
+        return baselines.of_tasks(config.task.pairs, config.trainer.schedule.baselines_file)[0]
     except errors.ConfigError:
         return {pair.name: pair.baseline for pair in config.task.pairs}
 

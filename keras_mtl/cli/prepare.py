@@ -31,12 +31,11 @@ def check_arguments(args: argparse.Namespace) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Prepares the data, prints the tables and the directory; returns the exit code."""
-    from keras_mtl.configuration.training_checks import validate_preparing
+    from keras_mtl.training.run.planning import check_preparing
+    from keras_mtl.training.run.setup import prepare_task_data
 
-    config = load_config(args, validate_preparing)
-    from keras_mtl.training.run.setup import prepare_from_config
-
-    prepared = prepare_from_config(config, args.model_dir, overwrite=args.overwrite)
+    config = load_config(args, check_preparing)
+    prepared = prepare_task_data(config.task, args.model_dir, overwrite=args.overwrite)
     if args.verify:
         prepared.verify()
         print("all checksums are right")

@@ -6,7 +6,7 @@ import functools
 from keras_mtl.cli.common import (
     add_experiment_arguments,
     check_experiment_arguments,
-    load_config,
+    read_config,
     require_model_dir,
 )
 
@@ -23,17 +23,17 @@ def check_arguments(args: argparse.Namespace) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Trains to `trainer.train_steps` and prints each task's share and score."""
-    from keras_mtl.configuration.training_checks import validate_training
+    from keras_mtl.training.run.planning import plan_training
 
-    config = load_config(args, functools.partial(validate_training, mode=args.mode))
+    plan = plan_training(read_config(args), args.mode)
     model_dir = require_model_dir(args)
-    from keras_mtl.training.run.loop import run_experiment
+    from keras_mtl.training.run.loop import run_experiment  # Imports TensorFlow.
 
     # Flushed: a log file shows at once what trains, and in the order of standard error.
-    result = run_experiment(config, model_dir, args.mode, functools.partial(print, flush=True))
+    result = run_experiment(plan, model_dir, functools.partial(print, flush=True))
     print(f"step {result.step:,} in {model_dir}")
     total = max(1, sum(result.batches.values()))
-    metric = config.trainer.evaluation.metric
+    metric = plan.config.trainer.evaluation.metric
     width = max(len(name) for name in result.batches)
     print(f"{'task':<{width}}  {'share':>6}  {metric:>8}")
     for name, count in result.batches.items():

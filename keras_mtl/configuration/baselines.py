@@ -7,10 +7,11 @@ names. `keras-mtl baselines` writes that file.
 import json
 import math
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from keras_mtl.configuration.schema import ExperimentConfig, task_name
+from keras_mtl.configuration.schema import PairConfig, task_name
 from keras_mtl.errors import ConfigError, nearest_task
 
 _FIELD = "trainer.schedule.baselines_file"
@@ -57,37 +58,34 @@ def _score(name: str, value: Any, path: str) -> float:
     return float(value)
 
 
-def of_tasks(config: ExperimentConfig) -> dict[str, float | None]:
-    """Returns each task's baseline: its own field, else the value of the file, else None.
+def of_tasks(
+    pairs: Sequence[PairConfig], baselines_file: str
+) -> tuple[dict[str, float | None], tuple[str, ...]]:
+    """Returns each task's baseline: its own field, else that of the file, else None.
 
     Args:
-        config: a configuration.
+        pairs: the tasks.
+        baselines_file: the file; empty for none.
+
+    Returns:
+        The baselines, and a line for each task whose own baseline overrides that of the file.
 
     Raises:
-        ConfigError: as for `read_file`, or the file names a task that is not in the configuration.
+        ConfigError: as of `read_file`, or the file has an unknown task.
     """
-    path = config.trainer.schedule.baselines_file
-    from_file = read_file(path) if path else {}
-    names = [task_name(pair) for pair in config.task.pairs]
+    from_file = read_file(baselines_file) if baselines_file else {}
+    names = [task_name(pair) for pair in pairs]
     for name in from_file:
         if name not in names:
-            raise ConfigError(f"{path}: unknown task {name!r}{nearest_task(name, names)}")
-    return {
-        name: from_file.get(name) if pair.baseline is None else pair.baseline
-        for name, pair in zip(names, config.task.pairs, strict=True)
-    }
-
-
-def overruled(config: ExperimentConfig) -> list[str]:
-    """Returns a line for each task whose own baseline overrides a different one of the file."""
-    path = config.trainer.schedule.baselines_file
-    from_file = read_file(path) if path else {}
-    lines = []
-    for pair in config.task.pairs:
-        other = from_file.get(task_name(pair))
-        if pair.baseline is not None and other is not None and other != pair.baseline:
-            lines.append(
-                f"{task_name(pair)}: the baseline {pair.baseline:g} of task.pairs is used, not the "
-                f"{other:g} of {path}"
+            raise ConfigError(f"{baselines_file}: unknown task {name!r}{nearest_task(name, names)}")
+    found: dict[str, float | None] = {}
+    notes = []
+    for name, pair in zip(names, pairs, strict=True):
+        other = from_file.get(name)
+        found[name] = other if pair.baseline is None else pair.baseline
+        if other not in (None, found[name]):
+            notes.append(
+                f"{name}: the baseline {pair.baseline:g} of task.pairs is used, not the "
+                f"{other:g} of {baselines_file}"
             )
-    return lines
+    return found, tuple(notes)

@@ -1,15 +1,13 @@
 """Registries of classes that a configuration selects by name: schedules, readers and others.
 
-A registry creates its classes by name and checks the parameters that a user wrote. Each message
-gives the name, the value and the remedy. Plug-ins register their own classes
-(`keras_mtl.configuration.plugins`).
+A family knows its classes by name, finds the one that a user chose, and checks what the user wrote
+as a parameter. Each message gives the name, the value and the remedy. Plug-ins register classes of
+their own (`keras_mtl.configuration.plugins`).
 """
 
-import importlib
 import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
-from types import ModuleType
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -20,18 +18,17 @@ _Base = TypeVar("_Base")
 _Class = TypeVar("_Class", bound=type[Any])
 
 
-# Packages above this one in the import order whose registries the checks of a configuration need.
-# Importing such a package registers its classes.
-_HOMES = {"schedule": "keras_mtl.schedules", "reader": "keras_mtl.data.corpora"}
+class UnknownName(ConfigError):
+    """No member of a family has a name.
 
-
-def home(kind: str) -> ModuleType:
-    """Imports and returns the package that owns a registry.
-
-    Args:
-        kind: `schedule` or `reader`.
+    Attributes:
+        text: the message without the field, for a caller that knows which field of a configuration
+          holds the name.
     """
-    return importlib.import_module(_HOMES[kind])
+
+    def __init__(self, field: str, text: str) -> None:
+        super().__init__(f"{field} {text}")
+        self.text = text
 
 
 def constructor_parameters(cls: type, base: type = object) -> dict[str, inspect.Parameter]:
@@ -57,7 +54,7 @@ def constructor_parameters(cls: type, base: type = object) -> dict[str, inspect.
     return result
 
 
-class Registry(Generic[_Base]):
+class Family(Generic[_Base]):
     """A family of classes by name. Their parameters are the keyword-only constructor arguments.
 
     Args:
@@ -130,13 +127,14 @@ class Registry(Generic[_Base]):
         """Returns the parameters of a class by name, including those of its base classes.
 
         Raises:
-            ConfigError: if no class has that name.
+            UnknownName: no class has that name.
         """
         if name not in self.classes:
             remedy = nearest(str(name), self.classes)
-            raise ConfigError(
-                f"{self._field} = {name!r} is not known{remedy} (import a plug-in with --import to "
-                "use its names)"
+            raise UnknownName(
+                self._field,
+                f"= {name!r} is not known{remedy} (import a plug-in with --import to use its "
+                "names)",
             )
         return {
             key: parameter
@@ -144,22 +142,16 @@ class Registry(Generic[_Base]):
             if parameter.kind is inspect.Parameter.KEYWORD_ONLY and key not in self._supplied
         }
 
-    def create(
-        self, name: str, parameters: Mapping[str, Any], /, *arguments: Any, **supplied: Any
-    ) -> _Base:
-        """Creates an object of a registered class.
+    def find(self, name: str, parameters: Mapping[str, Any], /) -> Callable[..., _Base]:
+        """Returns the class that a user chose, for the caller to make with the parameters.
 
         Args:
             name: a registered name.
-            parameters: the user's parameters by name.
-            *arguments: positional arguments that every constructor of the family takes.
-            **supplied: keyword arguments that every constructor of the family takes.
-
-        Returns:
-            The object.
+            parameters: its parameters by name. Their values are checked by the constructor.
 
         Raises:
-            ConfigError: if the name is unknown, or a parameter is unknown, missing or out of range.
+            UnknownName: no class has that name.
+            ConfigError: a parameter is not known or missing.
         """
         known = self.parameters_of(name)
         for key in parameters:
@@ -172,8 +164,7 @@ class Registry(Generic[_Base]):
                     f"{self.kind} {name!r} needs the {self._parameter} {key!r}; "
                     f"known: {', '.join(known)}"
                 )
-        make: Callable[..., _Base] = self.classes[name]
-        return make(*arguments, **supplied, **parameters)
+        return self.classes[name]
 
     def number(
         self,

@@ -12,15 +12,15 @@ from typing import Any
 import yaml
 
 import keras_mtl
-from keras_mtl import errors
 from keras_mtl.configuration import overriding, paths, plugins, presets, reading
-from keras_mtl.configuration.checks import validate
+from keras_mtl.configuration.checks import check_values
+from keras_mtl.configuration.draft import Draft
 from keras_mtl.configuration.schema import ExperimentConfig, as_dict, task_name
 from keras_mtl.files import replace_file
 from keras_mtl.run_files import PARAMS_FILE
 
-Check = Callable[[ExperimentConfig, Mapping[str, str]], None]
-"""A function such as `validate` of `keras_mtl.configuration.checks`."""
+Check = Callable[[Draft], None]
+"""A function such as `check_values` of `keras_mtl.configuration.checks`: it adds problems."""
 
 
 class _Absent:
@@ -38,27 +38,55 @@ def load_experiment(
     config_files: Sequence[str | os.PathLike[str]] = (),
     params_override: str | Sequence[str] = (),
     *,
-    check: Check | None = validate,
+    check: Check | None = check_values,
     imports: Sequence[str] = (),
 ) -> ExperimentConfig:
     """Builds a configuration: preset, files, overrides, checks.
 
     Args:
-        experiment: name of a preset, or a configuration to start from, which is not changed; None
-            takes `presets.DEFAULT`.
-        config_files: YAML files; each overrides those before it.
-        params_override: `a.b=1,c=x`, YAML text or a YAML file; or several of them.
-        check: function that checks the result; it is also given the file and line of each field
-            that was set. None skips the check.
-        imports: plug-ins to import before those of the files; the configuration records them.
+        experiment: as of `read_experiment`.
+        config_files: as of `read_experiment`.
+        params_override: as of `read_experiment`.
+        check: adds to the draft what is wrong with the values; None adds nothing.
+        imports: as of `read_experiment`.
 
     Returns:
         A new configuration.
 
     Raises:
-        ConfigError: a preset or key is unknown, a type is wrong, or `check` rejects a value. The
-            message has a line for each problem, with file, line, field and value. Values are
-            checked only if all keys and types are right.
+        ConfigError: as of `read_experiment`; or an unknown key, a wrong type, or a value that does
+          not fit: the message has a line for each, with file, line, field and value.
+    """
+    draft = read_experiment(experiment, config_files, params_override, imports=imports)
+    if check is not None:
+        check(draft)
+    return draft.finish()
+
+
+def read_experiment(
+    experiment: str | ExperimentConfig | None = None,
+    config_files: Sequence[str | os.PathLike[str]] = (),
+    params_override: str | Sequence[str] = (),
+    *,
+    imports: Sequence[str] = (),
+) -> Draft:
+    """Reads a configuration: preset, files, overrides. Its values are not checked yet.
+
+    Paths of corpora become absolute only if the reader is registered: import
+    `keras_mtl.data.corpora` first.
+
+    Args:
+        experiment: name of a preset, or a configuration to start from, which is not changed; None
+          takes `presets.DEFAULT`.
+        config_files: YAML files, each over the one before.
+        params_override: `a.b=1,c=x`, YAML text or a YAML file; or several of them.
+        imports: plug-ins to import before those of the files; the configuration remembers them.
+
+    Returns:
+        A new configuration, with the unknown keys and the values of a wrong type.
+
+    Raises:
+        ConfigError: the preset is unknown, a file cannot be read, or a plug-in cannot be imported.
     """
     texts = [params_override] if isinstance(params_override, str) else list(params_override)
     given = [reading.from_yaml_file(os.fspath(path)) for path in config_files]
@@ -73,26 +101,23 @@ def load_experiment(
     else:
         config = presets.preset(experiment)
     places: dict[reading.Path, str] = {}
-    problems = []
+    unreadable = []
     for override in given:
-        try:
-            overriding.apply(config, override, places)
-        except errors.ConfigError as error:
-            problems.append(str(error))
-    if problems:
-        raise errors.ConfigError("\n  ".join(problems))
+        unreadable += overriding.apply(config, override, places)
     config.imports = list(dict.fromkeys(imported))
     name_tasks(config)
-    if check is not None:
-        check(config, {reading.dotted(path): place for path, place in places.items()})
-    return config
+    return Draft(
+        config,
+        {reading.dotted(path): place for path, place in places.items()},
+        [(reading.dotted(path), text) for path, text in unreadable],
+    )
 
 
 def _load_plugins(override: reading.Override) -> list[str]:
     """Imports the plug-ins that a file or an override names; each adds to those before it."""
     directory = os.path.dirname(os.path.abspath(override.name))
     return plugins.load_named(
-        override.values,
+        override.values.get(plugins.FIELD),
         directory if os.path.isfile(override.name) else None,
         override.place((plugins.FIELD,)),
     )

@@ -41,7 +41,7 @@ def apply(
     override: Override,
     places: dict[Path, str] | None = None,
     log: Callable[[str], None] = to_stderr,
-) -> None:
+) -> list[tuple[Path, str]]:
     """Overrides fields of a configuration in place.
 
     Sections are merged, and lists are replaced as a whole. Free-form options are merged, and an
@@ -49,14 +49,14 @@ def apply(
     register readers must be loaded before.
 
     Args:
-        config: an `ExperimentConfig`, changed in place; after an error it may be changed in part.
+        config: what is changed, an `ExperimentConfig`; a value that is wrong leaves its field as it
+          is.
         override: the values.
-        places: filled with the file and line of each value that was set, by path.
-        log: called with a line for each field that is given by a former name.
+        places: filled with file and line of each value that was set, by path.
+        log: gets a line for each field that has its former name.
 
-    Raises:
-        ConfigError: a key is unknown, or a value has the wrong type; the message has a line for
-            each.
+    Returns:
+        The path of each unknown key and each value of the wrong type, and a message for it.
     """
     override = _with_present_names(override, log)
     walk = _Walk(config, override, {} if places is None else places)
@@ -68,8 +68,7 @@ def apply(
                 walk.problem(field.place, f"= {error}")
     paths.make_absolute(override.values, override.directory or os.getcwd())
     walk.section(config, override.values, ())
-    if walk.problems:
-        raise errors.ConfigError("\n  ".join(walk.problems))
+    return walk.problems
 
 
 def _with_present_names(override: Override, log: Callable[[str], None]) -> Override:
@@ -101,31 +100,31 @@ def set_values(section: Any, values: Mapping[str, Any]) -> None:
         values: nested mappings, lists and scalars. Paths are not made absolute.
 
     Raises:
-        ConfigError: as for `apply`.
+        ConfigError: unknown keys or values of the wrong type; the message has a line for each.
     """
     copied = copy.deepcopy(dict(values))
     walk = _Walk(section, Override(type(section).__name__, copied, {}), {})
     walk.section(section, copied, ())
     if walk.problems:
-        raise errors.ConfigError("\n  ".join(walk.problems))
+        raise errors.ConfigError("\n  ".join(text for _, text in walk.problems))
 
 
 class _Walk:
     """Applies one override to a tree of sections.
 
     Attributes:
-        problems: one line for each problem. A wrong value leaves its field unchanged.
+        problems: path and message of what is wrong. A wrong value leaves its field as it is.
     """
 
     def __init__(self, root: Any, override: Override, places: dict[Path, str]) -> None:
-        self.problems: list[str] = []
+        self.problems: list[tuple[Path, str]] = []
         self._root = root
         self._override = override
         self._places = places
 
     def problem(self, path: Path, text: str) -> None:
         name = dotted(path) or "the configuration"
-        self.problems.append(f"{self._override.place(path)}: {name} {text}")
+        self.problems.append((path, f"{self._override.place(path)}: {name} {text}"))
 
     def section(self, config: Any, values: Any, path: Path) -> None:
         if values is None:  # A section whose every line is commented out.
@@ -167,7 +166,11 @@ class _Walk:
             if not isinstance(value, list):
                 self._wrong(path, value, f"a list of {TYPE_NAMES.get(element, 'sections')}")
                 return current
-            return [self._value(element, each, (*path, i), None) for i, each in enumerate(value)]
+            before = len(self.problems)
+            found = [self._value(element, each, (*path, i), None) for i, each in enumerate(value)]
+            # A section with a wrong field still has its other fields; a number or text is lost.
+            lost = element in TYPE_NAMES and len(self.problems) > before
+            return current if lost else found
         if isinstance(hint, type) and dataclasses.is_dataclass(hint):
             section: Any = hint()
             self._places[path] = self._override.place(path)

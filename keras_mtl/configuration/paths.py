@@ -7,11 +7,10 @@ applied, so a run can be used from any directory.
 
 import glob
 import os
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from typing import Any, NamedTuple
 
 from keras_mtl import errors
-from keras_mtl.configuration.components import home
 
 _FIELDS = (
     ("task", "data", "data_dir"),
@@ -21,6 +20,14 @@ _FIELDS = (
 _CORPORA_FIELDS = ("corpora", "dev_corpora", "test_corpora")
 # How a params.yaml that `files.save_params` wrote begins.
 SAVED_HEAD = "# Written by keras_mtl"
+
+# Only readers know which of their options are paths. They say so when they are registered.
+_PATH_OPTIONS: dict[str, tuple[str, ...]] = {}
+
+
+def register_path_options(reader: str, options: Sequence[str]) -> None:
+    """Says which options of a reader hold a path or a list of paths."""
+    _PATH_OPTIONS[reader] = tuple(options)
 
 
 class PathField(NamedTuple):
@@ -64,14 +71,9 @@ def corpora_fields(corpora: Any, place: tuple[str | int, ...] = ()) -> Iterator[
     for i, corpus in enumerate(corpora if isinstance(corpora, list) else ()):
         options = corpus.get("options") if isinstance(corpus, Mapping) else None
         if isinstance(options, MutableMapping):
-            for key in _path_options(corpus.get("reader")):
+            for key in _PATH_OPTIONS.get(str(corpus.get("reader")), ()):
                 if key in options:
                     yield PathField((*place, i, "options", key), options, key)
-
-
-def _path_options(reader: Any) -> tuple[str, ...]:
-    # Only readers know which of their options are paths.
-    return home("reader").path_options(reader) if isinstance(reader, str) else ()
 
 
 def base_directory(file: str) -> str:

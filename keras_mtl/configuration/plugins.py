@@ -11,7 +11,7 @@ import importlib.util
 import os
 import sys
 import traceback
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from types import ModuleType
 from typing import Any
 
@@ -70,14 +70,14 @@ def load(names: Iterable[str], directory: str | None = None, origin: str = "--im
     return [_load(name, directory or os.getcwd(), origin) for name in names]
 
 
-def load_named(values: Any, directory: str | None, origin: str) -> list[str]:
+def load_named(names: Any, directory: str | None, origin: str) -> list[str]:
     """Imports the plug-ins in `imports` of a configuration.
 
     Args:
-        values: the configuration as plain values. If `imports` is not a list of strings, nothing is
-            imported: the checks of the configuration report that.
-        directory: as for `load`.
-        origin: as for `load`.
+        names: value of `imports`. If it is not a list of texts, nothing is imported: reading the
+          configuration reports that.
+        directory: as of `load`.
+        origin: as of `load`.
 
     Returns:
         As for `load`.
@@ -85,7 +85,6 @@ def load_named(values: Any, directory: str | None, origin: str) -> list[str]:
     Raises:
         ConfigError: a plug-in cannot be found or imported.
     """
-    names = values.get(FIELD) if isinstance(values, Mapping) else None
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         return []
     return load(names, directory, origin)
@@ -107,7 +106,8 @@ def load_saved(model_dir: str | os.PathLike[str]) -> list[str]:
     from keras_mtl.configuration import reading
 
     values = reading.read_values(path)
-    return load_named(values, os.path.abspath(model_dir), f"{FIELD} of {path}")
+    names = values.get(FIELD) if isinstance(values, dict) else None
+    return load_named(names, os.path.abspath(model_dir), f"{FIELD} of {path}")
 
 
 def _load(name: str, directory: str, origin: str) -> str:

@@ -14,13 +14,13 @@ from collections.abc import Sequence
 from absl import app, flags
 from official.common import flags as garden_flags
 
+import keras_mtl.data.corpora  # noqa: F401  Registers the readers.
 from keras_mtl import errors, interrupts
 from keras_mtl.configuration import plugins
-from keras_mtl.configuration.files import load_experiment
-from keras_mtl.configuration.schema import ExperimentConfig
-from keras_mtl.configuration.training_checks import validate_training
+from keras_mtl.configuration.files import read_experiment
 from keras_mtl.garden import experiments
 from keras_mtl.training.run.modes import MODES
+from keras_mtl.training.run.planning import TrainingPlan, plan_training
 
 _EXIT_USER = 2
 
@@ -44,8 +44,8 @@ def define_flags() -> None:
     )
 
 
-def configuration(values: flags.FlagValues) -> ExperimentConfig:
-    """Returns the checked configuration that flags ask for.
+def training_plan(values: flags.FlagValues) -> TrainingPlan:
+    """Returns the plan of the training that flags ask for.
 
     Args:
         values: parsed flags of `define_flags`.
@@ -67,37 +67,38 @@ def configuration(values: flags.FlagValues) -> ExperimentConfig:
     if values.tpu:
         # As in Model Garden, only the address: the strategy is the configuration's.
         overrides.insert(0, f"runtime.tpu={values.tpu!r}")
-    config = load_experiment(
+    draft = read_experiment(
         experiments.experiment(values.experiment),
         values.config_file or [],
         overrides,
-        check=functools.partial(validate_training, mode=values.mode),
         imports=imports,
     )
+    plan = plan_training(draft, values.mode)
+    config = plan.config
     if values.tpu and config.runtime.distribution_strategy != "tpu":
         raise errors.ConfigError(
             f"--tpu {values.tpu}: runtime.distribution_strategy is "
             f"{config.runtime.distribution_strategy!r}; set it to tpu, or leave --tpu out"
         )
-    return config
+    return plan
 
 
 def main(_: Sequence[str]) -> None:
     """Trains or evaluates as the flags say; exits with 2 if the user has to repair something."""
     try:
-        config = configuration(flags.FLAGS)
+        plan = training_plan(flags.FLAGS)
         # TensorFlow is loaded already; the devices are not.
         from keras_mtl.training.run.loop import run_experiment
 
         log = functools.partial(print, flush=True)
         with interrupts.prompt_interrupts():
-            result = run_experiment(config, flags.FLAGS.model_dir, flags.FLAGS.mode, log)
+            result = run_experiment(plan, flags.FLAGS.model_dir, log)
     except errors.KerasMtlError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(_EXIT_USER)
     print(f"step {result.step:,} in {flags.FLAGS.model_dir}")
     for name, score in result.scores.items():
-        print(f"{name}: {config.trainer.evaluation.metric} {score:.2f}")
+        print(f"{name}: {plan.config.trainer.evaluation.metric} {score:.2f}")
 
 
 if __name__ == "__main__":

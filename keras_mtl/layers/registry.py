@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import keras
 
-from keras_mtl.configuration.components import Registry, constructor_parameters
+from keras_mtl.configuration.components import Family, constructor_parameters
 from keras_mtl.configuration.sublayers import STANDARD
 from keras_mtl.errors import ConfigError
 
@@ -17,13 +17,13 @@ _Class = TypeVar("_Class", bound=type[keras.layers.Layer])
 _KERAS = ("name", "dtype")
 _BLOCK = ("intermediate_dim", "activation", "dropout", "seed")
 
-FEED_FORWARDS = Registry[keras.layers.Layer](
+FEED_FORWARDS = Family[keras.layers.Layer](
     "feed-forward block",
     "task.model.feed_forward",
     supplied=(*_BLOCK, *_KERAS),
     base=keras.layers.Layer,
 )
-NORMS = Registry[keras.layers.Layer](
+NORMS = Family[keras.layers.Layer](
     "normalization", "task.model.norm", supplied=_KERAS, base=keras.layers.Layer
 )
 
@@ -135,21 +135,22 @@ def create_norm(
 
 
 def _create(
-    registry: Registry[keras.layers.Layer],
+    family: Family[keras.layers.Layer],
     name: str,
     parameters: Mapping[str, Any] | None,
     arguments: dict[str, Any],
 ) -> keras.layers.Layer:
-    layer = registry.create(name, parameters or {}, **arguments)
-    # A position-wise layer needs no mask; otherwise Keras warns that it drops the encoder's.
+    own = dict(parameters or {})
+    layer = family.find(name, own)(**arguments, **own)
+    # What is position-wise needs no mask, and Keras would warn that it drops the encoder's.
     layer.supports_masking = True
     return layer
 
 
 def _decorator(
-    decorator: str, registry: Registry[keras.layers.Layer], name: str, supplied: tuple[str, ...]
+    decorator: str, family: Family[keras.layers.Layer], name: str, supplied: tuple[str, ...]
 ) -> Callable[[_Class], _Class]:
-    kind = registry.kind
+    kind = family.kind
 
     def register(cls: _Class) -> _Class:
         if not (isinstance(cls, type) and issubclass(cls, keras.layers.Layer)):
@@ -161,7 +162,7 @@ def _decorator(
                 f"the {kind} {name!r} ({cls.__qualname__}) does not take {', '.join(missing)}; its "
                 f"constructor must take {', '.join((*supplied, *_KERAS))} by name"
             )
-        registry.add(name, cls)
+        family.add(name, cls)
         return cls
 
     if not isinstance(name, str) or not name:

@@ -10,7 +10,7 @@ from keras_mtl.schedules.bandit import Bandit
 from keras_mtl.schedules.base import FixedSchedule, Schedule, State
 from keras_mtl.schedules.constant import Constant
 from keras_mtl.schedules.cooldown import Cooldown
-from keras_mtl.schedules.creation import create, create_unsized
+from keras_mtl.schedules.creation import PlannedSchedule, create, plan
 from keras_mtl.schedules.excess_loss import ExcessLoss
 from keras_mtl.schedules.exponential import Exponential
 from keras_mtl.schedules.implicit import Implicit
@@ -41,6 +41,7 @@ __all__ = [
     "Implicit",
     "InverseRatio",
     "Piecewise",
+    "PlannedSchedule",
     "Proportional",
     "RoundRobin",
     "Schedule",
@@ -56,9 +57,9 @@ __all__ = [
     "available",
     "blend",
     "create",
-    "create_unsized",
     "parameters_of",
     "pick",
+    "plan",
     "register",
     "sample",
     "systematic",

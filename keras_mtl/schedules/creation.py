@@ -1,5 +1,6 @@
-"""Creates schedules by name."""
+"""Schedules made by name: checked before the sizes of the tasks are known, made when they are."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -32,25 +33,57 @@ def create(name: str, tasks: Sequence[TaskInfo], /, **parameters: Any) -> Schedu
         ```
     """
     check_tasks(tasks)
-    return SCHEDULES.create(name, parameters, tasks)
+    return SCHEDULES.find(name, parameters)(tasks, **parameters)
 
 
-def create_unsized(
-    name: str, baselines: Mapping[str, float | None], /, **parameters: Any
-) -> Schedule:
-    """Creates a schedule before the sizes of its tasks are known.
+@dataclasses.dataclass(frozen=True)
+class PlannedSchedule:
+    """A schedule that was checked and is made once the sizes of its tasks are known.
 
-    The schedule checks its parameters and says what it needs, such as scores. Its probabilities
-    are meaningless.
+    Attributes:
+        name: its registered name.
+        baselines: the tasks in their order, each with its baseline, or None.
+        parameters: its parameters by name; they fit the tasks.
+        adaptive: whether it learns while training.
+        scaling: whether it scales updates.
+        uses_scores: whether it learns from validation scores.
+    """
+
+    name: str
+    baselines: Mapping[str, float | None]
+    parameters: Mapping[str, Any]
+    adaptive: bool
+    scaling: bool
+    uses_scores: bool
+
+    def make(self, sizes: Mapping[str, float]) -> Schedule:
+        """Makes the schedule.
+
+        Args:
+            sizes: number of training examples of each task, finite and >= 0, in the order of every
+              array.
+        """
+        tasks = [TaskInfo(task, size, self.baselines[task]) for task, size in sizes.items()]
+        return create(self.name, tasks, **self.parameters)
+
+
+def plan(
+    name: str, baselines: Mapping[str, float | None], parameters: Mapping[str, Any]
+) -> PlannedSchedule:
+    """Checks a schedule before the sizes of its tasks are known.
 
     Args:
         name: a registered name.
-        baselines: {task name: baseline, or None}, in the order of the tasks.
-        **parameters: as for `create`.
+        baselines: the tasks in their order, each with its baseline, or None.
+        parameters: its parameters by name.
 
     Raises:
         ConfigError: as for `create`.
     """
-    # No schedule checks a parameter against a size.
+    # A constructor checks the parameters. None of them is checked against a size.
     tasks = [TaskInfo(task, 1, baseline) for task, baseline in baselines.items()]
-    return create(name, tasks, **parameters)
+    tasks = [TaskInfo(task, 1, baseline) for task, baseline in baselines.items()]
+    trial = create(name, tasks, **parameters)
+    return PlannedSchedule(
+        name, dict(baselines), dict(parameters), trial.adaptive, trial.scaling, trial.uses_scores
+    )

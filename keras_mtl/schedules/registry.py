@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from keras_mtl.configuration.components import Registry
+from keras_mtl.configuration.components import Family
 
-# Its classes are subclasses of `keras_mtl.schedules.base.Schedule`, whose module imports this one.
-SCHEDULES: Registry[Any] = Registry("schedule")
+# Of `keras_mtl.schedules.base.Schedule`, whose module imports this one.
+SCHEDULES: Family[Any] = Family("schedule")
 
 register = SCHEDULES.register
 available = SCHEDULES.available

@@ -9,8 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_mtl.configuration import baselines, checks
-from keras_mtl.configuration.files import load_experiment
+from keras_mtl.configuration import baselines, checks, files
 from keras_mtl.configuration.reading import load_yaml
 from keras_mtl.configuration.schema import DataConfig, ExperimentConfig
 from keras_mtl.data.prepared import read_manifest
@@ -67,15 +66,15 @@ def read_experiment(
     Raises:
         ConfigError: no tasks, a size is not known, or the configuration is wrong.
     """
-    files = list(config_files)
-    if not files and model_dir and (Path(model_dir) / PARAMS_FILE).exists():
-        files = [Path(model_dir) / PARAMS_FILE]
-    if not files and not tasks_file:
+    given = list(config_files)
+    if not given and model_dir and (Path(model_dir) / PARAMS_FILE).exists():
+        given = [Path(model_dir) / PARAMS_FILE]
+    if not given and not tasks_file:
         raise ConfigError(
             "nothing to simulate; give --config_file, --model_dir of a run, or --tasks"
         )
-    check = checks.validate_simulation if tasks_file is None else checks.validate_simulation_of_list
-    config = load_experiment(None, files, check=check)
+    draft = files.read_experiment(None, given)
+    config = checks.validate_simulation(draft, tasks_from_list=tasks_file is not None)
     data, trainer = config.task.data, config.trainer
     manifest = _prepared(data.data_dir, model_dir)
     prepared = {task["name"]: task for task in manifest["tasks"]} if manifest else {}
@@ -101,9 +100,10 @@ def _prepared(data_dir: str, model_dir: Any) -> dict[str, Any] | None:
 
 
 def _configured_tasks(config: ExperimentConfig, prepared: Mapping[str, Any]) -> list[TaskInfo]:
-    known = baselines.of_tasks(config)
+    pairs = config.task.pairs
+    known, _ = baselines.of_tasks(pairs, config.trainer.schedule.baselines_file)
     result = []
-    for pair in config.task.pairs:
+    for pair in pairs:
         size = prepared[pair.name]["train_size"] if pair.name in prepared else pair.max_pairs
         if size is None:
             raise ConfigError(

@@ -1,4 +1,4 @@
-"""Registry, text files and the account of bad lines: what all readers rely on."""
+"""Family, text files and the account of bad lines: what all readers rely on."""
 
 import gzip
 

@@ -399,7 +399,7 @@ def test_loading_names_what_is_missing_or_damaged(tmp_path):
         (lambda: [task(max_pairs=0)], "max_pairs = 0: must be >= 1"),
         (
             lambda: [task(corpora=[CorpusConfig("gettxt")])],
-            "corpora.reader = 'gettxt' is not known; did you mean 'gettext'",
+            "reader = 'gettxt' is not known; did you mean 'gettext'",
         ),
         (lambda: [task(options={"ende": 3})], "has no option 'ende'; did you mean 'end'"),
     ],

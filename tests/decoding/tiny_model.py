@@ -5,7 +5,7 @@ import json
 import numpy as np
 import tensorflow as tf
 
-from keras_mtl.configuration import files as registry
+from keras_mtl.configuration import files
 from keras_mtl.configuration.overriding import set_values
 from keras_mtl.configuration.schema import ExperimentConfig, PairConfig
 from keras_mtl.data.vocabulary import TaskText, train_vocabulary
@@ -65,7 +65,7 @@ def make_model_dir(path, sharing="full", steps=30):
     model = build_transformer(config.task.model, vocabulary.size, decoders)
     train(model, vocabulary, tasks, steps)
     path.mkdir(parents=True)
-    registry.save_params(config, path / "params.yaml")
+    files.save_params(config, path / "params.yaml")
     (path / "vocabulary.model").write_bytes(vocabulary.model_bytes)
     entries = [vars(task) for task in tasks]
     (path / "tasks.json").write_text(

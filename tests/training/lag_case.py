@@ -18,14 +18,15 @@ import numpy as np
 import tensorflow as tf
 from tiny_run import CONFIG
 
+from keras_mtl.configuration.draft import Draft
 from keras_mtl.configuration.files import load_experiment
 from keras_mtl.errors import KerasMtlError
 from keras_mtl.evaluation.background import BackgroundEvaluation
 from keras_mtl.evaluation.evaluator import Evaluator
 from keras_mtl.evaluation.stopping import raise_if_stopped
-from keras_mtl.training.run.building import plan_updates
 from keras_mtl.training.run.loop import Run
-from keras_mtl.training.run.setup import prepare_from_config
+from keras_mtl.training.run.planning import plan_training
+from keras_mtl.training.run.setup import prepare_task_data
 from keras_mtl.training.step.distribution import configure_runtime
 
 INTERVAL, LAG, STEPS = 4, 3, 10
@@ -108,10 +109,10 @@ def stop_at(directory: Path, step: int, pending: str) -> None:
 def main(directory: Path) -> None:
     config = configuration(directory)
     strategy = configure_runtime(config.runtime)
-    prepared = prepare_from_config(config, directory, log=lambda line: None)
+    prepared = prepare_task_data(config.task, directory, log=lambda line: None)
     model_dir = directory / "run"
     log: list[str] = []
-    run = Run(config, plan_updates(config), model_dir, prepared, strategy, log.append)
+    run = Run(plan_training(Draft(config)), model_dir, prepared, strategy, log.append)
     found: dict = {"differences": {}}
 
     # The first validation ends only after training has gone on: were training to wait for it,
@@ -134,7 +135,7 @@ def main(directory: Path) -> None:
         return take(step, *arguments)
 
     Evaluator.evaluate, run.validation.run_due = evaluate_late, at
-    run.execute("train_and_eval")
+    run.execute()
     Evaluator.evaluate = evaluate
     found["in_main_thread"], found["went_on"] = thread[0], all(thread[1::2])
     undisturbed = traces(model_dir)
@@ -157,12 +158,12 @@ def main(directory: Path) -> None:
         if step == INTERVAL + LAG:
             # Its scores are in effect here, and its weights are the best.
             shutil.copytree(complete / "best", model_dir / "best")
-        run.execute("train_and_eval")
+        run.execute()
         found["differences"][step] = differences(undisturbed, traces(model_dir))
 
     # Without the weights that were being validated a checkpoint is not complete.
     stop_at(model_dir, INTERVAL + 1, "")
-    run.execute("train_and_eval")
+    run.execute()
     found["missing"] = [line for line in log if "is missing" in line]
     found["differences"]["missing"] = differences(undisturbed, traces(model_dir))
 
@@ -173,7 +174,7 @@ def main(directory: Path) -> None:
     Evaluator.evaluate = fail
     stop_at(model_dir, INTERVAL, f"{INTERVAL}-{INTERVAL + LAG}")
     try:
-        run.execute("train_and_eval")
+        run.execute()
     except KerasMtlError as error:
         found["error"] = [str(error), run.step]
     Evaluator.evaluate = evaluate
@@ -190,7 +191,7 @@ def stopped_in_validations(run: Run, model_dir: Path, complete: Path) -> list:
         For each: exit code, step of the checkpoint, and how the resumed run differs from one that
         was not stopped.
     """
-    lag = run.config.trainer.evaluation.lag
+    lag = run.plan.config.trainer.evaluation.lag
     start, pending = (INTERVAL, f"{INTERVAL}-{INTERVAL + LAG}") if lag else (INTERVAL - 1, "")
     evaluate, result = Evaluator.evaluate, BackgroundEvaluation.result
     calls = {"evaluate": 0, "result": 0, "stop in": 0}
@@ -218,7 +219,7 @@ def stopped_in_validations(run: Run, model_dir: Path, complete: Path) -> list:
         return result(self, stopped)
 
     begin(0)
-    run.execute("train_and_eval")
+    run.execute()
     undisturbed, found = traces(model_dir), []
     for number in (1, 2, 3):
         begin(number)
@@ -228,11 +229,11 @@ def stopped_in_validations(run: Run, model_dir: Path, complete: Path) -> list:
         )
         code = None
         try:
-            run.execute("train_and_eval")
+            run.execute()
         except SystemExit as error:
             code = error.code
         Evaluator.evaluate, BackgroundEvaluation.result = evaluate, result
         step = int(newest(model_dir).name.removeprefix("ckpt-"))
-        run.execute("train_and_eval")
+        run.execute()
         found.append([code, step, differences(undisturbed, traces(model_dir))])
     return found

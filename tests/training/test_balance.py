@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 
 from keras_mtl.balancing import Balancing
+from keras_mtl.configuration.draft import Draft
 from keras_mtl.configuration.files import load_experiment, name_tasks
 from keras_mtl.configuration.overriding import set_values
 from keras_mtl.configuration.schema import BalancingConfig, ExperimentConfig
 from keras_mtl.errors import ConfigError
 from keras_mtl.training.run.baselines import single_task_config
-from keras_mtl.training.run.building import plan_updates
+from keras_mtl.training.run.planning import plan_schedule, plan_updates
 from keras_mtl.training.step import balancing as balance
 from tests import processes
 
@@ -123,6 +124,14 @@ def config(**changes):
     return result
 
 
+def check(config):
+    draft = Draft(config)
+    schedule, _ = plan_schedule(draft)
+    plan = plan_updates(draft, schedule)
+    draft.finish()
+    balance.check_balancing(config.trainer.balancing, plan)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -137,7 +146,7 @@ def config(**changes):
 )
 def test_what_cannot_be_is_refused_before_data_are_prepared(changes, message):
     with pytest.raises(ConfigError, match=message):
-        plan_updates(config(**changes))
+        check(config(**changes))
 
 
 def test_what_can_be():
@@ -147,16 +156,16 @@ def test_what_can_be():
         {"name": "dwa", "granularity": "batch"},
         {"name": "", "granularity": "batch", "moments": "per_task"},
     ):
-        plan_updates(config(**changes))
+        check(config(**changes))
     single = config()
     single.task.pairs = single.task.pairs[:1]
-    with pytest.raises(ConfigError, match="there is nothing to balance"):
-        plan_updates(single)
+    with pytest.raises(ConfigError, match="one task has nothing to balance"):
+        check(single)
 
 
 def test_a_baseline_is_trained_without_balancing():
     mixed = config(granularity="batch", gradient_accumulation_steps=3)
-    plan_updates(single_task_config(mixed, mixed.task.pairs[0]))
+    check(single_task_config(mixed, mixed.task.pairs[0]))
     assert mixed.trainer.balancing.name == "pcgrad"
 
 

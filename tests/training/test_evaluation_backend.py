@@ -66,12 +66,20 @@ def configuration(backend, **changes):
 
 
 def evaluator(trained, backend, **changes):
-    return model_evaluator(configuration(backend, **changes), *trained)
+    config = configuration(backend, **changes)
+    tasks = translation_tasks("full", trained[1])
+    return model_evaluator(config.trainer.evaluation, config.task.decoding, tasks, *trained)
+
+
+def of_engine_file(config, path, prepared):
+    tasks = translation_tasks("full", prepared)
+    evaluation, decoding = config.trainer.evaluation, config.task.decoding
+    return engine_evaluator(evaluation, decoding, tasks, path, prepared)
 
 
 def engine_file(trained, path, weight_type):
     model, prepared = trained
-    tasks = translation_tasks(ExperimentConfig(), prepared)
+    tasks = translation_tasks("full", prepared)
     return export_engine_file(model, prepared.vocabulary, tasks, path, weight_type=weight_type)
 
 
@@ -106,7 +114,7 @@ def test_int8_and_threads(trained):
 def test_an_engine_file_is_validated_as_its_model_is(trained, tmp_path, compute_type):
     path = engine_file(trained, tmp_path / "model.kmtl", compute_type)
     expected = evaluator(trained, "native", compute_type=compute_type).evaluate()
-    found = engine_evaluator(configuration("native"), path, trained[1]).evaluate()
+    found = of_engine_file(configuration("native"), path, trained[1]).evaluate()
     for name in PAIRS:
         assert found[name].hypotheses == expected[name].hypotheses
         assert found[name].scores == expected[name].scores
@@ -117,9 +125,9 @@ def test_the_engine_gives_the_likelihood_of_the_model(trained, tmp_path):
     path = engine_file(trained, tmp_path / "model.kmtl", "float32")
     expected = evaluator(trained, "native", metric="neg_log_perplexity").evaluate()
     config = configuration("native", metric="neg_log_perplexity", max_pairs=3)
-    found = engine_evaluator(config, path, trained[1]).evaluate()
+    found = of_engine_file(config, path, trained[1]).evaluate()
     config.trainer.evaluation.max_pairs = 200
-    whole = engine_evaluator(config, path, trained[1]).evaluate()
+    whole = of_engine_file(config, path, trained[1]).evaluate()
     for name in PAIRS:
         value = expected[name].neg_log_perplexity
         assert whole[name].neg_log_perplexity == pytest.approx(value, rel=1e-5)
@@ -128,7 +136,7 @@ def test_the_engine_gives_the_likelihood_of_the_model(trained, tmp_path):
 
 def test_an_evaluation_stops_before_its_next_task(trained, tmp_path):
     path = engine_file(trained, tmp_path / "model.kmtl", "float32")
-    evaluation = engine_evaluator(configuration("native"), path, trained[1])
+    evaluation = of_engine_file(configuration("native"), path, trained[1])
     answers = iter([False, False, True])
     with pytest.raises(EvaluationStopped, match=list(PAIRS)[2]):
         evaluation.evaluate(stopped=lambda: next(answers))

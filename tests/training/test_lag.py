@@ -8,11 +8,12 @@ import time
 import lag_case
 import pytest
 
+from keras_mtl.configuration.draft import Draft
 from keras_mtl.configuration.schema import ExperimentConfig
 from keras_mtl.engine import NativeError, library
 from keras_mtl.errors import ConfigError, KerasMtlError
 from keras_mtl.evaluation.background import BackgroundEvaluation
-from keras_mtl.training.run.periodic_validation import check_lag
+from keras_mtl.training.run.planning import check_lag
 from tests import processes
 
 
@@ -83,11 +84,13 @@ def test_without_the_engine_the_field_is_named(monkeypatch):
         raise NativeError("the C++ core is not built")
 
     monkeypatch.setattr(library, "core", missing)
-    config = ExperimentConfig()
-    check_lag(config)
-    config.trainer.evaluation.lag = 7
-    with pytest.raises(ConfigError, match=r"evaluation\.lag is 7.*not built; or set .* to 0"):
-        check_lag(config)
+    draft = Draft(ExperimentConfig())
+    check_lag(draft)
+    draft.finish()
+    draft.config.trainer.evaluation.lag = 7
+    check_lag(draft)
+    with pytest.raises(ConfigError, match=r"evaluation\.lag = 7.*not built; or set .* to 0"):
+        draft.finish()
 
 
 def test_an_interrupt_is_not_held_up_and_the_thread_ends_soon():

@@ -9,6 +9,7 @@ import pytest
 from keras_mtl.configuration.schema import ExperimentConfig, PairConfig
 from keras_mtl.errors import DataError
 from keras_mtl.training.run.periodic_validation import PeriodicValidation
+from keras_mtl.training.run.planning import TrainingPlan, validated_tasks
 
 
 def validation(tmp_path, metric, validated=()):
@@ -19,7 +20,8 @@ def validation(tmp_path, metric, validated=()):
     config.trainer.evaluation.tasks = list(validated)
     directory = SimpleNamespace(pending=tmp_path / "pending", best=tmp_path / "best")
     mixture = SimpleNamespace(task_names=("a", "b"))
-    return PeriodicValidation(config, None, None, None, mixture, directory, None)
+    plan = TrainingPlan(config, "train_and_eval", validated_tasks(config), None, None)
+    return PeriodicValidation(plan, None, None, None, mixture, directory, None)
 
 
 def test_the_best_average_is_of_the_same_metric(tmp_path):

@@ -2,9 +2,11 @@
 
 import pytest
 
+from keras_mtl.configuration.draft import Draft
 from keras_mtl.configuration.schema import ExperimentConfig, PairConfig
 from keras_mtl.errors import ConfigError
 from keras_mtl.training.run import building
+from keras_mtl.training.run.planning import plan_schedule, plan_updates
 
 
 def experiment(schedule="implicit", **changes):
@@ -20,6 +22,14 @@ def experiment(schedule="implicit", **changes):
             section = getattr(section, part)
         setattr(section, name, value)
     return config
+
+
+def updates(config):
+    draft = Draft(config)
+    schedule, _ = plan_schedule(draft)
+    plan = plan_updates(draft, schedule)
+    draft.finish()
+    return plan
 
 
 @pytest.mark.parametrize(
@@ -43,8 +53,8 @@ def experiment(schedule="implicit", **changes):
 )
 def test_moments_follow_the_application(changes, moments, num_tasks):
     config = experiment(**changes)
-    plan = building.plan_updates(config)
-    optimizer = building.build_optimizer(config, plan, 64)
+    plan = updates(config)
+    optimizer = building.build_optimizer(config.trainer, plan, 64)
     assert (optimizer.moments, optimizer.num_tasks) == (moments, num_tasks)
     application = config.trainer.schedule.application
     fits = moments == "scaled" or (application == "learning_rate") == (moments == "per_task")
@@ -67,15 +77,15 @@ def test_moments_follow_the_application(changes, moments, num_tasks):
 )
 def test_updates_of_several_tasks_are_refused(changes, message):
     mixed = experiment(**changes, task__data__granularity="example")
-    with pytest.raises(ConfigError, match=f"task.data.granularity is 'example': {message}"):
-        building.plan_updates(mixed)
+    with pytest.raises(ConfigError, match=f"task.data.granularity = 'example': {message}"):
+        updates(mixed)
     accumulated = experiment(**changes, trainer__optimizer__gradient_accumulation_steps=4)
-    with pytest.raises(ConfigError, match=r"steps is 4, .*Set it to 1"):
-        building.plan_updates(accumulated)
+    with pytest.raises(ConfigError, match=r"steps = 4: .*set it to 1"):
+        updates(accumulated)
 
 
 def test_factors_on_gradients_take_any_batches():
-    building.plan_updates(
+    updates(
         experiment(
             task__data__granularity="example",
             trainer__optimizer__gradient_accumulation_steps=4,

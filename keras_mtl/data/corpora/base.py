@@ -1,4 +1,4 @@
-"""What every corpus reader has in common: the interface, the registry, the count of bad lines.
+"""What every corpus reader has in common: the interface, the family, the count of bad lines.
 
 A reader yields a `Pair` for each pair of sentences and a `BadLine` for each entry of a file
 that cannot be read. `read_pairs` passes the pairs on, counts the rest and judges each file.
@@ -10,10 +10,11 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 from keras_mtl import errors
-from keras_mtl.configuration.components import Registry
+from keras_mtl.configuration import paths
+from keras_mtl.configuration.components import Family
 from keras_mtl.data.corpora.opening import open_bytes
 
 # A line longer than this is not a sentence but a binary file or a missing line break. Reading stops
@@ -72,11 +73,11 @@ class CorpusReader(abc.ABC):
         target: code of the target language.
 
     Attributes:
-        name: key in the registry.
+        name: name in a configuration.
         path_options: options whose values are paths, patterns of paths, or lists of these. In a
-            configuration file they are relative to the file.
+          configuration file they are relative to the file.
         lines: entries read so far, by file; the whole that the share of bad lines is taken of. The
-            file of the pair that was yielded last is the newest key.
+          file of the pair that was yielded last is the newest key.
         dropped: pairs that the reader's own rules dropped so far, by rule.
         notes: what the user should know about the choice of files; the constructor writes them.
     """
@@ -128,11 +129,21 @@ class CorpusReader(abc.ABC):
         }
 
 
-_READERS = Registry[CorpusReader](
-    "corpora.options of reader", field="corpora.reader", parameter="option"
-)
+_Reader = TypeVar("_Reader", bound=CorpusReader)
+_READERS = Family[CorpusReader]("reader", field="reader", parameter="option")
 
-register_reader = _READERS.register
+
+def register_reader(cls: type[_Reader]) -> type[_Reader]:
+    """Class decorator: makes a reader known by its `name`, and its paths to configurations.
+
+    Raises:
+        ConfigError: it has no name, another class has its name, or a method is missing.
+    """
+    _READERS.register(cls)
+    paths.register_path_options(cls.name, cls.path_options)
+    return cls
+
+
 available_readers = _READERS.available
 
 
@@ -157,7 +168,7 @@ def create_reader(
         DataError: a file that an option names is missing.
     """
     given = dict(options or {})
-    instance = _READERS.create(reader, given, source, target)
+    instance = _READERS.find(reader, given)(source, target, **given)
     instance.options = given
     return instance
 
@@ -171,9 +182,7 @@ def option_error(reader: str, option: str, value: object, right: str) -> errors.
         value: what was given.
         right: what would be right, for example "an integer >= 1".
     """
-    return errors.ConfigError(
-        f"corpora.options of reader {reader!r}: {option} is {value!r}; it must be {right}"
-    )
+    return errors.ConfigError(f"reader {reader!r}: {option} is {value!r}; it must be {right}")
 
 
 def require_text(reader: str, option: str, value: object, right: str) -> str:

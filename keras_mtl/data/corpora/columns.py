@@ -30,7 +30,7 @@ class ScoreRule:
             if column is None:
                 given, missing = missing, given
             raise errors.ConfigError(
-                f"corpora.options of reader {reader.name!r}: {given} needs {missing} too; give "
+                f"reader {reader.name!r}: {given} needs {missing} too; give "
                 "both to drop pairs with a low score, or neither"
             )
         number = isinstance(min_score, int | float) and not isinstance(min_score, bool)

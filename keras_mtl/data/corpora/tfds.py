@@ -96,7 +96,7 @@ class TfdsReader(base.CorpusReader):
             known = list(features.keys()) if hasattr(features, "keys") else []
             if part not in known:
                 raise errors.ConfigError(
-                    f"corpora.options of reader 'tfds': {option} is {key!r}, and "
+                    f"reader 'tfds': {option} is {key!r}, and "
                     f"{self._builder.info.full_name} has no feature {part!r}"
                     f"{errors.nearest(part, known)}"
                 )

@@ -17,8 +17,8 @@ from keras_mtl.files import replace_file
 from keras_mtl.interrupts import forwarded_to
 from keras_mtl.metrics import higher_is_better, schedule_score
 from keras_mtl.run_files import BASELINES_FILE
-from keras_mtl.training.run.building import validated_tasks
-from keras_mtl.training.run.setup import prepare_from_config
+from keras_mtl.training.run.planning import validated_tasks
+from keras_mtl.training.run.setup import prepare_task_data
 
 # Exit codes of a training process that was stopped by a signal, whether or not it could save.
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -48,13 +48,13 @@ def measure_baselines(
         compare (`keras_mtl.metrics.schedule_score`).
 
     Raises:
-        ConfigError: see `prepare_from_config`.
-        DataError: see `prepare_from_config`, or a finished run has no validation score.
-        KerasMtlError: a training process failed; it has printed its error message.
+        ConfigError, DataError: see `prepare_task_data`.
+        KerasMtlError: a training failed; its message is printed before.
     """
     root = Path(model_dir)
     config = copy.deepcopy(config)
-    config.task.data.data_dir = os.path.abspath(prepare_from_config(config, root, log=log).data_dir)
+    prepared = prepare_task_data(config.task, root, log=log)
+    config.task.data.data_dir = os.path.abspath(prepared.data_dir)
     validated = validated_tasks(config)
     found: dict[str, float] = {}
     for pair in config.task.pairs:

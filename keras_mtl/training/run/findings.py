@@ -3,12 +3,14 @@
 import contextlib
 
 from keras_mtl import errors
+from keras_mtl.configuration.draft import Draft
 from keras_mtl.configuration.schema import ExperimentConfig
-from keras_mtl.configuration.training_checks import validate_training
-from keras_mtl.data.corpora import create_reader
 from keras_mtl.data.language_notes import Direction, language_notes
 from keras_mtl.data.prepared import PreparedData
-from keras_mtl.training.run.building import check_dev_sizes, plan_updates, validated_tasks
+from keras_mtl.data.reader_checks import check_readers
+from keras_mtl.training.run.building import check_dev_sizes
+from keras_mtl.training.run.planning import plan_training, validated_tasks
+from keras_mtl.training.step.balancing import check_balancing
 
 
 def find_notes(config: ExperimentConfig, prepared: PreparedData | None) -> list[str]:
@@ -39,8 +41,8 @@ def find_problems(config: ExperimentConfig, prepared: PreparedData | None) -> li
     """
     problems: dict[str, None] = {}  # Used as an ordered set, because tasks may share a corpus.
     try:
-        validate_training(config)
-        plan_updates(config)
+        plan = plan_training(Draft(config))
+        check_balancing(config.trainer.balancing, plan.updates)
     except errors.ConfigError as error:
         problems.update(dict.fromkeys(str(error).split("\n  ")))
     if prepared is not None:
@@ -49,16 +51,7 @@ def find_problems(config: ExperimentConfig, prepared: PreparedData | None) -> li
             check_dev_sizes([n for n in validated_tasks(config) if n in known], prepared)
         except errors.DataError as error:
             problems[str(error)] = None
-    data = config.task.data
-    for pair in config.task.pairs:
-        for corpus in [*(pair.corpora or data.corpora), *pair.dev_corpora, *pair.test_corpora]:
-            options = corpus.options
-            if options.get("download"):
-                continue  # Creating the reader would start the download.
-            try:
-                with contextlib.suppress(errors.ConfigError):  # `validate_training` reports it.
-                    create_reader(corpus.reader, pair.source, pair.target, options)
-            except errors.DataError as error:
-                if prepared is None:
-                    problems[str(error)] = None
+    missing = check_readers(Draft(config))
+    if prepared is None:
+        problems.update(dict.fromkeys(missing))
     return list(problems)

@@ -14,30 +14,26 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from keras_mtl.configuration import baselines
-from keras_mtl.configuration.schema import ExperimentConfig
-from keras_mtl.configuration.training_checks import validate_training
 from keras_mtl.data.prepare import PreparedData
-from keras_mtl.errors import CheckpointError, ConfigError
+from keras_mtl.errors import CheckpointError
 from keras_mtl.evaluation.stopping import EvaluationStopped
 from keras_mtl.interrupts import StopRequest, stop_on_signals
 from keras_mtl.models.factory import check_sublayers
-from keras_mtl.training.run import building
 from keras_mtl.training.run.batch_log import BatchLog
 from keras_mtl.training.run.checkpoints import RunCheckpoints
 from keras_mtl.training.run.directory import RunDirectory
 from keras_mtl.training.run.event_log import EventLog
 from keras_mtl.training.run.loop_log import LoopLog
-from keras_mtl.training.run.modes import MODES
 from keras_mtl.training.run.parts import build_parts
-from keras_mtl.training.run.periodic_validation import PeriodicValidation, check_lag
+from keras_mtl.training.run.periodic_validation import PeriodicValidation
+from keras_mtl.training.run.planning import TrainingPlan
 from keras_mtl.training.run.progress import Progress
-from keras_mtl.training.run.setup import prepare_from_config
+from keras_mtl.training.run.setup import prepare_task_data
 from keras_mtl.training.run.state import RunState
 from keras_mtl.training.run.step_loop import OpenLoop, Pace
 from keras_mtl.training.step import devices
+from keras_mtl.training.step.balancing import check_balancing
 from keras_mtl.training.step.distribution import compiles_with_xla, configure_runtime
-from keras_mtl.training.step.update_plan import UpdatePlan
 
 
 @dataclasses.dataclass
@@ -62,51 +58,43 @@ class RunResult:
 
 
 def run_experiment(
-    config: ExperimentConfig,
-    model_dir: str | Path,
-    mode: str = "train_and_eval",
-    log: Callable[[str], None] = print,
+    plan: TrainingPlan, model_dir: str | Path, log: Callable[[str], None] = print
 ) -> RunResult:
     """Runs an experiment until step `trainer.train_steps`.
 
     Args:
-        config: the configuration.
-        model_dir: directory of the run. If it contains checkpoints, the run resumes from the newest
-            one, with the same tasks, batches and random numbers as an uninterrupted run.
-        mode: `train` (without validation), `train_and_eval`, or `eval` (validate the newest
-            checkpoint once without changing the directory).
-        log: function that receives lines for the user.
+        plan: the checked configuration, and what follows from it. Its mode is `train` (no
+            validation), `train_and_eval`, or `eval` (validate the newest checkpoint once, and
+            do not change the directory).
+        model_dir: directory of the run. If it holds checkpoints, the run resumes from the newest
+            with the same tasks, batches and random numbers as without a stop.
+        log: function that gets lines for the user.
 
     Returns:
         The `RunResult`.
 
     Raises:
-        ConfigError: a value in the configuration is invalid, or values contradict each other.
-        DataError: the corpora or the prepared data cannot be used.
-        CheckpointError: `model_dir` belongs to another configuration, or a checkpoint cannot be
-            read or written.
+        ConfigError: a balancing method or a sub-layer is wrong.
+        DataError: the corpora or the prepared store cannot be used.
+        CheckpointError: `model_dir` belongs to another configuration, no checkpoint in it can be
+            read, or one cannot be written.
     """
-    if mode not in MODES:
-        raise ConfigError(f"--mode is {mode!r}; give one of {', '.join(MODES)}")
-    validate_training(config, mode=mode)
-    plan = building.plan_updates(config)
-    if mode == "train_and_eval":
-        check_lag(config)
-    strategy = configure_runtime(config.runtime)
-    for line in devices.describe(config.runtime, compiles_with_xla(config.runtime)):
+    task, runtime = plan.config.task, plan.config.runtime
+    check_balancing(plan.config.trainer.balancing, plan.updates)
+    strategy = configure_runtime(runtime)
+    for line in devices.describe(runtime, compiles_with_xla(runtime)):
         log(line)
-    # This check executes TensorFlow operations, so the runtime must be configured first.
-    check_sublayers(config.task.model, config.runtime.mixed_precision_dtype)
-    prepared = prepare_from_config(config, model_dir, log=log)
-    return Run(config, plan, Path(model_dir), prepared, strategy, log).execute(mode)
+    # After the runtime is set up, because this check computes.
+    check_sublayers(task.model, runtime.mixed_precision_dtype)
+    prepared = prepare_task_data(task, model_dir, log=log)
+    return Run(plan, Path(model_dir), prepared, strategy, log).execute()
 
 
 class Run:
     """One run in one process.
 
     Args:
-        config: the validated configuration.
-        plan: the plan of its updates.
+        plan: the plan of the training.
         model_dir: directory of the run.
         prepared: the prepared data.
         strategy: the process's strategy.
@@ -115,27 +103,26 @@ class Run:
 
     def __init__(
         self,
-        config: ExperimentConfig,
-        plan: UpdatePlan,
+        plan: TrainingPlan,
         model_dir: Path,
         prepared: PreparedData,
         strategy: tf.distribute.Strategy,
         log: Callable[[str], None],
     ):
-        self.config = config
+        self.plan = plan
         self.prepared = prepared
         self.log = log
         self.directory = RunDirectory(model_dir)
-        for change in self.directory.check(config, prepared):
+        for change in self.directory.check(plan.config, prepared):
             log(f"changed since the last run: {change}")
-        for line in baselines.overruled(config):
+        for line in plan.notes:
             log(line)
-        if plan.warning:
-            log(f"warning: {plan.warning}")
-        self.parts = parts = build_parts(config, plan, prepared, strategy)
+        if plan.updates.warning:
+            log(f"warning: {plan.updates.warning}")
+        self.parts = parts = build_parts(plan, prepared, strategy)
         self.events = EventLog(self.directory.path)
         self.validation = PeriodicValidation(
-            config,
+            plan,
             prepared,
             parts.model,
             parts.optimizer,
@@ -143,13 +130,14 @@ class Run:
             self.directory,
             self.events,
         )
-        batches = BatchLog(self.directory.path) if config.trainer.log_batches else None
+        trainer = plan.config.trainer
+        batches = BatchLog(self.directory.path) if trainer.log_batches else None
         self.loop_log = LoopLog(parts, self.validation, self.events, batches)
         self.state = RunState(parts, self.validation)
         self.checkpoints = RunCheckpoints(
             self.directory.path,
             self.state.checkpoint,
-            config.trainer.max_to_keep,
+            trainer.max_to_keep,
             log,
             self.state.read,
         )
@@ -161,10 +149,10 @@ class Run:
         """Number of updates so far."""
         return self.parts.step
 
-    def execute(self, mode: str) -> RunResult:
-        """Restores the newest checkpoint, then trains and validates according to the mode."""
-        with contextlib.nullcontext() if mode == "eval" else self.directory.locked():
-            return self._execute(mode)
+    def execute(self) -> RunResult:
+        """Restores the newest checkpoint, trains and validates as the mode says."""
+        with contextlib.nullcontext() if self.plan.mode == "eval" else self.directory.locked():
+            return self._execute(self.plan.mode)
 
     def _execute(self, mode: str) -> RunResult:
         self.state.validates = mode == "train_and_eval"
@@ -179,14 +167,14 @@ class Run:
         if mode == "eval":
             self.validation.score(self.step, self.log)
             return self._result()
-        self.directory.write(self.config, self.prepared, self.parts.decoder_of_task)
+        self.directory.write(self.plan.config, self.prepared, self.parts.decoder_of_task)
         self.loop_log.resume(self.step)
-        if self.config.task.data.packing:
+        if self.plan.config.task.data.packing:
             self.log(f"packed batches: {self.parts.mixture.buckets[0]}")
         waste = self.parts.mixture.padding_waste()
         self.log(f"padding: {waste:.1%} of the tokens in batches")
         with (
-            Progress(self.config.trainer.train_steps, self.step) as progress,
+            Progress(self.plan.config.trainer.train_steps, self.step) as progress,
             stop_on_signals(progress.message) as self._stop,
             self.events,
             contextlib.closing(self.validation),
@@ -195,7 +183,7 @@ class Run:
         return self._result()
 
     def _train(self, progress: Progress) -> None:
-        state, trainer = self.state, self.config.trainer
+        state, trainer = self.state, self.plan.config.trainer
         if state.open_loop:
             self.parts.trainer.restore_totals(state.open_loop.sums)
         self.parts.read_from(self.step)
@@ -275,8 +263,8 @@ class Run:
             self.state.validation_due = False
 
     def _next_stop(self) -> int:
-        """Returns the next step at which a loop ends or a checkpoint or validation is due."""
-        trainer, step = self.config.trainer, self.step
+        """Returns the step at which something other than training is due, or a loop ends."""
+        trainer, step = self.plan.config.trainer, self.step
         intervals = (trainer.checkpoint_interval, trainer.steps_per_loop)
         stops = [(step // interval + 1) * interval for interval in intervals]
         if self.state.validates:

@@ -7,13 +7,13 @@ import numpy as np
 import tensorflow as tf
 
 from keras_mtl.balancing import Balancing
-from keras_mtl.configuration.schema import ExperimentConfig
 from keras_mtl.data.mixture import Mixture
 from keras_mtl.data.prepare import PreparedData
 from keras_mtl.evaluation.tasks import decoder_of_task
 from keras_mtl.models import Transformer
 from keras_mtl.schedules import Schedule, TaskInfo
 from keras_mtl.training.run import building
+from keras_mtl.training.run.planning import TrainingPlan
 from keras_mtl.training.step.balancing import build_balancing
 from keras_mtl.training.step.distribution import compiles_with_xla, to_all_replicas
 from keras_mtl.training.step.loss_scale import DynamicLossScale
@@ -84,49 +84,49 @@ class RunParts:
 
 
 def build_parts(
-    config: ExperimentConfig,
-    plan: UpdatePlan,
-    prepared: PreparedData,
-    strategy: tf.distribute.Strategy,
+    plan: TrainingPlan, prepared: PreparedData, strategy: tf.distribute.Strategy
 ) -> RunParts:
     """Makes the objects of a run.
 
     Args:
-        config: the validated configuration.
-        plan: the plan of its updates.
-        prepared: the prepared data.
+        plan: the plan of the training.
+        prepared: prepared data.
         strategy: the process's strategy.
     """
-    tasks = building.task_infos(config, prepared)
-    schedule = building.build_schedule(config, tasks)
+    task, runtime, updates = plan.config.task, plan.config.runtime, plan.updates
+    schedule = plan.schedule.make({each.name: each.train_size for each in prepared.tasks})
     replicas = strategy.num_replicas_in_sync
-    mixture = building.build_mixture(config, plan, prepared, schedule, replicas)
-    decoders = decoder_of_task(config, prepared)
+    mixture = building.build_mixture(
+        task.data, plan.config.trainer, runtime.seed, prepared, schedule, replicas
+    )
+    decoders = decoder_of_task(task.model.sharing, prepared)
     with strategy.scope():
-        model = building.build_model(config, prepared)
-        optimizer = building.build_optimizer(config, plan, model.hidden_dim)
+        model = building.build_model(task.model, prepared)
+        optimizer = building.build_optimizer(plan.config.trainer, updates, model.hidden_dim)
         optimizer.build(model.trainable_variables)
-        balancing = build_balancing(config, len(tasks))
-        loss_scale = building.build_loss_scale(config, plan.accumulation)
+        balancing = build_balancing(plan.config.trainer.balancing, schedule.num_tasks, runtime.seed)
+        loss_scale = building.build_loss_scale(
+            runtime.mixed_precision_dtype, task.data.tokens_per_batch * updates.accumulation
+        )
     trainer = MultiTaskTrainer(
         model,
         optimizer,
         strategy,
-        len(tasks),
+        schedule.num_tasks,
         decoders,
-        label_smoothing=config.task.model.label_smoothing,
-        global_clipnorm=config.trainer.optimizer.global_clipnorm,
-        accumulation=plan.accumulation,
-        jit_compile=compiles_with_xla(config.runtime),
-        scale_learning_rate=plan.scales_learning_rate,
+        label_smoothing=task.model.label_smoothing,
+        global_clipnorm=plan.config.trainer.optimizer.global_clipnorm,
+        accumulation=updates.accumulation,
+        jit_compile=compiles_with_xla(runtime),
+        scale_learning_rate=updates.scales_learning_rate,
         balancing=balancing,
-        mixed=plan.mixed,
+        mixed=updates.mixed,
         loss_scale=loss_scale,
     )
     return RunParts(
         strategy,
-        plan,
-        tasks,
+        updates,
+        schedule.tasks,
         schedule,
         mixture,
         decoders,

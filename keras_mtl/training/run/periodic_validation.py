@@ -6,11 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from keras_mtl.configuration.schema import ExperimentConfig
 from keras_mtl.data.mixture import Mixture
 from keras_mtl.data.prepare import PreparedData
-from keras_mtl.engine import NativeError, library
-from keras_mtl.errors import ConfigError
+from keras_mtl.decoding.tasks import TranslationTask
 from keras_mtl.evaluation.background import BackgroundEvaluation, Results
 from keras_mtl.evaluation.evaluator import Evaluator
 from keras_mtl.evaluation.run_evaluators import engine_evaluator, model_evaluator
@@ -19,27 +17,14 @@ from keras_mtl.evaluation.tasks import translation_tasks
 from keras_mtl.metrics import decimals, schedule_score
 from keras_mtl.training.run.averaged_weights import averaged_weights
 from keras_mtl.training.run.best_weights import BestWeights
-from keras_mtl.training.run.building import check_dev_sizes, validated_tasks
+from keras_mtl.training.run.building import check_dev_sizes
 from keras_mtl.training.run.directory import RunDirectory
 from keras_mtl.training.run.event_log import EventLog
+from keras_mtl.training.run.planning import TrainingPlan
 from keras_mtl.training.run.snapshots import Snapshot, Snapshots
 
 Log = Callable[[str], None]
 Stopped = Callable[[], bool]
-
-
-def check_lag(config: ExperimentConfig) -> None:
-    """Raises ConfigError if validation is asynchronous and the engine is not available."""
-    lag = config.trainer.evaluation.lag
-    if not lag:
-        return
-    try:
-        library.core()
-    except NativeError as error:
-        raise ConfigError(
-            f"trainer.evaluation.lag is {lag}, which requires the engine: {error}. As an "
-            "alternative, set trainer.evaluation.lag to 0"
-        ) from error
 
 
 class PeriodicValidation:
@@ -51,8 +36,8 @@ class PeriodicValidation:
     starts and before training ends.
 
     Args:
-        config: the experiment.
-        prepared: the prepared data.
+        plan: the plan of the training.
+        prepared: the prepared store.
         model: the model.
         optimizer: its optimizer; if it averages the weights, the averages are validated.
         mixture: the mixture whose schedule uses the scores.
@@ -67,7 +52,7 @@ class PeriodicValidation:
 
     def __init__(
         self,
-        config: ExperimentConfig,
+        plan: TrainingPlan,
         prepared: PreparedData,
         model: Any,
         optimizer: Any,
@@ -75,10 +60,13 @@ class PeriodicValidation:
         directory: RunDirectory,
         events: EventLog,
     ) -> None:
-        self._config = config
-        self._settings = config.trainer.evaluation
+        self._settings = plan.config.trainer.evaluation
+        self._decoding = plan.config.task.decoding
+        self._sharing = plan.config.task.model.sharing
+        self._train_steps = plan.config.trainer.train_steps
+        self._accumulation = plan.config.trainer.optimizer.gradient_accumulation_steps
+        self._validated = plan.validated
         self._prepared = prepared
-        self._validated = validated_tasks(config)
         self._model = model
         self._optimizer = optimizer
         self._mixture = mixture
@@ -93,7 +81,7 @@ class PeriodicValidation:
     def next_stop(self, step: int) -> int:
         """Returns the next step after `step` at which `run_due` must be called."""
         interval = self._settings.interval
-        stop = self._config.trainer.train_steps
+        stop = self._train_steps
         if interval:
             stop = min(stop, (step // interval + 1) * interval)
         return min(stop, max(step + 1, self.pending.due)) if self.pending else stop
@@ -113,7 +101,7 @@ class PeriodicValidation:
         Raises:
             EvaluationStopped: `stopped` returned True.
         """
-        last = step == self._config.trainer.train_steps
+        last = step == self._train_steps
         interval = self._settings.interval
         due = last or (interval > 0 and step % interval == 0)
         took_effect = self.pending is not None and (due or step >= self.pending.due)
@@ -192,7 +180,7 @@ class PeriodicValidation:
                 snapshot,
                 self._model,
                 self._prepared.vocabulary,
-                translation_tasks(self._config, self._prepared),
+                self._tasks,
                 self._settings.compute_type,
             )
         self.pending = snapshot
@@ -202,7 +190,9 @@ class PeriodicValidation:
         path = self._snapshots.engine_file(snapshot)
 
         def evaluate(stopped: Callable[[], bool]) -> Results:
-            evaluator = engine_evaluator(self._config, path, self._prepared)
+            evaluator = engine_evaluator(
+                self._settings, self._decoding, self._tasks, path, self._prepared
+            )
             return evaluator.evaluate(stopped=stopped)
 
         self._background.start(evaluate)
@@ -230,7 +220,7 @@ class PeriodicValidation:
         metric = self._settings.metric
         scores = self._enter(step, results, log, None if waited is None else now)
         if step > self.evaluated_step:
-            consumed = now * self._config.trainer.optimizer.gradient_accumulation_steps
+            consumed = now * self._accumulation
             self._mixture.update(consumed)
             self.evaluated_step = step
             probabilities = self._mixture.probabilities(consumed)
@@ -268,7 +258,13 @@ class PeriodicValidation:
 
     @functools.cached_property
     def _evaluator(self) -> Evaluator:
-        return model_evaluator(self._config, self._model, self._prepared)
+        return model_evaluator(
+            self._settings, self._decoding, self._tasks, self._model, self._prepared
+        )
+
+    @functools.cached_property
+    def _tasks(self) -> list[TranslationTask]:
+        return translation_tasks(self._sharing, self._prepared)
 
     def collect(self) -> dict[str, np.ndarray]:
         """Returns the state for a checkpoint; `restore` reads it."""

@@ -1,40 +1,44 @@
-"""Prepares the data of an experiment from its configuration."""
+"""Prepared data of a run: from its tasks to the store."""
 
 import os
 from collections.abc import Callable
 
 from keras_mtl import errors
-from keras_mtl.configuration.schema import ExperimentConfig
+from keras_mtl.configuration.schema import TranslationConfig
 from keras_mtl.data.prepare import PreparedData, prepare
 from keras_mtl.run_files import data_directory
 
 
-def data_dir_of(config: ExperimentConfig, model_dir: str | os.PathLike[str] | None) -> str:
+def data_dir_of(data_dir: str, model_dir: str | os.PathLike[str] | None) -> str:
     """Returns the directory of the prepared data: `task.data.data_dir` or `<model_dir>/data`.
+
+    Args:
+        data_dir: `task.data.data_dir`.
+        model_dir: directory of the run, if there is one.
 
     Raises:
         ConfigError: both are empty.
     """
-    if not config.task.data.data_dir and not model_dir:
+    if not data_dir and not model_dir:
         raise errors.ConfigError(
             "task.data.data_dir is empty, and no model_dir is given. Set one of them"
         )
-    return data_directory(config.task.data.data_dir, model_dir or "")
+    return data_directory(data_dir, model_dir or "")
 
 
-def prepare_from_config(
-    config: ExperimentConfig,
+def prepare_task_data(
+    task: TranslationConfig,
     model_dir: str | os.PathLike[str] | None,
     overwrite: bool = False,
     log: Callable[[str], None] = print,
 ) -> PreparedData:
-    """Prepares an experiment's data unless this has already been done.
+    """Prepares the data of the tasks, unless it is prepared already.
 
     Args:
-        config: the experiment.
-        model_dir: directory of the run; used only if `task.data.data_dir` is empty.
-        overwrite: whether to replace data that was prepared from other inputs or settings.
-        log: function that receives lines for the user.
+        task: its tasks and their data.
+        model_dir: directory of the run; only used when `task.data.data_dir` is empty.
+        overwrite: replace data that was prepared from other inputs or settings.
+        log: receives lines of text.
 
     Returns:
         The prepared data.
@@ -44,9 +48,9 @@ def prepare_from_config(
         DataError: see `keras_mtl.data.prepare.prepare`.
     """
     return prepare(
-        config.task.pairs,
-        data_dir_of(config, model_dir),
-        config.task.data,
+        task.pairs,
+        data_dir_of(task.data.data_dir, model_dir),
+        task.data,
         overwrite=overwrite,
         log=log,
     )

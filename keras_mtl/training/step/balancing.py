@@ -8,57 +8,46 @@ import tensorflow as tf
 
 from keras_mtl.balancing import Balancing, create, sum_over_replicas
 from keras_mtl.balancing.base import LOSSES, STATE
-from keras_mtl.configuration.schema import ExperimentConfig
+from keras_mtl.configuration.components import UnknownName
+from keras_mtl.configuration.schema import BalancingConfig
 from keras_mtl.errors import ConfigError
 from keras_mtl.training.step.batches import columns_of, first_task
 from keras_mtl.training.step.update_plan import UpdatePlan
 
 
-def check_balancing(config: ExperimentConfig, plan: UpdatePlan) -> None:
-    """Checks `trainer.balancing` and that the updates have several tasks to balance.
+def check_balancing(settings: BalancingConfig, plan: UpdatePlan) -> None:
+    """Checks the method of `trainer.balancing`, and whether updates give it what it balances.
 
     Args:
-        config: the experiment.
-        plan: the plan of its updates.
+        settings: the section.
+        plan: the plan of the updates.
 
     Raises:
         ConfigError: the method or a parameter is invalid, or an update has nothing to balance.
     """
-    settings = config.trainer.balancing
     if not settings.name:
-        if settings.parameters:
-            raise ConfigError(
-                "trainer.balancing.parameters is set, but trainer.balancing.name is empty. Set it "
-                "to the method to which the parameters belong"
-            )
         return
-    count = len(config.task.pairs)
-    balancer = create(settings.name, count, **settings.parameters)
-    here = f"trainer.balancing.name is {settings.name!r}"
-    if count < 2:
-        raise ConfigError(
-            f"{here}, but there is only one task, so there is nothing to balance. Leave it empty"
-        )
-    if plan.of_one_task:
-        raise ConfigError(
-            f"{here}, which cannot be combined with scaled or per-task moments or with factors on "
-            "the learning rate. Set trainer.optimizer.moments: shared and "
-            "trainer.schedule.application: gradient, or leave it empty"
-        )
+    count = plan.num_tasks
+    try:
+        balancer = create(settings.name, count, **settings.parameters)
+    except UnknownName as error:
+        raise ConfigError(f"trainer.balancing.name {error.text}") from error
+    except ConfigError as error:
+        raise ConfigError(f"trainer.balancing.parameters: {error}") from error
     if balancer.uses != STATE and not plan.mixed and plan.accumulation == 1:
         raise ConfigError(
-            f"{here}, which compares the tasks of one update, but every update is one batch of one "
-            f"task. Set trainer.optimizer.gradient_accumulation_steps: {count} (then the gradient "
-            "of each task costs nothing extra), or task.data.granularity: example"
+            f"trainer.balancing.name = {settings.name!r} compares the tasks of one update, but "
+            "every update is one batch of one task. Set "
+            f"trainer.optimizer.gradient_accumulation_steps: {count} (then the gradient of each "
+            "task costs nothing extra), or task.data.granularity: example"
         )
 
 
-def build_balancing(config: ExperimentConfig, num_tasks: int) -> Balancing | None:
-    """Makes the method that `trainer.balancing` names; call it under the strategy's scope."""
-    settings = config.trainer.balancing
+def build_balancing(settings: BalancingConfig, num_tasks: int, seed: int) -> Balancing | None:
+    """Makes what `trainer.balancing` names; call it under the strategy's scope."""
     if not settings.name:
         return None
-    return Balancing(settings.name, num_tasks, settings.parameters, seed=config.runtime.seed)
+    return Balancing(settings.name, num_tasks, settings.parameters, seed=seed)
 
 
 def collect(balancing: Balancing | None) -> dict[str, np.ndarray]:

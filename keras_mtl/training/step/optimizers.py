@@ -9,11 +9,9 @@ import tensorflow as tf
 from keras import ops
 
 from keras_mtl.errors import nearest
+from keras_mtl.training.step.scaling import MOMENTS
 
-#: Kinds of moments: shared by all tasks; shared, with the gradient in the first moment multiplied
-#: by its task's factor; or separate for each task.
-MOMENTS = ("shared", "scaled", "per_task")
-#: Maximum number of updates in a plan of `Adam.plan_tasks`.
+#: Number of updates whose tasks `Adam.plan_tasks` can set at once.
 PLANNED_UPDATES = 512
 
 

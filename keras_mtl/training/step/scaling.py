@@ -4,11 +4,13 @@ from collections.abc import Mapping
 
 from keras_mtl.errors import ConfigError, nearest
 from keras_mtl.schedules.base import APPLICATIONS
-from keras_mtl.training.step.optimizers import MOMENTS
 
-#: Drift per step, in units of the learning rate, of a parameter that two tasks pull in opposite
-#: directions: gradients ±1 with noise of variance 1, factors 1.5 and 0.5, each task drawn half of
-#: the time, Adam with 0.9 and 0.999. The ideal is the drift of plain SGD, -0.354.
+#: Whether the tasks share Adam's moments; whether the first of them takes each gradient times its
+#: task's factor; or whether each task has its own moments.
+MOMENTS = ("shared", "scaled", "per_task")
+#: Drift of one parameter a step, in learning rates, that two tasks pull in opposite directions
+#: (gradients ±1 with noise of variance 1, factors 1.5 and .5, each drawn half of the time, Adam
+#: with .9 and .999). Plain SGD of the same gradients has -0.354, which is what factors mean.
 DRIFT: Mapping[tuple[str, str], float] = {
     ("learning_rate", "shared"): -0.035,
     ("gradient", "shared"): -0.315,
@@ -37,8 +39,8 @@ def pairing_warning(application: str, moments: str) -> str | None:
     """Returns a warning if factors have little or no effect, else None.
 
     Args:
-        application: one of `keras_mtl.schedules.base.APPLICATIONS`.
-        moments: one of `keras_mtl.training.step.optimizers.MOMENTS`.
+        application: one of `APPLICATIONS`.
+        moments: one of `MOMENTS`.
     """
     right = moments_for(application)
     check_choice("moments", moments, MOMENTS)

@@ -2,9 +2,8 @@
 
 import dataclasses
 
-from keras_mtl.configuration.schema import ExperimentConfig
-from keras_mtl.errors import ConfigError
-from keras_mtl.schedules import Schedule
+from keras_mtl.configuration.schema import TrainerConfig
+from keras_mtl.schedules import PlannedSchedule
 from keras_mtl.training.step.scaling import moments_for, pairing_warning
 
 
@@ -14,9 +13,9 @@ class UpdatePlan:
 
     Attributes:
         num_tasks: number of tasks, >= 1.
-        mixed: whether a batch has several tasks.
-        accumulation: batches per update, >= 1.
-        moments: kind of Adam's moments, one of `keras_mtl.training.step.optimizers.MOMENTS`.
+        mixed: whether a batch is of several tasks.
+        accumulation: batches of one update, >= 1.
+        moments: kind of Adam's moments, one of `keras_mtl.training.step.scaling.MOMENTS`.
         scales_learning_rate: whether the schedule's factors multiply learning rates. If not, they
             multiply losses.
         of_one_task: whether every update must have a single task, which the optimizer must know.
@@ -32,49 +31,63 @@ class UpdatePlan:
     warning: str | None
 
     @classmethod
-    def of(cls, config: ExperimentConfig, schedule: Schedule) -> "UpdatePlan":
+    def of(
+        cls, trainer: TrainerConfig, granularity: str, schedule: PlannedSchedule
+    ) -> "UpdatePlan":
         """Makes the plan.
 
         Args:
-            config: the experiment.
-            schedule: the schedule that it names; the sizes of its tasks are not used.
+            trainer: optimizer, and application of the schedule's factors.
+            granularity: `batch` or `example`.
+            schedule: the schedule.
+
+        Raises:
+            ConfigError: the application or the kind of moments is unknown.
         """
-        application = config.trainer.schedule.application
-        moments = config.trainer.optimizer.moments
+        application = trainer.schedule.application
+        moments = trainer.optimizer.moments
         if moments is None:
             moments = moments_for(application) if schedule.scaling else "shared"
         scales_learning_rate = schedule.scaling and application == "learning_rate"
         return cls(
-            num_tasks=schedule.num_tasks,
-            mixed=config.task.data.granularity == "example",
-            accumulation=config.trainer.optimizer.gradient_accumulation_steps,
+            num_tasks=len(schedule.baselines),
+            mixed=granularity == "example",
+            accumulation=trainer.optimizer.gradient_accumulation_steps,
             moments=moments,
             scales_learning_rate=scales_learning_rate,
             of_one_task=scales_learning_rate or moments != "shared",
             warning=pairing_warning(application, moments) if schedule.scaling else None,
         )
 
-    def check_batches(self) -> None:
-        """Checks that each update has a single task if that is required.
+    def problems(self) -> list[tuple[str, str]]:
+        """Returns what keeps an update from being of one task if it must be.
 
-        Raises:
-            ConfigError: updates would have several tasks.
+        Returns:
+            (path of a field, text that follows it) for each problem.
         """
         if not self.of_one_task:
-            return
+            return []
         if self.scales_learning_rate:
             what = "factors on the learning rate"
             remedy = "trainer.schedule.application to gradient"
         else:
             what, remedy = f"{self.moments} moments", "trainer.optimizer.moments to shared"
+        found = []
         if self.mixed:
-            raise ConfigError(
-                f"task.data.granularity is 'example', but {what} require updates with a single "
-                f"task. Set it to batch, or {remedy}"
+            found.append(
+                (
+                    "task.data.granularity",
+                    f"= 'example', but {what} require updates with a single task. Set it to "
+                    f"batch, or {remedy}",
+                )
             )
         if self.accumulation != 1:
-            raise ConfigError(
-                f"trainer.optimizer.gradient_accumulation_steps is {self.accumulation}, but {what} "
-                "require updates with a single task, and accumulated batches have several. Set it "
-                f"to 1 with a larger task.data.tokens_per_batch, or {remedy}"
+            found.append(
+                (
+                    "trainer.optimizer.gradient_accumulation_steps",
+                    f"= {self.accumulation}, but {what} require updates with a single task, and "
+                    "accumulated batches have several. Set it to 1 with a larger "
+                    f"task.data.tokens_per_batch, or {remedy}",
+                )
             )
+        return found

@@ -1,0 +1,203 @@
+"""What a training is made of, decided and checked once, before any data or TensorFlow is loaded.
+
+Names and parameters of balancing methods and of sub-layers of plug-ins are checked later, because
+their classes need TensorFlow.
+"""
+
+import contextlib
+import dataclasses
+
+from keras_mtl.configuration import baselines, schema
+from keras_mtl.configuration.checks import check_values
+from keras_mtl.configuration.draft import Draft
+from keras_mtl.data.reader_checks import check_readers
+from keras_mtl.engine import NativeError, library
+from keras_mtl.errors import ConfigError, nearest
+from keras_mtl.schedules import PlannedSchedule
+from keras_mtl.schedules import plan as checked_schedule
+from keras_mtl.training.run.modes import MODES
+from keras_mtl.training.step.update_plan import UpdatePlan
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingPlan:
+    """A checked configuration, and the decisions that follow from it.
+
+    Attributes:
+        config: the configuration.
+        mode: one of `MODES`.
+        validated: names of the tasks that are validated, in the tasks' order.
+        schedule: the schedule, which is made when the sizes of the tasks are known.
+        updates: what an update is made of.
+        notes: lines for the user.
+    """
+
+    config: schema.ExperimentConfig
+    mode: str
+    validated: tuple[str, ...]
+    schedule: PlannedSchedule
+    updates: UpdatePlan
+    notes: tuple[str, ...] = ()
+
+
+def plan_training(draft: Draft, mode: str = MODES[-1]) -> TrainingPlan:
+    """Checks a configuration for training and makes the plan.
+
+    Args:
+        draft: the configuration, with the problems of reading it.
+        mode: `train`, which validates nothing; `eval` or `train_and_eval`.
+
+    Raises:
+        ConfigError: the mode is unknown, or something is wrong with the configuration: the message
+            has a line for each problem, with file and line.
+    """
+    if mode not in MODES:
+        raise ConfigError(f"--mode is {mode!r}{nearest(mode, MODES)}")
+    check_values(draft)
+    check_readers(draft)
+    schedule, notes = plan_schedule(draft)
+    if schedule is not None:
+        _check_scores(draft, schedule, mode)
+    if mode != "train":
+        _check_dev_pairs(draft)
+    if mode == "train_and_eval":
+        check_lag(draft)
+    updates = plan_updates(draft, schedule)
+    config = draft.finish()
+    # Otherwise the draft has a problem.
+    assert schedule is not None
+    assert updates is not None
+    return TrainingPlan(config, mode, validated_tasks(config), schedule, updates, notes)
+
+
+def check_preparing(draft: Draft) -> None:
+    """Adds to a draft what is wrong for preparing data.
+
+    Training also needs a schedule and its baselines, which may not exist yet.
+    """
+    check_values(draft)
+    check_readers(draft)
+
+
+def plan_schedule(draft: Draft) -> tuple[PlannedSchedule | None, tuple[str, ...]]:
+    """Checks `trainer.schedule` and reads the baselines.
+
+    Returns:
+        The schedule, None if something is wrong with it; and lines for the user.
+    """
+    settings, pairs = draft.config.trainer.schedule, draft.config.task.pairs
+    try:
+        known, notes = baselines.of_tasks(pairs, settings.baselines_file)
+    except ConfigError as error:
+        draft.error("trainer.schedule.baselines_file", error)
+        known, notes = dict.fromkeys(map(schema.task_name, pairs)), ()
+    if not settings.name or not known:  # `check_values` says so.
+        return None, notes
+    try:
+        return checked_schedule(settings.name, known, settings.parameters), notes
+    except ConfigError as error:
+        draft.component_error("trainer.schedule", error)
+        return None, notes
+
+
+def plan_updates(draft: Draft, schedule: PlannedSchedule | None) -> UpdatePlan | None:
+    """Decides what updates are made of.
+
+    Args:
+        draft: the configuration.
+        schedule: its schedule.
+
+    Returns:
+        The plan; None if there is no schedule, or a field that decides has a wrong value.
+    """
+    plan = None
+    if schedule is not None:
+        with contextlib.suppress(ConfigError):  # `check_values` says so.
+            config = draft.config
+            plan = UpdatePlan.of(config.trainer, config.task.data.granularity, schedule)
+    if plan is not None:
+        for path, text in plan.problems():
+            draft.problem(path, text)
+    _check_balancing(draft, plan)
+    return plan
+
+
+def check_lag(draft: Draft) -> None:
+    """Adds a problem if validation is asynchronous and the engine is not available."""
+    lag = draft.config.trainer.evaluation.lag
+    if not lag:
+        return
+    try:
+        library.core()
+    except NativeError as error:
+        draft.problem(
+            "trainer.evaluation.lag",
+            f"= {lag} requires the engine: {error}. As an alternative, set trainer.evaluation.lag "
+            "to 0",
+        )
+
+
+def validated_tasks(config: schema.ExperimentConfig) -> tuple[str, ...]:
+    """Returns the names of the tasks that `trainer.evaluation` validates, in the tasks' order."""
+    chosen = config.trainer.evaluation.tasks
+    names = map(schema.task_name, config.task.pairs)
+    return tuple(name for name in names if not chosen or name in chosen)
+
+
+def _check_dev_pairs(draft: Draft) -> None:
+    """Checks that every validated task has dev corpora or a dev fraction of its corpora."""
+    if draft.config.task.data.dev_fraction > 0:
+        return
+    validated = validated_tasks(draft.config)
+    for index, pair in enumerate(draft.config.task.pairs):
+        name = schema.task_name(pair)
+        if not pair.dev_corpora and name in validated:
+            draft.problem(
+                f"task.pairs[{index}].dev_corpora",
+                f"is empty and task.data.dev_fraction is 0, so task {name!r} cannot be validated; "
+                "give it dev_corpora, set the fraction above 0, list only the other tasks in "
+                "trainer.evaluation.tasks, or train with --mode train",
+            )
+
+
+def _check_scores(draft: Draft, schedule: PlannedSchedule, mode: str) -> None:
+    """Checks that a schedule that learns from scores gets a score of every task."""
+    validated = validated_tasks(draft.config)
+    unscored = [name for name in schedule.baselines if name not in validated]
+    if unscored and schedule.uses_scores:
+        draft.problem(
+            "trainer.evaluation.tasks",
+            f"leaves out {', '.join(unscored)}, and the schedule {schedule.name!r} needs a score "
+            "of every task; add them, or use a schedule that does not adapt to scores",
+        )
+    if schedule.adaptive and mode == "train":
+        draft.problem(
+            "trainer.schedule.name",
+            f"= {schedule.name!r} adapts to validation scores; use --mode train_and_eval",
+        )
+
+
+def _check_balancing(draft: Draft, plan: UpdatePlan | None) -> None:
+    """What can be said of `trainer.balancing` without its method, which needs TensorFlow."""
+    settings, count = draft.config.trainer.balancing, len(draft.config.task.pairs)
+    if not settings.name:
+        if settings.parameters:
+            draft.problem(
+                "trainer.balancing.name",
+                "is empty, but trainer.balancing.parameters is set. Set the name to the method to "
+                "which the parameters belong",
+            )
+        return
+    if count < 2:
+        draft.problem(
+            "trainer.balancing.name",
+            f"= {settings.name!r}, but there is only one task, so there is nothing to balance. "
+            "Leave it empty",
+        )
+    if plan is not None and plan.of_one_task:
+        draft.problem(
+            "trainer.balancing.name",
+            f"= {settings.name!r} cannot be combined with scaled or per-task moments or with "
+            "factors on the learning rate. Set trainer.optimizer.moments: shared and "
+            "trainer.schedule.application: gradient, or leave it empty",
+        )
