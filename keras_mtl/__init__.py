@@ -1,8 +1,8 @@
 """keras_mtl: one Keras model for many tasks, with adaptive schedules and a fast CPU engine.
 
-The public API is the list `__all__`: what the documentation describes and what later releases keep.
-Each name is imported when it is first used, so `import keras_mtl` takes milliseconds and loads
-neither TensorFlow nor Keras.
+The public API is the list `__all__`: the documentation describes these names, and later releases
+keep them. Each name is imported when it is first used, so `import keras_mtl` takes milliseconds and
+loads neither TensorFlow nor Keras.
 """
 
 import importlib
@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-# Where each public name is defined. This is the only list: `__all__`, `dir`, the reference pages of
-# the documentation and the tests are made from it. `TYPE_CHECKING` repeats it below for editors and
-# mypy, and a test compares the two.
+# The module that defines each public name. `__all__`, `dir` and the tests are derived from this
+# table. The block under `TYPE_CHECKING` repeats it for editors and mypy; a test compares the two.
 _DEFINED_IN = {
     # From a configuration to an exported model.
     "load_config": "api",
@@ -50,7 +49,7 @@ _DEFINED_IN = {
     "load_ops": "engine",
     "KerasMtlError": "errors",
 }
-# Packages and modules with a documented list of names of their own.
+# Public packages and modules, each with its own documented list of names.
 _NAMESPACES = ("balancing", "errors", "garden", "layers", "metrics", "schedules", "simulation")
 
 __all__ = ["__version__", *_DEFINED_IN, *_NAMESPACES]
@@ -103,7 +102,7 @@ def __getattr__(name: str) -> Any:
         value = getattr(importlib.import_module(f"{__name__}.{_DEFINED_IN[name]}"), name)
     elif name in _NAMESPACES:
         return importlib.import_module(f"{__name__}.{name}")
-    elif name.startswith("_"):  # What Python and tools ask every module for.
+    elif name.startswith("_"):  # Names that Python and tools look up in every module.
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     else:
         nearest = importlib.import_module(f"{__name__}.errors").nearest

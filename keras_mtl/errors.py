@@ -1,17 +1,17 @@
-"""Errors that a user can repair.
+"""Errors that a user can fix.
 
-The command line prints their text after `error:` and exits with 2; anything else is a defect and
-keeps its traceback. Each message names the file or field, the value that was given and the remedy.
+The command line prints their message after `error:` and exits with code 2. Any other exception is a
+bug and keeps its traceback. Each message names the file or field, its value and the remedy.
 """
 
 import difflib
 from collections.abc import Iterable
 
-_MOST_LISTED = 10  # Tasks in a message; more would hide the rest of it.
+_MOST_LISTED = 10  # Tasks in a message; a longer list would hide the rest of the message.
 
 
 class KerasMtlError(ValueError):
-    """Base of every error whose message tells the user what to change."""
+    """Base class of all errors whose message tells the user what to change."""
 
 
 class ConfigError(KerasMtlError):
@@ -35,14 +35,14 @@ class InputError(KerasMtlError):
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Returns a remedy for an unknown name: the nearest known one, and all of them when few.
+    """Returns a remedy for an unknown name: the nearest one, or all known ones if there are few.
 
     Args:
         name: what the user wrote.
         known: the names that exist.
 
     Returns:
-        Text to append to an error message, beginning with "; " unless nothing is known.
+        Text to append to an error message. It begins with "; ", or is empty if no name is known.
     """
     names = sorted(known)
     if not names:
@@ -52,19 +52,19 @@ def nearest(name: str, known: Iterable[str]) -> str:
         return f"; did you mean {close[0]!r}?"
     if len(names) <= 20:
         return f"; known: {', '.join(names)}"
-    return f"; {len(names)} names are known, none is similar"
+    return f"; none of the {len(names)} known names is similar"
 
 
 def nearest_task(name: str, known: Iterable[str], listing: str = "keras-mtl inspect") -> str:
-    """Returns a remedy for an unknown task: the nearest one, and all of them when few.
+    """Returns a remedy for an unknown task: the nearest one, and all tasks if there are few.
 
     Args:
         name: what the user wrote.
         known: the names of the tasks, in their order.
-        listing: command that lists the tasks; empty if the caller's own program has named them.
+        listing: command that lists the tasks; empty if the user's own program names them.
 
     Returns:
-        Text to append to an error message, beginning with "; ".
+        Text to append to an error message; it begins with "; ".
     """
     names = list(known)
     if not names:

@@ -1,7 +1,7 @@
-"""The events of a run, as `metrics.jsonl` holds them: one JSON object per line.
+"""Reads the events of a run from `metrics.jsonl`, which has one JSON object per line.
 
-`keras_mtl.training.run.event_log` writes the file and describes the events. This module is its only
-reader: whole events, and curves of one field by task.
+`keras_mtl.training.run.event_log` writes the file and documents the events. This module is its only
+reader. It returns whole events, or the curve of one field for each task.
 """
 
 import json
@@ -18,7 +18,7 @@ from keras_mtl.run_files import METRICS_FILE
 Event = dict[str, Any]
 
 Curve = dict[int, float]
-"""Value by step, in rising order."""
+"""{step: value}, in increasing order of steps."""
 
 
 class DamagedLine(NamedTuple):
@@ -28,7 +28,7 @@ class DamagedLine(NamedTuple):
         number: number of the line, from 1.
         content: beginning of the line.
         reason: why it is not an event.
-        torn: whether it is the unfinished end of the file, as a killed process may leave.
+        torn: whether it is the incomplete end of the file, which a killed process may leave.
     """
 
     number: int
@@ -38,12 +38,12 @@ class DamagedLine(NamedTuple):
 
 
 def effective_step(event: Mapping[str, Any]) -> int:
-    """Returns the step from which an event's probabilities hold; it was written at that step."""
+    """Returns the step from which the probabilities of an event hold."""
     return event.get("effective_step", event["step"])
 
 
 def read_log(path: str | os.PathLike[str]) -> tuple[list[Event], list[DamagedLine]]:
-    """Reads all of `metrics.jsonl` that can be read.
+    """Reads all lines of `metrics.jsonl` that can be read.
 
     Args:
         path: the file, or the `model_dir` that holds it.
@@ -79,8 +79,8 @@ def read_events(path: str | os.PathLike[str]) -> list[Event]:
         path: the file, or the `model_dir` that holds it.
 
     Returns:
-        Its events in file order. An incomplete last line, as a killed process may leave, is
-        skipped.
+        The events in file order. An incomplete last line, which a killed process may leave, is
+        skipped with a warning.
 
     Raises:
         DataError: there is no such file, or a line other than the last is not an event.
@@ -103,9 +103,9 @@ def of_kind(events: Iterable[Event], kind: str) -> list[Event]:
 
 
 def validation_metric(events: Sequence[Event]) -> str:
-    """Returns the metric that drives the schedule, of the last evaluation; empty if there is none.
+    """Returns the metric that drives the schedule in the last evaluation; empty if there is none.
 
-    A run may have changed its metric. Older versions did not write it; it is the first one then.
+    The metric of a run may change. Older versions did not write it; the first metric is used then.
     """
     for event in reversed(of_kind(events, "evaluation")):
         found = event.get("metric") or next(iter(_mapping(event.get("scores"))), "")
@@ -115,7 +115,7 @@ def validation_metric(events: Sequence[Event]) -> str:
 
 
 def task_curves(events: Iterable[Event], field: str, metric: str = "") -> dict[str, Curve]:
-    """Returns the curve of each task in a field that has a value by task.
+    """Returns the curve of each task in a field that has a value for each task.
 
     Args:
         events: events of one kind or of both.
@@ -123,9 +123,9 @@ def task_curves(events: Iterable[Event], field: str, metric: str = "") -> dict[s
         metric: key within the field, for `scores`.
 
     Returns:
-        Finite values by task and step, in rising order of steps; tasks in the order in which they
-        appear. A value belongs to the step whose weights had it; probabilities belong to the step
-        from which they hold. Of several values at a step, the last is what holds from there.
+        Finite values by task and step, in increasing order of steps; tasks are in the order in
+        which they appear. The step of a value is that of the weights, but the step of a probability
+        is the one from which it holds. If a step has several values, the last one is used.
     """
     points: list[tuple[int, Mapping[str, Any]]] = []
     for event in events:
@@ -147,7 +147,7 @@ def _log_file(path: str | os.PathLike[str]) -> Path:
     if path.is_dir():
         path = path / METRICS_FILE
     if not path.exists():
-        raise DataError(f"{path} does not exist: give the model_dir of a run that has trained")
+        raise DataError(f"{path} does not exist; give the model_dir of a run that has been trained")
     return path
 
 

@@ -1,9 +1,10 @@
-"""Writing files and directories: complete or absent, and errors that name the file.
+"""Writes files and directories that are either complete or absent, with errors that name the file.
 
-Whatever must never be seen half written goes through `replacing_file`, `replacing_directory` or
-`replace_file`. The new content has the name `.<name>.partial` until it is complete and on the
-disk. A killed process leaves it, and the next one that writes the same path removes it. It is also
-a lock: two processes that write the same path do so one after the other.
+Every file that must never be visible half written is written by `replacing_file`,
+`replacing_directory` or `replace_file`. The new content has the name `.<name>.partial` until it is
+complete and on the disk. If a process is killed, the partial file stays, and the next process that
+writes the same path removes it. The partial file is also a lock: processes that write the same path
+take turns.
 """
 
 import contextlib
@@ -94,7 +95,7 @@ def replacing_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
 
 @contextlib.contextmanager
 def replacing_directory(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Makes a new directory, which replaces `path` when the block ends without an exception.
+    """Creates a new directory, which replaces `path` when the block ends without an exception.
 
     If the block raises, the new directory is removed and the old one stays.
 
@@ -131,13 +132,13 @@ def replacing_directory(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def finish_replacing(path: str | os.PathLike[str]) -> None:
-    """Completes what a process left that was killed while it replaced a directory.
+    """Completes the replacement of a directory by a process that was killed.
 
-    Between two renames the directory has another name for a moment. It gets its own name back, or
-    is removed if the new one is in place.
+    Between its two renames, the old directory has another name. It gets its own name back, or is
+    removed if the new directory is in place.
 
     Args:
-        path: the directory that was being replaced. The caller knows that no process does so now.
+        path: the directory that was being replaced. No process may be replacing it now.
     """
     path = Path(path)
     old = _old(path)
@@ -149,7 +150,7 @@ def finish_replacing(path: str | os.PathLike[str]) -> None:
 
 
 def remove(path: str | os.PathLike[str]) -> None:
-    """Removes a file or a directory with all that it holds, if it is there."""
+    """Removes a file, or a directory and its content, if it exists."""
     path = Path(path)
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
@@ -166,7 +167,7 @@ def _old(path: Path) -> Path:
 
 
 def _swap(partial: Path, path: Path) -> None:
-    """Renames a new directory to its own name; one that had the name before is removed."""
+    """Renames a new directory to its final name, and removes the old directory of that name."""
     old = _old(path)
     with contextlib.suppress(FileNotFoundError):
         os.rename(path, old)
@@ -189,7 +190,7 @@ def _sync_tree(directory: Path) -> None:
 
 @contextlib.contextmanager
 def _named_as_the_user_knows_it(partial: Path, path: Path) -> Iterator[None]:
-    """Puts the path in place of the partial one that an `OSError` names."""
+    """Replaces a partial path that an `OSError` names with the final path."""
     try:
         yield
     except OSError as error:
@@ -201,18 +202,18 @@ def _named_as_the_user_knows_it(partial: Path, path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _locked(path: Path, make: Callable[[], int]) -> Iterator[None]:
-    """Makes a file or directory and locks it, so that only one process at a time writes it.
+    """Creates a file or directory and locks it, so that only one process at a time writes it.
 
     Args:
         path: the file or directory.
-        make: creates it if it is missing, and opens it; returns the descriptor.
+        make: function that creates it if it is missing, opens it and returns the descriptor.
     """
     while True:
         descriptor = make()
         try:
             with contextlib.suppress(OSError):  # A file system without locks.
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
-            # The process that held the lock has renamed or removed what it locked.
+            # The process that held the lock may have renamed or removed the locked file.
             try:
                 present = os.path.samestat(os.fstat(descriptor), os.stat(path))
             except FileNotFoundError:

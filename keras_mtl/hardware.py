@@ -1,4 +1,4 @@
-"""What this machine is, for reports of results that depend on it."""
+"""A description of this machine, for reports of results that depend on it."""
 
 import os
 import platform
@@ -7,13 +7,13 @@ from typing import Any
 
 
 def processor_name() -> str:
-    """Returns the processor's name as far as the system knows it, else its architecture."""
+    """Returns the name of the processor, or its architecture if the name is not known."""
     try:
         with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
             for line in file:
                 if line.startswith("model name"):
                     return line.partition(":")[2].strip()
-    except OSError:  # Not Linux: what Python knows is all there is.
+    except OSError:  # Not Linux; only Python's own information is left.
         pass
     return platform.processor() or platform.machine()
 
@@ -29,11 +29,11 @@ def describe(accelerators: Sequence[str] = ()) -> dict[str, Any]:
     """Describes this machine as plain data.
 
     Args:
-        accelerators: names of the GPUs or TPUs that take part.
+        accelerators: names of the GPUs or TPUs in use.
 
     Returns:
-        `processor` (name), `processors` (number that this process may use), `architecture`,
-        and `accelerators` if there are any.
+        `processor` (name), `processors` (number that this process may use), `architecture`, and,
+        if there are any, `accelerators`.
     """
     found = {
         "processor": processor_name(),

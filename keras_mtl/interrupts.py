@@ -1,10 +1,10 @@
-"""Signals that take effect at once, whatever the main thread is doing.
+"""Signals that take effect immediately, whatever the main thread is doing.
 
-Python runs signal handlers in the main thread, between two of its instructions: not while the main
-thread is inside TensorFlow or the engine, which may be minutes. A thread that waits on the wake-up
-descriptor (`signal.set_wakeup_fd`) learns of a signal at once.
+Python runs signal handlers in the main thread, between two Python instructions, and thus not while
+the main thread is inside TensorFlow or the engine, which may take minutes. A thread that waits on
+the wake-up descriptor (`signal.set_wakeup_fd`) is notified of a signal immediately.
 
-Everything here takes effect in the main thread only; in other threads signals stay as they are.
+The functions of this module have an effect only in the main thread.
 """
 
 import contextlib
@@ -19,48 +19,49 @@ from collections.abc import Callable, Collection, Iterator
 
 # Ctrl-C, a preempted machine or `kill`, a closed terminal.
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-# How long the main thread may take from Ctrl-C to the first instruction of its clean-up: longer
-# than a garbage collection, shorter than a user's patience.
+# Time from Ctrl-C to the first instruction of the main thread's clean-up: longer than a garbage
+# collection, short enough for a user who waits.
 _SECONDS_TO_ANSWER = 0.5
-# How long its clean-up may take, such as removing temporary files.
+# Time for its clean-up, such as removing temporary files.
 _SECONDS_TO_CLEAN = 5.0
-# Ctrl-C is one request however many processes pass it on: a terminal sends it to the whole group,
-# and a launcher such as `uv run` sends it to its child again.
+# One Ctrl-C may arrive several times: a terminal sends it to the whole group of processes, and a
+# launcher such as `uv run` also sends it to its child.
 _SECONDS_OF_ONE_PRESS = 0.2
-# How long a stream without a reader may delay the end of the process.
+# Longest delay of the end of the process by a stream without a reader.
 _SECONDS_TO_FLUSH = 0.3
 
 
 class StopRequest:
-    """Whether a signal has asked for an end, and which one.
+    """Whether a signal has requested the end of the process, and which one.
 
     Attributes:
-        signal: number of the first signal; 0 before it comes.
+        signal: number of the first signal; 0 before it arrives.
     """
 
     def __init__(self) -> None:
         self.signal = 0
 
     def __call__(self) -> bool:
-        """Whether a signal has come."""
+        """Returns whether a signal has arrived."""
         return bool(self.signal)
 
     @property
     def name(self) -> str:
-        """Name of the signal, for example SIGTERM; empty before it comes."""
+        """Name of the signal, for example SIGTERM; empty before it arrives."""
         return signal.Signals(self.signal).name if self.signal else ""
 
 
 @contextlib.contextmanager
 def stop_on_signals(message: Callable[[str], None]) -> Iterator[StopRequest]:
-    """Lets the first SIGINT, SIGTERM or SIGHUP ask for an orderly end.
+    """Turns the first SIGINT, SIGTERM or SIGHUP into a request to stop.
 
-    The caller checks the request whenever it can stop, and saves. A SIGINT (Ctrl-C) after that
-    ends the process at once with exit code 130: files must be complete or absent at any moment. A
-    signal that is ignored (`nohup`), and a SIGINT that has another handler, stay as they are.
+    The caller checks the request whenever it can stop, and then saves. Another SIGINT (Ctrl-C) ends
+    the process immediately with exit code 130, so files must be complete or absent at any time.
+    Ignored signals (`nohup`), and a SIGINT with another handler, are not changed.
 
     Args:
-        message: gets a line for the user within milliseconds, in another thread.
+        message: function that is called with a line for the user within milliseconds, in another
+            thread.
 
     Yields:
         The request.
@@ -77,7 +78,7 @@ def stop_on_signals(message: Callable[[str], None]) -> Iterator[StopRequest]:
         request.signal, first = number, time.monotonic()
         name = "Ctrl-C" if number == signal.SIGINT else request.name
         again = "; press Ctrl-C again to stop without saving" if number == signal.SIGINT else ""
-        # In its own thread: a terminal may be stopped, and the next signal must be seen.
+        # In its own thread, because printing to a stopped terminal would block the next signal.
         text = f"{name}: saving at the end of the current step{again}"
         threading.Thread(target=message, args=(text,), daemon=True).start()
 
@@ -95,12 +96,12 @@ def stop_on_signals(message: Callable[[str], None]) -> Iterator[StopRequest]:
 
 @contextlib.contextmanager
 def prompt_interrupts() -> Iterator[None]:
-    """Lets Ctrl-C end the process soon, even if the main thread does not get to its handler.
+    """Lets Ctrl-C end the process soon, even if the main thread does not reach its handler.
 
-    The first Ctrl-C raises KeyboardInterrupt as always. If the main thread is inside a long call
-    of native code, or its clean-up takes too long, or Ctrl-C is pressed again, the process ends
+    The first Ctrl-C raises KeyboardInterrupt as usual. If the main thread is inside a long call of
+    native code, if its clean-up takes too long, or if Ctrl-C is pressed again, the process ends
     with exit code 130. SentencePiece and TensorFlow turn a KeyboardInterrupt in their callbacks
-    into errors of their own; these become a KeyboardInterrupt again.
+    into their own errors, which this function turns back into a KeyboardInterrupt.
     """
     interrupt = _RaiseInterrupt()
     with contextlib.ExitStack() as stack:
@@ -119,12 +120,12 @@ def prompt_interrupts() -> Iterator[None]:
 
 @contextlib.contextmanager
 def forwarded_to(send: Callable[[int], None]) -> Iterator[None]:
-    """Sends signals on to a child process, which ends in its own way; the caller waits for it.
+    """Forwards signals to a child process; the caller waits for the child to end.
 
-    A terminal sends Ctrl-C to the child too; two at the same time count as one.
+    A terminal also sends Ctrl-C to the child, which counts two at the same time as one.
 
     Args:
-        send: sends a signal to the child.
+        send: function that sends a signal to the child.
     """
     with contextlib.ExitStack() as stack:
         if _in_main_thread():
@@ -138,7 +139,7 @@ def forwarded_to(send: Callable[[int], None]) -> Iterator[None]:
 
 
 class _RaiseInterrupt:
-    """The handler of SIGINT that says that it was reached."""
+    """Handler of SIGINT that records that it was reached."""
 
     def __init__(self) -> None:
         self.raised = threading.Event()
@@ -149,7 +150,7 @@ class _RaiseInterrupt:
 
 
 class _EndWhenStuck:
-    """Ends the process when the main thread does not end in time after SIGINT."""
+    """Ends the process if the main thread does not end in time after SIGINT."""
 
     def __init__(self, answered: threading.Event) -> None:
         self.done = threading.Event()
@@ -184,9 +185,9 @@ def _is_ours(number: int) -> bool:
 
 @contextlib.contextmanager
 def _watching(numbers: Collection[int], came: Callable[[int], None]) -> Iterator[None]:
-    """Calls a function with the number of each of these signals that comes, in a thread.
+    """Calls a function, in a thread, with the number of each of these signals that arrives.
 
-    They need handlers in Python. The descriptor tells of all signals that have one.
+    The signals need handlers in Python: only these signals are reported on the descriptor.
     """
     receiver, sender = socket.socketpair()
     sender.setblocking(False)

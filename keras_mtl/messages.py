@@ -1,8 +1,8 @@
-"""Lines for the user that are not a command's output."""
+"""Lines for the user that are not part of a command's output."""
 
 import sys
 
 
 def to_stderr(line: str) -> None:
-    """Prints a line on standard error at once, also if that is a file."""
+    """Prints a line to standard error and flushes it."""
     print(line, file=sys.stderr, flush=True)

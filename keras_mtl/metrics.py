@@ -1,9 +1,9 @@
-"""Scores of translations: corpus BLEU, corpus chrF, negative log-perplexity, and those of plug-ins.
+"""Metrics of translations: BLEU, chrF, negative log-perplexity, and the metrics of plug-ins.
 
 A metric compares translations with references (`register_text_metric`) or is a function of the
-model's loss on the references (`register_loss_metric`). It says whether higher is better, and each
-value carries the signature of how it was made. Nothing here knows tasks or models; sacrebleu is
-loaded when a score is first computed.
+model's loss on the references (`register_loss_metric`). It has a direction, and each value has a
+signature that says how it was computed. This module does not depend on tasks or models. It loads
+sacrebleu when a score is first computed.
 """
 
 import dataclasses
@@ -16,19 +16,20 @@ from typing import Any
 from keras_mtl.errors import ConfigError, InputError, nearest
 
 TEXT_METRICS: tuple[str, ...] = ("bleu", "chrf")
-"""What is computed of translations unless other metrics are named."""
+"""The default metrics of translations."""
 
-# A name is a key of JSON reports and of TensorBoard's scalars.
+# Names are keys of JSON reports and of TensorBoard's scalars.
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 
 @dataclasses.dataclass(frozen=True)
 class MetricResult:
-    """One score.
+    """A score and its signature.
 
     Attributes:
-        value: BLEU and chrF in [0, 100]; negative log-perplexity in nats per token, <= 0.
-        signature: how the value was made, for example sacrebleu's signature.
+        value: the score: BLEU and chrF in [0, 100]; negative log-perplexity in nats per token,
+            <= 0.
+        signature: how the value was computed, for example sacrebleu's signature.
     """
 
     value: float
@@ -36,10 +37,10 @@ class MetricResult:
 
 
 TextFunction = Callable[[Sequence[str], Sequence[str]], float | MetricResult]
-"""From N >= 1 hypotheses and their N references to a score."""
+"""Function of N >= 1 hypotheses and their N references that returns a score."""
 
 LossFunction = Callable[[float, float], float | MetricResult]
-"""From the sum of -log p of all reference tokens in nats, and their number > 0, to a score."""
+"""Function of the sum of -log p of all reference tokens (nats) and their number, > 0."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,14 +48,14 @@ class Metric:
     """A registered metric.
 
     Attributes:
-        name: what configurations call it.
-        title: what tables call it.
-        unit: of its values, for example "nats per token".
-        compares_text: whether `function` takes hypotheses and references; otherwise the loss.
-        function: computes it.
-        higher_is_better: its direction.
-        negative: its values are <= 0; schedules compare them without their sign.
-        decimals: of a score in a table.
+        name: name in configurations.
+        title: name in tables and charts.
+        unit: unit of its values, for example "nats per token".
+        compares_text: whether `function` takes hypotheses and references instead of the loss.
+        function: function that computes it.
+        higher_is_better: direction of its values.
+        negative: whether its values are <= 0; schedules then compare them without their sign.
+        decimals: number of decimals in tables.
     """
 
     name: str
@@ -78,22 +79,32 @@ def register_text_metric(
     higher_is_better: bool = True,
     decimals: int = 1,
 ) -> Callable[[TextFunction], TextFunction]:
-    """Decorator: makes a function of hypotheses and references a metric.
+    """Registers a function of hypotheses and references as a metric; a decorator.
 
     Args:
-        name: what configurations call it: lower-case letters, digits and `_`.
-        title: what tables call it.
-        unit: of its values; they should be >= 0, because schedules divide them by a baseline.
-        higher_is_better: its direction.
-        decimals: of a score in a table.
+        name: name in configurations: lower-case letters, digits and `_`.
+        title: name in tables and charts.
+        unit: unit of its values. They should be >= 0, because schedules divide them by a baseline.
+        higher_is_better: direction of its values.
+        decimals: number of decimals in tables.
+
+    Returns:
+        The decorator.
 
     Raises:
-        ConfigError: the name is not allowed, or another function has it.
+        ConfigError: the name is invalid or taken.
 
     Example:
-        @register_text_metric("exact_match", title="exact match", unit="% of the sentences")
+        ```python
+        from keras_mtl import metrics
+
+        @metrics.register_text_metric("exact", title="exact match", unit="% of the sentences")
         def exact_match(hypotheses, references):
-            return 100 * sum(map(operator.eq, hypotheses, references)) / len(references)
+            equal = sum(h == r for h, r in zip(hypotheses, references, strict=True))
+            return 100 * equal / len(references)
+
+        metrics.score("exact", ["deux", "trois"], ["deux", "trois fois"]).value  # 50.0
+        ```
     """
 
     def register(function: TextFunction) -> TextFunction:
@@ -112,21 +123,38 @@ def register_loss_metric(
     negative: bool = False,
     decimals: int = 3,
 ) -> Callable[[LossFunction], LossFunction]:
-    """Decorator: makes a function of the model's loss on the references a metric.
+    """Registers a function of the model's loss on the references as a metric; a decorator.
 
     The function takes the sum of the negative log-probabilities of all reference tokens, in nats,
-    and their number, ends of sentences included.
+    and the number of these tokens, including ends of sentences.
 
     Args:
-        name: as in `register_text_metric`, and so the next two and the last one.
-        title: what tables call it.
-        unit: of its values.
-        higher_is_better: its direction.
-        negative: its values are <= 0; schedules compare them without their sign.
-        decimals: of a score in a table.
+        name: name in configurations: lower-case letters, digits and `_`.
+        title: name in tables and charts.
+        unit: unit of its values.
+        higher_is_better: direction of its values.
+        negative: whether its values are <= 0; schedules then compare them without their sign.
+        decimals: number of decimals in tables.
+
+    Returns:
+        The decorator.
 
     Raises:
-        ConfigError: the name is not allowed, or another function has it.
+        ConfigError: the name is invalid or taken.
+
+    Example:
+        ```python
+        import math
+        from keras_mtl import metrics
+
+        @metrics.register_loss_metric(
+            "bits", title="bits", unit="bits per token", higher_is_better=False
+        )
+        def bits(total_nll, tokens):
+            return total_nll / tokens / math.log(2)
+
+        metrics.loss_score("bits", total_nll=6.93, tokens=10).value  # 1.0
+        ```
     """
 
     def register(function: LossFunction) -> LossFunction:
@@ -139,7 +167,7 @@ def register_loss_metric(
 def _add(metric: Metric) -> None:
     if not isinstance(metric.name, str) or not _NAME.fullmatch(metric.name):
         raise ConfigError(
-            f"metric name {metric.name!r}: write it in lower-case letters, digits and _, as in "
+            f"metric name {metric.name!r} is invalid; use lower-case letters, digits and _, as in "
             "exact_match"
         )
     known = _METRICS.get(metric.name)
@@ -154,12 +182,12 @@ def _add(metric: Metric) -> None:
 
 
 def available() -> list[str]:
-    """Names of all registered metrics, the built-in ones first."""
+    """Returns the names of all registered metrics, the built-in ones first."""
     return list(_METRICS)
 
 
 def find(metric: str) -> Metric | None:
-    """Returns a metric; None if it is not registered, as that of a plug-in that is not loaded."""
+    """Returns a metric; None if it is not registered, for example if its plug-in is not loaded."""
     return _METRICS.get(metric)
 
 
@@ -172,8 +200,8 @@ def get(metric: str) -> Metric:
     found = _METRICS.get(metric)
     if found is None:
         raise ConfigError(
-            f"unknown metric {metric!r}{nearest(str(metric), _METRICS)} (one of a plug-in is known "
-            "after --import)"
+            f"unknown metric {metric!r}{nearest(str(metric), _METRICS)} (import a plug-in with "
+            "--import to use its metrics)"
         )
     return found
 
@@ -188,33 +216,33 @@ def check_metric(metric: str) -> str:
 
 
 def compares_text(metric: str) -> bool:
-    """Whether the metric compares translations with references."""
+    """Returns whether a metric compares translations with references."""
     return get(metric).compares_text
 
 
 def higher_is_better(metric: str) -> bool:
-    """Whether a larger value of the metric is a better one."""
+    """Returns whether larger values of a metric are better."""
     return get(metric).higher_is_better
 
 
 def is_better(metric: str, value: float, other: float) -> bool:
-    """Whether a score is better than another one; False if they are equal or one is NaN."""
+    """Returns whether a score is better than another; False if they are equal or one is NaN."""
     return value > other if higher_is_better(metric) else value < other
 
 
 def title(metric: str) -> str:
-    """What tables call a metric; the name of one that is not registered."""
+    """Returns the title of a metric; the name if it is not registered."""
     found = find(metric)
     return metric if found is None else found.title
 
 
 def ratio_title(metric: str) -> str:
-    """What tables and charts call a score divided by the task's baseline: `BLEU / baseline`."""
+    """Returns the title of a score divided by the baseline, such as `BLEU / baseline`."""
     return f"{title(metric)} / baseline"
 
 
 def decimals(metric: str) -> int:
-    """How many decimals of a score mean something: 1 of BLEU and chrF, 3 of a log-perplexity.
+    """Returns the number of decimals in tables: 1 for BLEU and chrF, 3 for a log-perplexity.
 
     2 of a metric that is not registered: a report may show one whose plug-in is not loaded.
     """
@@ -223,11 +251,11 @@ def decimals(metric: str) -> int:
 
 
 def schedule_score(metric: str, value: float) -> float:
-    """Turns a score into the one that schedules compare with a task's baseline, which is >= 0.
+    """Converts a score to the value that schedules compare with a baseline, which is >= 0.
 
     Args:
         metric: name of the metric.
-        value: score as the metric gives it.
+        value: score from the metric.
 
     Returns:
         BLEU and chrF as they are; a negative log-perplexity without its sign, of which lower is
@@ -237,13 +265,13 @@ def schedule_score(metric: str, value: float) -> float:
 
 
 def schedule_higher_is_better(metric: str) -> bool:
-    """Whether a larger `schedule_score` is a better one: the direction of a `ScoreBook`."""
+    """Returns whether larger values of `schedule_score` are better, for a `ScoreBook`."""
     found = get(metric)
     return found.higher_is_better != found.negative
 
 
 def score(metric: str, hypotheses: Sequence[str], references: Sequence[str]) -> MetricResult:
-    """Scores a corpus of translations with one reference each.
+    """Scores a corpus of translations with one reference for each.
 
     Args:
         metric: `bleu` (mixed case, 13a tokens, exponential smoothing), `chrf` (chrF2: character
@@ -268,13 +296,14 @@ def score(metric: str, hypotheses: Sequence[str], references: Sequence[str]) -> 
             f"metric {metric!r} does not compare text; use one of {', '.join(known)} here"
         )
     if isinstance(hypotheses, str) or isinstance(references, str):
-        raise InputError("hypotheses and references are lists of strings, not one string")
+        raise InputError("hypotheses and references must be lists of strings, not one string")
     if len(hypotheses) != len(references):
         raise InputError(
-            f"{len(hypotheses)} hypotheses for {len(references)} references: each needs exactly one"
+            f"{len(hypotheses)} hypotheses for {len(references)} references; give one reference "
+            "for each hypothesis"
         )
     if not references:
-        raise InputError(f"no sentence to score with {metric}: the set is empty")
+        raise InputError(f"there is no sentence to score with {metric}; give at least one")
     return _result(found, list(hypotheses), list(references))
 
 
@@ -282,9 +311,9 @@ def loss_score(metric: str, total_nll: float, tokens: float) -> MetricResult:
     """Scores a model's loss on the references.
 
     Args:
-        metric: `neg_log_perplexity`, or that of a plug-in.
+        metric: `neg_log_perplexity`, or a loss metric of a plug-in.
         total_nll: sum of the negative log-probabilities of all reference tokens, in nats.
-        tokens: their number, ends of sentences included; > 0.
+        tokens: number of these tokens, including ends of sentences; > 0.
 
     Raises:
         ConfigError: the metric is unknown or compares text.
@@ -292,11 +321,11 @@ def loss_score(metric: str, total_nll: float, tokens: float) -> MetricResult:
     """
     found = get(metric)
     if found.compares_text:
-        raise ConfigError(f"metric {metric!r} compares text, and takes no loss")
+        raise ConfigError(f"metric {metric!r} compares text, not losses; use `score`")
     if not tokens > 0:
-        raise InputError(f"no token to take the loss of (tokens={tokens!r})")
+        raise InputError(f"tokens = {tokens!r}: the loss needs at least one token")
     if not math.isfinite(total_nll):
-        raise InputError(f"the sum of the tokens' losses is {total_nll!r}, not a finite number")
+        raise InputError(f"total_nll = {total_nll!r} must be a finite number")
     return _result(found, float(total_nll), float(tokens))
 
 
@@ -309,7 +338,9 @@ def _result(metric: Metric, *arguments: Any) -> MetricResult:
         signature = f"{metric.name}|{metric.function.__module__}"
         result = MetricResult(float(value) if number else math.nan, signature)
     if not math.isfinite(result.value):
-        raise InputError(f"metric {metric.name!r} gives {value!r}, not a finite number")
+        raise InputError(
+            f"metric {metric.name!r} returned {value!r}; it must return a finite number"
+        )
     return result
 
 
@@ -337,14 +368,14 @@ def _sacrebleu(metric: str, hypotheses: Sequence[str], references: Sequence[str]
     negative=True,
 )
 def _neg_log_perplexity(total_nll: float, tokens: float) -> MetricResult:
-    """The mean log-probability of a reference token: higher is better, 0 is perfect."""
+    """Returns the mean log-probability of a reference token: higher is better, 0 is perfect."""
     # `+ 0.0` turns the -0.0 of a perfect model into 0.0.
     return MetricResult(-total_nll / tokens + 0.0, "neg_log_perplexity|nats|token")
 
 
 @cache
 def _scorer(metric: str) -> Any:
-    # sacrebleu brings regular expressions and lxml: about 0.1 s that `--help` need not pay.
+    # sacrebleu imports regex and lxml, which takes about 0.1 s that `--help` does not need.
     if metric == "bleu":
         from sacrebleu.metrics.bleu import BLEU
 

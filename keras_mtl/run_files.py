@@ -1,6 +1,6 @@
 """Names of the files in a run's directory and in a directory of prepared data.
 
-Each name is defined here once. A room that reads or writes a file describes its content.
+Each name is defined only here. The module that writes a file documents its content.
 """
 
 import os
@@ -9,22 +9,22 @@ PARAMS_FILE = "params.yaml"
 """The configuration of a run."""
 
 VOCABULARY_FILE = "vocabulary.model"
-"""The vocabulary, a SentencePiece model; prepared data has it, and a run has a copy."""
+"""The vocabulary, a SentencePiece model, of prepared data; each run has a copy."""
 
 TASKS_FILE = "tasks.json"
 """The tasks of a trained model and their decoders."""
 
 DATA_DIRECTORY = "data"
-"""Where a run's data is prepared unless `task.data.data_dir` names another place."""
+"""Directory of a run's prepared data unless `task.data.data_dir` is set."""
 
 MANIFEST_FILE = "manifest.json"
-"""What prepared data holds, and how it was prepared."""
+"""The content of prepared data, and the settings and inputs that it was prepared from."""
 
 METRICS_FILE = "metrics.jsonl"
 """The events of a run, one JSON object per line."""
 
 BASELINES_FILE = "baselines.json"
-"""The scores of models that were each trained on only one task, by task."""
+"""For each task, the score of a model that was trained on only that task."""
 
 
 def data_directory(configured: str, model_dir: str | os.PathLike[str]) -> str:
@@ -32,7 +32,7 @@ def data_directory(configured: str, model_dir: str | os.PathLike[str]) -> str:
 
     Args:
         configured: `task.data.data_dir`; empty means a directory in `model_dir`.
-        model_dir: the run's directory.
+        model_dir: directory of the run.
     """
     return configured or os.path.join(model_dir, DATA_DIRECTORY)
 

@@ -172,6 +172,10 @@ class Combiner(Balancer):
     """Base class of methods that weights cannot express; they compute each shared gradient.
 
     A subclass defines `name` and `combine`. No Gram matrix is computed for it.
+
+    Args:
+        num_tasks: N >= 1.
+        seed: seed of random draws, any int32.
     """
 
     uses = GRADIENTS

@@ -92,8 +92,13 @@ def set_values(section: Any, values: Mapping[str, Any]) -> None:
     """Sets fields of a section from plain values, with the checks of `apply`.
 
     Example:
+        ```python
+        from keras_mtl.configuration.overriding import set_values
+        from keras_mtl.configuration.schema import ExperimentConfig
 
+        config = ExperimentConfig()
         set_values(config.task, {"model": {"size": "tiny"}, "data": {"max_length": 64}})
+        ```
 
     Args:
         section: a configuration or a section of one, changed in place.

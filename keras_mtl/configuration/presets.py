@@ -24,12 +24,16 @@ def register_preset(name: str) -> Callable[[_Function], _Function]:
     """Registers a function as a preset; a decorator.
 
     Example:
+        ```python
+        from keras_mtl.configuration.presets import register_preset
+        from keras_mtl.configuration.schema import ExperimentConfig
 
         @register_preset("translation/mine")
         def mine() -> ExperimentConfig:
             experiment = ExperimentConfig()
             experiment.task.model.size = "small"
             return experiment
+        ```
 
     Args:
         name: unique name; by convention it begins with the kind of task, as in `translation/`.

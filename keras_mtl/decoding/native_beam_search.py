@@ -76,6 +76,18 @@ def native_beam_search(
         InputError: an option, argument or output is invalid; the message names it.
         KerasMtlError: the model's output is NaN.
         NativeError: the C++ core cannot be loaded.
+
+    Example:
+        ```python
+        import numpy as np
+        import keras_mtl
+
+        # A model of 11 tokens whose next token depends only on the last one.
+        table = np.random.default_rng(0).normal(size=(11, 11)).astype(np.float32)
+        options = keras_mtl.BeamOptions(beam_size=4, max_length=8)
+        found = keras_mtl.native_beam_search(lambda rows: table[rows.token], 3, 11, options)
+        found[0][0].ids  # the best hypothesis of the first sentence
+        ```
     """
     options.check_vocabulary(vocabulary_size, eos_id)
     given = {

@@ -101,6 +101,20 @@ def op_beam_search(
         NativeError: the operations cannot be loaded.
         tf.errors.InvalidArgumentError: a length or prefix is out of range, or the model's output is
             NaN.
+
+    Example:
+        ```python
+        import tensorflow as tf
+        import keras_mtl
+
+        # A model of 11 tokens whose next token depends only on the last one.
+        table = tf.random.stateless_normal([11, 11], seed=[0, 0])
+        options = keras_mtl.BeamOptions(beam_size=4, max_length=8)
+        result = keras_mtl.op_beam_search(
+            lambda rows, state: (tf.gather(table, rows.token), state), (), 3, 11, options
+        )
+        result.scores[0, 0]  # the best score of the first sentence
+        ```
     """
     options.check_vocabulary(vocabulary_size, eos_id)
     if options.coverage_penalty and source_lengths is None:

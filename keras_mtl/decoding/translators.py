@@ -103,6 +103,8 @@ def load_translator(
 
     Example:
         ```python
+        import keras_mtl
+
         translator = keras_mtl.load_translator("runs/demo", {"beam_size": 8})
         print(translator.translate(["two trees"], "en-fr"))
         ```
@@ -201,6 +203,14 @@ def load_scorer(
         CheckpointError: the model directory cannot be used.
         ExportError: the engine file cannot be used.
         NativeError: the engine is required but cannot be loaded.
+
+    Example:
+        ```python
+        import keras_mtl
+
+        scorer = keras_mtl.load_scorer("runs/demo")
+        (score,) = scorer.score(["two trees"], ["deux arbres"], "en-fr")
+        ```
     """
     kind = _check_kind(path, "a model directory or an engine file")
     if kind is ModelKind.ENGINE_FILE:

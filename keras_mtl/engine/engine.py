@@ -41,9 +41,14 @@ class Engine:
         InputError: an argument is out of its range.
         NativeError: the C++ core cannot be loaded, or this machine lacks the instruction set.
 
-    Examples:
-        >>> engine = Engine("model.kmtl", workers=2)
-        >>> engine.translate([[tag, 17, 4, eos]], {"beam_size": 4, "max_length": 64})[0][0].ids
+    Example:
+        ```python
+        import keras_mtl
+
+        engine = keras_mtl.Engine("demo.kmtl", workers=2)
+        source = [17, 4, 2]  # ids, with the end of sentence
+        engine.translate([source], {"beam_size": 4, "max_length": 32})[0][0].ids
+        ```
     """
 
     def __init__(

@@ -25,6 +25,16 @@ def load_ops() -> ModuleType:
 
     Raises:
         NativeError: they are not built, or for another version of TensorFlow or keras_mtl.
+
+    Example:
+        ```python
+        import tensorflow as tf
+        import keras_mtl
+
+        ops = keras_mtl.load_ops()
+        weights = tf.constant([[1, -2], [3, 4]], tf.int8)
+        ops.keras_mtl_quantized_mat_mul(x=[[1.0, 0.5]], weights=weights, scales=[0.1, 0.1])
+        ```
     """
     library = _ops_library()
     try:

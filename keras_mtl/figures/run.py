@@ -1,4 +1,4 @@
-"""A picture of a run: what the schedule gave each task, and what the task made of it."""
+"""The picture of a run: probabilities and scores of each task."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -20,13 +20,13 @@ def plot_run(
     output_png: str | os.PathLike[str],
     tasks: Sequence[str] | None = None,
 ) -> Path:
-    """Draws probabilities and score/baseline of each task over steps.
+    """Draws the probability and the score / baseline of each task over the steps of a run.
 
     Up to `charts.MAX_LINES` tasks are lines; more are rows of two heat maps.
 
     Args:
-        model_dir: a run's directory, which holds `metrics.jsonl`.
-        output_png: the picture to write; its directory is created if it is missing.
+        model_dir: directory of a run, which holds `metrics.jsonl`.
+        output_png: the PNG file to write; missing directories are created.
         tasks: tasks to draw, in this order; None draws all.
 
     Returns:
@@ -34,6 +34,13 @@ def plot_run(
 
     Raises:
         DataError: nothing has been logged yet, or a task is unknown.
+
+    Example:
+        ```python
+        import keras_mtl
+
+        keras_mtl.plot_run("runs/demo", "demo.png", tasks=["en-fr", "en-gl"])
+        ```
     """
     events = read_events(model_dir)
     probabilities = task_curves(events, "probabilities")

@@ -51,7 +51,14 @@ class ShiftedExponential(Schedule):
 
 @register
 class Exponential(ShiftedExponential):
-    """w_i(t) = p1_i + (p0_i - p1_i) exp(-alpha t); parameters as in `ShiftedExponential`.
+    """w_i(t) = p1_i + (p0_i - p1_i) exp(-alpha t).
+
+    Args:
+        tasks: the tasks.
+        alpha: rate per step, >= 0.
+        p0: weights at step 0, {task name: weight} or a list, each >= 0 and at least one above 0.
+        p1: weights at the end, in the same form.
+        floor: least probability of every task, in [0, 1/N].
 
     Reference: Kiperwasser & Ballesteros 2018, arXiv 1804.08915; Lingvo's ExponentialScheduler.
     As in Lingvo, t is the step, so alpha is small: 1e-5 spreads the change over some

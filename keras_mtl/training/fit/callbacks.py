@@ -58,18 +58,33 @@ class TaskScheduling(keras.callbacks.Callback):
     `probability/<task>` for the next epoch, `score/<task>`, `scale/<task>` if the schedule
     has factors, and what a `TaskEvaluation` writes.
 
-    Example::
+    Example:
+        ```python
+        import keras
+        import numpy as np
+        from keras_mtl import (
+            ArraySource, Bucket, Mixture, TaskEvaluation, TaskInfo, TaskScheduling, schedules
+        )
 
+        x = np.random.default_rng(1).normal(size=(300, 4)).astype(np.float32)
+        data = {"sum": (x, x.sum(1)), "first": (x[:50], x[:50, 0])}
+        sources = [ArraySource(name, {"x": x, "y": y}) for name, (x, y) in data.items()]
+        tasks = [TaskInfo(source.name, source.size, baseline=0.2) for source in sources]
+        schedule = schedules.create("inverse_ratio", tasks)
         mixture = Mixture(sources, schedule, [Bucket(length=1, rows=32)], seed=1)
-        to_xyw = lambda batch: (batch["x"], batch["y"], batch["weight"])
+
+        model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+        model.compile("adam", "mse", weighted_metrics=["mae"])
         model.fit(
-            mixture.dataset(steps=100, map_fn=to_xyw),
-            epochs=50,
+            mixture.dataset(steps=5, map_fn=lambda b: (b["x"], b["y"], b["weight"])),
+            epochs=3,
+            verbose=0,
             callbacks=[
-                TaskScheduling(mixture, evaluate, state_path="run/tasks.npz"),
+                TaskScheduling(mixture, TaskEvaluation(data, "mae"), state_path="run/tasks.npz"),
                 keras.callbacks.BackupAndRestore("run/backup", delete_checkpoint=False),
             ],
         )
+        ```
 
     Raises:
         ConfigError: arguments do not fit each other, or `steps_per_epoch` is not the number of

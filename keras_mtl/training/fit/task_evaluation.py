@@ -44,6 +44,20 @@ class TaskEvaluation(keras.callbacks.Callback):
     Raises:
         ConfigError: there are no tasks, `metric` does not fit the tasks, or the model has no such
             metric.
+
+    Example:
+        ```python
+        import keras
+        import numpy as np
+        from keras_mtl import TaskEvaluation
+
+        model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+        model.compile("sgd", "mse", metrics=["mae"])
+        x, y = np.ones((8, 2)), np.ones((8, 1))
+        evaluation = TaskEvaluation({"first": (x, y), "second": (-x, y)}, metric="mae")
+        model.fit(x, y, verbose=0, callbacks=[evaluation])
+        evaluation.scores  # {"first": ..., "second": ...}
+        ```
     """
 
     def __init__(

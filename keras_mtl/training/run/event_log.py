@@ -53,6 +53,15 @@ class EventLog:
     Args:
         model_dir: directory of the run; it is created if it does not exist.
         tensorboard: whether to write TensorBoard scalars, too, in `<model_dir>/tensorboard`.
+
+    Example:
+        ```python
+        from keras_mtl import EventLog
+
+        log = EventLog("run", tensorboard=False)
+        log.train(100, {"en-fr": 3.2, "en-oc": 5.1}, {"en-fr": 0.4, "en-oc": 0.6})
+        log.close()
+        ```
     """
 
     def __init__(self, model_dir: str | os.PathLike[str], tensorboard: bool = True):
