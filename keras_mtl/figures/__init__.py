@@ -1,1 +1,1 @@
-"""Charts, as SVG text and as images."""
+"""Charts as SVG text and PNG images."""

@@ -1,4 +1,4 @@
-"""Drawing: one look for every picture, as PNG and as SVG that follows a page's colors.
+"""Draws charts in one style, as PNG and as SVG that follows the colors of a page.
 
 A chart is drawn once on matplotlib axes, by `draw_lines`, `draw_tasks` or `draw_heat`. The same
 figure becomes an SVG (`to_svg`) or a PNG (`save_png`), because the two serve different readers. A
@@ -19,7 +19,7 @@ import numpy as np
 from keras_mtl.files import replace_file
 
 MAX_LINES = 10
-"""Most tasks that are drawn as lines; more become rows of a heat map."""
+"""Largest number of tasks that are drawn as lines; more become rows of a heat map."""
 
 # Okabe and Ito, "Color Universal Design" (2008), without its yellow, which is too light for a line,
 # and with a gray and a brown at the end for nine and ten tasks.
@@ -52,7 +52,7 @@ DARK_COLORS = (
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
 
 INK, MUTED, GRID = "#222222", "#666666", "#DDDDDD"
-# Text on a color, and what was not measured.
+# Text on a color, and cells without a value.
 ON_DARK, ON_LIGHT, NOTHING = "#FDFDFD", "#141414", "#EEEEEE"
 _VARIABLES = {
     **{color: f"--series-{index}" for index, color in enumerate(COLORS)},
@@ -69,10 +69,10 @@ class Line(NamedTuple):
     """A line of a chart.
 
     Attributes:
-        name: written at its end.
+        name: name at the end of the line.
         x: float64[n].
         y: float64[n].
-        color: index of its color and marker.
+        color: index of the color and marker.
         low: float64[n], lower edge of a band around it; None for no band.
         high: float64[n], upper edge.
     """
@@ -86,7 +86,7 @@ class Line(NamedTuple):
 
 
 def new_figure(width: float, height: float) -> Any:
-    """A figure without a window system or global state; sizes in inches."""
+    """Returns a figure that uses no window system or global state; sizes are in inches."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -104,12 +104,12 @@ def save_png(figure: Any, path: str | os.PathLike[str], dpi: int = 120) -> Path:
 
 
 def to_svg(figure: Any, name: str, label: str) -> str:
-    """A figure as an `<svg>` element for a page.
+    """Returns a figure as an `<svg>` element for a page.
 
     Args:
-        figure: a figure of `new_figure`.
-        name: unique on the page; keeps the ids of its parts apart from those of other figures.
-        label: what the picture shows, for people who cannot see it.
+        figure: a figure from `new_figure`.
+        name: name that is unique on the page; it distinguishes ids from those of other figures.
+        label: description of the picture for screen readers.
 
     Returns:
         SVG text whose colors are CSS variables (`--series-0` … `--series-9`, `--ink`,
@@ -155,9 +155,9 @@ def draw_lines(
     Args:
         axes: the axes to draw on.
         lines: the lines.
-        steps: values hold until the next one.
-        labels: write the names.
-        line_at: draw a dashed line at this value.
+        steps: whether a value holds until the next one.
+        labels: whether to write the names.
+        line_at: value of a dashed line; None draws none.
         limits: lowest and highest value of the axis, for charts that are compared; None begins the
             axis at 0 if no value is below.
     """
@@ -207,7 +207,7 @@ def draw_tasks(
         names: names of the N tasks.
         x: int64[K].
         values: float64[K, N].
-        most: largest value that the axis has to hold.
+        most: largest value that the axis must include.
         **more: see `draw_lines`.
     """
     lines = [Line(name, x, values[:, index], index) for index, name in enumerate(names)]
@@ -217,10 +217,10 @@ def draw_tasks(
 def heat_cells(
     curves: Sequence[tuple[np.ndarray, np.ndarray]],
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Puts curves into the cells of a heat map.
+    """Resamples curves to the cells of a heat map.
 
     Args:
-        curves: (x, y) of each row, x rising.
+        curves: (x, y) of each row, x increasing.
 
     Returns:
         Every x of any curve, in rising order, and float64[rows, columns]; NaN if a row has no
@@ -243,13 +243,13 @@ def draw_heat(
     power: float = 1.0,
     least: float = 0.0,
 ) -> Any:
-    """Draws rows of colors, one a task.
+    """Draws a heat map with a row for each task.
 
     Args:
         axes: the axes to draw on.
-        names: names of the rows; left out if there is no room for them.
+        names: names of the rows; not drawn if there is no room for them.
         x: float64[n], beginning of each column.
-        values: float64[rows, n]; NaN is left gray.
+        values: float64[rows, n]; NaN is gray.
         label: label of the color bar.
         most: value of the brightest color, so that charts compare; None is the largest value, and
             the darkest color is then the smallest one.
@@ -265,7 +265,7 @@ def draw_heat(
         np.ma.masked_invalid(values),
         cmap="cividis",
         norm=PowerNorm(power, None if most is None else least, most),
-        rasterized=True,  # a path for each cell would be megabytes of SVG
+        rasterized=True,  # A path for each cell would be megabytes of SVG.
     )
     style(axes, grid=False)
     axes.set_facecolor(NOTHING)
@@ -284,7 +284,7 @@ def draw_heat(
 
 
 def style(axes: Any, grid: bool = True) -> None:
-    """Removes what no reader needs, and sets the colors that a page can change."""
+    """Removes unneeded lines, and sets the colors that a page can change."""
     if grid:
         axes.grid(axis="y", color=GRID, linewidth=0.8, zorder=0)
     axes.spines[["top", "right"]].set_visible(False)
@@ -320,15 +320,15 @@ def limits_of(values: Sequence[np.ndarray]) -> tuple[float, float] | None:
 
 
 def title(axes: Any, text: str) -> None:
-    """Writes a panel's title at its left."""
+    """Writes the title of a panel at the left."""
     axes.set_title(text, fontsize=10, loc="left", color=INK)
 
 
 def label_ends(axes: Any, labels: Sequence[tuple[float, str, str]]) -> None:
-    """Writes names at the ends of lines, moved apart if lines end together.
+    """Writes names at the ends of lines, and separates names that would overlap.
 
     Args:
-        axes: the axes, all drawn.
+        axes: the axes, after all lines are drawn.
         labels: (last value, name, color) of each line.
     """
     if not labels:
@@ -365,14 +365,14 @@ def label_ends(axes: Any, labels: Sequence[tuple[float, str, str]]) -> None:
 
 
 def _height_of(axes: Any) -> float:
-    """About the height of axes in inches: they take up most of their place in the figure."""
+    """Returns the approximate height of axes in inches."""
     box = axes.get_subplotspec()
     rows = box.get_gridspec().nrows if box is not None else 1
     return float(axes.figure.get_size_inches()[1]) / rows * 0.78
 
 
 def short_number(value: float) -> str:
-    """Three significant digits, as far as a chart needs them."""
+    """Returns a number with about three significant digits."""
     return f"{value:.1f}" if abs(value) >= 10 else f"{value:.3f}"
 
 
@@ -395,7 +395,7 @@ def spread_labels(ends: np.ndarray, gap: float) -> np.ndarray:
 
 
 def _mark_at(x: np.ndarray) -> list[int]:
-    """Places of at most some ten markers, evenly spread over the axis, whatever the points are."""
+    """Returns about ten places of markers, evenly spread over the axis."""
     if len(x) <= 12:
         return list(range(len(x)))
     wanted = np.linspace(x[0], x[-1], 11)

@@ -1,4 +1,4 @@
-"""Pictures of simulations: what each schedule gave the tasks, and what they made of it."""
+"""The pictures of simulations: probabilities and simulated scores of each schedule."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,14 +13,14 @@ _RATIO = "simulated score / baseline"
 
 
 def draw_simulations(played: Sequence[Played], columns: int = 2) -> Any:
-    """Draws for each schedule probabilities (or scales) and simulated score / baseline over steps.
+    """Draws probabilities (or factors) and simulated score / baseline over steps by schedule.
 
     Up to `charts.MAX_LINES` tasks are lines; more are rows of heat maps, the largest above. Panels
     of one kind have one range.
 
     Args:
-        played: what came of each schedule, on the same tasks.
-        columns: 2 puts the two panels of a schedule side by side; 1, for a telephone, puts one
+        played: the result of each schedule, on the same tasks.
+        columns: 2 puts the two panels of a schedule side by side; 1, for a phone, puts one
             above the other.
 
     Returns:
@@ -61,7 +61,7 @@ def draw_simulations(played: Sequence[Played], columns: int = 2) -> Any:
 
 
 def _given(item: Played) -> tuple[str, np.ndarray]:
-    """What a schedule gave the tasks: its unit, and values float64[K, N]."""
+    """Returns the label and values, float64[K, N], of probabilities or factors."""
     simulation = item.simulation
     if np.allclose(simulation.scales, 1):
         return _PROBABILITY, simulation.probabilities

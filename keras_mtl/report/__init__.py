@@ -1,6 +1,6 @@
-"""Compares runs: one page, pictures and tables of what schedules made of the same tasks.
+"""Compares runs on the same tasks: a page, pictures and tables.
 
-Reads the directories of runs; needs neither TensorFlow nor the models.
+The package reads the directories of runs. It needs neither TensorFlow nor the models.
 """
 
 from keras_mtl.report.groups import Group, group_runs

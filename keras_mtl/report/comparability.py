@@ -1,4 +1,4 @@
-"""Whether the scores of several runs are comparable: steps, weights, sentences, decoding."""
+"""Checks whether the scores of runs are comparable: steps, weights, sentences, decoding."""
 
 import dataclasses
 from collections.abc import Callable, Iterable, Sequence
@@ -7,9 +7,9 @@ from pathlib import Path
 from keras_mtl.report.groups import Group
 from keras_mtl.report.runs import Run
 
-# Runs or tasks that a sentence names.
+# Largest number of runs or tasks that a sentence names.
 _SHOWN = 6
-# What a report needs to know and older versions of `evaluate` did not record.
+# Entries that a report needs but older versions of `evaluate` did not record.
 _RECORDED = {
     "step": "checkpoint and step",
     "weights_hash": "weights",
@@ -21,11 +21,11 @@ _RECORDED = {
 
 @dataclasses.dataclass(frozen=True)
 class Comparability:
-    """Why the scores of some runs are not comparable.
+    """The reasons why the scores of some runs are not comparable.
 
     Attributes:
-        warnings: a sentence for each reason; if there is one, no winner is marked.
-        unknown: a sentence for each thing that evaluations by older versions did not record.
+        warnings: a sentence for each reason; if there is a reason, no winner is marked.
+        unknown: a sentence for each entry that evaluations of older versions did not record.
     """
 
     warnings: tuple[str, ...]
@@ -38,12 +38,12 @@ class Comparability:
 
 
 def check(groups: Sequence[Group], tasks: Sequence[str], split: str = "test") -> Comparability:
-    """Finds reasons not to compare the runs that were evaluated.
+    """Returns the reasons why evaluated runs are not comparable.
 
     Args:
         groups: all groups.
         tasks: all tasks.
-        split: the test set, for the remedy.
+        split: name of the test set, for the remedy.
     """
     runs = [run for group in groups for run in group.runs if run.test]
     names = _names(groups)
@@ -58,7 +58,7 @@ def check(groups: Sequence[Group], tasks: Sequence[str], split: str = "test") ->
 
 
 def _names(groups: Sequence[Group]) -> dict[Path, str]:
-    """A name for each run: its group's label, with the seed if the group has several runs."""
+    """Returns a name for each run: the label of its group, and the seed if there are several."""
     names = {}
     for group in groups:
         for run in group.runs:
@@ -111,7 +111,7 @@ def _other_sentences(
     differing, example = [], ""
     for task in tasks:
         scored = [run for run in runs if task in run.evaluation.pairs]
-        # Runs whose sentences are not known are compared by their number.
+        # If the sentences of a run are not known, their number is compared.
         hashes = {run.evaluation.hashes.get(task) for run in scored} - {None}
         counts = {run.evaluation.pairs[task] for run in scored}
         if len(hashes) > 1 or len(counts) > 1:
@@ -149,7 +149,7 @@ def _unknown(runs: Sequence[Run], names: dict[Path, str]) -> list[str]:
     return [
         f"Evaluated by a version that did not record {', '.join(missing)}: "
         f"{listed([names[run.directory] for run in found])}. It is not known whether these scores "
-        "are of the run's present weights."
+        "are those of the run's present weights."
         for missing, found in lacking.items()
     ]
 
@@ -157,7 +157,7 @@ def _unknown(runs: Sequence[Run], names: dict[Path, str]) -> list[str]:
 def _by_value(
     runs: Iterable[Run], value_of: Callable[..., object], names: dict[Path, str]
 ) -> list[tuple[object, str]]:
-    """(value, names of the runs that have it), in the order of the runs."""
+    """Returns (value, names of the runs with this value), in the order of the runs."""
     found: dict[object, list[str]] = {}
     for run in runs:
         found.setdefault(value_of(run), []).append(names[run.directory])
@@ -165,7 +165,7 @@ def _by_value(
 
 
 def listed(names: Sequence[str]) -> str:
-    """`a, b, c and 4 more`."""
+    """Returns names as text, such as `a, b, c and 4 more`."""
     names = list(dict.fromkeys(names))
     shown = ", ".join(names[:_SHOWN])
     return f"{shown} and {len(names) - _SHOWN} more" if len(names) > _SHOWN else shown

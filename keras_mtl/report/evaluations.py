@@ -1,4 +1,4 @@
-"""Reports of `keras-mtl evaluate`, read as far as possible."""
+"""Reads reports of `keras-mtl evaluate`, as far as they are readable."""
 
 import dataclasses
 import json
@@ -15,17 +15,17 @@ from keras_mtl.run_files import evaluation_file
 
 @dataclasses.dataclass(frozen=True)
 class RecordedEvaluation:
-    """Scores of a run and how they were made.
+    """Scores of a run, and how they were computed.
 
     Attributes:
-        scores: by metric and task.
-        signatures: by metric, how the scores were made.
-        pairs: sentence pairs behind the scores, by task.
-        available: pairs of the whole test set, by task, as far as they are known.
-        hashes: hashes of the pairs by task, as far as they are known.
-        partial: what a complete evaluation would have in addition.
-        translations: by task; empty if they were not kept.
-        record: everything else in the file, such as `step`; older versions recorded less.
+        scores: {metric: {task: score}}.
+        signatures: {metric: signature of its scores}.
+        pairs: number of scored sentence pairs by task.
+        available: number of pairs of the whole test set by task, if known.
+        hashes: hashes of the pairs by task, if known.
+        partial: what a complete evaluation has in addition.
+        translations: translations by task; empty if they were not kept.
+        record: all other entries of the file, such as `step`; older versions have fewer.
     """
 
     scores: Mapping[str, Mapping[str, float]]
@@ -38,12 +38,12 @@ class RecordedEvaluation:
     record: Mapping[str, Any]
 
     def number(self, field: str) -> int | None:
-        """A whole number of the record; None if it was not recorded."""
+        """Returns a whole number of the record; None if it was not recorded."""
         value = self.record.get(field)
         return value if isinstance(value, int) and not isinstance(value, bool) else None
 
     def text(self, field: str) -> str:
-        """A text of the record; empty if it was not recorded."""
+        """Returns a string of the record; empty if it was not recorded."""
         value = self.record.get(field)
         return value if isinstance(value, str) else ""
 
@@ -51,7 +51,7 @@ class RecordedEvaluation:
     def steps(self) -> int | None:
         """Training steps that were spent on the scored weights.
 
-        The best checkpoint of a run of 600 steps may be that of step 500; the run still spent 600.
+        The best checkpoint of a run of 600 steps may be that of step 500; this is still 600.
         If the user chose a checkpoint, its own step counts.
         """
         if self.text("checkpoint_choice") == "given":
@@ -77,14 +77,14 @@ NONE = RecordedEvaluation({}, {}, {}, {}, {}, (), {}, {})
 def read_evaluation(
     directory: Path, split: str, test_sizes: Mapping[str, int], notes: list[str]
 ) -> RecordedEvaluation:
-    """Reads the scores of a run; what cannot be read becomes a note.
+    """Reads the scores of a run; adds a note for everything that cannot be read.
 
     Args:
-        directory: the run's directory.
+        directory: directory of the run.
         split: `test` or `dev`.
-        test_sizes: pairs of the split by task, if the prepared data is available. They show whether
-            an evaluation by a version that did not record `partial` is complete.
-        notes: gets a sentence for everything that is missing or damaged.
+        test_sizes: number of pairs of the split by task, if the prepared data is available. They
+            show whether an evaluation of a version that did not record `partial` is complete.
+        notes: list to which a sentence is appended for everything that is missing or damaged.
 
     Returns:
         The evaluation; `NONE` if there is none.
@@ -92,7 +92,7 @@ def read_evaluation(
     path = directory / evaluation_file(split)
     if not path.exists():
         notes.append(
-            f"no {split} outputs: run `keras-mtl evaluate --model_dir {directory}"
+            f"no {split} outputs; run `keras-mtl evaluate --model_dir {directory}"
             + (f" --split {split}`" if split != "test" else "`")
         )
         return NONE
@@ -105,7 +105,7 @@ def read_evaluation(
         pairs = {str(task): int(result["pairs"]) for task, result in report["tasks"].items()}
         signatures = {str(k): str(v) for k, v in report["signatures"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        notes.append(f"{path.name} cannot be read ({type(error).__name__}): evaluate again")
+        notes.append(f"{path.name} cannot be read ({type(error).__name__}); evaluate again")
         return NONE
     translations = _read_translations(path.with_suffix(""), notes)
     entries = report["tasks"]
@@ -136,7 +136,7 @@ def _partial(
     available: Mapping[str, int],
     test_sizes: Mapping[str, int],
 ) -> list[str]:
-    """What an evaluation lacks, by its sizes, if it does not record `partial`."""
+    """Returns what an evaluation that does not record `partial` lacks, according to its sizes."""
     scored = {
         task: ScoredPairs(count, available.get(task, count), "") for task, count in pairs.items()
     }
@@ -153,6 +153,6 @@ def _read_translations(directory: Path, notes: list[str]) -> dict[str, list[Tran
             notes.append(str(error))
     if not found:
         notes.append(
-            f"no translations in {directory.name}/: differences cannot be tested; evaluate again"
+            f"no translations in {directory.name}/, so differences cannot be tested; evaluate again"
         )
     return found

@@ -1,4 +1,4 @@
-"""Runs that differ only by their seed, grouped: means and spreads."""
+"""Groups of runs that differ only in their seed, with means and spreads."""
 
 import dataclasses
 import json
@@ -17,11 +17,11 @@ class Mean(NamedTuple):
     """A mean over seeds.
 
     Attributes:
-        mean: their mean.
-        spread: their standard deviation (n - 1), None for one value.
-        low: the lowest.
-        high: the highest.
-        seeds: how many values there are.
+        mean: mean of the values.
+        spread: standard deviation of the values (n - 1); None if there is one value.
+        low: lowest value.
+        high: highest value.
+        seeds: number of values.
     """
 
     mean: float
@@ -44,26 +44,26 @@ class Group:
     runs: tuple[Run, ...]
 
     def mean_of(self, value_of: Callable[[Run], float | None]) -> Mean | None:
-        """Mean of a number over the runs that have it; None when none has."""
+        """Returns the mean of a number over the runs that have it; None if no run has it."""
         return mean(value for run in self.runs if (value := value_of(run)) is not None)
 
     def test(self, metric: str, task: str) -> Mean | None:
-        """Test score of a task."""
+        """Returns the mean test score of a task; None if no run has it."""
         return self.mean_of(lambda run: run.test.get(metric, {}).get(task))
 
     def curve(self, curve_of: Callable[[Run], Curve | None]) -> "CurveMean | None":
-        """Mean of a curve over seeds, at the steps that all runs with this curve have in common."""
+        """Returns the mean of a curve over seeds, at the steps that its runs have in common."""
         curves = [curve for run in self.runs if (curve := curve_of(run))]
         if not curves:
             return None
         steps = sorted(set.intersection(*(set(curve) for curve in curves)))
-        if not steps:  # runs that were logged at other steps: the first one stands for all
+        if not steps:  # If the runs were logged at different steps, the first one represents all.
             curves, steps = curves[:1], sorted(curves[0])
         values = np.array([[curve[step] for step in steps] for curve in curves])
         return CurveMean(np.array(steps), values.mean(0), values.min(0), values.max(0), len(curves))
 
     def baseline(self, task: str) -> float | None:
-        """Baseline of a task in the unit of the metric that drove the schedule."""
+        """Returns the baseline of a task in the unit of the metric that drove the schedule."""
         return next((run.baselines[task] for run in self.runs if task in run.baselines), None)
 
     @property
@@ -83,7 +83,7 @@ class CurveMean(NamedTuple):
 
 
 def mean(values: Iterable[float]) -> Mean | None:
-    """Mean and spread of numbers; None when there are none."""
+    """Returns the mean and spread of numbers; None if there are none."""
     found = [float(value) for value in values]
     if not found:
         return None
@@ -98,7 +98,7 @@ def group_runs(runs: Sequence[Run]) -> list[Group]:
     field that only newer runs have gets its default value in older runs.
 
     Args:
-        runs: in the order in which the groups are to be listed.
+        runs: the runs; their order determines that of the groups.
 
     Returns:
         The groups, in the order of their first runs; labels are unique.
@@ -120,7 +120,7 @@ def group_runs(runs: Sequence[Run]) -> list[Group]:
 
 
 def task_names(groups: Sequence[Group]) -> list[str]:
-    """All tasks of all runs, in order of appearance."""
+    """Returns all tasks of all runs, in order of appearance."""
     names: dict[str, None] = {}
     for group in groups:
         for run in group.runs:
@@ -129,7 +129,7 @@ def task_names(groups: Sequence[Group]) -> list[str]:
 
 
 def sizes_of(groups: Sequence[Group]) -> dict[str, int]:
-    """Training pairs by task, from the first run that knows them."""
+    """Returns the training pairs by task, from the first run that has them."""
     sizes: dict[str, int] = {}
     for group in groups:
         for run in group.runs:

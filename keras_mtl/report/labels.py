@@ -1,4 +1,4 @@
-"""Labels of configurations in a report: the schedule, and fields that distinguish equal ones."""
+"""Labels of configurations in a report: the schedule, and fields that distinguish them."""
 
 import dataclasses
 import json
@@ -14,16 +14,17 @@ from keras_mtl.report.runs import Run
 _NOT_COMPARED = ("runtime.seed", "task.data.data_dir", "trainer.schedule.baselines_file")
 
 
-# Most fields that a label shows; configurations that differ in more show their directories.
+# Largest number of fields in a label; if configurations differ in more, labels show directories.
 _MOST_FIELDS = 2
 _PARAMETERS = "trainer.schedule.parameters"
 
 
 def unique_labels(runs: Sequence[Run]) -> list[str]:
-    """Names configurations, each by one of its runs.
+    """Returns a label for each configuration, given one run of each.
 
-    A label is the schedule's name, `temperature 5` with the parameter that has the same name.
-    Those of one name get the fields in which they differ, or their directory if these are many.
+    A label is the name of the schedule, followed by the parameter of the same name, as in
+    `temperature 5`. Configurations with the same name also show the fields in which they differ,
+    or their directory if they differ in many.
     """
     flat = [_with_parameters(run) for run in runs]
     names = [_name(run, values) for run, values in zip(runs, flat, strict=True)]
@@ -46,7 +47,7 @@ def unique_labels(runs: Sequence[Run]) -> list[str]:
 
 
 def differences(runs: Sequence[Run]) -> list[tuple[str, list[str]]]:
-    """Fields in which configurations differ: (field, a value for each)."""
+    """Returns the fields in which configurations differ: (field, a value for each)."""
     flat = [_flatten(compared(run.params)) for run in runs]
     fields = sorted({field for values in flat for field in values})
     result = []
@@ -65,13 +66,13 @@ def _name(run: Run, values: Mapping[str, str]) -> str:
 
 
 def _with_parameters(run: Run) -> dict[str, str]:
-    """A run's fields, with the defaults of its schedule's parameters that it does not set."""
+    """Returns the fields of a run, including default parameters of its schedule."""
     values = _flatten(compared(run.params))
     if values.get(_PARAMETERS) == "{}":
         del values[_PARAMETERS]
     try:
         parameters = schedules.parameters_of(run.schedule)
-    except ConfigError:  # Of a package that is not here, or of another version.
+    except ConfigError:  # A schedule of another version, or of a plug-in that is not installed.
         return values
     for name, parameter in parameters.items():
         default = parameter.default
@@ -84,7 +85,7 @@ def _with_parameters(run: Run) -> dict[str, str]:
 
 
 def _number(text: str) -> str:
-    """`5` for `5.0`: a configuration may write either."""
+    """Returns `5` for `5.0`, because a configuration may contain either."""
     try:
         return f"{float(text):g}"
     except ValueError:
@@ -92,7 +93,7 @@ def _number(text: str) -> str:
 
 
 def with_defaults(runs: Sequence[Run]) -> list[Run]:
-    """Fills in the fields that some of the runs know and others do not."""
+    """Fills in fields that only some of the runs have."""
     if len({_fields(run.params) for run in runs if run.params}) < 2:
         return list(runs)
     defaults = as_dict(ExperimentConfig())
@@ -103,7 +104,7 @@ def with_defaults(runs: Sequence[Run]) -> list[Run]:
 
 
 def _fields(values: Mapping[str, Any], prefix: str = "") -> frozenset[str]:
-    """Paths of a configuration's fields; without those of a component's own parameters."""
+    """Returns the paths of the fields of a configuration, without parameters of components."""
     found: set[str] = set()
     for key, child in values.items():
         if isinstance(child, Mapping) and key != "parameters":
@@ -123,13 +124,13 @@ def _filled(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str,
 
 
 def _short(field: str) -> str:
-    """The last part of a field's path that says something without the others."""
+    """Returns the last part of a field's path that is clear without the parts before it."""
     parts = [part for part in field.split(".") if part not in ("name", "parameters")]
     return parts[-1]
 
 
 def compared(params: Mapping[str, Any]) -> dict[str, Any]:
-    """A configuration without the fields that are not compared."""
+    """Returns a configuration without the fields that are not compared."""
 
     def without(values: Any, prefix: str) -> Any:
         if not isinstance(values, Mapping):

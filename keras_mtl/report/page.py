@@ -1,4 +1,4 @@
-"""A self-contained page: no script, nothing fetched, light or dark as the reader's screen."""
+"""A self-contained HTML page without scripts or requests, in a light and a dark version."""
 
 import html
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from keras_mtl.figures import charts
 from keras_mtl.report.panels import Panel, columns_of, single_panel
 
-# Letters of a name that a heading of a column keeps on one line.
+# Length of a name that a column heading keeps on one line.
 _SHORT = 16
 
 
@@ -16,14 +16,14 @@ def escape(text: object) -> str:
 
 
 def breakable(label: str) -> str:
-    """Text for a page that may be broken after the parts of a name, if it is long."""
+    """Returns the HTML of a name; a long one may be broken between its parts."""
     if len(label) <= _SHORT:
         return f'<span class="short">{escape(label)}</span>'
     return escape(label).replace("_", "_<wbr>").replace("=", "=<wbr>")
 
 
 def page(title: str, subtitle: str, body: str) -> str:
-    """The whole page.
+    """Returns the whole page.
 
     Args:
         title: plain text.
@@ -41,7 +41,7 @@ def page(title: str, subtitle: str, body: str) -> str:
 
 
 def section(title: str, *parts: str, note: str = "") -> str:
-    """A part of the page under a headline; left out when it has nothing in it.
+    """Returns a section with a headline; empty if it has no content.
 
     Args:
         title: plain text.
@@ -58,13 +58,13 @@ def section(title: str, *parts: str, note: str = "") -> str:
 def table(
     header: Sequence[str], rows: Sequence[Sequence[str]], numbers: bool = True, last: bool = False
 ) -> str:
-    """A table; on a narrow screen each row is a block of lines, a cell with its heading each.
+    """Returns a table; on a narrow screen each row becomes a block with a line for each cell.
 
     Args:
-        header: HTML of each column's head.
-        rows: HTML of each cell; the first of a row is its head.
-        numbers: all but the first column are numbers.
-        last: the last row sums up the others.
+        header: HTML of the column headings.
+        rows: HTML of the cells; the first cell of a row is its heading.
+        numbers: whether all columns except the first are numbers.
+        last: whether the last row is a summary.
     """
     head = "".join(f'<th scope="col">{cell}</th>' for cell in header)
     body = []
@@ -85,7 +85,7 @@ def table(
 
 
 def legend(labels: Sequence[str]) -> str:
-    """Names of the groups with their colors."""
+    """Returns the names of the groups with their colors."""
     items = "".join(
         f"<li>{swatch(place)}{escape(label)}</li>" for place, label in enumerate(labels)
     )
@@ -93,7 +93,7 @@ def legend(labels: Sequence[str]) -> str:
 
 
 def swatch(place: int) -> str:
-    """The mark of a group: its color, in the shape that charts give it."""
+    """Returns the mark of a group, in its color and its shape in charts."""
     shapes = {
         "o": '<circle cx="6" cy="6" r="4.5"/>',
         "s": '<rect x="2" y="2" width="8" height="8"/>',
@@ -112,11 +112,11 @@ def swatch(place: int) -> str:
 
 
 def panels(items: Sequence[Panel], name: str) -> str:
-    """Charts side by side; those that are wider than a telephone have a narrow version too.
+    """Returns charts side by side; charts wider than a phone also have a narrow version.
 
     Args:
         items: the charts.
-        name: unique on the page.
+        name: name that is unique on the page.
     """
     if not items:
         return ""
@@ -134,12 +134,12 @@ def panels(items: Sequence[Panel], name: str) -> str:
 
 
 def warning(title: str, lines: Sequence[str], more: Sequence[str] = ()) -> str:
-    """A box that stands before everything else; empty without lines.
+    """Returns a warning box for the top of the page; empty without lines.
 
     Args:
         title: plain text.
-        lines: plain text, a reason each.
-        more: plain text of less weight.
+        lines: plain text, one line for each reason.
+        more: less important lines, plain text.
     """
     notes = "".join(f'<p class="note">{escape(line)}</p>' for line in more)
     if not lines:
@@ -152,7 +152,7 @@ def warning(title: str, lines: Sequence[str], more: Sequence[str] = ()) -> str:
 
 
 def _with_code(text: str) -> str:
-    """Plain text for a page, with commands in backticks as code."""
+    """Returns the HTML of plain text, with backticks as code."""
     parts = escape(text).split("`")
     return "".join(f"<code>{p}</code>" if i % 2 else p for i, p in enumerate(parts))
 

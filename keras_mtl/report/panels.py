@@ -1,4 +1,4 @@
-"""Pictures of a report; each panel is drawn once, for the page and for the PNG alike."""
+"""The pictures of a report; each panel is drawn once for both the page and the PNG."""
 
 import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -12,10 +12,10 @@ from keras_mtl.metrics import title as metric_title
 from keras_mtl.report.groups import CurveMean, Group
 
 MOST_PANELS = 12
-"""Most tasks with their own panels; of more, the mean and heat maps are drawn."""
+"""Largest number of tasks with separate panels; for more, the mean and heat maps are drawn."""
 
-# Inches. On a page, a panel takes a third, a half or all of the width, or all of a phone's width;
-# the text then has about the same size.
+# In inches. On a page, a panel takes a third, half or all of the width, or the width of a phone, so
+# that text has about the same size.
 WIDTHS = {1: 11.4, 2: 5.5, 3: 3.6}
 NARROW = 3.6
 _HEIGHTS = {1: 3.4, 2: 2.9, 3: 2.5}
@@ -30,16 +30,16 @@ _GIVEN = {
 }
 
 CurveOf = Callable[[Group, str], CurveMean | None]
-"""A group's curve of a task."""
+"""Function that returns the curve of a task in a group."""
 
 
 class Panel(NamedTuple):
     """One chart.
 
     Attributes:
-        title: above it.
-        draw: draws it on axes.
-        height: in inches, of a chart as wide as the page; None for one that may take part of it.
+        title: title above the chart.
+        draw: function that draws the chart on axes.
+        height: height in inches of a chart as wide as the page; None if it may be narrower.
     """
 
     title: str
@@ -48,10 +48,10 @@ class Panel(NamedTuple):
 
 
 def score_panels(groups: Sequence[Group], tasks: Sequence[str]) -> tuple[str, list[Panel]]:
-    """Score / baseline over steps, or the score if no task has a baseline; a line a group.
+    """Returns panels of score / baseline (or score) over steps, with a line for each group.
 
     Returns:
-        What is drawn, for a headline, and the panels; none when nothing was validated.
+        The name of what is drawn, and the panels; no panels if nothing was validated.
     """
     metric = next((run.metric for group in groups for run in group.runs if run.metric), "")
     ratio = any(run.ratios for group in groups for run in group.runs)
@@ -66,7 +66,7 @@ def score_panels(groups: Sequence[Group], tasks: Sequence[str]) -> tuple[str, li
 
 
 def loss_panels(groups: Sequence[Group], tasks: Sequence[str]) -> list[Panel]:
-    """Training loss per token over steps; a line a group."""
+    """Returns panels of the training loss per token over steps, with a line for each group."""
 
     def curve(group: Group, task: str) -> CurveMean | None:
         return group.curve(lambda run: run.losses.get(task))
@@ -81,7 +81,7 @@ def _task_panels(
     label: str,
     line_at: float | None,
 ) -> list[Panel]:
-    """A panel a task with a line a group; of many tasks their mean, and a heat map a group."""
+    """Returns a panel for each task; for many tasks the mean, and a heat map for each group."""
     if len(tasks) <= MOST_PANELS:
         found = {task: [curve_of(group, task) for group in groups] for task in tasks}
         found = {task: curves for task, curves in found.items() if any(curves)}
@@ -104,7 +104,7 @@ def _task_panels(
 
 
 def probability_panels(groups: Sequence[Group], tasks: Sequence[str]) -> list[Panel]:
-    """Probabilities of the tasks over steps, a panel a group; factors and weights of balancing."""
+    """Returns panels of probabilities, factors and balancing weights over steps, by group."""
     panels = []
     many = len(tasks) > charts.MAX_LINES
 
@@ -134,7 +134,7 @@ def probability_panels(groups: Sequence[Group], tasks: Sequence[str]) -> list[Pa
 
 
 def share_panels(groups: Sequence[Group], tasks: Sequence[str]) -> list[Panel]:
-    """Shares of batches and of target tokens, a bar a group."""
+    """Returns panels of shares of batches and target tokens, with a bar for each group."""
     panels = []
     for title, counts_of in (
         ("share of batches", lambda run: run.batches),
@@ -162,7 +162,7 @@ def share_panels(groups: Sequence[Group], tasks: Sequence[str]) -> list[Panel]:
 def final_panel(
     groups: Sequence[Group], tasks: Sequence[str], metric: str, sizes: Mapping[str, int]
 ) -> Panel | None:
-    """Test scores: a row a task, a mark a group with the range of its seeds."""
+    """Returns a panel of test scores: a row for each task, a mark with a range for each group."""
     tested = [task for task in tasks if any(group.test(metric, task) for group in groups)]
     if not tested:
         return None
@@ -174,7 +174,7 @@ def final_panel(
 
 
 def compose(panels: Sequence[Panel], legend: Sequence[str] = ()) -> Any:
-    """Puts panels into one figure, two or three a row, with a legend of groups above."""
+    """Draws panels in one figure, two or three in a row, below a legend of the groups."""
     wide = any(panel.height for panel in panels)
     columns = 1 if wide else min(3 if len(panels) > 4 else 2, len(panels))
     parts = [panels[place : place + columns] for place in range(0, len(panels), columns)]
@@ -208,19 +208,19 @@ def compose(panels: Sequence[Panel], legend: Sequence[str] = ()) -> Any:
 
 
 def columns_of(panels: Sequence[Panel]) -> int:
-    """Panels a row on a page, so that a section has no hole and uses the width."""
+    """Returns the number of panels in a row that fills the width and leaves no gap."""
     if len(panels) == 1 or any(panel.height for panel in panels):
         return 1
     return 2 if len(panels) in (2, 4) else 3
 
 
 def single_panel(panel: Panel, columns: int, narrow: bool = False) -> Any:
-    """One panel as a figure for a page, which shows the panel's title as a caption.
+    """Draws a panel as a figure for a page, which shows the title as a caption.
 
     Args:
         panel: the panel.
-        columns: panels a row of the page.
-        narrow: for a telephone.
+        columns: number of panels in a row.
+        narrow: whether the figure is for a phone.
     """
     width = NARROW if narrow else WIDTHS[columns]
     height = panel.height or _HEIGHTS[3 if narrow else columns]
@@ -240,7 +240,7 @@ def _line(name: str, curve: CurveMean, color: int) -> charts.Line:
 def _limits(
     curves: Iterable[Iterable[CurveMean | None]], line_at: float | None
 ) -> tuple[float, float] | None:
-    """One range of the y-axes for panels that are compared."""
+    """Returns a common range of the y-axes of panels that are compared."""
     found = [curve for part in curves for curve in part if curve is not None]
     values = [value for curve in found for value in (curve.mean, curve.low, curve.high)]
     if line_at is not None:
@@ -275,7 +275,7 @@ def _lines_of_tasks(
 
 
 def _span(items: Iterable[Mapping[str, CurveMean]]) -> tuple[float, float]:
-    """The least value, at most 0, and the largest."""
+    """Returns the smallest value, at most 0, and the largest value."""
     means = [curve.mean for curves in items for curve in curves.values()]
     return min([0.0, *(float(m.min()) for m in means)]), max(float(m.max()) for m in means)
 
@@ -309,7 +309,7 @@ def _mean_curve(curves: Sequence[CurveMean | None]) -> CurveMean | None:
 def _largest_shares(
     shares: Sequence[Mapping[str, float]], tasks: Sequence[str]
 ) -> tuple[list[str], list[dict[str, float]]]:
-    """The tasks with the largest shares; all others as one."""
+    """Returns the tasks with the largest shares, and all others as one."""
     if len(tasks) <= charts.MAX_LINES:
         return list(tasks), [dict(share) for share in shares]
     total = {task: sum(share.get(task, 0.0) for share in shares) for task in tasks}
@@ -336,7 +336,7 @@ def _bars(
 
         charts.style(axes, grid=False)
         width = axes.figure.get_size_inches()[0]
-        # Names of groups stand above their bars on a narrow figure: there is no room at the left.
+        # On a narrow figure, names are above the bars, because there is no room at the left.
         narrow = width <= NARROW
         for row, share in enumerate(shares):
             left = 0.0
@@ -368,7 +368,7 @@ def _bars(
             for i, task in enumerate(tasks)
         ]
         longest = max(map(len, tasks))
-        # A letter of 8 points is about 0.07 inch wide; a patch and its space take 0.35.
+        # An 8-point letter is about 0.07 inch wide; a patch with its space is 0.35 inch wide.
         columns = max(1, min(len(tasks), int(width / (0.35 + 0.07 * longest))))
         axes.legend(
             handles=handles, loc="lower left", bbox_to_anchor=(0, 1.0), ncols=columns,
@@ -380,7 +380,7 @@ def _bars(
 
 
 def _text_on(color: str) -> str:
-    """White or nearly black, whichever is the more legible on a color."""
+    """Returns white or a near-black, whichever is more legible on a color."""
     red, green, blue = (int(color[i : i + 2], 16) / 255 for i in (1, 3, 5))
     light = 0.2126 * red + 0.7152 * green + 0.0722 * blue
     return charts.ON_DARK if light < 0.45 else charts.ON_LIGHT
@@ -393,7 +393,7 @@ def _dots(groups: Sequence[Group], tasks: Sequence[str], metric: str) -> Callabl
         axes.grid(axis="x", color=charts.GRID, linewidth=0.8)
         axes.set_axisbelow(True)
         for place, group in enumerate(groups):
-            # Marks of one task lie below each other, so that none hides another.
+            # The marks of a task are below each other, so that none hides another.
             offset = 0.0 if len(groups) < 2 else 0.62 * (place / (len(groups) - 1) - 0.5)
             color = charts.COLORS[place % len(charts.COLORS)]
             for row, task in enumerate(tasks):

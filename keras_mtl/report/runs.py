@@ -1,4 +1,4 @@
-"""The files of a run, read as far as possible."""
+"""Reads the files of a run, as far as they are readable."""
 
 import contextlib
 import dataclasses
@@ -26,26 +26,26 @@ class Run:
     """One run.
 
     Attributes:
-        directory: its `model_dir`, a directory.
-        params: its configuration as plain values; empty when there is none.
+        directory: the `model_dir` of the run.
+        params: configuration as plain values; empty if there is none.
         seed: `runtime.seed`; None if it is not known.
-        schedule: name of its schedule; empty if it is not known.
-        tasks: names, in the configuration's order.
-        sizes: training pairs by task, as far as they are known.
-        baselines: score of a model trained on only this task, in the unit of `metric`, if known.
-        metric: what drove the schedule.
-        last_step: last step of its log; 0 if it has none.
-        trained_steps: step of its newest checkpoint, or else of its log.
-        losses: training loss per token in nats, by task.
-        probabilities: by task.
-        scales: factors of an implicit schedule by task; empty when all were 1.
-        weights: what balancing gave the tasks; empty when there was none.
-        scores: validation scores by metric and task.
-        ratios: score / baseline by task.
-        batches: by task, what it had contributed at the end (examples when mixed).
-        tokens: target tokens by task; empty when they were not logged.
-        evaluation: test scores and how they were made; without scores if it was not evaluated.
-        notes: what is missing or damaged, a sentence each.
+        schedule: name of the schedule; empty if it is not known.
+        tasks: names of the tasks, in the order of the configuration.
+        sizes: number of training pairs by task, if known.
+        baselines: {task: score of a model trained on only this task}, in the unit of `metric`.
+        metric: metric that drove the schedule.
+        last_step: last step of the log; 0 if there is no log.
+        trained_steps: step of the newest checkpoint, or else the last step of the log.
+        losses: curves of the training loss per token in nats, by task.
+        probabilities: curves of the probabilities, by task.
+        scales: curves of the factors of an implicit schedule, by task; empty if all are 1.
+        weights: curves of the weights of balancing, by task; empty without balancing.
+        scores: curves of validation scores, by metric and task.
+        ratios: curves of score / baseline, by task.
+        batches: number of batches (examples if mixed) at the end, by task.
+        tokens: number of target tokens by task; empty if it was not logged.
+        evaluation: test scores, and how they were computed; empty if there is no evaluation.
+        notes: a sentence for everything that is missing or damaged.
     """
 
     directory: Path
@@ -71,7 +71,7 @@ class Run:
 
     @property
     def test(self) -> Mapping[str, Mapping[str, float]]:
-        """Test scores by metric and task; empty if it was not evaluated."""
+        """Test scores by metric and task; empty without an evaluation."""
         return self.evaluation.scores
 
     @property
@@ -80,7 +80,7 @@ class Run:
         return self.evaluation.translations
 
     def param(self, dotted: str, default: Any = None) -> Any:
-        """A field of the configuration."""
+        """Returns a field of the configuration."""
         found: Any = self.params
         for key in dotted.split("."):
             found = found.get(key) if isinstance(found, Mapping) else None
@@ -88,21 +88,21 @@ class Run:
 
 
 def read_run(model_dir: str | os.PathLike[str], split: str = "test") -> Run:
-    """Reads a run's directory; what cannot be read becomes a note.
+    """Reads the directory of a run; adds a note for everything that cannot be read.
 
     Args:
         model_dir: the directory.
-        split: which evaluation to read, `test` or `dev`.
+        split: evaluation to read, `test` or `dev`.
 
     Returns:
         The run.
 
     Raises:
-        DataError: there is no such directory, or it holds neither a log nor an evaluation.
+        DataError: the directory does not exist, or it has neither a log nor an evaluation.
     """
     directory = Path(model_dir)
     if not directory.is_dir():
-        raise DataError(f"{directory} is not a directory: give the model_dir of a run")
+        raise DataError(f"{directory} is not a directory; give the model_dir of a run")
     notes: list[str] = []
     params = _read_params(directory, notes)
     events = _read_log(directory, notes)
@@ -110,8 +110,8 @@ def read_run(model_dir: str | os.PathLike[str], split: str = "test") -> Run:
     test = evaluation.scores
     if not events and not test:
         raise DataError(
-            f"{directory} holds neither events in {METRICS_FILE} nor evaluation-{split}.json: give "
-            "the model_dir of a run that has trained"
+            f"{directory} has neither events in {METRICS_FILE} nor evaluation-{split}.json; give "
+            "the model_dir of a run that has been trained"
         )
     trains, evaluations = of_kind(events, "train"), of_kind(events, "evaluation")
     schedule = _mapping(_mapping(params.get("trainer")).get("schedule"))
@@ -149,7 +149,7 @@ def read_run(model_dir: str | os.PathLike[str], split: str = "test") -> Run:
 
 
 def _load_plugins(directory: Path, metrics: Sequence[str], notes: list[str]) -> None:
-    """Imports a run's plug-ins; only those that define one of its metrics have to be there.
+    """Imports the plug-ins of a run; only those that define one of its metrics are required.
 
     Raises:
         ConfigError: a metric is not registered.
@@ -162,7 +162,8 @@ def _load_plugins(directory: Path, metrics: Sequence[str], notes: list[str]) -> 
     for name in metrics:
         if name and find_metric(name) is None:
             raise failure or ConfigError(
-                f"{directory}: the metric {name!r} is not registered; give --import its plug-in"
+                f"{directory}: the metric {name!r} is not registered; import its "
+                "plug-in with --import"
             )
     if failure is not None:
         notes.append(f"{failure}\n  (not needed for this report)")
@@ -179,7 +180,7 @@ def _read_params(directory: Path, notes: list[str]) -> dict[str, Any]:
 
 
 def _read_log(directory: Path, notes: list[str]) -> list[Event]:
-    """Events of a run's log; damaged lines and a missing file become notes."""
+    """Returns the events of a run's log; adds notes for damaged lines or a missing file."""
     try:
         events, damaged = read_log(directory / METRICS_FILE)
     except (DataError, OSError):
@@ -189,12 +190,12 @@ def _read_log(directory: Path, notes: list[str]) -> list[Event]:
         numbers = [str(line.number) for line in damaged]
         shown = ", ".join(numbers[:8]) + (" ..." if len(numbers) > 8 else "")
         count = "1 line is" if len(damaged) == 1 else f"{len(damaged)} lines are"
-        notes.append(f"{METRICS_FILE}: {count} damaged and left out (line {shown})")
+        notes.append(f"{METRICS_FILE}: {count} damaged and skipped (line {shown})")
     return events
 
 
 def _read_sizes(directory: Path, params: Mapping[str, Any], split: str) -> dict[str, int]:
-    """Pairs of a split by task, if the prepared data are still there."""
+    """Returns the number of pairs of a split by task, if the prepared data still exists."""
     data = _mapping(_mapping(params.get("task")).get("data"))
     try:
         manifest = read_manifest(data_directory(str(data.get("data_dir") or ""), directory))
@@ -207,7 +208,7 @@ def _read_sizes(directory: Path, params: Mapping[str, Any], split: str) -> dict[
 def _read_baselines(
     params: Mapping[str, Any], evaluations: Sequence[Mapping[str, Any]], metric: str
 ) -> dict[str, float]:
-    """Baselines by task: of the configuration, or else those that the log's ratios imply."""
+    """Returns the baselines of the configuration, or else those implied by the logged ratios."""
     baselines: dict[str, float] = {}
     for event in evaluations:
         scores = _mapping(_mapping(event.get("scores")).get(metric))
@@ -217,7 +218,7 @@ def _read_baselines(
                 higher = schedule_higher_is_better(metric)
                 baselines[str(task)] = score / ratio if higher else score * ratio
     schedule = _mapping(_mapping(params.get("trainer")).get("schedule"))
-    with contextlib.suppress(ConfigError):  # The file may be gone: it was read when training.
+    with contextlib.suppress(ConfigError):  # The file may no longer exist: training has read it.
         baselines |= read_file(str(schedule.get("baselines_file")))
     for pair in _mapping(params.get("task")).get("pairs") or []:
         pair = _mapping(pair)

@@ -1,4 +1,4 @@
-"""A few fixed test sentences of each task, with their reference and the output of each group."""
+"""A few test sentences of each task, with their reference and the output of each group."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -13,9 +13,9 @@ class Sample(NamedTuple):
     """One test sentence.
 
     Attributes:
-        source: what was translated.
-        reference: the right translation.
-        outputs: translation of each group's first run; None of one that did not translate it.
+        source: the source sentence.
+        reference: the reference translation.
+        outputs: translation of the first run of each group; None if it has no translation.
     """
 
     source: str
@@ -26,13 +26,13 @@ class Sample(NamedTuple):
 def samples_of(groups: Sequence[Group], task: str, count: int = PER_TASK) -> list[Sample]:
     """Chooses sentences that all groups have translated, evenly spread over the test set.
 
-    The choice depends only on the sentences that they have in common: runs that are reported again,
-    or with other runs, show the same ones as long as their test set is the same.
+    The choice depends only on the sentences that the groups have in common, so reports on the same
+    test set show the same sentences.
 
     Args:
-        groups: the groups; those without translations of the task are passed over.
+        groups: the groups; those without translations of the task are skipped.
         task: name of the task.
-        count: most sentences.
+        count: largest number of sentences.
 
     Returns:
         The sentences in the order of the test set, shorter ones first if it is sorted by length.

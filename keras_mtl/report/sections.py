@@ -1,4 +1,4 @@
-"""The parts of a report's page that are text and tables."""
+"""The text and tables of a report's page."""
 
 from collections.abc import Sequence
 
@@ -11,12 +11,12 @@ from keras_mtl.report.samples import samples_of
 from keras_mtl.report.significance import LEVEL, Comparisons
 from keras_mtl.report.tables import DOWN, UP, Cell, FinalTable, shown_baseline
 
-# Tasks whose sample translations are open; those of more are folded.
+# Largest number of tasks whose sample translations are open; others are folded.
 _OPEN_SAMPLES = 6
 
 
 def tiles(groups: Sequence[Group], tables: Sequence[FinalTable], winners: bool) -> str:
-    """The most important numbers; without winners if the scores do not compare."""
+    """Returns the most important numbers; without winners if the scores are not comparable."""
     found = []
     for place, table in enumerate(tables[:2]):
         if table.rows[-1].name != "mean" or (len(groups) > 1 and not winners):
@@ -54,7 +54,7 @@ def _number(cell: Cell) -> str:
 
 
 def score_table(table: FinalTable, groups: Sequence[Group], first: Group) -> str:
-    """The scores of one metric; of many groups score / baseline is a second table."""
+    """Returns the scores of one metric; for many groups, score / baseline is a second table."""
     sized = any(row.size is not None for row in table.rows)
     header = ["task", *(["training pairs"] if sized else [])]
     if table.has_ratios:
@@ -123,14 +123,15 @@ def how(
         parts.append(
             "The best of each row is bold."
             if winners
-            else "No winner is marked, because these scores do not compare."
+            else "No winner is marked, because these scores are not comparable."
         )
     if any(len(group.runs) > 1 for group in groups):
         parts.append("±: standard deviation over seeds.")
     if tables[0].has_ratios:
         parts.append(
             "Baseline: score of a model trained on only this task, from the configuration; "
-            "it was measured on dev sentences, so score / baseline on test sentences is a guide."
+            "it was measured on dev sentences, so score / baseline on test "
+            "sentences is a rough guide."
         )
     if comparisons:
         parts.append(
@@ -141,12 +142,12 @@ def how(
         )
     if tables[0].partial:
         left_out = page.escape(listed(tables[0].partial))
-        parts.append(f"The mean leaves out {left_out}: some configuration lacks them.")
+        parts.append(f"The mean excludes {left_out}, which some configurations do not have.")
     return " ".join(parts)
 
 
 def signatures(groups: Sequence[Group]) -> str:
-    """How the scores were made, as sacrebleu writes it."""
+    """Returns the signatures of the scores."""
     found = {
         f"{metric_title(metric)}: <code>{page.escape(text)}</code>"
         for group in groups
@@ -157,7 +158,7 @@ def signatures(groups: Sequence[Group]) -> str:
 
 
 def sample_translations(groups: Sequence[Group], tasks: Sequence[str]) -> str:
-    """A few sentences of each task with what each group made of them."""
+    """Returns a few sentences of each task with the translations of each group."""
     found = {task: samples for task in tasks if (samples := samples_of(groups, task))}
     parts = []
     for task, samples in found.items():
@@ -181,7 +182,7 @@ def _line(name: str, text: str) -> str:
 
 
 def runs_table(groups: Sequence[Group]) -> str:
-    """Which runs these are."""
+    """Returns a table of the runs."""
     rows = []
     for place, group in enumerate(groups):
         for run in group.runs:
@@ -198,7 +199,7 @@ def runs_table(groups: Sequence[Group]) -> str:
 
 
 def evaluations_table(groups: Sequence[Group]) -> str:
-    """What was scored, when, by which version and on which machine."""
+    """Returns a table of what was scored, when, by which version and on which machine."""
     rows = []
     for place, group in enumerate(groups):
         for run in group.runs:
@@ -233,7 +234,7 @@ def evaluations_table(groups: Sequence[Group]) -> str:
 
 
 def differences_table(groups: Sequence[Group]) -> str:
-    """The fields in which the configurations differ."""
+    """Returns a table of the fields in which the configurations differ."""
     found = differences([group.runs[0] for group in groups]) if len(groups) > 1 else []
     if not found:
         return ""
@@ -249,6 +250,6 @@ def differences_table(groups: Sequence[Group]) -> str:
 
 
 def list_of(lines: Sequence[str]) -> str:
-    """A list; empty without lines."""
+    """Returns a list; empty without lines."""
     items = "".join(f"<li>{page.escape(line)}</li>" for line in lines)
     return f'<ul class="plain">{items}</ul>' if items else ""

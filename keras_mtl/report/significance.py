@@ -1,4 +1,4 @@
-"""Whether differences between groups of runs are more than chance of the test set."""
+"""Tests whether differences between groups of runs are significant on the test set."""
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -8,17 +8,17 @@ from keras_mtl.report.groups import Group
 from keras_mtl.report.runs import Run
 
 LEVEL = 0.05
-"""p-value below which a difference is called significant."""
+"""The p-value below which a difference is significant."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """A group's runs against those of another, on one task and metric.
+    """A comparison of the runs of two groups on one task and metric.
 
     Attributes:
         p_values: p-value of each pair of runs.
-        above: pairs in which the run is significantly above the other.
-        below: pairs in which it is significantly below.
+        above: number of pairs in which the run is significantly above the other run.
+        below: number of pairs in which it is significantly below.
     """
 
     p_values: tuple[float, ...]
@@ -27,7 +27,7 @@ class Comparison:
 
 
 Comparisons = dict[tuple[str, str, str], Comparison]
-"""By label of the group, task and metric."""
+"""{(label of the group, task, metric): comparison}."""
 
 
 def compare_groups(
@@ -37,7 +37,7 @@ def compare_groups(
     samples: int = 1000,
     log: Callable[[str], None] | None = None,
 ) -> tuple[Comparisons, list[str]]:
-    """Tests every group against one of them, seed by seed.
+    """Tests every group against one of them, for each seed.
 
     Runs of one seed are paired (or, if no seed is common, the first with the first, and so on).
     Each pair is tested separately, because the sentences of a test set that several seeds have
@@ -45,13 +45,14 @@ def compare_groups(
 
     Args:
         groups: all groups.
-        baseline: the one to compare with.
-        tasks: what is compared.
-        samples: bootstrap resamples.
-        log: gets a line before each task of each run of the baseline; it may take minutes.
+        baseline: the group to compare with.
+        tasks: names of the tasks to compare.
+        samples: number of bootstrap resamples.
+        log: function that is called with a line before each task of each run of the baseline,
+            because a test may take minutes.
 
     Returns:
-        Comparisons, and notes on what could not be compared.
+        The comparisons, and notes on runs that could not be compared.
 
     Reference: see `keras_mtl.evaluation.significance.paired_bootstrap`.
     """
@@ -85,8 +86,8 @@ def _opponents(
     Args:
         left: run of the baseline.
         task: name of the task.
-        pairs: runs of the baseline with those of a group, by the group's label.
-        notes: receives a sentence for each run that was tested on other sentences.
+        pairs: pairs of runs of the baseline and of a group, by the label of the group.
+        notes: list to which a sentence is appended for each run that was tested on other sentences.
     """
     opponents = []
     for label, members in pairs.items():
@@ -100,7 +101,7 @@ def _opponents(
             else:
                 notes.append(
                     f"{right.directory} and {left.directory} were tested on different "
-                    f"sentences of {task}: not compared"
+                    f"sentences of {task}, so they are not compared"
                 )
     return opponents
 
@@ -119,7 +120,7 @@ def _same_test_set(left: Run, right: Run, task: str) -> bool:
 def _test(
     left: Run, opponents: Sequence[tuple[str, Run]], task: str, samples: int
 ) -> Iterator[tuple[str, str, tuple[float, float]]]:
-    """Yields label, metric, (difference to `left`, p) for each opponent, a label and a run."""
+    """Yields (label, metric, (difference to `left`, p)) for each opponent."""
     if not opponents:
         return
     baseline, *others = (

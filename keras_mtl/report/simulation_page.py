@@ -26,8 +26,8 @@ def write_simulation_page(
 
     Args:
         path: the file.
-        played: what came of each schedule.
-        notes: how the numbers were made.
+        played: the result of each schedule.
+        notes: how the numbers were computed.
 
     Returns:
         The path.

@@ -1,4 +1,4 @@
-"""The final table: what every group reached on every task, as rows for a page and for Markdown."""
+"""The final table: the score of every group on every task, for a page and for Markdown."""
 
 import dataclasses
 import functools
@@ -11,18 +11,18 @@ from keras_mtl.report.significance import Comparison, Comparisons
 
 UP, DOWN = "▲", "▼"
 MOST_INSIDE = 4
-"""Most groups whose score / baseline stands next to their scores."""
+"""Largest number of groups for which score / baseline is shown next to the scores."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
-    """What a group reached on a task.
+    """The score of a group on a task.
 
     Attributes:
-        value: over its seeds; None when it was not evaluated on the task.
-        comparison: with the group that all are compared with; None when there is none.
-        best: no group has a higher mean.
-        decimals: that are written.
+        value: score over its seeds; None if it was not evaluated on the task.
+        comparison: comparison with the baseline group; None if there is none.
+        best: whether no group has a higher mean.
+        decimals: number of decimals to write.
         ratio: score / baseline over its seeds; None without a baseline.
     """
 
@@ -34,7 +34,7 @@ class Cell:
 
     @property
     def number(self) -> str:
-        """`54.8 ± 0.4`; with the spread only if there are several seeds."""
+        """Returns text such as `54.8 ± 0.4`; with the spread only if there are several seeds."""
         if self.value is None:
             return "–"
         text = f"{self.value.mean:.{self.decimals}f}"
@@ -43,12 +43,12 @@ class Cell:
 
     @property
     def shown_ratio(self) -> str:
-        """`0.87`, or a dash without a baseline."""
+        """Returns text such as `0.87`, or a dash without a baseline."""
         return "–" if self.ratio is None else f"{self.ratio.mean:.2f}"
 
     @property
     def signs(self) -> str:
-        """`▲2/3`: significantly above in two of three pairs of runs; empty if in none."""
+        """Returns text such as `▲2/3`: significantly above in two of three pairs of runs."""
         if self.comparison is None:
             return ""
         total = len(self.comparison.p_values)
@@ -63,10 +63,10 @@ class Row:
 
     Attributes:
         name: name of the task.
-        size: training pairs; None when not known.
+        size: number of training pairs; None if it is not known.
         baseline: score of a model trained on only this task; None if it is not known, differs
             between groups, or is of another metric.
-        cells: one for each group.
+        cells: a cell for each group.
     """
 
     name: str
@@ -80,9 +80,9 @@ class FinalTable:
     """Scores of one metric.
 
     Attributes:
-        metric: its name.
+        metric: name of the metric.
         labels: labels of the groups.
-        rows: a task each; the last is the mean over the tasks that all groups have.
+        rows: a row for each task, and last the mean over the tasks that all groups have.
         partial: tasks that the mean leaves out, because some group does not have them.
     """
 
@@ -93,12 +93,12 @@ class FinalTable:
 
     @property
     def has_ratios(self) -> bool:
-        """Whether a task has a baseline in the unit of this metric."""
+        """Whether any task has a baseline in the unit of this metric."""
         return any(cell.ratio for row in self.rows for cell in row.cells)
 
     @property
     def ratios_inside(self) -> bool:
-        """Whether score / baseline stands next to the scores; of many groups it is a table."""
+        """Whether score / baseline is shown next to the scores instead of in a separate table."""
         return self.has_ratios and len(self.labels) <= MOST_INSIDE
 
 
@@ -110,18 +110,18 @@ def final_table(
     comparisons: Comparisons,
     mark_best: bool = True,
 ) -> FinalTable | None:
-    """Puts the test scores together.
+    """Returns the table of test scores of a metric.
 
     Args:
         groups: the groups.
         tasks: the tasks, in the order of the rows.
         metric: name of the metric.
-        sizes: training pairs by task.
-        comparisons: what significance tests found.
-        mark_best: whether the best score of a row is marked; False if scores do not compare.
+        sizes: number of training pairs by task.
+        comparisons: results of significance tests.
+        mark_best: whether to mark the best score of a row; False if scores are not comparable.
 
     Returns:
-        The table; None when no group was tested by this metric.
+        The table; None if no group was scored by this metric.
     """
     evaluated = [task for task in tasks if any(group.test(metric, task) for group in groups)]
     if not evaluated:
@@ -176,7 +176,7 @@ def _mean_ratio(group: Group, metric: str, tasks: Sequence[str]) -> Mean | None:
 
 
 def _ratio(run: Run, metric: str, tasks: Sequence[str]) -> float | None:
-    """Mean of score / baseline over tasks; None if one of them lacks a score or a baseline."""
+    """Returns the mean of score / baseline over tasks; None if a score or baseline is missing."""
     scores = run.test.get(metric, {})
     if metric != run.metric or not tasks:
         return None
@@ -198,7 +198,7 @@ def _baseline(groups: Sequence[Group], metric: str, task: str) -> float | None:
 
 
 def to_markdown(table: FinalTable) -> str:
-    """The table in Markdown; the best of each row is bold."""
+    """Returns the table in Markdown; the best score of each row is bold."""
     header = ["task", "training pairs"]
     if table.has_ratios:
         header.append("baseline")
@@ -227,7 +227,7 @@ def to_markdown(table: FinalTable) -> str:
 
 
 def shown_baseline(row: Row) -> str:
-    """`79.4`, a dash if it is not known, nothing for the mean."""
+    """Returns text such as `79.4`; a dash if it is not known, and nothing for the mean."""
     if row.baseline is None:
         return "" if row.name == "mean" else "–"
     return f"{row.baseline:.1f}" if row.baseline >= 10 else f"{row.baseline:.2f}"

@@ -1,4 +1,4 @@
-"""Writes the report of some runs: a page, pictures and a table, in one directory."""
+"""Writes the report of runs: a page, pictures and a table in one directory."""
 
 import dataclasses
 import os
@@ -35,21 +35,21 @@ def write_report(
     """Writes `index.html`, `table.md` and PNGs.
 
     Args:
-        runs: what is compared; runs that differ only by their seed are one configuration.
-        output: the directory; created if it is missing.
-        baseline: label of the group that all others are tested against; None is the first.
-        samples: bootstrap resamples of a test; 0 leaves the tests out.
-        title: title of the page; empty chooses one that fits the runs.
-        log: gets lines on the progress of the tests.
-        split: which evaluation the runs were read with.
-        made: when and by what the report is made, for its end; without it the same runs give the
-            same bytes.
+        runs: the runs; those that differ only in their seed are one configuration.
+        output: the directory; it is created if it is missing.
+        baseline: label of the group that all others are tested against; None means the first.
+        samples: number of bootstrap resamples of a test; 0 skips the tests.
+        title: title of the page; if empty, it is derived from the runs.
+        log: function that is called with lines on the progress of the tests.
+        split: the evaluation that the runs were read with, `test` or `dev`.
+        made: footer with the time and the program version; without it the same runs give the same
+            bytes.
 
     Returns:
-        Path of the page, and the tables in Markdown.
+        The path of the page, and the tables in Markdown.
 
     Raises:
-        ConfigError: no run, or no group has the label.
+        ConfigError: there are no runs, or no group has the label.
     """
     if not runs:
         raise ConfigError("nothing to report; give the model_dir of at least one run")
@@ -89,18 +89,18 @@ def write_report(
 
 @dataclasses.dataclass(frozen=True)
 class _Findings:
-    """What a report compares, and what came of it.
+    """The content of a report.
 
     Attributes:
-        groups: runs of one configuration each.
+        groups: the groups, each with the runs of one configuration.
         first: the group that all others are tested against.
-        tasks: all tasks; of many, the largest first.
-        sizes: training pairs by task, as far as they are known.
-        check: whether the scores compare.
-        comparisons: outcomes of the significance tests.
-        samples: bootstrap resamples of a test.
-        tables: scores of each metric, the one that drove the schedules first.
-        notes: what is missing or damaged, a sentence each.
+        tasks: all tasks; if there are many, the largest first.
+        sizes: number of training pairs by task, if known.
+        check: the reasons why scores are not comparable.
+        comparisons: results of the significance tests.
+        samples: number of bootstrap resamples of a test.
+        tables: scores of each metric; the metric that drove the schedules comes first.
+        notes: a sentence for everything that is missing or damaged.
         split: the evaluation that the runs were read with.
     """
 
@@ -123,7 +123,7 @@ def _compare(
     split: str,
     log: Callable[[str], None] | None,
 ) -> _Findings:
-    """Checks whether the scores compare, tests their differences, and makes the tables."""
+    """Checks whether scores are comparable, tests their differences, and makes the tables."""
     first = _baseline(groups, baseline)
     tasks = task_names(groups)
     sizes = sizes_of(groups)
@@ -132,7 +132,7 @@ def _compare(
     check = comparability.check(groups, tasks, split)
     notes = _notes(groups, tasks)
     comparisons: Comparisons = {}
-    # If scores do not compare, no test says which is better.
+    # If scores are not comparable, no test can say which is better.
     if samples and len(groups) > 1 and check.compares:
         comparisons, not_compared = compare_groups(groups, first, tasks, samples, log)
         notes += not_compared
@@ -148,7 +148,7 @@ def _draw(found: _Findings, directory: Path) -> tuple[str, dict[str, list[panels
     """Draws the charts and writes each kind as a PNG.
 
     Returns:
-        What the score curves show, and the panels by kind.
+        The label of the score curves, and the panels by kind.
     """
     groups, tasks = found.groups, found.tasks
     final = None
@@ -171,7 +171,7 @@ def _draw(found: _Findings, directory: Path) -> tuple[str, dict[str, list[panels
 
 
 def _score_section(found: _Findings) -> str:
-    """The tables of scores, that of the driving metric first; signatures only if there are none."""
+    """Returns the tables of scores, the driving metric first; signatures if there are none."""
     groups, first, tables = found.groups, found.first, found.tables
     if not tables:
         return page.section("", sections.signatures(groups))
@@ -246,12 +246,12 @@ def _subtitle(runs: Sequence[Run], groups: Sequence[Group], tasks: Sequence[str]
 
 def _warning_title(groups: Sequence[Group]) -> str:
     if len(groups) > 1:
-        return "These scores do not compare, and no winner is marked"
+        return "These scores are not comparable, so no winner is marked"
     return "These scores are not the final ones of the whole test set"
 
 
 def _notes(groups: Sequence[Group], tasks: Sequence[str]) -> list[str]:
-    """What is missing or damaged, a sentence each."""
+    """Returns a sentence for everything that is missing or damaged."""
     runs = [run for group in groups for run in group.runs]
     notes = [f"{run.directory}: {note}" for run in runs for note in run.notes]
     for group in groups:
@@ -260,7 +260,7 @@ def _notes(groups: Sequence[Group], tasks: Sequence[str]) -> list[str]:
             notes.append(f"{group.label} does not have {listed(missing)}")
     if any(run.ratios for run in runs):
         notes += [
-            f"{group.label} has no baselines: it is not among the curves of score / baseline"
+            f"{group.label} has no baselines, so it has no curve of score / baseline"
             for group in groups
             if not any(run.ratios for run in group.runs) and any(run.scores for run in group.runs)
         ]
@@ -271,8 +271,8 @@ def _notes(groups: Sequence[Group], tasks: Sequence[str]) -> list[str]:
     ]
     if differing:
         notes.append(
-            f"the configurations have different baselines of {listed(differing)}: score / baseline "
-            "does not compare between them"
+            f"the configurations have different baselines of {listed(differing)}, so score / "
+            "baseline is not comparable between them"
         )
     return notes
 
@@ -282,7 +282,7 @@ def _baseline(groups: Sequence[Group], label: str | None) -> Group:
         return groups[0]
     labels = [group.label for group in groups]
     for group in groups:
-        # A label, or the directory of one of its runs.
+        # The label, or the directory of a run of the group.
         if label == group.label or Path(label) in [run.directory for run in group.runs]:
             return group
     raise ConfigError(
@@ -292,7 +292,7 @@ def _baseline(groups: Sequence[Group], label: str | None) -> Group:
 
 
 def _metrics(groups: Sequence[Group]) -> list[str]:
-    """Metrics of the tests, the one that drove the schedules first."""
+    """Returns the metrics of the tests; the metric that drove the schedules comes first."""
     runs = [run for group in groups for run in group.runs]
     found = {metric: None for run in runs for metric in run.test}
     driving = next((run.metric for run in runs if run.metric in found), "")
@@ -325,5 +325,5 @@ def _markdown_table(table: FinalTable, found: _Findings) -> str:
             f"p < {LEVEL:g}).\n"
         )
     if table.partial:
-        lines.append(f"The mean leaves out {listed(table.partial)}: some group lacks them.\n")
+        lines.append(f"The mean excludes {listed(table.partial)}, which some groups do not have.\n")
     return "\n".join(lines)

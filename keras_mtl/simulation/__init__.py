@@ -1,7 +1,7 @@
-"""Plays schedules on learning curves, so that their parameters can be chosen before training.
+"""Simulates schedules on learning curves, to choose their parameters before training.
 
-Plain NumPy. `simulate` plays one schedule; `PowerLawCurves` and `RecordedCurves` say how tasks
-learn.
+The package uses only NumPy. `simulate` plays one schedule; `PowerLawCurves` and `RecordedCurves`
+model how tasks learn.
 """
 
 from keras_mtl.simulation.curves import Curves, CurveSettings, PowerLawCurves

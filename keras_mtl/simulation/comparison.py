@@ -1,4 +1,4 @@
-"""Several schedules on the same curves: read from text, played, put into tables and plain data."""
+"""Plays several schedules on the same curves, and writes tables and plain data of the results."""
 
 import contextlib
 import dataclasses
@@ -16,12 +16,12 @@ from keras_mtl.simulation.player import PlaySettings, Simulation, simulate
 
 MOST_TASKS_IN_TABLE = 20
 _GROUPS = ("large", "medium", "small")
-# Where a baseline that was not given comes from: its mark in a table, and what the mark means.
+# Marks in a table of baselines that were not given, and what they mean.
 _MARKS = {
     MODELED: (
         "*",
-        "modeled, not measured: no baseline is given for this task, so the learning curve says "
-        "what a model trained on only this task would reach",
+        "modeled, not measured: no baseline is given for this task, so the learning curve gives "
+        "the score that a model trained on only this task would reach",
     ),
     RECORDED: ("†", "the best score of the recorded run: no baseline is given for this task"),
 }
@@ -32,9 +32,9 @@ class ScheduleSpec:
     """A schedule to play.
 
     Attributes:
-        label: what tables and pictures call it.
-        name: registered name.
-        parameters: its parameters.
+        label: name in tables and pictures.
+        name: registered name of the schedule.
+        parameters: parameters of the schedule.
     """
 
     label: str
@@ -44,13 +44,13 @@ class ScheduleSpec:
 
 @dataclasses.dataclass(frozen=True)
 class Played:
-    """A schedule and what came of it.
+    """A schedule and the result of its simulation.
 
     Attributes:
-        spec: the schedule as it was asked for.
+        spec: specification of the schedule.
         schedule: the schedule.
-        simulation: what came of it.
-        baseline_sources: where the baseline of each task comes from; see `Curves`.
+        simulation: the result.
+        baseline_sources: source of each task's baseline; see `Curves`.
     """
 
     spec: ScheduleSpec
@@ -63,7 +63,7 @@ def parse_schedule(text: str) -> ScheduleSpec:
     """Reads `NAME`, `NAME:key=value,key=value` or a YAML mapping.
 
     Raises:
-        ConfigError: it is none of them.
+        ConfigError: the text is none of these.
     """
     text = text.strip()
     if text.startswith("{"):
@@ -88,10 +88,10 @@ def parse_schedule(text: str) -> ScheduleSpec:
 
 
 def schedule_of(entry: Any) -> ScheduleSpec:
-    """Reads `{name, parameters, label}`, or only a name.
+    """Reads a schedule from `{name, parameters, label}` or from a name.
 
     Raises:
-        ConfigError: it is something else.
+        ConfigError: the entry is something else.
     """
     if isinstance(entry, str):
         return parse_schedule(entry)
@@ -100,20 +100,24 @@ def schedule_of(entry: Any) -> ScheduleSpec:
     }:
         raise ConfigError(
             f"schedule {entry!r}: write {{name: inverse_ratio, parameters: {{alpha: 5}}, label: "
-            "mine}, of which parameters and label may be left out"
+            "mine}, where parameters and label are optional"
         )
     parameters = entry.get("parameters") or {}
     if not isinstance(parameters, Mapping):
-        raise ConfigError(f"schedule {entry['name']!r}: parameters = {parameters!r} is no mapping")
+        raise ConfigError(
+            f"schedule {entry['name']!r}: parameters = {parameters!r} must be a mapping"
+        )
     label = entry.get("label") or default_label(str(entry["name"]), parameters)
     return ScheduleSpec(str(label), str(entry["name"]), dict(parameters))
 
 
 def default_label(name: str, parameters: Mapping[str, Any]) -> str:
-    """`inverse_ratio alpha=5 ema=0.5`, `temperature 5`; nested parameters are left out."""
+    """Returns a label such as `inverse_ratio alpha=5` or `temperature 5`, without nested values."""
     shown = {k: v for k, v in parameters.items() if isinstance(v, int | float | str)}
-    with contextlib.suppress(ConfigError):  # An unknown schedule is reported when it is made.
-        own = parameters_of(name).get(name)  # What a schedule is named after is always shown.
+    with contextlib.suppress(ConfigError):  # An unknown schedule is reported when it is created.
+        own = parameters_of(name).get(
+            name
+        )  # The parameter that gave the schedule its name is always shown.
         if own is not None and isinstance(own.default, int | float):
             shown.setdefault(name, f"{own.default:g}")
     first = f"{name} {shown.pop(name)}" if name in shown else name
@@ -126,12 +130,14 @@ def play_all(
     """Plays every schedule on the same curves.
 
     Raises:
-        ConfigError: a schedule cannot be made, or two have one label.
+        ConfigError: a schedule cannot be created, or two have the same label.
     """
     labels = [spec.label for spec in specs]
     for label in labels:
         if labels.count(label) > 1:
-            raise ConfigError(f"two schedules are called {label!r}; give one of them a label")
+            raise ConfigError(
+                f"two schedules have the label {label!r}; give one of them another label"
+            )
     schedules = [create(spec.name, curves.tasks, **spec.parameters) for spec in specs]
     sources = curves.baseline_sources or (GIVEN,) * len(curves.tasks)
     return [
@@ -141,7 +147,7 @@ def play_all(
 
 
 def size_groups(tasks: Sequence[TaskInfo]) -> dict[str, np.ndarray]:
-    """Thirds of the tasks by size, largest first: {"large": int64[...], ...}; one task is large."""
+    """Returns thirds of the tasks by size: {"large": int64[...], ...}; a single task is large."""
     order = np.argsort([-task.size for task in tasks], kind="stable")
     parts = np.array_split(order, min(len(_GROUPS), len(order)))
     names = _GROUPS if len(parts) == 3 else ("large", "small")[: len(parts)]
@@ -153,7 +159,7 @@ Table = tuple[list[str], list[list[str]]]
 
 
 def group_tables(played: Sequence[Played]) -> dict[str, Table]:
-    """By title: tables with a schedule a row, of the end of training and by size of task."""
+    """Returns {title: table} of the end of training by size of task, a row per schedule."""
     tasks = played[0].schedule.tasks
     groups = size_groups(tasks)
     reached, given = [], []
@@ -179,17 +185,17 @@ def group_tables(played: Sequence[Played]) -> dict[str, Table]:
 
 
 def baseline_table(played: Sequence[Played]) -> Table:
-    """A task a row: its examples and its baseline, with a mark if it was not measured."""
+    """Returns a table of examples and baselines, a row per task; a mark means not measured."""
     rows = []
     marked = any(mark for mark in map(_mark, played[0].baseline_sources))
     for task, source in zip(played[0].schedule.tasks, played[0].baseline_sources, strict=True):
-        mark = _mark(source) or (" " if marked else "")  # Numbers stay below each other.
+        mark = _mark(source) or (" " if marked else "")  # Keeps the numbers aligned.
         rows.append([task.name, f"{task.size:,}", f"{task.baseline:.1f}{mark}"])
     return ["task", "examples", "baseline"], rows
 
 
 def baseline_notes(played: Sequence[Played]) -> list[str]:
-    """What the marks of `baseline_table` mean; empty without marks."""
+    """Returns the meaning of the marks in `baseline_table`; empty without marks."""
     return [
         f"{mark} {text}"
         for source, (mark, text) in _MARKS.items()
@@ -198,7 +204,7 @@ def baseline_notes(played: Sequence[Played]) -> list[str]:
 
 
 def task_tables(played: Sequence[Played]) -> dict[str, Table]:
-    """By title: tables with a task a row and a schedule a column."""
+    """Returns {title: table} with a row per task and a column per schedule."""
     simulations = [item.simulation for item in played]
     shares = [shares_of(simulation) for simulation in simulations]
     header = ["task", *(item.spec.label for item in played)]
@@ -224,13 +230,13 @@ def _mark(source: str) -> str:
 
 
 def shares_of(simulation: Simulation) -> np.ndarray:
-    """Share of the batches that each task had, float64[N]."""
+    """Returns the share of the batches of each task, float64[N]."""
     batches = simulation.batches[-1]
     return batches / max(1.0, batches.sum())
 
 
 def as_data(played: Sequence[Played]) -> dict[str, Any]:
-    """Everything as plain data for JSON."""
+    """Returns all results as plain data for JSON."""
     tasks = played[0].schedule.tasks
     return {
         "tasks": [
@@ -260,7 +266,7 @@ def as_data(played: Sequence[Played]) -> dict[str, Any]:
 
 
 def _split(text: str) -> list[str]:
-    """Splits at commas that stand in no bracket."""
+    """Splits at commas that are not inside brackets."""
     parts, depth, start = [], 0, 0
     for place, letter in enumerate(text):
         depth += (letter in "[{(") - (letter in "]})")

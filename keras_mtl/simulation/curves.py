@@ -1,4 +1,4 @@
-"""How tasks learn: scores and losses from what has been drawn of each task."""
+"""Learning curves: scores and losses of tasks from the examples drawn so far."""
 
 import abc
 import dataclasses
@@ -10,38 +10,40 @@ import numpy as np
 from keras_mtl.errors import ConfigError
 from keras_mtl.schedules import TaskInfo
 
-# Loss per token before and after training, in nats: the logarithm of a vocabulary of some thousand,
-# and what good translation models reach. Only schedules that learn from losses see them.
+# Loss per token before and after training, in nats: the logarithm of a vocabulary of a few thousand
+# tokens, and the loss of good translation models. Only schedules that learn from losses use them.
 _FIRST_LOSS = 8.0
 _LAST_LOSS = 1.0
 
 
 @dataclasses.dataclass(frozen=True)
 class CurveSettings:
-    """Of a modeled learning curve.
+    """Parameters of a modeled learning curve.
 
-    With y_i the examples of task i that taught something new, plus `transfer` times those of the
-    other tasks, and s_i its recent share of the updates, a task has come
+    Let y_i be the number of useful examples of task i plus `transfer` times those of the other
+    tasks, and s_i the recent share of the task in the updates. Then the fraction of the goal that
+    the task has reached is
 
         (1 - (1 + y_i / onset)^-exponent) s_i^interference (1 + f) s_i / (s_i + f)
 
-    of its way, where f = forgetting / N.
+    with f = forgetting / N.
 
     Attributes:
-        exponent: of the power law, > 0.
-        onset: examples at which the curve bends, > 0.
-        transfer: what an example of another task is worth, in [0, 1].
-        interference: power of the share of the model's capacity that a task gets, >= 0.
-        forgetting: recent share, in parts of an even one, at which half of a task is forgotten; >=
-            0.
+        exponent: exponent of the power law, > 0.
+        onset: number of examples at which the curve bends, > 0.
+        transfer: value of an example of another task, in [0, 1].
+        interference: exponent of the share of the model's capacity that a task gets, >= 0.
+        forgetting: recent share, relative to an even share, at which half of a task is forgotten,
+            >= 0.
         repeats: passes over the data after which a repeat is worth 1/e of a new example, > 0.
-        memory: steps over which the recent share is counted; 0 takes a twentieth of all steps.
+        memory: number of steps of the recent share; 0 means a twentieth of all steps.
 
-    The defaults of the first three are those at which the model repeats the baselines that were
-    measured for `configs/demo.yaml`. That of `repeats`, and the form 1 + R (1 - exp(-passes / R)),
-    is from Muennighoff et al. 2023, "Scaling data-constrained language models", arXiv 2305.16264;
-    a power law with a capacity that follows the share is the form of Fernandes et al. 2023,
-    "Scaling laws for multilingual neural machine translation", arXiv 2302.09650.
+    With the defaults of the first three parameters the model reproduces the baselines that were
+    measured for `configs/demo.yaml`. The default of `repeats`, and the form
+    1 + R (1 - exp(-passes / R)), are from Muennighoff et al. 2023, "Scaling data-constrained
+    language models", arXiv 2305.16264. A power law with a capacity that follows the share is the
+    form of Fernandes et al. 2023, "Scaling laws for multilingual neural machine translation",
+    arXiv 2302.09650.
 
     Raises:
         ConfigError: a value is out of range.
@@ -76,11 +78,11 @@ class CurveSettings:
                 )
 
     def useful(self, seen: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-        """What the examples that were drawn are worth in new ones.
+        """Returns the value of the drawn examples, in numbers of new examples.
 
         Args:
-            seen: float64[N], examples drawn, repeats counted.
-            sizes: float64[N], examples there are.
+            seen: float64[N], numbers of drawn examples, including repeats.
+            sizes: float64[N], numbers of examples of the tasks.
 
         Returns:
             float64[N], at most sizes * (1 + repeats).
@@ -90,7 +92,7 @@ class CurveSettings:
         return np.where(sizes > 0, np.minimum(seen, sizes) + sizes * more, 0.0)
 
     def retained(self, share: np.ndarray) -> np.ndarray:
-        """The part of what was learned that tasks of these recent shares keep, float64[N]."""
+        """Returns the fraction of its learning that each task retains, float64[N]."""
         f = self.forgetting / len(share)
         kept = np.where(share > 0, (1 + f) * share / np.maximum(share + f, 1e-300), float(f == 0))
         return kept * share**self.interference
@@ -100,15 +102,14 @@ GIVEN, MODELED, RECORDED = "given", "modeled", "recorded"
 
 
 class Curves(abc.ABC):
-    """What a simulation needs to know of tasks.
+    """Base class of learning curves.
 
     Attributes:
         tasks: the tasks, each with a baseline.
-        baseline_sources: where the baseline of each task comes from: `given` by the user, who has
-            measured it; `modeled` by the curve; `recorded`, the best score of the recorded run.
-            Empty if all are given.
+        baseline_sources: source of each task's baseline: `given` by the user, `modeled` by the
+            curve, or `recorded`, the best score of the recorded run. Empty if all are given.
         higher_is_better: direction of the scores.
-        settings: how repeats, other tasks and the recent share act.
+        settings: effects of repeats, other tasks and recent shares.
     """
 
     tasks: tuple[TaskInfo, ...]
@@ -118,7 +119,7 @@ class Curves(abc.ABC):
 
     @abc.abstractmethod
     def scores(self, learned: np.ndarray, share: np.ndarray) -> np.ndarray:
-        """Validation scores in the unit of the baselines.
+        """Returns validation scores in the unit of the baselines.
 
         Args:
             learned: float64[N], see `CurveSettings.useful`.
@@ -130,29 +131,29 @@ class Curves(abc.ABC):
 
     @abc.abstractmethod
     def losses(self, learned: np.ndarray, share: np.ndarray) -> np.ndarray:
-        """Training loss per token in nats, float64[N]; arguments as for `scores`."""
+        """Returns the training loss per token in nats, float64[N]; arguments as for `scores`."""
 
     def held(self, learned: np.ndarray) -> np.ndarray:
-        """Whether a curve is used beyond its last known point, bool[N]."""
+        """Returns whether each curve is used beyond its last known point, bool[N]."""
         return np.zeros(len(learned), bool)
 
 
 class PowerLawCurves(Curves):
     """A power law for each task.
 
-    A model that is trained on only one task reaches its baseline in exactly `alone_steps` steps.
-    The baseline of a task that has none is modeled: the score in `alone_steps` steps on a curve
-    that ends at 100 (or, if lower is better, at 1 nat).
+    A model trained on only one task reaches its baseline in exactly `alone_steps` steps. If a task
+    has no baseline, it is modeled: the score after `alone_steps` steps on a curve that ends at 100
+    (or, if lower is better, at 1 nat).
 
     Args:
         tasks: the tasks.
-        rows: float64[N], examples of a batch.
-        alone_steps: steps in which the baselines are reached.
-        settings: of the curve.
+        rows: float64[N], number of examples of a batch.
+        alone_steps: number of steps in which the baselines are reached.
+        settings: parameters of the curve.
         higher_is_better: False for log-perplexity.
 
     Raises:
-        ConfigError: a task has no examples, and so no baseline can be made for it.
+        ConfigError: a task has no examples, so it cannot be simulated.
     """
 
     def __init__(
@@ -168,7 +169,9 @@ class PowerLawCurves(Curves):
         sizes = np.array([task.size for task in tasks], np.float64)
         for task in tasks:
             if task.size < 1:
-                raise ConfigError(f"task {task.name!r} has no examples to simulate with")
+                raise ConfigError(
+                    f"task {task.name!r} has no examples to simulate with; give its size"
+                )
         single = self.settings.useful(alone_steps * np.asarray(rows, np.float64), sizes)
         way = self._way(single)  # without other tasks, its share is 1 and all is retained
         given = np.array([math.nan if t.baseline is None else t.baseline for t in tasks])
@@ -176,7 +179,7 @@ class PowerLawCurves(Curves):
             self._goal = np.where(np.isnan(given), 100.0, given / way)
             baselines = self._goal * way
         else:
-            # Where a low baseline cannot be had on this way, the goal is a perfect model.
+            # If a low baseline cannot be reached in this way, the goal is a perfect model.
             goal = np.maximum((given - _FIRST_LOSS * (1 - way)) / way, 0.0)
             self._goal = np.where(np.isnan(given), _LAST_LOSS, goal)
             baselines = np.where(np.isnan(given), _FIRST_LOSS + way * (1 - _FIRST_LOSS), given)
@@ -187,14 +190,14 @@ class PowerLawCurves(Curves):
         )
 
     def scores(self, learned: np.ndarray, share: np.ndarray) -> np.ndarray:
-        """The goal times the way, or from the first loss down to the goal."""
+        """Returns the reached fraction of the goal; for losses, from the first loss to the goal."""
         way = self._way(self._shared(learned)) * self.settings.retained(share)
         if self.higher_is_better:
             return self._goal * way
         return _FIRST_LOSS + way * (self._goal - _FIRST_LOSS)
 
     def losses(self, learned: np.ndarray, share: np.ndarray) -> np.ndarray:
-        """From the first loss to the last along the same way."""
+        """Returns losses between the first and the last one, by the same fraction."""
         way = self._way(self._shared(learned)) * self.settings.retained(share)
         last = _LAST_LOSS if self.higher_is_better else self._goal
         return _FIRST_LOSS + way * (last - _FIRST_LOSS)

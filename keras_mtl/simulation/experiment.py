@@ -1,4 +1,4 @@
-"""What a simulation takes from an experiment, without loading TensorFlow."""
+"""Reads the parts of an experiment that a simulation needs, without TensorFlow."""
 
 import dataclasses
 import math
@@ -20,19 +20,19 @@ from keras_mtl.schedules import TaskInfo
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-    """What is simulated.
+    """The experiment that is simulated.
 
     Attributes:
-        tasks: the tasks; baselines where they are known.
-        rows: float64[N], examples of a batch of each task.
-        rows_known: whether `rows` comes from prepared data; else sentences are taken to be half as
-            long as the longest.
-        schedule: name and parameters of the experiment's own schedule.
-        steps: updates.
-        interval: updates between validations.
-        batches_per_step: batches of an update.
-        metric: of validation.
-        mixed: whether batches are mixed, and a run therefore counts examples.
+        tasks: the tasks, with the known baselines.
+        rows: float64[N], number of examples of a batch of each task.
+        rows_known: whether `rows` comes from prepared data; if not, sentences are assumed to be
+            half as long as the longest.
+        schedule: name and parameters of the experiment's schedule.
+        steps: number of updates.
+        interval: number of updates between validations.
+        batches_per_step: number of batches of an update.
+        metric: metric of validation.
+        mixed: whether batches are mixed, so that a run counts examples.
     """
 
     tasks: tuple[TaskInfo, ...]
@@ -51,11 +51,11 @@ def read_experiment(
     model_dir: str | os.PathLike[str] | None = None,
     tasks_file: str | os.PathLike[str] | None = None,
 ) -> Experiment:
-    """Reads what a simulation needs.
+    """Reads the experiment to simulate.
 
     Args:
-        config_files: YAML files, each over the one before; none takes the model directory's
-            `params.yaml`, if there is one.
+        config_files: YAML files; each overrides those before it. If there are none, the
+            `params.yaml` of the model directory is used, if it exists.
         model_dir: directory of a run, for its configuration and its prepared data.
         tasks_file: YAML or JSON list of `{name, size, baseline}` instead of the experiment's
             tasks.
@@ -64,7 +64,7 @@ def read_experiment(
         The experiment. Sizes are those of the prepared data, else each task's `max_pairs`.
 
     Raises:
-        ConfigError: no tasks, a size is not known, or the configuration is wrong.
+        ConfigError: there are no tasks, a size is not known, or the configuration is wrong.
     """
     given = list(config_files)
     if not given and model_dir and (Path(model_dir) / PARAMS_FILE).exists():
@@ -117,14 +117,14 @@ def _configured_tasks(config: ExperimentConfig, prepared: Mapping[str, Any]) -> 
 def _listed_tasks(path: str | os.PathLike[str]) -> list[TaskInfo]:
     entries = load_yaml(path)
     if not isinstance(entries, list):
-        raise ConfigError(f"{path}: a list of {{name, size, baseline}} is expected")
+        raise ConfigError(f"{path}: expected a list of {{name, size, baseline}}")
     result = []
     for index, entry in enumerate(entries):
         fields = set(entry) if isinstance(entry, Mapping) else set()
         if not {"name", "size"} <= fields <= {"name", "size", "baseline"}:
             raise ConfigError(
                 f"{path}: entry {index + 1} is {entry!r}; write {{name: en-fr, size: 12000, "
-                "baseline: 40.1}, of which the baseline may be left out"
+                "baseline: 40.1}, where the baseline is optional"
             )
         result.append(_task(str(entry["name"]), entry["size"], entry.get("baseline")))
     return result
@@ -142,13 +142,13 @@ def _task(name: str, size: Any, baseline: Any) -> TaskInfo:
 def _rows(
     tasks: Sequence[TaskInfo], prepared: Mapping[str, Any], data: DataConfig
 ) -> tuple[np.ndarray, bool]:
-    """Examples of a batch, float64[N], and whether they come from the data."""
+    """Returns the examples of a batch, float64[N], and whether they come from the data."""
     known = all(task.name in prepared for task in tasks)
     lengths = []
     for task in tasks:
         found = prepared.get(task.name)
         if known and found and found["train_size"]:
-            # The longer side, with its tag and end of sentence, decides the shape.
+            # The longer side, with tag and end of sentence, determines the shape.
             tokens = max(found["source_tokens"], found["target_tokens"])
             lengths.append(tokens / found["train_size"] + 2)
         else:
@@ -157,14 +157,16 @@ def _rows(
 
 
 def recorded_events(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
-    """The events of a recorded run; see `keras_mtl.events.read_events`.
+    """Returns the events of a recorded run; see `keras_mtl.events.read_events`.
 
     Raises:
-        DataError: there are none.
+        DataError: the run has no events.
     """
     from keras_mtl.events import read_events
 
     events = read_events(path)
     if not events:
-        raise DataError(f"{path}: nothing was recorded there")
+        raise DataError(
+            f"{path} has no recorded events; give the model_dir of a run that has been trained"
+        )
     return events

@@ -1,4 +1,4 @@
-"""Plays a schedule on learning curves, from one validation to the next in one stride."""
+"""Plays a schedule on learning curves, one interval between validations at a time."""
 
 import dataclasses
 import itertools
@@ -13,26 +13,27 @@ from keras_mtl.simulation.curves import Curves
 
 DRAWS = ("expected", "random", "blend")
 
-# Where a span of steps is looked at, in parts of it: irregular, so that nothing periodic hides.
+# Places at which a span of steps is sampled, relative to its length: irregular, to catch periodic
+# changes.
 _PROBES = np.array([0.0, 0.09, 0.21, 0.38, 0.5, 0.66, 0.83, 0.93, 1.0])
 _TOLERANCE = 1e-5
-# Spans of at most this number of steps are summed step by step.
+# Shorter spans are summed step by step.
 _EXACT_STEPS = 16
 
 
 @dataclasses.dataclass(frozen=True)
 class PlaySettings:
-    """What is played.
+    """Settings of a simulation.
 
     Attributes:
-        steps: batches to draw, >= 1.
+        steps: number of batches to draw, >= 1.
         interval: steps between validations; 0 validates only at the end.
-        draws: `expected` (each task gets its probability's part of the batches, in fractions),
-            `random` (multinomial counts, the law of the trainer's random draws, not the same
-            draws) or `blend` (whole batches, each task within one of its share).
-        seed: of random draws and of noise.
-        noise: standard deviation of a validation score, in parts of the task's baseline, >= 0.
-        points: least number of moments of the result.
+        draws: `expected` (each task gets its expected, fractional number of batches), `random`
+            (multinomial counts, with the distribution of the trainer's random draws), or `blend`
+            (whole batches; each task is within one batch of its share).
+        seed: seed of random draws and of noise.
+        noise: standard deviation of a validation score relative to the task's baseline, >= 0.
+        points: smallest number of points in time of the result, >= 1.
 
     Raises:
         ConfigError: a value is out of range.
@@ -59,15 +60,16 @@ class PlaySettings:
 
 @dataclasses.dataclass(frozen=True)
 class Simulation:
-    """What a schedule made of the tasks; K moments, N tasks.
+    """The result of a simulation at K points in time, for N tasks.
 
     Attributes:
-        steps: int64[K], batches drawn before each moment, rising; the last is all of them.
-        probabilities: float64[K, N], mean over a stretch of about steps / points that begins there.
-        scales: float64[K, N], factors on the updates.
-        scores: float64[K, N], without noise, in the unit of the baselines.
-        ratios: float64[K, N], score / baseline, or baseline / score where lower is better.
-        batches: float64[K, N], drawn so far; whole numbers unless draws are `expected`.
+        steps: int64[K], number of batches drawn before each point, increasing; the last one is the
+            total.
+        probabilities: float64[K, N], mean over the about steps / points steps that follow.
+        scales: float64[K, N], factors of the updates.
+        scores: float64[K, N], scores without noise, in the unit of the baselines.
+        ratios: float64[K, N], score / baseline, or baseline / score if lower is better.
+        batches: float64[K, N], batches drawn so far; whole numbers unless draws are `expected`.
         passes: float64[N], how often each example was drawn.
         held: bool[N], whether the curve was used beyond its last known point.
     """
@@ -85,22 +87,24 @@ class Simulation:
 def simulate(
     schedule: Schedule, curves: Curves, rows: np.ndarray, settings: PlaySettings
 ) -> Simulation:
-    """Plays a schedule.
+    """Plays a schedule on learning curves.
 
     Args:
-        schedule: made for `curves.tasks`.
-        curves: how the tasks learn.
-        rows: float64[N], examples of a batch of each task.
-        settings: what is played.
+        schedule: a schedule of `curves.tasks`.
+        curves: the learning curves of the tasks.
+        rows: float64[N], number of examples of a batch of each task.
+        settings: settings of the simulation.
 
     Returns:
-        What came of it. The same arguments give the same numbers.
+        The result. The same arguments give the same numbers.
 
     Raises:
-        ConfigError: the schedule is of other tasks.
+        ConfigError: the schedule is for other tasks.
     """
     if schedule.tasks != curves.tasks:
-        raise ConfigError("the schedule was made for other tasks than the curves: use curves.tasks")
+        raise ConfigError(
+            "the schedule was made for other tasks than the curves; make it for curves.tasks"
+        )
     player = _Player(schedule, curves, np.asarray(rows, np.float64), settings)
     return player.play()
 
@@ -119,7 +123,7 @@ class _Player:
         self.credit = np.zeros(count)
         self.recent = np.zeros(count)
         self.recent_weight = 0.0
-        # In whole rounds, so that taking turns looks as even as it is.
+        # In whole rounds, so that round robin looks even.
         self.stretch = -(-settings.steps // (settings.points * count)) * count
         self.memory = curves.settings.memory or max(1.0, settings.steps / 20)
         self.held = np.zeros(count, bool)
@@ -130,7 +134,7 @@ class _Player:
         grid = np.linspace(0, steps, min(self.settings.points, steps) + 1).astype(np.int64)
         stops = np.union1d(validations, grid[1:])
         due = np.isin(stops, validations)
-        # Of many validations, only this number of moments is kept.
+        # If there are many validations, only this number of points is kept.
         keep = np.isin(stops, grid) | (due & (np.size(validations) <= self.settings.points))
         moments = [(0, *self._now(0))]
         start = 0
@@ -160,7 +164,7 @@ class _Player:
         self.learned = self.learned + scales * (useful - self.useful)
         self.useful = useful
         fade = math.exp(-(stop - start) / self.memory)
-        # An average over `memory` steps, of as many as there have been.
+        # An average over `memory` steps, or over all steps so far if there are fewer.
         self.recent = fade * self.recent + (1 - fade) * scales * counts / (stop - start)
         self.recent_weight = fade * self.recent_weight + (1 - fade)
         if self.schedule.adaptive:
@@ -168,7 +172,7 @@ class _Player:
             weight = np.where(drawn, counts, 0.0)
             losses = self.curves.losses(self.learned, self._share())
             inverse = weight / np.where(drawn, probabilities, 1.0)
-            # What `ScoreBook.observe` does, for all tasks at once.
+            # Does the same as `ScoreBook.observe`, for all tasks at once.
             self.book.loss_weight += weight
             self.book.loss_sum += weight * losses
             self.book.inverse_probability += inverse
@@ -181,19 +185,19 @@ class _Player:
         return share / max(share.sum(), 1e-300)
 
     def _draw(self, probabilities: np.ndarray, start: int, count: int) -> np.ndarray:
-        """Batches of each task in `count` steps, float64[N]."""
+        """Returns the number of batches of each task in `count` steps, float64[N]."""
         if self.settings.draws == "expected" or isinstance(self.schedule, RoundRobin):
-            return probabilities * count  # round robin leaves nothing to draw
+            return probabilities * count  # Round robin leaves nothing to draw.
         if self.settings.draws == "random":
             return self._generator(start, 0).multinomial(count, probabilities).astype(np.float64)
-        # As `blend` leaves it after as many steps: all are within one batch of their share.
+        # Like `blend` after the same number of steps: every task is within one batch of its share.
         credit = self.credit + probabilities * count
         counts = np.where(probabilities > 0, np.maximum(np.floor(credit), 0.0), 0.0)
         short = round(count - counts.sum())
         order = np.argsort(-np.where(probabilities > 0, credit - counts, -np.inf), kind="stable")
         if short > 0:
             counts[order[:short]] += 1
-        elif short < 0:  # somebody was ahead: those who are least behind wait
+        elif short < 0:  # Some task was ahead: those that are least behind wait.
             waiting = order[::-1][counts[order[::-1]] > 0]
             counts[waiting[:-short]] -= 1
         self.credit = credit - counts
@@ -206,7 +210,7 @@ class _Player:
         if self.settings.noise:
             noise = self._generator(step, 1).standard_normal(len(scores))
             scores = np.maximum(scores + noise * self.settings.noise * self.book.baselines, 0.0)
-        # What `ScoreBook.set` does, for all tasks at once.
+        # Does the same as `ScoreBook.set`, for all tasks at once.
         self.book.scores[:] = scores
         self.book.steps[:] = step
         self.book.counts += 1
@@ -234,20 +238,20 @@ class _Player:
 
 
 def mean_probabilities(schedule: Schedule, start: int, stop: int, state: State) -> np.ndarray:
-    """Mean of a schedule's probabilities over steps without an update between them.
+    """Returns the mean of a schedule's probabilities over steps without an update.
 
-    Stages are taken one by one. A span over which probabilities do not change is read off at once,
-    a smooth one by the trapezoid rule; others are halved down to spans of 16 steps, which are added
-    up.
+    Stages are handled one by one. A span with constant probabilities is read once, and a smooth
+    span is integrated by the trapezoid rule. Other spans are halved down to 16 steps, which are
+    summed step by step.
 
     Args:
         schedule: the schedule.
         start: first step.
         stop: the step after the last one.
-        state: of the schedule.
+        state: state of the schedule.
 
     Returns:
-        float64[N], sums to 1, right to about 1e-5.
+        float64[N], sums to 1, accurate to about 1e-5.
     """
     if isinstance(schedule, RoundRobin) and schedule.floor == 0:
         turns = np.arange(schedule.num_tasks)
@@ -256,7 +260,7 @@ def mean_probabilities(schedule: Schedule, start: int, stop: int, state: State) 
         ) // schedule.num_tasks
         return counts / (stop - start)
     if isinstance(schedule, Piecewise | Sequential):
-        # No probe would meet a short stage.
+        # The samples could miss a short stage.
         between = schedule.ends[(start < schedule.ends) & (schedule.ends < stop)]
         if len(between):
             bounds = [start, *map(int, between), stop]
@@ -291,5 +295,5 @@ def _mean(at: Callable[[int], np.ndarray], start: int, stop: int) -> np.ndarray:
 
 
 def _integral(values: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """By the trapezoid rule; values float64[P, N] at places float64[P]."""
+    """Integrates values float64[P, N] at places float64[P] by the trapezoid rule."""
     return np.diff(places) @ (values[1:] + values[:-1]) / 2

@@ -1,4 +1,4 @@
-"""Learning curves as a run has recorded them in its `metrics.jsonl`."""
+"""Learning curves from the `metrics.jsonl` of a recorded run."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -13,25 +13,27 @@ from keras_mtl.simulation.curves import GIVEN, RECORDED, Curves, CurveSettings
 
 
 class RecordedCurves(Curves):
-    """Each task's score as a function of how much it had learned when it was scored.
+    """The score of each task as a function of how much it had learned when it was scored.
 
-    Between two scores the curve is linear in log(1 + learned); it never goes back, because what a
-    recorded score lost was lost to noise or to the recorded schedule. Beyond the last score it
-    stays where it is; `held` says so. Other tasks are in the recorded scores already, so
-    `transfer` plays no part; the recent share acts by how it differs from the recorded one.
+    Between two scores the curve is linear in log(1 + learned). It never gets worse: noise or the
+    recorded schedule explain why a recorded score fell. Beyond the last score the curve is
+    constant, which `held` reports. The recorded scores already include the effect of other tasks,
+    so `transfer` is not used. The effect of the recent share depends on how it differs from the
+    recorded one.
 
     Args:
-        tasks: the tasks; the baseline of one that has none is its best recorded score.
-        events: of `keras_mtl.events.read_events`.
-        rows: float64[N], examples that a count of `batches` stands for: those of a batch, or 1
-            where batches were mixed.
-        settings: `repeats`, `interference`, `forgetting` and `memory` are used.
+        tasks: the tasks; a task without a baseline gets its best recorded score as baseline.
+        events: events from `keras_mtl.events.read_events`.
+        rows: float64[N], number of examples per count of `batches`: those of a batch, or 1 if
+            batches were mixed.
+        settings: parameters, of which `repeats`, `interference`, `forgetting` and `memory` are
+            used.
 
     Attributes:
-        metric: of the scores.
+        metric: metric of the scores.
 
     Raises:
-        DataError: the run has no validation, or knows a task not.
+        DataError: the run has no validation, or does not have one of the tasks.
     """
 
     def __init__(
@@ -46,10 +48,11 @@ class RecordedCurves(Curves):
         trains = [event for event in of_kind(events, "train") if "batches" in event]
         if not evaluations or not trains:
             raise DataError(
-                "the recorded run holds no validation scores or no counts of batches: record one "
-                "that was validated while it trained"
+                "the recorded run has no validation scores or no counts of batches; record one "
+                "that is validated during training"
             )
-        # A run may have changed its metric or its tasks: what has no score there is passed over.
+        # The metric or the tasks of a run may change: events without a score of the task are
+        # skipped.
         self.metric = validation_metric(evaluations)
         self.higher_is_better = schedule_higher_is_better(self.metric)
         sizes = np.array([task.size for task in tasks], np.float64)
@@ -89,12 +92,12 @@ class RecordedCurves(Curves):
         self.baseline_sources = tuple(RECORDED if t.baseline is None else GIVEN for t in tasks)
 
     def scores(self, learned: np.ndarray, share: np.ndarray) -> np.ndarray:
-        """The recorded score, times what the other share retains of it."""
+        """Returns the recorded scores times the fraction that the present shares retain."""
         found = _interpolate(self._score_points, learned)
         kept = self._kept(share)
         if not self.higher_is_better:
             return found / np.maximum(kept, 1e-6)
-        # Before the first score nothing is known but the beginning, where a score is 0.
+        # Before the first score only the beginning is known, with a score of 0.
         first = np.array([points[0][0] for points in self._score_points])
         begin = np.where(first > 0, np.minimum(1, np.log1p(learned) / np.log1p(first + 1e-9)), 1.0)
         return found * kept * begin
@@ -104,7 +107,7 @@ class RecordedCurves(Curves):
         return _interpolate(self._loss_points, learned) / np.maximum(self._kept(share), 1e-6)
 
     def held(self, learned: np.ndarray) -> np.ndarray:
-        """Whether a task has learned more than in the recorded run."""
+        """Returns whether each task has learned more than in the recorded run, bool[N]."""
         return learned > np.array([points[0][-1] for points in self._score_points]) * (1 + 1e-9)
 
     def _kept(self, share: np.ndarray) -> np.ndarray:
@@ -121,9 +124,9 @@ def _points(curve: Curve | None) -> tuple[np.ndarray, np.ndarray]:
 def _rising(
     learned: np.ndarray, values: np.ndarray, higher_is_better: bool
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Points of a curve that never gets worse, one for each amount learned."""
+    """Returns the points of a curve that never gets worse, one for each amount learned."""
     best = np.maximum.accumulate(values) if higher_is_better else np.minimum.accumulate(values)
-    # Of several scores at one amount the last, which is the best of them.
+    # Of several scores at one amount, the last is the best.
     last = np.append(np.diff(learned) > 0, True)
     return learned[last], best[last]
 

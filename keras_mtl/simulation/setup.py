@@ -1,4 +1,4 @@
-"""What an experiment's simulation plays, and what a reader must know of its numbers."""
+"""The schedules and curves of an experiment's simulation, and notes on its numbers."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ from keras_mtl.simulation.curves import Curves, CurveSettings, PowerLawCurves
 from keras_mtl.simulation.experiment import Experiment, recorded_events
 from keras_mtl.simulation.recorded import RecordedCurves
 
-_OWN = "config"  # What the experiment's own schedule is called.
+_OWN = "config"  # Label of the experiment's own schedule.
 
 
 def schedules_to_play(
@@ -27,12 +27,12 @@ def schedules_to_play(
     """Reads the schedules to play.
 
     Args:
-        experiment: the experiment; its own schedule is called `config`.
-        texts: schedules as `parse_schedule` takes them.
-        file: YAML file with a list of schedules as `schedule_of` takes them.
+        experiment: the experiment; its own schedule has the label `config`.
+        texts: schedules in the form that `parse_schedule` reads.
+        file: YAML file with a list of schedules in the form that `schedule_of` reads.
 
     Returns:
-        The schedules; the experiment's own one if none is given.
+        The schedules; only the experiment's own if none is given.
 
     Raises:
         ConfigError: a schedule cannot be read.
@@ -43,7 +43,7 @@ def schedules_to_play(
     if file:
         entries = load_yaml(file)
         if not isinstance(entries, list) or not entries:
-            raise ConfigError(f"{file}: a list of schedules is expected")
+            raise ConfigError(f"{file}: expected a list of schedules")
         specs += [own if entry == _OWN else schedule_of(entry) for entry in entries]
     return specs or [own]
 
@@ -54,17 +54,18 @@ def make_curves(
     baseline_steps: int,
     recorded: str | os.PathLike[str] | None = None,
 ) -> Curves:
-    """Makes the learning curves of an experiment's tasks.
+    """Creates the learning curves of an experiment's tasks.
 
     Args:
         experiment: the experiment.
         parameters: fields of `CurveSettings`; `memory` is in updates.
-        baseline_steps: updates in which a model trained on only one task reaches its baseline.
-        recorded: directory of a run whose scores are the curves; None takes power laws.
+        baseline_steps: number of updates in which a model trained on only one task reaches its
+            baseline.
+        recorded: directory of a run whose scores are used as curves; None means power laws.
 
     Raises:
         ConfigError: a parameter is out of range.
-        DataError: the run has no scores of the tasks.
+        DataError: the recorded run has no scores of the tasks.
     """
     batches = experiment.batches_per_step
     given = dict(parameters)
@@ -89,7 +90,7 @@ def notes_on(
     played: Sequence[Played],
     recorded: str | os.PathLike[str] | None = None,
 ) -> list[str]:
-    """Returns what a reader must know of how the numbers were made, a sentence each."""
+    """Returns notes on how the numbers were computed, one sentence each."""
     notes = []
     if recorded:
         notes.append(f"curves: recorded in {recorded}")
@@ -102,7 +103,8 @@ def notes_on(
             if beyond:
                 shown = ", ".join(beyond[:5]) + (" ..." if len(beyond) > 5 else "")
                 notes.append(
-                    f"{item.spec.label}: learns more of {shown} than was recorded; the score stays "
+                    f"{item.spec.label}: learns more of {shown} than was recorded, "
+                    "so its score stays "
                     "at the last one"
                 )
     else:
@@ -118,7 +120,7 @@ def notes_on(
     if len(curves.tasks) > MOST_TASKS_IN_TABLE:
         count = sum(task.baseline is None for task in experiment.tasks)
         if count:
-            # No table shows which.
+            # No table shows for which tasks.
             how = "the best recorded scores" if recorded else "modeled, not measured"
-            notes.append(f"baselines of {count:,} tasks are {how}: none are given")
+            notes.append(f"baselines of {count:,} tasks are {how}, because none are given")
     return notes

@@ -1,4 +1,4 @@
-"""Scores that do not compare are flagged above the table, and no winner is marked."""
+"""Scores that are not comparable are flagged above the table, and no winner is marked."""
 
 import json
 
@@ -155,12 +155,12 @@ def test_no_winner_is_crowned_and_the_reason_stands_first(first, tmp_path, capsy
     assert not any(text in html for text in winners)
     assert html.index("no winner is marked") < html.index("Unequal steps") < html.index("<table")
     lines = markdown.splitlines()
-    assert lines[0] == "> **Warning: These scores do not compare, and no winner is marked.**"
+    assert lines[0] == "> **Warning: These scores are not comparable, so no winner is marked.**"
     assert lines[1].startswith("> * Unequal steps: uniform after 300 steps; constant after 200")
     rows = [line for line in lines if line.startswith("|")]
     assert len(rows) > 5
     assert not any("**" in row or "▲" in row for row in rows)
-    assert "No winner is marked, because these scores do not compare." in html
+    assert "No winner is marked, because these scores are not comparable." in html
 
 
 def test_what_was_evaluated_is_shown(first, tmp_path):

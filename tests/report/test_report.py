@@ -171,8 +171,8 @@ def test_damaged_and_missing_parts_are_named_and_the_rest_is_shown(runs, tmp_pat
     assert main(words) == 0
     printed = capsys.readouterr()
     for expected in (
-        "untested: metrics.jsonl: 2 lines are damaged and left out (line 2, 7)",
-        "untested: no test outputs: run `keras-mtl evaluate --model_dir",
+        "untested: metrics.jsonl: 2 lines are damaged and skipped (line 2, 7)",
+        "untested: no test outputs; run `keras-mtl evaluate --model_dir",
         "en-fr.jsonl:1: not a translation",
         "unfinished: not finished: step 200 of 300",
         "bare: params.yaml cannot be read",
@@ -182,7 +182,7 @@ def test_damaged_and_missing_parts_are_named_and_the_rest_is_shown(runs, tmp_pat
     assert "constant does not have en-gl" in text
     assert "constant has no baselines" in text
     assert "line 2, 7" in text
-    assert "The mean leaves out en-gl, en-oc <b>" in text
+    assert "The mean excludes en-gl, en-oc <b>" in text
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="holds neither events"):
         read_run(tmp_path / "empty")
