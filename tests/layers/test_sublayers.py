@@ -128,11 +128,11 @@ class NoKeywords(Plain):
 @pytest.mark.parametrize(
     ("cls", "message"),
     [
-        (LateWeights, "makes the variable .*kernel when it is called; make it in build"),
+        (LateWeights, "creates the variable .*kernel when it is called; create it in build"),
         (OtherShape, r"returns float32 \(2, 5\) for float32 \(2, 5, 8\); return the shape"),
         (OtherType, "returns float64 .* for float32"),
-        (InAList, "keeps the layer of the variable .*kernel in a list, where checkpoints do not"),
-        (OwnDropout, r"which is not trained\. .*keras_mtl\.layers\.Dropout\(rate, seed=seed\)"),
+        (InAList, "keeps the layer of the variable .*kernel in a list, which checkpoints do not"),
+        (OwnDropout, r"which is not trained; .*keras_mtl\.layers\.Dropout\(rate, seed=seed\)"),
         (
             MovingMean,
             "has the variable norm/mean, which is not trained",
@@ -142,11 +142,11 @@ class NoKeywords(Plain):
         (OverTime, "is not position-wise"),
         (NextToken, "is not position-wise: .*training must not see the next token"),
         (CountsPositions, "is not position-wise"),
-        (Unused, "does not use the variable .*scale in training; leave it out"),
+        (Unused, "does not use the variable .*scale in training; remove it"),
         (
             StaticTime,
             r"cannot be used:\n.*test_sublayers\.py line \d+: return tf\.reshape.*\n"
-            r"  TypeError: unsupported operand type.*\n  repair the layer, or choose another one$",
+            r"  TypeError: unsupported operand type.*\n  repair the layer, or use another one$",
         ),
         (NoKeywords, "(?s)cannot be used:\n.*TypeError: .*unexpected keyword argument"),
     ],
@@ -203,7 +203,7 @@ def test_only_layers_with_the_arguments_are_registered():
             layers.register_feed_forward,
             "bare",
             Plain,
-            "'bare' (Plain) does not take intermediate_dim, activation, dropout, seed; the model",
+            "'bare' (Plain) does not take intermediate_dim, activation, dropout, seed; its constructor",
         ),
     ):
         with pytest.raises(ConfigError, match=re.escape(message)):

@@ -35,7 +35,7 @@ def test_a_model_of_a_configuration():
     ("change", "words"),
     [
         ({"size": "tinny"}, "task.model.size: unknown size 'tinny'; did you mean 'tiny'?"),
-        ({"activation": "relo"}, "task.model.activation: unknown 'relo'; did you mean 'relu'?"),
+        ({"activation": "relo"}, "task.model.activation = 'relo' is unknown; did you mean 'relu'?"),
         ({"positions": "learnt"}, "did you mean 'learned'?"),
         ({"sharing": "fully"}, "did you mean 'full'?"),
         ({"sharing": "encoder"}, "needs the target languages"),

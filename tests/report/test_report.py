@@ -184,7 +184,7 @@ def test_damaged_and_missing_parts_are_named_and_the_rest_is_shown(runs, tmp_pat
     assert "line 2, 7" in text
     assert "The mean excludes en-gl, en-oc <b>" in text
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match="holds neither events"):
+    with pytest.raises(DataError, match="has neither events"):
         read_run(tmp_path / "empty")
     with pytest.raises(DataError, match="is not a directory"):
         read_run(tmp_path / "none")
