@@ -123,15 +123,17 @@ class Mixture:
         self.granularity = granularity
         self.application = application
         self._sources = tuple(sources)
+        pairs = PairSources.of(sources)
+        self._draws = make_draws(sources, pairs, buckets, seed, granularity, draw, pool_examples)
         self._read: Callable[[int, PlannedBatch], Batch]
         if isinstance(buckets, PackedShape):
+            assert pairs is not None  # make_draws has checked it.
             self.buckets = (buckets,)
             self.spec = packed_spec(buckets)
-            self._read = functools.partial(read_packed_batch, PairSources(sources), buckets)
+            self._read = functools.partial(read_packed_batch, pairs, buckets)
         else:
             self.buckets = tuple(buckets)
-            self._read = functools.partial(read_batch, self._sources)
-        self._draws = make_draws(sources, buckets, seed, granularity, draw, pool_examples)
+            self._read = functools.partial(read_batch, self._sources, pairs)
         self._dataset_steps: set[int | None] = set()
         # Whether iterations of `dataset(steps=...)` count themselves as consumed.
         self._iterations_count = True

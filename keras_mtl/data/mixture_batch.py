@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from keras_mtl.data.draws import PlannedBatch
+from keras_mtl.data.pair_reading import PairSources
 from keras_mtl.data.task_sources import TaskSource
 
 
@@ -45,11 +46,14 @@ class Batch:
         return digest.hexdigest()
 
 
-def read_batch(sources: Sequence[TaskSource], step: int, planned: PlannedBatch) -> Batch:
+def read_batch(
+    sources: Sequence[TaskSource], pairs: PairSources | None, step: int, planned: PlannedBatch
+) -> Batch:
     """Reads the examples of a planned batch and pads them to the bucket's shape.
 
     Args:
         sources: the tasks; all have the same arrays.
+        pairs: their pairs; None if they have other examples.
         step: number of batches before it.
         planned: the task and index of each example, and the bucket.
 
@@ -69,6 +73,11 @@ def read_batch(sources: Sequence[TaskSource], step: int, planned: PlannedBatch) 
         )
         for name, (dtype, shape) in sources[0].spec.items()
     }
+    if pairs is not None and planned.task < 0:
+        part = pairs.gather(planned.tasks.astype(np.int64), planned.indices, bucket.length)
+        for name, array in arrays.items():
+            array[:used] = part[name]
+        return Batch(step, planned.task, arrays, tasks, used)
     for task in np.unique(planned.tasks).tolist():
         rows = np.flatnonzero(planned.tasks == task)
         part = sources[task].gather(planned.indices[rows], bucket.length)

@@ -9,29 +9,41 @@ from keras_mtl.data.draws import Draws
 from keras_mtl.data.packed_draws import PackedPlans
 from keras_mtl.data.packed_pools import PackedCutter
 from keras_mtl.data.packing import PackedShape
-from keras_mtl.data.pools import BucketCutter, Cutter, PooledDraws
+from keras_mtl.data.pair_reading import PairSources
+from keras_mtl.data.pools import BucketCutter, PooledDraws
 from keras_mtl.data.task_sources import TaskSource
+from keras_mtl.errors import ConfigError
 
 
 def make_draws(
     sources: Sequence[TaskSource],
+    pairs: PairSources | None,
     buckets: Sequence[Bucket] | PackedShape,
     seed: int,
     granularity: str,
     draw: str,
     pool_examples: int | None,
 ) -> Draws[Any]:
-    """Makes the draws of a mixture; the arguments are those of `Mixture`."""
-    if granularity == "example":
-        cutter: Cutter = (
-            PackedCutter(sources, buckets, seed, pool_examples)
-            if isinstance(buckets, PackedShape)
-            else BucketCutter(sources, buckets, seed, pool_examples)
-        )
+    """Makes the draws of a mixture; `pairs` are those of the sources, as of `PairSources.of`.
+
+    Raises:
+        ConfigError: rows are packed, and a source is not a `TranslationSource`.
+    """
+    batches: TaskBatches[Any]
+    if isinstance(buckets, PackedShape):
+        if pairs is None:
+            raise ConfigError(
+                "rows of several examples need sources of sentence pairs (TranslationSource), and "
+                f"these are {', '.join(sorted({type(source).__name__ for source in sources}))}; "
+                "give buckets instead of a PackedShape"
+            )
+        if granularity == "example":
+            packed = PackedCutter(sources, pairs, buckets, seed, pool_examples)
+            return PooledDraws(sources, packed, seed, draw)
+        batches = PackedPlans(sources, pairs, buckets, seed)
+    elif granularity == "example":
+        cutter = BucketCutter(sources, pairs, buckets, seed, pool_examples)
         return PooledDraws(sources, cutter, seed, draw)
-    batches: TaskBatches[Any] = (
-        PackedPlans(sources, buckets, seed)
-        if isinstance(buckets, PackedShape)
-        else TaskPlans(sources, buckets, seed)
-    )
+    else:
+        batches = TaskPlans(sources, buckets, seed)
     return BlendedDraws(batches) if draw == "blend" else BatchDraws(batches, seed)

@@ -48,6 +48,7 @@ class PackedPlans(TaskBatches[PackedProgress]):
 
     Args:
         sources: the tasks.
+        pairs: their pairs.
         shape: the shape of a batch.
         seed: seed of the run.
 
@@ -55,10 +56,12 @@ class PackedPlans(TaskBatches[PackedProgress]):
         DataError: an example does not fit into a row.
     """
 
-    def __init__(self, sources: Sequence[TaskSource], shape: PackedShape, seed: int) -> None:
+    def __init__(
+        self, sources: Sequence[TaskSource], pairs: PairSources, shape: PackedShape, seed: int
+    ) -> None:
         check_lengths(sources, shape)
         self._shape = shape
-        self._pairs = PairSources(sources)
+        self._pairs = pairs
         self._streams = ExampleStreams(
             seed, [source.name for source in sources], [source.size for source in sources]
         )

@@ -20,6 +20,7 @@ class PackedCutter:
 
     Args:
         sources: the tasks.
+        pairs: their pairs.
         shape: the shape of a batch.
         seed: seed of the run.
         pool_examples: examples in a pool; None takes what fills 32 batches.
@@ -31,6 +32,7 @@ class PackedCutter:
     def __init__(
         self,
         sources: Sequence[TaskSource],
+        pairs: PairSources,
         shape: PackedShape,
         seed: int,
         pool_examples: int | None = None,
@@ -38,7 +40,7 @@ class PackedCutter:
         check_lengths(sources, shape)
         self._shape = shape
         self._seed = seed
-        self._pairs = PairSources(sources)
+        self._pairs = pairs
         self._pool_examples = pool_examples
 
     def examples(self, probabilities: np.ndarray) -> int:

@@ -1,11 +1,11 @@
 """Sentence pairs of many tasks, read together."""
 
+import functools
 from collections.abc import Sequence
 
 import numpy as np
 
 from keras_mtl.data.task_sources import TaskSource, TranslationSource
-from keras_mtl.errors import ConfigError
 
 # With fewer pairs of a task, reading them one by one takes less time than an array of indices.
 _FEW_PAIRS = 12
@@ -22,29 +22,23 @@ class PairSources:
     Attributes:
         means: float64[N, 2], mean source and target length of each task in tokens.
 
-    Raises:
-        ConfigError: a source is not a `TranslationSource`.
     """
 
-    def __init__(self, sources: Sequence[TaskSource]) -> None:
-        checked = []
-        for source in sources:
-            if not isinstance(source, TranslationSource):
-                raise ConfigError(
-                    f"task {source.name!r} is read by {type(source).__name__}: rows of several "
-                    "examples need sentence pairs (TranslationSource); give buckets instead of a "
-                    "PackedShape"
-                )
-            checked.append(source)
-        self._sources = checked
-        self._eos = np.array([source.eos_id for source in checked], np.int64)
-        self._tags = np.array([source.tag_id or 0 for source in checked], np.int64)
-        self._tagged = np.array([source.tag_id is not None for source in checked])
-        self._least_vocabulary = min(source.reader.vocabulary_size for source in checked)
-        self.means = mean_lengths(checked)
-        self._first, self._known = self._read_lengths()
+    def __init__(self, sources: Sequence[TranslationSource]) -> None:
+        self._sources = sources
+        self._eos = np.array([source.eos_id for source in sources], np.int64)
+        self._tags = np.array([source.tag_id or 0 for source in sources], np.int64)
+        self._tagged = np.array([source.tag_id is not None for source in sources])
+        self.means = mean_lengths(sources)
 
-    def _read_lengths(self) -> tuple[np.ndarray, np.ndarray]:
+    @classmethod
+    def of(cls, sources: Sequence[TaskSource]) -> "PairSources | None":
+        """Returns the pairs of all tasks; None if a task has other examples."""
+        pairs = [source for source in sources if isinstance(source, TranslationSource)]
+        return cls(pairs) if len(pairs) == len(sources) else None
+
+    @functools.cached_property
+    def _known_lengths(self) -> tuple[np.ndarray, np.ndarray]:
         """Reads the lengths of the smallest tasks, which are looked up the most for their size.
 
         Returns:
@@ -70,9 +64,10 @@ class PairSources:
             tasks: int64[k], the task of each pair.
             indices: int64[k], its index in the task.
         """
-        places = self._first[tasks]
+        first, known = self._known_lengths
+        places = first[tasks]
         if len(places) and places.min() >= 0:
-            lengths = self._known[places + indices].astype(np.int64)
+            lengths = known[places + indices].astype(np.int64)
         else:
             lengths = np.empty((len(tasks), 2), np.int64)
             for task, rows in _groups(tasks):
@@ -81,6 +76,34 @@ class PairSources:
         lengths += 1
         lengths[:, 0] += self._tagged[tasks]
         return lengths
+
+    def padded_lengths(self, tasks: np.ndarray, indices: np.ndarray) -> np.ndarray:
+        """Returns int64[k], `TranslationSource.lengths` of the pairs; arguments as of `lengths`."""
+        lengths = self.lengths(tasks, indices)
+        lengths[:, 1] += self._tagged[tasks]
+        return lengths.max(axis=1, initial=0)
+
+    def gather(self, tasks: np.ndarray, indices: np.ndarray, length: int) -> dict[str, np.ndarray]:
+        """Returns `TranslationSource.gather` of pairs of several tasks.
+
+        Args:
+            tasks: int64[k], the task of each pair.
+            indices: int64[k], its index in the task.
+            length: the padded length.
+
+        Raises:
+            DataError: a pair is longer than `length`, or the store is damaged.
+        """
+        too_long = np.flatnonzero(self.padded_lengths(tasks, indices) > length)
+        if len(too_long):
+            chosen = too_long[:1]
+            self._sources[int(tasks[chosen[0]])].gather(indices[chosen], length)  # Raises.
+        count = len(tasks)
+        cells = np.zeros(2 * count * length, np.int32)
+        first = np.arange(count)[:, None] * length + np.array([0, count * length])
+        self.read(tasks, indices, cells, first)
+        source, target = cells.reshape(2, count, length)
+        return {"source": source, "target": target}
 
     def read(
         self, tasks: np.ndarray, indices: np.ndarray, cells: np.ndarray, first: np.ndarray
@@ -115,7 +138,8 @@ class PairSources:
             numbered = zip(tasks.tolist(), indices.tolist(), strict=True)
             pairs = [self._sources[task].reader.pair(index) for task, index in numbered]
             tokens = np.concatenate([pieces for pieces, _, _ in pairs])
-            if len(tokens) == 0 or tokens.max() < self._least_vocabulary:
+            sizes = {self._sources[task].reader.vocabulary_size for task, _ in groups}
+            if len(tokens) == 0 or tokens.max() < min(sizes):
                 lengths = np.array([n for _, *sides in pairs for n in sides], np.int64)
                 return tokens, lengths, np.arange(len(tasks))
         # Checks each id, or reads many pairs of each task.

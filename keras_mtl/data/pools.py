@@ -10,6 +10,7 @@ from keras_mtl.data.batch_plan import Bucket, bucket_ranges
 from keras_mtl.data.draws import Draws, PlannedBatch, moved_cursors
 from keras_mtl.data.example_streams import ExampleStreams
 from keras_mtl.data.packing import PackedShape
+from keras_mtl.data.pair_reading import PairSources
 from keras_mtl.data.permutation import Permutation
 from keras_mtl.data.task_sources import TaskSource
 from keras_mtl.errors import CheckpointError
@@ -122,6 +123,7 @@ class BucketCutter:
 
     Args:
         sources: the tasks.
+        pairs: their pairs; None if they have other examples.
         buckets: shapes by increasing length.
         seed: seed of the run.
         pool_examples: number of examples of a pool; None takes 32 batches of the middle bucket. It
@@ -131,6 +133,7 @@ class BucketCutter:
     def __init__(
         self,
         sources: Sequence[TaskSource],
+        pairs: PairSources | None,
         buckets: Sequence[Bucket],
         seed: int,
         pool_examples: int | None = None,
@@ -138,6 +141,7 @@ class BucketCutter:
         for source in sources:  # Raises if a task is empty or an example too long.
             bucket_ranges(source.cumulative_lengths, buckets, source.name)
         self._sources = sources
+        self._pairs = pairs
         self._buckets = tuple(buckets)
         self._seed = seed
         self._padded_arrays = sources[0].padded_arrays
@@ -153,10 +157,7 @@ class BucketCutter:
         self, index: int, tasks: np.ndarray, indices: np.ndarray, carried: int
     ) -> tuple[list[PoolBatch], np.ndarray]:
         del carried  # These are among the longest, which are shuffled.
-        lengths = np.empty_like(indices)
-        for task in np.unique(tasks).tolist():
-            rows = np.flatnonzero(tasks == task)
-            lengths[rows] = self._sources[task].lengths(indices[rows])
+        lengths = self._lengths(tasks, indices)
         by_length = np.argsort(lengths, kind="stable")
         ranges = bucket_ranges(np.cumsum(np.bincount(lengths)), self._buckets, "pool", False)
         batches = []
@@ -173,6 +174,15 @@ class BucketCutter:
                 batches.append(PoolBatch(item.bucket, cells, positions))
         order = shuffled(len(batches), self._seed, index, "batches")
         return [batches[i] for i in order], by_length[ranges[-1].stop :]
+
+    def _lengths(self, tasks: np.ndarray, indices: np.ndarray) -> np.ndarray:
+        if self._pairs is not None:
+            return self._pairs.padded_lengths(tasks, indices)
+        lengths = np.empty_like(indices)
+        for task in np.unique(tasks).tolist():
+            rows = np.flatnonzero(tasks == task)
+            lengths[rows] = self._sources[task].lengths(indices[rows])
+        return lengths
 
     def identity(self) -> list[int]:
         sizes = [(bucket.length, bucket.rows) for bucket in self._buckets]

@@ -246,7 +246,7 @@ def test_what_cannot_be_packed_is_refused(stores):
     from keras_mtl.data.mixture import Mixture
 
     source = ArraySource("a", {"x": np.ones((4, 2))})
-    with pytest.raises(ConfigError, match="ArraySource"):
+    with pytest.raises(ConfigError, match="these are ArraySource"):
         Mixture([source], create("uniform", [TaskInfo("a", 4)]), SHAPE, seed=1)
 
 
