@@ -11,16 +11,19 @@ busy machine; wall time is printed next to them.
 """
 
 import argparse
+import itertools
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from keras_mtl import schedules
-from keras_mtl.data.batch_plan import make_buckets
+from keras_mtl.data.batch_plan import Bucket, make_buckets
 from keras_mtl.data.mixture import Mixture
+from keras_mtl.data.packing import PackedShape, packed_shape
+from keras_mtl.data.pair_reading import mean_lengths
 from keras_mtl.data.store import StoreReader, StoreWriter
 from keras_mtl.data.task_sources import TranslationSource
 from keras_mtl.schedules import TaskInfo
@@ -81,7 +84,7 @@ def report_feed(title: str, batches: Iterator[dict[str, np.ndarray]], steps: int
 
 
 def report_scheduling(
-    mixture: Mixture, infos: list[TaskInfo], steps: int, interval: int, step_ms: float
+    name: str, mixture: Mixture, infos: list[TaskInfo], steps: int, interval: int, step_ms: float
 ) -> None:
     """Times draws, state log and updates of a training step, without reading batches."""
     rng = np.random.default_rng(0)
@@ -95,7 +98,7 @@ def report_scheduling(
             updates += 1
     micros = watch.cpu / (updates * interval) * 1e6
     print(
-        f"{mixture.granularity + ': drawing + scheduling':32} {micros:12.1f} us a step, "
+        f"{name + ': drawing + scheduling':32} {micros:12.1f} us a step, "
         f"{micros / (step_ms * 1e3):.2%} of a step of {step_ms:g} ms "
         f"(an update of all {len(infos)} scores every {interval} steps included)"
     )
@@ -118,27 +121,36 @@ def main() -> None:
         readers = write_tasks(Path(directory), options.tasks, options.pairs, seed=1)
         infos = [TaskInfo(f"task-{i}", len(r), baseline=0.5) for i, r in enumerate(readers)]
 
-        def make(granularity: str) -> Mixture:
-            sources = [
-                TranslationSource(info.name, reader, eos_id=2, tag_id=4 + index)
-                for index, (info, reader) in enumerate(zip(infos, readers, strict=True))
-            ]
-            schedule = schedules.create("inverse_ratio", infos)
-            return Mixture(sources, schedule, buckets, seed=1, granularity=granularity)
+        sources = [
+            TranslationSource(info.name, reader, eos_id=2, tag_id=4 + index)
+            for index, (info, reader) in enumerate(zip(infos, readers, strict=True))
+        ]
+        packed = packed_shape(128, options.tokens_per_batch, 1, mean_lengths(sources))
+        print(f"packed batches: {packed}")
 
-        for granularity in ("batch", "example"):
-            mixture = make(granularity)
+        def make(granularity: str, shapes: Sequence[Bucket] | PackedShape) -> Mixture:
+            schedule = schedules.create("inverse_ratio", infos)
+            return Mixture(sources, schedule, shapes, seed=1, granularity=granularity)
+
+        for granularity, shapes in itertools.product(("batch", "example"), (buckets, packed)):
+            name = granularity + (", packed" if shapes is packed else "")
+            mixture = make(granularity, shapes)
             arrays = (batch.arrays for batch in mixture.batches(0))
-            report_feed(f"{granularity}: arrays", arrays, options.steps)
+            report_feed(f"{name}: arrays", arrays, options.steps)
             if options.tf_data:
-                elements = make(granularity).dataset(0).as_numpy_iterator()
-                report_feed(f"{granularity}: tf.data", elements, options.steps)
+                elements = make(granularity, shapes).dataset(0).as_numpy_iterator()
+                report_feed(f"{name}: tf.data", elements, options.steps)
             report_scheduling(
-                make(granularity), infos, options.steps, options.interval, options.step_ms
+                name,
+                make(granularity, shapes),
+                infos,
+                options.steps,
+                options.interval,
+                options.step_ms,
             )
-            # A new mixture, because `mixture` is no longer at its start.
-            waste = make(granularity).padding_waste(0)
-            print(f"{granularity + ': padding':32} {waste:12.1%} of the cells")
+            # At the start, which `mixture` has left behind.
+            waste = make(granularity, shapes).padding_waste(0)
+            print(f"{name + ': padding':32} {waste:12.1%} of the cells")
 
 
 if __name__ == "__main__":

@@ -125,12 +125,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--experiment", default="translation/transformer_tiny")
     parser.add_argument("--config_file", default="configs/demo.yaml")
+    parser.add_argument("--params_override", default="", help="fields of the experiment")
     parser.add_argument("--data_dir", default="runs/packing", help="prepared data is kept there")
     parser.add_argument("--batches", type=int, default=8, help="whose losses are compared")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=20, help="of a round")
     options = parser.parse_args()
-    config = keras_mtl.load_config(options.config_file, experiment=options.experiment)
+    config = keras_mtl.load_config(
+        options.config_file, experiment=options.experiment, overrides=options.params_override
+    )
     config.task.data.data_dir = config.task.data.data_dir or str(Path(options.data_dir) / "data")
     strategy = configure_runtime(config.runtime)
     prepared = keras_mtl.prepare(config, log=lambda line: None)

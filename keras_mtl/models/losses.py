@@ -53,9 +53,10 @@ def projected_cross_entropy(
     rows = tf.reshape(states, [-1, states.shape[-1]])
     flat = tf.reshape(labels, [-1])
     table = tf.cast(table, states.dtype)
+    losses: Sequence[tf.Tensor]
     if drop_padding:
         places = tf.where(tf.reshape(counted, [-1]))
-        losses: Sequence[tf.Tensor] = _token_losses(
+        losses = _token_losses(
             tf.gather(rows, places[:, 0]), table, tf.gather(flat, places[:, 0]), smoothing
         )
         size = tf.size(labels, tf.int64)[None]
@@ -65,9 +66,9 @@ def projected_cross_entropy(
     zero = tf.zeros([], tf.float32)
     loss, nll = (tf.where(counted, tf.reshape(values, tf.shape(labels)), zero) for values in losses)
     count = tf.cast(counted, tf.float32)
-    if by_token:
-        return loss, count, nll
-    return tf.reduce_sum(loss, axis=1), tf.reduce_sum(count, axis=1), tf.reduce_sum(nll, axis=1)
+    if not by_token:
+        loss, count, nll = (tf.reduce_sum(values, axis=1) for values in (loss, count, nll))
+    return loss, count, nll
 
 
 def _token_losses(

@@ -29,5 +29,7 @@ def test_a_plug_in_that_is_gone_matters_only_for_its_metrics(tmp_path):
     with pytest.raises(errors.ConfigError, match="plug-in 'plug_gone'"):
         runs._load_plugins(tmp_path, ["bleu", "wrong"], notes)
     (tmp_path / "params.yaml").unlink()
-    with pytest.raises(errors.ConfigError, match="metric 'wrong' is not registered; import its plug"):
+    with pytest.raises(
+        errors.ConfigError, match="metric 'wrong' is not registered; import its plug"
+    ):
         runs._load_plugins(tmp_path, ["wrong"], notes)

@@ -198,7 +198,10 @@ def test_thirds_by_size():
         (["--config_file", "CONFIG", "--schedule", "inverse"], "did you mean 'inverse_ratio'"),
         (["--config_file", "CONFIG", "--schedule", "inverse_ratio:beta=2"], "no parameter 'beta'"),
         (["--config_file", "CONFIG", "--schedule", "inverse_ratio:alpha"], "has no '='"),
-        (["--config_file", "CONFIG", *["--schedule", "uniform"] * 2], "two schedules have the label"),
+        (
+            ["--config_file", "CONFIG", *["--schedule", "uniform"] * 2],
+            "two schedules have the label",
+        ),
         (["--config_file", "CONFIG", "--transfer", "2"], "transfer = 2.0 must be"),
         (["--config_file", "CONFIG", "--recorded", "CONFIG.none"], "does not exist"),
         (["--config_file", "CONFIG.none"], "no such file"),
