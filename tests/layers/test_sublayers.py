@@ -203,7 +203,8 @@ def test_only_layers_with_the_arguments_are_registered():
             layers.register_feed_forward,
             "bare",
             Plain,
-            "'bare' (Plain) does not take intermediate_dim, activation, dropout, seed; its constructor",
+            "'bare' (Plain) does not take intermediate_dim, activation, dropout, seed; "
+            "its constructor",
         ),
     ):
         with pytest.raises(ConfigError, match=re.escape(message)):
