@@ -58,3 +58,11 @@ def test_the_reference_shows_docstrings(site):
     assert 'id="keras_mtl.Mixture"' in page
     assert keras_mtl.Mixture.__doc__.splitlines()[0] in page
     assert "granularity" in page
+
+
+def test_the_reference_of_commands_shows_their_help(site):
+    page = (site / "reference" / "commands.html").read_text(encoding="utf-8")
+    assert "&lt;!-- help" not in page
+    assert "<!-- help" not in page
+    for option in ("--params_override", "--checkpoint", "--n_best", "--weight_type", "--schedule"):
+        assert option in page
