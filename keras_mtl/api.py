@@ -86,7 +86,7 @@ def prepare(
         config = keras_mtl.load_config("configs/demo.yaml")
         prepared = keras_mtl.prepare(config, "runs/demo")
         for task in prepared.tasks:
-            print(task.name, task.train_pairs)
+            print(task.name, task.train_size)
         ```
     """
     from keras_mtl.training.run.setup import prepare_task_data

@@ -87,7 +87,7 @@ def test_a_metric_of_the_loss_is_scored(registered):
     assert metrics.loss_score("ppl", 10 * math.log(3.0), 10).value == pytest.approx(3.0)
     with pytest.raises(ConfigError, match="'ppl' does not compare text; use one of bleu, chrf"):
         metrics.score("ppl", ["a"], ["a"])
-    with pytest.raises(ConfigError, match="'bleu' compares text, and takes no loss"):
+    with pytest.raises(ConfigError, match="'bleu' compares text, not losses"):
         metrics.loss_score("bleu", 1.0, 1)
 
 

@@ -1,9 +1,9 @@
-"""Which examples form the i-th batch of a task: any i, at once, without reading what comes before.
+"""The examples of the i-th batch of a task, for any i, without reading the batches before it.
 
 A task's examples are stored by length, so the examples of a length bucket are one range of indices.
-An epoch's batches are (bucket, slot) pairs; a keyed permutation orders them, another one deals the
-examples of a range out to its slots. Nothing is written out: the reading state of a task is one
-integer.
+The batches of an epoch are (bucket, slot) pairs. One keyed permutation orders them, and another one
+distributes the examples of a range over its slots. No order is stored: the reading state of a task
+is one integer.
 """
 
 import bisect
@@ -20,7 +20,7 @@ from keras_mtl.errors import ConfigError, DataError
 # Grid of padded lengths: 8 and 12 times powers of two. Neighbors differ by 1.33 or 1.5, so an
 # example is padded by 17 % on average; each length is one compiled program.
 _LENGTH_GRID = sorted(base << power for base in (8, 12) for power in range(24))
-# A last grid length nearer than this to max_length saves less than its program costs.
+# A last grid length closer than this to max_length saves less than its program costs.
 _LEAST_RATIO = 1.15
 
 
@@ -29,8 +29,8 @@ class Bucket:
     """A static shape of batches.
 
     Attributes:
-        length: padded length in tokens, tag and end of sentence included; >= 1.
-        rows: examples of a full batch; >= 1.
+        length: padded length in tokens, including tag and end of sentence; >= 1.
+        rows: number of examples of a full batch; >= 1.
     """
 
     length: int
@@ -39,7 +39,7 @@ class Bucket:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class BucketRange:
-    """The examples [start, stop) of a task, dealt out to `batches` batches of shape `bucket`."""
+    """The examples [start, stop) of a task, distributed over `batches` batches of a bucket."""
 
     bucket: Bucket
     start: int
@@ -52,8 +52,8 @@ class BatchSpec:
     """One batch before it is read.
 
     Attributes:
-        indices: int64[k], 1 <= k <= bucket.rows, distinct; the rows above k stay empty.
-        bucket: the shape.
+        indices: int64[k], 1 <= k <= bucket.rows, distinct; rows from k on are empty.
+        bucket: shape of the batch.
     """
 
     indices: np.ndarray
@@ -69,11 +69,11 @@ def make_buckets(
     """Returns a short list of shapes with rows * length near the token budget.
 
     Args:
-        max_length: longest padded length in tokens, tag and end of sentence included; >= 1.
-        tokens_per_batch: budget of rows * length; >= 1. A shape goes over it only if `multiple_of`
+        max_length: longest padded length in tokens, including tag and end of sentence; >= 1.
+        tokens_per_batch: budget of rows * length; >= 1. A shape exceeds it only if `multiple_of`
             rows already do.
-        multiple_of: rows of each shape are a multiple of this; 8 per replica fills the vector units
-            of CPUs and TPUs.
+        multiple_of: the rows of each shape are a multiple of this number; 8 per replica fills the
+            vector units of CPUs and TPUs.
         lengths: padded lengths, strictly increasing and ending at max_length or above; None takes
             8, 12, 16, 24, 32, 48, … up to max_length.
 
@@ -115,21 +115,21 @@ def make_buckets(
 def bucket_ranges(
     cumulative: np.ndarray, buckets: Sequence[Bucket], name: str, deal_rest: bool = True
 ) -> tuple[BucketRange, ...]:
-    """Cuts a task's length-sorted examples into ranges of full batches.
+    """Cuts the examples of a task, sorted by length, into ranges of full batches.
 
-    What does not fill a batch of a bucket (its longest examples) is promoted to the next longer
-    one. The longest bucket in use takes the rest, dealt out evenly to as few batches as hold it:
-    its batches differ by one row at most, so no example weighs much more than another.
+    If the longest examples of a bucket do not fill a batch, they move to the next longer bucket.
+    The longest bucket in use takes the rest, evenly distributed over as few batches as possible.
+    These batches differ by at most one row, so all examples have about the same weight.
 
     Args:
         cumulative: int64[L + 1]; entry l counts the examples of length <= l.
         buckets: shapes by strictly increasing length.
         name: the task, for messages.
-        deal_rest: False leaves out what does not fill a batch of the longest bucket in use: fewer
-            than its rows, the last examples.
+        deal_rest: whether to include the last examples if they do not fill a batch of the longest
+            bucket in use.
 
     Returns:
-        Ranges that cover all examples, by increasing length; buckets without a batch are left out.
+        Ranges that cover all examples, by increasing length; buckets without a batch are omitted.
 
     Raises:
         ConfigError: there are no buckets, or they are not increasing.
@@ -137,12 +137,12 @@ def bucket_ranges(
     """
     if not buckets or any(a.length >= b.length for a, b in itertools.pairwise(buckets)):
         raise ConfigError(
-            f"buckets have lengths {[bucket.length for bucket in buckets]}; at least one is "
-            "needed, strictly increasing"
+            f"buckets have lengths {[bucket.length for bucket in buckets]}; give at least one "
+            "bucket, with strictly increasing lengths"
         )
     total = int(cumulative[-1])
     if total == 0:
-        raise DataError(f"task {name!r} has no training examples; give it a corpus or drop it")
+        raise DataError(f"task {name!r} has no training examples; give it a corpus or remove it")
     ends = [int(cumulative[min(bucket.length, len(cumulative) - 1)]) for bucket in buckets]
     if ends[-1] < total:
         raise DataError(
@@ -168,14 +168,14 @@ def bucket_ranges(
 class BatchPlan:
     """The endless sequence of a task's batches; `plan[i]` in constant time and memory.
 
-    Every example occurs exactly once in each epoch of `batches_per_epoch` batches, in other company
-    every time. A task with fewer examples than a batch has rows gives one partial batch an epoch:
-    repeating its examples to fill the shape would cost the same and leave the gradient as it is.
-    Where many tasks are that small, example granularity lets them share batches.
+    Every example occurs exactly once in each epoch of `batches_per_epoch` batches, each time with
+    other examples. A task with fewer examples than a batch has rows gives one partial batch per
+    epoch: repeating its examples to fill the batch would cost the same and not change the gradient.
+    If many tasks are this small, use example granularity, which lets them share batches.
 
     Args:
         seed: seed of the run.
-        task_key: the task's name: renaming, adding or dropping other tasks changes nothing here.
+        task_key: name of the task; changes of other tasks have no effect on its batches.
         cumulative: int64[L + 1]; entry l counts the task's examples of length <= l; examples are
             numbered by increasing length.
         buckets: shapes by strictly increasing length.
@@ -200,7 +200,9 @@ class BatchPlan:
     def __getitem__(self, number: int) -> BatchSpec:
         """Returns batch `number` >= 0."""
         if number < 0:
-            raise IndexError(f"batch {number} of task {self.task_key!r}; batches count from 0")
+            raise IndexError(
+                f"batch {number} of task {self.task_key!r} does not exist; batches count from 0"
+            )
         epoch, position = divmod(number, self.batches_per_epoch)
         order = Permutation(self.batches_per_epoch, self.seed, self.task_key, epoch, "batches")
         batch = int(order(np.array([position]))[0])
@@ -212,9 +214,9 @@ class BatchPlan:
         return BatchSpec(item.start + self._deal(index, epoch)(rows), item.bucket)
 
     def example_permutation(self, epoch: int) -> np.ndarray:
-        """Returns int64[size]: every example of an epoch, range by range in dealing order.
+        """Returns int64[size], all examples of an epoch in the order of their ranges and slots.
 
-        It takes memory for all of them: meant for tests and inspection.
+        It needs memory for all of them and is meant for tests and inspection.
         """
         return np.concatenate(
             [
@@ -224,11 +226,11 @@ class BatchPlan:
         )
 
     def cells_per_epoch(self) -> int:
-        """Returns the sum of rows * length over an epoch's batches, padding included."""
+        """Returns the sum of rows * length over the batches of an epoch, including padding."""
         return sum(item.batches * item.bucket.rows * item.bucket.length for item in self.ranges)
 
     def identity(self) -> int:
-        """Returns a 63-bit hash of all that a batch number's meaning depends on."""
+        """Returns a 63-bit hash of everything that determines the batch of a number."""
         return _identity(self.seed, self.task_key, self.ranges)
 
     def _deal(self, index: int, epoch: int) -> Permutation:
@@ -238,7 +240,7 @@ class BatchPlan:
 
 
 class ExamplePlan:
-    """The endless sequence of a task's single examples, in a new order in each epoch.
+    """The endless sequence of a task's examples, in a new order in each epoch.
 
     Args:
         seed: seed of the run.
@@ -278,11 +280,11 @@ class ExamplePlan:
         return indices
 
     def identity(self) -> int:
-        """Returns a 63-bit hash of all that an example number's meaning depends on."""
+        """Returns a 63-bit hash of everything that determines the example of a number."""
         return _identity(self.seed, self.task_key, self.size)
 
 
 def _identity(*parts: object) -> int:
-    """Returns a hash of the parts' representation, in [0, 2^63) so that it fits an int64."""
+    """Returns a hash of the `repr` of the parts in [0, 2^63), so that it fits an int64."""
     digest = hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little") >> 1

@@ -1,4 +1,4 @@
-"""Rules that repair or drop a pair before it is encoded; each is counted."""
+"""Rules that normalize or drop pairs before they are encoded; the pairs of each are counted."""
 
 import array
 import re
@@ -9,7 +9,7 @@ from keras_mtl.configuration.schema import CleaningConfig
 from keras_mtl.data import split
 
 # Control characters other than white space, lone surrogates, the replacement character and
-# noncharacters: marks of a text that was decoded wrongly somewhere. Such a pair is dropped.
+# noncharacters: signs of text that was decoded wrongly. Such a pair is dropped.
 _CONTROL = re.compile(
     "[\x00-\x08\x0e-\x1f\x7f\x80-\x84\x86-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffd\ufffe\uffff]"
 )
@@ -33,7 +33,7 @@ _MOST_LETTERS = 3
 def normalize(text: str) -> str:
     """Returns the text in Unicode NFC, without invisible characters, with single plain spaces.
 
-    No-break and other spaces become plain ones: catalogs and CLDR use them inconsistently.
+    Other spaces, such as no-break spaces, become plain: catalogs and CLDR use them inconsistently.
     """
     if not text.isascii():
         text = unicodedata.normalize("NFC", text.translate(_INVISIBLE))
@@ -53,7 +53,7 @@ def letters(text: str) -> int:
 
 @dataclass
 class CleaningCounts:
-    """How many pairs each rule met; every pair that is read is kept or dropped by one rule.
+    """Numbers of pairs by rule; every pair that is read is kept, or dropped by one rule.
 
     Attributes:
         read: pairs given to the cleaner.
@@ -63,8 +63,8 @@ class CleaningCounts:
         identical: dropped: the target equals the source.
         too_long: dropped: one side has more than max_characters.
         ratio: dropped: the sides' lengths differ too much.
-        duplicate: dropped: the pair was there before.
-        kept: pairs passed on.
+        duplicate: dropped: the pair occurred before.
+        kept: pairs that passed all rules.
     """
 
     read: int = 0
@@ -83,10 +83,10 @@ class CleaningCounts:
 
 
 class HashSet:
-    """A set of 64-bit hashes in at most 24 bytes an entry (Python's own takes about 80).
+    """A set of 64-bit hashes with at most 24 bytes per entry (Python's set needs about 80).
 
-    Open addressing with linear probing; the entries are hashes already, so their low bits serve as
-    the position. 0 marks a free place, so the hash 0 is kept as 1.
+    It uses open addressing with linear probing. The entries are hashes already, so their low bits
+    are the position. 0 marks a free place, so the hash 0 is stored as 1.
     """
 
     def __init__(self) -> None:
@@ -100,7 +100,7 @@ class HashSet:
         """Adds a hash in [0, 2^64).
 
         Returns:
-            True when it was not there.
+            True if it was not in the set.
         """
         value = value or 1
         table = self._table
@@ -143,10 +143,10 @@ class Cleaner:
     """Applies the rules to the pairs of one task, in order.
 
     Args:
-        settings: the rules' settings; None takes the defaults.
+        settings: settings of the rules; None means the defaults.
 
     Attributes:
-        counts: what each rule has met so far.
+        counts: numbers of pairs by rule so far.
     """
 
     def __init__(self, settings: CleaningConfig | None = None) -> None:
@@ -155,7 +155,7 @@ class Cleaner:
         self._seen = HashSet()
 
     def clean(self, source: str, target: str) -> tuple[str, str] | None:
-        """Returns the normalized pair, or None when a rule drops it.
+        """Returns the normalized pair, or None if a rule drops it.
 
         Args:
             source: source sentence.
@@ -181,7 +181,7 @@ class Cleaner:
         if long > settings.max_characters:
             counts.too_long += 1
             return None
-        # No text has more letters than three times its characters. Most pairs need no closer look.
+        # A text has at most three letters per character, so most pairs need no exact count.
         if _MOST_LETTERS * long > settings.max_length_ratio * short:
             short, long = sorted((letters(clean_source), letters(clean_target)))
             if long - short > settings.ratio_slack and long > settings.max_length_ratio * short:

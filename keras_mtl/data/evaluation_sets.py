@@ -1,4 +1,4 @@
-"""Evaluation sets: pairs of corpora that a run was not prepared with, such as later test sets."""
+"""Evaluation sets: pairs of corpora that are not part of the prepared data, such as new tests."""
 
 import dataclasses
 import os
@@ -20,7 +20,7 @@ from keras_mtl.data.prepare_text import given_settings
 from keras_mtl.data.prepared import PreparedData
 from keras_mtl.data.vocabulary import Vocabulary
 
-# Training sentences that are decoded at a time.
+# Number of training sentences that are decoded at once.
 _CHUNK = 4096
 
 
@@ -55,11 +55,11 @@ class EvaluationCorpus:
 def load_corpora(path: str | os.PathLike[str]) -> list[EvaluationCorpus]:
     """Reads a YAML file with a list of corpora, as `task.data.corpora` of a configuration has it.
 
-    An entry may have `tasks` in addition, a list with the names of the tasks that it belongs to.
+    An entry may also have `tasks`, a list of the names of the tasks that it belongs to.
     Paths are relative to the file.
 
     Raises:
-        ConfigError: the file cannot be read, or is not such a list; readers and options are checked
+        ConfigError: the file cannot be read or is not such a list. Readers and options are checked
             when they are used.
     """
     try:
@@ -103,7 +103,7 @@ def load_corpora(path: str | os.PathLike[str]) -> list[EvaluationCorpus]:
 
 
 class EvaluationPair(NamedTuple):
-    """A pair and where it was read, as `path:line`."""
+    """A pair and its place, `path:line`."""
 
     source: str
     target: str
@@ -111,15 +111,15 @@ class EvaluationPair(NamedTuple):
 
 
 class EvaluationSet:
-    """Pairs in memory, with the part of `PreparedData` that an evaluation needs.
+    """Pairs in memory, with the members of `PreparedData` that an evaluation needs.
 
     Args:
-        vocabulary: the model's.
-        tasks: tasks in order.
-        pairs: by task name; they keep their order.
+        vocabulary: vocabulary of the model.
+        tasks: the tasks, in order.
+        pairs: {task name: pairs}, in order.
 
     Attributes:
-        vocabulary: the model's.
+        vocabulary: vocabulary of the model.
         tasks: the tasks.
     """
 
@@ -134,12 +134,12 @@ class EvaluationSet:
         self._readers = {name: _Reader(texts, vocabulary) for name, texts in pairs.items()}
 
     def reader(self, task: str, split_name: str) -> "_Reader":
-        """Returns a task's pairs, whatever the split."""
+        """Returns the pairs of a task for any split."""
         return self._readers[task]
 
 
 class _Reader:
-    """What an evaluation needs of a store."""
+    """The members of a store that an evaluation needs."""
 
     has_text = True
 
@@ -154,7 +154,7 @@ class _Reader:
         return self._pairs[index][:2]
 
     def place(self, index: int) -> str:
-        """Returns where a pair was read, as `path:line`."""
+        """Returns the place of a pair, `path:line`."""
         return self._pairs[index].place
 
     def gather(self, indices: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
@@ -176,22 +176,22 @@ def read_evaluation_set(
 ) -> EvaluationSet:
     """Reads the pairs of some tasks from corpora.
 
-    Pairs are cleaned as given test sets are: text is normalized, empty and undecodable pairs are
-    dropped, all others stay, in their order.
+    Pairs are cleaned like given test sets: text is normalized, empty and undecodable pairs are
+    dropped, and all others stay in their order.
 
     Args:
         tasks: the tasks.
-        corpora: what is read; tasks that no corpus belongs to are left out.
-        vocabulary: the model's.
-        log: receives a line for each task, and for each bad line that is reported.
-        unseen_by: leaves out pairs whose source is among this data's training sentences of that
-            language, of any task and on either side; differences in case and white space do not
-            count.
+        corpora: the corpora; tasks without a corpus are omitted.
+        vocabulary: vocabulary of the model.
+        log: function that is called with a line for each task and each reported bad line.
+        unseen_by: if given, pairs are dropped if their source is a training sentence of this data
+            in the same language, of any task and on either side. Case and white space are
+            ignored.
 
     Raises:
         DataError: a corpus is missing or damaged, or a task has no pair.
-        ConfigError: a reader or option is unknown, or a corpus would be read for tasks of other
-            languages than it holds.
+        ConfigError: a reader or option is unknown, or a corpus would be read for tasks of
+            languages that it does not hold.
     """
     chosen = _by_task(list(tasks), corpora)
     seen: dict[str, HashSet] = {}
@@ -208,7 +208,7 @@ def read_evaluation_set(
             names = ", ".join(reader.name for reader in own)
             raise errors.DataError(
                 f"task {task.name!r}: {read:,} pairs in its corpora ({names}), none of them to "
-                "score; check files and languages, or leave the task out with --tasks"
+                "score; check files and languages, or exclude the task with --tasks"
             )
         left_out = f", {read - len(found):,} more are in training data" if seen else ""
         log(f"{task.name}: {len(found):,} pairs of {_described(own)}{left_out}")
@@ -223,7 +223,7 @@ def read_evaluation_set(
 def _by_task(
     tasks: Sequence[Direction], corpora: Sequence[EvaluationCorpus]
 ) -> list[tuple[Direction, list[CorpusReader]]]:
-    """Makes the readers of each task that has some, and checks that no two languages share one."""
+    """Creates the readers of the tasks, and checks that no two languages share a corpus."""
     known = [task.name for task in tasks]
     readers: dict[str, list[CorpusReader]] = {name: [] for name in known}
     for number, corpus in enumerate(corpora):
@@ -279,12 +279,12 @@ def _read(
 
 
 def _current_file(reader: CorpusReader) -> str:
-    """The file that the last pair comes from: a reader counts its entries file by file."""
+    """Returns the file of the last pair: a reader counts its entries by file."""
     return next(reversed(reader.lines), reader.name)
 
 
 def _described(readers: Sequence[CorpusReader]) -> str:
-    """Files of readers, or their names: `newstest.en, newstest.fr`."""
+    """Returns the files of readers, or their names, as text: `newstest.en, newstest.fr`."""
     paths = list(dict.fromkeys(path for reader in readers for path in reader.paths()))
     if not paths:
         return ", ".join(reader.name for reader in readers)
@@ -293,7 +293,7 @@ def _described(readers: Sequence[CorpusReader]) -> str:
 
 
 def _training_hashes(prepared: PreparedData, language: str) -> HashSet:
-    """Hashes of the sentences of a language that any task is trained on."""
+    """Returns hashes of the sentences of a language that any task is trained on."""
     hashes = HashSet()
     for task in prepared.tasks:
         reader = prepared.reader(task.name, "train")
@@ -311,7 +311,7 @@ def _training_hashes(prepared: PreparedData, language: str) -> HashSet:
 def _unseen(
     pairs: list[EvaluationPair], seen: HashSet, vocabulary: Vocabulary
 ) -> list[EvaluationPair]:
-    # As training sentences come out of their tokens.
+    # In the form that training sentences have after decoding.
     sources = vocabulary.decode_batch(vocabulary.encode_batch([pair.source for pair in pairs]))
     hashes = map(split.source_hash, sources)
     return [pair for pair, value in zip(pairs, hashes, strict=True) if value not in seen]

@@ -1,9 +1,9 @@
-"""Whether the two sides of a corpus are in the languages of its task, by a sample of its pairs.
+"""Checks on a sample of pairs whether the sides of a corpus are in the languages of its task.
 
-Exchanged files and files in another language pass every rule of cleaning. A language identifier
-(py3langid) judges some hundred pairs of each corpus. It is asked whether a text is more likely in
-another language than in its own, and only a large majority of texts counts, so that short texts,
-names and numbers raise no false alarm. Languages that it does not know are not judged.
+Exchanged files and files in another language pass all rules of cleaning. A language identifier
+(py3langid) judges a few hundred pairs of each corpus: whether each text is more likely in another
+language than in its own. Only a large majority counts, so that short texts, names and numbers raise
+no false alarm. Languages that the identifier does not know are not checked.
 """
 
 import functools
@@ -15,19 +15,19 @@ import numpy as np
 
 from keras_mtl.data import languages
 
-# Pairs of a corpus that are judged. 300 take 50 ms.
+# Number of pairs of a corpus that are judged; 300 take 50 ms.
 SAMPLE_SIZE = 300
-# Fewer pairs than this prove nothing.
+# Fewer pairs than this are no evidence.
 _LEAST_PAIRS = 20
-# Nor do fewer texts than this, repeated with other numbers.
+# Nor are fewer different texts than this (texts that differ only in numbers count once).
 _LEAST_DISTINCT = 5
 _NUMBER = re.compile(r"\d+")
 # Share of the texts that must be more likely in another language. With it, no corpus of 122
 # (catalogs of 110 languages, translated documentation in 12) raised a false alarm, in samples of
 # 300 and of 40 pairs, and none of 506 wrong languages was missed. It was chosen on these corpora.
 _MAJORITY = 0.8
-# Languages, by py3langid's codes, that it does not tell from each other in short texts, or knows in
-# one of their scripts only.
+# Languages, by py3langid's codes, that it does not distinguish in short texts, or knows in only one
+# of their scripts.
 _RELATIVES = (
     frozenset({"bs", "hr", "sr"}),
     frozenset({"id", "ms"}),
@@ -43,15 +43,15 @@ _RELATIVES = (
 )
 # Languages that it knows in more than their usual script.
 _IN_SEVERAL_SCRIPTS = frozenset({"sr", "uz", "zh"})
-# Labels that name no language that a corpus is in by mistake: no language, Latin, constructed ones.
+# Labels that are no likely language of a wrong corpus: no language, Latin, constructed languages.
 _NO_SUSPECTS = frozenset({"zxx", "la", "eo", "vo"})
 
 
 class Sample:
-    """Pairs spread evenly over a stream of unknown length; the same stream gives the same pairs.
+    """Samples pairs evenly from a stream of unknown length; deterministic.
 
     Args:
-        size: pairs wanted; between this number and twice as many are kept of a longer stream.
+        size: number of pairs; between this number and twice this number are kept.
 
     Attributes:
         pairs: the pairs so far, in order.
@@ -82,12 +82,12 @@ def spread(pairs: Sequence[tuple[str, str]], number: int) -> list[tuple[str, str
 
 
 def _count_distinct(pairs: Sequence[tuple[str, str]]) -> int:
-    """Number of pairs that differ in more than numbers."""
+    """Returns the number of pairs that differ in more than numbers."""
     return len({tuple(_NUMBER.sub("", text) for text in pair) for pair in pairs})
 
 
 def language_warning(source: str, target: str, pairs: Sequence[tuple[str, str]]) -> str | None:
-    """Says what is wrong with the languages of some pairs; None when nothing is.
+    """Returns a warning about the languages of pairs; None if they look right.
 
     Args:
         source: code of the source language.
@@ -101,7 +101,7 @@ def language_warning(source: str, target: str, pairs: Sequence[tuple[str, str]])
     if len(pairs) < _LEAST_PAIRS or _count_distinct(pairs) < _LEAST_DISTINCT:
         return None
     scores = [_scores([pair[side] for pair in pairs]) for side in (0, 1)]
-    # A text in which the identifier finds nothing has the same score, the lowest, in all languages.
+    # If the identifier finds nothing in a text, all languages have the same, lowest score.
     judged = np.logical_and(*(np.ptp(of_side, axis=1) > 0 for of_side in scores))
     scores = [of_side[judged] for of_side in scores]
     count = int(judged.sum())
@@ -148,7 +148,7 @@ def _other_language(scores: np.ndarray, label: str) -> tuple[float, str]:
 
 
 def _has_words(text: str) -> bool:
-    """Whether a text has at least four letters: numbers and signs have no language."""
+    """Whether a text has at least four letters; numbers and signs have no language."""
     return sum(map(str.isalpha, text)) >= 4 or (not text.isascii() and any(map(str.isalpha, text)))
 
 
@@ -169,7 +169,7 @@ def _label(code: str) -> str | None:
 
 
 def _scores(texts: Sequence[str]) -> np.ndarray:
-    """Returns float64[texts, labels]: log-likelihoods up to a constant of each text."""
+    """Returns float64[texts, labels], log-likelihoods up to a constant for each text."""
     identifier, known = _identifier()
     rows = []
     for text in texts:

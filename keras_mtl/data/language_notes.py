@@ -1,7 +1,7 @@
-"""Questions about the language codes of tasks: what `keras-mtl inspect` asks, and nothing refuses.
+"""Notes on unusual language codes of tasks, for `keras-mtl inspect`.
 
-A code becomes a tag of the vocabulary and chooses the text in corpora of many languages. Codes of
-the user's own, such as `en_formal`, are allowed, so none of these findings is an error.
+A code becomes a tag of the vocabulary and selects the text in corpora of many languages. Users may
+define codes such as `en_formal`, so no note is an error.
 """
 
 import functools
@@ -13,9 +13,9 @@ from babel.core import Locale
 
 from keras_mtl.data import languages
 
-_MOST_SHOWN = 3  # Tasks in a note.
+_MOST_SHOWN = 3  # Largest number of tasks in a note.
 
-# Norwegian Bokmål is nb in ISO 639-1 and no in CLDR; both are usual.
+# Norwegian Bokmål is nb in ISO 639-1 and no in CLDR; both are common.
 _BOTH_USUAL = frozenset({"nb", "no"})
 
 
@@ -28,13 +28,13 @@ class Direction(NamedTuple):
 
 
 def language_notes(tasks: Iterable[Direction]) -> list[str]:
-    """Returns what looks wrong in the language codes of tasks.
+    """Returns notes on language codes of tasks that look wrong.
 
     Args:
         tasks: the tasks.
 
     Returns:
-        Notes. Each names the tasks and a remedy.
+        The notes; each names the tasks and a remedy.
 
     Example:
         >>> language_notes([Direction("en-fr", "en", "FR")])
@@ -67,7 +67,7 @@ def _same_sides(tasks: Sequence[Direction]) -> Iterator[str]:
 
 
 def _note(code: str) -> str:
-    """What is unusual about one code; empty if nothing is."""
+    """Returns a note on one code; empty if it is usual."""
     tag = languages.parse(code)
     if tag is None or not languages.is_known(code):
         named = _codes_by_name().get(code.casefold())
@@ -80,7 +80,7 @@ def _note(code: str) -> str:
     first = re.split("[-_@.]", code)[0]
     if first != tag.language and not {first, tag.language} <= _BOTH_USUAL:
         usual = str(tag)
-    # fr-FR says no more than fr does.
+    # fr-FR means the same as fr.
     if tag.region == tag.language.upper() and not tag.script and not tag.variants:
         usual = tag.language
     if usual == code:
@@ -89,7 +89,7 @@ def _note(code: str) -> str:
 
 
 def _spellings(users: dict[str, dict[str, None]]) -> Iterator[str]:
-    """Codes of one language that differ, which become different tags."""
+    """Returns notes on different codes of one language, which become different tags."""
     groups: dict[str, list[str]] = {}
     for code in users:
         tag = languages.parse(code)
@@ -99,7 +99,7 @@ def _spellings(users: dict[str, dict[str, None]]) -> Iterator[str]:
         if len(codes) > 1:
             shown = " and ".join(f"{code!r} ({_listed(list(users[code]))})" for code in codes)
             yield (
-                f"{shown} are one language, and each target code gets a tag of its own; write "
+                f"{shown} are one language, but each target code gets its own tag; write "
                 "one of them everywhere"
             )
 
@@ -112,5 +112,5 @@ def _listed(names: Sequence[str]) -> str:
 
 @functools.cache
 def _codes_by_name() -> dict[str, str]:
-    """English names of languages, in lower case, to their codes."""
+    """Returns {English name of a language in lower case: code}."""
     return {name.casefold(): code for code, name in Locale("en").languages.items()}

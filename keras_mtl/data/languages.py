@@ -3,7 +3,7 @@
 Codes are compared by BCP 47 (https://www.rfc-editor.org/info/bcp47): language, script, region and
 variants. Synonyms, the usual script of a language and its most likely region come from the CLDR
 data of Babel: `iw` is `he`, `fre` is `fr`, and `zh-TW` is written in another script than `zh`.
-Codes in different scripts never fit each other: the caller has to name the script.
+Codes in different scripts never match, so the caller must name the script.
 """
 
 import enum
@@ -33,7 +33,7 @@ _SCRIPT_WORDS = {
     "shaw": "Shaw",
 }
 
-# Modifiers that say nothing about the text: a currency, the C locale's sorting.
+# Modifiers without meaning for the text: a currency, the sorting of the C locale.
 _WITHOUT_MEANING = frozenset({"euro", "posix"})
 
 _SEPARATORS = re.compile("[-_]+")
@@ -48,9 +48,9 @@ class LanguageTag:
 
     Attributes:
         language: language subtag in lower case, for example `pt`.
-        script: script subtag such as `Latn`, or an empty string when the code names none.
-        region: region subtag such as `BR` or `419`, or an empty string.
-        variants: everything else that tells texts apart, in lower case and sorted: `valencia`.
+        script: script subtag such as `Latn`; empty if the code names none.
+        region: region subtag such as `BR` or `419`; empty if the code names none.
+        variants: all other subtags that distinguish texts, in lower case and sorted: `valencia`.
     """
 
     language: str
@@ -60,15 +60,15 @@ class LanguageTag:
 
     @property
     def likely_script(self) -> str:
-        """The script of the code, or the one its language and region are usually written in.
+        """The script of the code, or the usual script of its language and region.
 
-        An empty string if CLDR does not know the language.
+        Empty if CLDR does not know the language.
         """
         return self.script or _likely(self.language, self.region).script
 
     @property
     def likely_region(self) -> str:
-        """The region of the code, or the one that most readers of language and script live in."""
+        """The region of the code, or the most likely region of its language and script."""
         return self.region or _likely(self.language, self.script).region
 
     def __str__(self) -> str:
@@ -76,7 +76,7 @@ class LanguageTag:
 
 
 class Fit(enum.IntEnum):
-    """How well a code fits a wanted one; lower is better.
+    """How well a code matches a wanted code; lower is better.
 
     EXACT: both mean the same. LIKELY_REGION: only one of them names a region, and it is the most
     likely region of the language (`pt` and `pt-BR`). OTHER_REGION: only one of them names a region,
@@ -89,7 +89,7 @@ class Fit(enum.IntEnum):
 
 
 class _Likely(NamedTuple):
-    """Script and region that CLDR finds most likely for a language with a script or a region."""
+    """Returns the most likely script and region of a language by CLDR."""
 
     script: str
     region: str
@@ -107,7 +107,7 @@ def _region(subtag: str) -> str:
     """Returns a region subtag in its preferred form (UK is GB, USA is US), or an empty string."""
     subtag = subtag.upper()
     replaced = get_global("territory_aliases").get(subtag)
-    # A country that was divided has several successors, the largest first.
+    # A country that was divided has several successors; the largest comes first.
     if replaced:
         return cast(str, replaced[0])
     letters = len(subtag) == 2 and subtag.isalpha()
@@ -203,7 +203,7 @@ def _scripts() -> frozenset[str]:
 
 
 def is_known(code: str) -> bool:
-    """Says whether a code is well formed and names a language whose usual script CLDR knows.
+    """Returns whether a code is well formed and names a language that CLDR knows.
 
     Example:
         >>> is_known("pt-BR"), is_known("ui"), is_known("french")
@@ -214,21 +214,21 @@ def is_known(code: str) -> bool:
 
 
 def canonical(code: str) -> str | None:
-    """Returns a code in its preferred form (`FR` is `fr`, `iw` is `he`).
+    """Returns the preferred form of a code (`fr` for `FR`, `he` for `iw`), or None.
 
-    None if it is not a language code.
+    The result is None if the text is not a language code.
     """
     tag = parse(code)
     return None if tag is None else str(tag)
 
 
 def fit(wanted: str, found: str) -> Fit | None:
-    """Returns how well a code of a corpus fits the wanted one, or None if it does not.
+    """Returns how well a code of a corpus matches the wanted code, or None if it does not.
 
-    Language, script and variants must be the same. A code without a script stands for the script
-    that is usual for its language and region: `sr` does not take `sr-Latn`, nor `zh` `zh-TW`. A
-    wanted code without a region takes any region; a wanted region takes the same region or none.
-    Codes that cannot be parsed fit if only their case and separators differ.
+    Language, script and variants must be equal. A code without a script has the usual script of its
+    language and region: `sr` does not match `sr-Latn`, and `zh` does not match `zh-TW`. A wanted
+    code without a region matches any region; a wanted region matches the same region or none.
+    Codes that cannot be parsed match if they differ only in case and separators.
     """
     ours, theirs = parse(wanted), parse(found)
     if ours is None or theirs is None:
@@ -246,7 +246,7 @@ def fit(wanted: str, found: str) -> Fit | None:
         return None
     if _likely_region(ours) != _likely_region(theirs):
         return Fit.OTHER_REGION
-    # For Chinese the region is how the script is named: zh-TW is zh-Hant.
+    # For Chinese, the region names the script: zh-TW is zh-Hant.
     return Fit.EXACT if ours.language == "zh" else Fit.LIKELY_REGION
 
 
@@ -255,10 +255,10 @@ def _likely_region(tag: LanguageTag) -> str:
 
 
 def fitting(wanted: str, available: Iterable[str]) -> list[str]:
-    """Returns the codes that fit the wanted one, the best first.
+    """Returns the codes that match the wanted code, the best first.
 
-    Codes that fit equally well keep their order. If the wanted code names a region and a code has
-    the same one, codes without a region are left out: they mean something else in that corpus.
+    Codes that match equally well keep their order. If the wanted code names a region and a code has
+    the same region, codes without a region are omitted: they mean something else in that corpus.
 
     Example:
         >>> fitting("pt", ["pt-PT", "pt_BR", "gl"])
@@ -273,11 +273,11 @@ def fitting(wanted: str, available: Iterable[str]) -> list[str]:
 
 
 def match(wanted: str, available: Iterable[str]) -> str | None:
-    """Returns the code that fits the wanted one best, or None.
+    """Returns the code that matches the wanted code best, or None.
 
     Args:
-        wanted: the code that is looked for.
-        available: the codes of a corpus, as it writes them; of equally good ones, the first wins.
+        wanted: the wanted code.
+        available: the codes of a corpus as written there; the first of equally good codes wins.
 
     Example:
         >>> match("zh", ["zh-TW", "zh-CN"])
@@ -287,9 +287,9 @@ def match(wanted: str, available: Iterable[str]) -> str | None:
 
 
 def near(wanted: str, available: Iterable[str]) -> list[str]:
-    """Returns the codes of the same language that do not fit, for error messages.
+    """Returns codes of the same language that do not match, for error messages.
 
-    They differ in script, region or variant: for `zh-TW`, `zh-CN` is near.
+    They differ in script, region or variant, like `zh-CN` for `zh-TW`.
     """
     tag = parse(wanted)
     if tag is None:

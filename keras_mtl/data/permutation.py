@@ -1,7 +1,7 @@
-"""Shuffling by arithmetic: a keyed pseudo-random permutation of 0 … n-1 that is never written out.
+"""Shuffling by arithmetic: keyed pseudo-random permutations of 0 … n-1 that are never stored.
 
-Any position can be asked for, at any time, in constant memory; that is what makes the reading state
-of a task a single integer.
+The element at any position is computed in constant memory. This is why the reading state of a task
+is a single integer.
 """
 
 import hashlib
@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 
-# Six half rounds. Black and Rogaway prove security for three against an adversary who asks few
-# questions; six make every order of tiny domains about equally frequent (tests measure it).
+# Six half rounds. Black and Rogaway prove security for three against an adversary with few queries.
+# With six, all orders of tiny domains are about equally frequent (tests measure it).
 _HALF_ROUNDS = 6
 
 _UINT64 = np.uint64
 _SHIFT_30, _SHIFT_27, _SHIFT_31, _SHIFT_32 = (_UINT64(bits) for bits in (30, 27, 31, 32))
-# Multipliers of the SplitMix64 finaliser (Steele, Lea and Flood 2014, variant 13 of D. Stafford).
+# Multipliers of the SplitMix64 finalizer (Steele, Lea and Flood 2014, variant 13 of D. Stafford).
 _MULTIPLIER_1 = _UINT64(0xBF58476D1CE4E5B9)
 _MULTIPLIER_2 = _UINT64(0x94D049BB133111EB)
 
@@ -30,7 +30,7 @@ def _below(values: np.ndarray, key: Any, limit: Any) -> np.ndarray:
     mixed ^= mixed >> _SHIFT_27
     mixed *= _MULTIPLIER_2
     mixed ^= mixed >> _SHIFT_31
-    mixed >>= _SHIFT_32  # the upper half, scaled: no division, bias below limit / 2^32
+    mixed >>= _SHIFT_32  # The scaled upper half needs no division; its bias is below limit / 2^32.
     mixed *= limit
     mixed >>= _SHIFT_32
     return mixed
@@ -39,17 +39,17 @@ def _below(values: np.ndarray, key: Any, limit: Any) -> np.ndarray:
 class Permutation:
     """A bijection of {0, …, size-1}, chosen by (seed, name, epoch, purpose).
 
-    A generalised Feistel network: x = left * b + right with left < a, right < b and a * b the
+    A generalized Feistel network: x = left * b + right with left < a, right < b and a * b the
     smallest near-square product >= size; each half round adds a keyed hash of one half to the
-    other, modulo its range. What falls on size or above is sent through again (cycle walking),
+    other, modulo its range. Results >= size pass the network again (cycle walking),
     which happens to fewer than one in sqrt(size) positions.
 
     Args:
         size: number of positions, 1 to 2^62.
         seed: seed of the run.
-        name: what is shuffled, for example a task's name.
-        epoch: number of the pass over it.
-        purpose: tells apart several permutations of one epoch.
+        name: key of the data that is shuffled, for example the name of a task.
+        epoch: number of the pass over the data.
+        purpose: distinguishes several permutations of one epoch.
 
     Raises:
         ValueError: `size` is out of range.
@@ -71,7 +71,7 @@ class Permutation:
             positions: int64[...], each in [0, size).
 
         Returns:
-            int64 of the same shape: where each position goes, each in [0, size).
+            int64 of the same shape, the element at each position, in [0, size).
 
         Raises:
             IndexError: a position is out of range.
@@ -97,16 +97,16 @@ class Permutation:
 
 
 class Permutations:
-    """The permutations of many names and epochs, evaluated together.
+    """Evaluates the permutations of many names and epochs together.
 
-    Element by element it is what `Permutation` returns, at a fraction of the time if a call needs
-    many of them.
+    The results equal those of `Permutation`, in a fraction of the time if a call needs many
+    permutations.
 
     Args:
         sizes: number of positions of each name.
         seed: seed of the run.
-        names: what is shuffled.
-        purpose: as of `Permutation`.
+        names: keys of the data that is shuffled.
+        purpose: as for `Permutation`.
     """
 
     def __init__(self, sizes: Sequence[int], seed: int, names: Sequence[str], purpose: str) -> None:
@@ -127,11 +127,11 @@ class Permutations:
             positions: int64[k], each in [0, size of its name).
 
         Returns:
-            int64[k], where each position goes.
+            int64[k], the element at each position.
         """
         if not len(which):
             return np.zeros(0, np.int64)
-        # One number for each epoch of a name, however many positions it has.
+        # One number for each epoch of a name.
         groups, group = np.unique(epochs * len(self._names) + which, return_inverse=True)
         group_epochs, names = np.divmod(groups, len(self._names))
         keys = np.array(list(map(self._keys_of, names.tolist(), group_epochs.tolist()))).T
@@ -156,21 +156,21 @@ class Permutations:
 
 
 def _factors(size: int) -> tuple[np.uint64, np.uint64]:
-    """The smallest near-square left * right >= size."""
+    """Returns the smallest near-square left * right >= size."""
     left = math.isqrt(size - 1) + 1
     return _UINT64(left), _UINT64(-(-size // left))
 
 
 def _keys(seed: int, name: str, epoch: int, purpose: str) -> np.ndarray:
     """Returns uint64[_HALF_ROUNDS]."""
-    # Lengths in front of the texts keep ("a", "bc") and ("ab", "c") apart.
+    # The lengths distinguish ("a", "bc") from ("ab", "c").
     text = f"{seed}:{epoch}:{len(name)}:{name}:{purpose}"
     digest = hashlib.blake2b(text.encode(), digest_size=8 * _HALF_ROUNDS).digest()
     return np.frombuffer(digest, dtype="<u8").astype(_UINT64)
 
 
 def _network(values: np.ndarray, left_size: Any, right_size: Any, keys: Any) -> np.ndarray:
-    """One pass over uint64[k] values below left * right: a bijection of that range.
+    """Applies one pass to values below left * right; a bijection of that range.
 
     Args:
         values: uint64[k].

@@ -1,8 +1,8 @@
-"""From corpora to the prepared store: read, clean, split, train the vocabulary, encode, write.
+"""Prepares data: reads, cleans and splits corpora, trains the vocabulary, encodes and writes.
 
-Two passes. The first reads every corpus once and leaves cleaned text in temporary files; the
-vocabulary is trained on a sample of them. The second encodes them into stores. Everything is
-written to a directory next to `data_dir` and renamed at the end, so prepared data is complete or
+There are two passes. The first reads every corpus once and writes cleaned text to temporary files.
+The vocabulary is trained on a sample of them. The second pass encodes them into stores. Everything
+is written to a directory next to `data_dir` and renamed at the end, so prepared data is complete or
 absent. Memory holds the hashes of one task's pairs and buffers of fixed size, never a corpus.
 """
 
@@ -43,7 +43,7 @@ __all__ = [
 ]
 
 _SIDES = ("source", "target")
-# Pairs that are encoded at once: enough to keep SentencePiece's threads busy.
+# Number of pairs that are encoded at once: enough for all threads of SentencePiece.
 _ENCODED_AT_ONCE = 10_000
 
 
@@ -58,23 +58,23 @@ def prepare(
 ) -> PreparedData:
     """Prepares the data of all tasks, unless it is prepared already.
 
-    Data that was prepared for more tasks is used as it is, and the other tasks are left out.
+    Data that was prepared for more tasks is used unchanged, and the other tasks are ignored.
 
     Args:
         pairs: the tasks; at least one, names unique.
         data_dir: directory to write. Missing parents are created.
-        data: corpora of tasks that name none, cleaning, split, vocabulary; None takes the defaults.
+        data: default corpora, cleaning, split and vocabulary; None means the defaults.
         keep_train_text: whether training stores keep the text in addition to the tokens.
-        overwrite: replace data in `data_dir` that was prepared from other inputs or settings.
-        log: receives lines of text: bad lines, and the table of counts at the end.
+        overwrite: whether to replace data that was prepared from other inputs or settings.
+        log: function that is called with lines for the user: bad lines, and tables at the end.
 
     Returns:
         The prepared data, opened.
 
     Raises:
         ConfigError: tasks, a reader's options or the vocabulary's size are wrong.
-        DataError: a corpus is missing or damaged; a task is left without training pairs; the disk
-            is full; `data_dir` holds something else. `data_dir` is then as it was.
+        DataError: a corpus is missing or damaged, a task has no training pairs, the disk is full,
+            or `data_dir` holds something else. `data_dir` is then unchanged.
     """
     data = data or DataConfig()
     tasks = filled_tasks(pairs, data)
@@ -85,7 +85,7 @@ def prepare(
     inputs = {**requested, "files": fingerprints.files}
     changes = "" if found is None else _differences(found, inputs)
     if found is not None and not changes:
-        # Without a lock: the directory may be another user's.
+        # Without a lock, because the directory may belong to another user.
         return _as_it_is(data_dir, found, fingerprints, log)
     if fingerprints.missing:
         missing = prepare_inputs.missing_files(fingerprints.missing)
@@ -121,7 +121,7 @@ def _locked(path: str, data_dir: str, log: Callable[[str], None]) -> Iterator[No
             except BlockingIOError:
                 log(f"{data_dir}: another process is preparing it; waiting for its result")
                 fcntl.flock(handle, fcntl.LOCK_EX)
-            # The holder before us removes the file: a lock on a removed file guards nothing.
+            # The previous holder may have removed the file; a lock on a removed file has no effect.
             try:
                 holds = os.path.samestat(os.fstat(handle), os.stat(path))
             except FileNotFoundError:
@@ -143,10 +143,10 @@ def _as_it_is(
     log: Callable[[str], None],
 ) -> PreparedData:
     if fingerprints.missing:
-        # Training reads the store only: prepared data may be used where its corpora are not.
+        # Training reads only the store, so prepared data can be used without its corpora.
         log(
-            f"warning: {data_dir}: prepared already; its corpora are not here, so it is used as it "
-            f"is, and changes of them are not noticed: "
+            f"warning: {data_dir}: prepared already; its corpora are missing, so it is used as it "
+            f"is, and changes of the corpora are not detected: "
             f"{prepare_inputs.missing_files(fingerprints.missing)}"
         )
     else:
@@ -169,22 +169,22 @@ def _as_it_is(
 
 
 def _differences(manifest: dict[str, Any], inputs: dict[str, Any]) -> str:
-    """Says in what prepared data differs from what is asked for; its other tasks do not matter."""
+    """Returns how prepared data differs from the request; its other tasks are ignored."""
     known = prepare_inputs.narrowed(manifest["inputs"], inputs["tasks"])
     return prepare_inputs.differences(known, inputs)
 
 
 def _is_short(code: str) -> bool:
-    """Whether texts of a language have so few characters that an older cleaning dropped some."""
+    """Whether an older cleaning dropped short texts of a language."""
     tag = languages.parse(code)
     return tag is not None and tag.language in ("zh", "ja", "ko")
 
 
 def _usable(data_dir: str, inputs: dict[str, Any], overwrite: bool) -> dict[str, Any] | None:
-    """Returns the manifest when `data_dir` holds what is asked for; None when it must be written.
+    """Returns the manifest if `data_dir` holds the requested data; None if it must be written.
 
     Raises:
-        DataError: it holds something that must not be replaced.
+        DataError: the directory holds something that must not be replaced.
     """
     manifest = prepared.read_manifest(data_dir)
     if manifest is None:
@@ -192,7 +192,7 @@ def _usable(data_dir: str, inputs: dict[str, Any], overwrite: bool) -> dict[str,
             return None
         if os.path.lexists(data_dir):
             raise errors.DataError(
-                f"{data_dir}: exists and holds no prepared data ({MANIFEST_FILE} is "
+                f"{data_dir}: exists, but holds no prepared data ({MANIFEST_FILE} is "
                 "missing); choose another task.data.data_dir, or delete it"
             )
         return None
@@ -258,7 +258,7 @@ def _prepare_into(
 
 
 def _vocabulary(texts: Sequence[TaskText], settings: VocabularyConfig) -> Vocabulary:
-    """Trains the vocabulary on the training text of all tasks, or reads the one that is given."""
+    """Trains the vocabulary on the training text of all tasks, or reads the given model."""
     languages = {text.spec.target for text in texts}
     if not settings.model_file:
         return train_vocabulary(
@@ -289,7 +289,7 @@ def _vocabulary(texts: Sequence[TaskText], settings: VocabularyConfig) -> Vocabu
 def _encode(
     text: TaskText, name: str, path: str, vocabulary: Vocabulary, max_pieces: int, keep_text: bool
 ) -> int:
-    """Writes one store; returns how many of its tokens are byte pieces."""
+    """Writes a store and returns its number of byte pieces."""
     in_bytes = 0
     spill = iter(text.spills[name])
     with StoreWriter(path, vocabulary.hash, vocabulary.size, keep_text=keep_text) as writer:
@@ -309,7 +309,7 @@ def _encode(
 
 
 def _result(text: TaskText, directory: str, max_length: int) -> PreparedTask:
-    """Returns the task's entry of the manifest.
+    """Returns the entry of a task in the manifest.
 
     Raises:
         DataError: no training pair is short enough.
@@ -321,7 +321,7 @@ def _result(text: TaskText, directory: str, max_length: int) -> PreparedTask:
     }
     if not len(stores["train"]):
         raise errors.DataError(
-            f"{empty_task(text)}; all that passed them are longer than task.data.max_length, "
+            f"{empty_task(text)}; all pairs that passed are longer than task.data.max_length, "
             f"{max_length}"
         )
     return PreparedTask(

@@ -1,8 +1,8 @@
-"""What decides the result of `prepare`, and whether prepared data was made from it.
+"""The inputs of `prepare`, and whether prepared data was made from the same inputs.
 
-The manifest records settings, tasks and, for each corpus file, its path, size, time of the last
-change and a hash of its content. Files are the same when their content is the same, wherever they
-are. Size and time only save reading a file again that has not changed.
+The manifest records settings, tasks and, for each corpus file, its path, size, modification time
+and a hash of its content. Files with the same content are the same, wherever they are. Size and
+time only avoid reading unchanged files again.
 """
 
 import copy
@@ -18,7 +18,7 @@ from keras_mtl.data.prepare_settings import cleaning_of, has_own_cleaning
 from keras_mtl.data.vocabulary import Vocabulary
 
 CORPORA_FIELDS = ("corpora", "dev_corpora", "test_corpora")
-# Differences that an error message lists.
+# Largest number of differences in an error message.
 _SHOWN_DIFFERENCES = 8
 _READ_BYTES = 1 << 20
 _ABSENT = "(absent)"
@@ -27,9 +27,9 @@ _ABSENT = "(absent)"
 def requested(
     tasks: Sequence[PairConfig], data: DataConfig, keep_train_text: bool = False
 ) -> dict[str, Any]:
-    """Returns the settings that decide the result, ready for JSON.
+    """Returns the settings that determine the result, as plain data for JSON.
 
-    Names and order are those of all releases: prepared data is compared with them.
+    Names and order must stay the same in all releases, because prepared data is compared with them.
 
     Args:
         tasks: the tasks, with names and corpora filled in.
@@ -40,7 +40,7 @@ def requested(
         "prepare_version": prepared.PREPARE_VERSION,
         "settings": _settings(data, keep_train_text),
         "tasks": {task.name: _task(task, data) for task in tasks},
-        # A JSON object has no order, and the order of the tasks is a part of the result.
+        # A JSON object has no order, but the order of the tasks is part of the result.
         "task_order": [task.name for task in tasks],
     }
     if data.vocabulary.model_file:
@@ -78,13 +78,12 @@ class Fingerprints:
 
     Args:
         tasks: the tasks.
-        known: the manifest's inputs of data that is prepared already, or None. A file whose path,
-            size and time are as recorded there is not read again.
+        known: inputs in the manifest of existing prepared data, or None. A file with the same
+            path, size and time is not read again.
 
     Attributes:
-        files: fingerprints by task and field, as JSON has them; None in the place of a corpus that
-            is missing.
-        missing: messages of the corpora that are missing.
+        files: fingerprints by task and field, as in JSON; None for a missing corpus.
+        missing: messages about missing corpora.
 
     Raises:
         ConfigError: a reader or one of its options is unknown.
@@ -125,7 +124,7 @@ def content_hash(path: str) -> str:
     """Returns a hash of a file's bytes.
 
     Raises:
-        DataError: it cannot be read.
+        DataError: the file cannot be read.
     """
     digest = hashlib.blake2b(digest_size=16)
     try:
@@ -146,7 +145,7 @@ def _file_entries(files: Any) -> Iterator[list[Any]]:
 
 
 def narrowed(inputs: Mapping[str, Any], tasks: Collection[str]) -> dict[str, Any]:
-    """Returns a manifest's inputs for only some of its tasks."""
+    """Returns the inputs of a manifest for some of its tasks."""
     return {
         **inputs,
         "tasks": {name: task for name, task in inputs["tasks"].items() if name in tasks},
@@ -156,18 +155,18 @@ def narrowed(inputs: Mapping[str, Any], tasks: Collection[str]) -> dict[str, Any
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
-    """Says in what the inputs of prepared data differ from others.
+    """Returns the differences between the inputs of prepared data and the requested inputs.
 
-    What cannot change the result is not compared: paths, times of files with the same content, and
-    the version of `prepare`. A setting that the older inputs do not have had its default then. A
-    corpus that is missing now is not compared either.
+    Paths, times of files with the same content, and the version of `prepare` cannot change the
+    result and are not compared. A setting that is not in the older inputs has its default. A
+    missing corpus is not compared.
 
     Args:
-        old: inputs of a manifest, also of an older release.
-        new: what `requested` returns, with the `files` of `Fingerprints`.
+        old: inputs of a manifest, possibly of an older release.
+        new: the result of `requested`, with the `files` of `Fingerprints`.
 
     Returns:
-        `field: old -> new; ...`, or an empty text when nothing differs.
+        `field: old -> new; ...`, or an empty string if nothing differs.
     """
     found = list(_differences("", _comparable(old), _comparable(new)))
     found += _file_differences(old, new)
@@ -180,7 +179,7 @@ def _comparable(inputs: Mapping[str, Any]) -> dict[str, Any]:
     """Returns settings and tasks with defaults filled in and without paths."""
     settings = _filled(inputs["settings"], _settings(DataConfig(), keep_train_text=False))
     if inputs.get("vocabulary_model"):
-        settings["vocabulary"]["model_file"] = ""  # Its hash is compared instead.
+        settings["vocabulary"]["model_file"] = ""  # The hash of the file is compared instead.
     tasks = {}
     for name, task in inputs["tasks"].items():
         task = _filled(task, _TASK_DEFAULTS)
@@ -207,7 +206,7 @@ _TASK_DEFAULTS: dict[str, Any] = {
 
 
 def _filled(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns `values` with what they lack of `defaults`, in nested mappings too."""
+    """Returns `values` with missing entries from `defaults`, also in nested mappings."""
     filled = dict(values)
     for name, default in defaults.items():
         if name not in filled:
@@ -218,12 +217,12 @@ def _filled(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str,
 
 
 def _options(reader: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns a reader's options; of paths only the members of archives are left."""
+    """Returns the options of a reader, with paths reduced to the members of archives."""
     paths = corpora.path_options(reader)
     return {
         name: _members(value) if name in paths else value
         for name, value in options.items()
-        # The list of files says whether a path names one file or several.
+        # The list of files shows whether a path names one file or several.
         if name not in paths or _members(value)
     }
 
@@ -235,12 +234,12 @@ def _members(value: Any) -> list[str]:
 
 
 def _file_differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
-    """Yields a text for each corpus whose files, or what the reader says of them, differ."""
+    """Yields a text for each corpus whose files or options differ."""
     for task, fields in new["files"].items():
         for field, corpora_now in fields.items():
             corpora_then = old["files"].get(task, {}).get(field, [])
             if len(corpora_then) != len(corpora_now):
-                continue  # The task's list of corpora says so already.
+                continue  # The list of corpora of the task already shows this.
             for i, (then, now) in enumerate(zip(corpora_then, corpora_now, strict=True)):
                 if now is not None:
                     yield from _corpus_differences(f"files.{task}.{field}[{i}]", then, now)
@@ -266,14 +265,14 @@ def _corpus_differences(
         return
     for old, new in zip(before, after, strict=True):
         if old[1] != new[1]:
-            yield f"{path}: the size of {new[0]} is another ({old[1]:,} -> {new[1]:,} bytes)"
+            yield f"{path}: the size of {new[0]} has changed ({old[1]:,} -> {new[1]:,} bytes)"
         elif len(old) == 4:
             if old[3] != new[3]:
-                yield f"{path}: the content of {new[0]} is another"
+                yield f"{path}: the content of {new[0]} has changed"
         elif old[2] != new[2]:
             yield (
-                f"{path}: the time of the last change of {new[0]} is another, and the older "
-                "release that prepared it recorded nothing of its content"
+                f"{path}: the modification time of {new[0]} has changed, and the older "
+                "release that prepared it did not record its content"
             )
 
 
@@ -295,7 +294,7 @@ def _short(value: Any) -> str:
 
 
 def missing_files(missing: Sequence[errors.DataError]) -> str:
-    """Returns a text that names corpora that are missing."""
+    """Returns a text that names the missing corpora."""
     names = list(dict.fromkeys(str(error) for error in missing))
     shown = "; ".join(names[:_SHOWN_DIFFERENCES])
     not_shown = len(names) - _SHOWN_DIFFERENCES

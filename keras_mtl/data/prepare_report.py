@@ -1,4 +1,4 @@
-"""The tables that `prepare` prints: what became of every pair, and what is left."""
+"""The tables that `prepare` prints: how many pairs each rule dropped, and how many are left."""
 
 import unicodedata
 from collections.abc import Mapping, Sequence
@@ -7,10 +7,10 @@ from keras_mtl.data.prepared import PreparedTask
 
 
 def table(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Returns lines of text: first column to the left, the others to the right.
+    """Returns lines of text, with the first column left-aligned and the others right-aligned.
 
     Args:
-        rows: cells, the first row being the head; all rows equally long.
+        rows: cells, with the headings in the first row; all rows have the same length.
     """
     widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
     return [
@@ -29,7 +29,7 @@ def sample_lines(pairs: Sequence[Sequence[str]], width: int) -> list[str]:
 
 
 def _cut(text: str, columns: int) -> str:
-    """Shortens a text to a number of columns; East Asian characters take two."""
+    """Shortens a text to a number of columns; East Asian characters have two columns."""
     used = fitting = 0
     for place, character in enumerate(text, 1):
         used += 2 if unicodedata.east_asian_width(character) in "WF" else 1
@@ -45,11 +45,11 @@ def report(tasks: Sequence[PreparedTask], spelled: Mapping[str, int]) -> list[st
 
     Args:
         tasks: the prepared tasks.
-        spelled: byte pieces among the training tokens, by task; with byte fallback they are what
-            the vocabulary does not know.
+        spelled: number of byte pieces among the training tokens by task; they spell characters
+            that the vocabulary does not have.
     """
-    # "read" comes first, then the rules in the order in which they are met; what is zero in every
-    # task is left out.
+    # "read" comes first, then the rules in the order in which they are applied; rules that are zero
+    # in every task are omitted.
     rules: dict[str, None] = {"read": None}
     for task in tasks:
         rules.update(dict.fromkeys(rule for rule, value in task.counts.items() if value))

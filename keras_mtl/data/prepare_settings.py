@@ -1,4 +1,4 @@
-"""What `prepare` takes from the sections `task.pairs` and `task.data` of a configuration."""
+"""The settings that `prepare` takes from `task.pairs` and `task.data` of a configuration."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -38,16 +38,16 @@ def filled_tasks(pairs: Sequence[PairConfig], data: DataConfig) -> list[PairConf
 
 
 def cleaning_of(task: PairConfig, data: DataConfig) -> CleaningConfig:
-    """Returns the cleaning rules of a task: its own values over those of `data.cleaning`."""
+    """Returns the cleaning rules of a task: its own values, else those of `data.cleaning`."""
     own = {name: value for name, value in as_dict(task.cleaning).items() if value is not None}
     return dataclasses.replace(data.cleaning, **own)
 
 
 def has_own_cleaning(task: PairConfig) -> bool:
-    """Whether a task sets a cleaning rule of its own."""
+    """Whether a task sets its own cleaning rules."""
     return task.cleaning != TaskCleaningConfig()
 
 
 def max_pieces(data: DataConfig) -> int:
-    """Longest side in the store: a batch adds a language tag and an end of sentence."""
+    """Returns the longest side in the store; a batch adds a language tag and end of sentence."""
     return data.max_length - 2

@@ -1,4 +1,4 @@
-"""First pass of `prepare`: corpora to cleaned text, split into train, dev and test."""
+"""The first pass of `prepare`: reads, cleans and splits corpora into train, dev and test."""
 
 import array
 import collections
@@ -25,16 +25,16 @@ _SEPARATOR = "\x1f"
 _BUFFERED_LINES = 2000
 # Seconds between two lines of progress.
 _PROGRESS_INTERVAL = 5.0
-# Pairs of each task that are shown.
+# Number of pairs of each task that are shown.
 SHOWN_PAIRS = 3
 
 
 class Spill:
-    """Cleaned pairs in a temporary text file, read as often as needed.
+    """Cleaned pairs in a temporary text file, which can be read repeatedly.
 
     Args:
         path: file to write.
-        keep_hashes: whether to remember each pair's hash, to choose a part of the pairs by.
+        keep_hashes: whether to keep the hash of each pair, to choose a part of the pairs.
     """
 
     def __init__(self, path: str, keep_hashes: bool) -> None:
@@ -61,7 +61,7 @@ class Spill:
         self._lines.clear()
 
     def finish(self, limit: int | None) -> int:
-        """Ends writing and keeps the `limit` pairs of lowest hash; returns the rest's number."""
+        """Keeps the `limit` pairs with the lowest hashes; returns the number of dropped pairs."""
         self._flush()
         with disk_errors(self._path):
             self._file.close()
@@ -76,14 +76,14 @@ class Spill:
         return dropped
 
     def close(self) -> None:
-        """Closes the file, written to its end or not."""
+        """Closes the file, complete or not."""
         # On a full disk, closing tries to write the rest and fails again, after an error that
         # names the file.
         with contextlib.suppress(OSError):
             self._file.close()
 
     def extend(self, pairs: Iterable[tuple[str, str]]) -> None:
-        """Appends pairs after `finish`; its limit does not count them."""
+        """Appends pairs after `finish`; they do not count towards its limit."""
         with disk_errors(self._path), open(self._path, "a", encoding="utf-8", newline="\n") as file:
             added = 0
             for source, target in pairs:
@@ -94,7 +94,7 @@ class Spill:
         self.size += added
 
     def rest(self) -> Iterator[tuple[str, str]]:
-        """Yields the pairs that the limit of `finish` left out."""
+        """Yields the pairs that `finish` dropped."""
         if self._chosen is not None:
             yield from self._pairs(~self._chosen)
 
@@ -120,8 +120,8 @@ class TaskText:
         spec: the task.
         spills: cleaned pairs by split.
         held_out: cleaned pairs of `corpora` that another task's split may hold out.
-        counts: what happened to every pair that was read, by rule; `read` is their sum, less what
-            the reader itself dropped (keys `reader: <rule>`) and bad lines (`bad lines`).
+        counts: numbers of pairs by rule. `read` is their sum without the pairs that the reader
+            dropped (`reader: <rule>`) and bad lines (`bad lines`).
         samples: cleaned pairs of each corpus, by its place, such as `corpora[0]`.
     """
 
@@ -132,12 +132,12 @@ class TaskText:
     samples: dict[str, Sample] = dataclasses.field(default_factory=dict)
 
     def shown_pairs(self) -> list[tuple[str, str]]:
-        """Returns some pairs of the task for its user to look at."""
+        """Returns a few pairs of the task to show to the user."""
         pairs = [pair for sample in self.samples.values() for pair in sample.pairs]
         return spread(pairs, SHOWN_PAIRS)
 
     def language_warnings(self) -> list[str]:
-        """Returns a text for each corpus that seems to be in other languages than the task's."""
+        """Returns a warning for each corpus that seems to be in other languages."""
         warnings = []
         for place, sample in self.samples.items():
             text = language_warning(self.spec.source, self.spec.target, sample.pairs)
@@ -147,7 +147,7 @@ class TaskText:
 
 
 class Progress:
-    """A line on standard error every few seconds while a corpus is read."""
+    """Prints a line to standard error every few seconds while a corpus is read."""
 
     def __init__(self, task: str) -> None:
         self._task = task
@@ -160,10 +160,10 @@ class Progress:
 
 
 class HeldOut:
-    """Which sentences no task may train on: sources of any task's dev and test.
+    """The sentences that no task may train on: the dev and test sources of all tasks.
 
-    Tasks that translate into a language from which another task translates are held to it on their
-    target side too: otherwise fr-en would learn, reversed, what en-fr is tested on.
+    If a task translates into the source language of another task, its targets are checked too:
+    otherwise fr-en would train on the reversed test pairs of en-fr.
 
     Args:
         tasks: all tasks.
@@ -181,11 +181,11 @@ class HeldOut:
         }
 
     def add(self, source: str) -> None:
-        """Holds out a source of a dev or test set."""
+        """Adds a source of a dev or test set."""
         self._hashes.add(split.source_hash(source))
 
     def allows(self, task: PairConfig, source: str, target: str) -> bool:
-        """Whether a task may train on a pair, when `add` has had every source of dev and test."""
+        """Whether a task may train on a pair; call it after all dev and test sources are added."""
         if split.source_hash(source) in self._hashes:
             return False
         return not self._target_too(task) or split.source_hash(target) not in self._hashes
@@ -215,7 +215,7 @@ class HeldOut:
 
 
 def given_settings(settings: CleaningConfig) -> CleaningConfig:
-    """Dev and test sets that are given stay whole: only what cannot be scored is dropped."""
+    """Drops only pairs that cannot be scored: given dev and test sets stay whole."""
     return dataclasses.replace(
         settings,
         max_characters=sys.maxsize,
@@ -231,10 +231,10 @@ def read_corpora(
     """Yields the cleaned pairs of a task's corpora and keeps a sample of each.
 
     Args:
-        text: the task; its counts get what falls out before the cleaner.
-        field: which of its corpora: `corpora`, `dev_corpora` or `test_corpora`.
-        cleaner: what cleans the pairs.
-        log: receives a line for each bad line that is reported.
+        text: the task; pairs that are dropped before the cleaner are added to its counts.
+        field: field of the corpora: `corpora`, `dev_corpora` or `test_corpora`.
+        cleaner: cleaner of the pairs.
+        log: function that is called with each reported bad line.
     """
     task, counts = text.spec, text.counts
     progress = Progress(task.name)
@@ -270,14 +270,14 @@ def read_text(
         tasks: the tasks.
         data: cleaning, fractions and caps.
         directory: temporary directory for the text.
-        log: receives a line for each bad line that is reported.
+        log: function that is called with each reported bad line.
 
     Returns:
         The tasks in order, each with at least one training pair.
 
     Raises:
-        DataError: a corpus is missing or damaged, a task has no training pair left, the disk is
-            full.
+        DataError: a corpus is missing or damaged, a task has no training pairs left, or the disk
+            is full.
         ConfigError: a reader or option is unknown.
     """
     held_out = HeldOut(tasks, data)
@@ -293,7 +293,7 @@ def read_text(
         held = Spill(os.path.join(directory, f"{number}.held_out.text"), keep_hashes=False)
         texts.append(TaskText(task, spills, held, collections.Counter()))
     try:
-        # Given dev and test sets first: what they hold is missing from every task's training pairs.
+        # Given dev and test sets come first, because no task may train on their sentences.
         for text in texts:
             for name in ("dev", "test"):
                 cleaner = Cleaner(given_settings(cleaning_of(text.spec, data)))
@@ -319,7 +319,7 @@ def read_text(
 
 
 def _splits_of_corpora(task: PairConfig) -> list[str]:
-    """Returns which of dev and test are a part of the task's `corpora`."""
+    """Returns which of dev and test are split off the task's `corpora`."""
     return [
         name
         for name, given in (("dev", task.dev_corpora), ("test", task.test_corpora))
@@ -355,15 +355,15 @@ def _read_training(
 
 
 def _return_to_training(text: TaskText, held_out: HeldOut, path: str) -> None:
-    """Trains on what the split took from training and no dev or test set holds after the caps.
+    """Returns pairs to training that the caps removed from all dev and test sets.
 
-    `max_pairs` counts these pairs after all others, so that it chooses the same pairs whatever
-    the caps of dev and test are.
+    `max_pairs` counts these pairs after all others, so it chooses the same pairs with any caps of
+    dev and test.
 
     Args:
-        text: the task; its training pairs grow.
-        held_out: has every source of a dev or test set.
-        path: temporary file.
+        text: the task, whose training pairs are extended.
+        held_out: the sources of all dev and test sets.
+        path: path of a temporary file.
     """
     task, counts, train = text.spec, text.counts, text.spills["train"]
     room = None if task.max_pairs is None else task.max_pairs - train.size
@@ -385,7 +385,7 @@ def _return_to_training(text: TaskText, held_out: HeldOut, path: str) -> None:
 
 
 def empty_task(text: TaskText) -> errors.DataError:
-    """Returns the error of a task that has no training pair left; it names every count."""
+    """Returns the error for a task without training pairs; it names all counts."""
     shown = ", ".join(
         f"{rule} {value:,}"
         for rule, value in text.counts.items()
@@ -394,7 +394,7 @@ def empty_task(text: TaskText) -> errors.DataError:
     names = ", ".join(corpus.reader for corpus in text.spec.corpora)
     sizes = ", ".join(f"{name} {spill.size:,}" for name, spill in text.spills.items())
     return errors.DataError(
-        f"task {text.spec.name!r}: no training pair is left of its corpora ({names}): "
+        f"task {text.spec.name!r}: no training pairs are left of its corpora ({names}): "
         f"{shown or 'read 0'}; {sizes}; check the corpora's files and languages and the rules in "
         "task.data.cleaning"
     )
@@ -405,7 +405,7 @@ def sample_corpora(
 ) -> tuple[list[tuple[str, str]], list[str]]:
     """Reads the first pairs of a task's corpora, to show some and to check their languages.
 
-    Corpora that cannot be read are left out, and so are those that would be downloaded.
+    Corpora that cannot be read or would be downloaded are skipped.
 
     Args:
         task: the task.

@@ -13,7 +13,7 @@ from keras_mtl.data.vocabulary import Vocabulary
 from keras_mtl.run_files import MANIFEST_FILE, VOCABULARY_FILE
 
 MANIFEST_KIND = "keras_mtl prepared data"
-# Increased whenever `prepare` makes different pairs or ids from the same inputs. 2: lengths are
+# Increased whenever `prepare` produces different pairs or ids from the same inputs. 2: lengths are
 # compared in letters, which keeps short Chinese, Japanese and Korean pairs.
 PREPARE_VERSION = 2
 _READABLE_VERSIONS = (1, 2)
@@ -24,14 +24,14 @@ class PreparedTask:
     """One task of the prepared data.
 
     Attributes:
-        name: the task.
+        name: name of the task.
         source: source language code.
         target: target language code.
-        train_size: training pairs.
-        dev_size: dev pairs.
-        test_size: test pairs.
-        source_tokens: tokens of the training sources.
-        target_tokens: tokens of the training targets.
+        train_size: number of training pairs.
+        dev_size: number of dev pairs.
+        test_size: number of test pairs.
+        source_tokens: number of tokens of the training sources.
+        target_tokens: number of tokens of the training targets.
         counts: numbers of pairs by rule, as `prepare` prints them.
     """
 
@@ -52,7 +52,7 @@ class PreparedData:
     Args:
         data_dir: the directory.
         manifest: content of its manifest.
-        tasks: names of the tasks to use; None takes all.
+        tasks: names of the tasks to use; None means all.
 
     Attributes:
         data_dir: the directory.
@@ -61,7 +61,8 @@ class PreparedData:
         tasks: the tasks in use, in the order in which they were prepared.
 
     Raises:
-        DataError: the vocabulary is missing, damaged or not the manifest's; a task does not exist.
+        DataError: the vocabulary is missing or damaged or does not match the manifest, or a task
+            does not exist.
     """
 
     def __init__(
@@ -73,7 +74,7 @@ class PreparedData:
         self.vocabulary = Vocabulary.load(path)
         if self.vocabulary.hash != manifest["vocabulary_hash"]:
             raise errors.DataError(
-                f"{path}: field vocabulary_hash: it is {self.vocabulary.hash}, {MANIFEST_FILE} "
+                f"{path}: field vocabulary_hash: it is {self.vocabulary.hash}, but {MANIFEST_FILE} "
                 f"says {manifest['vocabulary_hash']}; prepare it again with `keras-mtl prepare "
                 "--overwrite`"
             )
@@ -93,16 +94,16 @@ class PreparedData:
         """Returns a task by name.
 
         Raises:
-            DataError: it is not there; the message names the nearest.
+            DataError: there is no such task.
         """
         for task in self.tasks:
             if task.name == name:
                 return task
         remedy = errors.nearest_task(name, [task.name for task in self.tasks])
-        raise errors.DataError(f"{self.data_dir}: no task {name!r} in the prepared data{remedy}")
+        raise errors.DataError(f"{self.data_dir}: the prepared data has no task {name!r}{remedy}")
 
     def reader(self, task: str, split_name: str) -> StoreReader:
-        """Returns the open store of a task's train, dev or test; the same one each time.
+        """Returns the open store of a task's train, dev or test split, always the same object.
 
         Raises:
             DataError: there is no such task, or its store is missing or damaged.
@@ -118,7 +119,7 @@ class PreparedData:
         return self._readers[key]
 
     def verify(self) -> None:
-        """Reads all of every store and compares the checksums.
+        """Reads all stores completely and compares their checksums.
 
         Raises:
             DataError: a store is missing or damaged.
@@ -132,7 +133,7 @@ def read_manifest(data_dir: str) -> dict[str, Any] | None:
     """Returns the manifest of a directory, or None if it has none.
 
     Raises:
-        DataError: the manifest is damaged or of something else.
+        DataError: the manifest is damaged or is not one of prepared data.
     """
     path = os.path.join(data_dir, MANIFEST_FILE)
     try:
@@ -160,23 +161,23 @@ def load_prepared(
 
     Args:
         data_dir: directory that `prepare` has written.
-        tasks: names of the tasks to use; None takes all.
+        tasks: names of the tasks to use; None means all.
 
     Raises:
-        DataError: nothing is prepared there, it is damaged, or it lacks a task.
+        DataError: the directory has no prepared data, is damaged, or lacks a task.
     """
     data_dir = os.path.abspath(data_dir)
     manifest = read_manifest(data_dir)
     if manifest is None:
         raise errors.DataError(
-            f"{data_dir}: no prepared data here ({MANIFEST_FILE} is missing); run `keras-mtl "
-            "prepare`"
+            f"{data_dir} has no prepared data ({MANIFEST_FILE} is missing); run `keras-mtl prepare`"
         )
     version = manifest["inputs"].get("prepare_version")
     if version not in _READABLE_VERSIONS:
         raise errors.DataError(
             f"{data_dir}: prepared by keras_mtl {manifest['package_version']} (format {version}), "
-            f"this release reads formats {_READABLE_VERSIONS[0]} to {PREPARE_VERSION}; prepare it "
+            f"but this release reads formats {_READABLE_VERSIONS[0]} to "
+            f"{PREPARE_VERSION}; prepare it "
             "again with `keras-mtl prepare --overwrite`"
         )
     return PreparedData(data_dir, manifest, tasks)

@@ -32,14 +32,14 @@ def control_symbols(model_bytes: bytes, ids: Iterable[int]) -> bytes:
     token, copied, position = 0, 0, 0
     while token <= max(chosen, default=-1) and position < len(model_bytes):
         key, position = _varint(model_bytes, position)
-        if key != _PIECE_KEY:  # A ModelProto of SentencePiece has length-delimited fields only.
+        if key != _PIECE_KEY:  # A ModelProto of SentencePiece has only length-delimited fields.
             size, position = _varint(model_bytes, position)
             position += size
             continue
         size_position = position
         size, position = _varint(model_bytes, position)
         if token in chosen:
-            # Of a field that occurs twice, the last value holds.
+            # If a field occurs twice, the last value holds.
             piece = model_bytes[position : position + size] + _CONTROL_TYPE
             parts += [model_bytes[copied:size_position], _encoded_varint(len(piece)), piece]
             copied = position + size
@@ -49,24 +49,23 @@ def control_symbols(model_bytes: bytes, ids: Iterable[int]) -> bytes:
 
 
 def with_rule_table(model_bytes: bytes) -> bytes:
-    """Returns a SentencePiece model with a table of rules that change nothing of cleaned text.
+    """Returns a SentencePiece model with a table of rules that do not change cleaned text.
 
-    Without a table SentencePiece also normalizes nothing, but it logs a line each time that a model
-    is loaded. tensorflow-text has its own SentencePiece, whose log cannot be
-    turned off from Python.
+    Without a table SentencePiece does not normalize either, but it logs a line each time a model is
+    loaded, and the log of tensorflow-text's SentencePiece cannot be disabled from Python.
 
     Args:
         model_bytes: a serialized model without a table.
     """
-    # Of a message that occurs twice, fields are merged.
+    # If a message occurs twice, its fields are merged.
     return model_bytes + _field(_NORMALIZER_KEY, _field(_CHARSMAP_KEY, _rule_table()))
 
 
 @functools.cache
 def _rule_table() -> bytes:
-    """A table of one rule, no-break space to space, as `keras_mtl.data.cleaning.normalize` has it.
+    """Returns a table of one rule, no-break space to space, like `cleaning.normalize`.
 
-    SentencePiece compiles no table without a rule, and none that maps a character to itself.
+    SentencePiece needs a rule to compile a table, and rejects one that maps a character to itself.
     """
     output = io.BytesIO()
     with tempfile.NamedTemporaryFile("w", suffix=".tsv") as rules:
@@ -85,7 +84,7 @@ def _rule_table() -> bytes:
 
 
 def _find(message: bytes, wanted: int) -> bytes:
-    """Returns the first field of a key; fields before it have a length too."""
+    """Returns the first field with a key; all fields before it must be length-delimited."""
     position = 0
     while True:
         key, position = _varint(message, position)
@@ -100,7 +99,7 @@ def _field(key: int, content: bytes) -> bytes:
 
 
 def _varint(data: bytes, position: int) -> tuple[int, int]:
-    """Returns a number of protobuf's wire format and the position behind it."""
+    """Returns a number of protobuf's wire format and the position after it."""
     value, shift = 0, 0
     while True:
         byte = data[position]

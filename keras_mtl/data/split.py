@@ -1,8 +1,8 @@
 """Train, dev and test by a hash of the source sentence.
 
-The split depends only on the sentence, not on the task, the corpus, the order or the number
-of pairs. So no sentence is in one task's train and in another's dev or test, and a corpus that
-grows moves no sentence from one side to the other.
+The split depends only on the sentence, not on the task, the corpus, or the order or number of
+pairs. Therefore no sentence is in the training set of one task and in the dev or test set of
+another, and no sentence moves to another set when a corpus grows.
 """
 
 import hashlib
@@ -20,10 +20,10 @@ _RANGE = 2.0**64
 
 
 def source_hash(source: str) -> int:
-    """Returns the 64-bit hash that decides a sentence's split.
+    """Returns the 64-bit hash that determines the split of a sentence.
 
-    Sentences that differ in case, white space or Unicode composition only share it, so that none
-    is trained on in a slightly different spelling.
+    Sentences that differ only in case, white space or Unicode composition have the same hash, so
+    that no test sentence is trained on in a slightly different spelling.
 
     Args:
         source: the source sentence.
@@ -48,14 +48,14 @@ def split_of_hash(value: int, dev_fraction: float, test_fraction: float) -> Spli
     position = value / _RANGE
     if position < test_fraction:
         return "test"
-    # Dev is taken from the other end: a larger dev part takes nothing from test.
+    # Dev is taken from the other end, so a larger dev part takes no sentences from test.
     if position >= 1.0 - dev_fraction:
         return "dev"
     return "train"
 
 
 def split_of(source: str, dev_fraction: float, test_fraction: float) -> Split:
-    """Returns the split that a source sentence belongs to.
+    """Returns the split of a source sentence.
 
     Args:
         source: the source sentence.

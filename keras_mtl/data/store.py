@@ -1,4 +1,4 @@
-"""Reading a prepared store through a memory map."""
+"""Reads a prepared store through a memory map."""
 
 import mmap
 import os
@@ -13,11 +13,11 @@ from keras_mtl.data.store_writer import StoreWriter, gather_ragged
 
 __all__ = ["StoreReader", "StoreWriter"]
 
-# Bytes read at once by `verify`.
+# Number of bytes that `verify` reads at once.
 _CHUNK = 1 << 20
-# Bytes of a store that stay mapped, at most about. The kernel maps up to 64 KB around a page that
-# is touched, and a pair touches two places (its offsets, its tokens). Unmapped pages stay in the
-# page cache: touching one again costs a microsecond, not a read.
+# Approximate limit of the mapped bytes of a store. The kernel maps up to 64 KB around each page
+# that is read, and a pair reads two places (its offsets and its tokens). Unmapped pages stay in the
+# page cache, so reading one again takes a microsecond.
 _MAPPED_BYTES = 32 << 20
 _MAPPED_PER_PAIR = 2 * (64 << 10)
 
@@ -27,25 +27,25 @@ class StoreReader:
 
     Pairs are sorted by (longest side, source length, hash). With `c = max_lengths_cumulative`,
     the pairs whose longest side is in (a, b] are exactly those from `c[a]` to `c[b] - 1`.
-    Lengths count pieces: no language tag, no end of sentence.
+    Lengths are in pieces, without language tag and end of sentence.
 
     Args:
-        path: file that a :class:`StoreWriter` has written.
-        expected_vocabulary_hash: `Vocabulary.hash` of the vocabulary in use; None takes any.
+        path: file that a `StoreWriter` has written.
+        expected_vocabulary_hash: `Vocabulary.hash` of the vocabulary in use; None accepts any.
 
     Attributes:
         path: the file.
         vocabulary_hash: hash of the vocabulary that encoded it.
-        vocabulary_size: ids are below it.
-        has_text: whether the text of both sides is kept.
+        vocabulary_size: number of ids; all ids are below it.
+        has_text: whether the store has the text of both sides.
         source_tokens: number of tokens of all sources.
         target_tokens: number of tokens of all targets.
-        max_length: tokens of the longest side of any pair; 0 in an empty store.
+        max_length: number of tokens of the longest side of any pair; 0 in an empty store.
         max_lengths_cumulative: int64[max_length + 1], number of pairs whose longest side has at
             most L tokens; read only from the header.
 
     Raises:
-        DataError: the file is missing, damaged, of another version or of another vocabulary.
+        DataError: the file is missing or damaged, or has another version or vocabulary.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class StoreReader:
         if expected_vocabulary_hash not in (None, header.vocabulary_hash):
             raise errors.DataError(
                 f"{self.path}: field vocabulary_hash: encoded with the vocabulary "
-                f"{header.vocabulary_hash}, the one in use is {expected_vocabulary_hash}; "
+                f"{header.vocabulary_hash}, but the one in use is {expected_vocabulary_hash}; "
                 f"{store_format.REMEDY}"
             )
         self._header = header
@@ -67,7 +67,7 @@ class StoreReader:
         self.has_text = "text" in header.sections
         self.max_lengths_cumulative = np.cumsum(np.array(header.length_histogram, np.int64))
         self.max_length = len(self.max_lengths_cumulative) - 1
-        # A store that is smaller than the bound stays mapped as a whole.
+        # A store below the limit stays mapped completely.
         self._gathered_limit = (
             _MAPPED_BYTES // _MAPPED_PER_PAIR if header.end > _MAPPED_BYTES else sys.maxsize
         )
@@ -100,7 +100,10 @@ class StoreReader:
         indices = np.asarray(indices, np.int64)
         wrong = (indices < 0) | (indices >= len(self))
         if wrong.any():
-            raise IndexError(f"{self.path}: no pair {indices[wrong][0]}; it holds {len(self)}")
+            raise IndexError(
+                f"{self.path}: there is no pair {indices[wrong][0]}; the store "
+                f"has {len(self)} pairs"
+            )
         begins, middles, ends = (offsets[2 * indices + side] for side in range(3))
         wrong = (begins < 0) | (begins > middles) | (middles > ends) | (ends > total)
         if wrong.any():
@@ -127,7 +130,7 @@ class StoreReader:
         return middles - begins, ends - middles
 
     def gather_flat(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Returns pairs as one array: no loop over pairs.
+        """Returns pairs as one array, without a loop over pairs.
 
         Args:
             indices: integers [m], in [0, len).
@@ -136,7 +139,7 @@ class StoreReader:
             tokens int32[total]: source 0, target 0, source 1...; lengths int64[2m] of these sides.
         """
         begins, middles, ends = self._edges(self._offsets, len(self._tokens), indices, "offsets")
-        # Damage of an offset could ask for the whole file once a pair; the header knows better.
+        # A damaged offset could request the whole file for a pair; the header has the limit.
         wrong = np.maximum(middles - begins, ends - middles) > self.max_length
         if wrong.any():
             i = int(np.flatnonzero(wrong)[0])
@@ -151,29 +154,29 @@ class StoreReader:
             raise self._damaged(
                 "tokens",
                 int(indices[int(np.searchsorted(sizes, first, "right"))]),
-                f"id {tokens[first]} is outside of the vocabulary of {self.vocabulary_size}",
+                f"id {tokens[first]} is outside the vocabulary of {self.vocabulary_size}",
             )
         return tokens, np.stack([middles - begins, ends - middles], axis=1).ravel()
 
     def pair(self, index: int) -> tuple[np.ndarray, int, int]:
-        """Returns one pair, in a fraction of the time that an array of one index takes.
+        """Returns one pair, faster than an array of one index.
 
         Args:
-            index: in [0, len).
+            index: index in [0, len).
 
         Returns:
-            The pieces of source and target, one after the other, as unsigned integers that are not
-            to be written to; the numbers of pieces of source and target.
+            The pieces of the source and then of the target, read-only unsigned integers, and the
+            numbers of pieces of source and target.
         """
         begin, middle, end = map(self._offsets.item, range(2 * index, 2 * index + 3))
         longest = max(middle - begin, end - middle)
         if not (0 <= begin <= middle <= end <= len(self._tokens) and longest <= self.max_length):
-            self.gather_flat(np.array([index]))  # Says what is damaged.
+            self.gather_flat(np.array([index]))  # Raises the error that names the damage.
         self._count(1)
         return self._tokens[begin:end], middle - begin, end - middle
 
     def _count(self, pairs: int) -> None:
-        """Counts pairs that were read, and lets go of the mapped pages after many."""
+        """Counts pairs that were read, and unmaps pages after many."""
         self._gathered += pairs
         if self._gathered >= self._gathered_limit:
             self._map.madvise(mmap.MADV_DONTNEED)
@@ -205,12 +208,13 @@ class StoreReader:
         """Returns the text of source and target.
 
         Raises:
-            DataError: the store keeps no text, or is damaged.
+            DataError: the store has no text, or is damaged.
         """
         if not self.has_text:
             raise errors.DataError(
-                f"{self.path}: keeps no text (training stores do not unless they were asked to); "
-                "read a dev or test store, or prepare with keep_train_text"
+                f"{self.path} has no text, which training stores have only on "
+                "request; read a dev or "
+                "test store, or prepare with keep_train_text"
             )
         begins, middles, ends = self._edges(
             self._text_offsets, len(self._text), np.array([index]), "text_offsets"

@@ -25,11 +25,11 @@ from keras_mtl import errors
 MAGIC = b"KMTLSTOR"
 VERSION = 1
 PREAMBLE = struct.Struct("<8sII16s")
-# Sections start at a multiple of a cache line.
+# Sections start at multiples of a cache line.
 ALIGNMENT = 64
 # Lengths are 16 bits of the sort key.
 MAX_LENGTH = 65_535
-# A header beyond this is damage, not data: the histogram of 65,536 lengths needs 1.2 MB.
+# A larger header is damaged: the histogram of 65,536 lengths needs 1.2 MB.
 MAX_HEADER_SIZE = 4 << 20
 
 SECTIONS = ("offsets", "tokens", "text_offsets", "text")
@@ -47,17 +47,17 @@ class Section:
 
 @dataclasses.dataclass(frozen=True)
 class Header:
-    """What a store says about itself.
+    """The header of a store.
 
     Attributes:
         vocabulary_hash: `Vocabulary.hash` of the vocabulary that encoded it.
-        vocabulary_size: ids are below it.
+        vocabulary_size: number of ids; all ids are below it.
         count: number of pairs, n.
-        source_tokens: tokens of all sources.
-        target_tokens: tokens of all targets.
-        token_bytes: 2 or 4.
+        source_tokens: number of tokens of all sources.
+        target_tokens: number of tokens of all targets.
+        token_bytes: bytes per token, 2 or 4.
         length_histogram: `length_histogram[L]` pairs have a longest side of L tokens.
-        sections: by name; the text sections are absent when the store keeps no text.
+        sections: {name: section}; without text sections if the store has no text.
     """
 
     vocabulary_hash: str
@@ -71,12 +71,12 @@ class Header:
 
     @property
     def end(self) -> int:
-        """Size that the file must have, in bytes."""
+        """Required size of the file in bytes."""
         return max(section.offset + section.size for section in self.sections.values())
 
 
 def new_checksum() -> Any:
-    """Returns the hash object of a section's checksum."""
+    """Returns a new hash object for the checksum of a section."""
     return hashlib.blake2b(digest_size=16)
 
 
@@ -86,7 +86,7 @@ def align(position: int) -> int:
 
 
 def pack(header: Header) -> bytes:
-    """Returns preamble and header; the size depends on the numbers, not on the checksums."""
+    """Returns preamble and header; their size does not depend on the checksums."""
     payload = json.dumps(dataclasses.asdict(header), sort_keys=True, separators=(",", ":")).encode()
     digest = hashlib.blake2b(payload, digest_size=16).digest()
     return PREAMBLE.pack(MAGIC, VERSION, len(payload), digest) + payload
@@ -103,10 +103,10 @@ def lay_out(
     length_histogram: list[int],
     text_bytes: int | None,
 ) -> Header:
-    """Returns the header of a store of known counts, its checksums still blank.
+    """Returns the header of a store with known counts and blank checksums.
 
-    The place of the first section depends on the size of the header and the other way round; the
-    sections therefore start at an estimate that any number of digits fits into.
+    The place of the first section and the size of the header depend on each other. Sections
+    therefore start at an estimate that has room for any number of digits.
     """
     blank = "0" * 32
     sizes = {
@@ -150,7 +150,7 @@ def read_header(path: str) -> Header:
         The header; its sections lie inside the file.
 
     Raises:
-        DataError: the file is missing, is no store, is of another version, or is damaged.
+        DataError: the file is missing or damaged, is not a store, or has another version.
     """
     try:
         with open(path, "rb") as file:

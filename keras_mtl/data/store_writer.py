@@ -1,4 +1,4 @@
-"""Writing a prepared store of any size in bounded memory: sorted runs, then one merge."""
+"""Writes a prepared store of any size in bounded memory, by sorted runs and one merge."""
 
 import contextlib
 import dataclasses
@@ -17,10 +17,10 @@ from keras_mtl import errors
 from keras_mtl.data import store_format
 from keras_mtl.files import replacing_file
 
-# The most tokens, or bytes of text, that a run holds: about 100 MB while it is sorted.
+# Largest number of tokens, or bytes of text, of a run: about 100 MB while it is sorted.
 RUN_TOKENS = 2_000_000
 RUN_TEXT_BYTES = 8_000_000
-# About how many pairs the merge sorts at once.
+# Approximate number of pairs that the merge sorts at once.
 MERGE_PAIRS = 100_000
 
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -28,7 +28,7 @@ _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 @contextlib.contextmanager
 def disk_errors(path: str) -> Iterator[None]:
-    """Turns an operating system's error while `path` is written into a `DataError`."""
+    """Converts an operating system's error while `path` is written to a `DataError`."""
     try:
         yield
     except OSError as error:
@@ -115,8 +115,8 @@ class _Run:
 class StoreWriter:
     """Writes a store; memory stays bounded however many pairs are added.
 
-    The file appears under its name when :meth:`close` is done, complete or not at all. As a context
-    manager it closes on success and removes what it wrote on an exception.
+    `close` gives the complete file its name. As a context manager, the writer closes the store on
+    success and removes it on an exception.
 
     Args:
         path: file to write.
@@ -223,10 +223,10 @@ class StoreWriter:
             )
         if len(tokens) and not 0 <= int(tokens.min()) <= int(tokens.max()) < self._vocabulary_size:
             raise errors.DataError(
-                f"{self._path}: token ids {tokens.min()} to {tokens.max()} are outside of the "
+                f"{self._path}: token ids {tokens.min()} to {tokens.max()} are outside the "
                 f"vocabulary of {self._vocabulary_size}"
             )
-        # Cut at pairs, so that no run outgrows its bound however much is added at once.
+        # Cut between pairs, so that no run exceeds its limit.
         ends = np.cumsum(lengths)[1::2]
         begin, begin_token = 0, 0
         while begin < len(ends):
@@ -250,7 +250,7 @@ class StoreWriter:
             self._spill()
 
     def _spill(self) -> None:
-        """Sorts what is in memory and writes it as a run."""
+        """Sorts the pairs in memory and writes them as a run."""
         if not self._buffer_lengths:
             return
         tokens = np.concatenate(self._buffer_tokens)
@@ -298,7 +298,7 @@ class StoreWriter:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def close(self) -> None:
-        """Merges the runs and writes the file: complete, or not at all."""
+        """Merges the runs and writes the file, which is complete or absent."""
         try:
             self._spill()
             header = store_format.lay_out(
@@ -320,7 +320,7 @@ class StoreWriter:
                 _write_at(
                     file, 0, store_format.pack(dataclasses.replace(header, sections=sections))
                 )
-                # The last section may be empty or end in a gap that no write has reached.
+                # The last section may be empty or end in an unwritten gap.
                 file.truncate(header.end)
         finally:
             self.abort()

@@ -30,8 +30,8 @@ from keras_mtl.data.sentencepiece_model import control_symbols
 PAD_ID, BOS_ID, EOS_ID, UNK_ID = 0, 1, 2, 3
 SPECIAL_PIECES = ("<pad>", "<s>", "</s>", "<unk>")
 
-# Sums of floats in SentencePiece depend on the number of threads (not on their timing): it is
-# fixed, so that every machine trains the same vocabulary.
+# Sums of floats in SentencePiece depend on the number of threads (not on their timing). The number
+# is fixed, so that every machine trains the same vocabulary.
 _TRAINING_THREADS = 4
 _ENCODING_THREADS = 2
 # Candidates from which unigram prunes, as a multiple of the size. SentencePiece's default is a
@@ -39,36 +39,36 @@ _ENCODING_THREADS = 2
 # and coded 0.3 % worse.
 _SEEDS_PER_PIECE = 10
 _SEEDS = 50_000, 1_000_000
-# Longest sentence in bytes that training does not skip: cleaning bounds characters, not bytes.
+# Training skips longer sentences, in bytes; cleaning limits characters, not bytes.
 _MAX_SENTENCE_BYTES = 1 << 16
 
-# Nothing below fatal: errors are raised as well, and training otherwise writes hundreds of lines.
+# Only fatal messages: errors are also raised, and training would log hundreds of lines.
 sentencepiece.set_min_log_level(3)
 
 
 def tag(language: str) -> str:
-    """Returns the piece that asks for a translation into a language: `<2fr>`."""
+    """Returns the tag of a target language, such as `<2fr>`."""
     return f"<2{language}>"
 
 
 class Vocabulary:
-    """Text to ids and back.
+    """Converts text to ids and back.
 
     Args:
         model_bytes: a serialized SentencePiece model with this module's special ids.
-        name: what error messages call it, usually its file.
+        name: name in error messages, usually the path of the file.
 
     Attributes:
         size: number of ids.
-        languages: languages that have a tag, in the order of their ids.
-        model_bytes: the serialized model, as it was given.
-        tokenizer_bytes: the serialized model for any tokenizer of text: its tags are control
-            symbols. The ids are those of `model_bytes`, and so are the bytes unless an older
-            version of keras_mtl has trained it.
+        languages: languages with a tag, in the order of their ids.
+        model_bytes: the serialized model, unchanged.
+        tokenizer_bytes: the serialized model for tokenizers of text, in which tags are control
+            symbols. The ids are the same as in `model_bytes`; the bytes differ only if an older
+            version of keras_mtl has trained the model.
         hash: BLAKE2b-128 of `model_bytes` in hexadecimal.
 
     Raises:
-        DataError: the model is damaged, or its special ids are others.
+        DataError: the model is damaged, or has other special ids.
     """
 
     pad_id, bos_id, eos_id, unk_id = PAD_ID, BOS_ID, EOS_ID, UNK_ID
@@ -112,7 +112,7 @@ class Vocabulary:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "Vocabulary":
-        """Reads a vocabulary's file.
+        """Reads a vocabulary from a file.
 
         Raises:
             DataError: the file is missing or damaged.
@@ -139,7 +139,7 @@ class Vocabulary:
         return self._tags[language]
 
     def encode(self, text: str) -> list[int]:
-        """Returns the ids of a text: pieces only, no tag, no end of sentence.
+        """Returns the ids of a text, without tag and end of sentence.
 
         Tags, special ids and byte pieces in the text are encoded as text.
         """
@@ -152,21 +152,21 @@ class Vocabulary:
         return self._processor.encode(list(texts), num_threads=num_threads)
 
     def decode(self, ids: Sequence[int] | np.ndarray) -> str:
-        """Returns the text of ids; padding, `<s>`, `</s>` and tags decode to nothing.
+        """Returns the text of ids; padding, `<s>`, `</s>` and tags are skipped.
 
         Raises:
-            InputError: an id is outside of the vocabulary.
+            InputError: an id is outside the vocabulary.
         """
         return self.decode_batch([ids])[0]
 
     def decode_batch(self, batch: Iterable[Sequence[int] | np.ndarray]) -> list[str]:
-        """Returns the text of each sequence of ids; see :meth:`decode`."""
+        """Returns the text of each sequence of ids; see `decode`."""
         rows = [np.asarray(ids, np.int64).tolist() for ids in batch]
         for ids in rows:
             if ids and not 0 <= min(ids) <= max(ids) < self.size:
                 wrong = next(i for i in ids if not 0 <= i < self.size)
                 raise errors.InputError(
-                    f"id {wrong} is outside of the vocabulary of {self.size} pieces"
+                    f"id {wrong} is outside the vocabulary of {self.size} pieces"
                 )
         return self._processor.decode(rows) if rows else []
 
@@ -180,9 +180,9 @@ class TaskText:
     """Training text of one task.
 
     Attributes:
-        name: the task.
+        name: name of the task.
         size: number of pairs.
-        pairs: returns a new iterator over its (source, target).
+        pairs: function that returns a new iterator over (source, target).
     """
 
     name: str
@@ -203,26 +203,26 @@ def train_vocabulary(
 ) -> Vocabulary:
     """Trains the vocabulary on a temperature-sampled mix of all tasks.
 
-    Task i gives a share of the sentences proportional to n_i^(1 / temperature), half of them
-    sources and half targets; a task too small for its share gives its sentences several times. The
-    result depends only on the arguments.
+    The share of task i is proportional to n_i^(1 / temperature), half sources and half targets. The
+    sentences of a task that is too small for its share are repeated. The result depends only on the
+    arguments.
 
     Args:
         tasks: text of each task.
         languages: target languages; each gets a tag, in alphabetical order.
-        size: number of ids, special ids, tags and byte pieces included.
+        size: number of ids, including special ids, tags and byte pieces.
         model_type: `unigram` or `bpe`.
         temperature: >= 1; 1 is proportional to size, infinity is uniform.
-        max_sentences: sentences to train on, at most (about).
-        character_coverage: share of characters that get their own piece, in (0, 1].
-        seed: of the sample.
+        max_sentences: approximate largest number of training sentences.
+        character_coverage: share of characters with their own piece, in (0, 1].
+        seed: seed of the sample.
 
     Returns:
         The vocabulary, of exactly `size` ids.
 
     Raises:
         ConfigError: a setting is out of range, or the size does not fit the text; the message names
-            the largest or smallest that does.
+            the largest or smallest possible size.
 
     Reference:
         Kudo 2018 (arXiv 1804.10959); temperature sampling: Arivazhagan et al. 2019
@@ -237,14 +237,14 @@ def train_vocabulary(
             model_type,
             character_coverage,
         )
-    except errors.KerasMtlError:  # of the text that is read; it is a ValueError too
+    except errors.KerasMtlError:  # An error of reading the text; it is a ValueError too.
         raise
     except (RuntimeError, ValueError) as error:
         raise _explain(error, size) from error
     vocabulary = Vocabulary(model)
     if vocabulary.size != size:
         raise errors.ConfigError(
-            f"task.data.vocabulary.size: {size} pieces were asked for, the text gives "
+            f"task.data.vocabulary.size: {size} pieces were requested, but the text gives "
             f"{vocabulary.size}; set it to {vocabulary.size}"
         )
     return vocabulary
@@ -331,12 +331,12 @@ def _sample(
 
 
 def _explain(error: Exception, size: int) -> errors.ConfigError:
-    """Turns SentencePiece's message into one about the configuration."""
+    """Converts SentencePiece's message to one about the configuration."""
     text = str(error)
     field = "task.data.vocabulary.size"
     if match := re.search(r"Please set it to a value <= (\d+)", text):
         return errors.ConfigError(
-            f"{field}: {size} is too large for this little text; the largest possible is {match[1]}"
+            f"{field}: {size} is too large for this text; use at most {match[1]}"
         )
     if match := re.search(r"smaller than required_chars\. \d+ vs (\d+)", text):
         return errors.ConfigError(

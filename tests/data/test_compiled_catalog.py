@@ -113,7 +113,7 @@ def test_system_dependent_strings_read_as_in_the_text_form(tmp_path, order):
     ("segments", "reason"),
     [
         ([(1, 7), (2, _LAST)], "2: segment 7 of 1 does not exist"),
-        ([(900, _LAST)], "2: text lies outside of the file"),
+        ([(900, _LAST)], "2: text is outside the file"),
         ([(0, 0)] * 3, "damaged: its texts add up to more than 4 times the file's size"),
     ],
 )
@@ -139,14 +139,14 @@ def _head(revision=0, count=1, originals=28, translations=36, order="<"):
         (_head(revision=0x20000), "revision 2 of the format is unknown"),
         (
             _head(revision=1, count=0, originals=20, translations=20),
-            "a table lies outside of the file",
+            "a table is outside the file",
         ),
         (_head(count=_LAST), f"cut off: the tables of {_LAST} messages do not fit into 28 bytes"),
         (_head(originals=_LAST), "cut off: the tables of 1 messages do not fit into 28 bytes"),
         (_head(count=9) + bytes(200), "the two tables of 9 messages overlap"),
         (
             _head(originals=28, translations=36) + struct.pack("<4I", 4, 4000, 4, 0) + bytes(9),
-            "1: text lies outside of the file",
+            "1: text is outside the file",
         ),
         (
             _head(originals=28, translations=36) + struct.pack("<4I", 1, 44, 1, 44) + b"ab",

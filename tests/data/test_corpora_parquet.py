@@ -102,7 +102,9 @@ def test_splits_of_a_saved_dataset_dict(tmp_path):
         reader(tmp_path / "all")
     with pytest.raises(errors.DataError, match="no split 'trian'; did you mean 'train'"):
         reader(tmp_path / "all", split="trian")
-    with pytest.raises(errors.DataError, match="is no saved DatasetDict, so it has no split 'a'"):
+    with pytest.raises(
+        errors.DataError, match="is not a saved DatasetDict, so it has no split 'a'"
+    ):
         reader(tmp_path / "all" / "test", split="a")
     (tmp_path / "all" / "train" / "data-00001-of-00002.arrow").unlink()
     with pytest.raises(

@@ -64,8 +64,8 @@ def test_two_spellings_of_a_language_are_questioned(codes):
     left, right = codes
     (note,) = notes(("en", left), ("en", right))
     assert note == (
-        f"{left!r} (task en-{left}) and {right!r} (task en-{right}) are one language, and each "
-        "target code gets a tag of its own; write one of them everywhere"
+        f"{left!r} (task en-{left}) and {right!r} (task en-{right}) are one language, but each "
+        "target code gets its own tag; write one of them everywhere"
     )
 
 

@@ -362,7 +362,7 @@ def test_a_given_vocabulary_is_used_and_checked(tmp_path):
 
 
 def test_loading_names_what_is_missing_or_damaged(tmp_path):
-    with pytest.raises(errors.DataError, match=r"no prepared data here .*manifest\.json"):
+    with pytest.raises(errors.DataError, match=r"has no prepared data .*manifest\.json"):
         load_prepared(tmp_path / "data")
     run(tmp_path, [task()])
     data = load_prepared(tmp_path / "data")

@@ -50,10 +50,10 @@ def test_a_file_with_other_content_is_named(tmp_path):
     spec = write_tsv(path)
     run(tmp_path, [spec])
     path.write_text(path.read_text().replace("one one one", "one one two"))
-    with pytest.raises(errors.DataError, match=r"the content of .*a\.tsv is another; `keras-mtl"):
+    with pytest.raises(errors.DataError, match=r"the content of .*a\.tsv has changed; `keras-mtl"):
         run(tmp_path, [spec])
     write_tsv(path, size=201)
-    with pytest.raises(errors.DataError, match=r"the size of .*a\.tsv is another \([\d,]+ -> "):
+    with pytest.raises(errors.DataError, match=r"the size of .*a\.tsv has changed \([\d,]+ -> "):
         run(tmp_path, [spec])
     shutil.copy(path, tmp_path / "b.tsv")
     both = task(("tsv", {"file": [str(path), str(tmp_path / "b.tsv")]}))
@@ -118,7 +118,7 @@ def test_data_that_an_older_release_prepared_is_used(tmp_path, target):
     again = any("`keras-mtl prepare --overwrite` prepares it again" in line for line in log)
     assert again == (target == "zh_TW")
     os.utime(tmp_path / "a.tsv", ns=(1, 1))
-    with pytest.raises(errors.DataError, match=r"time of the last change of .*a\.tsv is another"):
+    with pytest.raises(errors.DataError, match=r"modification time of .*a\.tsv has changed"):
         run(tmp_path, [spec])
 
 

@@ -212,7 +212,7 @@ def test_other_test_sentences_are_not_compared(runs, tmp_path):
     found, notes = compare_groups(groups, groups[0], list(TASKS), samples=20)
     assert not found
     assert len(notes) == 2
-    assert "different sentences of en-fr: not compared" in notes[0]
+    assert "different sentences of en-fr, so they are not compared" in notes[0]
 
 
 def test_many_tasks_become_heat_maps(tmp_path):

@@ -1,4 +1,4 @@
-"""Corpus readers, one a file; importing this package registers them all and loads no TensorFlow."""
+"""Corpus readers, one in each file; importing the package registers them without TensorFlow."""
 
 from keras_mtl.data.corpora import (
     cldr,

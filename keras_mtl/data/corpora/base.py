@@ -1,7 +1,7 @@
-"""What every corpus reader has in common: the interface, the family, the count of bad lines.
+"""The interface of corpus readers, their registry, and the count of bad lines.
 
-A reader yields a `Pair` for each pair of sentences and a `BadLine` for each entry of a file
-that cannot be read. `read_pairs` passes the pairs on, counts the rest and judges each file.
+A reader yields a `Pair` for each pair of sentences and a `BadLine` for each entry of a file that
+cannot be read. `read_pairs` yields the pairs, counts bad lines and limits their share in a file.
 """
 
 import abc
@@ -17,11 +17,11 @@ from keras_mtl.configuration import paths
 from keras_mtl.configuration.components import Family
 from keras_mtl.data.corpora.opening import open_bytes
 
-# A line longer than this is not a sentence but a binary file or a missing line break. Reading stops
-# there, so that such a file costs no memory.
+# A longer line is not a sentence, but a binary file or a missing line break. Reading stops there,
+# so that such a file needs no memory.
 MAX_LINE_BYTES = 1 << 20
 
-# Bad lines that a report quotes, per file.
+# Number of bad lines of a file that a report quotes.
 _EXAMPLES = 5
 
 _BOM = "\ufeff"
@@ -30,12 +30,12 @@ _ESCAPED = re.compile("[\udc80-\udcff]")
 
 @dataclass(slots=True)
 class Pair:
-    """A sentence and its translation, as the corpus has them.
+    """A sentence and its translation, as in the corpus.
 
     Attributes:
         source: text in the source language.
         target: text in the target language.
-        line: number of the line or entry, from 1; for generated corpora the pair's number.
+        line: number of the line or entry, from 1; for generated corpora the number of the pair.
     """
 
     source: str
@@ -50,7 +50,7 @@ class BadLine:
     Attributes:
         path: the file.
         line: number of the line or entry, from 1; 0 means the file as a whole.
-        reason: what is wrong, for the report.
+        reason: description of the problem.
     """
 
     path: str
@@ -63,10 +63,10 @@ class BadLine:
 
 
 class CorpusReader(abc.ABC):
-    """Reads one corpus of one task. Subclasses take their options as keyword-only arguments.
+    """Base class of readers of one corpus of one task.
 
-    The constructor checks that the files are there, before anything is read. Iterating starts from
-    the beginning each time and yields the same sequence each time.
+    Subclasses take their options as keyword-only arguments. The constructor checks that the files
+    exist. Each iteration starts from the beginning and yields the same sequence.
 
     Args:
         source: code of the source language, for example `en`.
@@ -75,11 +75,11 @@ class CorpusReader(abc.ABC):
     Attributes:
         name: name in a configuration.
         path_options: options whose values are paths, patterns of paths, or lists of these. In a
-          configuration file they are relative to the file.
-        lines: entries read so far, by file; the whole that the share of bad lines is taken of. The
-          file of the pair that was yielded last is the newest key.
-        dropped: pairs that the reader's own rules dropped so far, by rule.
-        notes: what the user should know about the choice of files; the constructor writes them.
+            configuration file they are relative to the file.
+        lines: number of entries read so far by file, of which the share of bad lines is computed.
+            The newest key is the file of the last pair.
+        dropped: number of pairs dropped so far by each of the reader's own rules.
+        notes: notes for the user on the choice of files; the constructor sets them.
     """
 
     name: ClassVar[str]
@@ -107,15 +107,15 @@ class CorpusReader(abc.ABC):
         return []
 
     def selection(self) -> tuple[str, ...]:
-        """Returns what the task's languages select: codes of variants, names of columns, files.
+        """Returns what the languages of the task select: codes of variants, columns or files.
 
-        Readers of two tasks that select the same read the same pairs. Empty for a reader whose
-        files hold one language each, whatever the task.
+        Readers of two tasks with the same selection read the same pairs. Empty if each file of the
+        reader holds one language.
         """
         return ()
 
     def fingerprint(self) -> dict[str, Any]:
-        """Returns what decides the output, ready for JSON: files, sizes, times, options."""
+        """Returns everything that determines the pairs, for JSON: files, sizes, times, options."""
         files = []
         for path in self.paths():
             status = os.stat(path)
@@ -134,10 +134,10 @@ _READERS = Family[CorpusReader]("reader", field="reader", parameter="option")
 
 
 def register_reader(cls: type[_Reader]) -> type[_Reader]:
-    """Class decorator: makes a reader known by its `name`, and its paths to configurations.
+    """Registers a reader under its `name`; a class decorator.
 
     Raises:
-        ConfigError: it has no name, another class has its name, or a method is missing.
+        ConfigError: it has no name, its name is taken, or an abstract method is missing.
     """
     _READERS.register(cls)
     paths.register_path_options(cls.name, cls.path_options)
@@ -148,14 +148,14 @@ available_readers = _READERS.available
 
 
 def path_options(reader: object) -> tuple[str, ...]:
-    """Returns a reader's options that are paths; none of a reader that is not known."""
+    """Returns the options of a reader that are paths; none if the reader is unknown."""
     return _READERS.classes[reader].path_options if reader in _READERS.classes else ()
 
 
 def create_reader(
     reader: str, source: str, target: str, options: Mapping[str, Any] | None = None
 ) -> CorpusReader:
-    """Builds a reader by name.
+    """Creates a reader by name.
 
     Args:
         reader: registered name, see `available_readers`.
@@ -164,7 +164,7 @@ def create_reader(
         options: the reader's options by name.
 
     Raises:
-        ConfigError: the reader, an option or an option's value is unknown, or one is missing.
+        ConfigError: the reader or an option is unknown, or an option is missing or wrong.
         DataError: a file that an option names is missing.
     """
     given = dict(options or {})
@@ -174,26 +174,26 @@ def create_reader(
 
 
 def option_error(reader: str, option: str, value: object, right: str) -> errors.ConfigError:
-    """Returns the error for an option's value.
+    """Returns the error for a wrong value of an option.
 
     Args:
         reader: name of the reader.
         option: name of the option.
-        value: what was given.
-        right: what would be right, for example "an integer >= 1".
+        value: the given value.
+        right: description of right values, for example "an integer >= 1".
     """
     return errors.ConfigError(f"reader {reader!r}: {option} is {value!r}; it must be {right}")
 
 
 def require_text(reader: str, option: str, value: object, right: str) -> str:
-    """Returns an option's value that must be a text which is not empty; else ConfigError."""
+    """Returns the value of an option that must be a non-empty string; else ConfigError."""
     if not isinstance(value, str) or not value:
         raise option_error(reader, option, value, f"{right}{_QUOTES if value is False else ''}")
     return value
 
 
 def require_texts(reader: str, option: str, value: object, right: str) -> tuple[str, ...]:
-    """Returns an option's value that must be a text or a list of texts; else ConfigError."""
+    """Returns the value of an option that must be a string or a list of strings."""
     values = value if isinstance(value, list | tuple) else (value,)
     if not all(isinstance(text, str) and text for text in values):
         right = f"{right}, or a list of them"
@@ -206,18 +206,18 @@ _QUOTES = "; put it in quotes, as in 'no'"
 
 
 def read_lines(name: str, *, escape: bool = False) -> Iterator[str | BadLine]:
-    """Yields a text file's lines without their ends; a line that is not UTF-8 is a `BadLine`.
+    """Yields the lines of a text file; a line that is not UTF-8 is a `BadLine`.
 
-    Plain or compressed; `\\n` and `\\r\\n` end a line, and nothing else does; a byte order mark
-    at the beginning is dropped.
+    The file may be compressed. Only `\\n` and `\\r\\n` end a line. A byte order mark at the
+    beginning is dropped.
 
     Args:
         name: a path, or `path:member` for a member of a zip archive.
-        escape: yields a line that is not UTF-8 with its wrong bytes as surrogates (see
-            `is_escaped`), for formats in which it may be a part of something longer.
+        escape: whether to yield a line that is not UTF-8 with its wrong bytes as surrogates (see
+            `is_escaped`), for formats whose records have several lines.
 
     Raises:
-        DataError: the file is damaged, or is no text in UTF-8.
+        DataError: the file is damaged, or is not UTF-8 text.
     """
     with open_bytes(name, text=True) as handle:
         number = 0
@@ -243,15 +243,15 @@ def read_lines(name: str, *, escape: bool = False) -> Iterator[str | BadLine]:
 
 
 def is_escaped(text: str) -> bool:
-    """Whether a text has bytes that were not UTF-8, as `read_lines` escapes them."""
+    """Whether a text has escaped bytes that are not UTF-8; see `read_lines`."""
     return not text.isascii() and _ESCAPED.search(text) is not None
 
 
 class PairStream:
-    """The pairs of a reader; counts while it is iterated, judges each file at the end.
+    """The pairs of a reader, with counts; checks the bad lines of each file at its end.
 
     Attributes:
-        pairs: pairs passed on.
+        pairs: number of pairs yielded so far.
         bad: number of bad lines.
         examples: the first few bad lines of each file, by path.
     """
@@ -265,12 +265,12 @@ class PairStream:
 
     @property
     def bad(self) -> int:
-        """Bad lines so far, over all files."""
+        """Number of bad lines so far, in all files."""
         return self._bad.total()
 
     @property
     def dropped(self) -> dict[str, int]:
-        """Pairs that the reader's own rules dropped, by rule."""
+        """Numbers of pairs that the reader's own rules dropped, by rule."""
         return dict(self._reader.dropped)
 
     def __iter__(self) -> Iterator[Pair]:
@@ -291,7 +291,7 @@ class PairStream:
     def _judge(self) -> None:
         for path, bad in self._bad.items():
             lines = max(self._reader.lines[path], bad)
-            # A single bad line is never fatal, unless the file has nothing else to offer.
+            # A single bad line is not an error, unless the file has nothing else.
             if bad > self._max_bad_lines * lines and (bad > 1 or lines == 1):
                 shown = "\n".join(f"  {example}" for example in self.examples[path])
                 raise errors.DataError(
@@ -300,7 +300,7 @@ class PairStream:
                 )
 
     def report(self) -> list[str]:
-        """Returns the reader's notes, each quoted bad line, and a line for each file with more."""
+        """Returns the notes of the reader, quoted bad lines, and a line for each file with more."""
         lines = list(self._reader.notes)
         for path, examples in self.examples.items():
             lines.extend(str(example) for example in examples)
@@ -311,16 +311,16 @@ class PairStream:
 
 
 def read_pairs(reader: CorpusReader, max_bad_lines: float = 0.01) -> PairStream:
-    """Reads a corpus, keeping count.
+    """Reads a corpus and counts its pairs and bad lines.
 
     Args:
         reader: the corpus.
-        max_bad_lines: largest share of bad lines in a file, in [0, 1]. A single bad line is never
-            an error, unless the file holds nothing else.
+        max_bad_lines: largest share of bad lines in a file, in [0, 1]. A single bad line is not
+            an error, unless the file has nothing else.
 
     Returns:
-        An iterable of `Pair`. Its counts are complete when the iteration has ended. Iterating
-        raises DataError at the end of the corpus for a file with too many bad lines.
+        An iterable of `Pair`. Its counts are complete after the iteration, which raises DataError
+        at the end of the corpus if a file has too many bad lines.
     """
     if not 0 <= max_bad_lines <= 1:
         raise errors.ConfigError(f"cleaning.max_bad_lines is {max_bad_lines}; it must be in [0, 1]")

@@ -1,7 +1,7 @@
-"""What compiled (.mo) and text (.po) gettext catalogs have in common: messages, header, charset.
+"""Messages, header and charset of compiled (.mo) and text (.po) gettext catalogs.
 
-Each message of a catalog is judged separately: a damaged one becomes a `BadLine`, and no damage
-raises an exception other than DataError.
+Each message of a catalog is read separately: a damaged message becomes a `BadLine`, and damage
+never raises an exception other than DataError.
 
 Formats: https://www.gnu.org/software/gettext/manual/html_node/MO-Files.html and PO-Files.html.
 """
@@ -15,11 +15,11 @@ from typing import BinaryIO
 
 from keras_mtl.data.corpora import base
 
-# Python has codecs of these names, and their text is not ASCII with more characters: quotation
-# marks, backslashes and plus signs mean something else.
+# Python codecs whose text does not extend ASCII: quotation marks, backslashes or plus signs have
+# another meaning.
 _NOT_ASCII = re.compile(r"utf_?(7|16|32)|iso2022|hz|idna|punycode|.*unicode_escape|undefined|mbcs")
 
-# The header of a template has this word for the charset. Its text is ASCII or, by now, UTF-8.
+# The header of a template has this word for the charset. Its text is ASCII or UTF-8.
 _PLACEHOLDER = "CHARSET"
 
 
@@ -50,9 +50,9 @@ class Catalog:
     """The messages of one file.
 
     Attributes:
-        messages: what could be read, without the header.
-        bad: what could not.
-        entries: number of entries in the file, bad ones included.
+        messages: the readable messages, without the header.
+        bad: the unreadable messages.
+        entries: number of entries in the file, including bad ones.
         singular: index of the form for n = 1.
         many: index of the form that most n from 2 to 100 take.
     """
@@ -77,26 +77,27 @@ def read_at_most(handle: BinaryIO, size: int) -> bytes | None:
 
 
 def refused(path: str, reason: str) -> Catalog:
-    """Returns the catalog of a file that cannot be read as a whole."""
+    """Returns the catalog of a file that cannot be read at all."""
     return Catalog([], [base.BadLine(path, 0, reason)], 1)
 
 
 class Charset:
-    """Decodes a catalog's text.
+    """Decodes the text of a catalog.
 
     Args:
         header: the translation of the empty msgid, as bytes; empty if the catalog has none.
-        texts: returns all texts of the catalog. If all are UTF-8, a name that is unknown does not
-            matter; such names are mostly typing errors.
+        texts: function that returns all texts of the catalog. If all are UTF-8, an unknown charset
+            name is ignored; it is usually a typing error.
 
     Attributes:
         name: the name in the header; UTF-8 if there is none or only the placeholder of a template.
         codec: Python's name of the codec, or None if Python does not know the charset.
-        refusal: why no text can be read, or empty. Only charsets that contain ASCII are possible.
+        refusal: reason why no text can be read, or empty. Only charsets that contain ASCII are
+            possible.
     """
 
     def __init__(self, header: bytes, texts: Callable[[], bytes]) -> None:
-        # GNU gettext searches the whole header, and the name ends at white space.
+        # GNU gettext searches the whole header; the name ends at white space.
         match = re.search(rb"charset=([^ \t\n]*)", header, re.IGNORECASE)
         self.name = match.group(1).decode("ascii", "replace").strip("\"';\r") if match else ""
         if self.name in ("", _PLACEHOLDER):
@@ -136,7 +137,7 @@ def _codec(name: str) -> str | None:
         info = codecs.lookup(name)
     except (LookupError, ValueError):
         return None
-    # Only text encodings: "hex" or "zlib" are known to codecs too.
+    # Only text encodings: `codecs` also has "hex" and "zlib".
     return info.name if info._is_text_encoding else None
 
 
@@ -176,7 +177,7 @@ def plural_indices(fields: dict[str, str]) -> tuple[int, int]:
     """
     forms = fields.get("plural-forms", "")
     match = re.search(r"plural\s*=\s*([^;]+)", forms)
-    # The compiler of expressions recurses; a sane expression is short.
+    # The expression compiler is recursive; a valid expression is short.
     if match is None or len(match.group(1)) > 1000:
         return 0, 1
     try:

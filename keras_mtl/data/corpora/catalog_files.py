@@ -1,6 +1,6 @@
 """Finds the catalogs of a language below a directory, by the names of directories and files.
 
-A name may carry the language in five ways. The first of them that a path has counts:
+A path may contain the language in five ways. The first that applies counts:
 
 * `fr/LC_MESSAGES/app.mo`: the directory above a locale category;
 * `fr/app.po`, `lang/fr.UTF-8/app.po`: any directory;
@@ -35,10 +35,10 @@ class CatalogFile(NamedTuple):
     """A catalog.
 
     Attributes:
-        domain: what it holds: the path without suffix, with `*` for the language. Catalogs of the
-            same domain are translations of each other.
+        domain: the path without suffix, with `*` instead of the language. Catalogs of the same
+            domain are translations of each other.
         path: the file.
-        locale: the language as its path has it.
+        locale: the language in the path.
     """
 
     domain: str
@@ -47,7 +47,7 @@ class CatalogFile(NamedTuple):
 
 
 class _Name(NamedTuple):
-    """A language in a path, and how far the path can be trusted to mean it."""
+    """A language in a path, and whether the path certainly means it."""
 
     locale: str
     domain: str
@@ -55,13 +55,13 @@ class _Name(NamedTuple):
 
 
 def _locale(name: str, wanted: str, *, is_doubtful: bool = True) -> str | None:
-    """Returns the locale that a name is, without an encoding, or None.
+    """Returns a name as a locale without encoding, or None if it is not a locale.
 
     Args:
-        name: of a directory, or a part of a file's name.
+        name: name of a directory, or part of a file name.
         wanted: code of the wanted language.
-        is_doubtful: takes three letters for a language only if it is the wanted one, because almost
-            all of them are the code of some language.
+        is_doubtful: whether three letters are a language only if it is the wanted one, because
+            almost all of them are the code of some language.
     """
     locale, dot, encoding = name.partition(".")
     if dot:
@@ -88,7 +88,7 @@ def _is_usual(locale: str, wanted: str) -> bool:
 
 
 def _names(parts: tuple[str, ...], wanted: str) -> Iterator[_Name]:
-    """Yields the languages that a path names, the one that counts first.
+    """Yields the languages that a path names; the first one counts.
 
     Args:
         parts: names of the directories, and of the file without its suffix.
@@ -140,7 +140,7 @@ def _language(locale: str) -> str:
 
 
 def _choose(path: pathlib.Path, names: list[_Name], wanted: str) -> _Name | None:
-    """Returns the name of a path that is in the wanted language, if the path means that one."""
+    """Returns the locale in a path if the path means the wanted language, else None."""
     language = _language(wanted)
     matching = [name for name in names if _language(name.locale) == language]
     if not matching:
@@ -151,7 +151,7 @@ def _choose(path: pathlib.Path, names: list[_Name], wanted: str) -> _Name | None
     header = _header_language(path)
     if header == language:
         return matching[0]
-    # English is what the header of a template says.
+    # The header of a template names English.
     if header in others or (header not in (None, "en") and not matching[0].is_certain):
         return None
     return matching[0] if matching[0] is names[0] else None
@@ -163,8 +163,8 @@ def find_catalogs(directory: str, wanted: str) -> list[CatalogFile]:
     A file that is reached by two names (links) is listed once.
 
     Args:
-        directory: where to search.
-        wanted: code of the language; only its language counts.
+        directory: directory to search.
+        wanted: code of the language; script and region are ignored.
     """
     found: list[CatalogFile] = []
     seen: set[str] = set()

@@ -1,8 +1,8 @@
-"""The built-in corpus: short sentences made from the CLDR data that Babel carries; no download.
+"""The built-in corpus: short sentences from the CLDR data in Babel, without a download.
 
 Dates, times, intervals, relative times, quantities, money, names of territories, languages,
 currencies and cities, lists and remarks in parentheses, in any two locales that Babel knows.
-`cldr_content` draws what a pair says, `cldr_render` says it.
+`cldr_content` draws the content of a pair, and `cldr_render` renders it in a locale.
 """
 
 from collections.abc import Iterator
@@ -15,10 +15,10 @@ from babel.localedata import locale_identifiers
 from keras_mtl import errors
 from keras_mtl.data.corpora import base, cldr_content, cldr_render
 
-# Raised whenever the sentences change: part of the fingerprint.
+# Increased whenever the sentences change; part of the fingerprint.
 _VERSION = 1
 
-# A locale that can say less than this share of the first sentences has only numbers and codes.
+# A locale that can render less than this share of the first sentences has only numbers and codes.
 _PROBE = 1000
 _MIN_SHARE = 0.25
 
@@ -40,17 +40,17 @@ def parse_locale(option: str, code: str) -> Locale:
 
 @base.register_reader
 class CldrReader(base.CorpusReader):
-    """Pairs generated from CLDR, a function of (seed, number of the pair).
+    """Reads pairs generated from CLDR, a function of the seed and the number of the pair.
 
-    The same seed and number mean the same in all languages. A pair that one of the two locales has
-    no data for is left out, and the next number takes its place.
+    The same seed and number have the same meaning in all languages. If one of the two locales has
+    no data for a pair, the next number is used.
 
     Args:
         source: code of the source language, a locale of Babel.
         target: code of the target language, a locale of Babel.
-        pairs: how many pairs; >= 1. Some are equal, and cleaning drops them: 4 % of 100,000, 12 %
+        pairs: number of pairs, >= 1. Cleaning drops equal pairs: 4 % of 100,000, 12 %
             of 1,000,000.
-        seed: any integer; another seed gives other pairs.
+        seed: seed of the pairs, any integer.
 
     Raises:
         ConfigError: Babel does not know a locale, or an option's value is wrong.
@@ -87,7 +87,7 @@ class CldrReader(base.CorpusReader):
             if index == _PROBE and made < _PROBE * _MIN_SHARE:
                 raise errors.DataError(
                     f"reader 'cldr': CLDR has too little for {self.source!r} or {self.target!r}: "
-                    f"only {made} of {index} sentences can be said in both; choose another "
+                    f"only {made} of {index} sentences exist in both; choose another "
                     "language or reader"
                 )
             node = cldr_content.content(self._seed, index)

@@ -1,4 +1,4 @@
-"""What readers of rows and records share: which column holds what, and the rule on scores."""
+"""Columns of source, target and score, for readers of rows and records."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -11,15 +11,15 @@ _LOW_SCORE = "score below min_score"
 
 
 class ScoreRule:
-    """Drops pairs with a low score; corpora that were aligned by machine have one for each pair.
+    """Drops pairs with a low score, which automatically aligned corpora have.
 
     Args:
-        reader: the reader; counts what is dropped.
-        column: the option `score_column`; None without a rule.
-        min_score: the option `min_score`: the smallest score that is kept.
+        reader: the reader, which counts the dropped pairs.
+        column: the option `score_column`; None disables the rule.
+        min_score: the option `min_score`, the smallest score that is kept.
 
     Raises:
-        ConfigError: one of the two is missing, or `min_score` is no finite number.
+        ConfigError: one of the two is missing, or `min_score` is not a finite number.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class ScoreRule:
         self._least = min_score
 
     def keeps(self, score: Any) -> bool | str:
-        """Whether the rule keeps a pair; a text says why its score is none.
+        """Returns whether the rule keeps a pair, or the reason why its score is invalid.
 
         Args:
             score: a number or its text.
@@ -70,7 +70,7 @@ class Columns:
         header: whether the first row names the columns.
 
     Raises:
-        ConfigError: a column is negative, a name without a header, or chosen twice.
+        ConfigError: a column is negative, is a name without a header, or is used twice.
     """
 
     def __init__(
@@ -104,8 +104,8 @@ class Columns:
 
         Args:
             name: the file.
-            rows: line and cells of each row, or what is wrong with it.
-            count: cells that each row must have; None takes the first row's.
+            rows: line number and cells of each row, or its problem.
+            count: number of cells of each row; None means that of the first row.
 
         Raises:
             DataError: the first row does not have the columns.

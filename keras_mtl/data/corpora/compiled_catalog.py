@@ -1,7 +1,7 @@
 """Parser of compiled gettext catalogs (.mo).
 
-The file may come from anywhere, so no number in it is trusted: tables and texts must lie inside of
-the file, and together they must not say more than a file of its size can.
+The file is not trusted: tables and texts must be inside the file, and the total size of the texts
+is limited by the size of the file.
 """
 
 import struct
@@ -22,15 +22,15 @@ _MAGIC = 0x950412DE
 _CONTEXT_END = "\x04"
 # Ends the segments of a system-dependent string.
 _LAST_SEGMENT = 0xFFFFFFFF
-# A catalog above this size is not a catalog (the largest known are some 10 MB).
+# A larger file is not a catalog (the largest known catalogs are about 10 MB).
 _MAX_BYTES = 1 << 26
-# A file can share the bytes of equal texts. Texts that add up to more than this multiple of the
-# file's size are the work of damage or malice, and would fill the memory.
+# Equal texts can share bytes of the file. If the texts add up to more than this multiple of the
+# file size, the file is damaged or malicious, and would fill the memory.
 _MAX_SHARING = 4
 
 
 class _Damaged(Exception):
-    """The catalog or one entry cannot be read; the text says why."""
+    """The catalog or an entry cannot be read; the message says why."""
 
 
 class _File:
@@ -47,7 +47,7 @@ class _File:
     def numbers(self, offset: int, count: int) -> tuple[int, ...]:
         """Returns 32-bit unsigned numbers."""
         if offset + 4 * count > len(self._data):
-            raise _Damaged("a table lies outside of the file")
+            raise _Damaged("a table is outside the file")
         return struct.unpack_from(f"{self._order}{count}I", self._data, offset)
 
     def spend(self, size: int) -> None:
@@ -63,7 +63,7 @@ class _File:
     def bytes_at(self, offset: int, length: int) -> bytes:
         """Returns a part of the file."""
         if offset + length > len(self._data):
-            raise _Damaged("text lies outside of the file")
+            raise _Damaged("text is outside the file")
         self.spend(length)
         return self._data[offset : offset + length]
 
@@ -105,7 +105,7 @@ def _system_dependent(file: _File, offset: int, segments: int, known: int) -> by
 
 
 def _entries(file: _File) -> Iterator[tuple[bytes, bytes] | _Damaged]:
-    """Yields (original, translation), or why an entry cannot be read."""
+    """Yields (original, translation), or the reason why an entry cannot be read."""
     revision, count, originals, translations = file.numbers(4, 4)
     for table in (originals, translations):
         if table + 8 * count > len(file):
@@ -140,7 +140,7 @@ def _entries(file: _File) -> Iterator[tuple[bytes, bytes] | _Damaged]:
 
 
 def _read_entries(path: str, file: _File) -> tuple[list[tuple[bytes, bytes, int]], Catalog]:
-    """Returns (original, translation, number) of each sound entry, and a catalog of the rest."""
+    """Returns (original, translation, number) of each valid entry, and a catalog of the rest."""
     catalog = Catalog([], [], 0)
     entries = []
     try:

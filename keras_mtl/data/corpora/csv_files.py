@@ -8,16 +8,16 @@ from keras_mtl import errors
 from keras_mtl.data.corpora import base, files
 from keras_mtl.data.corpora.columns import Columns, check_count, check_header
 
-# Lines of the longest row. A quote that is never closed would make the rest of the file one row.
+# Largest number of lines of a row: an unclosed quote would make the rest of the file one row.
 _MAX_ROW_LINES = 100
 
 
 @base.register_reader
 class CsvReader(base.CorpusReader):
-    """Files of rows as spreadsheets and RFC 4180 write them.
+    """Reads CSV files in the format of spreadsheets and RFC 4180.
 
-    A field that begins with the quote character ends at the next one, and two of them stand for
-    one. White space around a field belongs to it.
+    A field that begins with the quote character ends at the next one; two quote characters inside
+    it mean one. White space around a field is part of it.
 
     Args:
         source: code of the source language.
@@ -28,14 +28,14 @@ class CsvReader(base.CorpusReader):
         target_column: the same for the target; without a header the default is 1.
         score_column: column of a score, for `min_score`.
         min_score: pairs with a lower score are dropped.
-        header: the first row of each file names the columns and holds no pair.
-        delimiter: the character between fields: `,`, `;` or another one.
-        quote: the character around fields; None (`null`) quotes nothing.
-        columns: number of columns that each row must have; None takes the first row's.
+        header: whether the first row of each file names the columns.
+        delimiter: character between fields, such as `,` or `;`.
+        quote: character around fields; None (`null`) disables quoting.
+        columns: required number of columns of each row; None means that of the first row.
 
     Raises:
         ConfigError: an option has a wrong value.
-        DataError: a file does not exist or is no text.
+        DataError: a file does not exist or is not text.
     """
 
     name = "csv"
@@ -107,8 +107,8 @@ class CsvReader(base.CorpusReader):
     def _rows(self, name: str) -> Iterator[tuple[int, list[str] | base.BadLine]]:
         """Yields (line, cells) of each row that is not empty.
 
-        A row that has a wrong number of fields because a quote is not closed takes only its first
-        line with it: reading resumes on the second.
+        If a row has a wrong number of fields because a quote is not closed, only its first line is
+        skipped, and reading resumes at the second line.
         """
         lines = _Lines(base.read_lines(name, escape=True))
         count = self._count or 0
@@ -134,7 +134,7 @@ class CsvReader(base.CorpusReader):
             first = lines.number - len(lines.taken) + 1
             if lines.bad is not None:
                 bad, lines.bad = lines.bad, None
-                # The line that cannot be read ends the row; what was before it is bad too.
+                # The unreadable line ends the row; the lines before it are bad too.
                 yield from ((first + i, _bad(name, first + i)) for i in range(len(lines.taken)))
                 yield bad.line, bad
                 continue
@@ -163,7 +163,7 @@ class _UnreadableError(_RowTooLongError):
 
 
 class _Lines:
-    """The lines of a file for `csv.reader`, some of which may be put back.
+    """The lines of a file for `csv.reader`; lines can be put back.
 
     Attributes:
         taken: lines of the row that is being read.
@@ -194,6 +194,6 @@ class _Lines:
         return f"{line}\n"
 
     def put_back(self) -> None:
-        """Puts the lines of the row back, all but the first."""
+        """Puts back the lines of the row, except the first."""
         self._waiting.extendleft(reversed(self.taken[1:]))
         self.number -= len(self.taken) - 1

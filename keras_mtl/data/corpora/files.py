@@ -21,7 +21,7 @@ def require_files(
     suffixes: Sequence[str] = (),
     text: bool = True,
 ) -> list[str]:
-    """Returns the files of an option as `open_bytes` takes them, each one looked into.
+    """Returns the files of an option in the form that `open_bytes` takes, after checking each.
 
     Args:
         reader: name of the reader.
@@ -29,9 +29,9 @@ def require_files(
         value: a path, `archive.zip:member`, a pattern (`*`, `?`, `[...]`, `**`), or a
             list of these. The files of a pattern are sorted by name. Of a zip archive without a
             member, the one that fits is taken.
-        language: chooses the member of a zip archive with a file for each language.
-        suffixes: choose the member of a zip archive with other files in it.
-        text: whether only UTF-8 text is right, as of `open_bytes`.
+        language: selects the member of a zip archive with a file for each language.
+        suffixes: select the member of a zip archive with other files.
+        text: whether only UTF-8 text is accepted; see `open_bytes`.
 
     Raises:
         ConfigError: the value is none of these.
@@ -64,7 +64,7 @@ def expand(reader: str, option: str, value: object) -> list[str]:
         if not isinstance(entry, str | os.PathLike) or not os.fspath(entry):
             raise base.option_error(reader, option, entry, _RIGHT)
         name = str(os.fspath(entry))
-        # A file may have a bracket in its name.
+        # A file name may contain a bracket.
         if not glob.has_magic(name) or os.path.lexists(opening.split_member(name)[0]):
             paths.append(name)
             continue
@@ -93,5 +93,5 @@ def require_file(reader: str, option: str, name: str) -> None:
 
 
 def file_paths(names: Sequence[str]) -> list[str]:
-    """Returns the paths of files and members; an archive of which several are read comes once."""
+    """Returns the paths of files; an archive with several members is listed once."""
     return list(dict.fromkeys(opening.split_member(name)[0] for name in names))

@@ -66,7 +66,7 @@ def _first_named(names: Sequence[str], files: Sequence[CatalogFile]) -> list[str
 
 @base.register_reader
 class GettextReader(base.CorpusReader):
-    """Messages of every .mo and .po file below some directories.
+    """Reads the messages of all .mo and .po files below some directories.
 
     Args:
         source: code of the source language; `en` and `en-US` take the msgid.
@@ -75,7 +75,7 @@ class GettextReader(base.CorpusReader):
         source_locale: locale of the source's catalogs, or a list of which the first with a
             catalog of a domain counts; by default those that fit the language best.
         target_locale: the same for the target.
-        exclude: patterns (`iso_3166*`) of file names, without suffix, that are left out.
+        exclude: patterns of file names without suffix, such as `iso_3166*`, that are skipped.
 
     Raises:
         DataError: a directory does not exist or has no catalog of the language.
@@ -107,7 +107,7 @@ class GettextReader(base.CorpusReader):
                     f"{directory}: no such directory (folders of reader 'gettext')"
                 )
         sides = [languages.canonical(code) or code for code in (source, target)]
-        # An English catalog is only read when it is asked for: the msgid is English already.
+        # An English catalog is read only on request, because the msgid is English already.
         by_msgid = [
             side in _ENGLISH and locale is None
             for side, locale in zip(sides, (source_locale, target_locale), strict=True)
@@ -197,7 +197,7 @@ class GettextReader(base.CorpusReader):
         self.lines[path] += parsed.entries
         bad.extend(parsed.bad)
         for message in parsed.messages:
-            # Programs take a message without its first form for untranslated, and so does msgfmt.
+            # Programs and msgfmt treat a message without its first form as untranslated.
             forms = message.translations
             if not forms[0]:
                 forms = [""] * len(forms)

@@ -11,7 +11,7 @@ from keras_mtl.data.corpora.records import Fields, Path, field_paths
 
 @base.register_reader
 class JsonlReader(base.CorpusReader):
-    """Files with one JSON object a line.
+    """Reads files with one JSON object per line.
 
     Args:
         source: code of the source language.
@@ -25,7 +25,7 @@ class JsonlReader(base.CorpusReader):
 
     Raises:
         ConfigError: an option has a wrong value.
-        DataError: a file does not exist or is no text.
+        DataError: a file does not exist or is not text.
     """
 
     name = "jsonl"
@@ -98,7 +98,7 @@ _MISSING = object()
 
 
 def _value(record: Any, path: Path) -> Any:
-    """The value of a field; `_MISSING` if there is none, None inside of a field that is null."""
+    """Returns the value of a field; `_MISSING` if there is none, None inside a null field."""
     for key in path:
         if record is None:
             return None
@@ -110,6 +110,6 @@ def _value(record: Any, path: Path) -> Any:
 
 def _one_array(name: str) -> errors.DataError:
     return errors.DataError(
-        f"{name} is a JSON array, not one JSON object a line; convert it, for example with "
+        f"{name} is a JSON array, not one JSON object per line; convert it, for example with "
         "`jq -c '.[]' OLD > NEW`"
     )

@@ -1,8 +1,8 @@
-"""Opens corpus files: decompresses them, finds the members of zip archives, refuses other formats.
+"""Opens corpus files: decompresses them, finds members of zip archives, rejects other formats.
 
 Compression is recognized by the first bytes, not by the name: gzip, bzip2, xz, Zstandard and zip,
-also one inside another (a gzip file in a zip archive). Nothing is extracted to disk and nothing is
-held in memory, so names and sizes inside an archive can do no harm. A file is named by its path; a
+also one inside another (a gzip file in a zip archive). Nothing is extracted to disk or held in
+memory, so names and sizes inside an archive are harmless. A file is named by its path; a
 member of a zip archive by `path:member`.
 """
 
@@ -38,12 +38,12 @@ _SHOWN = 20
 # First bytes of a zip archive: with files, and without any.
 _ZIP = (b"PK\x03\x04", b"PK\x05\x06")
 
-# What decompressors raise; errors of the disk have a number and are none of these.
+# Exceptions of decompressors; errors of the disk have a number and are different.
 _DAMAGE = (EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile)
 # What the directory of a damaged zip archive leads to; ValueError includes names in no encoding.
 _ZIP_DAMAGE = (*_DAMAGE, NotImplementedError, RuntimeError, ValueError, struct.error, OverflowError)
 
-# Files of an archive that are not its corpus.
+# Files of an archive that are not part of its corpus.
 _ABOUT = frozenset(
     {"README", "LICENSE", "LICENCE", "COPYING", "NOTICE", "CHANGELOG", "CITATION", "AUTHORS"}
 )
@@ -233,7 +233,7 @@ def open_bytes(name: str, *, text: bool = False) -> BinaryIO:
 
     Args:
         name: a path, or `path:member`. A zip archive without a member must hold one file.
-        text: whether only UTF-8 text is right; other encodings and markup are refused then.
+        text: whether only UTF-8 text is accepted; other encodings and markup are then rejected.
 
     Raises:
         DataError: the file is missing, damaged, or of a format that is not text; the message names
@@ -267,7 +267,7 @@ def _decompress(stream: BinaryIO, name: str, text: bool) -> BinaryIO:
 
 
 def _refuse(head: bytes, name: str, packed: str, text: bool) -> None:
-    """Raises DataError if the content is not what a reader of text takes."""
+    """Raises DataError if the content is not text that a reader accepts."""
     if head.startswith(_ZIP):
         inside = "a zip archive inside of another archive"
         what = _with_article(f"{packed}zip archive") if packed else inside
@@ -303,7 +303,7 @@ def split_member(name: str) -> tuple[str, str | None]:
 
 
 def is_zip(path: str) -> bool:
-    """Whether a file begins as a zip archive does."""
+    """Whether a file begins like a zip archive."""
     with open(path, "rb") as handle:
         return handle.read(4) in _ZIP
 
@@ -344,7 +344,7 @@ def _open_member(path: str, member: str) -> BinaryIO:
 def choose_member(path: str, language: str | None = None, suffixes: Sequence[str] = ()) -> str:
     """Chooses the file of a zip archive that a reader means.
 
-    An archive with one file leaves no choice; READMEs, licenses and hidden files do not count.
+    If an archive has one file, it is used; READMEs, licenses and hidden files do not count.
 
     Args:
         path: the archive.

@@ -9,9 +9,10 @@ from keras_mtl.data.corpora import base, files, opening
 
 @base.register_reader
 class ParallelReader(base.CorpusReader):
-    """Parallel text files in UTF-8, plain or compressed.
+    """Reads parallel text files in UTF-8, plain or compressed.
 
-    Both options may name the same zip archive, as OPUS ships them: each takes its language's file.
+    Both options may name the same zip archive, such as those of OPUS: each takes the file of its
+    language.
 
     Args:
         source: code of the source language.
@@ -20,7 +21,7 @@ class ParallelReader(base.CorpusReader):
         target_file: the same for the target; the first file translates the first one, and so on.
 
     Raises:
-        DataError: a file does not exist or is no text, or the options name different numbers of
+        DataError: a file does not exist or is not text, or the options name different numbers of
             files.
     """
 
@@ -61,7 +62,7 @@ class ParallelReader(base.CorpusReader):
         return files.file_paths([name for pair in self._files for name in pair])
 
     def selection(self) -> tuple[str, ...]:
-        # Of a zip archive with a file for each language, the languages choose.
+        # The languages select the members of a zip archive with a file for each language.
         names = [name for pair in self._files for name in pair]
         return tuple(name for name in names if opening.split_member(name)[1] is not None)
 

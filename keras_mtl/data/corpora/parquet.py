@@ -36,13 +36,13 @@ def _pyarrow(name: str) -> Any:
 
 @base.register_reader
 class ParquetReader(base.CorpusReader):
-    """Parquet files, Arrow files, and directories of `datasets.save_to_disk`.
+    """Reads Parquet files, Arrow files, and directories of `datasets.save_to_disk`.
 
     Args:
         source: code of the source language.
         target: code of the target language.
         file: path of a file or of a saved dataset, a pattern, or a list of these.
-        split: split of a saved `DatasetDict`; None takes the only one.
+        split: split of a saved `DatasetDict`; None means the only one.
         source_column: column of the source; `a.b` is a field inside of a column. The default is
             the code of the source language, or `translation.<code>`.
         target_column: the same for the target.
@@ -227,7 +227,7 @@ def saved_files(directory: str, split: str | None) -> list[str]:
         split: a split of the dataset; None takes the only one.
 
     Raises:
-        DataError: it is no such directory, is not complete, or has no such split.
+        DataError: the directory is not a saved dataset, is incomplete, or has no such split.
     """
     root = pathlib.Path(directory)
     if (root / _SPLITS).is_file():
@@ -247,12 +247,13 @@ def saved_files(directory: str, split: str | None) -> list[str]:
         root = root / chosen
     elif split is not None:
         raise errors.DataError(
-            f"{directory} is no saved DatasetDict, so it has no split {split!r}; leave the option "
+            f"{directory} is not a saved DatasetDict, so it has no split "
+            f"{split!r}; leave the option "
             "split out"
         )
     if not (root / _STATE).is_file():
         raise errors.DataError(
-            f"{root} is a directory and holds no saved dataset ({_STATE} is missing); name its "
+            f"{root} is a directory, but holds no saved dataset ({_STATE} is missing); name its "
             f"files, for example {root}/*.parquet"
         )
     state = _read_json(root / _STATE)

@@ -28,7 +28,7 @@ class Fields:
         min_score: the option `min_score`, or None.
 
     Raises:
-        ConfigError: a name is not a text, or chosen twice.
+        ConfigError: a name is not a string, or is used twice.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Fields:
             known: the fields that it has.
 
         Raises:
-            DataError: it does not have one of them.
+            DataError: the file does not have one of the fields.
         """
         by_name = {".".join(path): path for path in known}
         found = []
@@ -87,7 +87,7 @@ class Fields:
     ) -> Iterator[base.Pair | base.BadLine]:
         """Yields the pairs of a file, and counts its records.
 
-        A text that is null is a translation that is missing; such pairs are dropped and counted.
+        A text that is null is a missing translation; such pairs are dropped and counted.
 
         Args:
             name: the file.

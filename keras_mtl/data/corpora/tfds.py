@@ -9,7 +9,7 @@ from keras_mtl.data.corpora import base
 
 @base.register_reader
 class TfdsReader(base.CorpusReader):
-    """A prepared (or downloadable) TensorFlow Datasets dataset with two text features.
+    """Reads a dataset of TensorFlow Datasets with two text features.
 
     TensorFlow Datasets is imported when it is first needed.
 
@@ -17,16 +17,16 @@ class TfdsReader(base.CorpusReader):
         source: code of the source language.
         target: code of the target language.
         dataset: name, with config and version as TFDS writes them: `wmt14_translate/fr-en:1.0.0`.
-        split: split to read, slices included: `train`, `train[:1000000]`.
+        split: split to read, possibly a slice: `train`, `train[:1000000]`.
         source_key: feature with the source text; the default is `source`. `a/b` is a feature
             inside of another.
         target_key: feature with the target text; the default is `target`.
         tfds_dir: directory where TFDS keeps its data; None is TFDS' own default.
-        download: download and prepare a dataset that is not there.
+        download: whether to download and prepare a dataset that does not exist.
 
     Raises:
         ConfigError: TFDS does not know the dataset, the split or a feature.
-        DataError: the dataset is not there and `download` is false.
+        DataError: the dataset does not exist and `download` is false.
     """
 
     name = "tfds"
@@ -79,7 +79,7 @@ class TfdsReader(base.CorpusReader):
         try:
             self._builder.download_and_prepare()
         except ModuleNotFoundError as error:
-            # TFDS imports what only some datasets need when it needs it.
+            # TFDS imports packages for single datasets only when it needs them.
             raise errors.DataError(
                 f"reader 'tfds': preparing {dataset!r} needs the Python package {error.name!r}; "
                 "install it"
@@ -131,6 +131,6 @@ class TfdsReader(base.CorpusReader):
                 yield base.BadLine(path, number, f"invalid UTF-8: {error.reason}")
                 continue
             except AttributeError:
-                yield base.BadLine(path, number, f"{self._keys[0]} or {self._keys[1]} is no text")
+                yield base.BadLine(path, number, f"{self._keys[0]} or {self._keys[1]} is not text")
                 continue
             yield base.Pair(source, target, number)

@@ -126,7 +126,7 @@ class _Head:
 
 @base.register_reader
 class TmxReader(base.CorpusReader):
-    """TMX files.
+    """Reads TMX files.
 
     Args:
         source: code of the source language.

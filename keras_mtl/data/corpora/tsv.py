@@ -8,22 +8,22 @@ from keras_mtl.data.corpora.columns import Columns, check_count, check_header
 
 @base.register_reader
 class TsvReader(base.CorpusReader):
-    """Files with one pair a line; columns are separated by tabs and nothing is quoted.
+    """Reads files with one pair per line and columns separated by tabs, without quoting.
 
     Args:
         source: code of the source language.
         target: code of the target language.
         file: path of the file, a pattern, or a list of these; UTF-8, plain or compressed.
-        source_column: column of the source, from 0, or its name when the file has a header.
-        target_column: column of the target, from 0, or its name when the file has a header.
+        source_column: column of the source, from 0, or its name if the file has a header.
+        target_column: column of the target, from 0, or its name if the file has a header.
         score_column: column of a score, for `min_score`.
         min_score: pairs with a lower score are dropped.
-        columns: number of columns that each line must have; None takes the first line's.
-        header: the first line of each file names the columns and holds no pair.
+        columns: required number of columns of each line; None means that of the first line.
+        header: whether the first line of each file names the columns.
 
     Raises:
         ConfigError: an option has a wrong value.
-        DataError: a file does not exist or is no text.
+        DataError: a file does not exist or is not text.
     """
 
     name = "tsv"
