@@ -76,13 +76,14 @@ def evaluate(
         InputError: a source is too long, and `on_long_line` is `error`.
 
     Example:
+        ```python
+        import keras_mtl
 
-    ```python
-    settings = keras_mtl.EvaluationSettings(beam_size=1)
-    evaluation = keras_mtl.evaluate("runs/demo", settings)
-    print(evaluation.results["en-fr"].bleu)
-    evaluation.write()
-    ```
+        settings = keras_mtl.EvaluationSettings(beam_size=1)
+        evaluation = keras_mtl.evaluate("runs/demo", settings)
+        print(evaluation.results["en-fr"].bleu)
+        evaluation.write()
+        ```
     """
     settings = settings or EvaluationSettings()
     check_settings(model_dir, settings)
