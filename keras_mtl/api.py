@@ -136,7 +136,7 @@ def train(
     plan = plan_training(Draft(config), mode)
     from keras_mtl.training.run.loop import run_experiment  # Imports TensorFlow.
 
-    return run_experiment(plan, Path(model_dir), log)
+    return run_experiment(plan, model_dir, log)
 
 
 def export_model(

@@ -22,6 +22,7 @@ TABLE = {
         ("--config_file {dir}", "--config_file {dir}: is a directory"),
         ("--model_dir {dir}/no", "{dir}/no/params.yaml does not exist"),
         ("", "no configuration; give --config_file"),
+        ("--model_dir gs://bucket/run", "gs://bucket/run: the configuration is not read from a U"),
         (f"{_CONFIG} --params_override no.yaml", "'no.yaml' is neither FIELD=VALUE nor a YAML"),
         (f"{_CONFIG} --import no_such_plug_in", "no_such_plug_in"),
         ("--config_file {dir}/config.yaml --model_dir {dir}/file/run", "{dir}/file is a file"),
@@ -42,6 +43,10 @@ TABLE = {
     ],
     "baselines": [
         ("--config_file {dir}/config.yaml", "--model_dir is missing"),
+        (
+            "--config_file {dir}/config.yaml --model_dir gs://bucket/run",
+            "--model_dir gs://bucket/run: is a URL; only the --model_dir of `keras-mtl train`",
+        ),
         (f"{_CONFIG} --train_steps 0", "argument --train_steps: must be at least 1, got 0"),
         (f"{_CONFIG} --train_steps many", "argument --train_steps: 'many' is not an integer"),
         ("--config_file {dir} --model_dir {dir}/run", "{dir}: is a directory"),
@@ -50,6 +55,7 @@ TABLE = {
         ("", "the following arguments are required: --model_dir"),
         ("--model_dir {dir}/no", "--model_dir {dir}/no does not exist; give a model directory"),
         ("--model_dir {dir}/engine", "{dir}/engine is not a file that keras-mtl reads"),
+        ("--model_dir gs://bucket/run", "gs://bucket/run is a URL; copy it to a local directory"),
         (f"--model_dir {_MODEL} --workers -1", "argument --workers: must be at least 1, got -1"),
         (f"--model_dir {_MODEL} --max_pairs 0", "argument --max_pairs: must be at least 1"),
         (f"--model_dir {_MODEL} --beam_size 0", "argument --beam_size: must be at least 1"),
@@ -89,6 +95,7 @@ TABLE = {
     "export": [
         ("--model_dir {dir}/no --output {dir}/out", "--model_dir {dir}/no does not exist"),
         (f"--model_dir {_MODEL} --output {{dir}}/file", "{dir}/file exists; give --overwrite"),
+        (f"--model_dir {_MODEL} --output gs://bucket/out", "--output gs://bucket/out: is a URL"),
         (
             f"--model_dir {_MODEL} --output {{dir}}/file --format engine --overwrite",
             "{dir}/file exists and is not an engine file",

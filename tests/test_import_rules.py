@@ -14,6 +14,7 @@ PACKAGE = pathlib.Path(keras_mtl.__file__).parent
 # counts.
 ROOMS = (
     ("errors", "files", "hardware", "interrupts", "messages", "run_files"),
+    ("remote_files",),
     ("events",),
     ("configuration.components", "metrics"),
     ("configuration",),
@@ -43,7 +44,8 @@ RANK = {name: rank for rank, names in enumerate(ROOMS) for name in names}
 
 # What a user must be able to load without waiting four seconds for TensorFlow.
 FREE_OF_TENSORFLOW = (
-    *("errors", "files", "hardware", "interrupts", "messages", "run_files", "events", "metrics"),
+    *("errors", "files", "hardware", "interrupts", "messages", "run_files", "remote_files"),
+    *("events", "metrics"),
     "configuration",
     *("engine", "schedules", "data", "figures", "simulation", "report", "cli", "api"),
     # What translates with an engine file, and what finds out which model a path holds.

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from keras_mtl import errors
+from keras_mtl.remote_files import is_remote
 
 
 def _integer(low: int) -> Callable[[str], int]:
@@ -83,6 +84,19 @@ def check_input_file(option: str, path: str | os.PathLike[str]) -> None:
         )
 
 
+def check_local(option: str, path: str | os.PathLike[str]) -> None:
+    """Checks that a path is not a URL.
+
+    Raises:
+      ConfigError: it is.
+    """
+    if is_remote(path):
+        raise errors.ConfigError(
+            f"{option} {os.fspath(path)}: is a URL; only the --model_dir of `keras-mtl train` and "
+            "`keras-mtl prepare` may be one; give a local path"
+        )
+
+
 def check_output_directory(option: str, path: str | os.PathLike[str]) -> None:
     """Checks that a directory can be written, or made if it does not exist.
 
@@ -93,8 +107,7 @@ def check_output_directory(option: str, path: str | os.PathLike[str]) -> None:
     Raises:
         ConfigError: it or one of its parents is a file, or cannot be written.
     """
-    if "://" in os.fspath(path):  # gs://bucket/directory
-        return
+    check_local(option, path)
     path = Path(path)
     for place in (path, *path.absolute().parents):
         if not os.path.lexists(place):
@@ -116,6 +129,7 @@ def check_output_file(option: str, path: str | os.PathLike[str]) -> None:
     Raises:
         ConfigError: it is a directory, or its directory cannot be written or made.
     """
+    check_local(option, path)
     if os.path.isdir(path):
         raise errors.ConfigError(f"{option} {path}: is a directory; give the name of a file")
     check_output_directory(option, Path(path).absolute().parent)

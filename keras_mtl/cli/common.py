@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from keras_mtl import errors
 from keras_mtl.cli import arguments
+from keras_mtl.remote_files import is_remote
 from keras_mtl.run_files import PARAMS_FILE
 from keras_mtl.training.run.modes import MODES
 
@@ -110,6 +111,11 @@ def configuration_files(args: argparse.Namespace) -> list[str]:
     files = list(args.config_file)
     if files or args.experiment:
         return files
+    if args.model_dir and is_remote(args.model_dir):
+        raise errors.ConfigError(
+            f"--model_dir {args.model_dir}: the configuration is not read from a URL; give "
+            "--config_file"
+        )
     saved = os.path.join(args.model_dir or "", PARAMS_FILE)
     if args.model_dir and os.path.isfile(saved):
         return [saved]
@@ -132,7 +138,10 @@ def configuration_files(args: argparse.Namespace) -> list[str]:
 
 
 def check_experiment_arguments(
-    args: argparse.Namespace, needs_model_dir: bool = False, writes: bool = True
+    args: argparse.Namespace,
+    needs_model_dir: bool = False,
+    writes: bool = True,
+    remote: bool = False,
 ) -> None:
     """Checks what `add_experiment_arguments` has added, apart from what the configuration says.
 
@@ -140,6 +149,7 @@ def check_experiment_arguments(
         args: the parsed arguments.
         needs_model_dir: whether `--model_dir` must be given.
         writes: whether the command writes to `--model_dir`.
+        remote: whether `--model_dir` may be a URL.
 
     Raises:
         ConfigError: a file cannot be read, no configuration is chosen, or `--model_dir` is missing
@@ -150,7 +160,10 @@ def check_experiment_arguments(
     if needs_model_dir:
         require_model_dir(args)
     configuration_files(args)
-    if args.model_dir and writes:
+    if args.model_dir and is_remote(args.model_dir):
+        if not remote:
+            arguments.check_local("--model_dir", args.model_dir)
+    elif args.model_dir and writes:
         arguments.check_output_directory("--model_dir", args.model_dir)
 
 

@@ -89,6 +89,7 @@ def check_arguments(args: argparse.Namespace) -> None:
         "engine": engine_file.check_free_file,
         "ctranslate2": ctranslate2.check_output,
     }.get(args.format, output.check_free)
+    checks.check_local("--output", args.output)
     path = Path(args.output)
     check_free(path, args.overwrite)
     checks.check_output_directory("--output", path.absolute().parent)

@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def check_arguments(args: argparse.Namespace) -> None:
     """See `common.check_experiment_arguments`."""
-    check_experiment_arguments(args)
+    check_experiment_arguments(args, remote=True)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def check_arguments(args: argparse.Namespace) -> None:
     """See `common.check_experiment_arguments`."""
-    check_experiment_arguments(args, needs_model_dir=True, writes=args.mode != "eval")
+    check_experiment_arguments(args, needs_model_dir=True, writes=args.mode != "eval", remote=True)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -39,6 +39,7 @@ __all__ = [
     "PreparedData",
     "PreparedTask",
     "load_prepared",
+    "open_prepared",
     "prepare",
 ]
 
@@ -107,6 +108,46 @@ def prepare(
             with disk_errors(data_dir):
                 replacing.close()
     return load_prepared(data_dir)
+
+
+def open_prepared(
+    pairs: Sequence[PairConfig],
+    data_dir: str | os.PathLike[str],
+    data: DataConfig | None = None,
+    *,
+    place: str = "",
+    log: Callable[[str], None] = print,
+) -> PreparedData:
+    """Opens data that was prepared from these inputs and settings; writes nothing.
+
+    Args:
+        pairs: the tasks; at least one, names unique.
+        data_dir: directory of the prepared data.
+        data: as of `prepare`.
+        place: where messages say the data is; empty means `data_dir`.
+        log: receives lines of text.
+
+    Raises:
+        ConfigError: tasks or a reader's options are wrong.
+        DataError: the directory holds no prepared data, or it was prepared from other inputs or
+            settings.
+    """
+    data = data or DataConfig()
+    tasks = filled_tasks(pairs, data)
+    data_dir = os.path.abspath(os.fspath(data_dir))
+    place = place or data_dir
+    found = prepared.read_manifest(data_dir)
+    if found is None:
+        raise errors.DataError(f"{place}: no prepared data is there ({MANIFEST_FILE} is missing)")
+    fingerprints = Fingerprints(tasks, found["inputs"])
+    inputs = {**prepare_inputs.requested(tasks, data), "files": fingerprints.files}
+    changes = _differences(found, inputs)
+    if changes:
+        raise errors.DataError(
+            f"{place}: prepared from other inputs or settings: {changes}; choose another "
+            "task.data.data_dir, or replace it with `keras-mtl prepare --overwrite`"
+        )
+    return _as_it_is(data_dir, found, fingerprints, log)
 
 
 @contextlib.contextmanager

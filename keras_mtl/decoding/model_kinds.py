@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 from keras_mtl.engine import is_model_file
+from keras_mtl.remote_files import is_remote
 from keras_mtl.run_files import (
     DATA_DIRECTORY,
     MANIFEST_FILE,
@@ -76,6 +77,11 @@ def not_usable(path: str | os.PathLike[str], wanted: str) -> str:
         wanted: the kinds to give instead, such as `a model directory or an engine file`.
     """
     kind = model_kind(path)
+    if is_remote(path):
+        return (
+            f"{os.fspath(path)} is a URL; copy it to a local directory (`gcloud storage rsync` "
+            f"does for gs://), then give {wanted}"
+        )
     if kind is ModelKind.MISSING:
         return f"{os.fspath(path)} does not exist; give {wanted}"
     return f"{os.fspath(path)} is {kind.value}; {_remedy(Path(path), kind, wanted)}"

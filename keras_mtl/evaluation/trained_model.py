@@ -10,6 +10,7 @@ from keras_mtl.configuration.sublayers import saved_only_tensorflow
 from keras_mtl.data import prepare
 from keras_mtl.data.evaluation_sets import load_corpora, read_evaluation_set
 from keras_mtl.data.prepared import PreparedData
+from keras_mtl.data.remote_store import fetch_prepared
 from keras_mtl.decoding.tasks import TranslationTask, find_task
 from keras_mtl.decoding.translators import check_compute_type, choose_backend, make_translator
 from keras_mtl.errors import CheckpointError
@@ -24,6 +25,7 @@ from keras_mtl.evaluation.records import (
 )
 from keras_mtl.evaluation.settings import EvaluationSettings
 from keras_mtl.messages import to_stderr
+from keras_mtl.remote_files import is_remote
 from keras_mtl.run_files import PARAMS_FILE, data_directory
 
 if TYPE_CHECKING:
@@ -163,7 +165,10 @@ def load_run_data(
     """
     config = files.load_params(model_dir)
     names = [pair.name for pair in config.task.pairs]
-    prepared = prepare.load_prepared(data_directory(config.task.data.data_dir, model_dir), names)
+    directory = data_directory(config.task.data.data_dir, model_dir)
+    if is_remote(directory):
+        directory = os.fspath(fetch_prepared(directory, log))
+    prepared = prepare.load_prepared(directory, names)
     if prepared.vocabulary.hash != vocabulary.hash:
         raise CheckpointError(
             f"{prepared.data_dir} was prepared with another vocabulary "

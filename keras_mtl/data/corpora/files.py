@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from keras_mtl import errors
 from keras_mtl.data.corpora import base, opening
+from keras_mtl.remote_files import is_remote
 
 _RIGHT = "the path of a file, a pattern such as data/*.tsv, or a list of these"
 
@@ -64,6 +65,11 @@ def expand(reader: str, option: str, value: object) -> list[str]:
         if not isinstance(entry, str | os.PathLike) or not os.fspath(entry):
             raise base.option_error(reader, option, entry, _RIGHT)
         name = str(os.fspath(entry))
+        if is_remote(name):
+            raise errors.DataError(
+                f"{name}: corpora are read from local files ({option} of reader {reader!r}); copy "
+                "it, or prepare the data where it is and set task.data.data_dir to a URL"
+            )
         # A file name may contain a bracket.
         if not glob.has_magic(name) or os.path.lexists(opening.split_member(name)[0]):
             paths.append(name)

@@ -24,6 +24,7 @@ from keras_mtl.training.run.checkpoints import RunCheckpoints
 from keras_mtl.training.run.directory import RunDirectory
 from keras_mtl.training.run.event_log import EventLog
 from keras_mtl.training.run.loop_log import LoopLog
+from keras_mtl.training.run.mirror import local_run_directory
 from keras_mtl.training.run.parts import build_parts
 from keras_mtl.training.run.periodic_validation import PeriodicValidation
 from keras_mtl.training.run.planning import TrainingPlan
@@ -58,7 +59,7 @@ class RunResult:
 
 
 def run_experiment(
-    plan: TrainingPlan, model_dir: str | Path, log: Callable[[str], None] = print
+    plan: TrainingPlan, model_dir: str | os.PathLike[str], log: Callable[[str], None] = print
 ) -> RunResult:
     """Runs an experiment until step `trainer.train_steps`.
 
@@ -66,9 +67,9 @@ def run_experiment(
         plan: the checked configuration, and what follows from it. Its mode is `train` (no
             validation), `train_and_eval`, or `eval` (validate the newest checkpoint once, and
             do not change the directory).
-        model_dir: directory of the run. If it holds checkpoints, the run resumes from the newest
-            with the same tasks, batches and random numbers as without a stop.
-        log: function that gets lines for the user.
+        model_dir: directory of the run, or its URL. If it holds checkpoints, the run resumes from
+            the newest with the same tasks, batches and random numbers as without a stop.
+        log: function that receives lines for the user.
 
     Returns:
         The `RunResult`.
@@ -84,10 +85,11 @@ def run_experiment(
     strategy = configure_runtime(runtime)
     for line in devices.describe(runtime, compiles_with_xla(runtime)):
         log(line)
-    # After the runtime is set up, because this check computes.
+    # This check executes TensorFlow operations, so the runtime must be configured first.
     check_sublayers(task.model, runtime.mixed_precision_dtype)
-    prepared = prepare_task_data(task, model_dir, log=log)
-    return Run(plan, Path(model_dir), prepared, strategy, log).execute()
+    with local_run_directory(model_dir, plan.mode != "eval", log) as (directory, after_save):
+        prepared = prepare_task_data(task, model_dir, log=log)
+        return Run(plan, directory, prepared, strategy, log, after_save).execute()
 
 
 class Run:
@@ -99,6 +101,7 @@ class Run:
         prepared: the prepared data.
         strategy: the process's strategy.
         log: function that receives lines for the user.
+        after_save: called after each checkpoint.
     """
 
     def __init__(
@@ -108,8 +111,10 @@ class Run:
         prepared: PreparedData,
         strategy: tf.distribute.Strategy,
         log: Callable[[str], None],
+        after_save: Callable[[], None] = lambda: None,
     ):
         self.plan = plan
+        self._after_save = after_save
         self.prepared = prepared
         self.log = log
         self.directory = RunDirectory(model_dir)
@@ -200,6 +205,8 @@ class Run:
             if stops or due or left_over:
                 self.checkpoints.save(step)
             self.validation.prune(self.checkpoints.steps)
+            if stops or due or left_over:
+                self._after_save()
             if stops:
                 progress.message(f"stopped by {self._stop.name} at step {step:,}; saved")
                 raise SystemExit(128 + self._stop.signal)

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from keras_mtl import errors
 from keras_mtl.configuration.schema import TranslationConfig
 from keras_mtl.data.prepare import PreparedData, prepare
+from keras_mtl.data.remote_store import prepare_remote
+from keras_mtl.remote_files import is_remote
 from keras_mtl.run_files import data_directory
 
 
@@ -47,10 +49,7 @@ def prepare_task_data(
         ConfigError: see `keras_mtl.data.prepare.prepare`.
         DataError: see `keras_mtl.data.prepare.prepare`.
     """
-    return prepare(
-        task.pairs,
-        data_dir_of(task.data.data_dir, model_dir),
-        task.data,
-        overwrite=overwrite,
-        log=log,
-    )
+    directory = data_dir_of(task.data.data_dir, model_dir)
+    if is_remote(directory):
+        return prepare_remote(task.pairs, directory, task.data, overwrite=overwrite, log=log)
+    return prepare(task.pairs, directory, task.data, overwrite=overwrite, log=log)
