@@ -88,7 +88,7 @@ def check_local(option: str, path: str | os.PathLike[str]) -> None:
     """Checks that a path is not a URL.
 
     Raises:
-      ConfigError: it is.
+        ConfigError: it is.
     """
     if is_remote(path):
         raise errors.ConfigError(

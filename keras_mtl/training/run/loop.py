@@ -8,6 +8,7 @@ depend only on its steps, even if the run was stopped and resumed within the loo
 import contextlib
 import dataclasses
 import math
+import os
 from collections.abc import Callable
 from pathlib import Path
 
