@@ -119,7 +119,7 @@ class DataConfig:
     """Data: corpora, cleaning, vocabulary, splits and batches.
 
     Attributes:
-        data_dir: directory of the prepared store; empty means `<model_dir>/data`.
+        data_dir: directory of the prepared store, or its URL; empty means `<model_dir>/data`.
         corpora: corpora of every task that has none of its own.
         cleaning: rules that drop pairs.
         vocabulary: the subword vocabulary.

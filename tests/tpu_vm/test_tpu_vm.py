@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from keras_mtl.cli.common import load_config
+from keras_mtl.cli.main import _parser
 from tests.tpu_vm.cloud import Cloud
 
 ROOT = Path(__file__).parents[2]
@@ -329,3 +331,67 @@ def test_help_and_unknown_arguments(cloud, name):
         assert status == 2
         assert "unknown argument --sport" in text
     assert cloud.calls == []
+
+
+PAGE = (ROOT / "docs/how-to/tpu.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```bash\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
+
+
+def test_the_page_leads_from_nothing_to_a_trained_model(cloud, tmp_path):
+    """Runs the page's blocks in their order; only gcloud and keras-mtl are replaced."""
+    for name in ("scripts", "configs"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    program = cloud.root / "bin" / "keras-mtl"
+    program.write_text('#!/usr/bin/env bash\necho "keras-mtl $*" >>"$CLOUD/local"\n')
+    program.chmod(0o755)
+    environment = {name: value for name, value in cloud.environment.items() if name != "TPU_NAME"}
+    settings = ""
+    for block in BLOCKS:
+        if block.startswith("export"):
+            settings = block
+            continue
+        if "resume.sh" in block:  # A run of its own, whose TPU is taken away.
+            shutil.rmtree(cloud.root / "buckets")
+            (cloud.root / "preempts").write_text("1")
+        done = subprocess.run(
+            ["bash", "-ec", settings + block],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert done.returncode == 0, block + done.stdout + done.stderr
+    assert "keras-mtl prepare" in (cloud.root / "local").read_text()
+    assert [call[1] for call in cloud.changes if call[0] == "queued-resources"] == [
+        *("create", "delete", "create", "delete")
+    ]
+    assert (tmp_path / "runs/demo/step").read_text() == "3\n"
+    assert cloud.state()["requests"] == {}
+
+
+def test_the_commands_of_the_page_are_right(tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    text = "\n".join(BLOCKS).replace("\\\n", " ")
+    lines = [shlex.split(line) for line in text.splitlines() if "--config_file" in line]
+    assert len(lines) == 3
+    for program, *words in lines:
+        if program.endswith((".sh")):
+            words = ["train", *(word for word in words if word != "--spot")]
+        args = _parser().parse_args(words)
+        args.check_arguments(args)
+        config = load_config(args)
+        assert config.task.data.data_dir == "gs://my-bucket/data/demo"
+
+
+def test_the_versions_for_tpus_fit_the_others():
+    installer = (ROOT / "scripts/tpu_vm/install.sh").read_text()
+    tensorflow, libtpu = re.search(r"^tensorflow=\((\S+) (\S+)\)", installer, re.MULTILINE).groups()
+    locked = dict(
+        re.findall(r"^([a-z0-9-]+)==(\S+)", (ROOT / "requirements.lock").read_text(), re.MULTILINE)
+    )
+    assert tensorflow == f"tensorflow-tpu=={locked['tensorflow']}"
+    assert f"`{tensorflow}` with `{libtpu}`" in PAGE
+    for name in ("without_dependencies", "others", "build"):
+        words = re.search(rf"^{name}=\(([^)]*)\)", installer, re.MULTILINE).group(1).split()
+        assert set(words) <= set(locked), name

@@ -203,5 +203,5 @@ def _why_no_tpu(tpu: str, error: Exception) -> str:
         )
     return (
         "the package tensorflow has no TPU support. On a TPU VM, run pip install "
-        f"--no-deps 'tensorflow-tpu=={release}.*' (and install libtpu; see docs/how-to/training.md)"
+        f"--no-deps 'tensorflow-tpu=={release}.*' (and install libtpu; see docs/how-to/tpu.md)"
     )
