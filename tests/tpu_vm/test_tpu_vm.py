@@ -3,6 +3,7 @@
 `tests.tpu_vm.cloud` stands for gcloud and for the VM.
 """
 
+import importlib
 import re
 import shlex
 import shutil
@@ -14,12 +15,12 @@ from pathlib import Path
 import pytest
 
 from keras_mtl.cli.common import load_config
-from keras_mtl.cli.main import _parser
+from keras_mtl.cli.main import COMMANDS, _parser
 from tests.tpu_vm.cloud import Cloud
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = sorted((ROOT / "scripts").rglob("*.sh"))
-COMMANDS = ("create", "setup", "train", "resume", "fetch", "delete")
+SCRIPT_NAMES = ("create", "setup", "train", "resume", "fetch", "delete")
 
 
 @pytest.fixture
@@ -310,7 +311,7 @@ ARGUMENTS = {
 }
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", SCRIPT_NAMES)
 def test_dry_run_prints_the_commands_and_runs_none(cloud, config, name):
     arguments = [str(config) if word == "FILE" else word for word in ARGUMENTS.get(name, [])]
     text = succeeds(cloud, name, "--dry-run", *arguments)
@@ -321,7 +322,7 @@ def test_dry_run_prints_the_commands_and_runs_none(cloud, config, name):
         assert shlex.split(line)[0] in ("gcloud", "tar", "mkdir") or "sh:" in line
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", SCRIPT_NAMES)
 def test_help_and_unknown_arguments(cloud, name):
     text = succeeds(cloud, name, "--help")
     assert f"Usage: scripts/tpu_vm/{name}.sh" in text
@@ -370,16 +371,17 @@ def test_the_page_leads_from_nothing_to_a_trained_model(cloud, tmp_path):
     assert cloud.state()["requests"] == {}
 
 
-def test_the_commands_of_the_page_are_right(tmp_path, monkeypatch):
+def test_the_commands_of_the_page_are_right(monkeypatch):
     monkeypatch.chdir(ROOT)
     text = "\n".join(BLOCKS).replace("\\\n", " ")
     lines = [shlex.split(line) for line in text.splitlines() if "--config_file" in line]
     assert len(lines) == 3
     for program, *words in lines:
-        if program.endswith((".sh")):
+        if program.endswith(".sh"):
             words = ["train", *(word for word in words if word != "--spot")]
-        args = _parser().parse_args(words)
-        args.check_arguments(args)
+        command, parser = _parser(words)
+        args = parser.parse_args(words)
+        importlib.import_module(COMMANDS[command].module).check_arguments(args)
         config = load_config(args)
         assert config.task.data.data_dir == "gs://my-bucket/data/demo"
 
