@@ -42,6 +42,20 @@ def cache_directory(url: str) -> Path:
     return Path(root).expanduser() / f"{name}-{digest}"
 
 
+def matching(pattern: str) -> list[str]:
+    """Returns the URLs of the files that match a URL with `*`, `?` or `[...]`, sorted.
+
+    Raises:
+        OSError: the place cannot be reached, or TensorFlow does not know it.
+    """
+    import tensorflow as tf
+
+    with _system_errors(pattern):
+        if tf.io.gfile.exists(pattern):  # A name may have a bracket in it.
+            return [pattern]
+        return sorted(tf.io.gfile.glob(pattern))
+
+
 class RemoteDirectory:
     """A directory with a URL. Names of its files are relative to it.
 
@@ -68,6 +82,15 @@ class RemoteDirectory:
                     size = tf.io.gfile.stat(path).length
                     found[path.removeprefix(f"{self.url}/")] = size
         return found
+
+    def size_and_time(self, name: str) -> tuple[int, int]:
+        """Returns the size of a file in bytes and its last change in nanoseconds since 1970."""
+        import tensorflow as tf
+
+        url = join(self.url, name)
+        with _system_errors(url):
+            stat = tf.io.gfile.stat(url)
+        return stat.length, stat.mtime_nsec
 
     def read(self, name: str) -> bytes | None:
         """Returns the content of a small file, or None if it is not there."""

@@ -1,6 +1,6 @@
 """Prepared data in a bucket: written there, used through a checked local copy.
 
-TensorFlow's file system ``ram://``, which lives in this process, stands for ``gs://``.
+TensorFlow's file system `ram://` stands for `gs://`.
 """
 
 import uuid
@@ -12,6 +12,7 @@ from keras_mtl.configuration.schema import CorpusConfig, DataConfig, PairConfig,
 from keras_mtl.data.prepare import prepare
 from keras_mtl.data.remote_store import fetch_prepared, prepare_remote
 from keras_mtl.remote_files import RemoteDirectory, cache_directory
+from tests import buckets
 
 PAIRS = [PairConfig(name="en-fr", source="en", target="fr"), PairConfig("en-es", "en", "es")]
 
@@ -28,8 +29,7 @@ def settings(**fields):
 
 @pytest.fixture
 def url(tmp_path, monkeypatch):
-    monkeypatch.setenv("KERAS_MTL_CACHE", str(tmp_path / "cache"))
-    return f"ram://bucket-{uuid.uuid4().hex}/stores/my"
+    return f"{buckets.new_url(monkeypatch, tmp_path / 'cache')}/stores/my"
 
 
 @pytest.fixture

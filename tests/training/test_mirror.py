@@ -1,6 +1,6 @@
 """A run in a bucket trains in a local copy; what is killed anywhere resumes on another machine.
 
-TensorFlow's file system ``ram://``, which lives in this process, stands for ``gs://``.
+TensorFlow's file system `ram://` stands for `gs://`.
 """
 
 import copy
@@ -16,6 +16,7 @@ from keras_mtl.errors import CheckpointError
 from keras_mtl.remote_files import RemoteDirectory, cache_directory
 from keras_mtl.training.run import mirror
 from keras_mtl.training.run.mirror import RunMirror, local_run_directory
+from tests import buckets
 
 STEPS = 20
 
@@ -25,8 +26,8 @@ class Killed(BaseException):
 
 
 @pytest.fixture
-def url(new_machine):
-    return f"ram://bucket-{uuid.uuid4().hex}/runs/my"
+def url(tmp_path, monkeypatch):
+    return f"{buckets.new_url(monkeypatch, tmp_path / 'cache')}/runs/my"
 
 
 @pytest.fixture
@@ -36,7 +37,6 @@ def new_machine(tmp_path, monkeypatch):
     def move():
         monkeypatch.setenv("KERAS_MTL_CACHE", str(tmp_path / uuid.uuid4().hex))
 
-    move()
     return move
 
 

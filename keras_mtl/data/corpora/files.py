@@ -7,7 +7,7 @@ import pathlib
 from collections.abc import Sequence
 
 from keras_mtl import errors
-from keras_mtl.data.corpora import base, opening
+from keras_mtl.data.corpora import base, opening, remote
 from keras_mtl.remote_files import is_remote
 
 _RIGHT = "the path of a file, a pattern such as data/*.tsv, or a list of these"
@@ -27,7 +27,7 @@ def require_files(
     Args:
         reader: name of the reader.
         option: name of the option.
-        value: a path, `archive.zip:member`, a pattern (`*`, `?`, `[...]`, `**`), or a
+        value: a path or URL, `archive.zip:member`, a pattern (`*`, `?`, `[...]`, `**`), or a
             list of these. The files of a pattern are sorted by name. Of a zip archive without a
             member, the one that fits is taken.
         language: selects the member of a zip archive with a file for each language.
@@ -66,10 +66,8 @@ def expand(reader: str, option: str, value: object) -> list[str]:
             raise base.option_error(reader, option, entry, _RIGHT)
         name = str(os.fspath(entry))
         if is_remote(name):
-            raise errors.DataError(
-                f"{name}: corpora are read from local files ({option} of reader {reader!r}); copy "
-                "it, or prepare the data where it is and set task.data.data_dir to a URL"
-            )
+            paths.extend(remote.local_copies(reader, option, name))
+            continue
         # A file name may contain a bracket.
         if not glob.has_magic(name) or os.path.lexists(opening.split_member(name)[0]):
             paths.append(name)
