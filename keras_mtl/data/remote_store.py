@@ -79,7 +79,7 @@ def _data_errors(url: str) -> Iterator[None]:
     except OSError as error:
         raise errors.DataError(
             f"task.data.data_dir: {error.filename or url}: {error.strerror or error}; check the "
-            "name, your rights and the network, or give a local directory"
+            "name, your permissions and the network, or give a local directory"
         ) from error
 
 

@@ -5,7 +5,7 @@
 # Usage: scripts/tpu_vm/resume.sh [--spot] [--dry-run] ARGUMENTS OF keras-mtl train
 #   --spot     cheaper; the VM can be taken away at any time
 #   --dry-run  print the commands of one round only
-# Settings: as create.sh; ATTEMPTS is how many VMs are created at most (default 20).
+# Settings: as create.sh; ATTEMPTS is the most rounds (default 20).
 set -euo pipefail
 # shellcheck source=scripts/tpu_vm/common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"

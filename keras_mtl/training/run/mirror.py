@@ -131,7 +131,7 @@ class RunMirror:
     def _error(self, problem: str, error: OSError) -> CheckpointError:
         return CheckpointError(
             f"--model_dir {self._remote.url} {problem}: {error.strerror or error}; check the name, "
-            f"your rights and the network; the local copy is {self.local}"
+            f"your permissions and the network; the local copy is {self.local}"
         )
 
 
