@@ -3,26 +3,16 @@
 TensorFlow's file system `ram://` stands for `gs://`.
 """
 
-import copy
-import json
 import uuid
 
+import mirror_case
 import pytest
-from same_run import assert_same_run
-from tiny_run import CONFIG
 
-from keras_mtl.configuration import files
 from keras_mtl.errors import CheckpointError
-from keras_mtl.remote_files import RemoteDirectory, cache_directory
+from keras_mtl.remote_files import RemoteDirectory
 from keras_mtl.training.run import mirror
 from keras_mtl.training.run.mirror import RunMirror, local_run_directory
-from tests import buckets
-
-STEPS = 20
-
-
-class Killed(BaseException):
-    """In place of a machine that is taken away: nothing in the package catches it."""
+from tests import buckets, processes
 
 
 @pytest.fixture
@@ -193,35 +183,6 @@ def test_a_local_directory_is_used_as_it_is(tmp_path):
     assert not local.exists()
 
 
-def test_a_run_that_changes_machines_equals_one_that_stays(url, new_machine, tmp_path, monkeypatch):
-    from keras_mtl.training.run.loop import run_experiment
-
-    values = copy.deepcopy(CONFIG)
-    values["trainer"] |= {"train_steps": STEPS, "checkpoint_interval": 5}
-    values["trainer"]["evaluation"] |= {"interval": 6, "lag": 3}
-    config = files.load_experiment(params_override=[json.dumps(values)])
-    run_experiment(config, tmp_path / "stays", log=lambda line: None)
-    upload = RunMirror.upload
-    # Taken away after the first checkpoint was copied, and before the second of the next machine.
-    for moment in (("after", 1), ("before", 2)):
-        calls = []
-
-        def upload_and_die(self, calls=calls, moment=moment):
-            calls.append(None)
-            if moment == ("before", len(calls)):
-                raise Killed
-            upload(self)
-            if moment == ("after", len(calls)):
-                raise Killed
-
-        monkeypatch.setattr(RunMirror, "upload", upload_and_die)
-        with pytest.raises(Killed):
-            run_experiment(config, url, log=lambda line: None)
-        new_machine()
-    monkeypatch.setattr(RunMirror, "upload", upload)
-    lines = []
-    result = run_experiment(config, url, log=lines.append)
-    assert result.step == STEPS
-    assert any("resuming from" in line and line.endswith("at step 10") for line in lines)
-    assert "en-fr.train.store" in RemoteDirectory(f"{url}/data").files()
-    assert_same_run(tmp_path / "stays", cache_directory(url))
+@pytest.mark.slow  # Three trainings; what spot machines rely on.
+def test_a_run_that_changes_machines_equals_one_that_stays(tmp_path):
+    processes.run(mirror_case.change_machines, tmp_path)
