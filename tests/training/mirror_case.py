@@ -8,9 +8,11 @@ from same_run import assert_same_run
 from tiny_run import CONFIG
 
 from keras_mtl.configuration import files
+from keras_mtl.configuration.draft import Draft
 from keras_mtl.remote_files import RemoteDirectory, cache_directory
 from keras_mtl.training.run.loop import run_experiment
 from keras_mtl.training.run.mirror import RunMirror
+from keras_mtl.training.run.planning import plan_training
 from tests import buckets
 
 STEPS = 20
@@ -25,17 +27,17 @@ def change_machines(directory):
     values = copy.deepcopy(CONFIG)
     values["trainer"] |= {"train_steps": STEPS, "checkpoint_interval": 5}
     values["trainer"]["evaluation"] |= {"interval": 6, "lag": 3}
-    config = files.load_experiment(params_override=[json.dumps(values)])
-    run_experiment(config, directory / "stays", log=lambda line: None)
+    plan = plan_training(Draft(files.load_experiment(params_override=[json.dumps(values)])))
+    run_experiment(plan, directory / "stays", log=lambda line: None)
     with pytest.MonkeyPatch.context() as patch:
         url = f"{buckets.new_url(patch, directory / 'first')}/runs/my"
         with pytest.MonkeyPatch.context() as until_killed:
             until_killed.setattr(RunMirror, "upload", dies_at(3, RunMirror.upload))
             with pytest.raises(Killed):
-                run_experiment(config, url, log=lambda line: None)
+                run_experiment(plan, url, log=lambda line: None)
         patch.setenv("KERAS_MTL_CACHE", str(directory / "second"))
         lines = []
-        result = run_experiment(config, url, log=lines.append)
+        result = run_experiment(plan, url, log=lines.append)
         assert result.step == STEPS
         assert any("resuming from" in line and line.endswith("at step 10") for line in lines)
         assert "en-fr.train.store" in RemoteDirectory(f"{url}/data").files()
