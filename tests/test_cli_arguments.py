@@ -243,7 +243,8 @@ def test_files_and_directories_without_permission(tmp_path, monkeypatch):
         arguments.check_input_file("--config_file", tmp_path / "a")
     with pytest.raises(errors.ConfigError, match="is not writable"):
         arguments.check_output_directory("--model_dir", tmp_path / "b/c")
-    arguments.check_output_directory("--model_dir", "gs://bucket/run")
+    with pytest.raises(errors.ConfigError, match="--model_dir gs://bucket/run: is a URL"):
+        arguments.check_output_directory("--model_dir", "gs://bucket/run")
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,8 @@ running() { [ -e train.pid ] && kill -0 "$(cat train.pid)" 2>/dev/null; }
 set_environment() {
   case " $* " in
     *,runtime.tpu=local\ *)
-      # From v5e on, whose driver is vfio, TensorFlow uses a TPU as a pluggable device:
-      # https://cloud.google.com/tpu/docs/v5e-training
+      # From v5e on, whose driver is vfio, TensorFlow uses a TPU as a pluggable device, which
+      # these variables turn on.
       if compgen -G '/dev/vfio/[0-9]*' >/dev/null; then
         export NEXT_PLUGGABLE_DEVICE_USE_C_API=true
         TF_PLUGGABLE_DEVICE_LIBRARY_PATH=$("$bin/python" -c \
