@@ -17,14 +17,15 @@ from keras_mtl.data.packing import PackedShape, pack
 from keras_mtl.data.pair_reading import PairSources
 from keras_mtl.data.task_sources import TaskSource
 from keras_mtl.errors import DataError
+from keras_mtl.schedules.sampling import pick
 
 # Examples to choose from, as a multiple of those that fill a batch: with 1.05 the demo pads half a
 # point more, with more than 1.1 nothing less.
 _CHOICE = 1.1
 # And some more, for batches of few examples.
 _MORE = 4
-# Batches that a share of padding is averaged over.
-_SAMPLED = 64
+# Batches that the share of padding is averaged over, each task having its share of them.
+_SAMPLED = 100
 
 _NONE = np.zeros(0, np.int64)
 
@@ -120,16 +121,11 @@ class PackedPlans(TaskBatches[PackedProgress]):
 
     def padding_waste(self, probabilities: np.ndarray, progress: PackedProgress) -> float:
         """Returns the expected share of padding in the next batches."""
-        share = 0.0
-        drawn = np.flatnonzero(probabilities > 0)
-        count = max(1, _SAMPLED // len(drawn))
-        for task in drawn.tolist():
-            ahead, used = progress, 0
-            for _ in range(count):
-                planned, ahead = self.take(task, ahead)
-                used += int(self._pairs.lengths(planned.tasks, planned.indices).sum())
-            share += probabilities[task] * used / count
-        return float(1 - share / (self._shape.cells * probabilities.sum()))
+        used = 0
+        for task in pick(probabilities, (np.arange(_SAMPLED) + 0.5) / _SAMPLED).tolist():
+            planned, progress = self.take(task, progress)
+            used += int(self._pairs.lengths(planned.tasks, planned.indices).sum())
+        return 1 - used / (self._shape.cells * _SAMPLED)
 
 
 def check_lengths(sources: Sequence[TaskSource], shape: PackedShape) -> None:

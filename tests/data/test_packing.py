@@ -165,7 +165,7 @@ def test_padding_is_what_batches_have(stores, granularity):
     batches = take(mixture, 200)
     used = sum(np.count_nonzero(b.arrays[s]) for b in batches for s in ("source", "target"))
     assert 1 - used / (200 * SHAPE.cells) == pytest.approx(expected, abs=0.05)
-    assert expected < 0.15  # These examples are long for their rows: half of them, on average.
+    assert expected < 0.17  # These examples are long for their rows: half of them, on average.
 
 
 def test_the_batches_of_a_task_depend_on_it_alone(stores):

@@ -12,6 +12,7 @@ import fit_case
 import numpy as np
 import tensorflow as tf
 
+from keras_mtl.balancing import Balancing
 from keras_mtl.configuration.schema import RuntimeConfig, TransformerConfig
 from keras_mtl.models.factory import build_transformer
 from keras_mtl.training.step.distribution import configure_runtime, make_strategy, to_all_replicas
@@ -65,7 +66,9 @@ def dataset(elements):
 class Program:
     """A trainer and what its cases start from; made once, because tracing takes seconds."""
 
-    def __init__(self, replicas, accumulation, sharing, jit, dropout, precision, moments):
+    def __init__(
+        self, replicas, accumulation, sharing, jit, dropout, precision, moments, balancing
+    ):
         name = "mirrored" if replicas > 1 else "one_device"
         strategy = configure_runtime(
             RuntimeConfig(
@@ -102,6 +105,7 @@ class Program:
             self.optimizer.build(self.model.trainable_variables)
             float16 = precision == "mixed_float16"
             self.loss_scale = DynamicLossScale(tokens=128) if float16 else None
+            balance = Balancing(balancing, 2, seed=1) if balancing else None
         # The same numbers whatever the strategy's way of creating variables.
         for variable in self.model.trainable_variables:
             if len(variable.shape) > 1:
@@ -117,6 +121,8 @@ class Program:
             jit_compile=jit,
             scale_learning_rate=knows_tasks,
             loss_scale=self.loss_scale,
+            balancing=balance,
+            mixed=True,
         )
         self._variables = [*self.model.variables, *self.optimizer.variables]
         self._values = [variable.numpy() for variable in self._variables]
@@ -154,6 +160,7 @@ def run(
     copy=0,
     mixed=False,
     pack=False,
+    balancing="",
 ):
     case = program(
         copy,
@@ -164,6 +171,7 @@ def run(
         dropout=dropout,
         precision=precision,
         moments=moments,
+        balancing=balancing,
     )
     case.reset()
     model, trainer = case.model, case.trainer
