@@ -149,7 +149,7 @@ def test_a_missing_corpus_hides_no_change_of_another(tmp_path):
     assert "a.tsv: does not exist" in run(tmp_path, tasks)[0]
     write_tsv(tmp_path / "b.tsv", "de")
     with pytest.raises(
-        errors.DataError, match=r"a\.tsv: does not exist.*; .*data was prepared from .*b\.tsv has changed"
+        errors.DataError, match=r"a\.tsv: does not exist.*; .*prepared from .*b\.tsv has changed"
     ):
         run(tmp_path, tasks)
 
