@@ -1,10 +1,10 @@
-"""What the sentences of the built-in corpus say, without any language: a tree for each number.
+"""The content of the sentences of the built-in corpus: a language-independent tree per number.
 
 `content(seed, index)` draws a tree of nested tuples, such as `("list", "or", (("relative",
 "day", "future", 3), ("relative", "week", "future", 2)))`; `cldr_render.Renderer` puts it into
 words of a locale ("in 3 days or in 2 weeks", « dans 3 jours ou dans 2 semaines »). A tree is a
 function of (seed, index) and of nothing else, so the same index means the same in every language,
-and any part of the corpus can be made without making the rest.
+and any part of the corpus can be generated without the rest.
 
 What there is to learn: the order and the names of dates, the clock, plural forms, separators of
 numbers, units and where their names stand, names of countries, languages, currencies and cities,
@@ -22,7 +22,7 @@ from babel.core import get_global
 
 Node = tuple[Any, ...]
 
-# Places in the tuple of values that a date or time is given as.
+# Positions in the tuple of values of a date or time.
 YEAR, MONTH, DAY, WEEKDAY, HOUR, MINUTE, SECOND = range(7)
 
 FIRST_YEAR, LAST_YEAR = 1900, 2099
@@ -44,12 +44,12 @@ RELATIVE_UNITS = (
     *("year", "quarter", "month", "week", "day", "hour", "minute", "second"),
     *("mon", "tue", "wed", "thu", "fri", "sat", "sun"),
 )
-# Denominators that are said of anything: "3 liters per hour".
+# Denominators that fit any unit: "3 liters per hour".
 PER_UNITS = (
     *("duration-second", "duration-minute", "duration-hour", "duration-day", "duration-week"),
     *("length-kilometer", "length-meter", "mass-kilogram", "volume-liter"),
 )
-# Left out: units of no everyday use, and those whose pattern holds another number.
+# Omitted: units without everyday use, and units whose pattern contains another number.
 _UNIT_GROUPS = (
     *("angle", "area", "digital", "duration", "electric", "energy", "frequency", "length"),
     *("mass", "power", "pressure", "speed", "temperature", "volume"),
@@ -77,7 +77,7 @@ class Draw:
 
 
 class Pools:
-    """The names that trees are made of: those of the English CLDR data, sorted by code."""
+    """The names in trees: those of the English CLDR data, sorted by code."""
 
     def __init__(self) -> None:
         english = Locale("en")
@@ -100,7 +100,7 @@ class Pools:
             if "(" not in name and code != "XXX"
         )
         self.names["currency"] = tuple(current)
-        # Currencies with a sign of their own in English, no mere code.
+        # Currencies that have a sign in English instead of a code.
         self.symbols = tuple(
             code
             for code, symbol in sorted(english.currency_symbols.items())
@@ -113,7 +113,7 @@ class Pools:
                 for unit in english._data["unit_patterns"]
                 if unit.split("-")[0] in _UNIT_GROUPS
                 and "-per-" not in unit
-                and not unit.endswith("-person")  # A person's age, said as a duration.
+                and not unit.endswith("-person")  # A person's age, expressed as a duration.
             )
         )
         self.measured = tuple(unit for unit in self.units if unit.split("-")[0] in _RATE_GROUPS)
@@ -142,7 +142,7 @@ def _date_values(draw: Draw) -> tuple[int, ...]:
 
 
 def _time_values(draw: Draw) -> tuple[int, ...]:
-    # Half of the times are those that people say: on a quarter of an hour.
+    # Half of the times are on a quarter of an hour, as people usually say them.
     minute = draw.below(60) if draw.below(2) else 15 * draw.below(4)
     return 2000, 1, 1, 5, draw.below(24), minute, draw.below(60)
 
@@ -285,7 +285,7 @@ def _city(draw: Draw) -> Node:
 
 
 def _remark(draw: Draw) -> Node:
-    """Something, and something else on it in parentheses."""
+    """Returns a tree of something with a remark in parentheses."""
     kind = draw.below(4)
     if kind == 0:
         return "in_parentheses", _date(draw), _relative(draw)
@@ -316,7 +316,7 @@ _KINDS: tuple[Callable[[Draw], Node], ...] = (
 
 
 def content(seed: int, index: int) -> Node:
-    """Returns what pair `index` says.
+    """Returns the content of pair `index`.
 
     Args:
         seed: seed of the corpus, any integer.

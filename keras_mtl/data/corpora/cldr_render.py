@@ -1,8 +1,8 @@
-"""Puts the trees of `cldr_content` into words of a locale, only from CLDR's patterns.
+"""Renders the trees of `cldr_content` in a locale, using only CLDR's patterns.
 
-Babel's formatting functions look everything up again at each call. Here each pattern is compiled
-once into literals and tables, whose entries Babel's own formatter makes, which is several
-times faster. The tests compare with Babel's functions.
+Babel's formatting functions look everything up at each call. This module compiles each pattern once
+into literals and tables, whose entries come from Babel's formatter. This is several times faster;
+the tests compare the results with Babel's functions.
 """
 
 import datetime
@@ -27,8 +27,8 @@ from keras_mtl.data.corpora.cldr_content import (
     Node,
 )
 
-# The field letters of CLDR patterns that are used, and the value each depends on. Weeks are left
-# out, since their numbers depend on the country.
+# The field letters of CLDR patterns that are used, and the value each depends on. Weeks are
+# omitted, because their numbers depend on the country.
 _FIELD_VALUES = {
     **dict.fromkeys("yu", YEAR),
     **dict.fromkeys("MLQq", MONTH),
@@ -39,7 +39,7 @@ _FIELD_VALUES = {
     "s": SECOND,
 }
 
-# The stand-alone forms of months, weekdays and quarters, and the forms inside of a date.
+# The stand-alone forms of months, weekdays and quarters, and the forms inside a date.
 _INSIDE_FORM = {"L": "M", "c": "E", "q": "Q"}
 
 _ROOT = Locale("root")
@@ -48,7 +48,7 @@ _Part = str | tuple[int, Mapping[int, str]]
 
 
 class MissingDataError(Exception):
-    """The locale has no data for what is to be said."""
+    """The locale has no data for the content."""
 
 
 class _Table(dict[Any, Any]):
@@ -153,14 +153,14 @@ class Renderer:
                 self._add_interval(skeleton, field, halves)
 
     def _add_units(self) -> None:
-        # A text that is the root's own was never translated ("M07", "+3 d").
+        # A text from the root locale was never translated ("M07", "+3 d").
         root = _ROOT._data["unit_patterns"]
         self._units = _Table()
         for unit, widths in self.locale._data["unit_patterns"].items():
             known = root.get(unit, {})
             short, long = (dict(widths.get(width, {})) for width in ("short", "long"))
             if long.get("other") == known.get("long", {}).get("other"):
-                # CLDR's own fallback; a symbol ("{0} km") may well be the root's.
+                # CLDR's fallback; a symbol ("{0} km") may come from the root locale.
                 long = short if short.get("other") != known.get("short", {}).get("other") else {}
             for width, forms in (("short", short), ("long", long)):
                 if "other" in forms:
@@ -207,7 +207,7 @@ class Renderer:
                 if style in locale.list_patterns
             }
         )
-        # CLDR's pattern for "London time (United Kingdom)": how the locale sets parentheses.
+        # CLDR's pattern for "London time (United Kingdom)" shows how the locale writes parentheses.
         self._parentheses = (
             locale.zone_formats["fallback"].replace("%(1)s", "{0}").replace("%(0)s", "{1}")
         )
@@ -227,13 +227,13 @@ class Renderer:
     # Patterns of dates and times.
 
     def _field(self, letter: str, count: int) -> Mapping[int, str] | None:
-        """Returns a field's text for each of its values, None when the locale has none."""
+        """Returns the text of a field for each of its values; None if the locale has none."""
         name = letter * count
         if name not in self._fields:
             texts = self._field_texts(self.locale, name)
             is_text = letter in "Ec" or (letter in "MLQq" and count >= 3)
             if is_text and self.locale.language != "en" and texts == self._field_texts(_ROOT, name):
-                # Stand-alone forms are given only where they differ from those in a date.
+                # Stand-alone forms exist only if they differ from those in a date.
                 inside = _INSIDE_FORM.get(letter)
                 self._fields[name] = self._field(inside, count) if inside else None
             else:
@@ -246,7 +246,7 @@ class Renderer:
         return {value: dates.DateTimeFormat(day, locale)[name] for value, day in samples.items()}
 
     def _compile(self, pattern: str) -> list[_Part] | None:
-        """Returns the pattern's parts, or None when it has a field that cannot be said."""
+        """Returns the parts of a pattern, or None if it has an unsupported field."""
         if pattern in self._compiled:
             return self._compiled[pattern]
         parts: list[_Part] = []
@@ -362,7 +362,7 @@ class Renderer:
         names = self.locale.time_zones.get(zone, {})
         if "city" in names:
             return names["city"]
-        # CLDR names a city only where the zone's identifier does not do.
+        # CLDR names a city only if the identifier of its zone is not enough.
         if self._latin:
             return zone.rpartition("/")[2].replace("_", " ")
         raise MissingDataError(zone)

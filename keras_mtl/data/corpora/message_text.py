@@ -1,7 +1,7 @@
-"""From a program's message and its translation to a pair of sentences.
+"""Converts a program's message and its translation to a pair of sentences.
 
-Messages carry what is not language: keyboard mnemonics, placeholders, prefixes for the translator,
-help tables. Some of it is removed; a pair where it cannot be is dropped, under a rule's name.
+Messages contain parts that are not language: keyboard mnemonics, placeholders, prefixes for the
+translator, help tables. Some are removed; other pairs are dropped and counted by rule.
 """
 
 import re
@@ -29,7 +29,7 @@ _LAYOUT = re.compile(
     r"|\n {2,}\S"  # an indented line
     r"|^\s*--?\w[^.]* {2,}\S"  # "-x, --option  what it does"
 )
-# A paragraph is wrapped into a few lines; more is a screen of text.
+# A paragraph has a few lines; more lines are a screen of text.
 _MAX_LINES = 4
 
 # Messages that ask for the translators' names: their "translations" are not.
@@ -50,12 +50,12 @@ _AMPERSAND = re.compile(r"(?<![\w&])[^\W\d_]*&(?!#?\w+;)[^\W_]\w*")
 _ANY_AMPERSAND = re.compile(r"(?<!&)&(?=[^\W_])(?!#?\w+;)")
 # "ファイル(_F)", "Файл (&F)": scripts without the mnemonic's letter put it behind.
 _BEHIND = re.compile(r"\s*\((?:_|&)\w\)")
-# A label of a menu or button is short; in longer texts _ and & are names and operators.
+# A label of a menu or button is short; in longer texts _ and & are parts of names or operators.
 _LABEL_WORDS = 8
 
 
 def placeholders(text: str) -> tuple[Counter[str], frozenset[str]]:
-    """Returns what a translation must keep.
+    """Returns the placeholders that a translation must keep.
 
     Returns:
         The printf conversions with their number of uses, without positions (`%2$s` counts as
@@ -75,15 +75,15 @@ def placeholders(text: str) -> tuple[Counter[str], frozenset[str]]:
 
 
 def mnemonic_marker(identifier: str, translations: Sequence[str]) -> str:
-    """Returns `_` or `&` when a message has a keyboard mnemonic, else an empty string.
+    """Returns `_` or `&` if a message has a keyboard mnemonic, else an empty string.
 
     A mnemonic is the only marker in an English label of at most 8 words, before a letter or digit,
-    at the beginning of a word (`_File`, `Save &As`) or inside of one (`E_xit`, `Cu&t`). It
-    is none
+    at the beginning of a word (`_File`, `Save &As`) or inside a word (`E_xit`, `Cu&t`). A marker
+    is not a mnemonic
 
-    * inside of a word of a text that begins with a small letter (`table_name`), or with a
-      capital letter after it (`AT&T`), or when a translation has several underscores;
-    * in a word that the translations keep as it is (`client_encoding`), unless the word begins
+    * inside a word of a text that begins with a small letter (`table_name`), or before a capital
+      letter (`AT&T`), or if a translation has several underscores;
+    * in a word that the translations keep unchanged (`client_encoding`), unless the word begins
       with it and the label has at most 3 words (`_Menu`);
     * in `A & B`, `&amp;`, `a && b`.
 
@@ -119,7 +119,7 @@ def remove_mnemonic(text: str, marker: str) -> str:
 
     Args:
         text: the English text or a translation of it.
-        marker: what `mnemonic_marker` found in the English text.
+        marker: the result of `mnemonic_marker` for the English text.
     """
     if not marker or marker not in text:
         return text
@@ -133,7 +133,7 @@ def remove_mnemonic(text: str, marker: str) -> str:
 
 
 def is_layout(text: str) -> bool:
-    """Says whether a text is a table, a help screen or more than a paragraph."""
+    """Returns whether a text is a table, a help screen or longer than a paragraph."""
     return bool(_LAYOUT.search(text)) or text.count("\n") >= _MAX_LINES
 
 
@@ -153,7 +153,7 @@ def clean_pair(identifier: str, source: str, target: str) -> tuple[str, str] | s
         return "untranslated"
     if identifier in _CREDITS:
         return "credits"
-    # glib's old way to give a context: "keyboard label|Alt".
+    # The old glib syntax of a context: "keyboard label|Alt".
     if "|" in identifier:
         bars = min(source.count("|"), target.count("|"))
         if source == identifier and source.count("|") == bars + 1:

@@ -7,18 +7,18 @@ file instead of reporting thousands of bad lines.
 import codecs
 from dataclasses import dataclass
 
-# Bytes that `recognize` looks at; the mark of a tar archive ends at byte 262.
+# Number of bytes that `recognize` reads; the mark of a tar archive ends at byte 262.
 HEAD_BYTES = 4096
 
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """A file format that readers of text refuse.
+    """A file format that readers of text reject.
 
     Attributes:
         name: its name in messages, with the article: "a Parquet file".
         remedy: what the user can do, in the imperative.
-        is_text: whether it is a kind of text that some readers accept: XML, UTF-16.
+        is_text: whether it is text that some readers accept: XML, UTF-16.
     """
 
     name: str
@@ -59,7 +59,7 @@ _HTML = Format(
 # a continuation.
 _TABLES = ((b"PAR1", PARQUET), (b"ARROW1", ARROW), (b"\xff\xff\xff\xff", ARROW_STREAM))
 
-# The formats' own documents say which bytes a file begins with.
+# First bytes according to the specifications of the formats.
 _BEGINNINGS: tuple[tuple[bytes, Format], ...] = (
     (b"PAR1\x15", PARQUET),
     (b"PARE", Format("an encrypted Parquet file", "decrypt it first")),
@@ -97,12 +97,12 @@ _BEGINNINGS: tuple[tuple[bytes, Format], ...] = (
     (codecs.BOM_UTF16_BE, _UTF_16),
 )
 
-# Share of zero bytes above which a file is not text; a damaged text may hold a few.
+# Share of zero bytes above which a file is not text; a damaged text may contain a few.
 _ZEROS = 0.1
 
 
 def recognize(head: bytes) -> Format | None:
-    """Returns the format of a file that is not UTF-8 text, by its first bytes; None: may be text.
+    """Returns the format of a file that is not UTF-8 text, by its first bytes; else None.
 
     Args:
         head: up to `HEAD_BYTES` bytes from the beginning of the file, after decompression.
@@ -137,7 +137,7 @@ def of_table(head: bytes) -> Format | None:
 
 
 def of_zip(members: list[str], mimetype: bytes) -> Format | None:
-    """Returns the format of a document that is a zip archive of parts; None: an archive of files.
+    """Returns the format of a document that is a zip archive; None for an archive of files.
 
     Args:
         members: names of the members.

@@ -4,8 +4,8 @@ The syntax is one of tokens and not of lines: strings and keywords may stand on 
 Octal and hexadecimal escapes are bytes of the file's charset. So the file is split into tokens
 and unescaped as bytes, and decoded last.
 
-What `msgfmt` refuses is a bad line here, and the other messages are read. Parsing resumes at the
-next msgctxt or msgid.
+A message that `msgfmt` rejects is a bad line here, and the other messages are read. Parsing resumes
+at the next msgctxt or msgid.
 """
 
 import codecs
@@ -24,7 +24,7 @@ from keras_mtl.data.corpora.catalog import (
     refused,
 )
 
-# Above this size a catalog is not read, because it is held in memory.
+# Larger catalogs are not read, because a catalog is held in memory.
 _MAX_BYTES = 1 << 28
 
 # First bytes of characters of two bytes whose second byte may be a backslash.
@@ -64,11 +64,11 @@ class _Token:
 
     Attributes:
         kind: comment, string, keyword or junk.
-        text: a comment's text after the #, a string's text (unescaped), a keyword, or the junk.
-        line: its line, from 1.
-        index: of `msgstr[index]`, or None.
+        text: text of a comment after the #, unescaped text of a string, a keyword, or the junk.
+        line: number of its line, from 1.
+        index: index of `msgstr[index]`, or None.
         after_blank_line: whether an empty line precedes it.
-        problem: why a string cannot be used, or empty.
+        problem: reason why a string cannot be used, or empty.
     """
 
     kind: str
@@ -98,7 +98,7 @@ class _Lexer:
             rb"(?P<space>(?:\s|\\\n)++)"
             rb"|#(?P<comment>[^" + self._end + rb"]*)"
             rb'|"(?P<string>(?:' + plain + double + rb'|\\[\s\S])*+)(?P<quote>"?)'
-            # A name; the number of a msgstr may stand apart from it.
+            # A name; white space may separate the number of a msgstr from it.
             rb"|(?P<keyword>[A-Za-z_$][\w$]*)(?:\s*\[\s*(?P<index>\d{1,4})\s*\])?"
             rb'|(?P<junk>[^\s"#A-Za-z_$]+)'
         )
@@ -138,7 +138,7 @@ class _Lexer:
             if match["octal"]:
                 return bytes([int(match["octal"], 8) & 0xFF])
             if match["hexadecimal"]:
-                # As many digits as there are; the last two count.
+                # Any number of digits; the last two count.
                 return bytes([int(match["hexadecimal"][-2:], 16)])
             other = match["other"]
             if other is None:
@@ -149,7 +149,7 @@ class _Lexer:
 
         if b"\\" in raw:
             raw = self._escape.sub(replace, raw)
-        # A zero byte ends a string of C, for msgfmt and for the program that asks for the text.
+        # A zero byte ends a string in C, for msgfmt and for programs.
         return _Token("string", raw.partition(b"\0")[0], line, problem=problem)
 
 
@@ -161,14 +161,14 @@ def _shown(text: bytes) -> str:
 
 @dataclass(slots=True)
 class _Entry:
-    """The message that is being read.
+    """The current message.
 
     Attributes:
         line: line of its msgid.
-        fuzzy: whether its flags say so.
-        fields: (keyword, parts of its text) in their order; msgstr[i] are the last ones.
+        fuzzy: whether it has the flag `fuzzy`.
+        fields: (keyword, parts of its text) in order; the msgstr[i] are last.
         closed: whether a comment followed, after which nothing can be added.
-        problem: line and reason why it cannot be used.
+        problem: line and reason why the message cannot be used.
     """
 
     line: int
@@ -195,7 +195,7 @@ class _Entry:
         return [b"".join(parts) for name, parts in self.fields if name == b"msgstr"]
 
     def check(self) -> None:
-        """Finds what is missing."""
+        """Records missing parts as problems."""
         names = [name for name, _ in self.fields]
         for keyword in (b"msgid", b"msgstr"):
             if keyword not in names and names != [b"domain"]:
@@ -209,10 +209,10 @@ class _Entry:
 
 
 class _Parser:
-    """Joins tokens to entries.
+    """Joins tokens into entries.
 
     Attributes:
-        entries: the entries that are complete, in their order; without domain directives.
+        entries: the complete entries, in order; without domain directives.
     """
 
     def __init__(self) -> None:
@@ -221,7 +221,7 @@ class _Parser:
         self._fuzzy = False
 
     def parse(self, tokens: Iterator[_Token]) -> list[_Entry]:
-        """Returns the entries of a file, sound or not."""
+        """Returns the entries of a file, valid or not."""
         for token in tokens:
             if token.kind == "comment":
                 self._comment(token.text)
@@ -238,7 +238,7 @@ class _Parser:
         if self._entry is not None:
             self._entry.closed = True
         if text.startswith(b"~"):
-            self._fuzzy = False  # Of the obsolete message, not of the next one.
+            self._fuzzy = False  # The comment of an obsolete message, not of the next one.
         elif text.startswith((b",", b"!")) and b"fuzzy" in re.split(rb"[\s,]+", text[1:]):
             self._fuzzy = True
 
@@ -305,7 +305,7 @@ class _Parser:
 
     def _junk(self, token: _Token) -> None:
         entry = self._entry
-        # A line of its own after an empty line has nothing to do with a complete entry.
+        # A separate line after an empty line does not belong to a complete entry.
         if entry is None or (
             (token.after_blank_line or entry.closed) and entry.last in (b"msgstr", b"domain")
         ):
@@ -347,7 +347,7 @@ def _message(entry: _Entry, charset: Charset) -> Message:
 
 
 def read_po(path: str) -> Catalog:
-    """Reads a text catalog; fuzzy and obsolete entries are left out.
+    """Reads a text catalog; fuzzy and obsolete entries are skipped.
 
     Raises:
         DataError: the file is compressed and damaged.

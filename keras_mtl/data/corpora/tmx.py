@@ -22,17 +22,17 @@ _VARIANT = re.compile(
     rb"(?<=\s)(?:xml:)?lang\s*=\s*[\"']([^\"'<>]{1,64})[\"']"
 )
 
-# A file with more codes than this does not hold languages in them.
+# If a file has more codes than this, they are not languages.
 _MAX_CODES = 10_000
 
-# Codes that an error lists, and bytes of text that it quotes.
+# Number of codes that an error lists, and of bytes of text that it quotes.
 _SHOWN = 20
 _SHOWN_BYTES = 60
 
 # Texts of declared entities are short; a longer one would multiply a file's size.
 _MAX_ENTITY = 1000
 
-# What is kept of the text between two units, to judge it.
+# Number of bytes of the text between two units that are kept, to check it.
 _MAX_GAP_BYTES = 1 << 16
 
 # Markup that belongs between the last unit and the end.
@@ -50,7 +50,7 @@ def _count_codes(path: str) -> collections.Counter[str]:
         rest = b""
         for chunk in xml_encoding.utf8_chunks(path, handle)[1]:
             data = rest + chunk
-            # A tag holds no "<" but its own.
+            # A tag contains no other "<".
             end = data.rfind(b"<")
             counts.update(_VARIANT.findall(data, 0, max(end, 0)))
             rest = data[end:] if end >= 0 and len(data) - end < _MAX_GAP_BYTES else b""
@@ -63,7 +63,7 @@ def _count_codes(path: str) -> collections.Counter[str]:
 
 
 class _Head:
-    """Parses what stands before the first unit: root element, declarations of entities.
+    """Parses the text before the first unit: root element and declarations of entities.
 
     Attributes:
         root: name of the root element, or an empty string.
@@ -93,11 +93,11 @@ class _Head:
         )
 
     def _declared(self, name: str, is_parameter: bool, text: str | None, *_: object) -> None:
-        # Without a text, it names another file, which is never read: a reference to such an entity
-        # is an error.
+        # An entity without a text names another file, which is never read; a reference to it is an
+        # error.
         if is_parameter or text is None:
             return
-        # Entities of entities can unfold into gigabytes.
+        # Nested entities can expand to gigabytes.
         if len(text) > _MAX_ENTITY or "&" in text or "<" in text:
             raise errors.DataError(
                 f"{self._path}:{self._parser.CurrentLineNumber}: declares the entity {name!r} with "
@@ -109,7 +109,7 @@ class _Head:
         """Parses a part.
 
         Raises:
-            DataError: it is not XML or not TMX, or declares an entity of entities.
+            DataError: the file is not XML or not TMX, or declares a nested entity.
         """
         if self.problem is not None:
             return
@@ -190,7 +190,7 @@ class _File:
     """Reads one file for a reader.
 
     Args:
-        reader: the reader, whose counts are kept.
+        reader: the reader, whose counts are updated.
         path: the file.
         wanted: language codes of source and target, each in order of preference.
     """
@@ -250,10 +250,10 @@ class _File:
 
     def _preferences(self) -> tuple[_Preferences, _Preferences]:
         """Returns the codes that each side takes, the same for every unit of the file."""
-        # Of codes that fit equally well, the one of more variants comes first.
+        # If codes match equally well, the one with more variants comes first.
         available = [code for code, _ in self._codes.most_common()]
         source, target = (_fitting(wanted, available) for wanted in self._wanted)
-        # From "en" to "en-GB", both sides take "en-GB": it belongs to the one that it fits better.
+        # From "en" to "en-GB", both sides match "en-GB"; the side that it matches better takes it.
         for code in source.keys() & target.keys():
             fits = [_best_fit(wanted, code) for wanted in self._wanted]
             if fits[0] != fits[1]:
@@ -280,7 +280,7 @@ class _File:
         return base.BadLine(self._path, line, reason)
 
     def _judge(self, piece: Piece, parser: UnitParser) -> Iterator[base.Pair | base.BadLine]:
-        """Yields the pair of a unit, or what is wrong with it."""
+        """Yields the pair of a unit, or its problem."""
         if piece.problem:
             self._ended = self._ended or piece.problem == CUT_OFF
             yield self._bad(piece.line, piece.problem)
@@ -309,12 +309,12 @@ class _File:
             self._gap += piece.data
 
     def _judge_gap(self) -> Iterator[base.BadLine]:
-        """Reports text after a unit that does not belong there: a unit without its start tag."""
+        """Yields a problem for text outside units, such as a unit without its start tag."""
         gap, self._gap = self._gap, b""
         self._ended = self._ended or _END.search(gap) is not None
         text = _CLOSING.sub(b"", gap).strip()
         if text:
-            # If markup inside it was taken out, the line of the gap is near enough.
+            # If markup inside it was removed, the line of the gap is close enough.
             line = self._gap_line + gap[: max(gap.find(text[:_SHOWN]), 0)].count(b"\n")
             shown = text[:_SHOWN_BYTES].decode("utf-8", "replace")
             yield self._bad(line, f"text outside a unit: {shown!r}")

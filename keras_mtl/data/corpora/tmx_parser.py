@@ -1,4 +1,4 @@
-"""Parses the translation units of a TMX file one at a time, and names the damage in one."""
+"""Parses the translation units of a TMX file one by one, and names the damage in a unit."""
 
 import html.entities
 import re
@@ -7,8 +7,8 @@ from xml.parsers import expat
 
 from keras_mtl.data.corpora import tmx_segment
 
-# With a document type whose definition is elsewhere, expat reports entities that it does not know
-# instead of failing. Nothing is ever fetched: no handler for external entities is set.
+# With an external document type, expat reports unknown entities instead of failing. Nothing is
+# fetched, because no handler for external entities is set.
 _PROLOGUE = b'<!DOCTYPE tmx SYSTEM "tmx14.dtd"><tmx>'
 
 # Expat keeps each name of an element or attribute that it has seen. A new parser now and then
@@ -23,7 +23,7 @@ class UnitError(Exception):
     """A unit cannot be parsed.
 
     Attributes:
-        reason: what is wrong with it.
+        reason: description of the damage.
         line: line of the damage, counted from 0 at the beginning of the unit.
     """
 
@@ -46,10 +46,9 @@ class UnitParser:
     """Parses units.
 
     Args:
-        languages: codes of the variants to return, as the file writes them; the text of others is
-            left out.
-        entities: texts of the entities that the file declares. HTML's need no declaration.
-        encoding: the file's encoding, for messages.
+        languages: codes of the variants to return, as written in the file.
+        entities: texts of the entities that the file declares. Those of HTML need no declaration.
+        encoding: encoding of the file, for messages.
     """
 
     def __init__(
@@ -71,13 +70,13 @@ class UnitParser:
         self._units = 0
 
     def parse(self, unit: bytes) -> list[Variant]:
-        """Returns the texts of a unit, in its order.
+        """Returns the texts of a unit, in order.
 
         Args:
             unit: the unit from its start tag to its end tag, in UTF-8.
 
         Raises:
-            UnitError: it is not well-formed, or refers to an unknown entity.
+            UnitError: the unit is not well-formed, or refers to an unknown entity.
         """
         if self._units < _UNITS_PER_PARSER:
             self._units += 1
@@ -86,7 +85,7 @@ class UnitParser:
                     return self._variants
             except (expat.ExpatError, _UnknownEntityError):
                 pass
-        # A damaged unit leaves the parser unusable, and may leave a rest that spoils the next one.
+        # After a damaged unit the parser is unusable, and may hold data that affects the next unit.
         self._renew()
         try:
             whole = self._parse(unit)
@@ -104,7 +103,7 @@ class UnitParser:
         raise UnitError(reason, line)
 
     def _parse(self, unit: bytes) -> bool:
-        """Parses a unit into `_variants`; says whether it began and ended."""
+        """Parses a unit into `_variants`; returns whether it began and ended."""
         self._variants: list[Variant] = []
         self._depth = 0
         self._began = False
@@ -189,7 +188,7 @@ class UnitParser:
         self._sink(text)
 
     def _reason(self, error: expat.ExpatError, unit: bytes) -> str:
-        """Returns what is wrong with a unit in words that help to find it."""
+        """Returns a description of the damage that helps to find it."""
         place = self._parser.ErrorByteIndex - len(_PROLOGUE)
         before, at = unit[:place], unit[place : place + 4]
         if error.code == expat.errors.codes[expat.errors.XML_ERROR_BAD_CHAR_REF]:

@@ -11,7 +11,7 @@ import re
 import unicodedata
 from collections.abc import Mapping
 
-# Stands in the collected text for a code that separates words; not a character of XML.
+# Represents a code that separates words in the collected text; not a character of XML.
 BREAK = "\x00"
 
 # Elements whose content is code, and whether one that says nothing about itself separates words.
@@ -64,7 +64,7 @@ _UNSPACED = re.compile(
 
 
 def separates_words(element: str, attributes: Mapping[str, str], content: str) -> bool:
-    """Says whether a code stands between two words.
+    """Returns whether a code separates two words.
 
     Args:
         element: a key of `CODE_ELEMENTS`.
@@ -96,7 +96,7 @@ def separates_words(element: str, attributes: Mapping[str, str], content: str) -
 
 
 def separating_tag(name: str) -> bool:
-    """Says whether a tag of a document format, in lower case, separates words: `br`, `td`."""
+    """Returns whether a lower-case tag of a document format separates words: `br`, `td`."""
     return _without_number(name) in _SEPARATING_TAGS
 
 
@@ -108,8 +108,7 @@ def _without_number(name: str) -> str:
 def close_breaks(text: str) -> str:
     """Replaces each run of `BREAK` by a space between two words, and by nothing elsewhere.
 
-    There is nothing to separate next to white space and punctuation, nor in scripts that are
-    written without spaces.
+    No space is needed next to white space or punctuation, or in scripts without spaces.
     """
     if BREAK not in text:
         return text

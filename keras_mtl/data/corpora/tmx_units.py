@@ -1,7 +1,7 @@
 """Cuts a TMX file into its translation units without parsing it.
 
-An XML parser stops at the first error and cannot find its way back. Here, the tags of units are
-found by their text, so that each unit is parsed separately and a damaged one costs only itself.
+An XML parser stops at the first error and cannot resume. This module finds the tags of units in the
+text, so that each unit is parsed separately and damage affects only one unit.
 Every byte belongs to one piece, and memory is bounded by the longest unit.
 """
 
@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from keras_mtl import errors
 
-# Problem of a unit that the end of the file cuts.
+# Problem of a unit that is cut off by the end of the file.
 CUT_OFF = "the file ends inside this unit; copy it again"
 
 # A longer unit is damage, such as a missing end tag; a unit holds sentences, not documents.
@@ -29,7 +29,7 @@ _TAG_BYTES = 256
 
 
 class Kind(enum.Enum):
-    """What a piece of a TMX file is; TEXT is everything outside units that is not a comment."""
+    """Kind of a piece of a TMX file; TEXT is everything outside units except comments."""
 
     UNIT = enum.auto()
     TEXT = enum.auto()
@@ -40,10 +40,10 @@ class Piece(NamedTuple):
     """A part of the file.
 
     Attributes:
-        kind: a whole unit, or a part of any size of what stands outside units.
-        data: its bytes, in UTF-8; empty for a unit that is too long.
+        kind: kind of the piece: a whole unit, or a part of the text outside units.
+        data: its bytes in UTF-8; empty for a unit that is too long.
         line: number of its first line, from 1.
-        problem: why the unit cannot be parsed, or an empty string.
+        problem: reason why the unit cannot be parsed, or empty.
     """
 
     kind: Kind
@@ -60,7 +60,7 @@ class Splitter:
         chunks: its content in UTF-8.
 
     Attributes:
-        line: number of the line that was reached.
+        line: number of the current line.
     """
 
     def __init__(self, path: str, chunks: Iterator[bytes]) -> None:
@@ -87,7 +87,7 @@ class Splitter:
             yield self._unit()
 
     def _fill(self) -> bool:
-        """Appends a chunk and drops what has been taken; says whether there was a chunk."""
+        """Appends a chunk and drops consumed data; returns whether there was a chunk."""
         chunk = b"" if self._ended else next(self._chunks, b"")
         self._ended = not chunk
         if chunk:
@@ -96,14 +96,14 @@ class Splitter:
         return bool(chunk)
 
     def _take(self, end: int) -> bytes:
-        """Returns the bytes up to a position and moves behind them."""
+        """Returns the bytes up to a position and advances past them."""
         taken = self._data[self._position : end]
         self._position = end
         self.line += taken.count(self._newline)
         return taken
 
     def _before_cut_tag(self) -> int:
-        """Returns the position up to which no tag is cut by the end of the data."""
+        """Returns the position before any tag that the end of the data cuts off."""
         end = len(self._data)
         return end if self._ended else max(self._position, end - _TAG_BYTES)
 
@@ -142,13 +142,13 @@ class Splitter:
                 )
 
     def _more(self) -> bool:
-        """Reads on within a unit; False at the end of the file or when the unit is too long."""
+        """Reads more of a unit; returns False at the end of the file or if the unit is too long."""
         return len(self._data) - self._position < MAX_UNIT_BYTES and self._fill()
 
     def _unit(self) -> Piece:
-        """Returns the unit that begins here: up to its end tag, or to the next unit's start tag."""
+        """Returns the unit at the current position, up to its end tag or the next start tag."""
         line = self.line
-        # Counted from the unit's start, which moves when a chunk is appended.
+        # Relative to the start of the unit, which moves when a chunk is appended.
         scanned = len(b"<tu")
         while True:
             match = _INSIDE.search(self._data, self._position + scanned)
@@ -176,8 +176,8 @@ class Splitter:
     def _end_of_markup(self, token: bytes, start: int) -> int | None:
         """Returns where a comment or CDATA section inside a unit ends; None if more is needed.
 
-        A comment cannot hold "--", and no one nests CDATA sections. If one seems to, its end is
-        missing, and searching further would swallow the units in between: then it ends at once.
+        A comment cannot contain "--", and CDATA sections are not nested. If this seems to happen,
+        the end is missing, and a longer search would swallow other units: it then ends at once.
         """
         if token == b"<!--":
             end = self._data.find(b"--", start)
@@ -190,7 +190,7 @@ class Splitter:
         return match.end() if match[0] == b"]]>" else start
 
     def _skip(self) -> None:
-        """Moves behind a unit that is too long, without holding it."""
+        """Advances past a unit that is too long, without keeping it."""
         while True:
             match = _TAG.search(self._data, self._position + len(b"<tu"))
             if match is not None:

@@ -1,7 +1,7 @@
-"""The encoding of an XML file, and its content as UTF-8 whatever that encoding is.
+"""Detects the encoding of an XML file and converts its content to UTF-8.
 
-Expat knows UTF-8, UTF-16 and the single-byte encodings; translation memories come in GB2312,
-Shift_JIS and others too. So Python decodes the file, and the parser is only ever given UTF-8.
+Expat supports UTF-8, UTF-16 and single-byte encodings, but translation memories also use GB2312,
+Shift_JIS and others. Therefore Python decodes the file, and the parser always gets UTF-8.
 """
 
 import codecs
@@ -13,11 +13,11 @@ from keras_mtl import errors
 
 CHUNK_BYTES = 1 << 17
 
-# The XML declaration lies within these bytes, also in four bytes a character.
+# The XML declaration is within these bytes, even with four bytes per character.
 _HEAD_BYTES = 1024
 
-# What stands for bytes that cannot be decoded: a byte that no UTF-8 text has, so that the parser
-# rejects the place where it stands.
+# Replaces bytes that cannot be decoded: a byte that is never part of UTF-8, so that the parser
+# rejects it.
 UNDECODABLE = b"\xff"
 
 # UTF-32 first: its little-endian mark begins with UTF-16's.
@@ -53,7 +53,7 @@ _SUPERSETS = {
     "tis-620": "cp874",
 }
 
-# Labels of the same standard that Python does not know.
+# Labels of the same standard that Python does not support.
 _LABELS = {
     "dos-874": "cp874",
     "iso-8859-8-i": "iso8859-8",
@@ -80,17 +80,17 @@ _NOT_FOR_FILES = frozenset({"idna", "raw-unicode-escape", "unicode-escape"})
 
 
 def _codec(path: str, name: str) -> str:
-    """Returns Python's name of the codec for an encoding that a file declares."""
+    """Returns Python's name of the codec of a declared encoding."""
     sample = b"<?xml?>"
     try:
         codec = codecs.lookup(_LABELS.get(name.lower(), name)).name
-        # The declaration was read as ASCII, so the encoding must have it in the same bytes.
+        # The declaration was read as ASCII, so it must have the same bytes in the encoding.
         usable = codec not in _NOT_FOR_FILES and sample.decode(codec) == sample.decode()
     except (LookupError, ValueError):
         usable = False
     if not usable:
         raise errors.DataError(
-            f"{path}: declares the encoding {name!r}, which is not known; convert the file to "
+            f"{path}: declares the unknown encoding {name!r}; convert the file to "
             "UTF-8 and change its XML declaration"
         )
     return _SUPERSETS.get(codec, codec)
@@ -99,8 +99,8 @@ def _codec(path: str, name: str) -> str:
 def detect(path: str, head: bytes) -> tuple[str, int]:
     """Returns the encoding of an XML file and the length of its byte order mark.
 
-    The byte order mark decides; without one, the first bytes; then the XML declaration. A file
-    without any of them is UTF-8.
+    The byte order mark determines it, else the first bytes, else the XML declaration. A file
+    without any of these is UTF-8.
 
     Args:
         path: the file, for errors.
@@ -137,9 +137,9 @@ codecs.register_error("keras_mtl.mark", _mark)
 def utf8_chunks(path: str, handle: BinaryIO) -> tuple[str, Iterator[bytes]]:
     """Returns a file's encoding and its content in UTF-8, in chunks.
 
-    The byte order mark is left out. The XML declaration is replaced by spaces: what it says about
-    the encoding is no longer true. Bytes that cannot be decoded become `UNDECODABLE`, which is
-    also how invalid bytes of a UTF-8 file look to the parser.
+    The byte order mark is removed. The XML declaration is replaced by spaces, because its encoding
+    is no longer true. Bytes that cannot be decoded become `UNDECODABLE`, which the parser treats
+    like invalid bytes of UTF-8.
 
     Args:
         path: the file, for errors.
