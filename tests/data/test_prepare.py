@@ -393,7 +393,7 @@ def test_loading_names_what_is_missing_or_damaged(tmp_path):
         (lambda: [], "task.pairs is empty"),
         (lambda: [task(), task()], "is also the name of task.pairs"),
         (lambda: [task(), task(name="EN-FR")], "'EN-FR' is also the name of .*, which is 'en-fr'"),
-        (lambda: [task(name="../x")], "'../x' cannot be a part of a file's name"),
+        (lambda: [task(name="../x")], "'../x' cannot be part of a file name"),
         (lambda: [task(target="")], "target = '': expected a language code"),
         (lambda: [task(corpora=[])], "task 'en-fr' has no data"),
         (lambda: [task(max_pairs=0)], "max_pairs = 0: must be >= 1"),

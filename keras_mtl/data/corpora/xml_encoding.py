@@ -90,7 +90,7 @@ def _codec(path: str, name: str) -> str:
         usable = False
     if not usable:
         raise errors.DataError(
-            f"{path}: declares the unknown encoding {name!r}; convert the file to "
+            f"{path}: declares the encoding {name!r}, which is unknown; convert the file to "
             "UTF-8 and change its XML declaration"
         )
     return _SUPERSETS.get(codec, codec)
