@@ -12,7 +12,7 @@ import tensorflow as tf
 from keras_mtl.decoding.beam_search_checks import check_arguments
 from keras_mtl.decoding.options import BeamOptions
 from keras_mtl.decoding.penalties import length_penalties
-from keras_mtl.decoding.top_candidates import top_candidates
+from keras_mtl.decoding.top_candidates import continuing_ranks, top_candidates
 from keras_mtl.errors import KerasMtlError
 
 State = Any  # A nest of tensors that belongs to the model.
@@ -329,7 +329,7 @@ class _Search:
 
         done = loop.done | broken
         best, finished, first_ended = self._record(loop, done, scores, ends, histories)
-        slots = _slots(ends)  # [batch, k]
+        slots = continuing_ranks(ends)  # [batch, k]
         live = tf.gather(scores, slots, batch_dims=1)
         done = done | self._ended(loop.step, live, best["found_scores"], finished, first_ended)
         new_loop = _Loop(
@@ -496,22 +496,3 @@ def _alignments(loop: _Loop, max_lengths: tf.Tensor) -> tf.Tensor:
     counts = tf.where(tf.equal(max_lengths, 0)[:, None], 0, counts)
     used = tf.sequence_mask(counts, tf.shape(rows)[2])
     return tf.where(used[..., None], rows, 0.0)
-
-
-def _slots(ends: tf.Tensor) -> tf.Tensor:
-    """Clause 4: selects the rank that continues in each slot.
-
-    Args:
-        ends: bool[batch, 2k], whether the candidate of a rank is an end of sentence; at most k are.
-
-    Returns:
-        int32[batch, k]. Slot j keeps rank j. If that rank has ended, it gets the next rank >= k
-        that has not ended.
-    """
-    k = ends.shape[1] // 2
-    first, second = ends[:, :k], ~ends[:, k:]
-    refill = tf.cumsum(tf.cast(first, tf.int32), axis=1, exclusive=True)  # [batch, slot]
-    place = tf.cumsum(tf.cast(second, tf.int32), axis=1, exclusive=True)  # [batch, rank - k]
-    match = second[:, None] & tf.equal(place[:, None], refill[..., None])  # [batch, slot, rank - k]
-    replacement = k + tf.reduce_sum(tf.where(match, tf.range(k), 0), -1)
-    return tf.where(first, replacement, tf.range(k))

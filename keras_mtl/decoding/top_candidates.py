@@ -40,3 +40,22 @@ def top_candidates(values: tf.Tensor, count: int) -> tuple[tf.Tensor, tf.Tensor]
     block = tf.gather(chosen, place // _BLOCK, batch_dims=1)
     # With a NaN in the row the filling can win; no index may leave the row for all that.
     return best, tf.minimum(block * _BLOCK + place % _BLOCK, size - 1)
+
+
+def continuing_ranks(ends: tf.Tensor) -> tf.Tensor:
+    """Clause 4: selects the rank that continues in each slot.
+
+    Args:
+        ends: bool[batch, 2k], whether the candidate of a rank is an end of sentence; at most k are.
+
+    Returns:
+        int32[batch, k]. Slot j keeps rank j. If that rank has ended, it gets the next rank >= k
+        that has not ended.
+    """
+    k = ends.shape[1] // 2
+    first, second = ends[:, :k], ~ends[:, k:]
+    refill = tf.cumsum(tf.cast(first, tf.int32), axis=1, exclusive=True)  # [batch, slot]
+    place = tf.cumsum(tf.cast(second, tf.int32), axis=1, exclusive=True)  # [batch, rank - k]
+    match = second[:, None] & tf.equal(place[:, None], refill[..., None])  # [batch, slot, rank - k]
+    replacement = k + tf.reduce_sum(tf.where(match, tf.range(k), 0), -1)
+    return tf.where(first, replacement, tf.range(k))
