@@ -76,7 +76,7 @@ def make_trainer(strategy, model, optimizer, method, num_tasks, granularity, jit
     whole = list(batches(num_tasks, granularity))
     columns = {name: np.stack([batch[name] for batch in whole]) for name in whole[0]}
     dataset = tf.data.Dataset.from_tensor_slices(columns).repeat()
-    trainer.set_dataset(to_all_replicas(strategy, lambda: dataset))
+    trainer.set_dataset(to_all_replicas(strategy, lambda _: dataset))
     return trainer
 
 

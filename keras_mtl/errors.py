@@ -34,6 +34,10 @@ class InputError(KerasMtlError):
     """Text, ids or options given to a trained model are out of range."""
 
 
+class WorkerError(KerasMtlError):
+    """Another process of a run with several workers has failed, or differs from this one."""
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """Returns a remedy for an unknown name: the nearest one, or all known ones if there are few.
 

@@ -48,7 +48,12 @@ class StopRequest:
     @property
     def name(self) -> str:
         """Name of the signal, for example SIGTERM; empty before it arrives."""
-        return signal.Signals(self.signal).name if self.signal else ""
+        return signal_name(self.signal)
+
+
+def signal_name(number: int) -> str:
+    """Returns the name of a signal, for example SIGTERM; empty for 0."""
+    return signal.Signals(number).name if number else ""
 
 
 @contextlib.contextmanager

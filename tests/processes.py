@@ -42,6 +42,11 @@ class Forked:
         self._process.kill()
         self._process.join()
 
+    def send(self, number: int) -> None:
+        """Sends a signal."""
+        assert self._process.pid is not None
+        os.kill(self._process.pid, number)
+
     def finish(self, timeout: float = 600.0) -> tuple[int | None, str, str]:
         """Waits; returns exit code (None: still running), standard output and standard error."""
         self._process.join(timeout)

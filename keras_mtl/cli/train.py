@@ -31,6 +31,8 @@ def run(args: argparse.Namespace) -> int:
 
     # Flushed: a log file shows at once what trains, and in the order of standard error.
     result = run_experiment(plan, model_dir, functools.partial(print, flush=True))
+    if not result.chief:
+        return 0
     print(f"step {result.step:,} in {model_dir}")
     total = max(1, sum(result.batches.values()))
     metric = plan.config.trainer.evaluation.metric

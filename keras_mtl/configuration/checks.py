@@ -28,6 +28,15 @@ _MOST_LENGTH = 65_535  # The store has 16 bits for a length.
 _SPECIAL_IDS = 4  # <pad>, <s>, </s>, <unk>
 _BYTE_PIECES = 256
 
+# Strategies that users may know from TensorFlow, and why they are not offered.
+_REFUSED_STRATEGIES = {
+    "parameter_server": (
+        "the schedule and exact resuming need workers that train in step; use "
+        "multi_worker_mirrored, with gradient_accumulation_steps for larger updates"
+    ),
+    "central_storage": "a copy of the weights on every device is faster; use mirrored",
+}
+
 
 def check_values(draft: Draft) -> None:
     """Adds to a draft what is wrong with its values; the tasks must be named."""
@@ -322,8 +331,17 @@ def _check_engine(draft: Draft) -> None:
         )
 
 
+def _check_strategy(draft: Draft) -> None:
+    field = "runtime.distribution_strategy"
+    name = draft.config.runtime.distribution_strategy
+    if name in _REFUSED_STRATEGIES:
+        draft.problem(field, f"= {name!r}: {_REFUSED_STRATEGIES[name]}")
+    else:
+        draft.choice(field, schema.STRATEGIES)
+
+
 def _check_runtime(draft: Draft) -> None:
-    draft.choice("runtime.distribution_strategy", ("one_device", "mirrored", "tpu"))
+    _check_strategy(draft)
     draft.choice("runtime.mixed_precision_dtype", ("float32", "mixed_bfloat16", "mixed_float16"))
     runtime = draft.config.runtime
     if runtime.mixed_precision_dtype == "mixed_float16" and runtime.distribution_strategy == "tpu":

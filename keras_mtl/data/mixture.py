@@ -125,7 +125,7 @@ class Mixture:
         self._sources = tuple(sources)
         pairs = PairSources.of(sources)
         self._draws = make_draws(sources, pairs, buckets, seed, granularity, draw, pool_examples)
-        self._read: Callable[[int, PlannedBatch], Batch]
+        self._read: Callable[[int, PlannedBatch, np.ndarray | None], Batch]
         if isinstance(buckets, PackedShape):
             assert pairs is not None  # make_draws has checked it.
             self.buckets = (buckets,)
@@ -200,7 +200,11 @@ class Mixture:
                 tasks[number] = planned.task
             return tasks
 
-    def batches(self, start_step: int | None = None) -> Iterator[Batch]:
+    def batches(
+        self,
+        start_step: int | None = None,
+        rows: Callable[[int], np.ndarray] | None = None,
+    ) -> Iterator[Batch]:
         """Yields the batches from a step on, without end.
 
         After an `update` that changed the schedule, an iterator that is exactly at that step
@@ -208,6 +212,8 @@ class Mixture:
 
         Args:
             start_step: number of batches consumed before; None means `step`.
+            rows: function from the number of rows of a batch to the rows to read, int[...]; the
+                other rows remain 0. None reads all rows, as does a mixture with fingerprints.
 
         Raises:
             StaleIteratorError: the iterator is behind or ahead of the step at which `update` or
@@ -225,7 +231,9 @@ class Mixture:
                     )
                 generation = self._generation
                 planned = self._plan(step)
-            batch = self._read(step, planned)
+            partly = rows is not None and self._fingerprints is None
+            wanted = rows(planned.bucket.rows) if rows and partly else None
+            batch = self._read(step, planned, wanted)
             if self._fingerprints is not None:
                 fingerprint = (step, batch.task, batch.fingerprint())
                 with self._lock:
@@ -381,6 +389,7 @@ class Mixture:
         *,
         steps: int | None = None,
         replicas: int = 1,
+        parts: range | None = None,
         map_fn: Callable[[dict[str, Any]], Any] | None = None,
         prefetch: int = 4,
     ) -> "tf.data.Dataset":
@@ -403,6 +412,8 @@ class Mixture:
                 iteration. Not together with `steps`.
             steps: number of steps of one iteration, >= 2; None means endless.
             replicas: number of replicas; must divide the rows of every bucket.
+            parts: the replicas that read this dataset, a range within [0, replicas); None means
+                all. Each of several processes reads only its own rows.
             map_fn: TensorFlow function that maps an element, for example to (inputs, labels,
                 weights).
             prefetch: number of elements to prefetch.
@@ -412,7 +423,7 @@ class Mixture:
         """
         from keras_mtl.data.mixture_dataset import make_dataset
 
-        dataset = make_dataset(self, start_step, steps, replicas, map_fn, prefetch)
+        dataset = make_dataset(self, start_step, steps, replicas, parts, map_fn, prefetch)
         self._dataset_steps.add(steps)
         return dataset
 

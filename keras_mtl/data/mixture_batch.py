@@ -47,7 +47,11 @@ class Batch:
 
 
 def read_batch(
-    sources: Sequence[TaskSource], pairs: PairSources | None, step: int, planned: PlannedBatch
+    sources: Sequence[TaskSource],
+    pairs: PairSources | None,
+    step: int,
+    planned: PlannedBatch,
+    rows: np.ndarray | None = None,
 ) -> Batch:
     """Reads the examples of a planned batch and pads them to the bucket's shape.
 
@@ -56,6 +60,7 @@ def read_batch(
         pairs: their pairs; None if they have other examples.
         step: number of batches before it.
         planned: the task and index of each example, and the bucket.
+        rows: int[...], the rows to read; the other rows remain 0. None reads all.
 
     Raises:
         DataError: an example is too long for the bucket, or the data is damaged.
@@ -64,7 +69,7 @@ def read_batch(
     used = len(planned.indices)
     tasks = np.full(bucket.rows, max(planned.task, 0), np.int32)
     tasks[:used] = planned.tasks
-    if planned.task >= 0 and used == bucket.rows:
+    if rows is None and planned.task >= 0 and used == bucket.rows:
         arrays = sources[planned.task].gather(planned.indices, bucket.length)
         return Batch(step, planned.task, arrays, tasks, used)
     arrays = {
@@ -73,14 +78,16 @@ def read_batch(
         )
         for name, (dtype, shape) in sources[0].spec.items()
     }
+    wanted = np.arange(used) if rows is None else rows[rows < used]
+    wanted_tasks = np.broadcast_to(planned.tasks, used)[wanted]
     if pairs is not None and planned.task < 0:
-        part = pairs.gather(planned.tasks.astype(np.int64), planned.indices, bucket.length)
+        part = pairs.gather(wanted_tasks.astype(np.int64), planned.indices[wanted], bucket.length)
         for name, array in arrays.items():
-            array[:used] = part[name]
+            array[wanted] = part[name]
         return Batch(step, planned.task, arrays, tasks, used)
-    for task in np.unique(planned.tasks).tolist():
-        rows = np.flatnonzero(planned.tasks == task)
-        part = sources[task].gather(planned.indices[rows], bucket.length)
+    for task in np.unique(wanted_tasks).tolist():
+        chosen = wanted[wanted_tasks == task]
+        part = sources[task].gather(planned.indices[chosen], bucket.length)
         for name, array in arrays.items():
-            array[rows] = part[name]
+            array[chosen] = part[name]
     return Batch(step, planned.task, arrays, tasks, used)

@@ -27,7 +27,11 @@ class BatchSource(Protocol):
     @property
     def step(self) -> int: ...
 
-    def batches(self, start_step: int | None = None) -> Iterator[Batch]: ...
+    def batches(
+        self,
+        start_step: int | None = None,
+        rows: Callable[[int], np.ndarray] | None = None,
+    ) -> Iterator[Batch]: ...
 
     def scales(self, step: int) -> np.ndarray: ...
 
@@ -39,6 +43,7 @@ def make_dataset(
     start_step: int | None,
     steps: int | None,
     replicas: int,
+    parts: range | None,
     map_fn: Callable[[dict[str, Any]], Any] | None,
     prefetch: int,
 ) -> "tf.data.Dataset":
@@ -55,12 +60,21 @@ def make_dataset(
                 f"{replicas} replicas cannot share evenly; make buckets with a multiple_of that is "
                 "a multiple of the number of replicas"
             )
+    parts = range(replicas) if parts is None else parts
+    if not parts or parts.step != 1 or parts.start < 0 or parts.stop > replicas:
+        raise ConfigError(
+            f"dataset: parts is {parts}, but must be a range within range({replicas}), not empty"
+        )
     import tensorflow as tf
+
+    def rows_of_parts(rows: int) -> np.ndarray:
+        # Each replica takes every R-th row, so empty rows, which come last, are shared.
+        return np.arange(rows).reshape(-1, replicas)[:, parts.start : parts.stop].ravel()
 
     def elements() -> Iterator[dict[str, np.ndarray]]:
         begin = mixture.step if start_step is None else start_step
         end = None if steps is None else begin + steps
-        batches = mixture.batches(begin)
+        batches = mixture.batches(begin, None if len(parts) == replicas else rows_of_parts)
         while True:
             try:
                 batch = next(batches)
@@ -73,11 +87,10 @@ def make_dataset(
                 weights *= mixture.scales(batch.step).astype(np.float32)[batch.tasks]
             columns = {**batch.arrays, "task": batch.tasks, "weight": weights}
             last = batch.step + 1 == end
-            for replica in range(replicas):
-                if last and replica == replicas - 1:
+            for replica in parts:
+                if last and replica == parts[-1]:
                     # Nothing is read after the last element, so the iteration ends here.
                     mixture.end_iteration(batch.step + 1)
-                # Each replica takes every R-th row, so empty rows, which come last, are shared.
                 part = {name: column[replica::replicas] for name, column in columns.items()}
                 yield {**part, "step": np.array(batch.step, np.int64)}
             if last:
@@ -97,7 +110,7 @@ def make_dataset(
     dataset = tf.data.Dataset.from_generator(elements, output_signature=signature)
     dataset = dataset.apply(
         tf.data.experimental.assert_cardinality(
-            tf.data.INFINITE_CARDINALITY if steps is None else steps * replicas
+            tf.data.INFINITE_CARDINALITY if steps is None else steps * len(parts)
         )
     )
     if map_fn is not None:
@@ -106,7 +119,7 @@ def make_dataset(
         # Keras takes one element of an iteration to build a model and then begins again. An
         # iteration counts as finished when its last element is produced, so an iteration that is
         # abandoned after its first element must not produce the last one in the background.
-        prefetch = min(prefetch, (steps - 2) * replicas)
+        prefetch = min(prefetch, (steps - 2) * len(parts))
     options = tf.data.Options()
     options.experimental_optimization.inject_prefetch = False
     # There is nothing to tune, and deleting an iterator waits for the tuner's thread, which may

@@ -43,7 +43,11 @@ def packed_spec(shape: PackedShape) -> ExampleSpec:
 
 
 def read_packed_batch(
-    pairs: PairSources, shape: PackedShape, step: int, planned: PlannedBatch
+    pairs: PairSources,
+    shape: PackedShape,
+    step: int,
+    planned: PlannedBatch,
+    wanted: np.ndarray | None = None,
 ) -> PackedBatch:
     """Reads the pairs of a planned batch and lays them out in rows.
 
@@ -52,12 +56,15 @@ def read_packed_batch(
         shape: the shape.
         step: number of batches before it.
         planned: task, index and row of each pair, by increasing row.
+        wanted: int[...], the rows to read; the other rows remain 0. None reads all.
 
     Raises:
         DataError: the data is damaged.
     """
     tasks, indices, rows = planned.tasks.astype(np.int64), planned.indices, planned.rows
     assert rows is not None
+    chosen = np.arange(len(rows)) if wanted is None else np.flatnonzero(np.isin(rows, wanted))
+    tasks, indices, rows = tasks[chosen], indices[chosen], rows[chosen]
     lengths = pairs.lengths(tasks, indices)
     firsts = np.flatnonzero(np.diff(rows, prepend=-1))  # The first pair of each used row.
     counts = np.diff(firsts, append=len(rows))
@@ -84,5 +91,5 @@ def read_packed_batch(
         arrays[name] = ids[side].reshape(-1, length)
         arrays[f"{name}_segments"], arrays[f"{name}_positions"] = layout.reshape(2, -1, length)
         if name == "target":
-            batch_tasks[cell] = np.repeat(planned.tasks, count)
+            batch_tasks[cell] = np.repeat(tasks, count)
     return PackedBatch(step, planned.task, arrays, batch_tasks.reshape(shape.rows, -1), len(firsts))

@@ -87,6 +87,11 @@ class StoreReader:
     def __len__(self) -> int:
         return self._header.count
 
+    @property
+    def checksum(self) -> str:
+        """The checksums of the pairs' lengths and tokens, as the header states them."""
+        return ":".join(self._header.sections[name].checksum for name in ("offsets", "tokens"))
+
     def _damaged(self, field: str, index: int, problem: str) -> errors.DataError:
         return errors.DataError(
             f"{self.path}: damaged store: field {field}, pair {index}: {problem}; "

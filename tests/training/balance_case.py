@@ -110,7 +110,7 @@ def run(
     trainer.set_dataset(
         to_all_replicas(
             strategy,
-            lambda: dataset(elements),
+            lambda _: dataset(elements),
         )
     )
     steps = len(tasks) // 2

@@ -189,7 +189,7 @@ def run(
             whole = packed(whole)
         parts = replicas * (2 if halves else 1)
         elements += [{k: np.split(v, parts)[i] for k, v in whole.items()} for i in range(parts)]
-    trainer.set_dataset(to_all_replicas(case.strategy, lambda: dataset(elements)))
+    trainer.set_dataset(to_all_replicas(case.strategy, lambda _: dataset(elements)))
     names = [variable.path for variable in model.trainable_variables]
     before = [variable.numpy() for variable in model.trainable_variables]
     if poison >= 0:

@@ -21,14 +21,16 @@ class BestWeights:
     Args:
         directory: directory of the checkpoint.
         metric: metric of the score, which determines whether higher is better.
+        writes: whether to write files; False for a process that is not the chief.
 
     Attributes:
         score: best score, averaged over the validated tasks; NaN before the first score.
         step: step of its weights; -1 before the first score.
     """
 
-    def __init__(self, directory: Path, metric: str):
+    def __init__(self, directory: Path, metric: str, writes: bool = True):
         self._directory = directory
+        self._writes = writes
         self._metric = metric
         self.score, self.step = math.nan, -1
 
@@ -38,7 +40,7 @@ class BestWeights:
         Raises:
             CheckpointError: the weights cannot be written.
         """
-        if self._is_best(step, score):
+        if self._is_best(step, score) and self._writes:
             write_checkpoint(
                 tf.train.Checkpoint(model=model),
                 self._directory / f"ckpt-{step}",
@@ -51,7 +53,7 @@ class BestWeights:
         Raises:
             CheckpointError: the weights cannot be written.
         """
-        if self._is_best(snapshot.step, score):
+        if self._is_best(snapshot.step, score) and self._writes:
             snapshots.keep_as_best(
                 snapshot, self._directory, lambda: self._drop_others(snapshot.step)
             )

@@ -58,6 +58,7 @@ def build_mixture(
     prepared: PreparedData,
     schedule: Schedule,
     replicas: int,
+    logs_batches: bool,
 ) -> Mixture:
     """Makes the mixture of the tasks' training pairs.
 
@@ -68,6 +69,7 @@ def build_mixture(
         prepared: the store.
         schedule: decides which task comes next.
         replicas: devices that share a batch; every batch's rows are a multiple of it.
+        logs_batches: whether this process writes the log of batches.
     """
     sources = training_sources(prepared)
     metric = trainer.evaluation.metric
@@ -81,7 +83,7 @@ def build_mixture(
         draw=trainer.schedule.draw,
         # A loop looks back at its own start, past what reading ahead has drawn.
         log_steps=2 * trainer.steps_per_loop * accumulation + 64,
-        fingerprints=trainer.log_batches,
+        fingerprints=trainer.log_batches and logs_batches,
     )
 
 

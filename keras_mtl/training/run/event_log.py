@@ -53,6 +53,7 @@ class EventLog:
     Args:
         model_dir: directory of the run; it is created if it does not exist.
         tensorboard: whether to write TensorBoard scalars, too, in `<model_dir>/tensorboard`.
+        writes: whether to write anything; False for a process that is not the chief.
 
     Example:
         ```python
@@ -64,12 +65,16 @@ class EventLog:
         ```
     """
 
-    def __init__(self, model_dir: str | os.PathLike[str], tensorboard: bool = True):
+    def __init__(
+        self, model_dir: str | os.PathLike[str], tensorboard: bool = True, writes: bool = True
+    ):
         self.path = Path(model_dir) / METRICS_FILE
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._writes = writes
         self._file: Any = None
         directory = self.path.parent / TENSORBOARD_DIR
-        self._tensorboard = TensorBoardLog(directory) if tensorboard else None
+        self._tensorboard = TensorBoardLog(directory) if tensorboard and writes else None
+        if writes:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
 
     def resume(self, step: int, evaluated_step: int | None = None) -> int:
         """Drops every event after the checkpoint; call it before a run's first event.
@@ -89,7 +94,7 @@ class EventLog:
             DataError: a line other than the last is not an event.
         """
         self.close()
-        if not self.path.exists():
+        if not self._writes or not self.path.exists():
             return 0
         lines = self.path.read_bytes().split(b"\n")
         events = read_events(self.path)
@@ -227,6 +232,8 @@ class EventLog:
                 self._show(event)
 
     def _append(self, event: Mapping[str, Any]) -> None:
+        if not self._writes:
+            return
         if self._file is None:
             self._file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115  held over calls
         with naming(self.path):

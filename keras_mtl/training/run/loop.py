@@ -7,6 +7,7 @@ depend only on its steps, even if the run was stopped and resumed within the loo
 
 import contextlib
 import dataclasses
+import functools
 import math
 import os
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from keras_mtl.configuration.schema import as_dict
 from keras_mtl.data.prepare import PreparedData
 from keras_mtl.errors import CheckpointError
 from keras_mtl.evaluation.stopping import EvaluationStopped
@@ -36,6 +38,7 @@ from keras_mtl.training.run.step_loop import OpenLoop, Pace
 from keras_mtl.training.step import devices
 from keras_mtl.training.step.balancing import check_balancing
 from keras_mtl.training.step.distribution import compiles_with_xla, configure_runtime
+from keras_mtl.training.step.workers import AgreedStop, Workers, lost
 
 
 @dataclasses.dataclass
@@ -48,6 +51,7 @@ class RunResult:
         best_score: best score averaged over tasks; NaN if nothing was validated.
         best_step: step of the best score; -1 if nothing was validated.
         batches: number of consumed batches by task, or of examples if batches are mixed.
+        chief: whether this process reports the result; False for other workers of a run.
         skipped: number of steps that were skipped because of a non-finite gradient.
     """
 
@@ -57,6 +61,7 @@ class RunResult:
     best_step: int
     batches: dict[str, int]
     skipped: int
+    chief: bool = True
 
 
 def run_experiment(
@@ -84,23 +89,39 @@ def run_experiment(
     task, runtime = plan.config.task, plan.config.runtime
     check_balancing(plan.config.trainer.balancing, plan.updates)
     strategy = configure_runtime(runtime)
+    workers = Workers(strategy)
+    if not workers.chief:
+        log = _silent
+    workers.check_same("the configuration", as_dict(plan.config))
     for line in devices.describe(runtime, compiles_with_xla(runtime)):
         log(line)
     # This check executes TensorFlow operations, so the runtime must be configured first.
     check_sublayers(task.model, runtime.mixed_precision_dtype)
-    with local_run_directory(model_dir, plan.mode != "eval", log) as (directory, after_save):
-        prepared = prepare_task_data(task, model_dir, log=log)
-        return Run(plan, directory, prepared, strategy, log, after_save).execute()
+    writes = plan.mode != "eval" and workers.chief
+    with local_run_directory(model_dir, writes, log) as (directory, after_save):
+        prepared = workers.chief_first(lambda: prepare_task_data(task, model_dir, log=log))
+        workers.check_same("the prepared data", _fingerprint(prepared))
+        return Run(plan, directory, prepared, workers, log, after_save).execute()
+
+
+def _silent(line: str) -> None:
+    pass
+
+
+def _fingerprint(prepared: PreparedData) -> dict[str, str]:
+    """Returns what has to be the same for all workers: the vocabulary and each task's pairs."""
+    stores = {task.name: prepared.reader(task.name, "train").checksum for task in prepared.tasks}
+    return {"vocabulary": prepared.vocabulary.hash, **stores}
 
 
 class Run:
-    """One run in one process.
+    """One run in one process, or the part of one of several workers.
 
     Args:
         plan: the plan of the training.
         model_dir: directory of the run.
         prepared: the prepared data.
-        strategy: the process's strategy.
+        workers: the processes of the run.
         log: function that receives lines for the user.
         after_save: called after each checkpoint.
     """
@@ -110,7 +131,7 @@ class Run:
         plan: TrainingPlan,
         model_dir: Path,
         prepared: PreparedData,
-        strategy: tf.distribute.Strategy,
+        workers: Workers,
         log: Callable[[str], None],
         after_save: Callable[[], None] = lambda: None,
     ):
@@ -118,6 +139,7 @@ class Run:
         self._after_save = after_save
         self.prepared = prepared
         self.log = log
+        self.workers = workers
         self.directory = RunDirectory(model_dir)
         for change in self.directory.check(plan.config, prepared):
             log(f"changed since the last run: {change}")
@@ -125,8 +147,8 @@ class Run:
             log(line)
         if plan.updates.warning:
             log(f"warning: {plan.updates.warning}")
-        self.parts = parts = build_parts(plan, prepared, strategy)
-        self.events = EventLog(self.directory.path)
+        self.parts = parts = build_parts(plan, prepared, workers)
+        self.events = EventLog(self.directory.path, writes=workers.chief)
         self.validation = PeriodicValidation(
             plan,
             prepared,
@@ -135,9 +157,11 @@ class Run:
             parts.mixture,
             self.directory,
             self.events,
+            workers,
         )
         trainer = plan.config.trainer
-        batches = BatchLog(self.directory.path) if trainer.log_batches else None
+        logs_batches = trainer.log_batches and workers.chief
+        batches = BatchLog(self.directory.path) if logs_batches else None
         self.loop_log = LoopLog(parts, self.validation, self.events, batches)
         self.state = RunState(parts, self.validation)
         self.checkpoints = RunCheckpoints(
@@ -148,7 +172,7 @@ class Run:
             self.state.read,
         )
         self._pace = Pace()
-        self._stop = StopRequest()
+        self._stop = AgreedStop(workers, StopRequest())
 
     @property
     def step(self) -> int:
@@ -157,14 +181,26 @@ class Run:
 
     def execute(self) -> RunResult:
         """Restores the newest checkpoint, trains and validates as the mode says."""
-        with contextlib.nullcontext() if self.plan.mode == "eval" else self.directory.locked():
-            return self._execute(self.plan.mode)
+        with contextlib.ExitStack() as stack:
+            if self.plan.mode != "eval":
+                self.workers.on_chief(lambda: stack.enter_context(self.directory.locked()))
+            try:
+                result = self._execute(self.plan.mode)
+                # A worker that ends earlier would look lost to the others.
+                self.workers.barrier()
+            except tf.errors.OpError as error:
+                if self.workers.count > 1:
+                    raise lost(error) from error
+                raise
+            return result
 
     def _execute(self, mode: str) -> RunResult:
         self.state.validates = mode == "train_and_eval"
         if mode != "train":
             self.validation.check_pairs(self.log)
-        prefix = self.checkpoints.restore(tidy=mode != "eval")
+        tidy = mode != "eval" and self.workers.chief
+        prefix = self.workers.chief_first(lambda: self.checkpoints.restore(tidy))
+        self.workers.check_same("the step of the newest checkpoint", self.step)
         if prefix:
             self.state.restore(self.log)
             self.log(f"resuming from {prefix} at step {self.step:,}")
@@ -173,18 +209,25 @@ class Run:
         if mode == "eval":
             self.validation.score(self.step, self.log)
             return self._result()
-        self.directory.write(self.plan.config, self.prepared, self.parts.decoder_of_task)
+        self.workers.on_chief(
+            lambda: self.directory.write(
+                self.plan.config, self.prepared, self.parts.decoder_of_task
+            )
+        )
         self.loop_log.resume(self.step)
         if self.plan.config.task.data.packing:
             self.log(f"packed batches: {self.parts.mixture.buckets[0]}")
         waste = self.parts.mixture.padding_waste()
         self.log(f"padding: {waste:.1%} of the tokens in batches")
         with (
-            Progress(self.plan.config.trainer.train_steps, self.step) as progress,
-            stop_on_signals(progress.message) as self._stop,
+            Progress(
+                self.plan.config.trainer.train_steps, self.step, shown=self.workers.chief
+            ) as progress,
+            stop_on_signals(progress.message) as request,
             self.events,
             contextlib.closing(self.validation),
         ):
+            self._stop = AgreedStop(self.workers, request)
             self._train(progress)
         return self._result()
 
@@ -204,12 +247,13 @@ class Run:
             step, stops = self.step, self._stop()
             due = step == trainer.train_steps or step % trainer.checkpoint_interval == 0
             if stops or due or left_over:
-                self.checkpoints.save(step)
+                self.workers.on_chief(functools.partial(self.checkpoints.save, step))
             self.validation.prune(self.checkpoints.steps)
             if stops or due or left_over:
-                self._after_save()
+                self.workers.on_chief(self._after_save)
             if stops:
                 progress.message(f"stopped by {self._stop.name} at step {step:,}; saved")
+                self.workers.barrier()
                 raise SystemExit(128 + self._stop.signal)
             progress.resume()
         self._warn_if_skipped()
@@ -247,7 +291,8 @@ class Run:
         trainer, first = self.parts.trainer, not self._pace.measured
         if first:
             progress.message("compiling the training step")
-        steps = self._pace.start(most)
+        # The number of steps depends on time, so the chief chooses it.
+        steps = self.workers.of_chief(self._pace.start(most))
         before = float(np.sum(loop.sums.get("tokens", 0.0)))
         train = trainer.continue_loop if loop.sums else trainer.train
         loop.sums = train(tf.constant(steps, tf.int32))
@@ -266,7 +311,7 @@ class Run:
         if not self.state.validation_due or self._stop():
             return
         with contextlib.suppress(EvaluationStopped):
-            if self.validation.run_due(self.step, progress.message, self._stop):
+            if self.validation.run_due(self.step, progress.message, self._stop.request):
                 self.parts.read_from(self.step)
             self.state.validation_due = False
 
@@ -300,4 +345,5 @@ class Run:
             best_step=self.validation.best.step,
             batches={name: int(count) for name, count in zip(names, consumed, strict=True)},
             skipped=self.state.skipped,
+            chief=self.workers.chief,
         )

@@ -4,7 +4,6 @@ import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
-import tensorflow as tf
 
 from keras_mtl.balancing import Balancing
 from keras_mtl.data.mixture import Mixture
@@ -20,6 +19,7 @@ from keras_mtl.training.step.loss_scale import DynamicLossScale
 from keras_mtl.training.step.optimizers import Adam
 from keras_mtl.training.step.trainer import MultiTaskTrainer
 from keras_mtl.training.step.update_plan import UpdatePlan
+from keras_mtl.training.step.workers import Workers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +27,7 @@ class RunParts:
     """The objects of a run, which share the tasks and their order.
 
     Attributes:
-        strategy: the process's strategy, under whose scope variables were made.
+        workers: the processes of the run; the variables are made under their strategy.
         plan: the plan of updates.
         tasks: the tasks.
         schedule: the schedule that selects the next task.
@@ -40,7 +40,7 @@ class RunParts:
         trainer: the training step.
     """
 
-    strategy: tf.distribute.Strategy
+    workers: Workers
     plan: UpdatePlan
     tasks: Sequence[TaskInfo]
     schedule: Schedule
@@ -75,29 +75,35 @@ class RunParts:
 
     def read_from(self, step: int) -> None:
         """Starts reading batches at a step, with the schedule's current probabilities."""
-        start, replicas = self.consumed(step), self.strategy.num_replicas_in_sync
+        start, replicas = self.consumed(step), self.workers.strategy.num_replicas_in_sync
         self.trainer.set_dataset(
             to_all_replicas(
-                self.strategy, lambda: self.mixture.dataset(start_step=start, replicas=replicas)
+                self.workers.strategy,
+                lambda parts: self.mixture.dataset(
+                    start_step=start, replicas=replicas, parts=parts
+                ),
             )
         )
 
 
 def build_parts(
-    plan: TrainingPlan, prepared: PreparedData, strategy: tf.distribute.Strategy
+    plan: TrainingPlan,
+    prepared: PreparedData,
+    workers: Workers,
 ) -> RunParts:
     """Makes the objects of a run.
 
     Args:
         plan: the plan of the training.
         prepared: prepared data.
-        strategy: the process's strategy.
+        workers: the processes of the run; the variables are made under their strategy.
     """
     task, runtime, updates = plan.config.task, plan.config.runtime, plan.updates
     schedule = plan.schedule.make({each.name: each.train_size for each in prepared.tasks})
+    strategy = workers.strategy
     replicas = strategy.num_replicas_in_sync
     mixture = building.build_mixture(
-        task.data, plan.config.trainer, runtime.seed, prepared, schedule, replicas
+        task.data, plan.config.trainer, runtime.seed, prepared, schedule, replicas, workers.chief
     )
     decoders = decoder_of_task(task.model.sharing, prepared)
     with strategy.scope():
@@ -124,7 +130,7 @@ def build_parts(
         loss_scale=loss_scale,
     )
     return RunParts(
-        strategy,
+        workers,
         updates,
         schedule.tasks,
         schedule,

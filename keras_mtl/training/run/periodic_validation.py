@@ -1,5 +1,6 @@
 """Validation during a run: its schedule, the validated weights and the use of the scores."""
 
+import contextlib
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -19,9 +20,10 @@ from keras_mtl.training.run.averaged_weights import averaged_weights
 from keras_mtl.training.run.best_weights import BestWeights
 from keras_mtl.training.run.building import check_dev_sizes
 from keras_mtl.training.run.directory import RunDirectory
-from keras_mtl.training.run.event_log import EventLog
+from keras_mtl.training.run.event_log import EventLog, Scored, Scores
 from keras_mtl.training.run.planning import TrainingPlan
 from keras_mtl.training.run.snapshots import Snapshot, Snapshots
+from keras_mtl.training.step.workers import Workers
 
 Log = Callable[[str], None]
 Stopped = Callable[[], bool]
@@ -43,6 +45,7 @@ class PeriodicValidation:
         mixture: the mixture whose schedule uses the scores.
         directory: the run's directory.
         events: the run's log.
+        workers: the processes of the run; the chief evaluates and writes for all.
 
     Attributes:
         best: the best weights among those whose scores are in effect.
@@ -59,7 +62,9 @@ class PeriodicValidation:
         mixture: Mixture,
         directory: RunDirectory,
         events: EventLog,
+        workers: Workers,
     ) -> None:
+        self._workers = workers
         self._settings = plan.config.trainer.evaluation
         self._decoding = plan.config.task.decoding
         self._sharing = plan.config.task.model.sharing
@@ -74,7 +79,7 @@ class PeriodicValidation:
         self._events = events
         self._snapshots = Snapshots(directory.pending)
         self._background = BackgroundEvaluation()
-        self.best = BestWeights(directory.best, self._settings.metric)
+        self.best = BestWeights(directory.best, self._settings.metric, workers.chief)
         self.evaluated_step = -1
         self.pending: Snapshot | None = None
 
@@ -132,14 +137,18 @@ class PeriodicValidation:
             EvaluationStopped: `stopped` returned True; nothing has changed.
         """
         with averaged_weights(self._model, self._optimizer, step):
-            results = self._evaluator.evaluate(stopped=stopped)
-            self.best.write(step, self._macro(results), self._model)
+            results, _ = self._from_chief(
+                lambda: (self._evaluator.evaluate(stopped=stopped), 0.0), step
+            )
+            macro = self._macro(results)
+            self._workers.together(lambda: self.best.write(step, macro, self._model))
         return self._learn(step, step, results, log)
 
     def score(self, step: int, log: Log) -> None:
         """Validates the current weights and logs the scores without changing files or schedule."""
         with averaged_weights(self._model, self._optimizer, step):
-            self._enter(step, self._evaluator.evaluate(), log)
+            results, _ = self._from_chief(lambda: (self._evaluator.evaluate(), 0.0), step)
+            self._enter(step, results, log)
 
     def check_pairs(self, log: Log) -> None:
         """Checks before the first step that every validated task has dev pairs.
@@ -172,10 +181,11 @@ class PeriodicValidation:
 
     def prune(self, checkpoints: Callable[[], Sequence[int]]) -> None:
         """Deletes the snapshots that neither a checkpoint nor the pending validation needs."""
-        self._snapshots.prune(checkpoints, self.pending)
+        if self._workers.chief:
+            self._snapshots.prune(checkpoints, self.pending)
 
     def _begin(self, snapshot: Snapshot) -> None:
-        with averaged_weights(self._model, self._optimizer, snapshot.step):
+        def write() -> None:
             self._snapshots.write(
                 snapshot,
                 self._model,
@@ -183,6 +193,9 @@ class PeriodicValidation:
                 self._tasks,
                 self._settings.compute_type,
             )
+
+        with averaged_weights(self._model, self._optimizer, snapshot.step):
+            self._workers.on_chief(write)
         self.pending = snapshot
         self._start(snapshot)
 
@@ -195,26 +208,59 @@ class PeriodicValidation:
             )
             return evaluator.evaluate(stopped=stopped)
 
-        self._background.start(evaluate)
+        if self._workers.chief:
+            self._background.start(evaluate)
 
     def _take_effect(self, step: int, log: Log, stopped: Stopped | None) -> None:
         assert self.pending is not None  # the caller has checked this
-        found = self._background.result(stopped)
-        if found is None:
-            raise EvaluationStopped(f"step {self.pending.step}")
-        results, waited = found
+        results, waited = self._from_chief(
+            lambda: self._background.result(stopped), self.pending.step
+        )
         snapshot, self.pending = self.pending, None
-        self.best.keep(snapshot, self._macro(results), self._snapshots)
+        macro = self._macro(results)
+        self._workers.together(lambda: self.best.keep(snapshot, macro, self._snapshots))
         self._learn(snapshot.step, step, results, log, waited)
 
-    def _macro(self, results: Results) -> float:
+    def _macro(self, results: Mapping[str, Scores]) -> float:
         return float(np.mean(list(self._scores(results).values())))
 
-    def _scores(self, results: Results) -> dict[str, float]:
+    def _scores(self, results: Mapping[str, Scores]) -> dict[str, float]:
         return {name: results[name].scores[self._settings.metric] for name in self._validated}
 
+    def _from_chief(
+        self, evaluate: Callable[[], tuple[Results, float] | None], step: int
+    ) -> tuple[Mapping[str, Scores], float]:
+        """Returns the chief's results, and the seconds that it waited for them.
+
+        Args:
+            evaluate: called on the chief; None if it was asked to stop.
+            step: step of the weights that are validated.
+
+        Raises:
+            EvaluationStopped: the chief was asked to stop.
+        """
+
+        def encoded() -> tuple[dict[str, Any], float] | None:
+            with contextlib.suppress(EvaluationStopped):
+                found = evaluate()
+                if found is not None:
+                    results, waited = found
+                    return {name: _plain(result) for name, result in results.items()}, waited
+            return None
+
+        found = self._workers.from_chief(encoded)
+        if found is None:
+            raise EvaluationStopped(f"step {step}")
+        results, waited = found
+        return {name: Scores(*values) for name, values in results.items()}, waited
+
     def _learn(
-        self, step: int, now: int, results: Results, log: Log, waited: float | None = None
+        self,
+        step: int,
+        now: int,
+        results: Mapping[str, Scores],
+        log: Log,
+        waited: float | None = None,
     ) -> dict[str, float]:
         """Makes the scores of the weights of `step` take effect at step `now`."""
         metric = self._settings.metric
@@ -236,7 +282,7 @@ class PeriodicValidation:
         return scores
 
     def _enter(
-        self, step: int, results: Results, log: Log, effect: int | None = None
+        self, step: int, results: Mapping[str, Scores], log: Log, effect: int | None = None
     ) -> dict[str, float]:
         """Enters the scores in the score book and logs a line; returns them by task."""
         metric, scores = self._settings.metric, self._scores(results)
@@ -318,6 +364,12 @@ class PeriodicValidation:
         if sorted(index_map) != list(range(len(was))):
             return True
         return bool((was[index_map] != self._is_validated()).any())
+
+
+def _plain(result: Scored) -> tuple[dict[str, float], float]:
+    """Returns what training needs of a result, in plain types."""
+    scores = {name: float(value) for name, value in result.scores.items()}
+    return scores, float(result.seconds)
 
 
 def _pending(state: Mapping[str, np.ndarray]) -> Snapshot | None:

@@ -23,6 +23,7 @@ class Progress:
         interval: seconds between lines if the stream is not a terminal. On a terminal, the bar is
             redrawn at most ten times per second.
         clock: function that returns the time in seconds; tests pass their own.
+        shown: whether to show anything; False for a process that is not the chief.
     """
 
     def __init__(
@@ -32,7 +33,9 @@ class Progress:
         stream: TextIO | None = None,
         interval: float = 15.0,
         clock: Callable[[], float] = time.monotonic,
+        shown: bool = True,
     ):
+        self._shown = shown
         self._total = total_steps
         self._stream = sys.stderr if stream is None else stream
         self._terminal = self._stream.isatty()
@@ -115,6 +118,8 @@ class Progress:
             self._drawn = False
 
     def _write(self, text: str) -> None:
+        if not self._shown:
+            return
         # Training must continue if the terminal is closed or the reader of a pipe has exited.
         with contextlib.suppress(OSError, ValueError):
             self._stream.write(text)

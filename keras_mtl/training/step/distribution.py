@@ -6,11 +6,11 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_mtl.configuration.schema import RuntimeConfig
+from keras_mtl.configuration.schema import STRATEGIES, RuntimeConfig
 from keras_mtl.errors import ConfigError, nearest
+from keras_mtl.training.step.cluster import make_multi_worker_strategy
 from keras_mtl.training.step.devices import make_tpu_strategy
 
-STRATEGIES = ("one_device", "mirrored", "tpu")
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 
 
@@ -63,11 +63,15 @@ def compiles_with_xla(runtime: RuntimeConfig) -> bool:
 def make_strategy(runtime: RuntimeConfig) -> tf.distribute.Strategy:
     """Makes the strategy that `runtime.distribution_strategy` names."""
     name = runtime.distribution_strategy
+    if name == "off":
+        return tf.distribute.get_strategy()
     if name == "one_device":
         kind = "GPU" if tf.config.list_logical_devices("GPU") else "CPU"
         return tf.distribute.OneDeviceStrategy(f"/{kind}:0")
     if name == "mirrored":
         return tf.distribute.MirroredStrategy(_mirrored_devices(runtime.num_replicas))
+    if name == "multi_worker_mirrored":
+        return make_multi_worker_strategy()
     if name == "tpu":
         return make_tpu_strategy(runtime.tpu)
     raise ConfigError(f"runtime.distribution_strategy is {name!r}{nearest(str(name), STRATEGIES)}")
@@ -105,24 +109,32 @@ def _accelerators() -> bool:
 
 
 def to_all_replicas(
-    strategy: tf.distribute.Strategy, make_dataset: Callable[[], tf.data.Dataset]
+    strategy: tf.distribute.Strategy, make_dataset: Callable[[range], tf.data.Dataset]
 ) -> Any:
     """Distributes a dataset that yields one element for each replica in turn.
 
     Args:
         strategy: the strategy of the training step.
-        make_dataset: function without arguments that returns a `tf.data.Dataset`. Its elements are
-            for replicas 0, 1, ..., R - 1, 0, ..., as those of `Mixture.dataset`.
+        make_dataset: function from the range of the replicas that this process feeds, for example
+            range(2, 4) for the second of two workers with two GPUs each, to a `tf.data.Dataset`
+            whose elements are for these replicas in turn, as those of `Mixture.dataset`.
 
     Returns:
         A dataset. If there are several devices, it is distributed, and each `next` gives every
         replica its element.
     """
-    if isinstance(strategy, tf.distribute.OneDeviceStrategy) and not _accelerators():
+    one_process = not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
+    if strategy.num_replicas_in_sync == 1 and one_process and not _accelerators():
         # A distributed iterator would add a useless copy to the device and a thread of tf.data's
         # autotuner. Each change of the schedule needs a new iterator, which waits for that thread
         # of the old one: several seconds on a busy host, up to a minute.
-        return make_dataset()
+        return make_dataset(range(1))
+
+    def of_pipeline(context: tf.distribute.InputContext) -> tf.data.Dataset:
+        replicas = strategy.num_replicas_in_sync // context.num_input_pipelines
+        first = context.input_pipeline_id * replicas
+        return make_dataset(range(first, first + replicas))
+
     # Replicas get whole elements instead of slices of one element, because rebatching requires
     # that the number of rows is known in advance.
-    return strategy.distribute_datasets_from_function(lambda _: make_dataset())
+    return strategy.distribute_datasets_from_function(of_pipeline)
