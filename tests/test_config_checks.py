@@ -94,6 +94,11 @@ PROBLEMS = [
     ("runtime.seed=-1", "runtime.seed = -1: must be >= 0 and <= 4294967295"),
     ("runtime.distribution_strategy=tpus", "did you mean 'tpu'"),
     (
+        "runtime.distribution_strategy=parameter_server",
+        "= 'parameter_server': the schedule and exact resuming need workers that train in step; "
+        "use multi_worker_mirrored",
+    ),
+    (
         "runtime.distribution_strategy=tpu,runtime.mixed_precision_dtype=mixed_float16",
         "runtime.mixed_precision_dtype = 'mixed_float16': TPUs compute in bfloat16",
     ),

@@ -408,3 +408,15 @@ def test_factors_need_an_application_that_fits():
         OptimizerTasks(mixed).start(make_model(Adam(num_tasks=2, moments="per_task")))
     with pytest.warns(UserWarning, match="learning_rate with shared -0.035"):
         OptimizerTasks(mixture).start(make_model(Adam(num_tasks=2)))
+
+
+def test_distribution_that_fit_cannot_use_is_refused(monkeypatch):
+    callback = TaskScheduling(make_mixture())
+    several = object.__new__(tf.distribute.MultiWorkerMirroredStrategy)
+    model = Regression()
+    model._distribute_strategy = several
+    with pytest.raises(ConfigError, match="cannot train on several workers"):
+        callback.set_model(model)
+    monkeypatch.setattr(keras.distribution, "distribution", lambda: "ModelParallel")
+    with pytest.raises(ConfigError, match=r"keras\.distribution has no effect"):
+        callback.set_model(Regression())

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import tensorflow as tf
 
 from keras_mtl.data.mixture import Mixture, checkpoint_state
 from keras_mtl.errors import CheckpointError, ConfigError, nearest_task
@@ -143,6 +144,7 @@ class TaskScheduling(keras.callbacks.Callback):
         return self._mixture.adaptive.book
 
     def set_model(self, model: keras.Model) -> None:
+        _check_distribution(model)
         super().set_model(model)
         self._consumed.attach(model)
 
@@ -319,3 +321,19 @@ class TaskScheduling(keras.callbacks.Callback):
                 stacklevel=2,
             )
         return batches
+
+
+def _check_distribution(model: keras.Model) -> None:
+    """Raises ConfigError if Keras distributes the model in a way that does not work here."""
+    strategy = getattr(model, "distribute_strategy", None)
+    if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+        raise ConfigError(
+            "model.fit cannot train on several workers (MultiWorkerMirroredStrategy); use "
+            "MirroredStrategy, or `keras-mtl train` with "
+            "runtime.distribution_strategy=multi_worker_mirrored"
+        )
+    if keras.distribution.distribution() is not None:
+        raise ConfigError(
+            "keras.distribution has no effect on models of the TensorFlow backend; call "
+            "keras.distribution.set_distribution(None), and use tf.distribute.MirroredStrategy"
+        )
