@@ -28,6 +28,9 @@ _MOST_LENGTH = 65_535  # The store has 16 bits for a length.
 _SPECIAL_IDS = 4  # <pad>, <s>, </s>, <unk>
 _BYTE_PIECES = 256
 
+# The values of `runtime.distribution_strategy`, with Model Garden's names.
+STRATEGIES = ("off", "one_device", "mirrored", "multi_worker_mirrored", "tpu")
+
 # Strategies that users may know from TensorFlow, and why they are not offered.
 _REFUSED_STRATEGIES = {
     "parameter_server": (
@@ -337,7 +340,7 @@ def _check_strategy(draft: Draft) -> None:
     if name in _REFUSED_STRATEGIES:
         draft.problem(field, f"= {name!r}: {_REFUSED_STRATEGIES[name]}")
     else:
-        draft.choice(field, schema.STRATEGIES)
+        draft.choice(field, STRATEGIES)
 
 
 def _check_runtime(draft: Draft) -> None:

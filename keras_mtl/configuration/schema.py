@@ -16,10 +16,6 @@ Options = dict[str, Any]
 """Free-form options of a registered component; the component itself checks their names."""
 
 
-# The values of `runtime.distribution_strategy`, with Model Garden's names.
-STRATEGIES = ("off", "one_device", "mirrored", "multi_worker_mirrored", "tpu")
-
-
 @dataclasses.dataclass(slots=True)
 class CorpusConfig:
     """One corpus of a task.
@@ -454,9 +450,8 @@ class RuntimeConfig:
     """Where and how the program runs: devices, precision, compilation and seed.
 
     Attributes:
-        distribution_strategy: one of `STRATEGIES`: `one_device`; `mirrored`, devices of one
-            machine; `multi_worker_mirrored`, devices of several processes; `tpu`; or `off`, without
-            `tf.distribute`.
+        distribution_strategy: `one_device`; `mirrored`, devices of one machine;
+            `multi_worker_mirrored`, of several; `tpu`; or `off`, without `tf.distribute`.
         num_replicas: number of devices of `mirrored`; 0 takes all.
         tpu: address of the TPU; `local` on a TPU VM.
         mixed_precision_dtype: `float32`; `mixed_bfloat16`; or `mixed_float16`, with a dynamic

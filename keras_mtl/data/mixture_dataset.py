@@ -48,23 +48,8 @@ def make_dataset(
     prefetch: int,
 ) -> "tf.data.Dataset":
     """Returns the dataset that `Mixture.dataset` describes."""
-    if steps is not None and (steps < 2 or start_step is not None):
-        raise ConfigError(
-            f"dataset: steps is {steps} and start_step is {start_step}; give steps >= 2 without "
-            "start_step (an iteration begins at the step of the mixture), or only start_step"
-        )
-    for bucket in mixture.buckets:
-        if replicas < 1 or bucket.rows % replicas:
-            raise ConfigError(
-                f"dataset: the bucket of length {bucket.length} has {bucket.rows} rows, which "
-                f"{replicas} replicas cannot share evenly; make buckets with a multiple_of that is "
-                "a multiple of the number of replicas"
-            )
     parts = range(replicas) if parts is None else parts
-    if not parts or parts.step != 1 or parts.start < 0 or parts.stop > replicas:
-        raise ConfigError(
-            f"dataset: parts is {parts}, but must be a range within range({replicas}), not empty"
-        )
+    _check(mixture, start_step, steps, replicas, parts)
     import tensorflow as tf
 
     def rows_of_parts(rows: int) -> np.ndarray:
@@ -128,3 +113,25 @@ def make_dataset(
     if prefetch > 0:
         dataset = dataset.prefetch(prefetch)
     return dataset.with_options(options)
+
+
+def _check(
+    mixture: BatchSource, start_step: int | None, steps: int | None, replicas: int, parts: range
+) -> None:
+    """Raises ConfigError if arguments do not fit together, or do not fit the buckets."""
+    if steps is not None and (steps < 2 or start_step is not None):
+        raise ConfigError(
+            f"dataset: steps is {steps} and start_step is {start_step}; give steps >= 2 without "
+            "start_step (an iteration begins at the step of the mixture), or only start_step"
+        )
+    for bucket in mixture.buckets:
+        if replicas < 1 or bucket.rows % replicas:
+            raise ConfigError(
+                f"dataset: the bucket of length {bucket.length} has {bucket.rows} rows, which "
+                f"{replicas} replicas cannot share evenly; make buckets with a multiple_of that is "
+                "a multiple of the number of replicas"
+            )
+    if not parts or parts.step != 1 or parts.start < 0 or parts.stop > replicas:
+        raise ConfigError(
+            f"dataset: parts is {parts}, but must be a range within range({replicas}), not empty"
+        )

@@ -6,7 +6,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_mtl.configuration.schema import STRATEGIES, RuntimeConfig
+from keras_mtl.configuration.checks import STRATEGIES
+from keras_mtl.configuration.schema import RuntimeConfig
 from keras_mtl.errors import ConfigError, nearest
 from keras_mtl.training.step.cluster import make_multi_worker_strategy
 from keras_mtl.training.step.devices import make_tpu_strategy
