@@ -51,7 +51,7 @@ OF_EACH_KIND = ("dwa", "famo", "pcgrad")
 
 
 def batches(num_tasks, granularity):
-    """The batches of one update, without padding."""
+    """Returns the batches of one update, without padding."""
     rng = np.random.default_rng(1)
     for task in range(num_tasks if granularity == "batch" else 1):
         ids = rng.integers(4, VOCABULARY, (2, ROWS, LENGTH)).astype(np.int32)
@@ -81,7 +81,7 @@ def make_trainer(strategy, model, optimizer, method, num_tasks, granularity, jit
 
 
 def seconds(trainer, steps):
-    """Wall seconds and CPU seconds."""
+    """Returns wall seconds and CPU seconds."""
     start, cpu_start = time.perf_counter(), time.process_time()
     trainer.train(tf.constant(steps))
     return time.perf_counter() - start, time.process_time() - cpu_start
@@ -93,13 +93,13 @@ def compare(strategy, model, optimizer, methods, num_tasks, granularity, argumen
         trainer = make_trainer(
             strategy, model, optimizer, method, num_tasks, granularity, arguments.jit
         )
-        seconds(trainer, arguments.steps)  # traces
+        seconds(trainer, arguments.steps)  # Traces the functions.
         trainers[method] = trainer
     rounds = []
     for _ in range(arguments.rounds):
         rounds.append({m: seconds(t, arguments.steps) for m, t in trainers.items()})
     plain = statistics.median(r[PLAIN][0] for r in rounds) / arguments.steps
-    print(f"{num_tasks} tasks, {granularity}: the plain sum takes {plain * 1000:,.0f} ms an update")
+    print(f"{num_tasks} tasks, {granularity}: plain sum: {plain * 1000:,.0f} ms per update")
     results = {"tasks": num_tasks, "granularity": granularity, "plain_seconds": plain}
     results |= {"ratios": {}, "cpu_ratios": {}}
     for method in methods:
@@ -107,9 +107,9 @@ def compare(strategy, model, optimizer, methods, num_tasks, granularity, argumen
         results["ratios"][method] = statistics.median(ratios)
         results["cpu_ratios"][method] = statistics.median(cpu_ratios)
         print(
-            f"  {method:12s} {statistics.median(ratios):5.2f} by the clock "
+            f"  {method:12s} ratio {statistics.median(ratios):5.2f} "
             f"({min(ratios):.2f} to {max(ratios):.2f}), "
-            f"{statistics.median(cpu_ratios):5.2f} by CPU time",
+            f"of CPU time {statistics.median(cpu_ratios):5.2f}",
             flush=True,
         )
     del trainers
@@ -121,13 +121,13 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--tasks", type=int, nargs="+", default=[2, 4, 8])
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--steps", type=int, default=1, help="updates of a round")
+    parser.add_argument("--steps", type=int, default=1, help="updates in each round")
     parser.add_argument("--methods", nargs="+", choices=available(), help="default: all")
     parser.add_argument(
         "--granularities", nargs="+", choices=("batch", "example"), default=["batch", "example"]
     )
     parser.add_argument("--jit", action="store_true", help="compile with XLA")
-    parser.add_argument("--json", help="write the figures to this file")
+    parser.add_argument("--json", help="write the results to this file")
     arguments = parser.parse_args()
     strategy = configure_runtime(RuntimeConfig(deterministic=False))
     with strategy.scope():

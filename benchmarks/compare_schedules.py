@@ -27,7 +27,7 @@ from pathlib import Path
 import yaml
 
 IMPLICIT = {"schedule.name": "implicit", "schedule.parameters.prior": "temperature"}
-# By label: the fields of the trainer that each sets in addition to the seed.
+# The fields of the trainer, without the seed, by the label of the setting.
 SCHEDULES = {
     "proportional": {"schedule.name": "proportional"},
     "uniform": {"schedule.name": "uniform"},
@@ -64,7 +64,7 @@ def override(args, settings, seed):
 
 
 def data_dir(args):
-    """All runs read the same prepared data."""
+    """Returns the override with which all runs read the same prepared data."""
     return f"task.data.data_dir={args.model_dir}/data"
 
 
@@ -112,17 +112,19 @@ def main():
     )
     parser.add_argument("--config_file", default="configs/demo.yaml")
     parser.add_argument("--experiment", default="translation/transformer_tiny")
-    parser.add_argument("--model_dir", default="runs/compare", help="gets a directory for each run")
+    parser.add_argument("--model_dir", default="runs/compare", help="directory of all runs")
     parser.add_argument("--schedules", nargs="+", default=list(SCHEDULES), choices=list(SCHEDULES))
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
-    parser.add_argument("--train_steps", type=int, help="of each run (default: as configured)")
+    parser.add_argument(
+        "--train_steps", type=int, help="steps of each run (default: as configured)"
+    )
     parser.add_argument(
         "--baseline_steps",
         type=int,
-        help="also train a model for each task, for this number of steps",
+        help="also train a model for each task for this number of steps",
     )
     parser.add_argument("--params_override", nargs="*", default=[], metavar="FIELD=VALUE")
-    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="runs at once")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="number of runs at once")
     parser.add_argument("--report", help="directory of the report (default: MODEL_DIR/report)")
     args = parser.parse_args()
 

@@ -155,7 +155,7 @@ class Ctranslate2:
 
 
 class Ours:
-    """As Ctranslate2."""
+    """Same interface as `Ctranslate2`."""
 
     def __init__(self, args, work):
         from keras_mtl.engine import Engine
@@ -174,7 +174,7 @@ class Ours:
 
 
 class TensorFlow:
-    """As Ctranslate2."""
+    """Same interface as `Ctranslate2`."""
 
     def __init__(self, args, work):
         import tensorflow as tf
@@ -240,7 +240,7 @@ def serve(args):
 
 
 class Setting:
-    """A process with one system, type, number of workers and threads."""
+    """A process with one system, type, number of workers and number of threads."""
 
     def __init__(self, args, system, kind, workers, threads, environment):
         self.system, self.kind, self.cores = system, kind, workers * threads
@@ -267,7 +267,7 @@ class Setting:
     def _read(self):
         line = self.process.stdout.readline()
         if not line:
-            raise SystemExit(f"{self.system} {self.kind} {self.name} ended: see its message above")
+            raise SystemExit(f"{self.system} {self.kind} {self.name} failed: see its message above")
         return json.loads(line)
 
     def __call__(self, first, count, batch):
@@ -280,7 +280,7 @@ class Setting:
     def speed(self, batch, trial=False):
         """Target tokens per second and per CPU second."""
         count = SENTENCES.get(batch, 2 * batch)
-        if trial or self.system == "tf":  # Slow enough that one batch is a measurement.
+        if trial or self.system == "tf":  # One batch is enough, because it is slow.
             count = max(self.cores * batch, 2) if self.system != "tf" else max(batch, 2)
         answer = self(0, count, batch)
         tokens = sum(len(tokens) for tokens, _ in answer["found"])
@@ -343,8 +343,8 @@ def compare(settings):
         gap = max((abs(a - b) / abs(b) for a, b in same), default=0.0)
         mean = statistics.mean(score for _, score in found)
         print(
-            f"  {system:4} {kind:7} {len(same):2} of {len(pairs):2} translations as ours in "
-            f"float32, their scores differ by at most {gap:.1e}; mean score {mean:.4f}",
+            f"  {system:4} {kind:7} {len(same):2} of {len(pairs):2} translations equal ours in "
+            f"float32; their scores differ by at most {gap:.1e}; mean score {mean:.4f}",
             flush=True,
         )
 
@@ -371,12 +371,12 @@ def measure(args, environment):
             name = chosen[key][batch].name
             print(
                 f"  batch {batch:2}  cores {cores}  {kind:7}  {system:4} {clock[key]:6.0f} tokens/s"
-                f" {clock[key] / clock[peer]:5.2f}   a CPU second {cpu[key]:6.0f}"
+                f" {clock[key] / clock[peer]:5.2f}   per CPU second {cpu[key]:6.0f}"
                 f" {cpu[key] / cpu[peer]:5.2f}   {name}",
                 flush=True,
             )
             table.append([batch, *key, clock[key], cpu[key], name])
-    print("  resident MB after the work, and seconds to load; one core")
+    print("  resident memory after the work, and time to load; one core")
     for key, best in sorted(chosen.items()):
         if key[0] == 1:
             resident = max(s.resident for s in best.values())
@@ -395,9 +395,9 @@ def main():
     parser.add_argument("--beam_size", type=int, default=4)
     parser.add_argument("--model_dir", help="a trained model instead of random weights")
     parser.add_argument("--task", help="task of the trained model")
-    parser.add_argument("--text", help="file with source lines for it")
-    parser.add_argument("--no_tf", action="store_true", help="leave out the TensorFlow graph")
-    parser.add_argument("--json", help="file for the figures")
+    parser.add_argument("--text", help="file with source lines for the trained model")
+    parser.add_argument("--no_tf", action="store_true", help="omit the TensorFlow graph")
+    parser.add_argument("--json", help="write the results to this file")
     for name in ("directory", "system", "kind"):
         parser.add_argument(f"--{name}", help=argparse.SUPPRESS)
     for name in ("workers", "threads"):
@@ -408,9 +408,9 @@ def main():
     if args.serve or args.prepare:
         return serve(args) if args.serve else prepare(args)
     if args.model_dir and not (args.task and args.text):
-        parser.error("--model_dir needs --task and --text")
+        parser.error("--model_dir requires --task and --text")
     if args.model_dir is None and max(args.batches) > 128:
-        parser.error("--batches: at most 128")
+        parser.error(f"--batches must be at most 128, got {max(args.batches)}")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     from keras_mtl.engine import library
 
@@ -427,7 +427,7 @@ def main():
         print(f"{library.isa()}:", flush=True)
         tables[library.isa()] = measure(args, {})
         if library.isa() == "amx":
-            print("without AMX, in both:", flush=True)
+            print("without AMX:", flush=True)
             tables["vnni"] = measure(args, AMX_OFF)
     if args.json:
         Path(args.json).write_text(json.dumps(tables))

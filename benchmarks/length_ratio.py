@@ -1,11 +1,11 @@
-"""Measures the length ratio rule of cleaning on real translations out of English.
+"""Measures the length ratio rule of cleaning on real translations from English.
 
     python benchmarks/length_ratio.py                              # gettext catalogs of the machine
-    python benchmarks/length_ratio.py --tsv en-fr.tsv en-de.tsv    # files of your own
+    python benchmarks/length_ratio.py --tsv en-fr.tsv en-de.tsv    # your own files
 
-For each language: the share of correct pairs that the rule drops, and the share of misaligned pairs
-(each source with the target of the next line) that it catches. Both are given for lengths in
-characters and in letters, as `keras_mtl.data.cleaning.letters` counts them.
+For each language: the fraction of correct pairs that the rule drops, and the fraction of misaligned
+pairs (each source with the target of the next line) that it detects. Both are printed for lengths
+in characters and in letters, as counted by `keras_mtl.data.cleaning.letters`.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from keras_mtl.errors import KerasMtlError
 
 
 def read(reader: str, target: str, options: Mapping[str, Any], most: int) -> list[tuple[str, str]]:
-    """Returns the first pairs of a corpus that every rule but the length ratio keeps."""
+    """Returns the first pairs of a corpus that pass all rules except the length ratio."""
     cleaner = Cleaner(CleaningConfig(max_length_ratio=float("inf")))
     pairs: list[tuple[str, str]] = []
     for item in corpora.create_reader(reader, "en", target, options):
@@ -36,18 +36,18 @@ def read(reader: str, target: str, options: Mapping[str, Any], most: int) -> lis
 
 
 def lengths(pairs: Sequence[tuple[str, str]], measure: Callable[[str], int]) -> np.ndarray:
-    """Returns float64[2, pairs]: the lengths of sources and targets."""
+    """Returns the lengths of sources and targets, float64 `[2, pairs]`."""
     return np.array([[measure(source), measure(target)] for source, target in pairs], float).T
 
 
 def dropped(sides: np.ndarray, limit: float, slack: int) -> float:
-    """Returns the share of pairs, of float64[2, pairs] lengths, that the rule drops."""
+    """Returns the fraction of pairs that the rule drops, from float64 `[2, pairs]` lengths."""
     short, long = sides.min(axis=0), sides.max(axis=0)
     return float(((long - short > slack) & (long > limit * short)).mean())
 
 
 def row(name: str, pairs: Sequence[tuple[str, str]], settings: CleaningConfig) -> list[str]:
-    """Returns the cells of one language."""
+    """Returns the table cells of one language."""
     limit, slack = settings.max_length_ratio, settings.ratio_slack
     cells = [name, f"{len(pairs):,}"]
     for measure in (len, letters):
@@ -60,10 +60,16 @@ def row(name: str, pairs: Sequence[tuple[str, str]], settings: CleaningConfig) -
 def main() -> None:
     """Prints a Markdown table."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--tsv", nargs="+", metavar="FILE", help="en-XX.tsv: English, translation")
-    parser.add_argument("--locale_dir", default="/usr/share/locale", help="gettext catalogs")
+    parser.add_argument(
+        "--tsv", nargs="+", metavar="FILE", help="files en-XX.tsv with English and a translation"
+    )
+    parser.add_argument(
+        "--locale_dir", default="/usr/share/locale", help="directory of gettext catalogs"
+    )
     parser.add_argument("--languages", nargs="+", help="locales (default: all with 300 pairs)")
-    parser.add_argument("--most", type=int, default=40_000, help="pairs of a language")
+    parser.add_argument(
+        "--most", type=int, default=40_000, help="maximum number of pairs for each language"
+    )
     args = parser.parse_args()
     found: dict[str, list[tuple[str, str]]] = {}
     for path in args.tsv or ():

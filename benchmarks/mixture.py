@@ -30,7 +30,7 @@ from keras_mtl.schedules import TaskInfo
 
 VOCABULARY_SIZE = 8000
 FIRST_PIECE = 400
-LONGEST = 126  # pieces; with tag and end of sentence it fills the bucket of 128
+LONGEST = 126  # Pieces. With tag and end of sentence, they fill the bucket of 128.
 
 
 def write_tasks(directory: Path, tasks: int, pairs: int, seed: int) -> list[StoreReader]:
@@ -51,7 +51,7 @@ def write_tasks(directory: Path, tasks: int, pairs: int, seed: int) -> list[Stor
 
 
 class Stopwatch:
-    """CPU and wall seconds of a block."""
+    """Measures the CPU and wall seconds of a block."""
 
     def __enter__(self) -> "Stopwatch":
         self._cpu, self._wall = time.process_time(), time.perf_counter()
@@ -63,7 +63,7 @@ class Stopwatch:
 
 
 def count_tokens(batches: Iterator[dict[str, np.ndarray]], steps: int) -> tuple[int, int]:
-    """Reads `steps` batches; returns their source and target tokens."""
+    """Reads `steps` batches and returns the number of their source and target tokens."""
     source = target = 0
     for _ in range(steps):
         arrays = next(batches)
@@ -73,13 +73,13 @@ def count_tokens(batches: Iterator[dict[str, np.ndarray]], steps: int) -> tuple[
 
 
 def report_feed(title: str, batches: Iterator[dict[str, np.ndarray]], steps: int) -> None:
-    count_tokens(batches, max(10, steps // 10))  # page cache, tf.data's threads
+    count_tokens(batches, max(10, steps // 10))  # Fills the page cache and starts the threads.
     with Stopwatch() as watch:
         source, target = count_tokens(batches, steps)
     print(
         f"{title:32} {(source + target) / watch.cpu:12,.0f} tokens/s of CPU time "
-        f"({target / watch.cpu:,.0f} target tokens/s; {(source + target) / watch.wall:,.0f} by the "
-        f"wall clock; {watch.cpu / steps * 1e6:,.0f} us a batch)"
+        f"({target / watch.cpu:,.0f} target tokens/s; {(source + target) / watch.wall:,.0f} of "
+        f"wall time; {watch.cpu / steps * 1e6:,.0f} us per batch)"
     )
 
 
@@ -91,28 +91,32 @@ def report_scheduling(
     updates = 0
     with Stopwatch() as watch:
         for step in range(interval, steps + 1, interval):
-            mixture.finish(step)  # draws every step up to this one
+            mixture.finish(step)  # Draws the tasks of all steps up to this one.
             scores = {info.name: float(rng.uniform(0.01, 0.5)) for info in infos}
             mixture.adaptive.enter_scores(step, scores)
             mixture.update(step)
             updates += 1
     micros = watch.cpu / (updates * interval) * 1e6
     print(
-        f"{name + ': drawing + scheduling':32} {micros:12.1f} us a step, "
+        f"{name + ': drawing + scheduling':32} {micros:12.1f} us per step, "
         f"{micros / (step_ms * 1e3):.2%} of a step of {step_ms:g} ms "
-        f"(an update of all {len(infos)} scores every {interval} steps included)"
+        f"(including an update of all {len(infos)} scores every {interval} steps)"
     )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--tasks", type=int, default=100)
-    parser.add_argument("--pairs", type=int, default=200_000, help="of all tasks together")
+    parser.add_argument(
+        "--pairs", type=int, default=200_000, help="total number of pairs of all tasks"
+    )
     parser.add_argument("--tokens-per-batch", type=int, default=4096)
-    parser.add_argument("--steps", type=int, default=2000, help="batches to read")
-    parser.add_argument("--interval", type=int, default=100, help="steps between updates")
-    parser.add_argument("--step-ms", type=float, default=100.0, help="time of a training step")
-    parser.add_argument("--tf-data", action="store_true", help="measure through tf.data as well")
+    parser.add_argument("--steps", type=int, default=2000, help="number of batches to read")
+    parser.add_argument("--interval", type=int, default=100, help="number of steps between updates")
+    parser.add_argument(
+        "--step-ms", type=float, default=100.0, help="time of a training step in ms"
+    )
+    parser.add_argument("--tf-data", action="store_true", help="also measure through tf.data")
     options = parser.parse_args()
 
     buckets = make_buckets(128, options.tokens_per_batch)

@@ -1,4 +1,4 @@
-"""What packing does to an experiment: padding, loss of each pair, real target tokens a second.
+"""Measures the effects of packing: padding, the loss of each pair, target tokens per second.
 
     python benchmarks/packing.py                                    # configs/demo.yaml
     python benchmarks/packing.py --config_file my.yaml --rounds 0   # no training steps
@@ -6,10 +6,10 @@
 Prints, for batches with and without packing:
 
 * the padding of each granularity, as `keras-mtl train` prints it, and of each task;
-* the largest difference between the loss of a pair in a packed row and in a row of its own, over
-  the pairs of some batches, without dropout;
-* target tokens that are not padding, by wall clock, of whole training steps: reading, forward and
-  backward pass, update. Packed and other steps alternate in rounds; medians of the rounds.
+* the largest difference between the loss of a pair in a packed row and in its own row, over the
+  pairs of some batches, without dropout;
+* target tokens per second, without padding, of complete training steps: reading, forward and
+  backward pass, update. Steps with and without packing alternate in rounds; prints the medians.
 """
 
 import argparse
@@ -99,7 +99,7 @@ def report_losses(parts: RunParts, batches: int) -> None:
         packed, alone = pair_losses(parts, batch)
         worst = max(worst, float((np.abs(packed - alone) / np.abs(alone)).max()))
         pairs += len(packed)
-    print(f"loss of {pairs:,} pairs, packed and alone: relative difference at most {worst:.1e}")
+    print(f"loss of {pairs:,} pairs, packed and unpacked: relative difference at most {worst:.1e}")
 
 
 def report_speed(both: dict[str, RunParts], rounds: int, steps: int) -> None:
@@ -117,7 +117,7 @@ def report_speed(both: dict[str, RunParts], rounds: int, steps: int) -> None:
                 speeds[name].append(float(sums["tokens"].sum()) / seconds)
     medians = {name: statistics.median(values) for name, values in speeds.items()}
     for name, median in medians.items():
-        print(f"{name:9} {median:9,.0f} target tokens/s, {tokens[name]:,.0f} in a batch")
+        print(f"{name:9} {median:9,.0f} target tokens/s, {tokens[name]:,.0f} per batch")
     print(f"ratio     {medians['packed'] / medians['unpacked']:9.2f}")
 
 
@@ -125,11 +125,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--experiment", default="translation/transformer_tiny")
     parser.add_argument("--config_file", default="configs/demo.yaml")
-    parser.add_argument("--params_override", default="", help="fields of the experiment")
-    parser.add_argument("--data_dir", default="runs/packing", help="prepared data is kept there")
-    parser.add_argument("--batches", type=int, default=8, help="whose losses are compared")
+    parser.add_argument("--params_override", default="", help="overrides of single fields")
+    parser.add_argument("--data_dir", default="runs/packing", help="directory of the prepared data")
+    parser.add_argument("--batches", type=int, default=8, help="number of batches for the losses")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--steps", type=int, default=20, help="of a round")
+    parser.add_argument("--steps", type=int, default=20, help="steps in each round")
     options = parser.parse_args()
     config = keras_mtl.load_config(
         options.config_file, experiment=options.experiment, overrides=options.params_override

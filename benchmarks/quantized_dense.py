@@ -23,7 +23,7 @@ NAMES = ("Dense", "Dense, Keras int8", "`native`", "`tf`")
 
 
 def make_layers(features: int, units: int) -> list[keras.layers.Layer]:
-    """The four layers, with the same weights."""
+    """Returns the four layers, with the same weights."""
     dense = keras.layers.Dense(units, use_bias=False)
     dense.build((None, features))
     quantized = keras.layers.Dense(units, use_bias=False)
@@ -47,7 +47,7 @@ def run(function: Callable[[tf.Tensor], tf.Tensor], x: tf.Tensor) -> np.ndarray:
 def measure(calls: list[Callable[[], object]], repeats: int) -> list[float]:
     """Returns the median time of each call in µs."""
     times: list[list[float]] = [[] for _ in calls]
-    for number in range(repeats + 3):  # The first three trace and fill caches.
+    for number in range(repeats + 3):  # The first three are for tracing and caches.
         for call, taken in zip(calls, times, strict=True):
             start = time.perf_counter()
             call()
@@ -59,7 +59,9 @@ def measure(calls: list[Callable[[], object]], repeats: int) -> list[float]:
 def main() -> None:
     """Prints the table of docs/how-to/tensorflow_ops.md."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--calls", type=int, default=60, help="of each layer; the median counts")
+    parser.add_argument(
+        "--calls", type=int, default=60, help="number of calls of each layer; prints the median"
+    )
     args = parser.parse_args()
     print("| features → units, rows | " + " | ".join(NAMES) + " |")
     print("|---" * (len(NAMES) + 1) + "|")

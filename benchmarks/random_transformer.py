@@ -13,7 +13,7 @@ class RandomTransformer:
 
     Args:
         config: sizes, as arguments of `keras_mtl.models.Transformer`.
-        seed: of the weights.
+        seed: seed of the weights.
     """
 
     tie_embeddings = True
@@ -42,11 +42,11 @@ class RandomTransformer:
         self.decoders = [decoder]
 
     def get_config(self):
-        """Arguments of a `keras_mtl.models.Transformer` of the same shape."""
+        """Returns the arguments of a `keras_mtl.models.Transformer` of the same shape."""
         return dict(self._config)
 
     def source_positions(self, x):
-        """Adds sinusoids, as `keras_mtl.layers.SinePositionEncoding` does."""
+        """Adds sinusoids, like `keras_mtl.layers.SinePositionEncoding`."""
         half = self.hidden_dim // 2
         rate = np.exp(np.arange(half) * -(np.log(10_000.0) / (half - 1)))
         angle = np.arange(x.shape[1])[:, None] * rate
@@ -83,7 +83,7 @@ class RandomTransformer:
 
 
 def keras_transformer(model):
-    """Returns the `keras_mtl.models.Transformer` with the weights of a `RandomTransformer`."""
+    """Returns a `keras_mtl.models.Transformer` with the weights of a `RandomTransformer`."""
     from keras_mtl.models import Transformer
 
     made = Transformer(**model.get_config())

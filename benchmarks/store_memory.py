@@ -28,7 +28,7 @@ _BATCH_PAIRS = 256
 
 
 def memory() -> dict[str, float]:
-    """Resident memory of this process in MB: anonymous, file-backed, and the peak of their sum."""
+    """Returns the resident memory of this process in MB: anonymous, file-backed, and their peak."""
     fields = {"RssAnon": "anonymous", "RssFile": "file", "VmHWM": "peak"}
     values = {}
     with open("/proc/self/status", encoding="ascii") as file:
@@ -64,7 +64,7 @@ def write_text(path: str, pairs: int, results: Any) -> None:
 
 
 def read(path: str, batches: int, results: Any) -> None:
-    """Reads batches as training does: random pairs out of a window of similar length."""
+    """Reads batches as in training: random pairs from a window of similar lengths."""
     before = memory()
     reader = StoreReader(path)
     rng = np.random.default_rng(1)

@@ -120,7 +120,7 @@ def garden(size, jit):
     def step(source, target):
         with tf.GradientTape() as tape:
             logits = model({"inputs": source, "targets": target}, training=True)
-            # As official.nlp.modeling's translation loss: soft one-hot targets, padding masked.
+            # The translation loss of Model Garden: smoothed one-hot targets, padding masked.
             confidence = 1.0 - SMOOTHING
             low = SMOOTHING / (VOCABULARY - 1)
             soft = tf.one_hot(target, VOCABULARY, on_value=confidence, off_value=low)
@@ -196,7 +196,7 @@ def compare(name, kind, rows, length, rounds, steps):
         spread = f"{min(values):,.0f} to {max(values):,.0f}"
         print(
             f"  {key:25s} {medians[key]:9,.0f} target tokens/s ({spread}), "
-            f"{cpu_medians[key]:8,.0f} a CPU second"
+            f"{cpu_medians[key]:8,.0f} per CPU second"
         )
     ratios = {
         "ratio": ratio(medians, False),
@@ -205,8 +205,8 @@ def compare(name, kind, rows, length, rounds, steps):
         "cpu_ratio_tuned": ratio(cpu_medians, True),
     }
     print(
-        "  ratio, best of each: {ratio:.2f} by the clock, {cpu_ratio:.2f} by CPU time; with the "
-        "remapper off for both: {ratio_tuned:.2f}, {cpu_ratio_tuned:.2f}".format(**ratios),
+        "  ratio of the best: {ratio:.2f}, of CPU time {cpu_ratio:.2f}; with the remapper off for "
+        "both: {ratio_tuned:.2f}, of CPU time {cpu_ratio_tuned:.2f}".format(**ratios),
         flush=True,
     )
     return {
@@ -221,12 +221,12 @@ def compare(name, kind, rows, length, rounds, steps):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--steps", type=int, default=4, help="steps of a round")
+    parser.add_argument("--steps", type=int, default=4, help="steps in each round")
     parser.add_argument("--rows", type=int, default=128)
     parser.add_argument("--length", type=int, default=32)
     parser.add_argument("--sizes", nargs="+", choices=sorted(SIZES), default=sorted(SIZES))
     parser.add_argument("--kinds", nargs="+", choices=("full", "ragged"), default=["full"])
-    parser.add_argument("--json", help="write the figures to this file")
+    parser.add_argument("--json", help="write the results to this file")
     arguments = parser.parse_args()
     results = []
     for name in arguments.sizes:

@@ -77,7 +77,7 @@ def prepare(
 
     Raises:
         ConfigError: the settings do not fit the corpora.
-        DataError: a corpus cannot be read, or the directory holds data of other settings.
+        DataError: a corpus cannot be read, or the directory contains data of other settings.
 
     Example:
         ```python
@@ -170,7 +170,7 @@ def export_model(
         CheckpointError: the run has no checkpoint that can be read.
         ExportError: the format or weight type is unknown or does not support the model, or `output`
             exists.
-        InputError: an option is out of range, or the format takes no options.
+        InputError: an option is out of range, or the format does not accept options.
 
     Example:
         ```python
@@ -188,8 +188,8 @@ def export_model(
     if not format.startswith("saved_model"):
         if options:
             raise errors.InputError(
-                f"options: a model of format {format!r} gets its options when it translates; leave "
-                "them out"
+                f"options: format {format!r} does not accept options. Omit them, and give them to "
+                "the translator"
             )
         from keras_mtl.export.model_dir import export_weights
 
@@ -201,7 +201,7 @@ def export_model(
         return export_native_model_dir(model_dir, output, weight_type=weight_type, **arguments)
     if weight_type != "float32":
         raise errors.ExportError(
-            f"weight_type={weight_type!r}: a saved_model is float32; use the format "
+            f"weight_type={weight_type!r}: a saved_model is float32. Use the format "
             "saved_model_native, engine or ctranslate2"
         )
     from keras_mtl.export.saved_model import export_model_dir

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Builds and runs the C++ tests under AddressSanitizer with UBSan, and under ThreadSanitizer.
-# Usage: scripts/sanitize.sh BIN, the directory of the Python environment's programs.
+# Usage: scripts/sanitize.sh BIN, where BIN is the directory of the programs of the Python
+# environment.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 bin=$(cd "$1" && pwd)
@@ -17,11 +18,11 @@ check() {  # sanitizers, flags
     "$bin/ctest" --test-dir "$build" --output-on-failure
   } >"$log" 2>&1; then
     tail -n 60 "$log"
-    echo "error: the C++ tests fail with -fsanitize=$1; all of it is in $log" >&2
+    echo "error: the C++ tests fail with -fsanitize=$1. The complete output is in $log" >&2
     exit 1
   fi
   grep "tests passed" "$log" | sed "s/^/C++ tests with -fsanitize=$1: /"
 }
 
-check address,undefined -O0  # To optimise UBSan's checks takes longer than to run them.
+check address,undefined -O0  # Optimizing the checks of UBSan takes longer than running them.
 check thread -O1

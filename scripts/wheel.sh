@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Builds the wheel into dist/, with the tag of the oldest system it runs on. TensorFlow's library is
-# not put into it: the process that loads our operations has loaded it before.
-# Usage: scripts/wheel.sh BIN, the directory of the Python environment's programs.
+# Builds the wheel into dist/, with the tag of the oldest system on which it runs. The wheel does not
+# contain the library of TensorFlow: a process that loads our operations has already loaded it.
+# Usage: scripts/wheel.sh BIN, where BIN is the directory of the programs of the Python environment.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 bin=$(cd "$1" && pwd)

@@ -70,7 +70,7 @@ def test_prepare(workplace, prepared, capsys):
     times = {path: path.stat().st_mtime_ns for path in prepared.iterdir()}
     assert main(words(workplace, "prepare", "--verify")) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert "all checksums are right" in lines
+    assert "all checksums are correct" in lines
     assert lines[-1].startswith("3 tasks, vocabulary of ")
     assert lines[-1].endswith(f" ids in {prepared}")
     # The second time nothing was written.
@@ -233,7 +233,7 @@ def demo(workplace, prepared):
 
 def test_the_demo_reaches_its_end(workplace, demo):
     out, run = demo, workplace / "demo"
-    parts = ["== test", "== export", "== translate, with", "== result, on test sentences", "try:"]
+    parts = ["== test", "== export", "== translate with", "== results on test sentences", "try:"]
     places = [out.index(part) for part in parts]
     assert places == sorted(places)
     table = out[places[3] :].splitlines()

@@ -100,7 +100,7 @@ def test_a_report_is_replaced_only_by_one_that_covers_it():
     for other in (ScoredPairs(60, 60, "cc"), ScoredPairs(60, 70, "cc"), ScoredPairs(10, 30, "cc")):
         found = obstacle(whole, {**scored, "en-fr": other}, both, "test")
         assert found.other_sentences
-        assert found.reason == "its sentences of en-fr are others"
+        assert found.reason == "its sentences of en-fr are different"
     # Fewer pairs may be replaced by more of the same test set.
     part = report({"en-fr": result(20, chrf=2.0)}, {"en-fr": ScoredPairs(20, 60, "cc")})
     assert obstacle(part, scored, both, "test") is None
@@ -134,7 +134,7 @@ def test_the_demo_finds_its_configuration_from_anywhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert demo.find_config().name == "demo.yaml"
     monkeypatch.setattr(demo, "__file__", str(tmp_path / "a/b/c/demo.py"))
-    with pytest.raises(ConfigError, match="give --config_file"):
+    with pytest.raises(ConfigError, match="Give --config_file"):
         demo.find_config()
 
 
@@ -155,5 +155,5 @@ def test_warnings_of_prepare_are_repeated(monkeypatch):
 
 def test_a_comparison_of_translations_needs_a_metric_of_text():
     settings = EvaluationSettings(metrics=["neg_log_perplexity"], compare_with="float32")
-    with pytest.raises(ConfigError, match="add bleu or chrf"):
+    with pytest.raises(ConfigError, match="Add bleu or chrf"):
         check_settings("run", settings)

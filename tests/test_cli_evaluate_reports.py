@@ -88,7 +88,7 @@ def test_a_partial_evaluation_leaves_the_whole_one(trained, corpora, evaluate):
         assert code == 0, err
         path = trained / f"evaluation-{name}.json"
         assert f"report: {path}" in out
-        assert "evaluation-news.json stays, because it has" in err
+        assert "evaluation-news.json is kept, because it has" in err
         assert json.loads(path.read_text())["partial"] == partial
     assert (trained / "evaluation-news.json").read_bytes() == whole
     assert (trained / "evaluation-news/en-fr.jsonl").read_bytes() == kept
@@ -99,7 +99,7 @@ def test_a_partial_evaluation_leaves_the_whole_one(trained, corpora, evaluate):
     assert evaluate("--corpora", corpora, "--output", trained / "a.json")[0] == 0
     code, _, err = evaluate("--corpora", corpora, "--max_pairs", 1, "--output", trained / "a.json")
     assert code == 2
-    assert "a.json is another report, and it has 2 pairs of en-fr instead of 1" in err
+    assert "a.json is another report: it has 2 pairs of en-fr instead of 1" in err
 
 
 def test_the_report_of_other_sentences_is_not_replaced(trained, corpora, evaluate, tmp_path):
@@ -110,7 +110,7 @@ def test_the_report_of_other_sentences_is_not_replaced(trained, corpora, evaluat
     other = write_corpora(tmp_path / "other", changed)
     code, _, err = evaluate("--corpora", other)
     assert code == 2
-    assert "evaluation-news.json is another report, and its sentences of en-uk are others" in err
+    assert "evaluation-news.json is another report: its sentences of en-uk are different" in err
     assert (trained / "evaluation-news.json").read_bytes() == whole
 
 

@@ -122,7 +122,7 @@ def test_full_disk_under_standard_output(run_python):
         done = run_python(_PRINT_MANY, capture_output=False, stdout=full, stderr=-1)
     assert done.returncode == 2
     assert done.stderr == (
-        "error: standard output: the disk is full; free some space and start again\n"
+        "error: standard output: the disk is full. Free some space and start again\n"
     )
 
 
@@ -193,7 +193,7 @@ def test_a_model_dir_alone_is_run_again_from_its_params(tmp_path):
 
 
 def test_nothing_chooses_a_configuration(tmp_path):
-    with pytest.raises(errors.ConfigError, match="give --config_file"):
+    with pytest.raises(errors.ConfigError, match="Give --config_file"):
         common.load_config(parse())
     with pytest.raises(errors.ConfigError, match=r"params\.yaml does not exist"):
         common.load_config(parse("--model_dir", str(tmp_path)))

@@ -69,10 +69,10 @@ def test_translate_prints_all_of_a_hypothesis_as_json(trained, monkeypatch, caps
     assert "source_tokens" not in json.loads(out)
     code, _, err = call([*words, "--scores"], monkeypatch, capsys)
     assert code == 2
-    assert "--scores is for --output text" in err
+    assert "--scores requires --output text" in err
     code, _, err = call([*words[:-2], "--alignments"], monkeypatch, capsys)
     assert code == 2
-    assert "--alignments needs --output jsonl" in err
+    assert "--alignments requires --output jsonl" in err
 
 
 def test_score_a_model_directory_on_both_backends(trained, tmp_path, monkeypatch, capsys):
@@ -160,7 +160,7 @@ def test_a_model_directory_without_tensorflow_is_a_message(trained, tmp_path, ru
     words = ["translate", "--task", "en-fr", "--model"]
     done = run_python(code, *words, str(trained))
     assert done.returncode == 2, done.stderr
-    assert "is not installed; install keras_mtl with its dependencies" in done.stderr
+    assert "is not installed. Install keras_mtl with its dependencies" in done.stderr
     pairs = tmp_path / "pairs.tsv"
     pairs.write_text("two trees\tdeux arbres\n")
     words = ["score", "--task", "en-fr", "--tsv", str(pairs), "--model"]

@@ -62,7 +62,7 @@ def test_every_subcommand_with_closed_streams(command):
     assert done.stdout.startswith(b"usage: keras-mtl")
     done = run(words, close=[1])
     assert done.returncode == 2
-    assert done.stderr.startswith(b"error: standard output is closed; redirect it")
+    assert done.stderr.startswith(b"error: standard output is closed. Redirect it")
     with open("/dev/full", "wb") as full:
         done = run(words, stdout=full)
     assert done.returncode == 2
@@ -96,7 +96,7 @@ def test_text_commands_with_closed_streams(command, engine_file):
     text = b"two trees\tdeux arbres\n" if command == "score" else b"two trees\n"
     done = run(words, close=[0])
     assert (done.returncode, done.stdout) == (2, b"")
-    assert done.stderr.startswith(b"error: standard input is closed; give it text")
+    assert done.stderr.startswith(b"error: standard input is closed. Provide text")
     done = run(words, close=[1], input=text)
     assert done.returncode == 2
     assert done.stderr.startswith(b"error: standard output is closed")
@@ -108,7 +108,7 @@ def test_text_commands_with_closed_streams(command, engine_file):
         done = run(words, stdout=full, input=text)
     assert done.returncode == 2
     assert done.stderr.endswith(
-        b"error: standard output: the disk is full; free some space and start again\n"
+        b"error: standard output: the disk is full. Free some space and start again\n"
     )
 
 
@@ -167,7 +167,7 @@ def test_score_names_a_missing_file_before_the_model_is_loaded(tmp_path, capsys)
     words = ["score", "--model", tmp_path / "model.kmtl", "--task", "x", "--tsv", tmp_path / "no"]
     assert main.main(list(map(str, words))) == 2
     error = capsys.readouterr().err
-    assert error == f"error: --tsv {tmp_path}/no: no such file; check the path\n"
+    assert error == f"error: --tsv {tmp_path}/no: no such file. Check the path\n"
 
 
 @pytest.mark.parametrize("kind", ["terminal", "pipe"])

@@ -167,9 +167,11 @@ def test_a_schedule_that_adapts_to_scores_needs_them_all():
         return load(pairs, "trainer.schedule.name=inverse_ratio", *params, check=check)
 
     train()
-    with pytest.raises(errors.ConfigError, match=r"evaluation\.tasks leaves out en-de, and the"):
+    with pytest.raises(errors.ConfigError, match=r"evaluation\.tasks omits en-de, but the"):
         train("trainer.evaluation.tasks=[en-fr]")
-    with pytest.raises(errors.ConfigError, match=r"'inverse_ratio' adapts to .* --mode train_and_"):
+    with pytest.raises(
+        errors.ConfigError, match=r"'inverse_ratio' learns from .* --mode train_and_"
+    ):
         train(mode="train")
 
 

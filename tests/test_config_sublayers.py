@@ -56,7 +56,7 @@ def test_parameters_belong_to_the_name():
         ("export --model_dir run --format ctranslate2 --output x", "(--format saved_model)"),
         ("export --model_dir run --format saved_model_native --output x", "(--format saved_model)"),
         ("benchmark --model run", "benchmark measures the C++ engine"),
-        ("translate --model run --task en-fr --backend native", "give tf or auto"),
+        ("translate --model run --task en-fr --backend native", "Use backend tf or auto"),
     ],
 )
 def test_commands_that_need_the_engine_refuse(words, remedy, tmp_path, monkeypatch, capsys):

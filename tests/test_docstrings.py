@@ -123,11 +123,8 @@ def test_public_objects_are_described():
 # Where the example of a name is, if not in its own docstring.
 EXAMPLE_ELSEWHERE = {
     "Bucket": "Mixture",
-    "EvaluationSettings": "evaluate",
-    "Hypothesis": "Engine",
     "KerasMtlError": "docs/how-to/troubleshooting.md",
     "ScheduleTaskSampler": "docs/how-to/model_garden.md, which tests/test_docs_pages.py runs",
-    "Translator": "load_translator",
 }
 
 

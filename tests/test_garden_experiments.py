@@ -52,7 +52,7 @@ def test_model_gardens_overrides_reach_our_configuration():
 def test_what_model_gardens_classes_cannot_hold():
     config = ExperimentConfig()
     config.trainer.schedule.parameters = {"stages": [[1, 2], [3]]}
-    with pytest.raises(ConfigError, match="cannot hold this configuration"):
+    with pytest.raises(ConfigError, match="cannot represent this configuration"):
         experiments.to_garden(config)
 
 
@@ -111,9 +111,9 @@ def test_flags_become_a_configuration(tmp_path):
     ("given", "message"),
     [
         ({"mode": None}, "--mode is missing"),
-        ({"mode": "continuous_eval"}, "--mode continuous_eval: keras_mtl has train, eval"),
-        ({"tf_data_service": "x"}, "--tf_data_service has no effect on keras_mtl; leave it out"),
-        ({"tpu": "local"}, "--tpu local: runtime.distribution_strategy is 'one_device'; set it"),
+        ({"mode": "continuous_eval"}, "--mode continuous_eval: choose one of train, eval"),
+        ({"tf_data_service": "x"}, "--tf_data_service has no effect on keras_mtl. Omit it"),
+        ({"tpu": "local"}, "--tpu local: runtime.distribution_strategy is 'one_device'. Set it"),
         ({"params_override": "trainer.train_stps=1"}, "did you mean 'train_steps'"),
         ({"experiment": "translation/tiny"}, "--experiment: 'translation/tiny' is not registered"),
     ],
@@ -128,7 +128,7 @@ def test_an_error_is_a_message_and_exit_code_2(monkeypatch, capsys):
     with pytest.raises(SystemExit) as end:
         train.main([])
     assert end.value.code == 2
-    assert capsys.readouterr().err.startswith("error: --mode test: keras_mtl has train")
+    assert capsys.readouterr().err.startswith("error: --mode test: choose one of train")
 
 
 @pytest.mark.slow  # A process that trains; guards the claim of docs/how-to/model_garden.md.

@@ -60,7 +60,7 @@ def test_isa_that_the_machine_lacks():
 
 
 def test_core_of_another_version():
-    with pytest.raises(NativeError, match=r"x\.so: .*built for keras_mtl 9\.9.*build it"):
+    with pytest.raises(NativeError, match=r"x\.so: .*built for keras_mtl 9\.9.*Build it"):
         library.check_version("9.9", "x.so")
 
 
@@ -73,4 +73,4 @@ def test_missing_core_says_how_to_build_it(run_python):
         "library.core()\n"
     )
     done = run_python(code)
-    assert "the C++ core keras_mtl._core is not built; build it with `make`" in done.stderr
+    assert "the C++ core keras_mtl._core is not built. Build it with `make`" in done.stderr

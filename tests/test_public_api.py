@@ -95,5 +95,5 @@ def test_an_export_that_cannot_be_is_refused_before_anything_is_loaded(tmp_path)
         keras_mtl.export_model("none", tmp_path / "out", format="savedmodel")
     with pytest.raises(errors.ExportError, match="weight_type='int8': a saved_model is float32"):
         keras_mtl.export_model("none", tmp_path / "out", weight_type="int8")
-    with pytest.raises(errors.InputError, match="gets its options when it translates"):
+    with pytest.raises(errors.InputError, match="does not accept options"):
         keras_mtl.export_model("none", tmp_path / "out", format="engine", options={"beam_size": 2})

@@ -1,1 +1,1 @@
-"""The command line: one file a subcommand, each thin: parse, call, print."""
+"""The command line: one thin module per subcommand, which parses, calls and prints."""

@@ -1,7 +1,7 @@
-"""Checks of arguments that need no TensorFlow: ranges, paths, models.
+"""Checks of arguments that do not need TensorFlow: ranges, paths, models.
 
-Types are for `add_arguments`. The other functions are for `check_arguments`, which runs before
-plug-ins and TensorFlow are imported, so that a wrong argument costs no waiting.
+The types are for `add_arguments`. The other functions are for `check_arguments`, which runs before
+plug-ins and TensorFlow are imported, so that a wrong argument is reported immediately.
 """
 
 import argparse
@@ -62,25 +62,25 @@ def _number(text: str) -> float:
 
 
 def check_input_file(option: str, path: str | os.PathLike[str]) -> None:
-    """Checks that a path can be opened for reading. Pipes are fine, and are not opened here.
+    """Checks that a path can be opened for reading. Does not open it, so pipes are supported.
 
     Args:
-        option: what gave the path, such as `--config_file`.
+        option: the option that gave the path, such as `--config_file`.
         path: the path.
 
     Raises:
-        ConfigError: it does not exist, is a directory, or is not readable.
+        ConfigError: the path does not exist, is a directory, or is not readable.
     """
     try:
         mode = os.stat(path).st_mode
     except OSError as error:
         reason = "no such file" if isinstance(error, FileNotFoundError) else error.strerror
-        raise errors.ConfigError(f"{option} {path}: {reason}; check the path") from error
+        raise errors.ConfigError(f"{option} {path}: {reason}. Check the path") from error
     if stat.S_ISDIR(mode):
-        raise errors.ConfigError(f"{option} {path}: is a directory; give a file")
+        raise errors.ConfigError(f"{option} {path}: this is a directory. Give a file")
     if not os.access(path, os.R_OK):
         raise errors.ConfigError(
-            f"{option} {path}: permission denied; make the file readable, or give another one"
+            f"{option} {path}: permission denied. Make the file readable, or give another file"
         )
 
 
@@ -98,14 +98,14 @@ def check_local(option: str, path: str | os.PathLike[str]) -> None:
 
 
 def check_output_directory(option: str, path: str | os.PathLike[str]) -> None:
-    """Checks that a directory can be written, or made if it does not exist.
+    """Checks that a directory is writable, or can be created if it does not exist.
 
     Args:
-        option: what gave the path, such as `--model_dir`.
+        option: the option that gave the path, such as `--model_dir`.
         path: the directory.
 
     Raises:
-        ConfigError: it or one of its parents is a file, or cannot be written.
+        ConfigError: the directory or one of its parents is a file or is not writable.
     """
     check_local(option, path)
     path = Path(path)
@@ -113,12 +113,12 @@ def check_output_directory(option: str, path: str | os.PathLike[str]) -> None:
         if not os.path.lexists(place):
             continue
         if not place.is_dir():
-            what = "" if place == path else f"{place} "
-            raise errors.ConfigError(f"{option} {path}: {what}is a file; give a directory")
+            what = "this" if place == path else place
+            raise errors.ConfigError(f"{option} {path}: {what} is a file. Give a directory")
         if not os.access(place, os.W_OK | os.X_OK):
             raise errors.ConfigError(
-                f"{option} {path}: {place} is not writable; change its permissions or give another "
-                "directory"
+                f"{option} {path}: {place} is not writable. Change its permissions, or give "
+                "another directory"
             )
         return
 
@@ -127,27 +127,27 @@ def check_output_file(option: str, path: str | os.PathLike[str]) -> None:
     """Checks that a file can be written, whether or not it exists.
 
     Raises:
-        ConfigError: it is a directory, or its directory cannot be written or made.
+        ConfigError: it is a directory, or its directory is not writable or cannot be created.
     """
     check_local(option, path)
     if os.path.isdir(path):
-        raise errors.ConfigError(f"{option} {path}: is a directory; give the name of a file")
+        raise errors.ConfigError(f"{option} {path}: this is a directory. Give the name of a file")
     check_output_directory(option, Path(path).absolute().parent)
 
 
 def check_model(
     option: str, path: str | os.PathLike[str], wanted: str, *, directory_only: bool = False
 ) -> None:
-    """Checks that a path holds a trained model directory, or else an engine file.
+    """Checks that a path is a trained model directory or, by default, an engine file.
 
     Args:
-        option: what gave the path, such as `--model`.
+        option: the option that gave the path, such as `--model`.
         path: the path.
-        wanted: what messages ask for, such as `a model directory or an engine file`.
-        directory_only: refuses engine files.
+        wanted: the accepted kinds, for messages, such as `a model directory or an engine file`.
+        directory_only: whether engine files are rejected.
 
     Raises:
-        InputError: the path holds something else.
+        InputError: the path is something else.
     """
     from keras_mtl.decoding import model_kinds
 
@@ -162,7 +162,7 @@ def check_checkpoint(path: str | os.PathLike[str] | None) -> None:
     """Checks that `--checkpoint` is a checkpoint or a directory of checkpoints.
 
     Raises:
-        CheckpointError: it is not.
+        CheckpointError: it is neither.
     """
     if path is None:
         return
@@ -170,16 +170,16 @@ def check_checkpoint(path: str | os.PathLike[str] | None) -> None:
 
     if not chosen_checkpoints(path):
         raise errors.CheckpointError(
-            f"--checkpoint {path}: no checkpoint is there; give its path without the ending, such "
+            f"--checkpoint {path}: there is no such checkpoint. Give its path without suffix, such "
             "as runs/demo/ckpt-1000, or a directory of checkpoints"
         )
 
 
 def check_task(path: str | os.PathLike[str], task: str) -> None:
-    """Checks that a model directory has a task; other models are asked after they are loaded.
+    """Checks that a model directory has a task. Other models are checked after loading.
 
     Raises:
-        InputError: it does not; the message lists those that it has.
+        InputError: the model does not have the task; the message lists its tasks.
     """
     from keras_mtl.decoding import model_kinds
     from keras_mtl.decoding.tasks import TaskList, find_task
@@ -189,10 +189,10 @@ def check_task(path: str | os.PathLike[str], task: str) -> None:
 
 
 def check_option_names(options: Sequence[str]) -> None:
-    """Checks the names of options of beam search; ranges depend on the model's own options.
+    """Checks the names of beam-search options. Ranges are checked later, with the model's options.
 
     Raises:
-        InputError: one is unknown; the message names the nearest.
+        InputError: a name is unknown; the message suggests the nearest one.
     """
     import dataclasses
 

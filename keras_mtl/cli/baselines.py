@@ -1,4 +1,4 @@
-"""`keras-mtl baselines`: trains a model for each task, for adaptive schedules to compare with."""
+"""`keras-mtl baselines`: trains a single-task model per task to get baselines for schedules."""
 
 import argparse
 import functools
@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--train_steps",
         type=positive_int,
         metavar="N",
-        help="steps of each single-task model (default: trainer.train_steps)",
+        help="training steps of each single-task model (default: trainer.train_steps)",
     )
 
 
@@ -30,18 +30,18 @@ def check_arguments(args: argparse.Namespace) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Trains the tasks one after the other and prints their best validation scores."""
+    """Trains the single-task models one after another and prints their best validation scores."""
     model_dir = require_model_dir(args)
     from keras_mtl.training.run.planning import check_preparing
 
     config = load_config(args, check_preparing)
     from keras_mtl.training.run.baselines import measure_baselines
 
-    # Flushed: the trainings write between these lines.
+    # Flush, because the training processes also write to standard output.
     log = functools.partial(print, flush=True)
     found = measure_baselines(config, model_dir, args.train_steps, log)
-    print(f"best {config.trainer.evaluation.metric} of a model trained on only one task, on dev:")
+    print(f"best {config.trainer.evaluation.metric} of each single-task model on its dev set:")
     for name, score in found.items():
         print(f"  {name}: {score:.2f}")
-    print(f"written: {model_dir}/{BASELINES_FILE}; use it as trainer.schedule.baselines_file")
+    print(f"wrote {model_dir}/{BASELINES_FILE}; use it as trainer.schedule.baselines_file")
     return 0

@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--model", required=True, metavar="PATH", help="model directory or engine file"
     )
     parser.add_argument(
-        "--checkpoint", metavar="PATH", help="checkpoint to read (default: the best, else newest)"
+        "--checkpoint", metavar="PATH", help="checkpoint to use (default: the best or the newest)"
     )
     parser.add_argument(
         "--compute_types",
@@ -32,36 +32,40 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=["float32", "int8"],
         choices=["float32", "int8"],
         metavar="TYPE",
-        help="float32, int8",
+        help="compute types to measure: float32, int8",
     )
     parser.add_argument(
         "--batch_sizes", nargs="+", type=positive_int, default=[1, 8, 32, 64], metavar="N",
-        help="sentences that each worker has in work at once",
+        help="numbers of sentences that each worker processes at once",
     )  # fmt: skip
     parser.add_argument(
         "--workers",
         nargs="+",
         type=positive_int,
         metavar="N",
-        help="threads (default: 1, and all)",
+        help="numbers of threads (default: 1 and the number of processors)",
     )
-    parser.add_argument("--beam_size", type=positive_int, default=4, metavar="K", help="beam")
+    parser.add_argument("--beam_size", type=positive_int, default=4, metavar="K", help="beam size")
     parser.add_argument(
-        "--source_tokens", type=positive_int, default=25, metavar="N", help="length of a sentence"
+        "--source_tokens",
+        type=positive_int,
+        default=25,
+        metavar="N",
+        help="tokens of each source sentence",
     )
     parser.add_argument(
         "--target_tokens",
         type=positive_int,
         default=25,
         metavar="N",
-        help="length of its translation",
+        help="tokens of each translation",
     )
     parser.add_argument(
         "--seconds",
         type=positive_float,
         default=1.0,
         metavar="S",
-        help="that each speed is measured for",
+        help="duration of each measurement in seconds",
     )
 
 
@@ -69,17 +73,20 @@ def check_arguments(args: argparse.Namespace) -> None:
     """Checks the model and the checkpoint.
 
     Raises:
-        InputError: the path holds no model that the engine runs.
-        CheckpointError: there is no such checkpoint.
+        InputError: the path is not a model that the engine supports.
+        CheckpointError: the checkpoint does not exist.
     """
     check_model("--model", args.model, "a model directory or an engine file")
     check_checkpoint(args.checkpoint)
     if reason := saved_only_tensorflow(args.model):
-        raise InputError(f"--model {args.model}: {reason}; benchmark measures the C++ engine")
+        raise InputError(
+            f"--model {args.model}: {reason}, but benchmark measures the C++ engine. Give a model "
+            "that the engine supports"
+        )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Measures and prints a table."""
+    """Measures the engine and prints a table."""
     from keras_mtl.decoding.model_kinds import ModelKind, model_kind
 
     if model_kind(args.model) is ModelKind.ENGINE_FILE:
@@ -104,7 +111,7 @@ def _measure_all(path: str | os.PathLike[str], args: argparse.Namespace) -> int:
     rows = []
     for compute_type in args.compute_types:
         for workers in args.workers or sorted({1, processors}):
-            to_stderr(f"measuring {compute_type}, {workers} workers")
+            to_stderr(f"measuring {compute_type} with {workers} workers")
             found = measure(path, Load(compute_type, workers), args.batch_sizes, work)
             speeds = [f"{found.tokens_per_second[size]:,.0f}" for size in args.batch_sizes]
             rows.append([

@@ -1,4 +1,4 @@
-"""What several subcommands share: the arguments that choose a configuration, and reading it."""
+"""Arguments that several subcommands share, and loading of the configuration."""
 
 import argparse
 import json
@@ -23,54 +23,57 @@ def add_experiment_arguments(parser: argparse.ArgumentParser, modes: Sequence[st
     """Adds Model Garden's arguments: --experiment, --config_file, --params_override, --model_dir.
 
     Args:
-        parser: where they go.
-        modes: choices of --mode, the last one being the default; none leaves --mode out.
+        parser: the parser to extend.
+        modes: choices of --mode, with the default last; empty omits --mode.
     """
     group = parser.add_argument_group("experiment")
     group.add_argument(
         "--experiment",
         metavar="NAME",
-        help="registered experiment to start from (default: translation/transformer)",
+        help="registered experiment with the default values (default: translation/transformer)",
     )
     group.add_argument(
         "--config_file",
         metavar="YAML",
         action="append",
         default=[],
-        help="configuration file; may be given several times, each over the one before",
+        help="configuration file; may be repeated: later files override earlier ones",
     )
     group.add_argument(
         "--params_override",
         metavar="FIELD=VALUE,...",
         action="append",
         default=[],
-        help="last word on single fields, as a.b=1,c=x or YAML; may be given several times",
+        help="overrides of single fields, as a.b=1,c=x or YAML; may be repeated",
     )
     group.add_argument(
         "--model_dir",
         metavar="DIR",
-        help="directory of the run; its params.yaml is the configuration when none is given",
+        help="directory of the run; its params.yaml is the default configuration",
     )
     if modes:
         group.add_argument(
-            "--mode", choices=list(modes), default=modes[-1], help="what to do with the model"
+            "--mode",
+            choices=list(modes),
+            default=modes[-1],
+            help="whether to train, to validate, or both",
         )
 
 
 def load_config(args: argparse.Namespace, check: "Check | None" = None) -> "ExperimentConfig":
-    """Builds the checked configuration that the arguments of `add_experiment_arguments` ask for.
+    """Loads and checks the configuration given by the arguments of `add_experiment_arguments`.
 
-    This needs no TensorFlow, so a subcommand calls it before it imports what does.
+    This does not import TensorFlow, so subcommands call it before modules that do.
 
     Args:
         args: the parsed arguments.
-        check: as of `load_experiment`; None takes `check_values`.
+        check: function that adds problems to the draft. Default: `check_values`.
 
     Returns:
-        A checked configuration whose tasks are named.
+        The checked configuration, in which every task has a name.
 
     Raises:
-        ConfigError: nothing chooses a configuration, or it is wrong.
+        ConfigError: no configuration is given, or it is invalid.
     """
     from keras_mtl.configuration.checks import check_values
 
@@ -80,16 +83,16 @@ def load_config(args: argparse.Namespace, check: "Check | None" = None) -> "Expe
 
 
 def read_config(args: argparse.Namespace) -> "Draft":
-    """Reads the configuration that the arguments of `add_experiment_arguments` ask for.
+    """Reads the configuration given by the arguments of `add_experiment_arguments`.
 
     Args:
         args: the parsed arguments.
 
     Returns:
-        The configuration before its values are checked; its tasks are named.
+        The configuration before its values are checked, in which every task has a name.
 
     Raises:
-        ConfigError: nothing chooses a configuration, or a part of it cannot be read.
+        ConfigError: no configuration is given, or a part of it cannot be read.
     """
     import keras_mtl.data.corpora  # noqa: F401  Registers the readers.
     from keras_mtl.configuration.files import read_experiment
@@ -103,10 +106,10 @@ def read_config(args: argparse.Namespace) -> "Draft":
 
 
 def configuration_files(args: argparse.Namespace) -> list[str]:
-    """Returns the configuration files: `--config_file`, else that of the run, if there is one.
+    """Returns the files of `--config_file`, or the configuration file of the run, if there is one.
 
     Raises:
-        ConfigError: nothing chooses a configuration.
+        ConfigError: no configuration is given.
     """
     files = list(args.config_file)
     if files or args.experiment:
@@ -123,7 +126,7 @@ def configuration_files(args: argparse.Namespace) -> list[str]:
         return []
     if not args.model_dir:
         raise errors.ConfigError(
-            "no configuration; give --config_file, for example configs/demo.yaml"
+            "no configuration is given. Give --config_file, for example configs/demo.yaml"
         )
     from keras_mtl.decoding import model_kinds
 
@@ -133,7 +136,7 @@ def configuration_files(args: argparse.Namespace) -> list[str]:
             model_kinds.not_usable(args.model_dir, "a model directory, or --config_file")
         )
     raise errors.ConfigError(
-        f"{saved} does not exist, so --model_dir chooses no configuration; give --config_file"
+        f"{saved} does not exist, so --model_dir has no configuration. Give --config_file"
     )
 
 
@@ -143,16 +146,16 @@ def check_experiment_arguments(
     writes: bool = True,
     remote: bool = False,
 ) -> None:
-    """Checks what `add_experiment_arguments` has added, apart from what the configuration says.
+    """Checks the arguments of `add_experiment_arguments`, but not the content of the configuration.
 
     Args:
         args: the parsed arguments.
-        needs_model_dir: whether `--model_dir` must be given.
+        needs_model_dir: whether `--model_dir` is required.
         writes: whether the command writes to `--model_dir`.
         remote: whether `--model_dir` may be a URL.
 
     Raises:
-        ConfigError: a file cannot be read, no configuration is chosen, or `--model_dir` is missing
+        ConfigError: a file cannot be read, no configuration is given, or `--model_dir` is missing
             or cannot be a directory.
     """
     for path in args.config_file:
@@ -171,49 +174,50 @@ def require_model_dir(args: argparse.Namespace) -> str:
     """Returns `--model_dir`.
 
     Raises:
-        ConfigError: it was not given.
+        ConfigError: it is missing.
     """
     if not args.model_dir:
-        raise errors.ConfigError("--model_dir is missing; name the directory of the run")
+        raise errors.ConfigError("--model_dir is missing. Give the directory of the run")
     return str(args.model_dir)
 
 
 def add_backend_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds what the model runs on: --backend, --compute_type, --workers."""
-    group = parser.add_argument_group("where the model runs")
+    """Adds the arguments that select the backend: --backend, --compute_type, --workers."""
+    group = parser.add_argument_group("backend")
     group.add_argument(
         "--backend",
         choices=["native", "tf"],
-        help="native: the C++ engine; tf: TensorFlow (default: native if it loads)",
+        help="native: the C++ engine; tf: TensorFlow (default: native if available)",
     )
     group.add_argument(
         "--compute_type",
         choices=["float32", "int8"],
-        help="of native (default: float32; that of its weights for an engine file)",
+        help="type of the engine's matrix products (default: float32; for an engine file, the type "
+        "of its weights)",
     )
     group.add_argument(
         "--workers",
         type=arguments.positive_int,
         metavar="N",
-        help="threads of native (default: one per processor)",
+        help="threads of the engine (default: one per processor)",
     )
 
 
 def check_backend_arguments(args: argparse.Namespace) -> None:
-    """Checks that the arguments of `add_backend_arguments` fit together.
+    """Checks that the arguments of `add_backend_arguments` are consistent.
 
     Raises:
-        InputError: TensorFlow is to compute in int8.
+        InputError: int8 is requested from TensorFlow.
     """
     if args.backend == "tf" and args.compute_type not in (None, "float32"):
         raise errors.InputError(
-            f"--compute_type {args.compute_type}: --backend tf computes in float32 only; leave one "
-            "of them out"
+            f"--compute_type {args.compute_type}: --backend tf supports only float32. Omit one of "
+            "them"
         )
 
 
 def backend_arguments(args: argparse.Namespace) -> dict[str, Any]:
-    """Returns the arguments of `add_backend_arguments` as `load_translator` takes them."""
+    """Returns the arguments of `add_backend_arguments` as arguments of `load_translator`."""
     return {
         "backend": args.backend or "auto",
         "compute_type": args.compute_type,
@@ -222,9 +226,9 @@ def backend_arguments(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def parse_options(text: str) -> dict[str, Any]:
-    """Reads `name=value,...`; the caller checks names and ranges.
+    """Parses `name=value,...`. The caller must check names and ranges.
 
-    Values are numbers, `true`, `false`, `null`, lists as `[3,4]`, or else text.
+    Values are numbers, `true`, `false`, `null`, lists such as `[3,4]`, or text.
 
     Raises:
         InputError: a part is not `name=value`.

@@ -1,4 +1,4 @@
-"""`keras-mtl demo`: prepare, train, score, export and translate, on the built-in corpus."""
+"""`keras-mtl demo`: prepares, trains, scores, exports and translates with the built-in corpus."""
 
 import argparse
 import shutil
@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FIELD=VALUE,...",
         action="append",
         default=[],
-        help="last word on single fields; may be given several times",
+        help="overrides of single fields; may be repeated",
     )
 
 
@@ -50,7 +50,7 @@ def check_arguments(args: argparse.Namespace) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Runs the chain and prints what came of it; returns the exit code."""
+    """Runs all steps and prints the results; returns the exit code."""
     begin = time.perf_counter()
     path = args.config_file or find_config()
     import keras_mtl.data.corpora  # noqa: F401  Registers the readers.
@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
     print(f"== {path} in {model_dir}")
     steps = config.trainer.train_steps
     if (model_dir / f"ckpt-{steps}.index").exists():
-        print(f"{model_dir} is trained to step {steps:,} already; delete it to train again")
+        print(f"{model_dir} has already been trained to step {steps:,}; delete it to train again")
     from keras_mtl.training.run.loop import run_experiment
 
     result = run_experiment(plan, model_dir)
@@ -85,39 +85,40 @@ def run(args: argparse.Namespace) -> int:
 
     plot = plot_run(model_dir, model_dir / "demo.png")
 
-    print("== translate, with the exported model")
+    print("== translate with the exported model")
     _translate(str(exported), evaluator)
 
-    print("== result, on test sentences that no task has trained on")
+    print("== results on test sentences that are in no task's training data")
     _print_summary(config, evaluator, scores, result.batches)
     print(f"plot:           {plot}")
     print(f"exported model: {exported}")
     task = next(iter(scores))
     print(f"try:            {_program()} translate --model {exported} --task {task}")
-    print(f"{time.perf_counter() - begin:.0f} s in all")
+    print(f"total time:     {time.perf_counter() - begin:.0f} s")
     return 0
 
 
 def _program() -> str:
-    """Returns what to type for keras-mtl: its whole path if its environment is not active."""
+    """Returns the command for keras-mtl: its full path if its environment is not active."""
     return (
         "keras-mtl" if shutil.which("keras-mtl") else str(Path(sys.executable).parent / "keras-mtl")
     )
 
 
 def find_config() -> Path:
-    """Returns the demo's configuration, of the source checkout that the package is in.
+    """Returns the demo's configuration file from the source checkout.
 
     Raises:
-        ConfigError: the package was installed without it.
+        ConfigError: the package was installed without its sources.
     """
     checkout = Path(__file__).resolve().parents[2]
     for directory in (Path.cwd(), checkout):
         if (directory / _CONFIG).is_file():
             return directory / _CONFIG
     raise ConfigError(
-        f"{_CONFIG} is neither here nor in {checkout}: the package is installed without its "
-        "sources; give --config_file, a copy of that file from the source distribution"
+        f"{_CONFIG} is neither in the current directory nor in {checkout}, because the package was "
+        "installed without its sources. Give --config_file with a copy of this file from the "
+        "source distribution"
     )
 
 
@@ -143,7 +144,7 @@ def _print_summary(
 
 
 def _translate(exported: str, evaluator: Any) -> None:
-    """Prints a translation of a test sentence into each of some languages."""
+    """Prints the translation of one test sentence for several tasks."""
     from keras_mtl.decoding.saved_model_translator import SavedModelTranslator
     from keras_mtl.evaluation.evaluator import spread
 
@@ -151,7 +152,7 @@ def _translate(exported: str, evaluator: Any) -> None:
     names = [evaluator.tasks[i % len(evaluator.tasks)] for i in range(_TRANSLATIONS)]
     for place, name in enumerate(names):
         reader = evaluator.prepared.reader(name, "test")
-        # Pairs lie by length; these are of medium length and of different places.
+        # Pairs are sorted by length. Use different pairs of medium length.
         middle = spread(len(reader), 2 * _TRANSLATIONS)
         source, reference = reader.text(
             int(middle[min(_TRANSLATIONS // 2 + place, len(middle) - 1)])

@@ -33,19 +33,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the subcommand's arguments."""
     parser.add_argument("--model_dir", required=True, metavar="DIR", help="directory of the run")
     parser.add_argument(
-        "--checkpoint", metavar="PATH", help="checkpoint to read (default: the best, else newest)"
+        "--checkpoint", metavar="PATH", help="checkpoint to use (default: the best or the newest)"
     )
-    _add_pairs_arguments(parser.add_argument_group("what is scored"))
-    _add_score_arguments(parser.add_argument_group("how it is scored"))
+    _add_pairs_arguments(parser.add_argument_group("data"))
+    _add_score_arguments(parser.add_argument_group("scoring"))
     add_backend_arguments(parser)
     output = parser.add_argument_group("output")
     output.add_argument(
         "--output",
         metavar="JSON",
-        help="report (default: DIR/evaluation-SPLIT.json, or evaluation-NAME.json for NAME.yaml; a "
-        "report that has more stays, and a partial one gets its own name)",
+        help="file of the report (default: DIR/evaluation-SPLIT.json, or evaluation-NAME.json for "
+        "--corpora NAME.yaml; partial evaluations get other names and never replace complete ones)",
     )
-    output.add_argument("--json", action="store_true", help="print the report, not the table")
+    output.add_argument("--json", action="store_true", help="print the report instead of the table")
 
 
 def _add_pairs_arguments(group: "argparse._ArgumentGroup") -> None:
@@ -53,30 +53,31 @@ def _add_pairs_arguments(group: "argparse._ArgumentGroup") -> None:
         "--split",
         default="test",
         choices=["dev", "test", "train"],
-        help="part of the run's data; train is large and already seen: use it only with "
-        "--compare_with",
+        help="split of the run's data; use train only with --compare_with, because the model has "
+        "seen it",
     )
     group.add_argument(
         "--corpora",
         metavar="YAML",
-        help="score the pairs of these corpora instead: a file with a list like that of "
-        "task.data.corpora, whose entries may name their tasks; --split does not apply",
+        help="file with a list of corpora to score instead of --split, in the format of "
+        "task.data.corpora; an entry may list its tasks",
     )
     group.add_argument(
         "--unseen",
         action="store_true",
-        help="with --corpora: leave out pairs whose source is in the training data",
+        help="with --corpora: skip pairs whose source is in the training data",
     )
+    group.add_argument("--tasks", nargs="+", metavar="TASK", help="tasks to score (default: all)")
     group.add_argument(
-        "--tasks", nargs="+", metavar="TASK", help="tasks to score (default: all of them)"
-    )
-    group.add_argument(
-        "--max_pairs", type=positive_int, metavar="N", help="most pairs of a task (default: all)"
+        "--max_pairs",
+        type=positive_int,
+        metavar="N",
+        help="maximum of pairs per task (default: all)",
     )
     group.add_argument(
         "--copy_source",
         action="store_true",
-        help="also score the source itself as if it were the translation",
+        help="also score the source used as translation",
     )
 
 
@@ -86,34 +87,35 @@ def _add_score_arguments(group: "argparse._ArgumentGroup") -> None:
         nargs="+",
         default=list(metrics.TEXT_METRICS),
         metavar="METRIC",
-        help=f"out of {', '.join(metrics.available())}, and those of plug-ins",
+        help=f"metrics: {', '.join(metrics.available())}, or metrics of plug-ins",
     )
     group.add_argument(
         "--beam_size",
         type=positive_int,
         metavar="K",
-        help="beam (default: task.decoding of the run)",
+        help="beam size (default: that of the run's task.decoding)",
     )
     group.add_argument(
         "--on_long_line",
         default="error",
         choices=["error", "truncate", "skip"],
-        help="what to do with a source longer than the model's positions",
+        help="for a source longer than the model's positions: stop with an error, translate its "
+        "beginning, or use an empty translation",
     )
     group.add_argument(
         "--compare_with",
         choices=("float32", "int8"),
-        help="also score in this compute type, and print by how much the scores differ from it, "
-        "with the p-value of a paired bootstrap",
+        help="also score with this compute type and print the differences of the scores, with "
+        "p-values of a paired bootstrap",
     )
     group.add_argument(
-        "--samples", type=positive_int, default=1000, metavar="N", help="resamples of the bootstrap"
+        "--samples", type=positive_int, default=1000, metavar="N", help="bootstrap samples"
     )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Scores the tasks, prints a table, writes the report; returns the exit code."""
-    # These import NumPy, which `--help` does not need.
+    """Scores the tasks, prints a table and writes the report; returns the exit code."""
+    # Imported here because they import NumPy, which `--help` does not need.
     from keras_mtl.evaluation.evaluate import evaluate
     from keras_mtl.evaluation.settings import EvaluationSettings
 
@@ -122,8 +124,8 @@ def run(args: argparse.Namespace) -> int:
     evaluation = evaluate(
         args.model_dir, EvaluationSettings(**given | backend_arguments(args)), args.output
     )
-    # Scores that took hours are on the terminal before the disk can refuse them, and in the report
-    # if the reader of the output has closed it (`| head`).
+    # Print the scores first, in case the report cannot be written, and write the report even if
+    # printing fails, for example with `| head`. The scores may have taken hours.
     try:
         if args.json:
             print(json.dumps(evaluation.report(), indent=2, ensure_ascii=False))
@@ -140,25 +142,25 @@ def run(args: argparse.Namespace) -> int:
 
 
 def check_arguments(args: argparse.Namespace) -> None:
-    """Checks what needs neither plug-ins nor TensorFlow.
+    """Checks the arguments, without plug-ins and TensorFlow.
 
     Raises:
-        ConfigError: two arguments do not fit together, or a file cannot be read.
-        CheckpointError: there is no such checkpoint.
-        InputError: there is no trained model.
+        ConfigError: two arguments are inconsistent, or a file cannot be read.
+        CheckpointError: the checkpoint does not exist.
+        InputError: the directory is not a trained model.
     """
     check_backend_arguments(args)
     check_model("--model_dir", args.model_dir, "a model directory", directory_only=True)
     check_checkpoint(args.checkpoint)
     if args.unseen and not args.corpora:
-        raise ConfigError("--unseen chooses among the pairs of --corpora; give that too")
+        raise ConfigError("--unseen requires --corpora")
     if not args.corpora:
         return
     check_input_file("--corpora", args.corpora)
     if not args.output and Path(args.corpora).stem in SPLITS:
         raise ConfigError(
-            f"--corpora {args.corpora}: the report would have the name of that of --split "
-            f"{Path(args.corpora).stem}; give --output, or rename the file"
+            f"--corpora {args.corpora}: the report would have the same name as that of --split "
+            f"{Path(args.corpora).stem}. Give --output, or rename the file"
         )
 
 
@@ -168,13 +170,14 @@ def print_results(
     compared: "Mapping[str, ComputeTypeChange] | None" = None,
     compared_type: str = "",
 ) -> None:
-    """Prints a table of scores, their mean over tasks, and the signatures.
+    """Prints a table of scores, their mean over tasks, and the signatures of the metrics.
 
     Args:
         results: scores of each task.
-        copied: scores of the source as if it were the translation, shown in additional columns.
-        compared: comparison with another compute type by task, shown in additional columns.
-        compared_type: the name of that type.
+        copied: scores of the source used as translation, shown in additional columns; None: none.
+        compared: comparison with another compute type by task, shown in additional columns; None:
+            none.
+        compared_type: the other compute type.
     """
     first = next(iter(results.values()))
 

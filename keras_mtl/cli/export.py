@@ -1,4 +1,4 @@
-"""`keras-mtl export`: writes a trained model for use elsewhere."""
+"""`keras-mtl export`: writes a trained model in a format for deployment."""
 
 import argparse
 from pathlib import Path
@@ -19,46 +19,48 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--output",
         required=True,
         metavar="PATH",
-        help="directory to make (engine: file); it holds the whole model",
+        help="directory to create (engine: file), which will contain the whole model",
     )
     parser.add_argument(
         "--format",
         default="saved_model",
         choices=api.EXPORT_FORMATS,
-        help="saved_model: text in, text out, for TensorFlow with tensorflow-text; "
-        "saved_model_native: the same with the C++ engine inside, for processes that load "
-        "keras_mtl's operations; engine: one file for the C++ engine; ctranslate2: for "
-        "CTranslate2, tokens in, tokens out",
+        help="saved_model: translates text with TensorFlow and tensorflow-text; "
+        "saved_model_native: the same with the C++ engine, for processes that load keras_mtl's "
+        "operations; engine: one file for the C++ engine; ctranslate2: a CTranslate2 model, which "
+        "translates tokens",
     )
     parser.add_argument(
         "--weight_type",
         default="float32",
         metavar="TYPE",
-        help="engine and saved_model_native: float32 or int8; ctranslate2: float32, int8, "
-        "int8_float32, float16 or int16",
+        help="type of the weights; engine and saved_model_native: float32 or int8; ctranslate2: "
+        "float32, int8, int8_float32, float16 or int16",
     )
     parser.add_argument(
-        "--checkpoint", metavar="PATH", help="checkpoint to read (default: the best, else newest)"
+        "--checkpoint", metavar="PATH", help="checkpoint to use (default: the best or the newest)"
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace an exported model")
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace an existing exported model"
+    )
     parser.add_argument(
         "--options",
         default="",
         metavar="NAME=VALUE,...",
-        help="of a saved_model: options of beam search that differ from task.decoding, for example "
-        "beam_size=2,num_hypotheses=2",
+        help="for saved_model formats: beam-search options that differ from task.decoding, for "
+        "example beam_size=2,num_hypotheses=2",
     )
 
 
 def check_arguments(args: argparse.Namespace) -> None:
-    """Checks the model, the options and what stands at the output.
+    """Checks the model, the options and the output path.
 
     Raises:
-        InputError: there is no trained model, or two arguments do not fit together.
-        CheckpointError: there is no such checkpoint.
-        ExportError: the format does not hold the model, the weight type is unknown, or something is
-            in the way.
-        ConfigError: the output cannot be written.
+        InputError: the directory is not a trained model, or two arguments are inconsistent.
+        CheckpointError: the checkpoint does not exist.
+        ExportError: the format does not support the model, the weight type is unknown, or the
+            output exists.
+        ConfigError: the output is not writable.
     """
     from keras_mtl.engine.arrays import check_standard
     from keras_mtl.export import ctranslate2, engine_file, output
@@ -70,19 +72,19 @@ def check_arguments(args: argparse.Namespace) -> None:
     options = parse_options(args.options)
     if options and not args.format.startswith("saved_model"):
         raise InputError(
-            f"--options: a model of --format {args.format} gets its options when it translates; "
-            "leave them out"
+            f"--options: --format {args.format} does not accept options. Omit them, and give them "
+            "to keras-mtl translate"
         )
     checks.check_option_names(list(options))
     if args.format == "saved_model" and args.weight_type != "float32":
         raise InputError(
-            f"--weight_type={args.weight_type}: a saved_model is float32; choose --format "
-            "saved_model_native, engine or ctranslate2"
+            f"--weight_type={args.weight_type}: --format saved_model supports only float32. Use "
+            "--format saved_model_native, engine or ctranslate2"
         )
     known = ctranslate2.QUANTIZATIONS if args.format == "ctranslate2" else engine_file.WEIGHT_TYPES
     if args.weight_type not in known:
         raise ExportError(
-            f"weight_type={args.weight_type!r} is not one of --format {args.format}"
+            f"--weight_type={args.weight_type!r} is not supported by --format {args.format}"
             f"{nearest(args.weight_type, known)}"
         )
     check_free = {
@@ -96,7 +98,7 @@ def check_arguments(args: argparse.Namespace) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Exports the model and prints where it is."""
+    """Exports the model and prints its path."""
     path = api.export_model(
         args.model_dir,
         args.output,

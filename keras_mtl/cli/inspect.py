@@ -1,4 +1,4 @@
-"""`keras-mtl inspect`: what a configuration means, before it costs anything."""
+"""`keras-mtl inspect`: shows the meaning of a configuration, or the content of a model."""
 
 import argparse
 import collections
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from keras_mtl.configuration.schema import CorpusConfig, ExperimentConfig
     from keras_mtl.data.prepare import PreparedData
 
-# Time for reading the first pairs of a task.
+# Maximum time to read the first pairs of a task.
 _SAMPLE_SECONDS = 5.0
 
 
@@ -29,31 +29,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model",
         metavar="PATH",
-        help="a trained model instead: an engine file, an exported model or a model directory",
+        help="engine file, exported model or model directory to inspect instead",
     )
     parser.add_argument(
         "--verify",
         action="store_true",
-        help="read all of the model and compare its checksums",
+        help="read the whole model and compare its checksums",
     )
     parser.add_argument(
         "--diff",
         metavar="OTHER",
-        help="print only how this configuration differs from OTHER, a YAML file or a model_dir",
+        help="print only the differences from OTHER, a YAML file or a model directory",
     )
 
 
 def check_arguments(args: argparse.Namespace) -> None:
-    """Checks the files of the configuration.
+    """Checks the configuration files.
 
     Raises:
-        ConfigError: a file cannot be read, or nothing chooses a configuration.
-        InputError: two arguments do not fit together.
+        ConfigError: a file cannot be read, or no configuration is given.
+        InputError: two arguments are inconsistent.
     """
     from keras_mtl.cli.inspect_model import is_model
 
     if is_model(args):
-        return  # Reading the model says what is wrong, without TensorFlow.
+        return  # Reading the model reports errors without TensorFlow.
     common.check_experiment_arguments(args, writes=False)
     if args.diff and os.path.isdir(args.diff):
         arguments.check_input_file("--diff", os.path.join(args.diff, PARAMS_FILE))
@@ -100,14 +100,14 @@ def run(args: argparse.Namespace) -> int:
 def print_difference(differences: Sequence[tuple[str, Any, Any]], other: str) -> None:
     """Prints one line for each field that differs."""
     if not differences:
-        print(f"no difference from {other}")
+        print(f"no differences from {other}")
         return
     rows = [(path, _shown(ours), _shown(theirs)) for path, ours, theirs in differences]
     print_table(("field", "this", other), rows)
 
 
 def print_tasks(config: "ExperimentConfig", prepared: "PreparedData | None") -> None:
-    """Prints the tasks, with sizes when the store has been prepared."""
+    """Prints the tasks, with sizes if the data has been prepared."""
     baselines = _baselines(config)
     sizes = {} if prepared is None else {task.name: task for task in prepared.tasks}
     rows = []
@@ -139,7 +139,7 @@ def print_tasks(config: "ExperimentConfig", prepared: "PreparedData | None") -> 
         if own:
             print(f"cleaning of {pair.name}: {_listed(own)}")
     if prepared is None:
-        print("no prepared store was found, so sizes are not known; `keras-mtl prepare` makes it")
+        print("sizes are unknown, because the data is not prepared; run `keras-mtl prepare`")
 
 
 def _packing(config: "ExperimentConfig", prepared: "PreparedData | None") -> str:
@@ -155,7 +155,7 @@ def _packing(config: "ExperimentConfig", prepared: "PreparedData | None") -> str
 
 
 def print_samples(config: "ExperimentConfig", prepared: "PreparedData | None") -> None:
-    """Prints some pairs of each task and warns of corpora that seem to be in other languages."""
+    """Prints some pairs of each task and warns of corpora that seem to have other languages."""
     from keras_mtl.data.prepare_report import sample_lines
     from keras_mtl.data.prepare_settings import filled_tasks
     from keras_mtl.data.prepare_text import sample_corpora
@@ -171,7 +171,7 @@ def print_samples(config: "ExperimentConfig", prepared: "PreparedData | None") -
             pairs, found = sample_corpora(task, data, _SAMPLE_SECONDS)
             warnings += found
         if pairs:
-            print("\n".join([f"pairs of {task.name}, for example:", *sample_lines(pairs, width)]))
+            print("\n".join([f"sample pairs of {task.name}:", *sample_lines(pairs, width)]))
     for warning in dict.fromkeys(warnings):
         to_stderr(f"warning: {warning}")
 
@@ -203,32 +203,33 @@ def print_parameters(config: "ExperimentConfig", prepared: "PreparedData | None"
         name = getattr(model_config, field)
         if name != ours:
             own = _listed(getattr(model_config, f"{field}_parameters"))
-            print(f"{field}: {name}({own}) of a plug-in")
+            print(f"{field}: {name}({own}) from a plug-in")
     if sublayers.only_tensorflow(model_config):
         print(
-            "sub-layers of plug-ins run in TensorFlow only: validation and decoding use it, and of "
-            "the export formats only saved_model holds the model"
+            "sub-layers of plug-ins run only in TensorFlow, so validation and decoding use "
+            "TensorFlow, and only the export format saved_model supports the model"
         )
 
 
 def count_parameters(variables: Iterable[tuple[str, int]]) -> dict[str, int]:
-    """Adds up parameters by layer.
+    """Adds up the parameters of each layer.
 
     Args:
-        variables: (path such as `transformer/encoder/layer_0/attention/query/kernel`, values).
+        variables: pairs of a path, such as `transformer/encoder/layer_0/attention/query/kernel`,
+            and a number of parameters.
 
     Returns:
-        Parameters by layer, such as `encoder/layer_0`, in order of appearance.
+        Number of parameters by layer, such as `encoder/layer_0`, in order of appearance.
     """
     counts: dict[str, int] = collections.defaultdict(int)
     for path, size in variables:
-        layers = path.split("/")[1:-1]  # Without the model's and the variable's name.
+        layers = path.split("/")[1:-1]  # Drop the names of the model and the variable.
         counts["/".join(layers[:2])] += size
     return dict(counts)
 
 
 def _baselines(config: "ExperimentConfig") -> dict[str, float | None]:
-    """The baseline of each task; without those of a file that cannot be read."""
+    """Returns the baseline of each task; without those of a file that cannot be read."""
     try:
         return baselines.of_tasks(config.task.pairs, config.trainer.schedule.baselines_file)[0]
     except errors.ConfigError:
@@ -236,7 +237,7 @@ def _baselines(config: "ExperimentConfig") -> dict[str, float | None]:
 
 
 def _load_prepared(directory: str) -> "PreparedData | None":
-    """The prepared store, or None when there is none yet."""
+    """Returns the prepared data; None if there is none."""
     from keras_mtl.data.prepare import load_prepared
 
     if not os.path.isdir(directory):
@@ -249,7 +250,7 @@ def _load_prepared(directory: str) -> "PreparedData | None":
 
 
 def _readers(corpora: "Sequence[CorpusConfig]") -> str:
-    """Readers of a task: `parallel x5, tsv`."""
+    """Returns the readers of a task, such as `parallel x5, tsv`."""
     counts = collections.Counter(corpus.reader for corpus in corpora)
     return ", ".join(name if n == 1 else f"{name} x{n}" for name, n in counts.items())
 
@@ -259,7 +260,7 @@ def _listed(values: Mapping[str, Any]) -> str:
 
 
 def _shown(value: Any) -> str:
-    """A value of a difference: of a whole task only what it sets, and nothing very long."""
+    """Returns a value of a difference as shortened text; of a task only the fields that are set."""
     if isinstance(value, dict):
         value = {key: child for key, child in value.items() if child not in (None, [], {}, "")}
     text = repr(value)

@@ -1,4 +1,4 @@
-"""What `keras-mtl inspect --model` prints of engine files, exported models and checkpoints."""
+"""Prints engine files, exported models and checkpoints for `keras-mtl inspect`."""
 
 import argparse
 import dataclasses
@@ -18,15 +18,15 @@ from keras_mtl.engine import open_model_file
 
 
 def is_model(args: argparse.Namespace) -> bool:
-    """Whether the arguments name a model that is not a run directory, which has a configuration.
+    """Returns whether the arguments give a model that is not a run directory with a configuration.
 
-    `--model` and `--model_dir` take either: the right one of the two is set.
+    `--model` and `--model_dir` accept both kinds; this function sets the right one of the two.
 
     Raises:
-        InputError: `--verify` without a model.
+        InputError: both are given, or `--verify` is given without a model.
     """
     if args.verify and not (args.model or args.model_dir):
-        raise errors.InputError("--verify compares the checksums of a model: give --model PATH")
+        raise errors.InputError("--verify requires a model: give --model PATH")
     if args.model and args.model_dir:
         raise errors.InputError("give --model or --model_dir, not both")
     path = args.model or args.model_dir
@@ -34,7 +34,7 @@ def is_model(args: argparse.Namespace) -> bool:
         return False
     kind = model_kinds.model_kind(path)
     runs = (ModelKind.MODEL_DIR, ModelKind.RUN)
-    # A --model_dir that does not exist yet is fine: a configuration is given in addition.
+    # --model_dir need not exist yet, because a configuration may be given, too.
     is_run = kind in runs or (
         args.model is None and kind in (ModelKind.MISSING, ModelKind.DIRECTORY)
     )
@@ -43,16 +43,16 @@ def is_model(args: argparse.Namespace) -> bool:
 
 
 def print_model(path: str, verify: bool) -> None:
-    """Prints what an engine file or an exported model holds.
+    """Prints the content of an engine file or an exported model.
 
     Args:
         path: the model.
-        verify: whether to read all of it and compare its checksums.
+        verify: whether to read the whole model and compare its checksums.
 
     Raises:
-        InputError: the path holds something else, or has no checksums.
+        InputError: the path is not such a model, or the model has no checksums.
         ExportError: the model is damaged.
-        NativeError: the C++ core is needed and cannot be loaded.
+        NativeError: the C++ core is required but cannot be loaded.
     """
     kind = model_kinds.model_kind(path)
     if kind is ModelKind.ENGINE_FILE:
@@ -61,7 +61,9 @@ def print_model(path: str, verify: bool) -> None:
         _print_saved_model(path, kind, verify)
     elif kind is ModelKind.CTRANSLATE2:
         if verify:
-            raise errors.InputError(f"{path} is {kind.value}, which has no checksums to --verify")
+            raise errors.InputError(
+                f"{path} is {kind.value}, which has no checksums. Omit --verify"
+            )
         _print_ctranslate2(path)
     else:
         raise errors.InputError(
@@ -70,7 +72,7 @@ def print_model(path: str, verify: bool) -> None:
 
 
 def print_checkpoints(model_dir: str, verify: bool) -> None:
-    """Prints the checkpoints of a model directory, the one to use first.
+    """Prints the checkpoints of a model directory in order of preference.
 
     Args:
         model_dir: the directory.
@@ -108,12 +110,12 @@ def _print_engine_file(path: str | os.PathLike[str], verify: bool) -> None:
         ("written by", about.get("producer", "unknown")),
         ("architecture", describe_architecture(about)),
         ("activation", about["activation"]),
-        ("positions", f"{about['max_length']:,}, tag and end of sentence included"),
+        ("positions", f"{about['max_length']:,}, including tag and end of sentence"),
         ("embeddings", "tied" if about["tie_embeddings"] else "separate"),
         ("decoders", ", ".join(about["decoders"])),
         ("parameters", f"{values:,} without positions, in {len(names):,} tensors"),
         ("compute type", f"{about['weight_type']} by default; float32 and int8 are possible"),
-        ("vocabulary", _vocabulary(file, path, about) if has_text else "none: ids in, ids out"),
+        ("vocabulary", _vocabulary(file, path, about) if has_text else "none: translates ids"),
         ("decoding", _decoding(json.loads(about.get("decoding", "{}"))) or "default options"),
     )
     columns = ("names", "sources", "targets", "tags", "decoders")
@@ -123,7 +125,9 @@ def _print_engine_file(path: str | os.PathLike[str], verify: bool) -> None:
         [(name, f"{a} -> {b}", str(tag), about["decoders"][i]) for name, a, b, tag, i in rows],
     )
     if verify:
-        print(f"checksums: header, table, {len(file.tensor_names):,} tensors and gaps are correct")
+        print(
+            f"checksums: header, table, {len(file.tensor_names):,} tensors and padding are correct"
+        )
 
 
 def _print_saved_model(path: str, kind: ModelKind, verify: bool) -> None:
@@ -136,7 +140,7 @@ def _print_saved_model(path: str, kind: ModelKind, verify: bool) -> None:
     size = sum(file.stat().st_size for file in Path(path).rglob("*") if file.is_file())
     needs = "tensorflow and tensorflow-text"
     if kind is ModelKind.NATIVE:
-        needs += ", and keras_mtl.engine.load_ops() before it is loaded"
+        needs += "; call keras_mtl.engine.load_ops() before loading"
     print_fields(
         ("directory", f"{kind.value.removeprefix('an ')}, {file_size(size)}"),
         ("written by", f"keras_mtl {model.version}"),
@@ -162,7 +166,7 @@ def _print_ctranslate2(path: str) -> None:
         print_fields(
             ("directory", f"CTranslate2 model, {file_size(size)}"),
             ("written by", "keras_mtl" if ours else "another program"),
-            ("use", f"ctranslate2.Translator({str(directory)!r}); docs/how-to/export.md shows how"),
+            ("use", f"ctranslate2.Translator({str(directory)!r}); see docs/how-to/export.md"),
         )
         if ours:
             tasks = json.loads(tasks_file.read_text(encoding="utf-8"))["tasks"]
@@ -181,7 +185,7 @@ def _vocabulary(file: Any, path: str | os.PathLike[str], about: Mapping[str, Any
 
 
 def _decoding(options: Mapping[str, Any]) -> str:
-    """Options of beam search that are not the defaults, and the two that matter most."""
+    """Returns the non-default beam-search options and always `beam_size` and `max_length`."""
     from keras_mtl.decoding.options import BeamOptions
 
     default = dataclasses.asdict(BeamOptions())
@@ -195,7 +199,7 @@ def _decoding(options: Mapping[str, Any]) -> str:
 
 
 def _verify_checkpoint(prefix: str) -> int:
-    """Reads all tensors of a checkpoint; TensorFlow compares their checksums. Returns how many."""
+    """Reads all tensors of a checkpoint and so compares checksums; returns their number."""
     import tensorflow as tf
 
     try:
@@ -203,10 +207,10 @@ def _verify_checkpoint(prefix: str) -> int:
         names = list(reader.get_variable_to_shape_map())
         for name in names:
             reader.get_tensor(name)
-    # TensorFlow reports a file that was cut off as IndexError, RuntimeError or its own errors.
+    # For a truncated file, TensorFlow raises IndexError, RuntimeError or its own errors.
     except (tf.errors.OpError, OSError, RuntimeError, ValueError, IndexError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
         raise errors.CheckpointError(
-            f"{prefix} is damaged ({reason}); restore a copy of it, or use another checkpoint"
+            f"{prefix} is damaged ({reason}). Restore it from a backup, or use another checkpoint"
         ) from error
     return len(names)

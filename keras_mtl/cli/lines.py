@@ -1,4 +1,4 @@
-"""Text line by line: reading it as it comes, and losing nothing of it to an error."""
+"""Reads text line by line as it arrives, and keeps all results before an error."""
 
 import io
 import select
@@ -16,30 +16,30 @@ Result = TypeVar("Result")
 
 
 class LineReader:
-    """Iterates over the lines of a stream, without their ends; reads no more than there is.
+    """Iterates over the lines of a stream, without line ends. Reads only what is available.
 
     Args:
-        stream: bytes, not read by anything else.
-        name: what messages call it, usually its file.
+        stream: a binary stream that nothing else reads.
+        name: name in messages, usually the file name.
 
     Raises:
-        InputError: of the iteration: a line is not UTF-8.
-        OSError: of the iteration: the stream cannot be read; it names `name`.
+        InputError: during iteration: a line is not UTF-8.
+        OSError: during iteration: the stream cannot be read; the error contains `name`.
     """
 
     def __init__(self, stream: IO[bytes], name: str) -> None:
         self._stream = stream
         self._name = name
         self._lines: deque[bytes] = deque()
-        self._rest: list[bytes] = []  # Parts of a line whose end has not come.
+        self._rest: list[bytes] = []  # Parts of an incomplete line.
 
     def has_more(self) -> bool:
-        """Whether the next line, or the end, can be read without waiting for its writer."""
+        """Returns whether the next line or the end can be read without waiting for the writer."""
         if self._lines:
             return True
         try:
             descriptor = self._stream.fileno()
-        except (AttributeError, io.UnsupportedOperation):  # In memory.
+        except (AttributeError, io.UnsupportedOperation):  # A stream in memory.
             return True
         return bool(select.select([descriptor], [], [], 0)[0])
 
@@ -75,20 +75,20 @@ class LineReader:
         except UnicodeDecodeError as error:
             raise InputError(
                 f"{self._name}, line {number}: byte {error.start + 1} (0x{line[error.start]:02x}) "
-                "is not UTF-8; convert the text, for example with `iconv -f latin1 -t utf-8`"
+                "is not UTF-8. Convert the text, for example with `iconv -f latin1 -t utf-8`"
             ) from error
 
 
 def chunks(
     items: Iterable[Item], size: int, has_more: Callable[[], bool] = lambda: True
 ) -> Iterator[list[Item]]:
-    """Yields lists of items.
+    """Groups items into lists.
 
     Args:
-        items: what to group. Items before an error of the iteration are yielded before it is
-            raised.
-        size: most items of a list.
-        has_more: whether the next item can be had at once; if not, the list is yielded as it is.
+        items: the items. If the iteration raises an error, the items before it are yielded first.
+        size: maximum of items per list.
+        has_more: function that returns whether the next item is available without waiting; if it is
+            not, the list is yielded.
     """
     chunk: list[Item] = []
     try:
@@ -108,22 +108,22 @@ def chunks(
 def finished_first(
     work: Callable[[Sequence[Item], int], Sequence[Result]], items: Sequence[Item], first: int
 ) -> Iterator[tuple[int, Sequence[Result]]]:
-    """Does work on many items at once; an error costs none of the results before it.
+    """Processes many items in one call, but yields all results before an error.
 
-    After an error the halves are tried, so that all items before the one at fault get their
-    results.
+    After an error, each half is tried separately, so that all items before the erroneous one get
+    their results.
 
     Args:
-        work: (items, number of the first one) -> a result for each, which does not depend on the
-            other items.
+        work: function `(items, number of the first item)` that returns one result per item. Results
+            must not depend on other items.
         items: the items.
-        first: number of the first one.
+        first: number of the first item.
 
     Yields:
-        Number of the first item, and results, in the order of the items.
+        The number of the first item and the results, in the order of the items.
 
     Raises:
-        KerasMtlError: that of the first item at fault.
+        KerasMtlError: the error of the first erroneous item.
     """
     try:
         results = work(items, first)

@@ -1,7 +1,7 @@
-"""`keras-mtl`: chooses the subcommand, and turns errors into messages and exit codes.
+"""`keras-mtl`: runs a subcommand and turns errors into messages and exit codes.
 
-Exit codes: 0 done, 2 something the user can repair (the message says what), 130 interrupted. A
-defect keeps its traceback and exits with 1.
+Exit codes: 0 success; 2 an error that the user can fix, with a message; 130 interrupted. A bug
+prints a traceback and exits with 1.
 """
 
 import argparse
@@ -21,11 +21,11 @@ from keras_mtl.configuration import plugins
 
 
 class Command(NamedTuple):
-    """A subcommand: its module, and the line that `keras-mtl --help` shows.
+    """A subcommand: its module and its line in `keras-mtl --help`.
 
-    The module has `add_arguments(parser)`, `check_arguments(args)` and `run(args) -> int`. It
-    is imported only when its subcommand is chosen. `check_arguments` comes before plug-ins and
-    reports what is wrong without TensorFlow, which only `run` imports.
+    The module has `add_arguments(parser)`, `check_arguments(args)` and `run(args) -> int`. It is
+    imported only if its subcommand is chosen. `check_arguments` runs before plug-ins are loaded and
+    reports errors without TensorFlow, which only `run` imports.
     """
 
     module: str
@@ -34,37 +34,37 @@ class Command(NamedTuple):
 
 COMMANDS = {
     "prepare": Command("keras_mtl.cli.prepare", "read, clean and encode the corpora"),
-    "train": Command("keras_mtl.cli.train", "train, validate and save; continue where it stopped"),
-    "baselines": Command("keras_mtl.cli.baselines", "train a model for each task, for comparison"),
+    "train": Command("keras_mtl.cli.train", "train, validate and save, or resume a run"),
+    "baselines": Command("keras_mtl.cli.baselines", "train a single-task model for each task"),
     "evaluate": Command("keras_mtl.cli.evaluate", "score every task of a trained model"),
-    "score": Command("keras_mtl.cli.score", "log-probabilities of given translations"),
+    "score": Command("keras_mtl.cli.score", "print log-probabilities of given translations"),
     "benchmark": Command("keras_mtl.cli.benchmark", "measure a model's speed on this machine"),
     "translate": Command("keras_mtl.cli.translate", "translate standard input line by line"),
-    "export": Command("keras_mtl.cli.export", "write a model for use elsewhere"),
+    "export": Command("keras_mtl.cli.export", "export a trained model for deployment"),
     "inspect": Command("keras_mtl.cli.inspect", "print tasks, sizes and parameters"),
-    "simulate": Command("keras_mtl.cli.simulate", "play schedules on modeled learning curves"),
-    "report": Command("keras_mtl.cli.report", "compare runs on one page, with pictures"),
-    "demo": Command("keras_mtl.cli.demo", "the whole chain on the built-in corpus, in minutes"),
+    "simulate": Command("keras_mtl.cli.simulate", "simulate schedules on modeled learning curves"),
+    "report": Command("keras_mtl.cli.report", "compare runs on one page with charts"),
+    "demo": Command("keras_mtl.cli.demo", "run all steps on the built-in corpus, in minutes"),
 }
 
-# Full disk and the like: the user can repair them, so they get a message instead of a traceback.
-_REPAIRABLE_ERRNOS = {
-    errno.ENOSPC: "the disk is full; free some space and start again",
-    errno.EDQUOT: "the disk quota is used up; free some space and start again",
-    errno.EFBIG: "the file is larger than the system allows; raise the limit with `ulimit -f`",
-    errno.EIO: "the device cannot be read or written; check the disk or the terminal",
-    errno.EROFS: "the file system is read-only; choose another directory",
-    errno.EACCES: "permission denied; change its permissions or choose another path",
-    errno.EPERM: "operation not permitted; change its permissions or choose another path",
+# System errors that the user can fix, such as a full disk. They cause a message, not a traceback.
+_FIXABLE_ERRNOS = {
+    errno.ENOSPC: "the disk is full. Free some space and start again",
+    errno.EDQUOT: "the disk quota is exceeded. Free some space and start again",
+    errno.EFBIG: "the file is larger than the system allows. Raise the limit with `ulimit -f`",
+    errno.EIO: "the device cannot be read or written. Check the disk or the terminal",
+    errno.EROFS: "the file system is read-only. Use another directory",
+    errno.EACCES: "permission denied. Change the permissions or use another path",
+    errno.EPERM: "operation not permitted. Change the permissions or use another path",
     errno.ENOENT: "no such file or directory",
     errno.ENOTDIR: "a part of the path is not a directory",
-    errno.EISDIR: "is a directory; a file is needed",
-    errno.ENAMETOOLONG: "the name is too long; choose a shorter one",
-    errno.ELOOP: "too many symbolic links; choose another path",
-    errno.EMFILE: "too many open files; raise the limit with `ulimit -n`",
+    errno.EISDIR: "this is a directory, but a file is required",
+    errno.ENAMETOOLONG: "the name is too long. Use a shorter one",
+    errno.ELOOP: "too many symbolic links. Use another path",
+    errno.EMFILE: "too many open files. Raise the limit with `ulimit -n`",
 }
 
-# What an environment for only the engine lacks.
+# Packages that an environment for only the engine does not have.
 _LEFT_OUT = (
     "absl", "babel", "keras", "matplotlib", "official", "py3langid", "sacrebleu", "tensorflow",
     "tensorflow_text", "tf_keras", "yaml",
@@ -78,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs one subcommand.
 
     Args:
-        argv: words after the program's name; None takes the process's.
+        argv: the arguments after the program's name; None means those of the process.
 
     Returns:
         The exit code.
@@ -91,7 +91,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         try:
             args = parser.parse_args(words)
         except SystemExit:
-            # Help or a message was printed, and argparse ignores that it could not be.
+            # argparse printed help or an error, but it ignores errors of printing.
             streams.flush_error()
             sys.stdout.flush()
             raise
@@ -112,16 +112,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         if error.name not in _LEFT_OUT:
             raise
         return _fail(
-            f"keras-mtl {command} needs the package {error.name} here, and it is not installed; "
-            "install keras_mtl with its dependencies. An engine file (`keras-mtl export --format "
-            "engine`) is translated, scored and measured without them"
+            f"keras-mtl {command} requires the package {error.name}, which is not installed. "
+            "Install keras_mtl with its dependencies. Only engine files (`keras-mtl export "
+            "--format engine`) can be used without them"
         )
     except BrokenPipeError:
-        # The reader of our output has gone (`| head`); nothing is wrong.
+        # The reader of the output has exited (`| head`), which is not an error.
         streams.discard(sys.stdout)
         return 0
     except OSError as error:
-        remedy = _REPAIRABLE_ERRNOS.get(error.errno or 0)
+        remedy = _FIXABLE_ERRNOS.get(error.errno or 0)
         if remedy is None:
             raise
         return _fail(f"{error.filename}: {remedy}" if error.filename else remedy)
@@ -131,10 +131,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser(words: Sequence[str]) -> tuple[str | None, argparse.ArgumentParser]:
-    """The parser for `words`, with the arguments of only the chosen subcommand.
+    """Returns the chosen subcommand and a parser with the arguments of this subcommand only.
 
-    Only that one is imported, so that help costs nothing and a subcommand that is broken does not
-    break the others.
+    Other subcommands are not imported, so help is fast, and a broken subcommand does not affect the
+    others.
     """
     parser = argparse.ArgumentParser(
         prog="keras-mtl",
@@ -143,7 +143,7 @@ def _parser(words: Sequence[str]) -> tuple[str | None, argparse.ArgumentParser]:
     )
     parser.add_argument("--version", action="version", version=f"keras_mtl {keras_mtl.__version__}")
     subparsers = parser.add_subparsers(metavar="COMMAND", dest="command")
-    # No option of the main parser takes a value, so the first bare word is the subcommand.
+    # Options of the main parser have no values, so the first word without "-" is the subcommand.
     command = next((word for word in words if not word.startswith("-")), None)
     for name, entry in COMMANDS.items():
         subparser = subparsers.add_parser(
@@ -167,16 +167,16 @@ def _add_imports(parser: argparse.ArgumentParser) -> None:
         metavar="MODULE",
         action="append",
         default=[],
-        help="plug-in to import first, as my_package.schedules or path/to/my_schedules; a run "
-        "remembers it; may be given several times",
+        help="plug-in to import, such as my_package.schedules or path/to/my_schedules; a run "
+        "records it; may be repeated",
     )
 
 
 def _load_plugins(args: argparse.Namespace) -> None:
-    """Imports plug-ins before a subcommand looks up what they register.
+    """Imports plug-ins before a subcommand looks up the names that they register.
 
     Raises:
-        ConfigError: one of them cannot be imported.
+        ConfigError: a plug-in cannot be imported.
     """
     plugins.load_entry_points()
     plugins.load(args.imports)
@@ -185,14 +185,14 @@ def _load_plugins(args: argparse.Namespace) -> None:
 
 
 class _HelpFormatter(argparse.HelpFormatter):
-    """Shows a default value if there is one, and fits the subcommands into a column."""
+    """Shows default values and fits the names of subcommands into one column."""
 
     def __init__(self, prog: str) -> None:
         super().__init__(prog, max_help_position=28)
 
     def add_argument(self, action: argparse.Action) -> None:
         super().add_argument(action)
-        # argparse measures subcommands without their own indent and breaks the longest line.
+        # argparse ignores the indentation of subcommands and would wrap the longest one.
         if isinstance(action, argparse._SubParsersAction):
             self._action_max_length += self._indent_increment
 
@@ -201,37 +201,38 @@ class _HelpFormatter(argparse.HelpFormatter):
         has_default = action.default not in (None, False, [], "", argparse.SUPPRESS)
         if not has_default or "%(default)" in text or not action.option_strings:
             return text
+        if isinstance(action.default, list):
+            return f"{text} (default: {' '.join(map(str, action.default))})"
         return f"{text} (default: %(default)s)"
 
 
 def _prepare_libraries() -> None:
-    """Chooses Keras' backend, and keeps start-up messages off the terminal unless asked for.
+    """Selects Keras' backend and hides start-up messages of libraries by default.
 
     Raises:
-        ConfigError: the environment asks for another backend.
+        ConfigError: the environment selects another backend.
     """
-    # The environment wins over ~/.keras/keras.json, whose backend may be another one.
+    # The environment variable takes precedence over ~/.keras/keras.json.
     backend = os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     if backend != "tensorflow":
         raise errors.ConfigError(
-            f"KERAS_BACKEND={backend!r}: keras_mtl runs on 'tensorflow'; unset the variable"
+            f"KERAS_BACKEND={backend!r}: keras_mtl requires 'tensorflow'. Unset the variable"
         )
-    # Level 3 also hides the "errors" of looking for a GPU that is not there; what really fails
-    # raises an exception.
+    # Level 3 also hides the "errors" of the search for a GPU. Real errors raise exceptions.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
         from absl import logging as absl_logging
-    except ModuleNotFoundError:  # Without TensorFlow, the engine translates.
+    except ModuleNotFoundError:  # An environment for only the engine.
         return
     absl_logging.set_verbosity(absl_logging.ERROR)
-    # TensorFlow warns of each new shape that a function is traced for.
+    # TensorFlow warns when a function is retraced for new shapes.
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
 
 def _fail(message: str) -> int:
     try:
         sys.stdout.flush()
-    except OSError:  # Standard output itself is what failed.
+    except OSError:  # Standard output failed.
         streams.discard(sys.stdout)
     _say(f"error: {message}")
     return _EXIT_USER

@@ -1,4 +1,4 @@
-"""`keras-mtl prepare`: corpora to the store that training reads."""
+"""`keras-mtl prepare`: prepares corpora for training."""
 
 import argparse
 
@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--verify",
         action="store_true",
-        help="read the whole store afterwards and compare its checksums",
+        help="read the prepared data afterwards and compare its checksums",
     )
 
 
@@ -30,7 +30,7 @@ def check_arguments(args: argparse.Namespace) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Prepares the data, prints the tables and the directory; returns the exit code."""
+    """Prepares the data and prints the tables and the directory. Returns the exit code."""
     from keras_mtl.training.run.planning import check_preparing
     from keras_mtl.training.run.setup import prepare_task_data
 
@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
     prepared = prepare_task_data(config.task, args.model_dir, overwrite=args.overwrite)
     if args.verify:
         prepared.verify()
-        print("all checksums are right")
+        print("all checksums are correct")
     print(
         f"{len(prepared.tasks)} tasks, vocabulary of {prepared.vocabulary.size:,} ids in "
         f"{prepared.data_dir}"

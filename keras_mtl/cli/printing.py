@@ -1,11 +1,11 @@
-"""What several subcommands print: tables, fields, sizes."""
+"""Output that several subcommands share: tables, fields, sizes."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Prints columns; numbers are aligned to the right."""
+    """Prints a table; columns of numbers are right-aligned."""
     widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
     is_number = [
         bool(rows)
@@ -21,18 +21,18 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 
 def print_fields(*fields: tuple[str, str]) -> None:
-    """Prints a line for each (name, value)."""
+    """Prints one line for each (name, value)."""
     for name, value in fields:
         print(f"{name + ':':14}{value}")
 
 
 def file_size(size: int) -> str:
-    """Returns a number of bytes as `1.2 MB` or `3.4 kB`."""
+    """Returns a number of bytes as text, such as `1.2 MB` or `3.4 kB`."""
     return f"{size / 1e6:,.1f} MB" if size >= 1e5 else f"{size / 1e3:,.1f} kB"
 
 
 def describe_architecture(about: Mapping[str, Any]) -> str:
-    """Returns a line on the Transformer of an engine file's hyperparameters."""
+    """Returns a line that describes the Transformer of an engine file's hyperparameters."""
     return (
         f"Transformer {about['encoder_layers']} + {about['decoder_layers']} layers, "
         f"hidden_dim {about['hidden_dim']}, intermediate_dim {about['intermediate_dim']}, "

@@ -15,24 +15,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "model_dirs",
         nargs="+",
         metavar="MODEL_DIR",
-        help="directories of runs; those that differ only by runtime.seed are one configuration",
+        help="directories of runs; runs that differ only in runtime.seed are grouped",
     )
     parser.add_argument("--output", default="report", metavar="DIR", help="directory of the report")
     parser.add_argument(
         "--baseline",
         metavar="LABEL",
-        help="configuration that the others are tested against, by its label or the directory of "
-        "one of its runs (default: the first)",
+        help="configuration to compare with, as its label or the directory of one of its runs "
+        "(default: the first)",
     )
-    parser.add_argument("--split", default="test", choices=["dev", "test"], help="evaluation read")
+    parser.add_argument(
+        "--split", default="test", choices=["dev", "test"], help="split whose evaluation is read"
+    )
     parser.add_argument(
         "--samples",
         type=natural_int,
         default=1000,
         metavar="N",
-        help="of the bootstrap; 0 leaves it out",
+        help="bootstrap samples; 0 disables the bootstrap",
     )
-    parser.add_argument("--title", default="", help="of the page (default: one that fits the runs)")
+    parser.add_argument(
+        "--title", default="", help="title of the page (default: made from the runs)"
+    )
 
 
 def check_arguments(args: argparse.Namespace) -> None:
@@ -40,11 +44,11 @@ def check_arguments(args: argparse.Namespace) -> None:
 
     Raises:
         DataError: a run is not a directory.
-        ConfigError: the report cannot be written.
+        ConfigError: the report's directory is not writable.
     """
     for path in args.model_dirs:
         if not os.path.isdir(path):
-            raise DataError(f"{path} is not a directory: give the model_dir of a run")
+            raise DataError(f"{path} is not a directory. Give the model_dir of a run")
     check_output_directory("--output", args.output)
 
 

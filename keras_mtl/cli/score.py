@@ -1,4 +1,4 @@
-"""`keras-mtl score`: log-probabilities of given translations."""
+"""`keras-mtl score`: prints log-probabilities of given translations."""
 
 import argparse
 import math
@@ -27,32 +27,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--model", required=True, metavar="PATH", help="model directory or engine file"
     )
     parser.add_argument("--task", required=True, help="name of the task, for example en-fr")
-    parser.add_argument("--source", metavar="FILE", help="source text, a sentence a line")
-    parser.add_argument("--target", metavar="FILE", help="their translations, line by line")
+    parser.add_argument("--source", metavar="FILE", help="source text, one sentence per line")
+    parser.add_argument("--target", metavar="FILE", help="translations, one per line")
     parser.add_argument(
         "--tsv",
         metavar="FILE",
-        help="instead of the two: source, a tab, translation on each line; - is standard input",
+        help="instead of --source and --target: lines of source, tab, translation; - reads "
+        "standard input",
     )
     parser.add_argument(
         "--tokens", action="store_true", help="also print each token and its log-probability"
     )
     parser.add_argument(
-        "--checkpoint", metavar="PATH", help="checkpoint to read (default: the best, else newest)"
+        "--checkpoint", metavar="PATH", help="checkpoint to use (default: the best or the newest)"
     )
     parser.add_argument(
         "--batch_size",
         type=arguments.positive_int,
         default=64,
         metavar="N",
-        help="lines scored at once",
+        help="lines per batch",
     )
     parser.add_argument(
         "--chunk_lines",
         type=arguments.positive_int,
         default=512,
         metavar="N",
-        help="most lines scored and printed together; fewer if no more are there yet",
+        help="maximum of lines scored and printed together; fewer if no more are available yet",
     )
     add_backend_arguments(parser)
 
@@ -62,8 +63,8 @@ def check_arguments(args: argparse.Namespace) -> None:
 
     Raises:
         ConfigError: a file cannot be read.
-        InputError: two arguments do not fit together, there is no model, or it has no such task.
-        CheckpointError: there is no such checkpoint.
+        InputError: two arguments are inconsistent, the path is not a model, or the task is unknown.
+        CheckpointError: the checkpoint does not exist.
     """
     if bool(args.tsv) == bool(args.source or args.target) or bool(args.source) != bool(args.target):
         raise InputError("give --source and --target, or only --tsv")
@@ -78,7 +79,7 @@ def check_arguments(args: argparse.Namespace) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Prints log-probability and number of tokens of each line; a summary on standard error."""
+    """Prints the log-probability and number of tokens of each line, and a summary on stderr."""
     from keras_mtl.decoding.tasks import find_task
     from keras_mtl.decoding.translators import load_scorer
 
@@ -110,7 +111,7 @@ def run(args: argparse.Namespace) -> int:
             lines += len(found)
     if tokens:
         print(
-            f"{lines:,} lines, {tokens:,} tokens, {total / tokens:.4f} a token, perplexity "
+            f"{lines:,} lines, {tokens:,} tokens, {total / tokens:.4f} per token, perplexity "
             f"{math.exp(min(-total / tokens, 700)):.2f}",
             file=sys.stderr,
         )
@@ -122,7 +123,7 @@ Pairs = tuple[Iterator[tuple[str, str]], Callable[[], bool]]
 
 
 def _read_two(source: str, target: str) -> Pairs:
-    # Opened before the model is loaded, so that a missing file is reported at once.
+    # Open the files before the model is loaded, so that a missing file is reported immediately.
     sources, targets = open(source, "rb"), open(target, "rb")  # noqa: SIM115  closed by pairs()
 
     def pairs() -> Iterator[tuple[str, str]]:
@@ -151,8 +152,8 @@ def _read_tsv(path: str) -> Pairs:
                 columns = line.split("\t")
                 if len(columns) != 2:
                     raise InputError(
-                        f"{name}, line {number} has {len(columns)} columns; give source, a tab, "
-                        "translation"
+                        f"{name}, line {number} has {len(columns)} columns. Give two columns: "
+                        "source, tab, translation"
                     )
                 yield columns[0], columns[1]
 

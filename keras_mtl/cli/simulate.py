@@ -1,4 +1,4 @@
-"""`keras-mtl simulate`: what a schedule would do, before hours of training."""
+"""`keras-mtl simulate`: simulates schedules before hours of training."""
 
 import argparse
 import json
@@ -16,26 +16,26 @@ if TYPE_CHECKING:
     from keras_mtl.simulation.comparison import Played
 
 _CURVE_PARAMETERS = {
-    "exponent": "power of the learning curves (default: 0.5)",
-    "onset": "examples at which a curve bends (default: 5000)",
-    "transfer": "what an example of another task is worth, 0 to 1 (default: 0.2)",
-    "interference": "power of the share of capacity that a task gets (default: 0.03)",
-    "forgetting": "part of an even share at which half is forgotten (default: 0.03)",
-    "repeats": "passes after which a repeat is worth 1/e (default: 15)",
-    "memory": "steps over which the recent share counts (default: a twentieth of all)",
+    "exponent": "exponent of the learning curves (default: 0.5)",
+    "onset": "number of examples at which a curve bends (default: 5000)",
+    "transfer": "value of an example of another task, 0 to 1 (default: 0.2)",
+    "interference": "exponent of a task's share of capacity (default: 0.03)",
+    "forgetting": "fraction of an even share at which half is forgotten (default: 0.03)",
+    "repeats": "passes after which a repeated example is worth 1/e (default: 15)",
+    "memory": "steps over which the recent share is averaged (default: a twentieth of all)",
 }
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the subcommand's arguments."""
-    _add_source_arguments(parser.add_argument_group("what is simulated"))
-    _add_curve_arguments(parser.add_argument_group("how the tasks learn"))
+    _add_source_arguments(parser.add_argument_group("experiment"))
+    _add_curve_arguments(parser.add_argument_group("learning curves"))
     output = parser.add_argument_group("output")
     output.add_argument(
-        "--output", default="simulation.png", metavar="PNG", help="picture; '' draws none"
+        "--output", default="simulation.png", metavar="PNG", help="file of the chart; '' for none"
     )
-    output.add_argument("--html", metavar="FILE", help="also write a page with picture and tables")
-    output.add_argument("--json", metavar="FILE", help="also write every number")
+    output.add_argument("--html", metavar="FILE", help="also write a page with chart and tables")
+    output.add_argument("--json", metavar="FILE", help="also write all numbers as JSON")
 
 
 def _add_source_arguments(source: "argparse._ArgumentGroup") -> None:
@@ -44,25 +44,30 @@ def _add_source_arguments(source: "argparse._ArgumentGroup") -> None:
         metavar="YAML",
         action="append",
         default=[],
-        help="configuration file; may be given several times, each over the one before",
+        help="configuration file; may be repeated: later files override earlier ones",
     )
     source.add_argument(
-        "--model_dir", metavar="DIR", help="a run, for its params.yaml and its prepared data"
+        "--model_dir", metavar="DIR", help="run whose params.yaml and prepared data are used"
     )
     source.add_argument(
-        "--tasks", metavar="YAML", help="list of {name, size, baseline} instead of the tasks"
+        "--tasks",
+        metavar="YAML",
+        help="file with a list of {name, size, baseline} that replaces the tasks",
     )
     source.add_argument(
         "--schedule",
         metavar="SPEC",
         action="append",
         default=[],
-        help="NAME, NAME:key=value,key=value, or {name: NAME, parameters: {...}, label: ...}; may "
-        "be given several times (default: the configuration's own, which is also called config)",
+        help="schedule: NAME, NAME:key=value,key=value, or {name: NAME, parameters: {...}, label: "
+        "...}; may be repeated; `config` is that of the configuration (default: config)",
     )
     source.add_argument("--schedules", metavar="YAML", help="file with a list of such schedules")
     source.add_argument(
-        "--train_steps", type=arguments.positive_int, metavar="N", help="(default: as configured)"
+        "--train_steps",
+        type=arguments.positive_int,
+        metavar="N",
+        help="training steps (default: as configured)",
     )
     source.add_argument(
         "--interval",
@@ -74,27 +79,27 @@ def _add_source_arguments(source: "argparse._ArgumentGroup") -> None:
         "--draws",
         choices=["expected", "random", "blend"],
         default="expected",
-        help="counts of batches: their expectation, by chance, or whole and even",
+        help="numbers of batches: expected values, random draws, or evenly spread whole batches",
     )
-    source.add_argument("--seed", type=int, default=1, help="of chance and noise")
+    source.add_argument("--seed", type=int, default=1, help="seed of random draws and noise")
 
 
 def _add_curve_arguments(curves: "argparse._ArgumentGroup") -> None:
     curves.add_argument(
-        "--recorded", metavar="DIR", help="a run whose scores are the curves, instead of power laws"
+        "--recorded", metavar="DIR", help="run whose scores are used instead of power laws"
     )
     curves.add_argument(
         "--baseline_steps",
         type=arguments.positive_int,
         metavar="N",
-        help="steps in which a model trained on only one task reaches its baseline (default: all)",
+        help="steps after which a single-task model reaches its baseline (default: all)",
     )
     curves.add_argument(
         "--noise",
         type=arguments.natural_float,
         default=0.0,
         metavar="X",
-        help="of scores, in parts of the baseline",
+        help="noise of scores, as a fraction of the baseline",
     )
     for name, text in _CURVE_PARAMETERS.items():
         curves.add_argument(f"--{name}", type=float, metavar="X", help=text)
@@ -104,11 +109,11 @@ def check_arguments(args: argparse.Namespace) -> None:
     """Checks the files.
 
     Raises:
-        ConfigError: one cannot be read or written, or the picture has another ending than .png.
+        ConfigError: a file cannot be read or written, or the picture's name does not end in .png.
     """
     if args.output and Path(args.output).suffix.lower() != ".png":
         raise ConfigError(
-            f"--output {args.output}: the picture is a PNG; give a name ending in .png"
+            f"--output {args.output}: the chart is a PNG file. Give a name that ends in .png"
         )
     for path in args.config_file:
         arguments.check_input_file("--config_file", path)
@@ -121,7 +126,7 @@ def check_arguments(args: argparse.Namespace) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Plays the schedules, prints tables, draws; returns the exit code."""
+    """Simulates the schedules, prints tables and draws a picture; returns the exit code."""
     from keras_mtl.simulation import PlaySettings
     from keras_mtl.simulation.comparison import as_data, play_all
     from keras_mtl.simulation.experiment import read_experiment
@@ -148,8 +153,8 @@ def run(args: argparse.Namespace) -> int:
     for note in notes:
         print(note)
     print(
-        f"{len(curves.tasks):,} tasks, {settings.steps:,} batches, {len(played)} schedules played "
-        f"in {seconds:.2f} s"
+        f"{len(curves.tasks):,} tasks, {settings.steps:,} batches, {len(played)} schedules "
+        f"simulated in {seconds:.2f} s"
     )
     _write(args, played, notes)
     if args.json:
@@ -189,7 +194,7 @@ def _write(args: argparse.Namespace, played: "Sequence[Played]", notes: list[str
     from keras_mtl.figures.simulation import draw_simulations
 
     if args.output:
-        print(f"picture: {save_png(draw_simulations(played), args.output)}")
+        print(f"chart: {save_png(draw_simulations(played), args.output)}")
     if args.html:
         from keras_mtl.report.simulation_page import write_simulation_page
 

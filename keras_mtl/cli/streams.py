@@ -1,7 +1,7 @@
-"""Standard input, output and error: closed ones, and errors that name them.
+"""Standard input, output and error: handles closed streams and makes errors name the stream.
 
-A closed stream is None in Python, and the next file that is opened gets its descriptor, so that
-whatever a library prints would be written into that file.
+In Python, a closed standard stream is None, and the next opened file gets its descriptor. Output
+that a library prints would then be written to that file.
 """
 
 import contextlib
@@ -15,10 +15,10 @@ from keras_mtl.files import naming
 
 
 def prepare_streams() -> None:
-    """Occupies the descriptors of closed streams, and lets errors of writing name their stream.
+    """Occupies the descriptors of closed streams and makes errors of writing name their stream.
 
-    Messages for a closed standard error are discarded. `standard_input` reports a closed standard
-    input to the commands that read it.
+    If standard error is closed, messages are discarded. If standard input is closed,
+    `standard_input` reports this to the commands that read it.
 
     Raises:
         InputError: standard output is closed.
@@ -27,15 +27,15 @@ def prepare_streams() -> None:
         try:
             os.fstat(descriptor)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # The lowest free descriptor, which is this one.
+            os.open(os.devnull, os.O_RDWR)  # Gets the lowest free descriptor, which is this one.
     if sys.stderr is None:
         sys.stderr = open(os.devnull, "w")  # noqa: SIM115  until the process ends
     if sys.stdout is None:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115
         raise InputError(
-            "standard output is closed; redirect it to a file, or to /dev/null to discard it"
+            "standard output is closed. Redirect it to a file, or to /dev/null to discard it"
         )
-    # Not what a test or a program that calls `main` has put in their place.
+    # Only the original streams, not replacements by tests or by a program that calls `main`.
     if sys.stdout is sys.__stdout__:
         sys.stdout = _named(cast(TextIO, sys.stdout), "standard output")
     if sys.stderr is sys.__stderr__:
@@ -43,20 +43,20 @@ def prepare_streams() -> None:
 
 
 def standard_input() -> BinaryIO:
-    """Returns the bytes of standard input.
+    """Returns standard input as a binary stream.
 
     Raises:
         InputError: it is closed.
     """
     if sys.stdin is None:
-        raise InputError("standard input is closed; give it text: `< FILE`, a pipe or a terminal")
+        raise InputError("standard input is closed. Provide text with `< FILE` or a pipe")
     return sys.stdin.buffer
 
 
 def discard(stream: TextIO) -> None:
-    """Sends what is left in a stream's buffer nowhere.
+    """Discards the content of a stream's buffer.
 
-    Otherwise Python would try to write it again at exit, and complain.
+    Otherwise Python would try to write it at exit and print an error.
     """
     with contextlib.suppress(OSError, ValueError):  # A stream in memory has no descriptor.
         null = os.open(os.devnull, os.O_WRONLY)
@@ -65,7 +65,7 @@ def discard(stream: TextIO) -> None:
 
 
 def flush_error() -> None:
-    """Flushes standard error; if that fails, the error cannot be reported anywhere."""
+    """Flushes standard error. An error is ignored, because it cannot be reported."""
     try:
         sys.stderr.flush()
     except OSError:
@@ -73,7 +73,7 @@ def flush_error() -> None:
 
 
 class _NamedFile(io.FileIO):
-    """A descriptor whose errors carry a name."""
+    """A file descriptor whose errors contain a name."""
 
     def __init__(self, descriptor: int, shown: str) -> None:
         super().__init__(descriptor, "w", closefd=False)

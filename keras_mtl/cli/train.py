@@ -1,4 +1,4 @@
-"""`keras-mtl train`: trains, validates and saves; the same command resumes where it stopped."""
+"""`keras-mtl train`: trains, validates and saves. The same command resumes an interrupted run."""
 
 import argparse
 import functools
@@ -22,14 +22,14 @@ def check_arguments(args: argparse.Namespace) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Trains to `trainer.train_steps` and prints each task's share and score."""
+    """Trains until `trainer.train_steps` and prints each task's share of batches and score."""
     from keras_mtl.training.run.planning import plan_training
 
     plan = plan_training(read_config(args), args.mode)
     model_dir = require_model_dir(args)
     from keras_mtl.training.run.loop import run_experiment  # Imports TensorFlow.
 
-    # Flushed: a log file shows at once what trains, and in the order of standard error.
+    # Flush, so that a log file shows lines immediately and in order with standard error.
     result = run_experiment(plan, model_dir, functools.partial(print, flush=True))
     if not result.chief:
         return 0

@@ -22,15 +22,17 @@ from keras_mtl.errors import InputError
 if TYPE_CHECKING:
     from keras_mtl.engine import Hypothesis
 
-# Options of beam search with an argument of their own; --options takes all.
+# Beam-search options with their own argument. --options accepts all options.
 _OPTIONS = (
-    ("beam_size", int, "live hypotheses of a sentence; 1 is greedy"),
-    ("max_length", int, "most tokens of a translation"),
-    ("min_length", int, "fewest tokens of a translation"),
+    ("beam_size", int, "number of live hypotheses per sentence; 1 is greedy search"),
+    ("max_length", int, "maximum of tokens in a translation"),
+    ("min_length", int, "minimum of tokens in a translation"),
     ("length_penalty", str, "none, power, gnmt, lingvo or constant"),
     ("alpha", float, "exponent of the length penalty"),
-    ("patience", float, "end a sentence when beam_size * patience hypotheses are finished"),
+    ("patience", float, "a sentence ends after beam_size * patience finished hypotheses"),
 )
+
+_METAVARS = {int: "N", float: "X", str: "NAME"}
 
 _SECONDS_BETWEEN_SPEEDS = 10.0
 
@@ -45,13 +47,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--task", required=True, help="name of the task, for example en-fr")
     parser.add_argument(
-        "--checkpoint", metavar="PATH", help="checkpoint to read (default: the best, else newest)"
+        "--checkpoint", metavar="PATH", help="checkpoint to use (default: the best or the newest)"
     )
     parser.add_argument(
         "--n_best",
         type=arguments.positive_int,
         metavar="N",
-        help="print N translations of each line: its number, score and text, with tabs between",
+        help="print N translations of each line as line number, tab, score, tab, text",
     )
     parser.add_argument(
         "--scores", action="store_true", help="print the score and a tab before each translation"
@@ -60,40 +62,43 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--output",
         default="text",
         choices=["text", "jsonl"],
-        help="jsonl prints a JSON object for each line: all hypotheses with text, scores, tokens "
-        "and log-probabilities of the tokens",
+        help="format; jsonl prints one JSON object per line with all hypotheses: text, scores, "
+        "tokens and their log-probabilities",
     )
     parser.add_argument(
         "--alignments",
         action="store_true",
-        help="with --output jsonl: also the attention of each token to the source",
+        help="with --output jsonl: also print the attention of each token to the source",
     )
     parser.add_argument(
         "--on_long_line",
         default="error",
         choices=["error", "truncate", "skip"],
-        help="a line longer than the model's positions: stop after the lines before it (error), "
-        "translate its beginning (truncate), or give it an empty translation (skip)",
+        help="for a line longer than the model's positions: stop with an error after the lines "
+        "before it, translate its beginning, or print an empty translation",
     )
     parser.add_argument(
-        "--batch_size", type=arguments.positive_int, metavar="N", help="lines translated at once"
+        "--batch_size",
+        type=arguments.positive_int,
+        metavar="N",
+        help="lines per batch (default: task.decoding.batch_size or 64)",
     )
     parser.add_argument(
         "--chunk_lines",
         type=arguments.positive_int,
         default=512,
         metavar="N",
-        help="most lines translated and printed together; fewer if no more are there yet",
+        help="maximum of lines translated and printed together; fewer if no more are available yet",
     )
     add_backend_arguments(parser)
     group = parser.add_argument_group("beam search (default: task.decoding of the model)")
     for name, kind, text in _OPTIONS:
-        group.add_argument(f"--{name}", type=kind, help=text)
+        group.add_argument(f"--{name}", type=kind, metavar=_METAVARS[kind], help=text)
     group.add_argument(
         "--options",
         default="",
         metavar="NAME=VALUE,...",
-        help="any other option, for example no_repeat_ngram=3,repetition_penalty=1.1",
+        help="other options, for example no_repeat_ngram=3,repetition_penalty=1.1",
     )
 
 
@@ -101,21 +106,21 @@ def check_arguments(args: argparse.Namespace) -> None:
     """Checks the model, the task and the names of options.
 
     Raises:
-        InputError: an option is unknown, two do not fit together, or the model has no such task.
-        CheckpointError: there is no such checkpoint.
+        InputError: an option is unknown, two are inconsistent, or the task is unknown.
+        CheckpointError: the checkpoint does not exist.
     """
     arguments.check_option_names(list(parse_options(args.options)))
     if args.output == "jsonl" and args.scores:
-        raise InputError("--scores is for --output text; --output jsonl has all scores")
+        raise InputError("--scores requires --output text; --output jsonl always has scores")
     if args.alignments and args.output != "jsonl":
-        raise InputError("--alignments needs --output jsonl")
+        raise InputError("--alignments requires --output jsonl")
     check_backend_arguments(args)
     arguments.check_checkpoint(args.checkpoint)
     arguments.check_task(args.model, args.task)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Translates standard input to standard output; speed goes to standard error."""
+    """Translates standard input to standard output; prints the speed on stderr."""
     options = parse_options(args.options)
     options |= {name: value for name, *_ in _OPTIONS if (value := getattr(args, name)) is not None}
     if args.n_best is not None:
@@ -132,7 +137,7 @@ def run(args: argparse.Namespace) -> int:
         checkpoint=args.checkpoint,
         **backend_arguments(args),
     )
-    find_task(translator.tasks, args.task)  # Before the first line is waited for.
+    find_task(translator.tasks, args.task)  # Check this before waiting for the first line.
 
     def translate(lines: Sequence[str], first: int) -> "list[tuple[str, list[Hypothesis]]]":
         found = translator.hypotheses(
@@ -156,14 +161,14 @@ def run(args: argparse.Namespace) -> int:
 
 
 class _Speed:
-    """Counts lines, tokens and seconds of translating; shows them from time to time."""
+    """Counts lines, tokens and seconds; prints the speed periodically."""
 
     def __init__(self) -> None:
         self.lines = 0
         self._tokens = 0
         self._seconds = 0.0
         self._shown = time.perf_counter()
-        self._from_terminal = sys.stdin.isatty()  # Whose lines must not be separated by ours.
+        self._from_terminal = sys.stdin.isatty()  # If so, do not print between the user's lines.
 
     def start(self) -> None:
         self._start = time.perf_counter()
@@ -202,7 +207,7 @@ def _shown(
 
 
 def _as_json(number: int, line: str, hypotheses: "list[Hypothesis]") -> dict[str, Any]:
-    """One input line with its hypotheses, for `--output jsonl`."""
+    """Returns an input line with its hypotheses for `--output jsonl`."""
     entry: dict[str, Any] = {"line": number, "source": line}
     if hypotheses[0].source_tokens:
         entry["source_tokens"] = hypotheses[0].source_tokens
@@ -223,7 +228,7 @@ def _as_json(number: int, line: str, hypotheses: "list[Hypothesis]") -> dict[str
 
 
 def _rounded(value: Any) -> Any:
-    """Floats for JSON: six decimals are what float32 holds; null for -inf and for the unknown."""
+    """Rounds floats for JSON to six decimals, and converts -inf and unknown values to None."""
     if value is None:
         return None
     if isinstance(value, float):

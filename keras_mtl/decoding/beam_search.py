@@ -15,7 +15,7 @@ from keras_mtl.decoding.penalties import length_penalties
 from keras_mtl.decoding.top_candidates import continuing_ranks, top_candidates
 from keras_mtl.errors import KerasMtlError
 
-State = Any  # A nest of tensors that belongs to the model.
+State = Any  # The model's state, a nest of tensors.
 StepFunction = Callable[[tf.Tensor, tf.Tensor, State], tuple[tf.Tensor, State]]
 ReorderFunction = Callable[[State, tf.Tensor], State]
 
@@ -55,7 +55,7 @@ class _History(NamedTuple):
     """The tokens of hypotheses; each array has shape [batch, hypotheses, L]."""
 
     tokens: tf.Tensor  # int32
-    scores: tf.Tensor  # float32: log-probabilities, that of the end of sentence included.
+    scores: tf.Tensor  # float32: log-probabilities, including that of the end of sentence.
     slots: tf.Tensor  # int32: the slot whose output predicted the token, at the token's step.
 
 
@@ -64,18 +64,18 @@ class _Loop(NamedTuple):
 
     step: tf.Tensor  # int32[]
     history: _History  # [batch, k, L]: tokens so far of each slot.
-    last: tf.Tensor  # int32[batch, k]: the newest of them, the next step's input.
-    log_probability: tf.Tensor  # float32[batch, k], cumulative; -inf: the slot is impossible.
+    last: tf.Tensor  # int32[batch, k]: the newest token of each slot, the next step's input.
+    log_probability: tf.Tensor  # float32[batch, k], cumulative; -inf if the slot is impossible.
     found: _History  # [batch, N, L]: best finished hypotheses, sorted.
     found_lengths: tf.Tensor  # int32[batch, N]
     found_ended: tf.Tensor  # bool[batch, N]
     found_scores: tf.Tensor  # float32[batch, N]
     found_log_probability: tf.Tensor  # float32[batch, N]
-    finished: tf.Tensor  # int32[batch]: hypotheses finished so far, kept or not.
-    first_ended: tf.Tensor  # bool[batch]: rank 0 was an end of sentence at some step.
+    finished: tf.Tensor  # int32[batch]: number of finished hypotheses, kept or not.
+    first_ended: tf.Tensor  # bool[batch]: whether rank 0 was an end of sentence at any step.
     done: tf.Tensor  # bool[batch]
     nan_steps: tf.Tensor  # int32[batch]
-    attention: tf.Tensor  # float32[L, batch, k, S] by step and slot; S is 0 without alignments.
+    attention: tf.Tensor  # float32[L, batch, k, S], by step and slot; S is 0 without alignments.
 
 
 def beam_search(
@@ -194,7 +194,7 @@ def _run(
         new_loop, beam_index = search.advance(loop, outputs)
         if search.options.beam_size > 1:
             after = reorder_fn(after, beam_index)
-        # A model built for dynamic shapes may lose what is known of a shape; a loop must not.
+        # A model may lose static shape information, which a loop must keep.
         tf.nest.map_structure(lambda new, old: new.set_shape(old.shape), after, state)
         tf.nest.map_structure(lambda new, old: new.set_shape(old.shape), new_loop, loop)
         return new_loop, after
@@ -219,8 +219,8 @@ def raise_on_nan(nan_steps: Any, names: list[str] | None = None) -> None:
     for index in np.flatnonzero(steps >= 0):
         name = names[index] if names else f"sentence {index}"
         raise KerasMtlError(
-            f"{name}: the model's output is not a number at decoding step {steps[index]}; its "
-            "weights have diverged or are damaged: use an earlier checkpoint"
+            f"{name}: the model's output is not a number at decoding step {steps[index]}. Training "
+            "diverged or the weights are damaged: use an earlier checkpoint."
         )
 
 
@@ -259,7 +259,7 @@ class _Search:
             max_lengths = tf.fill([batch], tf.cast(self.max_steps, tf.int32))
         self.max_lengths = tf.cast(max_lengths, tf.int32)
         if prefix is not None:
-            # One column more: a step looks one up also if no sentence has a prefix.
+            # One extra column, because a step reads a column even if no sentence has a prefix.
             self.prefix = tf.pad(tf.cast(prefix, tf.int32), [[0, 0], [0, 1]])
             self.prefix_lengths = (
                 tf.fill([batch], tf.shape(prefix)[1])
@@ -273,7 +273,7 @@ class _Search:
         empty = tf.equal(self.max_lengths, 0)  # [batch]
         first = tf.concat([[True], tf.fill([n - 1], False)], 0) & empty[:, None]  # [batch, N]
         found = tf.where(first, 0.0, tf.fill([batch, n], -np.inf))
-        # Clause 2: the k slots are equal at the start, so only one of them is expanded.
+        # Clause 2: at the start, all k slots are equal, so only one of them is expanded.
         start_scores = tf.constant([0.0] + [-np.inf] * (k - 1), tf.float32)
         return _Loop(
             step=tf.constant(0),
@@ -359,18 +359,18 @@ class _Search:
         if self.options.min_length > 0:
             mask |= tf.constant(is_eos) & (loop.step < self.options.min_length)
         any_masked = tf.reduce_any(mask)[None, None, None]
-        if self.prefix is not None:  # A forced token takes its own probability, masked or not.
+        if self.prefix is not None:  # A forced token keeps its probability even if it is masked.
             free = ~self._forced(loop)[:, None, None]
             mask, any_masked = mask & free, any_masked & free
         logits = tf.where(mask, -np.inf, outputs)
         highest = tf.reduce_max(logits, -1, keepdims=True)
-        # A row of only -inf stays so; without this it would be -inf - -inf, a NaN.
+        # Keeps rows of only -inf unchanged: -inf - -inf would be NaN.
         highest = tf.where(tf.equal(highest, -np.inf), 0.0, highest)
         shifted = logits - highest
         total = tf.reduce_sum(tf.exp(shifted), -1, keepdims=True)
         log_total = tf.where(tf.equal(total, 0.0), 0.0, tf.math.log(total))
         broken = tf.reduce_any(tf.math.is_nan(total), [1, 2])
-        # The minimum takes away a rounding error above zero, which early_exit may not see.
+        # Rounding may give a value above 0, with which early_exit would be wrong.
         log_p = tf.minimum(shifted - log_total, 0.0)
         if self.log_probabilities:
             log_p = tf.where(any_masked, log_p, tf.minimum(outputs, 0.0))
@@ -428,13 +428,13 @@ class _Search:
         k, n = self.options.beam_size, self.options.num_hypotheses
         log_p = scores[:, :k]
         last_step = tf.equal(loop.step + 1, self.max_lengths)[:, None]
-        # A candidate of probability zero is none: it must not get past a mask.
+        # Candidates with probability zero are dropped, so that masked tokens are never produced.
         recorded = (ends[:, :k] | last_step) & (log_p > -np.inf) & ~done[:, None]
-        # The step's hypotheses have one length: step + 1 tokens, the end of sentence counted.
+        # All hypotheses of a step have the same length: step + 1 tokens with the end of sentence.
         final = log_p / tf.gather(self.penalties, loop.step + 1)
         final = tf.where(recorded, final, -np.inf)
         lengths = loop.step + 1 - tf.cast(ends[:, :k], tf.int32)
-        # Found earlier is shorter too, and comes first here: top_k settles ties as clause 7 asks.
+        # Earlier hypotheses are shorter and come first, so top_k breaks ties as in clause 7.
         all_scores = tf.concat([loop.found_scores, final], 1)
         best, order = tf.math.top_k(all_scores, n)
         possible = best > -np.inf
@@ -473,8 +473,9 @@ class _Search:
         else:
             ended |= first_ended & (finished >= options.num_hypotheses)
         if options.early_exit:
-            # Log-probabilities only fall and penalties only rise, in float32 too, so no live
-            # hypothesis can end above this. On equality the longer one would lose the tie.
+            # Log-probabilities only decrease and penalties only increase, in float32, too. So no
+            # live hypothesis can reach a better final score than this bound. With equal scores, the
+            # shorter hypothesis wins.
             bound = best_live / tf.gather(self.penalties, self.max_lengths)
             ended |= (finished >= options.num_hypotheses) & (bound < found_scores[:, -1])
         return ended
@@ -492,7 +493,7 @@ def _alignments(loop: _Loop, max_lengths: tf.Tensor) -> tf.Tensor:
     rows = tf.gather(attention, slots, batch_dims=2)  # [batch, L, N, S]
     rows = tf.transpose(rows, [0, 2, 1, 3])
     counts = loop.found_lengths + tf.cast(loop.found_ended, tf.int32)
-    # The hypothesis of an empty sentence counts as ended and has no end of sentence.
+    # The hypothesis of an empty sentence has ended but has no end of sentence.
     counts = tf.where(tf.equal(max_lengths, 0)[:, None], 0, counts)
     used = tf.sequence_mask(counts, tf.shape(rows)[2])
     return tf.where(used[..., None], rows, 0.0)

@@ -31,16 +31,20 @@ def check_arguments(
         InputError: a length, a prefix or one of its tokens is out of range.
     """
     if isinstance(max_steps, int) and not 1 <= max_steps <= options.max_length:
-        raise InputError(f"max_steps={max_steps}: give 1 to max_length={options.max_length}")
+        raise InputError(
+            f"max_steps={max_steps}: give a whole number from 1 to max_length={options.max_length}"
+        )
     limits = None if max_lengths is None else tf.get_static_value(max_lengths)
     steps = max_steps if isinstance(max_steps, int) else tf.get_static_value(max_steps)
     if limits is not None and steps is not None:
         for index, limit in enumerate(limits):
             if not 0 <= limit <= steps:
-                raise InputError(f"max_lengths[{index}]={limit}: give 0 to max_steps={steps}")
+                raise InputError(
+                    f"max_lengths[{index}]={limit}: give a whole number from 0 to max_steps={steps}"
+                )
     if prefix is None:
         if prefix_lengths is not None:
-            raise InputError("prefix_lengths is given without prefix: give both or none")
+            raise InputError("prefix_lengths is given without prefix: give both or neither")
         return
     ids = tf.get_static_value(prefix)
     if ids is None:
@@ -55,12 +59,12 @@ def check_arguments(
         limit = steps if limits is None else limits[index]
         if not 0 <= count <= len(row) or (limit is not None and count > limit):
             raise InputError(
-                f"prefix of sentence {index} has {count} tokens: give at most "
-                f"{min(len(row), limit or len(row))}, the longest target allowed for it"
+                f"the prefix of sentence {index} has {count} tokens: give at most "
+                f"{min(len(row), limit or len(row))}, the sentence's maximum target length"
             )
         for token in row[:count]:
             if not 0 <= token < vocabulary_size or token == eos_id:
                 raise InputError(
-                    f"prefix of sentence {index} holds id {token}: give ids of 0 to "
-                    f"{vocabulary_size - 1} other than the end of sentence {eos_id}"
+                    f"the prefix of sentence {index} contains id {token}: give ids from 0 to "
+                    f"{vocabulary_size - 1} other than the end of sentence, {eos_id}"
                 )

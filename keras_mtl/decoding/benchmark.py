@@ -13,7 +13,7 @@ import numpy as np
 from keras_mtl.engine import Engine, library
 from keras_mtl.errors import InputError, KerasMtlError
 
-_LEAST_CALLS = 3
+_MIN_CALLS = 3
 
 
 class Workload(NamedTuple):
@@ -88,9 +88,9 @@ def measure(
             return call.result()
         except futures.process.BrokenProcessPool as error:
             raise KerasMtlError(
-                f"the process that measured {load.compute_type} with {load.workers} workers was "
-                "ended by the system, which does so where memory runs out; choose a smaller "
-                "--batch_sizes or --workers"
+                f"the system killed the process that measured {load.compute_type} with "
+                f"{load.workers} workers, probably because it ran out of memory. Use smaller "
+                "--batch_sizes or fewer --workers"
             ) from error
 
 
@@ -104,8 +104,9 @@ def _measure(path: str, load: Load, batch_sizes: Sequence[int], work: Workload) 
     longest = max(work.source_tokens + 2, work.target_tokens)
     if longest > positions:
         raise InputError(
-            f"{work.source_tokens} source and {work.target_tokens} target tokens: the model has "
-            f"{positions} positions; give fewer"
+            f"{work.source_tokens} source tokens (plus tag and end of sentence) or "
+            f"{work.target_tokens} target tokens exceed the model's {positions} positions. Give "
+            "fewer tokens"
         )
     speeds = {size: _speed(engine, load.workers, size, work) for size in batch_sizes}
     memory = _memory("VmHWM") - before
@@ -134,9 +135,9 @@ def _speed(engine: Engine, workers: int, batch_size: int, work: Workload) -> flo
         engine.translate(sources, options, max_batch_size=batch_size)
         return time.perf_counter() - start
 
-    call()  # Warms up caches and memory.
+    call()  # Warm-up.
     seconds: list[float] = []
-    while len(seconds) < _LEAST_CALLS or sum(seconds) < work.seconds:
+    while len(seconds) < _MIN_CALLS or sum(seconds) < work.seconds:
         seconds.append(call())
     return len(sources) * work.target_tokens / statistics.median(seconds)
 

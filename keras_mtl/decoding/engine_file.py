@@ -65,8 +65,8 @@ def write_engine_file(
         raise ExportError(f"weight_type={weight_type!r}{nearest(weight_type, WEIGHT_TYPES)}")
     if vocabulary.size != model.vocabulary_size:
         raise ExportError(
-            f"the vocabulary has {vocabulary.size} tokens and the model {model.vocabulary_size}: "
-            "give the vocabulary that the model was trained with"
+            f"the vocabulary has {vocabulary.size} tokens, but the model has "
+            f"{model.vocabulary_size}. Give the vocabulary that was used to train the model"
         )
     tensors: dict[str, np.ndarray] = {}
     for name, array in transformer_arrays(model).items():
@@ -114,8 +114,8 @@ class TextSide:
             tasks = tuple(TranslationTask(*row) for row in rows)
         except (KeyError, ValueError) as error:
             raise ExportError(
-                f"{file.path} does not hold vocabulary and tasks ({error}); write it with "
-                "`keras-mtl export --format engine`"
+                f"{file.path} does not contain a vocabulary and tasks ({error}). Write the file "
+                "with `keras-mtl export --format engine`"
             ) from error
         if "decoding" not in about:
             return cls(vocabulary, tasks, None)
@@ -123,7 +123,7 @@ class TextSide:
             return cls(vocabulary, tasks, BeamOptions.from_mapping(json.loads(about["decoding"])))
         except (ValueError, TypeError) as error:
             raise ExportError(
-                f"{file.path}: hyperparameter decoding: {error}; write the file again with "
+                f"{file.path}: hyperparameter decoding: {error}. Write the file again with "
                 "`keras-mtl export --format engine`"
             ) from error
 

@@ -86,7 +86,7 @@ class ModelEngineSearch:
                 f"compute_type={compute_type!r} is unknown{nearest(compute_type, WEIGHT_TYPES)}"
             )
         if reason := only_tensorflow(model):
-            raise InputError(f"backend=native: {reason}; give tf")
+            raise InputError(f"backend=native: {reason}. Use backend tf")
         self.max_length: int = model.max_length
         self.options = model_options(
             options, suppressed_ids(vocabulary), vocabulary, model.max_length
@@ -107,7 +107,7 @@ class ModelEngineSearch:
         """
         if self._engine is None:
             with tempfile.TemporaryDirectory(prefix="keras_mtl-") as directory:
-                # The engine keeps the file mapped; its name is not needed any more.
+                # The engine maps the file, which can therefore be deleted.
                 path = write_engine_file(
                     self._model,
                     self._vocabulary,

@@ -64,7 +64,7 @@ def load_model(
     directory = Path(model_dir)
     if model_kind(directory) is not ModelKind.MODEL_DIR:
         raise CheckpointError(
-            not_usable(directory, "a model directory, which `keras-mtl train` has written")
+            not_usable(directory, "a model directory written by `keras-mtl train`")
         )
     config = load_params(directory / PARAMS_FILE)
     vocabulary = Vocabulary.load(directory / VOCABULARY_FILE)
@@ -72,7 +72,7 @@ def load_model(
     if tasks.vocabulary_hash != vocabulary.hash:
         raise CheckpointError(
             f"{directory / VOCABULARY_FILE} (hash {vocabulary.hash}) is not the vocabulary that "
-            f"the model was trained with ({tasks.vocabulary_hash}); copy back the right file"
+            f"was used to train the model (hash {tasks.vocabulary_hash}). Restore the original file"
         )
     decoding = config.task.decoding
     options = BeamOptions.from_config(decoding)
@@ -83,7 +83,8 @@ def load_model(
     )
     if not candidates:
         raise CheckpointError(
-            f"{checkpoint or directory} holds no checkpoint (ckpt-*.index); train the model first"
+            f"{checkpoint or directory} contains no checkpoint (ckpt-*.index). Train the model "
+            "first"
         )
     prefix = _restore(model, candidates, log or to_stderr)
     return LoadedModel(model, vocabulary, tasks, options, decoding.batch_size, prefix)
@@ -94,16 +95,17 @@ def _restore(model: Any, candidates: list[str], log: Callable[[str], None]) -> s
     reason = ""
     for prefix in candidates:
         try:
-            # The trainer's checkpoint holds the optimizer and more in addition to the model.
+            # The trainer's checkpoint also contains the optimizer and other objects.
             status = tf.train.Checkpoint(model=model).read(prefix)
             status.assert_existing_objects_matched().expect_partial()
             return prefix
-        # TensorFlow reports a file that was cut off as IndexError, RuntimeError or its own errors.
+        # For a truncated file, TensorFlow raises IndexError, RuntimeError or its own errors.
         except (tf.errors.OpError, AssertionError, OSError, RuntimeError, *_VALUES) as error:
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
             if prefix != candidates[-1]:
-                log(f"checkpoint {prefix} cannot be read ({reason}); taking the next one")
+                log(f"checkpoint {prefix} cannot be read ({reason}); trying the next one")
     raise CheckpointError(
-        f"checkpoint {candidates[-1]} cannot be read ({reason}); it is damaged, or params.yaml, "
-        "tasks.json or vocabulary.model next to it are another model's: restore a copy of them"
+        f"checkpoint {candidates[-1]} cannot be read ({reason}). It is damaged, or params.yaml, "
+        "tasks.json or vocabulary.model in its directory belong to another model. Restore the "
+        "original files"
     )

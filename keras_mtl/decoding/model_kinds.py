@@ -26,18 +26,18 @@ class ModelKind(enum.Enum):
     MODEL_DIR = "a model directory"
     PORTABLE = "an exported SavedModel"
     NATIVE = "an exported SavedModel with the C++ engine"
-    OTHER_SAVED_MODEL = "a SavedModel that is damaged or of another program"
+    OTHER_SAVED_MODEL = "a SavedModel that is damaged or was written by another program"
     CTRANSLATE2 = "a CTranslate2 model"
     RUN = "a run directory without a trained model"
     PREPARED_DATA = "a directory of prepared data"
     CHECKPOINTS = "a directory of checkpoints"
     CHECKPOINT = "a checkpoint"
     DIRECTORY = "a directory without a model"
-    KERAS_FILE = "a file of Keras"
+    KERAS_FILE = "a Keras file"
     CONFIGURATION = "a configuration file"
     VOCABULARY = "a SentencePiece vocabulary"
-    FILE = "not a file that keras-mtl reads as a model"
-    MISSING = "not there"
+    FILE = "not a model file of keras_mtl"
+    MISSING = "missing"
 
 
 def model_kind(path: str | os.PathLike[str]) -> ModelKind:
@@ -103,7 +103,7 @@ def _directory_kind(path: Path) -> ModelKind:
         return ModelKind.PREPARED_DATA
     if any(path.glob("ckpt-*.index")):
         return ModelKind.CHECKPOINTS
-    if (path / DATA_DIRECTORY / MANIFEST_FILE).is_file():  # Stopped before training began.
+    if (path / DATA_DIRECTORY / MANIFEST_FILE).is_file():  # Stopped before training started.
         return ModelKind.RUN
     return ModelKind.DIRECTORY
 
@@ -116,15 +116,15 @@ def _remedy(path: Path, kind: ModelKind, wanted: str) -> str:
             f"or give {wanted}"
         )
     if kind in (ModelKind.PORTABLE, ModelKind.NATIVE):
-        return f"`keras-mtl translate` translates with it; here give {wanted}"
+        return f"it can be used only with `keras-mtl translate`; give {wanted}"
     if kind is ModelKind.OTHER_SAVED_MODEL:
-        return f"write it again with `keras-mtl export`, or give {wanted}"
+        return f"export the model again with `keras-mtl export`, or give {wanted}"
     if kind is ModelKind.RUN:
         return "train it with `keras-mtl train` first"
     if kind is ModelKind.PREPARED_DATA:
-        return "give the --model_dir of the run that trains on it"
+        return "give the --model_dir of the run that used it for training"
     if kind is ModelKind.CHECKPOINTS:
-        return f"give the model directory, and --checkpoint {path}"
+        return f"give the model directory and --checkpoint {path}"
     if kind is ModelKind.CHECKPOINT:
-        return f"give the model directory, and --checkpoint {path.with_suffix('')}"
+        return f"give the model directory and --checkpoint {path.with_suffix('')}"
     return f"give {wanted}"

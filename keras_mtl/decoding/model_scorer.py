@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from keras_mtl.decoding.scoring import ScoreIds
 
-# Lengths are rounded up to powers of two, so that few shapes are traced.
+# Lengths are rounded up to powers of two, at least this, so that few shapes are traced.
 _MIN_LENGTH = 16
 
 

@@ -13,8 +13,8 @@ from keras_mtl.decoding.beam_search import BeamResult, beam_search
 from keras_mtl.decoding.options import BeamOptions
 from keras_mtl.decoding.suppressed import model_options, suppressed_ids
 
-# A model's caches have a static size. Batches take the smallest of a few sizes that is enough:
-# doubling keeps the number of traced programs to a handful and wastes at most half a cache.
+# A model's caches have a static size. Each batch uses the smallest sufficient one of a few sizes.
+# Doubling the sizes limits the number of traced programs and wastes at most half of a cache.
 _SMALLEST_STEPS = 16
 
 

@@ -98,9 +98,12 @@ def native_beam_search(
     }
     for name, values in given.items():
         if values is not None and len(values) != batch:
-            raise InputError(f"{name} has {len(values)} entries: give one for each of {batch}")
+            raise InputError(
+                f"{name} has {len(values)} entries, but there are {batch} sentences: give one "
+                "entry per sentence"
+            )
     if options.coverage_penalty and source_lengths is None:
-        raise InputError("coverage_penalty needs source_lengths and attention from step_fn")
+        raise InputError("coverage_penalty requires source_lengths and attention from step_fn")
     core = library.core()
     search = core.BeamSearch(
         option_values(options), vocabulary_size, start_id, eos_id,

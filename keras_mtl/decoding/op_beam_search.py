@@ -16,7 +16,7 @@ from keras_mtl.engine import load_ops
 from keras_mtl.engine.arguments import option_lines
 from keras_mtl.errors import InputError
 
-State = Any  # A nest of tensors that belongs to the model; the first axis is rows.
+State = Any  # The model's state, a nest of tensors; axis 0 is rows.
 StepFunction = Callable[[LiveRows, State], tuple[Any, State]]
 
 for _name in ("BeamSearch", "BeamSearchStep", "BeamSearchResult", "Translate"):
@@ -118,11 +118,11 @@ def op_beam_search(
     """
     options.check_vocabulary(vocabulary_size, eos_id)
     if options.coverage_penalty and source_lengths is None:
-        raise InputError("coverage_penalty needs source_lengths and attention from step_fn")
+        raise InputError("coverage_penalty requires source_lengths and attention from step_fn")
     if alignments and source_lengths is None:
-        raise InputError("alignments need source_lengths and attention from step_fn")
+        raise InputError("alignments require source_lengths and attention from step_fn")
     if prefix is None and prefix_lengths is not None:
-        raise InputError("prefix_lengths is given without prefix: give both or none")
+        raise InputError("prefix_lengths is given without prefix: give both or neither")
     given = max_lengths, prefix, prefix_lengths, source_lengths, sentence_indices
     ops = load_ops()
     search, *first = ops.keras_mtl_beam_search(

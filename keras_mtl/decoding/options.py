@@ -16,11 +16,11 @@ NATIVE_ONLY = (
     "sampling",
     "lingvo_pruning",
 )
-"""Options that the TensorFlow search does not have. The others of sampling and of Lingvo's rule are
-read only when these two are on."""
+"""Options that the TensorFlow search does not support. The other options for sampling and Lingvo's
+rule are not listed, because they are used only if `sampling` or `lingvo_pruning` is set."""
 
 
-@dataclasses.dataclass(slots=True, unsafe_hash=True)  # Nobody assigns to its fields.
+@dataclasses.dataclass(slots=True, unsafe_hash=True)  # Its fields are never assigned to.
 class BeamOptions(SearchOptions):
     """Options of beam search: the options of a configuration and three more.
 
@@ -120,29 +120,31 @@ class BeamOptions(SearchOptions):
             value = getattr(self, field.name)
             if field.name in NATIVE_ONLY and value != field.default:
                 raise InputError(
-                    f"{field.name}={value!r}: only the native search has this option; decode with "
-                    f"it, or leave the option at {field.default!r}"
+                    f"{field.name}={value!r}: only the native search supports this option. Use the "
+                    f"native search, or set the option to {field.default!r}"
                 )
 
     def check_vocabulary(self, vocabulary_size: int, eos_id: int) -> None:
         """Raises InputError if an option does not match a vocabulary of `vocabulary_size`."""
         if not vocabulary_size >= 2:
-            raise InputError(f"vocabulary_size={vocabulary_size}: at least 2 tokens are needed")
+            raise InputError(
+                f"vocabulary_size={vocabulary_size}: a vocabulary must have at least 2 tokens"
+            )
         if self.beam_size > vocabulary_size:
             raise InputError(
-                f"beam_size={self.beam_size} is above the vocabulary's {vocabulary_size} tokens: "
-                "lower beam_size"
+                f"beam_size={self.beam_size}: it must not exceed the vocabulary's "
+                f"{vocabulary_size} tokens; lower beam_size"
             )
         for token in self.suppress:
             if not 0 <= token < vocabulary_size:
                 raise InputError(
-                    f"suppress holds id {token}: ids of this vocabulary are 0 to "
+                    f"suppress contains id {token}: the ids of this vocabulary are 0 to "
                     f"{vocabulary_size - 1}"
                 )
             if token == eos_id:
                 raise InputError(
-                    f"suppress holds id {token}, the end of sentence: no hypothesis could end; "
-                    "use min_length to ask for longer ones"
+                    f"suppress contains id {token}, the end of sentence, without which no "
+                    "hypothesis could end; use min_length to get longer ones"
                 )
 
 
@@ -153,5 +155,7 @@ def _token_ids(value: Sequence[int] | None) -> tuple[int, ...]:
     ids = tuple(value or ())
     for token in ids:
         if isinstance(token, bool) or not isinstance(token, int):
-            raise InputError(f"suppress holds {token!r}: give whole numbers, ids of tokens")
+            raise InputError(
+                f"suppress contains {token!r}: give token ids, which are whole numbers"
+            )
     return tuple(sorted(set(ids)))

@@ -32,5 +32,5 @@ def length_penalties(options: BeamOptions, max_length: int) -> np.ndarray:
         "constant": (constant + lengths) / (constant + 1.0),
     }[options.length_penalty]
     penalties = base**options.alpha
-    penalties[0] = 1.0  # The empty hypothesis of an empty sentence has score 0 whatever divides it.
+    penalties[0] = 1.0  # Only the empty hypothesis has length 0, and its score is 0.
     return penalties.astype(np.float32)

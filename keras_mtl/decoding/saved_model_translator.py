@@ -52,21 +52,21 @@ class SavedModelTranslator:
         check_arguments(batch_size, on_long_line)
         if on_long_line == "truncate":
             raise InputError(
-                f"on_long_line={on_long_line!r}: give error or skip (an exported model cannot cut "
-                "a line; a model directory can)"
+                f"on_long_line={on_long_line!r}: give error or skip. An exported model cannot "
+                "truncate lines; a model directory can"
             )
-        # The operations of the tokenizer inside the model.
+        # Registers the operations of the tokenizer in the model.
         import tensorflow_text  # noqa: F401
 
         kind = model_kind(path)
         if kind not in (ModelKind.PORTABLE, ModelKind.NATIVE):
-            raise ExportError(not_usable(path, "a SavedModel that `keras-mtl export` has written"))
+            raise ExportError(not_usable(path, "a SavedModel written by `keras-mtl export`"))
         if kind is ModelKind.NATIVE:
             load_ops()
         try:
             self._model = tf.saved_model.load(os.fspath(path))
             signatures = self._model.signatures
-            # Exports of older versions have text, score and length only.
+            # Exports of older versions have only text, score and length.
             self._search = signatures[
                 "hypotheses" if "hypotheses" in signatures else "serving_default"
             ]
@@ -84,7 +84,8 @@ class SavedModelTranslator:
         except (tf.errors.OpError, OSError, KeyError, ValueError, RuntimeError) as error:
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
             raise ExportError(
-                f"{path} cannot be loaded ({reason}); write it again with `keras-mtl export`"
+                f"{path} cannot be loaded ({reason}). Export the model again with `keras-mtl "
+                "export`"
             ) from error
         self.batch_size = batch_size
         self.on_long_line = on_long_line
@@ -104,8 +105,8 @@ class SavedModelTranslator:
         find_task(self.tasks, task)
         if alignments and "alignments" not in self._search.structured_outputs:
             raise InputError(
-                "this exported model has no alignments: export it with --format "
-                "saved_model_native, or give the model directory"
+                "this exported model has no alignments. Export it with --format "
+                "saved_model_native, or use the model directory"
             )
         found = [[empty_hypothesis()] for _ in lines]
         if not lines:
@@ -138,8 +139,8 @@ class SavedModelTranslator:
         for i in np.argsort(counts, kind="stable"):
             if counts[i] > self.max_source_tokens and self.on_long_line == "error":
                 raise InputError(
-                    f"line {first_line + i} has {counts[i]} tokens and the model takes "
-                    f"{self.max_source_tokens}: split the line, or set on_long_line "
+                    f"line {first_line + i} has {counts[i]} tokens, more than the model's maximum "
+                    f"of {self.max_source_tokens}. Split the line, or set on_long_line "
                     "(--on_long_line) to skip"
                 )
             if 0 < counts[i] <= self.max_source_tokens:
@@ -163,7 +164,7 @@ def _hypothesis(arrays: dict[str, np.ndarray], row: int, n: int) -> Hypothesis:
 
 
 _LOCK = threading.Lock()
-_inside = 0  # threads in `_as_exported`
+_inside = 0  # number of threads in `_as_exported`
 _before = False
 
 

@@ -11,7 +11,10 @@ from keras_mtl.engine import Engine
 from keras_mtl.errors import InputError
 
 ScoreIds = Callable[[list[list[int]], list[list[int]], int], list[np.ndarray]]
-"""(sources: tag, pieces, end; targets: pieces, end; decoder) -> float32[T] for each target."""
+"""Function `(sources, targets, decoder)` that returns float32[T] per target.
+
+A source is the ids of tag, pieces and end of sentence; a target has no tag.
+"""
 
 
 class TextScorer:
@@ -59,7 +62,8 @@ class TextScorer:
         chosen = find_task(self.tasks, task)
         if len(sources) != len(targets):
             raise InputError(
-                f"{len(sources)} sources and {len(targets)} translations: give one for each"
+                f"there are {len(sources)} sources and {len(targets)} translations: give one "
+                "translation per source"
             )
         tag, eos = self.vocabulary.tag_id(chosen.target), self.vocabulary.eos_id
         source = [[tag, *ids, eos] for ids in self._encode(sources, "", 2, first_line)]
@@ -79,8 +83,8 @@ class TextScorer:
         for number, ids in enumerate(rows, first_line):
             if len(ids) > self._max_length - reserved:
                 raise InputError(
-                    f"{what}line {number} has {len(ids)} tokens and the model takes "
-                    f"{self._max_length - reserved}: split the line"
+                    f"{what}line {number} has {len(ids)} tokens, more than the model's maximum of "
+                    f"{self._max_length - reserved}. Split the line"
                 )
         return rows
 

@@ -37,8 +37,8 @@ def model_options(
     """
     if options.max_length > max_length:
         raise InputError(
-            f"max_length={options.max_length} of decoding is above the model's {max_length} "
-            "positions: lower it, or train with a higher task.model.max_length"
+            f"max_length={options.max_length} of decoding exceeds the model's {max_length} "
+            "positions. Lower it, or train with a higher task.model.max_length"
         )
     known = (token for token in suppressed if token < vocabulary.size)
     options = options.replace(suppress=tuple({*options.suppress, *known}))

@@ -58,17 +58,17 @@ class TaskList:
             from keras_mtl.decoding.model_kinds import not_usable  # It imports this module.
 
             raise CheckpointError(
-                not_usable(model_dir, "a model directory, which `keras-mtl train` has written")
+                not_usable(model_dir, "a model directory written by `keras-mtl train`")
             )
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
             tasks = tuple(_task(entry) for entry in content["tasks"])
             if not tasks:
-                raise ValueError("it names no task")
+                raise ValueError("it contains no task")
             return cls(tasks, str(content["vocabulary_hash"]))
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise CheckpointError(
-                f"{path} cannot be read ({error}); give a directory written by `keras-mtl train`"
+                f"{path} cannot be read ({error}). Give a directory written by `keras-mtl train`"
             ) from error
 
 

@@ -148,15 +148,18 @@ class TextTranslator:
         """
         chosen = find_task(self.tasks, task)
         if prefixes is not None and len(prefixes) != len(lines):
-            raise InputError(f"{len(prefixes)} prefixes for {len(lines)} lines: give one a line")
+            raise InputError(
+                f"there are {len(lines)} lines and {len(prefixes)} prefixes: give one prefix per "
+                "line"
+            )
         pieces = [self._fit(ids, first_line + i) for i, ids in enumerate(self._encode(lines))]
         forced = [[] for _ in lines] if prefixes is None else self._encode(prefixes)
         limits = [self.options.sentence_max_length(len(ids)) for ids in pieces]
         for i, (prefix, limit) in enumerate(zip(forced, limits, strict=True)):
             if len(prefix) > limit > 0:
                 raise InputError(
-                    f"line {first_line + i}: its prefix has {len(prefix)} tokens and its longest "
-                    f"translation {limit}: shorten the prefix or raise max_length"
+                    f"line {first_line + i}: its prefix has {len(prefix)} tokens, but its "
+                    f"translation can have at most {limit}. Shorten the prefix or raise max_length"
                 )
         tag, eos = self.vocabulary.tag_id(chosen.target), self.vocabulary.eos_id
         found = [[empty_hypothesis()] for _ in lines]
@@ -184,8 +187,8 @@ class TextTranslator:
     def _with_text(self, hypothesis: Hypothesis, text: str, source: list[int]) -> Hypothesis:
         """Adds text and pieces to a hypothesis."""
         return hypothesis.replace(
-            # Releases of SentencePiece differ in the spaces they strip; training text has single
-            # ones.
+            # Versions of SentencePiece differ in the spaces that they strip. Training text has
+            # single spaces.
             text=" ".join(text.split()),
             tokens=self._pieces(hypothesis.ids or ()),
             source_tokens=() if hypothesis.alignment is None else self._pieces(source),
@@ -214,8 +217,8 @@ class TextTranslator:
             return ids
         if self.on_long_line == "error":
             raise InputError(
-                f"line {line} has {len(ids)} tokens and the model takes {room}: split the line, or "
-                "set on_long_line (--on_long_line) to truncate or skip"
+                f"line {line} has {len(ids)} tokens, more than the model's maximum of {room}. "
+                "Split the line, or set on_long_line (--on_long_line) to truncate or skip"
             )
         return ids[:room] if self.on_long_line == "truncate" else []
 

@@ -2,10 +2,10 @@
 
 import tensorflow as tf
 
-# Below this number of values a plain top_k is as fast.
+# For fewer values, a single top_k is as fast.
 _FEW = 1024
-# About sqrt(values / count) for a beam of 4 and 8,000 to 32,000 tokens: as many blocks to look
-# through as values in the blocks that are kept.
+# About sqrt(values / count) for a beam of 4 and 8,000 to 32,000 tokens. Then the number of blocks
+# equals the number of values in the selected blocks.
 _BLOCK = 64
 
 
@@ -23,22 +23,22 @@ def top_candidates(values: tf.Tensor, count: int) -> tuple[tf.Tensor, tf.Tensor]
     Returns:
         float32[rows, count] in descending order, and int32[rows, count], their indices.
     """
-    # XLA orders -0 below +0.
+    # XLA sorts -0 below +0.
     values = tf.where(tf.equal(values, 0.0), 0.0, values)
     size = values.shape[1]
     blocks = -(-size // _BLOCK)
     if size <= _FEW or blocks <= count:
         best, index = tf.math.top_k(values, count)
         return best, index
-    # What fills up the last block has the highest indices: it loses every tie.
+    # The padding of the last block has the highest indices, so it loses every tie.
     filled = tf.pad(values, [[0, 0], [0, blocks * _BLOCK - size]], constant_values=-float("inf"))
     filled = tf.reshape(filled, [-1, blocks, _BLOCK])
     _, chosen = tf.math.top_k(tf.reduce_max(filled, 2), count)
-    chosen = tf.sort(chosen, axis=1)  # Back in the order of indices, for the ties.
+    chosen = tf.sort(chosen, axis=1)  # In the order of indices, for correct ties.
     kept = tf.reshape(tf.gather(filled, chosen, batch_dims=1), [-1, count * _BLOCK])
     best, place = tf.math.top_k(kept, count)
     block = tf.gather(chosen, place // _BLOCK, batch_dims=1)
-    # With a NaN in the row the filling can win; no index may leave the row for all that.
+    # If the row has a NaN, the padding can win. Its index must still be valid.
     return best, tf.minimum(block * _BLOCK + place % _BLOCK, size - 1)
 
 

@@ -35,6 +35,14 @@ class Translator(TextTranslator):
 
     Raises:
         InputError: an argument is out of range.
+
+    Example:
+        ```python
+        import keras_mtl
+
+        translator = keras_mtl.Translator.from_model_dir("runs/demo", {"beam_size": 8})
+        print(translator.translate(["two trees"], "en-fr"))
+        ```
     """
 
     def __init__(
@@ -143,12 +151,12 @@ class BatchSearch:
     ) -> list[list[Hypothesis]]:
         sources = [request.sources[i] for i in chosen]
         rows, time = len(sources), max(map(len, sources))
-        if self._jit_compile:  # Each shape is a compilation: full batches, few lengths.
+        if self._jit_compile:  # Every shape is compiled, so use full batches and few lengths.
             rows, time = batch_size, min(-(-time // 16) * 16, self.max_length)
         source = np.zeros([rows, time], np.int32)
         for row, ids in zip(source, sources, strict=False):
             row[: len(ids)] = ids
-        # A row without any token would attend to nothing.
+        # Padding rows need a token, because attention over no tokens is NaN.
         source[len(sources) :, :2] = self._vocabulary.bos_id, self._vocabulary.eos_id
         max_lengths = np.zeros([rows], np.int32)
         max_lengths[: len(chosen)] = [request.max_lengths[i] for i in chosen]

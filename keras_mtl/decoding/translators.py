@@ -48,15 +48,15 @@ def choose_backend(
         return requested
     if only_tensorflow:
         if requested == "native":
-            raise InputError(f"backend=native: {only_tensorflow}; give tf or auto")
-        (log or to_stderr)(f"decoding in TensorFlow: {only_tensorflow}")
+            raise InputError(f"backend=native: {only_tensorflow}. Use backend tf or auto")
+        (log or to_stderr)(f"decoding with TensorFlow: {only_tensorflow}")
         return "tf"
     try:
         library.core()
     except NativeError as error:
         if requested == "native":
             raise
-        (log or to_stderr)(f"decoding in TensorFlow: {error}")
+        (log or to_stderr)(f"decoding with TensorFlow: {error}")
         return "tf"
     return "native"
 
@@ -64,7 +64,7 @@ def choose_backend(
 def check_compute_type(backend: str, compute_type: str | None) -> None:
     """Raises InputError if int8 is requested from TensorFlow."""
     if backend == "tf" and compute_type not in (None, "float32"):
-        raise InputError(f"compute_type={compute_type}: backend tf computes in float32 only")
+        raise InputError(f"compute_type={compute_type}: backend tf supports only float32")
 
 
 def load_translator(
@@ -130,8 +130,8 @@ def load_translator(
         given = [*(options or {}), *(name for name, value in fixed.items() if value is not None)]
         if given:
             raise InputError(
-                f"{path} is an exported model, its options were fixed when it was exported; leave "
-                f"out {', '.join(given)}, or give the model directory"
+                f"{path} is an exported model, whose options were fixed by the export. Omit "
+                f"{', '.join(given)}, or use the model directory"
             )
         from keras_mtl.decoding.saved_model_translator import SavedModelTranslator
 
@@ -221,8 +221,8 @@ def load_scorer(
         return TextScorer(engine_scores(engine, batch_size), text.vocabulary, text.tasks, longest)
     if kind in _SAVED_MODELS:
         raise InputError(
-            f"{path} is an exported SavedModel, which does not score; give the model directory or "
-            "an engine file"
+            f"{path} is an exported SavedModel, which cannot score translations. Give the model "
+            "directory or an engine file"
         )
     chosen = choose_backend(backend, only_tensorflow=saved_only_tensorflow(path))
     check_compute_type(chosen, compute_type)
@@ -243,7 +243,7 @@ def load_scorer(
 
 
 def _check_kind(path: str | os.PathLike[str], wanted: str) -> ModelKind:
-    # Before TensorFlow is imported, and before its absence would be the message.
+    # Check this before TensorFlow is imported, which takes seconds and may fail.
     kind = model_kind(path)
     if kind not in (ModelKind.ENGINE_FILE, ModelKind.MODEL_DIR, *_SAVED_MODELS):
         raise InputError(not_usable(path, wanted))
@@ -252,9 +252,9 @@ def _check_kind(path: str | os.PathLike[str], wanted: str) -> ModelKind:
 
 def _check_engine_file(path: Any, backend: str, checkpoint: Any) -> None:
     if checkpoint is not None:
-        raise InputError(f"{path} is an engine file and holds no checkpoints; leave it out")
+        raise InputError(f"{path} is an engine file, which has no checkpoints. Omit --checkpoint")
     if backend == "tf":
-        raise InputError(f"{path} is an engine file: backend tf cannot read it; give native")
+        raise InputError(f"{path} is an engine file: backend tf cannot read it. Use native")
 
 
 def make_translator(

@@ -1,17 +1,16 @@
-"""The Python side of the C++ engine; free of TensorFlow, except that `load_ops` imports it.
+"""The Python side of the C++ engine. Only `load_ops` imports TensorFlow.
 
-| module | what |
+| module | contents |
 |---|---|
 | `library` | the C++ core: loading, version, instruction set |
 | `ops` | the TensorFlow operations: loading, version |
-| `engine` | `Engine`, a model file ready to translate |
-| `hypothesis` | what a search finds |
+| `engine` | `Engine`, an open model file that translates |
+| `hypothesis` | `Hypothesis`, one result of a search |
 | `model_file` | reading and writing model files |
-| `arrays` | the weights of a model as the engine takes them |
-| `arguments` | token ids and options of beam search as the engine takes them |
+| `arrays` | the weights of a model as named arrays |
+| `arguments` | conversion of token ids and beam search options for C++ |
 
-The names below load their module when they are first used, so `import keras_mtl.engine` costs
-nothing, and loading the TensorFlow operations imports only what it needs.
+Each name below loads its module on first use, so `import keras_mtl.engine` is cheap.
 """
 
 import importlib

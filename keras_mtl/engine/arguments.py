@@ -1,7 +1,6 @@
-"""Arguments on their way into C++: token ids, whole numbers, options of beam search.
+"""Conversion of arguments for C++: token ids, whole numbers, options of beam search.
 
-`keras_mtl.decoding.BeamOptions` is the list of options in Python, `cc/engine/beam_options.def` the
-one in C++.
+`keras_mtl.decoding.BeamOptions` lists the options in Python, `cc/engine/beam_options.def` in C++.
 """
 
 import dataclasses
@@ -14,14 +13,14 @@ from keras_mtl import errors
 from keras_mtl.engine import library
 
 Sequences = Iterable[Sequence[int] | np.ndarray]
-"""Token ids of sentences: lists, or integer arrays of one dimension."""
+"""Token ids of sentences: lists, or integer arrays with one axis."""
 
 
 def whole_number(name: str, value: Any, bits: int = 32) -> int:
     """Returns a whole number that fits into a signed integer of `bits` bits.
 
     Raises:
-        InputError: the value is not a whole number, or too large; the message has `name`.
+        InputError: `value` is not a whole number, or is too large. The message contains `name`.
     """
     if not isinstance(value, int | np.integer) or isinstance(value, bool):
         raise errors.InputError(f"{name}={value!r}: give a whole number")
@@ -35,13 +34,14 @@ def id_arrays(name: str, sequences: Sequences) -> list[np.ndarray]:
     """Returns the ids of each sentence as an int32 array.
 
     Raises:
-        InputError: ids are not whole numbers below 2^31; the message has `name` and the sentence.
+        InputError: the ids are not whole numbers below 2^31. The message contains `name` and the
+            index of the sentence.
     """
     arrays = []
     for i, ids in enumerate(sequences):
         try:
             array = np.asarray(ids)
-        except (ValueError, TypeError) as error:  # Lists of unequal length instead of ids.
+        except (ValueError, TypeError) as error:  # For example, lists of different lengths.
             raise errors.InputError(f"{name} {i} is not a list of token ids: {error}") from error
         if array.size == 0:
             array = np.zeros([0], np.int32)
@@ -53,7 +53,7 @@ def id_arrays(name: str, sequences: Sequences) -> list[np.ndarray]:
         if array.dtype != np.int32:
             wrong = array[(array < -(2**31)) | (array >= 2**31)]
             if wrong.size:
-                raise errors.InputError(f"{name} {i} contains id {wrong[0]}; ids are below 2^31")
+                raise errors.InputError(f"{name} {i} contains id {wrong[0]}: give ids below 2^31")
             array = array.astype(np.int32)
         arrays.append(array)
     return arrays
@@ -63,8 +63,8 @@ def flat_ids(name: str, sequences: Sequences) -> tuple[np.ndarray, list[int]]:
     """Concatenates the ids of all sentences.
 
     Returns:
-        int32[ids of all sentences], and the offsets of the sentences in it: one more than there are
-        sentences, from 0 to the number of ids.
+        The ids, int32 `[number of ids]`, and the offset at which each sentence begins, followed by
+        the number of ids: `[number of sentences + 1]`.
     """
     arrays = id_arrays(name, sequences)
     begins = np.cumsum([0, *map(len, arrays)]).tolist()
@@ -77,13 +77,14 @@ def whole_numbers(name: str, values: Sequence[int] | None, bits: int = 32) -> li
 
 
 def option_values(options: Any) -> dict[str, Any]:
-    """Returns options by name, as `keras_mtl._core` takes them; those left out have their default.
+    """Returns options by name for `keras_mtl._core`. Omitted options have their defaults.
 
     Args:
-        options: a `keras_mtl.decoding.BeamOptions`, or a mapping of its fields; None is no options.
+        options: a `keras_mtl.decoding.BeamOptions`, a mapping of its fields, or None for no
+            options.
 
     Raises:
-        InputError: an option is unknown; the message names the nearest.
+        InputError: an option is unknown. The message suggests the nearest name.
         NativeError: the C++ core cannot be loaded.
     """
     if dataclasses.is_dataclass(options) and not isinstance(options, type):
@@ -100,7 +101,7 @@ def option_values(options: Any) -> dict[str, Any]:
 
 
 def option_lines(options: Any) -> str:
-    """Returns options as the attribute `options` of the operations: a line `name=value` for each.
+    """Formats options for the attribute `options` of the TensorFlow operations: `name=value` lines.
 
     Args:
         options: a `keras_mtl.decoding.BeamOptions`.

@@ -1,4 +1,4 @@
-"""The weights of a Transformer as named numpy arrays, for formats that are not TensorFlow's."""
+"""The weights of a Transformer as named NumPy arrays, for formats other than TensorFlow's."""
 
 from typing import Any
 
@@ -9,23 +9,22 @@ from keras_mtl.errors import ExportError
 
 
 def transformer_arrays(model: Any) -> dict[str, np.ndarray]:
-    """Returns every weight of a model.
+    """Returns all weights of a model.
 
     Args:
         model: a built `keras_mtl.models.Transformer`.
 
     Returns:
-        float32 arrays by name, in the order of the model. A matrix `*.weight` is `[out, in]`,
-        the transpose of Keras' kernel. Names follow the layers: `embedding.weight` (tied; else
-        `source_embedding.weight` and `target_embedding.weight`), `source_positions` and
-        `target_positions` `[max_length, hidden_dim]` whether learned or not, then
+        float32 arrays by name, in the order of the model. A matrix `*.weight` is `[out, in]`, the
+        transpose of the Keras kernel. Names follow the layers: `embedding.weight` if embeddings are
+        tied, otherwise `source_embedding.weight` and `target_embedding.weight`; `source_positions`
+        and `target_positions` `[max_length, hidden_dim]`, learned or not; then
         `encoder.layer.{i}.*`, `encoder.final_norm.*`, `decoder.{j}.layer.{i}.*`,
-        `decoder.{j}.final_norm.*` and, when embeddings are not tied,
-        `decoder.{j}.projection.weight`.
+        `decoder.{j}.final_norm.*` and, if embeddings are not tied, `decoder.{j}.projection.weight`.
 
     Raises:
         ExportError: a weight is not finite, which int8 and softmax would hide, or the model has
-            sub-layers of plug-ins.
+            sub-layers from plug-ins.
     """
     check_standard(only_tensorflow(model))
     arrays: dict[str, np.ndarray] = {}
@@ -62,44 +61,45 @@ def transformer_arrays(model: Any) -> dict[str, np.ndarray]:
     for name, array in arrays.items():
         if not np.isfinite(array).all():
             raise ExportError(
-                f"weight {name} holds a value that is not a finite number: training has diverged; "
-                "export an earlier checkpoint"
+                f"weight {name} contains a value that is not finite: training has diverged. "
+                "Export an earlier checkpoint"
             )
     return arrays
 
 
 def check_standard(only_tensorflow: str) -> None:
-    """Checks that a model has our own sub-layers only, which these arrays describe.
+    """Checks that a model has only the built-in sub-layers, which these arrays can describe.
 
     Args:
-        only_tensorflow: what `keras_mtl.configuration.sublayers` says of the model.
+        only_tensorflow: why only TensorFlow can run the model, from
+            `keras_mtl.configuration.sublayers.only_tensorflow`. Empty if other runtimes can, too.
 
     Raises:
-        ExportError: it has others.
+        ExportError: the model has other sub-layers.
     """
     if only_tensorflow:
         raise ExportError(
-            f"{only_tensorflow}; export the portable SavedModel instead (--format saved_model)"
+            f"{only_tensorflow}. Export the portable SavedModel instead (--format saved_model)"
         )
 
 
 def quantize_rows(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Quantizes a matrix to int8, each row (output channel) separately.
+    """Quantizes a matrix to int8, with one scale for each row (output channel).
 
     Args:
         matrix: float32 `[out, in]`, finite.
 
     Returns:
-        int8 `[out, in]` in [-127, 127] and the scales, float32 `[out]`: absmax / 127, and 1 for a
-        row of zeros. `values * scales[:, None]` is the matrix again, each entry within half a
-        scale. The values are `matrix * (127 / absmax)` in float32, rounded half to even: bit by bit
-        what the engine makes of a float32 file, and of activations.
+        The int8 values `[out, in]` in [-127, 127], and the float32 scales `[out]`: absmax / 127, or
+        1 for a row of zeros. `values * scales[:, None]` restores the matrix, each entry to within
+        half a scale. The values are `matrix * (127 / absmax)` in float32, rounded half to even: bit
+        for bit the values that the engine computes from a float32 file, and from activations.
 
-    Reference: `keras.quantizers.abs_max_quantize`, which multiplies by 127 / absmax too (and adds
-    1e-7 to absmax, so that its values differ where absmax is below some 1e-4).
+    Reference: `keras.quantizers.abs_max_quantize`, which also multiplies by 127 / absmax. It adds
+    1e-7 to absmax, so its values differ if absmax is below about 1e-4.
     """
     largest = np.abs(matrix).max(axis=1).astype(np.float32)
-    zero = largest < np.float32(1e-30)  # As in the engine: 127 / absmax stays finite.
+    zero = largest < np.float32(1e-30)  # As in the engine, so that 127 / absmax is finite.
     largest = np.where(zero, np.float32(127), largest)
     values = np.rint(matrix * (np.float32(127) / largest)[:, None])
     return np.where(zero[:, None], 0, values).astype(np.int8), largest / np.float32(127)

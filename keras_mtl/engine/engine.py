@@ -1,4 +1,4 @@
-"""The engine: a model file, ready to translate, to score and to encode."""
+"""The engine: an open model file that translates, scores and encodes."""
 
 import os
 from collections.abc import Sequence
@@ -20,25 +20,26 @@ from keras_mtl.engine.library import NativeError
 
 
 class Engine:
-    """A model file (`docs/reference/engine_file.md`) ready to translate, without TensorFlow.
+    """Translates with a model file, without TensorFlow.
 
-    Results are the same, bit by bit, on every instruction set, in every batch and order, and with
-    any number of workers and threads. All methods are safe for use from many threads, run without
-    the GIL, and end soon after an interrupt from the keyboard.
+    Results are identical, bit for bit, on every instruction set, in every batch and order, and with
+    any number of workers and threads. All methods may be called from many threads, release the GIL,
+    and stop soon after a keyboard interrupt. `docs/reference/engine_file.md` describes the file.
 
     Args:
-        path: the file that `keras-mtl export --format engine` wrote.
-        workers: number of threads that share the calls, the sentences of a call and the weights; 1
-            to 1024. One for each core gives the most tokens per second.
-        threads: used by each worker inside one operation, for the latency of single sentences; 1 to
-            1024.
-        compute_type: `int8`, `float32`, or `auto` for that of the file's weights.
-        isa: one of :data:`ISAS`, or `auto`: the fastest, or what `KERAS_MTL_ISA` says.
-        verify: compare the checksum of every tensor first.
+        path: a file written by `keras-mtl export --format engine`.
+        workers: number of threads that share the calls, the sentences of each call and the weights,
+            1 to 1024. One worker for each core gives the most tokens per second.
+        threads: number of threads that each worker uses inside one operation, 1 to 1024. More
+            threads reduce the latency of single sentences.
+        isa: the instruction set, one of `keras_mtl.engine.library.ISAS`; or `auto` for the value of
+            `KERAS_MTL_ISA` or, if that is not set, the fastest.
+        compute_type: `int8`, `float32`, or `auto` for the type of the weights in the file.
+        verify: if True, first compares the checksum of every tensor.
 
     Raises:
         ExportError: the file is missing, damaged or of another kind.
-        InputError: an argument is out of its range.
+        InputError: an argument is out of range.
         NativeError: the C++ core cannot be loaded, or this machine lacks the instruction set.
 
     Example:
@@ -72,13 +73,14 @@ class Engine:
         self.file = self._opened.file
         """The open model file; see `keras_mtl.engine.open_model_file`."""
         self.hyperparameters: dict[str, Any] = self.file.hyperparameters
-        """What the file says about the model: `vocabulary_size`, `max_length`, `eos_id`, …"""
+        """The hyperparameters in the file: `vocabulary_size`, `max_length`, `eos_id`, …"""
 
     def _engine(self) -> Any:
         if os.getpid() != self._process:
             raise NativeError(
-                "the engine was opened before this process was forked, and its workers are not "
-                "here: open it in this process (the file's memory is shared all the same)"
+                "the engine was opened before this process was forked, so this process has no "
+                "workers. Open it again in this process; the memory of the file is shared "
+                "nevertheless"
             )
         return self._opened
 
@@ -106,33 +108,36 @@ class Engine:
         attention_head: int = -1,
         max_batch_size: int = 64,
     ) -> list[list[Hypothesis]]:
-        """Searches the best translations.
+        """Translates token ids with beam search or sampling.
 
         Args:
-            sources: token ids of each sentence, int32[S]: tag of the target language (where the
-                model has tags), tokens, end of sentence. A sentence without tokens gets one empty
-                hypothesis of score 0.
-            options: a `decoding.BeamOptions`, or a mapping of its fields; default
-                `BeamOptions()` within the model's positions.
-            decoders: decoder of each sentence, for a model that has several; default the first.
-            prefixes: token ids that all hypotheses of a sentence begin with, suppressed or not.
-            shortlist: the only ids that may be produced, end of sentence among them; empty allows
-                all.
-            sentence_indices: what messages call the sentences, and what decides, with `seed`, what
-                is sampled; default 0, 1, …
-            alignments: whether hypotheses carry the attention from their tokens to all source ids.
-            attention_layer: the decoder's layer whose attention that, and the coverage penalty's,
-                is; -1 is the last.
-            attention_head: the head; -1 is the mean over heads.
-            max_batch_size: most sentences that each worker has in work at once, >= 1. Changes the
-                speed and no result.
+            sources: the token ids of each sentence, integers `[S]`: the tag of the target language
+                (if the model has tags), the tokens, the end of sentence. A sentence without tokens
+                gets one empty hypothesis with score 0.
+            options: a `keras_mtl.decoding.BeamOptions` or a mapping of its fields. Default:
+                `BeamOptions()`, with `max_length` at most that of the model.
+            decoders: the decoder of each sentence, for a model with several decoders. Default: the
+                first.
+            prefixes: token ids with which all hypotheses of each sentence begin, even if an option
+                suppresses them.
+            shortlist: the only ids that may be produced, including the end of sentence. Empty
+                allows all.
+            sentence_indices: the number of each sentence, used in messages and, together with
+                `seed`, to draw samples. Default: 0, 1, …
+            alignments: whether hypotheses contain the attention from their tokens to all source
+                ids.
+            attention_layer: the decoder layer that provides the attention for alignments and for
+                the coverage penalty. -1 is the last.
+            attention_head: the head that provides it. -1 is the mean over all heads.
+            max_batch_size: maximum number of sentences that each worker processes at once, at least
+                1. It changes the speed, but no result.
 
         Returns:
-            For each sentence its hypotheses, best first; at most `num_hypotheses`.
+            For each sentence at most `num_hypotheses` hypotheses, best first.
 
         Raises:
             InputError: an option, id or length is out of range.
-            KerasMtlError: the model gave a NaN.
+            KerasMtlError: the output of the model is NaN.
         """
         values = option_values(options)
         values.setdefault("max_length", min(256, self.hyperparameters["max_length"]))
@@ -161,19 +166,19 @@ class Engine:
         """Computes the log-probability of each token of given translations.
 
         Args:
-            sources: as for :meth:`translate`; none empty whose target is not.
-            targets: token ids of each target, int32[T]. An end of sentence at the end counts as a
-                token; leave it out to score an unfinished translation.
-            decoders: as for :meth:`translate`.
-            max_batch_size: sentences in one batch of a worker, >= 1.
+            sources: as for `translate`. A source may be empty only if its target is.
+            targets: the token ids of each target, integers `[T]`. A final end of sentence counts as
+                a token; omit it to score an unfinished translation.
+            decoders: as for `translate`.
+            max_batch_size: number of sentences in one batch of a worker, at least 1.
 
         Returns:
-            float32[T] for each sentence, natural logarithms; no token is masked. Their sum is the
-            target's log-probability.
+            For each sentence float32 `[T]`, natural logarithms, without masking. Their sum is the
+            log-probability of the target.
 
         Raises:
             InputError: an id or length is out of range.
-            KerasMtlError: the model gave a NaN.
+            KerasMtlError: the output of the model is NaN.
         """
         return self._engine().score(
             *flat_ids("source", sources),
@@ -183,13 +188,13 @@ class Engine:
         )
 
     def encode(self, sources: Sequences) -> list[np.ndarray]:
-        """Computes the encoder's output.
+        """Computes the output of the encoder.
 
         Args:
-            sources: as for :meth:`translate`.
+            sources: as for `translate`.
 
         Returns:
-            float32[S, hidden_dim] for each sentence.
+            float32 `[S, hidden_dim]` for each sentence.
 
         Raises:
             InputError: an id or length is out of range.

@@ -1,4 +1,4 @@
-"""One hypothesis of a search, the same object from the C++ search to the user."""
+"""One result of a search, the same class for every search and translator."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -11,27 +11,33 @@ import numpy as np
 class Hypothesis:
     """One hypothesis of a search.
 
-    A search over ids fills in the first six fields; a translator of text adds the other three.
-    Two hypotheses are equal if all their fields are, bit by bit.
+    A search over ids sets the first six fields. A translator of text also sets `text`, `tokens` and
+    `source_tokens`. Two hypotheses are equal if all their fields are equal, bit for bit.
 
     Args:
-        ids: token ids without the end of sentence. None if the model does not say them: an exported
-            model of an older version has only text, score and length.
-        score: log-probability / length penalty + coverage; 0 for an empty line, -inf if the model
-            finds no sequence possible.
-        log_probability: sum of `token_scores`, natural logarithm; None as for `ids`. With
-            `score_prefix` false, a prefix does not count.
-        ended: whether there is an end of sentence; else the hypothesis was cut off at its greatest
-            length. None as for `ids`.
-        token_scores: float32[T], log-probability of each token, then of the end of sentence if
-            there is one. None as for `ids`.
-        alignment: float32[T, source length], attention from each token, then from the end of
-            sentence, to the source; each row has the sum 1. None unless it was asked for.
+        ids: the token ids. None if the model does not provide them: models exported by older
+            versions provide only text, score and length.
+        score: the log-probability divided by the length penalty, plus the coverage penalty. 0 for
+            an empty line, -inf if no sequence is possible.
+        log_probability: the sum of `token_scores`, a natural logarithm. None if `ids` is None. If
+            `score_prefix` is false, a prefix does not count.
+        ended: whether the hypothesis has an end of sentence. If not, it was cut off at the maximum
+            length. None if `ids` is None.
+        token_scores: float32 `[T]`, the log-probability of each token, followed by that of the end
+            of sentence if there is one. None if `ids` is None.
+        alignment: float32 `[T, source length]`, the attention from each token, and from the end of
+            sentence, to the source. Each row has the sum 1. None unless alignments were requested.
         text: the translation, one line.
-        tokens: pieces of the vocabulary, one for each id.
-        source_tokens: pieces of the source that the columns of `alignment` belong to: the tag of
-            the target language, the text, the end of sentence. Empty without `alignment`.
-        length: number of tokens, the end of sentence not counted; default that of `ids`.
+        tokens: the pieces of the vocabulary, one for each id.
+        source_tokens: the pieces of the source to which the columns of `alignment` belong: the tag
+            of the target language, the text, the end of sentence. Empty without `alignment`.
+        length: the number of tokens without the end of sentence. Default: the number of `ids`.
+
+    Example:
+        >>> import keras_mtl
+        >>> hypothesis = keras_mtl.Hypothesis(ids=[17, 4], score=-1.5, text="Guten Tag")
+        >>> hypothesis.length
+        2
     """
 
     ids: list[int] | None
@@ -55,7 +61,7 @@ class Hypothesis:
         fields = [field.name for field in dataclasses.fields(self)]
         return all(_equal(getattr(self, name), getattr(other, name)) for name in fields)
 
-    __hash__ = None  # type: ignore[assignment]  # It holds arrays.
+    __hash__ = None  # type: ignore[assignment]  # It contains arrays.
 
     def replace(self, **changes: Any) -> "Hypothesis":
         """Returns a copy with some fields changed."""
@@ -63,25 +69,25 @@ class Hypothesis:
 
 
 def empty_hypothesis() -> Hypothesis:
-    """The one hypothesis of a source without tokens."""
+    """Returns the only hypothesis of a source without tokens."""
     return Hypothesis([], 0.0, 0.0, True, np.zeros([0], np.float32))
 
 
 def impossible_hypothesis() -> Hypothesis:
-    """What stands for a sentence of which no sequence is possible."""
+    """Returns the hypothesis of a sentence for which no sequence is possible."""
     return Hypothesis([], -np.inf, -np.inf, False, np.zeros([0], np.float32))
 
 
 def hypothesis_of(
     arrays: Mapping[str, Any], place: tuple[int, int], source_length: int
 ) -> Hypothesis:
-    """Returns one hypothesis of the outputs of a search in a graph.
+    """Returns one hypothesis from the outputs of a search in a graph.
 
     Args:
         arrays: `ids`, `lengths`, `scores`, `log_probabilities`, `ended`, `token_scores` and, if
-            there are any, `alignments`; the first two axes are sentence and hypothesis.
-        place: sentence and hypothesis.
-        source_length: source tokens of the sentence.
+            requested, `alignments`. The first two axes are sentence and hypothesis.
+        place: the indices of the sentence and the hypothesis.
+        source_length: number of source tokens of the sentence.
     """
     length, ended = int(arrays["lengths"][place]), bool(arrays["ended"][place])
     scored = length + ended

@@ -1,7 +1,7 @@
-"""The C++ core: loading it, its version, and the instruction set that its kernels use.
+"""The C++ core: loading, version, and the instruction set of its kernels.
 
-Importing this module loads nothing. The package also works without the core if a TensorFlow
-implementation exists; code that needs the core calls `core` and lets its error reach the user.
+Importing this module does not load the core. The package works without the core for whatever
+TensorFlow can do; code that requires the core calls `core` and does not catch its error.
 """
 
 import functools
@@ -13,16 +13,16 @@ import keras_mtl
 from keras_mtl import errors
 
 ISAS = ("generic", "avx2", "vnni", "amx")
-"""Instruction sets that kernels are written for, slowest first."""
+"""The instruction sets for which there are kernels, slowest first."""
 
 ISA_VARIABLE = "KERAS_MTL_ISA"
-"""Environment variable that chooses a slower instruction set than the fastest."""
+"""The environment variable that chooses another instruction set than the fastest."""
 
-REBUILD = "build it with `make` in a checkout, or install the package again with pip"
+REBUILD = "Build it with `make` in a checkout, or reinstall the package with pip"
 
 
 class NativeError(errors.KerasMtlError):
-    """The C++ core is missing, of another version, or asked for what the processor lacks."""
+    """The C++ core is missing, has another version, or does not fit the processor."""
 
 
 @functools.cache
@@ -30,18 +30,18 @@ def core() -> ModuleType:
     """Loads the module `keras_mtl._core`.
 
     Returns:
-        The module; later calls return the same one.
+        The module; always the same one.
 
     Raises:
-        NativeError: it is not built, cannot be loaded, or was built for another version.
+        NativeError: the core is not built, cannot be loaded, or was built for another version.
     """
     try:
         module = importlib.import_module("keras_mtl._core")
     except ModuleNotFoundError as error:
-        raise NativeError(f"the C++ core keras_mtl._core is not built; {REBUILD}") from error
+        raise NativeError(f"the C++ core keras_mtl._core is not built. {REBUILD}") from error
     except ImportError as error:
         raise NativeError(
-            f"the C++ core keras_mtl._core cannot be loaded ({error}); {REBUILD}"
+            f"the C++ core keras_mtl._core cannot be loaded ({error}). {REBUILD}"
         ) from error
     check_version(module.version(), getattr(module, "__file__", "keras_mtl._core"))
     return module
@@ -51,21 +51,21 @@ def check_version(built_for: str, path: str) -> None:
     """Checks that the core was built from the sources of this package.
 
     Args:
-        built_for: version that the core reports.
-        path: file of the core, for the message.
+        built_for: the version that the core reports.
+        path: the file of the core, for the message.
 
     Raises:
         NativeError: the versions differ.
     """
     if built_for != keras_mtl.__version__:
         raise NativeError(
-            f"{path}: the C++ core was built for keras_mtl {built_for}, this is "
-            f"{keras_mtl.__version__}; {REBUILD}"
+            f"{path}: the C++ core was built for keras_mtl {built_for}, but this is "
+            f"{keras_mtl.__version__}. {REBUILD}"
         )
 
 
 def is_available() -> bool:
-    """Whether the core is built, loadable and of this version."""
+    """Whether the core is built, can be loaded, and has the version of this package."""
     try:
         core()
     except NativeError:
@@ -74,7 +74,9 @@ def is_available() -> bool:
 
 
 def cpu_features() -> dict[str, bool]:
-    """What the processor has and the operating system allows, by name (`avx2`, `amx_int8`...).
+    """Returns which features the processor has and the operating system allows, by name.
+
+    Names are, for example, `avx2` and `amx_int8`.
 
     Raises:
         NativeError: the core cannot be loaded.
@@ -83,27 +85,28 @@ def cpu_features() -> dict[str, bool]:
 
 
 def isa() -> str:
-    """The instruction set that kernels use: the fastest of this machine.
+    """Returns the instruction set that the kernels use: the fastest of this machine.
 
-    The environment variable `KERAS_MTL_ISA` chooses a slower one, to compare or to reproduce.
+    The environment variable `KERAS_MTL_ISA` chooses a slower one, to compare speeds or to reproduce
+    a result of another machine.
 
     Returns:
-        One of :data:`ISAS`.
+        One of `ISAS`.
 
     Raises:
-        NativeError: the variable names no instruction set, or one that this machine lacks; or the
-            core cannot be loaded.
+        NativeError: the variable does not name an instruction set of this machine, or the core
+            cannot be loaded.
     """
     return choose_isa(os.environ.get(ISA_VARIABLE, ""), core().isa())
 
 
 def choose_isa(requested: str, best: str, name: str = ISA_VARIABLE) -> str:
-    """Resolves a requested instruction set against what the machine has.
+    """Checks a requested instruction set against those of the machine.
 
     Args:
-        requested: one of :data:`ISAS`, or empty for the best.
-        best: the fastest of :data:`ISAS` that this machine has.
-        name: where it was requested, for the message.
+        requested: one of `ISAS`, or empty for the best.
+        best: the fastest of `ISAS` on this machine.
+        name: the argument or variable that requests it, for the message.
 
     Returns:
         The instruction set to use.
@@ -120,6 +123,7 @@ def choose_isa(requested: str, best: str, name: str = ISA_VARIABLE) -> str:
     usable = ISAS[: ISAS.index(best) + 1]
     if requested not in usable:
         raise NativeError(
-            f"{name}={requested}: this machine cannot run it; it can run {', '.join(usable)}"
+            f"{name}={requested}: this machine lacks this instruction set. Choose one of "
+            f"{', '.join(usable)}"
         )
     return requested

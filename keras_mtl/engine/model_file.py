@@ -1,6 +1,6 @@
-"""Model files: named arrays and hyperparameters in one file that the C++ engine maps.
+"""Model files: named arrays and hyperparameters in one file that the C++ engine maps into memory.
 
-`docs/reference/engine_file.md` describes the format. Python writes files,
+`docs/reference/engine_file.md` describes the format. Python writes the files;
 `cc/engine/model_file.cc` reads them.
 """
 
@@ -20,9 +20,9 @@ from keras_mtl.files import replacing_file
 
 MAGIC = b"KMTLMODL"
 VERSION = 1
-ALIGNMENT = 64  # A cache line, and the widest vector register.
-# Magic, version, 0, file size, table size, numbers of hyperparameters and tensors, checksum of the
-# table, 16 bytes of 0; then the checksum of these 60 bytes.
+ALIGNMENT = 64  # Bytes: a cache line, and the widest vector register.
+# Magic, version, 0, file size, table size, number of hyperparameters, number of tensors, checksum
+# of the table, 16 bytes of 0. The checksum of these 60 bytes follows.
 _HEADER = struct.Struct("<8sIIQQIII16x")
 _DTYPES = {"float32": 0, "int8": 1, "uint8": 2, "int32": 3}
 
@@ -30,7 +30,7 @@ Value = int | float | str | list[int] | list[str]
 
 
 def is_model_file(path: str | os.PathLike[str]) -> bool:
-    """Whether a path is a file that begins as model files do. Does not need the C++ core."""
+    """Whether a file begins like a model file. Does not require the C++ core."""
     try:
         with open(path, "rb") as file:
             return file.read(len(MAGIC)) == MAGIC
@@ -39,16 +39,16 @@ def is_model_file(path: str | os.PathLike[str]) -> bool:
 
 
 def open_model_file(path: str | os.PathLike[str], verify: bool = False) -> Any:
-    """Opens a model file: maps it and checks its header and its table.
+    """Opens a model file: maps it into memory and checks its header and its table.
 
     Args:
         path: the file.
-        verify: also reads every tensor and compares its checksum.
+        verify: if True, also reads every tensor and compares its checksum.
 
     Returns:
         An object with `path`, `size` in bytes, `format_version`, `hyperparameters` by name,
-        `tensor_names`, `tensor(name)` (a read-only array that shares the file's memory), `verify()`
-        and `check_transformer()`. An open `Engine` has one as `file`.
+        `tensor_names`, `tensor(name)` (a read-only array that shares the memory of the file),
+        `verify()` and `check_transformer()`. `Engine.file` is such an object.
 
     Raises:
         ExportError: the file is missing, damaged or of another kind.
@@ -62,13 +62,14 @@ def write_model_file(
     hyperparameters: Mapping[str, Value],
     tensors: Mapping[str, np.ndarray],
 ) -> Path:
-    """Writes a model file; it is complete or not there.
+    """Writes a model file. After an error there is no new or partial file.
 
     Args:
-        path: the file; one that exists is replaced.
-        hyperparameters: integers of 64 bits, finite floats, texts, lists of integers or of texts;
-            an empty list is one of integers. Names are printable ASCII without spaces.
-        tensors: float32, int8, uint8 or int32 arrays of at least one element and at most 8 axes.
+        path: the file. An existing file is replaced.
+        hyperparameters: 64-bit integers, finite floats, strings, and lists of integers or of
+            strings. An empty list is stored as a list of integers. Names are printable ASCII
+            without spaces.
+        tensors: float32, int8, uint8 or int32 arrays with at least one element and at most 8 axes.
 
     Returns:
         The path.
@@ -79,7 +80,7 @@ def write_model_file(
     target = Path(path)
     entries = [_hyperparameter(name, value) for name, value in hyperparameters.items()]
     arrays = {name: np.asarray(array, order="C") for name, array in tensors.items()}
-    # Entries have the same size whatever the offsets are, so the first pass finds the size.
+    # The size of an entry does not depend on the offsets, so the first pass uses offset 0.
     table_size = len(b"".join(entries)) + sum(
         len(_tensor(name, array, 0)) for name, array in arrays.items()
     )
@@ -103,7 +104,8 @@ def write_model_file(
             file.write(b"\0" * (offset - file.tell()))
     except OSError as error:
         raise ExportError(
-            f"{target} could not be written: {error.strerror}; free space or choose another output"
+            f"{target} could not be written: {error.strerror}. Free disk space or choose another "
+            "output"
         ) from error
     return target
 
@@ -138,8 +140,8 @@ def _hyperparameter(name: str, value: Value) -> bytes:
         if all(isinstance(item, str) for item in value):
             return start + b"\4" + count + b"".join(_text(str(item)) for item in value)
     raise ExportError(
-        f"hyperparameter {name} is {value!r}: give an integer, a finite float, a text or a list of "
-        "integers or texts"
+        f"hyperparameter {name} is {value!r}: give an integer, a finite float, a string, or a list "
+        "of integers or strings"
     )
 
 
@@ -147,8 +149,8 @@ def _tensor(name: str, array: np.ndarray, offset: int) -> bytes:
     dtype = str(array.dtype)
     if dtype not in _DTYPES or array.size == 0 or array.ndim > 8:
         raise ExportError(
-            f"tensor {name} is {dtype} of shape {list(array.shape)}: give {', '.join(_DTYPES)}, at "
-            "least one element and at most 8 axes"
+            f"tensor {name} is {dtype} of shape {list(array.shape)}: give one of "
+            f"{', '.join(_DTYPES)} with at least one element and at most 8 axes"
         )
     shape = struct.pack(f"<{array.ndim}Q", *array.shape)
     end = struct.pack("<QQI", offset, array.nbytes, zlib.crc32(array.data))

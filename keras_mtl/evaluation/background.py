@@ -9,15 +9,15 @@ from keras_mtl.evaluation.results import TaskResult
 
 Results = Mapping[str, TaskResult]
 
-# How often `result` checks whether to stop waiting.
+# Interval at which `result` checks whether to stop waiting.
 _SECONDS_BETWEEN_LOOKS = 0.2
 
 
 class BackgroundEvaluation:
-    """Evaluates one thing at a time in a thread.
+    """Runs one evaluation at a time in a thread.
 
-    The thread computes in the engine, without Python's global lock; what it does in Python (pieces,
-    BLEU and chrF) takes turns with the input pipeline.
+    The engine computes without Python's global interpreter lock. The parts in Python (tokenization,
+    BLEU and chrF) share the lock with the input pipeline.
     """
 
     def __init__(self) -> None:
@@ -26,10 +26,10 @@ class BackgroundEvaluation:
         self._thread: ThreadPoolExecutor | None = None
 
     def start(self, evaluate: Callable[[Callable[[], bool]], Results]) -> None:
-        """Begins an evaluation.
+        """Starts an evaluation.
 
         Args:
-            evaluate: called in the thread with a function that returns whether to stop; returns the
+            evaluate: called in the thread with a function that returns whether to stop. Returns the
                 result of each task.
         """
         if self._future is not None:
@@ -43,14 +43,14 @@ class BackgroundEvaluation:
         """Waits for the end of the evaluation.
 
         Args:
-            stopped: called often; returns whether to stop waiting. None never stops.
+            stopped: called often; returns whether to stop waiting. None always waits.
 
         Returns:
-            The result of each task, and the seconds waited; None if `stopped` returned True; the
-            evaluation then continues.
+            The result of each task and the seconds spent waiting. None if `stopped` returned True;
+            the evaluation then continues.
 
         Raises:
-            Exception: what the evaluation raised.
+            Exception: the exception that the evaluation raised.
         """
         if self._future is None:
             raise RuntimeError("no evaluation is running")
@@ -63,7 +63,7 @@ class BackgroundEvaluation:
         return future.result(), time.perf_counter() - begin
 
     def stop(self) -> None:
-        """Stops an evaluation at its next check, and discards it."""
+        """Stops the evaluation at its next check and discards its result."""
         self._stop.set()
         if self._thread is not None:
             self._thread.shutdown(wait=True, cancel_futures=True)

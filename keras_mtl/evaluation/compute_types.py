@@ -1,4 +1,4 @@
-"""What another compute type changes: translations, scores, and how sure the differences are."""
+"""The effect of another compute type on translations and scores, and its significance."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -9,12 +9,12 @@ from keras_mtl.evaluation.significance import paired_bootstrap
 
 @dataclasses.dataclass(frozen=True)
 class ComputeTypeChange:
-    """A task's translations compared with those that another compute type made of the same text.
+    """Compares the translations of a task with those of the same text by another compute type.
 
     Attributes:
-        changed: share of the sentences whose translation differs, in [0, 1].
-        differences: score minus that of the other type, by metric.
-        p_values: probability of such a difference by chance, by metric.
+        changed: fraction of the sentences with a different translation, in [0, 1].
+        differences: the score minus that of the other type, by metric.
+        p_values: the probability of such a difference by chance, by metric.
     """
 
     changed: float
@@ -26,8 +26,8 @@ def compare_compute_types(result: TaskResult, other: TaskResult, samples: int) -
     """Compares two results on the same sentences by paired bootstrap.
 
     Args:
-        result: result of a compute type.
-        other: result of the type to compare with.
+        result: the result with one compute type.
+        other: the result with the type to compare with.
         samples: number of bootstrap resamples.
     """
     pairs = zip(result.hypotheses, other.hypotheses, strict=True)

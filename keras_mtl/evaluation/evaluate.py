@@ -17,16 +17,16 @@ from keras_mtl.messages import to_stderr
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """Scores of a trained model, and what its report says of them.
+    """The scores of a trained model and the contents of its report.
 
     Attributes:
-        results: result of each task, in the order of the tasks.
+        results: the result of each task, in the order of the tasks.
         scored_pairs: which pairs were scored, by task.
         record: weights, settings, date and machine; see `keras_mtl.evaluation.reports`.
-        path: file of the report.
-        copied: scores of the sources as if they were the translations, by task; empty unless
-            `copy_source` was set.
-        changes: comparison with another compute type, by task; empty unless `compare_with` was set.
+        path: the file of the report.
+        copied: scores of the sources used as translations, by task. Empty unless `copy_source` was
+            set.
+        changes: comparison with another compute type, by task. Empty unless `compare_with` was set.
     """
 
     results: Mapping[str, TaskResult]
@@ -41,10 +41,13 @@ class Evaluation:
         return reports.report(self.results, self.scored_pairs, **self.record)
 
     def write(self) -> Path:
-        """Writes the report and the translations; returns the path of the report.
+        """Writes the report and the translations.
+
+        Returns:
+            The path of the report.
 
         Raises:
-            DataError: the disk is full, or the directory cannot be written.
+            DataError: the disk is full, or the directory is not writable.
         """
         return reports.write_report(self.path, self.results, self.scored_pairs, **self.record)
 
@@ -57,21 +60,23 @@ def evaluate(
 ) -> Evaluation:
     """Scores the tasks of a trained model.
 
-    Everything that can be checked is checked before a sentence is translated. `Evaluation.write`
-    writes the report.
+    All settings are checked before the first sentence is translated. `Evaluation.write` writes the
+    report.
 
     Args:
         model_dir: directory of the run.
-        settings: what is evaluated and how; None takes the defaults.
-        output: file of the report; None chooses a name in `model_dir`.
-        log: receives lines for the user, one after each task.
+        settings: what to evaluate and how. None uses the defaults of `EvaluationSettings`.
+        output: file of the report. None chooses a name in `model_dir`.
+        log: function that receives lines for the user, one after each task.
 
     Returns:
-        The scores.
+        An `Evaluation`. Its `results` maps each task to its scores: BLEU and chrF from 0 to 100.
 
     Raises:
-        ConfigError: a metric, task or corpus is unknown, or the report would replace another one.
-        CheckpointError: the model cannot be read, or its data was prepared again since.
+        ConfigError: a metric, task or corpus is unknown, or the report would replace another
+            report.
+        CheckpointError: the model cannot be read, or its data was prepared again after the
+            training.
         DataError: a task has no pair to score, or the report cannot be written.
         InputError: a source is too long, and `on_long_line` is `error`.
 
@@ -95,7 +100,7 @@ def evaluate(
         log(f"a partial evaluation: {shortened(record['partial'])}")
     others: Mapping[str, TaskResult] = {}
     if settings.compare_with is not None:
-        # First, so that settings that do not fit are refused before the long work.
+        # First, so that unsuitable settings raise an error before the longer evaluation.
         other, _ = trained_model.open_evaluator(
             model_dir, settings.in_other_type(), evaluator.prepared, log
         )
@@ -118,7 +123,7 @@ def evaluate(
 
 
 def _copied(evaluator: Evaluator, settings: EvaluationSettings) -> dict[str, TaskResult]:
-    """Scores the sources as if they were the translations; empty without a text metric."""
+    """Scores the sources as if they were translations. Empty without a text metric."""
     if not settings.text_metrics:
         return {}
     return Evaluator(

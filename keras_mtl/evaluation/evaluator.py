@@ -1,4 +1,4 @@
-"""Scores every task on held-out pairs: which pairs, their translations, their metrics."""
+"""Scores every task on held-out pairs: selects the pairs, translates them, computes the metrics."""
 
 import functools
 import time
@@ -19,17 +19,17 @@ from keras_mtl.evaluation.translations import pairs_digest
 
 
 class Translates(Protocol):
-    """What evaluation needs of a translator: text in, text out."""
+    """The methods of a translator that evaluation requires: text in, text out."""
 
     def translate(self, lines: Sequence[str], task: str) -> Sequence[str]:
-        """Returns the best translation of each line, in the lines' order."""
+        """Returns the best translation of each line, in the order of the lines."""
 
 
 class CopySource:
-    """The translator that returns its input: any model must score higher."""
+    """A translator that returns its input. Any useful model scores higher."""
 
     def translate(self, lines: Sequence[str], task: str) -> list[str]:
-        """Returns the lines."""
+        """Returns the lines unchanged."""
         return list(lines)
 
 
@@ -43,8 +43,8 @@ _LEFT_OUT_BY = {
 def no_pair(task: str, split: str) -> DataError:
     """Returns the error for a task that has no pair to score."""
     return DataError(
-        f"task {task!r} has no {split} pair to score; raise task.data.{split}_fraction, "
-        f"give the task {split}_corpora, or leave the task out: {_LEFT_OUT_BY[split]}"
+        f"task {task!r} has no {split} pair to score. Increase task.data.{split}_fraction, give "
+        f"the task {split}_corpora, or omit the task: {_LEFT_OUT_BY[split]}"
     )
 
 
@@ -52,20 +52,21 @@ class Evaluator:
     """Scores every task on a held-out part of its data.
 
     Args:
-        prepared: the prepared store.
-        translator: translates the sources; None if no metric compares text.
+        prepared: the prepared data.
+        translator: translates the sources. None if no metric compares text.
         metrics: names of registered metrics (`keras_mtl.metrics.available`).
-        max_pairs: most pairs of a task; they are spread evenly over its length-sorted pairs, so
-            that the choice is the same each time and keeps the distribution of lengths. None takes
-            all.
-        split: `dev`, `test`, or `train` for a question that training text may answer, such as
-            what another compute type changes. Its text is decoded from its tokens.
-        tasks: names of the tasks to score; None scores all.
-        likelihood: gives the loss of the references; needed only for metrics of the loss.
-        pairs_at_once: pairs that are translated between two checks whether to stop, >= 1.
+        max_pairs: maximum number of pairs for each task. They are evenly spaced among its pairs,
+            sorted by length, so the selection is always the same and preserves the distribution of
+            lengths. None uses all pairs.
+        split: `dev`, `test`, or `train`. `train` suits questions that do not require held-out text,
+            such as the effect of another compute type; its text is decoded from tokens.
+        tasks: names of the tasks to score. None scores all.
+        likelihood: computes the loss of the references. Required only by metrics of the loss.
+        pairs_at_once: number of pairs to translate before the next check whether to stop, at least
+            1.
 
     Raises:
-        ConfigError: a metric or task is unknown, or what it needs is missing.
+        ConfigError: a metric or task is unknown, or an argument that a metric requires is missing.
         DataError: a task has no pair in this split.
     """
 
@@ -83,15 +84,15 @@ class Evaluator:
         self._metrics = [metrics_lib.check_metric(name) for name in dict.fromkeys(metrics)]
         if not self._metrics:
             raise ConfigError(
-                f"no metric to evaluate; name some of {', '.join(metrics_lib.available())}"
+                f"metrics is empty. Give some of {', '.join(metrics_lib.available())}"
             )
         self._text_metrics = [name for name in self._metrics if metrics_lib.compares_text(name)]
         self._loss_metrics = [name for name in self._metrics if name not in self._text_metrics]
         if self._text_metrics and translator is None:
-            raise ConfigError(f"metric {self._text_metrics[0]!r} needs a translator")
+            raise ConfigError(f"metric {self._text_metrics[0]!r} requires a translator")
         if self._loss_metrics and likelihood is None:
             raise ConfigError(
-                f"metric {self._loss_metrics[0]!r} needs the model, not its translations"
+                f"metric {self._loss_metrics[0]!r} requires the model, not its translations"
             )
         if max_pairs is not None and max_pairs < 1:
             raise ConfigError(f"max_pairs must be at least 1, got {max_pairs}")
@@ -121,7 +122,7 @@ class Evaluator:
         log: Callable[[str], None] | None = None,
         stopped: Callable[[], bool] | None = None,
     ) -> dict[str, TaskResult]:
-        """Scores the tasks with the weights as they are now.
+        """Scores the tasks with the current weights.
 
         Args:
             log: function that receives a line after each task.
@@ -157,11 +158,11 @@ class Evaluator:
         return found
 
     def check_lengths(self, translator: TextTranslator) -> None:
-        """Checks before the translation that no source is too long for a translator.
+        """Checks that no source is too long for a translator.
 
         Raises:
-            InputError: one is; the message names the file and line of the pair, or its number in
-                the split.
+            InputError: a source is too long. The message names the file and line of the pair, or
+                its number in the split.
         """
         for name in self.tasks:
             reader, indices = self._readers[name], self._indices[name]
@@ -177,13 +178,13 @@ class Evaluator:
                 shown = place_of(index)
             more = f" ({len(too_long) - 1:,} more are too long)" if len(too_long) > 1 else ""
             raise InputError(
-                f"{shown}: the source has {tokens} tokens, and the model takes "
-                f"{translator.longest_source}: {sources[place][:60]!r}{more}; use --on_long_line "
-                "truncate or --on_long_line skip, or leave the pair out"
+                f"{shown}: the source has {tokens} tokens, but the model accepts at most "
+                f"{translator.longest_source}: {sources[place][:60]!r}{more}. Use --on_long_line "
+                "truncate or --on_long_line skip, or remove the pair"
             )
 
     def _texts(self, reader: PairReader, indices: np.ndarray) -> tuple[list[str], list[str]]:
-        """Returns sources and targets; those of a store without text are decoded from tokens."""
+        """Returns sources and targets. Decodes them from tokens if the data has no text."""
         if reader.has_text:
             pairs = [reader.text(int(index)) for index in indices]
             return [source for source, _ in pairs], [target for _, target in pairs]
@@ -194,8 +195,8 @@ class Evaluator:
     def _translate(
         self, sources: Sequence[str], task: str, stopped: Callable[[], bool] | None
     ) -> list[str]:
-        """Translates the sources of a task, and checks after each part whether to stop."""
-        assert self._translator is not None  # checked by the constructor
+        """Translates the sources of a task and checks after each part whether to stop."""
+        assert self._translator is not None  # Checked by the constructor.
         if stopped is None:
             return list(self._translator.translate(sources, task))
         found: list[str] = []
@@ -232,8 +233,8 @@ class Evaluator:
 
 
 def spread(count: int, most: int | None) -> np.ndarray:
-    """Chooses `min(count, most)` of `count` places, evenly spread, int64 and rising."""
+    """Returns `min(count, most)` evenly spaced integers below `count`, int64, ascending."""
     if most is None or most >= count:
         return np.arange(count, dtype=np.int64)
-    # The middle of each of `most` equal parts, in whole numbers: no rounding to depend on.
+    # The middle of each of `most` equal parts, in integers, which do not depend on rounding.
     return (2 * np.arange(most, dtype=np.int64) + 1) * count // (2 * most)

@@ -1,4 +1,4 @@
-"""The loss of the references under a model, teacher-forced: in TensorFlow and on the engine."""
+"""The loss of references under a model with teacher forcing, in TensorFlow and in the engine."""
 
 import dataclasses
 import functools
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     from keras_mtl.decoding.scoring import ScoreIds
     from keras_mtl.decoding.tasks import TranslationTask
 
-# Rows of a batch of the teacher-forced pass. Because lengths are rounded up to powers of two, any
-# data needs only a handful of traced shapes.
+# Number of rows in a batch. Lengths are rounded up to powers of two, so TensorFlow traces only a
+# few shapes for any data.
 _ROWS = 32
 _MIN_LENGTH = 16
 
 
 class Likelihood(Protocol):
-    """What evaluation needs of a model to score its likelihood."""
+    """Computes the likelihood of references under a model."""
 
     def total(
         self,
@@ -32,17 +32,17 @@ class Likelihood(Protocol):
         indices: np.ndarray,
         stopped: Callable[[], bool] | None = None,
     ) -> tuple[float, float]:
-        """Adds up the loss of some pairs.
+        """Computes the total loss of some pairs.
 
         Args:
             task: the task of the pairs.
-            reader: their store.
-            indices: int64[n], pairs of the store.
+            reader: reads the pairs.
+            indices: int64 `[N]`, the indices of the pairs.
             stopped: called before each batch; returns whether to stop. None never stops.
 
         Returns:
-            Sum of the negative log-probabilities in nats, and the number of tokens, including the
-            end of sentence of each target.
+            The sum of the negative log-probabilities in nats, and the number of tokens, including
+            the end of sentence of each target.
 
         Raises:
             EvaluationStopped: `stopped` returned True.
@@ -51,11 +51,11 @@ class Likelihood(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class PairIds:
-    """Pairs of a store as a model takes them.
+    """Adds the ids that a model requires to the ids of pairs.
 
     Attributes:
-        tag_ids: id of the language tag before the source, by task name.
-        decoders: index of the decoder, by task name.
+        tag_ids: id of the language tag in front of the source, by task.
+        decoders: index of the decoder, by task.
         eos_id: id of the end of sentence.
     """
 
@@ -65,7 +65,7 @@ class PairIds:
 
     @classmethod
     def of_tasks(cls, vocabulary: "Vocabulary", tasks: "Sequence[TranslationTask]") -> Self:
-        """Takes the ids of some tasks."""
+        """Creates the object for some tasks."""
         return cls(
             {task.name: vocabulary.tag_id(task.target) for task in tasks},
             {task.name: task.decoder for task in tasks},
@@ -75,7 +75,7 @@ class PairIds:
     def read(
         self, task: str, reader: PairReader, indices: np.ndarray
     ) -> tuple[list[list[int]], list[list[int]]]:
-        """Reads pairs of a task; returns (sources, targets)."""
+        """Reads pairs of a task and returns (sources, targets)."""
         sources, targets = reader.gather(indices)
         return (
             [[self.tag_ids[task], *row, self.eos_id] for row in sources],
@@ -87,8 +87,9 @@ class ModelLikelihood:
     """The likelihood under a Keras model.
 
     Args:
-        model: called with {"source", "target", "decoder"} int32, gives logits [rows, length, V].
-        ids: ids of the tasks.
+        model: a `keras_mtl.Transformer`. Its inputs are int32 tensors {"source", "target",
+            "decoder"}, its outputs logits `[rows, length, vocabulary size]`.
+        ids: the ids of the tasks.
     """
 
     def __init__(self, model: Any, ids: PairIds):
@@ -130,11 +131,11 @@ class ModelLikelihood:
 
 
 class EngineLikelihood:
-    """The likelihood under an engine, from the log-probabilities of the references' tokens.
+    """The likelihood under an engine, from the log-probabilities of the tokens of the references.
 
     Args:
-        score_ids: scores ids on the engine.
-        ids: ids of the tasks.
+        score_ids: scores ids with the engine.
+        ids: the ids of the tasks.
     """
 
     def __init__(self, score_ids: "ScoreIds", ids: PairIds):
@@ -159,7 +160,7 @@ class EngineLikelihood:
 
 
 def _pad(rows: Sequence[Sequence[int]]) -> np.ndarray:
-    """Returns rows of ids as int32[_ROWS, length]; the length is a power of two."""
+    """Returns rows of ids as int32 `[_ROWS, length]`, where the length is a power of two."""
     longest = max(map(len, rows))
     length = max(_MIN_LENGTH, 1 << (longest - 1).bit_length())
     batch = np.zeros((_ROWS, length), np.int32)

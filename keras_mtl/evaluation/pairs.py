@@ -1,4 +1,4 @@
-"""What evaluation needs of the pairs that it scores: of prepared data, or of pairs in memory."""
+"""The interface of the pairs that evaluation scores, in prepared data or in memory."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -13,13 +13,13 @@ class PairReader(Protocol):
 
     @property
     def has_text(self) -> bool:
-        """Whether `text` works; otherwise text is decoded from tokens."""
+        """Whether `text` is available. If not, text is decoded from tokens."""
 
     def __len__(self) -> int:
         """Number of pairs."""
 
     def text(self, index: int) -> tuple[str, str]:
-        """Returns source and target of a pair."""
+        """Returns the source and target of a pair."""
 
     def gather(self, indices: np.ndarray) -> tuple[Sequence[np.ndarray], Sequence[np.ndarray]]:
         """Returns the ids of sources and targets, without tag and end of sentence."""
@@ -30,7 +30,7 @@ class NamedTask(Protocol):
 
     @property
     def name(self) -> str:
-        """Its unique name."""
+        """The unique name of the task."""
 
 
 class PairSet(Protocol):
@@ -45,4 +45,4 @@ class PairSet(Protocol):
         """The tasks, in order."""
 
     def reader(self, task: str, split_name: str) -> PairReader:
-        """Returns the pairs of a task's split."""
+        """Returns the pairs of a split of a task."""

@@ -1,4 +1,4 @@
-"""What a report says in addition to scores: weights, date, machine, and what it lacks."""
+"""The entries of a report other than scores: weights, date, machine, and what is missing."""
 
 import contextlib
 import datetime
@@ -22,17 +22,17 @@ _CHECKPOINT = re.compile(r"ckpt-(\d+)")
 def checkpoint_record(
     model_dir: str | os.PathLike[str], checkpoint: str, given: bool
 ) -> dict[str, Any]:
-    """Says which checkpoint was scored, and how far the run was trained then.
+    """Returns which checkpoint was scored and how far the run had been trained.
 
     Args:
-        model_dir: the run's directory.
+        model_dir: directory of the run.
         checkpoint: prefix of the checkpoint that was read.
-        given: whether the user named it; otherwise it is the best of validation, or else the
-            newest.
+        given: whether the user chose it. Otherwise it is the best checkpoint of validation or, if
+            there is none, the newest.
 
     Returns:
         `checkpoint` (relative to the directory if it is inside), `checkpoint_choice` (`given`,
-        `best` or `newest`), `step` and `trained_steps`; a step that is not known is None.
+        `best` or `newest`), `step` and `trained_steps`. An unknown step is None.
     """
     directory, path = Path(model_dir).resolve(), Path(checkpoint).resolve()
     inside = path.is_relative_to(directory)
@@ -47,7 +47,7 @@ def checkpoint_record(
 
 
 def machine_record(accelerators: Sequence[str]) -> dict[str, Any]:
-    """Says when, by which version and on which machine: `date`, `keras_mtl`, `hardware`."""
+    """Returns `date`, `keras_mtl` (the version) and `hardware`."""
     return {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "keras_mtl": keras_mtl.__version__,
@@ -56,10 +56,10 @@ def machine_record(accelerators: Sequence[str]) -> dict[str, Any]:
 
 
 def trained_steps(model_dir: str | os.PathLike[str]) -> int | None:
-    """Returns how far a run has been trained; None if that is not known.
+    """Returns the number of steps that a run has been trained for, or None if unknown.
 
-    It is the step of its newest checkpoint: a log may be ahead of it if a run was killed. If only
-    the best checkpoint was kept, the log counts too.
+    It is the step of the newest checkpoint. The log of a run that was killed may be ahead of it. If
+    only the best checkpoint was kept, the log counts, too.
     """
     directory = Path(model_dir)
     steps = _checkpoint_steps(directory)
@@ -76,10 +76,10 @@ def _checkpoint_steps(directory: Path) -> list[int]:
 
 
 def weights_hash(arrays: Iterable[Any]) -> str:
-    """Returns a hash of a model's weights, 16 hexadecimal digits.
+    """Returns a hash of the weights of a model, 16 hexadecimal digits.
 
     Args:
-        arrays: NumPy arrays, in the model's order.
+        arrays: NumPy arrays, in the order of the model.
     """
     digest = hashlib.blake2b(digest_size=8)
     for array in arrays:
@@ -91,12 +91,12 @@ def weights_hash(arrays: Iterable[Any]) -> str:
 def partial_fields(
     scored: Mapping[str, ScoredPairs], metrics: Sequence[str], left_out: Sequence[str] = ()
 ) -> list[str]:
-    """Lists what an evaluation lacks; empty for a complete one.
+    """Lists what is missing from an evaluation. Empty for a complete one.
 
     Args:
-        scored: the scored pairs by task.
+        scored: the scored pairs, by task.
         metrics: names of the metrics.
-        left_out: tasks of the model that are not scored although they have sentences.
+        left_out: tasks of the model that have sentences but are not scored.
     """
     noun = "task" if len(left_out) == 1 else "tasks"
     missing = [f"without {noun} {', '.join(left_out)}"] if left_out else []

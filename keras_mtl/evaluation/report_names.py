@@ -1,4 +1,4 @@
-"""Where a report goes, so that it never replaces one that has more, or one of other sentences."""
+"""Chooses the path of a report so that it does not replace a larger or a different report."""
 
 import dataclasses
 import hashlib
@@ -14,7 +14,7 @@ from keras_mtl.evaluation.settings import EvaluationSettings
 from keras_mtl.metrics import TEXT_METRICS
 from keras_mtl.run_files import evaluation_file
 
-_SHOWN = 4  # Reasons that a message lists.
+_SHOWN = 4  # Maximum number of reasons in a message.
 
 
 def report_path(model_dir: str | os.PathLike[str], settings: EvaluationSettings) -> Path:
@@ -30,30 +30,31 @@ def free_path(
     fixed: bool,
     log: Callable[[str], None],
 ) -> Path:
-    """Returns where a report goes so that no other report is lost.
+    """Returns a path for a report so that no other report is lost.
 
-    A report that has more pairs, tasks or metrics stays; a partial one then gets its own name.
+    A report with more pairs, tasks or metrics is kept. The path of a partial report then names its
+    selection.
 
     Args:
         path: path of the complete report.
-        settings: what is evaluated.
-        scored: what is about to be scored, by task.
+        settings: the settings of the evaluation.
+        scored: the pairs to be scored, by task.
         fixed: whether the report must have this path.
-        log: receives a line if the report gets another name.
+        log: function that receives a line if the path changes.
 
     Raises:
-        ConfigError: a report that would be lost has this name.
+        ConfigError: another report that would be lost has this path.
     """
     found = _obstacle_at(path, settings, scored)
     if found and not found.other_sentences and not fixed:
         name = selection_name(path.stem, settings.tasks, settings.max_pairs, settings.metrics)
         partial = path.with_name(name)
-        log(f"{path} stays, because {found.reason}; this report goes to {partial}")
+        log(f"{path} is kept, because {found.reason}; this report is written to {partial}")
         path, found = partial, _obstacle_at(partial, settings, scored)
     if found:
         raise ConfigError(
-            f"{path} is another report, and {found.reason}; give --output with another name, or "
-            "delete it"
+            f"{path} is another report: {found.reason}. Give another name with --output, or delete "
+            "the report"
         )
     return path
 
@@ -64,7 +65,7 @@ class Obstacle:
 
     Attributes:
         reason: what would be lost.
-        other_sentences: whether the old report is of other sentences; otherwise it only has more.
+        other_sentences: whether the old report is about other sentences. If not, it contains more.
     """
 
     reason: str
@@ -81,17 +82,17 @@ def _obstacle_at(
 def obstacle(
     old: Mapping[str, Any], scored: Mapping[str, ScoredPairs], metrics: Sequence[str], what: str
 ) -> Obstacle | None:
-    """Compares what is about to be scored with a report that has the same name.
+    """Compares an evaluation with an existing report at the same path.
 
     Args:
-        old: of `read_report`. Older versions did not write hashes; without them, equal numbers of
-            sentences count as the same sentences.
-        scored: what is about to be scored, by task.
-        metrics: what is about to be computed.
-        what: the split, or the file with corpora.
+        old: the report, from `read_report`. Older versions did not write hashes; for these, equal
+            numbers of sentences count as the same sentences.
+        scored: the pairs to be scored, by task.
+        metrics: the metrics to be computed.
+        what: the split, or the file of the list of corpora.
 
     Returns:
-        Why the old report must stay; None if the new one covers it.
+        Why the old report must be kept. None if the new report covers it.
     """
     lost = []
     known_hashes = False
@@ -107,17 +108,17 @@ def obstacle(
         if (available is not None and available != new.available) or (
             pairs == new.pairs and digest not in (None, new.digest)
         ):
-            return Obstacle(f"its sentences of {task} are others", True)
+            return Obstacle(f"its sentences of {task} are different", True)
         if pairs > new.pairs:
             lost.append(f"{pairs:,} pairs of {task} instead of {new.pairs:,}")
     if not known_hashes and old.get("split") not in (None, what):
-        return Obstacle(f"its sentences are of {old['split']}", True)
+        return Obstacle(f"its sentences are from {old['split']}", True)
     lost += [f"metric {name}" for name in old.get("signatures", {}) if name not in metrics]
     return Obstacle(f"it has {shortened(lost)}", False) if lost else None
 
 
 def shortened(reasons: Sequence[str]) -> str:
-    """Returns `a, b, c, d and 2 more`."""
+    """Joins reasons: `a, b, c, d and 2 more`."""
     shown = ", ".join(reasons[:_SHOWN])
     more = len(reasons) - _SHOWN
     return f"{shown} and {more} more" if more > 0 else shown
@@ -130,8 +131,8 @@ def selection_name(
 
     Args:
         stem: name of the complete report without its suffix.
-        tasks: tasks that were chosen; None for all.
-        max_pairs: most pairs of a task; None for all.
+        tasks: the selected tasks. None for all.
+        max_pairs: maximum number of pairs for each task. None for all.
         metrics: names of the metrics.
     """
     parts = [stem]

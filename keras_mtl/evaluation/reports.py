@@ -1,16 +1,14 @@
-"""The report of an evaluation: scores, and what must be known to compare them with other scores.
+"""The report of an evaluation: scores, and the information needed to compare them.
 
-`evaluation-test.json` holds the scores of each task, and in addition:
+`evaluation-test.json` contains the scores of each task and the following:
 
-* which weights: `checkpoint`, `checkpoint_choice`, `step`, `trained_steps` and
-  `weights_hash`
-* which sentences: `split` or `corpora`, and for each task `pairs`, `available` and
-  `test_set_hash`; `partial` lists what a whole evaluation would have in addition
-* how and when: beam size, backend, compute type, `date`, `keras_mtl` (the version) and
+* the weights: `checkpoint`, `checkpoint_choice`, `step`, `trained_steps` and `weights_hash`
+* the sentences: `split` or `corpora`, and for each task `pairs`, `available` and `test_set_hash`;
+  `partial` lists what a complete evaluation has in addition
+* the settings and the time: beam size, backend, compute type, `date`, `keras_mtl` (the version) and
   `hardware`
 
-`keras_mtl.evaluation.report_names` chooses its name, so that a report never replaces one that has
-more, or one of other sentences. Loads no TensorFlow.
+`keras_mtl.evaluation.report_names` chooses its name. This module does not import TensorFlow.
 """
 
 import errno
@@ -25,7 +23,7 @@ from keras_mtl.evaluation.results import ScoredPairs, TaskResult, macro_average
 from keras_mtl.evaluation.translations import write_translations
 from keras_mtl.files import replace_file
 
-# Bytes that are written to find out whether a report can be written: a block of a file system.
+# Size of the test file that shows whether a report can be written: a block of a file system.
 _PROBE_BYTES = 4096
 
 
@@ -37,9 +35,9 @@ def report(
     """Returns results as plain data for JSON.
 
     Args:
-        results: results of `Evaluator.evaluate`.
-        scored: result of `Evaluator.scored_pairs`.
-        **extra: fields before the scores, for example `split="test"`.
+        results: the result of `Evaluator.evaluate`.
+        scored: the value of `Evaluator.scored_pairs`.
+        **extra: fields in front of the scores, for example `split="test"`.
     """
     first = next(iter(results.values()))
     tasks: dict[str, dict[str, Any]] = {}
@@ -63,16 +61,16 @@ def write_report(
     scored: Mapping[str, ScoredPairs] | None = None,
     **extra: Any,
 ) -> Path:
-    """Writes `report` as JSON, and the translations next to it; each file is complete or absent.
+    """Writes the report as JSON and the translations next to it.
 
-    `evaluation-test.json` gets a directory `evaluation-test` with a file for each task; see
-    `keras_mtl.evaluation.translations`.
+    The translations of `evaluation-test.json` are in the directory `evaluation-test`, one file for
+    each task; see `keras_mtl.evaluation.translations`. After an error there is no partial file.
 
     Returns:
         The path.
 
     Raises:
-        DataError: the disk is full, or the directory cannot be written.
+        DataError: the disk is full, or the directory is not writable.
     """
     path = Path(path)
     try:
@@ -86,10 +84,10 @@ def write_report(
 
 
 def check_writable(path: str | os.PathLike[str]) -> None:
-    """Checks before the work that a report can be written; creates its directory.
+    """Checks that a report can be written, before the evaluation begins. Creates its directory.
 
     Raises:
-        DataError: it cannot.
+        DataError: the report cannot be written.
     """
     path = Path(path)
     probe = path.with_name(f"{path.name}.probe")
@@ -98,7 +96,7 @@ def check_writable(path: str | os.PathLike[str]) -> None:
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-        except FileExistsError as error:  # What Python says of a file in a directory's place.
+        except FileExistsError as error:  # A file has the name of the directory.
             code = errno.ENOTDIR
             raise NotADirectoryError(code, os.strerror(code), str(path.parent)) from error
         try:
@@ -115,13 +113,13 @@ def check_writable(path: str | os.PathLike[str]) -> None:
 def _cannot_write(path: Path, error: OSError) -> DataError:
     reason = error.strerror or type(error).__name__
     return DataError(
-        f"{path}: the report cannot be written ({reason}); free space or permit writing there, or "
-        "give --output"
+        f"{path}: the report cannot be written ({reason}). Free disk space, make the directory "
+        "writable, or give another file with --output"
     )
 
 
 def read_report(path: str | os.PathLike[str]) -> dict[str, Any] | None:
-    """Reads a report; None if there is none, or if the file is damaged."""
+    """Reads a report. Returns None if it does not exist or is damaged."""
     try:
         found = json.loads(Path(path).read_text(encoding="utf-8"))
         return found if isinstance(found["tasks"], dict) else None

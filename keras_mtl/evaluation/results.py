@@ -1,4 +1,4 @@
-"""The result of an evaluation: scores of each task, and the pairs that were scored."""
+"""The result of an evaluation: the scores of each task, and the scored pairs."""
 
 import dataclasses
 import math
@@ -9,16 +9,17 @@ from keras_mtl.errors import ConfigError, nearest
 
 @dataclasses.dataclass(frozen=True)
 class TaskResult:
-    """Evaluation of one task.
+    """The result of one task.
 
     Attributes:
-        pairs: number of sentence pairs, >= 1.
-        scores: value by metric name; see `keras_mtl.metrics.MetricResult` for the units.
-        signatures: how each value was made, by metric name.
-        seconds: time for translating and scoring.
-        hypotheses: the translations, by rising length of the pair; empty if no metric needs them.
-        references: their references.
-        sources: what was translated.
+        pairs: number of sentence pairs, at least 1.
+        scores: value by metric; see `keras_mtl.metrics.MetricResult` for the units.
+        signatures: how each value was computed, by metric.
+        seconds: time for translation and scoring.
+        hypotheses: the translations, in ascending order of the length of the pair. Empty if no
+            metric requires them.
+        references: the references of the translations.
+        sources: the sources of the translations.
     """
 
     pairs: int
@@ -47,10 +48,10 @@ class TaskResult:
 
 @dataclasses.dataclass(frozen=True)
 class ScoredPairs:
-    """The pairs on which a task is scored.
+    """Which pairs of a task are scored.
 
     Attributes:
-        pairs: number of pairs that are scored.
+        pairs: number of scored pairs.
         available: number of pairs in the split or in the corpora.
         digest: `keras_mtl.evaluation.translations.pairs_digest` of the scored pairs.
     """
@@ -61,7 +62,7 @@ class ScoredPairs:
 
 
 def macro_average(results: Mapping[str, TaskResult], metric: str) -> float:
-    """Returns the mean of a metric over tasks; each task counts the same.
+    """Returns the mean of a metric over tasks, with equal weights.
 
     Raises:
         ConfigError: the metric was not evaluated.

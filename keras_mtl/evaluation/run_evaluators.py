@@ -1,4 +1,4 @@
-"""The evaluators of a run's validation: of the model in memory, and of an engine file."""
+"""The evaluators for the validation of a run: of the model in memory, and of an engine file."""
 
 import dataclasses
 import os
@@ -33,17 +33,17 @@ def model_evaluator(
     prepared: PreparedData,
     split: str = "dev",
 ) -> Evaluator:
-    """Makes the evaluator of a run's validation for a Keras model.
+    """Creates the evaluator of a Keras model for the validation of a run.
 
-    A metric on text also computes the other text metrics, which cost nothing compared to
-    translating.
+    If the metric compares text, the other text metrics are computed, too; their cost is negligible
+    compared to translation.
 
     Args:
-        evaluation: what is scored.
-        decoding: the beam search.
+        evaluation: the settings of the evaluation.
+        decoding: the settings of the beam search.
         tasks: the tasks of the model.
-        model: built model; its weights are read at each evaluation.
-        prepared: the prepared store.
+        model: a built model. Each evaluation reads its current weights.
+        prepared: the prepared data.
         split: `dev` or `test`.
     """
     if not metrics_lib.compares_text(evaluation.metric):
@@ -61,7 +61,7 @@ def model_evaluator(
         workers=evaluation.workers or None,
         batch_size=batch_size,
     )
-    # TensorFlow's search is slow, and translates one batch at a time.
+    # The search in TensorFlow is slow and translates one batch at a time.
     pairs_at_once = batch_size if backend == "tf" else PAIRS_AT_ONCE
     return _evaluator(evaluation, prepared, split, translator, pairs_at_once=pairs_at_once)
 
@@ -74,16 +74,16 @@ def engine_evaluator(
     prepared: PreparedData,
     split: str = "dev",
 ) -> Evaluator:
-    """Makes the evaluator of a run's validation for an engine file.
+    """Creates the evaluator of an engine file for the validation of a run.
 
-    Its scores on text are those of `model_evaluator` with the native backend.
+    Its text scores equal those of `model_evaluator` with the native backend.
 
     Args:
-        evaluation: what is scored, and on how many threads.
-        decoding: the beam search.
+        evaluation: the settings of the evaluation, including the number of threads.
+        decoding: the settings of the beam search.
         tasks: the tasks of the model.
-        path: the engine file; the evaluator keeps it open, so it may be removed.
-        prepared: the prepared store.
+        path: the engine file. The evaluator keeps it open, so the file may be deleted.
+        prepared: the prepared data.
         split: `dev` or `test`.
 
     Raises:
@@ -102,7 +102,7 @@ def engine_evaluator(
 
 
 def validation_options(decoding: DecodingConfig, beam_size: int) -> BeamOptions:
-    """Returns the beam search of a run's validation."""
+    """Returns the beam search options for the validation of a run."""
     return BeamOptions.from_config(
         dataclasses.replace(
             decoding,

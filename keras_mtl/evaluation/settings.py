@@ -1,4 +1,4 @@
-"""What is evaluated of a trained model, and how. Loads no TensorFlow."""
+"""The settings of the evaluation of a trained model. Does not import TensorFlow."""
 
 import dataclasses
 import os
@@ -16,24 +16,30 @@ class EvaluationSettings:
     """Settings of an evaluation.
 
     Attributes:
-        split: part of the run's prepared data that is scored: `dev`, `test` or `train`.
-        corpora: file with a list of corpora to score instead of the split; see
+        split: the part of the prepared data of the run to score: `dev`, `test` or `train`.
+        corpora: a file with a list of corpora to score instead of a split; see
             `keras_mtl.data.evaluation_sets.load_corpora`.
-        unseen: leaves out pairs of `corpora` whose source is in the training data.
-        on_long_line: what to do with a source longer than the model's positions: `error`,
-            `truncate` or `skip`.
-        tasks: names of the tasks to score; None scores all.
+        unseen: whether to omit pairs of `corpora` whose source is in the training data.
+        on_long_line: what to do with a source that is too long for the model: `error`, `truncate`
+            or `skip`.
+        tasks: names of the tasks to score. None scores all.
         metrics: names of the metrics.
-        max_pairs: most pairs of a task; None scores all.
-        beam_size: None takes that of the run.
-        checkpoint: checkpoint to read; None takes the best one, or else the newest.
+        max_pairs: maximum number of pairs for each task, at least 1. None scores all.
+        beam_size: at least 1. None uses the value of the run.
+        checkpoint: the checkpoint to read. None reads the best one or, if there is none, the
+            newest.
         backend: `native`, `tf` or `auto`.
-        compute_type: compute type of the engine, `float32` or `int8`; None is `float32`.
-        workers: threads of the engine; None takes one per processor.
-        compare_with: compute type that is scored in addition, to compare with; None compares
-            nothing.
-        samples: bootstrap resamples of that comparison.
-        copy_source: whether to score the sources too, as if they were the translations.
+        compute_type: compute type of the engine, `float32` or `int8`. None means `float32`.
+        workers: number of threads of the engine. None uses one for each processor.
+        compare_with: another compute type to score for comparison. None compares nothing.
+        samples: number of bootstrap resamples of the comparison.
+        copy_source: whether to score the sources, too, as if they were translations.
+
+    Example:
+        >>> import keras_mtl
+        >>> settings = keras_mtl.EvaluationSettings(split="dev", beam_size=1, max_pairs=100)
+        >>> settings.metrics
+        ('bleu', 'chrf')
     """
 
     split: str = "test"
@@ -54,7 +60,7 @@ class EvaluationSettings:
 
     @property
     def what(self) -> str:
-        """What is scored, for reports and messages: the file with corpora, or the split."""
+        """What is scored, for reports and messages: the file with the corpora, or the split."""
         return self.corpora or self.split
 
     @property
@@ -63,7 +69,7 @@ class EvaluationSettings:
         return [name for name in self.metrics if metrics_lib.compares_text(name)]
 
     def in_other_type(self) -> Self:
-        """Returns the settings of the evaluation that is compared with."""
+        """Returns the settings for the evaluation with the other compute type."""
         return dataclasses.replace(
             self, compute_type=self.compare_with, metrics=self.text_metrics, compare_with=None
         )
@@ -73,7 +79,7 @@ def check_settings(model_dir: str | os.PathLike[str], settings: EvaluationSettin
     """Checks metrics, tasks and corpora, before a model is loaded.
 
     Raises:
-        ConfigError: a metric is unknown or missing, or a list of corpora is wrong or names an
+        ConfigError: a metric is unknown or missing, or a list of corpora is invalid or names an
             unknown task.
         InputError: the model has no such task.
     """
@@ -81,8 +87,9 @@ def check_settings(model_dir: str | os.PathLike[str], settings: EvaluationSettin
         metrics_lib.check_metric(name)
     if settings.compare_with is not None and not settings.text_metrics:
         raise ConfigError(
-            f"--compare_with {settings.compare_with} compares translations, and --metrics "
-            f"{' '.join(settings.metrics)} needs none; add {' or '.join(metrics_lib.TEXT_METRICS)}"
+            f"--compare_with {settings.compare_with} compares translations, but --metrics "
+            f"{' '.join(settings.metrics)} requires none. Add "
+            f"{' or '.join(metrics_lib.TEXT_METRICS)}"
         )
     tasks = TaskList.read(model_dir).tasks
     for name in settings.tasks or ():

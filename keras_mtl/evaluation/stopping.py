@@ -1,12 +1,12 @@
-"""Stopping an evaluation before its end."""
+"""Interruption of an evaluation."""
 
 from collections.abc import Callable
 
 PAIRS_AT_ONCE = 512
-"""Pairs between two checks whether to stop.
+"""Number of pairs between two checks whether to stop.
 
-These are seconds of the engine with a large model on two processors, and enough work for many
-threads.
+The engine translates them in a few seconds with a large model on two processors, and they are
+enough work for many threads.
 """
 
 

@@ -5,11 +5,11 @@ from keras_mtl.decoding.tasks import TranslationTask
 
 
 def decoders(sharing: str, prepared: PreparedData) -> tuple[str, ...]:
-    """Returns the target languages that have their own decoder; one "" if all share one.
+    """Returns the target languages with their own decoder, or one "" if all share one decoder.
 
     Args:
         sharing: `task.model.sharing`.
-        prepared: the tasks.
+        prepared: the prepared data, with the tasks.
     """
     if sharing == "full":
         return ("",)
@@ -17,7 +17,7 @@ def decoders(sharing: str, prepared: PreparedData) -> tuple[str, ...]:
 
 
 def decoder_of_task(sharing: str, prepared: PreparedData) -> list[int]:
-    """Returns each task's index into `decoders`."""
+    """Returns the index of the decoder of each task in `decoders`."""
     names = decoders(sharing, prepared)
     return [0 if names == ("",) else names.index(task.target) for task in prepared.tasks]
 

@@ -1,4 +1,4 @@
-"""The evaluator of a trained model, and what a report says of it."""
+"""The evaluator of a trained model, and its entries in a report."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -43,15 +43,16 @@ def open_evaluator(
 
     Args:
         model_dir: directory of the run.
-        settings: what is evaluated and how; None takes the defaults.
-        pairs: pairs that another evaluator has already read (its `prepared`); None reads them.
-        log: receives lines for the user.
+        settings: what to evaluate and how. None uses the defaults.
+        pairs: the pairs that another evaluator has already read, its `prepared`. None reads them.
+        log: function that receives lines for the user.
 
     Returns:
-        The evaluator, and what a report says of it.
+        The evaluator, and the entries that describe it in a report.
 
     Raises:
-        CheckpointError: the model cannot be read, or its data was prepared again since.
+        CheckpointError: the model cannot be read, or its data was prepared again after the
+            training.
         InputError: a source is too long, and `on_long_line` is `error`.
     """
     from keras_mtl.decoding.loading import load_model
@@ -81,7 +82,7 @@ def open_evaluator(
         settings.metrics,
         settings.max_pairs,
         settings.split,
-        # Corpora may belong to only some of the tasks; then these are all there is to score.
+        # Corpora may belong to only some of the tasks. Then all tasks of the corpora are scored.
         None if settings.corpora else settings.tasks,
         ModelLikelihood(loaded.model, PairIds.of_tasks(loaded.vocabulary, translator.tasks)),
     )
@@ -105,7 +106,7 @@ def open_evaluator(
 def _weights_record(
     model_dir: str | os.PathLike[str], loaded: "LoadedModel", checkpoint: str | None
 ) -> dict[str, Any]:
-    """Says which weights are scored, when, by which version and on which machine."""
+    """Returns the entries about the scored weights, the date, the version and the machine."""
     import tensorflow as tf
 
     accelerators = [
@@ -137,7 +138,7 @@ def _read_pairs(
     settings: EvaluationSettings,
     log: Callable[[str], None],
 ) -> PairSet:
-    """Reads the pairs of the corpora for some tasks of a model or all, or else the run's data."""
+    """Reads the pairs of the corpora if there are any, otherwise those of the run."""
     if not settings.corpora:
         return load_run_data(model_dir, loaded.vocabulary, log)
     corpora = load_corpora(settings.corpora)
@@ -151,13 +152,13 @@ def _read_pairs(
 def load_run_data(
     model_dir: str | os.PathLike[str], vocabulary: "Vocabulary", log: Callable[[str], None]
 ) -> PreparedData:
-    """Loads a run's data, which must be what the model was trained with.
+    """Loads the data of a run and checks that the model was trained with it.
 
     Args:
         model_dir: directory of the run.
-        vocabulary: the model's.
-        log: receives the warnings that were found when the data was prepared, such as sides that
-            are exchanged: they explain the scores.
+        vocabulary: the vocabulary of the model.
+        log: function that receives the warnings from the preparation of the data, such as exchanged
+            sides. They explain the scores.
 
     Raises:
         CheckpointError: the data has another vocabulary.
@@ -171,10 +172,9 @@ def load_run_data(
     prepared = prepare.load_prepared(directory, names)
     if prepared.vocabulary.hash != vocabulary.hash:
         raise CheckpointError(
-            f"{prepared.data_dir} was prepared with another vocabulary "
-            f"({prepared.vocabulary.hash}) than {model_dir} was trained with "
-            f"({vocabulary.hash}); set task.data.data_dir in {model_dir}/{PARAMS_FILE} to the data "
-            "of the run"
+            f"{prepared.data_dir} was prepared with the vocabulary {prepared.vocabulary.hash}, but "
+            f"{model_dir} was trained with {vocabulary.hash}. Set task.data.data_dir in "
+            f"{model_dir}/{PARAMS_FILE} to the data of the run"
         )
     for warning in prepared.warnings:
         log(f"warning: {warning}")

@@ -1,11 +1,13 @@
-"""Translations of an evaluation on disk: what was translated, and what it should have been.
+"""The translations of an evaluation on disk, with sources and references.
 
-One file a task, `<task>.jsonl`, one JSON object a sentence pair::
+There is one file `<task>.jsonl` for each task, with one JSON object for each sentence pair:
 
-    {"source": "...", "hypothesis": "...", "reference": "..."}
+```json
+{"source": "...", "hypothesis": "...", "reference": "..."}
+```
 
-JSON lines, because the text of a corpus may hold line breaks. Imports nothing heavy: comparing runs
-needs neither the model nor TensorFlow.
+The format is JSON lines because the text of a corpus may contain line breaks. Comparing runs
+requires neither the model nor TensorFlow.
 """
 
 import hashlib
@@ -22,7 +24,7 @@ SUFFIX = ".jsonl"
 
 
 class Translation(NamedTuple):
-    """One sentence pair of a test set and what a model made of it."""
+    """One sentence pair of a test set and its translation by a model."""
 
     source: str
     hypothesis: str
@@ -30,19 +32,19 @@ class Translation(NamedTuple):
 
 
 class Translated(Protocol):
-    """What is written of a task: three lists of equal length."""
+    """The translations of a task: three lists of the same length."""
 
     @property
     def sources(self) -> Sequence[str]:
-        """What was translated."""
+        """The sources."""
 
     @property
     def hypotheses(self) -> Sequence[str]:
-        """The translations; empty when nothing was translated."""
+        """The translations. Empty if nothing was translated."""
 
     @property
     def references(self) -> Sequence[str]:
-        """The right ones."""
+        """The references."""
 
 
 def pairs_digest(pairs: Iterable[tuple[str, str]]) -> str:
@@ -57,11 +59,11 @@ def pairs_digest(pairs: Iterable[tuple[str, str]]) -> str:
 def write_translations(
     directory: str | os.PathLike[str], results: Mapping[str, Translated]
 ) -> Path:
-    """Writes a file for each task that was translated; each is complete or absent.
+    """Writes a file for each task with translations. Each file is complete or absent.
 
     Args:
-        directory: created if missing. Files of tasks that are not in `results` stay.
-        results: by task.
+        directory: created if missing. Files of other tasks are kept.
+        results: the result of each task.
 
     Returns:
         The directory.
@@ -86,10 +88,10 @@ def read_translations(path: str | os.PathLike[str]) -> list[Translation]:
     """
     result = []
     try:
-        # Not splitlines: text may hold line separators that JSON leaves as they are.
+        # Not splitlines: text may contain line separators that JSON does not escape.
         lines = Path(path).read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} cannot be read: {error}; evaluate again") from error
+        raise DataError(f"{path} cannot be read: {error}. Evaluate again") from error
     for number, line in enumerate(lines, 1):
         if not line:
             continue
@@ -100,7 +102,7 @@ def read_translations(path: str | os.PathLike[str]) -> list[Translation]:
                 raise TypeError("a field is not text")
         except (ValueError, KeyError, TypeError) as error:
             raise DataError(
-                f"{path}:{number}: not a translation ({type(error).__name__}: {error}); evaluate "
+                f"{path}:{number}: not a translation ({type(error).__name__}: {error}). Evaluate "
                 "again to replace the file"
             ) from error
         result.append(Translation(*fields))

@@ -1,1 +1,1 @@
-"""Models for use elsewhere."""
+"""Export of models to other formats."""

@@ -1,4 +1,4 @@
-"""Models for CTranslate2: for those who have it in production, and to check our search by."""
+"""Export to CTranslate2, for production systems that use it and for comparison with our search."""
 
 import importlib
 import json
@@ -28,20 +28,21 @@ def export_ctranslate2(
     weight_type: str = "float32",
     overwrite: bool = False,
 ) -> Path:
-    """Writes a model directory of CTranslate2.
+    """Writes a model directory for CTranslate2.
 
-    CTranslate2 knows one decoder, so a model with several gives a directory for each target
-    language inside `output`. In addition to CTranslate2's files, a directory holds
-    `sentencepiece.model` and `keras_mtl.json`: the tasks with the tag that begins a source, and
-    the tokens that are not text (`suppress`; give them to CTranslate2 as `suppress_sequences`).
+    A CTranslate2 model has one decoder, so for a model with several decoders `output` contains a
+    directory for each target language. In addition to the files of CTranslate2, a directory
+    contains `sentencepiece.model` and `keras_mtl.json`: the tasks with the tag that begins a
+    source, and the tokens that are not text (`suppress`; pass them to CTranslate2 as
+    `suppress_sequences`).
 
     Args:
         model: a built `keras_mtl.models.Transformer`.
-        vocabulary: the model's.
-        tasks: the model's.
-        output: the directory to make.
+        vocabulary: the vocabulary of the model.
+        tasks: the tasks of the model.
+        output: the directory to create.
         weight_type: float32, int8, int8_float32, float16 or int16.
-        overwrite: whether a directory of CTranslate2 may be replaced.
+        overwrite: whether to replace an existing directory of a CTranslate2 model.
 
     Returns:
         The directory.
@@ -68,7 +69,8 @@ def export_ctranslate2(
                 (directory / TASKS_FILE).write_text(_description(vocabulary, own), encoding="utf-8")
     except OSError as error:
         raise ExportError(
-            f"{path} could not be written: {error.strerror}; free space or choose another output"
+            f"{path} could not be written: {error.strerror}. Free disk space or choose another "
+            "output"
         ) from error
     return path
 
@@ -84,16 +86,16 @@ def write_directory(
     eos_id: int = 2,
     weight_type: str = "float32",
 ) -> None:
-    """Writes CTranslate2's own files of one decoder.
+    """Writes the CTranslate2 files for one decoder.
 
     Args:
         model: a built `keras_mtl.models.Transformer`.
         decoder: index of the decoder.
         tokens: text of each id, all different.
-        directory: made when it is not there.
-        unk_id: id that unknown tokens get.
+        directory: created if missing.
+        unk_id: id of unknown tokens.
         bos_id: id that starts a target.
-        eos_id: id that ends source and target; CTranslate2 adds it to a source itself.
+        eos_id: id that ends source and target. CTranslate2 appends it to a source itself.
         weight_type: see `export_ctranslate2`.
     """
     specs = _package().specs
@@ -115,7 +117,7 @@ def write_directory(
     spec.encoder.embeddings[0].weight = arrays[_embedding("source", tied)]
     spec.decoder.embeddings.weight = arrays[_embedding("target", tied)]
     for side, stack in (("source", spec.encoder), ("target", spec.decoder)):
-        stack.scale_embeddings = True  # By the square root of the width, as ours.
+        stack.scale_embeddings = True  # By the square root of the width, as in our model.
         stack.position_encodings.encodings = arrays[f"{side}_positions"]
     for i, layer in enumerate(spec.encoder.layer):
         name = f"encoder.layer.{i}"
@@ -147,16 +149,20 @@ def write_directory(
 
 
 def check_output(path: Path, overwrite: bool) -> None:
-    """Raises ExportError without CTranslate2, or if something must not be replaced."""
+    """Checks that CTranslate2 is installed and that the output may be written.
+
+    Raises:
+        ExportError: CTranslate2 is missing, or the output exists and must not be replaced.
+    """
     _package()
     if not path.exists() and not path.is_symlink():
         return
     if not overwrite:
-        raise ExportError(f"{path} exists; give --overwrite to replace it, or another output")
+        raise ExportError(f"{path} exists. Give --overwrite to replace it, or another output")
     if not _is_ours(path):
         raise ExportError(
             f"{path} exists and is not a model exported for CTranslate2, so --overwrite does not "
-            "replace it; give another output"
+            "replace it. Give another output"
         )
 
 
@@ -169,7 +175,7 @@ def _package() -> Any:
         return importlib.import_module("ctranslate2")
     except ImportError as error:
         raise ExportError(
-            f"the package ctranslate2 cannot be imported ({error}); install it: "
+            f"the package ctranslate2 cannot be imported ({error}). Install it: "
             "pip install 'ctranslate2>=4.6,<5'"
         ) from error
 

@@ -29,19 +29,19 @@ def export_engine_file(
 
     Args:
         model: a built `keras_mtl.models.Transformer`.
-        vocabulary: the model's.
-        tasks: the model's.
+        vocabulary: the vocabulary of the model.
+        tasks: the tasks of the model.
         output: the file to write.
         weight_type: one of `WEIGHT_TYPES`; see `keras_mtl.decoding.engine_file.write_engine_file`.
-        options: beam search of a translator that is given no options.
-        overwrite: whether an engine file of this name may be replaced.
+        options: beam search options of a translator that is opened without options.
+        overwrite: whether to replace an existing engine file.
 
     Returns:
         The file.
 
     Raises:
-        ExportError: an argument does not fit, a weight is not finite, the file exists, or it cannot
-            be written.
+        ExportError: an argument is invalid, a weight is not finite, or the file exists or cannot be
+            written.
     """
     check_free_file(Path(output), overwrite)
     return write_engine_file(
@@ -50,17 +50,24 @@ def export_engine_file(
 
 
 def check_free_file(path: Path, overwrite: bool) -> None:
-    """Raises ExportError if the output exists and must not be replaced."""
+    """Checks that the output may be written.
+
+    Raises:
+        ExportError: it exists and must not be replaced.
+    """
     if path.is_dir():
-        raise ExportError(f"{path} is a directory; give the name of a file")
+        raise ExportError(f"{path} is a directory. Give the name of a file")
     if not path.exists():
         return
     if not overwrite:
-        raise ExportError(f"{path} exists; give --overwrite to replace it, or another output")
+        raise ExportError(f"{path} exists. Give --overwrite to replace it, or another output")
     if not os.access(path, os.R_OK):
-        raise ExportError(f"{path}: cannot be read (Permission denied)")
+        raise ExportError(
+            f"{path} exists and cannot be read, so --overwrite does not replace it. Give another "
+            "output"
+        )
     if not is_model_file(path):
         raise ExportError(
-            f"{path} exists and is not an engine file, so --overwrite does not replace it; give "
+            f"{path} exists and is not an engine file, so --overwrite does not replace it. Give "
             "another output"
         )

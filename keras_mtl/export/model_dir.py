@@ -1,4 +1,4 @@
-"""The formats without TensorFlow, of a model directory."""
+"""Export of a model directory to the formats that do not require TensorFlow."""
 
 import os
 from pathlib import Path
@@ -22,25 +22,25 @@ def export_weights(
     """Writes the weights of a model directory.
 
     Args:
-        file_format: `engine` (see `engine_file.export_engine_file`; with the options of beam
-            search that the directory has) or `ctranslate2` (see `ctranslate2.export_ctranslate2`).
-        model_dir: directory that `keras-mtl train` has written.
-        output: the file, or directory, to make.
+        file_format: `engine` (see `engine_file.export_engine_file`; with the beam search options of
+            the directory) or `ctranslate2` (see `ctranslate2.export_ctranslate2`).
+        model_dir: a directory written by `keras-mtl train`.
+        output: the file or directory to create.
         checkpoint: see `keras_mtl.decoding.loading.load_model`.
-        weight_type: one of those of the format.
-        overwrite: whether what has this name may be replaced.
+        weight_type: a weight type of the format.
+        overwrite: whether to replace an existing model of the same format.
 
     Returns:
-        The file, or directory.
+        The file or directory.
 
     Raises:
         CheckpointError: the model directory cannot be used.
-        ExportError: the format or its weight type is unknown, something is in the way, or it cannot
-            be written.
+        ExportError: the format or the weight type is unknown, or the output exists or cannot be
+            written.
     """
     if file_format not in FORMATS:
         raise ExportError(f"format={file_format!r}{nearest(file_format, FORMATS)}")
-    # Before the model is loaded, which takes its time.
+    # Before the model is loaded, which is slow.
     if file_format == "engine":
         engine_file.check_free_file(Path(output), overwrite)
     else:

@@ -1,7 +1,7 @@
-"""The SavedModel with the C++ engine inside: text and task in, translations out.
+"""Export of a SavedModel with the C++ engine: text and task in, translations out.
 
-Its signatures are those of the portable one. A process that serves it calls
-`keras_mtl.engine.load_ops()` first; the engine's model file travels as an asset.
+Its signatures are those of the portable SavedModel. A process that serves it first calls
+`keras_mtl.engine.load_ops()`. The model file of the engine is an asset of the SavedModel.
 """
 
 import os
@@ -29,12 +29,12 @@ from keras_mtl.export.translation_module import (
 
 
 class EngineSearch(tf.Module):
-    """The engine's search, by the operation `KerasMtl>Translate`.
+    """The search of the engine, as the operation `KerasMtl>Translate`.
 
     Args:
-        engine_file: the model file; a copy of it is saved with the module.
-        options: beam search, with all tokens that are suppressed.
-        pad_id: id behind the end of a hypothesis.
+        engine_file: the model file. A copy of it is saved with the module.
+        options: beam search options, including all suppressed tokens.
+        pad_id: id of the padding after a hypothesis.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class EngineSearch(tf.Module):
     def __call__(
         self, source: tf.Tensor, decoder: tf.Tensor, lengths: tf.Tensor, alignments: bool
     ) -> dict[str, tf.Tensor]:
-        """See `TranslationModule`; T is the longest translation of the batch."""
+        """See `TranslationModule`. T is the length of the longest translation in the batch."""
         found = self._operation(
             path=self._file.asset_path,
             source=source,
@@ -86,19 +86,20 @@ def export_native_saved_model(
 
     Args:
         model: a trained `keras_mtl.models.Transformer`.
-        vocabulary: the model's.
-        tasks: the model's.
-        options: beam search of the exported model; native ones too.
-        output: the directory to make.
-        weight_type: `float32` or `int8`, as of `export_engine_file`.
-        overwrite: whether a directory of this name may be replaced.
+        vocabulary: the vocabulary of the model.
+        tasks: the tasks of the model.
+        options: beam search options of the exported model, including those that only the engine
+            has.
+        output: the directory to create.
+        weight_type: `float32` or `int8`, as in `export_engine_file`.
+        overwrite: whether to replace an existing SavedModel.
 
     Returns:
         The directory.
 
     Raises:
-        ExportError: the directory exists, or it or the weights cannot be written.
-        InputError: options that the model cannot fulfill.
+        ExportError: the directory exists, or the directory or the weights cannot be written.
+        InputError: the model does not support the options.
         NativeError: the TensorFlow operations cannot be loaded.
     """
     check_free(Path(output), overwrite)
@@ -130,11 +131,13 @@ def export_native_model_dir(
     weight_type: str = "float32",
     overwrite: bool = False,
 ) -> Path:
-    """Writes the SavedModel of a model directory; arguments as of `export_model_dir`.
+    """Writes the SavedModel of a model directory. The arguments are those of `export_model_dir`.
 
     Raises:
         CheckpointError: the model directory cannot be used.
-        ExportError: see `export_native_saved_model`, and so for InputError and NativeError.
+        ExportError: see `export_native_saved_model`.
+        InputError: see `export_native_saved_model`.
+        NativeError: see `export_native_saved_model`.
     """
     check_free(Path(output), overwrite)
     load_ops()

@@ -1,4 +1,4 @@
-"""What an exported model may replace. Needs no TensorFlow."""
+"""What an exported model may replace. Does not require TensorFlow."""
 
 from pathlib import Path
 
@@ -6,13 +6,17 @@ from keras_mtl.errors import ExportError
 
 
 def check_free(path: Path, overwrite: bool) -> None:
-    """Refuses what must not be replaced: anything, or with `overwrite` all but a SavedModel."""
+    """Checks that the output may be written.
+
+    Raises:
+        ExportError: it exists, and `overwrite` is False or it is not a SavedModel.
+    """
     if not path.exists() and not path.is_symlink():
         return
     if not overwrite:
-        raise ExportError(f"{path} exists; give --overwrite to replace it, or another output")
+        raise ExportError(f"{path} exists. Give --overwrite to replace it, or another output")
     if not (path / "saved_model.pb").is_file():
         raise ExportError(
-            f"{path} exists and is not an exported model, so --overwrite does not replace it; give "
+            f"{path} exists and is not an exported model, so --overwrite does not replace it. Give "
             "another output"
         )

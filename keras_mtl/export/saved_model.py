@@ -1,7 +1,7 @@
-"""The portable SavedModel: text and task in, translations out.
+"""Export of the portable SavedModel: text and task in, translations out.
 
-It holds the tokenizer, the model and the beam search, made of operations of TensorFlow and
-tensorflow-text only: a process that imports these two can serve it.
+It contains the tokenizer, the model and the beam search, and uses only operations of TensorFlow and
+tensorflow-text. Any process that imports these two packages can serve it.
 """
 
 import os
@@ -24,12 +24,12 @@ from keras_mtl.export.translation_module import (
 
 
 class GraphSearch(tf.Module):
-    """The search that `Translator` does, in a graph.
+    """The search of `Translator` in a graph.
 
     Args:
         model: a trained `keras_mtl.models.Transformer`.
-        vocabulary: its vocabulary.
-        options: beam search.
+        vocabulary: the vocabulary of the model.
+        options: beam search options.
     """
 
     def __init__(self, model: Any, vocabulary: Vocabulary, options: BeamOptions) -> None:
@@ -46,23 +46,23 @@ class GraphSearch(tf.Module):
             ],
             autograph=False,
         )
-        # A Keras model would be saved with all its methods; its variables are enough.
+        # Only the variables: a Keras model would be saved with all its methods.
         self._model_variables = [variable.value for variable in model.variables]
 
     @property
     def options(self) -> BeamOptions:
-        """Options of the search, with all tokens that are suppressed."""
+        """The options of the search, including all suppressed tokens."""
         return self._options
 
     def __call__(
         self, source: tf.Tensor, decoder: tf.Tensor, lengths: tf.Tensor, alignments: bool
     ) -> dict[str, tf.Tensor]:
-        """See `TranslationModule`; T is `max_length`, and there are no alignments.
+        """See `TranslationModule`. T is `max_length`, and there are no alignments.
 
-        Rows of one decoder are searched at a time; those without any token are left out.
+        Rows with the same decoder are searched together. Rows without tokens are omitted.
         """
         assert not alignments
-        # One traced function for all signatures: the search is most of the file.
+        # All signatures share one traced function, because the search is most of the file.
         return self._function(source, decoder, lengths)
 
     def _search(
@@ -72,7 +72,7 @@ class GraphSearch(tf.Module):
         limits = self._limits(lengths)
         count = tf.shape(source)[0]
         shape = [count, options.num_hypotheses]
-        # What an empty text has; the other rows are overwritten.
+        # The result of an empty text. The other rows are overwritten.
         first = tf.broadcast_to(tf.equal(tf.range(options.num_hypotheses), 0), shape)
         scores = tf.where(first, 0.0, -float("inf"))
         start = {
@@ -102,7 +102,7 @@ class GraphSearch(tf.Module):
         return found
 
     def _limits(self, lengths: tf.Tensor) -> tf.Tensor:
-        """`BeamOptions.sentence_max_length` for each sentence."""
+        """Returns `BeamOptions.sentence_max_length` for each sentence."""
         options = self._options
         limits = tf.fill(tf.shape(lengths), options.max_length)
         if options.max_length_factor is not None:
@@ -114,10 +114,10 @@ class GraphSearch(tf.Module):
     def _search_rows(
         self, source: tf.Tensor, decoder: tf.Tensor, limits: tf.Tensor, rows: tf.Tensor
     ) -> dict[str, tf.Tensor]:
-        """Searches with the smallest number of steps that is enough; fails on a NaN."""
+        """Searches with the smallest sufficient number of steps. Fails if an output is NaN."""
         sizes = step_sizes(self._options.max_length)
-        # A served graph does not know the rank of what a loop passes to its body. TensorFlow's
-        # optimizer would then print a warning for each softmax whose cost it cannot tell.
+        # In a served graph the arguments of a loop body have no static rank. Without it,
+        # TensorFlow's optimizer prints a warning for each softmax, whose cost it cannot estimate.
         source = tf.ensure_shape(source, [None, None])
         decoder, limits, rows = (tf.ensure_shape(x, [None]) for x in (decoder, limits, rows))
 
@@ -162,22 +162,22 @@ def export_saved_model(
 ) -> Path:
     """Writes the SavedModel of a model in memory.
 
-    It is written under another name and renamed: the directory is complete or not there.
+    It is written under a temporary name and then renamed, so the directory is complete or absent.
 
     Args:
         model: a trained `keras_mtl.models.Transformer`.
-        vocabulary: the model's.
-        tasks: the model's.
-        options: beam search of the exported model.
-        output: the directory to make.
-        overwrite: whether a directory of this name may be replaced.
+        vocabulary: the vocabulary of the model.
+        tasks: the tasks of the model.
+        options: beam search options of the exported model.
+        output: the directory to create.
+        overwrite: whether to replace an existing SavedModel.
 
     Returns:
         The directory.
 
     Raises:
-        ExportError: the directory exists, or it cannot be written.
-        InputError: options that the model cannot fulfill.
+        ExportError: the directory exists or cannot be written.
+        InputError: the model does not support the options.
     """
     search = GraphSearch(model, vocabulary, options)
     module = TranslationModule(search, vocabulary, tasks, search.options, model.max_length)
@@ -195,19 +195,19 @@ def export_model_dir(
     """Writes the SavedModel of a model directory.
 
     Args:
-        model_dir: directory that `keras-mtl train` has written.
-        output: the directory to make.
-        options: what differs from `task.decoding` of `params.yaml`.
+        model_dir: a directory written by `keras-mtl train`.
+        output: the directory to create.
+        options: beam search options that replace those in `task.decoding` of `params.yaml`.
         checkpoint: see `keras_mtl.decoding.loading.load_model`.
-        overwrite: whether a directory of this name may be replaced.
+        overwrite: whether to replace an existing SavedModel.
 
     Returns:
         The directory.
 
     Raises:
         CheckpointError: the model directory cannot be used.
-        ExportError: the directory exists, or it cannot be written.
-        InputError: an option is out of its range.
+        ExportError: the directory exists or cannot be written.
+        InputError: an option is out of range.
     """
     check_free(Path(output), overwrite)
     loaded = load_model(model_dir, checkpoint)

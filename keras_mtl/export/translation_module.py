@@ -1,4 +1,4 @@
-"""The text side of an exported model: text and task in, translations out, around any search."""
+"""The text interface of an exported model, for any search: text and task in, translations out."""
 
 import dataclasses
 import json
@@ -18,8 +18,8 @@ from keras_mtl.errors import ExportError
 from keras_mtl.export.output import check_free
 from keras_mtl.files import replacing_directory
 
-# `keras_mtl.data.cleaning.normalize` as regular expressions of RE2: what it removes, and what
-# `str.split` takes for white space.
+# `keras_mtl.data.cleaning.normalize` as regular expressions of RE2: the characters that it removes,
+# and the white space of `str.split`.
 _INVISIBLE = "[\u00ad\u200b\u2060\ufeff]"
 _SPACE = "[\x09-\x0d\x1c-\x20\u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]+"
 
@@ -31,10 +31,10 @@ _TEXT_AND_TASK = [
 
 
 def normalize_text(text: tf.Tensor) -> tf.Tensor:
-    """Cleans text as `keras_mtl.data.cleaning.normalize` does, in the graph.
+    """Normalizes text in the graph like `keras_mtl.data.cleaning.normalize`.
 
     Args:
-        text: string tensor of any shape; bytes that are no UTF-8 become U+FFFD.
+        text: string tensor of any shape. Bytes that are not UTF-8 become U+FFFD.
     """
     text = tf.strings.unicode_transcode(text, "UTF-8", "UTF-8", errors="replace")
     text = tf.strings.regex_replace(text, _INVISIBLE, "")
@@ -42,24 +42,25 @@ def normalize_text(text: tf.Tensor) -> tf.Tensor:
 
 
 def single_spaces(text: tf.Tensor) -> tf.Tensor:
-    """`" ".join(text.split())` of Python for a string tensor of any shape."""
+    """Returns `" ".join(text.split())` of Python for a string tensor of any shape."""
     return tf.strings.strip(tf.strings.regex_replace(text, _SPACE, " "))
 
 
 class TranslationModule(tf.Module):
-    """What is saved: the tokenizer around a search.
+    """The saved object: the tokenizer and a search.
 
     Args:
-        search: a `tf.Module`: `(source int32[N, S], decoder int32[N], lengths int32[N], alignments
-            bool) -> dict` in a graph. A source is tag, tokens, end of sentence, padding, and
-            `lengths` counts its tokens. The result has `ids` int32[N, H, T]; `lengths` int32,
-            `scores` and `log_probabilities` float32 and `ended` bool, each [N, H]; `token_scores`
-            float32[N, H, T + 1]; and, if they are asked for, `alignments` float32[N, H, T + 1, S].
-            H is `num_hypotheses`.
-        vocabulary: the model's.
-        tasks: the model's.
-        options: of the search; fixed from here on.
-        max_length: the model's positions.
+        search: a `tf.Module` that is called in a graph:
+            `(source int32 [N, S], decoder int32 [N], lengths int32 [N], alignments bool) -> dict`.
+            A source consists of tag, tokens, end of sentence and padding; `lengths` counts its
+            tokens. The result has `ids` int32 `[N, H, T]`; `lengths` int32, `scores` and
+            `log_probabilities` float32 and `ended` bool, each `[N, H]`; `token_scores` float32
+            `[N, H, T + 1]`; and, if requested, `alignments` float32 `[N, H, T + 1, S]`. H is
+            `num_hypotheses`.
+        vocabulary: the vocabulary of the model.
+        tasks: the tasks of the model.
+        options: the options of the search. The exported model cannot change them.
+        max_length: number of positions of the model.
         alignments: whether the search computes alignments, which `hypotheses` then returns.
     """
 
@@ -90,32 +91,34 @@ class TranslationModule(tf.Module):
 
     @tf.function(input_signature=_TEXT_AND_TASK, autograph=False)
     def translate(self, text: tf.Tensor, task: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Translates.
+        """Translates sentences.
 
         Args:
-            text: string[N], one sentence each; an empty one gives "".
-            task: string[] or string[N], names of tasks.
+            text: string `[N]`, one sentence each. The translation of an empty sentence is "".
+            task: string `[]` or `[N]`, names of tasks.
 
         Returns:
-            `translations` string[N, num_hypotheses], best first; `scores` float32 of the same
-            shape, -inf where there is no hypothesis; `lengths` int32 of the same shape, tokens.
+            `translations`, string `[N, num_hypotheses]`, best first; `scores`, float32 of the same
+            shape, -inf if there is no such hypothesis; and `lengths`, int32 of the same shape, in
+            tokens.
         """
         _, found = self._found(text, task, alignments=False)
         return self._texts(found)
 
     @tf.function(input_signature=_TEXT_AND_TASK, autograph=False)
     def hypotheses(self, text: tf.Tensor, task: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Translates, and returns all that `keras_mtl.engine.Hypothesis` has.
+        """Translates sentences and returns all fields of `keras_mtl.engine.Hypothesis`.
 
         Args:
             text: as for `translate`.
             task: as for `translate`.
 
         Returns:
-            The outputs of `translate`; `ids` int32 and `tokens` string [N, num_hypotheses, T];
-            `log_probabilities` float32 and `ended` bool [N, num_hypotheses]; `token_scores`
-            float32[N, num_hypotheses, T + 1]; and, if the search computes them, `alignments`
-            float32[N, num_hypotheses, T + 1, S] and `source_tokens` string[N, S].
+            The outputs of `translate`; `ids` int32 and `tokens` string, each
+            `[N, num_hypotheses, T]`; `log_probabilities` float32 and `ended` bool, each
+            `[N, num_hypotheses]`; `token_scores` float32 `[N, num_hypotheses, T + 1]`; and, if the
+            search computes them, `alignments` float32 `[N, num_hypotheses, T + 1, S]` and
+            `source_tokens` string `[N, S]`.
         """
         source, found = self._found(text, task, self._alignments)
         shown = tf.sequence_mask(found["lengths"], tf.shape(found["ids"])[2])
@@ -129,10 +132,10 @@ class TranslationModule(tf.Module):
     def _found(
         self, text: tf.Tensor, task: tf.Tensor, alignments: bool
     ) -> tuple[tf.Tensor, Mapping[str, tf.Tensor]]:
-        """Cuts texts into tokens and searches.
+        """Tokenizes texts and searches.
 
         Returns:
-            The source ids, int32[N, S], and what the search found.
+            The source ids, int32 `[N, S]`, and the result of the search.
         """
         count = tf.shape(text)[0]
         index = self._task_index(tf.broadcast_to(tf.reshape(task, [-1]), [count]))
@@ -141,14 +144,14 @@ class TranslationModule(tf.Module):
         longest = tf.cast(tf.argmax(tf.concat([lengths, [0]], 0)), tf.int32)
         fits = tf.reduce_all(lengths <= self._max_tokens)
         message = tf.strings.format(
-            "sentence {} of the batch has {} tokens and the model takes {}: split it",
+            "sentence {} of the batch has {} tokens, but the model accepts at most {}: split it",
             (longest, tf.concat([lengths, [0]], 0)[longest], self._max_tokens),
         )
         with tf.control_dependencies([tf.debugging.Assert(fits, [message])]):
             lengths = tf.identity(lengths)
         tags = tf.gather(self._tags, index)
         decoder = tf.gather([task.decoder for task in self._tasks], index)
-        # Dense tensors: concatenating ragged ones makes oneDNN print an error about int64.
+        # Dense tensors, because concatenating ragged ones makes oneDNN print an error about int64.
         pad, eos = self._vocabulary.pad_id, self._vocabulary.eos_id
         source = tf.concat([tags[:, None], pieces.to_tensor(pad)], 1)
         source = tf.pad(source, [[0, 0], [0, 1]], constant_values=pad)
@@ -170,7 +173,7 @@ class TranslationModule(tf.Module):
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "text")], autograph=False)
     def count_tokens(self, text: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Returns `tokens`: int32[N], source tokens of each sentence, tag and end not counted."""
+        """Returns `tokens`, int32 `[N]`: source lengths without tag and end of sentence."""
         pieces = self._tokenizer.tokenize(normalize_text(text))
         return {"tokens": tf.cast(pieces.row_lengths(), tf.int32)}
 
@@ -179,9 +182,9 @@ class TranslationModule(tf.Module):
         """Describes the model.
 
         Returns:
-            `name`, `source`, `target`: string[T], the tasks and their languages; `options`:
-            string[], the options of beam search as JSON; `max_source_tokens`: int32[], the longest
-            sentence; `version`: string[], that of keras_mtl.
+            `name`, `source` and `target`, string `[T]`, the tasks and their languages; `options`,
+            string `[]`, the beam search options as JSON; `max_source_tokens`, int32 `[]`, the
+            maximum length of a source; and `version`, string `[]`, the version of keras_mtl.
         """
         return {
             "name": tf.constant([task.name for task in self._tasks]),
@@ -193,7 +196,7 @@ class TranslationModule(tf.Module):
         }
 
     def _task_index(self, names: tf.Tensor) -> tf.Tensor:
-        """Returns int32[N], or fails with a message that lists the tasks."""
+        """Returns the index of each task, int32 `[N]`. The message of a failure lists the tasks."""
         index = tf.cast(self._indices.lookup(names), tf.int32)
         unknown = tf.concat([tf.boolean_mask(names, index < 0), [""]], 0)[0]
         known = ", ".join(task.name for task in self._tasks)
@@ -205,10 +208,10 @@ class TranslationModule(tf.Module):
 def save_translation_module(
     module: TranslationModule, output: str | os.PathLike[str], overwrite: bool
 ) -> Path:
-    """Writes a SavedModel, which is complete or absent.
+    """Writes a SavedModel. The directory is complete or absent.
 
     Raises:
-        ExportError: the directory exists, or it cannot be written.
+        ExportError: the directory exists or cannot be written.
     """
     path = Path(output)
     check_free(path, overwrite)
@@ -224,6 +227,6 @@ def save_translation_module(
     except (tf.errors.OpError, OSError) as error:
         reason = str(error).strip().splitlines()[0][:300]
         raise ExportError(
-            f"{path} could not be written: {reason}; free space or choose another output"
+            f"{path} could not be written: {reason}. Free disk space or choose another output"
         ) from error
     return path

@@ -1,4 +1,4 @@
-"""Use with TensorFlow Model Garden: command line, experiments, schedules for its trainer."""
+"""TensorFlow Model Garden: command line, experiments, and schedules for its multi-task trainer."""
 
 from keras_mtl.garden.task_sampler import ScheduleTaskSampler
 

@@ -1,9 +1,9 @@
-"""The presets as experiments of Model Garden: importing this module registers them.
+"""The presets as experiments of Model Garden. Importing this module registers them.
 
-Model Garden's tools work with classes of `hyperparams.Config`. They are generated here from the
-dataclasses of `keras_mtl.configuration.schema`: same names, fields, order and defaults. Model
-Garden's `exp_factory.get_exp_config("translation/transformer_tiny")` returns an instance, and
-`from_garden` turns one into the configuration that the rest of keras_mtl takes.
+The tools of Model Garden use classes of `hyperparams.Config`. This module generates them from the
+dataclasses of `keras_mtl.configuration.schema`, with the same names, fields, order and defaults.
+`exp_factory.get_exp_config("translation/transformer_tiny")` of Model Garden returns an instance,
+and `from_garden` converts it to the configuration that keras_mtl uses.
 """
 
 import dataclasses
@@ -21,20 +21,21 @@ from keras_mtl.errors import ConfigError, nearest
 
 @dataclasses.dataclass
 class Options(hyperparams.Config):
-    """Free-form options of a registered component; the component itself checks their names."""
+    """Options of a registered component. The component itself checks their names."""
 
 
 _CLASSES: dict[type, type] = {}
 
 
 def garden_class(section: type) -> type:
-    """Returns Model Garden's class for a section of the schema.
+    """Returns the Model Garden class for a section of the schema.
 
     Args:
         section: a dataclass of `keras_mtl.configuration.schema`.
 
     Returns:
-        A subclass of `hyperparams.Config`; of Model Garden's `ExperimentConfig` for ours.
+        A subclass of `hyperparams.Config`; for `ExperimentConfig`, of Model Garden's class of this
+        name.
     """
     if section not in _CLASSES:
         hints = typing.get_type_hints(section)
@@ -54,12 +55,12 @@ def garden_class(section: type) -> type:
 
 
 def _garden_type(hint: Any) -> Any:
-    """The type of a field as Model Garden knows it."""
+    """Returns the type of a field for Model Garden."""
     if hint == schema.Options:
         return Options
     if typing.get_origin(hint) is types.UnionType:
         (inner,) = (each for each in typing.get_args(hint) if each is not type(None))
-        # Every release of the 2.x line recognizes Optional[T], and not every one `T | None`.
+        # All 2.x releases recognize Optional[T], but some do not recognize `T | None`.
         return Optional[_garden_type(inner)]  # noqa: UP045
     if typing.get_origin(hint) is list:
         return list[_garden_type(typing.get_args(hint)[0])]  # type: ignore[misc]
@@ -74,37 +75,38 @@ def _default(hint: Any, field: dataclasses.Field[Any]) -> Any:
 
 
 def to_garden(config: schema.ExperimentConfig) -> config_definitions.ExperimentConfig:
-    """Returns a configuration as Model Garden's tools take it.
+    """Converts a configuration for the tools of Model Garden.
 
     Raises:
-        ConfigError: options of a component that Model Garden's classes cannot hold: lists of lists,
-            or a name that these classes reserve, such as `override`.
+        ConfigError: an option of a component cannot be represented in Model Garden's classes: a
+            list of lists, or a reserved name such as `override`.
     """
     result = garden_class(schema.ExperimentConfig)()
     try:
-        # Not strict: options have no fields of their own.
+        # Not strict, because the class Options has no fields.
         result.override(schema.as_dict(config), is_strict=False)
     except (KeyError, TypeError) as error:
         raise ConfigError(
-            f"Model Garden's classes cannot hold this configuration: {error}; start "
+            f"the classes of Model Garden cannot represent this configuration: {error}. Use "
             "`python -m keras_mtl.garden.train` or `keras-mtl train` with its YAML file"
         ) from error
     return result
 
 
 def from_garden(experiment: config_definitions.ExperimentConfig) -> schema.ExperimentConfig:
-    """Returns an experiment of Model Garden as keras_mtl's configuration.
+    """Converts an experiment of Model Garden to a configuration of keras_mtl.
 
     Args:
         experiment: an instance of `garden_class(ExperimentConfig)`.
 
     Raises:
-        ConfigError: it is another class, or a field has another type than in the schema.
+        ConfigError: the experiment has another class, or a field has another type than in the
+            schema.
     """
     if not isinstance(experiment, garden_class(schema.ExperimentConfig)):
         raise ConfigError(
             f"{type(experiment).__module__}.{type(experiment).__qualname__} is not an experiment "
-            f"of keras_mtl; it trains {', '.join(presets.available())}"
+            f"of keras_mtl. Use one of {', '.join(presets.available())}"
         )
     config = schema.ExperimentConfig()
     overriding.set_values(config, cast(Any, experiment).as_dict())
@@ -112,7 +114,7 @@ def from_garden(experiment: config_definitions.ExperimentConfig) -> schema.Exper
 
 
 def register() -> None:
-    """Makes all presets known to `exp_factory`; those that are known already stay as they are."""
+    """Registers all presets with `exp_factory`, except names that are already registered."""
     for name in presets.available():
         try:
             exp_factory.get_exp_config(name)
@@ -128,12 +130,12 @@ def experiment(name: str) -> schema.ExperimentConfig:
     """Returns the configuration of an experiment that is registered with Model Garden.
 
     Raises:
-        ConfigError: no such experiment, or it is not one of keras_mtl's.
+        ConfigError: there is no such experiment, or it is not an experiment of keras_mtl.
     """
     register()
     try:
         found = exp_factory.get_exp_config(name)
-    except (LookupError, TypeError) as error:  # TypeError: a family, not an experiment.
+    except (LookupError, TypeError) as error:  # TypeError: the name is a group of experiments.
         remedy = nearest(name, presets.available())
         raise ConfigError(f"--experiment: {name!r} is not registered{remedy}") from error
     return from_garden(found)

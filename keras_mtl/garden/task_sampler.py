@@ -1,4 +1,4 @@
-"""Schedules in TensorFlow Model Garden's multi-task trainer."""
+"""Schedules for the multi-task trainer of TensorFlow Model Garden."""
 
 import io
 import json
@@ -15,15 +15,42 @@ from keras_mtl.errors import ConfigError, InputError, nearest
 from keras_mtl.schedules import AdaptiveState, ScoreBook, TaskInfo, create, task_index_map
 from keras_mtl.schedules.adaptive_state import with_baselines
 
-# Above every draw in [0, 1).
+# Greater than every draw in [0, 1).
 _NEVER_REACHED = np.float32(2.0)
 
 
 class ScheduleTaskSampler(task_sampler.TaskSampler):
-    """Any schedule as the task sampler of `MultiTaskInterleavingTrainer`.
+    """Uses a schedule as the task sampler of Model Garden's `MultiTaskInterleavingTrainer`.
 
     The trainer draws the task of each step from `task_cumulative_distribution`; the draw depends
-    only on the global step. Scores and losses reach the schedule through orbit's actions::
+    only on the global step. Scores and losses reach the schedule through the actions of Orbit.
+
+    The checkpoint of the sampler contains the state of the schedule and its scores. To include it
+    in the checkpoints of Model Garden's trainer, let `checkpoint_items` of the model return
+    `{"task_sampler": sampler}`, or create a `tf.train.Checkpoint` with `task_sampler=sampler`.
+
+    Python computes the probabilities at each step (`tf.numpy_function`), so the program with the
+    training loop must run on the host. The steps themselves may run on a TPU.
+
+    Args:
+        task_weights: {task: weight}, in the order of the trainer. A weight is the number of
+            examples of the task, as in the samplers of Model Garden.
+        name: name of the schedule.
+        parameters: parameters of the schedule.
+        baselines: {task: score of a model trained on only this task}, > 0.
+        metric: which of the evaluation results of a task is its score.
+        higher_is_better: whether a higher score is better.
+
+    Raises:
+        ConfigError: the schedule, a parameter or a baseline is wrong, or the schedule scales
+            updates, which the trainer does not support.
+
+    Attributes:
+        adaptive: the schedule with its state and its scores.
+
+    Example:
+        ```py
+        from keras_mtl import ScheduleTaskSampler
 
         sampler = ScheduleTaskSampler(
             multi_task.task_weights, "inverse_ratio", metric="accuracy", baselines=baselines
@@ -37,30 +64,7 @@ class ScheduleTaskSampler(task_sampler.TaskSampler):
             eval_actions=[sampler.eval_action(trainer)],
             checkpoint_manager=manager,
         )
-
-    The state of the schedule and its scores are part of a checkpoint that holds the sampler. The
-    checkpoint of Model Garden's trainer takes what the model names in `checkpoint_items`: let
-    that return `{"task_sampler": sampler}`, or make a `tf.train.Checkpoint` with
-    `task_sampler=sampler` in it.
-
-    Probabilities are computed in Python at each step (`tf.numpy_function`), so the program that
-    holds the training loop runs where Python runs; the steps themselves may run on a TPU.
-
-    Args:
-        task_weights: {task: weight}, the tasks in the trainer's order. As with Model Garden's own
-            samplers a weight stands for the task's number of examples.
-        name: name of the schedule.
-        parameters: its parameters.
-        baselines: {task: score of a model trained on only this task}, > 0.
-        metric: the score among a task's evaluation results.
-        higher_is_better: direction of the metric.
-
-    Raises:
-        ConfigError: the schedule, a parameter or a baseline is wrong, or the schedule scales
-            updates, for which the trainer has no place.
-
-    Attributes:
-        adaptive: the schedule with its state and its scores.
+        ```
     """
 
     def __init__(
@@ -73,13 +77,13 @@ class ScheduleTaskSampler(task_sampler.TaskSampler):
         higher_is_better: bool = True,
     ):
         super().__init__(task_weights=dict(task_weights))
-        # Schedules take sizes as floats, so weights that are shares do as well as numbers.
+        # Schedules accept any positive sizes, so weights may also be fractions.
         tasks = [TaskInfo(task, weight) for task, weight in task_weights.items()]
         schedule = create(name, with_baselines(tasks, baselines or {}), **(parameters or {}))
         if schedule.scaling:
             raise ConfigError(
-                f"the schedule {name!r} scales updates, for which Model Garden's trainer has no "
-                "place; take an explicit schedule, or train with keras_mtl or model.fit"
+                f"the schedule {name!r} scales updates, which the trainer of Model Garden does not "
+                "support. Use an explicit schedule, or train with keras_mtl or model.fit"
             )
         self._names = tuple(task_weights)
         self.adaptive = AdaptiveState(schedule, metric, higher_is_better)
@@ -92,17 +96,17 @@ class ScheduleTaskSampler(task_sampler.TaskSampler):
         return self.adaptive.book
 
     def probabilities(self, step: int) -> np.ndarray:
-        """The schedule's probabilities at a step, float64[N]."""
+        """Returns the probabilities of the schedule at a step, float64 `[N]`."""
         return self.adaptive.probabilities(int(step))
 
     def task_cumulative_distribution(self, global_step: tf.Tensor) -> tf.Tensor:
-        """Upper bounds of the tasks' parts of [0, 1), float32[N].
+        """Returns the upper bounds of the intervals of the tasks in [0, 1), float32 `[N]`.
 
-        From the last task with a probability above 0 on they are 2: a sum of float32 may end below
-        1, and a draw in the gap would leave the trainer's loop without a task, and without end.
+        The bounds from the last task with a probability above 0 on are 2. The sum of float32 values
+        may be below 1; a draw above it would keep the loop of the trainer without a task forever.
 
         Args:
-            global_step: int64 [].
+            global_step: int64 `[]`.
         """
         bounds = tf.numpy_function(self._bounds, [global_step], tf.float32, stateful=True)
         return tf.ensure_shape(bounds, [len(self._names)])
@@ -114,23 +118,23 @@ class ScheduleTaskSampler(task_sampler.TaskSampler):
         return bounds
 
     def update(self, step: int, results: Mapping[str, Any]) -> None:
-        """Lets the schedule learn an evaluation.
+        """Lets the schedule learn from an evaluation.
 
         Args:
-            step: global step that was evaluated.
-            results: {task: {metric: value}} as Model Garden's evaluator returns it, or
-                {task: value}. Tasks that are left out keep their scores.
+            step: the global step of the evaluation.
+            results: {task: {metric: value}}, as returned by Model Garden's evaluator, or {task:
+                value}. A task that is omitted keeps its score.
 
         Raises:
-            InputError: a task or the metric is not known, or a value is no score.
+            InputError: a task or the metric is unknown, or a value is not a score.
         """
         metric, scores = self.adaptive.metric, {}
         for task, result in results.items():
             if isinstance(result, Mapping):
                 if metric not in result:
                     raise InputError(
-                        f"task {task!r} has no metric {metric!r}{nearest(metric, result)}; it has "
-                        f"{', '.join(result)}"
+                        f"task {task!r} has no metric {metric!r}{nearest(metric, result)}; its "
+                        f"metrics are {', '.join(result)}"
                     )
                 result = result[metric]
             scores[task] = float(result)
@@ -138,15 +142,15 @@ class ScheduleTaskSampler(task_sampler.TaskSampler):
         self.adaptive.update(int(step))
 
     def eval_action(self, trainer: orbit.StandardTrainer) -> Callable[[Mapping[str, Any]], None]:
-        """An action for `orbit.Controller(eval_actions=...)`: `update` by each evaluation."""
-        # Orbit adds its own numbers to the results, such as the steps a second.
+        """Returns an action for `orbit.Controller(eval_actions=...)` that calls `update`."""
+        # Orbit adds its own numbers to the results, such as steps per second.
         return lambda results: self.update(
             int(trainer.global_step.numpy()),
             {task: results[task] for task in self._names if task in results},
         )
 
     def train_action(self, trainer: Any) -> Callable[[Mapping[str, Any]], None]:
-        """An action for `orbit.Controller(train_actions=...)`: enters the tasks' losses.
+        """Returns an action for `orbit.Controller(train_actions=...)` that records the losses.
 
         Args:
             trainer: the `MultiTaskInterleavingTrainer`.
@@ -169,7 +173,7 @@ class ScheduleTaskSampler(task_sampler.TaskSampler):
 
 
 class _SamplerState(tf.train.experimental.PythonState):
-    """What a checkpoint keeps of a sampler: the schedule's state and the scores, by task name."""
+    """The checkpointed state of a sampler: the state of the schedule and the scores, by task."""
 
     def __init__(self, sampler: ScheduleTaskSampler):
         self._sampler = sampler

@@ -1,10 +1,9 @@
-"""Model Garden's command line for keras_mtl's trainer: `python -m keras_mtl.garden.train`.
+"""Model Garden's command line for the trainer of keras_mtl: `python -m keras_mtl.garden.train`.
 
-The flags are Model Garden's own (`official.common.flags`), and `--experiment` names an
-experiment of its `exp_factory`. Everything else is keras_mtl: the files and overrides are
-checked with their lines, and the run is that of `keras-mtl train`. Model Garden's
-`train_lib.run_experiment` does not fit: its checkpoints know nothing of schedules, scores and
-data positions, and its tasks build tf_keras models.
+The flags are those of Model Garden (`official.common.flags`), and `--experiment` names an
+experiment of its `exp_factory`. Files and overrides are checked, and the run is made, as in
+`keras-mtl train`. `train_lib.run_experiment` of Model Garden is not suitable: its checkpoints do
+not contain schedules, scores and data positions, and its tasks build tf_keras models.
 """
 
 import functools
@@ -25,7 +24,7 @@ from keras_mtl.training.run.planning import TrainingPlan, plan_training
 _EXIT_USER = 2
 
 _IMPORT = "import"
-# Flags of Model Garden that have no meaning here.
+# Flags of Model Garden that keras_mtl does not support.
 _WITHOUT_EFFECT = (
     "gin_file",
     "gin_params",
@@ -37,35 +36,35 @@ _WITHOUT_EFFECT = (
 
 
 def define_flags() -> None:
-    """Defines Model Garden's flags, and `--import` for plug-ins."""
+    """Defines the flags of Model Garden, and `--import` for plug-ins."""
     garden_flags.define_flags()
     flags.DEFINE_multi_string(
-        _IMPORT, default=[], help="Plug-in to import first, as my_package.experiments."
+        _IMPORT, default=[], help="Plug-in to import first, such as my_package.experiments."
     )
 
 
 def training_plan(values: flags.FlagValues) -> TrainingPlan:
-    """Returns the plan of the training that flags ask for.
+    """Returns the plan of the training that the flags define.
 
     Args:
         values: parsed flags of `define_flags`.
 
     Raises:
-        ConfigError: a flag is missing or has no meaning here, the experiment is unknown, or the
-            configuration is wrong.
+        ConfigError: a flag is missing or not supported, the experiment is unknown, or the
+            configuration is invalid.
     """
     for name in ("experiment", "mode", "model_dir"):
         if not values[name].value:
             raise errors.ConfigError(f"--{name} is missing")
     for name in _WITHOUT_EFFECT:
         if values[name].value:
-            raise errors.ConfigError(f"--{name} has no effect on keras_mtl; leave it out")
+            raise errors.ConfigError(f"--{name} has no effect on keras_mtl. Omit it")
     if values.mode not in MODES:
-        raise errors.ConfigError(f"--mode {values.mode}: keras_mtl has {', '.join(MODES)}")
+        raise errors.ConfigError(f"--mode {values.mode}: choose one of {', '.join(MODES)}")
     imports = plugins.load(values[_IMPORT].value)
     overrides = [values.params_override] if values.params_override else []
     if values.tpu:
-        # As in Model Garden, only the address: the strategy is the configuration's.
+        # As in Model Garden, only the address. The configuration defines the strategy.
         overrides.insert(0, f"runtime.tpu={values.tpu!r}")
     draft = read_experiment(
         experiments.experiment(values.experiment),
@@ -78,16 +77,16 @@ def training_plan(values: flags.FlagValues) -> TrainingPlan:
     if values.tpu and config.runtime.distribution_strategy != "tpu":
         raise errors.ConfigError(
             f"--tpu {values.tpu}: runtime.distribution_strategy is "
-            f"{config.runtime.distribution_strategy!r}; set it to tpu, or leave --tpu out"
+            f"{config.runtime.distribution_strategy!r}. Set it to tpu, or omit --tpu"
         )
     return plan
 
 
 def main(_: Sequence[str]) -> None:
-    """Trains or evaluates as the flags say; exits with 2 if the user has to repair something."""
+    """Trains or evaluates according to the flags. Exits with 2 after an error of the user."""
     try:
         plan = training_plan(flags.FLAGS)
-        # TensorFlow is loaded already; the devices are not.
+        # Imported late: TensorFlow is already loaded, but its devices are not initialized.
         from keras_mtl.training.run.loop import run_experiment
 
         log = functools.partial(print, flush=True)

@@ -258,15 +258,15 @@ def test_empty_batch_and_empty_sentences():
 
 def test_bad_arguments():
     for arguments, message in [
-        ({"vocabulary_size": 3}, r"beam_size=4 is above the vocabulary's 3 tokens"),
-        ({"max_lengths": [7, 1]}, r"max_lengths\[0\]=7: give 0 to max_steps=6"),
+        ({"vocabulary_size": 3}, r"beam_size=4: it must not exceed the vocabulary's 3 tokens"),
+        ({"max_lengths": [7, 1]}, r"max_lengths\[0\]=7: give a whole number from 0 to max_steps=6"),
         ({"prefix_lengths": [1, 1]}, "prefix_lengths is given without prefix"),
-        ({"prefix": [[3], [2]]}, "prefix of sentence 1 holds id 2"),
-        ({"prefix": [[3], [99]]}, "prefix of sentence 1 holds id 99"),
+        ({"prefix": [[3], [2]]}, "prefix of sentence 1 contains id 2"),
+        ({"prefix": [[3], [99]]}, "prefix of sentence 1 contains id 99"),
         ({"prefix": [[3] * 7, [3] * 7]}, "prefix of sentence 0 has 7 tokens: give at most 6"),
         (
             {"options": BeamOptions(suppress=(9,), max_length=6)},
-            "suppress holds id 9: ids .* 0 to 8",
+            "suppress contains id 9: the ids .* 0 to 8",
         ),
         ({"options": BeamOptions(suppress=(2,), max_length=6)}, "the end of sentence"),
     ]:

@@ -120,7 +120,7 @@ def test_alignments_are_left_out_unless_asked_for():
     table = tables.random_table(6, "random", BATCH, STEPS, V)
     *_, alignments = op_run(OPTIONS["default"], table)
     assert alignments.shape == (BATCH, OPTIONS["default"].num_hypotheses, STEPS + 1, 0)
-    with pytest.raises(InputError, match="alignments need source_lengths"):
+    with pytest.raises(InputError, match="alignments require source_lengths"):
         op_run(OPTIONS["default"], table, alignments=True)
 
 

@@ -29,7 +29,7 @@ from keras_mtl.errors import InputError
         ({"max_length_factor": 0.0}, "max_length_factor=0.0"),
         ({"length_penalty": "pwer"}, "did you mean 'power'"),
         ({"alpha": -0.1}, "alpha=-0.1: give a finite number of at least 0"),
-        ({"suppress": [1.5]}, "suppress holds 1.5"),
+        ({"suppress": [1.5]}, "suppress contains 1.5"),
         ({"suppress": 7}, "suppress=7: give a list"),
         ({"early_exit": 1}, "early_exit=1: give true or false"),
         ({"beam_sise": 3}, "unknown decoding option 'beam_sise'; did you mean 'beam_size'"),

@@ -116,13 +116,13 @@ def test_long_lines_and_options_beyond_the_model(trained):
     path = trained[0].parent / "model.kmtl"
     translator = EngineTranslator(path)
     assert translator.options.max_length == 48
-    with pytest.raises(InputError, match=r"line 3 has \d+ tokens and the model takes 46"):
+    with pytest.raises(InputError, match=r"line 3 has \d+ tokens, .* maximum of 46"):
         translator.translate(["a", "b", "two trees " * 40], "en-fr")
     skipping = EngineTranslator(path, on_long_line="skip")
     assert skipping.translate(["two trees " * 40], "en-fr") == [""]
     with pytest.raises(InputError, match=r"unknown task 'en-ft'.*'en-fr'"):
         translator.translate([""], "en-ft")
-    with pytest.raises(InputError, match="max_length=99 of decoding is above"):
+    with pytest.raises(InputError, match="max_length=99 of decoding exceeds"):
         EngineTranslator(path, {"max_length": 99})
     assert is_model_file(path)
     assert not is_model_file(path.parent)
@@ -168,9 +168,9 @@ def test_auto_falls_back_for_what_only_tensorflow_runs():
     reason = "task.model.norm is 'rms', and only TensorFlow runs sub-layers of plug-ins"
     lines = []
     assert choose_backend("auto", lines.append, only_tensorflow=reason) == "tf"
-    assert lines == [f"decoding in TensorFlow: {reason}"]
+    assert lines == [f"decoding with TensorFlow: {reason}"]
     assert choose_backend("tf", only_tensorflow=reason) == "tf"
-    with pytest.raises(InputError, match=r"backend=native: task.model.norm is 'rms'.*; give tf or"):
+    with pytest.raises(InputError, match=r"task.model.norm is 'rms'.*\. Use backend tf or"):
         choose_backend("native", only_tensorflow=reason)
 
 
@@ -183,7 +183,7 @@ def test_auto_falls_back_with_a_line(monkeypatch):
 
     monkeypatch.setattr(library, "core", broken)
     assert choose_backend("auto", lines.append) == "tf"
-    assert lines == ["decoding in TensorFlow: the C++ core keras_mtl._core is not built"]
+    assert lines == ["decoding with TensorFlow: the C++ core keras_mtl._core is not built"]
     with pytest.raises(NativeError):
         choose_backend("native")
     with pytest.raises(InputError, match="backend='cpp' is unknown"):
@@ -194,7 +194,7 @@ def test_auto_falls_back_with_a_line(monkeypatch):
     ("arguments", "message"),
     [
         ({"backend": "tf"}, "backend tf cannot read it"),
-        ({"checkpoint": "x"}, "holds no checkpoints"),
+        ({"checkpoint": "x"}, "has no checkpoints"),
     ],
 )
 def test_engine_file_refuses(trained, arguments, message):

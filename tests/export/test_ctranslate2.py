@@ -159,7 +159,7 @@ def test_export_of_a_whole_model(sharing, tmp_path):
         model_file = str(directory / "sentencepiece.model")
         pieces = sentencepiece.SentencePieceProcessor(model_file=model_file)
         assert pieces.encode("two <2uk> trees") == vocabulary.encode("two <2uk> trees")
-    with pytest.raises(ExportError, match="exported exists; give --overwrite"):
+    with pytest.raises(ExportError, match=r"exported exists\. Give --overwrite"):
         export_ctranslate2(model, vocabulary, tasks, output)
     export_ctranslate2(model, vocabulary, tasks, output, overwrite=True)
     with pytest.raises(ExportError, match="weight_type='int9'"):

@@ -26,7 +26,7 @@ def test_engine(model_dir, weight_type, tmp_path, capsys):
     file.check_transformer()
     assert file.hyperparameters["weight_type"] == weight_type
     assert main.main(arguments) == 2
-    assert "model.kmtl exists; give --overwrite" in capsys.readouterr().err
+    assert "model.kmtl exists. Give --overwrite" in capsys.readouterr().err
     assert main.main([*arguments, "--overwrite"]) == 0
 
 
@@ -64,8 +64,8 @@ def test_nothing_is_printed_but_where_the_model_is(model_dir, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--weight_type", "int8"], "a saved_model is float32"),
-        (["--format", "engine", "--options", "beam_size=2"], "gets its options when it translates"),
+        (["--weight_type", "int8"], "saved_model supports only float32"),
+        (["--format", "engine", "--options", "beam_size=2"], "does not accept options"),
         (["--format", "engine", "--weight_type", "int4"], "weight_type='int4'"),
     ],
 )

@@ -115,7 +115,7 @@ def test_an_existing_folder_is_refused(made, tmp_path):
     path = tmp_path / "x"
     export_saved_model(model, vocabulary, tasks, options, path)
     before = (path / "saved_model.pb").stat().st_mtime_ns
-    with pytest.raises(ExportError, match="exists; give --overwrite"):
+    with pytest.raises(ExportError, match=r"exists\. Give --overwrite"):
         export_saved_model(model, vocabulary, tasks, options, path)
     export_saved_model(model, vocabulary, tasks, options, path, overwrite=True)
     assert (path / "saved_model.pb").stat().st_mtime_ns != before
@@ -140,7 +140,7 @@ def test_command_line(made, tmp_path, capsys, monkeypatch):
     assert main.main(["export", "--model_dir", str(path), "--output", str(tmp_path / "x")]) == 0
     assert capsys.readouterr().out.strip() == str(tmp_path / "x")
     assert main.main(["export", "--model_dir", str(path), "--output", str(tmp_path / "x")]) == 2
-    assert "exists; give --overwrite" in capsys.readouterr().err
+    assert "exists. Give --overwrite" in capsys.readouterr().err
     run = functools.partial(translate, monkeypatch, capsys)
     text = "\n".join(LINES).encode() + b"\n"
     want = Translator.from_model_dir(path).translate(LINES, "en-uk")
@@ -159,7 +159,9 @@ def test_command_line(made, tmp_path, capsys, monkeypatch):
         for h, w in zip(have, expected, strict=True):
             assert (h.ids, h.tokens, h.ended) == (w.ids, w.tokens, w.ended)
             np.testing.assert_allclose(h.token_scores, w.token_scores, atol=1e-4)
-    with pytest.raises(InputError, match="no alignments: export it with --format saved_model_nat"):
+    with pytest.raises(
+        InputError, match=r"no alignments\. Export it with --format saved_model_nat"
+    ):
         exported.hypotheses(LINES, "en-uk", alignments=True)
     code, _, err = run(["--model", path, "--task", "en-fe"], b"")
     assert code == 2

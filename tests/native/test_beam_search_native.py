@@ -315,7 +315,7 @@ def test_coverage_and_alignments():
                 np.testing.assert_allclose(hypothesis.score, score, rtol=1e-5)
             scores = [hypothesis.score for hypothesis in hypotheses]
             assert scores == sorted(scores, reverse=True)
-    with pytest.raises(InputError, match="coverage_penalty needs source_lengths"):
+    with pytest.raises(InputError, match="coverage_penalty requires source_lengths"):
         search(options, table)
     with pytest.raises(InputError, match="attention is missing"):
         search(options, table, source_lengths=lengths)
@@ -412,7 +412,7 @@ def test_bad_arguments():
             {"max_lengths": [7, 1]},
             "sentence 0: max_length=7: give a whole number from 0 to the option's max_length, 6",
         ),
-        ({"max_lengths": [1]}, "max_lengths has 1 entries: give one for each of 2"),
+        ({"max_lengths": [1]}, "max_lengths has 1 entries, but there are 2 sentences"),
         ({"prefixes": [[], [2]]}, "prefix of sentence 1 contains id 2"),
         ({"prefixes": [[], [99]]}, "prefix of sentence 1 contains id 99"),
         ({"prefixes": [[3] * 7, []]}, "prefix of sentence 0 has 7 tokens: give at most 6"),

@@ -112,11 +112,11 @@ def test_writer_refuses(model, vocabulary, tmp_path):
     weight = model.encoder.final_norm.beta
     before = weight.numpy()
     weight.assign(np.full_like(before, np.nan))
-    with pytest.raises(ExportError, match=r"weight encoder\.final_norm\.beta holds a value"):
+    with pytest.raises(ExportError, match=r"weight encoder\.final_norm\.beta contains a value"):
         export_engine_file(model, vocabulary, tasks_of(model), path)
     weight.assign(before)
     export_engine_file(model, vocabulary, tasks_of(model), path)
-    with pytest.raises(ExportError, match=r"model\.kmtl exists; give --overwrite"):
+    with pytest.raises(ExportError, match=r"model\.kmtl exists. Give --overwrite"):
         export_engine_file(model, vocabulary, tasks_of(model), path)
     export_engine_file(model, vocabulary, tasks_of(model), path, overwrite=True)
     other = tmp_path / "thesis.txt"

@@ -35,7 +35,7 @@ def test_missing_library_says_what_still_works(monkeypatch, tmp_path):
 
 def test_without_tensorflow_the_library_says_so(monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorflow", None)
-    with pytest.raises(NativeError, match="need the package tensorflow"):
+    with pytest.raises(NativeError, match="require the package tensorflow"):
         load_ops.__wrapped__()
 
 
@@ -45,7 +45,7 @@ def test_other_minor_of_tensorflow_is_refused_before_loading(monkeypatch, tmp_pa
     with pytest.raises(NativeError) as raised:
         load_ops.__wrapped__()
     message = str(raised.value)
-    assert f"built for TensorFlow 2.19.1 and this is {tf.__version__}" in message
+    assert f"built for TensorFlow 2.19.1, but this is {tf.__version__}" in message
     assert "Install tensorflow 2.19" in message
     assert "_tf_ops.so" in message
 

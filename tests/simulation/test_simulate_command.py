@@ -61,7 +61,7 @@ def test_several_schedules_in_one_call(config, tmp_path, capsys):
     labels.append("inverse_ratio epsilon=0.1")
     for label, line in zip([*labels, "warm"], lines[2:6], strict=True):
         assert line.startswith(label)
-    assert "3 tasks, 400 batches, 4 schedules played in" in out
+    assert "3 tasks, 400 batches, 4 schedules simulated in" in out
     data = json.loads(numbers.read_text())
     last = {"name": "gl", "size": 90, "baseline": 20.0, "baseline_source": "given"}
     assert data["tasks"][2] == last

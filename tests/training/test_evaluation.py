@@ -154,7 +154,7 @@ def test_what_cannot_be_evaluated_is_named():
         Evaluator(prepared, Reverse(), split="tests")
     with pytest.raises(ConfigError, match="max_pairs must be at least 1, got 0"):
         Evaluator(prepared, Reverse(), max_pairs=0)
-    with pytest.raises(ConfigError, match="needs a translator"):
+    with pytest.raises(ConfigError, match="requires a translator"):
         Evaluator(prepared, None)
     with pytest.raises(ConfigError, match="neg_log_perplexity"):
         Evaluator(prepared, Reverse(), metrics=["neg_log_perplexity"])
@@ -174,7 +174,7 @@ def test_translations_keep_every_character_and_a_damaged_file_is_named(tmp_path)
     with open(directory / "t.jsonl", "a", encoding="utf-8") as file:
         file.write('{"source": "a", "hypothesis": 3, "reference": ""}\n')
     with pytest.raises(
-        DataError, match=r"t\.jsonl:6: not a translation .*not text.*evaluate again"
+        DataError, match=r"t\.jsonl:6: not a translation .*not text.*Evaluate again"
     ):
         read_translations(directory / "t.jsonl")
     with pytest.raises(DataError, match="cannot be read"):

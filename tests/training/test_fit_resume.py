@@ -268,7 +268,7 @@ def test_without_a_file_the_weights_still_say_their_batch(case, tmp_path):
     adaptive = make_mixture("inverse_ratio")
     scheduling = TaskScheduling(adaptive, lambda: {"large": 0.5, "small": 0.5})
     third = make_model(case)
-    with pytest.warns(UserWarning, match=r"trained on \d+ batches.*give state_path"):
+    with pytest.warns(UserWarning, match=r"trained on \d+ batches.*Give state_path"):
         train(case, third, adaptive, [scheduling, backup(tmp_path, 8)], epochs=7)
     assert adaptive.step == third.steps.numpy().sum() > TOTAL
 
@@ -298,7 +298,9 @@ def test_weights_go_back_in_the_same_process(tmp_path):
     assert model.steps.numpy()[: 4 * STEPS].tolist() == [1] * 4 * STEPS
     train(case, model, mixture, [scheduling], epochs=3)
     model.load_weights(tmp_path / "early.weights.h5")
-    with pytest.raises(CheckpointError, match=r"begins at batch \d+, .* has done 14 batches"):
+    with pytest.raises(
+        CheckpointError, match=r"begins at batch \d+, .* was trained for 14 batches"
+    ):
         train(case, model, mixture, [scheduling], epochs=1)
 
 
@@ -318,7 +320,7 @@ def test_files_of_older_versions(tmp_path):
     resumed.load_weights(tmp_path / "old.weights.h5")
     scheduling = TaskScheduling(again, state_path=path)
     # 28 batches at the end of the epoch, and one update of three since then.
-    with pytest.warns(UserWarning, match=r"do not say .*; 31 are taken, by .* 10 iterations"):
+    with pytest.warns(UserWarning, match=r"does not contain .* be 31, from the 10 iterations"):
         train(case, resumed, again, [scheduling], epochs=1)
     assert again.step == 31 + STEPS
 

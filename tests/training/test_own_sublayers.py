@@ -63,8 +63,8 @@ def test_train_resume_evaluate_and_export(tmp_path):
     assert not (tmp_path / "none").exists()
     reason = "task.model.feed_forward is 'gated' and task.model.norm is 'rms', and only TensorFlow"
     assert f"trainer.evaluation.backend = 'native': {reason}" in error
-    assert error.count(f"decoding in TensorFlow: {reason}") == 2  # validation, evaluate
-    assert f"error: {reason} runs sub-layers of plug-ins; export the portable" in error
+    assert error.count(f"decoding with TensorFlow: {reason}") == 2  # validation, evaluate
+    assert f"error: {reason} runs sub-layers of plug-ins. Export the portable" in error
     # The exported model needs no plug-in, and this process has none.
     (tmp_path / "my_layers.py").unlink()
     assert "my_layers" not in sys.modules

@@ -32,7 +32,7 @@ def test_task_evaluation_logs_every_metric_of_every_task():
     assert every_other.scores == {"exact": 7.0, "off by 2": 7.0}
     unknown = TaskEvaluation(data, "accurate")
     unknown.set_model(model)
-    message = r"metric of task 'exact' is 'accurate'.*gives loss, mae.*weighted_metrics"
+    message = r"metric of task 'exact' is 'accurate'.*returns loss, mae.*weighted_metrics"
     with pytest.raises(ConfigError, match=message):
         unknown.on_epoch_end(0, {})
     with pytest.raises(ConfigError, match="data has no tasks"):
@@ -69,10 +69,10 @@ def test_task_evaluation_takes_a_metric_of_each_task():
         assert TaskEvaluation(data, metric).higher_is_better == higher, metric
         assert TaskEvaluation(data, metric, not higher).higher_is_better != higher
     for metric, message in (
-        ({"off by 2": "mae"}, "nothing for task 'off by 3'"),
+        ({"off by 2": "mae"}, "no entry for task 'off by 3'"),
         ({"off by 2": "mae", "off by 4": "mae"}, "unknown task 'off by 4'; did you mean"),
         ({"off by 2": "mae", "off by 3": 7}, "metric of task 'off by 3' is 7"),
-        ({"off by 2": "mae", "off by 3": "accuracy"}, "all scores need one direction"),
+        ({"off by 2": "mae", "off by 3": "accuracy"}, "metrics with the same direction"),
     ):
         with pytest.raises(ConfigError, match=message):
             TaskEvaluation(data, metric)

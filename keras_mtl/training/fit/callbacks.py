@@ -1,4 +1,4 @@
-"""Schedules in `model.fit`: any Keras model, the same Mixture and Schedule as the trainer's."""
+"""Schedules in `model.fit`, for any Keras model."""
 
 import os
 import time
@@ -24,40 +24,49 @@ __all__ = ["TaskEvaluation", "TaskScheduling"]
 
 
 class TaskScheduling(keras.callbacks.Callback):
-    """Lets a schedule decide between the epochs of `fit` which task gets how many batches.
+    """Lets a schedule change the probabilities of the tasks between the epochs of `fit`.
 
-    The dataset is `mixture.dataset(steps=S)`, and an epoch of `fit` is S steps. Each epoch
-    continues where the previous one ended. At the end of an epoch the tasks are scored and the
-    schedule learns the scores; the next epoch's first batch is drawn by the new probabilities.
-    Nothing that was prefetched is lost or seen twice, because the dataset ends with the epoch.
-    Choose S by how quickly the schedule has to react.
+    The dataset is `mixture.dataset(steps=S)`, and an epoch of `fit` has S steps. Each epoch
+    continues where the previous one ended. At the end of an epoch the callback scores the tasks and
+    the schedule learns from the scores; the new probabilities apply from the first batch of the
+    next epoch. No prefetched example is lost or repeated, because the dataset ends with the epoch.
+    Choose S small enough for the schedule to react in time.
 
-    The callback counts the batches that the model was trained on, and the model's saved weights
-    hold that number. With `state_path` a run that was killed resumes at exactly that batch:
-    `keras.callbacks.BackupAndRestore` restores weights and optimizer, this callback the place in
-    every task's data, the schedule's state and the scores that belong to them. List this callback
-    before BackupAndRestore, so that a backup is never newer than the schedule's state.
+    The callback counts the batches that the model was trained on, and Keras saves this number with
+    the weights of the model. With `state_path`, a run that was killed resumes at exactly that
+    batch: `keras.callbacks.BackupAndRestore` restores weights and optimizer, and this callback
+    restores the position in the data of every task, the state of the schedule and the scores. List
+    this callback before BackupAndRestore, so that a backup is never newer than the state of the
+    schedule.
+
+    A schedule with factors requires a mixture with an `application`. `gradient` works with any
+    optimizer whose moments are shared by all tasks; `map_fn` must pass `weight` to the model as the
+    sample weight. For `learning_rate`, compile the model with `keras_mtl.Adam` with `num_tasks` and
+    `moments="scaled"`.
+
+    The `logs` of an epoch, which `History`, `CSVLogger` and `TensorBoard` record, contain
+    `probability/<task>` for the next epoch, `score/<task>`, `scale/<task>` if the schedule has
+    factors, and the values of a `TaskEvaluation`.
 
     Args:
-        mixture: what the dataset is made of.
+        mixture: the mixture that provides the dataset.
         evaluate: scores the tasks: a `TaskEvaluation`, or a function that returns {task name:
-            score}; a task that is left out keeps its score. None for a schedule that needs no
+            score}. A task that it omits keeps its score. None for a schedule that does not use
             scores.
-        baselines: {task name: score of a model trained on only this task}, > 0; for tasks that are
-            left out, and by default, those of the schedule's `TaskInfo`.
-        higher_is_better: direction of the scores; None takes that of a `TaskEvaluation`, else True.
-        interval: epochs between evaluations, >= 1.
-        state_path: file that the state is kept in; None keeps it in memory.
-        event_log: also gets probabilities and scores, for `plot_run`; None logs only to `fit`.
+        baselines: {task name: score of a model trained on only this task}, > 0. A task without an
+            entry has the baseline of its `TaskInfo`.
+        higher_is_better: whether a higher score is better. None takes the direction of a
+            `TaskEvaluation`, or True for a function.
+        interval: number of epochs between evaluations, at least 1.
+        state_path: the file that stores the state. None keeps it in memory.
+        event_log: a `keras_mtl.EventLog` that also records probabilities and scores, for
+            `plot_run`.
 
-    A schedule with factors needs a mixture with an `application`. `gradient` works with any
-    optimizer whose moments the tasks share; `map_fn` must pass `weight` to the model as sample
-    weight. For `learning_rate`, compile the model with
-    `keras_mtl.training.step.optimizers.Adam` with `num_tasks` and scaled moments.
-
-    The `logs` of an epoch, which `History`, `CSVLogger` and `TensorBoard` record, get
-    `probability/<task>` for the next epoch, `score/<task>`, `scale/<task>` if the schedule
-    has factors, and what a `TaskEvaluation` writes.
+    Raises:
+        ConfigError: the arguments are inconsistent, or `steps_per_epoch` is not the number of steps
+            of the dataset.
+        CheckpointError: `state_path` is damaged or belongs to another run.
+        InputError: `evaluate` returned something other than scores of the tasks.
 
     Example:
         ```python
@@ -86,12 +95,6 @@ class TaskScheduling(keras.callbacks.Callback):
             ],
         )
         ```
-
-    Raises:
-        ConfigError: arguments do not fit each other, or `steps_per_epoch` is not the number of
-            steps of the mixture's dataset.
-        CheckpointError: `state_path` is damaged or of another run.
-        InputError: `evaluate` returned something else than scores of the mixture's tasks.
     """
 
     def __init__(
@@ -106,7 +109,7 @@ class TaskScheduling(keras.callbacks.Callback):
     ):
         super().__init__()
         self._baselines = dict(baselines or {})
-        with_baselines(mixture.schedule.tasks, self._baselines)  # Raises if one is wrong.
+        with_baselines(mixture.schedule.tasks, self._baselines)  # Raises if a baseline is wrong.
         if interval < 1:
             raise ConfigError(f"interval must be at least 1 epoch, got {interval}")
         if higher_is_better is None:
@@ -117,8 +120,8 @@ class TaskScheduling(keras.callbacks.Callback):
                     remedy = nearest_task(name, mixture.task_names, listing="")
                     raise ConfigError(f"evaluate has data of an unknown task {name!r}{remedy}")
         self._mixture = mixture
-        # What is made ahead of training is not consumed; under a strategy that is a whole epoch.
-        # So this callback counts, from what is consumed now.
+        # The dataset makes batches in advance, under a strategy those of a whole epoch. They are
+        # not consumed yet, so this callback counts the consumed batches itself.
         mixture.finish(mixture.step)
         self._optimizer_tasks = OptimizerTasks(mixture)
         self._evaluate = evaluate
@@ -135,12 +138,12 @@ class TaskScheduling(keras.callbacks.Callback):
 
     @property
     def step(self) -> int:
-        """Batches consumed since the run began, including earlier processes."""
+        """Number of batches consumed since the run began, including earlier processes."""
         return self._epoch_start + self._batches
 
     @property
     def book(self) -> ScoreBook:
-        """The mixture's scores and baselines."""
+        """The scores and baselines of the mixture."""
         return self._mixture.adaptive.book
 
     def set_model(self, model: keras.Model) -> None:
@@ -155,20 +158,21 @@ class TaskScheduling(keras.callbacks.Callback):
         schedule = self._mixture.schedule
         if schedule.uses_scores and self._evaluate is None:
             warnings.warn(
-                f"schedule {schedule.name!r} learns from scores, and TaskScheduling has no "
-                "evaluate: its probabilities stay as they are; give a TaskEvaluation or a function",
+                f"schedule {schedule.name!r} learns from scores, but TaskScheduling has no "
+                "evaluate, so the probabilities do not change. Give it a TaskEvaluation or a "
+                "function",
                 stacklevel=2,
             )
         if schedule.uses_losses:
             warnings.warn(
                 f"schedule {schedule.name!r} learns from the training losses of each task, which "
-                "model.fit does not report: its probabilities stay as they are unless your code "
-                "calls mixture.adaptive.observe_losses; take a schedule that learns from scores",
+                "model.fit does not report, so the probabilities do not change. Call "
+                "mixture.adaptive.observe_losses, or use a schedule that learns from scores",
                 stacklevel=2,
             )
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        # Not in `on_train_begin`: by now BackupAndRestore has brought the optimizer back.
+        # Not in `on_train_begin`, where BackupAndRestore may not have restored the optimizer yet.
         if not self._begun:
             self._begin()
         self._epoch_start, self._batches, self._started = self._mixture.step, 0, 0
@@ -184,14 +188,14 @@ class TaskScheduling(keras.callbacks.Callback):
         self._batches = self._within_epoch(batch + 1)
 
     def _within_epoch(self, batches: int) -> int:
-        # An execution of several steps counts beyond the end of an epoch that is not a multiple.
+        # The last execution of several steps may be cut off by the end of the epoch.
         steps = (self.params or {}).get("steps")
         return batches if steps is None else min(batches, steps)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         logs = {} if logs is None else logs
         step = self.step
-        # Training may have been stopped inside the epoch, when batches were already read ahead.
+        # Training may have stopped inside the epoch, when more batches were already prefetched.
         self._mixture.finish(step)
         if self._evaluate is not None and (epoch + 1) % self._interval == 0:
             self._score(step, logs)
@@ -235,24 +239,24 @@ class TaskScheduling(keras.callbacks.Callback):
         steps, made = (self.params or {}).get("steps"), self._mixture.dataset_steps
         if steps is None and made == {None}:
             raise ConfigError(
-                "fit was given an endless dataset, and the schedule learns only at the end of an "
-                "epoch; make mixture.dataset(steps=S) with the number of batches of an epoch"
+                "the dataset of fit is infinite, but the schedule learns only at the end of an "
+                "epoch. Use mixture.dataset(steps=S) with the number of batches of an epoch"
             )
         if not made or steps is None or steps in made:
             return
-        own = " or ".join("no end" if n is None else f"steps={n}" for n in sorted(made, key=str))
+        own = " or ".join(f"steps={n}" for n in sorted(made, key=str))
         raise ConfigError(
-            f"an epoch of fit has {steps} steps, and mixture.dataset was made with {own}: the next "
-            "epoch would continue an iterator whose batches were drawn before the schedule "
-            f"learned. Make mixture.dataset(steps={steps}) and leave out steps_per_epoch"
+            f"an epoch of fit has {steps} steps, but mixture.dataset was made with {own}: the next "
+            "epoch would use batches that were drawn before the schedule learned. Use "
+            f"mixture.dataset(steps={steps}) and omit steps_per_epoch"
         )
 
     def _count_for_weights(self) -> int:
-        """Batches that the model's present weights have seen."""
+        """Returns the number of batches that the current weights were trained on."""
         if not self._begun:
             restored = self._consumed.restored
             return self.step if restored is None else restored
-        # A callback that is called before this one may save while `_batches` lacks the last ones.
+        # A callback that runs before this one may save before `_batches` is updated.
         return self._epoch_start + max(self._batches, self._started)
 
     def _on_save(self, batches: int) -> None:
@@ -265,7 +269,7 @@ class TaskScheduling(keras.callbacks.Callback):
         self._consumed.forget()
         resumed = self._trained is self.model
         self._trained = self.model
-        # After an exception in an earlier `fit` the mixture stands at the start of that epoch.
+        # After an exception in an earlier `fit`, the mixture is at the start of that epoch.
         if batches is None and resumed and self._mixture.step in (self._epoch_start, self.step):
             batches = self.step
         if self._state.has_file:
@@ -278,8 +282,8 @@ class TaskScheduling(keras.callbacks.Callback):
         else:
             if self._mixture.schedule.adaptive and not resumed:
                 warnings.warn(
-                    f"the weights were trained on {batches} batches, and nothing was kept of the "
-                    "schedule and the scores: the schedule starts from nothing; give state_path",
+                    f"the weights were trained on {batches} batches, but the state of the schedule "
+                    "and the scores were not saved, so the schedule starts again. Give state_path",
                     stacklevel=2,
                 )
             self._mixture.finish(batches)
@@ -288,7 +292,7 @@ class TaskScheduling(keras.callbacks.Callback):
             self._event_log.resume(self._mixture.step)
 
     def _restore(self, batches: int | None) -> None:
-        """Takes the state that belongs to the model's weights, wherever those come from."""
+        """Restores the state that belongs to the current weights of the model."""
         if batches is None:
             batches = self._batches_by_iterations()
         state = None if batches is None else self._state.keep_until(batches)
@@ -296,18 +300,18 @@ class TaskScheduling(keras.callbacks.Callback):
         if state is None:
             done = f"{self._iterations()} iterations" if batches is None else f"{batches} batches"
             raise CheckpointError(
-                f"{path} belongs to a run that is further than this model: it begins at batch "
-                f"{self._state.oldest()}, and the model has done {done}. Restore the model's "
-                f"backup, or delete {path} to start again"
+                f"{path} is newer than the model: it begins at batch {self._state.oldest()}, but "
+                f"the model was trained for {done}. Restore the backup of the model, or delete "
+                f"{path} to start again"
             )
         assert batches is not None
         if forgotten := self._mixture.restore(checkpoint_state(state, "mixture/")):
             warnings.warn(f"{path}: {forgotten}", stacklevel=2)
-        # A backup from inside an epoch: the batches up to it are known from its start.
+        # For a backup inside an epoch, the state at its start determines the batches up to it.
         self._mixture.finish(batches)
 
     def _batches_by_iterations(self) -> int | None:
-        """Batches that the weights have seen, if they were restored without that number."""
+        """Returns the number of batches of weights that were restored without that number."""
         iterations = self._iterations()
         batches = self._state.batches_at(iterations)
         if batches is not None:
@@ -316,8 +320,9 @@ class TaskScheduling(keras.callbacks.Callback):
         batches = self._state.guess(iterations, accumulated)
         if batches is not None:
             warnings.warn(
-                f"the weights do not say how many batches they have seen; {batches} are taken, by "
-                f"the optimizer's {iterations} iterations. That is too few if updates were skipped",
+                "the file of the weights does not contain the number of batches. It is assumed to "
+                f"be {batches}, from the {iterations} iterations of the optimizer, which is too "
+                "low if updates were skipped",
                 stacklevel=2,
             )
         return batches

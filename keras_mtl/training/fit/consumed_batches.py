@@ -1,7 +1,7 @@
 """The number of batches that a model was trained on, saved and restored with its weights.
 
-An optimizer's iterations are not that number: loss scaling skips updates, gradient accumulation
-does one update for several batches, and a backup may be made between two updates.
+It differs from the iterations of the optimizer: loss scaling skips updates, gradient accumulation
+makes one update from several batches, and a backup may be made between two updates.
 """
 
 from collections.abc import Callable
@@ -11,21 +11,20 @@ import keras
 import numpy as np
 from keras.src.saving.keras_saveable import KerasSaveable  # It has no public name.
 
-# Also names the group in weight files, so it stays as it is.
+# Also the name of the group in weight files, so it must not change.
 _ATTRIBUTE = "_keras_mtl_consumed_batches"
 _KEY = "batches"
 
 
 class ConsumedBatches(KerasSaveable):
-    """Part of what `save_weights` and `save` write of a model and `load_weights` reads.
+    """Adds the number of batches to the weight files of a model.
 
-    Keras saves every saveable attribute of a model, so the number is in the files of
-    `BackupAndRestore` and `ModelCheckpoint`. It is not a variable: the model's weights, its
-    configuration and what is exported do not change, and a model without the attribute loads the
-    file too.
+    Keras saves every saveable attribute of a model, so the files of `BackupAndRestore` and
+    `ModelCheckpoint` contain the number. It is not a variable: the weights, the configuration and
+    the exported model do not change, and a model without the attribute can load the file, too.
 
     Args:
-        count: returns the number of batches that the weights have seen.
+        count: returns the number of batches that the weights were trained on.
         on_save: called with that number before the weights are written.
     """
 
@@ -35,28 +34,28 @@ class ConsumedBatches(KerasSaveable):
         self._restored: int | None = None
 
     def attach(self, model: keras.Model) -> None:
-        """Makes this the number of a model, in place of an earlier one."""
+        """Attaches this object to a model, instead of an earlier one."""
         setattr(model, _ATTRIBUTE, self)
 
     @property
     def restored(self) -> int | None:
-        """The number that came with weights since the last `forget`; None if there was none."""
+        """The number loaded with weights since the last call of `forget`, or None."""
         return self._restored
 
     def forget(self) -> None:
-        """Forgets the restored number, which training has taken in."""
+        """Forgets the restored number, once training has used it."""
         self._restored = None
 
     def save_own_variables(self, store: Any) -> None:
-        """Writes the number; called by Keras."""
+        """Writes the number. Keras calls this."""
         count = self._count()
         self._on_save(count)
         store[_KEY] = np.array(count, np.int64)
 
     def load_own_variables(self, store: Any) -> None:
-        """Reads the number; called by Keras. Weights of older versions have none."""
+        """Reads the number, which weights of older versions do not have. Keras calls this."""
         self._restored = int(np.asarray(store[_KEY])) if _KEY in store else None
 
     def _obj_type(self) -> str:
-        # Keras knows a fixed list of kinds. Of a loss it expects no variables and no children.
+        # Keras has a fixed list of types. It expects no variables and no children in a loss.
         return "Loss"

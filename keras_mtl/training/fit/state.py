@@ -1,4 +1,4 @@
-"""The file of `TaskScheduling`: states at the ends of epochs, and where backups were made."""
+"""The state file of `TaskScheduling`: states at the ends of epochs, and marks of backups."""
 
 import io
 import zipfile
@@ -13,8 +13,8 @@ from keras_mtl.errors import CheckpointError
 from keras_mtl.files import replace_file
 from keras_mtl.schedules.adaptive_state import with_prefix
 
-# A backup is of the end of the present epoch, of the one before (the process was killed between
-# two files), or of the one before that (BackupAndRestore's double_checkpoint).
+# A backup is from the end of the current epoch, of the previous one (if the process was killed
+# between two files), or of the one before it (double_checkpoint of BackupAndRestore).
 _KEPT_STATES = 3
 # ModelCheckpoint may save after every batch.
 _KEPT_MARKS = 1000
@@ -25,11 +25,12 @@ Arrays = dict[str, np.ndarray]
 class FitState:
     """States of a mixture, its schedule and its scores, in the order of consumed batches.
 
-    Marks tie the optimizer's iterations to numbers of batches at the moments when weights were
-    saved. They serve weights that were restored without `ConsumedBatches`, as by `load_model`.
+    Whenever weights are saved, a mark records the iterations of the optimizer and the number of
+    batches. Marks are used for weights that were restored without `ConsumedBatches`, for example by
+    `load_model`.
 
     Args:
-        path: the file; None keeps the states in memory.
+        path: the file. None keeps the states in memory.
     """
 
     def __init__(self, path: Path | None) -> None:
@@ -39,11 +40,11 @@ class FitState:
 
     @property
     def has_file(self) -> bool:
-        """Whether the file is there."""
+        """Whether the file exists."""
         return self.path is not None and self.path.exists()
 
     def add(self, iterations: int, mixture: Mixture) -> None:
-        """Adds the present state and writes the file."""
+        """Adds the current state and writes the file."""
         state = {
             "iterations": np.array(iterations, np.int64),
             **{f"mixture/{key}": value for key, value in mixture.state().items()},
@@ -52,7 +53,7 @@ class FitState:
         self._write()
 
     def mark(self, iterations: int, batches: int) -> None:
-        """Notes that weights are saved now, and writes the file if it is still there."""
+        """Adds a mark for weights that are being saved, and updates the file if it still exists."""
         if (iterations, batches) not in self._marks[-1:]:
             self._marks = [*self._marks, (iterations, batches)][-_KEPT_MARKS:]
             if self.has_file:
@@ -62,7 +63,7 @@ class FitState:
         """Reads the file.
 
         Raises:
-            CheckpointError: it is damaged.
+            CheckpointError: the file is damaged.
         """
         assert self.path is not None
         try:
@@ -75,32 +76,32 @@ class FitState:
                 raise ValueError("a state without iterations and step")
         except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
             raise CheckpointError(
-                f"{self.path} is not a saved state of TaskScheduling ({error}); restore a copy, or "
+                f"{self.path} is not a saved state of TaskScheduling ({error}). Restore a copy, or "
                 "delete it to start again"
             ) from error
         self._states = states
         self._marks = [(int(iterations), int(batches)) for iterations, batches in marks]
 
     def batches_at(self, iterations: int) -> int | None:
-        """Batches consumed when the optimizer had done that number of iterations.
+        """Returns the number of batches consumed at a number of iterations of the optimizer.
 
         Returns:
-            The number of the latest saved weights or end of an epoch; None if none had that number
-            of iterations.
+            The number at the latest saved weights or end of an epoch with these iterations, or
+            None.
         """
         known = [(int(state["iterations"]), _step(state)) for state in self._states]
         found = [batches for done, batches in [*known, *self._marks] if done == iterations]
         return max(found, default=None)
 
     def guess(self, iterations: int, accumulated: int) -> int | None:
-        """Batches that iterations stand for if every batch since an epoch's end counted for one.
+        """Estimates the number of batches from iterations, as if no update had been skipped.
 
         Args:
-            iterations: of the optimizer.
-            accumulated: batches of an update.
+            iterations: iterations of the optimizer.
+            accumulated: number of batches in each update.
 
         Returns:
-            The number; None if every state has more iterations.
+            The number, or None if every state has more iterations.
         """
         known = [state for state in self._states if state["iterations"] <= iterations]
         if not known:
@@ -108,10 +109,10 @@ class FitState:
         return _step(known[-1]) + (iterations - int(known[-1]["iterations"])) * accumulated
 
     def keep_until(self, batches: int) -> Arrays | None:
-        """Drops states that are newer than the weights: their steps will be done again.
+        """Drops the states that are newer than the weights, because their steps will be repeated.
 
         Returns:
-            The newest state that is left; None if there is none, and then all stay.
+            The newest remaining state. None if none remains; then no state is dropped.
         """
         kept = [state for state in self._states if _step(state) <= batches]
         if not kept:
@@ -121,7 +122,7 @@ class FitState:
         return kept[-1]
 
     def oldest(self) -> int:
-        """Batches consumed at the oldest state."""
+        """Returns the number of batches consumed at the oldest state."""
         return _step(self._states[0])
 
     def _write(self) -> None:

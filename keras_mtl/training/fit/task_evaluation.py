@@ -9,7 +9,7 @@ from keras_mtl.errors import ConfigError, nearest, nearest_task
 
 Metric = str | Callable[[keras.Model, Any], float]
 
-# Last words of the names that Keras gives to metrics of which lower is better.
+# The last words of Keras' names for metrics for which lower is better.
 _LOWER_IS_BETTER = frozenset(
     ("loss", "error", "mae", "mse", "mape", "msle", "rmse", "crossentropy", "perplexity")
 )
@@ -18,32 +18,32 @@ _LOWER_IS_BETTER = frozenset(
 class TaskEvaluation(keras.callbacks.Callback):
     """Evaluates a model on the validation data of each task at the end of an epoch.
 
-    Among the callbacks of `fit` it writes to the `logs` of the epoch, which `History`,
+    Listed among the callbacks of `fit`, it writes to the `logs` of the epoch, which `History`,
     `CSVLogger`, `TensorBoard` and `ModelCheckpoint(monitor="digits/accuracy")` read. Given to
-    `TaskScheduling` in place of a function it also gives its schedule the scores; then it is not
-    listed among the callbacks.
+    `TaskScheduling` as `evaluate`, it also provides the scores for the schedule; do not list it
+    among the callbacks then. The `logs` contain `<task>/<metric>` for every metric of
+    `model.evaluate`, or for the name of the function.
 
     Args:
-        data: for each task what `model.evaluate` takes: a `tf.data.Dataset` of batches or a tuple
-            (inputs, labels) or (inputs, labels, weights).
-        metric: the score: a name that `model.evaluate` gives, such as `accuracy`, or a function
-            of the model and a task's data that returns a number; or {task: name or function}, as
-            for a model with a head for each task.
-        higher_is_better: direction of the scores. None takes it from the names: lower is better if
-            the last word is loss, error, mae, mse, rmse or the like, as in `digits_loss`. Of a
-            function higher is better.
-        interval: epochs between evaluations, >= 1; ignored by `TaskScheduling`, which has its own.
-        batch_size: rows of a batch if the data are arrays.
+        data: for each task an argument of `model.evaluate`: a `tf.data.Dataset` of batches, or a
+            tuple (inputs, labels) or (inputs, labels, weights).
+        metric: the score: the name of a metric of `model.evaluate`, such as `accuracy`, or a
+            function of the model and the data of a task that returns a number. To use different
+            metrics, for example for a model with a head for each task, give {task: name or
+            function}.
+        higher_is_better: whether a higher score is better. None decides by the names: lower is
+            better if the last word is loss, error, mae, mse, rmse or similar, as in `digits_loss`.
+            For a function, higher is better.
+        interval: number of epochs between evaluations, at least 1. `TaskScheduling` uses its own
+            interval instead.
+        batch_size: number of rows in a batch if the data are arrays.
 
     Attributes:
-        scores: the latest scores, {task: score}; empty before the first evaluation.
-
-    The `logs` get `<task>/<metric>` for every metric of `model.evaluate`, or for the
-    function's name.
+        scores: the latest scores, {task: score}. Empty before the first evaluation.
 
     Raises:
-        ConfigError: there are no tasks, `metric` does not fit the tasks, or the model has no such
-            metric.
+        ConfigError: there are no tasks, `metric` does not fit the tasks, or the model does not have
+            the metric.
 
     Example:
         ```python
@@ -70,7 +70,7 @@ class TaskEvaluation(keras.callbacks.Callback):
     ):
         super().__init__()
         if not data:
-            raise ConfigError("data has no tasks; give each task its validation data")
+            raise ConfigError("data has no tasks. Give validation data for each task")
         if interval < 1:
             raise ConfigError(f"interval must be at least 1 epoch, got {interval}")
         self._data = dict(data)
@@ -84,7 +84,7 @@ class TaskEvaluation(keras.callbacks.Callback):
 
     @property
     def label(self) -> str:
-        """Name of the metric; of all, with their tasks, if tasks have different ones."""
+        """The name of the metric. If tasks have different metrics, all names with their tasks."""
         labels = {task: _label(metric) for task, metric in self._metrics.items()}
         different = sorted(set(labels.values()))
         if len(different) == 1:
@@ -93,7 +93,7 @@ class TaskEvaluation(keras.callbacks.Callback):
 
     @property
     def task_names(self) -> tuple[str, ...]:
-        """The tasks that have data."""
+        """The tasks with data."""
         return tuple(self._data)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
@@ -101,7 +101,14 @@ class TaskEvaluation(keras.callbacks.Callback):
             self.evaluate({} if logs is None else logs)
 
     def evaluate(self, logs: dict[str, Any]) -> dict[str, float]:
-        """Evaluates every task now, writes to `logs` and returns {task: score}."""
+        """Evaluates every task now.
+
+        Args:
+            logs: receives the values of all metrics.
+
+        Returns:
+            {task: score}.
+        """
         for name, data in self._data.items():
             metric, label = self._metrics[name], _label(self._metrics[name])
             if callable(metric):
@@ -110,8 +117,8 @@ class TaskEvaluation(keras.callbacks.Callback):
                 results = self._keras_metrics(data)
             if label not in results:
                 raise ConfigError(
-                    f"metric of task {name!r} is {label!r}, and model.evaluate gives "
-                    f"{', '.join(results)}{nearest(label, results)}; compile the model with "
+                    f"metric of task {name!r} is {label!r}, but model.evaluate returns "
+                    f"{', '.join(results)}{nearest(label, results)}. Compile the model with "
                     "weighted_metrics=[...]"
                 )
             logs.update({f"{name}/{key}": value for key, value in results.items()})
@@ -137,7 +144,7 @@ def _label(metric: Metric) -> str:
 def _metric_of_each(
     metric: Metric | Mapping[str, Metric], data: Mapping[str, Any]
 ) -> dict[str, Metric]:
-    """The metric of each task, checked."""
+    """Returns the metric of each task, after checks."""
     if not isinstance(metric, Mapping):
         metric = dict.fromkeys(data, metric)
     for name in metric:
@@ -148,23 +155,23 @@ def _metric_of_each(
     for name in data:
         if name not in metric:
             raise ConfigError(
-                f"metric has nothing for task {name!r}; give {{task: metric}} for each of "
+                f"metric has no entry for task {name!r}. Give {{task: metric}} for each of "
                 f"{', '.join(data)}, or one metric for all"
             )
     for name, found in metric.items():
         if not isinstance(found, str) and not callable(found):
             raise ConfigError(
-                f"metric of task {name!r} is {found!r}; give a name that model.evaluate gives, or "
-                "a function of the model and the task's data"
+                f"metric of task {name!r} is {found!r}: give the name of a metric of "
+                "model.evaluate, or a function of the model and the data of the task"
             )
     return {name: metric[name] for name in data}
 
 
 def _direction(metrics: Mapping[str, Metric]) -> bool:
-    """Whether higher is better, by the names of the metrics.
+    """Whether higher is better, according to the names of the metrics.
 
     Raises:
-        ConfigError: tasks disagree, and a schedule compares them by one direction.
+        ConfigError: the tasks differ, but a schedule compares all scores in one direction.
     """
     higher = {
         task: not (isinstance(metric, str) and metric.split("_")[-1] in _LOWER_IS_BETTER)
@@ -173,8 +180,8 @@ def _direction(metrics: Mapping[str, Metric]) -> bool:
     if len(set(higher.values())) > 1:
         up, down = (next(t for t, value in higher.items() if value == v) for v in (True, False))
         raise ConfigError(
-            f"of the metric {_label(metrics[up])!r} of task {up!r} higher is better, and of "
-            f"{_label(metrics[down])!r} of task {down!r} lower; all scores need one direction. "
-            "Give metrics of one direction, or functions and higher_is_better"
+            f"higher is better for the metric {_label(metrics[up])!r} of task {up!r}, but lower is "
+            f"better for {_label(metrics[down])!r} of task {down!r}. Give metrics with the same "
+            "direction, or functions and higher_is_better"
         )
     return next(iter(higher.values()))

@@ -60,15 +60,15 @@ def build_mixture(
     replicas: int,
     logs_batches: bool,
 ) -> Mixture:
-    """Makes the mixture of the tasks' training pairs.
+    """Creates the mixture of the training pairs of the tasks.
 
     Args:
-        data: how pairs become batches.
-        trainer: the metric of the scores, the draw, and how many steps are logged.
+        data: the settings of the batches.
+        trainer: the settings of scores, draws and the number of logged steps.
         seed: seed of shuffling and draws.
-        prepared: the store.
-        schedule: decides which task comes next.
-        replicas: devices that share a batch; every batch's rows are a multiple of it.
+        prepared: the prepared data.
+        schedule: the schedule that selects the next task.
+        replicas: number of devices that share a batch. The number of rows is a multiple of it.
         logs_batches: whether this process writes the log of batches.
     """
     sources = training_sources(prepared)
@@ -81,7 +81,7 @@ def build_mixture(
         seed=seed,
         granularity=data.granularity,
         draw=trainer.schedule.draw,
-        # A loop looks back at its own start, past what reading ahead has drawn.
+        # Prefetching draws ahead, but the end of a loop still requires the log since its start.
         log_steps=2 * trainer.steps_per_loop * accumulation + 64,
         fingerprints=trainer.log_batches and logs_batches,
     )
@@ -93,20 +93,20 @@ def build_model(model: TransformerConfig, prepared: PreparedData) -> Any:
 
 
 def build_loss_scale(dtype: str, tokens: int) -> DynamicLossScale | None:
-    """Makes the loss scale of a model that computes in float16, under the strategy's scope.
+    """Creates the loss scale of a model that computes in float16. Call it in the strategy's scope.
 
     Args:
         dtype: `runtime.mixed_precision_dtype`.
-        tokens: most tokens of one update, >= 1.
+        tokens: maximum number of tokens in one update, at least 1.
 
     Returns:
-        The loss scale; None for other types.
+        The loss scale, or None for other types.
     """
     return DynamicLossScale(tokens) if dtype == "mixed_float16" else None
 
 
 def build_optimizer(trainer: TrainerConfig, plan: UpdatePlan, hidden_dim: int) -> Adam:
-    """Makes the optimizer; build it on the model's variables under the strategy's scope."""
+    """Creates the optimizer. Build it for the variables of the model in the strategy's scope."""
     settings = trainer.optimizer
     return Adam(
         WarmupSchedule(

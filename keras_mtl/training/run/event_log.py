@@ -1,10 +1,12 @@
 """The log of a run: `metrics.jsonl` and TensorBoard scalars.
 
 `metrics.jsonl` contains one JSON object per line. Each event is appended and flushed immediately,
-so that `tail -f` can follow the file. There are two kinds of events::
+so that `tail -f` can follow the file. There are two kinds of events:
 
-    {"event": "train", "step": 100, "loss": {"en-fr": 5.1, ...}, "probabilities": {...}, ...}
-    {"event": "evaluation", "step": 500, "scores": {"chrf": {"en-fr": 31.2, ...}}, ...}
+```json
+{"event": "train", "step": 100, "loss": {"en-fr": 5.1, ...}, "probabilities": {...}, ...}
+{"event": "evaluation", "step": 500, "scores": {"chrf": {"en-fr": 31.2, ...}}, ...}
+```
 
 If an evaluation took effect after the step of its weights, it also has an `effective_step`. A run
 that resumes from a checkpoint drops the events after the checkpoint's step. So the file contains

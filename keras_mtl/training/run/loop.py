@@ -70,21 +70,22 @@ def run_experiment(
     """Runs an experiment until step `trainer.train_steps`.
 
     Args:
-        plan: the checked configuration, and what follows from it. Its mode is `train` (no
-            validation), `train_and_eval`, or `eval` (validate the newest checkpoint once, and
-            do not change the directory).
-        model_dir: directory of the run, or its URL. If it holds checkpoints, the run resumes from
-            the newest with the same tasks, batches and random numbers as without a stop.
+        plan: the checked configuration and the decisions that follow from it. Its mode is `train`
+            (no validation), `train_and_eval`, or `eval` (validate the newest checkpoint once and do
+            not change the directory).
+        model_dir: directory of the run, or its URL. If it contains checkpoints, the run resumes
+            from the newest one, with the same tasks, batches and random numbers as without an
+            interruption.
         log: function that receives lines for the user.
 
     Returns:
         The `RunResult`.
 
     Raises:
-        ConfigError: a balancing method or a sub-layer is wrong.
-        DataError: the corpora or the prepared store cannot be used.
-        CheckpointError: `model_dir` belongs to another configuration, no checkpoint in it can be
-            read, or one cannot be written.
+        ConfigError: a balancing method or a sub-layer is invalid.
+        DataError: the corpora or the prepared data cannot be used.
+        CheckpointError: `model_dir` belongs to another configuration, none of its checkpoints can
+            be read, or a checkpoint cannot be written.
     """
     task, runtime = plan.config.task, plan.config.runtime
     check_balancing(plan.config.trainer.balancing, plan.updates)
@@ -95,7 +96,7 @@ def run_experiment(
     workers.check_same("the configuration", as_dict(plan.config))
     for line in devices.describe(runtime, compiles_with_xla(runtime)):
         log(line)
-    # This check executes TensorFlow operations, so the runtime must be configured first.
+    # After the configuration of the runtime, because this check uses TensorFlow.
     check_sublayers(task.model, runtime.mixed_precision_dtype)
     writes = plan.mode != "eval" and workers.chief
     with local_run_directory(model_dir, writes, log) as (directory, after_save):
@@ -109,7 +110,7 @@ def _silent(line: str) -> None:
 
 
 def _fingerprint(prepared: PreparedData) -> dict[str, str]:
-    """Returns what has to be the same for all workers: the vocabulary and each task's pairs."""
+    """Returns hashes that must be equal on all workers: of the vocabulary and the pairs."""
     stores = {task.name: prepared.reader(task.name, "train").checksum for task in prepared.tasks}
     return {"vocabulary": prepared.vocabulary.hash, **stores}
 
@@ -180,7 +181,7 @@ class Run:
         return self.parts.step
 
     def execute(self) -> RunResult:
-        """Restores the newest checkpoint, trains and validates as the mode says."""
+        """Restores the newest checkpoint, then trains and validates according to the mode."""
         with contextlib.ExitStack() as stack:
             if self.plan.mode != "eval":
                 self.workers.on_chief(lambda: stack.enter_context(self.directory.locked()))
@@ -238,7 +239,7 @@ class Run:
         self.parts.read_from(self.step)
         self.validation.resume(state.validates, progress.message)
         while self.step < trainer.train_steps or state.validation_due:
-            left_over = state.validation_due  # the previous run was stopped before it
+            left_over = state.validation_due  # The previous run was stopped before it.
             if not left_over:
                 self._run_loop(progress)
             progress.pause()
@@ -316,7 +317,7 @@ class Run:
             self.state.validation_due = False
 
     def _next_stop(self) -> int:
-        """Returns the step at which something other than training is due, or a loop ends."""
+        """Returns the next step at which a checkpoint or a validation is due or a loop ends."""
         trainer, step = self.plan.config.trainer, self.step
         intervals = (trainer.checkpoint_interval, trainer.steps_per_loop)
         stops = [(step // interval + 1) * interval for interval in intervals]

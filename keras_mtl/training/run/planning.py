@@ -1,7 +1,7 @@
-"""What a training is made of, decided and checked once, before any data or TensorFlow is loaded.
+"""The plan of a training, checked once, before data or TensorFlow is loaded.
 
-Names and parameters of balancing methods and of sub-layers of plug-ins are checked later, because
-their classes need TensorFlow.
+The names and parameters of balancing methods and of sub-layers from plug-ins are checked later,
+because their classes require TensorFlow.
 """
 
 import contextlib
@@ -21,14 +21,14 @@ from keras_mtl.training.step.update_plan import UpdatePlan
 
 @dataclasses.dataclass(frozen=True)
 class TrainingPlan:
-    """A checked configuration, and the decisions that follow from it.
+    """A checked configuration and the decisions that follow from it.
 
     Attributes:
         config: the configuration.
         mode: one of `MODES`.
-        validated: names of the tasks that are validated, in the tasks' order.
-        schedule: the schedule, which is made when the sizes of the tasks are known.
-        updates: what an update is made of.
+        validated: names of the validated tasks, in the order of the tasks.
+        schedule: the schedule, which is created when the sizes of the tasks are known.
+        updates: the plan of an update.
         notes: lines for the user.
     """
 
@@ -44,12 +44,12 @@ def plan_training(draft: Draft, mode: str = MODES[-1]) -> TrainingPlan:
     """Checks a configuration for training and makes the plan.
 
     Args:
-        draft: the configuration, with the problems of reading it.
-        mode: `train`, which validates nothing; `eval` or `train_and_eval`.
+        draft: the configuration, with the problems found while reading it.
+        mode: `train`, without validation; `eval`; or `train_and_eval`.
 
     Raises:
-        ConfigError: the mode is unknown, or something is wrong with the configuration: the message
-            has a line for each problem, with file and line.
+        ConfigError: the mode is unknown, or the configuration has problems. The message has a line
+            for each problem, with file and line.
     """
     if mode not in MODES:
         raise ConfigError(f"--mode is {mode!r}{nearest(mode, MODES)}")
@@ -64,16 +64,16 @@ def plan_training(draft: Draft, mode: str = MODES[-1]) -> TrainingPlan:
         check_lag(draft)
     updates = plan_updates(draft, schedule)
     config = draft.finish()
-    # Otherwise the draft has a problem.
+    # `finish` raises an error if one of them is None.
     assert schedule is not None
     assert updates is not None
     return TrainingPlan(config, mode, validated_tasks(config), schedule, updates, notes)
 
 
 def check_preparing(draft: Draft) -> None:
-    """Adds to a draft what is wrong for preparing data.
+    """Adds the problems of a configuration for preparing data to a draft.
 
-    Training also needs a schedule and its baselines, which may not exist yet.
+    Training also requires a schedule and its baselines, which may not exist yet.
     """
     check_values(draft)
     check_readers(draft)
@@ -83,7 +83,7 @@ def plan_schedule(draft: Draft) -> tuple[PlannedSchedule | None, tuple[str, ...]
     """Checks `trainer.schedule` and reads the baselines.
 
     Returns:
-        The schedule, None if something is wrong with it; and lines for the user.
+        The schedule, or None if it has a problem; and lines for the user.
     """
     settings, pairs = draft.config.trainer.schedule, draft.config.task.pairs
     try:
@@ -91,7 +91,7 @@ def plan_schedule(draft: Draft) -> tuple[PlannedSchedule | None, tuple[str, ...]
     except ConfigError as error:
         draft.error("trainer.schedule.baselines_file", error)
         known, notes = dict.fromkeys(map(schema.task_name, pairs)), ()
-    if not settings.name or not known:  # `check_values` says so.
+    if not settings.name or not known:  # `check_values` reports this.
         return None, notes
     try:
         return checked_schedule(settings.name, known, settings.parameters), notes
@@ -101,18 +101,18 @@ def plan_schedule(draft: Draft) -> tuple[PlannedSchedule | None, tuple[str, ...]
 
 
 def plan_updates(draft: Draft, schedule: PlannedSchedule | None) -> UpdatePlan | None:
-    """Decides what updates are made of.
+    """Plans the updates.
 
     Args:
         draft: the configuration.
         schedule: its schedule.
 
     Returns:
-        The plan; None if there is no schedule, or a field that decides has a wrong value.
+        The plan, or None if there is no schedule or a field on which the plan depends is invalid.
     """
     plan = None
     if schedule is not None:
-        with contextlib.suppress(ConfigError):  # `check_values` says so.
+        with contextlib.suppress(ConfigError):  # `check_values` reports this.
             config = draft.config
             plan = UpdatePlan.of(config.trainer, config.task.data.granularity, schedule)
     if plan is not None:
@@ -132,13 +132,12 @@ def check_lag(draft: Draft) -> None:
     except NativeError as error:
         draft.problem(
             "trainer.evaluation.lag",
-            f"= {lag} requires the engine: {error}. As an alternative, set trainer.evaluation.lag "
-            "to 0",
+            f"= {lag} requires the engine: {error}. Alternatively, set trainer.evaluation.lag to 0",
         )
 
 
 def validated_tasks(config: schema.ExperimentConfig) -> tuple[str, ...]:
-    """Returns the names of the tasks that `trainer.evaluation` validates, in the tasks' order."""
+    """Returns the names of the tasks that `trainer.evaluation` validates, in their order."""
     chosen = config.trainer.evaluation.tasks
     names = map(schema.task_name, config.task.pairs)
     return tuple(name for name in names if not chosen or name in chosen)
@@ -154,31 +153,31 @@ def _check_dev_pairs(draft: Draft) -> None:
         if not pair.dev_corpora and name in validated:
             draft.problem(
                 f"task.pairs[{index}].dev_corpora",
-                f"is empty and task.data.dev_fraction is 0, so task {name!r} cannot be validated; "
-                "give it dev_corpora, set the fraction above 0, list only the other tasks in "
+                f"is empty and task.data.dev_fraction is 0, so task {name!r} cannot be validated. "
+                "Give it dev_corpora, set the fraction above 0, list only the other tasks in "
                 "trainer.evaluation.tasks, or train with --mode train",
             )
 
 
 def _check_scores(draft: Draft, schedule: PlannedSchedule, mode: str) -> None:
-    """Checks that a schedule that learns from scores gets a score of every task."""
+    """Checks that a schedule that learns from scores gets a score for every task."""
     validated = validated_tasks(draft.config)
     unscored = [name for name in schedule.baselines if name not in validated]
     if unscored and schedule.uses_scores:
         draft.problem(
             "trainer.evaluation.tasks",
-            f"leaves out {', '.join(unscored)}, and the schedule {schedule.name!r} needs a score "
-            "of every task; add them, or use a schedule that does not adapt to scores",
+            f"omits {', '.join(unscored)}, but the schedule {schedule.name!r} requires a score "
+            "for every task. Add them, or use a schedule that does not learn from scores",
         )
     if schedule.adaptive and mode == "train":
         draft.problem(
             "trainer.schedule.name",
-            f"= {schedule.name!r} adapts to validation scores; use --mode train_and_eval",
+            f"= {schedule.name!r} learns from validation scores. Use --mode train_and_eval",
         )
 
 
 def _check_balancing(draft: Draft, plan: UpdatePlan | None) -> None:
-    """What can be said of `trainer.balancing` without its method, which needs TensorFlow."""
+    """Checks `trainer.balancing` except for its method, which requires TensorFlow."""
     settings, count = draft.config.trainer.balancing, len(draft.config.task.pairs)
     if not settings.name:
         if settings.parameters:

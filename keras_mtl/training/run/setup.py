@@ -1,4 +1,4 @@
-"""Prepared data of a run: from its tasks to the store."""
+"""The prepared data of a run."""
 
 import os
 from collections.abc import Callable
@@ -34,13 +34,13 @@ def prepare_task_data(
     overwrite: bool = False,
     log: Callable[[str], None] = print,
 ) -> PreparedData:
-    """Prepares the data of the tasks, unless it is prepared already.
+    """Prepares the data of the tasks, unless it is already prepared.
 
     Args:
-        task: its tasks and their data.
-        model_dir: directory of the run; only used when `task.data.data_dir` is empty.
-        overwrite: replace data that was prepared from other inputs or settings.
-        log: receives lines of text.
+        task: the section with the tasks and the settings of their data.
+        model_dir: directory of the run. Used only if `task.data.data_dir` is empty.
+        overwrite: whether to replace data that was prepared from other corpora or settings.
+        log: function that receives lines for the user.
 
     Returns:
         The prepared data.

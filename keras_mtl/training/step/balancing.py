@@ -16,10 +16,10 @@ from keras_mtl.training.step.update_plan import UpdatePlan
 
 
 def check_balancing(settings: BalancingConfig, plan: UpdatePlan) -> None:
-    """Checks the method of `trainer.balancing`, and whether updates give it what it balances.
+    """Checks the method of `trainer.balancing` and whether the updates provide its inputs.
 
     Args:
-        settings: the section.
+        settings: the section `trainer.balancing`.
         plan: the plan of the updates.
 
     Raises:
@@ -36,15 +36,15 @@ def check_balancing(settings: BalancingConfig, plan: UpdatePlan) -> None:
         raise ConfigError(f"trainer.balancing.parameters: {error}") from error
     if balancer.uses != STATE and not plan.mixed and plan.accumulation == 1:
         raise ConfigError(
-            f"trainer.balancing.name = {settings.name!r} compares the tasks of one update, but "
-            "every update is one batch of one task. Set "
+            f"trainer.balancing.name = {settings.name!r} compares the tasks of an update, but "
+            "every update has one batch of one task. Set "
             f"trainer.optimizer.gradient_accumulation_steps: {count} (then the gradient of each "
             "task costs nothing extra), or task.data.granularity: example"
         )
 
 
 def build_balancing(settings: BalancingConfig, num_tasks: int, seed: int) -> Balancing | None:
-    """Makes what `trainer.balancing` names; call it under the strategy's scope."""
+    """Creates the method of `trainer.balancing`. Call it in the strategy's scope."""
     if not settings.name:
         return None
     return Balancing(settings.name, num_tasks, settings.parameters, seed=seed)

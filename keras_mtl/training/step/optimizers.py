@@ -11,7 +11,7 @@ from keras import ops
 from keras_mtl.errors import nearest
 from keras_mtl.training.step.scaling import MOMENTS
 
-#: Number of updates whose tasks `Adam.plan_tasks` can set at once.
+# Maximum number of updates whose tasks `Adam.plan_tasks` can set at once.
 PLANNED_UPDATES = 512
 
 

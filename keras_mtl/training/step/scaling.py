@@ -5,12 +5,12 @@ from collections.abc import Mapping
 from keras_mtl.errors import ConfigError, nearest
 from keras_mtl.schedules.base import APPLICATIONS
 
-#: Whether the tasks share Adam's moments; whether the first of them takes each gradient times its
-#: task's factor; or whether each task has its own moments.
+# The kinds of Adam's moments: shared by all tasks; shared, with each gradient multiplied by the
+# factor of its task in the first moment; or separate for each task.
 MOMENTS = ("shared", "scaled", "per_task")
-#: Drift of one parameter a step, in learning rates, that two tasks pull in opposite directions
-#: (gradients ±1 with noise of variance 1, factors 1.5 and .5, each drawn half of the time, Adam
-#: with .9 and .999). Plain SGD of the same gradients has -0.354, which is what factors mean.
+# The drift per step, in learning rates, of a parameter that two tasks pull in opposite directions
+# (gradients ±1 with noise of variance 1, factors 1.5 and 0.5, each task in half of the updates,
+# Adam with 0.9 and 0.999). The ideal is the drift of plain SGD with the same gradients.
 DRIFT: Mapping[tuple[str, str], float] = {
     ("learning_rate", "shared"): -0.035,
     ("gradient", "shared"): -0.315,
@@ -20,7 +20,7 @@ DRIFT: Mapping[tuple[str, str], float] = {
     ("gradient", "per_task"): 0.0,
 }
 IDEAL_DRIFT = -0.354
-#: Combinations further from the ideal cause a warning.
+# Combinations that differ more from the ideal cause a warning.
 _TOLERANCE = 0.05
 
 

@@ -13,7 +13,7 @@ class UpdatePlan:
 
     Attributes:
         num_tasks: number of tasks, >= 1.
-        mixed: whether a batch is of several tasks.
+        mixed: whether a batch has several tasks.
         accumulation: batches of one update, >= 1.
         moments: kind of Adam's moments, one of `keras_mtl.training.step.scaling.MOMENTS`.
         scales_learning_rate: whether the schedule's factors multiply learning rates. If not, they
@@ -37,7 +37,7 @@ class UpdatePlan:
         """Makes the plan.
 
         Args:
-            trainer: optimizer, and application of the schedule's factors.
+            trainer: the settings of the optimizer and of the application of the schedule's factors.
             granularity: `batch` or `example`.
             schedule: the schedule.
 
@@ -60,10 +60,10 @@ class UpdatePlan:
         )
 
     def problems(self) -> list[tuple[str, str]]:
-        """Returns what keeps an update from being of one task if it must be.
+        """Returns the settings that conflict with the required updates of a single task.
 
         Returns:
-            (path of a field, text that follows it) for each problem.
+            For each problem the path of a field and the text that follows it.
         """
         if not self.of_one_task:
             return []
