@@ -45,7 +45,7 @@ TABLE = {
         ("--config_file {dir}/config.yaml", "--model_dir is missing"),
         (
             "--config_file {dir}/config.yaml --model_dir gs://bucket/run",
-            "--model_dir gs://bucket/run: is a URL; only the --model_dir of `keras-mtl train`",
+            "--model_dir gs://bucket/run: this is a URL. Give a local path",
         ),
         (f"{_CONFIG} --train_steps 0", "argument --train_steps: must be at least 1, got 0"),
         (f"{_CONFIG} --train_steps many", "argument --train_steps: 'many' is not an integer"),
@@ -55,7 +55,7 @@ TABLE = {
         ("", "the following arguments are required: --model_dir"),
         ("--model_dir {dir}/no", "--model_dir {dir}/no does not exist; give a model directory"),
         ("--model_dir {dir}/engine", "{dir}/engine is not a model file of keras_mtl"),
-        ("--model_dir gs://bucket/run", "gs://bucket/run is a URL; copy it to a local directory"),
+        ("--model_dir gs://bucket/run", "gs://bucket/run is a URL. Copy it to a local directory"),
         (f"--model_dir {_MODEL} --workers -1", "argument --workers: must be at least 1, got -1"),
         (f"--model_dir {_MODEL} --max_pairs 0", "argument --max_pairs: must be at least 1"),
         (f"--model_dir {_MODEL} --beam_size 0", "argument --beam_size: must be at least 1"),
@@ -101,7 +101,10 @@ TABLE = {
     "export": [
         ("--model_dir {dir}/no --output {dir}/out", "--model_dir {dir}/no does not exist"),
         (f"--model_dir {_MODEL} --output {{dir}}/file", "{dir}/file exists. Give --overwrite"),
-        (f"--model_dir {_MODEL} --output gs://bucket/out", "--output gs://bucket/out: is a URL"),
+        (
+            f"--model_dir {_MODEL} --output gs://bucket/out",
+            "--output gs://bucket/out: this is a URL",
+        ),
         (
             f"--model_dir {_MODEL} --output {{dir}}/file --format engine --overwrite",
             "{dir}/file exists and is not an engine file",
@@ -258,7 +261,7 @@ def test_files_and_directories_without_permission(tmp_path, monkeypatch):
         arguments.check_input_file("--config_file", tmp_path / "a")
     with pytest.raises(errors.ConfigError, match="is not writable"):
         arguments.check_output_directory("--model_dir", tmp_path / "b/c")
-    with pytest.raises(errors.ConfigError, match="--model_dir gs://bucket/run: is a URL"):
+    with pytest.raises(errors.ConfigError, match="--model_dir gs://bucket/run: this is a URL"):
         arguments.check_output_directory("--model_dir", "gs://bucket/run")
 
 

@@ -88,12 +88,12 @@ def check_local(option: str, path: str | os.PathLike[str]) -> None:
     """Checks that a path is not a URL.
 
     Raises:
-        ConfigError: it is.
+        ConfigError: it is a URL.
     """
     if is_remote(path):
         raise errors.ConfigError(
-            f"{option} {os.fspath(path)}: is a URL; only the --model_dir of `keras-mtl train` and "
-            "`keras-mtl prepare` may be one; give a local path"
+            f"{option} {os.fspath(path)}: this is a URL. Give a local path; only --model_dir of "
+            "`keras-mtl train` and `keras-mtl prepare` may be a URL"
         )
 
 

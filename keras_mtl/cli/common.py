@@ -116,7 +116,7 @@ def configuration_files(args: argparse.Namespace) -> list[str]:
         return files
     if args.model_dir and is_remote(args.model_dir):
         raise errors.ConfigError(
-            f"--model_dir {args.model_dir}: the configuration is not read from a URL; give "
+            f"--model_dir {args.model_dir}: the configuration is not read from a URL. Give "
             "--config_file"
         )
     saved = os.path.join(args.model_dir or "", PARAMS_FILE)

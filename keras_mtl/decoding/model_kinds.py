@@ -79,8 +79,8 @@ def not_usable(path: str | os.PathLike[str], wanted: str) -> str:
     kind = model_kind(path)
     if is_remote(path):
         return (
-            f"{os.fspath(path)} is a URL; copy it to a local directory (`gcloud storage rsync` "
-            f"does for gs://), then give {wanted}"
+            f"{os.fspath(path)} is a URL. Copy it to a local directory, for gs:// with `gcloud "
+            f"storage rsync`, then give {wanted}"
         )
     if kind is ModelKind.MISSING:
         return f"{os.fspath(path)} does not exist; give {wanted}"
