@@ -11,7 +11,18 @@ _MOST_LISTED = 10  # Tasks in a message; a longer list would hide the rest of th
 
 
 class KerasMtlError(ValueError):
-    """Base class of all errors whose message tells the user what to change."""
+    """Base class of all errors whose message tells the user what to change.
+
+    Example:
+        ```python
+        import keras_mtl
+
+        try:
+            keras_mtl.load_config("run.yaml")
+        except keras_mtl.KerasMtlError as error:
+            print(error)  # run.yaml: no such file; check the path
+        ```
+    """
 
 
 class ConfigError(KerasMtlError):
