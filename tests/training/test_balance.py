@@ -159,7 +159,7 @@ def test_what_can_be():
         check(config(**changes))
     single = config()
     single.task.pairs = single.task.pairs[:1]
-    with pytest.raises(ConfigError, match="one task has nothing to balance"):
+    with pytest.raises(ConfigError, match="there is nothing to balance"):
         check(single)
 
 

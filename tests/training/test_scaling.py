@@ -77,10 +77,10 @@ def test_moments_follow_the_application(changes, moments, num_tasks):
 )
 def test_updates_of_several_tasks_are_refused(changes, message):
     mixed = experiment(**changes, task__data__granularity="example")
-    with pytest.raises(ConfigError, match=f"task.data.granularity = 'example': {message}"):
+    with pytest.raises(ConfigError, match=f"task.data.granularity = 'example', but {message}"):
         updates(mixed)
     accumulated = experiment(**changes, trainer__optimizer__gradient_accumulation_steps=4)
-    with pytest.raises(ConfigError, match=r"steps = 4: .*set it to 1"):
+    with pytest.raises(ConfigError, match=r"steps = 4, .*Set it to 1"):
         updates(accumulated)
 
 
