@@ -35,6 +35,17 @@ def raising(error):
     return run
 
 
+@pytest.mark.parametrize(
+    ("word", "remedy"),
+    [("trian", "; did you mean 'train'?"), ("x", "; known: baselines, benchmark, demo, eval")],
+)
+def test_a_misspelled_subcommand(word, remedy, capsys):
+    with pytest.raises(SystemExit) as end:
+        main.main([word])
+    assert end.value.code == 2
+    assert f"error: {word!r} is not a subcommand{remedy}" in capsys.readouterr().err
+
+
 def test_result_is_the_exit_code(command):
     command(lambda args: {"x": 0, "y": 3}[args.word])
     assert main.main(["fake"]) == 0

@@ -145,6 +145,8 @@ def _parser(words: Sequence[str]) -> tuple[str | None, argparse.ArgumentParser]:
     subparsers = parser.add_subparsers(metavar="COMMAND", dest="command")
     # Options of the main parser have no values, so the first word without "-" is the subcommand.
     command = next((word for word in words if not word.startswith("-")), None)
+    if words and command == words[0] and command not in COMMANDS:
+        parser.error(f"{command!r} is not a subcommand{errors.nearest(command, COMMANDS)}")
     for name, entry in COMMANDS.items():
         subparser = subparsers.add_parser(
             name,

@@ -9,6 +9,7 @@ absent. Memory holds the hashes of one task's pairs and buffers of fixed size, n
 import contextlib
 import dataclasses
 import fcntl
+import glob
 import hashlib
 import itertools
 import json
@@ -32,7 +33,7 @@ from keras_mtl.data.store import StoreReader, StoreWriter
 from keras_mtl.data.store_writer import disk_errors
 from keras_mtl.data.vocabulary import TaskText as VocabularyText
 from keras_mtl.data.vocabulary import Vocabulary, train_vocabulary
-from keras_mtl.files import finish_replacing, replace_file, replacing_directory
+from keras_mtl.files import finish_replacing, remove, replace_file, replacing_directory
 from keras_mtl.run_files import MANIFEST_FILE, VOCABULARY_FILE
 
 __all__ = [
@@ -98,6 +99,7 @@ def prepare(
     with _locked(os.path.join(parent, f".{name}.lock"), data_dir, log):
         with disk_errors(data_dir):
             finish_replacing(data_dir)
+            _tidy(data_dir, parent, name)
         found = _usable(data_dir, inputs, overwrite)
         if found is not None:
             return _as_it_is(data_dir, found, fingerprints, log)
@@ -148,6 +150,21 @@ def open_prepared(
             "task.data.data_dir, or replace it with `keras-mtl prepare --overwrite`"
         )
     return _as_it_is(data_dir, found, fingerprints, log)
+
+
+def _tidy(data_dir: str, parent: str, name: str) -> None:
+    """Completes or removes what killed processes of earlier versions left next to `data_dir`.
+
+    They wrote into directories with random names. The caller holds the lock that they held.
+    """
+    pattern = os.path.join(glob.escape(parent), f".{glob.escape(name)}.*.partial")
+    for replaced in glob.glob(f"{pattern}.old"):
+        if os.path.lexists(data_dir):
+            remove(replaced)
+        else:  # Killed between the two renames.
+            os.rename(replaced, data_dir)
+    for partial in glob.glob(pattern):
+        remove(partial)
 
 
 @contextlib.contextmanager

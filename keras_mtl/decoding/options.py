@@ -5,19 +5,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
-from keras_mtl.configuration.schema import DecodingConfig, SearchOptions
+from keras_mtl.configuration.schema import NATIVE_ONLY, DecodingConfig, SearchOptions
 from keras_mtl.configuration.search_checks import max_finished, problems
 from keras_mtl.errors import InputError, nearest
-
-NATIVE_ONLY = (
-    "coverage_penalty",
-    "repetition_penalty",
-    "no_repeat_ngram",
-    "sampling",
-    "lingvo_pruning",
-)
-"""Options that the TensorFlow search does not support. The other options for sampling and Lingvo's
-rule are not listed, because they are used only if `sampling` or `lingvo_pruning` is set."""
 
 
 @dataclasses.dataclass(slots=True, unsafe_hash=True)  # Its fields are never assigned to.
@@ -118,7 +108,8 @@ class BeamOptions(SearchOptions):
         """Raises InputError if an option is set that only the native search supports."""
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if field.name in NATIVE_ONLY and value != field.default:
+            # The other options of sampling and of Lingvo's rule are read only when it is on.
+            if NATIVE_ONLY in field.metadata and value != field.default:
                 raise InputError(
                     f"{field.name}={value!r}: only the native search supports this option. Use the "
                     f"native search, or set the option to {field.default!r}"

@@ -318,6 +318,7 @@ def test_two_processes_at_once_give_one_result(tmp_path):
 def test_leftovers_of_a_killed_run_go(tmp_path):
     (tmp_path / ".data.partial" / "en-fr").mkdir(parents=True)
     (tmp_path / ".data2.partial").mkdir()
+    (tmp_path / ".data.k3xq_9zt.partial" / "en-fr").mkdir(parents=True)  # Of an older release.
     run(tmp_path, [task()])
     assert sorted(os.listdir(tmp_path)) == [".data2.partial", "data"]
 
