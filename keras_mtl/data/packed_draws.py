@@ -141,7 +141,7 @@ def check_lengths(sources: Sequence[TaskSource], shape: PackedShape) -> None:
             )
 
 
-def _with(values: np.ndarray, task: int, more: int) -> np.ndarray:
+def _with(values: np.ndarray, task: int, count: int) -> np.ndarray:
     values = values.copy()
-    values[task] += more
+    values[task] += count
     return values

@@ -120,8 +120,8 @@ class SavedModelTranslator:
                     result = self._search(text=text, task=tf.constant(task))
             except tf.errors.InvalidArgumentError as error:
                 shown = ", ".join(str(first_line + i) for i in rows[:8])
-                more = ", …" if len(rows) > 8 else ""
-                raise InputError(f"lines {shown}{more}: {error.message}") from error
+                ellipsis = ", …" if len(rows) > 8 else ""
+                raise InputError(f"lines {shown}{ellipsis}: {error.message}") from error
             arrays = {name: value.numpy() for name, value in result.items()}
             if not alignments:
                 arrays.pop("alignments", None)

@@ -176,10 +176,10 @@ class Evaluator:
             shown = f"{self.split} pair {index + 1} of task {name!r}"
             if place_of:
                 shown = place_of(index)
-            more = f" ({len(too_long) - 1:,} more are too long)" if len(too_long) > 1 else ""
+            others = f" ({len(too_long) - 1:,} more are too long)" if len(too_long) > 1 else ""
             raise InputError(
                 f"{shown}: the source has {tokens} tokens, but the model accepts at most "
-                f"{translator.longest_source}: {sources[place][:60]!r}{more}. Use --on_long_line "
+                f"{translator.longest_source}: {sources[place][:60]!r}{others}. Use --on_long_line "
                 "truncate or --on_long_line skip, or remove the pair"
             )
 

@@ -120,8 +120,8 @@ def obstacle(
 def shortened(reasons: Sequence[str]) -> str:
     """Joins reasons: `a, b, c, d and 2 more`."""
     shown = ", ".join(reasons[:_SHOWN])
-    more = len(reasons) - _SHOWN
-    return f"{shown} and {more} more" if more > 0 else shown
+    hidden = len(reasons) - _SHOWN
+    return f"{shown} and {hidden} more" if hidden > 0 else shown
 
 
 def selection_name(

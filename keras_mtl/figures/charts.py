@@ -198,7 +198,7 @@ def draw_lines(
 
 
 def draw_tasks(
-    axes: Any, names: Sequence[str], x: np.ndarray, values: np.ndarray, most: float, **more: Any
+    axes: Any, names: Sequence[str], x: np.ndarray, values: np.ndarray, most: float, **options: Any
 ) -> None:
     """Draws a line for each task, with its name at its end.
 
@@ -208,10 +208,10 @@ def draw_tasks(
         x: int64[K].
         values: float64[K, N].
         most: largest value that the axis must include.
-        **more: see `draw_lines`.
+        **options: see `draw_lines`.
     """
     lines = [Line(name, x, values[:, index], index) for index, name in enumerate(names)]
-    draw_lines(axes, lines, limits=(0, 1.05 * most), **more)
+    draw_lines(axes, lines, limits=(0, 1.05 * most), **options)
 
 
 def heat_cells(
@@ -386,8 +386,8 @@ def spread_labels(ends: np.ndarray, gap: float) -> np.ndarray:
     for index, end in enumerate(ends):
         mean, count = float(end) - index * gap, 1
         while pools and pools[-1][0] > mean:
-            other, more = pools.pop()
-            mean, count = (mean * count + other * more) / (count + more), count + more
+            other, added = pools.pop()
+            mean, count = (mean * count + other * added) / (count + added), count + added
         pools.append((mean, count))
     places = np.concatenate([np.full(count, mean) for mean, count in pools])
     places = np.clip(places, 0.0, max(0.0, 1.0 - gap * (len(ends) - 1)))

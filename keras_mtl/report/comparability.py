@@ -101,8 +101,8 @@ def _partial(runs: Sequence[Run], names: dict[Path, str], split: str) -> list[st
 
 
 def _again(run: Run, split: str) -> str:
-    more = "" if split == "test" else f" --split {split}"
-    return f"Run `keras-mtl evaluate --model_dir {run.directory}{more}`."
+    option = "" if split == "test" else f" --split {split}"
+    return f"Run `keras-mtl evaluate --model_dir {run.directory}{option}`."
 
 
 def _other_sentences(

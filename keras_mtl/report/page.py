@@ -133,21 +133,21 @@ def panels(items: Sequence[Panel], name: str) -> str:
     return f'<div class="panels columns-{columns}">{"".join(parts)}</div>'
 
 
-def warning(title: str, lines: Sequence[str], more: Sequence[str] = ()) -> str:
+def warning(title: str, lines: Sequence[str], notes: Sequence[str] = ()) -> str:
     """Returns a warning box for the top of the page; empty without lines.
 
     Args:
         title: plain text.
         lines: plain text, one line for each reason.
-        more: less important lines, plain text.
+        notes: less important lines, plain text.
     """
-    notes = "".join(f'<p class="note">{escape(line)}</p>' for line in more)
+    noted = "".join(f'<p class="note">{escape(line)}</p>' for line in notes)
     if not lines:
-        return f'<section class="unknown">{notes}</section>\n' if notes else ""
+        return f'<section class="unknown">{noted}</section>\n' if noted else ""
     items = "".join(f"<li>{_with_code(line)}</li>" for line in lines)
     return (
         f'<section class="warning" role="alert"><h2>⚠ {escape(title)}</h2>'
-        f'<ul class="plain">{items}</ul>{notes}</section>\n'
+        f'<ul class="plain">{items}</ul>{noted}</section>\n'
     )
 
 

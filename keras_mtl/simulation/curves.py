@@ -88,8 +88,8 @@ class CurveSettings:
             float64[N], at most sizes * (1 + repeats).
         """
         repeated = np.maximum(seen / np.maximum(sizes, 1e-300) - 1, 0.0)
-        more = -np.expm1(-repeated / self.repeats) * self.repeats
-        return np.where(sizes > 0, np.minimum(seen, sizes) + sizes * more, 0.0)
+        repeats = -np.expm1(-repeated / self.repeats) * self.repeats
+        return np.where(sizes > 0, np.minimum(seen, sizes) + sizes * repeats, 0.0)
 
     def retained(self, share: np.ndarray) -> np.ndarray:
         """Returns the fraction of its learning that each task retains, float64[N]."""

@@ -291,10 +291,10 @@ class PeriodicValidation:
         )
         places = decimals(metric)
         shown = "  ".join(f"{name} {scores[name]:.{places}f}" for name in self._validated[:8])
-        more = "  …" if len(self._validated) > 8 else ""
+        ellipsis = "  …" if len(self._validated) > 8 else ""
         when = f"step {step:,}" if effect is None else f"step {step:,}, in effect from {effect:,}"
         mean = f"{self._macro(results):.{places + 1}f}"
-        log(f"{when}: {metric} {mean} averaged over tasks: {shown}{more}")
+        log(f"{when}: {metric} {mean} averaged over tasks: {shown}{ellipsis}")
         return scores
 
     def _ratios(self) -> dict[str, float] | None:
