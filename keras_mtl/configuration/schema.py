@@ -14,6 +14,8 @@ from keras_mtl.configuration.sublayers import STANDARD
 
 Options = dict[str, Any]
 """Free-form options of a registered component; the component itself checks their names."""
+NATIVE_ONLY = "native_only"  # Key of the metadata of options that only the C++ search has.
+_NATIVE = {NATIVE_ONLY: True}
 
 
 @dataclasses.dataclass(slots=True)
@@ -203,14 +205,6 @@ class TransformerConfig:
     label_smoothing: float = 0.1
 
 
-NATIVE_ONLY = "native_only"
-"""Marks, in the metadata of a field, an option that the TensorFlow search does not have."""
-
-
-def _native_only(default: Any) -> Any:
-    return dataclasses.field(default=default, metadata={NATIVE_ONLY: True})
-
-
 @dataclasses.dataclass(slots=True)
 class SearchOptions:
     """Options of beam search; `docs/reference/beam_search.md` describes the algorithm.
@@ -271,15 +265,15 @@ class SearchOptions:
     length_penalty: str = "power"
     alpha: float = 1.0
     length_penalty_constant: float = 5.0
-    coverage_penalty: float = _native_only(0.0)
-    repetition_penalty: float = _native_only(1.0)
-    no_repeat_ngram: int = _native_only(0)
-    sampling: bool = _native_only(False)
+    coverage_penalty: float = dataclasses.field(default=0.0, metadata=_NATIVE)
+    repetition_penalty: float = dataclasses.field(default=1.0, metadata=_NATIVE)
+    no_repeat_ngram: int = dataclasses.field(default=0, metadata=_NATIVE)
+    sampling: bool = dataclasses.field(default=False, metadata=_NATIVE)
     temperature: float = 1.0
     top_k: int = 0
     top_p: float = 1.0
     seed: int = 0
-    lingvo_pruning: bool = _native_only(False)
+    lingvo_pruning: bool = dataclasses.field(default=False, metadata=_NATIVE)
     eos_max_logit_delta: float = 5.0
     local_eos_threshold: float = -100.0
     beam_gap: float = 3.0
