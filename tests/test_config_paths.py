@@ -124,3 +124,20 @@ def test_each_reader_names_its_paths():
 def test_what_is_not_a_path_stays():
     for value in (None, 3, "", "/a/b", "s3://a/b"):
         assert config_paths.absolute(value, "/x") == value
+
+
+def test_load_config_knows_which_options_of_readers_are_paths(run_python, tmp_path):
+    """Readers register their paths, so whoever reads a configuration has to import them."""
+    path = tmp_path / "a.yaml"
+    path.write_text(
+        "task:\n  pairs:\n  - {source: en, target: fr}\n"
+        "  data: {corpora: [{reader: tsv, options: {file: pairs.tsv}}]}\n"
+    )
+    code = (
+        "import sys, keras_mtl\n"
+        "(corpus,) = keras_mtl.load_config(sys.argv[1]).task.data.corpora\n"
+        "print(corpus.options['file'])"
+    )
+    done = run_python(code, str(path))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == str(tmp_path / "pairs.tsv")
