@@ -140,6 +140,22 @@ def test_what_only_training_needs(tmp_path):
     assert len(str(error.value).splitlines()) == 2
 
 
+def test_a_wrong_parameter_is_placed_where_it_was_set(tmp_path):
+    path = tmp_path / "a.yaml"
+    path.write_text(
+        "trainer:\n  schedule:\n    name: temperature\n    parameters:\n      floor: 0.1\n"
+        "      temperature: -1\n"
+    )
+    with pytest.raises(errors.ConfigError) as error:
+        load(given=[path], check=plan_training)
+    expected = "line 6: trainer.schedule.parameters: schedule 'temperature': temperature = -1 must"
+    assert str(error.value).startswith(f"{path} {expected}")
+    with pytest.raises(errors.ConfigError) as error:
+        load("trainer.schedule.parameters.temprature=5", given=[path], check=plan_training)
+    expected = "--params_override: trainer.schedule.parameters: schedule 'temperature' has no para"
+    assert str(error.value).startswith(expected)
+
+
 def test_every_validated_task_needs_dev_pairs():
     def train(*params, mode="train_and_eval"):
         check = functools.partial(plan_training, mode=mode)

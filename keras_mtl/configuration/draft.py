@@ -75,16 +75,23 @@ class Draft:
             name: field of the section with the component's name.
             parameters: field of the section with the component's parameters.
         """
+        text = str(error)
         if isinstance(error, UnknownName):
             self.problem(f"{section}.{name}", error.text)
             return
         field = f"{section}.{parameters}"
-        # Free-form parameters are set one by one.
-        first = next((place for place in self._places if _holds(field, place)), None)
-        if first is None:
-            self._add(f"{section}.{name}", f"{section}: {error}")
+        # The parameter that the error names first, else any one: the mapping itself has no place.
+        rest = text.replace(repr(self._value(f"{section}.{name}")), "", 1)
+        places = [
+            (rest.find(key) if key in rest else len(rest), f"{field}.{key}")
+            for key in self._value(field)
+            if f"{field}.{key}" in self._places
+        ]
+        path = min(places)[1] if places else None
+        if path is None:
+            self._add(f"{section}.{name}", f"{section}: {text}")
         else:
-            self._add(first, f"{field}: {error}")
+            self._add(path, f"{field}: {text}")
 
     def range(
         self,
