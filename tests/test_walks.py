@@ -93,7 +93,7 @@ def test_a_field_of_the_schedule_from_the_command_line_to_its_constructor(tmp_pa
         if isinstance(value, str):
             return str(parameter) in value
         if isinstance(value, ScheduleConfig | PlannedSchedule):
-            return True
+            return parameter in getattr(value, "parameters", {}).values()
         return isinstance(value, float) and value == parameter
 
     constructor = Temperature.__init__
@@ -112,6 +112,7 @@ def test_a_field_of_the_schedule_from_the_command_line_to_its_constructor(tmp_pa
         loop, "configure_runtime", lambda _: SimpleNamespace(num_replicas_in_sync=1)
     )
     monkeypatch.setattr(loop, "compiles_with_xla", lambda _: False)
+    monkeypatch.setattr(loop, "_fingerprint", lambda _: {})
     monkeypatch.setattr(loop.devices, "describe", lambda *_: [])
     monkeypatch.setattr(loop, "prepare_task_data", lambda *_, **__: prepared)
     monkeypatch.setattr(parts.building, "build_mixture", found)

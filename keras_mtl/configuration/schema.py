@@ -15,7 +15,6 @@ from keras_mtl.configuration.sublayers import STANDARD
 Options = dict[str, Any]
 """Free-form options of a registered component; the component itself checks their names."""
 NATIVE_ONLY = "native_only"  # Key of the metadata of options that only the C++ search has.
-_NATIVE = {NATIVE_ONLY: True}
 
 
 @dataclasses.dataclass(slots=True)
@@ -265,15 +264,15 @@ class SearchOptions:
     length_penalty: str = "power"
     alpha: float = 1.0
     length_penalty_constant: float = 5.0
-    coverage_penalty: float = dataclasses.field(default=0.0, metadata=_NATIVE)
-    repetition_penalty: float = dataclasses.field(default=1.0, metadata=_NATIVE)
-    no_repeat_ngram: int = dataclasses.field(default=0, metadata=_NATIVE)
-    sampling: bool = dataclasses.field(default=False, metadata=_NATIVE)
+    coverage_penalty: float = dataclasses.field(default=0.0, metadata={NATIVE_ONLY: True})
+    repetition_penalty: float = dataclasses.field(default=1.0, metadata={NATIVE_ONLY: True})
+    no_repeat_ngram: int = dataclasses.field(default=0, metadata={NATIVE_ONLY: True})
+    sampling: bool = dataclasses.field(default=False, metadata={NATIVE_ONLY: True})
     temperature: float = 1.0
     top_k: int = 0
     top_p: float = 1.0
     seed: int = 0
-    lingvo_pruning: bool = dataclasses.field(default=False, metadata=_NATIVE)
+    lingvo_pruning: bool = dataclasses.field(default=False, metadata={NATIVE_ONLY: True})
     eos_max_logit_delta: float = 5.0
     local_eos_threshold: float = -100.0
     beam_gap: float = 3.0
