@@ -227,5 +227,5 @@ def test_names_and_parameters_are_checked():
     ):
         with pytest.raises(ConfigError, match=message):
             create(method, 2, **parameters)
-    with pytest.raises(ConfigError, match="at least one"):
+    with pytest.raises(ConfigError, match="at least 1"):
         create("pcgrad", 0)
