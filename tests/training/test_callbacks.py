@@ -380,7 +380,7 @@ def test_factors_of_an_implicit_schedule_act_in_fit(application, options):
 def test_factors_need_an_application_that_fits():
     with pytest.raises(ConfigError, match=r"Mixture\(..., application='gradient'\)"):
         TaskScheduling(make_mixture("implicit"))
-    with pytest.raises(ConfigError, match="application is 'rate'"):
+    with pytest.raises(ConfigError, match="application = 'rate'"):
         make_mixture("implicit", "rate")
     mixture = make_mixture("implicit", "learning_rate")
 
