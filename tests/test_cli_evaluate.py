@@ -107,7 +107,7 @@ def test_a_report_is_replaced_only_by_one_that_covers_it():
     # Older versions wrote neither hashes nor the size of the test set.
     older = {"split": "a.yaml", "signatures": {}, "tasks": {"en-fr": {"pairs": 60}}}
     assert obstacle(older, scored, both, "a.yaml") is None
-    assert obstacle(older, scored, both, "b.yaml").reason == "its sentences are of a.yaml"
+    assert obstacle(older, scored, both, "b.yaml").reason == "its sentences are from a.yaml"
 
 
 def test_a_partial_evaluation_says_what_it_lacks():
