@@ -113,6 +113,30 @@ def test_a_machine_without_a_tpu_gets_one_error(monkeypatch, installed, expected
         devices.make_tpu_strategy("local")
 
 
+@pytest.mark.parametrize(
+    ("chip", "expected"),
+    [
+        (False, r"this machine has no TPU \(neither /dev/accel\* nor /dev/vfio/\* exists\)"),
+        (True, r"RET_CHECK failure \(tpu_node\.cc:432\) \*platform"),
+    ],
+)
+def test_a_build_for_tpus_says_what_is_wrong_with_the_machine(monkeypatch, chip, expected):
+    def fail(resolver):
+        raise tf.errors.InternalError(
+            None,
+            None,
+            "Graph execution error:\n\nDetected at node tpu/_1 defined at (most recent call):\n"
+            "<stack traces unavailable>\nRET_CHECK failure (tpu_node.cc:432) *platform\n"
+            "\t [[{{node tpu/_1}}]] [Op:__inference_4]",
+        )
+
+    monkeypatch.setattr(devices, "_has_tpu_operations", lambda: True)
+    monkeypatch.setattr(devices, "_has_tpu_chip", lambda: chip)
+    monkeypatch.setattr(tf.tpu.experimental, "initialize_tpu_system", fail)
+    with pytest.raises(ConfigError, match=rf"runtime\.tpu 'local': {expected}\. To train"):
+        devices.make_tpu_strategy("local")
+
+
 def test_the_error_does_not_depend_on_what_the_process_did_before():
     tf.zeros([]).numpy()  # With a device in use, TensorFlow's own error is another one.
     with pytest.raises(ConfigError, match="no TPU support"):

@@ -159,6 +159,7 @@ def test_a_run_does_not_end_well_if_its_last_checkpoint_was_not_copied(url, monk
     def fail(self, path, name):
         raise OSError(5, "no route", url)
 
+    monkeypatch.setattr(mirror, "_PAUSES", (0.0,))
     run = RunMirror(url, print)
     run.fetch()
     run.take_over()

@@ -80,16 +80,9 @@ class RunMirror:
         Raises:
             CheckpointError: another process has taken the directory over.
         """
-        for pause in (*_PAUSES, None):
-            try:
-                self._upload()
-            except OSError as error:
-                if pause is None:
-                    self._log(f"warning: {self._error('cannot be written', error)}")
-                else:
-                    time.sleep(pause)
-            else:
-                return
+        error = self._try_upload()
+        if error:
+            self._log(f"warning: {self._error('cannot be written', error)}")
 
     def finish(self) -> None:
         """Copies what has changed.
@@ -97,10 +90,23 @@ class RunMirror:
         Raises:
             CheckpointError: it cannot be written, or another process has taken it over.
         """
+        error = self._try_upload()
+        if error:
+            raise self._error("cannot be written", error) from error
+
+    def _try_upload(self) -> OSError | None:
+        """Copies what has changed, in several attempts; returns why it could not."""
+        for pause in _PAUSES:
+            try:
+                self._upload()
+                return None
+            except OSError:
+                time.sleep(pause)
         try:
             self._upload()
         except OSError as error:
-            raise self._error("cannot be written", error) from error
+            return error
+        return None
 
     def _upload(self) -> None:
         if self._remote.read(_OWNER_FILE) != self._token.encode():

@@ -2,6 +2,7 @@
 
 import ctypes
 import dataclasses
+import glob
 import os
 import socket
 from collections.abc import Sequence
@@ -17,6 +18,8 @@ from keras_mtl.errors import ConfigError
 # The default port of a TPU worker.
 _TPU_PORT = 8470
 _SECONDS_TO_CONNECT = 10.0
+# Lines of an error that a compiled function raises: where it was, not what happened.
+_NO_CAUSE = ("Graph execution error", "Detected at node", "<stack traces", "[[{{node")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -185,7 +188,20 @@ def _check_reachable(address: str) -> None:
 
 def _has_tpu_operations() -> bool:
     """Whether this TensorFlow is a build for TPUs."""
-    return bool(kernels.get_registered_kernels_for_op("ConfigureDistributedTPU").kernel)
+    # ConfigureDistributedTPU, without the underscore, has no kernel in any build: it is rewritten.
+    return bool(kernels.get_registered_kernels_for_op("_ConfigureDistributedTPU").kernel)
+
+
+def _has_tpu_chip() -> bool:
+    """Whether the machine has the device file of a TPU: accel, or vfio from v5e on."""
+    return bool(glob.glob("/dev/accel*") or glob.glob("/dev/vfio/[0-9]*"))
+
+
+def _cause(text: str) -> str:
+    """Returns the line of an error of TensorFlow that says what happened."""
+    lines = [line.strip() for line in text.splitlines()]
+    causes = [line for line in lines if line and not line.startswith(_NO_CAUSE)]
+    return (causes or lines)[0][:300]
 
 
 def _why_no_tpu(tpu: str, error: Exception) -> str:
@@ -193,7 +209,9 @@ def _why_no_tpu(tpu: str, error: Exception) -> str:
     # TensorFlow's message depends on the process's history, but the registered operations do not.
     local_without_support = tpu in ("", "local") and not _has_tpu_operations()
     if not local_without_support and "No OpKernel was registered" not in text:
-        return text.splitlines()[0][:300]
+        if tpu in ("", "local") and not _has_tpu_chip():
+            return "this machine has no TPU (neither /dev/accel* nor /dev/vfio/* exists)"
+        return _cause(text)
     release = ".".join(tf.__version__.split(".")[:2])
     if _is_installed("tensorflow-tpu"):
         return (
