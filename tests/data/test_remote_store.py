@@ -8,9 +8,17 @@ import uuid
 import pytest
 
 from keras_mtl import errors
-from keras_mtl.configuration.schema import CorpusConfig, DataConfig, PairConfig, VocabularyConfig
+from keras_mtl.configuration.files import save_params
+from keras_mtl.configuration.schema import (
+    CorpusConfig,
+    DataConfig,
+    ExperimentConfig,
+    PairConfig,
+    VocabularyConfig,
+)
 from keras_mtl.data.prepare import prepare
 from keras_mtl.data.remote_store import fetch_prepared, prepare_remote
+from keras_mtl.evaluation.trained_model import load_run_data
 from keras_mtl.remote_files import RemoteDirectory, cache_directory
 from tests import buckets
 
@@ -123,3 +131,14 @@ def test_a_directory_of_other_files_is_not_replaced(url):
 def test_a_file_system_that_tensorflow_does_not_have_is_named():
     with pytest.raises(errors.DataError, match=r"s3://b/my/manifest.json: TensorFlow has no .* gs"):
         fetch_prepared("s3://b/my")
+
+
+def test_a_run_is_evaluated_on_the_data_of_its_url(url, other_machine, tmp_path):
+    prepared = prepare_remote(PAIRS, url, settings())
+    config = ExperimentConfig()
+    config.task.pairs, config.task.data = PAIRS, settings(data_dir=url)
+    save_params(config, tmp_path / "params.yaml")
+    other_machine()
+    found = load_run_data(tmp_path, prepared.vocabulary, print)
+    assert found.data_dir == str(cache_directory(url))
+    assert len(found.reader("en-es", "test")) == len(prepared.reader("en-es", "test"))
