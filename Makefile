@@ -1,7 +1,7 @@
 # `make demo` trains and evaluates the demo, `make test` runs all tests. Both first create .venv from
 # requirements.lock and build the C++ code.
 .DELETE_ON_ERROR:
-.PHONY: all demo test sanitize check format bench docs wheel check-wheel lock clean
+.PHONY: all demo test test-all sanitize check format bench docs wheel check-wheel lock clean
 
 BIN := .venv/bin
 # Prints only errors.
@@ -22,8 +22,14 @@ demo: .venv/ready
 
 # The tests of a file share costly fixtures, so one process runs them. Files with slow tests start
 # first, in the order of tests/conftest.py.
+PYTEST = $(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+
 test: check sanitize
-	$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+	$(PYTEST)
+
+# Also the tests that repeat at a larger scale what those of `make test` protect.
+test-all: check sanitize
+	$(PYTEST) -m ''
 
 # The C++ tests under AddressSanitizer with UBSan, and under ThreadSanitizer.
 sanitize: .venv/ready

@@ -19,13 +19,25 @@ hypothesis.settings.register_profile("keras_mtl", derandomize=True, deadline=Non
 hypothesis.settings.load_profile("keras_mtl")
 
 
+# No test of these takes long, but all of a file's together do: most compile with XLA or trace.
+_LONG_FILES = {
+    "test_layers.py",
+    "test_beam_search.py",
+    "test_translator.py",
+    "test_transformer.py",
+    "test_ctranslate2.py",
+    "test_native_saved_model.py",
+    "test_translators.py",
+}
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Puts files with slow tests first, so that no worker begins one when the others finish."""
+    """Puts files that take long first, so that no worker begins one when the others finish."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: item.path not in slow)
+    items.sort(key=lambda item: item.path not in slow and item.path.name not in _LONG_FILES)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def run_python():
     """Runs code in a fresh interpreter; returns the completed process with text output."""
 

@@ -13,9 +13,7 @@ from pathlib import Path
 from typing import Any
 
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(
-    ["keras_mtl.cli.main", "keras_mtl.training.run.loop", "keras_mtl.evaluation.engine_evaluator"]
-)
+_CONTEXT.set_forkserver_preload(["keras_mtl.cli.main", "keras_mtl.training.run.loop"])
 
 
 class Forked:
@@ -46,6 +44,10 @@ class Forked:
         """Sends a signal."""
         assert self._process.pid is not None
         os.kill(self._process.pid, number)
+
+    def printed(self) -> str:
+        """Returns standard output and standard error so far."""
+        return "".join(file.read_text() for file in self._files if file.exists())
 
     def finish(self, timeout: float = 600.0) -> tuple[int | None, str, str]:
         """Waits; returns exit code (None: still running), standard output and standard error."""

@@ -2,11 +2,11 @@
 
 import copy
 import json
-import re
 import shutil
 import signal
 import subprocess
 import sys
+import types
 
 import pytest
 import yaml
@@ -46,15 +46,6 @@ def words(workplace, command, *more):
 def prepared(workplace):
     assert main(words(workplace, "prepare")) == 0
     return workplace / "data"
-
-
-# A job in the background of a script ignores Ctrl-C; then the command would too.
-HEARD = """
-import signal, sys
-from keras_mtl.cli import main
-signal.signal(signal.SIGINT, signal.default_int_handler)
-sys.exit(main.main(sys.argv[1:]))
-"""
 
 
 def run_command(words):
@@ -98,49 +89,43 @@ def test_prepare_finds_a_damaged_store(workplace, prepared, tmp_path, capsys):
     assert path.name in capsys.readouterr().err
 
 
-# Trainings in processes that import TensorFlow and trace.
-@pytest.mark.slow
-def test_baselines_train_each_validated_task_on_one_store(workplace, prepared):
-    command = words(workplace, "baselines", "--model_dir", workplace / "alone", "--train_steps", 5)
-    with subprocess.Popen(
-        [sys.executable, "-c", HEARD, *command],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    ) as process:
-        shown = ""
-        while "compiling the training step" not in shown:
-            line = process.stdout.readline()
-            assert line, shown
-            shown += line
-        process.send_signal(signal.SIGINT)
-        shown += process.stdout.read()
-    assert process.returncode == 128 + signal.SIGINT, shown
-    assert re.search(r"stopped by SIGINT at step \d; saved", shown)
-    assert "baseline for en-fr was interrupted" in shown
-    out = run_command(command)
-    assert re.search(r"resuming from \S*en-fr\S* at step \d", out)
-    found = json.loads((workplace / "alone/baselines.json").read_text())
-    assert list(found) == TASKS[:2]
-    assert all(value > 0 for value in found.values())
+@pytest.fixture
+def trainings(monkeypatch):
+    """Replaces the trainings: gives the scores of the test, and keeps the configurations.
+
+    The tests of the first hour train baselines.
+    """
+    found = types.SimpleNamespace(scores={}, configs={})
+
+    def train(config, path, log):
+        found.configs[path.name] = config
+        return found.scores[path.name]
+
+    monkeypatch.setattr(baselines, "_train", train)
+    return found
+
+
+def test_baselines_train_each_validated_task_on_one_store(
+    workplace, prepared, trainings, tmp_path, capsys
+):
+    trainings.scores.update({"en-fr": 12.5, "en-es": 20.0})
+    command = words(workplace, "baselines", "--model_dir", tmp_path, "--train_steps", 5)
+    assert main(command) == 0
+    out = capsys.readouterr().out
+    assert json.loads((tmp_path / "baselines.json").read_text()) == trainings.scores
     assert "no baseline for en-gl: trainer.evaluation.tasks does not include it" in out
     assert out.splitlines()[-1].endswith("use it as trainer.schedule.baselines_file")
-    # The tasks share the store of the whole mix; none has prepared data of its own.
-    assert list((workplace / "alone").rglob("manifest.json")) == []
-    trained = sorted(path.parent.name for path in (workplace / "alone").rglob("ckpt-5.index"))
-    assert [name for name in trained if name != "best"] == sorted(TASKS[:2])
+    assert list(trainings.configs) == TASKS[:2]
+    for task, config in trainings.configs.items():
+        assert [pair.name for pair in config.task.pairs] == [task]
+        assert config.trainer.train_steps == 5
+        # The tasks share the store of the whole mix.
+        assert config.task.data.data_dir == str(prepared)
+    assert list(tmp_path.rglob("manifest.json")) == []
 
 
-@pytest.fixture
-def scores(monkeypatch):
-    """Replaces the trainings by scores that the test gives."""
-    scores = {}
-    monkeypatch.setattr(baselines, "_train", lambda config, path, log: scores[path.name])
-    return scores
-
-
-def test_a_score_of_zero_is_no_baseline(workplace, prepared, scores, tmp_path, capsys):
-    scores.update({"en-fr": 12.5, "en-es": 0.0})
+def test_a_score_of_zero_is_no_baseline(workplace, prepared, trainings, tmp_path, capsys):
+    trainings.scores.update({"en-fr": 12.5, "en-es": 0.0})
     assert main(words(workplace, "baselines", "--model_dir", tmp_path)) == 0
     out = capsys.readouterr().out
     assert "warning: no baseline for en-es: its best score is 0, but a baseline must be > 0" in out

@@ -34,16 +34,22 @@ class Quadratic:
         distances = tf.reduce_sum(tf.square(self.theta - self.centres), axis=1)
         return 0.5 * self.scales * distances + self.offsets
 
+    def direction(self, balancing, shares=None):
+        """Direction of one step, float32 [2], as a tensor."""
+        with tf.GradientTape(persistent=True) as tape:
+            losses = self.losses()
+        gradients, _ = balancing.gradients(tape, losses, [self.theta], shares=shares)
+        return gradients[0]
+
     def step(self, balancing, shares=None, jit=False):
         """Direction of one step, float32 [2]."""
+        direction = tf.function(self.direction, jit_compile=True) if jit else self.direction
+        return direction(balancing, shares).numpy()
 
-        def direction():
-            with tf.GradientTape(persistent=True) as tape:
-                losses = self.losses()
-            gradients, _ = balancing.gradients(tape, losses, [self.theta], shares=shares)
-            return gradients[0]
-
-        return (tf.function(direction, jit_compile=True) if jit else direction)().numpy()
+    def steps(self, balancing, count):
+        """Directions of steps at one place, float32 [count, 2], in graph execution."""
+        direction = tf.function(lambda: self.direction(balancing))
+        return np.array([direction().numpy() for _ in range(count)])
 
 
 def direction(method, gradients, shares=None, losses=None, jit=False, **parameters):

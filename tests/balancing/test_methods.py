@@ -42,9 +42,7 @@ def test_uncertainty(form, factor):
     # Adam's first step is the learning rate against the sign of ½ - factor·L.
     expected = -0.05 * np.sign(0.5 - factor * losses)
     close(balancing.state_dict()["log_variance"], expected)
-    for _ in range(120):
-        direction_found = problem.step(balancing)
-    close(direction_found, np.sum(CONFLICT / (2 * losses[:, None]), axis=0), 0.02)
+    close(problem.steps(balancing, 120)[-1], np.sum(CONFLICT / (2 * losses[:, None]), axis=0), 0.02)
 
 
 def test_dwa():
@@ -115,16 +113,14 @@ def test_gradnorm():
     close(problem.step(balancing), [2.0, 1.0])  # weights of 1 at first
     # The first sees G = (2, 1), both rates 1, target 1.5: one weight falls, the other rises.
     close(balancing.state_dict()["weights"], [0.99, 1.01])
-    for _ in range(80):
-        problem.step(balancing)  # θ stands still: the norms become equal
+    problem.steps(balancing, 80)  # θ stands still: the norms become equal
     weights = balancing.state_dict()["weights"]
     close(weights, [2 / 3, 4 / 3], 0.03)
     close(weights.sum(), 2.0)
     # At a = 1 and losses at 3/4 and 1/4 of the initial ones: rates 1.5 and 0.5, G_1 = 3 G_2.
     initial = problem.losses().numpy()
     problem.offsets = initial * [0.75, 0.25] - initial
-    for _ in range(120):
-        problem.step(balancing)
+    problem.steps(balancing, 120)
     norms = balancing.state_dict()["weights"] * [2.0, 1.0]
     assert abs(norms[0] / norms[1] - 3) < 0.2
 
@@ -160,8 +156,7 @@ def test_pcgrad_of_three_tasks_is_one_of_the_orders():
         possible.append(total)
     found = set()
     problem, balancing = Quadratic.with_gradients(gradients), Balancing("pcgrad", 3, seed=1)
-    for _ in range(40):
-        step = problem.step(balancing)
+    for step in problem.steps(balancing, 40):
         distances = np.abs(np.array(possible) - step).max(axis=1)
         assert distances.min() < 1e-5
         found.add(int(distances.argmin()))
@@ -276,7 +271,7 @@ def test_cagrad_has_the_closed_form_of_two_orthogonal_unit_gradients():
 def test_graddrop():
     gradients = np.array([[3.0, 1.0], [-1.0, 1.0]])
     problem, balancing = Quadratic.with_gradients(gradients), Balancing("graddrop", 2, seed=2)
-    steps = np.array([problem.step(balancing) for _ in range(400)])
+    steps = problem.steps(balancing, 400)
     # First coordinate: purity ½(1 + 2/4) = ¾, so 3 or -1; second: no conflict.
     close(steps[:, 1], np.full(400, 2.0))
     assert set(np.round(steps[:, 0], 5)) == {3.0, -1.0}

@@ -20,6 +20,9 @@ DRAWS = {"random", "graddrop"}
 # Opposite gradients of equal length: what each makes of them is nothing at all.
 CANCELS = {"pcgrad", "gradvac", "mgda", "cagrad"}
 CONFLICT = [[1.0, 0.5], [-1.5, 1.0], [0.4, -1.0]]
+# For several steps in a row: intervals that end, and few steps of a solver, which is slow in eager
+# execution.
+SEVERAL_STEPS = {"dwa": {"interval": 2}, "mgda": {"iterations": 9}, "cagrad": {"iterations": 9}}
 
 
 def play(balancing, problem, steps, rate=0.05):
@@ -149,7 +152,7 @@ def test_xla_takes_the_same_step(method):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_restart_goes_on_bit_for_bit(method, tmp_path):
-    parameters = {"interval": 2} if method == "dwa" else {}
+    parameters = SEVERAL_STEPS.get(method, {})
     whole = play(Balancing(method, 3, parameters), Quadratic.with_gradients(CONFLICT), 6)
     first, problem = Balancing(method, 3, parameters), Quadratic.with_gradients(CONFLICT)
     play(first, problem, 3)
@@ -165,7 +168,7 @@ def test_a_restart_goes_on_bit_for_bit(method, tmp_path):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_tasks_that_come_and_go(method):
-    balancing = Balancing(method, 3)
+    balancing = Balancing(method, 3, SEVERAL_STEPS.get(method, {}))
     play(balancing, Quadratic.with_gradients(CONFLICT), 3)
     saved = balancing.state_dict()
     changed = Balancing(method, 2)

@@ -146,7 +146,8 @@ def test_logits_are_normalized(name):
         table = np.random.default_rng(seed).normal(size=(BATCH, STEPS, tables.ROWS, V)) * 3
         table = table.astype(np.float32)
         lengths = [STEPS] * BATCH
-        for jit in (False, True):
+        # What normalizes is the same for all options, so XLA compiles it for the usual ones.
+        for jit in (False, True) if name == "default" else (False,):
             result = run(options, table, jit=jit, logs=False)
             expect(options, table, lengths, [[]] * BATCH, result, False, exact=False)
 
@@ -221,17 +222,17 @@ def test_no_hypothesis_where_nothing_is_possible():
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 @pytest.mark.parametrize("logs", [False, True])
 def test_nan_names_sentence_and_step(bad, logs):
-    table = tables.random_table(0, "random", 3, STEPS, V)
+    table = tables.random_table(0, "random", BATCH, STEPS, V)
     table[..., EOS] = -50
     table[1, 3, :, 6] = bad
     table[2, 4, :, 6] = np.nan
     for jit in (False, True):
         nan_steps = run(OPTIONS["default"], table, jit=jit, logs=logs)[5]
-        assert list(nan_steps) == [-1, 3, 4]
+        assert list(nan_steps) == [-1, 3, 4, -1, -1]
     with pytest.raises(KerasMtlError, match=r"sentence 1: .* decoding step 3"):
         raise_on_nan(nan_steps)
     with pytest.raises(KerasMtlError, match="line 8: "):
-        raise_on_nan(nan_steps, ["line 7", "line 8", "line 9"])
+        raise_on_nan(nan_steps, [f"line {7 + i}" for i in range(BATCH)])
     with pytest.raises(KerasMtlError, match="decoding step 3"):
         eager(table=table, options=OPTIONS["default"])
 

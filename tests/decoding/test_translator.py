@@ -77,15 +77,16 @@ def test_prefix(translator):
         translator.hypotheses(LINES, "en-ja", prefixes=["猫"])
 
 
-def test_long_lines(made):
+def test_long_lines(translator, monkeypatch):
     long = "\U0001f600" * 20  # 80 bytes, so at least 80 tokens.
     lines = ["two trees", long]
-    translator = Translator.from_model_dir(made[0])
     with pytest.raises(InputError, match=r"line 8 has 8\d tokens, .* maximum of 46"):
         translator.hypotheses(lines, "en-fr", first_line=7)
-    skip = Translator.from_model_dir(made[0], on_long_line="skip").translate(lines, "en-fr")
-    assert skip == [translator.translate(lines[:1], "en-fr")[0], ""]
-    cut = Translator.from_model_dir(made[0], on_long_line="truncate").translate(lines, "en-fr")
+    # The attribute of one translator, because each traces its search.
+    monkeypatch.setattr(translator, "on_long_line", "skip")
+    assert translator.translate(lines, "en-fr") == [translator.translate(lines[:1], "en-fr")[0], ""]
+    monkeypatch.setattr(translator, "on_long_line", "truncate")
+    cut = translator.translate(lines, "en-fr")
     assert cut[1] == cut[1].strip()
 
 
@@ -202,10 +203,13 @@ def test_what_does_not_belong_together(made, tmp_path):
 
 
 def test_a_decoder_for_each_language(tmp_path):
-    """The tasks' decoders are told apart, and come back in their order."""
+    """The tasks have different decoders, which come back in their order."""
     model, vocabulary, tasks = tiny_model.make_model_dir(tmp_path / "m", sharing="encoder", steps=6)
     loaded = Translator.from_model_dir(tmp_path / "m")
     assert loaded.model.decoder_names == ("fr", "uk", "ja")
     live = Translator(model, vocabulary, tasks, loaded.options, batch_size=3)
+    found = []
     for task in tiny_model.PAIRS:
-        assert loaded.hypotheses(LINES, task) == live.hypotheses(LINES, task)
+        found.append(loaded.hypotheses(LINES[:1], task))
+        assert found[-1] == live.hypotheses(LINES[:1], task)
+    assert found[0] != found[1] != found[2] != found[0]

@@ -105,18 +105,20 @@ def theirs(peer, options, prefix):
     ]
 
 
+# The engine takes all of them. TensorFlow's search, which is eager here, takes the third in which
+# every two options meet.
 CASES = [
-    (beams, alpha, count, lengths, prefix)
-    for beams, count in ((1, 1), (4, 1), (4, 4))
-    for alpha in (0, 0.6, 1)
+    (beams, alpha, count, lengths, prefix, (i + j + k) % 3 == 0)
+    for i, (beams, count) in enumerate(((1, 1), (4, 1), (4, 4)))
+    for j, alpha in enumerate((0, 0.6, 1))
     # Right behind a prefix CTranslate2 drops an end of sentence that is not the likeliest token and
     # our rule does not, so none is allowed there.
-    for lengths, prefix in (((1, LENGTH), ()), ((4, 6), ()), ((3, LENGTH), (9, 5)))
+    for k, (lengths, prefix) in enumerate((((1, LENGTH), ()), ((4, 6), ()), ((3, LENGTH), (9, 5))))
 ]
 
 
-@pytest.mark.parametrize(("beams", "alpha", "count", "lengths", "prefix"), CASES)
-def test_same_hypotheses_and_scores(pair, beams, alpha, count, lengths, prefix):
+@pytest.mark.parametrize(("beams", "alpha", "count", "lengths", "prefix", "in_tensorflow"), CASES)
+def test_same_hypotheses_and_scores(pair, beams, alpha, count, lengths, prefix, in_tensorflow):
     model, decoder, peer, engine = pair
     options = BeamOptions(
         beam_size=beams,
@@ -127,10 +129,10 @@ def test_same_hypotheses_and_scores(pair, beams, alpha, count, lengths, prefix):
         score_prefix=False,  # CTranslate2 does not count it.
     )
     want = theirs(peer, options, prefix)
-    for have in (
-        ours(model, decoder, options, prefix),
-        of_engine(engine, decoder, options, prefix),
-    ):
+    found = [of_engine(engine, decoder, options, prefix)]
+    if in_tensorflow:
+        found.append(ours(model, decoder, options, prefix))
+    for have in found:
         for mine, other in zip(have, want, strict=True):
             assert [tokens for tokens, _ in mine] == [tokens for tokens, _ in other]
             np.testing.assert_allclose(

@@ -19,19 +19,21 @@ SERVE = """
 import json, sys
 import numpy as np
 import tensorflow as tf
-path, inputs, output = sys.argv[1:]
-try:
-    tf.saved_model.load(path)
-    missing = ""
-except (RuntimeError, tf.errors.OpError) as error:
-    missing = str(error)
+missing = {}
+for path in sys.argv[1:]:
+    try:
+        tf.saved_model.load(path)
+        missing[path] = ""
+    except (RuntimeError, tf.errors.OpError) as error:
+        missing[path] = str(error)
 from keras_mtl.engine import load_ops
 load_ops()
-loaded = tf.saved_model.load(path)
-signature = loaded.signatures["serving_default"]
-name, = signature.structured_input_signature[1]
-found = signature(**{name: tf.constant(np.load(inputs))})
-np.savez(output, **{name: tensor.numpy() for name, tensor in found.items()})
+for path in sys.argv[1:]:
+    loaded = tf.saved_model.load(path)
+    signature = loaded.signatures["serving_default"]
+    name, = signature.structured_input_signature[1]
+    found = signature(**{name: tf.constant(np.load(f"{path}/inputs.npy"))})
+    np.savez(f"{path}/outputs.npz", **{name: tensor.numpy() for name, tensor in found.items()})
 light = ("engine", "engine.library", "engine.ops", "errors")
 heavy = {name for name in sys.modules if name.startswith("keras_mtl.")}
 heavy = sorted(heavy - {f"keras_mtl.{name}" for name in light})
@@ -50,19 +52,14 @@ def quantized(units, features, seed, **options):
     return layer
 
 
-@pytest.fixture
-def serve(run_python, tmp_path):
-    """Loads a SavedModel in a fresh process; returns what it said and its outputs."""
-
-    def run(path, inputs):
-        np.save(tmp_path / "inputs.npy", inputs)
-        files = tmp_path / "inputs.npy", tmp_path / "outputs.npz"
-        done = run_python(SERVE, str(path), *map(str, files))
-        assert done.returncode == 0, done.stderr[-3000:]
-        with np.load(files[1]) as file:
-            return json.loads(done.stdout.split("RESULT")[1]), dict(file)
-
-    return run
+def quantized_model(backend):
+    return keras.Sequential(
+        [
+            keras.Input([WIDTH]),
+            quantized(65, WIDTH, 1, activation="relu", backend=backend),
+            quantized(V, 65, 2, backend=backend),
+        ]
+    )
 
 
 def operations(path):
@@ -73,27 +70,16 @@ def operations(path):
     return {n for n in names if bytes([len(n) + 9]) + b"KerasMtl>" + n.encode() in data}
 
 
-def test_quantized_layers(serve, tmp_path):
+def test_quantized_layers(served):
     """Also with `backend="tf"`, which needs no operations and gives the same bits."""
-    x = np.random.default_rng(2).normal(size=(9, WIDTH)).astype(np.float32)
-    x[3, 5] = np.nan
     outputs = {}
     for backend in ("native", "tf"):
-        model = keras.Sequential(
-            [
-                keras.Input([WIDTH]),
-                quantized(65, WIDTH, 1, activation="relu", backend=backend),
-                quantized(V, 65, 2, backend=backend),
-            ]
-        )
-        path = tmp_path / backend
-        model.export(path, verbose=False)
+        path = served.paths[backend]
         assert operations(path) == ({"QuantizedMatMul"} if backend == "native" else set())
-        said, found = serve(path, x)
-        assert ("KerasMtl>QuantizedMatMul" in said["missing"]) == (backend == "native")
-        assert said["heavy"] == []
+        missing, found = served.found(backend)
+        assert ("KerasMtl>QuantizedMatMul" in missing) == (backend == "native")
         (outputs[backend],) = found.values()
-        eager = np.array(model(x))
+        eager = np.array(served.models[backend](served.inputs[backend]))
         assert np.isnan(eager[3]).all()
         np.testing.assert_array_equal(outputs[backend], eager)
     rows = np.delete(np.arange(9), 3)
@@ -124,16 +110,48 @@ class Generator(tf.Module):
         return found._asdict()
 
 
-def test_a_beam_search_over_quantized_layers(serve, tmp_path):
-    model = Generator()
-    start = np.random.default_rng(6).normal(size=(BATCH, WIDTH)).astype(np.float32)
-    path = tmp_path / "search"
-    tf.saved_model.save(model, str(path), signatures=model.__call__)
+class Served:
+    """SavedModels by name, and what one fresh process that serves all of them said and gave."""
+
+    def __init__(self, directory, run_python):
+        self.models = {name: quantized_model(name) for name in ("native", "tf")}
+        self.models["search"] = Generator()
+        rows = np.random.default_rng(2).normal(size=(9, WIDTH)).astype(np.float32)
+        rows[3, 5] = np.nan
+        start = np.random.default_rng(6).normal(size=(BATCH, WIDTH)).astype(np.float32)
+        self.inputs = {"native": rows, "tf": rows, "search": start}
+        self.paths = {name: directory / name for name in self.models}
+        for name, model in self.models.items():
+            if isinstance(model, keras.Model):
+                model.export(self.paths[name], verbose=False)
+            else:
+                tf.saved_model.save(model, str(self.paths[name]), signatures=model.__call__)
+            np.save(self.paths[name] / "inputs.npy", self.inputs[name])
+        done = run_python(SERVE, *map(str, self.paths.values()))
+        assert done.returncode == 0, done.stderr[-3000:]
+        self.said = json.loads(done.stdout.split("RESULT")[1])
+
+    def found(self, name):
+        """Returns the error of loading without the operations, and the outputs with them."""
+        with np.load(self.paths[name] / "outputs.npz") as file:
+            return self.said["missing"][str(self.paths[name])], dict(file)
+
+
+@pytest.fixture(scope="module")
+def served(run_python, tmp_path_factory):
+    return Served(tmp_path_factory.mktemp("served"), run_python)
+
+
+def test_serving_imports_only_the_operations(served):
+    assert served.said["heavy"] == []
+
+
+def test_a_beam_search_over_quantized_layers(served):
+    path, model, start = (part["search"] for part in (served.paths, served.models, served.inputs))
     every = {"QuantizedMatMul", "BeamSearch", "BeamSearchStep", "BeamSearchResult"}
     assert operations(path) == every
-    said, found = serve(path, start)
-    assert "KerasMtl>" in said["missing"]
-    assert said["heavy"] == []
+    missing, found = served.found("search")
+    assert "KerasMtl>" in missing
     expected = {name: tensor.numpy() for name, tensor in model(start).items()}
     assert expected["lengths"].max() > 1
     assert len({row.tobytes() for row in expected["ids"][:, 0]}) > 1

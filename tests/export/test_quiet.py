@@ -21,18 +21,25 @@ from tests.decoding.tiny_model import LANGUAGES, make_vocabulary
 SERVE = """
 import sys
 import tensorflow as tf, tensorflow_text
-if sys.argv[2]:
-    from keras_mtl.engine import load_ops
-    load_ops()
+
+def serve(path):
+    signatures = tf.saved_model.load(path).signatures
+    text = tf.constant(["two trees", "", "the cat"])
+    for task in (tf.constant("en-fr"), tf.constant(["en-fr", "en-uk", "en-ja"])):
+        signatures["serving_default"](text=text, task=task)
+    signatures["hypotheses"](text=text, task=tf.constant("en-fr"))
+    signatures["tasks"]()
+    signatures["count_tokens"](text=text)
+
 tf.random.normal([2]) # Looks for a GPU.
+portable, native = sys.argv[1:]
 print("BEGIN", file=sys.stderr, flush=True)
-signatures = tf.saved_model.load(sys.argv[1]).signatures
-text = tf.constant(["two trees", "", "the cat"])
-for task in (tf.constant("en-fr"), tf.constant(["en-fr", "en-uk", "en-ja"])):
-    signatures["serving_default"](text=text, task=task)
-signatures["hypotheses"](text=text, task=tf.constant("en-fr"))
-signatures["tasks"]()
-signatures["count_tokens"](text=text)
+serve(portable)
+assert not any(name.startswith("keras_mtl") for name in sys.modules)
+from keras_mtl.engine import load_ops
+load_ops()
+serve(native)
+print("served")
 """
 # Start-up lines of TensorFlow: what it looks for on the machine, and how it was built.
 START = re.compile(
@@ -54,18 +61,18 @@ def trained():
     return model, vocabulary, tasks
 
 
-@pytest.mark.parametrize("kind", ["portable", "native"])
-def test_saved_models(kind, trained, tmp_path, capfd):
-    export = export_saved_model if kind == "portable" else export_native_saved_model
+def test_saved_models(trained, tmp_path, capfd):
+    options = BeamOptions(max_length=20)
     capfd.readouterr()
-    path = export(*trained, BeamOptions(max_length=20), tmp_path / "exported")
+    portable = export_saved_model(*trained, options, tmp_path / "portable")
+    native = export_native_saved_model(*trained, options, tmp_path / "native")
     assert capfd.readouterr() == ("", "")
     environment = {k: v for k, v in os.environ.items() if k != "TF_CPP_MIN_LOG_LEVEL"}
-    arguments = [sys.executable, "-c", SERVE, str(path), "ops" if kind == "native" else ""]
+    arguments = [sys.executable, "-c", SERVE, str(portable), str(native)]
     done = subprocess.run(
         arguments, capture_output=True, text=True, env=environment, check=False, timeout=100
     )
-    assert done.returncode == 0, done.stderr[-3000:]
+    assert (done.returncode, done.stdout) == (0, "served\n"), done.stderr[-3000:]
     lines = done.stderr.split("BEGIN\n")[1].splitlines()
     assert [line for line in lines if not START.search(line)] == []
 

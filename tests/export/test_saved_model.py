@@ -28,52 +28,69 @@ SERVE = """
 import json, sys
 import tensorflow as tf, tensorflow_text
 assert not any(name.startswith("keras_mtl") for name in sys.modules)
-model = tf.saved_model.load(sys.argv[1])
-texts, tasks = json.loads(sys.argv[2])
-serve = model.signatures["serving_default"]
-found = {task: serve(text=tf.constant(texts), task=tf.constant(task)) for task in tasks}
-mixed = serve(text=tf.constant(texts), task=tf.constant([tasks[i % len(tasks)]
-              for i in range(len(texts))]))
-about = model.signatures["tasks"]()
-errors = []
-for bad in [dict(text=tf.constant(texts), task=tf.constant("en-xx")),
-            dict(text=tf.constant(["x", "two trees " * 40]), task=tf.constant(tasks[0]))]:
-    try:
-        serve(**bad)
-    except tf.errors.InvalidArgumentError as error:
-        errors.append(error.message)
-empty = [serve(text=tf.constant(x, tf.string), task=tf.constant(tasks[0])) for x in ([], ["", " "])]
+texts, tasks = json.loads(sys.argv[1])
 text = lambda t: [[s.decode() for s in row] for row in t.numpy()]
-print("RESULT" + json.dumps({
-    "found": {t: [text(r["translations"]), r["scores"].numpy().tolist()]
-              for t, r in found.items()},
-    "mixed": text(mixed["translations"]),
-    "tasks": [name.decode() for name in about["name"].numpy()],
-    "options": json.loads(about["options"].numpy()),
-    "errors": errors,
-    "empty": [text(r["translations"]) for r in empty],
-}))
+
+def results(path):
+    model = tf.saved_model.load(path)
+    serve = model.signatures["serving_default"]
+    found = {task: serve(text=tf.constant(texts), task=tf.constant(task)) for task in tasks}
+    mixed = serve(text=tf.constant(texts), task=tf.constant([tasks[i % len(tasks)]
+                  for i in range(len(texts))]))
+    about = model.signatures["tasks"]()
+    errors = []
+    for bad in [dict(text=tf.constant(texts), task=tf.constant("en-xx")),
+                dict(text=tf.constant(["x", "two trees " * 40]), task=tf.constant(tasks[0]))]:
+        try:
+            serve(**bad)
+        except tf.errors.InvalidArgumentError as error:
+            errors.append(error.message)
+    empty = [serve(text=tf.constant(x, tf.string), task=tf.constant(tasks[0]))
+             for x in ([], ["", " "])]
+    return {
+        "found": {t: [text(r["translations"]), r["scores"].numpy().tolist()]
+                  for t, r in found.items()},
+        "mixed": text(mixed["translations"]),
+        "tasks": [name.decode() for name in about["name"].numpy()],
+        "options": json.loads(about["options"].numpy()),
+        "errors": errors,
+        "empty": [text(r["translations"]) for r in empty],
+    }
+
+print("RESULT" + json.dumps([results(path) for path in sys.argv[2:]]))
 """
 
 
-def serve(path):
-    """Serves the model in a fresh process, away from this repository."""
-    arguments = [sys.executable, "-P", "-c", SERVE, path, json.dumps([TEXTS, list(PAIRS)])]
+@pytest.fixture(scope="module")
+def served(copy_trained_model, tmp_path_factory):
+    """By sharing: model directory, exported model, and what a fresh process gives.
+
+    The process is one for both, away from this repository.
+    """
+    directory = tmp_path_factory.mktemp("served")
+    exported = {}
+    for sharing in ("full", "encoder"):
+        model = copy_trained_model(directory / sharing, sharing)
+        exported[sharing] = model, export_model_dir(model, directory / f"out-{sharing}" / "model")
+    paths = [path for _, path in exported.values()]
+    arguments = [sys.executable, "-P", "-c", SERVE, json.dumps([TEXTS, list(PAIRS)]), *paths]
     done = subprocess.run(
         list(map(str, arguments)), capture_output=True, text=True, cwd="/", check=False
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(done.stdout.split("RESULT")[1])
+    results = json.loads(done.stdout.split("RESULT")[1])
+    return {
+        sharing: (*paths, result)
+        for (sharing, paths), result in zip(exported.items(), results, strict=True)
+    }
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("sharing", ["full", "encoder"])
-def test_fresh_process_gives_the_strings_of_translate(copy_trained_model, sharing, tmp_path):
-    copy_trained_model(tmp_path / "model", sharing)
-    path = export_model_dir(tmp_path / "model", tmp_path / "out" / "exported")
-    assert sorted(os.listdir(tmp_path / "out")) == ["exported"]
-    result = serve(path)
-    translator = Translator.from_model_dir(tmp_path / "model")
+def test_fresh_process_gives_the_strings_of_translate(served, sharing):
+    model, path, result = served[sharing]
+    assert os.listdir(path.parent) == ["model"]
+    translator = Translator.from_model_dir(model)
     for i, task in enumerate(PAIRS):
         texts, scores = result["found"][task]
         want = translator.hypotheses(TEXTS, task)

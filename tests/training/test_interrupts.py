@@ -9,18 +9,17 @@ environment. The full measure, of 25 minutes:
 import copy
 import json
 import os
-import queue
 import random
 import signal
-import subprocess
-import sys
-import threading
 import time
 from pathlib import Path
 
 import pytest
+import slow_train
 from same_run import assert_same_run
 from tiny_run import CONFIG
+
+from tests import processes
 
 STOPS = int(os.environ.get("KERAS_MTL_STOPS", "2"))
 SECONDS = float(os.environ.get("KERAS_MTL_STEP_SECONDS", "1"))
@@ -32,48 +31,29 @@ STOPS_PER_RUN = 5
 
 
 class Training:
-    """A training in its own process, and the lines that it prints with their times."""
+    """A training in its own process."""
 
     def __init__(self, directory: Path, model_dir: Path, seconds: float, config: dict):
         file = directory / "config.json"  # JSON is YAML.
         file.write_text(json.dumps(config))
-        script = Path(__file__).with_name("slow_train.py")
-        self.process = subprocess.Popen(
-            [
-                *(sys.executable, str(script), str(seconds), "train"),
-                *("--config_file", str(file), "--model_dir", str(model_dir)),
-                *("--params_override", f"task.data.data_dir={directory / 'data'}"),
-            ],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
-        )
-        self.output = []
-        self._lines = queue.Queue()
-        threading.Thread(target=self._read, daemon=True).start()
-
-    def _read(self):
-        for line in self.process.stdout:
-            self._lines.put((time.monotonic(), line))
-        self._lines.put((time.monotonic(), ""))
+        words = ["--config_file", file, "--model_dir", model_dir]
+        words += ["--params_override", f"task.data.data_dir={directory / 'data'}"]
+        self.process = processes.Forked(slow_train.train, seconds, [str(word) for word in words])
 
     def wait_for(self, text: str, timeout: float = 300.0) -> float:
-        """Returns when a line with a text was printed, by the clock of `time.monotonic`."""
+        """Returns when a text was printed, by the clock of `time.monotonic`."""
         deadline = time.monotonic() + timeout
         while True:
-            at, line = self._lines.get(timeout=max(0.0, deadline - time.monotonic()))
-            self.output.append(line)
-            if text in line:
-                return at
-            assert line, f"ended without {text!r}: {''.join(self.output)}"
+            running = self.process.running  # Before the look at what it has printed.
+            if text in self.process.printed():
+                return time.monotonic()
+            assert running, f"ended without {text!r}: {self.process.printed()}"
+            assert time.monotonic() < deadline, f"no {text!r}: {self.process.printed()}"
+            time.sleep(0.01)
 
-    def finish(self) -> int:
+    def finish(self, timeout: float = 600.0) -> int | None:
         """Waits for the end; returns the exit code."""
-        code = self.process.wait(timeout=600)
-        while line := self._lines.get(timeout=10)[1]:
-            self.output.append(line)
-        return code
+        return self.process.finish(timeout)[0]
 
 
 def configuration() -> dict:
@@ -91,7 +71,7 @@ def configuration() -> dict:
 def undisturbed(tmp_path_factory):
     directory = tmp_path_factory.mktemp("undisturbed")
     training = Training(directory, directory / "run", 0.0, configuration())
-    assert training.finish() == 0, "".join(training.output)
+    assert training.finish() == 0, training.process.printed()
     return directory
 
 
@@ -107,18 +87,18 @@ def test_signals_are_answered_at_once_and_change_nothing(undisturbed):
             training.wait_for("compiling the training step")
             compiles = chance.random() < 0.2
             if not compiles:
-                training.wait_for("compilation included")
+                training.wait_for("including compilation")
             time.sleep(chance.random() * 1.5 * SECONDS)
             sent = time.monotonic()
-            training.process.send_signal(number)
+            training.process.send(number)
             answers.append(training.wait_for(ANSWER[number]) - sent)
             saved = training.wait_for("; saved") - sent
             if not compiles:
                 saves.append(saved)
-            assert training.finish() == 128 + number, "".join(training.output)
+            assert training.finish() == 128 + number, training.process.printed()
             left -= 1
         training = Training(undisturbed, run, 0.0, configuration())
-        assert training.finish() == 0, "".join(training.output)
+        assert training.finish() == 0, training.process.printed()
         assert_same_run(undisturbed / "run", run)
     print(f"{STOPS} signals: answered in {max(answers):.2f} s, saved in {max(saves):.1f} s")
     assert max(answers) < 1.0
@@ -130,11 +110,11 @@ def test_a_second_interrupt_ends_within_a_second(undisturbed):
     run = undisturbed / "ended"
     training = Training(undisturbed, run, 30.0, configuration())
     training.wait_for("compiling the training step")
-    training.process.send_signal(signal.SIGINT)
+    training.process.send(signal.SIGINT)
     training.wait_for("press Ctrl-C again")
     time.sleep(0.3)
     sent = time.monotonic()
-    training.process.send_signal(signal.SIGINT)
-    assert training.process.wait(timeout=10) == 130
+    training.process.send(signal.SIGINT)
+    assert training.finish(timeout=10) == 130
     assert time.monotonic() - sent < 1.0
     assert not list(run.glob("ckpt-*"))

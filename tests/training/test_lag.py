@@ -16,6 +16,8 @@ from keras_mtl.evaluation.background import BackgroundEvaluation
 from keras_mtl.training.run.planning import check_lag
 from tests import processes
 
+pytestmark = pytest.mark.slow  # A process that resumes a run 15 times; guards exact resumption.
+
 
 @pytest.fixture(scope="module")
 def case(tmp_path_factory):

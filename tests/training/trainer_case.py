@@ -138,9 +138,7 @@ class Program:
         self.trainer.set_scales([1.0, 1.0])
 
 
-@functools.cache
-def program(copy, **arguments):
-    return Program(**arguments)
+program = functools.cache(Program)
 
 
 def run(
@@ -157,13 +155,11 @@ def run(
     moments="shared",
     scales=None,
     loss_scale=None,
-    copy=0,
     mixed=False,
     pack=False,
     balancing="",
 ):
     case = program(
-        copy,
         replicas=replicas,
         accumulation=accumulation,
         sharing=sharing,
@@ -214,6 +210,8 @@ def run(
 def main(directory: Path) -> None:
     # Without tf.data's tuner, for whose thread an iterator that is deleted waits, up to a minute.
     tf.data.experimental.enable_debug_mode()
+    # Each program runs for a few steps, less than the optimizer of graphs needs. XLA has its own.
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
     for number, arguments in enumerate(json.loads((directory / "cases.json").read_text())):
         if "fit" in arguments:
             strategy = make_strategy(RuntimeConfig(**arguments["runtime"]))
