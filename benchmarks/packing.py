@@ -31,6 +31,7 @@ from keras_mtl.training.run import building
 from keras_mtl.training.run.parts import RunParts, build_parts
 from keras_mtl.training.run.planning import plan_training
 from keras_mtl.training.step.distribution import configure_runtime
+from keras_mtl.training.step.workers import Workers
 
 
 def variant(config, packing, granularity=None):
@@ -135,13 +136,13 @@ def main() -> None:
         options.config_file, experiment=options.experiment, overrides=options.params_override
     )
     config.task.data.data_dir = config.task.data.data_dir or str(Path(options.data_dir) / "data")
-    strategy = configure_runtime(config.runtime)
+    workers = Workers(configure_runtime(config.runtime))
     prepared = keras_mtl.prepare(config, log=lambda line: None)
     report_padding(config, prepared)
     both = {}
     for name, packing in (("unpacked", False), ("packed", True)):
         one = variant(config, packing)
-        both[name] = build_parts(plan_training(Draft(one)), prepared, strategy)
+        both[name] = build_parts(plan_training(Draft(one)), prepared, workers)
     report_losses(both["packed"], options.batches)
     if options.rounds:
         report_speed(both, options.rounds, options.steps)

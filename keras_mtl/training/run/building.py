@@ -58,7 +58,7 @@ def build_mixture(
     prepared: PreparedData,
     schedule: Schedule,
     replicas: int,
-    logs_batches: bool,
+    logs_batches: bool = False,
 ) -> Mixture:
     """Creates the mixture of the training pairs of the tasks.
 
