@@ -129,7 +129,7 @@ def test_gather_takes_any_order_and_repeats(tmp_path):
 def test_training_store_without_text_says_so(tmp_path):
     reader = write(tmp_path / "a.store", random_pairs(5), keep_text=False)
     assert not reader.has_text
-    with pytest.raises(errors.DataError, match=r"a\.store: has no text"):
+    with pytest.raises(errors.DataError, match=r"a\.store has no text"):
         reader.text(0)
 
 

@@ -234,7 +234,7 @@ def test_what_cannot_be_played_is_named():
         PlaySettings(10, noise=-1)
     with pytest.raises(ConfigError, match="'a' has no examples"):
         PowerLawCurves([TaskInfo("a", 0)], np.ones(1), 10)
-    with pytest.raises(ConfigError, match=r"use curves\.tasks"):
+    with pytest.raises(ConfigError, match=r"make it for curves\.tasks"):
         simulate(create("uniform", FEW), curves(FEW), np.ones(3), PlaySettings(10))
     with pytest.raises(DataError, match="no validation scores"):
         RecordedCurves(TASKS, [], ROWS)
