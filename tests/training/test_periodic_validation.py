@@ -10,6 +10,7 @@ from keras_mtl.configuration.schema import ExperimentConfig, PairConfig
 from keras_mtl.errors import DataError
 from keras_mtl.training.run.periodic_validation import PeriodicValidation
 from keras_mtl.training.run.planning import TrainingPlan, validated_tasks
+from keras_mtl.training.step.workers import Workers
 
 
 def validation(tmp_path, metric, validated=()):
@@ -21,7 +22,7 @@ def validation(tmp_path, metric, validated=()):
     directory = SimpleNamespace(pending=tmp_path / "pending", best=tmp_path / "best")
     mixture = SimpleNamespace(task_names=("a", "b"))
     plan = TrainingPlan(config, "train_and_eval", validated_tasks(config), None, None)
-    return PeriodicValidation(plan, None, None, None, mixture, directory, None)
+    return PeriodicValidation(plan, None, None, None, mixture, directory, None, Workers(None))
 
 
 def test_the_best_average_is_of_the_same_metric(tmp_path):
