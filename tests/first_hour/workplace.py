@@ -1,6 +1,7 @@
 """A new user's machine: the installed wheel, an empty home, and corpora in four formats."""
 
 import gzip
+import json
 import os
 import site
 import subprocess
@@ -30,17 +31,39 @@ task:
   data:
     vocabulary: {size: 800}
     max_length: 40
+    bucket_lengths: [40]  # XLA compiles each bucket's shape in each process.
     tokens_per_batch: 1024
     dev_fraction: 0.06
     test_fraction: 0.06
   model: {size: tiny, hidden_dim: 64, intermediate_dim: 128, encoder_layers: 1, decoder_layers: 1}
   decoding: {beam_size: 2, max_length: 40}
 trainer:
-  train_steps: 120
-  steps_per_loop: 20
-  checkpoint_interval: 20
-  optimizer: {learning_rate: 4.0, warmup_steps: 60}
-  evaluation: {interval: 60, max_pairs: 20}
+  train_steps: 60
+  steps_per_loop: 10
+  checkpoint_interval: 10
+  optimizer: {learning_rate: 4.0, warmup_steps: 30}
+  evaluation: {interval: 30, max_pairs: 20}
+"""
+
+
+# Runs the command in forks of a process that has imported TensorFlow. It reads lines of JSON (the
+# arguments and the files of the three standard streams) and prints exit codes.
+FORKS = """
+import json, os, sys
+import keras_mtl.training.run.loop
+from keras_mtl.cli.main import main
+lines = open(0, "rb", buffering=0, closefd=False)
+while line := lines.readline():
+    arguments, files = json.loads(line)
+    if child := os.fork():
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+        continue
+    for descriptor, file in enumerate(files):
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC if descriptor else os.O_RDONLY
+        os.dup2(os.open(file, flags, 0o600), descriptor)
+    sys.stdin = open(0, closefd=False)
+    sys.argv = ["keras-mtl", *arguments]
+    sys.exit(main())
 """
 
 
@@ -58,6 +81,7 @@ class Workplace:
         self.home.mkdir()
         self.python = self.environment / "bin" / "python"
         self.program = self.environment / "bin" / "keras-mtl"
+        self._forks: subprocess.Popen | None = None
         self._install()
 
     def _install(self) -> None:
@@ -106,6 +130,35 @@ class Workplace:
     def keras_mtl(self, *words: object, text: str = "") -> str:
         """Runs a subcommand that has to succeed; returns its standard output."""
         return self.must(self.program, *words, text=text)
+
+    def forked(self, *words: object, text: str = "") -> str:
+        """Does what `keras_mtl` does, in a process that begins with TensorFlow imported."""
+        if self._forks is None:
+            self._forks = subprocess.Popen(
+                [self.python, "-c", FORKS],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+                cwd=self.home,
+                env=self.variables(),
+            )
+        files = [self.directory / name for name in ("stdin", "stdout", "stderr")]
+        files[0].write_text(text, encoding="utf-8")
+        request = [[str(word) for word in words], [str(file) for file in files]]
+        self._forks.stdin.write(json.dumps(request) + "\n")
+        self._forks.stdin.flush()
+        code = self._forks.stdout.readline()
+        assert code, "the process that runs commands in forks has ended"
+        output, error = (file.read_text(encoding="utf-8") for file in files[1:])
+        shown = f"{words}: {code}\n{output[-3000:]}\n{error[-3000:]}"
+        assert code == "0\n", shown
+        assert "Traceback" not in error, shown
+        return output
+
+    def close(self) -> None:
+        """Ends the process that `forked` has started."""
+        if self._forks is not None:
+            self._forks.communicate()
 
     def start(self, *words: object) -> subprocess.Popen:
         """Starts a subcommand."""
