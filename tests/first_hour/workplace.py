@@ -31,7 +31,7 @@ task:
   data:
     vocabulary: {size: 800}
     max_length: 40
-    bucket_lengths: [40]  # XLA compiles each bucket's shape in each process.
+    bucket_lengths: [40]  # One shape to trace in each process.
     tokens_per_batch: 1024
     dev_fraction: 0.06
     test_fraction: 0.06
