@@ -30,8 +30,16 @@ check() {  # sanitizers, flags of the compiler, regular expression of tests, opt
   grep "tests passed" "$log" | sed "s/^/C++ tests with -fsanitize=$sanitizers: /"
 }
 
+# Both at a time, because each ends with tests that use one core.
 # Optimizing the checks of UBSan takes longer than running them.
-check address,undefined -O0 .
+check address,undefined -O0 . &
+jobs=($!)
 # Work is shared between threads in the same way on every instruction set, and each emulated AMX
 # instruction is a signal, so AMX is left to the other build.
-check thread -O1 'engine_test|translator_test' -DKERAS_MTL_COMPILER_HAS_AMX=OFF
+check thread -O1 'engine_test|translator_test' -DKERAS_MTL_COMPILER_HAS_AMX=OFF &
+jobs+=($!)
+status=0
+for job in "${jobs[@]}"; do
+  wait "$job" || status=1
+done
+exit "$status"
