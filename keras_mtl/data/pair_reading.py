@@ -119,6 +119,8 @@ class PairSources:
         Raises:
             DataError: the store is damaged.
         """
+        if not len(tasks):
+            return
         tokens, lengths, order = self._gather(tasks, indices)
         tasks, begins = tasks[order], first[order]
         begins[:, 0] += self._tagged[tasks]

@@ -222,6 +222,22 @@ def test_tasks_come_and_go(stores, granularity):
     take(other, 5, 20)
 
 
+@both
+def test_rows_can_be_read_in_parts(stores, granularity):
+    whole = take(make_mixture(stores[0], granularity), 10)
+    for rows in ([0, 3], [1, 2, 4, 5], []):
+        chosen = np.array(rows, np.int64)
+        parts = make_mixture(stores[0], granularity).batches(
+            0, rows=lambda _, chosen=chosen: chosen
+        )
+        for batch, part in zip(whole, parts, strict=False):
+            for name, array in batch.arrays.items():
+                assert np.array_equal(part.arrays[name][chosen], array[chosen]), name
+                others = np.setdiff1d(np.arange(SHAPE.rows), chosen)
+                assert not part.arrays[name][others].any()
+            assert np.array_equal(part.tasks[chosen], batch.tasks[chosen])
+
+
 def test_what_is_counted_of_batches_and_examples(stores):
     batches = make_mixture(stores[0])
     tasks = [batch.task for batch in take(batches, 50)]
