@@ -54,7 +54,7 @@ def report_padding(config, prepared):
             one = variant(config, packing, granularity)
             schedule = plan_training(Draft(one)).schedule.make(sizes)
             mixture = building.build_mixture(
-                one.task.data, one.trainer, one.runtime.seed, prepared, schedule, 1
+                one.task.data, one.trainer, one.runtime.seed, prepared, schedule, 1, False
             )
             line = f"{granularity + (', packed' if packing else ''):16}"
             line += f" padding {mixture.padding_waste():6.1%}"
