@@ -47,4 +47,23 @@ class PCGrad(Balancer):
 def random_orders(balancer: Balancer, step: tf.Tensor) -> tf.Tensor:
     """Returns a random order of the tasks for each task, int32 [N, N]."""
     count = balancer.num_tasks
-    return tf.argsort(balancer.uniform(step, [count, count]), axis=1)
+    return sorted_places(balancer.uniform(step, [count, count]))
+
+
+def sorted_places(keys: tf.Tensor) -> tf.Tensor:
+    """Sorts each row; equal keys keep their order.
+
+    It compares all pairs, because `tf.argsort` sets the size of a dimension at run time under XLA,
+    and a program for TPUs needs static shapes.
+
+    Args:
+        keys: float32 [rows, N].
+
+    Returns:
+        int32 [rows, N], the places of the keys, the smallest key's first.
+    """
+    places = tf.range(keys.shape[1])
+    key, other = keys[:, :, None], keys[:, None, :]
+    before = (other < key) | ((other == key) & (places < places[:, None]))
+    ranks = tf.reduce_sum(tf.cast(before, tf.int32), axis=2)
+    return tf.reduce_sum(tf.where(ranks[:, None, :] == places[:, None], places, 0), axis=2)

@@ -8,6 +8,7 @@ import tensorflow as tf
 from quadratic import Quadratic, direction
 
 from keras_mtl.balancing import Balancing, create
+from keras_mtl.balancing.pcgrad import sorted_places
 from keras_mtl.balancing.simplex import min_norm, worst_case
 
 CONFLICT = [[1.0, 0.0], [-1.0, 1.0]]
@@ -135,6 +136,13 @@ def test_pcgrad():
     close(direction("pcgrad", CONFLICT), expected)
     close(expected, [0.5, 1.5])
     close(direction("pcgrad", AGREE), [2.0, 1.0])  # no conflict: the plain sum
+
+
+def test_random_orders_are_a_stable_sort():
+    keys = tf.constant(np.random.default_rng(1).integers(0, 6, (4, 9)) / 8, tf.float32)
+    np.testing.assert_array_equal(
+        sorted_places(keys), np.argsort(keys.numpy(), axis=1, kind="stable")
+    )
 
 
 def test_pcgrad_of_three_tasks_is_one_of_the_orders():

@@ -64,6 +64,9 @@ def run(
     jit=False,
     poison=False,
     scales=None,
+    accumulation=2,
+    lengths=(6,),
+    static=False,
 ):
     """Updates of two batches each, accumulated or, when mixed, as one batch.
 
@@ -77,6 +80,9 @@ def run(
         jit: compile with XLA.
         poison: make a weight NaN before the last step.
         scales: the schedule's factors.
+        accumulation: batches of an update, if they are not mixed.
+        lengths: of the batches, in turn.
+        static: give each length its own program.
     """
     strategy = strategy_of(replicas)
     with strategy.scope():
@@ -90,15 +96,19 @@ def run(
         strategy,
         2,
         [0, 1] if decoders > 1 else [0, 0],
-        accumulation=1 if mixed else 2,
+        accumulation=1 if mixed else accumulation,
         jit_compile=jit,
         balancing=balancing,
         mixed=mixed,
+        shapes=[(8 * (1 + mixed) // replicas, n) for n in sorted(lengths)] if static else None,
     )
     if scales:
         trainer.set_scales(scales)
     rng = np.random.default_rng(1)
-    batches = [batch(rng, task) for task in tasks]
+    batches = [
+        batch(rng, task, length=lengths[i // (1 + mixed) % len(lengths)])
+        for i, task in enumerate(tasks)
+    ]
     if mixed:
         pairs = zip(batches[::2], batches[1::2], strict=True)
         batches = [{k: np.concatenate([a[k], b[k]]) for k in a} for a, b in pairs]
@@ -107,13 +117,9 @@ def run(
         for whole in batches
         for replica in range(replicas)
     ]
-    trainer.set_dataset(
-        to_all_replicas(
-            strategy,
-            lambda _: dataset(elements),
-        )
-    )
-    steps = len(tasks) // 2
+    mark = trainer.mark or (lambda element: element)
+    trainer.set_dataset(to_all_replicas(strategy, lambda _: dataset(elements).map(mark)))
+    steps = len(tasks) // (2 if mixed else accumulation)
     totals = trainer.train(tf.constant(steps - 1))
     result = {"before/state": json.dumps(_state(balancing))}
     if poison:

@@ -8,7 +8,7 @@ from tensorflow.config import PhysicalDevice
 
 from keras_mtl.configuration.schema import RuntimeConfig
 from keras_mtl.errors import ConfigError
-from keras_mtl.training.step import devices
+from keras_mtl.training.step import devices, distribution
 from keras_mtl.training.step.devices import GpuSupport
 
 
@@ -35,6 +35,16 @@ def test_libraries_that_are_not_there_are_named(monkeypatch):
     monkeypatch.setattr(devices, "_is_installed", lambda package: "cublas" in package)
     monkeypatch.setattr(devices, "_loads", lambda library: "cudart" in library)
     assert devices._missing_libraries() == ["libcudnn.so.9"]
+
+
+def test_the_build_for_tpus_never_compiles_for_the_host(monkeypatch):
+    monkeypatch.setattr(distribution, "has_tpu_operations", lambda: True)
+    compiles = distribution.compiles_with_xla
+    assert compiles(RuntimeConfig(distribution_strategy="tpu"))
+    assert not compiles(RuntimeConfig())
+    assert not compiles(RuntimeConfig(jit_compile=False))
+    with pytest.raises(ConfigError, match="compile for the host"):
+        compiles(RuntimeConfig(jit_compile=True))
 
 
 def test_devices_precision_compilation_and_threads_are_described(monkeypatch):

@@ -14,7 +14,11 @@ from keras_mtl.schedules import Schedule, TaskInfo
 from keras_mtl.training.run import building
 from keras_mtl.training.run.planning import TrainingPlan
 from keras_mtl.training.step.balancing import build_balancing
-from keras_mtl.training.step.distribution import compiles_with_xla, to_all_replicas
+from keras_mtl.training.step.distribution import (
+    compiles_with_xla,
+    static_shapes,
+    to_all_replicas,
+)
 from keras_mtl.training.step.loss_scale import DynamicLossScale
 from keras_mtl.training.step.optimizers import Adam
 from keras_mtl.training.step.trainer import MultiTaskTrainer
@@ -80,7 +84,10 @@ class RunParts:
             to_all_replicas(
                 self.workers.strategy,
                 lambda parts: self.mixture.dataset(
-                    start_step=start, replicas=replicas, parts=parts
+                    start_step=start,
+                    replicas=replicas,
+                    parts=parts,
+                    map_fn=self.trainer.mark,
                 ),
             )
         )
@@ -128,6 +135,7 @@ def build_parts(
         balancing=balancing,
         mixed=updates.mixed,
         loss_scale=loss_scale,
+        shapes=static_shapes(strategy, mixture.buckets),
     )
     return RunParts(
         workers,

@@ -1,5 +1,6 @@
 """Balancing of tasks in the training step: computes the required gradients at the lowest cost."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -7,11 +8,11 @@ import numpy as np
 import tensorflow as tf
 
 from keras_mtl.balancing import Balancing, create, sum_over_replicas
-from keras_mtl.balancing.base import LOSSES, STATE
+from keras_mtl.balancing.base import LOSSES, STATE, Seen
 from keras_mtl.configuration.components import UnknownName
 from keras_mtl.configuration.schema import BalancingConfig
 from keras_mtl.errors import ConfigError
-from keras_mtl.training.step.batches import columns_of, first_task
+from keras_mtl.training.step.batches import columns_of
 from keras_mtl.training.step.update_plan import UpdatePlan
 
 
@@ -130,64 +131,107 @@ class BalancedStep:
         self._by_task = tf.function(self._gradients_by_task, jit_compile=jit)
         self._sums = tf.function(self._sums_of_batch, jit_compile=jit)
 
-    def gradients(self, batches: Sequence[dict[str, tf.Tensor]], scales: tf.Tensor) -> Any:
-        """Computes the gradient of an update without changing the state.
+    @property
+    def looks_back(self) -> bool:
+        """Whether an update ends with `look_back`."""
+        return self.balancing.balancer.looks_back
+
+    @property
+    def stacks(self) -> bool:
+        """Whether the gradients of an update's batches are stacked instead of summed."""
+        return self._apart and not self._mixed
+
+    def leading_shape(self, accumulation: int) -> tuple[int, ...]:
+        """Returns the axes of an update's gradients before those of the variables."""
+        if not self._apart:
+            return ()
+        return (self.num_tasks if self._mixed else accumulation,)
+
+    def gradients_of_batch(self, batch: dict[str, tf.Tensor], scales: tf.Tensor) -> Any:
+        """Computes a batch's part of the gradients of an update; the state does not change.
 
         Args:
-            batches: the replica's batches, dicts with `source`, `target` and `task`.
+            batch: the replica's batch, a dict with `source`, `target` and `task`.
             scales: float32 [num_tasks], the schedule's factors on the losses.
 
         Returns:
-            A tuple of the gradients of the sum over tokens, summed over replicas; the replica's
-            sums by task; the weights of the tasks, float32 [num_tasks], 0 for absent tasks; the
-            observations for `learn`.
+            The gradients of the sum over the replica's tokens, with a leading axis of tasks if the
+            batch is of several and they are kept apart; the sums by task.
         """
+        loss_scale = self._trainer.present_loss_scale()
         if self._apart:
-            return self._combined(batches, scales)
+            compute = self._by_task if self._mixed else self._whole
+            return compute(columns_of(batch), scales, loss_scale)
         factors = scales
         if not self._inside:
             all_present = self.balancing.seen(tf.ones([self.num_tasks]))
             factors = scales * self.balancing.weights_of(all_present)
-        loss_scale = self._trainer.present_loss_scale()
-        found = [self._whole(columns_of(batch), factors, loss_scale) for batch in batches]
-        gradients, sums = tf.nest.map_structure(lambda *parts: tf.add_n(parts), *found)
-        seen = self._seen(sum_over_replicas([sums["loss"], sums["tokens"]]), scales)
-        return sum_over_replicas(gradients), sums, self.balancing.weights_of(seen), seen
+        return self._whole(columns_of(batch), factors, loss_scale)
 
-    def learn(self, batches: Sequence[dict[str, tf.Tensor]], seen: Any, valid: Any) -> None:
-        """Advances the state after the update of the model's weights.
+    def merge(self, found: Sequence[Any]) -> Any:
+        """Merges what `gradients_of_batch` returned for each batch of an update.
+
+        Returns:
+            Gradients, summed or stacked, and sums.
+        """
+        gradients, sums = zip(*found, strict=True)
+        return (
+            [_merged(parts, self.stacks) for parts in zip(*gradients, strict=True)],
+            tf.nest.map_structure(lambda *parts: tf.add_n(parts), *sums),
+        )
+
+    def update_gradients(
+        self, gradients: Sequence[tf.Tensor], sums: Any, tasks: tf.Tensor, scales: tf.Tensor
+    ) -> Any:
+        """Computes the gradient of an update; the state does not change.
 
         Args:
-            batches: the argument of `gradients`.
-            seen: the observations that `gradients` returned.
-            valid: bool [], whether the update was applied.
-        """
-        self.balancing.learn(seen, valid)
-        if self.balancing.balancer.looks_back:
-            found = [self._sums(columns_of(batch)) for batch in batches]
-            loss, tokens = sum_over_replicas(
-                [tf.add_n(list(part)) for part in zip(*found, strict=True)]
-            )
-            self.balancing.look_back(seen, tf.math.divide_no_nan(loss, tokens), valid)
+            gradients: from `merge`.
+            sums: from `merge`.
+            tasks: int32 [accumulation], the task of each batch if each is of one.
+            scales: float32 [num_tasks], the schedule's factors on the losses.
 
-    def _combined(self, batches: Sequence[dict[str, tf.Tensor]], scales: tf.Tensor) -> Any:
-        loss_scale = self._trainer.present_loss_scale()
+        Returns:
+            The gradients of the sum over tokens, summed over replicas; the weights of the tasks,
+            float32 [num_tasks], 0 for an absent one; what was seen.
+        """
+        seen = self._seen(sum_over_replicas([sums["loss"], sums["tokens"]]), scales)
+        gradients = sum_over_replicas(gradients)
+        if not self._apart:
+            return gradients, self.balancing.weights_of(seen), seen
         if self._mixed:
-            found = [self._by_task(columns_of(batch), scales, loss_scale) for batch in batches]
-            parts, sums = tf.nest.map_structure(lambda *parts: tf.add_n(parts), *found)
             assignment = tf.eye(self.num_tasks)
         else:
-            found = [self._whole(columns_of(batch), scales, loss_scale) for batch in batches]
-            parts = [tf.stack(list(part)) for part in zip(*(g for g, _ in found), strict=True)]
-            sums = tf.nest.map_structure(lambda *parts: tf.add_n(parts), *(s for _, s in found))
-            tasks = tf.stack([first_task(batch) for batch in batches])
             assignment = tf.one_hot(tasks, self.num_tasks, axis=0)
-        totals = sum_over_replicas([sums["loss"], sums["tokens"]])
-        seen = self._seen(totals, scales)
-        gradients, weights, seen = self.balancing.combine(
-            sum_over_replicas(parts), assignment, seen.shares, seen.losses, self._shared
-        )
-        return gradients, sums, weights, seen
+        return self.balancing.combine(gradients, assignment, seen.shares, seen.losses, self._shared)
+
+    def learn(self, seen: Seen, valid: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Advances the state, after the weights of the model are updated.
+
+        Args:
+            seen: from `update_gradients`.
+            valid: bool [], whether the update was made.
+
+        Returns:
+            What `look_back` needs.
+        """
+        self.balancing.learn(seen, valid)
+        known = {field.name: getattr(seen, field.name) for field in dataclasses.fields(seen)}
+        return {name: value for name, value in known.items() if value is not None} | {
+            "valid": valid
+        }
+
+    def look_back(self, outcome: dict[str, tf.Tensor], sums: Any) -> None:
+        """Learns from the losses of the same batches after the update.
+
+        Args:
+            outcome: from `learn`.
+            sums: losses and tokens of the replica's batches by task, each float32 [num_tasks].
+        """
+        known = dict(outcome)
+        valid = known.pop("valid")
+        loss, tokens = sum_over_replicas(list(sums))
+        self.balancing.look_back(Seen(**known), tf.math.divide_no_nan(loss, tokens), valid)
 
     def _seen(self, totals: Any, scales: tf.Tensor) -> Any:
         """Returns the observations: mean losses, and as shares the tokens times the factors."""
@@ -239,7 +283,15 @@ class BalancedStep:
             gradients = [gradient / loss_scale for gradient in gradients]
         return gradients, self._trainer.sums_of_rows(rows, batch)
 
+    def sums_of_batch(self, batch: dict[str, tf.Tensor]) -> Any:
+        """Returns losses and tokens of a batch by task, each float32 [num_tasks]."""
+        return self._sums(columns_of(batch))
+
     def _sums_of_batch(self, batch: dict[str, tf.Tensor]) -> Any:
         rows = self._trainer.rows_of_batch(batch)
         sums = self._trainer.sums_of_rows(rows, batch)
         return sums["loss"], sums["tokens"]
+
+
+def _merged(parts: Sequence[tf.Tensor], stack: bool) -> tf.Tensor:
+    return tf.stack(list(parts)) if stack else tf.add_n(list(parts))

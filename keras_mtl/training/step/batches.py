@@ -3,7 +3,7 @@
 import tensorflow as tf
 
 # Columns that the model does not read.
-_UNUSED = ("weight", "step")
+_UNUSED = ("weight", "step", "bucket")
 
 
 def columns_of(batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:

@@ -186,7 +186,7 @@ def _check_reachable(address: str) -> None:
     socket.create_connection((host, int(port or _TPU_PORT)), _SECONDS_TO_CONNECT).close()
 
 
-def _has_tpu_operations() -> bool:
+def has_tpu_operations() -> bool:
     """Whether this TensorFlow is a build for TPUs."""
     # ConfigureDistributedTPU, without the underscore, has no kernel in any build: it is rewritten.
     return bool(kernels.get_registered_kernels_for_op("_ConfigureDistributedTPU").kernel)
@@ -207,7 +207,7 @@ def _cause(text: str) -> str:
 def _why_no_tpu(tpu: str, error: Exception) -> str:
     text = str(error).strip() or type(error).__name__
     # TensorFlow's message depends on the process's history, but the registered operations do not.
-    local_without_support = tpu in ("", "local") and not _has_tpu_operations()
+    local_without_support = tpu in ("", "local") and not has_tpu_operations()
     if not local_without_support and "No OpKernel was registered" not in text:
         if tpu in ("", "local") and not _has_tpu_chip():
             return "this machine has no TPU (neither /dev/accel* nor /dev/vfio/* exists)"

@@ -1,6 +1,6 @@
 """tf.distribute strategies from the `runtime` section of a configuration."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import keras
@@ -8,9 +8,10 @@ import tensorflow as tf
 
 from keras_mtl.configuration.checks import STRATEGIES
 from keras_mtl.configuration.schema import RuntimeConfig
+from keras_mtl.data.batch_plan import Bucket
 from keras_mtl.errors import ConfigError, nearest
 from keras_mtl.training.step.cluster import make_multi_worker_strategy
-from keras_mtl.training.step.devices import make_tpu_strategy
+from keras_mtl.training.step.devices import has_tpu_operations, make_tpu_strategy
 
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 
@@ -54,11 +55,43 @@ def compiles_with_xla(runtime: RuntimeConfig) -> bool:
 
     Args:
         runtime: the section `runtime` of the configuration; its strategy must already exist.
+
+    Raises:
+        ConfigError: XLA is to compile for the host, and this TensorFlow is a build for TPUs.
     """
     if runtime.distribution_strategy == "tpu":
         return True
-    asked = runtime.jit_compile
-    return bool(tf.config.list_logical_devices("GPU")) if asked is None else asked
+    if runtime.jit_compile is None:
+        return bool(tf.config.list_logical_devices("GPU"))
+    if runtime.jit_compile and has_tpu_operations():
+        raise ConfigError(
+            "runtime.jit_compile is true and runtime.distribution_strategy is "
+            f"{runtime.distribution_strategy!r}: tensorflow-tpu cannot compile for the host's CPU; "
+            "set runtime.jit_compile to false, or runtime.distribution_strategy to tpu"
+        )
+    return runtime.jit_compile
+
+
+def static_shapes(
+    strategy: tf.distribute.Strategy, buckets: Iterable[Bucket]
+) -> list[tuple[int, int]] | None:
+    """Returns the shapes of batches if the training step needs a program for each; else None.
+
+    A TPU does: it pads and bounds dimensions that are not static. XLA on CPUs and GPUs compiles for
+    the shape of each batch when the first batch of that shape arrives, so one traced step is
+    enough. In a plain graph, a branch for each shape would only cost time to trace.
+
+    Args:
+        strategy: the strategy of the training step.
+        buckets: shapes of batches by increasing length, for all replicas together.
+
+    Returns:
+        (rows of a replica, length) of each bucket.
+    """
+    if not isinstance(strategy, tf.distribute.TPUStrategy):
+        return None
+    replicas = strategy.num_replicas_in_sync
+    return [(bucket.rows // replicas, bucket.length) for bucket in buckets]
 
 
 def make_strategy(runtime: RuntimeConfig) -> tf.distribute.Strategy:
@@ -138,4 +171,8 @@ def to_all_replicas(
 
     # Replicas get whole elements instead of slices of one element, because rebatching requires
     # that the number of rows is known in advance.
-    return strategy.distribute_datasets_from_function(of_pipeline)
+    options = None
+    if isinstance(strategy, tf.distribute.TPUStrategy):
+        # The step reads a batch's bucket on the host, so batches stay there until it runs.
+        options = tf.distribute.InputOptions(experimental_fetch_to_device=False)
+    return strategy.distribute_datasets_from_function(of_pipeline, options)

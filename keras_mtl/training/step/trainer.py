@@ -1,6 +1,8 @@
 """The training step: one traced program for all tasks, under any strategy."""
 
-from collections.abc import Mapping, Sequence
+import functools
+import operator
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import orbit
@@ -9,6 +11,7 @@ import tensorflow as tf
 from keras_mtl.balancing import sum_over_replicas
 from keras_mtl.training.step.balancing import BalancedStep
 from keras_mtl.training.step.batches import columns_of, first_task
+from keras_mtl.training.step.static_step import StaticStep
 
 
 class MultiTaskTrainer(orbit.StandardTrainer):
@@ -39,6 +42,8 @@ class MultiTaskTrainer(orbit.StandardTrainer):
         mixed: whether a batch has several tasks; only balancing uses it.
         loss_scale: `keras_mtl.training.step.loss_scale.DynamicLossScale` for a model that computes
             in float16; None disables loss scaling.
+        shapes: (rows of a replica, length) of each bucket, by strictly increasing length, for a
+            compiled step; None for one graph of any shape.
     """
 
     def __init__(
@@ -56,6 +61,7 @@ class MultiTaskTrainer(orbit.StandardTrainer):
         balancing: Any = None,
         mixed: bool = False,
         loss_scale: tf.Tensor | None = None,
+        shapes: Sequence[tuple[int, int]] | None = None,
     ) -> None:
         self.model = model
         self.optimizer = optimizer
@@ -94,6 +100,7 @@ class MultiTaskTrainer(orbit.StandardTrainer):
         self._drop_padding = not jit and not tpu
         self._gradients = tf.function(self.gradients_of_batch, jit_compile=jit or None)
         self._balanced = balancing and BalancedStep(balancing, self, mixed, jit)
+        self.static = StaticStep(strategy, self, shapes) if shapes else None
         super().__init__(train_dataset=None)
 
     @staticmethod
@@ -112,6 +119,13 @@ class MultiTaskTrainer(orbit.StandardTrainer):
         were drawn with the old probabilities.
         """
         self.train_dataset = dataset
+
+    @property
+    def mark(self) -> Callable[[dict[str, tf.Tensor]], dict[str, tf.Tensor]] | None:
+        """What to map the elements of a dataset with; None for nothing."""
+        if self.static is None or len(self.static.shapes.shapes) == 1:
+            return None
+        return self.static.shapes.mark
 
     def set_scales(self, scales: tf.Tensor) -> None:
         """Sets the factor on each task's loss or learning rate: float [num_tasks] with mean 1."""
@@ -149,8 +163,11 @@ class MultiTaskTrainer(orbit.StandardTrainer):
             self.restore_totals({})
 
     def train_step(self, iterator: Any) -> None:
-        batches = [next(iterator) for _ in range(self.accumulation)]
-        self.strategy.run(self._replica_step, args=(batches,))
+        if self.static:
+            self.static.run(iterator)
+        else:
+            batches = [next(iterator) for _ in range(self.accumulation)]
+            self.strategy.run(self.replica_step, args=(batches,))
         self.global_step.assign_add(1)
 
     def train_loop_end(self) -> Any:
@@ -220,27 +237,47 @@ class MultiTaskTrainer(orbit.StandardTrainer):
             gradients = [gradient / loss_scale for gradient in gradients]
         return gradients, sums
 
-    def _sum_gradients(self, batches: Sequence[dict[str, tf.Tensor]]) -> Any:
-        """Returns the gradients summed over batches and replicas, and this replica's sums."""
-        scales, loss_scale = tf.identity(self._scales), self.present_loss_scale()
-        gradients: Any = None
-        sums: Any = None
-        for batch in batches:
-            batch_gradients, batch_sums = self._gradients(columns_of(batch), scales, loss_scale)
-            if gradients is None:
-                gradients, sums = batch_gradients, batch_sums
-            else:
-                gradients = [a + b for a, b in zip(gradients, batch_gradients, strict=True)]
-                sums = {name: sums[name] + batch_sums[name] for name in sums}
-        return sum_over_replicas(gradients), sums
+    def replica_step(self, batches: Sequence[dict[str, tf.Tensor]]) -> None:
+        """Makes an update of a replica's batches, in its context."""
+        gradients, sums = self._merge([self._gradients_of(batch) for batch in batches])
+        outcome = self.update(gradients, sums, tf.stack([first_task(batch) for batch in batches]))
+        if self.looks_back:
+            found = [self.sums_after(batch) for batch in batches]
+            self.look_back(outcome, tf.nest.map_structure(lambda *parts: tf.add_n(parts), *found))
 
-    def _replica_step(self, batches: Sequence[dict[str, tf.Tensor]]) -> None:
+    def _gradients_of(self, batch: dict[str, tf.Tensor]) -> Any:
+        """Returns a batch's part of the gradients of an update, and its sums."""
         if self._balanced:
-            gradients, sums, weights, seen = self._balanced.gradients(
-                batches, tf.identity(self._scales)
+            return self._balanced.gradients_of_batch(batch, tf.identity(self._scales))
+        scales, loss_scale = tf.identity(self._scales), self.present_loss_scale()
+        return self._gradients(columns_of(batch), scales, loss_scale)
+
+    def _merge(self, found: Sequence[Any]) -> Any:
+        """Returns gradients and sums of an update's batches from those of each."""
+        if self._balanced:
+            return self._balanced.merge(found)
+        return functools.reduce(
+            lambda sums, parts: tf.nest.map_structure(operator.add, sums, parts), found
+        )
+
+    def update(self, gradients: Any, sums: Any, tasks: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Updates weights, optimizer and totals, in a replica's context.
+
+        Args:
+            gradients: of the replica's batches, summed, or stacked if balancing keeps them apart.
+            sums: of the replica's batches.
+            tasks: int32 [accumulation], the first task of each batch.
+
+        Returns:
+            What `look_back` needs.
+        """
+        outcome: dict[str, tf.Tensor] = {}
+        if self._balanced:
+            gradients, weights, seen = self._balanced.update_gradients(
+                gradients, sums, tasks, tf.identity(self._scales)
             )
         else:
-            gradients, sums = self._sum_gradients(batches)
+            gradients = sum_over_replicas(gradients)
         count = sum_over_replicas(tf.reduce_sum(sums["tokens"]))
         replicas = self.strategy.num_replicas_in_sync
         norm = tf.linalg.global_norm(gradients) / count
@@ -253,16 +290,16 @@ class MultiTaskTrainer(orbit.StandardTrainer):
         # The optimizer sums over replicas again, so divide by their number.
         factor = tf.where(finite, factor / replicas, float("nan"))
         if self.optimizer.num_tasks:
-            self.optimizer.set_task(first_task(batches[0]))
+            self.optimizer.set_task(tasks[0])
         self.optimizer.apply(
             [
-                gradient * self._mask(owner, batches, factor)
+                gradient * self._mask(owner, tasks, factor)
                 for gradient, owner in zip(gradients, self._owners, strict=True)
             ],
             self.model.trainable_variables,
         )
         if self._balanced:
-            self._balanced.learn(batches, seen, finite)
+            outcome = self._balanced.learn(seen, finite)
             present = tf.cast(seen.present & finite, tf.float32) / replicas
             sums = {
                 **sums,
@@ -274,13 +311,74 @@ class MultiTaskTrainer(orbit.StandardTrainer):
         # The norm is the same on every replica, and totals are summed over replicas.
         self._totals["gradient_norm"].assign_add(tf.where(finite, norm, 0.0) / replicas)
         self._totals["skipped"].assign_add(tf.where(finite, 0.0, 1.0) / replicas)
+        return outcome
 
-    def _mask(
-        self, owner: int | None, batches: Sequence[dict[str, tf.Tensor]], factor: tf.Tensor
-    ) -> Any:
+    @property
+    def looks_back(self) -> bool:
+        """Whether an update ends with `look_back`."""
+        return bool(self._balanced and self._balanced.looks_back)
+
+    def sums_after(self, batch: dict[str, tf.Tensor]) -> Any:
+        """Returns losses and tokens of a batch by task, float32 [num_tasks]."""
+        return self._balanced.sums_of_batch(batch)
+
+    def look_back(self, outcome: dict[str, tf.Tensor], sums: Any) -> None:
+        """Lets balancing learn from the losses after an update, in a replica's context.
+
+        Args:
+            outcome: from `update`.
+            sums: of `sums_after`, over the replica's batches.
+        """
+        self._balanced.look_back(outcome, sums)
+
+    def part_of_update(self, batch: dict[str, tf.Tensor], number: tf.Tensor) -> Any:
+        """Returns what a batch adds to the arguments of `update`.
+
+        Args:
+            batch: the replica's batch.
+            number: int32 [], the number of the batch in its update.
+        """
+        gradients, sums = self._gradients_of(batch)
+        place = tf.range(self.accumulation) == number
+        if self._stacks:
+            gradients = [_at(place, gradient) for gradient in gradients]
+        return gradients, sums, _at(place, first_task(batch))
+
+    def accumulated_specs(self) -> Any:
+        """Returns the specifications of `part_of_update`."""
+        lead = self._balanced.leading_shape(self.accumulation) if self._balanced else ()
+        gradients = [
+            tf.TensorSpec((*lead, *variable.shape), variable.dtype)
+            for variable in self.model.trainable_variables
+        ]
+        by_task = tf.TensorSpec([self.num_tasks])
+        sums = dict.fromkeys(("loss", "nll", "tokens"), by_task)
+        sums["source_tokens"] = tf.TensorSpec([])
+        return gradients, sums, tf.TensorSpec([self.accumulation], tf.int32)
+
+    def sums_specs(self) -> Any:
+        """Returns the specifications of `sums_after`."""
+        return (tf.TensorSpec([self.num_tasks]),) * 2
+
+    @property
+    def _stacks(self) -> bool:
+        return bool(self._balanced and self._balanced.stacks)
+
+    def _mask(self, owner: int | None, tasks: tf.Tensor, factor: tf.Tensor) -> Any:
         """Returns the factor, or NaN for variables of a decoder that no batch uses."""
         if owner is None:
             return factor
         # With several decoders, a batch has one task.
-        used = [tf.gather(self._decoder_of_task, first_task(batch)) == owner for batch in batches]
+        used = tf.gather(self._decoder_of_task, tasks) == owner
         return tf.where(tf.reduce_any(used), factor, float("nan"))
+
+
+def _at(place: tf.Tensor, value: tf.Tensor) -> tf.Tensor:
+    """Stacks a value at a place, with zeros at the others.
+
+    Args:
+        place: bool [count].
+        value: any shape.
+    """
+    place = tf.reshape(place, [-1] + [1] * value.shape.rank)
+    return tf.where(place, value, tf.zeros([], value.dtype))

@@ -1,0 +1,116 @@
+"""Lowers the programs of training steps to HLO, in a process of its own.
+
+`main` reads from its directory cases.json, which lists what to lower, and writes for each program
+<case>.<program>.txt, XLA's text before any optimization. No program is compiled.
+"""
+
+import json
+from pathlib import Path
+
+import tensorflow as tf
+from balance_case import Model
+from trainer_case import VOCABULARY
+
+from keras_mtl.balancing import Balancing
+from keras_mtl.configuration.schema import RuntimeConfig, TransformerConfig
+from keras_mtl.models.factory import build_transformer
+from keras_mtl.training.step.distribution import configure_runtime
+from keras_mtl.training.step.optimizers import Adam
+from keras_mtl.training.step.trainer import MultiTaskTrainer
+
+ROWS, LENGTH = 4, 6
+
+
+def make_trainer(
+    transformer=False,
+    method=None,
+    mixed=False,
+    accumulation=1,
+    moments="shared",
+    average=0.0,
+    decay=0.0,
+    precision="float32",
+    decoders=1,
+):
+    """Makes a trainer of two tasks.
+
+    Args:
+        transformer: a small Transformer with dropout; False takes the least model.
+        method: balancing method.
+        mixed: whether a batch is of both tasks.
+        accumulation: batches of an update.
+        moments: kind of Adam's moments.
+        average: momentum of the averaged weights.
+        decay: weight decay.
+        precision: dtype policy.
+        decoders: 1, or 2 for one of each task.
+    """
+    strategy = configure_runtime(
+        RuntimeConfig(
+            distribution_strategy="one_device",
+            seed=5,
+            mixed_precision_dtype=precision,
+            deterministic=False,
+        )
+    )
+    tasks = 2
+    knows_tasks = moments != "shared"
+    with strategy.scope():
+        if transformer:
+            sizes = {"size": "tiny", "hidden_dim": 16, "num_heads": 2, "intermediate_dim": 32}
+            settings = TransformerConfig(
+                **sizes,
+                encoder_layers=1,
+                decoder_layers=1,
+                dropout=0.1,
+                attention_dropout=0.1,
+                activation_dropout=0.1,
+                sharing="encoder" if decoders > 1 else "full",
+            )
+            model = build_transformer(settings, VOCABULARY, ("fr", "de"))
+        else:
+            model = Model(decoders)
+        optimizer = Adam(
+            0.01,
+            num_tasks=tasks if knows_tasks else 0,
+            moments=moments,
+            average_momentum=average,
+            decoupled_weight_decay=decay,
+        )
+        optimizer.build(model.trainable_variables)
+        balancing = method and Balancing(method, tasks)
+    return MultiTaskTrainer(
+        model,
+        optimizer,
+        strategy,
+        tasks,
+        list(range(decoders)) if decoders > 1 else [0, 0],
+        accumulation=accumulation,
+        scale_learning_rate=knows_tasks,
+        balancing=balancing,
+        mixed=mixed,
+        shapes=[(ROWS, LENGTH)],
+    )
+
+
+def lower(trainer):
+    """Returns the HLO of each program of an update, by the program's name."""
+    batch = {name: tf.zeros([ROWS, LENGTH], tf.int32) for name in ("source", "target")}
+    batch["task"] = tf.zeros([ROWS], tf.int32)
+    texts = {}
+    for name, (function, args) in trainer.static.programs(batch).items():
+        program = tf.function(
+            _called_with(trainer.strategy, function), jit_compile=True, autograph=False
+        )
+        texts[name] = program.experimental_get_compiler_ir(*args)(stage="hlo")
+    return texts
+
+
+def _called_with(strategy, function):
+    return lambda *args: strategy.run(function, args=args)
+
+
+def main(directory: Path) -> None:
+    for number, arguments in enumerate(json.loads((directory / "cases.json").read_text())):
+        for name, text in lower(make_trainer(**arguments)).items():
+            (directory / f"{number}.{name}.txt").write_text(text)

@@ -1,0 +1,105 @@
+"""The programs of a training step are such as a TPU can run: static, without calls to the host."""
+
+import json
+import re
+
+import hlo_case
+import pytest
+
+from keras_mtl.balancing import available
+from tests import processes
+
+CASES = {
+    "transformer": {"transformer": True, "average": 0.9, "decay": 0.1},
+    "transformer, bfloat16, accumulation, decoder per language": {
+        "transformer": True,
+        "precision": "mixed_bfloat16",
+        "accumulation": 2,
+        "decoders": 2,
+    },
+    "scaled moments, average": {"moments": "scaled", "average": 0.9},
+    "moments per task": {"moments": "per_task"},
+    **{f"mixed, {method}": {"method": method, "mixed": True} for method in available()},
+    # One of the methods that look at gradients, at losses and at neither.
+    **{
+        f"accumulation, {method}": {"method": method, "accumulation": 2}
+        for method in ("pcgrad", "famo", "random")
+    },
+}
+# Conditions choose the decoder of a language, and loops solve for the weights of tasks. Both have
+# static shapes and stay on the device.
+ALLOWED_CONTROL = {
+    "transformer, bfloat16, accumulation, decoder per language": {"conditional"},
+    "mixed, cagrad": {"while"},
+    "mixed, mgda": {"while"},
+}
+# 64-bit integers count updates and seed dropout; a TPU computes them in pairs of 32 bits.
+TYPES = {"pred", "s32", "u32", "s64", "u64", "u16", "f32"}
+REFUSED = {
+    "custom-call",
+    "infeed",
+    "outfeed",
+    "send",
+    "recv",
+    "set-dimension-size",
+    "get-dimension-size",
+    "dynamic-reshape",
+    "sort",
+}
+
+
+@pytest.fixture(scope="module")
+def programs(tmp_path_factory):
+    """The HLO of each program of each case, by names."""
+    directory = tmp_path_factory.mktemp("hlo")
+    (directory / "cases.json").write_text(json.dumps(list(CASES.values())))
+    processes.run(hlo_case.main, directory)
+    return {
+        name: {
+            file.name.split(".")[1]: file.read_text() for file in directory.glob(f"{number}.*.txt")
+        }
+        for number, name in enumerate(CASES)
+    }
+
+
+def operations(text):
+    """Returns the set of operations of a program."""
+    return set(re.findall(r"^\s*(?:ROOT )?\S+ = .*?\s([a-z][a-z0-9-]*)\(", text, re.MULTILINE))
+
+
+def types(text):
+    return set(re.findall(r"\b([a-z]+\d*)\[[\d,<=]*\]", text))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_shapes_are_static_and_nothing_leaves_the_device(programs, name):
+    expected = {"one_batch"}
+    if CASES[name].get("accumulation", 1) > 1:
+        expected = {"part", "update", *(["after"] if CASES[name].get("method") == "famo" else [])}
+    assert programs[name].keys() == expected
+    for text in programs[name].values():
+        found = operations(text)
+        assert "add" in found
+        assert not found & REFUSED
+        assert found & {"while", "conditional"} <= ALLOWED_CONTROL.get(name, set())
+        assert "<=" not in "".join(re.findall(r"\b[a-z]+\d*\[[^\]\"]*\]", text))
+        bfloat16 = {"bf16"} if CASES[name].get("precision") == "mixed_bfloat16" else set()
+        assert types(text) <= TYPES | bfloat16
+
+
+def test_products_of_bfloat16_are_bfloat16(programs):
+    name = next(name for name, case in CASES.items() if "precision" in case)
+    products = re.findall(r"= (\w+)\[[^\n]* dot\(", programs[name]["part"])
+    assert set(products) == {"bf16"}
+    assert len(products) > 20
+
+
+def test_what_is_refused_is_found():
+    """The patterns above match XLA's text."""
+    text = """
+  %set.1 = f32[<=8,2]{1,0} set-dimension-size(f32[8,2]{1,0} %a, s32[] %b), dimensions={0}
+  ROOT call.2 = (f64[3]{0}, s32[]) custom-call(f64[3]{0} %c), custom_call_target="host"
+"""
+    assert operations(text) == {"set-dimension-size", "custom-call"}
+    assert "f64" in types(text)
+    assert "<=" in "".join(re.findall(r"\b[a-z]+\d*\[[^\]\"]*\]", text))
