@@ -17,9 +17,11 @@ import tensorflow as tf
 import tiny_run
 from trainer_case import batch
 
+from keras_mtl.configuration.draft import Draft
 from keras_mtl.configuration.files import load_experiment
-from keras_mtl.training.run import building, parts
-from keras_mtl.training.run.setup import prepare_from_config
+from keras_mtl.training.run import parts
+from keras_mtl.training.run.planning import plan_training
+from keras_mtl.training.run.setup import prepare_task_data
 from keras_mtl.training.step.distribution import configure_runtime, to_all_replicas
 from keras_mtl.training.step.optimizers import Adam
 from keras_mtl.training.step.trainer import MultiTaskTrainer
@@ -89,15 +91,15 @@ def losses(directory: Path, static: bool) -> dict[str, np.ndarray]:
     values["task"]["data"]["bucket_lengths"] = [16, 64]
     (directory / "config.json").write_text(json.dumps(values))
     config = load_experiment(None, [directory / "config.json"])
-    plan = building.plan_updates(config)
+    plan = plan_training(Draft(config))
     strategy = configure_runtime(config.runtime)
-    prepared = prepare_from_config(config, None, log=lambda line: None)
+    prepared = prepare_task_data(config.task, None, log=lambda line: None)
 
     def shapes(strategy, buckets):
         return [(bucket.rows, bucket.length) for bucket in buckets] if static else None
 
     with mock.patch.object(parts, "static_shapes", shapes):
-        run = parts.build_parts(config, plan, prepared, strategy)
+        run = parts.build_parts(plan, prepared, strategy)
     found = []
     for steps in (4, 8):
         run.read_from(run.step)

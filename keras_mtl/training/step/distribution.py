@@ -9,6 +9,7 @@ import tensorflow as tf
 from keras_mtl.configuration.checks import STRATEGIES
 from keras_mtl.configuration.schema import RuntimeConfig
 from keras_mtl.data.batch_plan import Bucket
+from keras_mtl.data.packing import PackedShape
 from keras_mtl.errors import ConfigError, nearest
 from keras_mtl.training.step.cluster import make_multi_worker_strategy
 from keras_mtl.training.step.devices import has_tpu_operations, make_tpu_strategy
@@ -73,7 +74,7 @@ def compiles_with_xla(runtime: RuntimeConfig) -> bool:
 
 
 def static_shapes(
-    strategy: tf.distribute.Strategy, buckets: Iterable[Bucket]
+    strategy: tf.distribute.Strategy, buckets: Iterable[Bucket | PackedShape]
 ) -> list[tuple[int, int]] | None:
     """Returns the shapes of batches if the training step needs a program for each; else None.
 
