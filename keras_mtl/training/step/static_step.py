@@ -86,11 +86,13 @@ class StaticStep:
     def programs(self, batch: dict[str, tf.Tensor]) -> dict[str, tuple[Callable[..., Any], Any]]:
         """Returns what runs on a replica for batches of one shape.
 
+        It is for looking at the programs; arguments other than the batch are zero.
+
         Args:
             batch: a batch of that shape.
 
         Returns:
-            By name, the function and its arguments. An update of one batch is `one_batch`; with
+            By name, the function and its arguments. An update of one batch is `one_batch`. With
             accumulation it is `part` for each batch, `update` and, for methods of balancing that
             look back, `after` for each batch and `look_back`.
         """
@@ -102,6 +104,11 @@ class StaticStep:
         }
         if self._replica.looks_back:
             found["after"] = (self.after, (batch,))
+            traced = tf.function(lambda: self._strategy.run(self.update)).get_concrete_function()
+            outcome = tf.nest.map_structure(
+                lambda value: tf.zeros(value.shape, value.dtype), traced.structured_outputs
+            )
+            found["look_back"] = (self.look_back, (outcome,))
         return found
 
     def one_batch(self, batch: dict[str, tf.Tensor]) -> None:
