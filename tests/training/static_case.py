@@ -25,6 +25,7 @@ from keras_mtl.training.run.setup import prepare_task_data
 from keras_mtl.training.step.distribution import configure_runtime, to_all_replicas
 from keras_mtl.training.step.optimizers import Adam
 from keras_mtl.training.step.trainer import MultiTaskTrainer
+from keras_mtl.training.step.workers import Workers
 
 LENGTHS = (4, 6, 9)
 ROWS = 8
@@ -99,7 +100,7 @@ def losses(directory: Path, static: bool) -> dict[str, np.ndarray]:
         return [(bucket.rows, bucket.length) for bucket in buckets] if static else None
 
     with mock.patch.object(parts, "static_shapes", shapes):
-        run = parts.build_parts(plan, prepared, strategy)
+        run = parts.build_parts(plan, prepared, Workers(strategy))
     found = []
     for steps in (4, 8):
         run.read_from(run.step)
