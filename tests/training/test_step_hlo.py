@@ -92,8 +92,8 @@ def test_shapes_are_static_and_nothing_leaves_the_device(programs, name):
 def test_products_of_bfloat16_are_bfloat16(programs):
     name = next(name for name, case in CASES.items() if "precision" in case)
     products = re.findall(r"= (\w+)\[[^\n]* dot\(", programs[name]["part"])
-    assert set(products) == {"bf16"}
-    assert len(products) > 20
+    # The loss sums over tokens in float32.
+    assert products.count("bf16") > 20 > products.count("f32")
 
 
 def test_what_is_refused_is_found():
