@@ -444,7 +444,7 @@ def test_what_is_wrong_is_said(stores):
         Mixture([source, source], two, bucket, 1)
     with pytest.raises(ConfigError, match="give all tasks the same arrays"):
         Mixture([source, ArraySource("b", {"z": np.zeros(4)})], two, bucket, 1)
-    with pytest.raises(ConfigError, match="may not be called 'task'"):
+    with pytest.raises(ConfigError, match="an array has the name 'task'"):
         Mixture([ArraySource("a", {"task": np.zeros(4)})], one, bucket, 1)
     with pytest.raises(DataError, match="same number of examples"):
         ArraySource("a", {"x": np.zeros(4), "y": np.zeros(3)})
