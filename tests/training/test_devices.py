@@ -140,7 +140,7 @@ def test_a_build_for_tpus_says_what_is_wrong_with_the_machine(monkeypatch, chip,
             "\t [[{{node tpu/_1}}]] [Op:__inference_4]",
         )
 
-    monkeypatch.setattr(devices, "_has_tpu_operations", lambda: True)
+    monkeypatch.setattr(devices, "has_tpu_operations", lambda: True)
     monkeypatch.setattr(devices, "_has_tpu_chip", lambda: chip)
     monkeypatch.setattr(tf.tpu.experimental, "initialize_tpu_system", fail)
     with pytest.raises(ConfigError, match=rf"runtime\.tpu 'local': {expected}\. To train"):
