@@ -125,7 +125,10 @@ def test_score_of_a_table_and_what_it_refuses(trained, tmp_path, monkeypatch, ca
 def test_benchmark_names_what_it_cannot_measure(tmp_path, capsys):
     (tmp_path / "saved_model.pb").write_bytes(b"count_tokens max_source_tokens")
     assert main(["benchmark", "--model", str(tmp_path)]) == 2
-    assert "is an exported SavedModel; `keras-mtl translate`" in capsys.readouterr().err
+    assert (
+        "is an exported SavedModel; it can be used only with `keras-mtl translate`"
+        in capsys.readouterr().err
+    )
 
 
 def test_benchmark_prints_a_table(trained, monkeypatch, capsys):
@@ -217,7 +220,7 @@ def test_evaluate_scores_pairs_that_came_later(trained, tmp_path, monkeypatch, c
     words[4] = tmp_path / "test.yaml"
     code, _, err = call(words, monkeypatch, capsys)
     assert code == 2
-    assert "the report would have the name of that of --split test" in err
+    assert "the report would have the same name as that of --split test" in err
     code, _, err = call(["evaluate", "--model_dir", trained, "--unseen"], monkeypatch, capsys)
     assert code == 2
     assert "--unseen" in err

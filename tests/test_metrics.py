@@ -94,7 +94,9 @@ def test_a_metric_of_the_loss_is_scored(registered):
 @pytest.mark.parametrize("value", [math.nan, math.inf, None, "1"])
 def test_a_value_that_is_no_number_is_named(registered, value):
     metrics.register_text_metric("odd", title="odd", unit="")(lambda *_: value)
-    with pytest.raises(InputError, match=r"metric 'odd' gives .*, not a finite number"):
+    with pytest.raises(
+        InputError, match=r"metric 'odd' returned .*; it must return a finite number"
+    ):
         metrics.score("odd", ["a"], ["a"])
 
 
@@ -108,7 +110,9 @@ def test_names_are_unique_and_plain(registered):
     make()  # A module that is loaded again.
     with pytest.raises(ConfigError, match=r"'bleu' is taken by keras_mtl.metrics; choose another"):
         metrics.register_text_metric("bleu", title="", unit="")(lambda *_: 0.0)
-    with pytest.raises(ConfigError, match="metric name 'My BLEU': write it in lower-case"):
+    with pytest.raises(
+        ConfigError, match="metric name 'My BLEU' is invalid; use lower-case letters"
+    ):
         metrics.register_text_metric("My BLEU", title="", unit="")(lambda *_: 0.0)
 
 
@@ -137,7 +141,7 @@ def test_unusable_input_is_named():
         metrics.score("blue", ["a"], ["a"])
     with pytest.raises(ConfigError, match="does not compare text"):
         metrics.score("neg_log_perplexity", ["a"], ["a"])
-    with pytest.raises(InputError, match="empty"):
+    with pytest.raises(InputError, match="there is no sentence to score"):
         metrics.score("bleu", [], [])
     with pytest.raises(InputError, match="2 hypotheses for 1 references"):
         metrics.score("bleu", ["a", "b"], ["a"])

@@ -183,9 +183,13 @@ def test_weights_that_are_not_finite_are_refused(weight_type, tmp_path):
     broken[3, 2] = np.nan
     kernel.assign(broken)
     tasks = [TranslationTask("en-fr", "en", "fr", 0)]
-    with pytest.raises(ExportError, match=r"feed_forward\.intermediate\.weight .* not a finite"):
+    with pytest.raises(
+        ExportError, match=r"feed_forward\.intermediate\.weight contains a value that is not finite"
+    ):
         export_ctranslate2(model, vocabulary, tasks, tmp_path / "out", weight_type=weight_type)
     assert not list(tmp_path.iterdir())
-    with pytest.raises(ExportError, match=r"feed_forward\.intermediate\.weight .* not a finite"):
+    with pytest.raises(
+        ExportError, match=r"feed_forward\.intermediate\.weight contains a value that is not finite"
+    ):
         export_engine_file(model, vocabulary, tasks, tmp_path / "out", weight_type=weight_type)
     assert not list(tmp_path.iterdir())
