@@ -1,7 +1,7 @@
 # `make demo` trains and evaluates the demo, `make test` runs all tests. Both first create .venv from
 # requirements.lock and build the C++ code.
 .DELETE_ON_ERROR:
-.PHONY: all demo test test-all sanitize check format bench docs wheel check-wheel lock clean
+.PHONY: all demo test test-all sanitize check format bench docs wheel check-wheel lock clean FORCE
 
 BIN := .venv/bin
 # Prints only errors.
@@ -83,8 +83,16 @@ clean:
 	@$(PIP) install --require-hashes -r requirements.lock
 	@touch $@
 
-# Builds the C++ code and installs the package whenever the C++ code or the metadata has changed.
-.venv/ready: .venv/packages pyproject.toml $(shell find cc -type f)
+# The names of the Python modules, which the installation in place maps to files.
+.venv/modules: .venv/packages FORCE
+	@find keras_mtl -name '*.py' | LC_ALL=C sort | cmp --silent - $@ \
+	  || find keras_mtl -name '*.py' | LC_ALL=C sort >$@
+
+FORCE:
+
+# Builds the C++ code and installs the package whenever the C++ code, the metadata or the names of
+# modules have changed.
+.venv/ready: .venv/packages .venv/modules pyproject.toml $(shell find cc -type f)
 	$(if $(COMPILER),,$(error found no C++17 compiler. Install g++ 9 or clang++ 10 or newer, or \
 	  set CXX to one))
 	@echo "Building the C++ code and installing keras_mtl in place"

@@ -88,6 +88,14 @@ def test_a_defect_keeps_its_traceback(command):
         main.main(["fake"])
 
 
+def test_a_configuration_without_its_argument_is_explained(capsys):
+    with pytest.raises(SystemExit) as end:
+        main.main(["inspect", "configs/demo.yaml"])
+    assert end.value.code == 2
+    message = "unrecognized arguments: configs/demo.yaml. Give a configuration as --config_file"
+    assert message in capsys.readouterr().err
+
+
 def test_bad_usage_exits_with_2(capsys):
     for words in (["no_such_command"], ["inspect", "--no_such_option"]):
         with pytest.raises(SystemExit) as exit_info:
@@ -212,7 +220,9 @@ def test_nothing_chooses_a_configuration(tmp_path):
         common.require_model_dir(parse())
 
 
-def test_inspect_prints_tasks_parameters_and_differences(tmp_path, capsys):
+def test_inspect_prints_tasks_parameters_and_differences(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").mkdir()  # A directory of the user, not prepared data.
     small = tmp_path / "small.yaml"
     small.write_text(
         "task:\n"
@@ -224,6 +234,7 @@ def test_inspect_prints_tasks_parameters_and_differences(tmp_path, capsys):
     out = capsys.readouterr().out
     assert "en-fr" in out
     assert "31.5" in out
+    assert "manifest.json" not in out
     assert "cleaning: max_characters=1000" in out
     assert out.count(" ||| ") == 6
     total = int(

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests import test_import_rules
 
@@ -74,3 +75,33 @@ def test_make_targets_exist():
         text = text_of(page)
         for target in MAKE.findall(text):
             assert target in targets, f"{page}: make {target}"
+
+
+def test_the_hosted_workflow_runs_make_targets():
+    """Every command of the workflow is a target of the Makefile, on each supported Python."""
+    workflow = yaml.safe_load(text_of(".github/workflows/ci.yml"))
+    commands = [
+        step["run"] for job in workflow["jobs"].values() for step in job["steps"] if "run" in step
+    ]
+    targets = set(re.findall(r"^([\w./-]+):", text_of("Makefile"), re.M))
+    assert commands
+    for command in commands:
+        found = re.fullmatch(r"make ([\w-]+) PYTHON=python", command)
+        assert found, command
+        assert found[1] in targets, command
+    pythons = workflow["jobs"]["test"]["strategy"]["matrix"]["python"]
+    first, end = re.findall(
+        r"requires-python = \">=3\.(\d+),<3\.(\d+)\"", text_of("pyproject.toml")
+    )[0]
+    assert pythons == [f"3.{minor}" for minor in range(int(first), int(end))]
+
+
+def test_the_hooks_run_locked_programs():
+    """`pre-commit` runs programs of .venv, so each is a locked package."""
+    hooks = yaml.safe_load(text_of(".pre-commit-config.yaml"))["repos"][0]["hooks"]
+    locked = set(re.findall(r"^([\w-]+)==", text_of("requirements.lock"), re.M))
+    names = [hook["entry"].split()[0] for hook in hooks]
+    assert len(names) >= 4
+    for name in names:
+        assert name.startswith(".venv/bin/"), name
+        assert name.removeprefix(".venv/bin/") in locked, name

@@ -74,8 +74,9 @@ def run(args: argparse.Namespace) -> int:
 
         print_difference(files.diff(config, files.load_params(args.diff)), args.diff)
         return 0
-    directory = data_directory(config.task.data.data_dir, args.model_dir or "")
-    prepared = _load_prepared(directory)
+    prepared = None
+    if config.task.data.data_dir or args.model_dir:
+        prepared = _load_prepared(data_directory(config.task.data.data_dir, args.model_dir or ""))
     print_tasks(config, prepared)
     print()
     print_samples(config, prepared)

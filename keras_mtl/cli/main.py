@@ -41,7 +41,9 @@ COMMANDS = {
     "benchmark": Command("keras_mtl.cli.benchmark", "measure a model's speed on this machine"),
     "translate": Command("keras_mtl.cli.translate", "translate standard input line by line"),
     "export": Command("keras_mtl.cli.export", "export a trained model for deployment"),
-    "inspect": Command("keras_mtl.cli.inspect", "print tasks, sizes and parameters"),
+    "inspect": Command(
+        "keras_mtl.cli.inspect", "show what a configuration means, or what a model contains"
+    ),
     "simulate": Command("keras_mtl.cli.simulate", "simulate schedules on modeled learning curves"),
     "report": Command("keras_mtl.cli.report", "compare runs on one page with charts"),
     "demo": Command("keras_mtl.cli.demo", "run all steps on the built-in corpus, in minutes"),
@@ -89,7 +91,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         streams.prepare_streams()
         command, parser = _parser(words)
         try:
-            args = parser.parse_args(words)
+            args, unknown = parser.parse_known_args(words)
+            if unknown:
+                parser.error(_unrecognized(unknown))
         except SystemExit:
             # argparse printed help or an error, but it ignores errors of printing.
             streams.flush_error()
@@ -139,6 +143,8 @@ def _parser(words: Sequence[str]) -> tuple[str | None, argparse.ArgumentParser]:
     parser = argparse.ArgumentParser(
         prog="keras-mtl",
         description="Train one Keras model on many tasks with adaptive schedules.",
+        epilog="`keras-mtl COMMAND --help` describes a command. `keras-mtl demo` runs all steps; "
+        "`keras-mtl inspect --config_file FILE` shows what a configuration means.",
         formatter_class=_HelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"keras_mtl {keras_mtl.__version__}")
@@ -160,6 +166,14 @@ def _parser(words: Sequence[str]) -> tuple[str | None, argparse.ArgumentParser]:
     if command not in COMMANDS:
         return None, parser
     return command, parser
+
+
+def _unrecognized(words: Sequence[str]) -> str:
+    """Returns the message for arguments that the subcommand does not have."""
+    text = f"unrecognized arguments: {' '.join(words)}"
+    if any(word.endswith((".yaml", ".yml")) for word in words):
+        text += ". Give a configuration as --config_file FILE"
+    return text
 
 
 def _add_imports(parser: argparse.ArgumentParser) -> None:

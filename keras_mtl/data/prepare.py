@@ -259,9 +259,9 @@ def _usable(data_dir: str, inputs: dict[str, Any], overwrite: bool) -> dict[str,
     changes = _differences(manifest, inputs)
     if changes:
         raise errors.DataError(
-            f"{data_dir}: prepared from other inputs or settings: {changes}; `keras-mtl prepare "
-            "--overwrite` replaces it (models trained on it then need the old vocabulary back), or "
-            "choose another task.data.data_dir"
+            f"{data_dir}: prepared from other inputs or settings: {changes}. Use the old ones, set "
+            "another task.data.data_dir, or replace the data with `keras-mtl prepare --overwrite`, "
+            "after which a run that was trained on it can only resume with its old vocabulary"
         )
     return manifest
 

@@ -82,7 +82,6 @@ def plan(
     """
     # A constructor checks the parameters. None of them is checked against a size.
     tasks = [TaskInfo(task, 1, baseline) for task, baseline in baselines.items()]
-    tasks = [TaskInfo(task, 1, baseline) for task, baseline in baselines.items()]
     trial = create(name, tasks, **parameters)
     return PlannedSchedule(
         name, dict(baselines), dict(parameters), trial.adaptive, trial.scaling, trial.uses_scores

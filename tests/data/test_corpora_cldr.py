@@ -163,6 +163,22 @@ def test_wrong_values(arguments, message):
         _pairs(**arguments)
 
 
+@pytest.mark.parametrize(
+    ("code", "suggestion"),
+    [
+        ("Esperanto", "did you mean 'eo' (Esperanto)?"),
+        ("pt-BRR", "did you mean 'pt_BR' (Portuguese (Brazil))?"),
+        ("xxxxxxx", "names is similar"),
+    ],
+)
+def test_an_unknown_language_has_a_suggestion(code, suggestion):
+    with pytest.raises(
+        errors.ConfigError, match=f"CLDR has no locale for target '{code}'"
+    ) as found:
+        corpora.create_reader("cldr", "en", code, {"pairs": 5})
+    assert str(found.value).endswith(suggestion)
+
+
 def test_a_locale_without_words_is_an_error():
     with pytest.raises(errors.DataError, match="CLDR has too little for 'en' or 'jbo'"):
         _pairs(target="jbo", pairs=2000)

@@ -5,6 +5,7 @@ currencies and cities, lists and remarks in parentheses, in any two locales that
 `cldr_content` draws the content of a pair, and `cldr_render` renders it in a locale.
 """
 
+import difflib
 from collections.abc import Iterator
 from typing import Any
 
@@ -33,9 +34,24 @@ def parse_locale(option: str, code: str) -> Locale:
         return Locale.parse(code.replace("-", "_"))
     except (UnknownLocaleError, ValueError, TypeError) as error:
         raise errors.ConfigError(
-            f"reader 'cldr': CLDR has no locale for {option} {code!r}"
-            f"{errors.nearest(code, locale_identifiers())}"
+            f"reader 'cldr': CLDR has no locale for {option} {code!r}{_suggestion(code)}"
         ) from error
+
+
+def _suggestion(code: str) -> str:
+    """Returns a remedy for an unknown code: that of the language with this name, or a similar one.
+
+    It includes the name of the language, because a short code is similar to many others.
+    """
+    known = locale_identifiers()
+    by_name = {name.lower(): each for each, name in Locale("en").languages.items()}
+    found = by_name.get(code.lower())
+    if found not in known:
+        close = difflib.get_close_matches(code.replace("-", "_"), known, n=1, cutoff=0.5)
+        if not close:
+            return errors.nearest(code, known)
+        found = close[0]
+    return f"; did you mean {found!r} ({Locale.parse(found).english_name})?"
 
 
 @base.register_reader
