@@ -6,6 +6,7 @@ determinism. Tests of how the program itself starts and ends run it with `subpro
 
 import multiprocessing
 import os
+import socket
 import sys
 import tempfile
 from collections.abc import Callable
@@ -74,6 +75,17 @@ def run(function: Callable[..., int | None], *args: Any) -> None:
     """Runs a function that has to succeed."""
     code, output, error = Forked(function, *args).finish()
     assert code == 0, output + error
+
+
+def free_ports(count: int) -> list[int]:
+    """Returns ports of this machine at which nobody listens now."""
+    sockets = [socket.socket() for _ in range(count)]
+    for each in sockets:
+        each.bind(("127.0.0.1", 0))
+    ports: list[int] = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports
 
 
 def _main(words: list[str]) -> int:

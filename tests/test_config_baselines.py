@@ -5,8 +5,9 @@ import json
 import pytest
 
 from keras_mtl.configuration import baselines
-from keras_mtl.configuration.schema import PairConfig
+from keras_mtl.configuration.schema import ExperimentConfig, PairConfig
 from keras_mtl.errors import ConfigError
+from keras_mtl.training.run.baselines import measure_baselines
 
 
 def of_tasks(path="", own=None):
@@ -45,3 +46,11 @@ def test_a_wrong_file_is_named(tmp_path, text, message):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(ConfigError, match=r"no\.json' does not exist; `keras-mtl baselines"):
         of_tasks(tmp_path / "no.json")
+
+
+def test_baselines_are_not_trained_by_several_workers(tmp_path):
+    config = ExperimentConfig()
+    config.runtime.distribution_strategy = "multi_worker_mirrored"
+    with pytest.raises(ConfigError, match=r"trained on one machine. Add --params_override runtime"):
+        measure_baselines(config, tmp_path)
+    assert not list(tmp_path.iterdir())

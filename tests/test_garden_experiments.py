@@ -1,5 +1,6 @@
 """The presets as experiments of Model Garden, and its command line for our trainer."""
 
+import math
 import subprocess
 import sys
 
@@ -13,6 +14,7 @@ from keras_mtl.configuration import files, presets
 from keras_mtl.configuration.schema import ExperimentConfig, as_dict
 from keras_mtl.errors import ConfigError
 from keras_mtl.garden import experiments, train
+from keras_mtl.training.run import loop
 from tests.training.tiny_run import CONFIG
 
 OPTIONS = {"stages": [{"name": "uniform", "steps": 5}, {"name": "temperature"}], "alpha": 2}
@@ -129,6 +131,14 @@ def test_an_error_is_a_message_and_exit_code_2(monkeypatch, capsys):
         train.main([])
     assert end.value.code == 2
     assert capsys.readouterr().err.startswith("error: --mode test: choose one of train")
+
+
+def test_only_the_first_of_several_workers_reports(monkeypatch, capsys):
+    result = loop.RunResult(5, {}, math.nan, -1, {}, 0, chief=False)
+    monkeypatch.setattr(loop, "run_experiment", lambda *_: result)
+    monkeypatch.setattr(flags, "FLAGS", values(**GOOD))
+    train.main([])
+    assert capsys.readouterr().out == ""
 
 
 @pytest.mark.slow  # A process that trains; guards the claim of docs/how-to/model_garden.md.

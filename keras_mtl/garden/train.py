@@ -95,6 +95,8 @@ def main(_: Sequence[str]) -> None:
     except errors.KerasMtlError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(_EXIT_USER)
+    if not result.chief:
+        return
     print(f"step {result.step:,} in {flags.FLAGS.model_dir}")
     for name, score in result.scores.items():
         print(f"{name}: {plan.config.trainer.evaluation.metric} {score:.2f}")

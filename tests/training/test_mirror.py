@@ -95,6 +95,31 @@ def test_the_bucket_has_a_complete_checkpoint_at_every_moment(url, monkeypatch):
     assert made[-1] == ["ckpt-20"]
 
 
+def test_a_checkpoint_comes_after_the_weights_that_it_refers_to(url, monkeypatch):
+    made = []
+    upload_file = RemoteDirectory.upload
+
+    def counted(self, path, name):
+        upload_file(self, path, name)
+        made.append(name)
+
+    monkeypatch.setattr(RemoteDirectory, "upload", counted)
+    with local_run_directory(url, True, print) as (local, _):
+        for directory in (local, local / "best", local / "pending" / "10-15"):
+            checkpoint(directory, 10)
+    assert len(made) == 6
+    assert made[-1] == "ckpt-10.index"
+
+
+def test_each_worker_of_a_machine_has_its_own_copy(url):
+    with local_run_directory(url, True, print) as (local, upload):
+        checkpoint(local, 10)
+        upload()
+        with local_run_directory(url, False, print, worker=1) as (other, _):
+            assert other != local
+            assert complete([path.name for path in other.iterdir()]) == ["ckpt-10"]
+
+
 def test_only_what_has_changed_is_copied(url, monkeypatch):
     uploaded = []
     upload_file = RemoteDirectory.upload

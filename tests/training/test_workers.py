@@ -4,7 +4,6 @@ import copy
 import json
 import os
 import signal
-import socket
 import time
 from pathlib import Path
 
@@ -42,16 +41,6 @@ def write_config(directory: Path, granularity: str) -> Path:
     return file
 
 
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    for each in sockets:
-        each.bind(("127.0.0.1", 0))
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
-
-
 def train(cluster: list[str], index: int, words: list[str]) -> int:
     """Runs in its own process."""
     task = {"type": "worker", "index": index}
@@ -62,7 +51,7 @@ def train(cluster: list[str], index: int, words: list[str]) -> int:
 
 
 def start(config: Path, model_dir: Path, workers: int = 2) -> list[processes.Forked]:
-    cluster = [f"127.0.0.1:{port}" for port in free_ports(workers)]
+    cluster = [f"127.0.0.1:{port}" for port in processes.free_ports(workers)]
     words = ["--config_file", str(config), "--model_dir", str(model_dir)]
     words += ["--params_override", "runtime.distribution_strategy=multi_worker_mirrored"]
     return [processes.Forked(train, cluster, index, words) for index in range(workers)]

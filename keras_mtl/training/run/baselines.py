@@ -11,7 +11,7 @@ from pathlib import Path
 
 from keras_mtl.configuration.files import save_params
 from keras_mtl.configuration.schema import BalancingConfig, ExperimentConfig, PairConfig
-from keras_mtl.errors import DataError, KerasMtlError
+from keras_mtl.errors import ConfigError, DataError, KerasMtlError
 from keras_mtl.events import of_kind, read_events, task_curves
 from keras_mtl.files import replace_file
 from keras_mtl.interrupts import forwarded_to
@@ -49,8 +49,15 @@ def measure_baselines(
 
     Raises:
         ConfigError, DataError: see `prepare_task_data`.
+        ConfigError: the configuration is for several workers.
         KerasMtlError: a training failed; its message is printed before.
     """
+    if config.runtime.distribution_strategy == "multi_worker_mirrored":
+        raise ConfigError(
+            "runtime.distribution_strategy is 'multi_worker_mirrored', but baselines are trained "
+            "on one machine. Add --params_override runtime.distribution_strategy=mirrored; "
+            "different tasks can be measured on different machines"
+        )
     root = Path(model_dir)
     config = copy.deepcopy(config)
     prepared = prepare_task_data(config.task, root, log=log)

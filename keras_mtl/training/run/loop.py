@@ -89,7 +89,7 @@ def run_experiment(
     """
     task, runtime = plan.config.task, plan.config.runtime
     check_balancing(plan.config.trainer.balancing, plan.updates)
-    strategy = configure_runtime(runtime)
+    strategy = configure_runtime(runtime, log)
     workers = Workers(strategy)
     if not workers.chief:
         log = _silent
@@ -99,7 +99,8 @@ def run_experiment(
     # After the configuration of the runtime, because this check uses TensorFlow.
     check_sublayers(task.model, runtime.mixed_precision_dtype)
     writes = plan.mode != "eval" and workers.chief
-    with local_run_directory(model_dir, writes, log) as (directory, after_save):
+    place = local_run_directory(model_dir, writes, log, workers.index)
+    with place as (directory, after_save):
         prepared = workers.chief_first(lambda: prepare_task_data(task, model_dir, log=log))
         workers.check_same("the prepared data", _fingerprint(prepared))
         return Run(plan, directory, prepared, workers, log, after_save).execute()
@@ -149,6 +150,7 @@ class Run:
         if plan.updates.warning:
             log(f"warning: {plan.updates.warning}")
         self.parts = parts = build_parts(plan, prepared, workers)
+        workers.check_same("the shapes of batches", list(map(str, parts.mixture.buckets)))
         self.events = EventLog(self.directory.path, writes=workers.chief)
         self.validation = PeriodicValidation(
             plan,
@@ -270,12 +272,25 @@ class Run:
         while self.step < end and not self._stop():
             self._run_steps(loop, end - self.step, progress)
         if self.step == end:
+            self._check_draws()
             state.skipped += loop.skipped
             self.loop_log.write(loop, state.skipped, progress.tokens_per_second)
             state.open_loop = None
             state.validation_due = state.validates
         else:
             self.loop_log.write_batches()
+
+    def _check_draws(self) -> None:
+        """Checks that all workers have drawn the same tasks.
+
+        Every worker draws for itself. Where rounding differs, as it may between kinds of machines,
+        a draw may differ too, and the workers would train on parts of different batches.
+        """
+        if self.workers.count > 1:
+            counts = self.parts.consumed_by_task().tolist()
+            self.workers.check_same(
+                "batches drawn", dict(zip(self.parts.task_names, counts, strict=True))
+            )
 
     def _new_loop(self) -> OpenLoop:
         consumed = self.parts.consumed(self.step)

@@ -2,7 +2,7 @@
 
 A bucket has no locks, no appending and no renaming of several files at once, on which checkpoints
 and the event log depend. So the local copy is the directory of the run, and after each checkpoint
-its changes go to the bucket: an index of a checkpoint after the files that it needs, and deletions
+its changes go to the bucket: the index of a checkpoint after all files that it needs, and deletions
 last. A run that is killed at any moment leaves a complete checkpoint there. The prepared data is
 not a part of the copy: `keras_mtl.data.remote_store` has its own.
 """
@@ -33,14 +33,18 @@ class RunMirror:
     Args:
         url: the directory of the run.
         log: function that receives lines for the user.
+        worker: index of this process among the workers of the run; each has its own copy, because
+            workers may share a machine or a home directory.
 
     Attributes:
         local: the local copy.
     """
 
-    def __init__(self, url: str, log: Callable[[str], None]):
+    def __init__(self, url: str, log: Callable[[str], None], worker: int = 0):
         self._remote = RemoteDirectory(url)
         self.local = cache_directory(url)
+        if worker:
+            self.local = self.local.with_name(f"{self.local.name}.worker-{worker}")
         self._log = log
         self._token = ""
         self._copied: dict[str, tuple[int, int]] = {}
@@ -116,11 +120,11 @@ class RunMirror:
             )
         present = self._present()
         changed = [name for name, mark in present.items() if self._copied.get(name) != mark]
-        for name in sorted(changed, key=lambda name: (name.endswith(".index"), name)):
+        for name in sorted(changed, key=_rank):
             self._remote.upload(self.local / name, name)
             self._copied[name] = present[name]
         gone = [name for name in self._copied if name not in present]
-        for name in sorted(gone, key=lambda name: (not name.endswith(".index"), name)):
+        for name in sorted(gone, key=_rank, reverse=True):
             self._remote.remove(name)
             del self._copied[name]
 
@@ -141,6 +145,15 @@ class RunMirror:
         )
 
 
+def _rank(name: str) -> tuple[bool, bool, str]:
+    """Orders files so that each comes after those that it needs.
+
+    An index needs its data, and the checkpoint of a run needs its snapshots and best weights.
+    """
+    index = name.endswith(".index")
+    return index and "/" not in name, index, name
+
+
 def _belongs(name: str) -> bool:
     """Whether a file is a part of the run, and not of its data or half written."""
     parts = name.split("/")
@@ -151,7 +164,10 @@ def _belongs(name: str) -> bool:
 
 @contextlib.contextmanager
 def local_run_directory(
-    model_dir: str | os.PathLike[str], writes: bool, log: Callable[[str], None]
+    model_dir: str | os.PathLike[str],
+    writes: bool,
+    log: Callable[[str], None],
+    worker: int = 0,
 ) -> Iterator[tuple[Path, Callable[[], None]]]:
     """Gives the local directory of a run, and what to call after each checkpoint.
 
@@ -159,6 +175,7 @@ def local_run_directory(
         model_dir: the run's directory: a path, or a URL, of which there is a copy in the block.
         writes: whether the run changes the directory.
         log: function that receives lines for the user.
+        worker: index of this process among the workers of the run.
 
     Yields:
         The directory, and a function that copies changes to the URL.
@@ -170,7 +187,7 @@ def local_run_directory(
     if not is_remote(model_dir):
         yield Path(model_dir), lambda: None
         return
-    mirror = RunMirror(os.fspath(model_dir), log)
+    mirror = RunMirror(os.fspath(model_dir), log, worker)
     with _locked(mirror.local, model_dir):
         mirror.fetch()
         if not writes:

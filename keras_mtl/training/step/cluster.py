@@ -1,15 +1,18 @@
 """The cluster of a run with several workers, from the environment of its launcher."""
 
+import contextlib
+import errno
 import json
 import os
 import socket
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import tensorflow as tf
 from tensorflow.python.distribute.cluster_resolver import slurm_cluster_resolver
 
-from keras_mtl.errors import ConfigError
+from keras_mtl.errors import ConfigError, WorkerError
 
 _HOW = (
     "start one process for each worker with srun, or with TF_CONFIG in its environment, for "
@@ -19,9 +22,22 @@ _HOW = (
 # Ports of two jobs on one node should differ; Linux gives ports from 32768 on to clients.
 _FIRST_PORT, _PORTS = 12000, 20000
 
+# A launcher may start the workers of a run minutes apart. TensorFlow waits for an hour and does not
+# say for whom.
+_SECONDS_TO_WAIT = 600.0
+_SECONDS_BETWEEN_LINES = 30.0
+_SECONDS_BETWEEN_ATTEMPTS = 0.2
+_SECONDS_TO_CONNECT = 2.0
+_SHOWN = 8  # Maximum number of workers in a message.
+
+
+def _silent(line: str) -> None:
+    pass
+
 
 def make_multi_worker_strategy(
     environment: Mapping[str, str] | None = None,
+    log: Callable[[str], None] = _silent,
 ) -> tf.distribute.MultiWorkerMirroredStrategy:
     """Joins the other workers; returns when all are there.
 
@@ -29,15 +45,17 @@ def make_multi_worker_strategy(
 
     Args:
         environment: the environment variables; None takes those of the process.
+        log: function that receives lines that name the workers that are missing.
 
     Raises:
         ConfigError: the environment describes no cluster, or its description is wrong.
+        WorkerError: a worker did not start within ten minutes.
     """
     values = os.environ if environment is None else environment
     cluster = cluster_of(values)
     task = cluster["task"]
     own = cluster["cluster"][task["type"]][task["index"]]
-    _check_port_is_free(own)
+    _meet(cluster, log)
     os.environ["TF_CONFIG"] = json.dumps(cluster)
     kinds = tf.distribute.experimental.CommunicationImplementation
     gpus = bool(tf.config.list_physical_devices("GPU"))
@@ -82,7 +100,7 @@ def _checked(text: str) -> dict[str, Any]:
         others = set(workers) - {"chief", "worker", "evaluator"}
         known = kind in ("chief", "worker") and 0 <= index < len(workers[kind])
         addresses = [address for kind in workers for address in workers[kind]]
-        known = known and all(":" in address for address in addresses)
+        known = known and all(map(_is_address, addresses))
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ConfigError(f"TF_CONFIG is {text[:200]!r}, which describes no cluster; {_HOW}") from (
             error
@@ -94,11 +112,18 @@ def _checked(text: str) -> dict[str, Any]:
         )
     if not known:
         raise ConfigError(
-            f"TF_CONFIG: task {kind} {index!r} is not in the cluster, or an address has no port; "
+            f"TF_CONFIG: task {kind} {index!r} is not in the cluster, or an address has no port "
+            "from 1 to 65535; "
             f"{_HOW}"
         )
     cluster = {kind: list(workers[kind]) for kind in ("chief", "worker") if workers.get(kind)}
     return {"cluster": cluster, "task": {"type": kind, "index": index}}
+
+
+def _is_address(text: str) -> bool:
+    """Whether a text is a host and a port."""
+    host, _, port = text.rpartition(":")
+    return bool(host) and port.isdecimal() and 0 < int(port) < 1 << 16
 
 
 def _slurm_cluster(environment: Mapping[str, str]) -> dict[str, Any]:
@@ -126,15 +151,94 @@ def _slurm_cluster(environment: Mapping[str, str]) -> dict[str, Any]:
     return {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": rank}}
 
 
-def _check_port_is_free(address: str) -> None:
-    """Raises ConfigError if another process listens; TensorFlow would end the process."""
+def _meet(
+    cluster: Mapping[str, Any], log: Callable[[str], None], seconds: float = _SECONDS_TO_WAIT
+) -> None:
+    """Waits until all other workers listen at their addresses, as this one does in the meantime.
+
+    A worker that has seen all others stops listening here, and TensorFlow listens in its place, so
+    those that come later see it as well.
+
+    Args:
+        cluster: from `cluster_of`.
+        log: function that receives lines that name the workers that are missing.
+        seconds: maximum time to wait.
+
+    Raises:
+        ConfigError: this worker cannot listen at its port.
+        WorkerError: a worker is still missing when the time is over.
+    """
+    workers, task = cluster["cluster"], cluster["task"]
+    own = (task["type"], task["index"])
+    missing = {
+        (kind, index): address
+        for kind in workers
+        for index, address in enumerate(workers[kind])
+        if (kind, index) != own
+    }
+    begin = said = time.monotonic()
+    with _listening(workers[own[0]][own[1]], 2 * len(missing)):
+        while True:
+            reasons = {place: _unreachable(address) for place, address in missing.items()}
+            missing = {place: missing[place] for place, reason in reasons.items() if reason}
+            if not missing:
+                return
+            now = time.monotonic()
+            if now < begin + seconds:
+                if now >= said + _SECONDS_BETWEEN_LINES:
+                    said = now
+                    log(f"waiting for {_listed(missing, reasons)}")
+                time.sleep(_SECONDS_BETWEEN_ATTEMPTS)
+                continue
+            raise WorkerError(
+                f"{own[0]} {own[1]} waited {seconds:.0f} s for {_listed(missing, reasons)}. Check "
+                "that the addresses of the cluster are right and that no firewall blocks the "
+                "ports, then start all workers again"
+            )
+
+
+def _listed(missing: Mapping[tuple[str, int], str], reasons: Mapping[tuple[str, int], str]) -> str:
+    shown = [
+        f"{kind} {index} at {address} ({reasons[kind, index]})"
+        for (kind, index), address in list(missing.items())[:_SHOWN]
+    ]
+    more = len(missing) - len(shown)
+    return ", ".join(shown) + (f" and {more} more" if more else "")
+
+
+def _unreachable(address: str) -> str:
+    """Returns why no connection to an address can be opened; empty if one can."""
+    host, _, port = address.rpartition(":")
+    place = host.strip("[]"), int(port)
+    try:
+        with socket.create_connection(place, _SECONDS_TO_CONNECT) as connection:
+            # If nobody listens at a port of this machine, a client may get that very port and be
+            # connected to itself.
+            itself = connection.getsockname() == connection.getpeername()
+    except OSError as error:
+        return error.strerror or str(error)
+    return os.strerror(errno.ECONNREFUSED) if itself else ""
+
+
+def _listening(address: str, connections: int) -> contextlib.closing[socket.socket]:
+    """Listens at the port of an address within the context.
+
+    Raises:
+        ConfigError: another process listens there; TensorFlow would end the process.
+    """
     port = int(address.rpartition(":")[2])
-    with socket.socket(socket.AF_INET6 if socket.has_ipv6 else socket.AF_INET) as server:
-        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            server.bind(("", port))
-        except OSError as error:
-            raise ConfigError(
-                f"port {port} of this worker's address {address} cannot be used: {error.strerror}; "
-                "end the process that uses it, or choose another port"
-            ) from error
+    both = socket.has_dualstack_ipv6()
+    try:
+        server = socket.create_server(
+            ("", port),
+            family=socket.AF_INET6 if both else socket.AF_INET,
+            dualstack_ipv6=both,
+            backlog=max(128, connections),
+        )
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        raise ConfigError(
+            f"port {port} of this worker's address {address} cannot be used: {reason}; end the "
+            "process that uses it, or choose another port"
+        ) from error
+    return contextlib.closing(server)

@@ -17,13 +17,16 @@ from keras_mtl.training.step.devices import has_tpu_operations, make_tpu_strateg
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 
 
-def configure_runtime(runtime: RuntimeConfig) -> tf.distribute.Strategy:
+def configure_runtime(
+    runtime: RuntimeConfig, log: Callable[[str], None] = lambda line: None
+) -> tf.distribute.Strategy:
     """Sets seeds, precision and determinism of the process and makes its strategy.
 
     Call it once, before any TensorFlow operation: logical devices cannot be added later.
 
     Args:
         runtime: the section `runtime` of the configuration.
+        log: function that receives lines for the user, about other workers that are missing.
 
     Returns:
         The strategy under whose scope the model must be built.
@@ -31,13 +34,14 @@ def configure_runtime(runtime: RuntimeConfig) -> tf.distribute.Strategy:
     Raises:
         ConfigError: the strategy or precision is unknown, there are more replicas than devices, or
             no TPU was found.
+        WorkerError: another worker did not start.
     """
     if runtime.mixed_precision_dtype not in PRECISIONS:
         raise ConfigError(
             f"runtime.mixed_precision_dtype is {runtime.mixed_precision_dtype!r}"
             f"{nearest(runtime.mixed_precision_dtype, PRECISIONS)}"
         )
-    strategy = make_strategy(runtime)
+    strategy = make_strategy(runtime, log)
     if not tf.config.list_physical_devices("GPU"):
         # On CPUs, the fused operations of the remapper are slower than separate ones: with it, the
         # demo's model needs 1.3 times the CPU time for a training step and 4.5 times for a forward
@@ -95,8 +99,10 @@ def static_shapes(
     return [(bucket.rows // replicas, bucket.length) for bucket in buckets]
 
 
-def make_strategy(runtime: RuntimeConfig) -> tf.distribute.Strategy:
-    """Makes the strategy that `runtime.distribution_strategy` names."""
+def make_strategy(
+    runtime: RuntimeConfig, log: Callable[[str], None] = lambda line: None
+) -> tf.distribute.Strategy:
+    """Makes the strategy that `runtime.distribution_strategy` names; see `configure_runtime`."""
     name = runtime.distribution_strategy
     if name == "off":
         return tf.distribute.get_strategy()
@@ -106,7 +112,7 @@ def make_strategy(runtime: RuntimeConfig) -> tf.distribute.Strategy:
     if name == "mirrored":
         return tf.distribute.MirroredStrategy(_mirrored_devices(runtime.num_replicas))
     if name == "multi_worker_mirrored":
-        return make_multi_worker_strategy()
+        return make_multi_worker_strategy(log=log)
     if name == "tpu":
         return make_tpu_strategy(runtime.tpu)
     raise ConfigError(f"runtime.distribution_strategy is {name!r}{nearest(str(name), STRATEGIES)}")

@@ -130,7 +130,8 @@ class Workers:
             for path, first, own in _differences(what, values[0], other):
                 raise WorkerError(
                     f"{path} is {own!r} on worker {index} and {first!r} on worker 0; give all "
-                    "workers the same configuration, data and model directory"
+                    "workers the same configuration, data, model directory and software, on "
+                    "machines of one kind"
                 )
 
     def barrier(self) -> None:
