@@ -109,7 +109,7 @@ def test_a_field_of_the_schedule_from_the_command_line_to_its_constructor(tmp_pa
     monkeypatch.setattr(Temperature, "__init__", constructed)
     prepared = SimpleNamespace(tasks=[SimpleNamespace(name="en-fr", train_size=900)])
     monkeypatch.setattr(
-        loop, "configure_runtime", lambda _: SimpleNamespace(num_replicas_in_sync=1)
+        loop, "configure_runtime", lambda *_: SimpleNamespace(num_replicas_in_sync=1)
     )
     monkeypatch.setattr(loop, "compiles_with_xla", lambda _: False)
     monkeypatch.setattr(loop, "_fingerprint", lambda _: {})

@@ -27,10 +27,12 @@ def test_a_file_a_pattern_and_a_member_of_an_archive(bucket, tmp_path):
     with zipfile.ZipFile(tmp_path / "c.zip", "w") as archive:
         archive.writestr("c.tsv", "three\ttrois\n")
         archive.writestr("d.tsv", "four\tquatre\n")
+        archive.writestr("of/a: é.tsv", "five\tcinq\n")
     bucket.upload(tmp_path / "c.zip", "c.zip")
     assert pairs(f"{bucket.url}/a.tsv") == [("one", "un")]
     assert pairs(f"{bucket.url}/*.tsv") == [("one", "un"), ("two", "deux")]
     assert pairs(f"{bucket.url}/c.zip:d.tsv") == [("four", "quatre")]
+    assert pairs(f"{bucket.url}/c.zip:of/a: é.tsv") == [("five", "cinq")]
     assert pairs([f"{bucket.url}/b.tsv", f"{bucket.url}/a.tsv"])[0] == ("two", "deux")
 
 

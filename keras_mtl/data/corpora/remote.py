@@ -20,19 +20,21 @@ def local_copies(reader: str, option: str, name: str) -> list[str]:
     Raises:
         DataError: a file does not exist or cannot be copied, or the pattern matches none.
     """
-    url, colon, member = name.rpartition(":")
-    if "/" in member or "://" not in url:
-        url, colon, member = name, "", ""
+    scheme_end = name.index("://") + len("://")
+    end = len(name)
     try:
-        found = matching(url)
+        # As for local files, the longest beginning that is a file is the archive.
+        found = matching(name)
+        while not found and (end := name.rfind(":", scheme_end, end)) >= 0:
+            found = matching(name[:end])
         paths = [_copy(file) for file in found]
     except OSError as error:
         raise errors.DataError(
-            f"{error.filename or url}: {error.strerror or error} ({option} of reader {reader!r})"
+            f"{error.filename or name}: {error.strerror or error} ({option} of reader {reader!r})"
         ) from error
     if not paths:
-        raise errors.DataError(f"{url}: no such file ({option} of reader {reader!r})")
-    return [f"{path}{colon}{member}" for path in paths]
+        raise errors.DataError(f"{name}: no such file ({option} of reader {reader!r})")
+    return [path + name[end:] for path in paths]
 
 
 def _copy(url: str) -> str:
