@@ -3,6 +3,7 @@
 TensorFlow's file system `ram://` stands for `gs://`.
 """
 
+import os
 import uuid
 
 import mirror_case
@@ -151,6 +152,40 @@ def test_a_run_that_was_taken_over_ends_without_changing_the_bucket(url, new_mac
     assert RemoteDirectory(url).read("ckpt-10.data-00000-of-00001") == b"theirs"
 
 
+def test_a_run_that_is_taken_over_while_it_copies_leaves_no_newer_checkpoint(
+    url, new_machine, monkeypatch
+):
+    first = RunMirror(url, print)
+    first.take_over()
+    first.fetch()
+    checkpoint(first.local, 10)
+    first.upload()
+    checkpoint(first.local, 20)
+    list_files, upload_file = RemoteDirectory.files, RemoteDirectory.upload
+
+    def listed_at_last(self):
+        """The first one copies its next checkpoint just after the second one has listed."""
+        found = list_files(self)
+        monkeypatch.setattr(RemoteDirectory, "files", list_files)
+        with pytest.raises(CheckpointError, match="another process has started to train"):
+            first.upload()
+        return found
+
+    def taken_over_after(self, path, name):
+        """The second one starts after the first one has copied a file."""
+        monkeypatch.setattr(RemoteDirectory, "upload", upload_file)
+        upload_file(self, path, name)
+        new_machine()
+        monkeypatch.setattr(RemoteDirectory, "files", listed_at_last)
+        with local_run_directory(url, True, print) as (other, _):
+            assert complete(os.listdir(other)) == ["ckpt-10"]
+
+    monkeypatch.setattr(RemoteDirectory, "upload", taken_over_after)
+    with pytest.raises(CheckpointError, match="another process has started to train"):
+        first.upload()
+    assert "ckpt-20.index" not in RemoteDirectory(url).files()
+
+
 def test_a_second_process_of_the_machine_is_refused(url):
     with (
         local_run_directory(url, True, print),
@@ -196,7 +231,9 @@ def test_a_run_does_not_end_well_if_its_last_checkpoint_was_not_copied(url, monk
 
 def test_a_url_of_an_unknown_kind_is_an_error():
     with (
-        pytest.raises(CheckpointError, match=r"s3://b/my cannot be read: TensorFlow has no file"),
+        pytest.raises(
+            CheckpointError, match=r"s3://b/my cannot be written: TensorFlow has no file"
+        ),
         local_run_directory("s3://b/my", True, print),
     ):
         pass

@@ -113,20 +113,26 @@ class RunMirror:
         return None
 
     def _upload(self) -> None:
+        self._check_owner()
+        present = self._present()
+        changed = [name for name, mark in present.items() if self._copied.get(name) != mark]
+        for name in sorted(changed, key=_rank):
+            self._check_owner()
+            self._remote.upload(self.local / name, name)
+            self._copied[name] = present[name]
+        gone = [name for name in self._copied if name not in present]
+        for name in sorted(gone, key=_rank, reverse=True):
+            self._check_owner()
+            self._remote.remove(name)
+            del self._copied[name]
+
+    def _check_owner(self) -> None:
+        """Raises CheckpointError if another process has taken the directory over."""
         if self._remote.read(_OWNER_FILE) != self._token.encode():
             raise CheckpointError(
                 f"{self._remote.url}: another process has started to train in it; this one ends, "
                 f"and what it has not copied is in {self.local}"
             )
-        present = self._present()
-        changed = [name for name, mark in present.items() if self._copied.get(name) != mark]
-        for name in sorted(changed, key=_rank):
-            self._remote.upload(self.local / name, name)
-            self._copied[name] = present[name]
-        gone = [name for name in self._copied if name not in present]
-        for name in sorted(gone, key=_rank, reverse=True):
-            self._remote.remove(name)
-            del self._copied[name]
 
     def _present(self) -> dict[str, tuple[int, int]]:
         """Returns size and time of the last change of each local file, by name."""
@@ -189,11 +195,12 @@ def local_run_directory(
         return
     mirror = RunMirror(os.fspath(model_dir), log, worker)
     with _locked(mirror.local, model_dir):
-        mirror.fetch()
         if not writes:
+            mirror.fetch()
             yield mirror.local, lambda: None
             return
-        mirror.take_over()
+        mirror.take_over()  # First, so that another process does not change what is fetched.
+        mirror.fetch()
         try:
             yield mirror.local, mirror.upload
         except SystemExit:  # A signal: the run has saved.
