@@ -17,6 +17,10 @@ _ROW_FACTOR = 2
 _LENGTH_STEP = 4
 # Rounds that fill the gaps of rows; later ones find next to nothing.
 _FILLING_ROUNDS = 8
+# Pairs of a row and an example that are compared at once, which bounds the memory: 16 MiB each.
+_COMPARED = 1 << 24
+# Rows at once. Those of one part have similar gaps, so the examples that none can take are skipped.
+_PART_ROWS = 256
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -178,13 +182,41 @@ def _fill_gaps(
         gaps = np.flatnonzero(some)
         # The row with the largest gap chooses first.
         gaps = gaps[(-source_room[gaps] - target_room[gaps]).argsort(kind="stable")]
-        fits = (source_room[gaps, None] >= source[left]) & (target_room[gaps, None] >= target[left])
-        able = fits.any(1)
+        first = _first_that_fits(source[left], target[left], source_room[gaps], target_room[gaps])
+        able = first >= 0
         if not able.any():
             return
-        best, chooser = np.unique(fits[able].argmax(1), return_index=True)
+        best, chooser = np.unique(first[able], return_index=True)
         taken, rows = left[best], gaps[able][chooser]
         row_of[taken] = rows
         source_room[rows] -= source[taken]
         target_room[rows] -= target[taken]
         left = np.delete(left, best)
+
+
+def _first_that_fits(
+    source: np.ndarray, target: np.ndarray, source_room: np.ndarray, target_room: np.ndarray
+) -> np.ndarray:
+    """Returns int64[gaps], the first example that fits into each gap; -1 if none does.
+
+    Args:
+        source: int64[k], source cells of each example.
+        target: int64[k], target cells; the sums of both decrease.
+        source_room: int64[gaps], what is left of each row.
+        target_room: int64[gaps]; the sums of both decrease.
+    """
+    found = np.full(len(source_room), -1, np.int64)
+    rows = min(_PART_ROWS, max(1, _COMPARED // len(source)))
+    sums = source + target
+    for start in range(0, len(found), rows):
+        part = slice(start, start + rows)
+        room = source_room[start] + target_room[start]
+        skipped = int(np.searchsorted(-sums, -room))
+        if skipped == len(source):
+            break
+        fits = (source_room[part, None] >= source[skipped:]) & (
+            target_room[part, None] >= target[skipped:]
+        )
+        able = fits.any(1)
+        found[part][able] = skipped + fits[able].argmax(1)
+    return found

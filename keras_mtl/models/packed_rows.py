@@ -1,6 +1,8 @@
 """Rows that hold several sentence pairs, as `keras_mtl.data.packed_batch` makes them.
 
-Padding is segment 0 and sees only padding: it changes no pair, and no softmax is over nothing.
+Padding is segment 0 and sees only padding, so it changes no pair. If the other side of its row has
+no padding, all keys are masked: the attention weights are then arbitrary but finite, and nothing
+reads the result.
 """
 
 import dataclasses

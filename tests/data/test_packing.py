@@ -16,6 +16,7 @@ from packing_case import (
     write_stores,
 )
 
+from keras_mtl.data import packing
 from keras_mtl.data.batch_plan import Bucket, ExamplePlan
 from keras_mtl.data.example_streams import ExampleStreams
 from keras_mtl.data.packing import PackedShape, pack, packed_shape
@@ -60,6 +61,18 @@ def test_the_first_examples_go_before_longer_ones():
     rows = pack(lengths, 3, 2, PackedShape(2, 10, 10))
     assert (rows[:3] >= 0).all()
     assert (rows >= 0).sum() == 3  # Beside them no longer one fits.
+
+
+def test_gaps_are_filled_alike_in_parts_of_any_size(monkeypatch):
+    rng = np.random.default_rng(5)
+    lengths, shape = rng.integers(1, 40, (900, 2)), PackedShape(64, 80, 72)
+    monkeypatch.setattr(packing, "_PART_ROWS", 10**6)
+    whole = pack(lengths, 20, 64, shape)
+    for rows in (1, 3, 50):
+        monkeypatch.setattr(packing, "_PART_ROWS", rows)
+        assert np.array_equal(pack(lengths, 20, 64, shape), whole)
+    monkeypatch.setattr(packing, "_COMPARED", 1)
+    assert np.array_equal(pack(lengths, 20, 64, shape), whole)
 
 
 def test_an_example_of_a_whole_row_is_packed():
