@@ -89,8 +89,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     command, code = None, 0
     try:
         streams.prepare_streams()
-        command, parser = _parser(words)
         try:
+            command, parser = _parser(words)
             args, unknown = parser.parse_known_args(words)
             if unknown:
                 parser.error(_unrecognized(unknown))
