@@ -119,14 +119,20 @@ class PreparedData:
         return self._readers[key]
 
     def verify(self) -> None:
-        """Reads all stores completely and compares their checksums.
+        """Reads all stores completely, and compares their checksums and sizes.
 
         Raises:
-            DataError: a store is missing or damaged.
+            DataError: a store is missing or damaged, or is not the one of the manifest.
         """
         for task in self.tasks:
             for name in split.SPLITS:
-                self.reader(task.name, name).verify()
+                reader, size = self.reader(task.name, name), getattr(task, f"{name}_size")
+                reader.verify()
+                if len(reader) != size:
+                    raise errors.DataError(
+                        f"{reader.path}: it has {len(reader)} pairs, but {MANIFEST_FILE} says "
+                        f"{size}; prepare the data again with `keras-mtl prepare --overwrite`"
+                    )
 
 
 def read_manifest(data_dir: str) -> dict[str, Any] | None:

@@ -112,6 +112,17 @@ def test_damage_on_the_way_is_noticed(url, other_machine):
     assert not cache_directory(url).exists()
 
 
+def test_a_store_that_another_preparation_has_replaced_is_noticed(url, other_machine):
+    """Two runs may prepare at the same time with different settings and one vocabulary."""
+    prepare_remote(PAIRS, url, settings())
+    other = RemoteDirectory(url).read("en-fr.dev.store")
+    RemoteDirectory(url).write("en-fr.train.store", other)
+    other_machine()
+    with pytest.raises(errors.DataError, match=r"en-fr.train.store: it has \d+ pairs, but manif"):
+        prepare_remote(PAIRS, url, settings())
+    assert not cache_directory(url).exists()
+
+
 def test_a_directory_whose_copying_was_interrupted_is_not_used(url, other_machine):
     prepare_remote(PAIRS, url, settings())
     RemoteDirectory(url).remove("manifest.json")
