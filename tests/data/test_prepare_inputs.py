@@ -50,7 +50,7 @@ def test_a_file_with_other_content_is_named(tmp_path):
     spec = write_tsv(path)
     run(tmp_path, [spec])
     path.write_text(path.read_text().replace("one one one", "one one two"))
-    with pytest.raises(errors.DataError, match=r"the content of .*a\.tsv has changed; `keras-mtl"):
+    with pytest.raises(errors.DataError, match=r"the content of .*a\.tsv has changed\. Use"):
         run(tmp_path, [spec])
     write_tsv(path, size=201)
     with pytest.raises(errors.DataError, match=r"the size of .*a\.tsv has changed \([\d,]+ -> "):
