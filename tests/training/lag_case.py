@@ -28,6 +28,7 @@ from keras_mtl.training.run.loop import Run
 from keras_mtl.training.run.planning import plan_training
 from keras_mtl.training.run.setup import prepare_task_data
 from keras_mtl.training.step.distribution import configure_runtime
+from keras_mtl.training.step.workers import Workers
 
 INTERVAL, LAG, STEPS = 4, 3, 10
 
@@ -112,7 +113,7 @@ def main(directory: Path) -> None:
     prepared = prepare_task_data(config.task, directory, log=lambda line: None)
     model_dir = directory / "run"
     log: list[str] = []
-    run = Run(plan_training(Draft(config)), model_dir, prepared, strategy, log.append)
+    run = Run(plan_training(Draft(config)), model_dir, prepared, Workers(strategy), log.append)
     found: dict = {"differences": {}}
 
     # The first validation ends only after training has gone on: were training to wait for it,

@@ -190,7 +190,7 @@ def test_full_disk_keeps_the_old_checkpoint(tmp_path):
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (64, limits[1]))  # A file may grow to 64 bytes.
     try:
-        with pytest.raises(CheckpointError, match="ckpt-2 could not be written"):
+        with pytest.raises(CheckpointError, match="ckpt-2 cannot be written"):
             run.save(2)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)

@@ -42,7 +42,6 @@ def test_a_checkpoint_keeps_it_and_one_of_float32_changes_nothing():
 
 
 def test_only_float16_has_one():
-    config = ExperimentConfig()
-    assert build_loss_scale(config, accumulation=2) is None
-    config.runtime.mixed_precision_dtype = "mixed_float16"
-    assert float(build_loss_scale(config, accumulation=2).value) == 4.0
+    tokens = 2 * ExperimentConfig().task.data.tokens_per_batch
+    assert build_loss_scale("mixed_bfloat16", tokens) is None
+    assert float(build_loss_scale("mixed_float16", tokens).value) == 4.0

@@ -50,8 +50,8 @@ def test_other_decoders_are_refused(run, targets):
 @pytest.mark.parametrize(
     ("change", "field"),
     [
-        ({"norm": "rms"}, r"task\.model\.norm is 'layer_norm' there and 'rms' now"),
-        ({"feed_forward_parameters": {"wide": 2}}, r"feed_forward_parameters\.wide is \(absent\)"),
+        ({"norm": "rms"}, r"task\.model\.norm was 'layer_norm' and is now 'rms'"),
+        ({"feed_forward_parameters": {"wide": 2}}, r"feed_forward_parameters\.wide was \(absent\)"),
     ],
 )
 def test_other_sub_layers_are_refused(run, change, field):

@@ -10,7 +10,7 @@ import trainer_case
 from keras_mtl.training.step.scaling import APPLICATIONS
 from tests import processes
 
-pytestmark = pytest.mark.slow  # Two processes trace 21 programs; guards what a gradient is.
+pytestmark = pytest.mark.slow  # Two processes trace 18 programs; guards what a gradient is.
 
 MOMENTS = ("scaled", "per_task")
 LEARNING_RATES = {name: {"moments": name, "scales": [1.5, 0.5]} for name in MOMENTS}
@@ -32,13 +32,16 @@ ONE_DEVICE = {
     "mixed": {"mixed": True, "scales": [1.5, 0.5]},
     "packed": {"pack": True},
     "packed, mixed": {"mixed": True, "scales": [1.5, 0.5], "pack": True},
+    "decoder 1, gradient": {"scales": [1.5, 0.5], "sharing": "encoder", "tasks": [1], "steps": 1},
+}
+# Repeats of "packed" and "packed, mixed" with other parts of the trainer.
+NIGHTLY = {
     "pcgrad": {"mixed": True, "balancing": "pcgrad", "steps": 1},
     "packed, pcgrad": {"mixed": True, "balancing": "pcgrad", "steps": 1, "pack": True},
     "packed, jit": {"pack": True, "jit": True},
     "packed, bfloat16": {"pack": True, "precision": "mixed_bfloat16"},
     "packed, decoder 1": {"pack": True, "sharing": "encoder", "tasks": [1], "steps": 1},
     "packed, scaled": {"pack": True, **LEARNING_RATES["scaled"]},
-    "decoder 1, gradient": {"scales": [1.5, 0.5], "sharing": "encoder", "tasks": [1], "steps": 1},
 }
 # Logical devices are set once in a process, so each strategy has its own.
 MIRRORED = {
@@ -58,16 +61,23 @@ MIRRORED = {
 }
 
 
+def run(cases, directory):
+    """Runs cases in one process; returns what each has found."""
+    (directory / "cases.json").write_text(json.dumps(list(cases.values())))
+    processes.run(trainer_case.main, directory)
+    return {name: dict(np.load(directory / f"{number}.npz")) for number, name in enumerate(cases)}
+
+
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
-    found = {}
-    for cases in (ONE_DEVICE, MIRRORED):
-        directory = tmp_path_factory.mktemp("cases")
-        (directory / "cases.json").write_text(json.dumps(list(cases.values())))
-        processes.run(trainer_case.main, directory)
-        for number, name in enumerate(cases):
-            found[name] = dict(np.load(directory / f"{number}.npz"))
-    return found
+    groups = (ONE_DEVICE, MIRRORED)
+    found = [run(cases, tmp_path_factory.mktemp("cases")) for cases in groups]
+    return found[0] | found[1]
+
+
+@pytest.fixture(scope="module")
+def nightly_results(results, tmp_path_factory):
+    return results | run(NIGHTLY, tmp_path_factory.mktemp("cases"))
 
 
 def weights(result, when="after"):
@@ -98,28 +108,39 @@ def test_xla_and_plain_graph_agree(results):
     assert_same_weights(results["plain"], results["jit"], rtol=1e-4, atol=2e-5)
 
 
+def assert_same_step(found, known):
+    assert_same_weights(found, known, rtol=1e-4, atol=2e-5)
+    for name in ("loss", "nll", "tokens", "source_tokens", "gradient_norm"):
+        total = f"total/{name}"
+        np.testing.assert_allclose(found[total], known[total], rtol=1e-5, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("packed", "plain"), ("packed, two replicas", "plain"), ("packed, mixed", "mixed")],
+)
+def test_packed_rows_take_the_step_of_their_sentences(results, name, expected):
+    assert_same_step(results[name], results[expected])
+    assert results["mixed"]["total/tokens"].min() > 0
+
+
+@pytest.mark.nightly
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("packed", "plain"),
         ("packed, jit", "plain"),
-        ("packed, two replicas", "plain"),
-        ("packed, mixed", "mixed"),
         ("packed, pcgrad", "pcgrad"),
         ("packed, decoder 1", "decoder 1"),
         ("packed, scaled", "scaled, jit"),
     ],
 )
-def test_packed_rows_take_the_step_of_their_sentences(results, name, expected):
-    assert_same_weights(results[name], results[expected], rtol=1e-4, atol=2e-5)
-    for total in ("loss", "nll", "tokens", "source_tokens", "gradient_norm"):
-        found, known = (results[case][f"total/{total}"] for case in (name, expected))
-        np.testing.assert_allclose(found, known, rtol=1e-5, err_msg=total)
-    assert results["mixed"]["total/tokens"].min() > 0
+def test_packed_rows_agree_with_other_parts_of_the_trainer(nightly_results, name, expected):
+    assert_same_step(nightly_results[name], nightly_results[expected])
 
 
-def test_packed_rows_in_bfloat16_stay_near_float32(results):
-    found, known = results["packed, bfloat16"], results["plain"]
+@pytest.mark.nightly
+def test_packed_rows_in_bfloat16_stay_near_float32(nightly_results):
+    found, known = nightly_results["packed, bfloat16"], nightly_results["plain"]
     np.testing.assert_allclose(found["total/loss"], known["total/loss"], rtol=0.02)
 
 
