@@ -72,6 +72,8 @@ CONFIG = {
 # Events depend on the clock in these keys.
 CLOCK = ("tokens_per_second", "seconds", "waited_seconds")
 
+TRAINING = "training or validating"
+
 CONTEXT = multiprocessing.get_context("forkserver")
 
 
@@ -109,13 +111,13 @@ def start(directory: Path, model_dir: Path, workers: int) -> list[multiprocessin
 
 def phase(model_dir: Path) -> str:
     """Returns what a run was doing, from what it has printed and written."""
-    files = {path.name for path in model_dir.iterdir()}
-    if any(name.startswith("partial-") for name in files):
+    if any(model_dir.glob("partial-*")):
         return "saving"
-    text = (model_dir / "stderr-0.txt").read_text()
+    printed = model_dir / "stderr-0.txt"
+    text = printed.read_text() if printed.exists() else ""
     if not re.search(r"^step [\d,]+ took", text, re.MULTILINE):
         return "starting, restoring or compiling"
-    return "training or validating"
+    return TRAINING
 
 
 def batches(model_dir: Path) -> int:
@@ -144,12 +146,15 @@ def kill(
     if after is not None:
         time.sleep(chance.uniform(0, 0.3))
     victim = chance.choice(running)
-    alive = victim.is_alive()
+    alive, trains = victim.is_alive(), phase(model_dir) == TRAINING
     victim.kill()
     for process in running:
-        process.join(120)
-        if process.is_alive():
-            raise SystemExit("a worker still runs 120 s after another was killed")
+        process.join(60)
+        if process.is_alive() and trains:
+            raise SystemExit("a worker still runs 60 s after another was killed")
+        # While starting, workers wait ten minutes for one that may be started again.
+        process.kill()
+        process.join()
     return alive
 
 
