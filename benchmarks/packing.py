@@ -90,15 +90,15 @@ def pair_losses(parts: RunParts, batch: PackedBatch) -> tuple[np.ndarray, np.nda
         for row, ids in enumerate(lists):
             inputs[side][row, : len(ids)] = ids
     inputs["decoder"] = tf.gather(tf.constant(parts.decoder_of_task), np.array(tasks))
-    alone, _, _ = parts.model.token_losses(inputs)
-    return np.array(found), alone.numpy()
+    single, _, _ = parts.model.token_losses(inputs)
+    return np.array(found), single.numpy()
 
 
 def report_losses(parts: RunParts, batches: int) -> None:
     worst, pairs = 0.0, 0
     for _, batch in zip(range(batches), parts.mixture.batches(0), strict=False):
-        packed, alone = pair_losses(parts, batch)
-        worst = max(worst, float((np.abs(packed - alone) / np.abs(alone)).max()))
+        packed, single = pair_losses(parts, batch)
+        worst = max(worst, float((np.abs(packed - single) / np.abs(single)).max()))
         pairs += len(packed)
     print(f"loss of {pairs:,} pairs, packed and unpacked: relative difference at most {worst:.1e}")
 

@@ -7,9 +7,9 @@ namespace {
 // step.
 constexpr int kSpins = 2000;
 
-// The shortest and longest time for which the caller works alone after a delay. The system suspends
-// a thread for a few milliseconds, and checking every second whether processors are free again is
-// often enough.
+// The shortest and longest time for which the caller works without help after a delay. The system
+// suspends a thread for a few milliseconds, and checking every second whether processors are free
+// again is often enough.
 constexpr auto kMinSoloTime = std::chrono::milliseconds(20);
 constexpr auto kMaxSoloTime = std::chrono::seconds(1);
 

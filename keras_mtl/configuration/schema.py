@@ -135,7 +135,7 @@ class DataConfig:
         bucket_lengths: padded lengths; empty means a list made from `max_length`.
         granularity: `batch` (each batch is of one task) or `example` (mixed batches).
         packing: put several pairs into one row, so that all batches have one shape and little
-            padding. The model sees each pair as if it were alone in its row.
+            padding. The model sees each pair as if it had the row to itself.
         packed_lengths: source and target tokens of a packed row, each at least `max_length`; empty
             takes twice `max_length` for one side and what suits the data for the other.
     """

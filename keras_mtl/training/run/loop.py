@@ -191,6 +191,8 @@ class Run:
                 result = self._execute(self.plan.mode)
                 # A worker that ends earlier would look lost to the others.
                 self.workers.barrier()
+            except (tf.errors.ResourceExhaustedError, tf.errors.InvalidArgumentError):
+                raise  # An error of this worker; any other may follow from the end of another one.
             except tf.errors.OpError as error:
                 if self.workers.count > 1:
                     raise lost(error) from error

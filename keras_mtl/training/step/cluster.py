@@ -31,13 +31,9 @@ _SECONDS_TO_CONNECT = 2.0
 _SHOWN = 8  # Maximum number of workers in a message.
 
 
-def _silent(line: str) -> None:
-    pass
-
-
 def make_multi_worker_strategy(
     environment: Mapping[str, str] | None = None,
-    log: Callable[[str], None] = _silent,
+    log: Callable[[str], None] = lambda line: None,
 ) -> tf.distribute.MultiWorkerMirroredStrategy:
     """Joins the other workers; returns when all are there.
 
