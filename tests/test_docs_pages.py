@@ -78,6 +78,7 @@ def small_demo():
 
 # Pages that run here without a check of their own: what they need first.
 SETUP = {
+    "docs/explanation/scale.md": None,
     "docs/how-to/evaluation.md": None,
     "docs/how-to/simulate.md": None,
     "docs/reference/api/index.md": None,

@@ -1,6 +1,7 @@
-"""`keras-mtl simulate`: simulates schedules before hours of training."""
+"""`keras-mtl simulate`: simulates schedules, or computes costs, before hours of training."""
 
 import argparse
+import dataclasses
 import json
 import time
 from collections.abc import Sequence
@@ -9,11 +10,12 @@ from typing import TYPE_CHECKING
 
 from keras_mtl.cli import arguments
 from keras_mtl.cli.printing import print_table
-from keras_mtl.errors import ConfigError
+from keras_mtl.errors import ConfigError, InputError
 from keras_mtl.files import replace_file
 
 if TYPE_CHECKING:
     from keras_mtl.simulation.comparison import Played
+    from keras_mtl.simulation.experiment import Experiment
 
 _CURVE_PARAMETERS = {
     "exponent": "exponent of the learning curves (default: 0.5)",
@@ -30,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the subcommand's arguments."""
     _add_source_arguments(parser.add_argument_group("experiment"))
     _add_curve_arguments(parser.add_argument_group("learning curves"))
+    _add_plan_arguments(parser.add_argument_group("costs"))
     output = parser.add_argument_group("output")
     output.add_argument(
         "--output", default="simulation.png", metavar="PNG", help="file of the chart; '' for none"
@@ -105,12 +108,43 @@ def _add_curve_arguments(curves: "argparse._ArgumentGroup") -> None:
         curves.add_argument(f"--{name}", type=float, metavar="X", help=text)
 
 
+def _add_plan_arguments(plan: "argparse._ArgumentGroup") -> None:
+    plan.add_argument(
+        "--hardware",
+        metavar="NAME",
+        help="instead of simulating, print what the run costs on this hardware, by arithmetic: "
+        "v5e:16x16, v6e:2x4, a100:8, h100:8, h200:8, cpu:16, ...",
+    )
+    for side in ("source", "target"):
+        plan.add_argument(
+            f"--{side}_tokens",
+            type=arguments.positive_float,
+            metavar="X",
+            help=f"with --hardware: mean tokens of a {side}, with tag and end of sentence "
+            "(default: of the prepared data, else half of the longest)",
+        )
+
+
 def check_arguments(args: argparse.Namespace) -> None:
     """Checks the files.
 
     Raises:
-        ConfigError: a file cannot be read or written, or the picture's name does not end in .png.
+        ConfigError: a file cannot be read or written, the picture's name does not end in .png, or
+            the hardware is unknown.
+        InputError: an argument has no effect with --hardware, or without it.
     """
+    if args.hardware:
+        from keras_mtl.simulation.accelerators import parse_hardware
+
+        parse_hardware(args.hardware)
+        for name in ("schedule", "schedules", "recorded", "html"):
+            if getattr(args, name):
+                raise InputError(
+                    f"--{name} has no effect with --hardware, which simulates no schedule. Leave "
+                    "one of them out"
+                )
+    elif args.source_tokens or args.target_tokens:
+        raise InputError("--source_tokens and --target_tokens are used only with --hardware")
     if args.output and Path(args.output).suffix.lower() != ".png":
         raise ConfigError(
             f"--output {args.output}: the chart is a PNG file. Give a name that ends in .png"
@@ -133,6 +167,8 @@ def run(args: argparse.Namespace) -> int:
     from keras_mtl.simulation.setup import make_curves, notes_on, schedules_to_play
 
     experiment = read_experiment(args.config_file, args.model_dir, args.tasks)
+    if args.hardware:
+        return _print_plan(args, experiment)
     steps = args.train_steps if args.train_steps is not None else experiment.steps
     if steps < 1:
         raise ConfigError(f"--train_steps {steps}: give at least 1")
@@ -160,6 +196,30 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         text = json.dumps(as_data(played), ensure_ascii=False, default=str)
         replace_file(args.json, text + "\n")
+        print(f"numbers: {args.json}")
+    return 0
+
+
+def _print_plan(args: argparse.Namespace, experiment: "Experiment") -> int:
+    """Prints what the run costs; returns the exit code."""
+    from keras_mtl.simulation.accelerators import parse_hardware
+    from keras_mtl.simulation.scale_plan import make_plan
+    from keras_mtl.simulation.scale_table import plan_rows
+
+    hardware = parse_hardware(args.hardware)
+    lengths = experiment.lengths.copy()
+    for side, tokens in enumerate((args.source_tokens, args.target_tokens)):
+        if tokens is not None:
+            lengths[:, side] = tokens
+    steps = experiment.config.trainer.train_steps if args.train_steps is None else args.train_steps
+    experiment = dataclasses.replace(experiment, lengths=lengths)
+    plan = make_plan(experiment, hardware, steps)
+    print_table(("quantity", "value", "from"), plan_rows(plan, experiment, hardware))
+    print(
+        f"All figures are arithmetic: nothing was run. Peak rates and sizes: {hardware.chip.source}"
+    )
+    if args.json:
+        replace_file(args.json, json.dumps(dataclasses.asdict(plan)) + "\n")
         print(f"numbers: {args.json}")
     return 0
 

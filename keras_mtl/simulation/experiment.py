@@ -25,18 +25,24 @@ class Experiment:
     Attributes:
         tasks: the tasks, with the known baselines.
         rows: float64[N], number of examples of a batch of each task.
-        rows_known: whether `rows` comes from prepared data; if not, sentences are assumed to be
-            half as long as the longest.
+        lengths: float64[N, 2], mean source and target length of a pair of each task, in tokens
+            with tag and end of sentence.
+        rows_known: whether `rows` and `lengths` come from prepared data; if not, sentences are
+            assumed to be half as long as the longest.
         schedule: name and parameters of the experiment's schedule.
         steps: number of updates.
         interval: number of updates between validations.
         batches_per_step: number of batches of an update.
         metric: metric of validation.
         mixed: whether batches are mixed, so that a run counts examples.
+        config: the configuration.
+        dev_pairs: int64[N], number of dev pairs of each task; the largest possible one if the data
+            is not prepared.
     """
 
     tasks: tuple[TaskInfo, ...]
     rows: np.ndarray
+    lengths: np.ndarray
     rows_known: bool
     schedule: tuple[str, dict[str, Any]]
     steps: int
@@ -44,6 +50,8 @@ class Experiment:
     batches_per_step: int
     metric: str
     mixed: bool
+    config: ExperimentConfig
+    dev_pairs: np.ndarray
 
 
 def read_experiment(
@@ -79,10 +87,15 @@ def read_experiment(
     manifest = _prepared(data.data_dir, model_dir)
     prepared = {task["name"]: task for task in manifest["tasks"]} if manifest else {}
     tasks = _listed_tasks(tasks_file) if tasks_file else _configured_tasks(config, prepared)
-    rows, known = _rows(tasks, prepared, data)
+    lengths = _lengths(tasks, prepared, data)
+    known = lengths is not None
+    if lengths is None:
+        lengths = np.full((len(tasks), 2), max(1.0, data.max_length / 2))
     return Experiment(
         tasks=tuple(tasks),
-        rows=rows,
+        # The longer side determines the shape.
+        rows=np.maximum(1.0, data.tokens_per_batch / lengths.max(axis=1)),
+        lengths=lengths,
         rows_known=known,
         schedule=(trainer.schedule.name, trainer.schedule.parameters),
         steps=trainer.train_steps,
@@ -90,6 +103,10 @@ def read_experiment(
         batches_per_step=trainer.optimizer.gradient_accumulation_steps,
         metric=trainer.evaluation.metric,
         mixed=data.granularity == "example",
+        config=config,
+        dev_pairs=np.array(
+            [prepared.get(task.name, {}).get("dev_size", data.dev_pairs) for task in tasks]
+        ),
     )
 
 
@@ -139,21 +156,21 @@ def _task(name: str, size: Any, baseline: Any) -> TaskInfo:
     return TaskInfo(name, int(size), None if baseline is None else float(baseline))
 
 
-def _rows(
+def _lengths(
     tasks: Sequence[TaskInfo], prepared: Mapping[str, Any], data: DataConfig
-) -> tuple[np.ndarray, bool]:
-    """Returns the examples of a batch, float64[N], and whether they come from the data."""
-    known = all(task.name in prepared for task in tasks)
+) -> np.ndarray | None:
+    """Returns mean lengths, float64[N, 2]; None if a task is not prepared."""
+    if not all(task.name in prepared for task in tasks):
+        return None
     lengths = []
     for task in tasks:
-        found = prepared.get(task.name)
-        if known and found and found["train_size"]:
-            # The longer side, with tag and end of sentence, determines the shape.
-            tokens = max(found["source_tokens"], found["target_tokens"])
-            lengths.append(tokens / found["train_size"] + 2)
+        found = prepared[task.name]
+        if found["train_size"]:
+            sides = np.array([found["source_tokens"], found["target_tokens"]], np.float64)
+            lengths.append(sides / found["train_size"] + 2)  # Tag and end of sentence.
         else:
-            lengths.append(max(1.0, data.max_length / 2))
-    return np.maximum(1.0, data.tokens_per_batch / np.array(lengths)), known
+            lengths.append(np.full(2, max(1.0, data.max_length / 2)))
+    return np.array(lengths)
 
 
 def recorded_events(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
