@@ -68,6 +68,8 @@ def run(args: argparse.Namespace) -> int:
     from keras_mtl.training.run.loop import run_experiment
 
     result = run_experiment(plan, model_dir)
+    if not result.chief:  # The first of several workers does the rest.
+        return 0
 
     print("== test")
     from keras_mtl.evaluation.reports import write_report

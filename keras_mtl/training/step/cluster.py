@@ -1,7 +1,6 @@
 """The cluster of a run with several workers, from the environment of its launcher."""
 
 import contextlib
-import errno
 import json
 import os
 import socket
@@ -13,6 +12,7 @@ import tensorflow as tf
 from tensorflow.python.distribute.cluster_resolver import slurm_cluster_resolver
 
 from keras_mtl.errors import ConfigError, WorkerError
+from keras_mtl.training.step.join_watchdog import listed, unreachable, watched_join
 
 _HOW = (
     "start one process for each worker with srun, or with TF_CONFIG in its environment, for "
@@ -27,8 +27,6 @@ _FIRST_PORT, _PORTS = 12000, 20000
 _SECONDS_TO_WAIT = 600.0
 _SECONDS_BETWEEN_LINES = 30.0
 _SECONDS_BETWEEN_ATTEMPTS = 0.2
-_SECONDS_TO_CONNECT = 2.0
-_SHOWN = 8  # Maximum number of workers in a message.
 
 
 def make_multi_worker_strategy(
@@ -58,8 +56,11 @@ def make_multi_worker_strategy(
     options = tf.distribute.experimental.CommunicationOptions(
         implementation=kinds.AUTO if gpus else kinds.RING
     )
+    others = _others(cluster)
+    watched = watched_join(_name(cluster), others) if others else contextlib.nullcontext()
     try:
-        return tf.distribute.MultiWorkerMirroredStrategy(communication_options=options)
+        with watched:
+            return tf.distribute.MultiWorkerMirroredStrategy(communication_options=options)
     except (tf.errors.OpError, RuntimeError, ValueError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
         raise ConfigError(
@@ -165,55 +166,42 @@ def _meet(
         WorkerError: a worker is still missing when the time is over.
     """
     workers, task = cluster["cluster"], cluster["task"]
-    own = (task["type"], task["index"])
-    missing = {
-        (kind, index): address
-        for kind in workers
-        for index, address in enumerate(workers[kind])
-        if (kind, index) != own
-    }
+    missing = _others(cluster)
     begin = said = time.monotonic()
-    with _listening(workers[own[0]][own[1]], 2 * len(missing)):
+    with _listening(workers[task["type"]][task["index"]], 2 * len(missing)):
         while True:
-            reasons = {place: _unreachable(address) for place, address in missing.items()}
-            missing = {place: missing[place] for place, reason in reasons.items() if reason}
+            reasons = {name: unreachable(address) for name, address in missing.items()}
+            missing = {name: missing[name] for name, reason in reasons.items() if reason}
             if not missing:
                 return
             now = time.monotonic()
             if now < begin + seconds:
                 if now >= said + _SECONDS_BETWEEN_LINES:
                     said = now
-                    log(f"waiting for {_listed(missing, reasons)}")
+                    log(f"waiting for {listed(missing, reasons)}")
                 time.sleep(_SECONDS_BETWEEN_ATTEMPTS)
                 continue
             raise WorkerError(
-                f"{own[0]} {own[1]} waited {seconds:.0f} s for {_listed(missing, reasons)}. Check "
+                f"{_name(cluster)} waited {seconds:.0f} s for {listed(missing, reasons)}. Check "
                 "that the addresses of the cluster are right and that no firewall blocks the "
                 "ports, then start all workers again"
             )
 
 
-def _listed(missing: Mapping[tuple[str, int], str], reasons: Mapping[tuple[str, int], str]) -> str:
-    shown = [
-        f"{kind} {index} at {address} ({reasons[kind, index]})"
-        for (kind, index), address in list(missing.items())[:_SHOWN]
-    ]
-    more = len(missing) - len(shown)
-    return ", ".join(shown) + (f" and {more} more" if more else "")
+def _name(cluster: Mapping[str, Any]) -> str:
+    """Returns the name of this worker in messages."""
+    return f"{cluster['task']['type']} {cluster['task']['index']}"
 
 
-def _unreachable(address: str) -> str:
-    """Returns why no connection to an address can be opened; empty if one can."""
-    host, _, port = address.rpartition(":")
-    place = host.strip("[]"), int(port)
-    try:
-        with socket.create_connection(place, _SECONDS_TO_CONNECT) as connection:
-            # If nobody listens at a port of this machine, a client may get that very port and be
-            # connected to itself.
-            itself = connection.getsockname() == connection.getpeername()
-    except OSError as error:
-        return error.strerror or str(error)
-    return os.strerror(errno.ECONNREFUSED) if itself else ""
+def _others(cluster: Mapping[str, Any]) -> dict[str, str]:
+    """Returns the addresses of the other workers by their names in messages."""
+    names = {
+        f"{kind} {index}": address
+        for kind, addresses in cluster["cluster"].items()
+        for index, address in enumerate(addresses)
+    }
+    del names[_name(cluster)]
+    return names
 
 
 def _listening(address: str, connections: int) -> contextlib.closing[socket.socket]:
