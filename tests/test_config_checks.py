@@ -54,6 +54,8 @@ PROBLEMS = [
     ),
     ("task.model.dropout=1.0", "task.model.dropout = 1.0: must be >= 0 and < 1"),
     ("task.model.label_smoothing=.nan", "task.model.label_smoothing = nan: must be"),
+    ("task.model.logits_chunk=-1", "task.model.logits_chunk = -1: must be >= 0"),
+    ("task.model.recompute=layers", "task.model.recompute = 'layers' is unknown; did you mean"),
     ("task.model.max_length=64", "task.model.max_length = 64: must be at least"),
     (
         "task.model.sharing=encoder,task.data.granularity=example",

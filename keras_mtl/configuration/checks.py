@@ -225,6 +225,8 @@ def _check_model(draft: Draft) -> None:
     draft.choice("task.model.activation", ("relu", "gelu", "silu"))
     draft.choice("task.model.positions", ("sinusoidal", "learned"))
     draft.choice("task.model.sharing", ("full", "encoder"))
+    draft.range("task.model.logits_chunk", 0)
+    draft.choice("task.model.recompute", ("none", "layer"))
     if model.max_length < draft.config.task.data.max_length:
         draft.problem(
             "task.model.max_length",

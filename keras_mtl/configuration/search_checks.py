@@ -2,7 +2,7 @@
 
 import math
 
-from keras_mtl.configuration.schema import SearchOptions
+from keras_mtl.configuration.search_options import SearchOptions
 from keras_mtl.errors import nearest
 
 LENGTH_PENALTIES = ("none", "power", "gnmt", "lingvo", "constant")

@@ -5,8 +5,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
-from keras_mtl.configuration.schema import NATIVE_ONLY, DecodingConfig, SearchOptions
 from keras_mtl.configuration.search_checks import max_finished, problems
+from keras_mtl.configuration.search_options import NATIVE_ONLY, DecodingConfig, SearchOptions
 from keras_mtl.errors import InputError, nearest
 
 
@@ -15,7 +15,7 @@ class BeamOptions(SearchOptions):
     """Options of beam search: the options of a configuration and three more.
 
     The options are checked on construction. Do not assign to them; `replace` returns a changed
-    copy. `keras_mtl.configuration.schema.SearchOptions` documents the inherited options.
+    copy. `keras_mtl.configuration.search_options.SearchOptions` documents the inherited options.
 
     Args:
         suppress: token ids that are never produced; their probability is distributed to the other

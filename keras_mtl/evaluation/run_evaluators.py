@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from keras_mtl import metrics as metrics_lib
-from keras_mtl.configuration.schema import DecodingConfig, EvaluationConfig
+from keras_mtl.configuration.schema import EvaluationConfig
+from keras_mtl.configuration.search_options import DecodingConfig
 from keras_mtl.configuration.sublayers import only_tensorflow
 from keras_mtl.data.prepared import PreparedData
 from keras_mtl.decoding.engine_search import EngineSearch, open_engine

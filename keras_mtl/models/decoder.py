@@ -1,5 +1,6 @@
 """The decoder of the Transformer, for whole sequences and step by step."""
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,6 +10,7 @@ import tensorflow as tf
 from keras_mtl.configuration.sublayers import STANDARD
 from keras_mtl.layers import Dense, Dropout, TransformerDecoderLayer
 from keras_mtl.layers.dropout import make_seed_generator, seed_config, track_state
+from keras_mtl.layers.recomputation import call_recomputed
 from keras_mtl.layers.registry import create_norm
 
 
@@ -31,6 +33,8 @@ class TransformerDecoder(keras.layers.Layer):
         feed_forward_parameters: parameters of that block.
         norm: name of a registered normalization.
         norm_parameters: parameters of that normalization.
+        recompute: `none` or `layer`: whether the backward pass computes each layer again, instead
+            of keeping its activations in memory.
         **kwargs: arguments of `keras.layers.Layer`.
 
     Call arguments:
@@ -62,6 +66,7 @@ class TransformerDecoder(keras.layers.Layer):
         feed_forward_parameters: Mapping[str, Any] | None = None,
         norm: str = STANDARD["norm"],
         norm_parameters: Mapping[str, Any] | None = None,
+        recompute: str = "none",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -82,11 +87,14 @@ class TransformerDecoder(keras.layers.Layer):
             "vocabulary_size": vocabulary_size,
             "seed": seed_config(seed),
             **sublayers,
+            "recompute": recompute,
         }
         self.supports_masking = True
         policy = self.dtype_policy
         generator = make_seed_generator(seed)
         track_state(self, generator, seed)
+        # An attribute that is a generator would list its state again among the variables.
+        self._recomputed = functools.partial(call_recomputed, generator)
         self.embedding_dropout = Dropout(dropout, seed=generator, dtype=policy, name="dropout")
         self.layers = [
             TransformerDecoderLayer(
@@ -132,7 +140,11 @@ class TransformerDecoder(keras.layers.Layer):
     ) -> tf.Tensor:
         x = self.embedding_dropout(inputs, training=training)
         for layer in self.layers:
-            x = layer(x, memory, memory_mask=memory_mask, mask=mask, training=training)
+            options = {"memory_mask": memory_mask, "mask": mask, "training": training}
+            if training and self._config["recompute"] == "layer":
+                x = self._recomputed(layer, x, memory, **options)
+            else:
+                x = layer(x, memory, **options)
         return self._finish(x, project)
 
     def start(self, memory: tf.Tensor, beams: int, max_length: int) -> dict[str, dict]:

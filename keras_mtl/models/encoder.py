@@ -1,5 +1,6 @@
 """The encoder of the Transformer."""
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,6 +10,7 @@ import tensorflow as tf
 from keras_mtl.configuration.sublayers import STANDARD
 from keras_mtl.layers import Dropout, TransformerEncoderLayer
 from keras_mtl.layers.dropout import make_seed_generator, seed_config, track_state
+from keras_mtl.layers.recomputation import call_recomputed
 from keras_mtl.layers.registry import create_norm
 
 
@@ -29,6 +31,8 @@ class TransformerEncoder(keras.layers.Layer):
         feed_forward_parameters: parameters of that block.
         norm: name of a registered normalization.
         norm_parameters: parameters of that normalization.
+        recompute: `none` or `layer`: whether the backward pass computes each layer again, instead
+            of keeping its activations in memory.
         **kwargs: arguments of `keras.layers.Layer`.
 
     Call arguments:
@@ -55,6 +59,7 @@ class TransformerEncoder(keras.layers.Layer):
         feed_forward_parameters: Mapping[str, Any] | None = None,
         norm: str = STANDARD["norm"],
         norm_parameters: Mapping[str, Any] | None = None,
+        recompute: str = "none",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -74,11 +79,14 @@ class TransformerEncoder(keras.layers.Layer):
             "activation": activation,
             "seed": seed_config(seed),
             **sublayers,
+            "recompute": recompute,
         }
         self.supports_masking = True
         policy = self.dtype_policy
         generator = make_seed_generator(seed)
         track_state(self, generator, seed)
+        # An attribute that is a generator would list its state again among the variables.
+        self._recomputed = functools.partial(call_recomputed, generator)
         self.embedding_dropout = Dropout(dropout, seed=generator, dtype=policy, name="dropout")
         self.layers = [
             TransformerEncoderLayer(
@@ -111,7 +119,10 @@ class TransformerEncoder(keras.layers.Layer):
     ) -> tf.Tensor:
         x = self.embedding_dropout(inputs, training=training)
         for layer in self.layers:
-            x = layer(x, mask=mask, training=training)
+            if training and self._config["recompute"] == "layer":
+                x = self._recomputed(layer, x, mask=mask, training=True)
+            else:
+                x = layer(x, mask=mask, training=training)
         return self.final_norm(x)
 
     def compute_output_shape(self, input_shape: Any) -> Any:

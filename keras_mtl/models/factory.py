@@ -10,6 +10,7 @@ from keras_mtl.configuration.sublayers import STANDARD
 from keras_mtl.errors import ConfigError, nearest
 from keras_mtl.layers.contract import check_sublayer
 from keras_mtl.layers.feed_forward import ACTIVATIONS
+from keras_mtl.layers.recomputation import RECOMPUTE
 from keras_mtl.layers.registry import create_feed_forward, create_norm
 from keras_mtl.models.transformer import POSITIONS, SHARING, Transformer
 
@@ -49,6 +50,8 @@ def build_transformer(
         feed_forward_parameters=model_config.feed_forward_parameters,
         norm=model_config.norm,
         norm_parameters=model_config.norm_parameters,
+        logits_chunk=model_config.logits_chunk,
+        recompute=model_config.recompute,
         name="transformer",
         **size,
     )
@@ -60,6 +63,7 @@ def _check_fields(model_config: Any, size: Mapping[str, Any], decoders: Sequence
         ("activation", ACTIVATIONS),
         ("positions", POSITIONS),
         ("sharing", SHARING),
+        ("recompute", RECOMPUTE),
     ):
         value = getattr(model_config, field)
         if value not in known:
@@ -87,6 +91,10 @@ def _check_fields(model_config: Any, size: Mapping[str, Any], decoders: Sequence
     if model_config.max_length < 1:
         raise ConfigError(
             f"task.model.max_length must be at least 1, not {model_config.max_length}"
+        )
+    if model_config.logits_chunk < 0:
+        raise ConfigError(
+            f"task.model.logits_chunk must be at least 0, not {model_config.logits_chunk}"
         )
     if model_config.sharing == "encoder" and not decoders:
         raise ConfigError(

@@ -10,7 +10,9 @@ from keras_mtl.configuration.sublayers import STANDARD
 from keras_mtl.errors import InputError
 from keras_mtl.layers import PositionEmbedding, SinePositionEncoding, TokenEmbedding
 from keras_mtl.layers.dropout import seed_config, track_state
+from keras_mtl.layers.recomputation import RECOMPUTE
 from keras_mtl.models.decoder import TransformerDecoder
+from keras_mtl.models.decoder_weights import call_with_weights, select_weights
 from keras_mtl.models.encoder import TransformerEncoder
 from keras_mtl.models.losses import projected_cross_entropy
 from keras_mtl.models.packed_rows import PackedRows
@@ -32,6 +34,7 @@ _STACK_ARGUMENTS = (
     "feed_forward_parameters",
     "norm",
     "norm_parameters",
+    "recompute",
 )
 
 State = dict[str, Any]
@@ -70,6 +73,10 @@ class Transformer(keras.Model):
         feed_forward_parameters: parameters of that block.
         norm: name of a registered normalization.
         norm_parameters: parameters of that normalization.
+        logits_chunk: largest number of target positions whose logits `token_losses` holds in memory
+            at once; 0 for no limit. With a limit, logits are computed twice.
+        recompute: `none` or `layer`. With `layer`, training keeps only the inputs of each encoder
+            and decoder layer in memory, and the backward pass computes the layer again.
         **kwargs: arguments of `keras.Model`.
 
     Call arguments:
@@ -130,10 +137,12 @@ class Transformer(keras.Model):
         feed_forward_parameters: Mapping[str, Any] | None = None,
         norm: str = STANDARD["norm"],
         norm_parameters: Mapping[str, Any] | None = None,
+        logits_chunk: int = 0,
+        recompute: str = "none",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        _check_arguments(positions, sharing, decoders)
+        _check_arguments(positions, sharing, decoders, recompute)
         self._config: dict[str, Any] = {
             "vocabulary_size": vocabulary_size,
             "hidden_dim": hidden_dim,
@@ -155,6 +164,8 @@ class Transformer(keras.Model):
             "feed_forward_parameters": dict(feed_forward_parameters or {}),
             "norm": norm,
             "norm_parameters": dict(norm_parameters or {}),
+            "logits_chunk": logits_chunk,
+            "recompute": recompute,
         }
         self.vocabulary_size = vocabulary_size
         self.hidden_dim = hidden_dim
@@ -270,6 +281,7 @@ class Transformer(keras.Model):
                 PAD_ID,
                 drop_padding,
                 by_token=PackedRows.of(inputs) is not None,
+                chunk=self._config["logits_chunk"],
             )
 
         return self._decode(inputs, training, losses)
@@ -294,7 +306,7 @@ class Transformer(keras.Model):
         positions = None if packed is None else packed.target_positions
         x = self.target_positions(self.target_embedding(shifted), positions=positions)
         return self._with_weights(
-            self._select_weights(inputs.get("decoder")),
+            select_weights(self.decoders, inputs.get("decoder")),
             lambda decoder: function(decoder, x, memory["memory"], **masks, training=training),
         )
 
@@ -346,7 +358,7 @@ class Transformer(keras.Model):
                 f"max_length {max_length} exceeds the model's max_length {self.max_length}; "
                 "decode at most that number of tokens"
             )
-        weights = self._select_weights(decoder)
+        weights = select_weights(self.decoders, decoder)
         cache = self._with_weights(
             weights, lambda chosen: chosen.start(memory["memory"], beams, max_length)
         )
@@ -429,36 +441,8 @@ class Transformer(keras.Model):
         }
         return [owner.get(id(variable)) for variable in self.trainable_variables]
 
-    def _select_weights(self, decoder: tf.Tensor | None) -> list[tf.Tensor] | None:
-        """Returns the weights of the decoder `decoder[0]`, or None if there is only one."""
-        if len(self.decoders) == 1:
-            return None
-        if decoder is None:
-            raise InputError(
-                f"the model has {len(self.decoders)} decoders, but inputs['decoder'] is missing; "
-                "give the index of the decoder for each row"
-            )
-        values = [
-            [tf.convert_to_tensor(variable) for variable in chosen.trainable_variables]
-            for chosen in self.decoders
-        ]
-        branches = [lambda chosen=chosen: [tf.identity(v) for v in chosen] for chosen in values]
-        return tf.switch_case(tf.reshape(decoder, [-1])[0], branches)
-
     def _with_weights(self, weights: list[tf.Tensor] | None, function: Any) -> Any:
-        """Calls `function(decoder)` with `weights` instead of the decoder's own variables."""
-        decoder = self.decoders[0]
-        if weights is None:
-            return function(decoder)
-        mapping = list(zip(decoder.trainable_variables, weights, strict=True))
-        with keras.StatelessScope(state_mapping=mapping) as scope:
-            outputs = function(decoder)
-        # The scope also holds back the state of dropout, which must advance.
-        state = self.seed_generator.state
-        drawn = scope.get_current_value(state)
-        if drawn is not None:
-            state.assign(drawn)
-        return outputs
+        return call_with_weights(self.decoders[0], weights, self.seed_generator, function)
 
     def _check_length(self, ids: tf.Tensor, side: str) -> None:
         length = ids.shape[1]
@@ -481,7 +465,9 @@ class Transformer(keras.Model):
         """Does nothing: the constructor builds the model."""
 
 
-def _check_arguments(positions: str, sharing: str, decoders: Sequence[str]) -> None:
+def _check_arguments(positions: str, sharing: str, decoders: Sequence[str], recompute: str) -> None:
+    if recompute not in RECOMPUTE:
+        raise ValueError(f"recompute must be one of {', '.join(RECOMPUTE)}, not {recompute!r}")
     if positions not in POSITIONS:
         raise ValueError(f"positions must be one of {', '.join(POSITIONS)}, not {positions!r}")
     if sharing not in SHARING:

@@ -44,6 +44,8 @@ def test_a_model_of_a_configuration():
         ({"dropout": 1.0}, "task.model.dropout must be in"),
         ({"encoder_layers": -1}, "task.model.encoder_layers must be at least 0, not -1"),
         ({"num_heads": 0}, "task.model.num_heads must be at least 1, not 0"),
+        ({"logits_chunk": -1}, "task.model.logits_chunk must be at least 0, not -1"),
+        ({"recompute": "layers"}, "task.model.recompute = 'layers' is unknown; did you mean"),
         ({"max_length": 0}, "task.model.max_length must be at least 1, not 0"),
     ],
 )

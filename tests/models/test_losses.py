@@ -30,15 +30,25 @@ def reference(states, table, labels, smoothing):
     return loss, mask.sum(1), of_target(one_hot)
 
 
-@pytest.mark.parametrize(("jit", "drop"), [(False, False), (False, True), (True, False)])
-@pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.6])
-def test_equals_one_hot_labels(smoothing, jit, drop):
+MODES = [(False, False), (False, True), (True, False)]
+
+
+@pytest.mark.parametrize(
+    ("smoothing", "jit", "drop", "chunk"),
+    [
+        *((smoothing, *mode, 0) for smoothing in (0.0, 0.1, 0.6) for mode in MODES),
+        # Of 15 tokens, of which 8 are no padding.
+        *((0.1, *mode, 4) for mode in MODES),
+        (0.0, False, True, 15),
+    ],
+)
+def test_equals_one_hot_labels(smoothing, jit, drop, chunk):
     @tf.function(jit_compile=jit)
     def compute(states, table):
         with tf.GradientTape(persistent=True) as tape:
             tape.watch([states, table])
             loss, tokens, nll = projected_cross_entropy(
-                states, table, LABELS, smoothing, drop_padding=drop
+                states, table, LABELS, smoothing, drop_padding=drop, chunk=chunk
             )
         gradients = [tape.gradient(value, [states, table]) for value in (loss, nll)]
         return (loss, *gradients[0]), tokens, (nll, *gradients[1])

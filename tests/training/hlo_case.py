@@ -31,6 +31,7 @@ def make_trainer(
     decay=0.0,
     precision="float32",
     decoders=1,
+    saving=False,
 ):
     """Makes a trainer of two tasks.
 
@@ -44,6 +45,7 @@ def make_trainer(
         decay: weight decay.
         precision: dtype policy.
         decoders: 1, or 2 for one of each task.
+        saving: whether logits are computed in chunks and layers again in the backward pass.
     """
     strategy = configure_runtime(
         RuntimeConfig(
@@ -66,6 +68,8 @@ def make_trainer(
                 attention_dropout=0.1,
                 activation_dropout=0.1,
                 sharing="encoder" if decoders > 1 else "full",
+                logits_chunk=5 if saving else 0,
+                recompute="layer" if saving else "none",
             )
             model = build_transformer(settings, VOCABULARY, ("fr", "de"))
         else:

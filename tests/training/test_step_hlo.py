@@ -17,6 +17,7 @@ CASES = {
         "accumulation": 2,
         "decoders": 2,
     },
+    "transformer, chunks, recomputation": {"transformer": True, "saving": True},
     "scaled moments, average": {"moments": "scaled", "average": 0.9},
     "moments per task": {"moments": "per_task"},
     **{f"mixed, {method}": {"method": method, "mixed": True} for method in available()},
@@ -26,10 +27,11 @@ CASES = {
         for method in ("pcgrad", "famo", "random")
     },
 }
-# Conditions choose the decoder of a language, and loops solve for the weights of tasks. Both have
-# static shapes and stay on the device.
+# Conditions choose the decoder of a language. Loops go over chunks of logits, or solve for the
+# weights of tasks. Both have static shapes and stay on the device.
 ALLOWED_CONTROL = {
     "transformer, bfloat16, accumulation, decoder per language": {"conditional"},
+    "transformer, chunks, recomputation": {"while"},
     "mixed, cagrad": {"while"},
     "mixed, mgda": {"while"},
 }
