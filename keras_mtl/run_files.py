@@ -14,6 +14,9 @@ VOCABULARY_FILE = "vocabulary.model"
 TASKS_FILE = "tasks.json"
 """The tasks of a trained model and their decoders."""
 
+INITIAL_WEIGHTS_FILE = "initial_weights.json"
+"""The models from which a run took its first weights, and what each variable took."""
+
 DATA_DIRECTORY = "data"
 """Directory of a run's prepared data unless `task.data.data_dir` is set."""
 

@@ -280,6 +280,8 @@ class TestSavedParams:
             "    packed_lengths: []",
             "    logits_chunk: 0",
             "    recompute: none",
+            "    init: []",
+            "  freeze: []",
         )
         assert set(new) <= set(lines)
         found = [line for line in lines if line not in new]

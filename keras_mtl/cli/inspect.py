@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from keras_mtl import errors
 from keras_mtl.cli import arguments, common
+from keras_mtl.cli.inspect_variables import print_selected_variables
 from keras_mtl.cli.printing import print_table
 from keras_mtl.configuration import baselines, sublayers
 from keras_mtl.configuration.schema import as_dict
@@ -83,7 +84,7 @@ def run(args: argparse.Namespace) -> int:
     print()
     problems = []
     try:
-        print_parameters(config, prepared)
+        print_parameters(config, prepared, args.model_dir)
     except errors.ConfigError as error:
         problems.append(str(error))
     if args.model_dir:
@@ -177,13 +178,21 @@ def print_samples(config: "ExperimentConfig", prepared: "PreparedData | None") -
         to_stderr(f"warning: {warning}")
 
 
-def print_parameters(config: "ExperimentConfig", prepared: "PreparedData | None") -> None:
+def print_parameters(
+    config: "ExperimentConfig", prepared: "PreparedData | None", model_dir: str | None = None
+) -> None:
     """Builds the model and prints its parameters, layer by layer.
+
+    Args:
+        config: the configuration.
+        prepared: the prepared data, if there is any.
+        model_dir: directory of the run, if one is given.
 
     Raises:
         ConfigError: the model cannot be built.
     """
     from keras_mtl.models.factory import build_transformer, check_sublayers
+    from keras_mtl.models.variables import variables_by_name
 
     model_config = config.task.model
     check_sublayers(model_config, config.runtime.mixed_precision_dtype)
@@ -193,13 +202,14 @@ def print_parameters(config: "ExperimentConfig", prepared: "PreparedData | None"
         decoders = tuple(dict.fromkeys(pair.target for pair in config.task.pairs))
     model = build_transformer(model_config, size, decoders)
     counts = count_parameters(
-        (variable.path, _product(variable.shape)) for variable in model.trainable_variables
+        (variable.path, _product(variable.shape)) for variable in variables_by_name(model).values()
     )
     total = sum(counts.values())
     rows = [(layer, f"{count:,}", f"{count / total:.1%}") for layer, count in counts.items()]
     rows.append(("total", f"{total:,}", "100.0%"))
     print_table(("layer", "parameters", "share"), rows)
     print(f"vocabulary of {size:,} ids{'' if prepared else ' (as configured)'}")
+    print_selected_variables(config, model, prepared, model_dir)
     for field, ours in sublayers.STANDARD.items():
         name = getattr(model_config, field)
         if name != ours:

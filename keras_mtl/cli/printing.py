@@ -3,21 +3,12 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from keras_mtl.messages import table_lines
+
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Prints a table; columns of numbers are right-aligned."""
-    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
-    is_number = [
-        bool(rows)
-        and all(row[i].lstrip("+-")[:1].isdigit() or row[i] in ("-", "all") for row in rows)
-        for i in range(len(header))
-    ]
-    for row in [header, *rows]:
-        cells = [
-            cell.rjust(width) if right else cell.ljust(width)
-            for cell, width, right in zip(row, widths, is_number, strict=True)
-        ]
-        print("  ".join(cells).rstrip())
+    print("\n".join(table_lines(header, rows)))
 
 
 def print_fields(*fields: tuple[str, str]) -> None:

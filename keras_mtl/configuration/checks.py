@@ -10,7 +10,13 @@ import unicodedata
 from collections.abc import Sequence
 
 from keras_mtl import errors, metrics
-from keras_mtl.configuration import packing, schema, search_checks, sublayers
+from keras_mtl.configuration import (
+    initial_weights_checks,
+    packing,
+    schema,
+    search_checks,
+    sublayers,
+)
 from keras_mtl.configuration.draft import Draft
 from keras_mtl.configuration.model_sizes import SIZES, resolved
 
@@ -49,6 +55,7 @@ def check_values(draft: Draft) -> None:
     _check_decoding(draft)
     _check_trainer(draft)
     _check_runtime(draft)
+    initial_weights_checks.check(draft)
 
 
 # Fields that a simulation does not read.

@@ -7,7 +7,7 @@ from typing import Any
 
 from keras_mtl import errors
 from keras_mtl.configuration.components import UnknownName
-from keras_mtl.configuration.schema import ExperimentConfig
+from keras_mtl.configuration.schema import ExperimentConfig, attribute_name
 
 
 class Draft:
@@ -148,7 +148,7 @@ class Draft:
     def _value(self, path: str) -> Any:
         value: Any = self.config
         for name, index in re.findall(r"([^.\[\]]+)|\[(\d+)\]", path):
-            value = getattr(value, name) if name else value[int(index)]
+            value = getattr(value, attribute_name(name)) if name else value[int(index)]
         return value
 
 

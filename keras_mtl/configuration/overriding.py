@@ -138,7 +138,9 @@ class _Walk:
             self._wrong(path, values, "a mapping")
             return
         hints = typing.get_type_hints(type(config))
-        fields = {field.name: hints[field.name] for field in dataclasses.fields(config)}
+        fields = {
+            schema.field_name(field.name): hints[field.name] for field in dataclasses.fields(config)
+        }
         for selector, options in _SELECTORS.get(type(config), {}).items():
             if selector in values and values[selector] != getattr(config, selector):
                 setattr(config, options, {})
@@ -147,7 +149,8 @@ class _Walk:
             if key not in fields:
                 self._unknown(here, fields)
                 continue
-            current = getattr(config, key)
+            attribute = schema.attribute_name(key)
+            current = getattr(config, attribute)
             if dataclasses.is_dataclass(current):
                 self.section(current, value, here)
             elif fields[key] == schema.Options:
@@ -156,7 +159,7 @@ class _Walk:
                 for old in [each for each in self._places if each[: len(here)] == here]:
                     del self._places[old]  # An element of a list that is replaced now.
                 self._places[here] = self._override.place(here)
-                setattr(config, key, self._value(fields[key], value, here, current))
+                setattr(config, attribute, self._value(fields[key], value, here, current))
 
     def _value(self, hint: Any, value: Any, path: Path, current: Any) -> Any:
         """Returns the new value of a field; `current` if the given value is wrong."""

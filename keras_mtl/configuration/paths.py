@@ -58,7 +58,11 @@ def path_fields(values: Any) -> Iterator[PathField]:
     task = values.get("task") if isinstance(values, Mapping) else None
     if not isinstance(task, Mapping):
         return
-    data, pairs = task.get("data"), task.get("pairs")
+    data, pairs, model = task.get("data"), task.get("pairs"), task.get("model")
+    sources = model.get("init") if isinstance(model, Mapping) else None
+    for i, source in enumerate(sources if isinstance(sources, list) else ()):
+        if isinstance(source, MutableMapping) and "from" in source:
+            yield PathField(("task", "model", "init", i, "from"), source, "from")
     if isinstance(data, Mapping):
         yield from corpora_fields(data.get("corpora"), ("task", "data", "corpora"))
     for i, pair in enumerate(pairs if isinstance(pairs, list) else ()):

@@ -8,61 +8,18 @@ The classes have slots, so a field that does not exist cannot be set.
 """
 
 import dataclasses
+import keyword
 from typing import Any
 
+from keras_mtl.configuration.corpus_sections import (
+    CleaningConfig,
+    CorpusConfig,
+    Options,
+    TaskCleaningConfig,
+)
+from keras_mtl.configuration.initial_weights import InitConfig
 from keras_mtl.configuration.search_options import DecodingConfig
 from keras_mtl.configuration.sublayers import STANDARD
-
-Options = dict[str, Any]
-"""Free-form options of a registered component; the component itself checks their names."""
-
-
-@dataclasses.dataclass(slots=True)
-class CorpusConfig:
-    """One corpus of a task.
-
-    Attributes:
-        reader: name of a registered reader: cldr, csv, gettext, jsonl, parallel, parquet, tfds,
-            tmx, tsv, or the reader of a plug-in.
-        options: the reader's options, for example `{source_file: a.en, target_file: a.fr}`.
-    """
-
-    reader: str = ""
-    options: Options = dataclasses.field(default_factory=dict)
-
-
-@dataclasses.dataclass(slots=True)
-class CleaningConfig:
-    """Rules that drop pairs. The pairs that each rule drops are counted and reported.
-
-    Attributes:
-        max_characters: longest source or target, in characters.
-        max_length_ratio: largest ratio of the longer side to the shorter side. Lengths are in
-            letters: a Chinese character counts as three, a Japanese or Korean syllable as two.
-        ratio_slack: pairs whose sides differ by at most this number of letters pass the ratio rule.
-        drop_identical: drop pairs whose source equals the target.
-        drop_duplicates: keep only the first of equal (source, target) pairs of a task.
-        max_bad_lines: share of unreadable lines above which a file is an error, in [0, 1].
-    """
-
-    max_characters: int = 1000
-    max_length_ratio: float = 4.0
-    ratio_slack: int = 15
-    drop_identical: bool = True
-    drop_duplicates: bool = True
-    max_bad_lines: float = 0.01
-
-
-@dataclasses.dataclass(slots=True)
-class TaskCleaningConfig:
-    """Cleaning rules of one task: the fields of `CleaningConfig`; None takes `data.cleaning`'s."""
-
-    max_characters: int | None = None
-    max_length_ratio: float | None = None
-    ratio_slack: int | None = None
-    drop_identical: bool | None = None
-    drop_duplicates: bool | None = None
-    max_bad_lines: float | None = None
 
 
 @dataclasses.dataclass(slots=True)
@@ -180,6 +137,8 @@ class TransformerConfig:
         tie_embeddings: use one table for source, target and output projection.
         sharing: `full` (one decoder, and a language tag on the source) or `encoder` (a decoder for
             each target language).
+        init: trained models from which a new run takes its first weights; later ones override
+            earlier ones.
         label_smoothing: probability mass that is moved away from the correct token, in [0, 1).
         logits_chunk: largest number of target positions of a device whose logits training holds in
             memory at once, for example 2048; 0 for no limit. With a limit, logits are computed
@@ -206,6 +165,7 @@ class TransformerConfig:
     max_length: int = 256
     tie_embeddings: bool = True
     sharing: str = "full"
+    init: list[InitConfig] = dataclasses.field(default_factory=list)
     label_smoothing: float = 0.1
     logits_chunk: int = 0
     recompute: str = "none"
@@ -344,6 +304,8 @@ class TrainerConfig:
         schedule: the schedule, which decides which task gets the next batch.
         balancing: the balancing method, which combines losses or gradients of several tasks.
         optimizer: Adam and the learning rate.
+        freeze: regular expressions; variables whose whole name matches one of them keep their
+            weights and have no moments.
         evaluation: validation of every task.
         log_batches: write the step, task and hash of every batch to `batches.tsv`.
     """
@@ -355,6 +317,7 @@ class TrainerConfig:
     schedule: ScheduleConfig = dataclasses.field(default_factory=ScheduleConfig)
     balancing: BalancingConfig = dataclasses.field(default_factory=BalancingConfig)
     optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
+    freeze: list[str] = dataclasses.field(default_factory=list)
     evaluation: EvaluationConfig = dataclasses.field(default_factory=EvaluationConfig)
     log_batches: bool = False
 
@@ -410,4 +373,16 @@ def task_name(pair: PairConfig) -> str:
 
 def as_dict(section: Any) -> dict[str, Any]:
     """Returns a section as a new tree of plain values, in the order of its fields."""
-    return dataclasses.asdict(section)
+    return dataclasses.asdict(
+        section, dict_factory=lambda items: {field_name(name): value for name, value in items}
+    )
+
+
+def field_name(attribute: str) -> str:
+    """Returns the name of an attribute in a configuration: `from_` is written `from`."""
+    return attribute.removesuffix("_")
+
+
+def attribute_name(field: str) -> str:
+    """Returns the attribute of a field: Python does not allow a keyword such as `from`."""
+    return f"{field}_" if keyword.iskeyword(field) else field

@@ -316,7 +316,7 @@ def _prepare_into(
 
 
 def _vocabulary(texts: Sequence[TaskText], settings: VocabularyConfig) -> Vocabulary:
-    """Trains the vocabulary on the training text of all tasks, or reads the given model."""
+    """Trains the vocabulary on the training text of all tasks, or adds tags to the given one."""
     languages = {text.spec.target for text in texts}
     if not settings.model_file:
         return train_vocabulary(
@@ -333,15 +333,7 @@ def _vocabulary(texts: Sequence[TaskText], settings: VocabularyConfig) -> Vocabu
             max_sentences=settings.max_sentences,
             character_coverage=settings.character_coverage,
         )
-    vocabulary = Vocabulary.load(settings.model_file)
-    missing = sorted(languages.difference(vocabulary.languages))
-    if missing:
-        raise errors.DataError(
-            f"{settings.model_file}: no tag for the target languages {', '.join(missing)}; it has "
-            f"tags for {', '.join(vocabulary.languages) or 'none'}; leave "
-            "task.data.vocabulary.model_file empty to train a vocabulary"
-        )
-    return vocabulary
+    return Vocabulary.load(settings.model_file).with_languages(languages)
 
 
 def _encode(

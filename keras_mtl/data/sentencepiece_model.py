@@ -7,7 +7,7 @@ which an environment without TensorFlow does not have. This module edits protobu
 import functools
 import io
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import sentencepiece
 
@@ -16,7 +16,9 @@ import sentencepiece
 _PIECE_KEY = 1 << 3 | 2
 _NORMALIZER_KEY = 3 << 3 | 2
 _CHARSMAP_KEY = 2 << 3 | 2  # Of a NormalizerSpec.
-# Field 3 of a piece, its type, with the value CONTROL.
+# Fields of a piece: its text; its score, a float, with the value 0; its type, CONTROL.
+_TEXT_KEY = 1 << 3 | 2
+_ZERO_SCORE = bytes([2 << 3 | 5, 0, 0, 0, 0])
 _CONTROL_TYPE = bytes([3 << 3 | 0, 3])
 
 
@@ -46,6 +48,27 @@ def control_symbols(model_bytes: bytes, ids: Iterable[int]) -> bytes:
         position += size
         token += 1
     return b"".join([*parts, model_bytes[copied:]])
+
+
+def with_controls(model_bytes: bytes, token: int, pieces: Sequence[str]) -> bytes:
+    """Returns a SentencePiece model with more control symbols.
+
+    Args:
+        model_bytes: a serialized model that SentencePiece can read.
+        token: id of the first new symbol, at most the number of pieces; later ids move up.
+        pieces: the symbols.
+    """
+    position, count = 0, 0
+    while count < token:
+        key, position = _varint(model_bytes, position)
+        size, position = _varint(model_bytes, position)
+        position += size
+        count += key == _PIECE_KEY
+    new = b"".join(
+        _field(_PIECE_KEY, _field(_TEXT_KEY, piece.encode()) + _ZERO_SCORE + _CONTROL_TYPE)
+        for piece in pieces
+    )
+    return model_bytes[:position] + new + model_bytes[position:]
 
 
 def with_rule_table(model_bytes: bytes) -> bytes:

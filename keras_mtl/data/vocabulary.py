@@ -25,7 +25,7 @@ import numpy as np
 import sentencepiece
 
 from keras_mtl import errors
-from keras_mtl.data.sentencepiece_model import control_symbols
+from keras_mtl.data.sentencepiece_model import control_symbols, with_controls
 
 PAD_ID, BOS_ID, EOS_ID, UNK_ID = 0, 1, 2, 3
 SPECIAL_PIECES = ("<pad>", "<s>", "</s>", "<unk>")
@@ -173,6 +173,38 @@ class Vocabulary:
     def piece(self, token: int) -> str:
         """Returns the piece of an id."""
         return self._processor.id_to_piece(token)
+
+    def text_pieces(self) -> dict[str, tuple[int, float]]:
+        """Returns id and score of each piece of text: no tags, special ids and byte pieces."""
+        processor = self._processor
+        return {
+            processor.id_to_piece(i): (i, processor.get_score(i))
+            for i in range(self.size)
+            if not (
+                processor.is_control(i)
+                or processor.is_unknown(i)
+                or processor.is_byte(i)
+                or processor.is_unused(i)
+            )
+        }
+
+    def byte_ids(self) -> dict[int, int]:
+        """Returns the id of each byte from 0 to 255 that has a piece."""
+        return {int(self.piece(i)[3:5], 16): i for i in np.flatnonzero(self.is_byte).tolist()}
+
+    def with_languages(self, languages: Iterable[str]) -> "Vocabulary":
+        """Returns a vocabulary that also has tags for other languages, after its own tags.
+
+        Text is encoded to the same pieces. The ids of pieces after the tags are larger.
+
+        Args:
+            languages: languages; those that have a tag already are ignored.
+        """
+        new = sorted(set(languages).difference(self.languages))
+        if not new:
+            return self
+        position = len(SPECIAL_PIECES) + len(self.languages)
+        return Vocabulary(with_controls(self.model_bytes, position, [tag(each) for each in new]))
 
 
 @dataclasses.dataclass(frozen=True)

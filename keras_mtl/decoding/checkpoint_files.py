@@ -10,7 +10,7 @@ BEST = "best"
 def find_checkpoints(model_dir: str | os.PathLike[str]) -> list[str]:
     """Returns the prefixes of a model directory's checkpoints by preference: best, newest."""
     directory = Path(model_dir)
-    return _newest_first(directory / BEST) + _newest_first(directory)
+    return newest_first(directory / BEST) + newest_first(directory)
 
 
 def chosen_checkpoints(path: str | os.PathLike[str]) -> list[str]:
@@ -29,7 +29,8 @@ def chosen_checkpoints(path: str | os.PathLike[str]) -> list[str]:
     return [str(prefix)] if prefix.with_name(f"{prefix.name}.index").is_file() else []
 
 
-def _newest_first(directory: Path) -> list[str]:
+def newest_first(directory: Path) -> list[str]:
+    """Returns the prefixes of the checkpoints in a directory, the newest first."""
     numbered = []
     for index in directory.glob("ckpt-*.index"):
         match = re.fullmatch(r"ckpt-(\d+)\.index", index.name)

@@ -1,5 +1,6 @@
 """The weights of a Transformer as named NumPy arrays, for formats other than TensorFlow's."""
 
+import re
 from typing import Any
 
 import numpy as np
@@ -64,6 +65,42 @@ def transformer_arrays(model: Any) -> dict[str, np.ndarray]:
                 f"weight {name} contains a value that is not finite: training has diverged. "
                 "Export an earlier checkpoint"
             )
+    return arrays
+
+
+def variable_arrays(file: Any) -> dict[str, np.ndarray]:
+    """Returns the weights of an engine file by the names of the variables of a `Transformer`.
+
+    Args:
+        file: from `keras_mtl.engine.open_model_file`.
+
+    Returns:
+        float32 arrays, in the layout of Keras, by the path of the variable without the name of the
+        model, such as `encoder/layer_0/attention/qkv/kernel`. int8 weights are restored to within
+        half a scale.
+    """
+    decoders = [
+        "decoder" if name == "all" else f"decoder_{name}"
+        for name in file.hyperparameters["decoders"]
+    ]
+    arrays = {}
+    for name in file.tensor_names:
+        if name == "vocabulary" or name.endswith(".scale"):
+            continue
+        array = np.array(file.tensor(name))
+        if array.dtype == np.int8:
+            scale = np.asarray(file.tensor(f"{name.removesuffix('.weight')}.scale"))
+            array = array.astype(np.float32) * scale[:, None]
+        path = re.sub(r"\.layer\.(\d+)", r"/layer_\1", name)
+        path = re.sub(r"^decoder\.(\d+)", lambda match: decoders[int(match[1])], path)
+        path = path.replace(".", "/")
+        if path.endswith("_positions"):
+            path += "/positions"
+        elif path.endswith("embedding/weight"):
+            path = path.removesuffix("weight") + "embeddings"
+        elif path.endswith("/weight"):
+            path, array = path.removesuffix("weight") + "kernel", np.ascontiguousarray(array.T)
+        arrays[path] = array
     return arrays
 
 

@@ -84,7 +84,7 @@ def to_garden(config: schema.ExperimentConfig) -> config_definitions.ExperimentC
     result = garden_class(schema.ExperimentConfig)()
     try:
         # Not strict, because the class Options has no fields.
-        result.override(schema.as_dict(config), is_strict=False)
+        result.override(_renamed(schema.as_dict(config), schema.attribute_name), is_strict=False)
     except (KeyError, TypeError) as error:
         raise ConfigError(
             f"the classes of Model Garden cannot represent this configuration: {error}. Use "
@@ -109,8 +109,18 @@ def from_garden(experiment: config_definitions.ExperimentConfig) -> schema.Exper
             f"of keras_mtl. Use one of {', '.join(presets.available())}"
         )
     config = schema.ExperimentConfig()
-    overriding.set_values(config, cast(Any, experiment).as_dict())
+    values = cast(Any, experiment).as_dict()
+    overriding.set_values(config, _renamed(values, schema.field_name))
     return config
+
+
+def _renamed(value: Any, rename: Callable[[str], str]) -> Any:
+    """Renames the keys of nested plain values: Model Garden names fields as Python does."""
+    if isinstance(value, list):
+        return [_renamed(each, rename) for each in value]
+    if isinstance(value, dict):
+        return {rename(key): _renamed(each, rename) for key, each in value.items()}
+    return value
 
 
 def register() -> None:

@@ -21,7 +21,7 @@ def select_weights(
         index: int32 of any shape, equal everywhere: the index of the decoder.
 
     Returns:
-        The weights in the order of `trainable_variables`; None if there is only one decoder.
+        The weights, frozen ones too, in the order of `weights`; None if there is only one decoder.
 
     Raises:
         InputError: there are several decoders, but no index.
@@ -34,7 +34,7 @@ def select_weights(
             "give the index of the decoder for each row"
         )
     values = [
-        [tf.convert_to_tensor(variable) for variable in chosen.trainable_variables]
+        [tf.convert_to_tensor(variable) for variable in chosen.weights]
         for chosen in decoders
     ]
     branches = [lambda chosen=chosen: [tf.identity(v) for v in chosen] for chosen in values]
@@ -57,7 +57,7 @@ def call_with_weights(
     """
     if weights is None:
         return function(decoder)
-    mapping = list(zip(decoder.trainable_variables, weights, strict=True))
+    mapping = list(zip(decoder.weights, weights, strict=True))
     with keras.StatelessScope(state_mapping=mapping) as scope:
         outputs = function(decoder)
     # The scope also holds back the state of dropout, which must advance.

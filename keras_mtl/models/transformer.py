@@ -441,6 +441,15 @@ class Transformer(keras.Model):
         }
         return [owner.get(id(variable)) for variable in self.trainable_variables]
 
+    def vocabulary_axes(self) -> dict[str, int]:
+        """Returns the axis of the vocabulary of each variable that has one, by its path."""
+        tables = {
+            self.source_embedding.embeddings.path: 0,
+            self.target_embedding.embeddings.path: 0,
+        }
+        projections = [decoder.projection for decoder in self.decoders if decoder.projection]
+        return tables | {projection.kernel.path: 1 for projection in projections}
+
     def _with_weights(self, weights: list[tf.Tensor] | None, function: Any) -> Any:
         return call_with_weights(self.decoders[0], weights, self.seed_generator, function)
 

@@ -353,13 +353,14 @@ def test_an_error_inside_the_lock_is_the_error(tmp_path, monkeypatch):
     assert os.listdir(tmp_path) == []
 
 
-def test_a_given_vocabulary_is_used_and_checked(tmp_path):
+def test_a_given_vocabulary_is_used_and_gets_missing_tags(tmp_path):
     first = run(tmp_path / "a", [task()])
     path = str(tmp_path / "a" / "data" / "vocabulary.model")
     settings = DataConfig(vocabulary=VocabularyConfig(model_file=path))
     assert run(tmp_path / "b", [task()], settings).vocabulary.hash == first.vocabulary.hash
-    with pytest.raises(errors.DataError, match=r"no tag for the target languages de; it has .*fr"):
-        run(tmp_path / "c", [task(target="de")], settings)
+    added = run(tmp_path / "c", [task(target="de")], settings).vocabulary
+    assert added.languages == ("fr", "de")
+    assert added.size == first.vocabulary.size + 1
 
 
 def test_loading_names_what_is_missing_or_damaged(tmp_path):

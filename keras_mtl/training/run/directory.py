@@ -33,6 +33,7 @@ FIXED_FIELDS = (
     "task.model.max_length",
     "task.model.tie_embeddings",
     "task.model.sharing",
+    "task.model.init",
     "task.data.max_length",
     "task.data.tokens_per_batch",
     "task.data.bucket_lengths",
@@ -41,6 +42,7 @@ FIXED_FIELDS = (
     "task.data.packed_lengths",
     "trainer.optimizer.gradient_accumulation_steps",
     "trainer.optimizer.ema_momentum",
+    "trainer.freeze",
     "runtime.seed",
 )
 
@@ -112,7 +114,8 @@ class RunDirectory:
             if known != prepared.vocabulary.hash:
                 raise CheckpointError(
                     f"{file}: the vocabulary ({known}) differs from that of the prepared data "
-                    f"({prepared.vocabulary.hash}). Use another --model_dir, or set "
+                    f"({prepared.vocabulary.hash}). Use another --model_dir, and to start from "
+                    f"these weights task.model.init; or, with the same target languages, set "
                     f"task.data.vocabulary.model_file={file} and prepare the data again"
                 )
         params = self.path / PARAMS_FILE

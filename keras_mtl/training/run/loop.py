@@ -26,6 +26,7 @@ from keras_mtl.training.run.batch_log import BatchLog
 from keras_mtl.training.run.checkpoints import RunCheckpoints
 from keras_mtl.training.run.directory import RunDirectory
 from keras_mtl.training.run.event_log import EventLog
+from keras_mtl.training.run.first_weights import take_first_weights
 from keras_mtl.training.run.loop_log import LoopLog
 from keras_mtl.training.run.mirror import local_run_directory
 from keras_mtl.training.run.parts import build_parts
@@ -35,6 +36,7 @@ from keras_mtl.training.run.progress import Progress
 from keras_mtl.training.run.setup import prepare_task_data
 from keras_mtl.training.run.state import RunState
 from keras_mtl.training.run.step_loop import OpenLoop, Pace
+from keras_mtl.training.run.weight_sources import check_sources
 from keras_mtl.training.step import devices
 from keras_mtl.training.step.balancing import check_balancing
 from keras_mtl.training.step.distribution import compiles_with_xla, configure_runtime
@@ -101,6 +103,8 @@ def run_experiment(
     writes = plan.mode != "eval" and workers.chief
     place = local_run_directory(model_dir, writes, log, workers.index)
     with place as (directory, after_save):
+        if plan.mode != "eval" and not RunDirectory(directory).has_checkpoint:
+            check_sources(task.model.init)
         prepared = workers.chief_first(lambda: prepare_task_data(task, model_dir, log=log))
         workers.check_same("the prepared data", _fingerprint(prepared))
         return Run(plan, directory, prepared, workers, log, after_save).execute()
@@ -214,6 +218,8 @@ class Run:
         if mode == "eval":
             self.validation.score(self.step, self.log)
             return self._result()
+        if not prefix:
+            self._take_first_weights()
         self.workers.on_chief(
             lambda: self.directory.write(
                 self.plan.config, self.prepared, self.parts.decoder_of_task
@@ -235,6 +241,18 @@ class Run:
             self._stop = AgreedStop(self.workers, request)
             self._train(progress)
         return self._result()
+
+    def _take_first_weights(self) -> None:
+        """Starts a new run from `task.model.init`."""
+        parts, sources = self.parts, self.plan.config.task.model.init
+        if not sources:
+            return
+        vocabulary = self.prepared.vocabulary
+        found = take_first_weights(parts.model, vocabulary, sources, parts.optimizer, log=self.log)
+        self.workers.check_same("the initial weights", found.record)
+        self.workers.on_chief(lambda: found.write(self.directory.path))
+        for line in found.lines:
+            self.log(line)
 
     def _train(self, progress: Progress) -> None:
         state, trainer = self.state, self.plan.config.trainer

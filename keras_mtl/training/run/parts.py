@@ -10,6 +10,7 @@ from keras_mtl.data.mixture import Mixture
 from keras_mtl.data.prepare import PreparedData
 from keras_mtl.evaluation.tasks import decoder_of_task
 from keras_mtl.models import Transformer
+from keras_mtl.models.variables import freeze
 from keras_mtl.schedules import Schedule, TaskInfo
 from keras_mtl.training.run import building
 from keras_mtl.training.run.planning import TrainingPlan
@@ -115,6 +116,7 @@ def build_parts(
     decoders = decoder_of_task(task.model.sharing, prepared)
     with strategy.scope():
         model = building.build_model(task.model, prepared)
+        freeze(model, plan.config.trainer.freeze)
         optimizer = building.build_optimizer(plan.config.trainer, updates, model.hidden_dim)
         optimizer.build(model.trainable_variables)
         balancing = build_balancing(plan.config.trainer.balancing, schedule.num_tasks, runtime.seed)

@@ -66,8 +66,7 @@ def restore_moments(
             elif per_task:
                 value = _reorder_tasks(value, index_map)
             else:
-                share = saved_updates / max(1, saved_updates.sum())
-                value = np.tensordot(share.astype(value.dtype), value, axes=1)
+                value = _mean_over_tasks(value, saved_updates)
             variable.assign(value)
     if per_task:
         if saved_updates is None:
@@ -76,6 +75,49 @@ def restore_moments(
         else:
             updates = _reorder_tasks(saved_updates, index_map)
         optimizer.task_updates.assign(updates)
+
+
+def saved_moments(prefix: str, count: int, name: str = "moments") -> dict[str, list[np.ndarray]]:
+    """Reads the moments of a checkpoint as shared ones; see `restore_moments`.
+
+    Args:
+        prefix: prefix of the checkpoint.
+        count: number of variables that the optimizer had.
+        name: name of `moments_state` in the checkpoint.
+
+    Returns:
+        `momentum` and `velocity`, each an array of every variable, in their order.
+
+    Raises:
+        CheckpointError: the checkpoint has no moments, or those of another number of variables.
+    """
+    reader = tf.train.load_checkpoint(prefix)
+    shapes = reader.get_variable_to_shape_map()
+    found: dict[str, list[np.ndarray]] = {slot: [] for slot in _SLOTS}
+    if f"{name}/{_SLOTS[0]}/0{_SUFFIX}" not in shapes:
+        raise CheckpointError(
+            f"checkpoint {prefix} has no moments. Give a checkpoint of a run, RUN/ckpt-<step>: the "
+            "best checkpoint has only weights, and only Adam's moments can be taken over"
+        )
+    key = f"{name}/updates{_SUFFIX}"
+    updates = reader.get_tensor(key) if key in shapes else None
+    for slot, arrays in found.items():
+        for number in range(count):
+            key = f"{name}/{slot}/{number}{_SUFFIX}"
+            if key not in shapes:
+                raise CheckpointError(
+                    f"checkpoint {prefix} has {number} moments, but the model has {count} trained "
+                    "variables: params.yaml in its directory belongs to another run"
+                )
+            value = reader.get_tensor(key)
+            arrays.append(value if updates is None else _mean_over_tasks(value, updates))
+    return found
+
+
+def _mean_over_tasks(value: np.ndarray, updates: np.ndarray) -> np.ndarray:
+    """Returns the mean of per-task moments, weighted by the tasks' numbers of updates."""
+    share = updates / max(1, updates.sum())
+    return np.tensordot(share.astype(value.dtype), value, axes=1)
 
 
 def _reorder_tasks(values: np.ndarray, index_map: Sequence[int] | np.ndarray) -> np.ndarray:

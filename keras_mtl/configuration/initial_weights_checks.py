@@ -1,0 +1,63 @@
+"""Checks of the fields that select variables: the first weights of a run, and frozen ones."""
+
+import re
+from collections.abc import Sequence
+
+from keras_mtl.configuration.draft import Draft
+from keras_mtl.configuration.initial_weights import InitRuleConfig
+
+
+def check(draft: Draft) -> None:
+    """Adds to a draft what is wrong with `task.model.init` and `trainer.freeze`.
+
+    Args:
+        draft: the configuration.
+    """
+    for number, source in enumerate(draft.config.task.model.init):
+        path = f"task.model.init[{number}]"
+        if not source.from_:
+            draft.problem(
+                f"{path}.from", "is empty; give a model directory, a checkpoint or an engine file"
+            )
+        for index, rule in enumerate(source.rules):
+            _check_rule(draft, f"{path}.rules[{index}]", rule)
+        _check_patterns(draft, f"{path}.exclude", source.exclude)
+    _check_patterns(draft, "trainer.freeze", draft.config.trainer.freeze)
+
+
+def _check_rule(draft: Draft, path: str, rule: InitRuleConfig) -> None:
+    for name in ("match", "to"):
+        if not getattr(rule, name):
+            draft.problem(
+                f"{path}.{name}",
+                "is empty; a rule is, for example, "
+                "{match: 'decoder_ca/(.*)', to: 'decoder_es/\\1'}",
+            )
+            return
+    if not _check_pattern(draft, f"{path}.match", rule.match):
+        return
+    pattern = re.compile(rule.match)
+    # A pattern with the same groups that matches the empty text.
+    groups = "".join(f"(?P<{name}>)" for name in pattern.groupindex)
+    groups += "()" * (pattern.groups - len(pattern.groupindex))
+    try:
+        re.sub(groups, rule.to, "")
+    except (re.error, IndexError) as error:
+        draft.problem(
+            f"{path}.to",
+            f"= {rule.to!r} does not fit {path}.match = {rule.match!r}: {error}",
+        )
+
+
+def _check_patterns(draft: Draft, path: str, patterns: Sequence[str]) -> None:
+    for index, pattern in enumerate(patterns):
+        _check_pattern(draft, f"{path}[{index}]", pattern)
+
+
+def _check_pattern(draft: Draft, path: str, pattern: str) -> bool:
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        draft.problem(path, f"= {pattern!r} is not a regular expression: {error}")
+        return False
+    return True
