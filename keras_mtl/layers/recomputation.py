@@ -33,7 +33,7 @@ def call_recomputed(
 
     Reference: Chen et al., arXiv 1604.06174.
     """
-    variables = layer.trainable_variables
+    variables = layer.weights  # Not only the trainable ones: others may be frozen.
     state = generator.state
     # A custom gradient can only differentiate its arguments, so they include the weights.
     weights = [tf.convert_to_tensor(variable) for variable in variables]

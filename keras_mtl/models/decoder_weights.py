@@ -34,8 +34,7 @@ def select_weights(
             "give the index of the decoder for each row"
         )
     values = [
-        [tf.convert_to_tensor(variable) for variable in chosen.weights]
-        for chosen in decoders
+        [tf.convert_to_tensor(variable) for variable in chosen.weights] for chosen in decoders
     ]
     branches = [lambda chosen=chosen: [tf.identity(v) for v in chosen] for chosen in values]
     return tf.switch_case(tf.reshape(index, [-1])[0], branches)

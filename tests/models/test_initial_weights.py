@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from keras_mtl.configuration.initial_weights import InitConfig, InitRuleConfig
 from keras_mtl.data.vocabulary_map import VocabularyMap
@@ -140,15 +141,27 @@ def test_freezing():
         freeze(make(), [".*"])
 
 
-def test_a_frozen_decoder_is_still_the_chosen_one():
-    model = make(["fr", "ca"], dropout=0.0, attention_dropout=0.0, activation_dropout=0.0)
+@pytest.mark.parametrize("recompute", ["none", "layer"])
+def test_a_frozen_decoder_is_still_the_chosen_one(recompute):
+    rates = dict.fromkeys(("dropout", "attention_dropout", "activation_dropout"), 0.0)
+    model = make(["fr", "ca"], recompute=recompute, **rates)
     ids = np.array([[5, 6, 7, 2]], np.int32)
 
-    def logits(decoder):
+    def gradients(decoder):
+        """Returns the loss and its gradients by variable."""
         inputs = {"source": ids, "target": ids, "decoder": np.array([decoder], np.int32)}
-        return model(inputs).numpy()
+        variables = model.trainable_variables
+        with tf.GradientTape() as tape:
+            loss, _, _ = model.token_losses(inputs, training=True)
+        found = tape.gradient(loss, [v.value for v in variables], unconnected_gradients="zero")
+        values = {v.path: tf.convert_to_tensor(g) for v, g in zip(variables, found, strict=True)}
+        return loss.numpy(), values
 
-    expected = logits(1)
-    assert not np.allclose(logits(0), expected)
-    freeze(model, ["decoder_.*/layer_0/.*"])
-    np.testing.assert_array_equal(logits(1), expected)
+    expected, all_gradients = gradients(1)
+    assert not np.allclose(gradients(0)[0], expected)
+    freeze(model, ["decoder_.*/layer_0/.*", "embedding/.*"])
+    loss, trained = gradients(1)
+    np.testing.assert_array_equal(loss, expected)
+    assert 0 < len(trained) < len(all_gradients)
+    for name, value in trained.items():
+        np.testing.assert_allclose(value, all_gradients[name], atol=1e-6, err_msg=name)
