@@ -121,7 +121,7 @@ class ModelLikelihood:
     def _step(self) -> Callable[..., Any]:
         import tensorflow as tf
 
-        @tf.function
+        @tf.function(autograph=False)
         def step(source: tf.Tensor, target: tf.Tensor, decoder: Any) -> Any:
             inputs = {"source": source, "target": target, "decoder": decoder}
             _, tokens, nll = self._model.token_losses(inputs, drop_padding=True)

@@ -54,9 +54,11 @@ def _problems(
     dtype = layer.compute_dtype
     # In training, too, the sizes of batch and time are unknown.
     signature = [tf.TensorSpec([None, None, dim], dtype)]
-    infer = tf.function(lambda x: layer(x, training=False), input_signature=signature)
+    infer = tf.function(
+        lambda x: layer(x, training=False), input_signature=signature, autograph=False
+    )
 
-    @tf.function(input_signature=signature)
+    @tf.function(input_signature=signature, autograph=False)
     def train(x: tf.Tensor) -> Any:
         with tf.GradientTape() as tape:
             outputs = layer(x, training=True)

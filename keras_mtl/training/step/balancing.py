@@ -127,9 +127,9 @@ class BalancedStep:
         self._apart = uses != STATE and not self._inside
         self._shared = [owner is None for owner in trainer.model.variable_decoder_index()]
         jit = jit_compile or None
-        self._whole = tf.function(self._gradients, jit_compile=jit)
-        self._by_task = tf.function(self._gradients_by_task, jit_compile=jit)
-        self._sums = tf.function(self._sums_of_batch, jit_compile=jit)
+        self._whole = tf.function(self._gradients, jit_compile=jit, autograph=False)
+        self._by_task = tf.function(self._gradients_by_task, jit_compile=jit, autograph=False)
+        self._sums = tf.function(self._sums_of_batch, jit_compile=jit, autograph=False)
 
     @property
     def looks_back(self) -> bool:

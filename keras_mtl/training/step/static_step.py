@@ -104,7 +104,9 @@ class StaticStep:
         }
         if self._replica.looks_back:
             found["after"] = (self.after, (batch,))
-            traced = tf.function(lambda: self._strategy.run(self.update)).get_concrete_function()
+            traced = tf.function(
+                lambda: self._strategy.run(self.update), autograph=False
+            ).get_concrete_function()
             outcome = tf.nest.map_structure(
                 lambda value: tf.zeros(value.shape, value.dtype), traced.structured_outputs
             )

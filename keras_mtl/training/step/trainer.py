@@ -98,7 +98,9 @@ class MultiTaskTrainer(orbit.StandardTrainer):
         tpu = isinstance(strategy, tf.distribute.TPUStrategy)
         jit = jit_compile and not tpu
         self._drop_padding = not jit and not tpu
-        self._gradients = tf.function(self.gradients_of_batch, jit_compile=jit or None)
+        self._gradients = tf.function(
+            self.gradients_of_batch, jit_compile=jit or None, autograph=False
+        )
         self._balanced = balancing and BalancedStep(balancing, self, mixed, jit)
         self.static = StaticStep(strategy, self, shapes) if shapes else None
         super().__init__(train_dataset=None)
@@ -162,6 +164,8 @@ class MultiTaskTrainer(orbit.StandardTrainer):
         if self._resets_totals:
             self.restore_totals({})
 
+    # No part of a step has control flow that AutoGraph has to convert, and converting takes seconds.
+    @tf.autograph.experimental.do_not_convert
     def train_step(self, iterator: Any) -> None:
         if self.static:
             self.static.run(iterator)
