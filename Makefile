@@ -27,9 +27,10 @@ PYTEST = $(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no
 test: check sanitize
 	$(PYTEST)
 
-# Also the tests that repeat at a larger scale what those of `make test` protect.
+# Also the tests that repeat at a larger scale what those of `make test` protect. XLA optimizes as it
+# does for users.
 test-all: check sanitize
-	$(PYTEST) -m ''
+	XLA_FLAGS= $(PYTEST) -m ''
 
 # The C++ tests under AddressSanitizer with UBSan, and under ThreadSanitizer.
 sanitize: .venv/ready

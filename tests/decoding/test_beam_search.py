@@ -59,7 +59,7 @@ def compiled(options, batch=BATCH, steps=STEPS, vocabulary_size=V, jit=False, lo
         )
 
     integers = tf.TensorSpec([batch], tf.int32)
-    return tf.function(search, jit_compile=jit).get_concrete_function(
+    return tf.function(search, jit_compile=jit, autograph=False).get_concrete_function(
         tf.TensorSpec([batch, steps, tables.ROWS, vocabulary_size], tf.float32),
         integers,
         tf.TensorSpec([batch, 2], tf.int32),

@@ -89,7 +89,7 @@ def save(model, prefix):
 def train(model, vocabulary, tasks, steps):
     optimizer = tf.keras.optimizers.Adam(0.01)
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(reduce_retracing=True, autograph=False)
     def step(source, target, decoder):
         with tf.GradientTape() as tape:
             logits = model({"source": source, "target": target, "decoder": decoder})

@@ -2,7 +2,7 @@
 
 The tests run in the order of the file and continue from each other's results. What imports
 TensorFlow runs once as the program itself (`keras_mtl`) and then in forks (`forked`), which save
-the import.
+the import. Baselines and a killed training have tests of their own; here they run nightly.
 """
 
 import json
@@ -20,6 +20,7 @@ pytestmark = pytest.mark.slow  # A promise of the README: own data, from the fil
 TASKS = ("en-fr", "en-de")
 BASELINES = "runs/alone/baselines.json"
 ADAPTIVE = f"trainer.schedule.name=inverse_ratio,trainer.schedule.baselines_file={BASELINES}"
+TRAIN = ("train", "--config_file", "my.yaml", "--params_override", ADAPTIVE)
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +42,7 @@ def test_inspect_names_the_tasks(workplace):
     assert all(task in shown for task in TASKS)
 
 
+@pytest.mark.nightly
 def test_baselines_train_each_task_and_prepare_once(workplace):
     words = ("baselines", "--config_file", "my.yaml", "--model_dir", "runs/alone")
     workplace.keras_mtl(*words, "--train_steps", 60)
@@ -71,11 +73,20 @@ def test_simulate_plays_the_schedule(workplace):
     assert all(task in shown for task in TASKS)
 
 
+def test_train_follows_the_baselines(workplace):
+    baselines = workplace.home / BASELINES
+    if not baselines.exists():  # The nightly test above has made it.
+        baselines.parent.mkdir(parents=True)
+        baselines.write_text(json.dumps(dict.fromkeys(TASKS, 30.0)))
+    workplace.keras_mtl(*TRAIN, "--model_dir", "runs/my")
+    check_run(workplace.home / "runs/my")
+
+
+@pytest.mark.nightly
 def test_a_killed_training_resumes(workplace):
-    words = ("train", "--config_file", "my.yaml", "--model_dir", "runs/my")
-    words = (*words, "--params_override", ADAPTIVE)
+    words = (*TRAIN, "--model_dir", "runs/killed")
     process = workplace.start(*words)
-    run = workplace.home / "runs/my"
+    run = workplace.home / "runs/killed"
     deadline = time.monotonic() + 300
     while not list(run.glob("ckpt-*.index")):
         assert process.poll() is None, "training ended before its first checkpoint"
@@ -86,6 +97,10 @@ def test_a_killed_training_resumes(workplace):
     shown = workplace.keras_mtl(*words)
     assert re.search(r"from \S*ckpt-\d+ at step \d+", shown), shown
     assert "step 60" in shown
+    check_run(run)
+
+
+def check_run(run):
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     steps = [line["step"] for line in lines if line["event"] == "train"]
     assert steps == list(range(10, 61, 10))

@@ -119,7 +119,9 @@ def _check_xla(
             variable.assign(weight)
         found = _gradients(fresh, inputs, jit, {"training": True} if has_training else {})
         if has_training:
-            infer = tf.function(lambda *x, layer=fresh: layer(*x, training=False), jit_compile=jit)
+            infer = tf.function(
+                lambda *x, layer=fresh: layer(*x, training=False), jit_compile=jit, autograph=False
+            )
             found.append(np.array(infer(*[tf.constant(value) for value in inputs])))
         results.append(found)
     for plain, compiled in zip(*results, strict=True):
@@ -161,7 +163,7 @@ def _gradients(
     """Returns the outputs and the gradients of a loss of random direction."""
     direction = np.random.default_rng(9).normal(size=_call(layer, inputs).shape)
 
-    @tf.function(jit_compile=jit)
+    @tf.function(jit_compile=jit, autograph=False)
     def compute(*tensors):
         with tf.GradientTape() as tape:
             outputs = layer(*tensors, **options)

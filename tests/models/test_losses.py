@@ -43,7 +43,7 @@ MODES = [(False, False), (False, True), (True, False)]
     ],
 )
 def test_equals_one_hot_labels(smoothing, jit, drop, chunk):
-    @tf.function(jit_compile=jit)
+    @tf.function(jit_compile=jit, autograph=False)
     def compute(states, table):
         with tf.GradientTape(persistent=True) as tape:
             tape.watch([states, table])

@@ -144,7 +144,7 @@ def custom_loop(custom_loop, replicas=1):
         theta = tf.Variable([1.0, -1.0])
         balancing = Balancing(custom_loop, 2)
 
-    @tf.function
+    @tf.function(autograph=False)
     def step():
         def replica():
             number = tf.distribute.get_replica_context().replica_id_in_sync_group

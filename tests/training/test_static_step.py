@@ -17,42 +17,66 @@ ONE = {"accumulation": 1, "tasks": [0, 1, 1, 0]}
 THREE = {"accumulation": 3, "tasks": [0, 1, 1, 0, 1, 1]}
 CASES = {
     "one batch, XLA": {**ONE, "jit": True},
-    "one shape": {**ONE, "lengths": [5]},
     "accumulation, decoder per language": {**THREE, "decoders": 2},
-    "not finite": {**THREE, "poison": True},
-    "mixed famo": {"method": "famo", "mixed": True},
     "accumulated famo": {**THREE, "method": "famo"},
     "accumulated pcgrad": {**THREE, "method": "pcgrad"},
 }
-TWO_REPLICAS = ("one batch, XLA", "accumulated pcgrad")
+# Each case traces a program for each length of batches.
+NIGHTLY = {
+    "one shape": {**ONE, "lengths": [5]},
+    "not finite": {**THREE, "poison": True},
+    "mixed famo": {"method": "famo", "mixed": True},
+}
+TWO_REPLICAS = {"accumulated pcgrad": CASES["accumulated pcgrad"]}
+NIGHTLY_TWO_REPLICAS = {"one batch, XLA": CASES["one batch, XLA"]}
 
 
-@pytest.fixture(scope="module")
-def results(tmp_path_factory):
-    """For each case, what the graph and the static programs give."""
+def run(tmp_path_factory, one_replica, two_replicas):
+    """Returns what the graph and the static programs give, by name and number of replicas."""
     found = {}
     # Logical devices are set once in a process, so each number of replicas has its own.
-    for replicas, names in ((1, tuple(CASES)), (2, TWO_REPLICAS)):
+    for replicas, arguments in ((1, one_replica), (2, two_replicas)):
         directory = tmp_path_factory.mktemp("cases")
         cases = [
-            {"lengths": [6, 4], **CASES[name], "replicas": replicas, "static": static}
-            for name in names
+            {"lengths": [6, 4], **case, "replicas": replicas, "static": static}
+            for case in arguments.values()
             for static in (False, True)
         ]
         (directory / "cases.json").write_text(json.dumps(cases))
         processes.run(balance_case.main, directory)
-        for number, name in enumerate(names):
+        for number, name in enumerate(arguments):
             found[name, replicas] = [
                 dict(np.load(directory / f"{2 * number + static}.npz")) for static in (0, 1)
             ]
     return found
 
 
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    return run(tmp_path_factory, CASES, TWO_REPLICAS)
+
+
+@pytest.fixture(scope="module")
+def nightly_results(tmp_path_factory):
+    return run(tmp_path_factory, NIGHTLY, NIGHTLY_TWO_REPLICAS)
+
+
 @pytest.mark.parametrize(
     ("name", "replicas"), [(n, 1) for n in CASES] + [(n, 2) for n in TWO_REPLICAS]
 )
 def test_static_shapes_change_no_bit(results, name, replicas):
-    graph, static = results[name, replicas]
+    check_bits(*results[name, replicas])
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize(
+    ("name", "replicas"), [(n, 1) for n in NIGHTLY] + [(n, 2) for n in NIGHTLY_TWO_REPLICAS]
+)
+def test_static_shapes_change_no_bit_of_more(nightly_results, name, replicas):
+    check_bits(*nightly_results[name, replicas])
+
+
+def check_bits(graph, static):
     assert graph.keys() == static.keys()
     for key, value in graph.items():
         np.testing.assert_array_equal(value, static[key], err_msg=key)

@@ -9,6 +9,12 @@ import pytest
 from keras_mtl.balancing import available
 from tests import processes
 
+
+def mixed(method):
+    """A case of balancing within mixed batches."""
+    return {"method": method, "mixed": True}
+
+
 CASES = {
     "transformer": {"transformer": True, "average": 0.9, "decay": 0.1},
     "transformer, bfloat16, accumulation, decoder per language": {
@@ -20,12 +26,18 @@ CASES = {
     "transformer, chunks, recomputation": {"transformer": True, "saving": True},
     "scaled moments, average": {"moments": "scaled", "average": 0.9},
     "moments per task": {"moments": "per_task"},
-    **{f"mixed, {method}": {"method": method, "mixed": True} for method in available()},
+    # Those whose programs have a loop, and one more that looks at gradients.
+    **{f"mixed, {method}": mixed(method) for method in ("cagrad", "mgda", "pcgrad")},
     # One of the methods that look at gradients, at losses and at neither.
     **{
         f"accumulation, {method}": {"method": method, "accumulation": 2}
         for method in ("pcgrad", "famo", "random")
     },
+}
+NIGHTLY = {
+    name: case
+    for name, case in {f"mixed, {method}": mixed(method) for method in available()}.items()
+    if name not in CASES
 }
 # Conditions choose the decoder of a language. Loops go over chunks of logits, or solve for the
 # weights of tasks. Both have static shapes and stay on the device.
@@ -50,18 +62,21 @@ REFUSED = {
 }
 
 
-@pytest.fixture(scope="module")
-def programs(tmp_path_factory):
-    """The HLO of each program of each case, by names."""
-    directory = tmp_path_factory.mktemp("hlo")
-    (directory / "cases.json").write_text(json.dumps(list(CASES.values())))
+def lower(directory, cases):
+    """Returns the HLO of each program of each case, by names."""
+    (directory / "cases.json").write_text(json.dumps(list(cases.values())))
     processes.run(hlo_case.main, directory)
     return {
         name: {
             file.name.split(".")[1]: file.read_text() for file in directory.glob(f"{number}.*.txt")
         }
-        for number, name in enumerate(CASES)
+        for number, name in enumerate(cases)
     }
+
+
+@pytest.fixture(scope="module")
+def programs(tmp_path_factory):
+    return lower(tmp_path_factory.mktemp("hlo"), CASES)
 
 
 def operations(text):
@@ -75,19 +90,29 @@ def types(text):
 
 @pytest.mark.parametrize("name", CASES)
 def test_shapes_are_static_and_nothing_leaves_the_device(programs, name):
+    check_programs(programs[name], name, CASES[name])
+
+
+@pytest.mark.nightly
+def test_shapes_are_static_with_every_method_of_balancing(tmp_path):
+    for name, programs in lower(tmp_path, NIGHTLY).items():
+        check_programs(programs, name, NIGHTLY[name])
+
+
+def check_programs(programs, name, case):
     expected = {"one_batch"}
-    if CASES[name].get("accumulation", 1) > 1:
+    if case.get("accumulation", 1) > 1:
         expected = {"part", "update"}
-    if CASES[name].get("method") == "famo" and len(expected) > 1:
+    if case.get("method") == "famo" and len(expected) > 1:
         expected |= {"after", "look_back"}
-    assert programs[name].keys() == expected
-    for text in programs[name].values():
+    assert programs.keys() == expected
+    for text in programs.values():
         found = operations(text)
         assert "add" in found
         assert not found & REFUSED
         assert found & {"while", "conditional"} <= ALLOWED_CONTROL.get(name, set())
         assert "<=" not in "".join(re.findall(r"\b[a-z]+\d*\[[^\]\"]*\]", text))
-        bfloat16 = {"bf16"} if CASES[name].get("precision") == "mixed_bfloat16" else set()
+        bfloat16 = {"bf16"} if case.get("precision") == "mixed_bfloat16" else set()
         assert types(text) <= TYPES | bfloat16
 
 

@@ -10,7 +10,7 @@ import trainer_case
 from keras_mtl.training.step.scaling import APPLICATIONS
 from tests import processes
 
-pytestmark = pytest.mark.slow  # Two processes trace 18 programs; guards what a gradient is.
+pytestmark = pytest.mark.slow  # Two processes trace 13 programs; guards what a gradient is.
 
 MOMENTS = ("scaled", "per_task")
 LEARNING_RATES = {name: {"moments": name, "scales": [1.5, 0.5]} for name in MOMENTS}
@@ -25,17 +25,18 @@ ONE_DEVICE = {
     "decoder 0": {"sharing": "encoder", "tasks": [0, 0, 0]},
     "decoder 1": {"sharing": "encoder", "tasks": [1], "steps": 1},
     "decoder 1 0 0": {"sharing": "encoder", "tasks": [1, 0, 0]},
-    "bfloat16": {"precision": "mixed_bfloat16"},
     "float16": FLOAT16,
     "near overflow": {**FLOAT16, "loss_scale": 2.0**16, "steps": 12, "tasks": [0] * 12},
-    **{f"{name}, jit": {**case, "jit": True} for name, case in LEARNING_RATES.items()},
-    "mixed": {"mixed": True, "scales": [1.5, 0.5]},
+    "per_task, jit": {**LEARNING_RATES["per_task"], "jit": True},
     "packed": {"pack": True},
-    "packed, mixed": {"mixed": True, "scales": [1.5, 0.5], "pack": True},
     "decoder 1, gradient": {"scales": [1.5, 0.5], "sharing": "encoder", "tasks": [1], "steps": 1},
 }
-# Repeats of "packed" and "packed, mixed" with other parts of the trainer.
+# Repeats with other parts of the trainer.
 NIGHTLY = {
+    "bfloat16": {"precision": "mixed_bfloat16"},
+    "mixed": {"mixed": True, "scales": [1.5, 0.5]},
+    "packed, mixed": {"mixed": True, "scales": [1.5, 0.5], "pack": True},
+    "scaled, jit": {**LEARNING_RATES["scaled"], "jit": True},
     "pcgrad": {"mixed": True, "balancing": "pcgrad", "steps": 1},
     "packed, pcgrad": {"mixed": True, "balancing": "pcgrad", "steps": 1, "pack": True},
     "packed, jit": {"pack": True, "jit": True},
@@ -43,21 +44,29 @@ NIGHTLY = {
     "packed, decoder 1": {"pack": True, "sharing": "encoder", "tasks": [1], "steps": 1},
     "packed, scaled": {"pack": True, **LEARNING_RATES["scaled"]},
 }
+
+
+def fit(application):
+    """A case of `model.fit` on two replicas."""
+    return {
+        "runtime": {"distribution_strategy": "mirrored", "num_replicas": 2},
+        "fit": {"application": application},
+    }
+
+
 # Logical devices are set once in a process, so each strategy has its own.
 MIRRORED = {
     "two replicas": {"replicas": 2},
     "float16, two replicas": {**FLOAT16, "replicas": 2},
-    "packed, two replicas": {"pack": True, "replicas": 2},
     # So large that the gradients of many halvings overflow.
     "overflow, two replicas": {**FLOAT16, "loss_scale": 2.0**24, "replicas": 2},
-    **{f"{name}, two replicas": {**case, "replicas": 2} for name, case in LEARNING_RATES.items()},
-    **{
-        application: {
-            "runtime": {"distribution_strategy": "mirrored", "num_replicas": 2},
-            "fit": {"application": application},
-        }
-        for application in APPLICATIONS
-    },
+    "per_task, two replicas": {**LEARNING_RATES["per_task"], "replicas": 2},
+    "learning_rate": fit("learning_rate"),
+}
+NIGHTLY_MIRRORED = {
+    "packed, two replicas": {"pack": True, "replicas": 2},
+    "scaled, two replicas": {**LEARNING_RATES["scaled"], "replicas": 2},
+    **{name: fit(name) for name in APPLICATIONS if name not in MIRRORED},
 }
 
 
@@ -77,7 +86,9 @@ def results(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def nightly_results(results, tmp_path_factory):
-    return results | run(NIGHTLY, tmp_path_factory.mktemp("cases"))
+    groups = (NIGHTLY, NIGHTLY_MIRRORED)
+    found = [run(cases, tmp_path_factory.mktemp("cases")) for cases in groups]
+    return results | found[0] | found[1]
 
 
 def weights(result, when="after"):
@@ -115,13 +126,8 @@ def assert_same_step(found, known):
         np.testing.assert_allclose(found[total], known[total], rtol=1e-5, err_msg=name)
 
 
-@pytest.mark.parametrize(
-    ("name", "expected"),
-    [("packed", "plain"), ("packed, two replicas", "plain"), ("packed, mixed", "mixed")],
-)
-def test_packed_rows_take_the_step_of_their_sentences(results, name, expected):
-    assert_same_step(results[name], results[expected])
-    assert results["mixed"]["total/tokens"].min() > 0
+def test_packed_rows_take_the_step_of_their_sentences(results):
+    assert_same_step(results["packed"], results["plain"])
 
 
 @pytest.mark.nightly
@@ -129,6 +135,8 @@ def test_packed_rows_take_the_step_of_their_sentences(results, name, expected):
     ("name", "expected"),
     [
         ("packed, jit", "plain"),
+        ("packed, two replicas", "plain"),
+        ("packed, mixed", "mixed"),
         ("packed, pcgrad", "pcgrad"),
         ("packed, decoder 1", "decoder 1"),
         ("packed, scaled", "scaled, jit"),
@@ -136,6 +144,7 @@ def test_packed_rows_take_the_step_of_their_sentences(results, name, expected):
 )
 def test_packed_rows_agree_with_other_parts_of_the_trainer(nightly_results, name, expected):
     assert_same_step(nightly_results[name], nightly_results[expected])
+    assert nightly_results["mixed"]["total/tokens"].min() > 0
 
 
 @pytest.mark.nightly
@@ -180,8 +189,9 @@ def test_an_unused_decoder_does_not_drift_by_its_momentum(results):
         assert same == (owner == 1), name
 
 
-def test_bfloat16_stays_near_float32(results):
-    half, full = results["bfloat16"], results["plain"]
+@pytest.mark.nightly
+def test_bfloat16_stays_near_float32(nightly_results):
+    half, full = nightly_results["bfloat16"], nightly_results["plain"]
     np.testing.assert_allclose(half["total/loss"], full["total/loss"], rtol=0.02)
     assert half["total/skipped"] == 0
 
@@ -217,8 +227,16 @@ def test_training_starts_once_the_loss_scale_fits(results):
     assert any(not np.array_equal(before[name], after[name]) for name in before)
 
 
-@pytest.mark.parametrize("moments", MOMENTS)
-def test_learning_rates_by_task_agree_on_replicas_and_in_xla(results, moments):
+@pytest.mark.nightly
+def test_learning_rates_by_task_with_scaled_moments_agree(nightly_results):
+    check_learning_rates(nightly_results, "scaled")
+
+
+def test_learning_rates_by_task_agree_on_replicas_and_in_xla(results):
+    check_learning_rates(results, "per_task")
+
+
+def check_learning_rates(results, moments):
     one, two = results[f"{moments}, jit"], results[f"{moments}, two replicas"]
     assert_same_weights(one, two, rtol=1e-4, atol=2e-5)
     for result in (one, two):
@@ -231,8 +249,17 @@ def test_a_factor_on_the_gradient_is_a_weight_of_the_loss(results):
     assert norms[0] == pytest.approx(0.5 * norms[1], rel=1e-4)
 
 
-@pytest.mark.parametrize("application", APPLICATIONS)
-def test_factors_act_in_fit_on_two_replicas(results, application):
+def test_learning_rates_act_in_fit_on_two_replicas(results):
+    check_fit(results, "learning_rate")
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("application", set(APPLICATIONS) - {"learning_rate"})
+def test_factors_act_in_fit_on_two_replicas(nightly_results, application):
+    check_fit(nightly_results, application)
+
+
+def check_fit(results, application):
     expected = fit_case.train_by_hand(application)
     for name, value in expected.items():
         np.testing.assert_allclose(

@@ -164,7 +164,7 @@ class MultiTaskTrainer(orbit.StandardTrainer):
         if self._resets_totals:
             self.restore_totals({})
 
-    # No part of a step has control flow that AutoGraph has to convert, and converting takes seconds.
+    # AutoGraph would take seconds to convert a step, which has nothing to convert.
     @tf.autograph.experimental.do_not_convert
     def train_step(self, iterator: Any) -> None:
         if self.static:
