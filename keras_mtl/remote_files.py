@@ -29,17 +29,22 @@ def join(url: str, name: str) -> str:
     return f"{url.rstrip('/')}/{name}"
 
 
-def cache_directory(url: str) -> Path:
-    """Returns the place of the local copy of a remote directory; it may not exist.
-
-    It is in the directory that KERAS_MTL_CACHE names, else in that of the user's caches.
-    """
+def cache_root() -> Path:
+    """Returns the directory that KERAS_MTL_CACHE names, or ours in that of the user's caches."""
     home = os.environ.get("XDG_CACHE_HOME") or os.path.join("~", ".cache")
     root = os.environ.get("KERAS_MTL_CACHE") or os.path.join(home, "keras_mtl")
+    return Path(root).expanduser()
+
+
+def cache_directory(url: str) -> Path:
+    """Returns the place of the local copy of a remote directory, in `cache_root()`.
+
+    It may not exist.
+    """
     url = url.rstrip("/")
     digest = hashlib.blake2b(url.encode(), digest_size=8).hexdigest()
     name = re.sub(r"[^A-Za-z0-9._-]", "_", url.rpartition("/")[2])
-    return Path(root).expanduser() / f"{name}-{digest}"
+    return cache_root() / f"{name}-{digest}"
 
 
 def matching(pattern: str) -> list[str]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from keras_mtl.cli import main
 
-_MARK = re.compile(r"^<!-- help (\w+) -->$", re.MULTILINE)
+_MARK = re.compile(r"^<!-- help ([\w-]+) -->$", re.MULTILINE)
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:

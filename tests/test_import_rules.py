@@ -32,6 +32,7 @@ ROOMS = (
     ("training.run",),
     ("training.fit",),
     ("training",),
+    ("tpu_check",),
     ("garden",),
     ("simulation",),
     ("figures",),
@@ -53,6 +54,8 @@ FREE_OF_TENSORFLOW = (
     *("decoding.engine_translator", "decoding.model_kinds", "decoding.native_beam_search"),
     *("decoding.options", "decoding.scoring", "decoding.tasks", "decoding.text_translator"),
     "decoding.translators",
+    *("tpu_check.chips", "tpu_check.compile_hlo", "tpu_check.compiler", "tpu_check.report"),
+    *("tpu_check.results", "tpu_check.search"),
 )
 HEAVY = ("tensorflow", "keras", "tf_keras", "tensorflow_text", "official", "orbit")
 

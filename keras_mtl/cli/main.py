@@ -45,6 +45,9 @@ COMMANDS = {
         "keras_mtl.cli.inspect", "show what a configuration means, or what a model contains"
     ),
     "simulate": Command("keras_mtl.cli.simulate", "simulate schedules on modeled learning curves"),
+    "check-tpu": Command(
+        "keras_mtl.cli.check_tpu", "compile the programs of a run for a TPU, without a TPU"
+    ),
     "report": Command("keras_mtl.cli.report", "compare runs on one page with charts"),
     "demo": Command("keras_mtl.cli.demo", "run all steps on the built-in corpus, in minutes"),
 }

@@ -66,7 +66,7 @@ def packed_shape(
     max_length: int,
     tokens_per_batch: int,
     replicas: int,
-    means: np.ndarray,
+    means: np.ndarray | None,
     lengths: Sequence[int] = (),
 ) -> PackedShape:
     """Chooses the shape of packed batches.
@@ -79,7 +79,8 @@ def packed_shape(
         tokens_per_batch: budget of cells of the longer side; >= 1. One row for each replica may
             go over it.
         replicas: the rows are a multiple of it.
-        means: float64[N, 2], mean source and target length of each task.
+        means: float64[N, 2], mean source and target length of each task. None if `lengths` are
+            given.
         lengths: source and target cells of a row; empty chooses them.
 
     Raises:
@@ -93,6 +94,7 @@ def packed_shape(
             )
         source, target = lengths
     else:
+        assert means is not None
         budget = max(max_length, tokens_per_batch // replicas)
         longer = _up(max_length, _LENGTH_STEP)
         longer = max(longer, min(_ROW_FACTOR * longer, budget // _LENGTH_STEP * _LENGTH_STEP))

@@ -87,9 +87,15 @@ def build_mixture(
     )
 
 
-def build_model(model: TransformerConfig, prepared: PreparedData) -> Any:
-    """Builds the model; call it under the strategy's scope."""
-    return build_transformer(model, prepared.vocabulary.size, decoders(model.sharing, prepared))
+def build_model(model: TransformerConfig, vocabulary_size: int, targets: Sequence[str]) -> Any:
+    """Builds the model; call it under the strategy's scope.
+
+    Args:
+        model: the settings of the model.
+        vocabulary_size: number of ids.
+        targets: the target language of each task.
+    """
+    return build_transformer(model, vocabulary_size, decoders(model.sharing, targets))
 
 
 def build_loss_scale(dtype: str, tokens: int) -> DynamicLossScale | None:

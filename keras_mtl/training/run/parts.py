@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
+import tensorflow as tf
 
 from keras_mtl.balancing import Balancing
 from keras_mtl.data.mixture import Mixture
@@ -94,6 +95,18 @@ class RunParts:
         )
 
 
+@dataclasses.dataclass(frozen=True)
+class StepParts:
+    """The objects of a run that make an update; see `RunParts`."""
+
+    decoder_of_task: Sequence[int]
+    model: Transformer
+    optimizer: Adam
+    balancing: Balancing | None
+    loss_scale: DynamicLossScale | None
+    trainer: MultiTaskTrainer
+
+
 def build_parts(
     plan: TrainingPlan,
     prepared: PreparedData,
@@ -113,13 +126,52 @@ def build_parts(
     mixture = building.build_mixture(
         task.data, plan.config.trainer, runtime.seed, prepared, schedule, replicas, workers.chief
     )
-    decoders = decoder_of_task(task.model.sharing, prepared)
+    step = build_step(
+        plan,
+        strategy,
+        prepared.vocabulary.size,
+        [each.target for each in prepared.tasks],
+        static_shapes(strategy, mixture.buckets),
+    )
+    return RunParts(
+        workers,
+        updates,
+        schedule.tasks,
+        schedule,
+        mixture,
+        step.decoder_of_task,
+        step.model,
+        step.optimizer,
+        step.balancing,
+        step.loss_scale,
+        step.trainer,
+    )
+
+
+def build_step(
+    plan: TrainingPlan,
+    strategy: tf.distribute.Strategy,
+    vocabulary_size: int,
+    targets: Sequence[str],
+    shapes: Sequence[tuple[int, int]] | None,
+) -> StepParts:
+    """Makes what an update consists of. It needs no data.
+
+    Args:
+        plan: the plan of the training.
+        strategy: the strategy under whose scope the variables are made.
+        vocabulary_size: number of ids.
+        targets: the target language of each task.
+        shapes: (rows of a replica, length) of each bucket if the step needs static shapes.
+    """
+    task, runtime, updates = plan.config.task, plan.config.runtime, plan.updates
+    decoders = decoder_of_task(task.model.sharing, targets)
     with strategy.scope():
-        model = building.build_model(task.model, prepared)
+        model = building.build_model(task.model, vocabulary_size, targets)
         freeze(model, plan.config.trainer.freeze)
         optimizer = building.build_optimizer(plan.config.trainer, updates, model.hidden_dim)
         optimizer.build(model.trainable_variables)
-        balancing = build_balancing(plan.config.trainer.balancing, schedule.num_tasks, runtime.seed)
+        balancing = build_balancing(plan.config.trainer.balancing, updates.num_tasks, runtime.seed)
         loss_scale = building.build_loss_scale(
             runtime.mixed_precision_dtype, task.data.tokens_per_batch * updates.accumulation
         )
@@ -127,7 +179,7 @@ def build_parts(
         model,
         optimizer,
         strategy,
-        schedule.num_tasks,
+        updates.num_tasks,
         decoders,
         label_smoothing=task.model.label_smoothing,
         global_clipnorm=plan.config.trainer.optimizer.global_clipnorm,
@@ -137,18 +189,6 @@ def build_parts(
         balancing=balancing,
         mixed=updates.mixed,
         loss_scale=loss_scale,
-        shapes=static_shapes(strategy, mixture.buckets),
+        shapes=shapes,
     )
-    return RunParts(
-        workers,
-        updates,
-        schedule.tasks,
-        schedule,
-        mixture,
-        decoders,
-        model,
-        optimizer,
-        balancing,
-        loss_scale,
-        trainer,
-    )
+    return StepParts(decoders, model, optimizer, balancing, loss_scale, trainer)
