@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         required=True,
         metavar="NAME",
         help="version of the TPU and arrangement of its chips, such as v5e:2x4 for v5litepod-8; "
-        f"versions: {', '.join(chips.CHIPS)}",
+        f"versions: {', '.join(chips.VERSIONS)}",
     )
     group.add_argument(
         "--python",

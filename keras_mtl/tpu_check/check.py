@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from keras_mtl.data.batch_plan import Bucket
 from keras_mtl.data.packing import PackedShape
-from keras_mtl.tpu_check.chips import Chip
+from keras_mtl.simulation.accelerators import Chip
 from keras_mtl.tpu_check.compiler import Compiler
 from keras_mtl.tpu_check.lowering import build, lower
 from keras_mtl.tpu_check.report import Checked, LargestBatch, Report, shape_text

@@ -1,34 +1,13 @@
-"""The TPU chips whose programs can be checked, and the names of their topologies."""
+"""The names of TPU topologies."""
 
-import dataclasses
 import math
 import re
 
 from keras_mtl.errors import InputError, nearest
+from keras_mtl.simulation.accelerators import CHIPS, Chip
 
-
-@dataclasses.dataclass(frozen=True)
-class Chip:
-    """A chip that is one device for XLA.
-
-    Attributes:
-        flops: peak of bfloat16 products, floating-point operations per second.
-        bandwidth: of its memory (HBM), bytes per second.
-        example: name of a small topology.
-    """
-
-    flops: float
-    bandwidth: float
-    example: str
-
-
-# Peaks from Google's pages on each version, https://cloud.google.com/tpu/docs/v5e and so on. v2 to
-# v4 are left out: there, a device is one of the two cores of a chip.
-CHIPS = {
-    "v5e": Chip(197e12, 819e9, "v5e:2x4"),
-    "v5p": Chip(459e12, 2765e9, "v5p:2x2x1"),
-    "v6e": Chip(918e12, 1640e9, "v6e:2x4"),
-}
+# In these versions, a chip is one device for XLA. In v2 and v3, each of its two cores is one.
+VERSIONS = ("v5e", "v6e")
 
 
 def parse_topology(name: str) -> tuple[Chip, int]:
@@ -43,13 +22,13 @@ def parse_topology(name: str) -> tuple[Chip, int]:
         InputError: this is not the name of a topology, or the version is unknown.
     """
     version, colon, arrangement = name.partition(":")
-    if not colon or not re.fullmatch(r"[1-9]\d*(x[1-9]\d*){1,2}", arrangement):
+    if not colon or not re.fullmatch(r"[1-9]\d*x[1-9]\d*", arrangement):
         raise InputError(
             f"--topology {name}: expected the version of the TPU and the arrangement of its chips, "
             "such as v5e:2x4 for v5litepod-8"
         )
-    if version not in CHIPS:
+    if version not in VERSIONS:
         raise InputError(
-            f"--topology {name}: version {version!r} is unknown{nearest(version, CHIPS)}"
+            f"--topology {name}: version {version!r} is unknown{nearest(version, VERSIONS)}"
         )
     return CHIPS[version], math.prod(map(int, arrangement.split("x")))

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from keras_mtl.data.packing import PackedShape
-from keras_mtl.tpu_check.chips import Chip
+from keras_mtl.simulation.accelerators import Chip
 from keras_mtl.tpu_check.results import Compiled, Exhausted, Program
 from keras_mtl.tpu_check.search import Largest
 
@@ -100,7 +100,7 @@ class Report:
 
     def seconds(self, outcome: Compiled) -> tuple[float, float]:
         """Returns the time of a program by its floating-point operations and by its bytes."""
-        return outcome.flops / self.chip.flops, outcome.bytes_accessed / self.chip.bandwidth
+        return outcome.flops / self.chip.bfloat16, outcome.bytes_accessed / self.chip.bandwidth
 
 
 def shape_text(checked: Checked, replicas: int) -> str:
@@ -199,7 +199,7 @@ def as_data(report: Report) -> dict[str, Any]:
         "topology": report.topology,
         "replicas": report.replicas,
         "limit": report.limit,
-        "peak_flops": report.chip.flops,
+        "peak_flops": report.chip.bfloat16,
         "peak_bandwidth": report.chip.bandwidth,
         "versions": report.versions,
         "parameters": report.parameters,

@@ -1,13 +1,13 @@
 """Stands for the interpreter of the TPU compiler's environment.
 
-It answers `keras_mtl.tpu_check.compile_hlo`'s requests from the environment variables STUB_PROBE and
-STUB_PROGRAM, both JSON, and keeps each program that it gets in the directory STUB_DIRECTORY.
+It answers the requests of `keras_mtl.tpu_check.compile_hlo` as its directory says, and keeps there
+each program that it gets.
 """
 
 import json
-import os
 import sys
 from pathlib import Path
+from typing import Any
 
 VERSIONS = {"jax": "0.10.2", "libtpu": "0.0.42.1"}
 PROBE = {
@@ -40,23 +40,29 @@ TOO_LARGE = {
 }
 
 
-def install(directory: Path) -> Path:
-    """Makes the interpreter; returns its path."""
-    program = directory / "python"
-    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{__file__}" "$@"\n')
-    program.chmod(0o755)
-    return program
+def install(directory: Path, program: Any = PROGRAM, probe: Any = PROBE) -> Path:
+    """Makes the interpreter; returns its path.
+
+    Args:
+        directory: where to make it.
+        program: its answer for a program; None lets it crash.
+        probe: its answer without a program; None lets it crash.
+    """
+    (directory / "answers.json").write_text(json.dumps([probe, program]))
+    python = directory / "python"
+    python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{__file__}" "{directory}" "$@"\n')
+    python.chmod(0o755)
+    return python
 
 
-def main(_: str, request_file: str, result_file: str) -> None:
+def main(directory: str, _: str, request_file: str, result_file: str) -> None:
     request = json.loads(Path(request_file).read_text())
+    probe, program = json.loads(Path(directory, "answers.json").read_text())
     if hlo := request.get("hlo"):
-        directory = Path(os.environ["STUB_DIRECTORY"])
-        number = len(list(directory.glob("*.hlo")))
-        (directory / f"{number}.hlo").write_text(Path(hlo).read_text())
-    name = "STUB_PROGRAM" if hlo else "STUB_PROBE"
-    if answer := os.environ.get(name, json.dumps(PROGRAM if hlo else PROBE)):
-        Path(result_file).write_text(answer)
+        number = len(list(Path(directory).glob("*.hlo")))
+        Path(directory, f"{number}.hlo").write_text(Path(hlo).read_text())
+    if answer := program if hlo else probe:
+        Path(result_file).write_text(json.dumps(answer))
     else:
         sys.exit("libtpu: Check failed: out of luck")
 

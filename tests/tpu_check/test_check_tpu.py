@@ -14,18 +14,17 @@ from tests.training import tiny_run
 ROOT = Path(__file__).parents[2]
 DEMO = ROOT / "configs" / "demo.yaml"
 PACKED = {
-    "task.data.packing": True,
-    "task.data.bucket_lengths": [],
-    "task.data.packed_lengths": [64, 96],
-    "task.data.granularity": "example",
-    "trainer.schedule.name": "proportional",
-    "trainer.optimizer.gradient_accumulation_steps": 2,
-    "runtime.mixed_precision_dtype": "mixed_bfloat16",
+    "task": {
+        "data": {
+            "packing": True,
+            "bucket_lengths": [],
+            "packed_lengths": [64, 96],
+            "granularity": "example",
+        }
+    },
+    "trainer": {"optimizer": {"gradient_accumulation_steps": 2}},
+    "runtime": {"mixed_precision_dtype": "mixed_bfloat16"},
 }
-
-
-def override(values):
-    return [f"--params_override={json.dumps({name: value})}" for name, value in values.items()]
 
 
 def refused(capsys, *words):
@@ -41,15 +40,16 @@ def checked(tmp_path_factory):
     directory = tmp_path_factory.mktemp("check")
     config = directory / "config.json"
     config.write_text(json.dumps(tiny_run.CONFIG))
-    python = compiler_stub.install(directory)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("STUB_DIRECTORY", str(directory))
-        patch.setenv("STUB_PROGRAM", json.dumps(compiler_stub.TOO_LARGE))
-        command = processes.keras_mtl(
-            *("check-tpu", "--config_file", config, *override(PACKED), "--topology", "v5e:2x2"),
-            *("--python", python, "--no_cache", "--search", 1, "--json", directory / "out.json"),
-        )
-        code, output, error = command.finish()
+    packed = directory / "packed.json"
+    packed.write_text(json.dumps(PACKED))
+    python = compiler_stub.install(directory, compiler_stub.TOO_LARGE)
+    command = processes.keras_mtl(
+        *("check-tpu", "--config_file", config, "--config_file", packed),
+        *("--topology", "v5e:2x2", "--python", python, "--no_cache"),
+        *("--search", 1, "--json", directory / "out.json"),
+    )
+    code, output, error = command.finish()
+    assert (directory / "out.json").exists(), output + error
     texts = [file.read_text() for file in sorted(directory.glob("*.hlo"))]
     return code, output, error, json.loads((directory / "out.json").read_text()), texts
 

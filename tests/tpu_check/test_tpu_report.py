@@ -7,7 +7,7 @@ import pytest
 
 from keras_mtl.data.batch_plan import Bucket
 from keras_mtl.data.packing import PackedShape
-from keras_mtl.tpu_check.chips import CHIPS
+from keras_mtl.simulation.accelerators import CHIPS
 from keras_mtl.tpu_check.report import (
     HEADER,
     Checked,

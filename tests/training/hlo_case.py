@@ -4,21 +4,26 @@
 <case>.<program>.txt, XLA's text before any optimization. No program is compiled.
 """
 
+import dataclasses
 import json
 from pathlib import Path
 
-import tensorflow as tf
 from balance_case import Model
 from trainer_case import VOCABULARY
 
 from keras_mtl.balancing import Balancing
 from keras_mtl.configuration.schema import RuntimeConfig, TransformerConfig
+from keras_mtl.data.batch_plan import Bucket
+from keras_mtl.data.packing import PackedShape
 from keras_mtl.models.factory import build_transformer
+from keras_mtl.tpu_check.lowering import lower
+from keras_mtl.tpu_check.replicas import LoweringStrategy
 from keras_mtl.training.step.distribution import configure_runtime
 from keras_mtl.training.step.optimizers import Adam
 from keras_mtl.training.step.trainer import MultiTaskTrainer
 
-ROWS, LENGTH = 4, 6
+BUCKET = Bucket(length=6, rows=4)
+PACKED = PackedShape(rows=2, source_length=12, target_length=8)
 
 
 def make_trainer(
@@ -32,6 +37,8 @@ def make_trainer(
     precision="float32",
     decoders=1,
     saving=False,
+    packed=False,
+    replicas=1,
 ):
     """Makes a trainer of two tasks.
 
@@ -46,6 +53,8 @@ def make_trainer(
         precision: dtype policy.
         decoders: 1, or 2 for one of each task.
         saving: whether logits are computed in chunks and layers again in the backward pass.
+        packed: whether rows have several pairs.
+        replicas: number of replicas.
     """
     strategy = configure_runtime(
         RuntimeConfig(
@@ -55,7 +64,9 @@ def make_trainer(
             deterministic=False,
         )
     )
-    tasks = 2
+    if replicas > 1:
+        strategy = LoweringStrategy(replicas)
+    tasks, shape = 2, PACKED if packed else BUCKET
     knows_tasks = moments != "shared"
     with strategy.scope():
         if transformer:
@@ -93,28 +104,14 @@ def make_trainer(
         scale_learning_rate=knows_tasks,
         balancing=balancing,
         mixed=mixed,
-        shapes=[(ROWS, LENGTH)],
+        shapes=[(shape.rows, shape.length)],
     )
-
-
-def lower(trainer):
-    """Returns the HLO of each program of an update, by the program's name."""
-    batch = {name: tf.zeros([ROWS, LENGTH], tf.int32) for name in ("source", "target")}
-    batch["task"] = tf.zeros([ROWS], tf.int32)
-    texts = {}
-    for name, (function, args) in trainer.static.programs(batch).items():
-        program = tf.function(
-            _called_with(trainer.strategy, function), jit_compile=True, autograph=False
-        )
-        texts[name] = program.experimental_get_compiler_ir(*args)(stage="hlo")
-    return texts
-
-
-def _called_with(strategy, function):
-    return lambda *args: strategy.run(function, args=args)
 
 
 def main(directory: Path) -> None:
     for number, arguments in enumerate(json.loads((directory / "cases.json").read_text())):
-        for name, text in lower(make_trainer(**arguments)).items():
-            (directory / f"{number}.{name}.txt").write_text(text)
+        shape = PACKED if arguments.get("packed") else BUCKET
+        replicas = arguments.get("replicas", 1)
+        whole = dataclasses.replace(shape, rows=shape.rows * replicas)
+        for program in lower(make_trainer(**arguments), whole):
+            (directory / f"{number}.{program.name}.txt").write_text(program.text)

@@ -24,6 +24,7 @@ CASES = {
         "decoders": 2,
     },
     "transformer, chunks, recomputation": {"transformer": True, "saving": True},
+    "packed, four replicas": {"transformer": True, "packed": True, "replicas": 4, "mixed": True},
     "scaled moments, average": {"moments": "scaled", "average": 0.9},
     "moments per task": {"moments": "per_task"},
     # Those whose programs have a loop, and one more that looks at gradients.
@@ -114,6 +115,15 @@ def check_programs(programs, name, case):
         assert "<=" not in "".join(re.findall(r"\b[a-z]+\d*\[[^\]\"]*\]", text))
         bfloat16 = {"bf16"} if case.get("precision") == "mixed_bfloat16" else set()
         assert types(text) <= TYPES | bfloat16
+
+
+def test_replicas_communicate_only_by_sums(programs):
+    text = programs["packed, four replicas"]["one_batch"]
+    # Each gradient is summed for its norm and again by the optimizer; the number of tokens once.
+    gradients = text.count(" all-reduce(") // 2
+    assert text.count(" all-reduce(") == 2 * gradients + 1
+    assert gradients > 20
+    assert set(re.findall(r"replica_groups=(\S+),", text)) == {"{{0,1,2,3}}"}
 
 
 def test_products_of_bfloat16_are_bfloat16(programs):
