@@ -12,8 +12,6 @@ from keras_mtl.files import replace_file
 from keras_mtl.messages import to_stderr
 from keras_mtl.remote_files import cache_root, is_remote
 from keras_mtl.run_files import MANIFEST_FILE, data_directory
-from keras_mtl.tpu_check import chips
-from keras_mtl.tpu_check.compiler import Compiler, default_python
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,8 +37,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--topology",
         required=True,
         metavar="NAME",
-        help="version of the TPU and arrangement of its chips, such as v5e:2x4 for v5litepod-8; "
-        f"versions: {', '.join(chips.VERSIONS)}",
+        help="version of the TPU and arrangement of its chips, such as v5e:2x4 for v5litepod-8, or "
+        "v6e:4x4",
     )
     group.add_argument(
         "--python",
@@ -76,21 +74,25 @@ def check_arguments(args: argparse.Namespace) -> None:
         ConfigError: a file cannot be read or written, or no configuration is given.
         InputError: the name of the topology is invalid.
     """
+    from keras_mtl.tpu_check.chips import parse_topology
+
     common.check_experiment_arguments(args, writes=False)
-    chips.parse_topology(args.topology)
+    parse_topology(args.topology)
     if args.json:
         arguments.check_output_file("--json", args.json)
 
 
 def run(args: argparse.Namespace) -> int:
     """Compiles, and prints a table; returns the exit code, 2 if a program does not fit."""
+    from keras_mtl.tpu_check.chips import parse_topology
+    from keras_mtl.tpu_check.compiler import Compiler, default_python
     from keras_mtl.training.run.planning import plan_training
 
     plan = plan_training(common.read_config(args))
     config = plan.config
     prepared = _prepared(config, args.model_dir)
     vocabulary = _vocabulary_size(config, prepared)
-    chip, count = chips.parse_topology(args.topology)
+    chip, count = parse_topology(args.topology)
     cache = None if args.no_cache else cache_root() / "check_tpu"
     compiler = Compiler(args.python or default_python(), args.topology, cache)
     if compiler.devices != count:
