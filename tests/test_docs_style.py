@@ -117,7 +117,9 @@ def test_scripts_and_configurations_that_are_named_exist(page):
 
 
 def test_every_subcommand_is_in_the_reference_of_commands():
-    marks = re.findall(r"^<!-- help ([\w-]+) -->$", read("docs/reference/commands.md"), re.MULTILINE)
+    marks = re.findall(
+        r"^<!-- help ([\w-]+) -->$", read("docs/reference/commands.md"), re.MULTILINE
+    )
     assert sorted(marks) == sorted(COMMANDS)
 
 
