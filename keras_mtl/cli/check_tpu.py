@@ -175,7 +175,8 @@ def _print(report: "Report", config: "ExperimentConfig", prepared: bool) -> None
     limit = "unknown" if report.limit is None else f"{report.limit / 1e9:.2f} GB"
     print(f"{report.topology}: {report.replicas} chips, memory of a chip: {limit} ({versions})")
     print(
-        f"model: {report.parameters:,} trainable parameters, vocabulary of {report.vocabulary:,} ids"
+        f"model: {report.parameters:,} trainable parameters, "
+        f"vocabulary of {report.vocabulary:,} ids"
         f"{'' if prepared else ' (as configured)'}, {config.runtime.mixed_precision_dtype}; "
         f"variables on each chip: {report.variables / 1e9:.2f} GB"
     )
