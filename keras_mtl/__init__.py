@@ -19,6 +19,7 @@ _DEFINED_IN = {
     "train": "api",
     "evaluate": "evaluation.evaluate",
     "EvaluationSettings": "evaluation.settings",
+    "average_checkpoints": "api",
     "export_model": "api",
     "plot_run": "figures.run",
     # Schedules and mixtures, for any Keras model.
@@ -62,6 +63,7 @@ if TYPE_CHECKING:
     from keras_mtl import metrics as metrics
     from keras_mtl import schedules as schedules
     from keras_mtl import simulation as simulation
+    from keras_mtl.api import average_checkpoints as average_checkpoints
     from keras_mtl.api import export_model as export_model
     from keras_mtl.api import load_config as load_config
     from keras_mtl.api import prepare as prepare

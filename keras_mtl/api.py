@@ -139,6 +139,49 @@ def train(
     return run_experiment(plan, model_dir, log)
 
 
+def average_checkpoints(
+    model_dir: "PathLike",
+    output: "PathLike",
+    *,
+    last: int | None = None,
+    best: int | None = None,
+    score: str = "macro",
+) -> list[str]:
+    """Writes a model directory whose weights are the mean of several checkpoints of a run.
+
+    Give one of `last` and `best`.
+
+    Args:
+        model_dir: directory of the run.
+        output: directory to create. Like a run, it can be loaded, evaluated and exported.
+        last: number of newest checkpoints, >= 1.
+        best: number of best checkpoints, >= 1, among those that `trainer.best` has kept.
+        score: what the best ones are best by: `macro`, `worst` or the name of a task.
+
+    Returns:
+        The prefixes of the checkpoints that were averaged.
+
+    Raises:
+        InputError: neither or both of `last` and `best` are given, or a number is below 1.
+        CheckpointError: the run has too few checkpoints, one is damaged, or the output exists.
+
+    Example:
+        ```python
+        import keras_mtl
+
+        keras_mtl.average_checkpoints("runs/demo", "runs/average", last=2)
+        keras_mtl.load_translator("runs/average").translate(["two trees"], "en-fr")
+        ```
+    """
+    if (last is None) == (best is None):
+        raise errors.InputError(f"last is {last} and best is {best}: give one of them")
+    if (last or best or 0) < 1:
+        raise errors.InputError(f"cannot average {last or best or 0} checkpoints; give at least 1")
+    from keras_mtl.training.run.averaging import average_checkpoints  # Imports TensorFlow.
+
+    return average_checkpoints(model_dir, output, last=last, best=best, score=score)
+
+
 def export_model(
     model_dir: "PathLike",
     output: "PathLike",

@@ -23,6 +23,9 @@ DATA_DIRECTORY = "data"
 MANIFEST_FILE = "manifest.json"
 """The content of prepared data, and the settings and inputs that it was prepared from."""
 
+BEST_SCORES_FILE = "scores.json"
+"""The scores of the checkpoints in a directory of best weights, the best first."""
+
 METRICS_FILE = "metrics.jsonl"
 """The events of a run, one JSON object per line."""
 

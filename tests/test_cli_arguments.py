@@ -98,6 +98,14 @@ TABLE = {
         (f"--model {_MODEL} --task en-fr --options beam=2", "unknown decoding option 'beam'"),
         (f"--model {_MODEL} --task en-fr --options beam_size", "'beam_size' is not NAME=VALUE"),
     ],
+    "average": [
+        ("--model_dir {dir}/no --output {dir}/out --last 2", "--model_dir {dir}/no does not exist"),
+        (f"--model_dir {_MODEL} --output {{dir}}/out", "one of the arguments --last --best is"),
+        (f"--model_dir {_MODEL} --output {{dir}}/out --last 0", "argument --last: must be at leas"),
+        (f"--model_dir {_MODEL} --output {{dir}}/file --last 2", "{dir}/file exists. Give another"),
+        (f"--model_dir {_MODEL} --output {{dir}}/out --last 2 --score worst", "only with --best"),
+        (f"--model_dir {_MODEL} --output gs://bucket/out --last 2", "gs://bucket/out: this is a U"),
+    ],
     "export": [
         ("--model_dir {dir}/no --output {dir}/out", "--model_dir {dir}/no does not exist"),
         (f"--model_dir {_MODEL} --output {{dir}}/file", "{dir}/file exists. Give --overwrite"),

@@ -40,6 +40,7 @@ def demo(tmp_path_factory):
         "pairs: 14000": "pairs: 900",
         "size: 3000": "size: 900",
         "train_steps: 1000": "train_steps: 2",
+        "checkpoint_interval: 500": "checkpoint_interval: 1",
         "interval: 250": "interval: 2",
         "max_pairs: 100\n": "max_pairs: 2\n",
         "test_pairs: 300": "test_pairs: 2",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from keras_mtl import errors
 from keras_mtl.cli import arguments, common
+from keras_mtl.cli.inspect_trainer import trainer_lines
 from keras_mtl.cli.inspect_variables import print_selected_variables
 from keras_mtl.cli.printing import print_table
 from keras_mtl.configuration import baselines, sublayers
@@ -135,6 +136,8 @@ def print_tasks(config: "ExperimentConfig", prepared: "PreparedData | None") -> 
     balancing = config.trainer.balancing
     if balancing.name:
         print(f"balancing: {balancing.name}({_listed(balancing.parameters)})")
+    for line in trainer_lines(config):
+        print(line)
     print(f"cleaning: {_listed(as_dict(config.task.data.cleaning))}")
     for pair in config.task.pairs:
         own = {rule: value for rule, value in as_dict(pair.cleaning).items() if value is not None}

@@ -40,6 +40,7 @@ COMMANDS = {
     "score": Command("keras_mtl.cli.score", "print log-probabilities of given translations"),
     "benchmark": Command("keras_mtl.cli.benchmark", "measure a model's speed on this machine"),
     "translate": Command("keras_mtl.cli.translate", "translate standard input line by line"),
+    "average": Command("keras_mtl.cli.average", "average the weights of several checkpoints"),
     "export": Command("keras_mtl.cli.export", "export a trained model for deployment"),
     "inspect": Command(
         "keras_mtl.cli.inspect", "show what a configuration means, or what a model contains"

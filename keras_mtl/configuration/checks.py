@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from keras_mtl import errors, metrics
 from keras_mtl.configuration import (
     initial_weights_checks,
+    keeping_checks,
     packing,
     schema,
     search_checks,
@@ -264,6 +265,7 @@ def _check_decoding(draft: Draft) -> None:
 def _check_trainer(draft: Draft) -> None:
     for name in ("train_steps", "steps_per_loop", "checkpoint_interval", "max_to_keep"):
         draft.range(f"trainer.{name}", 1)
+    keeping_checks.check(draft)
     _check_lag(draft, draft.config.trainer.evaluation)
     _check_engine(draft)
     names = [pair.name for pair in draft.config.task.pairs]
@@ -297,6 +299,7 @@ def _check_trainer(draft: Draft) -> None:
     draft.range(f"{optimizer}.epsilon", 0, low_open=True)
     draft.range(f"{optimizer}.weight_decay", 0)
     draft.range(f"{optimizer}.global_clipnorm", 0)
+    draft.range(f"{optimizer}.max_norm_deviation", 0)
     draft.range(f"{optimizer}.gradient_accumulation_steps", 1)
     if draft.config.trainer.optimizer.moments is not None:
         draft.choice(f"{optimizer}.moments", ("shared", "scaled", "per_task"))

@@ -18,6 +18,8 @@ from keras_mtl.configuration.corpus_sections import (
     TaskCleaningConfig,
 )
 from keras_mtl.configuration.initial_weights import InitConfig
+from keras_mtl.configuration.keeping import BestConfig, StoppingConfig
+from keras_mtl.configuration.schedule_sections import BalancingConfig, ScheduleConfig
 from keras_mtl.configuration.search_options import DecodingConfig
 from keras_mtl.configuration.sublayers import STANDARD
 
@@ -189,40 +191,6 @@ class TranslationConfig:
 
 
 @dataclasses.dataclass(slots=True)
-class ScheduleConfig:
-    """The schedule, which decides which task gets the next batch.
-
-    Attributes:
-        name: name of a registered schedule, for example proportional, temperature or inverse_ratio.
-        parameters: parameters of the schedule, for example `{alpha: 1.0, epsilon: 0.05}`.
-        baselines_file: JSON file `{task: score}`; the `baseline` of a task takes precedence.
-        application: what the factors of an implicit schedule multiply: `gradient` (a weight of
-            the loss) or `learning_rate`, which needs batches of one task and no accumulation.
-        draw: `random` draws tasks by their probabilities; `blend` is deterministic and takes the
-            task that is furthest behind its share.
-    """
-
-    name: str = "temperature"
-    parameters: Options = dataclasses.field(default_factory=dict)
-    baselines_file: str = ""
-    application: str = "gradient"
-    draw: str = "random"
-
-
-@dataclasses.dataclass(slots=True)
-class BalancingConfig:
-    """The balancing method, which combines losses or gradients of several tasks in one update.
-
-    Attributes:
-        name: name of a registered method, for example dwa or pcgrad; empty sums the losses.
-        parameters: parameters of the method, for example `{temperature: 2.0}`.
-    """
-
-    name: str = ""
-    parameters: Options = dataclasses.field(default_factory=dict)
-
-
-@dataclasses.dataclass(slots=True)
 class OptimizerConfig:
     """Adam with the Transformer's learning rate schedule (arXiv 1706.03762, section 5.3).
 
@@ -237,6 +205,8 @@ class OptimizerConfig:
         epsilon: Adam's epsilon; > 0.
         weight_decay: decoupled weight decay; 0 is plain Adam.
         global_clipnorm: largest norm of the gradient over all replicas; 0 does not clip.
+        max_norm_deviation: an update is skipped if the logarithm of its gradient norm exceeds the
+            running mean by more than this number of standard deviations; 0 skips none.
         gradient_accumulation_steps: number of batches whose gradients are summed into one update.
         ema_momentum: momentum of the moving average of the weights, which is evaluated and
             exported; in [0, 1), 0 is off.
@@ -255,6 +225,7 @@ class OptimizerConfig:
     epsilon: float = 1e-9
     weight_decay: float = 0.0
     global_clipnorm: float = 1.0
+    max_norm_deviation: float = 0.0
     gradient_accumulation_steps: int = 1
     ema_momentum: float = 0.0
     moments: str | None = None
@@ -300,7 +271,10 @@ class TrainerConfig:
         train_steps: number of training steps; each step is one update of the weights.
         steps_per_loop: largest number of steps between two lines of metrics.
         checkpoint_interval: steps between two checkpoints.
+        checkpoint_minutes: also save when this time has passed since the last checkpoint; 0 is off.
         max_to_keep: number of newest checkpoints that are kept; >= 1.
+        best: number of best weights that are kept.
+        stopping: when training ends before `train_steps`.
         schedule: the schedule, which decides which task gets the next batch.
         balancing: the balancing method, which combines losses or gradients of several tasks.
         optimizer: Adam and the learning rate.
@@ -313,7 +287,10 @@ class TrainerConfig:
     train_steps: int = 100_000
     steps_per_loop: int = 100
     checkpoint_interval: int = 1000
+    checkpoint_minutes: float = 0.0
     max_to_keep: int = 5
+    best: BestConfig = dataclasses.field(default_factory=BestConfig)
+    stopping: StoppingConfig = dataclasses.field(default_factory=StoppingConfig)
     schedule: ScheduleConfig = dataclasses.field(default_factory=ScheduleConfig)
     balancing: BalancingConfig = dataclasses.field(default_factory=BalancingConfig)
     optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)

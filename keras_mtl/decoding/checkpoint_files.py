@@ -1,16 +1,23 @@
 """Finds the checkpoints in a directory by their file names. Does not import TensorFlow."""
 
+import json
 import os
 import re
 from pathlib import Path
+
+from keras_mtl.run_files import BEST_SCORES_FILE
 
 BEST = "best"
 
 
 def find_checkpoints(model_dir: str | os.PathLike[str]) -> list[str]:
-    """Returns the prefixes of a model directory's checkpoints by preference: best, newest."""
+    """Returns the prefixes of a directory's checkpoints by preference: best, newest.
+
+    Args:
+        model_dir: a model directory, or a list of best weights such as `best/worst` in one.
+    """
     directory = Path(model_dir)
-    return newest_first(directory / BEST) + newest_first(directory)
+    return newest_first(directory / BEST) + (best_first(directory) or newest_first(directory))
 
 
 def chosen_checkpoints(path: str | os.PathLike[str]) -> list[str]:
@@ -29,8 +36,18 @@ def chosen_checkpoints(path: str | os.PathLike[str]) -> list[str]:
     return [str(prefix)] if prefix.with_name(f"{prefix.name}.index").is_file() else []
 
 
+def best_first(directory: Path) -> list[str]:
+    """Returns the prefixes of the checkpoints in a list of best weights; empty if it is none."""
+    try:
+        names = json.loads((directory / BEST_SCORES_FILE).read_bytes())["checkpoints"]
+    except (OSError, ValueError, KeyError):
+        return []
+    prefixes = [directory / name for name in names]
+    return [str(p) for p in prefixes if p.with_name(f"{p.name}.index").is_file()]
+
+
 def newest_first(directory: Path) -> list[str]:
-    """Returns the prefixes of the checkpoints in a directory, the newest first."""
+    """Returns the prefixes of the checkpoints in a directory, but not in those below it."""
     numbered = []
     for index in directory.glob("ckpt-*.index"):
         match = re.fullmatch(r"ckpt-(\d+)\.index", index.name)

@@ -19,6 +19,7 @@ from keras_mtl.models.factory import build_transformer
 from keras_mtl.tpu_check.lowering import lower
 from keras_mtl.tpu_check.replicas import LoweringStrategy
 from keras_mtl.training.step.distribution import configure_runtime
+from keras_mtl.training.step.gradient_norm import GradientNormTracker
 from keras_mtl.training.step.optimizers import Adam
 from keras_mtl.training.step.trainer import MultiTaskTrainer
 
@@ -48,7 +49,7 @@ def make_trainer(
         mixed: whether a batch is of both tasks.
         accumulation: batches of an update.
         moments: kind of Adam's moments.
-        average: momentum of the averaged weights.
+        average: momentum of the averaged weights; > 0 also skips updates of large gradients.
         decay: weight decay.
         precision: dtype policy.
         decoders: 1, or 2 for one of each task.
@@ -94,6 +95,7 @@ def make_trainer(
         )
         optimizer.build(model.trainable_variables)
         balancing = method and Balancing(method, tasks)
+        tracker = GradientNormTracker(4.0) if average else None
     return MultiTaskTrainer(
         model,
         optimizer,
@@ -105,6 +107,7 @@ def make_trainer(
         balancing=balancing,
         mixed=mixed,
         shapes=[(shape.rows, shape.length)],
+        norm_tracker=tracker,
     )
 
 

@@ -42,6 +42,8 @@ def configuration(directory: Path):
         "steps_per_loop": 2,
         "checkpoint_interval": 1,
         "max_to_keep": STEPS,
+        "best": {"macro": 2, "worst": 1, "tasks": 1},
+        "stopping": {"patience": 9},
     }
     config["trainer"]["evaluation"] = {
         "interval": INTERVAL,
@@ -80,11 +82,20 @@ def traces(directory: Path) -> dict:
         "last": tensors(directory),
         "best": tensors(directory / "best"),
         "best_step": newest(directory / "best").name,
+        "best_lists": {
+            str(path.relative_to(directory)): path.read_text() if path.suffix == ".json" else ""
+            for path in sorted((directory / "best").rglob("*"))
+            if path.is_file()
+        },
     }
 
 
 def differences(one: dict, other: dict) -> list[str]:
-    found = [name for name in ("batches", "events", "best_step") if one[name] != other[name]]
+    found = [
+        name
+        for name in ("batches", "events", "best_step", "best_lists")
+        if one[name] != other[name]
+    ]
     for part in ("last", "best"):
         if one[part].keys() != other[part].keys() or len(one[part]) < 30:
             found.append(part)

@@ -27,7 +27,7 @@ def validation(tmp_path, metric, validated=()):
 
 def test_the_best_average_is_of_the_same_metric(tmp_path):
     run = validation(tmp_path, "bleu")
-    run.best.score, run.best.step = 12.0, 100
+    run.best.restore({"best": np.array([12.0, 100])}, ["a", "b"], np.arange(2))
     state, lines = run.collect(), []
     for same in (True, False):
         again = validation(tmp_path, "bleu")
@@ -40,7 +40,7 @@ def test_the_best_average_is_of_the_same_metric(tmp_path):
 
 def test_the_best_average_is_of_the_same_tasks(tmp_path):
     run = validation(tmp_path, "chrf")
-    run.best.score, run.best.step = 55.0, 100
+    run.best.restore({"best": np.array([55.0, 100])}, ["a", "b"], np.arange(2))
     state, lines = run.collect(), []
     again = validation(tmp_path, "chrf")
     again.restore(state, np.array([1, 0]), 100, True, lines.append)  # In another order.
@@ -83,7 +83,7 @@ def test_a_task_without_dev_pairs_is_named_before_training(tmp_path):
 
 def test_the_best_average_is_of_the_validated_tasks(tmp_path):
     run = validation(tmp_path, "chrf", ["a"])
-    run.best.score, run.best.step = 55.0, 100
+    run.best.restore({"best": np.array([55.0, 100])}, ["a", "b"], np.arange(2))
     state, lines = run.collect(), []
     again = validation(tmp_path, "chrf", ["a"])
     again.restore(state, np.array([0, 1]), 100, True, lines.append)

@@ -55,6 +55,9 @@ def start(directory: Path, model_dir: Path, case: str) -> processes.Forked:
     config["trainer"]["evaluation"]["lag"] = LAGS[case]
     config["trainer"]["optimizer"]["moments"] = PER_TASK[case]
     config["runtime"]["mixed_precision_dtype"] = PRECISIONS[case]
+    config["trainer"] |= {"best": {"macro": 2, "worst": 1, "tasks": 1}}
+    config["trainer"] |= {"stopping": {"patience": 9}, "checkpoint_minutes": 0.02}
+    config["trainer"]["optimizer"]["max_norm_deviation"] = 4.0
     if case.startswith("packed"):
         # Batches begin with the examples that earlier ones have left over.
         config["task"]["data"] |= {"packing": True, "bucket_lengths": []}

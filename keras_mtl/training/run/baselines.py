@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from keras_mtl.configuration.files import save_params
+from keras_mtl.configuration.keeping import MACRO, BestConfig
 from keras_mtl.configuration.schema import BalancingConfig, ExperimentConfig, PairConfig
 from keras_mtl.errors import ConfigError, DataError, KerasMtlError
 from keras_mtl.events import of_kind, read_events, task_curves
@@ -89,6 +90,8 @@ def single_task_config(config: ExperimentConfig, pair: PairConfig) -> Experiment
     single = copy.deepcopy(config)
     single.task.pairs = [copy.deepcopy(pair)]
     single.trainer.evaluation.tasks = []
+    single.trainer.stopping.score = MACRO
+    single.trainer.best = BestConfig()
     single.trainer.schedule.name = "uniform"
     single.trainer.schedule.parameters = {}
     single.trainer.schedule.baselines_file = ""

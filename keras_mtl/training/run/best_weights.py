@@ -1,83 +1,211 @@
-"""The weights with the best average score of a run."""
+"""The weights with the best scores of a run: on average, of the worst task, and of each task."""
 
+import dataclasses
+import functools
+import json
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from keras_mtl.metrics import is_better
-from keras_mtl.training.run.checkpoints import write_checkpoint
+from keras_mtl.configuration.keeping import MACRO, WORST, BestConfig
+from keras_mtl.decoding.checkpoint_files import BEST
+from keras_mtl.files import replace_file
+from keras_mtl.run_files import BEST_SCORES_FILE
+from keras_mtl.training.run.checkpoints import copy_checkpoint, write_checkpoint
+from keras_mtl.training.run.selected_scores import SelectedScores
 from keras_mtl.training.run.snapshots import Snapshot, Snapshots
 
-_KEY = "best"
+_KEY = "best"  # The best mean over tasks: score and step.
+_LISTS = "best_lists"
+_CHECKPOINT = re.compile(r"(ckpt-\d+)\.")
+
+
+@dataclasses.dataclass
+class Ranking:
+    """The best weights by one score.
+
+    Attributes:
+        name: `macro`, `worst` or the name of a task.
+        directory: directory of their checkpoints.
+        size: largest number of weights; >= 1.
+        entries: score and step of the weights, the best first.
+    """
+
+    name: str
+    directory: Path
+    size: int
+    entries: list[tuple[float, int]] = dataclasses.field(default_factory=list)
+
+    def add(self, step: int, score: float, better: Callable[[float, float], bool]) -> bool:
+        """Enters weights if they are among the best; of equal ones, the older are better.
+
+        Args:
+            step: step of the weights.
+            score: their score.
+            better: whether a score is better than another.
+
+        Returns:
+            Whether they were entered.
+        """
+        entries = [entry for entry in self.entries if entry[1] != step]
+        place = sum(not better(score, other) for other, _ in entries)
+        if place >= self.size:
+            return False
+        self.entries = [*entries[:place], (score, step), *entries[place:]][: self.size]
+        return True
+
+    def tidy(self, metric: str) -> None:
+        """Deletes the checkpoints that are not among the best, and lists the scores of several."""
+        kept = {f"ckpt-{step}" for _, step in self.entries}
+        for file in self.directory.glob("ckpt-*"):
+            match = _CHECKPOINT.match(file.name)
+            if match and match[1] not in kept:
+                file.unlink(missing_ok=True)
+        if self.directory.name == BEST:
+            return
+        scores = {f"ckpt-{step}": score for score, step in self.entries}
+        content = {"metric": metric, "score": self.name, "checkpoints": scores}
+        replace_file(self.directory / BEST_SCORES_FILE, json.dumps(content, indent=1) + "\n")
 
 
 class BestWeights:
-    """Keeps a checkpoint of the best weights, and their score.
+    """Keeps checkpoints of the best weights, and their scores.
+
+    `best/` has the weights with the best mean over tasks. The lists of `trainer.best` are in
+    directories below it. Checkpoints of the same weights are hard links to the same files if the
+    file system supports them.
 
     Args:
-        directory: directory of the checkpoint.
-        metric: metric of the score, which determines whether higher is better.
+        directory: the directory `best`.
+        metric: metric of the scores.
+        selected: computes what the weights are compared by.
+        settings: section `trainer.best`.
         writes: whether to write files; False for a process that is not the chief.
-
-    Attributes:
-        score: best score, averaged over the validated tasks; NaN before the first score.
-        step: step of its weights; -1 before the first score.
     """
 
-    def __init__(self, directory: Path, metric: str, writes: bool = True):
-        self._directory = directory
-        self._writes = writes
+    def __init__(
+        self,
+        directory: Path,
+        metric: str,
+        selected: SelectedScores,
+        settings: BestConfig,
+        writes: bool = True,
+    ):
         self._metric = metric
-        self.score, self.step = math.nan, -1
+        self._selected = selected
+        self._writes = writes
+        self._best = Ranking(MACRO, directory, 1)
+        self._lists: list[Ranking] = []
+        if settings.macro > 1:
+            self._lists.append(Ranking(MACRO, directory / MACRO, settings.macro))
+        if settings.worst:
+            self._lists.append(Ranking(WORST, directory / WORST, settings.worst))
+        if settings.tasks:
+            self._lists += [
+                Ranking(name, directory / "tasks" / name, settings.tasks)
+                for name in selected.validated
+            ]
 
-    def write(self, step: int, score: float, model: Any) -> None:
-        """Saves the model's current weights if their score is the best so far.
+    @property
+    def score(self) -> float:
+        """Best score averaged over the validated tasks; NaN before the first score."""
+        return self._best.entries[0][0] if self._best.entries else math.nan
+
+    @property
+    def step(self) -> int:
+        """Step of the weights of `score`; -1 before the first score."""
+        return self._best.entries[0][1] if self._best.entries else -1
+
+    def write(self, step: int, scores: Mapping[str, float], model: Any) -> None:
+        """Saves the model's current weights where they are among the best.
+
+        Args:
+            step: number of updates of the weights.
+            scores: score by task.
+            model: the model.
 
         Raises:
             CheckpointError: the weights cannot be written.
         """
-        if self._is_best(step, score) and self._writes:
-            write_checkpoint(
-                tf.train.Checkpoint(model=model),
-                self._directory / f"ckpt-{step}",
-                lambda: self._drop_others(step),
-            )
+        checkpoint = tf.train.Checkpoint(model=model)
+        self._keep(step, scores, lambda prefix, done: write_checkpoint(checkpoint, prefix, done))
 
-    def keep(self, snapshot: Snapshot, score: float, snapshots: Snapshots) -> None:
-        """Saves the weights of a snapshot if their score is the best so far.
+    def keep(self, snapshot: Snapshot, scores: Mapping[str, float], snapshots: Snapshots) -> None:
+        """Saves the weights of a snapshot where they are among the best.
 
         Raises:
             CheckpointError: the weights cannot be written.
         """
-        if self._is_best(snapshot.step, score) and self._writes:
-            snapshots.keep_as_best(
-                snapshot, self._directory, lambda: self._drop_others(snapshot.step)
-            )
+        source = snapshots.checkpoint(snapshot)
+        self._keep(
+            snapshot.step, scores, lambda prefix, done: copy_checkpoint(source, prefix, done)
+        )
+
+    def _keep(
+        self,
+        step: int,
+        scores: Mapping[str, float],
+        save: Callable[[Path, Callable[[], None]], Any],
+    ) -> None:
+        written: Path | None = None
+        for ranking in (*self._lists, self._best):
+            name = ranking.name
+            score = self._selected.value(name, scores)
+            better = functools.partial(self._selected.is_better, name)
+            if not ranking.add(step, score, better) or not self._writes:
+                continue
+            prefix = ranking.directory / f"ckpt-{step}"
+            tidy = functools.partial(ranking.tidy, self._metric)
+            if written is None:
+                save(prefix, tidy)
+            else:
+                copy_checkpoint(written, prefix, tidy)
+            written = prefix
 
     def forget(self) -> None:
-        """Forgets the best score. The checkpoint remains until the next best one replaces it."""
-        self.score, self.step = math.nan, -1
+        """Forgets all scores. Checkpoints remain until the next best ones replace them."""
+        for ranking in (self._best, *self._lists):
+            ranking.entries = []
 
-    def collect(self) -> dict[str, np.ndarray]:
-        """Returns arrays for `restore`."""
-        return {_KEY: np.array([self.score, self.step], np.float64)}
+    def forget_averages(self) -> None:
+        """Forgets the scores of several tasks together, because the tasks have changed."""
+        for ranking in (self._best, *self._lists):
+            if ranking.name in (MACRO, WORST):
+                ranking.entries = []
 
-    def restore(self, state: Mapping[str, np.ndarray]) -> None:
-        """Restores the score and the step from the arrays of `collect`."""
-        self.score, self.step = float(state[_KEY][0]), int(state[_KEY][1])
+    def collect(self, tasks: Sequence[str]) -> dict[str, np.ndarray]:
+        """Returns arrays for `restore`.
 
-    def _is_best(self, step: int, score: float) -> bool:
-        """Returns whether a score is the best so far, and records it if it is."""
-        if not math.isnan(self.score) and not is_better(self._metric, score, self.score):
-            return False
-        self.score, self.step = score, step
-        return True
+        Args:
+            tasks: names of all tasks, in the order of the checkpoint.
+        """
+        state = {_KEY: np.array([self.score, self.step], np.float64)}
+        for ranking in self._lists:
+            name = ranking.name
+            key = name if name in (MACRO, WORST) else f"task{tasks.index(name)}"
+            state[f"{_LISTS}/{key}"] = np.array(ranking.entries, np.float64).reshape(-1, 2)
+        return state
 
-    def _drop_others(self, step: int) -> None:
-        for file in self._directory.glob("ckpt-*"):
-            if file.name.split(".")[0] != f"ckpt-{step}":
-                file.unlink(missing_ok=True)
+    def restore(
+        self, state: Mapping[str, np.ndarray], tasks: Sequence[str], index_map: np.ndarray
+    ) -> None:
+        """Restores the scores and steps from the arrays of `collect`.
+
+        Args:
+            state: the arrays, possibly among others.
+            tasks: names of all tasks.
+            index_map: int64 [N], the saved index of each task, -1 for a new one.
+        """
+        score, step = state[_KEY]
+        self._best.entries = [] if step < 0 else [(float(score), int(step))]
+        for ranking in self._lists:
+            name = ranking.name
+            key = name if name in (MACRO, WORST) else f"task{index_map[tasks.index(name)]}"
+            saved = state.get(f"{_LISTS}/{key}", np.zeros((0, 2)))
+            found = [(float(score), int(step)) for score, step in saved]
+            ranking.entries = found[: ranking.size]

@@ -12,6 +12,7 @@ from keras_mtl.evaluation.tasks import decoders
 from keras_mtl.metrics import schedule_higher_is_better
 from keras_mtl.models.factory import build_transformer
 from keras_mtl.schedules import AdaptiveState, Schedule
+from keras_mtl.training.step.gradient_norm import GradientNormTracker
 from keras_mtl.training.step.learning_rate import WarmupSchedule
 from keras_mtl.training.step.loss_scale import DynamicLossScale
 from keras_mtl.training.step.optimizers import Adam
@@ -109,6 +110,18 @@ def build_loss_scale(dtype: str, tokens: int) -> DynamicLossScale | None:
         The loss scale, or None for other types.
     """
     return DynamicLossScale(tokens) if dtype == "mixed_float16" else None
+
+
+def build_norm_tracker(max_deviation: float) -> GradientNormTracker | None:
+    """Creates the tracker of gradient norms. Call it in the strategy's scope.
+
+    Args:
+        max_deviation: `trainer.optimizer.max_norm_deviation`.
+
+    Returns:
+        The tracker, or None if no update is skipped because of its norm.
+    """
+    return GradientNormTracker(max_deviation) if max_deviation else None
 
 
 def build_optimizer(trainer: TrainerConfig, plan: UpdatePlan, hidden_dim: int) -> Adam:

@@ -11,6 +11,7 @@ from keras_mtl.configuration.files import diff, load_params, save_params
 from keras_mtl.configuration.schema import ExperimentConfig
 from keras_mtl.data.prepare import PreparedData
 from keras_mtl.data.vocabulary import Vocabulary
+from keras_mtl.decoding.checkpoint_files import BEST
 from keras_mtl.decoding.tasks import TaskList
 from keras_mtl.errors import CheckpointError
 from keras_mtl.files import replace_file
@@ -65,7 +66,7 @@ class RunDirectory:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
-        self.best = self.path / "best"
+        self.best = self.path / BEST
         self.pending = self.path / "pending"
         try:
             self.path.mkdir(parents=True, exist_ok=True)

@@ -124,6 +124,7 @@ class EventLog:
         scales: Mapping[str, float] | None = None,
         weights: Mapping[str, float] | None = None,
         tokens: Mapping[str, int] | None = None,
+        outliers: int | None = None,
     ) -> None:
         """Logs the training steps since the last `train` event.
 
@@ -134,12 +135,14 @@ class EventLog:
             tokens_per_second: target tokens per second, without padding; None if unknown.
             learning_rate: learning rate of the last step; None if unknown.
             gradient_norm: mean over the steps, before clipping; None if unknown.
-            skipped: number of steps so far that were skipped because of a non-finite gradient.
+            skipped: number of steps so far that were skipped because of their gradient.
             batches: number of batches so far by task, or of examples if batches are mixed.
             scales: factor of an implicit schedule by task; None if all are 1.
             weights: mean weight from balancing by task, over the steps that had the task; None
                 without balancing.
             tokens: target tokens by task since the last `train` event, without padding.
+            outliers: number of skipped steps whose gradient was finite but too large; None if such
+                steps are not skipped.
         """
         event: dict[str, Any] = {
             "event": "train",
@@ -151,6 +154,8 @@ class EventLog:
             "gradient_norm": _number(gradient_norm),
             "skipped": int(skipped),
         }
+        if outliers is not None:
+            event["outliers"] = int(outliers)
         if batches is not None:
             event["batches"] = {task: int(count) for task, count in batches.items()}
         if tokens is not None:

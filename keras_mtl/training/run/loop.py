@@ -35,7 +35,7 @@ from keras_mtl.training.run.planning import TrainingPlan
 from keras_mtl.training.run.progress import Progress
 from keras_mtl.training.run.setup import prepare_task_data
 from keras_mtl.training.run.state import RunState
-from keras_mtl.training.run.step_loop import OpenLoop, Pace
+from keras_mtl.training.run.step_loop import OpenLoop, Pace, SaveClock
 from keras_mtl.training.run.weight_sources import check_sources
 from keras_mtl.training.step import devices
 from keras_mtl.training.step.balancing import check_balancing
@@ -54,7 +54,8 @@ class RunResult:
         best_step: step of the best score; -1 if nothing was validated.
         batches: number of consumed batches by task, or of examples if batches are mixed.
         chief: whether this process reports the result; False for other workers of a run.
-        skipped: number of steps that were skipped because of a non-finite gradient.
+        skipped: number of steps that were skipped because of their gradient.
+        stopped_early: whether training ended because of `trainer.stopping`.
     """
 
     step: int
@@ -64,6 +65,7 @@ class RunResult:
     batches: dict[str, int]
     skipped: int
     chief: bool = True
+    stopped_early: bool = False
 
 
 def run_experiment(
@@ -178,6 +180,7 @@ class Run:
             log,
             self.state.read,
         )
+        self._save_clock = SaveClock(trainer.checkpoint_minutes)
         self._pace = Pace()
         self._stop = AgreedStop(workers, StopRequest())
 
@@ -260,7 +263,7 @@ class Run:
             self.parts.trainer.restore_totals(state.open_loop.sums)
         self.parts.read_from(self.step)
         self.validation.resume(state.validates, progress.message)
-        while self.step < trainer.train_steps or state.validation_due:
+        while state.validation_due or not (self._stops_early() or self.step >= trainer.train_steps):
             left_over = state.validation_due  # The previous run was stopped before it.
             if not left_over:
                 self._run_loop(progress)
@@ -269,17 +272,32 @@ class Run:
                 self._validate(progress)
             step, stops = self.step, self._stop()
             due = step == trainer.train_steps or step % trainer.checkpoint_interval == 0
-            if stops or due or left_over:
-                self.workers.on_chief(functools.partial(self.checkpoints.save, step))
-            self.validation.prune(self.checkpoints.steps)
-            if stops or due or left_over:
-                self.workers.on_chief(self._after_save)
+            saves = stops or due or left_over or self._stops_early()
+            if saves or self._save_is_due():
+                self._save(step)
+            else:
+                self.validation.prune(self.checkpoints.steps)
             if stops:
                 progress.message(f"stopped by {self._stop.name} at step {step:,}; saved")
                 self.workers.barrier()
                 raise SystemExit(128 + self._stop.signal)
             progress.resume()
+        if self._stops_early():
+            self.log(f"stopped early at step {self.step:,}: {self.validation.stopping.reason}")
         self._warn_if_skipped()
+
+    def _stops_early(self) -> bool:
+        return self.state.validates and self.validation.stopping.stops(self.step)
+
+    def _save(self, step: int) -> None:
+        self.workers.on_chief(functools.partial(self.checkpoints.save, step))
+        self.validation.prune(self.checkpoints.steps)
+        self.workers.on_chief(self._after_save)
+        self._save_clock.restart()
+
+    def _save_is_due(self) -> bool:
+        """Returns whether the time between checkpoints has passed; all workers agree."""
+        return self._save_clock.used and self.workers.of_chief(self._save_clock.due)
 
     def _run_loop(self, progress: Progress) -> None:
         """Trains to the end of a loop; leaves the loop open if a signal arrives before."""
@@ -291,6 +309,10 @@ class Run:
         end = self._next_stop()
         while self.step < end and not self._stop():
             self._run_steps(loop, end - self.step, progress)
+            if self.step < end and self._save_is_due():
+                progress.pause()
+                self._save(self.step)
+                progress.resume()
         if self.step == end:
             self._check_draws()
             state.skipped += loop.skipped
@@ -363,9 +385,12 @@ class Run:
     def _warn_if_skipped(self) -> None:
         if self.state.skipped:
             usual = " (one in 2,000 is normal with mixed_float16)" if self.parts.loss_scale else ""
-            self.log(
-                f"{self.state.skipped} steps were skipped because of a non-finite gradient{usual}"
-            )
+            tracker = self.parts.norm_tracker
+            large = tracker.outliers if tracker else 0
+            if count := self.state.skipped - large:
+                self.log(f"{count} steps were skipped because of a non-finite gradient{usual}")
+            if large:
+                self.log(f"{large} steps were skipped because of an unusually large gradient")
 
     def _result(self) -> RunResult:
         names, scores = self.parts.task_names, self.parts.mixture.adaptive.book.scores
@@ -382,4 +407,5 @@ class Run:
             batches={name: int(count) for name, count in zip(names, consumed, strict=True)},
             skipped=self.state.skipped,
             chief=self.workers.chief,
+            stopped_early=self._stops_early(),
         )

@@ -72,6 +72,7 @@ class LoopLog:
             tokens={names[i]: round(float(tokens[i])) for i in seen},
             scales=None if np.all(scales == 1.0) else dict(zip(names, scales, strict=True)),
             weights=balance.mean_weights(sums, names),
+            outliers=parts.norm_tracker.outliers if parts.norm_tracker else None,
         )
         self.write_batches()
 

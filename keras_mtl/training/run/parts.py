@@ -21,6 +21,7 @@ from keras_mtl.training.step.distribution import (
     static_shapes,
     to_all_replicas,
 )
+from keras_mtl.training.step.gradient_norm import GradientNormTracker
 from keras_mtl.training.step.loss_scale import DynamicLossScale
 from keras_mtl.training.step.optimizers import Adam
 from keras_mtl.training.step.trainer import MultiTaskTrainer
@@ -43,6 +44,7 @@ class RunParts:
         optimizer: its built optimizer.
         balancing: the balancing method; None without balancing.
         loss_scale: the loss scale for float16; None for other types.
+        norm_tracker: what finds updates with too large gradients; None if none is skipped.
         trainer: the training step.
     """
 
@@ -56,6 +58,7 @@ class RunParts:
     optimizer: Adam
     balancing: Balancing | None
     loss_scale: DynamicLossScale | None
+    norm_tracker: GradientNormTracker | None
     trainer: MultiTaskTrainer
 
     @property
@@ -104,6 +107,7 @@ class StepParts:
     optimizer: Adam
     balancing: Balancing | None
     loss_scale: DynamicLossScale | None
+    norm_tracker: GradientNormTracker | None
     trainer: MultiTaskTrainer
 
 
@@ -144,6 +148,7 @@ def build_parts(
         step.optimizer,
         step.balancing,
         step.loss_scale,
+        step.norm_tracker,
         step.trainer,
     )
 
@@ -175,6 +180,7 @@ def build_step(
         loss_scale = building.build_loss_scale(
             runtime.mixed_precision_dtype, task.data.tokens_per_batch * updates.accumulation
         )
+        norm_tracker = building.build_norm_tracker(plan.config.trainer.optimizer.max_norm_deviation)
     trainer = MultiTaskTrainer(
         model,
         optimizer,
@@ -190,5 +196,6 @@ def build_step(
         mixed=updates.mixed,
         loss_scale=loss_scale,
         shapes=shapes,
+        norm_tracker=norm_tracker,
     )
-    return StepParts(decoders, model, optimizer, balancing, loss_scale, trainer)
+    return StepParts(decoders, model, optimizer, balancing, loss_scale, norm_tracker, trainer)

@@ -20,8 +20,10 @@ from keras_mtl.training.run.averaged_weights import averaged_weights
 from keras_mtl.training.run.best_weights import BestWeights
 from keras_mtl.training.run.building import check_dev_sizes
 from keras_mtl.training.run.directory import RunDirectory
+from keras_mtl.training.run.early_stopping import EarlyStopping
 from keras_mtl.training.run.event_log import EventLog, Scored, Scores
 from keras_mtl.training.run.planning import TrainingPlan
+from keras_mtl.training.run.selected_scores import SelectedScores
 from keras_mtl.training.run.snapshots import Snapshot, Snapshots
 from keras_mtl.training.step.workers import Workers
 
@@ -49,6 +51,7 @@ class PeriodicValidation:
 
     Attributes:
         best: the best weights among those whose scores are in effect.
+        stopping: whether training ends early.
         evaluated_step: step of the weights whose scores are in effect; -1 before the first.
         pending: the validation whose scores are not in effect yet.
     """
@@ -79,7 +82,13 @@ class PeriodicValidation:
         self._events = events
         self._snapshots = Snapshots(directory.pending)
         self._background = BackgroundEvaluation()
-        self.best = BestWeights(directory.best, self._settings.metric, workers.chief)
+        baselines = plan.schedule.baselines if plan.schedule else None
+        selected = SelectedScores(self._settings.metric, plan.validated, baselines)
+        trainer = plan.config.trainer
+        self.best = BestWeights(
+            directory.best, self._settings.metric, selected, trainer.best, workers.chief
+        )
+        self.stopping = EarlyStopping(trainer.stopping, selected)
         self.evaluated_step = -1
         self.pending: Snapshot | None = None
 
@@ -140,8 +149,8 @@ class PeriodicValidation:
             results, _ = self._from_chief(
                 lambda: (self._evaluator.evaluate(stopped=stopped), 0.0), step
             )
-            macro = self._macro(results)
-            self._workers.together(lambda: self.best.write(step, macro, self._model))
+            scores = self._scores(results)
+            self._workers.together(lambda: self.best.write(step, scores, self._model))
         return self._learn(step, step, results, log)
 
     def score(self, step: int, log: Log) -> None:
@@ -217,8 +226,8 @@ class PeriodicValidation:
             lambda: self._background.result(stopped), self.pending.step
         )
         snapshot, self.pending = self.pending, None
-        macro = self._macro(results)
-        self._workers.together(lambda: self.best.keep(snapshot, macro, self._snapshots))
+        scores = self._scores(results)
+        self._workers.together(lambda: self.best.keep(snapshot, scores, self._snapshots))
         self._learn(snapshot.step, step, results, log, waited)
 
     def _macro(self, results: Mapping[str, Scores]) -> float:
@@ -269,6 +278,7 @@ class PeriodicValidation:
             consumed = now * self._accumulation
             self._mixture.update(consumed)
             self.evaluated_step = step
+            self.stopping.observe(step, scores)
             probabilities = self._mixture.probabilities(consumed)
             self._events.evaluation(
                 step,
@@ -314,7 +324,7 @@ class PeriodicValidation:
 
     def collect(self) -> dict[str, np.ndarray]:
         """Returns the state for a checkpoint; `restore` reads it."""
-        state = self.best.collect()
+        state = {**self.best.collect(self._mixture.task_names), **self.stopping.collect()}
         state["validated"] = self._is_validated()
         if self.pending:
             state["pending"] = np.array([self.pending.step, self.pending.due], np.int64)
@@ -342,12 +352,14 @@ class PeriodicValidation:
             same_metric: whether the state's scores use the metric of this run.
             log: function that receives a line if the best score is forgotten.
         """
-        self.best.restore(state)
+        self.best.restore(state, self._mixture.task_names, index_map)
+        other_tasks = self._averages_other_tasks(state, index_map)
         if not same_metric:
             self.best.forget()
-        elif self._averages_other_tasks(state, index_map) and self.best.step >= 0:
+        elif other_tasks and self.best.step >= 0:
             log("the tasks have changed since the checkpoint, so its best score is forgotten")
-            self.best.forget()
+            self.best.forget_averages()
+        self.stopping.restore(state if same_metric else {}, not other_tasks)
         self.evaluated_step = evaluated_step
         self.pending = _pending(state)
 

@@ -14,7 +14,7 @@ from keras_mtl.decoding.tasks import TranslationTask
 from keras_mtl.errors import CheckpointError
 from keras_mtl.export.engine_file import export_engine_file
 from keras_mtl.files import replacing_directory
-from keras_mtl.training.run.checkpoints import copy_checkpoint, write_checkpoint
+from keras_mtl.training.run.checkpoints import write_checkpoint
 
 _ENGINE_FILE = "model.kmtl"
 _NAME = re.compile(r"(\d+)-(\d+)")
@@ -87,16 +87,9 @@ class Snapshots:
                 "were being validated when the checkpoint was saved"
             )
 
-    def keep_as_best(
-        self, snapshot: Snapshot, best: Path, before_return: Callable[[], None]
-    ) -> None:
-        """Copies the weights of a snapshot to the directory of the best weights.
-
-        Raises:
-            CheckpointError: the copy cannot be written.
-        """
-        name = f"ckpt-{snapshot.step}"
-        copy_checkpoint(self._of(snapshot) / name, best / name, before_return)
+    def checkpoint(self, snapshot: Snapshot) -> Path:
+        """Returns the prefix of the checkpoint of a snapshot."""
+        return self._of(snapshot) / f"ckpt-{snapshot.step}"
 
     def prune(self, checkpoints: Callable[[], Sequence[int]], pending: Snapshot | None) -> None:
         """Deletes the snapshots that neither a checkpoint nor the pending validation needs.

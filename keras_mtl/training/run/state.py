@@ -29,7 +29,7 @@ class RunState:
         validates: whether the run validates.
         open_loop: the loop of steps that has not ended; None between loops.
         validation_due: whether a validation is due at this step and has not run yet.
-        skipped: number of steps that were skipped because of a non-finite gradient.
+        skipped: number of steps that were skipped because of their gradient.
     """
 
     def __init__(self, parts: RunParts, validation: PeriodicValidation):
@@ -73,8 +73,9 @@ class RunState:
         if forgotten:
             log(f"the metric has changed since the checkpoint: {forgotten}")
         balance.restore(parts.balancing, arrays, saved_tasks)
-        if parts.loss_scale:
-            parts.loss_scale.restore(arrays)
+        for part in (parts.loss_scale, parts.norm_tracker):
+            if part:
+                part.restore(arrays)
         self.skipped, evaluated_step = (int(value) for value in arrays["counters"])
         self._validation.restore(arrays, saved_tasks, evaluated_step, forgotten is None, log)
         self.validation_due = self.validates and bool(arrays.get("validation_due", False))
@@ -91,6 +92,7 @@ class RunState:
             **self._validation.collect(),
             **balance.collect(parts.balancing),
             **(parts.loss_scale.collect() if parts.loss_scale else {}),
+            **(parts.norm_tracker.collect() if parts.norm_tracker else {}),
             **inside,
             "validation_due": np.array(self.validation_due),
             "counters": np.array([self.skipped, self._validation.evaluated_step], np.int64),

@@ -44,6 +44,33 @@ class Pace:
         return seconds
 
 
+class SaveClock:
+    """Measures the time since the last checkpoint. When it saves does not change a run's results.
+
+    Args:
+        minutes: time after which a checkpoint is due; 0: never.
+        clock: function that returns the time in seconds; tests pass their own.
+
+    Attributes:
+        used: whether checkpoints are ever due.
+    """
+
+    def __init__(self, minutes: float, clock: Callable[[], float] = time.monotonic):
+        self._seconds = 60 * minutes
+        self._clock = clock
+        self.used = minutes > 0
+        self.restart()
+
+    def restart(self) -> None:
+        """Starts to measure at 0, after a checkpoint."""
+        self._begin = self._clock()
+
+    @property
+    def due(self) -> bool:
+        """Whether a checkpoint is due."""
+        return self.used and self._clock() - self._begin >= self._seconds
+
+
 @dataclasses.dataclass
 class OpenLoop:
     """The state of a loop of steps, from which its log event is computed.
@@ -69,7 +96,7 @@ class OpenLoop:
 
     @property
     def skipped(self) -> int:
-        """Number of steps so far with a non-finite gradient."""
+        """Number of steps so far that were skipped."""
         return round(float(self.sums["skipped"]))
 
     def count(self, probabilities: Callable[[int], np.ndarray], consumed: int) -> None:

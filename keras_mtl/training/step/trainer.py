@@ -20,7 +20,8 @@ class MultiTaskTrainer(orbit.StandardTrainer):
     The loss is the sum of the label-smoothed cross-entropy over all replicas and accumulated
     batches, divided by their total number of target tokens. So the gradient does not depend on the
     distribution of rows over devices. Clipping uses the norm of this gradient. A step with a
-    non-finite gradient norm changes nothing and is counted as skipped.
+    non-finite gradient norm, or one that `norm_tracker` rejects, changes nothing and is counted as
+    skipped.
 
     Args:
         model: a built `keras_mtl.models.Transformer`, or another model with its `token_losses` and
@@ -42,6 +43,8 @@ class MultiTaskTrainer(orbit.StandardTrainer):
         mixed: whether a batch has several tasks; only balancing uses it.
         loss_scale: `keras_mtl.training.step.loss_scale.DynamicLossScale` for a model that computes
             in float16; None disables loss scaling.
+        norm_tracker: `keras_mtl.training.step.gradient_norm.GradientNormTracker`, which finds
+            updates to skip because of their gradient norm; None skips none of them.
         shapes: (rows of a replica, length) of each bucket, by strictly increasing length, for a
             compiled step; None for one graph of any shape.
     """
@@ -62,6 +65,7 @@ class MultiTaskTrainer(orbit.StandardTrainer):
         mixed: bool = False,
         loss_scale: tf.Tensor | None = None,
         shapes: Sequence[tuple[int, int]] | None = None,
+        norm_tracker: Any = None,
     ) -> None:
         self.model = model
         self.optimizer = optimizer
@@ -72,6 +76,7 @@ class MultiTaskTrainer(orbit.StandardTrainer):
         self.accumulation = accumulation
         self.scale_learning_rate = scale_learning_rate
         self.loss_scale = loss_scale
+        self.norm_tracker = norm_tracker
         with strategy.scope():
             self.global_step = orbit.utils.create_global_step()
             self._scales = tf.Variable(
@@ -288,11 +293,12 @@ class MultiTaskTrainer(orbit.StandardTrainer):
         finite = tf.math.is_finite(norm)
         if self.loss_scale is not None:
             self.loss_scale.update(finite)
+        accepted = finite if self.norm_tracker is None else finite & self.norm_tracker.accepts(norm)
         factor = 1.0 / count
         if self.global_clipnorm:
             factor *= tf.minimum(1.0, self.global_clipnorm / tf.maximum(norm, 1e-12))
         # The optimizer sums over replicas again, so divide by their number.
-        factor = tf.where(finite, factor / replicas, float("nan"))
+        factor = tf.where(accepted, factor / replicas, float("nan"))
         if self.optimizer.num_tasks:
             self.optimizer.set_task(tasks[0])
         self.optimizer.apply(
@@ -303,8 +309,8 @@ class MultiTaskTrainer(orbit.StandardTrainer):
             self.model.trainable_variables,
         )
         if self._balanced:
-            outcome = self._balanced.learn(seen, finite)
-            present = tf.cast(seen.present & finite, tf.float32) / replicas
+            outcome = self._balanced.learn(seen, accepted)
+            present = tf.cast(seen.present & accepted, tf.float32) / replicas
             sums = {
                 **sums,
                 "weights": tf.math.multiply_no_nan(weights, present),
@@ -313,8 +319,8 @@ class MultiTaskTrainer(orbit.StandardTrainer):
         for name, value in sums.items():
             self._totals[name].assign_add(value)
         # The norm is the same on every replica, and totals are summed over replicas.
-        self._totals["gradient_norm"].assign_add(tf.where(finite, norm, 0.0) / replicas)
-        self._totals["skipped"].assign_add(tf.where(finite, 0.0, 1.0) / replicas)
+        self._totals["gradient_norm"].assign_add(tf.where(accepted, norm, 0.0) / replicas)
+        self._totals["skipped"].assign_add(tf.where(accepted, 0.0, 1.0) / replicas)
         return outcome
 
     @property

@@ -1,0 +1,41 @@
+"""What `keras-mtl inspect` says of the section `trainer`, apart from the schedule."""
+
+from keras_mtl.configuration.schema import ExperimentConfig
+
+
+def trainer_lines(config: ExperimentConfig) -> list[str]:
+    """Returns a line for each setting that is not at its default."""
+    return [*_keeping_lines(config), *_update_lines(config)]
+
+
+def _keeping_lines(config: ExperimentConfig) -> list[str]:
+    trainer = config.trainer
+    stopping, best, lines = trainer.stopping, trainer.best, []
+    if trainer.checkpoint_minutes:
+        lines.append(
+            f"checkpoints: every {trainer.checkpoint_interval:,} steps, and "
+            f"{trainer.checkpoint_minutes:g} minutes after the last one"
+        )
+    if (best.macro, best.worst, best.tasks) != (1, 0, 0):
+        lines.append(
+            f"best weights: {best.macro} on average over tasks, {best.worst} for the worst task, "
+            f"{best.tasks} for each task"
+        )
+    if stopping.patience:
+        at_least = f" by at least {stopping.min_delta:g}" if stopping.min_delta else ""
+        not_before = f", but not before step {stopping.min_steps:,}" if stopping.min_steps else ""
+        lines.append(
+            f"early stopping: when the score {stopping.score!r} has not improved{at_least} in "
+            f"{stopping.patience} validations{not_before}"
+        )
+    return lines
+
+
+def _update_lines(config: ExperimentConfig) -> list[str]:
+    deviation = config.trainer.optimizer.max_norm_deviation
+    if not deviation:
+        return []
+    return [
+        f"skipped updates: those whose log gradient norm is more than {deviation:g} standard "
+        "deviations above its mean"
+    ]

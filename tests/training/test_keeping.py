@@ -1,0 +1,200 @@
+"""When training stops early, and which weights are kept."""
+
+import json
+import math
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given
+from hypothesis import strategies as st
+
+from keras_mtl.configuration.keeping import BestConfig, StoppingConfig
+from keras_mtl.decoding.checkpoint_files import find_checkpoints
+from keras_mtl.errors import CheckpointError
+from keras_mtl.training.run.averaging import checkpoints_to_average
+from keras_mtl.training.run.best_weights import BestWeights, Ranking
+from keras_mtl.training.run.early_stopping import EarlyStopping
+from keras_mtl.training.run.selected_scores import SelectedScores
+from keras_mtl.training.run.step_loop import SaveClock
+
+TASKS = ("a", "b")
+
+
+def test_the_worst_task_is_the_furthest_from_its_baseline():
+    scores = {"a": 40.0, "b": 30.0}
+    selected = SelectedScores("chrf", TASKS, {"a": 80.0, "b": 40.0})
+    assert selected.value("macro", scores) == 35.0
+    assert selected.value("worst", scores) == 0.5
+    assert selected.value("b", scores) == 30.0
+    assert selected.improvement("worst", 0.5, 0.25) == 0.25
+    without = SelectedScores("chrf", TASKS, {"a": 80.0, "b": None})
+    assert without.value("worst", scores) == 30.0
+    loss = SelectedScores("neg_log_perplexity", TASKS, {"a": 2.0, "b": 2.0})
+    assert loss.value("worst", {"a": -4.0, "b": -2.5}) == 0.5
+    assert loss.improvement("macro", -3.0, -4.0) == 1.0
+
+
+@given(
+    st.lists(st.integers(0, 9), max_size=20),
+    st.integers(1, 4),
+    st.integers(0, 2),
+    st.integers(0, 12),
+    st.integers(0, 20),
+)
+def test_training_stops_after_so_much_patience(values, patience, delta, min_steps, stop):
+    """A resumed count equals one that was not stopped, and both the definition."""
+    settings = StoppingConfig(
+        score="a", patience=patience, min_delta=float(delta), min_steps=min_steps
+    )
+    selected = SelectedScores("chrf", TASKS)
+    stopping = EarlyStopping(settings, selected)
+    best, waited = -math.inf, 0
+    for step, value in enumerate(values):
+        if step == stop:
+            state, stopping = stopping.collect(), EarlyStopping(settings, selected)
+            stopping.restore(state, same_scores=False)  # A task's score does not depend on others.
+        stopping.observe(step, {"a": float(value), "b": 0.0})
+        if value > best and value >= best + delta:
+            best, waited = value, 0
+        else:
+            waited += 1
+        assert stopping.stops(step) == (waited >= patience and step >= min_steps)
+        assert stopping.best == best
+
+
+def test_a_count_of_another_score_is_forgotten():
+    selected = SelectedScores("chrf", TASKS)
+    stopping = EarlyStopping(StoppingConfig(patience=1), selected)
+    for step in (1, 2):
+        stopping.observe(step, {"a": 1.0, "b": 1.0})
+    assert stopping.stops(2)
+    assert "chrf averaged over tasks has not improved in 1 validations" in stopping.reason
+    state = stopping.collect()
+    for score, same, kept in (("macro", True, True), ("macro", False, False), ("a", True, False)):
+        again = EarlyStopping(StoppingConfig(score=score, patience=1), selected)
+        again.restore(state, same)
+        assert again.stops(2) == kept
+    more = EarlyStopping(StoppingConfig(patience=2), selected)
+    more.restore(state, same_scores=True)
+    assert not more.stops(2)  # A run continues if the patience is raised.
+    off = EarlyStopping(StoppingConfig(), selected)
+    off.observe(1, {})
+    assert off.collect() == {}
+    assert not off.stops(10**9)
+
+
+@given(st.lists(st.integers(0, 5), max_size=12), st.integers(1, 4))
+def test_a_ranking_has_the_best_and_of_equal_ones_the_oldest(values, size):
+    ranking = Ranking("macro", None, size)
+    for step, value in enumerate(values):
+        before = list(ranking.entries)
+        entered = ranking.add(step, float(value), lambda a, b: a > b)
+        assert entered == (ranking.entries != before)
+    expected = sorted(((float(v), s) for s, v in enumerate(values)), key=lambda e: (-e[0], e[1]))
+    assert ranking.entries == expected[:size]
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory):
+    """The directory of the best weights after four validations, and what kept them."""
+    directory = tmp_path_factory.mktemp("run") / "best"
+    best = make_best(directory)
+    model = tf.Module()
+    model.weight = tf.Variable(0.0)
+    for step, (a, b) in enumerate([(10, 50), (30, 20), (40, 30), (20, 60)], start=1):
+        model.weight.assign(float(step))
+        best.write(step, {"a": float(a), "b": float(b)}, model)
+    return directory, best
+
+
+def make_best(directory):
+    settings = BestConfig(macro=3, worst=2, tasks=1)
+    return BestWeights(directory, "chrf", SelectedScores("chrf", TASKS), settings)
+
+
+def test_the_best_weights_of_each_score_are_kept(kept):
+    directory, best = kept
+    lists = {
+        ".": [4],
+        "macro": [4, 3, 1],  # 40, 35, 30; the second has 25.
+        "worst": [3, 2],  # 30 and 20, which the last one has too, but later.
+        "tasks/a": [3],
+        "tasks/b": [4],
+    }
+    for name, steps in lists.items():
+        files = {path.name.split(".")[0] for path in (directory / name).glob("ckpt-*")}
+        assert files == {f"ckpt-{step}" for step in steps}
+        if name != ".":
+            content = json.loads((directory / name / "scores.json").read_text())
+            assert list(content["checkpoints"]) == [f"ckpt-{step}" for step in steps]
+            # A user who chooses the directory gets the best one first.
+            assert [p.rpartition("-")[2] for p in find_checkpoints(directory / name)] == [
+                str(step) for step in steps
+            ]
+        for step in steps:
+            reader = tf.train.load_checkpoint(str(directory / name / f"ckpt-{step}"))
+            assert reader.get_tensor("model/weight/.ATTRIBUTES/VARIABLE_VALUE") == step
+    data = "ckpt-4.data-00000-of-00001"
+    assert (directory / data).samefile(directory / "tasks" / "b" / data)
+    assert (best.score, best.step) == (40.0, 4)
+    assert not (directory / "scores.json").exists()
+
+
+def test_the_lists_are_restored_for_other_tasks(kept, tmp_path):
+    _, best = kept
+    state = best.collect(TASKS)
+    again = make_best(tmp_path)
+    again.restore(state, TASKS, np.array([0, 1]))
+    assert again.collect(TASKS).keys() == state.keys()
+    assert all(np.array_equal(value, state[key]) for key, value in again.collect(TASKS).items())
+    again.restore(state, ("b", "a"), np.array([1, 0]))
+    swapped = again.collect(("b", "a"))
+    assert np.array_equal(swapped["best_lists/task0"], state["best_lists/task1"])
+    again.forget_averages()
+    assert math.isnan(again.score)
+    left = again.collect(("b", "a"))
+    assert [len(left[key]) for key in sorted(left) if key != "best"] == [0, 1, 1, 0]
+    again.forget()
+    assert sum(len(v) for k, v in again.collect(TASKS).items() if k != "best") == 0
+    # Of a version without lists.
+    again.restore({"best": np.array([7.0, 3.0])}, TASKS, np.array([0, -1]))
+    assert (again.score, again.step) == (7.0, 3)
+    assert len(again.collect(TASKS)["best_lists/macro"]) == 0
+
+
+def test_the_checkpoints_to_average(kept):
+    run = kept[0].parent
+    for step in (8, 20, 12):
+        (run / f"ckpt-{step}.index").touch()
+
+    def steps(*arguments):
+        return [int(p.rpartition("-")[2]) for p in checkpoints_to_average(run, *arguments)]
+
+    assert steps(2, None) == [20, 12]
+    assert steps(None, 2) == [4, 3]
+    assert steps(None, 1, "worst") == [3]
+    assert steps(None, 1, "b") == [4]
+    with pytest.raises(CheckpointError, match=r"has 3 checkpoints, not 4.*max_to_keep >= 4"):
+        steps(4, None)
+    with pytest.raises(CheckpointError, match=r"has 1 best checkpoints.*trainer\.best\.tasks >= 2"):
+        steps(None, 2, "a")
+    with pytest.raises(CheckpointError, match="has 0 best checkpoints"):
+        steps(None, 1, "no_task")
+
+
+def test_a_checkpoint_is_due_after_minutes():
+    now = SimpleNamespace(seconds=0.0)
+    clock = SaveClock(2.0, lambda: now.seconds)
+    assert clock.used
+    now.seconds = 119.0
+    assert not clock.due
+    now.seconds = 120.0
+    assert clock.due
+    clock.restart()
+    assert not clock.due
+    never = SaveClock(0.0, lambda: now.seconds)
+    now.seconds = 1e9
+    assert not never.used
+    assert not never.due
