@@ -2,6 +2,7 @@
 
 import copy
 import json
+import math
 import shutil
 import signal
 import subprocess
@@ -12,7 +13,7 @@ import pytest
 import yaml
 
 from keras_mtl.cli.main import main
-from keras_mtl.training.run import baselines
+from keras_mtl.training.run import baselines, loop
 from tests import processes
 from tests.training import tiny_run
 
@@ -233,6 +234,18 @@ def test_the_demo_reaches_its_end(workplace, demo):
     assert (run / "export/saved_model.pb").is_file()
     report = json.loads((run / "evaluation-test.json").read_text())
     assert list(report["tasks"]) == TASKS
+
+
+def test_only_the_first_of_several_workers_continues_after_training(
+    workplace, prepared, monkeypatch, capsys
+):
+    result = loop.RunResult(5, {}, math.nan, -1, {}, 0, chief=False)
+    monkeypatch.setattr(loop, "run_experiment", lambda *_: result)
+    monkeypatch.chdir(workplace)
+    overrides = "trainer.schedule={name: uniform, baselines_file: },trainer.evaluation.tasks=[]"
+    more = ["--model_dir", "other", "--params_override", overrides]
+    assert main(["demo", "--config_file", "config.yaml", *more]) == 0
+    assert capsys.readouterr().out.splitlines() == ["== config.yaml in other"]
 
 
 def test_benchmark_of_a_model_directory(workplace, demo, capsys):

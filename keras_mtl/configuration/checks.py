@@ -276,6 +276,7 @@ def _check_trainer(draft: Draft) -> None:
                 f"= {name!r} is not a task{errors.nearest_task(name, names)}",
             )
     draft.range("trainer.evaluation.max_pairs", 1)
+    draft.range("trainer.evaluation.max_tasks", 0)
     draft.range("trainer.evaluation.beam_size", 1)
     draft.range("trainer.evaluation.workers", 0, 1024)
     draft.choice("trainer.evaluation.backend", ("auto", "native", "tf"))

@@ -245,6 +245,8 @@ class EvaluationConfig:
         metric: `bleu`, `chrf`, `neg_log_perplexity` or the metric of a plug-in. It drives the
             schedule and the choice of the best checkpoint.
         max_pairs: largest number of dev pairs of each task that are translated.
+        max_tasks: largest number of tasks that a validation scores, except the first and the last
+            one, which score all; 0 always scores all. The other tasks keep their latest scores.
         beam_size: beam size of validation; `task.decoding` sets that of the test.
         backend: what translates: `native` (the C++ engine on the host's CPU), `tf`, or
             `auto`: `native` if the engine loads, else `tf`.
@@ -257,6 +259,7 @@ class EvaluationConfig:
     lag: int = 0
     metric: str = "chrf"
     max_pairs: int = 200
+    max_tasks: int = 0
     beam_size: int = 1
     backend: str = "auto"
     compute_type: str = "float32"

@@ -1,16 +1,12 @@
 """Validation in a separate thread, while training continues."""
 
 import threading
-import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 from keras_mtl.evaluation.results import TaskResult
 
 Results = Mapping[str, TaskResult]
-
-# Interval at which `result` checks whether to stop waiting.
-_SECONDS_BETWEEN_LOOKS = 0.2
 
 
 class BackgroundEvaluation:
@@ -39,28 +35,27 @@ class BackgroundEvaluation:
         self._stop.clear()
         self._future = self._thread.submit(evaluate, self._stop.is_set)
 
-    def result(self, stopped: Callable[[], bool] | None = None) -> tuple[Results, float] | None:
-        """Waits for the end of the evaluation.
-
-        Args:
-            stopped: called often; returns whether to stop waiting. None always waits.
+    def wait(self, seconds: float) -> bool:
+        """Waits for the end of the evaluation, if one is running, at most for some seconds.
 
         Returns:
-            The result of each task and the seconds spent waiting. None if `stopped` returned True;
-            the evaluation then continues.
+            Whether no evaluation is running.
+        """
+        return self._future is None or bool(wait([self._future], timeout=seconds).done)
+
+    def failed(self) -> bool:
+        """Returns whether the evaluation has ended with an exception."""
+        future = self._future
+        return future is not None and future.done() and future.exception() is not None
+
+    def result(self) -> Results:
+        """Returns the result of each task of an evaluation that has ended; empty if none started.
 
         Raises:
             Exception: the exception that the evaluation raised.
         """
-        if self._future is None:
-            raise RuntimeError("no evaluation is running")
-        begin = time.perf_counter()
-        future = self._future
-        while not wait([future], timeout=_SECONDS_BETWEEN_LOOKS).done:
-            if stopped is not None and stopped():
-                return None
-        self._future = None
-        return future.result(), time.perf_counter() - begin
+        future, self._future = self._future, None
+        return {} if future is None else future.result()
 
     def stop(self) -> None:
         """Stops the evaluation at its next check and discards its result."""

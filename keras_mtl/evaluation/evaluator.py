@@ -121,12 +121,14 @@ class Evaluator:
         self,
         log: Callable[[str], None] | None = None,
         stopped: Callable[[], bool] | None = None,
+        tasks: Sequence[str] | None = None,
     ) -> dict[str, TaskResult]:
         """Scores the tasks with the current weights.
 
         Args:
             log: function that receives a line after each task.
             stopped: called every few seconds; returns whether to stop. None never stops.
+            tasks: names of the tasks to score, some of `self.tasks`. None scores all.
 
         Returns:
             The result of each task, in the order of the tasks.
@@ -137,7 +139,7 @@ class Evaluator:
         if isinstance(self._translator, TextTranslator):
             self._translator.refresh()
         results = {}
-        for name in self.tasks:
+        for name in self.tasks if tasks is None else tasks:
             results[name] = result = self._evaluate(name, stopped)
             if log is not None:
                 scores = "  ".join(

@@ -57,7 +57,8 @@ class RecordedCurves(Curves):
         self.higher_is_better = schedule_higher_is_better(self.metric)
         sizes = np.array([task.size for task in tasks], np.float64)
         names = [task.name for task in tasks]
-        known = list(evaluations[-1]["scores"].get(self.metric, {}))
+        score_curves = task_curves(evaluations, "scores", self.metric)
+        known = list(score_curves)
         for name in names:
             if name not in known:
                 raise DataError(
@@ -70,7 +71,6 @@ class RecordedCurves(Curves):
         learned = np.array([self.settings.useful(row * rows, sizes) for row in counts])
         total = max(1.0, float(counts[-1].sum()))
         self._share = counts[-1] / total
-        score_curves = task_curves(evaluations, "scores", self.metric)
         loss_curves = task_curves(trains, "loss")
         self._score_points = []
         self._loss_points = []

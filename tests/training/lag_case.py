@@ -50,6 +50,7 @@ def configuration(directory: Path):
         "lag": LAG,
         "metric": "chrf",
         "max_pairs": 8,
+        "max_tasks": 2,
         "backend": "native",
         "workers": 1,
     }
@@ -205,46 +206,42 @@ def stopped_in_validations(run: Run, model_dir: Path, complete: Path) -> list:
     """
     lag = run.plan.config.trainer.evaluation.lag
     start, pending = (INTERVAL, f"{INTERVAL}-{INTERVAL + LAG}") if lag else (INTERVAL - 1, "")
-    evaluate, result = Evaluator.evaluate, BackgroundEvaluation.result
-    calls = {"evaluate": 0, "result": 0, "stop in": 0}
+    evaluate, wait = Evaluator.evaluate, BackgroundEvaluation.wait
+    calls = {"evaluate": 0, "stop in": 0}
 
     def begin(number):
-        calls.update({"evaluate": 0, "result": 0, "stop in": number})
+        calls.update({"evaluate": 0, "stop in": number})
         shutil.rmtree(model_dir)
         shutil.copytree(complete, model_dir)
         stop_at(model_dir, start, pending)
 
-    def evaluate_until_stopped(self, log=None, stopped=None):
+    def evaluate_until_stopped(self, log=None, stopped=None, tasks=None):
         calls["evaluate"] += 1
         if calls["evaluate"] != calls["stop in"]:
-            return evaluate(self, log, stopped)
+            return evaluate(self, log, stopped, tasks)
         if not lag:
             os.kill(os.getpid(), signal.SIGTERM)
         while True:
             raise_if_stopped(stopped, "any")
             time.sleep(0.01)
 
-    def result_after_signal(self, stopped=None):
-        calls["result"] += 1
-        if calls["result"] == calls["stop in"]:
+    def wait_after_signal(self, seconds):
+        if calls["evaluate"] == calls["stop in"]:
             os.kill(os.getpid(), signal.SIGTERM)
-        return result(self, stopped)
+        return wait(self, seconds)
 
     begin(0)
     run.execute()
     undisturbed, found = traces(model_dir), []
     for number in (1, 2, 3):
         begin(number)
-        Evaluator.evaluate, BackgroundEvaluation.result = (
-            evaluate_until_stopped,
-            result_after_signal,
-        )
+        Evaluator.evaluate, BackgroundEvaluation.wait = evaluate_until_stopped, wait_after_signal
         code = None
         try:
             run.execute()
         except SystemExit as error:
             code = error.code
-        Evaluator.evaluate, BackgroundEvaluation.result = evaluate, result
+        Evaluator.evaluate, BackgroundEvaluation.wait = evaluate, wait
         step = int(newest(model_dir).name.removeprefix("ckpt-"))
         run.execute()
         found.append([code, step, differences(undisturbed, traces(model_dir))])

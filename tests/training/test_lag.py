@@ -48,6 +48,17 @@ def test_scores_take_effect_at_their_step(case):
     assert probabilities[8] == probabilities[7]
 
 
+def test_the_second_of_three_validations_scores_two_of_three_tasks(case):
+    evaluations = [event for event in case["events"] if event["event"] == "evaluation"]
+    scored = [set(event["scores"]["chrf"]) for event in evaluations]
+    assert list(map(len, scored)) == [3, 2, 3]
+    # The third task counts with its score of the first validation.
+    first, second = (event["scores"]["chrf"] for event in evaluations[:2])
+    mean = sum({**first, **second}.values()) / 3
+    assert evaluations[1]["macro_average"]["chrf"] == pytest.approx(mean)
+    assert [set(event["ratios"]) for event in evaluations] == scored
+
+
 def test_a_run_stopped_before_the_scores_take_effect_goes_on_as_if_it_had_not(case):
     for step in ("4", "5", "6", "7"):
         assert case["differences"][step] == []
@@ -113,7 +124,7 @@ def test_an_interrupt_is_not_held_up_and_the_thread_ends_soon():
     try:
         threading.Timer(0.2, signal.pthread_kill, (main, signal.SIGINT)).start()
         with pytest.raises(KeyboardInterrupt):
-            background.result()
+            background.wait(60)
     finally:
         signal.signal(signal.SIGINT, before)
     assert not ended.is_set()
@@ -128,12 +139,16 @@ def test_the_thread_can_be_used_again_after_an_error_and_after_a_stop():
         raise KerasMtlError("no scores")
 
     background.start(fail)
+    assert background.wait(60)
+    assert background.failed()
     with pytest.raises(KerasMtlError, match="no scores"):
         background.result()
     background.start(lambda stopped: {})
     background.stop()
     background.start(lambda stopped: {"stopped": stopped()})
-    results, waited = background.result()
-    assert results == {"stopped": False}
-    assert waited >= 0
+    assert background.wait(60)
+    assert not background.failed()
+    assert background.result() == {"stopped": False}
     background.stop()
+    assert background.wait(0)
+    assert background.result() == {}

@@ -18,7 +18,7 @@ CHANGES: dict[str, dict] = {
     "example": {
         "data": {"packing": True, "bucket_lengths": []},
         "trainer": {"schedule": {"name": "inverse_ratio", "parameters": {"ema": 0.5}}},
-        "evaluation": {"lag": 7},
+        "evaluation": {"lag": 7, "max_tasks": 2},
     },
     "batch": {
         "trainer": {"schedule": {"name": "inverse_ratio", "parameters": {"ema": 0.5}}},
@@ -55,6 +55,36 @@ def start(config: Path, model_dir: Path, workers: int = 2) -> list[processes.For
     words = ["--config_file", str(config), "--model_dir", str(model_dir)]
     words += ["--params_override", "runtime.distribution_strategy=multi_worker_mirrored"]
     return [processes.Forked(train, cluster, index, words) for index in range(workers)]
+
+
+def fail_alone(cluster: list[str], index: int) -> None:
+    """Runs in its own process. The second worker fails while the first one waits for it."""
+    task = {"type": "worker", "index": index}
+    os.environ["TF_CONFIG"] = json.dumps({"cluster": {"worker": cluster}, "task": task})
+    from keras_mtl.errors import DataError, WorkerError
+    from keras_mtl.training.step.cluster import make_multi_worker_strategy
+    from keras_mtl.training.step.workers import Workers
+
+    workers = Workers(make_multi_worker_strategy())
+    try:
+        with workers.reporting():
+            workers.barrier()
+            if index:
+                raise DataError("pairs.tsv:\n  the disk is broken")
+            workers.barrier()
+    except (DataError, WorkerError) as error:
+        print(type(error).__name__, error, sep=": ", flush=True)
+
+
+def test_an_error_of_one_worker_ends_the_others_at_once():
+    cluster = [f"127.0.0.1:{port}" for port in processes.free_ports(2)]
+    running = [processes.Forked(fail_alone, cluster, index) for index in range(2)]
+    ended = [each.finish(60) for each in running]
+    text = "pairs.tsv:\n  the disk is broken\n"
+    assert [output for _, output, _ in ended] == [
+        f"WorkerError: worker 1 failed: {text}",
+        f"DataError: {text}",
+    ], ended
 
 
 def wait_for_batches(workers: list[processes.Forked], model_dir: Path, count: int) -> None:

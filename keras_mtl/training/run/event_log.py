@@ -176,6 +176,7 @@ class EventLog:
         probabilities: Mapping[str, float] | None = None,
         effective_step: int | None = None,
         waited_seconds: float | None = None,
+        averages: Mapping[str, float] | None = None,
     ) -> None:
         """Logs the validation of the tasks.
 
@@ -188,12 +189,15 @@ class EventLog:
                 did not use them.
             effective_step: step at which the scores took effect, if training continued meanwhile.
             waited_seconds: time that training waited for the scores.
+            averages: mean over tasks by metric; None averages the results.
         """
         scores: dict[str, dict[str, float | None]] = {}
         for task, result in results.items():
             for name, value in result.scores.items():
                 scores.setdefault(name, {})[task] = _number(value)
         macro = {name: _mean(list(values.values())) for name, values in scores.items()}
+        if averages is not None:
+            macro = _numbers(averages)
         event: dict[str, Any] = {"event": "evaluation", "step": int(step)}
         if effective_step is not None:
             event["effective_step"] = int(effective_step)

@@ -42,6 +42,14 @@ from keras_mtl.training.step.balancing import check_balancing
 from keras_mtl.training.step.distribution import compiles_with_xla, configure_runtime
 from keras_mtl.training.step.workers import AgreedStop, Workers, lost
 
+# Errors of a process itself. Others may be consequences of the end of another worker.
+_OWN_ERRORS = (
+    tf.errors.DataLossError,
+    tf.errors.InvalidArgumentError,
+    tf.errors.ResourceExhaustedError,
+    tf.errors.UnknownError,  # An exception of Python in tf.data.
+)
+
 
 @dataclasses.dataclass
 class RunResult:
@@ -91,12 +99,22 @@ def run_experiment(
         CheckpointError: `model_dir` belongs to another configuration, none of its checkpoints can
             be read, or a checkpoint cannot be written.
     """
-    task, runtime = plan.config.task, plan.config.runtime
     check_balancing(plan.config.trainer.balancing, plan.updates)
-    strategy = configure_runtime(runtime, log)
-    workers = Workers(strategy)
+    workers = Workers(configure_runtime(plan.config.runtime, log))
     if not workers.chief:
         log = _silent
+    with workers.reporting():
+        return _run(plan, model_dir, workers, log)
+
+
+def _run(
+    plan: TrainingPlan,
+    model_dir: str | os.PathLike[str],
+    workers: Workers,
+    log: Callable[[str], None],
+) -> RunResult:
+    """Runs the part of one process; see `run_experiment`."""
+    task, runtime = plan.config.task, plan.config.runtime
     workers.check_same("the configuration", as_dict(plan.config))
     for line in devices.describe(runtime, compiles_with_xla(runtime)):
         log(line)
@@ -198,8 +216,8 @@ class Run:
                 result = self._execute(self.plan.mode)
                 # A worker that ends earlier would look lost to the others.
                 self.workers.barrier()
-            except (tf.errors.ResourceExhaustedError, tf.errors.InvalidArgumentError):
-                raise  # An error of this worker; any other may follow from the end of another one.
+            except _OWN_ERRORS:
+                raise
             except tf.errors.OpError as error:
                 if self.workers.count > 1:
                     raise lost(error) from error

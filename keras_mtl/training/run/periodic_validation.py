@@ -2,7 +2,10 @@
 
 import contextlib
 import functools
-from collections.abc import Callable, Mapping, Sequence
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +18,7 @@ from keras_mtl.evaluation.evaluator import Evaluator
 from keras_mtl.evaluation.run_evaluators import engine_evaluator, model_evaluator
 from keras_mtl.evaluation.stopping import EvaluationStopped
 from keras_mtl.evaluation.tasks import translation_tasks
+from keras_mtl.export.engine_file import export_engine_file
 from keras_mtl.metrics import decimals, schedule_score
 from keras_mtl.training.run.averaged_weights import averaged_weights
 from keras_mtl.training.run.best_weights import BestWeights
@@ -24,11 +28,15 @@ from keras_mtl.training.run.early_stopping import EarlyStopping
 from keras_mtl.training.run.event_log import EventLog, Scored, Scores
 from keras_mtl.training.run.planning import TrainingPlan
 from keras_mtl.training.run.selected_scores import SelectedScores
-from keras_mtl.training.run.snapshots import Snapshot, Snapshots
+from keras_mtl.training.run.snapshots import ENGINE_FILE, Snapshot, Snapshots
+from keras_mtl.training.run.validation_rounds import ValidationRounds, share_of_worker
 from keras_mtl.training.step.workers import Workers
 
 Log = Callable[[str], None]
 Stopped = Callable[[], bool]
+
+# Interval at which workers that wait for scores ask each other whether to stop.
+_SECONDS_BETWEEN_LOOKS = 0.2
 
 
 class PeriodicValidation:
@@ -39,6 +47,8 @@ class PeriodicValidation:
     necessary. At most one validation runs at a time: its scores take effect before the next one
     starts and before training ends.
 
+    Each worker of a run evaluates its share of the tasks, and all of them learn all scores.
+
     Args:
         plan: the plan of the training.
         prepared: the prepared store.
@@ -47,7 +57,7 @@ class PeriodicValidation:
         mixture: the mixture whose schedule uses the scores.
         directory: the run's directory.
         events: the run's log.
-        workers: the processes of the run; the chief evaluates and writes for all.
+        workers: the processes of the run; the chief writes for all.
 
     Attributes:
         best: the best weights among those whose scores are in effect.
@@ -82,6 +92,10 @@ class PeriodicValidation:
         self._events = events
         self._snapshots = Snapshots(directory.pending)
         self._background = BackgroundEvaluation()
+        self._own_files: tempfile.TemporaryDirectory[str] | None = None
+        self._rounds = ValidationRounds(
+            mixture.task_names, plan.validated, self._settings.metric, self._settings.max_tasks
+        )
         baselines = plan.schedule.baselines if plan.schedule else None
         selected = SelectedScores(self._settings.metric, plan.validated, baselines)
         trainer = plan.config.trainer
@@ -145,19 +159,17 @@ class PeriodicValidation:
         Raises:
             EvaluationStopped: `stopped` returned True; nothing has changed.
         """
+        tasks = self._rounds.choose(step, step == self._train_steps)
         with averaged_weights(self._model, self._optimizer, step):
-            results, _ = self._from_chief(
-                lambda: (self._evaluator.evaluate(stopped=stopped), 0.0), step
-            )
-            scores = self._scores(results)
+            results = self._evaluate(tasks, step, stopped)
+            scores = self._rounds.scores(results)
             self._workers.together(lambda: self.best.write(step, scores, self._model))
         return self._learn(step, step, results, log)
 
     def score(self, step: int, log: Log) -> None:
         """Validates the current weights and logs the scores without changing files or schedule."""
         with averaged_weights(self._model, self._optimizer, step):
-            results, _ = self._from_chief(lambda: (self._evaluator.evaluate(), 0.0), step)
-            self._enter(step, results, log)
+            self._enter(step, self._evaluate(self._validated, step), log)
 
     def check_pairs(self, log: Log) -> None:
         """Checks before the first step that every validated task has dev pairs.
@@ -187,6 +199,12 @@ class PeriodicValidation:
     def close(self) -> None:
         """Stops a background validation; a run that resumes from a checkpoint repeats it."""
         self._background.stop()
+        self._delete_own_files()
+
+    def _delete_own_files(self) -> None:
+        if self._own_files:
+            self._own_files.cleanup()
+            self._own_files = None
 
     def prune(self, checkpoints: Callable[[], Sequence[int]]) -> None:
         """Deletes the snapshots that neither a checkpoint nor the pending validation needs."""
@@ -194,74 +212,116 @@ class PeriodicValidation:
             self._snapshots.prune(checkpoints, self.pending)
 
     def _begin(self, snapshot: Snapshot) -> None:
-        def write() -> None:
-            self._snapshots.write(
-                snapshot,
-                self._model,
-                self._prepared.vocabulary,
-                self._tasks,
-                self._settings.compute_type,
-            )
-
+        writes = self._workers.chief or bool(self._share(self._tasks_of(snapshot)))
         with averaged_weights(self._model, self._optimizer, snapshot.step):
-            self._workers.on_chief(write)
+            self._workers.together((lambda: self._write(snapshot)) if writes else None)
         self.pending = snapshot
         self._start(snapshot)
 
+    def _write(self, snapshot: Snapshot) -> None:
+        """Writes the current weights for the validation of a snapshot."""
+        model, vocabulary = self._model, self._prepared.vocabulary
+        compute_type = self._settings.compute_type
+        if self._workers.chief:
+            self._snapshots.write(snapshot, model, vocabulary, self._tasks, compute_type)
+            return
+        # All workers have the same weights, but the chief's file may reach the others late, or only
+        # with the next checkpoint.
+        self._own_files = tempfile.TemporaryDirectory(prefix="keras_mtl-")
+        path = Path(self._own_files.name) / ENGINE_FILE
+        export_engine_file(model, vocabulary, self._tasks, path, weight_type=compute_type)
+
+    def _tasks_of(self, snapshot: Snapshot) -> tuple[str, ...]:
+        """Returns the tasks of a validation; the same until its scores take effect."""
+        return self._rounds.choose(snapshot.step, snapshot.step == self._train_steps)
+
+    def _share(self, tasks: Sequence[str]) -> tuple[str, ...]:
+        """Returns those of some tasks that this worker evaluates."""
+        sizes = {
+            task.name: min(task.dev_size, self._settings.max_pairs)
+            for task in self._prepared.tasks
+            if task.name in tasks
+        }
+        return share_of_worker(sizes, self._workers.count, self._workers.index)
+
+    def _evaluate(
+        self, tasks: Sequence[str], step: int, stopped: Stopped | None = None
+    ) -> dict[str, Scores]:
+        """Returns the scores of tasks with the current weights, evaluated by all workers.
+
+        Raises:
+            EvaluationStopped: a worker was asked to stop.
+        """
+        share = self._share(tasks)
+        return self._from_all(
+            lambda: self._evaluator.evaluate(stopped=stopped, tasks=share) if share else {}, step
+        )
+
     def _start(self, snapshot: Snapshot) -> None:
+        """Starts to evaluate this worker's share of the tasks in the background."""
+        share = self._share(self._tasks_of(snapshot))
         path = self._snapshots.engine_file(snapshot)
+        if self._own_files:
+            path = Path(self._own_files.name) / ENGINE_FILE
 
         def evaluate(stopped: Callable[[], bool]) -> Results:
             evaluator = engine_evaluator(
                 self._settings, self._decoding, self._tasks, path, self._prepared
             )
-            return evaluator.evaluate(stopped=stopped)
+            return evaluator.evaluate(stopped=stopped, tasks=share)
 
-        if self._workers.chief:
+        if share:
             self._background.start(evaluate)
 
     def _take_effect(self, step: int, log: Log, stopped: Stopped | None) -> None:
         assert self.pending is not None  # the caller has checked this
-        results, waited = self._from_chief(
-            lambda: self._background.result(stopped), self.pending.step
-        )
+        begin = time.perf_counter()
+        if not self._wait(stopped):
+            raise EvaluationStopped(f"step {self.pending.step}")
+        results = self._from_all(self._background.result, self.pending.step)
+        waited = time.perf_counter() - begin
         snapshot, self.pending = self.pending, None
-        scores = self._scores(results)
+        self._delete_own_files()
+        scores = self._rounds.scores(results)
         self._workers.together(lambda: self.best.keep(snapshot, scores, self._snapshots))
         self._learn(snapshot.step, step, results, log, waited)
 
-    def _macro(self, results: Mapping[str, Scores]) -> float:
-        return float(np.mean(list(self._scores(results).values())))
+    def _wait(self, stopped: Stopped | None) -> bool:
+        """Waits until the evaluations of all workers have ended, or that of one has failed.
 
-    def _scores(self, results: Mapping[str, Scores]) -> dict[str, float]:
-        return {name: results[name].scores[self._settings.metric] for name in self._validated}
+        Returns:
+            False if a worker was asked to stop; its evaluation then continues.
+        """
+        while True:
+            ended = self._background.wait(_SECONDS_BETWEEN_LOOKS)
+            stops = stopped is not None and stopped()
+            states = self._workers.exchange([ended, self._background.failed(), stops])
+            if any(failed for _, failed, _ in states) or all(ended for ended, _, _ in states):
+                return True
+            if any(stops for _, _, stops in states):
+                return False
 
-    def _from_chief(
-        self, evaluate: Callable[[], tuple[Results, float] | None], step: int
-    ) -> tuple[Mapping[str, Scores], float]:
-        """Returns the chief's results, and the seconds that it waited for them.
+    def _from_all(self, evaluate: Callable[[], Results], step: int) -> dict[str, Scores]:
+        """Returns the results of all workers.
 
         Args:
-            evaluate: called on the chief; None if it was asked to stop.
+            evaluate: returns the results of this worker.
             step: step of the weights that are validated.
 
         Raises:
-            EvaluationStopped: the chief was asked to stop.
+            EvaluationStopped: a worker was asked to stop.
         """
 
-        def encoded() -> tuple[dict[str, Any], float] | None:
+        def encoded() -> dict[str, Any] | None:
             with contextlib.suppress(EvaluationStopped):
-                found = evaluate()
-                if found is not None:
-                    results, waited = found
-                    return {name: _plain(result) for name, result in results.items()}, waited
+                return {name: _plain(result) for name, result in evaluate().items()}
             return None
 
-        found = self._workers.from_chief(encoded)
-        if found is None:
+        found = self._workers.exchange(self._workers.together(encoded))
+        if None in found:
             raise EvaluationStopped(f"step {step}")
-        results, waited = found
-        return {name: Scores(*values) for name, values in results.items()}, waited
+        merged = {name: Scores(*values) for part in found for name, values in part.items()}
+        return {name: merged[name] for name in self._validated if name in merged}
 
     def _learn(
         self,
@@ -278,16 +338,17 @@ class PeriodicValidation:
             consumed = now * self._accumulation
             self._mixture.update(consumed)
             self.evaluated_step = step
-            self.stopping.observe(step, scores)
+            self.stopping.observe(step, self._rounds.scores(results))
             probabilities = self._mixture.probabilities(consumed)
             self._events.evaluation(
                 step,
                 results,
-                self._ratios(),
+                self._ratios(results),
                 metric,
                 dict(zip(self._mixture.task_names, probabilities, strict=True)),
                 None if waited is None else now,
                 waited,
+                None if self._rounds.is_complete(results) else self._rounds.averages(results),
             )
         return scores
 
@@ -295,22 +356,27 @@ class PeriodicValidation:
         self, step: int, results: Mapping[str, Scores], log: Log, effect: int | None = None
     ) -> dict[str, float]:
         """Enters the scores in the score book and logs a line; returns them by task."""
-        metric, scores = self._settings.metric, self._scores(results)
+        metric = self._settings.metric
+        scores = {name: result.scores[metric] for name, result in results.items()}
         self._mixture.adaptive.enter_scores(
             step, {name: schedule_score(metric, score) for name, score in scores.items()}
         )
+        self._rounds.enter(step, results)
         places = decimals(metric)
-        shown = "  ".join(f"{name} {scores[name]:.{places}f}" for name in self._validated[:8])
-        ellipsis = "  …" if len(self._validated) > 8 else ""
+        shown = "  ".join(f"{name} {scores[name]:.{places}f}" for name in list(scores)[:8])
+        ellipsis = "  …" if len(scores) > 8 else ""
         when = f"step {step:,}" if effect is None else f"step {step:,}, in effect from {effect:,}"
-        mean = f"{self._macro(results):.{places + 1}f}"
-        log(f"{when}: {metric} {mean} averaged over tasks: {shown}{ellipsis}")
+        mean = f"{np.mean(list(self._rounds.scores(results).values())):.{places + 1}f}"
+        over = "tasks"
+        if not self._rounds.is_complete(results):
+            over = f"{len(self._validated)} tasks, {len(scores)} of them validated"
+        log(f"{when}: {metric} {mean} averaged over {over}: {shown}{ellipsis}")
         return scores
 
-    def _ratios(self) -> dict[str, float] | None:
-        """Returns score / baseline by validated task; None if any task has no baseline."""
+    def _ratios(self, tasks: Iterable[str]) -> dict[str, float] | None:
+        """Returns score / baseline of some tasks; None if any task has no baseline."""
         ratios = self._mixture.adaptive.ratios()
-        return None if ratios is None else {name: ratios[name] for name in self._validated}
+        return None if ratios is None else {name: ratios[name] for name in tasks}
 
     @functools.cached_property
     def _evaluator(self) -> Evaluator:
@@ -326,6 +392,7 @@ class PeriodicValidation:
         """Returns the state for a checkpoint; `restore` reads it."""
         state = {**self.best.collect(self._mixture.task_names), **self.stopping.collect()}
         state["validated"] = self._is_validated()
+        state |= self._rounds.collect()
         if self.pending:
             state["pending"] = np.array([self.pending.step, self.pending.due], np.int64)
         return state
@@ -360,6 +427,7 @@ class PeriodicValidation:
             log("the tasks have changed since the checkpoint, so its best score is forgotten")
             self.best.forget_averages()
         self.stopping.restore(state if same_metric else {}, not other_tasks)
+        self._rounds.restore(state, index_map, same_metric)
         self.evaluated_step = evaluated_step
         self.pending = _pending(state)
 

@@ -16,7 +16,7 @@ from keras_mtl.export.engine_file import export_engine_file
 from keras_mtl.files import replacing_directory
 from keras_mtl.training.run.checkpoints import write_checkpoint
 
-_ENGINE_FILE = "model.kmtl"
+ENGINE_FILE = "model.kmtl"
 _NAME = re.compile(r"(\d+)-(\d+)")
 
 
@@ -66,7 +66,7 @@ class Snapshots:
             # An existing one is from a run that got further and then resumed before this step.
             with replacing_directory(directory) as partial:
                 export_engine_file(
-                    model, vocabulary, tasks, partial / _ENGINE_FILE, weight_type=weight_type
+                    model, vocabulary, tasks, partial / ENGINE_FILE, weight_type=weight_type
                 )
                 write_checkpoint(
                     tf.train.Checkpoint(model=model), partial / f"ckpt-{snapshot.step}"
@@ -76,7 +76,7 @@ class Snapshots:
 
     def engine_file(self, snapshot: Snapshot) -> Path:
         """Returns the engine file of a snapshot."""
-        return self._of(snapshot) / _ENGINE_FILE
+        return self._of(snapshot) / ENGINE_FILE
 
     def check(self, snapshot: Snapshot) -> None:
         """Raises CheckpointError if a snapshot does not exist."""

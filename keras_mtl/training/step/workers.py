@@ -5,12 +5,15 @@ must take the same decisions at the same step, because a collective operation wa
 process takes part in it. Whatever depends on time, signals or files is therefore exchanged.
 """
 
+import contextlib
 import json
+import re
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import numpy as np
 import tensorflow as tf
+from tensorflow.python.eager import context as tf_context
 
 from keras_mtl.errors import KerasMtlError, WorkerError
 from keras_mtl.interrupts import StopRequest, signal_name
@@ -20,6 +23,10 @@ T = TypeVar("T")
 # Bytes that the first of two collective operations carries; most values need no second one.
 _SHORT = 256
 _LENGTH_BYTES = 4
+
+# Surrounds what a worker reports, within the message of TensorFlow's error.
+_REPORT = "<keras_mtl: {}>"
+_REPORTED = re.compile(_REPORT.format("(.*?)"), re.DOTALL)
 
 
 class Workers:
@@ -38,6 +45,7 @@ class Workers:
 
     def __init__(self, strategy: tf.distribute.Strategy):
         self.strategy = strategy
+        self._agreed: Exception | None = None
         self.count, self.index = 1, 0
         if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
             resolver = strategy.cluster_resolver
@@ -157,11 +165,34 @@ class Workers:
                 error, text = raised, str(raised) or type(raised).__name__
         texts = self.exchange(text)
         if error:
+            self._agreed = error
             raise error
         for index, other in enumerate(texts):
             if other:
                 raise WorkerError(f"worker {index} failed: {other}")
         return result
+
+    @contextlib.contextmanager
+    def reporting(self) -> Iterator[None]:
+        """Reports an error that ends the context on this process to the others.
+
+        Their next collective operation fails with it. Nothing is reported if they know: if the
+        error was raised in `together`, or is a consequence of another process' error.
+        """
+        try:
+            yield
+        except SystemExit:
+            raise
+        except BaseException as error:
+            if self.count > 1 and error is not self._agreed and not isinstance(error, WorkerError):
+                text = str(error).strip() or type(error).__name__
+                text = _REPORT.format(f"worker {self.index} failed: {text[:1000]}")
+                # If the others have ended, nobody can be told.
+                with contextlib.suppress(tf.errors.OpError):
+                    tf_context.context().report_error_to_cluster(
+                        tf.errors.FAILED_PRECONDITION, text
+                    )
+            raise
 
     def _gather(self, data: bytes, size: int) -> list[bytes]:
         """Returns up to `size` bytes of every process."""
@@ -222,6 +253,8 @@ class AgreedStop:
 
 def lost(error: tf.errors.OpError) -> KerasMtlError:
     """Returns the error to raise if a collective operation failed."""
+    if reported := _REPORTED.search(str(error.message)):
+        return WorkerError(reported.group(1))
     reason = str(error.message).strip().splitlines()[0][:300]
     return WorkerError(
         f"a worker has ended or cannot be reached ({reason}); its own log says why. Start all "
