@@ -162,8 +162,8 @@ def _packing(config: "ExperimentConfig", prepared: "PreparedData | None") -> str
 def print_samples(config: "ExperimentConfig", prepared: "PreparedData | None") -> None:
     """Prints some pairs of each task and warns of corpora that seem to have other languages."""
     from keras_mtl.data.prepare_report import sample_lines
+    from keras_mtl.data.prepare_samples import sample_corpora
     from keras_mtl.data.prepare_settings import filled_tasks
-    from keras_mtl.data.prepare_text import sample_corpora
 
     width = shutil.get_terminal_size((100, 24)).columns
     warnings = [] if prepared is None else list(prepared.warnings)

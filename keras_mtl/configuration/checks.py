@@ -179,6 +179,7 @@ def _check_data(draft: Draft) -> None:
         )
     draft.range("task.data.dev_pairs", 1)
     draft.range("task.data.test_pairs", 1)
+    draft.range("task.data.shard_pairs", 1)
     draft.range("task.data.max_length", _LEAST_LENGTH, _MOST_LENGTH)
     draft.choice("task.data.granularity", ("batch", "example"))
     _check_cleaning(draft, "task.data.cleaning")

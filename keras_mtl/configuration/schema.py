@@ -37,8 +37,7 @@ class PairConfig:
         test_corpora: corpora of its test pairs; empty means a part of `corpora`, chosen by a hash.
         max_pairs: largest number of training pairs, chosen by a hash; None keeps all.
         baseline: score of a model trained on only this task, in the metric's unit; > 0.
-        cleaning: cleaning rules of this task; fields that are None take the values of
-            `data.cleaning`.
+        cleaning: rules of this task; fields that are None take the values of `data.cleaning`.
     """
 
     name: str = ""
@@ -87,8 +86,8 @@ class DataConfig:
         test_fraction: share of sources that a hash assigns to the test set, in [0, 1).
         dev_pairs: largest number of dev pairs of a task.
         test_pairs: largest number of test pairs of a task.
-        max_length: longest source or target in tokens, including tag and end of sentence; longer
-            pairs are dropped and counted.
+        max_length: longest side in tokens, with tag and end of sentence; longer pairs are dropped.
+        shard_pairs: pairs of a file of the prepared store; batches do not depend on it.
         tokens_per_batch: token budget of a global batch: rows times bucket length, or times the
             longer side of a packed row.
         bucket_lengths: padded lengths; empty means a list made from `max_length`.
@@ -108,6 +107,7 @@ class DataConfig:
     dev_pairs: int = 1000
     test_pairs: int = 1000
     max_length: int = 128
+    shard_pairs: int = 4_000_000
     tokens_per_batch: int = 4096
     bucket_lengths: list[int] = dataclasses.field(default_factory=list)
     granularity: str = "batch"

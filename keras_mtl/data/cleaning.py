@@ -15,7 +15,7 @@ _CONTROL = re.compile(
 )
 # Invisible characters that say nothing on the sentence: soft hyphen, zero width space, word joiner,
 # byte order mark. They are removed. Joiners (U+200C, U+200D) and direction marks are letters' own.
-_INVISIBLE = str.maketrans("", "", "\u00ad\u200b\u2060\ufeff")
+_INVISIBLE = re.compile("[\u00ad\u200b\u2060\ufeff]")
 # Scripts that write more of a word with one character than an alphabet does. The weights are the
 # letters of an English original per character, rounded, measured on gettext catalogs by
 # benchmarks/length_ratio.py: a Chinese character (Han) stands for three, and a syllable of Japanese
@@ -36,7 +36,7 @@ def normalize(text: str) -> str:
     Other spaces, such as no-break spaces, become plain: catalogs and CLDR use them inconsistently.
     """
     if not text.isascii():
-        text = unicodedata.normalize("NFC", text.translate(_INVISIBLE))
+        text = unicodedata.normalize("NFC", _INVISIBLE.sub("", text))
     return " ".join(text.split())
 
 

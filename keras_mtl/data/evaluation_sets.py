@@ -16,7 +16,7 @@ from keras_mtl.data import split
 from keras_mtl.data.cleaning import Cleaner, HashSet
 from keras_mtl.data.corpora import CorpusReader, create_reader, read_pairs
 from keras_mtl.data.language_check import SAMPLE_SIZE, language_warning, spread
-from keras_mtl.data.prepare_text import given_settings
+from keras_mtl.data.prepare_settings import given_settings
 from keras_mtl.data.prepared import PreparedData
 from keras_mtl.data.vocabulary import Vocabulary
 

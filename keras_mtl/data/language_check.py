@@ -73,6 +73,14 @@ class Sample:
         self._count += 1
 
 
+def sample_step(count: int, size: int = SAMPLE_SIZE) -> int:
+    """Returns the step between the pairs that a `Sample` keeps of a stream of `count` pairs."""
+    step = 1
+    while -(-count // step) > 2 * size:
+        step *= 2
+    return step
+
+
 def spread(pairs: Sequence[tuple[str, str]], number: int) -> list[tuple[str, str]]:
     """Returns at most this number of the pairs, spread evenly."""
     count = len(pairs)

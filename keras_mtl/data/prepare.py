@@ -3,38 +3,38 @@
 There are two passes. The first reads every corpus once and writes cleaned text to temporary files.
 The vocabulary is trained on a sample of them. The second pass encodes them into stores. Everything
 is written to a directory next to `data_dir` and renamed at the end, so prepared data is complete or
-absent. Memory holds the hashes of one task's pairs and buffers of fixed size, never a corpus.
+absent. Several processes read, clean and encode; the result does not depend on their number. Memory
+holds buffers of fixed size, never a corpus.
 """
 
 import contextlib
-import dataclasses
 import fcntl
+import functools
 import glob
-import hashlib
-import itertools
-import json
 import os
-import shutil
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-import keras_mtl
 from keras_mtl import errors
 from keras_mtl.configuration.schema import DataConfig, PairConfig, VocabularyConfig
-from keras_mtl.data import languages, prepare_inputs, prepared, split
+from keras_mtl.data import languages, prepare_inputs, prepared
 from keras_mtl.data.prepare_inputs import Fingerprints
-from keras_mtl.data.prepare_report import report, sample_lines
-from keras_mtl.data.prepare_settings import filled_tasks, max_pieces
-from keras_mtl.data.prepare_text import TaskText, empty_task, read_text
+from keras_mtl.data.prepare_report import summary
+from keras_mtl.data.prepare_samples import language_warnings, shown_pairs
+from keras_mtl.data.prepare_settings import filled_tasks
+from keras_mtl.data.prepare_stores import write_stores
+from keras_mtl.data.prepare_text import TaskText, read_text
 from keras_mtl.data.prepared import PreparedData, PreparedTask, load_prepared
-from keras_mtl.data.store import StoreReader, StoreWriter
-from keras_mtl.data.store_writer import disk_errors
+from keras_mtl.data.processes import Processes
+from keras_mtl.data.store_runs import disk_errors
 from keras_mtl.data.vocabulary import TaskText as VocabularyText
 from keras_mtl.data.vocabulary import Vocabulary, train_vocabulary
 from keras_mtl.files import finish_replacing, remove, replace_file, replacing_directory
+from keras_mtl.hardware import processor_count
 from keras_mtl.run_files import MANIFEST_FILE, VOCABULARY_FILE
+
+if TYPE_CHECKING:
+    from keras_mtl.data.beam_pipeline import Runner
 
 __all__ = [
     "PreparedData",
@@ -45,8 +45,8 @@ __all__ = [
 ]
 
 _SIDES = ("source", "target")
-# Number of pairs that are encoded at once: enough for all threads of SentencePiece.
-_ENCODED_AT_ONCE = 10_000
+# Size of corpora from which several processes are faster: they start in half a second.
+_BYTES_FOR_SEVERAL = 4_000_000
 
 
 def prepare(
@@ -56,6 +56,8 @@ def prepare(
     *,
     keep_train_text: bool = False,
     overwrite: bool = False,
+    processes: int | None = None,
+    runner: "Runner | None" = None,
     log: Callable[[str], None] = print,
 ) -> PreparedData:
     """Prepares the data of all tasks, unless it is prepared already.
@@ -68,6 +70,10 @@ def prepare(
         data: default corpora, cleaning, split and vocabulary; None means the defaults.
         keep_train_text: whether training stores keep the text in addition to the tokens.
         overwrite: whether to replace data that was prepared from other inputs or settings.
+        processes: number of processes that read and encode; the result does not depend on it. None
+            means one for each processor that this process may use, or one for small corpora.
+        runner: an Apache Beam runner that prepares the data instead of processes of this machine.
+            Its workers must see the corpora and `data_dir`.
         log: function that is called with lines for the user: bad lines, and tables at the end.
 
     Returns:
@@ -106,7 +112,16 @@ def prepare(
         with contextlib.ExitStack() as replacing:
             with disk_errors(data_dir):
                 partial = replacing.enter_context(replacing_directory(data_dir))
-            _prepare_into(os.fspath(partial), data_dir, tasks, data, inputs, log)
+            places = os.fspath(partial), data_dir
+            vocabulary = _given_vocabulary(tasks, data.vocabulary.model_file)
+            if runner is not None:
+                from keras_mtl.data.distributed import prepare_into
+
+                size = fingerprints.size
+                prepare_into(*places, tasks, data, inputs, vocabulary, size, runner, log)
+            else:
+                with Processes(processes or _processes(fingerprints)) as pool:
+                    _prepare_into(*places, tasks, data, inputs, vocabulary, pool, log)
             with disk_errors(data_dir):
                 replacing.close()
     return load_prepared(data_dir)
@@ -150,6 +165,11 @@ def open_prepared(
             "task.data.data_dir, or replace it with `keras-mtl prepare --overwrite`"
         )
     return _as_it_is(data_dir, found, fingerprints, log)
+
+
+def _processes(fingerprints: Fingerprints) -> int:
+    """Returns the number of processes that suits the corpora."""
+    return processor_count() if fingerprints.size >= _BYTES_FOR_SEVERAL else 1
 
 
 def _tidy(data_dir: str, parent: str, name: str) -> None:
@@ -272,116 +292,63 @@ def _prepare_into(
     tasks: Sequence[PairConfig],
     data: DataConfig,
     inputs: dict[str, Any],
+    vocabulary: Vocabulary | None,
+    processes: Processes,
     log: Callable[[str], None],
 ) -> None:
     """Writes everything into `directory`, which will become `data_dir`."""
-    texts = read_text(tasks, data, directory, log)
-    vocabulary = _vocabulary(texts, data.vocabulary)
+    work = os.path.join(directory, ".work")
     with disk_errors(data_dir):
-        replace_file(os.path.join(directory, VOCABULARY_FILE), vocabulary.model_bytes)
-    results, spelled = [], {}
-    for text in texts:
-        for name in split.SPLITS:
-            path = os.path.join(directory, f"{text.spec.name}.{name}.store")
-            keep_text = name != "train" or inputs["settings"]["keep_train_text"]
-            in_bytes = _encode(text, name, path, vocabulary, max_pieces(data), keep_text)
-            if name == "train":
-                spelled[text.spec.name] = in_bytes
-            text.spills[name].remove()
-        results.append(_result(text, directory, data.max_length))
-    manifest: dict[str, Any] = {
-        "kind": prepared.MANIFEST_KIND,
-        "package_version": keras_mtl.__version__,
-        "inputs_hash": hashlib.blake2b(
-            json.dumps(inputs, sort_keys=True).encode(), digest_size=16
-        ).hexdigest(),
-        "vocabulary_hash": vocabulary.hash,
-        "vocabulary_size": vocabulary.size,
-        "tasks": [dataclasses.asdict(task) for task in results],
-        "samples": {text.spec.name: text.shown_pairs() for text in texts},
-        "warnings": {text.spec.name: text.language_warnings() for text in texts},
-        "inputs": inputs,
-    }
+        os.mkdir(work)
+    texts = read_text(tasks, data, work, processes, log)
+    warnings = [processes.submit(language_warnings, text.spec, text.samples) for text in texts]
+    vocabulary = vocabulary or _vocabulary(texts, data.vocabulary)
+    vocabulary_path = os.path.join(directory, VOCABULARY_FILE)
     with disk_errors(data_dir):
-        content = json.dumps(manifest, indent=1, ensure_ascii=False)
-        replace_file(os.path.join(directory, MANIFEST_FILE), content)
-    for line in report(results, spelled):
+        replace_file(vocabulary_path, vocabulary.model_bytes)
+    keep_text = inputs["settings"]["keep_train_text"]
+    stored = list(
+        write_stores(
+            texts, directory, vocabulary, vocabulary_path, work, data, keep_text, processes
+        )
+    )
+    os.rmdir(work)
+    manifest = prepared.new_manifest(
+        inputs,
+        vocabulary,
+        [result.task for result in stored],
+        {result.task.name: result.shards for result in stored},
+        samples={text.spec.name: shown_pairs(text.samples) for text in texts},
+        warnings={
+            text.spec.name: processes.result(job) for text, job in zip(texts, warnings, strict=True)
+        },
+    )
+    with disk_errors(data_dir):
+        prepared.write_manifest(directory, manifest)
+    for line in summary(manifest, {result.task.name: result.in_bytes for result in stored}):
         log(line)
-    width = shutil.get_terminal_size((100, 24)).columns
-    for name, pairs in manifest["samples"].items():
-        for line in (f"pairs of {name}, for example:", *sample_lines(pairs, width)):
-            log(line)
-    for warning in itertools.chain.from_iterable(manifest["warnings"].values()):
-        log(f"warning: {warning}")
 
 
 def _vocabulary(texts: Sequence[TaskText], settings: VocabularyConfig) -> Vocabulary:
-    """Trains the vocabulary on the training text of all tasks, or adds tags to the given one."""
-    languages = {text.spec.target for text in texts}
-    if not settings.model_file:
-        return train_vocabulary(
-            [
-                VocabularyText(
-                    text.spec.name, text.spills["train"].size, text.spills["train"].__iter__
-                )
-                for text in texts
-            ],
-            languages,
-            size=settings.size,
-            model_type=settings.model_type,
-            temperature=settings.temperature,
-            max_sentences=settings.max_sentences,
-            character_coverage=settings.character_coverage,
-        )
-    return Vocabulary.load(settings.model_file).with_languages(languages)
-
-
-def _encode(
-    text: TaskText, name: str, path: str, vocabulary: Vocabulary, max_pieces: int, keep_text: bool
-) -> int:
-    """Writes a store and returns its number of byte pieces."""
-    in_bytes = 0
-    spill = iter(text.spills[name])
-    with StoreWriter(path, vocabulary.hash, vocabulary.size, keep_text=keep_text) as writer:
-        while pairs := list(itertools.islice(spill, _ENCODED_AT_ONCE)):
-            sides = vocabulary.encode_batch(list(itertools.chain.from_iterable(pairs)))
-            lengths = np.fromiter(map(len, sides), np.int64, len(sides))
-            fits = lengths.reshape(-1, 2).max(axis=1) <= max_pieces
-            tokens = np.fromiter(itertools.chain.from_iterable(sides), np.int32, int(lengths.sum()))
-            if not fits.all():
-                text.counts[f"over max_length, {name}"] += int((~fits).sum())
-                both = np.repeat(fits, 2)
-                tokens, lengths = tokens[np.repeat(both, lengths)], lengths[both]
-                pairs = list(itertools.compress(pairs, fits))
-            in_bytes += int(vocabulary.is_byte[tokens].sum())
-            writer.add_arrays(tokens, lengths, pairs if keep_text else None)
-    return in_bytes
-
-
-def _result(text: TaskText, directory: str, max_length: int) -> PreparedTask:
-    """Returns the entry of a task in the manifest.
-
-    Raises:
-        DataError: no training pair is short enough.
-    """
-    spec = text.spec
-    stores = {
-        name: StoreReader(os.path.join(directory, f"{spec.name}.{name}.store"))
-        for name in split.SPLITS
-    }
-    if not len(stores["train"]):
-        raise errors.DataError(
-            f"{empty_task(text)}; all pairs that passed are longer than task.data.max_length, "
-            f"{max_length}"
-        )
-    return PreparedTask(
-        name=spec.name,
-        source=spec.source,
-        target=spec.target,
-        train_size=len(stores["train"]),
-        dev_size=len(stores["dev"]),
-        test_size=len(stores["test"]),
-        source_tokens=stores["train"].source_tokens,
-        target_tokens=stores["train"].target_tokens,
-        counts={rule: value for rule, value in text.counts.items() if value},
+    """Trains the vocabulary on the training text of all tasks."""
+    return train_vocabulary(
+        [
+            VocabularyText(
+                text.spec.name, text.sizes["train"], functools.partial(text.pairs, "train")
+            )
+            for text in texts
+        ],
+        {text.spec.target for text in texts},
+        size=settings.size,
+        model_type=settings.model_type,
+        temperature=settings.temperature,
+        max_sentences=settings.max_sentences,
+        character_coverage=settings.character_coverage,
     )
+
+
+def _given_vocabulary(tasks: Sequence[PairConfig], path: str) -> Vocabulary | None:
+    """Reads the vocabulary that the configuration gives, and adds tags; None if it gives none."""
+    if not path:
+        return None
+    return Vocabulary.load(path).with_languages({task.target for task in tasks})

@@ -84,6 +84,7 @@ class Fingerprints:
     Attributes:
         files: fingerprints by task and field, as in JSON; None for a missing corpus.
         missing: messages about missing corpora.
+        size: bytes of all files; a file that several tasks read counts for each.
 
     Raises:
         ConfigError: a reader or one of its options is unknown.
@@ -95,6 +96,7 @@ class Fingerprints:
             if len(entry) == 4:
                 self._hashes[entry[0], entry[1], entry[2]] = entry[3]
         self.missing: list[errors.DataError] = []
+        self.size = 0
         self.files: dict[str, dict[str, list[dict[str, Any] | None]]] = {
             task.name: {
                 field: [self._of_corpus(task, corpus) for corpus in getattr(task, field)]
@@ -110,6 +112,7 @@ class Fingerprints:
             self.missing.append(error)
             return None
         fingerprint = json.loads(json.dumps(reader.fingerprint()))
+        self.size += sum(entry[1] for entry in fingerprint["files"])
         fingerprint["files"] = [[*entry, self._hash(*entry)] for entry in fingerprint["files"]]
         return fingerprint
 

@@ -1,7 +1,10 @@
 """The tables that `prepare` prints: how many pairs each rule dropped, and how many are left."""
 
+import itertools
+import shutil
 import unicodedata
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from keras_mtl.data.prepared import PreparedTask
 
@@ -89,3 +92,18 @@ def report(tasks: Sequence[PreparedTask], spelled: Mapping[str, int]) -> list[st
                 "task.data.test_fraction or give test_corpora"
             )
     return lines
+
+
+def summary(manifest: Mapping[str, Any], spelled: Mapping[str, int]) -> list[str]:
+    """Returns what `prepare` prints of new data: tables, pairs of each task and warnings.
+
+    Args:
+        manifest: the manifest.
+        spelled: see `report`.
+    """
+    lines = report([PreparedTask(**task) for task in manifest["tasks"]], spelled)
+    width = shutil.get_terminal_size((100, 24)).columns
+    for name, pairs in manifest["samples"].items():
+        lines += [f"pairs of {name}, for example:", *sample_lines(pairs, width)]
+    warnings = itertools.chain.from_iterable(manifest["warnings"].values())
+    return [*lines, *(f"warning: {warning}" for warning in warnings)]

@@ -1,6 +1,7 @@
 """The settings that `prepare` takes from `task.pairs` and `task.data` of a configuration."""
 
 import dataclasses
+import sys
 from collections.abc import Sequence
 
 from keras_mtl.configuration import checks
@@ -51,3 +52,14 @@ def has_own_cleaning(task: PairConfig) -> bool:
 def max_pieces(data: DataConfig) -> int:
     """Returns the longest side in the store; a batch adds a language tag and end of sentence."""
     return data.max_length - 2
+
+
+def given_settings(settings: CleaningConfig) -> CleaningConfig:
+    """Drops only pairs that cannot be scored: given dev and test sets stay whole."""
+    return dataclasses.replace(
+        settings,
+        max_characters=sys.maxsize,
+        max_length_ratio=float("inf"),
+        drop_identical=False,
+        drop_duplicates=False,
+    )

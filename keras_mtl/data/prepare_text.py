@@ -1,115 +1,162 @@
-"""The first pass of `prepare`: reads, cleans and splits corpora into train, dev and test."""
+"""The first pass of `prepare`: reads, cleans and splits corpora into train, dev and test.
 
-import array
+Corpora are read and cleaned in any order by several processes (`prepare_chunks`). Then this process
+decides in the order of the corpora where each pair belongs (`selection`). Arrays with an element
+for each pair are files, so memory does not grow with the corpora.
+"""
+
+import bisect
 import collections
-import contextlib
 import dataclasses
 import itertools
 import os
-import sys
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from keras_mtl import errors
-from keras_mtl.configuration.schema import CleaningConfig, DataConfig, PairConfig
-from keras_mtl.data import corpora, split
-from keras_mtl.data.cleaning import Cleaner
-from keras_mtl.data.language_check import SAMPLE_SIZE, Sample, language_warning, spread
-from keras_mtl.data.prepare_settings import cleaning_of
-from keras_mtl.data.store_writer import disk_errors
+from keras_mtl.configuration.schema import CorpusConfig, DataConfig, PairConfig
+from keras_mtl.data import corpora
+from keras_mtl.data.language_check import sample_step
+from keras_mtl.data.prepare_chunks import (
+    PAIR,
+    SOURCE,
+    TARGET,
+    Part,
+    Rules,
+    StoredChunk,
+    load_hashes,
+    load_text,
+    pairs_of,
+    read_part,
+    remove_files,
+)
+from keras_mtl.data.prepare_counts import (
+    FIELDS,
+    FieldCounts,
+    empty_task,
+    place_name,
+    rule_counts,
+    split_sizes,
+)
+from keras_mtl.data.prepare_settings import cleaning_of, given_settings
+from keras_mtl.data.processes import Job, Processes
+from keras_mtl.data.selection import (
+    RETURNED,
+    STORED,
+    WAITING,
+    HeldOut,
+    Place,
+    duplicates,
+    lowest,
+)
+from keras_mtl.data.store_runs import disk_errors
 
-# Cleaning leaves no control characters in a text.
-_SEPARATOR = "\x1f"
-_BUFFERED_LINES = 2000
-# Seconds between two lines of progress.
-_PROGRESS_INTERVAL = 5.0
-# Number of pairs of each task that are shown.
-SHOWN_PAIRS = 3
+# Chunks whose hashes are in memory at once: at most a million pairs, 24 MB.
+_CHUNKS_AT_ONCE = 256
+# Approximate number of hashes in which duplicates are searched at once, in each process: 250 MB.
+_HASHES_AT_ONCE = 8_000_000
 
 
-class Spill:
-    """Cleaned pairs in a temporary text file, which can be read repeatedly.
+class Stream:
+    """The cleaned pairs of a task's corpora of one field, in their order.
 
     Args:
-        path: file to write.
-        keep_hashes: whether to keep the hash of each pair, to choose a part of the pairs.
+        chunks: the pairs.
+        corpora: name of each corpus and the number of pairs before its end.
+        path: path of a temporary file.
+
+    Attributes:
+        chunks: the pairs.
+        corpora: as given.
+        size: number of pairs.
+        places: uint8[size], `Place` of each pair; the content of the file.
     """
 
-    def __init__(self, path: str, keep_hashes: bool) -> None:
+    def __init__(
+        self, chunks: Sequence[StoredChunk], corpora: Sequence[tuple[str, int]], path: str
+    ) -> None:
+        self.chunks = chunks
+        self.corpora = corpora
         self._path = path
-        self._lines: list[str] = []
-        self._hashes = array.array("Q") if keep_hashes else None
-        self._chosen: np.ndarray | None = None
-        self.size = 0
-        with disk_errors(path):
-            self._file = open(path, "w", encoding="utf-8", newline="\n")  # noqa: SIM115
+        self._begins = [0, *itertools.accumulate(chunk.count for chunk in chunks)]
+        self.size = self._begins[-1]
+        self.places: np.ndarray = np.zeros(0, np.uint8)
+        if self.size:
+            with disk_errors(path):
+                # Written, so that a full disk is an error and not a signal.
+                with open(path, "wb") as file:
+                    for chunk in chunks:
+                        file.write(bytes(chunk.count))
+                self.places = np.memmap(path, np.uint8, "r+", shape=(self.size,))
 
-    def add(self, source: str, target: str) -> None:
-        """Appends a pair."""
-        self._lines.append(f"{source}{_SEPARATOR}{target}\n")
-        if self._hashes is not None:
-            self._hashes.append(split.pair_hash(source, target))
-        self.size += 1
-        if len(self._lines) >= _BUFFERED_LINES:
-            self._flush()
+    def blocks(self, *rows: int) -> Iterator[list[np.ndarray]]:
+        """Yields for consecutive pairs their places, which can be changed, and rows of hashes."""
+        for begin in range(0, len(self.chunks), _CHUNKS_AT_ONCE):
+            chunks = self.chunks[begin : begin + _CHUNKS_AT_ONCE]
+            end = begin + len(chunks)
+            places = self.places[self._begins[begin] : self._begins[end]]
+            if len(places):
+                yield [
+                    places,
+                    *(np.concatenate([load_hashes(c, row) for c in chunks]) for row in rows),
+                ]
 
-    def _flush(self) -> None:
-        with disk_errors(self._path):
-            self._file.writelines(self._lines)
-        self._lines.clear()
+    def count(self, place: Place) -> int:
+        """Returns the number of pairs in a place."""
+        return sum(int((places == place).sum()) for (places,) in self.blocks())
 
-    def finish(self, limit: int | None) -> int:
-        """Keeps the `limit` pairs with the lowest hashes; returns the number of dropped pairs."""
-        self._flush()
-        with disk_errors(self._path):
-            self._file.close()
-        hashes, self._hashes = self._hashes, None
-        if limit is None or self.size <= limit or hashes is None:
-            return 0
-        order = np.argsort(np.frombuffer(hashes, np.uint64), kind="stable")
-        self._chosen = np.zeros(self.size, bool)
-        self._chosen[order[:limit]] = True
-        dropped = self.size - limit
-        self.size = limit
-        return dropped
+    def place_counts(self) -> collections.Counter[Place]:
+        """Returns the number of pairs in each place."""
+        counts = np.zeros(len(Place), np.int64)
+        for (places,) in self.blocks():
+            counts += np.bincount(places, minlength=len(Place))
+        return collections.Counter(dict(zip(Place, counts.tolist(), strict=True)))
 
-    def close(self) -> None:
-        """Closes the file, complete or not."""
-        # On a full disk, closing tries to write the rest and fails again, after an error that
-        # names the file.
-        with contextlib.suppress(OSError):
-            self._file.close()
+    def masks(self, place: Place) -> Iterator[tuple[StoredChunk, np.ndarray]]:
+        """Yields the chunks with pairs in a place, and bool[count] that says which."""
+        for chunk, begin in zip(self.chunks, self._begins, strict=False):
+            mask = self.places[begin : begin + chunk.count] == place
+            if mask.any():
+                yield chunk, mask
 
-    def extend(self, pairs: Iterable[tuple[str, str]]) -> None:
-        """Appends pairs after `finish`; they do not count towards its limit."""
-        with disk_errors(self._path), open(self._path, "a", encoding="utf-8", newline="\n") as file:
-            added = 0
-            for source, target in pairs:
-                file.write(f"{source}{_SEPARATOR}{target}\n")
-                added += 1
-        if self._chosen is not None:
-            self._chosen = np.concatenate([self._chosen, np.ones(added, bool)])
-        self.size += added
+    def samples(self) -> dict[str, list[tuple[str, str]]]:
+        """Returns evenly chosen pairs of each corpus that are not duplicates; see `Sample`."""
+        samples, begin = {}, 0
+        for name, end in self.corpora:
+            step = sample_step(sum(len(found) for found, _ in self._kept(begin, end)))
+            positions: list[int] = []
+            seen = 0
+            for found, offset in self._kept(begin, end):
+                positions += (found[-seen % step :: step] + offset).tolist()
+                seen += len(found)
+            samples[name] = self._pairs(positions)
+            begin = end
+        return samples
 
-    def rest(self) -> Iterator[tuple[str, str]]:
-        """Yields the pairs that `finish` dropped."""
-        if self._chosen is not None:
-            yield from self._pairs(~self._chosen)
+    def _kept(self, begin: int, end: int) -> Iterator[tuple[np.ndarray, int]]:
+        for start in range(begin, end, 1 << 20):
+            places = self.places[start : min(start + (1 << 20), end)]
+            yield np.flatnonzero(places != Place.DUPLICATE), start
 
-    def __iter__(self) -> Iterator[tuple[str, str]]:
-        return self._pairs(self._chosen)
-
-    def _pairs(self, chosen: np.ndarray | None) -> Iterator[tuple[str, str]]:
-        with open(self._path, encoding="utf-8", newline="\n") as file:
-            for line in file if chosen is None else itertools.compress(file, chosen):
-                source, _, target = line[:-1].partition(_SEPARATOR)
-                yield source, target
+    def _pairs(self, positions: Sequence[int]) -> list[tuple[str, str]]:
+        """Returns the pairs at ascending positions."""
+        chosen: dict[int, list[int]] = collections.defaultdict(list)
+        for position in positions:
+            number = bisect.bisect_right(self._begins, position) - 1
+            chosen[number].append(position - self._begins[number])
+        pairs = []
+        for number, rows in chosen.items():
+            chunk = self.chunks[number]
+            mask = np.zeros(chunk.count, bool)
+            mask[rows] = True
+            pairs += pairs_of(load_text(chunk), mask)
+        return pairs
 
     def remove(self) -> None:
-        """Deletes the file."""
-        os.remove(self._path)
+        """Deletes the files."""
+        remove_files(self.chunks)
+        if self.size:
+            os.remove(self._path)
 
 
 @dataclasses.dataclass
@@ -118,150 +165,43 @@ class TaskText:
 
     Attributes:
         spec: the task.
-        spills: cleaned pairs by split.
-        held_out: cleaned pairs of `corpora` that another task's split may hold out.
-        counts: numbers of pairs by rule. `read` is their sum without the pairs that the reader
-            dropped (`reader: <rule>`) and bad lines (`bad lines`).
+        streams: cleaned pairs by field: `dev_corpora`, `test_corpora`, `corpora`.
+        counts: numbers of pairs by rule, see `rule_counts`.
         samples: cleaned pairs of each corpus, by its place, such as `corpora[0]`.
+        sizes: number of pairs of each split.
     """
 
     spec: PairConfig
-    spills: dict[str, Spill]
-    held_out: Spill
-    counts: collections.Counter[str]
-    samples: dict[str, Sample] = dataclasses.field(default_factory=dict)
+    streams: dict[str, Stream] = dataclasses.field(default_factory=dict)
+    counts: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
+    samples: dict[str, list[tuple[str, str]]] = dataclasses.field(default_factory=dict)
+    sizes: dict[str, int] = dataclasses.field(default_factory=dict)
 
-    def shown_pairs(self) -> list[tuple[str, str]]:
-        """Returns a few pairs of the task to show to the user."""
-        pairs = [pair for sample in self.samples.values() for pair in sample.pairs]
-        return spread(pairs, SHOWN_PAIRS)
+    def stream_of(self, split: str) -> Stream:
+        """Returns the pairs from which a split is taken."""
+        given = split != "train" and getattr(self.spec, f"{split}_corpora")
+        return self.streams[f"{split}_corpora" if given else "corpora"]
 
-    def language_warnings(self) -> list[str]:
-        """Returns a warning for each corpus that seems to be in other languages."""
-        warnings = []
-        for place, sample in self.samples.items():
-            text = language_warning(self.spec.source, self.spec.target, sample.pairs)
-            if text is not None:
-                warnings.append(f"task {self.spec.name!r}: {place}: {text}")
-        return warnings
+    def is_given(self, split: str) -> bool:
+        """Whether a split has corpora of its own."""
+        return self.stream_of(split) is not self.streams["corpora"]
 
+    def masks(self, split: str) -> Iterator[tuple[StoredChunk, np.ndarray]]:
+        """Yields chunks and bool[count], which pairs are in a split, in the order of the store."""
+        for place in STORED[split]:
+            yield from self.stream_of(split).masks(place)
 
-class Progress:
-    """Prints a line to standard error every few seconds while a corpus is read."""
-
-    def __init__(self, task: str) -> None:
-        self._task = task
-        self._next = time.monotonic() + _PROGRESS_INTERVAL
-
-    def __call__(self, pairs: int) -> None:
-        if time.monotonic() >= self._next:
-            print(f"{self._task}: {pairs:,} pairs read", file=sys.stderr, flush=True)
-            self._next = time.monotonic() + _PROGRESS_INTERVAL
-
-
-class HeldOut:
-    """The sentences that no task may train on: the dev and test sources of all tasks.
-
-    If a task translates into the source language of another task, its targets are checked too:
-    otherwise fr-en would train on the reversed test pairs of en-fr.
-
-    Args:
-        tasks: all tasks.
-        data: fractions of the split.
-    """
-
-    def __init__(self, tasks: Sequence[PairConfig], data: DataConfig) -> None:
-        self._fractions = data.dev_fraction, data.test_fraction
-        self._hashes: set[int] = set()
-        self._languages = {task.source for task in tasks}
-        self._by_hash = {
-            "train": False,
-            "dev": any(not task.dev_corpora for task in tasks),
-            "test": any(not task.test_corpora for task in tasks),
-        }
-
-    def add(self, source: str) -> None:
-        """Adds a source of a dev or test set."""
-        self._hashes.add(split.source_hash(source))
-
-    def allows(self, task: PairConfig, source: str, target: str) -> bool:
-        """Whether a task may train on a pair; call it after all dev and test sources are added."""
-        if split.source_hash(source) in self._hashes:
-            return False
-        return not self._target_too(task) or split.source_hash(target) not in self._hashes
-
-    def _target_too(self, task: PairConfig) -> bool:
-        return task.target in self._languages
-
-    def _forbids(self, value: int) -> bool:
-        return self._by_hash[split.split_of_hash(value, *self._fractions)] or value in self._hashes
-
-    def assigner(self, task: PairConfig) -> Callable[[str, str], str]:
-        """Returns a function from a pair of the task's `corpora` to its split or "held out"."""
-        own = {"train": False, "dev": not task.dev_corpora, "test": not task.test_corpora}
-        target_too = self._target_too(task)
-        fractions = self._fractions
-
-        def assign(source: str, target: str) -> str:
-            value = split.source_hash(source)
-            where = split.split_of_hash(value, *fractions)
-            if own[where]:
-                return where
-            if self._forbids(value) or (target_too and self._forbids(split.source_hash(target))):
-                return "held out"
-            return "train"
-
-        return assign
-
-
-def given_settings(settings: CleaningConfig) -> CleaningConfig:
-    """Drops only pairs that cannot be scored: given dev and test sets stay whole."""
-    return dataclasses.replace(
-        settings,
-        max_characters=sys.maxsize,
-        max_length_ratio=float("inf"),
-        drop_identical=False,
-        drop_duplicates=False,
-    )
-
-
-def read_corpora(
-    text: TaskText, field: str, cleaner: Cleaner, log: Callable[[str], None]
-) -> Iterator[tuple[str, str]]:
-    """Yields the cleaned pairs of a task's corpora and keeps a sample of each.
-
-    Args:
-        text: the task; pairs that are dropped before the cleaner are added to its counts.
-        field: field of the corpora: `corpora`, `dev_corpora` or `test_corpora`.
-        cleaner: cleaner of the pairs.
-        log: function that is called with each reported bad line.
-    """
-    task, counts = text.spec, text.counts
-    progress = Progress(task.name)
-    number = 0
-    for index, corpus in enumerate(getattr(task, field)):
-        sample = text.samples[f"{field}[{index}] (reader {corpus.reader!r})"] = Sample()
-        reader = corpora.create_reader(corpus.reader, task.source, task.target, corpus.options)
-        stream = corpora.read_pairs(reader, cleaner.settings.max_bad_lines)
-        for pair in stream:
-            number += 1
-            if not number % 1000:
-                progress(number)
-            clean = cleaner.clean(pair.source, pair.target)
-            if clean is not None:
-                sample.add(clean)
-                yield clean
-        counts["bad lines"] += stream.bad
-        for rule, dropped in stream.dropped.items():
-            counts[f"reader: {rule}"] += dropped
-        for line in stream.report():
-            log(f"{task.name}: {line}")
+    def pairs(self, split: str) -> Iterator[tuple[str, str]]:
+        """Yields the pairs of a split in the order in which they are added to the store."""
+        for chunk, mask in self.masks(split):
+            yield from pairs_of(load_text(chunk), mask)
 
 
 def read_text(
     tasks: Sequence[PairConfig],
     data: DataConfig,
     directory: str,
+    processes: Processes,
     log: Callable[[str], None],
 ) -> list[TaskText]:
     """Reads, cleans and splits the corpora of all tasks.
@@ -270,6 +210,7 @@ def read_text(
         tasks: the tasks.
         data: cleaning, fractions and caps.
         directory: temporary directory for the text.
+        processes: processes that read and clean.
         log: function that is called with each reported bad line.
 
     Returns:
@@ -281,80 +222,167 @@ def read_text(
         ConfigError: a reader or option is unknown.
     """
     held_out = HeldOut(tasks, data)
-    texts = []
-    for number, task in enumerate(tasks):
-        spills: dict[str, Spill] = {
-            name: Spill(
-                os.path.join(directory, f"{number}.{name}.text"),
-                keep_hashes=name != "train" or task.max_pairs is not None,
-            )
-            for name in split.SPLITS
-        }
-        held = Spill(os.path.join(directory, f"{number}.held_out.text"), keep_hashes=False)
-        texts.append(TaskText(task, spills, held, collections.Counter()))
-    try:
-        # Given dev and test sets come first, because no task may train on their sentences.
-        for text in texts:
-            for name in ("dev", "test"):
-                cleaner = Cleaner(given_settings(cleaning_of(text.spec, data)))
-                for source, target in read_corpora(text, f"{name}_corpora", cleaner, log):
-                    held_out.add(source)
-                    text.spills[name].add(source, target)
-                _count(text.counts, cleaner)
-        for text in texts:
-            _read_training(text, data, held_out, log)
-        for text in texts:
-            for name in _splits_of_corpora(text.spec):
-                for source, _ in text.spills[name]:
-                    held_out.add(source)
-        for number, text in enumerate(texts):
-            _return_to_training(text, held_out, os.path.join(directory, f"{number}.returned.text"))
-            if not text.spills["train"].size:
-                raise empty_task(text)
-    finally:
-        for text in texts:
-            for spill in (*text.spills.values(), text.held_out):
-                spill.close()
+    texts = [TaskText(task) for task in tasks]
+    # Given dev and test sets come first, because no task may train on their sentences.
+    order = [(text, n, field) for n, text in enumerate(texts) for field in FIELDS[:2]]
+    order += [(text, n, "corpora") for n, text in enumerate(texts)]
+    jobs = []
+    for text, number, field in order:
+        cleaning = cleaning_of(text.spec, data)
+        if field != "corpora":
+            cleaning = given_settings(cleaning)
+        rules = Rules(cleaning, held_out.checks_targets(text.spec))
+        stem = os.path.join(directory, f"{number}.{field}")
+        jobs.append(
+            [_submit(text.spec, corpus, stem, rules, processes) for corpus in _of(text, field)]
+        )
+    fields: list[dict[str, FieldCounts]] = [{} for _ in texts]
+    for (text, number, field), own in zip(order, jobs, strict=True):
+        path = os.path.join(directory, f"{number}.{field}.places")
+        text.streams[field], fields[number][field] = _collect(
+            text, field, own, path, processes, log
+        )
+        own.clear()
+    # The hashes of the sources of given sets.
+    for text in texts:
+        for field in FIELDS[:2]:
+            held_out.add(hashes for _, hashes in text.streams[field].blocks(SOURCE))
+    for text in texts:
+        _split(text, data, held_out, processes)
+    for text in texts:
+        for split in ("dev", "test"):
+            if not text.is_given(split):
+                place = Place[split.upper()]
+                blocks = text.streams["corpora"].blocks(SOURCE)
+                held_out.add([hashes[places == place] for places, hashes in blocks])
+    for text, found in zip(texts, fields, strict=True):
+        _return_to_training(text, held_out)
+        for field in FIELDS:
+            found[field].places = text.streams[field].place_counts()
+        text.counts, text.sizes = rule_counts(text.spec, found), split_sizes(found)
+        if not text.sizes["train"]:
+            raise empty_task(text.spec, text.counts, text.sizes)
+        for field in FIELDS:
+            text.samples.update(text.streams[field].samples())
     return texts
 
 
-def _splits_of_corpora(task: PairConfig) -> list[str]:
-    """Returns which of dev and test are split off the task's `corpora`."""
+def _of(text: TaskText, field: str) -> list[CorpusConfig]:
+    corpora: list[CorpusConfig] = getattr(text.spec, field)
+    return corpora
+
+
+def _submit(
+    task: PairConfig, corpus: CorpusConfig, stem: str, rules: Rules, processes: Processes
+) -> list[Job]:
+    """Starts the reading of a corpus."""
+    reader = corpora.create_reader(corpus.reader, task.source, task.target, corpus.options)
+    # Another process has another main module.
+    here = type(reader).__module__ == "__main__"
     return [
-        name
-        for name, given in (("dev", task.dev_corpora), ("test", task.test_corpora))
-        if not given
+        processes.submit(read_part, Part(task.name, stem, part, rules), shares=True, here=here)
+        for part in reader.parts()
     ]
 
 
-def _count(counts: collections.Counter[str], cleaner: Cleaner) -> None:
-    for rule, value in cleaner.counts.rows():
-        counts[rule] += value
-
-
-def _read_training(
+def _collect(
     text: TaskText,
-    data: DataConfig,
-    held_out: HeldOut,
+    field: str,
+    jobs: Sequence[Sequence[Job]],
+    path: str,
+    processes: Processes,
     log: Callable[[str], None],
-) -> None:
-    """Reads a task's `corpora` into its spills and applies the caps."""
-    task, counts = text.spec, text.counts
-    cleaner = Cleaner(cleaning_of(task, data))
-    assign = held_out.assigner(task)
-    add = {name: spill.add for name, spill in text.spills.items()}
-    add["held out"] = text.held_out.add
-    for source, target in read_corpora(text, "corpora", cleaner, log):
-        add[assign(source, target)](source, target)
-    _count(counts, cleaner)
+) -> tuple[Stream, FieldCounts]:
+    """Waits for the corpora of a field, counts their pairs and reports bad lines."""
+    counts = FieldCounts()
+    chunks: list[StoredChunk] = []
+    ends: list[tuple[str, int]] = []
+    for index, (corpus, parts) in enumerate(zip(_of(text, field), jobs, strict=True)):
+        for job in parts:
+            read = processes.result(job)
+            found = [*read.chunks, *job.shared]
+            for chunk, rules in sorted(found, key=lambda each: each[0].number):
+                chunks.append(chunk)
+                counts.cleaned.update(rules)
+            counts.bad += read.bad
+            counts.dropped.update(read.dropped)
+            for line in read.report:
+                log(f"{text.spec.name}: {line}")
+        ends.append((place_name(field, index, corpus), sum(chunk.count for chunk in chunks)))
+    return Stream(chunks, ends, path), counts
+
+
+def find_duplicates(chunks: Sequence[StoredChunk], number: int, of: int) -> np.ndarray:
+    """Returns int64, the positions of pairs that are equal to a pair before them.
+
+    Args:
+        chunks: the pairs.
+        number: number of the part of all hashes that is searched, in [0, of).
+        of: number of parts.
+    """
+    hashes, positions, begin = [], [], 0
+    for chunk in chunks:
+        found = load_hashes(chunk, PAIR)
+        place = np.arange(begin, begin + len(found))
+        if of > 1:
+            chosen = found % np.uint64(of) == number
+            found, place = found[chosen], place[chosen]
+        hashes.append(found)
+        positions.append(place)
+        begin += chunk.count
+    return duplicates(np.concatenate(hashes), np.concatenate(positions))
+
+
+def _split(text: TaskText, data: DataConfig, held_out: HeldOut, processes: Processes) -> None:
+    """Finds the place of each pair of a task's `corpora` and applies the caps."""
+    task, stream = text.spec, text.streams["corpora"]
+    jobs: list[Job] = []
+    if cleaning_of(task, data).drop_duplicates and stream.size:
+        parts = -(-stream.size // _HASHES_AT_ONCE)
+        jobs = [
+            processes.submit(find_duplicates, stream.chunks, number, parts)
+            for number in range(parts)
+        ]
+    for places, source, target in stream.blocks(SOURCE, TARGET):
+        places[:] = held_out.places(task, source, target)
+    for job in jobs:
+        stream.places[processes.result(job)] = Place.DUPLICATE
+    for split in ("dev", "test"):
+        if text.is_given(split):
+            text.stream_of(split).places[:] = Place[split.upper()]
     caps = {"train": task.max_pairs, "dev": data.dev_pairs, "test": data.test_pairs}
-    for name, spill in text.spills.items():
-        counts[f"over {name} cap"] = spill.finish(caps[name])
-    text.held_out.finish(None)
-    counts["held out"] = text.held_out.size
+    for split, limit in caps.items():
+        over = Place[f"OVER_{split.upper()}"]
+        _cap(text.stream_of(split), [Place[split.upper()]], limit, over)
 
 
-def _return_to_training(text: TaskText, held_out: HeldOut, path: str) -> None:
+def _cap(stream: Stream, places: Sequence[Place], limit: int | None, over: Place) -> None:
+    """Keeps the pairs with the lowest hashes.
+
+    Args:
+        stream: the pairs.
+        places: the places of the pairs, in the order in which they are added to the store.
+        limit: number of pairs to keep; None keeps all.
+        over: new place of the others.
+    """
+    size = sum(stream.count(place) for place in places)
+    if limit is None or size <= limit:
+        return
+
+    def blocks() -> Iterator[np.ndarray]:
+        for place in places:
+            for now, hashes in stream.blocks(PAIR):
+                yield hashes[now == place]
+
+    chosen = lowest(blocks, limit)
+    for place in places:
+        for (now,) in stream.blocks():
+            rows = np.flatnonzero(now == place)
+            # The number of blocks is the same as above.
+            now[rows[~next(chosen)]] = over
+
+
+def _return_to_training(text: TaskText, held_out: HeldOut) -> None:
     """Returns pairs to training that the caps removed from all dev and test sets.
 
     `max_pairs` counts these pairs after all others, so it chooses the same pairs with any caps of
@@ -363,73 +391,13 @@ def _return_to_training(text: TaskText, held_out: HeldOut, path: str) -> None:
     Args:
         text: the task, whose training pairs are extended.
         held_out: the sources of all dev and test sets.
-        path: path of a temporary file.
     """
-    task, counts, train = text.spec, text.counts, text.spills["train"]
-    room = None if task.max_pairs is None else task.max_pairs - train.size
-    if room != 0:
-        sources = {
-            f"over {name} cap": text.spills[name].rest() for name in _splits_of_corpora(task)
-        }
-        returned = Spill(path, keep_hashes=room is not None)
-        with contextlib.closing(returned):
-            for rule, pairs in (*sources.items(), ("held out", iter(text.held_out))):
-                for source, target in pairs:
-                    if held_out.allows(task, source, target):
-                        returned.add(source, target)
-                        counts[rule] -= 1
-            counts["over train cap"] += returned.finish(room)
-        train.extend(returned)
-        returned.remove()
-    text.held_out.remove()
-
-
-def empty_task(text: TaskText) -> errors.DataError:
-    """Returns the error for a task without training pairs; it names all counts."""
-    shown = ", ".join(
-        f"{rule} {value:,}"
-        for rule, value in text.counts.items()
-        if value and rule not in ("kept", "normalized")
-    )
-    names = ", ".join(corpus.reader for corpus in text.spec.corpora)
-    sizes = ", ".join(f"{name} {spill.size:,}" for name, spill in text.spills.items())
-    return errors.DataError(
-        f"task {text.spec.name!r}: no training pairs are left of its corpora ({names}): "
-        f"{shown or 'read 0'}; {sizes}; check the corpora's files and languages and the rules in "
-        "task.data.cleaning"
-    )
-
-
-def sample_corpora(
-    task: PairConfig, data: DataConfig, seconds: float
-) -> tuple[list[tuple[str, str]], list[str]]:
-    """Reads the first pairs of a task's corpora, to show some and to check their languages.
-
-    Corpora that cannot be read or would be downloaded are skipped.
-
-    Args:
-        task: the task.
-        data: cleaning.
-        seconds: time after which reading stops; opening a large corpus may take longer.
-
-    Returns:
-        The pairs, and the warnings of `TaskText.language_warnings`.
-    """
-    end = time.monotonic() + seconds
-    text = TaskText(task, {}, None, collections.Counter())  # type: ignore[arg-type]
-    for field in ("corpora", "dev_corpora", "test_corpora"):
-        for index, corpus in enumerate(getattr(task, field)):
-            if corpus.options.get("download"):
-                continue
-            sample = text.samples[f"{field}[{index}] (reader {corpus.reader!r})"] = Sample()
-            cleaner = Cleaner(cleaning_of(task, data))
-            with contextlib.suppress(errors.KerasMtlError):
-                options = corpus.options
-                reader = corpora.create_reader(corpus.reader, task.source, task.target, options)
-                for pair in corpora.read_pairs(reader, 1.0):
-                    clean = cleaner.clean(pair.source, pair.target)
-                    if clean is not None:
-                        sample.add(clean)
-                    if len(sample.pairs) >= SAMPLE_SIZE or time.monotonic() > end:
-                        break
-    return text.shown_pairs(), text.language_warnings()
+    task, stream = text.spec, text.streams["corpora"]
+    room = None if task.max_pairs is None else task.max_pairs - stream.count(Place.TRAIN)
+    if room == 0:
+        return
+    for places, source, target in stream.blocks(SOURCE, TARGET):
+        allowed = held_out.allows(task, source, target)
+        for waiting, returned in zip(WAITING, RETURNED, strict=True):
+            places[allowed & (places == waiting)] = returned
+    _cap(stream, RETURNED, room, Place.OVER_TRAIN)

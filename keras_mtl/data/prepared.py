@@ -1,15 +1,18 @@
 """A directory of prepared data: manifest, vocabulary and stores."""
 
 import dataclasses
+import hashlib
 import json
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+import keras_mtl
 from keras_mtl import errors
 from keras_mtl.data import split
-from keras_mtl.data.store import StoreReader
+from keras_mtl.data.sharded_store import AnyStoreReader, open_store
 from keras_mtl.data.vocabulary import Vocabulary
+from keras_mtl.files import replace_file
 from keras_mtl.run_files import MANIFEST_FILE, VOCABULARY_FILE
 
 MANIFEST_KIND = "keras_mtl prepared data"
@@ -88,7 +91,9 @@ class PreparedData:
         self.warnings: list[str] = [
             text for task in self.tasks for text in warnings.get(task.name, [])
         ]
-        self._readers: dict[tuple[str, str], StoreReader] = {}
+        # Old data, and data without large stores, has one file for each store.
+        self._shards: dict[str, dict[str, int]] = manifest.get("shards", {})
+        self._readers: dict[tuple[str, str], AnyStoreReader] = {}
 
     def task(self, name: str) -> PreparedTask:
         """Returns a task by name.
@@ -102,7 +107,7 @@ class PreparedData:
         remedy = errors.nearest_task(name, [task.name for task in self.tasks])
         raise errors.DataError(f"{self.data_dir}: the prepared data has no task {name!r}{remedy}")
 
-    def reader(self, task: str, split_name: str) -> StoreReader:
+    def reader(self, task: str, split_name: str) -> AnyStoreReader:
         """Returns the open store of a task's train, dev or test split, always the same object.
 
         Raises:
@@ -113,8 +118,11 @@ class PreparedData:
             raise ValueError(f"split is {split_name!r}; it must be train, dev or test")
         key = self.task(task).name, split_name
         if key not in self._readers:
-            self._readers[key] = StoreReader(
-                os.path.join(self.data_dir, f"{task}.{split_name}.store"), self.vocabulary.hash
+            self._readers[key] = open_store(
+                self.data_dir,
+                f"{task}.{split_name}",
+                self._shards.get(task, {}).get(split_name, 1),
+                self.vocabulary.hash,
             )
         return self._readers[key]
 
@@ -133,6 +141,48 @@ class PreparedData:
                         f"{reader.path}: it has {len(reader)} pairs, but {MANIFEST_FILE} says "
                         f"{size}; prepare the data again with `keras-mtl prepare --overwrite`"
                     )
+
+
+def new_manifest(
+    inputs: Mapping[str, Any],
+    vocabulary: Vocabulary,
+    tasks: Sequence[PreparedTask],
+    shards: Mapping[str, Mapping[str, int]],
+    samples: Mapping[str, Sequence[Sequence[str]]],
+    warnings: Mapping[str, Sequence[str]],
+) -> dict[str, Any]:
+    """Returns the manifest of new prepared data.
+
+    Args:
+        inputs: see `prepare_inputs`.
+        vocabulary: the vocabulary.
+        tasks: the tasks.
+        shards: number of files of each store, by task and split.
+        samples: pairs to show, by task.
+        warnings: warnings about the corpora, by task.
+    """
+    manifest: dict[str, Any] = {
+        "kind": MANIFEST_KIND,
+        "package_version": keras_mtl.__version__,
+        "inputs_hash": hashlib.blake2b(
+            json.dumps(inputs, sort_keys=True).encode(), digest_size=16
+        ).hexdigest(),
+        "vocabulary_hash": vocabulary.hash,
+        "vocabulary_size": vocabulary.size,
+        "tasks": [dataclasses.asdict(task) for task in tasks],
+        "samples": samples,
+        "warnings": warnings,
+        "inputs": inputs,
+    }
+    if any(number > 1 for numbers in shards.values() for number in numbers.values()):
+        manifest["shards"] = shards
+    return manifest
+
+
+def write_manifest(directory: str, manifest: Mapping[str, Any]) -> None:
+    """Writes the manifest of prepared data, which makes it complete."""
+    content = json.dumps(manifest, indent=1, ensure_ascii=False)
+    replace_file(os.path.join(directory, MANIFEST_FILE), content)
 
 
 def read_manifest(data_dir: str) -> dict[str, Any] | None:

@@ -9,6 +9,8 @@ import hashlib
 import unicodedata
 from typing import Literal
 
+import numpy as np
+
 Split = Literal["train", "dev", "test"]
 SPLITS: tuple[Split, ...] = ("train", "dev", "test")
 
@@ -52,6 +54,22 @@ def split_of_hash(value: int, dev_fraction: float, test_fraction: float) -> Spli
     if position >= 1.0 - dev_fraction:
         return "dev"
     return "train"
+
+
+def splits_of(values: np.ndarray, dev_fraction: float, test_fraction: float) -> np.ndarray:
+    """Returns the splits of hashes, as `split_of_hash`.
+
+    Args:
+        values: uint64[n], hashes from `source_hash`.
+        dev_fraction: see `split_of`.
+        test_fraction: see `split_of`.
+
+    Returns:
+        uint8[n], indices into `SPLITS`.
+    """
+    positions = values.astype(np.float64) / _RANGE
+    splits = np.where(positions >= 1.0 - dev_fraction, np.uint8(1), np.uint8(0))
+    return np.where(positions < test_fraction, np.uint8(2), splits)
 
 
 def split_of(source: str, dev_fraction: float, test_fraction: float) -> Split:

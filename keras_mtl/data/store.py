@@ -9,7 +9,8 @@ import numpy as np
 
 from keras_mtl import errors
 from keras_mtl.data import store_format
-from keras_mtl.data.store_writer import StoreWriter, gather_ragged
+from keras_mtl.data.store_runs import gather_ragged
+from keras_mtl.data.store_writer import StoreWriter
 
 __all__ = ["StoreReader", "StoreWriter"]
 
@@ -18,7 +19,7 @@ _CHUNK = 1 << 20
 # Approximate limit of the mapped bytes of a store. The kernel maps up to 64 KB around each page
 # that is read, and a pair reads two places (its offsets and its tokens). Unmapped pages stay in the
 # page cache, so reading one again takes a microsecond.
-_MAPPED_BYTES = 32 << 20
+MAPPED_BYTES = 32 << 20
 _MAPPED_PER_PAIR = 2 * (64 << 10)
 
 
@@ -32,6 +33,7 @@ class StoreReader:
     Args:
         path: file that a `StoreWriter` has written.
         expected_vocabulary_hash: `Vocabulary.hash` of the vocabulary in use; None accepts any.
+        mapped_bytes: approximate limit of the mapped bytes; None means `MAPPED_BYTES`.
 
     Attributes:
         path: the file.
@@ -49,8 +51,12 @@ class StoreReader:
     """
 
     def __init__(
-        self, path: str | os.PathLike[str], expected_vocabulary_hash: str | None = None
+        self,
+        path: str | os.PathLike[str],
+        expected_vocabulary_hash: str | None = None,
+        mapped_bytes: int | None = None,
     ) -> None:
+        mapped_bytes = MAPPED_BYTES if mapped_bytes is None else mapped_bytes
         self.path = os.fspath(path)
         header = store_format.read_header(self.path)
         if expected_vocabulary_hash not in (None, header.vocabulary_hash):
@@ -69,7 +75,7 @@ class StoreReader:
         self.max_length = len(self.max_lengths_cumulative) - 1
         # A store below the limit stays mapped completely.
         self._gathered_limit = (
-            _MAPPED_BYTES // _MAPPED_PER_PAIR if header.end > _MAPPED_BYTES else sys.maxsize
+            mapped_bytes // _MAPPED_PER_PAIR if header.end > mapped_bytes else sys.maxsize
         )
         self._gathered = 0
         with open(self.path, "rb") as file:

@@ -1,8 +1,10 @@
-"""Writes a prepared store of any size in bounded memory, by sorted runs and one merge."""
+"""Writes a prepared store of any size in bounded memory, by sorted runs and one merge.
 
-import contextlib
+A store with many pairs has several files, its shards: each holds the next pairs in the order of the
+store and is a complete store itself.
+"""
+
 import dataclasses
-import errno
 import itertools
 import os
 import shutil
@@ -13,118 +15,207 @@ from typing import BinaryIO
 
 import numpy as np
 
-from keras_mtl import errors
 from keras_mtl.data import store_format
+from keras_mtl.data.store_runs import (
+    RUN_TOKENS,
+    Run,
+    RunWriter,
+    disk_errors,
+    gather_ragged,
+    token_dtype,
+)
 from keras_mtl.files import replacing_file
 
-# Largest number of tokens, or bytes of text, of a run: about 100 MB while it is sorted.
-RUN_TOKENS = 2_000_000
-RUN_TEXT_BYTES = 8_000_000
 # Approximate number of pairs that the merge sorts at once.
 MERGE_PAIRS = 100_000
-
-_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-
-
-@contextlib.contextmanager
-def disk_errors(path: str) -> Iterator[None]:
-    """Converts an operating system's error while `path` is written to a `DataError`."""
-    try:
-        yield
-    except OSError as error:
-        remedy = (
-            "free some space or set task.data.data_dir to a larger disk"
-            if error.errno in _NO_SPACE
-            else "check that the directory exists and can be written"
-        )
-        raise errors.DataError(f"{path}: cannot write: {error.strerror}; {remedy}") from error
+_PARTS = ("keys", "lengths", "text_lengths", "tokens", "text")
 
 
-def gather_ragged(values: np.ndarray, begins: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """Concatenates `values[begins[i]:begins[i] + lengths[i]]` for all i.
+@dataclasses.dataclass(frozen=True)
+class Slice:
+    """Consecutive pairs of a run: [begin, end) of its pairs, tokens and bytes of text."""
+
+    run: Run
+    pairs: tuple[int, int]
+    tokens: tuple[int, int]
+    text: tuple[int, int]
+
+    def read(self, part: str) -> np.ndarray:
+        """Returns a part of the run for these pairs; see `Run.read`."""
+        width = {"keys": 1, "lengths": 2, "text_lengths": 2}
+        if part in width:
+            begin, end = (width[part] * pair for pair in self.pairs)
+        else:
+            begin, end = self.tokens if part == "tokens" else self.text
+        return self.run.read(part, begin, end)
+
+
+@dataclasses.dataclass(frozen=True)
+class Shard:
+    """The content of a file of a store.
+
+    Attributes:
+        slices: its pairs, at most one slice of each run, in the order of the runs.
+        count: number of pairs.
+        source_tokens: number of tokens of all sources.
+        target_tokens: number of tokens of all targets.
+        length_histogram: see `store_format.Header`.
+        text_bytes: number of bytes of text.
+    """
+
+    slices: list[Slice]
+    count: int
+    source_tokens: int
+    target_tokens: int
+    length_histogram: list[int]
+    text_bytes: int
+
+
+def shard_names(stem: str, shards: int) -> list[str]:
+    """Returns the names of the files of a store.
 
     Args:
-        values: [total], any dtype.
-        begins: int64[m].
-        lengths: int64[m], >= 0.
+        stem: name without suffix, such as `en-fr.train`.
+        shards: number of files.
+    """
+    if shards == 1:
+        return [f"{stem}.store"]
+    return [f"{stem}-{number:05d}-of-{shards:05d}.store" for number in range(shards)]
+
+
+def plan_shards(runs: Sequence[Run], shard_pairs: int | None = None) -> list[Shard]:
+    """Divides the pairs of sorted runs into shards.
+
+    Args:
+        runs: the runs; of equal keys, those of the first run come first.
+        shard_pairs: number of pairs of each shard but the last; None means a single shard.
 
     Returns:
-        Array [sum(lengths)] of the values' dtype.
+        The shards, at least one.
     """
-    ends = np.cumsum(lengths)
-    total = int(ends[-1]) if len(ends) else 0
-    return values[np.repeat(begins - (ends - lengths), lengths) + np.arange(total)]
+    total = sum(run.count for run in runs)
+    ranks = range(shard_pairs, total, shard_pairs) if shard_pairs else range(0)
+    keys = [np.memmap(run.path, "<u8", "r", shape=(run.count,)) for run in runs] if ranks else []
+    cuts = [[0] * len(runs), *(_cut(keys, rank) for rank in ranks), [run.count for run in runs]]
+    slices: list[list[Slice]] = [[] for _ in cuts[1:]]
+    for number, run in enumerate(runs):
+        places = [cut[number] for cut in cuts]
+        for shard, part in zip(slices, _slices(run, places), strict=True):
+            if part.pairs[0] < part.pairs[1]:
+                shard.append(part)
+    return [_summed(parts) for parts in slices]
 
 
-def pair_hashes(tokens: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """Returns uint64[n], a hash of the content of each pair.
+def _cut(keys: Sequence[np.ndarray], rank: int) -> list[int]:
+    """Returns for each run the number of its pairs among the `rank` first of all runs."""
+    low, high = 0, (1 << 64) - 1  # The key of the rank is in [low, high].
+    while low < high:
+        middle = (low + high + 1) // 2
+        if sum(int(np.searchsorted(run, np.uint64(middle))) for run in keys) <= rank:
+            low = middle
+        else:
+            high = middle - 1
+    cut = [int(np.searchsorted(run, np.uint64(low))) for run in keys]
+    left = rank - sum(cut)
+    for number, run in enumerate(keys):
+        equal = int(np.searchsorted(run, np.uint64(low), "right")) - cut[number]
+        cut[number] += min(equal, left)
+        left -= min(equal, left)
+    return cut
+
+
+def _slices(run: Run, places: Sequence[int]) -> Iterator[Slice]:
+    """Yields the slices of a run between places."""
+    ends = []
+    for part in ("lengths", "text_lengths"):
+        sums = np.zeros(run.count + 1, np.int64)
+        sides = run.read(part, 0, 2 * run.count).reshape(-1, 2)
+        np.cumsum(sides.sum(axis=1, dtype=np.int64), out=sums[1:])
+        ends.append(sums)
+    for begin, end in itertools.pairwise(places):
+        tokens, text = ((int(sums[begin]), int(sums[end])) for sums in ends)
+        yield Slice(run, (begin, end), tokens, text)
+
+
+def _summed(slices: list[Slice]) -> Shard:
+    histogram = np.zeros(1, np.int64)
+    tokens = np.zeros(2, np.int64)
+    for part in slices:
+        sides = part.read("lengths").reshape(-1, 2)
+        tokens += sides.sum(axis=0, dtype=np.int64)
+        counts = np.bincount(sides.max(axis=1), minlength=len(histogram))
+        counts[: len(histogram)] += histogram
+        histogram = counts
+    return Shard(
+        slices=slices,
+        count=sum(part.pairs[1] - part.pairs[0] for part in slices),
+        source_tokens=int(tokens[0]),
+        target_tokens=int(tokens[1]),
+        length_histogram=histogram.tolist(),
+        text_bytes=sum(part.text[1] - part.text[0] for part in slices),
+    )
+
+
+def write_shard(
+    path: str,
+    shard: Shard,
+    vocabulary_hash: str,
+    vocabulary_size: int,
+    keep_text: bool,
+    merge_pairs: int = MERGE_PAIRS,
+) -> None:
+    """Merges the slices of a shard into a file, which is complete or absent.
 
     Args:
-        tokens: [total], the sides one after the other: source 0, target 0, source 1...
-        lengths: int64[2n], the length of each side.
+        path: file to write.
+        shard: the pairs.
+        vocabulary_hash: `Vocabulary.hash`.
+        vocabulary_size: number of ids.
+        keep_text: whether the runs have text.
+        merge_pairs: pairs that are merged in memory at once, about.
+
+    Raises:
+        DataError: the disk is full or cannot be written.
     """
-    starts = np.cumsum(lengths) - lengths
-    position = np.arange(len(tokens), dtype=np.uint64) - np.repeat(starts, lengths).astype(
-        np.uint64
+    header = store_format.lay_out(
+        vocabulary_hash=vocabulary_hash,
+        vocabulary_size=vocabulary_size,
+        count=shard.count,
+        source_tokens=shard.source_tokens,
+        target_tokens=shard.target_tokens,
+        token_bytes=token_dtype(vocabulary_size).itemsize,
+        length_histogram=shard.length_histogram,
+        text_bytes=shard.text_bytes if keep_text else None,
     )
-    side = np.repeat(np.arange(len(lengths), dtype=np.uint64) & np.uint64(1), lengths)
-    words = (tokens.astype(np.uint64) << np.uint64(32)) | (position << np.uint64(1)) | side
-    sums = np.zeros(len(tokens) + 1, np.uint64)
-    np.cumsum(_mix(words), out=sums[1:])
-    edges = np.concatenate([starts[::2], starts[-1:] + lengths[-1:]])
-    return _mix(sums[edges[1:]] - sums[edges[:-1]])
-
-
-def _mix(x: np.ndarray) -> np.ndarray:
-    """The finalizer of SplitMix64 (Steele, Lea, Flood: OOPSLA 2014), element by element."""
-    x = x + np.uint64(0x9E3779B97F4A7C15)
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
-
-
-@dataclasses.dataclass
-class _Run:
-    """A sorted spill file: keys uint64[n], lengths uint16[2n], tokens, then text."""
-
-    path: str
-    count: int
-    tokens: int
-    text: int
-    token_dtype: np.dtype
-
-    def read(self, part: str, begin: int, end: int) -> np.ndarray:
-        """Returns elements [begin, end) of keys, lengths, tokens, text_lengths or text."""
-        layout: list[tuple[str, np.dtype, int]] = [
-            ("keys", np.dtype("<u8"), self.count),
-            ("lengths", np.dtype("<u2"), 2 * self.count),
-            ("text_lengths", np.dtype("<u4"), 2 * self.count),
-            ("tokens", self.token_dtype, self.tokens),
-            ("text", np.dtype("u1"), self.text),
-        ]
-        offset = 0
-        for name, dtype, size in layout:
-            if name == part:
-                return np.fromfile(
-                    self.path, dtype, end - begin, offset=offset + begin * dtype.itemsize
-                )
-            offset += size * dtype.itemsize
-        raise KeyError(part)
+    with disk_errors(path), replacing_file(path) as file:
+        checksums = _merge(file, header, shard.slices, merge_pairs)
+        sections = {
+            name: dataclasses.replace(section, checksum=checksums[name])
+            for name, section in header.sections.items()
+        }
+        _write_at(file, 0, store_format.pack(dataclasses.replace(header, sections=sections)))
+        # The last section may be empty or end in an unwritten gap.
+        file.truncate(header.end)
 
 
 class StoreWriter:
     """Writes a store; memory stays bounded however many pairs are added.
 
-    `close` gives the complete file its name. As a context manager, the writer closes the store on
-    success and removes it on an exception.
+    `close` gives the complete files their names. As a context manager, the writer closes the store
+    on success and removes it on an exception.
 
     Args:
-        path: file to write.
+        path: file to write, with the suffix `.store`. If there are several shards, their names are
+            those of `shard_names`.
         vocabulary_hash: `Vocabulary.hash`.
         vocabulary_size: ids must be below it.
         keep_text: whether each pair comes with the text of both sides.
+        shard_pairs: largest number of pairs of a file; None means a single file.
         run_tokens: tokens that are sorted in memory at once.
         merge_pairs: pairs that are merged in memory at once, about.
+
+    Attributes:
+        paths: the files, after `close`.
 
     Raises:
         DataError: the disk is full or cannot be written, or a pair is out of range.
@@ -137,32 +228,28 @@ class StoreWriter:
         vocabulary_size: int,
         *,
         keep_text: bool = False,
+        shard_pairs: int | None = None,
         run_tokens: int = RUN_TOKENS,
         merge_pairs: int = MERGE_PAIRS,
     ) -> None:
+        self.paths: list[str] = []
         self._path = os.fspath(path)
-        self._vocabulary_hash = vocabulary_hash
-        self._vocabulary_size = vocabulary_size
+        self._vocabulary = vocabulary_hash, vocabulary_size
         self._keep_text = keep_text
-        self._run_tokens = run_tokens
+        self._shard_pairs = shard_pairs
         self._merge_pairs = merge_pairs
-        self._dtype = np.dtype("<u2" if vocabulary_size <= 1 << 16 else "<u4")
-        self._buffer_tokens: list[np.ndarray] = []
-        self._buffer_lengths: list[np.ndarray] = []
-        self._buffer_text: list[bytes] = []
-        self._buffered_tokens = 0
-        self._buffered_text = 0
-        self._runs: list[_Run] = []
-        self._count = 0
-        self._source_tokens = 0
-        self._target_tokens = 0
-        self._text_bytes = 0
-        self._histogram = np.zeros(1, np.int64)
         directory = os.path.dirname(self._path) or "."
         with disk_errors(self._path):
             self._folder = tempfile.mkdtemp(
                 prefix=os.path.basename(self._path) + ".", suffix=".partial", dir=directory
             )
+        self._writer = RunWriter(
+            self._path,
+            os.path.join(self._folder, "pairs"),
+            vocabulary_size,
+            keep_text=keep_text,
+            run_tokens=run_tokens,
+        )
 
     def __enter__(self) -> "StoreWriter":
         return self
@@ -204,197 +291,90 @@ class StoreWriter:
         lengths: np.ndarray,
         texts: Sequence[tuple[str, str]] | None = None,
     ) -> None:
-        """Adds m pairs that are arrays already.
-
-        Args:
-            tokens: integers [sum(lengths)]: source 0, target 0, source 1, target 1...
-            lengths: integers [2m], the length of each side.
-            texts: m (source, target), exactly when the store keeps text.
-        """
-        if (texts is not None) != self._keep_text:
-            raise ValueError(f"texts: given is {texts is not None}, keep_text {self._keep_text}")
-        if len(lengths) == 0:
-            return
-        lengths = np.asarray(lengths, np.int64)
-        if lengths.max() > store_format.MAX_LENGTH:
-            raise errors.DataError(
-                f"{self._path}: a side of {lengths.max()} tokens; a store holds sides of at most "
-                f"{store_format.MAX_LENGTH}; lower task.data.max_length"
-            )
-        if len(tokens) and not 0 <= int(tokens.min()) <= int(tokens.max()) < self._vocabulary_size:
-            raise errors.DataError(
-                f"{self._path}: token ids {tokens.min()} to {tokens.max()} are outside the "
-                f"vocabulary of {self._vocabulary_size}"
-            )
-        # Cut between pairs, so that no run exceeds its limit.
-        ends = np.cumsum(lengths)[1::2]
-        begin, begin_token = 0, 0
-        while begin < len(ends):
-            room = max(self._run_tokens - self._buffered_tokens, 1)
-            end = max(int(np.searchsorted(ends, begin_token + room, "right")), begin + 1)
-            part = None if texts is None else texts[begin:end]
-            self._buffer(tokens[begin_token : ends[end - 1]], lengths[2 * begin : 2 * end], part)
-            begin, begin_token = end, int(ends[end - 1])
-
-    def _buffer(
-        self, tokens: np.ndarray, lengths: np.ndarray, texts: Sequence[tuple[str, str]] | None
-    ) -> None:
-        self._buffer_tokens.append(tokens.astype(self._dtype))
-        self._buffer_lengths.append(lengths)
-        self._buffered_tokens += len(tokens)
-        for text in itertools.chain.from_iterable(texts or ()):
-            data = text.encode()
-            self._buffer_text.append(data)
-            self._buffered_text += len(data)
-        if self._buffered_tokens >= self._run_tokens or self._buffered_text >= RUN_TEXT_BYTES:
-            self._spill()
-
-    def _spill(self) -> None:
-        """Sorts the pairs in memory and writes them as a run."""
-        if not self._buffer_lengths:
-            return
-        tokens = np.concatenate(self._buffer_tokens)
-        lengths = np.concatenate(self._buffer_lengths)
-        source, target = lengths[0::2], lengths[1::2]
-        longest = np.maximum(source, target)
-        keys = (
-            (longest.astype(np.uint64) << np.uint64(48))
-            | (source.astype(np.uint64) << np.uint64(32))
-            | (pair_hashes(tokens, lengths) >> np.uint64(32))
-        )
-        order = np.argsort(keys, kind="stable")
-        sizes = source + target
-        sorted_tokens = gather_ragged(tokens, (np.cumsum(sizes) - sizes)[order], sizes[order])
-        text_lengths = np.array([len(data) for data in self._buffer_text], np.uint32)
-        if not self._keep_text:
-            text_lengths = np.zeros(2 * len(order), np.uint32)
-        text = b"".join(
-            self._buffer_text[2 * i] + self._buffer_text[2 * i + 1]
-            for i in (order if self._keep_text else ())
-        )
-        path = os.path.join(self._folder, f"run{len(self._runs)}")
-        with disk_errors(self._path), open(path, "wb") as file:
-            for part in (
-                keys[order].astype("<u8"),
-                lengths.reshape(-1, 2)[order].astype("<u2"),
-                text_lengths.reshape(-1, 2)[order].astype("<u4"),
-                sorted_tokens,
-            ):
-                file.write(np.ascontiguousarray(part).data)
-            file.write(text)
-        self._runs.append(_Run(path, len(order), len(tokens), len(text), self._dtype))
-        counts = np.bincount(longest, minlength=len(self._histogram))
-        counts[: len(self._histogram)] += self._histogram
-        self._histogram = counts
-        self._count += len(order)
-        self._source_tokens += int(source.sum())
-        self._target_tokens += int(target.sum())
-        self._text_bytes += len(text)
-        self._buffer_tokens, self._buffer_lengths, self._buffer_text = [], [], []
-        self._buffered_tokens = self._buffered_text = 0
+        """Adds m pairs that are arrays already; see `RunWriter.add_arrays`."""
+        self._writer.add_arrays(tokens, lengths, texts)
 
     def abort(self) -> None:
-        """Removes everything written so far."""
+        """Removes everything written so far, except complete files."""
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def close(self) -> None:
-        """Merges the runs and writes the file, which is complete or absent."""
+        """Merges the runs and writes the files, each of which is complete or absent."""
         try:
-            self._spill()
-            header = store_format.lay_out(
-                vocabulary_hash=self._vocabulary_hash,
-                vocabulary_size=self._vocabulary_size,
-                count=self._count,
-                source_tokens=self._source_tokens,
-                target_tokens=self._target_tokens,
-                token_bytes=self._dtype.itemsize,
-                length_histogram=self._histogram.tolist(),
-                text_bytes=self._text_bytes if self._keep_text else None,
-            )
-            with disk_errors(self._path), replacing_file(self._path) as file:
-                checksums = self._merge(file, header)
-                sections = {
-                    name: dataclasses.replace(section, checksum=checksums[name])
-                    for name, section in header.sections.items()
-                }
-                _write_at(
-                    file, 0, store_format.pack(dataclasses.replace(header, sections=sections))
+            self._writer.finish()
+            shards = plan_shards(self._writer.runs, self._shard_pairs)
+            self.paths = shard_names(self._path.removesuffix(".store"), len(shards))
+            if len(shards) == 1:
+                self.paths = [self._path]
+            for path, shard in zip(self.paths, shards, strict=True):
+                write_shard(
+                    path,
+                    shard,
+                    *self._vocabulary,
+                    keep_text=self._keep_text,
+                    merge_pairs=self._merge_pairs,
                 )
-                # The last section may be empty or end in an unwritten gap.
-                file.truncate(header.end)
         finally:
             self.abort()
 
-    def _merge(self, file: BinaryIO, header: store_format.Header) -> dict[str, str]:
-        """Writes all sections in the order of the keys; returns their checksums."""
-        out = {name: _SectionWriter(file, place) for name, place in header.sections.items()}
-        zero = np.zeros(1, "<i8")
-        out["offsets"].write(zero)
-        if self._keep_text:
-            out["text_offsets"].write(zero)
-        token_end = text_end = 0
-        for parts in self._partitions():
-            keys, lengths, text_lengths, tokens, text = (
-                np.concatenate(column) for column in zip(*parts, strict=True)
-            )
-            order = np.argsort(keys, kind="stable")
-            sides = lengths.reshape(-1, 2).astype(np.int64)
-            sizes = sides.sum(axis=1)
-            out["tokens"].write(
-                gather_ragged(tokens, (np.cumsum(sizes) - sizes)[order], sizes[order])
-            )
-            ends = token_end + np.cumsum(sides[order].ravel())
-            out["offsets"].write(ends.astype("<i8"))
-            token_end = int(ends[-1])
-            if self._keep_text:
-                sides = text_lengths.reshape(-1, 2).astype(np.int64)
-                sizes = sides.sum(axis=1)
-                out["text"].write(
-                    gather_ragged(text, (np.cumsum(sizes) - sizes)[order], sizes[order])
-                )
-                ends = text_end + np.cumsum(sides[order].ravel())
-                out["text_offsets"].write(ends.astype("<i8"))
-                text_end = int(ends[-1])
-        return {name: section.checksum() for name, section in out.items()}
 
-    def _partitions(self) -> Iterator[list[tuple[np.ndarray, ...]]]:
-        """Yields key ranges in order, each as the runs' (keys, lengths, ..., text) inside it."""
-        if not self._runs:
-            return
-        # Every `stride`-th key of every run: between two of the chosen splitters lie at most
-        # about merge_pairs keys, whatever their distribution.
-        stride = max(self._merge_pairs // (2 * len(self._runs)), 1)
-        samples = np.sort(
-            np.concatenate([run.read("keys", 0, run.count)[::stride] for run in self._runs])
+def _merge(
+    file: BinaryIO, header: store_format.Header, slices: Sequence[Slice], merge_pairs: int
+) -> dict[str, str]:
+    """Writes all sections in the order of the keys; returns their checksums."""
+    out = {name: _SectionWriter(file, place) for name, place in header.sections.items()}
+    keep_text = "text" in out
+    zero = np.zeros(1, "<i8")
+    out["offsets"].write(zero)
+    if keep_text:
+        out["text_offsets"].write(zero)
+    token_end = text_end = 0
+    for parts in _partitions(slices, merge_pairs):
+        keys, lengths, text_lengths, tokens, text = (
+            np.concatenate(column) for column in zip(*parts, strict=True)
         )
-        splitters = np.unique(samples[:: max(self._merge_pairs // (2 * stride), 1)][1:])
-        cuts = []
-        for run in self._runs:
-            pairs = np.searchsorted(run.read("keys", 0, run.count), splitters)
-            pairs = np.concatenate([[0], pairs, [run.count]])
-            places = [pairs]
-            for part in ("lengths", "text_lengths"):
-                sums = np.zeros(run.count + 1, np.int64)
-                sides = run.read(part, 0, 2 * run.count).reshape(-1, 2)
-                np.cumsum(sides.sum(axis=1, dtype=np.int64), out=sums[1:])
-                places.append(sums[pairs])
-            cuts.append(places)
-        for p in range(len(splitters) + 1):
-            parts: list[tuple[np.ndarray, ...]] = []
-            for run, (pairs, tokens, text) in zip(self._runs, cuts, strict=True):
-                a, b = int(pairs[p]), int(pairs[p + 1])
-                if a < b:
-                    parts.append(
-                        (
-                            run.read("keys", a, b),
-                            run.read("lengths", 2 * a, 2 * b),
-                            run.read("text_lengths", 2 * a, 2 * b),
-                            run.read("tokens", int(tokens[p]), int(tokens[p + 1])),
-                            run.read("text", int(text[p]), int(text[p + 1])),
-                        )
-                    )
-            if parts:
-                yield parts
+        order = np.argsort(keys, kind="stable")
+        sides = lengths.reshape(-1, 2).astype(np.int64)
+        sizes = sides.sum(axis=1)
+        out["tokens"].write(gather_ragged(tokens, (np.cumsum(sizes) - sizes)[order], sizes[order]))
+        ends = token_end + np.cumsum(sides[order].ravel())
+        out["offsets"].write(ends.astype("<i8"))
+        token_end = int(ends[-1])
+        if keep_text:
+            sides = text_lengths.reshape(-1, 2).astype(np.int64)
+            sizes = sides.sum(axis=1)
+            out["text"].write(gather_ragged(text, (np.cumsum(sizes) - sizes)[order], sizes[order]))
+            ends = text_end + np.cumsum(sides[order].ravel())
+            out["text_offsets"].write(ends.astype("<i8"))
+            text_end = int(ends[-1])
+    return {name: section.checksum() for name, section in out.items()}
+
+
+def _partitions(
+    slices: Sequence[Slice], merge_pairs: int
+) -> Iterator[list[tuple[np.ndarray, ...]]]:
+    """Yields key ranges in order, each as the runs' (keys, lengths, ..., text) inside it."""
+    if not slices:
+        return
+    # Every `stride`-th key of every run: between two of the chosen splitters lie at most
+    # about merge_pairs keys, whatever their distribution.
+    stride = max(merge_pairs // (2 * len(slices)), 1)
+    samples = np.sort(np.concatenate([part.read("keys")[::stride] for part in slices]))
+    splitters = np.unique(samples[:: max(merge_pairs // (2 * stride), 1)][1:])
+    cuts = []
+    for part in slices:
+        inside = part.pairs[0] + np.searchsorted(part.read("keys"), splitters)
+        places = [part.pairs[0], *inside.tolist(), part.pairs[1]]
+        cuts.append(list(_slices(part.run, places)))
+    for number in range(len(splitters) + 1):
+        found = [cut[number] for cut in cuts]
+        parts = [
+            tuple(part.read(name) for name in _PARTS)
+            for part in found
+            if part.pairs[0] < part.pairs[1]
+        ]
+        if parts:
+            yield parts
 
 
 class _SectionWriter:

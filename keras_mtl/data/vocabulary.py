@@ -16,6 +16,7 @@ vocabulary is read.
 import dataclasses
 import hashlib
 import io
+import itertools
 import os
 import random
 import re
@@ -41,6 +42,8 @@ _SEEDS_PER_PIECE = 10
 _SEEDS = 50_000, 1_000_000
 # Training skips longer sentences, in bytes; cleaning limits characters, not bytes.
 _MAX_SENTENCE_BYTES = 1 << 16
+
+_DRAWN_AT_ONCE = 100_000
 
 # Only fatal messages: errors are also raised, and training would log hundreds of lines.
 sentencepiece.set_min_log_level(3)
@@ -260,15 +263,28 @@ def train_vocabulary(
         Kudo 2018 (arXiv 1804.10959); temperature sampling: Arivazhagan et al. 2019
         (arXiv 1907.05019).
     """
-    _check_settings(model_type, temperature, max_sentences, character_coverage)
+    check_settings(model_type, temperature, max_sentences, character_coverage)
+    sentences = _sample(tasks, temperature, max_sentences, seed)
+    return train_on(
+        sentences,
+        languages,
+        size=size,
+        model_type=model_type,
+        character_coverage=character_coverage,
+    )
+
+
+def train_on(
+    sentences: Iterator[str],
+    languages: Iterable[str],
+    *,
+    size: int,
+    model_type: str,
+    character_coverage: float,
+) -> Vocabulary:
+    """Trains the vocabulary on sentences; see `train_vocabulary`."""
     try:
-        model = _train(
-            _sample(tasks, temperature, max_sentences, seed),
-            sorted(set(languages)),
-            size,
-            model_type,
-            character_coverage,
-        )
+        model = _train(sentences, sorted(set(languages)), size, model_type, character_coverage)
     except errors.KerasMtlError:  # An error of reading the text; it is a ValueError too.
         raise
     except (RuntimeError, ValueError) as error:
@@ -282,9 +298,10 @@ def train_vocabulary(
     return vocabulary
 
 
-def _check_settings(
+def check_settings(
     model_type: str, temperature: float, max_sentences: int, character_coverage: float
 ) -> None:
+    """Raises ConfigError if a setting of `train_vocabulary` is out of range."""
     if model_type not in ("unigram", "bpe"):
         raise errors.ConfigError(
             f"task.data.vocabulary.model_type: {model_type!r}; it must be unigram or bpe"
@@ -350,16 +367,49 @@ def _sample(
     tasks: Sequence[TaskText], temperature: float, max_sentences: int, seed: int
 ) -> Iterator[str]:
     """Yields sources and targets; each pair of task i on average c_i / (2 n_i) times."""
-    weights = np.array([task.size for task in tasks], np.float64) ** (1.0 / temperature)
-    total = min(max_sentences, 2 * sum(task.size for task in tasks))
-    for task, share in zip(tasks, weights / max(weights.sum(), 1.0), strict=True):
-        copies = total * share / (2 * max(task.size, 1))
-        draw = random.Random(f"{seed} {task.name}").random
-        for source, target in task.pairs():
-            count = int(copies + draw())
+    sizes = [task.size for task in tasks]
+    for task, copies in zip(tasks, mean_copies(sizes, temperature, max_sentences), strict=True):
+        counts = itertools.chain.from_iterable(
+            found.tolist() for found in sampled_copies(task.name, task.size, copies, seed)
+        )
+        for (source, target), count in zip(task.pairs(), counts, strict=True):
             for _ in range(count):
                 yield source
                 yield target
+
+
+def mean_copies(sizes: Sequence[int], temperature: float, max_sentences: int) -> list[float]:
+    """Returns how often a pair of each task is in the sample on average.
+
+    Args:
+        sizes: number of pairs of each task.
+        temperature: see `train_vocabulary`.
+        max_sentences: see `train_vocabulary`.
+    """
+    weights = np.array(sizes, np.float64) ** (1.0 / temperature)
+    total = min(max_sentences, 2 * sum(sizes))
+    shares = weights / max(weights.sum(), 1.0)
+    return [
+        float(total * share / (2 * max(size, 1))) for size, share in zip(sizes, shares, strict=True)
+    ]
+
+
+def sampled_copies(name: str, size: int, copies: float, seed: int = 1) -> Iterator[np.ndarray]:
+    """Yields int64[m] for consecutive pairs of a task, how often each is in the sample.
+
+    Args:
+        name: name of the task.
+        size: number of its pairs.
+        copies: its `mean_copies`.
+        seed: seed of the sample.
+    """
+    # NumPy draws the numbers of Python's generator, many at once.
+    _, state, _ = random.Random(f"{seed} {name}").getstate()
+    draws = np.random.RandomState()
+    draws.set_state(("MT19937", np.array(state[:-1], np.uint32), state[-1], 0, 0.0))
+    for begin in range(0, size, _DRAWN_AT_ONCE):
+        count = min(_DRAWN_AT_ONCE, size - begin)
+        yield (copies + draws.random_sample(count)).astype(np.int64)
 
 
 def _explain(error: Exception, size: int) -> errors.ConfigError:

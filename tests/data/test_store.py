@@ -241,7 +241,7 @@ def test_version_and_magic_are_named(tmp_path):
 
 def test_mapped_pages_are_given_back(tmp_path, monkeypatch):
     """The process keeps a bounded part of a large store resident, and still reads it right."""
-    monkeypatch.setattr("keras_mtl.data.store._MAPPED_BYTES", 1 << 20)
+    monkeypatch.setattr("keras_mtl.data.store.MAPPED_BYTES", 1 << 20)
     with StoreWriter(tmp_path / "a.store", "hash", SIZE) as writer:
         for start in range(0, 20_000, 10_000):
             tokens = np.arange(start, start + 10_000).repeat(100) % SIZE

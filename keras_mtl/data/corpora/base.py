@@ -6,11 +6,12 @@ cannot be read. `read_pairs` yields the pairs, counts bad lines and limits their
 
 import abc
 import collections
+import copy
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
 from keras_mtl import errors
 from keras_mtl.configuration import paths
@@ -76,6 +77,9 @@ class CorpusReader(abc.ABC):
         name: name in a configuration.
         path_options: options whose values are paths, patterns of paths, or lists of these. In a
             configuration file they are relative to the file.
+        divided_by: name of the attribute with the list of files, if `read` reads them one after
+            the other and nothing of a file depends on another one; then `parts` divides the corpus
+            between processes. Empty if it cannot be divided.
         lines: number of entries read so far by file, of which the share of bad lines is computed.
             The newest key is the file of the last pair.
         dropped: number of pairs dropped so far by each of the reader's own rules.
@@ -84,6 +88,7 @@ class CorpusReader(abc.ABC):
 
     name: ClassVar[str]
     path_options: ClassVar[tuple[str, ...]] = ()
+    divided_by: ClassVar[str] = ""
 
     def __init__(self, source: str, target: str) -> None:
         self.source = source
@@ -105,6 +110,24 @@ class CorpusReader(abc.ABC):
     def paths(self) -> list[str]:
         """Returns the files that `read` opens, in its order; none for generated corpora."""
         return []
+
+    def parts(self) -> list[Self]:
+        """Returns readers of consecutive parts, which together read what this one reads."""
+        files = getattr(self, self.divided_by) if self.divided_by else ()
+        return self._divided([{self.divided_by: [file]} for file in files])
+
+    def _divided(self, attributes: Sequence[Mapping[str, Any]]) -> list[Self]:
+        """Returns a copy of this reader for each set of attributes; itself if there is only one."""
+        if len(attributes) < 2:
+            return [self]
+        own, parts = vars(self), []
+        for values in attributes:
+            # Helper objects refer to their reader, so they are copied. The values that are replaced
+            # may be large and are not.
+            parts.append(copy.deepcopy(self, {id(own[name]): values[name] for name in values}))
+        for part in parts[1:]:
+            part.notes = []
+        return parts
 
     def selection(self) -> tuple[str, ...]:
         """Returns what the languages of the task select: codes of variants, columns or files.

@@ -40,6 +40,7 @@ class CsvReader(base.CorpusReader):
 
     name = "csv"
     path_options = ("file",)
+    divided_by = "_files"
 
     def __init__(
         self,

@@ -11,6 +11,7 @@ import fnmatch
 import os
 import pathlib
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Self
 
 from keras_mtl import errors
 from keras_mtl.data import languages
@@ -19,6 +20,9 @@ from keras_mtl.data.corpora.catalog_files import CatalogFile, find_catalogs
 
 # The msgid is in the English of the United States by convention.
 _ENGLISH = ("en", "en-US")
+
+# Most catalogs are small, so processes take several at once.
+_DOMAINS_PER_PART = 32
 
 # (domain, context, msgid, is it the plural) and the text.
 _Key = tuple[str | None, str, bool]
@@ -189,6 +193,21 @@ class GettextReader(base.CorpusReader):
             for same_domain in found.values()
             for path in same_domain
         ]
+
+    def parts(self) -> list[Self]:
+        sides = {"_source_files": self._source_files, "_target_files": self._target_files}
+        given = {name: files for name, files in sides.items() if files is not None}
+        domains = list(next(iter(given.values())))
+        groups = [
+            domains[begin : begin + _DOMAINS_PER_PART]
+            for begin in range(0, len(domains), _DOMAINS_PER_PART)
+        ]
+        return self._divided(
+            [
+                {name: {domain: files[domain] for domain in group} for name, files in given.items()}
+                for group in groups
+            ]
+        )
 
     def _texts(self, path: str, bad: list[base.BadLine]) -> Iterator[tuple[_Key, str, str, int]]:
         """Yields (key, English text, translation, line) of one catalog."""

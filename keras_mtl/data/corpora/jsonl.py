@@ -30,6 +30,7 @@ class JsonlReader(base.CorpusReader):
 
     name = "jsonl"
     path_options = ("file",)
+    divided_by = "_files"
 
     def __init__(
         self,

@@ -27,6 +27,7 @@ class ParallelReader(base.CorpusReader):
 
     name = "parallel"
     path_options = ("source_file", "target_file")
+    divided_by = "_files"
 
     def __init__(
         self,

@@ -56,6 +56,7 @@ class ParquetReader(base.CorpusReader):
 
     name = "parquet"
     path_options = ("file",)
+    divided_by = "_files"
 
     def __init__(
         self,

@@ -144,6 +144,7 @@ class TmxReader(base.CorpusReader):
 
     name = "tmx"
     path_options = ("file",)
+    divided_by = "_files"
 
     def __init__(
         self,

@@ -28,6 +28,7 @@ class TsvReader(base.CorpusReader):
 
     name = "tsv"
     path_options = ("file",)
+    divided_by = "_files"
 
     def __init__(
         self,

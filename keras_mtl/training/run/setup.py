@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from keras_mtl import errors
 from keras_mtl.configuration.schema import TranslationConfig
@@ -9,6 +10,9 @@ from keras_mtl.data.prepare import PreparedData, prepare
 from keras_mtl.data.remote_store import prepare_remote
 from keras_mtl.remote_files import is_remote
 from keras_mtl.run_files import data_directory
+
+if TYPE_CHECKING:
+    from keras_mtl.data.beam_pipeline import Runner
 
 
 def data_dir_of(data_dir: str, model_dir: str | os.PathLike[str] | None) -> str:
@@ -32,6 +36,8 @@ def prepare_task_data(
     task: TranslationConfig,
     model_dir: str | os.PathLike[str] | None,
     overwrite: bool = False,
+    processes: int | None = None,
+    runner: "Runner | None" = None,
     log: Callable[[str], None] = print,
 ) -> PreparedData:
     """Prepares the data of the tasks, unless it is already prepared.
@@ -40,6 +46,8 @@ def prepare_task_data(
         task: the section with the tasks and the settings of their data.
         model_dir: directory of the run. Used only if `task.data.data_dir` is empty.
         overwrite: whether to replace data that was prepared from other corpora or settings.
+        processes: see `keras_mtl.data.prepare.prepare`.
+        runner: see `keras_mtl.data.prepare.prepare`.
         log: function that receives lines for the user.
 
     Returns:
@@ -50,6 +58,13 @@ def prepare_task_data(
         DataError: see `keras_mtl.data.prepare.prepare`.
     """
     directory = data_dir_of(task.data.data_dir, model_dir)
-    if is_remote(directory):
-        return prepare_remote(task.pairs, directory, task.data, overwrite=overwrite, log=log)
-    return prepare(task.pairs, directory, task.data, overwrite=overwrite, log=log)
+    function = prepare_remote if is_remote(directory) else prepare
+    return function(
+        task.pairs,
+        directory,
+        task.data,
+        overwrite=overwrite,
+        processes=processes,
+        runner=runner,
+        log=log,
+    )
