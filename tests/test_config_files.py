@@ -277,6 +277,7 @@ class TestSavedParams:
         lines = (tmp_path / "params.yaml").read_text(encoding="utf-8").splitlines()
         new = (
             "    packing: false",
+            "    shard_pairs: 4000000",
             "    packed_lengths: []",
             "    logits_chunk: 0",
             "    recompute: none",

@@ -37,7 +37,8 @@ class PairConfig:
         test_corpora: corpora of its test pairs; empty means a part of `corpora`, chosen by a hash.
         max_pairs: largest number of training pairs, chosen by a hash; None keeps all.
         baseline: score of a model trained on only this task, in the metric's unit; > 0.
-        cleaning: rules of this task; fields that are None take the values of `data.cleaning`.
+        cleaning: cleaning rules of this task; fields that are None take the values of
+            `data.cleaning`.
     """
 
     name: str = ""
@@ -86,8 +87,10 @@ class DataConfig:
         test_fraction: share of sources that a hash assigns to the test set, in [0, 1).
         dev_pairs: largest number of dev pairs of a task.
         test_pairs: largest number of test pairs of a task.
-        max_length: longest side in tokens, with tag and end of sentence; longer pairs are dropped.
-        shard_pairs: pairs of a file of the prepared store; batches do not depend on it.
+        max_length: longest source or target in tokens, including tag and end of sentence; longer
+            pairs are dropped and counted.
+        shard_pairs: largest number of pairs in a file of the prepared store; a larger store has
+            several files. Batches do not depend on it.
         tokens_per_batch: token budget of a global batch: rows times bucket length, or times the
             longer side of a packed row.
         bucket_lengths: padded lengths; empty means a list made from `max_length`.
