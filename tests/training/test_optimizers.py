@@ -129,7 +129,7 @@ def adams_on_common_weights(gradients, tasks, factors, num_tasks=3):
 
 
 def step_function(optimizer, weights, compiled):
-    @tf.function(jit_compile=compiled, autograph=False)
+    @tf.function(jit_compile=compiled)
     def step(task, gradient):
         if task >= 0:
             optimizer.set_task(task)
@@ -231,7 +231,7 @@ def drift(application, moments, steps=6000, copies=500):
     if application == "learning_rate":
         optimizer.set_factors(factors)
 
-    @tf.function(autograph=False)
+    @tf.function
     def run(tasks):
         for task in tasks:
             seed = tf.stack([3, tf.cast(optimizer.iterations, tf.int32)])
