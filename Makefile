@@ -1,7 +1,7 @@
 # `make demo` trains and evaluates the demo, `make test` runs all tests. Both first create .venv from
 # requirements.lock and build the C++ code.
 .DELETE_ON_ERROR:
-.PHONY: all demo test test-all sanitize check format bench docs wheel check-wheel lock clean FORCE
+.PHONY: all demo test test-all sanitize sanitize-threads check format bench docs wheel check-wheel lock clean FORCE
 
 BIN := .venv/bin
 # Prints only errors.
@@ -27,14 +27,18 @@ PYTEST = $(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no
 test: check sanitize
 	$(PYTEST)
 
-# Also the tests that repeat at a larger scale what those of `make test` protect. XLA optimizes as it
-# does for users.
-test-all: check sanitize
+# Also the tests that repeat at a larger scale what those of `make test` protect, and the C++ tests
+# under ThreadSanitizer. XLA optimizes as it does for users.
+test-all: check sanitize sanitize-threads
 	XLA_FLAGS= $(PYTEST) -m ''
 
-# The C++ tests under AddressSanitizer with UBSan, and under ThreadSanitizer.
+# The C++ tests under AddressSanitizer with UBSan.
 sanitize: .venv/ready
-	@scripts/sanitize.sh $(BIN)
+	@scripts/sanitize.sh $(BIN) address
+
+# Those that start threads, under ThreadSanitizer.
+sanitize-threads: .venv/ready
+	@scripts/sanitize.sh $(BIN) thread
 
 # Format, style and types, in seconds.
 check: .venv/ready

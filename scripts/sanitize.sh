@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Builds and runs the C++ tests under AddressSanitizer with UBSan, and those that start threads under
+# Builds and runs the C++ tests under AddressSanitizer with UBSan, or those that start threads under
 # ThreadSanitizer.
-# Usage: scripts/sanitize.sh BIN, where BIN is the directory of the programs of the Python
-# environment.
+# Usage: scripts/sanitize.sh BIN address|thread, where BIN is the directory of the programs of the
+# Python environment.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 bin=$(cd "$1" && pwd)
@@ -30,16 +30,14 @@ check() {  # sanitizers, flags of the compiler, regular expression of tests, opt
   grep "tests passed" "$log" | sed "s/^/C++ tests with -fsanitize=$sanitizers: /"
 }
 
-# Both at a time, because each ends with tests that use one core.
-# Optimizing the checks of UBSan takes longer than running them.
-check address,undefined -O0 . &
-jobs=($!)
-# Work is shared between threads in the same way on every instruction set, and each emulated AMX
-# instruction is a signal, so AMX is left to the other build.
-check thread -O1 'engine_test|translator_test' -DKERAS_MTL_COMPILER_HAS_AMX=OFF &
-jobs+=($!)
-status=0
-for job in "${jobs[@]}"; do
-  wait "$job" || status=1
-done
-exit "$status"
+case ${2:-} in
+  # Optimizing the checks of UBSan takes longer than running them.
+  address) check address,undefined -O0 . ;;
+  # Work is shared between threads in the same way on every instruction set, and each emulated AMX
+  # instruction is a signal, so AMX is left to the other build.
+  thread) check thread -O1 'engine_test|translator_test' -DKERAS_MTL_COMPILER_HAS_AMX=OFF ;;
+  *)
+    echo "usage: scripts/sanitize.sh BIN address|thread" >&2
+    exit 2
+    ;;
+esac

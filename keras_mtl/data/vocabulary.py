@@ -372,7 +372,12 @@ def _sample(
         counts = itertools.chain.from_iterable(
             found.tolist() for found in sampled_copies(task.name, task.size, copies, seed)
         )
-        for (source, target), count in zip(task.pairs(), counts, strict=True):
+        for source, target in task.pairs():
+            count = next(counts, None)
+            if count is None:
+                raise errors.DataError(
+                    f"task {task.name!r} has more pairs than its size, {task.size}"
+                )
             for _ in range(count):
                 yield source
                 yield target

@@ -241,3 +241,9 @@ def test_sentencepiece_stays_silent(capfd):
     with pytest.raises(errors.DataError):
         Vocabulary(b"text")
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_task_with_more_pairs_than_its_size_is_named():
+    texts = [TaskText("en-fr", 1, lambda: iter([("one", "un"), ("two", "deux")]))]
+    with pytest.raises(errors.DataError, match="'en-fr' has more pairs than its size, 1"):
+        train_vocabulary(texts, ["fr"], size=300)

@@ -35,7 +35,7 @@ LINES = [
 
 def make_vocabulary():
     texts = [
-        TaskText(name, len(pairs), lambda pairs=pairs: iter(pairs * 30))
+        TaskText(name, 30 * len(pairs), lambda pairs=pairs: iter(pairs * 30))
         for name, pairs in PAIRS.items()
     ]
     return train_vocabulary(texts, LANGUAGES.values(), size=320, temperature=1.0)

@@ -63,32 +63,30 @@ print("RESULT" + json.dumps([results(path) for path in sys.argv[2:]]))
 
 @pytest.fixture(scope="module")
 def served(copy_trained_model, tmp_path_factory):
-    """By sharing: model directory, exported model, and what a fresh process gives.
+    """A function of the sharing: model directory, exported model, and what a fresh process gives.
 
-    The process is one for both, away from this repository.
+    The process starts away from this repository.
     """
     directory = tmp_path_factory.mktemp("served")
-    exported = {}
-    for sharing in ("full", "encoder"):
+
+    def serve(sharing):
         model = copy_trained_model(directory / sharing, sharing)
-        exported[sharing] = model, export_model_dir(model, directory / f"out-{sharing}" / "model")
-    paths = [path for _, path in exported.values()]
-    arguments = [sys.executable, "-P", "-c", SERVE, json.dumps([TEXTS, list(PAIRS)]), *paths]
-    done = subprocess.run(
-        list(map(str, arguments)), capture_output=True, text=True, cwd="/", check=False
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    results = json.loads(done.stdout.split("RESULT")[1])
-    return {
-        sharing: (*paths, result)
-        for (sharing, paths), result in zip(exported.items(), results, strict=True)
-    }
+        path = export_model_dir(model, directory / f"out-{sharing}" / "model")
+        arguments = [sys.executable, "-P", "-c", SERVE, json.dumps([TEXTS, list(PAIRS)]), path]
+        done = subprocess.run(
+            list(map(str, arguments)), capture_output=True, text=True, cwd="/", check=False
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        (result,) = json.loads(done.stdout.split("RESULT")[1])
+        return model, path, result
+
+    return serve
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("sharing", ["full", "encoder"])
+@pytest.mark.parametrize("sharing", [pytest.param("full", marks=pytest.mark.nightly), "encoder"])
 def test_fresh_process_gives_the_strings_of_translate(served, sharing):
-    model, path, result = served[sharing]
+    model, path, result = served(sharing)
     assert os.listdir(path.parent) == ["model"]
     translator = Translator.from_model_dir(model)
     for i, task in enumerate(PAIRS):

@@ -274,6 +274,7 @@ def train_from(directory, first):
     np.savez(f"{directory}/from-{first}.npz", *[v.numpy() for v in model.variables])
 
 
+@pytest.mark.nightly
 def test_a_checkpoint_continues_bit_for_bit_in_a_new_process(tmp_path):
     def run(first):
         code, output, error = processes.Forked(train_from, str(tmp_path), first).finish()

@@ -246,6 +246,6 @@ def test_a_local_directory_is_used_as_it_is(tmp_path):
     assert not local.exists()
 
 
-@pytest.mark.slow  # Three trainings; what spot machines rely on.
+@pytest.mark.nightly  # Three trainings. The tests above end at every change of a bucket.
 def test_a_run_that_changes_machines_equals_one_that_stays(tmp_path):
     processes.run(mirror_case.change_machines, tmp_path)
