@@ -283,11 +283,21 @@ def train_on(
     character_coverage: float,
 ) -> Vocabulary:
     """Trains the vocabulary on sentences; see `train_vocabulary`."""
+    raised: list[Exception] = []
+
+    def text() -> Iterator[str]:
+        # SentencePiece turns an error of reading the text into one of its own.
+        try:
+            yield from sentences
+        except Exception as error:
+            raised.append(error)
+            raise
+
     try:
-        model = _train(sentences, sorted(set(languages)), size, model_type, character_coverage)
-    except errors.KerasMtlError:  # An error of reading the text; it is a ValueError too.
-        raise
+        model = _train(text(), sorted(set(languages)), size, model_type, character_coverage)
     except (RuntimeError, ValueError) as error:
+        if raised:
+            raise raised[0] from None
         raise _explain(error, size) from error
     vocabulary = Vocabulary(model)
     if vocabulary.size != size:
