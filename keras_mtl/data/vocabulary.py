@@ -43,7 +43,7 @@ _SEEDS = 50_000, 1_000_000
 # Training skips longer sentences, in bytes; cleaning limits characters, not bytes.
 _MAX_SENTENCE_BYTES = 1 << 16
 
-_DRAWN_AT_ONCE = 100_000
+_DRAWN_AT_ONCE = 10_000
 
 # Only fatal messages: errors are also raised, and training would log hundreds of lines.
 sentencepiece.set_min_log_level(3)
