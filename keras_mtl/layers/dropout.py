@@ -44,11 +44,26 @@ def seed_config(seed: int | keras.random.SeedGenerator | None) -> int | None:
     return seed
 
 
-def _hash(index: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
-    """Mixes `index` (uint32, any shape) under `key` (uint32 [2]) into uniform uint32.
+# Counters of one row of `_hashes`.
+_ROW = 4096
+
+
+def _hashes(count: int | tf.Tensor, key: tf.Tensor) -> tf.Tensor:
+    """Mixes the counters 0, 1, ... under a key into uniform bits.
 
     An odd multiplier and an offset from the key spread the counters. Then "lowbias32" of
     C. Wellons' hash-prospector (https://nullprogram.com/blog/2018/07/31/) mixes their bits.
+
+    The counters are sums of rows and columns, which are equal to one range. TensorFlow would
+    compute a long range before it compiles, for all dropout of a model at the same time: 22 GB for
+    a batch of 100,000 tokens.
+
+    Args:
+        count: number of counters, >= 1.
+        key: uint32 [2].
+
+    Returns:
+        uint32 [n] with n >= count.
     """
 
     def constant(value: int) -> tf.Tensor:
@@ -57,10 +72,14 @@ def _hash(index: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
     def shift_xor(value: tf.Tensor, bits: int) -> tf.Tensor:
         return tf.bitwise.bitwise_xor(value, tf.bitwise.right_shift(value, constant(bits)))
 
-    value = index * tf.bitwise.bitwise_or(key[1], constant(1)) + key[0]
+    multiplier = tf.bitwise.bitwise_or(key[1], constant(1))
+    width = _ROW if tf.is_tensor(count) else max(1, min(count, _ROW))
+    rows = tf.cast(tf.range((count + width - 1) // width), tf.uint32) * constant(width)
+    columns = tf.cast(tf.range(width), tf.uint32)
+    value = (rows * multiplier)[:, None] + (columns * multiplier + key[0])
     value = shift_xor(value, 16) * constant(0x7FEB352D)
     value = shift_xor(value, 15) * constant(0x846CA68B)
-    return shift_xor(value, 16)
+    return tf.reshape(shift_xor(value, 16), [-1])
 
 
 @keras.saving.register_keras_serializable(package="keras_mtl")
@@ -127,8 +146,7 @@ class Dropout(keras.layers.Layer):
         size = inputs.shape.num_elements()
         size = tf.size(inputs) if size is None else size
         # Each 32-bit hash is used for two elements.
-        index = tf.cast(tf.range((size + 1) // 2), tf.uint32)
-        bits = tf.reshape(tf.bitcast(_hash(index, key), tf.uint16), [-1])[:size]
+        bits = tf.reshape(tf.bitcast(_hashes((size + 1) // 2, key), tf.uint16), [-1])[:size]
         keep = tf.reshape(bits >= tf.constant(self._threshold, tf.uint16), tf.shape(inputs))
         scaled = inputs * tf.cast(2**16 / (2**16 - self._threshold), inputs.dtype)
         return tf.where(keep, scaled, tf.zeros([], inputs.dtype))

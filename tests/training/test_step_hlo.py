@@ -7,6 +7,8 @@ import hlo_case
 import pytest
 
 from keras_mtl.balancing import available
+from keras_mtl.tpu_check.compiler import Compiler, default_python
+from keras_mtl.tpu_check.results import Compiled
 from tests import processes
 
 
@@ -115,6 +117,26 @@ def check_programs(programs, name, case):
         assert "<=" not in "".join(re.findall(r"\b[a-z]+\d*\[[^\]\"]*\]", text))
         bfloat16 = {"bf16"} if case.get("precision") == "mixed_bfloat16" else set()
         assert types(text) <= TYPES | bfloat16
+
+
+@pytest.fixture(scope="module")
+def tpu_compiler():
+    python = default_python()
+    if not python.exists():
+        pytest.skip("scripts/tpu_compiler.sh has not made the environment of the TPU compiler")
+    return Compiler(python, "v5e:2x2", cache=None)
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("name", CASES)
+def test_the_tpu_compiler_accepts_every_program(programs, tpu_compiler, name):
+    for text in programs[name].values():
+        found = tpu_compiler.compile(text)
+        assert isinstance(found, Compiled)
+        assert 0 < found.total < tpu_compiler.limit
+        assert found.bytes_accessed > 0
+        # The compiler removes the second sum of each gradient and merges the others.
+        assert found.all_reduces == (1 if " all-reduce(" in text else 0)
 
 
 def test_replicas_communicate_only_by_sums(programs):
