@@ -202,6 +202,36 @@ class TestDropout:
         np.testing.assert_array_equal(layers.Dropout(0.5)(X), X)
         np.testing.assert_array_equal(layers.Dropout(0.0)(X, training=True), X)
 
+    @pytest.mark.parametrize("shape", [(1,), (7, 9), (2, 4096), (3, 4099), (0, 5)])
+    @pytest.mark.parametrize("static", [True, False])
+    def test_masks_are_hashes_of_positions(self, shape, static):
+        """Checkpoints of older versions resume with the same masks."""
+        layer = layers.Dropout(0.5, seed=1)
+        seed = np.asarray(layer.seed_generator.state.numpy(), np.int64)
+        key = tf.random.stateless_uniform(
+            [2], seed, minval=None, maxval=None, dtype=tf.uint32, alg="philox"
+        ).numpy()
+        size = math.prod(shape)
+        value = np.arange((size + 1) // 2, dtype=np.uint32) * (key[1] | 1) + key[0]
+        for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B), (16, 1)):
+            value = (value ^ (value >> np.uint32(shift))) * np.uint32(factor)
+        expected = value.view(np.uint16)[:size].reshape(shape) >= 2**15
+        call = tf.function(
+            lambda x: layer(x, training=True),
+            input_signature=[tf.TensorSpec(shape if static else [None] * len(shape))],
+        )
+        np.testing.assert_array_equal(call(np.ones(shape, np.float32)).numpy() > 0, expected)
+
+    def test_no_range_is_as_long_as_the_input(self):
+        """TensorFlow computes ranges of known length before it compiles a program with XLA."""
+        layer = layers.Dropout(0.5, seed=1)
+        call = tf.function(lambda x: layer(x, training=True))
+        graph = call.get_concrete_function(tf.TensorSpec([256, 8, 128, 128])).graph
+        ranges = [op for op in graph.get_operations() if op.type == "Range"]
+        assert ranges
+        for op in ranges:
+            assert tf.get_static_value(op.inputs[1]) <= 4096
+
     def test_layers_share_one_state(self):
         generator = keras.random.SeedGenerator(4)
         layer = layers.TransformerEncoderLayer(16, 2, 0.1, 0.1, 0.1, seed=generator)
