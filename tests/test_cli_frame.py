@@ -37,7 +37,7 @@ def raising(error):
 
 @pytest.mark.parametrize(
     ("word", "remedy"),
-    [("trian", "; did you mean 'train'?"), ("x", "; known: baselines, benchmark, check-tpu, demo")],
+    [("trian", "; did you mean 'train'?"), ("x", "; known: average, baselines, benchmark, check-")],
 )
 def test_a_misspelled_subcommand(word, remedy, capsys):
     with pytest.raises(SystemExit) as end:

@@ -89,6 +89,13 @@ PROBLEMS = [
         "trainer.optimizer.learning_rate_schedule=linear,trainer.train_steps=4000",
         "warmup_steps = 4000: with trainer.optimizer.learning_rate_schedule = 'linear' it",
     ),
+    (
+        "task.pairs=[{source: e, target: f, introduce_at: 5, stop_at: 5}]",
+        "task.pairs[0].stop_at = 5: must be above introduce_at = 5",
+    ),
+    ("task.pairs=[{source: e, target: f, max_epochs: 0}]", "max_epochs = 0.0: must be > 0"),
+    ("trainer.schedule.max_epochs=0", "trainer.schedule.max_epochs = 0.0: must be > 0"),
+    ("trainer.schedule.overfit_patience=-1", "overfit_patience = -1: must be >= 0"),
     ("trainer.checkpoint_minutes=-1", "trainer.checkpoint_minutes = -1.0: must be >= 0"),
     ("trainer.best={macro: 0}", "trainer.best.macro = 0: must be >= 1"),
     ("trainer.best={tasks: -1}", "trainer.best.tasks = -1: must be >= 0"),
@@ -282,3 +289,17 @@ def test_a_tasks_cleaning_has_the_fields_of_the_shared_one():
     )
     assert own == {name: hint | None for name, hint in rules.items()}
     assert set(as_dict(TaskCleaningConfig()).values()) == {None}
+
+
+def test_some_task_must_be_drawn_at_every_step(tmp_path):
+    path = tmp_path / "a.yaml"
+    path.write_text(
+        "task:\n  pairs:\n  - {source: en, target: fr, stop_at: 10}\n"
+        "  - {source: en, target: de, introduce_at: 20}\n"
+        "  data: {corpora: [{reader: cldr, options: {pairs: 99}}]}\n"
+        "trainer: {train_steps: 100, optimizer: {gradient_accumulation_steps: 2}}\n"
+    )
+    with pytest.raises(errors.ConfigError, match="no task is drawn at batch 20: introduce_at and"):
+        files.load_experiment(None, [path], check=plan_training)
+    path.write_text(path.read_text().replace("introduce_at: 20", "introduce_at: 10"))
+    files.load_experiment(None, [path], check=plan_training)

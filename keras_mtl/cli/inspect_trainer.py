@@ -5,7 +5,29 @@ from keras_mtl.configuration.schema import ExperimentConfig
 
 def trainer_lines(config: ExperimentConfig) -> list[str]:
     """Returns a line for each setting that is not at its default."""
-    return [*_keeping_lines(config), *_update_lines(config)]
+    return [*_limit_lines(config), *_keeping_lines(config), *_update_lines(config)]
+
+
+def _limit_lines(config: ExperimentConfig) -> list[str]:
+    schedule, lines = config.trainer.schedule, []
+    for pair in config.task.pairs:
+        found = []
+        if pair.introduce_at:
+            found.append(f"from step {pair.introduce_at:,}")
+        if pair.stop_at is not None:
+            found.append(f"until step {pair.stop_at:,}")
+        if pair.max_epochs is not None:
+            found.append(f"at most {pair.max_epochs:g} epochs")
+        if found:
+            lines.append(f"limits of {pair.name}: {', '.join(found)}")
+    if schedule.max_epochs is not None:
+        lines.append(f"limit of every task without its own: {schedule.max_epochs:g} epochs")
+    if schedule.overfit_patience:
+        lines.append(
+            f"overfitting: a task falls to the schedule's floor after "
+            f"{schedule.overfit_patience} validations in a row with worse scores"
+        )
+    return lines
 
 
 def _keeping_lines(config: ExperimentConfig) -> list[str]:

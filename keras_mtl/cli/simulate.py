@@ -182,7 +182,7 @@ def run(args: argparse.Namespace) -> int:
     settings = PlaySettings(steps * batches, interval * batches, args.draws, args.seed, args.noise)
     specs = schedules_to_play(experiment, args.schedule, args.schedules)
     begin = time.perf_counter()
-    played = play_all(specs, curves, experiment.rows, settings)
+    played = play_all(specs, curves, experiment.rows, settings, experiment.limits)
     seconds = time.perf_counter() - begin
     _print_tables(played)
     notes = notes_on(experiment, curves, played, args.recorded)

@@ -121,6 +121,13 @@ def _check_pairs(draft: Draft) -> None:
             )
         draft.range(f"{path}.max_pairs", 1)
         draft.range(f"{path}.baseline", 0, low_open=True)
+        draft.range(f"{path}.introduce_at", 0)
+        draft.range(f"{path}.max_epochs", 0, low_open=True)
+        if pair.stop_at is not None and pair.stop_at <= pair.introduce_at:
+            draft.problem(
+                f"{path}.stop_at",
+                f"= {pair.stop_at}: must be above introduce_at = {pair.introduce_at}",
+            )
         _check_cleaning(draft, f"{path}.cleaning")
         for name in ("corpora", "dev_corpora", "test_corpora"):
             _check_corpora(draft, f"{path}.{name}", getattr(pair, name))
@@ -284,6 +291,8 @@ def _check_trainer(draft: Draft) -> None:
     draft.choice("trainer.evaluation.compute_type", ("float32", "int8"))
     draft.choice("trainer.evaluation.metric", metrics.available())
     draft.choice("trainer.schedule.draw", ("random", "blend"))
+    draft.range("trainer.schedule.max_epochs", 0, low_open=True)
+    draft.range("trainer.schedule.overfit_patience", 0)
     draft.choice("trainer.schedule.application", ("gradient", "learning_rate"))
     optimizer = "trainer.optimizer"
     draft.choice(f"{optimizer}.learning_rate_schedule", ("transformer", "linear", "constant"))

@@ -16,6 +16,11 @@ class ScheduleConfig:
             the loss) or `learning_rate`, which needs batches of one task and no accumulation.
         draw: `random` draws tasks by their probabilities; `blend` is deterministic and takes the
             task that is furthest behind its share.
+        max_epochs: largest number of passes over the pairs of each task; the rest of its
+            probability goes to the other tasks. None repeats without a limit.
+        overfit_patience: number of validations in a row, each with a worse score than the one
+            before, after which the probability of a task falls to the schedule's floor for good;
+            0 is off.
     """
 
     name: str = "temperature"
@@ -23,6 +28,8 @@ class ScheduleConfig:
     baselines_file: str = ""
     application: str = "gradient"
     draw: str = "random"
+    max_epochs: float | None = None
+    overfit_patience: int = 0
 
 
 @dataclasses.dataclass(slots=True)

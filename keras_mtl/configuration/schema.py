@@ -37,6 +37,10 @@ class PairConfig:
         test_corpora: corpora of its test pairs; empty means a part of `corpora`, chosen by a hash.
         max_pairs: largest number of training pairs, chosen by a hash; None keeps all.
         baseline: score of a model trained on only this task, in the metric's unit; > 0.
+        introduce_at: training step before which the task is not drawn; >= 0.
+        stop_at: training step from which on the task is not drawn; None always draws it.
+        max_epochs: largest number of passes over its training pairs; > 0. None takes
+            `trainer.schedule.max_epochs`.
         cleaning: cleaning rules of this task; fields that are None take the values of
             `data.cleaning`.
     """
@@ -49,6 +53,9 @@ class PairConfig:
     test_corpora: list[CorpusConfig] = dataclasses.field(default_factory=list)
     max_pairs: int | None = None
     baseline: float | None = None
+    introduce_at: int = 0
+    stop_at: int | None = None
+    max_epochs: float | None = None
     cleaning: TaskCleaningConfig = dataclasses.field(default_factory=TaskCleaningConfig)
 
 

@@ -49,6 +49,10 @@ class TaskBatches(abc.ABC, Generic[ProgressT]):
         """Returns a saved progress, and bool[N] as `Draws.load` does."""
 
     @abc.abstractmethod
+    def passes(self, progress: ProgressT) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the passes over the data of each task as `Draws.passes` does."""
+
+    @abc.abstractmethod
     def padding_waste(self, probabilities: np.ndarray, progress: ProgressT) -> float:
         """Returns the expected share of padding cells, in [0, 1)."""
 
@@ -92,6 +96,12 @@ class TaskPlans(TaskBatches[Progress]):
     ) -> tuple[Progress, np.ndarray]:
         cursors, same = moved_cursors(state, index_map, self._identities, self._epoch_lengths)
         return Progress(cursors), same
+
+    def passes(self, progress: Progress) -> tuple[np.ndarray, np.ndarray]:
+        return (
+            progress.cursors / self._epoch_lengths,
+            (progress.cursors + 1) / self._epoch_lengths,
+        )
 
     def padding_waste(self, probabilities: np.ndarray, progress: Progress) -> float:
         """Returns the expected share of padding cells, exact over whole epochs."""
@@ -168,6 +178,9 @@ class BatchDraws(Draws[BatchPlace[ProgressT]], Generic[ProgressT]):
         progress, same = self._batches.load(state, index_map)
         return BatchPlace(progress), same
 
+    def passes(self, place: BatchPlace[ProgressT]) -> tuple[np.ndarray, np.ndarray]:
+        return self._batches.passes(place.progress)
+
     def padding_waste(self, probabilities: np.ndarray, place: BatchPlace[ProgressT]) -> float:
         """Returns the expected share of padding cells; see `TaskBatches.padding_waste`."""
         return self._batches.padding_waste(probabilities, place.progress)
@@ -210,6 +223,9 @@ class BlendedDraws(Draws[BlendPlace[ProgressT]], Generic[ProgressT]):
             kept = index_map >= 0
             credit[kept] = state["credit"][index_map[kept]]
         return BlendPlace(progress, credit), same
+
+    def passes(self, place: BlendPlace[ProgressT]) -> tuple[np.ndarray, np.ndarray]:
+        return self._batches.passes(place.progress)
 
     def padding_waste(self, probabilities: np.ndarray, place: BlendPlace[ProgressT]) -> float:
         """Returns the expected share of padding cells; see `TaskBatches.padding_waste`."""

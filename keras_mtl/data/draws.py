@@ -95,6 +95,14 @@ class Draws(abc.ABC, Generic[PlaceT]):
         """
 
     @abc.abstractmethod
+    def passes(self, place: PlaceT) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the passes over the data of each task, float64[N] each.
+
+        Returns:
+            Those so far; and an upper bound of those after the task's next batch.
+        """
+
+    @abc.abstractmethod
     def padding_waste(self, probabilities: np.ndarray, place: PlaceT) -> float:
         """Returns the share of padding among all computed elements, in [0, 1)."""
 

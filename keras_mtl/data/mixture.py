@@ -22,7 +22,7 @@ from keras_mtl.data.packing import PackedShape
 from keras_mtl.data.pair_reading import PairSources
 from keras_mtl.data.task_sources import ExampleSpec, TaskSource
 from keras_mtl.errors import CheckpointError
-from keras_mtl.schedules.adaptive_state import AdaptiveState, score_arrays, with_prefix
+from keras_mtl.schedules.adaptive_state import AdaptiveState
 from keras_mtl.schedules.base import APPLICATIONS, Schedule
 from keras_mtl.schedules.tasks import task_index_map
 
@@ -124,7 +124,10 @@ class Mixture:
         self.application = application
         self._sources = tuple(sources)
         pairs = PairSources.of(sources)
-        self._draws = make_draws(sources, pairs, buckets, seed, granularity, draw, pool_examples)
+        limits = self.schedule.max_epochs
+        self._draws = make_draws(
+            sources, pairs, buckets, seed, granularity, draw, pool_examples, limits
+        )
         self._read: Callable[[int, PlannedBatch, np.ndarray | None], Batch]
         if isinstance(buckets, PackedShape):
             assert pairs is not None  # make_draws has checked it.
@@ -175,13 +178,12 @@ class Mixture:
     def probabilities(self, step: int) -> np.ndarray:
         """Returns the probabilities of the tasks at `step`, float64[N]."""
         with self._lock:
-            self._at(step)
-            return self.adaptive.probabilities(step)
+            return self._probabilities(step, self._at(step))
 
     def scales(self, step: int) -> np.ndarray:
         """Returns the factor of each task's update at `step`, float64[N], mean 1."""
         with self._lock:
-            self._at(step)
+            self._follow(step, self._at(step))
             return self.adaptive.scales(step)
 
     def upcoming_tasks(self, start_step: int, count: int) -> np.ndarray:
@@ -195,7 +197,7 @@ class Mixture:
             tasks = np.empty(count, np.int32)
             for number in range(count):
                 step = start_step + number
-                probabilities = self.adaptive.probabilities(step)
+                probabilities = self._probabilities(step, place)
                 planned, place = self._draws.advance(step, probabilities, place)
                 tasks[number] = planned.task
             return tasks
@@ -260,6 +262,7 @@ class Mixture:
             step = self._step if step is None else step
             place = self._at(step)
             names = json.dumps(self.task_names).encode()
+            self._follow(step, place)
             state: dict[str, np.ndarray] = {
                 "step": np.array(step, np.int64),
                 "task_names": np.frombuffer(names, np.uint8),
@@ -280,8 +283,8 @@ class Mixture:
         shapes of a task have changed, it continues with its next epoch, and a warning is logged.
 
         Args:
-            state: from `state` or `checkpoint_state`. Older versions saved no scores; then the
-                current scores stay.
+            state: from `state`, or of a checkpoint (`keras_mtl.data.mixture_state`). Older
+                versions saved no scores; then the current scores stay.
 
         Returns:
             A message for the user if the saved scores are of another metric and were dropped; None
@@ -359,6 +362,11 @@ class Mixture:
             counts -= np.bincount(state["pool_left"][:, 0], minlength=len(counts))
         return counts
 
+    def passes(self, step: int | None = None) -> np.ndarray:
+        """Returns the passes over the data of each task before `step`, float64[N]."""
+        with self._lock:
+            return self._draws.passes(self._at(self._step if step is None else step))[0]
+
     def take_fingerprints(self, consumed: int) -> list[tuple[int, int, str]]:
         """Returns (step, task, hash) of the batches before step `consumed`, each once.
 
@@ -380,7 +388,7 @@ class Mixture:
         with self._lock:
             step = self._step if step is None else step
             place = self._at(step)
-            probabilities = self.adaptive.probabilities(step)
+            probabilities = self._probabilities(step, place)
             return float(self._draws.padding_waste(probabilities, place))
 
     def dataset(
@@ -467,10 +475,19 @@ class Mixture:
             self._plan(self._last)
         return self._places[step]
 
+    def _follow(self, step: int, place: Place) -> None:
+        """Lets the schedule follow what was drawn before `step`, unless it knows that already."""
+        if self.schedule.uses_progress and step >= self._last:
+            self.adaptive.advance(step, *self._draws.passes(place))
+
+    def _probabilities(self, step: int, place: Place) -> np.ndarray:
+        self._follow(step, place)
+        return self.adaptive.probabilities(step)
+
     def _plan(self, step: int) -> PlannedBatch:
         """Returns the batch of `step` and keeps the place after it."""
         place = self._at(step)
-        planned, after = self._draws.advance(step, self.adaptive.probabilities(step), place)
+        planned, after = self._draws.advance(step, self._probabilities(step, place), place)
         if step == self._last:
             self._places[step + 1] = after
             self._last = step + 1
@@ -479,15 +496,3 @@ class Mixture:
                 self._first += 1
                 self.adaptive.forget_before(self._first)
         return planned
-
-
-def checkpoint_state(arrays: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
-    """Returns the state of a mixture from the arrays of a checkpoint, for `Mixture.restore`.
-
-    Args:
-        arrays: all arrays; those of the state begin with `prefix`. Older versions saved the scores
-            without the prefix.
-        prefix: beginning of the names, such as `mixture/`.
-    """
-    state = with_prefix(arrays, prefix)
-    return state if AdaptiveState.has_scores(state) else {**score_arrays(arrays), **state}

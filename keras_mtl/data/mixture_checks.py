@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from keras_mtl.data.task_sources import TaskSource
 from keras_mtl.errors import ConfigError, nearest
 
@@ -44,3 +46,22 @@ def check_arrays(sources: Sequence[TaskSource]) -> None:
         raise ConfigError(
             f"an array has the name {clash[0]!r}, which the mixture itself uses; rename the array"
         )
+
+
+def check_max_epochs(names: Sequence[str], first: np.ndarray, limits: np.ndarray) -> None:
+    """Checks that the first batch of each task does not exceed its passes.
+
+    Args:
+        names: names of the tasks.
+        first: float64[N], passes that the first batch of each task may hold.
+        limits: float64[N], largest numbers of passes.
+
+    Raises:
+        ConfigError: a batch holds more passes over a task's data than its limit.
+    """
+    for name, passes, limit in zip(names, first, limits, strict=True):
+        if passes > limit * (1 + 1e-9):
+            raise ConfigError(
+                f"task {name!r}: max_epochs = {limit:g}, but a single batch may hold {passes:.3g} "
+                "passes over its data. Raise max_epochs, or set task.data.granularity: example"
+            )

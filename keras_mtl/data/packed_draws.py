@@ -119,6 +119,11 @@ class PackedPlans(TaskBatches[PackedProgress]):
         ]
         return PackedProgress(cursors, taken, tuple(left)), same
 
+    def passes(self, progress: PackedProgress) -> tuple[np.ndarray, np.ndarray]:
+        used = progress.taken - np.array([len(numbers) for numbers in progress.left])
+        # A batch holds at most the examples that it chooses from.
+        return used / self._streams.sizes, (used + self._choice) / self._streams.sizes
+
     def padding_waste(self, probabilities: np.ndarray, progress: PackedProgress) -> float:
         """Returns the expected share of padding in the next batches."""
         used = 0

@@ -116,6 +116,7 @@ class PoolPlace:
 
 
 _NOTHING = np.zeros((0, 2), np.int64)
+_MASK = (1 << 64) - 1
 
 
 class BucketCutter:
@@ -207,10 +208,18 @@ class PooledDraws(Draws[PoolPlace]):
         seed: seed of the run.
         draw: `random`, or `blend`: in every pool the number of examples of each task is within one
             of its share (`systematic`, which needs no state).
+        max_epochs: float64[N], largest number of passes over each task's data; None: any. A pool
+            has at most the examples that are left, and more of the other tasks instead. If no
+            other task has any left, they are repeated.
     """
 
     def __init__(
-        self, sources: Sequence[TaskSource], cutter: Cutter, seed: int, draw: str = "random"
+        self,
+        sources: Sequence[TaskSource],
+        cutter: Cutter,
+        seed: int,
+        draw: str = "random",
+        max_epochs: np.ndarray | None = None,
     ) -> None:
         self._sources = sources
         self._cutter = cutter
@@ -219,6 +228,11 @@ class PooledDraws(Draws[PoolPlace]):
         self._streams = ExampleStreams(
             seed, [source.name for source in sources], [source.size for source in sources]
         )
+        # Of all examples: int64[N]; None without a limit.
+        self._most: np.ndarray | None = None
+        if max_epochs is not None:
+            most = np.floor(max_epochs * self._streams.sizes * (1 + 1e-9))
+            self._most = np.minimum(most, np.iinfo(np.int64).max // 2).astype(np.int64)
 
     def first(self) -> PoolPlace:
         return PoolPlace(0, 0, np.zeros(len(self._sources), np.int64), _NOTHING, None)
@@ -294,6 +308,10 @@ class PooledDraws(Draws[PoolPlace]):
         left[:, 0] = present[left[:, 0]]
         return PoolPlace(index + 1, 0, cursors, left[left[:, 0] >= 0], None), same
 
+    def passes(self, place: PoolPlace) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the passes, counting the whole current pool."""
+        return place.cursors / self._streams.sizes, (place.cursors + 1) / self._streams.sizes
+
     def padding_waste(self, probabilities: np.ndarray, place: PoolPlace) -> float:
         """Returns the share of padding in the current or next pool.
 
@@ -311,6 +329,8 @@ class PooledDraws(Draws[PoolPlace]):
         flat = self._cutter.identity()
         if self._blended:  # Only the kind of draw that drew a pool can draw it again.
             flat.append(1)
+        if self._most is not None:
+            flat += self._most.tolist()
         return np.array(flat, np.int64)
 
     def _pool(
@@ -320,6 +340,8 @@ class PooledDraws(Draws[PoolPlace]):
         count = max(0, self._cutter.examples(probabilities) - len(carried))
         numbers_of = systematic if self._blended else uniforms
         drawn = pick(probabilities, numbers_of(self._seed, index, count))
+        if self._most is not None:
+            drawn = _within(drawn, probabilities, self._most - cursors, self._seed, index)
         counts = np.bincount(drawn, minlength=len(self._sources))
         by_task = np.argsort(drawn, kind="stable")
         numbers = np.empty(count, np.int64)
@@ -340,3 +362,35 @@ class PooledDraws(Draws[PoolPlace]):
             numbers,
             indices,
         )
+
+
+def _within(
+    drawn: np.ndarray, probabilities: np.ndarray, left: np.ndarray, seed: int, index: int
+) -> np.ndarray:
+    """Replaces draws of tasks that have too few examples left by draws of other tasks.
+
+    Args:
+        drawn: int64[M], tasks.
+        probabilities: float64[N], with which they were drawn.
+        left: int64[N], examples that are left of each task.
+        seed: seed of the run.
+        index: number of the pool.
+
+    Returns:
+        int64[M]; the draws of the other tasks do not move.
+    """
+    result, left = drawn.copy(), np.maximum(left, 0)
+    generator = np.random.Philox(key=((seed & _MASK) << 64) | index, counter=[0, 0, 0, 1])
+    while True:
+        counts = np.bincount(result, minlength=len(left))
+        over = counts > left
+        open_tasks = np.where(counts < left, probabilities, 0.0)
+        if not over.any() or open_tasks.sum() == 0:
+            return result
+        # The last draws of a task are too many.
+        order = np.argsort(result, kind="stable")
+        rank = np.empty(len(result), np.int64)
+        rank[order] = np.arange(len(result)) - (np.cumsum(counts) - counts)[result[order]]
+        surplus = np.flatnonzero(rank >= left[result])
+        raw = generator.random_raw(len(surplus))
+        result[surplus] = pick(open_tasks, (raw >> np.uint64(11)) * 2.0**-53)

@@ -85,6 +85,11 @@ class ScheduleTaskSampler(task_sampler.TaskSampler):
                 f"the schedule {name!r} scales updates, which the trainer of Model Garden does not "
                 "support. Use an explicit schedule, or train with keras_mtl or model.fit"
             )
+        if schedule.uses_progress:
+            raise ConfigError(
+                f"the schedule {name!r} has stages that end with data, but the trainer of Model "
+                "Garden does not count what it has read. Let stages end after steps"
+            )
         self._names = tuple(task_weights)
         self.adaptive = AdaptiveState(schedule, metric, higher_is_better)
         self._counts = np.zeros(len(tasks), np.int64)

@@ -15,6 +15,7 @@ from keras_mtl.schedules.excess_loss import ExcessLoss
 from keras_mtl.schedules.exponential import Exponential
 from keras_mtl.schedules.implicit import Implicit
 from keras_mtl.schedules.inverse_ratio import InverseRatio
+from keras_mtl.schedules.limits import LimitedSchedule, Limits
 from keras_mtl.schedules.piecewise import Piecewise
 from keras_mtl.schedules.proportional import Proportional
 from keras_mtl.schedules.registry import available, parameters_of, register
@@ -40,6 +41,8 @@ __all__ = [
     "FixedSchedule",
     "Implicit",
     "InverseRatio",
+    "LimitedSchedule",
+    "Limits",
     "Piecewise",
     "PlannedSchedule",
     "Proportional",

@@ -162,6 +162,20 @@ class AdaptiveState:
         self._history = (*earlier, (step, after))
         return True
 
+    def advance(self, step: int, consumed: np.ndarray, upcoming: np.ndarray) -> None:
+        """Lets the schedule follow what has been drawn, before the draw of `step`.
+
+        Args:
+            step: number of batches drawn; not before the step of an earlier call or update.
+            consumed: as of `Schedule.advance`.
+            upcoming: as of `Schedule.advance`.
+        """
+        before = self._state(step)
+        after = self.schedule.advance(before, step, consumed, upcoming)
+        if after is not before and not _equal(before, after):
+            earlier = [item for item in self._history if item[0] < step]
+            self._history = (*earlier, (step, after))
+
     def forget_before(self, step: int) -> None:
         """Drops the states that hold only for steps before `step`."""
         holding = sum(first <= step for first, _ in self._history) - 1

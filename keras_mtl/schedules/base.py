@@ -44,6 +44,9 @@ class Schedule(abc.ABC):
         scaling: whether `scales` is ever other than 1.
         uses_scores: whether `update` reads validation scores.
         uses_losses: whether `update` reads training losses.
+        uses_progress: whether `advance` changes the state.
+        max_epochs: largest number of passes over the data of each task, float64[N], infinite
+            without a limit; None if no task has one.
 
     Raises:
         ConfigError: if a parameter is out of range.
@@ -71,6 +74,8 @@ class Schedule(abc.ABC):
     scaling: bool = False
     uses_scores: bool = False
     uses_losses: bool = False
+    uses_progress: bool = False
+    max_epochs: np.ndarray | None = None
 
     def __init__(self, tasks: Sequence[TaskInfo], *, floor: float = 0.0) -> None:
         check_tasks(tasks)
@@ -134,6 +139,23 @@ class Schedule(abc.ABC):
         """
         del step, scores
         return dict(state)
+
+    def advance(self, state: State, step: int, consumed: np.ndarray, upcoming: np.ndarray) -> State:
+        """Returns the state for the draw of `step`, after what has been drawn of each task.
+
+        It is called before each draw, in the order of the steps; `state` itself does not change.
+
+        Args:
+            state: the state so far.
+            step: number of batches drawn before this one.
+            consumed: float64[N], passes over the data of each task so far.
+            upcoming: float64[N], an upper bound of the passes after the next batch of each task.
+
+        Returns:
+            `state` itself if nothing has changed, else a new dict.
+        """
+        del step, consumed, upcoming
+        return state
 
     def skip(self, state: State, scores: ScoreBook) -> State:
         """Returns the state after ignoring what the book holds; `piecewise` uses it.

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from keras_mtl.schedules.base import Schedule
+from keras_mtl.schedules.limits import LimitedSchedule, Limits
 from keras_mtl.schedules.registry import SCHEDULES
 from keras_mtl.schedules.tasks import TaskInfo, check_tasks
 
@@ -47,6 +48,7 @@ class PlannedSchedule:
         adaptive: whether it learns while training.
         scaling: whether it scales updates.
         uses_scores: whether it learns from validation scores.
+        limits: the limits of its tasks; None without any.
     """
 
     name: str
@@ -55,6 +57,7 @@ class PlannedSchedule:
     adaptive: bool
     scaling: bool
     uses_scores: bool
+    limits: Limits | None = None
 
     def make(self, sizes: Mapping[str, float]) -> Schedule:
         """Makes the schedule.
@@ -64,11 +67,15 @@ class PlannedSchedule:
               array.
         """
         tasks = [TaskInfo(task, size, self.baselines[task]) for task, size in sizes.items()]
-        return create(self.name, tasks, **self.parameters)
+        schedule = create(self.name, tasks, **self.parameters)
+        return schedule if self.limits is None else LimitedSchedule(schedule, self.limits)
 
 
 def plan(
-    name: str, baselines: Mapping[str, float | None], parameters: Mapping[str, Any]
+    name: str,
+    baselines: Mapping[str, float | None],
+    parameters: Mapping[str, Any],
+    limits: Limits | None = None,
 ) -> PlannedSchedule:
     """Checks a schedule before the sizes of its tasks are known.
 
@@ -76,6 +83,7 @@ def plan(
         name: a registered name.
         baselines: the tasks in their order, each with its baseline, or None.
         parameters: its parameters by name.
+        limits: the limits of its tasks; None without any.
 
     Raises:
         ConfigError: as for `create`.
@@ -83,6 +91,14 @@ def plan(
     # A constructor checks the parameters. None of them is checked against a size.
     tasks = [TaskInfo(task, 1, baseline) for task, baseline in baselines.items()]
     trial = create(name, tasks, **parameters)
+    if limits is not None:
+        trial = LimitedSchedule(trial, limits)
     return PlannedSchedule(
-        name, dict(baselines), dict(parameters), trial.adaptive, trial.scaling, trial.uses_scores
+        name,
+        dict(baselines),
+        dict(parameters),
+        trial.adaptive,
+        trial.scaling,
+        trial.uses_scores,
+        limits,
     )

@@ -10,7 +10,7 @@ from keras_mtl.schedules.base import Schedule, State, apply_floor
 from keras_mtl.schedules.creation import create
 from keras_mtl.schedules.registry import register
 from keras_mtl.schedules.score_book import ScoreBook
-from keras_mtl.schedules.sequential import stage_ends, stage_of
+from keras_mtl.schedules.stages import Stages
 from keras_mtl.schedules.tasks import TaskInfo
 
 
@@ -22,12 +22,15 @@ class Piecewise(Schedule):
     scores. Let its stage begin at a step at which scores arrive, so that it has them from its
     first draw on.
 
-    State: the state of each stage's schedule, under `<index of the stage>/`.
+    State: the state of each stage's schedule, under `<index of the stage>/`; if a stage ends with
+    data, also the index of the current stage and its first step.
 
     Args:
         tasks: the tasks.
-        stages: list of {name: SCHEDULE, parameters: {...}, steps: NUMBER}. The last stage does not
-            end and may omit its steps.
+        stages: list of {name: SCHEDULE, parameters: {...}, steps: NUMBER}. Instead of `steps`, a
+            stage may have `until: {task: NAME, epochs: NUMBER}`: it ends when the data of the task
+            has been passed over this often since the start of training. The last stage does not
+            end.
         floor: least probability of every task, in [0, 1/N], in addition to those of the stages.
 
     Reference: Lingvo's PieceWiseScheduler. The method of Choi et al. 2023, "Order matters",
@@ -44,8 +47,8 @@ class Piecewise(Schedule):
         floor: float = 0.0,
     ) -> None:
         super().__init__(tasks, floor=floor)
-        self.ends = stage_ends(self.name, stages, ("name", "parameters", "steps"))
-        self.starts = np.concatenate([np.zeros(1, np.int64), self.ends])
+        names = [task.name for task in self.tasks]
+        self.stages = Stages(self.name, stages, ("name", "parameters"), names)
         self.children: list[Schedule] = []
         for number, stage in enumerate(stages):
             parameters = stage.get("parameters") or {}
@@ -63,10 +66,13 @@ class Piecewise(Schedule):
         self.scaling = any(child.scaling for child in self.children)
         self.uses_scores = any(child.uses_scores for child in self.children)
         self.uses_losses = any(child.uses_losses for child in self.children)
+        self.uses_progress = self.stages.by_data or any(
+            child.uses_progress for child in self.children
+        )
 
     def init(self) -> State:
-        """Returns the states of the stages' schedules."""
-        return {
+        """Returns the states of the stages' schedules, and the current stage."""
+        return self.stages.init() | {
             f"{number}/{key}": value
             for number, child in enumerate(self.children)
             for key, value in child.init().items()
@@ -74,7 +80,7 @@ class Piecewise(Schedule):
 
     def weights(self, step: int, state: State) -> np.ndarray:
         """Returns the probabilities of the stage's schedule."""
-        number, child, step = self._stage(step)
+        number, child, step = self._stage(step, state)
         return child.probabilities(step, self._part(state, number))
 
     def probabilities(self, step: int, state: State) -> np.ndarray:
@@ -83,16 +89,25 @@ class Piecewise(Schedule):
 
     def scales(self, step: int, state: State) -> np.ndarray:
         """Returns the scales of the stage's schedule."""
-        number, child, step = self._stage(step)
+        number, child, step = self._stage(step, state)
         return child.scales(step, self._part(state, number))
 
     def update(self, state: State, step: int, scores: ScoreBook) -> State:
         """Updates the stage's schedule; the schedules of later stages skip the scores."""
-        present, child, child_step = self._stage(step)
+        present, child, child_step = self._stage(step, state)
         result = dict(state)
         self._put(result, present, child.update(self._part(state, present), child_step, scores))
         for number in range(present + 1, len(self.children)):
             self._put(result, number, self.children[number].skip(self._part(state, number), scores))
+        return result
+
+    def advance(self, state: State, step: int, consumed: np.ndarray, upcoming: np.ndarray) -> State:
+        """Goes to the next stage if the data of the current one has been passed over."""
+        result = self.stages.advance(state, step, consumed)
+        number, child, child_step = self._stage(step, result)
+        if child.uses_progress:
+            part = child.advance(self._part(result, number), child_step, consumed, upcoming)
+            self._put(result, number, part)
         return result
 
     def skip(self, state: State, scores: ScoreBook) -> State:
@@ -111,12 +126,12 @@ class Piecewise(Schedule):
 
     def stage(self, step: int, state: State) -> tuple[Schedule, int, State]:
         """Returns a step's schedule, the first step of its stage, and its state."""
-        number, child, child_step = self._stage(step)
+        number, child, child_step = self._stage(step, state)
         return child, step - child_step, self._part(state, number)
 
-    def _stage(self, step: int) -> tuple[int, Schedule, int]:
-        number = stage_of(self.ends, step)
-        return number, self.children[number], step - int(self.starts[number])
+    def _stage(self, step: int, state: State) -> tuple[int, Schedule, int]:
+        number, start = self.stages.at(step, state)
+        return number, self.children[number], step - start
 
     def _part(self, state: State, number: int) -> State:
         prefix = f"{number}/"

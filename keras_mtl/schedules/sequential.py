@@ -5,9 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from keras_mtl.errors import ConfigError, nearest, nearest_task
+from keras_mtl.errors import ConfigError, nearest_task
 from keras_mtl.schedules.base import Schedule, State
-from keras_mtl.schedules.registry import integer, register
+from keras_mtl.schedules.registry import register
+from keras_mtl.schedules.stages import Stages
 from keras_mtl.schedules.tasks import TaskInfo
 
 
@@ -17,8 +18,9 @@ class Sequential(Schedule):
 
     Args:
         tasks: the tasks.
-        stages: list of {task: NAME, steps: NUMBER}; a task may appear again. The last stage may
-            omit its steps.
+        stages: list of {task: NAME, steps: NUMBER} or {task: NAME, until: {task: NAME, epochs:
+            NUMBER}}: the stage ends after a number of batches, or when a task's data has been
+            passed over. A task may appear again. The last stage does not end.
         floor: least probability of every task, in [0, 1/N].
 
     Reference: Lingvo's SequentialScheduler (which advances by at most one stage per call; here the
@@ -36,7 +38,8 @@ class Sequential(Schedule):
     ) -> None:
         super().__init__(tasks, floor=floor)
         names = [task.name for task in self.tasks]
-        self.ends = stage_ends(self.name, stages, ("task", "steps"))
+        self.stages = Stages(self.name, stages, ("task",), names)
+        self.uses_progress = self.stages.by_data
         for number, stage in enumerate(stages):
             if stage.get("task") not in names:
                 raise ConfigError(
@@ -47,57 +50,15 @@ class Sequential(Schedule):
 
     def weights(self, step: int, state: State) -> np.ndarray:
         """Returns 1 for the task of the stage, 0 for the others."""
-        del state
         result = np.zeros(self.num_tasks)
-        result[self.order[stage_of(self.ends, step)]] = 1
+        result[self.order[self.stages.at(step, state)[0]]] = 1
         return result
 
+    def init(self) -> State:
+        """Returns the current stage, if stages end with data."""
+        return self.stages.init()
 
-def stage_ends(schedule: str, stages: Any, keys: Sequence[str]) -> np.ndarray:
-    """Checks a list of stages.
-
-    Args:
-        schedule: name of the schedule, for messages.
-        stages: list of mappings with `steps`; the last one may omit it.
-        keys: the keys that a stage may have.
-
-    Returns:
-        int64[stages - 1], the first step after each stage except the last.
-
-    Raises:
-        ConfigError: if the list is empty, a key is unknown, or `steps` is not a whole number >= 1.
-    """
-    if not isinstance(stages, Sequence) or isinstance(stages, str) or not stages:
-        raise ConfigError(
-            f"schedule {schedule!r}: stages = {stages!r} must be a list with at least one stage of "
-            f"the form {{{', '.join(keys)}}}"
-        )
-    lengths = []
-    for number, stage in enumerate(stages):
-        field = f"stages[{number}]"
-        if not isinstance(stage, Mapping):
-            raise ConfigError(
-                f"schedule {schedule!r}: {field} = {stage!r} must have the form "
-                f"{{{', '.join(keys)}}}"
-            )
-        for key in stage:
-            if key not in keys:
-                raise ConfigError(
-                    f"schedule {schedule!r}: {field} has the unknown field {key!r}"
-                    f"{nearest(str(key), keys)}"
-                )
-        steps = stage.get("steps")
-        if number == len(stages) - 1 and steps is None:
-            continue
-        if steps is None:
-            raise ConfigError(
-                f"schedule {schedule!r}: {field} has no steps; only the last stage may omit them"
-            )
-        hint = "the number of steps of the stage"
-        lengths.append(integer(schedule, f"{field}.steps", steps, least=1, hint=hint))
-    return np.cumsum(lengths, dtype=np.int64)[: len(stages) - 1]
-
-
-def stage_of(ends: np.ndarray, step: int) -> int:
-    """Returns the index of the stage that contains a step."""
-    return int(np.searchsorted(ends, step, side="right"))
+    def advance(self, state: State, step: int, consumed: np.ndarray, upcoming: np.ndarray) -> State:
+        """Goes to the next stage if the data of the current one has been passed over."""
+        del upcoming
+        return self.stages.advance(state, step, consumed)

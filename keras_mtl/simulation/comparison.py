@@ -10,7 +10,14 @@ import yaml
 
 from keras_mtl.configuration.reading import Loader
 from keras_mtl.errors import ConfigError
-from keras_mtl.schedules import Schedule, TaskInfo, create, parameters_of
+from keras_mtl.schedules import (
+    LimitedSchedule,
+    Limits,
+    Schedule,
+    TaskInfo,
+    create,
+    parameters_of,
+)
 from keras_mtl.simulation.curves import GIVEN, MODELED, RECORDED, Curves
 from keras_mtl.simulation.player import PlaySettings, Simulation, simulate
 
@@ -125,9 +132,13 @@ def default_label(name: str, parameters: Mapping[str, Any]) -> str:
 
 
 def play_all(
-    specs: Sequence[ScheduleSpec], curves: Curves, rows: np.ndarray, settings: PlaySettings
+    specs: Sequence[ScheduleSpec],
+    curves: Curves,
+    rows: np.ndarray,
+    settings: PlaySettings,
+    limits: Limits | None = None,
 ) -> list[Played]:
-    """Plays every schedule on the same curves.
+    """Plays every schedule on the same curves, under the same limits of the tasks.
 
     Raises:
         ConfigError: a schedule cannot be created, or two have the same label.
@@ -138,7 +149,11 @@ def play_all(
             raise ConfigError(
                 f"two schedules have the label {label!r}; give one of them another label"
             )
-    schedules = [create(spec.name, curves.tasks, **spec.parameters) for spec in specs]
+    schedules: list[Schedule] = [
+        create(spec.name, curves.tasks, **spec.parameters) for spec in specs
+    ]
+    if limits is not None:
+        schedules = [LimitedSchedule(schedule, limits) for schedule in schedules]
     sources = curves.baseline_sources or (GIVEN,) * len(curves.tasks)
     return [
         Played(spec, schedule, simulate(schedule, curves, rows, settings), sources)

@@ -15,7 +15,8 @@ from keras_mtl.configuration.schema import DataConfig, ExperimentConfig
 from keras_mtl.data.prepared import read_manifest
 from keras_mtl.errors import ConfigError, DataError
 from keras_mtl.run_files import PARAMS_FILE, data_directory
-from keras_mtl.schedules import TaskInfo
+from keras_mtl.schedules import Limits, TaskInfo
+from keras_mtl.schedules.configured_limits import configured_limits
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +37,7 @@ class Experiment:
         metric: metric of validation.
         mixed: whether batches are mixed, so that a run counts examples.
         config: the configuration.
+        limits: the limits of the tasks; None without any, or if they come from a list.
         dev_pairs: int64[N], number of dev pairs of each task; the largest possible one if the data
             is not prepared.
     """
@@ -52,6 +54,7 @@ class Experiment:
     mixed: bool
     config: ExperimentConfig
     dev_pairs: np.ndarray
+    limits: Limits | None
 
 
 def read_experiment(
@@ -104,6 +107,13 @@ def read_experiment(
         metric=trainer.evaluation.metric,
         mixed=data.granularity == "example",
         config=config,
+        limits=None
+        if tasks_file
+        else configured_limits(
+            config.task.pairs,
+            trainer.schedule,
+            trainer.optimizer.gradient_accumulation_steps,
+        ),
         dev_pairs=np.array(
             [prepared.get(task.name, {}).get("dev_size", data.dev_pairs) for task in tasks]
         ),

@@ -140,6 +140,7 @@ class _Player:
         start = 0
         for stop, validates, kept in zip(stops.tolist(), due, keep, strict=True):
             self._advance(start, stop)
+            self._follow(stop)
             if validates:
                 self._validate(stop)
             if kept:
@@ -177,6 +178,14 @@ class _Player:
             self.book.loss_sum += weight * losses
             self.book.inverse_probability += inverse
             self.book.loss_over_probability += inverse * losses
+
+    def _follow(self, step: int) -> None:
+        """Lets the schedule follow the passes; between two points in time it does not."""
+        if self.schedule.uses_progress:
+            epoch = np.maximum(self.schedule.sizes, 1) / self.rows
+            self.state = self.schedule.advance(
+                self.state, step, self.batches / epoch, (self.batches + 1) / epoch
+            )
 
     def _share(self) -> np.ndarray:
         if self.recent_weight == 0:
@@ -261,9 +270,9 @@ def mean_probabilities(schedule: Schedule, start: int, stop: int, state: State) 
         return counts / (stop - start)
     if isinstance(schedule, Piecewise | Sequential):
         # The samples could miss a short stage.
-        between = schedule.ends[(start < schedule.ends) & (schedule.ends < stop)]
-        if len(between):
-            bounds = [start, *map(int, between), stop]
+        between = schedule.stages.bounds(start, stop, state)
+        if between:
+            bounds = [start, *between, stop]
             means = [
                 (last - first) * mean_probabilities(schedule, first, last, state)
                 for first, last in itertools.pairwise(bounds)

@@ -8,7 +8,8 @@ import pytest
 
 from keras_mtl import schedules
 from keras_mtl.data.batch_plan import BatchPlan, Bucket, ExamplePlan, make_buckets
-from keras_mtl.data.mixture import Mixture, checkpoint_state
+from keras_mtl.data.mixture import Mixture
+from keras_mtl.data.mixture_state import checkpoint_state
 from keras_mtl.data.store import StoreReader, StoreWriter
 from keras_mtl.data.task_sources import ArraySource, TranslationSource
 from keras_mtl.errors import CheckpointError, ConfigError, DataError

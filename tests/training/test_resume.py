@@ -58,6 +58,13 @@ def start(directory: Path, model_dir: Path, case: str) -> processes.Forked:
     config["trainer"] |= {"best": {"macro": 2, "worst": 1, "tasks": 1}}
     config["trainer"] |= {"stopping": {"patience": 9}, "checkpoint_minutes": 0.02}
     config["trainer"]["optimizer"]["max_norm_deviation"] = 4.0
+    config["trainer"]["schedule"] = {
+        **SCHEDULES[case],
+        "max_epochs": 20,
+        "overfit_patience": 2,
+    }
+    config["task"]["pairs"][1]["introduce_at"] = 8
+    config["task"]["pairs"][2]["max_epochs"] = 3
     if case.startswith("packed"):
         # Batches begin with the examples that earlier ones have left over.
         config["task"]["data"] |= {"packing": True, "bucket_lengths": []}

@@ -10,7 +10,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_mtl.data.mixture import Mixture, checkpoint_state
+from keras_mtl.data.mixture import Mixture
+from keras_mtl.data.mixture_state import checkpoint_state
 from keras_mtl.errors import CheckpointError, ConfigError, nearest_task
 from keras_mtl.schedules import ScoreBook
 from keras_mtl.schedules.adaptive_state import with_baselines

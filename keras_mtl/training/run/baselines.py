@@ -88,13 +88,16 @@ def measure_baselines(
 def single_task_config(config: ExperimentConfig, pair: PairConfig) -> ExperimentConfig:
     """Returns the configuration for one task, without the settings for several tasks."""
     single = copy.deepcopy(config)
-    single.task.pairs = [copy.deepcopy(pair)]
+    alone = copy.deepcopy(pair)
+    alone.introduce_at, alone.stop_at, alone.max_epochs = 0, None, None
+    single.task.pairs = [alone]
     single.trainer.evaluation.tasks = []
     single.trainer.stopping.score = MACRO
     single.trainer.best = BestConfig()
     single.trainer.schedule.name = "uniform"
     single.trainer.schedule.parameters = {}
     single.trainer.schedule.baselines_file = ""
+    single.trainer.schedule.max_epochs, single.trainer.schedule.overfit_patience = None, 0
     single.trainer.balancing = BalancingConfig()
     return single
 

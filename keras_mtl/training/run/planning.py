@@ -15,6 +15,7 @@ from keras_mtl.engine import NativeError, library
 from keras_mtl.errors import ConfigError, nearest
 from keras_mtl.schedules import PlannedSchedule
 from keras_mtl.schedules import plan as checked_schedule
+from keras_mtl.schedules.configured_limits import configured_limits
 from keras_mtl.training.run.modes import MODES
 from keras_mtl.training.step.update_plan import UpdatePlan
 
@@ -93,8 +94,16 @@ def plan_schedule(draft: Draft) -> tuple[PlannedSchedule | None, tuple[str, ...]
         known, notes = dict.fromkeys(map(schema.task_name, pairs)), ()
     if not settings.name or not known:  # `check_values` reports this.
         return None, notes
+    accumulation = draft.config.trainer.optimizer.gradient_accumulation_steps
+    limits = configured_limits(pairs, settings, accumulation)
+    if limits is not None:
+        try:
+            limits.check(list(known), draft.config.trainer.train_steps * accumulation)
+        except ConfigError as error:  # `check_values` reports single fields, too.
+            draft.error("task.pairs", error)
+            return None, notes
     try:
-        return checked_schedule(settings.name, known, settings.parameters), notes
+        return checked_schedule(settings.name, known, settings.parameters, limits), notes
     except ConfigError as error:
         draft.component_error("trainer.schedule", error)
         return None, notes
@@ -176,7 +185,12 @@ def _check_scores(draft: Draft, schedule: PlannedSchedule, mode: str) -> None:
             f"= {patience}: --mode train does not validate. Use --mode train_and_eval, or set it "
             "to 0",
         )
-    if schedule.adaptive and mode == "train":
+    if draft.config.trainer.schedule.overfit_patience > 0 and mode == "train":
+        draft.problem(
+            "trainer.schedule.overfit_patience",
+            "is set, but --mode train does not validate. Use --mode train_and_eval, or set it to 0",
+        )
+    elif schedule.adaptive and mode == "train":
         draft.problem(
             "trainer.schedule.name",
             f"= {schedule.name!r} learns from validation scores. Use --mode train_and_eval",

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
-from keras_mtl.data.mixture import checkpoint_state
+from keras_mtl.data.mixture_state import checkpoint_state
 from keras_mtl.errors import CheckpointError
 from keras_mtl.schedules import task_index_map
 from keras_mtl.training.run.checkpoints import ArrayState, read_all

@@ -1,0 +1,211 @@
+"""Limits of single tasks under any schedule: when they are trained, and how often repeated."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from keras_mtl.errors import ConfigError
+from keras_mtl.schedules.base import Schedule, State
+from keras_mtl.schedules.score_book import ScoreBook
+
+_EXHAUSTED, _OVERFITTED = "limits/exhausted", "limits/overfitted"
+_STREAK, _COUNT, _LAST = "limits/worse_in_a_row", "limits/scores", "limits/last_score"
+# Rounding of passes, which are quotients of whole numbers.
+_SLACK = 1e-9
+# Least probability of a task that may be drawn, if tasks can run out: what is missing in a pool is
+# then drawn from it. One that the schedule never draws is not drawn otherwise.
+_LEAST = 1e-12
+
+
+@dataclasses.dataclass(frozen=True)
+class Limits:
+    """The limits of the tasks, each in their order.
+
+    Attributes:
+        introduce_at: number of batches before the first one that a task can be drawn for; >= 0.
+        stop_at: number of batches from which on it is not drawn; None: it is always drawn.
+        max_epochs: largest number of passes over its data, > 0; None: any.
+        overfit_patience: number of validations in a row, each with a worse score than the one
+            before, after which a task's probability falls to the floor; 0: never.
+    """
+
+    introduce_at: Sequence[int]
+    stop_at: Sequence[int | None]
+    max_epochs: Sequence[float | None]
+    overfit_patience: int = 0
+
+    @property
+    def limits_anything(self) -> bool:
+        """Whether any task has a limit."""
+        return bool(
+            self.overfit_patience
+            or any(self.introduce_at)
+            or any(value is not None for value in (*self.stop_at, *self.max_epochs))
+        )
+
+    def check(self, names: Sequence[str], batches: int | None = None) -> None:
+        """Checks that some task can be drawn at every step.
+
+        Args:
+            names: names of the tasks.
+            batches: number of batches of the run; None does not check its steps.
+
+        Raises:
+            ConfigError: a limit is out of range, or no task is drawn at some step.
+        """
+        if self.overfit_patience < 0:
+            raise ConfigError(f"overfit_patience = {self.overfit_patience} must be >= 0")
+        windows = []
+        for name, start, stop, epochs in zip(
+            names, self.introduce_at, self.stop_at, self.max_epochs, strict=True
+        ):
+            if start < 0:
+                raise ConfigError(f"task {name!r}: introduce_at = {start} must be >= 0")
+            if stop is not None and stop <= start:
+                raise ConfigError(
+                    f"task {name!r}: stop_at = {stop} must be above introduce_at = {start}"
+                )
+            if epochs is not None and not epochs > 0:
+                raise ConfigError(f"task {name!r}: max_epochs = {epochs} must be > 0")
+            windows.append((start, np.inf if stop is None else stop))
+        if batches is None:
+            return
+        reached: float = 0
+        for start, end in sorted(windows):
+            if start > reached:
+                break
+            reached = max(reached, end)
+        if reached < batches:
+            raise ConfigError(
+                f"no task is drawn at batch {reached:,.0f}: introduce_at and stop_at leave none. "
+                "Let the limits of tasks overlap"
+            )
+
+
+class LimitedSchedule(Schedule):
+    """A schedule under the limits of its tasks.
+
+    The probability of a task that is not drawn goes to the others in proportion to theirs. If all
+    tasks that could be drawn have reached `max_epochs`, the run goes on with these tasks.
+
+    State: that of the schedule, and for each task whether its next batch would exceed its passes,
+    and what is known of its scores.
+
+    Args:
+        schedule: the schedule.
+        limits: the limits of its tasks.
+
+    Raises:
+        ConfigError: the limits are out of range.
+    """
+
+    def __init__(self, schedule: Schedule, limits: Limits) -> None:
+        # Instances have the name of what they limit, which messages and logs show.
+        self.name = schedule.name  # type: ignore[misc]
+        super().__init__(schedule.tasks)
+        limits.check([task.name for task in schedule.tasks])
+        self.inner = schedule
+        self.floor = schedule.floor
+        self._patience = limits.overfit_patience
+        self._start = np.array(limits.introduce_at, np.float64)
+        self._stop = np.array([np.inf if v is None else v for v in limits.stop_at], np.float64)
+        epochs = [np.inf if v is None else v for v in limits.max_epochs]
+        self._caps_epochs = bool(np.isfinite(epochs).any())
+        self.max_epochs = np.array(epochs, np.float64) if self._caps_epochs else None
+        self.adaptive = schedule.adaptive or self._patience > 0
+        self.scaling = schedule.scaling
+        self.uses_scores = schedule.uses_scores
+        self.uses_losses = schedule.uses_losses
+        self.uses_progress = schedule.uses_progress or self._caps_epochs
+
+    def init(self) -> State:
+        """Returns the state of the schedule, and that no limit is reached."""
+        state = self.inner.init()
+        zeros = np.zeros(self.num_tasks, np.int64)
+        if self._caps_epochs:
+            state[_EXHAUSTED] = zeros.copy()
+        if self._patience:
+            state |= {key: zeros.copy() for key in (_OVERFITTED, _STREAK, _COUNT)}
+            state[_LAST] = np.full(self.num_tasks, np.nan)
+        return state
+
+    def weights(self, step: int, state: State) -> np.ndarray:
+        """Returns the schedule's probabilities, 0 for tasks that are not drawn."""
+        probabilities = np.array(self.inner.probabilities(step, state), np.float64)
+        present = (self._start <= step) & (step < self._stop)
+        if self._patience:
+            overfitted = present & (state[_OVERFITTED] > 0)
+            if not overfitted[present].all():
+                least = np.minimum(probabilities, self.floor)
+                probabilities = np.where(overfitted, least, probabilities)
+        drawn = present & (state[_EXHAUSTED] == 0) if self._caps_epochs else present
+        if not drawn.any():
+            drawn = present if present.any() else ~present
+        if self._caps_epochs:
+            probabilities = np.maximum(probabilities, _LEAST)
+        weights = np.where(drawn, probabilities, 0.0)
+        if weights.sum() == 0:
+            return drawn.astype(np.float64)
+        return weights
+
+    def probabilities(self, step: int, state: State) -> np.ndarray:
+        """Returns the probabilities; tasks that are not drawn have 0, in spite of the floor."""
+        weights = self.weights(step, state)
+        return weights / weights.sum()
+
+    def scales(self, step: int, state: State) -> np.ndarray:
+        """Returns the scales of the schedule."""
+        return self.inner.scales(step, state)
+
+    def update(self, state: State, step: int, scores: ScoreBook) -> State:
+        """Updates the schedule, and counts scores that are worse than those before."""
+        result = self._with(state, self.inner.update(self._inner(state), step, scores))
+        if self._patience:
+            self._count(result, scores)
+        return result
+
+    def advance(self, state: State, step: int, consumed: np.ndarray, upcoming: np.ndarray) -> State:
+        """Notes which tasks would exceed their passes with their next batch."""
+        inner = self._inner(state)
+        after = self.inner.advance(inner, step, consumed, upcoming)
+        if after is not inner:
+            state = self._with(state, after)
+        if self.max_epochs is not None:
+            exhausted = (upcoming > self.max_epochs * (1 + _SLACK)).astype(np.int64)
+            if not np.array_equal(exhausted, state[_EXHAUSTED]):
+                state = {**state, _EXHAUSTED: exhausted}
+        return state
+
+    def skip(self, state: State, scores: ScoreBook) -> State:
+        """Lets the schedule skip the scores."""
+        return self._with(state, self.inner.skip(self._inner(state), scores))
+
+    def rebalance(self, state: State, kept: np.ndarray) -> State:
+        """Rebalances the state of the schedule."""
+        return self._with(state, self.inner.rebalance(self._inner(state), kept))
+
+    def overfitted(self, state: State) -> list[str]:
+        """Returns the names of the tasks whose scores have become worse for too long."""
+        if not self._patience:
+            return []
+        return [self.tasks[index].name for index in np.flatnonzero(state[_OVERFITTED])]
+
+    def _count(self, state: State, scores: ScoreBook) -> None:
+        new = (scores.counts != state[_COUNT]) & np.isfinite(scores.scores)
+        with np.errstate(invalid="ignore"):
+            change = scores.scores - state[_LAST]
+        worse = change < 0 if scores.higher_is_better else change > 0
+        streak = np.where(new, np.where(worse, state[_STREAK] + 1, 0), state[_STREAK])
+        state[_STREAK] = streak.astype(np.int64)
+        state[_LAST] = np.where(new, scores.scores, state[_LAST])
+        state[_COUNT] = np.array(scores.counts, np.int64)
+        reached = streak >= self._patience
+        state[_OVERFITTED] = ((state[_OVERFITTED] > 0) | reached).astype(np.int64)
+
+    def _inner(self, state: State) -> State:
+        return {key: value for key, value in state.items() if not key.startswith("limits/")}
+
+    def _with(self, state: State, inner: State) -> State:
+        own = {key: value for key, value in state.items() if key.startswith("limits/")}
+        return {**inner, **own}

@@ -1,0 +1,258 @@
+"""Limits of tasks and stages that end with data, under every schedule and kind of batches."""
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from keras_mtl.data.batch_plan import Bucket
+from keras_mtl.data.mixture import Mixture
+from keras_mtl.data.pools import _within
+from keras_mtl.data.task_sources import ArraySource
+from keras_mtl.errors import ConfigError
+from keras_mtl.schedules import (
+    LimitedSchedule,
+    Limits,
+    Schedule,
+    ScoreBook,
+    TaskInfo,
+    available,
+    create,
+)
+from tests.contracts.test_schedules import EXAMPLES
+
+SIZES = {"t0": 96, "t1": 24, "t2": 9}
+NAMES = list(SIZES)
+ROWS = 4
+STEPS = 60
+SCHEDULES = [name for name in available() if not name.startswith("test")]
+
+
+def tasks():
+    return [TaskInfo(name, size, baseline=0.5) for name, size in SIZES.items()]
+
+
+def make_schedule(name, **limits) -> Schedule:
+    parameters = EXAMPLES.get(name, lambda names: {})(NAMES)
+    schedule = create(name, tasks(), **parameters)
+    none: dict = {
+        "introduce_at": [0] * 3,
+        "stop_at": [None] * 3,
+        "max_epochs": [None] * 3,
+    }
+    return LimitedSchedule(schedule, Limits(**{**none, **limits})) if limits else schedule
+
+
+def make_mixture(schedule, granularity, draw="random"):
+    sources = [
+        ArraySource(name, {"x": np.arange(size, dtype=np.int32) + 100 * place})
+        for place, (name, size) in enumerate(SIZES.items())
+    ]
+    return Mixture(
+        sources,
+        schedule,
+        [Bucket(length=1, rows=ROWS)],
+        seed=5,
+        granularity=granularity,
+        draw=draw,
+        pool_examples=16,
+    )
+
+
+def read(mixture, start, count):
+    """Rows of each batch: the examples, which name their task by their hundreds."""
+    batches = itertools.islice(mixture.batches(start), count)
+    return [batch.arrays["x"].tolist() for batch in batches]
+
+
+def counts_of(batches):
+    """Number of times that each example of each task was read; empty rows are not."""
+    flat = [value for batch in batches for value in batch]
+    return [
+        [flat.count(value + 100 * place) for value in range(size)]
+        for place, size in enumerate(SIZES.values())
+    ]
+
+
+def learn(mixture, step):
+    """Scores that favor another task each time, and losses."""
+    scores = {name: 0.1 + 0.4 * ((step + place) % 3) / 3 for place, name in enumerate(NAMES)}
+    mixture.adaptive.enter_scores(step, scores)
+    even = np.full(3, 1 / 3)
+    mixture.adaptive.observe_losses(step, np.array([1.0, 2.0, 0.5]), even, np.ones(3))
+    mixture.update(step)
+
+
+@pytest.mark.parametrize("granularity", ["batch", "example"])
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_limits_hold_under_every_schedule(name, granularity):
+    """Also after a restart in the middle, which repeats every batch."""
+    limits = {
+        "introduce_at": [0, 10, 0],
+        "stop_at": [None, None, 40],
+        "max_epochs": [None, 1.0, 2.0],
+    }
+    mixture = make_mixture(make_schedule(name, **limits), granularity)
+    batches, state = [], {}
+    for step in range(0, STEPS, 20):
+        batches += read(mixture, step, 20)
+        learn(mixture, step + 20)
+        state[step + 20] = mixture.state(step + 20)
+    found = np.array([mixture.probabilities(step) for step in range(41, STEPS)])
+    np.testing.assert_allclose(found.sum(axis=1), 1)
+    assert (found[:, 2] == 0).all()
+    counts = counts_of(batches)
+    assert max(counts[1]) <= 1
+    assert max(counts[2]) <= 2
+    first = {
+        place: next((i for i, b in enumerate(batches) if any(v // 100 == place for v in b)), STEPS)
+        for place in (1,)
+    }
+    assert first[1] >= 10
+    late = [value for batch in batches[40 if granularity == "batch" else 46 :] for value in batch]
+    assert not [value for value in late if value // 100 == 2 and value > 200]
+    again = make_mixture(make_schedule(name, **limits), granularity)
+    again.restore(state[20])
+    repeated = read(again, 20, 7)
+    assert repeated == batches[20:27]
+    middle = again.state(27)
+    third = make_mixture(make_schedule(name, **limits), granularity)
+    third.restore(middle)
+    assert read(third, 27, 13) == batches[27:40]
+
+
+@pytest.mark.parametrize("granularity", ["batch", "example"])
+def test_a_task_is_read_up_to_its_limit_and_no_further(granularity):
+    mixture = make_mixture(make_schedule("uniform", max_epochs=[None, 2.0, 3.0]), granularity)
+    counts = counts_of(read(mixture, 0, 80))
+    assert set(counts[1]) == {2}
+    assert set(counts[2]) == {3}
+    passes = mixture.passes(80)
+    assert passes[1] == 2
+    # Nothing is left of any task: the run goes on.
+    capped = make_mixture(make_schedule("uniform", max_epochs=[1.0] * 3), granularity)
+    assert sum(map(len, counts_of(read(capped, 0, 80)))) == sum(SIZES.values())
+    np.testing.assert_allclose(capped.probabilities(80), 1 / 3)
+
+
+def test_a_limit_below_one_batch_is_an_error():
+    with pytest.raises(ConfigError, match=r"task 't2': max_epochs = 0\.2, but a single batch may"):
+        make_mixture(make_schedule("uniform", max_epochs=[None, None, 0.2]), "batch")
+
+
+def test_the_rest_of_a_probability_goes_to_the_others_in_proportion():
+    limited = make_schedule("proportional", introduce_at=[0, 5, 0])
+    before, after = (limited.probabilities(step, limited.init()) for step in (4, 5))
+    np.testing.assert_allclose(before, [96 / 105, 0, 9 / 105])
+    np.testing.assert_allclose(after, np.array([96, 24, 9]) / 129)
+    with pytest.raises(ConfigError, match="no task is drawn at batch 7"):
+        Limits([0, 9], [7, None], [None, None]).check(["a", "b"], 20)
+    Limits([0, 9], [9, None], [None, None]).check(["a", "b"], 20)
+    Limits([0, 0], [7, 7], [None, None]).check(["a", "b"], 7)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.integers(0, 5), min_size=1, max_size=15), st.integers(1, 3), st.booleans())
+def test_a_task_whose_scores_become_worse_falls_to_the_floor(scores, patience, higher):
+    inner = create("uniform", tasks(), floor=0.1)
+    limits = Limits([0] * 3, [None] * 3, [None] * 3, overfit_patience=patience)
+    schedule = LimitedSchedule(inner, limits)
+    state, book = schedule.init(), ScoreBook(tasks(), higher)
+    streak, stopped = 0, False
+    for step, value in enumerate(scores):
+        book.set(1, step, float(value))
+        state = schedule.update(state, step, book)
+        if step:
+            change = value - scores[step - 1]
+            streak = streak + 1 if (change < 0 if higher else change > 0) else 0
+        stopped |= streak >= patience
+        probabilities = schedule.probabilities(step, state)
+        if stopped:
+            np.testing.assert_allclose(probabilities[1], 0.1 / (0.1 + 2 / 3))
+            assert schedule.overfitted(state) == ["t1"]
+        else:
+            np.testing.assert_allclose(probabilities, 1 / 3)
+        # A restart, also with another order of the tasks, knows what was counted.
+        state = schedule.remap(state, np.arange(3))
+
+
+UNTIL = {"task": "t1", "epochs": 2}
+
+
+def staged(name):
+    if name == "sequential":
+        stages = [{"task": "t1", "until": UNTIL}, {"task": "t0", "steps": 3}, {"task": "t2"}]
+        return create("sequential", tasks(), stages=stages)
+    fade = {"alpha": 0.5, "p0": {"t0": 1, "t1": 0, "t2": 0}, "p1": {"t0": 0, "t1": 0, "t2": 1}}
+    stages = [
+        {"name": "uniform", "until": UNTIL},
+        {"name": "exponential", "parameters": fade, "steps": 6},
+        {"name": "constant", "parameters": {"weights": {"t0": 1, "t1": 1, "t2": 0}}},
+    ]
+    return create("piecewise", tasks(), stages=stages)
+
+
+@pytest.mark.parametrize("granularity", ["batch", "example"])
+@pytest.mark.parametrize("name", ["sequential", "piecewise"])
+def test_a_stage_ends_when_the_data_of_a_task_was_passed_over(name, granularity):
+    mixture = make_mixture(staged(name), granularity)
+    batches = read(mixture, 0, STEPS)
+    passes = np.array([mixture.passes(step)[1] for step in range(STEPS + 1)])
+    switch = int(np.argmax(passes >= 2))
+    assert 0 < switch < STEPS - 10
+    probabilities = np.array([mixture.probabilities(step) for step in range(STEPS)])
+    if name == "sequential":
+        np.testing.assert_array_equal(probabilities[:switch, 1], 1)
+        np.testing.assert_array_equal(probabilities[switch : switch + 3, 0], 1)
+        np.testing.assert_array_equal(probabilities[switch + 3 :, 2], 1)
+    else:
+        np.testing.assert_allclose(probabilities[:switch], 1 / 3)
+        # The schedule of the stage counts its steps from the start of the stage.
+        np.testing.assert_allclose(
+            probabilities[switch : switch + 6, 0], np.exp(-0.5 * np.arange(6))
+        )
+        np.testing.assert_allclose(probabilities[switch + 6 :, 0], 0.5)
+    if granularity == "batch":
+        assert set(counts_of(batches[:switch])[1]) == {2}
+    for stop in (switch - 1, switch, switch + 2, switch + 7):
+        again = make_mixture(staged(name), granularity)
+        again.restore(mixture.state(stop))
+        assert read(again, stop, STEPS - stop) == batches[stop:]
+
+
+@pytest.mark.parametrize(
+    ("stage", "message"),
+    [
+        ({"task": "t0", "steps": 3, "until": UNTIL}, "has both steps and until"),
+        ({"task": "t0", "until": {"task": "t9", "epochs": 1}}, "until.task = 't9' is not a task"),
+        ({"task": "t0", "until": {"task": "t1", "epochs": 0}}, "until.epochs = 0.0 must be > 0"),
+        ({"task": "t0", "until": {"task": "t1"}}, "must have the form"),
+        ({"task": "t0", "until": 3}, "must have the form"),
+        ({"task": "t0"}, "has no steps; only the last stage may omit them"),
+    ],
+)
+def test_what_a_stage_may_not_be(stage, message):
+    with pytest.raises(ConfigError, match=message.replace("(", r"\(")):
+        create("sequential", tasks(), stages=[stage, {"task": "t1"}])
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(st.integers(0, 3), max_size=40),
+    st.lists(st.integers(0, 30), min_size=4, max_size=4),
+)
+def test_a_pool_has_no_more_of_a_task_than_is_left(drawn, left):
+    drawn, left = np.array(drawn, np.int64), np.array(left)
+    probabilities = np.array([0.4, 0.3, 0.3, 0.0])
+    result = _within(drawn, probabilities, left, seed=3, index=1)
+    assert len(result) == len(drawn)
+    counts, before = (np.bincount(x, minlength=4) for x in (result, drawn))
+    able = left[:3].sum()
+    if able >= len(drawn):
+        # Nothing is drawn anew of a task whose probability is 0.
+        assert (counts <= np.maximum(left, 0))[:3].all() or before[3] > left[3]
+        assert counts[3] <= before[3]
+    kept = (before <= left)[result] | (result == drawn)
+    assert kept.any() or not len(drawn)
