@@ -67,7 +67,7 @@ class Program:
     """A trainer and what its cases start from; made once, because tracing takes seconds."""
 
     def __init__(
-        self, replicas, accumulation, sharing, jit, dropout, precision, moments, balancing
+        self, replicas, accumulation, sharing, jit, dropout, precision, moments, balancing, saving
     ):
         name = "mirrored" if replicas > 1 else "one_device"
         strategy = configure_runtime(
@@ -93,6 +93,8 @@ class Program:
                     attention_dropout=dropout,
                     activation_dropout=dropout,
                     sharing=sharing,
+                    logits_chunk=7 if saving else 0,
+                    recompute="layer" if saving else "none",
                 ),
                 VOCABULARY,
                 ("fr", "de"),
@@ -158,6 +160,7 @@ def run(
     mixed=False,
     pack=False,
     balancing="",
+    saving=False,
 ):
     case = program(
         replicas=replicas,
@@ -168,6 +171,7 @@ def run(
         precision=precision,
         moments=moments,
         balancing=balancing,
+        saving=saving,
     )
     case.reset()
     model, trainer = case.model, case.trainer
