@@ -1,221 +1,176 @@
-"""Compares our training step with Model Garden's Seq2SeqTransformer, in target tokens per second.
+"""Compares our training step with Model Garden's and PyTorch's, in target tokens per second.
 
     python benchmarks/training.py [--rounds 5] [--steps 4] [--sizes d128 d256] [--json FILE]
+    python benchmarks/training.py --kinds demo full --torch_python TORCH_ENVIRONMENT/bin/python
 
-Both models have the same sizes, tied embeddings, dropout, label smoothing and Adam, and train on
-the same batches. Each step is forward, loss, gradients and update, in float32. Each model is timed
-with and without XLA, in alternating rounds of one process, and its better median counts. Model
-Garden's loss is that of its translation task (`metrics.transformer_loss`): one-hot labels.
-keras_mtl trains without TensorFlow's graph remapper on CPUs, and is timed so. Model Garden leaves
-it on; its speed without the remapper is printed too, with our ratio to its best setting.
+The peers are Model Garden's Seq2SeqTransformer and, if `--torch_python` is an interpreter that has
+PyTorch, `torch.nn.Transformer`. All models have the same sizes, tied embeddings, dropout, label
+smoothing and Adam, and train on the same sentence pairs. Each step is forward, loss, gradients and
+update, in float32. Each model is timed with and without a compiler (XLA, torch.compile), in
+alternating rounds, and its better median counts. Model Garden's loss is that of its translation
+task (`metrics.transformer_loss`): one-hot labels. keras_mtl trains without TensorFlow's graph
+remapper on CPUs, and is timed so. Model Garden is timed with it and without it.
 
-There are two kinds of batches: `full` (every position of rows x length is a token) and `ragged`
-(lengths drawn from 60 % to 100 % of the bucket, as in a bucket of similar lengths). Padding does
-not count as tokens. The ratio by CPU time is more reliable on a machine that also runs other
-programs: it measures the work, not how well two cores are used.
+There are three kinds of batches. Padding does not count as tokens.
 
-Measured on two cores (AMD Zen 5), medians of 3 rounds, target tokens/s, best of each and their
-ratio:
+* `full`: every position of rows x length is a token.
+* `ragged`: lengths drawn from 60 % to 100 % of the bucket, as in a bucket of similar lengths.
+* `demo`: the batches of configs/demo.yaml, or of another file, in their order and with their
+  padding. `ours packed` trains on packed batches of the same data (`task.data.packing`); the peers
+  cannot pack.
 
-            full rows                 ragged rows
-    d128    16,318 / 11,402  1.43     14,602 / 8,508  1.72
-    d256     5,670 /  4,349  1.30      4,834 / 3,416  1.42 (1.34 with the remapper off for both)
+A ratio by CPU time is more reliable on a machine that also runs other programs: it measures the
+work, not how well two cores are used. With `--threads 1` it does not count waiting for threads
+either.
 """
 
 import argparse
+import copy
 import json
 import os
 import statistics
-import time
+from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import numpy as np
 import tensorflow as tf
-import tf_keras
-from official.nlp.modeling.models import seq2seq_transformer
+from training_models import TensorFlowStep, TorchPeer, TorchStep, garden, ours
 
-from keras_mtl.models import Transformer
-from keras_mtl.training.step.optimizers import Adam
+import keras_mtl
+from keras_mtl.configuration.draft import Draft
+from keras_mtl.data.packed_batch import PackedBatch
+from keras_mtl.training.run import building
+from keras_mtl.training.run.planning import plan_training
 
 VOCABULARY = 8000
-SMOOTHING = 0.1
-DROPOUT = 0.1
 SIZES = {
     "d128": {"dim": 128, "heads": 4, "ff": 512, "layers": 2},
     "d256": {"dim": 256, "heads": 4, "ff": 1024, "layers": 3},
 }
-
-
-def make_batches(kind, count, rows, length, seed):
-    generator = np.random.default_rng(seed)
-    batches = []
-    for _ in range(count):
-        pair = []
-        for _ in range(2):
-            ids = generator.integers(3, VOCABULARY, (rows, length)).astype(np.int32)
-            if kind == "ragged":
-                lengths = generator.integers(int(0.6 * length), length + 1, rows)
-                ids[np.arange(length)[None] >= lengths[:, None]] = 0
-            pair.append(ids)
-        batches.append((tf.constant(pair[0]), tf.constant(pair[1]), int((pair[1] > 0).sum())))
-    return batches
-
-
-def ours(size, jit):
-    model = Transformer(
-        vocabulary_size=VOCABULARY,
-        hidden_dim=size["dim"],
-        num_heads=size["heads"],
-        intermediate_dim=size["ff"],
-        encoder_layers=size["layers"],
-        decoder_layers=size["layers"],
-        dropout=DROPOUT,
-        attention_dropout=DROPOUT,
-        activation_dropout=DROPOUT,
-    )
-    optimizer = Adam(1e-4)
-    optimizer.build(model.trainable_variables)
-
-    @tf.function(jit_compile=jit)
-    def step(source, target):
-        with tf.GradientTape() as tape:
-            inputs = {"source": source, "target": target}
-            loss, tokens, _ = model.token_losses(
-                inputs, SMOOTHING, training=True, drop_padding=not jit
-            )
-            total = tf.reduce_sum(loss) / tf.reduce_sum(tokens)
-        gradients = tape.gradient(total, model.trainable_variables)
-        optimizer.apply(gradients, model.trainable_variables)
-        return total
-
-    return step, sum(int(np.prod(v.shape)) for v in model.trainable_variables)
-
-
-def garden(size, jit):
-    options = {
-        "num_layers": size["layers"],
-        "num_attention_heads": size["heads"],
-        "intermediate_size": size["ff"],
-        "activation": "relu",
-        "dropout_rate": DROPOUT,
-        "attention_dropout_rate": DROPOUT,
-        "intermediate_dropout": DROPOUT,
-        "use_bias": False,
-        "norm_first": True,
-        "norm_epsilon": 1e-6,
-    }
-    model = seq2seq_transformer.Seq2SeqTransformer(
-        vocab_size=VOCABULARY,
-        embedding_width=size["dim"],
-        dropout_rate=DROPOUT,
-        encoder_layer=seq2seq_transformer.TransformerEncoder(**options),
-        decoder_layer=seq2seq_transformer.TransformerDecoder(**options),
-    )
-    model({"inputs": tf.ones([2, 4], tf.int32), "targets": tf.ones([2, 4], tf.int32)})
-    optimizer = tf_keras.optimizers.Adam(1e-4)
-    optimizer.build(model.trainable_variables)
-
-    @tf.function(jit_compile=jit)
-    def step(source, target):
-        with tf.GradientTape() as tape:
-            logits = model({"inputs": source, "targets": target}, training=True)
-            # The translation loss of Model Garden: smoothed one-hot targets, padding masked.
-            confidence = 1.0 - SMOOTHING
-            low = SMOOTHING / (VOCABULARY - 1)
-            soft = tf.one_hot(target, VOCABULARY, on_value=confidence, off_value=low)
-            loss = tf.nn.softmax_cross_entropy_with_logits(logits=logits, labels=soft)
-            weights = tf.cast(tf.not_equal(target, 0), tf.float32)
-            total = tf.reduce_sum(loss * weights) / tf.reduce_sum(weights)
-        gradients = tape.gradient(total, model.trainable_variables)
-        optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
-        return total
-
-    return step, sum(int(np.prod(v.shape)) for v in model.trainable_variables)
-
-
-class Contestant:
-    """A training step, and whether TensorFlow's graph remapper is on for it."""
-
-    def __init__(self, build, size, jit, remapping):
-        self._remapping = remapping
-        self.step, self.parameters = build(size, jit)
-
-    def run(self, batches, steps):
-        """Wall seconds, CPU seconds and target tokens without padding of `steps` steps."""
-        # Read at each call of a tf.function, which keeps one program for each setting.
-        tf.config.optimizer.set_experimental_options({"remapping": self._remapping})
-        tokens = 0
-        start, cpu_start = time.perf_counter(), time.process_time()
-        for i in range(steps):
-            source, target, count = batches[i % len(batches)]
-            loss = self.step(source, target)
-            tokens += count
-        float(loss)
-        return time.perf_counter() - start, time.process_time() - cpu_start, tokens
-
-
-CONTESTANTS = {
+KINDS = ("full", "ragged", "demo")
+# Name: the function that makes the step, whether XLA compiles it, whether the remapper is on.
+IN_TENSORFLOW = {
     "ours xla": (ours, True, False),
     "ours graph": (ours, False, False),
     "garden xla": (garden, True, True),
     "garden graph": (garden, False, True),
     "garden graph, no remapper": (garden, False, False),
 }
+PACKED = {"ours packed xla": (ours, True, False), "ours packed graph": (ours, False, False)}
+IN_TORCH = {"torch eager": "eager", "torch compiled": "compiled"}
 
 
-def ratio(figures, tuned):
-    """Our best over Model Garden's best, by default or also with the remapper off."""
-    best = {"ours": 0.0, "garden": 0.0}
-    for key, figure in figures.items():
-        if tuned or "remapper" not in key:
-            best[key.split()[0]] = max(best[key.split()[0]], figure)
-    return best["ours"] / best["garden"]
+def drawn_batches(kind, count, rows, length, seed):
+    """Returns batches of random tokens."""
+    generator = np.random.default_rng(seed)
+    batches = []
+    for _ in range(count):
+        batch = {}
+        for side in ("source", "target"):
+            ids = generator.integers(3, VOCABULARY, (rows, length)).astype(np.int32)
+            if kind == "ragged":
+                lengths = generator.integers(int(0.6 * length), length + 1, rows)
+                ids[np.arange(length)[None] >= lengths[:, None]] = 0
+            batch[side] = ids
+        batches.append(batch)
+    return batches
 
 
-def compare(name, kind, rows, length, rounds, steps):
-    batches = make_batches(kind, 4, rows, length, seed=1)
-    contestants = {}
-    for key, settings in CONTESTANTS.items():
-        build, *options = settings
-        contestant = Contestant(build, SIZES[name], *options)
-        compiled, _, _ = contestant.run(batches, 1)
-        contestant.run(batches, 1)
-        contestants[key] = contestant
-        print(f"  {key}: {contestant.parameters:,} parameters, first step {compiled:.1f} s")
-    rates = {key: [] for key in contestants}
-    cpu_rates = {key: [] for key in contestants}
-    for _ in range(rounds):
-        for key, contestant in contestants.items():
-            seconds, cpu_seconds, tokens = contestant.run(batches, steps)
-            rates[key].append(tokens / seconds)
-            cpu_rates[key].append(tokens / cpu_seconds)
-    medians = {key: statistics.median(values) for key, values in rates.items()}
-    cpu_medians = {key: statistics.median(values) for key, values in cpu_rates.items()}
-    for key, values in rates.items():
-        spread = f"{min(values):,.0f} to {max(values):,.0f}"
-        print(
-            f"  {key:25s} {medians[key]:9,.0f} target tokens/s ({spread}), "
-            f"{cpu_medians[key]:8,.0f} per CPU second"
-        )
-    ratios = {
-        "ratio": ratio(medians, False),
-        "cpu_ratio": ratio(cpu_medians, False),
-        "ratio_tuned": ratio(medians, True),
-        "cpu_ratio_tuned": ratio(cpu_medians, True),
-    }
-    print(
-        "  ratio of the best: {ratio:.2f}, of CPU time {cpu_ratio:.2f}; with the remapper off for "
-        "both: {ratio_tuned:.2f}, of CPU time {cpu_ratio_tuned:.2f}".format(**ratios),
-        flush=True,
+def demo_batches(config, prepared, packing, count):
+    """Returns the first batches of a configuration, with or without packing."""
+    config = copy.deepcopy(config)
+    config.task.data.packing = packing
+    if packing:
+        config.task.data.bucket_lengths = []
+    schedule = plan_training(Draft(config)).schedule
+    mixture = building.build_mixture(
+        config.task.data,
+        config.trainer,
+        config.runtime.seed,
+        prepared,
+        schedule.make({task.name: task.train_size for task in prepared.tasks}),
+        1,
     )
+    found = []
+    for _, batch in zip(range(count), mixture.batches(0), strict=False):
+        packed = isinstance(batch, PackedBatch)
+        names = batch.arrays if packed else ("source", "target")
+        found.append({name: batch.arrays[name] for name in names})
+    return found
+
+
+def make_contestants(size, batches, packed, options):
+    """Returns the training steps by name, and the process of PyTorch or None."""
+    known = {name: (value, batches) for name, value in IN_TENSORFLOW.items()}
+    if packed:
+        known |= {name: (value, packed) for name, value in PACKED.items()}
+    contestants, data = {}, {}
+    compiles = not options.no_compilers
+    for name, ((build, jit, remapping), own) in known.items():
+        if compiles or not jit:
+            contestants[name] = TensorFlowStep(build, size, own, jit, remapping)
+            data[name] = own
+    peer = None
+    if options.torch_python:
+        names = {name: kind for name, kind in IN_TORCH.items() if compiles or kind == "eager"}
+        peer = TorchPeer(
+            options.torch_python, {**size, "threads": options.threads}, batches, [*names.values()]
+        )
+        contestants |= {name: TorchStep(peer, kind) for name, kind in names.items()}
+        data |= dict.fromkeys(names, batches)
+    return contestants, data, peer
+
+
+def tokens_of(batches, steps):
+    """Returns the target tokens of some steps."""
+    counts = [int((batch["target"] != 0).sum()) for batch in batches]
+    return sum(counts[i % len(counts)] for i in range(steps))
+
+
+def compare(size, batches, packed, options):
+    """Times all contestants; returns the medians by name for each clock."""
+    contestants, data, peer = make_contestants(size, batches, packed, options)
+    for name, contestant in contestants.items():
+        # Once over all batches, because a compiler may compile each shape.
+        seconds, _ = contestant.run(len(data[name]))
+        print(f"  {name}: first steps {seconds:.1f} s", flush=True)
+        contestant.run(2)
+    rates = {name: ([], []) for name in contestants}
+    for _ in range(options.rounds):
+        for name, contestant in contestants.items():
+            tokens = tokens_of(data[name], options.steps)
+            for list_, seconds in zip(rates[name], contestant.run(options.steps), strict=True):
+                list_.append(tokens / seconds)
+    if peer:
+        peer.close()
+    for name, (wall, cpu) in rates.items():
+        print(
+            f"  {name:25} {statistics.median(wall):9,.0f} target tokens/s "
+            f"({min(wall):,.0f} to {max(wall):,.0f}), {statistics.median(cpu):8,.0f} per CPU second"
+        )
+    clocks = zip(("wall", "cpu"), zip(*rates.values(), strict=True), strict=True)
     return {
-        "size": name,
-        "batch": kind,
-        "tokens_per_second": medians,
-        "tokens_per_cpu_second": cpu_medians,
-        **ratios,
+        clock: dict(zip(rates, map(statistics.median, values), strict=True))
+        for clock, values in clocks
     }
+
+
+def best(medians, prefix):
+    """Returns the best median of a family of contestants; None if there is none."""
+    return max((v for name, v in medians.items() if name.startswith(prefix)), default=None)
+
+
+def report(what, medians):
+    """Prints the ratios to each peer, by both clocks; returns them."""
+    ratios = {}
+    for peer in ("garden", "torch"):
+        for clock, figures in medians.items():
+            if (other := best(figures, peer)) is not None:
+                ratios[f"{peer}_{clock}"] = best(figures, "ours") / other
+    line = ", ".join(f"{name.replace('_', ' by ')} {value:.2f}" for name, value in ratios.items())
+    print(f"  {what}: our best over {line}", flush=True)
+    return ratios
 
 
 def main():
@@ -225,25 +180,51 @@ def main():
     parser.add_argument("--rows", type=int, default=128)
     parser.add_argument("--length", type=int, default=32)
     parser.add_argument("--sizes", nargs="+", choices=sorted(SIZES), default=sorted(SIZES))
-    parser.add_argument("--kinds", nargs="+", choices=("full", "ragged"), default=["full"])
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=["full"])
+    parser.add_argument("--no_compilers", action="store_true", help="leave out XLA, torch.compile")
+    parser.add_argument("--threads", type=int, default=0, help="of each step; 0 for all cores")
+    parser.add_argument("--torch_python", help="interpreter that has PyTorch; none leaves it out")
+    parser.add_argument("--experiment", default="translation/transformer_tiny")
+    parser.add_argument("--config_file", default="configs/demo.yaml", help="data of kind demo")
+    parser.add_argument("--data_dir", default="runs/training/data", help="its prepared data")
+    parser.add_argument("--batches", type=int, default=12, help="number of batches of kind demo")
     parser.add_argument("--json", help="write the results to this file")
-    arguments = parser.parse_args()
+    options = parser.parse_args()
+    if options.threads:
+        tf.config.threading.set_intra_op_parallelism_threads(options.threads)
+        tf.config.threading.set_inter_op_parallelism_threads(options.threads)
     results = []
-    for name in arguments.sizes:
-        for kind in arguments.kinds:
-            size = SIZES[name]
+    for name in options.sizes:
+        for kind in options.kinds:
+            size, packed = {**SIZES[name], "vocabulary": VOCABULARY}, None
+            if kind == "demo":
+                config = keras_mtl.load_config(options.config_file, experiment=options.experiment)
+                config.task.data.data_dir = str(Path(options.data_dir))
+                prepared = keras_mtl.prepare(config, log=lambda line: None)
+                size["vocabulary"] = prepared.vocabulary.size
+                batches, packed = (
+                    demo_batches(config, prepared, packing, options.batches)
+                    for packing in (False, True)
+                )
+            else:
+                batches = drawn_batches(kind, 4, options.rows, options.length, seed=1)
+            what = f"{name}, {kind}"
             print(
-                f"{name}: d {size['dim']}, {size['layers']}+{size['layers']} layers, "
-                f"V {VOCABULARY}, batch {arguments.rows} x {arguments.length}, {kind} rows"
-            )
-            results.append(
-                compare(
-                    name, kind, arguments.rows, arguments.length, arguments.rounds, arguments.steps
+                f"{what}: d {size['dim']}, {size['layers']}+{size['layers']} layers, V "
+                f"{size['vocabulary']}, {tokens_of(batches, len(batches)) / len(batches):,.0f} "
+                "target tokens per batch"
+                + (
+                    f", {tokens_of(packed, len(packed)) / len(packed):,.0f} packed"
+                    if packed
+                    else ""
                 )
             )
-    if arguments.json:
-        with open(arguments.json, "w", encoding="utf-8") as file:
-            json.dump(results, file, indent=2)
+            medians = compare(size, batches, packed, options)
+            results.append(
+                {"size": name, "batch": kind, "tokens_per_second": medians} | report(what, medians)
+            )
+    if options.json:
+        Path(options.json).write_text(json.dumps(results, indent=2), encoding="utf-8")
 
 
 if __name__ == "__main__":
