@@ -26,6 +26,9 @@ TABLE = {
         (f"{_CONFIG} --params_override no.yaml", "'no.yaml' is neither FIELD=VALUE nor a YAML"),
         (f"{_CONFIG} --import no_such_plug_in", "no_such_plug_in"),
         ("--config_file {dir}/config.yaml --model_dir {dir}/file/run", "{dir}/file is a file"),
+        (f"{_CONFIG} --processes 0", "argument --processes: must be at least 1, got 0"),
+        (f"{_CONFIG} --processes 2 --runner DirectRunner", "--processes has no effect with --run"),
+        (f"{_CONFIG} --runner_option=--region=x", "--runner_option is for --runner, which is miss"),
     ],
     "train": [
         ("--config_file {dir}/no.yaml --model_dir {dir}/run", "no.yaml: no such file"),

@@ -56,13 +56,14 @@ def content(directory):
 
 def test_data_is_prepared_once_and_is_the_same_as_without_a_bucket(url, other_machine, tmp_path):
     lines = []
-    first = prepare_remote(PAIRS, url, settings(), log=lines.append)
-    plain = prepare(PAIRS, tmp_path / "plain", settings(), log=lines.append)
+    first = prepare_remote(PAIRS, url, settings(shard_pairs=100), log=lines.append)
+    plain = prepare(PAIRS, tmp_path / "plain", settings(shard_pairs=100), log=lines.append)
     assert content(cache_directory(url)) == content(tmp_path / "plain")
     assert set(RemoteDirectory(url).files()) == set(content(tmp_path / "plain"))
+    assert "en-fr.train-00001-of-00003.store" in RemoteDirectory(url).files()
     other_machine()
     lines.clear()
-    second = prepare_remote(PAIRS, url, settings(), log=lines.append)
+    second = prepare_remote(PAIRS, url, settings(shard_pairs=100), log=lines.append)
     assert second.data_dir != first.data_dir
     assert content(cache_directory(url)) == content(tmp_path / "plain")
     assert "copying" in lines[0]

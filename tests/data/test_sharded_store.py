@@ -10,6 +10,7 @@ from keras_mtl import errors
 from keras_mtl.data.sharded_store import open_store
 from keras_mtl.data.store import StoreReader, StoreWriter
 from keras_mtl.data.store_writer import shard_names
+from keras_mtl.data.task_sources import TranslationSource
 
 COUNT = 700
 
@@ -61,6 +62,20 @@ def test_everything_is_as_in_one_file(stores):
         np.testing.assert_array_equal(parts.source(index), whole.source(index))
         np.testing.assert_array_equal(parts.gather([index])[1][0], whole.target(index))
     parts.verify()
+
+
+def test_batches_are_those_of_one_file(stores):
+    """A batch is a function of these members of its source."""
+    ours, theirs = (
+        TranslationSource("a", reader, eos_id=2, tag_id=4) for reader in (stores[2], stores[1])
+    )
+    assert (ours.size, ours.elements) == (theirs.size, theirs.elements)
+    np.testing.assert_array_equal(ours.cumulative_lengths, theirs.cumulative_lengths)
+    indices = np.random.default_rng(2).permutation(COUNT)[:300]
+    np.testing.assert_array_equal(ours.lengths(indices), theirs.lengths(indices))
+    ours, theirs = ours.gather(indices, 48), theirs.gather(indices, 48)
+    for name in ("source", "target"):
+        np.testing.assert_array_equal(ours[name], theirs[name])
 
 
 @pytest.mark.parametrize("index", [-1, COUNT + 3])
