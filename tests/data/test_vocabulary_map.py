@@ -12,7 +12,9 @@ CATALAN = ["una casa vermella", "dos arbres verds", "el gat dorm a la casa", "bo
 
 def vocabulary(languages, *texts, size=285):
     tasks = [
-        TaskText(str(number), len(text), lambda text=text: zip(text * 20, text * 20, strict=True))
+        TaskText(
+            str(number), 20 * len(text), lambda text=text: zip(text * 20, text * 20, strict=True)
+        )
         for number, text in enumerate(texts)
     ]
     return train_vocabulary(tasks, languages, size=size, temperature=1.0)
