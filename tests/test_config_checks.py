@@ -105,6 +105,13 @@ PROBLEMS = [
         "trainer.stopping.patience=2,trainer.evaluation.interval=0",
         "trainer.stopping.patience = 2: trainer.evaluation.interval = 0 validates only at the end",
     ),
+    (
+        "trainer.optimizer.learning_rate_schedule=cosine,"
+        "trainer.optimizer.learning_rate_parameters={final: -1}",
+        "trainer.optimizer.learning_rate_parameters.final = -1: give a number >= 0",
+    ),
+    ("trainer.optimizer.plateau.factor=1", "plateau.factor = 1.0: must be > 0 and < 1"),
+    ("trainer.optimizer.plateau.score=x", "plateau.score = 'x' is neither macro nor worst"),
     ("trainer.optimizer.max_norm_deviation=-4", "max_norm_deviation = -4.0: must be >= 0"),
     ("task.data.max_length=2", "task.data.max_length = 2: must be >= 3 and <= 65535"),
     ("trainer.optimizer.beta_2=1", "trainer.optimizer.beta_2 = 1.0: must be >= 0 and < 1"),

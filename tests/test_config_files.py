@@ -283,6 +283,19 @@ class TestSavedParams:
             "    recompute: none",
             "    init: []",
             "  freeze: []",
+            "    introduce_at: 0",
+            "    stop_at: null",
+            "    max_epochs: null",
+            "    overfit_patience: 0",
+            "  checkpoint_minutes: 0.0",
+            *("  best:", "    macro: 1", "    worst: 0", "    tasks: 0"),
+            *("  stopping:", "    score: macro", "    patience: 0", "    min_delta: 0.0"),
+            "    min_steps: 0",
+            "    learning_rate_parameters: {}",
+            *("    plateau:", "      score: macro", "      patience: 0", "      factor: 0.5"),
+            *("      min_factor: 0.01", "      min_delta: 0.0"),
+            "    max_norm_deviation: 0.0",
+            "    max_tasks: 0",
         )
         assert set(new) <= set(lines)
         found = [line for line in lines if line not in new]

@@ -54,10 +54,19 @@ def _keeping_lines(config: ExperimentConfig) -> list[str]:
 
 
 def _update_lines(config: ExperimentConfig) -> list[str]:
-    deviation = config.trainer.optimizer.max_norm_deviation
-    if not deviation:
-        return []
-    return [
-        f"skipped updates: those whose log gradient norm is more than {deviation:g} standard "
-        "deviations above its mean"
-    ]
+    optimizer, lines = config.trainer.optimizer, []
+    parameters = ", ".join(f"{k}={v}" for k, v in optimizer.learning_rate_parameters.items())
+    if optimizer.learning_rate_schedule != "transformer":
+        lines.append(f"learning rate: {optimizer.learning_rate_schedule}({parameters})")
+    plateau = optimizer.plateau
+    if plateau.patience:
+        lines.append(
+            f"plateau: the learning rate is multiplied by {plateau.factor:g} when the score "
+            f"{plateau.score!r} has not improved in {plateau.patience} validations"
+        )
+    if optimizer.max_norm_deviation:
+        lines.append(
+            "skipped updates: those whose log gradient norm is more than "
+            f"{optimizer.max_norm_deviation:g} standard deviations above its mean"
+        )
+    return lines

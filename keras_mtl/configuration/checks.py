@@ -13,6 +13,7 @@ from keras_mtl import errors, metrics
 from keras_mtl.configuration import (
     initial_weights_checks,
     keeping_checks,
+    learning_rates,
     packing,
     schema,
     search_checks,
@@ -295,16 +296,17 @@ def _check_trainer(draft: Draft) -> None:
     draft.range("trainer.schedule.overfit_patience", 0)
     draft.choice("trainer.schedule.application", ("gradient", "learning_rate"))
     optimizer = "trainer.optimizer"
-    draft.choice(f"{optimizer}.learning_rate_schedule", ("transformer", "linear", "constant"))
+    settings, steps = draft.config.trainer.optimizer, draft.config.trainer.train_steps
+    found = learning_rates.problems(
+        settings.learning_rate_schedule,
+        settings.warmup_steps,
+        max(steps, 1),
+        settings.learning_rate_parameters,
+    )
+    for field, text in found:
+        draft.problem(f"{optimizer}.{field}", text)
     draft.range(f"{optimizer}.learning_rate", 0, low_open=True)
     draft.range(f"{optimizer}.warmup_steps", 1)
-    warmup, steps = draft.config.trainer.optimizer.warmup_steps, draft.config.trainer.train_steps
-    if draft.config.trainer.optimizer.learning_rate_schedule == "linear" and warmup >= steps >= 1:
-        draft.problem(
-            f"{optimizer}.warmup_steps",
-            f"= {warmup}: with {optimizer}.learning_rate_schedule = 'linear' it must be below "
-            f"trainer.train_steps = {steps}",
-        )
     for name in ("beta_1", "beta_2", "ema_momentum"):
         draft.range(f"{optimizer}.{name}", 0, 1, high_open=True)
     draft.range(f"{optimizer}.epsilon", 0, low_open=True)

@@ -1,4 +1,4 @@
-"""The sections of `trainer` that decide when training stops early and which weights are kept."""
+"""The sections of `trainer` that say what follows from the scores of validations."""
 
 import dataclasses
 
@@ -39,3 +39,23 @@ class BestConfig:
     macro: int = 1
     worst: int = 0
     tasks: int = 0
+
+
+@dataclasses.dataclass(slots=True)
+class PlateauConfig:
+    """Decay of the learning rate on a plateau: when a score has not improved for some validations.
+
+    Attributes:
+        score: as `StoppingConfig.score`.
+        patience: number of validations in a row without an improvement after which the learning
+            rate is multiplied by `factor`; 0 never decays it.
+        factor: factor on the learning rate; in (0, 1).
+        min_factor: least product of all these factors; in [0, 1].
+        min_delta: smallest improvement that counts, in the unit of the score; >= 0.
+    """
+
+    score: str = MACRO
+    patience: int = 0
+    factor: float = 0.5
+    min_factor: float = 0.01
+    min_delta: float = 0.0

@@ -1,13 +1,13 @@
-"""Checks of the sections that decide when training stops early and which weights are kept."""
+"""Checks of the sections that say what follows from the scores of validations."""
 
 from keras_mtl import errors
 from keras_mtl.configuration.draft import Draft
-from keras_mtl.configuration.keeping import MACRO, WORST
+from keras_mtl.configuration.keeping import MACRO, WORST, PlateauConfig, StoppingConfig
 from keras_mtl.configuration.schema import task_name
 
 
 def check(draft: Draft) -> None:
-    """Adds the problems of `trainer.best`, `trainer.stopping` and `checkpoint_minutes`."""
+    """Adds the problems of what follows from scores, and of `checkpoint_minutes`."""
     trainer = draft.config.trainer
     draft.range("trainer.checkpoint_minutes", 0)
     draft.range("trainer.best.macro", 1)
@@ -15,19 +15,29 @@ def check(draft: Draft) -> None:
         draft.range(f"trainer.best.{name}", 0)
     for name in ("patience", "min_delta", "min_steps"):
         draft.range(f"trainer.stopping.{name}", 0)
-    score = trainer.stopping.score
+    plateau = trainer.optimizer.plateau
+    draft.range("trainer.optimizer.plateau.factor", 0, 1, low_open=True, high_open=True)
+    draft.range("trainer.optimizer.plateau.min_factor", 0, 1)
+    for name in ("patience", "min_delta"):
+        draft.range(f"trainer.optimizer.plateau.{name}", 0)
+    _check_score(draft, "trainer.stopping", trainer.stopping)
+    _check_score(draft, "trainer.optimizer.plateau", plateau)
+
+
+def _check_score(draft: Draft, path: str, section: StoppingConfig | PlateauConfig) -> None:
+    evaluation = draft.config.trainer.evaluation
     tasks = [task_name(pair) for pair in draft.config.task.pairs]
-    if trainer.evaluation.tasks:
-        tasks = [name for name in tasks if name in trainer.evaluation.tasks]
-    if score not in (MACRO, WORST, *tasks):
+    if evaluation.tasks:
+        tasks = [name for name in tasks if name in evaluation.tasks]
+    if section.score not in (MACRO, WORST, *tasks):
         draft.problem(
-            "trainer.stopping.score",
-            f"= {score!r} is neither {MACRO} nor {WORST} nor a validated task"
-            f"{errors.nearest_task(score, tasks)}",
+            f"{path}.score",
+            f"= {section.score!r} is neither {MACRO} nor {WORST} nor a validated task"
+            f"{errors.nearest_task(section.score, tasks)}",
         )
-    if trainer.stopping.patience > 0 and trainer.evaluation.interval == 0:
+    if section.patience > 0 and evaluation.interval == 0:
         draft.problem(
-            "trainer.stopping.patience",
-            f"= {trainer.stopping.patience}: trainer.evaluation.interval = 0 validates only at the "
-            "end of training. Set an interval, or set the patience to 0",
+            f"{path}.patience",
+            f"= {section.patience}: trainer.evaluation.interval = 0 validates only at the end of "
+            "training. Set an interval, or set the patience to 0",
         )

@@ -18,7 +18,7 @@ from keras_mtl.configuration.corpus_sections import (
     TaskCleaningConfig,
 )
 from keras_mtl.configuration.initial_weights import InitConfig
-from keras_mtl.configuration.keeping import BestConfig, StoppingConfig
+from keras_mtl.configuration.keeping import BestConfig, PlateauConfig, StoppingConfig
 from keras_mtl.configuration.schedule_sections import BalancingConfig, ScheduleConfig
 from keras_mtl.configuration.search_options import DecodingConfig
 from keras_mtl.configuration.sublayers import STANDARD
@@ -202,14 +202,18 @@ class TranslationConfig:
 
 @dataclasses.dataclass(slots=True)
 class OptimizerConfig:
-    """Adam with the Transformer's learning rate schedule (arXiv 1706.03762, section 5.3).
+    """Adam and its learning rate.
 
     Attributes:
         learning_rate: factor of hidden_dim^-0.5 * min(step^-0.5, step * warmup_steps^-1.5), or the
-            peak if `learning_rate_schedule` is `linear` or `constant`; > 0.
-        learning_rate_schedule: `transformer`, `linear` (to 0 at train_steps) or `constant`,
-            all after a linear warm-up.
+            peak if `learning_rate_schedule` is not `transformer`; > 0.
+        learning_rate_schedule: `transformer` (arXiv 1706.03762, section 5.3), `inverse_sqrt`,
+            `linear`, `cosine`, `polynomial`, `piecewise` or `constant`, all after a linear warm-up.
+        learning_rate_parameters: parameters of the schedule: `final` of `cosine` and `polynomial`
+            (share of the peak at `train_steps`, 0), `power` of `polynomial` (1), `steps` and
+            `factors` of `piecewise`.
         warmup_steps: steps of the linear warm-up; >= 1.
+        plateau: decay of the learning rate when scores do not improve.
         beta_1: Adam's decay rate of the first moment, in [0, 1).
         beta_2: Adam's decay rate of the second moment, in [0, 1).
         epsilon: Adam's epsilon; > 0.
@@ -229,7 +233,9 @@ class OptimizerConfig:
 
     learning_rate: float = 2.0
     learning_rate_schedule: str = "transformer"
+    learning_rate_parameters: Options = dataclasses.field(default_factory=dict)
     warmup_steps: int = 4000
+    plateau: PlateauConfig = dataclasses.field(default_factory=PlateauConfig)
     beta_1: float = 0.9
     beta_2: float = 0.98
     epsilon: float = 1e-9

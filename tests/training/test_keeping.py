@@ -7,15 +7,16 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import tensorflow as tf
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keras_mtl.configuration.keeping import BestConfig, StoppingConfig
+from keras_mtl.configuration.keeping import BestConfig, PlateauConfig, StoppingConfig
 from keras_mtl.decoding.checkpoint_files import find_checkpoints
 from keras_mtl.errors import CheckpointError
 from keras_mtl.training.run.averaging import checkpoints_to_average
 from keras_mtl.training.run.best_weights import BestWeights, Ranking
 from keras_mtl.training.run.early_stopping import EarlyStopping
+from keras_mtl.training.run.plateau_decay import PlateauDecay
 from keras_mtl.training.run.selected_scores import SelectedScores
 from keras_mtl.training.run.step_loop import SaveClock
 
@@ -85,6 +86,38 @@ def test_a_count_of_another_score_is_forgotten():
     assert not off.stops(10**9)
 
 
+@given(st.lists(st.integers(0, 3), max_size=15), st.integers(1, 3), st.integers(0, 15))
+@settings(max_examples=50, deadline=None)
+def test_the_learning_rate_decays_on_a_plateau(values, patience, stop):
+    """Each time after so many validations without an improvement; also over a restart."""
+    section = PlateauConfig(patience=patience, factor=0.5, min_factor=0.2, score="a")
+    selected = SelectedScores("chrf", TASKS)
+    factor = tf.Variable(1.0)
+    plateau = PlateauDecay(section, selected, factor)
+    best, waited, expected = -math.inf, 0, 1.0
+    for step, value in enumerate(values):
+        if step == stop:
+            state = plateau.collect()
+            factor = tf.Variable(1.0)
+            plateau = PlateauDecay(section, selected, factor)
+            plateau.restore(state, same_scores=True)
+        assert plateau.observe(step, {"a": 9.0, "b": 0.0}, ["b"]) is None  # Not of this task.
+        decayed = plateau.observe(step, {"a": float(value), "b": 0.0})
+        best, waited = (value, 0) if value > best else (best, waited + 1)
+        before = expected
+        if waited >= patience:
+            waited, expected = 0, max(0.2, expected / 2)
+        assert (decayed is not None) == (expected < before)
+        assert float(factor) == pytest.approx(expected)
+
+
+def test_without_a_plateau_nothing_is_counted_or_saved():
+    plateau = PlateauDecay(PlateauConfig(), SelectedScores("chrf", TASKS), None)
+    assert plateau.observe(1, {}) is None
+    assert plateau.collect() == {}
+    plateau.restore({}, same_scores=True)
+
+
 @given(st.lists(st.integers(0, 5), max_size=12), st.integers(1, 4))
 def test_a_ranking_has_the_best_and_of_equal_ones_the_oldest(values, size):
     ranking = Ranking("macro", None, size)
@@ -140,6 +173,15 @@ def test_the_best_weights_of_each_score_are_kept(kept):
     assert (directory / data).samefile(directory / "tasks" / "b" / data)
     assert (best.score, best.step) == (40.0, 4)
     assert not (directory / "scores.json").exists()
+
+
+def test_weights_that_were_not_scored_for_a_task_are_not_its_best(tmp_path):
+    best, model = make_best(tmp_path), tf.Module()
+    best.write(1, {"a": 10.0, "b": 10.0}, model)
+    best.write(2, {"a": 90.0, "b": 10.0}, model, ["b"])  # The score of a is an older one.
+    lists = best.collect(TASKS)
+    assert lists["best_lists/task0"].tolist() == [[10.0, 1.0]]
+    assert best.step == 2
 
 
 def test_the_lists_are_restored_for_other_tasks(kept, tmp_path):

@@ -99,9 +99,46 @@ def test_linear_schedule_warms_up_and_ends_at_zero():
     assert float(schedule(200)) == 0.0
 
 
+SHAPED = {
+    "inverse_sqrt": ({}, lambda t, p: (10 / t) ** 0.5),
+    "cosine": ({"final": 0.2}, lambda t, p: 0.2 + 0.8 * (1 + np.cos(np.pi * p)) / 2),
+    "polynomial": ({"power": 2.0, "final": 0.1}, lambda t, p: 0.1 + 0.9 * (1 - p) ** 2),
+    "piecewise": (
+        {"steps": [30, 60], "factors": [0.5, 0.1]},
+        lambda t, p: 1 if t <= 30 else 0.5 if t <= 60 else 0.1,
+    ),
+    "constant": ({}, lambda t, p: 1),
+}
+
+
+@pytest.mark.parametrize("shape", SHAPED)
+def test_shapes_after_the_warm_up(shape):
+    parameters, factor = SHAPED[shape]
+    decay = tf.Variable(1.0)
+    schedule = WarmupSchedule(shape, 0.5, 10, 64, 110, parameters, decay)
+    for update in (0, 4, 9):
+        share = min(1.0, (update + 1) / 10)
+        assert float(schedule(update)) == pytest.approx(0.5 * share, rel=1e-5)
+    for update in (10, 29, 30, 59, 60, 109, 110, 500):
+        place = min(1.0, (update - 10) / 100)
+        expected = 0.5 * factor(update + 1, place)
+        assert float(schedule(update)) == pytest.approx(expected, rel=1e-5)
+    decay.assign(0.25)
+    assert float(schedule(10)) == pytest.approx(0.125 * factor(11, 0), rel=1e-5)
+    copy = WarmupSchedule.from_config(schedule.get_config())
+    assert copy.get_config() == schedule.get_config()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (("cosine", 1.0, 10, 1, 10), "train_steps"),
+        (("cosine", 1.0, 10, 1, 99, {"final": 2}), "at most 1"),
+        (("cosine", 1.0, 10, 1, 99, {"power": 2}), "'power', which is not a parameter of 'cosine'"),
+        (("constant", 1.0, 10, 1, 99, {"final": 1}), "which has none"),
+        (("piecewise", 1.0, 10, 1, 99, {"steps": [3], "factors": []}), "two lists"),
+        (("piecewise", 1.0, 10, 1, 99, {"steps": [3, 3], "factors": [1, 1]}), "increasing"),
+        (("piecewise", 1.0, 10, 1, 99, {"steps": [3], "factors": [0]}), "numbers > 0"),
         (("lineer", 1.0, 10), "linear"),
         (("constant", 0.0, 10), "learning_rate"),
         (("constant", 1.0, 0), "warmup_steps"),

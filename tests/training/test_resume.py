@@ -63,6 +63,7 @@ def start(directory: Path, model_dir: Path, case: str) -> processes.Forked:
         "max_epochs": 20,
         "overfit_patience": 2,
     }
+    config["trainer"]["optimizer"]["plateau"] = {"patience": 1, "min_delta": 0.3}
     config["task"]["pairs"][1]["introduce_at"] = 8
     config["task"]["pairs"][2]["max_epochs"] = 3
     if case.startswith("packed"):

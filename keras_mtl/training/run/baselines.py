@@ -92,7 +92,7 @@ def single_task_config(config: ExperimentConfig, pair: PairConfig) -> Experiment
     alone.introduce_at, alone.stop_at, alone.max_epochs = 0, None, None
     single.task.pairs = [alone]
     single.trainer.evaluation.tasks = []
-    single.trainer.stopping.score = MACRO
+    single.trainer.stopping.score = single.trainer.optimizer.plateau.score = MACRO
     single.trainer.best = BestConfig()
     single.trainer.schedule.name = "uniform"
     single.trainer.schedule.parameters = {}

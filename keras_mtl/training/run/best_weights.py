@@ -5,7 +5,7 @@ import functools
 import json
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -121,21 +121,39 @@ class BestWeights:
         """Step of the weights of `score`; -1 before the first score."""
         return self._best.entries[0][1] if self._best.entries else -1
 
-    def write(self, step: int, scores: Mapping[str, float], model: Any) -> None:
+    def write(
+        self,
+        step: int,
+        scores: Mapping[str, float],
+        model: Any,
+        scored: Container[str] | None = None,
+    ) -> None:
         """Saves the model's current weights where they are among the best.
 
         Args:
             step: number of updates of the weights.
-            scores: score by task.
+            scores: the latest score by task.
             model: the model.
+            scored: the tasks whose scores are of these weights; None: all.
 
         Raises:
             CheckpointError: the weights cannot be written.
         """
         checkpoint = tf.train.Checkpoint(model=model)
-        self._keep(step, scores, lambda prefix, done: write_checkpoint(checkpoint, prefix, done))
+        self._keep(
+            step,
+            scores,
+            lambda prefix, done: write_checkpoint(checkpoint, prefix, done),
+            scored,
+        )
 
-    def keep(self, snapshot: Snapshot, scores: Mapping[str, float], snapshots: Snapshots) -> None:
+    def keep(
+        self,
+        snapshot: Snapshot,
+        scores: Mapping[str, float],
+        snapshots: Snapshots,
+        scored: Container[str] | None = None,
+    ) -> None:
         """Saves the weights of a snapshot where they are among the best.
 
         Raises:
@@ -143,7 +161,10 @@ class BestWeights:
         """
         source = snapshots.checkpoint(snapshot)
         self._keep(
-            snapshot.step, scores, lambda prefix, done: copy_checkpoint(source, prefix, done)
+            snapshot.step,
+            scores,
+            lambda prefix, done: copy_checkpoint(source, prefix, done),
+            scored,
         )
 
     def _keep(
@@ -151,10 +172,13 @@ class BestWeights:
         step: int,
         scores: Mapping[str, float],
         save: Callable[[Path, Callable[[], None]], Any],
+        scored: Container[str] | None,
     ) -> None:
         written: Path | None = None
         for ranking in (*self._lists, self._best):
             name = ranking.name
+            if scored is not None and name not in (MACRO, WORST) and name not in scored:
+                continue
             score = self._selected.value(name, scores)
             better = functools.partial(self._selected.is_better, name)
             if not ranking.add(step, score, better) or not self._writes:

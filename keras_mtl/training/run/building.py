@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
+import tensorflow as tf
+
 from keras_mtl.configuration.schema import DataConfig, TrainerConfig, TransformerConfig
 from keras_mtl.data.batch_shapes import batch_shapes, training_sources
 from keras_mtl.data.mixture import Mixture
@@ -134,6 +136,8 @@ def build_optimizer(trainer: TrainerConfig, plan: UpdatePlan, hidden_dim: int) -
             settings.warmup_steps,
             hidden_dim,
             trainer.train_steps,
+            settings.learning_rate_parameters,
+            _plateau_factor() if settings.plateau.patience else None,
         ),
         beta_1=settings.beta_1,
         beta_2=settings.beta_2,
@@ -142,4 +146,14 @@ def build_optimizer(trainer: TrainerConfig, plan: UpdatePlan, hidden_dim: int) -
         average_momentum=settings.ema_momentum,
         num_tasks=plan.num_tasks if plan.of_one_task else 0,
         moments=plan.moments,
+    )
+
+
+def _plateau_factor() -> tf.Variable:
+    """Creates the factor of `keras_mtl.training.run.plateau_decay`."""
+    return tf.Variable(
+        1.0,
+        trainable=False,
+        aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
+        name="plateau_factor",
     )

@@ -1,7 +1,7 @@
 """Early stopping: the end of training if a score does not improve any more."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 
 import numpy as np
 
@@ -29,16 +29,20 @@ class EarlyStopping:
         self._selected = selected
         self.best, self.step, self.waited = math.nan, -1, 0
 
-    def observe(self, step: int, scores: Mapping[str, float]) -> None:
-        """Counts a validation.
+    def observe(
+        self, step: int, scores: Mapping[str, float], scored: Container[str] | None = None
+    ) -> None:
+        """Counts a validation, unless it has not scored the task that counts.
 
         Args:
             step: step of the validated weights.
-            scores: score by task.
+            scores: the latest score by task.
+            scored: the tasks that this validation has scored; None: all.
         """
-        if not self._settings.patience:
-            return
         name = self._settings.score
+        old = scored is not None and name not in (MACRO, WORST) and name not in scored
+        if old or not self._settings.patience:
+            return
         value = self._selected.value(name, scores)
         gain = self._selected.improvement(name, value, self.best)
         if math.isnan(self.best) or (gain > 0 and gain >= self._settings.min_delta):

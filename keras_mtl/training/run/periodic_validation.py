@@ -27,6 +27,7 @@ from keras_mtl.training.run.directory import RunDirectory
 from keras_mtl.training.run.early_stopping import EarlyStopping
 from keras_mtl.training.run.event_log import EventLog, Scored, Scores
 from keras_mtl.training.run.planning import TrainingPlan
+from keras_mtl.training.run.plateau_decay import PlateauDecay
 from keras_mtl.training.run.selected_scores import SelectedScores
 from keras_mtl.training.run.snapshots import ENGINE_FILE, Snapshot, Snapshots
 from keras_mtl.training.run.validation_rounds import ValidationRounds, share_of_worker
@@ -103,6 +104,8 @@ class PeriodicValidation:
             directory.best, self._settings.metric, selected, trainer.best, workers.chief
         )
         self.stopping = EarlyStopping(trainer.stopping, selected)
+        decay = optimizer.rate_decay if optimizer is not None else None
+        self._plateau = PlateauDecay(trainer.optimizer.plateau, selected, decay)
         self.evaluated_step = -1
         self.pending: Snapshot | None = None
 
@@ -163,7 +166,7 @@ class PeriodicValidation:
         with averaged_weights(self._model, self._optimizer, step):
             results = self._evaluate(tasks, step, stopped)
             scores = self._rounds.scores(results)
-            self._workers.together(lambda: self.best.write(step, scores, self._model))
+            self._workers.together(lambda: self.best.write(step, scores, self._model, results))
         return self._learn(step, step, results, log)
 
     def score(self, step: int, log: Log) -> None:
@@ -283,7 +286,7 @@ class PeriodicValidation:
         snapshot, self.pending = self.pending, None
         self._delete_own_files()
         scores = self._rounds.scores(results)
-        self._workers.together(lambda: self.best.keep(snapshot, scores, self._snapshots))
+        self._workers.together(lambda: self.best.keep(snapshot, scores, self._snapshots, results))
         self._learn(snapshot.step, step, results, log, waited)
 
     def _wait(self, stopped: Stopped | None) -> bool:
@@ -338,7 +341,7 @@ class PeriodicValidation:
             consumed = now * self._accumulation
             self._mixture.update(consumed)
             self.evaluated_step = step
-            self.stopping.observe(step, self._rounds.scores(results))
+            self._observe(step, results, log)
             probabilities = self._mixture.probabilities(consumed)
             self._events.evaluation(
                 step,
@@ -351,6 +354,14 @@ class PeriodicValidation:
                 None if self._rounds.is_complete(results) else self._rounds.averages(results),
             )
         return scores
+
+    def _observe(self, step: int, results: Mapping[str, Scores], log: Log) -> None:
+        """Counts a validation for early stopping and for the decay of the learning rate."""
+        latest = self._rounds.scores(results)
+        self.stopping.observe(step, latest, results)
+        factor = self._plateau.observe(step, latest, results)
+        if factor is not None:
+            log(f"step {step:,}: a plateau; the learning rate is now multiplied by {factor:.4g}")
 
     def _enter(
         self, step: int, results: Mapping[str, Scores], log: Log, effect: int | None = None
@@ -391,6 +402,7 @@ class PeriodicValidation:
     def collect(self) -> dict[str, np.ndarray]:
         """Returns the state for a checkpoint; `restore` reads it."""
         state = {**self.best.collect(self._mixture.task_names), **self.stopping.collect()}
+        state |= self._plateau.collect()
         state["validated"] = self._is_validated()
         state |= self._rounds.collect()
         if self.pending:
@@ -427,6 +439,7 @@ class PeriodicValidation:
             log("the tasks have changed since the checkpoint, so its best score is forgotten")
             self.best.forget_averages()
         self.stopping.restore(state if same_metric else {}, not other_tasks)
+        self._plateau.restore(state, same_metric and not other_tasks)
         self._rounds.restore(state, index_map, same_metric)
         self.evaluated_step = evaluated_step
         self.pending = _pending(state)

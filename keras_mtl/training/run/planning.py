@@ -178,13 +178,17 @@ def _check_scores(draft: Draft, schedule: PlannedSchedule, mode: str) -> None:
             f"omits {', '.join(unscored)}, but the schedule {schedule.name!r} requires a score "
             "for every task. Add them, or use a schedule that does not learn from scores",
         )
-    patience = draft.config.trainer.stopping.patience
-    if patience > 0 and mode == "train":
-        draft.problem(
-            "trainer.stopping.patience",
-            f"= {patience}: --mode train does not validate. Use --mode train_and_eval, or set it "
-            "to 0",
-        )
+    trainer = draft.config.trainer
+    for path, patience in (
+        ("trainer.stopping.patience", trainer.stopping.patience),
+        ("trainer.optimizer.plateau.patience", trainer.optimizer.plateau.patience),
+    ):
+        if patience > 0 and mode == "train":
+            draft.problem(
+                path,
+                f"= {patience}: --mode train does not validate. Use --mode train_and_eval, or set "
+                "it to 0",
+            )
     if draft.config.trainer.schedule.overfit_patience > 0 and mode == "train":
         draft.problem(
             "trainer.schedule.overfit_patience",
