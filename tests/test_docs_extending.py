@@ -25,7 +25,7 @@ CODE = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 @pytest.fixture
 def example(tmp_path, monkeypatch):
     """Imports an example of the page as a plug-in; what it registers is forgotten again."""
-    monkeypatch.setattr(metrics, "_METRICS", dict(metrics._METRICS))
+    monkeypatch.setattr(metrics.registry, "_METRICS", dict(metrics.registry._METRICS))
     monkeypatch.setattr(base._READERS, "classes", dict(base._READERS.classes))
     for registry in (FEED_FORWARDS, NORMS):
         monkeypatch.setattr(registry, "classes", dict(registry.classes))

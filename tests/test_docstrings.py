@@ -76,7 +76,7 @@ def registries(monkeypatch):
     for registry in (SCHEDULES, METHODS, FEED_FORWARDS, NORMS):
         monkeypatch.setattr(registry, "classes", dict(registry.classes))
     monkeypatch.setattr(presets, "_PRESETS", dict(presets._PRESETS))
-    monkeypatch.setattr(metrics, "_METRICS", dict(metrics._METRICS))
+    monkeypatch.setattr(metrics.registry, "_METRICS", dict(metrics.registry._METRICS))
 
 
 @pytest.mark.parametrize("code", examples())

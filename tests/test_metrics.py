@@ -32,6 +32,46 @@ def test_values_equal_sacrebleus_own_and_carry_its_signature():
     assert chrf.signature.startswith("nrefs:1|case:mixed|eff:yes|nc:6|nw:0|space:no|version:")
 
 
+def test_other_metrics_are_those_of_sacrebleu():
+    from sacrebleu.metrics import BLEU, CHRF, TER
+
+    hypotheses, references = ["the cat, sat on a mat"], ["the cat sat on the mat."]
+    expected = {
+        "chrf_pp": CHRF(word_order=2),
+        "ter": TER(),
+        "bleu_zh": BLEU(tokenize="zh"),
+        "bleu_char": BLEU(tokenize="char"),
+        "bleu_intl": BLEU(tokenize="intl"),
+    }
+    for name, scorer in expected.items():
+        found = metrics.score(name, hypotheses, references)
+        assert found.value == scorer.corpus_score(hypotheses, [references]).score
+        assert found.signature == str(scorer.get_signature())
+
+
+def test_tokens_follow_the_language():
+    chinese = ["我爱北京天安门"], ["我爱北京的天安门"]
+    by_language = metrics.score("bleu_by_language", *chinese, language="zh_TW")
+    assert by_language == metrics.score("bleu_zh", *chinese)
+    assert by_language.value > 30 > metrics.score("bleu", *chinese).value
+    assert metrics.score("bleu_by_language", *chinese) == metrics.score("bleu", *chinese)
+
+
+def test_what_a_metric_requires_is_checked_before(monkeypatch, tmp_path):
+    import sacrebleu.utils
+
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=r"requires the package MeCab.*sacrebleu\[ja\]"):
+        metrics.check_requirements("bleu_by_language", ["fr", "ja"])
+    with pytest.raises(ConfigError, match=r"requires the package mecab_ko.*sacrebleu\[ko\]"):
+        metrics.score("bleu_ko_mecab", ["a"], ["a"])
+    metrics.check_requirements("bleu_by_language", ["fr", "zh"])
+    # sacrebleu would download the file without asking.
+    monkeypatch.setattr(sacrebleu.utils, "SACREBLEU_DIR", str(tmp_path))
+    with pytest.raises(ConfigError, match=f"model of FLORES-200 in {tmp_path}.*Download it"):
+        metrics.check_requirements("spbleu")
+
+
 def test_a_score_does_not_depend_on_what_was_scored_before():
     first = metrics.score("chrf", ["abc"], ["abd"])
     metrics.score("chrf", ["x"] * 3, ["y"] * 3)
@@ -52,15 +92,17 @@ def test_perplexity_of_nothing_is_an_error(nll, tokens):
 
 
 def test_built_in_metrics_are_better_when_higher():
-    assert metrics.available()[:3] == ["bleu", "chrf", "neg_log_perplexity"]
-    assert all(metrics.higher_is_better(metric) for metric in metrics.available()[:3])
+    assert metrics.available()[:2] == list(metrics.TEXT_METRICS)
+    built_in = ("bleu", "chrf", "chrf_pp", "bleu_by_language", "spbleu", "neg_log_perplexity")
+    assert all(metrics.higher_is_better(metric) for metric in built_in)
+    assert not metrics.higher_is_better("ter")
     assert metrics.is_better("bleu", 2.0, 1.0)
     assert not metrics.is_better("bleu", math.nan, 1.0)
 
 
 @pytest.fixture
 def registered(monkeypatch):
-    monkeypatch.setattr(metrics, "_METRICS", dict(metrics._METRICS))
+    monkeypatch.setattr(metrics.registry, "_METRICS", dict(metrics.registry._METRICS))
 
 
 def test_a_metric_of_text_is_scored_with_its_direction(registered):
@@ -108,7 +150,9 @@ def test_names_are_unique_and_plain(registered):
 
     make()
     make()  # A module that is loaded again.
-    with pytest.raises(ConfigError, match=r"'bleu' is taken by keras_mtl.metrics; choose another"):
+    with pytest.raises(
+        ConfigError, match=r"'bleu' is taken by keras_mtl.metrics.translations; choose another"
+    ):
         metrics.register_text_metric("bleu", title="", unit="")(lambda *_: 0.0)
     with pytest.raises(
         ConfigError, match="metric name 'My BLEU' is invalid; use lower-case letters"

@@ -124,7 +124,7 @@ def installed(directory, monkeypatch):
 
 
 def test_entry_points_of_installed_packages_are_imported(installed, monkeypatch):
-    monkeypatch.setattr(metrics, "_METRICS", dict(metrics._METRICS))
+    monkeypatch.setattr(metrics.registry, "_METRICS", dict(metrics.registry._METRICS))
     text = """
         from keras_mtl import metrics
         metrics.register_text_metric("of_package", title="", unit="")(lambda *_: 1.0)

@@ -10,9 +10,14 @@ import os
 import stat
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from keras_mtl import errors
+from keras_mtl.messages import to_stderr
 from keras_mtl.remote_files import is_remote
+
+if TYPE_CHECKING:
+    from keras_mtl.decoding.tasks import TranslationTask
 
 
 def _integer(low: int) -> Callable[[str], int]:
@@ -186,6 +191,22 @@ def check_task(path: str | os.PathLike[str], task: str) -> None:
 
     if model_kinds.model_kind(path) is model_kinds.ModelKind.MODEL_DIR:
         find_task(TaskList.read(path).tasks, task)
+
+
+def note_zero_shot(tasks: "Sequence[TranslationTask]", task: str) -> None:
+    """Prints a note on standard error if a direction was not trained.
+
+    Raises:
+        InputError: the model cannot translate it.
+    """
+    from keras_mtl.decoding.tasks import find_task, is_zero_shot
+
+    chosen = find_task(tasks, task)
+    if is_zero_shot(tasks, task):
+        to_stderr(
+            f"note: the model was not trained on {task}; it translates from {chosen.source} into "
+            f"{chosen.target} because it knows both languages from other tasks"
+        )
 
 
 def check_option_names(options: Sequence[str]) -> None:

@@ -39,12 +39,39 @@ def print_selected_variables(
         sizes = {name: math.prod(v.shape) for name, v in variables_by_name(model).items()}
         share = sum(sizes[name] for name in frozen) / sum(sizes.values())
         print(f"frozen: {len(frozen)} of {len(sizes)} variables, {share:.1%} of the parameters")
+    _print_optimizer(config, model)
     sources = config.task.model.init
     if not sources:
         return
     started = model_dir is not None and _print_record(model_dir)
     if not started:
         _print_plan(sources, model, prepared)
+
+
+def _print_optimizer(config: "ExperimentConfig", model: Any) -> None:
+    """Prints the optimizer if it is not Adam, and which variables it treats differently."""
+    from keras_mtl.configuration.optimizer_sections import is_adam
+    from keras_mtl.training.step.balancing import check_shared_variables
+    from keras_mtl.training.step.rate_factors import rate_factors, trained_by
+
+    settings, variables = config.trainer.optimizer, model.trainable_variables
+    if not is_adam(settings):
+        given = ", ".join(f"{name}={value}" for name, value in settings.parameters.items())
+        print(f"optimizer: {settings.name}({given})")
+    rules = [(rule.match, rule.factor) for rule in settings.learning_rate_factors]
+    factors = rate_factors(variables, rules, "trainer.optimizer.learning_rate_factors")
+    for factor in dict.fromkeys(factor for _, factor in rules):
+        print(
+            f"learning rate times {factor:g}: {factors.count(factor)} of {len(factors)} variables"
+        )
+    pairs = config.task.pairs
+    fields = [f"task.pairs[{number}].train_only" for number in range(len(pairs))]
+    rows = trained_by(variables, [pair.train_only for pair in pairs], fields)
+    check_shared_variables(config.trainer.balancing, model, rows, len(pairs))
+    for number, pair in enumerate(pairs):
+        if pair.train_only:
+            count = sum(row is None or row[number] for row in rows)
+            print(f"{pair.name} trains {count} of {len(rows)} variables")
 
 
 def _print_record(model_dir: str) -> bool:

@@ -80,7 +80,6 @@ def check_arguments(args: argparse.Namespace) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Prints the log-probability and number of tokens of each line, and a summary on stderr."""
-    from keras_mtl.decoding.tasks import find_task
     from keras_mtl.decoding.translators import load_scorer
 
     pairs, has_more = _read_tsv(args.tsv) if args.tsv else _read_two(args.source, args.target)
@@ -90,7 +89,7 @@ def run(args: argparse.Namespace) -> int:
         batch_size=args.batch_size,
         **backend_arguments(args),
     )
-    find_task(scorer.tasks, args.task)
+    arguments.note_zero_shot(scorer.tasks, args.task)
 
     def score(rows: Sequence[tuple[str, str]], first: int) -> "list[tuple[np.ndarray, list[str]]]":
         sources, targets = zip(*rows, strict=True)

@@ -23,6 +23,7 @@ def check_arguments(args: argparse.Namespace) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Trains until `trainer.train_steps` and prints each task's share of batches and score."""
+    from keras_mtl.evaluation.task_metrics import TaskMetrics
     from keras_mtl.training.run.planning import plan_training
 
     plan = plan_training(read_config(args), args.mode)
@@ -35,7 +36,8 @@ def run(args: argparse.Namespace) -> int:
         return 0
     print(f"step {result.step:,} in {model_dir}")
     total = max(1, sum(result.batches.values()))
-    metric = plan.config.trainer.evaluation.metric
+    metrics = TaskMetrics.of(plan.config)
+    metric = "score" if metrics.differ else metrics.names[0]
     width = max(len(name) for name in result.batches)
     print(f"{'task':<{width}}  {'share':>6}  {metric:>8}")
     for name, count in result.batches.items():
@@ -43,5 +45,6 @@ def run(args: argparse.Namespace) -> int:
         shown = "-" if score is None else f"{score:.2f}"
         print(f"{name:<{width}}  {count / total:>6.1%}  {shown:>8}")
     if result.best_step >= 0:
-        print(f"best: {metric} {result.best_score:.2f} on average, step {result.best_step:,}")
+        title = metrics.average_title
+        print(f"best: {title} {result.best_score:.2f} on average, step {result.best_step:,}")
     return 0

@@ -125,7 +125,6 @@ def run(args: argparse.Namespace) -> int:
     options |= {name: value for name, *_ in _OPTIONS if (value := getattr(args, name)) is not None}
     if args.n_best is not None:
         options["num_hypotheses"] = args.n_best
-    from keras_mtl.decoding.tasks import find_task
     from keras_mtl.decoding.translators import load_translator
 
     stream = standard_input()
@@ -137,7 +136,9 @@ def run(args: argparse.Namespace) -> int:
         checkpoint=args.checkpoint,
         **backend_arguments(args),
     )
-    find_task(translator.tasks, args.task)  # Check this before waiting for the first line.
+    arguments.note_zero_shot(
+        translator.tasks, args.task
+    )  # Check this before waiting for the first line.
 
     def translate(lines: Sequence[str], first: int) -> "list[tuple[str, list[Hypothesis]]]":
         found = translator.hypotheses(

@@ -14,6 +14,7 @@ from keras_mtl.configuration import (
     initial_weights_checks,
     keeping_checks,
     learning_rates,
+    optimizer_checks,
     packing,
     schema,
     search_checks,
@@ -58,6 +59,7 @@ def check_values(draft: Draft) -> None:
     _check_trainer(draft)
     _check_runtime(draft)
     initial_weights_checks.check(draft)
+    optimizer_checks.check(draft)
 
 
 # Fields that a simulation does not read.
@@ -291,6 +293,9 @@ def _check_trainer(draft: Draft) -> None:
     draft.choice("trainer.evaluation.backend", ("auto", "native", "tf"))
     draft.choice("trainer.evaluation.compute_type", ("float32", "int8"))
     draft.choice("trainer.evaluation.metric", metrics.available())
+    for index, pair in enumerate(draft.config.task.pairs):
+        if pair.metric:
+            draft.choice(f"task.pairs[{index}].metric", metrics.available())
     draft.choice("trainer.schedule.draw", ("random", "blend"))
     draft.range("trainer.schedule.max_epochs", 0, low_open=True)
     draft.range("trainer.schedule.overfit_patience", 0)

@@ -1,10 +1,10 @@
 """Checks of the fields that select variables: the first weights of a run, and frozen ones."""
 
 import re
-from collections.abc import Sequence
 
 from keras_mtl.configuration.draft import Draft
 from keras_mtl.configuration.initial_weights import InitRuleConfig
+from keras_mtl.configuration.variable_patterns import check_pattern, check_patterns
 
 
 def check(draft: Draft) -> None:
@@ -21,8 +21,8 @@ def check(draft: Draft) -> None:
             )
         for index, rule in enumerate(source.rules):
             _check_rule(draft, f"{path}.rules[{index}]", rule)
-        _check_patterns(draft, f"{path}.exclude", source.exclude)
-    _check_patterns(draft, "trainer.freeze", draft.config.trainer.freeze)
+        check_patterns(draft, f"{path}.exclude", source.exclude)
+    check_patterns(draft, "trainer.freeze", draft.config.trainer.freeze)
 
 
 def _check_rule(draft: Draft, path: str, rule: InitRuleConfig) -> None:
@@ -34,7 +34,7 @@ def _check_rule(draft: Draft, path: str, rule: InitRuleConfig) -> None:
                 "{match: 'decoder_ca/(.*)', to: 'decoder_es/\\1'}",
             )
             return
-    if not _check_pattern(draft, f"{path}.match", rule.match):
+    if not check_pattern(draft, f"{path}.match", rule.match):
         return
     pattern = re.compile(rule.match)
     # A pattern with the same groups that matches the empty text.
@@ -47,17 +47,3 @@ def _check_rule(draft: Draft, path: str, rule: InitRuleConfig) -> None:
             f"{path}.to",
             f"= {rule.to!r} does not fit {path}.match = {rule.match!r}: {error}",
         )
-
-
-def _check_patterns(draft: Draft, path: str, patterns: Sequence[str]) -> None:
-    for index, pattern in enumerate(patterns):
-        _check_pattern(draft, f"{path}[{index}]", pattern)
-
-
-def _check_pattern(draft: Draft, path: str, pattern: str) -> bool:
-    try:
-        re.compile(pattern)
-    except re.error as error:
-        draft.problem(path, f"= {pattern!r} is not a regular expression: {error}")
-        return False
-    return True

@@ -24,7 +24,10 @@ _SELECTORS: dict[Any, dict[str, str]] = {
     schema.CorpusConfig: {"reader": "options"},
     schema.ScheduleConfig: {"name": "parameters"},
     schema.BalancingConfig: {"name": "parameters"},
-    schema.OptimizerConfig: {"learning_rate_schedule": "learning_rate_parameters"},
+    schema.OptimizerConfig: {
+        "name": "parameters",
+        "learning_rate_schedule": "learning_rate_parameters",
+    },
     schema.TransformerConfig: {
         "feed_forward": "feed_forward_parameters",
         "norm": "norm_parameters",

@@ -19,6 +19,7 @@ from keras_mtl.configuration.corpus_sections import (
 )
 from keras_mtl.configuration.initial_weights import InitConfig
 from keras_mtl.configuration.keeping import BestConfig, PlateauConfig, StoppingConfig
+from keras_mtl.configuration.optimizer_sections import ADAM, LearningRateFactorConfig
 from keras_mtl.configuration.schedule_sections import BalancingConfig, ScheduleConfig
 from keras_mtl.configuration.search_options import DecodingConfig
 from keras_mtl.configuration.sublayers import STANDARD
@@ -41,8 +42,13 @@ class PairConfig:
         stop_at: training step from which on the task is not drawn; None always draws it.
         max_epochs: largest number of passes over its training pairs; > 0. None takes
             `trainer.schedule.max_epochs`.
+        metric: metric of its validation; empty means `trainer.evaluation.metric`. If metrics
+            differ, all of them must be better if higher, or all if lower, and the best checkpoint
+            is that of the highest average of score / baseline.
         cleaning: cleaning rules of this task; fields that are None take the values of
             `data.cleaning`.
+        train_only: regular expressions for the whole names of the variables that this task trains;
+            empty means all. Batches must be of one task.
     """
 
     name: str = ""
@@ -56,7 +62,9 @@ class PairConfig:
     introduce_at: int = 0
     stop_at: int | None = None
     max_epochs: float | None = None
+    metric: str = ""
     cleaning: TaskCleaningConfig = dataclasses.field(default_factory=TaskCleaningConfig)
+    train_only: list[str] = dataclasses.field(default_factory=list)
 
 
 @dataclasses.dataclass(slots=True)
@@ -202,9 +210,11 @@ class TranslationConfig:
 
 @dataclasses.dataclass(slots=True)
 class OptimizerConfig:
-    """Adam and its learning rate.
+    """The optimizer, by default Adam, and its learning rate.
 
     Attributes:
+        name: `adam`, or an optimizer of Keras: AdamW, Adafactor, Lion, Muon, SGD and others.
+        parameters: parameters of an optimizer of Keras, for example `{momentum: 0.9}`.
         learning_rate: factor of hidden_dim^-0.5 * min(step^-0.5, step * warmup_steps^-1.5), or the
             peak if `learning_rate_schedule` is not `transformer`; > 0.
         learning_rate_schedule: `transformer` (arXiv 1706.03762, section 5.3), `inverse_sqrt`,
@@ -214,6 +224,8 @@ class OptimizerConfig:
             `factors` of `piecewise`.
         warmup_steps: steps of the linear warm-up; >= 1.
         plateau: decay of the learning rate when scores do not improve.
+        learning_rate_factors: factors on the learning rates of variables; the first one whose
+            expression matches counts, and 1 without a match.
         beta_1: Adam's decay rate of the first moment, in [0, 1).
         beta_2: Adam's decay rate of the second moment, in [0, 1).
         epsilon: Adam's epsilon; > 0.
@@ -231,11 +243,14 @@ class OptimizerConfig:
             factors needs, else `shared`.
     """
 
+    name: str = ADAM
+    parameters: Options = dataclasses.field(default_factory=dict)
     learning_rate: float = 2.0
     learning_rate_schedule: str = "transformer"
     learning_rate_parameters: Options = dataclasses.field(default_factory=dict)
     warmup_steps: int = 4000
     plateau: PlateauConfig = dataclasses.field(default_factory=PlateauConfig)
+    learning_rate_factors: list[LearningRateFactorConfig] = dataclasses.field(default_factory=list)
     beta_1: float = 0.9
     beta_2: float = 0.98
     epsilon: float = 1e-9
@@ -296,7 +311,7 @@ class TrainerConfig:
         stopping: when training ends before `train_steps`.
         schedule: the schedule, which decides which task gets the next batch.
         balancing: the balancing method, which combines losses or gradients of several tasks.
-        optimizer: Adam and the learning rate.
+        optimizer: the optimizer and the learning rate.
         freeze: regular expressions; variables whose whole name matches one of them keep their
             weights and have no moments.
         evaluation: validation of every task.

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from keras_mtl.decoding.model_kinds import ModelKind, model_kind, not_usable
 from keras_mtl.decoding.options import BeamOptions
-from keras_mtl.decoding.tasks import TranslationTask, find_task
+from keras_mtl.decoding.tasks import TranslationTask, find_task, is_zero_shot
 from keras_mtl.decoding.text_translator import check_arguments
 from keras_mtl.engine import load_ops
 from keras_mtl.engine.hypothesis import (
@@ -103,6 +103,12 @@ class SavedModelTranslator:
             InputError: the task is unknown, a line is too long, or the model has no alignments.
         """
         find_task(self.tasks, task)
+        if is_zero_shot(self.tasks, task):
+            raise InputError(
+                f"task {task!r} was not trained, and an exported SavedModel has only the tasks "
+                f"{', '.join(each.name for each in self.tasks)}. Use the model directory or an "
+                "engine file"
+            )
         if alignments and "alignments" not in self._search.structured_outputs:
             raise InputError(
                 "this exported model has no alignments. Export it with --format "

@@ -73,15 +73,33 @@ class TaskList:
 
 
 def find_task(tasks: Sequence[TranslationTask], name: str) -> TranslationTask:
-    """Returns the task with a given name.
+    """Returns the task with a given name, or a zero-shot task.
+
+    A zero-shot task is a direction `source-target` that was not trained. Its source is a language
+    of any task, and its target is the target of one, whose decoder it uses.
+
+    Args:
+        tasks: the tasks of a model.
+        name: name of a task, or a direction.
 
     Raises:
-        InputError: no task has this name; the message lists the tasks.
+        InputError: no task has this name, and it is not such a direction; the message lists the
+            tasks.
     """
     for task in tasks:
         if task.name == name:
             return task
+    sources = {language for task in tasks for language in (task.source, task.target)}
+    for task in tasks:
+        source = name.removesuffix(f"-{task.target}")
+        if source != name and source in sources and source != task.target:
+            return TranslationTask(name, source, task.target, task.decoder)
     raise InputError(f"unknown task {name!r}{nearest_task(name, [task.name for task in tasks])}")
+
+
+def is_zero_shot(tasks: Sequence[TranslationTask], name: str) -> bool:
+    """Returns whether a name that `find_task` accepts is not the name of a task."""
+    return all(task.name != name for task in tasks)
 
 
 def _task(entry: dict[str, Any]) -> TranslationTask:

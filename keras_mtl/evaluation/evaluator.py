@@ -99,6 +99,8 @@ class Evaluator:
         if split not in SPLITS:
             raise ConfigError(f"unknown split {split!r}{nearest(split, SPLITS)}")
         known = [task.name for task in prepared.tasks]
+        # Pairs that a user defines may have no languages.
+        self._languages = {task.name: getattr(task, "target", "") for task in prepared.tasks}
         self.tasks = list(known if tasks is None else dict.fromkeys(tasks))
         for name in self.tasks:
             if name not in known:
@@ -218,7 +220,9 @@ class Evaluator:
             sources, references = self._texts(reader, indices)
             hypotheses = self._translate(sources, name, stopped)
             for metric in self._text_metrics:
-                scored[metric] = metrics_lib.score(metric, hypotheses, references)
+                scored[metric] = metrics_lib.score(
+                    metric, hypotheses, references, self._languages.get(name, "")
+                )
         if self._likelihood is not None and self._loss_metrics:
             nll, tokens = self._likelihood.total(name, reader, indices, stopped)
             for metric in self._loss_metrics:

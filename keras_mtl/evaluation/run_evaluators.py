@@ -33,6 +33,7 @@ def model_evaluator(
     model: Any,
     prepared: PreparedData,
     split: str = "dev",
+    metrics: Sequence[str] = (),
 ) -> Evaluator:
     """Creates the evaluator of a Keras model for the validation of a run.
 
@@ -46,10 +47,14 @@ def model_evaluator(
         model: a built model. Each evaluation reads its current weights.
         prepared: the prepared data.
         split: `dev` or `test`.
+        metrics: the metrics of the tasks; empty means `trainer.evaluation.metric`.
     """
-    if not metrics_lib.compares_text(evaluation.metric):
+    metrics = metrics or [evaluation.metric]
+    likelihood = None
+    if not all(map(metrics_lib.compares_text, metrics)):
         likelihood = ModelLikelihood(model, PairIds.of_tasks(prepared.vocabulary, tasks))
-        return _evaluator(evaluation, prepared, split, likelihood=likelihood)
+    if not any(map(metrics_lib.compares_text, metrics)):
+        return _evaluator(evaluation, prepared, split, metrics, likelihood=likelihood)
     backend = choose_backend(evaluation.backend, only_tensorflow=only_tensorflow(model))
     batch_size = decoding.batch_size
     translator = make_translator(
@@ -64,7 +69,7 @@ def model_evaluator(
     )
     # The search in TensorFlow is slow and translates one batch at a time.
     pairs_at_once = batch_size if backend == "tf" else PAIRS_AT_ONCE
-    return _evaluator(evaluation, prepared, split, translator, pairs_at_once=pairs_at_once)
+    return _evaluator(evaluation, prepared, split, metrics, translator, likelihood, pairs_at_once)
 
 
 def engine_evaluator(
@@ -74,6 +79,7 @@ def engine_evaluator(
     path: str | os.PathLike[str],
     prepared: PreparedData,
     split: str = "dev",
+    metrics: Sequence[str] = (),
 ) -> Evaluator:
     """Creates the evaluator of an engine file for the validation of a run.
 
@@ -86,6 +92,7 @@ def engine_evaluator(
         path: the engine file. The evaluator keeps it open, so the file may be deleted.
         prepared: the prepared data.
         split: `dev` or `test`.
+        metrics: the metrics of the tasks; empty means `trainer.evaluation.metric`.
 
     Raises:
         ExportError: the file cannot be used.
@@ -93,13 +100,16 @@ def engine_evaluator(
     """
     vocabulary, batch_size = prepared.vocabulary, decoding.batch_size
     engine = open_engine(path, evaluation.workers or None)
-    if not metrics_lib.compares_text(evaluation.metric):
+    metrics = metrics or [evaluation.metric]
+    likelihood = None
+    if not all(map(metrics_lib.compares_text, metrics)):
         ids = PairIds.of_tasks(vocabulary, tasks)
         likelihood = EngineLikelihood(engine_scores(engine, batch_size), ids)
-        return _evaluator(evaluation, prepared, split, likelihood=likelihood)
+    if not any(map(metrics_lib.compares_text, metrics)):
+        return _evaluator(evaluation, prepared, split, metrics, likelihood=likelihood)
     search = EngineSearch(engine, vocabulary, validation_options(decoding, evaluation.beam_size))
     translator = TextTranslator(search, vocabulary, tasks, batch_size=batch_size)
-    return _evaluator(evaluation, prepared, split, translator)
+    return _evaluator(evaluation, prepared, split, metrics, translator, likelihood)
 
 
 def validation_options(decoding: DecodingConfig, beam_size: int) -> BeamOptions:
@@ -118,13 +128,13 @@ def _evaluator(
     evaluation: EvaluationConfig,
     prepared: PreparedData,
     split: str,
+    metrics: Sequence[str],
     translator: Translates | None = None,
     likelihood: Likelihood | None = None,
     pairs_at_once: int = PAIRS_AT_ONCE,
 ) -> Evaluator:
-    metrics = [evaluation.metric]
     if translator is not None:
-        metrics = list(dict.fromkeys((evaluation.metric, *metrics_lib.TEXT_METRICS)))
+        metrics = list(dict.fromkeys((*metrics, *metrics_lib.TEXT_METRICS)))
     return Evaluator(
         prepared,
         translator,

@@ -8,7 +8,7 @@ from typing import Self
 from keras_mtl import metrics as metrics_lib
 from keras_mtl.data.evaluation_sets import load_corpora
 from keras_mtl.decoding.tasks import TaskList, find_task
-from keras_mtl.errors import ConfigError, nearest_task
+from keras_mtl.errors import ConfigError, InputError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,12 +92,23 @@ def check_settings(model_dir: str | os.PathLike[str], settings: EvaluationSettin
             f"{' or '.join(metrics_lib.TEXT_METRICS)}"
         )
     tasks = TaskList.read(model_dir).tasks
-    for name in settings.tasks or ():
-        find_task(tasks, name)
     known = [task.name for task in tasks]
+    for task in [find_task(tasks, name) for name in settings.tasks or ()]:
+        if task.name not in known and not settings.corpora:
+            raise InputError(
+                f"--tasks: {task.name!r} was not trained, so the data of the run has no pairs of "
+                "it. Give pairs with --corpora"
+            )
     corpora = load_corpora(settings.corpora) if settings.corpora else ()
     for number, corpus in enumerate(corpora):
         for name in corpus.tasks or ():
-            if name not in known:
-                place = f"{settings.corpora}[{number}].tasks"
-                raise ConfigError(f"{place}: unknown task {name!r}{nearest_task(name, known)}")
+            try:
+                find_task(tasks, name)
+            except InputError as error:
+                raise ConfigError(f"{settings.corpora}[{number}].tasks: {error}") from error
+    names = settings.tasks or known
+    if corpora and settings.tasks is None and all(corpus.tasks for corpus in corpora):
+        names = [name for corpus in corpora for name in corpus.tasks or ()]
+    targets = {find_task(tasks, name).target for name in names}
+    for name in settings.metrics:
+        metrics_lib.check_requirements(name, targets)

@@ -76,6 +76,7 @@ def open_evaluator(
         batch_size=loaded.batch_size,
         on_long_line=settings.on_long_line,
     )
+    scored = [find_task(translator.tasks, task.name) for task in pairs.tasks]
     evaluator = Evaluator(
         pairs,
         translator,
@@ -84,7 +85,7 @@ def open_evaluator(
         settings.split,
         # Corpora may belong to only some of the tasks. Then all tasks of the corpora are scored.
         None if settings.corpora else settings.tasks,
-        ModelLikelihood(loaded.model, PairIds.of_tasks(loaded.vocabulary, translator.tasks)),
+        ModelLikelihood(loaded.model, PairIds.of_tasks(loaded.vocabulary, scored)),
     )
     if settings.on_long_line == "error" and any(map(metrics_lib.compares_text, settings.metrics)):
         evaluator.check_lengths(translator)
@@ -143,8 +144,11 @@ def _read_pairs(
         return load_run_data(model_dir, loaded.vocabulary, log)
     corpora = load_corpora(settings.corpora)
     tasks: Sequence[TranslationTask] = loaded.tasks.tasks
-    if settings.tasks is not None:
-        tasks = [find_task(tasks, name) for name in dict.fromkeys(settings.tasks)]
+    names = settings.tasks
+    if names is None:
+        named = [name for corpus in corpora for name in corpus.tasks or ()]  # Also zero-shot tasks.
+        names = [*(task.name for task in tasks), *named]
+    tasks = [find_task(tasks, name) for name in dict.fromkeys(names)]
     seen_by = load_run_data(model_dir, loaded.vocabulary, log) if settings.unseen else None
     return read_evaluation_set(tasks, corpora, loaded.vocabulary, log, seen_by)
 

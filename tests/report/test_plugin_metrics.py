@@ -9,7 +9,7 @@ from keras_mtl.report.groups import Mean
 
 @pytest.fixture
 def registered(monkeypatch):
-    monkeypatch.setattr(metrics, "_METRICS", dict(metrics._METRICS))
+    monkeypatch.setattr(metrics.registry, "_METRICS", dict(metrics.registry._METRICS))
     metrics.register_text_metric("wrong", title="wrong", unit="%", higher_is_better=False)(min)
 
 

@@ -12,12 +12,14 @@ from tiny_run import CONFIG
 import keras_mtl
 from keras_mtl.configuration.files import load_params
 from keras_mtl.configuration.initial_weights import InitConfig
+from keras_mtl.configuration.schema import BalancingConfig
 from keras_mtl.decoding.loading import load_model
 from keras_mtl.errors import ConfigError
 from keras_mtl.models.factory import build_transformer
-from keras_mtl.models.variables import variables_by_name
+from keras_mtl.models.variables import freeze, variables_by_name
 from keras_mtl.training.run.first_weights import take_first_weights
 from keras_mtl.training.run.weight_sources import check_sources
+from keras_mtl.training.step.balancing import check_shared_variables
 from keras_mtl.training.step.optimizers import Adam
 from tests.training.same_run import tensors
 
@@ -123,6 +125,18 @@ def built(old, **settings):
     optimizer.build(model.trainable_variables)
     found = take_first_weights(model, loaded.vocabulary, [InitConfig(**settings)], optimizer)
     return loaded.model, model, optimizer, found
+
+
+def test_balancing_needs_variables_of_all_tasks(run):
+    model = load_model(run[0]).model
+    count = len(model.trainable_variables)
+    settings = BalancingConfig("pcgrad")
+    check_shared_variables(settings, model, [None] * count, 2)
+    freeze(model, ["embedding/.*", "encoder/.*"])
+    rest = [None] * len(model.trainable_variables)
+    check_shared_variables(BalancingConfig("dwa"), model, rest, 2)  # It compares losses.
+    with pytest.raises(ConfigError, match=r"'pcgrad' compares the gradients .* there are none"):
+        check_shared_variables(settings, model, rest, 2)
 
 
 @pytest.mark.parametrize("weight_type", ["float32", "int8"])

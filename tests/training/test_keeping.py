@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from keras_mtl.configuration.keeping import BestConfig, PlateauConfig, StoppingConfig
 from keras_mtl.decoding.checkpoint_files import find_checkpoints
 from keras_mtl.errors import CheckpointError
+from keras_mtl.evaluation.task_metrics import TaskMetrics
 from keras_mtl.training.run.averaging import checkpoints_to_average
 from keras_mtl.training.run.best_weights import BestWeights, Ranking
 from keras_mtl.training.run.early_stopping import EarlyStopping
@@ -25,14 +26,16 @@ TASKS = ("a", "b")
 
 def test_the_worst_task_is_the_furthest_from_its_baseline():
     scores = {"a": 40.0, "b": 30.0}
-    selected = SelectedScores("chrf", TASKS, {"a": 80.0, "b": 40.0})
+    selected = SelectedScores(TaskMetrics.same("chrf", TASKS), TASKS, {"a": 80.0, "b": 40.0})
     assert selected.value("macro", scores) == 35.0
     assert selected.value("worst", scores) == 0.5
     assert selected.value("b", scores) == 30.0
     assert selected.improvement("worst", 0.5, 0.25) == 0.25
-    without = SelectedScores("chrf", TASKS, {"a": 80.0, "b": None})
+    without = SelectedScores(TaskMetrics.same("chrf", TASKS), TASKS, {"a": 80.0, "b": None})
     assert without.value("worst", scores) == 30.0
-    loss = SelectedScores("neg_log_perplexity", TASKS, {"a": 2.0, "b": 2.0})
+    loss = SelectedScores(
+        TaskMetrics.same("neg_log_perplexity", TASKS), TASKS, {"a": 2.0, "b": 2.0}
+    )
     assert loss.value("worst", {"a": -4.0, "b": -2.5}) == 0.5
     assert loss.improvement("macro", -3.0, -4.0) == 1.0
 
@@ -49,7 +52,7 @@ def test_training_stops_after_so_much_patience(values, patience, delta, min_step
     settings = StoppingConfig(
         score="a", patience=patience, min_delta=float(delta), min_steps=min_steps
     )
-    selected = SelectedScores("chrf", TASKS)
+    selected = SelectedScores(TaskMetrics.same("chrf", TASKS), TASKS)
     stopping = EarlyStopping(settings, selected)
     best, waited = -math.inf, 0
     for step, value in enumerate(values):
@@ -66,7 +69,7 @@ def test_training_stops_after_so_much_patience(values, patience, delta, min_step
 
 
 def test_a_count_of_another_score_is_forgotten():
-    selected = SelectedScores("chrf", TASKS)
+    selected = SelectedScores(TaskMetrics.same("chrf", TASKS), TASKS)
     stopping = EarlyStopping(StoppingConfig(patience=1), selected)
     for step in (1, 2):
         stopping.observe(step, {"a": 1.0, "b": 1.0})
@@ -144,7 +147,9 @@ def kept(tmp_path_factory):
 
 def make_best(directory):
     settings = BestConfig(macro=3, worst=2, tasks=1)
-    return BestWeights(directory, "chrf", SelectedScores("chrf", TASKS), settings)
+    return BestWeights(
+        directory, "chrf", SelectedScores(TaskMetrics.same("chrf", TASKS), TASKS), settings
+    )
 
 
 def test_the_best_weights_of_each_score_are_kept(kept):

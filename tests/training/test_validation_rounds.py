@@ -16,7 +16,7 @@ def scored(**scores):
 
 
 def rounds(max_tasks=4, names=NAMES, validated=None):
-    return ValidationRounds(names, validated or names, "chrf", max_tasks)
+    return ValidationRounds(names, validated or names, dict.fromkeys(names, "chrf"), max_tasks)
 
 
 def after_first():

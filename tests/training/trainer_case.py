@@ -16,8 +16,10 @@ from keras_mtl.balancing import Balancing
 from keras_mtl.configuration.schema import RuntimeConfig, TransformerConfig
 from keras_mtl.models.factory import build_transformer
 from keras_mtl.training.step.distribution import configure_runtime, make_strategy, to_all_replicas
+from keras_mtl.training.step.keras_optimizers import create_keras_optimizer
 from keras_mtl.training.step.loss_scale import DynamicLossScale
 from keras_mtl.training.step.optimizers import Adam
+from keras_mtl.training.step.rate_factors import trained_by
 from keras_mtl.training.step.trainer import MultiTaskTrainer
 
 VOCABULARY = 23
@@ -67,7 +69,18 @@ class Program:
     """A trainer and what its cases start from; made once, because tracing takes seconds."""
 
     def __init__(
-        self, replicas, accumulation, sharing, jit, dropout, precision, moments, balancing, saving
+        self,
+        replicas,
+        accumulation,
+        sharing,
+        jit,
+        dropout,
+        precision,
+        moments,
+        balancing,
+        optimizer,
+        train_only,
+        saving,
     ):
         name = "mirrored" if replicas > 1 else "one_device"
         strategy = configure_runtime(
@@ -101,9 +114,12 @@ class Program:
             )
             # A large epsilon, so that weights whose true gradient is 0 (biases of keys) do not
             # follow the rounding of it.
-            self.optimizer = Adam(
-                0.01, epsilon=1e-3, num_tasks=2 if knows_tasks else 0, moments=moments
-            )
+            if optimizer:
+                self.optimizer = create_keras_optimizer(optimizer, {}, 0.01, 0.5)
+            else:
+                self.optimizer = Adam(
+                    0.01, epsilon=1e-3, num_tasks=2 if knows_tasks else 0, moments=moments
+                )
             self.optimizer.build(self.model.trainable_variables)
             float16 = precision == "mixed_float16"
             self.loss_scale = DynamicLossScale(tokens=128) if float16 else None
@@ -125,6 +141,7 @@ class Program:
             loss_scale=self.loss_scale,
             balancing=balance,
             mixed=True,
+            trained_by=trained_by(self.model.trainable_variables, train_only, ["0", "1"]),
         )
         self._variables = [*self.model.variables, *self.optimizer.variables]
         self._values = [variable.numpy() for variable in self._variables]
@@ -161,6 +178,8 @@ def run(
     pack=False,
     balancing="",
     saving=False,
+    optimizer="",
+    train_only=((), ()),
 ):
     case = program(
         replicas=replicas,
@@ -172,6 +191,8 @@ def run(
         moments=moments,
         balancing=balancing,
         saving=saving,
+        optimizer=optimizer,
+        train_only=tuple(map(tuple, train_only)),
     )
     case.reset()
     model, trainer = case.model, case.trainer

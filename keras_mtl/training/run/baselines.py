@@ -13,6 +13,7 @@ from keras_mtl.configuration.files import save_params
 from keras_mtl.configuration.keeping import MACRO, BestConfig
 from keras_mtl.configuration.schema import BalancingConfig, ExperimentConfig, PairConfig
 from keras_mtl.errors import ConfigError, DataError, KerasMtlError
+from keras_mtl.evaluation.task_metrics import TaskMetrics
 from keras_mtl.events import of_kind, read_events, task_curves
 from keras_mtl.files import replace_file
 from keras_mtl.interrupts import forwarded_to
@@ -99,6 +100,11 @@ def single_task_config(config: ExperimentConfig, pair: PairConfig) -> Experiment
     single.trainer.schedule.baselines_file = ""
     single.trainer.schedule.max_epochs, single.trainer.schedule.overfit_patience = None, 0
     single.trainer.balancing = BalancingConfig()
+    # What names variables: a model of one task has others, and starts from random weights.
+    single.task.pairs[0].train_only = []
+    single.task.model.init = []
+    single.trainer.freeze = []
+    single.trainer.optimizer.learning_rate_factors = []
     return single
 
 
@@ -123,7 +129,7 @@ def _train(config: ExperimentConfig, directory: Path, log: Callable[[str], None]
             f"training in {directory} ended with exit code {code}. Fix the error that it reported "
             "and run the same command again; finished tasks are not trained again"
         )
-    metric = config.trainer.evaluation.metric
+    (metric,) = TaskMetrics.of(config).names
     curves = task_curves(of_kind(read_events(directory), "evaluation"), "scores", metric)
     scores = [score for curve in curves.values() for score in curve.values()]
     if not scores:

@@ -82,7 +82,7 @@ class BestWeights:
 
     Args:
         directory: the directory `best`.
-        metric: metric of the scores.
+        metric: name of the metrics of the scores.
         selected: computes what the weights are compared by.
         settings: section `trainer.best`.
         writes: whether to write files; False for a process that is not the chief.

@@ -5,16 +5,18 @@ from typing import Any
 
 import tensorflow as tf
 
+from keras_mtl.configuration.optimizer_sections import is_adam
 from keras_mtl.configuration.schema import DataConfig, TrainerConfig, TransformerConfig
 from keras_mtl.data.batch_shapes import batch_shapes, training_sources
 from keras_mtl.data.mixture import Mixture
 from keras_mtl.data.prepare import PreparedData
 from keras_mtl.evaluation.evaluator import no_pair
+from keras_mtl.evaluation.task_metrics import TaskMetrics
 from keras_mtl.evaluation.tasks import decoders
-from keras_mtl.metrics import schedule_higher_is_better
 from keras_mtl.models.factory import build_transformer
 from keras_mtl.schedules import AdaptiveState, Schedule
 from keras_mtl.training.step.gradient_norm import GradientNormTracker
+from keras_mtl.training.step.keras_optimizers import create_keras_optimizer
 from keras_mtl.training.step.learning_rate import WarmupSchedule
 from keras_mtl.training.step.loss_scale import DynamicLossScale
 from keras_mtl.training.step.optimizers import Adam
@@ -57,6 +59,7 @@ def check_dev_sizes(validated: Sequence[str], prepared: PreparedData) -> list[st
 def build_mixture(
     data: DataConfig,
     trainer: TrainerConfig,
+    task_metrics: TaskMetrics,
     seed: int,
     prepared: PreparedData,
     schedule: Schedule,
@@ -67,7 +70,8 @@ def build_mixture(
 
     Args:
         data: the settings of the batches.
-        trainer: the settings of scores, draws and the number of logged steps.
+        trainer: the settings of draws and of the number of logged steps.
+        task_metrics: the metrics of the tasks.
         seed: seed of shuffling and draws.
         prepared: the prepared data.
         schedule: the schedule that selects the next task.
@@ -75,11 +79,10 @@ def build_mixture(
         logs_batches: whether this process writes the log of batches.
     """
     sources = training_sources(prepared)
-    metric = trainer.evaluation.metric
     accumulation = trainer.optimizer.gradient_accumulation_steps
     return Mixture(
         sources,
-        AdaptiveState(schedule, metric, schedule_higher_is_better(metric)),
+        AdaptiveState(schedule, task_metrics.label, task_metrics.schedule_higher_is_better),
         batch_shapes(data, sources, replicas),
         seed=seed,
         granularity=data.granularity,
@@ -126,19 +129,29 @@ def build_norm_tracker(max_deviation: float) -> GradientNormTracker | None:
     return GradientNormTracker(max_deviation) if max_deviation else None
 
 
-def build_optimizer(trainer: TrainerConfig, plan: UpdatePlan, hidden_dim: int) -> Adam:
-    """Creates the optimizer. Build it for the variables of the model in the strategy's scope."""
+def build_optimizer(trainer: TrainerConfig, plan: UpdatePlan, hidden_dim: int) -> Any:
+    """Creates the optimizer. Build it for the variables of the model in the strategy's scope.
+
+    Returns:
+        An `Adam` or a `KerasOptimizer`.
+    """
     settings = trainer.optimizer
+    learning_rate = WarmupSchedule(
+        settings.learning_rate_schedule,
+        settings.learning_rate,
+        settings.warmup_steps,
+        hidden_dim,
+        trainer.train_steps,
+        settings.learning_rate_parameters,
+        _plateau_factor() if settings.plateau.patience else None,
+    )
+    factors = [(rule.match, rule.factor) for rule in settings.learning_rate_factors]
+    if not is_adam(settings):
+        return create_keras_optimizer(
+            settings.name, settings.parameters, learning_rate, settings.ema_momentum, factors
+        )
     return Adam(
-        WarmupSchedule(
-            settings.learning_rate_schedule,
-            settings.learning_rate,
-            settings.warmup_steps,
-            hidden_dim,
-            trainer.train_steps,
-            settings.learning_rate_parameters,
-            _plateau_factor() if settings.plateau.patience else None,
-        ),
+        learning_rate,
         beta_1=settings.beta_1,
         beta_2=settings.beta_2,
         epsilon=settings.epsilon,
@@ -146,6 +159,7 @@ def build_optimizer(trainer: TrainerConfig, plan: UpdatePlan, hidden_dim: int) -
         average_momentum=settings.ema_momentum,
         num_tasks=plan.num_tasks if plan.of_one_task else 0,
         moments=plan.moments,
+        learning_rate_factors=factors,
     )
 
 

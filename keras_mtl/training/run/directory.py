@@ -41,6 +41,8 @@ FIXED_FIELDS = (
     "task.data.granularity",
     "task.data.packing",
     "task.data.packed_lengths",
+    "trainer.optimizer.name",
+    "trainer.optimizer.parameters",
     "trainer.optimizer.gradient_accumulation_steps",
     "trainer.optimizer.ema_momentum",
     "trainer.freeze",

@@ -11,6 +11,7 @@ from keras_mtl.data.reader_checks import check_readers
 from keras_mtl.training.run.building import check_dev_sizes
 from keras_mtl.training.run.planning import plan_training, validated_tasks
 from keras_mtl.training.step.balancing import check_balancing
+from keras_mtl.training.step.keras_optimizers import check_optimizer
 
 
 def find_notes(config: ExperimentConfig, prepared: PreparedData | None) -> list[str]:
@@ -43,6 +44,7 @@ def find_problems(config: ExperimentConfig, prepared: PreparedData | None) -> li
     try:
         plan = plan_training(Draft(config))
         check_balancing(config.trainer.balancing, plan.updates)
+        check_optimizer(config.trainer.optimizer)
     except errors.ConfigError as error:
         problems.update(dict.fromkeys(str(error).split("\n  ")))
     if prepared is not None:

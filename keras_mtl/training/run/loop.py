@@ -40,6 +40,7 @@ from keras_mtl.training.run.weight_sources import check_sources
 from keras_mtl.training.step import devices
 from keras_mtl.training.step.balancing import check_balancing
 from keras_mtl.training.step.distribution import compiles_with_xla, configure_runtime
+from keras_mtl.training.step.keras_optimizers import check_optimizer
 from keras_mtl.training.step.workers import AgreedStop, Workers, lost
 
 # Errors of a process itself. Others may be consequences of the end of another worker.
@@ -100,6 +101,7 @@ def run_experiment(
             be read, or a checkpoint cannot be written.
     """
     check_balancing(plan.config.trainer.balancing, plan.updates)
+    check_optimizer(plan.config.trainer.optimizer)
     workers = Workers(configure_runtime(plan.config.runtime, log))
     if not workers.chief:
         log = _silent

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -9,13 +10,14 @@ import tensorflow as tf
 from keras_mtl.balancing import Balancing
 from keras_mtl.data.mixture import Mixture
 from keras_mtl.data.prepare import PreparedData
+from keras_mtl.evaluation.task_metrics import TaskMetrics
 from keras_mtl.evaluation.tasks import decoder_of_task
 from keras_mtl.models import Transformer
 from keras_mtl.models.variables import freeze
 from keras_mtl.schedules import Schedule, TaskInfo
 from keras_mtl.training.run import building
 from keras_mtl.training.run.planning import TrainingPlan
-from keras_mtl.training.step.balancing import build_balancing
+from keras_mtl.training.step.balancing import build_balancing, check_shared_variables
 from keras_mtl.training.step.distribution import (
     compiles_with_xla,
     static_shapes,
@@ -23,7 +25,7 @@ from keras_mtl.training.step.distribution import (
 )
 from keras_mtl.training.step.gradient_norm import GradientNormTracker
 from keras_mtl.training.step.loss_scale import DynamicLossScale
-from keras_mtl.training.step.optimizers import Adam
+from keras_mtl.training.step.rate_factors import trained_by
 from keras_mtl.training.step.trainer import MultiTaskTrainer
 from keras_mtl.training.step.update_plan import UpdatePlan
 from keras_mtl.training.step.workers import Workers
@@ -41,7 +43,7 @@ class RunParts:
         mixture: the mixture of the tasks' batches.
         decoder_of_task: ints [N], the decoder of each task.
         model: the built model.
-        optimizer: its built optimizer.
+        optimizer: its built optimizer, an `Adam` or a `KerasOptimizer`.
         balancing: the balancing method; None without balancing.
         loss_scale: the loss scale for float16; None for other types.
         norm_tracker: what finds updates with too large gradients; None if none is skipped.
@@ -55,7 +57,7 @@ class RunParts:
     mixture: Mixture
     decoder_of_task: Sequence[int]
     model: Transformer
-    optimizer: Adam
+    optimizer: Any
     balancing: Balancing | None
     loss_scale: DynamicLossScale | None
     norm_tracker: GradientNormTracker | None
@@ -104,7 +106,7 @@ class StepParts:
 
     decoder_of_task: Sequence[int]
     model: Transformer
-    optimizer: Adam
+    optimizer: Any
     balancing: Balancing | None
     loss_scale: DynamicLossScale | None
     norm_tracker: GradientNormTracker | None
@@ -128,7 +130,14 @@ def build_parts(
     strategy = workers.strategy
     replicas = strategy.num_replicas_in_sync
     mixture = building.build_mixture(
-        task.data, plan.config.trainer, runtime.seed, prepared, schedule, replicas, workers.chief
+        task.data,
+        plan.config.trainer,
+        TaskMetrics.of(plan.config),
+        runtime.seed,
+        prepared,
+        schedule,
+        replicas,
+        workers.chief,
     )
     step = build_step(
         plan,
@@ -181,6 +190,13 @@ def build_step(
             runtime.mixed_precision_dtype, task.data.tokens_per_batch * updates.accumulation
         )
         norm_tracker = building.build_norm_tracker(plan.config.trainer.optimizer.max_norm_deviation)
+    pairs = task.pairs
+    trained = trained_by(
+        model.trainable_variables,
+        [pair.train_only for pair in pairs],
+        [f"task.pairs[{number}].train_only" for number in range(len(pairs))],
+    )
+    check_shared_variables(plan.config.trainer.balancing, model, trained, len(pairs))
     trainer = MultiTaskTrainer(
         model,
         optimizer,
@@ -197,5 +213,6 @@ def build_step(
         loss_scale=loss_scale,
         shapes=shapes,
         norm_tracker=norm_tracker,
+        trained_by=trained,
     )
     return StepParts(decoders, model, optimizer, balancing, loss_scale, norm_tracker, trainer)

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_mtl.configuration.keeping import MACRO
 from keras_mtl.data.mixture import Mixture
 from keras_mtl.data.prepare import PreparedData
 from keras_mtl.decoding.tasks import TranslationTask
@@ -17,6 +18,7 @@ from keras_mtl.evaluation.background import BackgroundEvaluation, Results
 from keras_mtl.evaluation.evaluator import Evaluator
 from keras_mtl.evaluation.run_evaluators import engine_evaluator, model_evaluator
 from keras_mtl.evaluation.stopping import EvaluationStopped
+from keras_mtl.evaluation.task_metrics import TaskMetrics
 from keras_mtl.evaluation.tasks import translation_tasks
 from keras_mtl.export.engine_file import export_engine_file
 from keras_mtl.metrics import decimals, schedule_score
@@ -94,14 +96,15 @@ class PeriodicValidation:
         self._snapshots = Snapshots(directory.pending)
         self._background = BackgroundEvaluation()
         self._own_files: tempfile.TemporaryDirectory[str] | None = None
+        self._metrics = TaskMetrics.of(plan.config)
         self._rounds = ValidationRounds(
-            mixture.task_names, plan.validated, self._settings.metric, self._settings.max_tasks
+            mixture.task_names, plan.validated, self._metrics.by_task, self._settings.max_tasks
         )
         baselines = plan.schedule.baselines if plan.schedule else None
-        selected = SelectedScores(self._settings.metric, plan.validated, baselines)
+        self._selected = selected = SelectedScores(self._metrics, plan.validated, baselines)
         trainer = plan.config.trainer
         self.best = BestWeights(
-            directory.best, self._settings.metric, selected, trainer.best, workers.chief
+            directory.best, self._metrics.label, selected, trainer.best, workers.chief
         )
         self.stopping = EarlyStopping(trainer.stopping, selected)
         decay = optimizer.rate_decay if optimizer is not None else None
@@ -157,7 +160,7 @@ class PeriodicValidation:
             stopped: function that is polled for whether to stop; None never stops.
 
         Returns:
-            The score of `trainer.evaluation.metric` by task.
+            The score of the task's metric by task.
 
         Raises:
             EvaluationStopped: `stopped` returned True; nothing has changed.
@@ -269,7 +272,12 @@ class PeriodicValidation:
 
         def evaluate(stopped: Callable[[], bool]) -> Results:
             evaluator = engine_evaluator(
-                self._settings, self._decoding, self._tasks, path, self._prepared
+                self._settings,
+                self._decoding,
+                self._tasks,
+                path,
+                self._prepared,
+                metrics=self._metrics.names,
             )
             return evaluator.evaluate(stopped=stopped, tasks=share)
 
@@ -367,21 +375,26 @@ class PeriodicValidation:
         self, step: int, results: Mapping[str, Scores], log: Log, effect: int | None = None
     ) -> dict[str, float]:
         """Enters the scores in the score book and logs a line; returns them by task."""
-        metric = self._settings.metric
-        scores = {name: result.scores[metric] for name, result in results.items()}
+        metrics = self._metrics
+        scores = {name: result.scores[metrics.by_task[name]] for name, result in results.items()}
         self._mixture.adaptive.enter_scores(
-            step, {name: schedule_score(metric, score) for name, score in scores.items()}
+            step,
+            {name: schedule_score(metrics.by_task[name], score) for name, score in scores.items()},
         )
         self._rounds.enter(step, results)
-        places = decimals(metric)
-        shown = "  ".join(f"{name} {scores[name]:.{places}f}" for name in list(scores)[:8])
+        shown = "  ".join(
+            f"{name} {scores[name]:.{decimals(metrics.by_task[name])}f}"
+            + (f" ({metrics.by_task[name]})" if metrics.differ else "")
+            for name in list(scores)[:8]
+        )
         ellipsis = "  …" if len(scores) > 8 else ""
         when = f"step {step:,}" if effect is None else f"step {step:,}, in effect from {effect:,}"
-        mean = f"{np.mean(list(self._rounds.scores(results).values())):.{places + 1}f}"
+        average = self._selected.value(MACRO, self._rounds.scores(results))
+        mean = f"{average:.{metrics.average_decimals}f}"
         over = "tasks"
         if not self._rounds.is_complete(results):
             over = f"{len(self._validated)} tasks, {len(scores)} of them validated"
-        log(f"{when}: {metric} {mean} averaged over {over}: {shown}{ellipsis}")
+        log(f"{when}: {metrics.average_title} {mean} averaged over {over}: {shown}{ellipsis}")
         return scores
 
     def _ratios(self, tasks: Iterable[str]) -> dict[str, float] | None:
@@ -392,7 +405,12 @@ class PeriodicValidation:
     @functools.cached_property
     def _evaluator(self) -> Evaluator:
         return model_evaluator(
-            self._settings, self._decoding, self._tasks, self._model, self._prepared
+            self._settings,
+            self._decoding,
+            self._tasks,
+            self._model,
+            self._prepared,
+            metrics=self._metrics.names,
         )
 
     @functools.cached_property

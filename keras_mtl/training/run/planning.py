@@ -10,12 +10,14 @@ import dataclasses
 from keras_mtl.configuration import baselines, schema
 from keras_mtl.configuration.checks import check_values
 from keras_mtl.configuration.draft import Draft
+from keras_mtl.configuration.optimizer_sections import is_adam
 from keras_mtl.data.reader_checks import check_readers
 from keras_mtl.engine import NativeError, library
 from keras_mtl.errors import ConfigError, nearest
 from keras_mtl.schedules import PlannedSchedule
 from keras_mtl.schedules import plan as checked_schedule
 from keras_mtl.schedules.configured_limits import configured_limits
+from keras_mtl.training.run.metric_checks import check_metrics
 from keras_mtl.training.run.modes import MODES
 from keras_mtl.training.step.update_plan import UpdatePlan
 
@@ -61,6 +63,7 @@ def plan_training(draft: Draft, mode: str = MODES[-1]) -> TrainingPlan:
         _check_scores(draft, schedule, mode)
     if mode != "train":
         _check_dev_pairs(draft)
+        check_metrics(draft, schedule)
     if mode == "train_and_eval":
         check_lag(draft)
     updates = plan_updates(draft, schedule)
@@ -127,6 +130,13 @@ def plan_updates(draft: Draft, schedule: PlannedSchedule | None) -> UpdatePlan |
     if plan is not None:
         for path, text in plan.problems():
             draft.problem(path, text)
+        if plan.of_one_task and not is_adam(draft.config.trainer.optimizer):
+            draft.problem(
+                "trainer.optimizer.name",
+                f"= {draft.config.trainer.optimizer.name!r}: factors on the learning rate need "
+                "moments that know the tasks, which only adam has; set it to adam, or "
+                "trainer.schedule.application to gradient",
+            )
     _check_balancing(draft, plan)
     return plan
 

@@ -2,28 +2,27 @@
 
 from collections.abc import Mapping, Sequence
 
-import numpy as np
-
 from keras_mtl import metrics
 from keras_mtl.configuration.keeping import MACRO, WORST
+from keras_mtl.evaluation.task_metrics import TaskMetrics
 
 
 class SelectedScores:
     """Computes one number from the scores of a validation.
 
     Args:
-        metric: metric of the scores.
+        task_metrics: metrics of the tasks.
         validated: names of the validated tasks.
         baselines: baseline by task, in the unit of schedules; None without one.
     """
 
     def __init__(
         self,
-        metric: str,
+        task_metrics: TaskMetrics,
         validated: Sequence[str],
         baselines: Mapping[str, float | None] | None = None,
     ) -> None:
-        self._metric = metric
+        self._metrics = task_metrics
         self.validated = tuple(validated)
         known = baselines or {}
         found = {name: known.get(name) for name in validated}
@@ -34,24 +33,32 @@ class SelectedScores:
         """Returns a number.
 
         Args:
-            name: `macro` (mean over the validated tasks), `worst` (score / baseline of the task
+            name: `macro` (mean over the validated tasks, of score / baseline if their metrics
+                differ), `worst` (score / baseline of the task
                 where it is lowest; the worst score if a task has no baseline), or a task.
             scores: score by task.
         """
         if name == MACRO:
-            return float(np.mean([scores[task] for task in self.validated]))
+            chosen = {task: scores[task] for task in self.validated}
+            return self._metrics.average(chosen, self._baselines)
         if name != WORST:
             return float(scores[name])
         if self._compares_ratios:
-            return min(self._ratio(task, scores[task]) for task in self.validated)
+            return min(
+                self._metrics.ratio(task, scores[task], self._baselines[task])
+                for task in self.validated
+            )
         values = [float(scores[task]) for task in self.validated]
-        return min(values) if metrics.higher_is_better(self._metric) else max(values)
+        return min(values) if self._metrics.average_higher_is_better else max(values)
 
     def is_better(self, name: str, value: float, other: float) -> bool:
         """Returns whether a number is better than another; False if they are equal."""
         if name == WORST and self._compares_ratios:
             return value > other
-        return metrics.is_better(self._metric, value, other)
+        if name in (MACRO, WORST):
+            higher = self._metrics.average_higher_is_better
+            return value > other if higher else value < other
+        return metrics.is_better(self._metrics.by_task[name], value, other)
 
     def improvement(self, name: str, value: float, other: float) -> float:
         """Returns by how much a number is better than another; negative if it is worse."""
@@ -61,14 +68,8 @@ class SelectedScores:
         """Returns what a number is, for the user."""
         if name == WORST:
             ratio = " / baseline" if self._compares_ratios else ""
-            return f"{self._metric}{ratio} of the worst task"
-        return (
-            f"{self._metric} averaged over tasks" if name == MACRO else f"{self._metric} of {name}"
-        )
-
-    def _ratio(self, task: str, score: float) -> float:
-        value = metrics.schedule_score(self._metric, score)
-        baseline = self._baselines[task]
-        if metrics.schedule_higher_is_better(self._metric):
-            return value / baseline
-        return baseline / max(value, 1e-6 * baseline)
+            metric = "score" if self._metrics.differ else self._metrics.names[0]
+            return f"{metric}{ratio} of the worst task"
+        if name == MACRO:
+            return f"{self._metrics.average_title} averaged over tasks"
+        return f"{self._metrics.by_task[name]} of {name}"

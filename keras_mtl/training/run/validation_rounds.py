@@ -25,16 +25,20 @@ class ValidationRounds:
     Args:
         task_names: names of all tasks, in their order.
         validated: names of the validated tasks, in their order.
-        metric: metric of the scores that the choice depends on.
+        metrics: metric of each task, of the scores that the choice depends on.
         max_tasks: largest number of tasks that a validation scores; 0 scores all.
     """
 
     def __init__(
-        self, task_names: Sequence[str], validated: Sequence[str], metric: str, max_tasks: int
+        self,
+        task_names: Sequence[str],
+        validated: Sequence[str],
+        metrics: Mapping[str, str],
+        max_tasks: int,
     ) -> None:
         self._names = tuple(task_names)
         self._validated = tuple(validated)
-        self._metric = metric
+        self._metrics = metrics
         self._max_tasks = max_tasks if max_tasks < len(validated) else 0
         self._latest: dict[str, tuple[int, dict[str, float]]] = {}
         self._previous: dict[str, tuple[int, float]] = {}
@@ -63,18 +67,18 @@ class ValidationRounds:
         for name, result in results.items():
             if name in self._latest and self._latest[name][0] < step:
                 before, scores = self._latest[name]
-                self._previous[name] = before, scores[self._metric]
+                self._previous[name] = before, scores[self._metrics[name]]
             self._latest[name] = step, dict(result.scores)
 
     def scores(self, results: Mapping[str, Scores]) -> dict[str, float]:
-        """Returns the score of each validated task; that of the metric of the choice.
+        """Returns the score of each validated task, that of its metric.
 
         Args:
             results: scores by task; tasks that are missing have their latest score.
         """
         latest = {name: scores for name, (_, scores) in self._latest.items()}
         latest |= {name: dict(result.scores) for name, result in results.items()}
-        return {name: latest[name][self._metric] for name in self._validated}
+        return {name: latest[name][self._metrics[name]] for name in self._validated}
 
     def averages(self, results: Mapping[str, Scores]) -> dict[str, float]:
         """Returns the mean of each metric over the validated tasks.
@@ -137,7 +141,7 @@ class ValidationRounds:
             step, previous_step = map(int, state[f"{_PREFIX}steps"][index])
             values = state[f"{_PREFIX}scores"][index].tolist()
             known = {m: v for m, v in zip(metrics, values, strict=True) if not math.isnan(v)}
-            if step >= 0 and self._metric in known:
+            if step >= 0 and self._metrics[name] in known:
                 self._latest[name] = step, known
                 if previous_step >= 0:
                     previous = float(state[f"{_PREFIX}previous"][index])
@@ -148,7 +152,7 @@ class ValidationRounds:
         if name not in self._previous:
             return math.inf
         (before, previous), (now, scores) = self._previous[name], self._latest[name]
-        score = scores[self._metric]
+        score = scores[self._metrics[name]]
         change = abs(score - previous) / (now - before) * (step - now)
         return change / abs(score) if score and math.isfinite(change) else math.inf
 

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_mtl.balancing import Balancing, create, sum_over_replicas
-from keras_mtl.balancing.base import LOSSES, STATE, Seen
+from keras_mtl.balancing.base import GRADIENTS, LOSSES, STATE, Seen
 from keras_mtl.configuration.components import UnknownName
 from keras_mtl.configuration.schema import BalancingConfig
 from keras_mtl.errors import ConfigError
@@ -41,6 +41,37 @@ def check_balancing(settings: BalancingConfig, plan: UpdatePlan) -> None:
             "every update has one batch of one task. Set "
             f"trainer.optimizer.gradient_accumulation_steps: {count} (then the gradient of each "
             "task costs nothing extra), or task.data.granularity: example"
+        )
+
+
+def check_shared_variables(
+    settings: BalancingConfig, model: Any, trained: Sequence[Any], num_tasks: int
+) -> None:
+    """Checks that a method that compares gradients has variables whose gradients it can compare.
+
+    Args:
+        settings: the section `trainer.balancing`.
+        model: the model, with frozen variables.
+        trained: for each trainable variable which tasks train it; None: all do.
+        num_tasks: number of tasks.
+
+    Raises:
+        ConfigError: no variable is trained by all tasks.
+    """
+    if not settings.name:
+        return
+    owners = zip(model.variable_decoder_index(), trained, strict=True)
+    if any(owner is None and row is None for owner, row in owners):
+        return
+    try:
+        uses = create(settings.name, num_tasks, **settings.parameters).uses
+    except ConfigError:
+        return  # `check_balancing` reports this.
+    if uses == GRADIENTS:
+        raise ConfigError(
+            f"trainer.balancing.name = {settings.name!r} compares the gradients of variables that "
+            "all tasks train, but there are none: trainer.freeze, task.pairs[].train_only and "
+            "task.model.sharing leave only variables of single tasks. Leave it empty"
         )
 
 
@@ -125,7 +156,8 @@ class BalancedStep:
         one_pass = mixed and trainer.accumulation == trainer.strategy.num_replicas_in_sync == 1
         self._inside = uses == LOSSES and one_pass
         self._apart = uses != STATE and not self._inside
-        self._shared = [owner is None for owner in trainer.model.variable_decoder_index()]
+        owners = zip(trainer.model.variable_decoder_index(), trainer.trained_by, strict=True)
+        self._shared = [owner is None and row is None for owner, row in owners]
         jit = jit_compile or None
         self._whole = tf.function(self._gradients, jit_compile=jit, autograph=False)
         self._by_task = tf.function(self._gradients_by_task, jit_compile=jit, autograph=False)

@@ -1,6 +1,7 @@
 """Saves Adam's moments and restores them for other tasks or another kind of moments."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -12,14 +13,16 @@ _SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
 _SLOTS = ("momentum", "velocity")
 
 
-def optimizer_state(optimizer: Adam) -> tf.train.Checkpoint:
+def optimizer_state(optimizer: Any) -> tf.train.Checkpoint:
     """Returns the saved state of an optimizer except its moments."""
     averages = {"averages": optimizer.averages} if optimizer.averages else {}
     return tf.train.Checkpoint(iterations=optimizer.iterations, **averages)
 
 
-def moments_state(optimizer: Adam) -> tf.train.Checkpoint:
+def moments_state(optimizer: Any) -> tf.train.Checkpoint:
     """Returns the saved state of an optimizer's moments; `restore_moments` reads it."""
+    if not isinstance(optimizer, Adam):
+        return tf.train.Checkpoint(slots=optimizer.slots)
     updates = {"updates": optimizer.task_updates} if optimizer.moments == "per_task" else {}
     return tf.train.Checkpoint(
         momentum=optimizer.momentums, velocity=optimizer.velocities, **updates
@@ -27,7 +30,7 @@ def moments_state(optimizer: Adam) -> tf.train.Checkpoint:
 
 
 def restore_moments(
-    optimizer: Adam, prefix: str, index_map: np.ndarray, name: str = "moments"
+    optimizer: Any, prefix: str, index_map: np.ndarray, name: str = "moments"
 ) -> None:
     """Restores the moments from a checkpoint with any tasks and any kind of moments.
 
@@ -37,7 +40,7 @@ def restore_moments(
     updates.
 
     Args:
-        optimizer: a built optimizer whose `iterations` are already restored.
+        optimizer: a built `Adam` or `KerasOptimizer` whose `iterations` are already restored.
         prefix: prefix of the checkpoint.
         index_map: int64 [num_tasks], the saved index of each current task, -1 for a new one.
         name: name of `moments_state` in the checkpoint.
@@ -47,6 +50,9 @@ def restore_moments(
     """
     reader = tf.train.load_checkpoint(prefix)
     shapes = reader.get_variable_to_shape_map()
+    if not isinstance(optimizer, Adam):
+        _restore_slots(optimizer.slots, reader, prefix, name)
+        return
     per_task = optimizer.moments == "per_task"
     key = f"{name}/updates{_SUFFIX}"
     saved_updates = reader.get_tensor(key) if key in shapes else None
@@ -75,6 +81,19 @@ def restore_moments(
         else:
             updates = _reorder_tasks(saved_updates, index_map)
         optimizer.task_updates.assign(updates)
+
+
+def _restore_slots(slots: Sequence[Any], reader: Any, prefix: str, name: str) -> None:
+    """Restores the state of an optimizer of Keras, which does not depend on the tasks."""
+    shapes = reader.get_variable_to_shape_map()
+    for number, variable in enumerate(slots):
+        key = f"{name}/slots/{number}{_SUFFIX}"
+        if key not in shapes or tuple(shapes[key]) != tuple(variable.shape):
+            raise CheckpointError(
+                f"checkpoint {prefix}: {key} has shape {shapes.get(key)}; expected "
+                f"{tuple(variable.shape)}"
+            )
+        variable.assign(reader.get_tensor(key))
 
 
 def saved_moments(prefix: str, count: int, name: str = "moments") -> dict[str, list[np.ndarray]]:

@@ -9,6 +9,7 @@ import tensorflow as tf
 from keras import ops
 
 from keras_mtl.errors import nearest
+from keras_mtl.training.step.rate_factors import Rules, rate_factors
 from keras_mtl.training.step.scaling import MOMENTS
 
 # Maximum number of updates whose tasks `Adam.plan_tasks` can set at once.
@@ -57,6 +58,10 @@ class Adam(keras.optimizers.Optimizer):
             the initial weights fade quickly.
         num_tasks: int >= 0, number of tasks; 0 disables all per-task features.
         moments: `shared`, `scaled` or `per_task`; the last two require `num_tasks`.
+        learning_rate_factors: pairs (regular expression, factor >= 0). The learning rate of a
+            variable is multiplied by the factor of the first expression that matches its name as a
+            whole. The name is the path without the model, such as
+            `encoder/layer_0/attention/qkv/kernel`.
         name: name of the optimizer.
 
     Raises:
@@ -89,6 +94,7 @@ class Adam(keras.optimizers.Optimizer):
         average_momentum: float = 0.0,
         num_tasks: int = 0,
         moments: str = "shared",
+        learning_rate_factors: Rules = (),
         name: str = "adam",
         **kwargs: Any,
     ) -> None:
@@ -119,12 +125,14 @@ class Adam(keras.optimizers.Optimizer):
         self.average_momentum = average_momentum
         self.num_tasks = num_tasks
         self.moments = moments
+        self.learning_rate_factors = tuple((str(p), float(f)) for p, f in learning_rate_factors)
         self._averages: list[keras.Variable] = []
 
     def build(self, variables: Sequence[keras.Variable]) -> None:
         if self.built:
             return
         super().build(variables)
+        self._rate_factors = rate_factors(variables, self.learning_rate_factors)
         if self.num_tasks:
             self._build_tasks()
         if self.moments == "per_task":
@@ -248,6 +256,8 @@ class Adam(keras.optimizers.Optimizer):
         valid = tf.math.is_finite(tf.reduce_sum(gradient))
         gradient = tf.where(valid, gradient, tf.zeros([], dtype))
         index = self._get_variable_index(variable)
+        if self._rate_factors[index] != 1.0:
+            learning_rate = learning_rate * self._rate_factors[index]
         updates = step
         if self.num_tasks:
             task = self._task()
@@ -360,6 +370,7 @@ class Adam(keras.optimizers.Optimizer):
                 "average_momentum": self.average_momentum,
                 "num_tasks": self.num_tasks,
                 "moments": self.moments,
+                "learning_rate_factors": self.learning_rate_factors,
             }
         )
         return config

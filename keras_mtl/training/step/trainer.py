@@ -47,6 +47,8 @@ class MultiTaskTrainer(orbit.StandardTrainer):
             updates to skip because of their gradient norm; None skips none of them.
         shapes: (rows of a replica, length) of each bucket, by strictly increasing length, for a
             compiled step; None for one graph of any shape.
+        trained_by: for each trainable variable, whether each task trains it; None: all tasks do.
+            Batches must be of one task.
     """
 
     def __init__(
@@ -66,6 +68,7 @@ class MultiTaskTrainer(orbit.StandardTrainer):
         loss_scale: tf.Tensor | None = None,
         shapes: Sequence[tuple[int, int]] | None = None,
         norm_tracker: Any = None,
+        trained_by: Sequence[Sequence[bool] | None] | None = None,
     ) -> None:
         self.model = model
         self.optimizer = optimizer
@@ -99,6 +102,8 @@ class MultiTaskTrainer(orbit.StandardTrainer):
         self._resets_totals = True
         self._decoder_of_task = tf.constant(decoder_of_task, tf.int32)
         self._owners = model.variable_decoder_index()
+        trained_by = trained_by or [None] * len(self._owners)
+        self.trained_by = [row if row is None else tf.constant(row) for row in trained_by]
         # The strategy compiles a TPU program as a whole; nested jit_compile would fail.
         tpu = isinstance(strategy, tf.distribute.TPUStrategy)
         jit = jit_compile and not tpu
@@ -256,10 +261,21 @@ class MultiTaskTrainer(orbit.StandardTrainer):
 
     def _gradients_of(self, batch: dict[str, tf.Tensor]) -> Any:
         """Returns a batch's part of the gradients of an update, and its sums."""
+        scales = tf.identity(self._scales)
         if self._balanced:
-            return self._balanced.gradients_of_batch(batch, tf.identity(self._scales))
-        scales, loss_scale = tf.identity(self._scales), self.present_loss_scale()
-        return self._gradients(columns_of(batch), scales, loss_scale)
+            gradients, sums = self._balanced.gradients_of_batch(batch, scales)
+        else:
+            gradients, sums = self._gradients(columns_of(batch), scales, self.present_loss_scale())
+        if any(row is not None for row in self.trained_by):
+            gradients = self._without_others(gradients, first_task(batch))
+        return gradients, sums
+
+    def _without_others(self, gradients: Sequence[tf.Tensor], task: tf.Tensor) -> list[tf.Tensor]:
+        """Returns gradients with zeros for the variables that a task does not train."""
+        return [
+            gradient if row is None else tf.where(tf.gather(row, task), gradient, 0.0)
+            for gradient, row in zip(gradients, self.trained_by, strict=True)
+        ]
 
     def _merge(self, found: Sequence[Any]) -> Any:
         """Returns gradients and sums of an update's batches from those of each."""
@@ -303,8 +319,10 @@ class MultiTaskTrainer(orbit.StandardTrainer):
             self.optimizer.set_task(tasks[0])
         self.optimizer.apply(
             [
-                gradient * self._mask(owner, tasks, factor)
-                for gradient, owner in zip(gradients, self._owners, strict=True)
+                gradient * self._mask(owner, row, tasks, factor)
+                for gradient, owner, row in zip(
+                    gradients, self._owners, self.trained_by, strict=True
+                )
             ],
             self.model.trainable_variables,
         )
@@ -374,12 +392,22 @@ class MultiTaskTrainer(orbit.StandardTrainer):
     def _stacks(self) -> bool:
         return bool(self._balanced and self._balanced.stacks)
 
-    def _mask(self, owner: int | None, tasks: tf.Tensor, factor: tf.Tensor) -> Any:
-        """Returns the factor, or NaN for variables of a decoder that no batch uses."""
-        if owner is None:
+    def _mask(
+        self, owner: int | None, row: tf.Tensor | None, tasks: tf.Tensor, factor: tf.Tensor
+    ) -> Any:
+        """Returns the factor, or NaN for a variable that no batch trains.
+
+        Args:
+            owner: the only decoder that uses the variable; None: all do.
+            row: bool [num_tasks], whether each task trains the variable; None: all do.
+            tasks: int32 [accumulation], the task of each batch, which has one.
+            factor: float32 [].
+        """
+        if owner is None and row is None:
             return factor
-        # With several decoders, a batch has one task.
-        used = tf.gather(self._decoder_of_task, tasks) == owner
+        used = tf.fill(tf.shape(tasks), True) if row is None else tf.gather(row, tasks)
+        if owner is not None:
+            used &= tf.gather(self._decoder_of_task, tasks) == owner
         return tf.where(tf.reduce_any(used), factor, float("nan"))
 
 

@@ -1,16 +1,9 @@
-"""Metrics of translations: BLEU, chrF, negative log-perplexity, and the metrics of plug-ins.
-
-A metric compares translations with references (`register_text_metric`) or is a function of the
-model's loss on the references (`register_loss_metric`). It has a direction, and each value has a
-signature that says how it was computed. This module does not depend on tasks or models. It loads
-sacrebleu when a score is first computed.
-"""
+"""The registry of metrics, and the functions that score with them."""
 
 import dataclasses
 import math
 import re
-from collections.abc import Callable, Sequence
-from functools import cache
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from keras_mtl.errors import ConfigError, InputError, nearest
@@ -36,8 +29,12 @@ class MetricResult:
     signature: str
 
 
-TextFunction = Callable[[Sequence[str], Sequence[str]], float | MetricResult]
-"""Function of N >= 1 hypotheses and their N references that returns a score."""
+TextFunction = Callable[..., float | MetricResult]
+"""Function of N >= 1 hypotheses and their N references that returns a score.
+
+If the metric is registered with `uses_language`, it also takes the keyword argument `language`: the
+target language, or "" if that is unknown.
+"""
 
 LossFunction = Callable[[float, float], float | MetricResult]
 """Function of the sum of -log p of all reference tokens (nats) and their number, > 0."""
@@ -56,16 +53,21 @@ class Metric:
         higher_is_better: direction of its values.
         negative: whether its values are <= 0; schedules then compare them without their sign.
         decimals: number of decimals in tables.
+        uses_language: whether `function` also takes the keyword argument `language`.
+        check: function of the target language that raises ConfigError if a package or a file that
+            the metric requires is missing; None if it requires nothing.
     """
 
     name: str
     title: str
     unit: str
     compares_text: bool
-    function: Callable[[Any, Any], float | MetricResult]
+    function: Callable[..., float | MetricResult]
     higher_is_better: bool = True
     negative: bool = False
     decimals: int = 1
+    uses_language: bool = False
+    check: Callable[[str], None] | None = None
 
 
 _METRICS: dict[str, Metric] = {}
@@ -78,6 +80,8 @@ def register_text_metric(
     unit: str,
     higher_is_better: bool = True,
     decimals: int = 1,
+    uses_language: bool = False,
+    check: Callable[[str], None] | None = None,
 ) -> Callable[[TextFunction], TextFunction]:
     """Registers a function of hypotheses and references as a metric; a decorator.
 
@@ -87,6 +91,10 @@ def register_text_metric(
         unit: unit of its values. They should be >= 0, because schedules divide them by a baseline.
         higher_is_better: direction of its values.
         decimals: number of decimals in tables.
+        uses_language: whether the function also takes the target language, by the keyword
+            `language`.
+        check: function of the target language that raises ConfigError if a package or a file that
+            the metric requires is missing. It is called before training and evaluation.
 
     Returns:
         The decorator.
@@ -108,7 +116,19 @@ def register_text_metric(
     """
 
     def register(function: TextFunction) -> TextFunction:
-        _add(Metric(name, title, unit, True, function, higher_is_better, False, decimals))
+        _add(
+            Metric(
+                name,
+                title,
+                unit,
+                True,
+                function,
+                higher_is_better,
+                decimals=decimals,
+                uses_language=uses_language,
+                check=check,
+            )
+        )
         return function
 
     return register
@@ -187,12 +207,19 @@ def available() -> list[str]:
 
 
 def find(metric: str) -> Metric | None:
-    """Returns a metric; None if it is not registered, for example if its plug-in is not loaded."""
+    """Returns a metric; None if it is not registered, for example if its plug-in is not loaded.
+
+    Args:
+        metric: name of the metric.
+    """
     return _METRICS.get(metric)
 
 
 def get(metric: str) -> Metric:
     """Returns a metric.
+
+    Args:
+        metric: name of the metric.
 
     Raises:
         ConfigError: the name is unknown.
@@ -209,35 +236,76 @@ def get(metric: str) -> Metric:
 def check_metric(metric: str) -> str:
     """Returns the name of a metric that exists.
 
+    Args:
+        metric: name of the metric.
+
     Raises:
         ConfigError: the name is unknown.
     """
     return get(metric).name
 
 
+def check_requirements(metric: str, languages: Iterable[str] = ("",)) -> None:
+    """Checks that the packages and files that a metric requires are installed.
+
+    Args:
+        metric: name of the metric.
+        languages: the target languages that it scores.
+
+    Raises:
+        ConfigError: the metric is unknown, or something is missing.
+    """
+    found = get(metric)
+    if found.check is not None:
+        for language in languages:
+            found.check(language)
+
+
 def compares_text(metric: str) -> bool:
-    """Returns whether a metric compares translations with references."""
+    """Returns whether a metric compares translations with references.
+
+    Args:
+        metric: name of the metric.
+    """
     return get(metric).compares_text
 
 
 def higher_is_better(metric: str) -> bool:
-    """Returns whether larger values of a metric are better."""
+    """Returns whether larger values of a metric are better.
+
+    Args:
+        metric: name of the metric.
+    """
     return get(metric).higher_is_better
 
 
 def is_better(metric: str, value: float, other: float) -> bool:
-    """Returns whether a score is better than another; False if they are equal or one is NaN."""
+    """Returns whether a score is better than another; False if they are equal or one is NaN.
+
+    Args:
+        metric: name of the metric.
+        value: the score.
+        other: the other score.
+    """
     return value > other if higher_is_better(metric) else value < other
 
 
 def title(metric: str) -> str:
-    """Returns the title of a metric; the name if it is not registered."""
+    """Returns the title of a metric; the name if it is not registered.
+
+    Args:
+        metric: name of the metric.
+    """
     found = find(metric)
     return metric if found is None else found.title
 
 
 def ratio_title(metric: str) -> str:
-    """Returns the title of a score divided by the baseline, such as `BLEU / baseline`."""
+    """Returns the title of a score divided by the baseline, such as `BLEU / baseline`.
+
+    Args:
+        metric: name of the metric.
+    """
     return f"{title(metric)} / baseline"
 
 
@@ -245,6 +313,9 @@ def decimals(metric: str) -> int:
     """Returns the number of decimals in tables: 1 for BLEU and chrF, 3 for a log-perplexity.
 
     2 of a metric that is not registered: a report may show one whose plug-in is not loaded.
+
+    Args:
+        metric: name of the metric.
     """
     found = find(metric)
     return 2 if found is None else found.decimals
@@ -265,25 +336,32 @@ def schedule_score(metric: str, value: float) -> float:
 
 
 def schedule_higher_is_better(metric: str) -> bool:
-    """Returns whether larger values of `schedule_score` are better, for a `ScoreBook`."""
+    """Returns whether larger values of `schedule_score` are better, for a `ScoreBook`.
+
+    Args:
+        metric: name of the metric.
+    """
     found = get(metric)
     return found.higher_is_better != found.negative
 
 
-def score(metric: str, hypotheses: Sequence[str], references: Sequence[str]) -> MetricResult:
+def score(
+    metric: str, hypotheses: Sequence[str], references: Sequence[str], language: str = ""
+) -> MetricResult:
     """Scores a corpus of translations with one reference for each.
 
     Args:
-        metric: `bleu` (mixed case, 13a tokens, exponential smoothing), `chrf` (chrF2: character
-            6-grams, beta 2), both with sacrebleu's defaults, or that of a plug-in.
+        metric: a metric that compares text: of `keras_mtl.metrics.translations` or of a plug-in.
         hypotheses: N >= 1 detokenized translations; an empty string is a translation.
         references: their N references.
+        language: the target language, for metrics that depend on it; "" if it is unknown.
 
     Returns:
         The value, of BLEU and chrF in [0, 100], and the signature.
 
     Raises:
-        ConfigError: the metric is unknown or does not compare text.
+        ConfigError: the metric is unknown, does not compare text, or requires a package or a file
+            that is missing.
         InputError: nothing to score, the counts differ, or the value is not a finite number.
 
     Reference:
@@ -304,7 +382,8 @@ def score(metric: str, hypotheses: Sequence[str], references: Sequence[str]) -> 
         )
     if not references:
         raise InputError(f"there is no sentence to score with {metric}; give at least one")
-    return _result(found, list(hypotheses), list(references))
+    more = {"language": language} if found.uses_language else {}
+    return _result(found, list(hypotheses), list(references), **more)
 
 
 def loss_score(metric: str, total_nll: float, tokens: float) -> MetricResult:
@@ -329,8 +408,8 @@ def loss_score(metric: str, total_nll: float, tokens: float) -> MetricResult:
     return _result(found, float(total_nll), float(tokens))
 
 
-def _result(metric: Metric, *arguments: Any) -> MetricResult:
-    value = metric.function(*arguments)
+def _result(metric: Metric, *arguments: Any, **more: Any) -> MetricResult:
+    value = metric.function(*arguments, **more)
     if isinstance(value, MetricResult):
         result = value
     else:
@@ -342,44 +421,3 @@ def _result(metric: Metric, *arguments: Any) -> MetricResult:
             f"metric {metric.name!r} returned {value!r}; it must return a finite number"
         )
     return result
-
-
-@register_text_metric("bleu", title="BLEU", unit="points, 0 to 100")
-def _bleu(hypotheses: Sequence[str], references: Sequence[str]) -> MetricResult:
-    return _sacrebleu("bleu", hypotheses, references)
-
-
-@register_text_metric("chrf", title="chrF", unit="points, 0 to 100")
-def _chrf(hypotheses: Sequence[str], references: Sequence[str]) -> MetricResult:
-    return _sacrebleu("chrf", hypotheses, references)
-
-
-def _sacrebleu(metric: str, hypotheses: Sequence[str], references: Sequence[str]) -> MetricResult:
-    scorer = _scorer(metric)
-    result = scorer.corpus_score(hypotheses, [references])
-    return MetricResult(float(result.score), str(scorer.get_signature()))
-
-
-@register_loss_metric(
-    "neg_log_perplexity",
-    title="−log perplexity",
-    unit="nats per token",
-    higher_is_better=True,
-    negative=True,
-)
-def _neg_log_perplexity(total_nll: float, tokens: float) -> MetricResult:
-    """Returns the mean log-probability of a reference token: higher is better, 0 is perfect."""
-    # `+ 0.0` turns the -0.0 of a perfect model into 0.0.
-    return MetricResult(-total_nll / tokens + 0.0, "neg_log_perplexity|nats|token")
-
-
-@cache
-def _scorer(metric: str) -> Any:
-    # sacrebleu imports regex and lxml, which takes about 0.1 s that `--help` does not need.
-    if metric == "bleu":
-        from sacrebleu.metrics.bleu import BLEU
-
-        return BLEU()
-    from sacrebleu.metrics.chrf import CHRF
-
-    return CHRF()

@@ -1,0 +1,48 @@
+"""Checks of the metrics of the tasks, before data or TensorFlow is loaded."""
+
+from keras_mtl import metrics
+from keras_mtl.configuration.draft import Draft
+from keras_mtl.configuration.schema import task_name
+from keras_mtl.errors import ConfigError
+from keras_mtl.evaluation.task_metrics import TaskMetrics
+from keras_mtl.schedules import PlannedSchedule
+
+
+def check_metrics(draft: Draft, schedule: PlannedSchedule | None) -> None:
+    """Adds to a draft what is wrong with the metrics of the validated tasks.
+
+    Args:
+        draft: the configuration; unknown metrics are reported elsewhere.
+        schedule: the schedule with the baselines; None if it has a problem.
+    """
+    config = draft.config
+    chosen = TaskMetrics.of(config)
+    if not set(chosen.names) <= set(metrics.available()):
+        return
+    validated = config.trainer.evaluation.tasks or list(chosen.by_task)
+    for index, pair in enumerate(config.task.pairs):
+        name = task_name(pair)
+        metric = chosen.by_task[name]
+        path = f"task.pairs[{index}].metric" if pair.metric else "trainer.evaluation.metric"
+        if metrics.schedule_higher_is_better(metric) != chosen.schedule_higher_is_better:
+            first, other = (
+                ("higher", "lower") if chosen.schedule_higher_is_better else ("lower", "higher")
+            )
+            draft.problem(
+                path,
+                f"= {metric!r} is better if {other}, but {chosen.names[0]!r}, that of another "
+                f"task, if {first}, so one schedule cannot compare them; choose metrics of one "
+                "direction",
+            )
+        if name not in validated:
+            continue
+        try:
+            metrics.check_requirements(metric, [pair.target])
+        except ConfigError as error:
+            draft.problem(path, f"= {metric!r}: {error}")
+        if chosen.differ and schedule is not None and schedule.baselines.get(name) is None:
+            draft.problem(
+                f"task.pairs[{index}].baseline",
+                "is missing: tasks have different metrics, so their scores are averaged as score / "
+                "baseline; set it, or measure it with `keras-mtl baselines`",
+            )

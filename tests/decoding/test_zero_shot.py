@@ -1,0 +1,59 @@
+"""Directions that a model was not trained on, between languages that it knows."""
+
+import json
+
+import pytest
+
+import keras_mtl
+from keras_mtl.decoding.tasks import TranslationTask, find_task, is_zero_shot
+from keras_mtl.errors import ConfigError, InputError
+
+TASKS = [
+    TranslationTask("en-fr", "en", "fr", 0),
+    TranslationTask("news", "de", "pt-BR", 1),
+    TranslationTask("en-de", "en", "de", 2),
+]
+LINES = ["one red house", "two trees", "good morning"]
+
+
+def test_a_direction_between_known_languages_is_found():
+    assert find_task(TASKS, "en-fr") is TASKS[0]
+    assert find_task(TASKS, "fr-pt-BR") == TranslationTask("fr-pt-BR", "fr", "pt-BR", 1)
+    assert find_task(TASKS, "pt-BR-de") == TranslationTask("pt-BR-de", "pt-BR", "de", 2)
+    assert is_zero_shot(TASKS, "fr-de")
+    assert not is_zero_shot(TASKS, "news")
+    # English is no target, Spanish is unknown, and a language is not translated into itself.
+    for name in ("fr-en", "es-de", "de-de", "fr", "-de", "fr_de"):
+        with pytest.raises(InputError, match=f"unknown task '{name}'"):
+            find_task(TASKS, name)
+
+
+@pytest.fixture(scope="module")
+def model_dir(copy_trained_model, tmp_path_factory):
+    return copy_trained_model(tmp_path_factory.mktemp("zero") / "run")
+
+
+def test_it_translates_and_is_scored(model_dir, tmp_path, capsys):
+    translator = keras_mtl.load_translator(model_dir, backend="native")
+    # The model sees only the tag of the target language.
+    translations = translator.translate(LINES, "uk-fr")
+    assert translations == translator.translate(LINES, "en-fr")
+    pairs = "".join(f"{a}\t{b}\n" for a, b in zip(LINES, translations, strict=True))
+    (tmp_path / "uk-fr.tsv").write_text(pairs)
+    corpus = {"reader": "tsv", "options": {"file": "uk-fr.tsv"}, "tasks": ["uk-fr"]}
+    (tmp_path / "corpora.yaml").write_text(json.dumps([corpus]))
+    settings = keras_mtl.EvaluationSettings(
+        corpora=str(tmp_path / "corpora.yaml"),
+        backend="native",
+        metrics=("bleu_by_language", "ter", "neg_log_perplexity"),
+    )
+    scores = keras_mtl.evaluate(model_dir, settings, log=lambda line: None).results["uk-fr"].scores
+    assert scores["ter"] == 0.0
+    assert scores["bleu_by_language"] == pytest.approx(100.0)
+    assert scores["neg_log_perplexity"] < 0
+    with pytest.raises(InputError, match=r"'uk-fr' was not trained.*--corpora"):
+        keras_mtl.evaluate(model_dir, keras_mtl.EvaluationSettings(tasks=["uk-fr"]))
+    corpus["tasks"] = ["uk-en"]
+    (tmp_path / "corpora.yaml").write_text(json.dumps([corpus]))
+    with pytest.raises(ConfigError, match=r"corpora.yaml\[0\].tasks: unknown task 'uk-en'"):
+        keras_mtl.evaluate(model_dir, settings)
