@@ -6,6 +6,7 @@ The contract of schedules tries its schedule.
 import importlib.util
 import re
 import sys
+import types
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from keras_mtl.cli import main
 from keras_mtl.configuration import plugins, presets
 from keras_mtl.data import corpora
 from keras_mtl.data.corpora import base
+from keras_mtl.errors import InputError
 from keras_mtl.layers.registry import FEED_FORWARDS, NORMS
 
 PAGE = (Path(__file__).parents[1] / "docs" / "how-to" / "extending.md").read_text(encoding="utf-8")
@@ -59,6 +61,22 @@ def test_the_metrics(example):
     assert metrics.score("exact_match", ["a", "b"], ["a", "c"]).value == 50.0
     assert metrics.loss_score("perplexity", 0.0, 3).value == 1.0
     assert not metrics.higher_is_better("perplexity")
+
+
+def test_a_learned_metric(example, monkeypatch):
+    class Model:
+        def predict(self, data, batch_size, gpus):
+            assert data[1] == {"src": "two", "mt": "b", "ref": "d"}
+            return types.SimpleNamespace(system_score=0.25)
+
+    fake = types.SimpleNamespace(load_from_checkpoint=lambda path: Model())
+    monkeypatch.setitem(sys.modules, "comet", fake)
+    monkeypatch.setenv("COMET_MODEL", "model.ckpt")
+    example("comet_score")
+    texts = ["a", "b"], ["c", "d"]
+    assert metrics.score("comet", *texts, sources=["one", "two"]).value == 0.25
+    with pytest.raises(InputError, match="'comet' compares translations with their sources"):
+        metrics.score("comet", *texts)
 
 
 def test_the_preset(example):

@@ -221,7 +221,7 @@ class Evaluator:
             hypotheses = self._translate(sources, name, stopped)
             for metric in self._text_metrics:
                 scored[metric] = metrics_lib.score(
-                    metric, hypotheses, references, self._languages.get(name, "")
+                    metric, hypotheses, references, self._languages.get(name, ""), sources
                 )
         if self._likelihood is not None and self._loss_metrics:
             nll, tokens = self._likelihood.total(name, reader, indices, stopped)

@@ -32,8 +32,8 @@ class MetricResult:
 TextFunction = Callable[..., float | MetricResult]
 """Function of N >= 1 hypotheses and their N references that returns a score.
 
-If the metric is registered with `uses_language`, it also takes the keyword argument `language`: the
-target language, or "" if that is unknown.
+If the metric is registered with `uses`, it also takes these keyword arguments: `language`, the
+target language, or "" if that is unknown; and `sources`, the N sources.
 """
 
 LossFunction = Callable[[float, float], float | MetricResult]
@@ -53,7 +53,7 @@ class Metric:
         higher_is_better: direction of its values.
         negative: whether its values are <= 0; schedules then compare them without their sign.
         decimals: number of decimals in tables.
-        uses_language: whether `function` also takes the keyword argument `language`.
+        uses: what `function` also takes as keyword arguments: `language`, `sources`.
         check: function of the target language that raises ConfigError if a package or a file that
             the metric requires is missing; None if it requires nothing.
     """
@@ -66,7 +66,7 @@ class Metric:
     higher_is_better: bool = True
     negative: bool = False
     decimals: int = 1
-    uses_language: bool = False
+    uses: tuple[str, ...] = ()
     check: Callable[[str], None] | None = None
 
 
@@ -80,7 +80,7 @@ def register_text_metric(
     unit: str,
     higher_is_better: bool = True,
     decimals: int = 1,
-    uses_language: bool = False,
+    uses: Sequence[str] = (),
     check: Callable[[str], None] | None = None,
 ) -> Callable[[TextFunction], TextFunction]:
     """Registers a function of hypotheses and references as a metric; a decorator.
@@ -91,8 +91,8 @@ def register_text_metric(
         unit: unit of its values. They should be >= 0, because schedules divide them by a baseline.
         higher_is_better: direction of its values.
         decimals: number of decimals in tables.
-        uses_language: whether the function also takes the target language, by the keyword
-            `language`.
+        uses: what the function also takes as keyword arguments: `language`, the target language,
+            and `sources`, the list of sources.
         check: function of the target language that raises ConfigError if a package or a file that
             the metric requires is missing. It is called before training and evaluation.
 
@@ -125,7 +125,7 @@ def register_text_metric(
                 function,
                 higher_is_better,
                 decimals=decimals,
-                uses_language=uses_language,
+                uses=tuple(uses),
                 check=check,
             )
         )
@@ -346,7 +346,11 @@ def schedule_higher_is_better(metric: str) -> bool:
 
 
 def score(
-    metric: str, hypotheses: Sequence[str], references: Sequence[str], language: str = ""
+    metric: str,
+    hypotheses: Sequence[str],
+    references: Sequence[str],
+    language: str = "",
+    sources: Sequence[str] | None = None,
 ) -> MetricResult:
     """Scores a corpus of translations with one reference for each.
 
@@ -355,6 +359,7 @@ def score(
         hypotheses: N >= 1 detokenized translations; an empty string is a translation.
         references: their N references.
         language: the target language, for metrics that depend on it; "" if it is unknown.
+        sources: the N sources, for metrics that use them; None if they are unknown.
 
     Returns:
         The value, of BLEU and chrF in [0, 100], and the signature.
@@ -362,7 +367,8 @@ def score(
     Raises:
         ConfigError: the metric is unknown, does not compare text, or requires a package or a file
             that is missing.
-        InputError: nothing to score, the counts differ, or the value is not a finite number.
+        InputError: nothing to score, the counts differ, sources are missing, or the value is not a
+            finite number.
 
     Reference:
         Post, "A Call for Clarity in Reporting BLEU Scores", arXiv 1804.08771.
@@ -382,7 +388,13 @@ def score(
         )
     if not references:
         raise InputError(f"there is no sentence to score with {metric}; give at least one")
-    more = {"language": language} if found.uses_language else {}
+    if "sources" in found.uses and (sources is None or len(sources) != len(references)):
+        raise InputError(
+            f"metric {metric!r} compares translations with their sources; give one source for each "
+            "reference"
+        )
+    given = {"language": language, "sources": sources}
+    more = {name: given[name] for name in found.uses}
     return _result(found, list(hypotheses), list(references), **more)
 
 

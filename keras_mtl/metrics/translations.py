@@ -41,7 +41,7 @@ def register_all() -> None:
         "bleu_by_language",
         title="BLEU by language",
         unit=percent,
-        uses_language=True,
+        uses=("language",),
         check=lambda language: _check_tokenizer(_tokens_of(language)),
     )(_bleu_by_language)
     for tokens in ("zh", "ja-mecab", "ko-mecab", "char", "intl"):
