@@ -275,38 +275,13 @@ class TestSavedParams:
         older = Path(__file__).with_name("params_0_1.yaml")
         files.save_params(files.load_params(older), tmp_path)
         lines = (tmp_path / "params.yaml").read_text(encoding="utf-8").splitlines()
-        new = (
-            "    packing: false",
-            "    shard_pairs: 4000000",
-            "    packed_lengths: []",
-            "    logits_chunk: 0",
-            "    recompute: none",
-            "    init: []",
-            "    name: adam",
-            "    parameters: {}",
-            "    learning_rate_factors: []",
-            "    train_only: []",
-            "    metric: ''",
-            "  freeze: []",
-            "    introduce_at: 0",
-            "    stop_at: null",
-            "    max_epochs: null",
-            "    overfit_patience: 0",
-            "  checkpoint_minutes: 0.0",
-            *("  best:", "    macro: 1", "    worst: 0", "    tasks: 0"),
-            *("  stopping:", "    score: macro", "    patience: 0", "    min_delta: 0.0"),
-            "    min_steps: 0",
-            "    learning_rate_parameters: {}",
-            *("    plateau:", "      score: macro", "      patience: 0", "      factor: 0.5"),
-            *("      min_factor: 0.01", "      min_delta: 0.0"),
-            "    max_norm_deviation: 0.0",
-            "    max_tasks: 0",
+        renamed = older.read_text(encoding="utf-8").replace(
+            "    schedule: trans", "    learning_rate_schedule: trans"
         )
-        assert set(new) <= set(lines)
-        found = [line for line in lines if line not in new]
-        text = older.read_text(encoding="utf-8")
-        renamed = text.replace("    schedule: trans", "    learning_rate_schedule: trans")
-        assert found[1:] == [line for line in renamed.splitlines() if line not in new][1:]
+        # What is left of an iterator after each line that was found: the order is the same.
+        rest = iter(lines[1:])
+        for line in renamed.splitlines()[1:]:
+            assert line in rest, line
 
     def test_a_former_name_is_accepted_with_a_note(self, tmp_path, capsys):
         path = tmp_path / "old.yaml"
