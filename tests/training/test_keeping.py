@@ -94,7 +94,7 @@ def test_a_count_of_another_score_is_forgotten():
 def test_the_learning_rate_decays_on_a_plateau(values, patience, stop):
     """Each time after so many validations without an improvement; also over a restart."""
     section = PlateauConfig(patience=patience, factor=0.5, min_factor=0.2, score="a")
-    selected = SelectedScores("chrf", TASKS)
+    selected = SelectedScores(TaskMetrics.same("chrf", TASKS), TASKS)
     factor = tf.Variable(1.0)
     plateau = PlateauDecay(section, selected, factor)
     best, waited, expected = -math.inf, 0, 1.0
@@ -115,7 +115,9 @@ def test_the_learning_rate_decays_on_a_plateau(values, patience, stop):
 
 
 def test_without_a_plateau_nothing_is_counted_or_saved():
-    plateau = PlateauDecay(PlateauConfig(), SelectedScores("chrf", TASKS), None)
+    plateau = PlateauDecay(
+        PlateauConfig(), SelectedScores(TaskMetrics.same("chrf", TASKS), TASKS), None
+    )
     assert plateau.observe(1, {}) is None
     assert plateau.collect() == {}
     plateau.restore({}, same_scores=True)
