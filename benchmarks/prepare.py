@@ -78,6 +78,7 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--vocabulary_size", type=int, default=8000)
+    parser.add_argument("--model_file", default="", help="vocabulary; empty trains one first")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as directory:
         files = args.file or [generated(directory, args.pairs)]
@@ -95,8 +96,8 @@ def main() -> None:
                 lambda: prepare(tasks, place, data, processes=processes, log=lambda line: None)
             )
 
-        first = run("first", 1, "")
-        model = os.path.join(directory, "first", "vocabulary.model")
+        model = args.model_file or os.path.join(directory, "first", "vocabulary.model")
+        first = None if args.model_file else run("first", 1, "")
         clocks: dict[int, list[Clocks]] = {1: [], args.processes: []}
         for _ in range(args.rounds):
             for processes, found in clocks.items():
@@ -107,7 +108,7 @@ def main() -> None:
         report(first, clocks, args.processes)
 
 
-def report(first: Clocks, clocks: dict[int, list[Clocks]], processes: int) -> None:
+def report(first: Clocks | None, clocks: dict[int, list[Clocks]], processes: int) -> None:
     """Prints the medians and ratios."""
     for number, found in clocks.items():
         elapsed, main, others = (
@@ -124,8 +125,9 @@ def report(first: Clocks, clocks: dict[int, list[Clocks]], processes: int) -> No
         one.main / (several.main + several.others / processes) for one, several in pairs
     )
     print(f"ratio of elapsed times {elapsed:.2f}; on idle cores, from CPU times, {idle:.2f}")
-    training = first.main - statistics.median(each.main for each in clocks[1])
-    print(f"training the vocabulary: {training:.1f} s of CPU time, the same with any number")
+    if first is not None:
+        training = first.main - statistics.median(each.main for each in clocks[1])
+        print(f"training the vocabulary: {training:.1f} s of CPU time, the same with any number")
 
 
 if __name__ == "__main__":
