@@ -34,6 +34,11 @@ class Batch:
     source_length: float
     target_length: float
 
+    def share(self, replicas: int) -> "Batch":
+        """Returns the part of one replica."""
+        cells = self.source_cells / replicas, self.target_cells / replicas
+        return Batch(*cells, self.source_length, self.target_length)
+
 
 class ModelCosts:
     """The costs of a Transformer.
@@ -53,6 +58,10 @@ class ModelCosts:
         self._wide = f = size["intermediate_dim"]
         self._heads = size["num_heads"]
         self._layers = size["encoder_layers"], size["decoder_layers"]
+        self._chunk = config.logits_chunk
+        # What is computed again in the backward pass costs one more forward pass.
+        self._layer_passes = _PASSES + (config.recompute == "layer")
+        self._logits_passes = _PASSES + (config.logits_chunk > 0)
         self._vocabulary = vocabulary_size
         norm = 2 * d
         attention = 4 * d * d + 4 * d
@@ -66,8 +75,8 @@ class ModelCosts:
         positions = 2 * config.max_length * d if config.positions == "learned" else 0
         self.parameters = encoder + decoders * decoder + table + positions
 
-    def multiplications(self, batch: Batch) -> float:
-        """Returns the multiplications of matrix products of one forward pass over a batch."""
+    def _multiplications(self, batch: Batch) -> tuple[float, float]:
+        """Returns the multiplications of matrix products of a forward pass: layers and logits."""
         d, s, t = self._dim, batch.source_cells, batch.target_cells
         # Each query is multiplied by the keys and the weights by the values.
         own, other = 2 * d * batch.source_length, 2 * d * batch.target_length
@@ -76,25 +85,44 @@ class ModelCosts:
         # The keys and values of cross-attention are computed once for each source cell.
         decoder = t * (dense + 2 * d * d + other + own) + s * 2 * d * d
         logits = t * d * self._vocabulary
-        return self._layers[0] * encoder + self._layers[1] * decoder + logits
+        return self._layers[0] * encoder + self._layers[1] * decoder, logits
 
     def training_flops(self, batch: Batch) -> float:
         """Returns the floating-point operations of the matrix products of a training step."""
-        return 2 * _PASSES * self.multiplications(batch)
+        layers, logits = self._multiplications(batch)
+        return 2 * (self._layer_passes * layers + self._logits_passes * logits)
 
     def decoding_multiplications(
         self, source_length: float, target_length: float, beam_size: int
     ) -> float:
         """Returns the multiplications of matrix products that translate one sentence."""
         target = beam_size * target_length
-        return self.multiplications(Batch(source_length, target, source_length, target_length / 2))
+        return sum(
+            self._multiplications(Batch(source_length, target, source_length, target_length / 2))
+        )
 
     def activations(self, batch: Batch, value: int) -> float:
         """Estimates the bytes that a forward pass keeps for the backward pass.
 
+        With `recompute: layer`, these are the inputs of all layers and the activations of one. With
+        `logits_chunk`, logits are those of one chunk.
+
         Args:
             batch: the batch of one replica.
             value: bytes of a value: 2 in 16 bits, else 4.
+        """
+        encoder, decoder, logits = self._activations(batch, value)
+        counts = self._layers
+        layers = counts[0] * encoder + counts[1] * decoder
+        if self._layer_passes > _PASSES:
+            inputs = counts[0] * batch.source_cells + counts[1] * batch.target_cells
+            layers = inputs * self._dim * value + max(encoder, decoder)
+        if self._chunk:
+            logits *= min(1.0, self._chunk / batch.target_cells)
+        return layers + logits
+
+    def _activations(self, batch: Batch, value: int) -> tuple[float, float, float]:
+        """Returns the bytes of an encoder layer, a decoder layer and the logits.
 
         Attention weights are in float32, and masks of dropout have one byte. Each of two sub-layers
         keeps its normalized input, its input and its dropout mask; attention also queries, keys,
@@ -113,7 +141,7 @@ class ModelCosts:
         )
         memory = s * 2 * d * value
         logits = t * 2 * value * self._vocabulary  # Logits and their exponentials.
-        return self._layers[0] * encoder + self._layers[1] * (decoder + memory) + logits
+        return encoder, decoder + memory, logits
 
     def memory_access(self, batch: Batch, value: int, replicas: int) -> float:
         """Estimates the bytes that a training step reads and writes, on all replicas.
@@ -124,4 +152,6 @@ class ModelCosts:
             replicas: number of copies of the weights.
         """
         weights = replicas * _WEIGHT_ACCESSES * 4 * self.parameters
-        return _ACCESSES * self.activations(batch, value) + weights
+        encoder, decoder, logits = self._activations(batch, value)
+        layers = (self._layers[0] * encoder + self._layers[1] * decoder) * self._layer_passes
+        return _ACCESSES * (layers + logits * self._logits_passes) / _PASSES + weights

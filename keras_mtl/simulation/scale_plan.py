@@ -165,7 +165,7 @@ def make_plan(
         epoch_updates=pairs / (batches * batch_pairs),
         run_updates=trainer.train_steps if train_steps is None else train_steps,
         weight_bytes=state + weights * (2 if batches > 1 else 1),
-        activation_bytes=model.activations(batch, value) / replicas,
+        activation_bytes=model.activations(batch.share(replicas), value),
         chip_bytes=hardware.chip.memory,
         input_bytes=pairs_per_second * max(PAGE, token_bytes * (source + target)),
         random_reads=pairs_per_second,

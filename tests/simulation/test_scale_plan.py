@@ -79,6 +79,21 @@ def test_the_page_compares_with_the_compiler():
     assert f"{base.parameters / 1e6:.1f} million" in text
 
 
+def test_recomputation_saves_memory_and_costs_operations():
+    batch = Batch(256 * 128, 256 * 128, 128, 128)
+    plain, layers, logits = (
+        ModelCosts(TransformerConfig(size="base", **fields), 32_000, 1)
+        for fields in ({}, {"recompute": "layer"}, {"logits_chunk": 2048})
+    )
+    assert layers.activations(batch, 2) < 0.5 * plain.activations(batch, 2)
+    saved = plain.activations(batch, 2) - logits.activations(batch, 2)
+    assert saved == pytest.approx((1 - 2048 / 32_768) * 32_768 * 32_000 * 4)
+    for other in (layers, logits):
+        assert plain.training_flops(batch) < other.training_flops(batch)
+        assert other.training_flops(batch) < 4 / 3 * plain.training_flops(batch)
+        assert other.memory_access(batch, 2, 1) > plain.memory_access(batch, 2, 1)
+
+
 @pytest.mark.parametrize(
     "fields",
     [
