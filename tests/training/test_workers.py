@@ -8,9 +8,12 @@ import time
 from pathlib import Path
 
 import pytest
+import tensorflow as tf
 from same_run import assert_same_run, events, logged_batches
 from tiny_run import CONFIG, STEPS
 
+from keras_mtl.errors import WorkerError
+from keras_mtl.training.step.workers import Workers
 from tests import processes
 
 # Validated at 15, 30 and 45, in effect 7 steps later; checkpoints at 10, 20, ...
@@ -61,9 +64,8 @@ def fail_alone(cluster: list[str], index: int) -> None:
     """Runs in its own process. The second worker fails while the first one waits for it."""
     task = {"type": "worker", "index": index}
     os.environ["TF_CONFIG"] = json.dumps({"cluster": {"worker": cluster}, "task": task})
-    from keras_mtl.errors import DataError, WorkerError
+    from keras_mtl.errors import DataError
     from keras_mtl.training.step.cluster import make_multi_worker_strategy
-    from keras_mtl.training.step.workers import Workers
 
     workers = Workers(make_multi_worker_strategy())
     try:
@@ -85,6 +87,18 @@ def test_an_error_of_one_worker_ends_the_others_at_once():
         f"WorkerError: worker 1 failed: {text}",
         f"DataError: {text}",
     ], ended
+
+
+def test_a_collective_operation_that_fails_is_the_loss_of_a_worker():
+    workers = Workers(None)
+    workers.count = 2
+    closed = tf.errors.UnavailableError(None, None, "Socket closed\nmore")
+    message = r"a worker has ended .*\(Socket closed\)"
+    with pytest.raises(WorkerError, match=message), workers.reporting():
+        raise closed
+    workers.count = 1
+    with pytest.raises(tf.errors.UnavailableError), workers.reporting():
+        raise closed
 
 
 def wait_for_batches(workers: list[processes.Forked], model_dir: Path, count: int) -> None:

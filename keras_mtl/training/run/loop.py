@@ -41,15 +41,7 @@ from keras_mtl.training.step import devices
 from keras_mtl.training.step.balancing import check_balancing
 from keras_mtl.training.step.distribution import compiles_with_xla, configure_runtime
 from keras_mtl.training.step.keras_optimizers import check_optimizer
-from keras_mtl.training.step.workers import AgreedStop, Workers, lost
-
-# Errors of a process itself. Others may be consequences of the end of another worker.
-_OWN_ERRORS = (
-    tf.errors.DataLossError,
-    tf.errors.InvalidArgumentError,
-    tf.errors.ResourceExhaustedError,
-    tf.errors.UnknownError,  # An exception of Python in tf.data.
-)
+from keras_mtl.training.step.workers import AgreedStop, Workers
 
 
 @dataclasses.dataclass
@@ -214,16 +206,9 @@ class Run:
         with contextlib.ExitStack() as stack:
             if self.plan.mode != "eval":
                 self.workers.on_chief(lambda: stack.enter_context(self.directory.locked()))
-            try:
-                result = self._execute(self.plan.mode)
-                # A worker that ends earlier would look lost to the others.
-                self.workers.barrier()
-            except _OWN_ERRORS:
-                raise
-            except tf.errors.OpError as error:
-                if self.workers.count > 1:
-                    raise lost(error) from error
-                raise
+            result = self._execute(self.plan.mode)
+            # A worker that ends earlier would look lost to the others.
+            self.workers.barrier()
             return result
 
     def _execute(self, mode: str) -> RunResult:

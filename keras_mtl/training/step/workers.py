@@ -20,6 +20,14 @@ from keras_mtl.interrupts import StopRequest, signal_name
 
 T = TypeVar("T")
 
+# Errors of a process itself. Others may be consequences of the end of another worker.
+_OWN_ERRORS = (
+    tf.errors.DataLossError,
+    tf.errors.InvalidArgumentError,
+    tf.errors.ResourceExhaustedError,
+    tf.errors.UnknownError,  # An exception of Python in tf.data.
+)
+
 # Bytes that the first of two collective operations carries; most values need no second one.
 _SHORT = 256
 _LENGTH_BYTES = 4
@@ -178,21 +186,34 @@ class Workers:
 
         Their next collective operation fails with it. Nothing is reported if they know: if the
         error was raised in `together`, or is a consequence of another process' error.
+
+        Raises:
+            WorkerError: a collective operation failed in the context, because another process has
+                ended or reported an error.
         """
         try:
             yield
+        except tf.errors.OpError as error:
+            if self.count == 1:
+                raise
+            if isinstance(error, _OWN_ERRORS):
+                self._report(error)
+                raise
+            raise lost(error) from error
         except SystemExit:
             raise
         except BaseException as error:
-            if self.count > 1 and error is not self._agreed and not isinstance(error, WorkerError):
-                text = str(error).strip() or type(error).__name__
-                text = _REPORT.format(f"worker {self.index} failed: {text[:1000]}")
-                # If the others have ended, nobody can be told.
-                with contextlib.suppress(tf.errors.OpError):
-                    tf_context.context().report_error_to_cluster(
-                        tf.errors.FAILED_PRECONDITION, text
-                    )
+            if error is not self._agreed and not isinstance(error, WorkerError):
+                self._report(error)
             raise
+
+    def _report(self, error: BaseException) -> None:
+        if self.count > 1:
+            text = str(error).strip() or type(error).__name__
+            text = _REPORT.format(f"worker {self.index} failed: {text[:1000]}")
+            # If the others have ended, nobody can be told.
+            with contextlib.suppress(tf.errors.OpError):
+                tf_context.context().report_error_to_cluster(tf.errors.FAILED_PRECONDITION, text)
 
     def _gather(self, data: bytes, size: int) -> list[bytes]:
         """Returns up to `size` bytes of every process."""
