@@ -4,6 +4,7 @@ import pytest
 
 from keras_mtl import errors
 from keras_mtl.data import corpora
+from keras_mtl.data.corpora import gettext
 from tests.data.catalogs import mo_bytes
 
 
@@ -44,6 +45,22 @@ def test_two_languages_are_joined_by_domain_context_and_msgid(tmp_path):
     pairs, stream = _read(tmp_path, "fr", "de")
     assert sorted(pairs) == [("Ouvert", "Offen"), ("Ouvrir", "Öffnen")]
     assert stream.dropped == {"untranslated": 1}
+
+
+@pytest.mark.parametrize(("source", "target"), [("en", "fr"), ("fr", "en"), ("fr", "de")])
+def test_parts_read_what_the_whole_reads(tmp_path, monkeypatch, source, target):
+    monkeypatch.setattr(gettext, "_DOMAINS_PER_PART", 2)
+    for number in range(5):
+        for locale in ("fr", "de"):
+            _add(tmp_path, locale, f"app{number}", {f"Open {number}": f"{locale} {number}"})
+    (tmp_path / "fr/LC_MESSAGES/app3.mo").write_bytes(b"spoiled")
+    options = {"folders": str(tmp_path)}
+    whole = corpora.create_reader("gettext", source, target, options)
+    parts = whole.parts()
+    assert len(parts) == 3
+    assert [item for part in parts for item in part] == list(whole)
+    assert sum((part.lines for part in parts), start=type(whole.lines)()) == whole.lines
+    assert sorted(path for part in parts for path in part.paths()) == sorted(whole.paths())
 
 
 def test_english_as_target(tmp_path):
