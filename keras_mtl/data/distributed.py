@@ -64,7 +64,14 @@ def prepare_into(
     plan = make_plan(tasks, data, inputs["settings"]["keep_train_text"], size)
     model = None if vocabulary is None else vocabulary.model_bytes
     reports: dict[str, list[Any]] = collections.defaultdict(list)
-    for kind, value in run_pipeline(plan, directory, model, runner):
+    try:
+        found = run_pipeline(plan, directory, model, runner)
+    except OSError as error:
+        raise errors.DataError(
+            f"{data_dir}: a worker of --runner {runner.name} cannot read or write: {error}; check "
+            "that all workers see the corpora and task.data.data_dir, and their free space"
+        ) from error
+    for kind, value in found:
         reports[kind].append(value)
     fields = _fields(plan, reports, log)
     counts = [rule_counts(task, found) for task, found in zip(tasks, fields, strict=True)]

@@ -8,16 +8,12 @@ import contextlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from keras_mtl import errors, files
 from keras_mtl.configuration.schema import DataConfig, PairConfig
 from keras_mtl.data.prepare import PreparedData, load_prepared, open_prepared, prepare
 from keras_mtl.remote_files import RemoteDirectory, cache_directory
 from keras_mtl.run_files import MANIFEST_FILE, VOCABULARY_FILE
-
-if TYPE_CHECKING:
-    from keras_mtl.data.beam_pipeline import Runner
 
 
 def prepare_remote(
@@ -27,7 +23,6 @@ def prepare_remote(
     *,
     overwrite: bool = False,
     processes: int | None = None,
-    runner: "Runner | None" = None,
     log: Callable[[str], None] = print,
 ) -> PreparedData:
     """Prepares data in a remote directory, unless it is prepared already; returns a local copy.
@@ -38,7 +33,6 @@ def prepare_remote(
         data: corpora of tasks that name none, cleaning, split, vocabulary.
         overwrite: replace data that was prepared from other inputs or settings.
         processes: see `prepare`.
-        runner: see `prepare`. Its workers must see `cache_directory` of the URL.
         log: receives lines of text.
 
     Returns:
@@ -56,9 +50,7 @@ def prepare_remote(
             _fetch(remote, manifest, local, log)
             return open_prepared(pairs, local, data, place=remote.url, log=log)
         _check_replaceable(remote)
-        prepared = prepare(
-            pairs, local, data, overwrite=True, processes=processes, runner=runner, log=log
-        )
+        prepared = prepare(pairs, local, data, overwrite=True, processes=processes, log=log)
         log(f"{remote.url}: copying the prepared data there")
         _store(remote, local)
     return prepared

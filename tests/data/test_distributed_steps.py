@@ -190,6 +190,16 @@ def test_a_given_vocabulary_is_used(tmp_path, local):
     assert filecmp.cmpfiles(first.data_dir, second.data_dir, names, shallow=False)[0] == names
 
 
+def test_a_worker_without_space_is_an_error_that_leaves_nothing(tmp_path, monkeypatch):
+    def run_pipeline(*_):
+        raise OSError("[Errno 28] No space left on device [while running 'write']")
+
+    monkeypatch.setattr(distributed, "run_pipeline", run_pipeline)
+    with pytest.raises(errors.DataError, match=r"--runner DirectRunner cannot .* No space left"):
+        run(tmp_path, [task()], runner=RUNNER)
+    assert os.listdir(tmp_path) == []
+
+
 def test_too_many_parts_are_an_error():
     with pytest.raises(errors.DataError, match=r"part 1048576 of the corpora.*fewer or smaller"):
         steps._order(1 << 20, 0)

@@ -54,17 +54,16 @@ def prepare_task_data(
         The prepared data.
 
     Raises:
-        ConfigError: see `keras_mtl.data.prepare.prepare`.
+        ConfigError: see `keras_mtl.data.prepare.prepare`; or a runner cannot write to a URL.
         DataError: see `keras_mtl.data.prepare.prepare`.
     """
     directory = data_dir_of(task.data.data_dir, model_dir)
-    function = prepare_remote if is_remote(directory) else prepare
-    return function(
-        task.pairs,
-        directory,
-        task.data,
-        overwrite=overwrite,
-        processes=processes,
-        runner=runner,
-        log=log,
-    )
+    arguments = task.pairs, directory, task.data
+    if not is_remote(directory):
+        return prepare(*arguments, overwrite=overwrite, processes=processes, runner=runner, log=log)
+    if runner is not None:
+        raise errors.ConfigError(
+            f"task.data.data_dir = {directory}: is a URL, which a Beam runner cannot write to; "
+            "give a directory that all workers see, and copy it there afterwards"
+        )
+    return prepare_remote(*arguments, overwrite=overwrite, processes=processes, log=log)
