@@ -21,7 +21,6 @@ from keras_mtl.cli.common import (
     check_backend_arguments,
 )
 from keras_mtl.cli.printing import print_table
-from keras_mtl.data.split import SPLITS
 from keras_mtl.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -157,6 +156,9 @@ def check_arguments(args: argparse.Namespace) -> None:
     if not args.corpora:
         return
     check_input_file("--corpora", args.corpora)
+    # Imports NumPy, which `--help` does not need.
+    from keras_mtl.data.split import SPLITS
+
     if not args.output and Path(args.corpora).stem in SPLITS:
         raise ConfigError(
             f"--corpora {args.corpora}: the report would have the same name as that of --split "
