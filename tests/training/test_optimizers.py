@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from keras_mtl.errors import ConfigError
-from keras_mtl.training.step.learning_rate import WarmupSchedule
+from keras_mtl.training.step.learning_rate import WarmupSchedule, decay_of
 from keras_mtl.training.step.optimizers import PLANNED_UPDATES, Adam
 from keras_mtl.training.step.scaling import DRIFT, IDEAL_DRIFT, pairing_warning
 
@@ -97,6 +97,22 @@ def test_linear_schedule_warms_up_and_ends_at_zero():
     assert float(schedule(60)) == pytest.approx(0.25)
     assert float(schedule(110)) == 0.0
     assert float(schedule(200)) == 0.0
+
+
+def test_the_decay_of_any_optimizer_is_found_and_used():
+    from keras_mtl.training.step.keras_optimizers import create_keras_optimizer
+
+    for make in (
+        lambda schedule: Adam(schedule),
+        lambda schedule: create_keras_optimizer("sgd", {}, schedule, 0.0, []),
+    ):
+        decay = tf.Variable(1.0)
+        optimizer = make(WarmupSchedule("constant", 0.5, 1, decay=decay))
+        assert decay_of(optimizer) is decay
+        decay.assign(0.5)
+        assert float(optimizer.learning_rate) == 0.25
+    assert decay_of(Adam(0.1)) is None
+    assert decay_of(None) is None
 
 
 SHAPED = {

@@ -33,6 +33,7 @@ from keras_mtl.training.run.plateau_decay import PlateauDecay
 from keras_mtl.training.run.selected_scores import SelectedScores
 from keras_mtl.training.run.snapshots import ENGINE_FILE, Snapshot, Snapshots
 from keras_mtl.training.run.validation_rounds import ValidationRounds, share_of_worker
+from keras_mtl.training.step.learning_rate import decay_of
 from keras_mtl.training.step.workers import Workers
 
 Log = Callable[[str], None]
@@ -107,8 +108,7 @@ class PeriodicValidation:
             directory.best, self._metrics.label, selected, trainer.best, workers.chief
         )
         self.stopping = EarlyStopping(trainer.stopping, selected)
-        decay = optimizer.rate_decay if optimizer is not None else None
-        self._plateau = PlateauDecay(trainer.optimizer.plateau, selected, decay)
+        self._plateau = PlateauDecay(trainer.optimizer.plateau, selected, decay_of(optimizer))
         self.evaluated_step = -1
         self.pending: Snapshot | None = None
 

@@ -125,3 +125,12 @@ class WarmupSchedule(keras.optimizers.schedules.LearningRateSchedule):
             "total_steps": self.total_steps,
             "parameters": self.parameters,
         }
+
+
+def decay_of(optimizer: Any) -> Any:
+    """Returns the variable that multiplies an optimizer's learning rate; None without one.
+
+    Args:
+        optimizer: a Keras optimizer, or None.
+    """
+    return getattr(getattr(optimizer, "_learning_rate", None), "decay", None)

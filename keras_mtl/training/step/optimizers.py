@@ -165,11 +165,6 @@ class Adam(keras.optimizers.Optimizer):
             )
 
     @property
-    def rate_decay(self) -> Any:
-        """The variable that multiplies the learning rate; None without one."""
-        return getattr(self._learning_rate, "decay", None)
-
-    @property
     def averages(self) -> list[Any]:
         """Averages of the weights, in the order of the variables; empty if averaging is off."""
         return list(self._averages)
