@@ -169,7 +169,7 @@ def _shapes(
 
 
 def _print(report: "Report", config: "ExperimentConfig", prepared: bool) -> None:
-    from keras_mtl.tpu_check.report import HEADER, largest_lines, table
+    from keras_mtl.tpu_check.report import HEADER, largest_lines, loop_line, table
 
     versions = ", ".join(f"{name} {version}" for name, version in report.versions.items())
     limit = "unknown" if report.limit is None else f"{report.limit / 1e9:.2f} GB"
@@ -184,5 +184,7 @@ def _print(report: "Report", config: "ExperimentConfig", prepared: bool) -> None
     print_table(HEADER, table(report))
     print()
     print(_ARITHMETIC)
+    if line := loop_line(report):
+        print(line)
     for line in largest_lines(report):
         print(line)

@@ -130,6 +130,7 @@ def figures_of(program: Any) -> dict[str, Any]:
         "code": memory.generated_code_size_in_bytes,
         "flops": costs["flops"],
         "bytes_accessed": costs["bytes accessed"],
+        "loops": len(re.findall(r" while\(", text)),
         "collectives": [[name, shape] for shape, name in _COLLECTIVE.findall(text)],
     }
 

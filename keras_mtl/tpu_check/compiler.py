@@ -1,5 +1,6 @@
 """Runs the TPU compiler in its own environment, which has JAX and libtpu instead of TensorFlow."""
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -92,7 +93,9 @@ class Compiler:
         return outcome
 
     def _key(self, text: str) -> str:
-        parts = (self.topology, sorted(self.versions.items()), _VARYING.sub("", text))
+        figures = [field.name for field in dataclasses.fields(Compiled)]
+        versions = sorted(self.versions.items())
+        parts = (self.topology, versions, figures, _VARYING.sub("", text))
         return hashlib.blake2b(repr(parts).encode(), digest_size=16).hexdigest()
 
     def _run(self, request: Mapping[str, Any]) -> dict[str, Any]:

@@ -149,6 +149,20 @@ def table(report: Report) -> list[tuple[str, ...]]:
     return rows
 
 
+def loop_line(report: Report) -> str | None:
+    """Returns a line about costs that the compiler does not count, if there are any."""
+    loops = max(
+        (each.outcome.loops for each in report.programs if isinstance(each.outcome, Compiled)),
+        default=0,
+    )
+    if not loops:
+        return None
+    return (
+        f"A program has up to {loops} loops. The compiler counts only one pass of each, so "
+        "operations and bytes are higher than shown."
+    )
+
+
 def largest_lines(report: Report) -> list[str]:
     """Returns lines about the largest batch that fits."""
     found = report.largest

@@ -48,6 +48,7 @@ class Compiled:
         code: size of its instructions.
         flops: floating-point operations.
         bytes_accessed: bytes that its operations read and write.
+        loops: number of loops. The costs have one pass of each.
         collectives: operation and shape of each communication between replicas, in XLA's words.
         seconds: how long it took to compile.
     """
@@ -59,6 +60,7 @@ class Compiled:
     code: int
     flops: float
     bytes_accessed: float
+    loops: int
     collectives: Sequence[tuple[str, str]]
     seconds: float
 

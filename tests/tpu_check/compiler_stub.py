@@ -27,6 +27,7 @@ PROGRAM = {
     "code": 10_000_000,
     "flops": 1.97e12,
     "bytes_accessed": 81.9e9,
+    "loops": 2,
     "collectives": [
         ["all-reduce", "(f32[8,128]{1,0:T(8,128)S(1)}, /*index=5*/bf16[4]{0}, f32[])"],
         ["all-gather", "s32[2]{0}"],

@@ -1,5 +1,6 @@
 """The search for the largest batch, and the figures of the report."""
 
+import dataclasses
 import json
 
 import compiler_stub
@@ -15,6 +16,7 @@ from keras_mtl.tpu_check.report import (
     Report,
     as_data,
     largest_lines,
+    loop_line,
     table,
 )
 from keras_mtl.tpu_check.results import Exhausted, Program, read_compiled
@@ -98,6 +100,12 @@ def test_the_table():
     )
     assert second[:6] == ("update", "2 x (64 + 48)", "-", "-", "30.00", "188%")
     assert report.too_large == [report.programs[1]]
+
+
+def test_loops_are_named():
+    report = make_report()
+    assert "up to 2 loops" in loop_line(report)
+    assert loop_line(dataclasses.replace(report, programs=report.programs[1:])) is None
 
 
 def test_variables_that_a_program_does_not_use_count():
