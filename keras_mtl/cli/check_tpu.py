@@ -88,7 +88,9 @@ def run(args: argparse.Namespace) -> int:
     from keras_mtl.tpu_check.compiler import Compiler, default_python
     from keras_mtl.training.run.planning import plan_training
 
-    plan = plan_training(common.read_config(args))
+    draft = common.read_config(args)
+    draft.config.runtime.distribution_strategy = "tpu"
+    plan = plan_training(draft)
     config = plan.config
     prepared = _prepared(config, args.model_dir)
     vocabulary = _vocabulary_size(config, prepared)

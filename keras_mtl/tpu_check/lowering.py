@@ -1,6 +1,5 @@
 """The HLO of the programs that a run would start on a TPU."""
 
-import dataclasses
 from collections.abc import Callable, Collection
 from typing import Any
 
@@ -30,7 +29,7 @@ def build(
     Sets the dtype policy and the seeds of the process.
 
     Args:
-        plan: the plan of the training.
+        plan: the plan of a training with the strategy `tpu`.
         vocabulary_size: number of ids.
         shapes: shapes of batches by increasing length, for all replicas together.
         replicas: number of replicas.
@@ -44,18 +43,12 @@ def build(
     keras.config.set_dtype_policy(runtime.mixed_precision_dtype)
     keras.utils.set_random_seed(runtime.seed)
     return build_step(
-        # The strategy decides whether XLA compiles the step; on a TPU it always does.
-        dataclasses.replace(plan, config=_for_tpu(plan)),
+        plan,
         LoweringStrategy(replicas),
         vocabulary_size,
         [pair.target for pair in plan.config.task.pairs],
         [(shape.rows // replicas, shape.length) for shape in shapes],
     )
-
-
-def _for_tpu(plan: TrainingPlan) -> Any:
-    runtime = dataclasses.replace(plan.config.runtime, distribution_strategy="tpu")
-    return dataclasses.replace(plan.config, runtime=runtime)
 
 
 def lower(

@@ -106,6 +106,13 @@ def test_a_bad_configuration(capsys):
     assert "did you mean 'base'" in refused(capsys, *words)
 
 
+def test_a_configuration_that_no_tpu_can_run(capsys):
+    words = ("--topology", "v5e:2x4", "--params_override")
+    error = refused(capsys, *words, "runtime.mixed_precision_dtype=mixed_float16")
+    assert "mixed_float16" in error
+    assert "python" not in error
+
+
 def test_a_topology_with_two_devices_in_a_chip(capsys, tmp_path):
     python = compiler_stub.install(tmp_path)
     error = refused(capsys, "--topology", "v5e:2x4", "--python", python)
