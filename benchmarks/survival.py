@@ -1,112 +1,55 @@
-"""Kills training runs at random moments, and compares what they end with to an undisturbed run.
+"""Disturbs training runs at random moments, and compares their ends to that of an undisturbed run.
 
-    python benchmarks/survival.py                  # 50 kills of one process
-    python benchmarks/survival.py --kills 1000
-    python benchmarks/survival.py --workers 2      # one of two workers is killed, then both restart
+    python benchmarks/survival.py                  # 50 disturbances of one process
+    python benchmarks/survival.py --count 1000
+    python benchmarks/survival.py --minutes 30     # as many as fit
+    python benchmarks/survival.py --workers 2      # one of two workers; then all restart
+    python benchmarks/survival.py --kinds kill,stop,full_disk --variants batch,example-packed
 
-A tiny model trains with an adaptive schedule, asynchronous validation and a checkpoint every few
-steps. A run is killed by SIGKILL, a random time after its start or after a random batch, again
-and again until it ends. Then its log of batches, its events and every array of its newest and its
-best checkpoint are compared with those of a run that nobody killed. Prints the number of kills by
-what the run was doing, and every difference. The exit code is 1 if there is one.
+A tiny model trains with an adaptive schedule, dropout, asynchronous validation, steps whose loss is
+NaN, and a checkpoint every few steps. A run is disturbed at a random moment and started again,
+until it ends. Then its log of batches, its events and every array of its newest and its
+best checkpoint are compared with those of a run that nobody disturbed. Prints the number of
+disturbances by kind and by what the run was doing, and every difference. The exit code is 1 if
+there is one, or if a run ended in another way than it should.
+
+The training step runs eagerly, because tracing it takes most of the time of so short a run.
 """
 
 import argparse
 import collections
-import contextlib
-import json
-import multiprocessing
+import dataclasses
 import os
 import random
 import re
-import socket
+import resource
+import signal
 import sys
 import tempfile
 import time
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-STEPS = 60
-CONFIG = {
-    "task": {
-        "pairs": [
-            {"source": "en", "target": "fr", "max_pairs": 900, "baseline": 3.0},
-            {"source": "en", "target": "es", "max_pairs": 200, "baseline": 3.0},
-            {"source": "en", "target": "gl", "max_pairs": 40, "baseline": 2.0},
-        ],
-        "data": {
-            "corpora": [{"reader": "cldr", "options": {"pairs": 1500}}],
-            "vocabulary": {"size": 700},
-            "dev_pairs": 16,
-            "max_length": 64,
-            "bucket_lengths": [32, 64],
-            "tokens_per_batch": 512,
-        },
-        "model": {
-            "hidden_dim": 32,
-            "num_heads": 2,
-            "intermediate_dim": 64,
-            "encoder_layers": 1,
-            "decoder_layers": 1,
-        },
-        "decoding": {"max_length": 12},
-    },
-    "trainer": {
-        "train_steps": STEPS,
-        "steps_per_loop": 5,
-        "checkpoint_interval": 4,
-        "max_to_keep": 2,
-        "schedule": {"name": "inverse_ratio", "parameters": {"ema": 0.5}},
-        "optimizer": {"warmup_steps": 20, "learning_rate": 1.0, "ema_momentum": 0.9},
-        "evaluation": {
-            "interval": 10,
-            "metric": "neg_log_perplexity",
-            "max_pairs": 8,
-            "lag": 7,
-        },
-        "log_batches": True,
-    },
-    "runtime": {"jit_compile": False, "seed": 3},
+import survival_run
+from survival_run import Setting, checkpoints, contents, differences, logged_batches
+
+KINDS = {
+    "kill": "SIGKILL",
+    "stop": "SIGTERM",
+    "full_disk": "no file can grow over a random size, so that saving or logging fails",
+    "damage": "SIGKILL, then a byte of the newest checkpoint is changed, or it is truncated",
+    "second": "a second process starts in the same directory",
+    "clock": "clocks jump from the start of the process on; then SIGKILL",
 }
-# Events depend on the clock in these keys.
-CLOCK = ("tokens_per_second", "seconds", "waited_seconds")
-
 TRAINING = "training or validating"
-
-CONTEXT = multiprocessing.get_context("forkserver")
-
-
-def train(directory: Path, model_dir: Path, cluster: list[str], index: int) -> None:
-    """Runs `keras-mtl train` in this process, and ends it."""
-    model_dir.mkdir(exist_ok=True)
-    for descriptor, name in ((1, "stdout"), (2, "stderr")):
-        file = os.open(model_dir / f"{name}-{index}.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        os.dup2(file, descriptor)
-    words = ["train", "--config_file", str(directory / "config.json")]
-    words += ["--model_dir", str(model_dir)]
-    if len(cluster) > 1:
-        task = {"type": "worker", "index": index}
-        os.environ["TF_CONFIG"] = json.dumps({"cluster": {"worker": cluster}, "task": task})
-        words += ["--params_override", "runtime.distribution_strategy=multi_worker_mirrored"]
-    from keras_mtl.cli.main import main
-
-    sys.exit(main(words))
+# While they start, workers wait minutes for one that may be started again.
+SECONDS_TO_END = 60
 
 
-def start(directory: Path, model_dir: Path, workers: int) -> list[multiprocessing.Process]:
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(workers)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        cluster = [f"127.0.0.1:{each.getsockname()[1]}" for each in sockets]
-    running = [
-        CONTEXT.Process(target=train, args=(directory, model_dir, cluster, index))
-        for index in range(workers)
-    ]
-    for process in running:
-        process.start()
-    return running
+class UnexpectedEndError(Exception):
+    """A process ended in another way than it should."""
 
 
 def phase(model_dir: Path) -> str:
@@ -116,119 +59,209 @@ def phase(model_dir: Path) -> str:
     printed = model_dir / "stderr-0.txt"
     text = printed.read_text() if printed.exists() else ""
     if not re.search(r"^step [\d,]+ took", text, re.MULTILINE):
-        return "starting, restoring or compiling"
+        return "starting or restoring"
     return TRAINING
 
 
-def batches(model_dir: Path) -> int:
-    """Returns the number of batches in the log of batches."""
-    file = model_dir / "batches.tsv"
-    return file.read_bytes().count(b"\n") if file.exists() else 0
-
-
-def kill(
-    running: list[multiprocessing.Process],
-    model_dir: Path,
-    longest: float,
-    chance: random.Random,
+def wait_for_moment(
+    kind: str, running: list[BaseProcess], model_dir: Path, chance: random.Random
 ) -> bool:
-    """Kills one process at a random moment, waits for the others; False if all had ended.
+    """Waits for a random moment; returns whether all processes still run.
 
-    Starting takes most of the time of such short runs, so three quarters of the kills wait for a
-    batch.
+    One moment in six is in the start, two are while files of a checkpoint exist that is not
+    complete, and three are at any time after the first batch.
     """
-    after = chance.randint(batches(model_dir), STEPS) if chance.random() < 0.75 else None
-    deadline = time.monotonic() + chance.uniform(0, longest)
-    while time.monotonic() < deadline if after is None else batches(model_dir) < after:
-        if not any(process.is_alive() for process in running):
+    choice, before = chance.randrange(6), logged_batches(model_dir)
+    if kind == "second":  # Before, the first process may not have taken the directory.
+        choice = 5
+    deadline = time.monotonic() + (chance.uniform(0, 4) if choice == 0 else 300)
+    while time.monotonic() < deadline:
+        if not all(process.is_alive() for process in running):
             return False
-        time.sleep(0.01)
-    if after is not None:
-        time.sleep(chance.uniform(0, 0.3))
-    victim = chance.choice(running)
-    alive, trains = victim.is_alive(), phase(model_dir) == TRAINING
-    victim.kill()
+        if 0 < choice < 3 and any(model_dir.glob("partial-*")):
+            time.sleep(chance.uniform(0, 0.02))
+            break
+        if choice >= 3 and logged_batches(model_dir) > before:
+            time.sleep(chance.uniform(0, 2.0))
+            break
+        time.sleep(0.002)
+    return all(process.is_alive() for process in running)
+
+
+def disturb(
+    kind: str,
+    running: list[BaseProcess],
+    setting: Setting,
+    model_dir: Path,
+    chance: random.Random,
+) -> None:
+    """Disturbs a run, and waits until all of its processes have ended.
+
+    Raises:
+        UnexpectedEndError: a process did not end, or with an unexpected exit code.
+    """
+    victim, trains = chance.choice(running), phase(model_dir) == TRAINING
+    assert victim.pid is not None
+    allowed = {0, 2}  # Other workers of one that was killed; 0: all had finished.
+    if kind == "stop":
+        os.kill(victim.pid, signal.SIGTERM)
+        # Before training, there is nothing to save.
+        allowed = {0, 128 + signal.SIGTERM} if trains else {0, 2, 143, -signal.SIGTERM}
+    elif kind == "full_disk":
+        victim = running[0]  # The chief writes.
+        limit = int(10 ** chance.uniform(2, 5.5))
+        assert victim.pid is not None
+        resource.prlimit(victim.pid, resource.RLIMIT_FSIZE, (limit, limit))
+        allowed = {0, 2}  # 0: no larger file was written.
+    elif kind == "second":
+        check_second(setting, model_dir, victim)
+        victim.kill()
+    else:
+        victim.kill()
     for process in running:
-        process.join(60)
-        if process.is_alive() and trains:
-            raise SystemExit("a worker still runs 60 s after another was killed")
-        # While starting, workers wait ten minutes for one that may be started again.
-        process.kill()
-        process.join()
-    return alive
+        process.join(SECONDS_TO_END)
+        if process.is_alive():
+            was_alive = trains or kind == "full_disk"
+            process.kill()
+            process.join()
+            if was_alive:
+                raise UnexpectedEndError(f"{kind}: a process still ran after {SECONDS_TO_END} s")
+        elif process.exitcode not in allowed | {-signal.SIGKILL}:
+            raise UnexpectedEndError(
+                f"{kind}: exit code {process.exitcode}:\n{printed_errors(model_dir)}"
+            )
+    if kind == "damage":
+        damage(model_dir, chance)
 
 
-def contents(model_dir: Path) -> dict[str, object]:
-    """Returns all that must be the same."""
-    import tensorflow as tf
-
-    found: dict[str, object] = {"batches": (model_dir / "batches.tsv").read_text()}
-    with (model_dir / "metrics.jsonl").open() as file:
-        for number, line in enumerate(file):
-            event = json.loads(line)
-            found[f"event {number}"] = {k: v for k, v in event.items() if k not in CLOCK}
-    for directory in (model_dir, model_dir / "best"):
-        steps = [int(path.stem.removeprefix("ckpt-")) for path in directory.glob("ckpt-*.index")]
-        reader = tf.train.load_checkpoint(str(directory / f"ckpt-{max(steps)}"))
-        for name in reader.get_variable_to_shape_map():
-            if not name.startswith("_CHECKPOINTABLE"):
-                key = f"{directory.name}/{max(steps)}/{name}"
-                value = reader.get_tensor(name)
-                found[key] = value.tobytes() if hasattr(value, "tobytes") else value
-    return found
+def check_second(setting: Setting, model_dir: Path, first: BaseProcess) -> None:
+    """Starts a second process in the directory of a run, which must be refused."""
+    for name in ("stdout-0.txt", "stderr-0.txt"):
+        kept = model_dir / name
+        if kept.exists():
+            kept.rename(model_dir / f"first-{name}")
+    (second,) = survival_run.start(model_dir, dataclasses.replace(setting, workers=1))
+    second.join(300)
+    errors = printed_errors(model_dir)
+    if second.exitcode == 2 and "another process" in errors:
+        return
+    first.join(SECONDS_TO_END)  # It has finished in the meantime.
+    if second.exitcode or first.exitcode:
+        raise UnexpectedEndError(f"second: exit code {second.exitcode}:\n{errors}")
 
 
-def differences(expected: dict[str, object], found: dict[str, object]) -> list[str]:
-    names = [name.split("/", 1)[-1] for name in expected]
-    other = dict(zip((name.split("/", 1)[-1] for name in found), found.values(), strict=True))
-    ours = dict(zip(names, expected.values(), strict=True))
-    return [name for name in {**ours, **other} if ours.get(name) != other.get(name)]
+def damage(model_dir: Path, chance: random.Random) -> None:
+    """Changes a byte of the newest checkpoint, or truncates a file, if there is an older one."""
+    found = checkpoints(model_dir)
+    if len(found) < 2:
+        return
+    files = [found[-1], *model_dir.glob(f"{found[-1].stem}.data-*")]
+    file = chance.choice(files)
+    content = bytearray(file.read_bytes())
+    place = chance.randrange(len(content))
+    if chance.random() < 0.5:
+        del content[place:]
+    else:
+        content[place] ^= 1 << chance.randrange(8)
+    file.write_bytes(content)
 
 
-def finish(running: list[multiprocessing.Process], model_dir: Path) -> None:
+def printed_errors(model_dir: Path) -> str:
+    return "".join(file.read_text()[-2000:] for file in sorted(model_dir.glob("stderr-*.txt")))
+
+
+def finish(running: list[BaseProcess], model_dir: Path) -> None:
     for process in running:
         process.join()
         if process.exitcode:
-            raise SystemExit((model_dir / "stderr-0.txt").read_text())
+            raise UnexpectedEndError(printed_errors(model_dir))
+
+
+def disturbed_run(
+    model_dir: Path,
+    setting: Setting,
+    arguments: argparse.Namespace,
+    chance: random.Random,
+    counts: collections.Counter[tuple[str, str]],
+    deadline: float,
+) -> None:
+    """Disturbs a run until it ends, or until there were enough disturbances."""
+    while True:
+        kind = chance.choice(arguments.kinds)
+        clock = chance.randrange(1, 1 << 30) if kind == "clock" else 0
+        enough = sum(counts.values()) >= arguments.count or time.monotonic() > deadline
+        running = survival_run.start(model_dir, dataclasses.replace(setting, clock=clock))
+        if enough or not wait_for_moment(kind, running, model_dir, chance):
+            finish(running, model_dir)
+            return
+        counts[kind, phase(model_dir)] += 1
+        disturb(kind, running, setting, model_dir, chance)
+        if not any(process.exitcode for process in running):
+            return  # It ended before it was disturbed.
+
+
+def report(counts: collections.Counter[tuple[str, str]], wrong: list[str]) -> int:
+    """Prints the counts and what was wrong; returns the exit code."""
+    for (kind, doing), count in sorted(counts.items()):
+        print(f"{count:6} {kind:10} {doing}")
+    print("\n".join(wrong) or "every run ended as the undisturbed one, bit for bit")
+    return int(bool(wrong))
+
+
+def chosen(parser: argparse.ArgumentParser, option: str, text: str, known: list[str]) -> list[str]:
+    """Returns the names in the text of an option; "all" are all that are known."""
+    names = known if text == "all" else text.split(",")
+    if unknown := set(names) - set(known):
+        parser.error(f"{option}: {', '.join(sorted(unknown))}: choose of {', '.join(known)}")
+    return names
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--kills", type=int, default=50, help="number of kills (default: 50)")
+    parser.add_argument("--count", type=int, default=50, help="disturbances (default: 50)")
+    parser.add_argument("--minutes", type=float, default=1e6, help="largest time")
     parser.add_argument("--workers", type=int, default=1, help="processes (default: 1)")
+    parser.add_argument("--kinds", default="kill", help=f"all, or some of {', '.join(KINDS)}")
+    variants = list(survival_run.VARIANTS)
+    parser.add_argument(
+        "--variants", default="batch", help=f"all, or some of {', '.join(variants)}"
+    )
+    parser.add_argument("--graph", action="store_true", help="trace the training step")
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
+    arguments.kinds = chosen(parser, "--kinds", arguments.kinds, list(KINDS))
+    arguments.variants = chosen(parser, "--variants", arguments.variants, variants)
     chance = random.Random(arguments.seed)
-    CONTEXT.set_forkserver_preload(["keras_mtl.cli.main", "keras_mtl.training.run.loop"])
-    counts: collections.Counter[str] = collections.Counter()
-    runs, wrong = 0, []
+    counts: collections.Counter[tuple[str, str]] = collections.Counter()
+    runs, wrong, expected = 0, [], {}
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
-        config = json.loads(json.dumps(CONFIG))
-        config["task"]["data"]["data_dir"] = str(directory / "data")
-        (directory / "config.json").write_text(json.dumps(config))
-        begin = time.monotonic()
-        finish(start(directory, directory / "undisturbed", arguments.workers), directory)
-        longest = time.monotonic() - begin
-        expected = contents(directory / "undisturbed")
-        while sum(counts.values()) < arguments.kills:
-            runs += 1
-            model_dir = directory / f"killed-{runs}"
-            while True:
-                running = start(directory, model_dir, arguments.workers)
-                last = sum(counts.values()) >= arguments.kills
-                if last or not kill(running, model_dir, longest, chance):
-                    finish(running, model_dir)
-                    break
-                counts[phase(model_dir)] += 1
-            wrong += [f"run {runs}: {name}" for name in differences(expected, contents(model_dir))]
-            print(
-                f"{sum(counts.values())} kills, {runs} runs, {len(wrong)} differences", flush=True
+        deadline = time.monotonic() + 60 * arguments.minutes
+        while sum(counts.values()) < arguments.count and time.monotonic() < deadline:
+            variant = arguments.variants[runs % len(arguments.variants)]
+            setting = Setting(
+                survival_run.write_config(directory, variant),
+                arguments.workers,
+                graph=arguments.graph,
             )
-    for doing, count in counts.most_common():
-        print(f"{count:6} {doing}")
-    print("\n".join(wrong) or "every run ended as the undisturbed one, bit for bit")
-    return int(bool(wrong))
+            if variant not in expected:
+                finish(survival_run.start(directory / variant, setting), directory / variant)
+                expected[variant] = contents(directory / variant)
+                if not survival_run.skipped_steps(directory / variant):
+                    raise SystemExit("no step was skipped because its loss was NaN")
+            runs += 1
+            model_dir = directory / f"{variant}-{runs}"
+            try:
+                disturbed_run(model_dir, setting, arguments, chance, counts, deadline)
+            except UnexpectedEndError as error:
+                wrong.append(f"run {runs}, {variant}: {error}")
+                print(wrong[-1], flush=True)
+                continue
+            found = differences(expected[variant], contents(model_dir))
+            wrong += [f"run {runs}, {variant}: {name}" for name in found]
+            total = sum(counts.values())
+            print(f"{total} disturbances, {runs} runs, {len(wrong)} differences", flush=True)
+    return report(counts, wrong)
 
 
 if __name__ == "__main__":
