@@ -1,7 +1,7 @@
 # `make demo` trains and evaluates the demo, `make test` runs all tests. Both first create .venv from
 # requirements.lock and build the C++ code.
 .DELETE_ON_ERROR:
-.PHONY: all demo test test-all sanitize sanitize-threads check format bench docs wheel check-wheel lock clean FORCE
+.PHONY: all demo test test-all sanitize sanitize-all check format bench docs wheel check-wheel lock clean FORCE
 
 BIN := .venv/bin
 # Prints only errors.
@@ -22,22 +22,25 @@ demo: .venv/ready
 
 # The tests of a file share costly fixtures, so one process runs them. Files with slow tests start
 # first, in the order of tests/conftest.py.
-PYTEST = $(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+PYTEST = $(BIN)/pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
+# One more than processors, because some tests wait, but no more than memory allows.
+WORKERS = $(shell n=$$(getconf _NPROCESSORS_ONLN); echo $$((n < 4 ? n + 1 : 4)))
 
 test: check sanitize
 	$(PYTEST)
 
-# Also the tests that repeat at a larger scale what those of `make test` protect, and the C++ tests
-# under ThreadSanitizer. XLA optimizes as it does for users.
-test-all: check sanitize sanitize-threads
+# Also the tests that repeat at a larger scale what those of `make test` protect, and all C++ tests
+# under sanitizers. XLA optimizes as it does for users.
+test-all: check sanitize-all
 	XLA_FLAGS= $(PYTEST) -m ''
 
-# The C++ tests under AddressSanitizer with UBSan.
+# The C++ tests under AddressSanitizer with UBSan, without those of AMX, which take long.
 sanitize: .venv/ready
 	@scripts/sanitize.sh $(BIN) address
 
-# Those that start threads, under ThreadSanitizer.
-sanitize-threads: .venv/ready
+# With those of AMX, and those that start threads under ThreadSanitizer.
+sanitize-all: .venv/ready
+	@scripts/sanitize.sh $(BIN) amx
 	@scripts/sanitize.sh $(BIN) thread
 
 # Format, style and types, in seconds.

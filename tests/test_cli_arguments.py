@@ -156,6 +156,10 @@ TABLE = {
         ("--tasks {dir}/no.yaml", "--tasks {dir}/no.yaml: no such file"),
         ("--config_file {dir}/config.yaml --recorded {dir}/no", "{dir}/no"),
     ],
+    "check-tpu": [
+        ("--config_file {dir}/no.yaml --topology v5e:2x4", "--config_file {dir}/no.yaml: no such"),
+        ("--config_file {dir}/config.yaml --topology v9:2x4", "--topology"),
+    ],
     "report": [
         ("{dir}/no", "{dir}/no is not a directory"),
         (

@@ -29,7 +29,7 @@ WORDS = re.compile(
 )
 # A cell of a measured table: 12, 1,234, 3.5 %, +0.05, 31.2 ± 0.3, 47 (980), with or without bold.
 NUMBER = re.compile(r"^\**[−+-]?\d[\d,.]*\s?%?( ± [\d.]+)?( \([\d,.]+\))?\**$")
-COMMAND = re.compile(r"python ((?:benchmarks|docs/examples)/\w+\.py)|keras-mtl ([a-z]+) --\w")
+COMMAND = re.compile(r"python ((?:benchmarks|docs/examples)/\w+\.py)|keras-mtl ([a-z-]+) --\w")
 
 
 def read(page):

@@ -131,7 +131,7 @@ def test_a_field_of_the_schedule_from_the_command_line_to_its_constructor(tmp_pa
     with pytest.raises(Found), Walk(is_it) as walk:
         train.run(args)
     assert made == [[1], [900]]  # The trial, when the plan is made, and the schedule.
-    assert len(walk.modules) <= 12, walk.modules
+    assert len(walk.modules) <= 12, "\n".join(walk.modules)
     assert walk.climbs == []
 
 

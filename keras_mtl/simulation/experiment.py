@@ -111,7 +111,8 @@ def read_experiment(
         if tasks_file
         else configured_limits(
             config.task.pairs,
-            trainer.schedule,
+            trainer.schedule.max_epochs,
+            trainer.schedule.overfit_patience,
             trainer.optimizer.gradient_accumulation_steps,
         ),
         dev_pairs=np.array(

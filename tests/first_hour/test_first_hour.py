@@ -2,7 +2,8 @@
 
 The tests run in the order of the file and continue from each other's results. What imports
 TensorFlow runs once as the program itself (`keras_mtl`) and then in forks (`forked`), which save
-the import. Baselines and a killed training have tests of their own; here they run nightly.
+the import. What has tests of its own elsewhere, such as baselines, a killed training and serving of
+SavedModels, runs nightly here.
 """
 
 import json
@@ -132,7 +133,10 @@ EXPORTS = {
 }
 
 
-@pytest.mark.parametrize("form", EXPORTS)
+@pytest.mark.parametrize(
+    "form",
+    [pytest.param(form, marks=[] if form == "engine" else pytest.mark.nightly) for form in EXPORTS],
+)
 def test_export(workplace, form):
     path, words = EXPORTS[form]
     (workplace.home / "exported").mkdir(exist_ok=True)
@@ -140,7 +144,14 @@ def test_export(workplace, form):
     assert (workplace.home / path).exists()
 
 
-@pytest.mark.parametrize("model", ["runs/my", "exported/portable", "exported/model.kmtl"])
+@pytest.mark.parametrize(
+    "model",
+    [
+        "runs/my",
+        pytest.param("exported/portable", marks=pytest.mark.nightly),
+        "exported/model.kmtl",
+    ],
+)
 def test_translate_and_score_in_fresh_processes(workplace, model):
     words = ("translate", "--model", model, "--task", "en-fr")
     translate = workplace.keras_mtl if model == "runs/my" else workplace.forked
@@ -181,10 +192,12 @@ print(pieces.decode(found[0].hypotheses[0]))
 """
 
 
+@pytest.mark.nightly
 def test_a_fresh_process_serves_the_saved_models(workplace):
     assert workplace.must(workplace.python, "-c", SERVE) == "(2, 1)\n(2, 1)\n"
 
 
+@pytest.mark.nightly
 def test_a_fresh_process_serves_with_ctranslate2(workplace):
     workplace.must(workplace.python, "-c", SERVE_CTRANSLATE2)
 
@@ -197,6 +210,7 @@ def test_benchmark_prints_a_table(workplace):
     assert float(row[3].replace(",", "")) > 0
 
 
+@pytest.mark.nightly
 def test_tensorboard_shows_the_run(workplace):
     output, logdir = workplace.home / "tensorboard.txt", workplace.home / "runs"
     serving = tensorboard_server.serve(workplace.python, logdir, output, workplace.variables())

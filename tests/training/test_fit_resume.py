@@ -239,8 +239,15 @@ def test_skipped_updates_do_not_shift_the_tasks_of_the_optimizer():
         train(case, model, mixture, [TaskScheduling(mixture)])
 
 
-@pytest.mark.parametrize("case", ["loss scaling", "accumulation"])
-@pytest.mark.parametrize("way", ["load_weights", "load_model"])
+@pytest.mark.parametrize(
+    ("case", "way"),
+    [
+        ("accumulation", "load_weights"),
+        ("loss scaling", "load_model"),
+        pytest.param("loss scaling", "load_weights", marks=pytest.mark.nightly),
+        pytest.param("accumulation", "load_model", marks=pytest.mark.nightly),
+    ],
+)
 def test_a_model_checkpoint_that_was_loaded_before_fit(case, way, tmp_path):
     """The callback has not seen the model then; the state's file knows when weights were saved."""
     path = tmp_path / ("weights.weights.h5" if way == "load_weights" else "model.keras")

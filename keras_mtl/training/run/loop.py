@@ -109,7 +109,8 @@ def _run(
 ) -> RunResult:
     """Runs the part of one process; see `run_experiment`."""
     task, runtime = plan.config.task, plan.config.runtime
-    workers.check_same("the configuration", as_dict(plan.config))
+    if workers.count > 1:
+        workers.check_same("the configuration", as_dict(plan.config))
     for line in devices.describe(runtime, compiles_with_xla(runtime)):
         log(line)
     # After the configuration of the runtime, because this check uses TensorFlow.

@@ -1,19 +1,20 @@
 """Checks of the metrics of the tasks, before data or TensorFlow is loaded."""
 
+from collections.abc import Mapping
+
 from keras_mtl import metrics
 from keras_mtl.configuration.draft import Draft
 from keras_mtl.configuration.schema import task_name
 from keras_mtl.errors import ConfigError
 from keras_mtl.evaluation.task_metrics import TaskMetrics
-from keras_mtl.schedules import PlannedSchedule
 
 
-def check_metrics(draft: Draft, schedule: PlannedSchedule | None) -> None:
+def check_metrics(draft: Draft, baselines: Mapping[str, float | None] | None) -> None:
     """Adds to a draft what is wrong with the metrics of the validated tasks.
 
     Args:
         draft: the configuration; unknown metrics are reported elsewhere.
-        schedule: the schedule with the baselines; None if it has a problem.
+        baselines: score of each task's own model; None if the schedule has a problem.
     """
     config = draft.config
     chosen = TaskMetrics.of(config)
@@ -40,7 +41,7 @@ def check_metrics(draft: Draft, schedule: PlannedSchedule | None) -> None:
             metrics.check_requirements(metric, [pair.target])
         except ConfigError as error:
             draft.problem(path, f"= {metric!r}: {error}")
-        if chosen.differ and schedule is not None and schedule.baselines.get(name) is None:
+        if chosen.differ and baselines is not None and baselines.get(name) is None:
             draft.problem(
                 f"task.pairs[{index}].baseline",
                 "is missing: tasks have different metrics, so their scores are averaged as score / "

@@ -63,7 +63,7 @@ def plan_training(draft: Draft, mode: str = MODES[-1]) -> TrainingPlan:
         _check_scores(draft, schedule, mode)
     if mode != "train":
         _check_dev_pairs(draft)
-        check_metrics(draft, schedule)
+        check_metrics(draft, schedule.baselines if schedule else None)
     if mode == "train_and_eval":
         check_lag(draft)
     updates = plan_updates(draft, schedule)
@@ -98,7 +98,7 @@ def plan_schedule(draft: Draft) -> tuple[PlannedSchedule | None, tuple[str, ...]
     if not settings.name or not known:  # `check_values` reports this.
         return None, notes
     accumulation = draft.config.trainer.optimizer.gradient_accumulation_steps
-    limits = configured_limits(pairs, settings, accumulation)
+    limits = configured_limits(pairs, settings.max_epochs, settings.overfit_patience, accumulation)
     if limits is not None:
         try:
             limits.check(list(known), draft.config.trainer.train_steps * accumulation)
