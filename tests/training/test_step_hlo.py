@@ -96,10 +96,15 @@ def test_shapes_are_static_and_nothing_leaves_the_device(programs, name):
     check_programs(programs[name], name, CASES[name])
 
 
+@pytest.fixture(scope="module")
+def more_programs(tmp_path_factory):
+    return lower(tmp_path_factory.mktemp("hlo"), NIGHTLY)
+
+
 @pytest.mark.nightly
-def test_shapes_are_static_with_every_method_of_balancing(tmp_path):
-    for name, programs in lower(tmp_path, NIGHTLY).items():
-        check_programs(programs, name, NIGHTLY[name])
+@pytest.mark.parametrize("name", NIGHTLY)
+def test_shapes_are_static_with_every_method_of_balancing(more_programs, name):
+    check_programs(more_programs[name], name, NIGHTLY[name])
 
 
 def check_programs(programs, name, case):
@@ -130,7 +135,17 @@ def tpu_compiler():
 @pytest.mark.nightly
 @pytest.mark.parametrize("name", CASES)
 def test_the_tpu_compiler_accepts_every_program(programs, tpu_compiler, name):
-    for text in programs[name].values():
+    check_compiled(programs[name], tpu_compiler)
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("name", NIGHTLY)
+def test_the_tpu_compiler_accepts_every_method_of_balancing(more_programs, tpu_compiler, name):
+    check_compiled(more_programs[name], tpu_compiler)
+
+
+def check_compiled(programs, tpu_compiler):
+    for text in programs.values():
         found = tpu_compiler.compile(text)
         assert isinstance(found, Compiled)
         assert 0 < found.total < tpu_compiler.limit
