@@ -17,7 +17,9 @@ from tests import processes
 
 # As TensorFlow does, `sleep` of a PyDLL keeps Python's global lock.
 WAITS = """
-import ctypes, sys
+import ctypes, signal, sys
+# A job of a script's background ignores the signal, and so do its children.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from keras_mtl.training.step.join_watchdog import watched_join
 with watched_join("worker 0", {others}, seconds={seconds}, unreachable_seconds={unreachable}):
     print("waiting", flush=True)
