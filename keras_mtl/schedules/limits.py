@@ -87,7 +87,7 @@ class LimitedSchedule(Schedule):
     """A schedule under the limits of its tasks.
 
     The probability of a task that is not drawn goes to the others in proportion to theirs. If all
-    tasks that could be drawn have reached `max_epochs`, the run goes on with these tasks.
+    tasks that could be drawn have reached `max_epochs`, the run continues with these tasks.
 
     State: that of the schedule, and for each task whether its next batch would exceed its passes,
     and what is known of its scores.

@@ -131,7 +131,7 @@ def test_a_task_is_read_up_to_its_limit_and_no_further(granularity):
     assert set(counts[2]) == {3}
     passes = mixture.passes(80)
     assert passes[1] == 2
-    # Nothing is left of any task: the run goes on.
+    # Nothing is left of any task: the run continues.
     capped = make_mixture(make_schedule("uniform", max_epochs=[1.0] * 3), granularity)
     assert sum(map(len, counts_of(read(capped, 0, 80)))) == sum(SIZES.values())
     np.testing.assert_allclose(capped.probabilities(80), 1 / 3)
@@ -251,7 +251,7 @@ def test_a_pool_has_no_more_of_a_task_than_is_left(drawn, left):
     counts, before = (np.bincount(x, minlength=4) for x in (result, drawn))
     able = left[:3].sum()
     if able >= len(drawn):
-        # Nothing is drawn anew of a task whose probability is 0.
+        # No new batch is drawn of a task whose probability is 0.
         assert (counts <= np.maximum(left, 0))[:3].all() or before[3] > left[3]
         assert counts[3] <= before[3]
     kept = (before <= left)[result] | (result == drawn)

@@ -92,7 +92,7 @@ def test_a_count_of_another_score_is_forgotten():
 @given(st.lists(st.integers(0, 3), max_size=15), st.integers(1, 3), st.integers(0, 15))
 @settings(max_examples=50, deadline=None)
 def test_the_learning_rate_decays_on_a_plateau(values, patience, stop):
-    """Each time after so many validations without an improvement; also over a restart."""
+    """Each time after that number of validations without an improvement, also after a restart."""
     section = PlateauConfig(patience=patience, factor=0.5, min_factor=0.2, score="a")
     selected = SelectedScores(TaskMetrics.same("chrf", TASKS), TASKS)
     factor = tf.Variable(1.0)
