@@ -232,8 +232,8 @@ def test_a_decoder_that_no_batch_uses_does_not_change(steps):
 
 @pytest.mark.nightly
 def test_a_task_trains_only_its_variables(steps):
-    alone, full = changes(steps["task 1"]), changes(steps["only task 1"])
-    for name, change in alone.items():
+    without, full = changes(steps["task 1"]), changes(steps["only task 1"])
+    for name, change in without.items():
         assert change.any() == ("/encoder/" in name), name
         assert full[name].any()
     # In an update with both tasks, the rest moves in the direction of task 0.

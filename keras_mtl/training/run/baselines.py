@@ -89,9 +89,9 @@ def measure_baselines(
 def single_task_config(config: ExperimentConfig, pair: PairConfig) -> ExperimentConfig:
     """Returns the configuration for one task, without the settings for several tasks."""
     single = copy.deepcopy(config)
-    alone = copy.deepcopy(pair)
-    alone.introduce_at, alone.stop_at, alone.max_epochs = 0, None, None
-    single.task.pairs = [alone]
+    unlimited = copy.deepcopy(pair)
+    unlimited.introduce_at, unlimited.stop_at, unlimited.max_epochs = 0, None, None
+    single.task.pairs = [unlimited]
     single.trainer.evaluation.tasks = []
     single.trainer.stopping.score = single.trainer.optimizer.plateau.score = MACRO
     single.trainer.best = BestConfig()
