@@ -26,6 +26,8 @@ PYTEST = $(BIN)/pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-
 # One more than processors, because some tests wait, but no more than memory allows.
 WORKERS = $(shell n=$$(getconf _NPROCESSORS_ONLN); echo $$((n < 4 ? n + 1 : 4)))
 
+# Python reuses bytecode, whatever the environment says: pytest's takes each worker 5 s to make.
+test test-all: export PYTHONDONTWRITEBYTECODE =
 test: check sanitize
 	$(PYTEST)
 

@@ -27,6 +27,7 @@ import tensorflow as tf
 import keras_mtl
 from keras_mtl.configuration.draft import Draft
 from keras_mtl.data.packed_batch import PackedBatch
+from keras_mtl.evaluation.task_metrics import TaskMetrics
 from keras_mtl.training.run import building
 from keras_mtl.training.run.parts import RunParts, build_parts
 from keras_mtl.training.run.planning import plan_training
@@ -54,7 +55,13 @@ def report_padding(config, prepared):
             one = variant(config, packing, granularity)
             schedule = plan_training(Draft(one)).schedule.make(sizes)
             mixture = building.build_mixture(
-                one.task.data, one.trainer, one.runtime.seed, prepared, schedule, 1, False
+                one.task.data,
+                one.trainer,
+                TaskMetrics.of(one),
+                one.runtime.seed,
+                prepared,
+                schedule,
+                1,
             )
             line = f"{granularity + (', packed' if packing else ''):16}"
             line += f" padding {mixture.padding_waste():6.1%}"

@@ -8,6 +8,7 @@ model of `keras-mtl simulate`.
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -23,7 +24,7 @@ EVEN, MAIN = dict.fromkeys(SIZES, 1.0), {A: 1.0, B: 0.1, C: 0.1, D: 0.1}
 REFERENCES = {A: 2.6, B: 3.0, C: 5.0, D: 6.6}
 
 # Title: schedule, parameters, and settings of the simulation that differ from the defaults.
-FAMILIES = {
+FAMILIES: dict[str, dict[str, tuple[Any, ...]]] = {
     "fixed": {
         "uniform": ("uniform", {}),
         "proportional": ("proportional", {}),

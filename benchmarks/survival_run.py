@@ -165,7 +165,7 @@ def _make_losses_nan() -> None:
         factor = tf.where(now & (batch["task"] == 2), float("nan"), 1.0)
         return {**rows, "loss": rows["loss"] * factor}
 
-    MultiTaskTrainer.rows_of_batch = with_nan  # type: ignore[method-assign]
+    MultiTaskTrainer.rows_of_batch = with_nan
 
 
 def _make_clocks_jump(chance: random.Random) -> None:
@@ -185,7 +185,7 @@ def _make_clocks_jump(chance: random.Random) -> None:
 
         for kind in (Pace, Progress):  # They have kept the clock as a default argument.
             defaults = kind.__init__.__defaults__ or ()
-            kind.__init__.__defaults__ = tuple(  # type: ignore[misc]
+            kind.__init__.__defaults__ = tuple(
                 jumping if value is real else value for value in defaults
             )
         setattr(time, name, jumping)

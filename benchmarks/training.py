@@ -23,11 +23,11 @@ A ratio by CPU time is more reliable on a machine that also runs other programs:
 work, not how well two cores are used. With `--threads 1` it does not count waiting for threads
 either.
 
-Measured on one thread of a shared Intel Xeon with AVX-512, without compilers, medians of 3 rounds,
-target tokens per CPU second (ours, Model Garden, PyTorch, and both ratios):
+Measured on two idle cores of a shared Intel Xeon with AVX-512, without compilers, medians of 3
+rounds, target tokens per second (ours, Model Garden, PyTorch, and both ratios by wall clock):
 
-    d128  full  6,200  4,307  3,762  1.44  1.65      demo, packed  7,236  3,265  3,003  2.22  2.41
-    d256  full  2,047  1,682  1,566  1.22  1.31      demo, packed  2,191  1,325  1,278  1.65  1.71
+    d128  full  8,917  6,051  4,571  1.47  1.95      demo, packed  8,489  5,431  3,774  1.56  2.25
+    d256  full  3,233  2,804  2,191  1.15  1.48      demo, packed  4,070  2,391  1,853  1.70  2.20
 """
 
 import argparse
@@ -46,6 +46,7 @@ from training_models import TensorFlowStep, TorchPeer, TorchStep, garden, ours
 import keras_mtl
 from keras_mtl.configuration.draft import Draft
 from keras_mtl.data.packed_batch import PackedBatch
+from keras_mtl.evaluation.task_metrics import TaskMetrics
 from keras_mtl.training.run import building
 from keras_mtl.training.run.planning import plan_training
 
@@ -93,6 +94,7 @@ def demo_batches(config, prepared, packing, count):
     mixture = building.build_mixture(
         config.task.data,
         config.trainer,
+        TaskMetrics.of(config),
         config.runtime.seed,
         prepared,
         schedule.make({task.name: task.train_size for task in prepared.tasks}),

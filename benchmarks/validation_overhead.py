@@ -65,7 +65,7 @@ def train(
         write(self, opened, *rest)
         times.append((self._parts.step, time.perf_counter(), float(opened.sums["tokens"].sum())))
 
-    loop.LoopLog.write = noted  # type: ignore[method-assign]
+    loop.LoopLog.write = noted
     draft = read_experiment("translation/transformer_tiny", [CONFIG], [overrides])
     loop.run_experiment(plan_training(draft, mode), directory / mode, log=lambda line: None)
     (first, begin, _), (last, end, _) = times[0], times[-1]

@@ -10,11 +10,16 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+from keras_mtl.cli import optional_packages
+
 # Before anything imports TensorFlow.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ["KERAS_BACKEND"] = "tensorflow"
 # LLVM's optimizations double the time of XLA's compilations. `make test-all` has them.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+
+# As the program does.
+optional_packages.hide_from_keras()
 
 # The same examples in every run, and no failure because the machine was busy.
 hypothesis.settings.register_profile("keras_mtl", derandomize=True, deadline=None)

@@ -4,17 +4,20 @@ Each is a process of its own in all that TensorFlow sets once in a process, such
 determinism. Tests of how the program itself starts and ends run it with `subprocess`.
 """
 
+import contextlib
 import multiprocessing
 import os
 import socket
 import sys
 import tempfile
 from collections.abc import Callable
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
+_ROOT = Path(__file__).parents[1]
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["keras_mtl.cli.main", "keras_mtl.training.run.loop"])
+_CONTEXT.set_forkserver_preload(["tests.preloaded"])
 
 
 class Forked:
@@ -29,6 +32,9 @@ class Forked:
         self._directory = tempfile.TemporaryDirectory()
         self._files = [Path(self._directory.name, name) for name in ("stdout", "stderr")]
         self._process = _CONTEXT.Process(target=_run, args=(self._files, function, args))
+        # The server skips what it cannot import, and its path begins with its working directory.
+        with contextlib.chdir(_ROOT):
+            forkserver.ensure_running()
         self._process.start()
 
     @property

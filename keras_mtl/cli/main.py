@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import keras_mtl
 from keras_mtl import errors, interrupts
-from keras_mtl.cli import streams
+from keras_mtl.cli import optional_packages, streams
 from keras_mtl.configuration import plugins
 
 
@@ -227,7 +227,7 @@ class _HelpFormatter(argparse.HelpFormatter):
 
 
 def _prepare_libraries() -> None:
-    """Selects Keras' backend and hides start-up messages of libraries by default.
+    """Selects Keras' backend, speeds up its import and hides start-up messages by default.
 
     Raises:
         ConfigError: the environment selects another backend.
@@ -238,6 +238,7 @@ def _prepare_libraries() -> None:
         raise errors.ConfigError(
             f"KERAS_BACKEND={backend!r}: keras_mtl requires 'tensorflow'. Unset the variable"
         )
+    optional_packages.hide_from_keras()
     # Level 3 also hides the "errors" of the search for a GPU. Real errors raise exceptions.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
