@@ -36,11 +36,11 @@ test: check sanitize
 test-all: check sanitize-all
 	XLA_FLAGS= $(PYTEST) -m ''
 
-# The C++ tests under AddressSanitizer with UBSan, without those of AMX, which take long.
+# The C++ tests under AddressSanitizer, without those of AMX, which take long.
 sanitize: .venv/ready
 	@scripts/sanitize.sh $(BIN) address
 
-# With those of AMX, and those that start threads under ThreadSanitizer.
+# With UBSan and those of AMX, and those that start threads under ThreadSanitizer.
 sanitize-all: .venv/ready
 	@scripts/sanitize.sh $(BIN) amx
 	@scripts/sanitize.sh $(BIN) thread

@@ -47,12 +47,10 @@ def in_a_directory_of_its_own(tmp_path, monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
+def trained(copy_trained_model, tmp_path_factory):
     """A directory with ``runs/demo`` and its exports, of a very small model."""
-    from tests.decoding import tiny_model
-
     root = tmp_path_factory.mktemp("trained")
-    tiny_model.make_model_dir(root / "runs" / "demo")
+    copy_trained_model(root / "runs" / "demo")
     for output, settings in {
         "demo.kmtl": {"format": "engine", "weight_type": "int8"},
         "exported/demo": {},

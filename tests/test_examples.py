@@ -4,6 +4,7 @@ import importlib.util
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from keras_mtl.events import read_events
 
@@ -36,6 +37,7 @@ def test_images_of_three_tasks_in_fit(tmp_path):
     assert len(set(scales)) > 1
 
 
+@pytest.mark.nightly  # docs/how-to/keras_fit.md trains two heads, too.
 def test_a_head_for_each_task_in_fit(tmp_path, capsys):
     example = load("two_heads")
     model = example.make_model()

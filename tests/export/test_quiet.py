@@ -61,6 +61,7 @@ def trained():
     return model, vocabulary, tasks
 
 
+@pytest.mark.nightly  # test_export_formats.py guards what exports print.
 def test_saved_models(trained, tmp_path, capfd):
     options = BeamOptions(max_length=20)
     capfd.readouterr()

@@ -80,7 +80,14 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case[0].__name__)
+def marked(case):
+    """The stacks consist of the layers, and are in every model of other tests."""
+    stack = case[0] in (TransformerEncoder, TransformerDecoder)
+    marks = pytest.mark.nightly if stack else ()
+    return pytest.param(case, id=case[0].__name__, marks=marks)
+
+
+@pytest.mark.parametrize("case", map(marked, CASES))
 def test_battery(case, tmp_path):
     make, kwargs, inputs, shape, trainable = case
     battery.check_layer(make, kwargs, inputs, shape, tmp_path, trainable=trainable)

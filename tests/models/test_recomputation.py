@@ -2,6 +2,7 @@
 
 import keras
 import numpy as np
+import pytest
 import tensorflow as tf
 from test_transformer import VARIANTS, batch, make
 
@@ -21,6 +22,7 @@ def losses_and_gradients(model, inputs):
     return loss, [[tf.convert_to_tensor(gradient) for gradient in part] for part in parts]
 
 
+@pytest.mark.nightly
 def test_a_model_with_dropout_and_several_decoders_trains_the_same():
     arguments = {**VARIANTS["encoder, untied, sinusoidal"], "decoder_layers": 1}
     inputs = batch(decoder=1)

@@ -137,7 +137,7 @@ def test_reorder_moves_the_history_of_beams():
     "name",
     [
         pytest.param("full, untied, learned", marks=pytest.mark.nightly),
-        "encoder, tied, learned",
+        pytest.param("encoder, tied, learned", marks=pytest.mark.nightly),
     ],
 )
 def test_xla_trains_the_same_and_only_the_chosen_decoder(name):
@@ -311,6 +311,7 @@ def drop_on_two_replicas():
     print("good")
 
 
+@pytest.mark.nightly
 def test_replicas_drop_differently():
     code, output, error = processes.Forked(drop_on_two_replicas).finish()
     assert (code, output) == (0, "good\n"), error[-3000:]

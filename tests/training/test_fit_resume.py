@@ -160,8 +160,10 @@ def assert_same(model, expected, case):
     ("case", "order"),
     [
         ("both, executions of 3", "before the backup"),
-        ("both, executions of 3", "after the backup"),
-        ("keras_mtl's Adam, loss scaling", "before the backup"),
+        pytest.param("both, executions of 3", "after the backup", marks=pytest.mark.nightly),
+        pytest.param(
+            "keras_mtl's Adam, loss scaling", "before the backup", marks=pytest.mark.nightly
+        ),
         # The parts of those above.
         pytest.param("loss scaling", "before the backup", marks=pytest.mark.nightly),
         pytest.param("loss scaling", "after the backup", marks=pytest.mark.nightly),

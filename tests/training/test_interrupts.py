@@ -75,7 +75,7 @@ def undisturbed(tmp_path_factory):
     return directory
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_signals_are_answered_at_once_and_change_nothing(undisturbed):
     chance, left = random.Random(STOPS), STOPS
     answers, saves = [], [0.0]
@@ -105,10 +105,9 @@ def test_signals_are_answered_at_once_and_change_nothing(undisturbed):
     assert max(saves) < SECONDS + SECONDS_TO_SAVE
 
 
-@pytest.mark.slow
-def test_a_second_interrupt_ends_within_a_second(undisturbed):
-    run = undisturbed / "ended"
-    training = Training(undisturbed, run, 30.0, configuration())
+def test_a_second_interrupt_ends_within_a_second(tmp_path):
+    run = tmp_path / "ended"
+    training = Training(tmp_path, run, 30.0, configuration())
     training.wait_for("compiling the training step")
     training.process.send(signal.SIGINT)
     training.wait_for("press Ctrl-C again")

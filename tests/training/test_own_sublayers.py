@@ -44,7 +44,7 @@ trainer:
 """
 
 
-@pytest.mark.slow  # A process that trains twice; guards what docs/how-to/extending.md promises.
+@pytest.mark.nightly  # Parts: test_docs_extending.py, test_plugins.py.
 def test_train_resume_evaluate_and_export(tmp_path):
     (tmp_path / "my_layers.py").write_text(MODULE)
     (tmp_path / "run.yaml").write_text(CONFIG)

@@ -15,7 +15,6 @@ from tests import processes
 
 def settings(**changes):
     config = copy.deepcopy(CONFIG)
-    config["task"]["model"]["sharing"] = "encoder"
     config["trainer"] |= {"train_steps": 10, "checkpoint_interval": 5, "log_batches": False}
     config["trainer"]["schedule"] = {"name": "proportional"}
     config["trainer"]["balancing"] = {"name": "dwa", "parameters": {"interval": 2}}

@@ -10,7 +10,7 @@ import trainer_case
 from keras_mtl.training.step.scaling import APPLICATIONS
 from tests import processes
 
-pytestmark = pytest.mark.slow  # Two processes trace 13 programs; guards what a gradient is.
+pytestmark = pytest.mark.slow  # Two processes trace 14 programs; guards what a gradient is.
 
 MOMENTS = ("scaled", "per_task")
 LEARNING_RATES = {name: {"moments": name, "scales": [1.5, 0.5]} for name in MOMENTS}
@@ -25,14 +25,14 @@ ONE_DEVICE = {
     "decoder 0": {"sharing": "encoder", "tasks": [0, 0, 0]},
     "decoder 1": {"sharing": "encoder", "tasks": [1], "steps": 1},
     "decoder 1 0 0": {"sharing": "encoder", "tasks": [1, 0, 0]},
-    "float16": FLOAT16,
-    "near overflow": {**FLOAT16, "loss_scale": 2.0**16, "steps": 12, "tasks": [0] * 12},
     "per_task, jit": {**LEARNING_RATES["per_task"], "jit": True},
     "packed": {"pack": True},
-    "decoder 1, gradient": {"scales": [1.5, 0.5], "sharing": "encoder", "tasks": [1], "steps": 1},
 }
 # Repeats with other parts of the trainer.
 NIGHTLY = {
+    "float16": FLOAT16,
+    "near overflow": {**FLOAT16, "loss_scale": 2.0**16, "steps": 12, "tasks": [0] * 12},
+    "decoder 1, gradient": {"scales": [1.5, 0.5], "sharing": "encoder", "tasks": [1], "steps": 1},
     "bfloat16": {"precision": "mixed_bfloat16"},
     "mixed": {"mixed": True, "scales": [1.5, 0.5]},
     "packed, mixed": {"mixed": True, "scales": [1.5, 0.5], "pack": True},
@@ -57,13 +57,13 @@ def fit(application):
 # Logical devices are set once in a process, so each strategy has its own.
 MIRRORED = {
     "two replicas": {"replicas": 2},
-    "float16, two replicas": {**FLOAT16, "replicas": 2},
     # So large that the gradients of many halvings overflow.
     "overflow, two replicas": {**FLOAT16, "loss_scale": 2.0**24, "replicas": 2},
     "per_task, two replicas": {**LEARNING_RATES["per_task"], "replicas": 2},
     "learning_rate": fit("learning_rate"),
 }
 NIGHTLY_MIRRORED = {
+    "float16, two replicas": {**FLOAT16, "replicas": 2},
     "packed, two replicas": {"pack": True, "replicas": 2},
     "scaled, two replicas": {**LEARNING_RATES["scaled"], "replicas": 2},
     **{name: fit(name) for name in APPLICATIONS if name not in MIRRORED},
@@ -196,9 +196,10 @@ def test_bfloat16_stays_near_float32(nightly_results):
     assert half["total/skipped"] == 0
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("case", ["float16", "float16, two replicas"])
-def test_float16_stays_near_float32(results, case):
-    half, full = results[case], results["plain"]
+def test_float16_stays_near_float32(nightly_results, case):
+    half, full = nightly_results[case], nightly_results["plain"]
     np.testing.assert_allclose(half["total/loss"], full["total/loss"], rtol=0.01)
     # The norm is of the gradients without the loss scale.
     np.testing.assert_allclose(half["total/gradient_norm"], full["total/gradient_norm"], rtol=0.02)
@@ -217,8 +218,9 @@ def test_an_overflow_halves_the_loss_scale_and_changes_no_weight(results):
         np.testing.assert_array_equal(before[name], after[name], err_msg=name)
 
 
-def test_training_starts_once_the_loss_scale_fits(results):
-    result = results["near overflow"]
+@pytest.mark.nightly
+def test_training_starts_once_the_loss_scale_fits(nightly_results):
+    result = nightly_results["near overflow"]
     assert 0 < result["total/skipped"] < 12
     assert result["loss_scale/value"] == 2.0 ** (16 - result["total/skipped"])
     assert 0 < result["loss_scale/updates"] <= 12 - result["total/skipped"]
@@ -244,8 +246,10 @@ def check_learning_rates(results, moments):
         assert result["task_updates"].tolist() == [2, 1]
 
 
-def test_a_factor_on_the_gradient_is_a_weight_of_the_loss(results):
-    norms = [results[case]["total/gradient_norm"] for case in ("decoder 1, gradient", "decoder 1")]
+@pytest.mark.nightly
+def test_a_factor_on_the_gradient_is_a_weight_of_the_loss(nightly_results):
+    cases = ("decoder 1, gradient", "decoder 1")
+    norms = [nightly_results[case]["total/gradient_norm"] for case in cases]
     assert norms[0] == pytest.approx(0.5 * norms[1], rel=1e-4)
 
 
