@@ -165,7 +165,7 @@ def _shapes(
             "`keras-mtl prepare` and set task.data.data_dir to its result, or set "
             "task.data.packed_lengths"
         )
-    sources = training_sources(prepared) if prepared is not None else []
+    sources = training_sources(prepared, config.task) if prepared is not None else []
     shapes = batch_shapes(data, sources, replicas)
     return [shapes] if isinstance(shapes, PackedShape) else shapes
 

@@ -4,7 +4,7 @@ import argparse
 import dataclasses
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -181,24 +181,28 @@ def print_results(
             none.
         compared_type: the other compute type.
     """
-    first = next(iter(results.values()))
+    from keras_mtl.evaluation.results import all_signatures
 
-    def scores(of: Mapping[str, "TaskResult"], name: str) -> list[float]:
-        return [of[task].scores[name] for task in results]
+    signatures = all_signatures(results)
 
-    columns = [(metrics.title(name), "", scores(results, name)) for name in first.scores]
+    def scores(of: Mapping[str, "TaskResult"], name: str) -> list[float | None]:
+        return [of[task].scores.get(name) if task in of else None for task in results]
+
+    columns = [(metrics.title(name), "", scores(results, name)) for name in signatures]
     if copied:
-        for name in next(iter(copied.values())).scores:
+        for name in all_signatures(copied):
             columns.append((f"{metrics.title(name)} of source", "", scores(copied, name)))
     if compared:
-        changes = [compared[task] for task in results]
-        columns.append(("changed %", "", [100 * change.changed for change in changes]))
-        for name in changes[0].differences:
+        changes = [compared.get(task) for task in results]
+        columns.append(("changed %", "", [c and 100 * c.changed for c in changes]))
+        for name in next(iter(compared.values())).differences:
             title = f"{metrics.title(name)} against {compared_type}"
-            columns.append((title, "+", [change.differences[name] for change in changes]))
-            columns.append(("p", "", [change.p_values[name] for change in changes]))
+            columns.append((title, "+", [c and c.differences[name] for c in changes]))
+            columns.append(("p", "", [c and c.p_values[name] for c in changes]))
 
-    def shown(title: str, sign: str, value: float) -> str:
+    def shown(title: str, sign: str, value: float | None) -> str:
+        if value is None:
+            return "-"
         return "<0.01" if title == "p" and value < 0.01 else f"{value:{sign}.2f}"
 
     rows = [
@@ -206,11 +210,17 @@ def print_results(
         for i, (task, result) in enumerate(results.items())
     ]
     means = (
-        "-" if title == "p" else f"{sum(values) / len(values):{sign}.2f}"
+        "-" if title == "p" else shown(title, sign, _mean(values))
         for title, sign, values in columns
     )
     print_table(
         ["task", "pairs", *(title for title, _, _ in columns)], [*rows, ["mean", "-", *means]]
     )
-    for name in first.scores:
-        print(f"{metrics.title(name)}: {first.signatures[name]}")
+    for name, signature in signatures.items():
+        print(f"{metrics.title(name)}: {signature}")
+
+
+def _mean(values: Sequence[float | None]) -> float:
+    """Returns the mean of the values of the tasks that have one."""
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known)

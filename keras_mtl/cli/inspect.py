@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from keras_mtl import errors
 from keras_mtl.cli import arguments, common
+from keras_mtl.cli.inspect_tasks import task_lines
 from keras_mtl.cli.inspect_trainer import trainer_lines
 from keras_mtl.cli.inspect_variables import print_selected_variables
 from keras_mtl.cli.printing import print_table
@@ -18,7 +19,7 @@ from keras_mtl.messages import to_stderr
 from keras_mtl.run_files import PARAMS_FILE, data_directory
 
 if TYPE_CHECKING:
-    from keras_mtl.configuration.schema import CorpusConfig, ExperimentConfig
+    from keras_mtl.configuration.schema import CorpusConfig, ExperimentConfig, PairConfig
     from keras_mtl.data.prepare import PreparedData
 
 # Maximum time to read the first pairs of a task.
@@ -120,7 +121,7 @@ def print_tasks(config: "ExperimentConfig", prepared: "PreparedData | None") -> 
         rows.append(
             (
                 pair.name,
-                f"{pair.source} -> {pair.target}",
+                _direction(pair),
                 _readers(corpora),
                 "all" if pair.max_pairs is None else f"{pair.max_pairs:,}",
                 "-" if task is None else f"{task.train_size:,}",
@@ -136,7 +137,7 @@ def print_tasks(config: "ExperimentConfig", prepared: "PreparedData | None") -> 
     balancing = config.trainer.balancing
     if balancing.name:
         print(f"balancing: {balancing.name}({_listed(balancing.parameters)})")
-    for line in trainer_lines(config):
+    for line in [*task_lines(config), *trainer_lines(config)]:
         print(line)
     print(f"cleaning: {_listed(as_dict(config.task.data.cleaning))}")
     for pair in config.task.pairs:
@@ -145,6 +146,15 @@ def print_tasks(config: "ExperimentConfig", prepared: "PreparedData | None") -> 
             print(f"cleaning of {pair.name}: {_listed(own)}")
     if prepared is None:
         print("sizes are unknown, because the data is not prepared; run `keras-mtl prepare`")
+
+
+def _direction(pair: "PairConfig") -> str:
+    """Returns what a task reads and writes: its languages, or its kind and language."""
+    from keras_mtl.configuration.other_tasks import is_translation
+
+    if is_translation(pair):
+        return f"{pair.source} -> {pair.target}"
+    return f"{pair.kind} of {pair.target}"
 
 
 def _packing(config: "ExperimentConfig", prepared: "PreparedData | None") -> str:
@@ -156,7 +166,8 @@ def _packing(config: "ExperimentConfig", prepared: "PreparedData | None") -> str
     from keras_mtl.data.batch_shapes import batch_shapes, training_sources
 
     replicas = max(1, config.runtime.num_replicas)
-    return f"packing: {batch_shapes(config.task.data, training_sources(prepared), replicas)}"
+    sources = training_sources(prepared, config.task)
+    return f"packing: {batch_shapes(config.task.data, sources, replicas)}"
 
 
 def print_samples(config: "ExperimentConfig", prepared: "PreparedData | None") -> None:

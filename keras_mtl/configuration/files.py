@@ -15,7 +15,12 @@ import keras_mtl
 from keras_mtl.configuration import overriding, paths, plugins, presets, reading
 from keras_mtl.configuration.checks import check_values
 from keras_mtl.configuration.draft import Draft
-from keras_mtl.configuration.schema import ExperimentConfig, as_dict, task_name
+from keras_mtl.configuration.schema import (
+    ExperimentConfig,
+    as_dict,
+    source_language,
+    task_name,
+)
 from keras_mtl.files import replace_file
 from keras_mtl.run_files import PARAMS_FILE
 
@@ -124,9 +129,9 @@ def _load_plugins(override: reading.Override) -> list[str]:
 
 
 def name_tasks(config: ExperimentConfig) -> None:
-    """Gives every task without a name the name `source-target`."""
+    """Fills the name of every task that has none, and the source language of one side."""
     for pair in config.task.pairs:
-        pair.name = task_name(pair)
+        pair.name, pair.source = task_name(pair), source_language(pair)
 
 
 def load_params(path: str | os.PathLike[str]) -> ExperimentConfig:

@@ -20,6 +20,7 @@ from keras_mtl.configuration.corpus_sections import (
 from keras_mtl.configuration.initial_weights import InitConfig
 from keras_mtl.configuration.keeping import BestConfig, PlateauConfig, StoppingConfig
 from keras_mtl.configuration.optimizer_sections import ADAM, LearningRateFactorConfig
+from keras_mtl.configuration.other_tasks import TRANSLATION, NoiseConfig, SubwordSamplingConfig
 from keras_mtl.configuration.schedule_sections import BalancingConfig, ScheduleConfig
 from keras_mtl.configuration.search_options import DecodingConfig
 from keras_mtl.configuration.sublayers import STANDARD
@@ -27,11 +28,12 @@ from keras_mtl.configuration.sublayers import STANDARD
 
 @dataclasses.dataclass(slots=True)
 class PairConfig:
-    """One task: a direction of translation.
+    """One task: a direction of translation, or a task on the target side of its corpora.
 
     Attributes:
-        name: unique name; empty means `source-target`.
-        source: source language code.
+        name: unique name; empty means `source-target`, or `target-kind` if it is not translation.
+        source: source language code. If the task is not translation, the language of the other side
+            of its corpora; empty if they have one side.
         target: target language code.
         corpora: corpora of its pairs; empty means the experiment's `data.corpora`.
         dev_corpora: corpora of its dev pairs; empty means a part of `corpora`, chosen by a hash.
@@ -42,13 +44,17 @@ class PairConfig:
         stop_at: training step from which on the task is not drawn; None always draws it.
         max_epochs: largest number of passes over its training pairs; > 0. None takes
             `trainer.schedule.max_epochs`.
-        metric: metric of its validation; empty means `trainer.evaluation.metric`. If metrics
-            differ, all of them must be better if higher, or all if lower, and the best checkpoint
-            is that of the highest average of score / baseline.
+        metric: metric of its validation; empty means `trainer.evaluation.metric`, or `perplexity`
+            if that compares translations and the task is not translation. If metrics differ, the
+            best checkpoint is that of the highest average of score / baseline, or baseline / score
+            of metrics that are better if lower.
         cleaning: cleaning rules of this task; fields that are None take the values of
             `data.cleaning`.
         train_only: regular expressions for the whole names of the variables that this task trains;
             empty means all. Batches must be of one task.
+        kind: `translation`; `denoising`, which restores text from noisy text; or `language_model`,
+            which predicts text without a source.
+        noise: the noise of a denoising task.
     """
 
     name: str = ""
@@ -65,6 +71,8 @@ class PairConfig:
     metric: str = ""
     cleaning: TaskCleaningConfig = dataclasses.field(default_factory=TaskCleaningConfig)
     train_only: list[str] = dataclasses.field(default_factory=list)
+    kind: str = TRANSLATION
+    noise: NoiseConfig = dataclasses.field(default_factory=NoiseConfig)
 
 
 @dataclasses.dataclass(slots=True)
@@ -114,6 +122,7 @@ class DataConfig:
             padding. The model sees each pair as if it had the row to itself.
         packed_lengths: source and target tokens of a packed row, each at least `max_length`; empty
             takes twice `max_length` for one side and what suits the data for the other.
+        subword_sampling: different segmentations of the same text in training.
     """
 
     data_dir: str = ""
@@ -131,6 +140,9 @@ class DataConfig:
     granularity: str = "batch"
     packing: bool = False
     packed_lengths: list[int] = dataclasses.field(default_factory=list)
+    subword_sampling: SubwordSamplingConfig = dataclasses.field(
+        default_factory=SubwordSamplingConfig
+    )
 
 
 @dataclasses.dataclass(slots=True)
@@ -378,8 +390,15 @@ class ExperimentConfig:
 
 
 def task_name(pair: PairConfig) -> str:
-    """Returns the name of a task: its `name`, or `source-target` if that is empty."""
+    """Returns the name of a task: its `name`, or, if that is empty, what it does."""
+    if pair.kind != TRANSLATION:
+        return pair.name or f"{pair.target}-{pair.kind}"
     return pair.name or f"{pair.source}-{pair.target}"
+
+
+def source_language(pair: PairConfig) -> str:
+    """Returns the source language: of a task with one side, its target if the field is empty."""
+    return pair.source if pair.kind == TRANSLATION else pair.source or pair.target
 
 
 def as_dict(section: Any) -> dict[str, Any]:

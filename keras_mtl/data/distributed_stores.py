@@ -14,7 +14,7 @@ import numpy as np
 
 from keras_mtl import errors
 from keras_mtl.data.distributed_steps import Piece, Plan, pairs_at, stored_rows
-from keras_mtl.data.prepare_settings import max_pieces
+from keras_mtl.data.prepare_settings import max_pieces, stored_pairs
 from keras_mtl.data.prepare_stores import encode_pairs
 from keras_mtl.data.sharded_store import open_store
 from keras_mtl.data.store import StoreWriter
@@ -148,7 +148,7 @@ def encode(piece: Piece, models: Sequence[bytes], plan: Plan) -> Iterator[tuple[
     for split in ("train", "dev", "test"):
         keeps_text = split != "train" or plan.keep_train_text
         for rows, orders in stored_rows(piece, split):
-            pairs = pairs_at(piece, rows)
+            pairs = stored_pairs(plan.tasks[piece.unit.task], pairs_at(piece, rows))
             found, fits = encode_pairs(pairs, vocabulary, max_pieces(plan.data))
             store = piece.unit.task, split
             yield "encoded", (store, np.array([found.too_long, found.in_bytes]))

@@ -69,7 +69,8 @@ def read_batch(
     used = len(planned.indices)
     tasks = np.full(bucket.rows, max(planned.task, 0), np.int32)
     tasks[:used] = planned.tasks
-    if rows is None and planned.task >= 0 and used == bucket.rows:
+    together = planned.task < 0 or (pairs is not None and pairs.changes(planned.task))
+    if rows is None and not together and used == bucket.rows:
         arrays = sources[planned.task].gather(planned.indices, bucket.length)
         return Batch(step, planned.task, arrays, tasks, used)
     arrays = {
@@ -80,8 +81,9 @@ def read_batch(
     }
     wanted = np.arange(used) if rows is None else rows[rows < used]
     wanted_tasks = np.broadcast_to(planned.tasks, used)[wanted]
-    if pairs is not None and planned.task < 0:
-        part = pairs.gather(wanted_tasks.astype(np.int64), planned.indices[wanted], bucket.length)
+    if pairs is not None and together:
+        wanted_indices = planned.indices[wanted]
+        part = pairs.gather(wanted_tasks.astype(np.int64), wanted_indices, bucket.length, step)
         for name, array in arrays.items():
             array[wanted] = part[name]
         return Batch(step, planned.task, arrays, tasks, used)

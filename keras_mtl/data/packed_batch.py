@@ -76,14 +76,15 @@ def read_packed_batch(
     first = starts + np.stack(
         [rows * shape.source_length, sizes[0] + rows * shape.target_length], axis=1
     )
-    pairs.read(tasks, indices, cells, first)
+    written = pairs.read(tasks, indices, cells, first, step)
     ids = np.split(cells, [sizes[0]])
     first[:, 1] -= sizes[0]
     batch_tasks = np.full(sizes[1], max(planned.task, 0), np.int32)
     arrays: dict[str, np.ndarray] = {}
     for side, name in enumerate(_SIDES):
-        count, length = lengths[:, side], sizes[side] // shape.rows
-        position = np.arange(count.sum()) - np.repeat(before[:, side], count)
+        # Pairs that change may be shorter than the cells that are reserved for them.
+        count, length = written[:, side], sizes[side] // shape.rows
+        position = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
         cell = np.repeat(first[:, side], count) + position
         layout = np.zeros((2, sizes[side]), np.int32)
         layout[0, cell] = np.repeat(segments, count)

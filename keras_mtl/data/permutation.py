@@ -11,25 +11,19 @@ from typing import Any
 
 import numpy as np
 
+from keras_mtl.data.keyed_numbers import mix
+
 # Six half rounds. Black and Rogaway prove security for three against an adversary with few queries.
 # With six, all orders of tiny domains are about equally frequent (tests measure it).
 _HALF_ROUNDS = 6
 
 _UINT64 = np.uint64
-_SHIFT_30, _SHIFT_27, _SHIFT_31, _SHIFT_32 = (_UINT64(bits) for bits in (30, 27, 31, 32))
-# Multipliers of the SplitMix64 finalizer (Steele, Lea and Flood 2014, variant 13 of D. Stafford).
-_MULTIPLIER_1 = _UINT64(0xBF58476D1CE4E5B9)
-_MULTIPLIER_2 = _UINT64(0x94D049BB133111EB)
+_SHIFT_32 = _UINT64(32)
 
 
 def _below(values: np.ndarray, key: Any, limit: Any) -> np.ndarray:
     """Hashes uint64 `values` under `key` to uint64 in [0, limit), limit <= 2^32."""
-    mixed = values + key
-    mixed ^= mixed >> _SHIFT_30
-    mixed *= _MULTIPLIER_1
-    mixed ^= mixed >> _SHIFT_27
-    mixed *= _MULTIPLIER_2
-    mixed ^= mixed >> _SHIFT_31
+    mixed = mix(values + key)
     mixed >>= _SHIFT_32  # The scaled upper half needs no division; its bias is below limit / 2^32.
     mixed *= limit
     mixed >>= _SHIFT_32

@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from keras_mtl import errors
+from keras_mtl.configuration.other_tasks import is_translation
 from keras_mtl.configuration.schema import CorpusConfig, DataConfig, PairConfig, as_dict
 from keras_mtl.data import corpora, prepared
 from keras_mtl.data.prepare_settings import cleaning_of, has_own_cleaning
@@ -70,6 +71,8 @@ def _task(task: PairConfig, data: DataConfig) -> dict[str, Any]:
         },
         "max_pairs": task.max_pairs,
         "cleaning": as_dict(cleaning_of(task, data)) if has_own_cleaning(task) else None,
+        # Releases without such tasks did not record it.
+        **({} if is_translation(task) else {"sides": "target"}),
     }
 
 
@@ -205,6 +208,7 @@ _TASK_DEFAULTS: dict[str, Any] = {
     "test_corpora": [],
     "max_pairs": None,
     "cleaning": None,
+    "sides": "both",
 }
 
 

@@ -5,12 +5,14 @@ import sys
 from collections.abc import Sequence
 
 from keras_mtl.configuration import checks
+from keras_mtl.configuration.other_tasks import is_translation
 from keras_mtl.configuration.schema import (
     CleaningConfig,
     DataConfig,
     PairConfig,
     TaskCleaningConfig,
     as_dict,
+    source_language,
     task_name,
 )
 
@@ -30,6 +32,7 @@ def filled_tasks(pairs: Sequence[PairConfig], data: DataConfig) -> list[PairConf
         dataclasses.replace(
             pair,
             name=task_name(pair),
+            source=source_language(pair),
             corpora=pair.corpora or data.corpora,
         )
         for pair in pairs
@@ -39,8 +42,13 @@ def filled_tasks(pairs: Sequence[PairConfig], data: DataConfig) -> list[PairConf
 
 
 def cleaning_of(task: PairConfig, data: DataConfig) -> CleaningConfig:
-    """Returns the cleaning rules of a task: its own values, else those of `data.cleaning`."""
+    """Returns the cleaning rules of a task: its own values, else those of `data.cleaning`.
+
+    A task with one side has no rules that compare two sides.
+    """
     own = {name: value for name, value in as_dict(task.cleaning).items() if value is not None}
+    if not is_translation(task):
+        own |= {"drop_identical": False, "max_length_ratio": float("inf")}
     return dataclasses.replace(data.cleaning, **own)
 
 
@@ -52,6 +60,11 @@ def has_own_cleaning(task: PairConfig) -> bool:
 def max_pieces(data: DataConfig) -> int:
     """Returns the longest side in the store; a batch adds a language tag and end of sentence."""
     return data.max_length - 2
+
+
+def stored_pairs(task: PairConfig, pairs: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Returns pairs as the store holds them: those of a task with one side have no source."""
+    return pairs if is_translation(task) else [("", target) for _, target in pairs]
 
 
 def given_settings(settings: CleaningConfig) -> CleaningConfig:

@@ -18,7 +18,7 @@ from keras_mtl.configuration.schema import DataConfig, PairConfig
 from keras_mtl.data import split
 from keras_mtl.data.prepare_chunks import StoredChunk, load_text, pairs_of
 from keras_mtl.data.prepare_counts import FIELDS, empty_task
-from keras_mtl.data.prepare_settings import max_pieces
+from keras_mtl.data.prepare_settings import max_pieces, stored_pairs
 from keras_mtl.data.prepare_text import TaskText
 from keras_mtl.data.prepared import PreparedTask
 from keras_mtl.data.processes import Job, Processes
@@ -98,11 +98,12 @@ def _vocabulary(path: str, vocabulary_hash: str) -> Vocabulary:
 
 
 def encode_part(
-    pieces: _Pieces, target: Target, path: str, stem: str, keep_text: bool
+    task: PairConfig, pieces: _Pieces, target: Target, path: str, stem: str, keep_text: bool
 ) -> tuple[list[Run], int, int]:
     """Encodes consecutive pairs of a store into sorted runs.
 
     Args:
+        task: the task.
         pieces: the pairs.
         target: how they are encoded.
         path: path of the store, for messages.
@@ -116,7 +117,8 @@ def encode_part(
     too_long = in_bytes = 0
     writer = RunWriter(path, stem, target.vocabulary_size, keep_text=keep_text)
     for chunk, mask in pieces:
-        found, _ = encode_pairs(pairs_of(load_text(chunk), mask), vocabulary, target.max_pieces)
+        pairs = stored_pairs(task, pairs_of(load_text(chunk), mask))
+        found, _ = encode_pairs(pairs, vocabulary, target.max_pieces)
         writer.add_arrays(found.tokens, found.lengths, found.pairs if keep_text else None)
         too_long += found.too_long
         in_bytes += found.in_bytes
@@ -227,7 +229,13 @@ class _StoreJobs:
             stem = f"{self._runs_stem}.{number}"
             self._parts.append(
                 processes.submit(
-                    encode_part, pieces, self._target, self._path, stem, self._keep_text
+                    encode_part,
+                    self._text.spec,
+                    pieces,
+                    self._target,
+                    self._path,
+                    stem,
+                    self._keep_text,
                 )
             )
 

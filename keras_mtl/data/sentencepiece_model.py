@@ -14,12 +14,50 @@ import sentencepiece
 # Keys of fields in protobuf's wire format: number of the field, and 2 for bytes with a length.
 # A ModelProto has its pieces, in the order of their ids, and then a NormalizerSpec.
 _PIECE_KEY = 1 << 3 | 2
+_TRAINER_KEY = 2 << 3 | 2
 _NORMALIZER_KEY = 3 << 3 | 2
 _CHARSMAP_KEY = 2 << 3 | 2  # Of a NormalizerSpec.
 # Fields of a piece: its text; its score, a float, with the value 0; its type, CONTROL.
 _TEXT_KEY = 1 << 3 | 2
 _ZERO_SCORE = bytes([2 << 3 | 5, 0, 0, 0, 0])
 _CONTROL_TYPE = bytes([3 << 3 | 0, 3])
+# The type of a model, a number of its TrainerSpec.
+_MODEL_TYPE_KEY = 3 << 3 | 0
+UNIGRAM, BPE = 1, 2
+
+
+def model_type(model_bytes: bytes) -> int:
+    """Returns the type of a SentencePiece model: `UNIGRAM`, `BPE`, or another number.
+
+    Args:
+        model_bytes: a serialized model that SentencePiece can read.
+    """
+    found, position = UNIGRAM, 0  # The default of the field.
+    while position < len(model_bytes):
+        key, position = _varint(model_bytes, position)
+        size, position = _varint(model_bytes, position)
+        if key == _TRAINER_KEY:
+            found = _number(model_bytes[position : position + size], _MODEL_TYPE_KEY, found)
+        position += size
+    return found
+
+
+def _number(message: bytes, wanted: int, default: int) -> int:
+    """Returns the last value of a field with a number."""
+    position = 0
+    while position < len(message):
+        key, position = _varint(message, position)
+        if key & 7 == 5:  # A float.
+            position += 4
+        elif key & 7 == 1:  # A double.
+            position += 8
+        else:
+            value, position = _varint(message, position)
+            if key == wanted:
+                default = value
+            if key & 7 == 2:
+                position += value
+    return default
 
 
 def control_symbols(model_bytes: bytes, ids: Iterable[int]) -> bytes:

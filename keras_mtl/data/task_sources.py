@@ -5,11 +5,14 @@ kind of data needs only one more class with the members of `TaskSource`.
 """
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from keras_mtl.errors import DataError
+
+if TYPE_CHECKING:
+    from keras_mtl.data.pair_changes import PairChanges
 
 #: Name of each array of a batch: (dtype, shape of one example with None for the length).
 ExampleSpec = dict[str, tuple[np.dtype, tuple[int | None, ...]]]
@@ -88,9 +91,10 @@ class TranslationSource:
         eos_id: id of the end of sentence.
         tag_id: id of the target language's tag before the source; None adds no tag (for models with
             a decoder for each language).
+        changes: what changes the pairs each time a mixture reads them; None keeps them.
 
     Attributes:
-        reader, eos_id, tag_id: as given.
+        reader, eos_id, tag_id, changes: as given.
 
     Raises:
         DataError: the store is empty.
@@ -103,7 +107,13 @@ class TranslationSource:
     padded_arrays = 2
 
     def __init__(
-        self, name: str, reader: PairReader, *, eos_id: int, tag_id: int | None = None
+        self,
+        name: str,
+        reader: PairReader,
+        *,
+        eos_id: int,
+        tag_id: int | None = None,
+        changes: "PairChanges | None" = None,
     ) -> None:
         self.name = name
         self.size = len(reader)
@@ -115,23 +125,43 @@ class TranslationSource:
         self.reader = reader
         self.eos_id = eos_id
         self.tag_id = tag_id
+        self.changes = changes
         self._tags = 0 if tag_id is None else 1
         # The longer side in the store determines the bucket. If that is the target of a task with a
         # tag, the bucket may be one token longer than needed, but it is still a range of the store.
         self._overhead = self._tags + 1
-        self.cumulative_lengths = np.concatenate(
-            [np.zeros(self._overhead, np.int64), reader.max_lengths_cumulative]
-        )
-        self.elements = (
-            reader.source_tokens + reader.target_tokens + self.size * (self._overhead + 1)
-        )
+        cumulative = reader.max_lengths_cumulative
+        if changes is not None:
+            # The order of the store remains that of the lengths, because `longest` is monotone.
+            longest = changes.longest(np.arange(len(cumulative)))
+            pairs = np.bincount(longest, np.diff(cumulative, prepend=0))
+            cumulative = np.cumsum(pairs).astype(np.int64)
+        self.cumulative_lengths = np.concatenate([np.zeros(self._overhead, np.int64), cumulative])
+        pieces = reader.source_tokens + reader.target_tokens
+        if changes is not None:
+            pieces = int(self.size * self.mean_pieces().sum())
+        self.elements = pieces + self.size * (self._overhead + 1)
+
+    def mean_pieces(self) -> np.ndarray:
+        """Returns float64[2], mean pieces of source and target; with changes the most of them."""
+        totals = np.array([[self.reader.source_tokens, self.reader.target_tokens]])
+        means = totals / self.size
+        return (means if self.changes is None else self.changes.reserve(means))[0]
+
+    def mean_tokens(self) -> np.ndarray:
+        """Returns `mean_pieces` with tag and ends of sentence."""
+        return self.mean_pieces() + np.array([self._tags + 1, 1])
 
     def lengths(self, indices: np.ndarray) -> np.ndarray:
-        source, target = self.reader.lengths(indices)
-        return np.maximum(source, target) + self._overhead
+        longest = np.maximum(*self.reader.lengths(indices))
+        if self.changes is not None:
+            longest = self.changes.longest(longest)
+        return longest + self._overhead
 
     def gather(self, indices: np.ndarray, length: int) -> dict[str, np.ndarray]:
-        """Returns "source" and "target", int32[k, length], padded with 0.
+        """Returns "source" and "target" as stored, without changes, int32[k, length].
+
+        Both are padded with 0.
 
         Raises:
             DataError: a pair is longer than `length`, or the store is damaged.

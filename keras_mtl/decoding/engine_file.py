@@ -16,7 +16,7 @@ import keras_mtl
 from keras_mtl.data.vocabulary import Vocabulary
 from keras_mtl.decoding.options import BeamOptions
 from keras_mtl.decoding.suppressed import suppressed_ids
-from keras_mtl.decoding.tasks import TranslationTask
+from keras_mtl.decoding.tasks import TranslationTask, translated
 from keras_mtl.engine import write_model_file
 from keras_mtl.engine.arrays import quantize_rows, transformer_arrays
 from keras_mtl.engine.model_file import Value
@@ -49,7 +49,7 @@ def write_engine_file(
     Args:
         model: a built `keras_mtl.models.Transformer`.
         vocabulary: the model's vocabulary.
-        tasks: the model's tasks.
+        tasks: the model's tasks; the file has those that translate.
         output: the file to write.
         weight_type: `float32`, or `int8` to quantize matrices by output channel (see
             `quantize_rows`). Biases, normalizations and positions are always float32.
@@ -76,7 +76,7 @@ def write_engine_file(
         else:
             tensors[name] = array
     tensors["vocabulary"] = np.frombuffer(vocabulary.tokenizer_bytes, np.uint8)
-    hyperparameters = _hyperparameters(model, vocabulary, tasks, weight_type)
+    hyperparameters = _hyperparameters(model, vocabulary, translated(tasks), weight_type)
     if options is not None:
         hyperparameters["decoding"] = json.dumps(dataclasses.asdict(options))
     return write_model_file(output, hyperparameters, tensors)

@@ -7,25 +7,28 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from keras_mtl.errors import CheckpointError, InputError, nearest_task
+from keras_mtl.configuration.other_tasks import DENOISING, LANGUAGE_MODEL, TRANSLATION
+from keras_mtl.errors import CheckpointError, ExportError, InputError, nearest_task
 from keras_mtl.run_files import TASKS_FILE
 
 
 @dataclasses.dataclass(frozen=True)
 class TranslationTask:
-    """A direction of translation.
+    """A direction of translation, or another task of a model.
 
     Attributes:
         name: unique name, for example `en-fr`.
         source: source language.
         target: target language; its tag precedes the source tokens.
         decoder: index of the model's decoder; 0 if all tasks share one.
+        kind: `translation`, `denoising` or `language_model`.
     """
 
     name: str
     source: str
     target: str
     decoder: int = 0
+    kind: str = TRANSLATION
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,6 +48,20 @@ class TaskList:
         """Target language of each decoder, by index."""
         names = {task.decoder: task.target for task in self.tasks}
         return tuple(names.get(index, f"unused_{index}") for index in range(max(names) + 1))
+
+    def exported(self) -> tuple[TranslationTask, ...]:
+        """Returns the tasks that exported models have: those that translate.
+
+        Raises:
+            ExportError: no task translates.
+        """
+        found = translated(self.tasks)
+        if not found:
+            raise ExportError(
+                f"no task of the model translates ({', '.join(task.name for task in self.tasks)} "
+                "do not), and exported models only translate. Use the model directory"
+            )
+        return found
 
     @classmethod
     def read(cls, model_dir: str | os.PathLike[str]) -> Self:
@@ -72,11 +89,26 @@ class TaskList:
             ) from error
 
 
+def translated(tasks: Sequence[TranslationTask]) -> tuple[TranslationTask, ...]:
+    """Returns the tasks that translate."""
+    return tuple(task for task in tasks if task.kind == TRANSLATION)
+
+
+def scored_task(tasks: Sequence[TranslationTask], name: str) -> TranslationTask:
+    """Returns the task with a given name, of any kind, or what `find_task` returns.
+
+    Raises:
+        InputError: see `find_task`.
+    """
+    return next((task for task in tasks if task.name == name), None) or find_task(tasks, name)
+
+
 def find_task(tasks: Sequence[TranslationTask], name: str) -> TranslationTask:
     """Returns the task with a given name, or a zero-shot task.
 
     A zero-shot task is a direction `source-target` that was not trained. Its source is a language
-    of any task, and its target is the target of one, whose decoder it uses.
+    of any task, and its target is the target of one, whose decoder it uses. A language model reads
+    no source, so it adds only a target.
 
     Args:
         tasks: the tasks of a model.
@@ -84,17 +116,36 @@ def find_task(tasks: Sequence[TranslationTask], name: str) -> TranslationTask:
 
     Raises:
         InputError: no task has this name, and it is not such a direction; the message lists the
-            tasks.
+            tasks. Or the task does not translate.
     """
     for task in tasks:
         if task.name == name:
+            if task.kind != TRANSLATION:
+                raise InputError(_not_translated(task, tasks))
             return task
-    sources = {language for task in tasks for language in (task.source, task.target)}
+    sources = {language for task in tasks for language in _read_languages(task)}
     for task in tasks:
         source = name.removesuffix(f"-{task.target}")
         if source != name and source in sources and source != task.target:
             return TranslationTask(name, source, task.target, task.decoder)
-    raise InputError(f"unknown task {name!r}{nearest_task(name, [task.name for task in tasks])}")
+    names = [task.name for task in translated(tasks)]
+    raise InputError(f"unknown task {name!r}{nearest_task(name, names)}")
+
+
+def _read_languages(task: TranslationTask) -> tuple[str, ...]:
+    """Returns the languages that the encoder has read or can be assumed to know."""
+    if task.kind == TRANSLATION:
+        return task.source, task.target
+    return (task.target,) if task.kind == DENOISING else ()
+
+
+def _not_translated(task: TranslationTask, tasks: Sequence[TranslationTask]) -> str:
+    does = "restores noisy text"
+    if task.kind == LANGUAGE_MODEL:
+        does = "predicts text without a source"
+    known = ", ".join(each.name for each in translated(tasks))
+    remedy = f"Use one of {known}" if known else "The model has no task that translates"
+    return f"task {task.name!r} ({task.kind}) {does}, so it does not translate. {remedy}"
 
 
 def is_zero_shot(tasks: Sequence[TranslationTask], name: str) -> bool:
@@ -104,5 +155,9 @@ def is_zero_shot(tasks: Sequence[TranslationTask], name: str) -> bool:
 
 def _task(entry: dict[str, Any]) -> TranslationTask:
     return TranslationTask(
-        str(entry["name"]), str(entry["source"]), str(entry["target"]), int(entry["decoder"])
+        str(entry["name"]),
+        str(entry["source"]),
+        str(entry["target"]),
+        int(entry["decoder"]),
+        str(entry.get("kind", TRANSLATION)),
     )

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
+from keras_mtl.configuration.other_tasks import TRANSLATION
 from keras_mtl.data.cleaning import normalize
 from keras_mtl.data.vocabulary import Vocabulary
 from keras_mtl.decoding.options import BeamOptions
@@ -92,7 +93,13 @@ class TextTranslator:
     ) -> None:
         check_arguments(batch_size, on_long_line)
         self.tasks = tuple(
-            TranslationTask(task.name, task.source, task.target, getattr(task, "decoder", 0))
+            TranslationTask(
+                task.name,
+                task.source,
+                task.target,
+                getattr(task, "decoder", 0),
+                getattr(task, "kind", TRANSLATION),
+            )
             for task in tasks
         )
         self.vocabulary = vocabulary

@@ -11,7 +11,7 @@ from keras_mtl.evaluation.compute_types import ComputeTypeChange, compare_comput
 from keras_mtl.evaluation.evaluator import CopySource, Evaluator
 from keras_mtl.evaluation.report_names import free_path, report_path, shortened
 from keras_mtl.evaluation.results import ScoredPairs, TaskResult
-from keras_mtl.evaluation.settings import EvaluationSettings, check_settings
+from keras_mtl.evaluation.settings import EvaluationSettings, check_settings, with_suited_metrics
 from keras_mtl.messages import to_stderr
 
 
@@ -92,6 +92,7 @@ def evaluate(
     """
     settings = settings or EvaluationSettings()
     check_settings(model_dir, settings)
+    settings = with_suited_metrics(model_dir, settings, log)
     path = report_path(model_dir, settings) if output is None else Path(output)
     reports.check_writable(path)
     evaluator, record = trained_model.open_evaluator(model_dir, settings, log=log)
@@ -124,7 +125,7 @@ def evaluate(
 
 def _copied(evaluator: Evaluator, settings: EvaluationSettings) -> dict[str, TaskResult]:
     """Scores the sources as if they were translations. Empty without a text metric."""
-    if not settings.text_metrics:
+    if not settings.text_metrics or not evaluator.translated_tasks:
         return {}
     return Evaluator(
         evaluator.prepared,
@@ -132,5 +133,5 @@ def _copied(evaluator: Evaluator, settings: EvaluationSettings) -> dict[str, Tas
         settings.text_metrics,
         settings.max_pairs,
         settings.split,
-        evaluator.tasks,
+        evaluator.translated_tasks,
     ).evaluate()

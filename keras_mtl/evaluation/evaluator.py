@@ -2,7 +2,7 @@
 
 import functools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -64,9 +64,11 @@ class Evaluator:
         likelihood: computes the loss of the references. Required only by metrics of the loss.
         pairs_at_once: number of pairs to translate before the next check whether to stop, at least
             1.
+        not_translated: names of the tasks that do not translate. They have no text metrics.
 
     Raises:
-        ConfigError: a metric or task is unknown, or an argument that a metric requires is missing.
+        ConfigError: a metric or task is unknown, an argument that a metric requires is missing, or
+            no metric suits a task.
         DataError: a task has no pair in this split.
     """
 
@@ -80,6 +82,7 @@ class Evaluator:
         tasks: Sequence[str] | None = None,
         likelihood: Likelihood | None = None,
         pairs_at_once: int = PAIRS_AT_ONCE,
+        not_translated: Collection[str] = (),
     ):
         self._metrics = [metrics_lib.check_metric(name) for name in dict.fromkeys(metrics)]
         if not self._metrics:
@@ -105,6 +108,14 @@ class Evaluator:
         for name in self.tasks:
             if name not in known:
                 raise ConfigError(f"unknown task {name!r}{nearest_task(name, known)}")
+        self._not_translated = frozenset(not_translated)
+        for name in self._not_translated.intersection(self.tasks):
+            if not self._loss_metrics:
+                raise ConfigError(
+                    f"task {name!r} does not translate, and the metrics "
+                    f"{', '.join(self._metrics)} compare translations. Add a metric of the loss, "
+                    "such as perplexity, or omit the task"
+                )
         self.split = split
         self.prepared = prepared
         self._translator = translator
@@ -151,6 +162,11 @@ class Evaluator:
                 log(f"{name}: {result.pairs:,} pairs in {result.seconds:.1f} s  {scores}")
         return results
 
+    @property
+    def translated_tasks(self) -> list[str]:
+        """Names of the scored tasks that translate."""
+        return [name for name in self.tasks if name not in self._not_translated]
+
     @functools.cached_property
     def scored_pairs(self) -> dict[str, ScoredPairs]:
         """Which pairs of each task `evaluate` scores. Reads the pairs without translating them."""
@@ -168,7 +184,7 @@ class Evaluator:
             InputError: a source is too long. The message names the file and line of the pair, or
                 its number in the split.
         """
-        for name in self.tasks:
+        for name in self.translated_tasks:
             reader, indices = self._readers[name], self._indices[name]
             sources, _ = self._texts(reader, indices)
             too_long = translator.too_long(sources)
@@ -216,7 +232,7 @@ class Evaluator:
         hypotheses: list[str] = []
         references: list[str] = []
         sources: list[str] = []
-        if self._text_metrics:
+        if self._text_metrics and name not in self._not_translated:
             sources, references = self._texts(reader, indices)
             hypotheses = self._translate(sources, name, stopped)
             for metric in self._text_metrics:
@@ -229,8 +245,10 @@ class Evaluator:
                 scored[metric] = metrics_lib.loss_score(metric, nll, tokens)
         return TaskResult(
             pairs=len(indices),
-            scores={metric: scored[metric].value for metric in self._metrics},
-            signatures={metric: scored[metric].signature for metric in self._metrics},
+            scores={metric: scored[metric].value for metric in self._metrics if metric in scored},
+            signatures={
+                metric: scored[metric].signature for metric in self._metrics if metric in scored
+            },
             seconds=time.perf_counter() - start,
             hypotheses=hypotheses,
             references=references,

@@ -19,7 +19,12 @@ from pathlib import Path
 from typing import Any
 
 from keras_mtl.errors import DataError
-from keras_mtl.evaluation.results import ScoredPairs, TaskResult, macro_average
+from keras_mtl.evaluation.results import (
+    ScoredPairs,
+    TaskResult,
+    all_signatures,
+    macro_average,
+)
 from keras_mtl.evaluation.translations import write_translations
 from keras_mtl.files import replace_file
 
@@ -39,7 +44,7 @@ def report(
         scored: the value of `Evaluator.scored_pairs`.
         **extra: fields in front of the scores, for example `split="test"`.
     """
-    first = next(iter(results.values()))
+    signatures = all_signatures(results)
     tasks: dict[str, dict[str, Any]] = {}
     for name, result in results.items():
         tasks[name] = {"pairs": result.pairs}
@@ -49,8 +54,8 @@ def report(
         tasks[name] |= {"scores": dict(result.scores), "seconds": round(result.seconds, 3)}
     return {
         **extra,
-        "macro_average": {metric: macro_average(results, metric) for metric in first.scores},
-        "signatures": dict(first.signatures),
+        "macro_average": {metric: macro_average(results, metric) for metric in signatures},
+        "signatures": signatures,
         "tasks": tasks,
     }
 

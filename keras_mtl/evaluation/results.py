@@ -61,15 +61,23 @@ class ScoredPairs:
     digest: str
 
 
+def all_signatures(results: Mapping[str, TaskResult]) -> dict[str, str]:
+    """Returns the signature of each metric that a task has, in the order of the metrics."""
+    return {
+        metric: signature
+        for result in results.values()
+        for metric, signature in result.signatures.items()
+    }
+
+
 def macro_average(results: Mapping[str, TaskResult], metric: str) -> float:
-    """Returns the mean of a metric over tasks, with equal weights.
+    """Returns the mean of a metric over the tasks that have it, with equal weights.
 
     Raises:
         ConfigError: the metric was not evaluated.
     """
-    values = []
-    for result in results.values():
-        if metric not in result.scores:
-            raise ConfigError(f"{metric!r} was not evaluated{nearest(metric, result.scores)}")
-        values.append(result.scores[metric])
+    values = [result.scores[metric] for result in results.values() if metric in result.scores]
+    if not values:
+        known = all_signatures(results)
+        raise ConfigError(f"{metric!r} was not evaluated{nearest(metric, known)}")
     return math.fsum(values) / len(values)

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from keras_mtl import metrics as metrics_lib
+from keras_mtl.configuration.other_tasks import TRANSLATION
 from keras_mtl.configuration.schema import EvaluationConfig
 from keras_mtl.configuration.search_options import DecodingConfig
 from keras_mtl.configuration.sublayers import only_tensorflow
-from keras_mtl.data.prepared import PreparedData
 from keras_mtl.decoding.engine_search import EngineSearch, open_engine
 from keras_mtl.decoding.options import BeamOptions
 from keras_mtl.decoding.scoring import engine_scores
-from keras_mtl.decoding.tasks import TranslationTask
+from keras_mtl.decoding.tasks import TranslationTask, translated
 from keras_mtl.decoding.text_translator import TextTranslator
 from keras_mtl.decoding.translators import choose_backend, make_translator
 from keras_mtl.evaluation.evaluator import Evaluator, Translates
@@ -23,6 +23,7 @@ from keras_mtl.evaluation.likelihood import (
     ModelLikelihood,
     PairIds,
 )
+from keras_mtl.evaluation.pairs import PairSet
 from keras_mtl.evaluation.stopping import PAIRS_AT_ONCE
 
 
@@ -31,7 +32,7 @@ def model_evaluator(
     decoding: DecodingConfig,
     tasks: Sequence[TranslationTask],
     model: Any,
-    prepared: PreparedData,
+    prepared: PairSet,
     split: str = "dev",
     metrics: Sequence[str] = (),
 ) -> Evaluator:
@@ -53,8 +54,8 @@ def model_evaluator(
     likelihood = None
     if not all(map(metrics_lib.compares_text, metrics)):
         likelihood = ModelLikelihood(model, PairIds.of_tasks(prepared.vocabulary, tasks))
-    if not any(map(metrics_lib.compares_text, metrics)):
-        return _evaluator(evaluation, prepared, split, metrics, likelihood=likelihood)
+    if not _translates(tasks, metrics):
+        return _evaluator(evaluation, tasks, prepared, split, metrics, likelihood=likelihood)
     backend = choose_backend(evaluation.backend, only_tensorflow=only_tensorflow(model))
     batch_size = decoding.batch_size
     translator = make_translator(
@@ -69,7 +70,9 @@ def model_evaluator(
     )
     # The search in TensorFlow is slow and translates one batch at a time.
     pairs_at_once = batch_size if backend == "tf" else PAIRS_AT_ONCE
-    return _evaluator(evaluation, prepared, split, metrics, translator, likelihood, pairs_at_once)
+    return _evaluator(
+        evaluation, tasks, prepared, split, metrics, translator, likelihood, pairs_at_once
+    )
 
 
 def engine_evaluator(
@@ -77,7 +80,7 @@ def engine_evaluator(
     decoding: DecodingConfig,
     tasks: Sequence[TranslationTask],
     path: str | os.PathLike[str],
-    prepared: PreparedData,
+    prepared: PairSet,
     split: str = "dev",
     metrics: Sequence[str] = (),
 ) -> Evaluator:
@@ -105,11 +108,11 @@ def engine_evaluator(
     if not all(map(metrics_lib.compares_text, metrics)):
         ids = PairIds.of_tasks(vocabulary, tasks)
         likelihood = EngineLikelihood(engine_scores(engine, batch_size), ids)
-    if not any(map(metrics_lib.compares_text, metrics)):
-        return _evaluator(evaluation, prepared, split, metrics, likelihood=likelihood)
+    if not _translates(tasks, metrics):
+        return _evaluator(evaluation, tasks, prepared, split, metrics, likelihood=likelihood)
     search = EngineSearch(engine, vocabulary, validation_options(decoding, evaluation.beam_size))
     translator = TextTranslator(search, vocabulary, tasks, batch_size=batch_size)
-    return _evaluator(evaluation, prepared, split, metrics, translator, likelihood)
+    return _evaluator(evaluation, tasks, prepared, split, metrics, translator, likelihood)
 
 
 def validation_options(decoding: DecodingConfig, beam_size: int) -> BeamOptions:
@@ -124,9 +127,15 @@ def validation_options(decoding: DecodingConfig, beam_size: int) -> BeamOptions:
     )
 
 
+def _translates(tasks: Sequence[TranslationTask], metrics: Sequence[str]) -> bool:
+    """Whether the metrics of tasks need translations."""
+    return bool(translated(tasks)) and any(map(metrics_lib.compares_text, metrics))
+
+
 def _evaluator(
     evaluation: EvaluationConfig,
-    prepared: PreparedData,
+    tasks: Sequence[TranslationTask],
+    prepared: PairSet,
     split: str,
     metrics: Sequence[str],
     translator: Translates | None = None,
@@ -144,4 +153,5 @@ def _evaluator(
         evaluation.tasks or None,
         likelihood,
         pairs_at_once,
+        [task.name for task in tasks if task.kind != TRANSLATION],
     )

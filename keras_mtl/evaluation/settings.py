@@ -2,13 +2,14 @@
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Self
 
 from keras_mtl import metrics as metrics_lib
 from keras_mtl.data.evaluation_sets import load_corpora
-from keras_mtl.decoding.tasks import TaskList, find_task
+from keras_mtl.decoding.tasks import TaskList, find_task, scored_task, translated
 from keras_mtl.errors import ConfigError, InputError
+from keras_mtl.evaluation.task_metrics import LOSS_METRIC
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,7 +94,7 @@ def check_settings(model_dir: str | os.PathLike[str], settings: EvaluationSettin
         )
     tasks = TaskList.read(model_dir).tasks
     known = [task.name for task in tasks]
-    for task in [find_task(tasks, name) for name in settings.tasks or ()]:
+    for task in [scored_task(tasks, name) for name in settings.tasks or ()]:
         if task.name not in known and not settings.corpora:
             raise InputError(
                 f"--tasks: {task.name!r} was not trained, so the data of the run has no pairs of "
@@ -106,9 +107,32 @@ def check_settings(model_dir: str | os.PathLike[str], settings: EvaluationSettin
                 find_task(tasks, name)
             except InputError as error:
                 raise ConfigError(f"{settings.corpora}[{number}].tasks: {error}") from error
-    names = settings.tasks or known
+    names = settings.tasks or [task.name for task in translated(tasks)]
     if corpora and settings.tasks is None and all(corpus.tasks for corpus in corpora):
         names = [name for corpus in corpora for name in corpus.tasks or ()]
-    targets = {find_task(tasks, name).target for name in names}
+    targets = {scored_task(tasks, name).target for name in names}
     for name in settings.metrics:
         metrics_lib.check_requirements(name, targets)
+
+
+def with_suited_metrics(
+    model_dir: str | os.PathLike[str], settings: EvaluationSettings, log: Callable[[str], None]
+) -> EvaluationSettings:
+    """Returns settings with a metric for every task.
+
+    If some of the scored tasks do not translate and all metrics compare translations, `perplexity`
+    is added.
+
+    Args:
+        model_dir: directory of the run.
+        settings: the settings.
+        log: function that receives a line if a metric is added.
+    """
+    tasks = TaskList.read(model_dir).tasks
+    names = [task.name for task in tasks] if settings.tasks is None else settings.tasks
+    own = {task.name for task in translated(tasks)}
+    others = [task.name for task in tasks if task.name in names and task.name not in own]
+    if settings.corpora or not others or settings.text_metrics != list(settings.metrics):
+        return settings
+    log(f"{', '.join(others)}: no translation, so {LOSS_METRIC} is computed, too")
+    return dataclasses.replace(settings, metrics=(*settings.metrics, LOSS_METRIC))

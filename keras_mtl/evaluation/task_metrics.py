@@ -7,7 +7,11 @@ from typing import Self
 import numpy as np
 
 from keras_mtl import metrics
-from keras_mtl.configuration.schema import ExperimentConfig, task_name
+from keras_mtl.configuration.other_tasks import is_translation
+from keras_mtl.configuration.schema import ExperimentConfig, PairConfig, task_name
+
+#: The metric of tasks that do not translate.
+LOSS_METRIC = "perplexity"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +31,7 @@ class TaskMetrics:
         """Returns the metrics of a configuration."""
         default = config.trainer.evaluation.metric
         pairs = config.task.pairs
-        return cls(default, {task_name(pair): pair.metric or default for pair in pairs})
+        return cls(default, {task_name(pair): metric_of(pair, default) for pair in pairs})
 
     @classmethod
     def same(cls, metric: str, tasks: Iterable[str]) -> Self:
@@ -45,9 +49,9 @@ class TaskMetrics:
         return len(self.names) > 1
 
     @property
-    def schedule_higher_is_better(self) -> bool:
-        """Whether larger values of `metrics.schedule_score` are better, which all tasks share."""
-        return metrics.schedule_higher_is_better(self.names[0])
+    def schedule_higher_is_better(self) -> tuple[bool, ...]:
+        """Whether larger values of `metrics.schedule_score` are better, for each task in order."""
+        return tuple(map(metrics.schedule_higher_is_better, self.by_task.values()))
 
     @property
     def average_higher_is_better(self) -> bool:
@@ -97,3 +101,17 @@ class TaskMetrics:
         if metrics.schedule_higher_is_better(self.by_task[task]):
             return value / baseline
         return baseline / max(value, 1e-6 * baseline)
+
+
+def metric_of(pair: PairConfig, default: str) -> str:
+    """Returns the metric of a task.
+
+    Args:
+        pair: the task.
+        default: `trainer.evaluation.metric`. A task that does not translate has `perplexity`
+            instead if that compares translations.
+    """
+    found = metrics.find(default)
+    if not is_translation(pair) and (found is None or found.compares_text):
+        default = LOSS_METRIC
+    return pair.metric or default

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from keras_mtl.configuration.schema import TranslationConfig
 from keras_mtl.data.prepared import PreparedData
 from keras_mtl.decoding.tasks import TranslationTask
 
@@ -24,10 +25,11 @@ def decoder_of_task(sharing: str, targets: Sequence[str]) -> list[int]:
     return [0 if names == ("",) else names.index(target) for target in targets]
 
 
-def translation_tasks(sharing: str, prepared: PreparedData) -> list[TranslationTask]:
-    """Returns the tasks of a run with their decoders."""
+def translation_tasks(task: TranslationConfig, prepared: PreparedData) -> list[TranslationTask]:
+    """Returns the tasks of a run with their decoders and kinds."""
+    sharing, kinds = task.model.sharing, {pair.name: pair.kind for pair in task.pairs}
     indices = decoder_of_task(sharing, [task.target for task in prepared.tasks])
     return [
-        TranslationTask(task.name, task.source, task.target, decoder)
+        TranslationTask(task.name, task.source, task.target, decoder, kinds[task.name])
         for task, decoder in zip(prepared.tasks, indices, strict=True)
     ]

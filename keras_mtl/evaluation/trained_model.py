@@ -6,16 +6,18 @@ from typing import TYPE_CHECKING, Any
 
 from keras_mtl import metrics as metrics_lib
 from keras_mtl.configuration import files
+from keras_mtl.configuration.other_tasks import TRANSLATION
 from keras_mtl.configuration.sublayers import saved_only_tensorflow
 from keras_mtl.data import prepare
 from keras_mtl.data.evaluation_sets import load_corpora, read_evaluation_set
 from keras_mtl.data.prepared import PreparedData
 from keras_mtl.data.remote_store import fetch_prepared
-from keras_mtl.decoding.tasks import TranslationTask, find_task
+from keras_mtl.decoding.tasks import TranslationTask, find_task, scored_task, translated
 from keras_mtl.decoding.translators import check_compute_type, choose_backend, make_translator
 from keras_mtl.errors import CheckpointError
 from keras_mtl.evaluation.evaluator import Evaluator
 from keras_mtl.evaluation.likelihood import ModelLikelihood, PairIds
+from keras_mtl.evaluation.noisy_pairs import with_noise
 from keras_mtl.evaluation.pairs import PairSet
 from keras_mtl.evaluation.records import (
     checkpoint_record,
@@ -76,16 +78,23 @@ def open_evaluator(
         batch_size=loaded.batch_size,
         on_long_line=settings.on_long_line,
     )
-    scored = [find_task(translator.tasks, task.name) for task in pairs.tasks]
+    known = [scored_task(translator.tasks, task.name) for task in pairs.tasks]
+    # Corpora may belong to only some of the tasks. Then all tasks of the corpora are scored.
+    names = None if settings.corpora else settings.tasks
+    others = [task.name for task in known if task.kind != TRANSLATION]
+    if others and settings.text_metrics == list(settings.metrics):
+        # No metric suits them.
+        names = [task.name for task in known] if names is None else names
+        names = [name for name in names if name not in others] or names
     evaluator = Evaluator(
         pairs,
         translator,
         settings.metrics,
         settings.max_pairs,
         settings.split,
-        # Corpora may belong to only some of the tasks. Then all tasks of the corpora are scored.
-        None if settings.corpora else settings.tasks,
-        ModelLikelihood(loaded.model, PairIds.of_tasks(loaded.vocabulary, scored)),
+        names,
+        ModelLikelihood(loaded.model, PairIds.of_tasks(loaded.vocabulary, known)),
+        not_translated=others,
     )
     if settings.on_long_line == "error" and any(map(metrics_lib.compares_text, settings.metrics)):
         evaluator.check_lengths(translator)
@@ -141,13 +150,14 @@ def _read_pairs(
 ) -> PairSet:
     """Reads the pairs of the corpora if there are any, otherwise those of the run."""
     if not settings.corpora:
-        return load_run_data(model_dir, loaded.vocabulary, log)
+        prepared = load_run_data(model_dir, loaded.vocabulary, log)
+        return with_noise(prepared, files.load_params(model_dir).task.pairs)
     corpora = load_corpora(settings.corpora)
     tasks: Sequence[TranslationTask] = loaded.tasks.tasks
     names = settings.tasks
     if names is None:
         named = [name for corpus in corpora for name in corpus.tasks or ()]  # Also zero-shot tasks.
-        names = [*(task.name for task in tasks), *named]
+        names = [*(task.name for task in translated(tasks)), *named]
     tasks = [find_task(tasks, name) for name in dict.fromkeys(names)]
     seen_by = load_run_data(model_dir, loaded.vocabulary, log) if settings.unseen else None
     return read_evaluation_set(tasks, corpora, loaded.vocabulary, log, seen_by)

@@ -46,7 +46,7 @@ def export_weights(
     else:
         ctranslate2.check_output(Path(output), overwrite)
     loaded = load_model(model_dir, checkpoint)
-    model = loaded.model, loaded.vocabulary, loaded.tasks.tasks
+    model = loaded.model, loaded.vocabulary, loaded.tasks.exported()
     if file_format == "engine":
         return engine_file.export_engine_file(
             *model, output, weight_type=weight_type, options=loaded.options, overwrite=overwrite

@@ -145,7 +145,7 @@ def export_native_model_dir(
     return export_native_saved_model(
         loaded.model,
         loaded.vocabulary,
-        loaded.tasks.tasks,
+        loaded.tasks.exported(),
         loaded.options.replace(**(options or {})),
         output,
         weight_type=weight_type,

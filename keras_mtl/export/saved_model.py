@@ -215,7 +215,7 @@ def export_model_dir(
     return export_saved_model(
         loaded.model,
         loaded.vocabulary,
-        loaded.tasks.tasks,
+        loaded.tasks.exported(),
         beam_options,
         output,
         overwrite=overwrite,

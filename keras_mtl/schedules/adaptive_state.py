@@ -26,7 +26,7 @@ class AdaptiveState:
     Args:
         schedule: the schedule.
         metric: name of the metric of the scores.
-        higher_is_better: direction of the scores.
+        higher_is_better: direction of the scores, or one for each task.
         baselines: {task: score of a model trained on only this task}, > 0; other tasks have the
             baseline of their `TaskInfo`.
 
@@ -56,7 +56,7 @@ class AdaptiveState:
         self,
         schedule: Schedule,
         metric: str = "score",
-        higher_is_better: bool = True,
+        higher_is_better: bool | Sequence[bool] = True,
         baselines: Mapping[str, float] | None = None,
     ) -> None:
         self.schedule = schedule
@@ -90,7 +90,7 @@ class AdaptiveState:
             baselines: as in the constructor.
         """
         self._tasks = with_baselines(self.schedule.tasks, baselines or {})
-        same = (metric, bool(higher_is_better)) == (self.metric, self.book.higher_is_better)
+        same = metric == self.metric and bool((self.book.directions == higher_is_better).all())
         self.metric = metric
         if same:
             self.book = ScoreBook.from_state(self._tasks, self.book.state_dict())
@@ -232,10 +232,10 @@ class AdaptiveState:
         book = ScoreBook.from_state(self._tasks, with_prefix(saved, _BOOK), index_map)
         metric = str(saved[_METRIC]) if _METRIC in saved else self.metric
         higher = self.book.higher_is_better
-        if (metric, book.higher_is_better) == (self.metric, higher):
+        if metric == self.metric and np.array_equal(book.directions, self.book.directions):
             self.book = book
             return None
-        self.book = ScoreBook(self._tasks, higher)
+        self.book = ScoreBook(self._tasks, self.book.directions.tolist())
         return (
             f"the metric is {self.metric!r} with higher_is_better={higher}, but the saved scores "
             f"are of {metric!r} with higher_is_better={book.higher_is_better}; they are dropped"

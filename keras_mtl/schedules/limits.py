@@ -195,7 +195,7 @@ class LimitedSchedule(Schedule):
         new = (scores.counts != state[_COUNT]) & np.isfinite(scores.scores)
         with np.errstate(invalid="ignore"):
             change = scores.scores - state[_LAST]
-        worse = change < 0 if scores.higher_is_better else change > 0
+        worse = np.where(scores.directions, change < 0, change > 0)
         streak = np.where(new, np.where(worse, state[_STREAK] + 1, 0), state[_STREAK])
         state[_STREAK] = streak.astype(np.int64)
         state[_LAST] = np.where(new, scores.scores, state[_LAST])

@@ -20,11 +20,12 @@ class ScoreBook:
 
     Args:
         tasks: the tasks with their baselines, N >= 1.
-        higher_is_better: direction of the metric (True for BLEU, False for log-perplexity).
+        higher_is_better: direction of the metric (True for BLEU, False for log-perplexity), or a
+            direction for each task.
 
     Attributes:
         names: names of the tasks.
-        higher_is_better: direction of the metric.
+        directions: bool[N], whether higher scores are better for each task.
         baselines: float64[N], NaN for a task without a baseline.
         scores: float64[N], latest scores, NaN for a task without a score.
         steps: int64[N], steps of the latest scores, -1 for a task without a score.
@@ -55,10 +56,12 @@ class ScoreBook:
         "loss_over_probability",
     )
 
-    def __init__(self, tasks: Sequence[TaskInfo], higher_is_better: bool = True) -> None:
+    def __init__(
+        self, tasks: Sequence[TaskInfo], higher_is_better: bool | Sequence[bool] = True
+    ) -> None:
         check_tasks(tasks)
         self.names = tuple(task.name for task in tasks)
-        self.higher_is_better = bool(higher_is_better)
+        self.directions: np.ndarray = np.full(len(tasks), higher_is_better, bool)
         self.baselines = np.array(
             [math.nan if task.baseline is None else task.baseline for task in tasks], np.float64
         )
@@ -70,6 +73,11 @@ class ScoreBook:
         self.loss_sum = np.zeros(count)
         self.inverse_probability = np.zeros(count)
         self.loss_over_probability = np.zeros(count)
+
+    @property
+    def higher_is_better(self) -> bool:
+        """Whether higher scores are better for every task."""
+        return bool(self.directions.all())
 
     @property
     def num_tasks(self) -> int:
@@ -90,13 +98,14 @@ class ScoreBook:
         """
         name = self._name(task)
         value = float(value)
-        best = math.inf if self.higher_is_better else -math.inf
+        higher = bool(self.directions[task])
+        best = math.inf if higher else -math.inf
         if math.isnan(value) or value == best:
             raise InputError(
                 f"task {name!r}: score = {value} at step {step} is not a score; "
                 "skip a task that could not be scored: it keeps its previous score"
             )
-        if not self.higher_is_better and value < 0:
+        if not higher and value < 0:
             raise InputError(
                 f"task {name!r}: score = {value} at step {step} is negative, but if lower is "
                 "better, scores must be >= 0 (log-perplexity, error rate); "
@@ -152,17 +161,21 @@ class ScoreBook:
         scores = self.scores[known]
         baselines = self.baselines[known]
         result = np.zeros(self.num_tasks)
-        if self.higher_is_better:
-            result[known] = scores / baselines
-        else:
-            result[known] = baselines / np.maximum(scores, baselines / _LARGEST_RATIO)
+        result[known] = np.where(
+            self.directions[known],
+            scores / baselines,
+            baselines / np.maximum(scores, baselines / _LARGEST_RATIO),
+        )
         return result.clip(0, _LARGEST_RATIO)
 
     def state_dict(self) -> dict[str, np.ndarray]:
         """Returns the whole book as a flat dict of new float64 and int64 arrays."""
         state = {key: getattr(self, key).copy() for key in self._ARRAYS}
         state["baselines"] = self.baselines.copy()
-        state["higher_is_better"] = np.array(self.higher_is_better, np.int64)
+        # One number if the tasks agree, as in older versions.
+        same = self.directions.all() or not self.directions.any()
+        directions = self.directions[0] if same else self.directions
+        state["higher_is_better"] = np.array(directions, np.int64)
         return state
 
     @classmethod
@@ -186,10 +199,13 @@ class ScoreBook:
         Raises:
             CheckpointError: if an array is missing or does not fit the map.
         """
-        book = cls(tasks, bool(state.get("higher_is_better", 1)))
         if index_map is None:
             index_map = np.arange(len(tasks))
         kept = index_map >= 0
+        directions = np.asarray(state.get("higher_is_better", 1)).astype(bool)
+        book = cls(tasks, bool(directions.all()))
+        if directions.ndim and len(directions) > index_map.max(initial=-1):
+            book.directions[kept] = directions[index_map[kept]]
         for key in (*cls._ARRAYS, "baselines"):
             saved = np.asarray(state.get(key, ()))
             if saved.ndim != 1 or len(saved) <= index_map.max(initial=-1):

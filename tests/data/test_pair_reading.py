@@ -32,7 +32,7 @@ def test_pairs_are_those_of_their_sources(readers, monkeypatch, count, tagged, k
     pairs = PairSources.of(sources)
     tasks, indices = some_pairs(count)
     lengths, padded = pairs.lengths(tasks, indices), pairs.padded_lengths(tasks, indices)
-    arrays = pairs.gather(tasks, indices, 33)
+    arrays = pairs.gather(tasks, indices, 33, step=0)
     for row, (task, index) in enumerate(zip(tasks, indices, strict=True)):
         single = sources[task].gather(np.array([index]), 33)
         for side, name in enumerate(("source", "target")):
@@ -53,7 +53,7 @@ def test_a_pair_that_is_too_long_is_an_error(readers):
     pairs = PairSources.of(make_sources(readers))
     last = np.array([SIZES["en-fr"] - 1, 0])
     with pytest.raises(DataError, match=r"'en-fr': .* 12"):
-        pairs.gather(np.array([0, 1]), last, 12)
+        pairs.gather(np.array([0, 1]), last, 12, step=0)
 
 
 def test_damage_is_an_error_however_pairs_are_read(readers, tmp_path):
@@ -69,4 +69,4 @@ def test_damage_is_an_error_however_pairs_are_read(readers, tmp_path):
         for count in (1, 40):
             tasks = np.repeat([0, 3], count)
             with pytest.raises(DataError, match=problem):
-                pairs.gather(tasks, np.zeros(2 * count, np.int64), 40)
+                pairs.gather(tasks, np.zeros(2 * count, np.int64), 40, step=0)

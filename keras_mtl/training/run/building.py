@@ -6,7 +6,7 @@ from typing import Any
 import tensorflow as tf
 
 from keras_mtl.configuration.optimizer_sections import is_adam
-from keras_mtl.configuration.schema import DataConfig, TrainerConfig, TransformerConfig
+from keras_mtl.configuration.schema import TrainerConfig, TransformerConfig, TranslationConfig
 from keras_mtl.data.batch_shapes import batch_shapes, training_sources
 from keras_mtl.data.mixture import Mixture
 from keras_mtl.data.prepare import PreparedData
@@ -57,7 +57,7 @@ def check_dev_sizes(validated: Sequence[str], prepared: PreparedData) -> list[st
 
 
 def build_mixture(
-    data: DataConfig,
+    task: TranslationConfig,
     trainer: TrainerConfig,
     task_metrics: TaskMetrics,
     seed: int,
@@ -69,7 +69,7 @@ def build_mixture(
     """Creates the mixture of the training pairs of the tasks.
 
     Args:
-        data: the settings of the batches.
+        task: the tasks and the settings of the batches.
         trainer: the settings of draws and of the number of logged steps.
         task_metrics: the metrics of the tasks.
         seed: seed of shuffling and draws.
@@ -78,7 +78,8 @@ def build_mixture(
         replicas: number of devices that share a batch. The number of rows is a multiple of it.
         logs_batches: whether this process writes the log of batches.
     """
-    sources = training_sources(prepared)
+    data = task.data
+    sources = training_sources(prepared, task, seed)
     accumulation = trainer.optimizer.gradient_accumulation_steps
     return Mixture(
         sources,

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from keras_mtl.configuration.files import diff, load_params, save_params
+from keras_mtl.configuration.other_tasks import TRANSLATION
 from keras_mtl.configuration.schema import ExperimentConfig
 from keras_mtl.data.prepare import PreparedData
 from keras_mtl.data.vocabulary import Vocabulary
@@ -156,6 +157,7 @@ class RunDirectory:
         """Writes the configuration, the vocabulary and the list of tasks."""
         save_params(config, self.path / PARAMS_FILE)
         replace_file(self.path / VOCABULARY_FILE, prepared.vocabulary.model_bytes)
+        kinds = {pair.name: pair.kind for pair in config.task.pairs}
         tasks = {
             "vocabulary_hash": prepared.vocabulary.hash,
             "tasks": [
@@ -164,6 +166,7 @@ class RunDirectory:
                     "source": task.source,
                     "target": task.target,
                     "decoder": decoder,
+                    "kind": kinds.get(task.name, TRANSLATION),
                 }
                 for task, decoder in zip(prepared.tasks, decoder_of_task, strict=True)
             ],

@@ -4,6 +4,7 @@ import contextlib
 
 from keras_mtl import errors
 from keras_mtl.configuration.draft import Draft
+from keras_mtl.configuration.other_tasks import is_translation
 from keras_mtl.configuration.schema import ExperimentConfig
 from keras_mtl.data.language_notes import Direction, language_notes
 from keras_mtl.data.prepared import PreparedData
@@ -22,7 +23,8 @@ def find_notes(config: ExperimentConfig, prepared: PreparedData | None) -> list[
         prepared: the prepared data, if there is any.
     """
     pairs = config.task.pairs
-    notes = language_notes(Direction(pair.name, pair.source, pair.target) for pair in pairs)
+    directions = [pair for pair in pairs if is_translation(pair)]
+    notes = language_notes(Direction(pair.name, pair.source, pair.target) for pair in directions)
     if prepared is not None:
         known = {task.name for task in prepared.tasks}
         with contextlib.suppress(errors.DataError):  # `find_problems` reports it.

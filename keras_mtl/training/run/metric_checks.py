@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from keras_mtl import metrics
 from keras_mtl.configuration.draft import Draft
+from keras_mtl.configuration.other_tasks import is_translation
 from keras_mtl.configuration.schema import task_name
 from keras_mtl.errors import ConfigError
 from keras_mtl.evaluation.task_metrics import TaskMetrics
@@ -25,17 +26,14 @@ def check_metrics(draft: Draft, baselines: Mapping[str, float | None] | None) ->
         name = task_name(pair)
         metric = chosen.by_task[name]
         path = f"task.pairs[{index}].metric" if pair.metric else "trainer.evaluation.metric"
-        if metrics.schedule_higher_is_better(metric) != chosen.schedule_higher_is_better:
-            first, other = (
-                ("higher", "lower") if chosen.schedule_higher_is_better else ("lower", "higher")
-            )
+        if name not in validated:
+            continue
+        if metrics.compares_text(metric) and not is_translation(pair):
             draft.problem(
                 path,
-                f"= {metric!r} is better if {other}, but {chosen.names[0]!r}, that of another "
-                f"task, if {first}, so one schedule cannot compare them; choose metrics of one "
-                "direction",
+                f"= {metric!r} compares translations, but the kind of task {name!r} is "
+                f"{pair.kind!r}; use perplexity or another metric of the loss, or leave it empty",
             )
-        if name not in validated:
             continue
         try:
             metrics.check_requirements(metric, [pair.target])

@@ -130,7 +130,7 @@ def build_parts(
     strategy = workers.strategy
     replicas = strategy.num_replicas_in_sync
     mixture = building.build_mixture(
-        task.data,
+        task,
         plan.config.trainer,
         TaskMetrics.of(plan.config),
         runtime.seed,

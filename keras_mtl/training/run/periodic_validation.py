@@ -13,9 +13,9 @@ import numpy as np
 from keras_mtl.configuration.keeping import MACRO
 from keras_mtl.data.mixture import Mixture
 from keras_mtl.data.prepare import PreparedData
-from keras_mtl.decoding.tasks import TranslationTask
 from keras_mtl.evaluation.background import BackgroundEvaluation, Results
 from keras_mtl.evaluation.evaluator import Evaluator
+from keras_mtl.evaluation.noisy_pairs import with_noise
 from keras_mtl.evaluation.run_evaluators import engine_evaluator, model_evaluator
 from keras_mtl.evaluation.stopping import EvaluationStopped
 from keras_mtl.evaluation.task_metrics import TaskMetrics
@@ -84,11 +84,13 @@ class PeriodicValidation:
         self._workers = workers
         self._settings = plan.config.trainer.evaluation
         self._decoding = plan.config.task.decoding
-        self._sharing = plan.config.task.model.sharing
         self._train_steps = plan.config.trainer.train_steps
         self._accumulation = plan.config.trainer.optimizer.gradient_accumulation_steps
         self._validated = plan.validated
         self._prepared = prepared
+        self._tasks = translation_tasks(plan.config.task, prepared)
+        # What is scored: dev pairs with the noise of denoising tasks.
+        self._pairs = with_noise(prepared, plan.config.task.pairs)
         self._model = model
         self._optimizer = optimizer
         self._mixture = mixture
@@ -276,7 +278,7 @@ class PeriodicValidation:
                 self._decoding,
                 self._tasks,
                 path,
-                self._prepared,
+                self._pairs,
                 metrics=self._metrics.names,
             )
             return evaluator.evaluate(stopped=stopped, tasks=share)
@@ -409,13 +411,9 @@ class PeriodicValidation:
             self._decoding,
             self._tasks,
             self._model,
-            self._prepared,
+            self._pairs,
             metrics=self._metrics.names,
         )
-
-    @functools.cached_property
-    def _tasks(self) -> list[TranslationTask]:
-        return translation_tasks(self._sharing, self._prepared)
 
     def collect(self) -> dict[str, np.ndarray]:
         """Returns the state for a checkpoint; `restore` reads it."""

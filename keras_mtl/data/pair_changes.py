@@ -1,0 +1,180 @@
+"""What changes the pairs of a task each time they are read: subword sampling and noise.
+
+The changes are a function of the seed, the step, the task and the index of a pair. So they need no
+state, and a pair changes in the same way whichever process reads it. They may change the number of
+pieces. Shapes, buckets and packed rows are planned before pairs are read, with the most pieces that
+a pair may have.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from keras_mtl.configuration.other_tasks import (
+    DENOISING,
+    SubwordSamplingConfig,
+    is_translation,
+)
+from keras_mtl.configuration.schema import DataConfig, PairConfig
+from keras_mtl.data.keyed_numbers import example_keys
+from keras_mtl.data.noise import Noise, Sides, make_noise
+from keras_mtl.data.prepare_settings import max_pieces
+from keras_mtl.data.subword_sampling import SubwordSampler, make_sampler
+from keras_mtl.data.vocabulary import Vocabulary
+
+_SIDES = ("source", "target")
+
+
+class PairChanges:
+    """The changes of the pairs of one task.
+
+    Args:
+        seed: seed of the run.
+        name: name of the task.
+        noise: makes source and target from the target; None keeps both.
+        sampler: segments sides again, before the noise; None keeps the segmentation.
+        sides: the sides that are sampled.
+        growth: room for the additional pieces of a sampled side, as a share of its pieces.
+        most: largest number of pieces of a side.
+    """
+
+    def __init__(
+        self,
+        seed: int,
+        name: str,
+        noise: Noise | None = None,
+        sampler: SubwordSampler | None = None,
+        sides: Sequence[str] = (),
+        growth: float = 0.0,
+        most: int = 0,
+    ) -> None:
+        self._seed = seed
+        self._name = name
+        self._noise = noise
+        self._sampler = sampler
+        self._sampled = tuple(sampler is not None and side in sides for side in _SIDES)
+        self._growth = growth
+        self._most = most
+
+    def longest(self, lengths: np.ndarray) -> np.ndarray:
+        """Returns the most pieces of the longer side; does not decrease with `lengths`.
+
+        Args:
+            lengths: int64[...], stored pieces of the longer side.
+        """
+        return self._grown(lengths) if any(self._sampled) else lengths
+
+    def reserve(self, lengths: np.ndarray) -> np.ndarray:
+        """Returns the most pieces of each side, of the same shape.
+
+        Args:
+            lengths: int64[k, 2], stored pieces of source and target.
+        """
+        source, target = (
+            self._grown(lengths[:, side]) if self._sampled[side] else lengths[:, side]
+            for side in range(2)
+        )
+        if self._noise is not None:
+            source, target = self._noise.longest(target)
+        return np.stack([source, target], axis=1)
+
+    def _grown(self, lengths: np.ndarray) -> np.ndarray:
+        more = lengths + np.ceil(self._growth * lengths).astype(np.int64)
+        return np.maximum(lengths, np.minimum(more, self._most))
+
+    def __call__(
+        self, tokens: np.ndarray, lengths: np.ndarray, indices: np.ndarray, step: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Changes pairs.
+
+        Args:
+            tokens: int[sum(lengths)], the pieces of source 0, target 0, source 1, …
+            lengths: int64[2k], the number of pieces of each side.
+            indices: int64[k], the index of each pair.
+            step: number of batches before that of the pairs.
+
+        Returns:
+            As the first two arguments.
+        """
+        if not len(indices):
+            return tokens, lengths
+        of_target = np.repeat(np.tile([False, True], len(indices)), lengths)
+        sides = Sides(tokens[~of_target], lengths[0::2], tokens[of_target], lengths[1::2])
+        if self._sampler is not None:
+            source = self._sample(0, sides.source, sides.source_lengths, indices, step)
+            target = self._sample(1, sides.target, sides.target_lengths, indices, step)
+            sides = Sides(*source, *target)
+        if self._noise is not None:
+            keys = example_keys(self._seed, self._name, "noise", step, indices)
+            sides = self._noise(sides.target, sides.target_lengths, keys)
+        return _interleaved(sides)
+
+    def _sample(
+        self, side: int, tokens: np.ndarray, lengths: np.ndarray, indices: np.ndarray, step: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        if not self._sampled[side] or self._sampler is None:
+            return tokens, lengths
+        keys = example_keys(self._seed, self._name, f"{_SIDES[side]} pieces", step, indices)
+        return self._sampler.sample(tokens, lengths, keys, self._grown(lengths))
+
+
+def _interleaved(sides: Sides) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the pieces of source 0, target 0, source 1, …, and their lengths, int64[2k]."""
+    lengths = np.stack([sides.source_lengths, sides.target_lengths], axis=1).ravel()
+    firsts = np.cumsum(lengths) - lengths
+    tokens = np.empty(int(lengths.sum()), np.int32)
+    parts = ((sides.source, sides.source_lengths), (sides.target, sides.target_lengths))
+    for side, (pieces, counts) in enumerate(parts):
+        before = np.cumsum(counts) - counts
+        tokens[np.repeat(firsts[side::2] - before, counts) + np.arange(len(pieces))] = pieces
+    return tokens, lengths
+
+
+def training_changes(
+    pairs: Sequence[PairConfig], data: DataConfig, vocabulary: Vocabulary, seed: int
+) -> dict[str, PairChanges]:
+    """Returns the changes of training pairs by task, of the tasks that have some.
+
+    Args:
+        pairs: the tasks, with names.
+        data: subword sampling and the longest side.
+        vocabulary: the vocabulary of the pairs.
+        seed: seed of the run.
+
+    Raises:
+        ConfigError: the vocabulary cannot be sampled.
+    """
+    sampling = data.subword_sampling
+    sampler = None
+    if sampling.enabled:
+        sampler = make_sampler(vocabulary, sampling.alpha, sampling.dropout)
+    changes = {}
+    for pair in pairs:
+        noise = make_noise(vocabulary, pair.noise) if pair.kind == DENOISING else None
+        if noise is None and sampler is None:
+            continue
+        changes[pair.name] = PairChanges(
+            seed,
+            pair.name,
+            noise,
+            sampler,
+            _sampled_sides(pair, sampling),
+            sampling.growth,
+            max_pieces(data),
+        )
+    return changes
+
+
+def held_out_changes(pairs: Sequence[PairConfig], vocabulary: Vocabulary) -> dict[str, PairChanges]:
+    """Returns the changes of dev and test pairs by task: noise that is always the same."""
+    return {
+        pair.name: PairChanges(0, pair.name, make_noise(vocabulary, pair.noise))
+        for pair in pairs
+        if pair.kind == DENOISING
+    }
+
+
+def _sampled_sides(pair: PairConfig, sampling: SubwordSamplingConfig) -> Sequence[str]:
+    if sampling.side == "both" or not is_translation(pair):
+        return _SIDES
+    return (sampling.side,)
