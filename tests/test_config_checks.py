@@ -30,6 +30,25 @@ PROBLEMS = [
     ("task.pairs=[{source: e, target: f, baseline: 0}]", "baseline = 0.0: must be > 0"),
     ("task.pairs=[{source: e, target: f, max_pairs: 0}]", "max_pairs = 0: must be >= 1"),
     ("task.data.corpora=[]", "task 'en-fr' has no data"),
+    ("task.pairs=[{target: f, kind: denoise}]", "kind = 'denoise' is unknown; did you mean 'denoi"),
+    (
+        "task.pairs=[{source: e, target: f, noise: {drop: 0.2}}]",
+        "is set, but the kind of task 'e-f",
+    ),
+    (
+        "task.pairs=[{target: f, kind: denoising, noise: {method: mas}}]",
+        "noise.method = 'mas' is unknown",
+    ),
+    (
+        "task.pairs=[{target: f, kind: denoising, noise: {drop: 1.0}}]",
+        "task.pairs[0].noise.drop = 1.0: must be >= 0 and < 1",
+    ),
+    (
+        "task.pairs=[{target: f, kind: denoising, noise: {drop: 0, blank: 0, shuffle: 0}}]",
+        "so the task would copy",
+    ),
+    ("task.data.subword_sampling.alpha=0", "subword_sampling.alpha = 0.0: must be > 0"),
+    ("task.data.subword_sampling.side=left", "subword_sampling.side = 'left' is unknown"),
     ("task.data.corpora=[{options: {a: 1}}]", "task.data.corpora[0].reader is empty"),
     ("trainer.evaluation.tasks=[en-xx]", "tasks[0] = 'en-xx' is not a task; did you mean"),
     ("task.data.dev_fraction=1", "task.data.dev_fraction = 1.0: must be >= 0 and < 1"),

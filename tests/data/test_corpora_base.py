@@ -31,7 +31,18 @@ def _items(good, bad):
 
 def test_all_readers_are_registered():
     # Other tests register readers of their own.
-    expected = {"cldr", "csv", "gettext", "jsonl", "parallel", "parquet", "tfds", "tmx", "tsv"}
+    expected = {
+        "cldr",
+        "csv",
+        "gettext",
+        "jsonl",
+        "parallel",
+        "parquet",
+        "text",
+        "tfds",
+        "tmx",
+        "tsv",
+    }
     assert expected <= set(corpora.available_readers())
 
 

@@ -5,8 +5,14 @@ import json
 import pytest
 
 import keras_mtl
-from keras_mtl.decoding.tasks import TranslationTask, find_task, is_zero_shot
-from keras_mtl.errors import ConfigError, InputError
+from keras_mtl.decoding.tasks import (
+    TaskList,
+    TranslationTask,
+    find_task,
+    is_zero_shot,
+    scored_task,
+)
+from keras_mtl.errors import ConfigError, ExportError, InputError
 
 TASKS = [
     TranslationTask("en-fr", "en", "fr", 0),
@@ -26,6 +32,28 @@ def test_a_direction_between_known_languages_is_found():
     for name in ("fr-en", "es-de", "de-de", "fr", "-de", "fr_de"):
         with pytest.raises(InputError, match=f"unknown task '{name}'"):
             find_task(TASKS, name)
+
+
+def test_tasks_that_do_not_translate_are_refused():
+    tasks = [
+        *TASKS,
+        TranslationTask("uk-lm", "en", "uk", 0, "language_model"),
+        TranslationTask("es-noise", "en", "es", 0, "denoising"),
+    ]
+    with pytest.raises(
+        InputError, match=r"'uk-lm' \(language_model\) predicts .* Use one of en-fr"
+    ):
+        find_task(tasks, "uk-lm")
+    with pytest.raises(InputError, match=r"'es-noise' \(denoising\) restores noisy text"):
+        find_task(tasks, "es-noise")
+    # A decoder that has learned a language can be asked for it; a language model reads no source.
+    assert find_task(tasks, "es-uk") == TranslationTask("es-uk", "es", "uk", 0)
+    with pytest.raises(InputError, match="unknown task 'uk-fr'"):
+        find_task(tasks, "uk-fr")
+    assert scored_task(tasks, "uk-lm").kind == "language_model"
+    assert TaskList(tuple(tasks), "").exported() == tuple(TASKS)
+    with pytest.raises(ExportError, match="no task of the model translates"):
+        TaskList(tuple(tasks[3:]), "").exported()
 
 
 @pytest.fixture(scope="module")

@@ -88,9 +88,10 @@ class PeriodicValidation:
         self._accumulation = plan.config.trainer.optimizer.gradient_accumulation_steps
         self._validated = plan.validated
         self._prepared = prepared
-        self._tasks = translation_tasks(plan.config.task, prepared)
+        task = plan.config.task
+        self._tasks = translation_tasks(task.model.sharing, prepared, task.pairs)
         # What is scored: dev pairs with the noise of denoising tasks.
-        self._pairs = with_noise(prepared, plan.config.task.pairs)
+        self._pairs = with_noise(prepared, task.pairs)
         self._model = model
         self._optimizer = optimizer
         self._mixture = mixture
