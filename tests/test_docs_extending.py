@@ -4,6 +4,7 @@ The contract of schedules tries its schedule.
 """
 
 import importlib.util
+import math
 import re
 import sys
 import types
@@ -59,8 +60,8 @@ def test_the_reader(example, tmp_path):
 def test_the_metrics(example):
     example("exact_match")
     assert metrics.score("exact_match", ["a", "b"], ["a", "c"]).value == 50.0
-    assert metrics.loss_score("perplexity", 0.0, 3).value == 1.0
-    assert not metrics.higher_is_better("perplexity")
+    assert metrics.loss_score("token_bits", 3 * math.log(4), 3).value == pytest.approx(2.0)
+    assert not metrics.higher_is_better("token_bits")
 
 
 def test_a_learned_metric(example, monkeypatch):
