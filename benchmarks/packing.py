@@ -55,7 +55,7 @@ def report_padding(config, prepared):
             one = variant(config, packing, granularity)
             schedule = plan_training(Draft(one)).schedule.make(sizes)
             mixture = building.build_mixture(
-                one.task.data,
+                one.task,
                 one.trainer,
                 TaskMetrics.of(one),
                 one.runtime.seed,

@@ -92,7 +92,7 @@ def demo_batches(config, prepared, packing, count):
         config.task.data.bucket_lengths = []
     schedule = plan_training(Draft(config)).schedule
     mixture = building.build_mixture(
-        config.task.data,
+        config.task,
         config.trainer,
         TaskMetrics.of(config),
         config.runtime.seed,

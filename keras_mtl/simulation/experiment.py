@@ -3,13 +3,14 @@
 import dataclasses
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from keras_mtl.configuration import baselines, checks, files
+from keras_mtl.configuration.other_tasks import DENOISING
 from keras_mtl.configuration.reading import load_yaml
 from keras_mtl.configuration.schema import DataConfig, ExperimentConfig
 from keras_mtl.data.prepared import read_manifest
@@ -90,7 +91,8 @@ def read_experiment(
     manifest = _prepared(data.data_dir, model_dir)
     prepared = {task["name"]: task for task in manifest["tasks"]} if manifest else {}
     tasks = _listed_tasks(tasks_file) if tasks_file else _configured_tasks(config, prepared)
-    lengths = _lengths(tasks, prepared, data)
+    denoising = {pair.name for pair in config.task.pairs if pair.kind == DENOISING}
+    lengths = _lengths(tasks, prepared, data, denoising)
     known = lengths is not None
     if lengths is None:
         lengths = np.full((len(tasks), 2), max(1.0, data.max_length / 2))
@@ -168,16 +170,23 @@ def _task(name: str, size: Any, baseline: Any) -> TaskInfo:
 
 
 def _lengths(
-    tasks: Sequence[TaskInfo], prepared: Mapping[str, Any], data: DataConfig
+    tasks: Sequence[TaskInfo],
+    prepared: Mapping[str, Any],
+    data: DataConfig,
+    denoising: Collection[str],
 ) -> np.ndarray | None:
-    """Returns mean lengths, float64[N, 2]; None if a task is not prepared."""
+    """Returns mean lengths, float64[N, 2]; None if a task is not prepared.
+
+    The noisy source of a denoising task is not in the store; it is about as long as the target.
+    """
     if not all(task.name in prepared for task in tasks):
         return None
     lengths = []
     for task in tasks:
         found = prepared[task.name]
         if found["train_size"]:
-            sides = np.array([found["source_tokens"], found["target_tokens"]], np.float64)
+            source = found["target_tokens" if task.name in denoising else "source_tokens"]
+            sides = np.array([source, found["target_tokens"]], np.float64)
             lengths.append(sides / found["train_size"] + 2)  # Tag and end of sentence.
         else:
             lengths.append(np.full(2, max(1.0, data.max_length / 2)))
