@@ -193,12 +193,14 @@ def print_results(
         for name in all_signatures(copied):
             columns.append((f"{metrics.title(name)} of source", "", scores(copied, name)))
     if compared:
-        changes = [compared.get(task) for task in results]
-        columns.append(("changed %", "", [c and 100 * c.changed for c in changes]))
+        changed = {task: 100 * change.changed for task, change in compared.items()}
+        columns.append(("changed %", "", [changed.get(task) for task in results]))
         for name in next(iter(compared.values())).differences:
+            differences = {task: change.differences[name] for task, change in compared.items()}
+            p_values = {task: change.p_values[name] for task, change in compared.items()}
             title = f"{metrics.title(name)} against {compared_type}"
-            columns.append((title, "+", [c and c.differences[name] for c in changes]))
-            columns.append(("p", "", [c and c.p_values[name] for c in changes]))
+            columns.append((title, "+", [differences.get(task) for task in results]))
+            columns.append(("p", "", [p_values.get(task) for task in results]))
 
     def shown(title: str, sign: str, value: float | None) -> str:
         if value is None:

@@ -15,7 +15,7 @@ from keras_mtl.configuration import (
     keeping_checks,
     learning_rates,
     optimizer_checks,
-    other_tasks,
+    other_task_checks,
     packing,
     schema,
     search_checks,
@@ -55,7 +55,7 @@ def check_values(draft: Draft) -> None:
     """Adds to a draft what is wrong with its values; the tasks must be named."""
     _check_pairs(draft)
     _check_data(draft)
-    other_tasks.check(draft)
+    other_task_checks.check(draft)
     _check_model(draft)
     _check_decoding(draft)
     _check_trainer(draft)
@@ -95,7 +95,7 @@ def validate_data(pairs: Sequence[schema.PairConfig], data: schema.DataConfig) -
     draft = Draft(schema.ExperimentConfig(task=task))
     _check_pairs(draft)
     _check_data(draft)
-    other_tasks.check(draft)
+    other_task_checks.check(draft)
     draft.finish()
 
 

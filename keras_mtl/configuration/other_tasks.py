@@ -1,11 +1,7 @@
-"""Tasks other than translation, and sampling of subwords: their sections and their checks."""
+"""Sections for tasks other than translation, and for sampling of subwords."""
 
 import dataclasses
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from keras_mtl.configuration.draft import Draft
-    from keras_mtl.configuration.schema import PairConfig
+from typing import Protocol
 
 TRANSLATION, DENOISING, LANGUAGE_MODEL = "translation", "denoising", "language_model"
 KINDS = (TRANSLATION, DENOISING, LANGUAGE_MODEL)
@@ -62,40 +58,14 @@ class SubwordSamplingConfig:
     growth: float = 0.3
 
 
-def is_translation(pair: "PairConfig") -> bool:
+class HasKind(Protocol):
+    """A task with its kind."""
+
+    @property
+    def kind(self) -> str:
+        """One of `KINDS`."""
+
+
+def is_translation(pair: HasKind) -> bool:
     """Whether a task is translation, and not of one side of its corpora."""
     return pair.kind == TRANSLATION
-
-
-def check(draft: "Draft") -> None:
-    """Adds to a draft what is wrong with the kinds of tasks, their noise, and sampling."""
-    sampling = "task.data.subword_sampling"
-    draft.choice(f"{sampling}.side", SIDES)
-    draft.range(f"{sampling}.alpha", 0, low_open=True)
-    draft.range(f"{sampling}.dropout", 0, 1, high_open=True)
-    draft.range(f"{sampling}.growth", 0)
-    for index, pair in enumerate(draft.config.task.pairs):
-        path = f"task.pairs[{index}]"
-        draft.choice(f"{path}.kind", KINDS)
-        if pair.kind != DENOISING:
-            if pair.noise != NoiseConfig():
-                draft.problem(
-                    f"{path}.noise",
-                    f"is set, but the kind of task {pair.name!r} is {pair.kind!r}; set kind: "
-                    "denoising, or remove it",
-                )
-            continue
-        _check_noise(draft, f"{path}.noise", pair.noise)
-
-
-def _check_noise(draft: "Draft", path: str, noise: NoiseConfig) -> None:
-    draft.choice(f"{path}.method", NOISES)
-    draft.choice(f"{path}.unit", UNITS)
-    draft.range(f"{path}.drop", 0, 1, high_open=True)
-    draft.range(f"{path}.blank", 0, 1, high_open=True)
-    draft.range(f"{path}.shuffle", 0)
-    draft.range(f"{path}.span", 0, 1, low_open=True)
-    if noise.method == WORDS and not (noise.drop or noise.blank or noise.shuffle):
-        draft.problem(
-            path, "drops, blanks and shuffles nothing, so the task would copy; set one above 0"
-        )

@@ -19,7 +19,8 @@ from keras_mtl.configuration.schema import DataConfig, PairConfig
 from keras_mtl.data.keyed_numbers import example_keys
 from keras_mtl.data.noise import Noise, Sides, make_noise
 from keras_mtl.data.prepare_settings import max_pieces
-from keras_mtl.data.subword_sampling import SubwordSampler, make_sampler
+from keras_mtl.data.subword_samplers import make_sampler
+from keras_mtl.data.subword_sampling import SubwordSampler
 from keras_mtl.data.vocabulary import Vocabulary
 
 _SIDES = ("source", "target")

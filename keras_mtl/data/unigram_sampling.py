@@ -55,7 +55,8 @@ class UnigramSampler(SubwordSampler):
         forward = [0.0] + [-math.inf] * size
         arcs: list[_Arcs] = [_Arcs([], [], [])]
         for end in range(1, size + 1):
-            weights, begins, ids = [], [], []
+            weights, begins = [], []
+            ids: list[Ids] = []
             for begin in range(max(0, end - self._longest), end):
                 found = self._pieces.get(word[begin:end])
                 if found is not None:

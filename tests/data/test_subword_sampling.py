@@ -10,7 +10,7 @@ import pytest
 from keras_mtl.data.bpe_dropout import BpeDropout
 from keras_mtl.data.keyed_numbers import example_keys, uniforms
 from keras_mtl.data.sentencepiece_model import BPE, UNIGRAM, model_type
-from keras_mtl.data.subword_sampling import make_sampler
+from keras_mtl.data.subword_samplers import make_sampler
 from keras_mtl.data.unigram_sampling import UnigramSampler
 from tests.data.subword_case import TEXTS, UNSEEN, vocabulary
 
