@@ -1,8 +1,8 @@
-"""Training with programs of static shapes, in a process of its own.
+"""Training with programs of static shapes, in processes of their own.
 
-`main` writes to its directory counts.json, the numbers of compilations in a long run, and the
-losses of a run's first steps: losses0.npz from one graph of any shape, losses1.npz from programs of
-static shapes.
+`count` writes counts.json to its directory, the numbers of compilations in a long run. `compare`
+writes the losses of a run's first steps: losses0.npz from one graph of any shape, losses1.npz from
+programs of static shapes.
 """
 
 import copy
@@ -108,11 +108,15 @@ def losses(directory: Path, static: bool) -> dict[str, np.ndarray]:
     return {"loss": np.array(found), "consumed": run.consumed_by_task()}
 
 
-def main(directory: Path) -> None:
+def count(directory: Path) -> None:
     # Without tf.data's tuner, for whose thread an iterator that is deleted waits, up to a minute.
     tf.data.experimental.enable_debug_mode()
     dump = directory / "xla"
     os.environ["XLA_FLAGS"] = f"--xla_dump_to={dump} --xla_dump_hlo_as_text"
+    (directory / "counts.json").write_text(json.dumps(compilations(dump)))
+
+
+def compare(directory: Path) -> None:
+    tf.data.experimental.enable_debug_mode()
     for static in (False, True):
         np.savez(directory / f"losses{static:d}.npz", **losses(directory, static))
-    (directory / "counts.json").write_text(json.dumps(compilations(dump)))

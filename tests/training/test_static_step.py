@@ -85,22 +85,18 @@ def check_bits(graph, static):
     assert graph["total/tokens"].min() > 0
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    directory = tmp_path_factory.mktemp("static")
-    processes.run(static_case.main, directory)
-    return directory
-
-
-def test_compilations_do_not_grow_with_the_run(trained):
-    counts = json.loads((trained / "counts.json").read_text())
+def test_compilations_do_not_grow_with_the_run(tmp_path):
+    processes.run(static_case.count, tmp_path)
+    counts = json.loads((tmp_path / "counts.json").read_text())
     shapes = len(static_case.LENGTHS)
     # Traces of the gradients, traces of the loop, programs that XLA compiled.
     assert counts == [[shapes, 1, shapes]] * 4
 
 
-def test_a_run_trains_with_a_program_for_each_bucket(trained):
-    graph, static = (dict(np.load(trained / f"losses{number}.npz")) for number in (0, 1))
+@pytest.mark.nightly
+def test_a_run_trains_with_a_program_for_each_bucket(tmp_path):
+    processes.run(static_case.compare, tmp_path)
+    graph, static = (dict(np.load(tmp_path / f"losses{number}.npz")) for number in (0, 1))
     np.testing.assert_array_equal(graph["consumed"], static["consumed"])
     assert graph["consumed"].sum() == 12
     assert (graph["loss"] > 0).any(axis=1).all()

@@ -10,7 +10,7 @@ import trainer_case
 from keras_mtl.training.step.scaling import APPLICATIONS
 from tests import processes
 
-pytestmark = pytest.mark.slow  # Two processes trace 14 programs; guards what a gradient is.
+pytestmark = pytest.mark.slow  # Two processes trace 11 programs; guards what a gradient is.
 
 MOMENTS = ("scaled", "per_task")
 LEARNING_RATES = {name: {"moments": name, "scales": [1.5, 0.5]} for name in MOMENTS}
@@ -23,15 +23,15 @@ ONE_DEVICE = {
     "dropout again": {"dropout": 0.3},
     "poison": {"poison": 0},
     "decoder 0": {"sharing": "encoder", "tasks": [0, 0, 0]},
-    "decoder 1": {"sharing": "encoder", "tasks": [1], "steps": 1},
-    "decoder 1 0 0": {"sharing": "encoder", "tasks": [1, 0, 0]},
-    "per_task, jit": {**LEARNING_RATES["per_task"], "jit": True},
     "packed": {"pack": True},
 }
 # Repeats with other parts of the trainer.
 NIGHTLY = {
     "float16": FLOAT16,
     "near overflow": {**FLOAT16, "loss_scale": 2.0**16, "steps": 12, "tasks": [0] * 12},
+    "decoder 1": {"sharing": "encoder", "tasks": [1], "steps": 1},
+    "decoder 1 0 0": {"sharing": "encoder", "tasks": [1, 0, 0]},
+    "per_task, jit": {**LEARNING_RATES["per_task"], "jit": True},
     "decoder 1, gradient": {"scales": [1.5, 0.5], "sharing": "encoder", "tasks": [1], "steps": 1},
     "bfloat16": {"precision": "mixed_bfloat16"},
     "mixed": {"mixed": True, "scales": [1.5, 0.5]},
@@ -59,10 +59,10 @@ MIRRORED = {
     "two replicas": {"replicas": 2},
     # So large that the gradients of many halvings overflow.
     "overflow, two replicas": {**FLOAT16, "loss_scale": 2.0**24, "replicas": 2},
-    "per_task, two replicas": {**LEARNING_RATES["per_task"], "replicas": 2},
     "learning_rate": fit("learning_rate"),
 }
 NIGHTLY_MIRRORED = {
+    "per_task, two replicas": {**LEARNING_RATES["per_task"], "replicas": 2},
     "float16, two replicas": {**FLOAT16, "replicas": 2},
     "packed, two replicas": {"pack": True, "replicas": 2},
     "scaled, two replicas": {**LEARNING_RATES["scaled"], "replicas": 2},
@@ -180,9 +180,10 @@ def test_a_decoder_that_no_batch_uses_stays_as_it_is(results):
         assert changed == (owner != 1), name
 
 
-def test_an_unused_decoder_does_not_drift_by_its_momentum(results):
+@pytest.mark.nightly
+def test_an_unused_decoder_does_not_drift_by_its_momentum(nightly_results):
     # Task 1 comes first, so its decoder has momentum when the batches of task 0 follow.
-    one, three = results["decoder 1"], results["decoder 1 0 0"]
+    one, three = nightly_results["decoder 1"], nightly_results["decoder 1 0 0"]
     owners = dict(zip(weights(one), one["owners"], strict=True))
     for name, owner in owners.items():
         same = np.array_equal(weights(one)[name], weights(three)[name])
@@ -230,16 +231,9 @@ def test_training_starts_once_the_loss_scale_fits(nightly_results):
 
 
 @pytest.mark.nightly
-def test_learning_rates_by_task_with_scaled_moments_agree(nightly_results):
-    check_learning_rates(nightly_results, "scaled")
-
-
-def test_learning_rates_by_task_agree_on_replicas_and_in_xla(results):
-    check_learning_rates(results, "per_task")
-
-
-def check_learning_rates(results, moments):
-    one, two = results[f"{moments}, jit"], results[f"{moments}, two replicas"]
+@pytest.mark.parametrize("moments", MOMENTS)
+def test_learning_rates_by_task_agree_on_replicas_and_in_xla(nightly_results, moments):
+    one, two = nightly_results[f"{moments}, jit"], nightly_results[f"{moments}, two replicas"]
     assert_same_weights(one, two, rtol=1e-4, atol=2e-5)
     for result in (one, two):
         assert result["factors"].tolist() == [1.5, 0.5]

@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 
 import fit_case
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -239,6 +240,7 @@ def main(directory: Path) -> None:
     tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
     for number, arguments in enumerate(json.loads((directory / "cases.json").read_text())):
         if "fit" in arguments:
+            keras.config.set_dtype_policy("float32")  # Other cases set the policy of the process.
             strategy = make_strategy(RuntimeConfig(**arguments["runtime"]))
             strategy = STRATEGIES.setdefault(
                 arguments["runtime"]["distribution_strategy"], strategy
