@@ -23,7 +23,8 @@ class RandomTransformer:
 
     def __init__(self, config, seed):
         self._config = {**config, "max_length": self.max_length, "tie_embeddings": True}
-        self._config["activation"] = "relu"
+        self._config |= {"activation": "relu", "feed_forward": self.feed_forward, "norm": self.norm}
+        self._config |= {"norm_position": "pre", "positions": "sinusoidal"}
         self.vocabulary_size, self.hidden_dim = config["vocabulary_size"], config["hidden_dim"]
         self._random = np.random.default_rng(seed)
         d = self.hidden_dim
@@ -45,14 +46,13 @@ class RandomTransformer:
         """Returns the arguments of a `keras_mtl.models.Transformer` of the same shape."""
         return dict(self._config)
 
-    def source_positions(self, x):
-        """Adds sinusoids, like `keras_mtl.layers.SinePositionEncoding`."""
+    def position_tables(self):
+        """Returns sinusoids, like `keras_mtl.models.Transformer.position_tables`."""
         half = self.hidden_dim // 2
         rate = np.exp(np.arange(half) * -(np.log(10_000.0) / (half - 1)))
-        angle = np.arange(x.shape[1])[:, None] * rate
-        return x + np.concatenate([np.sin(angle), np.cos(angle)], axis=1).astype(np.float32)
-
-    target_positions = source_positions
+        angle = np.arange(self.max_length)[:, None] * rate
+        table = np.concatenate([np.sin(angle), np.cos(angle)], axis=1).astype(np.float32)
+        return {"source_positions": table, "target_positions": table}
 
     def _layer(self, *attentions):
         d, inner = self.hidden_dim, self._config["intermediate_dim"]

@@ -10,11 +10,11 @@ CONFIG = {
     "task": {
         "pairs": [{"source": "en", "target": "fr"}],
         "data": {"corpora": [{"reader": "cldr", "options": {"pairs": 5}}]},
-        "model": {"feed_forward": "gated", "norm": "rms", "norm_parameters": {"epsilon": 0.5}},
+        "model": {"feed_forward": "own", "norm": "scale", "norm_parameters": {"epsilon": 0.5}},
     }
 }
 REASON = (
-    "task.model.feed_forward is 'gated' and task.model.norm is 'rms', and only TensorFlow runs "
+    "task.model.feed_forward is 'own' and task.model.norm is 'scale', and only TensorFlow runs "
     "sub-layers of plug-ins"
 )
 
@@ -37,16 +37,38 @@ def test_what_only_the_engine_can_do_is_refused_by_the_configuration():
         with pytest.raises(ConfigError) as error:
             load(f"trainer.evaluation.{override}")
         assert f"trainer.evaluation.{message}" in str(error.value)
-    standard = "task.model.feed_forward=standard,task.model.norm=layer_norm"
-    config = load(standard, "trainer.evaluation.lag=5")
-    assert sublayers.only_tensorflow(config.task.model) == ""
+    for ours in (
+        "task.model.feed_forward=standard,task.model.norm=layer_norm",
+        "task.model.feed_forward=gated,task.model.norm=rms_norm",
+    ):
+        config = load(ours, "trainer.evaluation.lag=5")
+        assert sublayers.only_tensorflow(config.task.model) == ""
 
 
 def test_parameters_belong_to_the_name():
     assert load().task.model.norm_parameters == {"epsilon": 0.5}
     changed = load("task.model.norm=other").task.model
     assert changed.norm_parameters == {}
-    assert changed.feed_forward == "gated"
+    assert changed.feed_forward == "own"
+
+
+def test_names_and_sizes_of_our_own_sub_layers():
+    from keras_mtl.errors import ConfigError
+
+    chosen = load("task.model.norm_position=post,task.model.positions=rotary").task.model
+    assert (chosen.norm_position, chosen.positions) == ("post", "rotary")
+    for override, message in (
+        ("norm_position=both", "task.model.norm_position = 'both'"),
+        ("positions=relative", "task.model.positions = 'relative'"),
+        (
+            "positions=rotary,task.model.hidden_dim=36,task.model.num_heads=4",
+            "task.model.hidden_dim = 36: for rotary positions, the width of each of the 4 heads "
+            "must be even, not 9",
+        ),
+    ):
+        with pytest.raises(ConfigError) as error:
+            load(f"task.model.{override}")
+        assert message in str(error.value)
 
 
 @pytest.mark.parametrize(

@@ -92,22 +92,21 @@ X = np.random.default_rng(0).normal(size=(3, 6, 8)).astype(np.float32)
 def test_the_sub_layers(example, tmp_path):
     from tests.layers.battery import check_layer
 
-    example("GatedFeedForward")
-    block = {"intermediate_dim": 16, "activation": "silu", "dropout": 0.2, "seed": 1}
+    example("SquaredReluFeedForward")
+    block = {"intermediate_dim": 16, "activation": "relu", "dropout": 0.2, "seed": 1}
     for cls, arguments, trainable in (
-        (FEED_FORWARDS.classes["gated"], {**block, "use_bias": True}, 6),
-        (NORMS.classes["rms"], {"epsilon": 1e-5}, 1),
+        (FEED_FORWARDS.classes["squared_relu"], {**block, "use_bias": True}, 4),
+        (NORMS.classes["scale"], {"epsilon": 1e-5}, 1),
     ):
         check_layer(cls, arguments, [X], X.shape, tmp_path, trainable=trainable)
     # The formulas.
-    gated = FEED_FORWARDS.classes["gated"](**block)
-    gated.build(X.shape)
-    gate, hidden, output = (weight.numpy() for weight in gated.trainable_variables)
-    expected = (X @ gate) / (1 + np.exp(-(X @ gate))) * (X @ hidden) @ output
-    np.testing.assert_allclose(gated(X), expected, atol=1e-5)
-    norm = NORMS.classes["rms"]()
-    size = np.sqrt(np.mean(X**2, axis=-1, keepdims=True) + 1e-6)
-    np.testing.assert_allclose(norm(X), X / size, atol=1e-6)
+    squared = FEED_FORWARDS.classes["squared_relu"](**block)
+    squared.build(X.shape)
+    hidden, output = (weight.numpy() for weight in squared.trainable_variables)
+    np.testing.assert_allclose(squared(X), np.maximum(X @ hidden, 0) ** 2 @ output, atol=1e-5)
+    norm = NORMS.classes["scale"]()
+    length = np.linalg.norm(X, axis=-1, keepdims=True)
+    np.testing.assert_allclose(norm(X), 8**0.5 * X / length, atol=1e-5)
 
 
 def test_a_model_with_the_sub_layers_decodes_step_by_step_and_is_saved(example, tmp_path):
@@ -117,19 +116,19 @@ def test_a_model_with_the_sub_layers_decodes_step_by_step_and_is_saved(example, 
     from keras_mtl.configuration.schema import TransformerConfig
     from keras_mtl.models.factory import build_transformer, check_sublayers
 
-    example("GatedFeedForward")
+    example("SquaredReluFeedForward")
     config = TransformerConfig(
-        size="tiny", hidden_dim=8, num_heads=2, intermediate_dim=16, activation="silu",
-        sharing="encoder", feed_forward="gated", norm="rms",
+        size="tiny", hidden_dim=8, num_heads=2, intermediate_dim=16, sharing="encoder",
+        feed_forward="squared_relu", norm="scale",
     )  # fmt: skip
     config.norm_parameters = {"epsilon": 1e-5}
     for policy in ("mixed_bfloat16", "float32"):
         check_sublayers(config, policy)
     model = build_transformer(config, 11, ("fr", "de"))
     final = model.decoders[1].final_norm
-    assert (type(final).__name__, final.epsilon) == ("RootMeanSquareNorm", 1e-5)
+    assert (type(final).__name__, final.epsilon) == ("ScaleNorm", 1e-5)
     block = model.encoder.layers[0].feed_forward
-    assert (type(block).__name__, block.intermediate_dim) == ("GatedFeedForward", 16)
+    assert (type(block).__name__, block.intermediate_dim) == ("SquaredReluFeedForward", 16)
 
     source, target = np.random.default_rng(1).integers(3, 11, (2, 2, 5)).astype(np.int32)
     inputs = {"source": source, "target": target, "decoder": np.ones(2, np.int32)}

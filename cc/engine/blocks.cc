@@ -16,10 +16,9 @@ void AddWeights(const float* scores, float share, bool add, const AttentionRow* 
   }
 }
 
-}  // namespace
-
-Rows NormalizedRows(const Context& context, const LayerNormWeights& norm, float epsilon,
-                    const float* x, int count, int dim) {
+// Returns the norm of x [count, dim] as input of a linear layer.
+Rows NormalizedRows(const Context& context, const NormWeights& norm, float epsilon, const float* x,
+                    int count, int dim) {
   Rows rows;
   rows.count = count;
   rows.depth = dim;
@@ -49,15 +48,40 @@ Rows NormalizedRows(const Context& context, const LayerNormWeights& norm, float 
   return rows;
 }
 
+}  // namespace
+
+Rows SublayerInput(const Context& context, const TransformerConfig& config, const NormWeights& norm,
+                   const float* x, int count) {
+  const int d = config.hidden_dim;
+  return config.post_norm ? MakeRows(context, x, count, d)
+                          : NormalizedRows(context, norm, config.layer_norm_epsilon, x, count, d);
+}
+
+void FinishSublayer(const Context& context, const TransformerConfig& config,
+                    const NormWeights& norm, float* x, int count) {
+  if (!config.post_norm) return;
+  const int d = config.hidden_dim;
+  ParallelFor(context.pool, count, kRowGrain, [&](int, int begin, int end) {
+    float* rows = x + static_cast<ptrdiff_t>(begin) * d;
+    context.kernels.layer_norm(rows, end - begin, d, norm.gamma.data(), norm.beta.data(),
+                               config.layer_norm_epsilon, rows);
+  });
+}
+
 void AddFeedForward(const Context& context, const FeedForwardWeights& weights,
                     const TransformerConfig& config, float* x, int count) {
-  const Rows normal =
-      NormalizedRows(context, weights.norm, config.layer_norm_epsilon, x, count, config.hidden_dim);
+  const Rows input = SublayerInput(context, config, weights.norm, x, count);
   float* hidden =
       context.arena->Allocate<float>(static_cast<size_t>(count) * config.intermediate_dim);
-  weights.intermediate.Apply(context, normal, hidden, config.activation);
+  if (config.gated) {
+    weights.intermediate.Apply(context, input, hidden);
+    weights.gate.Apply(context, input, hidden, config.activation, Combine::kMultiply);
+  } else {
+    weights.intermediate.Apply(context, input, hidden, config.activation);
+  }
   weights.output.Apply(context, MakeRows(context, hidden, count, config.intermediate_dim), x,
-                       Activation::kNone, /*accumulate=*/true);
+                       Activation::kNone, Combine::kAdd);
+  FinishSublayer(context, config, weights.norm, x, count);
 }
 
 void AttendRows(const Context& context, const EntryLayout& layout, const AttentionRow* rows,

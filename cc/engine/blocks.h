@@ -7,11 +7,18 @@
 
 namespace keras_mtl {
 
-// Returns the layer norm of x [count, dim] as input of a linear layer, allocated in the arena.
-Rows NormalizedRows(const Context& context, const LayerNormWeights& norm, float epsilon,
-                    const float* x, int count, int dim);
+// A sub-layer f adds f(norm(x)) to x with pre-norm. With post-norm, x becomes norm(x + f(x)).
 
-// x [count, hidden_dim] += output(activation(intermediate(norm(x)))).
+// Returns what a sub-layer reads, x [count, hidden_dim] or its norm, as input of a linear layer,
+// allocated in the arena.
+Rows SublayerInput(const Context& context, const TransformerConfig& config, const NormWeights& norm,
+                   const float* x, int count);
+
+// Normalizes x [count, hidden_dim], the sum of a sub-layer and its input, with post-norm.
+void FinishSublayer(const Context& context, const TransformerConfig& config,
+                    const NormWeights& norm, float* x, int count);
+
+// Applies a feed-forward block to x [count, hidden_dim].
 void AddFeedForward(const Context& context, const FeedForwardWeights& weights,
                     const TransformerConfig& config, float* x, int count);
 

@@ -186,8 +186,7 @@ void Decoder::Step(const StepRow* rows, int count, const StepOptions& options, S
     float* x = arena_.Allocate<float>(static_cast<size_t>(n) * d);
     RunLayers(work, rows + first, n, weights, options,
               result->attention.data() + static_cast<ptrdiff_t>(first) * stride, stride, x);
-    const Rows hidden =
-        NormalizedRows(work, weights.final_norm, config.layer_norm_epsilon, x, n, d);
+    const Rows hidden = SublayerInput(work, config, weights.final_norm, x, n);
     Project(work, model_->projection(decoder), decoder, hidden, requests.data() + first, options,
             first, result);
     first = last;
@@ -223,17 +222,24 @@ void Decoder::RunLayers(const Context& context, const StepRow* rows, int count,
   for (int l = 0; l < config.decoder_layers; ++l) {
     const Arena::Scope scope(&arena_);
     const DecoderLayerWeights& layer = weights.layers[l];
-    const float epsilon = config.layer_norm_epsilon;
     const ptrdiff_t offset = l * entries_.layer_stride();
-    layer.qkv.Apply(context,
-                    NormalizedRows(context, layer.self_attention_norm, epsilon, x, count, d), qkv);
+    layer.qkv.Apply(context, SublayerInput(context, config, layer.self_attention_norm, x, count),
+                    qkv);
+    if (config.positions == Positions::kRotary) {
+      for (int i = 0; i < count; ++i) {
+        // Keys follow queries, so they are rotated as further heads.
+        context.kernels.rotate(model_->rotary(self_rows[i].length - 1), 2 * config.num_heads,
+                               d / config.num_heads, qkv + static_cast<ptrdiff_t>(i) * 3 * d);
+      }
+    }
     Store(context, qkv + d, 3 * d, count, entries, l);
     AttendRows(context, layout, self_rows, count, offset, -1);
     layer.self_attention_output.Apply(context, MakeRows(context, attended, count, d), x,
-                                      Activation::kNone, /*accumulate=*/true);
+                                      Activation::kNone, Combine::kAdd);
+    FinishSublayer(context, config, layer.self_attention_norm, x, count);
 
-    layer.query.Apply(
-        context, NormalizedRows(context, layer.cross_attention_norm, epsilon, x, count, d), query);
+    layer.query.Apply(context, SublayerInput(context, config, layer.cross_attention_norm, x, count),
+                      query);
     for (int i = 0; i < count; ++i) {
       cross_rows[i].weights = l == options.attention_layer
                                   ? attention + static_cast<ptrdiff_t>(i) * attention_stride
@@ -241,7 +247,8 @@ void Decoder::RunLayers(const Context& context, const StepRow* rows, int count,
     }
     AttendRows(context, layout, cross_rows, count, offset, options.attention_head);
     layer.cross_attention_output.Apply(context, MakeRows(context, attended, count, d), x,
-                                       Activation::kNone, /*accumulate=*/true);
+                                       Activation::kNone, Combine::kAdd);
+    FinishSublayer(context, config, layer.cross_attention_norm, x, count);
     AddFeedForward(context, layer.feed_forward, config, x, count);
   }
 }

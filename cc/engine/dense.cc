@@ -150,8 +150,8 @@ void Dense::Column(int column, float factor, const float* shift, ComputeType com
 }
 
 void Dense::Apply(const Context& context, const Rows& x, float* out, Activation activation,
-                  bool accumulate) const {
-  const Output output{out, columns_, activation, accumulate};
+                  Combine combine) const {
+  const Output output{out, columns_, activation, combine};
   ParallelFor(context.pool, panels(), 1, [&](int, int first, int last) {
     if (context.compute == ComputeType::kInt8) {
       context.kernels.gemm_int8(x.AsInt8(), int8_.view(), first, last, output);

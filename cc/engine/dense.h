@@ -73,7 +73,7 @@ class Dense {
 
   // out [count, columns()], row-major.
   void Apply(const Context& context, const Rows& x, float* out,
-             Activation activation = Activation::kNone, bool accumulate = false) const;
+             Activation activation = Activation::kNone, Combine combine = Combine::kStore) const;
   // See KernelTable::project_int8; `bias` [panels() * kPanel].
   void Project(const Context& context, const Rows& x, const float* bias, int first, int last,
                LogitRow* rows, SegmentSum* sums) const;

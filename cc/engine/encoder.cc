@@ -1,11 +1,30 @@
 #include "engine/encoder.h"
 
+#include <algorithm>
 #include <string>
 
 #include "engine/blocks.h"
 #include "engine/errors.h"
 
 namespace keras_mtl {
+namespace {
+
+// Turns the queries and keys of qkv [tokens, 3 * hidden_dim] by their positions.
+void RotateRows(const Model& model, const Context& context, const TokenBatch& batch, float* qkv) {
+  const TransformerConfig& config = model.config();
+  const ptrdiff_t stride = 3 * config.hidden_dim;
+  ParallelFor(context.pool, batch.sentences(), 1, [&](int, int begin, int end) {
+    for (int s = begin; s < end; ++s) {
+      for (int i = batch.begins[s]; i < batch.begins[s + 1]; ++i) {
+        // Keys follow queries, so they are rotated as further heads.
+        context.kernels.rotate(model.rotary(i - batch.begins[s]), 2 * config.num_heads,
+                               config.hidden_dim / config.num_heads, qkv + i * stride);
+      }
+    }
+  });
+}
+
+}  // namespace
 
 void CheckSource(const TransformerConfig& config, const TokenBatch& batch) {
   for (int s = 0; s < batch.sentences(); ++s) {
@@ -60,13 +79,17 @@ Memory Encode(const Model& model, const Context& context, const TokenBatch& batc
   }
   for (const EncoderLayerWeights& layer : model.encoder()) {
     const Arena::Scope scope(&arena);
-    layer.qkv.Apply(
-        context,
-        NormalizedRows(context, layer.attention_norm, config.layer_norm_epsilon, x, count, d), qkv);
+    layer.qkv.Apply(context, SublayerInput(context, config, layer.attention_norm, x, count), qkv);
+    if (config.positions == Positions::kRotary) RotateRows(model, context, batch, qkv);
     AttendRows(context, layout, rows, count, 0, -1);
     layer.attention_output.Apply(context, MakeRows(context, attended, count, d), x,
-                                 Activation::kNone, /*accumulate=*/true);
+                                 Activation::kNone, Combine::kAdd);
+    FinishSublayer(context, config, layer.attention_norm, x, count);
     AddFeedForward(context, layer.feed_forward, config, x, count);
+  }
+  if (config.post_norm) {
+    std::copy(x, x + size, memory.rows.data());
+    return memory;
   }
   context.kernels.layer_norm(x, count, d, model.encoder_norm().gamma.data(),
                              model.encoder_norm().beta.data(), config.layer_norm_epsilon,

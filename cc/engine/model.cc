@@ -16,8 +16,16 @@ class Loader {
          const KernelTable& kernels, HugePages* pages)
       : config_(config), tensors_(tensors), compute_(compute), kernels_(kernels), pages_(pages) {}
 
-  LayerNormWeights Norm(const std::string& name) const {
-    return {Floats(name + ".gamma"), Floats(name + ".beta")};
+  NormWeights Norm(const std::string& name) const {
+    NormWeights norm;
+    norm.gamma = Floats(name + ".gamma");
+    if (!config_.rms_norm) norm.beta = Floats(name + ".beta");
+    return norm;
+  }
+
+  // The norm after the last layer of a stack; empty with post-norm.
+  NormWeights FinalNorm(const std::string& stack) const {
+    return config_.post_norm ? NormWeights() : Norm(stack + ".final_norm");
   }
 
   Dense Linear(const std::string& name, int columns, int depth, bool has_bias = true) const {
@@ -26,9 +34,11 @@ class Loader {
 
   FeedForwardWeights FeedForward(const std::string& layer) const {
     const int d = config_.hidden_dim, inner = config_.intermediate_dim;
-    return {Norm(layer + ".feed_forward_norm"),
-            Linear(layer + ".feed_forward.intermediate", inner, d),
-            Linear(layer + ".feed_forward.output", d, inner)};
+    const std::string block = layer + ".feed_forward";
+    return {Norm(block + "_norm"),
+            Linear(block + (config_.gated ? ".value" : ".intermediate"), inner, d),
+            Linear(block + ".output", d, inner),
+            config_.gated ? Linear(block + ".gate", inner, d) : Dense()};
   }
 
   EncoderLayerWeights EncoderLayer(const std::string& layer) const {
@@ -54,7 +64,7 @@ class Loader {
     for (int i = 0; i < config_.decoder_layers; ++i) {
       decoder.layers.push_back(DecoderLayer(name + ".layer." + std::to_string(i)));
     }
-    decoder.final_norm = Norm(name + ".final_norm");
+    decoder.final_norm = FinalNorm(name);
     if (!config_.tie_embeddings) {
       decoder.projection =
           Linear(name + ".projection", config_.vocabulary_size, config_.hidden_dim, false);
@@ -86,7 +96,11 @@ Embedding::Embedding(const TensorMap& tensors, const std::string& tokens,
       factor_(std::sqrt(static_cast<float>(config.hidden_dim))),
       compute_(compute),
       tied_(tied) {
-  positions_ = FindFloats(tensors, positions, {config.max_length, dim_});
+  if (config.positions == Positions::kAdded) {
+    positions_ = FindFloats(tensors, positions, {config.max_length, dim_});
+  } else {
+    zeros_.resize(dim_);
+  }
   if (tied != nullptr) return;
   const int rows = config.vocabulary_size;
   const Tensor& table = FindTensor(tensors, tokens + ".weight", {rows, dim_});
@@ -114,7 +128,8 @@ Embedding::Embedding(const TensorMap& tensors, const std::string& tokens,
 }
 
 void Embedding::Lookup(int token, int position, float* out) const {
-  const float* shift = positions_ + static_cast<size_t>(position) * dim_;
+  const float* shift =
+      positions_ == nullptr ? zeros_.data() : positions_ + static_cast<size_t>(position) * dim_;
   if (tied_ != nullptr) return tied_->Column(token, factor_, shift, compute_, out);
   const size_t row = static_cast<size_t>(token) * dim_;
   if (bytes_ != nullptr) {
@@ -158,11 +173,15 @@ std::shared_ptr<const Model> Model::Load(const TransformerConfig& config, const 
                                        compute, model->kernels_, tied);
   model->target_embedding_ = Embedding(tensors, "target_embedding", "target_positions", config,
                                        compute, model->kernels_, tied);
+  if (config.positions == Positions::kRotary) {
+    model->rotary_ = FindFloats(tensors, "rotary_positions",
+                                {config.max_length, config.hidden_dim / config.num_heads});
+  }
   for (int i = 0; i < config.encoder_layers; ++i) {
     model->encoder_.push_back(loader.EncoderLayer("encoder.layer." + std::to_string(i)));
     if (packed) packed();
   }
-  model->encoder_norm_ = loader.Norm("encoder.final_norm");
+  model->encoder_norm_ = loader.FinalNorm("encoder");
   for (int j = 0; j < config.decoders; ++j) {
     model->decoders_.push_back(loader.Decoder("decoder." + std::to_string(j)));
     if (packed) packed();

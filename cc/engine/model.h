@@ -1,6 +1,6 @@
 // The weights of a Transformer, packed for one instruction set. The model computes the same
-// function as keras_mtl.models.Transformer with pre-norm layers and `sharing` "full" (one decoder)
-// or "encoder" (several).
+// function as keras_mtl.models.Transformer with `sharing` "full" (one decoder) or "encoder"
+// (several).
 #ifndef KERAS_MTL_ENGINE_MODEL_H_
 #define KERAS_MTL_ENGINE_MODEL_H_
 
@@ -17,29 +17,30 @@
 
 namespace keras_mtl {
 
-struct LayerNormWeights {
+struct NormWeights {
   AlignedBuffer<float> gamma;  // [hidden_dim]
-  AlignedBuffer<float> beta;   // [hidden_dim]
+  AlignedBuffer<float> beta;   // [hidden_dim]; empty if it is a root mean square normalization
 };
 
 struct FeedForwardWeights {
-  LayerNormWeights norm;
-  Dense intermediate;
+  NormWeights norm;
+  Dense intermediate;  // the values, if the block is gated
   Dense output;
+  Dense gate;  // empty if the block is not gated
 };
 
 struct EncoderLayerWeights {
-  LayerNormWeights attention_norm;
+  NormWeights attention_norm;
   Dense qkv;
   Dense attention_output;
   FeedForwardWeights feed_forward;
 };
 
 struct DecoderLayerWeights {
-  LayerNormWeights self_attention_norm;
+  NormWeights self_attention_norm;
   Dense qkv;
   Dense self_attention_output;
-  LayerNormWeights cross_attention_norm;
+  NormWeights cross_attention_norm;
   Dense query;
   Dense key_value;
   Dense cross_attention_output;
@@ -48,7 +49,7 @@ struct DecoderLayerWeights {
 
 struct DecoderWeights {
   std::vector<DecoderLayerWeights> layers;
-  LayerNormWeights final_norm;
+  NormWeights final_norm;
   Dense projection;  // empty if the embeddings are tied
 };
 
@@ -57,14 +58,15 @@ class Embedding {
  public:
   Embedding() = default;
   // Uses the tables `tokens`.weight [vocabulary_size, hidden_dim] and `positions` float32
-  // [max_length, hidden_dim]. Keeps pointers into the tensors. If `tied` is not null, it is the
-  // packed layer with the same weights, and tokens are looked up there. Throws ModelFileError.
+  // [max_length, hidden_dim], if the model has them. Keeps pointers into the tensors. If `tied` is
+  // not null, it is the packed layer with the same weights, and tokens are looked up there. Throws
+  // ModelFileError.
   Embedding(const TensorMap& tensors, const std::string& tokens, const std::string& positions,
             const TransformerConfig& config, ComputeType compute, const KernelTable& kernels,
             const Dense* tied);
 
-  // out [hidden_dim] = sqrt(hidden_dim) * tokens[token] + positions[position]. Both indices must be
-  // in range.
+  // out [hidden_dim] = sqrt(hidden_dim) * tokens[token] + positions[position], or without the last
+  // term. Both indices must be in range.
   void Lookup(int token, int position, float* out) const;
 
  private:
@@ -76,6 +78,7 @@ class Embedding {
   const int8_t* bytes_ = nullptr;
   const float* scales_ = nullptr;
   const float* positions_ = nullptr;
+  std::vector<float> zeros_;                        // [hidden_dim] if the model adds no positions
   std::shared_ptr<std::vector<int8_t>> own_bytes_;  // used if float32 weights run in int8
   std::shared_ptr<std::vector<float>> own_scales_;
 };
@@ -100,7 +103,11 @@ class Model {
   const Embedding& source_embedding() const { return source_embedding_; }
   const Embedding& target_embedding() const { return target_embedding_; }
   const std::vector<EncoderLayerWeights>& encoder() const { return encoder_; }
-  const LayerNormWeights& encoder_norm() const { return encoder_norm_; }
+  const NormWeights& encoder_norm() const { return encoder_norm_; }
+  // Rotary positions: the table of a position, [head_dim]; see KernelTable::rotate.
+  const float* rotary(int position) const {
+    return rotary_ + static_cast<ptrdiff_t>(position) * (config_.hidden_dim / config_.num_heads);
+  }
   const DecoderWeights& decoder(int index) const { return decoders_[index]; }
   const Dense& projection(int decoder) const {
     return config_.tie_embeddings ? tied_projection_ : decoders_[decoder].projection;
@@ -121,7 +128,8 @@ class Model {
   Embedding source_embedding_;
   Embedding target_embedding_;
   std::vector<EncoderLayerWeights> encoder_;
-  LayerNormWeights encoder_norm_;
+  NormWeights encoder_norm_;
+  const float* rotary_ = nullptr;  // [max_length, head_dim] if positions are rotary
   std::vector<DecoderWeights> decoders_;
   Dense tied_projection_;
 };

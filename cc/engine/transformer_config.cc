@@ -22,8 +22,12 @@ class Checker {
       Matrix("source_embedding", v, d);
       Matrix("target_embedding", v, d);
     }
-    file_.tensor("source_positions", DType::kFloat32, {c_.max_length, d});
-    file_.tensor("target_positions", DType::kFloat32, {c_.max_length, d});
+    if (c_.positions == Positions::kAdded) {
+      file_.tensor("source_positions", DType::kFloat32, {c_.max_length, d});
+      file_.tensor("target_positions", DType::kFloat32, {c_.max_length, d});
+    } else if (c_.positions == Positions::kRotary) {
+      file_.tensor("rotary_positions", DType::kFloat32, {c_.max_length, d / c_.num_heads});
+    }
     for (int i = 0; i < c_.encoder_layers; ++i) {
       const std::string layer = "encoder.layer." + std::to_string(i) + ".";
       Norm(layer + "attention_norm");
@@ -31,7 +35,7 @@ class Checker {
       Dense(layer + "attention.output", d, d);
       FeedForward(layer, d, ff);
     }
-    Norm("encoder.final_norm");
+    FinalNorm("encoder");
     for (int j = 0; j < c_.decoders; ++j) {
       const std::string decoder = "decoder." + std::to_string(j) + ".";
       for (int i = 0; i < c_.decoder_layers; ++i) {
@@ -45,7 +49,7 @@ class Checker {
         Dense(layer + "cross_attention.output", d, d);
         FeedForward(layer, d, ff);
       }
-      Norm(decoder + "final_norm");
+      FinalNorm("decoder." + std::to_string(j));
       if (!c_.tie_embeddings) Matrix(decoder + "projection", v, d);
     }
   }
@@ -53,7 +57,11 @@ class Checker {
  private:
   void Norm(const std::string& name) {
     file_.tensor(name + ".gamma", DType::kFloat32, {c_.hidden_dim});
-    file_.tensor(name + ".beta", DType::kFloat32, {c_.hidden_dim});
+    if (!c_.rms_norm) file_.tensor(name + ".beta", DType::kFloat32, {c_.hidden_dim});
+  }
+
+  void FinalNorm(const std::string& stack) {
+    if (!c_.post_norm) Norm(stack + ".final_norm");
   }
 
   void Matrix(const std::string& name, int64_t rows, int64_t columns) {
@@ -68,7 +76,12 @@ class Checker {
 
   void FeedForward(const std::string& layer, int64_t d, int64_t ff) {
     Norm(layer + "feed_forward_norm");
-    Dense(layer + "feed_forward.intermediate", ff, d);
+    if (c_.gated) {
+      Dense(layer + "feed_forward.gate", ff, d);
+      Dense(layer + "feed_forward.value", ff, d);
+    } else {
+      Dense(layer + "feed_forward.intermediate", ff, d);
+    }
     Dense(layer + "feed_forward.output", d, ff);
   }
 
@@ -79,6 +92,19 @@ class Checker {
 [[noreturn]] void Fail(const ModelFile& file, const std::string& name, const std::string& problem) {
   throw ModelFileError(file.path() + ": hyperparameter " + name + ": " + problem +
                        ". Export the model again with this version of keras_mtl.");
+}
+
+// Returns which of `known` the text hyperparameter `name` is; the first one if it is missing, as in
+// files of older versions.
+int Choice(const ModelFile& file, const std::string& name, const std::vector<std::string>& known) {
+  if (!file.has_hyperparameter(name)) return 0;
+  const std::string& value = file.text(name);
+  std::string list;
+  for (size_t i = 0; i < known.size(); ++i) {
+    if (value == known[i]) return static_cast<int>(i);
+    list += (i == 0 ? "" : ", ") + known[i];
+  }
+  Fail(file, name, "'" + value + "' is not one of " + list);
 }
 
 }  // namespace
@@ -109,15 +135,17 @@ TransformerConfig TransformerConfig::Read(const ModelFile& file) {
     Fail(file, "weight_type", "'" + weights + "' is neither 'float32' nor 'int8'");
   }
   c.int8 = weights == "int8";
-  const std::string& activation = file.text("activation");
-  if (activation == "relu") {
-    c.activation = Activation::kRelu;
-  } else if (activation == "gelu") {
-    c.activation = Activation::kGelu;
-  } else if (activation == "silu") {
-    c.activation = Activation::kSilu;
-  } else {
-    Fail(file, "activation", "'" + activation + "' is not one of relu, gelu, silu");
+  file.text("activation");  // It must not be missing.
+  constexpr Activation kActivations[] = {Activation::kRelu, Activation::kGelu, Activation::kSilu};
+  c.activation = kActivations[Choice(file, "activation", {"relu", "gelu", "silu"})];
+  c.gated = Choice(file, "feed_forward", {"standard", "gated"}) == 1;
+  c.rms_norm = Choice(file, "norm", {"layer_norm", "rms_norm"}) == 1;
+  c.post_norm = Choice(file, "norm_position", {"pre", "post"}) == 1;
+  constexpr Positions kPositions[] = {Positions::kAdded, Positions::kAdded, Positions::kRotary,
+                                      Positions::kNone};
+  c.positions = kPositions[Choice(file, "positions", {"sinusoidal", "learned", "rotary", "none"})];
+  if (c.positions == Positions::kRotary && c.hidden_dim / c.num_heads % 2 != 0) {
+    Fail(file, "positions", "rotary positions need heads of even width");
   }
   c.layer_norm_epsilon = static_cast<float>(file.real("layer_norm_epsilon"));
   if (!(c.layer_norm_epsilon > 0 && c.layer_norm_epsilon < 1)) {

@@ -18,6 +18,13 @@ struct Task {
   int decoder;
 };
 
+// How the model knows the positions of tokens.
+enum class Positions {
+  kAdded,   // Tables [max_length, hidden_dim] are added to embeddings.
+  kRotary,  // Queries and keys of self-attention are turned by a table [max_length, head_dim].
+  kNone
+};
+
 struct TransformerConfig {
   int vocabulary_size, hidden_dim, num_heads, intermediate_dim;
   int encoder_layers, decoder_layers;
@@ -26,6 +33,12 @@ struct TransformerConfig {
   bool tie_embeddings;
   bool int8;              // Whether matrices are int8 with a scale per row; else float32.
   Activation activation;  // GELU is exact: it uses the error function.
+  bool gated = false;     // Whether feed-forward blocks have a gate, to which the activation is
+                          // applied.
+  bool rms_norm = false;  // Whether normalizations use the root mean square, without mean and beta.
+  bool post_norm = false;  // Whether the sum of a sub-layer and its input is normalized instead of
+                           // the input. There are no final norms then.
+  Positions positions = Positions::kAdded;
   float layer_norm_epsilon;
   int32_t pad_id, bos_id, eos_id, unk_id;
   std::vector<int32_t> non_text_ids;  // Ids that no translation may contain; excludes eos_id.

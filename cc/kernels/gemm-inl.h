@@ -124,8 +124,14 @@ inline void ForEachFloatTile(const FloatRows& a, const FloatWeights& w, const fl
   }
 }
 
+// A value of the output, from the previous one and from the product.
+template <Combine kCombine>
+inline F32 Combined(F32 before, F32 value) {
+  return kCombine == Combine::kAdd ? Add(before, value) : Mul(before, value);
+}
+
 // Writes a row of a tile to the output. The last panel may have fewer columns.
-template <Activation kActivation, bool kAccumulate>
+template <Activation kActivation, Combine kCombine>
 struct WriteOutput {
   const Output& out;
   int columns;
@@ -138,32 +144,40 @@ struct WriteOutput {
       const int n = left - 16 * v;
       F32 value = Activate<kActivation>(tile.v[v]);
       if (n >= 16) {
-        if (kAccumulate) value = Add(Load(y + 16 * v), value);
+        if (kCombine != Combine::kStore) value = Combined<kCombine>(Load(y + 16 * v), value);
         Store(y + 16 * v, value);
       } else {
-        if (kAccumulate) value = Add(LoadN(y + 16 * v, n), value);
+        if (kCombine != Combine::kStore) value = Combined<kCombine>(LoadN(y + 16 * v, n), value);
         StoreN(y + 16 * v, value, n);
       }
     }
   }
 };
 
+template <Activation kActivation, class Run>
+inline void WithActivation(const Output& out, int columns, Run run) {
+  switch (out.combine) {
+    case Combine::kStore:
+      return run(WriteOutput<kActivation, Combine::kStore>{out, columns});
+    case Combine::kAdd:
+      return run(WriteOutput<kActivation, Combine::kAdd>{out, columns});
+    case Combine::kMultiply:
+      return run(WriteOutput<kActivation, Combine::kMultiply>{out, columns});
+  }
+}
+
 // Calls run(WriteOutput) for the activation and mode of `out`.
 template <class Run>
 inline void WithOutput(const Output& out, int columns, Run run) {
   switch (out.activation) {
     case Activation::kNone:
-      if (out.accumulate) return run(WriteOutput<Activation::kNone, true>{out, columns});
-      return run(WriteOutput<Activation::kNone, false>{out, columns});
+      return WithActivation<Activation::kNone>(out, columns, run);
     case Activation::kRelu:
-      if (out.accumulate) return run(WriteOutput<Activation::kRelu, true>{out, columns});
-      return run(WriteOutput<Activation::kRelu, false>{out, columns});
+      return WithActivation<Activation::kRelu>(out, columns, run);
     case Activation::kGelu:
-      if (out.accumulate) return run(WriteOutput<Activation::kGelu, true>{out, columns});
-      return run(WriteOutput<Activation::kGelu, false>{out, columns});
+      return WithActivation<Activation::kGelu>(out, columns, run);
     case Activation::kSilu:
-      if (out.accumulate) return run(WriteOutput<Activation::kSilu, true>{out, columns});
-      return run(WriteOutput<Activation::kSilu, false>{out, columns});
+      return WithActivation<Activation::kSilu>(out, columns, run);
   }
 }
 

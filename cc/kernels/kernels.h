@@ -79,13 +79,19 @@ struct FloatWeights {
   int depth;          // K
 };
 
-// The destination of a matrix product y: out = activation(y), or out += activation(y) if
-// `accumulate`.
+// What a matrix product y does with the values of its destination.
+enum class Combine {
+  kStore,    // out = activation(y)
+  kAdd,      // out = out + activation(y)
+  kMultiply  // out = out * activation(y)
+};
+
+// The destination of a matrix product.
 struct Output {
   float* data;  // [rows, stride]
   int stride;   // floats, at least N
   Activation activation;
-  bool accumulate;
+  Combine combine;
 };
 
 struct Candidate {
@@ -160,7 +166,8 @@ struct KernelTable {
   // x [rows, x_stride] -> data [rows, RoundUp(columns, kDepthAlign)], scales [rows].
   void (*quantize_rows)(const float* x, int rows, int columns, int x_stride, int8_t* data,
                         float* scales);
-  // Layer normalization over `columns`: (x - mean) / sqrt(variance + epsilon) * gamma + beta.
+  // Layer normalization over `columns`: (x - mean) / sqrt(variance + epsilon) * gamma + beta. If
+  // beta is null, root mean square normalization: x / sqrt(mean(x^2) + epsilon) * gamma.
   // x and y [rows, columns] may be the same array.
   void (*layer_norm)(const float* x, int rows, int columns, const float* gamma, const float* beta,
                      float epsilon, float* y);
@@ -168,6 +175,9 @@ struct KernelTable {
   void (*layer_norm_quantize)(const float* x, int rows, int columns, const float* gamma,
                               const float* beta, float epsilon, float* scratch, int8_t* data,
                               float* scales);
+  // Rotary positions: turns x [heads, dim] by the angles of `table` [dim], which holds dim / 2
+  // cosines and then their sines. Channels i and i + dim / 2 of a head are a pair.
+  void (*rotate)(const float* table, int heads, int dim, float* x);
   // x = activation(x), [count].
   void (*activate)(Activation activation, float* x, int count);
   // x = exp(x), [count]. The relative error is below 2e-7; the result is 0 below -87.3.

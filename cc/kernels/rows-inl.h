@@ -1,4 +1,4 @@
-// Quantization and layer normalization of rows. Include after one of the vec_*.h and after the
+// Quantization, normalization and rotation of rows. Include after one of the vec_*.h and after the
 // definition of kRowFlip.
 #ifndef KERAS_MTL_KERNELS_ROWS_INL_H_
 #define KERAS_MTL_KERNELS_ROWS_INL_H_
@@ -88,11 +88,30 @@ inline void LayerNormRow(const float* x, int columns, const float* gamma, const 
   });
 }
 
+inline void RmsNormRow(const float* x, int columns, const float* gamma, float epsilon, float* y) {
+  F32 squares = Zero();
+  ForEachVector(columns, [&](int i, int n) {
+    const F32 v = LoadUpTo(x + i, n);
+    squares = Fma(v, v, squares);
+  });
+  const float mean = ReduceAdd(squares) / static_cast<float>(columns);
+  const F32 inverse = Set(1.0f / __builtin_sqrtf(mean + epsilon));
+  ForEachVector(columns, [&](int i, int n) {
+    StoreUpTo(y + i, Mul(Mul(LoadUpTo(x + i, n), inverse), LoadUpTo(gamma + i, n)), n);
+  });
+}
+
+inline void NormRow(const float* x, int columns, const float* gamma, const float* beta,
+                    float epsilon, float* y) {
+  if (beta == nullptr) return RmsNormRow(x, columns, gamma, epsilon, y);
+  LayerNormRow(x, columns, gamma, beta, epsilon, y);
+}
+
 void LayerNorm(const float* x, int rows, int columns, const float* gamma, const float* beta,
                float epsilon, float* y) {
   for (int row = 0; row < rows; ++row) {
     const ptrdiff_t offset = static_cast<ptrdiff_t>(row) * columns;
-    LayerNormRow(x + offset, columns, gamma, beta, epsilon, y + offset);
+    NormRow(x + offset, columns, gamma, beta, epsilon, y + offset);
   }
 }
 
@@ -100,9 +119,23 @@ void LayerNormQuantize(const float* x, int rows, int columns, const float* gamma
                        float epsilon, float* scratch, int8_t* data, float* scales) {
   const int stride = RoundUp(columns, kDepthAlign);
   for (int row = 0; row < rows; ++row) {
-    LayerNormRow(x + static_cast<ptrdiff_t>(row) * columns, columns, gamma, beta, epsilon, scratch);
+    NormRow(x + static_cast<ptrdiff_t>(row) * columns, columns, gamma, beta, epsilon, scratch);
     QuantizeRow(scratch, columns, kRowFlip, data + static_cast<ptrdiff_t>(row) * stride,
                 scales + row);
+  }
+}
+
+void Rotate(const float* table, int heads, int dim, float* x) {
+  const int half = dim / 2;
+  for (int head = 0; head < heads; ++head) {
+    float* first = x + static_cast<ptrdiff_t>(head) * dim;
+    float* second = first + half;
+    ForEachVector(half, [&](int i, int n) {
+      const F32 a = LoadUpTo(first + i, n), b = LoadUpTo(second + i, n);
+      const F32 cosine = LoadUpTo(table + i, n), sine = LoadUpTo(table + half + i, n);
+      StoreUpTo(first + i, Fma(a, cosine, Sub(Zero(), Mul(b, sine))), n);
+      StoreUpTo(second + i, Fma(b, cosine, Mul(a, sine)), n);
+    });
   }
 }
 

@@ -18,6 +18,7 @@ constexpr KernelTable MakeTable(Isa isa) {
           QuantizeRows,
           LayerNorm,
           LayerNormQuantize,
+          Rotate,
           ActivateAny,
           ExpArray,
           GemmInt8,

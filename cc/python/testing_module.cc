@@ -79,7 +79,7 @@ py::array_t<float> DenseInt8(const std::string& isa, const Array<float>& x,
   py::array_t<float> y({rows, columns});
   kernels.gemm_int8({data.data(), row_scales.data(), rows, stride}, packed.view(), 0,
                     RoundUp(columns, kPanel) / kPanel,
-                    {y.mutable_data(), columns, ActivationOf(activation), false});
+                    {y.mutable_data(), columns, ActivationOf(activation), Combine::kStore});
   return y;
 }
 
@@ -93,7 +93,7 @@ py::array_t<float> DenseFloat(const std::string& isa, const Array<float>& x,
   const PackedFloat packed(weights.data(), bias.data(), columns, depth, kernels);
   py::array_t<float> y({rows, columns});
   kernels.gemm_float({x.data(), rows, depth}, packed.view(), 0, RoundUp(columns, kPanel) / kPanel,
-                     {y.mutable_data(), columns, ActivationOf(activation), false});
+                     {y.mutable_data(), columns, ActivationOf(activation), Combine::kStore});
   return y;
 }
 
@@ -109,6 +109,14 @@ TransformerConfig ConfigOf(const py::dict& dict) {
   config.decoders = number("decoders");
   config.max_length = number("max_length");
   config.activation = ActivationOf(dict["activation"].cast<std::string>());
+  const auto is = [&](const char* name, const char* value) {
+    return dict.contains(name) && dict[name].cast<std::string>() == value;
+  };
+  config.gated = is("feed_forward", "gated");
+  config.rms_norm = is("norm", "rms_norm");
+  config.post_norm = is("norm_position", "post");
+  if (is("positions", "rotary")) config.positions = Positions::kRotary;
+  if (is("positions", "none")) config.positions = Positions::kNone;
   config.layer_norm_epsilon = 1e-6f;
   config.tie_embeddings = dict["tie_embeddings"].cast<bool>();
   return config;

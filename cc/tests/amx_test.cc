@@ -62,11 +62,11 @@ void CheckTilesAtRest(const char* where, int rows) {
 
 // Returns y with panels [first, last) computed; y is initialized with 0.25.
 std::vector<float> Product(const KernelTable& kernels, const Rows& rows, const PackedInt8& weights,
-                           int first, int last, Activation activation, bool accumulate) {
+                           int first, int last, Activation activation, Combine combine) {
   const int columns = weights.view().columns;
   std::vector<float> y(static_cast<size_t>(rows.count) * columns, 0.25f);
   kernels.gemm_int8(rows.view(), weights.view(), first, last,
-                    {y.data(), columns, activation, accumulate});
+                    {y.data(), columns, activation, combine});
   return y;
 }
 
@@ -87,13 +87,13 @@ TEST(ProductsOfAnyNumberOfRowsAreTheGenericOnes) {
     };
     const int panels = RoundUp(s.columns, kPanel) / kPanel;
     const auto activation = static_cast<Activation>(count % 4);
-    const bool accumulate = count % 3 == 0;
+    const auto combine = static_cast<Combine>(count % 3);
     const int first = count % 5 == 0 ? panels - 1 : 0;
     const auto want = Product(generic, Rows(generic, x, count, s.depth), packed(generic), first,
-                              panels, activation, accumulate);
+                              panels, activation, combine);
     for (const KernelTable* amx : AmxTables()) {
       const auto got = Product(*amx, Rows(*amx, x, count, s.depth), packed(*amx), first, panels,
-                               activation, accumulate);
+                               activation, combine);
       CHECK(SameBits(got, want), "%dx%dx%d, %s", count, s.columns, s.depth, Name(amx));
       CheckTilesAtRest("gemm_int8", count);
     }

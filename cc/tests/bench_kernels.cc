@@ -53,7 +53,7 @@ void Bench(const KernelTable& kernels, int depth, int columns) {
     kernels.quantize_rows(x.data(), rows, depth, depth, quantized.data(), scales.data());
     const Int8Rows a{quantized.data(), scales.data(), rows, stride};
     const FloatRows b{x.data(), rows, depth};
-    const Output out{y.data(), columns, Activation::kNone, false};
+    const Output out{y.data(), columns, Activation::kNone, Combine::kStore};
     const auto begin_rows = [&] {
       for (int r = 0; r < rows; ++r) {
         LogitRow& row = logit_rows[r];

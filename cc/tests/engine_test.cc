@@ -54,10 +54,17 @@ std::vector<float> Forced(Decoder& decoder, const std::vector<int32_t>& source,
 }
 
 TEST(EveryInstructionSetAndThreadCountGivesTheSameBits) {
-  for (Activation activation : {Activation::kRelu, Activation::kGelu, Activation::kSilu}) {
+  for (int variant = 0; variant < 5; ++variant) {
     TransformerConfig config = OddConfig();
-    config.activation = activation;
-    config.tie_embeddings = activation != Activation::kGelu;
+    config.activation = static_cast<Activation>(1 + variant % 3);
+    config.tie_embeddings = config.activation != Activation::kGelu;
+    // Each sub-layer occurs with another choice of the rest.
+    config.gated = variant >= 3;
+    config.rms_norm = variant == 2 || variant == 4;
+    config.post_norm = variant == 1 || variant == 4;
+    config.positions = variant % 2 == 1 ? Positions::kRotary
+                       : variant == 2   ? Positions::kNone
+                                        : Positions::kAdded;
     const RandomModel random_model(config, 1);
     Random random(2);
     const auto source = RandomIds(random, 19, config.vocabulary_size);

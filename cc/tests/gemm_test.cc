@@ -44,7 +44,7 @@ TEST(Int8ProductIsExact) {
       std::vector<float> y(static_cast<size_t>(s.rows) * s.columns, -1.0f);
       kernels.gemm_int8({rows.data(), row_ones.data(), s.rows, RoundUp(s.depth, kDepthAlign)},
                         packed.view(), 0, RoundUp(s.columns, kPanel) / kPanel,
-                        {y.data(), s.columns, Activation::kNone, false});
+                        {y.data(), s.columns, Activation::kNone, Combine::kStore});
       for (int m = 0; m < s.rows; ++m) {
         for (int n = 0; n < s.columns; ++n) {
           int32_t sum = 0;
@@ -75,7 +75,7 @@ TEST(Int8ProductDoesNotSaturate) {
         const auto rows = PadRows(a, 1, depth, kernels.row_flip);
         float y = 0;
         kernels.gemm_int8({rows.data(), &one, 1, depth}, packed.view(), 0, 1,
-                          {&y, 1, Activation::kNone, false});
+                          {&y, 1, Activation::kNone, Combine::kStore});
         CHECK(y == static_cast<float>(a_value * w_value * depth), "%s: %g", IsaName(isa), y);
       }
     }
@@ -92,20 +92,20 @@ void CheckDense(Product product) {
     const auto bias = Normal(random, s.columns);
     for (Activation activation :
          {Activation::kNone, Activation::kRelu, Activation::kGelu, Activation::kSilu}) {
-      for (bool accumulate : {false, true}) {
+      for (Combine combine : {Combine::kStore, Combine::kAdd, Combine::kMultiply}) {
         std::vector<float> want;
         for (Isa isa : Isas()) {
           const KernelTable& kernels = GetKernels(isa);
           std::vector<float> y(static_cast<size_t>(s.rows) * s.columns, 0.25f);
           product(kernels, x.data(), w, bias, s.rows, s,
-                  Output{y.data(), s.columns, activation, accumulate});
+                  Output{y.data(), s.columns, activation, combine});
           if (want.empty()) want = y;
           CHECK(SameBits(y, want), "%s %dx%dx%d activation %d", IsaName(isa), s.rows, s.columns,
                 s.depth, static_cast<int>(activation));
           const int row = s.rows / 2;
           std::vector<float> separate(s.columns, 0.25f);
           product(kernels, x.data() + static_cast<size_t>(row) * s.depth, w, bias, 1, s,
-                  Output{separate.data(), s.columns, activation, accumulate});
+                  Output{separate.data(), s.columns, activation, combine});
           CHECK(std::memcmp(separate.data(), y.data() + static_cast<size_t>(row) * s.columns,
                             s.columns * sizeof(float)) == 0,
                 "%s row %d separate", IsaName(isa), row);
@@ -145,7 +145,7 @@ TEST(FloatProductIsAChainOfFusedMultiplyAdds) {
   const std::vector<float> bias(s.columns, 0.0f);
   std::vector<float> y(static_cast<size_t>(s.rows) * s.columns);
   FloatDense(GetKernels(Isas().back()), x.data(), w, bias, s.rows, s,
-             Output{y.data(), s.columns, Activation::kNone, false});
+             Output{y.data(), s.columns, Activation::kNone, Combine::kStore});
   for (int m = 0; m < s.rows; ++m) {
     for (int n = 0; n < s.columns; ++n) {
       float sum = 0.0f;

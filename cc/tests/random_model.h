@@ -21,8 +21,12 @@ class RandomModel {
       Add("source_embedding.weight", {v, d}, d);
       Add("target_embedding.weight", {v, d}, d);
     }
-    Add("source_positions", {config.max_length, d}, d);
-    Add("target_positions", {config.max_length, d}, d);
+    if (config.positions == Positions::kAdded) {
+      Add("source_positions", {config.max_length, d}, d);
+      Add("target_positions", {config.max_length, d}, d);
+    } else if (config.positions == Positions::kRotary) {
+      Add("rotary_positions", {config.max_length, d / config.num_heads}, 1);
+    }
     for (int i = 0; i < config.encoder_layers; ++i) {
       const std::string layer = "encoder.layer." + std::to_string(i);
       Norm(layer + ".attention_norm");
@@ -30,7 +34,7 @@ class RandomModel {
       Linear(layer + ".attention.output", d, d);
       FeedForward(layer);
     }
-    Norm("encoder.final_norm");
+    if (!config.post_norm) Norm("encoder.final_norm");
     for (int j = 0; j < config.decoders; ++j) {
       const std::string decoder = "decoder." + std::to_string(j);
       for (int i = 0; i < config.decoder_layers; ++i) {
@@ -44,7 +48,7 @@ class RandomModel {
         Linear(layer + ".cross_attention.output", d, d);
         FeedForward(layer);
       }
-      Norm(decoder + ".final_norm");
+      if (!config.post_norm) Norm(decoder + ".final_norm");
       if (!config.tie_embeddings) Add(decoder + ".projection.weight", {v, d}, d);
     }
   }
@@ -65,7 +69,7 @@ class RandomModel {
   }
   void Norm(const std::string& name) {
     Add(name + ".gamma", {config_.hidden_dim}, 1);
-    Add(name + ".beta", {config_.hidden_dim}, 4);
+    if (!config_.rms_norm) Add(name + ".beta", {config_.hidden_dim}, 4);
   }
   void Linear(const std::string& name, int columns, int depth) {
     Add(name + ".weight", {columns, depth}, depth);
@@ -73,8 +77,11 @@ class RandomModel {
   }
   void FeedForward(const std::string& layer) {
     Norm(layer + ".feed_forward_norm");
-    Linear(layer + ".feed_forward.intermediate", config_.intermediate_dim, config_.hidden_dim);
-    Linear(layer + ".feed_forward.output", config_.hidden_dim, config_.intermediate_dim);
+    const std::string block = layer + ".feed_forward.";
+    const int d = config_.hidden_dim, inner = config_.intermediate_dim;
+    if (config_.gated) Linear(block + "gate", inner, d);
+    Linear(block + (config_.gated ? "value" : "intermediate"), inner, d);
+    Linear(block + "output", d, inner);
   }
 
   TransformerConfig config_;

@@ -57,29 +57,34 @@ TEST(QuantizeMarksWhatIsNotFinite) {
   }
 }
 
-TEST(LayerNorm) {
+// `centered`: layer normalization, else root mean square normalization, which has no beta.
+void CheckNorm(bool centered) {
   Random random(2);
   for (int columns : kSizes) {
     const int rows = 2, stride = RoundUp(columns, kDepthAlign);
     const auto x = Normal(random, static_cast<size_t>(rows) * columns, 3.0f);
-    const auto gamma = Normal(random, columns), beta = Normal(random, columns);
+    const auto gamma = Normal(random, columns);
+    const auto shift = Normal(random, columns);
+    const float* beta = centered ? shift.data() : nullptr;
     std::vector<float> first;
-    std::vector<float> first_scales;
     for (Isa isa : Isas()) {
       const KernelTable& kernels = GetKernels(isa);
       std::vector<float> y(x.size());
-      kernels.layer_norm(x.data(), rows, columns, gamma.data(), beta.data(), 1e-6f, y.data());
+      kernels.layer_norm(x.data(), rows, columns, gamma.data(), beta, 1e-6f, y.data());
       if (first.empty()) first = y;
       CHECK(SameBits(y, first), "%s %d columns", IsaName(isa), columns);
       for (int r = 0; r < rows; ++r) {
         double mean = 0, variance = 0;
         const float* row = x.data() + static_cast<size_t>(r) * columns;
-        for (int i = 0; i < columns; ++i) mean += row[i] / static_cast<double>(columns);
+        for (int i = 0; i < columns && centered; ++i) {
+          mean += row[i] / static_cast<double>(columns);
+        }
         for (int i = 0; i < columns; ++i) {
           variance += (row[i] - mean) * (row[i] - mean) / columns;
         }
         for (int i = 0; i < columns; ++i) {
-          const double want = (row[i] - mean) / std::sqrt(variance + 1e-6) * gamma[i] + beta[i];
+          const double want =
+              (row[i] - mean) / std::sqrt(variance + 1e-6) * gamma[i] + (centered ? beta[i] : 0.0);
           const double error = std::fabs(y[static_cast<size_t>(r) * columns + i] - want);
           // With one column, the result is a normalized rounding error, which epsilon keeps small.
           CHECK(error <= 2e-5, "%s %d columns: %g", IsaName(isa), columns, error);
@@ -90,9 +95,44 @@ TEST(LayerNorm) {
       std::vector<int8_t> want(static_cast<size_t>(rows) * stride), got(want.size());
       std::vector<float> want_scales(rows), scales(rows), scratch(columns);
       kernels.quantize_rows(y.data(), rows, columns, columns, want.data(), want_scales.data());
-      kernels.layer_norm_quantize(x.data(), rows, columns, gamma.data(), beta.data(), 1e-6f,
+      kernels.layer_norm_quantize(x.data(), rows, columns, gamma.data(), beta, 1e-6f,
                                   scratch.data(), got.data(), scales.data());
       CHECK(SameBits(got, want) && SameBits(scales, want_scales), "%s", IsaName(isa));
+    }
+  }
+}
+
+TEST(LayerNorm) { CheckNorm(true); }
+
+TEST(RootMeanSquareNorm) { CheckNorm(false); }
+
+// Pairs of channels are turned by their angle, and nothing else changes.
+TEST(Rotation) {
+  Random random(5);
+  for (int dim : {2, 6, 32, 36, 64, 130}) {
+    const int heads = 3, half = dim / 2;
+    std::vector<float> table(dim);
+    for (int i = 0; i < half; ++i) {
+      table[i] = static_cast<float>(std::cos(i + 0.5));
+      table[half + i] = static_cast<float>(std::sin(i + 0.5));
+    }
+    const auto x = Normal(random, static_cast<size_t>(heads) * dim + 1);
+    std::vector<float> first;
+    for (Isa isa : Isas()) {
+      std::vector<float> y = x;
+      GetKernels(isa).rotate(table.data(), heads, dim, y.data());
+      if (first.empty()) first = y;
+      CHECK(SameBits(y, first), "%s, %d channels", IsaName(isa), dim);
+    }
+    CHECK(first.back() == x.back(), "%d channels: wrote after the end", dim);
+    for (int h = 0; h < heads; ++h) {
+      for (int i = 0; i < half; ++i) {
+        const size_t one = static_cast<size_t>(h) * dim + i, two = one + half;
+        const double a = x[one], b = x[two], cosine = table[i], sine = table[half + i];
+        CHECK(std::fabs(first[one] - (a * cosine - b * sine)) < 1e-6 &&
+                  std::fabs(first[two] - (a * sine + b * cosine)) < 1e-6,
+              "%d channels: head %d, channel %d", dim, h, i);
+      }
     }
   }
 }

@@ -199,8 +199,9 @@ class QuantizedMatMulOp : public tensorflow::OpKernel {
       std::vector<float> row_scales(count);
       kernels_->quantize_rows(in + begin * depth, count, depth, depth, bytes.data(),
                               row_scales.data());
-      kernels_->gemm_int8({bytes.data(), row_scales.data(), count, view.stride}, view, first, last,
-                          {out + begin * view.columns, view.columns, Activation::kNone, false});
+      kernels_->gemm_int8(
+          {bytes.data(), row_scales.data(), count, view.stride}, view, first, last,
+          {out + begin * view.columns, view.columns, Activation::kNone, Combine::kStore});
     };
     // Rows per block, so that the quantized rows stay in the cache.
     constexpr int64_t kBlock = 256;

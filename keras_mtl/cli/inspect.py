@@ -12,7 +12,7 @@ from keras_mtl.cli import arguments, common
 from keras_mtl.cli.inspect_tasks import task_lines
 from keras_mtl.cli.inspect_trainer import trainer_lines
 from keras_mtl.cli.inspect_variables import print_selected_variables
-from keras_mtl.cli.printing import print_table
+from keras_mtl.cli.printing import describe_sublayers, print_table
 from keras_mtl.configuration import baselines, sublayers
 from keras_mtl.configuration.schema import as_dict
 from keras_mtl.messages import to_stderr
@@ -224,11 +224,13 @@ def print_parameters(
     print_table(("layer", "parameters", "share"), rows)
     print(f"vocabulary of {size:,} ids{'' if prepared else ' (as configured)'}")
     print_selected_variables(config, model, prepared, model_dir)
-    for field, ours in sublayers.STANDARD.items():
+    print(f"sub-layers: {describe_sublayers(as_dict(model_config))}")
+    for field in sublayers.STANDARD:
         name = getattr(model_config, field)
-        if name != ours:
-            own = _listed(getattr(model_config, f"{field}_parameters"))
-            print(f"{field}: {name}({own}) from a plug-in")
+        if name in sublayers.BUILT_IN[field]:
+            continue
+        own = _listed(getattr(model_config, f"{field}_parameters"))
+        print(f"{field}: {name}({own}) from a plug-in")
     if sublayers.only_tensorflow(model_config):
         print(
             "sub-layers of plug-ins run only in TensorFlow, so validation and decoding use "

@@ -11,7 +11,13 @@ from typing import Any
 import numpy as np
 
 from keras_mtl import errors
-from keras_mtl.cli.printing import describe_architecture, file_size, print_fields, print_table
+from keras_mtl.cli.printing import (
+    describe_architecture,
+    describe_sublayers,
+    file_size,
+    print_fields,
+    print_table,
+)
 from keras_mtl.decoding import model_kinds
 from keras_mtl.decoding.model_kinds import ModelKind
 from keras_mtl.engine import open_model_file
@@ -109,7 +115,7 @@ def _print_engine_file(path: str | os.PathLike[str], verify: bool) -> None:
         ("file", f"engine file, format version {file.format_version}, {file_size(file.size)}"),
         ("written by", about.get("producer", "unknown")),
         ("architecture", describe_architecture(about)),
-        ("activation", about["activation"]),
+        ("sub-layers", describe_sublayers(about)),
         ("positions", f"{about['max_length']:,}, including tag and end of sentence"),
         ("embeddings", "tied" if about["tie_embeddings"] else "separate"),
         ("decoders", ", ".join(about["decoders"])),

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from keras_mtl.configuration import sublayers
 from keras_mtl.messages import table_lines
 
 
@@ -20,6 +21,20 @@ def print_fields(*fields: tuple[str, str]) -> None:
 def file_size(size: int) -> str:
     """Returns a number of bytes as text, such as `1.2 MB` or `3.4 kB`."""
     return f"{size / 1e6:,.1f} MB" if size >= 1e5 else f"{size / 1e3:,.1f} kB"
+
+
+def describe_sublayers(about: Mapping[str, Any]) -> str:
+    """Returns a line that describes the sub-layers of a Transformer.
+
+    Args:
+        about: the fields of `task.model`, or the hyperparameters of an engine file. Files of older
+            versions lack some.
+    """
+    names = {**sublayers.STANDARD, "norm_position": "pre", "positions": "added", **about}
+    return (
+        f"{names['norm_position']}-norm with {names['norm']}, {names['feed_forward']} feed-forward "
+        f"blocks with {names['activation']}, positions {names['positions']}"
+    )
 
 
 def describe_architecture(about: Mapping[str, Any]) -> str:

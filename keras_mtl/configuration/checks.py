@@ -242,10 +242,17 @@ def _check_model(draft: Draft) -> None:
             draft.problem(
                 "task.model.hidden_dim", f"= {hidden_dim}: must be even for sinusoidal positions"
             )
+        elif model.positions == "rotary" and num_heads > 0 and hidden_dim // num_heads % 2:
+            draft.problem(
+                "task.model.hidden_dim",
+                f"= {hidden_dim}: for rotary positions, the width of each of the {num_heads} heads "
+                f"must be even, not {hidden_dim // num_heads}",
+            )
     for name in ("dropout", "attention_dropout", "activation_dropout", "label_smoothing"):
         draft.range(f"task.model.{name}", 0, 1, high_open=True)
     draft.choice("task.model.activation", ("relu", "gelu", "silu"))
-    draft.choice("task.model.positions", ("sinusoidal", "learned"))
+    draft.choice("task.model.norm_position", sublayers.NORM_POSITIONS)
+    draft.choice("task.model.positions", sublayers.POSITIONS)
     draft.choice("task.model.sharing", ("full", "encoder"))
     draft.range("task.model.logits_chunk", 0)
     draft.choice("task.model.recompute", ("none", "layer"))

@@ -28,6 +28,9 @@ SIZES: dict[str, Size] = {
     "small": Size(256, 4, 1024, 3, 3, 0.1, 0.1, 0.1),
     "base": Size(512, 8, 2048, 6, 6, 0.1, 0.1, 0.1),
     "big": Size(1024, 16, 4096, 6, 6, 0.3, 0.1, 0.1),
+    # Kasai et al., arXiv 2006.10369: almost all the parameters of base, but a decoder that costs a
+    # sixth. Each of its steps runs one layer, and the encoder runs once for each sentence.
+    "deep_shallow": Size(512, 8, 2048, 12, 1, 0.1, 0.1, 0.1),
 }
 
 

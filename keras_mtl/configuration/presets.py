@@ -140,6 +140,14 @@ def transformer_base() -> ExperimentConfig:
     return experiment
 
 
+@register_preset("translation/transformer_deep_shallow")
+def transformer_deep_shallow() -> ExperimentConfig:
+    """Twelve encoder layers and one decoder layer, for fast decoding; Kasai et al., 2006.10369."""
+    experiment = transformer_base()
+    experiment.task.model.size = "deep_shallow"
+    return experiment
+
+
 @register_preset("translation/transformer_big")
 def transformer_big() -> ExperimentConfig:
     """The big model of Vaswani et al., arXiv 1706.03762, table 3, with its batch and steps."""

@@ -150,7 +150,8 @@ class TransformerConfig:
     """The Transformer.
 
     Attributes:
-        size: `tiny`, `small`, `base` or `big`; fills every field below that is None.
+        size: `tiny`, `small`, `base`, `big` or `deep_shallow`; fills every field below that is
+            None.
         hidden_dim: width of the model; a multiple of `num_heads`.
         num_heads: number of attention heads.
         intermediate_dim: width inside the feed-forward block.
@@ -160,11 +161,16 @@ class TransformerConfig:
         attention_dropout: dropout rate on attention weights, in [0, 1).
         activation_dropout: dropout rate inside the feed-forward block, in [0, 1).
         activation: `relu`, `gelu` or `silu`.
-        feed_forward: `standard`, or a feed-forward block of a plug-in, which only TensorFlow runs.
+        feed_forward: `standard`; `gated`, the gated linear units of arXiv 2002.05202 with
+            `activation` on the gate; or a block of a plug-in, which only TensorFlow runs.
         feed_forward_parameters: parameters of the plug-in's block.
-        norm: `layer_norm`, or a normalization of a plug-in, which only TensorFlow runs.
+        norm: `layer_norm`; `rms_norm` (arXiv 1910.07467); or a normalization of a plug-in, which
+            only TensorFlow runs.
         norm_parameters: parameters of the plug-in's normalization.
-        positions: `sinusoidal` or `learned`.
+        norm_position: `pre`: the input of each sub-layer is normalized, and the last output; or
+            `post`: the sum of each sub-layer and its input is.
+        positions: `sinusoidal` or `learned`, which are added to embeddings; `rotary`, which turns
+            queries and keys of self-attention by their position (arXiv 2104.09864); or `none`.
         max_length: longest input in tokens, and the number of learned positions.
         tie_embeddings: use one table for source, target and output projection.
         sharing: `full` (one decoder, and a language tag on the source) or `encoder` (a decoder for
@@ -193,6 +199,7 @@ class TransformerConfig:
     feed_forward_parameters: Options = dataclasses.field(default_factory=dict)
     norm: str = STANDARD["norm"]
     norm_parameters: Options = dataclasses.field(default_factory=dict)
+    norm_position: str = "pre"
     positions: str = "sinusoidal"
     max_length: int = 256
     tie_embeddings: bool = True

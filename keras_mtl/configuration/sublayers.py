@@ -1,8 +1,8 @@
-"""Sub-layers of the Transformer that a configuration may replace; free of TensorFlow.
+"""Parts of the Transformer that a configuration chooses by name; free of TensorFlow.
 
 The registries of `keras_mtl.layers` hold the classes. This module holds only what must be known
-without TensorFlow: the names of our own sub-layers, and the reason why the C++ engine and other
-formats cannot hold a model that has others.
+without TensorFlow: the names of our own parts, and the reason why the C++ engine and other formats
+cannot hold a model that has others.
 """
 
 import os
@@ -11,7 +11,19 @@ from typing import Any
 from keras_mtl.run_files import PARAMS_FILE
 
 STANDARD = {"feed_forward": "standard", "norm": "layer_norm"}
-"""Name of our own sub-layer by field of `task.model`."""
+"""Default sub-layer by field of `task.model`."""
+
+BUILT_IN = {"feed_forward": ("standard", "gated"), "norm": ("layer_norm", "rms_norm")}
+"""Names of our own sub-layers by field of `task.model`. Other names come from plug-ins."""
+
+POSITIONS = ("sinusoidal", "learned", "rotary", "none")
+"""How a model knows the positions of tokens: values of `task.model.positions`."""
+
+ROTARY_WAVELENGTH = 10_000.0
+"""Longest wavelength of rotary positions, divided by 2π: θ_i = 10000^(-2i/d) in the paper."""
+
+NORM_POSITIONS = ("pre", "post")
+"""Where sub-layers are normalized: values of `task.model.norm_position`."""
 
 
 def only_tensorflow(model: Any) -> str:
@@ -21,7 +33,7 @@ def only_tensorflow(model: Any) -> str:
         model: a `TransformerConfig`, a `Transformer`, or another object with these fields.
 
     Returns:
-        The reason as a clause for a message, such as `task.model.norm is 'rms', and only
+        The reason as a clause for a message, such as `task.model.norm is 'mine', and only
         TensorFlow runs sub-layers of plug-ins`; empty if all sub-layers are our own.
     """
     return _reason({field: getattr(model, field) for field in STANDARD})
@@ -48,7 +60,7 @@ def _reason(names: dict[str, Any]) -> str:
     replaced = [
         f"task.model.{field} is {name!r}"
         for field, name in names.items()
-        if name != STANDARD[field]
+        if name not in BUILT_IN[field]
     ]
     if not replaced:
         return ""

@@ -18,7 +18,7 @@ from keras_mtl.decoding.options import BeamOptions
 from keras_mtl.decoding.suppressed import suppressed_ids
 from keras_mtl.decoding.tasks import TranslationTask, translated
 from keras_mtl.engine import write_model_file
-from keras_mtl.engine.arrays import quantize_rows, transformer_arrays
+from keras_mtl.engine.arrays import norm_epsilon, quantize_rows, transformer_arrays
 from keras_mtl.engine.model_file import Value
 from keras_mtl.errors import ExportError, nearest
 
@@ -33,6 +33,7 @@ _SIZES = (
     "max_length",
     "tie_embeddings",
 )
+_NAMES = ("activation", "feed_forward", "norm", "norm_position", "positions")
 
 
 def write_engine_file(
@@ -137,8 +138,8 @@ def _hyperparameters(
         "architecture": "transformer",
         "weight_type": weight_type,
         **{name: int(config[name]) for name in _SIZES},
-        "activation": config["activation"],
-        "layer_norm_epsilon": float(model.encoder.final_norm.epsilon),
+        **{name: config[name] for name in _NAMES},
+        "layer_norm_epsilon": norm_epsilon(model),
         "decoders": [name or "all" for name in model.decoder_names or ("",)],
         "pad_id": vocabulary.pad_id,
         "bos_id": vocabulary.bos_id,

@@ -18,8 +18,8 @@ def transformer_arrays(model: Any) -> dict[str, np.ndarray]:
     Returns:
         float32 arrays by name, in the order of the model. A matrix `*.weight` is `[out, in]`, the
         transpose of the Keras kernel. Names follow the layers: `embedding.weight` if embeddings are
-        tied, otherwise `source_embedding.weight` and `target_embedding.weight`; `source_positions`
-        and `target_positions` `[max_length, hidden_dim]`, learned or not; then
+        tied, otherwise `source_embedding.weight` and `target_embedding.weight`; the tables of
+        `Transformer.position_tables`; then
         `encoder.layer.{i}.*`, `encoder.final_norm.*`, `decoder.{j}.layer.{i}.*`,
         `decoder.{j}.final_norm.*` and, if embeddings are not tied, `decoder.{j}.projection.weight`.
 
@@ -34,9 +34,7 @@ def transformer_arrays(model: Any) -> dict[str, np.ndarray]:
     else:
         arrays["source_embedding.weight"] = _array(model.source_embedding.embeddings)
         arrays["target_embedding.weight"] = _array(model.target_embedding.embeddings)
-    nothing = np.zeros([1, model.max_length, model.hidden_dim], np.float32)
-    arrays["source_positions"] = _array(model.source_positions(nothing)[0])
-    arrays["target_positions"] = _array(model.target_positions(nothing)[0])
+    arrays |= {name: _array(table) for name, table in model.position_tables().items()}
     for i, layer in enumerate(model.encoder.layers):
         name = f"encoder.layer.{i}"
         _norm(arrays, f"{name}.attention_norm", layer.attention_norm)
@@ -68,6 +66,14 @@ def transformer_arrays(model: Any) -> dict[str, np.ndarray]:
     return arrays
 
 
+def norm_epsilon(model: Any) -> float:
+    """Returns the `epsilon` of the normalizations of a model, which is the same for all."""
+    norms = [model.encoder.final_norm]
+    norms += [layer.attention_norm for layer in model.encoder.layers]
+    norms += [layer.feed_forward_norm for stack in model.decoders for layer in stack.layers]
+    return float(next(norm for norm in norms if norm is not None).epsilon)
+
+
 def variable_arrays(file: Any) -> dict[str, np.ndarray]:
     """Returns the weights of an engine file by the names of the variables of a `Transformer`.
 
@@ -85,7 +91,7 @@ def variable_arrays(file: Any) -> dict[str, np.ndarray]:
     ]
     arrays = {}
     for name in file.tensor_names:
-        if name == "vocabulary" or name.endswith(".scale"):
+        if name in ("vocabulary", "rotary_positions") or name.endswith(".scale"):
             continue
         array = np.array(file.tensor(name))
         if array.dtype == np.int8:
@@ -147,8 +153,11 @@ def _array(value: Any) -> np.ndarray:
 
 
 def _norm(arrays: dict[str, np.ndarray], name: str, layer: Any) -> None:
+    if layer is None:  # Post-norm: there is no final norm.
+        return
     arrays[f"{name}.gamma"] = _array(layer.gamma)
-    arrays[f"{name}.beta"] = _array(layer.beta)
+    if hasattr(layer, "beta"):
+        arrays[f"{name}.beta"] = _array(layer.beta)
 
 
 def _dense(arrays: dict[str, np.ndarray], name: str, layer: Any) -> None:
@@ -160,5 +169,9 @@ def _dense(arrays: dict[str, np.ndarray], name: str, layer: Any) -> None:
 def _feed_forward(arrays: dict[str, np.ndarray], name: str, layer: Any) -> None:
     _norm(arrays, f"{name}.feed_forward_norm", layer.feed_forward_norm)
     block = layer.feed_forward
-    _dense(arrays, f"{name}.feed_forward.intermediate", block.intermediate)
+    if hasattr(block, "gate"):
+        _dense(arrays, f"{name}.feed_forward.gate", block.gate)
+        _dense(arrays, f"{name}.feed_forward.value", block.value)
+    else:
+        _dense(arrays, f"{name}.feed_forward.intermediate", block.intermediate)
     _dense(arrays, f"{name}.feed_forward.output", block.output_projection)

@@ -3,13 +3,16 @@
 import importlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from keras_mtl.configuration.sublayers import ROTARY_WAVELENGTH
 from keras_mtl.data.vocabulary import Vocabulary
 from keras_mtl.decoding.tasks import TranslationTask
-from keras_mtl.engine.arrays import transformer_arrays
+from keras_mtl.engine.arrays import norm_epsilon, transformer_arrays
 from keras_mtl.errors import ExportError, nearest
 from keras_mtl.files import replacing_directory
 
@@ -98,39 +101,26 @@ def write_directory(
         eos_id: id that ends source and target. CTranslate2 appends it to a source itself.
         weight_type: see `export_ctranslate2`.
     """
-    specs = _package().specs
-    common = importlib.import_module("ctranslate2.specs.common_spec")
-    config = model.get_config()
-    activation = {
-        "relu": common.Activation.RELU,
-        "gelu": common.Activation.GELU,
-        "silu": common.Activation.SWISH,
-    }[config["activation"]]
-    spec = specs.TransformerSpec.from_config(
-        (config["encoder_layers"], config["decoder_layers"]),
-        config["num_heads"],
-        pre_norm=True,
-        activation=activation,
-    )
+    spec = _specification(model.get_config())
     arrays = transformer_arrays(model)
     tied = model.tie_embeddings
     spec.encoder.embeddings[0].weight = arrays[_embedding("source", tied)]
     spec.decoder.embeddings.weight = arrays[_embedding("target", tied)]
     for side, stack in (("source", spec.encoder), ("target", spec.decoder)):
         stack.scale_embeddings = True  # By the square root of the width, as in our model.
-        stack.position_encodings.encodings = arrays[f"{side}_positions"]
+        _positions(stack, model, arrays.get(f"{side}_positions"))
     for i, layer in enumerate(spec.encoder.layer):
         name = f"encoder.layer.{i}"
         _attention(layer.self_attention, arrays, f"{name}.attention", ["qkv", "output"])
         _feed_forward(layer.ffn, arrays, name)
-    _norm(spec.encoder.layer_norm, arrays, "encoder.final_norm")
+    _final_norm(spec.encoder, arrays, "encoder")
     for i, layer in enumerate(spec.decoder.layer):
         name = f"decoder.{decoder}.layer.{i}"
         _attention(layer.self_attention, arrays, f"{name}.self_attention", ["qkv", "output"])
         linears = ["query", "key_value", "output"]
         _attention(layer.attention, arrays, f"{name}.cross_attention", linears)
         _feed_forward(layer.ffn, arrays, name)
-    _norm(spec.decoder.layer_norm, arrays, f"decoder.{decoder}.final_norm")
+    _final_norm(spec.decoder, arrays, f"decoder.{decoder}")
     projection = f"decoder.{decoder}.projection.weight"
     spec.decoder.projection.weight = arrays["embedding.weight" if tied else projection]
     spec.register_source_vocabulary(list(tokens))
@@ -141,11 +131,40 @@ def write_directory(
     spec.config.decoder_start_token = tokens[bos_id]
     spec.config.add_source_bos = False
     spec.config.add_source_eos = True
-    spec.config.layer_norm_epsilon = float(model.encoder.final_norm.epsilon)
+    spec.config.layer_norm_epsilon = norm_epsilon(model)
     spec.validate()
     spec.optimize(quantization=None if weight_type == "float32" else weight_type)
     directory.mkdir(parents=True, exist_ok=True)
     spec.save(str(directory))
+
+
+def _specification(config: Mapping[str, Any]) -> Any:
+    """Returns the empty specification of a model of these arguments."""
+    specs = _package().specs
+    common = importlib.import_module("ctranslate2.specs.common_spec")
+    options: dict[str, Any] = {
+        "pre_norm": config["norm_position"] == "pre",
+        "activation": {
+            "relu": common.Activation.RELU,
+            "gelu": common.Activation.GELU,
+            "silu": common.Activation.SWISH,
+        }[config["activation"]],
+        "ffn_glu": config["feed_forward"] == "gated",
+        "rms_norm": config["norm"] == "rms_norm",
+    }
+    if config["positions"] == "rotary":
+        # All channels of a head, in pairs of the first and the second half.
+        options |= {"rotary_dim": 0, "rotary_interleave": False, "rotary_base": ROTARY_WAVELENGTH}
+    heads = config["num_heads"]
+    try:
+        encoder = specs.TransformerEncoderSpec(config["encoder_layers"], heads, **options)
+        decoder = specs.TransformerDecoderSpec(config["decoder_layers"], heads, **options)
+    except TypeError as error:
+        raise ExportError(
+            f"this version of CTranslate2 does not support the model ({error}). Install a newer "
+            "one: pip install -U 'ctranslate2>=4.6,<5'"
+        ) from error
+    return specs.TransformerSpec(encoder, decoder)
 
 
 def check_output(path: Path, overwrite: bool) -> None:
@@ -202,7 +221,22 @@ def _embedding(side: str, tied: bool) -> str:
 
 def _norm(spec: Any, arrays: dict[str, Any], name: str) -> None:
     spec.gamma = arrays[f"{name}.gamma"]
-    spec.beta = arrays[f"{name}.beta"]
+    if f"{name}.beta" in arrays:
+        spec.beta = arrays[f"{name}.beta"]
+
+
+def _final_norm(stack: Any, arrays: dict[str, Any], name: str) -> None:
+    if f"{name}.final_norm.gamma" in arrays:  # Only with pre-norm.
+        _norm(stack.layer_norm, arrays, f"{name}.final_norm")
+
+
+def _positions(stack: Any, model: Any, table: Any) -> None:
+    if table is not None:
+        stack.position_encodings.encodings = table
+    elif model.get_config()["positions"] == "none":
+        # Without a table, CTranslate2 would add sinusoids.
+        zeros = np.zeros([model.max_length, model.hidden_dim], np.float32)
+        stack.position_encodings.encodings = zeros
 
 
 def _linear(spec: Any, arrays: dict[str, Any], name: str) -> None:
@@ -218,5 +252,9 @@ def _attention(spec: Any, arrays: dict[str, Any], name: str, linears: Sequence[s
 
 def _feed_forward(spec: Any, arrays: dict[str, Any], name: str) -> None:
     _norm(spec.layer_norm, arrays, f"{name}.feed_forward_norm")
-    _linear(spec.linear_0, arrays, f"{name}.feed_forward.intermediate")
+    if f"{name}.feed_forward.gate.weight" in arrays:
+        _linear(spec.linear_0, arrays, f"{name}.feed_forward.gate")
+        _linear(spec.linear_0_noact, arrays, f"{name}.feed_forward.value")
+    else:
+        _linear(spec.linear_0, arrays, f"{name}.feed_forward.intermediate")
     _linear(spec.linear_1, arrays, f"{name}.feed_forward.output")

@@ -4,10 +4,12 @@ from keras_mtl.layers.cross_attention import CrossAttention
 from keras_mtl.layers.dense import Dense
 from keras_mtl.layers.dropout import Dropout
 from keras_mtl.layers.feed_forward import FeedForward
+from keras_mtl.layers.gated_feed_forward import GatedFeedForward
 from keras_mtl.layers.layer_norm import LayerNorm
 from keras_mtl.layers.position_embedding import PositionEmbedding
 from keras_mtl.layers.quantized_dense import QuantizedDense
 from keras_mtl.layers.registry import register_feed_forward, register_norm
+from keras_mtl.layers.rms_norm import RMSNorm
 from keras_mtl.layers.self_attention import SelfAttention
 from keras_mtl.layers.sine_position_encoding import SinePositionEncoding
 from keras_mtl.layers.token_embedding import TokenEmbedding
@@ -19,9 +21,11 @@ __all__ = [
     "Dense",
     "Dropout",
     "FeedForward",
+    "GatedFeedForward",
     "LayerNorm",
     "PositionEmbedding",
     "QuantizedDense",
+    "RMSNorm",
     "SelfAttention",
     "SinePositionEncoding",
     "TokenEmbedding",

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import keras
 
 from keras_mtl.configuration.components import Family, constructor_parameters
-from keras_mtl.configuration.sublayers import STANDARD
+from keras_mtl.configuration.sublayers import BUILT_IN
 from keras_mtl.errors import ConfigError
 
 _Class = TypeVar("_Class", bound=type[keras.layers.Layer])
@@ -123,13 +123,13 @@ def create_norm(
     Args:
         name: a registered name.
         parameters: the parameters of the normalization.
-        layer_norm_epsilon: `epsilon` of `LayerNorm`; other normalizations have their own.
+        layer_norm_epsilon: `epsilon` of our own normalizations; others have their own.
         **arguments: `name` and `dtype`.
 
     Raises:
         ConfigError: the name or a parameter is unknown or missing.
     """
-    if name == STANDARD["norm"]:
+    if name in BUILT_IN["norm"]:
         arguments["epsilon"] = layer_norm_epsilon
     return _create(NORMS, name, parameters, arguments)
 

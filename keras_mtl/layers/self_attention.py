@@ -8,6 +8,7 @@ import tensorflow as tf
 from keras_mtl.layers import attention
 from keras_mtl.layers.dense import Dense
 from keras_mtl.layers.dropout import Dropout, seed_config
+from keras_mtl.layers.rotary import rotary_table, rotate
 
 
 @keras.saving.register_keras_serializable(package="keras_mtl")
@@ -22,6 +23,7 @@ class SelfAttention(keras.layers.Layer):
         num_heads: number of heads; must divide the last dimension of the input.
         dropout: dropout rate on the attention weights, in [0, 1).
         use_bias: whether the projections have a bias.
+        rotary: whether queries and keys are turned by their position (rotary embeddings).
         seed: an integer, or a `keras.random.SeedGenerator` that is shared with other layers.
         **kwargs: arguments of `keras.layers.Layer`.
 
@@ -30,13 +32,16 @@ class SelfAttention(keras.layers.Layer):
         mask: bool `[batch, time]`, false on padding; or bool `[batch, time, time]`, true if a query
             (second axis) may attend to a key; None means no mask.
         use_causal_mask: whether a position attends only to itself and earlier positions.
+        positions: int32 `[batch, time]`, >= 0: the position of each step for rotary embeddings, if
+            they do not count up from 0.
         training: whether dropout is active.
 
     Returns:
         Float `[batch, time, dim]`.
 
     Raises:
-        ValueError: `dim` is not a multiple of `num_heads`.
+        ValueError: `dim` is not a multiple of `num_heads`, or the width of a head is odd and
+            `rotary` is true.
 
     Example:
         ```python
@@ -47,7 +52,7 @@ class SelfAttention(keras.layers.Layer):
         attention(keras.ops.ones([2, 5, 16])).shape  # TensorShape([2, 5, 16])
         ```
 
-    Reference: Vaswani et al., arXiv 1706.03762, section 3.2.2.
+    Reference: Vaswani et al., arXiv 1706.03762, section 3.2.2; rotary: Su et al., arXiv 2104.09864.
     """
 
     def __init__(
@@ -55,6 +60,7 @@ class SelfAttention(keras.layers.Layer):
         num_heads: int,
         dropout: float = 0.0,
         use_bias: bool = True,
+        rotary: bool = False,
         seed: int | keras.random.SeedGenerator | None = None,
         **kwargs: Any,
     ) -> None:
@@ -64,6 +70,7 @@ class SelfAttention(keras.layers.Layer):
         self.num_heads = num_heads
         self.dropout = dropout
         self.use_bias = use_bias
+        self.rotary = rotary
         self._seed = seed_config(seed)
         self.attention_dropout = Dropout(
             dropout, seed=seed, dtype=self.dtype_policy, name="attention_dropout"
@@ -74,6 +81,11 @@ class SelfAttention(keras.layers.Layer):
         dim = input_shape[-1]
         if dim % self.num_heads:
             raise ValueError(f"{self.name}: num_heads={self.num_heads} does not divide {dim}")
+        if self.rotary and dim // self.num_heads % 2:
+            raise ValueError(
+                f"{self.name}: rotary positions need heads of even width, not "
+                f"{dim // self.num_heads}"
+            )
         self.qkv = Dense(
             3 * dim,
             use_bias=self.use_bias,
@@ -93,9 +105,15 @@ class SelfAttention(keras.layers.Layer):
         inputs: tf.Tensor,
         mask: tf.Tensor | None = None,
         use_causal_mask: bool = False,
+        positions: tf.Tensor | None = None,
         training: bool = False,
     ) -> tf.Tensor:
         query, key, value = attention.split_heads(self.qkv(inputs), 3, self.num_heads)
+        if self.rotary:
+            if positions is None:
+                positions = tf.range(inputs.shape[1] or tf.shape(inputs)[1])[None]
+            table = rotary_table(positions[:, None], query.shape[-1])
+            query, key = rotate(query, *table), rotate(key, *table)
         bias = attention.mask_bias(mask)
         if use_causal_mask:
             causal = attention.causal_bias(inputs.shape[1] or tf.shape(inputs)[1])
@@ -127,6 +145,9 @@ class SelfAttention(keras.layers.Layer):
         head_dim = self.output_projection.units // self.num_heads
         heads = tf.reshape(self.qkv(inputs), [batch, beams, 3, self.num_heads, 1, head_dim])
         query, key, value = tf.unstack(heads, axis=2)
+        if self.rotary:
+            table = rotary_table(index, head_dim)
+            query, key = rotate(query, *table), rotate(key, *table)
         position = tf.range(cache["key"].shape[3])
         here = (position == index)[:, None]
         key = tf.where(here, key, cache["key"])
@@ -145,5 +166,6 @@ class SelfAttention(keras.layers.Layer):
             "num_heads": self.num_heads,
             "dropout": self.dropout,
             "use_bias": self.use_bias,
+            "rotary": self.rotary,
             "seed": self._seed,
         }

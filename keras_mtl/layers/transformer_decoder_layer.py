@@ -10,13 +10,14 @@ import tensorflow as tf
 from keras_mtl.configuration.sublayers import STANDARD
 from keras_mtl.layers.cross_attention import CrossAttention
 from keras_mtl.layers.dropout import Dropout, seed_config
+from keras_mtl.layers.norm_position import check_norm_position, residual_sum, sublayer_input
 from keras_mtl.layers.registry import create_feed_forward, create_norm
 from keras_mtl.layers.self_attention import SelfAttention
 
 
 @keras.saving.register_keras_serializable(package="keras_mtl")
 class TransformerDecoderLayer(keras.layers.Layer):
-    """Pre-norm causal self-attention, cross-attention and a feed-forward block, with residuals.
+    """Causal self-attention, cross-attention and a feed-forward block, with residuals and norms.
 
     Padding at the end of the target needs no mask: a position never attends to later positions.
 
@@ -27,11 +28,13 @@ class TransformerDecoderLayer(keras.layers.Layer):
         attention_dropout: dropout rate on attention weights, in [0, 1).
         activation_dropout: dropout rate inside the feed-forward block, in [0, 1).
         activation: `relu`, `gelu` or `silu`.
-        layer_norm_epsilon: `epsilon` of the norm `layer_norm`.
+        layer_norm_epsilon: `epsilon` of the norms `layer_norm` and `rms_norm`.
         feed_forward: name of a registered feed-forward block.
         feed_forward_parameters: parameters of that block.
         norm: name of a registered normalization.
         norm_parameters: parameters of that normalization.
+        norm_position: `pre` or `post`; see `keras_mtl.layers.norm_position`.
+        rotary: whether self-attention has rotary position embeddings.
         seed: an integer, or a `keras.random.SeedGenerator` that is shared with other layers.
         **kwargs: arguments of `keras.layers.Layer`.
 
@@ -42,6 +45,8 @@ class TransformerDecoderLayer(keras.layers.Layer):
             `[batch, time, source_time]`, true if a query may attend to a key; None means no mask.
         mask: bool `[batch, time, time]`, true if a query (second axis) may attend to a key, in
             addition to causality; None means only causality.
+        positions: int32 `[batch, time]`, the position of each step for rotary embeddings, if they
+            do not count up from 0.
         training: whether dropout is active.
 
     Returns:
@@ -63,6 +68,8 @@ class TransformerDecoderLayer(keras.layers.Layer):
         feed_forward_parameters: Mapping[str, Any] | None = None,
         norm: str = STANDARD["norm"],
         norm_parameters: Mapping[str, Any] | None = None,
+        norm_position: str = "pre",
+        rotary: bool = False,
         seed: int | keras.random.SeedGenerator | None = None,
         **kwargs: Any,
     ) -> None:
@@ -79,7 +86,12 @@ class TransformerDecoderLayer(keras.layers.Layer):
             "feed_forward_parameters": dict(feed_forward_parameters or {}),
             "norm": norm,
             "norm_parameters": dict(norm_parameters or {}),
+            "norm_position": norm_position,
+            "rotary": rotary,
         }
+        check_norm_position(self.name, norm_position)
+        self._input = functools.partial(sublayer_input, norm_position)
+        self._sum = functools.partial(residual_sum, norm_position)
         self._seed = seed_config(seed)
         self.supports_masking = True
         policy = self.dtype_policy
@@ -88,7 +100,9 @@ class TransformerDecoderLayer(keras.layers.Layer):
         )
         heads: dict[str, Any] = {"num_heads": num_heads, "dropout": attention_dropout, "seed": seed}
         self.self_attention_norm = make_norm(name="self_attention_norm")
-        self.self_attention = SelfAttention(**heads, dtype=policy, name="self_attention")
+        self.self_attention = SelfAttention(
+            **heads, rotary=rotary, dtype=policy, name="self_attention"
+        )
         self.cross_attention_norm = make_norm(name="cross_attention_norm")
         self.cross_attention = CrossAttention(**heads, dtype=policy, name="cross_attention")
         self.feed_forward_norm = make_norm(name="feed_forward_norm")
@@ -119,18 +133,28 @@ class TransformerDecoderLayer(keras.layers.Layer):
         memory: tf.Tensor,
         memory_mask: tf.Tensor | None = None,
         mask: tf.Tensor | None = None,
+        positions: tf.Tensor | None = None,
         training: bool = False,
     ) -> tf.Tensor:
         x = self.self_attention(
-            self.self_attention_norm(inputs), mask=mask, use_causal_mask=True, training=training
+            self._input(self.self_attention_norm, inputs),
+            mask=mask,
+            use_causal_mask=True,
+            positions=positions,
+            training=training,
         )
         x = inputs + self.residual_dropout(x, training=training)
+        x = self._sum(self.self_attention_norm, x)
         y = self.cross_attention(
-            self.cross_attention_norm(x), memory, memory_mask=memory_mask, training=training
+            self._input(self.cross_attention_norm, x),
+            memory,
+            memory_mask=memory_mask,
+            training=training,
         )
         x += self.residual_dropout(y, training=training)
-        y = self.feed_forward(self.feed_forward_norm(x), training=training)
-        return x + self.residual_dropout(y, training=training)
+        x = self._sum(self.cross_attention_norm, x)
+        y = self.feed_forward(self._input(self.feed_forward_norm, x), training=training)
+        return self._sum(self.feed_forward_norm, x + self.residual_dropout(y, training=training))
 
     def start(
         self, memory: tf.Tensor, beams: int, max_length: int
@@ -174,15 +198,16 @@ class TransformerDecoderLayer(keras.layers.Layer):
             Float `[batch, beams, dim]` and the new cache.
         """
         x, self_cache = self.self_attention.step(
-            self.self_attention_norm(inputs), index, cache["self"]
+            self._input(self.self_attention_norm, inputs), index, cache["self"]
         )
-        x = inputs + x
-        y = self.cross_attention_norm(x)
+        x = self._sum(self.self_attention_norm, inputs + x)
+        y = self._input(self.cross_attention_norm, x)
         x += self.cross_attention.step(y, cache["cross"], memory_mask)
         if weights is not None:
             weights.append(self.cross_attention.step_weights(y, cache["cross"], memory_mask))
-        x += self.feed_forward(self.feed_forward_norm(x))
-        return x, {"self": self_cache, "cross": cache["cross"]}
+        x = self._sum(self.cross_attention_norm, x)
+        x += self.feed_forward(self._input(self.feed_forward_norm, x))
+        return self._sum(self.feed_forward_norm, x), {"self": self_cache, "cross": cache["cross"]}
 
     def compute_output_shape(self, inputs_shape: Any, memory_shape: Any) -> Any:
         return inputs_shape

@@ -9,13 +9,14 @@ import tensorflow as tf
 
 from keras_mtl.configuration.sublayers import STANDARD
 from keras_mtl.layers.dropout import Dropout, seed_config
+from keras_mtl.layers.norm_position import check_norm_position, residual_sum, sublayer_input
 from keras_mtl.layers.registry import create_feed_forward, create_norm
 from keras_mtl.layers.self_attention import SelfAttention
 
 
 @keras.saving.register_keras_serializable(package="keras_mtl")
 class TransformerEncoderLayer(keras.layers.Layer):
-    """Pre-norm self-attention and a feed-forward block, each with dropout and a residual.
+    """Self-attention and a feed-forward block, each with dropout, a residual and a norm.
 
     Args:
         intermediate_dim: width inside the feed-forward block.
@@ -24,11 +25,13 @@ class TransformerEncoderLayer(keras.layers.Layer):
         attention_dropout: dropout rate on attention weights, in [0, 1).
         activation_dropout: dropout rate inside the feed-forward block, in [0, 1).
         activation: `relu`, `gelu` or `silu`.
-        layer_norm_epsilon: `epsilon` of the norm `layer_norm`.
+        layer_norm_epsilon: `epsilon` of the norms `layer_norm` and `rms_norm`.
         feed_forward: name of a registered feed-forward block.
         feed_forward_parameters: parameters of that block.
         norm: name of a registered normalization.
         norm_parameters: parameters of that normalization.
+        norm_position: `pre` or `post`; see `keras_mtl.layers.norm_position`.
+        rotary: whether self-attention has rotary position embeddings.
         seed: an integer, or a `keras.random.SeedGenerator` that is shared with other layers.
         **kwargs: arguments of `keras.layers.Layer`.
 
@@ -36,6 +39,8 @@ class TransformerEncoderLayer(keras.layers.Layer):
         inputs: float `[batch, time, dim]`.
         mask: bool `[batch, time]`, false on padding; or bool `[batch, time, time]`, true if a query
             (second axis) may attend to a key; None means no mask.
+        positions: int32 `[batch, time]`, the position of each step for rotary embeddings, if they
+            do not count up from 0.
         training: whether dropout is active.
 
     Returns:
@@ -57,6 +62,8 @@ class TransformerEncoderLayer(keras.layers.Layer):
         feed_forward_parameters: Mapping[str, Any] | None = None,
         norm: str = STANDARD["norm"],
         norm_parameters: Mapping[str, Any] | None = None,
+        norm_position: str = "pre",
+        rotary: bool = False,
         seed: int | keras.random.SeedGenerator | None = None,
         **kwargs: Any,
     ) -> None:
@@ -73,7 +80,12 @@ class TransformerEncoderLayer(keras.layers.Layer):
             "feed_forward_parameters": dict(feed_forward_parameters or {}),
             "norm": norm,
             "norm_parameters": dict(norm_parameters or {}),
+            "norm_position": norm_position,
+            "rotary": rotary,
         }
+        check_norm_position(self.name, norm_position)
+        self._input = functools.partial(sublayer_input, norm_position)
+        self._sum = functools.partial(residual_sum, norm_position)
         self._seed = seed_config(seed)
         self.supports_masking = True
         policy = self.dtype_policy
@@ -82,7 +94,7 @@ class TransformerEncoderLayer(keras.layers.Layer):
         )
         self.attention_norm = make_norm(name="attention_norm")
         self.attention = SelfAttention(
-            num_heads, attention_dropout, seed=seed, dtype=policy, name="attention"
+            num_heads, attention_dropout, rotary=rotary, seed=seed, dtype=policy, name="attention"
         )
         self.feed_forward_norm = make_norm(name="feed_forward_norm")
         self.feed_forward = create_feed_forward(
@@ -105,12 +117,18 @@ class TransformerEncoderLayer(keras.layers.Layer):
         self.built = True
 
     def call(
-        self, inputs: tf.Tensor, mask: tf.Tensor | None = None, training: bool = False
+        self,
+        inputs: tf.Tensor,
+        mask: tf.Tensor | None = None,
+        positions: tf.Tensor | None = None,
+        training: bool = False,
     ) -> tf.Tensor:
-        x = self.attention(self.attention_norm(inputs), mask=mask, training=training)
+        x = self._input(self.attention_norm, inputs)
+        x = self.attention(x, mask=mask, positions=positions, training=training)
         x = inputs + self.residual_dropout(x, training=training)
-        y = self.feed_forward(self.feed_forward_norm(x), training=training)
-        return x + self.residual_dropout(y, training=training)
+        x = self._sum(self.attention_norm, x)
+        y = self.feed_forward(self._input(self.feed_forward_norm, x), training=training)
+        return self._sum(self.feed_forward_norm, x + self.residual_dropout(y, training=training))
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         return input_shape

@@ -16,7 +16,7 @@ from keras_mtl.layers.registry import create_norm
 
 @keras.saving.register_keras_serializable(package="keras_mtl")
 class TransformerDecoder(keras.layers.Layer):
-    """A stack of decoder layers, with a final normalization and an optional projection.
+    """A stack of decoder layers, with a final norm if pre-norm, and an optional projection.
 
     Args:
         num_layers: number of decoder layers.
@@ -33,6 +33,8 @@ class TransformerDecoder(keras.layers.Layer):
         feed_forward_parameters: parameters of that block.
         norm: name of a registered normalization.
         norm_parameters: parameters of that normalization.
+        norm_position: `pre` or `post`; with `post` there is no final normalization.
+        rotary: whether self-attention has rotary position embeddings.
         recompute: `none` or `layer`: whether the backward pass computes each layer again, instead
             of keeping its activations in memory.
         **kwargs: arguments of `keras.layers.Layer`.
@@ -44,6 +46,8 @@ class TransformerDecoder(keras.layers.Layer):
             `[batch, time, source_time]`, true if a query may attend to a key; None means no mask.
         mask: bool `[batch, time, time]`, true if a query (second axis) may attend to a key, in
             addition to causality; None means only causality.
+        positions: int32 `[batch, time]`, the position of each step for rotary embeddings, if they
+            do not count up from 0.
         training: whether dropout is active.
         project: whether to apply the projection, if there is one.
 
@@ -66,6 +70,8 @@ class TransformerDecoder(keras.layers.Layer):
         feed_forward_parameters: Mapping[str, Any] | None = None,
         norm: str = STANDARD["norm"],
         norm_parameters: Mapping[str, Any] | None = None,
+        norm_position: str = "pre",
+        rotary: bool = False,
         recompute: str = "none",
         **kwargs: Any,
     ) -> None:
@@ -75,6 +81,8 @@ class TransformerDecoder(keras.layers.Layer):
             "feed_forward_parameters": dict(feed_forward_parameters or {}),
             "norm": norm,
             "norm_parameters": dict(norm_parameters or {}),
+            "norm_position": norm_position,
+            "rotary": rotary,
         }
         self._config = {
             "num_layers": num_layers,
@@ -114,7 +122,9 @@ class TransformerDecoder(keras.layers.Layer):
         # tf.train.Checkpoint tracks attributes but, with Keras 3, not the members of a list.
         for i, layer in enumerate(self.layers):
             setattr(self, f"layer_{i}", layer)
-        self.final_norm = create_norm(norm, norm_parameters, dtype=policy, name="final_norm")
+        self.final_norm = None
+        if norm_position == "pre":
+            self.final_norm = create_norm(norm, norm_parameters, dtype=policy, name="final_norm")
         self.projection = None
         if vocabulary_size is not None:
             self.projection = Dense(
@@ -124,7 +134,8 @@ class TransformerDecoder(keras.layers.Layer):
     def build(self, inputs_shape: Any, memory_shape: Any) -> None:
         for layer in self.layers:
             layer.build(inputs_shape, memory_shape)
-        self.final_norm.build(inputs_shape)
+        if self.final_norm is not None:
+            self.final_norm.build(inputs_shape)
         if self.projection is not None:
             self.projection.build((None, inputs_shape[-1]))
         self.built = True
@@ -135,12 +146,14 @@ class TransformerDecoder(keras.layers.Layer):
         memory: tf.Tensor,
         memory_mask: tf.Tensor | None = None,
         mask: tf.Tensor | None = None,
+        positions: tf.Tensor | None = None,
         training: bool = False,
         project: bool = True,
     ) -> tf.Tensor:
         x = self.embedding_dropout(inputs, training=training)
+        options: dict[str, Any] = {"memory_mask": memory_mask, "mask": mask}
+        options |= {"positions": positions, "training": training}
         for layer in self.layers:
-            options = {"memory_mask": memory_mask, "mask": mask, "training": training}
             if training and self._config["recompute"] == "layer":
                 x = self._recomputed(layer, x, memory, **options)
             else:
@@ -180,7 +193,8 @@ class TransformerDecoder(keras.layers.Layer):
         return self._finish(x), new
 
     def _finish(self, x: tf.Tensor, project: bool = True) -> tf.Tensor:
-        x = self.final_norm(x)
+        if self.final_norm is not None:
+            x = self.final_norm(x)
         return self.projection(x) if project and self.projection is not None else x
 
     def compute_output_shape(self, inputs_shape: Any, memory_shape: Any) -> Any:

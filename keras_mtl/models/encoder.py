@@ -16,7 +16,7 @@ from keras_mtl.layers.registry import create_norm
 
 @keras.saving.register_keras_serializable(package="keras_mtl")
 class TransformerEncoder(keras.layers.Layer):
-    """A stack of encoder layers, with dropout on the embeddings and a final normalization.
+    """A stack of encoder layers, with dropout on the embeddings and, if pre-norm, a final norm.
 
     Args:
         num_layers: number of encoder layers.
@@ -31,6 +31,8 @@ class TransformerEncoder(keras.layers.Layer):
         feed_forward_parameters: parameters of that block.
         norm: name of a registered normalization.
         norm_parameters: parameters of that normalization.
+        norm_position: `pre` or `post`; with `post` there is no final normalization.
+        rotary: whether self-attention has rotary position embeddings.
         recompute: `none` or `layer`: whether the backward pass computes each layer again, instead
             of keeping its activations in memory.
         **kwargs: arguments of `keras.layers.Layer`.
@@ -39,6 +41,8 @@ class TransformerEncoder(keras.layers.Layer):
         inputs: float `[batch, time, dim]`: embeddings with positions.
         mask: bool `[batch, time]`, false on padding; or bool `[batch, time, time]`, true if a query
             (second axis) may attend to a key; None means no mask.
+        positions: int32 `[batch, time]`, the position of each step for rotary embeddings, if they
+            do not count up from 0.
         training: whether dropout is active.
 
     Returns:
@@ -59,6 +63,8 @@ class TransformerEncoder(keras.layers.Layer):
         feed_forward_parameters: Mapping[str, Any] | None = None,
         norm: str = STANDARD["norm"],
         norm_parameters: Mapping[str, Any] | None = None,
+        norm_position: str = "pre",
+        rotary: bool = False,
         recompute: str = "none",
         **kwargs: Any,
     ) -> None:
@@ -68,6 +74,8 @@ class TransformerEncoder(keras.layers.Layer):
             "feed_forward_parameters": dict(feed_forward_parameters or {}),
             "norm": norm,
             "norm_parameters": dict(norm_parameters or {}),
+            "norm_position": norm_position,
+            "rotary": rotary,
         }
         self._config = {
             "num_layers": num_layers,
@@ -106,24 +114,32 @@ class TransformerEncoder(keras.layers.Layer):
         # tf.train.Checkpoint tracks attributes but, with Keras 3, not the members of a list.
         for i, layer in enumerate(self.layers):
             setattr(self, f"layer_{i}", layer)
-        self.final_norm = create_norm(norm, norm_parameters, dtype=policy, name="final_norm")
+        self.final_norm = None
+        if norm_position == "pre":
+            self.final_norm = create_norm(norm, norm_parameters, dtype=policy, name="final_norm")
 
     def build(self, input_shape: Any) -> None:
         for layer in self.layers:
             layer.build(input_shape)
-        self.final_norm.build(input_shape)
+        if self.final_norm is not None:
+            self.final_norm.build(input_shape)
         self.built = True
 
     def call(
-        self, inputs: tf.Tensor, mask: tf.Tensor | None = None, training: bool = False
+        self,
+        inputs: tf.Tensor,
+        mask: tf.Tensor | None = None,
+        positions: tf.Tensor | None = None,
+        training: bool = False,
     ) -> tf.Tensor:
         x = self.embedding_dropout(inputs, training=training)
+        options = {"mask": mask, "positions": positions, "training": training}
         for layer in self.layers:
             if training and self._config["recompute"] == "layer":
-                x = self._recomputed(layer, x, mask=mask, training=True)
+                x = self._recomputed(layer, x, **options)
             else:
-                x = layer(x, mask=mask, training=training)
-        return self.final_norm(x)
+                x = layer(x, **options)
+        return x if self.final_norm is None else self.final_norm(x)
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         return input_shape

@@ -6,13 +6,14 @@ from typing import Any
 import keras
 
 from keras_mtl.configuration.model_sizes import resolved
-from keras_mtl.configuration.sublayers import STANDARD
+from keras_mtl.configuration.sublayers import BUILT_IN, NORM_POSITIONS, POSITIONS
 from keras_mtl.errors import ConfigError, nearest
 from keras_mtl.layers.contract import check_sublayer
 from keras_mtl.layers.feed_forward import ACTIVATIONS
 from keras_mtl.layers.recomputation import RECOMPUTE
 from keras_mtl.layers.registry import create_feed_forward, create_norm
-from keras_mtl.models.transformer import POSITIONS, SHARING, Transformer
+from keras_mtl.models.arguments import SHARING
+from keras_mtl.models.transformer import Transformer
 
 
 def build_transformer(
@@ -50,6 +51,7 @@ def build_transformer(
         feed_forward_parameters=model_config.feed_forward_parameters,
         norm=model_config.norm,
         norm_parameters=model_config.norm_parameters,
+        norm_position=model_config.norm_position,
         logits_chunk=model_config.logits_chunk,
         recompute=model_config.recompute,
         name="transformer",
@@ -62,6 +64,7 @@ def _check_fields(model_config: Any, size: Mapping[str, Any], decoders: Sequence
     for field, known in (
         ("activation", ACTIVATIONS),
         ("positions", POSITIONS),
+        ("norm_position", NORM_POSITIONS),
         ("sharing", SHARING),
         ("recompute", RECOMPUTE),
     ):
@@ -87,6 +90,11 @@ def _check_fields(model_config: Any, size: Mapping[str, Any], decoders: Sequence
     if size["hidden_dim"] % 2 and model_config.positions == "sinusoidal":
         raise ConfigError(
             f"task.model.hidden_dim must be even for sinusoidal positions, not {size['hidden_dim']}"
+        )
+    if size["hidden_dim"] // size["num_heads"] % 2 and model_config.positions == "rotary":
+        raise ConfigError(
+            f"task.model.hidden_dim {size['hidden_dim']} gives each of the {size['num_heads']} "
+            "heads an odd width; rotary positions need an even one"
         )
     if model_config.max_length < 1:
         raise ConfigError(
@@ -142,7 +150,7 @@ def check_sublayers(model_config: Any, dtype: str = "float32") -> None:
     try:
         for field, make in (("feed_forward", feed_forward), ("norm", norm)):
             name = getattr(model_config, field)
-            if name != STANDARD[field]:
+            if name not in BUILT_IN[field]:
                 check_sublayer(f"task.model.{field} {name!r}", make, dim)
             elif getattr(model_config, f"{field}_parameters"):
                 make(keras.random.SeedGenerator(0))  # Raises an error: it has no parameters.

@@ -8,41 +8,25 @@ import tensorflow as tf
 
 from keras_mtl.configuration.sublayers import STANDARD
 from keras_mtl.errors import InputError
-from keras_mtl.layers import PositionEmbedding, SinePositionEncoding, TokenEmbedding
+from keras_mtl.layers import TokenEmbedding
 from keras_mtl.layers.dropout import seed_config, track_state
-from keras_mtl.layers.recomputation import RECOMPUTE
+from keras_mtl.models.arguments import STACK_ARGUMENTS, check_arguments
 from keras_mtl.models.decoder import TransformerDecoder
 from keras_mtl.models.decoder_weights import call_with_weights, select_weights
 from keras_mtl.models.encoder import TransformerEncoder
 from keras_mtl.models.losses import projected_cross_entropy
 from keras_mtl.models.packed_rows import PackedRows
+from keras_mtl.models.positions import position_layers, position_tables
 
-POSITIONS = ("sinusoidal", "learned")
-SHARING = ("full", "encoder")
 PAD_ID = 0
 BOS_ID = 1
-
-# Arguments of the model that its encoder and its decoders share.
-_STACK_ARGUMENTS = (
-    "intermediate_dim",
-    "num_heads",
-    "dropout",
-    "attention_dropout",
-    "activation_dropout",
-    "activation",
-    "feed_forward",
-    "feed_forward_parameters",
-    "norm",
-    "norm_parameters",
-    "recompute",
-)
 
 State = dict[str, Any]
 
 
 @keras.saving.register_keras_serializable(package="keras_mtl")
 class Transformer(keras.Model):
-    """Pre-norm encoder-decoder Transformer for one or many translation tasks.
+    """Encoder-decoder Transformer for one or many translation tasks.
 
     With `sharing="encoder"` each target language has its own decoder, with its own final
     normalization and, if embeddings are not tied, its own projection. All rows of a batch use one
@@ -63,7 +47,7 @@ class Transformer(keras.Model):
         attention_dropout: dropout rate on attention weights, in [0, 1).
         activation_dropout: dropout rate inside the feed-forward blocks, in [0, 1).
         activation: `relu`, `gelu` or `silu`.
-        positions: `sinusoidal` or `learned`.
+        positions: `sinusoidal`, `learned`, `rotary` or `none`.
         max_length: longest source or target in tokens.
         tie_embeddings: whether to use one table for source, target and output projection.
         sharing: `full` or `encoder`.
@@ -73,6 +57,7 @@ class Transformer(keras.Model):
         feed_forward_parameters: parameters of that block.
         norm: name of a registered normalization.
         norm_parameters: parameters of that normalization.
+        norm_position: `pre` or `post`; see `keras_mtl.layers.norm_position`.
         logits_chunk: largest number of target positions whose logits `token_losses` holds in memory
             at once; 0 for no limit. With a limit, logits are computed twice.
         recompute: `none` or `layer`. With `layer`, training keeps only the inputs of each encoder
@@ -137,12 +122,13 @@ class Transformer(keras.Model):
         feed_forward_parameters: Mapping[str, Any] | None = None,
         norm: str = STANDARD["norm"],
         norm_parameters: Mapping[str, Any] | None = None,
+        norm_position: str = "pre",
         logits_chunk: int = 0,
         recompute: str = "none",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        _check_arguments(positions, sharing, decoders, recompute)
+        check_arguments(positions, norm_position, sharing, recompute, decoders)
         self._config: dict[str, Any] = {
             "vocabulary_size": vocabulary_size,
             "hidden_dim": hidden_dim,
@@ -164,6 +150,7 @@ class Transformer(keras.Model):
             "feed_forward_parameters": dict(feed_forward_parameters or {}),
             "norm": norm,
             "norm_parameters": dict(norm_parameters or {}),
+            "norm_position": norm_position,
             "logits_chunk": logits_chunk,
             "recompute": recompute,
         }
@@ -198,17 +185,15 @@ class Transformer(keras.Model):
             if self.tie_embeddings
             else TokenEmbedding(**table, name="target_embedding")
         )
-        self.source_positions, self.target_positions = (
-            SinePositionEncoding(dtype=policy, name=f"{side}_positions")
-            if self._config["positions"] == "sinusoidal"
-            else PositionEmbedding(self.max_length, dtype=policy, name=f"{side}_positions")
-            for side in ("source", "target")
+        self.source_positions, self.target_positions = position_layers(
+            self._config["positions"], self.max_length, policy
         )
 
     def _make_stacks(self) -> None:
         """Creates the encoder and the decoders."""
-        options: dict[str, Any] = {name: self._config[name] for name in _STACK_ARGUMENTS}
+        options: dict[str, Any] = {name: self._config[name] for name in STACK_ARGUMENTS}
         options |= {"seed": self.seed_generator, "dtype": self.dtype_policy}
+        options["rotary"] = self._config["positions"] == "rotary"
         self.encoder = TransformerEncoder(self._config["encoder_layers"], **options, name="encoder")
         self.decoders = [
             TransformerDecoder(
@@ -230,8 +215,9 @@ class Transformer(keras.Model):
         self.source_embedding.build()
         if not self.tie_embeddings:
             self.target_embedding.build()
-        self.source_positions.build(shape)
-        self.target_positions.build(shape)
+        for positions in (self.source_positions, self.target_positions):
+            if positions is not None:
+                positions.build(shape)
         self.encoder.build(shape)
         for decoder in self.decoders:
             decoder.build(shape, shape)
@@ -294,7 +280,7 @@ class Transformer(keras.Model):
         target = inputs["target"]
         packed = PackedRows.of(inputs)
         memory = self.encode(inputs["source"], training=training, packed=packed)
-        masks = {"memory_mask": memory["mask"]}
+        options = {"memory_mask": memory["mask"]}
         if packed is None:
             self._check_length(target, "target")
             rows = target.shape[0] or tf.shape(target)[0]
@@ -302,12 +288,12 @@ class Transformer(keras.Model):
             shifted = tf.concat([start, target[:, :-1]], axis=1)
         else:
             shifted = packed.shift(target, BOS_ID)
-            masks = {"memory_mask": packed.memory_mask, "mask": packed.target_mask}
-        positions = None if packed is None else packed.target_positions
-        x = self.target_positions(self.target_embedding(shifted), positions=positions)
+            options = {"memory_mask": packed.memory_mask, "mask": packed.target_mask}
+            options["positions"] = packed.target_positions
+        x = self._embed("target", shifted, positions=options.get("positions"))
         return self._with_weights(
             select_weights(self.decoders, inputs.get("decoder")),
-            lambda decoder: function(decoder, x, memory["memory"], **masks, training=training),
+            lambda decoder: function(decoder, x, memory["memory"], **options, training=training),
         )
 
     def encode(
@@ -332,8 +318,9 @@ class Transformer(keras.Model):
             mask, positions = tf.not_equal(source, PAD_ID), None
         else:
             mask, positions = packed.source_mask, packed.source_positions
-        x = self.source_positions(self.source_embedding(source), positions=positions)
-        return {"memory": self.encoder(x, mask=mask, training=training), "mask": mask}
+        x = self._embed("source", source, positions=positions)
+        memory = self.encoder(x, mask=mask, positions=positions, training=training)
+        return {"memory": memory, "mask": mask}
 
     def start(self, memory: State, decoder: tf.Tensor, beams: int, max_length: int) -> State:
         """Prepares incremental decoding.
@@ -388,8 +375,7 @@ class Transformer(keras.Model):
             state.
         """
         batch, beams = ids.shape[0] or tf.shape(ids)[0], ids.shape[1] or tf.shape(ids)[1]
-        flat = self.target_embedding(tf.reshape(ids, [-1, 1]))
-        x = self.target_positions(flat, start_index=index)
+        x = self._embed("target", tf.reshape(ids, [-1, 1]), start_index=index)
         x = tf.reshape(x, [batch, beams, self.hidden_dim])
         selected = state.get("weights")
         chosen = None if selected is None else [selected[str(i)] for i in range(len(selected))]
@@ -441,6 +427,10 @@ class Transformer(keras.Model):
         }
         return [owner.get(id(variable)) for variable in self.trainable_variables]
 
+    def position_tables(self) -> dict[str, Any]:
+        """See `keras_mtl.models.positions.position_tables`."""
+        return position_tables(self)
+
     def vocabulary_axes(self) -> dict[str, int]:
         """Returns the axis of the vocabulary of each variable that has one, by its path."""
         tables = {
@@ -449,6 +439,14 @@ class Transformer(keras.Model):
         }
         projections = [decoder.projection for decoder in self.decoders if decoder.projection]
         return tables | {projection.kernel.path: 1 for projection in projections}
+
+    def _embed(self, side: str, ids: tf.Tensor, **options: Any) -> tf.Tensor:
+        """Embeds the ids of a side, and adds positions if the model adds them there."""
+        if side == "source":
+            x, positions = self.source_embedding(ids), self.source_positions
+        else:
+            x, positions = self.target_embedding(ids), self.target_positions
+        return x if positions is None else positions(x, **options)
 
     def _with_weights(self, weights: list[tf.Tensor] | None, function: Any) -> Any:
         return call_with_weights(self.decoders[0], weights, self.seed_generator, function)
@@ -472,14 +470,3 @@ class Transformer(keras.Model):
 
     def build_from_config(self, config: dict[str, Any]) -> None:
         """Does nothing: the constructor builds the model."""
-
-
-def _check_arguments(positions: str, sharing: str, decoders: Sequence[str], recompute: str) -> None:
-    if recompute not in RECOMPUTE:
-        raise ValueError(f"recompute must be one of {', '.join(RECOMPUTE)}, not {recompute!r}")
-    if positions not in POSITIONS:
-        raise ValueError(f"positions must be one of {', '.join(POSITIONS)}, not {positions!r}")
-    if sharing not in SHARING:
-        raise ValueError(f"sharing must be one of {', '.join(SHARING)}, not {sharing!r}")
-    if sharing == "encoder" and not decoders:
-        raise ValueError("sharing='encoder' needs the names of the decoders; give `decoders`")

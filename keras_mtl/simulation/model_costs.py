@@ -56,6 +56,8 @@ class ModelCosts:
         size = resolved(config)
         self._dim = d = size["hidden_dim"]
         self._wide = f = size["intermediate_dim"]
+        # Products of the feed-forward block; a gate is one more.
+        self._products = 3 if config.feed_forward == "gated" else 2
         self._heads = size["num_heads"]
         self._layers = size["encoder_layers"], size["decoder_layers"]
         self._chunk = config.logits_chunk
@@ -63,11 +65,12 @@ class ModelCosts:
         self._layer_passes = _PASSES + (config.recompute == "layer")
         self._logits_passes = _PASSES + (config.logits_chunk > 0)
         self._vocabulary = vocabulary_size
-        norm = 2 * d
+        norm = d if config.norm == "rms_norm" else 2 * d
+        final_norm = norm if config.norm_position == "pre" else 0
         attention = 4 * d * d + 4 * d
-        feed_forward = 2 * d * f + d + f
-        encoder = self._layers[0] * (attention + feed_forward + 2 * norm) + norm
-        decoder = self._layers[1] * (2 * attention + feed_forward + 3 * norm) + norm
+        feed_forward = self._products * d * f + d + (self._products - 1) * f
+        encoder = self._layers[0] * (attention + feed_forward + 2 * norm) + final_norm
+        decoder = self._layers[1] * (2 * attention + feed_forward + 3 * norm) + final_norm
         table = vocabulary_size * d
         if not config.tie_embeddings:
             decoder += table
@@ -80,7 +83,7 @@ class ModelCosts:
         d, s, t = self._dim, batch.source_cells, batch.target_cells
         # Each query is multiplied by the keys and the weights by the values.
         own, other = 2 * d * batch.source_length, 2 * d * batch.target_length
-        dense = 4 * d * d + 2 * d * self._wide
+        dense = 4 * d * d + self._products * d * self._wide
         encoder = s * (dense + own)
         # The keys and values of cross-attention are computed once for each source cell.
         decoder = t * (dense + 2 * d * d + other + own) + s * 2 * d * d
@@ -131,7 +134,7 @@ class ModelCosts:
         d, f, s, t = self._dim, self._wide, batch.source_cells, batch.target_cells
         attention = self._heads * (4 + 1)  # One weight and its mask for each key.
         sublayer = 2 * d * value + d
-        wide = f * value + f
+        wide = (2 * self._products - 3) * f * value + f  # A gate and its values are kept, too.
         encoder = s * (2 * sublayer + 4 * d * value + wide + attention * batch.source_length)
         decoder = t * (
             3 * sublayer

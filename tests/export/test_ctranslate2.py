@@ -144,6 +144,29 @@ def test_same_hypotheses_and_scores(pair, beams, alpha, count, lengths, prefix, 
             )
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"feed_forward": "gated", "activation": "silu", "norm": "rms_norm", "positions": "rotary"},
+        {"feed_forward": "gated", "norm_position": "post", "positions": "none"},
+        {"norm": "rms_norm", "norm_position": "post", "positions": "rotary"},
+    ],
+    ids=lambda changes: "-".join(changes.values()),
+)
+def test_sub_layers(changes, tmp_path):
+    model = random_model(changes)
+    write_directory(model, 0, TOKENS, tmp_path / "peer")
+    peer = ctranslate2.Translator(str(tmp_path / "peer"), device="cpu", intra_threads=1)
+    engine = Engine(write_keras_model(tmp_path / "model.kmtl", model))
+    options = BeamOptions(beam_size=4, num_hypotheses=2, min_length=1, max_length=LENGTH)
+    have, want = of_engine(engine, 0, options, ()), theirs(peer, options, ())
+    for mine, other in zip(have, want, strict=True):
+        assert [tokens for tokens, _ in mine] == [tokens for tokens, _ in other]
+        np.testing.assert_allclose(
+            [score for _, score in mine], [score for _, score in other], rtol=1e-4, atol=1e-5
+        )
+
+
 @pytest.mark.parametrize("sharing", ["full", "encoder"])
 def test_export_of_a_whole_model(sharing, tmp_path):
     vocabulary = make_vocabulary()

@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from keras_mtl import layers
 from keras_mtl.layers import attention
+from keras_mtl.layers.rotary import rotary_table, rotate
 from keras_mtl.models.decoder import TransformerDecoder
 from keras_mtl.models.encoder import TransformerEncoder
 from tests.layers import battery
@@ -30,8 +31,22 @@ CASES = [
         1,  # The kernel is int8.
     ),
     (layers.LayerNorm, {"epsilon": 1e-6}, [X], X.shape, 2),
+    (layers.RMSNorm, {"epsilon": 1e-6}, [X], X.shape, 1),
     (layers.FeedForward, {"intermediate_dim": 16, "dropout": 0.2, "seed": 1}, [X], X.shape, 4),
-    (layers.SelfAttention, {"num_heads": 2, "dropout": 0.2, "seed": 1}, [X], X.shape, 4),
+    (
+        layers.GatedFeedForward,
+        {"intermediate_dim": 16, "activation": "silu", "dropout": 0.2, "seed": 1},
+        [X],
+        X.shape,
+        6,
+    ),
+    (
+        layers.SelfAttention,
+        {"num_heads": 2, "dropout": 0.2, "rotary": True, "seed": 1},
+        [X],
+        X.shape,
+        4,
+    ),
     (layers.CrossAttention, {"num_heads": 2, "dropout": 0.2, "seed": 1}, [X, MEMORY], X.shape, 6),
     (layers.PositionEmbedding, {"max_length": 6}, [X], X.shape, 1),
     (layers.SinePositionEncoding, {"max_wavelength": 1e4}, [X], X.shape, 0),
@@ -158,6 +173,41 @@ def test_positions_from_a_start(make):
     full = layer(X)
     for start in (2, tf.constant(2)):
         np.testing.assert_allclose(layer(X[:, 2:4], start_index=start), full[:, 2:4], atol=1e-6)
+
+
+def test_rotary_scores_depend_on_distances():
+    x = RNG.normal(size=(1, 2, 6, 8)).astype(np.float32)
+    far = np.array([[[3, 4, 6, 7, 9, 30]]])
+    scores = []
+    for positions in (far, far + 1000):
+        table = rotary_table(positions, 8)
+        np.testing.assert_allclose(
+            np.linalg.norm(rotate(x, *table), axis=-1), np.linalg.norm(x, axis=-1), rtol=1e-5
+        )
+        scores.append(tf.matmul(rotate(x, *table), rotate(x, *table), transpose_b=True))
+    np.testing.assert_allclose(*scores, atol=2e-3)
+    assert np.abs(scores[0] - np.matmul(x, x.swapaxes(2, 3))).max() > 0.5
+    # Equation 14 of the paper, as complex numbers: x e^(i m θ).
+    pairs = x[..., :4] + 1j * x[..., 4:]
+    turned = pairs * np.exp(1j * far[..., None] * 10_000.0 ** (-np.arange(4) / 4))
+    expected = np.concatenate([turned.real, turned.imag], axis=-1)
+    np.testing.assert_allclose(rotate(x, *rotary_table(far, 8)), expected, atol=1e-5)
+
+
+def test_rms_norm_and_gate_are_their_equations():
+    norm = layers.RMSNorm(epsilon=0.25)
+    norm.build(X.shape)
+    norm.gamma.assign(np.arange(8.0))
+    expected = X / np.sqrt(np.mean(X**2, axis=-1, keepdims=True) + 0.25) * np.arange(8.0)
+    np.testing.assert_allclose(norm(X), expected, atol=1e-6)
+    block = layers.GatedFeedForward(16, activation="silu")
+    block.build(X.shape)
+    for variable in block.trainable_variables:
+        variable.assign(RNG.normal(size=variable.shape))
+    w, a, v, b, u, c = (variable.numpy() for variable in block.trainable_variables)
+    gate = X @ w + a
+    expected = (gate / (1 + np.exp(-gate)) * (X @ v + b)) @ u + c
+    np.testing.assert_allclose(block(X), expected, atol=1e-4)
 
 
 def test_embedding_scale_mask_and_logits():

@@ -24,6 +24,13 @@ VARIANTS = {
         "decoders": ("fr", "de"),
         "tie_embeddings": False,
     },
+    "gated, rms_norm, post, rotary": {
+        "activation": "silu",
+        "feed_forward": "gated",
+        "norm": "rms_norm",
+        "norm_position": "post",
+        "positions": "rotary",
+    },
 }
 
 
@@ -138,6 +145,7 @@ def test_reorder_moves_the_history_of_beams():
     [
         pytest.param("full, untied, learned", marks=pytest.mark.nightly),
         pytest.param("encoder, tied, learned", marks=pytest.mark.nightly),
+        pytest.param("gated, rms_norm, post, rotary", marks=pytest.mark.nightly),
     ],
 )
 def test_xla_trains_the_same_and_only_the_chosen_decoder(name):

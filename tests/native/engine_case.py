@@ -17,6 +17,13 @@ SIZES = {
     "tie_embeddings": True,
     "activation": "relu",
 }
+# Fields that files of older versions lack, with the values that they mean there.
+SUBLAYERS = {
+    "feed_forward": "standard",
+    "norm": "layer_norm",
+    "norm_position": "pre",
+    "positions": "sinusoidal",
+}
 
 
 def write_engine_file(path, arrays, sizes, decoders=1, weight_type="float32", epsilon=1e-6):
@@ -45,6 +52,7 @@ def write_engine_file(path, arrays, sizes, decoders=1, weight_type="float32", ep
         "task_tags": [TAG] * decoders,
         "task_decoders": list(range(decoders)),
         **{name: sizes[name] for name in SIZES},
+        **{name: sizes[name] for name in SUBLAYERS if name in sizes},
     }
     values["tie_embeddings"] = int(values["tie_embeddings"])
     return write_model_file(path, values, tensors)
@@ -52,7 +60,7 @@ def write_engine_file(path, arrays, sizes, decoders=1, weight_type="float32", ep
 
 def write_keras_model(path, model, weight_type="float32"):
     """Writes the model file of a Keras model."""
-    from keras_mtl.engine.arrays import transformer_arrays
+    from keras_mtl.engine.arrays import norm_epsilon, transformer_arrays
 
     return write_engine_file(
         path,
@@ -60,7 +68,7 @@ def write_keras_model(path, model, weight_type="float32"):
         model.get_config(),
         len(model.decoders),
         weight_type,
-        float(model.encoder.final_norm.epsilon),
+        norm_epsilon(model),
     )
 
 
@@ -68,6 +76,7 @@ def random_arrays(sizes, decoders=1, seed=0, spread=1.5):
     """Random weights of a Transformer by name; `spread` widens the distributions of tokens."""
     random = np.random.default_rng(seed)
     arrays = {}
+    kinds = {**SUBLAYERS, **sizes}
     vocabulary, dim, inner = (
         sizes[name] for name in ("vocabulary_size", "hidden_dim", "intermediate_dim")
     )
@@ -81,25 +90,37 @@ def random_arrays(sizes, decoders=1, seed=0, spread=1.5):
 
     def norm(name):
         add(f"{name}.gamma", dim)
-        add(f"{name}.beta", dim, scale=0.3)
+        if kinds["norm"] == "layer_norm":
+            add(f"{name}.beta", dim, scale=0.3)
+
+    def final_norm(stack):
+        if kinds["norm_position"] == "pre":
+            norm(f"{stack}.final_norm")
 
     def feed_forward(layer):
         norm(f"{layer}.feed_forward_norm")
-        dense(f"{layer}.feed_forward.intermediate", inner, dim)
+        gated = kinds["feed_forward"] == "gated"
+        for part in ("gate", "value") if gated else ("intermediate",):
+            dense(f"{layer}.feed_forward.{part}", inner, dim)
         dense(f"{layer}.feed_forward.output", dim, inner)
 
     tied = sizes["tie_embeddings"]
     for name in ("embedding",) if tied else ("source_embedding", "target_embedding"):
         add(f"{name}.weight", vocabulary, dim, scale=spread * dim**-0.5)
-    for name in ("source_positions", "target_positions"):
-        add(name, sizes["max_length"], dim)
+    if kinds["positions"] == "rotary":
+        angles = random.uniform(0, 3, [sizes["max_length"], dim // sizes["num_heads"] // 2])
+        table = np.concatenate([np.cos(angles), np.sin(angles)], axis=1)
+        arrays["rotary_positions"] = table.astype(np.float32)
+    elif kinds["positions"] != "none":
+        for name in ("source_positions", "target_positions"):
+            add(name, sizes["max_length"], dim)
     for i in range(sizes["encoder_layers"]):
         layer = f"encoder.layer.{i}"
         norm(f"{layer}.attention_norm")
         dense(f"{layer}.attention.qkv", 3 * dim, dim)
         dense(f"{layer}.attention.output", dim, dim)
         feed_forward(layer)
-    norm("encoder.final_norm")
+    final_norm("encoder")
     for j in range(decoders):
         for i in range(sizes["decoder_layers"]):
             layer = f"decoder.{j}.layer.{i}"
@@ -111,7 +132,7 @@ def random_arrays(sizes, decoders=1, seed=0, spread=1.5):
             dense(f"{layer}.cross_attention.key_value", 2 * dim, dim)
             dense(f"{layer}.cross_attention.output", dim, dim)
             feed_forward(layer)
-        norm(f"decoder.{j}.final_norm")
+        final_norm(f"decoder.{j}")
         if not tied:
             add(f"decoder.{j}.projection.weight", vocabulary, dim, scale=spread * dim**-0.5)
     return arrays

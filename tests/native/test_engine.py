@@ -25,6 +25,10 @@ def config_of(model) -> dict:
         "decoder_layers",
         "max_length",
         "activation",
+        "feed_forward",
+        "norm",
+        "norm_position",
+        "positions",
         "tie_embeddings",
     )
     return {**{name: values[name] for name in names}, "decoders": len(model.decoders)}
@@ -104,6 +108,16 @@ def sentences(seed, count, longest, vocabulary=131):
         {"activation": "silu", "tie_embeddings": False},
         {"hidden_dim": 128, "num_heads": 2, "intermediate_dim": 256, "encoder_layers": 3},
         {"encoder_layers": 0, "decoder_layers": 1, "vocabulary_size": 2053},
+        {"feed_forward": "gated", "activation": "silu", "norm": "rms_norm", "positions": "rotary"},
+        {"feed_forward": "gated", "norm_position": "post", "positions": "none"},
+        {
+            "norm": "rms_norm",
+            "norm_position": "post",
+            "positions": "rotary",
+            "hidden_dim": 128,
+            "num_heads": 2,
+            "tie_embeddings": False,
+        },
     ],
     ids=lambda changes: "-".join(map(str, changes.values())) or "default",
 )
@@ -132,8 +146,13 @@ def test_each_decoder_of_a_shared_encoder(tied):
         np.testing.assert_allclose(got, want, rtol=0, atol=1e-4)
 
 
-def test_int8_is_close_and_does_not_depend_on_who_quantized():
-    model = make_model(hidden_dim=128, num_heads=4, intermediate_dim=256)
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"feed_forward": "gated", "norm": "rms_norm", "positions": "rotary"}],
+    ids=["standard", "gated-rms_norm-rotary"],
+)
+def test_int8_is_close_and_does_not_depend_on_who_quantized(changes):
+    model = make_model(hidden_dim=128, num_heads=4, intermediate_dim=256, **changes)
     weights = transformer_arrays(model)
     config = config_of(model)
     sources, targets = sentences(5, 6, 20), sentences(6, 6, 20)

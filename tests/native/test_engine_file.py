@@ -14,12 +14,19 @@ from keras_mtl.errors import ExportError
 from keras_mtl.export.engine_file import export_engine_file
 from keras_mtl.models.factory import build_transformer
 from tests.decoding.tiny_model import make_vocabulary
+from tests.native.engine_case import SUBLAYERS
 
 TASKS = [TranslationTask("en-fr", "en", "fr", 0), TranslationTask("en-uk", "en", "uk", 1)]
 VARIANTS = {
     "tied": {},
     "separate": {"tie_embeddings": False, "positions": "learned", "sharing": "encoder"},
     "gelu": {"activation": "gelu", "encoder_layers": 1, "decoder_layers": 3, "sharing": "encoder"},
+    "other sub-layers": {
+        "feed_forward": "gated",
+        "norm": "rms_norm",
+        "norm_position": "post",
+        "positions": "rotary",
+    },
 }
 
 
@@ -54,7 +61,7 @@ def test_file_holds_the_model(model, vocabulary, weight_type, tmp_path):
     arrays = transformer_arrays(model)
     stored = sum(array.size for name, array in arrays.items() if "positions" not in name)
     trained = sum(np.prod(weight.shape) for weight in model.trainable_variables)
-    learned = 0 if model.source_positions.count_params() == 0 else 2 * 30 * 24
+    learned = 2 * 30 * 24 if model.get_config()["positions"] == "learned" else 0
     assert stored + learned == trained
     for name, array in arrays.items():
         have = np.asarray(file.tensor(name))
@@ -67,6 +74,8 @@ def test_file_holds_the_model(model, vocabulary, weight_type, tmp_path):
     assert bytes(file.tensor("vocabulary")) == vocabulary.model_bytes
     tags = [vocabulary.tag_id(task.target) for task in tasks_of(model)]
     assert file.hyperparameters["task_tags"] == tags
+    for name in SUBLAYERS:
+        assert file.hyperparameters[name] == model.get_config()[name]
     assert vocabulary.eos_id not in file.hyperparameters["not_text"]
 
 
@@ -103,6 +112,43 @@ def test_reader_refuses_what_does_not_fit_together(model, vocabulary, tmp_path):
     forged = write_model_file(tmp_path / "forged", values, tensors)
     with pytest.raises(ExportError, match="hyperparameter decoders: it is missing"):
         open_model_file(forged).check_transformer()
+
+
+def test_names_of_sub_layers(model, vocabulary, tmp_path):
+    """A file of an older version has no names, and an unknown name is an error."""
+    path = export_engine_file(model, vocabulary, tasks_of(model), tmp_path / "model.kmtl")
+    file = open_model_file(path)
+    tensors = {name: np.asarray(file.tensor(name)) for name in file.tensor_names}
+    values = file.hyperparameters
+    older = {name: value for name, value in values.items() if name not in SUBLAYERS}
+    forged = open_model_file(write_model_file(tmp_path / "forged", older, tensors))
+    if model.get_config()["norm"] == "layer_norm":
+        forged.check_transformer()
+    else:
+        # An engine that knows none of the names refuses the file in this way, too.
+        with pytest.raises(ExportError, match="_positions: it is missing"):
+            forged.check_transformer()
+    missing = {
+        ("feed_forward", "standard"): r"feed_forward\.intermediate\.weight: it is missing",
+        ("feed_forward", "gated"): r"feed_forward\.gate\.weight: it is missing",
+        ("norm", "layer_norm"): r"norm\.beta: it is missing",
+        ("norm_position", "pre"): r"encoder\.final_norm\.gamma: it is missing",
+        ("positions", "learned"): "tensor source_positions: it is missing",
+        ("positions", "rotary"): "tensor rotary_positions: it is missing",
+        (
+            "positions",
+            "relative",
+        ): "positions: 'relative' is not one of sinusoidal, learned, rotary",
+        ("norm", "batch_norm"): "norm: 'batch_norm' is not one of layer_norm, rms_norm",
+        ("norm_position", 1): "hyperparameter norm_position: it is not a text",
+    }
+    for (name, value), message in missing.items():
+        # The tensors of the other kinds of positions replace each other.
+        if values[name] == value or {values[name], value} == {"sinusoidal", "learned"}:
+            continue
+        forged = write_model_file(tmp_path / "forged", {**values, name: value}, tensors)
+        with pytest.raises(ExportError, match=message):
+            open_model_file(forged, verify=True).check_transformer()
 
 
 def test_writer_refuses(model, vocabulary, tmp_path):

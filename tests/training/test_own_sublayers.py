@@ -10,7 +10,7 @@ from keras_mtl.decoding.saved_model_translator import SavedModelTranslator
 from tests import processes
 
 PAGE = (Path(__file__).parents[2] / "docs" / "how-to" / "extending.md").read_text(encoding="utf-8")
-(MODULE,) = re.findall(r"```python\n([^`]*?GatedFeedForward.*?)```", PAGE, re.DOTALL)
+(MODULE,) = re.findall(r"```python\n([^`]*?SquaredReluFeedForward.*?)```", PAGE, re.DOTALL)
 
 CONFIG = """
 task:
@@ -32,10 +32,9 @@ task:
     encoder_layers: 1
     decoder_layers: 1
     max_length: 64
-    activation: silu
-    feed_forward: gated
+    feed_forward: squared_relu
     feed_forward_parameters: {use_bias: true}
-    norm: rms
+    norm: scale
     norm_parameters: {epsilon: 1.0e-5}
 trainer:
   checkpoint_interval: 1
@@ -61,7 +60,8 @@ def test_train_resume_evaluate_and_export(tmp_path):
     codes = [int(code) for code in re.findall(r"^code (\d)$", output, re.M)]
     assert codes == [2, 0, 0, 0, 2, 0], error
     assert not (tmp_path / "none").exists()
-    reason = "task.model.feed_forward is 'gated' and task.model.norm is 'rms', and only TensorFlow"
+    names = "task.model.feed_forward is 'squared_relu' and task.model.norm is 'scale'"
+    reason = f"{names}, and only TensorFlow"
     assert f"trainer.evaluation.backend = 'native': {reason}" in error
     assert error.count(f"decoding with TensorFlow: {reason}") == 2  # validation, evaluate
     assert f"error: {reason} runs sub-layers of plug-ins. Export the portable" in error

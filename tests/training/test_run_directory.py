@@ -51,6 +51,7 @@ def test_other_decoders_are_refused(run, targets):
     ("change", "field"),
     [
         ({"norm": "rms"}, r"task\.model\.norm was 'layer_norm' and is now 'rms'"),
+        ({"norm_position": "post"}, r"norm_position was 'pre' and is now 'post'"),
         ({"feed_forward_parameters": {"wide": 2}}, r"feed_forward_parameters\.wide was \(absent\)"),
     ],
 )

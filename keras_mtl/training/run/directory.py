@@ -31,6 +31,7 @@ FIXED_FIELDS = (
     "task.model.feed_forward_parameters",
     "task.model.norm",
     "task.model.norm_parameters",
+    "task.model.norm_position",
     "task.model.positions",
     "task.model.max_length",
     "task.model.tie_embeddings",

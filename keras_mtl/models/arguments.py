@@ -1,0 +1,40 @@
+"""Arguments of the Transformer: known values, and which of them its stacks share."""
+
+from collections.abc import Sequence
+
+from keras_mtl.configuration.sublayers import NORM_POSITIONS, POSITIONS
+from keras_mtl.layers.recomputation import RECOMPUTE
+
+SHARING = ("full", "encoder")
+
+STACK_ARGUMENTS = (
+    "intermediate_dim",
+    "num_heads",
+    "dropout",
+    "attention_dropout",
+    "activation_dropout",
+    "activation",
+    "feed_forward",
+    "feed_forward_parameters",
+    "norm",
+    "norm_parameters",
+    "norm_position",
+    "recompute",
+)
+"""Arguments of the model that its encoder and its decoders share."""
+
+
+def check_arguments(
+    positions: str, norm_position: str, sharing: str, recompute: str, decoders: Sequence[str]
+) -> None:
+    """Raises ValueError if an argument of the Transformer has an unknown value."""
+    for name, value, known in (
+        ("recompute", recompute, RECOMPUTE),
+        ("positions", positions, POSITIONS),
+        ("norm_position", norm_position, NORM_POSITIONS),
+        ("sharing", sharing, SHARING),
+    ):
+        if value not in known:
+            raise ValueError(f"{name} must be one of {', '.join(known)}, not {value!r}")
+    if sharing == "encoder" and not decoders:
+        raise ValueError("sharing='encoder' needs the names of the decoders; give `decoders`")
