@@ -19,12 +19,13 @@ class RandomTransformer:
     tie_embeddings = True
     decoder_names = ()
     max_length = 256
-    feed_forward, norm = "standard", "layer_norm"
+    self_attention, feed_forward, norm = "multi_head", "standard", "layer_norm"
 
     def __init__(self, config, seed):
         self._config = {**config, "max_length": self.max_length, "tie_embeddings": True}
         self._config |= {"activation": "relu", "feed_forward": self.feed_forward, "norm": self.norm}
         self._config |= {"norm_position": "pre", "positions": "sinusoidal"}
+        self._config["transparent_attention"] = False
         self.vocabulary_size, self.hidden_dim = config["vocabulary_size"], config["hidden_dim"]
         self._random = np.random.default_rng(seed)
         d = self.hidden_dim

@@ -52,6 +52,23 @@ def test_parameters_belong_to_the_name():
     assert changed.feed_forward == "own"
 
 
+def test_what_ctranslate2_lacks_is_refused(tmp_path, capsys):
+    run = tmp_path / "run"
+    run.mkdir()
+    model = {"transparent_attention": True}
+    (run / "params.yaml").write_text(yaml.safe_dump({"task": {**CONFIG["task"], "model": model}}))
+    (run / "tasks.json").write_text(
+        '{"vocabulary_hash": "h", "tasks": '
+        '[{"name": "en-fr", "source": "en", "target": "fr", "decoder": 0}]}'
+    )
+    command = f"export --model_dir {run} --format ctranslate2 --output {tmp_path}/x"
+    assert cli.main(command.split()) == 2
+    message = capsys.readouterr().err
+    assert "error: task.model.transparent_attention is true, and CTranslate2 gives all" in message
+    assert "Export the engine file instead (--format engine)" in message
+    assert sublayers.saved_only_tensorflow(run) == ""
+
+
 def test_names_and_sizes_of_our_own_sub_layers():
     from keras_mtl.errors import ConfigError
 

@@ -19,7 +19,7 @@ from keras_mtl.configuration import plugins, presets
 from keras_mtl.data import corpora
 from keras_mtl.data.corpora import base
 from keras_mtl.errors import InputError
-from keras_mtl.layers.registry import FEED_FORWARDS, NORMS
+from keras_mtl.layers.registry import FEED_FORWARDS, NORMS, SELF_ATTENTIONS
 
 PAGE = (Path(__file__).parents[1] / "docs" / "how-to" / "extending.md").read_text(encoding="utf-8")
 CODE = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
@@ -30,7 +30,7 @@ def example(tmp_path, monkeypatch):
     """Imports an example of the page as a plug-in; what it registers is forgotten again."""
     monkeypatch.setattr(metrics.registry, "_METRICS", dict(metrics.registry._METRICS))
     monkeypatch.setattr(base._READERS, "classes", dict(base._READERS.classes))
-    for registry in (FEED_FORWARDS, NORMS):
+    for registry in (SELF_ATTENTIONS, FEED_FORWARDS, NORMS):
         monkeypatch.setattr(registry, "classes", dict(registry.classes))
     monkeypatch.setattr(presets, "_PRESETS", dict(presets._PRESETS))
     monkeypatch.setattr(sys, "path", list(sys.path))
@@ -107,6 +107,26 @@ def test_the_sub_layers(example, tmp_path):
     norm = NORMS.classes["scale"]()
     length = np.linalg.norm(X, axis=-1, keepdims=True)
     np.testing.assert_allclose(norm(X), 8**0.5 * X / length, atol=1e-5)
+
+
+def test_the_self_attention(example):
+    from keras_mtl.configuration.schema import TransformerConfig
+    from keras_mtl.models.factory import build_transformer, check_sublayers
+
+    example("QueryKeyNorm")
+    config = TransformerConfig(
+        size="tiny", hidden_dim=8, num_heads=2, intermediate_dim=16, self_attention="query_key_norm"
+    )
+    config.self_attention_parameters = {"initial": 3.0}
+    for positions, policy in (("rotary", "float32"), ("sinusoidal", "mixed_bfloat16")):
+        config.positions = positions
+        check_sublayers(config, policy)
+    layer = build_transformer(config, 11).decoders[0].layers[0].self_attention
+    assert type(layer).__name__ == "QueryKeyNorm"
+    query, key = (np.random.default_rng(i).normal(size=(3, 4)).astype(np.float32) for i in (0, 1))
+    turned, other = (x.numpy() for x in layer.transform(query, key, None))
+    cosines = query @ key.T / np.linalg.norm(query, axis=1)[:, None] / np.linalg.norm(key, axis=1)
+    np.testing.assert_allclose(turned @ other.T, 3 * 2 * cosines, atol=1e-5)
 
 
 def test_a_model_with_the_sub_layers_decodes_step_by_step_and_is_saved(example, tmp_path):

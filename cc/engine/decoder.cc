@@ -42,7 +42,7 @@ Context Decoder::context() {
 std::vector<int> Decoder::Admit(const Memory& memory, int decoder) {
   const TransformerConfig& config = model_->config();
   const int d = config.hidden_dim;
-  const int tokens = static_cast<int>(memory.rows.size() / d);
+  const int tokens = memory.begins.back();
   if (decoder < 0 || decoder >= config.decoders) {
     Fail("decoder=" + std::to_string(decoder) + ": the model's decoders are 0 to " +
          std::to_string(config.decoders - 1));
@@ -66,9 +66,13 @@ std::vector<int> Decoder::Admit(const Memory& memory, int decoder) {
   }
   arena_.Reset();
   const Context work = context();
-  const Rows rows = MakeRows(work, memory.rows.data(), tokens, d);
   float* key_values = arena_.Allocate<float>(static_cast<size_t>(tokens) * 2 * d);
+  Rows rows = MakeRows(work, memory.rows.data(), tokens, d);
   for (int layer = 0; layer < config.decoder_layers; ++layer) {
+    if (config.transparent && layer > 0) {
+      const size_t first = static_cast<size_t>(layer) * tokens * d;
+      rows = MakeRows(work, memory.rows.data() + first, tokens, d);
+    }
     model_->decoder(decoder).layers[layer].key_value.Apply(work, rows, key_values);
     Store(work, key_values, 2 * d, tokens, entries.data(), layer);
   }

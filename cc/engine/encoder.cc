@@ -24,6 +24,16 @@ void RotateRows(const Model& model, const Context& context, const TokenBatch& ba
   });
 }
 
+// Adds x [size], the output of `layers` encoder layers, to the memories of all decoder layers.
+void AddToMemories(const Model& model, int layers, const float* x, size_t size,
+                   std::vector<float>* memories) {
+  for (int j = 0; j < model.config().decoder_layers; ++j) {
+    const float weight = model.mixture(layers)[j];
+    float* sum = memories->data() + j * size;
+    for (size_t i = 0; i < size; ++i) sum[i] += weight * x[i];
+  }
+}
+
 }  // namespace
 
 void CheckSource(const TransformerConfig& config, const TokenBatch& batch) {
@@ -51,7 +61,8 @@ Memory Encode(const Model& model, const Context& context, const TokenBatch& batc
   const size_t size = static_cast<size_t>(count) * d;
   Memory memory;
   memory.begins = batch.begins;
-  memory.rows.resize(size);
+  const int memories = config.memories();
+  memory.rows.resize(memories * size);
   if (count == 0) return memory;
 
   Arena& arena = *context.arena;
@@ -77,6 +88,8 @@ Memory Encode(const Model& model, const Context& context, const TokenBatch& batc
                  s};
     }
   }
+  if (config.transparent) AddToMemories(model, 0, x, size, &memory.rows);
+  int layers = 0;
   for (const EncoderLayerWeights& layer : model.encoder()) {
     const Arena::Scope scope(&arena);
     layer.qkv.Apply(context, SublayerInput(context, config, layer.attention_norm, x, count), qkv);
@@ -86,14 +99,14 @@ Memory Encode(const Model& model, const Context& context, const TokenBatch& batc
                                  Activation::kNone, Combine::kAdd);
     FinishSublayer(context, config, layer.attention_norm, x, count);
     AddFeedForward(context, layer.feed_forward, config, x, count);
+    if (config.transparent) AddToMemories(model, ++layers, x, size, &memory.rows);
   }
-  if (config.post_norm) {
-    std::copy(x, x + size, memory.rows.data());
-    return memory;
+  if (!config.transparent) std::copy(x, x + size, memory.rows.data());
+  if (!config.post_norm) {
+    context.kernels.layer_norm(memory.rows.data(), memories * count, d,
+                               model.encoder_norm().gamma.data(), model.encoder_norm().beta.data(),
+                               config.layer_norm_epsilon, memory.rows.data());
   }
-  context.kernels.layer_norm(x, count, d, model.encoder_norm().gamma.data(),
-                             model.encoder_norm().beta.data(), config.layer_norm_epsilon,
-                             memory.rows.data());
   return memory;
 }
 

@@ -24,7 +24,8 @@ struct TokenBatch {
 
 // The encoder's output for a TokenBatch.
 struct Memory {
-  std::vector<float> rows;  // [tokens, hidden_dim]
+  // [tokens, hidden_dim]; with transparent attention, [memories, tokens, hidden_dim]
+  std::vector<float> rows;
   std::vector<int> begins;  // as in the TokenBatch
 };
 

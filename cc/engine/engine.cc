@@ -216,7 +216,8 @@ Memory Engine::Encode(const TokenBatch& source, const Interrupted& interrupted) 
   const size_t dim = config().hidden_dim;
   Memory result;
   result.begins = source.begins;
-  result.rows.resize(source.ids.size() * dim);
+  const size_t memories = config().memories(), tokens = source.ids.size();
+  result.rows.resize(memories * tokens * dim);
   std::vector<int> sentences(source.sentences());
   for (size_t i = 0; i < sentences.size(); ++i) sentences[i] = static_cast<int>(i);
   const std::vector<int> decoders;
@@ -228,10 +229,13 @@ Memory Engine::Encode(const TokenBatch& source, const Interrupted& interrupted) 
           const std::vector<int> taken = queue.Take(source.sentences());
           if (taken.empty()) return;
           const Memory memory = keras_mtl::Encode(*model_, decoder->context(), queue.Tokens(taken));
-          for (size_t i = 0; i < taken.size(); ++i) {
-            std::copy(memory.rows.begin() + memory.begins[i] * dim,
-                      memory.rows.begin() + memory.begins[i + 1] * dim,
-                      result.rows.begin() + source.begins[taken[i]] * dim);
+          for (size_t m = 0; m < memories; ++m) {
+            const auto rows = memory.rows.begin() + m * memory.begins.back() * dim;
+            const auto out = result.rows.begin() + m * tokens * dim;
+            for (size_t i = 0; i < taken.size(); ++i) {
+              std::copy(rows + memory.begins[i] * dim, rows + memory.begins[i + 1] * dim,
+                        out + source.begins[taken[i]] * dim);
+            }
           }
         }
       },

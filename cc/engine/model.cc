@@ -87,6 +87,30 @@ class Loader {
   HugePages* pages_;
 };
 
+// Returns the softmax over encoder layers of the scores of transparent attention,
+// [encoder_layers + 1, decoder_layers].
+AlignedBuffer<float> Mixture(const TransformerConfig& config, const TensorMap& tensors,
+                             const KernelTable& kernels) {
+  const int layers = config.encoder_layers + 1, memories = config.decoder_layers;
+  const float* scores =
+      FindFloats(tensors, "encoder.transparent_attention.layer_scores", {layers, memories});
+  AlignedBuffer<float> weights(static_cast<size_t>(layers) * memories);
+  std::copy(scores, scores + weights.size(), weights.data());
+  for (int j = 0; j < memories; ++j) {
+    float* column = weights.data() + j;
+    float top = column[0], total = 0;
+    for (int i = 1; i < layers; ++i) top = std::max(top, column[i * memories]);
+    for (int i = 0; i < layers; ++i) {
+      float* weight = column + i * memories;
+      *weight -= top;
+      kernels.exp(weight, 1);
+      total += *weight;
+    }
+    for (int i = 0; i < layers; ++i) column[i * memories] /= total;
+  }
+  return weights;
+}
+
 }  // namespace
 
 Embedding::Embedding(const TensorMap& tensors, const std::string& tokens,
@@ -181,7 +205,12 @@ std::shared_ptr<const Model> Model::Load(const TransformerConfig& config, const 
     model->encoder_.push_back(loader.EncoderLayer("encoder.layer." + std::to_string(i)));
     if (packed) packed();
   }
-  model->encoder_norm_ = loader.FinalNorm("encoder");
+  if (config.transparent) {
+    model->mixture_ = Mixture(config, tensors, model->kernels_);
+    if (!config.post_norm) model->encoder_norm_ = loader.Norm("encoder.memory_norm");
+  } else {
+    model->encoder_norm_ = loader.FinalNorm("encoder");
+  }
   for (int j = 0; j < config.decoders; ++j) {
     model->decoders_.push_back(loader.Decoder("decoder." + std::to_string(j)));
     if (packed) packed();

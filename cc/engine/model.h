@@ -104,6 +104,11 @@ class Model {
   const Embedding& target_embedding() const { return target_embedding_; }
   const std::vector<EncoderLayerWeights>& encoder() const { return encoder_; }
   const NormWeights& encoder_norm() const { return encoder_norm_; }
+  // Transparent attention: the weights of the output of `layers` encoder layers in the memories of
+  // the decoder layers, [decoder_layers].
+  const float* mixture(int layers) const {
+    return mixture_.data() + static_cast<ptrdiff_t>(layers) * config_.decoder_layers;
+  }
   // Rotary positions: the table of a position, [head_dim]; see KernelTable::rotate.
   const float* rotary(int position) const {
     return rotary_ + static_cast<ptrdiff_t>(position) * (config_.hidden_dim / config_.num_heads);
@@ -129,6 +134,7 @@ class Model {
   Embedding target_embedding_;
   std::vector<EncoderLayerWeights> encoder_;
   NormWeights encoder_norm_;
+  AlignedBuffer<float> mixture_;   // [encoder_layers + 1, decoder_layers] if it is transparent
   const float* rotary_ = nullptr;  // [max_length, head_dim] if positions are rotary
   std::vector<DecoderWeights> decoders_;
   Dense tied_projection_;

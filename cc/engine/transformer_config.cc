@@ -35,7 +35,13 @@ class Checker {
       Dense(layer + "attention.output", d, d);
       FeedForward(layer, d, ff);
     }
-    FinalNorm("encoder");
+    if (c_.transparent) {
+      file_.tensor("encoder.transparent_attention.layer_scores", DType::kFloat32,
+                   {c_.encoder_layers + 1, c_.decoder_layers});
+      if (!c_.post_norm) Norm("encoder.memory_norm");
+    } else {
+      FinalNorm("encoder");
+    }
     for (int j = 0; j < c_.decoders; ++j) {
       const std::string decoder = "decoder." + std::to_string(j) + ".";
       for (int i = 0; i < c_.decoder_layers; ++i) {
@@ -146,6 +152,11 @@ TransformerConfig TransformerConfig::Read(const ModelFile& file) {
   c.positions = kPositions[Choice(file, "positions", {"sinusoidal", "learned", "rotary", "none"})];
   if (c.positions == Positions::kRotary && c.hidden_dim / c.num_heads % 2 != 0) {
     Fail(file, "positions", "rotary positions need heads of even width");
+  }
+  c.transparent = file.has_hyperparameter("transparent_attention") &&
+                  integer("transparent_attention", 0, 1) == 1;
+  if (c.transparent && c.decoder_layers == 0) {
+    Fail(file, "transparent_attention", "there are no decoder layers");
   }
   c.layer_norm_epsilon = static_cast<float>(file.real("layer_norm_epsilon"));
   if (!(c.layer_norm_epsilon > 0 && c.layer_norm_epsilon < 1)) {

@@ -39,10 +39,16 @@ struct TransformerConfig {
   bool post_norm = false;  // Whether the sum of a sub-layer and its input is normalized instead of
                            // the input. There are no final norms then.
   Positions positions = Positions::kAdded;
+  // Whether each decoder layer attends to its own weighted sum of the outputs of all encoder
+  // layers.
+  bool transparent = false;
   float layer_norm_epsilon;
   int32_t pad_id, bos_id, eos_id, unk_id;
   std::vector<int32_t> non_text_ids;  // Ids that no translation may contain; excludes eos_id.
   std::vector<Task> tasks;
+
+  // The number of outputs of the encoder.
+  int memories() const { return transparent ? decoder_layers : 1; }
 
   // Reads and checks the hyperparameters and the name, dtype and shape of every tensor, so that the
   // engine need not check them again. Throws ModelFileError naming the field.

@@ -85,8 +85,10 @@ py::array_t<float> EncodeSource(Engine& engine, const Ids& ids, const std::vecto
     const ReleasedGil released;
     memory = engine.Encode(source, &CheckSignals);
   }
-  const py::ssize_t dim = engine.config().hidden_dim;
-  return ArrayOf(memory.rows, {static_cast<py::ssize_t>(source.ids.size()), dim});
+  std::vector<py::ssize_t> shape = {static_cast<py::ssize_t>(source.ids.size()),
+                                    engine.config().hidden_dim};
+  if (engine.config().transparent) shape.insert(shape.begin(), engine.config().memories());
+  return ArrayOf(memory.rows, shape);
 }
 
 }  // namespace

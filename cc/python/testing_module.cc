@@ -115,6 +115,8 @@ TransformerConfig ConfigOf(const py::dict& dict) {
   config.gated = is("feed_forward", "gated");
   config.rms_norm = is("norm", "rms_norm");
   config.post_norm = is("norm_position", "post");
+  config.transparent =
+      dict.contains("transparent_attention") && dict["transparent_attention"].cast<bool>();
   if (is("positions", "rotary")) config.positions = Positions::kRotary;
   if (is("positions", "none")) config.positions = Positions::kNone;
   config.layer_norm_epsilon = 1e-6f;

@@ -62,6 +62,7 @@ TEST(EveryInstructionSetAndThreadCountGivesTheSameBits) {
     config.gated = variant >= 3;
     config.rms_norm = variant == 2 || variant == 4;
     config.post_norm = variant == 1 || variant == 4;
+    config.transparent = variant == 2 || variant == 4;
     config.positions = variant % 2 == 1 ? Positions::kRotary
                        : variant == 2   ? Positions::kNone
                                         : Positions::kAdded;

@@ -34,7 +34,13 @@ class RandomModel {
       Linear(layer + ".attention.output", d, d);
       FeedForward(layer);
     }
-    if (!config.post_norm) Norm("encoder.final_norm");
+    if (config.transparent) {
+      Add("encoder.transparent_attention.layer_scores",
+          {config.encoder_layers + 1, config.decoder_layers}, 1);
+    }
+    if (!config.post_norm) {
+      Norm(config.transparent ? "encoder.memory_norm" : "encoder.final_norm");
+    }
     for (int j = 0; j < config.decoders; ++j) {
       const std::string decoder = "decoder." + std::to_string(j);
       for (int i = 0; i < config.decoder_layers; ++i) {

@@ -68,6 +68,8 @@ def check_arguments(args: argparse.Namespace) -> None:
     checks.check_model("--model_dir", args.model_dir, "a model directory", directory_only=True)
     if args.format != "saved_model":
         check_standard(sublayers.saved_only_tensorflow(args.model_dir))
+    if args.format == "ctranslate2":
+        ctranslate2.check_architecture(sublayers.saved_not_in_ctranslate2(args.model_dir))
     checks.check_checkpoint(args.checkpoint)
     options = parse_options(args.options)
     if options and not args.format.startswith("saved_model"):

@@ -236,6 +236,8 @@ def print_parameters(
             "sub-layers of plug-ins run only in TensorFlow, so validation and decoding use "
             "TensorFlow, and only the export format saved_model supports the model"
         )
+    if reason := sublayers.not_in_ctranslate2(model_config):
+        print(f"no export to CTranslate2: {reason}")
 
 
 def count_parameters(variables: Iterable[tuple[str, int]]) -> dict[str, int]:

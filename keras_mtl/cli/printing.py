@@ -31,9 +31,12 @@ def describe_sublayers(about: Mapping[str, Any]) -> str:
             versions lack some.
     """
     names = {**sublayers.STANDARD, "norm_position": "pre", "positions": "added", **about}
+    attention = f"{names['self_attention']} self-attention"
+    if names.get("transparent_attention"):
+        attention += " and transparent attention"
     return (
-        f"{names['norm_position']}-norm with {names['norm']}, {names['feed_forward']} feed-forward "
-        f"blocks with {names['activation']}, positions {names['positions']}"
+        f"{names['norm_position']}-norm with {names['norm']}, {attention}, {names['feed_forward']} "
+        f"feed-forward blocks with {names['activation']}, positions {names['positions']}"
     )
 
 

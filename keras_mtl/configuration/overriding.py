@@ -31,6 +31,7 @@ _SELECTORS: dict[Any, dict[str, str]] = {
     schema.TransformerConfig: {
         "feed_forward": "feed_forward_parameters",
         "norm": "norm_parameters",
+        "self_attention": "self_attention_parameters",
     },
 }
 # Former names of fields, which configurations of older versions use.

@@ -161,6 +161,10 @@ class TransformerConfig:
         attention_dropout: dropout rate on attention weights, in [0, 1).
         activation_dropout: dropout rate inside the feed-forward block, in [0, 1).
         activation: `relu`, `gelu` or `silu`.
+        self_attention: `multi_head`, or self-attention of a plug-in, which only TensorFlow runs.
+        self_attention_parameters: parameters of the plug-in's self-attention.
+        transparent_attention: each decoder layer attends to its own learned mixture of the outputs
+            of all encoder layers (arXiv 1808.07233), not to the last output.
         feed_forward: `standard`; `gated`, the gated linear units of arXiv 2002.05202 with
             `activation` on the gate; or a block of a plug-in, which only TensorFlow runs.
         feed_forward_parameters: parameters of the plug-in's block.
@@ -195,6 +199,9 @@ class TransformerConfig:
     attention_dropout: float | None = None
     activation_dropout: float | None = None
     activation: str = "relu"
+    self_attention: str = STANDARD["self_attention"]
+    self_attention_parameters: Options = dataclasses.field(default_factory=dict)
+    transparent_attention: bool = False
     feed_forward: str = STANDARD["feed_forward"]
     feed_forward_parameters: Options = dataclasses.field(default_factory=dict)
     norm: str = STANDARD["norm"]

@@ -10,10 +10,14 @@ from typing import Any
 
 from keras_mtl.run_files import PARAMS_FILE
 
-STANDARD = {"feed_forward": "standard", "norm": "layer_norm"}
+STANDARD = {"self_attention": "multi_head", "feed_forward": "standard", "norm": "layer_norm"}
 """Default sub-layer by field of `task.model`."""
 
-BUILT_IN = {"feed_forward": ("standard", "gated"), "norm": ("layer_norm", "rms_norm")}
+BUILT_IN = {
+    "self_attention": ("multi_head",),
+    "feed_forward": ("standard", "gated"),
+    "norm": ("layer_norm", "rms_norm"),
+}
 """Names of our own sub-layers by field of `task.model`. Other names come from plug-ins."""
 
 POSITIONS = ("sinusoidal", "learned", "rotary", "none")
@@ -39,21 +43,49 @@ def only_tensorflow(model: Any) -> str:
     return _reason({field: getattr(model, field) for field in STANDARD})
 
 
+def not_in_ctranslate2(model: Any) -> str:
+    """Returns the choices of a model that CTranslate2 does not have, as a clause for a message.
+
+    Args:
+        model: as for `only_tensorflow`.
+
+    Returns:
+        The reason; empty if CTranslate2 has all of them, or if the reason is that of
+        `only_tensorflow`.
+    """
+    return _TRANSPARENT if model.transparent_attention else ""
+
+
+def saved_not_in_ctranslate2(model_dir: str | os.PathLike[str]) -> str:
+    """Like `not_in_ctranslate2`, for the model of a run directory; imports no TensorFlow."""
+    return _TRANSPARENT if _saved_fields(model_dir).get("transparent_attention") is True else ""
+
+
+_TRANSPARENT = (
+    "task.model.transparent_attention is true, and CTranslate2 gives all decoder layers the same "
+    "output of the encoder"
+)
+
+
 def saved_only_tensorflow(model_dir: str | os.PathLike[str]) -> str:
     """Like `only_tensorflow`, for the model of a run directory; imports no TensorFlow.
 
     Also empty if `params.yaml` is missing or damaged: the code that reads it as a configuration
     reports that.
     """
+    values = _saved_fields(model_dir)
+    return _reason({field: values.get(field, ours) for field, ours in STANDARD.items()})
+
+
+def _saved_fields(model_dir: str | os.PathLike[str]) -> dict[str, Any]:
+    """Returns the section `task.model` of a run directory; empty if it cannot be read."""
     # An environment that has only the engine lacks the package yaml.
     from keras_mtl.configuration import reading
 
     values: Any = reading.read_values(os.path.join(model_dir, PARAMS_FILE))
     for key in ("task", "model"):
         values = values.get(key) if isinstance(values, dict) else None
-    if not isinstance(values, dict):
-        return ""
-    return _reason({field: values.get(field, ours) for field, ours in STANDARD.items()})
+    return values if isinstance(values, dict) else {}
 
 
 def _reason(names: dict[str, Any]) -> str:

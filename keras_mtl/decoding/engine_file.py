@@ -32,6 +32,7 @@ _SIZES = (
     "decoder_layers",
     "max_length",
     "tie_embeddings",
+    "transparent_attention",
 )
 _NAMES = ("activation", "feed_forward", "norm", "norm_position", "positions")
 

@@ -28,6 +28,7 @@ def transformer_arrays(model: Any) -> dict[str, np.ndarray]:
             sub-layers from plug-ins.
     """
     check_standard(only_tensorflow(model))
+    config = model.get_config()
     arrays: dict[str, np.ndarray] = {}
     if model.tie_embeddings:
         arrays["embedding.weight"] = _array(model.source_embedding.embeddings)
@@ -41,7 +42,12 @@ def transformer_arrays(model: Any) -> dict[str, np.ndarray]:
         _dense(arrays, f"{name}.attention.qkv", layer.attention.qkv)
         _dense(arrays, f"{name}.attention.output", layer.attention.output_projection)
         _feed_forward(arrays, name, layer)
-    _norm(arrays, "encoder.final_norm", model.encoder.final_norm)
+    if config["transparent_attention"]:
+        scores = model.encoder.transparent_attention.layer_scores
+        arrays["encoder.transparent_attention.layer_scores"] = _array(scores)
+        _norm(arrays, "encoder.memory_norm", model.encoder.final_norm)
+    else:
+        _norm(arrays, "encoder.final_norm", model.encoder.final_norm)
     for j, decoder in enumerate(model.decoders):
         for i, layer in enumerate(decoder.layers):
             name = f"decoder.{j}.layer.{i}"

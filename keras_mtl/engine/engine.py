@@ -194,10 +194,13 @@ class Engine:
             sources: as for `translate`.
 
         Returns:
-            float32 `[S, hidden_dim]` for each sentence.
+            float32 `[S, hidden_dim]` for each sentence; with transparent attention
+            `[decoder_layers, S, hidden_dim]`.
 
         Raises:
             InputError: an id or length is out of range.
         """
         ids, begins = flat_ids("source", sources)
-        return np.split(self._engine().encode(ids, begins), begins[1:-1]) if len(begins) > 1 else []
+        if len(begins) == 1:
+            return []
+        return np.split(self._engine().encode(ids, begins), begins[1:-1], axis=-2)

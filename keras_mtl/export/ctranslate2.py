@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_mtl.configuration.sublayers import ROTARY_WAVELENGTH
+from keras_mtl.configuration.sublayers import ROTARY_WAVELENGTH, not_in_ctranslate2
 from keras_mtl.data.vocabulary import Vocabulary
 from keras_mtl.decoding.tasks import TranslationTask
 from keras_mtl.engine.arrays import norm_epsilon, transformer_arrays
@@ -57,6 +57,7 @@ def export_ctranslate2(
         raise ExportError(f"weight_type={weight_type!r}{nearest(weight_type, QUANTIZATIONS)}")
     path = Path(output)
     check_output(path, overwrite)
+    check_architecture(not_in_ctranslate2(model))
     tokens = [vocabulary.piece(i) for i in range(vocabulary.size)]
     specials = {name: getattr(vocabulary, name) for name in _SPECIALS}
     several = len(model.decoders) > 1
@@ -165,6 +166,19 @@ def _specification(config: Mapping[str, Any]) -> Any:
             "one: pip install -U 'ctranslate2>=4.6,<5'"
         ) from error
     return specs.TransformerSpec(encoder, decoder)
+
+
+def check_architecture(reason: str) -> None:
+    """Checks that CTranslate2 has all parts of a model.
+
+    Args:
+        reason: why it does not, from `keras_mtl.configuration.sublayers`; empty if it does.
+
+    Raises:
+        ExportError: it does not.
+    """
+    if reason:
+        raise ExportError(f"{reason}. Export the engine file instead (--format engine)")
 
 
 def check_output(path: Path, overwrite: bool) -> None:

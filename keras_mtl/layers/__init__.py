@@ -8,13 +8,18 @@ from keras_mtl.layers.gated_feed_forward import GatedFeedForward
 from keras_mtl.layers.layer_norm import LayerNorm
 from keras_mtl.layers.position_embedding import PositionEmbedding
 from keras_mtl.layers.quantized_dense import QuantizedDense
-from keras_mtl.layers.registry import register_feed_forward, register_norm
+from keras_mtl.layers.registry import (
+    register_feed_forward,
+    register_norm,
+    register_self_attention,
+)
 from keras_mtl.layers.rms_norm import RMSNorm
 from keras_mtl.layers.self_attention import SelfAttention
 from keras_mtl.layers.sine_position_encoding import SinePositionEncoding
 from keras_mtl.layers.token_embedding import TokenEmbedding
 from keras_mtl.layers.transformer_decoder_layer import TransformerDecoderLayer
 from keras_mtl.layers.transformer_encoder_layer import TransformerEncoderLayer
+from keras_mtl.layers.transparent_attention import TransparentAttention
 
 __all__ = [
     "CrossAttention",
@@ -31,6 +36,8 @@ __all__ = [
     "TokenEmbedding",
     "TransformerDecoderLayer",
     "TransformerEncoderLayer",
+    "TransparentAttention",
     "register_feed_forward",
     "register_norm",
+    "register_self_attention",
 ]

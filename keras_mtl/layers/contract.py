@@ -15,14 +15,19 @@ _TOLERANCE = {"float32": 1e-3, "float64": 1e-3, "float16": 0.02, "bfloat16": 0.1
 
 
 def check_sublayer(
-    what: str, make: Callable[[keras.random.SeedGenerator], keras.layers.Layer], dim: int
+    what: str,
+    make: Callable[[keras.random.SeedGenerator], keras.layers.Layer],
+    dim: int,
+    problems: Callable[[keras.layers.Layer, keras.random.SeedGenerator, int], Iterator[str]],
 ) -> None:
-    """Runs a feed-forward block or a normalization under the current dtype policy.
+    """Runs a sub-layer under the current dtype policy.
 
     Args:
         what: description of the layer for messages, such as `task.model.norm 'rms'`.
         make: function that creates the layer; the generator is its `seed`, if it has one.
         dim: width of the model.
+        problems: function that yields what breaks the contract, called with the layer, its
+            generator and the width: `position_wise_problems` or `attention_problems`.
 
     Raises:
         ConfigError: the layer raises an error, or breaks the contract of docs/how-to/extending.md.
@@ -32,7 +37,7 @@ def check_sublayer(
     # Otherwise Keras adds a list of all arguments to the message of an error.
     keras.config.disable_traceback_filtering()
     try:
-        problem = next(_problems(make(generator), generator, dim), None)
+        problem = next(problems(make(generator), generator, dim), None)
     except KerasMtlError:
         raise
     except Exception as error:
@@ -45,26 +50,82 @@ def check_sublayer(
         raise ConfigError(f"{what} {problem}")
 
 
-def _problems(
+def position_wise_problems(
     layer: keras.layers.Layer, generator: keras.random.SeedGenerator, dim: int
 ) -> Iterator[str]:
-    """Yields the problems of a layer, causes before consequences."""
+    """Yields the problems of a feed-forward block or a norm, causes before consequences."""
     layer.build((None, None, dim))
+    infer = _function(layer, dim, training=False)
+    x = _inputs(layer, dim)
+    yield from _common_problems(layer, generator, infer, x)
+    outputs = infer(x)
+    # Some of the same vectors, in reverse order and in one row.
+    moved = infer(tf.reshape(x, [1, 10, dim])[:, 9:2:-1])
+    if _differ(moved, tf.reshape(outputs, [1, 10, dim])[:, 9:2:-1]):
+        yield (
+            "is not position-wise: its output at a position depends on other positions, but "
+            "decoding runs one position at a time and training must not see the next token; use "
+            "only the vector of the position itself"
+        )
+    yield from _gradient_problems(layer, dim, x)
+
+
+def attention_problems(
+    layer: keras.layers.Layer, generator: keras.random.SeedGenerator, dim: int
+) -> Iterator[str]:
+    """Yields the problems of self-attention, causes before consequences."""
+    layer.build((None, None, dim))
+    infer = _function(layer, dim, training=False, use_causal_mask=True)
+    x = _inputs(layer, dim)
+    yield from _common_problems(layer, generator, infer, x)
+    outputs = infer(x)
+    changed = tf.concat([x[:, :3], -x[:, 3:]], axis=1)
+    if _differ(infer(changed)[:, :3], outputs[:, :3]):
+        yield "looks ahead although use_causal_mask is true: training would see the next token"
+    mask = tf.constant([[True, True, True, False, False]] * 2)
+    masked = [layer(each, mask=mask, training=False)[:, :3] for each in (x, changed)]
+    if _differ(*masked):
+        yield "attends to positions that are false in mask"
+    yield from _gradient_problems(layer, dim, x, use_causal_mask=True)
+    # Beam 1 of each sentence has its inputs, beam 0 others; they change places after each step.
+    cache = layer.start(2, 2, 5)
+    for index in range(5):
+        here = x[:, index]
+        beams = [here, -here] if index % 2 else [-here, here]
+        found, cache = layer.step(tf.stack(beams, axis=1), tf.constant(index), cache)
+        if _differ(found[:, 1 - index % 2], outputs[:, index]):
+            yield (
+                f"computes other outputs in step() than in call() at position {index}; both must "
+                "agree, and the second axis of each tensor in the cache must be that of the beams"
+            )
+            return
+        cache = {name: tf.reverse(value, [1]) for name, value in cache.items()}
+
+
+def _inputs(layer: keras.layers.Layer, dim: int) -> tf.Tensor:
+    return tf.constant(np.random.default_rng(0).normal(size=[2, 5, dim]), layer.compute_dtype)
+
+
+def _function(layer: keras.layers.Layer, dim: int, **options: Any) -> Callable[..., tf.Tensor]:
+    """Returns the layer as a function of inputs whose sizes of batch and time are unknown."""
+    signature = [tf.TensorSpec([None, None, dim], layer.compute_dtype)]
+    return tf.function(lambda x: layer(x, **options), input_signature=signature, autograph=False)
+
+
+def _differ(found: tf.Tensor, expected: tf.Tensor) -> bool:
+    """Returns whether outputs differ by more than rounding errors."""
+    allowed = _TOLERANCE.get(found.dtype.name, 0.1) * max(1e-6, np.abs(_array(expected)).max())
+    return bool(np.abs(_array(found) - _array(expected)).max() > allowed)
+
+
+def _common_problems(
+    layer: keras.layers.Layer,
+    generator: keras.random.SeedGenerator,
+    infer: Callable[..., tf.Tensor],
+    x: tf.Tensor,
+) -> Iterator[str]:
+    """Yields the problems that any sub-layer can have; `infer` is the layer without dropout."""
     built = [variable.path for variable in layer.variables]
-    dtype = layer.compute_dtype
-    # In training, too, the sizes of batch and time are unknown.
-    signature = [tf.TensorSpec([None, None, dim], dtype)]
-    infer = tf.function(
-        lambda x: layer(x, training=False), input_signature=signature, autograph=False
-    )
-
-    @tf.function(input_signature=signature, autograph=False)
-    def train(x: tf.Tensor) -> Any:
-        with tf.GradientTape() as tape:
-            outputs = layer(x, training=True)
-        return outputs, tape.gradient(outputs, layer.trainable_variables)
-
-    x = tf.constant(np.random.default_rng(0).normal(size=[2, 5, dim]), dtype)
     outputs = infer(x)
     if late := [v.path for v in layer.variables if v.path not in built]:
         yield (
@@ -81,18 +142,20 @@ def _problems(
         yield "returns values that are not finite for inputs of mean 0 and variance 1"
     if not np.array_equal(_array(outputs), _array(infer(x))):
         yield "is random when training is false; drop only if training is true"
-    # Some of the same vectors, in reverse order and in one row.
-    moved = infer(tf.reshape(x, [1, 10, dim])[:, 9:2:-1])
-    expected = _array(outputs).reshape(1, 10, dim)[:, 9:2:-1]
-    allowed = _TOLERANCE.get(dtype, 0.1) * max(1e-6, np.abs(expected).max())
-    if np.abs(_array(moved) - expected).max() > allowed:
-        yield (
-            "is not position-wise: its output at a position depends on other positions, but "
-            "decoding runs one position at a time and training must not see the next token; use "
-            "only the vector of the position itself"
-        )
-    _, gradients = train(x)
-    for variable, gradient in zip(layer.trainable_variables, gradients, strict=True):
+
+
+def _gradient_problems(
+    layer: keras.layers.Layer, dim: int, x: tf.Tensor, **options: Any
+) -> Iterator[str]:
+    signature = [tf.TensorSpec([None, None, dim], layer.compute_dtype)]
+
+    @tf.function(input_signature=signature, autograph=False)
+    def gradients(x: tf.Tensor) -> Any:
+        with tf.GradientTape() as tape:
+            outputs = layer(x, training=True, **options)
+        return tape.gradient(outputs, layer.trainable_variables)
+
+    for variable, gradient in zip(layer.trainable_variables, gradients(x), strict=True):
         if gradient is None:
             yield f"does not use the variable {variable.path} in training; remove it"
 

@@ -1,4 +1,4 @@
-"""Sub-layers of the Transformer by name: feed-forward blocks and normalizations.
+"""Sub-layers of the Transformer by name: self-attention, feed-forward blocks, normalizations.
 
 `keras_mtl.layers.contract` checks that a registered class keeps its contract.
 """
@@ -16,6 +16,7 @@ _Class = TypeVar("_Class", bound=type[keras.layers.Layer])
 
 _KERAS = ("name", "dtype")
 _BLOCK = ("intermediate_dim", "activation", "dropout", "seed")
+_HEADS = ("num_heads", "dropout", "rotary", "seed")
 
 FEED_FORWARDS = Family[keras.layers.Layer](
     "feed-forward block",
@@ -26,6 +27,46 @@ FEED_FORWARDS = Family[keras.layers.Layer](
 NORMS = Family[keras.layers.Layer](
     "normalization", "task.model.norm", supplied=_KERAS, base=keras.layers.Layer
 )
+
+SELF_ATTENTIONS = Family[keras.layers.Layer](
+    "self-attention",
+    "task.model.self_attention",
+    supplied=(*_HEADS, *_KERAS),
+    base=keras.layers.Layer,
+)
+
+
+def register_self_attention(name: str) -> Callable[[_Class], _Class]:
+    """Registers a Keras layer as self-attention; a class decorator.
+
+    The layer has the methods `build`, `call`, `start` and `step` of `SelfAttention`, from which it
+    usually inherits. The constructor gets `num_heads`, `dropout`, `rotary`, `seed`, `name` and
+    `dtype` by name. `task.model.self_attention_parameters` sets its other keyword-only arguments.
+
+    Args:
+        name: value of `task.model.self_attention` that selects the layer.
+
+    Returns:
+        The decorator.
+
+    Raises:
+        ConfigError: the name is taken, or the class is not such a layer.
+
+    Example:
+        ```python
+        import keras
+        import tensorflow as tf
+        from keras_mtl import layers
+
+        @layers.register_self_attention("query_key_norm")
+        @keras.saving.register_keras_serializable(package="example")
+        class QueryKeyNorm(layers.SelfAttention):
+            def transform(self, query, key, positions):
+                query, key = super().transform(query, key, positions)
+                return 16 * tf.math.l2_normalize(query, -1), tf.math.l2_normalize(key, -1)
+        ```
+    """
+    return _decorator("register_self_attention", SELF_ATTENTIONS, name, _HEADS)
 
 
 def register_feed_forward(name: str) -> Callable[[_Class], _Class]:
@@ -93,6 +134,22 @@ def register_norm(name: str) -> Callable[[_Class], _Class]:
         ```
     """
     return _decorator("register_norm", NORMS, name, ())
+
+
+def create_self_attention(
+    name: str, parameters: Mapping[str, Any] | None, /, **arguments: Any
+) -> keras.layers.Layer:
+    """Creates a self-attention layer.
+
+    Args:
+        name: a registered name.
+        parameters: the parameters of the layer.
+        **arguments: arguments that every such layer gets; see `register_self_attention`.
+
+    Raises:
+        ConfigError: the name or a parameter is unknown or missing.
+    """
+    return _create(SELF_ATTENTIONS, name, parameters, arguments)
 
 
 def create_feed_forward(

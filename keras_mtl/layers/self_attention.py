@@ -5,12 +5,15 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from keras_mtl.configuration.sublayers import STANDARD
 from keras_mtl.layers import attention
 from keras_mtl.layers.dense import Dense
 from keras_mtl.layers.dropout import Dropout, seed_config
+from keras_mtl.layers.registry import register_self_attention
 from keras_mtl.layers.rotary import rotary_table, rotate
 
 
+@register_self_attention(STANDARD["self_attention"])
 @keras.saving.register_keras_serializable(package="keras_mtl")
 class SelfAttention(keras.layers.Layer):
     """Multi-head self-attention.
@@ -109,17 +112,33 @@ class SelfAttention(keras.layers.Layer):
         training: bool = False,
     ) -> tf.Tensor:
         query, key, value = attention.split_heads(self.qkv(inputs), 3, self.num_heads)
-        if self.rotary:
-            if positions is None:
-                positions = tf.range(inputs.shape[1] or tf.shape(inputs)[1])[None]
-            table = rotary_table(positions[:, None], query.shape[-1])
-            query, key = rotate(query, *table), rotate(key, *table)
+        if positions is None:
+            positions = tf.range(inputs.shape[1] or tf.shape(inputs)[1])[None]
+        query, key = self.transform(query, key, positions[:, None])
         bias = attention.mask_bias(mask)
         if use_causal_mask:
             causal = attention.causal_bias(inputs.shape[1] or tf.shape(inputs)[1])
             bias = causal if bias is None else bias + causal
         context = attention.attend(query, key, value, bias, self.attention_dropout, training)
         return self.output_projection(attention.merge_heads(context))
+
+    def transform(
+        self, query: tf.Tensor, key: tf.Tensor, positions: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns the queries and keys whose products are the scores; subclasses may change them.
+
+        Args:
+            query: float `[..., time, head_dim]`.
+            key: float `[..., time, head_dim]`, of the same positions. Later steps use the result.
+            positions: int32 that broadcasts to `[..., time]`.
+
+        Returns:
+            Query and key, of the same shapes and dtypes.
+        """
+        if not self.rotary:
+            return query, key
+        table = rotary_table(positions, query.shape[-1])
+        return rotate(query, *table), rotate(key, *table)
 
     def start(self, batch: int | tf.Tensor, beams: int, max_length: int) -> dict[str, tf.Tensor]:
         """Returns empty caches, zeros `[batch, beams, heads, max_length, head_dim]`."""
@@ -145,9 +164,7 @@ class SelfAttention(keras.layers.Layer):
         head_dim = self.output_projection.units // self.num_heads
         heads = tf.reshape(self.qkv(inputs), [batch, beams, 3, self.num_heads, 1, head_dim])
         query, key, value = tf.unstack(heads, axis=2)
-        if self.rotary:
-            table = rotary_table(index, head_dim)
-            query, key = rotate(query, *table), rotate(key, *table)
+        query, key = self.transform(query, key, index)
         position = tf.range(cache["key"].shape[3])
         here = (position == index)[:, None]
         key = tf.where(here, key, cache["key"])

@@ -11,8 +11,7 @@ from keras_mtl.configuration.sublayers import STANDARD
 from keras_mtl.layers.cross_attention import CrossAttention
 from keras_mtl.layers.dropout import Dropout, seed_config
 from keras_mtl.layers.norm_position import check_norm_position, residual_sum, sublayer_input
-from keras_mtl.layers.registry import create_feed_forward, create_norm
-from keras_mtl.layers.self_attention import SelfAttention
+from keras_mtl.layers.registry import create_feed_forward, create_norm, create_self_attention
 
 
 @keras.saving.register_keras_serializable(package="keras_mtl")
@@ -29,6 +28,8 @@ class TransformerDecoderLayer(keras.layers.Layer):
         activation_dropout: dropout rate inside the feed-forward block, in [0, 1).
         activation: `relu`, `gelu` or `silu`.
         layer_norm_epsilon: `epsilon` of the norms `layer_norm` and `rms_norm`.
+        self_attention: name of a registered self-attention layer.
+        self_attention_parameters: parameters of that layer.
         feed_forward: name of a registered feed-forward block.
         feed_forward_parameters: parameters of that block.
         norm: name of a registered normalization.
@@ -64,6 +65,8 @@ class TransformerDecoderLayer(keras.layers.Layer):
         activation_dropout: float = 0.0,
         activation: str = "relu",
         layer_norm_epsilon: float = 1e-6,
+        self_attention: str = STANDARD["self_attention"],
+        self_attention_parameters: Mapping[str, Any] | None = None,
         feed_forward: str = STANDARD["feed_forward"],
         feed_forward_parameters: Mapping[str, Any] | None = None,
         norm: str = STANDARD["norm"],
@@ -82,6 +85,8 @@ class TransformerDecoderLayer(keras.layers.Layer):
         self.activation = activation
         self.layer_norm_epsilon = layer_norm_epsilon
         self._sublayers = {
+            "self_attention": self_attention,
+            "self_attention_parameters": dict(self_attention_parameters or {}),
             "feed_forward": feed_forward,
             "feed_forward_parameters": dict(feed_forward_parameters or {}),
             "norm": norm,
@@ -100,8 +105,13 @@ class TransformerDecoderLayer(keras.layers.Layer):
         )
         heads: dict[str, Any] = {"num_heads": num_heads, "dropout": attention_dropout, "seed": seed}
         self.self_attention_norm = make_norm(name="self_attention_norm")
-        self.self_attention = SelfAttention(
-            **heads, rotary=rotary, dtype=policy, name="self_attention"
+        self.self_attention = create_self_attention(
+            self_attention,
+            self_attention_parameters,
+            **heads,
+            rotary=rotary,
+            dtype=policy,
+            name="self_attention",
         )
         self.cross_attention_norm = make_norm(name="cross_attention_norm")
         self.cross_attention = CrossAttention(**heads, dtype=policy, name="cross_attention")

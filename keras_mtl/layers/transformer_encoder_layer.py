@@ -10,8 +10,7 @@ import tensorflow as tf
 from keras_mtl.configuration.sublayers import STANDARD
 from keras_mtl.layers.dropout import Dropout, seed_config
 from keras_mtl.layers.norm_position import check_norm_position, residual_sum, sublayer_input
-from keras_mtl.layers.registry import create_feed_forward, create_norm
-from keras_mtl.layers.self_attention import SelfAttention
+from keras_mtl.layers.registry import create_feed_forward, create_norm, create_self_attention
 
 
 @keras.saving.register_keras_serializable(package="keras_mtl")
@@ -26,6 +25,8 @@ class TransformerEncoderLayer(keras.layers.Layer):
         activation_dropout: dropout rate inside the feed-forward block, in [0, 1).
         activation: `relu`, `gelu` or `silu`.
         layer_norm_epsilon: `epsilon` of the norms `layer_norm` and `rms_norm`.
+        self_attention: name of a registered self-attention layer.
+        self_attention_parameters: parameters of that layer.
         feed_forward: name of a registered feed-forward block.
         feed_forward_parameters: parameters of that block.
         norm: name of a registered normalization.
@@ -58,6 +59,8 @@ class TransformerEncoderLayer(keras.layers.Layer):
         activation_dropout: float = 0.0,
         activation: str = "relu",
         layer_norm_epsilon: float = 1e-6,
+        self_attention: str = STANDARD["self_attention"],
+        self_attention_parameters: Mapping[str, Any] | None = None,
         feed_forward: str = STANDARD["feed_forward"],
         feed_forward_parameters: Mapping[str, Any] | None = None,
         norm: str = STANDARD["norm"],
@@ -76,6 +79,8 @@ class TransformerEncoderLayer(keras.layers.Layer):
         self.activation = activation
         self.layer_norm_epsilon = layer_norm_epsilon
         self._sublayers = {
+            "self_attention": self_attention,
+            "self_attention_parameters": dict(self_attention_parameters or {}),
             "feed_forward": feed_forward,
             "feed_forward_parameters": dict(feed_forward_parameters or {}),
             "norm": norm,
@@ -93,8 +98,15 @@ class TransformerEncoderLayer(keras.layers.Layer):
             create_norm, norm, norm_parameters, layer_norm_epsilon, dtype=policy
         )
         self.attention_norm = make_norm(name="attention_norm")
-        self.attention = SelfAttention(
-            num_heads, attention_dropout, rotary=rotary, seed=seed, dtype=policy, name="attention"
+        self.attention = create_self_attention(
+            self_attention,
+            self_attention_parameters,
+            num_heads=num_heads,
+            dropout=attention_dropout,
+            rotary=rotary,
+            seed=seed,
+            dtype=policy,
+            name="attention",
         )
         self.feed_forward_norm = make_norm(name="feed_forward_norm")
         self.feed_forward = create_feed_forward(

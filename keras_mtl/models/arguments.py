@@ -14,6 +14,8 @@ STACK_ARGUMENTS = (
     "attention_dropout",
     "activation_dropout",
     "activation",
+    "self_attention",
+    "self_attention_parameters",
     "feed_forward",
     "feed_forward_parameters",
     "norm",

@@ -29,6 +29,8 @@ class TransformerDecoder(keras.layers.Layer):
         vocabulary_size: width of the decoder's own projection to logits; with None, the decoder
             has no projection and returns hidden states.
         seed: an integer, or a `keras.random.SeedGenerator` that is shared with other layers.
+        self_attention: name of a registered self-attention layer.
+        self_attention_parameters: parameters of that layer.
         feed_forward: name of a registered feed-forward block.
         feed_forward_parameters: parameters of that block.
         norm: name of a registered normalization.
@@ -41,7 +43,8 @@ class TransformerDecoder(keras.layers.Layer):
 
     Call arguments:
         inputs: float `[batch, time, dim]`: embeddings with positions.
-        memory: float `[batch, source_time, memory_dim]`.
+        memory: float `[batch, source_time, memory_dim]`, or `[batch, num_layers, source_time,
+            memory_dim]` if each layer attends to its own memory.
         memory_mask: bool `[batch, source_time]`, false on padding; or bool
             `[batch, time, source_time]`, true if a query may attend to a key; None means no mask.
         mask: bool `[batch, time, time]`, true if a query (second axis) may attend to a key, in
@@ -66,6 +69,8 @@ class TransformerDecoder(keras.layers.Layer):
         activation: str = "relu",
         vocabulary_size: int | None = None,
         seed: int | keras.random.SeedGenerator | None = None,
+        self_attention: str = STANDARD["self_attention"],
+        self_attention_parameters: Mapping[str, Any] | None = None,
         feed_forward: str = STANDARD["feed_forward"],
         feed_forward_parameters: Mapping[str, Any] | None = None,
         norm: str = STANDARD["norm"],
@@ -77,6 +82,8 @@ class TransformerDecoder(keras.layers.Layer):
     ) -> None:
         super().__init__(**kwargs)
         sublayers: dict[str, Any] = {
+            "self_attention": self_attention,
+            "self_attention_parameters": dict(self_attention_parameters or {}),
             "feed_forward": feed_forward,
             "feed_forward_parameters": dict(feed_forward_parameters or {}),
             "norm": norm,
@@ -153,16 +160,19 @@ class TransformerDecoder(keras.layers.Layer):
         x = self.embedding_dropout(inputs, training=training)
         options: dict[str, Any] = {"memory_mask": memory_mask, "mask": mask}
         options |= {"positions": positions, "training": training}
-        for layer in self.layers:
+        for layer, own_memory in zip(self.layers, self._memories(memory), strict=True):
             if training and self._config["recompute"] == "layer":
-                x = self._recomputed(layer, x, memory, **options)
+                x = self._recomputed(layer, x, own_memory, **options)
             else:
-                x = layer(x, memory, **options)
+                x = layer(x, own_memory, **options)
         return self._finish(x, project)
 
     def start(self, memory: tf.Tensor, beams: int, max_length: int) -> dict[str, dict]:
         """Returns the caches of each layer by name; see `TransformerDecoderLayer.start`."""
-        return {layer.name: layer.start(memory, beams, max_length) for layer in self.layers}
+        return {
+            layer.name: layer.start(own_memory, beams, max_length)
+            for layer, own_memory in zip(self.layers, self._memories(memory), strict=True)
+        }
 
     def step(
         self,
@@ -191,6 +201,12 @@ class TransformerDecoder(keras.layers.Layer):
             wanted = weights if layer is self.layers[-1] else None
             x, new[layer.name] = layer.step(x, index, caches[layer.name], memory_mask, wanted)
         return self._finish(x), new
+
+    def _memories(self, memory: tf.Tensor) -> list[tf.Tensor]:
+        """Returns the memory of each layer."""
+        if memory.shape.rank == 3:
+            return [memory] * len(self.layers)
+        return tf.unstack(memory, num=len(self.layers), axis=1)
 
     def _finish(self, x: tf.Tensor, project: bool = True) -> tf.Tensor:
         if self.final_norm is not None:

@@ -8,7 +8,7 @@ import keras
 import tensorflow as tf
 
 from keras_mtl.configuration.sublayers import STANDARD
-from keras_mtl.layers import Dropout, TransformerEncoderLayer
+from keras_mtl.layers import Dropout, TransformerEncoderLayer, TransparentAttention
 from keras_mtl.layers.dropout import make_seed_generator, seed_config, track_state
 from keras_mtl.layers.recomputation import call_recomputed
 from keras_mtl.layers.registry import create_norm
@@ -27,11 +27,15 @@ class TransformerEncoder(keras.layers.Layer):
         activation_dropout: dropout rate inside the feed-forward blocks, in [0, 1).
         activation: `relu`, `gelu` or `silu`.
         seed: an integer, or a `keras.random.SeedGenerator` that is shared with other layers.
+        self_attention: name of a registered self-attention layer.
+        self_attention_parameters: parameters of that layer.
         feed_forward: name of a registered feed-forward block.
         feed_forward_parameters: parameters of that block.
         norm: name of a registered normalization.
         norm_parameters: parameters of that normalization.
         norm_position: `pre` or `post`; with `post` there is no final normalization.
+        memories: number of outputs of transparent attention, one for each decoder layer; 0 is a
+            plain encoder, whose only output is that of the last layer.
         rotary: whether self-attention has rotary position embeddings.
         recompute: `none` or `layer`: whether the backward pass computes each layer again, instead
             of keeping its activations in memory.
@@ -46,7 +50,7 @@ class TransformerEncoder(keras.layers.Layer):
         training: whether dropout is active.
 
     Returns:
-        Float `[batch, time, dim]`.
+        Float `[batch, time, dim]`, or `[batch, memories, time, dim]`.
     """
 
     def __init__(
@@ -59,17 +63,22 @@ class TransformerEncoder(keras.layers.Layer):
         activation_dropout: float = 0.0,
         activation: str = "relu",
         seed: int | keras.random.SeedGenerator | None = None,
+        self_attention: str = STANDARD["self_attention"],
+        self_attention_parameters: Mapping[str, Any] | None = None,
         feed_forward: str = STANDARD["feed_forward"],
         feed_forward_parameters: Mapping[str, Any] | None = None,
         norm: str = STANDARD["norm"],
         norm_parameters: Mapping[str, Any] | None = None,
         norm_position: str = "pre",
+        memories: int = 0,
         rotary: bool = False,
         recompute: str = "none",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         sublayers: dict[str, Any] = {
+            "self_attention": self_attention,
+            "self_attention_parameters": dict(self_attention_parameters or {}),
             "feed_forward": feed_forward,
             "feed_forward_parameters": dict(feed_forward_parameters or {}),
             "norm": norm,
@@ -87,6 +96,7 @@ class TransformerEncoder(keras.layers.Layer):
             "activation": activation,
             "seed": seed_config(seed),
             **sublayers,
+            "memories": memories,
             "recompute": recompute,
         }
         self.supports_masking = True
@@ -114,13 +124,34 @@ class TransformerEncoder(keras.layers.Layer):
         # tf.train.Checkpoint tracks attributes but, with Keras 3, not the members of a list.
         for i, layer in enumerate(self.layers):
             setattr(self, f"layer_{i}", layer)
-        self.final_norm = None
-        if norm_position == "pre":
-            self.final_norm = create_norm(norm, norm_parameters, dtype=policy, name="final_norm")
+        self._make_outputs(generator)
+
+    def _make_outputs(self, generator: keras.random.SeedGenerator) -> None:
+        """Creates what follows the last layer."""
+        config, policy = self._config, self.dtype_policy
+        memories = config["memories"]
+        self.transparent_attention = self.final_norm = None
+        if memories:
+            self.transparent_attention = TransparentAttention(
+                memories,
+                config["attention_dropout"],
+                generator,
+                dtype=policy,
+                name="transparent_attention",
+            )
+        if config["norm_position"] == "pre":
+            # Another name, so that no older engine takes a sum for the output of the last layer.
+            name = "memory_norm" if memories else "final_norm"
+            self.final_norm = create_norm(
+                config["norm"], config["norm_parameters"], dtype=policy, name=name
+            )
 
     def build(self, input_shape: Any) -> None:
         for layer in self.layers:
             layer.build(input_shape)
+        if self.transparent_attention is not None:
+            batch, *rest = input_shape
+            self.transparent_attention.build((batch, len(self.layers) + 1, *rest))
         if self.final_norm is not None:
             self.final_norm.build(input_shape)
         self.built = True
@@ -134,15 +165,22 @@ class TransformerEncoder(keras.layers.Layer):
     ) -> tf.Tensor:
         x = self.embedding_dropout(inputs, training=training)
         options = {"mask": mask, "positions": positions, "training": training}
+        outputs = [x]
         for layer in self.layers:
             if training and self._config["recompute"] == "layer":
                 x = self._recomputed(layer, x, **options)
             else:
                 x = layer(x, **options)
+            outputs.append(x)
+        if self.transparent_attention is not None:
+            x = self.transparent_attention(tf.stack(outputs, axis=1), training=training)
         return x if self.final_norm is None else self.final_norm(x)
 
     def compute_output_shape(self, input_shape: Any) -> Any:
-        return input_shape
+        if self.transparent_attention is None:
+            return input_shape
+        batch, *rest = input_shape
+        return (batch, self.transparent_attention.memories, *rest)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), **self._config}

@@ -8,10 +8,14 @@ import keras
 from keras_mtl.configuration.model_sizes import resolved
 from keras_mtl.configuration.sublayers import BUILT_IN, NORM_POSITIONS, POSITIONS
 from keras_mtl.errors import ConfigError, nearest
-from keras_mtl.layers.contract import check_sublayer
+from keras_mtl.layers.contract import (
+    attention_problems,
+    check_sublayer,
+    position_wise_problems,
+)
 from keras_mtl.layers.feed_forward import ACTIVATIONS
 from keras_mtl.layers.recomputation import RECOMPUTE
-from keras_mtl.layers.registry import create_feed_forward, create_norm
+from keras_mtl.layers.registry import create_feed_forward, create_norm, create_self_attention
 from keras_mtl.models.arguments import SHARING
 from keras_mtl.models.transformer import Transformer
 
@@ -47,6 +51,9 @@ def build_transformer(
         sharing=model_config.sharing,
         decoders=tuple(decoders) if model_config.sharing == "encoder" else (),
         seed=seed,
+        self_attention=model_config.self_attention,
+        self_attention_parameters=model_config.self_attention_parameters,
+        transparent_attention=model_config.transparent_attention,
         feed_forward=model_config.feed_forward,
         feed_forward_parameters=model_config.feed_forward_parameters,
         norm=model_config.norm,
@@ -127,6 +134,18 @@ def check_sublayers(model_config: Any, dtype: str = "float32") -> None:
     size = resolved(model_config)
     dim = size["hidden_dim"]
 
+    def self_attention(seed: keras.random.SeedGenerator) -> keras.layers.Layer:
+        return create_self_attention(
+            model_config.self_attention,
+            model_config.self_attention_parameters,
+            num_heads=size["num_heads"],
+            dropout=size["attention_dropout"],
+            rotary=model_config.positions == "rotary",
+            seed=seed,
+            dtype=policy,
+            name="self_attention",
+        )
+
     def feed_forward(seed: keras.random.SeedGenerator) -> keras.layers.Layer:
         return create_feed_forward(
             model_config.feed_forward,
@@ -148,10 +167,14 @@ def check_sublayers(model_config: Any, dtype: str = "float32") -> None:
     policy = keras.DTypePolicy(dtype)
     keras.config.set_dtype_policy(policy)
     try:
-        for field, make in (("feed_forward", feed_forward), ("norm", norm)):
+        for field, make, problems in (
+            ("self_attention", self_attention, attention_problems),
+            ("feed_forward", feed_forward, position_wise_problems),
+            ("norm", norm, position_wise_problems),
+        ):
             name = getattr(model_config, field)
             if name not in BUILT_IN[field]:
-                check_sublayer(f"task.model.{field} {name!r}", make, dim)
+                check_sublayer(f"task.model.{field} {name!r}", make, dim, problems)
             elif getattr(model_config, f"{field}_parameters"):
                 make(keras.random.SeedGenerator(0))  # Raises an error: it has no parameters.
     finally:

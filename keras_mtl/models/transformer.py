@@ -53,11 +53,16 @@ class Transformer(keras.Model):
         sharing: `full` or `encoder`.
         decoders: names of the decoders, in the order of their index; used if sharing is `encoder`.
         seed: seed of dropout; None derives it from Keras' global seed.
+        self_attention: name of a registered self-attention layer.
+        self_attention_parameters: parameters of that layer.
         feed_forward: name of a registered feed-forward block.
         feed_forward_parameters: parameters of that block.
         norm: name of a registered normalization.
         norm_parameters: parameters of that normalization.
         norm_position: `pre` or `post`; see `keras_mtl.layers.norm_position`.
+        transparent_attention: whether each decoder layer attends to its own mixture of the outputs
+            of all encoder layers; see `keras_mtl.layers.TransparentAttention`. All decoders share
+            the mixtures.
         logits_chunk: largest number of target positions whose logits `token_losses` holds in memory
             at once; 0 for no limit. With a limit, logits are computed twice.
         recompute: `none` or `layer`. With `layer`, training keeps only the inputs of each encoder
@@ -118,11 +123,14 @@ class Transformer(keras.Model):
         sharing: str = "full",
         decoders: Sequence[str] = (),
         seed: int | None = None,
+        self_attention: str = STANDARD["self_attention"],
+        self_attention_parameters: Mapping[str, Any] | None = None,
         feed_forward: str = STANDARD["feed_forward"],
         feed_forward_parameters: Mapping[str, Any] | None = None,
         norm: str = STANDARD["norm"],
         norm_parameters: Mapping[str, Any] | None = None,
         norm_position: str = "pre",
+        transparent_attention: bool = False,
         logits_chunk: int = 0,
         recompute: str = "none",
         **kwargs: Any,
@@ -146,11 +154,14 @@ class Transformer(keras.Model):
             "sharing": sharing,
             "decoders": tuple(decoders),
             "seed": seed_config(seed),
+            "self_attention": self_attention,
+            "self_attention_parameters": dict(self_attention_parameters or {}),
             "feed_forward": feed_forward,
             "feed_forward_parameters": dict(feed_forward_parameters or {}),
             "norm": norm,
             "norm_parameters": dict(norm_parameters or {}),
             "norm_position": norm_position,
+            "transparent_attention": transparent_attention,
             "logits_chunk": logits_chunk,
             "recompute": recompute,
         }
@@ -159,6 +170,8 @@ class Transformer(keras.Model):
         self.max_length = max_length
         self.tie_embeddings = tie_embeddings
         self.sharing = sharing
+        self.self_attention = self_attention
+        self.transparent_attention = transparent_attention
         self.feed_forward = feed_forward
         self.norm = norm
         self.decoder_names = tuple(decoders) if sharing == "encoder" else ()
@@ -194,7 +207,10 @@ class Transformer(keras.Model):
         options: dict[str, Any] = {name: self._config[name] for name in STACK_ARGUMENTS}
         options |= {"seed": self.seed_generator, "dtype": self.dtype_policy}
         options["rotary"] = self._config["positions"] == "rotary"
-        self.encoder = TransformerEncoder(self._config["encoder_layers"], **options, name="encoder")
+        memories = self._config["decoder_layers"] if self._config["transparent_attention"] else 0
+        self.encoder = TransformerEncoder(
+            self._config["encoder_layers"], memories=memories, **options, name="encoder"
+        )
         self.decoders = [
             TransformerDecoder(
                 self._config["decoder_layers"],
@@ -307,7 +323,8 @@ class Transformer(keras.Model):
             packed: the pairs of each row, whose lengths are not checked; None means one in a row.
 
         Returns:
-            `memory`: float `[batch, source_time, hidden_dim]`. `mask`: bool `[batch, source_time]`,
+            `memory`: float `[batch, source_time, hidden_dim]`, with transparent attention
+            `[batch, decoder_layers, source_time, hidden_dim]`. `mask`: bool `[batch, source_time]`,
             false on padding; or `packed.source_mask`.
 
         Raises:

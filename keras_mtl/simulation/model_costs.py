@@ -71,6 +71,8 @@ class ModelCosts:
         feed_forward = self._products * d * f + d + (self._products - 1) * f
         encoder = self._layers[0] * (attention + feed_forward + 2 * norm) + final_norm
         decoder = self._layers[1] * (2 * attention + feed_forward + 3 * norm) + final_norm
+        if config.transparent_attention:
+            encoder += (self._layers[0] + 1) * self._layers[1]
         table = vocabulary_size * d
         if not config.tie_embeddings:
             decoder += table

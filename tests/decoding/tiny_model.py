@@ -41,8 +41,8 @@ def make_vocabulary():
     return train_vocabulary(texts, LANGUAGES.values(), size=320, temperature=1.0)
 
 
-def make_model_dir(path, sharing="full", steps=30):
-    """Writes the directory; returns (model, vocabulary, tasks)."""
+def make_model_dir(path, sharing="full", steps=30, **fields):
+    """Writes the directory; returns (model, vocabulary, tasks). `fields` are of `task.model`."""
     tf.keras.utils.set_random_seed(5)
     vocabulary = make_vocabulary()
     own = sharing == "encoder"
@@ -58,7 +58,7 @@ def make_model_dir(path, sharing="full", steps=30):
         config.task.model,
         {"size": "tiny", "hidden_dim": 32, "num_heads": 2, "intermediate_dim": 64, "dropout": 0.0,
          "attention_dropout": 0.0, "activation_dropout": 0.0, "encoder_layers": 1,
-         "decoder_layers": 1, "max_length": 48, "sharing": sharing}
+         "decoder_layers": 1, "max_length": 48, "sharing": sharing, **fields}
     )  # fmt: skip
     set_values(config.task.decoding, {"max_length": 24, "num_hypotheses": 2, "batch_size": 3})
     decoders = tuple(LANGUAGES.values()) if own else ("",)

@@ -47,6 +47,13 @@ CASES = [
         X.shape,
         4,
     ),
+    (
+        layers.TransparentAttention,
+        {"memories": 2, "dropout": 0.2, "seed": 1},
+        [RNG.normal(size=(3, 4, 6, 8)).astype(np.float32)],
+        (3, 2, 6, 8),
+        1,
+    ),
     (layers.CrossAttention, {"num_heads": 2, "dropout": 0.2, "seed": 1}, [X, MEMORY], X.shape, 6),
     (layers.PositionEmbedding, {"max_length": 6}, [X], X.shape, 1),
     (layers.SinePositionEncoding, {"max_wavelength": 1e4}, [X], X.shape, 0),
@@ -208,6 +215,18 @@ def test_rms_norm_and_gate_are_their_equations():
     gate = X @ w + a
     expected = (gate / (1 + np.exp(-gate)) * (X @ v + b)) @ u + c
     np.testing.assert_allclose(block(X), expected, atol=1e-4)
+
+
+def test_transparent_attention_is_its_equation():
+    outputs = RNG.normal(size=(2, 4, 5, 8)).astype(np.float32)
+    layer = layers.TransparentAttention(3)
+    np.testing.assert_allclose(layer(outputs)[:, 1], outputs.mean(1), atol=1e-6)
+    scores = RNG.normal(size=(4, 3))
+    layer.layer_scores.assign(scores)
+    weights = np.exp(scores) / np.exp(scores).sum(0)
+    for memory in range(3):
+        expected = sum(weights[i, memory] * outputs[:, i] for i in range(4))
+        np.testing.assert_allclose(layer(outputs)[:, memory], expected, atol=1e-6)
 
 
 def test_embedding_scale_mask_and_logits():

@@ -1,4 +1,4 @@
-"""Feed-forward blocks and normalizations of plug-ins: who is let in, and what each must do."""
+"""Sub-layers of plug-ins: which are accepted, and what each must do."""
 
 import re
 
@@ -16,7 +16,7 @@ from keras_mtl.models.factory import check_sublayers
 @pytest.fixture(autouse=True)
 def forget(monkeypatch):
     """What a test registers is forgotten after it."""
-    for known in (registry.FEED_FORWARDS, registry.NORMS):
+    for known in (registry.SELF_ATTENTIONS, registry.FEED_FORWARDS, registry.NORMS):
         monkeypatch.setattr(known, "classes", dict(known.classes))
 
 
@@ -155,6 +155,57 @@ def test_what_breaks_the_contract_is_named_before_training(cls, message):
     with pytest.raises(ConfigError, match=message) as error:
         check(cls)
     assert str(error.value).startswith("task.model.norm 'mine' ")
+
+
+class LooksAhead(layers.SelfAttention):
+    def call(self, inputs, mask=None, use_causal_mask=False, positions=None, training=False):
+        return super().call(inputs, mask=mask, positions=positions, training=training)
+
+
+class IgnoresMask(layers.SelfAttention):
+    def call(self, inputs, mask=None, use_causal_mask=False, positions=None, training=False):
+        return super().call(inputs, use_causal_mask=use_causal_mask, training=training)
+
+
+class ForgetsPositions(layers.SelfAttention):
+    def transform(self, query, key, positions):
+        return super().transform(query, key, tf.zeros_like(positions))
+
+
+class OtherSteps(layers.SelfAttention):
+    def step(self, inputs, index, cache):
+        outputs, cache = super().step(inputs, index, cache)
+        return outputs * 0.9, cache
+
+
+class NoSteps(keras.layers.Layer):
+    def __init__(self, num_heads, dropout, rotary, seed, **kwargs):
+        super().__init__(**kwargs)
+
+    def call(self, inputs, mask=None, use_causal_mask=False, positions=None, training=False):
+        return inputs
+
+
+@pytest.mark.parametrize(
+    ("cls", "message"),
+    [
+        (LooksAhead, "looks ahead although use_causal_mask is true"),
+        (IgnoresMask, "attends to positions that are false in mask"),
+        (OtherSteps, r"computes other outputs in step\(\) than in call\(\) at position 0"),
+        (NoSteps, "(?s)cannot be used:.*AttributeError: 'NoSteps' object has no attribute 'start'"),
+        (ForgetsPositions, None),  # It agrees with itself.
+    ],
+)
+def test_self_attention_of_plugins(cls, message):
+    registry.register_self_attention("mine")(cls)
+    config = TransformerConfig(size="tiny", hidden_dim=8, num_heads=2, self_attention="mine")
+    config.positions = "rotary"
+    if message is None:
+        check_sublayers(config)
+        return
+    with pytest.raises(ConfigError, match=message) as error:
+        check_sublayers(config)
+    assert str(error.value).startswith("task.model.self_attention 'mine' ")
 
 
 @pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16", "mixed_float16"])

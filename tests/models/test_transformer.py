@@ -31,6 +31,14 @@ VARIANTS = {
         "norm_position": "post",
         "positions": "rotary",
     },
+    "encoder, rms_norm, none, transparent": {
+        "sharing": "encoder",
+        "decoders": ("fr", "de"),
+        "norm": "rms_norm",
+        "positions": "none",
+        "encoder_layers": 2,
+        "transparent_attention": True,
+    },
 }
 
 
@@ -99,7 +107,8 @@ def check_steps(variant, jit):
     full = model(inputs).numpy()
     assert full.shape == (4, 7, 23)
     memory = model.encode(inputs["source"])
-    assert memory["memory"].shape == (4, 7, 16)
+    sums = (2,) if "transparent_attention" in variant else ()
+    assert memory["memory"].shape == (4, *sums, 7, 16)
     np.testing.assert_array_equal(memory["mask"], inputs["source"] != 0)
     shifted = np.concatenate([np.ones([4, 1], np.int32), inputs["target"][:, :-1]], axis=1)
     # Beam 1 of a sentence takes its tokens, beams 0 and 2 others; then the beams are permuted.
@@ -146,6 +155,7 @@ def test_reorder_moves_the_history_of_beams():
         pytest.param("full, untied, learned", marks=pytest.mark.nightly),
         pytest.param("encoder, tied, learned", marks=pytest.mark.nightly),
         pytest.param("gated, rms_norm, post, rotary", marks=pytest.mark.nightly),
+        pytest.param("encoder, rms_norm, none, transparent", marks=pytest.mark.nightly),
     ],
 )
 def test_xla_trains_the_same_and_only_the_chosen_decoder(name):

@@ -23,6 +23,7 @@ SUBLAYERS = {
     "norm": "layer_norm",
     "norm_position": "pre",
     "positions": "sinusoidal",
+    "transparent_attention": False,
 }
 
 
@@ -54,7 +55,9 @@ def write_engine_file(path, arrays, sizes, decoders=1, weight_type="float32", ep
         **{name: sizes[name] for name in SIZES},
         **{name: sizes[name] for name in SUBLAYERS if name in sizes},
     }
-    values["tie_embeddings"] = int(values["tie_embeddings"])
+    for name in ("tie_embeddings", "transparent_attention"):
+        if name in values:
+            values[name] = int(values[name])
     return write_model_file(path, values, tensors)
 
 
@@ -120,7 +123,13 @@ def random_arrays(sizes, decoders=1, seed=0, spread=1.5):
         dense(f"{layer}.attention.qkv", 3 * dim, dim)
         dense(f"{layer}.attention.output", dim, dim)
         feed_forward(layer)
-    final_norm("encoder")
+    if kinds["transparent_attention"]:
+        shape = sizes["encoder_layers"] + 1, sizes["decoder_layers"]
+        add("encoder.transparent_attention.layer_scores", *shape)
+        if kinds["norm_position"] == "pre":
+            norm("encoder.memory_norm")
+    else:
+        final_norm("encoder")
     for j in range(decoders):
         for i in range(sizes["decoder_layers"]):
             layer = f"decoder.{j}.layer.{i}"

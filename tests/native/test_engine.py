@@ -29,6 +29,7 @@ def config_of(model) -> dict:
         "norm",
         "norm_position",
         "positions",
+        "transparent_attention",
         "tie_embeddings",
     )
     return {**{name: values[name] for name in names}, "decoders": len(model.decoders)}
@@ -60,7 +61,9 @@ def make_model(seed=0, **changes):
     model = Transformer(**arguments)
     random = np.random.default_rng(seed)
     for variable in model.trainable_variables:
-        if variable.name in ("bias", "beta"):
+        if variable.name == "layer_scores":
+            variable.assign(random.normal(0, 1, variable.shape))
+        elif variable.name in ("bias", "beta"):
             variable.assign(random.normal(0, 0.3, variable.shape))
         elif variable.name == "gamma":
             variable.assign(random.normal(1, 0.3, variable.shape))
@@ -118,6 +121,8 @@ def sentences(seed, count, longest, vocabulary=131):
             "num_heads": 2,
             "tie_embeddings": False,
         },
+        {"transparent_attention": True, "encoder_layers": 3},
+        {"transparent_attention": True, "norm_position": "post", "decoder_layers": 1},
     ],
     ids=lambda changes: "-".join(map(str, changes.values())) or "default",
 )
@@ -148,8 +153,16 @@ def test_each_decoder_of_a_shared_encoder(tied):
 
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"feed_forward": "gated", "norm": "rms_norm", "positions": "rotary"}],
-    ids=["standard", "gated-rms_norm-rotary"],
+    [
+        {},
+        {
+            "feed_forward": "gated",
+            "norm": "rms_norm",
+            "positions": "rotary",
+            "transparent_attention": True,
+        },
+    ],
+    ids=["standard", "other sub-layers"],
 )
 def test_int8_is_close_and_does_not_depend_on_who_quantized(changes):
     model = make_model(hidden_dim=128, num_heads=4, intermediate_dim=256, **changes)

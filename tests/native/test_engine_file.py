@@ -26,6 +26,7 @@ VARIANTS = {
         "norm": "rms_norm",
         "norm_position": "post",
         "positions": "rotary",
+        "transparent_attention": True,
     },
 }
 
@@ -132,7 +133,9 @@ def test_names_of_sub_layers(model, vocabulary, tmp_path):
         ("feed_forward", "standard"): r"feed_forward\.intermediate\.weight: it is missing",
         ("feed_forward", "gated"): r"feed_forward\.gate\.weight: it is missing",
         ("norm", "layer_norm"): r"norm\.beta: it is missing",
-        ("norm_position", "pre"): r"encoder\.final_norm\.gamma: it is missing",
+        ("norm_position", "pre"): r"encoder\.memory_norm\.gamma: it is missing",
+        ("transparent_attention", 1): r"attention\.layer_scores: it is missing",
+        ("transparent_attention", 2): r"transparent_attention: 2 is not in \[0, 1\]",
         ("positions", "learned"): "tensor source_positions: it is missing",
         ("positions", "rotary"): "tensor rotary_positions: it is missing",
         (

@@ -100,6 +100,8 @@ def test_recomputation_saves_memory_and_costs_operations():
         {"size": "tiny"},
         {"size": "tiny", "tie_embeddings": False, "positions": "learned", "max_length": 30},
         {"size": "tiny", "sharing": "encoder", "decoder_layers": 1, "encoder_layers": 3},
+        {"size": "tiny", "feed_forward": "gated", "norm": "rms_norm", "encoder_layers": 3},
+        {"size": "tiny", "norm_position": "post", "transparent_attention": True},
     ],
 )
 def test_parameters_are_those_of_the_model(fields):

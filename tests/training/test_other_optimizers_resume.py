@@ -1,4 +1,4 @@
-"""Runs with other optimizers, frozen variables and metrics per task resume bit for bit."""
+"""Runs with other optimizers, sub-layers, frozen variables and metrics resume bit for bit."""
 
 import copy
 import json
@@ -6,7 +6,7 @@ import shutil
 
 import numpy as np
 import pytest
-from tiny_run import CONFIG
+from tiny_run import CONFIG, OTHER_SUBLAYERS
 
 import keras_mtl
 from tests.training.same_run import tensors
@@ -31,6 +31,13 @@ CASES = {
         "optimizer": {"name": "muon", "gradient_accumulation_steps": 2},
         "pairs": [{}, {"metric": "bleu_char", "train_only": ["decoder/.*"]}],
     },
+    "other sub-layers": {
+        "data": {"granularity": "example", "packing": True, "bucket_lengths": []},
+        "trainer": {},
+        "optimizer": {},
+        "pairs": [{}, {}],
+        "model": OTHER_SUBLAYERS,
+    },
 }
 
 
@@ -38,6 +45,7 @@ def make(case, directory):
     config = copy.deepcopy(CONFIG)
     task, trainer = config["task"], config["trainer"]
     task["pairs"] = [pair | own for pair, own in zip(task["pairs"][:2], case["pairs"], strict=True)]
+    task["model"] |= case.get("model", {})
     task["data"] |= {"data_dir": str(directory / "data"), **case["data"]}
     trainer["schedule"] = {"name": "uniform"}
     trainer |= {"train_steps": 6, "checkpoint_interval": 3, "steps_per_loop": 3, **case["trainer"]}

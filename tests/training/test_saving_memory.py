@@ -26,9 +26,13 @@ ONE_DEVICE = {
     "XLA, bfloat16": {"precision": "mixed_bfloat16", "jit": True},
     "XLA, packed, moments per task": {"jit": True, "pack": True, "moments": "per_task"},
     "decoder per language": {"sharing": "encoder"},
+    "XLA, packed, other sub-layers": {"jit": True, "pack": True, "other_sublayers": True},
 }
 # Logical devices are set once in a process.
-MIRRORED = {"two replicas": {"replicas": 2}}
+MIRRORED = {
+    "two replicas": {"replicas": 2},
+    "two replicas, other sub-layers": {"replicas": 2, "other_sublayers": True},
+}
 TOLERANCES = {"float16": 2e-3, "XLA, bfloat16": 5e-3}
 
 

@@ -1,6 +1,15 @@
 """An experiment on the built-in corpus that trains in seconds."""
 
 STEPS = 60
+# A choice of each part of the Transformer that is not the default.
+OTHER_SUBLAYERS = {
+    "activation": "silu",
+    "feed_forward": "gated",
+    "norm": "rms_norm",
+    "norm_position": "post",
+    "positions": "rotary",
+    "transparent_attention": True,
+}
 CONFIG = {
     "task": {
         "pairs": [

@@ -12,6 +12,7 @@ import fit_case
 import keras
 import numpy as np
 import tensorflow as tf
+from tiny_run import OTHER_SUBLAYERS
 
 from keras_mtl.balancing import Balancing
 from keras_mtl.configuration.schema import RuntimeConfig, TransformerConfig
@@ -82,6 +83,7 @@ class Program:
         optimizer,
         train_only,
         saving,
+        other_sublayers,
     ):
         name = "mirrored" if replicas > 1 else "one_device"
         strategy = configure_runtime(
@@ -109,6 +111,7 @@ class Program:
                     sharing=sharing,
                     logits_chunk=7 if saving else 0,
                     recompute="layer" if saving else "none",
+                    **(OTHER_SUBLAYERS if other_sublayers else {}),
                 ),
                 VOCABULARY,
                 ("fr", "de"),
@@ -181,6 +184,7 @@ def run(
     saving=False,
     optimizer="",
     train_only=((), ()),
+    other_sublayers=False,
 ):
     case = program(
         replicas=replicas,
@@ -194,6 +198,7 @@ def run(
         saving=saving,
         optimizer=optimizer,
         train_only=tuple(map(tuple, train_only)),
+        other_sublayers=other_sublayers,
     )
     case.reset()
     model, trainer = case.model, case.trainer
