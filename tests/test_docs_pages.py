@@ -77,6 +77,7 @@ def small_demo():
 # Pages that run here without a check of their own: what they need first.
 SETUP = {
     "docs/explanation/scale.md": None,
+    "docs/how-to/architecture.md": None,
     "docs/how-to/evaluation.md": None,
     "docs/how-to/other_tasks.md": None,
     "docs/how-to/simulate.md": None,

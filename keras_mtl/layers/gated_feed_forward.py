@@ -16,8 +16,8 @@ class GatedFeedForward(FeedForward):
     """Computes (activation(x W + a) ⊙ (x V + b)) U + c, with dropout before the last product.
 
     With the activation `relu` it is ReGLU, with `gelu` GEGLU, and with `silu` SwiGLU. It has three
-    matrices, so an `intermediate_dim` of two thirds gives as many parameters as `FeedForward`. The
-    paper has no biases.
+    matrices, so it has the number of parameters of `FeedForward` if `intermediate_dim` is two
+    thirds. The paper has no biases.
 
     Args:
         intermediate_dim: width of the gate and of the values.

@@ -158,10 +158,12 @@ def test_writer_refuses(model, vocabulary, tmp_path):
     path = tmp_path / "model.kmtl"
     with pytest.raises(ExportError, match="weight_type='int4'"):
         export_engine_file(model, vocabulary, TASKS, path, weight_type="int4")
-    weight = model.encoder.final_norm.beta
+    weight = model.encoder.layers[0].attention_norm.gamma
     before = weight.numpy()
     weight.assign(np.full_like(before, np.nan))
-    with pytest.raises(ExportError, match=r"weight encoder\.final_norm\.beta contains a value"):
+    with pytest.raises(
+        ExportError, match=r"weight encoder\.layer\.0\.attention_norm\.gamma contains"
+    ):
         export_engine_file(model, vocabulary, tasks_of(model), path)
     weight.assign(before)
     export_engine_file(model, vocabulary, tasks_of(model), path)
