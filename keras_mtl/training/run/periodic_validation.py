@@ -13,9 +13,11 @@ import numpy as np
 from keras_mtl.configuration.keeping import MACRO
 from keras_mtl.data.mixture import Mixture
 from keras_mtl.data.prepare import PreparedData
+from keras_mtl.decoding.tasks import TranslationTask
 from keras_mtl.evaluation.background import BackgroundEvaluation, Results
 from keras_mtl.evaluation.evaluator import Evaluator
 from keras_mtl.evaluation.noisy_pairs import with_noise
+from keras_mtl.evaluation.pairs import PairSet
 from keras_mtl.evaluation.run_evaluators import engine_evaluator, model_evaluator
 from keras_mtl.evaluation.stopping import EvaluationStopped
 from keras_mtl.evaluation.task_metrics import TaskMetrics
@@ -88,10 +90,7 @@ class PeriodicValidation:
         self._accumulation = plan.config.trainer.optimizer.gradient_accumulation_steps
         self._validated = plan.validated
         self._prepared = prepared
-        task = plan.config.task
-        self._tasks = translation_tasks(task.model.sharing, prepared, task.pairs)
-        # What is scored: dev pairs with the noise of denoising tasks.
-        self._pairs = with_noise(prepared, task.pairs)
+        self._task_config = plan.config.task
         self._model = model
         self._optimizer = optimizer
         self._mixture = mixture
@@ -415,6 +414,16 @@ class PeriodicValidation:
             self._pairs,
             metrics=self._metrics.names,
         )
+
+    @functools.cached_property
+    def _tasks(self) -> list[TranslationTask]:
+        config = self._task_config
+        return translation_tasks(config.model.sharing, self._prepared, config.pairs)
+
+    @functools.cached_property
+    def _pairs(self) -> PairSet:
+        """What is scored: dev pairs, with the noise of denoising tasks."""
+        return with_noise(self._prepared, self._task_config.pairs)
 
     def collect(self) -> dict[str, np.ndarray]:
         """Returns the state for a checkpoint; `restore` reads it."""
