@@ -18,13 +18,17 @@ _MULTIPLIER_2 = _UINT64(0x94D049BB133111EB)
 _INCREMENT = _UINT64(0x9E3779B97F4A7C15)
 
 
-def mix(values: np.ndarray) -> np.ndarray:
-    """Scrambles uint64 values in place by a bijection, and returns them."""
-    values ^= values >> _SHIFT_30
-    values *= _MULTIPLIER_1
-    values ^= values >> _SHIFT_27
-    values *= _MULTIPLIER_2
-    values ^= values >> _SHIFT_31
+def mix(values: np.ndarray, scratch: np.ndarray | None = None) -> np.ndarray:
+    """Scrambles uint64 values in place by a bijection, and returns them.
+
+    Args:
+        values: uint64[k], written to.
+        scratch: uint64[k], written to; None allocates it.
+    """
+    for shift, multiplier in ((_SHIFT_30, _MULTIPLIER_1), (_SHIFT_27, _MULTIPLIER_2)):
+        values ^= np.right_shift(values, shift, out=scratch)
+        values *= multiplier
+    values ^= np.right_shift(values, _SHIFT_31, out=scratch)
     return values
 
 

@@ -15,6 +15,7 @@ from keras_mtl.data.draws import PlannedBatch, moved_cursors
 from keras_mtl.data.example_streams import ExampleStreams
 from keras_mtl.data.packing import PackedShape, pack
 from keras_mtl.data.pair_reading import PairSources
+from keras_mtl.data.sorting import stable_order
 from keras_mtl.data.task_sources import TaskSource
 from keras_mtl.errors import DataError
 from keras_mtl.schedules.sampling import pick
@@ -80,7 +81,8 @@ class PackedPlans(TaskBatches[PackedProgress]):
         indices = self._streams.take(tasks, numbers)
         lengths = self._pairs.lengths(tasks, indices)
         rows = pack(lengths, len(left), self._shape.rows, self._shape)
-        packed = np.argsort(rows, kind="stable")[np.count_nonzero(rows < 0) :]
+        # Rows of -1 are first.
+        packed = stable_order(rows + 1)[np.count_nonzero(rows < 0) :]
         planned = PlannedBatch(
             task, np.full(len(packed), task, np.int32), indices[packed], self._shape, rows[packed]
         )

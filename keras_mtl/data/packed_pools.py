@@ -8,6 +8,7 @@ from keras_mtl.data.packed_draws import check_lengths
 from keras_mtl.data.packing import PackedShape, pack
 from keras_mtl.data.pair_reading import PairSources
 from keras_mtl.data.pools import PoolBatch, shuffled
+from keras_mtl.data.sorting import stable_order
 from keras_mtl.data.task_sources import TaskSource
 
 _BATCHES = 32
@@ -62,7 +63,7 @@ class PackedCutter:
         dealt = shuffled(rows, self._seed, index, "packed rows")
         packed = np.flatnonzero(row_of >= 0)
         places = dealt[row_of[packed]]
-        order = np.argsort(places, kind="stable")
+        order = stable_order(places)
         packed, places = packed[order], places[order]
         edges = np.searchsorted(places, np.arange(shape.rows, rows, shape.rows))
         batches = [

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from keras_mtl.data.sorting import stable_order
 from keras_mtl.errors import ConfigError
 
 # Longer rows waste less and cost more attention, which sees the whole row. With twice the longest
@@ -17,10 +18,8 @@ _ROW_FACTOR = 2
 _LENGTH_STEP = 4
 # Rounds that fill the gaps of rows; later ones find next to nothing.
 _FILLING_ROUNDS = 8
-# Pairs of a row and an example that are compared at once, which bounds the memory: 16 MiB each.
-_COMPARED = 1 << 24
-# Rows at once. Those of one part have similar gaps, so the examples that none can take are skipped.
-_PART_ROWS = 256
+# Cells of the table of lengths that are in memory at once: 8 MiB.
+_TABLE_CELLS = 1 << 20
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -136,20 +135,21 @@ def pack(lengths: np.ndarray, first: int, rows: int, shape: PackedShape) -> np.n
         int64[k], the row of each example, in [0, rows); -1 if it fits nowhere.
     """
     # In units of 1 / (source_length * target_length) of a row, which makes the sides comparable.
+    full = shape.source_length * shape.target_length
     source = lengths[:, 0] * shape.target_length
     target = lengths[:, 1] * shape.source_length
     longest = np.maximum(source, target)
     order = np.arange(len(lengths))
-    order[first:] = first + (-longest[first:]).argsort(kind="stable")
-    source_room = np.full(rows, shape.source_length * shape.target_length, np.int64)
+    order[first:] = first + stable_order(full - longest[first:])
+    source_room = np.full(rows, full, np.int64)
     target_room = source_room.copy()
     row_of = np.full(len(lengths), -1, np.int64)
     for number, start in enumerate(range(0, len(order), rows)):
         chosen = order[start : start + rows]
-        where = (-np.minimum(source_room, target_room)).argsort(kind="stable")[: len(chosen)]
+        where = stable_order(full - np.minimum(source_room, target_room))[: len(chosen)]
         if number % 2:
-            chosen = chosen[(target[chosen] - source[chosen]).argsort(kind="stable")]
-            where = where[(target_room[where] - source_room[where]).argsort(kind="stable")]
+            chosen = chosen[stable_order(full + target[chosen] - source[chosen])]
+            where = where[stable_order(full + target_room[where] - source_room[where])]
         fits = (source_room[where] >= source[chosen]) & (target_room[where] >= target[chosen])
         chosen, where = chosen[fits], where[fits]
         row_of[chosen] = where
@@ -176,49 +176,80 @@ def _fill_gaps(
         target_room: int64[rows]; written to.
     """
     left = np.flatnonzero(row_of < 0)
-    left = left[(-source[left] - target[left]).argsort(kind="stable")]
+    if not len(left):
+        return
+    sums = source[left] + target[left]
+    left = left[stable_order(sums.max() - sums)]
+    # Examples have few different lengths, which are numbered.
+    sources, source_of = np.unique(source[left], return_inverse=True)
+    targets, target_of = np.unique(target[left], return_inverse=True)
     for _ in range(_FILLING_ROUNDS):
-        if not len(left):
-            return
         some = (source_room >= source[left].min()) & (target_room >= target[left].min())
         gaps = np.flatnonzero(some)
+        if not len(gaps):
+            return
         # The row with the largest gap chooses first.
-        gaps = gaps[(-source_room[gaps] - target_room[gaps]).argsort(kind="stable")]
-        first = _first_that_fits(source[left], target[left], source_room[gaps], target_room[gaps])
+        rooms = source_room[gaps] + target_room[gaps]
+        gaps = gaps[stable_order(rooms.max() - rooms)]
+        first = _first_that_fits(
+            source_of,
+            target_of,
+            np.searchsorted(sources, source_room[gaps], "right"),
+            np.searchsorted(targets, target_room[gaps], "right"),
+        )
         able = first >= 0
         if not able.any():
             return
-        best, chooser = np.unique(first[able], return_index=True)
-        taken, rows = left[best], gaps[able][chooser]
+        wanted, rows = first[able], gaps[able]
+        # Of the rows that want an example, the first one is written last.
+        chooser = np.full(len(left), -1, np.int64)
+        chooser[wanted[::-1]] = rows[::-1]
+        is_taken = chooser >= 0
+        taken, rows = left[is_taken], chooser[is_taken]
         row_of[taken] = rows
         source_room[rows] -= source[taken]
         target_room[rows] -= target[taken]
-        left = np.delete(left, best)
+        left, source_of, target_of = (each[~is_taken] for each in (left, source_of, target_of))
+        if not len(left):
+            return
 
 
 def _first_that_fits(
-    source: np.ndarray, target: np.ndarray, source_room: np.ndarray, target_room: np.ndarray
+    source: np.ndarray, target: np.ndarray, sources: np.ndarray, targets: np.ndarray
 ) -> np.ndarray:
     """Returns int64[gaps], the first example that fits into each gap; -1 if none does.
 
+    A table over the lengths of both sides has the first example that is at most as long, so a gap
+    looks it up instead of trying all examples.
+
     Args:
-        source: int64[k], source cells of each example.
-        target: int64[k], target cells; the sums of both decrease.
-        source_room: int64[gaps], what is left of each row.
-        target_room: int64[gaps]; the sums of both decrease.
+        source: int64[k], number of the source length of each example; k >= 1. A larger number is a
+            longer length.
+        target: int64[k], number of its target length.
+        sources: int64[gaps], how many source lengths fit into each gap.
+        targets: int64[gaps], how many target lengths.
     """
-    found = np.full(len(source_room), -1, np.int64)
-    rows = min(_PART_ROWS, max(1, _COMPARED // len(source)))
-    sums = source + target
-    for start in range(0, len(found), rows):
-        part = slice(start, start + rows)
-        room = source_room[start] + target_room[start]
-        skipped = int(np.searchsorted(-sums, -room))
-        if skipped == len(source):
-            break
-        fits = (source_room[part, None] >= source[skipped:]) & (
-            target_room[part, None] >= target[skipped:]
-        )
-        able = fits.any(1)
-        found[part][able] = skipped + fits[able].argmax(1)
+    none = len(source)
+    found = np.full(len(sources), none, np.int64)
+    # Of examples of equal lengths, the first one is written last.
+    backwards = np.arange(none)[::-1]
+    width = int(target.max()) + 2
+    height = int(source.max()) + 1
+    targets = np.minimum(targets, width - 1)
+    sources = np.minimum(sources, height)
+    part = max(1, _TABLE_CELLS // width)
+    above: np.ndarray = np.full(width, none, np.int64)
+    for start in range(0, height, part):
+        table = np.full((min(part, height - start) + 1, width), none, np.int64)
+        table[0] = above
+        own = backwards
+        if height > part:
+            own = own[(source[own] >= start) & (source[own] < start + part)]
+        table[source[own] - start + 1, target[own] + 1] = own
+        np.minimum.accumulate(table, axis=0, out=table)
+        np.minimum.accumulate(table, axis=1, out=table)
+        above = table[-1]
+        within = np.flatnonzero((sources > start) & (sources <= start + part))
+        found[within] = table[sources[within] - start, targets[within]]
+    found[found == none] = -1
     return found

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from keras_mtl.data.pair_changes import PairChanges
+from keras_mtl.data.sorting import stable_order
 from keras_mtl.data.task_sources import TaskSource, TranslationSource
 
 # With fewer pairs of a task, reading them one by one takes less time than an array of indices.
@@ -208,7 +209,7 @@ def _groups(tasks: np.ndarray) -> list[tuple[int, np.ndarray]]:
     """Returns each task and the rows that have it."""
     if not len(tasks):
         return []
-    order = np.argsort(tasks, kind="stable")
+    order = stable_order(tasks)
     starts = np.flatnonzero(np.diff(tasks[order], prepend=-1))
     parts = np.split(order, starts[1:])
     return list(zip(tasks[order[starts]].tolist(), parts, strict=True))

@@ -21,13 +21,35 @@ _UINT64 = np.uint64
 _SHIFT_32 = _UINT64(32)
 
 
-def _below(values: np.ndarray, key: Any, limit: Any) -> np.ndarray:
-    """Hashes uint64 `values` under `key` to uint64 in [0, limit), limit <= 2^32."""
-    mixed = mix(values + key)
-    mixed >>= _SHIFT_32  # The scaled upper half needs no division; its bias is below limit / 2^32.
-    mixed *= limit
-    mixed >>= _SHIFT_32
-    return mixed
+# Values that pass the network at once: the arrays of a pass then fit into the processor's cache.
+_AT_ONCE = 8192
+# Numbers below it are exact in float64, and so is the whole part of their quotients.
+_EXACT = 1 << 53
+
+
+def _add_hash(
+    half: np.ndarray, other: np.ndarray, key: Any, limit: Any, mixed: np.ndarray, moved: np.ndarray
+) -> None:
+    """Adds a hash of the other half to a half, modulo its range; a half round.
+
+    Args:
+        half: uint64[k] below `limit`, written to.
+        other: uint64[k].
+        key: uint64, or one for each value.
+        limit: uint64, at most 2^32, or one for each value.
+        mixed: uint64[k], written to.
+        moved: uint64[k], written to.
+    """
+    np.add(other, key, out=mixed)
+    mix(mixed, moved)
+    # The scaled upper half needs no division; its bias is below limit / 2^32.
+    np.right_shift(mixed, _SHIFT_32, out=mixed)
+    np.multiply(mixed, limit, out=mixed)
+    np.right_shift(mixed, _SHIFT_32, out=mixed)
+    np.add(half, mixed, out=half)
+    # The sum is below 2 * limit. A difference below zero is a large uint64.
+    np.subtract(half, limit, out=mixed)
+    np.minimum(half, mixed, out=half)
 
 
 class Permutation:
@@ -78,16 +100,13 @@ class Permutation:
                 f"position {int(positions.min())} … {int(positions.max())} of a permutation of "
                 f"{self.size} elements"
             )
-        mapped = _network(
-            positions.astype(_UINT64).reshape(-1), self._left, self._right, self._keys
-        )
-        size = _UINT64(self.size)
-        outside = np.flatnonzero(mapped >= size)
-        while outside.size:
-            walked = _network(mapped[outside], self._left, self._right, self._keys)
-            mapped[outside] = walked
-            outside = outside[walked >= size]
-        return mapped.astype(np.int64).reshape(positions.shape)
+        flat = positions.astype(_UINT64).reshape(-1)
+        mapped = np.empty(len(flat), np.int64)
+        for start in range(0, len(flat), _AT_ONCE):
+            part = slice(start, start + _AT_ONCE)
+            size = _UINT64(self.size)
+            mapped[part] = _walk(flat[part], self._left, self._right, size, self._keys)
+        return mapped.reshape(positions.shape)
 
 
 class Permutations:
@@ -125,19 +144,17 @@ class Permutations:
         """
         if not len(which):
             return np.zeros(0, np.int64)
-        # One number for each epoch of a name.
-        groups, group = np.unique(epochs * len(self._names) + which, return_inverse=True)
+        groups, group = _numbered(epochs * len(self._names) + which)
         group_epochs, names = np.divmod(groups, len(self._names))
         keys = np.array(list(map(self._keys_of, names.tolist(), group_epochs.tolist()))).T
-        keys = keys[:, group]
-        left, right, size = self._left[which], self._right[which], self._sizes[which]
-        mapped = _network(positions.astype(_UINT64), left, right, keys)
-        outside = np.flatnonzero(mapped >= size)
-        while outside.size:
-            walked = _network(mapped[outside], left[outside], right[outside], keys[:, outside])
-            mapped[outside] = walked
-            outside = outside[walked >= size[outside]]
-        return mapped.astype(np.int64)
+        left, right, size = self._left[names], self._right[names], self._sizes[names]
+        values, mapped = positions.astype(_UINT64), np.empty(len(which), np.int64)
+        for start in range(0, len(which), _AT_ONCE):
+            part = slice(start, start + _AT_ONCE)
+            # Numbers are faster than arrays of equal numbers.
+            own = group[part] if len(groups) > 1 else 0
+            mapped[part] = _walk(values[part], left[own], right[own], size[own], keys[:, own])
+        return mapped
 
     def _keys_of(self, which: int, epoch: int) -> np.ndarray:
         known = self._known.get((which, epoch))
@@ -163,6 +180,51 @@ def _keys(seed: int, name: str, epoch: int, purpose: str) -> np.ndarray:
     return np.frombuffer(digest, dtype="<u8").astype(_UINT64)
 
 
+def _numbered(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the different values, and the number of each value among them.
+
+    The same as `np.unique` with `return_inverse`. If the values are close to each other, a table
+    takes less time than sorting.
+
+    Args:
+        values: int64[k], k >= 1.
+    """
+    least = int(values.min())
+    span = int(values.max()) - least + 1
+    if span > 4 * len(values) + 1024:
+        return np.unique(values, return_inverse=True)
+    offsets = values - least
+    there = np.zeros(span, bool)
+    there[offsets] = True
+    different = np.flatnonzero(there)
+    numbers = np.empty(span, np.int64)
+    numbers[different] = np.arange(len(different))
+    return different + least, numbers[offsets]
+
+
+def _walk(
+    values: np.ndarray, left_size: Any, right_size: Any, size: Any, keys: np.ndarray
+) -> np.ndarray:
+    """Applies passes of the network to values until all are below `size` again.
+
+    Args:
+        values: uint64[k] below `size`.
+        left_size: uint64, or one for each value.
+        right_size: uint64, or one for each value.
+        size: uint64, or one for each value.
+        keys: uint64[_HALF_ROUNDS], or uint64[_HALF_ROUNDS, k].
+    """
+    mapped = _network(values, left_size, right_size, keys)
+    outside = np.flatnonzero(mapped >= size)
+    while outside.size:
+        own = [each[outside] if np.ndim(each) else each for each in (left_size, right_size, size)]
+        own_keys = keys[:, outside] if keys.ndim == 2 else keys
+        walked = _network(mapped[outside], own[0], own[1], own_keys)
+        mapped[outside] = walked
+        outside = outside[walked >= own[2]]
+    return mapped
+
+
 def _network(values: np.ndarray, left_size: Any, right_size: Any, keys: Any) -> np.ndarray:
     """Applies one pass to values below left * right; a bijection of that range.
 
@@ -172,10 +234,15 @@ def _network(values: np.ndarray, left_size: Any, right_size: Any, keys: Any) -> 
         right_size: uint64, or one for each value.
         keys: uint64[_HALF_ROUNDS], or uint64[_HALF_ROUNDS, k].
     """
-    left, right = np.divmod(values, right_size)
+    if len(values) and int(values.max()) < _EXACT:
+        left = (values / right_size).astype(_UINT64)  # Division of integers is slower.
+    else:
+        left = values // right_size
+    right = values - left * right_size
+    mixed, moved = np.empty_like(values), np.empty_like(values)
     for index in range(0, _HALF_ROUNDS, 2):
-        left += _below(right, keys[index], left_size)
-        left %= left_size
-        right += _below(left, keys[index + 1], right_size)
-        right %= right_size
-    return left * right_size + right
+        _add_hash(left, right, keys[index], left_size, mixed, moved)
+        _add_hash(right, left, keys[index + 1], right_size, mixed, moved)
+    left *= right_size
+    left += right
+    return left

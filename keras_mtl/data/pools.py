@@ -12,6 +12,7 @@ from keras_mtl.data.example_streams import ExampleStreams
 from keras_mtl.data.packing import PackedShape
 from keras_mtl.data.pair_reading import PairSources
 from keras_mtl.data.permutation import Permutation
+from keras_mtl.data.sorting import stable_order
 from keras_mtl.data.task_sources import TaskSource
 from keras_mtl.errors import CheckpointError
 from keras_mtl.schedules.sampling import pick, systematic, uniforms
@@ -159,7 +160,7 @@ class BucketCutter:
     ) -> tuple[list[PoolBatch], np.ndarray]:
         del carried  # These are among the longest, which are shuffled.
         lengths = self._lengths(tasks, indices)
-        by_length = np.argsort(lengths, kind="stable")
+        by_length = stable_order(lengths)
         ranges = bucket_ranges(np.cumsum(np.bincount(lengths)), self._buckets, "pool", False)
         batches = []
         for item in ranges:
@@ -343,7 +344,7 @@ class PooledDraws(Draws[PoolPlace]):
         if self._most is not None:
             drawn = _within(drawn, probabilities, self._most - cursors, self._seed, index)
         counts = np.bincount(drawn, minlength=len(self._sources))
-        by_task = np.argsort(drawn, kind="stable")
+        by_task = stable_order(drawn)
         numbers = np.empty(count, np.int64)
         first = np.cumsum(counts) - counts
         numbers[by_task] = np.arange(count) + np.repeat(cursors - first, counts)
@@ -388,7 +389,7 @@ def _within(
         if not over.any() or open_tasks.sum() == 0:
             return result
         # The last draws of a task are too many.
-        order = np.argsort(result, kind="stable")
+        order = stable_order(result)
         rank = np.empty(len(result), np.int64)
         rank[order] = np.arange(len(result)) - (np.cumsum(counts) - counts)[result[order]]
         surplus = np.flatnonzero(rank >= left[result])

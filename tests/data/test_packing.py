@@ -1,6 +1,7 @@
 """Packing: each example once, in rows that hold it, with little padding, and repeatable."""
 
 import collections
+import hashlib
 
 import numpy as np
 import pytest
@@ -20,9 +21,12 @@ from keras_mtl.data import packing
 from keras_mtl.data.batch_plan import Bucket, ExamplePlan
 from keras_mtl.data.example_streams import ExampleStreams
 from keras_mtl.data.packing import PackedShape, pack, packed_shape
+from keras_mtl.data.sorting import stable_order
 from keras_mtl.data.task_sources import ArraySource
 from keras_mtl.errors import CheckpointError, ConfigError, DataError
 from keras_mtl.schedules import TaskInfo, create
+
+GOLDEN_LEFT, GOLDEN_ROWS = 556, "dfa0474ef038a67c"  # Of version 0.1.0.
 
 both = pytest.mark.parametrize("granularity", ["batch", "example"])
 
@@ -63,16 +67,34 @@ def test_the_first_examples_go_before_longer_ones():
     assert (rows >= 0).sum() == 3  # Beside them no longer one fits.
 
 
-def test_gaps_are_filled_alike_in_parts_of_any_size(monkeypatch):
+@pytest.mark.parametrize("cells", [1, 50, 10**6])
+def test_a_gap_takes_the_first_example_that_fits(monkeypatch, cells):
+    """Whatever part of the table of lengths is in memory at once."""
+    monkeypatch.setattr(packing, "_TABLE_CELLS", cells)
     rng = np.random.default_rng(5)
-    lengths, shape = rng.integers(1, 40, (900, 2)), PackedShape(64, 80, 72)
-    monkeypatch.setattr(packing, "_PART_ROWS", 10**6)
-    whole = pack(lengths, 20, 64, shape)
-    for rows in (1, 3, 50):
-        monkeypatch.setattr(packing, "_PART_ROWS", rows)
-        assert np.array_equal(pack(lengths, 20, 64, shape), whole)
-    monkeypatch.setattr(packing, "_COMPARED", 1)
-    assert np.array_equal(pack(lengths, 20, 64, shape), whole)
+    source, target = rng.integers(0, [[9], [7]], (2, 40))
+    sources, targets = rng.integers(0, [[12], [10]], (2, 30))
+    found = packing._first_that_fits(source, target, sources, targets)
+    for first, fits, also in zip(found, sources, targets, strict=True):
+        able = np.flatnonzero((source < fits) & (target < also))
+        assert first == (able[0] if len(able) else -1)
+
+
+def test_golden_rows():
+    """A run that resumes with another version continues with the same batches."""
+    numbers = np.arange(3000)
+    lengths = np.stack([numbers * 7919 % 39, (numbers * 104729 + numbers // 7) % 37], axis=1) + 1
+    rows = pack(lengths, 20, 700, PackedShape(700, 80, 72))
+    assert (rows < 0).sum() == GOLDEN_LEFT
+    assert hashlib.blake2b(rows.tobytes(), digest_size=8).hexdigest() == GOLDEN_ROWS
+
+
+@pytest.mark.parametrize("largest", [1, 300, 2**16 - 1, 2**16, 2**20, 2**40])
+@pytest.mark.parametrize("count", [0, 5, 5000])
+def test_sorting_by_digits_is_stable(largest, count):
+    keys = np.random.default_rng(2).integers(0, largest, count, endpoint=True)
+    keys[: count // 2] %= 7
+    np.testing.assert_array_equal(stable_order(keys), keys.argsort(kind="stable"))
 
 
 def test_an_example_of_a_whole_row_is_packed():
