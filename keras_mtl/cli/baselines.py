@@ -35,12 +35,13 @@ def run(args: argparse.Namespace) -> int:
     from keras_mtl.training.run.planning import check_preparing
 
     config = load_config(args, check_preparing)
+    from keras_mtl.evaluation.task_metrics import TaskMetrics
     from keras_mtl.training.run.baselines import measure_baselines
 
     # Flush, because the training processes also write to standard output.
     log = functools.partial(print, flush=True)
     found = measure_baselines(config, model_dir, args.train_steps, log)
-    print(f"best {config.trainer.evaluation.metric} of each single-task model on its dev set:")
+    print(f"best {TaskMetrics.of(config).title} of each single-task model on its dev set:")
     for name, score in found.items():
         print(f"  {name}: {score:.2f}")
     print(f"wrote {model_dir}/{BASELINES_FILE}; use it as trainer.schedule.baselines_file")

@@ -141,8 +141,10 @@ def _print_summary(
         )
         for name, result in scores.items()
     ]
-    metric = config.trainer.evaluation.metric
-    print_table(("task", "pairs", f"baseline ({metric})", "BLEU", "chrF", "share of batches"), rows)
+    from keras_mtl.evaluation.task_metrics import TaskMetrics
+
+    title = TaskMetrics.of(config).title
+    print_table(("task", "pairs", f"baseline ({title})", "BLEU", "chrF", "share of batches"), rows)
 
 
 def _translate(exported: str, evaluator: Any) -> None:

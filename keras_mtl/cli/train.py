@@ -37,9 +37,8 @@ def run(args: argparse.Namespace) -> int:
     print(f"step {result.step:,} in {model_dir}")
     total = max(1, sum(result.batches.values()))
     metrics = TaskMetrics.of(plan.config)
-    metric = "score" if metrics.differ else metrics.names[0]
     width = max(len(name) for name in result.batches)
-    print(f"{'task':<{width}}  {'share':>6}  {metric:>8}")
+    print(f"{'task':<{width}}  {'share':>6}  {metrics.title:>8}")
     for name, count in result.batches.items():
         score = result.scores.get(name)
         shown = "-" if score is None else f"{score:.2f}"

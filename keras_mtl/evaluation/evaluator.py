@@ -1,8 +1,9 @@
 """Scores every task on held-out pairs: selects the pairs, translates them, computes the metrics."""
 
 import functools
+import itertools
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -65,6 +66,7 @@ class Evaluator:
         pairs_at_once: number of pairs to translate before the next check whether to stop, at least
             1.
         not_translated: names of the tasks that do not translate. They have no text metrics.
+        own_metrics: names of metrics by task, for tasks that are scored by others than `metrics`.
 
     Raises:
         ConfigError: a metric or task is unknown, an argument that a metric requires is missing, or
@@ -83,39 +85,30 @@ class Evaluator:
         likelihood: Likelihood | None = None,
         pairs_at_once: int = PAIRS_AT_ONCE,
         not_translated: Collection[str] = (),
+        own_metrics: Mapping[str, Sequence[str]] | None = None,
     ):
-        self._metrics = [metrics_lib.check_metric(name) for name in dict.fromkeys(metrics)]
-        if not self._metrics:
-            raise ConfigError(
-                f"metrics is empty. Give some of {', '.join(metrics_lib.available())}"
-            )
-        self._text_metrics = [name for name in self._metrics if metrics_lib.compares_text(name)]
-        self._loss_metrics = [name for name in self._metrics if name not in self._text_metrics]
-        if self._text_metrics and translator is None:
-            raise ConfigError(f"metric {self._text_metrics[0]!r} requires a translator")
-        if self._loss_metrics and likelihood is None:
-            raise ConfigError(
-                f"metric {self._loss_metrics[0]!r} requires the model, not its translations"
-            )
+        known = [task.name for task in prepared.tasks]
+        self.tasks = list(known if tasks is None else dict.fromkeys(tasks))
+        self._not_translated = frozenset(not_translated)
+        own = own_metrics or {}
+        self._metrics = {
+            name: self._metrics_of(name, own.get(name, metrics)) for name in self.tasks
+        }
+        for name in dict.fromkeys(itertools.chain.from_iterable(self._metrics.values())):
+            compares_text = metrics_lib.compares_text(metrics_lib.check_metric(name))
+            if compares_text and translator is None:
+                raise ConfigError(f"metric {name!r} requires a translator")
+            if not compares_text and likelihood is None:
+                raise ConfigError(f"metric {name!r} requires the model, not its translations")
         if max_pairs is not None and max_pairs < 1:
             raise ConfigError(f"max_pairs must be at least 1, got {max_pairs}")
         if split not in SPLITS:
             raise ConfigError(f"unknown split {split!r}{nearest(split, SPLITS)}")
-        known = [task.name for task in prepared.tasks]
         # Pairs that a user defines may have no languages.
         self._languages = {task.name: getattr(task, "target", "") for task in prepared.tasks}
-        self.tasks = list(known if tasks is None else dict.fromkeys(tasks))
         for name in self.tasks:
             if name not in known:
                 raise ConfigError(f"unknown task {name!r}{nearest_task(name, known)}")
-        self._not_translated = frozenset(not_translated)
-        for name in self._not_translated.intersection(self.tasks):
-            if not self._loss_metrics:
-                raise ConfigError(
-                    f"task {name!r} does not translate, and the metrics "
-                    f"{', '.join(self._metrics)} compare translations. Add a metric of the loss, "
-                    "such as perplexity, or omit the task"
-                )
         self.split = split
         self.prepared = prepared
         self._translator = translator
@@ -129,6 +122,23 @@ class Evaluator:
                 raise no_pair(name, split)
             self._readers[name] = reader
             self._indices[name] = spread(len(reader), max_pairs)
+
+    def _metrics_of(self, task: str, names: Sequence[str]) -> list[str]:
+        """Returns the metrics that suit a task."""
+        given = [metrics_lib.check_metric(name) for name in dict.fromkeys(names)]
+        if not given:
+            raise ConfigError(
+                f"metrics is empty. Give some of {', '.join(metrics_lib.available())}"
+            )
+        if task not in self._not_translated:
+            return given
+        found = [name for name in given if not metrics_lib.compares_text(name)]
+        if not found:
+            raise ConfigError(
+                f"task {task!r} does not translate, and the metrics {', '.join(given)} compare "
+                "translations. Add a metric of the loss, such as perplexity, or omit the task"
+            )
+        return found
 
     def evaluate(
         self,
@@ -232,23 +242,25 @@ class Evaluator:
         hypotheses: list[str] = []
         references: list[str] = []
         sources: list[str] = []
-        if self._text_metrics and name not in self._not_translated:
+        names = self._metrics[name]
+        text_metrics = [metric for metric in names if metrics_lib.compares_text(metric)]
+        loss_metrics = [metric for metric in names if metric not in text_metrics]
+        if text_metrics:
             sources, references = self._texts(reader, indices)
             hypotheses = self._translate(sources, name, stopped)
-            for metric in self._text_metrics:
+            for metric in text_metrics:
                 scored[metric] = metrics_lib.score(
                     metric, hypotheses, references, self._languages.get(name, ""), sources
                 )
-        if self._likelihood is not None and self._loss_metrics:
+        if loss_metrics:
+            assert self._likelihood is not None  # Checked by the constructor.
             nll, tokens = self._likelihood.total(name, reader, indices, stopped)
-            for metric in self._loss_metrics:
+            for metric in loss_metrics:
                 scored[metric] = metrics_lib.loss_score(metric, nll, tokens)
         return TaskResult(
             pairs=len(indices),
-            scores={metric: scored[metric].value for metric in self._metrics if metric in scored},
-            signatures={
-                metric: scored[metric].signature for metric in self._metrics if metric in scored
-            },
+            scores={metric: scored[metric].value for metric in names},
+            signatures={metric: scored[metric].signature for metric in names},
             seconds=time.perf_counter() - start,
             hypotheses=hypotheses,
             references=references,

@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from keras_mtl import metrics as metrics_lib
@@ -13,7 +13,7 @@ from keras_mtl.configuration.sublayers import only_tensorflow
 from keras_mtl.decoding.engine_search import EngineSearch, open_engine
 from keras_mtl.decoding.options import BeamOptions
 from keras_mtl.decoding.scoring import engine_scores
-from keras_mtl.decoding.tasks import TranslationTask, translated
+from keras_mtl.decoding.tasks import TranslationTask
 from keras_mtl.decoding.text_translator import TextTranslator
 from keras_mtl.decoding.translators import choose_backend, make_translator
 from keras_mtl.evaluation.evaluator import Evaluator, Translates
@@ -25,6 +25,7 @@ from keras_mtl.evaluation.likelihood import (
 )
 from keras_mtl.evaluation.pairs import PairSet
 from keras_mtl.evaluation.stopping import PAIRS_AT_ONCE
+from keras_mtl.evaluation.task_metrics import TaskMetrics
 
 
 def model_evaluator(
@@ -34,12 +35,12 @@ def model_evaluator(
     model: Any,
     prepared: PairSet,
     split: str = "dev",
-    metrics: Sequence[str] = (),
+    task_metrics: TaskMetrics | None = None,
 ) -> Evaluator:
     """Creates the evaluator of a Keras model for the validation of a run.
 
-    If the metric compares text, the other text metrics are computed, too; their cost is negligible
-    compared to translation.
+    A task is scored by its metric. If that compares text, the default text metrics are computed,
+    too; their cost is negligible compared to translation.
 
     Args:
         evaluation: the settings of the evaluation.
@@ -48,13 +49,13 @@ def model_evaluator(
         model: a built model. Each evaluation reads its current weights.
         prepared: the prepared data.
         split: `dev` or `test`.
-        metrics: the metrics of the tasks; empty means `trainer.evaluation.metric`.
+        task_metrics: the metrics of the tasks; None means `trainer.evaluation.metric`.
     """
-    metrics = metrics or [evaluation.metric]
+    metrics = _metrics(evaluation, tasks, task_metrics)
     likelihood = None
-    if not all(map(metrics_lib.compares_text, metrics)):
+    if not all(_compare_text(metrics)):
         likelihood = ModelLikelihood(model, PairIds.of_tasks(prepared.vocabulary, tasks))
-    if not _translates(tasks, metrics):
+    if not any(_compare_text(metrics)):
         return _evaluator(evaluation, tasks, prepared, split, metrics, likelihood=likelihood)
     backend = choose_backend(evaluation.backend, only_tensorflow=only_tensorflow(model))
     batch_size = decoding.batch_size
@@ -82,7 +83,7 @@ def engine_evaluator(
     path: str | os.PathLike[str],
     prepared: PairSet,
     split: str = "dev",
-    metrics: Sequence[str] = (),
+    task_metrics: TaskMetrics | None = None,
 ) -> Evaluator:
     """Creates the evaluator of an engine file for the validation of a run.
 
@@ -95,7 +96,7 @@ def engine_evaluator(
         path: the engine file. The evaluator keeps it open, so the file may be deleted.
         prepared: the prepared data.
         split: `dev` or `test`.
-        metrics: the metrics of the tasks; empty means `trainer.evaluation.metric`.
+        task_metrics: the metrics of the tasks; None means `trainer.evaluation.metric`.
 
     Raises:
         ExportError: the file cannot be used.
@@ -103,12 +104,12 @@ def engine_evaluator(
     """
     vocabulary, batch_size = prepared.vocabulary, decoding.batch_size
     engine = open_engine(path, evaluation.workers or None)
-    metrics = metrics or [evaluation.metric]
+    metrics = _metrics(evaluation, tasks, task_metrics)
     likelihood = None
-    if not all(map(metrics_lib.compares_text, metrics)):
+    if not all(_compare_text(metrics)):
         ids = PairIds.of_tasks(vocabulary, tasks)
         likelihood = EngineLikelihood(engine_scores(engine, batch_size), ids)
-    if not _translates(tasks, metrics):
+    if not any(_compare_text(metrics)):
         return _evaluator(evaluation, tasks, prepared, split, metrics, likelihood=likelihood)
     search = EngineSearch(engine, vocabulary, validation_options(decoding, evaluation.beam_size))
     translator = TextTranslator(search, vocabulary, tasks, batch_size=batch_size)
@@ -127,9 +128,19 @@ def validation_options(decoding: DecodingConfig, beam_size: int) -> BeamOptions:
     )
 
 
-def _translates(tasks: Sequence[TranslationTask], metrics: Sequence[str]) -> bool:
-    """Whether the metrics of tasks need translations."""
-    return bool(translated(tasks)) and any(map(metrics_lib.compares_text, metrics))
+def _metrics(
+    evaluation: EvaluationConfig,
+    tasks: Sequence[TranslationTask],
+    task_metrics: TaskMetrics | None,
+) -> dict[str, str]:
+    """Returns the metric of each validated task."""
+    names = [task.name for task in tasks]
+    chosen = task_metrics or TaskMetrics.same(evaluation.metric, names)
+    return {name: chosen.by_task.get(name, chosen.default) for name in evaluation.tasks or names}
+
+
+def _compare_text(metrics: Mapping[str, str]) -> list[bool]:
+    return [metrics_lib.compares_text(metric) for metric in metrics.values()]
 
 
 def _evaluator(
@@ -137,21 +148,23 @@ def _evaluator(
     tasks: Sequence[TranslationTask],
     prepared: PairSet,
     split: str,
-    metrics: Sequence[str],
+    metrics: Mapping[str, str],
     translator: Translates | None = None,
     likelihood: Likelihood | None = None,
     pairs_at_once: int = PAIRS_AT_ONCE,
 ) -> Evaluator:
-    if translator is not None:
-        metrics = list(dict.fromkeys((*metrics, *metrics_lib.TEXT_METRICS)))
+    def of_task(metric: str) -> tuple[str, ...]:
+        return (metric, *(metrics_lib.TEXT_METRICS if metrics_lib.compares_text(metric) else ()))
+
     return Evaluator(
         prepared,
         translator,
-        metrics,
+        (),
         evaluation.max_pairs,
         split,
-        evaluation.tasks or None,
+        list(metrics),
         likelihood,
         pairs_at_once,
         [task.name for task in tasks if task.kind != TRANSLATION],
+        {task: of_task(metric) for task, metric in metrics.items()},
     )

@@ -49,6 +49,16 @@ class TaskMetrics:
         return len(self.names) > 1
 
     @property
+    def main(self) -> str:
+        """The metric that logs and charts show: the default if a task has it, else the first."""
+        return self.default if self.default in self.names else self.names[0]
+
+    @property
+    def title(self) -> str:
+        """What the scores of the tasks are, for tables: the metric, or `score` if they differ."""
+        return "score" if self.differ else self.names[0]
+
+    @property
     def schedule_higher_is_better(self) -> tuple[bool, ...]:
         """Whether larger values of `metrics.schedule_score` are better, for each task in order."""
         return tuple(map(metrics.schedule_higher_is_better, self.by_task.values()))

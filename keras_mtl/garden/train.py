@@ -17,6 +17,7 @@ import keras_mtl.data.corpora  # noqa: F401  Registers the readers.
 from keras_mtl import errors, interrupts
 from keras_mtl.configuration import plugins
 from keras_mtl.configuration.files import read_experiment
+from keras_mtl.evaluation.task_metrics import TaskMetrics
 from keras_mtl.garden import experiments
 from keras_mtl.training.run.modes import MODES
 from keras_mtl.training.run.planning import TrainingPlan, plan_training
@@ -98,8 +99,9 @@ def main(_: Sequence[str]) -> None:
     if not result.chief:
         return
     print(f"step {result.step:,} in {flags.FLAGS.model_dir}")
+    metrics = TaskMetrics.of(plan.config)
     for name, score in result.scores.items():
-        print(f"{name}: {plan.config.trainer.evaluation.metric} {score:.2f}")
+        print(f"{name}: {metrics.by_task[name]} {score:.2f}")
 
 
 if __name__ == "__main__":

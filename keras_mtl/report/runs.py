@@ -32,8 +32,9 @@ class Run:
         schedule: name of the schedule; empty if it is not known.
         tasks: names of the tasks, in the order of the configuration.
         sizes: number of training pairs by task, if known.
-        baselines: {task: score of a model trained on only this task}, in the unit of `metric`.
-        metric: metric that drove the schedule.
+        baselines: {task: score of a model trained on only this task}, in the unit of `metric`;
+            without tasks that have another metric.
+        metric: metric that drove the schedule; one of them if tasks have different ones.
         last_step: last step of the log; 0 if there is no log.
         trained_steps: step of the newest checkpoint, or else the last step of the log.
         losses: curves of the training loss per token in nats, by task.
@@ -220,10 +221,14 @@ def _read_baselines(
     schedule = _mapping(_mapping(params.get("trainer")).get("schedule"))
     with contextlib.suppress(ConfigError):  # The file may no longer exist: training has read it.
         baselines |= read_file(str(schedule.get("baselines_file")))
+    default = _mapping(_mapping(params.get("trainer")).get("evaluation")).get("metric")
     for pair in _mapping(params.get("task")).get("pairs") or []:
         pair = _mapping(pair)
         if isinstance(value := pair.get("baseline"), int | float):
             baselines[_pair_name(pair)] = float(value)
+        own = pair.get("metric") or default
+        if own and own != metric:  # The baseline is in the unit of the task's own metric.
+            baselines.pop(_pair_name(pair), None)
     return baselines
 
 

@@ -15,6 +15,7 @@ from keras_mtl.configuration.reading import load_yaml
 from keras_mtl.configuration.schema import DataConfig, ExperimentConfig
 from keras_mtl.data.prepared import read_manifest
 from keras_mtl.errors import ConfigError, DataError
+from keras_mtl.evaluation.task_metrics import TaskMetrics
 from keras_mtl.run_files import PARAMS_FILE, data_directory
 from keras_mtl.schedules import Limits, TaskInfo
 from keras_mtl.schedules.configured_limits import configured_limits
@@ -35,7 +36,8 @@ class Experiment:
         steps: number of updates.
         interval: number of updates between validations.
         batches_per_step: number of batches of an update.
-        metric: metric of validation.
+        metric: metric of validation; one of them if tasks have different ones, which are then of
+            one direction.
         mixed: whether batches are mixed, so that a run counts examples.
         config: the configuration.
         limits: the limits of the tasks; None without any, or if they come from a list.
@@ -106,7 +108,7 @@ def read_experiment(
         steps=trainer.train_steps,
         interval=trainer.evaluation.interval,
         batches_per_step=trainer.optimizer.gradient_accumulation_steps,
-        metric=trainer.evaluation.metric,
+        metric=trainer.evaluation.metric if tasks_file else TaskMetrics.of(config).main,
         mixed=data.granularity == "example",
         config=config,
         limits=None

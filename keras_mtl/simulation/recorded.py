@@ -1,7 +1,7 @@
 """Learning curves from the `metrics.jsonl` of a recorded run."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -28,6 +28,7 @@ class RecordedCurves(Curves):
             batches were mixed.
         settings: parameters, of which `repeats`, `interference`, `forgetting` and `memory` are
             used.
+        metrics: {task: metric} if tasks have different ones; None takes that of the run.
 
     Attributes:
         metric: metric of the scores.
@@ -42,6 +43,7 @@ class RecordedCurves(Curves):
         events: Sequence[Event],
         rows: np.ndarray,
         settings: CurveSettings | None = None,
+        metrics: Mapping[str, str] | None = None,
     ) -> None:
         self.settings = dataclasses.replace(settings or CurveSettings(), transfer=0.0)
         evaluations = of_kind(events, "evaluation")
@@ -57,9 +59,12 @@ class RecordedCurves(Curves):
         self.higher_is_better = schedule_higher_is_better(self.metric)
         sizes = np.array([task.size for task in tasks], np.float64)
         names = [task.name for task in tasks]
-        score_curves = task_curves(evaluations, "scores", self.metric)
-        known = list(score_curves)
-        for name in names:
+        metric_of = {name: (metrics or {}).get(name, self.metric) for name in names}
+        of_metric = {
+            metric: task_curves(evaluations, "scores", metric) for metric in metric_of.values()
+        }
+        for name, metric in metric_of.items():
+            known = list(of_metric[metric])
             if name not in known:
                 raise DataError(
                     f"the recorded run has no score of task {name!r}{nearest_task(name, known)}"
@@ -76,8 +81,9 @@ class RecordedCurves(Curves):
         self._loss_points = []
         infos = []
         for index, task in enumerate(tasks):
-            at, scores = _points(score_curves.get(task.name))
-            values = np.array([schedule_score(self.metric, score) for score in scores])
+            metric = metric_of[task.name]
+            at, scores = _points(of_metric[metric].get(task.name))
+            values = np.array([schedule_score(metric, score) for score in scores])
             where = np.interp(at, np.append(0, steps), np.append(0, learned[:, index]))
             self._score_points.append(_rising(where, values, self.higher_is_better))
             at, values = _points(loss_curves.get(task.name))

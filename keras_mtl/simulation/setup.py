@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from keras_mtl.configuration.reading import load_yaml
 from keras_mtl.errors import ConfigError
+from keras_mtl.evaluation.task_metrics import TaskMetrics
 from keras_mtl.metrics import schedule_higher_is_better
 from keras_mtl.simulation.comparison import (
     MOST_TASKS_IN_TABLE,
@@ -74,7 +75,9 @@ def make_curves(
     settings = CurveSettings(**given)
     if recorded:
         rows = experiment.rows**0 if experiment.mixed else experiment.rows
-        return RecordedCurves(experiment.tasks, recorded_events(recorded), rows, settings)
+        metrics = TaskMetrics.of(experiment.config)
+        own = metrics.by_task if metrics.differ else None
+        return RecordedCurves(experiment.tasks, recorded_events(recorded), rows, settings, own)
     return PowerLawCurves(
         experiment.tasks,
         experiment.rows,

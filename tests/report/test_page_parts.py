@@ -78,6 +78,10 @@ def test_baselines_are_in_the_table(tmp_path):
     more = {"task": {"pairs": pairs}, "trainer": {"train_steps": 300, "schedule": schedule}}
     one = read_run(make_run(tmp_path / "one", "uniform", 1, **more))
     assert one.baselines == {"en-fr": 50.0, "en-gl": 40.0}
+    # A baseline in the unit of another metric says nothing of chrF.
+    pairs[1]["metric"] = "bleu_zh"
+    other = read_run(make_run(tmp_path / "other", "uniform", 1, **more))
+    assert other.baselines == {"en-fr": 50.0}
     # Without either, the ratios in the log imply them.
     two = read_run(make_run(tmp_path / "two", "implicit", 1))
     assert two.baselines == pytest.approx({"en-fr": 60.0, "en-gl": 60.0})

@@ -225,6 +225,21 @@ def test_a_recorded_run_may_have_changed_its_metric_and_its_tasks():
     )
 
 
+def test_a_recorded_run_has_the_scores_of_each_task_in_its_own_metric():
+    events = events_of(play("uniform", settings=PlaySettings(1000, 50)), list(SIZES))
+    recorded = RecordedCurves(TASKS, events, ROWS)
+    for event in events:
+        if event["event"] == "evaluation":
+            scores = event["scores"]["chrf"]
+            event["scores"]["bleu"] = {"gl": scores["gl"]}
+            scores["gl"] += 30.0
+    again = RecordedCurves(TASKS, events, ROWS, metrics={"gl": "bleu"})
+    learned = np.full(6, 1e6)
+    np.testing.assert_array_equal(
+        recorded.scores(learned, np.ones(6) / 6), again.scores(learned, np.ones(6) / 6)
+    )
+
+
 def test_what_cannot_be_played_is_named():
     with pytest.raises(ConfigError, match=r"transfer = 2.* <= 1"):
         CurveSettings(transfer=2)

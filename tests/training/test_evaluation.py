@@ -80,6 +80,27 @@ def test_every_task_gets_its_own_scores():
     assert results["xx_yy"].hypotheses == results["xx_yy"].references
 
 
+def test_a_task_is_scored_only_by_its_own_metrics():
+    """So it needs no packages for the metrics of other tasks, and no translations for a loss."""
+    prepared, translator = Prepared(xx_fr=corpus(3), xx_ja=corpus(4), xx_yy=corpus(5)), Reverse()
+    own = {"xx_fr": ["bleu_by_language"], "xx_ja": ["chrf"], "xx_yy": ["neg_log_perplexity"]}
+    results = Evaluator(prepared, translator, likelihood=OfOneNat(), own_metrics=own).evaluate()
+    assert {task: list(result.scores) for task, result in results.items()} == own
+    assert [task for task, _ in translator.calls] == ["xx_fr", "xx_ja"]
+    assert results["xx_yy"].neg_log_perplexity == -1.0
+    with pytest.raises(ConfigError, match="'neg_log_perplexity' requires the model"):
+        Evaluator(prepared, translator, own_metrics=own)
+    with pytest.raises(ConfigError, match="metrics is empty"):
+        Evaluator(prepared, translator, own_metrics={"xx_fr": []})
+
+
+class OfOneNat:
+    """A likelihood of one nat for each of ten tokens."""
+
+    def total(self, task, reader, indices, stopped=None):
+        return 10.0, 10.0
+
+
 def test_the_copied_source_is_the_score_to_beat():
     results = Evaluator(Prepared(xx_yy=corpus(5)), CopySource()).evaluate()
     assert results["xx_yy"].bleu < 50

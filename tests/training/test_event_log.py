@@ -46,6 +46,14 @@ def test_a_mean_over_tasks_of_which_one_has_no_finite_score_is_not_logged(tmp_pa
     assert event["macro_average"] == {"chrf": None}
 
 
+def test_a_metric_that_not_all_tasks_have_is_not_averaged(tmp_path):
+    with EventLog(tmp_path) as log:
+        log.evaluation(1, {"a": Result({"chrf": 30.0}), "b": Result({"chrf": 40.0, "ter": 9.0})})
+    (event,) = read_events(tmp_path)
+    assert event["scores"]["ter"] == {"b": 9.0}
+    assert event["macro_average"] == {"chrf": 35.0}
+
+
 def test_a_resumed_run_leaves_the_file_of_an_undisturbed_one(tmp_path):
     undisturbed = EventLog(tmp_path / "undisturbed", tensorboard=False)
     for step in (10, 20, 30, 40):

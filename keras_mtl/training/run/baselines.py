@@ -46,8 +46,8 @@ def measure_baselines(
         log: function that receives lines for the user.
 
     Returns:
-        The best validation score of `trainer.evaluation.metric` by task, in the unit that schedules
-        compare (`keras_mtl.metrics.schedule_score`).
+        The best validation score of each task by its metric, in the unit that schedules compare
+        (`keras_mtl.metrics.schedule_score`).
 
     Raises:
         ConfigError, DataError: see `prepare_task_data`.

@@ -184,18 +184,24 @@ class EventLog:
             step: number of training steps of the validated weights.
             results: result by task; see `keras_mtl.evaluation.results.TaskResult`.
             ratios: score / baseline by task, for the tasks with a baseline.
-            metric: the metric used by the schedule and to select the best checkpoint.
+            metric: the metric used by the schedule and to select the best checkpoint; one of them
+                if tasks have different ones.
             probabilities: the schedule's probabilities by task after it used the scores; None if it
                 did not use them.
             effective_step: step at which the scores took effect, if training continued meanwhile.
             waited_seconds: time that training waited for the scores.
-            averages: mean over tasks by metric; None averages the results.
+            averages: mean over tasks by metric; None averages the results, for the metrics that
+                all of them have.
         """
         scores: dict[str, dict[str, float | None]] = {}
         for task, result in results.items():
             for name, value in result.scores.items():
                 scores.setdefault(name, {})[task] = _number(value)
-        macro = {name: _mean(list(values.values())) for name, values in scores.items()}
+        macro = {
+            name: _mean(list(values.values()))
+            for name, values in scores.items()
+            if len(values) == len(results)
+        }
         if averages is not None:
             macro = _numbers(averages)
         event: dict[str, Any] = {"event": "evaluation", "step": int(step)}

@@ -279,7 +279,7 @@ class PeriodicValidation:
                 self._tasks,
                 path,
                 self._pairs,
-                metrics=self._metrics.names,
+                task_metrics=self._metrics,
             )
             return evaluator.evaluate(stopped=stopped, tasks=share)
 
@@ -345,7 +345,6 @@ class PeriodicValidation:
         waited: float | None = None,
     ) -> dict[str, float]:
         """Makes the scores of the weights of `step` take effect at step `now`."""
-        metric = self._settings.metric
         scores = self._enter(step, results, log, None if waited is None else now)
         if step > self.evaluated_step:
             consumed = now * self._accumulation
@@ -357,7 +356,7 @@ class PeriodicValidation:
                 step,
                 results,
                 self._ratios(results),
-                metric,
+                self._metrics.main,
                 dict(zip(self._mixture.task_names, probabilities, strict=True)),
                 None if waited is None else now,
                 waited,
@@ -412,7 +411,7 @@ class PeriodicValidation:
             self._tasks,
             self._model,
             self._pairs,
-            metrics=self._metrics.names,
+            task_metrics=self._metrics,
         )
 
     @functools.cached_property
@@ -465,7 +464,7 @@ class PeriodicValidation:
             log("the tasks have changed since the checkpoint, so its best score is forgotten")
             self.best.forget_averages()
         self.stopping.restore(state if same_metric else {}, not other_tasks)
-        self._plateau.restore(state, same_metric and not other_tasks)
+        self._plateau.restore(state, same_metric, not other_tasks)
         self._rounds.restore(state, index_map, same_metric)
         self.evaluated_step = evaluated_step
         self.pending = _pending(state)

@@ -68,8 +68,7 @@ class SelectedScores:
         """Returns what a number is, for the user."""
         if name == WORST:
             ratio = " / baseline" if self._compares_ratios else ""
-            metric = "score" if self._metrics.differ else self._metrics.names[0]
-            return f"{metric}{ratio} of the worst task"
+            return f"{self._metrics.title}{ratio} of the worst task"
         if name == MACRO:
             return f"{self._metrics.average_title} averaged over tasks"
         return f"{self._metrics.by_task[name]} of {name}"
