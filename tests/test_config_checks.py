@@ -6,9 +6,12 @@ import functools
 import pytest
 
 from keras_mtl import errors
+from keras_mtl.cli.inspect_trainer import trainer_lines
 from keras_mtl.configuration import files
+from keras_mtl.configuration.draft import Draft
 from keras_mtl.configuration.schema import CleaningConfig, TaskCleaningConfig, as_dict
 from keras_mtl.data.prepare_settings import cleaning_of
+from keras_mtl.training.run.findings import find_notes
 from keras_mtl.training.run.planning import check_preparing, plan_training
 from tests.config_case import load, message
 
@@ -27,6 +30,7 @@ PROBLEMS = [
         "task.pairs[1].name = 'é' is also the name of task.pairs[0], which is 'É'",
     ),
     ("task.pairs=[{source: e, target: f, name: a/b}]", "task.pairs[0].name = 'a/b'"),
+    ("task.pairs=[{source: e, target: f, name: worst}]", "= 'worst' means a score of all tasks"),
     ("task.pairs=[{source: e, target: f, baseline: 0}]", "baseline = 0.0: must be > 0"),
     ("task.pairs=[{source: e, target: f, max_pairs: 0}]", "max_pairs = 0: must be >= 1"),
     ("task.data.corpora=[]", "task 'en-fr' has no data"),
@@ -325,7 +329,34 @@ def test_some_task_must_be_drawn_at_every_step(tmp_path):
         "  data: {corpora: [{reader: cldr, options: {pairs: 99}}]}\n"
         "trainer: {train_steps: 100, optimizer: {gradient_accumulation_steps: 2}}\n"
     )
-    with pytest.raises(errors.ConfigError, match="no task is drawn at batch 20: introduce_at and"):
+    with pytest.raises(errors.ConfigError, match="no task is drawn at step 10: introduce_at and"):
         files.load_experiment(None, [path], check=plan_training)
     path.write_text(path.read_text().replace("introduce_at: 20", "introduce_at: 10"))
     files.load_experiment(None, [path], check=plan_training)
+
+
+def test_a_task_that_is_never_trained_is_noted():
+    pairs = "[{source: en, target: fr}, {source: en, target: de, introduce_at: 100}]"
+    config = load(f"task.pairs={pairs},trainer.train_steps=100")
+    note = "task 'en-de' is never trained: its introduce_at = 100 is not below trainer.train_steps"
+    assert plan_training(Draft(config)).notes[0].startswith(note)
+    assert find_notes(config, None)[0].startswith(note)
+    config.trainer.train_steps = 101
+    assert not find_notes(config, None)
+
+
+def test_inspect_has_a_line_for_each_setting_of_training():
+    pairs = "[{source: en, target: fr}, {source: en, target: zh, metric: bleu_zh, stop_at: 9}]"
+    config = load(
+        f"task.pairs={pairs},trainer.evaluation.max_tasks=1,task.model.recompute=layer,"
+        "task.model.logits_chunk=2048,trainer.stopping.patience=3,trainer.best.tasks=2"
+    )
+    assert trainer_lines(config) == [
+        "limits of en-zh: until step 9",
+        "metrics: en-fr: chrf, en-zh: bleu_zh",
+        "tasks of a validation: at most 1",
+        "best weights: 1 on average over tasks, 0 for the worst task, 2 for each task",
+        "early stopping: when the score 'macro' has not improved in 3 validations",
+        "memory: logits of 2,048 positions of a device at a time",
+        "memory: the backward pass computes each layer again",
+    ]

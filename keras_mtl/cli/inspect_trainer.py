@@ -1,11 +1,17 @@
-"""What `keras-mtl inspect` says of the section `trainer`, apart from the schedule."""
+"""What `keras-mtl inspect` says of training, apart from the schedule."""
 
 from keras_mtl.configuration.schema import ExperimentConfig
+from keras_mtl.evaluation.task_metrics import TaskMetrics
 
 
 def trainer_lines(config: ExperimentConfig) -> list[str]:
     """Returns a line for each setting that is not at its default."""
-    return [*_limit_lines(config), *_keeping_lines(config), *_update_lines(config)]
+    return [
+        *_limit_lines(config),
+        *_validation_lines(config),
+        *_keeping_lines(config),
+        *_update_lines(config),
+    ]
 
 
 def _limit_lines(config: ExperimentConfig) -> list[str]:
@@ -27,6 +33,16 @@ def _limit_lines(config: ExperimentConfig) -> list[str]:
             f"overfitting: a task falls to the schedule's floor after "
             f"{schedule.overfit_patience} validations in a row with worse scores"
         )
+    return lines
+
+
+def _validation_lines(config: ExperimentConfig) -> list[str]:
+    evaluation, lines = config.trainer.evaluation, []
+    metrics = TaskMetrics.of(config)
+    if metrics.differ:
+        lines.append(f"metrics: {metrics.label}")
+    if evaluation.max_tasks:
+        lines.append(f"tasks of a validation: at most {evaluation.max_tasks:,}")
     return lines
 
 
@@ -64,6 +80,11 @@ def _update_lines(config: ExperimentConfig) -> list[str]:
             f"plateau: the learning rate is multiplied by {plateau.factor:g} when the score "
             f"{plateau.score!r} has not improved in {plateau.patience} validations"
         )
+    model = config.task.model
+    if model.logits_chunk:
+        lines.append(f"memory: logits of {model.logits_chunk:,} positions of a device at a time")
+    if model.recompute != "none":
+        lines.append("memory: the backward pass computes each layer again")
     if optimizer.max_norm_deviation:
         lines.append(
             "skipped updates: those whose log gradient norm is more than "

@@ -20,6 +20,13 @@ def check(draft: Draft) -> None:
     draft.range("trainer.optimizer.plateau.min_factor", 0, 1)
     for name in ("patience", "min_delta"):
         draft.range(f"trainer.optimizer.plateau.{name}", 0)
+    for index, pair in enumerate(draft.config.task.pairs):
+        if task_name(pair) in (MACRO, WORST):
+            draft.problem(
+                f"task.pairs[{index}].name",
+                f"= {task_name(pair)!r} means a score of all tasks, in trainer.stopping.score and "
+                "in best/; choose another name",
+            )
     _check_score(draft, "trainer.stopping", trainer.stopping)
     _check_score(draft, "trainer.optimizer.plateau", plateau)
 

@@ -348,6 +348,8 @@ class Mixture:
         """
         with self._lock:
             place = self._at(step)
+            # First, whatever has been produced ahead, so that the order is always the same.
+            self._follow(step, place)
             if not self.adaptive.update(step):
                 self._step = step
                 return False

@@ -40,9 +40,9 @@ def best_first(directory: Path) -> list[str]:
     """Returns the prefixes of the checkpoints in a list of best weights; empty if it is none."""
     try:
         names = json.loads((directory / BEST_SCORES_FILE).read_bytes())["checkpoints"]
-    except (OSError, ValueError, KeyError):
+        prefixes = [directory / name for name in names]
+    except (OSError, ValueError, KeyError, TypeError):  # Missing or damaged.
         return []
-    prefixes = [directory / name for name in names]
     return [str(p) for p in prefixes if p.with_name(f"{p.name}.index").is_file()]
 
 

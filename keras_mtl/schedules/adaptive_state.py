@@ -76,6 +76,10 @@ class AdaptiveState:
         """Returns the factor of each task's update at a step, float64[N], mean 1."""
         return self.schedule.scales(step, self._state(step))
 
+    def notes(self, step: int) -> list[str]:
+        """Returns what a user should know of the state at a step; see `Schedule.notes`."""
+        return self.schedule.notes(step, self._state(step))
+
     def set_metric(
         self,
         metric: str,
@@ -95,7 +99,7 @@ class AdaptiveState:
         if same:
             self.book = ScoreBook.from_state(self._tasks, self.book.state_dict())
         else:
-            self.book = ScoreBook(self._tasks, higher_is_better)
+            self._drop_scores(bool(higher_is_better))
 
     def enter_scores(self, step: int, scores: Mapping[str, float]) -> None:
         """Records validation scores; the schedule learns from them at the next `update`.
@@ -235,10 +239,17 @@ class AdaptiveState:
         if metric == self.metric and np.array_equal(book.directions, self.book.directions):
             self.book = book
             return None
-        self.book = ScoreBook(self._tasks, self.book.directions.tolist())
+        self._drop_scores(self.book.directions.tolist())
         return (
             f"the metric is {self.metric!r} with higher_is_better={higher}, but the saved scores "
             f"are of {metric!r} with higher_is_better={book.higher_is_better}; they are dropped"
+        )
+
+    def _drop_scores(self, higher_is_better: bool | Sequence[bool]) -> None:
+        """Starts an empty book for scores of another metric."""
+        self.book = ScoreBook(self._tasks, higher_is_better)
+        self._history = tuple(
+            (first, self.schedule.forget_scores(state)) for first, state in self._history
         )
 
     def _state(self, step: int) -> State:

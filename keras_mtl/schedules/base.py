@@ -157,6 +157,16 @@ class Schedule(abc.ABC):
         del step, consumed, upcoming
         return state
 
+    def notes(self, step: int, state: State) -> list[str]:
+        """Returns what a user should know of a state that training has reached, a line each.
+
+        Args:
+            step: number of batches drawn.
+            state: the state at this step.
+        """
+        del step, state
+        return []
+
     def skip(self, state: State, scores: ScoreBook) -> State:
         """Returns the state after ignoring what the book holds; `piecewise` uses it.
 
@@ -164,6 +174,13 @@ class Schedule(abc.ABC):
         """
         del scores
         return dict(state)
+
+    def forget_scores(self, state: State) -> State:
+        """Returns the state after the book dropped its scores because the metric has changed.
+
+        Only schedules that compare scores with earlier ones need to override this method.
+        """
+        return state
 
     def remap(self, state: State, index_map: np.ndarray) -> State:
         """Converts a saved state, possibly of another schedule, to this schedule and its tasks.

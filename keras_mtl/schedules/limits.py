@@ -78,7 +78,7 @@ class Limits:
             reached = max(reached, end)
         if reached < batches:
             raise ConfigError(
-                f"no task is drawn at batch {reached:,.0f}: introduce_at and stop_at leave none. "
+                f"no task is drawn at step {reached:,.0f}: introduce_at and stop_at leave none. "
                 "Let the limits of tasks overlap"
             )
 
@@ -134,20 +134,32 @@ class LimitedSchedule(Schedule):
         """Returns the schedule's probabilities, 0 for tasks that are not drawn."""
         probabilities = np.array(self.inner.probabilities(step, state), np.float64)
         present = (self._start <= step) & (step < self._stop)
-        if self._patience:
-            overfitted = present & (state[_OVERFITTED] > 0)
-            if not overfitted[present].all():
-                least = np.minimum(probabilities, self.floor)
-                probabilities = np.where(overfitted, least, probabilities)
         drawn = present & (state[_EXHAUSTED] == 0) if self._caps_epochs else present
         if not drawn.any():
             drawn = present if present.any() else ~present
-        if self._caps_epochs:
-            probabilities = np.maximum(probabilities, _LEAST)
         weights = np.where(drawn, probabilities, 0.0)
+        if self._patience:
+            weights = self._at_floor(weights, drawn & (state[_OVERFITTED] > 0))
+        if self._caps_epochs:
+            weights = np.where(drawn, np.maximum(weights, _LEAST), 0.0)
         if weights.sum() == 0:
             return drawn.astype(np.float64)
         return weights
+
+    def _at_floor(self, weights: np.ndarray, held: np.ndarray) -> np.ndarray:
+        """Lowers the probabilities of some tasks to the floor, and raises the others in proportion.
+
+        Nothing changes if no other task has a probability.
+
+        Args:
+            weights: float64[N], >= 0.
+            held: bool[N], the tasks.
+        """
+        others = weights[~held].sum()
+        if not held.any() or others == 0:
+            return weights
+        least = np.minimum(weights / weights.sum(), self.floor)
+        return np.where(held, least, weights * ((1 - least[held].sum()) / others))
 
     def probabilities(self, step: int, state: State) -> np.ndarray:
         """Returns the probabilities; tasks that are not drawn have 0, in spite of the floor."""
@@ -181,15 +193,42 @@ class LimitedSchedule(Schedule):
         """Lets the schedule skip the scores."""
         return self._with(state, self.inner.skip(self._inner(state), scores))
 
+    def forget_scores(self, state: State) -> State:
+        """Starts to count worse scores again; tasks that overfit still do."""
+        result = self._with(state, self.inner.forget_scores(self._inner(state)))
+        if self._patience:
+            start = self.init()
+            result |= {key: start[key] for key in (_STREAK, _COUNT, _LAST)}
+        return result
+
     def rebalance(self, state: State, kept: np.ndarray) -> State:
         """Rebalances the state of the schedule."""
         return self._with(state, self.inner.rebalance(self._inner(state), kept))
 
-    def overfitted(self, state: State) -> list[str]:
-        """Returns the names of the tasks whose scores have become worse for too long."""
-        if not self._patience:
-            return []
-        return [self.tasks[index].name for index in np.flatnonzero(state[_OVERFITTED])]
+    def notes(self, step: int, state: State) -> list[str]:
+        """Returns which tasks have reached `max_epochs`, and which overfit."""
+        found = self.inner.notes(step, self._inner(state))
+        nothing = np.zeros(self.num_tasks, np.int64)
+        exhausted, overfitted = (state.get(key, nothing) > 0 for key in (_EXHAUSTED, _OVERFITTED))
+        for task in np.flatnonzero(exhausted):
+            assert self.max_epochs is not None  # Otherwise no task is exhausted.
+            found.append(
+                f"task {self.tasks[task].name!r} has reached its limit of "
+                f"{self.max_epochs[task]:g} epochs"
+            )
+        for task in np.flatnonzero(overfitted):
+            found.append(
+                f"task {self.tasks[task].name!r} overfits: its scores became worse in "
+                f"{self._patience} validations in a row. Its probability is at most the floor, "
+                f"{self.floor:g}"
+            )
+        present = (self._start <= step) & (step < self._stop)
+        if present.any() and exhausted[present].all():
+            found.append(
+                "all tasks that may be drawn have reached their limits of epochs, so training "
+                "repeats them. Lower trainer.train_steps, or raise max_epochs"
+            )
+        return found
 
     def _count(self, state: State, scores: ScoreBook) -> None:
         new = (scores.counts != state[_COUNT]) & np.isfinite(scores.scores)

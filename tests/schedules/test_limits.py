@@ -13,6 +13,7 @@ from keras_mtl.data.pools import _within
 from keras_mtl.data.task_sources import ArraySource
 from keras_mtl.errors import ConfigError
 from keras_mtl.schedules import (
+    AdaptiveState,
     LimitedSchedule,
     Limits,
     Schedule,
@@ -135,6 +136,10 @@ def test_a_task_is_read_up_to_its_limit_and_no_further(granularity):
     capped = make_mixture(make_schedule("uniform", max_epochs=[1.0] * 3), granularity)
     assert sum(map(len, counts_of(read(capped, 0, 80)))) == sum(SIZES.values())
     np.testing.assert_allclose(capped.probabilities(80), 1 / 3)
+    notes = capped.adaptive.notes(80)
+    assert notes[1] == "task 't1' has reached its limit of 1 epochs"
+    assert "all tasks that may be drawn have reached their limits" in notes[3]
+    assert len(mixture.adaptive.notes(80)) == 2
 
 
 def test_a_limit_below_one_batch_is_an_error():
@@ -147,7 +152,7 @@ def test_the_rest_of_a_probability_goes_to_the_others_in_proportion():
     before, after = (limited.probabilities(step, limited.init()) for step in (4, 5))
     np.testing.assert_allclose(before, [96 / 105, 0, 9 / 105])
     np.testing.assert_allclose(after, np.array([96, 24, 9]) / 129)
-    with pytest.raises(ConfigError, match="no task is drawn at batch 7"):
+    with pytest.raises(ConfigError, match="no task is drawn at step 7"):
         Limits([0, 9], [7, None], [None, None]).check(["a", "b"], 20)
     Limits([0, 9], [9, None], [None, None]).check(["a", "b"], 20)
     Limits([0, 0], [7, 7], [None, None]).check(["a", "b"], 7)
@@ -170,12 +175,26 @@ def test_a_task_whose_scores_become_worse_falls_to_the_floor(scores, patience, h
         stopped |= streak >= patience
         probabilities = schedule.probabilities(step, state)
         if stopped:
-            np.testing.assert_allclose(probabilities[1], 0.1 / (0.1 + 2 / 3))
-            assert schedule.overfitted(state) == ["t1"]
+            np.testing.assert_allclose(probabilities, [0.45, 0.1, 0.45])
+            assert schedule.notes(step, state) == [
+                f"task 't1' overfits: its scores became worse in {patience} validations in a row. "
+                "Its probability is at most the floor, 0.1"
+            ]
         else:
             np.testing.assert_allclose(probabilities, 1 / 3)
+            assert not schedule.notes(step, state)
         # A restart, also with another order of the tasks, knows what was counted.
         state = schedule.remap(state, np.arange(3))
+
+
+def test_scores_of_another_metric_are_not_compared():
+    limits = Limits([0] * 3, [None] * 3, [None] * 3, overfit_patience=1)
+    adaptive = AdaptiveState(LimitedSchedule(create("uniform", tasks()), limits), "chrf")
+    for metric, value in (("chrf", 60.0), ("bleu", 30.0), ("bleu", 29.0)):
+        adaptive.set_metric(metric)
+        adaptive.enter_scores(1, dict.fromkeys(SIZES, value))
+        adaptive.update(1)
+        assert bool(adaptive.notes(1)) == (value == 29.0)
 
 
 UNTIL = {"task": "t1", "epochs": 2}
@@ -220,6 +239,22 @@ def test_a_stage_ends_when_the_data_of_a_task_was_passed_over(name, granularity)
         again = make_mixture(staged(name), granularity)
         again.restore(mixture.state(stop))
         assert read(again, stop, STEPS - stop) == batches[stop:]
+
+
+def test_an_update_at_the_end_of_a_stage_does_not_depend_on_what_was_produced_ahead():
+    until = {"task": "t1", "epochs": 1}
+    stages = [{"name": "inverse_ratio", "until": until}, {"name": "simple_adaptive"}]
+    states = []
+    for ahead in (0, 5):
+        mixture = make_mixture(create("piecewise", tasks(), stages=stages), "batch")
+        end = next(step for step in range(STEPS) if mixture.passes(step)[1] >= 1)
+        mixture = make_mixture(create("piecewise", tasks(), stages=stages), "batch")
+        read(mixture, 0, end + ahead)
+        learn(mixture, end)
+        states.append(mixture.state(end))
+    assert int(states[0]["schedule/stage"]) == 1
+    for key, value in states[0].items():
+        np.testing.assert_array_equal(value, states[1][key], err_msg=key)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from types import SimpleNamespace
 
 import numpy as np
@@ -17,6 +18,7 @@ from keras_mtl.evaluation.task_metrics import TaskMetrics
 from keras_mtl.training.run.averaging import checkpoints_to_average
 from keras_mtl.training.run.best_weights import BestWeights, Ranking
 from keras_mtl.training.run.early_stopping import EarlyStopping
+from keras_mtl.training.run.loop import Run
 from keras_mtl.training.run.plateau_decay import PlateauDecay
 from keras_mtl.training.run.selected_scores import SelectedScores
 from keras_mtl.training.run.step_loop import SaveClock
@@ -68,6 +70,19 @@ def test_training_stops_after_so_much_patience(values, patience, delta, min_step
         assert stopping.best == best
 
 
+def test_training_stops_only_between_loops():
+    """A run that resumes within a loop must not end there, but where it would have ended."""
+    stopping = SimpleNamespace(stops=lambda step: True)
+    run = SimpleNamespace(
+        step=7,
+        state=SimpleNamespace(validates=True, open_loop=object()),
+        validation=SimpleNamespace(stopping=stopping),
+    )
+    assert not Run._stops_early(run)
+    run.state.open_loop = None
+    assert Run._stops_early(run)
+
+
 def test_a_count_of_another_score_is_forgotten():
     selected = SelectedScores(TaskMetrics.same("chrf", TASKS), TASKS)
     stopping = EarlyStopping(StoppingConfig(patience=1), selected)
@@ -103,7 +118,7 @@ def test_the_learning_rate_decays_on_a_plateau(values, patience, stop):
             state = plateau.collect()
             factor = tf.Variable(1.0)
             plateau = PlateauDecay(section, selected, factor)
-            plateau.restore(state, same_scores=True)
+            plateau.restore(state, same_metric=True, same_scores=True)
         assert plateau.observe(step, {"a": 9.0, "b": 0.0}, ["b"]) is None  # Not of this task.
         decayed = plateau.observe(step, {"a": float(value), "b": 0.0})
         best, waited = (value, 0) if value > best else (best, waited + 1)
@@ -114,13 +129,26 @@ def test_the_learning_rate_decays_on_a_plateau(values, patience, stop):
         assert float(factor) == pytest.approx(expected)
 
 
+def test_scores_of_another_metric_are_not_compared_but_the_learning_rate_stays_low():
+    section = PlateauConfig(patience=1, score="a")
+    selected = SelectedScores(TaskMetrics.same("chrf", TASKS), TASKS)
+    plateau = PlateauDecay(section, selected, tf.Variable(1.0))
+    plateau.observe(1, {"a": 50.0})
+    assert plateau.observe(2, {"a": 50.0}) == 0.5
+    again = PlateauDecay(section, selected, tf.Variable(1.0))
+    again.restore(plateau.collect(), same_metric=False, same_scores=False)
+    assert again.collect()["plateau/factor"] == 0.5
+    assert again.observe(3, {"a": 20.0}) is None  # The first score of the new metric.
+    assert again.observe(4, {"a": 20.0}) == 0.25
+
+
 def test_without_a_plateau_nothing_is_counted_or_saved():
     plateau = PlateauDecay(
         PlateauConfig(), SelectedScores(TaskMetrics.same("chrf", TASKS), TASKS), None
     )
     assert plateau.observe(1, {}) is None
     assert plateau.collect() == {}
-    plateau.restore({}, same_scores=True)
+    plateau.restore({}, same_metric=True, same_scores=True)
 
 
 @given(st.lists(st.integers(0, 5), max_size=12), st.integers(1, 4))
@@ -182,6 +210,14 @@ def test_the_best_weights_of_each_score_are_kept(kept):
     assert not (directory / "scores.json").exists()
 
 
+@pytest.mark.parametrize("damaged", ["", "{", "[]", "null", '{"checkpoints": 7}', "\xff"])
+def test_a_damaged_list_is_that_of_its_files(kept, tmp_path, damaged):
+    shutil.copytree(kept[0] / "macro", tmp_path / "macro")
+    (tmp_path / "macro" / "scores.json").write_text(damaged, encoding="latin-1")
+    found = find_checkpoints(tmp_path / "macro")
+    assert [prefix.rpartition("-")[2] for prefix in found] == ["4", "3", "1"]
+
+
 def test_weights_that_were_not_scored_for_a_task_are_not_its_best(tmp_path):
     best, model = make_best(tmp_path), tf.Module()
     best.write(1, {"a": 10.0, "b": 10.0}, model)
@@ -213,7 +249,7 @@ def test_the_lists_are_restored_for_other_tasks(kept, tmp_path):
     assert len(again.collect(TASKS)["best_lists/macro"]) == 0
 
 
-def test_the_checkpoints_to_average(kept):
+def test_the_checkpoints_to_average(kept, tmp_path):
     run = kept[0].parent
     for step in (8, 20, 12):
         (run / f"ckpt-{step}.index").touch()
@@ -229,8 +265,14 @@ def test_the_checkpoints_to_average(kept):
         steps(4, None)
     with pytest.raises(CheckpointError, match=r"has 1 best checkpoints.*trainer\.best\.tasks >= 2"):
         steps(None, 2, "a")
-    with pytest.raises(CheckpointError, match="has 0 best checkpoints"):
-        steps(None, 1, "no_task")
+    with pytest.raises(CheckpointError, match=r"no best checkpoints of the task 'aa'; did you .*a"):
+        steps(None, 1, "aa")
+    shutil.copytree(kept[0], tmp_path / "best")
+    shutil.rmtree(tmp_path / "best" / "macro")  # As with trainer.best.macro = 1.
+    (only,) = checkpoints_to_average(tmp_path, None, 1)
+    assert only == str(tmp_path / "best" / "ckpt-4")
+    with pytest.raises(CheckpointError, match=r"best has 1 best checkpoints, not 2.*best\.macro"):
+        checkpoints_to_average(tmp_path, None, 2)
 
 
 def test_a_checkpoint_is_due_after_minutes():

@@ -11,7 +11,7 @@ from keras_mtl.configuration.files import load_params, save_params
 from keras_mtl.configuration.keeping import MACRO, WORST
 from keras_mtl.decoding.checkpoint_files import BEST, best_first, newest_first
 from keras_mtl.decoding.loading import load_model
-from keras_mtl.errors import CheckpointError
+from keras_mtl.errors import CheckpointError, nearest
 from keras_mtl.files import replacing_directory
 from keras_mtl.remote_files import is_remote
 from keras_mtl.run_files import PARAMS_FILE, TASKS_FILE, VOCABULARY_FILE, data_directory
@@ -38,9 +38,18 @@ def checkpoints_to_average(
         kind, place = "checkpoints", directory
     else:
         assert best is not None  # The caller gives one of them.
-        place = directory / BEST / (score if score in (MACRO, WORST) else f"tasks/{score}")
+        of_tasks = directory / BEST / "tasks"
+        place = directory / BEST / score if score in (MACRO, WORST) else of_tasks / score
         found, count, kind = best_first(place), best, "best checkpoints"
         field = f"trainer.best.{score if score in (MACRO, WORST) else 'tasks'}"
+        known = [path.name for path in of_tasks.glob("*")]
+        if place.parent == of_tasks and known and score not in known:
+            raise CheckpointError(
+                f"{of_tasks} has no best checkpoints of the task {score!r}{nearest(score, known)}"
+            )
+        if score == MACRO and not found:  # There is no list of one.
+            place = directory / BEST
+            found = newest_first(place)
     if len(found) < count:
         raise CheckpointError(
             f"{place} has {len(found)} {kind}, not {count}. Average fewer, or train with "

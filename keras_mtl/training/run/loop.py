@@ -20,7 +20,9 @@ from keras_mtl.configuration.schema import as_dict
 from keras_mtl.data.prepare import PreparedData
 from keras_mtl.errors import CheckpointError
 from keras_mtl.evaluation.stopping import EvaluationStopped
+from keras_mtl.evaluation.task_metrics import TaskMetrics
 from keras_mtl.interrupts import StopRequest, stop_on_signals
+from keras_mtl.metrics import schedule_score
 from keras_mtl.models.factory import check_sublayers
 from keras_mtl.training.run.batch_log import BatchLog
 from keras_mtl.training.run.checkpoints import RunCheckpoints
@@ -50,7 +52,8 @@ class RunResult:
 
     Attributes:
         step: number of training steps.
-        scores: latest validation score by task; empty if nothing was validated.
+        scores: latest validation score by task, in the unit of its metric; empty if nothing was
+            validated.
         best_score: best score averaged over tasks; NaN if nothing was validated.
         best_step: step of the best score; -1 if nothing was validated.
         batches: number of consumed batches by task, or of examples if batches are mixed.
@@ -195,6 +198,7 @@ class Run:
         )
         self._save_clock = SaveClock(trainer.checkpoint_minutes)
         self._pace = Pace()
+        self._notes: list[str] = []
         self._stop = AgreedStop(workers, StopRequest())
 
     @property
@@ -293,7 +297,13 @@ class Run:
         self._warn_if_skipped()
 
     def _stops_early(self) -> bool:
-        return self.state.validates and self.validation.stopping.stops(self.step)
+        """Returns whether training ends here because of `trainer.stopping`.
+
+        It ends only between loops. A run that resumes within a loop first completes it, so it ends
+        at the same step as without the interruption.
+        """
+        between_loops = self.state.open_loop is None
+        return self.state.validates and between_loops and self.validation.stopping.stops(self.step)
 
     def _save(self, step: int) -> None:
         self.workers.on_chief(functools.partial(self.checkpoints.save, step))
@@ -323,6 +333,7 @@ class Run:
             self._check_draws()
             state.skipped += loop.skipped
             self.loop_log.write(loop, state.skipped, progress.tokens_per_second)
+            self._note(progress.message)
             state.open_loop = None
             state.validation_due = state.validates
         else:
@@ -339,6 +350,14 @@ class Run:
             self.workers.check_same(
                 "batches drawn", dict(zip(self.parts.task_names, counts, strict=True))
             )
+
+    def _note(self, log: Callable[[str], None]) -> None:
+        """Logs what is new about the tasks, for example that one has reached its limit."""
+        notes = self.parts.mixture.adaptive.notes(self.parts.consumed(self.step))
+        for line in notes:
+            if line not in self._notes:
+                log(f"step {self.step:,}: {line}")
+        self._notes = notes
 
     def _new_loop(self) -> OpenLoop:
         consumed = self.parts.consumed(self.step)
@@ -400,11 +419,12 @@ class Run:
 
     def _result(self) -> RunResult:
         names, scores = self.parts.task_names, self.parts.mixture.adaptive.book.scores
+        metrics = TaskMetrics.of(self.plan.config).by_task
         consumed = self.parts.consumed_by_task()
         return RunResult(
             step=self.step,
             scores={
-                name: float(score)
+                name: schedule_score(metrics[name], float(score))  # Its own inverse.
                 for name, score in zip(names, scores, strict=True)
                 if math.isfinite(score)
             },

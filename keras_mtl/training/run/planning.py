@@ -97,11 +97,14 @@ def plan_schedule(draft: Draft) -> tuple[PlannedSchedule | None, tuple[str, ...]
         known, notes = dict.fromkeys(map(schema.task_name, pairs)), ()
     if not settings.name or not known:  # `check_values` reports this.
         return None, notes
+    notes = (*notes, *untrained_notes(draft.config))
     accumulation = draft.config.trainer.optimizer.gradient_accumulation_steps
-    limits = configured_limits(pairs, settings.max_epochs, settings.overfit_patience, accumulation)
-    if limits is not None:
+    own = settings.max_epochs, settings.overfit_patience
+    limits = configured_limits(pairs, *own, batches_per_step=accumulation)
+    in_steps = configured_limits(pairs, *own, batches_per_step=1)
+    if in_steps is not None:
         try:
-            limits.check(list(known), draft.config.trainer.train_steps * accumulation)
+            in_steps.check(list(known), draft.config.trainer.train_steps)
         except ConfigError as error:  # `check_values` reports single fields, too.
             draft.error("task.pairs", error)
             return None, notes
@@ -110,6 +113,17 @@ def plan_schedule(draft: Draft) -> tuple[PlannedSchedule | None, tuple[str, ...]
     except ConfigError as error:
         draft.component_error("trainer.schedule", error)
         return None, notes
+
+
+def untrained_notes(config: schema.ExperimentConfig) -> list[str]:
+    """Returns a note for each task that the run never trains."""
+    steps = config.trainer.train_steps
+    return [
+        f"task {schema.task_name(pair)!r} is never trained: its introduce_at = {pair.introduce_at} "
+        f"is not below trainer.train_steps = {steps}"
+        for pair in config.task.pairs
+        if pair.introduce_at >= steps
+    ]
 
 
 def plan_updates(draft: Draft, schedule: PlannedSchedule | None) -> UpdatePlan | None:
