@@ -26,7 +26,7 @@ from keras_mtl.data.prepare_stores import prepared_task
 from keras_mtl.data.selection import Place
 from keras_mtl.data.split import SPLITS
 from keras_mtl.data.store_runs import disk_errors
-from keras_mtl.data.vocabulary import Vocabulary
+from keras_mtl.data.vocabulary import Vocabulary, no_text
 from keras_mtl.files import replace_file
 from keras_mtl.run_files import VOCABULARY_FILE
 
@@ -81,6 +81,8 @@ def prepare_into(
             raise empty_task(task, count, sizes)
     for _, message in reports["model error"]:
         raise errors.ConfigError(message)
+    if vocabulary is None and not reports["model"]:  # No pair was drawn for it.
+        raise no_text()
     if vocabulary is None:
         vocabulary = Vocabulary(reports["model"][0])
     with disk_errors(data_dir):

@@ -427,6 +427,14 @@ def sampled_copies(name: str, size: int, copies: float, seed: int = 1) -> Iterat
         yield (copies + draws.random_sample(count)).astype(np.int64)
 
 
+def no_text() -> errors.ConfigError:
+    """Returns the error for a vocabulary that has no text to train on."""
+    return errors.ConfigError(
+        "task.data.vocabulary: there is no text to train it on; raise max_sentences, or give the "
+        "tasks more pairs"
+    )
+
+
 def _explain(error: Exception, size: int) -> errors.ConfigError:
     """Converts SentencePiece's message to one about the configuration."""
     text = str(error)
@@ -442,5 +450,5 @@ def _explain(error: Exception, size: int) -> errors.ConfigError:
             "task.data.vocabulary.character_coverage"
         )
     if "sentences_.empty()" in text:
-        return errors.ConfigError("task.pairs: there is no text to train the vocabulary on")
+        return no_text()
     return errors.ConfigError(f"task.data.vocabulary: SentencePiece cannot train: {text}")

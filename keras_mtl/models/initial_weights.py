@@ -185,7 +185,7 @@ def table(entries: Sequence[Entry], sizes: Mapping[str, int]) -> list[tuple[str,
 
     Returns:
         Rows of layer, number of variables, number of parameters, status with the number of the
-        source from 1, and origin or reason.
+        source from 0, and origin or reason.
     """
     groups: dict[tuple[str, str, str], list[str]] = {}
     for entry in entries:

@@ -169,6 +169,11 @@ def test_the_steps_give_the_files_of_one_machine(tmp_path, local, shard_pairs):
             dataclasses.replace(SETTINGS, vocabulary=VocabularyConfig(size=50_000)),
             errors.ConfigError,
         ),
+        (  # No pair is drawn for the vocabulary.
+            [task()],
+            dataclasses.replace(SETTINGS, vocabulary=VocabularyConfig(max_sentences=1)),
+            errors.ConfigError,
+        ),
     ],
 )
 def test_errors_are_those_of_one_machine(tmp_path, local, specs, settings, kind):

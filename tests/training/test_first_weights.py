@@ -187,6 +187,16 @@ def test_what_is_no_source(old, source, message):
         check_sources([InitConfig(path)])
 
 
+@pytest.mark.parametrize("place", ["", "best", "best/macro", "best/tasks/en-fr", "pending/8-9"])
+def test_a_source_may_be_any_checkpoint_of_a_run(old, tmp_path, place):
+    for name in ("params.yaml", "tasks.json", "vocabulary.model"):
+        shutil.copy(old / name, tmp_path)
+    prefix = tmp_path / place / "ckpt-8"
+    prefix.parent.mkdir(parents=True, exist_ok=True)
+    prefix.with_suffix(".index").touch()
+    check_sources([InitConfig(str(prefix)), InitConfig(str(prefix.parent))])
+
+
 @pytest.mark.nightly
 def test_a_resumed_run_does_not_start_again(run, old, tmp_path):
     directory, _ = run

@@ -111,6 +111,21 @@ def test_the_watchdog_ends_with_the_process_and_after_the_join():
         assert children_of(process).read_text() == ""
 
 
+def test_a_worker_that_joined_at_the_last_moment_goes_on():
+    """It has closed the pipe, while its watchdog still tried to reach the others."""
+    end = "import os, sys, join_watchdog; join_watchdog._end(os.getppid(), 'too late')"
+    text = (
+        "import subprocess, sys\n"
+        f"subprocess.run([sys.executable, '-c', {end!r}], stdin=subprocess.DEVNULL, check=True)\n"
+        "print('goes on')"
+    )
+    place = Path(join_watchdog.__file__).parent
+    done = subprocess.run(
+        [sys.executable, "-c", text], cwd=place, capture_output=True, text=True, check=True
+    )
+    assert (done.stdout, done.stderr) == ("goes on\n", "")
+
+
 def join(cluster_of_all, index):
     """Runs in its own process."""
     task = {"type": "worker", "index": index}

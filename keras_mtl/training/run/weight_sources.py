@@ -16,8 +16,8 @@ from keras_mtl.errors import CheckpointError, ConfigError, KerasMtlError
 from keras_mtl.remote_files import is_remote
 
 _WANTED = "a model directory, a checkpoint in one, or an engine file"
-# `best/ckpt-<step>` and `pending/<step>-<due>/ckpt-<step>` are inside a model directory.
-_DEPTH = 3
+# `best/tasks/<task>/ckpt-<step>` is inside a model directory.
+_DEPTH = 4
 
 
 @dataclasses.dataclass(frozen=True)

@@ -154,8 +154,9 @@ def _watch(
 
 
 def _end(parent: int, message: str) -> None:
-    """Ends the parent, if it is still the parent, and this process."""
-    if os.getppid() == parent:
+    """Ends the parent, if it is still the parent and still waits, and this process."""
+    joined = bool(select.select([0], [], [], 0)[0])  # While others were probed.
+    if os.getppid() == parent and not joined:
         print(f"error: {message}. Start all workers again", file=sys.stderr, flush=True)
         os.kill(parent, signal.SIGKILL)
     os._exit(0)

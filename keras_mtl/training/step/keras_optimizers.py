@@ -87,11 +87,6 @@ class KerasOptimizer(keras.optimizers.Optimizer):
         return float(decay or 0.0)
 
     @property
-    def rate_decay(self) -> Any:
-        """The variable that multiplies the learning rate; None without one."""
-        return getattr(self._learning_rate, "decay", None)
-
-    @property
     def averages(self) -> list[Any]:
         """Averages of the weights, in the order of the variables; empty if averaging is off."""
         return list(self._averages)
