@@ -299,8 +299,8 @@ class EvaluationConfig:
         lag: with 0, training waits for the scores of a validation. With a larger value, the engine
             validates while training continues, and the scores take effect after this number of
             steps; at most `interval`.
-        metric: `bleu`, `chrf`, `neg_log_perplexity` or the metric of a plug-in. It drives the
-            schedule and the choice of the best checkpoint.
+        metric: `chrf`, `bleu`, `neg_log_perplexity` or another metric, also that of a plug-in. It
+            drives the schedule and the choice of the best checkpoint.
         max_pairs: largest number of dev pairs of each task that are translated.
         max_tasks: largest number of tasks that a validation scores, except the first and the last
             one, which score all; 0 always scores all. The other tasks keep their latest scores.

@@ -61,11 +61,11 @@ class ScalePlan:
         random_reads: pairs that a host reads per second at the shortest time of an update.
         input_cores: cores of a host that gather batches at that rate.
         draw_seconds: CPU seconds, on every host, that drawing the pairs of an update takes.
-        validation_sentences: sentences of a validation.
+        validation_sentences: sentences of a validation; the first and the last one may have more.
         validation_core_seconds: core seconds of a validation by the engine.
         validation_seconds: seconds of a validation on one host.
         checkpoint_bytes: size of a checkpoint.
-        kept_bytes: size of all checkpoints that are kept, and of the best weights.
+        kept_bytes: largest size of all checkpoints that are kept, and of the best weights.
     """
 
     tasks: int
@@ -141,6 +141,8 @@ def make_plan(
     pairs_per_second = batches * batch_pairs / update_seconds / hardware.hosts
     token_bytes = 2 if data.vocabulary.size <= 1 << 16 else 4
     sentences, core_seconds = _validation(experiment, model)
+    best = trainer.best
+    validated = len(trainer.evaluation.tasks) or len(sizes)
     workers = trainer.evaluation.workers or hardware.host_cores
     weights = 4.0 * model.parameters
     state = weights * (1 + _copies(config, len(sizes)))
@@ -175,7 +177,8 @@ def make_plan(
         validation_core_seconds=core_seconds,
         validation_seconds=core_seconds / workers,
         checkpoint_bytes=state,
-        kept_bytes=state * trainer.max_to_keep + weights,
+        kept_bytes=state * trainer.max_to_keep
+        + weights * (best.macro + best.worst + best.tasks * validated),
     )
 
 
@@ -207,11 +210,11 @@ def _batch(
     cells = float(np.mean([bucket.length * bucket.rows for bucket in buckets]))
     length = max(source, target)
     longest, shortest = buckets[-1], buckets[0]
-    text = f"{shortest.rows} rows of {shortest.length} to {longest.rows} rows of {longest.length}"
+    text = f"from {shortest.rows} x {shortest.length} to {longest.rows} x {longest.length}"
     return (
         Batch(cells, cells, length, length),
         filled * 2 * cells / (source + target),
-        f"{text} tokens of each side",
+        f"on average; {text} tokens on each side",
     )
 
 
@@ -243,4 +246,8 @@ def _validation(experiment: Experiment, model: ModelCosts) -> tuple[int, float]:
         count * model.decoding_multiplications(source, target, settings.beam_size)
         for count, (source, target) in zip(counts, experiment.lengths, strict=True)
     )
-    return int(counts.sum()), multiplications / _ENGINE_SPEED[settings.compute_type]
+    share = min(1.0, settings.max_tasks / max(1, sum(chosen))) if settings.max_tasks else 1.0
+    return (
+        round(share * counts.sum()),
+        share * multiplications / _ENGINE_SPEED[settings.compute_type],
+    )

@@ -50,7 +50,7 @@ def _data_rows(plan: ScalePlan, experiment: Experiment) -> list[Row]:
         ),
         ("parameters", f"{plan.parameters:,}", f"vocabulary of {data.vocabulary.size:,}"),
         ("batch", f"{plan.batch_pairs:,.0f} pairs", plan.batch_shape),
-        ("padding", f"{plan.padding:.0%}", f"measured with 1,000 tasks, {kind}"),
+        ("padding", f"{plan.padding:.0%}", f"assumed: measured with 1,000 other tasks, {kind}"),
     ]
 
 

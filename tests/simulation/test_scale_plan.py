@@ -170,6 +170,23 @@ def test_what_changes_the_plan(tmp_path):
     assert plan_of(tmp_path, "v6e:2x4").flops_seconds < plain.flops_seconds
 
 
+def test_what_is_kept_and_validated(tmp_path):
+    plan = plan_of(tmp_path)
+    config = read_experiment([tmp_path / "config.yaml"])
+    assert plan.kept_bytes == (3 * config.config.trainer.max_to_keep + 1) * 4 * plan.parameters
+    config.config.trainer.best.worst, config.config.trainer.best.tasks = 2, 1
+    config.config.trainer.evaluation.max_tasks = 2
+    other = make_plan(config, parse_hardware("v5e:2x4"))
+    more = 2 + 3  # Of the worst task, and of three tasks.
+    assert other.kept_bytes - plan.kept_bytes == more * 4 * plan.parameters
+    assert other.validation_sentences == round(plan.validation_sentences * 2 / 3)
+    assert other.validation_seconds == pytest.approx(plan.validation_seconds * 2 / 3)
+    config.config.trainer.evaluation.max_tasks = 9
+    assert make_plan(config, parse_hardware("v5e:2x4")).validation_seconds == (
+        plan.validation_seconds
+    )
+
+
 def test_arguments_that_do_not_fit(tmp_path, capsys):
     tasks = tmp_path / "tasks.yaml"
     tasks.write_text("- {name: a, size: 1000}\n")
