@@ -69,6 +69,17 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "task.data.packing": True,
         "task.data.bucket_lengths": [],
     },
+    # Everything that decides by scores or by what has been read.
+    "limited": {
+        "task.data.packing": True,
+        "task.data.bucket_lengths": [],
+        "trainer.schedule.max_epochs": 9.0,
+        "trainer.schedule.overfit_patience": 1,
+        "trainer.best": {"macro": 2, "worst": 1, "tasks": 1},
+        "trainer.stopping": {"patience": 2, "min_steps": 48, "min_delta": 100.0},
+        "trainer.optimizer.plateau": {"patience": 1, "min_delta": 100.0},
+        "trainer.optimizer.max_norm_deviation": 4.0,
+    },
 }
 # Events depend on the clock in these keys.
 _CLOCK = ("tokens_per_second", "seconds", "waited_seconds")
@@ -219,6 +230,8 @@ def contents(model_dir: Path) -> dict[str, object]:
         for number, line in enumerate(file):
             event = json.loads(line)
             found[f"event {number}"] = {k: v for k, v in event.items() if k not in _CLOCK}
+    for file in sorted((model_dir / "best").rglob("scores.json")):
+        found[str(file.relative_to(model_dir))] = file.read_text()
     for name, directory in (("last", model_dir), ("best", model_dir / "best")):
         newest = checkpoints(directory)[-1]
         found[f"{name}/step"] = newest.stem
