@@ -230,8 +230,8 @@ def contents(model_dir: Path) -> dict[str, object]:
         for number, line in enumerate(file):
             event = json.loads(line)
             found[f"event {number}"] = {k: v for k, v in event.items() if k not in _CLOCK}
-    for file in sorted((model_dir / "best").rglob("scores.json")):
-        found[str(file.relative_to(model_dir))] = file.read_text()
+    for scores in sorted((model_dir / "best").rglob("scores.json")):
+        found[str(scores.relative_to(model_dir))] = scores.read_text()
     for name, directory in (("last", model_dir), ("best", model_dir / "best")):
         newest = checkpoints(directory)[-1]
         found[f"{name}/step"] = newest.stem

@@ -36,8 +36,7 @@ class Experiment:
         steps: number of updates.
         interval: number of updates between validations.
         batches_per_step: number of batches of an update.
-        metric: metric of validation; one of them if tasks have different ones, which are then of
-            one direction.
+        metric: metric of validation; one of them if tasks have different ones.
         mixed: whether batches are mixed, so that a run counts examples.
         config: the configuration.
         limits: the limits of the tasks; None without any, or if they come from a list.

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from keras_mtl.errors import DataError, nearest_task
+from keras_mtl.errors import ConfigError, DataError, nearest_task
 from keras_mtl.events import Curve, Event, of_kind, task_curves, validation_metric
 from keras_mtl.metrics import schedule_higher_is_better, schedule_score
 from keras_mtl.schedules import TaskInfo
@@ -64,6 +64,12 @@ class RecordedCurves(Curves):
             metric: task_curves(evaluations, "scores", metric) for metric in metric_of.values()
         }
         for name, metric in metric_of.items():
+            if schedule_higher_is_better(metric) != self.higher_is_better:
+                raise ConfigError(
+                    f"the scores of task {name!r} ({metric}) and those of the recorded run "
+                    f"({self.metric}) cannot be played together: of one, higher is better, and of "
+                    "the other, lower. Omit the task, or give other curves than --recorded"
+                )
             known = list(of_metric[metric])
             if name not in known:
                 raise DataError(

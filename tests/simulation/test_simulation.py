@@ -238,6 +238,8 @@ def test_a_recorded_run_has_the_scores_of_each_task_in_its_own_metric():
     np.testing.assert_array_equal(
         recorded.scores(learned, np.ones(6) / 6), again.scores(learned, np.ones(6) / 6)
     )
+    with pytest.raises(ConfigError, match=r"task 'gl' \(ter\) .* cannot be played together"):
+        RecordedCurves(TASKS, events, ROWS, metrics={"gl": "ter"})
 
 
 def test_what_cannot_be_played_is_named():
