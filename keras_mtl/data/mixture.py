@@ -15,7 +15,7 @@ import numpy as np
 from keras_mtl.data.batch_plan import Bucket
 from keras_mtl.data.draws import DRAWS, Place, PlannedBatch
 from keras_mtl.data.mixture_batch import Batch, StaleIteratorError, read_batch
-from keras_mtl.data.mixture_checks import GRANULARITIES, check_arrays, check_choice, check_tasks
+from keras_mtl.data.mixture_checks import GRANULARITIES, check_choice, check_tasks, common_spec
 from keras_mtl.data.mixture_draws import make_draws
 from keras_mtl.data.packed_batch import packed_spec, read_packed_batch
 from keras_mtl.data.packing import PackedShape
@@ -42,6 +42,8 @@ class Mixture:
 
     Args:
         sources: the examples of each task, in the order of the schedule's tasks; names are unique.
+            Tasks may have different arrays. A batch has the arrays of all tasks, and those that a
+            task does not have are 0 in its rows.
         schedule: schedule of the same tasks, or an `AdaptiveState`, which also holds the metric of
             its scores.
         buckets: shapes of batches by increasing length; or a `PackedShape`, for rows of several
@@ -117,8 +119,7 @@ class Mixture:
         check_choice("draw", draw, DRAWS)
         if application is not None:
             check_choice("application", application, APPLICATIONS)
-        check_arrays(sources)
-        self.spec: ExampleSpec = sources[0].spec
+        self.spec: ExampleSpec = common_spec(sources)
         self.buckets: tuple[Bucket | PackedShape, ...]
         self.granularity = granularity
         self.application = application
@@ -136,7 +137,7 @@ class Mixture:
             self._read = functools.partial(read_packed_batch, pairs, buckets)
         else:
             self.buckets = tuple(buckets)
-            self._read = functools.partial(read_batch, self._sources, pairs)
+            self._read = functools.partial(read_batch, self._sources, pairs, self.spec)
         self._dataset_steps: set[int | None] = set()
         # Whether iterations of `dataset(steps=...)` count themselves as consumed.
         self._iterations_count = True

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from keras_mtl.data.task_sources import TaskSource
+from keras_mtl.data.task_sources import ExampleSpec, TaskSource
 from keras_mtl.errors import ConfigError, nearest
 
 GRANULARITIES = ("batch", "example")
@@ -32,20 +32,31 @@ def check_choice(field: str, value: str, known: Sequence[str]) -> None:
         raise ConfigError(f"{field} = {value!r} is unknown{nearest(str(value), known)}")
 
 
-def check_arrays(sources: Sequence[TaskSource]) -> None:
-    """Raises ConfigError unless all sources have the same arrays, with no reserved name."""
-    spec = sources[0].spec
+def common_spec(sources: Sequence[TaskSource]) -> ExampleSpec:
+    """Returns dtype and shape of each array of any source.
+
+    Raises:
+        ConfigError: arrays of two sources have the same name and other dtypes or shapes, or a name
+            is reserved.
+    """
+    spec: ExampleSpec = {}
+    owners: dict[str, str] = {}
     for source in sources:
-        if source.spec != spec:
-            raise ConfigError(
-                f"task {source.name!r} has examples {source.spec}, but task {sources[0].name!r} "
-                f"has {spec}; give all tasks the same arrays, dtypes and shapes"
-            )
+        for name, (dtype, shape) in source.spec.items():
+            known_dtype, known_shape = spec.setdefault(name, (dtype, shape))
+            owner = owners.setdefault(name, source.name)
+            if (dtype, shape) != (known_dtype, known_shape):
+                raise ConfigError(
+                    f"array {name!r} of task {source.name!r} is {dtype}{list(shape)}, but that of "
+                    f"task {owner!r} is {known_dtype}{list(known_shape)}; give arrays of other "
+                    "dtypes or shapes other names"
+                )
     clash = sorted(set(RESERVED_NAMES) & set(spec))
     if clash:
         raise ConfigError(
             f"an array has the name {clash[0]!r}, which the mixture itself uses; rename the array"
         )
+    return spec
 
 
 def check_max_epochs(names: Sequence[str], first: np.ndarray, limits: np.ndarray) -> None:

@@ -197,8 +197,9 @@ class ArraySource:
 
     Args:
         name: name of the task.
-        arrays: arrays [size, ...] by name, for example `{"x": images, "y": labels}`. All tasks of a
-            mixture need the same names, dtypes and example shapes. The arrays are not copied.
+        arrays: arrays [size, ...] by name, for example `{"x": images, "y": labels}`. Arrays of the
+            same name have the same dtype and example shape in all tasks of a mixture. The arrays
+            are not copied.
 
     Raises:
         DataError: there are no arrays or no examples, or the numbers of examples differ.

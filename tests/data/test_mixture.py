@@ -443,8 +443,11 @@ def test_what_is_wrong_is_said(stores):
         Mixture(swapped, two, bucket, 1)
     with pytest.raises(ConfigError, match="unique names"):
         Mixture([source, source], two, bucket, 1)
-    with pytest.raises(ConfigError, match="give all tasks the same arrays"):
-        Mixture([source, ArraySource("b", {"z": np.zeros(4)})], two, bucket, 1)
+    for other in (np.zeros(4, np.float32), np.zeros((4, 2))):
+        with pytest.raises(
+            ConfigError, match=r"'x' of task 'b' is float.*'a' is float64\[\]; give"
+        ):
+            Mixture([source, ArraySource("b", {"x": other})], two, bucket, 1)
     with pytest.raises(ConfigError, match="an array has the name 'task'"):
         Mixture([ArraySource("a", {"task": np.zeros(4)})], one, bucket, 1)
     with pytest.raises(DataError, match="same number of examples"):
