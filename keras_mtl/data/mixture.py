@@ -42,8 +42,7 @@ class Mixture:
 
     Args:
         sources: the examples of each task, in the order of the schedule's tasks; names are unique.
-            Tasks may have different arrays. A batch has the arrays of all tasks, and those that a
-            task does not have are 0 in its rows.
+            A batch has the arrays of all tasks; those that a task does not have are 0 in its rows.
         schedule: schedule of the same tasks, or an `AdaptiveState`, which also holds the metric of
             its scores.
         buckets: shapes of batches by increasing length; or a `PackedShape`, for rows of several
