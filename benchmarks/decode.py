@@ -181,13 +181,13 @@ class TensorFlow:
 
         tf.config.threading.set_inter_op_parallelism_threads(1)
         tf.config.threading.set_intra_op_parallelism_threads(args.threads)
-        from keras_mtl.decoding.model_search import ModelSearch
+        from keras_mtl.decoding.model_search import Batch, ModelSearch
         from keras_mtl.decoding.options import BeamOptions
 
         model, vocabulary, _, _ = build(args)
         if not args.model_dir:
             model = keras_transformer(model)
-        self.work = work
+        self.work, self.batch = work, Batch
         self.search = ModelSearch(model, vocabulary, BeamOptions(**work["options"]))
 
     def __call__(self, first, count, batch):
@@ -203,7 +203,7 @@ class TensorFlow:
                 row[: len(sources[i])] = sources[i]
             decoder = np.full([len(rows)], self.work["decoder"], np.int32)
             longest = np.full([len(rows)], self.work["options"]["max_length"], np.int32)
-            result = self.search(array, decoder, longest)
+            result = self.search(self.batch(array, decoder, longest))
             for n, i in enumerate(rows):
                 tokens = result.ids[n, 0, : result.lengths[n, 0]].tolist()
                 found[i] = tokens, float(result.scores[n, 0])

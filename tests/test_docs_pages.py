@@ -168,6 +168,7 @@ def test_export(trained, monkeypatch):
     monkeypatch.chdir(trained)
     names = run("docs/how-to/export.md")
     assert names["result"]["translations"].shape == (2, 2)
+    assert names["other"]["translations"].shape == (1, 3)
     assert names["result"]["translations"][1, 0].numpy() == b""
 
 

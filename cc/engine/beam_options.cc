@@ -87,6 +87,7 @@ void BeamOptions::Check(int vocabulary_size, int32_t eos_id) const {
   CheckReal("alpha", alpha, false);
   CheckReal("length_penalty_constant", length_penalty_constant, false);
   CheckReal("coverage_penalty", coverage_penalty, false);
+  CheckReal("target_seq_length_ratio", target_seq_length_ratio, true);
   // Outside these bounds, logits could leave the range of float32.
   if (!(repetition_penalty >= 0.01 && repetition_penalty <= 100)) {
     Fail("repetition_penalty", repetition_penalty, "give a number from 0.01 to 100");
@@ -95,6 +96,13 @@ void BeamOptions::Check(int vocabulary_size, int32_t eos_id) const {
   CheckReal("top_p", top_p, true);
   CheckReal("eos_max_logit_delta", eos_max_logit_delta, false);
   CheckReal("beam_gap", beam_gap, false);
+  CheckReal("bias_weight", bias_weight, false);
+  if (bias_weight > 1) Fail("bias_weight", bias_weight, "give a number from 0 to 1");
+  if (merge_paths && (eoc_id < 0 || eoc_id >= vocabulary_size || eoc_id == eos_id)) {
+    Fail("eoc_id", eoc_id,
+         "merge_paths requires the id of an empty token, from 0 to " +
+             std::to_string(vocabulary_size - 1) + " and not the end of sentence");
+  }
   if (top_p > 1) Fail("top_p", top_p, "give a number above 0 and at most 1");
   if (std::isnan(local_eos_threshold)) {
     Fail("local_eos_threshold", local_eos_threshold, "give a number");

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "engine/errors.h"
+#include "kernels/kernels.h"
 
 namespace keras_mtl {
 namespace {
@@ -67,6 +68,12 @@ void BeamSearch::Check(const Sentence& sentence) const {
                        " other than the end of sentence, " + std::to_string(eos_id_));
     }
   }
+  for (const int32_t token : sentence.bias) {
+    if (token < 0 || token >= vocabulary_size_) {
+      throw InputError("the bias of " + name + " contains id " + std::to_string(token) + ": " +
+                       IdRange(vocabulary_size_));
+    }
+  }
 }
 
 int BeamSearch::Add(const Sentence& sentence) {
@@ -92,10 +99,14 @@ int BeamSearch::Add(const Sentence& sentence) {
 
 int32_t BeamSearch::wanted(int row) const {
   if (rows_[row].forced >= 0) return rows_[row].forced;
-  return options_.lingvo_pruning && options_.force_eos_in_last_step ? eos_id_ : -1;
+  const bool force_eos = options_.force_eos_in_last_step || options_.force_eos_in_top_k;
+  return options_.lingvo_pruning && force_eos ? eos_id_ : -1;
 }
 
-int BeamSearch::top_count() const { return std::min(2 * options_.beam_size, vocabulary_size_); }
+int BeamSearch::top_count() const {
+  const int merged = options_.lingvo_pruning && options_.merge_paths ? options_.beam_size + 2 : 0;
+  return std::min(std::max(2 * options_.beam_size, merged), vocabulary_size_);
+}
 
 void BeamSearch::FailNotANumber(const State& state) const {
   throw NotANumberError("sentence " + std::to_string(state.sentence.index) +
@@ -161,6 +172,35 @@ RowOutputs BeamSearch::FullRow(int index, const State& state, const float* outpu
   const int32_t token = wanted(index);
   if (token >= 0) result.wanted = result.log_probability(result.values[token]);
   return result;
+}
+
+int32_t BeamSearch::BiasedTowards(int index, const State& state) const {
+  const std::vector<int32_t>& bias = state.sentence.bias;
+  const size_t step = state.step;
+  if (step >= bias.size() || rows_[index].forced >= 0) return -1;
+  if (options_.bias_only_if_consistent) {
+    int node = state.live[index - state.first_row].node;
+    for (size_t i = step; i-- > 0; node = state.nodes[node].parent) {
+      if (state.nodes[node].token != bias[i]) return -1;
+    }
+  }
+  return bias[step];
+}
+
+void BeamSearch::MixBias(int32_t token, int32_t wanted, RowOutputs* row, float* values) const {
+  if (row->tokens != nullptr) {
+    throw InputError(
+        "a bias needs the outputs for the whole vocabulary, but only the best tokens of each row "
+        "were given");
+  }
+  const double weight = options_.bias_weight;
+  const auto rest = static_cast<float>(Log(1 - weight));
+  const float log_p = row->log_probability(row->values[token]);
+  for (int i = 0; i < row->count; ++i) values[i] = row->log_probability(row->values[i]) + rest;
+  values[token] = static_cast<float>(Log((1 - weight) * Exp(log_p) + weight));
+  row->values = values;
+  row->normalized = true;
+  if (wanted >= 0) row->wanted = row->log_probability(values[wanted]);
 }
 
 void BeamSearch::Advance(const float* outputs, bool log_probabilities, const Attention& attention) {
@@ -234,6 +274,12 @@ void BeamSearch::StepAll(const OutputsOf& outputs_of, const Attention& attention
     for (size_t i = begin; i < end; ++i) {
       outputs.push_back(outputs_of(static_cast<int>(i), state));
       if (!outputs.back().normalizer.valid) FailNotANumber(state);
+      const int32_t target = BiasedTowards(static_cast<int>(i), state);
+      if (target >= 0) {
+        biased_.resize(static_cast<size_t>(options_.beam_size) * vocabulary_size_);
+        float* values = biased_.data() + (i - begin) * vocabulary_size_;
+        MixBias(target, wanted(static_cast<int>(i)), &outputs.back(), values);
+      }
       if (keep_attention_) {
         const int length = state.sentence.source_length;
         if (attention.width < length) {
@@ -368,12 +414,13 @@ float BeamSearch::Coverage(const State& state, int node) const {
     for (size_t i = rows.size(); i-- > 0;) {
       sum += state.attention[static_cast<size_t>(rows[i]) * length + s];
     }
+    sum /= static_cast<float>(options_.target_seq_length_ratio);
     // Lingvo clips to [0.001, 0.5] (lingvo/core/ops/beam_search_step_op_kernels.cc).
     const float capped = options_.lingvo_pruning ? std::min(std::max(sum, 0.001f), 0.5f)
                                                  : std::min(std::max(sum, kMinAttention), 1.0f);
     total += std::log(static_cast<double>(capped));
   }
-  return static_cast<float>(options_.coverage_penalty * total);
+  return static_cast<float>(options_.target_seq_length_ratio * options_.coverage_penalty * total);
 }
 
 // Builds the results and frees everything else.

@@ -21,6 +21,7 @@ struct Sentence {
   int max_length = 0;           // Maximum of target tokens; 0: one empty hypothesis with score 0.
   std::vector<int32_t> prefix;  // Tokens that every hypothesis begins with.
   int source_length = 0;        // Number of attention columns that belong to it.
+  std::vector<int32_t> bias = {};  // Tokens that get the probability (1 - bias_weight) p + bias_weight.
 };
 
 // A live hypothesis whose next position the model must compute.
@@ -55,7 +56,7 @@ struct Hypothesis {
   std::vector<int32_t> ids;         // Without the end of sentence.
   bool ended = false;               // Whether it has an end of sentence; if not, it was truncated.
   float score = 0.0f;               // log_probability / penalty + coverage.
-  float log_probability = 0.0f;     // Includes the end of sentence.
+  float log_probability = 0.0f;     // Includes the end of sentence and, if any, merged paths.
   std::vector<float> token_scores;  // Log-probability of each token, then of the end if any.
   std::vector<float> alignment;  // [token_scores.size(), source_length]; empty without attention.
 };
@@ -71,11 +72,11 @@ class BeamSearch {
   BeamSearch(const BeamOptions& options, int vocabulary_size, int32_t start_id, int32_t eos_id,
              const std::vector<int32_t>& shortlist = {}, bool keep_attention = false);
 
-  // Throws InputError if max_length or the prefix is out of range.
+  // Throws InputError if max_length, the prefix or the bias is out of range.
   void Check(const Sentence& sentence) const;
 
   // Adds a sentence and appends its first row to rows(). Returns its number: 0, 1, ...
-  // Throws InputError if max_length or the prefix is out of range.
+  // Throws InputError if max_length, the prefix or the bias is out of range.
   int Add(const Sentence& sentence);
 
   // The rows to compute now, grouped by sentence; empty if all sentences are done. Add() and
@@ -89,7 +90,7 @@ class BeamSearch {
   // step) if an output is not a number. After an error, every further step throws InputError.
   void Advance(const float* outputs, bool log_probabilities, const Attention& attention = {});
 
-  // The same, given the best tokens of each row. options.sampling requires all tokens.
+  // The same, given the best tokens of each row. options.sampling and biases require all tokens.
   // Equal to Advance() with one exception: if several candidates of a row have the same float32
   // sum of score and log-probability, those outside its best top_count() are not considered.
   void AdvanceTop(const TopCandidates& top, const Attention& attention = {});
@@ -100,7 +101,7 @@ class BeamSearch {
   std::vector<LogitEdit> Edits(int row) const;
 
   // The token whose logit AdvanceTop() needs regardless of its rank: the forced token, or the end
-  // of sentence if Lingvo's rule may force it; else -1.
+  // of sentence if Lingvo's rule may force it or its place among the best; else -1.
   int32_t wanted(int row) const;
 
   // The number of tokens per row that AdvanceTop() needs.
@@ -166,11 +167,20 @@ class BeamSearch {
   void StepAll(const OutputsOf& outputs_of, const Attention& attention);
 
   RowOutputs FullRow(int index, const State& state, const float* outputs, bool log_probabilities);
+  // The token towards which a row is biased, or -1.
+  int32_t BiasedTowards(int index, const State& state) const;
+  // Mixes the probabilities of a row with its bias. `values` receives [vocabulary_size].
+  void MixBias(int32_t token, int32_t wanted, RowOutputs* row, float* values) const;
   std::vector<Candidate> BestCandidates(const State& state,
                                         const std::vector<RowOutputs>& rows) const;
   void SelectByRule(State* state, const std::vector<Candidate>& candidates,
                     const std::vector<RowOutputs>& rows);
   void SelectByLingvo(State* state, const std::vector<RowOutputs>& rows);
+  // The best tokens of a row by Lingvo's rule, best first, and the end of sentence.
+  std::vector<Candidate> BestOfRow(const State& state, int slot, const RowOutputs& row,
+                                   Candidate* eos) const;
+  // Merges hypotheses that are equal without options.eoc_id. `candidates` are sorted.
+  void MergePaths(const State& state, std::vector<Candidate>* candidates) const;
   void SelectSamples(State* state, const std::vector<RowOutputs>& rows);
 
   int AddNode(State* state, const Candidate& candidate, int attention);
@@ -191,6 +201,7 @@ class BeamSearch {
   std::vector<Row> rows_;
   bool failed_ = false;         // Whether a step threw.
   std::vector<float> scratch_;  // Masked copies of the rows of one sentence.
+  std::vector<float> biased_;   // Log-probabilities of the rows of one sentence with a bias.
 };
 
 }  // namespace keras_mtl

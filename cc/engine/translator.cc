@@ -61,6 +61,7 @@ Translation::Translation(const Model& model, const TranslateRequest& request, in
   CheckSource(config, request.source);
   CheckDecoders(config, request.decoders, count);
   CheckCount("prefixes", request.prefixes, count);
+  CheckCount("biases", request.biases, count);
   CheckCount("indices", request.indices, count);
   CheckRange("max_batch_size", request.max_batch_size, 1, 1 << 20);
   CheckRange("attention_layer", request.attention_layer, -1, config.decoder_layers - 1);
@@ -136,6 +137,7 @@ Sentence Translation::MakeSentence(int source) const {
   sentence.max_length = MaxLength(source);
   if (!request_.prefixes.empty()) sentence.prefix = request_.prefixes[source];
   sentence.source_length = request_.source.length(source);
+  if (!request_.biases.empty()) sentence.bias = request_.biases[source];
   return sentence;
 }
 
@@ -149,8 +151,8 @@ class Translation::Worker {
                 decoder->model().config().bos_id, decoder->model().config().eos_id,
                 translation->request_.shortlist, translation->attention_layer_ >= 0) {
     const BeamOptions& options = search_.options();
-    options_.all = options.sampling;
-    options_.top = options.sampling ? 0 : search_.top_count();
+    options_.all = options.sampling || !translation->request_.biases.empty();
+    options_.top = options_.all ? 0 : search_.top_count();
     if (!translation->bias_.empty()) options_.bias = translation->bias_.data();
     options_.shortlist = translation->shortlist_.get();
     options_.attention_layer = translation->attention_layer_;

@@ -25,6 +25,9 @@ struct TranslateRequest {
   // Target tokens that the hypotheses of each sentence must begin with, even if suppressed. The
   // prefix of an empty sentence is ignored.
   std::vector<std::vector<int32_t>> prefixes;
+  // Target tokens towards which each sentence is biased with options.bias_weight. The search then
+  // reads every logit, which is slower.
+  std::vector<std::vector<int32_t>> biases;
   // Number of each sentence in messages; with the seed, determines its samples. Default 0, 1, ...
   std::vector<int64_t> indices;
   // The only ids that may be produced, including the end of sentence; empty allows all.

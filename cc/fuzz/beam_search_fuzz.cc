@@ -69,6 +69,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
       sentence.max_length = input.Small();
       sentence.prefix = input.Ids();
       sentence.source_length = input.Take<uint8_t>() % 4;
+      sentence.bias = input.Ids();
       search.Add(sentence);
     };
     for (int i = 0; i < sentences; ++i) add();

@@ -152,11 +152,12 @@ void RegisterBeamSearch(py::module_& module) {
       .def(
           "add",
           [](PythonSearch& self, int64_t index, int max_length, std::vector<int32_t> prefix,
-             int source_length) {
-            return self.search.Add({index, max_length, std::move(prefix), source_length});
+             int source_length, std::vector<int32_t> bias) {
+            return self.search.Add(
+                {index, max_length, std::move(prefix), source_length, std::move(bias)});
           },
           py::arg("index"), py::arg("max_length"), py::arg("prefix") = std::vector<int32_t>(),
-          py::arg("source_length") = 0)
+          py::arg("source_length") = 0, py::arg("bias") = std::vector<int32_t>())
       .def_property_readonly("rows",
                              [](const PythonSearch& self) {
                                const std::vector<Row>& rows = self.search.rows();

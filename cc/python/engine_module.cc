@@ -34,13 +34,15 @@ TokenBatch BatchOf(const char* name, const Ids& ids, const std::vector<int>& beg
 
 py::list Translate(Engine& engine, const Ids& ids, const std::vector<int>& begins,
                    const py::dict& options, std::vector<int> decoders,
-                   std::vector<std::vector<int32_t>> prefixes, std::vector<int64_t> indices,
+                   std::vector<std::vector<int32_t>> prefixes,
+                   std::vector<std::vector<int32_t>> biases, std::vector<int64_t> indices,
                    std::vector<int32_t> shortlist, bool alignments, int attention_layer,
                    int attention_head, int max_batch_size) {
   TranslateRequest request;
   request.source = BatchOf("source", ids, begins);
   request.decoders = std::move(decoders);
   request.prefixes = std::move(prefixes);
+  request.biases = std::move(biases);
   request.indices = std::move(indices);
   request.shortlist = std::move(shortlist);
   request.options = OptionsOf(options);

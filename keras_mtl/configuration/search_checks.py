@@ -16,17 +16,34 @@ _LEAST = {
     "no_repeat_ngram": 0,
     "top_k": 0,
     "seed": 0,
+    "eoc_id": -1,
 }
-_MOST_FINISHED = 1 << 20  # As in cc/engine/beam_options.cc.
-_POSITIVE = ("patience", "max_length_factor", "repetition_penalty", "temperature", "top_p")
+MOST_FINISHED = 1 << 20  # As in cc/engine/beam_options.cc.
+_POSITIVE = (
+    "patience",
+    "max_length_factor",
+    "target_seq_length_ratio",
+    "repetition_penalty",
+    "temperature",
+    "top_p",
+)
 _NOT_NEGATIVE = (
     "alpha",
     "length_penalty_constant",
     "coverage_penalty",
     "eos_max_logit_delta",
     "beam_gap",
+    "bias_weight",
 )
-_SWITCHES = ("sampling", "lingvo_pruning", "ensure_full_beam", "force_eos_in_last_step")
+_SWITCHES = (
+    "sampling",
+    "lingvo_pruning",
+    "ensure_full_beam",
+    "force_eos_in_last_step",
+    "force_eos_in_top_k",
+    "merge_paths",
+    "bias_only_if_consistent",
+)
 
 
 def problems(options: SearchOptions) -> list[tuple[str, str]]:
@@ -80,6 +97,10 @@ def _misfits(options: SearchOptions) -> list[tuple[str, str]]:
         found.append(("repetition_penalty", ": give a number of 0.01 to 100"))
     if options.top_p > 1:
         found.append(("top_p", ": give a number above 0 and at most 1"))
+    if options.bias_weight > 1:
+        found.append(("bias_weight", ": give a number from 0 to 1"))
+    if options.merge_paths and options.eoc_id < 0:
+        found.append(("merge_paths", " requires eoc_id, the id of the empty token: set it"))
     if options.seed >= 2**64:
         found.append(("seed", ": give a whole number below 2^64"))
     if options.sampling and options.lingvo_pruning:
@@ -115,4 +136,4 @@ def _misfits(options: SearchOptions) -> list[tuple[str, str]]:
 def max_finished(options: SearchOptions) -> int:
     """Returns how many finished hypotheses end a sentence when there is a length penalty."""
     count = options.beam_size * options.patience + 0.5
-    return math.floor(count) if count < _MOST_FINISHED else _MOST_FINISHED
+    return math.floor(count) if count < MOST_FINISHED else MOST_FINISHED

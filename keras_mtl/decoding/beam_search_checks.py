@@ -1,14 +1,75 @@
 """Checks of the arguments of `beam_search` that are possible before the graph runs."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import tensorflow as tf
 
-from keras_mtl.decoding.options import BeamOptions
+from keras_mtl.decoding.graph_search.state import may_differ
 from keras_mtl.errors import InputError
 
 
+def check_extras(
+    options: Any,
+    bias: tf.Tensor | None,
+    bias_lengths: tf.Tensor | None,
+    shortlist: Sequence[int] | tf.Tensor,
+    source_width: int | tf.Tensor | None,
+    vocabulary_size: int,
+    eos_id: int,
+) -> None:
+    """Checks attention, bias and shortlist. Symbolic tensors are not checked.
+
+    Args:
+        options: `BeamOptions` or `GraphOptions`.
+        bias: see `beam_search`, also for the other arguments.
+        bias_lengths: int32[batch] or None.
+        shortlist: ids.
+        source_width: number of columns of attention or None.
+        vocabulary_size: size of the vocabulary.
+        eos_id: id of the end of sentence.
+
+    Raises:
+        InputError: attention is missing, or an id is out of range.
+    """
+    if may_differ(options.coverage_penalty, 0) and source_width is None:
+        raise InputError("coverage_penalty requires source_width and attention from step_fn")
+    if not tf.is_tensor(shortlist) and len(shortlist):
+        known = f"the ids of this vocabulary are 0 to {vocabulary_size - 1}"
+        for token in shortlist:
+            if not 0 <= token < vocabulary_size:
+                raise InputError(f"shortlist contains id {token}: {known}")
+        if eos_id not in shortlist:
+            raise InputError(
+                f"shortlist does not contain id {eos_id}, the end of sentence, without which no "
+                "hypothesis could end: add it"
+            )
+    if bias is None:
+        if bias_lengths is not None:
+            raise InputError("bias_lengths is given without bias: give both or neither")
+        return
+    ids = tf.get_static_value(bias)
+    counts = None if bias_lengths is None else tf.get_static_value(bias_lengths)
+    if ids is None or (counts is None and bias_lengths is not None):
+        return
+    for index, row in enumerate(ids):
+        count = len(row) if counts is None else counts[index]
+        if not 0 <= count <= len(row):
+            raise InputError(
+                f"bias_lengths[{index}]={count}: give a whole number from 0 to {len(row)}, the "
+                "columns of bias"
+            )
+        for token in row[:count]:
+            if not 0 <= token < vocabulary_size:
+                raise InputError(
+                    f"the bias of sentence {index} contains id {token}: give ids from 0 to "
+                    f"{vocabulary_size - 1}"
+                )
+
+
 def check_arguments(
-    options: BeamOptions,
+    options: Any,
     max_steps: int | tf.Tensor,
     max_lengths: tf.Tensor | None,
     prefix: tf.Tensor | None,
@@ -19,7 +80,7 @@ def check_arguments(
     """Checks lengths and prefixes. Symbolic tensors are not checked.
 
     Args:
-        options: the options.
+        options: `BeamOptions` or `GraphOptions`.
         max_steps: see `beam_search`, also for the other arguments.
         max_lengths: int32[batch] or None.
         prefix: int32[batch, P] or None.
@@ -30,9 +91,11 @@ def check_arguments(
     Raises:
         InputError: a length, a prefix or one of its tokens is out of range.
     """
-    if isinstance(max_steps, int) and not 1 <= max_steps <= options.max_length:
+    longest = options.max_length
+    known = isinstance(max_steps, int) and isinstance(longest, int)
+    if known and not 1 <= max_steps <= longest:
         raise InputError(
-            f"max_steps={max_steps}: give a whole number from 1 to max_length={options.max_length}"
+            f"max_steps={max_steps}: give a whole number from 1 to max_length={longest}"
         )
     limits = None if max_lengths is None else tf.get_static_value(max_lengths)
     steps = max_steps if isinstance(max_steps, int) else tf.get_static_value(max_steps)

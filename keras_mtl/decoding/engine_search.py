@@ -135,6 +135,7 @@ def _search(
         options,
         decoders=[request.decoder] * len(request.sources),
         prefixes=request.prefixes,
+        biases=request.biases,
         sentence_indices=request.lines,
         alignments=request.alignments,
         max_batch_size=batch_size,

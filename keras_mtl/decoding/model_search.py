@@ -3,13 +3,14 @@
 Text decoding and the exported model call the same functions, so their translations are equal.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
-import numpy as np
 import tensorflow as tf
 
 from keras_mtl.data.vocabulary import Vocabulary
 from keras_mtl.decoding.beam_search import BeamResult, beam_search
+from keras_mtl.decoding.graph_search.graph_options import GraphOptions
+from keras_mtl.decoding.graph_search.state import may_differ
 from keras_mtl.decoding.options import BeamOptions
 from keras_mtl.decoding.suppressed import model_options, suppressed_ids
 
@@ -26,6 +27,31 @@ def step_sizes(max_length: int) -> list[int]:
         sizes.append(size)
         size *= 2
     return [*sizes, max_length]
+
+
+class Batch(NamedTuple):
+    """A batch of sentences to translate, as arrays or tensors.
+
+    Attributes:
+        source: int32[batch, time]: tag, tokens, end of sentence, padding.
+        decoder: int32[batch], index of the decoder, equal in all rows.
+        max_lengths: int32[batch], maximum of target tokens per sentence.
+        prefix: int32[batch, P], forced target tokens.
+        prefix_lengths: int32[batch], number of prefix tokens of each sentence.
+        bias: int32[batch, B], target tokens for biased decoding.
+        bias_lengths: int32[batch], number of bias tokens of each sentence.
+        indices: int64[batch], numbers of the sentences, which determine their samples; default 0,
+            1, …
+    """
+
+    source: Any
+    decoder: Any
+    max_lengths: Any
+    prefix: Any = None
+    prefix_lengths: Any = None
+    bias: Any = None
+    bias_lengths: Any = None
+    indices: Any = None
 
 
 class ModelSearch:
@@ -58,69 +84,71 @@ class ModelSearch:
             reduce_retracing=not jit_compile,
         )
 
-    def __call__(
-        self,
-        source: np.ndarray,
-        decoder: np.ndarray,
-        max_lengths: np.ndarray,
-        prefix: np.ndarray | None = None,
-        prefix_lengths: np.ndarray | None = None,
-        alignments: bool = False,
-    ) -> BeamResult:
+    def __call__(self, batch: Batch, alignments: bool = False) -> BeamResult:
         """Searches. The program for a number of steps is traced on first use.
 
         Args:
-            source: int32[batch, time]: tag, tokens, end of sentence, padding.
-            decoder: int32[batch], index of the decoder, equal in all rows.
-            max_lengths: int32[batch], maximum of target tokens per sentence.
-            prefix: int32[batch, P], forced target tokens.
-            prefix_lengths: int32[batch], number of prefix tokens of each sentence.
+            batch: the sentences, as NumPy arrays.
             alignments: whether to return alignments: the attention of the decoder's last layer,
                 averaged over heads. They require a separate program.
 
         Returns:
             A `BeamResult` of NumPy arrays.
         """
-        highest = int(max_lengths.max())
+        highest = int(batch.max_lengths.max())
         steps = next(size for size in step_sizes(self.options.max_length) if size >= highest)
-        tensors = [
-            None if array is None else tf.constant(array, tf.int32)
-            for array in (source, decoder, max_lengths, prefix, prefix_lengths)
-        ]
-        result = self._function(*tensors[:3], steps, *tensors[3:], alignments)
+        tensors = Batch(
+            *(
+                None
+                if array is None
+                else tf.constant(array, tf.int64 if name == "indices" else tf.int32)
+                for name, array in batch._asdict().items()
+            )
+        )
+        result = self._function(tensors, steps, alignments)
         return BeamResult(*(None if tensor is None else tensor.numpy() for tensor in result))
 
     def search(
         self,
-        source: tf.Tensor,
-        decoder: tf.Tensor,
-        max_lengths: tf.Tensor,
-        max_steps: int,
-        prefix: tf.Tensor | None = None,
-        prefix_lengths: tf.Tensor | None = None,
+        batch: Batch,
+        max_steps: int | tf.Tensor,
         alignments: bool = False,
+        options: BeamOptions | GraphOptions | None = None,
     ) -> BeamResult:
-        """Builds the graph of a search; the arguments are those of `__call__`, as tensors."""
-        batch = source.shape[0]
-        if batch is None:
-            batch = tf.shape(source)[0]
+        """Builds the graph of a search.
+
+        Args:
+            batch: the sentences, as tensors.
+            max_steps: maximum of steps; a tensor only with `GraphOptions`.
+            alignments: see `__call__`.
+            options: default the options of this object.
+        """
+        options = self.options if options is None else options
+        source, vocabulary = batch.source, self._vocabulary
+        attends = alignments or may_differ(options.coverage_penalty, 0)
         memory = self._model.encode(source, training=False)
-        state = self._model.start(memory, decoder, self.options.beam_size, max_steps)
+        state = self._model.start(memory, batch.decoder, options.beam_size, max_steps)
+        used = tf.cast(tf.not_equal(source, vocabulary.pad_id), tf.int32)
         return beam_search(
-            self._step_with_attention if alignments else self._model.step,
+            self._step_with_attention if attends else self._model.step,
             state,
             self._model.reorder,
-            batch,
-            self._vocabulary.size,
-            self.options,
-            start_id=self._vocabulary.bos_id,
-            eos_id=self._vocabulary.eos_id,
-            pad_id=self._vocabulary.pad_id,
-            max_lengths=max_lengths,
+            source.shape[0] or tf.shape(source)[0],
+            vocabulary.size,
+            options,
+            start_id=vocabulary.bos_id,
+            eos_id=vocabulary.eos_id,
+            pad_id=vocabulary.pad_id,
+            max_lengths=batch.max_lengths,
             max_steps=max_steps,
-            prefix=prefix,
-            prefix_lengths=prefix_lengths,
-            source_width=(source.shape[1] or tf.shape(source)[1]) if alignments else None,
+            prefix=batch.prefix,
+            prefix_lengths=batch.prefix_lengths,
+            bias=batch.bias,
+            bias_lengths=batch.bias_lengths,
+            sentence_indices=batch.indices,
+            source_width=(source.shape[1] or tf.shape(source)[1]) if attends else None,
+            source_lengths=tf.reduce_sum(used, 1),
+            alignments=alignments,
         )
 
     def _step_with_attention(self, ids: tf.Tensor, step: tf.Tensor, state: Any) -> Any:

@@ -43,6 +43,7 @@ def native_beam_search(
     eos_id: int = 2,
     max_lengths: Sequence[int] | None = None,
     prefixes: Sequence[Sequence[int]] | None = None,
+    biases: Sequence[Sequence[int]] | None = None,
     shortlist: Sequence[int] = (),
     source_lengths: Sequence[int] | None = None,
     sentence_indices: Sequence[int] | None = None,
@@ -62,6 +63,8 @@ def native_beam_search(
         max_lengths: maximum of tokens per sentence, in [0, options.max_length]. A sentence with 0
             gets one empty hypothesis with score 0. Default: `options.max_length` for all.
         prefixes: tokens that the hypotheses of each sentence must begin with.
+        biases: tokens towards which each sentence is biased with `bias_weight`, even if an option
+            suppresses them.
         shortlist: the only ids that may be produced, including `eos_id`; empty allows all.
         source_lengths: number of source tokens of each sentence, which requests alignments.
         sentence_indices: numbers of the sentences in messages; with the seed, they determine the
@@ -93,6 +96,7 @@ def native_beam_search(
     given = {
         "max_lengths": max_lengths,
         "prefixes": prefixes,
+        "biases": biases,
         "source_lengths": source_lengths,
         "sentence_indices": sentence_indices,
     }
@@ -115,6 +119,7 @@ def native_beam_search(
             options.max_length if max_lengths is None else int(max_lengths[i]),
             [] if prefixes is None else [int(token) for token in prefixes[i]],
             0 if source_lengths is None else int(source_lengths[i]),
+            [] if biases is None else [int(token) for token in biases[i]],
         )
     while True:
         rows = search.rows

@@ -52,9 +52,10 @@ class BeamOptions(SearchOptions):
         return max_finished(self)
 
     @property
-    def penalises_length(self) -> bool:
+    def penalizes(self) -> bool:
         """Whether the score is anything but the plain log-probability."""
-        return self.length_penalty != "none" and self.alpha != 0
+        penalizes_length = self.length_penalty != "none" and self.alpha != 0
+        return penalizes_length or self.coverage_penalty != 0
 
     @classmethod
     def from_mapping(cls, mapping: Mapping[str, Any]) -> Self:
@@ -108,7 +109,7 @@ class BeamOptions(SearchOptions):
         """Raises InputError if an option is set that only the native search supports."""
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            # The other options of sampling and of Lingvo's rule are read only when it is on.
+            # `eoc_id` is read only with `merge_paths`.
             if NATIVE_ONLY in field.metadata and value != field.default:
                 raise InputError(
                     f"{field.name}={value!r}: only the native search supports this option. Use the "
@@ -125,6 +126,11 @@ class BeamOptions(SearchOptions):
             raise InputError(
                 f"beam_size={self.beam_size}: it must not exceed the vocabulary's "
                 f"{vocabulary_size} tokens; lower beam_size"
+            )
+        if self.merge_paths and (self.eoc_id >= vocabulary_size or self.eoc_id == eos_id):
+            raise InputError(
+                f"eoc_id={self.eoc_id}: give an id from 0 to {vocabulary_size - 1} other than the "
+                f"end of sentence, {eos_id}"
             )
         for token in self.suppress:
             if not 0 <= token < vocabulary_size:

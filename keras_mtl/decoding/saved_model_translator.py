@@ -4,11 +4,13 @@ import contextlib
 import json
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from keras_mtl.decoding.graph_search.graph_options import OPTION_NAMES
 from keras_mtl.decoding.model_kinds import ModelKind, model_kind, not_usable
 from keras_mtl.decoding.options import BeamOptions
 from keras_mtl.decoding.tasks import TranslationTask, find_task, is_zero_shot
@@ -26,17 +28,19 @@ from keras_mtl.errors import ExportError, InputError
 class SavedModelTranslator:
     """Translates lines with a model written by `keras-mtl export`.
 
-    It has the interface of `Translator`, but the decoding options were fixed by the export.
+    It has the interface of `Translator`.
 
     Args:
         path: the exported directory.
+        options: beam-search options that replace those of the export, by name. Only a portable
+            model accepts them, and `max_length` can only be lower than that of the export.
         batch_size: lines per batch, >= 1.
         on_long_line: `error`, or `skip` to return an empty translation for a line that is longer
             than the model's positions.
 
     Attributes:
         tasks: the model's tasks.
-        options: the beam-search options of the export.
+        options: the beam-search options.
         max_source_tokens: maximum of tokens in a source, without tag and end of sentence.
         version: version of the keras_mtl that exported the model.
 
@@ -47,7 +51,12 @@ class SavedModelTranslator:
     """
 
     def __init__(
-        self, path: str | os.PathLike[str], *, batch_size: int = 64, on_long_line: str = "error"
+        self,
+        path: str | os.PathLike[str],
+        options: Mapping[str, Any] | None = None,
+        *,
+        batch_size: int = 64,
+        on_long_line: str = "error",
     ) -> None:
         check_arguments(batch_size, on_long_line)
         if on_long_line == "truncate":
@@ -70,6 +79,7 @@ class SavedModelTranslator:
             self._search = signatures[
                 "hypotheses" if "hypotheses" in signatures else "serving_default"
             ]
+            self._with_options = signatures.get("with_options")
             self._count = signatures["count_tokens"]
             with _as_exported():
                 about = {name: value.numpy() for name, value in signatures["tasks"]().items()}
@@ -89,6 +99,31 @@ class SavedModelTranslator:
             ) from error
         self.batch_size = batch_size
         self.on_long_line = on_long_line
+        self._given = options or {}
+        self._check_options(path)
+
+    def _check_options(self, path: str | os.PathLike[str]) -> None:
+        """Merges the options of the export with those of the caller.
+
+        Raises:
+            InputError: the model does not accept an option, or it is out of range.
+        """
+        if not self._given:
+            return
+        known = () if self._with_options is None else OPTION_NAMES
+        fixed = [name for name in self._given if name not in known]
+        if fixed:
+            raise InputError(
+                f"{path} is an exported model, and the export fixed {', '.join(fixed)}. Omit "
+                "it, or use the model directory"
+            )
+        longest = self.options.max_length
+        self.options = self.options.replace(**self._given)
+        if self.options.max_length > longest:
+            raise InputError(
+                f"max_length={self.options.max_length}: {path} was exported with max_length="
+                f"{longest}. Give at most that number, or export the model again"
+            )
 
     def translate(self, lines: Sequence[str], task: str) -> list[str]:
         """Returns the best translation of each line; see `Translator.translate`."""
@@ -109,10 +144,15 @@ class SavedModelTranslator:
                 f"{', '.join(each.name for each in self.tasks)}. Use the model directory or an "
                 "engine file"
             )
-        if alignments and "alignments" not in self._search.structured_outputs:
+        search, inputs = self._search, {"task": tf.constant(task)}
+        no_alignments = alignments and "alignments" not in search.structured_outputs
+        if self._with_options is not None and (self._given or no_alignments):
+            search = self._with_options
+            inputs["options"] = tf.constant(_as_text(self._given))
+        elif no_alignments:
             raise InputError(
-                "this exported model has no alignments. Export it with --format "
-                "saved_model_native, or use the model directory"
+                "this exported model has no alignments, because an older version exported it. "
+                "Export it again, or use the model directory"
             )
         found = [[empty_hypothesis()] for _ in lines]
         if not lines:
@@ -123,7 +163,7 @@ class SavedModelTranslator:
             text = tf.constant([lines[i] for i in rows])
             try:
                 with _as_exported():
-                    result = self._search(text=text, task=tf.constant(task))
+                    result = search(text=text, **inputs)
             except tf.errors.InvalidArgumentError as error:
                 shown = ", ".join(str(first_line + i) for i in rows[:8])
                 ellipsis = ", …" if len(rows) > 8 else ""
@@ -152,6 +192,11 @@ class SavedModelTranslator:
             if 0 < counts[i] <= self.max_source_tokens:
                 order.append(int(i))
         return order
+
+
+def _as_text(options: Mapping[str, Any]) -> str:
+    """Formats options for the signature `with_options`."""
+    return ",".join(f"{name}={0 if value is None else value}" for name, value in options.items())
 
 
 def _hypothesis(arrays: dict[str, np.ndarray], row: int, n: int) -> Hypothesis:

@@ -24,6 +24,7 @@ class Request(NamedTuple):
         prefixes: ids that the hypotheses of each sentence must begin with; None: no prefixes.
         lines: line number of each sentence, for messages.
         alignments: whether hypotheses must have alignments.
+        biases: ids towards which each sentence is biased; None: no bias.
     """
 
     sources: list[list[int]]
@@ -32,6 +33,7 @@ class Request(NamedTuple):
     prefixes: list[list[int]] | None
     lines: list[int]
     alignments: bool = False
+    biases: list[list[int]] | None = None
 
 
 class IdSearch(Protocol):
@@ -135,6 +137,7 @@ class TextTranslator:
         task: str,
         *,
         prefixes: Sequence[str] | None = None,
+        biases: Sequence[str] | None = None,
         alignments: bool = False,
         first_line: int = 1,
     ) -> list[list[Hypothesis]]:
@@ -145,6 +148,8 @@ class TextTranslator:
             task: name of the task.
             prefixes: text that every translation of a line must begin with, in whole pieces of the
                 vocabulary; "" means no prefix.
+            biases: text towards which the translations of a line are biased with the option
+                `bias_weight`; "" means no bias.
             alignments: whether hypotheses must have `alignment` and `source_tokens`: the attention
                 of the decoder's last layer, averaged over heads.
             first_line: number of the first line in messages.
@@ -154,11 +159,12 @@ class TextTranslator:
             KerasMtlError: the model's output is NaN.
         """
         chosen = find_task(self.tasks, task)
-        if prefixes is not None and len(prefixes) != len(lines):
-            raise InputError(
-                f"there are {len(lines)} lines and {len(prefixes)} prefixes: give one prefix per "
-                "line"
-            )
+        for name, texts_of_lines in {"prefix": prefixes, "bias": biases}.items():
+            if texts_of_lines is not None and len(texts_of_lines) != len(lines):
+                raise InputError(
+                    f"there are {len(lines)} lines and {len(texts_of_lines)} {name}es: give one "
+                    f"{name} per line"
+                )
         pieces = [self._fit(ids, first_line + i) for i, ids in enumerate(self._encode(lines))]
         forced = [[] for _ in lines] if prefixes is None else self._encode(prefixes)
         limits = [self.options.sentence_max_length(len(ids)) for ids in pieces]
@@ -182,6 +188,7 @@ class TextTranslator:
                 None if prefixes is None else [forced[i] for i in rows],
                 [first_line + i for i in rows],
                 alignments,
+                None if biases is None else self._encode([biases[i] for i in rows]),
             ),
             self.batch_size,
         )

@@ -8,7 +8,7 @@ import numpy as np
 
 from keras_mtl.data.vocabulary import Vocabulary
 from keras_mtl.decoding.beam_search import raise_on_nan
-from keras_mtl.decoding.model_search import ModelSearch
+from keras_mtl.decoding.model_search import Batch, ModelSearch
 from keras_mtl.decoding.options import BeamOptions
 from keras_mtl.decoding.text_translator import Request, TextTranslator
 from keras_mtl.engine.hypothesis import Hypothesis, hypothesis_of
@@ -160,18 +160,17 @@ class BatchSearch:
         source[len(sources) :, :2] = self._vocabulary.bos_id, self._vocabulary.eos_id
         max_lengths = np.zeros([rows], np.int32)
         max_lengths[: len(chosen)] = [request.max_lengths[i] for i in chosen]
-        prefix, prefix_lengths = None, None
-        if request.prefixes is not None:
-            prefixes = [request.prefixes[i] for i in chosen]
-            prefix = np.zeros([rows, max(1, *map(len, prefixes), 1)], np.int32)
-            prefix_lengths = np.zeros([rows], np.int32)
-            for i, ids in enumerate(prefixes):
-                prefix[i, : len(ids)] = ids
-                prefix_lengths[i] = len(ids)
-        decoder = np.full([rows], request.decoder, np.int32)
-        result = self._search(
-            source, decoder, max_lengths, prefix, prefix_lengths, request.alignments
+        indices = np.zeros([rows], np.int64)
+        indices[: len(chosen)] = [request.lines[i] for i in chosen]
+        batch = Batch(
+            source,
+            np.full([rows], request.decoder, np.int32),
+            max_lengths,
+            *_padded(request.prefixes, chosen, rows),
+            *_padded(request.biases, chosen, rows),
+            indices,
         )
+        result = self._search(batch, request.alignments)
         names = [f"line {request.lines[i]}" for i in chosen]
         raise_on_nan(result.nan_steps, [*names, *[""] * (rows - len(names))])
         arrays = result._asdict()
@@ -179,3 +178,17 @@ class BatchSearch:
             [hypothesis_of(arrays, (i, n), len(sources[i])) for n in range(result.counts[i])]
             for i in range(len(chosen))
         ]
+
+
+def _padded(
+    sequences: list[list[int]] | None, chosen: list[int], rows: int
+) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """Returns the chosen sequences as int32[rows, n], n >= 1, and their lengths as int32[rows]."""
+    if sequences is None:
+        return None, None
+    ids = np.zeros([rows, max([1, *(len(sequences[i]) for i in chosen)])], np.int32)
+    lengths = np.zeros([rows], np.int32)
+    for row, i in enumerate(chosen):
+        lengths[row] = len(sequences[i])
+        ids[row, : lengths[row]] = sequences[i]
+    return ids, lengths

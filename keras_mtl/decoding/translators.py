@@ -127,15 +127,17 @@ def load_translator(
             "workers": workers,
             "backend": None if backend == "auto" else backend,
         }
-        given = [*(options or {}), *(name for name, value in fixed.items() if value is not None)]
+        given = [name for name, value in fixed.items() if value is not None]
         if given:
             raise InputError(
-                f"{path} is an exported model, whose options were fixed by the export. Omit "
-                f"{', '.join(given)}, or use the model directory"
+                f"{path} is an exported model, which has no {', '.join(given)}. Omit it, or use "
+                "the model directory"
             )
         from keras_mtl.decoding.saved_model_translator import SavedModelTranslator
 
-        return SavedModelTranslator(path, batch_size=batch_size or 64, on_long_line=on_long_line)
+        return SavedModelTranslator(
+            path, options, batch_size=batch_size or 64, on_long_line=on_long_line
+        )
     return translator_of_model_dir(
         path,
         options,

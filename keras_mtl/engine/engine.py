@@ -101,6 +101,7 @@ class Engine:
         *,
         decoders: Sequence[int] | None = None,
         prefixes: Sequences | None = None,
+        biases: Sequences | None = None,
         shortlist: Sequence[int] = (),
         sentence_indices: Sequence[int] | None = None,
         alignments: bool = False,
@@ -120,6 +121,8 @@ class Engine:
                 first.
             prefixes: token ids with which all hypotheses of each sentence begin, even if an option
                 suppresses them.
+            biases: token ids towards which each sentence is biased with `bias_weight`, even if an
+                option suppresses them.
             shortlist: the only ids that may be produced, including the end of sentence. Empty
                 allows all.
             sentence_indices: the number of each sentence, used in messages and, together with
@@ -142,11 +145,13 @@ class Engine:
         values = option_values(options)
         values.setdefault("max_length", min(256, self.hyperparameters["max_length"]))
         forced = [] if prefixes is None else id_arrays("prefix", prefixes)
+        wanted = [] if biases is None else id_arrays("bias", biases)
         return self._engine().translate(
             *flat_ids("source", sources),
             values,
             whole_numbers("decoders", decoders),
             [ids.tolist() for ids in forced],
+            [ids.tolist() for ids in wanted],
             whole_numbers("sentence_indices", sentence_indices, bits=64),
             whole_numbers("shortlist", shortlist),
             alignments,

@@ -5,15 +5,16 @@ tensorflow-text. Any process that imports these two packages can serve it.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
 
 from keras_mtl.data.vocabulary import Vocabulary
+from keras_mtl.decoding.graph_search.graph_options import parse_options, sentence_max_lengths
 from keras_mtl.decoding.loading import load_model
-from keras_mtl.decoding.model_search import ModelSearch, step_sizes
+from keras_mtl.decoding.model_search import Batch, ModelSearch, step_sizes
 from keras_mtl.decoding.options import BeamOptions
 from keras_mtl.decoding.tasks import TranslationTask
 from keras_mtl.export.output import check_free
@@ -37,6 +38,7 @@ class GraphSearch(tf.Module):
         self._model = ModelSearch(model, vocabulary, options)
         self._options = self._model.options
         self._pad_id = vocabulary.pad_id
+        self._vocabulary_size = vocabulary.size
         self._function = tf.function(
             self._search,
             input_signature=[
@@ -65,17 +67,46 @@ class GraphSearch(tf.Module):
         # All signatures share one traced function, because the search is most of the file.
         return self._function(source, decoder, lengths)
 
+    def with_options(
+        self, source: tf.Tensor, decoder: tf.Tensor, lengths: tf.Tensor, text: tf.Tensor
+    ) -> dict[str, tf.Tensor]:
+        """Searches with options that the caller gives; see `TranslationModule`.
+
+        The number of steps is a tensor, so that one program serves all lengths. There are
+        alignments.
+
+        Args:
+            source: as for `__call__`.
+            decoder: as for `__call__`.
+            lengths: as for `__call__`.
+            text: string[], the options; see `parse_options`.
+        """
+        options = parse_options(text, self._options, self._vocabulary_size)
+        found = self._empty(lengths, options)
+        width = tf.shape(source)[1]
+        shape = [tf.size(lengths), options.num_hypotheses, options.max_length + 1, width]
+        found["alignments"] = tf.zeros(shape)
+
+        def search(batch: Batch) -> dict[str, tf.Tensor]:
+            steps = tf.reduce_max(batch.max_lengths)
+            return self._translated(batch, steps, options, alignments=True)
+
+        return self._by_decoder(source, decoder, lengths, found, options, search)
+
     def _search(
         self, source: tf.Tensor, decoder: tf.Tensor, lengths: tf.Tensor
     ) -> dict[str, tf.Tensor]:
-        options = self._options
-        limits = self._limits(lengths)
-        count = tf.shape(source)[0]
-        shape = [count, options.num_hypotheses]
-        # The result of an empty text. The other rows are overwritten.
+        found = self._empty(lengths, self._options)
+        return self._by_decoder(
+            source, decoder, lengths, found, self._options, self._smallest_program
+        )
+
+    def _empty(self, lengths: tf.Tensor, options: Any) -> dict[str, tf.Tensor]:
+        """Returns the result of empty texts. The other rows are overwritten."""
+        shape = [tf.size(lengths), options.num_hypotheses]
         first = tf.broadcast_to(tf.equal(tf.range(options.num_hypotheses), 0), shape)
         scores = tf.where(first, 0.0, -float("inf"))
-        start = {
+        return {
             "ids": tf.fill([*shape, options.max_length], self._pad_id),
             "lengths": tf.zeros(shape, tf.int32),
             "scores": scores,
@@ -83,72 +114,81 @@ class GraphSearch(tf.Module):
             "ended": first,
             "token_scores": tf.zeros([*shape, options.max_length + 1]),
         }
+
+    def _by_decoder(
+        self,
+        source: tf.Tensor,
+        decoder: tf.Tensor,
+        lengths: tf.Tensor,
+        found: dict[str, tf.Tensor],
+        options: Any,
+        search: Callable[[Batch], dict[str, tf.Tensor]],
+    ) -> dict[str, tf.Tensor]:
+        """Searches the rows of each decoder. Fails if an output is NaN."""
+        limits = sentence_max_lengths(options, lengths)
         used, _ = tf.unique(tf.boolean_mask(decoder, lengths > 0))
 
         def body(i: tf.Tensor, found: dict[str, tf.Tensor]) -> tuple[Any, ...]:
             rows = tf.where(tf.equal(decoder, used[i]) & (lengths > 0))  # [rows, 1]
-            now = self._search_rows(
-                tf.gather_nd(source, rows),
-                tf.gather_nd(decoder, rows),
-                tf.gather_nd(limits, rows),
-                tf.cast(rows[:, 0], tf.int32),
+            # In a served graph the arguments of a loop body have no static rank. Without it,
+            # TensorFlow's optimizer prints a warning for each softmax, whose cost it cannot
+            # estimate.
+            indices = tf.ensure_shape(rows, [None, 1])[:, 0]
+            batch = Batch(
+                tf.ensure_shape(tf.gather_nd(source, rows), [None, None]),
+                tf.ensure_shape(tf.gather_nd(decoder, rows), [None]),
+                tf.ensure_shape(tf.gather_nd(limits, rows), [None]),
+                indices=indices,
             )
+            now = _checked(search(batch), indices)
             return i + 1, {
                 name: tf.tensor_scatter_nd_update(before, rows, now[name])
                 for name, before in found.items()
             }
 
-        _, found = tf.while_loop(lambda i, _: i < tf.size(used), body, (tf.constant(0), start))
+        _, found = tf.while_loop(lambda i, _: i < tf.size(used), body, (tf.constant(0), found))
         return found
 
-    def _limits(self, lengths: tf.Tensor) -> tf.Tensor:
-        """Returns `BeamOptions.sentence_max_length` for each sentence."""
-        options = self._options
-        limits = tf.fill(tf.shape(lengths), options.max_length)
-        if options.max_length_factor is not None:
-            product = tf.floor(options.max_length_factor * tf.cast(lengths, tf.float64))
-            product = tf.minimum(product, float(options.max_length))
-            limits = tf.minimum(limits, tf.cast(product, tf.int32) + options.max_length_offset)
-        return tf.where(lengths > 0, tf.maximum(limits, max(1, options.min_length)), 0)
-
-    def _search_rows(
-        self, source: tf.Tensor, decoder: tf.Tensor, limits: tf.Tensor, rows: tf.Tensor
-    ) -> dict[str, tf.Tensor]:
-        """Searches with the smallest sufficient number of steps. Fails if an output is NaN."""
+    def _smallest_program(self, batch: Batch) -> dict[str, tf.Tensor]:
+        """Searches with the smallest sufficient number of steps."""
         sizes = step_sizes(self._options.max_length)
-        # In a served graph the arguments of a loop body have no static rank. Without it,
-        # TensorFlow's optimizer prints a warning for each softmax, whose cost it cannot estimate.
-        source = tf.ensure_shape(source, [None, None])
-        decoder, limits, rows = (tf.ensure_shape(x, [None]) for x in (decoder, limits, rows))
+        size = tf.searchsorted(sizes, [tf.reduce_max(batch.max_lengths)])[0]
+        branches = [
+            lambda steps=steps: self._translated(batch, steps, self._options) for steps in sizes
+        ]
+        return tf.switch_case(size, branches)
 
-        def branch(steps: int) -> dict[str, tf.Tensor]:
-            result = self._model.search(source, decoder, limits, steps)
-            rest = self._options.max_length - steps
-            scores = tf.pad(result.token_scores, [[0, 0], [0, 0], [0, rest + 1]])
-            return {
-                "ids": tf.pad(
-                    result.ids, [[0, 0], [0, 0], [0, rest]], constant_values=self._pad_id
-                ),
-                "lengths": result.lengths,
-                "scores": result.scores,
-                "log_probabilities": result.log_probabilities,
-                "ended": result.ended,
-                "token_scores": scores,
-                "nan_steps": result.nan_steps,
-            }
+    def _translated(
+        self, batch: Batch, steps: Any, options: Any, alignments: bool = False
+    ) -> dict[str, tf.Tensor]:
+        result = self._model.search(batch, steps, alignments, options)
+        rest = options.max_length - steps
+        after = [[0, 0], [0, 0], [0, rest + 1]]
+        found = {
+            "ids": tf.pad(result.ids, [[0, 0], [0, 0], [0, rest]], constant_values=self._pad_id),
+            "lengths": result.lengths,
+            "scores": result.scores,
+            "log_probabilities": result.log_probabilities,
+            "ended": result.ended,
+            "token_scores": tf.pad(result.token_scores, after),
+            "nan_steps": result.nan_steps,
+        }
+        if alignments:
+            found["alignments"] = tf.pad(result.alignments, [*after, [0, 0]])
+        return found
 
-        size = tf.searchsorted(sizes, [tf.reduce_max(limits)])[0]
-        branches = [lambda steps=steps: branch(steps) for steps in sizes]
-        found = tf.switch_case(size, branches)
-        nan_steps = found.pop("nan_steps")
-        where = tf.cast(tf.argmax(nan_steps), tf.int32)
-        message = tf.strings.format(
-            "sentence {} of the batch: the model's output is not a number at decoding step {}",
-            (rows[where], nan_steps[where]),
-        )
-        fine = tf.debugging.Assert(tf.reduce_all(nan_steps < 0), [message])
-        with tf.control_dependencies([fine]):
-            return {**found, "ids": tf.identity(found["ids"])}
+
+def _checked(found: dict[str, tf.Tensor], rows: tf.Tensor) -> dict[str, tf.Tensor]:
+    """Removes `nan_steps`. Fails in the graph if an output is NaN; the message names the row."""
+    nan_steps = found.pop("nan_steps")
+    where = tf.cast(tf.argmax(nan_steps), tf.int32)
+    message = tf.strings.format(
+        "sentence {} of the batch: the model's output is not a number at decoding step {}",
+        (rows[where], nan_steps[where]),
+    )
+    fine = tf.debugging.Assert(tf.reduce_all(nan_steps < 0), [message])
+    with tf.control_dependencies([fine]):
+        return {**found, "ids": tf.identity(found["ids"])}
 
 
 def export_saved_model(

@@ -3,8 +3,9 @@
 import dataclasses
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import tensorflow as tf
 import tensorflow_text as tf_text
@@ -56,17 +57,19 @@ class TranslationModule(tf.Module):
             tokens. The result has `ids` int32 `[N, H, T]`; `lengths` int32, `scores` and
             `log_probabilities` float32 and `ended` bool, each `[N, H]`; `token_scores` float32
             `[N, H, T + 1]`; and, if requested, `alignments` float32 `[N, H, T + 1, S]`. H is
-            `num_hypotheses`.
+            `num_hypotheses`. A search may have a method `with_options`, which takes options as
+            string `[]` instead of `alignments`, and always returns alignments. This object then has
+            a function `with_options`, too.
         vocabulary: the vocabulary of the model.
         tasks: the tasks of the model.
-        options: the options of the search. The exported model cannot change them.
+        options: the options of the search, which only `with_options` can change.
         max_length: number of positions of the model.
         alignments: whether the search computes alignments, which `hypotheses` then returns.
     """
 
     def __init__(
         self,
-        search: Callable[..., Mapping[str, tf.Tensor]],
+        search: Any,
         vocabulary: Vocabulary,
         tasks: Sequence[TranslationTask],
         options: BeamOptions,
@@ -83,6 +86,14 @@ class TranslationModule(tf.Module):
         self._max_tokens = max_length - 2  # The tag and the end of sentence.
         tokenizer = with_rule_table(vocabulary.tokenizer_bytes)
         self._tokenizer = tf_text.SentencepieceTokenizer(tokenizer, tf.int32)
+        # Not a method, because saving an object traces all its functions.
+        self.with_options: Any = None
+        if hasattr(search, "with_options"):
+            self.with_options = tf.function(
+                self._with_options,
+                input_signature=[*_TEXT_AND_TASK, tf.TensorSpec(None, tf.string, "options")],
+                autograph=False,
+            )
         names = tf.constant([task.name for task in tasks])
         indices = tf.range(len(tasks), dtype=tf.int64)
         self._indices = tf.lookup.StaticHashTable(
@@ -102,8 +113,7 @@ class TranslationModule(tf.Module):
             shape, -inf if there is no such hypothesis; and `lengths`, int32 of the same shape, in
             tokens.
         """
-        _, found = self._found(text, task, alignments=False)
-        return self._texts(found)
+        return self._texts(self._search(*self._sources(text, task), False))
 
     @tf.function(input_signature=_TEXT_AND_TASK, autograph=False)
     def hypotheses(self, text: tf.Tensor, task: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -120,22 +130,43 @@ class TranslationModule(tf.Module):
             search computes them, `alignments` float32 `[N, num_hypotheses, T + 1, S]` and
             `source_tokens` string `[N, S]`.
         """
-        source, found = self._found(text, task, self._alignments)
+        inputs = self._sources(text, task)
+        return self._details(inputs[0], self._search(*inputs, self._alignments))
+
+    def _with_options(
+        self, text: tf.Tensor, task: tf.Tensor, options: tf.Tensor
+    ) -> dict[str, tf.Tensor]:
+        """Translates sentences with other options of beam search.
+
+        Args:
+            text: as for `translate`.
+            task: as for `translate`.
+            options: string `[]`, for example `beam_size=8,alpha=0.6`; see
+                `keras_mtl.decoding.graph_search.graph_options.parse_options`.
+
+        Returns:
+            The outputs of `hypotheses`, including `alignments` and `source_tokens`.
+        """
+        inputs = self._sources(text, task)
+        options = tf.reshape(options, [])
+        return self._details(inputs[0], self._search.with_options(*inputs, options))
+
+    def _details(self, source: tf.Tensor, found: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """Returns the result of a search with texts and pieces."""
         shown = tf.sequence_mask(found["lengths"], tf.shape(found["ids"])[2])
         result = {**self._texts(found), **found}
         result["tokens"] = tf.where(shown, self._tokenizer.id_to_string(found["ids"]), "")
-        if self._alignments:
+        if "alignments" in found:
             used = tf.not_equal(source, self._vocabulary.pad_id)
             result["source_tokens"] = tf.where(used, self._tokenizer.id_to_string(source), "")
         return result
 
-    def _found(
-        self, text: tf.Tensor, task: tf.Tensor, alignments: bool
-    ) -> tuple[tf.Tensor, Mapping[str, tf.Tensor]]:
-        """Tokenizes texts and searches.
+    def _sources(self, text: tf.Tensor, task: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Tokenizes texts.
 
         Returns:
-            The source ids, int32 `[N, S]`, and the result of the search.
+            The source ids, int32 `[N, S]`, the decoder of each sentence, int32 `[N]`, and its
+            number of tokens, int32 `[N]`.
         """
         count = tf.shape(text)[0]
         index = self._task_index(tf.broadcast_to(tf.reshape(task, [-1]), [count]))
@@ -157,7 +188,7 @@ class TranslationModule(tf.Module):
         source = tf.pad(source, [[0, 0], [0, 1]], constant_values=pad)
         is_end = tf.range(tf.shape(source)[1]) == lengths[:, None] + 1
         source = tf.where(is_end, eos, source)
-        return source, self._search(source, decoder, lengths, alignments)
+        return source, decoder, lengths
 
     def _texts(self, found: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         ids, lengths = found["ids"], found["lengths"]
@@ -221,6 +252,8 @@ def save_translation_module(
         "tasks": module.tasks,
         "count_tokens": module.count_tokens,
     }
+    if module.with_options is not None:
+        signatures["with_options"] = module.with_options
     try:
         with replacing_directory(path) as directory:
             tf.saved_model.save(module, str(directory), signatures=signatures)

@@ -140,7 +140,9 @@ class SelfAttention(keras.layers.Layer):
         table = rotary_table(positions, query.shape[-1])
         return rotate(query, *table), rotate(key, *table)
 
-    def start(self, batch: int | tf.Tensor, beams: int, max_length: int) -> dict[str, tf.Tensor]:
+    def start(
+        self, batch: int | tf.Tensor, beams: int | tf.Tensor, max_length: int | tf.Tensor
+    ) -> dict[str, tf.Tensor]:
         """Returns empty caches, zeros `[batch, beams, heads, max_length, head_dim]`."""
         head_dim = self.output_projection.units // self.num_heads
         zeros = tf.zeros([batch, beams, self.num_heads, max_length, head_dim], self.compute_dtype)
@@ -165,7 +167,7 @@ class SelfAttention(keras.layers.Layer):
         heads = tf.reshape(self.qkv(inputs), [batch, beams, 3, self.num_heads, 1, head_dim])
         query, key, value = tf.unstack(heads, axis=2)
         query, key = self.transform(query, key, index)
-        position = tf.range(cache["key"].shape[3])
+        position = tf.range(cache["key"].shape[3] or tf.shape(cache["key"])[3])
         here = (position == index)[:, None]
         key = tf.where(here, key, cache["key"])
         value = tf.where(here, value, cache["value"])

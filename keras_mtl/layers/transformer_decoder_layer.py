@@ -167,7 +167,7 @@ class TransformerDecoderLayer(keras.layers.Layer):
         return self._sum(self.feed_forward_norm, x + self.residual_dropout(y, training=training))
 
     def start(
-        self, memory: tf.Tensor, beams: int, max_length: int
+        self, memory: tf.Tensor, beams: int | tf.Tensor, max_length: int | tf.Tensor
     ) -> dict[str, dict[str, tf.Tensor]]:
         """Returns the caches of incremental decoding.
 

@@ -167,7 +167,9 @@ class TransformerDecoder(keras.layers.Layer):
                 x = layer(x, own_memory, **options)
         return self._finish(x, project)
 
-    def start(self, memory: tf.Tensor, beams: int, max_length: int) -> dict[str, dict]:
+    def start(
+        self, memory: tf.Tensor, beams: int | tf.Tensor, max_length: int | tf.Tensor
+    ) -> dict[str, dict]:
         """Returns the caches of each layer by name; see `TransformerDecoderLayer.start`."""
         return {
             layer.name: layer.start(own_memory, beams, max_length)

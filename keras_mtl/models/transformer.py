@@ -339,14 +339,21 @@ class Transformer(keras.Model):
         memory = self.encoder(x, mask=mask, positions=positions, training=training)
         return {"memory": memory, "mask": mask}
 
-    def start(self, memory: State, decoder: tf.Tensor, beams: int, max_length: int) -> State:
+    def start(
+        self,
+        memory: State,
+        decoder: tf.Tensor,
+        beams: int | tf.Tensor,
+        max_length: int | tf.Tensor,
+    ) -> State:
         """Prepares incremental decoding.
 
         Args:
             memory: from `encode`, one row for each sentence.
             decoder: int32 `[batch]`, index of the decoder, equal in all rows.
             beams: number of hypotheses of each sentence, k.
-            max_length: largest number of steps; at most the model's `max_length`.
+            max_length: largest number of steps; at most the model's `max_length`. A tensor is not
+                checked.
 
         Returns:
             A nested dict of tensors of fixed shape. Under `cache`, keys and values of
@@ -357,7 +364,7 @@ class Transformer(keras.Model):
         Raises:
             InputError: `max_length` exceeds the model's.
         """
-        if max_length > self.max_length:
+        if not tf.is_tensor(max_length) and max_length > self.max_length:
             raise InputError(
                 f"max_length {max_length} exceeds the model's max_length {self.max_length}; "
                 "decode at most that number of tokens"

@@ -20,9 +20,11 @@ def search_sentence(model, vocabulary_size, options, max_length, eos, log_probab
             outputs[masked] = -np.inf
             log_p = log_softmax(outputs) if masked or not log_probabilities else outputs
             order = sorted(range(vocabulary_size), key=lambda v: (-log_p[v], v))
-            order = [v for v in order if log_p[v] > -np.inf][: k + 1]
+            order = [v for v in order if log_p[v] > -np.inf][: k + 1 + options.merge_paths]
             if not order:
                 continue
+            if options.force_eos_in_top_k and eos not in order and log_p[eos] > -np.inf:
+                order[-1] = eos
             near = (
                 eos in order
                 and np.float64(log_p[eos])
@@ -38,6 +40,8 @@ def search_sentence(model, vocabulary_size, options, max_length, eos, log_probab
                 (np.float32(score + log_p[v]), v, beam, [*tokens, v]) for v in order if v != eos
             ]
         merged.sort(key=lambda c: (-c[0], c[1], c[2]))
+        if options.merge_paths:
+            merged = merge_paths(merged, options.eoc_id)
         active = [(tokens, score) for score, _, _, tokens in merged[:k]]
         full = not options.ensure_full_beam or len(terminated) >= k
         gap = np.float64(best_terminated) - options.beam_gap
@@ -49,3 +53,17 @@ def search_sentence(model, vocabulary_size, options, max_length, eos, log_probab
     ]
     scored.sort(key=lambda h: (-h[1], h[3]))
     return [hypothesis[:3] for hypothesis in scored[: options.num_hypotheses]]
+
+
+def merge_paths(candidates, eoc):
+    """Merges sorted (score, token, slot, tokens) whose tokens are equal without `eoc`."""
+    groups = {}
+    for candidate in candidates:
+        tokens = tuple(token for token in candidate[3] if token != eoc)
+        groups.setdefault(tokens, []).append(candidate)
+    merged = [
+        (np.float32(np.logaddexp.reduce([np.float64(c[0]) for c in group])), *group[0][1:])
+        for group in groups.values()
+    ]
+    merged = [(min(score, np.float32(0)), *rest) for score, *rest in merged]
+    return sorted(merged, key=lambda c: (-c[0], c[1], c[2]))

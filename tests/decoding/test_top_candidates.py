@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_mtl.decoding.top_candidates import top_candidates
+from keras_mtl.decoding.graph_search.top_candidates import top_candidates
 
 
 @pytest.mark.parametrize("size", [8, 1024, 1030, 5000])

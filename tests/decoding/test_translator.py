@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from keras_mtl.decoding.checkpoint_files import find_checkpoints
 from keras_mtl.decoding.loading import load_model
-from keras_mtl.decoding.model_search import ModelSearch, step_sizes
+from keras_mtl.decoding.model_search import Batch, ModelSearch, step_sizes
 from keras_mtl.decoding.options import BeamOptions
 from keras_mtl.decoding.suppressed import suppressed_ids
 from keras_mtl.decoding.translator import Translator
@@ -127,7 +127,7 @@ def test_alignments_cost_nothing_unless_asked_for(made):
 
     def softmaxes(alignments):
         function = tf.function(search.search, autograph=False)
-        graph = function.get_concrete_function(ids, rows, rows, 16, None, None, alignments).graph
+        graph = function.get_concrete_function(Batch(ids, rows, rows), 16, alignments).graph
         nodes = [n for f in graph.as_graph_def().library.function for n in f.node_def]
         return sum(node.op == "Softmax" for node in nodes)
 
@@ -198,7 +198,7 @@ def test_what_does_not_belong_together(made, tmp_path):
     (path / "saved_model.pb").write_bytes(b"count_tokens max_source_tokens")
     with pytest.raises(ExportError, match="cannot be loaded"):
         load_translator(path)
-    with pytest.raises(InputError, match="Omit beam_size, checkpoint"):
+    with pytest.raises(InputError, match="which has no checkpoint"):
         load_translator(path, {"beam_size": 2}, checkpoint="x")
 
 

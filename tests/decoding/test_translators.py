@@ -103,13 +103,22 @@ def test_engine_takes_new_weights_when_refreshed(trained):
         weight.assign(old)
 
 
-def test_engine_has_options_that_tensorflow_has_not(trained):
-    path = trained[0]
-    options = {"sampling": True, "seed": 7, "num_hypotheses": 1}
-    on_engine = load_translator(path, options, backend="native")
-    assert on_engine.translate(LINES, "en-fr") == on_engine.translate(LINES, "en-fr")
-    with pytest.raises(InputError, match="sampling=True: only the native search"):
+def test_samples_and_biases_are_equal_on_both_backends(trained):
+    """The same draws for the same line numbers, with a coverage penalty and a bias."""
+    path, biases = trained[0], ["une maison", *[""] * (len(LINES) - 1)]
+    options = {"sampling": True, "seed": 7, "num_hypotheses": 2, "coverage_penalty": 0.2}
+    found = [
+        load_translator(path, options, backend=backend).hypotheses(LINES, "en-fr", biases=biases)
+        for backend in ("native", "tf")
+    ]
+    for mine, other in zip(*found, strict=True):
+        assert [h.ids for h in mine] == [h.ids for h in other]
+        np.testing.assert_allclose([h.score for h in mine], [h.score for h in other], rtol=1e-4)
+    options = {"lingvo_pruning": True, "merge_paths": True, "eoc_id": 3}
+    with pytest.raises(InputError, match="merge_paths=True: only the native search"):
         load_translator(path, options, backend="tf").translate(LINES, "en-fr")
+    with pytest.raises(InputError, match="7 lines and 1 biases: give one bias per line"):
+        load_translator(path, backend="native").hypotheses(LINES, "en-fr", biases=[""])
 
 
 def test_long_lines_and_options_beyond_the_model(trained):

@@ -150,6 +150,42 @@ def translate(monkeypatch, capsys, arguments, text):
     return code, *capsys.readouterr()
 
 
+def check_options_as_an_input(model_dir, exported, more=()):
+    """The signature `with_options` gives what a model directory with these options gives."""
+    options = {
+        "beam_size": 3, "num_hypotheses": 3, "alpha": 0.6, "no_repeat_ngram": 2, "max_length": 20,
+        "coverage_penalty": 0.3, "repetition_penalty": 1.2, "max_length_factor": None,
+    }  # fmt: skip
+    for given, alignments in [(options, True), *more]:
+        have = load_translator(exported, given).hypotheses(LINES, "en-uk", alignments=alignments)
+        want = Translator.from_model_dir(model_dir, given)
+        for mine, other in zip(
+            have, want.hypotheses(LINES, "en-uk", alignments=alignments), strict=True
+        ):
+            assert [h.ids for h in mine] == [w.ids for w in other]
+            for h, w in zip(mine, other, strict=True):
+                np.testing.assert_allclose(h.score, w.score, atol=1e-4)
+                assert h.source_tokens == w.source_tokens
+                assert (h.alignment is None) == (w.alignment is None)
+                if h.alignment is not None:
+                    np.testing.assert_allclose(h.alignment, w.alignment, atol=1e-5)
+    for bad, message in [
+        ({"max_length": 99}, "was exported with max_length=24"),
+        ({"suppress": [3]}, "the export fixed suppress"),
+        ({"beam_size": 0}, "beam_size=0: give a whole number"),
+    ][: 3 if more else 1]:
+        with pytest.raises(InputError, match=message):
+            load_translator(exported, bad)
+
+
+@pytest.mark.nightly
+def test_more_options_as_an_input(made, tmp_path):
+    path = export_model_dir(made[0], tmp_path / "x")
+    check_options_as_an_input(made[0], path, [({"lingvo_pruning": True}, False), ({}, True)])
+    sampled = load_translator(path, {"sampling": True, "seed": 3, "top_k": 5, "top_p": 0.9})
+    assert sampled.translate(LINES, "en-uk") == sampled.translate(LINES, "en-uk")
+
+
 def test_command_line(made, tmp_path, capsys, monkeypatch):
     path = made[0]
     assert main.main(["export", "--model_dir", str(path), "--output", str(tmp_path / "x")]) == 0
@@ -174,10 +210,7 @@ def test_command_line(made, tmp_path, capsys, monkeypatch):
         for h, w in zip(have, expected, strict=True):
             assert (h.ids, h.tokens, h.ended) == (w.ids, w.tokens, w.ended)
             np.testing.assert_allclose(h.token_scores, w.token_scores, atol=1e-4)
-    with pytest.raises(
-        InputError, match=r"no alignments\. Export it with --format saved_model_nat"
-    ):
-        exported.hypotheses(LINES, "en-uk", alignments=True)
+    check_options_as_an_input(path, tmp_path / "x")
     code, _, err = run(["--model", path, "--task", "en-fe"], b"")
     assert code == 2
     assert "unknown task 'en-fe'; did you mean 'en-fr'?" in err

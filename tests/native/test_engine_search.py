@@ -86,11 +86,18 @@ OPTIONS = {
     "penalised samples": {"sampling": True, "repetition_penalty": 1.2, "suppress": (9,)},
     "lingvo": {"lingvo_pruning": True, "ensure_full_beam": True, "length_penalty": "lingvo"},
     "forced end": {"lingvo_pruning": True, "force_eos_in_last_step": True, "min_length": 0},
+    "merged": {
+        "lingvo_pruning": True,
+        "merge_paths": True,
+        "eoc_id": 7,
+        "force_eos_in_top_k": True,
+        "min_length": 0,
+    },
 }
 
 
 @pytest.mark.parametrize("name", OPTIONS)
-@pytest.mark.parametrize("extras", ["plain", "prefix", "shortlist"])
+@pytest.mark.parametrize("extras", ["plain", "prefix", "shortlist", "bias"])
 def test_every_option_gives_what_the_search_alone_gives(engine, name, extras):
     options = BeamOptions(max_length=7, **OPTIONS[name])
     random = np.random.default_rng(len(name))
@@ -99,6 +106,8 @@ def test_every_option_gives_what_the_search_alone_gives(engine, name, extras):
     arguments = {"sentence_indices": [3, 10, 4, 2**30, 0]}
     if extras == "prefix":
         arguments["prefixes"] = [[5], [], [7, 9], [0], [5, 5, 6, 0, 8, 11, 12]]
+    if extras == "bias":
+        arguments["biases"] = [[5, 9], [], [7, 9, EOS], [0], [11, 6, 5, 0, 8, 11, 12, 4]]
     if extras == "shortlist":
         arguments["shortlist"] = [EOS, *range(5, 31), 129]
     steps = StepsOfTheEngine(

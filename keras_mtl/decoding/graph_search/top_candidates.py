@@ -9,7 +9,7 @@ _FEW = 1024
 _BLOCK = 64
 
 
-def top_candidates(values: tf.Tensor, count: int) -> tuple[tf.Tensor, tf.Tensor]:
+def top_candidates(values: tf.Tensor, count: int | tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Returns the highest values of each row; ties: lower index first.
 
     The result is that of `tf.math.top_k`, except that 0 and -0 are ties under XLA, too. For
@@ -17,8 +17,9 @@ def top_candidates(values: tf.Tensor, count: int) -> tuple[tf.Tensor, tf.Tensor]
     highest values are in the `count` blocks with the highest maxima (ties: lower index first).
 
     Args:
-        values: float32[rows, n] with a static n. The result for a row with NaN is unspecified.
-        count: number of values to return, in [1, n].
+        values: float32[rows, n]. The result for a row with NaN is unspecified.
+        count: number of values to return, in [1, n]. If it or n is not static, a single `top_k`
+            selects the values.
 
     Returns:
         float32[rows, count] in descending order, and int32[rows, count], their indices.
@@ -26,6 +27,9 @@ def top_candidates(values: tf.Tensor, count: int) -> tuple[tf.Tensor, tf.Tensor]
     # XLA sorts -0 below +0.
     values = tf.where(tf.equal(values, 0.0), 0.0, values)
     size = values.shape[1]
+    if size is None or tf.is_tensor(count):
+        best, index = tf.math.top_k(values, count)
+        return best, index
     blocks = -(-size // _BLOCK)
     if size <= _FEW or blocks <= count:
         best, index = tf.math.top_k(values, count)
@@ -42,17 +46,17 @@ def top_candidates(values: tf.Tensor, count: int) -> tuple[tf.Tensor, tf.Tensor]
     return best, tf.minimum(block * _BLOCK + place % _BLOCK, size - 1)
 
 
-def continuing_ranks(ends: tf.Tensor) -> tf.Tensor:
+def continuing_ranks(ends: tf.Tensor, k: int | tf.Tensor) -> tf.Tensor:
     """Clause 4: selects the rank that continues in each slot.
 
     Args:
         ends: bool[batch, 2k], whether the candidate of a rank is an end of sentence; at most k are.
+        k: number of slots.
 
     Returns:
         int32[batch, k]. Slot j keeps rank j. If that rank has ended, it gets the next rank >= k
         that has not ended.
     """
-    k = ends.shape[1] // 2
     first, second = ends[:, :k], ~ends[:, k:]
     refill = tf.cumsum(tf.cast(first, tf.int32), axis=1, exclusive=True)  # [batch, slot]
     place = tf.cumsum(tf.cast(second, tf.int32), axis=1, exclusive=True)  # [batch, rank - k]
