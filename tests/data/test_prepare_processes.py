@@ -26,7 +26,7 @@ def assert_same(one, other):
 
 
 def tasks():
-    """Several corpora and parts, duplicates, bad lines, given sets, caps, both directions."""
+    """Corpora, parts, duplicates, bad lines, given sets, caps, both directions, one side."""
     given = [CorpusConfig("counting_test", {"begin": 100, "end": 120})]
     corpora = [
         CorpusConfig("counting_test", {"end": 300, "bad": 2}),
@@ -36,6 +36,7 @@ def tasks():
         task("en", "fr", corpora=corpora, max_pairs=500),
         task("fr", "en", dev_corpora=given, options={"repeat": 3}),
         task("en", "de", options={"end": 800}),
+        task("en", "de", name="de-lm", kind="language_model", options={"end": 200}),
     ]
 
 
