@@ -29,6 +29,12 @@ BEST_SCORES_FILE = "scores.json"
 METRICS_FILE = "metrics.jsonl"
 """The events of a run, one JSON object per line."""
 
+SAMPLES_FILE = "samples.jsonl"
+"""Translations of a few dev sentences at each validation of a run, one JSON object per line."""
+
+MODEL_FILE = "model_analysis.txt"
+"""The variables of a run's model, with their shapes and numbers of parameters."""
+
 BASELINES_FILE = "baselines.json"
 """For each task, the score of a model that was trained on only that task."""
 

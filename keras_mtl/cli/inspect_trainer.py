@@ -11,6 +11,7 @@ def trainer_lines(config: ExperimentConfig) -> list[str]:
         *_validation_lines(config),
         *_keeping_lines(config),
         *_update_lines(config),
+        *_shown_lines(config),
     ]
 
 
@@ -90,4 +91,14 @@ def _update_lines(config: ExperimentConfig) -> list[str]:
             "skipped updates: those whose log gradient norm is more than "
             f"{optimizer.max_norm_deviation:g} standard deviations above its mean"
         )
+    return lines
+
+
+def _shown_lines(config: ExperimentConfig) -> list[str]:
+    evaluation, lines = config.trainer.evaluation, []
+    if (evaluation.samples, evaluation.attention) != (3, False):
+        attention = " with attention" if evaluation.attention else ""
+        lines.append(f"samples: {evaluation.samples} translations{attention} of each task")
+    if evaluation.histograms:
+        lines.append("histograms: of each variable, for TensorBoard, when a validation begins")
     return lines

@@ -3,10 +3,17 @@
 import argparse
 import datetime
 import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from keras_mtl.cli.arguments import check_output_directory, natural_int
 from keras_mtl.errors import DataError
 from keras_mtl.messages import to_stderr
+
+if TYPE_CHECKING:
+    from keras_mtl.report.runs import Run
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,6 +44,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--title", default="", help="title of the page (default: made from the runs)"
     )
+    parser.add_argument(
+        "--refresh",
+        type=natural_int,
+        default=0,
+        metavar="SECONDS",
+        help="write the page again when the runs have logged something, until they end; a browser "
+        "loads it again at this interval (default: 0, write it once)",
+    )
 
 
 def check_arguments(args: argparse.Namespace) -> None:
@@ -54,14 +69,45 @@ def check_arguments(args: argparse.Namespace) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Writes the report and prints its tables; returns the exit code."""
+    noted: set[str] = set()
+    seen = _logged(args.model_dirs)
+    path, markdown, goes_on = _write(args, noted)
+    if args.refresh and goes_on:
+        to_stderr(f"page: {path}. It is written again while the runs train; Ctrl-C ends this")
+    while args.refresh and goes_on:
+        time.sleep(args.refresh)
+        now = _logged(args.model_dirs)
+        if now != seen:
+            seen = now
+            path, markdown, goes_on = _write(args, noted)
+    print(markdown)
+    print(f"page: {path}")
+    return 0
+
+
+def _write(args: argparse.Namespace, noted: set[str]) -> tuple[Path, str, bool]:
+    """Writes the report.
+
+    Args:
+        args: the arguments.
+        noted: notes that were printed before; this function adds to them.
+
+    Returns:
+        The path of the page, the tables in Markdown, and whether a run has steps left.
+    """
     import keras_mtl
     from keras_mtl import hardware
     from keras_mtl.report import read_run, write_report
 
     runs = [read_run(directory, args.split) for directory in args.model_dirs]
+    goes_on = any(_goes_on(run) for run in runs)
     for item in runs:
         for note in item.notes:
-            to_stderr(f"{item.directory}: {note}")
+            line = f"{item.directory}: {note}"
+            # While runs train, the number of steps would be a new note each time.
+            if line not in noted and not (args.refresh and _goes_on(item)):
+                to_stderr(line)
+            noted.add(line)
     now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
     machine = f"{hardware.processor_name()}, {hardware.processor_count()} processors"
     path, markdown = write_report(
@@ -73,7 +119,24 @@ def run(args: argparse.Namespace) -> int:
         to_stderr,
         split=args.split,
         made=f"Made on {now} by keras_mtl {keras_mtl.__version__} on {machine}.",
+        refresh=args.refresh if goes_on else 0,
     )
-    print(markdown)
-    print(f"page: {path}")
-    return 0
+    return path, markdown, goes_on
+
+
+def _goes_on(run: "Run") -> bool:
+    steps = run.param("trainer.train_steps", 0)
+    return isinstance(steps, int) and run.last_step < steps
+
+
+def _logged(directories: Sequence[str]) -> list[tuple[str, int, int]]:
+    """Returns what changes when runs log something or are evaluated."""
+    found = []
+    for directory in map(Path, directories):
+        for file in sorted((*directory.glob("*.jsonl"), *directory.glob("evaluation-*.json"))):
+            try:
+                about = file.stat()
+            except OSError:  # It was replaced just now.
+                continue
+            found.append((str(file), about.st_size, about.st_mtime_ns))
+    return found

@@ -298,6 +298,7 @@ def _check_trainer(draft: Draft) -> None:
             )
     draft.range("trainer.evaluation.max_pairs", 1)
     draft.range("trainer.evaluation.max_tasks", 0)
+    draft.range("trainer.evaluation.samples", 0)
     draft.range("trainer.evaluation.beam_size", 1)
     draft.range("trainer.evaluation.workers", 0, 1024)
     draft.choice("trainer.evaluation.backend", ("auto", "native", "tf"))

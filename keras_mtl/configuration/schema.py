@@ -309,6 +309,10 @@ class EvaluationConfig:
             `auto`: `native` if the engine loads, else `tf`.
         compute_type: arithmetic of `native`: `float32` or `int8`.
         workers: number of threads of `native`; 0 takes one for each processor.
+        samples: number of dev sentences of each task whose translations a validation writes to
+            `samples.jsonl` and TensorBoard; always the same ones.
+        attention: add the attention of the decoder to the samples, and images to TensorBoard.
+        histograms: write a histogram of each variable to TensorBoard when a validation begins.
     """
 
     interval: int = 1000
@@ -321,6 +325,9 @@ class EvaluationConfig:
     backend: str = "auto"
     compute_type: str = "float32"
     workers: int = 0
+    samples: int = 3
+    attention: bool = False
+    histograms: bool = False
 
 
 @dataclasses.dataclass(slots=True)

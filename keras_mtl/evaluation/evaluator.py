@@ -15,6 +15,7 @@ from keras_mtl.errors import ConfigError, DataError, InputError, nearest, neares
 from keras_mtl.evaluation.likelihood import Likelihood
 from keras_mtl.evaluation.pairs import PairReader, PairSet
 from keras_mtl.evaluation.results import ScoredPairs, TaskResult
+from keras_mtl.evaluation.samples import take_samples
 from keras_mtl.evaluation.stopping import PAIRS_AT_ONCE, raise_if_stopped
 from keras_mtl.evaluation.translations import pairs_digest
 
@@ -67,6 +68,8 @@ class Evaluator:
             1.
         not_translated: names of the tasks that do not translate. They have no text metrics.
         own_metrics: names of metrics by task, for tasks that are scored by others than `metrics`.
+        samples: largest number of sentences of each task that the results keep as samples.
+        attention: whether samples have the attention of the decoder.
 
     Raises:
         ConfigError: a metric or task is unknown, an argument that a metric requires is missing, or
@@ -86,6 +89,8 @@ class Evaluator:
         pairs_at_once: int = PAIRS_AT_ONCE,
         not_translated: Collection[str] = (),
         own_metrics: Mapping[str, Sequence[str]] | None = None,
+        samples: int = 0,
+        attention: bool = False,
     ):
         known = [task.name for task in prepared.tasks]
         self.tasks = list(known if tasks is None else dict.fromkeys(tasks))
@@ -114,6 +119,7 @@ class Evaluator:
         self._translator = translator
         self._likelihood = likelihood
         self._pairs_at_once = pairs_at_once
+        self._samples, self._attention = samples, attention
         self._readers: dict[str, PairReader] = {}
         self._indices: dict[str, np.ndarray] = {}
         for name in self.tasks:
@@ -265,6 +271,14 @@ class Evaluator:
             hypotheses=hypotheses,
             references=references,
             sources=sources,
+            samples=take_samples(
+                name,
+                sources,
+                references,
+                hypotheses,
+                self._samples,
+                self._translator if self._attention else None,
+            ),
         )
 
 

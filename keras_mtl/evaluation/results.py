@@ -5,6 +5,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from keras_mtl.errors import ConfigError, nearest
+from keras_mtl.evaluation.samples import Sample
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,6 +21,7 @@ class TaskResult:
             metric requires them.
         references: the references of the translations.
         sources: the sources of the translations.
+        samples: a few of the sentences; see `keras_mtl.evaluation.samples`.
     """
 
     pairs: int
@@ -29,6 +31,7 @@ class TaskResult:
     hypotheses: Sequence[str] = ()
     references: Sequence[str] = ()
     sources: Sequence[str] = ()
+    samples: Sequence[Sample] = ()
 
     @property
     def bleu(self) -> float | None:

@@ -167,4 +167,6 @@ def _evaluator(
         pairs_at_once,
         [task.name for task in tasks if task.kind != TRANSLATION],
         {task: of_task(metric) for task, metric in metrics.items()},
+        evaluation.samples,
+        evaluation.attention,
     )

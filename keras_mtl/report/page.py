@@ -22,18 +22,20 @@ def breakable(label: str) -> str:
     return escape(label).replace("_", "_<wbr>").replace("=", "=<wbr>")
 
 
-def page(title: str, subtitle: str, body: str) -> str:
+def page(title: str, subtitle: str, body: str, refresh: int = 0) -> str:
     """Returns the whole page.
 
     Args:
         title: plain text.
         subtitle: HTML.
         body: HTML.
+        refresh: seconds after which a browser loads the page again; 0 never does.
     """
+    again = f'<meta http-equiv="refresh" content="{refresh}">\n' if refresh else ""
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        '<meta name="color-scheme" content="light dark">\n'
+        f'{again}<meta name="color-scheme" content="light dark">\n'
         f"<title>{escape(title)}</title>\n<style>{_style()}</style>\n</head>\n<body>\n<main>\n"
         f"<header><h1>{escape(title)}</h1>\n<p>{subtitle}</p></header>\n{body}\n"
         "</main>\n</body>\n</html>\n"
@@ -231,6 +233,7 @@ thead .mark{margin-right:.3rem}
 .columns-2{grid-template-columns:repeat(auto-fit,minmax(min(100%,27rem),1fr))}
 .columns-3{grid-template-columns:repeat(auto-fit,minmax(min(100%,19rem),1fr))}
 figure{margin:0;min-width:0}
+.attention{margin:.2rem 0 1rem}
 .telephone{display:none}
 figcaption{font-size:.87rem;font-weight:600;margin:0 0 .15rem;overflow-wrap:anywhere}
 figure svg{width:100%;height:auto;display:block}

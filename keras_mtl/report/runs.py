@@ -18,7 +18,7 @@ from keras_mtl.events import Curve, Event, of_kind, read_log, task_curves, valid
 from keras_mtl.metrics import find as find_metric
 from keras_mtl.metrics import schedule_higher_is_better, schedule_score
 from keras_mtl.report.evaluations import RecordedEvaluation, read_evaluation
-from keras_mtl.run_files import METRICS_FILE, PARAMS_FILE, data_directory
+from keras_mtl.run_files import METRICS_FILE, PARAMS_FILE, SAMPLES_FILE, data_directory
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +46,7 @@ class Run:
         batches: number of batches (examples if mixed) at the end, by task.
         tokens: number of target tokens by task; empty if it was not logged.
         evaluation: test scores, and how they were computed; empty if there is no evaluation.
+        samples: the events of `samples.jsonl`; empty if there is no such file.
         notes: a sentence for everything that is missing or damaged.
     """
 
@@ -68,6 +69,7 @@ class Run:
     batches: Mapping[str, int]
     tokens: Mapping[str, int]
     evaluation: RecordedEvaluation
+    samples: Sequence[Event]
     notes: Sequence[str]
 
     @property
@@ -106,7 +108,9 @@ def read_run(model_dir: str | os.PathLike[str], split: str = "test") -> Run:
         raise DataError(f"{directory} is not a directory; give the model_dir of a run")
     notes: list[str] = []
     params = _read_params(directory, notes)
-    events = _read_log(directory, notes)
+    if not (directory / METRICS_FILE).is_file():
+        notes.append(f"no {METRICS_FILE}: there are no curves")
+    events = _read_log(directory / METRICS_FILE, notes)
     evaluation = read_evaluation(directory, split, _read_sizes(directory, params, split), notes)
     test = evaluation.scores
     if not events and not test:
@@ -141,6 +145,7 @@ def read_run(model_dir: str | os.PathLike[str], split: str = "test") -> Run:
         batches=_mapping(trains[-1].get("batches")) if trains else {},
         tokens=_totals(trains, "tokens"),
         evaluation=evaluation,
+        samples=_read_log(directory / SAMPLES_FILE, notes),
         notes=notes,
     )
     steps = run.param("trainer.train_steps", 0)
@@ -180,18 +185,20 @@ def _read_params(directory: Path, notes: list[str]) -> dict[str, Any]:
     return dict(_mapping(values))
 
 
-def _read_log(directory: Path, notes: list[str]) -> list[Event]:
-    """Returns the events of a run's log; adds notes for damaged lines or a missing file."""
+def _read_log(path: Path, notes: list[str]) -> list[Event]:
+    """Returns the events of a file, none if it is missing; adds a note for damaged lines."""
+    if not path.is_file():
+        return []
     try:
-        events, damaged = read_log(directory / METRICS_FILE)
-    except (DataError, OSError):
-        notes.append(f"no {METRICS_FILE}: there are no curves")
+        events, damaged = read_log(path)
+    except OSError as error:
+        notes.append(f"{path.name} cannot be read: {error.strerror}")
         return []
     if damaged:
         numbers = [str(line.number) for line in damaged]
         shown = ", ".join(numbers[:8]) + (" ..." if len(numbers) > 8 else "")
         count = "1 line is" if len(damaged) == 1 else f"{len(damaged)} lines are"
-        notes.append(f"{METRICS_FILE}: {count} damaged and skipped (line {shown})")
+        notes.append(f"{path.name}: {count} damaged and skipped (line {shown})")
     return events
 
 

@@ -1,6 +1,6 @@
 """The text and tables of a report's page."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from keras_mtl.metrics import title as metric_title
 from keras_mtl.report import page
@@ -26,14 +26,14 @@ def tiles(groups: Sequence[Group], tables: Sequence[FinalTable], winners: bool) 
             cell = table.rows[-1].cells[best[0]]
             title = page.escape(metric_title(table.metric))
             what = f"mean {title}" if len(groups) == 1 else f"highest mean {title}"
-            found.append((_number(cell), f"{what}: {_name(groups, best[0])}"))
+            found.append((_number(cell), f"{what}: {name_of(groups, best[0])}"))
             if place == 0 and cell.ratio and len(groups) == 1:
                 found.append((cell.shown_ratio, f"mean {title} / baseline"))
     if tables and winners and len(groups) > 1:
         wins = [sum(row.cells[i].best for row in tables[0].rows[:-1]) for i in range(len(groups))]
         if wins.count(max(wins)) == 1 and max(wins):
             total = len(tables[0].rows) - 1
-            name = _name(groups, wins.index(max(wins)))
+            name = name_of(groups, wins.index(max(wins)))
             found.append((f"{max(wins)} <small>of {total}</small>", f"most tasks won: {name}"))
     counts = sorted({len(group.runs) for group in groups})
     if found and (len(groups) > 1 or counts != [1]):
@@ -44,7 +44,8 @@ def tiles(groups: Sequence[Group], tables: Sequence[FinalTable], winners: bool) 
     return f'<div class="tiles">{parts}</div>\n' if parts else ""
 
 
-def _name(groups: Sequence[Group], place: int) -> str:
+def name_of(groups: Sequence[Group], place: int) -> str:
+    """Returns the mark and the label of a group."""
     return f'<span class="short">{page.swatch(place)}</span>{page.breakable(groups[place].label)}'
 
 
@@ -60,7 +61,7 @@ def score_table(table: FinalTable, groups: Sequence[Group], first: Group) -> str
     if table.has_ratios:
         header.append("baseline")
     for place in range(len(groups)):
-        name = _name(groups, place)
+        name = name_of(groups, place)
         header += [name, f"{name} <wbr>/ baseline"] if table.ratios_inside else [name]
     tested = any(cell.comparison for row in table.rows for cell in row.cells)
     rows = []
@@ -78,7 +79,7 @@ def score_table(table: FinalTable, groups: Sequence[Group], first: Group) -> str
     sums = table.rows[-1].name == "mean"
     html = page.table(header, rows, last=sums)
     if table.has_ratios and not table.ratios_inside:
-        header = ["task", *(_name(groups, place) for place in range(len(groups)))]
+        header = ["task", *(name_of(groups, place) for place in range(len(groups)))]
         rows = [[page.escape(r.name), *(cell.shown_ratio for cell in r.cells)] for r in table.rows]
         html += f"<h3>Score / baseline</h3>{page.table(header, rows, last=sums)}"
     return html
@@ -159,25 +160,41 @@ def signatures(groups: Sequence[Group]) -> str:
 
 def sample_translations(groups: Sequence[Group], tasks: Sequence[str]) -> str:
     """Returns a few sentences of each task with the translations of each group."""
-    found = {task: samples for task in tasks if (samples := samples_of(groups, task))}
-    parts = []
-    for task, samples in found.items():
+    parts = {}
+    for task in tasks:
         lists = []
-        for sample in samples:
-            lines = [_line("source", sample.source), _line("reference", sample.reference)]
+        for sample in samples_of(groups, task):
+            lines = [line_of("source", sample.source), line_of("reference", sample.reference)]
             for place, output in enumerate(sample.outputs):
                 if output is not None:
-                    lines.append(_line(_name(groups, place), output or "(empty)"))
+                    lines.append(line_of(name_of(groups, place), output or "(empty)"))
             lists.append(f"<dl>{''.join(lines)}</dl>")
-        opened = " open" if len(found) <= _OPEN_SAMPLES else ""
-        parts.append(
-            f"<details{opened}><summary>{page.escape(task)}</summary>"
-            f'<div class="samples">{"".join(lists)}</div></details>'
-        )
-    return "".join(parts)
+        if lists:
+            parts[task] = "".join(lists)
+    return folded(parts)
 
 
-def _line(name: str, text: str) -> str:
+def folded(parts: Mapping[str, str]) -> str:
+    """Returns the sample translations of each task, which are open if there are few tasks.
+
+    Args:
+        parts: HTML by task.
+    """
+    opened = " open" if len(parts) <= _OPEN_SAMPLES else ""
+    return "".join(
+        f"<details{opened}><summary>{page.escape(task)}</summary>"
+        f'<div class="samples">{part}</div></details>'
+        for task, part in parts.items()
+    )
+
+
+def line_of(name: str, text: str) -> str:
+    """Returns a line of a sample translation.
+
+    Args:
+        name: HTML.
+        text: plain text.
+    """
     return f'<dt>{name}</dt><dd dir="auto">{page.escape(text)}</dd>'
 
 
@@ -188,7 +205,7 @@ def runs_table(groups: Sequence[Group]) -> str:
         for run in group.runs:
             rows.append(
                 [
-                    _name(groups, place),
+                    name_of(groups, place),
                     f"<code>{page.escape(run.directory)}</code>",
                     "–" if run.seed is None else str(run.seed),
                     f"{run.trained_steps:,}" if run.trained_steps else "–",
@@ -224,7 +241,7 @@ def evaluations_table(groups: Sequence[Group]) -> str:
             ]
             rows.append(
                 [
-                    _name(groups, place) + page.escape(seed),
+                    name_of(groups, place) + page.escape(seed),
                     *(page.escape(cell or "not recorded") for cell in cells),
                 ]
             )

@@ -12,6 +12,7 @@ from keras_mtl.metrics import TEXT_METRICS
 from keras_mtl.metrics import title as metric_title
 from keras_mtl.report import comparability, page, panels, sections
 from keras_mtl.report.comparability import Comparability, listed
+from keras_mtl.report.dev_samples import dev_samples
 from keras_mtl.report.groups import Group, group_runs, sizes_of, task_names
 from keras_mtl.report.runs import Run
 from keras_mtl.report.significance import LEVEL, Comparisons, compare_groups
@@ -31,6 +32,7 @@ def write_report(
     *,
     split: str = "test",
     made: str = "",
+    refresh: int = 0,
 ) -> tuple[Path, str]:
     """Writes `index.html`, `table.md` and PNGs.
 
@@ -44,6 +46,7 @@ def write_report(
         split: the evaluation that the runs were read with, `test` or `dev`.
         made: footer with the time and the program version; without it the same runs give the same
             bytes.
+        refresh: seconds after which a browser loads the page again; 0 never does.
 
     Returns:
         The path of the page, and the tables in Markdown.
@@ -66,6 +69,12 @@ def write_report(
             _score_section(found),
             *_chart_sections(found, drawn, label),
             page.section(
+                "Translations while training",
+                dev_samples(found.groups, found.tasks),
+                note="The same sentences of the dev set at each validation."
+                + (" Of several seeds, the first." if len(runs) > len(found.groups) else ""),
+            ),
+            page.section(
                 "Sample translations",
                 sections.sample_translations(found.groups, found.tasks),
                 note=f"The same sentences of the {split} set in each report of these tasks."
@@ -83,7 +92,7 @@ def write_report(
     )
     path = directory / PAGE_FILE
     subtitle = _subtitle(runs, found.groups, found.tasks)
-    replace_file(path, page.page(title or _title(found.groups), subtitle, body))
+    replace_file(path, page.page(title or _title(found.groups), subtitle, body, refresh))
     return path, markdown
 
 

@@ -11,19 +11,28 @@ so that `tail -f` can follow the file. There are two kinds of events:
 If an evaluation took effect after the step of its weights, it also has an `effective_step`. A run
 that resumes from a checkpoint drops the events after the checkpoint's step. So the file contains
 each step once, as if the run had not been interrupted.
+
+`samples.jsonl` has an event for each evaluation that translates, with a few dev sentences of each
+task, always the same:
+
+```json
+{"event": "samples", "step": 500, "samples": {"en-fr": [{"source": ..., "reference": ...,
+"translation": ...}, ...], ...}}
+```
 """
 
 import dataclasses
-import json
 import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from keras_mtl.events import effective_step, read_events
-from keras_mtl.files import naming, replace_file
-from keras_mtl.run_files import METRICS_FILE
+from keras_mtl.evaluation.samples import Sample
+from keras_mtl.events import Event, effective_step
+from keras_mtl.run_files import METRICS_FILE, SAMPLES_FILE
+from keras_mtl.training.run.event_file import EventFile
+from keras_mtl.training.run.event_file import number as _number
 from keras_mtl.training.run.tensorboard_log import TensorBoardLog
 
 TENSORBOARD_DIR = "tensorboard"
@@ -43,10 +52,17 @@ class Scored(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Scores:
-    """The simplest `Scored`: scores by metric name and the duration in seconds."""
+    """The simplest `Scored`: scores by metric name and the duration in seconds.
+
+    Attributes:
+        scores: score by metric name.
+        seconds: duration of the task's evaluation.
+        samples: dev sentences for `samples.jsonl`.
+    """
 
     scores: Mapping[str, float]
     seconds: float
+    samples: Sequence[Sample] = ()
 
 
 class EventLog:
@@ -71,8 +87,8 @@ class EventLog:
         self, model_dir: str | os.PathLike[str], tensorboard: bool = True, writes: bool = True
     ):
         self.path = Path(model_dir) / METRICS_FILE
-        self._writes = writes
-        self._file: Any = None
+        self._file = EventFile(self.path, writes)
+        self._samples = EventFile(self.path.with_name(SAMPLES_FILE), writes)
         directory = self.path.parent / TENSORBOARD_DIR
         self._tensorboard = TensorBoardLog(directory) if tensorboard and writes else None
         if writes:
@@ -81,7 +97,7 @@ class EventLog:
     def resume(self, step: int, evaluated_step: int | None = None) -> int:
         """Drops every event after the checkpoint; call it before a run's first event.
 
-        The shortened file replaces the old one atomically. The next TensorBoard scalar is preceded
+        The shortened files replace the old ones atomically. The next TensorBoard scalar is preceded
         by a session start, so that TensorBoard drops the points that will be written again.
 
         Args:
@@ -90,26 +106,18 @@ class EventLog:
                 it contains every evaluation that took effect until `step`.
 
         Returns:
-            The number of dropped events, including an incomplete last line.
+            The number of dropped events of `metrics.jsonl`, including an incomplete last line.
 
         Raises:
             DataError: a line other than the last is not an event.
         """
         self.close()
-        if not self._writes or not self.path.exists():
-            return 0
-        lines = self.path.read_bytes().split(b"\n")
-        events = read_events(self.path)
-        known = [_is_known(event, step, evaluated_step) for event in events]
-        kept = [event for event, is_known in zip(events, known, strict=True) if is_known]
-        written = sum(1 for line in lines if line.strip())
-        if len(kept) == written and not lines[-1]:
-            return 0
-        self._drop_from_tensorboard(
-            kept, [event for event, is_known in zip(events, known, strict=True) if not is_known]
-        )
-        replace_file(self.path, "".join(map(_encode, kept)))
-        return written - len(kept)
+
+        def is_known(event: Event) -> bool:
+            return _is_known(event, step, evaluated_step)
+
+        self._samples.keep(is_known)
+        return self._file.keep(is_known, self._drop_from_tensorboard)
 
     def train(
         self,
@@ -164,7 +172,7 @@ class EventLog:
             event["scales"] = _numbers(scales)
         if weights is not None:
             event["weights"] = _numbers(weights)
-        self._append(event)
+        self._file.append(event)
         self._show(event)
 
     def evaluation(
@@ -182,7 +190,8 @@ class EventLog:
 
         Args:
             step: number of training steps of the validated weights.
-            results: result by task; see `keras_mtl.evaluation.results.TaskResult`.
+            results: result by task; see `keras_mtl.evaluation.results.TaskResult`. The `samples` of
+                a `Scores` go to `samples.jsonl`.
             ratios: score / baseline by task, for the tasks with a baseline.
             metric: the metric used by the schedule and to select the best checkpoint; one of them
                 if tasks have different ones.
@@ -218,14 +227,35 @@ class EventLog:
         event["seconds"] = _number(math.fsum(result.seconds for result in results.values()))
         if waited_seconds is not None:
             event["waited_seconds"] = _number(waited_seconds)
-        self._append(event)
+        self._file.append(event)
         self._show(event)
+        samples = {
+            task: list(result.samples)
+            for task, result in results.items()
+            if isinstance(result, Scores) and result.samples
+        }
+        if samples:
+            shown: dict[str, Any] = {"event": "samples", "step": int(step)}
+            if effective_step is not None:
+                shown["effective_step"] = int(effective_step)
+            self._samples.append({**shown, "samples": samples})
+            if self._tensorboard is not None:
+                self._tensorboard.samples(step, samples)
+
+    def histograms(self, step: int, variables: Mapping[str, Any]) -> None:
+        """Writes a TensorBoard histogram of each variable.
+
+        Args:
+            step: number of training steps so far.
+            variables: arrays by name.
+        """
+        if self._tensorboard is not None:
+            self._tensorboard.histograms(step, variables)
 
     def close(self) -> None:
-        """Closes both files; a later event reopens them."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        """Closes the files; a later event reopens them."""
+        self._file.close()
+        self._samples.close()
         if self._tensorboard is not None:
             self._tensorboard.close()
 
@@ -247,15 +277,6 @@ class EventLog:
         for event in kept:
             if event["step"] >= first:
                 self._show(event)
-
-    def _append(self, event: Mapping[str, Any]) -> None:
-        if not self._writes:
-            return
-        if self._file is None:
-            self._file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115  held over calls
-        with naming(self.path):
-            self._file.write(_encode(event))
-            self._file.flush()
 
     def _show(self, event: Mapping[str, Any]) -> None:
         if self._tensorboard is not None:
@@ -297,19 +318,7 @@ def _is_known(event: Mapping[str, Any], step: int, evaluated_step: int | None) -
         return False
     # A run that was stopped during a validation saved before the scores took effect.
     unknown = evaluated_step is not None and event["step"] > evaluated_step
-    return not (event["event"] == "evaluation" and unknown)
-
-
-def _encode(event: Mapping[str, Any]) -> str:
-    return json.dumps(event, ensure_ascii=False, allow_nan=False) + "\n"
-
-
-def _number(value: float | None) -> float | None:
-    # JSON has no NaN, so write null.
-    if value is None:
-        return None
-    number = float(value)
-    return number if math.isfinite(number) else None
+    return not (event["event"] in ("evaluation", "samples") and unknown)
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

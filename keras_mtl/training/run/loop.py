@@ -21,9 +21,11 @@ from keras_mtl.data.prepare import PreparedData
 from keras_mtl.errors import CheckpointError
 from keras_mtl.evaluation.stopping import EvaluationStopped
 from keras_mtl.evaluation.task_metrics import TaskMetrics
+from keras_mtl.files import replace_file
 from keras_mtl.interrupts import StopRequest, stop_on_signals
 from keras_mtl.metrics import schedule_score
 from keras_mtl.models.factory import check_sublayers
+from keras_mtl.run_files import MODEL_FILE
 from keras_mtl.training.run.batch_log import BatchLog
 from keras_mtl.training.run.checkpoints import RunCheckpoints
 from keras_mtl.training.run.directory import RunDirectory
@@ -31,6 +33,7 @@ from keras_mtl.training.run.event_log import EventLog
 from keras_mtl.training.run.first_weights import take_first_weights
 from keras_mtl.training.run.loop_log import LoopLog
 from keras_mtl.training.run.mirror import local_run_directory
+from keras_mtl.training.run.model_analysis import model_analysis
 from keras_mtl.training.run.parts import build_parts
 from keras_mtl.training.run.periodic_validation import PeriodicValidation
 from keras_mtl.training.run.planning import TrainingPlan
@@ -233,11 +236,7 @@ class Run:
             return self._result()
         if not prefix:
             self._take_first_weights()
-        self.workers.on_chief(
-            lambda: self.directory.write(
-                self.plan.config, self.prepared, self.parts.decoder_of_task
-            )
-        )
+        self.workers.on_chief(self._write_settings)
         self.loop_log.resume(self.step)
         if self.plan.config.task.data.packing:
             self.log(f"packed batches: {self.parts.mixture.buckets[0]}")
@@ -254,6 +253,10 @@ class Run:
             self._stop = AgreedStop(self.workers, request)
             self._train(progress)
         return self._result()
+
+    def _write_settings(self) -> None:
+        self.directory.write(self.plan.config, self.prepared, self.parts.decoder_of_task)
+        replace_file(self.directory.path / MODEL_FILE, model_analysis(self.parts.model))
 
     def _take_first_weights(self) -> None:
         """Starts a new run from `task.model.init`."""

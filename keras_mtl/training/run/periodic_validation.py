@@ -18,18 +18,21 @@ from keras_mtl.evaluation.background import BackgroundEvaluation, Results
 from keras_mtl.evaluation.evaluator import Evaluator
 from keras_mtl.evaluation.noisy_pairs import with_noise
 from keras_mtl.evaluation.pairs import PairSet
+from keras_mtl.evaluation.results import TaskResult
 from keras_mtl.evaluation.run_evaluators import engine_evaluator, model_evaluator
+from keras_mtl.evaluation.samples import Sample
 from keras_mtl.evaluation.stopping import EvaluationStopped
 from keras_mtl.evaluation.task_metrics import TaskMetrics
 from keras_mtl.evaluation.tasks import translation_tasks
 from keras_mtl.export.engine_file import export_engine_file
 from keras_mtl.metrics import decimals, schedule_score
+from keras_mtl.models.variables import variables_by_name
 from keras_mtl.training.run.averaged_weights import averaged_weights
 from keras_mtl.training.run.best_weights import BestWeights
 from keras_mtl.training.run.building import check_dev_sizes
 from keras_mtl.training.run.directory import RunDirectory
 from keras_mtl.training.run.early_stopping import EarlyStopping
-from keras_mtl.training.run.event_log import EventLog, Scored, Scores
+from keras_mtl.training.run.event_log import EventLog, Scores
 from keras_mtl.training.run.planning import TrainingPlan
 from keras_mtl.training.run.plateau_decay import PlateauDecay
 from keras_mtl.training.run.selected_scores import SelectedScores
@@ -169,6 +172,7 @@ class PeriodicValidation:
         """
         tasks = self._rounds.choose(step, step == self._train_steps)
         with averaged_weights(self._model, self._optimizer, step):
+            self._write_histograms(step)
             results = self._evaluate(tasks, step, stopped)
             scores = self._rounds.scores(results)
             self._workers.together(lambda: self.best.write(step, scores, self._model, results))
@@ -222,9 +226,15 @@ class PeriodicValidation:
     def _begin(self, snapshot: Snapshot) -> None:
         writes = self._workers.chief or bool(self._share(self._tasks_of(snapshot)))
         with averaged_weights(self._model, self._optimizer, snapshot.step):
+            self._write_histograms(snapshot.step)
             self._workers.together((lambda: self._write(snapshot)) if writes else None)
         self.pending = snapshot
         self._start(snapshot)
+
+    def _write_histograms(self, step: int) -> None:
+        if self._settings.histograms and self._workers.chief:
+            arrays = {name: v.numpy() for name, v in variables_by_name(self._model).items()}
+            self._events.histograms(step, arrays)
 
     def _write(self, snapshot: Snapshot) -> None:
         """Writes the current weights for the validation of a snapshot."""
@@ -484,10 +494,10 @@ class PeriodicValidation:
         return bool((was[index_map] != self._is_validated()).any())
 
 
-def _plain(result: Scored) -> tuple[dict[str, float], float]:
+def _plain(result: TaskResult) -> tuple[dict[str, float], float, list[Sample]]:
     """Returns what training needs of a result, in plain types."""
     scores = {name: float(value) for name, value in result.scores.items()}
-    return scores, float(result.seconds)
+    return scores, float(result.seconds), list(result.samples)
 
 
 def _pending(state: Mapping[str, np.ndarray]) -> Snapshot | None:
