@@ -16,6 +16,7 @@ ROOMS = (
     ("errors", "files", "hardware", "interrupts", "messages", "run_files"),
     ("remote_files",),
     ("events",),
+    ("figures.charts", "figures.attention"),
     ("configuration.components", "metrics"),
     ("configuration",),
     ("engine",),
