@@ -28,6 +28,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from keras_mtl.evaluation.results import TaskResult
 from keras_mtl.evaluation.samples import Sample
 from keras_mtl.events import Event, effective_step
 from keras_mtl.run_files import METRICS_FILE, SAMPLES_FILE
@@ -63,6 +64,12 @@ class Scores:
     scores: Mapping[str, float]
     seconds: float
     samples: Sequence[Sample] = ()
+
+
+def plain(result: TaskResult) -> tuple[dict[str, float], float, list[Sample]]:
+    """Returns the arguments of the `Scores` of a result, in plain types."""
+    scores = {name: float(value) for name, value in result.scores.items()}
+    return scores, float(result.seconds), list(result.samples)
 
 
 class EventLog:

@@ -18,9 +18,7 @@ from keras_mtl.evaluation.background import BackgroundEvaluation, Results
 from keras_mtl.evaluation.evaluator import Evaluator
 from keras_mtl.evaluation.noisy_pairs import with_noise
 from keras_mtl.evaluation.pairs import PairSet
-from keras_mtl.evaluation.results import TaskResult
 from keras_mtl.evaluation.run_evaluators import engine_evaluator, model_evaluator
-from keras_mtl.evaluation.samples import Sample
 from keras_mtl.evaluation.stopping import EvaluationStopped
 from keras_mtl.evaluation.task_metrics import TaskMetrics
 from keras_mtl.evaluation.tasks import translation_tasks
@@ -32,7 +30,7 @@ from keras_mtl.training.run.best_weights import BestWeights
 from keras_mtl.training.run.building import check_dev_sizes
 from keras_mtl.training.run.directory import RunDirectory
 from keras_mtl.training.run.early_stopping import EarlyStopping
-from keras_mtl.training.run.event_log import EventLog, Scores
+from keras_mtl.training.run.event_log import EventLog, Scores, plain
 from keras_mtl.training.run.planning import TrainingPlan
 from keras_mtl.training.run.plateau_decay import PlateauDecay
 from keras_mtl.training.run.selected_scores import SelectedScores
@@ -337,7 +335,7 @@ class PeriodicValidation:
 
         def encoded() -> dict[str, Any] | None:
             with contextlib.suppress(EvaluationStopped):
-                return {name: _plain(result) for name, result in evaluate().items()}
+                return {name: plain(result) for name, result in evaluate().items()}
             return None
 
         found = self._workers.exchange(self._workers.together(encoded))
@@ -492,12 +490,6 @@ class PeriodicValidation:
         if sorted(index_map) != list(range(len(was))):
             return True
         return bool((was[index_map] != self._is_validated()).any())
-
-
-def _plain(result: TaskResult) -> tuple[dict[str, float], float, list[Sample]]:
-    """Returns what training needs of a result, in plain types."""
-    scores = {name: float(value) for name, value in result.scores.items()}
-    return scores, float(result.seconds), list(result.samples)
 
 
 def _pending(state: Mapping[str, np.ndarray]) -> Snapshot | None:
