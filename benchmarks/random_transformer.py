@@ -20,6 +20,7 @@ class RandomTransformer:
     decoder_names = ()
     max_length = 256
     self_attention, feed_forward, norm = "multi_head", "standard", "layer_norm"
+    adapter_sets = ()
 
     def __init__(self, config, seed):
         self._config = {**config, "max_length": self.max_length, "tie_embeddings": True}
@@ -34,12 +35,16 @@ class RandomTransformer:
         self.encoder = SimpleNamespace(
             layers=[self._layer("attention") for _ in range(config["encoder_layers"])],
             final_norm=self._norm(),
+            adapters=[],
+            adapter_inputs=None,
         )
         layers = range(config["decoder_layers"])
         decoder = SimpleNamespace(
             layers=[self._layer("self_attention", "cross_attention") for _ in layers],
             final_norm=self._norm(),
             projection=None,
+            adapters=[],
+            adapter_inputs=None,
         )
         self.decoders = [decoder]
 

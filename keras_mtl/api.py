@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     PathLike = str | os.PathLike[str]
 
-EXPORT_FORMATS = ("saved_model", "saved_model_native", "engine", "ctranslate2")
+EXPORT_FORMATS = ("saved_model", "saved_model_native", "engine", "adapters", "ctranslate2")
 
 
 def load_config(
@@ -191,6 +191,7 @@ def export_model(
     options: Mapping[str, object] | None = None,
     checkpoint: "PathLike | None" = None,
     overwrite: bool = False,
+    base: "PathLike | None" = None,
 ) -> Path:
     """Exports a trained model.
 
@@ -199,12 +200,14 @@ def export_model(
         output: directory, or file for `engine`, to create. After an error it is absent.
         format: `saved_model` (text in, text out, for TensorFlow with tensorflow-text),
             `saved_model_native` (the same with the C++ engine inside), `engine` (one file for the
-            C++ engine) or `ctranslate2`.
+            C++ engine), `adapters` (a file that `keras-mtl add-adapters` adds to `base`) or
+            `ctranslate2`.
         weight_type: `float32`; with `engine` and `saved_model_native` also `int8`; with
             `ctranslate2` also `int8`, `int8_float32`, `float16` and `int16`.
         options: for a SavedModel, options of beam search that override those of the run.
         checkpoint: checkpoint to export; None means the best one, else the newest.
         overwrite: whether to replace an exported model at `output`.
+        base: for `adapters`, the engine file that lacks them, whose type of weights they get.
 
     Returns:
         The path of the exported model.
@@ -236,7 +239,8 @@ def export_model(
             )
         from keras_mtl.export.model_dir import export_weights
 
-        return export_weights(format, model_dir, output, weight_type=weight_type, **arguments)
+        arguments |= {"weight_type": weight_type, "base": base}
+        return export_weights(format, model_dir, output, **arguments)
     arguments["options"] = dict(options or {})
     if format == "saved_model_native":
         from keras_mtl.export.native_saved_model import export_native_model_dir

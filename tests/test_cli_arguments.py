@@ -109,7 +109,27 @@ TABLE = {
         (f"--model_dir {_MODEL} --output {{dir}}/out --last 2 --score worst", "only with --best"),
         (f"--model_dir {_MODEL} --output gs://bucket/out --last 2", "gs://bucket/out: this is a U"),
     ],
+    "add-adapters": [
+        (
+            "--model {dir}/no --adapters {dir}/file --output {dir}/out",
+            "--model {dir}/no: no such f",
+        ),
+        ("--model {dir}/file --adapters {dir}/no --output {dir}/out", "--adapters {dir}/no: no su"),
+        (
+            "--model {dir}/file --adapters {dir}/file --output {dir}/engine",
+            "{dir}/engine exists. G",
+        ),
+    ],
     "export": [
+        (f"--model_dir {_MODEL} --output {{dir}}/out --format adapters", "requires --base FILE"),
+        (
+            f"--model_dir {_MODEL} --output {{dir}}/out --base {{dir}}/file",
+            "saved_model has no base",
+        ),
+        (
+            f"--model_dir {_MODEL} --output {{dir}}/out --format adapters --base {{dir}}/file",
+            "task.model.adapters is empty, so there are no adapters to export",
+        ),
         ("--model_dir {dir}/no --output {dir}/out", "--model_dir {dir}/no does not exist"),
         (f"--model_dir {_MODEL} --output {{dir}}/file", "{dir}/file exists. Give --overwrite"),
         (

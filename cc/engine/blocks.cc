@@ -7,6 +7,8 @@ namespace {
 
 // Maximum of rows whose attention is computed in one call.
 constexpr int kMaxQueries = 4;
+// Added to the variance in the layer normalization of a bottleneck, as in keras_mtl.layers.adapters.
+constexpr float kAdapterEpsilon = 1e-6f;
 
 // row.weights = share * scores, or += if `add`; no-op if row.weights is null.
 void AddWeights(const float* scores, float share, bool add, const AttentionRow* row) {
@@ -82,6 +84,46 @@ void AddFeedForward(const Context& context, const FeedForwardWeights& weights,
   weights.output.Apply(context, MakeRows(context, hidden, count, config.intermediate_dim), x,
                        Activation::kNone, Combine::kAdd);
   FinishSublayer(context, config, weights.norm, x, count);
+}
+
+void AddAdapters(const Context& context, const LayerAdapters& adapters,
+                 const TransformerConfig& config, float* x, int count) {
+  if (context.adapters == nullptr) return;
+  const int d = config.hidden_dim;
+  for (size_t set = 0; set < adapters.size(); ++set) {
+    if (adapters[set].empty()) continue;
+    for (const AdapterGroup& group : context.adapters->groups(static_cast<int>(set))) {
+      const Arena::Scope scope(context.arena);
+      const BottleneckWeights& weights = adapters[set][group.adapter];
+      const int n = static_cast<int>(group.rows.size()), inner = weights.down.columns();
+      const bool all = n == count;
+      const float* rows = all ? x : GatherRows(context, x, d, group.rows);
+      const Rows normal = NormalizedRows(context, weights.norm, kAdapterEpsilon, rows, n, d);
+      float* hidden = context.arena->Allocate<float>(static_cast<size_t>(n) * inner);
+      weights.down.Apply(context, normal, hidden, Activation::kRelu);
+      const Rows narrow = MakeRows(context, hidden, n, inner);
+      if (all) {
+        weights.up.Apply(context, narrow, x, Activation::kNone, Combine::kAdd);
+        continue;
+      }
+      float* y = context.arena->Allocate<float>(static_cast<size_t>(n) * d);
+      weights.up.Apply(context, narrow, y);
+      AddToRows(y, d, group.rows, x);
+    }
+  }
+}
+
+void AddVectors(const Context& context, const AdapterVectors& vectors, int dim, float* x) {
+  if (context.adapters == nullptr) return;
+  for (size_t set = 0; set < vectors.size(); ++set) {
+    if (vectors[set].empty()) continue;
+    for (const AdapterGroup& group : context.adapters->groups(static_cast<int>(set))) {
+      const float* vector = vectors[set][group.adapter].data();
+      for (const int row : group.rows) {
+        for (int k = 0; k < dim; ++k) x[static_cast<ptrdiff_t>(row) * dim + k] += vector[k];
+      }
+    }
+  }
 }
 
 void AttendRows(const Context& context, const EntryLayout& layout, const AttentionRow* rows,

@@ -13,8 +13,8 @@ namespace {
 
 }  // namespace
 
-Decoder::Sentence::Sentence(EntryPool* pool, int decoder, int length, int beams)
-    : pool(pool), decoder(decoder), cross(length), cache(pool, beams) {
+Decoder::Sentence::Sentence(EntryPool* pool, int route, int decoder, int length, int beams)
+    : pool(pool), route(route), decoder(decoder), cross(length), cache(pool, beams) {
   for (char*& entry : cross) entry = pool->Take();
 }
 
@@ -39,14 +39,21 @@ Context Decoder::context() {
   return {model_->kernels(), model_->compute(), &arena_, pool_.threads() > 1 ? &pool_ : nullptr};
 }
 
-std::vector<int> Decoder::Admit(const Memory& memory, int decoder) {
+std::vector<int> Decoder::Admit(const Memory& memory, int route) {
+  return Admit(memory, std::vector<int>(memory.begins.size() - 1, route));
+}
+
+std::vector<int> Decoder::Admit(const Memory& memory, const std::vector<int>& routes) {
   const TransformerConfig& config = model_->config();
   const int d = config.hidden_dim;
   const int tokens = memory.begins.back();
-  if (decoder < 0 || decoder >= config.decoders) {
-    Fail("decoder=" + std::to_string(decoder) + ": the model's decoders are 0 to " +
-         std::to_string(config.decoders - 1));
+  for (const int route : routes) {
+    if (route < 0 || route >= config.routes()) {
+      Fail("decoder=" + std::to_string(route) + ": the model's decoders are 0 to " +
+           std::to_string(config.routes() - 1));
+    }
   }
+  const int decoder = routes.empty() ? 0 : config.DecoderOf(routes[0]);
   for (size_t s = 0; s + 1 < memory.begins.size(); ++s) {
     if (memory.begins[s] == memory.begins[s + 1]) {
       Fail("source " + std::to_string(s) + " is empty: give at least one id");
@@ -59,13 +66,15 @@ std::vector<int> Decoder::Admit(const Memory& memory, int decoder) {
     while (handle < sentences_.size() && sentences_[handle] != nullptr) ++handle;
     if (handle == sentences_.size()) sentences_.emplace_back();
     const int length = memory.begins[s + 1] - memory.begins[s];
-    sentences_[handle] = std::make_unique<Sentence>(&entries_, decoder, length, beams_);
+    sentences_[handle] = std::make_unique<Sentence>(&entries_, routes[s], decoder, length, beams_);
     const std::vector<char*>& cross = sentences_[handle]->cross;
     entries.insert(entries.end(), cross.begin(), cross.end());
     handles.push_back(static_cast<int>(handle));
   }
   arena_.Reset();
-  const Context work = context();
+  Context work = context();
+  const AdapterRows adapters(config, TokenRoutes(config, memory.begins, routes));
+  if (!config.adapter_sets.empty()) work.adapters = &adapters;
   float* key_values = arena_.Allocate<float>(static_cast<size_t>(tokens) * 2 * d);
   Rows rows = MakeRows(work, memory.rows.data(), tokens, d);
   for (int layer = 0; layer < config.decoder_layers; ++layer) {
@@ -187,12 +196,19 @@ void Decoder::Step(const StepRow* rows, int count, const StepOptions& options, S
     while (last < count && sentences_[rows[last].sentence]->decoder == decoder) ++last;
     const int n = last - first;
     const DecoderWeights& weights = model_->decoder(decoder);
+    std::vector<int> routes;
+    if (!config.adapter_sets.empty()) {
+      for (int i = first; i < last; ++i) routes.push_back(sentences_[rows[i].sentence]->route);
+    }
+    const AdapterRows adapters(config, routes);
+    work.adapters = config.adapter_sets.empty() ? nullptr : &adapters;
     float* x = arena_.Allocate<float>(static_cast<size_t>(n) * d);
     RunLayers(work, rows + first, n, weights, options,
               result->attention.data() + static_cast<ptrdiff_t>(first) * stride, stride, x);
     const Rows hidden = SublayerInput(work, config, weights.final_norm, x, n);
     Project(work, model_->projection(decoder), decoder, hidden, requests.data() + first, options,
             first, result);
+    work.adapters = nullptr;
     first = last;
   }
 }
@@ -222,6 +238,7 @@ void Decoder::RunLayers(const Context& context, const StepRow* rows, int count,
         query + at, sentence.cross.data(), static_cast<int>(sentence.cross.size()), attended + at,
         nullptr,    rows[i].sentence};
   }
+  AddVectors(context, weights.vectors, d, x);
   const EntryLayout& layout = entries_.layout();
   for (int l = 0; l < config.decoder_layers; ++l) {
     const Arena::Scope scope(&arena_);
@@ -254,6 +271,7 @@ void Decoder::RunLayers(const Context& context, const StepRow* rows, int count,
                                        Activation::kNone, Combine::kAdd);
     FinishSublayer(context, config, layer.cross_attention_norm, x, count);
     AddFeedForward(context, layer.feed_forward, config, x, count);
+    AddAdapters(context, layer.adapters, config, x, count);
   }
 }
 

@@ -50,9 +50,12 @@ class Decoder {
   // The context that the encoder and the decoder of this worker share.
   Context context();
 
-  // Admits all sentences of `memory`, with decoder `decoder` in [0, decoders). Each must have at
-  // least one token. Returns their handles, the smallest free numbers first. Throws InputError.
-  std::vector<int> Admit(const Memory& memory, int decoder);
+  // Admits all sentences of `memory`, with their routes in [0, routes), which have one decoder. Each
+  // must have at least one token. Returns their handles, the smallest free numbers first. Throws
+  // InputError.
+  std::vector<int> Admit(const Memory& memory, const std::vector<int>& routes);
+  // The same for sentences of one route.
+  std::vector<int> Admit(const Memory& memory, int route);
   // Releases a sentence; its handle may be reused.
   void Release(int sentence);
   // The number of steps of a sentence so far.
@@ -69,9 +72,10 @@ class Decoder {
 
  private:
   struct Sentence {
-    Sentence(EntryPool* pool, int decoder, int length, int beams);
+    Sentence(EntryPool* pool, int route, int decoder, int length, int beams);
     ~Sentence();
     EntryPool* pool;
+    int route;
     int decoder;
     std::vector<char*> cross;  // [source length]: entries of cross-attention
     SelfCache cache;

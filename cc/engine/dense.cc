@@ -73,6 +73,21 @@ Rows Rows::Gather(const int* index, int n, Arena* arena) const {
   return rows;
 }
 
+float* GatherRows(const Context& context, const float* x, int dim, const std::vector<int>& index) {
+  float* rows = context.arena->Allocate<float>(index.size() * dim);
+  for (size_t i = 0; i < index.size(); ++i) {
+    std::copy_n(x + static_cast<ptrdiff_t>(index[i]) * dim, dim, rows + i * dim);
+  }
+  return rows;
+}
+
+void AddToRows(const float* y, int dim, const std::vector<int>& index, float* x) {
+  for (size_t i = 0; i < index.size(); ++i) {
+    float* row = x + static_cast<ptrdiff_t>(index[i]) * dim;
+    for (int k = 0; k < dim; ++k) row[k] += y[i * dim + k];
+  }
+}
+
 Rows MakeRows(const Context& context, const float* x, int count, int depth) {
   Rows rows;
   rows.count = count;
@@ -128,6 +143,24 @@ Dense Dense::Load(const TensorMap& tensors, const std::string& name, int columns
   return dense;
 }
 
+void Dense::LoadLowRank(const TensorMap& tensors, const std::string& name,
+                        const std::vector<AdapterSet>& sets, ComputeType compute,
+                        const KernelTable& kernels, HugePages* pages) {
+  for (size_t set = 0; set < sets.size(); ++set) {
+    const std::string prefix = name + ".lora." + std::to_string(set) + ".";
+    if (sets[set].kind != AdapterKind::kLowRank || tensors.count(prefix + "0.down.weight") == 0) continue;
+    LowRankSet found{static_cast<int>(set), {}, {}};
+    for (int member = 0; member < sets[set].count; ++member) {
+      const std::string own = prefix + std::to_string(member);
+      found.down.push_back(
+          Load(tensors, own + ".down", sets[set].size, depth_, false, compute, kernels, pages));
+      found.up.push_back(
+          Load(tensors, own + ".up", columns_, sets[set].size, false, compute, kernels, pages));
+    }
+    low_rank_.push_back(std::move(found));
+  }
+}
+
 Dense Dense::Select(const std::vector<int32_t>& columns, ComputeType compute) const {
   Dense dense;
   dense.columns_ = static_cast<int>(columns.size());
@@ -151,6 +184,10 @@ void Dense::Column(int column, float factor, const float* shift, ComputeType com
 
 void Dense::Apply(const Context& context, const Rows& x, float* out, Activation activation,
                   Combine combine) const {
+  // LoRA is added before the activation.
+  if (context.adapters != nullptr && !low_rank_.empty()) {
+    return ApplyAdapted(context, x, out, activation, combine);
+  }
   const Output output{out, columns_, activation, combine};
   ParallelFor(context.pool, panels(), 1, [&](int, int first, int last) {
     if (context.compute == ComputeType::kInt8) {
@@ -159,6 +196,50 @@ void Dense::Apply(const Context& context, const Rows& x, float* out, Activation 
       context.kernels.gemm_float(x.AsFloat(), float_.view(), first, last, output);
     }
   });
+}
+
+void Dense::ApplyAdapted(const Context& context, const Rows& x, float* out, Activation activation,
+                         Combine combine) const {
+  const Arena::Scope scope(context.arena);
+  Context plain = context;
+  plain.adapters = nullptr;
+  const bool multiplies = combine == Combine::kMultiply;
+  float* y = out;
+  if (multiplies) y = context.arena->Allocate<float>(static_cast<size_t>(x.count) * columns_);
+  Apply(plain, x, y, Activation::kNone, multiplies ? Combine::kStore : combine);
+  AddLowRank(context, x, y);
+  if (activation == Activation::kNone && !multiplies) return;
+  ParallelFor(context.pool, x.count, kRowGrain, [&](int, int begin, int end) {
+    for (int i = begin; i < end; ++i) {
+      float* row = y + static_cast<ptrdiff_t>(i) * columns_;
+      context.kernels.activate(activation, row, columns_);
+      if (!multiplies) continue;
+      float* product = out + static_cast<ptrdiff_t>(i) * columns_;
+      for (int k = 0; k < columns_; ++k) product[k] *= row[k];
+    }
+  });
+}
+
+void Dense::AddLowRank(const Context& context, const Rows& x, float* out) const {
+  for (const LowRankSet& each : low_rank_) {
+    for (const AdapterGroup& group : context.adapters->groups(each.set)) {
+      const Arena::Scope scope(context.arena);
+      const int n = static_cast<int>(group.rows.size());
+      const Dense& down = each.down[group.adapter];
+      float* hidden = context.arena->Allocate<float>(static_cast<size_t>(n) * down.columns_);
+      const bool all = n == x.count;
+      down.Apply(context, all ? x : x.Gather(group.rows.data(), n, context.arena), hidden);
+      const Rows rows = MakeRows(context, hidden, n, down.columns_);
+      const Dense& up = each.up[group.adapter];
+      if (all) {
+        up.Apply(context, rows, out, Activation::kNone, Combine::kAdd);
+        continue;
+      }
+      float* y = context.arena->Allocate<float>(static_cast<size_t>(n) * columns_);
+      up.Apply(context, rows, y);
+      AddToRows(y, columns_, group.rows, out);
+    }
+  }
 }
 
 void Dense::Project(const Context& context, const Rows& x, const float* bias, int first, int last,

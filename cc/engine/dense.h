@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "engine/adapters.h"
 #include "engine/arena.h"
 #include "engine/model_file.h"
 #include "engine/thread_pool.h"
@@ -30,6 +31,8 @@ struct Context {
   ComputeType compute;
   Arena* arena;
   ThreadPool* pool;  // null: no threads inside an operation
+  // The adapters of the rows of the current batch; null if the model has none.
+  const AdapterRows* adapters = nullptr;
 
   int threads() const { return pool == nullptr ? 1 : pool->threads(); }
 };
@@ -54,6 +57,13 @@ struct Rows {
 // int8.
 Rows MakeRows(const Context& context, const float* x, int count, int depth);
 
+// Copies rows index[0], ..., index[n - 1] of x [*, dim] into the arena.
+float* GatherRows(const Context& context, const float* x, int dim, const std::vector<int>& index);
+// Adds y [n, dim] to rows index[0], ..., index[n - 1] of x [*, dim].
+void AddToRows(const float* y, int dim, const std::vector<int>& index, float* x);
+
+struct LowRankSet;
+
 class Dense {
  public:
   Dense() = default;
@@ -63,6 +73,12 @@ class Dense {
                     bool has_bias, ComputeType compute, const KernelTable& kernels,
                     HugePages* pages);
 
+  // Reads the LoRA matrices `name`.lora.{set}.{member}.down and .up of all adapters, if there are
+  // some. Throws ModelFileError.
+  void LoadLowRank(const TensorMap& tensors, const std::string& name,
+                   const std::vector<AdapterSet>& sets, ComputeType compute,
+                   const KernelTable& kernels, HugePages* pages);
+
   // Returns the layer reduced to the outputs `columns`, each in [0, columns()).
   Dense Select(const std::vector<int32_t>& columns, ComputeType compute) const;
 
@@ -71,7 +87,7 @@ class Dense {
   void Column(int column, float factor, const float* shift, ComputeType compute, float* out) const;
   int panels() const { return RoundUp(columns_, kPanel) / kPanel; }
 
-  // out [count, columns()], row-major.
+  // out [count, columns()], row-major. Rows with an adapter of LoRA use its matrices.
   void Apply(const Context& context, const Rows& x, float* out,
              Activation activation = Activation::kNone, Combine combine = Combine::kStore) const;
   // See KernelTable::project_int8; `bias` [panels() * kPanel].
@@ -79,10 +95,24 @@ class Dense {
                LogitRow* rows, SegmentSum* sums) const;
 
  private:
+  // Apply() for a layer with LoRA. With an activation, `combine` must not be kAdd.
+  void ApplyAdapted(const Context& context, const Rows& x, float* out, Activation activation,
+                    Combine combine) const;
+  // Adds to out [count, columns()] what LoRA computes from the rows that use it.
+  void AddLowRank(const Context& context, const Rows& x, float* out) const;
+
   PackedInt8 int8_;
   PackedFloat float_;
   int columns_ = 0;
   int depth_ = 0;
+  std::vector<LowRankSet> low_rank_;
+};
+
+// The LoRA matrices of a dense layer, by adapter of a set.
+struct LowRankSet {
+  int set;
+  std::vector<Dense> down;  // [rank, depth]
+  std::vector<Dense> up;    // [columns, rank]
 };
 
 // Returns the tensor `name`. Throws ModelFileError if it is missing or has another shape.

@@ -53,7 +53,18 @@ void CheckSource(const TransformerConfig& config, const TokenBatch& batch) {
   }
 }
 
-Memory Encode(const Model& model, const Context& context, const TokenBatch& batch) {
+std::vector<int> TokenRoutes(const TransformerConfig& config, const std::vector<int>& begins,
+                             const std::vector<int>& routes) {
+  std::vector<int> found;
+  if (config.adapter_sets.empty() || routes.empty()) return found;
+  for (size_t s = 0; s + 1 < begins.size(); ++s) {
+    found.insert(found.end(), begins[s + 1] - begins[s], routes[s]);
+  }
+  return found;
+}
+
+Memory Encode(const Model& model, const Context& worker, const TokenBatch& batch,
+              const std::vector<int>& routes) {
   const TransformerConfig& config = model.config();
   CheckSource(config, batch);
   const int d = config.hidden_dim;
@@ -65,6 +76,9 @@ Memory Encode(const Model& model, const Context& context, const TokenBatch& batc
   memory.rows.resize(memories * size);
   if (count == 0) return memory;
 
+  Context context = worker;
+  const AdapterRows adapters(config, TokenRoutes(config, batch.begins, routes));
+  if (!config.adapter_sets.empty()) context.adapters = &adapters;
   Arena& arena = *context.arena;
   arena.Reset();
   float* x = arena.Allocate<float>(size);
@@ -88,6 +102,7 @@ Memory Encode(const Model& model, const Context& context, const TokenBatch& batc
                  s};
     }
   }
+  AddVectors(context, model.encoder_vectors(), d, x);
   if (config.transparent) AddToMemories(model, 0, x, size, &memory.rows);
   int layers = 0;
   for (const EncoderLayerWeights& layer : model.encoder()) {
@@ -99,6 +114,7 @@ Memory Encode(const Model& model, const Context& context, const TokenBatch& batc
                                  Activation::kNone, Combine::kAdd);
     FinishSublayer(context, config, layer.attention_norm, x, count);
     AddFeedForward(context, layer.feed_forward, config, x, count);
+    AddAdapters(context, layer.adapters, config, x, count);
     if (config.transparent) AddToMemories(model, ++layers, x, size, &memory.rows);
   }
   if (!config.transparent) std::copy(x, x + size, memory.rows.data());

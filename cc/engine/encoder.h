@@ -33,9 +33,15 @@ struct Memory {
 void CheckSource(const TransformerConfig& config, const TokenBatch& batch);
 
 // Encodes a batch. The rows of a sentence do not depend on other sentences. An empty sentence has
-// no rows. Resets the arena of `context`, which must have the model's kernels and compute type.
-// Throws the InputError of CheckSource().
-Memory Encode(const Model& model, const Context& context, const TokenBatch& batch);
+// no rows. `routes`: of each sentence; empty for 0. Resets the arena of `context`, which must have
+// the model's kernels and compute type. Throws the InputError of CheckSource().
+Memory Encode(const Model& model, const Context& context, const TokenBatch& batch,
+              const std::vector<int>& routes = {});
+
+// Returns for each token of sentences [begins[s], begins[s + 1]) the route of its sentence; empty if
+// the model has no adapters or `routes` is empty.
+std::vector<int> TokenRoutes(const TransformerConfig& config, const std::vector<int>& begins,
+                             const std::vector<int>& routes);
 
 }  // namespace keras_mtl
 

@@ -211,8 +211,10 @@ std::vector<std::vector<float>> Engine::Score(const ScoreRequest& request,
   return std::move(scoring.results());
 }
 
-Memory Engine::Encode(const TokenBatch& source, const Interrupted& interrupted) {
+Memory Engine::Encode(const TokenBatch& source, const std::vector<int>& routes,
+                      const Interrupted& interrupted) {
   CheckSource(config(), source);
+  CheckDecoders(config(), routes, source.sentences());
   const size_t dim = config().hidden_dim;
   Memory result;
   result.begins = source.begins;
@@ -220,15 +222,15 @@ Memory Engine::Encode(const TokenBatch& source, const Interrupted& interrupted) 
   result.rows.resize(memories * tokens * dim);
   std::vector<int> sentences(source.sentences());
   for (size_t i = 0; i < sentences.size(); ++i) sentences[i] = static_cast<int>(i);
-  const std::vector<int> decoders;
-  SentenceQueue queue(source, decoders, std::move(sentences));
+  SentenceQueue queue(config(), source, routes, std::move(sentences));
   workers_->Run(
       source.sentences(), 1,
       [&](Decoder* decoder, const std::atomic<bool>& stop) {
         while (!stop) {
           const std::vector<int> taken = queue.Take(source.sentences());
           if (taken.empty()) return;
-          const Memory memory = keras_mtl::Encode(*model_, decoder->context(), queue.Tokens(taken));
+          const Memory memory = keras_mtl::Encode(*model_, decoder->context(), queue.Tokens(taken),
+                                                  queue.Routes(taken));
           for (size_t m = 0; m < memories; ++m) {
             const auto rows = memory.rows.begin() + m * memory.begins.back() * dim;
             const auto out = result.rows.begin() + m * tokens * dim;

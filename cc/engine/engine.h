@@ -62,8 +62,10 @@ class Engine {
   std::vector<std::vector<float>> Score(const ScoreRequest& request,
                                         const Interrupted& interrupted = {});
 
-  // Returns the encoder's output. Throws the errors of Translate().
-  Memory Encode(const TokenBatch& source, const Interrupted& interrupted = {});
+  // Returns the encoder's output. `routes`: of each sentence; empty for 0. Throws the errors of
+  // Translate().
+  Memory Encode(const TokenBatch& source, const std::vector<int>& routes = {},
+                const Interrupted& interrupted = {});
 
  private:
   class WorkerGroup;

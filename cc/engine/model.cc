@@ -29,7 +29,28 @@ class Loader {
   }
 
   Dense Linear(const std::string& name, int columns, int depth, bool has_bias = true) const {
-    return Dense::Load(tensors_, name, columns, depth, has_bias, compute_, kernels_, pages_);
+    Dense dense = Dense::Load(tensors_, name, columns, depth, has_bias, compute_, kernels_, pages_);
+    dense.LoadLowRank(tensors_, name, config_.adapter_sets, compute_, kernels_, pages_);
+    return dense;
+  }
+
+  LayerAdapters Adapters(const std::string& layer) const {
+    LayerAdapters found(config_.adapter_sets.size());
+    for (size_t set = 0; set < found.size(); ++set) {
+      const AdapterSet& adapters = config_.adapter_sets[set];
+      const std::string prefix = layer + ".adapter." + std::to_string(set) + ".";
+      if (adapters.kind != AdapterKind::kBottleneck ||
+          tensors_.count(prefix + "0.down.weight") == 0) {
+        continue;
+      }
+      for (int member = 0; member < adapters.count; ++member) {
+        const std::string name = prefix + std::to_string(member);
+        found[set].push_back({{Floats(name + ".norm.gamma"), Floats(name + ".norm.beta")},
+                              Linear(name + ".down", adapters.size, config_.hidden_dim),
+                              Linear(name + ".up", config_.hidden_dim, adapters.size)});
+      }
+    }
+    return found;
   }
 
   FeedForwardWeights FeedForward(const std::string& layer) const {
@@ -41,10 +62,25 @@ class Loader {
             config_.gated ? Linear(block + ".gate", inner, d) : Dense()};
   }
 
+  AdapterVectors Vectors(const std::string& stack) const {
+    AdapterVectors found(config_.adapter_sets.size());
+    for (size_t set = 0; set < found.size(); ++set) {
+      const AdapterSet& adapters = config_.adapter_sets[set];
+      const std::string prefix = stack + ".adapter." + std::to_string(set) + ".";
+      if (adapters.kind != AdapterKind::kEmbedding || tensors_.count(prefix + "0.vector") == 0) {
+        continue;
+      }
+      for (int member = 0; member < adapters.count; ++member) {
+        found[set].push_back(Floats(prefix + std::to_string(member) + ".vector"));
+      }
+    }
+    return found;
+  }
+
   EncoderLayerWeights EncoderLayer(const std::string& layer) const {
     const int d = config_.hidden_dim;
     return {Norm(layer + ".attention_norm"), Linear(layer + ".attention.qkv", 3 * d, d),
-            Linear(layer + ".attention.output", d, d), FeedForward(layer)};
+            Linear(layer + ".attention.output", d, d), FeedForward(layer), Adapters(layer)};
   }
 
   DecoderLayerWeights DecoderLayer(const std::string& layer) const {
@@ -56,11 +92,13 @@ class Loader {
             Linear(layer + ".cross_attention.query", d, d),
             Linear(layer + ".cross_attention.key_value", 2 * d, d),
             Linear(layer + ".cross_attention.output", d, d),
-            FeedForward(layer)};
+            FeedForward(layer),
+            Adapters(layer)};
   }
 
   DecoderWeights Decoder(const std::string& name) const {
     DecoderWeights decoder;
+    decoder.vectors = Vectors(name);
     for (int i = 0; i < config_.decoder_layers; ++i) {
       decoder.layers.push_back(DecoderLayer(name + ".layer." + std::to_string(i)));
     }
@@ -174,8 +212,12 @@ std::shared_ptr<const Model> Model::Load(const TransformerConfig& config, const 
     throw ModelFileError(std::string("this processor does not support ") + IsaName(isa));
   }
   // A larger depth could overflow the exact int32 sums: see kMaxInt8Depth.
-  for (const auto& [name, depth] : {std::pair("hidden_dim", config.hidden_dim),
-                                    std::pair("intermediate_dim", config.intermediate_dim)}) {
+  std::vector<std::pair<const char*, int>> depths = {{"hidden_dim", config.hidden_dim},
+                                                     {"intermediate_dim", config.intermediate_dim}};
+  for (const AdapterSet& adapters : config.adapter_sets) {
+    depths.push_back({"adapter_sizes", adapters.size});
+  }
+  for (const auto& [name, depth] : depths) {
     if (compute != ComputeType::kInt8 || depth <= kMaxInt8Depth) continue;
     throw ModelFileError(std::string(name) + "=" + std::to_string(depth) +
                          ": int8 supports at most " + std::to_string(kMaxInt8Depth) +
@@ -205,6 +247,7 @@ std::shared_ptr<const Model> Model::Load(const TransformerConfig& config, const 
     model->encoder_.push_back(loader.EncoderLayer("encoder.layer." + std::to_string(i)));
     if (packed) packed();
   }
+  model->encoder_vectors_ = loader.Vectors("encoder");
   if (config.transparent) {
     model->mixture_ = Mixture(config, tensors, model->kernels_);
     if (!config.post_norm) model->encoder_norm_ = loader.Norm("encoder.memory_norm");

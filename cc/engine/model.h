@@ -29,11 +29,25 @@ struct FeedForwardWeights {
   Dense gate;  // empty if the block is not gated
 };
 
+// A bottleneck adapter: x += up(relu(down(norm(x)))).
+struct BottleneckWeights {
+  NormWeights norm;  // always a layer normalization
+  Dense down;
+  Dense up;
+};
+
+// The bottlenecks after a layer, by set and adapter; a set without bottlenecks here is empty.
+using LayerAdapters = std::vector<std::vector<BottleneckWeights>>;
+
+// The vectors that are added to the inputs of a stack, by set and adapter; a set without is empty.
+using AdapterVectors = std::vector<std::vector<AlignedBuffer<float>>>;
+
 struct EncoderLayerWeights {
   NormWeights attention_norm;
   Dense qkv;
   Dense attention_output;
   FeedForwardWeights feed_forward;
+  LayerAdapters adapters;
 };
 
 struct DecoderLayerWeights {
@@ -45,9 +59,11 @@ struct DecoderLayerWeights {
   Dense key_value;
   Dense cross_attention_output;
   FeedForwardWeights feed_forward;
+  LayerAdapters adapters;
 };
 
 struct DecoderWeights {
+  AdapterVectors vectors;
   std::vector<DecoderLayerWeights> layers;
   NormWeights final_norm;
   Dense projection;  // empty if the embeddings are tied
@@ -103,6 +119,7 @@ class Model {
   const Embedding& source_embedding() const { return source_embedding_; }
   const Embedding& target_embedding() const { return target_embedding_; }
   const std::vector<EncoderLayerWeights>& encoder() const { return encoder_; }
+  const AdapterVectors& encoder_vectors() const { return encoder_vectors_; }
   const NormWeights& encoder_norm() const { return encoder_norm_; }
   // Transparent attention: the weights of the output of `layers` encoder layers in the memories of
   // the decoder layers, [decoder_layers].
@@ -133,6 +150,7 @@ class Model {
   Embedding source_embedding_;
   Embedding target_embedding_;
   std::vector<EncoderLayerWeights> encoder_;
+  AdapterVectors encoder_vectors_;
   NormWeights encoder_norm_;
   AlignedBuffer<float> mixture_;   // [encoder_layers + 1, decoder_layers] if it is transparent
   const float* rotary_ = nullptr;  // [max_length, head_dim] if positions are rotary

@@ -64,7 +64,8 @@ Scoring::Scoring(const Model& model, const ScoreRequest& request, int workers) :
   }
   const int total = static_cast<int>(sentences.size());
   share_ = std::min(request.max_batch_size, std::max(1, (total + workers - 1) / workers));
-  queue_ = std::make_unique<SentenceQueue>(request.source, request.decoders, std::move(sentences));
+  queue_ = std::make_unique<SentenceQueue>(config, request.source, request.decoders,
+                                           std::move(sentences));
 }
 
 void Scoring::Run(Decoder* decoder, const std::atomic<bool>& stop) {
@@ -77,8 +78,10 @@ void Scoring::Run(Decoder* decoder, const std::atomic<bool>& stop) {
 
 void Scoring::ScoreBatch(Decoder* decoder, const std::vector<int>& sentences,
                          const std::atomic<bool>& stop) {
-  const Memory memory = Encode(decoder->model(), decoder->context(), queue_->Tokens(sentences));
-  const Admitted admitted{*decoder, decoder->Admit(memory, queue_->decoder(sentences[0]))};
+  const std::vector<int> routes = queue_->Routes(sentences);
+  const Memory memory =
+      Encode(decoder->model(), decoder->context(), queue_->Tokens(sentences), routes);
+  const Admitted admitted{*decoder, decoder->Admit(memory, routes)};
   const TokenBatch& target = request_.target;
   StepResult result;
   std::vector<StepRow> rows;

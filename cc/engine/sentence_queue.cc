@@ -13,9 +13,9 @@ constexpr int kEncoderTokens = 128;
 
 }  // namespace
 
-SentenceQueue::SentenceQueue(const TokenBatch& source, const std::vector<int>& decoders,
-                             std::vector<int> sentences)
-    : source_(source), decoders_(decoders), order_(std::move(sentences)) {
+SentenceQueue::SentenceQueue(const TransformerConfig& config, const TokenBatch& source,
+                             const std::vector<int>& routes, std::vector<int> sentences)
+    : config_(config), source_(source), routes_(routes), order_(std::move(sentences)) {
   std::stable_sort(order_.begin(), order_.end(), [this](int a, int b) {
     if (decoder(a) != decoder(b)) return decoder(a) < decoder(b);
     return source_.length(a) > source_.length(b);
@@ -37,6 +37,12 @@ std::vector<int> SentenceQueue::Take(int count) {
     ++next_;
   }
   return taken;
+}
+
+std::vector<int> SentenceQueue::Routes(const std::vector<int>& sentences) const {
+  std::vector<int> routes;
+  for (const int sentence : sentences) routes.push_back(route(sentence));
+  return routes;
 }
 
 TokenBatch SentenceQueue::Tokens(const std::vector<int>& sentences) const {

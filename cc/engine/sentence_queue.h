@@ -15,24 +15,30 @@ namespace keras_mtl {
 // finish are short. Thread-safe.
 class SentenceQueue {
  public:
-  // `sentences`: the indices of `source` to process. `decoders`: [source.sentences()], or empty:
-  // all 0. `source` and `decoders` must outlive the object.
-  SentenceQueue(const TokenBatch& source, const std::vector<int>& decoders,
-                std::vector<int> sentences);
+  // `sentences`: the indices of `source` to process. `routes`: [source.sentences()], or empty: all
+  // 0. All arguments must outlive the object.
+  SentenceQueue(const TransformerConfig& config, const TokenBatch& source,
+                const std::vector<int>& routes, std::vector<int> sentences);
 
   size_t size() const { return order_.size(); }
-  int decoder(int sentence) const { return decoders_.empty() ? 0 : decoders_[sentence]; }
+  int decoder(int sentence) const { return config_.DecoderOf(route(sentence)); }
 
   // Removes and returns the next sentences: at least one if any is left, at most `count`, all of
   // one decoder, and few enough for one run of the encoder.
   std::vector<int> Take(int count);
 
+  // The routes of `sentences`.
+  std::vector<int> Routes(const std::vector<int>& sentences) const;
+
   // The concatenated tokens of `sentences`.
   TokenBatch Tokens(const std::vector<int>& sentences) const;
 
  private:
+  int route(int sentence) const { return routes_.empty() ? 0 : routes_[sentence]; }
+
+  const TransformerConfig& config_;
   const TokenBatch& source_;
-  const std::vector<int>& decoders_;
+  const std::vector<int>& routes_;
   std::vector<int> order_;
   std::mutex mutex_;
   size_t next_ = 0;  // Index in order_.

@@ -35,6 +35,7 @@ class Checker {
       Dense(layer + "attention.output", d, d);
       FeedForward(layer, d, ff);
     }
+    CheckAdapters("encoder.", c_.encoder_layers);
     if (c_.transparent) {
       file_.tensor("encoder.transparent_attention.layer_scores", DType::kFloat32,
                    {c_.encoder_layers + 1, c_.decoder_layers});
@@ -55,6 +56,7 @@ class Checker {
         Dense(layer + "cross_attention.output", d, d);
         FeedForward(layer, d, ff);
       }
+      CheckAdapters(decoder, c_.decoder_layers);
       FinalNorm("decoder." + std::to_string(j));
       if (!c_.tie_embeddings) Matrix(decoder + "projection", v, d);
     }
@@ -75,9 +77,53 @@ class Checker {
     if (c_.int8) file_.tensor(name + ".scale", DType::kFloat32, {rows});
   }
 
+  // A matrix with a bias, and the LoRA matrices of all adapters of a set, or of none.
   void Dense(const std::string& name, int64_t rows, int64_t columns) {
     Matrix(name, rows, columns);
     file_.tensor(name + ".bias", DType::kFloat32, {rows});
+    for (size_t set = 0; set < c_.adapter_sets.size(); ++set) {
+      const AdapterSet& adapters = c_.adapter_sets[set];
+      const std::string prefix = name + ".lora." + std::to_string(set) + ".";
+      if (adapters.kind != AdapterKind::kLowRank || !Has(prefix + "0.down.weight")) continue;
+      for (int member = 0; member < adapters.count; ++member) {
+        Matrix(prefix + std::to_string(member) + ".down", adapters.size, columns);
+        Matrix(prefix + std::to_string(member) + ".up", rows, adapters.size);
+      }
+    }
+  }
+
+  bool Has(const std::string& name) const { return file_.tensors().count(name) > 0; }
+
+  // A set of bottlenecks is in all layers of a stack, or in none; embeddings are in a stack or not.
+  void CheckAdapters(const std::string& stack, int layers) {
+    const int64_t d = c_.hidden_dim;
+    for (size_t set = 0; set < c_.adapter_sets.size(); ++set) {
+      const AdapterSet& adapters = c_.adapter_sets[set];
+      const std::string suffix = ".adapter." + std::to_string(set) + ".";
+      if (adapters.kind == AdapterKind::kEmbedding) {
+        const std::string prefix = stack + suffix.substr(1);
+        for (int member = 0; Has(prefix + "0.vector") && member < adapters.count; ++member) {
+          file_.tensor(prefix + std::to_string(member) + ".vector", DType::kFloat32, {d});
+        }
+        continue;
+      }
+      if (adapters.kind != AdapterKind::kBottleneck ||
+          !Has(stack + "layer.0" + suffix + "0.down.weight")) {
+        continue;
+      }
+      for (int i = 0; i < layers; ++i) {
+        for (int member = 0; member < adapters.count; ++member) {
+          const std::string name =
+              stack + "layer." + std::to_string(i) + suffix + std::to_string(member);
+          file_.tensor(name + ".norm.gamma", DType::kFloat32, {d});
+          file_.tensor(name + ".norm.beta", DType::kFloat32, {d});
+          Matrix(name + ".down", adapters.size, d);
+          file_.tensor(name + ".down.bias", DType::kFloat32, {adapters.size});
+          Matrix(name + ".up", d, adapters.size);
+          file_.tensor(name + ".up.bias", DType::kFloat32, {d});
+        }
+      }
+    }
   }
 
   void FeedForward(const std::string& layer, int64_t d, int64_t ff) {
@@ -113,10 +159,68 @@ int Choice(const ModelFile& file, const std::string& name, const std::vector<std
   Fail(file, name, "'" + value + "' is not one of " + list);
 }
 
+// Reads the sets of adapters, if there are some.
+void ReadAdapters(const ModelFile& file, TransformerConfig* config) {
+  if (file.hyperparameters().count("adapter_kinds") == 0) return;
+  const auto& kinds = file.texts("adapter_kinds");
+  const auto& sizes = file.integers("adapter_sizes");
+  const auto& counts = file.integers("adapter_counts");
+  if (sizes.size() != kinds.size() || counts.size() != kinds.size()) {
+    Fail(file, "adapter_kinds", "the lists adapter_* differ in length");
+  }
+  int64_t routes = config->decoders;
+  for (size_t i = 0; i < kinds.size(); ++i) {
+    AdapterKind kind = AdapterKind::kBottleneck;
+    if (kinds[i] == "lora") {
+      kind = AdapterKind::kLowRank;
+    } else if (kinds[i] == "embedding") {
+      kind = AdapterKind::kEmbedding;
+    } else if (kinds[i] != "bottleneck") {
+      Fail(file, "adapter_kinds",
+           "'" + kinds[i] + "' is not one of bottleneck, lora, embedding");
+    }
+    if (sizes[i] < 1 || sizes[i] > kMaxDimension) {
+      Fail(file, "adapter_sizes",
+           std::to_string(sizes[i]) + " is not in [1, " + std::to_string(kMaxDimension) + "]");
+    }
+    if (counts[i] < 1 || counts[i] > kMaxLayers) {
+      Fail(file, "adapter_counts",
+           std::to_string(counts[i]) + " is not in [1, " + std::to_string(kMaxLayers) + "]");
+    }
+    routes *= counts[i] + 1;
+    if (routes > INT32_MAX) Fail(file, "adapter_counts", "there are too many combinations");
+    config->adapter_sets.push_back(
+        {kind, static_cast<int>(sizes[i]), static_cast<int>(counts[i])});
+  }
+}
+
 }  // namespace
+
+int TransformerConfig::routes() const {
+  int routes = decoders;
+  for (const AdapterSet& adapters : adapter_sets) routes *= adapters.count + 1;
+  return routes;
+}
+
+int TransformerConfig::DecoderOf(int route) const {
+  for (const AdapterSet& adapters : adapter_sets) route /= adapters.count + 1;
+  return route;
+}
+
+int TransformerConfig::AdapterOf(int route, int set) const {
+  for (int i = static_cast<int>(adapter_sets.size()) - 1; i > set; --i) {
+    route /= adapter_sets[i].count + 1;
+  }
+  return route % (adapter_sets[set].count + 1) - 1;
+}
 
 TransformerConfig TransformerConfig::Read(const ModelFile& file) {
   TransformerConfig c;
+  if (file.text("architecture") == "adapters") {
+    throw ModelFileError(file.path() +
+                         ": this file has only adapters. Add them to the engine file of their base "
+                         "with `keras-mtl add-adapters`.");
+  }
   if (file.text("architecture") != "transformer") {
     Fail(file, "architecture", "'" + file.text("architecture") + "' is not 'transformer'");
   }
@@ -170,6 +274,7 @@ TransformerConfig TransformerConfig::Read(const ModelFile& file) {
         "there are " + std::to_string(decoders) + " names, not 1 to " + std::to_string(kMaxLayers));
   }
   c.decoders = static_cast<int>(decoders);
+  ReadAdapters(file, &c);
   const int last = c.vocabulary_size - 1;
   c.pad_id = integer("pad_id", 0, last);
   c.bos_id = integer("bos_id", 0, last);
@@ -195,9 +300,8 @@ TransformerConfig TransformerConfig::Read(const ModelFile& file) {
     if (tags[i] < 0 || tags[i] > last) {
       Fail(file, "task_tags", "id " + std::to_string(tags[i]) + " is not in the vocabulary");
     }
-    if (task_decoders[i] < 0 || task_decoders[i] >= c.decoders) {
-      Fail(file, "task_decoders",
-           "decoder " + std::to_string(task_decoders[i]) + " does not exist");
+    if (task_decoders[i] < 0 || task_decoders[i] >= c.routes()) {
+      Fail(file, "task_decoders", "route " + std::to_string(task_decoders[i]) + " does not exist");
     }
     c.tasks.push_back({names[i], sources[i], targets[i], static_cast<int32_t>(tags[i]),
                        static_cast<int>(task_decoders[i])});

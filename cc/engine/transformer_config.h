@@ -15,7 +15,17 @@ namespace keras_mtl {
 struct Task {
   std::string name, source, target;
   int32_t tag;  // Id of the target language's tag: the first source token.
-  int decoder;
+  int route;    // Decoder and adapters; see TransformerConfig.
+};
+
+// Bottlenecks after layers, LoRA of dense layers, or vectors that are added to the inputs of a stack.
+enum class AdapterKind { kBottleneck, kLowRank, kEmbedding };
+
+// A set of adapters, of which a sentence uses at most one.
+struct AdapterSet {
+  AdapterKind kind;
+  int size;   // width of a bottleneck, or rank
+  int count;  // number of adapters
 };
 
 // How the model knows the positions of tokens.
@@ -46,6 +56,16 @@ struct TransformerConfig {
   int32_t pad_id, bos_id, eos_id, unk_id;
   std::vector<int32_t> non_text_ids;  // Ids that no translation may contain; excludes eos_id.
   std::vector<Task> tasks;
+  // A route is a number that stands for a decoder and an adapter of each set. Its last digits, in
+  // base count + 1, are the adapters from 1 on, with 0 for none; the rest is the decoder. Without
+  // adapters, a route is a decoder.
+  std::vector<AdapterSet> adapter_sets;
+
+  // The number of routes.
+  int routes() const;
+  int DecoderOf(int route) const;
+  // The adapter of a set, or -1.
+  int AdapterOf(int route, int set) const;
 
   // The number of outputs of the encoder.
   int memories() const { return transparent ? decoder_layers : 1; }

@@ -50,7 +50,7 @@ void CheckDecoders(const TransformerConfig& config, const std::vector<int>& deco
                    int sentences) {
   CheckCount("decoders", decoders, sentences);
   for (size_t i = 0; i < decoders.size(); ++i) {
-    CheckRange("decoder of sentence " + std::to_string(i), decoders[i], 0, config.decoders - 1);
+    CheckRange("decoder of sentence " + std::to_string(i), decoders[i], 0, config.routes() - 1);
   }
 }
 
@@ -108,7 +108,8 @@ Translation::Translation(const Model& model, const TranslateRequest& request, in
   const int total = static_cast<int>(sentences.size());
   share_ = std::max(1, std::min({request.max_batch_size, kMaxRows / options.beam_size,
                                  (total + workers - 1) / workers}));
-  queue_ = std::make_unique<SentenceQueue>(request.source, request.decoders, std::move(sentences));
+  queue_ = std::make_unique<SentenceQueue>(config, request.source, request.decoders,
+                                           std::move(sentences));
 }
 
 int Translation::parallelism() const { return static_cast<int>(queue_->size()); }
@@ -172,8 +173,10 @@ class Translation::Worker {
     while (room > 0) {
       const std::vector<int> taken = queue.Take(room);
       if (taken.empty()) return;
-      const Memory memory = Encode(decoder_.model(), decoder_.context(), queue.Tokens(taken));
-      const std::vector<int> handles = decoder_.Admit(memory, queue.decoder(taken[0]));
+      const std::vector<int> routes = queue.Routes(taken);
+      const Memory memory =
+          Encode(decoder_.model(), decoder_.context(), queue.Tokens(taken), routes);
+      const std::vector<int> handles = decoder_.Admit(memory, routes);
       for (size_t i = 0; i < taken.size(); ++i) {
         search_.Add(translation_.MakeSentence(taken[i]));
         running_.push_back({taken[i], handles[i], 0});

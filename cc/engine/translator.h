@@ -20,7 +20,8 @@ struct TranslateRequest {
   // Token ids: tag of the target language first, end of sentence last. A sentence without any other
   // token gets one empty hypothesis with score 0.
   TokenBatch source;
-  // Decoder of each sentence; default 0. Sentences of one request may use different decoders.
+  // Decoder and adapters of each sentence (see TransformerConfig); default 0. Sentences of one
+  // request may use different ones.
   std::vector<int> decoders;
   // Target tokens that the hypotheses of each sentence must begin with, even if suppressed. The
   // prefix of an empty sentence is ignored.

@@ -80,12 +80,13 @@ py::list Score(Engine& engine, const Ids& ids, const std::vector<int>& begins,
   return result;
 }
 
-py::array_t<float> EncodeSource(Engine& engine, const Ids& ids, const std::vector<int>& begins) {
+py::array_t<float> EncodeSource(Engine& engine, const Ids& ids, const std::vector<int>& begins,
+                                const std::vector<int>& decoders) {
   const TokenBatch source = BatchOf("source", ids, begins);
   Memory memory;
   {
     const ReleasedGil released;
-    memory = engine.Encode(source, &CheckSignals);
+    memory = engine.Encode(source, decoders, &CheckSignals);
   }
   std::vector<py::ssize_t> shape = {static_cast<py::ssize_t>(source.ids.size()),
                                     engine.config().hidden_dim};

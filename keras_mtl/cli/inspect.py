@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from keras_mtl import errors
 from keras_mtl.cli import arguments, common
+from keras_mtl.cli.inspect_adapters import adapter_lines
 from keras_mtl.cli.inspect_tasks import task_lines
 from keras_mtl.cli.inspect_trainer import trainer_lines
 from keras_mtl.cli.inspect_variables import print_selected_variables
@@ -214,7 +215,7 @@ def print_parameters(
     decoders: tuple[str, ...] = ("",)
     if model_config.sharing == "encoder":
         decoders = tuple(dict.fromkeys(pair.target for pair in config.task.pairs))
-    model = build_transformer(model_config, size, decoders)
+    model = build_transformer(model_config, size, decoders, tasks=config.task.pairs)
     counts = count_parameters(
         (variable.path, _product(variable.shape)) for variable in variables_by_name(model).values()
     )
@@ -223,6 +224,8 @@ def print_parameters(
     rows.append(("total", f"{total:,}", "100.0%"))
     print_table(("layer", "parameters", "share"), rows)
     print(f"vocabulary of {size:,} ids{'' if prepared else ' (as configured)'}")
+    for line in adapter_lines(config):
+        print(line)
     print_selected_variables(config, model, prepared, model_dir)
     print(f"sub-layers: {describe_sublayers(as_dict(model_config))}")
     for field in sublayers.STANDARD:

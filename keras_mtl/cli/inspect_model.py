@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from keras_mtl import errors
+from keras_mtl.cli.inspect_adapters import is_adapter_file, print_adapter_file, route_names
 from keras_mtl.cli.printing import (
     describe_architecture,
     describe_sublayers,
@@ -21,6 +22,7 @@ from keras_mtl.cli.printing import (
 from keras_mtl.decoding import model_kinds
 from keras_mtl.decoding.model_kinds import ModelKind
 from keras_mtl.engine import open_model_file
+from keras_mtl.engine.adapter_arrays import sets_of
 
 
 def is_model(args: argparse.Namespace) -> bool:
@@ -61,7 +63,9 @@ def print_model(path: str, verify: bool) -> None:
         NativeError: the C++ core is required but cannot be loaded.
     """
     kind = model_kinds.model_kind(path)
-    if kind is ModelKind.ENGINE_FILE:
+    if kind is ModelKind.ENGINE_FILE and is_adapter_file(path):
+        print_adapter_file(path)
+    elif kind is ModelKind.ENGINE_FILE:
         _print_engine_file(path, verify)
     elif kind in (ModelKind.PORTABLE, ModelKind.NATIVE):
         _print_saved_model(path, kind, verify)
@@ -126,9 +130,13 @@ def _print_engine_file(path: str | os.PathLike[str], verify: bool) -> None:
     )
     columns = ("names", "sources", "targets", "tags", "decoders")
     rows = zip(*(about.get(f"task_{column}", []) for column in columns), strict=False)
+    sets = sets_of(about)
     print_table(
-        ("task", "direction", "tag", "decoder"),
-        [(name, f"{a} -> {b}", str(tag), about["decoders"][i]) for name, a, b, tag, i in rows],
+        ("task", "direction", "tag", "decoder", *(each.name for each in sets)),
+        [
+            (name, f"{a} -> {b}", str(tag), *route_names(route, about["decoders"], sets))
+            for name, a, b, tag, route in rows
+        ],
     )
     if verify:
         print(

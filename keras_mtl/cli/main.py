@@ -42,6 +42,9 @@ COMMANDS = {
     "translate": Command("keras_mtl.cli.translate", "translate standard input line by line"),
     "average": Command("keras_mtl.cli.average", "average the weights of several checkpoints"),
     "export": Command("keras_mtl.cli.export", "export a trained model for deployment"),
+    "add-adapters": Command(
+        "keras_mtl.cli.add_adapters", "add exported adapters to an engine file"
+    ),
     "inspect": Command(
         "keras_mtl.cli.inspect", "show what a configuration means, or what a model contains"
     ),

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from keras_mtl import errors, metrics
 from keras_mtl.configuration import (
+    adapter_checks,
     initial_weights_checks,
     keeping_checks,
     learning_rates,
@@ -60,6 +61,7 @@ def check_values(draft: Draft) -> None:
     _check_decoding(draft)
     _check_trainer(draft)
     _check_runtime(draft)
+    adapter_checks.check(draft)
     initial_weights_checks.check(draft)
     optimizer_checks.check(draft)
 

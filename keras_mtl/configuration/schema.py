@@ -11,6 +11,7 @@ import dataclasses
 import keyword
 from typing import Any
 
+from keras_mtl.configuration.adapters import AdapterConfig
 from keras_mtl.configuration.corpus_sections import (
     CleaningConfig,
     CorpusConfig,
@@ -179,6 +180,7 @@ class TransformerConfig:
         tie_embeddings: use one table for source, target and output projection.
         sharing: `full` (one decoder, and a language tag on the source) or `encoder` (a decoder for
             each target language).
+        adapters: sets of adapters, small weights that only some tasks use.
         init: trained models from which a new run takes its first weights; later ones override
             earlier ones.
         label_smoothing: probability mass that is moved away from the correct token, in [0, 1).
@@ -211,6 +213,7 @@ class TransformerConfig:
     max_length: int = 256
     tie_embeddings: bool = True
     sharing: str = "full"
+    adapters: list[AdapterConfig] = dataclasses.field(default_factory=list)
     init: list[InitConfig] = dataclasses.field(default_factory=list)
     label_smoothing: float = 0.1
     logits_chunk: int = 0

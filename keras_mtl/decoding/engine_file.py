@@ -18,13 +18,14 @@ from keras_mtl.decoding.options import BeamOptions
 from keras_mtl.decoding.suppressed import suppressed_ids
 from keras_mtl.decoding.tasks import TranslationTask, translated
 from keras_mtl.engine import write_model_file
+from keras_mtl.engine.adapter_arrays import adapter_hyperparameters, sets_of
 from keras_mtl.engine.arrays import norm_epsilon, quantize_rows, transformer_arrays
 from keras_mtl.engine.model_file import Value
 from keras_mtl.errors import ExportError, nearest
 
 WEIGHT_TYPES = ("float32", "int8")
+PRODUCER = f"keras_mtl {keras_mtl.__version__}"
 _SIZES = (
-    "vocabulary_size",
     "hidden_dim",
     "num_heads",
     "intermediate_dim",
@@ -70,6 +71,15 @@ def write_engine_file(
             f"the vocabulary has {vocabulary.size} tokens, but the model has "
             f"{model.vocabulary_size}. Give the vocabulary that was used to train the model"
         )
+    tensors = engine_tensors(model, vocabulary, weight_type)
+    hyperparameters = engine_hyperparameters(model, vocabulary, translated(tasks), weight_type)
+    if options is not None:
+        hyperparameters["decoding"] = json.dumps(dataclasses.asdict(options))
+    return write_model_file(output, hyperparameters, tensors)
+
+
+def engine_tensors(model: Any, vocabulary: Vocabulary, weight_type: str) -> dict[str, np.ndarray]:
+    """Returns the tensors of the engine file of a model; see `write_engine_file`."""
     tensors: dict[str, np.ndarray] = {}
     for name, array in transformer_arrays(model).items():
         if weight_type == "int8" and name.endswith(".weight"):
@@ -78,10 +88,7 @@ def write_engine_file(
         else:
             tensors[name] = array
     tensors["vocabulary"] = np.frombuffer(vocabulary.tokenizer_bytes, np.uint8)
-    hyperparameters = _hyperparameters(model, vocabulary, translated(tasks), weight_type)
-    if options is not None:
-        hyperparameters["decoding"] = json.dumps(dataclasses.asdict(options))
-    return write_model_file(output, hyperparameters, tensors)
+    return tensors
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,7 +120,12 @@ class TextSide:
             vocabulary = Vocabulary(np.asarray(file.tensor("vocabulary")).tobytes(), file.path)
             columns = ("names", "sources", "targets", "decoders")
             rows = zip(*(about[f"task_{column}"] for column in columns), strict=True)
-            tasks = tuple(TranslationTask(*row) for row in rows)
+            counts = [len(each.members) for each in sets_of(about)]
+            sets = list(zip(about.get("adapter_per", []), counts, strict=True))
+            tasks = tuple(
+                TranslationTask.of_route(name, source, target, route, sets)
+                for name, source, target, route in rows
+            )
         except (KeyError, ValueError) as error:
             raise ExportError(
                 f"{file.path} does not contain a vocabulary and tasks ({error}). Write the file "
@@ -130,18 +142,32 @@ class TextSide:
             ) from error
 
 
-def _hyperparameters(
+def engine_hyperparameters(
     model: Any, vocabulary: Vocabulary, tasks: Sequence[TranslationTask], weight_type: str
 ) -> dict[str, Value]:
+    """Returns the hyperparameters of the engine file of a model; see `write_engine_file`."""
     config = model.get_config()
     return {
-        "producer": f"keras_mtl {keras_mtl.__version__}",
+        "producer": PRODUCER,
         "architecture": "transformer",
         "weight_type": weight_type,
         **{name: int(config[name]) for name in _SIZES},
         **{name: config[name] for name in _NAMES},
         "layer_norm_epsilon": norm_epsilon(model),
         "decoders": [name or "all" for name in model.decoder_names or ("",)],
+        **text_hyperparameters(vocabulary, tasks),
+        **adapter_hyperparameters(
+            model.adapter_sets, [choice.per for choice in tasks[0].adapters] if tasks else []
+        ),
+    }
+
+
+def text_hyperparameters(
+    vocabulary: Vocabulary, tasks: Sequence[TranslationTask]
+) -> dict[str, Value]:
+    """Returns the hyperparameters of an engine file about its vocabulary and its tasks."""
+    return {
+        "vocabulary_size": vocabulary.size,
         "pad_id": vocabulary.pad_id,
         "bos_id": vocabulary.bos_id,
         "eos_id": vocabulary.eos_id,
@@ -152,5 +178,5 @@ def _hyperparameters(
         "task_sources": [task.source for task in tasks],
         "task_targets": [task.target for task in tasks],
         "task_tags": [vocabulary.tag_id(task.target) for task in tasks],
-        "task_decoders": [task.decoder for task in tasks],
+        "task_decoders": [task.route for task in tasks],
     }

@@ -77,7 +77,7 @@ def load_model(
     decoding = config.task.decoding
     options = BeamOptions.from_config(decoding)
     check_sublayers(config.task.model)
-    model = build_transformer(config.task.model, vocabulary.size, tasks.decoders)
+    model = build_transformer(config.task.model, vocabulary.size, tasks.decoders, tasks=tasks.tasks)
     candidates = (
         find_checkpoints(directory) if checkpoint is None else chosen_checkpoints(checkpoint)
     )

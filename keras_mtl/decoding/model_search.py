@@ -126,7 +126,10 @@ class ModelSearch:
         options = self.options if options is None else options
         source, vocabulary = batch.source, self._vocabulary
         attends = alignments or may_differ(options.coverage_penalty, 0)
-        memory = self._model.encode(source, training=False)
+        # Only a model with adapters must know the task of a source.
+        adapted = bool(getattr(self._model, "adapter_sets", ()))
+        known = {"decoder": batch.decoder} if adapted else {}
+        memory = self._model.encode(source, training=False, **known)
         state = self._model.start(memory, batch.decoder, options.beam_size, max_steps)
         used = tf.cast(tf.not_equal(source, vocabulary.pad_id), tf.int32)
         return beam_search(

@@ -11,9 +11,10 @@ from keras_mtl.engine import Engine
 from keras_mtl.errors import InputError
 
 ScoreIds = Callable[[list[list[int]], list[list[int]], int], list[np.ndarray]]
-"""Function `(sources, targets, decoder)` that returns float32[T] per target.
+"""Function `(sources, targets, route)` that returns float32[T] per target.
 
-A source is the ids of tag, pieces and end of sentence; a target has no tag.
+`route` is `TranslationTask.route` of the task. A source is the ids of tag, pieces and end of
+sentence; a target has no tag.
 """
 
 
@@ -68,7 +69,7 @@ class TextScorer:
         tag, eos = self.vocabulary.tag_id(chosen.target), self.vocabulary.eos_id
         source = [[tag, *ids, eos] for ids in self._encode(sources, "", 2, first_line)]
         target = [[*ids, eos] for ids in self._encode(targets, "translation of ", 1, first_line)]
-        return self._score_ids(source, target, chosen.decoder) if source else []
+        return self._score_ids(source, target, chosen.route) if source else []
 
     def pieces(self, targets: Sequence[str]) -> list[list[str]]:
         """Returns the pieces that `score` returns values for, including `</s>`."""

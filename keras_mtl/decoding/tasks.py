@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
+from keras_mtl.configuration.adapters import AdapterChoice, route_of, split_route
 from keras_mtl.configuration.other_tasks import DENOISING, LANGUAGE_MODEL, TRANSLATION
 from keras_mtl.errors import CheckpointError, ExportError, InputError, nearest_task
 from keras_mtl.run_files import TASKS_FILE
@@ -22,6 +23,7 @@ class TranslationTask:
         target: target language; its tag precedes the source tokens.
         decoder: index of the model's decoder; 0 if all tasks share one.
         kind: `translation`, `denoising` or `language_model`.
+        adapters: the adapter that the task uses of each set of the model.
     """
 
     name: str
@@ -29,6 +31,30 @@ class TranslationTask:
     target: str
     decoder: int = 0
     kind: str = TRANSLATION
+    adapters: tuple[AdapterChoice, ...] = ()
+
+    @property
+    def route(self) -> int:
+        """The number that models and engines take for a task: its decoder and its adapters."""
+        return route_of(self.decoder, self.adapters)
+
+    @classmethod
+    def of_route(
+        cls, name: str, source: str, target: str, route: int, sets: Sequence[tuple[str, int]] = ()
+    ) -> Self:
+        """Creates a task from its route.
+
+        Args:
+            name: name of the task.
+            source: its source language.
+            target: its target language.
+            route: its route.
+            sets: for each set of adapters what decides which one a task uses, and their number.
+        """
+        decoder, indices = split_route(route, [count for _, count in sets])
+        choices = zip(sets, indices, strict=True)
+        adapters = tuple(AdapterChoice(per, index, count) for (per, count), index in choices)
+        return cls(name, source, target, decoder, adapters=adapters)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,7 +134,8 @@ def find_task(tasks: Sequence[TranslationTask], name: str) -> TranslationTask:
 
     A zero-shot task is a direction `source-target` that was not trained. Its source is a language
     of any task, and its target is the target of one, whose decoder it uses. A language model reads
-    no source, so it adds only a target.
+    no source, so it adds only a target. The task uses the adapters of its languages, if other tasks
+    with them have some.
 
     Args:
         tasks: the tasks of a model.
@@ -127,7 +154,8 @@ def find_task(tasks: Sequence[TranslationTask], name: str) -> TranslationTask:
     for task in tasks:
         source = name.removesuffix(f"-{task.target}")
         if source != name and source in sources and source != task.target:
-            return TranslationTask(name, source, task.target, task.decoder)
+            adapters = _zero_shot_adapters(tasks, source, task)
+            return TranslationTask(name, source, task.target, task.decoder, adapters=adapters)
     names = [task.name for task in translated(tasks)]
     raise InputError(f"unknown task {name!r}{nearest_task(name, names)}")
 
@@ -148,16 +176,35 @@ def _not_translated(task: TranslationTask, tasks: Sequence[TranslationTask]) -> 
     return f"task {task.name!r} ({task.kind}) {does}, so it does not translate. {remedy}"
 
 
+def _zero_shot_adapters(
+    tasks: Sequence[TranslationTask], source: str, same_target: TranslationTask
+) -> tuple[AdapterChoice, ...]:
+    same_source = next((task for task in tasks if task.source == source), None)
+    found = []
+    for number, choice in enumerate(same_target.adapters):
+        if choice.per == "source" and same_source is not None:
+            choice = same_source.adapters[number]
+        elif choice.per != "target":
+            choice = dataclasses.replace(choice, index=-1)
+        found.append(choice)
+    return tuple(found)
+
+
 def is_zero_shot(tasks: Sequence[TranslationTask], name: str) -> bool:
     """Returns whether a name that `find_task` accepts is not the name of a task."""
     return all(task.name != name for task in tasks)
 
 
 def _task(entry: dict[str, Any]) -> TranslationTask:
+    choices = [
+        AdapterChoice(str(per), int(index), int(count))
+        for per, index, count in entry.get("adapters", [])
+    ]
     return TranslationTask(
         str(entry["name"]),
         str(entry["source"]),
         str(entry["target"]),
         int(entry["decoder"]),
         str(entry.get("kind", TRANSLATION)),
+        tuple(choices),
     )

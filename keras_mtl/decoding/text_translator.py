@@ -19,7 +19,7 @@ class Request(NamedTuple):
 
     Attributes:
         sources: ids of each sentence: tag, pieces, end of sentence.
-        decoder: index of the decoder.
+        decoder: `TranslationTask.route` of the task.
         max_lengths: maximum of target tokens per sentence.
         prefixes: ids that the hypotheses of each sentence must begin with; None: no prefixes.
         lines: line number of each sentence, for messages.
@@ -101,6 +101,7 @@ class TextTranslator:
                 task.target,
                 getattr(task, "decoder", 0),
                 getattr(task, "kind", TRANSLATION),
+                getattr(task, "adapters", ()),
             )
             for task in tasks
         )
@@ -183,7 +184,7 @@ class TextTranslator:
         results = self._search.search(
             Request(
                 sources,
-                chosen.decoder,
+                chosen.route,
                 [limits[i] for i in rows],
                 None if prefixes is None else [forced[i] for i in rows],
                 [first_line + i for i in rows],

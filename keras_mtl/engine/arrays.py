@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from keras_mtl.configuration.sublayers import only_tensorflow
+from keras_mtl.engine.adapter_arrays import adapter_variable, add_adapters, sets_of
 from keras_mtl.errors import ExportError
 
 
@@ -22,6 +23,7 @@ def transformer_arrays(model: Any) -> dict[str, np.ndarray]:
         `Transformer.position_tables`; then
         `encoder.layer.{i}.*`, `encoder.final_norm.*`, `decoder.{j}.layer.{i}.*`,
         `decoder.{j}.final_norm.*` and, if embeddings are not tied, `decoder.{j}.projection.weight`.
+        `keras_mtl.engine.adapter_arrays` describes the weights of adapters.
 
     Raises:
         ExportError: a weight is not finite, which int8 and softmax would hide, or the model has
@@ -42,6 +44,7 @@ def transformer_arrays(model: Any) -> dict[str, np.ndarray]:
         _dense(arrays, f"{name}.attention.qkv", layer.attention.qkv)
         _dense(arrays, f"{name}.attention.output", layer.attention.output_projection)
         _feed_forward(arrays, name, layer)
+    add_adapters(arrays, "encoder", model.encoder, model.adapter_sets)
     if config["transparent_attention"]:
         scores = model.encoder.transparent_attention.layer_scores
         arrays["encoder.transparent_attention.layer_scores"] = _array(scores)
@@ -60,6 +63,7 @@ def transformer_arrays(model: Any) -> dict[str, np.ndarray]:
             _dense(arrays, f"{name}.cross_attention.key_value", cross.key_value)
             _dense(arrays, f"{name}.cross_attention.output", cross.output_projection)
             _feed_forward(arrays, name, layer)
+        add_adapters(arrays, f"decoder.{j}", decoder, model.adapter_sets)
         _norm(arrays, f"decoder.{j}.final_norm", decoder.final_norm)
         if decoder.projection is not None:
             _dense(arrays, f"decoder.{j}.projection", decoder.projection)
@@ -95,6 +99,7 @@ def variable_arrays(file: Any) -> dict[str, np.ndarray]:
         "decoder" if name == "all" else f"decoder_{name}"
         for name in file.hyperparameters["decoders"]
     ]
+    sets = sets_of(file.hyperparameters)
     arrays = {}
     for name in file.tensor_names:
         if name in ("vocabulary", "rotary_positions") or name.endswith(".scale"):
@@ -103,6 +108,9 @@ def variable_arrays(file: Any) -> dict[str, np.ndarray]:
         if array.dtype == np.int8:
             scale = np.asarray(file.tensor(f"{name.removesuffix('.weight')}.scale"))
             array = array.astype(np.float32) * scale[:, None]
+        if own := adapter_variable(name, array, sets, decoders):
+            arrays[own[0]] = own[1]
+            continue
         path = re.sub(r"\.layer\.(\d+)", r"/layer_\1", name)
         path = re.sub(r"^decoder\.(\d+)", lambda match: decoders[int(match[1])], path)
         path = path.replace(".", "/")

@@ -117,8 +117,8 @@ class Engine:
                 gets one empty hypothesis with score 0.
             options: a `keras_mtl.decoding.BeamOptions` or a mapping of its fields. Default:
                 `BeamOptions()`, with `max_length` at most that of the model.
-            decoders: the decoder of each sentence, for a model with several decoders. Default: the
-                first.
+            decoders: the decoder of each sentence, for a model with several decoders. With
+                adapters, `TranslationTask.route` of its task. Default: the first, without adapters.
             prefixes: token ids with which all hypotheses of each sentence begin, even if an option
                 suppresses them.
             biases: token ids towards which each sentence is biased with `bias_weight`, even if an
@@ -192,11 +192,14 @@ class Engine:
             whole_number("max_batch_size", max_batch_size),
         )
 
-    def encode(self, sources: Sequences) -> list[np.ndarray]:
+    def encode(
+        self, sources: Sequences, *, decoders: Sequence[int] | None = None
+    ) -> list[np.ndarray]:
         """Computes the output of the encoder.
 
         Args:
             sources: as for `translate`.
+            decoders: as for `translate`; only adapters make a difference.
 
         Returns:
             float32 `[S, hidden_dim]` for each sentence; with transparent attention
@@ -208,4 +211,5 @@ class Engine:
         ids, begins = flat_ids("source", sources)
         if len(begins) == 1:
             return []
-        return np.split(self._engine().encode(ids, begins), begins[1:-1], axis=-2)
+        found = self._engine().encode(ids, begins, whole_numbers("decoders", decoders))
+        return np.split(found, begins[1:-1], axis=-2)

@@ -55,7 +55,7 @@ class PairIds:
 
     Attributes:
         tag_ids: id of the language tag in front of the source, by task.
-        decoders: index of the decoder, by task.
+        decoders: `TranslationTask.route`, by task.
         eos_id: id of the end of sentence.
     """
 
@@ -68,7 +68,7 @@ class PairIds:
         """Creates the object for some tasks."""
         return cls(
             {task.name: vocabulary.tag_id(task.target) for task in tasks},
-            {task.name: task.decoder for task in tasks},
+            {task.name: task.route for task in tasks},
             vocabulary.eos_id,
         )
 

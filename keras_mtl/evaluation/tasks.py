@@ -1,10 +1,11 @@
-"""The tasks of a run and their decoders."""
+"""The tasks of a run, their decoders and their adapters."""
 
 from collections.abc import Sequence
+from typing import Any
 
+from keras_mtl.configuration.adapters import adapter_choices
 from keras_mtl.configuration.other_tasks import TRANSLATION
-from keras_mtl.configuration.schema import PairConfig
-from keras_mtl.data.prepared import PreparedData
+from keras_mtl.configuration.schema import TransformerConfig
 from keras_mtl.decoding.tasks import TranslationTask
 
 
@@ -20,27 +21,25 @@ def decoders(sharing: str, targets: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(targets))
 
 
-def decoder_of_task(sharing: str, targets: Sequence[str]) -> list[int]:
-    """Returns the index of the decoder of each task in `decoders`."""
-    names = decoders(sharing, targets)
-    return [0 if names == ("",) else names.index(target) for target in targets]
-
-
-def translation_tasks(
-    sharing: str, prepared: PreparedData, pairs: Sequence[PairConfig] = ()
-) -> list[TranslationTask]:
-    """Returns the tasks of a run with their decoders and kinds.
+def translation_tasks(model: TransformerConfig, tasks: Sequence[Any]) -> list[TranslationTask]:
+    """Returns the tasks of a run with their decoders, kinds and adapters.
 
     Args:
-        sharing: `task.model.sharing`.
-        prepared: the prepared data.
-        pairs: the configuration of the tasks; a task without one translates.
+        model: `task.model`.
+        tasks: objects with `name`, `source`, `target` and, if they do not translate, `kind`.
     """
-    kinds = {pair.name: pair.kind for pair in pairs}
-    indices = decoder_of_task(sharing, [task.target for task in prepared.tasks])
+    targets = [task.target for task in tasks]
+    names = decoders(model.sharing, targets)
+    indices = [0 if names == ("",) else names.index(target) for target in targets]
+    choices = adapter_choices(model.adapters, tasks)
     return [
         TranslationTask(
-            task.name, task.source, task.target, decoder, kinds.get(task.name, TRANSLATION)
+            task.name,
+            task.source,
+            task.target,
+            decoder,
+            getattr(task, "kind", TRANSLATION),
+            adapters,
         )
-        for task, decoder in zip(prepared.tasks, indices, strict=True)
+        for task, decoder, adapters in zip(tasks, indices, choices, strict=True)
     ]

@@ -51,8 +51,10 @@ def export_ctranslate2(
         The directory.
 
     Raises:
-        ExportError: CTranslate2 is not installed, the directory exists, or it cannot be written.
+        ExportError: CTranslate2 is not installed, the model has adapters, the directory exists, or
+            it cannot be written.
     """
+    check_adapters(len(model.adapter_sets))
     if weight_type not in QUANTIZATIONS:
         raise ExportError(f"weight_type={weight_type!r}{nearest(weight_type, QUANTIZATIONS)}")
     path = Path(output)
@@ -211,6 +213,22 @@ def _package() -> Any:
             f"the package ctranslate2 cannot be imported ({error}). Install it: "
             "pip install 'ctranslate2>=4.6,<5'"
         ) from error
+
+
+def check_adapters(count: int) -> None:
+    """Checks that a model has no adapters, which CTranslate2 cannot select by task.
+
+    Args:
+        count: number of sets of adapters.
+
+    Raises:
+        ExportError: the model has some.
+    """
+    if count:
+        raise ExportError(
+            "task.model.adapters is not empty, and CTranslate2 has no adapters. Use --format "
+            "engine, saved_model or saved_model_native"
+        )
 
 
 def _description(vocabulary: Vocabulary, tasks: Sequence[TranslationTask]) -> str:

@@ -4,6 +4,7 @@ It contains the tokenizer, the model and the beam search, and uses only operatio
 tensorflow-text. Any process that imports these two packages can serve it.
 """
 
+import functools
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -22,6 +23,7 @@ from keras_mtl.export.translation_module import (
     TranslationModule,
     save_translation_module,
 )
+from keras_mtl.models.adapter_routes import decoder_of
 
 
 class GraphSearch(tf.Module):
@@ -39,6 +41,7 @@ class GraphSearch(tf.Module):
         self._options = self._model.options
         self._pad_id = vocabulary.pad_id
         self._vocabulary_size = vocabulary.size
+        self._decoder_of = functools.partial(decoder_of, model.adapter_sets)
         self._function = tf.function(
             self._search,
             input_signature=[
@@ -126,10 +129,11 @@ class GraphSearch(tf.Module):
     ) -> dict[str, tf.Tensor]:
         """Searches the rows of each decoder. Fails if an output is NaN."""
         limits = sentence_max_lengths(options, lengths)
-        used, _ = tf.unique(tf.boolean_mask(decoder, lengths > 0))
+        own = self._decoder_of(decoder)
+        used, _ = tf.unique(tf.boolean_mask(own, lengths > 0))
 
         def body(i: tf.Tensor, found: dict[str, tf.Tensor]) -> tuple[Any, ...]:
-            rows = tf.where(tf.equal(decoder, used[i]) & (lengths > 0))  # [rows, 1]
+            rows = tf.where(tf.equal(own, used[i]) & (lengths > 0))  # [rows, 1]
             # In a served graph the arguments of a loop body have no static rank. Without it,
             # TensorFlow's optimizer prints a warning for each softmax, whose cost it cannot
             # estimate.

@@ -181,7 +181,7 @@ class TranslationModule(tf.Module):
         with tf.control_dependencies([tf.debugging.Assert(fits, [message])]):
             lengths = tf.identity(lengths)
         tags = tf.gather(self._tags, index)
-        decoder = tf.gather([task.decoder for task in self._tasks], index)
+        decoder = tf.gather([task.route for task in self._tasks], index)
         # Dense tensors, because concatenating ragged ones makes oneDNN print an error about int64.
         pad, eos = self._vocabulary.pad_id, self._vocabulary.eos_id
         source = tf.concat([tags[:, None], pieces.to_tensor(pad)], 1)

@@ -22,6 +22,7 @@ STACK_ARGUMENTS = (
     "norm_parameters",
     "norm_position",
     "recompute",
+    "adapters",
 )
 """Arguments of the model that its encoder and its decoders share."""
 

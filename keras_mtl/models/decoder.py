@@ -1,15 +1,20 @@
 """The decoder of the Transformer, for whole sequences and step by step."""
 
+import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
 import tensorflow as tf
 
+from keras_mtl.configuration.adapters import AdapterSet
 from keras_mtl.configuration.sublayers import STANDARD
 from keras_mtl.layers import Dense, Dropout, TransformerDecoderLayer
+from keras_mtl.layers.adapter_inputs import make_adapter_inputs
+from keras_mtl.layers.adapter_rows import AdapterRows
 from keras_mtl.layers.dropout import make_seed_generator, seed_config, track_state
+from keras_mtl.layers.layer_adapters import make_layer_adapters
 from keras_mtl.layers.recomputation import call_recomputed
 from keras_mtl.layers.registry import create_norm
 
@@ -39,6 +44,7 @@ class TransformerDecoder(keras.layers.Layer):
         rotary: whether self-attention has rotary position embeddings.
         recompute: `none` or `layer`: whether the backward pass computes each layer again, instead
             of keeping its activations in memory.
+        adapters: the sets of adapters of the model.
         **kwargs: arguments of `keras.layers.Layer`.
 
     Call arguments:
@@ -52,6 +58,7 @@ class TransformerDecoder(keras.layers.Layer):
         positions: int32 `[batch, time]`, the position of each step for rotary embeddings, if they
             do not count up from 0.
         training: whether dropout is active.
+        rows: which adapters the rows use; required if the stack has some.
         project: whether to apply the projection, if there is one.
 
     Returns:
@@ -78,6 +85,7 @@ class TransformerDecoder(keras.layers.Layer):
         norm_position: str = "pre",
         rotary: bool = False,
         recompute: str = "none",
+        adapters: Sequence[AdapterSet] = (),
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -103,6 +111,7 @@ class TransformerDecoder(keras.layers.Layer):
             "seed": seed_config(seed),
             **sublayers,
             "recompute": recompute,
+            "adapters": [dataclasses.asdict(AdapterSet.of_mapping(each)) for each in adapters],
         }
         self.supports_masking = True
         policy = self.dtype_policy
@@ -129,6 +138,11 @@ class TransformerDecoder(keras.layers.Layer):
         # tf.train.Checkpoint tracks attributes but, with Keras 3, not the members of a list.
         for i, layer in enumerate(self.layers):
             setattr(self, f"layer_{i}", layer)
+        sets = [AdapterSet.of_mapping(each) for each in adapters]
+        self.adapter_inputs = make_adapter_inputs(sets, "decoder", policy)
+        self.adapters = make_layer_adapters(sets, "decoder", self.layers, policy)
+        for i, each in enumerate(self.adapters):
+            setattr(self, f"adapters_{i}", each)
         self.final_norm = None
         if norm_position == "pre":
             self.final_norm = create_norm(norm, norm_parameters, dtype=policy, name="final_norm")
@@ -141,6 +155,10 @@ class TransformerDecoder(keras.layers.Layer):
     def build(self, inputs_shape: Any, memory_shape: Any) -> None:
         for layer in self.layers:
             layer.build(inputs_shape, memory_shape)
+        if self.adapter_inputs is not None:
+            self.adapter_inputs.build(inputs_shape)
+        for each in self.adapters:
+            each.build(inputs_shape)
         if self.final_norm is not None:
             self.final_norm.build(inputs_shape)
         if self.projection is not None:
@@ -156,11 +174,14 @@ class TransformerDecoder(keras.layers.Layer):
         positions: tf.Tensor | None = None,
         training: bool = False,
         project: bool = True,
+        rows: AdapterRows | None = None,
     ) -> tf.Tensor:
+        if self.adapter_inputs is not None:
+            inputs = self.adapter_inputs(inputs, rows=rows)
         x = self.embedding_dropout(inputs, training=training)
         options: dict[str, Any] = {"memory_mask": memory_mask, "mask": mask}
         options |= {"positions": positions, "training": training}
-        for layer, own_memory in zip(self.layers, self._memories(memory), strict=True):
+        for layer, own_memory in zip(self._adapted(rows), self._memories(memory), strict=True):
             if training and self._config["recompute"] == "layer":
                 x = self._recomputed(layer, x, own_memory, **options)
             else:
@@ -168,12 +189,16 @@ class TransformerDecoder(keras.layers.Layer):
         return self._finish(x, project)
 
     def start(
-        self, memory: tf.Tensor, beams: int | tf.Tensor, max_length: int | tf.Tensor
+        self,
+        memory: tf.Tensor,
+        beams: int | tf.Tensor,
+        max_length: int | tf.Tensor,
+        rows: AdapterRows | None = None,
     ) -> dict[str, dict]:
         """Returns the caches of each layer by name; see `TransformerDecoderLayer.start`."""
         return {
             layer.name: layer.start(own_memory, beams, max_length)
-            for layer, own_memory in zip(self.layers, self._memories(memory), strict=True)
+            for layer, own_memory in zip(self._adapted(rows), self._memories(memory), strict=True)
         }
 
     def step(
@@ -183,6 +208,7 @@ class TransformerDecoder(keras.layers.Layer):
         caches: dict[str, dict],
         memory_mask: tf.Tensor | None,
         weights: list[tf.Tensor] | None = None,
+        rows: AdapterRows | None = None,
     ) -> tuple[tf.Tensor, dict[str, dict]]:
         """Computes one position in all layers.
 
@@ -193,14 +219,17 @@ class TransformerDecoder(keras.layers.Layer):
             memory_mask: bool `[batch, source_time]`.
             weights: list to which the last layer's weights of attention to the memory are appended,
                 float32 `[batch, beams, source_time]`; None does not compute them.
+            rows: see `call`.
 
         Returns:
             The result of `call` for this position, `[batch, beams, ...]`, and the new caches.
         """
         x = tf.cast(inputs, self.compute_dtype)
+        if self.adapter_inputs is not None:
+            x = self.adapter_inputs(x, rows=rows)
         new = {}
-        for layer in self.layers:
-            wanted = weights if layer is self.layers[-1] else None
+        for layer in self._adapted(rows):
+            wanted = weights if layer.name == self.layers[-1].name else None
             x, new[layer.name] = layer.step(x, index, caches[layer.name], memory_mask, wanted)
         return self._finish(x), new
 
@@ -214,6 +243,15 @@ class TransformerDecoder(keras.layers.Layer):
         if self.final_norm is not None:
             x = self.final_norm(x)
         return self.projection(x) if project and self.projection is not None else x
+
+    def _adapted(self, rows: AdapterRows | None) -> Iterator[Any]:
+        """Yields the layers, with their adapters if there are some."""
+        if not self.adapters:
+            yield from self.layers
+            return
+        assert rows is not None
+        for layer, adapters in zip(self.layers, self.adapters, strict=True):
+            yield adapters.around(layer, rows)
 
     def compute_output_shape(self, inputs_shape: Any, memory_shape: Any) -> Any:
         return (*inputs_shape[:-1], self._config["vocabulary_size"] or inputs_shape[-1])

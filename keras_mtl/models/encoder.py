@@ -1,15 +1,20 @@
 """The encoder of the Transformer."""
 
+import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
 import tensorflow as tf
 
+from keras_mtl.configuration.adapters import AdapterSet
 from keras_mtl.configuration.sublayers import STANDARD
 from keras_mtl.layers import Dropout, TransformerEncoderLayer, TransparentAttention
+from keras_mtl.layers.adapter_inputs import make_adapter_inputs
+from keras_mtl.layers.adapter_rows import AdapterRows
 from keras_mtl.layers.dropout import make_seed_generator, seed_config, track_state
+from keras_mtl.layers.layer_adapters import make_layer_adapters
 from keras_mtl.layers.recomputation import call_recomputed
 from keras_mtl.layers.registry import create_norm
 
@@ -39,6 +44,7 @@ class TransformerEncoder(keras.layers.Layer):
         rotary: whether self-attention has rotary position embeddings.
         recompute: `none` or `layer`: whether the backward pass computes each layer again, instead
             of keeping its activations in memory.
+        adapters: the sets of adapters of the model.
         **kwargs: arguments of `keras.layers.Layer`.
 
     Call arguments:
@@ -48,6 +54,7 @@ class TransformerEncoder(keras.layers.Layer):
         positions: int32 `[batch, time]`, the position of each step for rotary embeddings, if they
             do not count up from 0.
         training: whether dropout is active.
+        rows: which adapters the rows use; required if the stack has some.
 
     Returns:
         Float `[batch, time, dim]`, or `[batch, memories, time, dim]`.
@@ -73,6 +80,7 @@ class TransformerEncoder(keras.layers.Layer):
         memories: int = 0,
         rotary: bool = False,
         recompute: str = "none",
+        adapters: Sequence[AdapterSet] = (),
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -98,6 +106,7 @@ class TransformerEncoder(keras.layers.Layer):
             **sublayers,
             "memories": memories,
             "recompute": recompute,
+            "adapters": [dataclasses.asdict(AdapterSet.of_mapping(each)) for each in adapters],
         }
         self.supports_masking = True
         policy = self.dtype_policy
@@ -124,6 +133,11 @@ class TransformerEncoder(keras.layers.Layer):
         # tf.train.Checkpoint tracks attributes but, with Keras 3, not the members of a list.
         for i, layer in enumerate(self.layers):
             setattr(self, f"layer_{i}", layer)
+        sets = [AdapterSet.of_mapping(each) for each in adapters]
+        self.adapter_inputs = make_adapter_inputs(sets, "encoder", policy)
+        self.adapters = make_layer_adapters(sets, "encoder", self.layers, policy)
+        for i, each in enumerate(self.adapters):
+            setattr(self, f"adapters_{i}", each)
         self._make_outputs(generator)
 
     def _make_outputs(self, generator: keras.random.SeedGenerator) -> None:
@@ -149,6 +163,10 @@ class TransformerEncoder(keras.layers.Layer):
     def build(self, input_shape: Any) -> None:
         for layer in self.layers:
             layer.build(input_shape)
+        if self.adapter_inputs is not None:
+            self.adapter_inputs.build(input_shape)
+        for each in self.adapters:
+            each.build(input_shape)
         if self.transparent_attention is not None:
             batch, *rest = input_shape
             self.transparent_attention.build((batch, len(self.layers) + 1, *rest))
@@ -162,11 +180,14 @@ class TransformerEncoder(keras.layers.Layer):
         mask: tf.Tensor | None = None,
         positions: tf.Tensor | None = None,
         training: bool = False,
+        rows: AdapterRows | None = None,
     ) -> tf.Tensor:
+        if self.adapter_inputs is not None:
+            inputs = self.adapter_inputs(inputs, rows=rows)
         x = self.embedding_dropout(inputs, training=training)
         options = {"mask": mask, "positions": positions, "training": training}
         outputs = [x]
-        for layer in self.layers:
+        for layer in self._adapted(rows):
             if training and self._config["recompute"] == "layer":
                 x = self._recomputed(layer, x, **options)
             else:
@@ -175,6 +196,15 @@ class TransformerEncoder(keras.layers.Layer):
         if self.transparent_attention is not None:
             x = self.transparent_attention(tf.stack(outputs, axis=1), training=training)
         return x if self.final_norm is None else self.final_norm(x)
+
+    def _adapted(self, rows: AdapterRows | None) -> Iterator[Any]:
+        """Yields the layers, with their adapters if there are some."""
+        if not self.adapters:
+            yield from self.layers
+            return
+        assert rows is not None
+        for layer, adapters in zip(self.layers, self.adapters, strict=True):
+            yield adapters.around(layer, rows)
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         if self.transparent_attention is None:

@@ -5,6 +5,7 @@ from typing import Any
 
 import keras
 
+from keras_mtl.configuration.adapters import adapter_sets
 from keras_mtl.configuration.model_sizes import resolved
 from keras_mtl.configuration.sublayers import BUILT_IN, NORM_POSITIONS, POSITIONS
 from keras_mtl.errors import ConfigError, nearest
@@ -21,7 +22,11 @@ from keras_mtl.models.transformer import Transformer
 
 
 def build_transformer(
-    model_config: Any, vocabulary_size: int, decoders: Sequence[str] = (), seed: int | None = None
+    model_config: Any,
+    vocabulary_size: int,
+    decoders: Sequence[str] = (),
+    seed: int | None = None,
+    tasks: Sequence[Any] = (),
 ) -> Transformer:
     """Builds the Transformer of a configuration, with its variables.
 
@@ -33,6 +38,7 @@ def build_transformer(
         vocabulary_size: number of ids.
         decoders: target languages in the order of the decoder index; used if sharing is `encoder`.
         seed: seed of dropout; None derives it from Keras' global seed.
+        tasks: the tasks of the run, with `name`, `source` and `target`; used if there are adapters.
 
     Returns:
         A built model.
@@ -61,6 +67,7 @@ def build_transformer(
         norm_position=model_config.norm_position,
         logits_chunk=model_config.logits_chunk,
         recompute=model_config.recompute,
+        adapters=adapter_sets(model_config.adapters, tasks),
         name="transformer",
         **size,
     )

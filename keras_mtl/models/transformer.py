@@ -1,15 +1,18 @@
 """The Transformer, with one decoder for all tasks or one for each target language."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
 import tensorflow as tf
 
+from keras_mtl.configuration.adapters import AdapterSet
 from keras_mtl.configuration.sublayers import STANDARD
 from keras_mtl.errors import InputError
 from keras_mtl.layers import TokenEmbedding
 from keras_mtl.layers.dropout import seed_config, track_state
+from keras_mtl.models.adapter_routes import decoder_of, source_rows, target_rows
 from keras_mtl.models.arguments import STACK_ARGUMENTS, check_arguments
 from keras_mtl.models.decoder import TransformerDecoder
 from keras_mtl.models.decoder_weights import call_with_weights, select_weights
@@ -67,14 +70,17 @@ class Transformer(keras.Model):
             at once; 0 for no limit. With a limit, logits are computed twice.
         recompute: `none` or `layer`. With `layer`, training keeps only the inputs of each encoder
             and decoder layer in memory, and the backward pass computes the layer again.
+        adapters: sets of adapters, each a `keras_mtl.configuration.adapters.AdapterSet` or a
+            mapping of its fields.
         **kwargs: arguments of `keras.Model`.
 
     Call arguments:
         inputs: dict of `source`, int32 `[batch, source_time]`; `target`, int32 `[batch, time]`, the
             tokens to predict (the model itself inserts the start token and drops the last one); and
             `decoder`, int32 `[batch]` or `[batch, time]`, the index of the decoder, equal
-            everywhere, which is not needed if sharing is `full`. Rows of several sentence pairs
-            also have the tensors of `PackedRows`.
+            everywhere, which is not needed if sharing is `full`; with adapters it is
+            `TranslationTask.route` of each row's task, or `[1]` if all rows are of one task. Rows
+            of several sentence pairs also have the tensors of `PackedRows`.
         training: whether dropout is active.
 
     Returns:
@@ -133,6 +139,7 @@ class Transformer(keras.Model):
         transparent_attention: bool = False,
         logits_chunk: int = 0,
         recompute: str = "none",
+        adapters: Sequence[AdapterSet | Mapping[str, Any]] = (),
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -164,6 +171,7 @@ class Transformer(keras.Model):
             "transparent_attention": transparent_attention,
             "logits_chunk": logits_chunk,
             "recompute": recompute,
+            "adapters": [dataclasses.asdict(AdapterSet.of_mapping(each)) for each in adapters],
         }
         self.vocabulary_size = vocabulary_size
         self.hidden_dim = hidden_dim
@@ -174,6 +182,7 @@ class Transformer(keras.Model):
         self.transparent_attention = transparent_attention
         self.feed_forward = feed_forward
         self.norm = norm
+        self.adapter_sets = tuple(AdapterSet.of_mapping(each) for each in adapters)
         self.decoder_names = tuple(decoders) if sharing == "encoder" else ()
         self.seed_generator = keras.random.SeedGenerator(seed, name="dropout")
         track_state(self, self.seed_generator, seed)
@@ -294,13 +303,14 @@ class Transformer(keras.Model):
         During the call, the decoder has the weights of the selected decoder.
         """
         target = inputs["target"]
-        packed = PackedRows.of(inputs)
-        memory = self.encode(inputs["source"], training=training, packed=packed)
+        packed, route = PackedRows.of(inputs), inputs.get("decoder")
+        memory = self.encode(inputs["source"], training, packed, route)
+        rows = target_rows(self.adapter_sets, route, packed)
         options = {"memory_mask": memory["mask"]}
         if packed is None:
             self._check_length(target, "target")
-            rows = target.shape[0] or tf.shape(target)[0]
-            start = tf.fill([rows, 1], tf.cast(BOS_ID, target.dtype))
+            batch = target.shape[0] or tf.shape(target)[0]
+            start = tf.fill([batch, 1], tf.cast(BOS_ID, target.dtype))
             shifted = tf.concat([start, target[:, :-1]], axis=1)
         else:
             shifted = packed.shift(target, BOS_ID)
@@ -308,12 +318,18 @@ class Transformer(keras.Model):
             options["positions"] = packed.target_positions
         x = self._embed("target", shifted, positions=options.get("positions"))
         return self._with_weights(
-            select_weights(self.decoders, inputs.get("decoder")),
-            lambda decoder: function(decoder, x, memory["memory"], **options, training=training),
+            self._select(route),
+            lambda decoder: function(
+                decoder, x, memory["memory"], **options, training=training, rows=rows
+            ),
         )
 
     def encode(
-        self, source: tf.Tensor, training: bool = False, packed: PackedRows | None = None
+        self,
+        source: tf.Tensor,
+        training: bool = False,
+        packed: PackedRows | None = None,
+        decoder: tf.Tensor | None = None,
     ) -> State:
         """Runs the encoder.
 
@@ -321,6 +337,7 @@ class Transformer(keras.Model):
             source: int32 `[batch, source_time]`, padded with 0.
             training: whether dropout is active.
             packed: the pairs of each row, whose lengths are not checked; None means one in a row.
+            decoder: `inputs["decoder"]` of `call`; required if the model has adapters.
 
         Returns:
             `memory`: float `[batch, source_time, hidden_dim]`, with transparent attention
@@ -336,7 +353,8 @@ class Transformer(keras.Model):
         else:
             mask, positions = packed.source_mask, packed.source_positions
         x = self._embed("source", source, positions=positions)
-        memory = self.encoder(x, mask=mask, positions=positions, training=training)
+        rows = source_rows(self.adapter_sets, decoder, packed)
+        memory = self.encoder(x, mask=mask, positions=positions, training=training, rows=rows)
         return {"memory": memory, "mask": mask}
 
     def start(
@@ -350,7 +368,7 @@ class Transformer(keras.Model):
 
         Args:
             memory: from `encode`, one row for each sentence.
-            decoder: int32 `[batch]`, index of the decoder, equal in all rows.
+            decoder: int32 `[batch]`, index of the decoder, equal in all rows; see `call`.
             beams: number of hypotheses of each sentence, k.
             max_length: largest number of steps; at most the model's `max_length`. A tensor is not
                 checked.
@@ -369,11 +387,13 @@ class Transformer(keras.Model):
                 f"max_length {max_length} exceeds the model's max_length {self.max_length}; "
                 "decode at most that number of tokens"
             )
-        weights = select_weights(self.decoders, decoder)
+        weights, rows = self._select(decoder), target_rows(self.adapter_sets, decoder, None)
         cache = self._with_weights(
-            weights, lambda chosen: chosen.start(memory["memory"], beams, max_length)
+            weights, lambda chosen: chosen.start(memory["memory"], beams, max_length, rows)
         )
         state: State = {"cache": cache, "mask": memory["mask"]}
+        if self.adapter_sets:
+            state["route"] = decoder
         if weights is not None:
             state["weights"] = {str(i): weight for i, weight in enumerate(weights)}
         return state
@@ -403,8 +423,10 @@ class Transformer(keras.Model):
         x = tf.reshape(x, [batch, beams, self.hidden_dim])
         selected = state.get("weights")
         chosen = None if selected is None else [selected[str(i)] for i in range(len(selected))]
+        rows = target_rows(self.adapter_sets, state.get("route"), None)
         outputs, cache = self._with_weights(
-            chosen, lambda decoder: decoder.step(x, index, state["cache"], state["mask"], weights)
+            chosen,
+            lambda decoder: decoder.step(x, index, state["cache"], state["mask"], weights, rows),
         )
         logits = self.target_embedding.logits(outputs) if self.tie_embeddings else outputs
         return tf.cast(logits, tf.float32), {**state, "cache": cache}
@@ -471,6 +493,9 @@ class Transformer(keras.Model):
         else:
             x, positions = self.target_embedding(ids), self.target_positions
         return x if positions is None else positions(x, **options)
+
+    def _select(self, route: tf.Tensor | None) -> list[tf.Tensor] | None:
+        return select_weights(self.decoders, decoder_of(self.adapter_sets, route))
 
     def _with_weights(self, weights: list[tf.Tensor] | None, function: Any) -> Any:
         return call_with_weights(self.decoders[0], weights, self.seed_generator, function)

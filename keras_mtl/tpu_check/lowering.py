@@ -46,7 +46,6 @@ def build(
         plan,
         LoweringStrategy(replicas),
         vocabulary_size,
-        [pair.target for pair in plan.config.task.pairs],
         [(shape.rows // replicas, shape.length) for shape in shapes],
     )
 

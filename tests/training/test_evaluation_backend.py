@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from keras_mtl.configuration.overriding import set_values
-from keras_mtl.configuration.schema import ExperimentConfig
+from keras_mtl.configuration.schema import ExperimentConfig, TransformerConfig
 from keras_mtl.evaluation.run_evaluators import engine_evaluator, model_evaluator
 from keras_mtl.evaluation.stopping import EvaluationStopped
 from keras_mtl.evaluation.tasks import translation_tasks
@@ -67,19 +67,19 @@ def configuration(backend, **changes):
 
 def evaluator(trained, backend, **changes):
     config = configuration(backend, **changes)
-    tasks = translation_tasks("full", trained[1])
+    tasks = translation_tasks(TransformerConfig(), trained[1].tasks)
     return model_evaluator(config.trainer.evaluation, config.task.decoding, tasks, *trained)
 
 
 def of_engine_file(config, path, prepared):
-    tasks = translation_tasks("full", prepared)
+    tasks = translation_tasks(TransformerConfig(), prepared.tasks)
     evaluation, decoding = config.trainer.evaluation, config.task.decoding
     return engine_evaluator(evaluation, decoding, tasks, path, prepared)
 
 
 def engine_file(trained, path, weight_type):
     model, prepared = trained
-    tasks = translation_tasks("full", prepared)
+    tasks = translation_tasks(TransformerConfig(), prepared.tasks)
     return export_engine_file(model, prepared.vocabulary, tasks, path, weight_type=weight_type)
 
 

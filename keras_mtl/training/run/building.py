@@ -94,15 +94,16 @@ def build_mixture(
     )
 
 
-def build_model(model: TransformerConfig, vocabulary_size: int, targets: Sequence[str]) -> Any:
+def build_model(model: TransformerConfig, vocabulary_size: int, tasks: Sequence[Any]) -> Any:
     """Builds the model; call it under the strategy's scope.
 
     Args:
         model: the settings of the model.
         vocabulary_size: number of ids.
-        targets: the target language of each task.
+        tasks: objects with the `name`, `source` and `target` of each task.
     """
-    return build_transformer(model, vocabulary_size, decoders(model.sharing, targets))
+    names = decoders(model.sharing, [task.target for task in tasks])
+    return build_transformer(model, vocabulary_size, names, tasks=tasks)
 
 
 def build_loss_scale(dtype: str, tokens: int) -> DynamicLossScale | None:

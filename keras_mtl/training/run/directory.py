@@ -1,20 +1,23 @@
 """The directory of a run: its files, and the check that a configuration can resume in it."""
 
 import contextlib
+import dataclasses
 import fcntl
 import json
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
+from keras_mtl.configuration.adapters import AdapterChoice, adapter_sets
 from keras_mtl.configuration.files import diff, load_params, save_params
-from keras_mtl.configuration.other_tasks import TRANSLATION
 from keras_mtl.configuration.schema import ExperimentConfig
 from keras_mtl.data.prepare import PreparedData
 from keras_mtl.data.vocabulary import Vocabulary
 from keras_mtl.decoding.checkpoint_files import BEST
 from keras_mtl.decoding.tasks import TaskList
 from keras_mtl.errors import CheckpointError
+from keras_mtl.evaluation.tasks import translation_tasks
 from keras_mtl.files import replace_file
 from keras_mtl.run_files import PARAMS_FILE, TASKS_FILE, VOCABULARY_FILE
 
@@ -39,6 +42,7 @@ FIXED_FIELDS = (
     "task.model.max_length",
     "task.model.tie_embeddings",
     "task.model.sharing",
+    "task.model.adapters",
     "task.model.init",
     "task.data.max_length",
     "task.data.tokens_per_batch",
@@ -140,6 +144,7 @@ class RunDirectory:
                 )
         if config.task.model.sharing == "encoder":
             self._check_decoders(prepared)
+        self._check_adapters(load_params(params), config)
         return [f"{field}: {old!r} -> {new!r}" for field, old, new in changes]
 
     def _check_decoders(self, prepared: PreparedData) -> None:
@@ -155,13 +160,24 @@ class RunDirectory:
                 f"{asked}. Use the old target languages in the old order, or another --model_dir"
             )
 
-    def write(
-        self, config: ExperimentConfig, prepared: PreparedData, decoder_of_task: Sequence[int]
-    ) -> None:
+    def _check_adapters(self, old: ExperimentConfig, new: ExperimentConfig) -> None:
+        """Checks that the adapters are those of the checkpoints."""
+        known, asked = (
+            {each.name: list(each.members) for each in adapter_sets(model.adapters, pairs)}
+            for model, pairs in ((run.task.model, run.task.pairs) for run in (old, new))
+        )
+        for name, members in asked.items():
+            if members != known[name]:
+                raise CheckpointError(
+                    f"{self.path}: the checkpoints have the adapters {known[name]} of {name!r}, "
+                    f"but task.pairs requires {members}. Use the old tasks in the old order, or "
+                    "another --model_dir, with task.model.init to start from these weights"
+                )
+
+    def write(self, config: ExperimentConfig, prepared: PreparedData) -> None:
         """Writes the configuration, the vocabulary and the list of tasks."""
         save_params(config, self.path / PARAMS_FILE)
         replace_file(self.path / VOCABULARY_FILE, prepared.vocabulary.model_bytes)
-        kinds = {pair.name: pair.kind for pair in config.task.pairs}
         tasks = {
             "vocabulary_hash": prepared.vocabulary.hash,
             "tasks": [
@@ -169,14 +185,20 @@ class RunDirectory:
                     "name": task.name,
                     "source": task.source,
                     "target": task.target,
-                    "decoder": decoder,
-                    "kind": kinds.get(task.name, TRANSLATION),
+                    "decoder": task.decoder,
+                    "kind": task.kind,
+                    **_adapters(task.adapters),
                 }
-                for task, decoder in zip(prepared.tasks, decoder_of_task, strict=True)
+                for task in translation_tasks(config.task.model, config.task.pairs)
             ],
         }
         text = json.dumps(tasks, indent=1, ensure_ascii=False) + "\n"
         replace_file(self.path / TASKS_FILE, text.encode())
+
+
+def _adapters(choices: Sequence[AdapterChoice]) -> dict[str, Any]:
+    """Returns the entry of a task's adapters in the list of tasks."""
+    return {"adapters": [dataclasses.astuple(choice) for choice in choices]} if choices else {}
 
 
 def _is_fixed(field: str) -> bool:

@@ -255,7 +255,7 @@ class Run:
         return self._result()
 
     def _write_settings(self) -> None:
-        self.directory.write(self.plan.config, self.prepared, self.parts.decoder_of_task)
+        self.directory.write(self.plan.config, self.prepared)
         replace_file(self.directory.path / MODEL_FILE, model_analysis(self.parts.model))
 
     def _take_first_weights(self) -> None:

@@ -11,12 +11,13 @@ from keras_mtl.balancing import Balancing
 from keras_mtl.data.mixture import Mixture
 from keras_mtl.data.prepare import PreparedData
 from keras_mtl.evaluation.task_metrics import TaskMetrics
-from keras_mtl.evaluation.tasks import decoder_of_task
+from keras_mtl.evaluation.tasks import translation_tasks
 from keras_mtl.models import Transformer
 from keras_mtl.models.variables import freeze
 from keras_mtl.schedules import Schedule, TaskInfo
 from keras_mtl.training.run import building
 from keras_mtl.training.run.planning import TrainingPlan
+from keras_mtl.training.step.adapter_users import with_adapter_users
 from keras_mtl.training.step.balancing import build_balancing, check_shared_variables
 from keras_mtl.training.step.distribution import (
     compiles_with_xla,
@@ -143,7 +144,6 @@ def build_parts(
         plan,
         strategy,
         prepared.vocabulary.size,
-        [each.target for each in prepared.tasks],
         static_shapes(strategy, mixture.buckets),
     )
     return RunParts(
@@ -166,7 +166,6 @@ def build_step(
     plan: TrainingPlan,
     strategy: tf.distribute.Strategy,
     vocabulary_size: int,
-    targets: Sequence[str],
     shapes: Sequence[tuple[int, int]] | None,
 ) -> StepParts:
     """Makes what an update consists of. It needs no data.
@@ -175,13 +174,14 @@ def build_step(
         plan: the plan of the training.
         strategy: the strategy under whose scope the variables are made.
         vocabulary_size: number of ids.
-        targets: the target language of each task.
         shapes: (rows of a replica, length) of each bucket if the step needs static shapes.
     """
     task, runtime, updates = plan.config.task, plan.config.runtime, plan.updates
-    decoders = decoder_of_task(task.model.sharing, targets)
+    pairs = task.pairs
+    tasks = translation_tasks(task.model, pairs)
+    decoders = [each.decoder for each in tasks]
     with strategy.scope():
-        model = building.build_model(task.model, vocabulary_size, targets)
+        model = building.build_model(task.model, vocabulary_size, pairs)
         freeze(model, plan.config.trainer.freeze)
         optimizer = building.build_optimizer(plan.config.trainer, updates, model.hidden_dim)
         optimizer.build(model.trainable_variables)
@@ -190,12 +190,13 @@ def build_step(
             runtime.mixed_precision_dtype, task.data.tokens_per_batch * updates.accumulation
         )
         norm_tracker = building.build_norm_tracker(plan.config.trainer.optimizer.max_norm_deviation)
-    pairs = task.pairs
     trained = trained_by(
         model.trainable_variables,
         [pair.train_only for pair in pairs],
         [f"task.pairs[{number}].train_only" for number in range(len(pairs))],
     )
+    if not updates.mixed:
+        trained = with_adapter_users(model.trainable_variables, trained, model.adapter_sets, tasks)
     check_shared_variables(plan.config.trainer.balancing, model, trained, len(pairs))
     trainer = MultiTaskTrainer(
         model,
@@ -214,5 +215,6 @@ def build_step(
         shapes=shapes,
         norm_tracker=norm_tracker,
         trained_by=trained,
+        routes=[each.route for each in tasks],
     )
     return StepParts(decoders, model, optimizer, balancing, loss_scale, norm_tracker, trainer)

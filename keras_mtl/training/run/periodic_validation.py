@@ -424,8 +424,7 @@ class PeriodicValidation:
 
     @functools.cached_property
     def _tasks(self) -> list[TranslationTask]:
-        config = self._task_config
-        return translation_tasks(config.model.sharing, self._prepared, config.pairs)
+        return translation_tasks(self._task_config.model, self._task_config.pairs)
 
     @functools.cached_property
     def _pairs(self) -> PairSet:

@@ -49,6 +49,7 @@ class MultiTaskTrainer(orbit.StandardTrainer):
             compiled step; None for one graph of any shape.
         trained_by: for each trainable variable, whether each task trains it; None: all tasks do.
             Batches must be of one task.
+        routes: `TranslationTask.route` of each task, if the model has adapters; None: the decoders.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class MultiTaskTrainer(orbit.StandardTrainer):
         shapes: Sequence[tuple[int, int]] | None = None,
         norm_tracker: Any = None,
         trained_by: Sequence[Sequence[bool] | None] | None = None,
+        routes: Sequence[int] | None = None,
     ) -> None:
         self.model = model
         self.optimizer = optimizer
@@ -101,6 +103,8 @@ class MultiTaskTrainer(orbit.StandardTrainer):
                 self._totals["weighted_steps"] = self._total([num_tasks])
         self._resets_totals = True
         self._decoder_of_task = tf.constant(decoder_of_task, tf.int32)
+        self._route_of_task = tf.constant(routes or decoder_of_task, tf.int32)
+        self._routes_batches = bool(getattr(model, "adapter_sets", ())) and not mixed
         self._owners = model.variable_decoder_index()
         trained_by = trained_by or [None] * len(self._owners)
         self.trained_by = [row if row is None else tf.constant(row) for row in trained_by]
@@ -198,7 +202,9 @@ class MultiTaskTrainer(orbit.StandardTrainer):
 
     def rows_of_batch(self, batch: dict[str, tf.Tensor]) -> Any:
         """Runs the model. Returns `loss`, `nll` and `tokens`, float32 of the shape of `task`."""
-        decoder = tf.gather(self._decoder_of_task, batch["task"])
+        decoder = tf.gather(self._route_of_task, batch["task"])
+        if self._routes_batches:  # All rows use the same adapters, which is cheaper.
+            decoder = tf.reshape(decoder, [-1])[:1]
         inputs = {name: value for name, value in batch.items() if name != "task"}
         inputs["decoder"] = decoder
         loss, tokens, nll = self.model.token_losses(
