@@ -16,6 +16,7 @@ import statistics
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from decode import LENGTH, SIZES, IdVocabulary
@@ -33,7 +34,7 @@ STACKS = ("encoder", "decoder")
 MATCH = ".*attention/(qkv|query|key_value)"
 
 
-def with_adapters(base, path, kind, tasks):
+def with_adapters(base: Path, path: Path, kind: str, tasks: int) -> Path:
     """Writes the model of a file with random adapters of one kind."""
     random = np.random.default_rng(3)
     file = open_model_file(base)
@@ -41,7 +42,7 @@ def with_adapters(base, path, kind, tasks):
     int8 = file.hyperparameters["weight_type"] == "int8"
     dim = SIZES["hidden_dim"]
 
-    def matrix(name, rows, columns):
+    def matrix(name: str, rows: int, columns: int) -> None:
         value = (random.normal(size=[rows, columns]) * 0.3 * columns**-0.5).astype(np.float32)
         if int8:
             tensors[f"{name}.weight"], tensors[f"{name}.scale"] = quantize_rows(value)
@@ -71,14 +72,16 @@ def with_adapters(base, path, kind, tasks):
     return write_model_file(path, hyperparameters, tensors)
 
 
-def seconds(engine, sources, routes, batch):
+def seconds(
+    engine: Engine, sources: list[list[int]], routes: list[int] | None, batch: int
+) -> float:
     """Returns the CPU seconds of a call."""
     start = time.process_time()
     engine.translate(sources, OPTIONS, decoders=routes, max_batch_size=batch)
     return time.process_time() - start
 
 
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 32, 64])
@@ -89,11 +92,12 @@ def main():
     results = []
     with tempfile.TemporaryDirectory() as directory:
         model = RandomTransformer(SIZES, seed=1)
+        vocabulary: Any = IdVocabulary()
         tasks = [TranslationTask("random", "en", "fr")]
         print(f"{'type':8} {'batch':>5}  {'adapters':16} {'tokens/CPU s':>12}  {'CPU time':>8}")
         for weight_type in ("float32", "int8"):
             base = write_engine_file(
-                model, IdVocabulary(), tasks, Path(directory) / "base", weight_type=weight_type
+                model, vocabulary, tasks, Path(directory) / "base", weight_type=weight_type
             )
             engines = {"none": Engine(base)}
             for kind in ("bottleneck", "lora"):
@@ -104,11 +108,13 @@ def main():
                 pieces = random.integers(5, SIZES["vocabulary_size"], [count, LENGTH - 2])
                 sources = [[4, *ids, 2] for ids in pieces.tolist()]
                 mixed = [1 + i % args.tasks for i in range(count)]
-                kinds = {"none": (engines["none"], None)}
+                kinds: dict[str, tuple[Engine, list[int] | None]] = {
+                    "none": (engines["none"], None)
+                }
                 for kind in ("bottleneck", "lora"):
                     kinds[f"{kind} one"] = engines[kind], [1] * count
                     kinds[f"{kind} mixed"] = engines[kind], mixed
-                taken = {kind: [] for kind in kinds}
+                taken: dict[str, list[float]] = {kind: [] for kind in kinds}
                 for number in range(args.rounds + 1):
                     for kind, (engine, routes) in kinds.items():
                         found = seconds(engine, sources, routes, batch)

@@ -22,6 +22,7 @@ class AdapterInputs(keras.layers.Layer):
 
     def __init__(self, sets: Sequence[AdapterSet], stack: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        self.supports_masking = True
         self.members: list[list[Any]] = []
         for each in sets:
             names = each.members if each.kind == EMBEDDING and stack in each.stacks else ()

@@ -32,6 +32,7 @@ class LayerAdapters(keras.layers.Layer):
         self, sets: Sequence[AdapterSet], stack: str, layer: keras.layers.Layer, **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)
+        self.supports_masking = True
         self._plain = _Untracked(layer, sets)
         self._members: list[list[Any]] = []
         for each in sets:

@@ -209,7 +209,8 @@ def test_adapters_are_added_later(case, tmp_path, weight_type, capsys):
                     for each, own, t in ((engine, text, task), (before, known, same)):
                         tag = own.vocabulary.tag_id(t.target)
                         ids = [tag, *own.vocabulary.encode(line), 2]
-                        (got,) = each.translate([ids], OPTIONS, decoders=[t.route])
+                        options = {**OPTIONS, "suppress": each.hyperparameters["not_text"]}
+                        (got,) = each.translate([ids], options, decoders=[t.route])
                         found.append([own.vocabulary.decode(h.ids) for h in got])
                         found[-1].append(each.encode([ids], decoders=[t.route])[0].tobytes())
                     assert found[0] == found[1], (language, task)
@@ -234,6 +235,10 @@ def test_a_base_with_other_weights_is_refused(case, tmp_path):
     own = tasks_of(LANGUAGES, settings)
     with pytest.raises(ExportError, match=r"differ from those of the model\. Freeze all weights"):
         write_adapter_file(other, vocabulary, own, files["base", "float32"], tmp_path / "a")
-    with pytest.raises(ExportError, match="has all tasks of the model, so there is nothing"):
+    with pytest.raises(
+        ExportError, match="has the task 'en-fr' without the adapter 'x' that it us"
+    ):
         write_adapter_file(model, vocabulary, tasks, files["base", "float32"], tmp_path / "a")
+    with pytest.raises(ExportError, match="has all tasks of the model, so there is nothing"):
+        write_adapter_file(model, vocabulary, tasks, files["adapted", "float32"], tmp_path / "a")
     assert not (tmp_path / "a").exists()

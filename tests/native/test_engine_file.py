@@ -102,7 +102,7 @@ def test_reader_refuses_what_does_not_fit_together(model, vocabulary, tmp_path):
         ({"layer_norm_epsilon": 0.0}, "layer_norm_epsilon"),
         ({"eos_id": vocabulary.size}, "hyperparameter eos_id"),
         ({"not_text": [2]}, "hyperparameter not_text: id 2"),
-        ({"task_decoders": [9] * len(values["task_names"])}, "decoder 9 does not exist"),
+        ({"task_decoders": [9] * len(values["task_names"])}, "route 9 does not exist"),
         ({"task_sources": ["en"] * 9}, "task_names: the lists"),
         ({"max_length": "30"}, "max_length: it is not an integer"),
     ]:
