@@ -57,7 +57,7 @@ def test_a_route_stands_for_a_decoder_and_an_adapter_of_each_set():
             route = route_of(decoder, choices)
             assert split_route(route, counts) == (decoder, [each.index for each in choices])
             routes.add(route)
-            task = TranslationTask("a", "b", "c", decoder, choices)
+            task = TranslationTask("a", "b", "c", decoder, adapters=choices)
             sets = [(each.per, each.count) for each in choices]
             assert TranslationTask.of_route("a", "b", "c", route, sets) == task
     assert len(routes) == 9

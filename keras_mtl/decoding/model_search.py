@@ -34,7 +34,7 @@ class Batch(NamedTuple):
 
     Attributes:
         source: int32[batch, time]: tag, tokens, end of sentence, padding.
-        decoder: int32[batch], index of the decoder, equal in all rows.
+        decoder: int32[batch], `TranslationTask.route` of the tasks, which have one decoder.
         max_lengths: int32[batch], maximum of target tokens per sentence.
         prefix: int32[batch, P], forced target tokens.
         prefix_lengths: int32[batch], number of prefix tokens of each sentence.

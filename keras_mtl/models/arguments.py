@@ -1,8 +1,10 @@
 """Arguments of the Transformer: known values, and which of them its stacks share."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from keras_mtl.configuration.sublayers import NORM_POSITIONS, POSITIONS
+from keras_mtl.errors import InputError
 from keras_mtl.layers.recomputation import RECOMPUTE
 
 SHARING = ("full", "encoder")
@@ -41,3 +43,13 @@ def check_arguments(
             raise ValueError(f"{name} must be one of {', '.join(known)}, not {value!r}")
     if sharing == "encoder" and not decoders:
         raise ValueError("sharing='encoder' needs the names of the decoders; give `decoders`")
+
+
+def check_length(ids: Any, side: str, max_length: int) -> None:
+    """Raises InputError if ids `[batch, time]` of a side exceed the positions of the model."""
+    length = ids.shape[1]
+    if length is not None and length > max_length:
+        raise InputError(
+            f"a {side} of {length} tokens is longer than the model's max_length {max_length}; "
+            "shorten it, or set task.model.max_length"
+        )

@@ -138,19 +138,24 @@ class TransformerDecoder(keras.layers.Layer):
         # tf.train.Checkpoint tracks attributes but, with Keras 3, not the members of a list.
         for i, layer in enumerate(self.layers):
             setattr(self, f"layer_{i}", layer)
-        sets = [AdapterSet.of_mapping(each) for each in adapters]
+        self._make_adapters([AdapterSet.of_mapping(each) for each in adapters])
+        self.final_norm = None
+        if norm_position == "pre":
+            self.final_norm = create_norm(norm, norm_parameters, dtype=policy, name="final_norm")
+        self.projection = self._make_projection(vocabulary_size)
+
+    def _make_projection(self, vocabulary_size: int | None) -> Dense | None:
+        if vocabulary_size is None:
+            return None
+        options = {"dtype": self.dtype_policy, "name": "projection"}
+        return Dense(vocabulary_size, use_bias=False, **options)
+
+    def _make_adapters(self, sets: Sequence[AdapterSet]) -> None:
+        policy = self.dtype_policy
         self.adapter_inputs = make_adapter_inputs(sets, "decoder", policy)
         self.adapters = make_layer_adapters(sets, "decoder", self.layers, policy)
         for i, each in enumerate(self.adapters):
             setattr(self, f"adapters_{i}", each)
-        self.final_norm = None
-        if norm_position == "pre":
-            self.final_norm = create_norm(norm, norm_parameters, dtype=policy, name="final_norm")
-        self.projection = None
-        if vocabulary_size is not None:
-            self.projection = Dense(
-                vocabulary_size, use_bias=False, dtype=policy, name="projection"
-            )
 
     def build(self, inputs_shape: Any, memory_shape: Any) -> None:
         for layer in self.layers:
@@ -232,6 +237,24 @@ class TransformerDecoder(keras.layers.Layer):
             wanted = weights if layer.name == self.layers[-1].name else None
             x, new[layer.name] = layer.step(x, index, caches[layer.name], memory_mask, wanted)
         return self._finish(x), new
+
+    def reorder(self, caches: dict[str, dict], beam_index: tf.Tensor) -> dict[str, dict]:
+        """Reorders the beams of self-attention; the beams of a sentence share the memory.
+
+        Args:
+            caches: from `start` or `step`.
+            beam_index: int32 `[batch, k]`: beam i of a sentence continues beam `beam_index[:, i]`.
+        """
+        return {
+            name: {
+                **layer,
+                "self": {
+                    key: tf.gather(value, beam_index, axis=1, batch_dims=1)
+                    for key, value in layer["self"].items()
+                },
+            }
+            for name, layer in caches.items()
+        }
 
     def _memories(self, memory: tf.Tensor) -> list[tf.Tensor]:
         """Returns the memory of each layer."""

@@ -65,3 +65,22 @@ def call_with_weights(
     if drawn is not None:
         state.assign(drawn)
     return outputs
+
+
+def owners(
+    decoders: Sequence[keras.layers.Layer], variables: Sequence[keras.Variable]
+) -> list[int | None]:
+    """Returns the index of the only decoder that uses each variable, or None.
+
+    Args:
+        decoders: the decoders of a model.
+        variables: trainable variables of the model.
+    """
+    if len(decoders) == 1:
+        return [None] * len(variables)
+    owner = {
+        id(variable): index
+        for index, decoder in enumerate(decoders)
+        for variable in decoder.trainable_variables
+    }
+    return [owner.get(id(variable)) for variable in variables]

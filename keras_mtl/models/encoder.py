@@ -133,11 +133,7 @@ class TransformerEncoder(keras.layers.Layer):
         # tf.train.Checkpoint tracks attributes but, with Keras 3, not the members of a list.
         for i, layer in enumerate(self.layers):
             setattr(self, f"layer_{i}", layer)
-        sets = [AdapterSet.of_mapping(each) for each in adapters]
-        self.adapter_inputs = make_adapter_inputs(sets, "encoder", policy)
-        self.adapters = make_layer_adapters(sets, "encoder", self.layers, policy)
-        for i, each in enumerate(self.adapters):
-            setattr(self, f"adapters_{i}", each)
+        self._make_adapters([AdapterSet.of_mapping(each) for each in adapters])
         self._make_outputs(generator)
 
     def _make_outputs(self, generator: keras.random.SeedGenerator) -> None:
@@ -159,6 +155,13 @@ class TransformerEncoder(keras.layers.Layer):
             self.final_norm = create_norm(
                 config["norm"], config["norm_parameters"], dtype=policy, name=name
             )
+
+    def _make_adapters(self, sets: Sequence[AdapterSet]) -> None:
+        policy = self.dtype_policy
+        self.adapter_inputs = make_adapter_inputs(sets, "encoder", policy)
+        self.adapters = make_layer_adapters(sets, "encoder", self.layers, policy)
+        for i, each in enumerate(self.adapters):
+            setattr(self, f"adapters_{i}", each)
 
     def build(self, input_shape: Any) -> None:
         for layer in self.layers:

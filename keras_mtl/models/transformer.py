@@ -13,9 +13,9 @@ from keras_mtl.errors import InputError
 from keras_mtl.layers import TokenEmbedding
 from keras_mtl.layers.dropout import seed_config, track_state
 from keras_mtl.models.adapter_routes import decoder_of, source_rows, target_rows
-from keras_mtl.models.arguments import STACK_ARGUMENTS, check_arguments
+from keras_mtl.models.arguments import STACK_ARGUMENTS, check_arguments, check_length
 from keras_mtl.models.decoder import TransformerDecoder
-from keras_mtl.models.decoder_weights import call_with_weights, select_weights
+from keras_mtl.models.decoder_weights import call_with_weights, owners, select_weights
 from keras_mtl.models.encoder import TransformerEncoder
 from keras_mtl.models.losses import projected_cross_entropy
 from keras_mtl.models.packed_rows import PackedRows
@@ -308,7 +308,7 @@ class Transformer(keras.Model):
         rows = target_rows(self.adapter_sets, route, packed)
         options = {"memory_mask": memory["mask"]}
         if packed is None:
-            self._check_length(target, "target")
+            check_length(target, "target", self.max_length)
             batch = target.shape[0] or tf.shape(target)[0]
             start = tf.fill([batch, 1], tf.cast(BOS_ID, target.dtype))
             shifted = tf.concat([start, target[:, :-1]], axis=1)
@@ -348,7 +348,7 @@ class Transformer(keras.Model):
             InputError: the source is longer than `max_length`.
         """
         if packed is None:
-            self._check_length(source, "source")
+            check_length(source, "source", self.max_length)
             mask, positions = tf.not_equal(source, PAD_ID), None
         else:
             mask, positions = packed.source_mask, packed.source_positions
@@ -442,17 +442,7 @@ class Transformer(keras.Model):
             The state with self-attention caches gathered along the beam axis. The beams of a
             sentence share the rest of the state.
         """
-        cache = {
-            name: {
-                **layer,
-                "self": {
-                    key: tf.gather(value, beam_index, axis=1, batch_dims=1)
-                    for key, value in layer["self"].items()
-                },
-            }
-            for name, layer in state["cache"].items()
-        }
-        return {**state, "cache": cache}
+        return {**state, "cache": self.decoders[0].reorder(state["cache"], beam_index)}
 
     def decoder_variables(self, index: int) -> list[keras.Variable]:
         """Returns the trainable variables that only decoder `index` uses."""
@@ -464,14 +454,7 @@ class Transformer(keras.Model):
         All entries are None if there is one decoder. The gradient of a decoder that a batch does
         not use is exactly 0, but an optimizer with momentum would still move its variables.
         """
-        if len(self.decoders) == 1:
-            return [None] * len(self.trainable_variables)
-        owner = {
-            id(variable): index
-            for index, decoder in enumerate(self.decoders)
-            for variable in decoder.trainable_variables
-        }
-        return [owner.get(id(variable)) for variable in self.trainable_variables]
+        return owners(self.decoders, self.trainable_variables)
 
     def position_tables(self) -> dict[str, Any]:
         """See `keras_mtl.models.positions.position_tables`."""
@@ -499,14 +482,6 @@ class Transformer(keras.Model):
 
     def _with_weights(self, weights: list[tf.Tensor] | None, function: Any) -> Any:
         return call_with_weights(self.decoders[0], weights, self.seed_generator, function)
-
-    def _check_length(self, ids: tf.Tensor, side: str) -> None:
-        length = ids.shape[1]
-        if length is not None and length > self.max_length:
-            raise InputError(
-                f"a {side} of {length} tokens is longer than the model's max_length "
-                f"{self.max_length}; shorten it, or set task.model.max_length"
-            )
 
     def compute_output_shape(self, inputs_shape: Any) -> Any:
         return (*inputs_shape["target"], self.vocabulary_size)
