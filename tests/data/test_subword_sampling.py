@@ -1,17 +1,21 @@
 """Subword sampling draws from the right distribution, keeps the text, and needs no state."""
 
 import collections
+import io
 import itertools
 import math
 
 import numpy as np
 import pytest
+import sentencepiece
 
 from keras_mtl.data.bpe_dropout import BpeDropout
 from keras_mtl.data.keyed_numbers import example_keys, uniforms
 from keras_mtl.data.sentencepiece_model import BPE, UNIGRAM, model_type
 from keras_mtl.data.subword_samplers import make_sampler
 from keras_mtl.data.unigram_sampling import UnigramSampler
+from keras_mtl.data.vocabulary import Vocabulary
+from keras_mtl.errors import ConfigError
 from tests.data.subword_case import TEXTS, UNSEEN, vocabulary
 
 DRAWS = 4000
@@ -136,6 +140,25 @@ def test_a_text_is_segmented_alike_in_any_company(kind):
         assert np.array_equal(row, rows[number])
     others = sampled(sampler, tokens, lengths, example_keys(1, "task", "pieces", 10, np.arange(5)))
     assert any(not np.array_equal(a, b) for a, b in zip(rows, others, strict=True))
+
+
+def test_a_model_without_other_segmentations_is_refused():
+    output = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(TEXTS),
+        model_writer=output,
+        model_type="char",
+        vocab_size=40,
+        hard_vocab_limit=False,
+        pad_id=0,
+        bos_id=1,
+        eos_id=2,
+        unk_id=3,
+        pad_piece="<pad>",
+        minloglevel=3,
+    )
+    with pytest.raises(ConfigError, match="there is nothing to sample; use a unigram or BPE model"):
+        make_sampler(Vocabulary(output.getvalue()), 0.3, 0.1)
 
 
 def test_the_type_of_a_model_is_read_from_it():

@@ -7,6 +7,7 @@ from keras_mtl.configuration.draft import Draft
 from keras_mtl.configuration.other_tasks import is_translation
 from keras_mtl.configuration.schema import ExperimentConfig
 from keras_mtl.data.language_notes import Direction, language_notes
+from keras_mtl.data.pair_changes import training_changes
 from keras_mtl.data.prepared import PreparedData
 from keras_mtl.data.reader_checks import check_readers
 from keras_mtl.training.run.building import check_dev_sizes
@@ -55,6 +56,10 @@ def find_problems(config: ExperimentConfig, prepared: PreparedData | None) -> li
         try:
             check_dev_sizes([n for n in validated_tasks(config) if n in known], prepared)
         except errors.DataError as error:
+            problems[str(error)] = None
+        try:
+            training_changes(config.task.pairs, config.task.data, prepared.vocabulary, seed=0)
+        except errors.ConfigError as error:
             problems[str(error)] = None
     missing = check_readers(Draft(config))
     if prepared is None:
