@@ -90,6 +90,15 @@ PROBLEMS = [
     ),
     ("task.decoding.length_penalty=powr", "did you mean 'power'"),
     (
+        "task.decoding.merge_paths=true",
+        "task.decoding.merge_paths = True requires eoc_id, the id of the empty token",
+    ),
+    (
+        "task.decoding.merge_paths=true,task.decoding.eoc_id=3,trainer.evaluation.backend=tf",
+        "task.decoding.merge_paths = True: only the native search has this option, but "
+        "trainer.evaluation.backend is 'tf'; remove it",
+    ),
+    (
         "task.decoding.min_length=200",
         "task.decoding.min_length = 200 is above max_length=128",
     ),

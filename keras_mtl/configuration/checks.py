@@ -4,6 +4,7 @@ All problems are reported together. `keras_mtl.data.reader_checks` adds those of
 corpora, and `keras_mtl.training.run.planning` adds the checks that only training needs.
 """
 
+import dataclasses
 import itertools
 import re
 import unicodedata
@@ -24,6 +25,7 @@ from keras_mtl.configuration import (
 )
 from keras_mtl.configuration.draft import Draft
 from keras_mtl.configuration.model_sizes import SIZES, resolved
+from keras_mtl.configuration.search_options import NATIVE_ONLY
 
 # A task's name becomes part of file names. Letters of all scripts are allowed.
 _NAME = re.compile(r"[^\W_][\w.@+-]*")
@@ -277,6 +279,16 @@ def _check_decoding(draft: Draft) -> None:
     draft.range("task.decoding.batch_size", 1)
     for name, text in search_checks.problems(decoding):
         draft.problem(f"task.decoding.{name}", f"= {getattr(decoding, name)!r}{text}")
+    reason = sublayers.only_tensorflow(draft.config.task.model)
+    if draft.config.trainer.evaluation.backend == "tf":
+        reason = reason or "trainer.evaluation.backend is 'tf'"
+    for field in dataclasses.fields(decoding):
+        value = getattr(decoding, field.name)
+        if reason and NATIVE_ONLY in field.metadata and value != field.default:
+            draft.problem(
+                f"task.decoding.{field.name}",
+                f"= {value!r}: only the native search has this option, but {reason}; remove it",
+            )
     if decoding.max_length > draft.config.task.model.max_length:
         draft.problem(
             "task.decoding.max_length",
