@@ -147,7 +147,7 @@ PROBLEMS = [
     ("trainer.optimizer.max_norm_deviation=-4", "max_norm_deviation = -4.0: must be >= 0"),
     ("task.data.max_length=2", "task.data.max_length = 2: must be >= 3 and <= 65535"),
     ("trainer.optimizer.beta_2=1", "trainer.optimizer.beta_2 = 1.0: must be >= 0 and < 1"),
-    ("trainer.optimizer.learning_rate=.inf", "learning_rate = inf: must be > 0"),
+    ("trainer.optimizer.learning_rate=.inf", "learning_rate = inf: must be > 0 and finite"),
     ("trainer.schedule.name=''", "trainer.schedule.name is empty"),
     ("runtime.seed=-1", "runtime.seed = -1: must be >= 0 and <= 4294967295"),
     ("runtime.distribution_strategy=tpus", "did you mean 'tpu'"),

@@ -112,6 +112,8 @@ class Draft:
         expected = f"{'>' if low_open else '>='} {low}"
         if high != math.inf:
             expected += f" and {'<' if high_open else '<='} {high}"
+        if math.isinf(value):
+            expected += " and finite"
         self.problem(path, f"= {value}: must be {expected}")
 
     def choice(self, path: str, known: Sequence[str]) -> None:

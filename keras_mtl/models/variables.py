@@ -26,13 +26,14 @@ def variable_name(variable: Any) -> str:
     return variable.path.partition("/")[2]
 
 
-def matching(names: Iterable[str], pattern: str, field: str) -> list[str]:
+def matching(names: Iterable[str], pattern: str, field: str, kind: str = "variable") -> list[str]:
     """Returns the names that a regular expression matches as a whole.
 
     Args:
         names: names of variables.
         pattern: the regular expression.
         field: path of the field that holds it, for the message.
+        kind: what the names are of, for the message.
 
     Raises:
         ConfigError: there is no such name.
@@ -41,7 +42,7 @@ def matching(names: Iterable[str], pattern: str, field: str) -> list[str]:
     found = [name for name in known if re.fullmatch(pattern, name)]
     if not found:
         raise ConfigError(
-            f"{field} = {pattern!r} matches no variable{_nearest(pattern, known)} The whole "
+            f"{field} = {pattern!r} matches no {kind}{_nearest(pattern, known)} The whole "
             "name must match; `keras-mtl inspect` lists the layers"
         )
     return found

@@ -163,6 +163,11 @@ def test_factors_on_learning_rates(name):
         ({"name": "sgd", "parameters": {"momentun": 0.9}}, "momentun is not .* of SGD.*'momentum'"),
         ({"name": "sgd", "parameters": {"clipnorm": 1.0}}, "clipnorm: .*set .*global_clipnorm"),
         ({"name": "sgd", "parameters": {"momentum": 7.0}}, r"parameters: SGD: .*momentum"),
+        (  # Keras itself accepts it, until it updates a weight.
+            {"name": "adafactor", "parameters": {"beta_2_decay": "x"}},
+            r"parameters = {'beta_2_decay': 'x'}: Adafactor cannot update a weight with them",
+        ),
+        ({"name": "muon", "parameters": {"exclude_layers": 3}}, "Muon cannot update a weight"),
     ],
 )
 def test_what_is_refused(settings, message):
@@ -177,7 +182,7 @@ def test_which_tasks_train_a_variable():
         [True, True, False],
         None,
     ]
-    with pytest.raises(ConfigError, match=r"t\[1\]\[0\] = 'bias' matches no variable"):
+    with pytest.raises(ConfigError, match=r"t\[1\]\[0\] = 'bias' matches no trained variable"):
         trained_by(make_weights(), [[], ["bias"]], fields[:2])
 
 

@@ -206,7 +206,19 @@ def check_optimizer(settings: OptimizerConfig) -> None:
                 f"{field}.{key} is not a parameter of {_classes()[name].__name__}"
                 f"{nearest(key, parameters_of(name))}"
             )
-    create_keras_optimizer(name, settings.parameters, 0.1)
+    optimizer = create_keras_optimizer(name, settings.parameters, 0.1)
+    # Keras looks at most values only when it updates a weight.
+    try:
+        with tf.device("CPU"):
+            weight = keras.Variable(tf.zeros([2, 2]), name="weight")
+            optimizer.build([weight])
+            optimizer.apply([tf.zeros([2, 2])])
+    except Exception as error:  # TypeError, ValueError, AttributeError, those of TensorFlow, ...
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        raise ConfigError(
+            f"{field} = {dict(settings.parameters)}: {_classes()[name].__name__} cannot update a "
+            f"weight with them: {reason}"
+        ) from error
 
 
 def create_keras_optimizer(

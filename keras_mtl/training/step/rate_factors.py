@@ -21,12 +21,12 @@ def rate_factors(
         field: what holds the rules, for the message.
 
     Raises:
-        ConfigError: a rule matches no variable.
+        ConfigError: a rule matches no variable, or only frozen ones.
     """
     names = [variable_name(variable) for variable in variables]
     factors: dict[str, float] = {}
     for number, (pattern, factor) in enumerate(rules):
-        found = matching(names, pattern, f"{field}[{number}].match")
+        found = matching(names, pattern, f"{field}[{number}].match", "trained variable")
         factors = dict.fromkeys(found, float(factor)) | factors
     return [factors.get(name, 1.0) for name in names]
 
@@ -46,12 +46,12 @@ def trained_by(
         For each variable a list with an entry for each task; None if all tasks train it.
 
     Raises:
-        ConfigError: an expression matches no variable.
+        ConfigError: an expression matches no variable, or only frozen ones.
     """
     names = [variable_name(variable) for variable in variables]
     for task, field in zip(patterns, fields, strict=True):
         for number, pattern in enumerate(task):
-            matching(names, pattern, f"{field}[{number}]")
+            matching(names, pattern, f"{field}[{number}]", "trained variable")
     rows = [
         [not task or any(re.fullmatch(pattern, name) for pattern in task) for task in patterns]
         for name in names
