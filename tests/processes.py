@@ -10,6 +10,7 @@ import os
 import socket
 import sys
 import tempfile
+import warnings
 from collections.abc import Callable
 from multiprocessing import forkserver
 from pathlib import Path
@@ -63,9 +64,14 @@ class Forked:
         return self._process.exitcode, output, error
 
 
-def keras_mtl(*words: object) -> Forked:
-    """Starts a subcommand of `keras-mtl`."""
-    return Forked(_main, [str(word) for word in words])
+def keras_mtl(*words: object, eager: bool = False) -> Forked:
+    """Starts a subcommand of `keras-mtl`.
+
+    Args:
+        *words: its arguments.
+        eager: execute `tf.function`s eagerly; tracing takes most of the time of a run of few steps.
+    """
+    return Forked(_main_eagerly if eager else _main, [str(word) for word in words])
 
 
 def keras_mtl_in(directory: Path, *commands: str) -> Forked:
@@ -98,6 +104,14 @@ def _main(words: list[str]) -> int:
     from keras_mtl.cli.main import main
 
     return main(words)
+
+
+def _main_eagerly(words: list[str]) -> int:
+    import tensorflow as tf
+
+    tf.config.run_functions_eagerly(True)
+    warnings.filterwarnings("ignore", message="Even though the `tf.config")
+    return _main(words)
 
 
 def _main_in(directory: Path, commands: tuple[str, ...]) -> int:

@@ -18,6 +18,7 @@ def load(name):
     return module
 
 
+@pytest.mark.nightly  # Parts: docs/how-to/keras_fit.md, training/test_callbacks.py.
 def test_images_of_three_tasks_in_fit(tmp_path):
     example = load("image_tasks")
     for name in example.SIZES:

@@ -321,7 +321,7 @@ def test_a_users_package_from_inspect_to_report(directory):
     assert saved["imports"] == [f"{directory}/my_plugins"]
     # The run directory remembers the package, from wherever it is used.
     out = run(
-        f"evaluate --model_dir {directory}/run --metrics wrong_first bits chrf --backend tf",
+        f"evaluate --model_dir {directory}/run --metrics wrong_first bits chrf",
         f"report {directory}/run --output {directory}/page --samples 0",
         cwd="/",
     )  # fmt: skip

@@ -57,6 +57,7 @@ def test_n_best(translator):
     assert all(h.length <= translator.options.sentence_max_length(99) for f in found for h in f)
 
 
+@pytest.mark.nightly
 def test_the_model_learned_something(made):
     """A mix-up of tags, tokens or positions between training and decoding would show here."""
     _, model, vocabulary, tasks = made
@@ -202,7 +203,7 @@ def test_what_does_not_belong_together(made, tmp_path):
         load_translator(path, {"beam_size": 2}, checkpoint="x")
 
 
-@pytest.mark.nightly  # export/test_saved_model.py has a model with several decoders.
+@pytest.mark.nightly  # decoding/test_translators.py has a model with several decoders.
 def test_a_decoder_for_each_language(tmp_path):
     """The tasks have different decoders, which come back in their order."""
     model, vocabulary, tasks = tiny_model.make_model_dir(tmp_path / "m", sharing="encoder", steps=6)

@@ -84,7 +84,7 @@ def served(copy_trained_model, tmp_path_factory):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("sharing", [pytest.param("full", marks=pytest.mark.nightly), "encoder"])
+@pytest.mark.parametrize("sharing", ["full", pytest.param("encoder", marks=pytest.mark.nightly)])
 def test_fresh_process_gives_the_strings_of_translate(served, sharing):
     model, path, result = served(sharing)
     assert os.listdir(path.parent) == ["model"]

@@ -32,7 +32,7 @@ def train(directory, config, *words, model_dir="run"):
     file = directory / "config.json"
     file.write_text(json.dumps(config))
     process = processes.keras_mtl(
-        "train", "--config_file", file, "--model_dir", directory / model_dir, *words
+        *("train", "--config_file", file, "--model_dir", directory / model_dir, *words), eager=True
     )
     return types.SimpleNamespace(
         **dict(zip(("returncode", "stdout", "stderr"), process.finish(), strict=True))

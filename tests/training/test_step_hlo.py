@@ -18,7 +18,6 @@ def mixed(method):
 
 
 CASES = {
-    "transformer": {"transformer": True, "average": 0.9, "decay": 0.1},
     "transformer, bfloat16, accumulation, decoder per language": {
         "transformer": True,
         "precision": "mixed_bfloat16",
@@ -33,6 +32,7 @@ CASES = {
     "accumulation, famo": {"method": "famo", "accumulation": 2},
 }
 NIGHTLY = {
+    "transformer": {"transformer": True, "average": 0.9, "decay": 0.1},
     "moments per task": {"moments": "per_task"},
     **{f"accumulation, {m}": {"method": m, "accumulation": 2} for m in ("pcgrad", "random")},
 }

@@ -125,15 +125,20 @@ def stop_one(running: list[processes.Forked]) -> None:
 
 
 # When which worker is disturbed: after a checkpoint, while a validation is pending.
-DISTURBANCES = {"example": ((31, kill_one),), "batch": ((24, kill_one), (31, stop_one))}
+KILL, STOP = (31, kill_one), (31, stop_one)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "granularity", ["example", pytest.param("batch", marks=pytest.mark.nightly)]
+    ("granularity", "disturbances"),
+    [
+        ("example", ()),
+        pytest.param("example", (KILL,), marks=pytest.mark.nightly),
+        pytest.param("batch", ((24, kill_one), STOP), marks=pytest.mark.nightly),
+    ],
 )
-def test_two_workers_equal_two_devices(tmp_path, granularity):
-    """Also if one is killed, and (nightly) if a signal to one of them stops both."""
+def test_two_workers_equal_two_devices(tmp_path, granularity, disturbances):
+    """Also (nightly) if one is killed, and if a signal to one of them stops both."""
     config = write_config(tmp_path, granularity)
     devices, workers = tmp_path / "devices", tmp_path / "workers"
     accumulation = 2 if granularity == "batch" else 1
@@ -143,13 +148,13 @@ def test_two_workers_equal_two_devices(tmp_path, granularity):
     ).finish()
     assert code == 0, output + error
 
-    for batches, disturb in DISTURBANCES[granularity]:
+    for batches, disturb in disturbances:
         running = start(config, workers)
         wait_for_batches(running, workers, batches * accumulation)
         disturb(running)
     ended = [worker.finish() for worker in start(config, workers)]
     assert [code for code, _, _ in ended] == [0, 0], ended
-    assert "resuming from" in ended[0][1]
+    assert ("resuming from" in ended[0][1]) == bool(disturbances)
     assert ended[1][1] == ""  # The chief speaks for all.
     assert logged_batches(workers) == STEPS * accumulation
     assert_same_run(devices, workers)
