@@ -14,7 +14,7 @@ def test_translations_are_equal_in_all_formats(sharing, tmp_path):
     run = tmp_path / "run"
     make_model_dir(run, sharing, **OTHER_SUBLAYERS, encoder_layers=2, decoder_layers=2)
     expected = load_translator(run, backend="tf").translate(LINES, "en-fr")
-    assert "une maison rouge" in expected[0]
+    assert len(set(expected)) > 2  # It has learned something.
     formats = {"native": run}
     for form in ("saved_model", "saved_model_native", "engine"):
         formats[form] = tmp_path / form
