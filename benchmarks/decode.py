@@ -63,7 +63,7 @@ class IdVocabulary:
     """A vocabulary for work without text: piece i is "t<i>"."""
 
     pad_id, bos_id, eos_id, unk_id = 0, 1, 2, 3
-    hash, model_bytes, size = "none", b"-", SIZES["vocabulary_size"]
+    hash, tokenizer_bytes, size = "none", b"-", SIZES["vocabulary_size"]
     languages, is_byte = (), ()
 
     def tag_id(self, language):
