@@ -5,8 +5,9 @@
 
 All systems have the same weights, source ids, beam, length penalty, lengths and number of sentences
 processed at once (`max_batch_size`). The model is a Transformer base with random weights (6 + 6
-layers, d 512, ff 2048, 8 heads, V 32,000, tied; 25 source and exactly 25 target tokens). With
-`--model_dir` it is a trained model that translates the lines of `--text`.
+layers, d 512, ff 2048, 8 heads, V 32,000, tied; 25 source and exactly 25 target tokens).
+`--layers 12 1` gives it other numbers of encoder and decoder layers. With `--model_dir` it is a
+trained model that translates the lines of `--text`.
 
 Every setting runs in its own process and is warmed up before the first figure. For each number of
 cores, type and batch size, one trial round chooses the fastest setting: for CTranslate2 among its
@@ -84,7 +85,9 @@ def build(args):
         loaded = load_model(args.model_dir)
         task = find_task(loaded.tasks.tasks, args.task)
         return loaded.model, loaded.vocabulary, loaded.tasks.tasks, task
-    model = RandomTransformer(SIZES, seed=1)
+    encoder, decoder = args.layers
+    sizes = {**SIZES, "encoder_layers": encoder, "decoder_layers": decoder}
+    model = RandomTransformer(sizes, seed=1)
     task = TranslationTask("random", "en", "fr", 0)
     return model, IdVocabulary(), [task], task
 
@@ -393,6 +396,9 @@ def main():
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 8, 32, 64])
     parser.add_argument("--beam_size", type=int, default=4)
+    parser.add_argument(
+        "--layers", type=int, nargs=2, default=[6, 6], help="layers of encoder and decoder"
+    )
     parser.add_argument("--model_dir", help="a trained model instead of random weights")
     parser.add_argument("--task", help="task of the trained model")
     parser.add_argument("--text", help="file with source lines for the trained model")
@@ -420,7 +426,7 @@ def main():
         given = ["--model_dir", args.model_dir, "--task", args.task, "--text", args.text]
         subprocess.run(
             [sys.executable, __file__, "--prepare", "--directory", directory]
-            + ["--beam_size", str(args.beam_size)]
+            + ["--beam_size", str(args.beam_size), "--layers", *map(str, args.layers)]
             + (given if args.model_dir else []),
             check=True,
         )

@@ -19,6 +19,7 @@ from keras_mtl.errors import ExportError, InputError
 from keras_mtl.models import Transformer
 from keras_mtl.models.variables import variables_by_name
 from tests.decoding.tiny_model import make_vocabulary
+from tests.training.tiny_run import OTHER_SUBLAYERS
 
 LANGUAGES = ("fr", "uk", "ja")
 SETTINGS = [
@@ -35,10 +36,10 @@ def tasks_of(languages, settings=SETTINGS):
     return [dataclasses.replace(t, adapters=c) for t, c in zip(tasks, choices, strict=True)]
 
 
-def make_model(vocabulary, tasks, settings, activation="gelu", base=None):
+def make_model(vocabulary, tasks, settings, activation="gelu", base=None, **fields):
     """A model with random adapters; its other weights are those of `base` if there is one."""
     tf.keras.utils.set_random_seed(2)
-    sizes = {**SIZES, "vocabulary_size": vocabulary.size, "activation": activation}
+    sizes = {**SIZES, "vocabulary_size": vocabulary.size, "activation": activation, **fields}
     model = Transformer(**sizes, adapters=adapter_sets(settings, tasks))
     random = np.random.default_rng(4)
     theirs = {} if base is None else variables_by_name(base)
@@ -80,10 +81,25 @@ def sentences(vocabulary, count=24):
 
 def test_float32_equals_keras(case):
     vocabulary, model, tasks, files = case
+    check_scores(vocabulary, model, tasks, files["adapted", "float32"])
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("norm_position", ["pre", "post"])
+def test_float32_equals_keras_with_other_sub_layers(norm_position, tmp_path):
+    vocabulary, tasks = make_vocabulary(), tasks_of(LANGUAGES)
+    fields = {**OTHER_SUBLAYERS, "norm_position": norm_position}
+    model = make_model(vocabulary, tasks, SETTINGS, **fields)
+    check_scores(
+        vocabulary, model, tasks, write_engine_file(model, vocabulary, tasks, tmp_path / "m")
+    )
+
+
+def check_scores(vocabulary, model, tasks, file):
     sources, targets = sentences(vocabulary, 6), sentences(vocabulary, 6)[::-1]
     routes = [task.route for task in tasks] * 2
     assert len(set(routes)) == 3
-    found = Engine(files["adapted", "float32"]).score(sources, targets, decoders=routes)
+    found = Engine(file).score(sources, targets, decoders=routes)
     for source, target, route, scores in zip(sources, targets, routes, found, strict=True):
         data = {"source": [source], "target": [target], "decoder": [route]}
         logits = model({name: tf.constant(ids, tf.int32) for name, ids in data.items()})[0]
