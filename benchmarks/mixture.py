@@ -118,6 +118,8 @@ def main() -> None:
     )
     parser.add_argument("--tf-data", action="store_true", help="also measure through tf.data")
     options = parser.parse_args()
+    if options.interval > options.steps:
+        parser.error(f"--interval {options.interval} is above --steps {options.steps}")
 
     buckets = make_buckets(128, options.tokens_per_batch)
     print("buckets (length x rows):", ", ".join(f"{b.length}x{b.rows}" for b in buckets))

@@ -18,10 +18,16 @@ from keras_mtl.simulation.model_costs import Batch, ModelCosts
 
 # Share of padding by (mixed, packed), measured by benchmarks/mixture.py with 1,000 tasks.
 _PADDING = {(False, False): 0.42, (False, True): 0.02, (True, False): 0.24, (True, True): 0.02}
-# CPU seconds that drawing takes, by (mixed, packed): for each task and batch, and for each pair of
-# a batch. benchmarks/mixture.py with 1,000 tasks and 4,096 to 1,048,576 tokens in a batch.
+# CPU seconds that drawing takes: for each task and batch, and by (mixed, packed) for each batch and
+# for each pair. benchmarks/mixture.py with 1,000 tasks and 4,096 to 1,048,576 tokens in a batch.
 _DRAW_TASK = 0.26e-6
-_DRAW_PAIR = {(False, False): 0.0, (False, True): 2.5e-6, (True, False): 1.5e-6, (True, True): 2e-6}
+_DRAW_BATCH = {(False, False): 0.0, (False, True): 5e-4, (True, False): 0.0, (True, True): 0.0}
+_DRAW_PAIR = {
+    (False, False): 0.0,
+    (False, True): 0.4e-6,
+    (True, False): 0.5e-6,
+    (True, True): 0.9e-6,
+}
 # Tokens of gathered batches per CPU second of a core, the lowest of the same measurements.
 _GATHERED_TOKENS = 2.8e6
 # Multiplications per second and core of the engine, from its speed with batches of 32 on an AMD
@@ -172,7 +178,8 @@ def make_plan(
         input_bytes=pairs_per_second * max(PAGE, token_bytes * (source + target)),
         random_reads=pairs_per_second,
         input_cores=pairs_per_second * (source + target) / _GATHERED_TOKENS,
-        draw_seconds=batches * (_DRAW_TASK * len(sizes) + _DRAW_PAIR[kind] * batch_pairs),
+        draw_seconds=batches
+        * (_DRAW_TASK * len(sizes) + _DRAW_BATCH[kind] + _DRAW_PAIR[kind] * batch_pairs),
         validation_sentences=sentences,
         validation_core_seconds=core_seconds,
         validation_seconds=core_seconds / workers,
