@@ -7,7 +7,8 @@ namespace {
 
 // Maximum of rows whose attention is computed in one call.
 constexpr int kMaxQueries = 4;
-// Added to the variance in the layer normalization of a bottleneck, as in keras_mtl.layers.adapters.
+// Added to the variance in the layer normalization of a bottleneck, as in
+// keras_mtl.layers.adapters.
 constexpr float kAdapterEpsilon = 1e-6f;
 
 // row.weights = share * scores, or += if `add`; no-op if row.weights is null.

@@ -50,9 +50,9 @@ class Decoder {
   // The context that the encoder and the decoder of this worker share.
   Context context();
 
-  // Admits all sentences of `memory`, with their routes in [0, routes), which have one decoder. Each
-  // must have at least one token. Returns their handles, the smallest free numbers first. Throws
-  // InputError.
+  // Admits all sentences of `memory`, with their routes in [0, routes), which have one decoder.
+  // Each must have at least one token. Returns their handles, the smallest free numbers first.
+  // Throws InputError.
   std::vector<int> Admit(const Memory& memory, const std::vector<int>& routes);
   // The same for sentences of one route.
   std::vector<int> Admit(const Memory& memory, int route);

@@ -148,7 +148,8 @@ void Dense::LoadLowRank(const TensorMap& tensors, const std::string& name,
                         const KernelTable& kernels, HugePages* pages) {
   for (size_t set = 0; set < sets.size(); ++set) {
     const std::string prefix = name + ".lora." + std::to_string(set) + ".";
-    if (sets[set].kind != AdapterKind::kLowRank || tensors.count(prefix + "0.down.weight") == 0) continue;
+    if (sets[set].kind != AdapterKind::kLowRank || tensors.count(prefix + "0.down.weight") == 0)
+      continue;
     LowRankSet found{static_cast<int>(set), {}, {}};
     for (int member = 0; member < sets[set].count; ++member) {
       const std::string own = prefix + std::to_string(member);

@@ -38,8 +38,8 @@ void CheckSource(const TransformerConfig& config, const TokenBatch& batch);
 Memory Encode(const Model& model, const Context& context, const TokenBatch& batch,
               const std::vector<int>& routes = {});
 
-// Returns for each token of sentences [begins[s], begins[s + 1]) the route of its sentence; empty if
-// the model has no adapters or `routes` is empty.
+// Returns for each token of sentences [begins[s], begins[s + 1]) the route of its sentence; empty
+// if the model has no adapters or `routes` is empty.
 std::vector<int> TokenRoutes(const TransformerConfig& config, const std::vector<int>& begins,
                              const std::vector<int>& routes);
 

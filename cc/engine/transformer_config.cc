@@ -176,8 +176,7 @@ void ReadAdapters(const ModelFile& file, TransformerConfig* config) {
     } else if (kinds[i] == "embedding") {
       kind = AdapterKind::kEmbedding;
     } else if (kinds[i] != "bottleneck") {
-      Fail(file, "adapter_kinds",
-           "'" + kinds[i] + "' is not one of bottleneck, lora, embedding");
+      Fail(file, "adapter_kinds", "'" + kinds[i] + "' is not one of bottleneck, lora, embedding");
     }
     if (sizes[i] < 1 || sizes[i] > kMaxDimension) {
       Fail(file, "adapter_sizes",
@@ -189,8 +188,7 @@ void ReadAdapters(const ModelFile& file, TransformerConfig* config) {
     }
     routes *= counts[i] + 1;
     if (routes > INT32_MAX) Fail(file, "adapter_counts", "there are too many combinations");
-    config->adapter_sets.push_back(
-        {kind, static_cast<int>(sizes[i]), static_cast<int>(counts[i])});
+    config->adapter_sets.push_back({kind, static_cast<int>(sizes[i]), static_cast<int>(counts[i])});
   }
 }
 

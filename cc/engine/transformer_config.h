@@ -18,7 +18,8 @@ struct Task {
   int route;    // Decoder and adapters; see TransformerConfig.
 };
 
-// Bottlenecks after layers, LoRA of dense layers, or vectors that are added to the inputs of a stack.
+// Bottlenecks after layers, LoRA of dense layers, or vectors that are added to the inputs of a
+// stack.
 enum class AdapterKind { kBottleneck, kLowRank, kEmbedding };
 
 // A set of adapters, of which a sentence uses at most one.
