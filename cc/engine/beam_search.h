@@ -21,7 +21,8 @@ struct Sentence {
   int max_length = 0;           // Maximum of target tokens; 0: one empty hypothesis with score 0.
   std::vector<int32_t> prefix;  // Tokens that every hypothesis begins with.
   int source_length = 0;        // Number of attention columns that belong to it.
-  std::vector<int32_t> bias = {};  // Tokens that get the probability (1 - bias_weight) p + bias_weight.
+  std::vector<int32_t> bias =
+      {};  // Tokens that get the probability (1 - bias_weight) p + bias_weight.
 };
 
 // A live hypothesis whose next position the model must compute.
