@@ -72,7 +72,9 @@ def write_engine_file(
             f"{model.vocabulary_size}. Give the vocabulary that was used to train the model"
         )
     tensors = engine_tensors(model, vocabulary, weight_type)
-    hyperparameters = engine_hyperparameters(model, vocabulary, translated(tasks), weight_type)
+    # The engine requires a task. A file without one that translates only scores, in validation.
+    named = translated(tasks) or tasks
+    hyperparameters = engine_hyperparameters(model, vocabulary, named, weight_type)
     if options is not None:
         hyperparameters["decoding"] = json.dumps(dataclasses.asdict(options))
     return write_model_file(output, hyperparameters, tensors)

@@ -11,7 +11,7 @@ from tiny_run import CONFIG
 import keras_mtl
 from keras_mtl.cli.main import main
 from keras_mtl.decoding.tasks import TaskList
-from keras_mtl.errors import InputError
+from keras_mtl.errors import ExportError, InputError
 from keras_mtl.events import of_kind, read_events
 from tests.training.same_run import assert_same_run
 
@@ -139,3 +139,20 @@ def test_inspect_names_kinds_noise_and_sampling(run, capsys):
     assert "language_model of fr" in printed
     assert "noise of fr-mass: a masked span of 30% of the pieces" in printed
     assert "subword sampling of source and target: alpha 0.3" in printed
+
+
+def test_a_language_model_alone_is_trained_and_scored(tmp_path):
+    """As for its baseline; the engine validates it while training continues."""
+    config = make("batch", tmp_path)
+    config.task.pairs = config.task.pairs[3:]
+    config.trainer.train_steps = config.trainer.checkpoint_interval = 6
+    config.trainer.evaluation.interval, config.trainer.evaluation.lag = 3, 2
+    config.trainer.schedule.name = "uniform"
+    config.task.data.data_dir = ""
+    keras_mtl.train(config, tmp_path / "run", log=lambda line: None)
+    evaluations = of_kind(read_events(tmp_path / "run"), "evaluation")
+    assert [list(event["scores"]) for event in evaluations] == [["perplexity"]] * 2
+    with pytest.raises(ExportError, match="no task of the model translates"):
+        keras_mtl.export_model(tmp_path / "run", tmp_path / "model.kmtl", format="engine")
+    evaluation = keras_mtl.evaluate(tmp_path / "run", keras_mtl.EvaluationSettings(max_pairs=4))
+    assert set(evaluation.results["fr-lm"].scores) == {"perplexity"}
