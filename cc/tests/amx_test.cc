@@ -115,10 +115,10 @@ TEST(ProductsOfManyShapesAreTheGenericOnes) {
         };
         const int panels = RoundUp(columns, kPanel) / kPanel;
         const auto want = Product(generic, Rows(generic, x, count, depth), packed(generic), 0,
-                                  panels, Activation::kNone, false);
+                                  panels, Activation::kNone, Combine::kStore);
         for (const KernelTable* amx : AmxTables()) {
           const auto got = Product(*amx, Rows(*amx, x, count, depth), packed(*amx), 0, panels,
-                                   Activation::kNone, false);
+                                   Activation::kNone, Combine::kStore);
           CHECK(SameBits(got, want), "%dx%dx%d, %s", count, columns, depth, Name(amx));
         }
       }
@@ -137,7 +137,7 @@ TEST(NoTileIsMultipliedTwice) {
     const auto x = Normal(random, static_cast<size_t>(count) * depth);
     SoftwareTiles::Dots() = 0;
     Product(kSoftwareAmx, Rows(kSoftwareAmx, x, count, depth), packed, 0, 2, Activation::kNone,
-            false);
+            Combine::kStore);
     CHECK(SoftwareTiles::Dots() == RoundUp(count, 16) / 16 * 4 * 2 * 2, "%d rows: %d", count,
           static_cast<int>(SoftwareTiles::Dots()));
   }
@@ -154,7 +154,8 @@ TEST(ProductsOfExtremesAreExact) {
       const PackedInt8 packed(w.data(), ones.data(), nullptr, columns, depth, kSoftwareAmx);
       const Rows rows(kSoftwareAmx, x, count, depth);
       for (int r = 0; r < count; ++r) rows.scales[r] = 1.0f;
-      for (float y : Product(kSoftwareAmx, rows, packed, 0, 1, Activation::kNone, false)) {
+      for (float y :
+           Product(kSoftwareAmx, rows, packed, 0, 1, Activation::kNone, Combine::kStore)) {
         CHECK(y == x_value * 127.0f * static_cast<float>(w_value) * depth, "%g", y);
       }
     }
@@ -239,8 +240,9 @@ TEST(ProductsOfFewRowsNeedNoTiles) {
   for (int count = 1; count <= 4; ++count) {
     const auto x = Normal(random, static_cast<size_t>(count) * depth);
     const Rows rows(amx, x, count, depth), generic_rows(generic, x, count, depth);
-    CHECK(SameBits(Product(amx, rows, packed(amx), 0, 3, Activation::kGelu, true),
-                   Product(generic, generic_rows, packed(generic), 0, 3, Activation::kGelu, true)),
+    CHECK(SameBits(Product(amx, rows, packed(amx), 0, 3, Activation::kGelu, Combine::kAdd),
+                   Product(generic, generic_rows, packed(generic), 0, 3, Activation::kGelu,
+                           Combine::kAdd)),
           "%d rows", count);
     CHECK(SameBits(Project(amx, rows, packed(amx), bias, top).log_sums,
                    Project(generic, generic_rows, packed(generic), bias, top).log_sums),
@@ -258,7 +260,7 @@ TEST(WithoutTilesTheMachineCodeIsEmulated) {
   const auto w = Normal(random, static_cast<size_t>(columns) * depth);
   const PackedInt8 packed = PackedInt8::Quantize(w.data(), nullptr, columns, depth, amx);
   SoftwareTiles::Dots() = 0;
-  Product(amx, Rows(amx, x, count, depth), packed, 0, 1, Activation::kNone, false);
+  Product(amx, Rows(amx, x, count, depth), packed, 0, 1, Activation::kNone, Combine::kStore);
   CHECK(SoftwareTiles::Dots() == (SoftwareTiles::Emulate() ? 8 : 0), "%d",
         static_cast<int>(SoftwareTiles::Dots()));
 }
