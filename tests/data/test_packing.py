@@ -20,11 +20,12 @@ from packing_case import (
 from keras_mtl.data import packing
 from keras_mtl.data.batch_plan import Bucket, ExamplePlan
 from keras_mtl.data.example_streams import ExampleStreams
+from keras_mtl.data.mixture import Mixture
 from keras_mtl.data.packing import PackedShape, pack, packed_shape
 from keras_mtl.data.sorting import stable_order
 from keras_mtl.data.task_sources import ArraySource
 from keras_mtl.errors import CheckpointError, ConfigError, DataError
-from keras_mtl.schedules import TaskInfo, create
+from keras_mtl.schedules import LimitedSchedule, Limits, TaskInfo, create
 
 GOLDEN_LEFT, GOLDEN_ROWS = 556, "dfa0474ef038a67c"  # Of version 0.1.0.
 
@@ -318,3 +319,32 @@ def test_the_dataset_has_one_static_shape(stores, granularity):
     for part in parts:
         expected = np.where(part["target"] > 0, scales[part["task"]], 0)
         assert np.array_equal(part["weight"], expected)
+
+
+@pytest.mark.parametrize("granularity", ["batch", "example"])
+def test_packed_examples_are_read_up_to_the_limits_of_their_task(tmp_path, granularity):
+    """Also after a restart. Batches of one task may end a batch early."""
+    sources = make_sources(write_stores(tmp_path)[0])
+    infos = [TaskInfo(source.name, source.size) for source in sources]
+    most = [None, 2.0, 3.0, None]
+    limited = LimitedSchedule(create("uniform", infos), Limits([0] * 4, [None] * 4, most))
+
+    def make():
+        return Mixture(sources, limited, SHAPE, seed=7, granularity=granularity)
+
+    mixture, steps = make(), 180
+    plans = [mixture._plan(step) for step in range(steps)]
+    counts = [np.zeros(source.size, int) for source in sources]
+    for plan in plans:
+        for number, found in enumerate(counts):
+            np.add.at(found, plan.indices[plan.tasks == number], 1)
+    assert counts[1].max() <= 2
+    assert counts[2].max() <= 3
+    early = 2 * max(len(plan.indices) for plan in plans) if granularity == "batch" else 0
+    assert counts[1].sum() >= 2 * sources[1].size - early
+    assert counts[2].sum() >= 3 * sources[2].size - early
+    assert (mixture.passes(steps)[1:3] <= [2, 3]).all()
+    again = make()
+    again.restore(mixture.state(60))
+    for step in range(60, steps):
+        np.testing.assert_array_equal(again._plan(step).indices, plans[step].indices)

@@ -13,7 +13,7 @@ BENCHMARK = Path(__file__).parents[2] / "benchmarks/survival.py"
 @pytest.mark.parametrize(
     ("count", "options"),
     [
-        (50, ["--kinds", "all", "--variants", "batch,example-packed"]),
+        (50, ["--kinds", "all", "--variants", "batch,example-packed,limited"]),
         (20, ["--kinds", "kill,stop", "--variants", "all", "--workers", "2"]),
     ],
 )
