@@ -153,7 +153,7 @@ def test_a_sentence_passes_few_modules_on_its_way_to_the_engine_and_back(trained
         sys.setprofile(None)
     assert modules == {
         *("decoding.text_translator", "decoding.tasks", "decoding.options"),
-        *("data.cleaning", "data.vocabulary"),
+        *("data.cleaning", "data.vocabulary", "configuration.adapters"),
         *("decoding.engine_search", "engine.engine", "engine.arguments", "engine.hypothesis"),
     }
 
