@@ -169,6 +169,7 @@ def test_the_gradient_of_other_adapters_is_zero(model):
             assert nonzero == used, variable.path
 
 
+@pytest.mark.nightly
 def test_recomputed_layers_have_the_same_gradients(model):
     again = make(recompute="layer")
     for ours, theirs in zip(again.weights, model.weights, strict=True):

@@ -183,7 +183,9 @@ def test_damaged_files(case, tmp_path, values, dropped, message):
         TextSide.read(Engine(path).file)
 
 
-@pytest.mark.parametrize("weight_type", ["float32", "int8"])
+@pytest.mark.parametrize(
+    "weight_type", ["int8", pytest.param("float32", marks=pytest.mark.nightly)]
+)
 def test_adapters_are_added_later(case, tmp_path, weight_type, capsys):
     """Two runs add a language each to a base; its translations stay the same."""
     vocabulary, model, _, files = case
