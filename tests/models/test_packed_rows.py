@@ -63,8 +63,19 @@ def by_pair(values, segments):
     )
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
-@pytest.mark.parametrize("drop_padding", [False, True])
+# With other sub-layers, one case protects what a packed row changes in them: positions.
+CASES = [
+    pytest.param(
+        drop_padding,
+        name,
+        marks=[pytest.mark.nightly] if number > 3 and (number, drop_padding) != (4, True) else [],
+    )
+    for drop_padding in (False, True)
+    for number, name in enumerate(VARIANTS)
+]
+
+
+@pytest.mark.parametrize(("drop_padding", "variant"), CASES)
 def test_each_pair_has_its_own_loss_and_gradient(pairs, variant, drop_padding):
     # The rows are longer than any sentence that the model takes.
     model = make(**VARIANTS[variant], max_length=10)

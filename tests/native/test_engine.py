@@ -122,7 +122,10 @@ def sentences(seed, count, longest, vocabulary=131):
             "tie_embeddings": False,
         },
         {"transparent_attention": True, "encoder_layers": 3},
-        {"transparent_attention": True, "norm_position": "post", "decoder_layers": 1},
+        pytest.param(
+            {"transparent_attention": True, "norm_position": "post", "decoder_layers": 1},
+            marks=pytest.mark.nightly,
+        ),
     ],
     ids=lambda changes: "-".join(map(str, changes.values())) or "default",
 )
