@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keras_mtl.configuration.keeping import BestConfig, PlateauConfig, StoppingConfig
+from keras_mtl.configuration.schema import ExperimentConfig, PairConfig, TranslationConfig
 from keras_mtl.decoding.checkpoint_files import find_checkpoints
 from keras_mtl.errors import CheckpointError
 from keras_mtl.evaluation.task_metrics import TaskMetrics
@@ -81,6 +82,28 @@ def test_training_stops_only_between_loops():
     assert not Run._stops_early(run)
     run.state.open_loop = None
     assert Run._stops_early(run)
+
+
+def test_the_scores_of_a_run_are_in_the_unit_of_their_metrics():
+    """Schedules have a log-perplexity, which is positive, where the metric is negative."""
+    pairs = [PairConfig("a", "e", "f", metric="neg_log_perplexity"), PairConfig("b", "e", "g")]
+    book = SimpleNamespace(scores=np.array([2.5, math.nan]))
+    run = SimpleNamespace(
+        step=7,
+        plan=SimpleNamespace(config=ExperimentConfig(task=TranslationConfig(pairs=pairs))),
+        parts=SimpleNamespace(
+            task_names=TASKS,
+            mixture=SimpleNamespace(adaptive=SimpleNamespace(book=book)),
+            consumed_by_task=lambda: np.array([3, 4]),
+        ),
+        validation=SimpleNamespace(best=SimpleNamespace(score=1.0, step=7)),
+        state=SimpleNamespace(skipped=0),
+        workers=SimpleNamespace(chief=True),
+        _stops_early=lambda: False,
+    )
+    assert Run._result(run).scores == {"a": -2.5}
+    book.scores[1] = 30.0
+    assert Run._result(run).scores == {"a": -2.5, "b": 30.0}
 
 
 def test_a_count_of_another_score_is_forgotten():
