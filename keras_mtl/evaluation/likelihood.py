@@ -110,7 +110,9 @@ class ModelLikelihood:
         for start in range(0, len(indices), _ROWS):
             raise_if_stopped(stopped, task)
             pairs = self._ids.read(task, reader, indices[start : start + _ROWS])
-            source, target = map(_pad, pairs)
+            source, target = (
+                _pad(side, getattr(self._model, "max_length", None)) for side in pairs
+            )
             decoder = np.full(_ROWS, self._ids.decoders[task], np.int32)
             batch_nll, batch_tokens = self._step(*map(tf.constant, (source, target, decoder)))
             nll += float(batch_nll)
@@ -159,10 +161,18 @@ class EngineLikelihood:
         return loss, float(sum(map(len, found)))
 
 
-def _pad(rows: Sequence[Sequence[int]]) -> np.ndarray:
-    """Returns rows of ids as int32 `[_ROWS, length]`, where the length is a power of two."""
+def _pad(rows: Sequence[Sequence[int]], limit: int | None) -> np.ndarray:
+    """Returns rows of ids as int32 `[_ROWS, length]`.
+
+    Args:
+        rows: the ids of each row.
+        limit: number of positions of the model; None for no limit. The length is the next power of
+            two, or the limit if that is shorter.
+    """
     longest = max(map(len, rows))
     length = max(_MIN_LENGTH, 1 << (longest - 1).bit_length())
+    if limit is not None and longest <= limit < length:
+        length = limit
     batch = np.zeros((_ROWS, length), np.int32)
     for place, row in enumerate(rows):
         batch[place, : len(row)] = row

@@ -203,6 +203,18 @@ def test_the_configuration_makes_the_same_model(model):
     assert again.adapter_sets == model.adapter_sets
 
 
+@pytest.mark.nightly
+def test_fit_and_saved_weights(tmp_path):
+    model = make()
+    model.compile("adam", tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    history = model.fit(inputs(), TARGET, epochs=3, batch_size=5, verbose=0).history["loss"]
+    assert history[-1] < history[0]
+    model.save_weights(tmp_path / "model.weights.h5")
+    again = make()
+    again.load_weights(tmp_path / "model.weights.h5")
+    np.testing.assert_array_equal(model(inputs()), again(inputs()))
+
+
 def test_wrong_use(model):
     data = inputs()
     del data["decoder"]

@@ -154,6 +154,48 @@ def test_a_resumed_run_is_the_same(run, old, tmp_path, granularity, packing):
 
 
 @pytest.mark.nightly
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"runtime": {"distribution_strategy": "mirrored", "num_replicas": 2}},
+        {
+            "runtime": {"jit_compile": True},
+            "task": {"data": {"packing": True}, "model": {"recompute": "layer"}},
+        },
+    ],
+    ids=["mirrored", "jit-packing-recompute"],
+)
+def test_other_ways_to_train(run, old, tmp_path, run_python, changes):
+    """In a process of its own, because TensorFlow makes two devices only at its start."""
+    _, config = run
+    config = copy.deepcopy(config)
+    config["runtime"] |= changes["runtime"]
+    for section, values in changes.get("task", {}).items():
+        config["task"][section] |= values
+    config["task"]["data"] |= {
+        "granularity": "example",
+        "bucket_lengths": [] if "task" in changes else [48],
+        "tokens_per_batch": 768,
+        "data_dir": str(tmp_path / "data"),
+    }
+    file = tmp_path / "run.json"
+    file.write_text(json.dumps(config))
+    code = "import sys; from keras_mtl.cli.main import main; sys.exit(main(sys.argv[1:]))"
+    words = ["train", "--config_file", str(file), "--model_dir", str(tmp_path / "run")]
+    done = run_python(code, *words, timeout=300)
+    assert done.returncode == 0, done.stderr
+    before, after = (
+        {name: value.numpy() for name, value in variables_by_name(load_model(d).model).items()}
+        for d in (old, tmp_path / "run")
+    )
+    for name, value in after.items():
+        if "adapters_" not in name and name != "embedding/embeddings":
+            np.testing.assert_array_equal(value, before[name], err_msg=name)
+    moved = [name for name, value in after.items() if name.endswith("up_kernel") and value.any()]
+    assert len(moved) == 2  # After the layer of the encoder, and after that of the decoder.
+
+
+@pytest.mark.nightly
 def test_other_adapters_need_another_directory(run, tmp_path):
     directory, config = run
     copied = tmp_path / "run"
