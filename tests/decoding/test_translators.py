@@ -103,6 +103,7 @@ def test_engine_takes_new_weights_when_refreshed(trained):
         weight.assign(old)
 
 
+@pytest.mark.nightly  # contracts/test_searches.py compares the searches.
 def test_samples_and_biases_are_equal_on_both_backends(trained):
     """The same draws for the same line numbers, with a coverage penalty and a bias."""
     path, biases = trained[0], ["une maison", *[""] * (len(LINES) - 1)]

@@ -130,6 +130,7 @@ def test_the_table_in_markdown(runs):
     assert "▲" not in lines[4]
 
 
+@pytest.mark.layout
 def test_the_page_stands_by_itself(runs, tmp_path, capsys):
     folders = [str(runs / f"{n}-{s}") for n in ("uniform", "implicit") for s in (1, 2)]
     assert main(["report", *folders, "--output", str(tmp_path / "out"), "--samples", "50"]) == 0
