@@ -28,7 +28,8 @@ WORKERS = $(shell n=$$(getconf _NPROCESSORS_ONLN); echo $$((n < 4 ? n + 1 : 4)))
 
 # Python reuses bytecode, whatever the environment says: pytest's takes each worker 5 s to make.
 test test-all: export PYTHONDONTWRITEBYTECODE =
-test: check sanitize
+test: .venv/ready
+	@$(MAKE) --no-print-directory --jobs 2 check sanitize
 	$(PYTEST)
 
 # Also the tests that repeat at a larger scale what those of `make test` protect, and all C++ tests
@@ -36,7 +37,7 @@ test: check sanitize
 test-all: check sanitize-all
 	XLA_FLAGS= $(PYTEST) -m ''
 
-# The C++ tests under AddressSanitizer, without those of AMX, which take long.
+# The C++ tests of the engine under AddressSanitizer, without AMX, which takes long.
 sanitize: .venv/ready
 	@scripts/sanitize.sh $(BIN) address
 

@@ -34,7 +34,7 @@ case ${2:-} in
   # Optimizing the checks takes longer than running them.
   # AMX takes half of the time, because it is emulated.
   address)
-    check address -O0 'gemm|rows|project|engine|beam|translator' \
+    check address -O0 'engine|beam|translator' \
       -DKERAS_MTL_COMPILER_HAS_AMX=OFF
     ;;
   amx) check address,undefined -O0 . -DKERAS_MTL_COMPILER_HAS_AMX=ON ;;

@@ -1,4 +1,4 @@
-"""`prepare`, `baselines`, `demo` and `benchmark` from beginning to end, on one tiny corpus."""
+"""`prepare`, `baselines`, and (nightly) `demo` and `benchmark`, from beginning to end."""
 
 import copy
 import json
@@ -217,6 +217,7 @@ def demo(workplace, prepared):
     return run_command(words(workplace, "demo", *more))
 
 
+@pytest.mark.nightly  # first_hour has these steps one by one.
 def test_the_demo_reaches_its_end(workplace, demo):
     out, run = demo, workplace / "demo"
     parts = ["== test", "== export", "== translate with", "== results on test sentences", "try:"]
@@ -248,6 +249,7 @@ def test_only_the_first_of_several_workers_continues_after_training(
     assert capsys.readouterr().out.splitlines() == ["== config.yaml in other"]
 
 
+@pytest.mark.nightly
 def test_benchmark_of_a_model_directory(workplace, demo, capsys):
     options = ["--seconds", "0.02", "--batch_sizes", "2", "--source_tokens", "5"]
     options += ["--target_tokens", "4"]

@@ -37,7 +37,10 @@ def raising(error):
 
 @pytest.mark.parametrize(
     ("word", "remedy"),
-    [("trian", "; did you mean 'train'?"), ("x", "; known: average, baselines, benchmark, check-")],
+    [
+        ("trian", "; did you mean 'train'?"),
+        ("x", "; known: add-adapters, average, baselines, bench"),
+    ],
 )
 def test_a_misspelled_subcommand(word, remedy, capsys):
     with pytest.raises(SystemExit) as end:
@@ -294,7 +297,8 @@ def test_inspect_names_tasks_with_few_dev_pairs_or_none(tmp_path):
         "task.data.corpora=[{reader: cldr, options: {pairs: 9}}]"
     )
     tasks = [types.SimpleNamespace(name=f"en-{x}", dev_size=n) for x, n in (("fr", 9), ("it", 0))]
-    prepared = types.SimpleNamespace(tasks=tasks)
+    vocabulary = types.SimpleNamespace(model_bytes=b"")
+    prepared = types.SimpleNamespace(tasks=tasks, vocabulary=vocabulary)
     (note,) = find_notes(config, prepared)
     assert "noisy for tasks with fewer than 100 dev pairs: en-fr (9). Raise" in note
     assert find_problems(config, prepared) == []

@@ -1,7 +1,6 @@
 """What `keras-mtl inspect` says of training, apart from the schedule."""
 
 from keras_mtl.configuration.schema import ExperimentConfig
-from keras_mtl.evaluation.task_metrics import TaskMetrics
 
 
 def trainer_lines(config: ExperimentConfig) -> list[str]:
@@ -39,6 +38,8 @@ def _limit_lines(config: ExperimentConfig) -> list[str]:
 
 def _validation_lines(config: ExperimentConfig) -> list[str]:
     evaluation, lines = config.trainer.evaluation, []
+    from keras_mtl.evaluation.task_metrics import TaskMetrics
+
     metrics = TaskMetrics.of(config)
     if metrics.differ:
         lines.append(f"metrics: {metrics.label}")

@@ -123,6 +123,7 @@ def test_text_is_cleaned_in_the_graph_as_in_python():
     assert normalize_text(tf.constant([b"a\xff"])).numpy()[0].decode() == "a\ufffd"
 
 
+@pytest.mark.nightly  # test_export_formats.py guards what exists.
 def test_an_existing_folder_is_refused(made, tmp_path):
     """Nothing of the user's is lost, and nothing half-written is left."""
     _, model, vocabulary, tasks = made
@@ -186,6 +187,7 @@ def test_more_options_as_an_input(made, tmp_path):
     assert sampled.translate(LINES, "en-uk") == sampled.translate(LINES, "en-uk")
 
 
+@pytest.mark.nightly  # test_translators.py reads SavedModels, too.
 def test_command_line(made, tmp_path, capsys, monkeypatch):
     path = made[0]
     assert main.main(["export", "--model_dir", str(path), "--output", str(tmp_path / "x")]) == 0

@@ -316,6 +316,7 @@ class Pairs:
         return np.concatenate([10 + np.arange(n) for n in lengths]), lengths
 
 
+@pytest.mark.nightly
 def test_our_transformer_trains_in_fit_on_sentence_pairs():
     tasks = [schedules.TaskInfo("en-aa", 30, 1.0), schedules.TaskInfo("en-bb", 10, 1.0)]
     sources = [
