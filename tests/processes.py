@@ -75,7 +75,7 @@ def keras_mtl(*words: object, eager: bool = False) -> Forked:
 
 
 def keras_mtl_in(directory: Path, *commands: str) -> Forked:
-    """Starts subcommands of `keras-mtl`, one after the other, in a directory.
+    """Starts subcommands of `keras-mtl`, one after the other, in a directory, eagerly.
 
     Prints a line "code N" after each. As for the program, Python does not look for modules in the
     directory.
@@ -106,16 +106,22 @@ def _main(words: list[str]) -> int:
     return main(words)
 
 
-def _main_eagerly(words: list[str]) -> int:
+def execute_eagerly() -> None:
+    """Executes the `tf.function`s of this process eagerly."""
     import tensorflow as tf
 
     tf.config.run_functions_eagerly(True)
     warnings.filterwarnings("ignore", message="Even though the `tf.config")
+
+
+def _main_eagerly(words: list[str]) -> int:
+    execute_eagerly()
     return _main(words)
 
 
 def _main_in(directory: Path, commands: tuple[str, ...]) -> int:
     os.chdir(directory)
+    execute_eagerly()
     for command in commands:
         print("code", _main(command.split()), flush=True)
     return 0

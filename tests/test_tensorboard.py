@@ -2,10 +2,13 @@
 
 import sys
 
+import pytest
+
 from keras_mtl.training.run.event_log import EventLog
 from tests import tensorboard_server
 
 
+@pytest.mark.nightly  # training/test_event_log.py
 def test_tensorboard_serves_its_page_and_the_scalars_of_a_run(tmp_path):
     with EventLog(tmp_path / "runs" / "one") as log:
         log.train(10, {"en-fr": 3.5}, {"en-fr": 1.0}, 100.0, 0.001)

@@ -120,6 +120,7 @@ BeamOptions OptionsOf(const py::dict& values) {
 
 py::list HypothesesOf(const std::vector<Hypothesis>& hypotheses) {
   using py::literals::operator""_a;
+  const RunsPython here;
   const py::object type = py::module_::import("keras_mtl.engine.hypothesis").attr("Hypothesis");
   py::list result;
   for (const Hypothesis& hypothesis : hypotheses) {

@@ -13,7 +13,8 @@ namespace {
 
 std::atomic<bool> ending{false};
 std::thread::id ending_thread;  // Set before `ending`. Only this thread may still take the GIL.
-std::atomic<int> asking{0};     // Threads that wait for the GIL or acquired it through this file.
+// Threads that wait for the GIL, acquired it through this file, or run Python below our frames.
+std::atomic<int> asking{0};
 
 bool Ending() { return ending && std::this_thread::get_id() != ending_thread; }
 
@@ -30,12 +31,13 @@ void AtExit() {
   ending_thread = std::this_thread::get_id();
   ending = true;
   // Let threads that already wait for the GIL acquire it, so that Python ends none of them midway.
-  const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(5);
-  PyThreadState* const state = PyEval_SaveThread();
+  // A thread that acquired it may count itself again before this one holds it.
+  const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(30);
   while (asking > 0 && std::chrono::steady_clock::now() < until) {
+    PyThreadState* const state = PyEval_SaveThread();
     std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    PyEval_RestoreThread(state);
   }
-  PyEval_RestoreThread(state);
 }
 
 }  // namespace
@@ -50,6 +52,10 @@ ReleasedGil::~ReleasedGil() {
   }
   while (true) std::this_thread::sleep_for(std::chrono::hours(1));
 }
+
+RunsPython::RunsPython() { ++asking; }
+
+RunsPython::~RunsPython() { --asking; }
 
 bool CheckSignals() {
   const Asking here;

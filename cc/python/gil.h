@@ -25,6 +25,17 @@ class ReleasedGil {
   PyThreadState* const state_;
 };
 
+// Counts this thread as one that runs Python code below our own frames, such as the constructor of
+// a Python class. Python may give the GIL to other threads meanwhile, so the end of the interpreter
+// waits for such threads. Create it with the GIL held.
+class RunsPython {
+ public:
+  RunsPython();
+  ~RunsPython();
+  RunsPython(const RunsPython&) = delete;
+  RunsPython& operator=(const RunsPython&) = delete;
+};
+
 // Runs pending Python signal handlers if called on the main thread, and throws what they raise.
 // Call it without the GIL. Returns true if the interpreter is ending; the caller must then stop.
 bool CheckSignals();

@@ -107,7 +107,13 @@ def expect(options, table, max_lengths, prefixes, result, log_probabilities=True
         assert np.all(result[2][i, len(have) :] == -np.inf)
 
 
-@pytest.mark.parametrize("name", OPTIONS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(n, marks=[] if n in ("default", "lingvo", "greedy") else pytest.mark.nightly)
+        for n in OPTIONS
+    ],
+)
 @settings(max_examples=25, deadline=None, derandomize=True)
 @given(
     seed=st.integers(0, 2**32 - 1),

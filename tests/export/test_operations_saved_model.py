@@ -70,6 +70,7 @@ def operations(path):
     return {n for n in names if bytes([len(n) + 9]) + b"KerasMtl>" + n.encode() in data}
 
 
+@pytest.mark.nightly  # docs/how-to/tensorflow_ops.md saves them, too.
 def test_quantized_layers(served):
     """Also with `backend="tf"`, which needs no operations and gives the same bits."""
     outputs = {}

@@ -109,7 +109,7 @@ def marked(case):
     return pytest.param(case, id=case[0].__name__, marks=marks)
 
 
-@pytest.mark.parametrize("case", map(marked, CASES))
+@pytest.mark.parametrize("case", [marked(case) for case in CASES])
 def test_battery(case, tmp_path):
     make, kwargs, inputs, shape, trainable = case
     battery.check_layer(make, kwargs, inputs, shape, tmp_path, trainable=trainable)

@@ -39,6 +39,7 @@ def test_a_model_with_dropout_and_several_decoders_trains_the_same():
     np.testing.assert_array_equal(state, saving.seed_generator.state)
 
 
+@pytest.mark.nightly
 def test_xla_computes_again_with_the_same_draws():
     generator = keras.random.SeedGenerator(1)
     with_dropout = {"dropout": 0.2, "attention_dropout": 0.2, "activation_dropout": 0.2}

@@ -239,6 +239,7 @@ def test_a_file_keeps_the_model(variant, tmp_path):
     assert [v.path for v in loaded.variables] == [v.path for v in model.variables]
 
 
+@pytest.mark.nightly
 def test_mixed_bfloat16_trains_near_float32():
     inputs = batch()
     # A smooth activation: at the kink of ReLU rounding decides whether a gradient is there at all.

@@ -417,7 +417,7 @@ began = threading.Event()
 def work():
     while True:
         began.set()
-        engine.translate([[3, 9, 8, 7, 2]] * 20_000, {"max_length": 24, "min_length": 20})
+        engine.translate([[3, 9, 8, 7, 2]] * int(sys.argv[2]), {"max_length": int(sys.argv[3])})
 
 for _ in range(3):
     threading.Thread(target=work, daemon=True).start()
@@ -426,8 +426,10 @@ time.sleep(0.3)
 """
 
 
-def test_the_interpreter_ends_while_daemon_threads_translate(files, run_python):
-    done = run_python(AT_THE_END, str(files["int8"]), timeout=100)
+# Most of the time goes to the search, or to the making of the results.
+@pytest.mark.parametrize(("count", "length"), [(20_000, 24), (3000, 1)])
+def test_the_interpreter_ends_while_daemon_threads_translate(files, run_python, count, length):
+    done = run_python(AT_THE_END, str(files["int8"]), str(count), str(length), timeout=100)
     assert (done.returncode, done.stdout, done.stderr) == (0, "3\n", "")
 
 

@@ -236,7 +236,7 @@ def _wait_for(condition):
         time.sleep(0.02)
 
 
-@pytest.mark.parametrize("times", [0, 2])
+@pytest.mark.parametrize("times", [0, pytest.param(2, marks=pytest.mark.nightly)])
 def test_resume_creates_the_tpu_again_after_a_preemption(cloud, config, times):
     (cloud.root / "preempts").write_text(str(times))
     text = succeeds(

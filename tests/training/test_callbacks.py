@@ -227,6 +227,7 @@ def moments(model):
     return [*optimizer.momentums, *optimizer.velocities, optimizer.task_updates, optimizer.factors]
 
 
+@pytest.mark.nightly  # test_fit_resume.py
 def test_a_killed_run_goes_on_as_if_it_had_not_been(tmp_path):
     model, mixture, _ = run(tmp_path / "undisturbed")
     run(tmp_path / "killed", crash_after=2 * STEPS + 3)
@@ -250,6 +251,7 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been(tmp_path):
     assert without_times(tmp_path / "killed") == without_times(tmp_path / "undisturbed")
 
 
+@pytest.mark.nightly  # test_fit_resume.py
 def test_a_backup_from_inside_an_epoch_goes_on_at_its_batch(tmp_path):
     run(tmp_path, crash_after=STEPS + 5, save_freq=2)
     model, mixture, _ = run(tmp_path, save_freq=2)

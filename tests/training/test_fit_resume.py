@@ -199,6 +199,7 @@ def test_a_backup_from_inside_an_epoch_resumes_at_exactly_its_batch(case, order,
         assert_same(resumed, undisturbed(case), case)
 
 
+@pytest.mark.nightly
 def test_batches_after_the_backup_are_done_again(tmp_path):
     """Killed three batches after the backup of batch 32, twice."""
     case = "loss scaling"
@@ -271,6 +272,7 @@ def test_a_model_checkpoint_that_was_loaded_before_fit(case, way, tmp_path):
     assert_same(resumed, undisturbed(case), case)
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("case", ["loss scaling", "accumulation"])
 def test_without_a_file_the_weights_still_say_their_batch(case, tmp_path):
     """A schedule without state resumes exactly; one with state says what is lost."""

@@ -16,12 +16,12 @@ from tests import processes
 ONE = {"accumulation": 1, "tasks": [0, 1, 1, 0]}
 THREE = {"accumulation": 3, "tasks": [0, 1, 1, 0, 1, 1]}
 CASES = {
-    "accumulation, decoder per language": {**THREE, "decoders": 2},
     "accumulated famo": {**THREE, "method": "famo"},
     "accumulated pcgrad": {**THREE, "method": "pcgrad"},
 }
 # Each case traces a program for each length of batches.
 NIGHTLY = {
+    "accumulation, decoder per language": {**THREE, "decoders": 2},
     "one batch, XLA": {**ONE, "jit": True},
     "one shape": {**ONE, "lengths": [5]},
     "not finite": {**THREE, "poison": True},
