@@ -76,7 +76,7 @@ def test_a_unigram_segmentation_is_as_likely_as_its_power(alpha):
 
 
 def test_a_merge_is_dropped_with_the_rate():
-    """Two merges: `▁` and `t`, `h` and `e`, and then both; each step draws anew what is left."""
+    """Two merges: `▁` and `t`, `h` and `e`, and then both; each step draws again for the rest."""
     pieces = {piece: token for piece, (token, _) in vocabulary("bpe").text_pieces().items()}
     scores = {piece: score for piece, (_, score) in vocabulary("bpe").text_pieces().items()}
     rate = 0.3

@@ -79,7 +79,7 @@ def test_new_adapters_change_nothing():
 
 
 def test_each_row_uses_its_own_adapters(model):
-    """A mixed batch, a batch of one task, and each sentence alone give the same."""
+    """A mixed batch, a batch of one task, and single sentences give the same."""
     mixed = model(inputs()).numpy()
     for i, route in enumerate(ROUTES):
         np.testing.assert_allclose(model(inputs([i]))[0], mixed[i], rtol=1e-5, atol=1e-5)

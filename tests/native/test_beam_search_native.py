@@ -1,4 +1,4 @@
-"""The C++ search against a slow reference, and each option by itself."""
+"""The C++ search against a slow reference, and each option separately."""
 
 import dataclasses
 import itertools
