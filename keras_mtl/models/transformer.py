@@ -5,30 +5,19 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
-import tensorflow as tf
 
 from keras_mtl.configuration.adapters import AdapterSet
 from keras_mtl.configuration.sublayers import STANDARD
-from keras_mtl.errors import InputError
-from keras_mtl.layers import TokenEmbedding
-from keras_mtl.layers.dropout import seed_config, track_state
-from keras_mtl.models.adapter_routes import decoder_of, source_rows, target_rows
-from keras_mtl.models.arguments import STACK_ARGUMENTS, check_arguments, check_length
+from keras_mtl.layers.dropout import seed_config
+from keras_mtl.models.arguments import STACK_ARGUMENTS, check_arguments
 from keras_mtl.models.decoder import TransformerDecoder
-from keras_mtl.models.decoder_weights import call_with_weights, owners, select_weights
 from keras_mtl.models.encoder import TransformerEncoder
-from keras_mtl.models.losses import projected_cross_entropy
-from keras_mtl.models.packed_rows import PackedRows
+from keras_mtl.models.encoder_decoder import EncoderDecoder
 from keras_mtl.models.positions import position_layers, position_tables
-
-PAD_ID = 0
-BOS_ID = 1
-
-State = dict[str, Any]
 
 
 @keras.saving.register_keras_serializable(package="keras_mtl")
-class Transformer(keras.Model):
+class Transformer(EncoderDecoder):
     """Encoder-decoder Transformer for one or many translation tasks.
 
     With `sharing="encoder"` each target language has its own decoder, with its own final
@@ -142,9 +131,8 @@ class Transformer(keras.Model):
         adapters: Sequence[AdapterSet | Mapping[str, Any]] = (),
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
         check_arguments(positions, norm_position, sharing, recompute, decoders)
-        self._config: dict[str, Any] = {
+        config: dict[str, Any] = {
             "vocabulary_size": vocabulary_size,
             "hidden_dim": hidden_dim,
             "num_heads": num_heads,
@@ -173,43 +161,14 @@ class Transformer(keras.Model):
             "recompute": recompute,
             "adapters": [dataclasses.asdict(AdapterSet.of_mapping(each)) for each in adapters],
         }
-        self.vocabulary_size = vocabulary_size
-        self.hidden_dim = hidden_dim
-        self.max_length = max_length
-        self.tie_embeddings = tie_embeddings
-        self.sharing = sharing
+        super().__init__(config, **kwargs)
         self.self_attention = self_attention
         self.transparent_attention = transparent_attention
         self.feed_forward = feed_forward
         self.norm = norm
-        self.adapter_sets = tuple(AdapterSet.of_mapping(each) for each in adapters)
-        self.decoder_names = tuple(decoders) if sharing == "encoder" else ()
-        self.seed_generator = keras.random.SeedGenerator(seed, name="dropout")
-        track_state(self, self.seed_generator, seed)
-        self._make_embeddings()
-        self._make_stacks()
-        self.build(None)
 
-    def _make_embeddings(self) -> None:
-        policy = self.dtype_policy
-        # No implicit Keras mask: the encoder gets its mask explicitly, and the decoder needs none.
-        table = {
-            "vocabulary_size": self.vocabulary_size,
-            "hidden_dim": self.hidden_dim,
-            "mask_id": None,
-            "dtype": policy,
-        }
-        self.source_embedding = TokenEmbedding(
-            **table, name="embedding" if self.tie_embeddings else "source_embedding"
-        )
-        self.target_embedding = (
-            self.source_embedding
-            if self.tie_embeddings
-            else TokenEmbedding(**table, name="target_embedding")
-        )
-        self.source_positions, self.target_positions = position_layers(
-            self._config["positions"], self.max_length, policy
-        )
+    def _position_layers(self) -> tuple[keras.layers.Layer | None, keras.layers.Layer | None]:
+        return position_layers(self._config["positions"], self.max_length, self.dtype_policy)
 
     def _make_stacks(self) -> None:
         """Creates the encoder and the decoders."""
@@ -229,268 +188,7 @@ class Transformer(keras.Model):
             )
             for name in self.decoder_names or ("",)
         ]
-        # tf.train.Checkpoint tracks attributes but, with Keras 3, not the members of a list.
-        for i, decoder in enumerate(self.decoders):
-            setattr(self, f"decoder_{i}", decoder)
-
-    def build(self, input_shape: Any = None) -> None:
-        if self.built:  # type: ignore[has-type]  # keras.Model is not typed
-            return
-        shape = (None, None, self.hidden_dim)
-        self.source_embedding.build()
-        if not self.tie_embeddings:
-            self.target_embedding.build()
-        for positions in (self.source_positions, self.target_positions):
-            if positions is not None:
-                positions.build(shape)
-        self.encoder.build(shape)
-        for decoder in self.decoders:
-            decoder.build(shape, shape)
-        self.built = True
-
-    def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
-        outputs = self._decode(inputs, training, lambda decoder, *args, **kw: decoder(*args, **kw))
-        return self.target_embedding.logits(outputs) if self.tie_embeddings else outputs
-
-    def token_losses(
-        self,
-        inputs: dict[str, tf.Tensor],
-        smoothing: float = 0.0,
-        training: bool = False,
-        drop_padding: bool = False,
-    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """Returns the loss of predicting `inputs["target"]`, without storing logits.
-
-        Args:
-            inputs: as in `call`.
-            smoothing: label smoothing ε in [0, 1).
-            training: whether dropout is active.
-            drop_padding: skip padding in the projection; XLA cannot compile this.
-
-        Returns:
-            Three float32 `[batch]`: the loss summed over target tokens, the number of target
-            tokens, and the negative log-likelihood in nats summed over target tokens; see
-            `keras_mtl.models.projected_cross_entropy`.
-            If rows hold several pairs, the three are not summed: float32 `[batch, time]`.
-
-        Raises:
-            InputError: a source or target is longer than `max_length`.
-            ValueError: `smoothing` is outside [0, 1).
-        """
-
-        def losses(decoder: Any, *args: Any, **kwargs: Any) -> Any:
-            states = decoder(*args, **kwargs, project=False)
-            if self.tie_embeddings:
-                table = tf.convert_to_tensor(self.target_embedding.embeddings)
-            else:
-                table = tf.transpose(tf.convert_to_tensor(decoder.projection.kernel))
-            return projected_cross_entropy(
-                states,
-                table,
-                inputs["target"],
-                smoothing,
-                PAD_ID,
-                drop_padding,
-                by_token=PackedRows.of(inputs) is not None,
-                chunk=self._config["logits_chunk"],
-            )
-
-        return self._decode(inputs, training, losses)
-
-    def _decode(self, inputs: dict[str, tf.Tensor], training: bool, function: Any) -> Any:
-        """Runs the encoder, and calls `function` with the decoder and the decoder's arguments.
-
-        During the call, the decoder has the weights of the selected decoder.
-        """
-        target = inputs["target"]
-        packed, route = PackedRows.of(inputs), inputs.get("decoder")
-        memory = self.encode(inputs["source"], training, packed, route)
-        rows = target_rows(self.adapter_sets, route, packed)
-        options = {"memory_mask": memory["mask"]}
-        if packed is None:
-            check_length(target, "target", self.max_length)
-            batch = target.shape[0] or tf.shape(target)[0]
-            start = tf.fill([batch, 1], tf.cast(BOS_ID, target.dtype))
-            shifted = tf.concat([start, target[:, :-1]], axis=1)
-        else:
-            shifted = packed.shift(target, BOS_ID)
-            options = {"memory_mask": packed.memory_mask, "mask": packed.target_mask}
-            options["positions"] = packed.target_positions
-        x = self._embed("target", shifted, positions=options.get("positions"))
-        return self._with_weights(
-            self._select(route),
-            lambda decoder: function(
-                decoder, x, memory["memory"], **options, training=training, rows=rows
-            ),
-        )
-
-    def encode(
-        self,
-        source: tf.Tensor,
-        training: bool = False,
-        packed: PackedRows | None = None,
-        decoder: tf.Tensor | None = None,
-    ) -> State:
-        """Runs the encoder.
-
-        Args:
-            source: int32 `[batch, source_time]`, padded with 0.
-            training: whether dropout is active.
-            packed: the pairs of each row, whose lengths are not checked; None means one in a row.
-            decoder: `inputs["decoder"]` of `call`; required if the model has adapters.
-
-        Returns:
-            `memory`: float `[batch, source_time, hidden_dim]`, with transparent attention
-            `[batch, decoder_layers, source_time, hidden_dim]`. `mask`: bool `[batch, source_time]`,
-            false on padding; or `packed.source_mask`.
-
-        Raises:
-            InputError: the source is longer than `max_length`.
-        """
-        if packed is None:
-            check_length(source, "source", self.max_length)
-            mask, positions = tf.not_equal(source, PAD_ID), None
-        else:
-            mask, positions = packed.source_mask, packed.source_positions
-        x = self._embed("source", source, positions=positions)
-        rows = source_rows(self.adapter_sets, decoder, packed)
-        memory = self.encoder(x, mask=mask, positions=positions, training=training, rows=rows)
-        return {"memory": memory, "mask": mask}
-
-    def start(
-        self,
-        memory: State,
-        decoder: tf.Tensor,
-        beams: int | tf.Tensor,
-        max_length: int | tf.Tensor,
-    ) -> State:
-        """Prepares incremental decoding.
-
-        Args:
-            memory: from `encode`, one row for each sentence.
-            decoder: int32 `[batch]`, index of the decoder, equal in all rows; see `call`.
-            beams: number of hypotheses of each sentence, k.
-            max_length: largest number of steps; at most the model's `max_length`. A tensor is not
-                checked.
-
-        Returns:
-            A nested dict of tensors of fixed shape. Under `cache`, keys and values of
-            self-attention are `[batch, k, heads, max_length, head_dim]`, and those of the memory
-            are `[batch, heads, source_time, head_dim]`. `weights` holds the weights of the selected
-            decoder if there are several decoders; they have no batch axis.
-
-        Raises:
-            InputError: `max_length` exceeds the model's.
-        """
-        if not tf.is_tensor(max_length) and max_length > self.max_length:
-            raise InputError(
-                f"max_length {max_length} exceeds the model's max_length {self.max_length}; "
-                "decode at most that number of tokens"
-            )
-        weights, rows = self._select(decoder), target_rows(self.adapter_sets, decoder, None)
-        cache = self._with_weights(
-            weights, lambda chosen: chosen.start(memory["memory"], beams, max_length, rows)
-        )
-        state: State = {"cache": cache, "mask": memory["mask"]}
-        if self.adapter_sets:
-            state["route"] = decoder
-        if weights is not None:
-            state["weights"] = {str(i): weight for i, weight in enumerate(weights)}
-        return state
-
-    def step(
-        self,
-        ids: tf.Tensor,
-        index: tf.Tensor,
-        state: State,
-        weights: list[tf.Tensor] | None = None,
-    ) -> tuple[tf.Tensor, State]:
-        """Predicts the next token.
-
-        Args:
-            ids: int32 `[batch, k]`, the tokens at position `index`; at position 0 the start token.
-            index: int32 scalar, in [0, max_length).
-            state: from `start` or the previous step.
-            weights: list to which the last layer's attention to the source, averaged over heads, is
-                appended, float32 `[batch, k, source_time]`; None does not compute it.
-
-        Returns:
-            Logits of the token after `ids`, float32 `[batch, k, vocabulary_size]`, and the new
-            state.
-        """
-        batch, beams = ids.shape[0] or tf.shape(ids)[0], ids.shape[1] or tf.shape(ids)[1]
-        x = self._embed("target", tf.reshape(ids, [-1, 1]), start_index=index)
-        x = tf.reshape(x, [batch, beams, self.hidden_dim])
-        selected = state.get("weights")
-        chosen = None if selected is None else [selected[str(i)] for i in range(len(selected))]
-        rows = target_rows(self.adapter_sets, state.get("route"), None)
-        outputs, cache = self._with_weights(
-            chosen,
-            lambda decoder: decoder.step(x, index, state["cache"], state["mask"], weights, rows),
-        )
-        logits = self.target_embedding.logits(outputs) if self.tie_embeddings else outputs
-        return tf.cast(logits, tf.float32), {**state, "cache": cache}
-
-    def reorder(self, state: State, beam_index: tf.Tensor) -> State:
-        """Reorders the beams: beam i of each sentence continues beam `beam_index[:, i]`.
-
-        Args:
-            state: from `start` or `step`.
-            beam_index: int32 `[batch, k]`, each in [0, k).
-
-        Returns:
-            The state with self-attention caches gathered along the beam axis. The beams of a
-            sentence share the rest of the state.
-        """
-        return {**state, "cache": self.decoders[0].reorder(state["cache"], beam_index)}
-
-    def decoder_variables(self, index: int) -> list[keras.Variable]:
-        """Returns the trainable variables that only decoder `index` uses."""
-        return list(self.decoders[index].trainable_variables)
-
-    def variable_decoder_index(self) -> list[int | None]:
-        """Returns the index of the only decoder that uses each of `trainable_variables`, or None.
-
-        All entries are None if there is one decoder. The gradient of a decoder that a batch does
-        not use is exactly 0, but an optimizer with momentum would still move its variables.
-        """
-        return owners(self.decoders, self.trainable_variables)
 
     def position_tables(self) -> dict[str, Any]:
         """See `keras_mtl.models.positions.position_tables`."""
         return position_tables(self)
-
-    def vocabulary_axes(self) -> dict[str, int]:
-        """Returns the axis of the vocabulary of each variable that has one, by its path."""
-        tables = {
-            self.source_embedding.embeddings.path: 0,
-            self.target_embedding.embeddings.path: 0,
-        }
-        projections = [decoder.projection for decoder in self.decoders if decoder.projection]
-        return tables | {projection.kernel.path: 1 for projection in projections}
-
-    def _embed(self, side: str, ids: tf.Tensor, **options: Any) -> tf.Tensor:
-        """Embeds the ids of a side, and adds positions if the model adds them there."""
-        if side == "source":
-            x, positions = self.source_embedding(ids), self.source_positions
-        else:
-            x, positions = self.target_embedding(ids), self.target_positions
-        return x if positions is None else positions(x, **options)
-
-    def _select(self, route: tf.Tensor | None) -> list[tf.Tensor] | None:
-        return select_weights(self.decoders, decoder_of(self.adapter_sets, route))
-
-    def _with_weights(self, weights: list[tf.Tensor] | None, function: Any) -> Any:
-        return call_with_weights(self.decoders[0], weights, self.seed_generator, function)
-
-    def compute_output_shape(self, inputs_shape: Any) -> Any:
-        return (*inputs_shape["target"], self.vocabulary_size)
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), **self._config}
-
-    def get_build_config(self) -> None:
-        return None
-
-    def build_from_config(self, config: dict[str, Any]) -> None:
-        """Does nothing: the constructor builds the model."""
