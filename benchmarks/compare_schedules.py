@@ -1,169 +1,192 @@
-"""Compares schedules on the same tasks, data and seeds, by their scores on the test sets.
+"""Compares schedules on the same tasks, data and seeds: a sweep that a YAML file declares.
 
-    python benchmarks/compare_schedules.py --config_file configs/demo.yaml --model_dir runs/compare
+    python benchmarks/compare_schedules.py benchmarks/evidence/demo.yaml --model_dir runs/demo_sweep
 
-Trains the eight settings below with three seeds each, scores every run on the test sets, and writes
-a Markdown table and the page of `keras-mtl report`. After an interruption, start it again: finished
-runs are not repeated, and an interrupted run resumes. Schedules or seeds that a later call adds are
-trained in addition.
+Trains the single-task baselines first, then every setting with every seed, size and sharing that
+the file names, scores each on the test sets, and writes the page of `keras-mtl report`, with its
+tables as Markdown and as JSON. `benchmarks/sweep/definition.py` documents the file;
+`benchmarks/evidence/` has examples.
 
-If the configuration has no baselines, give --baseline_steps: a model for each task is then trained
-first. One run takes about as long as `keras-mtl train` with the same configuration. --jobs N runs N
-trainings at once and divides the processors among them. This is faster on a CPU, because a small
-model gains little from a second core (the demo: 7,100 target tokens/s on one core, 7,800 on two).
-The output of each run then goes to MODEL_DIR/<run>.log.
+Each run is a process on its own cores. --jobs sets the number of runs at once; the default is one
+for each core, which is fastest, because a small model gains little from a second core (the demo:
+7,100 target tokens/s on one core, 7,800 on two). The output of a run goes to a file next to its
+directory. On Ctrl-C, the runs save and end. However the sweep ended, the same command resumes it:
+finished runs are not repeated, and interrupted runs resume where they stopped. If the file has
+changed, only the runs with another configuration are trained further or scored again.
+
+--settings, --sizes, --sharings and --seeds restrict a call to a part of the sweep. The report can
+be written at any time, also while the sweep runs: `keras-mtl report MODEL_DIR`.
 """
 
 import argparse
-import concurrent.futures
-import contextlib
+import functools
 import json
 import os
-import subprocess
 import sys
-import time
+from collections.abc import Iterator
 from pathlib import Path
 
-import yaml
+from sweep.definition import RunKey, read_definition
+from sweep.jobs import Job, Pool, locked
+from sweep.planning import CONFIG_FILE, SweepPlan, write_config
 
-IMPLICIT = {"schedule.name": "implicit", "schedule.parameters.prior": "temperature"}
-# The fields of the trainer, without the seed, by the label of the setting.
-SCHEDULES = {
-    "proportional": {"schedule.name": "proportional"},
-    "uniform": {"schedule.name": "uniform"},
-    "temperature": {"schedule.name": "temperature", "schedule.parameters.temperature": 5},
-    "inverse_ratio": {"schedule.name": "inverse_ratio"},
-    "simple_adaptive": {"schedule.name": "simple_adaptive"},
-    # The ways in which factors act with Adam.
-    "implicit_gradient": {**IMPLICIT, "schedule.application": "gradient"},
-    "implicit_learning_rate": {**IMPLICIT, "schedule.application": "learning_rate"},
-    "implicit_per_task": {
-        **IMPLICIT,
-        "schedule.application": "learning_rate",
-        "optimizer.moments": "per_task",
-    },
-}
+from keras_mtl.data.prepared import read_manifest
+from keras_mtl.errors import ConfigError, KerasMtlError
+from keras_mtl.report.sweep.files import SWEEP_FILE, SWEEP_KIND
+
+_EVALUATION = "evaluation-test.json"
 
 
-def keras_mtl(*words, **settings):
-    subprocess.run(
-        [sys.executable, "-m", "keras_mtl.cli.main", *map(str, words)], check=True, **settings
-    )
+def job_of(name: str, directory: Path) -> Job:
+    """Returns the job that trains a run and scores it."""
+    config = str(directory / CONFIG_FILE)
+    train = ["train", "--config_file", config, "--model_dir", str(directory)]
+    evaluate = ["evaluate", "--model_dir", str(directory)]
+    return Job(name, [train, evaluate], directory.with_name(f"{directory.name}.log"))
 
 
-def override(args, settings, seed):
-    """The --params_override of a run; it replaces all of the configuration's own schedule."""
-    fields = {f"trainer.{key}": value for key, value in settings.items()}
-    fields["runtime.seed"] = seed
-    if args.baseline_steps:
-        fields["trainer.schedule.baselines_file"] = f"{args.model_dir}/baselines/baselines.json"
-    if args.train_steps:
-        fields["trainer.train_steps"] = args.train_steps
-    texts = [f"{key}={value}" for key, value in fields.items()]
-    return ",".join([data_dir(args), *texts, *args.params_override])
+def is_done(directory: Path) -> bool:
+    return (directory / _EVALUATION).exists()
 
 
-def data_dir(args):
-    """Returns the override with which all runs read the same prepared data."""
-    return f"task.data.data_dir={args.model_dir}/data"
+def baseline_jobs(plan: SweepPlan, keys: list[RunKey]) -> Iterator[Job]:
+    """Yields the jobs of the single-task models that are not done."""
+    if plan.definition.baselines is None:
+        return
+    for size in dict.fromkeys(key.size for key in keys):
+        for pair in plan.base.task.pairs:
+            directory = plan.baselines_directory(size) / pair.name
+            write_config(plan.baseline_config(size, pair), directory)
+            if not is_done(directory):
+                yield job_of(f"baseline {size} {pair.name}", directory)
 
 
-def has_baselines(args):
-    """Whether every single-task model is trained; baselines.json gets an entry after each."""
-    path = Path(args.model_dir) / "baselines/baselines.json"
-    tasks = yaml.safe_load(Path(args.config_file).read_text(encoding="utf-8"))["task"]["pairs"]
-    return path.exists() and len(json.loads(path.read_text(encoding="utf-8"))) == len(tasks)
+def run_jobs(plan: SweepPlan, keys: list[RunKey]) -> Iterator[Job]:
+    """Yields the jobs of the runs that are not done."""
+    for key in keys:
+        directory = plan.directory / key.directory
+        write_config(plan.run_config(key), directory)
+        if not is_done(directory):
+            yield job_of(f"{key.size}-{key.sharing}/{key.setting}-{key.seed}", directory)
 
 
-def experiment(args):
-    chosen = ["--experiment", args.experiment] if args.experiment else []
-    return [*chosen, "--config_file", args.config_file]
+def write_manifest(plan: SweepPlan) -> None:
+    """Writes `sweep.json`, from which `keras-mtl report` knows the runs."""
+    definition = plan.definition
+    manifest = read_manifest(str(plan.directory / "data"))
+    assert manifest is not None
+    sizes = {task["name"]: task["train_size"] for task in manifest["tasks"]}
+    ordered = sorted(sizes, key=lambda task: -sizes[task])
+    half = (len(ordered) + 1) // 2
+    with_baselines = definition.sizes if definition.baselines is not None else ()
+    content = {
+        "kind": SWEEP_KIND,
+        "name": definition.path.stem,
+        "high_resource": list(definition.high_resource) or ordered[:half],
+        "low_resource": list(definition.low_resource) or ordered[half:],
+        "runs": [{"directory": key.directory, **key._asdict()} for key in definition.run_keys()],
+        "baselines": [
+            {"directory": f"baselines/{size}/{task}", "size": size, "task": task}
+            for size in with_baselines
+            for task in sizes
+        ],
+    }
+    path = plan.directory / SWEEP_FILE
+    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
-def make_run(args, label, seed):
-    """Trains and scores one schedule with one seed, unless it is done; returns the seconds."""
-    directory = Path(args.model_dir) / f"{label}-{seed}"
-    if (directory / "evaluation-test.json").exists():
-        return 0.0
-    start = time.perf_counter()
-    with contextlib.ExitStack() as stack:
-        settings = {}
-        if args.jobs > 1:
-            threads = str(max(1, len(os.sched_getaffinity(0)) // args.jobs))
-            names = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
-            log = stack.enter_context(open(f"{directory}.log", "a", encoding="utf-8"))
-            settings = {
-                "env": os.environ | dict.fromkeys(names, threads),
-                "stdout": log,
-                "stderr": subprocess.STDOUT,
-            }
-        keras_mtl(
-            *("train", *experiment(args), "--model_dir", directory),
-            *("--params_override", override(args, SCHEDULES[label], seed)),
-            **settings,
-        )
-        keras_mtl("evaluate", "--model_dir", directory, **settings)
-    return time.perf_counter() - start
+def chosen(plan: SweepPlan, args: argparse.Namespace) -> list[RunKey]:
+    """Returns the runs that the arguments choose."""
+    wanted = (args.settings, args.sizes, args.sharings, args.seeds)
+    definition = plan.definition
+    known = (definition.settings, definition.sizes, definition.sharings, definition.seeds)
+    names = ("--settings", "--sizes", "--sharings", "--seeds")
+    for name, members, axis in zip(names, wanted, known, strict=True):
+        for member in members or ():
+            if member not in axis:
+                raise ConfigError(
+                    f"{name} {member}: {definition.path} has {', '.join(map(str, axis))}"
+                )
+    return [
+        key
+        for key in definition.run_keys()
+        if all(not members or part in members for members, part in zip(wanted, key, strict=True))
+    ]
 
 
-def main():
+def run_sweep(plan: SweepPlan, keys: list[RunKey], jobs: int) -> int:
+    """Runs what is not done, and writes the report; returns the exit code."""
+    log = functools.partial(print, flush=True)
+    with locked(plan.directory, log) as descriptor:
+        pool = Pool(jobs, log, [descriptor])
+        prepared = plan.directory / f"prepare-{CONFIG_FILE}"
+        write_config(plan.prepared_config(), plan.directory)
+        prepare = ["prepare", "--config_file", str(plan.directory / CONFIG_FILE)]
+        pool.run([Job("data", [prepare], prepared.with_suffix(".log"))])
+        if not (pool.failed or pool.signal):
+            write_manifest(plan)
+            pool.run(list(baseline_jobs(plan, keys)))
+        if not (pool.failed or pool.signal):
+            if plan.definition.baselines is not None:
+                for size in dict.fromkeys(key.size for key in keys):
+                    plan.record_baselines(size)
+            pool.run(list(run_jobs(plan, keys)))
+        if pool.signal:
+            log("interrupted; the same command resumes the sweep")
+            return 128 + pool.signal
+        output = str(plan.directory / "report")
+        if any(is_done(plan.directory / key.directory) for key in keys):
+            report = ["report", str(plan.directory), "--output", output]
+            pool.run([Job("report", [report], plan.directory / "report.log")])
+    if pool.failed:
+        log(f"failed: {', '.join(pool.failed)}. The same command tries them again")
+        return 1
+    log(f"page: {output}/index.html")
+    return 0
+
+
+def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--config_file", default="configs/demo.yaml")
-    parser.add_argument("--experiment", default="translation/transformer_tiny")
-    parser.add_argument("--model_dir", default="runs/compare", help="directory of all runs")
-    parser.add_argument("--schedules", nargs="+", default=list(SCHEDULES), choices=list(SCHEDULES))
-    parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
+    parser.add_argument("sweep", type=Path, metavar="YAML", help="file of the sweep")
+    parser.add_argument("--model_dir", type=Path, required=True, help="directory of all runs")
     parser.add_argument(
-        "--train_steps", type=int, help="steps of each run (default: as configured)"
-    )
-    parser.add_argument(
-        "--baseline_steps",
+        "--jobs",
         type=int,
-        help="also train a model for each task for this number of steps",
+        default=len(os.sched_getaffinity(0)),
+        metavar="N",
+        help="number of runs at once (default: one for each core)",
     )
-    parser.add_argument("--params_override", nargs="*", default=[], metavar="FIELD=VALUE")
-    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="number of runs at once")
-    parser.add_argument("--report", help="directory of the report (default: MODEL_DIR/report)")
+    parser.add_argument("--settings", nargs="+", help="settings to run (default: all)")
+    parser.add_argument("--sizes", nargs="+", help="sizes to run (default: all)")
+    parser.add_argument("--sharings", nargs="+", help="sharings to run (default: all)")
+    parser.add_argument("--seeds", nargs="+", type=int, help="seeds to run (default: all)")
+    parser.add_argument(
+        "--params_override",
+        action="append",
+        default=[],
+        metavar="FIELD=VALUE,...",
+        help="overrides of every run; the same ones are needed to resume",
+    )
+    parser.add_argument("--dry_run", action="store_true", help="print the runs and their state")
     args = parser.parse_args()
-
     if args.jobs < 1:
         parser.error(f"--jobs must be at least 1, got {args.jobs}")
-    # Prepared once here, so that several runs do not prepare it at the same time.
-    keras_mtl(
-        *("prepare", *experiment(args), "--model_dir", args.model_dir),
-        *("--params_override", ",".join([data_dir(args), *args.params_override])),
-    )
-    if args.baseline_steps and not has_baselines(args):
-        keras_mtl(
-            *("baselines", *experiment(args), "--model_dir", f"{args.model_dir}/baselines"),
-            *("--train_steps", args.baseline_steps),
-            *("--params_override", ",".join([data_dir(args), *args.params_override])),
-        )
-    runs = [(label, seed) for seed in args.seeds for label in args.schedules]
-    directories = {
-        label: [str(Path(args.model_dir) / f"{label}-{seed}") for seed in args.seeds]
-        for label in args.schedules
-    }
-    with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
-        waiting = {pool.submit(make_run, args, *run): run for run in runs}
-        try:
-            for number, future in enumerate(concurrent.futures.as_completed(waiting), 1):
-                label, seed = waiting[future]
-                print(
-                    f"== {number} of {len(runs)}: {label}-{seed} {future.result():.0f} s",
-                    flush=True,
-                )
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
-    output = args.report or f"{args.model_dir}/report"
-    keras_mtl(
-        *("report", *(directory for label in args.schedules for directory in directories[label])),
-        *("--output", output),
-    )
+    try:
+        plan = SweepPlan(read_definition(args.sweep), args.model_dir, args.params_override)
+        keys = chosen(plan, args)
+        plan.check()
+        if args.dry_run:
+            for key in keys:
+                state = "done" if is_done(plan.directory / key.directory) else "to do"
+                print(f"{key.directory}: {state}")
+            return 0
+        return run_sweep(plan, keys, args.jobs)
+    except KerasMtlError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

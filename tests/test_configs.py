@@ -1,7 +1,5 @@
 """Every file in configs/ loads, is valid and builds at a small size, so that none rots."""
 
-import argparse
-import importlib.util
 import pathlib
 
 import numpy as np
@@ -129,25 +127,6 @@ def test_the_seed_s_pair():
         ("en-de", 1_000_000),
     ]
     assert (config.task.model.sharing, config.task.model.size) == ("encoder", "base")
-
-
-def test_the_comparison_of_schedules_sets_what_it_says():
-    path = CONFIGS.parent / "benchmarks/compare_schedules.py"
-    spec = importlib.util.spec_from_file_location("compare_schedules", path)
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
-    args = argparse.Namespace(
-        model_dir="runs/x", baseline_steps=None, train_steps=7, params_override=[]
-    )
-    for settings in script.SCHEDULES.values():
-        config = load("demo", script.override(args, settings, seed=5))
-        schedule = config.trainer.schedule
-        assert schedule.name == settings["schedule.name"]
-        assert (config.runtime.seed, config.trainer.train_steps) == (5, 7)
-        tasks = [schedules.TaskInfo(pair.name, 10, pair.baseline) for pair in config.task.pairs]
-        schedules.create(schedule.name, tasks, **schedule.parameters)
-        assert schedule.application == settings.get("schedule.application", "gradient")
-        assert config.trainer.optimizer.moments == settings.get("optimizer.moments")
 
 
 def test_a_simulation_reads_what_training_reads():

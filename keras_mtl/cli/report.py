@@ -22,7 +22,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "model_dirs",
         nargs="+",
         metavar="MODEL_DIR",
-        help="directories of runs; runs that differ only in runtime.seed are grouped",
+        help="directories of runs; runs that differ only in runtime.seed are grouped. Or one "
+        "directory of a sweep of benchmarks/compare_schedules.py",
     )
     parser.add_argument("--output", default="report", metavar="DIR", help="directory of the report")
     parser.add_argument(
@@ -64,19 +65,23 @@ def check_arguments(args: argparse.Namespace) -> None:
     for path in args.model_dirs:
         if not os.path.isdir(path):
             raise DataError(f"{path} is not a directory. Give the model_dir of a run")
+    if len(args.model_dirs) > 1 and (sweeps := [p for p in args.model_dirs if _is_sweep(p)]):
+        raise DataError(
+            f"{sweeps[0]} is the directory of a sweep, which has a report of its own. Give only it"
+        )
     check_output_directory("--output", args.output)
 
 
 def run(args: argparse.Namespace) -> int:
     """Writes the report and prints its tables; returns the exit code."""
     noted: set[str] = set()
-    seen = _logged(args.model_dirs)
+    seen = _logged(_watched(args.model_dirs))
     path, markdown, goes_on = _write(args, noted)
     if args.refresh and goes_on:
         to_stderr(f"page: {path}. It is written again while the runs train; Ctrl-C ends this")
     while args.refresh and goes_on:
         time.sleep(args.refresh)
-        now = _logged(args.model_dirs)
+        now = _logged(_watched(args.model_dirs))
         if now != seen:
             seen = now
             path, markdown, goes_on = _write(args, noted)
@@ -95,8 +100,8 @@ def _write(args: argparse.Namespace, noted: set[str]) -> tuple[Path, str, bool]:
     Returns:
         The path of the page, the tables in Markdown, and whether a run has steps left.
     """
-    import keras_mtl
-    from keras_mtl import hardware
+    if _is_sweep(args.model_dirs[0]):
+        return _write_sweep(args)
     from keras_mtl.report import read_run, write_report
 
     runs = [read_run(directory, args.split) for directory in args.model_dirs]
@@ -108,8 +113,6 @@ def _write(args: argparse.Namespace, noted: set[str]) -> tuple[Path, str, bool]:
             if line not in noted and not (args.refresh and _goes_on(item)):
                 to_stderr(line)
             noted.add(line)
-    now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
-    machine = f"{hardware.processor_name()}, {hardware.processor_count()} processors"
     path, markdown = write_report(
         runs,
         args.output,
@@ -118,10 +121,54 @@ def _write(args: argparse.Namespace, noted: set[str]) -> tuple[Path, str, bool]:
         args.title,
         to_stderr,
         split=args.split,
-        made=f"Made on {now} by keras_mtl {keras_mtl.__version__} on {machine}.",
+        made=_made(),
         refresh=args.refresh if goes_on else 0,
     )
     return path, markdown, goes_on
+
+
+def _write_sweep(args: argparse.Namespace) -> tuple[Path, str, bool]:
+    """Writes the report of a sweep; returns the same as `_write`."""
+    from keras_mtl.report.sweep.files import read_sweep
+    from keras_mtl.report.sweep.writing import write_sweep_report
+
+    sweep = read_sweep(args.model_dirs[0])
+    goes_on = any(model.finished < model.planned for model in sweep.models)
+    path, markdown = write_sweep_report(
+        sweep,
+        args.output,
+        args.samples,
+        args.title,
+        to_stderr,
+        made=_made(),
+        refresh=args.refresh if goes_on else 0,
+    )
+    return path, markdown, goes_on
+
+
+def _made() -> str:
+    """Returns the footer of a page."""
+    import keras_mtl
+    from keras_mtl import hardware
+
+    now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
+    machine = f"{hardware.processor_name()}, {hardware.processor_count()} processors"
+    return f"Made on {now} by keras_mtl {keras_mtl.__version__} on {machine}."
+
+
+def _is_sweep(directory: str) -> bool:
+    from keras_mtl.report.sweep.files import is_sweep
+
+    return is_sweep(directory)
+
+
+def _watched(directories: Sequence[str]) -> list[str]:
+    """Returns the directories of the runs; those of a sweep if the directory is one."""
+    if not _is_sweep(directories[0]):
+        return list(directories)
+    from keras_mtl.report.sweep.files import run_directories
+
+    return [str(path) for path in run_directories(directories[0])]
 
 
 def _goes_on(run: "Run") -> bool:

@@ -70,6 +70,7 @@ def write_log(directory, steps, seed, tasks=TASKS, scales=None):
                 "probabilities": dict.fromkeys(tasks, share),
                 "batches": {task: step // len(tasks) for task in tasks},
                 "tokens": {task: 1000 * (i + 1) for i, task in enumerate(tasks)},
+                "tokens_per_second": 100.0,
             }
             if scales:
                 train["scales"] = dict(zip(tasks, scales, strict=True))
@@ -81,17 +82,21 @@ def write_log(directory, steps, seed, tasks=TASKS, scales=None):
                 "scores": {"chrf": scores},
                 "ratios": {task: score / 60 for task, score in scores.items()},
                 "probabilities": dict.fromkeys(tasks, share),
+                "seconds": 5.0,
             }
             log.write(json.dumps(train) + "\n" + json.dumps(evaluation) + "\n")
 
 
 def evaluate(directory, tasks, kept, seed, count=60, record=None):
-    """Writes an evaluation; `record` is what newer versions write about it, None an older one."""
+    """Writes an evaluation; `record` is what newer versions write about it, None an older one.
+
+    `kept` is the share of right words, the same for all tasks or {task: share}.
+    """
     results, signatures = {}, {}
     (directory / "evaluation-test").mkdir(exist_ok=True)
     for task in tasks:
         right = references(task, count)
-        made = corrupt(right, kept, seed)
+        made = corrupt(right, kept[task] if isinstance(kept, dict) else kept, seed)
         rows = [
             {"source": f"source {i}", "hypothesis": h, "reference": r}
             for i, (h, r) in enumerate(zip(made, right, strict=True))

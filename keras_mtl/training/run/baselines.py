@@ -108,6 +108,31 @@ def single_task_config(config: ExperimentConfig, pair: PairConfig) -> Experiment
     return single
 
 
+def best_score(config: ExperimentConfig, directory: Path) -> float:
+    """Returns the best validation score of a finished single-task run.
+
+    Args:
+        config: its configuration, from `single_task_config`.
+        directory: its `model_dir`.
+
+    Returns:
+        The score, in the unit that schedules compare (`keras_mtl.metrics.schedule_score`).
+
+    Raises:
+        DataError: the log has no validation with the metric of the task.
+    """
+    (metric,) = TaskMetrics.of(config).names
+    curves = task_curves(of_kind(read_events(directory), "evaluation"), "scores", metric)
+    scores = [score for curve in curves.values() for score in curve.values()]
+    if not scores:
+        raise DataError(
+            f"{directory}: training is finished, but no validation with {metric} was logged. "
+            "Delete the directory and run the command again"
+        )
+    best = max(scores) if higher_is_better(metric) else min(scores)
+    return schedule_score(metric, best)
+
+
 def _train(config: ExperimentConfig, directory: Path, log: Callable[[str], None]) -> float:
     directory.mkdir(parents=True, exist_ok=True)
     params = directory / "single_task.yaml"
@@ -129,16 +154,7 @@ def _train(config: ExperimentConfig, directory: Path, log: Callable[[str], None]
             f"training in {directory} ended with exit code {code}. Fix the error that it reported "
             "and run the same command again; finished tasks are not trained again"
         )
-    (metric,) = TaskMetrics.of(config).names
-    curves = task_curves(of_kind(read_events(directory), "evaluation"), "scores", metric)
-    scores = [score for curve in curves.values() for score in curve.values()]
-    if not scores:
-        raise DataError(
-            f"{directory}: training is finished, but no validation with {metric} was logged. "
-            "Delete the directory and run the command again"
-        )
-    best = max(scores) if higher_is_better(metric) else min(scores)
-    return schedule_score(metric, best)
+    return best_score(config, directory)
 
 
 def _write(path: Path, baselines: dict[str, float]) -> None:

@@ -1,0 +1,194 @@
+"""Sweeps of `benchmarks/compare_schedules.py`: what a file declares is what runs."""
+
+import importlib
+import json
+import pathlib
+import sys
+
+import pytest
+
+from keras_mtl import schedules
+from keras_mtl.errors import ConfigError
+from keras_mtl.training.run import planning as training_planning
+
+ROOT = pathlib.Path(__file__).parents[1]
+EVIDENCE = ROOT / "benchmarks/evidence"
+SWEEPS = sorted(path.stem for path in EVIDENCE.glob("*.yaml") if path.stem != "settings")
+
+
+@pytest.fixture(scope="module")
+def sweep():
+    """The modules of a sweep, which scripts of benchmarks/ import."""
+    sys.path.insert(0, str(ROOT / "benchmarks"))
+    try:
+        names = ("definition", "planning", "jobs")
+        yield {name: importlib.import_module(f"sweep.{name}") for name in names}
+    finally:
+        sys.path.remove(str(ROOT / "benchmarks"))
+
+
+@pytest.fixture
+def written(sweep, tmp_path):
+    """Writes a sweep on the demo and returns its plan."""
+
+    def write(text, **more):
+        path = tmp_path / "sweep.yaml"
+        path.write_text(f"config_files: {ROOT / 'configs/demo.yaml'}\n{text}")
+        definition = sweep["definition"].read_definition(path)
+        return sweep["planning"].SweepPlan(definition, tmp_path / "runs", [], **more)
+
+    return write
+
+
+SETTINGS = """
+settings:
+  five: {trainer.schedule: {name: temperature, parameters: {temperature: 5}}}
+  ratio: {trainer.schedule: {name: inverse_ratio, parameters: {alpha: 2}}}
+"""
+
+
+EXCESS_LOSS = (
+    "{trainer.schedule: {name: excess_loss, parameters: {reference_losses: '@baseline_losses'}}}"
+)
+BANDIT = "{trainer.schedule: {name: bandit, parameters: {rewards: loss}}}"
+
+
+@pytest.mark.parametrize("name", SWEEPS)
+def test_every_run_of_a_sweep_in_the_repository_is_valid(name, sweep, tmp_path, monkeypatch):
+    # The corpora need not be on this machine.
+    monkeypatch.setattr(training_planning, "check_readers", lambda draft: None)
+    definition = sweep["definition"].read_definition(EVIDENCE / f"{name}.yaml")
+    plan = sweep["planning"].SweepPlan(definition, tmp_path, [])
+    plan.check()
+    keys = plan.definition.run_keys()
+    assert len({key.directory for key in keys}) == len(keys)
+
+
+def test_seeds_are_the_slowest_axis_and_runs_restrict_the_others(written):
+    plan = written(
+        SETTINGS
+        + "seeds: [7, 8]\nsizes: {tiny: {}, wide: {task.model.hidden_dim: 256}}\n"
+        + "runs:\n- {sizes: [tiny]}\n- {sizes: [wide], settings: [five], seeds: [7]}\n"
+    )
+    names = [key.directory for key in plan.definition.run_keys()]
+    assert names == [
+        *(f"runs/{name}-7" for name in ("tiny-full/five", "tiny-full/ratio", "wide-full/five")),
+        *(f"runs/{name}-8" for name in ("tiny-full/five", "tiny-full/ratio")),
+    ]
+
+
+def test_a_setting_replaces_the_schedule_of_the_configuration(written):
+    """Also the parameters of a schedule with the same name: the demo has an epsilon."""
+    plan = written(
+        SETTINGS + "seeds: [3]\nsharings: [encoder]\noverrides: {trainer.train_steps: 70}\n"
+    )
+    five, ratio = (plan.run_config(key) for key in plan.definition.run_keys())
+    assert (five.trainer.schedule.name, five.trainer.schedule.parameters) == (
+        "temperature",
+        {"temperature": 5},
+    )
+    assert ratio.trainer.schedule.parameters == {"alpha": 2}
+    assert (ratio.runtime.seed, ratio.trainer.train_steps) == (3, 70)
+    assert ratio.task.model.sharing == "encoder"
+    assert ratio.task.data.data_dir == str(plan.directory / "data")
+    tasks = [schedules.TaskInfo(pair.name, 10, pair.baseline) for pair in ratio.task.pairs]
+    schedules.create("inverse_ratio", tasks, **ratio.trainer.schedule.parameters)
+
+
+def test_baselines_reach_schedules_by_their_file_and_their_losses(written, sweep):
+    text = (
+        "baselines: {trainer.train_steps: 60}\nsettings:\n"
+        "  ratio: {trainer.schedule.name: inverse_ratio}\n"
+        f"  excess: {EXCESS_LOSS}\n"
+    )
+    plan = written(text)
+    plan.check()
+    pairs = plan.base.task.pairs
+    single = plan.baseline_config("tiny", pairs[2])
+    assert (single.trainer.train_steps, single.trainer.schedule.name) == (60, "uniform")
+    assert [pair.name for pair in single.task.pairs] == [pairs[2].name]
+    for place, pair in enumerate(pairs):
+        own = plan.baselines_directory("tiny") / pair.name
+        own.mkdir(parents=True)
+        events = [
+            {"event": "train", "step": 50, "loss": {pair.name: 4.0}},
+            {"event": "train", "step": 60, "loss": {pair.name: 2.0 + place}},
+            *(
+                {"event": "evaluation", "step": step, "scores": {"chrf": {pair.name: score}}}
+                for step, score in ((50, 40.0 + place), (60, 30.0))
+            ),
+        ]
+        (own / "metrics.jsonl").write_text("".join(json.dumps(e) + "\n" for e in events))
+    plan.record_baselines("tiny")
+    ratio, excess = (plan.run_config(key) for key in plan.definition.run_keys())
+    found = json.loads(pathlib.Path(ratio.trainer.schedule.baselines_file).read_text())
+    assert list(found.values()) == [40.0 + place for place in range(len(pairs))]
+    assert not any(pair.baseline for pair in ratio.task.pairs)
+    losses = excess.trainer.schedule.parameters["reference_losses"]
+    assert losses == {pair.name: 2.0 + place for place, pair in enumerate(pairs)}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (SETTINGS + "seed: [1]", "unknown field 'seed'.*seeds"),
+        ("seeds: [1]", "settings is missing"),
+        (SETTINGS + "seeds: [one]", "seeds is .*list of int"),
+        (SETTINGS + "runs: [{settings: [fife]}]", "settings do not include 'fife'.*five"),
+        ("settings: {a/b: {}}", "cannot be a directory's name"),
+        ("settings: {a: {trainer.schedul.name: uniform}}", "schedul"),
+        (f"settings: {{a: {BANDIT}}}", "reward"),
+        (SETTINGS + "low_resource: [en-xx]", "unknown task 'en-xx'"),
+        (f"settings: {{a: {EXCESS_LOSS}}}", "requires `baselines`"),
+    ],
+)  # fmt: skip
+def test_a_wrong_field_is_reported_before_anything_runs(text, message, written):
+    with pytest.raises(ConfigError, match=message) as error:
+        written(text).check()
+    assert "sweep.yaml" in str(error.value)
+
+
+def test_another_configuration_makes_an_evaluation_stale(written, sweep, tmp_path):
+    plan = written(SETTINGS)
+    key = plan.definition.run_keys()[0]
+    directory, config = tmp_path / "run", plan.run_config(key)
+    write = sweep["planning"].write_config
+    assert write(config, directory)
+    (directory / "evaluation-test.json").write_text("{}")
+    assert not write(config, directory)
+    assert (directory / "evaluation-test.json").exists()
+    config.trainer.train_steps += 10
+    assert write(config, directory)
+    assert not (directory / "evaluation-test.json").exists()
+
+
+def test_a_job_that_fails_does_not_end_the_others(sweep, tmp_path):
+    jobs = sweep["jobs"]
+    lines = []
+    pool = jobs.Pool(2, lines.append)
+    pool.run(
+        [
+            jobs.Job(
+                "bad", [["prepare", "--config_file", "absent.yaml"], ["never"]], tmp_path / "a"
+            ),
+            jobs.Job("good", [["--version"], ["report", "--help"]], tmp_path / "b"),
+        ]
+    )
+    assert pool.failed == ["bad"]
+    assert any(line.startswith("bad: FAILED with exit code 2: error: ") for line in lines)
+    assert any(line.startswith("good: done") for line in lines)
+    assert "never" not in (tmp_path / "a").read_text()
+    assert "usage: keras-mtl report" in (tmp_path / "b").read_text()
+
+
+def test_two_sweeps_do_not_work_in_one_directory(sweep, tmp_path):
+    import subprocess
+
+    jobs, lines = sweep["jobs"], []
+    with jobs.locked(tmp_path, lines.append) as descriptor:
+        # A process that a killed sweep leaves behind keeps the lock until it has saved.
+        left = subprocess.Popen(["sleep", "0.5"], pass_fds=[descriptor])
+    with jobs.locked(tmp_path, lines.append):
+        assert left.poll() is not None or lines
+    assert lines == [f"waiting for another process that works in {tmp_path}"]
+    left.wait()
