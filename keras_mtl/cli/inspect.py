@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from keras_mtl import errors
 from keras_mtl.cli import arguments, common
-from keras_mtl.cli.inspect_adapters import adapter_lines
+from keras_mtl.cli.inspect_adapters import adapter_lines, stack_lines
 from keras_mtl.cli.inspect_tasks import task_lines
 from keras_mtl.cli.inspect_trainer import trainer_lines
 from keras_mtl.cli.inspect_variables import print_selected_variables
@@ -206,15 +206,15 @@ def print_parameters(
     Raises:
         ConfigError: the model cannot be built.
     """
+    from keras_mtl.evaluation import tasks as evaluation_tasks
     from keras_mtl.models.factory import build_transformer, check_sublayers
     from keras_mtl.models.variables import variables_by_name
 
     model_config = config.task.model
     check_sublayers(model_config, config.runtime.mixed_precision_dtype)
     size = config.task.data.vocabulary.size if prepared is None else prepared.vocabulary.size
-    decoders: tuple[str, ...] = ("",)
-    if model_config.sharing == "encoder":
-        decoders = tuple(dict.fromkeys(pair.target for pair in config.task.pairs))
+    pairs = config.task.pairs
+    decoders = evaluation_tasks.decoders(model_config.sharing, [pair.target for pair in pairs])
     model = build_transformer(model_config, size, decoders, tasks=config.task.pairs)
     counts = count_parameters(
         (variable.path, _product(variable.shape)) for variable in variables_by_name(model).values()
@@ -224,7 +224,7 @@ def print_parameters(
     rows.append(("total", f"{total:,}", "100.0%"))
     print_table(("layer", "parameters", "share"), rows)
     print(f"vocabulary of {size:,} ids{'' if prepared else ' (as configured)'}")
-    for line in adapter_lines(config):
+    for line in (*stack_lines(config), *adapter_lines(config)):
         print(line)
     print_selected_variables(config, model, prepared, model_dir)
     print(f"sub-layers: {describe_sublayers(as_dict(model_config))}")
@@ -234,10 +234,10 @@ def print_parameters(
             continue
         own = _listed(getattr(model_config, f"{field}_parameters"))
         print(f"{field}: {name}({own}) from a plug-in")
-    if sublayers.only_tensorflow(model_config):
+    if reason := sublayers.only_tensorflow(model_config):
         print(
-            "sub-layers of plug-ins run only in TensorFlow, so validation and decoding use "
-            "TensorFlow, and only the export format saved_model supports the model"
+            f"{reason}, so validation and decoding use TensorFlow, and only the export format "
+            "saved_model supports the model"
         )
     if reason := sublayers.not_in_ctranslate2(model_config):
         print(f"no export to CTranslate2: {reason}")

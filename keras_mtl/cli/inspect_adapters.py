@@ -1,4 +1,4 @@
-"""What `keras-mtl inspect` prints about adapters."""
+"""What `keras-mtl inspect` prints about copies of stacks and adapters."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -10,8 +10,10 @@ from keras_mtl.configuration.adapters import (
     AdapterSet,
     adapter_choices,
     adapter_sets,
+    index_of,
     split_route,
 )
+from keras_mtl.configuration.stack_sharing import BY_STACK, copies_of_stacks, stack_names
 
 if TYPE_CHECKING:
     from keras_mtl.configuration.schema import ExperimentConfig
@@ -43,6 +45,26 @@ def adapter_lines(config: "ExperimentConfig") -> list[str]:
             "adapters run in TensorFlow, in the engine and in both kinds of SavedModel; --format "
             "ctranslate2 does not support them"
         )
+    return lines
+
+
+def stack_lines(config: "ExperimentConfig") -> list[str]:
+    """Returns which tasks use which copies of stacks."""
+    model, pairs = config.task.model, config.task.pairs
+    if model.sharing != BY_STACK:
+        return []
+    copies = copies_of_stacks(model, pairs)
+    lines = []
+    for name in stack_names(model.tie_embeddings):
+        members = copies.get(name, ())
+        if not members:
+            lines.append(f"{name}: one copy for all tasks")
+            continue
+        settings = getattr(model.stacks, name)
+        lines.append(f"{name}: {len(members)} copies, per {settings.per}")
+        for index, member in enumerate(members):
+            users = [pair.name for pair in pairs if index_of(settings, members, pair) == index]
+            lines.append(f"  {member}: {', '.join(users)}")
     return lines
 
 

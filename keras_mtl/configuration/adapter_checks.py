@@ -13,6 +13,7 @@ from keras_mtl.configuration.adapters import (
     adapter_sets,
 )
 from keras_mtl.configuration.draft import Draft
+from keras_mtl.configuration.stack_sharing import ALL, BY_STACK
 from keras_mtl.configuration.variable_patterns import check_pattern
 from keras_mtl.errors import nearest
 
@@ -44,7 +45,7 @@ def check(draft: Draft) -> None:
         _check_sizes(draft, path, settings)
         _check_stacks(draft, path, settings)
         if settings.per in DECIDING:
-            _check_groups(draft, path, settings)
+            check_groups(draft, path, settings, "adapter of a set")
 
 
 def _check_variables(draft: Draft) -> None:
@@ -91,42 +92,63 @@ def _check_stacks(draft: Draft, path: str, settings: AdapterConfig) -> None:
             f"= {settings.stacks}: with task.model.sharing = 'encoder', each target language has "
             "its own decoder, which needs no adapter; set stacks: [encoder], or sharing: full",
         )
+    model = draft.config.task.model
+    for stack in settings.stacks if model.sharing == BY_STACK else ():
+        if stack in STACKS and getattr(model.stacks, stack).per != ALL:
+            draft.problem(
+                f"{path}.stacks",
+                f"= {settings.stacks}: task.model.stacks.{stack} gives tasks their own {stack}, "
+                f"which needs no adapter; set per: all there, or leave {stack} out",
+            )
 
 
-def _check_groups(draft: Draft, path: str, settings: AdapterConfig) -> None:
-    """Checks that groups name known languages or tasks, each once."""
+def check_groups(draft: Draft, path: str, settings: Any, noun: str, of_all: bool = False) -> bool:
+    """Checks that groups name known languages or tasks, each once.
+
+    Args:
+        draft: gets the problems.
+        path: path of the settings.
+        settings: a section with `per` and `groups`.
+        noun: what a group is, for messages.
+        of_all: whether every language or task must belong to a group.
+
+    Returns:
+        Whether there is no problem.
+    """
     pairs = draft.config.task.pairs
     known = [getattr(pair, "name" if settings.per == "task" else settings.per) for pair in pairs]
+    problems: list[tuple[str, str]] = []
     place: dict[str, str] = {}
     for name in dict.fromkeys([] if settings.groups else known):
         if not _NAME.fullmatch(name):
-            draft.problem(
-                f"{path}.groups",
-                f"is empty, but {name!r} cannot name an adapter, whose name has only letters, "
-                f"digits and _ . -; name the adapters, for example {{own: [{name!r}]}}",
+            text = (
+                f"is empty, but {name!r} cannot name a group, whose name has only letters, digits "
+                f"and _ . -; name the groups, for example {{own: [{name!r}]}}"
             )
+            problems.append((f"{path}.groups", text))
     for group, names in settings.groups.items():
         field = f"{path}.groups.{group}"
         if not _NAME.fullmatch(group):
-            draft.problem(
-                f"{path}.groups",
-                f"= {group!r}: give groups names of letters, digits and _ . -",
-            )
+            text = f"= {group!r}: give groups names of letters, digits and _ . -"
+            problems.append((f"{path}.groups", text))
         if not _is_names(names):
-            draft.problem(
-                field, f"= {names!r}: expected a list of names, such as {group}: [{known[0]}]"
-            )
+            text = f"= {names!r}: expected a list of names, such as {group}: [{known[0]}]"
+            problems.append((field, text))
             continue
         for name in names:
             if name not in known:
-                draft.problem(field, f"has {name!r}, which is no {_NOUN[settings.per]}"
-                              f"{nearest(name, known)}")  # fmt: skip
+                text = f"has {name!r}, which is no {_NOUN[settings.per]}{nearest(name, known)}"
+                problems.append((field, text))
             elif place.setdefault(name, group) != group:
-                draft.problem(
-                    field,
-                    f"has {name!r}, which is also in {place[name]}; a task uses one adapter of a "
-                    "set",
-                )
+                text = f"has {name!r}, which is also in {place[name]}; a task uses one {noun}"
+                problems.append((field, text))
+    missing = [name for name in dict.fromkeys(known) if name not in place]
+    if of_all and settings.groups and missing and not problems:
+        text = f"has no group of {', '.join(missing)}; every task needs a {noun}"
+        problems.append((f"{path}.groups", text))
+    for field, text in problems:
+        draft.problem(field, text)
+    return not problems
 
 
 _NOUN = {"task": "task", "source": "source language of a task", "target": "target language"}

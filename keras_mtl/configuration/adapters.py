@@ -83,12 +83,12 @@ class AdapterSet:
 
 @dataclasses.dataclass(frozen=True)
 class AdapterChoice:
-    """The adapter that a task uses of one set.
+    """The adapter that a task uses of one set, or its copy of a stack.
 
     Attributes:
         per: what decides it: `source`, `target` or `task`.
-        index: index of the adapter; -1 for none.
-        count: number of adapters of the set.
+        index: index of the adapter or copy; -1 for none.
+        count: number of adapters of the set, or of copies.
     """
 
     per: str
@@ -122,7 +122,7 @@ def adapter_sets(settings: Sequence[AdapterConfig], tasks: Sequence[Any]) -> tup
         AdapterSet(
             each.name,
             each.kind,
-            _members(each, tasks),
+            members_of(each, tasks),
             tuple(stack for stack in STACKS if stack in each.stacks),
             each.dim or each.rank or _SIZES.get(each.kind, 1),
             _ALPHA if each.alpha is None else each.alpha,
@@ -141,10 +141,10 @@ def adapter_choices(
         settings: `task.model.adapters`.
         tasks: objects with `name`, `source` and `target`.
     """
-    members = [_members(each, tasks) for each in settings]
+    members = [members_of(each, tasks) for each in settings]
     return [
         tuple(
-            AdapterChoice(each.per, _index(each, known, task), len(known))
+            AdapterChoice(each.per, index_of(each, known, task), len(known))
             for each, known in zip(settings, members, strict=True)
         )
         for task in tasks
@@ -152,14 +152,14 @@ def adapter_choices(
 
 
 def route_of(decoder: int, choices: Sequence[AdapterChoice]) -> int:
-    """Returns the number that stands for a decoder and the adapters of a task.
+    """Returns the number that stands for the decoder, other stacks and adapters of a task.
 
-    It has a digit for each set, in base count + 1; digit 0 means no adapter. Without adapters it is
-    the index of the decoder.
+    It has a digit for each choice, in base count + 1; digit 0 means no adapter. Without choices it
+    is the index of the decoder.
 
     Args:
         decoder: index of the decoder.
-        choices: an adapter of each set.
+        choices: a copy of each stack with several, and then an adapter of each set.
     """
     route = decoder
     for choice in choices:
@@ -186,12 +186,25 @@ def _deciding(per: str, task: Any) -> str:
     return str(getattr(task, "name" if per == "task" else per))
 
 
-def _members(settings: AdapterConfig, tasks: Sequence[Any]) -> tuple[str, ...]:
+def members_of(settings: Any, tasks: Sequence[Any]) -> tuple[str, ...]:
+    """Returns the names of the adapters of a set, or of the copies of a stack, by index.
+
+    Args:
+        settings: a section with `per` and `groups`.
+        tasks: objects with `name`, `source` and `target`.
+    """
     names = settings.groups or [_deciding(settings.per, task) for task in tasks]
     return tuple(dict.fromkeys(names))
 
 
-def _index(settings: AdapterConfig, members: Sequence[str], task: Any) -> int:
+def index_of(settings: Any, members: Sequence[str], task: Any) -> int:
+    """Returns which of `members_of` a task uses; -1 for none.
+
+    Args:
+        settings: a section with `per` and `groups`.
+        members: from `members_of`.
+        task: object with `name`, `source` and `target`.
+    """
     name = _deciding(settings.per, task)
     for group, names in settings.groups.items():
         if name in names:

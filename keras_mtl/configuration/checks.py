@@ -21,11 +21,13 @@ from keras_mtl.configuration import (
     packing,
     schema,
     search_checks,
+    stack_sharing_checks,
     sublayers,
 )
 from keras_mtl.configuration.draft import Draft
 from keras_mtl.configuration.model_sizes import SIZES, resolved
 from keras_mtl.configuration.search_options import NATIVE_ONLY
+from keras_mtl.configuration.stack_sharing import SHARING
 
 # A task's name becomes part of file names. Letters of all scripts are allowed.
 _NAME = re.compile(r"[^\W_][\w.@+-]*")
@@ -63,6 +65,7 @@ def check_values(draft: Draft) -> None:
     _check_decoding(draft)
     _check_trainer(draft)
     _check_runtime(draft)
+    stack_sharing_checks.check(draft)
     adapter_checks.check(draft)
     initial_weights_checks.check(draft)
     optimizer_checks.check(draft)
@@ -257,7 +260,7 @@ def _check_model(draft: Draft) -> None:
     draft.choice("task.model.activation", ("relu", "gelu", "silu"))
     draft.choice("task.model.norm_position", sublayers.NORM_POSITIONS)
     draft.choice("task.model.positions", sublayers.POSITIONS)
-    draft.choice("task.model.sharing", ("full", "encoder"))
+    draft.choice("task.model.sharing", SHARING)
     draft.range("task.model.logits_chunk", 0)
     draft.choice("task.model.recompute", ("none", "layer"))
     if model.max_length < draft.config.task.data.max_length:

@@ -24,6 +24,7 @@ from keras_mtl.configuration.optimizer_sections import ADAM, LearningRateFactorC
 from keras_mtl.configuration.other_tasks import TRANSLATION, NoiseConfig, SubwordSamplingConfig
 from keras_mtl.configuration.schedule_sections import BalancingConfig, ScheduleConfig
 from keras_mtl.configuration.search_options import DecodingConfig
+from keras_mtl.configuration.stack_sharing import StacksConfig
 from keras_mtl.configuration.sublayers import STANDARD
 
 
@@ -178,8 +179,9 @@ class TransformerConfig:
             queries and keys of self-attention by their position (arXiv 2104.09864); or `none`.
         max_length: longest input in tokens, and the number of learned positions.
         tie_embeddings: use one table for source, target and output projection.
-        sharing: `full` (one decoder, and a language tag on the source) or `encoder` (a decoder for
-            each target language).
+        sharing: `full` (one decoder, and a language tag on the source), `encoder` (a decoder for
+            each target language) or `by_stack`, as `stacks` says.
+        stacks: which tasks share which stacks, if `sharing` is `by_stack`.
         adapters: sets of adapters, small weights that only some tasks use.
         init: trained models from which a new run takes its first weights; later ones override
             earlier ones.
@@ -213,6 +215,7 @@ class TransformerConfig:
     max_length: int = 256
     tie_embeddings: bool = True
     sharing: str = "full"
+    stacks: StacksConfig = dataclasses.field(default_factory=StacksConfig)
     adapters: list[AdapterConfig] = dataclasses.field(default_factory=list)
     init: list[InitConfig] = dataclasses.field(default_factory=list)
     label_smoothing: float = 0.1

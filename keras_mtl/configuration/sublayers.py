@@ -8,6 +8,7 @@ cannot hold a model that has others.
 import os
 from typing import Any
 
+from keras_mtl.configuration.stack_sharing import BY_STACK
 from keras_mtl.run_files import PARAMS_FILE
 
 STANDARD = {"self_attention": "multi_head", "feed_forward": "standard", "norm": "layer_norm"}
@@ -31,7 +32,7 @@ NORM_POSITIONS = ("pre", "post")
 
 
 def only_tensorflow(model: Any) -> str:
-    """Returns which sub-layers of a model only TensorFlow runs.
+    """Returns what of a model only TensorFlow runs: sub-layers of plug-ins, copies of stacks.
 
     Args:
         model: a `TransformerConfig`, a `Transformer`, or another object with these fields.
@@ -40,6 +41,8 @@ def only_tensorflow(model: Any) -> str:
         The reason as a clause for a message, such as `task.model.norm is 'mine', and only
         TensorFlow runs sub-layers of plug-ins`; empty if all sub-layers are our own.
     """
+    if model.sharing == BY_STACK:
+        return _BY_STACK
     return _reason({field: getattr(model, field) for field in STANDARD})
 
 
@@ -61,6 +64,8 @@ def saved_not_in_ctranslate2(model_dir: str | os.PathLike[str]) -> str:
     return _TRANSPARENT if _saved_fields(model_dir).get("transparent_attention") is True else ""
 
 
+_BY_STACK = "task.model.sharing is 'by_stack', and only TensorFlow runs such models"
+
 _TRANSPARENT = (
     "task.model.transparent_attention is true, and CTranslate2 gives all decoder layers the same "
     "output of the encoder"
@@ -74,6 +79,8 @@ def saved_only_tensorflow(model_dir: str | os.PathLike[str]) -> str:
     reports that.
     """
     values = _saved_fields(model_dir)
+    if values.get("sharing") == BY_STACK:
+        return _BY_STACK
     return _reason({field: values.get(field, ours) for field, ours in STANDARD.items()})
 
 

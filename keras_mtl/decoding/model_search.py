@@ -126,9 +126,8 @@ class ModelSearch:
         options = self.options if options is None else options
         source, vocabulary = batch.source, self._vocabulary
         attends = alignments or may_differ(options.coverage_penalty, 0)
-        # Only a model with adapters must know the task of a source.
-        adapted = bool(getattr(self._model, "adapter_sets", ()))
-        known = {"decoder": batch.decoder} if adapted else {}
+        needs_route = getattr(self._model, "needs_route", False)
+        known = {"decoder": batch.decoder} if needs_route else {}
         memory = self._model.encode(source, training=False, **known)
         state = self._model.start(memory, batch.decoder, options.beam_size, max_steps)
         used = tf.cast(tf.not_equal(source, vocabulary.pad_id), tf.int32)

@@ -24,6 +24,8 @@ class TranslationTask:
         decoder: index of the model's decoder; 0 if all tasks share one.
         kind: `translation`, `denoising` or `language_model`.
         adapters: the adapter that the task uses of each set of the model.
+        stacks: the copy that the task uses of each stack of the model that has several, without
+            the decoder.
     """
 
     name: str
@@ -32,11 +34,12 @@ class TranslationTask:
     decoder: int = 0
     kind: str = TRANSLATION
     adapters: tuple[AdapterChoice, ...] = ()
+    stacks: tuple[AdapterChoice, ...] = ()
 
     @property
     def route(self) -> int:
-        """The number that models and engines take for a task: its decoder and its adapters."""
-        return route_of(self.decoder, self.adapters)
+        """The number that models and engines take for a task: its decoder, stacks and adapters."""
+        return route_of(self.decoder, (*self.stacks, *self.adapters))
 
     @classmethod
     def of_route(
@@ -135,7 +138,8 @@ def find_task(tasks: Sequence[TranslationTask], name: str) -> TranslationTask:
     A zero-shot task is a direction `source-target` that was not trained. Its source is a language
     of any task, and its target is the target of one, whose decoder it uses. A language model reads
     no source, so it adds only a target. The task uses the adapters of its languages, if other tasks
-    with them have some.
+    with them have some. There is no zero-shot task if each task has its own copy of a stack, or if
+    no task reads the source and the copies depend on it.
 
     Args:
         tasks: the tasks of a model.
@@ -154,8 +158,13 @@ def find_task(tasks: Sequence[TranslationTask], name: str) -> TranslationTask:
     for task in tasks:
         source = name.removesuffix(f"-{task.target}")
         if source != name and source in sources and source != task.target:
-            adapters = _zero_shot_adapters(tasks, source, task)
-            return TranslationTask(name, source, task.target, task.decoder, adapters=adapters)
+            adapters = _zero_shot_choices(tasks, source, task, "adapters")
+            stacks = _zero_shot_choices(tasks, source, task, "stacks")
+            if any(choice.index < 0 for choice in stacks):
+                continue
+            return TranslationTask(
+                name, source, task.target, task.decoder, adapters=adapters, stacks=stacks
+            )
     names = [task.name for task in translated(tasks)]
     raise InputError(f"unknown task {name!r}{nearest_task(name, names)}")
 
@@ -176,14 +185,22 @@ def _not_translated(task: TranslationTask, tasks: Sequence[TranslationTask]) -> 
     return f"task {task.name!r} ({task.kind}) {does}, so it does not translate. {remedy}"
 
 
-def _zero_shot_adapters(
-    tasks: Sequence[TranslationTask], source: str, same_target: TranslationTask
+def _zero_shot_choices(
+    tasks: Sequence[TranslationTask], source: str, same_target: TranslationTask, kind: str
 ) -> tuple[AdapterChoice, ...]:
+    """Returns the adapters or the copies of stacks of a zero-shot task; index -1 for none.
+
+    Args:
+        tasks: the tasks of a model.
+        source: the source language.
+        same_target: a task with the target language.
+        kind: `adapters` or `stacks`.
+    """
     same_source = next((task for task in tasks if task.source == source), None)
     found = []
-    for number, choice in enumerate(same_target.adapters):
+    for number, choice in enumerate(getattr(same_target, kind)):
         if choice.per == "source" and same_source is not None:
-            choice = same_source.adapters[number]
+            choice = getattr(same_source, kind)[number]
         elif choice.per != "target":
             choice = dataclasses.replace(choice, index=-1)
         found.append(choice)
@@ -196,15 +213,19 @@ def is_zero_shot(tasks: Sequence[TranslationTask], name: str) -> bool:
 
 
 def _task(entry: dict[str, Any]) -> TranslationTask:
-    choices = [
-        AdapterChoice(str(per), int(index), int(count))
-        for per, index, count in entry.get("adapters", [])
-    ]
+    adapters, stacks = (
+        tuple(
+            AdapterChoice(str(per), int(index), int(count))
+            for per, index, count in entry.get(kind, [])
+        )
+        for kind in ("adapters", "stacks")
+    )
     return TranslationTask(
         str(entry["name"]),
         str(entry["source"]),
         str(entry["target"]),
         int(entry["decoder"]),
         str(entry.get("kind", TRANSLATION)),
-        tuple(choices),
+        adapters,
+        stacks,
     )

@@ -3,11 +3,10 @@
 from collections.abc import Sequence
 from typing import Any
 
+from keras_mtl.configuration.stack_sharing import SHARING
 from keras_mtl.configuration.sublayers import NORM_POSITIONS, POSITIONS
 from keras_mtl.errors import InputError
 from keras_mtl.layers.recomputation import RECOMPUTE
-
-SHARING = ("full", "encoder")
 
 STACK_ARGUMENTS = (
     "intermediate_dim",

@@ -1,19 +1,21 @@
 """What all encoder-decoder models share: embeddings, losses, decoding, choice of a decoder."""
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
 import tensorflow as tf
 
 from keras_mtl.configuration.adapters import AdapterSet
+from keras_mtl.configuration.stack_sharing import BY_STACK
 from keras_mtl.errors import InputError
-from keras_mtl.layers import TokenEmbedding
+from keras_mtl.layers import Dense, TokenEmbedding
 from keras_mtl.layers.dropout import track_state
 from keras_mtl.models.adapter_routes import decoder_of, source_rows, target_rows
 from keras_mtl.models.arguments import check_length
-from keras_mtl.models.decoder_weights import call_with_weights, owners, select_weights
 from keras_mtl.models.losses import projected_cross_entropy
 from keras_mtl.models.packed_rows import PackedRows
+from keras_mtl.models.stack_copies import SOURCE, TARGET, StackCopies
 
 PAD_ID = 0
 BOS_ID = 1
@@ -22,18 +24,18 @@ State = dict[str, Any]
 
 
 class EncoderDecoder(keras.Model):
-    """Base class of translation models with one encoder and one or several decoders.
+    """Base class of translation models with an encoder and a decoder, or several copies of them.
 
-    A subclass creates the stacks in `_make_stacks`: `encoder`, and `decoders` of equal structure.
-    They have the methods of `TransformerEncoder` and `TransformerDecoder`. `keras_mtl.models
-    .Transformer` describes how one of several decoders is chosen.
+    A subclass creates an encoder in `_make_encoder` and a decoder in `_make_decoder`, which have
+    the methods of `TransformerEncoder` and `TransformerDecoder`. `keras_mtl.models.Transformer`
+    describes how one of several copies is chosen.
 
     The constructor builds the model.
 
     Args:
         config: what `get_config` returns: the arguments of the subclass. It has at least
             `vocabulary_size`, `hidden_dim`, `max_length`, `tie_embeddings`, `sharing`, `decoders`,
-            `seed`, `logits_chunk` and `adapters`.
+            `copies`, `seed`, `logits_chunk` and `adapters`.
         **kwargs: arguments of `keras.Model`.
     """
 
@@ -49,20 +51,44 @@ class EncoderDecoder(keras.Model):
         self.tie_embeddings = config["tie_embeddings"]
         self.sharing = config["sharing"]
         self.adapter_sets = tuple(AdapterSet.of_mapping(each) for each in config["adapters"])
-        self.decoder_names = tuple(config["decoders"]) if self.sharing == "encoder" else ()
+        copies = {} if self.sharing == "full" else config["copies"]
+        self.copies = {"decoder": config["decoders"]} if self.sharing == "encoder" else copies
+        self.decoder_names = tuple(self.copies.get("decoder", ()))
         self.seed_generator = keras.random.SeedGenerator(config["seed"], name="dropout")
         track_state(self, self.seed_generator, config["seed"])
+        self._stacks = StackCopies(self, self.copies)
         self._make_embeddings()
         self.source_positions, self.target_positions = self._position_layers()
         self._make_stacks()
+        self.build(None)
+
+    def _make_encoder(self, name: str) -> Any:
+        """Creates an encoder; `name` is the name of the layer."""
+        raise NotImplementedError
+
+    def _make_decoder(self, name: str, vocabulary_size: int | None) -> Any:
+        """Creates a decoder; see `TransformerDecoder` for `vocabulary_size`."""
+        raise NotImplementedError
+
+    def _make_stacks(self) -> None:
+        """Creates the encoders, the decoders and projections that are not part of a decoder."""
+        self.encoder = self._stacks.make("encoder", "encoder", self._make_encoder)
+        vocabulary_size = None if self.tie_embeddings else self.vocabulary_size
+        self.projection = None
+        if vocabulary_size and self.sharing == BY_STACK:
+            self.projection = self._stacks.make("projection", "projection", self._make_projection)
+            vocabulary_size = None
+        self.decoders = [
+            self._make_decoder(f"decoder_{name}" if name else "decoder", vocabulary_size)
+            for name in self.decoder_names or ("",)
+        ]
+        self._stacks.add("decoder", self.decoders)
         # tf.train.Checkpoint tracks attributes but, with Keras 3, not the members of a list.
         for i, decoder in enumerate(self.decoders):
             setattr(self, f"decoder_{i}", decoder)
-        self.build(None)
 
-    def _make_stacks(self) -> None:
-        """Creates the encoder and the decoders."""
-        raise NotImplementedError
+    def _make_projection(self, name: str) -> Dense:
+        return Dense(self.vocabulary_size, use_bias=False, dtype=self.dtype_policy, name=name)
 
     def _position_layers(self) -> tuple[keras.layers.Layer | None, keras.layers.Layer | None]:
         """Returns the layers that add positions to the embeddings of source and target."""
@@ -77,33 +103,37 @@ class EncoderDecoder(keras.Model):
             "mask_id": None,
             "dtype": policy,
         }
-        self.source_embedding = TokenEmbedding(
-            **table, name="embedding" if self.tie_embeddings else "source_embedding"
-        )
-        self.target_embedding = (
-            self.source_embedding
-            if self.tie_embeddings
-            else TokenEmbedding(**table, name="target_embedding")
-        )
+
+        def make(stack: str, name: str) -> TokenEmbedding:
+            return self._stacks.make(stack, name, lambda own: TokenEmbedding(**table, name=own))
+
+        if self.tie_embeddings:
+            self.source_embedding = make("embeddings", "embedding")
+            self.target_embedding = self.source_embedding
+        else:
+            self.source_embedding = make("source_embedding", "source_embedding")
+            self.target_embedding = make("target_embedding", "target_embedding")
 
     def build(self, input_shape: Any = None) -> None:
         if self.built:  # type: ignore[has-type]  # keras.Model is not typed
             return
         shape = (None, None, self.hidden_dim)
-        self.source_embedding.build()
-        if not self.tie_embeddings:
-            self.target_embedding.build()
+        for table in ("embeddings", "source_embedding", "target_embedding"):
+            self._stacks.build(table)
         for positions in (self.source_positions, self.target_positions):
             if positions is not None:
                 positions.build(shape)
-        self.encoder.build(shape)
-        for decoder in self.decoders:
-            decoder.build(shape, shape)
+        self._stacks.build("encoder", shape)
+        self._stacks.build("projection", shape)
+        self._stacks.build("decoder", shape, shape)
         self.built = True
 
     def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
-        outputs = self._decode(inputs, training, lambda decoder, *args, **kw: decoder(*args, **kw))
-        return self.target_embedding.logits(outputs) if self.tie_embeddings else outputs
+        return self._decode(
+            inputs,
+            training,
+            lambda *args, **options: self._logits(self.decoders[0](*args, **options)),
+        )
 
     def token_losses(
         self,
@@ -131,12 +161,14 @@ class EncoderDecoder(keras.Model):
             ValueError: `smoothing` is outside [0, 1).
         """
 
-        def losses(decoder: Any, *args: Any, **kwargs: Any) -> Any:
+        def losses(*args: Any, **kwargs: Any) -> Any:
+            decoder = self.decoders[0]
             states = decoder(*args, **kwargs, project=False)
             if self.tie_embeddings:
                 table = tf.convert_to_tensor(self.target_embedding.embeddings)
             else:
-                table = tf.transpose(tf.convert_to_tensor(decoder.projection.kernel))
+                projection = self.projection or decoder.projection
+                table = tf.transpose(tf.convert_to_tensor(projection.kernel))
             return projected_cross_entropy(
                 states,
                 table,
@@ -150,10 +182,12 @@ class EncoderDecoder(keras.Model):
 
         return self._decode(inputs, training, losses)
 
-    def _decode(self, inputs: dict[str, tf.Tensor], training: bool, function: Any) -> Any:
-        """Runs the encoder, and calls `function` with the decoder and the decoder's arguments.
+    def _decode(
+        self, inputs: dict[str, tf.Tensor], training: bool, function: Callable[..., Any]
+    ) -> Any:
+        """Runs the encoder, and calls `function` with the arguments of the first decoder.
 
-        During the call, the decoder has the weights of the selected decoder.
+        During the call, the decoder has the weights of the decoder that the batch uses.
         """
         target = inputs["target"]
         packed, route = PackedRows.of(inputs), inputs.get("decoder")
@@ -169,13 +203,12 @@ class EncoderDecoder(keras.Model):
             shifted = packed.shift(target, BOS_ID)
             options = {"memory_mask": packed.memory_mask, "mask": packed.target_mask}
             options["positions"] = packed.target_positions
-        x = self._embed("target", shifted, positions=options.get("positions"))
-        return self._with_weights(
-            self._select(route),
-            lambda decoder: function(
-                decoder, x, memory["memory"], **options, training=training, rows=rows
-            ),
-        )
+
+        def decode() -> Any:
+            x = self._embed("target", shifted, positions=options.get("positions"))
+            return function(x, memory["memory"], **options, training=training, rows=rows)
+
+        return self._with_weights(TARGET, self._select(TARGET, route), decode)
 
     def encode(
         self,
@@ -190,7 +223,7 @@ class EncoderDecoder(keras.Model):
             source: int32 `[batch, source_time]`, padded with 0.
             training: whether dropout is active.
             packed: the pairs of each row, whose lengths are not checked; None means one in a row.
-            decoder: `inputs["decoder"]` of `call`; required if the model has adapters.
+            decoder: `inputs["decoder"]` of `call`; required if `needs_route`.
 
         Returns:
             `memory`: float `[batch, source_time, hidden_dim]`, with transparent attention
@@ -205,9 +238,13 @@ class EncoderDecoder(keras.Model):
             mask, positions = tf.not_equal(source, PAD_ID), None
         else:
             mask, positions = packed.source_mask, packed.source_positions
-        x = self._embed("source", source, positions=positions)
         rows = source_rows(self.adapter_sets, decoder, packed)
-        memory = self.encoder(x, mask=mask, positions=positions, training=training, rows=rows)
+
+        def encode() -> tf.Tensor:
+            x = self._embed("source", source, positions=positions)
+            return self.encoder(x, mask=mask, positions=positions, training=training, rows=rows)
+
+        memory = self._with_weights(SOURCE, self._select(SOURCE, decoder), encode)
         return {"memory": memory, "mask": mask}
 
     def start(
@@ -229,8 +266,8 @@ class EncoderDecoder(keras.Model):
         Returns:
             A nested dict of tensors of fixed shape. Under `cache`, keys and values of
             self-attention are `[batch, k, heads, max_length, head_dim]`, and those of the memory
-            are `[batch, heads, source_time, head_dim]`. `weights` holds the weights of the selected
-            decoder if there are several decoders; they have no batch axis.
+            are `[batch, heads, source_time, head_dim]`. `weights` holds the weights of the copies
+            that the batch uses, if there are several; they have no batch axis.
 
         Raises:
             InputError: `max_length` exceeds the model's.
@@ -240,9 +277,10 @@ class EncoderDecoder(keras.Model):
                 f"max_length {max_length} exceeds the model's max_length {self.max_length}; "
                 "decode at most that number of tokens"
             )
-        weights, rows = self._select(decoder), target_rows(self.adapter_sets, decoder, None)
+        weights, rows = self._select(TARGET, decoder), target_rows(self.adapter_sets, decoder, None)
+        first = self.decoders[0]
         cache = self._with_weights(
-            weights, lambda chosen: chosen.start(memory["memory"], beams, max_length, rows)
+            TARGET, weights, lambda: first.start(memory["memory"], beams, max_length, rows)
         )
         state: State = {"cache": cache, "mask": memory["mask"]}
         if self.adapter_sets:
@@ -272,17 +310,19 @@ class EncoderDecoder(keras.Model):
             state.
         """
         batch, beams = ids.shape[0] or tf.shape(ids)[0], ids.shape[1] or tf.shape(ids)[1]
-        x = self._embed("target", tf.reshape(ids, [-1, 1]), start_index=index)
-        x = tf.reshape(x, [batch, beams, self.hidden_dim])
         selected = state.get("weights")
         chosen = None if selected is None else [selected[str(i)] for i in range(len(selected))]
         rows = target_rows(self.adapter_sets, state.get("route"), None)
-        outputs, cache = self._with_weights(
-            chosen,
-            lambda decoder: decoder.step(x, index, state["cache"], state["mask"], weights, rows),
-        )
-        logits = self.target_embedding.logits(outputs) if self.tie_embeddings else outputs
-        return tf.cast(logits, tf.float32), {**state, "cache": cache}
+
+        def step() -> tuple[tf.Tensor, Any]:
+            x = self._embed("target", tf.reshape(ids, [-1, 1]), start_index=index)
+            x = tf.reshape(x, [batch, beams, self.hidden_dim])
+            cache, mask = state["cache"], state["mask"]
+            outputs, cache = self.decoders[0].step(x, index, cache, mask, weights, rows)
+            return tf.cast(self._logits(outputs), tf.float32), cache
+
+        logits, cache = self._with_weights(TARGET, chosen, step)
+        return logits, {**state, "cache": cache}
 
     def reorder(self, state: State, beam_index: tf.Tensor) -> State:
         """Reorders the beams: beam i of each sentence continues beam `beam_index[:, i]`.
@@ -307,16 +347,29 @@ class EncoderDecoder(keras.Model):
         All entries are None if there is one decoder. The gradient of a decoder that a batch does
         not use is exactly 0, but an optimizer with momentum would still move its variables.
         """
-        return owners(self.decoders, self.trainable_variables)
+        return self._stacks.decoder_owners(self.trainable_variables)
+
+    def variable_users(self, routes: Sequence[int]) -> list[list[bool] | None]:
+        """Returns which tasks use each of `trainable_variables`; see `StackCopies.users`.
+
+        Args:
+            routes: `TranslationTask.route` of each task.
+        """
+        counts = [len(each.members) for each in self.adapter_sets]
+        return self._stacks.users(self.trainable_variables, routes, counts)
+
+    @property
+    def needs_route(self) -> bool:
+        """Whether the encoder must know the tasks of its rows."""
+        return bool(self.adapter_sets) or self._stacks.differ(SOURCE)
 
     def vocabulary_axes(self) -> dict[str, int]:
         """Returns the axis of the vocabulary of each variable that has one, by its path."""
-        tables = {
-            self.source_embedding.embeddings.path: 0,
-            self.target_embedding.embeddings.path: 0,
-        }
-        projections = [decoder.projection for decoder in self.decoders if decoder.projection]
-        return tables | {projection.kernel.path: 1 for projection in projections}
+        tables = ("embeddings", "source_embedding", "target_embedding")
+        rows = [layer.embeddings for table in tables for layer in self._stacks.of(table)]
+        dense = [each.projection for each in self.decoders if each.projection]
+        columns = [layer.kernel for layer in (*dense, *self._stacks.of("projection"))]
+        return {each.path: 0 for each in rows} | {each.path: 1 for each in columns}
 
     def _embed(self, side: str, ids: tf.Tensor, **options: Any) -> tf.Tensor:
         """Embeds the ids of a side, and adds positions if the model adds them there."""
@@ -326,11 +379,19 @@ class EncoderDecoder(keras.Model):
             x, positions = self.target_embedding(ids), self.target_positions
         return x if positions is None else positions(x, **options)
 
-    def _select(self, route: tf.Tensor | None) -> list[tf.Tensor] | None:
-        return select_weights(self.decoders, decoder_of(self.adapter_sets, route))
+    def _logits(self, outputs: tf.Tensor) -> tf.Tensor:
+        """Projects the outputs of a decoder that has no projection of its own."""
+        if self.tie_embeddings:
+            return self.target_embedding.logits(outputs)
+        return outputs if self.projection is None else self.projection(outputs)
 
-    def _with_weights(self, weights: list[tf.Tensor] | None, function: Any) -> Any:
-        return call_with_weights(self.decoders[0], weights, self.seed_generator, function)
+    def _select(self, stacks: Sequence[str], route: tf.Tensor | None) -> list[tf.Tensor] | None:
+        return self._stacks.select(stacks, decoder_of(self.adapter_sets, route))
+
+    def _with_weights(
+        self, stacks: Sequence[str], weights: list[tf.Tensor] | None, function: Callable[[], Any]
+    ) -> Any:
+        return self._stacks.call(stacks, weights, self.seed_generator, function)
 
     def compute_output_shape(self, inputs_shape: Any) -> Any:
         return (*inputs_shape["target"], self.vocabulary_size)

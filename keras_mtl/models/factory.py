@@ -7,6 +7,7 @@ import keras
 
 from keras_mtl.configuration.adapters import adapter_sets
 from keras_mtl.configuration.model_sizes import resolved
+from keras_mtl.configuration.stack_sharing import BY_STACK, SHARING, copies_of_stacks
 from keras_mtl.configuration.sublayers import BUILT_IN, NORM_POSITIONS, POSITIONS
 from keras_mtl.errors import ConfigError, nearest
 from keras_mtl.layers.contract import (
@@ -17,7 +18,6 @@ from keras_mtl.layers.contract import (
 from keras_mtl.layers.feed_forward import ACTIVATIONS
 from keras_mtl.layers.recomputation import RECOMPUTE
 from keras_mtl.layers.registry import create_feed_forward, create_norm, create_self_attention
-from keras_mtl.models.arguments import SHARING
 from keras_mtl.models.transformer import Transformer
 
 
@@ -38,7 +38,8 @@ def build_transformer(
         vocabulary_size: number of ids.
         decoders: target languages in the order of the decoder index; used if sharing is `encoder`.
         seed: seed of dropout; None derives it from Keras' global seed.
-        tasks: the tasks of the run, with `name`, `source` and `target`; used if there are adapters.
+        tasks: the tasks of the run, with `name`, `source` and `target`; used if there are adapters,
+            or if sharing is `by_stack`.
 
     Returns:
         A built model.
@@ -48,6 +49,7 @@ def build_transformer(
     """
     size = resolved(model_config)
     _check_fields(model_config, size, decoders)
+    by_stack = model_config.sharing == BY_STACK
     return Transformer(
         vocabulary_size=vocabulary_size,
         activation=model_config.activation,
@@ -56,6 +58,7 @@ def build_transformer(
         tie_embeddings=model_config.tie_embeddings,
         sharing=model_config.sharing,
         decoders=tuple(decoders) if model_config.sharing == "encoder" else (),
+        copies=copies_of_stacks(model_config, tasks) if by_stack else None,
         seed=seed,
         self_attention=model_config.self_attention,
         self_attention_parameters=model_config.self_attention_parameters,

@@ -21,10 +21,10 @@ class Transformer(EncoderDecoder):
     """Encoder-decoder Transformer for one or many translation tasks.
 
     With `sharing="encoder"` each target language has its own decoder, with its own final
-    normalization and, if embeddings are not tied, its own projection. All rows of a batch use one
-    decoder, the one with the index `inputs["decoder"][0]`. The model selects the weights of that
-    decoder first and then traces a single decoder, so one program serves all tasks and compile time
-    does not grow with their number. The gradient of every other decoder is exactly 0.
+    normalization and, if embeddings are not tied, its own projection. With `sharing="by_stack"`,
+    `copies` says of which stacks tasks have their own copies. All rows of a batch use the same
+    copies, those of `inputs["decoder"][0]`; see `keras_mtl.models.stack_copies`. The gradient of
+    every other copy is exactly 0.
 
     The constructor builds the model.
 
@@ -42,8 +42,11 @@ class Transformer(EncoderDecoder):
         positions: `sinusoidal`, `learned`, `rotary` or `none`.
         max_length: longest source or target in tokens.
         tie_embeddings: whether to use one table for source, target and output projection.
-        sharing: `full` or `encoder`.
+        sharing: `full`, `encoder` or `by_stack`.
         decoders: names of the decoders, in the order of their index; used if sharing is `encoder`.
+        copies: names of the copies of each stack that has several; used if sharing is `by_stack`.
+            Stacks are `encoder`, `decoder` and the tables of
+            `keras_mtl.configuration.stack_sharing.TABLES`.
         seed: seed of dropout; None derives it from Keras' global seed.
         self_attention: name of a registered self-attention layer.
         self_attention_parameters: parameters of that layer.
@@ -67,9 +70,9 @@ class Transformer(EncoderDecoder):
         inputs: dict of `source`, int32 `[batch, source_time]`; `target`, int32 `[batch, time]`, the
             tokens to predict (the model itself inserts the start token and drops the last one); and
             `decoder`, int32 `[batch]` or `[batch, time]`, the index of the decoder, equal
-            everywhere, which is not needed if sharing is `full`; with adapters it is
-            `TranslationTask.route` of each row's task, or `[1]` if all rows are of one task. Rows
-            of several sentence pairs also have the tensors of `PackedRows`.
+            everywhere, which is not needed if sharing is `full`; with adapters or copies of other
+            stacks it is `TranslationTask.route` of each row's task, or `[1]` if all rows are of one
+            task. Rows of several sentence pairs also have the tensors of `PackedRows`.
         training: whether dropout is active.
 
     Returns:
@@ -117,6 +120,7 @@ class Transformer(EncoderDecoder):
         tie_embeddings: bool = True,
         sharing: str = "full",
         decoders: Sequence[str] = (),
+        copies: Mapping[str, Sequence[str]] | None = None,
         seed: int | None = None,
         self_attention: str = STANDARD["self_attention"],
         self_attention_parameters: Mapping[str, Any] | None = None,
@@ -148,6 +152,7 @@ class Transformer(EncoderDecoder):
             "tie_embeddings": tie_embeddings,
             "sharing": sharing,
             "decoders": tuple(decoders),
+            "copies": {stack: tuple(names) for stack, names in (copies or {}).items()},
             "seed": seed_config(seed),
             "self_attention": self_attention,
             "self_attention_parameters": dict(self_attention_parameters or {}),
@@ -170,24 +175,24 @@ class Transformer(EncoderDecoder):
     def _position_layers(self) -> tuple[keras.layers.Layer | None, keras.layers.Layer | None]:
         return position_layers(self._config["positions"], self.max_length, self.dtype_policy)
 
-    def _make_stacks(self) -> None:
-        """Creates the encoder and the decoders."""
+    def _make_encoder(self, name: str) -> TransformerEncoder:
+        memories = self._config["decoder_layers"] if self._config["transparent_attention"] else 0
+        options = self._stack_options()
+        return TransformerEncoder(
+            self._config["encoder_layers"], memories=memories, **options, name=name
+        )
+
+    def _make_decoder(self, name: str, vocabulary_size: int | None) -> TransformerDecoder:
+        options = self._stack_options()
+        return TransformerDecoder(
+            self._config["decoder_layers"], vocabulary_size=vocabulary_size, **options, name=name
+        )
+
+    def _stack_options(self) -> dict[str, Any]:
+        """Returns the arguments that encoders and decoders share."""
         options: dict[str, Any] = {name: self._config[name] for name in STACK_ARGUMENTS}
         options |= {"seed": self.seed_generator, "dtype": self.dtype_policy}
-        options["rotary"] = self._config["positions"] == "rotary"
-        memories = self._config["decoder_layers"] if self._config["transparent_attention"] else 0
-        self.encoder = TransformerEncoder(
-            self._config["encoder_layers"], memories=memories, **options, name="encoder"
-        )
-        self.decoders = [
-            TransformerDecoder(
-                self._config["decoder_layers"],
-                vocabulary_size=None if self.tie_embeddings else self.vocabulary_size,
-                **options,
-                name=f"decoder_{name}" if name else "decoder",
-            )
-            for name in self.decoder_names or ("",)
-        ]
+        return options | {"rotary": self._config["positions"] == "rotary"}
 
     def position_tables(self) -> dict[str, Any]:
         """See `keras_mtl.models.positions.position_tables`."""

@@ -4,9 +4,11 @@ A sub-layer of a plug-in is counted as the standard one.
 """
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 
 from keras_mtl.configuration.model_sizes import resolved
 from keras_mtl.configuration.schema import TransformerConfig
+from keras_mtl.configuration.stack_sharing import BY_STACK
 
 # A training step multiplies each matrix once in the forward pass and twice in the backward pass.
 _PASSES = 3
@@ -46,13 +48,19 @@ class ModelCosts:
     Args:
         config: the section `task.model`.
         vocabulary_size: number of ids.
-        decoders: number of decoders; >= 1.
+        copies: names of the copies of each stack that has several, from
+            `keras_mtl.configuration.stack_sharing.copies_of_stacks`.
 
     Attributes:
         parameters: number of trainable parameters.
     """
 
-    def __init__(self, config: TransformerConfig, vocabulary_size: int, decoders: int) -> None:
+    def __init__(
+        self,
+        config: TransformerConfig,
+        vocabulary_size: int,
+        copies: Mapping[str, Sequence[str]],
+    ) -> None:
         size = resolved(config)
         self._dim = d = size["hidden_dim"]
         self._wide = f = size["intermediate_dim"]
@@ -74,11 +82,15 @@ class ModelCosts:
         if config.transparent_attention:
             encoder += (self._layers[0] + 1) * self._layers[1]
         table = vocabulary_size * d
+        # Unless sharing is by stack, each decoder has its own projection.
+        projection = "projection" if config.sharing == BY_STACK else "decoder"
+        tables = ("embeddings",)
         if not config.tie_embeddings:
-            decoder += table
-            table *= 2
+            tables = ("source_embedding", "target_embedding", projection)
+        count = {stack: len(names) for stack, names in copies.items()}
         positions = 2 * config.max_length * d if config.positions == "learned" else 0
-        self.parameters = encoder + decoders * decoder + table + positions
+        self.parameters = count.get("encoder", 1) * encoder + count.get("decoder", 1) * decoder
+        self.parameters += sum(count.get(name, 1) for name in tables) * table + positions
 
     def _multiplications(self, batch: Batch) -> tuple[float, float]:
         """Returns the multiplications of matrix products of a forward pass: layers and logits."""

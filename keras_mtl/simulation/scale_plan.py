@@ -9,6 +9,7 @@ import dataclasses
 import numpy as np
 
 from keras_mtl.configuration.schema import ExperimentConfig
+from keras_mtl.configuration.stack_sharing import copies_of_stacks
 from keras_mtl.data.batch_plan import make_buckets
 from keras_mtl.data.packing import packed_shape
 from keras_mtl.errors import ConfigError
@@ -134,7 +135,7 @@ def make_plan(
     replicas = 1 if hardware.is_cpu else hardware.chips
     kind = experiment.mixed, data.packing
     batch, batch_pairs, shape = _batch(experiment, replicas, source, target)
-    model = ModelCosts(config.task.model, data.vocabulary.size, _decoders(config))
+    model = ModelCosts(config.task.model, data.vocabulary.size, _copies_of_stacks(config))
     value = 4 if config.runtime.mixed_precision_dtype == "float32" else 2
     batches = trainer.optimizer.gradient_accumulation_steps
     flops = batches * model.training_flops(batch)
@@ -225,16 +226,16 @@ def _batch(
     )
 
 
-def _decoders(config: ExperimentConfig) -> int:
-    if config.task.model.sharing != "encoder":
-        return 1
-    targets = {pair.target for pair in config.task.pairs}
-    if not targets:
+def _copies_of_stacks(config: ExperimentConfig) -> dict[str, tuple[str, ...]]:
+    model, pairs = config.task.model, config.task.pairs
+    if model.sharing == "full":
+        return {}
+    if not pairs:
         raise ConfigError(
-            "task.model.sharing = 'encoder' makes a decoder for each target language, but a list "
-            "of tasks has none. Give the tasks in task.pairs, or use sharing = 'full'"
+            f"task.model.sharing = {model.sharing!r} depends on the languages, but a list of tasks "
+            "has none. Give the tasks in task.pairs, or use sharing = 'full'"
         )
-    return len(targets)
+    return copies_of_stacks(model, pairs)
 
 
 def _copies(config: ExperimentConfig, tasks: int) -> int:

@@ -8,7 +8,8 @@ import shlex
 import pytest
 
 from keras_mtl.cli.main import main
-from keras_mtl.configuration.schema import TransformerConfig
+from keras_mtl.configuration.schema import PairConfig, TransformerConfig
+from keras_mtl.configuration.stack_sharing import StackConfig, StacksConfig, copies_of_stacks
 from keras_mtl.errors import ConfigError
 from keras_mtl.simulation.accelerators import CHIPS, parse_hardware
 from keras_mtl.simulation.experiment import read_experiment
@@ -67,7 +68,7 @@ def test_the_page_compares_batches(page_files, capsys):
 
 
 def test_the_page_compares_with_the_compiler():
-    base = ModelCosts(TransformerConfig(size="base"), 32_000, 1)
+    base = ModelCosts(TransformerConfig(size="base"), 32_000, {})
     cells = {rows: Batch(rows * 128, rows * 128, 128, 128) for rows in (192, 256, 512)}
     text = PAGE.read_text(encoding="utf-8")
     for computed in (
@@ -82,7 +83,7 @@ def test_the_page_compares_with_the_compiler():
 def test_recomputation_saves_memory_and_costs_operations():
     batch = Batch(256 * 128, 256 * 128, 128, 128)
     plain, layers, logits = (
-        ModelCosts(TransformerConfig(size="base", **fields), 32_000, 1)
+        ModelCosts(TransformerConfig(size="base", **fields), 32_000, {})
         for fields in ({}, {"recompute": "layer"}, {"logits_chunk": 2048})
     )
     assert layers.activations(batch, 2) < 0.5 * plain.activations(batch, 2)
@@ -102,16 +103,27 @@ def test_recomputation_saves_memory_and_costs_operations():
         {"size": "tiny", "sharing": "encoder", "decoder_layers": 1, "encoder_layers": 3},
         {"size": "tiny", "feed_forward": "gated", "norm": "rms_norm", "encoder_layers": 3},
         {"size": "tiny", "norm_position": "post", "transparent_attention": True},
+        {"size": "tiny", "stacks": {"encoder": "source", "embeddings": "target"}},
+        {
+            "size": "tiny",
+            "tie_embeddings": False,
+            "stacks": {"decoder": "target", "source_embedding": "source"},
+        },
     ],
 )
 def test_parameters_are_those_of_the_model(fields):
+    fields = dict(fields)
     from keras_mtl.models.factory import build_transformer
 
+    stacks = {name: StackConfig(per) for name, per in fields.pop("stacks", {}).items()}
+    if stacks:
+        fields |= {"sharing": "by_stack", "stacks": StacksConfig(**stacks)}
     config = TransformerConfig(**fields)
-    decoders = ("fr", "de") if config.sharing == "encoder" else ("",)
-    model = build_transformer(config, 300, decoders)
+    pairs = [PairConfig(name=f"{s}-{t}", source=s, target=t) for s, t in ("ef", "ed", "sf")]
+    copies = copies_of_stacks(config, pairs)
+    model = build_transformer(config, 300, copies.get("decoder", ()), tasks=pairs)
     expected = sum(int(weight.shape.num_elements()) for weight in model.trainable_variables)
-    assert ModelCosts(config, 300, len(decoders)).parameters == expected
+    assert ModelCosts(config, 300, copies).parameters == expected
 
 
 def test_hardware():

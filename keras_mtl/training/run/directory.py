@@ -12,6 +12,7 @@ from typing import Any
 from keras_mtl.configuration.adapters import AdapterChoice, adapter_sets
 from keras_mtl.configuration.files import diff, load_params, save_params
 from keras_mtl.configuration.schema import ExperimentConfig
+from keras_mtl.configuration.stack_sharing import BY_STACK, copies_of_stacks, described
 from keras_mtl.data.prepare import PreparedData
 from keras_mtl.data.vocabulary import Vocabulary
 from keras_mtl.decoding.checkpoint_files import BEST
@@ -42,6 +43,7 @@ FIXED_FIELDS = (
     "task.model.max_length",
     "task.model.tie_embeddings",
     "task.model.sharing",
+    "task.model.stacks",
     "task.model.adapters",
     "task.model.init",
     "task.data.max_length",
@@ -145,6 +147,7 @@ class RunDirectory:
         if config.task.model.sharing == "encoder":
             self._check_decoders(prepared)
         self._check_adapters(load_params(params), config)
+        self._check_stacks(load_params(params), config)
         return [f"{field}: {old!r} -> {new!r}" for field, old, new in changes]
 
     def _check_decoders(self, prepared: PreparedData) -> None:
@@ -174,6 +177,18 @@ class RunDirectory:
                     "another --model_dir, with task.model.init to start from these weights"
                 )
 
+    def _check_stacks(self, old: ExperimentConfig, new: ExperimentConfig) -> None:
+        """Checks that the copies of stacks are those of the checkpoints."""
+        if new.task.model.sharing != BY_STACK:
+            return
+        known, asked = (copies_of_stacks(run.task.model, run.task.pairs) for run in (old, new))
+        if known != asked:
+            raise CheckpointError(
+                f"{self.path}: the checkpoints have copies of the stacks for {described(known)}, "
+                f"but task.pairs requires {described(asked)}. Use the old tasks in the old order, "
+                "or another --model_dir, with task.model.init to start from these weights"
+            )
+
     def write(self, config: ExperimentConfig, prepared: PreparedData) -> None:
         """Writes the configuration, the vocabulary and the list of tasks."""
         save_params(config, self.path / PARAMS_FILE)
@@ -187,7 +202,8 @@ class RunDirectory:
                     "target": task.target,
                     "decoder": task.decoder,
                     "kind": task.kind,
-                    **_adapters(task.adapters),
+                    **_choices("adapters", task.adapters),
+                    **_choices("stacks", task.stacks),
                 }
                 for task in translation_tasks(config.task.model, config.task.pairs)
             ],
@@ -196,9 +212,9 @@ class RunDirectory:
         replace_file(self.path / TASKS_FILE, text.encode())
 
 
-def _adapters(choices: Sequence[AdapterChoice]) -> dict[str, Any]:
-    """Returns the entry of a task's adapters in the list of tasks."""
-    return {"adapters": [dataclasses.astuple(choice) for choice in choices]} if choices else {}
+def _choices(kind: str, choices: Sequence[AdapterChoice]) -> dict[str, Any]:
+    """Returns the entry of a task's adapters or copies of stacks in the list of tasks."""
+    return {kind: [dataclasses.astuple(choice) for choice in choices]} if choices else {}
 
 
 def _is_fixed(field: str) -> bool:

@@ -17,7 +17,7 @@ from keras_mtl.models.variables import freeze
 from keras_mtl.schedules import Schedule, TaskInfo
 from keras_mtl.training.run import building
 from keras_mtl.training.run.planning import TrainingPlan
-from keras_mtl.training.step.adapter_users import with_adapter_users
+from keras_mtl.training.step.adapter_users import both, with_adapter_users
 from keras_mtl.training.step.balancing import build_balancing, check_shared_variables
 from keras_mtl.training.step.distribution import (
     compiles_with_xla,
@@ -197,6 +197,7 @@ def build_step(
     )
     if not updates.mixed:
         trained = with_adapter_users(model.trainable_variables, trained, model.adapter_sets, tasks)
+        trained = both(trained, model.variable_users([each.route for each in tasks]))
     check_shared_variables(plan.config.trainer.balancing, model, trained, len(pairs))
     trainer = MultiTaskTrainer(
         model,

@@ -7,6 +7,20 @@ from keras_mtl.configuration.adapters import AdapterSet
 from keras_mtl.models.variables import variable_name
 
 
+def both(
+    rows: Sequence[Sequence[bool] | None], others: Sequence[Sequence[bool] | None]
+) -> list[list[bool] | None]:
+    """Returns for each variable the tasks that are in two lists; None stands for all tasks."""
+    found: list[list[bool] | None] = []
+    for row, other in zip(rows, others, strict=True):
+        if row is None or other is None:
+            one = other if row is None else row
+            found.append(None if one is None else list(one))
+        else:
+            found.append([a and b for a, b in zip(row, other, strict=True)])
+    return found
+
+
 def with_adapter_users(
     variables: Sequence[Any],
     trained: Sequence[Sequence[bool] | None],
@@ -32,12 +46,10 @@ def with_adapter_users(
         for number, each in enumerate(sets)
         for index, member in enumerate(each.members)
     }
-    found: list[list[bool] | None] = []
-    for variable, row in zip(variables, trained, strict=True):
+    own = []
+    for variable in variables:
         parts = variable_name(variable).split("/")
-        own = users.get(parts[2]) if len(parts) > 3 and parts[1].startswith("adapters_") else None
-        both = [True] * len(tasks)
-        for each in (row, own):
-            both = both if each is None else [a and b for a, b in zip(both, each, strict=True)]
-        found.append(None if all(both) else both)
-    return found
+        is_adapter = len(parts) > 3 and parts[1].startswith("adapters_")
+        own.append(users.get(parts[2]) if is_adapter else None)
+    rows = both(trained, own)
+    return [None if row is None or all(row) else row for row in rows]
