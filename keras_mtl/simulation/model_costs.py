@@ -84,9 +84,8 @@ class ModelCosts:
         table = vocabulary_size * d
         # Unless sharing is by stack, each decoder has its own projection.
         projection = "projection" if config.sharing == BY_STACK else "decoder"
-        tables = ("embeddings",)
-        if not config.tie_embeddings:
-            tables = ("source_embedding", "target_embedding", projection)
+        untied = ("source_embedding", "target_embedding", projection)
+        tables = ("embeddings",) if config.tie_embeddings else untied
         count = {stack: len(names) for stack, names in copies.items()}
         positions = 2 * config.max_length * d if config.positions == "learned" else 0
         self.parameters = count.get("encoder", 1) * encoder + count.get("decoder", 1) * decoder

@@ -210,7 +210,7 @@ def test_arguments_that_do_not_fit(tmp_path, capsys):
     config = tmp_path / "config.yaml"
     config.write_text("task: {model: {sharing: encoder}}\n")
     assert main([*words, "--config_file", str(config), "--hardware", "cpu:1"]) == 2
-    assert "a decoder for each target language" in capsys.readouterr().err
+    assert "task.model.sharing = 'encoder' depends on the languages" in capsys.readouterr().err
     tasks.write_text("- {name: a, size: 0}\n")
     assert main([*words, "--hardware", "cpu:1"]) == 2
     assert "the tasks have no pairs" in capsys.readouterr().err
