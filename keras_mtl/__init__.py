@@ -37,6 +37,7 @@ _DEFINED_IN = {
     "ScheduleTaskSampler": "garden",
     # Models and inference.
     "Transformer": "models",
+    "RNMT": "models",
     "QuantizedDense": "layers",
     "beam_search": "decoding.beam_search",
     "native_beam_search": "decoding.native_beam_search",
@@ -88,6 +89,7 @@ if TYPE_CHECKING:
     from keras_mtl.figures.run import plot_run as plot_run
     from keras_mtl.garden import ScheduleTaskSampler as ScheduleTaskSampler
     from keras_mtl.layers import QuantizedDense as QuantizedDense
+    from keras_mtl.models import RNMT as RNMT
     from keras_mtl.models import Transformer as Transformer
     from keras_mtl.schedules import Schedule as Schedule
     from keras_mtl.schedules import ScoreBook as ScoreBook

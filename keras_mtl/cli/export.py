@@ -69,7 +69,7 @@ def check_arguments(args: argparse.Namespace) -> None:
     from keras_mtl.export import ctranslate2, engine_file, output
 
     checks.check_model("--model_dir", args.model_dir, "a model directory", directory_only=True)
-    if args.format != "saved_model":
+    if not args.format.startswith("saved_model"):
         check_standard(sublayers.saved_only_tensorflow(args.model_dir))
     if args.format == "ctranslate2":
         ctranslate2.check_architecture(sublayers.saved_not_in_ctranslate2(args.model_dir))
@@ -89,6 +89,9 @@ def check_arguments(args: argparse.Namespace) -> None:
         )
     _check_base(args)
     known = ctranslate2.QUANTIZATIONS if args.format == "ctranslate2" else engine_file.WEIGHT_TYPES
+    if args.format == "saved_model_native":
+        only = sublayers.saved_only_tensorflow(args.model_dir)
+        output.check_weight_type(only, args.weight_type)
     if args.weight_type not in known:
         raise ExportError(
             f"--weight_type={args.weight_type!r} is not supported by --format {args.format}"

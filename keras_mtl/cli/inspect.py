@@ -207,7 +207,7 @@ def print_parameters(
         ConfigError: the model cannot be built.
     """
     from keras_mtl.evaluation import tasks as evaluation_tasks
-    from keras_mtl.models.factory import build_transformer, check_sublayers
+    from keras_mtl.models.factory import build_model, check_sublayers
     from keras_mtl.models.variables import variables_by_name
 
     model_config = config.task.model
@@ -215,7 +215,7 @@ def print_parameters(
     size = config.task.data.vocabulary.size if prepared is None else prepared.vocabulary.size
     pairs = config.task.pairs
     decoders = evaluation_tasks.decoders(model_config.sharing, [pair.target for pair in pairs])
-    model = build_transformer(model_config, size, decoders, tasks=config.task.pairs)
+    model = build_model(model_config, size, decoders, tasks=config.task.pairs)
     counts = count_parameters(
         (variable.path, _product(variable.shape)) for variable in variables_by_name(model).values()
     )
@@ -236,8 +236,8 @@ def print_parameters(
         print(f"{field}: {name}({own}) from a plug-in")
     if reason := sublayers.only_tensorflow(model_config):
         print(
-            f"{reason}, so validation and decoding use TensorFlow, and only the export format "
-            "saved_model supports the model"
+            f"{reason}, so validation and decoding use TensorFlow, and only the export formats "
+            "saved_model and saved_model_native support the model"
         )
     if reason := sublayers.not_in_ctranslate2(model_config):
         print(f"no export to CTranslate2: {reason}")

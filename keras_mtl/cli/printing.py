@@ -4,7 +4,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from keras_mtl.configuration import sublayers
+from keras_mtl.configuration.architectures import HYBRID, RNMT, TRANSFORMER
 from keras_mtl.messages import table_lines
+
+_RECURRENT_DECODER = "in the decoder LSTM layers and additive attention"
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -24,12 +27,18 @@ def file_size(size: int) -> str:
 
 
 def describe_sublayers(about: Mapping[str, Any]) -> str:
-    """Returns a line that describes the sub-layers of a Transformer.
+    """Returns a line that describes the sub-layers of a model.
 
     Args:
         about: the fields of `task.model`, or the hyperparameters of an engine file. Files of older
             versions lack some.
     """
+    architecture = about.get("architecture")
+    if architecture == RNMT:
+        return f"bidirectional LSTM layers in the encoder, {_RECURRENT_DECODER}"
+    if architecture == HYBRID:
+        encoder = describe_sublayers({**about, "architecture": TRANSFORMER})
+        return f"in the encoder {encoder}; {_RECURRENT_DECODER}"
     names = {**sublayers.STANDARD, "norm_position": "pre", "positions": "added", **about}
     attention = f"{names['self_attention']} self-attention"
     if names.get("transparent_attention"):

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from keras_mtl import errors, metrics
 from keras_mtl.configuration import (
     adapter_checks,
+    architectures,
     initial_weights_checks,
     keeping_checks,
     learning_rates,
@@ -25,7 +26,7 @@ from keras_mtl.configuration import (
     sublayers,
 )
 from keras_mtl.configuration.draft import Draft
-from keras_mtl.configuration.model_sizes import SIZES, resolved
+from keras_mtl.configuration.model_sizes import resolved, sizes_of
 from keras_mtl.configuration.search_options import NATIVE_ONLY
 from keras_mtl.configuration.stack_sharing import SHARING
 
@@ -234,10 +235,15 @@ def _check_data(draft: Draft) -> None:
 
 def _check_model(draft: Draft) -> None:
     model = draft.config.task.model
-    draft.choice("task.model.size", tuple(SIZES))
+    architectures.check(draft)
+    sizes = (
+        sizes_of(model.architecture) if model.architecture in architectures.ARCHITECTURES else {}
+    )
+    if sizes:
+        draft.choice("task.model.size", tuple(sizes))
     for name in ("hidden_dim", "num_heads", "intermediate_dim", "encoder_layers", "decoder_layers"):
         draft.range(f"task.model.{name}", 1)
-    if model.size in SIZES:
+    if model.size in sizes:
         size = resolved(model)
         hidden_dim, num_heads = size["hidden_dim"], size["num_heads"]
         if num_heads > 0 and hidden_dim % num_heads:
@@ -245,6 +251,8 @@ def _check_model(draft: Draft) -> None:
                 "task.model.hidden_dim",
                 f"= {hidden_dim}: must be a multiple of task.model.num_heads = {num_heads}",
             )
+        elif model.architecture == architectures.RNMT:
+            pass
         elif model.positions == "sinusoidal" and hidden_dim % 2:
             draft.problem(
                 "task.model.hidden_dim", f"= {hidden_dim}: must be even for sinusoidal positions"

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from keras_mtl import errors
+from keras_mtl.configuration.architectures import HYBRID, RNMT
 from keras_mtl.configuration.schema import ExperimentConfig
 
 DEFAULT = "translation/transformer"
@@ -104,6 +105,12 @@ def transformer() -> ExperimentConfig:
 def transformer_tiny() -> ExperimentConfig:
     """A tiny model that learns short sentences in minutes on a CPU."""
     experiment = ExperimentConfig()
+    _make_tiny(experiment)
+    return experiment
+
+
+def _make_tiny(experiment: ExperimentConfig) -> None:
+    """Sets what all tiny models share."""
     experiment.task.model.size = "tiny"
     experiment.task.data.vocabulary.size = 4000
     experiment.task.data.max_length = 64
@@ -113,7 +120,6 @@ def transformer_tiny() -> ExperimentConfig:
     experiment.trainer.optimizer.warmup_steps = 400
     experiment.trainer.evaluation.interval = 500
     experiment.trainer.checkpoint_interval = 500
-    return experiment
 
 
 @register_preset("translation/transformer_small")
@@ -158,3 +164,56 @@ def transformer_big() -> ExperimentConfig:
     experiment.trainer.train_steps = 300_000
     experiment.trainer.optimizer.warmup_steps = 4000
     return experiment
+
+
+@register_preset("translation/rnmt_tiny")
+def rnmt_tiny() -> ExperimentConfig:
+    """A tiny recurrent model, with the batch and the steps of `transformer_tiny`."""
+    experiment = ExperimentConfig()
+    experiment.task.model.architecture = RNMT
+    _make_tiny(experiment)
+    return experiment
+
+
+@register_preset("translation/rnmt_base")
+def rnmt_base() -> ExperimentConfig:
+    """RNMT+ of Chen et al., arXiv 1804.09849, with the numbers of Lingvo's WmtEnDeRNMT.
+
+    The learning rate is constant after the warm-up, as in Lingvo until step 400,000.
+    """
+    experiment = ExperimentConfig()
+    experiment.task.model.architecture = RNMT
+    _make_recurrent_base(experiment)
+    return experiment
+
+
+@register_preset("translation/hybrid_tiny")
+def hybrid_tiny() -> ExperimentConfig:
+    """A tiny hybrid, with the batch and the steps of `transformer_tiny`."""
+    experiment = ExperimentConfig()
+    experiment.task.model.architecture = HYBRID
+    _make_tiny(experiment)
+    return experiment
+
+
+@register_preset("translation/hybrid_base")
+def hybrid_base() -> ExperimentConfig:
+    """The encoder of the big Transformer with the decoder of RNMT+, arXiv 1804.09849, section 5."""
+    experiment = ExperimentConfig()
+    experiment.task.model.architecture = HYBRID
+    _make_recurrent_base(experiment)
+    return experiment
+
+
+def _make_recurrent_base(experiment: ExperimentConfig) -> None:
+    """Sets what Lingvo sets for all its models of RNMT+."""
+    experiment.task.model.tie_embeddings = False
+    experiment.task.data.vocabulary.size = 32_000
+    experiment.task.data.tokens_per_batch = 25_000
+    experiment.trainer.train_steps = 400_000
+    optimizer = experiment.trainer.optimizer
+    optimizer.learning_rate_schedule = "constant"
+    optimizer.learning_rate = 1e-4
+    optimizer.warmup_steps = 500
+    optimizer.beta_2 = 0.98
+    optimizer.epsilon = 1e-6

@@ -12,6 +12,7 @@ import keyword
 from typing import Any
 
 from keras_mtl.configuration.adapters import AdapterConfig
+from keras_mtl.configuration.architectures import TRANSFORMER
 from keras_mtl.configuration.corpus_sections import (
     CleaningConfig,
     CorpusConfig,
@@ -149,11 +150,13 @@ class DataConfig:
 
 @dataclasses.dataclass(slots=True)
 class TransformerConfig:
-    """The Transformer.
+    """The model.
 
     Attributes:
-        size: `tiny`, `small`, `base`, `big` or `deep_shallow`; fills every field below that is
-            None.
+        architecture: `transformer`; `rnmt`, the recurrent encoder and decoder of RNMT+ (arXiv
+            1804.09849); or `hybrid`, the encoder of a Transformer with the decoder of RNMT+.
+        size: `tiny`, `small`, `base`, `big` or `deep_shallow` of a Transformer, `tiny` or `base` of
+            the others; fills every field below that is None.
         hidden_dim: width of the model; a multiple of `num_heads`.
         num_heads: number of attention heads.
         intermediate_dim: width inside the feed-forward block.
@@ -193,6 +196,7 @@ class TransformerConfig:
             and decoder in memory, and computes the layer again in the backward pass.
     """
 
+    architecture: str = TRANSFORMER
     size: str = "base"
     hidden_dim: int | None = None
     num_heads: int | None = None
@@ -230,7 +234,7 @@ class TranslationConfig:
     Attributes:
         pairs: the tasks, at least one.
         data: corpora, cleaning, vocabulary, splits and batches.
-        model: the Transformer.
+        model: the architecture and its sizes.
         decoding: beam search of evaluation and export.
     """
 

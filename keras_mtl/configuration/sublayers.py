@@ -8,6 +8,7 @@ cannot hold a model that has others.
 import os
 from typing import Any
 
+from keras_mtl.configuration import architectures
 from keras_mtl.configuration.stack_sharing import BY_STACK
 from keras_mtl.run_files import PARAMS_FILE
 
@@ -32,15 +33,17 @@ NORM_POSITIONS = ("pre", "post")
 
 
 def only_tensorflow(model: Any) -> str:
-    """Returns what of a model only TensorFlow runs: sub-layers of plug-ins, copies of stacks.
+    """Returns what of a model only TensorFlow runs: sub-layers of plug-ins, copies of stacks, LSTMs.
 
     Args:
-        model: a `TransformerConfig`, a `Transformer`, or another object with these fields.
+        model: a `TransformerConfig`, a model, or another object with these fields.
 
     Returns:
         The reason as a clause for a message, such as `task.model.norm is 'mine', and only
-        TensorFlow runs sub-layers of plug-ins`; empty if all sub-layers are our own.
+        TensorFlow runs sub-layers of plug-ins`; empty if the engine runs all of them.
     """
+    if reason := architectures.only_tensorflow(model.architecture):
+        return reason
     if model.sharing == BY_STACK:
         return _BY_STACK
     return _reason({field: getattr(model, field) for field in STANDARD})
@@ -79,6 +82,8 @@ def saved_only_tensorflow(model_dir: str | os.PathLike[str]) -> str:
     reports that.
     """
     values = _saved_fields(model_dir)
+    if reason := architectures.only_tensorflow(values.get("architecture", "")):
+        return reason
     if values.get("sharing") == BY_STACK:
         return _BY_STACK
     return _reason({field: values.get(field, ours) for field, ours in STANDARD.items()})

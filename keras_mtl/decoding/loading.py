@@ -15,7 +15,7 @@ from keras_mtl.decoding.options import BeamOptions
 from keras_mtl.decoding.tasks import TaskList
 from keras_mtl.errors import CheckpointError
 from keras_mtl.messages import to_stderr
-from keras_mtl.models.factory import build_transformer, check_sublayers
+from keras_mtl.models.factory import build_model, check_sublayers
 from keras_mtl.run_files import PARAMS_FILE, VOCABULARY_FILE
 
 _VALUES = (ValueError, KeyError, IndexError)
@@ -77,7 +77,7 @@ def load_model(
     decoding = config.task.decoding
     options = BeamOptions.from_config(decoding)
     check_sublayers(config.task.model)
-    model = build_transformer(config.task.model, vocabulary.size, tasks.decoders, tasks=tasks.tasks)
+    model = build_model(config.task.model, vocabulary.size, tasks.decoders, tasks=tasks.tasks)
     candidates = (
         find_checkpoints(directory) if checkpoint is None else chosen_checkpoints(checkpoint)
     )

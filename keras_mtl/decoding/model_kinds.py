@@ -25,7 +25,7 @@ class ModelKind(enum.Enum):
     ENGINE_FILE = "an engine file"
     MODEL_DIR = "a model directory"
     PORTABLE = "an exported SavedModel"
-    NATIVE = "an exported SavedModel with the C++ engine"
+    NATIVE = "an exported SavedModel with C++ operations"
     OTHER_SAVED_MODEL = "a SavedModel that is damaged or was written by another program"
     CTRANSLATE2 = "a CTranslate2 model"
     RUN = "a run directory without a trained model"
@@ -91,7 +91,7 @@ def _directory_kind(path: Path) -> ModelKind:
     graph = path / SAVED_MODEL_FILE
     if graph.is_file():
         content = graph.read_bytes()
-        if b"KerasMtl>Translate" in content:
+        if b"KerasMtl>Translate" in content or b"KerasMtl>BeamSearch" in content:
             return ModelKind.NATIVE
         ours = b"count_tokens" in content and b"max_source_tokens" in content
         return ModelKind.PORTABLE if ours else ModelKind.OTHER_SAVED_MODEL

@@ -136,7 +136,8 @@ def check_standard(only_tensorflow: str) -> None:
     """
     if only_tensorflow:
         raise ExportError(
-            f"{only_tensorflow}. Export the portable SavedModel instead (--format saved_model)"
+            f"{only_tensorflow}. Export a SavedModel instead (--format saved_model or "
+            "saved_model_native)"
         )
 
 

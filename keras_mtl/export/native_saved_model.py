@@ -1,7 +1,8 @@
-"""Export of a SavedModel with the C++ engine: text and task in, translations out.
+"""Export of a SavedModel with C++ operations: text and task in, translations out.
 
 Its signatures are those of the portable SavedModel. A process that serves it first calls
-`keras_mtl.engine.load_ops()`. The model file of the engine is an asset of the SavedModel.
+`keras_mtl.engine.load_ops()`. The model file of the engine is an asset of the SavedModel. A model
+that the engine does not run is computed by TensorFlow, and only the search is in C++.
 """
 
 import os
@@ -13,6 +14,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from keras_mtl.configuration.sublayers import only_tensorflow
 from keras_mtl.data.vocabulary import Vocabulary
 from keras_mtl.decoding.loading import load_model
 from keras_mtl.decoding.options import BeamOptions
@@ -21,7 +23,8 @@ from keras_mtl.decoding.tasks import TranslationTask
 from keras_mtl.engine import load_ops
 from keras_mtl.engine.arguments import option_lines
 from keras_mtl.export.engine_file import export_engine_file
-from keras_mtl.export.output import check_free
+from keras_mtl.export.operation_search import OperationSearch
+from keras_mtl.export.output import check_free, check_weight_type
 from keras_mtl.export.translation_module import (
     TranslationModule,
     save_translation_module,
@@ -91,35 +94,49 @@ def export_native_saved_model(
         options: beam search options of the exported model, including those that only the engine
             has.
         output: the directory to create.
-        weight_type: `float32` or `int8`, as in `export_engine_file`.
+        weight_type: `float32` or `int8`, as in `export_engine_file`; a model that the engine does
+            not run is float32.
         overwrite: whether to replace an existing SavedModel.
 
     Returns:
         The directory.
 
     Raises:
-        ExportError: the directory exists, or the directory or the weights cannot be written.
+        ExportError: the directory exists, the model does not have the type of weights, or the
+            directory or the weights cannot be written.
         InputError: the model does not support the options.
         NativeError: the TensorFlow operations cannot be loaded.
     """
     check_free(Path(output), overwrite)
     options = model_options(options, suppressed_ids(vocabulary), vocabulary, model.max_length)
+    if reason := only_tensorflow(model):
+        check_weight_type(reason, weight_type)
+        load_ops()
+        search = OperationSearch(model, vocabulary, options)
+        return _save(search, model, vocabulary, tasks, options, output, overwrite)
     directory = tempfile.mkdtemp(prefix="keras_mtl-")
     try:
         file = export_engine_file(
             model, vocabulary, tasks, Path(directory) / "model.kmtl", weight_type=weight_type
         )
-        module = TranslationModule(
-            EngineSearch(file, options, vocabulary.pad_id),
-            vocabulary,
-            tasks,
-            options,
-            model.max_length,
-            alignments=True,
-        )
-        return save_translation_module(module, output, overwrite)
+        search = EngineSearch(file, options, vocabulary.pad_id)
+        return _save(search, model, vocabulary, tasks, options, output, overwrite)
     finally:
         shutil.rmtree(directory, ignore_errors=True)
+
+
+def _save(
+    search: tf.Module,
+    model: Any,
+    vocabulary: Vocabulary,
+    tasks: Sequence[TranslationTask],
+    options: BeamOptions,
+    output: str | os.PathLike[str],
+    overwrite: bool,
+) -> Path:
+    arguments = search, vocabulary, tasks, options, model.max_length
+    module = TranslationModule(*arguments, alignments=True)
+    return save_translation_module(module, output, overwrite)
 
 
 def export_native_model_dir(

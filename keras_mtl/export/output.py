@@ -1,4 +1,4 @@
-"""What an exported model may replace. Does not require TensorFlow."""
+"""What exports may replace, and types of weights. Does not require TensorFlow."""
 
 from pathlib import Path
 
@@ -19,4 +19,21 @@ def check_free(path: Path, overwrite: bool) -> None:
         raise ExportError(
             f"{path} exists and is not an exported model, so --overwrite does not replace it. Give "
             "another output"
+        )
+
+
+def check_weight_type(only_tensorflow: str, weight_type: str) -> None:
+    """Checks the type of the weights of a model that only TensorFlow runs.
+
+    Args:
+        only_tensorflow: the reason, from `keras_mtl.configuration.sublayers.only_tensorflow`; empty
+            if the engine runs the model.
+        weight_type: the type.
+
+    Raises:
+        ExportError: TensorFlow would not run the model with this type.
+    """
+    if only_tensorflow and weight_type != "float32":
+        raise ExportError(
+            f"--weight_type={weight_type}: {only_tensorflow}, with float32 weights. Omit it"
         )

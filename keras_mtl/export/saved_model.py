@@ -4,29 +4,28 @@ It contains the tokenizer, the model and the beam search, and uses only operatio
 tensorflow-text. Any process that imports these two packages can serve it.
 """
 
-import functools
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
 
 from keras_mtl.data.vocabulary import Vocabulary
-from keras_mtl.decoding.graph_search.graph_options import parse_options, sentence_max_lengths
+from keras_mtl.decoding.graph_search.graph_options import parse_options
 from keras_mtl.decoding.loading import load_model
 from keras_mtl.decoding.model_search import Batch, ModelSearch, step_sizes
 from keras_mtl.decoding.options import BeamOptions
 from keras_mtl.decoding.tasks import TranslationTask
+from keras_mtl.export.decoder_search import DecoderSearch
 from keras_mtl.export.output import check_free
 from keras_mtl.export.translation_module import (
     TranslationModule,
     save_translation_module,
 )
-from keras_mtl.models.adapter_routes import decoder_of
 
 
-class GraphSearch(tf.Module):
+class GraphSearch(DecoderSearch):
     """The search of `Translator` in a graph.
 
     Args:
@@ -36,12 +35,10 @@ class GraphSearch(tf.Module):
     """
 
     def __init__(self, model: Any, vocabulary: Vocabulary, options: BeamOptions) -> None:
-        super().__init__(name="keras_mtl_search")
+        super().__init__(model, vocabulary.pad_id)
         self._model = ModelSearch(model, vocabulary, options)
         self._options = self._model.options
-        self._pad_id = vocabulary.pad_id
         self._vocabulary_size = vocabulary.size
-        self._decoder_of = functools.partial(decoder_of, model.adapter_sets)
         self._function = tf.function(
             self._search,
             input_signature=[
@@ -51,8 +48,6 @@ class GraphSearch(tf.Module):
             ],
             autograph=False,
         )
-        # Only the variables: a Keras model would be saved with all its methods.
-        self._model_variables = [variable.value for variable in model.variables]
 
     @property
     def options(self) -> BeamOptions:
@@ -62,10 +57,7 @@ class GraphSearch(tf.Module):
     def __call__(
         self, source: tf.Tensor, decoder: tf.Tensor, lengths: tf.Tensor, alignments: bool
     ) -> dict[str, tf.Tensor]:
-        """See `TranslationModule`. T is `max_length`, and there are no alignments.
-
-        Rows with the same decoder are searched together. Rows without tokens are omitted.
-        """
+        """See `TranslationModule`. T is `max_length`, and there are no alignments."""
         assert not alignments
         # All signatures share one traced function, because the search is most of the file.
         return self._function(source, decoder, lengths)
@@ -92,7 +84,8 @@ class GraphSearch(tf.Module):
 
         def search(batch: Batch) -> dict[str, tf.Tensor]:
             steps = tf.reduce_max(batch.max_lengths)
-            return self._translated(batch, steps, options, alignments=True)
+            found = self._translated(batch, steps, options, alignments=True)
+            return _checked(found, batch.indices)
 
         return self._by_decoder(source, decoder, lengths, found, options, search)
 
@@ -104,55 +97,6 @@ class GraphSearch(tf.Module):
             source, decoder, lengths, found, self._options, self._smallest_program
         )
 
-    def _empty(self, lengths: tf.Tensor, options: Any) -> dict[str, tf.Tensor]:
-        """Returns the result of empty texts. The other rows are overwritten."""
-        shape = [tf.size(lengths), options.num_hypotheses]
-        first = tf.broadcast_to(tf.equal(tf.range(options.num_hypotheses), 0), shape)
-        scores = tf.where(first, 0.0, -float("inf"))
-        return {
-            "ids": tf.fill([*shape, options.max_length], self._pad_id),
-            "lengths": tf.zeros(shape, tf.int32),
-            "scores": scores,
-            "log_probabilities": scores,
-            "ended": first,
-            "token_scores": tf.zeros([*shape, options.max_length + 1]),
-        }
-
-    def _by_decoder(
-        self,
-        source: tf.Tensor,
-        decoder: tf.Tensor,
-        lengths: tf.Tensor,
-        found: dict[str, tf.Tensor],
-        options: Any,
-        search: Callable[[Batch], dict[str, tf.Tensor]],
-    ) -> dict[str, tf.Tensor]:
-        """Searches the rows of each decoder. Fails if an output is NaN."""
-        limits = sentence_max_lengths(options, lengths)
-        own = self._decoder_of(decoder)
-        used, _ = tf.unique(tf.boolean_mask(own, lengths > 0))
-
-        def body(i: tf.Tensor, found: dict[str, tf.Tensor]) -> tuple[Any, ...]:
-            rows = tf.where(tf.equal(own, used[i]) & (lengths > 0))  # [rows, 1]
-            # In a served graph the arguments of a loop body have no static rank. Without it,
-            # TensorFlow's optimizer prints a warning for each softmax, whose cost it cannot
-            # estimate.
-            indices = tf.ensure_shape(rows, [None, 1])[:, 0]
-            batch = Batch(
-                tf.ensure_shape(tf.gather_nd(source, rows), [None, None]),
-                tf.ensure_shape(tf.gather_nd(decoder, rows), [None]),
-                tf.ensure_shape(tf.gather_nd(limits, rows), [None]),
-                indices=indices,
-            )
-            now = _checked(search(batch), indices)
-            return i + 1, {
-                name: tf.tensor_scatter_nd_update(before, rows, now[name])
-                for name, before in found.items()
-            }
-
-        _, found = tf.while_loop(lambda i, _: i < tf.size(used), body, (tf.constant(0), found))
-        return found
-
     def _smallest_program(self, batch: Batch) -> dict[str, tf.Tensor]:
         """Searches with the smallest sufficient number of steps."""
         sizes = step_sizes(self._options.max_length)
@@ -160,7 +104,7 @@ class GraphSearch(tf.Module):
         branches = [
             lambda steps=steps: self._translated(batch, steps, self._options) for steps in sizes
         ]
-        return tf.switch_case(size, branches)
+        return _checked(tf.switch_case(size, branches), batch.indices)
 
     def _translated(
         self, batch: Batch, steps: Any, options: Any, alignments: bool = False

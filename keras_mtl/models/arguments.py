@@ -36,10 +36,16 @@ def check_arguments(
         ("recompute", recompute, RECOMPUTE),
         ("positions", positions, POSITIONS),
         ("norm_position", norm_position, NORM_POSITIONS),
-        ("sharing", sharing, SHARING),
     ):
         if value not in known:
             raise ValueError(f"{name} must be one of {', '.join(known)}, not {value!r}")
+    check_decoders(sharing, decoders)
+
+
+def check_decoders(sharing: str, decoders: Sequence[str]) -> None:
+    """Raises ValueError if the sharing is unknown, or if it needs names of decoders."""
+    if sharing not in SHARING:
+        raise ValueError(f"sharing must be one of {', '.join(SHARING)}, not {sharing!r}")
     if sharing == "encoder" and not decoders:
         raise ValueError("sharing='encoder' needs the names of the decoders; give `decoders`")
 

@@ -7,6 +7,7 @@ import keras
 import tensorflow as tf
 
 from keras_mtl.configuration.adapters import AdapterSet
+from keras_mtl.configuration.architectures import TRANSFORMER
 from keras_mtl.configuration.stack_sharing import BY_STACK
 from keras_mtl.errors import InputError
 from keras_mtl.layers import Dense, TokenEmbedding
@@ -38,6 +39,9 @@ class EncoderDecoder(keras.Model):
             `copies`, `seed`, `logits_chunk` and `adapters`.
         **kwargs: arguments of `keras.Model`.
     """
+
+    architecture = TRANSFORMER
+    """Its name in `task.model.architecture`."""
 
     encoder: Any
     decoders: list[Any]
@@ -278,9 +282,8 @@ class EncoderDecoder(keras.Model):
                 "decode at most that number of tokens"
             )
         weights, rows = self._select(TARGET, decoder), target_rows(self.adapter_sets, decoder, None)
-        first = self.decoders[0]
         cache = self._with_weights(
-            TARGET, weights, lambda: first.start(memory["memory"], beams, max_length, rows)
+            TARGET, weights, lambda: self._start_decoder(memory, beams, max_length, rows)
         )
         state: State = {"cache": cache, "mask": memory["mask"]}
         if self.adapter_sets:
@@ -288,6 +291,10 @@ class EncoderDecoder(keras.Model):
         if weights is not None:
             state["weights"] = {str(i): weight for i, weight in enumerate(weights)}
         return state
+
+    def _start_decoder(self, memory: State, *arguments: Any) -> State:
+        """Returns the state of the layers of the first decoder before the first step."""
+        return self.decoders[0].start(memory["memory"], *arguments)
 
     def step(
         self,

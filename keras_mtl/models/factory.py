@@ -6,6 +6,8 @@ from typing import Any
 import keras
 
 from keras_mtl.configuration.adapters import adapter_sets
+from keras_mtl.configuration.architectures import HYBRID, TRANSFORMER
+from keras_mtl.configuration.architectures import RNMT as RECURRENT
 from keras_mtl.configuration.model_sizes import resolved
 from keras_mtl.configuration.stack_sharing import BY_STACK, SHARING, copies_of_stacks
 from keras_mtl.configuration.sublayers import BUILT_IN, NORM_POSITIONS, POSITIONS
@@ -18,7 +20,49 @@ from keras_mtl.layers.contract import (
 from keras_mtl.layers.feed_forward import ACTIVATIONS
 from keras_mtl.layers.recomputation import RECOMPUTE
 from keras_mtl.layers.registry import create_feed_forward, create_norm, create_self_attention
+from keras_mtl.models.encoder_decoder import EncoderDecoder
+from keras_mtl.models.rnmt import RNMT
 from keras_mtl.models.transformer import Transformer
+
+# Fields of `task.model` that are also arguments of the encoder of a Transformer.
+_OF_ENCODERS = (
+    "activation",
+    "self_attention",
+    "self_attention_parameters",
+    "feed_forward",
+    "feed_forward_parameters",
+    "norm",
+    "norm_parameters",
+    "norm_position",
+    "positions",
+    "recompute",
+)
+
+
+def build_model(
+    model_config: Any,
+    vocabulary_size: int,
+    decoders: Sequence[str] = (),
+    seed: int | None = None,
+    tasks: Sequence[Any] = (),
+) -> EncoderDecoder:
+    """Builds the model of a configuration, of any architecture; see `build_transformer`."""
+    if model_config.architecture == TRANSFORMER:
+        return build_transformer(model_config, vocabulary_size, decoders, seed, tasks)
+    size = resolved(model_config)
+    _check_fields(model_config, size, decoders)
+    own = {name: size.pop(name) for name in ("intermediate_dim", "activation_dropout")}
+    transformer_encoder = None
+    if model_config.architecture == HYBRID:
+        transformer_encoder = own | {name: getattr(model_config, name) for name in _OF_ENCODERS}
+    return RNMT(
+        vocabulary_size=vocabulary_size,
+        seed=seed,
+        transformer_encoder=transformer_encoder,
+        name=model_config.architecture,
+        **_shared_arguments(model_config, decoders, tasks),
+        **size,
+    )
 
 
 def build_transformer(
@@ -49,16 +93,10 @@ def build_transformer(
     """
     size = resolved(model_config)
     _check_fields(model_config, size, decoders)
-    by_stack = model_config.sharing == BY_STACK
     return Transformer(
         vocabulary_size=vocabulary_size,
         activation=model_config.activation,
         positions=model_config.positions,
-        max_length=model_config.max_length,
-        tie_embeddings=model_config.tie_embeddings,
-        sharing=model_config.sharing,
-        decoders=tuple(decoders) if model_config.sharing == "encoder" else (),
-        copies=copies_of_stacks(model_config, tasks) if by_stack else None,
         seed=seed,
         self_attention=model_config.self_attention,
         self_attention_parameters=model_config.self_attention_parameters,
@@ -68,12 +106,26 @@ def build_transformer(
         norm=model_config.norm,
         norm_parameters=model_config.norm_parameters,
         norm_position=model_config.norm_position,
-        logits_chunk=model_config.logits_chunk,
         recompute=model_config.recompute,
         adapters=adapter_sets(model_config.adapters, tasks),
         name="transformer",
+        **_shared_arguments(model_config, decoders, tasks),
         **size,
     )
+
+
+def _shared_arguments(
+    model_config: Any, decoders: Sequence[str], tasks: Sequence[Any]
+) -> dict[str, Any]:
+    """Returns the arguments that all models take from the configuration under the same names."""
+    names = ("max_length", "tie_embeddings", "sharing", "logits_chunk")
+    return {
+        **{name: getattr(model_config, name) for name in names},
+        "decoders": tuple(decoders) if model_config.sharing == "encoder" else (),
+        "copies": copies_of_stacks(model_config, tasks)
+        if model_config.sharing == BY_STACK
+        else None,
+    }
 
 
 def _check_fields(model_config: Any, size: Mapping[str, Any], decoders: Sequence[str]) -> None:
@@ -90,12 +142,14 @@ def _check_fields(model_config: Any, size: Mapping[str, Any], decoders: Sequence
             raise ConfigError(
                 f"task.model.{field} = {value!r} is unknown{nearest(str(value), known)}"
             )
-    for field in ("hidden_dim", "num_heads", "intermediate_dim"):
-        if size[field] < 1:
-            raise ConfigError(f"task.model.{field} must be at least 1, not {size[field]}")
-    for field in ("encoder_layers", "decoder_layers"):
-        if size[field] < 0:
-            raise ConfigError(f"task.model.{field} must be at least 0, not {size[field]}")
+    recurrent = model_config.architecture != TRANSFORMER
+    least = dict.fromkeys(("hidden_dim", "num_heads", "intermediate_dim"), 1)
+    least |= dict.fromkeys(("encoder_layers", "decoder_layers"), int(recurrent))
+    if model_config.architecture == RECURRENT:
+        del least["intermediate_dim"]
+    for field, smallest in least.items():
+        if size[field] < smallest:
+            raise ConfigError(f"task.model.{field} must be at least {smallest}, not {size[field]}")
     for field in ("dropout", "attention_dropout", "activation_dropout"):
         if not 0.0 <= size[field] < 1.0:
             raise ConfigError(f"task.model.{field} must be in [0, 1), not {size[field]}")

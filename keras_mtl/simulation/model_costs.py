@@ -73,6 +73,20 @@ class ModelCosts:
         self._layer_passes = _PASSES + (config.recompute == "layer")
         self._logits_passes = _PASSES + (config.logits_chunk > 0)
         self._vocabulary = vocabulary_size
+        self._dense = 4 * d * d + self._products * d * f
+        encoder, decoder, positions = self._stack_parameters(config)
+        table = vocabulary_size * d
+        # Unless sharing is by stack, each decoder has its own projection.
+        projection = "projection" if config.sharing == BY_STACK else "decoder"
+        untied = ("source_embedding", "target_embedding", projection)
+        tables = ("embeddings",) if config.tie_embeddings else untied
+        count = {stack: len(names) for stack, names in copies.items()}
+        self.parameters = count.get("encoder", 1) * encoder + count.get("decoder", 1) * decoder
+        self.parameters += sum(count.get(name, 1) for name in tables) * table + positions
+
+    def _stack_parameters(self, config: TransformerConfig) -> tuple[int, int, int]:
+        """Returns the parameters of an encoder, of a decoder without its projection, of positions."""
+        d, f = self._dim, self._wide
         norm = d if config.norm == "rms_norm" else 2 * d
         final_norm = norm if config.norm_position == "pre" else 0
         attention = 4 * d * d + 4 * d
@@ -81,27 +95,23 @@ class ModelCosts:
         decoder = self._layers[1] * (2 * attention + feed_forward + 3 * norm) + final_norm
         if config.transparent_attention:
             encoder += (self._layers[0] + 1) * self._layers[1]
-        table = vocabulary_size * d
-        # Unless sharing is by stack, each decoder has its own projection.
-        projection = "projection" if config.sharing == BY_STACK else "decoder"
-        untied = ("source_embedding", "target_embedding", projection)
-        tables = ("embeddings",) if config.tie_embeddings else untied
-        count = {stack: len(names) for stack, names in copies.items()}
         positions = 2 * config.max_length * d if config.positions == "learned" else 0
-        self.parameters = count.get("encoder", 1) * encoder + count.get("decoder", 1) * decoder
-        self.parameters += sum(count.get(name, 1) for name in tables) * table + positions
+        return encoder, decoder, positions
 
     def _multiplications(self, batch: Batch) -> tuple[float, float]:
         """Returns the multiplications of matrix products of a forward pass: layers and logits."""
         d, s, t = self._dim, batch.source_cells, batch.target_cells
         # Each query is multiplied by the keys and the weights by the values.
         own, other = 2 * d * batch.source_length, 2 * d * batch.target_length
-        dense = 4 * d * d + self._products * d * self._wide
-        encoder = s * (dense + own)
+        encoder = self._encoder_multiplications(batch)
         # The keys and values of cross-attention are computed once for each source cell.
-        decoder = t * (dense + 2 * d * d + other + own) + s * 2 * d * d
+        decoder = t * (self._dense + 2 * d * d + other + own) + s * 2 * d * d
         logits = t * d * self._vocabulary
         return self._layers[0] * encoder + self._layers[1] * decoder, logits
+
+    def _encoder_multiplications(self, batch: Batch) -> float:
+        """Returns the multiplications of an encoder layer."""
+        return batch.source_cells * (self._dense + 2 * self._dim * batch.source_length)
 
     def training_flops(self, batch: Batch) -> float:
         """Returns the floating-point operations of the matrix products of a training step."""

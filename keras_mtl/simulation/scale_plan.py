@@ -16,6 +16,7 @@ from keras_mtl.errors import ConfigError
 from keras_mtl.simulation.accelerators import Hardware
 from keras_mtl.simulation.experiment import Experiment
 from keras_mtl.simulation.model_costs import Batch, ModelCosts
+from keras_mtl.simulation.recurrent_costs import model_costs
 
 # Share of padding by (mixed, packed), measured by benchmarks/mixture.py with 1,000 tasks.
 _PADDING = {(False, False): 0.42, (False, True): 0.02, (True, False): 0.24, (True, True): 0.02}
@@ -135,7 +136,7 @@ def make_plan(
     replicas = 1 if hardware.is_cpu else hardware.chips
     kind = experiment.mixed, data.packing
     batch, batch_pairs, shape = _batch(experiment, replicas, source, target)
-    model = ModelCosts(config.task.model, data.vocabulary.size, _copies_of_stacks(config))
+    model = model_costs(config.task.model, data.vocabulary.size, _copies_of_stacks(config))
     value = 4 if config.runtime.mixed_precision_dtype == "float32" else 2
     batches = trainer.optimizer.gradient_accumulation_steps
     flops = batches * model.training_flops(batch)

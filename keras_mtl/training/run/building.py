@@ -13,7 +13,7 @@ from keras_mtl.data.prepare import PreparedData
 from keras_mtl.evaluation.evaluator import no_pair
 from keras_mtl.evaluation.task_metrics import TaskMetrics
 from keras_mtl.evaluation.tasks import decoders
-from keras_mtl.models.factory import build_transformer
+from keras_mtl.models import factory
 from keras_mtl.schedules import AdaptiveState, Schedule
 from keras_mtl.training.step.gradient_norm import GradientNormTracker
 from keras_mtl.training.step.keras_optimizers import create_keras_optimizer
@@ -103,7 +103,7 @@ def build_model(model: TransformerConfig, vocabulary_size: int, tasks: Sequence[
         tasks: objects with the `name`, `source` and `target` of each task.
     """
     names = decoders(model.sharing, [task.target for task in tasks])
-    return build_transformer(model, vocabulary_size, names, tasks=tasks)
+    return factory.build_model(model, vocabulary_size, names, tasks=tasks)
 
 
 def build_loss_scale(dtype: str, tokens: int) -> DynamicLossScale | None:

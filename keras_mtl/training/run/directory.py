@@ -24,6 +24,7 @@ from keras_mtl.run_files import PARAMS_FILE, TASKS_FILE, VOCABULARY_FILE
 
 # Fields that a checkpoint depends on: they determine the weights' shapes and the cursors' meaning.
 FIXED_FIELDS = (
+    "task.model.architecture",
     "task.model.size",
     "task.model.hidden_dim",
     "task.model.num_heads",
