@@ -114,7 +114,7 @@ def test_damage_is_found_by_verify(models, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("name", "first"),
     [
-        ("native", "exported SavedModel with the C++ engine, "),
+        ("native", "exported SavedModel with C++ operations, "),
         ("portable", "exported SavedModel, "),
     ],
 )

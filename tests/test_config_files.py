@@ -7,7 +7,8 @@ import pytest
 
 from keras_mtl import errors
 from keras_mtl.configuration import files, presets
-from keras_mtl.configuration.model_sizes import SIZES
+from keras_mtl.configuration.architectures import ARCHITECTURES
+from keras_mtl.configuration.model_sizes import sizes_of
 from keras_mtl.configuration.schema import (
     CorpusConfig,
     PairConfig,
@@ -18,10 +19,12 @@ from tests.config_case import MINIMAL, load, message
 
 class TestExperiments:
     def test_each_size_has_a_valid_preset(self):
-        assert presets.available() == [
-            "translation/transformer",
-            *(f"translation/transformer_{size}" for size in sorted(SIZES)),
+        expected = [
+            f"translation/{architecture}_{size}"
+            for architecture in ARCHITECTURES
+            for size in sizes_of(architecture)
         ]
+        assert presets.available() == sorted(["translation/transformer", *expected])
         for name in presets.available():
             files.load_experiment(name, (), MINIMAL)
 

@@ -91,9 +91,12 @@ def test_names_and_sizes_of_our_own_sub_layers():
 @pytest.mark.parametrize(
     ("words", "remedy"),
     [
-        ("export --model_dir run --format engine --output x", "portable SavedModel instead"),
-        ("export --model_dir run --format ctranslate2 --output x", "(--format saved_model)"),
-        ("export --model_dir run --format saved_model_native --output x", "(--format saved_model)"),
+        ("export --model_dir run --format engine --output x", "Export a SavedModel instead"),
+        ("export --model_dir run --format ctranslate2 --output x", "(--format saved_model or"),
+        (
+            "export --model_dir run --format saved_model_native --weight_type int8 --output x",
+            "with float32 weights. Omit it",
+        ),
         ("benchmark --model run", "benchmark measures the C++ engine"),
         ("translate --model run --task en-fr --backend native", "Use backend tf or auto"),
     ],

@@ -78,6 +78,7 @@ def small_demo():
 SETUP = {
     "docs/explanation/scale.md": None,
     "docs/how-to/architecture.md": None,
+    "docs/how-to/rnmt.md": None,
     "docs/how-to/evaluation.md": None,
     "docs/how-to/other_tasks.md": None,
     "docs/how-to/simulate.md": None,

@@ -33,7 +33,7 @@ NORM_POSITIONS = ("pre", "post")
 
 
 def only_tensorflow(model: Any) -> str:
-    """Returns what of a model only TensorFlow runs: sub-layers of plug-ins, copies of stacks, LSTMs.
+    """Returns what of a model only TensorFlow runs, such as sub-layers of plug-ins.
 
     Args:
         model: a `TransformerConfig`, a model, or another object with these fields.

@@ -54,9 +54,9 @@ def lstm_cell(
 
 @keras.saving.register_keras_serializable(package="keras_mtl")
 class LayerNormLSTM(keras.layers.Layer):
-    """A layer of LSTM cells whose gates are normalized, each by itself.
+    """A layer of LSTM cells with a normalization of each gate.
 
-    With gates of pre-activations a = x W + h U, LN(a) = γ (a - mean) / √(variance + ε) + β:
+    With pre-activations a = x W + h U of the gates, and LN(a) = γ (a - mean) / √(variance + ε) + β:
 
         c' = σ(LN(a_f)) c + σ(LN(a_i)) tanh(LN(a_g)), limited to [-10, 10]
         h' = σ(LN(a_o)) c'

@@ -85,7 +85,7 @@ class ModelCosts:
         self.parameters += sum(count.get(name, 1) for name in tables) * table + positions
 
     def _stack_parameters(self, config: TransformerConfig) -> tuple[int, int, int]:
-        """Returns the parameters of an encoder, of a decoder without its projection, of positions."""
+        """Returns the parameters of encoder, decoder without projection, and positions."""
         d, f = self._dim, self._wide
         norm = d if config.norm == "rms_norm" else 2 * d
         final_norm = norm if config.norm_position == "pre" else 0

@@ -11,7 +11,7 @@ from keras_mtl.configuration.schema import ExperimentConfig, PairConfig
 from keras_mtl.data.vocabulary import TaskText, train_vocabulary
 from keras_mtl.decoding.loading import load_model
 from keras_mtl.decoding.tasks import TranslationTask
-from keras_mtl.models.factory import build_transformer
+from keras_mtl.models.factory import build_model
 
 PAIRS = {
     "en-fr": [("one red house", "une maison rouge"), ("two trees", "deux arbres"),
@@ -62,7 +62,7 @@ def make_model_dir(path, sharing="full", steps=30, **fields):
     )  # fmt: skip
     set_values(config.task.decoding, {"max_length": 24, "num_hypotheses": 2, "batch_size": 3})
     decoders = tuple(LANGUAGES.values()) if own else ("",)
-    model = build_transformer(config.task.model, vocabulary.size, decoders)
+    model = build_model(config.task.model, vocabulary.size, decoders)
     train(model, vocabulary, tasks, steps)
     path.mkdir(parents=True)
     files.save_params(config, path / "params.yaml")

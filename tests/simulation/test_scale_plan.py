@@ -14,6 +14,7 @@ from keras_mtl.errors import ConfigError
 from keras_mtl.simulation.accelerators import CHIPS, parse_hardware
 from keras_mtl.simulation.experiment import read_experiment
 from keras_mtl.simulation.model_costs import Batch, ModelCosts
+from keras_mtl.simulation.recurrent_costs import model_costs
 from keras_mtl.simulation.scale_plan import make_plan
 from keras_mtl.simulation.scale_table import bytes_text, seconds_text
 from tests.simulation.test_simulate_command import CONFIG
@@ -109,11 +110,20 @@ def test_recomputation_saves_memory_and_costs_operations():
             "tie_embeddings": False,
             "stacks": {"decoder": "target", "source_embedding": "source"},
         },
+        {"size": "tiny", "architecture": "rnmt", "encoder_layers": 3, "decoder_layers": 3},
+        {"size": "tiny", "architecture": "rnmt", "tie_embeddings": False, "sharing": "encoder"},
+        {"size": "tiny", "architecture": "hybrid", "positions": "learned", "encoder_layers": 3},
+        {
+            "size": "tiny",
+            "architecture": "rnmt",
+            "tie_embeddings": False,
+            "stacks": {"decoder": "target", "projection": "target"},
+        },
     ],
 )
 def test_parameters_are_those_of_the_model(fields):
     fields = dict(fields)
-    from keras_mtl.models.factory import build_transformer
+    from keras_mtl.models.factory import build_model
 
     stacks = {name: StackConfig(per) for name, per in fields.pop("stacks", {}).items()}
     if stacks:
@@ -121,9 +131,9 @@ def test_parameters_are_those_of_the_model(fields):
     config = TransformerConfig(**fields)
     pairs = [PairConfig(name=f"{s}-{t}", source=s, target=t) for s, t in ("ef", "ed", "sf")]
     copies = copies_of_stacks(config, pairs)
-    model = build_transformer(config, 300, copies.get("decoder", ()), tasks=pairs)
+    model = build_model(config, 300, copies.get("decoder", ()), tasks=pairs)
     expected = sum(int(weight.shape.num_elements()) for weight in model.trainable_variables)
-    assert ModelCosts(config, 300, copies).parameters == expected
+    assert model_costs(config, 300, copies).parameters == expected
 
 
 def test_hardware():

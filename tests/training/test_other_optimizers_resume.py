@@ -11,7 +11,7 @@ from tiny_run import CONFIG, OTHER_SUBLAYERS
 import keras_mtl
 from tests.training.same_run import tensors
 
-pytestmark = pytest.mark.nightly  # Four runs; the tests of the parts protect the same.
+pytestmark = pytest.mark.nightly  # Six runs; the tests of the parts protect the same.
 
 EVALUATION = {"interval": 3, "metric": "chrf", "max_pairs": 4, "backend": "native"}
 CASES = {
@@ -38,6 +38,22 @@ CASES = {
         "pairs": [{}, {}],
         "model": OTHER_SUBLAYERS,
     },
+    "recurrent": {
+        "data": {},
+        "trainer": {},
+        "optimizer": {},
+        "pairs": [{}, {}],
+        "model": {"architecture": "rnmt", "intermediate_dim": None, "sharing": "encoder"},
+        "evaluation": {"backend": "auto"},
+    },
+    "hybrid, mixed and packed": {
+        "data": {"granularity": "example", "packing": True, "bucket_lengths": []},
+        "trainer": {},
+        "optimizer": {},
+        "pairs": [{}, {}],
+        "model": {"architecture": "hybrid", "recompute": "layer"},
+        "evaluation": {"backend": "auto"},
+    },
 }
 
 
@@ -49,7 +65,7 @@ def make(case, directory):
     task["data"] |= {"data_dir": str(directory / "data"), **case["data"]}
     trainer["schedule"] = {"name": "uniform"}
     trainer |= {"train_steps": 6, "checkpoint_interval": 3, "steps_per_loop": 3, **case["trainer"]}
-    trainer["evaluation"] = EVALUATION
+    trainer["evaluation"] = EVALUATION | case.get("evaluation", {})
     trainer["optimizer"] |= {"learning_rate_schedule": "constant", "learning_rate": 0.01}
     trainer["optimizer"] |= case["optimizer"]
     (directory / "config.json").write_text(json.dumps(config))
