@@ -1,67 +1,12 @@
-"""The architectures of models: their names, and which fields of `task.model` each one has.
+"""The architectures of models by name: values of `task.model.architecture`.
 
 Free of TensorFlow. `keras_mtl.models.factory` builds the models.
 """
-
-import dataclasses
-from typing import TYPE_CHECKING
-
-from keras_mtl.errors import nearest
-
-if TYPE_CHECKING:
-    from keras_mtl.configuration.draft import Draft
 
 TRANSFORMER = "transformer"
 RNMT = "rnmt"
 HYBRID = "hybrid"
 ARCHITECTURES = (TRANSFORMER, RNMT, HYBRID)
-
-_PARTS_OF_LAYERS = "a part of the layers of a Transformer"
-# Fields that an architecture does not have, and what they are.
-_MISSING = {
-    TRANSFORMER: {},
-    RNMT: {
-        "intermediate_dim": _PARTS_OF_LAYERS,
-        "activation_dropout": _PARTS_OF_LAYERS,
-        "activation": _PARTS_OF_LAYERS,
-        "self_attention": _PARTS_OF_LAYERS,
-        "self_attention_parameters": _PARTS_OF_LAYERS,
-        "transparent_attention": "for decoders whose layers each attend to the source",
-        "feed_forward": _PARTS_OF_LAYERS,
-        "feed_forward_parameters": _PARTS_OF_LAYERS,
-        "norm": _PARTS_OF_LAYERS,
-        "norm_parameters": _PARTS_OF_LAYERS,
-        "norm_position": _PARTS_OF_LAYERS,
-        "positions": "for layers that see a set of tokens; an LSTM reads them in order",
-        "adapters": _PARTS_OF_LAYERS,
-        "recompute": "for layers of a Transformer; an LSTM layer already keeps only its states",
-    },
-    HYBRID: {
-        "transparent_attention": "for decoders whose layers each attend to the source",
-        "adapters": "for models whose encoder and decoder are those of a Transformer",
-    },
-}
-
-
-def check(draft: "Draft") -> None:
-    """Adds to a draft the fields of `task.model` that its architecture does not have."""
-    model = draft.config.task.model
-    if model.architecture not in ARCHITECTURES:
-        draft.problem(
-            "task.model.architecture",
-            f"= {model.architecture!r} is unknown{nearest(str(model.architecture), ARCHITECTURES)}",
-        )
-        return
-    missing = _MISSING[model.architecture]
-    for field in dataclasses.fields(model):
-        value = getattr(model, field.name)
-        if field.name not in missing or value == _default(field):
-            continue
-        draft.problem(
-            f"task.model.{field.name}",
-            f"= {value!r}: it is {missing[field.name]}, but task.model.architecture is "
-            f"{model.architecture!r}; remove it",
-        )
 
 
 def only_tensorflow(architecture: str) -> str:
@@ -69,9 +14,3 @@ def only_tensorflow(architecture: str) -> str:
     if architecture not in (RNMT, HYBRID):
         return ""
     return f"task.model.architecture is {architecture!r}, and only TensorFlow runs recurrent layers"
-
-
-def _default(field: dataclasses.Field) -> object:
-    if field.default_factory is not dataclasses.MISSING:
-        return field.default_factory()
-    return field.default

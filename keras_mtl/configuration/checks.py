@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from keras_mtl import errors, metrics
 from keras_mtl.configuration import (
     adapter_checks,
+    architecture_checks,
     architectures,
     initial_weights_checks,
     keeping_checks,
@@ -235,7 +236,7 @@ def _check_data(draft: Draft) -> None:
 
 def _check_model(draft: Draft) -> None:
     model = draft.config.task.model
-    architectures.check(draft)
+    architecture_checks.check(draft)
     sizes = (
         sizes_of(model.architecture) if model.architecture in architectures.ARCHITECTURES else {}
     )

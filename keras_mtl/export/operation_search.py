@@ -63,7 +63,7 @@ class OperationSearch(DecoderSearch):
         options, vocabulary = self._options, self._vocabulary
         attends = alignments or options.coverage_penalty != 0
         used = tf.cast(tf.not_equal(batch.source, vocabulary.pad_id), tf.int32)
-        known = {"decoder": batch.decoder} if self._model.adapter_sets else {}
+        known = {"decoder": batch.decoder} if self._model.needs_route else {}
         memory = self._model.encode(batch.source, training=False, **known)
         # Each row of the operation is a sentence with one beam for the model.
         state = self._model.start(memory, batch.decoder, 1, options.max_length)
