@@ -4,6 +4,7 @@ import fcntl
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,9 @@ import hypothesis
 import pytest
 
 from keras_mtl.cli import optional_packages
+
+# As in a terminal, also under nohup, which makes programs ignore it.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # Before anything imports TensorFlow.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

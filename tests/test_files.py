@@ -41,7 +41,12 @@ class Fingerprints:
 
 
 def write_events(directory):
-    event_log.EventLog(directory, tensorboard=False).train(1, {}, {})
+    log = event_log.EventLog(directory, tensorboard=False)
+    try:
+        log.train(1, {}, {})
+    finally:
+        with contextlib.suppress(OSError):
+            log.close()
 
 
 def write_report(directory):

@@ -102,6 +102,7 @@ class TextTranslator:
                 getattr(task, "decoder", 0),
                 getattr(task, "kind", TRANSLATION),
                 getattr(task, "adapters", ()),
+                getattr(task, "stacks", ()),
             )
             for task in tasks
         )

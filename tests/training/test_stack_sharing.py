@@ -20,12 +20,12 @@ STACKS = {
 }
 
 
-def train(config, directory, steps):
+def train(config, directory, steps, mode="train"):
     config = copy.deepcopy(config)
     config["trainer"]["train_steps"] = steps
     file = directory.with_suffix(".json")
     file.write_text(json.dumps(config))
-    keras_mtl.train(keras_mtl.load_config(file), directory, mode="train", log=lambda _: None)
+    keras_mtl.train(keras_mtl.load_config(file), directory, mode=mode, log=lambda _: None)
 
 
 def run_config(root, stacks, weights):
@@ -42,9 +42,8 @@ def run_config(root, stacks, weights):
 @pytest.mark.nightly
 def test_a_run_resumes_translates_and_is_exported(tmp_path, capsys):
     config = run_config(tmp_path, STACKS, [1, 1, 1])
-    train(config, tmp_path / "whole", 6)
-    train(config, tmp_path / "parts", 3)
-    train(config, tmp_path / "parts", 6)
+    for name, steps in (("whole", 6), ("parts", 3), ("parts", 6)):
+        train(config, tmp_path / name, steps, "train_and_eval")
     assert_same_run(tmp_path / "whole", tmp_path / "parts")
     directory = tmp_path / "whole"
     expected = keras_mtl.load_translator(directory)
