@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from keras_mtl.cli.arguments import check_output_directory, natural_int
-from keras_mtl.errors import DataError
+from keras_mtl.errors import ConfigError, DataError
 from keras_mtl.messages import to_stderr
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def check_arguments(args: argparse.Namespace) -> None:
 
     Raises:
         DataError: a run is not a directory.
-        ConfigError: the report's directory is not writable.
+        ConfigError: the report's directory is not writable, or an option does not apply.
     """
     for path in args.model_dirs:
         if not os.path.isdir(path):
@@ -69,6 +69,13 @@ def check_arguments(args: argparse.Namespace) -> None:
         raise DataError(
             f"{sweeps[0]} is the directory of a sweep, which has a report of its own. Give only it"
         )
+    if _is_sweep(args.model_dirs[0]):
+        for option, given in (("--split dev", args.split == "dev"), ("--baseline", args.baseline)):
+            if given:
+                raise ConfigError(
+                    f"{option} does not apply to a sweep. Its report compares test scores with the "
+                    "best temperature"
+                )
     check_output_directory("--output", args.output)
 
 
