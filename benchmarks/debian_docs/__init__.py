@@ -1,0 +1,1 @@
+"""The parts of `build_debian_docs.py`: real translations of technical English from Debian."""
