@@ -213,7 +213,8 @@ def make_package(root, name, files):
         (tree / path).parent.mkdir(parents=True, exist_ok=True)
         (tree / path).write_bytes(content)
     (tree / "DEBIAN").mkdir(parents=True)
-    about = f"Package: {name}\nVersion: 1\nArchitecture: all\nMaintainer: a <a@b>\nDescription: {name}\n"
+    about = f"Package: {name}\nVersion: 1\nArchitecture: all\nDescription: {name}\n"
+    about += "Maintainer: a <a@b>\n"
     (tree / "DEBIAN/control").write_text(about)
     deb = root / f"pool/{name}_1_all.deb"
     deb.parent.mkdir(exist_ok=True)
