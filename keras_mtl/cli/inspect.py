@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from keras_mtl import errors
 from keras_mtl.cli import arguments, common
 from keras_mtl.cli.inspect_adapters import adapter_lines, stack_lines
+from keras_mtl.cli.inspect_advice import print_advice
 from keras_mtl.cli.inspect_tasks import task_lines
 from keras_mtl.cli.inspect_trainer import trainer_lines
 from keras_mtl.cli.inspect_variables import print_selected_variables
@@ -82,6 +83,9 @@ def run(args: argparse.Namespace) -> int:
     if config.task.data.data_dir or args.model_dir:
         prepared = _load_prepared(data_directory(config.task.data.data_dir, args.model_dir or ""))
     print_tasks(config, prepared)
+    if prepared is not None:
+        print()
+        print_advice(config, args.model_dir)
     print()
     print_samples(config, prepared)
     print()

@@ -88,6 +88,19 @@ def read_experiment(
         )
     draft = files.read_experiment(None, given)
     config = checks.validate_simulation(draft, tasks_from_list=tasks_file is not None)
+    return experiment_of(config, model_dir, tasks_file)
+
+
+def experiment_of(
+    config: ExperimentConfig,
+    model_dir: str | os.PathLike[str] | None = None,
+    tasks_file: str | os.PathLike[str] | None = None,
+) -> Experiment:
+    """Returns the experiment of a checked configuration; see `read_experiment`.
+
+    Raises:
+        ConfigError: a size is not known, or the list of tasks is wrong.
+    """
     data, trainer = config.task.data, config.trainer
     manifest = _prepared(data.data_dir, model_dir)
     prepared = {task["name"]: task for task in manifest["tasks"]} if manifest else {}
