@@ -95,6 +95,13 @@ def test_a_setting_replaces_the_schedule_of_the_configuration(written):
     schedules.create("inverse_ratio", tasks, **ratio.trainer.schedule.parameters)
 
 
+def test_tasks_that_the_sweep_replaces_have_names(written):
+    plan = written(SETTINGS + "overrides: {task.pairs: [{source: en, target: fr, baseline: 9}]}\n")
+    plan.check()
+    (pair,) = plan.run_config(plan.definition.run_keys()[0]).task.pairs
+    assert pair.name == "en-fr"
+
+
 def test_baselines_reach_schedules_by_their_file_and_their_losses(written, sweep):
     text = (
         "baselines: {trainer.train_steps: 60}\nsettings:\n"

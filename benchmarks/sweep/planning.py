@@ -7,7 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from keras_mtl.configuration.draft import Draft
-from keras_mtl.configuration.files import diff, load_experiment, load_params, save_params
+from keras_mtl.configuration.files import (
+    diff,
+    load_experiment,
+    load_params,
+    name_tasks,
+    save_params,
+)
 from keras_mtl.configuration.overriding import apply
 from keras_mtl.configuration.reading import Override
 from keras_mtl.configuration.schema import ExperimentConfig, PairConfig
@@ -165,6 +171,7 @@ class SweepPlan:
             raise ConfigError("\n  ".join(text for _, text in problems))
         for text in self._more:
             config = load_experiment(config, params_override=text, check=None)
+        name_tasks(config)
         config.task.data.data_dir = str((self.directory / "data").absolute())
         return config
 

@@ -70,13 +70,13 @@ def _sections(found: ModelScores, directory: Path, several: bool) -> str:
     """Returns the sections of a model, and writes its charts as PNGs."""
     prefix = f"{found.model.name}: " if several else ""
     check = comparability.check(found.model.settings, list(found.parts["all"]))
-    parts = [page.warning(f"{prefix}not comparable", check.warnings, check.unknown)]
+    parts = [page.warning(_titled(prefix, "Not comparable"), check.warnings, check.unknown)]
     trade_off = trade_off_panel(found)
     if trade_off is not None:
         charts.save_png(panels.compose([trade_off]), directory / f"{found.model.name}-tradeoff.png")
         parts.append(
             page.section(
-                f"{prefix}trade-off",
+                _titled(prefix, "Trade-off"),
                 _families(found),
                 page.panels([trade_off], f"{found.model.name}-tradeoff"),
                 note="Each point is the mean of a setting over its seeds; the ellipse is one "
@@ -87,12 +87,13 @@ def _sections(found: ModelScores, directory: Path, several: bool) -> str:
     first, *others = _tables(found)
     parts.append(
         page.section(
-            f"{prefix}{first.title[0].lower()}{first.title[1:]}" if prefix else first.title,
+            _titled(prefix, first.title),
             _html(first),
             *(
-                f"<details><summary>{page.escape(table.title)}</summary>"
+                f"<details{' open' if place == 0 else ''}><summary>{page.escape(table.title)}"
+                "</summary>"
                 f'<p class="note">{page.escape(table.note)}</p>{_html(table)}</details>'
-                for table in others
+                for place, table in enumerate(others)
             ),
             note=page.escape(first.note),
         )
@@ -118,8 +119,12 @@ def _curves(found: ModelScores, prefix: str, directory: Path) -> str:
         f"Mean {metric_title(found.metric)} on dev. Bands reach from the lowest to the highest "
         "seed. Seconds include the validations of the settings that learn from scores."
     )
-    title = f"{prefix}learning curves" if prefix else "Learning curves"
-    return page.section(title, *shown, note=note)
+    return page.section(_titled(prefix, "Learning curves"), *shown, note=note)
+
+
+def _titled(prefix: str, title: str) -> str:
+    """Returns a title after the name of the model, if there are several models."""
+    return f"{prefix}{title[0].lower()}{title[1:]}" if prefix else title
 
 
 def _tables(found: ModelScores) -> list[Table]:
