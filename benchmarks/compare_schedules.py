@@ -1,6 +1,7 @@
-"""Compares schedules on the same tasks, data and seeds: a sweep that a YAML file declares.
+r"""Compares schedules on the same tasks, data and seeds: a sweep that a YAML file declares.
 
-    python benchmarks/compare_schedules.py benchmarks/evidence/demo.yaml --model_dir runs/demo_sweep
+    python benchmarks/compare_schedules.py benchmarks/evidence/short_demo.yaml \
+      --model_dir runs/short_demo
 
 Trains the single-task baselines first, then every setting with every seed, size and sharing that
 the file names, scores each on the test sets, and writes the page of `keras-mtl report`, with its
@@ -35,6 +36,7 @@ from keras_mtl.errors import ConfigError, KerasMtlError
 from keras_mtl.report.sweep.files import SWEEP_FILE, SWEEP_KIND
 
 _EVALUATION = "evaluation-test.json"
+_DEFAULT = Path(__file__).parent / "evidence/short_demo.yaml"
 
 
 def job_of(name: str, directory: Path) -> Job:
@@ -149,8 +151,17 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("sweep", type=Path, metavar="YAML", help="file of the sweep")
-    parser.add_argument("--model_dir", type=Path, required=True, help="directory of all runs")
+    parser.add_argument(
+        "sweep",
+        type=Path,
+        metavar="YAML",
+        nargs="?",
+        default=_DEFAULT,
+        help="file of the sweep (default: the short comparison on the demo)",
+    )
+    parser.add_argument(
+        "--model_dir", type=Path, help="directory of all runs (default: runs/NAME of the sweep)"
+    )
     parser.add_argument(
         "--jobs",
         type=int,
@@ -174,7 +185,8 @@ def main() -> int:
     if args.jobs < 1:
         parser.error(f"--jobs must be at least 1, got {args.jobs}")
     try:
-        plan = SweepPlan(read_definition(args.sweep), args.model_dir, args.params_override)
+        directory = args.model_dir or Path("runs") / args.sweep.stem
+        plan = SweepPlan(read_definition(args.sweep), directory, args.params_override)
         keys = chosen(plan, args)
         plan.check()
         if args.dry_run:
