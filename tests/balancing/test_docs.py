@@ -72,13 +72,13 @@ def test_the_recipe_is_a_plug_in_that_passes_the_contract(tmp_path, monkeypatch)
     assert settings["name"] in available()
     create(settings["name"], 4, **settings.get("parameters", {}))
 
-    given = {"method": "geometric", "tmp_path": tmp_path, "bad": np.nan}
+    given = {"method": "inverse_loss", "tmp_path": tmp_path, "bad": np.nan}
     tests = 0
     for name, test in runpy.run_path(str(CONTRACT)).items():
         if name.startswith("test_") and "method" in inspect.signature(test).parameters:
             test(**{key: given[key] for key in inspect.signature(test).parameters})
             tests += 1
     assert tests > 10
-    # (L_1 L_2)^½ / L_i = (½, 2) for losses of 4 and 1.
-    found = direction("geometric", [[1.0, 0.0], [0.0, 1.0]], losses=[4.0, 1.0])
-    np.testing.assert_allclose(found, [0.5, 2.0], rtol=1e-5)
+    # 2 / (1/L_1 + 1/L_2) / L_i = (0.4, 1.6) for losses of 4 and 1.
+    found = direction("inverse_loss", [[1.0, 0.0], [0.0, 1.0]], losses=[4.0, 1.0])
+    np.testing.assert_allclose(found, [0.4, 1.6], rtol=1e-5)
