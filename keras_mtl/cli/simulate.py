@@ -179,7 +179,14 @@ def run(args: argparse.Namespace) -> int:
     baseline_steps = args.baseline_steps if args.baseline_steps is not None else steps
     curves = make_curves(experiment, given, baseline_steps, args.recorded)
     batches = experiment.batches_per_step
-    settings = PlaySettings(steps * batches, interval * batches, args.draws, args.seed, args.noise)
+    settings = PlaySettings(
+        steps * batches,
+        interval * batches,
+        args.draws,
+        args.seed,
+        args.noise,
+        batches_per_step=batches,
+    )
     specs = schedules_to_play(experiment, args.schedule, args.schedules)
     begin = time.perf_counter()
     played = play_all(specs, curves, experiment.rows, settings, experiment.limits)

@@ -5,12 +5,16 @@ A new schedule is one file and one import in this module (see docs/how-to/extend
 """
 
 from keras_mtl.schedules.adaptive_state import AdaptiveState
+from keras_mtl.schedules.ado import Ado
 from keras_mtl.schedules.annealed import Annealed
 from keras_mtl.schedules.bandit import Bandit
 from keras_mtl.schedules.base import FixedSchedule, Schedule, State
 from keras_mtl.schedules.constant import Constant
 from keras_mtl.schedules.cooldown import Cooldown
 from keras_mtl.schedules.creation import PlannedSchedule, create, plan
+from keras_mtl.schedules.double_power_law import DoublePowerLaw, propose_weights
+from keras_mtl.schedules.dro_mt import DroMt
+from keras_mtl.schedules.dynamic_temperature import DynamicTemperature
 from keras_mtl.schedules.excess_loss import ExcessLoss
 from keras_mtl.schedules.exponential import Exponential
 from keras_mtl.schedules.implicit import Implicit
@@ -32,10 +36,14 @@ from keras_mtl.schedules.unimax import UniMax
 
 __all__ = [
     "AdaptiveState",
+    "Ado",
     "Annealed",
     "Bandit",
     "Constant",
     "Cooldown",
+    "DoublePowerLaw",
+    "DroMt",
+    "DynamicTemperature",
     "ExcessLoss",
     "Exponential",
     "FixedSchedule",
@@ -63,6 +71,7 @@ __all__ = [
     "parameters_of",
     "pick",
     "plan",
+    "propose_weights",
     "register",
     "sample",
     "systematic",

@@ -89,6 +89,19 @@ class AdaptiveSchedule(Schedule):
         old = state["probabilities"]
         return bounded(old, self._with_prior(weights), self.max_change)
 
+    def move_to(self, state: State, probabilities: np.ndarray) -> np.ndarray:
+        """Returns probabilities nearer to given ones, with floor and limited change, but no prior.
+
+        Args:
+            state: the state so far.
+            probabilities: float64[N], >= 0.
+
+        Returns:
+            float64[N], sums to 1.
+        """
+        target = apply_floor(normalize(probabilities), self.floor)
+        return bounded(state["probabilities"], target, self.max_change)
+
     def rebalance(self, state: State, kept: np.ndarray) -> State:
         """Makes the probabilities sum to 1."""
         del kept

@@ -45,6 +45,8 @@ class Schedule(abc.ABC):
         uses_scores: whether `update` reads validation scores.
         uses_losses: whether `update` reads training losses.
         uses_progress: whether `advance` changes the state.
+        interval: training steps between calls of `update` in addition to those after each
+            validation; 0 means that there are none.
         max_epochs: largest number of passes over the data of each task, float64[N], infinite
             without a limit; None if no task has one.
 
@@ -75,6 +77,7 @@ class Schedule(abc.ABC):
     uses_scores: bool = False
     uses_losses: bool = False
     uses_progress: bool = False
+    interval: int = 0
     max_epochs: np.ndarray | None = None
 
     def __init__(self, tasks: Sequence[TaskInfo], *, floor: float = 0.0) -> None:

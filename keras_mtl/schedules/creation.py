@@ -48,6 +48,7 @@ class PlannedSchedule:
         adaptive: whether it learns while training.
         scaling: whether it scales updates.
         uses_scores: whether it learns from validation scores.
+        interval: training steps between its updates in addition to validations; 0: none.
         limits: the limits of its tasks; None without any.
     """
 
@@ -57,6 +58,7 @@ class PlannedSchedule:
     adaptive: bool
     scaling: bool
     uses_scores: bool
+    interval: int = 0
     limits: Limits | None = None
 
     def make(self, sizes: Mapping[str, float]) -> Schedule:
@@ -100,5 +102,6 @@ def plan(
         trial.adaptive,
         trial.scaling,
         trial.uses_scores,
+        trial.interval,
         limits,
     )

@@ -1,12 +1,15 @@
 """Base class of the schedules that learn from training losses."""
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from keras_mtl.schedules.adaptive import AdaptiveSchedule
 from keras_mtl.schedules.base import State
+from keras_mtl.schedules.registry import integer
 from keras_mtl.schedules.score_book import ScoreBook
+from keras_mtl.schedules.tasks import TaskInfo
 
 _TOTALS = ("loss_weight", "loss_sum", "inverse_probability", "loss_over_probability")
 
@@ -16,12 +19,14 @@ class Observed(NamedTuple):
 
     Attributes:
         drawn: bool[N], whether the task had a loss.
+        weight: float64[N], number of batches.
         mean_loss: float64[N], 0 for a task without a loss.
         inverse_probability: float64[N], sum of weight / probability.
         loss_over_probability: float64[N], sum of weight * loss / probability.
     """
 
     drawn: np.ndarray
+    weight: np.ndarray
     mean_loss: np.ndarray
     inverse_probability: np.ndarray
     loss_over_probability: np.ndarray
@@ -31,9 +36,20 @@ class LossSchedule(AdaptiveSchedule):
     """Base class of schedules that act on the training losses since the last update.
 
     State: `seen_*`, float64[N] each: the totals of the score book at the last update.
+
+    Args:
+        tasks: the tasks.
+        interval: training steps between two updates, >= 0; 0 updates with each validation, and
+            only then.
+        **shared: prior, prior_temperature, ema, max_change, floor: see `AdaptiveSchedule`.
     """
 
     uses_losses = True
+
+    def __init__(self, tasks: Sequence[TaskInfo], *, interval: int = 0, **shared: Any) -> None:
+        super().__init__(tasks, **shared)
+        hint = "the number of training steps between updates; 0 updates with each validation"
+        self.interval = integer(self.name, "interval", interval, least=0, hint=hint)
 
     def init(self) -> State:
         """Returns the state before the first loss."""
@@ -54,6 +70,7 @@ class LossSchedule(AdaptiveSchedule):
         drawn = weight > 0
         return Observed(
             drawn=drawn,
+            weight=weight,
             mean_loss=np.where(drawn, loss / np.where(drawn, weight, 1.0), 0.0),
             inverse_probability=inverse,
             loss_over_probability=weighted,

@@ -1,5 +1,6 @@
 """The piecewise schedule: one schedule after the other."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -66,6 +67,7 @@ class Piecewise(Schedule):
         self.scaling = any(child.scaling for child in self.children)
         self.uses_scores = any(child.uses_scores for child in self.children)
         self.uses_losses = any(child.uses_losses for child in self.children)
+        self.interval = math.gcd(*(child.interval for child in self.children))
         self.uses_progress = self.stages.by_data or any(
             child.uses_progress for child in self.children
         )

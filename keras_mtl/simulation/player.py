@@ -34,6 +34,8 @@ class PlaySettings:
         seed: seed of random draws and of noise.
         noise: standard deviation of a validation score relative to the task's baseline, >= 0.
         points: smallest number of points in time of the result, >= 1.
+        batches_per_step: number of batches of a training step, >= 1; the interval of a schedule
+            that learns from losses is in training steps.
 
     Raises:
         ConfigError: a value is out of range.
@@ -45,12 +47,13 @@ class PlaySettings:
     seed: int = 1
     noise: float = 0.0
     points: int = 300
+    batches_per_step: int = 1
 
     def __post_init__(self) -> None:
-        if self.steps < 1 or self.interval < 0 or self.points < 1:
+        if min(self.steps, self.points, self.batches_per_step) < 1 or self.interval < 0:
             raise ConfigError(
-                f"steps = {self.steps} and points = {self.points} must be >= 1, interval = "
-                f"{self.interval} >= 0"
+                f"steps = {self.steps}, points = {self.points} and batches_per_step = "
+                f"{self.batches_per_step} must be >= 1, interval = {self.interval} >= 0"
             )
         if self.draws not in DRAWS:
             raise ConfigError(f"draws = {self.draws!r} is unknown{nearest(self.draws, DRAWS)}")
@@ -132,7 +135,9 @@ class _Player:
         steps, interval = self.settings.steps, self.settings.interval
         validations = np.append(np.arange(interval, steps, interval), steps) if interval else steps
         grid = np.linspace(0, steps, min(self.settings.points, steps) + 1).astype(np.int64)
-        stops = np.union1d(validations, grid[1:])
+        learns = self.schedule.interval * self.settings.batches_per_step
+        updates = np.arange(learns, steps, learns) if learns else np.array([], np.int64)
+        stops = np.union1d(np.union1d(validations, grid[1:]), updates)
         due = np.isin(stops, validations)
         # If there are many validations, only this number of points is kept.
         keep = np.isin(stops, grid) | (due & (np.size(validations) <= self.settings.points))
@@ -141,6 +146,8 @@ class _Player:
         for stop, validates, kept in zip(stops.tolist(), due, keep, strict=True):
             self._advance(start, stop)
             self._follow(stop)
+            if learns and stop % learns == 0:
+                self.state = self.schedule.update(self.state, stop, self.book)
             if validates:
                 self._validate(stop)
             if kept:

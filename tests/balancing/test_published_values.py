@@ -1,4 +1,4 @@
-"""Combinations of gradients against values that others published, and the equations of the papers."""
+"""Combinations of gradients against published values and the equations of the papers."""
 
 import numpy as np
 import pytest

@@ -56,6 +56,10 @@ EXAMPLES = {
         ]
     },
     "excess_loss": lambda names: {"reference_losses": weights(names)},
+    "dynamic_temperature": lambda names: {"steps_per_epoch": 3},
+    # With little data, fits begin early.
+    "ado": lambda names: {"start": 1, "refit": 10},
+    "dro_mt": lambda names: {"reference_losses": weights(names), "ema": 0.5},
 }
 # Follows the order of the list by design.
 ORDERED = {"round_robin"}
@@ -345,6 +349,7 @@ def test_every_schedule_is_tested_and_none_is_missing():
         *("exponential", "sigmoid", "annealed", "cooldown"),
         *("round_robin", "sequential", "piecewise"),
         *("inverse_ratio", "simple_adaptive", "bandit", "excess_loss", "implicit"),
+        *("dynamic_temperature", "ado", "dro_mt"),
     }
     assert set(EXAMPLES) <= set(available())
 

@@ -336,11 +336,19 @@ class Run:
             self._check_draws()
             state.skipped += loop.skipped
             self.loop_log.write(loop, state.skipped, progress.tokens_per_second)
+            self._update_schedule()
             self._note(progress.message)
             state.open_loop = None
             state.validation_due = state.validates
         else:
             self.loop_log.write_batches()
+
+    def _update_schedule(self) -> None:
+        """Lets a schedule learn from the losses of its interval, if one ends here."""
+        interval = self.parts.mixture.schedule.interval
+        due = interval > 0 and self.step % interval == 0
+        if due and self.parts.mixture.update(self.parts.consumed(self.step)):
+            self.parts.read_from(self.step)
 
     def _check_draws(self) -> None:
         """Checks that all workers have drawn the same tasks.
@@ -402,10 +410,11 @@ class Run:
             self.state.validation_due = False
 
     def _next_stop(self) -> int:
-        """Returns the next step at which a checkpoint or a validation is due or a loop ends."""
+        """Returns the next step at which a loop ends, because something is due."""
         trainer, step = self.plan.config.trainer, self.step
-        intervals = (trainer.checkpoint_interval, trainer.steps_per_loop)
-        stops = [(step // interval + 1) * interval for interval in intervals]
+        learns = self.parts.mixture.schedule.interval
+        intervals = (trainer.checkpoint_interval, trainer.steps_per_loop, learns)
+        stops = [(step // interval + 1) * interval for interval in intervals if interval]
         if self.state.validates:
             stops.append(self.validation.next_stop(step))
         return min([*stops, trainer.train_steps])

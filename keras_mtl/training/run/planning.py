@@ -218,10 +218,16 @@ def _check_scores(draft: Draft, schedule: PlannedSchedule, mode: str) -> None:
             "trainer.schedule.overfit_patience",
             "is set, but --mode train does not validate. Use --mode train_and_eval, or set it to 0",
         )
-    elif schedule.adaptive and mode == "train":
+    elif schedule.uses_scores and mode == "train":
         draft.problem(
             "trainer.schedule.name",
             f"= {schedule.name!r} learns from validation scores. Use --mode train_and_eval",
+        )
+    elif schedule.adaptive and not schedule.interval and mode == "train":
+        draft.problem(
+            "trainer.schedule.name",
+            f"= {schedule.name!r} learns at each validation. Use --mode train_and_eval, or set "
+            "trainer.schedule.parameters.interval to the number of steps between its updates",
         )
 
 
