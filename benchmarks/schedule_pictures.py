@@ -37,6 +37,7 @@ FAMILIES: dict[str, dict[str, tuple[Any, ...]]] = {
         "exponential, α = 2e-4": ("exponential", {"alpha": 2e-4, "p0": EVEN, "p1": MAIN}),
         "sigmoid, α = 2e-4": ("sigmoid", {"alpha": 2e-4, "p0": EVEN, "p1": MAIN}),
         "annealed, 10 epochs": ("annealed", {"steps_per_epoch": 2000, "epochs": 10}),
+        "dynamic_temperature, 5 epochs": ("dynamic_temperature", {"steps_per_epoch": 2000}),
         "cooldown at 12,000": ("cooldown", {"switch_step": 12_000}),
         "round_robin": ("round_robin", {}),
         "sequential, floor = 0.05": (
@@ -73,6 +74,8 @@ FAMILIES: dict[str, dict[str, tuple[Any, ...]]] = {
         ),
         "bandit, reward: loss": ("bandit", {"reward": "loss"}),
         "excess_loss, η = 0.1": ("excess_loss", {"reference_losses": REFERENCES, "eta": 0.1}),
+        "ado, prior: temperature": ("ado", {"prior": "temperature"}),
+        "dro_mt, prior: temperature": ("dro_mt", {"prior": "temperature", "interval": 1000}),
     },
     "implicit": {
         "implicit, prior: temperature": ("implicit", {"prior": "temperature"}),

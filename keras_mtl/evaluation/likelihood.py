@@ -110,9 +110,8 @@ class ModelLikelihood:
         for start in range(0, len(indices), _ROWS):
             raise_if_stopped(stopped, task)
             pairs = self._ids.read(task, reader, indices[start : start + _ROWS])
-            source, target = (
-                _pad(side, getattr(self._model, "max_length", None)) for side in pairs
-            )
+            limit = getattr(self._model, "max_length", None)
+            source, target = (padded(side, limit, _ROWS) for side in pairs)
             decoder = np.full(_ROWS, self._ids.decoders[task], np.int32)
             batch_nll, batch_tokens = self._step(*map(tf.constant, (source, target, decoder)))
             nll += float(batch_nll)
@@ -161,19 +160,20 @@ class EngineLikelihood:
         return loss, float(sum(map(len, found)))
 
 
-def _pad(rows: Sequence[Sequence[int]], limit: int | None) -> np.ndarray:
-    """Returns rows of ids as int32 `[_ROWS, length]`.
+def padded(rows: Sequence[Sequence[int]], limit: int | None, count: int) -> np.ndarray:
+    """Returns rows of ids as int32 `[count, length]`, padded with 0.
 
     Args:
-        rows: the ids of each row.
+        rows: the ids of each row, at most `count`.
         limit: number of positions of the model; None for no limit. The length is the next power of
             two, or the limit if that is shorter.
+        count: number of rows of the result.
     """
     longest = max(map(len, rows))
     length = max(_MIN_LENGTH, 1 << (longest - 1).bit_length())
     if limit is not None and longest <= limit < length:
         length = limit
-    batch = np.zeros((_ROWS, length), np.int32)
+    batch = np.zeros((count, length), np.int32)
     for place, row in enumerate(rows):
         batch[place, : len(row)] = row
     return batch

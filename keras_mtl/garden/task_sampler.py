@@ -90,6 +90,11 @@ class ScheduleTaskSampler(task_sampler.TaskSampler):
                 f"the schedule {name!r} has stages that end with data, but the trainer of Model "
                 "Garden does not count what it has read. Let stages end after steps"
             )
+        if schedule.measures is not None:
+            raise ConfigError(
+                f"the schedule {name!r} measures the model between steps, which the trainer of "
+                "Model Garden does not do. Use another schedule, or train with keras_mtl"
+            )
         self._names = tuple(task_weights)
         self.adaptive = AdaptiveState(schedule, metric, higher_is_better)
         self._counts = np.zeros(len(tasks), np.int64)

@@ -20,7 +20,11 @@ from keras_mtl.schedules.exponential import Exponential
 from keras_mtl.schedules.implicit import Implicit
 from keras_mtl.schedules.inverse_ratio import InverseRatio
 from keras_mtl.schedules.limits import LimitedSchedule, Limits
+from keras_mtl.schedules.measured import Measure
+from keras_mtl.schedules.multi_dds_s import MultiDdsS
+from keras_mtl.schedules.multi_uat import MultiUat
 from keras_mtl.schedules.piecewise import Piecewise
+from keras_mtl.schedules.pike import Pike
 from keras_mtl.schedules.proportional import Proportional
 from keras_mtl.schedules.registry import available, parameters_of, register
 from keras_mtl.schedules.round_robin import RoundRobin
@@ -51,7 +55,11 @@ __all__ = [
     "InverseRatio",
     "LimitedSchedule",
     "Limits",
+    "Measure",
+    "MultiDdsS",
+    "MultiUat",
     "Piecewise",
+    "Pike",
     "PlannedSchedule",
     "Proportional",
     "RoundRobin",

@@ -7,7 +7,7 @@ it can be saved, restored and compared without the object.
 import abc
 import math
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -15,6 +15,9 @@ from keras_mtl.errors import CheckpointError, ConfigError
 from keras_mtl.schedules.registry import number
 from keras_mtl.schedules.score_book import ScoreBook
 from keras_mtl.schedules.tasks import TaskInfo, check_tasks
+
+if TYPE_CHECKING:
+    from keras_mtl.schedules.measured import Measure
 
 State = dict[str, np.ndarray]
 
@@ -47,6 +50,7 @@ class Schedule(abc.ABC):
         uses_progress: whether `advance` changes the state.
         interval: training steps between calls of `update` in addition to those after each
             validation; 0 means that there are none.
+        measures: what training measures of the model before each of these calls; None: nothing.
         max_epochs: largest number of passes over the data of each task, float64[N], infinite
             without a limit; None if no task has one.
 
@@ -78,6 +82,7 @@ class Schedule(abc.ABC):
     uses_losses: bool = False
     uses_progress: bool = False
     interval: int = 0
+    measures: "Measure | None" = None
     max_epochs: np.ndarray | None = None
 
     def __init__(self, tasks: Sequence[TaskInfo], *, floor: float = 0.0) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 from keras_mtl.schedules.base import Schedule
 from keras_mtl.schedules.limits import LimitedSchedule, Limits
+from keras_mtl.schedules.measured import Measure
 from keras_mtl.schedules.registry import SCHEDULES
 from keras_mtl.schedules.tasks import TaskInfo, check_tasks
 
@@ -49,6 +50,7 @@ class PlannedSchedule:
         scaling: whether it scales updates.
         uses_scores: whether it learns from validation scores.
         interval: training steps between its updates in addition to validations; 0: none.
+        measures: what training measures of the model for it; None: nothing.
         limits: the limits of its tasks; None without any.
     """
 
@@ -59,6 +61,7 @@ class PlannedSchedule:
     scaling: bool
     uses_scores: bool
     interval: int = 0
+    measures: Measure | None = None
     limits: Limits | None = None
 
     def make(self, sizes: Mapping[str, float]) -> Schedule:
@@ -103,5 +106,6 @@ def plan(
         trial.scaling,
         trial.uses_scores,
         trial.interval,
+        trial.measures,
         limits,
     )

@@ -118,6 +118,7 @@ class LimitedSchedule(Schedule):
         self.uses_scores = schedule.uses_scores
         self.uses_losses = schedule.uses_losses
         self.interval = schedule.interval
+        self.measures = schedule.measures
         self.uses_progress = schedule.uses_progress or self._caps_epochs
 
     def init(self) -> State:

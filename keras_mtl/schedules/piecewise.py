@@ -62,6 +62,11 @@ class Piecewise(Schedule):
                 child = create(str(stage.get("name", "")), self.tasks, **parameters)
             except ConfigError as error:
                 raise ConfigError(f"schedule {self.name!r}: stages[{number}]: {error}") from error
+            if child.measures is not None:
+                raise ConfigError(
+                    f"schedule {self.name!r}: stages[{number}]: {child.name!r} measures the model, "
+                    "and such a schedule cannot be a stage; use it as the only schedule"
+                )
             self.children.append(child)
         self.adaptive = any(child.adaptive for child in self.children)
         self.scaling = any(child.scaling for child in self.children)

@@ -34,6 +34,9 @@ class ScoreBook:
         loss_sum: float64[N], sum of weight * loss.
         inverse_probability: float64[N], sum of weight / probability.
         loss_over_probability: float64[N], sum of weight * loss / probability.
+        measurements: latest measurements of the model by name, float64[N] each, NaN for a task that
+            was not measured.
+        measured: number of measurements so far.
 
     Example:
         ```python
@@ -73,6 +76,8 @@ class ScoreBook:
         self.loss_sum = np.zeros(count)
         self.inverse_probability = np.zeros(count)
         self.loss_over_probability = np.zeros(count)
+        self.measurements: dict[str, np.ndarray] = {}
+        self.measured = 0
 
     @property
     def higher_is_better(self) -> bool:
@@ -144,6 +149,15 @@ class ScoreBook:
         self.inverse_probability[task] += weight / probability
         self.loss_over_probability[task] += weight * loss / probability
 
+    def measure(self, values: Mapping[str, np.ndarray]) -> None:
+        """Records a measurement of the model, for schedules that use one.
+
+        Args:
+            values: numbers of the tasks by name, float64[N] each.
+        """
+        self.measurements = {name: np.array(value, np.float64) for name, value in values.items()}
+        self.measured += 1
+
     def ratios(self) -> np.ndarray:
         """Returns how close each task is to its baseline.
 
@@ -172,6 +186,9 @@ class ScoreBook:
         """Returns the whole book as a flat dict of new float64 and int64 arrays."""
         state = {key: getattr(self, key).copy() for key in self._ARRAYS}
         state["baselines"] = self.baselines.copy()
+        if self.measured:
+            state["measured"] = np.array(self.measured)
+            state |= {f"measured/{name}": value.copy() for name, value in self.measurements.items()}
         # One number if the tasks agree, as in older versions.
         same = self.directions.all() or not self.directions.any()
         directions = self.directions[0] if same else self.directions
@@ -216,6 +233,13 @@ class ScoreBook:
             own = getattr(book, key)
             write = kept & np.isnan(own) if key == "baselines" else kept
             own[write] = saved[index_map[write]]
+        book.measured = int(state.get("measured", 0))
+        for key, saved in state.items():
+            name = key.removeprefix("measured/")
+            if name != key and len(saved) > index_map.max(initial=-1):
+                values = np.full(len(tasks), math.nan)
+                values[kept] = saved[index_map[kept]]
+                book.measurements[name] = values
         return book
 
     def _name(self, task: int) -> str:

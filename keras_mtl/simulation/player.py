@@ -102,11 +102,16 @@ def simulate(
         The result. The same arguments give the same numbers.
 
     Raises:
-        ConfigError: the schedule is for other tasks.
+        ConfigError: the schedule is for other tasks, or measures the model.
     """
     if schedule.tasks != curves.tasks:
         raise ConfigError(
             "the schedule was made for other tasks than the curves; make it for curves.tasks"
+        )
+    if schedule.measures is not None:
+        raise ConfigError(
+            f"the schedule {schedule.name!r} measures the model, which a simulation does not have; "
+            "simulate other schedules"
         )
     player = _Player(schedule, curves, np.asarray(rows, np.float64), settings)
     return player.play()

@@ -164,6 +164,13 @@ class TaskScheduling(keras.callbacks.Callback):
                 "function",
                 stacklevel=2,
             )
+        if schedule.measures is not None:
+            warnings.warn(
+                f"schedule {schedule.name!r} learns from measurements of the model, which "
+                "model.fit does not make, so the probabilities do not change. Call "
+                "mixture.adaptive.book.measure and mixture.update, or use another schedule",
+                stacklevel=2,
+            )
         if schedule.uses_losses:
             warnings.warn(
                 f"schedule {schedule.name!r} learns from the training losses of each task, which "

@@ -19,8 +19,10 @@ import tensorflow as tf
 from keras_mtl.configuration.schema import as_dict
 from keras_mtl.data.prepare import PreparedData
 from keras_mtl.errors import CheckpointError
+from keras_mtl.evaluation.noisy_pairs import with_noise
 from keras_mtl.evaluation.stopping import EvaluationStopped
 from keras_mtl.evaluation.task_metrics import TaskMetrics
+from keras_mtl.evaluation.tasks import translation_tasks
 from keras_mtl.files import replace_file
 from keras_mtl.interrupts import StopRequest, stop_on_signals
 from keras_mtl.metrics import schedule_score
@@ -32,6 +34,7 @@ from keras_mtl.training.run.directory import RunDirectory
 from keras_mtl.training.run.event_log import EventLog
 from keras_mtl.training.run.first_weights import take_first_weights
 from keras_mtl.training.run.loop_log import LoopLog
+from keras_mtl.training.run.measurements import build_measurements
 from keras_mtl.training.run.mirror import local_run_directory
 from keras_mtl.training.run.model_analysis import model_analysis
 from keras_mtl.training.run.parts import build_parts
@@ -191,6 +194,14 @@ class Run:
         logs_batches = trainer.log_batches and workers.chief
         batches = BatchLog(self.directory.path) if logs_batches else None
         self.loop_log = LoopLog(parts, self.validation, self.events, batches)
+        self._measure = build_measurements(
+            parts.schedule.measures,
+            parts.model,
+            workers,
+            translation_tasks(plan.config.task.model, plan.config.task.pairs),
+            with_noise(prepared, plan.config.task.pairs),
+            plan.config.runtime.seed,
+        )
         self.state = RunState(parts, self.validation)
         self.checkpoints = RunCheckpoints(
             self.directory.path,
@@ -344,10 +355,13 @@ class Run:
             self.loop_log.write_batches()
 
     def _update_schedule(self) -> None:
-        """Lets a schedule learn from the losses of its interval, if one ends here."""
-        interval = self.parts.mixture.schedule.interval
-        due = interval > 0 and self.step % interval == 0
-        if due and self.parts.mixture.update(self.parts.consumed(self.step)):
+        """Lets a schedule learn from losses or a measurement, if its interval ends here."""
+        mixture = self.parts.mixture
+        if not mixture.schedule.interval or self.step % mixture.schedule.interval:
+            return
+        if self._measure is not None:
+            mixture.adaptive.book.measure(self._measure(self.step))
+        if mixture.update(self.parts.consumed(self.step)):
             self.parts.read_from(self.step)
 
     def _check_draws(self) -> None:

@@ -61,6 +61,7 @@ def plan_training(draft: Draft, mode: str = MODES[-1]) -> TrainingPlan:
     schedule, notes = plan_schedule(draft)
     if schedule is not None:
         _check_scores(draft, schedule, mode)
+        _check_measures(draft, schedule)
     if mode != "train":
         _check_dev_pairs(draft)
         check_metrics(draft, schedule.baselines if schedule else None)
@@ -174,6 +175,29 @@ def validated_tasks(config: schema.ExperimentConfig) -> tuple[str, ...]:
     chosen = config.trainer.evaluation.tasks
     names = map(schema.task_name, config.task.pairs)
     return tuple(name for name in names if not chosen or name in chosen)
+
+
+def _check_measures(draft: Draft, schedule: PlannedSchedule) -> None:
+    """Checks that training can measure what the schedule needs."""
+    if schedule.measures is None:
+        return
+    if draft.config.runtime.distribution_strategy == "tpu":
+        draft.problem(
+            "trainer.schedule.name",
+            f"= {schedule.name!r} measures the model between steps, which does not work on a TPU. "
+            "Use another schedule or another runtime.distribution_strategy",
+        )
+    if schedule.measures.uses_dev and draft.config.task.data.dev_fraction == 0:
+        without = [
+            schema.task_name(pair) for pair in draft.config.task.pairs if not pair.dev_corpora
+        ]
+        if without:
+            draft.problem(
+                "trainer.schedule.name",
+                f"= {schedule.name!r} measures the model on dev pairs, but task.data.dev_fraction "
+                f"is 0 and {', '.join(without)} have no dev_corpora. Give them dev_corpora, set "
+                "the fraction above 0, or use another schedule",
+            )
 
 
 def _check_dev_pairs(draft: Draft) -> None:

@@ -1,0 +1,29 @@
+"""MultiDDS-S: favors tasks whose training gradient helps the dev sets of all tasks."""
+
+from keras_mtl.schedules.measured import ActorSchedule
+from keras_mtl.schedules.registry import register
+
+
+@register
+class MultiDdsS(ActorSchedule):
+    """Differentiable data selection: the reward is the cosine of training and dev gradients.
+
+    p = softmax(ψ) as in `ActorSchedule`, with R_i = mean over j of cos(∇L_dev,j, ∇L_train,i), where
+    each gradient is that of a batch of `pairs` pairs. It needs dev pairs of every task, and a
+    measurement takes two gradients for each task.
+
+    State: see `ActorSchedule`.
+
+    Args:
+        tasks: the tasks.
+        **shared: pairs (of training and of dev set of each task), interval, prior,
+            prior_temperature, actor_steps, learning_rate, ema, max_change, floor: see
+            `ActorSchedule`. ema smooths R.
+
+    Reference: Wang, Tsvetkov, Neubig 2020, "Balancing Training for Multilingual Neural Machine
+    Translation", arXiv 2004.06748; interval, steps and learning rate are those of the authors'
+    scripts. Dropout is off in keras_mtl's gradients.
+    """
+
+    name = "multi_dds_s"
+    quantity = "alignment"
