@@ -26,7 +26,18 @@ ONE_TASK = {"uncertainty": 0.5, "cagrad": 1.5, "fairgrad": 5**-0.5, "nash_mtl": 
 CONFLICT = [[1.0, 0.5], [-1.5, 1.0], [0.4, -1.0]]
 # For several steps in a row: intervals that end, and few steps of a solver, which is slow in eager
 # execution.
-SEVERAL_STEPS = {"dwa": {"interval": 2}, "mgda": {"iterations": 9}, "cagrad": {"iterations": 9}}
+SEVERAL_STEPS = {
+    "dwa": {"interval": 2},
+    **{name: {"iterations": 9} for name in ("mgda", "cagrad")},
+    **{name: {"iterations": 2} for name in ("fairgrad", "nash_mtl", "upgrad")},
+}
+
+
+# They have no state but the number of steps; their restarts are tested by those that have one.
+STATELESS = ("upgrad", "nash_mtl", "fairgrad", "imtl_g", "aligned_mtl", "config")
+WITH_STATE = [
+    pytest.param(m, marks=[pytest.mark.nightly] if m in STATELESS else []) for m in METHODS
+]
 
 
 def play(balancing, problem, steps, rate=0.05):
@@ -162,7 +173,7 @@ def test_xla_takes_the_same_step(method):
         )
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", WITH_STATE)
 def test_a_restart_goes_on_bit_for_bit(method, tmp_path):
     parameters = SEVERAL_STEPS.get(method, {})
     whole = play(Balancing(method, 3, parameters), Quadratic.with_gradients(CONFLICT), 6)
@@ -178,7 +189,7 @@ def test_a_restart_goes_on_bit_for_bit(method, tmp_path):
         np.testing.assert_array_equal(play(restored, problem, 3), whole[3:])
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", WITH_STATE)
 def test_tasks_that_come_and_go(method):
     balancing = Balancing(method, 3, SEVERAL_STEPS.get(method, {}))
     play(balancing, Quadratic.with_gradients(CONFLICT), 3)
@@ -197,7 +208,7 @@ def test_tasks_that_come_and_go(method):
     assert changed.state_dict()["step"] == 5
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", WITH_STATE)
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_what_is_not_finite_is_not_learned(method, bad):
     balancing = Balancing(method, 2)

@@ -1,0 +1,101 @@
+"""Runs whose schedules learn between validations, from losses or measurements of the model."""
+
+import copy
+import json
+import shutil
+
+import numpy as np
+import pytest
+from tiny_run import CONFIG
+
+import keras_mtl
+from tests import processes
+from tests.training.same_run import events, tensors
+
+pytestmark = pytest.mark.nightly  # Runs; tests/contracts/test_schedules.py protects the schedules.
+
+MIXED = {"granularity": "example", "packing": True, "bucket_lengths": []}
+CASES = {
+    "ado": ({"start": 1, "refit": 6, "interval": 2}, {}, {}),
+    "multi_uat": ({"pairs": 4, "passes": 2, "interval": 3, "learning_rate": 0.01}, {}, {}),
+    "multi_dds_s": (
+        {"pairs": 4, "interval": 3, "learning_rate": 0.01},
+        {},
+        {"gradient_accumulation_steps": 2},
+    ),
+    "pike": ({"pairs": 4, "interval": 3, "zeta1": 0.05, "zeta2": 0.05}, MIXED, {}),
+}
+
+
+def make(name, directory, strategy=None, **other):
+    parameters, data, optimizer = CASES[name]
+    config = copy.deepcopy(CONFIG)
+    task, trainer = config["task"], config["trainer"]
+    task["model"]["dropout"] = 0.2
+    task["data"] |= {"data_dir": str(directory / "data"), **data}
+    trainer["schedule"] = {"name": name, "parameters": parameters, **other}
+    trainer |= {"train_steps": 18, "checkpoint_interval": 5, "steps_per_loop": 9}
+    trainer["evaluation"] = {"interval": 9, "metric": "neg_log_perplexity", "max_pairs": 4}
+    trainer["optimizer"] |= {"learning_rate_schedule": "constant", "learning_rate": 0.01}
+    trainer["optimizer"] |= optimizer
+    if strategy:
+        config["runtime"] |= {"distribution_strategy": strategy, "num_replicas": 2}
+    (directory / "config.json").write_text(json.dumps(config))
+    return keras_mtl.load_config(directory / "config.json")
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_stopped_run_is_that_of_an_unstopped_one(name, tmp_path):
+    config, lines = make(name, tmp_path), []
+    mode = "train" if name == "ado" else "train_and_eval"
+    keras_mtl.train(config, tmp_path / "whole", mode=mode, log=lines.append)
+    shutil.copytree(tmp_path / "whole", tmp_path / "again")
+    for step in (15, 18):
+        for file in (tmp_path / "again").glob(f"ckpt-{step}.*"):
+            file.unlink()
+    keras_mtl.train(config, tmp_path / "again", mode=mode, log=lines.append)
+    assert sum("resuming" in line for line in lines) == 1
+    expected, found = tensors(tmp_path / "whole"), tensors(tmp_path / "again")
+    assert expected.keys() == found.keys()
+    for key, value in expected.items():
+        np.testing.assert_array_equal(value, found[key], err_msg=key)
+    probabilities = [
+        tuple(event["probabilities"].values())
+        for event in events(tmp_path / "whole")
+        if event["event"] == "train"
+    ]
+    # They change between validations.
+    assert len(set(probabilities)) >= 4
+
+
+def test_a_measurement_does_not_change_the_training(tmp_path):
+    name = "multi_uat"
+    config = make(name, tmp_path, parameters={**CASES[name][0], "learning_rate": 1e-300})
+    keras_mtl.train(config, tmp_path / "measured", log=lambda line: None)
+    config.trainer.schedule.name, config.trainer.schedule.parameters = "proportional", {}
+    keras_mtl.train(config, tmp_path / "not", log=lambda line: None)
+    measured, not_measured = tensors(tmp_path / "measured"), tensors(tmp_path / "not")
+    assert any("measured/entropy" in key for key in measured)
+    for key, value in not_measured.items():
+        if key.startswith(("model/", "optimizer/")):
+            np.testing.assert_array_equal(value, measured[key], err_msg=key)
+
+
+def measure_on_two_devices(directory):
+    for name in ("multi_uat", "multi_dds_s", "pike"):
+        config = make(name, directory, "mirrored")
+        keras_mtl.train(config, directory / name, log=lambda line: None)
+
+
+def test_measurements_under_a_mirrored_strategy(tmp_path):
+    code, _, error = processes.Forked(measure_on_two_devices, tmp_path).finish()
+    assert code == 0, error
+    for name, key in (
+        ("multi_uat", "entropy"),
+        ("multi_dds_s", "alignment"),
+        ("pike", "gradient_square"),
+    ):
+        saved = tensors(tmp_path / name)
+        (values,) = (value for at, value in saved.items() if f"measured/{key}" in at)
+        assert np.isfinite(values).all()
+        assert (np.abs(values) > 0).all()
