@@ -20,7 +20,7 @@ from keras_mtl.schedules.exponential import Exponential
 from keras_mtl.schedules.implicit import Implicit
 from keras_mtl.schedules.inverse_ratio import InverseRatio
 from keras_mtl.schedules.limits import LimitedSchedule, Limits
-from keras_mtl.schedules.measured import Measure
+from keras_mtl.schedules.measure import Measure
 from keras_mtl.schedules.multi_dds_s import MultiDdsS
 from keras_mtl.schedules.multi_uat import MultiUat
 from keras_mtl.schedules.piecewise import Piecewise

@@ -7,17 +7,15 @@ it can be saved, restored and compared without the object.
 import abc
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
 from keras_mtl.errors import CheckpointError, ConfigError
+from keras_mtl.schedules.measure import Measure
 from keras_mtl.schedules.registry import number
 from keras_mtl.schedules.score_book import ScoreBook
 from keras_mtl.schedules.tasks import TaskInfo, check_tasks
-
-if TYPE_CHECKING:
-    from keras_mtl.schedules.measured import Measure
 
 State = dict[str, np.ndarray]
 
@@ -82,7 +80,7 @@ class Schedule(abc.ABC):
     uses_losses: bool = False
     uses_progress: bool = False
     interval: int = 0
-    measures: "Measure | None" = None
+    measures: Measure | None = None
     max_epochs: np.ndarray | None = None
 
     def __init__(self, tasks: Sequence[TaskInfo], *, floor: float = 0.0) -> None:

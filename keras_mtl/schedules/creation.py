@@ -6,7 +6,7 @@ from typing import Any
 
 from keras_mtl.schedules.base import Schedule
 from keras_mtl.schedules.limits import LimitedSchedule, Limits
-from keras_mtl.schedules.measured import Measure
+from keras_mtl.schedules.measure import Measure
 from keras_mtl.schedules.registry import SCHEDULES
 from keras_mtl.schedules.tasks import TaskInfo, check_tasks
 

@@ -4,7 +4,6 @@ Such a schedule says what to measure (`Measure`). Training measures it at the en
 enters it in the score book, and updates the schedule.
 """
 
-import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,38 +12,13 @@ import numpy as np
 from keras_mtl.schedules.adaptive import AdaptiveSchedule
 from keras_mtl.schedules.base import State
 from keras_mtl.schedules.losses import softmax
+from keras_mtl.schedules.measure import Measure
 from keras_mtl.schedules.registry import integer, number
 from keras_mtl.schedules.score_book import ScoreBook
 from keras_mtl.schedules.tasks import TaskInfo
 
-#: What can be measured: the mean entropy of predicted tokens in nats, with dropout; 1 − the mean
-#: over sentences of the geometric mean of the largest probability of each token, with dropout; the
-#: mean cosine of the gradient of a training batch with those of dev batches of all tasks; and the
-#: squared norm of the gradient of the loss, with the variance of the gradient of a batch.
-QUANTITIES = ("entropy", "improbability", "alignment", "gradient")
-
 # The defaults of algorithm 1 of arXiv 1412.6980.
 _BETA_1, _BETA_2, _EPSILON = 0.9, 0.999, 1e-8
-
-
-@dataclasses.dataclass(frozen=True)
-class Measure:
-    """What to measure for each task.
-
-    Attributes:
-        quantity: one of `QUANTITIES`.
-        pairs: number of pairs of a batch of a task, >= 1; a task with fewer uses all.
-        passes: number of passes with different dropout, >= 1.
-    """
-
-    quantity: str
-    pairs: int = 32
-    passes: int = 1
-
-    @property
-    def uses_dev(self) -> bool:
-        """Whether it needs dev pairs of every task."""
-        return self.quantity != "gradient"
 
 
 class MeasuredSchedule(AdaptiveSchedule):
@@ -60,7 +34,7 @@ class MeasuredSchedule(AdaptiveSchedule):
         **shared: prior, prior_temperature, ema, max_change, floor: see `AdaptiveSchedule`.
 
     Attributes:
-        quantity: one of `QUANTITIES`; a class attribute, or set before the constructor of this
+        quantity: one of `measure.QUANTITIES`; a class attribute, or set before the constructor of this
             class.
         passes: number of passes with different dropout, >= 1; set in the same way.
     """
