@@ -34,8 +34,8 @@ class MeasuredSchedule(AdaptiveSchedule):
         **shared: prior, prior_temperature, ema, max_change, floor: see `AdaptiveSchedule`.
 
     Attributes:
-        quantity: one of `measure.QUANTITIES`; a class attribute, or set before the constructor of this
-            class.
+        quantity: one of `measure.QUANTITIES`; a class attribute, or set before the constructor of
+            this class.
         passes: number of passes with different dropout, >= 1; set in the same way.
     """
 
