@@ -32,6 +32,7 @@ _DEFINED_IN = {
     "TaskScheduling": "training.fit.callbacks",
     "TaskEvaluation": "training.fit.task_evaluation",
     "EventLog": "training.run.event_log",
+    "warm_start": "training.fit.warm_start",
     "Adam": "training.step.optimizers",
     "Balancing": "balancing",
     "ScheduleTaskSampler": "garden",
@@ -96,6 +97,7 @@ if TYPE_CHECKING:
     from keras_mtl.schedules import TaskInfo as TaskInfo
     from keras_mtl.training.fit.callbacks import TaskScheduling as TaskScheduling
     from keras_mtl.training.fit.task_evaluation import TaskEvaluation as TaskEvaluation
+    from keras_mtl.training.fit.warm_start import warm_start as warm_start
     from keras_mtl.training.run.event_log import EventLog as EventLog
     from keras_mtl.training.step.optimizers import Adam as Adam
 

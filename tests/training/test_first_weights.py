@@ -14,7 +14,7 @@ from keras_mtl.configuration.files import load_params
 from keras_mtl.configuration.initial_weights import InitConfig
 from keras_mtl.configuration.schema import BalancingConfig
 from keras_mtl.decoding.loading import load_model
-from keras_mtl.errors import ConfigError
+from keras_mtl.errors import ConfigError, InputError
 from keras_mtl.models.factory import build_transformer
 from keras_mtl.models.variables import freeze, variables_by_name
 from keras_mtl.training.run.first_weights import take_first_weights
@@ -170,6 +170,26 @@ def test_moments_continue(run):
             assert np.abs(expected).max() > 0
             # The frozen variables of the source had none.
             assert not slots[0].numpy().any()
+
+
+def test_a_model_for_fit_takes_them_too(old):
+    model = build_transformer(load_params(old).task.model, load_model(old).vocabulary.size, ["gl"])
+    rules = [
+        {"match": "decoder_gl/(.*)", "to": r"decoder_fr/\1"},
+        {"match": ".*", "to": r"\g<0>"},
+    ]
+    file = old / "vocabulary.model"
+    lines = keras_mtl.warm_start(model, file, {"from": str(old), "rules": rules})
+    assert any(line.startswith("decoder_gl/layer_0") and "loaded" in line for line in lines)
+    before = variables_by_name(load_model(old).model)
+    for name, value in variables_by_name(model).items():
+        origin = name.replace("decoder_gl", "decoder_fr")
+        np.testing.assert_array_equal(value.numpy(), before[origin].numpy(), err_msg=name)
+    with pytest.raises(ConfigError, match=r"moments = true: the optimizer of model.fit takes no"):
+        keras_mtl.warm_start(model, file, {"from": str(old), "moments": True})
+    other = build_transformer(load_params(old).task.model, 99, ["gl"])
+    with pytest.raises(InputError, match=r"vocabulary has \d+ ids, but the model has 99"):
+        keras_mtl.warm_start(other, file, old)
 
 
 @pytest.mark.parametrize(
