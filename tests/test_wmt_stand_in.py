@@ -28,6 +28,7 @@ SMALL = (
     *("task.decoding.max_length=8", "task.decoding.beam_size=2"),
     *("trainer.steps_per_loop=2", "trainer.checkpoint_interval=2"),
     *("trainer.evaluation.interval=2", "trainer.evaluation.max_pairs=4"),
+    "trainer.evaluation.metric=chrf",  # BLEU is 0 after so few steps, and a baseline must not be.
     *("runtime.mixed_precision_dtype=float32", "runtime.jit_compile=false"),
 )
 
@@ -160,9 +161,9 @@ def test_one_command_makes_the_table_and_resumes(tree, tmp_path):
         return done.stdout
 
     assert "trade_off.md" in compare("proportional")
-    names = ("params.yaml", "checkpoint", "metrics.jsonl")
+    names = ("params.yaml", "metrics.jsonl")
     finished = {path: path.stat().st_mtime_ns for name in names for path in runs.rglob(name)}
-    assert len(finished) >= 9
+    assert len(finished) == 6
     (runs / "baselines/en-de/evaluation-test.json").unlink()  # As if it was stopped there.
     output = compare("proportional", "inverse_ratio_5", "implicit_learning_rate")
     assert "| single-task models |" in output

@@ -35,9 +35,9 @@ BASE: dict[str, Any] = {
             "test_fraction": 0.05,
             "dev_pairs": 8,
             "test_pairs": 8,
-            "max_length": 64,
-            "bucket_lengths": [64],
-            "tokens_per_batch": 256,
+            "max_length": 32,
+            "bucket_lengths": [32],
+            "tokens_per_batch": 512,  # 8 rows for each of two devices.
         },
         "model": {
             "size": "tiny",
@@ -60,7 +60,7 @@ BASE: dict[str, Any] = {
         "checkpoint_interval": HALF,
         "schedule": {"name": "uniform"},
         # A large epsilon, so that weights whose true gradient is 0 do not follow its rounding.
-        "optimizer": {"warmup_steps": 4, "learning_rate": 0.5, "epsilon": 1e-3},
+        "optimizer": {"warmup_steps": 4, "learning_rate": 0.1, "epsilon": 1e-3},
         "evaluation": {
             "interval": HALF,
             "metric": "chrf",

@@ -68,11 +68,12 @@ class Feature:
     refused: Mapping[str, str] = dataclasses.field(default_factory=dict)
     none: Mapping[str, str] = dataclasses.field(default_factory=dict)
     changes: Mapping[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
+    notes: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.kind not in ("model", "training") or self.effect not in ("other", "equal", "any"):
             raise ValueError(f"{self.title}: kind {self.kind}, effect {self.effect}")
-        for column in (*self.refused, *self.none, *self.changes):
+        for column in (*self.refused, *self.none, *self.changes, *self.notes):
             if column not in COLUMNS:
                 raise ValueError(f"{self.title}: no column {column}")
 
@@ -139,9 +140,13 @@ def _cell(feature: Feature, column: str, notes: _Notes) -> str:
     if column in feature.refused:
         return "✗" + notes.mark(f"Refused: “… {feature.refused[column]} …”")
     if column in feature.none:
-        text = feature.none[column]
-        return "–" + notes.mark(text[0].upper() + text[1:] + ".")
-    return "=" if column in EXPORTS and feature.kind == "training" else "✓"
+        return "–" + notes.mark(_sentence(feature.none[column]))
+    sign = "=" if column in EXPORTS and feature.kind == "training" else "✓"
+    return sign + (notes.mark(_sentence(feature.notes[column])) if column in feature.notes else "")
+
+
+def _sentence(text: str) -> str:
+    return f"{text[0].upper()}{text[1:]}."
 
 
 _TRIED = "\n".join(f"| {heading} | {tried} |" for heading, tried in COLUMNS.values())
