@@ -6,6 +6,7 @@ The output is a small tree in which the configuration can run from beginning to 
 
     runs/wmt_stand_in/configs/wmt14_en_fr_de.yaml   the configuration, with a smaller max_pairs
     runs/wmt_stand_in/data/wmt14/...                every file that it names
+    runs/wmt_stand_in/benchmarks/evidence/          the sweep that compares schedules on them
 
 The sentences are those of the built-in corpus (dates, quantities, names, lists from CLDR), so a
 translation can be learned. Each file has 1/SCALE of the lines of the real file. About 2 % of the
@@ -21,13 +22,17 @@ import contextlib
 import gzip
 import pathlib
 import re
+import shutil
 from collections.abc import Callable, Iterable, Iterator
 
 import yaml
 
 from keras_mtl.data import corpora
 
-CONFIG = pathlib.Path(__file__).parents[1] / "configs/wmt14_en_fr_de.yaml"
+ROOT = pathlib.Path(__file__).parents[1]
+CONFIG = ROOT / "configs/wmt14_en_fr_de.yaml"
+# Their paths are relative to each other.
+SWEEP = ("benchmarks/evidence/wmt14.yaml", "benchmarks/evidence/settings.yaml")
 # Lines of the real training files, in thousands.
 LINES = {
     "europarl-v7.fr-en": 2008,
@@ -190,7 +195,10 @@ def make(output: pathlib.Path, scale: int, evaluation_pairs: int) -> None:
             write(files, with_noise(stream, lines))
             print(f"{lines:>8,} lines  {name}", flush=True)
             seed += 1
-    print(f"configuration: {copy}")
+    for name in SWEEP:
+        (output / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, output / name)
+    print(f"configuration: {copy}\nsweep: {output / SWEEP[0]}")
 
 
 def positive(text: str) -> int:

@@ -3,7 +3,6 @@
 The files are those of `scripts/wmt_stand_in.py`.
 """
 
-import importlib
 import json
 import subprocess
 import sys
@@ -41,13 +40,6 @@ def tree(tmp_path_factory):
     command += ["--scale", str(SCALE), "--evaluation_pairs", "12"]
     subprocess.run(command, check=True, capture_output=True)
     return directory
-
-
-@pytest.fixture
-def benchmark(monkeypatch):
-    """A function that imports a module of benchmarks/."""
-    monkeypatch.syspath_prepend(ROOT / "benchmarks")  # They import each other.
-    return importlib.import_module
 
 
 def test_the_configuration_is_the_real_one_except_for_one_number(tree):
@@ -96,84 +88,36 @@ def test_the_files_can_be_prepared_and_every_rule_of_cleaning_applies(tree, tmp_
     assert not set(decoded) & set(tests[0])
 
 
-@pytest.fixture
-def finished(tmp_path):
-    """A directory with two schedules, of which one has two seeds, and single-task models."""
-
-    def add(name, scores, batches, step=100):
-        directory = tmp_path / name
-        directory.mkdir(parents=True)
-        tasks = {task: {"pairs": 9, "scores": {"bleu": score}} for task, score in scores.items()}
-        report = {"step": step, "signatures": {"bleu": "nrefs:1"}, "tasks": tasks}
-        (directory / "evaluation-test.json").write_text(json.dumps(report))
-        event = {"event": "train", "step": step, "batches": batches}
-        (directory / "metrics.jsonl").write_text(json.dumps(event) + "\n")
-
-    add("proportional-1", {"en-fr": 30.0, "en-de": 10.0}, {"en-fr": 90, "en-de": 10})
-    add("uniform-1", {"en-fr": 26.0, "en-de": 16.0}, {"en-fr": 50, "en-de": 50})
-    add("uniform-2", {"en-fr": 28.0, "en-de": 18.0}, {"en-fr": 50, "en-de": 50})
-    add("worse-1", {"en-fr": 26.0, "en-de": 17.0}, {"en-fr": 20, "en-de": 80})
-    add("baselines/en-fr", {"en-fr": 29.5}, {"en-fr": 100})
-    add("baselines/en-de", {"en-de": 17.5}, {"en-de": 100})
-    return tmp_path
-
-
-def test_the_table_has_differences_to_single_task_models(benchmark, finished):
-    trade_off = benchmark("trade_off")
-    table = trade_off.read(
-        {"en-de": 1000, "en-fr": 40_000},
-        {
-            label: {seed: finished / f"{label}-{seed}" for seed in (1, 2)}
-            for label in ("proportional", "uniform", "worse", "missing")
-        },
-        {task: finished / "baselines" / task for task in ("en-fr", "en-de")},
-    )
-    trade_off.write(table, finished)
-    lines = (finished / "trade_off.md").read_text(encoding="utf-8").splitlines()
-    assert lines[:8] == [
-        "| BLEU | en-fr | Δ | en-de | Δ | batches of en-de |  |",
-        "| --- | ---: | ---: | ---: | ---: | ---: | --- |",
-        "| training pairs | 40,000 |  | 1,000 |  |  |  |",
-        "| single-task models | 29.5 |  | 17.5 |  |  |  |",
-        "| `proportional` | 30.0 | +0.5 | 10.0 | −7.5 | 10.0% | ● |",
-        "| `uniform` | 27.0 ± 1.4 | −2.5 | 17.0 ± 1.4 | −0.5 | 50.0% | ● |",
-        "| `worse` | 26.0 | −3.5 | 17.0 | −0.5 | 80.0% |  |",
-        "| `missing` | – | – | – | – | – |  |",
-    ]
-    found = json.loads((finished / "trade_off.json").read_text(encoding="utf-8"))
-    assert found["front"] == {"bleu": ["proportional", "uniform"]}
-    assert found["schedules"]["uniform"][1]["scores"] == {"bleu": {"en-fr": 28.0, "en-de": 18.0}}
-    assert found["single_task"]["en-de"]["step"] == 100
-
-
 @pytest.mark.nightly  # Trains five models in processes of their own.
 def test_one_command_makes_the_table_and_resumes(tree, tmp_path):
     runs = tmp_path / "runs"
 
-    def compare(*schedules):
+    def compare(*settings):
         command = [sys.executable, str(ROOT / "benchmarks/compare_schedules.py")]
-        command += ["--config_file", str(tree / CONFIG), "--model_dir", str(runs), "--seeds", "1"]
-        command += ["--experiment", "translation/transformer_base", "--train_steps", "4"]
-        command += ["--baseline_steps", "4", "--schedules", *schedules]
-        command += ["--params_override", *SMALL]
+        command += [str(tree / "benchmarks/evidence/wmt14.yaml"), "--model_dir", str(runs)]
+        command += ["--jobs", "1", "--settings", *settings]
+        command += ["--params_override", ",".join([*SMALL, "trainer.train_steps=4"])]
         done = subprocess.run(command, capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
 
-    assert "trade_off.md" in compare("proportional")
+    compare("proportional")
     names = ("params.yaml", "metrics.jsonl")
     finished = {path: path.stat().st_mtime_ns for name in names for path in runs.rglob(name)}
     assert len(finished) == 6
-    (runs / "baselines/en-de/evaluation-test.json").unlink()  # As if it was stopped there.
-    output = compare("proportional", "inverse_ratio_5", "implicit_learning_rate")
-    assert "| single-task models |" in output
+    # As if it was stopped there.
+    (runs / "runs/base-encoder/proportional-1/evaluation-test.json").unlink()
+    compare("proportional", "inverse_ratio_alpha_5", "implicit_learning_rate")
     assert {path: path.stat().st_mtime_ns for path in finished} == finished
-    found = json.loads((runs / "trade_off.json").read_text(encoding="utf-8"))
-    assert list(found["tasks"]) == ["en-fr", "en-de"]
-    assert set(found["single_task"]) == {"en-fr", "en-de"}
-    assert list(found["schedules"]) == ["proportional", "inverse_ratio_5", "implicit_learning_rate"]
-    for of_label in found["schedules"].values():
-        assert set(of_label[0]["scores"]["chrf"]) == {"en-fr", "en-de"}
-    params = yaml.safe_load((runs / "inverse_ratio_5-1/params.yaml").read_text(encoding="utf-8"))
+    (model,) = json.loads((runs / "report/results.json").read_text(encoding="utf-8"))["models"]
+    assert [setting["setting"] for setting in model["settings"]] == [
+        "proportional",
+        "inverse_ratio_alpha_5",
+        "implicit_learning_rate",
+    ]
+    for setting in model["settings"]:
+        assert set(setting["test_by_task"]) == {"en-fr", "en-de"}
+        assert set(setting["against_baselines"]) >= {"en-fr", "en-de"}
+    file = runs / "runs/base-encoder/inverse_ratio_alpha_5-1/params.yaml"
+    params = yaml.safe_load(file.read_text(encoding="utf-8"))
     assert params["task"]["model"]["sharing"] == "encoder"
     assert params["trainer"]["schedule"]["parameters"]["alpha"] == 5
