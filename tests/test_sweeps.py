@@ -9,6 +9,7 @@ import pytest
 
 from keras_mtl import schedules
 from keras_mtl.errors import ConfigError
+from keras_mtl.report.sweep.files import run_directories
 from keras_mtl.training.run import planning as training_planning
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -22,7 +23,8 @@ def sweep():
     sys.path.insert(0, str(ROOT / "benchmarks"))
     try:
         names = ("definition", "planning", "jobs")
-        yield {name: importlib.import_module(f"sweep.{name}") for name in names}
+        found = {name: importlib.import_module(f"sweep.{name}") for name in names}
+        yield found | {"script": importlib.import_module("compare_schedules")}
     finally:
         sys.path.remove(str(ROOT / "benchmarks"))
 
@@ -199,3 +201,46 @@ def test_two_sweeps_do_not_work_in_one_directory(sweep, tmp_path):
         assert left.poll() is not None or lines
     assert lines == [f"waiting for another process that works in {tmp_path}"]
     left.wait()
+
+
+def test_only_what_is_not_done_runs_and_the_report_finds_the_runs(written, sweep, monkeypatch):
+    script = sweep["script"]
+    plan = written(SETTINGS + "seeds: [1, 2]\nbaselines: {trainer.train_steps: 60}\n")
+    keys = plan.definition.run_keys()
+    (size,) = plan.definition.sizes
+    names = [pair.name for pair in plan.base.task.pairs]
+    assert [job.name for job in script.baseline_jobs(plan, keys)] == [
+        f"baseline tiny {name}" for name in names
+    ]
+    for name in names:
+        (plan.baselines_directory(size) / name / "evaluation-test.json").write_text("{}")
+    assert not list(script.baseline_jobs(plan, keys))
+    (plan.baselines_directory(size) / "losses.json").write_text("{}")
+    (job, *others) = script.run_jobs(plan, keys)
+    assert [command[0] for command in job.commands] == ["train", "evaluate"]
+    (plan.directory / keys[0].directory / "evaluation-test.json").write_text("{}")
+    assert list(script.run_jobs(plan, keys)) == others
+
+    sizes = [{"name": name, "train_size": 100 - i} for i, name in enumerate(names)]
+    monkeypatch.setattr(script, "read_manifest", lambda path: {"tasks": sizes})
+    script.write_manifest(plan)
+    found = json.loads((plan.directory / "sweep.json").read_text())
+    assert (found["high_resource"], found["low_resource"]) == (names[:3], names[3:])
+    directories = run_directories(plan.directory)
+    assert len(directories) == len(keys) + len(names)
+
+
+def test_arguments_choose_a_part_of_a_sweep(sweep, monkeypatch, tmp_path, capsys):
+    file = tmp_path / "sweep.yaml"
+    file.write_text(f"config_files: {ROOT / 'configs/demo.yaml'}\n{SETTINGS}seeds: [1, 2]\n")
+
+    def run(*arguments):
+        words = [str(file), "--model_dir", str(tmp_path / "runs"), "--dry_run", *arguments]
+        monkeypatch.setattr(sys, "argv", ["compare_schedules.py", *words])
+        return sweep["script"].main()
+
+    assert run("--settings", "ratio", "--seeds", "2") == 0
+    assert capsys.readouterr().out == "runs/tiny-full/ratio-2: to do\n"
+    assert run("--settings", "other") == 2
+    assert capsys.readouterr().err.startswith("error: --settings other: ")
+    assert not (tmp_path / "runs").exists()
