@@ -26,6 +26,7 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from sweep.definition import RunKey, read_definition
 from sweep.jobs import Job, Pool, locked
@@ -119,32 +120,52 @@ def chosen(plan: SweepPlan, args: argparse.Namespace) -> list[RunKey]:
 def run_sweep(plan: SweepPlan, keys: list[RunKey], jobs: int) -> int:
     """Runs what is not done, and writes the report; returns the exit code."""
     log = functools.partial(print, flush=True)
+    output = plan.directory / "report"
+    failed: list[str] = []
     with locked(plan.directory, log) as descriptor:
-        pool = Pool(jobs, log, [descriptor])
-        prepared = plan.directory / f"prepare-{CONFIG_FILE}"
-        write_config(plan.prepared_config(), plan.directory)
-        prepare = ["prepare", "--config_file", str(plan.directory / CONFIG_FILE)]
-        pool.run([Job("data", [prepare], prepared.with_suffix(".log"))])
-        if not (pool.failed or pool.signal):
-            write_manifest(plan)
-            pool.run(list(baseline_jobs(plan, keys)))
-        if not (pool.failed or pool.signal):
-            if plan.definition.baselines is not None:
-                for size in dict.fromkeys(key.size for key in keys):
-                    plan.record_baselines(size)
-            pool.run(list(run_jobs(plan, keys)))
-        if pool.signal:
-            log("interrupted; the same command resumes the sweep")
-            return 128 + pool.signal
-        output = str(plan.directory / "report")
-        if any(is_done(plan.directory / key.directory) for key in keys):
-            report = ["report", str(plan.directory), "--output", output]
-            pool.run([Job("report", [report], plan.directory / "report.log")])
-    if pool.failed:
-        log(f"failed: {', '.join(pool.failed)}. The same command tries them again")
+        write_config(plan.base, plan.directory)
+        for stage in stages(plan, keys, jobs, output):
+            pool = Pool(stage.slots, log, [descriptor])
+            pool.run(stage.jobs)
+            if pool.signal:
+                log("interrupted; the same command resumes the sweep")
+                return 128 + pool.signal
+            failed += pool.failed
+            if pool.failed and stage.required:
+                break
+    if failed:
+        log(f"failed: {', '.join(failed)}. The same command tries them again")
         return 1
     log(f"page: {output}/index.html")
     return 0
+
+
+class Stage(NamedTuple):
+    """Jobs that may run side by side.
+
+    Attributes:
+        jobs: the jobs.
+        slots: number of jobs at once.
+        required: whether the next stage needs all of them.
+    """
+
+    jobs: list[Job]
+    slots: int
+    required: bool
+
+
+def stages(plan: SweepPlan, keys: list[RunKey], jobs: int, output: Path) -> Iterator[Stage]:
+    """Yields the stages of a sweep: data, baselines, runs, report."""
+    prepare = ["prepare", "--config_file", str(plan.directory / CONFIG_FILE)]
+    yield Stage([Job("data", [prepare], plan.directory / "prepare.log")], 1, True)
+    write_manifest(plan)
+    yield Stage(list(baseline_jobs(plan, keys)), jobs, True)
+    if plan.definition.baselines is not None:
+        for size in dict.fromkeys(key.size for key in keys):
+            plan.record_baselines(size)
+    yield Stage(list(run_jobs(plan, keys)), jobs, False)
+    report = ["report", str(plan.directory), "--output", str(output)]
+    yield Stage([Job("report", [report], plan.directory / "report.log")], 1, True)
 
 
 def main() -> int:

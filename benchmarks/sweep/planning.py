@@ -43,7 +43,7 @@ class SweepPlan:
     Attributes:
         definition: the sweep, with names for all sizes and sharings.
         directory: directory of all runs.
-        base: configuration that all runs start from.
+        base: configuration that all runs start from, with which the data is prepared.
 
     Raises:
         ConfigError: a field is wrong.
@@ -63,10 +63,6 @@ class SweepPlan:
             self.base.task.model.size, self.base.task.model.sharing
         )
         self.base = self._configured([self.definition.overrides], "overrides")
-
-    def prepared_config(self) -> ExperimentConfig:
-        """Returns the configuration to prepare the data with, which all runs share."""
-        return self.base
 
     def run_config(self, key: RunKey) -> ExperimentConfig:
         """Returns the configuration of a run. Its baselines must be trained."""
