@@ -203,3 +203,29 @@ def test_both_searches_find_the_same(model):
     other = op_beam_search(step, state, 2, 20, options)
     np.testing.assert_array_equal(found.ids, other.ids)
     np.testing.assert_allclose(found.scores, other.scores, rtol=1e-5)
+
+
+@pytest.mark.nightly  # Compiles the model; tests of the trainer compile other models.
+@pytest.mark.parametrize("encoder", [None, HYBRID], ids=["rnmt", "hybrid"])
+def test_xla_drops_and_computes_the_same(encoder):
+    model = make(transformer_encoder=encoder, dropout=0.3, attention_dropout=0.3)
+    start = model.seed_generator.state.numpy()
+
+    def step(source, target):
+        with tf.GradientTape() as tape:
+            pair = {"source": source, "target": target}
+            loss = tf.reduce_sum(model.token_losses(pair, 0.1, training=True)[0])
+        return loss, [
+            tf.convert_to_tensor(gradient)
+            for gradient in tape.gradient(loss, model.trainable_variables)
+        ]
+
+    results = []
+    for jit in (False, True):
+        model.seed_generator.state.assign(start)
+        loss, gradients = tf.function(step, jit_compile=jit, autograph=False)(
+            *map(tf.constant, inputs().values())
+        )
+        results.append([loss.numpy(), *(each.numpy() for each in gradients)])
+    for plain, compiled in zip(*results, strict=True):
+        np.testing.assert_allclose(compiled, plain, rtol=1e-3, atol=1e-4)
