@@ -28,7 +28,8 @@ overrides:
   task.model.decoder_layers: 1
   task.decoding: {{max_length: 12, beam_size: 1}}
   trainer: {{train_steps: 120, steps_per_loop: 20, checkpoint_interval: 20}}
-  trainer.evaluation: {{interval: 40, max_pairs: 10}}
+  # Above 0 also for a model that has learned little.
+  trainer.evaluation: {{interval: 40, max_pairs: 10, metric: neg_log_perplexity}}
 baselines: {{trainer.train_steps: 40, trainer.evaluation.interval: 20}}
 settings:
   temperature_5: {{trainer.schedule: {{name: temperature, parameters: {{temperature: 5}}}}}}

@@ -117,6 +117,26 @@ def test_the_best_temperature_is_chosen_by_dev_scores(root, tmp_path, scored):
     assert score_model(sweep, sweep.models[0], samples=0).best_temperature == "proportional"
 
 
+def test_validation_may_have_a_metric_that_the_test_does_not_have(tmp_path):
+    runs = []
+    for name, loss in (("proportional", -2.0), ("uniform", -3.0)):
+        log = make_run(tmp_path / name, name, 1, kept=0.3, tasks=TASKS) / "metrics.jsonl"
+        events = [json.loads(line) for line in log.read_text().splitlines()]
+        for event in events:
+            if event["event"] == "evaluation":
+                event["metric"] = "neg_log_perplexity"
+                event["scores"] = {"neg_log_perplexity": dict.fromkeys(TASKS, loss)}
+        log.write_text("".join(json.dumps(event) + "\n" for event in events))
+        runs.append({"directory": name, "setting": name, "size": "a", "sharing": "full"})
+    write_manifest(tmp_path, runs)
+    sweep = read_sweep(tmp_path)
+    found = score_model(sweep, sweep.models[0], samples=0)
+    assert (found.metric, found.dev_metric) == ("chrf", "neg_log_perplexity")
+    assert found.best_temperature == "proportional"
+    assert setting(found, "uniform").at_seconds["low"].mean == -3.0
+    assert setting(found, "uniform").scores["chrf"]["low"].mean > 0
+
+
 def test_a_difference_is_tested_over_sentences_and_compared_with_the_seeds(scored):
     low = setting(scored, "good").against_temperature["low"]
     own, others = (setting(scored, name).scores["chrf"]["low"] for name in ("good", "uniform"))

@@ -80,9 +80,10 @@ def curve_panels(found: ModelScores, settings: Sequence[Setting]) -> list[Panel]
     panels = []
     for part in (LOW, HIGH):
         tasks = found.parts[part]
+        metric = found.dev_metric
         over: dict[str, Mapping[int, Sequence[tuple[np.ndarray, np.ndarray]]]] = {
-            "steps": {i: _over_steps(s, found.metric, tasks) for i, s in enumerate(settings)},
-            "seconds": {i: _over_seconds(s, found.metric, tasks) for i, s in enumerate(settings)},
+            "steps": {i: _over_steps(s, metric, tasks) for i, s in enumerate(settings)},
+            "seconds": {i: _over_seconds(s, metric, tasks) for i, s in enumerate(settings)},
         }
         for what, curves in over.items():
             lines = [_line(index, own) for index, own in curves.items() if own]

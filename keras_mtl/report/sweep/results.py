@@ -36,6 +36,7 @@ def _model(found: ModelScores) -> dict[str, Any]:
         "finished_runs": found.model.finished,
         "planned_runs": found.model.planned,
         "metric": found.metric,
+        "dev_metric": found.dev_metric,
         "best_temperature": found.best_temperature or None,
         "budget_seconds": found.budget,
         "baselines": dict(found.baselines),

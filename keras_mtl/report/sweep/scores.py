@@ -82,7 +82,8 @@ class ModelScores:
 
     Attributes:
         model: the model.
-        metric: the main metric.
+        metric: the metric of the test scores that are compared.
+        dev_metric: the metric that drove the schedules, of the dev scores.
         parts: the tasks by part.
         settings: the settings, in the order of the sweep.
         best_temperature: name of the temperature with the best mean dev score; empty if none.
@@ -92,6 +93,7 @@ class ModelScores:
 
     model: Model
     metric: str
+    dev_metric: str
     parts: Parts
     settings: tuple[Setting, ...]
     best_temperature: str
@@ -110,13 +112,16 @@ def score_model(
         samples: number of bootstrap resamples; 0 skips the tests.
         log: function that is called with lines on the progress.
     """
-    metric = next((g.runs[0].metric for g in model.settings if g.runs[0].metric), "chrf")
+    first = model.settings[0].runs[0]
+    dev_metric = first.metric
+    # The metric of validation may be one that the test sets were not scored by, as perplexity.
+    metric = next(name for name in (dev_metric, "chrf", *first.test) if name in first.test)
     both = (*sweep.high_resource, *sweep.low_resource)
     parts = {HIGH: sweep.high_resource, LOW: sweep.low_resource, ALL: tuple(dict.fromkeys(both))}
-    settings = [_setting(group, metric, parts) for group in model.settings]
+    settings = [_setting(group, metric, dev_metric, parts) for group in model.settings]
     totals = [setting.seconds for setting in settings if setting.seconds is not None]
     budget = min(totals) if totals else None
-    best = _best_temperature(settings, metric, parts[ALL])
+    best = _best_temperature(settings, dev_metric, parts[ALL])
     bootstrap = Bootstrap(metric, samples)
     reference = next((setting.group for setting in settings if setting.name == best), None)
     curve = temperature_curve(settings, metric)
@@ -136,7 +141,7 @@ def score_model(
         finished.append(
             dataclasses.replace(
                 setting,
-                at_seconds=_at_seconds(setting, metric, parts, budget),
+                at_seconds=_at_seconds(setting, dev_metric, parts, budget),
                 above_curve=_above(curve, setting, metric),
                 against_temperature=against_temperature,
                 against_baselines=against_baselines,
@@ -144,7 +149,14 @@ def score_model(
             )
         )
     return ModelScores(
-        model, metric, parts, tuple(finished), best, _baselines(model, metric, parts), budget
+        model=model,
+        metric=metric,
+        dev_metric=dev_metric,
+        parts=parts,
+        settings=tuple(finished),
+        best_temperature=best,
+        baselines=_baselines(model, metric, parts),
+        budget=budget,
     )
 
 
@@ -163,7 +175,7 @@ def dev_curve(run: Run, metric: str, tasks: Sequence[str]) -> Curve:
     return {step: statistics.fmean(curve[step] for curve in curves) for step in steps}
 
 
-def _setting(group: Group, metric: str, parts: Parts) -> Setting:
+def _setting(group: Group, metric: str, dev_metric: str, parts: Parts) -> Setting:
     first = group.runs[0]
     scores: dict[str, dict[str, Mean]] = {metric: {}}
     for name in dict.fromkeys((metric, *(m for run in group.runs for m in run.test))):
@@ -172,9 +184,8 @@ def _setting(group: Group, metric: str, parts: Parts) -> Setting:
     tasks = {task: value for task in parts[ALL] if (value := group.test(metric, task))}
     clocks = {str(run.directory): timed for run in group.runs if (timed := read_clock(run))}
     tokens = [sum(run.tokens.values()) for run in group.runs if run.tokens]
-    changes = [
-        change for run in group.runs if (change := _last_tenth(run, metric, parts[ALL])) is not None
-    ]
+    last = [_last_tenth(run, dev_metric, parts[ALL]) for run in group.runs]
+    changes = [change for change in last if change is not None]
     return Setting(
         group=group,
         family=family_of(first),

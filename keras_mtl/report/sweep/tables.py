@@ -46,7 +46,7 @@ def same_tokens(found: ModelScores) -> Table:
                 _difference(setting.against_temperature.get(part), places) for part in (LOW, HIGH)
             ]
             cells.append(_signed(setting.above_curve, places))
-        cells.append(_signed(setting.last_tenth, places))
+        cells.append(_signed(setting.last_tenth, decimals(found.dev_metric)))
         cells.append("–" if setting.tokens is None else f"{setting.tokens / 1e6:.2f}")
         rows.append(tuple(cells))
     note = f"Mean {name} on test, ± standard deviation over seeds."
@@ -57,7 +57,8 @@ def same_tokens(found: ModelScores) -> Table:
             "doubled if it also exceeds the standard deviation over seeds. Above the curve: "
             "low-resource score above that of the temperatures at an equal high-resource score."
         )
-    note += " Last tenth: change of the mean dev score in the last tenth of training."
+    dev = metric_title(found.dev_metric)
+    note += f" Last tenth: change of the mean {dev} on dev in the last tenth of training."
     return Table("The same steps", note, tuple(header), tuple(rows))
 
 
@@ -65,7 +66,7 @@ def same_seconds(found: ModelScores) -> Table | None:
     """Returns the dev scores after the same number of seconds; None if times are not known."""
     if found.budget is None:
         return None
-    places, name = decimals(found.metric), metric_title(found.metric)
+    places, name = decimals(found.dev_metric), metric_title(found.dev_metric)
     header = ["setting", *(_WORDS[part] for part in (LOW, HIGH, ALL))]
     header += ["seconds of the run", "for validation"]
     rows = []

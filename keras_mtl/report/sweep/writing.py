@@ -116,7 +116,7 @@ def _curves(found: ModelScores, prefix: str, directory: Path) -> str:
         opened = " open" if number == 0 else ""
         shown.append(f"<details{opened}><summary>{page.escape(title)}</summary>{content}</details>")
     note = (
-        f"Mean {metric_title(found.metric)} on dev. Bands reach from the lowest to the highest "
+        f"Mean {metric_title(found.dev_metric)} on dev. Bands reach from the lowest to the highest "
         "seed. Seconds include the validations of the settings that learn from scores."
     )
     return page.section(_titled(prefix, "Learning curves"), *shown, note=note)
