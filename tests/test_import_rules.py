@@ -22,6 +22,7 @@ ROOMS = (
     ("engine",),
     ("schedules",),
     ("data",),
+    ("quantization",),
     ("layers",),
     ("models",),
     ("balancing",),

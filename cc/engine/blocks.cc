@@ -19,9 +19,9 @@ void AddWeights(const float* scores, float share, bool add, const AttentionRow* 
   }
 }
 
-// Returns the norm of x [count, dim] as input of a linear layer.
+// Returns the norm of x [count, dim] as input of a linear layer; `range`: see Dense::input_range.
 Rows NormalizedRows(const Context& context, const NormWeights& norm, float epsilon, const float* x,
-                    int count, int dim) {
+                    int count, int dim, float range) {
   Rows rows;
   rows.count = count;
   rows.depth = dim;
@@ -43,7 +43,7 @@ Rows NormalizedRows(const Context& context, const NormWeights& norm, float epsil
   ParallelFor(context.pool, count, kRowGrain, [&](int thread, int begin, int end) {
     const ptrdiff_t first = begin;
     kernels.layer_norm_quantize(
-        x + first * dim, end - begin, dim, norm.gamma.data(), norm.beta.data(), epsilon,
+        x + first * dim, end - begin, dim, norm.gamma.data(), norm.beta.data(), epsilon, range,
         scratch + static_cast<ptrdiff_t>(thread) * dim, bytes + first * stride, scales + first);
   });
   rows.bytes = bytes;
@@ -54,10 +54,12 @@ Rows NormalizedRows(const Context& context, const NormWeights& norm, float epsil
 }  // namespace
 
 Rows SublayerInput(const Context& context, const TransformerConfig& config, const NormWeights& norm,
-                   const float* x, int count) {
+                   const Dense& layer, const float* x, int count) {
   const int d = config.hidden_dim;
-  return config.post_norm ? MakeRows(context, x, count, d)
-                          : NormalizedRows(context, norm, config.layer_norm_epsilon, x, count, d);
+  const float range = layer.input_range();
+  return config.post_norm
+             ? MakeRows(context, x, count, d, range)
+             : NormalizedRows(context, norm, config.layer_norm_epsilon, x, count, d, range);
 }
 
 void FinishSublayer(const Context& context, const TransformerConfig& config,
@@ -73,7 +75,7 @@ void FinishSublayer(const Context& context, const TransformerConfig& config,
 
 void AddFeedForward(const Context& context, const FeedForwardWeights& weights,
                     const TransformerConfig& config, float* x, int count) {
-  const Rows input = SublayerInput(context, config, weights.norm, x, count);
+  const Rows input = SublayerInput(context, config, weights.norm, weights.intermediate, x, count);
   float* hidden =
       context.arena->Allocate<float>(static_cast<size_t>(count) * config.intermediate_dim);
   if (config.gated) {
@@ -82,8 +84,9 @@ void AddFeedForward(const Context& context, const FeedForwardWeights& weights,
   } else {
     weights.intermediate.Apply(context, input, hidden, config.activation);
   }
-  weights.output.Apply(context, MakeRows(context, hidden, count, config.intermediate_dim), x,
-                       Activation::kNone, Combine::kAdd);
+  const Rows inner =
+      MakeRows(context, hidden, count, config.intermediate_dim, weights.output.input_range());
+  weights.output.Apply(context, inner, x, Activation::kNone, Combine::kAdd);
   FinishSublayer(context, config, weights.norm, x, count);
 }
 
@@ -99,7 +102,7 @@ void AddAdapters(const Context& context, const LayerAdapters& adapters,
       const int n = static_cast<int>(group.rows.size()), inner = weights.down.columns();
       const bool all = n == count;
       const float* rows = all ? x : GatherRows(context, x, d, group.rows);
-      const Rows normal = NormalizedRows(context, weights.norm, kAdapterEpsilon, rows, n, d);
+      const Rows normal = NormalizedRows(context, weights.norm, kAdapterEpsilon, rows, n, d, 0);
       float* hidden = context.arena->Allocate<float>(static_cast<size_t>(n) * inner);
       weights.down.Apply(context, normal, hidden, Activation::kRelu);
       const Rows narrow = MakeRows(context, hidden, n, inner);

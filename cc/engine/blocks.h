@@ -9,10 +9,10 @@ namespace keras_mtl {
 
 // A sub-layer f adds f(norm(x)) to x with pre-norm. With post-norm, x becomes norm(x + f(x)).
 
-// Returns what a sub-layer reads, x [count, hidden_dim] or its norm, as input of a linear layer,
-// allocated in the arena.
+// Returns what a sub-layer reads, x [count, hidden_dim] or its norm, as input of its first linear
+// layer, allocated in the arena.
 Rows SublayerInput(const Context& context, const TransformerConfig& config, const NormWeights& norm,
-                   const float* x, int count);
+                   const Dense& layer, const float* x, int count);
 
 // Normalizes x [count, hidden_dim], the sum of a sub-layer and its input, with post-norm.
 void FinishSublayer(const Context& context, const TransformerConfig& config,

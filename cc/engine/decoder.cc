@@ -76,13 +76,17 @@ std::vector<int> Decoder::Admit(const Memory& memory, const std::vector<int>& ro
   const AdapterRows adapters(config, TokenRoutes(config, memory.begins, routes));
   if (!config.adapter_sets.empty()) work.adapters = &adapters;
   float* key_values = arena_.Allocate<float>(static_cast<size_t>(tokens) * 2 * d);
-  Rows rows = MakeRows(work, memory.rows.data(), tokens, d);
+  Rows rows;
+  float range = 0;
   for (int layer = 0; layer < config.decoder_layers; ++layer) {
-    if (config.transparent && layer > 0) {
-      const size_t first = static_cast<size_t>(layer) * tokens * d;
-      rows = MakeRows(work, memory.rows.data() + first, tokens, d);
+    const Dense& key_value = model_->decoder(decoder).layers[layer].key_value;
+    // Usually all layers read the same rows.
+    if (layer == 0 || config.transparent || key_value.input_range() != range) {
+      const size_t first = config.transparent ? static_cast<size_t>(layer) * tokens * d : 0;
+      range = key_value.input_range();
+      rows = MakeRows(work, memory.rows.data() + first, tokens, d, range);
     }
-    model_->decoder(decoder).layers[layer].key_value.Apply(work, rows, key_values);
+    key_value.Apply(work, rows, key_values);
     Store(work, key_values, 2 * d, tokens, entries.data(), layer);
   }
   return handles;
@@ -205,9 +209,9 @@ void Decoder::Step(const StepRow* rows, int count, const StepOptions& options, S
     float* x = arena_.Allocate<float>(static_cast<size_t>(n) * d);
     RunLayers(work, rows + first, n, weights, options,
               result->attention.data() + static_cast<ptrdiff_t>(first) * stride, stride, x);
-    const Rows hidden = SublayerInput(work, config, weights.final_norm, x, n);
-    Project(work, model_->projection(decoder), decoder, hidden, requests.data() + first, options,
-            first, result);
+    const Dense& projection = model_->projection(decoder);
+    const Rows hidden = SublayerInput(work, config, weights.final_norm, projection, x, n);
+    Project(work, projection, decoder, hidden, requests.data() + first, options, first, result);
     work.adapters = nullptr;
     first = last;
   }
@@ -244,7 +248,8 @@ void Decoder::RunLayers(const Context& context, const StepRow* rows, int count,
     const Arena::Scope scope(&arena_);
     const DecoderLayerWeights& layer = weights.layers[l];
     const ptrdiff_t offset = l * entries_.layer_stride();
-    layer.qkv.Apply(context, SublayerInput(context, config, layer.self_attention_norm, x, count),
+    layer.qkv.Apply(context,
+                    SublayerInput(context, config, layer.self_attention_norm, layer.qkv, x, count),
                     qkv);
     if (config.positions == Positions::kRotary) {
       for (int i = 0; i < count; ++i) {
@@ -255,20 +260,23 @@ void Decoder::RunLayers(const Context& context, const StepRow* rows, int count,
     }
     Store(context, qkv + d, 3 * d, count, entries, l);
     AttendRows(context, layout, self_rows, count, offset, -1);
-    layer.self_attention_output.Apply(context, MakeRows(context, attended, count, d), x,
-                                      Activation::kNone, Combine::kAdd);
+    const Dense& self_output = layer.self_attention_output;
+    self_output.Apply(context, MakeRows(context, attended, count, d, self_output.input_range()), x,
+                      Activation::kNone, Combine::kAdd);
     FinishSublayer(context, config, layer.self_attention_norm, x, count);
 
-    layer.query.Apply(context, SublayerInput(context, config, layer.cross_attention_norm, x, count),
-                      query);
+    layer.query.Apply(
+        context, SublayerInput(context, config, layer.cross_attention_norm, layer.query, x, count),
+        query);
     for (int i = 0; i < count; ++i) {
       cross_rows[i].weights = l == options.attention_layer
                                   ? attention + static_cast<ptrdiff_t>(i) * attention_stride
                                   : nullptr;
     }
     AttendRows(context, layout, cross_rows, count, offset, options.attention_head);
-    layer.cross_attention_output.Apply(context, MakeRows(context, attended, count, d), x,
-                                       Activation::kNone, Combine::kAdd);
+    const Dense& cross_output = layer.cross_attention_output;
+    cross_output.Apply(context, MakeRows(context, attended, count, d, cross_output.input_range()),
+                       x, Activation::kNone, Combine::kAdd);
     FinishSublayer(context, config, layer.cross_attention_norm, x, count);
     AddFeedForward(context, layer.feed_forward, config, x, count);
     AddAdapters(context, layer.adapters, config, x, count);

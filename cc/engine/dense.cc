@@ -11,12 +11,26 @@
 namespace keras_mtl {
 namespace {
 
+// Quantization treats rows with a smaller absmax as zeros; see kernels/rows-inl.h.
+constexpr float kLeastRange = 1e-30f;
+
 std::string ShapeText(const std::vector<int64_t>& shape) {
   std::string text = "[";
   for (size_t i = 0; i < shape.size(); ++i) {
     text += (i == 0 ? "" : ", ") + std::to_string(shape[i]);
   }
   return text + "]";
+}
+
+// Returns the range of the inputs of a layer, or 0 if there is no such tensor.
+float InputRange(const TensorMap& tensors, const std::string& name) {
+  if (tensors.count(name) == 0) return 0;
+  const float range = FindFloats(tensors, name, {1})[0];
+  if (range < kLeastRange) {
+    throw ModelFileError("tensor '" + name + "' is " + std::to_string(range) +
+                         "; a range must be above 0: export the model again");
+  }
+  return range;
 }
 
 }  // namespace
@@ -88,7 +102,7 @@ void AddToRows(const float* y, int dim, const std::vector<int>& index, float* x)
   }
 }
 
-Rows MakeRows(const Context& context, const float* x, int count, int depth) {
+Rows MakeRows(const Context& context, const float* x, int count, int depth, float range) {
   Rows rows;
   rows.count = count;
   rows.depth = depth;
@@ -101,8 +115,14 @@ Rows MakeRows(const Context& context, const float* x, int count, int depth) {
   float* scales = context.arena->Allocate<float>(count);
   const ptrdiff_t stride = RoundUp(depth, kDepthAlign);
   ParallelFor(context.pool, count, kRowGrain, [&](int, int begin, int end) {
-    context.kernels.quantize_rows(x + static_cast<ptrdiff_t>(begin) * depth, end - begin, depth,
-                                  depth, bytes + begin * stride, scales + begin);
+    const float* first = x + static_cast<ptrdiff_t>(begin) * depth;
+    int8_t* data = bytes + begin * stride;
+    if (range > 0) {
+      context.kernels.quantize_rows_in(range, first, end - begin, depth, depth, data,
+                                       scales + begin);
+    } else {
+      context.kernels.quantize_rows(first, end - begin, depth, depth, data, scales + begin);
+    }
   });
   rows.bytes = bytes;
   rows.scales = scales;
@@ -117,6 +137,7 @@ Dense Dense::Load(const TensorMap& tensors, const std::string& name, int columns
   Dense dense;
   dense.columns_ = columns;
   dense.depth_ = depth;
+  dense.input_range_ = InputRange(tensors, name + ".input_range");
   const Tensor& tensor = FindTensor(tensors, weight_name, {columns, depth});
   if (tensor.dtype == DType::kFloat32) {
     const float* weights = FindFloats(tensors, weight_name, {columns, depth});
@@ -166,6 +187,7 @@ Dense Dense::Select(const std::vector<int32_t>& columns, ComputeType compute) co
   Dense dense;
   dense.columns_ = static_cast<int>(columns.size());
   dense.depth_ = depth_;
+  dense.input_range_ = input_range_;
   if (compute == ComputeType::kInt8) {
     dense.int8_ = int8_.Select(columns.data(), dense.columns_);
   } else {

@@ -54,8 +54,8 @@ struct Rows {
 };
 
 // Makes x [count, depth] the input of a layer: x itself in float32, or quantized into the arena in
-// int8.
-Rows MakeRows(const Context& context, const float* x, int count, int depth);
+// int8. `range`: see Dense::input_range.
+Rows MakeRows(const Context& context, const float* x, int count, int depth, float range = 0);
 
 // Copies rows index[0], ..., index[n - 1] of x [*, dim] into the arena.
 float* GatherRows(const Context& context, const float* x, int dim, const std::vector<int>& index);
@@ -68,7 +68,8 @@ class Dense {
  public:
   Dense() = default;
   // Reads `name`.weight [columns, depth] (float32, or int8 with `name`.scale [columns]) and, if
-  // `has_bias`, `name`.bias [columns]. Converts to the compute type. Throws ModelFileError.
+  // `has_bias`, `name`.bias [columns], and `name`.input_range [1] if it exists. Converts to the
+  // compute type. Throws ModelFileError.
   static Dense Load(const TensorMap& tensors, const std::string& name, int columns, int depth,
                     bool has_bias, ComputeType compute, const KernelTable& kernels,
                     HugePages* pages);
@@ -83,6 +84,8 @@ class Dense {
   Dense Select(const std::vector<int32_t>& columns, ComputeType compute) const;
 
   int columns() const { return columns_; }
+  // The magnitude of inputs that int8 maps to 127 in every row; 0: that of each row.
+  float input_range() const { return input_range_; }
   // out [depth] = factor * the weights of output `column` + shift [depth].
   void Column(int column, float factor, const float* shift, ComputeType compute, float* out) const;
   int panels() const { return RoundUp(columns_, kPanel) / kPanel; }
@@ -105,6 +108,7 @@ class Dense {
   PackedFloat float_;
   int columns_ = 0;
   int depth_ = 0;
+  float input_range_ = 0;
   std::vector<LowRankSet> low_rank_;
 };
 

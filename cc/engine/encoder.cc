@@ -107,11 +107,13 @@ Memory Encode(const Model& model, const Context& worker, const TokenBatch& batch
   int layers = 0;
   for (const EncoderLayerWeights& layer : model.encoder()) {
     const Arena::Scope scope(&arena);
-    layer.qkv.Apply(context, SublayerInput(context, config, layer.attention_norm, x, count), qkv);
+    layer.qkv.Apply(context,
+                    SublayerInput(context, config, layer.attention_norm, layer.qkv, x, count), qkv);
     if (config.positions == Positions::kRotary) RotateRows(model, context, batch, qkv);
     AttendRows(context, layout, rows, count, 0, -1);
-    layer.attention_output.Apply(context, MakeRows(context, attended, count, d), x,
-                                 Activation::kNone, Combine::kAdd);
+    layer.attention_output.Apply(
+        context, MakeRows(context, attended, count, d, layer.attention_output.input_range()), x,
+        Activation::kNone, Combine::kAdd);
     FinishSublayer(context, config, layer.attention_norm, x, count);
     AddFeedForward(context, layer.feed_forward, config, x, count);
     AddAdapters(context, layer.adapters, config, x, count);

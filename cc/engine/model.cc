@@ -56,10 +56,17 @@ class Loader {
   FeedForwardWeights FeedForward(const std::string& layer) const {
     const int d = config_.hidden_dim, inner = config_.intermediate_dim;
     const std::string block = layer + ".feed_forward";
-    return {Norm(block + "_norm"),
-            Linear(block + (config_.gated ? ".value" : ".intermediate"), inner, d),
-            Linear(block + ".output", d, inner),
-            config_.gated ? Linear(block + ".gate", inner, d) : Dense()};
+    FeedForwardWeights weights{
+        Norm(block + "_norm"),
+        Linear(block + (config_.gated ? ".value" : ".intermediate"), inner, d),
+        Linear(block + ".output", d, inner),
+        config_.gated ? Linear(block + ".gate", inner, d) : Dense()};
+    if (config_.gated && weights.gate.input_range() != weights.intermediate.input_range()) {
+      throw ModelFileError("tensor '" + block +
+                           ".gate.input_range' differs from that of .value, which has the same "
+                           "inputs: export the model again");
+    }
+    return weights;
   }
 
   AdapterVectors Vectors(const std::string& stack) const {

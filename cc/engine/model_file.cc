@@ -20,7 +20,8 @@ namespace {
 #endif
 
 constexpr char kMagic[8] = {'K', 'M', 'T', 'L', 'M', 'O', 'D', 'L'};
-constexpr uint32_t kVersion = 1;
+// Version 2 has the same bytes; its files have ranges of inputs, which older engines ignore.
+constexpr uint32_t kVersion = 2;
 constexpr size_t kHeaderSize = 64;
 constexpr size_t kAlignment = 64;  // A cache line and the widest vector register.
 // Far above the number of tensors of any model. Bounds the time spent on a malicious count.
@@ -252,10 +253,10 @@ void ModelFile::Parse() {
                          ": magic: this is not a model file of keras_mtl. Give a file written by "
                          "`keras-mtl export --format engine`.");
   }
-  if (header.version != kVersion) {
+  if (header.version < 1 || header.version > kVersion) {
     throw ModelFileError(
         path_ + ": version: the file has version " + std::to_string(header.version) +
-        ", but this version of keras_mtl reads only version " + std::to_string(kVersion) +
+        ", but this version of keras_mtl reads versions 1 to " + std::to_string(kVersion) +
         ". Export the model again, or install the keras_mtl that wrote it.");
   }
   format_version_ = header.version;

@@ -75,6 +75,7 @@ class Checker {
   void Matrix(const std::string& name, int64_t rows, int64_t columns) {
     file_.tensor(name + ".weight", c_.int8 ? DType::kInt8 : DType::kFloat32, {rows, columns});
     if (c_.int8) file_.tensor(name + ".scale", DType::kFloat32, {rows});
+    if (Has(name + ".input_range")) file_.tensor(name + ".input_range", DType::kFloat32, {1});
   }
 
   // A matrix with a bias, and the LoRA matrices of all adapters of a set, or of none.

@@ -166,15 +166,20 @@ struct KernelTable {
   // x [rows, x_stride] -> data [rows, RoundUp(columns, kDepthAlign)], scales [rows].
   void (*quantize_rows)(const float* x, int rows, int columns, int x_stride, int8_t* data,
                         float* scales);
+  // The same with the absmax `range` > 0 for all rows: a single pass. Larger values become 127 or
+  // -127.
+  void (*quantize_rows_in)(float range, const float* x, int rows, int columns, int x_stride,
+                           int8_t* data, float* scales);
   // Layer normalization over `columns`: (x - mean) / sqrt(variance + epsilon) * gamma + beta. If
   // beta is null, root mean square normalization: x / sqrt(mean(x^2) + epsilon) * gamma.
   // x and y [rows, columns] may be the same array.
   void (*layer_norm)(const float* x, int rows, int columns, const float* gamma, const float* beta,
                      float epsilon, float* y);
-  // layer_norm followed by quantize_rows, row by row; `scratch` [columns].
+  // layer_norm followed by quantize_rows, or by quantize_rows_in if range > 0, row by row;
+  // `scratch` [columns].
   void (*layer_norm_quantize)(const float* x, int rows, int columns, const float* gamma,
-                              const float* beta, float epsilon, float* scratch, int8_t* data,
-                              float* scales);
+                              const float* beta, float epsilon, float range, float* scratch,
+                              int8_t* data, float* scales);
   // Rotary positions: turns x [heads, dim] by the angles of `table` [dim], which holds dim / 2
   // cosines and then their sines. Channels i and i + dim / 2 of a head are a pair.
   void (*rotate)(const float* table, int heads, int dim, float* x);

@@ -55,6 +55,36 @@ inline void QuantizeRow(const float* x, int columns, uint8_t flip, int8_t* data,
   *scale = absmax / 127.0f;
 }
 
+// QuantizeRow with a given absmax. The pass that rounds also finds values that are not finite.
+inline void QuantizeRowIn(float range, const float* x, int columns, uint8_t flip, int8_t* data,
+                          float* scale) {
+  const int stride = RoundUp(columns, kDepthAlign);
+  const F32 inverse = Set(127.0f / range), top = Set(127.0f), bottom = Set(-127.0f);
+  I32 bits = ZeroInt();
+  ForEachVector(columns, [&](int i, int n) {
+    const F32 v = LoadUpTo(x + i, n);
+    bits = MaxInt(bits, MagnitudeBits(v));
+    StoreInt8(data + i, Round(Max(Min(Mul(v, inverse), top), bottom)), flip);
+  });
+  if (ReduceMaxInt(bits) >= 0x7F800000) {
+    std::memset(data, flip, stride);
+    *scale = __builtin_nanf("");
+    return;
+  }
+  const int written = RoundUp(columns, 16);
+  std::memset(data + written, flip, stride - written);
+  *scale = range / 127.0f;
+}
+
+void QuantizeRowsIn(float range, const float* x, int rows, int columns, int x_stride, int8_t* data,
+                    float* scales) {
+  const int stride = RoundUp(columns, kDepthAlign);
+  for (int row = 0; row < rows; ++row) {
+    QuantizeRowIn(range, x + static_cast<ptrdiff_t>(row) * x_stride, columns, kRowFlip,
+                  data + static_cast<ptrdiff_t>(row) * stride, scales + row);
+  }
+}
+
 void QuantizeRows(const float* x, int rows, int columns, int x_stride, int8_t* data,
                   float* scales) {
   const int stride = RoundUp(columns, kDepthAlign);
@@ -116,12 +146,16 @@ void LayerNorm(const float* x, int rows, int columns, const float* gamma, const 
 }
 
 void LayerNormQuantize(const float* x, int rows, int columns, const float* gamma, const float* beta,
-                       float epsilon, float* scratch, int8_t* data, float* scales) {
+                       float epsilon, float range, float* scratch, int8_t* data, float* scales) {
   const int stride = RoundUp(columns, kDepthAlign);
   for (int row = 0; row < rows; ++row) {
     NormRow(x + static_cast<ptrdiff_t>(row) * columns, columns, gamma, beta, epsilon, scratch);
-    QuantizeRow(scratch, columns, kRowFlip, data + static_cast<ptrdiff_t>(row) * stride,
-                scales + row);
+    int8_t* out = data + static_cast<ptrdiff_t>(row) * stride;
+    if (range > 0) {
+      QuantizeRowIn(range, scratch, columns, kRowFlip, out, scales + row);
+    } else {
+      QuantizeRow(scratch, columns, kRowFlip, out, scales + row);
+    }
   }
 }
 

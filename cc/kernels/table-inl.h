@@ -16,6 +16,7 @@ constexpr KernelTable MakeTable(Isa isa) {
           16 * kFloatTileVectors,
           kCompensation,
           QuantizeRows,
+          QuantizeRowsIn,
           LayerNorm,
           LayerNormQuantize,
           Rotate,

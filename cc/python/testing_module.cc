@@ -45,15 +45,26 @@ ComputeType ComputeOf(const std::string& name) {
   throw std::invalid_argument("unknown compute type '" + name + "'");
 }
 
+// Quantizes x [rows, columns] by quantize_rows_in if range > 0, else by quantize_rows.
+void QuantizeAll(const KernelTable& kernels, const Array<float>& x, float range, int8_t* data,
+                 float* scales) {
+  const int rows = static_cast<int>(x.shape(0)), columns = static_cast<int>(x.shape(1));
+  if (range > 0) {
+    kernels.quantize_rows_in(range, x.data(), rows, columns, columns, data, scales);
+  } else {
+    kernels.quantize_rows(x.data(), rows, columns, columns, data, scales);
+  }
+}
+
 // Returns (int8 [rows, columns], scales [rows]) of float32 x [rows, columns].
 std::pair<py::array_t<int8_t>, py::array_t<float>> Quantize(const std::string& isa,
-                                                            const Array<float>& x) {
+                                                            const Array<float>& x, float range) {
   const KernelTable& kernels = GetKernels(IsaOf(isa));
   const int rows = static_cast<int>(x.shape(0)), columns = static_cast<int>(x.shape(1));
   const int stride = RoundUp(columns, kDepthAlign);
   std::vector<int8_t> data(static_cast<size_t>(rows) * stride);
   py::array_t<float> scales(rows);
-  kernels.quantize_rows(x.data(), rows, columns, columns, data.data(), scales.mutable_data());
+  QuantizeAll(kernels, x, range, data.data(), scales.mutable_data());
   py::array_t<int8_t> result({rows, columns});
   for (int r = 0; r < rows; ++r) {
     for (int i = 0; i < columns; ++i) {
@@ -64,18 +75,18 @@ std::pair<py::array_t<int8_t>, py::array_t<float>> Quantize(const std::string& i
   return {result, scales};
 }
 
-// Returns activation(q(x) weights^T + bias) for x [M, K] quantized by rows, int8 weights [N, K] and
-// scales [N].
+// Returns activation(q(x) weights^T + bias) for x [M, K] quantized as by Quantize, int8 weights
+// [N, K] and scales [N].
 py::array_t<float> DenseInt8(const std::string& isa, const Array<float>& x,
                              const Array<int8_t>& weights, const Array<float>& scales,
-                             const Array<float>& bias, const std::string& activation) {
+                             const Array<float>& bias, const std::string& activation, float range) {
   const KernelTable& kernels = GetKernels(IsaOf(isa));
   const int rows = static_cast<int>(x.shape(0)), depth = static_cast<int>(x.shape(1));
   const int columns = static_cast<int>(weights.shape(0)), stride = RoundUp(depth, kDepthAlign);
   const PackedInt8 packed(weights.data(), scales.data(), bias.data(), columns, depth, kernels);
   std::vector<int8_t> data(static_cast<size_t>(rows) * stride);
   std::vector<float> row_scales(rows);
-  kernels.quantize_rows(x.data(), rows, depth, depth, data.data(), row_scales.data());
+  QuantizeAll(kernels, x, range, data.data(), row_scales.data());
   py::array_t<float> y({rows, columns});
   kernels.gemm_int8({data.data(), row_scales.data(), rows, stride}, packed.view(), 0,
                     RoundUp(columns, kPanel) / kPanel,
@@ -214,8 +225,9 @@ py::dict Step(Decoder& decoder, const Array<int32_t>& rows, int top, bool all,
 
 void RegisterTesting(py::module_& module) {
   py::module_ testing = module.def_submodule("testing", "Kernels and engine for tests only.");
-  testing.def("quantize", &Quantize);
-  testing.def("dense_int8", &DenseInt8);
+  testing.def("quantize", &Quantize, py::arg("isa"), py::arg("x"), py::arg("range") = 0.0f);
+  testing.def("dense_int8", &DenseInt8, py::arg("isa"), py::arg("x"), py::arg("weights"),
+              py::arg("scales"), py::arg("bias"), py::arg("activation"), py::arg("range") = 0.0f);
   testing.def("dense_float", &DenseFloat);
   py::class_<Model, std::shared_ptr<Model>>(testing, "Model")
       .def(py::init(&MakeModel), py::arg("config"), py::arg("arrays"), py::arg("compute"),

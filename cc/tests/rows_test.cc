@@ -43,6 +43,34 @@ TEST(QuantizeRows) {
   }
 }
 
+// A row whose absmax is the range has the integers of quantize_rows; larger values become 127.
+TEST(QuantizeRowsInARange) {
+  Random random(6);
+  for (int columns : kSizes) {
+    const int stride = RoundUp(columns, kDepthAlign);
+    const auto x = Normal(random, columns);
+    float absmax = 0.0f;
+    for (const float value : x) absmax = std::max(absmax, std::fabs(value));
+    for (Isa isa : Isas()) {
+      const KernelTable& kernels = GetKernels(isa);
+      std::vector<int8_t> want(stride, 1), got(stride, 2);
+      float want_scale = 0.0f, scale = 0.0f;
+      kernels.quantize_rows(x.data(), 1, columns, columns, want.data(), &want_scale);
+      kernels.quantize_rows_in(absmax, x.data(), 1, columns, columns, got.data(), &scale);
+      CHECK(SameBits(got, want) && scale == want_scale, "%s %d columns", IsaName(isa), columns);
+      const float range = absmax / 3.0f;
+      kernels.quantize_rows_in(range, x.data(), 1, columns, columns, got.data(), &scale);
+      CHECK(scale == range / 127.0f, "%s", IsaName(isa));
+      for (int i = 0; i < columns; ++i) {
+        const float value = std::nearbyint(x[i] * (127.0f / range));
+        const int clipped = static_cast<int>(std::min(127.0f, std::max(-127.0f, value)));
+        const int found = static_cast<int8_t>(static_cast<uint8_t>(got[i]) ^ kernels.row_flip);
+        CHECK(found == clipped, "%s %d: %d, want %d", IsaName(isa), i, found, clipped);
+      }
+    }
+  }
+}
+
 TEST(QuantizeMarksWhatIsNotFinite) {
   for (float bad : {std::numeric_limits<float>::infinity(), -std::numeric_limits<float>::infinity(),
                     std::numeric_limits<float>::quiet_NaN()}) {
@@ -53,6 +81,10 @@ TEST(QuantizeMarksWhatIsNotFinite) {
       float scale = 0.0f;
       GetKernels(isa).quantize_rows(x.data(), 1, 20, 20, data.data(), &scale);
       CHECK(std::isnan(scale), "%s: %g gives %g", IsaName(isa), bad, scale);
+      scale = 0.0f;
+      GetKernels(isa).quantize_rows_in(2.0f, x.data(), 1, 20, 20, data.data(), &scale);
+      CHECK(std::isnan(scale) && static_cast<uint8_t>(data[0]) == GetKernels(isa).row_flip,
+            "%s: %g gives %g", IsaName(isa), bad, scale);
     }
   }
 }
@@ -95,7 +127,12 @@ void CheckNorm(bool centered) {
       std::vector<int8_t> want(static_cast<size_t>(rows) * stride), got(want.size());
       std::vector<float> want_scales(rows), scales(rows), scratch(columns);
       kernels.quantize_rows(y.data(), rows, columns, columns, want.data(), want_scales.data());
-      kernels.layer_norm_quantize(x.data(), rows, columns, gamma.data(), beta, 1e-6f,
+      kernels.layer_norm_quantize(x.data(), rows, columns, gamma.data(), beta, 1e-6f, 0.0f,
+                                  scratch.data(), got.data(), scales.data());
+      CHECK(SameBits(got, want) && SameBits(scales, want_scales), "%s", IsaName(isa));
+      kernels.quantize_rows_in(0.7f, y.data(), rows, columns, columns, want.data(),
+                               want_scales.data());
+      kernels.layer_norm_quantize(x.data(), rows, columns, gamma.data(), beta, 1e-6f, 0.7f,
                                   scratch.data(), got.data(), scales.data());
       CHECK(SameBits(got, want) && SameBits(scales, want_scales), "%s", IsaName(isa));
     }

@@ -11,6 +11,7 @@ from keras_mtl import errors
 from keras_mtl.cli import arguments, common
 from keras_mtl.cli.inspect_adapters import adapter_lines, stack_lines
 from keras_mtl.cli.inspect_advice import print_advice
+from keras_mtl.cli.inspect_quantization import quantization_lines
 from keras_mtl.cli.inspect_tasks import task_lines
 from keras_mtl.cli.inspect_trainer import trainer_lines
 from keras_mtl.cli.inspect_variables import print_selected_variables
@@ -212,6 +213,7 @@ def print_parameters(
     """
     from keras_mtl.evaluation import tasks as evaluation_tasks
     from keras_mtl.models.factory import build_model, check_sublayers
+    from keras_mtl.models.quantizers import quantizable_layers
     from keras_mtl.models.variables import variables_by_name
 
     model_config = config.task.model
@@ -229,6 +231,8 @@ def print_parameters(
     print_table(("layer", "parameters", "share"), rows)
     print(f"vocabulary of {size:,} ids{'' if prepared else ' (as configured)'}")
     for line in (*stack_lines(config), *adapter_lines(config)):
+        print(line)
+    for line in quantization_lines(model_config.quantization, quantizable_layers(model)):
         print(line)
     print_selected_variables(config, model, prepared, model_dir)
     print(f"sub-layers: {describe_sublayers(as_dict(model_config))}")

@@ -4,7 +4,7 @@ import argparse
 import dataclasses
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from keras_mtl.decoding import model_kinds
 from keras_mtl.decoding.model_kinds import ModelKind
 from keras_mtl.engine import open_model_file
 from keras_mtl.engine.adapter_arrays import sets_of
+from keras_mtl.engine.model_file import INPUT_RANGE
 
 
 def is_model(args: argparse.Namespace) -> bool:
@@ -112,7 +113,9 @@ def _print_engine_file(path: str | os.PathLike[str], verify: bool) -> None:
     about = file.hyperparameters
     names = [name for name in file.tensor_names if name != "vocabulary"]
     values = sum(
-        file.tensor(name).size for name in names if not name.endswith((".scale", "_positions"))
+        file.tensor(name).size
+        for name in names
+        if not name.endswith((".scale", INPUT_RANGE, "_positions"))
     )
     has_text = "vocabulary" in file.tensor_names
     print_fields(
@@ -125,6 +128,7 @@ def _print_engine_file(path: str | os.PathLike[str], verify: bool) -> None:
         ("decoders", ", ".join(about["decoders"])),
         ("parameters", f"{values:,} without positions, in {len(names):,} tensors"),
         ("compute type", f"{about['weight_type']} by default; float32 and int8 are possible"),
+        ("input scales", _input_scales(names)),
         ("vocabulary", _vocabulary(file, path, about) if has_text else "none: translates ids"),
         ("decoding", _decoding(json.loads(about.get("decoding", "{}"))) or "default options"),
     )
@@ -186,6 +190,12 @@ def _print_ctranslate2(path: str) -> None:
             tasks = json.loads(tasks_file.read_text(encoding="utf-8"))["tasks"]
             rows = [(t["name"], f"{t['source']} -> {t['target']}", t["tag"]) for t in tasks]
             print_table(("task", "direction", "tag"), rows)
+
+
+def _input_scales(names: Sequence[str]) -> str:
+    """Returns how int8 chooses the scales of the inputs of layers."""
+    fixed = sum(name.endswith(INPUT_RANGE) for name in names)
+    return f"fixed in {fixed} layers, by row in the others" if fixed else "by row"
 
 
 def _vocabulary(file: Any, path: str | os.PathLike[str], about: Mapping[str, Any]) -> str:

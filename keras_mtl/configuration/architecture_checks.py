@@ -24,11 +24,13 @@ _MISSING = {
         "norm_position": _PARTS_OF_LAYERS,
         "positions": "for layers that see a set of tokens; an LSTM reads them in order",
         "adapters": _PARTS_OF_LAYERS,
+        "quantization": "for the layers of a Transformer",
         "recompute": "for layers of a Transformer; an LSTM layer already keeps only its states",
     },
     HYBRID: {
         "transparent_attention": "for decoders whose layers each attend to the source",
         "adapters": "for models whose encoder and decoder are those of a Transformer",
+        "quantization": "for models whose encoder and decoder are those of a Transformer",
     },
 }
 

@@ -21,6 +21,7 @@ from keras_mtl.configuration import (
     optimizer_checks,
     other_task_checks,
     packing,
+    quantization_checks,
     schema,
     search_checks,
     stack_sharing_checks,
@@ -70,6 +71,7 @@ def check_values(draft: Draft) -> None:
     stack_sharing_checks.check(draft)
     adapter_checks.check(draft)
     initial_weights_checks.check(draft)
+    quantization_checks.check(draft)
     optimizer_checks.check(draft)
 
 

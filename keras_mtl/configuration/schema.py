@@ -23,6 +23,7 @@ from keras_mtl.configuration.initial_weights import InitConfig
 from keras_mtl.configuration.keeping import BestConfig, PlateauConfig, StoppingConfig
 from keras_mtl.configuration.optimizer_sections import ADAM, LearningRateFactorConfig
 from keras_mtl.configuration.other_tasks import TRANSLATION, NoiseConfig, SubwordSamplingConfig
+from keras_mtl.configuration.quantization import QuantizationConfig
 from keras_mtl.configuration.schedule_sections import BalancingConfig, ScheduleConfig
 from keras_mtl.configuration.search_options import DecodingConfig
 from keras_mtl.configuration.stack_sharing import StacksConfig
@@ -188,6 +189,7 @@ class TransformerConfig:
         adapters: sets of adapters, small weights that only some tasks use.
         init: trained models from which a new run takes its first weights; later ones override
             earlier ones.
+        quantization: quantization-aware training.
         label_smoothing: probability mass that is moved away from the correct token, in [0, 1).
         logits_chunk: largest number of target positions of a device whose logits training holds in
             memory at once, for example 2048; 0 for no limit. With a limit, logits are computed
@@ -222,6 +224,7 @@ class TransformerConfig:
     stacks: StacksConfig = dataclasses.field(default_factory=StacksConfig)
     adapters: list[AdapterConfig] = dataclasses.field(default_factory=list)
     init: list[InitConfig] = dataclasses.field(default_factory=list)
+    quantization: QuantizationConfig = dataclasses.field(default_factory=QuantizationConfig)
     label_smoothing: float = 0.1
     logits_chunk: int = 0
     recompute: str = "none"

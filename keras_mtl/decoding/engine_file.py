@@ -20,7 +20,8 @@ from keras_mtl.decoding.tasks import TranslationTask, translated
 from keras_mtl.engine import write_model_file
 from keras_mtl.engine.adapter_arrays import adapter_hyperparameters, sets_of
 from keras_mtl.engine.arrays import norm_epsilon, quantize_rows, transformer_arrays
-from keras_mtl.engine.model_file import Value
+from keras_mtl.engine.model_file import INPUT_RANGE, Value
+from keras_mtl.engine.quantized_layers import learned_ranges, range_array
 from keras_mtl.errors import ExportError, nearest
 
 WEIGHT_TYPES = ("float32", "int8")
@@ -62,7 +63,8 @@ def write_engine_file(
         The path of the file.
 
     Raises:
-        ExportError: an argument is invalid, a weight is not finite, or the file cannot be written.
+        ExportError: an argument is invalid, a weight is not finite, the model was trained with a
+            quantization that the file cannot hold, or the file cannot be written.
     """
     if weight_type not in WEIGHT_TYPES:
         raise ExportError(f"weight_type={weight_type!r}{nearest(weight_type, WEIGHT_TYPES)}")
@@ -82,14 +84,24 @@ def write_engine_file(
 
 def engine_tensors(model: Any, vocabulary: Vocabulary, weight_type: str) -> dict[str, np.ndarray]:
     """Returns the tensors of the engine file of a model; see `write_engine_file`."""
+    tensors = weight_tensors(model, weight_type)
+    tensors["vocabulary"] = np.frombuffer(vocabulary.tokenizer_bytes, np.uint8)
+    return tensors
+
+
+def weight_tensors(model: Any, weight_type: str) -> dict[str, np.ndarray]:
+    """Returns the tensors of the engine file of a model without its vocabulary."""
+    learned = learned_ranges(model, weight_type)
     tensors: dict[str, np.ndarray] = {}
     for name, array in transformer_arrays(model).items():
-        if weight_type == "int8" and name.endswith(".weight"):
-            tensors[name], scales = quantize_rows(array)
-            tensors[f"{name.removesuffix('.weight')}.scale"] = scales
+        layer = name.removesuffix(".weight")
+        if weight_type == "int8" and layer != name:
+            tensors[name], scales = quantize_rows(array, learned.weights.get(layer))
+            tensors[f"{layer}.scale"] = scales
         else:
             tensors[name] = array
-    tensors["vocabulary"] = np.frombuffer(vocabulary.tokenizer_bytes, np.uint8)
+        if layer in learned.inputs and layer != name:
+            tensors[layer + INPUT_RANGE] = range_array(learned.inputs[layer])
     return tensors
 
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from keras_mtl.configuration.sublayers import only_tensorflow
 from keras_mtl.engine.adapter_arrays import adapter_variable, add_adapters, sets_of
+from keras_mtl.engine.model_file import INPUT_RANGE
 from keras_mtl.errors import ExportError
 
 
@@ -102,7 +103,7 @@ def variable_arrays(file: Any) -> dict[str, np.ndarray]:
     sets = sets_of(file.hyperparameters)
     arrays = {}
     for name in file.tensor_names:
-        if name in ("vocabulary", "rotary_positions") or name.endswith(".scale"):
+        if name in ("vocabulary", "rotary_positions") or name.endswith((".scale", INPUT_RANGE)):
             continue
         array = np.array(file.tensor(name))
         if array.dtype == np.int8:
@@ -141,11 +142,12 @@ def check_standard(only_tensorflow: str) -> None:
         )
 
 
-def quantize_rows(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def quantize_rows(matrix: np.ndarray, limit: float | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Quantizes a matrix to int8, with one scale for each row (output channel).
 
     Args:
         matrix: float32 `[out, in]`, finite.
+        limit: the magnitude that becomes 127, as do larger ones; None takes absmax of each row.
 
     Returns:
         The int8 values `[out, in]` in [-127, 127], and the float32 scales `[out]`: absmax / 127, or
@@ -157,6 +159,9 @@ def quantize_rows(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     1e-7 to absmax, so its values differ if absmax is below about 1e-4.
     """
     largest = np.abs(matrix).max(axis=1).astype(np.float32)
+    if limit is not None:
+        largest = np.full_like(largest, limit)
+        matrix = np.clip(matrix, -largest[:, None], largest[:, None])
     zero = largest < np.float32(1e-30)  # As in the engine, so that 127 / absmax is finite.
     largest = np.where(zero, np.float32(127), largest)
     values = np.rint(matrix * (np.float32(127) / largest)[:, None])

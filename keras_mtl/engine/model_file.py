@@ -20,6 +20,10 @@ from keras_mtl.files import replacing_file
 
 MAGIC = b"KMTLMODL"
 VERSION = 1
+# Version of files with ranges of inputs, which engines of version 1 would ignore.
+_RANGES_VERSION = 2
+INPUT_RANGE = ".input_range"
+"""End of the name of a tensor that holds the range of the inputs of a layer."""
 ALIGNMENT = 64  # Bytes: a cache line, and the widest vector register.
 # Magic, version, 0, file size, table size, number of hyperparameters, number of tensors, checksum
 # of the table, 16 bytes of 0. The checksum of these 60 bytes follows.
@@ -91,8 +95,9 @@ def write_model_file(
         entries.append(_tensor(name, array, offset))
         offset = _round_up(offset + array.nbytes)
     table = b"".join(entries)
+    version = _RANGES_VERSION if any(name.endswith(INPUT_RANGE) for name in arrays) else VERSION
     header = _HEADER.pack(
-        MAGIC, VERSION, 0, offset, table_size, len(hyperparameters), len(arrays), zlib.crc32(table)
+        MAGIC, version, 0, offset, table_size, len(hyperparameters), len(arrays), zlib.crc32(table)
     )
     header += struct.pack("<I", zlib.crc32(header))
     try:

@@ -9,10 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from keras_mtl.configuration import quantization
 from keras_mtl.configuration.sublayers import ROTARY_WAVELENGTH, not_in_ctranslate2
 from keras_mtl.data.vocabulary import Vocabulary
 from keras_mtl.decoding.tasks import TranslationTask
 from keras_mtl.engine.arrays import norm_epsilon, transformer_arrays
+from keras_mtl.engine.quantized_layers import check_weights
 from keras_mtl.errors import ExportError, nearest
 from keras_mtl.files import replacing_directory
 
@@ -51,8 +53,8 @@ def export_ctranslate2(
         The directory.
 
     Raises:
-        ExportError: CTranslate2 is not installed, the model has adapters, the directory exists, or
-            it cannot be written.
+        ExportError: CTranslate2 is not installed, the model has adapters or clips the inputs of
+            layers, the directory exists, or it cannot be written.
     """
     check_adapters(len(model.adapter_sets))
     if weight_type not in QUANTIZATIONS:
@@ -60,6 +62,8 @@ def export_ctranslate2(
     path = Path(output)
     check_output(path, overwrite)
     check_architecture(not_in_ctranslate2(model))
+    domains = quantization.of_mapping(model.get_config()["quantization"]).domains
+    check_weights(quantization.not_in_ctranslate2(domains, weight_type))
     tokens = [vocabulary.piece(i) for i in range(vocabulary.size)]
     specials = {name: getattr(vocabulary, name) for name in _SPECIALS}
     several = len(model.decoders) > 1

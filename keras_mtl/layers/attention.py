@@ -41,6 +41,17 @@ def merge_heads(inputs: tf.Tensor) -> tf.Tensor:
     return tf.reshape(tf.transpose(inputs, [0, 2, 1, 3]), [batch, time, dim])
 
 
+def stored(dense: keras.layers.Layer, heads: tf.Tensor) -> tf.Tensor:
+    """Returns keys or values of a decoder, rounded if the dense layer that makes them is quantized.
+
+    Args:
+        dense: the layer.
+        heads: float `[..., head_dim]`.
+    """
+    quantizer = getattr(dense, "quantizer", None)
+    return heads if quantizer is None else quantizer.cached(heads)
+
+
 def mask_bias(mask: tf.Tensor | None) -> tf.Tensor | None:
     """Returns what `attend` adds to the scores: 0 where `mask` is true, else `MASKED`.
 

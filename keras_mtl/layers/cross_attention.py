@@ -83,14 +83,18 @@ class CrossAttention(keras.layers.Layer):
         training: bool = False,
     ) -> tf.Tensor:
         (query,) = attention.split_heads(self.query(inputs), 1, self.num_heads)
-        key, value = attention.split_heads(self.key_value(memory), 2, self.num_heads)
+        key, value = self._keys_and_values(memory)
         bias = attention.mask_bias(memory_mask)
         context = attention.attend(query, key, value, bias, self.attention_dropout, training)
         return self.output_projection(attention.merge_heads(context))
 
+    def _keys_and_values(self, memory: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        key, value = attention.split_heads(self.key_value(memory), 2, self.num_heads)
+        return attention.stored(self.key_value, key), attention.stored(self.key_value, value)
+
     def start(self, memory: tf.Tensor) -> dict[str, tf.Tensor]:
         """Returns the keys and values of a memory: `[batch, heads, source_time, head_dim]`."""
-        key, value = attention.split_heads(self.key_value(memory), 2, self.num_heads)
+        key, value = self._keys_and_values(memory)
         return {"key": key, "value": value}
 
     def step(

@@ -1,10 +1,14 @@
 """A dense layer that computes one matrix product for inputs of any rank."""
 
 from collections.abc import Callable
+from typing import Any
 
 import keras
 import tensorflow as tf
 from keras import ops
+
+from keras_mtl.quantization.construction import add_quantizer
+from keras_mtl.quantization.quantizer import Quantizer
 
 
 @keras.saving.register_keras_serializable(package="keras_mtl")
@@ -27,13 +31,19 @@ class Dense(keras.layers.Dense):
     Attributes:
         term: function of the inputs `[batch, time, features]` whose result is added before the
             activation; None adds nothing.
+        quantizer: what quantizes the inputs and the kernel; None does not quantize them.
     """
 
     term: Callable[[tf.Tensor], tf.Tensor] | None = None
+    quantizer: Quantizer | None = None
+
+    def build(self, input_shape: Any) -> None:
+        super().build(input_shape)
+        self.quantizer = add_quantizer(self, self.kernel)
 
     def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
-        if self.term is not None:
-            return self._with_term(inputs)
+        if self.term is not None or self.quantizer is not None:
+            return self._in_parts(inputs, bool(training))
         if inputs.shape.rank == 2:
             return super().call(inputs, training=training)
         shape = ops.shape(inputs)
@@ -41,11 +51,17 @@ class Dense(keras.layers.Dense):
         outputs = super().call(rows, training=training)
         return ops.reshape(outputs, (*shape[:-1], self.units))
 
-    def _with_term(self, inputs: tf.Tensor) -> tf.Tensor:
-        assert self.term is not None
+    def _in_parts(self, inputs: tf.Tensor, training: bool) -> tf.Tensor:
         shape = ops.shape(inputs)
-        outputs = ops.matmul(ops.reshape(inputs, (-1, inputs.shape[-1])), self.kernel)
+        rows = ops.reshape(inputs, (-1, inputs.shape[-1]))
+        if self.quantizer is None:
+            outputs = ops.matmul(rows, self.kernel)
+        else:
+            kernel = tf.convert_to_tensor(self.kernel)
+            outputs = self.quantizer.product(rows, kernel, training)
         if self.bias is not None:
             outputs = ops.add(outputs, self.bias)
-        outputs = ops.reshape(outputs, (*shape[:-1], self.units)) + self.term(inputs)
+        outputs = ops.reshape(outputs, (*shape[:-1], self.units))
+        if self.term is not None:
+            outputs += self.term(inputs)
         return outputs if self.activation is None else self.activation(outputs)

@@ -6,18 +6,9 @@ import tensorflow as tf
 
 from keras_mtl.engine import load_ops, ops_are_available
 from keras_mtl.errors import InputError, nearest
+from keras_mtl.quantization.int8 import quantize, scaled_product
 
 BACKENDS = ("auto", "native", "tf")
-
-# Bits of a float32 NaN without its payload: the exponent and the quiet bit.
-_NAN_BITS = 0x7FC00000
-# A row below this magnitude counts as zeros, so that 127 / absmax is finite; see
-# cc/kernels/rows-inl.h.
-_TINY = 1e-30
-# float32 has 24 bits, so it adds up to 1040 products of 127 * 127 exactly; a power of 2 below.
-_EXACT_DEPTH = 1024
-# Number of products of 127 * 128 that int32 can add up, rounded down to a power of 2.
-_MOST_DEPTH = 1 << 17
 
 
 def quantized_matmul(
@@ -78,41 +69,9 @@ def _native_fits() -> bool:
 
 @tf.custom_gradient
 def _plain(x: tf.Tensor, weights: tf.Tensor, scales: tf.Tensor) -> Any:
-    finite = tf.reduce_all(tf.math.is_finite(x), axis=-1, keepdims=True)
-    absmax = tf.reduce_max(tf.abs(x), axis=-1, keepdims=True)
-    used = finite & (absmax >= _TINY)
-    absmax = tf.where(used, absmax, 127.0)
-    rows = tf.round(tf.where(used, x, 0.0) * (127.0 / absmax))
-    # XLA replaces a division by a constant with a product, which rounds differently. To XLA, this
-    # divisor is not a constant.
-    steps = tf.where(used, 127.0, 1.0)
-    row_scales = tf.where(used, absmax / steps, 1.0)
-    total = tf.cast(_exact_product(rows, weights), tf.float32)
-    product = total * (row_scales * scales)
-    # Setting bits makes NaN of rows with an infinity or NaN. The integer operation also keeps XLA
-    # from fusing the product with a following sum, which would round once instead of twice.
-    nan_bits = tf.where(finite, 0, _NAN_BITS)
-    product = tf.bitcast(tf.bitwise.bitwise_or(tf.bitcast(product, tf.int32), nan_bits), tf.float32)
+    rows, row_scales, finite = quantize(x, -1)
+    product = scaled_product(rows, tf.cast(weights, tf.float32), row_scales, scales, finite)
     return product, lambda upstream: _gradients(upstream, weights, scales, product)
-
-
-def _exact_product(rows: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
-    """Returns int32 [..., N], the product of float32 [..., K] of whole numbers and int8 [K, N].
-
-    It is computed in float32, in parts of K whose sums are exact in any order. This also holds on
-    devices that round factors to 8 bits (TF32, bfloat16), because int8 needs 7 bits.
-    """
-    depth = weights.shape[0]
-    if depth is None:
-        raise InputError("weights must have a static first dimension")
-    if depth > _MOST_DEPTH:
-        raise InputError(f"weights have {depth} rows; at most {_MOST_DEPTH} give exact sums")
-    total = tf.zeros([*tf.unstack(tf.shape(rows)[:-1]), tf.shape(weights)[1]], tf.int32)
-    for begin in range(0, depth, _EXACT_DEPTH):
-        end = min(begin + _EXACT_DEPTH, depth)
-        part = tf.cast(weights[begin:end], tf.float32)
-        total += tf.cast(tf.linalg.matmul(rows[..., begin:end], part), tf.int32)
-    return total
 
 
 def _gradients(

@@ -117,6 +117,7 @@ class SelfAttention(keras.layers.Layer):
         query, key = self.transform(query, key, positions[:, None])
         bias = attention.mask_bias(mask)
         if use_causal_mask:
+            key, value = (attention.stored(self.qkv, heads) for heads in (key, value))
             causal = attention.causal_bias(inputs.shape[1] or tf.shape(inputs)[1])
             bias = causal if bias is None else bias + causal
         context = attention.attend(query, key, value, bias, self.attention_dropout, training)
@@ -167,6 +168,7 @@ class SelfAttention(keras.layers.Layer):
         heads = tf.reshape(self.qkv(inputs), [batch, beams, 3, self.num_heads, 1, head_dim])
         query, key, value = tf.unstack(heads, axis=2)
         query, key = self.transform(query, key, index)
+        key, value = (attention.stored(self.qkv, heads) for heads in (key, value))
         position = tf.range(cache["key"].shape[3] or tf.shape(cache["key"])[3])
         here = (position == index)[:, None]
         key = tf.where(here, key, cache["key"])

@@ -5,6 +5,9 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from keras_mtl.quantization.construction import add_quantizer
+from keras_mtl.quantization.quantizer import Quantizer
+
 
 @keras.saving.register_keras_serializable(package="keras_mtl")
 class TokenEmbedding(keras.layers.Layer):
@@ -25,8 +28,13 @@ class TokenEmbedding(keras.layers.Layer):
     Returns:
         Float `[batch, time, hidden_dim]`.
 
+    Attributes:
+        quantizer: what quantizes the table and the inputs of `logits`; None does not.
+
     Reference: Press and Wolf, arXiv 1608.05859; Vaswani et al., arXiv 1706.03762, section 3.4.
     """
+
+    quantizer: Quantizer | None = None
 
     def __init__(
         self, vocabulary_size: int, hidden_dim: int, mask_id: int | None = 0, **kwargs: Any
@@ -44,18 +52,24 @@ class TokenEmbedding(keras.layers.Layer):
             shape=(self.vocabulary_size, self.hidden_dim),
             initializer=keras.initializers.RandomNormal(stddev=self.hidden_dim**-0.5),
         )
+        self.quantizer = add_quantizer(self, self.embeddings)
         self.built = True
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         # Gather before casting: only the rows in use are cast and scaled.
         rows = tf.gather(tf.convert_to_tensor(self.embeddings), tf.cast(inputs, tf.int32))
+        if self.quantizer is not None:
+            rows = self.quantizer.rows(rows)
         return tf.cast(rows, self.compute_dtype) * tf.cast(self.hidden_dim**0.5, self.compute_dtype)
 
     def logits(self, inputs: tf.Tensor) -> tf.Tensor:
         """Projects float `[..., hidden_dim]` to `[..., vocabulary_size]`, without scale or bias."""
-        table = tf.cast(tf.convert_to_tensor(self.embeddings), self.compute_dtype)
+        table = tf.convert_to_tensor(self.embeddings)
         rows = tf.reshape(tf.cast(inputs, self.compute_dtype), [-1, self.hidden_dim])
-        outputs = tf.matmul(rows, table, transpose_b=True)
+        if self.quantizer is None:
+            outputs = tf.matmul(rows, tf.cast(table, self.compute_dtype), transpose_b=True)
+        else:
+            outputs = self.quantizer.product(rows, tf.transpose(table), training=False)
         static = inputs.shape.as_list()[:-1]
         dynamic = tf.shape(inputs)
         lead = [dynamic[i] if size is None else size for i, size in enumerate(static)]

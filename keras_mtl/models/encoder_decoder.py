@@ -16,7 +16,9 @@ from keras_mtl.models.adapter_routes import decoder_of, source_rows, target_rows
 from keras_mtl.models.arguments import check_length
 from keras_mtl.models.losses import projected_cross_entropy
 from keras_mtl.models.packed_rows import PackedRows
+from keras_mtl.models.quantizers import projection_factors
 from keras_mtl.models.stack_copies import SOURCE, TARGET, StackCopies
+from keras_mtl.quantization.construction import quantized
 
 PAD_ID = 0
 BOS_ID = 1
@@ -122,14 +124,15 @@ class EncoderDecoder(keras.Model):
         if self.built:  # type: ignore[has-type]  # keras.Model is not typed
             return
         shape = (None, None, self.hidden_dim)
-        for table in ("embeddings", "source_embedding", "target_embedding"):
-            self._stacks.build(table)
-        for positions in (self.source_positions, self.target_positions):
-            if positions is not None:
-                positions.build(shape)
-        self._stacks.build("encoder", shape)
-        self._stacks.build("projection", shape)
-        self._stacks.build("decoder", shape, shape)
+        with quantized(self._config.get("quantization")):
+            for table in ("embeddings", "source_embedding", "target_embedding"):
+                self._stacks.build(table)
+            for positions in (self.source_positions, self.target_positions):
+                if positions is not None:
+                    positions.build(shape)
+            self._stacks.build("encoder", shape)
+            self._stacks.build("projection", shape)
+            self._stacks.build("decoder", shape, shape)
         self.built = True
 
     def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
@@ -168,11 +171,8 @@ class EncoderDecoder(keras.Model):
         def losses(*args: Any, **kwargs: Any) -> Any:
             decoder = self.decoders[0]
             states = decoder(*args, **kwargs, project=False)
-            if self.tie_embeddings:
-                table = tf.convert_to_tensor(self.target_embedding.embeddings)
-            else:
-                projection = self.projection or decoder.projection
-                table = tf.transpose(tf.convert_to_tensor(projection.kernel))
+            layer = self.projection or decoder.projection or self.target_embedding
+            states, table = projection_factors(layer, states, training)
             return projected_cross_entropy(
                 states,
                 table,
@@ -364,6 +364,14 @@ class EncoderDecoder(keras.Model):
         """
         counts = [len(each.members) for each in self.adapter_sets]
         return self._stacks.users(self.trainable_variables, routes, counts)
+
+    def stacks_with_copies(self) -> dict[str, list[Any]]:
+        """Returns the copies of each stack that has several, by name of the stack."""
+        return self._stacks.several()
+
+    def copies_of(self, route: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Returns the index of the copy that a route stands for, by name of the stack."""
+        return self._stacks.indices(decoder_of(self.adapter_sets, route))
 
     @property
     def needs_route(self) -> bool:

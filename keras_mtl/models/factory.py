@@ -108,6 +108,7 @@ def build_transformer(
         norm_position=model_config.norm_position,
         recompute=model_config.recompute,
         adapters=adapter_sets(model_config.adapters, tasks),
+        quantization=model_config.quantization,
         name="transformer",
         **_shared_arguments(model_config, decoders, tasks),
         **size,

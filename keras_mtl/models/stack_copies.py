@@ -64,6 +64,10 @@ class StackCopies:
         """Returns the copies of a stack; empty if the model does not have the stack."""
         return self._copies.get(stack, [])
 
+    def several(self) -> dict[str, list[Any]]:
+        """Returns the copies of the stacks that have several."""
+        return {stack: self._copies[stack] for stack in self._several(self._copies)}
+
     def build(self, stack: str, *shapes: Any) -> None:
         """Builds the copies of a stack."""
         for layer in self.of(stack):

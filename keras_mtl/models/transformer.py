@@ -7,6 +7,7 @@ from typing import Any
 import keras
 
 from keras_mtl.configuration.adapters import AdapterSet
+from keras_mtl.configuration.quantization import QuantizationConfig, of_mapping
 from keras_mtl.configuration.sublayers import STANDARD
 from keras_mtl.layers.dropout import seed_config
 from keras_mtl.models.arguments import STACK_ARGUMENTS, check_arguments
@@ -64,6 +65,7 @@ class Transformer(EncoderDecoder):
             and decoder layer in memory, and the backward pass computes the layer again.
         adapters: sets of adapters, each a `keras_mtl.configuration.adapters.AdapterSet` or a
             mapping of its fields.
+        quantization: quantization-aware training; a mapping of its fields, or None for none.
         **kwargs: arguments of `keras.Model`.
 
     Call arguments:
@@ -133,6 +135,7 @@ class Transformer(EncoderDecoder):
         logits_chunk: int = 0,
         recompute: str = "none",
         adapters: Sequence[AdapterSet | Mapping[str, Any]] = (),
+        quantization: QuantizationConfig | Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
         check_arguments(positions, norm_position, sharing, recompute, decoders)
@@ -165,6 +168,7 @@ class Transformer(EncoderDecoder):
             "logits_chunk": logits_chunk,
             "recompute": recompute,
             "adapters": [dataclasses.asdict(AdapterSet.of_mapping(each)) for each in adapters],
+            "quantization": dataclasses.asdict(of_mapping(quantization)),
         }
         super().__init__(config, **kwargs)
         self.self_attention = self_attention

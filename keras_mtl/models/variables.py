@@ -17,8 +17,13 @@ def variables_by_name(model: Any) -> dict[str, Any]:
     Args:
         model: a built `keras.Model`.
     """
-    # The states of random numbers, which Keras counts as weights of a model, are integers.
-    return {variable_name(each): each for each in model.weights if "float" in str(each.dtype)}
+    # Keras also counts states as weights: those of random numbers, which are integers, and those of
+    # quantizers.
+    return {
+        variable_name(each): each
+        for each in model.weights
+        if "float" in str(each.dtype) and each.name != "quantization"
+    }
 
 
 def variable_name(variable: Any) -> str:

@@ -38,6 +38,21 @@ CASES = {
         "pairs": [{}, {}],
         "model": OTHER_SUBLAYERS,
     },
+    "quantization": {
+        "data": {"granularity": "example", "packing": True, "bucket_lengths": []},
+        "trainer": {},
+        "optimizer": {"gradient_accumulation_steps": 2},
+        "pairs": [{}, {}],
+        "model": {
+            "quantization": {
+                "domains": [
+                    {"kind": "static", "match": "encoder/.*", "start_step": 2},
+                    {"kind": "passive_asymmetric", "match": "decoder/.*", "freeze_step": 4},
+                    {"start_step": 4},
+                ]
+            }
+        },
+    },
     "recurrent": {
         "data": {},
         "trainer": {},

@@ -43,6 +43,15 @@ NIGHTLY = {
     "packed, bfloat16": {"pack": True, "precision": "mixed_bfloat16"},
     "packed, decoder 1": {"pack": True, "sharing": "encoder", "tasks": [1], "steps": 1},
     "packed, scaled": {"pack": True, **LEARNING_RATES["scaled"]},
+    "quantized halves": {"quantization": True, "halves": True, "accumulation": 2},
+    "quantized, jit": {"quantization": True, "sharing": "encoder", "tasks": [0, 0, 0], "jit": True},
+    "quantized, saving": {
+        "quantization": True,
+        "sharing": "encoder",
+        "tasks": [0] * 3,
+        "saving": 1,
+    },
+    "quantized, poison": {"quantization": True, "poison": 0},
 }
 
 
@@ -66,6 +75,7 @@ NIGHTLY_MIRRORED = {
     "float16, two replicas": {**FLOAT16, "replicas": 2},
     "packed, two replicas": {"pack": True, "replicas": 2},
     "scaled, two replicas": {**LEARNING_RATES["scaled"], "replicas": 2},
+    "quantized, two replicas": {"quantization": True, "replicas": 2},
     **{name: fit(name) for name in APPLICATIONS if name not in MIRRORED},
 }
 
@@ -263,3 +273,31 @@ def check_fit(results, application):
         np.testing.assert_allclose(
             results[application][name], value, rtol=1e-4, atol=1e-5, err_msg=name
         )
+
+
+@pytest.mark.nightly
+def test_ranges_are_those_of_all_replicas_and_batches(nightly_results):
+    halves, two = (nightly_results[f"quantized{name}"] for name in (" halves", ", two replicas"))
+    states = [name for name in halves if name.startswith("state/")]
+    assert len(states) > 8
+    for name in states:
+        assert halves[name][0] == 2
+        assert halves[name][2] > 0 or name == "state/decoder/projection"
+        np.testing.assert_allclose(two[name], halves[name], rtol=1e-4, err_msg=name)
+    assert_same_weights(halves, two, rtol=1e-3, atol=2e-4)
+
+
+@pytest.mark.nightly
+def test_only_the_used_decoder_measures_ranges(nightly_results):
+    jit, saving = (nightly_results[f"quantized, {name}"] for name in ("jit", "saving"))
+    for name in (name for name in jit if name.startswith("state/")):
+        assert (jit[name][2] > 0) == ("decoder_de" not in name), name
+        np.testing.assert_allclose(jit[name], saving[name], rtol=1e-4, err_msg=name)
+    assert_same_weights(jit, saving, rtol=1e-3, atol=2e-4)
+
+
+@pytest.mark.nightly
+def test_skipped_steps_move_no_range(nightly_results):
+    found = nightly_results["quantized, poison"]
+    for name in (name for name in found if name.startswith("state/")):
+        assert found[name].tolist() == [2, 0, 0], name

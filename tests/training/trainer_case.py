@@ -15,8 +15,10 @@ import tensorflow as tf
 from tiny_run import OTHER_SUBLAYERS
 
 from keras_mtl.balancing import Balancing
+from keras_mtl.configuration.quantization import of_mapping
 from keras_mtl.configuration.schema import RuntimeConfig, TransformerConfig
 from keras_mtl.models.factory import build_transformer
+from keras_mtl.models.quantizers import quantizers
 from keras_mtl.training.step.distribution import configure_runtime, make_strategy, to_all_replicas
 from keras_mtl.training.step.keras_optimizers import create_keras_optimizer
 from keras_mtl.training.step.loss_scale import DynamicLossScale
@@ -25,6 +27,8 @@ from keras_mtl.training.step.rate_factors import trained_by
 from keras_mtl.training.step.trainer import MultiTaskTrainer
 
 VOCABULARY = 23
+# Ranges that are measured from the first step, and rounding from the second one.
+QUANTIZATION = {"domains": [{"kind": "static", "start_step": 1, "ema_decay": 0.5}]}
 # One of a kind in a process: sums over replicas are numbered from the same number on in each
 # MirroredStrategy, and two of equal number have to be of equal shape.
 STRATEGIES: dict = {}
@@ -84,6 +88,7 @@ class Program:
         train_only,
         saving,
         other_sublayers,
+        quantization,
     ):
         name = "mirrored" if replicas > 1 else "one_device"
         strategy = configure_runtime(
@@ -111,6 +116,7 @@ class Program:
                     sharing=sharing,
                     logits_chunk=7 if saving else 0,
                     recompute="layer" if saving else "none",
+                    quantization=of_mapping(QUANTIZATION if quantization else None),
                     **(OTHER_SUBLAYERS if other_sublayers else {}),
                 ),
                 VOCABULARY,
@@ -185,6 +191,7 @@ def run(
     optimizer="",
     train_only=((), ()),
     other_sublayers=False,
+    quantization=False,
 ):
     case = program(
         replicas=replicas,
@@ -199,6 +206,7 @@ def run(
         optimizer=optimizer,
         train_only=tuple(map(tuple, train_only)),
         other_sublayers=other_sublayers,
+        quantization=quantization,
     )
     case.reset()
     model, trainer = case.model, case.trainer
@@ -230,6 +238,7 @@ def run(
     result |= {f"after/{name}": value for name, value in zip(names, after, strict=True)}
     owners = model.variable_decoder_index()
     result["owners"] = np.array([-1 if owner is None else owner for owner in owners])
+    result |= {f"state/{each.name}": each.state.numpy() for each in quantizers(model)}
     result["step"] = trainer.global_step.numpy()
     result |= case.loss_scale.collect() if case.loss_scale else {}
     if moments != "shared":

@@ -10,9 +10,11 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from keras_mtl.configuration.quantization import domain_name
 from keras_mtl.data.mixture import Mixture
 from keras_mtl.data.mixture_state import checkpoint_state
 from keras_mtl.errors import CheckpointError, ConfigError, nearest_task
+from keras_mtl.models.quantizers import quantizers
 from keras_mtl.schedules import ScoreBook
 from keras_mtl.schedules.adaptive_state import with_baselines
 from keras_mtl.training.fit.consumed_batches import ConsumedBatches
@@ -149,6 +151,7 @@ class TaskScheduling(keras.callbacks.Callback):
 
     def set_model(self, model: keras.Model) -> None:
         _check_distribution(model)
+        _check_quantization(model)
         super().set_model(model)
         self._consumed.attach(model)
 
@@ -334,6 +337,21 @@ class TaskScheduling(keras.callbacks.Callback):
                 stacklevel=2,
             )
         return batches
+
+
+def _check_quantization(model: keras.Model) -> None:
+    """Checks that no state of quantization would have to change during `fit`.
+
+    Raises:
+        ConfigError: it would.
+    """
+    changing = [each.domain for each in quantizers(model) if each.changes]
+    if changing:
+        raise ConfigError(
+            f"the model has the quantization domain {domain_name(changing[0])!r}, whose ranges or "
+            "phases change after each step, which only `keras-mtl train` does. For fit, use "
+            "kind: dynamic with start_step: 0"
+        )
 
 
 def _check_distribution(model: keras.Model) -> None:

@@ -47,6 +47,7 @@ FIXED_FIELDS = (
     "task.model.stacks",
     "task.model.adapters",
     "task.model.init",
+    "task.model.quantization",
     "task.data.max_length",
     "task.data.tokens_per_batch",
     "task.data.bucket_lengths",

@@ -9,6 +9,8 @@ import orbit
 import tensorflow as tf
 
 from keras_mtl.balancing import sum_over_replicas
+from keras_mtl.models.quantizers import model_ranges
+from keras_mtl.quantization.ranges import measuring
 from keras_mtl.training.step.balancing import BalancedStep
 from keras_mtl.training.step.batches import columns_of, first_task
 from keras_mtl.training.step.static_step import StaticStep
@@ -106,6 +108,7 @@ class MultiTaskTrainer(orbit.StandardTrainer):
         self._route_of_task = tf.constant(routes or decoder_of_task, tf.int32)
         self._routes_batches = bool(getattr(model, "adapter_sets", ())) and not mixed
         self._owners = model.variable_decoder_index()
+        self._ranges = model_ranges(model)
         trained_by = trained_by or [None] * len(self._owners)
         self.trained_by = [row if row is None else tf.constant(row) for row in trained_by]
         # The strategy compiles a TPU program as a whole; nested jit_compile would fail.
@@ -201,23 +204,35 @@ class MultiTaskTrainer(orbit.StandardTrainer):
         return {name: total.read_value().numpy() for name, total in self._totals.items()}
 
     def rows_of_batch(self, batch: dict[str, tf.Tensor]) -> Any:
-        """Runs the model. Returns `loss`, `nll` and `tokens`, float32 of the shape of `task`."""
+        """Runs the model.
+
+        Returns:
+            `loss`, `nll` and `tokens`, float32 of the shape of `task`. If states of quantizers
+            change, also `ranges`, from `ModelRanges.sums`.
+        """
         decoder = tf.gather(self._route_of_task, batch["task"])
         if self._routes_batches:  # All rows use the same adapters, which is cheaper.
             decoder = tf.reshape(decoder, [-1])[:1]
         inputs = {name: value for name, value in batch.items() if name != "task"}
         inputs["decoder"] = decoder
-        loss, tokens, nll = self.model.token_losses(
-            inputs, self.label_smoothing, training=True, drop_padding=self._drop_padding
-        )
-        return {"loss": loss, "nll": nll, "tokens": tokens}
+        with measuring() as found:
+            loss, tokens, nll = self.model.token_losses(
+                inputs, self.label_smoothing, training=True, drop_padding=self._drop_padding
+            )
+        rows = {"loss": loss, "nll": nll, "tokens": tokens}
+        if self._ranges:
+            used = self.model.copies_of(tf.gather(self._route_of_task, first_task(batch)))
+            rows["ranges"] = self._ranges.sums(found, used)
+        return rows
 
     def sums_of_rows(self, rows: dict[str, tf.Tensor], batch: dict[str, tf.Tensor]) -> Any:
-        """Returns sums of rows by task, float32 [num_tasks], and the number of source tokens."""
+        """Returns sums of rows by task, float32 [num_tasks], and those of the whole batch."""
         sums = {
-            name: tf.math.unsorted_segment_sum(values, batch["task"], self.num_tasks)
-            for name, values in rows.items()
+            name: tf.math.unsorted_segment_sum(rows[name], batch["task"], self.num_tasks)
+            for name in ("loss", "nll", "tokens")
         }
+        if self._ranges:
+            sums["ranges"] = rows["ranges"]
         sums["source_tokens"] = tf.reduce_sum(tf.cast(batch["source"] != 0, tf.float32))
         return sums
 
@@ -332,6 +347,10 @@ class MultiTaskTrainer(orbit.StandardTrainer):
             ],
             self.model.trainable_variables,
         )
+        if self._ranges:
+            sums = dict(sums)
+            ranges = sum_over_replicas(sums.pop("ranges"))
+            self._ranges.advance(ranges, self.global_step + 1, accepted)
         if self._balanced:
             outcome = self._balanced.learn(seen, accepted)
             present = tf.cast(seen.present & accepted, tf.float32) / replicas
@@ -388,6 +407,8 @@ class MultiTaskTrainer(orbit.StandardTrainer):
         by_task = tf.TensorSpec([self.num_tasks])
         sums = dict.fromkeys(("loss", "nll", "tokens"), by_task)
         sums["source_tokens"] = tf.TensorSpec([])
+        if self._ranges:
+            sums["ranges"] = tf.TensorSpec(self._ranges.shape)
         return gradients, sums, tf.TensorSpec([self.accumulation], tf.int32)
 
     def sums_specs(self) -> Any:

@@ -1,0 +1,221 @@
+"""Quantizes the inputs and the weights of a layer."""
+
+from typing import Any
+
+import tensorflow as tf
+
+from keras_mtl.configuration.quantization import (
+    BITS,
+    DYNAMIC,
+    PASSIVE_ASYMMETRIC,
+    SCHEDULED_CLIP,
+    STATIC,
+    QuantizationDomainConfig,
+)
+from keras_mtl.quantization import int8, ranges
+from keras_mtl.quantization.clipping import CLIP, FLOAT, QUANTIZE, FakeQuantizationSchedule
+
+_EMA_DECAY = 0.99
+
+
+class Quantizer:
+    """Quantizes the inputs and the weights of a layer, as its domain says.
+
+    Its state is a variable of the layer, float32 [3]: the phase (see
+    `keras_mtl.quantization.clipping`; values between two phases come from averaged checkpoints) and
+    the least and greatest value of the inputs, 0 and 0 before they are known. A forward pass only
+    reads it; the trainer updates it after each step.
+
+    Args:
+        name: name of the layer.
+        domain: how it is quantized.
+    """
+
+    def __init__(self, name: str, domain: QuantizationDomainConfig) -> None:
+        self.name = name
+        self.domain = domain
+        self.kind = domain.kind
+        self.state: Any = None
+        end = domain.start_step if domain.clip_end_step is None else domain.clip_end_step
+        self.schedule = FakeQuantizationSchedule(
+            domain.clip_start_step or 0,
+            end,
+            domain.start_step,
+            8.0 if domain.start_cap is None else domain.start_cap,
+            1.0 if domain.end_cap is None else domain.end_cap,
+            domain.bits or BITS,
+        )
+
+    def add_state(self, layer: Any) -> Any:
+        """Creates and returns the variable of the layer that holds the state."""
+        first = self.next_state(tf.zeros([3]), tf.zeros([3]), 0, True)
+        self.state = layer.add_weight(
+            name="quantization",
+            shape=(3,),
+            dtype="float32",
+            initializer=lambda shape, dtype: tf.cast(first, dtype),
+            trainable=False,
+            autocast=False,
+            aggregation="only_first_replica",
+        )
+        return self.state
+
+    @property
+    def measures(self) -> bool:
+        """Whether the domain needs the ranges of the inputs."""
+        return self.kind in (STATIC, PASSIVE_ASYMMETRIC)
+
+    @property
+    def changes(self) -> bool:
+        """Whether the state ever changes."""
+        return self.kind != DYNAMIC or self.domain.start_step > 0
+
+    def next_state(
+        self, state: tf.Tensor, measured: tf.Tensor, step: tf.Tensor | int, accepted: Any
+    ) -> tf.Tensor:
+        """Returns the state for the next forward pass.
+
+        Args:
+            state: the current state.
+            measured: float32 [3]: sums over batches of the least value of the inputs and of the
+                greatest, and the number of batches.
+            step: the number of steps so far.
+            accepted: whether the last step was made; ranges of other steps are ignored.
+        """
+        if self.kind == SCHEDULED_CLIP:
+            limit = self.schedule.limit(step)
+            return tf.stack([self.schedule.phase(step), -limit, limit])
+        phase = tf.where(step >= self.domain.start_step, QUANTIZE, FLOAT)
+        low_high = state[1:]
+        if self.measures:
+            count = measured[2]
+            mean = tf.math.divide_no_nan(measured[:2], count)
+            counts = tf.reduce_all(tf.math.is_finite(mean)) & (count > 0) & accepted
+            if self.domain.freeze_step is not None:
+                counts &= step <= self.domain.freeze_step
+            decay = _EMA_DECAY if self.domain.ema_decay is None else self.domain.ema_decay
+            moved = decay * low_high + (1.0 - decay) * mean
+            moved = tf.where(tf.reduce_any(low_high != 0.0), moved, mean)
+            low_high = tf.where(counts, moved, low_high)
+        return tf.concat([phase[None], low_high], axis=0)
+
+    def product(self, x: tf.Tensor, kernel: tf.Tensor, training: bool) -> tf.Tensor:
+        """Returns the product of inputs and weights.
+
+        Args:
+            x: float [..., K].
+            kernel: float32 [K, N], not rounded to the compute dtype.
+            training: whether the model is trained; ranges are measured then.
+
+        Returns:
+            [..., N] with the dtype of `x`. If the domain is int8 as in the engine, it is computed
+            in float32 from exact sums of integers and rounded once to the dtype.
+        """
+        self._measure(x, training)
+        state = tf.convert_to_tensor(self.state)
+
+        def plain() -> tf.Tensor:
+            return tf.linalg.matmul(x, tf.cast(kernel, x.dtype))
+
+        def quantized() -> tf.Tensor:
+            wide = tf.cast(x, tf.float32)
+            if self.kind == PASSIVE_ASYMMETRIC:
+                y = tf.linalg.matmul(self._passive(wide, state, training), self._weights(kernel))
+            else:
+                limits = self._limits(wide, state)
+                y = int8.trained_product(wide, kernel, *limits, self._levels)
+            return tf.cast(y, x.dtype)
+
+        def clipped() -> tf.Tensor:
+            return tf.linalg.matmul(_clip(x, state), _clip(tf.cast(kernel, x.dtype), state))
+
+        return self._by_phase(state, plain, clipped, quantized)
+
+    def inputs(self, x: tf.Tensor, training: bool) -> tf.Tensor:
+        """Returns the inputs of the layer after rounding, float [..., K] of the same dtype."""
+        self._measure(x, training)
+        state = tf.convert_to_tensor(self.state)
+
+        def quantized() -> tf.Tensor:
+            wide = tf.cast(x, tf.float32)
+            if self.kind == PASSIVE_ASYMMETRIC:
+                return tf.cast(self._passive(wide, state, training), x.dtype)
+            limit, _ = self._limits(wide, state)
+            return tf.cast(int8.rounded(wide, -1, limit, self._levels), x.dtype)
+
+        return self._by_phase(state, lambda: x, lambda: _clip(x, state), quantized)
+
+    def rows(self, table: tf.Tensor) -> tf.Tensor:
+        """Returns rows of weights, of which each is an output, after rounding.
+
+        Args:
+            table: float32 [..., K].
+        """
+        state = tf.convert_to_tensor(self.state)
+
+        def quantized() -> tf.Tensor:
+            if self.kind == PASSIVE_ASYMMETRIC:
+                return self._weights(table)
+            limit = state[2] if self.kind == SCHEDULED_CLIP else None
+            return int8.rounded(table, -1, limit, self._levels)
+
+        return self._by_phase(state, lambda: table, lambda: _clip(table, state), quantized)
+
+    def cached(self, x: tf.Tensor) -> tf.Tensor:
+        """Returns keys or values of the decoder after rounding: the engine stores them in int8.
+
+        Args:
+            x: float [..., head_dim], which have a scale for each head and position.
+        """
+        if self.kind == PASSIVE_ASYMMETRIC:
+            return x
+        state = tf.convert_to_tensor(self.state)
+
+        def quantized() -> tf.Tensor:
+            return tf.cast(int8.rounded(tf.cast(x, tf.float32), -1), x.dtype)
+
+        return self._by_phase(state, lambda: x, lambda: x, quantized)
+
+    @property
+    def _levels(self) -> int:
+        return int(2 ** (self.schedule.bits - 1)) - 1
+
+    def _measure(self, x: tf.Tensor, training: bool) -> None:
+        if self.measures and training:
+            ranges.measure(self, x)
+
+    def _limits(self, x: tf.Tensor, state: tf.Tensor) -> tuple[tf.Tensor | None, tf.Tensor | None]:
+        """Returns the limits of inputs and weights for `int8.trained_product`."""
+        if self.kind == SCHEDULED_CLIP:
+            return state[2], state[2]
+        if self.kind == DYNAMIC:
+            return None, None
+        # Before a range is known, each row has its own.
+        own = tf.reduce_max(tf.abs(x), axis=-1, keepdims=True)
+        return tf.where(state[2] > 0, state[2], tf.stop_gradient(own)), None
+
+    def _passive(self, x: tf.Tensor, state: tf.Tensor, training: bool) -> tf.Tensor:
+        low, high = ranges.least_and_greatest(x) if training else (state[1], state[2])
+        return self._fake_quantized(x, low, high)
+
+    def _weights(self, weights: tf.Tensor) -> tf.Tensor:
+        return self._fake_quantized(weights, *ranges.least_and_greatest(weights))
+
+    def _fake_quantized(self, x: tf.Tensor, low: tf.Tensor, high: tf.Tensor) -> tf.Tensor:
+        known = high > low
+        low, high = tf.where(known, low, -1.0), tf.where(known, high, 1.0)
+        rounded = tf.quantization.fake_quant_with_min_max_vars(x, low, high, self.schedule.bits)
+        return tf.where(known, rounded, x)
+
+    def _by_phase(self, state: tf.Tensor, plain: Any, clipped: Any, quantized: Any) -> tf.Tensor:
+        """Calls one of the functions, whose results have one shape and dtype."""
+        if not self.changes:
+            return quantized()
+        before = clipped if self.kind == SCHEDULED_CLIP else plain
+        return tf.cond(tf.round(state[0]) == QUANTIZE, quantized, before)
+
+
+def _clip(x: tf.Tensor, state: tf.Tensor) -> tf.Tensor:
+    """Returns values clipped to the range of a state, or the same values before clipping begins."""
+    limit = tf.cast(tf.where(tf.round(state[0]) == CLIP, state[2], tf.float32.max), x.dtype)
+    return tf.clip_by_value(x, -limit, limit)
