@@ -143,6 +143,6 @@ def not_in_ctranslate2(domains: Sequence[QuantizationDomainConfig], weight_type:
         if domain.kind == SCHEDULED_CLIP:
             return (
                 f"the domain {domain_name(domain)!r} of task.model.quantization clips the inputs "
-                "of layers, which CTranslate2 does not. Use --format engine --type int8"
+                "of layers, which CTranslate2 does not. Use --format engine --weight_type int8"
             )
     return not_in_weights(domains, "int8" if weight_type.startswith("int8") else "float32")

@@ -35,7 +35,7 @@ def learned_ranges(model: Any, weight_type: str) -> LearnedRanges:
     Raises:
         ExportError: the engine does not compute what was trained.
     """
-    settings = of_mapping(model.get_config()["quantization"])
+    settings = of_mapping(model.get_config().get("quantization"))
     check_weights(not_in_weights(settings.domains, weight_type))
     inputs, weights = {}, {}
     for layer in model._flatten_layers() if settings.domains else ():

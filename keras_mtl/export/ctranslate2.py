@@ -62,7 +62,7 @@ def export_ctranslate2(
     path = Path(output)
     check_output(path, overwrite)
     check_architecture(not_in_ctranslate2(model))
-    domains = quantization.of_mapping(model.get_config()["quantization"]).domains
+    domains = quantization.of_mapping(model.get_config().get("quantization")).domains
     check_weights(quantization.not_in_ctranslate2(domains, weight_type))
     tokens = [vocabulary.piece(i) for i in range(vocabulary.size)]
     specials = {name: getattr(vocabulary, name) for name in _SPECIALS}
