@@ -41,7 +41,9 @@ def model_ranges(model: Any) -> ModelRanges:
     return ModelRanges([each for each in quantizers(model) if id(each) not in own], copies)
 
 
-def projection_factors(layer: Any, states: tf.Tensor, training: bool) -> tuple[tf.Tensor, ...]:
+def projection_factors(
+    layer: Any, states: tf.Tensor, training: bool
+) -> tuple[tf.Tensor, tf.Tensor]:
     """Returns the factors of the logits, rounded if the layer is quantized.
 
     Args:

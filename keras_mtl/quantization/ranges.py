@@ -20,7 +20,8 @@ def measuring() -> Iterator[Measured]:
     Keys are the `id` of quantizers, values float32 [3] as in `Quantizer.next_state`.
     """
     outer = getattr(_open, "found", None)
-    _open.found = found = {}
+    found: Measured = {}
+    _open.found = found
     try:
         yield found
     finally:

@@ -19,7 +19,7 @@ from tests.native.test_engine import (
     sentences,
 )
 
-SOURCES, TARGETS = sentences(0, 4, 9), sentences(1, 4, 7)
+SOURCES, TARGETS = sentences(0, 3, 9), sentences(1, 3, 7)
 LARGE = {"start_cap": 3.0, "end_cap": 3.0}
 
 

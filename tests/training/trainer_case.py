@@ -71,6 +71,25 @@ def dataset(elements):
     return tf.data.Dataset.from_generator(lambda: iter(elements), output_signature=spec)
 
 
+def model_settings(dropout, sharing, saving, other_sublayers, quantization):
+    return TransformerConfig(
+        size="tiny",
+        hidden_dim=16,
+        num_heads=2,
+        intermediate_dim=32,
+        encoder_layers=1,
+        decoder_layers=1,
+        dropout=dropout,
+        attention_dropout=dropout,
+        activation_dropout=dropout,
+        sharing=sharing,
+        logits_chunk=7 if saving else 0,
+        recompute="layer" if saving else "none",
+        quantization=of_mapping(QUANTIZATION if quantization else None),
+        **(OTHER_SUBLAYERS if other_sublayers else {}),
+    )
+
+
 class Program:
     """A trainer and what its cases start from; made once, because tracing takes seconds."""
 
@@ -103,22 +122,7 @@ class Program:
         knows_tasks = moments != "shared"
         with self.strategy.scope():
             self.model = build_transformer(
-                TransformerConfig(
-                    size="tiny",
-                    hidden_dim=16,
-                    num_heads=2,
-                    intermediate_dim=32,
-                    encoder_layers=1,
-                    decoder_layers=1,
-                    dropout=dropout,
-                    attention_dropout=dropout,
-                    activation_dropout=dropout,
-                    sharing=sharing,
-                    logits_chunk=7 if saving else 0,
-                    recompute="layer" if saving else "none",
-                    quantization=of_mapping(QUANTIZATION if quantization else None),
-                    **(OTHER_SUBLAYERS if other_sublayers else {}),
-                ),
+                model_settings(dropout, sharing, saving, other_sublayers, quantization),
                 VOCABULARY,
                 ("fr", "de"),
             )
