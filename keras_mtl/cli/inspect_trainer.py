@@ -1,17 +1,36 @@
 """What `keras-mtl inspect` says of training, apart from the schedule."""
 
+from keras_mtl import schedules
 from keras_mtl.configuration.schema import ExperimentConfig
+from keras_mtl.errors import ConfigError
 
 
 def trainer_lines(config: ExperimentConfig) -> list[str]:
     """Returns a line for each setting that is not at its default."""
     return [
+        *_learning_lines(config),
         *_limit_lines(config),
         *_validation_lines(config),
         *_keeping_lines(config),
         *_update_lines(config),
         *_shown_lines(config),
     ]
+
+
+def _learning_lines(config: ExperimentConfig) -> list[str]:
+    """Returns when the schedule learns in addition to validations, and from what."""
+    settings, names = config.trainer.schedule, [pair.name for pair in config.task.pairs]
+    try:
+        planned = schedules.plan(settings.name, dict.fromkeys(names, 1.0), settings.parameters)
+    except ConfigError:
+        return []  # `inspect` reports the problem elsewhere.
+    if not planned.interval:
+        return []
+    source, measure = "training losses", planned.measures
+    if measure is not None:
+        source = f"the model's {measure.quantity} on {measure.pairs} pairs of each task"
+        source += f", {measure.passes} passes" if measure.passes > 1 else ""
+    return [f"the schedule learns every {planned.interval:,} steps from {source}"]
 
 
 def _limit_lines(config: ExperimentConfig) -> list[str]:

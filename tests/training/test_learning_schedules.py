@@ -16,7 +16,7 @@ pytestmark = pytest.mark.nightly  # Runs; tests/contracts/test_schedules.py prot
 
 MIXED = {"granularity": "example", "packing": True, "bucket_lengths": []}
 CASES = {
-    "ado": ({"start": 1, "refit": 6, "interval": 2}, {}, {}),
+    "ado": ({"start": 1, "refit": 10, "interval": 2}, {}, {}),
     "multi_uat": ({"pairs": 4, "passes": 2, "interval": 3, "learning_rate": 0.01}, {}, {}),
     "multi_dds_s": (
         {"pairs": 4, "interval": 3, "learning_rate": 0.01},
@@ -65,7 +65,7 @@ def test_a_stopped_run_is_that_of_an_unstopped_one(name, tmp_path):
         if event["event"] == "train"
     ]
     # They change between validations.
-    assert len(set(probabilities)) >= 4
+    assert len(set(probabilities)) >= 3
 
 
 def test_a_measurement_does_not_change_the_training(tmp_path):
