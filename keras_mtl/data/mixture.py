@@ -343,8 +343,8 @@ class Mixture:
             step: number of batches consumed.
 
         Returns:
-            True if the state of the schedule changed. Batches after `step` that were produced ahead
-            are then invalid, and dataset iterators must be made again.
+            True if draws may change. Batches after `step` that were produced ahead are then
+            invalid, and dataset iterators must be made again.
         """
         with self._lock:
             place = self._at(step)

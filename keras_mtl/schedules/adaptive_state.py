@@ -156,7 +156,8 @@ class AdaptiveState:
             step: number of batches consumed; the new state holds from this step on.
 
         Returns:
-            Whether the state of the schedule changed. If it did, states of later steps are dropped.
+            Whether draws may change. If the state of the schedule changed, states of later steps
+            are dropped.
         """
         before = self._state(step)
         after = self.schedule.update(before, step, self.book)
@@ -164,7 +165,7 @@ class AdaptiveState:
             return False
         earlier = [item for item in self._history if item[0] < step]
         self._history = (*earlier, (step, after))
-        return True
+        return not self.schedule.same_draws(before, after)
 
     def advance(self, step: int, consumed: np.ndarray, upcoming: np.ndarray) -> None:
         """Lets the schedule follow what has been drawn, before the draw of `step`.

@@ -116,6 +116,10 @@ class Ado(LossSchedule):
             return state
         return self._mixed(state, step, max(1, step - last))
 
+    def same_draws(self, before: State, after: State) -> bool:
+        """Before the first fit, updates only extend the curves."""
+        return np.array_equal(before["probabilities"], after["probabilities"])
+
     def rebalance(self, state: State, kept: np.ndarray) -> State:
         """Makes the shares of the remaining and the new tasks sum to 1."""
         state = super().rebalance(state, kept)

@@ -173,6 +173,15 @@ class Schedule(abc.ABC):
         del step, state
         return []
 
+    def same_draws(self, before: State, after: State) -> bool:
+        """Returns whether two different states give the same probabilities and scales at any step.
+
+        If so, batches that were produced ahead stay valid. A schedule whose updates often change
+        only what it remembers may override this method.
+        """
+        del before, after
+        return False
+
     def skip(self, state: State, scores: ScoreBook) -> State:
         """Returns the state after ignoring what the book holds; `piecewise` uses it.
 

@@ -5,6 +5,7 @@ import pytest
 
 from keras_mtl.errors import ConfigError, InputError
 from keras_mtl.schedules import (
+    AdaptiveState,
     DoublePowerLaw,
     ScoreBook,
     TaskInfo,
@@ -159,6 +160,17 @@ def test_ado_follows_slope_credit_and_running_mean():
     found = history[-1]["exponent"] * history[-1]["scale"]
     np.testing.assert_allclose(found, exponents * 4.0**-exponents, rtol=0.15)
     assert history[-1]["probabilities"][1] > 0.53  # It has more to gain.
+
+
+def test_batches_stay_valid_while_ado_only_extends_its_curves():
+    adaptive = AdaptiveState(create("ado", TWO, start=1, refit=500))
+    redrawn = []
+    for step in range(100, 801, 100):
+        losses = 1 + (step / 1000) ** -np.array([0.2, 0.6])
+        adaptive.observe_losses(step, losses, adaptive.probabilities(step - 1), np.full(2, 50.0))
+        redrawn.append(adaptive.update(step))
+        assert adaptive.schedule_state()["schedule/last"] == step
+    assert redrawn == [False] * 5 + [True] * 3  # The first fit is at 600.
 
 
 def test_ado_gives_a_task_without_a_fit_the_mean_slope():
