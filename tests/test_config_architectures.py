@@ -40,11 +40,12 @@ def test_sizes_belong_to_the_architecture():
         ("recompute", "layer", True),
         ("transparent_attention", "true", False),
         ("adapters", "[{name: a, kind: lora}]", False),
+        ("quantization", "{domains: [{kind: dynamic}]}", False),
     ],
 )
 def test_fields_of_other_architectures_are_refused(field, value, hybrid_has_it):
     message = refused(RNMT, f"task.model.{field}={value}")
-    assert f"task.model.{field} = " in message
+    assert f"task.model.{field} " in message
     assert "but task.model.architecture is 'rnmt'; remove it" in message
     words = ["task.model.architecture=hybrid", f"task.model.{field}={value}"]
     if hybrid_has_it:

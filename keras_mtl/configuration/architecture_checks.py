@@ -49,9 +49,10 @@ def check(draft: Draft) -> None:
         value = getattr(model, field.name)
         if field.name not in missing or value == _default(field):
             continue
+        given = f"= {value!r}" if isinstance(value, (str, int, float, bool)) else "is given"
         draft.problem(
             f"task.model.{field.name}",
-            f"= {value!r}: it is {missing[field.name]}, but task.model.architecture is "
+            f"{given}: it is {missing[field.name]}, but task.model.architecture is "
             f"{model.architecture!r}; remove it",
         )
 
