@@ -7,6 +7,8 @@ from typing import Any
 
 import tensorflow as tf
 
+from keras_mtl.configuration.quantization import STATIC
+
 # What the forward passes of a thread measure: the replicas of a strategy run in threads.
 _open = threading.local()
 
@@ -33,8 +35,9 @@ def measure(quantizer: Any, x: tf.Tensor) -> None:
     found = getattr(_open, "found", None)
     if found is not None:
         low, high = least_and_greatest(tf.cast(x, tf.float32))
-        if quantizer.kind == "static":
+        if quantizer.kind == STATIC:
             high = tf.maximum(high, -low)
+            low = -high
         found[id(quantizer)] = tf.stack([low, high, tf.ones([])])
 
 
