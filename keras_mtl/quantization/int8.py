@@ -61,12 +61,17 @@ def quantize(
     return integers, tf.where(used, limit / steps, 1.0), finite
 
 
-def exact_product(rows: tf.Tensor, columns: tf.Tensor) -> tf.Tensor:
+def exact_product(rows: tf.Tensor, columns: tf.Tensor, whole: tf.Tensor | None = None) -> tf.Tensor:
     """Returns the product of float32 `[..., K]` and `[K, N]` of whole numbers, float32 `[..., N]`.
 
     The sums are exact, and rounded once if they exceed 24 bits. They are computed in float32, in
     parts of K whose sums are exact in any order. This also holds on devices that round factors to 8
     bits (TF32, bfloat16), because int8 needs 7 bits.
+
+    Args:
+        rows: float32 [..., K].
+        columns: float32 [K, N].
+        whole: bool [], whether the factors are whole numbers; None means that they are.
 
     Raises:
         InputError: K is unknown or above `MOST_DEPTH`.
@@ -76,18 +81,25 @@ def exact_product(rows: tf.Tensor, columns: tf.Tensor) -> tf.Tensor:
         raise InputError("weights must have a static first dimension")
     if depth > MOST_DEPTH:
         raise InputError(f"weights have {depth} rows; at most {MOST_DEPTH} give exact sums")
-    if depth <= _EXACT_DEPTH:
-        return tf.linalg.matmul(rows, columns)
-    total = tf.zeros([*tf.unstack(tf.shape(rows)[:-1]), tf.shape(columns)[1]], tf.int32)
-    for begin in range(0, depth, _EXACT_DEPTH):
-        end = min(begin + _EXACT_DEPTH, depth)
-        part = tf.linalg.matmul(rows[..., begin:end], columns[begin:end])
-        total += tf.cast(part, tf.int32)
-    return tf.cast(total, tf.float32)
+    begins = range(0, depth, _EXACT_DEPTH)
+    ends = [min(begin + _EXACT_DEPTH, depth) for begin in begins]
+    parts = [
+        tf.linalg.matmul(rows[..., begin:end], columns[begin:end])
+        for begin, end in zip(begins, ends, strict=True)
+    ]
+    if len(parts) == 1:
+        return parts[0]
+    exact = tf.cast(tf.add_n([tf.cast(part, tf.int32) for part in parts]), tf.float32)
+    return exact if whole is None else tf.where(whole, exact, tf.add_n(parts))
 
 
 def scaled_product(
-    rows: tf.Tensor, columns: tf.Tensor, row_scales: tf.Tensor, scales: tf.Tensor, finite: tf.Tensor
+    rows: tf.Tensor,
+    columns: tf.Tensor,
+    row_scales: tf.Tensor,
+    scales: tf.Tensor,
+    finite: tf.Tensor,
+    whole: tf.Tensor | None = None,
 ) -> tf.Tensor:
     """Returns the product of quantized rows and columns, as the engine scales it.
 
@@ -97,8 +109,9 @@ def scaled_product(
         row_scales: float32 that broadcasts to [..., 1].
         scales: float32 that broadcasts to [..., N].
         finite: bool [..., 1]: the other rows of the result are NaN.
+        whole: see `exact_product`.
     """
-    product = exact_product(rows, columns) * (row_scales * scales)
+    product = exact_product(rows, columns, whole) * (row_scales * scales)
     # Setting bits makes NaN of rows with an infinity or NaN. The integer operation also keeps XLA
     # from fusing the product with a following sum, which would round once instead of twice.
     nan_bits = tf.where(finite, 0, _NAN_BITS)
@@ -111,6 +124,7 @@ def trained_product(
     limit: tf.Tensor | None = None,
     kernel_limit: tf.Tensor | None = None,
     levels: int = LEVELS,
+    active: tf.Tensor | None = None,
 ) -> tf.Tensor:
     """Returns the product of inputs and weights as the engine computes it, with gradients.
 
@@ -123,6 +137,8 @@ def trained_product(
         limit: see `quantize`; None gives each row its own scale.
         kernel_limit: see `quantize`; None gives each column its own scale.
         levels: the largest integer.
+        active: bool [], whether the factors are rounded; None: they are. Values are selected, so
+            that there is one product and no condition.
 
     Returns:
         float32 [..., N]; NaN where a factor is not finite.
@@ -133,7 +149,10 @@ def trained_product(
         rows, row_scales, finite = quantize(x, -1, limit, levels)
         columns, scales, valid = quantize(kernel, 0, kernel_limit, levels)
         scales = tf.where(valid, scales, float("nan"))
-        y = scaled_product(rows, columns, row_scales, scales, finite)
+        if active is not None:
+            rows, row_scales = tf.where(active, rows, x), tf.where(active, row_scales, 1.0)
+            columns, scales = tf.where(active, columns, kernel), tf.where(active, scales, 1.0)
+        y = scaled_product(rows, columns, row_scales, scales, finite, active)
 
         def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             to_x = tf.linalg.matmul(upstream * scales, columns, transpose_b=True)
@@ -141,7 +160,10 @@ def trained_product(
             to_kernel = tf.linalg.matmul(
                 flat, tf.reshape(upstream, [-1, tf.shape(kernel)[1]]), transpose_a=True
             )
-            return _inside(to_x, x, limit), _inside(to_kernel, kernel, kernel_limit)
+            return (
+                _inside(to_x, x, limit, active),
+                _inside(to_kernel, kernel, kernel_limit, active),
+            )
 
         return y, gradient
 
@@ -149,7 +171,11 @@ def trained_product(
 
 
 def rounded(
-    values: tf.Tensor, axis: int, limit: tf.Tensor | None = None, levels: int = LEVELS
+    values: tf.Tensor,
+    axis: int,
+    limit: tf.Tensor | None = None,
+    levels: int = LEVELS,
+    active: tf.Tensor | None = None,
 ) -> tf.Tensor:
     """Returns values rounded to what int8 can hold, with the gradients of `trained_product`.
 
@@ -158,19 +184,27 @@ def rounded(
         axis: see `quantize`.
         limit: see `quantize`.
         levels: the largest integer.
+        active: see `trained_product`.
     """
 
     @tf.custom_gradient
     def rounding(values: tf.Tensor) -> Any:
         integers, scales, finite = quantize(values, axis, limit, levels)
         result = integers * tf.where(finite, scales, float("nan"))
-        return result, lambda upstream: _inside(upstream, values, limit)
+        if active is not None:
+            result = tf.where(active, result, values)
+        return result, lambda upstream: _inside(upstream, values, limit, active)
 
     return rounding(values)
 
 
-def _inside(gradient: tf.Tensor, values: tf.Tensor, limit: tf.Tensor | None) -> tf.Tensor:
+def _inside(
+    gradient: tf.Tensor, values: tf.Tensor, limit: tf.Tensor | None, active: tf.Tensor | None
+) -> tf.Tensor:
     """Returns a gradient with zeros for values that are clipped."""
     if limit is None:
         return gradient
-    return tf.where(tf.abs(values) <= limit, gradient, tf.zeros([], gradient.dtype))
+    inside = tf.abs(values) <= limit
+    if active is not None:
+        inside |= ~active
+    return tf.where(inside, gradient, tf.zeros([], gradient.dtype))

@@ -13,7 +13,7 @@ from keras_mtl.configuration.quantization import (
     QuantizationDomainConfig,
 )
 from keras_mtl.quantization import int8, ranges
-from keras_mtl.quantization.clipping import CLIP, FLOAT, QUANTIZE, FakeQuantizationSchedule
+from keras_mtl.quantization.clipping import FLOAT, QUANTIZE, FakeQuantizationSchedule
 
 _EMA_DECAY = 0.99
 
@@ -100,7 +100,7 @@ class Quantizer:
         return tf.concat([phase[None], low_high], axis=0)
 
     def product(self, x: tf.Tensor, kernel: tf.Tensor, training: bool) -> tf.Tensor:
-        """Returns the product of inputs and weights.
+        """Returns the product of inputs and weights, computed in float32.
 
         Args:
             x: float [..., K].
@@ -108,42 +108,31 @@ class Quantizer:
             training: whether the model is trained; ranges are measured then.
 
         Returns:
-            [..., N] with the dtype of `x`. If the domain is int8 as in the engine, it is computed
-            in float32 from exact sums of integers and rounded once to the dtype.
+            [..., N] with the dtype of `x`. If the domain is int8 as in the engine, sums of integers
+            are exact.
         """
         self._measure(x, training)
         state = tf.convert_to_tensor(self.state)
-
-        def plain() -> tf.Tensor:
-            return tf.linalg.matmul(x, tf.cast(kernel, x.dtype))
-
-        def quantized() -> tf.Tensor:
-            wide = tf.cast(x, tf.float32)
-            if self.kind == PASSIVE_ASYMMETRIC:
-                y = tf.linalg.matmul(self._passive(wide, state, training), self._weights(kernel))
-            else:
-                limits = self._limits(wide, state)
-                y = int8.trained_product(wide, kernel, *limits, self._levels)
-            return tf.cast(y, x.dtype)
-
-        def clipped() -> tf.Tensor:
-            return tf.linalg.matmul(_clip(x, state), _clip(tf.cast(kernel, x.dtype), state))
-
-        return self._by_phase(state, plain, clipped, quantized)
+        wide = tf.cast(x, tf.float32)
+        if self.kind == PASSIVE_ASYMMETRIC:
+            y = tf.linalg.matmul(self._passive(wide, state, training), self._weights(kernel, state))
+        else:
+            wide, kernel = self._clipped(wide, state), self._clipped(kernel, state)
+            limits = self._limits(wide, state)
+            y = int8.trained_product(wide, kernel, *limits, self._levels, self._active(state))
+        return tf.cast(y, x.dtype)
 
     def inputs(self, x: tf.Tensor, training: bool) -> tf.Tensor:
         """Returns the inputs of the layer after rounding, float [..., K] of the same dtype."""
         self._measure(x, training)
         state = tf.convert_to_tensor(self.state)
-
-        def quantized() -> tf.Tensor:
-            wide = tf.cast(x, tf.float32)
-            if self.kind == PASSIVE_ASYMMETRIC:
-                return tf.cast(self._passive(wide, state, training), x.dtype)
-            limit, _ = self._limits(wide, state)
-            return tf.cast(int8.rounded(wide, -1, limit, self._levels), x.dtype)
-
-        return self._by_phase(state, lambda: x, lambda: _clip(x, state), quantized)
+        wide = tf.cast(x, tf.float32)
+        if self.kind == PASSIVE_ASYMMETRIC:
+            return tf.cast(self._passive(wide, state, training), x.dtype)
+        wide = self._clipped(wide, state)
+        limit, _ = self._limits(wide, state)
+        wide = int8.rounded(wide, -1, limit, self._levels, self._active(state))
+        return tf.cast(wide, x.dtype)
 
     def rows(self, table: tf.Tensor) -> tf.Tensor:
         """Returns rows of weights, of which each is an output, after rounding.
@@ -152,14 +141,11 @@ class Quantizer:
             table: float32 [..., K].
         """
         state = tf.convert_to_tensor(self.state)
-
-        def quantized() -> tf.Tensor:
-            if self.kind == PASSIVE_ASYMMETRIC:
-                return self._weights(table)
-            limit = state[2] if self.kind == SCHEDULED_CLIP else None
-            return int8.rounded(table, -1, limit, self._levels)
-
-        return self._by_phase(state, lambda: table, lambda: _clip(table, state), quantized)
+        if self.kind == PASSIVE_ASYMMETRIC:
+            return self._weights(table, state)
+        limit = state[2] if self.kind == SCHEDULED_CLIP else None
+        table = self._clipped(table, state)
+        return int8.rounded(table, -1, limit, self._levels, self._active(state))
 
     def cached(self, x: tf.Tensor) -> tf.Tensor:
         """Returns keys or values of the decoder after rounding: the engine stores them in int8.
@@ -169,12 +155,12 @@ class Quantizer:
         """
         if self.kind == PASSIVE_ASYMMETRIC:
             return x
-        state = tf.convert_to_tensor(self.state)
+        active = self._active(tf.convert_to_tensor(self.state))
+        return tf.cast(int8.rounded(tf.cast(x, tf.float32), -1, active=active), x.dtype)
 
-        def quantized() -> tf.Tensor:
-            return tf.cast(int8.rounded(tf.cast(x, tf.float32), -1), x.dtype)
-
-        return self._by_phase(state, lambda: x, lambda: x, quantized)
+    def _active(self, state: tf.Tensor) -> tf.Tensor | None:
+        """Returns whether values are rounded, bool []; None if they always are."""
+        return tf.round(state[0]) == QUANTIZE if self.changes else None
 
     @property
     def _levels(self) -> int:
@@ -194,28 +180,24 @@ class Quantizer:
         own = tf.reduce_max(tf.abs(x), axis=-1, keepdims=True)
         return tf.where(state[2] > 0, state[2], tf.stop_gradient(own)), None
 
+    def _clipped(self, x: tf.Tensor, state: tf.Tensor) -> tf.Tensor:
+        """Returns values clipped to the range of `scheduled_clip`, if clipping has begun."""
+        if self.kind != SCHEDULED_CLIP:
+            return x
+        limit = tf.where(tf.round(state[0]) == FLOAT, tf.float32.max, state[2])
+        return tf.clip_by_value(x, -limit, limit)
+
     def _passive(self, x: tf.Tensor, state: tf.Tensor, training: bool) -> tf.Tensor:
         low, high = ranges.least_and_greatest(x) if training else (state[1], state[2])
-        return self._fake_quantized(x, low, high)
+        return self._fake_quantized(x, low, high, state)
 
-    def _weights(self, weights: tf.Tensor) -> tf.Tensor:
-        return self._fake_quantized(weights, *ranges.least_and_greatest(weights))
+    def _weights(self, weights: tf.Tensor, state: tf.Tensor) -> tf.Tensor:
+        return self._fake_quantized(weights, *ranges.least_and_greatest(weights), state)
 
-    def _fake_quantized(self, x: tf.Tensor, low: tf.Tensor, high: tf.Tensor) -> tf.Tensor:
-        known = high > low
-        low, high = tf.where(known, low, -1.0), tf.where(known, high, 1.0)
+    def _fake_quantized(
+        self, x: tf.Tensor, low: tf.Tensor, high: tf.Tensor, state: tf.Tensor
+    ) -> tf.Tensor:
+        used = (tf.round(state[0]) == QUANTIZE) & (high > low)
+        low, high = tf.where(used, low, -1.0), tf.where(used, high, 1.0)
         rounded = tf.quantization.fake_quant_with_min_max_vars(x, low, high, self.schedule.bits)
-        return tf.where(known, rounded, x)
-
-    def _by_phase(self, state: tf.Tensor, plain: Any, clipped: Any, quantized: Any) -> tf.Tensor:
-        """Calls one of the functions, whose results have one shape and dtype."""
-        if not self.changes:
-            return quantized()
-        before = clipped if self.kind == SCHEDULED_CLIP else plain
-        return tf.cond(tf.round(state[0]) == QUANTIZE, quantized, before)
-
-
-def _clip(x: tf.Tensor, state: tf.Tensor) -> tf.Tensor:
-    """Returns values clipped to the range of a state, or the same values before clipping begins."""
-    limit = tf.cast(tf.where(tf.round(state[0]) == CLIP, state[2], tf.float32.max), x.dtype)
-    return tf.clip_by_value(x, -limit, limit)
+        return tf.where(used, rounded, x)
