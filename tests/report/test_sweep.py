@@ -15,6 +15,7 @@ from keras_mtl.report.sweep.families import family_of, temperature_of, uses_scor
 from keras_mtl.report.sweep.files import read_sweep
 from keras_mtl.report.sweep.panels import curve_sets, trade_off_panel
 from keras_mtl.report.sweep.scores import score_model
+from keras_mtl.report.sweep.writing import write_sweep_report
 from tests.report.run_case import check_page, corrupt, make_run, references
 
 TASKS = {"en-fr": 9000, "en-de": 8000, "en-gl": 90, "en-oc": 80}
@@ -268,6 +269,26 @@ def test_the_page(root, tmp_path, capsys):
     assert model["settings"][2]["temperature"] == "infinity"
     assert (tmp_path / "table.md").read_text() in capsys.readouterr().out
     assert (tmp_path / "tiny-full-tradeoff.png").exists()
+
+
+def test_models_are_compared_separately(tmp_path, monkeypatch):
+    # Most of the time, and not what this test looks at.
+    monkeypatch.setattr("keras_mtl.report.sweep.writing.curve_sets", lambda found: {})
+    runs = []
+    for size, kept in (("small", 0.3), ("large", 0.9)):
+        make_run(tmp_path / size, "uniform", 1, kept=kept, tasks=TASKS)
+        runs.append({"directory": size, "setting": "uniform", "size": size, "sharing": "full"})
+    write_manifest(tmp_path, runs)
+    path, markdown = write_sweep_report(read_sweep(tmp_path), tmp_path / "out", samples=0)
+    shown = check_page(path)
+    for name in ("small-full", "large-full"):
+        assert f"{name}: trade-off" in shown
+        assert f"{name}: 1 of 1 runs" in shown
+        assert f"## {name}\n" in markdown
+        assert (tmp_path / f"out/{name}-tradeoff.png").exists()
+    models = json.loads((tmp_path / "out/results.json").read_text())["models"]
+    small, large = (model["settings"][0]["test"]["chrf"]["all"]["mean"] for model in models)
+    assert small < large
 
 
 def test_wrong_sweeps_have_an_error(root, tmp_path, capsys):
