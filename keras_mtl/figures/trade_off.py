@@ -86,8 +86,8 @@ def _ellipse(point: Point, color: str) -> Any:
         angle=float(np.degrees(np.arctan2(vectors[1, 1], vectors[0, 1]))),
         facecolor=color,
         edgecolor=color,
-        alpha=0.16,
-        linewidth=0.8,
+        alpha=0.2,
+        linewidth=1.2,
         zorder=2,
     )
 

@@ -133,7 +133,8 @@ def _line(color: int, curves: Sequence[tuple[np.ndarray, np.ndarray]]) -> charts
 
 
 def _drawn(lines: Sequence[charts.Line]) -> Callable[[Any], None]:
-    limits = charts.limits_of([line.y for line in lines])
+    edges = [edge for line in lines for edge in (line.y, line.low, line.high) if edge is not None]
+    limits = charts.limits_of(edges)
 
     def draw(axes: Any) -> None:
         charts.draw_lines(axes, lines, labels=False, limits=limits)
