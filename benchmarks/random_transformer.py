@@ -16,6 +16,7 @@ class RandomTransformer:
         seed: seed of the weights.
     """
 
+    architecture, sharing = "transformer", "full"
     tie_embeddings = True
     decoder_names = ()
     max_length = 256
