@@ -1,6 +1,5 @@
 """What `keras-mtl inspect` says of training, apart from the schedule."""
 
-from keras_mtl import schedules
 from keras_mtl.configuration.schema import ExperimentConfig
 from keras_mtl.errors import ConfigError
 
@@ -19,6 +18,8 @@ def trainer_lines(config: ExperimentConfig) -> list[str]:
 
 def _learning_lines(config: ExperimentConfig) -> list[str]:
     """Returns when the schedule learns in addition to validations, and from what."""
+    from keras_mtl import schedules
+
     settings, names = config.trainer.schedule, [pair.name for pair in config.task.pairs]
     try:
         planned = schedules.plan(settings.name, dict.fromkeys(names, 1.0), settings.parameters)

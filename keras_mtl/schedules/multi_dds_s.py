@@ -16,9 +16,12 @@ class MultiDdsS(ActorSchedule):
 
     Args:
         tasks: the tasks.
-        **shared: pairs (of training and of dev set of each task), interval, prior,
-            prior_temperature, actor_steps, learning_rate, ema, max_change, floor: see
-            `ActorSchedule`. ema smooths R.
+        prior: the first p: `none` (uniform), `proportional` or `temperature`, with
+            prior_temperature.
+        actor_steps: number of steps of Adam after a measurement, >= 1.
+        learning_rate: learning rate of Adam, > 0.
+        **shared: pairs (of training and of dev set of each task), interval, prior_temperature, ema,
+            max_change, floor: see `ActorSchedule`. ema smooths R.
 
     Reference: Wang, Tsvetkov, Neubig 2020, "Balancing Training for Multilingual Neural Machine
     Translation", arXiv 2004.06748; interval, steps and learning rate are those of the authors'
