@@ -69,7 +69,7 @@ def events(directory):
     return found
 
 
-@pytest.mark.nightly  # Two sweeps of five small trainings each: two minutes.
+@pytest.mark.nightly  # Two sweeps of five small trainings each: three minutes of a core.
 def test_a_killed_sweep_resumes_exactly(tmp_path):
     sweep = tmp_path / "tiny.yaml"
     sweep.write_text(SWEEP)
