@@ -69,6 +69,7 @@ class Feature:
     none: Mapping[str, str] = dataclasses.field(default_factory=dict)
     changes: Mapping[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
     notes: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    together: str = ""
 
     def __post_init__(self) -> None:
         if self.kind not in ("model", "training") or self.effect not in ("other", "equal", "any"):
@@ -109,6 +110,33 @@ def features() -> Iterator[Feature]:
         yield from group
 
 
+def trials() -> dict[str, Feature]:
+    """Returns what is tried, by name: single features, and those that are tried together."""
+    groups: dict[str, list[Feature]] = {}
+    for feature in features():
+        groups.setdefault(feature.together or feature.title, []).append(feature)
+    return {name: _joined(group) for name, group in groups.items()}
+
+
+def _joined(group: list[Feature]) -> Feature:
+    """Returns a feature that is several ones at the same time."""
+    first, *others = group
+    for other in others:
+        if (other.kind, other.refused) != (first.kind, first.refused):
+            raise ValueError(f"{other.title} cannot be tried together with {first.title}")
+        equal = first.effect == other.effect == "equal"
+        first = dataclasses.replace(
+            first,
+            title=f"{first.title}; {other.title}",
+            override=merged(first.override, other.override),
+            effect="equal" if equal else "any",
+            tolerance=max(first.tolerance, other.tolerance),
+            none={column: first.none[column] for column in first.none if column in other.none},
+            changes=merged(first.changes, other.changes),
+        )
+    return first
+
+
 class _Notes:
     """Numbered notes; equal texts have one number."""
 
@@ -128,7 +156,9 @@ def page() -> str:
         rows = [headings, ["---", *[":-:"] * len(COLUMNS)]]
         for feature in group:
             cells = [_cell(feature, column, notes) for column in COLUMNS]
-            rows.append([f"[{feature.title}]({feature.page})<br>`{feature.field}`", *cells])
+            letter = f"<sup>{feature.together}</sup>" if feature.together else ""
+            link = f"[{feature.title}]({feature.page}){letter}"
+            rows.append([f"{link}<br>`{feature.field}`", *cells])
         table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
         parts.append(f"## {title}\n\n{table}")
     listed = "\n".join(f"{number}. {text}" for text, number in notes.numbers.items())
@@ -164,7 +194,8 @@ that they read, so it says what they found:
 
 Resuming, `fit` and `packed` are tried on one device. ✗ is an error before training or exporting
 begins. = means that the weights have the names and shapes of the default Transformer's, so the
-exports are those of its row. – does not apply.
+exports are those of its row. – does not apply. Features with the same letter are tried together, in
+one run that has all of them.
 
 Features that concern only one column have their own tests: the options of the search are compared
 between TensorFlow and C++ ([Beam search](beam_search.md)), all schedules and all balancing methods

@@ -9,8 +9,8 @@ from keras_mtl.configuration import files
 from tests import processes
 from tests.features import cells, listing
 
-FEATURES = {feature.title: feature for feature in listing.features()}
-DEFAULT = FEATURES["The default Transformer"]
+TRIALS = listing.trials()
+DEFAULT = TRIALS["The default Transformer"]
 
 
 def test_the_page_is_that_of_the_list():
@@ -20,7 +20,7 @@ def test_the_page_is_that_of_the_list():
 
 def test_every_feature_can_be_configured():
     """Before a run: the fields exist and fit each other."""
-    for feature in FEATURES.values():
+    for feature in (*listing.features(), *TRIALS.values()):
         if "imports" not in feature.override:  # A plug-in imports TensorFlow.
             values = listing.merged(cells.BASE, feature.override)
             assert files.load_experiment(params_override=[json.dumps(values)])
@@ -68,10 +68,10 @@ def try_all(feature, directory, base):
     return found
 
 
-@pytest.mark.nightly  # Half a minute for each feature; tests of the parts protect the same.
-@pytest.mark.parametrize("title", FEATURES)
-def test_each_cell(title, base, tmp_path, record_property):
-    feature = FEATURES[title]
+@pytest.mark.nightly  # Half a minute for each of them; tests of the parts protect the same.
+@pytest.mark.parametrize("name", TRIALS)
+def test_each_cell(name, base, tmp_path, record_property):
+    feature = TRIALS[name]
     found = try_all(feature, tmp_path, base)
     record_property("seconds", {column: round(used, 1) for column, (_, used) in found.items()})
     wrong = {}
