@@ -231,13 +231,27 @@ def expected(case: Case) -> Found:
 
 def engine_float32(case: Case) -> None:
     path = exported(case, "engine", weight_type="float32")
-    assert_equal(translations(path, tasks_of(case)), expected(case))
+    if case.feature.rounding:
+        assert_near(case, path)
+    else:
+        assert_equal(translations(path, tasks_of(case)), expected(case))
 
 
 def engine_int8(case: Case) -> None:
+    assert_near(case, exported(case, "engine", weight_type="int8"))
+
+
+def in_float32(case: Case) -> Found:
+    """Returns the translations of a model that computes in float32."""
+    if case.feature.rounding:
+        return translations(case.path("engine-float32"), tasks_of(case))
+    return expected(case)
+
+
+def assert_near(case: Case, path: Path) -> None:
+    """TensorFlow gives each token of an engine's translations nearly the same probability."""
     import keras_mtl
 
-    path = exported(case, "engine", weight_type="int8")
     for task, found in zip(tasks_of(case), translations(path, tasks_of(case)), strict=True):
         texts = [text for text, _ in found]
         scores = [
@@ -249,17 +263,16 @@ def engine_int8(case: Case) -> None:
 
 
 def saved_model(case: Case) -> None:
-    traced(case, "saved_model")
+    traced(case, "saved_model", expected(case))
 
 
 def saved_model_native(case: Case) -> None:
-    traced(case, "saved_model_native")
+    traced(case, "saved_model_native", in_float32(case))
 
 
-def traced(case: Case, format: str) -> None:
+def traced(case: Case, format: str, wanted: Found) -> None:
     import tensorflow as tf
 
-    wanted = expected(case)
     tf.config.run_functions_eagerly(False)
     assert_equal(translations(exported(case, format), tasks_of(case)), wanted)
 
@@ -289,7 +302,8 @@ def ctranslate2(case: Case) -> None:
                 (pieces.decode(each.hypotheses[0]).strip(), each.scores[0]) for each in results
             ]
     wanted = [
-        [each for each, line in zip(lists, LINES, strict=True) if line] for lists in expected(case)
+        [each for each, line in zip(lists, LINES, strict=True) if line]
+        for lists in in_float32(case)
     ]
     assert_equal([found[task] for task in tasks_of(case)], wanted)
 

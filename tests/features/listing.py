@@ -70,6 +70,7 @@ class Feature:
     changes: Mapping[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
     notes: Mapping[str, str] = dataclasses.field(default_factory=dict)
     together: str = ""
+    rounding: bool = False
 
     def __post_init__(self) -> None:
         if self.kind not in ("model", "training") or self.effect not in ("other", "equal", "any"):
