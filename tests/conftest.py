@@ -40,6 +40,7 @@ _LONG_FILES = {
     "test_ctranslate2.py",
     "test_native_saved_model.py",
     "test_translators.py",
+    "test_features.py",
 }
 
 

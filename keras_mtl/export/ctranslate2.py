@@ -10,10 +10,14 @@ from typing import Any
 import numpy as np
 
 from keras_mtl.configuration import quantization
-from keras_mtl.configuration.sublayers import ROTARY_WAVELENGTH, not_in_ctranslate2
+from keras_mtl.configuration.sublayers import (
+    ROTARY_WAVELENGTH,
+    not_in_ctranslate2,
+    only_tensorflow,
+)
 from keras_mtl.data.vocabulary import Vocabulary
 from keras_mtl.decoding.tasks import TranslationTask
-from keras_mtl.engine.arrays import norm_epsilon, transformer_arrays
+from keras_mtl.engine.arrays import check_standard, norm_epsilon, transformer_arrays
 from keras_mtl.engine.quantized_layers import check_weights
 from keras_mtl.errors import ExportError, nearest
 from keras_mtl.files import replacing_directory
@@ -61,6 +65,7 @@ def export_ctranslate2(
         raise ExportError(f"weight_type={weight_type!r}{nearest(weight_type, QUANTIZATIONS)}")
     path = Path(output)
     check_output(path, overwrite)
+    check_standard(only_tensorflow(model))
     check_architecture(not_in_ctranslate2(model))
     domains = quantization.of_mapping(model.get_config().get("quantization")).domains
     check_weights(quantization.not_in_ctranslate2(domains, weight_type))
