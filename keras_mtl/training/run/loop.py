@@ -102,7 +102,6 @@ def run_experiment(
             be read, or a checkpoint cannot be written.
     """
     check_balancing(plan.config.trainer.balancing, plan.updates)
-    check_optimizer(plan.config.trainer.optimizer)
     workers = Workers(configure_runtime(plan.config.runtime, log))
     if not workers.chief:
         log = _silent
@@ -122,7 +121,8 @@ def _run(
         workers.check_same("the configuration", as_dict(plan.config))
     for line in devices.describe(runtime, compiles_with_xla(runtime)):
         log(line)
-    # After the configuration of the runtime, because this check uses TensorFlow.
+    # After the configuration of the runtime, because these checks use TensorFlow.
+    check_optimizer(plan.config.trainer.optimizer)
     check_sublayers(task.model, runtime.mixed_precision_dtype)
     writes = plan.mode != "eval" and workers.chief
     place = local_run_directory(model_dir, writes, log, workers.index)
