@@ -53,7 +53,12 @@ def compared(model, isa, decoder=0):
     ("domains", "changes"),
     [
         ([{"kind": "static"}], {}),
-        ([{"kind": "scheduled_clip", **LARGE}], {"tie_embeddings": False}),
+        # Nightly, because each model is traced.
+        pytest.param(
+            [{"kind": "scheduled_clip", **LARGE}],
+            {"tie_embeddings": False},
+            marks=pytest.mark.nightly,
+        ),
         pytest.param(
             [{"kind": "static", "match": "decoder.*"}, {}],
             {
