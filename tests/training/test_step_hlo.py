@@ -160,7 +160,8 @@ def check_compiled(programs, tpu_compiler):
 
 def test_replicas_communicate_only_by_sums(programs):
     text = programs["packed, four replicas"]["one_batch"]
-    # Each gradient is summed for its norm and again by the optimizer; the number of tokens once.
+    # Each gradient is summed for its norm and again by the optimizer. The sums of
+    # losses and tokens are one vector.
     gradients = text.count(" all-reduce(") // 2
     assert text.count(" all-reduce(") == 2 * gradients + 1
     assert gradients > 20

@@ -124,11 +124,13 @@ class MultiTaskTrainer(orbit.StandardTrainer):
 
     @staticmethod
     def _total(shape: Sequence[int]) -> tf.Variable:
+        # Each replica adds the sums over all replicas. Totals of single replicas would be rounded
+        # differently after a checkpoint, which holds only their sum.
         return tf.Variable(
             tf.zeros(shape),
             trainable=False,
             synchronization=tf.VariableSynchronization.ON_READ,
-            aggregation=tf.VariableAggregation.SUM,
+            aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
         )
 
     def set_dataset(self, dataset: Any) -> None:
@@ -324,7 +326,8 @@ class MultiTaskTrainer(orbit.StandardTrainer):
             )
         else:
             gradients = sum_over_replicas(gradients)
-        count = sum_over_replicas(tf.reduce_sum(sums["tokens"]))
+        sums = self._over_replicas(sums)
+        count = tf.reduce_sum(sums["tokens"])
         replicas = self.strategy.num_replicas_in_sync
         norm = tf.linalg.global_norm(gradients) / count
         finite = tf.math.is_finite(norm)
@@ -353,7 +356,7 @@ class MultiTaskTrainer(orbit.StandardTrainer):
             self._ranges.advance(ranges, self.global_step + 1, accepted)
         if self._balanced:
             outcome = self._balanced.learn(seen, accepted)
-            present = tf.cast(seen.present & accepted, tf.float32) / replicas
+            present = tf.cast(seen.present & accepted, tf.float32)
             sums = {
                 **sums,
                 "weights": tf.math.multiply_no_nan(weights, present),
@@ -361,10 +364,22 @@ class MultiTaskTrainer(orbit.StandardTrainer):
             }
         for name, value in sums.items():
             self._totals[name].assign_add(value)
-        # The norm is the same on every replica, and totals are summed over replicas.
-        self._totals["gradient_norm"].assign_add(tf.where(accepted, norm, 0.0) / replicas)
-        self._totals["skipped"].assign_add(tf.where(accepted, 0.0, 1.0) / replicas)
+        self._totals["gradient_norm"].assign_add(tf.where(accepted, norm, 0.0))
+        self._totals["skipped"].assign_add(tf.where(accepted, 0.0, 1.0))
         return outcome
+
+    def _over_replicas(self, sums: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """Returns the sums over all replicas, which communicate once."""
+        if self.strategy.num_replicas_in_sync == 1:
+            return dict(sums)
+        together = tf.concat([tf.reshape(each, [-1]) for each in sums.values()], 0)
+        parts = tf.split(
+            sum_over_replicas(together), [each.shape.num_elements() for each in sums.values()]
+        )
+        return {
+            name: tf.reshape(part, each.shape)
+            for part, (name, each) in zip(parts, sums.items(), strict=True)
+        }
 
     @property
     def looks_back(self) -> bool:
