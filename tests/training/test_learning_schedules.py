@@ -31,7 +31,7 @@ CASES = {
 def saved_arrays(directory):
     """Returns the arrays of the newest checkpoint that are not variables."""
     (packed,) = (value for key, value in tensors(directory).items() if key.startswith("state/"))
-    with np.load(io.BytesIO(packed.item()), allow_pickle=False) as arrays:
+    with np.load(io.BytesIO(packed), allow_pickle=False) as arrays:
         return {name: arrays[name] for name in arrays.files}
 
 
@@ -101,7 +101,7 @@ def test_measurements_under_a_mirrored_strategy(tmp_path):
     for name, key in (
         ("multi_uat", "entropy"),
         ("multi_dds_s", "alignment"),
-        ("pike", "gradient_square"),
+        ("pike", "gradient_variance"),
     ):
         values = saved_arrays(tmp_path / name)[f"mixture/book/measured/{key}"]
         assert np.isfinite(values).all()
