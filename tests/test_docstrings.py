@@ -55,6 +55,7 @@ def demo(tmp_path_factory):
 
 
 def make_demo(root):
+    processes.execute_eagerly()
     keras_mtl.train(keras_mtl.load_config(root / "configs" / "demo.yaml"), root / "runs" / "demo")
     keras_mtl.export_model(root / "runs" / "demo", root / "demo.kmtl", format="engine")
 

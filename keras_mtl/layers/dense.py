@@ -41,6 +41,19 @@ class Dense(keras.layers.Dense):
         super().build(input_shape)
         self.quantizer = add_quantizer(self, self.kernel)
 
+    def save_own_variables(self, store: Any) -> None:
+        # Keras' layer saves the variables that it knows.
+        if self.quantizer is None:
+            super().save_own_variables(store)
+        else:
+            keras.layers.Layer.save_own_variables(self, store)
+
+    def load_own_variables(self, store: Any) -> None:
+        if self.quantizer is None:
+            super().load_own_variables(store)
+        else:
+            keras.layers.Layer.load_own_variables(self, store)
+
     def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         if self.term is not None or self.quantizer is not None:
             return self._in_parts(inputs, bool(training))

@@ -127,7 +127,7 @@ def _check(path, directory):
     return forms
 
 
-@pytest.mark.parametrize("size", [25, pytest.param(320, marks=pytest.mark.nightly)])
+@pytest.mark.parametrize("size", [12, pytest.param(320, marks=pytest.mark.nightly)])
 def test_real_catalogs_are_read_as_msgfmt_reads_them(tmp_path, size):
     paths = _sample(size)
     if not paths:

@@ -130,12 +130,13 @@ CASES = [
 
 ELSEWHERE = (
     *(TransformerEncoder, TransformerDecoder, RecurrentEncoder, RecurrentDecoder),
+    *(layers.TransformerEncoderLayer, layers.TransformerDecoderLayer),
     *(layers.LayerNormLSTM, layers.AdditiveAttention),
 )
 
 
 def marked(case):
-    """Stacks consist of the layers, and are in models of other tests, as are recurrent layers."""
+    """Stacks and their layers are in models of other tests, as are recurrent layers."""
     marks = pytest.mark.nightly if case[0] in ELSEWHERE else ()
     return pytest.param(case, id=case[0].__name__, marks=marks)
 

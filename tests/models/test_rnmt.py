@@ -39,7 +39,8 @@ def inputs(extra=0):
     return {"source": rows(SOURCES, 4 + extra), "target": rows(TARGETS, 5 + extra)}
 
 
-@pytest.fixture(scope="module", params=["rnmt", "hybrid"])
+# The hybrid has the decoder of RNMT+, and the encoder of the Transformer.
+@pytest.fixture(scope="module", params=["rnmt", pytest.param("hybrid", marks=pytest.mark.nightly)])
 def model(request):
     return make(transformer_encoder=None if request.param == "rnmt" else HYBRID)
 

@@ -197,3 +197,16 @@ def test_a_layer_belongs_to_the_first_domain_that_matches():
     assert "embedding" not in kinds
     again = Transformer.from_config(model.get_config())
     assert {each.name: each.kind for each in quantizers(again)} == kinds
+
+
+def test_a_file_of_weights_keeps_a_quantized_model(tmp_path):
+    settings = {"domains": [{"kind": "static", "start_step": 2}]}
+    model = make(settings)
+    for number, each in enumerate(quantizers(model)):
+        each.state.assign([0.0, -1.0 - number, 2.0 + number])
+    model.save_weights(tmp_path / "model.weights.h5")
+    again = make(settings)
+    again.load_weights(tmp_path / "model.weights.h5")
+    assert len(model.weights) > 20
+    for old, new in zip(model.weights, again.weights, strict=True):
+        np.testing.assert_array_equal(old, new, err_msg=old.path)
