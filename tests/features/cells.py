@@ -175,6 +175,8 @@ def mirrored(case: Case) -> None:
     expected, found = weights(case.path("train")), weights(case.path("mirrored"))
     assert expected.keys() == found.keys()
     for name, value in expected.items():
+        if "/quantization/" in name:  # Ranges are averaged over devices.
+            continue
         np.testing.assert_allclose(
             found[name], value, rtol=1e-3, atol=case.feature.tolerance, err_msg=name
         )
