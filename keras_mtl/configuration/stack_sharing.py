@@ -118,4 +118,5 @@ def decoder_indices(model: Any, tasks: Sequence[Any]) -> list[int]:
 
 def described(copies: dict[str, tuple[str, ...]]) -> str:
     """Returns text that lists the copies of stacks, such as `encoder: en, de; decoder: fr, es`."""
-    return "; ".join(f"{name}: {', '.join(members)}" for name, members in copies.items())
+    listed = (f"{name}: {', '.join(members)}" for name, members in copies.items())
+    return "; ".join(listed) or "none"

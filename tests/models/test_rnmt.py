@@ -45,7 +45,7 @@ def model(request):
     return make(transformer_encoder=None if request.param == "rnmt" else HYBRID)
 
 
-def alone(model, i, **extra):
+def unpadded(model, i, **extra):
     pair = {"source": rows([SOURCES[i]], len(SOURCES[i]))}
     return model({**pair, "target": rows([TARGETS[i]], len(TARGETS[i])), **extra})[0]
 
@@ -63,7 +63,7 @@ def test_padding_changes_nothing(model):
     plain, padded = model(inputs()), model(inputs(extra=3))
     for i, target in enumerate(TARGETS):
         for found in (plain, padded):
-            expected = alone(model, i)
+            expected = unpadded(model, i)
             np.testing.assert_allclose(found[i, : len(target)], expected, atol=1e-5)
 
 
@@ -77,8 +77,8 @@ def test_pairs_of_a_packed_row_do_not_see_each_other(model):
         packed[f"{side}_segments"] = joined(segments, 9)
         packed[f"{side}_positions"] = joined([list(range(len(ids))) for ids in sentences], 9)
     outputs = model(packed)[0]
-    np.testing.assert_allclose(outputs[:3], alone(model, 0), atol=1e-5)
-    np.testing.assert_allclose(outputs[3:8], alone(model, 1), atol=1e-5)
+    np.testing.assert_allclose(outputs[:3], unpadded(model, 0), atol=1e-5)
+    np.testing.assert_allclose(outputs[3:8], unpadded(model, 1), atol=1e-5)
 
 
 def test_steps_with_beams_compute_the_same(model):

@@ -99,9 +99,9 @@ def test_measurements(model):
     assert found["gradient_variance"][0] > 0
     assert found["gradient_variance"][1] == pytest.approx(0, abs=1e-10)
     assert found["gradient_square"][1] > 0
-    # The same pair alone has the same gradient.
-    alone = take(model, "gradient", sizes=(9, 1))
-    np.testing.assert_allclose(alone["gradient_square"][1], found["gradient_square"][1], rtol=1e-4)
+    # The same pair in a batch of its own has the same gradient.
+    single = take(model, "gradient", sizes=(9, 1))
+    np.testing.assert_allclose(single["gradient_square"][1], found["gradient_square"][1], rtol=1e-4)
 
 
 def test_a_task_without_dev_pairs_is_refused(model):

@@ -186,9 +186,9 @@ class RunDirectory:
         known, asked = (copies_of_stacks(run.task.model, run.task.pairs) for run in (old, new))
         if known != asked:
             raise CheckpointError(
-                f"{self.path}: the checkpoints have copies of the stacks for {described(known)}, "
-                f"but task.pairs requires {described(asked)}. Use the old tasks in the old order, "
-                "or another --model_dir, with task.model.init to start from these weights"
+                f"{self.path}: the checkpoints have other copies of stacks ({described(known)}) "
+                f"than task.pairs requires ({described(asked)}). Use the old tasks in the old "
+                "order, or another --model_dir, with task.model.init to start from these weights"
             )
 
     def write(self, config: ExperimentConfig, prepared: PreparedData) -> None:
