@@ -61,6 +61,7 @@ CONFIG: dict[str, Any] = {
 # Sections of fields of a configuration.
 VARIANTS: dict[str, dict[str, Any]] = {
     "batch": {},
+    "batch-async": {"trainer.async_checkpointing": True, "trainer.checkpoint_interval": 2},
     "batch-accumulated": {"trainer.optimizer.gradient_accumulation_steps": 2},
     "batch-packed": {"task.data.packing": True, "task.data.bucket_lengths": []},
     "example": {"task.data.granularity": "example", "trainer.evaluation.max_tasks": 2},

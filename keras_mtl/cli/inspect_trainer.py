@@ -76,6 +76,8 @@ def _keeping_lines(config: ExperimentConfig) -> list[str]:
             f"checkpoints: every {trainer.checkpoint_interval:,} steps, and "
             f"{trainer.checkpoint_minutes:g} minutes after the last one"
         )
+    if trainer.async_checkpointing:
+        lines.append("checkpoints: written in a thread while training continues")
     if (best.macro, best.worst, best.tasks) != (1, 0, 0):
         lines.append(
             f"best weights: {best.macro} on average over tasks, {best.worst} for the worst task, "

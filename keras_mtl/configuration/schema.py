@@ -353,6 +353,8 @@ class TrainerConfig:
         checkpoint_interval: steps between two checkpoints.
         checkpoint_minutes: also save when this time has passed since the last checkpoint; 0 is off.
         max_to_keep: number of newest checkpoints that are kept; >= 1.
+        async_checkpointing: write checkpoints in a thread while training continues. The host needs
+            memory for a copy of the weights and moments.
         best: number of best weights that are kept.
         stopping: when training ends before `train_steps`.
         schedule: the schedule, which decides which task gets the next batch.
@@ -369,6 +371,7 @@ class TrainerConfig:
     checkpoint_interval: int = 1000
     checkpoint_minutes: float = 0.0
     max_to_keep: int = 5
+    async_checkpointing: bool = False
     best: BestConfig = dataclasses.field(default_factory=BestConfig)
     stopping: StoppingConfig = dataclasses.field(default_factory=StoppingConfig)
     schedule: ScheduleConfig = dataclasses.field(default_factory=ScheduleConfig)

@@ -57,6 +57,7 @@ def start(directory: Path, model_dir: Path, case: str) -> processes.Forked:
     config["runtime"]["mixed_precision_dtype"] = PRECISIONS[case]
     config["trainer"] |= {"best": {"macro": 2, "worst": 1, "tasks": 1}}
     config["trainer"] |= {"stopping": {"patience": 9}, "checkpoint_minutes": 0.02}
+    config["trainer"]["async_checkpointing"] = model_dir.name == "killed"
     config["trainer"]["optimizer"]["max_norm_deviation"] = 4.0
     config["trainer"]["schedule"] = {
         **SCHEDULES[case],

@@ -9,6 +9,7 @@ import io
 import os
 import re
 import shutil
+import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ import tensorflow as tf
 
 from keras_mtl.errors import CheckpointError
 from keras_mtl.files import sync
+from keras_mtl.training.run.checkpoint_copy import CheckpointCopy
 
 _NUMBER = re.compile(r"^ckpt-(\d+)$")
 
@@ -57,6 +59,8 @@ class RunCheckpoints:
         log: function that receives lines for the user.
         read: function that reads the checkpoint with a given prefix into the objects and raises if
             that fails; None reads all of `checkpoint`.
+        in_background: whether `save` copies the state and returns, and a thread writes the copy.
+        after_save: called after each checkpoint, by the thread that wrote it.
     """
 
     def __init__(
@@ -66,12 +70,17 @@ class RunCheckpoints:
         max_to_keep: int,
         log: Callable[[str], None] = print,
         read: Callable[[str], None] | None = None,
+        in_background: bool = False,
+        after_save: Callable[[], None] = lambda: None,
     ):
         self._model_dir = Path(model_dir)
         self._checkpoint = checkpoint
         self._read = read or (lambda prefix: read_all(checkpoint, prefix))
         self._max_to_keep = max_to_keep
         self._log = log
+        self._in_background = in_background
+        self._after_save = after_save
+        self._writing: _Write | None = None
 
     def paths(self) -> list[str]:
         """Returns the prefixes of the complete checkpoints, oldest first."""
@@ -83,20 +92,57 @@ class RunCheckpoints:
         return [prefix for _, prefix in sorted(found)]
 
     def steps(self) -> list[int]:
-        """Returns the steps of the complete checkpoints, in increasing order."""
-        return [int(Path(prefix).name.removeprefix("ckpt-")) for prefix in self.paths()]
+        """Returns the steps of the checkpoints, in increasing order.
 
-    def save(self, step: int) -> str:
+        They include the one that is being written.
+        """
+        steps = {int(Path(prefix).name.removeprefix("ckpt-")) for prefix in self.paths()}
+        if self._writing:
+            steps.add(self._writing.step)
+        return sorted(steps)
+
+    def save(self, step: int) -> None:
         """Writes `ckpt-<step>` and deletes the oldest checkpoints beyond `max_to_keep`.
 
         The files are written under temporary names and renamed, the index last. So every listed
-        checkpoint is complete.
+        checkpoint is complete. In the background, at most one checkpoint is written at a time;
+        `save` waits for the previous one.
 
         Raises:
-            CheckpointError: the disk is full or the directory is not writable; earlier checkpoints
-                are unchanged.
+            CheckpointError: this or, in the background, the previous checkpoint cannot be written,
+                because the disk is full or the directory is not writable; earlier checkpoints are
+                unchanged.
         """
-        return write_checkpoint(self._checkpoint, self._model_dir / f"ckpt-{step}", self._prune)
+        self.wait()
+        if self._in_background:
+            copy = CheckpointCopy(self._checkpoint)
+            self._writing = _Write(step, lambda: self._write(step, copy.checkpoint()))
+            self._writing.start()
+        else:
+            self._write(step, self._checkpoint)
+
+    def wait(self) -> None:
+        """Waits until the checkpoint that is being written is complete.
+
+        Raises:
+            CheckpointError: it cannot be written.
+        """
+        writing, self._writing = self._writing, None
+        if writing:
+            writing.join()
+            if writing.error:
+                raise writing.error
+
+    def close(self) -> None:
+        """Waits as `wait`, but logs an error: another one has ended the run."""
+        try:
+            self.wait()
+        except CheckpointError as error:
+            self._log(f"warning: {error}")
+
+    def _write(self, step: int, checkpoint: tf.train.Checkpoint) -> None:
+        write_checkpoint(checkpoint, self._model_dir / f"ckpt-{step}", self._prune)
+        self._after_save()
 
     def _prune(self) -> None:
         for prefix in self.paths()[: -self._max_to_keep]:
@@ -138,6 +184,35 @@ class RunCheckpoints:
                 "model_dir, or restore them from a backup"
             )
         return None
+
+
+class _Write(threading.Thread):
+    """A thread that writes a checkpoint.
+
+    The interpreter waits for it when it exits.
+
+    Args:
+        step: step of the checkpoint.
+        write: function that writes it.
+
+    Attributes:
+        step: step of the checkpoint.
+        error: why it could not be written; None if it could.
+    """
+
+    def __init__(self, step: int, write: Callable[[], None]):
+        super().__init__(name=f"checkpoint-{step}")
+        self.step = step
+        self.error: Exception | None = None
+        self._write = write
+
+    def run(self) -> None:
+        try:
+            self._write()
+        except Exception as error:  # `wait` raises it in the thread that trains.
+            self.error = error
+        finally:
+            del self._write  # It holds the copy.
 
 
 def read_all(checkpoint: tf.train.Checkpoint, prefix: str) -> None:

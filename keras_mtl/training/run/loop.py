@@ -166,7 +166,6 @@ class Run:
         after_save: Callable[[], None] = lambda: None,
     ):
         self.plan = plan
-        self._after_save = after_save
         self.prepared = prepared
         self.log = log
         self.workers = workers
@@ -209,6 +208,8 @@ class Run:
             trainer.max_to_keep,
             log,
             self.state.read,
+            trainer.async_checkpointing,
+            after_save,
         )
         self._save_clock = SaveClock(trainer.checkpoint_minutes)
         self._pace = Pace()
@@ -260,6 +261,7 @@ class Run:
             stop_on_signals(progress.message) as request,
             self.events,
             contextlib.closing(self.validation),
+            contextlib.closing(self.checkpoints),
         ):
             self._stop = AgreedStop(self.workers, request)
             self._train(progress)
@@ -302,10 +304,12 @@ class Run:
             else:
                 self.validation.prune(self.checkpoints.steps)
             if stops:
+                self.workers.on_chief(self.checkpoints.wait)
                 progress.message(f"stopped by {self._stop.name} at step {step:,}; saved")
                 self.workers.barrier()
                 raise SystemExit(128 + self._stop.signal)
             progress.resume()
+        self.workers.on_chief(self.checkpoints.wait)
         if self._stops_early():
             self.log(f"stopped early at step {self.step:,}: {self.validation.stopping.reason}")
         self._warn_if_skipped()
@@ -322,7 +326,6 @@ class Run:
     def _save(self, step: int) -> None:
         self.workers.on_chief(functools.partial(self.checkpoints.save, step))
         self.validation.prune(self.checkpoints.steps)
-        self.workers.on_chief(self._after_save)
         self._save_clock.restart()
 
     def _save_is_due(self) -> bool:
