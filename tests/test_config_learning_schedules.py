@@ -39,9 +39,16 @@ def test_measurements_need_dev_pairs_and_no_tpu():
     plan("{name: multi_uat}")
     found = problem("{name: multi_uat}", "task.data.dev_fraction=0")
     assert "measures the model on dev pairs, but task.data.dev_fraction is 0 and en-fr" in found
+    assert "dev_fraction is 0" in problem("{name: aioli}", "task.data.dev_fraction=0")
     plan("{name: pike, parameters: {zeta1: 0.1, zeta2: 0.1}}", "task.data.dev_fraction=0")
     found = problem("{name: multi_dds_s}", "runtime.distribution_strategy=tpu")
     assert "measures the model between steps, which does not work on a TPU" in found
+
+
+def test_trials_and_limits_of_tasks_exclude_each_other():
+    found = problem("{name: aioli, max_epochs: 3}")
+    assert "needs its own probabilities to measure the effect of each task" in found
+    plan("{name: pike, max_epochs: 3, parameters: {zeta1: 0.1, zeta2: 0.1}}")
 
 
 def test_inspect_says_when_and_from_what_a_schedule_learns():
@@ -53,6 +60,10 @@ def test_inspect_says_when_and_from_what_a_schedule_learns():
         "the schedule learns every 2,000 steps from the model's entropy on 32 pairs of each task, "
         "5 passes"
     ) in lines("{name: multi_uat}")
+    assert (
+        "the schedule learns every 250 steps from the model's dev loss on 32 pairs of each task, "
+        "measured 9 times"
+    ) in lines("{name: aioli}")
     assert not [line for line in lines("{name: bandit}") if "learns" in line]
 
 
@@ -70,7 +81,7 @@ def test_a_schedule_that_measures_the_model_is_refused_where_there_is_none():
 def test_measurements_are_saved_with_the_scores():
     tasks = [TaskInfo("a", 30), TaskInfo("b", 10)]
     first = AdaptiveState(create("multi_uat", tasks, learning_rate=0.1, interval=5))
-    first.book.measure({"entropy": [1.0, 3.0]})
+    first.book.measure({"entropy": [1.0, 3.0]}, 5)
     assert first.update(5)
     assert first.probabilities(5)[1] > 0.25
     assert not first.update(6)  # Nothing new.
@@ -79,6 +90,6 @@ def test_measurements_are_saved_with_the_scores():
     again.load_scores(first.score_state(), np.arange(2))
     assert not again.update(6)
     for adaptive in (first, again):
-        adaptive.book.measure({"entropy": [1.0, 2.0]})
+        adaptive.book.measure({"entropy": [1.0, 2.0]}, 10)
         assert adaptive.update(10)
     assert first.probabilities(10).tolist() == again.probabilities(10).tolist()

@@ -1,7 +1,12 @@
 """What `keras-mtl inspect` says of training, apart from the schedule."""
 
+from typing import TYPE_CHECKING
+
 from keras_mtl.configuration.schema import ExperimentConfig
 from keras_mtl.errors import ConfigError
+
+if TYPE_CHECKING:
+    from keras_mtl.schedules import Schedule
 
 
 def trainer_lines(config: ExperimentConfig) -> list[str]:
@@ -29,9 +34,21 @@ def _learning_lines(config: ExperimentConfig) -> list[str]:
         return []
     source, measure = "training losses", planned.measures
     if measure is not None:
-        source = f"the model's {measure.quantity} on {measure.pairs} pairs of each task"
+        quantity = measure.quantity.replace("_", " ")
+        source = f"the model's {quantity} on {measure.pairs} pairs of each task"
         source += f", {measure.passes} passes" if measure.passes > 1 else ""
+        times = _measurements(planned.make(dict.fromkeys(names, 1.0)))
+        source += f", measured {times:,} times" if times > 1 else ""
     return [f"the schedule learns every {planned.interval:,} steps from {source}"]
+
+
+def _measurements(schedule: "Schedule") -> int:
+    """Returns how often a schedule measures the model within its interval."""
+    step = first = schedule.next_update(-1)
+    count = 0
+    while step is not None and first is not None and step < first + schedule.interval:
+        count, step = count + 1, schedule.next_update(step)
+    return count
 
 
 def _limit_lines(config: ExperimentConfig) -> list[str]:

@@ -6,6 +6,7 @@ A new schedule is one file and one import in this module (see docs/how-to/extend
 
 from keras_mtl.schedules.adaptive_state import AdaptiveState
 from keras_mtl.schedules.ado import Ado
+from keras_mtl.schedules.aioli import Aioli
 from keras_mtl.schedules.annealed import Annealed
 from keras_mtl.schedules.bandit import Bandit
 from keras_mtl.schedules.base import FixedSchedule, Schedule, State
@@ -41,6 +42,7 @@ from keras_mtl.schedules.unimax import UniMax
 __all__ = [
     "AdaptiveState",
     "Ado",
+    "Aioli",
     "Annealed",
     "Bandit",
     "Constant",

@@ -47,8 +47,9 @@ class Schedule(abc.ABC):
         uses_losses: whether `update` reads training losses.
         uses_progress: whether `advance` changes the state.
         interval: training steps between calls of `update` in addition to those after each
-            validation; 0 means that there are none.
+            validation; 0 means that there are none. `next_update` gives the steps.
         measures: what training measures of the model before each of these calls; None: nothing.
+        limitable: whether tasks may have limits, which change the probabilities.
         max_epochs: largest number of passes over the data of each task, float64[N], infinite
             without a limit; None if no task has one.
 
@@ -81,6 +82,7 @@ class Schedule(abc.ABC):
     uses_progress: bool = False
     interval: int = 0
     measures: Measure | None = None
+    limitable: bool = True
     max_epochs: np.ndarray | None = None
 
     def __init__(self, tasks: Sequence[TaskInfo], *, floor: float = 0.0) -> None:
@@ -145,6 +147,20 @@ class Schedule(abc.ABC):
         """
         del step, scores
         return dict(state)
+
+    def next_update(self, step: int) -> int | None:
+        """Returns the next training step at which `update` is called in addition to validations.
+
+        Args:
+            step: number of training steps so far; -1 asks for step 0, too. With gradient
+                accumulation, a training step takes several batches.
+
+        Returns:
+            A step above `step`; None if `interval` is 0.
+        """
+        if not self.interval:
+            return None
+        return (max(step, 0) // self.interval + 1) * self.interval
 
     def advance(self, state: State, step: int, consumed: np.ndarray, upcoming: np.ndarray) -> State:
         """Returns the state for the draw of `step`, after what has been drawn of each task.

@@ -97,10 +97,16 @@ class LimitedSchedule(Schedule):
         limits: the limits of its tasks.
 
     Raises:
-        ConfigError: the limits are out of range.
+        ConfigError: the limits are out of range, or the schedule does not allow limits.
     """
 
     def __init__(self, schedule: Schedule, limits: Limits) -> None:
+        if not schedule.limitable:
+            raise ConfigError(
+                f"schedule {schedule.name!r} needs its own probabilities to measure the effect of "
+                "each task, so tasks cannot have limits. Remove introduce_at, stop_at, max_epochs "
+                "and overfit_patience, or use another schedule"
+            )
         # Instances have the name of what they limit, which messages and logs show.
         self.name = schedule.name  # type: ignore[misc]
         super().__init__(schedule.tasks)
@@ -178,6 +184,10 @@ class LimitedSchedule(Schedule):
         if self._patience:
             self._count(result, scores)
         return result
+
+    def next_update(self, step: int) -> int | None:
+        """Returns the next step at which the schedule learns."""
+        return self.inner.next_update(step)
 
     def advance(self, state: State, step: int, consumed: np.ndarray, upcoming: np.ndarray) -> State:
         """Notes which tasks would exceed their passes with their next batch."""

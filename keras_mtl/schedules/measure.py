@@ -2,11 +2,12 @@
 
 import dataclasses
 
-#: What can be measured: the mean entropy of predicted tokens in nats, with dropout; 1 − the mean
+#: What can be measured: the mean loss of a token of dev pairs in nats, of the same pairs in every
+#: measurement; the mean entropy of predicted tokens in nats, with dropout; 1 − the mean
 #: over sentences of the geometric mean of the largest probability of each token, with dropout; the
 #: mean cosine of the gradient of a training batch with those of dev batches of all tasks; and the
 #: squared norm of the gradient of the loss, with the variance of the gradient of a batch.
-QUANTITIES = ("entropy", "improbability", "alignment", "gradient")
+QUANTITIES = ("dev_loss", "entropy", "improbability", "alignment", "gradient")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -22,6 +22,10 @@ class Pike(MeasuredSchedule):
     of training pairs. Without conflicts of gradients, a step on a task lowers the sum of the losses
     by about ζ1 ‖∇L_i‖², less the noise.
 
+    The paper subtracts ζ2 σ_i² / 2b, where σ_i² is the variance of the gradient of one example and
+    b the number of examples of a training batch. Because V_i = σ_i² / pairs, zeta2 is the paper's
+    ζ2 times pairs / b.
+
     State: `mixture` float64[N], w; `square` and `variance` float64[N], smoothed.
 
     Args:
@@ -32,8 +36,10 @@ class Pike(MeasuredSchedule):
         **shared: pairs, interval, prior (the first w), prior_temperature, ema, max_change, floor:
             see `MeasuredSchedule`. ema smooths ‖∇L_i‖² and V_i.
 
-    Reference: Li et al. 2025, "PiKE", arXiv 2502.06244. The rule is the one that is commonly
-    cited; the constants of the paper were not available, so zeta1 and zeta2 have no defaults.
+    Reference: Li, Deng, Zhong, Razaviyayn, Mirrokni 2025, "PiKE", arXiv 2502.06244, algorithm 1
+    (v2), a mirror descent step on its equation 9 with constant factors. The paper tunes ζ1 and ζ2
+    for each model (section 3.2), so they have no defaults. Its batches mix the tasks, and w starts
+    uniform or at tuned weights.
     """
 
     name = "pike"

@@ -37,6 +37,7 @@ class ScoreBook:
         measurements: latest measurements of the model by name, float64[N] each, NaN for a task that
             was not measured.
         measured: number of measurements so far.
+        measured_step: training step of the latest measurement, -1 without one.
 
     Example:
         ```python
@@ -78,6 +79,7 @@ class ScoreBook:
         self.loss_over_probability = np.zeros(count)
         self.measurements: dict[str, np.ndarray] = {}
         self.measured = 0
+        self.measured_step = -1
 
     @property
     def higher_is_better(self) -> bool:
@@ -149,14 +151,16 @@ class ScoreBook:
         self.inverse_probability[task] += weight / probability
         self.loss_over_probability[task] += weight * loss / probability
 
-    def measure(self, values: Mapping[str, np.ndarray]) -> None:
+    def measure(self, values: Mapping[str, np.ndarray], step: int) -> None:
         """Records a measurement of the model, for schedules that use one.
 
         Args:
             values: numbers of the tasks by name, float64[N] each.
+            step: number of training steps before it, >= 0.
         """
         self.measurements = {name: np.array(value, np.float64) for name, value in values.items()}
         self.measured += 1
+        self.measured_step = step
 
     def ratios(self) -> np.ndarray:
         """Returns how close each task is to its baseline.
@@ -188,6 +192,7 @@ class ScoreBook:
         state["baselines"] = self.baselines.copy()
         if self.measured:
             state["measured"] = np.array(self.measured)
+            state["measured_step"] = np.array(self.measured_step)
             state |= {f"measured/{name}": value.copy() for name, value in self.measurements.items()}
         # One number if the tasks agree, as in older versions.
         same = self.directions.all() or not self.directions.any()
@@ -234,6 +239,7 @@ class ScoreBook:
             write = kept & np.isnan(own) if key == "baselines" else kept
             own[write] = saved[index_map[write]]
         book.measured = int(state.get("measured", 0))
+        book.measured_step = int(state.get("measured_step", -1))  # Older versions did not save it.
         for key, saved in state.items():
             name = key.removeprefix("measured/")
             if name != key and len(saved) > index_map.max(initial=-1):

@@ -59,6 +59,7 @@ EXAMPLES = {
     "dynamic_temperature": lambda names: {"steps_per_epoch": 3},
     # With little data, fits begin early.
     "pike": lambda names: {"zeta1": 0.5, "zeta2": 0.1},
+    "aioli": lambda names: {"lp_rounds": 1, "lp_steps": 5, "start": 5},
     "ado": lambda names: {"start": 1, "refit": 10},
     "dro_mt": lambda names: {"reference_losses": weights(names), "ema": 0.5},
 }
@@ -100,7 +101,7 @@ def play(schedule, tasks, until, state=None, book=None, start=0):
             if schedule.measures:
                 values = np.array([value(task.name, step, salt=2) for task in tasks])
                 names = (schedule.measures.quantity, "gradient_square", "gradient_variance")
-                book.measure(dict.fromkeys(names, values))
+                book.measure(dict.fromkeys(names, values), step + 1)
             state = schedule.update(state, step + 1, book)
     return state, book
 
@@ -354,7 +355,7 @@ def test_every_schedule_is_tested_and_none_is_missing():
         *("exponential", "sigmoid", "annealed", "cooldown"),
         *("round_robin", "sequential", "piecewise"),
         *("inverse_ratio", "simple_adaptive", "bandit", "excess_loss", "implicit"),
-        *("dynamic_temperature", "ado", "dro_mt", "multi_uat", "multi_dds_s", "pike"),
+        *("dynamic_temperature", "ado", "dro_mt", "multi_uat", "multi_dds_s", "pike", "aioli"),
     }
     assert set(EXAMPLES) <= set(available())
 

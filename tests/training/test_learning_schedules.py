@@ -18,6 +18,13 @@ pytestmark = pytest.mark.nightly  # Runs; tests/contracts/test_schedules.py prot
 MIXED = {"granularity": "example", "packing": True, "bucket_lengths": []}
 CASES = {
     "ado": ({"start": 1, "refit": 10, "interval": 2}, {}, {}),
+    "dro_mt": ({"interval": 2, "rho": 0.5}, {}, {}),
+    # Rounds of 9 updates, whose first 6 are trials; the checkpoint of step 10 is within a trial.
+    "aioli": (
+        {"pairs": 8, "lp_rounds": 1, "lp_steps": 2, "interval": 9, "eta": 3.0, "ema": 0.3},
+        MIXED,
+        {"gradient_accumulation_steps": 2},
+    ),
     "multi_uat": ({"pairs": 4, "passes": 2, "interval": 3, "learning_rate": 0.01}, {}, {}),
     "multi_dds_s": (
         {"pairs": 4, "interval": 3, "learning_rate": 0.01},
@@ -55,7 +62,7 @@ def make(name, directory, strategy=None, **other):
 @pytest.mark.parametrize("name", CASES)
 def test_a_stopped_run_is_that_of_an_unstopped_one(name, tmp_path):
     config, lines = make(name, tmp_path), []
-    mode = "train" if name == "ado" else "train_and_eval"
+    mode = "train" if name in ("ado", "dro_mt") else "train_and_eval"
     keras_mtl.train(config, tmp_path / "whole", mode=mode, log=lines.append)
     shutil.copytree(tmp_path / "whole", tmp_path / "again")
     for step in (15, 18):
@@ -90,7 +97,7 @@ def test_a_measurement_does_not_change_the_training(tmp_path):
 
 
 def measure_on_two_devices(directory):
-    for name in ("multi_uat", "multi_dds_s", "pike"):
+    for name in ("aioli", "multi_uat", "multi_dds_s", "pike"):
         config = make(name, directory, "mirrored")
         keras_mtl.train(config, directory / name, log=lambda line: None)
 
@@ -99,6 +106,7 @@ def test_measurements_under_a_mirrored_strategy(tmp_path):
     code, _, error = processes.Forked(measure_on_two_devices, tmp_path).finish()
     assert code == 0, error
     for name, key in (
+        ("aioli", "dev_loss"),
         ("multi_uat", "entropy"),
         ("multi_dds_s", "alignment"),
         ("pike", "gradient_variance"),

@@ -76,6 +76,21 @@ def take(model, quantity, step=3, sizes=(9, 6), **settings):
     return Measurements(measure, model, strategy, TASKS, Pairs(sizes), seed=7).take(step)
 
 
+@pytest.mark.nightly  # It traces a model.
+def test_dev_losses_are_of_the_same_pairs_at_every_step(model):
+    first, second = (take(model, "dev_loss", step=step)["dev_loss"] for step in (3, 40))
+    np.testing.assert_array_equal(first, second)
+    # All dev pairs of the second task are the same: the loss of one of them.
+    inputs = {
+        "source": tf.constant([[5, *range(8, 12), 2]]),
+        "target": tf.constant([[*range(20, 23), 2]]),
+        "decoder": tf.constant([0]),
+    }
+    _, tokens, losses = model.token_losses(inputs)
+    assert first[1] == pytest.approx(float(losses[0] / tokens[0]), rel=1e-5)
+    assert first[0] != first[1]
+
+
 @pytest.mark.nightly  # It traces a model for each quantity.
 def test_measurements(model):
     state = model.seed_generator.state.numpy()

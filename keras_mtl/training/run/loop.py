@@ -288,6 +288,8 @@ class Run:
         if state.open_loop:
             self.parts.trainer.restore_totals(state.open_loop.sums)
         self.parts.read_from(self.step)
+        if self.step == 0 and not state.open_loop:
+            self._update_schedule()
         self.validation.resume(state.validates, progress.message)
         while state.validation_due or not (self._stops_early() or self.step >= trainer.train_steps):
             left_over = state.validation_due  # The previous run was stopped before it.
@@ -358,14 +360,14 @@ class Run:
             self.loop_log.write_batches()
 
     def _update_schedule(self) -> None:
-        """Lets a schedule learn from losses or a measurement, if its interval ends here."""
-        mixture = self.parts.mixture
-        if not mixture.schedule.interval or self.step % mixture.schedule.interval:
+        """Lets a schedule learn from losses or a measurement, if it does so at this step."""
+        mixture, step = self.parts.mixture, self.step
+        if mixture.schedule.next_update(step - 1) != step:
             return
         if self._measure is not None:
-            mixture.adaptive.book.measure(self._measure(self.step))
-        if mixture.update(self.parts.consumed(self.step)):
-            self.parts.read_from(self.step)
+            mixture.adaptive.book.measure(self._measure(step), step)
+        if mixture.update(self.parts.consumed(step)):
+            self.parts.read_from(step)
 
     def _check_draws(self) -> None:
         """Checks that all workers have drawn the same tasks.
@@ -429,9 +431,11 @@ class Run:
     def _next_stop(self) -> int:
         """Returns the next step at which a loop ends, because something is due."""
         trainer, step = self.plan.config.trainer, self.step
-        learns = self.parts.mixture.schedule.interval
-        intervals = (trainer.checkpoint_interval, trainer.steps_per_loop, learns)
+        intervals = (trainer.checkpoint_interval, trainer.steps_per_loop)
         stops = [(step // interval + 1) * interval for interval in intervals if interval]
+        learns = self.parts.mixture.schedule.next_update(step)
+        if learns is not None:
+            stops.append(learns)
         if self.state.validates:
             stops.append(self.validation.next_stop(step))
         return min([*stops, trainer.train_steps])

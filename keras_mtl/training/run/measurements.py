@@ -13,8 +13,8 @@ import tensorflow as tf
 
 from keras_mtl.decoding.tasks import TranslationTask
 from keras_mtl.evaluation.evaluator import no_pair
-from keras_mtl.evaluation.likelihood import PairIds, padded
-from keras_mtl.evaluation.pairs import PairSet
+from keras_mtl.evaluation.likelihood import ModelLikelihood, PairIds, padded
+from keras_mtl.evaluation.pairs import PairReader, PairSet
 from keras_mtl.schedules import Measure
 from keras_mtl.training.step.workers import Workers
 
@@ -51,6 +51,7 @@ class Measurements:
         self._names = [task.name for task in tasks]
         self._ids = PairIds.of_tasks(pairs.vocabulary, tasks)
         self._pairs = pairs
+        self._likelihood = ModelLikelihood(model, self._ids)
         self._limit = model.max_length
         self._seed = seed
         if measure.uses_dev:
@@ -75,21 +76,31 @@ class Measurements:
         Returns:
             Numbers of the tasks for `ScoreBook.measure`, float64[N] each.
         """
+        if self._measure.quantity == "dev_loss":
+            return {"dev_loss": self._dev_losses()}
         if self._measure.quantity == "gradient":
             return self._gradients(step)
         if self._measure.quantity == "alignment":
             return {"alignment": self._alignment(step)}
         return {self._measure.quantity: self._with_dropout(step, self._mean_uncertainty)}
 
+    def _generator(self, task: int, split: str, step: int) -> np.random.Generator:
+        key = [self._seed & (2**64 - 1), step]
+        counter = [0, task, split == "train", 0]
+        return np.random.Generator(np.random.Philox(key=key, counter=counter))
+
+    def _chosen(self, generator: np.random.Generator, reader: PairReader) -> np.ndarray:
+        """Returns the sorted indices of random pairs, int64."""
+        count = min(self._measure.pairs, len(reader))
+        return np.sort(generator.choice(len(reader), count, replace=False))
+
     def _batch(self, task: int, split: str, step: int) -> dict[str, np.ndarray]:
         """Returns random pairs of a task: int32 arrays `source`, `target` and `decoder`."""
         name = self._names[task]
         reader = self._pairs.reader(name, split)
-        key = [self._seed & (2**64 - 1), step]
-        counter = [0, task, split == "train", 0]
-        generator = np.random.Generator(np.random.Philox(key=key, counter=counter))
-        count = min(self._measure.pairs, len(reader))
-        chosen = np.sort(generator.choice(len(reader), count, replace=False))
+        generator = self._generator(task, split, step)
+        chosen = self._chosen(generator, reader)
+        count = len(chosen)
         source, target = self._ids.read(name, reader, chosen)
         # A random order, because the pairs of a store are sorted by length.
         order = generator.permutation(count)
@@ -98,6 +109,20 @@ class Measurements:
             "target": padded([target[place] for place in order], self._limit, count),
             "decoder": np.full(count, self._ids.decoders[name], np.int32),
         }
+
+    def _dev_losses(self) -> np.ndarray:
+        """Returns the mean loss of a token of each task, without dropout, float64[N].
+
+        The pairs are the same at every step, so a difference of two losses has no noise of their
+        choice.
+        """
+        found = np.zeros(len(self._names))
+        for task, name in enumerate(self._names):
+            reader = self._pairs.reader(name, "dev")
+            chosen = self._chosen(self._generator(task, "dev", 0), reader)
+            loss, tokens = self._likelihood.total(name, reader, chosen)
+            found[task] = loss / tokens
+        return found
 
     def _with_dropout(self, step: int, compute: Callable[[int], np.ndarray]) -> np.ndarray:
         """Calls a function of the step with its own dropout, and restores the state of dropout."""
