@@ -3,17 +3,11 @@
     python benchmarks/mixture.py                    # 100 tasks, both granularities
     python benchmarks/mixture.py --tf-data          # also through tf.data
     python benchmarks/mixture.py --step-ms 35       # relative to a training step of 35 ms
-    python benchmarks/mixture.py --schedules        # only the updates of each adaptive schedule
 
 Makes 100 tasks of synthetic pairs (sizes 100 : 1, lengths log-normal with a mean near 25 tokens) in
 a temporary directory, then reads batches as training does. Tokens are pieces, tags and ends of
 sentence, without padding. Times are CPU seconds of this process, so they mean one core even on a
 busy machine; wall time is printed next to them.
-
-`--schedules` reads no batches. It gives each adaptive schedule scores, losses or measurements of
-the model, and times its updates; measuring the model itself is not included. Measured on one core
-of an Intel Xeon with 100 tasks and steps of 100 ms: ado 0.043 % of a step (a fit of all loss curves
-takes 50 ms), dro_mt 0.014 %, multi_uat and multi_dds_s 0.004 %, all others at most 0.002 %.
 """
 
 import argparse
@@ -22,7 +16,6 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -111,63 +104,6 @@ def report_scheduling(
     )
 
 
-#: Adaptive schedules and the parameters that they need. Loss schedules update at every interval.
-ADAPTIVE: dict[str, dict[str, Any]] = {
-    "inverse_ratio": {},
-    "simple_adaptive": {},
-    "implicit": {},
-    "bandit": {"interval": 100},
-    "excess_loss": {"interval": 100},
-    "ado": {"interval": 100},
-    "dro_mt": {"interval": 100},
-    "multi_uat": {"interval": 1000},
-    "multi_dds_s": {"interval": 1000},
-    "pike": {"interval": 1000, "zeta1": 0.1, "zeta2": 0.1},
-}
-
-
-def report_updates(
-    infos: list[TaskInfo], steps: int, interval: int, step_ms: float
-) -> dict[str, float]:
-    """Times the updates of each adaptive schedule in a training of `steps` steps.
-
-    Returns:
-        The CPU time as a share of the time of the steps, by schedule.
-    """
-    shares = {}
-    for name, parameters in ADAPTIVE.items():
-        if name == "excess_loss":
-            parameters = {**parameters, "reference_losses": [1.0] * len(infos)}
-        schedule = schedules.create(name, infos, **parameters)
-        adaptive = schedules.AdaptiveState(schedule)
-        rng = np.random.default_rng(0)
-        learns = schedule.interval or interval
-        cpu = slowest = 0.0
-        for step in range(learns, steps + 1, learns):
-            numbers = rng.uniform(0.01, 0.5, len(infos))
-            scores = dict(zip(adaptive.task_names, numbers.tolist(), strict=True))
-            losses = 1 + numbers + 5 * (step / 1000) ** -0.3
-            with Stopwatch() as watch:
-                probabilities = adaptive.probabilities(step - 1)
-                if schedule.uses_losses:
-                    adaptive.observe_losses(step, losses, probabilities, learns * probabilities)
-                elif schedule.measures:
-                    names = (schedule.measures.quantity, "gradient_square", "gradient_variance")
-                    adaptive.book.measure(dict.fromkeys(names, numbers))
-                else:
-                    adaptive.enter_scores(step, scores)
-                adaptive.update(step)
-                adaptive.forget_before(step)
-            cpu += watch.cpu
-            slowest = max(slowest, watch.cpu)
-        share = shares[name] = cpu / (steps * step_ms / 1e3)
-        print(
-            f"{name:16} {cpu / steps * 1e6:8.1f} us per step, {share:.3%} of a step of "
-            f"{step_ms:g} ms; an update every {learns} steps, the slowest {slowest * 1e3:.1f} ms"
-        )
-    return shares
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--tasks", type=int, default=100)
@@ -181,18 +117,9 @@ def main() -> None:
         "--step-ms", type=float, default=100.0, help="time of a training step in ms"
     )
     parser.add_argument("--tf-data", action="store_true", help="also measure through tf.data")
-    parser.add_argument(
-        "--schedules", action="store_true", help="only measure the updates of adaptive schedules"
-    )
     options = parser.parse_args()
     if options.interval > options.steps:
         parser.error(f"--interval {options.interval} is above --steps {options.steps}")
-
-    if options.schedules:
-        sizes = np.geomspace(100_000, 1000, options.tasks).astype(int).tolist()
-        infos = [TaskInfo(f"task-{i}", size, baseline=0.5) for i, size in enumerate(sizes)]
-        report_updates(infos, max(options.steps, 10_000), options.interval, options.step_ms)
-        return
 
     buckets = make_buckets(128, options.tokens_per_batch)
     print("buckets (length x rows):", ", ".join(f"{b.length}x{b.rows}" for b in buckets))

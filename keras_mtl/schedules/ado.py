@@ -57,8 +57,9 @@ class Ado(LossSchedule):
         **shared: prior_temperature, max_change: see `LossSchedule`.
 
     Reference: Jiang et al. 2024, "Adaptive Data Optimization", arXiv 2410.11820; constants, and
-    the same n for all tasks, are from the authors' code. That code also keeps ε_i above 1.65,
-    which losses of translation may fall below; keras_mtl keeps it above 0.
+    the same n for all tasks, are from the authors' code (github.com/yidingjiang/ado, `curr_dist`
+    of src/data_selectors/ado.py). That code also keeps ε_i above 1.65, which losses of
+    translation may fall below; keras_mtl keeps it above 0.
     """
 
     name = "ado"

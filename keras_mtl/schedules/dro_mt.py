@@ -44,7 +44,10 @@ class DroMt(LossSchedule):
             smooths the losses; the paper uses the losses of an epoch.
 
     Reference: Zhou, Levy, Li, Ghazvininejad, Neubig 2021, "Distributionally Robust Multilingual
-    Machine Translation", arXiv 2109.04020; least_ratio and its value are from the authors' code.
+    Machine Translation", arXiv 2109.04020. The χ² ball, bisection, losses below every reference and
+    least_ratio with its value are those of the authors' code (github.com/violet-zct/
+    fairseq-dro-mnmt, `update_mw` of criterions/chi_square_resample.py), which updates after each
+    epoch.
     """
 
     name = "dro_mt"

@@ -24,8 +24,9 @@ class MultiDdsS(ActorSchedule):
             max_change, floor: see `ActorSchedule`. ema smooths R.
 
     Reference: Wang, Tsvetkov, Neubig 2020, "Balancing Training for Multilingual Neural Machine
-    Translation", arXiv 2004.06748; interval, steps and learning rate are those of the authors'
-    scripts. Dropout is off in keras_mtl's gradients.
+    Translation", arXiv 2004.06748. Reward, Adam on ψ, interval, steps and learning rate are those
+    of the authors' code (github.com/cindyxinyiwang/multiDDS: `update_language_sampler_multilin`
+    of fairseq/trainer.py, and job_scripts). Dropout is off in keras_mtl's gradients.
     """
 
     name = "multi_dds_s"

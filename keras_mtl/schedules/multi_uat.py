@@ -31,8 +31,9 @@ class MultiUat(ActorSchedule):
             learning_rate, ema, max_change, floor: see `ActorSchedule`. ema smooths R.
 
     Reference: Wu et al. 2021, "Uncertainty-Aware Balancing for Multilingual and Multi-Domain
-    Neural Machine Translation Training", arXiv 2109.02284; interval, steps and learning rate are
-    those of the authors' scripts.
+    Neural Machine Translation Training", arXiv 2109.02284. The rewards are `enttp` and `exptp` of
+    the authors' code (github.com/huawei-noah/noah-research, noahnmt/multiuat), whose Adam on ψ,
+    interval, steps and learning rate these are.
     """
 
     name = "multi_uat"
