@@ -2,6 +2,7 @@
 
     python benchmarks/balancing.py [--tasks 2 4 8] [--rounds 5] [--granularities batch example]
         [--methods pcgrad famo]
+    python benchmarks/balancing.py --weights 100 [--step-ms 100]
 
 The model is that of the demo (configs/demo.yaml: tiny, vocabulary of 3,000). A batch has 2,048
 tokens. An update is that of the trainer: forward, loss, gradients, balancing, clipping, Adam. All
@@ -37,6 +38,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_mtl.balancing import Balancing, available
+from keras_mtl.balancing.base import GRADIENTS
 from keras_mtl.configuration.schema import RuntimeConfig, TransformerConfig
 from keras_mtl.models.factory import build_transformer
 from keras_mtl.training.step.distribution import configure_runtime, to_all_replicas
@@ -117,6 +119,47 @@ def compare(strategy, model, optimizer, methods, num_tasks, granularity, argumen
     return results
 
 
+def report_weights(methods, num_tasks, step_ms, calls=20):
+    """Prints the time to compute the weights of a step and to learn, without any gradients."""
+    rng = np.random.default_rng(2)
+    gradients = rng.normal(size=(num_tasks, 4 * num_tasks)).astype(np.float32) + 0.1
+    gram = tf.constant(gradients @ gradients.T)
+    losses = tf.constant(rng.uniform(1.0, 5.0, num_tasks).astype(np.float32))
+    shares = tf.fill([num_tasks], 1.0 / num_tasks)
+    print(f"{num_tasks} tasks, only the weights:")
+    found = {}
+    for method in methods:
+        balancing = Balancing(method, num_tasks)
+
+        @tf.function(autograph=False)
+        def step(balancing=balancing):
+            needs_gram = balancing.balancer.uses == GRADIENTS
+            seen = balancing.seen(shares, losses, gram if needs_gram else None)
+            weights = balancing.weights_of(seen)
+            balancing.learn(seen)
+            if balancing.balancer.looks_back:
+                balancing.look_back(seen, losses * 0.99)
+            return weights
+
+        step()  # Traces the function.
+        start = time.process_time()
+        for _ in range(calls):
+            step().numpy()
+        taken = found[method] = (time.process_time() - start) / calls
+        print(
+            f"  {method:12s} {taken * 1e3:8.2f} ms of CPU time, "
+            f"{taken * 1e3 / step_ms:.2%} of a step of {step_ms:g} ms",
+            flush=True,
+        )
+    return {"tasks": num_tasks, "weights_seconds": found}
+
+
+def write_json(path, results):
+    if path:
+        with open(path, "w", encoding="utf-8") as file:
+            json.dump(results, file, indent=2)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--tasks", type=int, nargs="+", default=[2, 4, 8])
@@ -127,9 +170,23 @@ def main():
         "--granularities", nargs="+", choices=("batch", "example"), default=["batch", "example"]
     )
     parser.add_argument("--jit", action="store_true", help="compile with XLA")
+    parser.add_argument(
+        "--weights", type=int, metavar="TASKS", help="only time the weights of this number of tasks"
+    )
+    parser.add_argument("--step-ms", type=float, default=100.0, help="a step, for --weights")
     parser.add_argument("--json", help="write the results to this file")
     arguments = parser.parse_args()
     strategy = configure_runtime(RuntimeConfig(deterministic=False))
+    if arguments.weights:
+        write_json(
+            arguments.json,
+            [
+                report_weights(
+                    arguments.methods or available(), arguments.weights, arguments.step_ms
+                )
+            ],
+        )
+        return
     with strategy.scope():
         config = TransformerConfig(size="tiny", max_length=64)
         model = build_transformer(config, VOCABULARY, ("",))
@@ -145,9 +202,7 @@ def main():
             results.append(
                 compare(strategy, model, optimizer, methods, num_tasks, granularity, arguments)
             )
-    if arguments.json:
-        with open(arguments.json, "w", encoding="utf-8") as file:
-            json.dump(results, file, indent=2)
+    write_json(arguments.json, results)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,9 @@ defaults of its schedule. The medians over rounds of the ratios of CPU times are
 measurement of one task in updates, and the share of training that all measurements take with the
 default interval. Both depend on the size of a batch, and a measurement on `pairs`.
 
-Measured on two cores of an Intel Xeon that also ran other programs: TABLE
+Measured on two cores of an Intel Xeon that also ran other programs, in updates for each task:
+multi_uat 1.37, multi_dds_s 0.93, pike 0.44, aioli 0.15. With 4 tasks and the default intervals, all
+measurements take 0.3, 0.4, 0.2 and 4.0 % of training.
 """
 
 import argparse

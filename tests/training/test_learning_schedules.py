@@ -4,6 +4,7 @@ import copy
 import io
 import json
 import shutil
+import time
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from tiny_run import CONFIG
 
 import keras_mtl
 from tests import processes
-from tests.training.same_run import events, tensors
+from tests.training.same_run import assert_same_run, events, logged_batches, tensors
 
 pytestmark = pytest.mark.nightly  # Runs; tests/contracts/test_schedules.py protects the schedules.
 
@@ -42,7 +43,7 @@ def saved_arrays(directory):
         return {name: arrays[name] for name in arrays.files}
 
 
-def make(name, directory, strategy=None, **other):
+def make(name, directory, strategy=None, checkpoint_minutes=0.0, **other):
     parameters, data, optimizer = CASES[name]
     config = copy.deepcopy(CONFIG)
     task, trainer = config["task"], config["trainer"]
@@ -53,6 +54,7 @@ def make(name, directory, strategy=None, **other):
     trainer["evaluation"] = {"interval": 9, "metric": "neg_log_perplexity", "max_pairs": 4}
     trainer["optimizer"] |= {"learning_rate_schedule": "constant", "learning_rate": 0.01}
     trainer["optimizer"] |= optimizer
+    trainer["checkpoint_minutes"] = checkpoint_minutes
     if strategy:
         config["runtime"] |= {"distribution_strategy": strategy, "num_replicas": 2}
     (directory / "config.json").write_text(json.dumps(config))
@@ -81,6 +83,30 @@ def test_a_stopped_run_is_that_of_an_unstopped_one(name, tmp_path):
     ]
     # They change between validations.
     assert len(set(probabilities)) >= 3
+
+
+@pytest.mark.parametrize("name", ["aioli", "multi_dds_s"])
+def test_a_killed_run_is_that_of_an_undisturbed_one(name, tmp_path):
+    config = make(name, tmp_path, checkpoint_minutes=0.01)
+    undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
+    batches = 18 * config.trainer.optimizer.gradient_accumulation_steps
+
+    def start(directory):
+        file = tmp_path / "config.json"
+        return processes.keras_mtl("train", "--config_file", file, "--model_dir", directory)
+
+    code, output, error = start(undisturbed).finish()
+    assert code == 0, output + error
+    for part in (0.3, 0.7):
+        process = start(killed)
+        while process.running and logged_batches(killed) < part * batches:
+            time.sleep(0.02)
+        process.kill()
+    code, output, error = start(killed).finish()
+    assert code == 0, output + error
+    assert "resuming from" in output
+    assert logged_batches(undisturbed) == batches
+    assert_same_run(undisturbed, killed)
 
 
 def test_a_measurement_does_not_change_the_training(tmp_path):
