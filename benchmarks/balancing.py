@@ -38,7 +38,8 @@ import numpy as np
 import tensorflow as tf
 
 from keras_mtl.balancing import Balancing, available
-from keras_mtl.balancing.base import GRADIENTS
+from keras_mtl.balancing.base import GRADIENTS, Combiner
+from keras_mtl.balancing.registry import METHODS
 from keras_mtl.configuration.schema import RuntimeConfig, TransformerConfig
 from keras_mtl.models.factory import build_transformer
 from keras_mtl.training.step.distribution import configure_runtime, to_all_replicas
@@ -119,33 +120,45 @@ def compare(strategy, model, optimizer, methods, num_tasks, granularity, argumen
     return results
 
 
-def report_weights(methods, num_tasks, step_ms, calls=20):
-    """Prints the time to compute the weights of a step and to learn, without any gradients."""
+def repeated_weights(method, num_tasks):
+    """Returns a function that computes the weights of several steps in a row, and learns."""
     rng = np.random.default_rng(2)
     gradients = rng.normal(size=(num_tasks, 4 * num_tasks)).astype(np.float32) + 0.1
     gram = tf.constant(gradients @ gradients.T)
     losses = tf.constant(rng.uniform(1.0, 5.0, num_tasks).astype(np.float32))
     shares = tf.fill([num_tasks], 1.0 / num_tasks)
+    balancing = Balancing(method, num_tasks)
+
+    def step(number, total):
+        # Other values in each step, so that nothing is computed only once.
+        change = 1 + 1e-5 * tf.cast(number, tf.float32)
+        needs_gram = balancing.balancer.uses == GRADIENTS
+        seen = balancing.seen(shares, change * losses, change * gram if needs_gram else None)
+        weights = balancing.weights_of(seen)
+        balancing.learn(seen)
+        if balancing.balancer.looks_back:
+            balancing.look_back(seen, 0.99 * losses)
+        return number + 1, total + tf.reduce_sum(weights)
+
+    @tf.function(autograph=False)
+    def run(steps):
+        return tf.while_loop(lambda number, total: number < steps, step, [tf.constant(0), 0.0])
+
+    return run
+
+
+def report_weights(methods, num_tasks, step_ms, steps=50):
+    """Prints the time to compute the weights of a step and to learn, without any gradients."""
     print(f"{num_tasks} tasks, only the weights:")
     found = {}
     for method in methods:
-        balancing = Balancing(method, num_tasks)
-
-        @tf.function(autograph=False)
-        def step(balancing=balancing):
-            needs_gram = balancing.balancer.uses == GRADIENTS
-            seen = balancing.seen(shares, losses, gram if needs_gram else None)
-            weights = balancing.weights_of(seen)
-            balancing.learn(seen)
-            if balancing.balancer.looks_back:
-                balancing.look_back(seen, losses * 0.99)
-            return weights
-
-        step()  # Traces the function.
+        if issubclass(METHODS.classes[method], Combiner):
+            continue  # It works on each element of the gradients.
+        run = repeated_weights(method, num_tasks)
+        run(tf.constant(2))  # Traces the function.
         start = time.process_time()
-        for _ in range(calls):
-            step().numpy()
-        taken = found[method] = (time.process_time() - start) / calls
+        run(tf.constant(steps))[1].numpy()
+        taken = found[method] = (time.process_time() - start) / steps
         print(
             f"  {method:12s} {taken * 1e3:8.2f} ms of CPU time, "
             f"{taken * 1e3 / step_ms:.2%} of a step of {step_ms:g} ms",

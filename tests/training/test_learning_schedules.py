@@ -43,7 +43,7 @@ def saved_arrays(directory):
         return {name: arrays[name] for name in arrays.files}
 
 
-def make(name, directory, strategy=None, checkpoint_minutes=0.0, **other):
+def make(name, directory, checkpoint_minutes=0.0, **other):
     parameters, data, optimizer = CASES[name]
     config = copy.deepcopy(CONFIG)
     task, trainer = config["task"], config["trainer"]
@@ -55,8 +55,6 @@ def make(name, directory, strategy=None, checkpoint_minutes=0.0, **other):
     trainer["optimizer"] |= {"learning_rate_schedule": "constant", "learning_rate": 0.01}
     trainer["optimizer"] |= optimizer
     trainer["checkpoint_minutes"] = checkpoint_minutes
-    if strategy:
-        config["runtime"] |= {"distribution_strategy": strategy, "num_replicas": 2}
     (directory / "config.json").write_text(json.dumps(config))
     return keras_mtl.load_config(directory / "config.json")
 
@@ -120,23 +118,3 @@ def test_a_measurement_does_not_change_the_training(tmp_path):
     for key, value in not_measured.items():
         if key.startswith(("model/", "optimizer/")):
             np.testing.assert_array_equal(value, measured[key], err_msg=key)
-
-
-def measure_on_two_devices(directory):
-    for name in ("aioli", "multi_uat", "multi_dds_s", "pike"):
-        config = make(name, directory, "mirrored")
-        keras_mtl.train(config, directory / name, log=lambda line: None)
-
-
-def test_measurements_under_a_mirrored_strategy(tmp_path):
-    code, _, error = processes.Forked(measure_on_two_devices, tmp_path).finish()
-    assert code == 0, error
-    for name, key in (
-        ("aioli", "dev_loss"),
-        ("multi_uat", "entropy"),
-        ("multi_dds_s", "alignment"),
-        ("pike", "gradient_variance"),
-    ):
-        values = saved_arrays(tmp_path / name)[f"mixture/book/measured/{key}"]
-        assert np.isfinite(values).all()
-        assert (np.abs(values) > 0).all()
