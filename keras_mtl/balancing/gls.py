@@ -20,7 +20,8 @@ class GeometricLoss(Balancer):
         seed: has no effect.
 
     Reference: Chennupati, Sistu, Yogamani, Rawashdeh 2019, "MultiNet++", arXiv 1904.08492,
-    which has equal shares.
+    which has equal shares, for which the step is N times that of GLS in LibMTL
+    (github.com/median-research-group/LibMTL).
     """
 
     name = "gls"

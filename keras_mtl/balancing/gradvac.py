@@ -29,7 +29,8 @@ class GradVaccine(Balancer):
         beta: β in [0, 1], the rate at which the expected cosines follow.
 
     Reference: Wang, Tsvetkov, Firat, Cao 2021, arXiv 2010.05874: its update rule and its moving
-    average of the cosines.
+    average of the cosines, which are also those of GradVac in LibMTL
+    (github.com/median-research-group/LibMTL).
     """
 
     name = "gradvac"

@@ -20,7 +20,8 @@ class ImtlG(Balancer):
         seed: has no effect.
 
     Reference: Liu et al. 2021, "Towards Impartial Multi-task Learning", ICLR,
-    openreview.net/forum?id=IMPnRXEWpvr. Dependent gradients are treated as in
+    openreview.net/forum?id=IMPnRXEWpvr; independent gradients give the α of IMTL in LibMTL
+    (github.com/median-research-group/LibMTL). Dependent gradients are treated as in
     Quinton & Rey 2024, arXiv 2406.16232.
     """
 

@@ -21,7 +21,8 @@ class ImtlL(Balancer):
         learning_rate: learning rate of the s_i, > 0.
 
     Reference: Liu et al. 2021, "Towards Impartial Multi-task Learning", ICLR,
-    openreview.net/forum?id=IMPnRXEWpvr. The learning rate is that of
+    openreview.net/forum?id=IMPnRXEWpvr. The objective is also that of IMTL in LibMTL
+    (github.com/median-research-group/LibMTL). The learning rate is that of
     `uncertainty` (arXiv 1705.07115), whose regression form has half these weights.
     """
 

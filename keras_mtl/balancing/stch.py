@@ -28,7 +28,7 @@ class SmoothTchebycheff(Balancer):
 
     Reference: Lin et al. 2024, "Smooth Tchebycheff Scalarization for Multi-Objective
     Optimization", arXiv 2402.19078, with an ideal point of 0; the form `log` is from
-    the authors' code.
+    the authors' code (github.com/Xi-L/STCH, STCH_MTL/LibMTL/weighting/STCH.py).
     """
 
     name = "stch"

@@ -26,7 +26,7 @@ class UPGrad(Balancer):
         seed: has no effect.
         iterations: largest number of iterations of the solver, >= 1.
 
-    Reference: Quinton & Rey 2024, arXiv 2406.16232, equation 3 and proposition 1. The solver
+    Reference: Quinton & Rey 2024, arXiv 2406.16232, equations 3 and 4 and proposition 1. The solver
     exchanges sets of active constraints: Júdice & Pires 1994, "A block principal pivoting
     algorithm for large-scale strictly monotone linear complementarity problems".
     """
