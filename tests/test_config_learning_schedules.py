@@ -78,6 +78,26 @@ def test_a_schedule_that_measures_the_model_is_refused_where_there_is_none():
         create("piecewise", tasks, stages=stages)
 
 
+def test_another_metric_does_not_hide_the_next_measurement():
+    tasks = [TaskInfo("a", 30), TaskInfo("b", 10)]
+
+    def make(metric):
+        return AdaptiveState(create("multi_uat", tasks, learning_rate=0.1, interval=5), metric)
+
+    first = make("bleu")
+    first.book.measure({"entropy": [1.0, 3.0]}, 5)
+    assert first.update(5)
+    again = make("chrf")
+    again.load_schedule(first.schedule_state(), np.arange(2))
+    assert "they are dropped" in again.load_scores(first.score_state(), np.arange(2))
+    first.set_metric("chrf")
+    for adaptive in (first, again):
+        assert not adaptive.update(6)
+        adaptive.book.measure({"entropy": [1.0, 2.0]}, 10)
+        assert adaptive.update(10)
+    assert first.probabilities(10).tolist() == again.probabilities(10).tolist()
+
+
 def test_measurements_are_saved_with_the_scores():
     tasks = [TaskInfo("a", 30), TaskInfo("b", 10)]
     first = AdaptiveState(create("multi_uat", tasks, learning_rate=0.1, interval=5))

@@ -99,7 +99,7 @@ class AdaptiveState:
         if same:
             self.book = ScoreBook.from_state(self._tasks, self.book.state_dict())
         else:
-            self._drop_scores(bool(higher_is_better))
+            self._drop_scores(self.book, bool(higher_is_better))
 
     def enter_scores(self, step: int, scores: Mapping[str, float]) -> None:
         """Records validation scores; the schedule learns from them at the next `update`.
@@ -240,15 +240,16 @@ class AdaptiveState:
         if metric == self.metric and np.array_equal(book.directions, self.book.directions):
             self.book = book
             return None
-        self._drop_scores(self.book.directions.tolist())
+        self._drop_scores(book, self.book.directions.tolist())
         return (
             f"the metric is {self.metric!r} with higher_is_better={higher}, but the saved scores "
             f"are of {metric!r} with higher_is_better={book.higher_is_better}; they are dropped"
         )
 
-    def _drop_scores(self, higher_is_better: bool | Sequence[bool]) -> None:
-        """Starts an empty book for scores of another metric."""
+    def _drop_scores(self, old: ScoreBook, higher_is_better: bool | Sequence[bool]) -> None:
+        """Starts a book for scores of another metric, with only the measurements of the old one."""
         self.book = ScoreBook(self._tasks, higher_is_better)
+        self.book.take_measurements(old)
         self._history = tuple(
             (first, self.schedule.forget_scores(state)) for first, state in self._history
         )

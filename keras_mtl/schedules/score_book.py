@@ -162,6 +162,11 @@ class ScoreBook:
         self.measured += 1
         self.measured_step = step
 
+    def take_measurements(self, other: "ScoreBook") -> None:
+        """Continues the measurements of another book of the same tasks."""
+        self.measurements = dict(other.measurements)
+        self.measured, self.measured_step = other.measured, other.measured_step
+
     def ratios(self) -> np.ndarray:
         """Returns how close each task is to its baseline.
 
