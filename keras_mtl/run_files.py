@@ -11,6 +11,9 @@ PARAMS_FILE = "params.yaml"
 VOCABULARY_FILE = "vocabulary.model"
 """The vocabulary, a SentencePiece model, of prepared data; each run has a copy."""
 
+SOURCE_VOCABULARY_FILE = "source_vocabulary.model"
+"""The vocabulary of the sources, if it is not that of the targets."""
+
 TASKS_FILE = "tasks.json"
 """The tasks of a trained model and their decoders."""
 

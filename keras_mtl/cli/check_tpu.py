@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from keras_mtl import errors
 from keras_mtl.cli import arguments, common
 from keras_mtl.cli.printing import print_table
+from keras_mtl.configuration.source_vocabulary import describe_sizes, vocabulary_sizes
 from keras_mtl.files import replace_file
 from keras_mtl.messages import to_stderr
 from keras_mtl.remote_files import cache_root, is_remote
@@ -93,7 +94,7 @@ def run(args: argparse.Namespace) -> int:
     plan = plan_training(draft)
     config = plan.config
     prepared = _prepared(config, args.model_dir)
-    vocabulary = _vocabulary_size(config, prepared)
+    sizes = _vocabulary_sizes(config, prepared)
     chip, count = parse_topology(args.topology)
     cache = None if args.no_cache else cache_root() / "check_tpu"
     compiler = Compiler(args.python or default_python(), args.topology, cache)
@@ -107,7 +108,7 @@ def run(args: argparse.Namespace) -> int:
         shapes = shapes[-1:]
     from keras_mtl.tpu_check.check import check  # Imports TensorFlow.
 
-    report = check(plan, vocabulary, shapes, chip, compiler, args.search, to_stderr)
+    report = check(plan, sizes, shapes, chip, compiler, args.search, to_stderr)
     _print(report, config, prepared is not None)
     if args.json:
         from keras_mtl.tpu_check.report import as_data
@@ -136,15 +137,21 @@ def _prepared(config: "ExperimentConfig", model_dir: str | None) -> "PreparedDat
     return load_prepared(directory)
 
 
-def _vocabulary_size(config: "ExperimentConfig", prepared: "PreparedData | None") -> int:
-    settings = config.task.data.vocabulary
+def _vocabulary_sizes(
+    config: "ExperimentConfig", prepared: "PreparedData | None"
+) -> tuple[int, int | None]:
+    """Returns the size of the vocabulary, and that of the sources' own one if there is one."""
+    data = config.task.data
     if prepared is not None:
-        return prepared.vocabulary.size
-    if settings.model_file:
-        from keras_mtl.data.vocabulary import Vocabulary
+        return prepared.vocabulary.size, prepared.vocabulary.source_size
+    from keras_mtl.data.vocabulary import Vocabulary
 
-        return Vocabulary.load(settings.model_file).size
-    return settings.size
+    size, source_size = vocabulary_sizes(data)
+    if data.vocabulary.model_file:
+        size = Vocabulary.load(data.vocabulary.model_file).size
+    if data.source_vocabulary.model_file:
+        source_size = Vocabulary.load(data.source_vocabulary.model_file).size
+    return size, source_size
 
 
 def _shapes(
@@ -178,7 +185,7 @@ def _print(report: "Report", config: "ExperimentConfig", prepared: bool) -> None
     print(f"{report.topology}: {report.replicas} chips, memory of a chip: {limit} ({versions})")
     print(
         f"model: {report.parameters:,} trainable parameters, "
-        f"vocabulary of {report.vocabulary:,} ids"
+        f"{describe_sizes(report.vocabulary, report.source_vocabulary)}"
         f"{'' if prepared else ' (as configured)'}, {config.runtime.mixed_precision_dtype}; "
         f"variables on each chip: {report.variables / 1e9:.2f} GB"
     )

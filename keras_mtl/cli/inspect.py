@@ -18,6 +18,7 @@ from keras_mtl.cli.inspect_variables import print_selected_variables
 from keras_mtl.cli.printing import describe_sublayers, print_table
 from keras_mtl.configuration import baselines, sublayers
 from keras_mtl.configuration.schema import as_dict
+from keras_mtl.configuration.source_vocabulary import describe_sizes, vocabulary_sizes
 from keras_mtl.messages import to_stderr
 from keras_mtl.run_files import PARAMS_FILE, data_directory
 
@@ -218,10 +219,18 @@ def print_parameters(
 
     model_config = config.task.model
     check_sublayers(model_config, config.runtime.mixed_precision_dtype)
-    size = config.task.data.vocabulary.size if prepared is None else prepared.vocabulary.size
+    size, source_size = vocabulary_sizes(config.task.data)
+    if prepared is not None:
+        size, source_size = prepared.vocabulary.size, prepared.vocabulary.source_size
     pairs = config.task.pairs
     decoders = evaluation_tasks.decoders(model_config.sharing, [pair.target for pair in pairs])
-    model = build_model(model_config, size, decoders, tasks=config.task.pairs)
+    model = build_model(
+        model_config,
+        size,
+        decoders,
+        tasks=config.task.pairs,
+        source_vocabulary_size=source_size,
+    )
     counts = count_parameters(
         (variable.path, _product(variable.shape)) for variable in variables_by_name(model).values()
     )
@@ -229,7 +238,7 @@ def print_parameters(
     rows = [(layer, f"{count:,}", f"{count / total:.1%}") for layer, count in counts.items()]
     rows.append(("total", f"{total:,}", "100.0%"))
     print_table(("layer", "parameters", "share"), rows)
-    print(f"vocabulary of {size:,} ids{'' if prepared else ' (as configured)'}")
+    print(f"{describe_sizes(size, source_size)}{'' if prepared else ' (as configured)'}")
     for line in (*stack_lines(config), *adapter_lines(config)):
         print(line)
     for line in quantization_lines(model_config.quantization, quantizable_layers(model)):

@@ -55,7 +55,7 @@ def stack_lines(config: "ExperimentConfig") -> list[str]:
         return []
     copies = copies_of_stacks(model, pairs)
     lines = []
-    for name in stack_names(model.tie_embeddings):
+    for name in stack_names(model):
         members = copies.get(name, ())
         if not members:
             lines.append(f"{name}: one copy for all tasks")

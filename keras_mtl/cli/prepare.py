@@ -91,8 +91,5 @@ def run(args: argparse.Namespace) -> int:
     if args.verify:
         prepared.verify()
         print("all checksums are correct")
-    print(
-        f"{len(prepared.tasks)} tasks, vocabulary of {prepared.vocabulary.size:,} ids in "
-        f"{prepared.data_dir}"
-    )
+    print(f"{len(prepared.tasks)} tasks, {prepared.vocabulary.describe()} in {prepared.data_dir}")
     return 0

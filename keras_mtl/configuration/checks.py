@@ -24,6 +24,7 @@ from keras_mtl.configuration import (
     quantization_checks,
     schema,
     search_checks,
+    source_vocabulary,
     stack_sharing_checks,
     sublayers,
 )
@@ -43,8 +44,6 @@ _LANGUAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@+-]*")
 _LEAST_LENGTH = 3
 _MOST_LENGTH = 65_535  # The store has 16 bits for a length.
 
-_SPECIAL_IDS = 4  # <pad>, <s>, </s>, <unk>
-_BYTE_PIECES = 256
 
 # The values of `runtime.distribution_strategy`, with Model Garden's names.
 STRATEGIES = ("off", "one_device", "mirrored", "multi_worker_mirrored", "tpu")
@@ -65,6 +64,7 @@ def check_values(draft: Draft) -> None:
     _check_data(draft)
     other_task_checks.check(draft)
     _check_model(draft)
+    source_vocabulary.check_tables(draft)
     _check_decoding(draft)
     _check_trainer(draft)
     _check_runtime(draft)
@@ -207,18 +207,7 @@ def _check_data(draft: Draft) -> None:
     draft.range("task.data.max_length", _LEAST_LENGTH, _MOST_LENGTH)
     draft.choice("task.data.granularity", ("batch", "example"))
     _check_cleaning(draft, "task.data.cleaning")
-    draft.choice("task.data.vocabulary.model_type", ("unigram", "bpe"))
-    draft.range("task.data.vocabulary.temperature", 1)
-    draft.range("task.data.vocabulary.max_sentences", 1)
-    draft.range("task.data.vocabulary.character_coverage", 0, 1, low_open=True)
-    targets = {pair.target for pair in draft.config.task.pairs}
-    least = _SPECIAL_IDS + _BYTE_PIECES + len(targets) + 1
-    if not data.vocabulary.model_file and data.vocabulary.size < least:
-        draft.problem(
-            "task.data.vocabulary.size",
-            f"= {data.vocabulary.size}: {_SPECIAL_IDS} special ids, {_BYTE_PIECES} byte pieces and "
-            f"{len(targets)} language tags need at least {least}",
-        )
+    source_vocabulary.check(draft)
     lengths = data.bucket_lengths
     if lengths and (lengths[0] < 1 or any(a >= b for a, b in itertools.pairwise(lengths))):
         draft.problem("task.data.bucket_lengths", f"= {lengths}: expected increasing lengths >= 1")

@@ -15,6 +15,7 @@ from keras_mtl import errors
 _FIELDS = (
     ("task", "data", "data_dir"),
     ("task", "data", "vocabulary", "model_file"),
+    ("task", "data", "source_vocabulary", "model_file"),
     ("trainer", "schedule", "baselines_file"),
 )
 _CORPORA_FIELDS = ("corpora", "dev_corpora", "test_corpora")

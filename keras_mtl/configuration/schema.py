@@ -28,6 +28,7 @@ from keras_mtl.configuration.schedule_sections import BalancingConfig, ScheduleC
 from keras_mtl.configuration.search_options import DecodingConfig
 from keras_mtl.configuration.stack_sharing import StacksConfig
 from keras_mtl.configuration.sublayers import STANDARD
+from keras_mtl.configuration.vocabulary_sections import SourceVocabularyConfig, VocabularyConfig
 
 
 @dataclasses.dataclass(slots=True)
@@ -80,28 +81,6 @@ class PairConfig:
 
 
 @dataclasses.dataclass(slots=True)
-class VocabularyConfig:
-    """The SentencePiece vocabulary shared by all tasks.
-
-    Attributes:
-        size: number of ids, including special ids, language tags and 256 byte pieces.
-        model_type: `unigram` or `bpe`.
-        temperature: the vocabulary is trained on samples of the tasks in proportion to
-            n_i^(1/temperature), with n_i the pairs of task i; >= 1.
-        max_sentences: largest number of sentences that it is trained on.
-        character_coverage: share of characters with a piece of their own, in (0, 1].
-        model_file: an existing SentencePiece model to use instead of training one.
-    """
-
-    size: int = 8000
-    model_type: str = "unigram"
-    temperature: float = 5.0
-    max_sentences: int = 1_000_000
-    character_coverage: float = 0.9995
-    model_file: str = ""
-
-
-@dataclasses.dataclass(slots=True)
 class DataConfig:
     """Data: corpora, cleaning, vocabulary, splits and batches.
 
@@ -109,7 +88,8 @@ class DataConfig:
         data_dir: directory of the prepared store, or its URL; empty means `<model_dir>/data`.
         corpora: corpora of every task that has none of its own.
         cleaning: rules that drop pairs.
-        vocabulary: the subword vocabulary.
+        vocabulary: the subword vocabulary; if `source_vocabulary` is set, that of the targets.
+        source_vocabulary: a vocabulary of the sources only.
         dev_fraction: share of sources that a hash assigns to the dev set, in [0, 1).
         test_fraction: share of sources that a hash assigns to the test set, in [0, 1).
         dev_pairs: largest number of dev pairs of a task.
@@ -133,6 +113,9 @@ class DataConfig:
     corpora: list[CorpusConfig] = dataclasses.field(default_factory=list)
     cleaning: CleaningConfig = dataclasses.field(default_factory=CleaningConfig)
     vocabulary: VocabularyConfig = dataclasses.field(default_factory=VocabularyConfig)
+    source_vocabulary: SourceVocabularyConfig = dataclasses.field(
+        default_factory=SourceVocabularyConfig
+    )
     dev_fraction: float = 0.01
     test_fraction: float = 0.01
     dev_pairs: int = 1000
@@ -183,6 +166,8 @@ class TransformerConfig:
             queries and keys of self-attention by their position (arXiv 2104.09864); or `none`.
         max_length: longest input in tokens, and the number of learned positions.
         tie_embeddings: use one table for source, target and output projection.
+        tie_projection: use the table of the target for the output projection, too, if
+            `tie_embeddings` is false.
         sharing: `full` (one decoder, and a language tag on the source), `encoder` (a decoder for
             each target language) or `by_stack`, as `stacks` says.
         stacks: which tasks share which stacks, if `sharing` is `by_stack`.
@@ -220,6 +205,7 @@ class TransformerConfig:
     positions: str = "sinusoidal"
     max_length: int = 256
     tie_embeddings: bool = True
+    tie_projection: bool = False
     sharing: str = "full"
     stacks: StacksConfig = dataclasses.field(default_factory=StacksConfig)
     adapters: list[AdapterConfig] = dataclasses.field(default_factory=list)

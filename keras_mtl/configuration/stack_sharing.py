@@ -15,8 +15,8 @@ ALL = "all"
 DECIDING = (ALL, "source", "target", "task")
 """What decides which copy of a stack a task uses."""
 
-TABLES = {True: ("embeddings",), False: ("source_embedding", "target_embedding", "projection")}
-"""Names of the tables that may have copies, by `task.model.tie_embeddings`."""
+_TIED = ("embeddings",)
+_UNTIED = ("source_embedding", "target_embedding", "projection")
 
 
 @dataclasses.dataclass(slots=True)
@@ -44,7 +44,7 @@ class StacksConfig:
         embeddings: the table of tied embeddings.
         source_embedding: the table of the source, if embeddings are not tied.
         target_embedding: the table of the target, if embeddings are not tied.
-        projection: the projection to logits, if embeddings are not tied.
+        projection: the projection to logits, if it is not tied to a table.
     """
 
     encoder: StackConfig = dataclasses.field(default_factory=StackConfig)
@@ -55,9 +55,16 @@ class StacksConfig:
     projection: StackConfig = dataclasses.field(default_factory=StackConfig)
 
 
-def stack_names(tie_embeddings: bool) -> tuple[str, ...]:
-    """Returns the stacks of a model that may have copies."""
-    return ("encoder", "decoder", *TABLES[tie_embeddings])
+def stack_names(model: Any) -> tuple[str, ...]:
+    """Returns the stacks of a model that may have copies.
+
+    Args:
+        model: a `keras_mtl.configuration.schema.TransformerConfig`.
+    """
+    tables: tuple[str, ...] = _TIED if model.tie_embeddings else _UNTIED
+    if model.tie_projection and not model.tie_embeddings:
+        tables = tables[:-1]
+    return ("encoder", "decoder", *tables)
 
 
 def copies_of_stacks(model: Any, tasks: Sequence[Any]) -> dict[str, tuple[str, ...]]:
@@ -72,7 +79,7 @@ def copies_of_stacks(model: Any, tasks: Sequence[Any]) -> dict[str, tuple[str, .
     elif model.sharing == BY_STACK:
         copies = {
             name: members_of(settings, tasks)
-            for name in stack_names(model.tie_embeddings)
+            for name in stack_names(model)
             if (settings := getattr(model.stacks, name)).per != ALL
         }
     else:

@@ -50,13 +50,14 @@ def _check_stack(draft: Draft, name: str) -> bool:
                 "is set, but per: all has one copy for all tasks; set per: source, target or task",
             )
         return not settings.groups
-    if name not in stack_names(model.tie_embeddings):
-        known = ", ".join(stack_names(model.tie_embeddings))
+    if name not in stack_names(model):
+        known = ", ".join(stack_names(model))
         tied = "true" if model.tie_embeddings else "false"
+        projection = " and tie_projection = true" if model.tie_projection else ""
         draft.problem(
             path,
-            f"= per {settings.per}: with task.model.tie_embeddings = {tied}, the stacks are "
-            f"{known}",
+            f"= per {settings.per}: with task.model.tie_embeddings = {tied}{projection}, the "
+            f"stacks are {known}",
         )
         return False
     return check_groups(draft, path, settings, "copy", of_all=True)

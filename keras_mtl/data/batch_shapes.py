@@ -30,7 +30,7 @@ def training_sources(
         TranslationSource(
             task.name,
             prepared.reader(task.name, "train"),
-            tag_id=vocabulary.tag_id(task.target),
+            tag_id=vocabulary.source.tag_id(task.target),
             eos_id=vocabulary.eos_id,
             changes=changes.get(task.name),
         )

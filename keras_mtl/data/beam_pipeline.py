@@ -164,15 +164,15 @@ class _Pipeline:
         tagged = collection | f"report {kind}" >> _map(_pair, kind)
         self._results.append(tagged)
 
-    def build(self, model: bytes | None) -> None:
+    def build(self, given: Sequence[bytes | None]) -> None:
         """Builds all steps.
 
         Args:
-            model: the vocabulary; None trains it.
+            given: the models of the vocabulary; None trains one.
         """
         beam = self._beam
         pieces = self._counted(self._split(self._read()))
-        models = self._model(pieces, model)
+        models = self._model(pieces, given)
         batches = pieces | "encode" >> _flat_map(
             _tagged, stores.encode, beam.pvalue.AsList(models), self._plan
         ).with_outputs("batch", "encoded")
@@ -270,11 +270,11 @@ class _Pipeline:
         self._report("sample", samples)
         return pieces
 
-    def _model(self, pieces: Any, model: bytes | None) -> Any:
-        """Returns the vocabulary: a collection of one element, or none after an error."""
+    def _model(self, pieces: Any, given: Sequence[bytes | None]) -> Any:
+        """Returns the models of the vocabulary in one element; no element after an error."""
         beam, plan = self._beam, self._plan
-        if model is not None:
-            return self._pipeline | "vocabulary" >> beam.Create([model])
+        if None not in given:
+            return self._pipeline | "vocabulary" >> beam.Create([list(given)])
         sizes = (
             self._counts
             | "of training" >> beam.Filter(_is_of_corpora)
@@ -292,11 +292,11 @@ class _Pipeline:
             | "all drawn text" >> beam.GroupBy(_zero)
             | "texts" >> beam.Values()
             | "train vocabulary"
-            >> _flat_map(_tagged, stores.train_model, plan).with_outputs("model", "error")
+            >> _flat_map(_tagged, stores.train_model, plan, given).with_outputs("models", "error")
         )
         self._report("model error", trained.error)
-        self._report("model", trained.model)
-        return trained.model
+        self._report("models", trained.models)
+        return trained.models
 
     def _write(self, batches: Any, models: Any) -> None:
         beam, plan = self._beam, self._plan
@@ -344,14 +344,14 @@ def _is_of_corpora(element: tuple[tuple[int, str], Any]) -> bool:
 
 
 def run_pipeline(
-    plan: steps.Plan, output: str, model: bytes | None, runner: Runner
+    plan: steps.Plan, output: str, given: Sequence[bytes | None], runner: Runner
 ) -> list[tuple[str, Any]]:
     """Runs the pipeline; returns what its steps report, as (kind, value).
 
     Args:
         plan: the plan.
         output: directory that all workers can write to; it receives the stores.
-        model: the vocabulary; None trains it.
+        given: the models of the vocabulary; None trains one.
         runner: the runner.
     """
     import apache_beam as beam
@@ -360,7 +360,7 @@ def run_pipeline(
 
     options = PipelineOptions([f"--runner={runner.name}", *runner.options])
     with beam.Pipeline(options=options) as pipeline:
-        _Pipeline(pipeline, plan, output).build(model)
+        _Pipeline(pipeline, plan, output).build(given)
     place = FileSystems.join(output, _RESULT)
     with FileSystems.open(place) as file:
         result: list[tuple[str, Any]] = pickle.loads(file.read())

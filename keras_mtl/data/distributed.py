@@ -1,7 +1,6 @@
 """Preparation with Apache Beam: runs the pipeline and writes vocabulary and manifest."""
 
 import collections
-import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -23,12 +22,12 @@ from keras_mtl.data.prepare_counts import (
 from keras_mtl.data.prepare_report import summary
 from keras_mtl.data.prepare_samples import language_warnings, shown_pairs
 from keras_mtl.data.prepare_stores import prepared_task
+from keras_mtl.data.prepare_vocabulary import of_models
 from keras_mtl.data.selection import Place
 from keras_mtl.data.split import SPLITS
 from keras_mtl.data.store_runs import disk_errors
-from keras_mtl.data.vocabulary import Vocabulary, no_text
-from keras_mtl.files import replace_file
-from keras_mtl.run_files import VOCABULARY_FILE
+from keras_mtl.data.vocabulary_files import write_vocabulary
+from keras_mtl.data.vocabulary_training import no_text
 
 # What the steps of the pipeline report, by kind.
 _Reports = Mapping[str, list[Any]]
@@ -40,7 +39,7 @@ def prepare_into(
     tasks: Sequence[PairConfig],
     data: DataConfig,
     inputs: Mapping[str, Any],
-    vocabulary: Vocabulary | None,
+    given: Sequence[bytes | None],
     size: int,
     runner: Runner,
     log: Callable[[str], None],
@@ -53,7 +52,7 @@ def prepare_into(
         tasks: the tasks, with names and corpora filled in.
         data: the settings of their data.
         inputs: see `prepare_inputs`.
-        vocabulary: the vocabulary; None trains one.
+        given: the models of the vocabulary; see `prepare_vocabulary.given_models`.
         size: bytes of all corpora.
         runner: the Beam runner.
         log: receives lines for the user.
@@ -62,10 +61,9 @@ def prepare_into(
         ConfigError, DataError: as of `prepare`.
     """
     plan = make_plan(tasks, data, inputs["settings"]["keep_train_text"], size)
-    model = None if vocabulary is None else vocabulary.model_bytes
     reports: dict[str, list[Any]] = collections.defaultdict(list)
     try:
-        found = run_pipeline(plan, directory, model, runner)
+        found = run_pipeline(plan, directory, given, runner)
     except OSError as error:
         raise errors.DataError(
             f"{data_dir}: a worker of --runner {runner.name} cannot read or write: {error}; check "
@@ -81,12 +79,14 @@ def prepare_into(
             raise empty_task(task, count, sizes)
     for _, message in reports["model error"]:
         raise errors.ConfigError(message)
-    if vocabulary is None and not reports["model"]:  # No pair was drawn for it.
-        raise no_text()
-    if vocabulary is None:
-        vocabulary = Vocabulary(reports["model"][0])
+    models = [model for model in given if model is not None]
+    if len(models) < len(given):
+        if not reports["models"]:  # No pair was drawn for it.
+            raise no_text()
+        models = reports["models"][0]
+    vocabulary = of_models(models)
     with disk_errors(data_dir):
-        replace_file(os.path.join(directory, VOCABULARY_FILE), vocabulary.model_bytes)
+        write_vocabulary(directory, vocabulary)
     encoded, stored = dict(reports["encoded"]), _stored(reports)
     for number, count in enumerate(counts):
         for split in SPLITS:

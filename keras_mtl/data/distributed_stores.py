@@ -16,11 +16,19 @@ from keras_mtl import errors
 from keras_mtl.data.distributed_steps import Piece, Plan, pairs_at, stored_rows
 from keras_mtl.data.prepare_settings import max_pieces, stored_pairs
 from keras_mtl.data.prepare_stores import encode_pairs
+from keras_mtl.data.prepare_vocabulary import VocabularyPart, complete, of_models, parts
 from keras_mtl.data.sharded_store import open_store
 from keras_mtl.data.store import StoreWriter
 from keras_mtl.data.store_runs import sort_keys
 from keras_mtl.data.store_writer import shard_names
-from keras_mtl.data.vocabulary import Vocabulary, mean_copies, sampled_copies, train_on
+from keras_mtl.data.vocabulary import Vocabulary
+from keras_mtl.data.vocabulary_training import (
+    BOTH_SIDES,
+    copied,
+    mean_copies,
+    sampled_copies,
+    train_on,
+)
 
 # Lowest bits of a sort key that the histogram for the limits of files ignores.
 _IGNORED_BITS = np.uint64(24)
@@ -51,6 +59,7 @@ def draw(
         [sizes.get(number, 0) for number in range(len(plan.tasks))],
         settings.temperature,
         settings.max_sentences,
+        len(parts(plan.tasks, plan.data)[0].sides),
     )
     drawn = sampled_copies(plan.tasks[task].name, sizes[task], copies[task])
     left = np.zeros(0, np.int64)
@@ -75,38 +84,48 @@ def drawn_text(
 
 
 def train_model(
-    groups: Iterable[tuple[int, tuple[int, list[tuple[str, str]], list[int]]]], plan: Plan
+    groups: Iterable[tuple[int, tuple[int, list[tuple[str, str]], list[int]]]],
+    plan: Plan,
+    given: Sequence[bytes | None],
 ) -> Iterator[tuple[str, Any]]:
     """Trains the vocabulary on all that was drawn.
 
-    Yields:
-        ("model", its bytes) or ("error", (a number after those of all units, message)).
-    """
-    settings = plan.data.vocabulary
+    Args:
+        groups: the text that was drawn.
+        plan: the plan.
+        given: the models of the vocabulary that are not trained.
 
-    def sentences() -> Iterator[str]:
-        for _, (_, pairs, copies) in sorted(groups, key=lambda group: (group[0], group[1][0])):
-            for (source, target), count in zip(pairs, copies, strict=True):
-                for _ in range(count):
-                    yield source
-                    yield target
+    Yields:
+        ("models", their bytes) or ("error", (a number after those of all units, message)).
+    """
+    drawn = sorted(groups, key=lambda group: (group[0], group[1][0]))
+
+    def sentences(part: VocabularyPart) -> Iterator[str]:
+        for task, (_, pairs, copies) in drawn:
+            if part.sides != BOTH_SIDES:
+                pairs = stored_pairs(plan.tasks[task], pairs, True)
+            for pair, count in zip(pairs, copies, strict=True):
+                yield from copied(pair, count, part.sides)
+
+    def train(part: VocabularyPart) -> Vocabulary:
+        return train_on(
+            sentences(part),
+            part.languages,
+            size=part.settings.size,
+            model_type=part.settings.model_type,
+            character_coverage=part.settings.character_coverage,
+            section=part.section,
+        )
 
     try:
-        vocabulary = train_on(
-            sentences(),
-            {task.target for task in plan.tasks},
-            size=settings.size,
-            model_type=settings.model_type,
-            character_coverage=settings.character_coverage,
-        )
-        yield "model", vocabulary.model_bytes
+        yield "models", complete(plan.tasks, plan.data, given, train)
     except errors.KerasMtlError as error:
         yield "error", (len(plan.units), str(error))
 
 
 @functools.lru_cache(maxsize=1)
-def _vocabulary(model: bytes) -> Vocabulary:
-    return Vocabulary(model)
+def _vocabulary(models: tuple[bytes, ...]) -> Vocabulary:
+    return of_models(models)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,7 +154,9 @@ class Batch:
         return Batch(self.orders[mask], tokens, self.lengths[both], pairs)
 
 
-def encode(piece: Piece, models: Sequence[bytes], plan: Plan) -> Iterator[tuple[str, Any]]:
+def encode(
+    piece: Piece, models: Sequence[Sequence[bytes]], plan: Plan
+) -> Iterator[tuple[str, Any]]:
     """Encodes the pairs of a piece.
 
     Yields:
@@ -144,11 +165,12 @@ def encode(piece: Piece, models: Sequence[bytes], plan: Plan) -> Iterator[tuple[
     """
     if not models:  # Training it was an error, which is reported.
         return
-    vocabulary = _vocabulary(models[0])
+    vocabulary = _vocabulary(tuple(models[0]))
     for split in ("train", "dev", "test"):
         keeps_text = split != "train" or plan.keep_train_text
         for rows, orders in stored_rows(piece, split):
-            pairs = stored_pairs(plan.tasks[piece.unit.task], pairs_at(piece, rows))
+            task = plan.tasks[piece.unit.task]
+            pairs = stored_pairs(task, pairs_at(piece, rows), vocabulary.has_source)
             found, fits = encode_pairs(pairs, vocabulary, max_pieces(plan.data))
             store = piece.unit.task, split
             yield "encoded", (store, np.array([found.too_long, found.in_bytes]))
@@ -241,7 +263,7 @@ def in_shards(
 
 def write_store(
     element: tuple[tuple[int, str, int], Iterable[Batch]],
-    models: Sequence[bytes],
+    models: Sequence[Sequence[bytes]],
     firsts: Mapping[Store, list[tuple[int, int]]],
     plan: Plan,
     upload: Any,
@@ -250,7 +272,7 @@ def write_store(
 
     Args:
         element: the file and all its batches.
-        models: the vocabulary.
+        models: the models of the vocabulary; empty if training it was an error.
         firsts: `exact_cuts` of the stores with several files.
         plan: the plan.
         upload: function that copies a local file to the result, under a name.
@@ -261,13 +283,13 @@ def write_store(
     if not models:
         return
     (task, split, shard), batches = element
-    vocabulary = _vocabulary(models[0])
+    vocabulary = _vocabulary(tuple(models[0]))
     shards = len(firsts.get((task, split), ())) + 1
     keep_text = split != "train" or plan.keep_train_text
     name = shard_names(f"{plan.tasks[task].name}.{split}", shards)[shard]
     with tempfile.TemporaryDirectory() as directory:
         path = os.path.join(directory, name)
-        with StoreWriter(path, vocabulary.hash, vocabulary.size, keep_text=keep_text) as writer:
+        with StoreWriter(path, vocabulary.hash, vocabulary.id_limit, keep_text=keep_text) as writer:
             for batch in sorted(batches, key=_first_order):
                 writer.add_arrays(batch.tokens, batch.lengths, batch.pairs)
         reader = open_store(directory, name.removesuffix(".store"), 1)

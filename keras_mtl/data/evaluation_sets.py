@@ -161,8 +161,8 @@ class _Reader:
         chosen = [self.text(int(index)) for index in indices]
         sides = zip(*chosen, strict=True) if chosen else ((), ())
         source, target = (
-            [np.asarray(ids, np.int32) for ids in self._vocabulary.encode_batch(side)]
-            for side in sides
+            [np.asarray(ids, np.int32) for ids in vocabulary.encode_batch(side)]
+            for vocabulary, side in zip(self._vocabulary.sides, sides, strict=True)
         )
         return source, target
 
@@ -303,7 +303,7 @@ def _training_hashes(prepared: PreparedData, language: str) -> HashSet:
             for begin in range(0, len(reader), _CHUNK):
                 end = min(begin + _CHUNK, len(reader))
                 rows = reader.gather(np.arange(begin, end))[side]
-                for text in prepared.vocabulary.decode_batch(rows):
+                for text in prepared.vocabulary.sides[side].decode_batch(rows):
                     hashes.add(split.source_hash(text))
     return hashes
 
@@ -312,6 +312,7 @@ def _unseen(
     pairs: list[EvaluationPair], seen: HashSet, vocabulary: Vocabulary
 ) -> list[EvaluationPair]:
     # In the form that training sentences have after decoding.
-    sources = vocabulary.decode_batch(vocabulary.encode_batch([pair.source for pair in pairs]))
+    own = vocabulary.source
+    sources = own.decode_batch(own.encode_batch([pair.source for pair in pairs]))
     hashes = map(split.source_hash, sources)
     return [pair for pair, value in zip(pairs, hashes, strict=True) if value not in seen]

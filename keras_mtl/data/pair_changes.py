@@ -33,10 +33,11 @@ class PairChanges:
         seed: seed of the run.
         name: name of the task.
         noise: makes source and target from the target; None keeps both.
-        sampler: segments sides again, before the noise; None keeps the segmentation.
-        sides: the sides that are sampled.
+        samplers: segment source and target again, before the noise; None keeps the segmentation.
         growth: room for the additional pieces of a sampled side, as a share of its pieces.
         most: largest number of pieces of a side.
+        noisy_source: whether the noise is added to the source, and the target stays as it is. Both
+            sides then hold the text, in the pieces of two vocabularies.
     """
 
     def __init__(
@@ -44,18 +45,18 @@ class PairChanges:
         seed: int,
         name: str,
         noise: Noise | None = None,
-        sampler: SubwordSampler | None = None,
-        sides: Sequence[str] = (),
+        samplers: Sequence[SubwordSampler | None] = (None, None),
         growth: float = 0.0,
         most: int = 0,
+        noisy_source: bool = False,
     ) -> None:
         self._seed = seed
         self._name = name
         self._noise = noise
-        self._sampler = sampler
-        self._sampled = tuple(sampler is not None and side in sides for side in _SIDES)
+        self._samplers = tuple(samplers)
         self._growth = growth
         self._most = most
+        self._noisy_source = noisy_source
 
     def longest(self, lengths: np.ndarray) -> np.ndarray:
         """Returns the most pieces of the longer side; does not decrease with `lengths`.
@@ -63,7 +64,7 @@ class PairChanges:
         Args:
             lengths: int64[...], stored pieces of the longer side.
         """
-        return self._grown(lengths) if any(self._sampled) else lengths
+        return self._grown(lengths) if any(self._samplers) else lengths
 
     def reserve(self, lengths: np.ndarray) -> np.ndarray:
         """Returns the most pieces of each side, of the same shape.
@@ -72,10 +73,12 @@ class PairChanges:
             lengths: int64[k, 2], stored pieces of source and target.
         """
         source, target = (
-            self._grown(lengths[:, side]) if self._sampled[side] else lengths[:, side]
-            for side in range(2)
+            lengths[:, side] if sampler is None else self._grown(lengths[:, side])
+            for side, sampler in enumerate(self._samplers)
         )
-        if self._noise is not None:
+        if self._noise is not None and self._noisy_source:
+            source, _ = self._noise.longest(source)
+        elif self._noise is not None:
             source, target = self._noise.longest(target)
         return np.stack([source, target], axis=1)
 
@@ -101,22 +104,25 @@ class PairChanges:
             return tokens, lengths
         of_target = np.repeat(np.tile([False, True], len(indices)), lengths)
         sides = Sides(tokens[~of_target], lengths[0::2], tokens[of_target], lengths[1::2])
-        if self._sampler is not None:
+        if any(self._samplers):
             source = self._sample(0, sides.source, sides.source_lengths, indices, step)
             target = self._sample(1, sides.target, sides.target_lengths, indices, step)
             sides = Sides(*source, *target)
         if self._noise is not None:
             keys = example_keys(self._seed, self._name, "noise", step, indices)
-            sides = self._noise(sides.target, sides.target_lengths, keys)
+            text = sides[:2] if self._noisy_source else sides[2:]
+            noisy = self._noise(*text, keys)
+            sides = Sides(*noisy[:2], *sides[2:]) if self._noisy_source else noisy
         return _interleaved(sides)
 
     def _sample(
         self, side: int, tokens: np.ndarray, lengths: np.ndarray, indices: np.ndarray, step: int
     ) -> tuple[np.ndarray, np.ndarray]:
-        if not self._sampled[side] or self._sampler is None:
+        sampler = self._samplers[side]
+        if sampler is None:
             return tokens, lengths
         keys = example_keys(self._seed, self._name, f"{_SIDES[side]} pieces", step, indices)
-        return self._sampler.sample(tokens, lengths, keys, self._grown(lengths))
+        return sampler.sample(tokens, lengths, keys, self._grown(lengths))
 
 
 def _interleaved(sides: Sides) -> tuple[np.ndarray, np.ndarray]:
@@ -146,22 +152,27 @@ def training_changes(
         ConfigError: the vocabulary cannot be sampled.
     """
     sampling = data.subword_sampling
-    sampler = None
+    samplers: dict[str, SubwordSampler] = {}
     if sampling.enabled:
-        sampler = make_sampler(vocabulary, sampling.alpha, sampling.dropout)
+        source = make_sampler(vocabulary.source, sampling.alpha, sampling.dropout)
+        target = source
+        if vocabulary.has_source:
+            target = make_sampler(vocabulary, sampling.alpha, sampling.dropout)
+        samplers = dict(zip(_SIDES, (source, target), strict=True))
     changes = {}
     for pair in pairs:
-        noise = make_noise(vocabulary, pair.noise) if pair.kind == DENOISING else None
-        if noise is None and sampler is None:
+        noise = make_noise(vocabulary.source, pair.noise) if pair.kind == DENOISING else None
+        if noise is None and not samplers:
             continue
+        sampled = _sampled_sides(pair, sampling)
         changes[pair.name] = PairChanges(
             seed,
             pair.name,
             noise,
-            sampler,
-            _sampled_sides(pair, sampling),
+            [samplers.get(side) if side in sampled else None for side in _SIDES],
             sampling.growth,
             max_pieces(data),
+            vocabulary.has_source,
         )
     return changes
 
@@ -169,7 +180,12 @@ def training_changes(
 def held_out_changes(pairs: Sequence[PairConfig], vocabulary: Vocabulary) -> dict[str, PairChanges]:
     """Returns the changes of dev and test pairs by task: noise that is always the same."""
     return {
-        pair.name: PairChanges(0, pair.name, make_noise(vocabulary, pair.noise))
+        pair.name: PairChanges(
+            0,
+            pair.name,
+            make_noise(vocabulary.source, pair.noise),
+            noisy_source=vocabulary.has_source,
+        )
         for pair in pairs
         if pair.kind == DENOISING
     }

@@ -12,26 +12,29 @@ import fcntl
 import functools
 import glob
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from keras_mtl import errors
-from keras_mtl.configuration.schema import DataConfig, PairConfig, VocabularyConfig
+from keras_mtl.configuration.schema import DataConfig, PairConfig
 from keras_mtl.data import languages, prepare_inputs, prepared
 from keras_mtl.data.prepare_inputs import Fingerprints
 from keras_mtl.data.prepare_report import summary
 from keras_mtl.data.prepare_samples import language_warnings, shown_pairs
-from keras_mtl.data.prepare_settings import filled_tasks
+from keras_mtl.data.prepare_settings import filled_tasks, stored_pairs
 from keras_mtl.data.prepare_stores import write_stores
 from keras_mtl.data.prepare_text import TaskText, read_text
+from keras_mtl.data.prepare_vocabulary import VocabularyPart, complete, given_models, of_models
 from keras_mtl.data.prepared import PreparedData, PreparedTask, load_prepared
 from keras_mtl.data.processes import Processes
 from keras_mtl.data.store_runs import disk_errors
-from keras_mtl.data.vocabulary import TaskText as VocabularyText
-from keras_mtl.data.vocabulary import Vocabulary, train_vocabulary
-from keras_mtl.files import finish_replacing, remove, replace_file, replacing_directory
+from keras_mtl.data.vocabulary import Vocabulary
+from keras_mtl.data.vocabulary_files import write_vocabulary
+from keras_mtl.data.vocabulary_training import BOTH_SIDES, train_vocabulary
+from keras_mtl.data.vocabulary_training import TaskText as VocabularyText
+from keras_mtl.files import finish_replacing, remove, replacing_directory
 from keras_mtl.hardware import processor_count
-from keras_mtl.run_files import MANIFEST_FILE, VOCABULARY_FILE
+from keras_mtl.run_files import MANIFEST_FILE
 
 if TYPE_CHECKING:
     from keras_mtl.data.beam_pipeline import Runner
@@ -113,15 +116,15 @@ def prepare(
             with disk_errors(data_dir):
                 partial = replacing.enter_context(replacing_directory(data_dir))
             places = os.fspath(partial), data_dir
-            vocabulary = _given_vocabulary(tasks, data.vocabulary.model_file)
+            given = given_models(tasks, data)
             if runner is not None:
                 from keras_mtl.data.distributed import prepare_into
 
                 size = fingerprints.size
-                prepare_into(*places, tasks, data, inputs, vocabulary, size, runner, log)
+                prepare_into(*places, tasks, data, inputs, given, size, runner, log)
             else:
                 with Processes(processes or _processes(fingerprints)) as pool:
-                    _prepare_into(*places, tasks, data, inputs, vocabulary, pool, log)
+                    _prepare_into(*places, tasks, data, inputs, given, pool, log)
             with disk_errors(data_dir):
                 replacing.close()
     return load_prepared(data_dir)
@@ -292,7 +295,7 @@ def _prepare_into(
     tasks: Sequence[PairConfig],
     data: DataConfig,
     inputs: dict[str, Any],
-    vocabulary: Vocabulary | None,
+    given: Sequence[bytes | None],
     processes: Processes,
     log: Callable[[str], None],
 ) -> None:
@@ -302,16 +305,12 @@ def _prepare_into(
         os.mkdir(work)
     texts = read_text(tasks, data, work, processes, log)
     warnings = [processes.submit(language_warnings, text.spec, text.samples) for text in texts]
-    vocabulary = vocabulary or _vocabulary(texts, data.vocabulary)
-    vocabulary_path = os.path.join(directory, VOCABULARY_FILE)
+    train = functools.partial(_trained, texts)
+    vocabulary = of_models(complete(tasks, data, given, train))
     with disk_errors(data_dir):
-        replace_file(vocabulary_path, vocabulary.model_bytes)
+        write_vocabulary(directory, vocabulary)
     keep_text = inputs["settings"]["keep_train_text"]
-    stored = list(
-        write_stores(
-            texts, directory, vocabulary, vocabulary_path, work, data, keep_text, processes
-        )
-    )
+    stored = list(write_stores(texts, directory, vocabulary, work, data, keep_text, processes))
     os.rmdir(work)
     manifest = prepared.new_manifest(
         inputs,
@@ -329,26 +328,29 @@ def _prepare_into(
         log(line)
 
 
-def _vocabulary(texts: Sequence[TaskText], settings: VocabularyConfig) -> Vocabulary:
-    """Trains the vocabulary on the training text of all tasks."""
+def _trained(texts: Sequence[TaskText], part: VocabularyPart) -> Vocabulary:
+    """Trains a part of the vocabulary on the training text of all tasks."""
+    settings = part.settings
     return train_vocabulary(
         [
             VocabularyText(
-                text.spec.name, text.sizes["train"], functools.partial(text.pairs, "train")
+                text.spec.name, text.sizes["train"], functools.partial(_pairs, text, part)
             )
             for text in texts
         ],
-        {text.spec.target for text in texts},
+        part.languages,
         size=settings.size,
         model_type=settings.model_type,
         temperature=settings.temperature,
         max_sentences=settings.max_sentences,
         character_coverage=settings.character_coverage,
+        sides=part.sides,
+        section=part.section,
     )
 
 
-def _given_vocabulary(tasks: Sequence[PairConfig], path: str) -> Vocabulary | None:
-    """Reads the vocabulary that the configuration gives, and adds tags; None if it gives none."""
-    if not path:
-        return None
-    return Vocabulary.load(path).with_languages({task.target for task in tasks})
+def _pairs(text: TaskText, part: VocabularyPart) -> Iterable[tuple[str, str]]:
+    """Returns the training pairs of a task whose sides a part of the vocabulary encodes."""
+    if part.sides == BOTH_SIDES:
+        return text.pairs("train")
+    return (stored_pairs(text.spec, [pair], True)[0] for pair in text.pairs("train"))

@@ -14,9 +14,10 @@ from typing import Any
 from keras_mtl import errors
 from keras_mtl.configuration.other_tasks import is_translation
 from keras_mtl.configuration.schema import CorpusConfig, DataConfig, PairConfig, as_dict
+from keras_mtl.configuration.source_vocabulary import has_source_vocabulary
 from keras_mtl.data import corpora, prepared
 from keras_mtl.data.prepare_settings import cleaning_of, has_own_cleaning
-from keras_mtl.data.vocabulary import Vocabulary
+from keras_mtl.data.prepare_vocabulary import given_hashes
 
 CORPORA_FIELDS = ("corpora", "dev_corpora", "test_corpora")
 # Largest number of differences in an error message.
@@ -44,17 +45,19 @@ def requested(
         # A JSON object has no order, but the order of the tasks is part of the result.
         "task_order": [task.name for task in tasks],
     }
-    if data.vocabulary.model_file:
-        values["vocabulary_model"] = Vocabulary.load(data.vocabulary.model_file).hash
+    values |= given_hashes(data)
     return json.loads(json.dumps(values))
 
 
 def _settings(data: DataConfig, keep_train_text: bool) -> dict[str, Any]:
     values = as_dict(data)
+    # Releases with one vocabulary did not record that of the sources.
+    own = {"source_vocabulary": values["source_vocabulary"]} if has_source_vocabulary(data) else {}
     names = ("dev_fraction", "test_fraction", "dev_pairs", "test_pairs", "max_length")
     return {
         "cleaning": values["cleaning"],
         "vocabulary": values["vocabulary"],
+        **own,
         **{name: values[name] for name in names},
         "keep_train_text": keep_train_text,
     }
@@ -184,8 +187,9 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
 def _comparable(inputs: Mapping[str, Any]) -> dict[str, Any]:
     """Returns settings and tasks with defaults filled in and without paths."""
     settings = _filled(inputs["settings"], _settings(DataConfig(), keep_train_text=False))
-    if inputs.get("vocabulary_model"):
-        settings["vocabulary"]["model_file"] = ""  # The hash of the file is compared instead.
+    for name in ("vocabulary", "source_vocabulary"):
+        if inputs.get(f"{name}_model"):  # The hash of the file is compared instead.
+            settings[name] = {**settings[name], "model_file": ""}
     tasks = {}
     for name, task in inputs["tasks"].items():
         task = _filled(task, _TASK_DEFAULTS)
@@ -200,6 +204,7 @@ def _comparable(inputs: Mapping[str, Any]) -> dict[str, Any]:
         "tasks": tasks,
         "task_order": inputs["task_order"],
         "vocabulary_model": inputs.get("vocabulary_model"),
+        "source_vocabulary_model": inputs.get("source_vocabulary_model"),
     }
 
 

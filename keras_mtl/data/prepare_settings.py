@@ -2,10 +2,10 @@
 
 import dataclasses
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from keras_mtl.configuration import checks
-from keras_mtl.configuration.other_tasks import is_translation
+from keras_mtl.configuration.other_tasks import DENOISING, is_translation
 from keras_mtl.configuration.schema import (
     CleaningConfig,
     DataConfig,
@@ -62,9 +62,21 @@ def max_pieces(data: DataConfig) -> int:
     return data.max_length - 2
 
 
-def stored_pairs(task: PairConfig, pairs: list[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Returns pairs as the store holds them: those of a task with one side have no source."""
-    return pairs if is_translation(task) else [("", target) for _, target in pairs]
+def stored_pairs(
+    task: PairConfig, pairs: Iterable[tuple[str, str]], separate: bool = False
+) -> list[tuple[str, str]]:
+    """Returns pairs as the store holds them: those of a task with one side have no source.
+
+    Args:
+        task: the task.
+        pairs: pairs of its corpora.
+        separate: whether sources have a vocabulary of their own. The source of a denoising task is
+            then its text in the pieces of this vocabulary, to which the noise is added.
+    """
+    if is_translation(task):
+        return list(pairs)
+    twice = separate and task.kind == DENOISING
+    return [(target if twice else "", target) for _, target in pairs]
 
 
 def given_settings(settings: CleaningConfig) -> CleaningConfig:

@@ -25,6 +25,7 @@ from keras_mtl.data.processes import Job, Processes
 from keras_mtl.data.store_runs import Run, RunWriter
 from keras_mtl.data.store_writer import plan_shards, shard_names, write_shard
 from keras_mtl.data.vocabulary import Vocabulary
+from keras_mtl.data.vocabulary_files import read_vocabulary
 
 # Approximate number of pairs that a job encodes.
 _PAIRS_PER_JOB = 20_000
@@ -37,18 +38,16 @@ class Target(NamedTuple):
     """How pairs are encoded.
 
     Attributes:
-        directory: directory of the stores.
-        vocabulary_path: file of the vocabulary.
-        vocabulary_hash: its hash.
-        vocabulary_size: its size.
+        directory: directory of the stores and of the vocabulary.
+        vocabulary_hash: hash of the vocabulary.
+        id_limit: number that is larger than all ids.
         max_pieces: longest side in pieces.
         shard_pairs: largest number of pairs of a file.
     """
 
     directory: str
-    vocabulary_path: str
     vocabulary_hash: str
-    vocabulary_size: int
+    id_limit: int
     max_pieces: int
     shard_pairs: int
 
@@ -79,7 +78,15 @@ def encode_pairs(
     Returns:
         The others, and bool[len(pairs)], which of the pairs they are.
     """
-    sides = vocabulary.encode_batch(list(itertools.chain.from_iterable(pairs)), num_threads=1)
+    sides: list[list[int]]
+    if vocabulary.has_source:
+        by_side = [
+            own.encode_batch([pair[side] for pair in pairs], num_threads=1)
+            for side, own in enumerate(vocabulary.sides)
+        ]
+        sides = [ids for pair in zip(*by_side, strict=True) for ids in pair]
+    else:
+        sides = vocabulary.encode_batch(list(itertools.chain.from_iterable(pairs)), num_threads=1)
     lengths = np.fromiter(map(len, sides), np.int64, len(sides))
     fits = lengths.reshape(-1, 2).max(axis=1, initial=0) <= max_pieces
     tokens = np.fromiter(itertools.chain.from_iterable(sides), np.int32, int(lengths.sum()))
@@ -87,14 +94,23 @@ def encode_pairs(
         both = np.repeat(fits, 2)
         tokens, lengths = tokens[np.repeat(both, lengths)], lengths[both]
         pairs = list(itertools.compress(pairs, fits))
-    in_bytes = int(vocabulary.is_byte[tokens].sum())
+    in_bytes = _byte_pieces(tokens, lengths, vocabulary)
     return Encoded(tokens, lengths, pairs, int((~fits).sum()), in_bytes), fits
 
 
+def _byte_pieces(tokens: np.ndarray, lengths: np.ndarray, vocabulary: Vocabulary) -> int:
+    """Returns the number of tokens that are byte pieces."""
+    if not vocabulary.has_source:
+        return int(vocabulary.is_byte[tokens].sum())
+    of_target = np.repeat(np.tile([False, True], len(lengths) // 2), lengths)
+    found = zip(vocabulary.sides, (tokens[~of_target], tokens[of_target]), strict=True)
+    return sum(int(own.is_byte[ids].sum()) for own, ids in found)
+
+
 @functools.lru_cache(maxsize=1)
-def _vocabulary(path: str, vocabulary_hash: str) -> Vocabulary:
-    """Returns the vocabulary of a file; the hash makes a new file of the same path another one."""
-    return Vocabulary.load(path)
+def _vocabulary(directory: str, vocabulary_hash: str) -> Vocabulary:
+    """Returns the vocabulary of a directory; the hash makes new files there another one."""
+    return read_vocabulary(directory)
 
 
 def encode_part(
@@ -113,11 +129,11 @@ def encode_part(
     Returns:
         The runs, the number of pairs that are too long, and the number of byte pieces.
     """
-    vocabulary = _vocabulary(target.vocabulary_path, target.vocabulary_hash)
+    vocabulary = _vocabulary(target.directory, target.vocabulary_hash)
     too_long = in_bytes = 0
-    writer = RunWriter(path, stem, target.vocabulary_size, keep_text=keep_text)
+    writer = RunWriter(path, stem, target.id_limit, keep_text=keep_text)
     for chunk, mask in pieces:
-        pairs = stored_pairs(task, pairs_of(load_text(chunk), mask))
+        pairs = stored_pairs(task, pairs_of(load_text(chunk), mask), vocabulary.has_source)
         found, _ = encode_pairs(pairs, vocabulary, target.max_pieces)
         writer.add_arrays(found.tokens, found.lengths, found.pairs if keep_text else None)
         too_long += found.too_long
@@ -144,7 +160,6 @@ def write_stores(
     texts: Sequence[TaskText],
     directory: str,
     vocabulary: Vocabulary,
-    vocabulary_path: str,
     work: str,
     data: DataConfig,
     keep_train_text: bool,
@@ -155,8 +170,7 @@ def write_stores(
     Args:
         texts: the tasks.
         directory: directory of the stores.
-        vocabulary: the vocabulary.
-        vocabulary_path: its file.
+        vocabulary: the vocabulary, which the directory has, too.
         work: directory of temporary files.
         data: longest side and size of the files.
         keep_train_text: whether training stores keep text.
@@ -167,9 +181,8 @@ def write_stores(
     """
     target = Target(
         directory,
-        vocabulary_path,
         vocabulary.hash,
-        vocabulary.size,
+        vocabulary.id_limit,
         max_pieces(data),
         data.shard_pairs,
     )
@@ -262,7 +275,7 @@ class _StoreJobs:
                     os.path.join(self._target.directory, name),
                     shard,
                     self._target.vocabulary_hash,
-                    self._target.vocabulary_size,
+                    self._target.id_limit,
                     self._keep_text,
                     urgent=True,
                 )

@@ -12,6 +12,7 @@ from keras_mtl import errors
 from keras_mtl.data import split
 from keras_mtl.data.sharded_store import AnyStoreReader, open_store
 from keras_mtl.data.vocabulary import Vocabulary
+from keras_mtl.data.vocabulary_files import read_vocabulary
 from keras_mtl.files import replace_file
 from keras_mtl.run_files import MANIFEST_FILE, VOCABULARY_FILE
 
@@ -74,7 +75,7 @@ class PreparedData:
         self.data_dir = data_dir
         self.manifest = manifest
         path = os.path.join(data_dir, VOCABULARY_FILE)
-        self.vocabulary = Vocabulary.load(path)
+        self.vocabulary = read_vocabulary(data_dir)
         if self.vocabulary.hash != manifest["vocabulary_hash"]:
             raise errors.DataError(
                 f"{path}: field vocabulary_hash: it is {self.vocabulary.hash}, but {MANIFEST_FILE} "
@@ -169,6 +170,7 @@ def new_manifest(
         ).hexdigest(),
         "vocabulary_hash": vocabulary.hash,
         "vocabulary_size": vocabulary.size,
+        **({"source_vocabulary_size": vocabulary.source.size} if vocabulary.has_source else {}),
         "tasks": [dataclasses.asdict(task) for task in tasks],
         "samples": samples,
         "warnings": warnings,

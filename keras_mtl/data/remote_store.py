@@ -13,7 +13,7 @@ from keras_mtl import errors, files
 from keras_mtl.configuration.schema import DataConfig, PairConfig
 from keras_mtl.data.prepare import PreparedData, load_prepared, open_prepared, prepare
 from keras_mtl.remote_files import RemoteDirectory, cache_directory
-from keras_mtl.run_files import MANIFEST_FILE, VOCABULARY_FILE
+from keras_mtl.run_files import MANIFEST_FILE, SOURCE_VOCABULARY_FILE, VOCABULARY_FILE
 
 
 def prepare_remote(
@@ -130,4 +130,5 @@ def _check_replaceable(remote: RemoteDirectory) -> None:
 
 
 def _is_ours(name: str) -> bool:
-    return name in (MANIFEST_FILE, VOCABULARY_FILE) or (name.endswith(".store") and "/" not in name)
+    files = (MANIFEST_FILE, VOCABULARY_FILE, SOURCE_VOCABULARY_FILE)
+    return name in files or (name.endswith(".store") and "/" not in name)

@@ -95,6 +95,39 @@ def map_vocabulary(old: Vocabulary, new: Vocabulary) -> VocabularyMap:
     return VocabularyMap(old.size, sources, counts["kept"], counts["spelled"], counts["tags"])
 
 
+class VocabularyMaps:
+    """Maps from the vocabularies of a trained model to those of a new one, by variable.
+
+    Args:
+        old: the vocabulary of the trained model, which may have another one for sources.
+        new: the vocabulary of the new model.
+    """
+
+    def __init__(self, old: Vocabulary, new: Vocabulary) -> None:
+        self._old = old
+        self._new = new
+        self._found: dict[tuple[int, int], VocabularyMap] = {}
+
+    def between(self, origin: str, name: str) -> VocabularyMap:
+        """Returns the map from a table of the trained model to one of the new model.
+
+        Args:
+            origin: name of the variable of the trained model.
+            name: name of the variable of the new model.
+        """
+        old = self._old.source if _reads_source(origin) else self._old
+        new = self._new.source if _reads_source(name) else self._new
+        key = id(old), id(new)
+        if key not in self._found:
+            self._found[key] = map_vocabulary(old, new)
+        return self._found[key]
+
+
+def _reads_source(name: str) -> bool:
+    """Whether a variable has a row for each id of sources, and not of targets."""
+    return name.startswith("source_embedding")
+
+
 class Speller:
     """Spells text with the pieces of a vocabulary.
 

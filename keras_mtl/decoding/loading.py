@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from keras_mtl.configuration.files import load_params
 from keras_mtl.data.vocabulary import Vocabulary
+from keras_mtl.data.vocabulary_files import read_vocabulary
 from keras_mtl.decoding.checkpoint_files import chosen_checkpoints, find_checkpoints
 from keras_mtl.decoding.model_kinds import ModelKind, model_kind, not_usable
 from keras_mtl.decoding.options import BeamOptions
@@ -67,7 +68,7 @@ def load_model(
             not_usable(directory, "a model directory written by `keras-mtl train`")
         )
     config = load_params(directory / PARAMS_FILE)
-    vocabulary = Vocabulary.load(directory / VOCABULARY_FILE)
+    vocabulary = read_vocabulary(directory)
     tasks = TaskList.read(directory)
     if tasks.vocabulary_hash != vocabulary.hash:
         raise CheckpointError(
@@ -77,7 +78,13 @@ def load_model(
     decoding = config.task.decoding
     options = BeamOptions.from_config(decoding)
     check_sublayers(config.task.model)
-    model = build_model(config.task.model, vocabulary.size, tasks.decoders, tasks=tasks.tasks)
+    model = build_model(
+        config.task.model,
+        vocabulary.size,
+        tasks.decoders,
+        tasks=tasks.tasks,
+        source_vocabulary_size=vocabulary.source_size,
+    )
     candidates = (
         find_checkpoints(directory) if checkpoint is None else chosen_checkpoints(checkpoint)
     )

@@ -10,6 +10,7 @@ from keras_mtl.run_files import (
     DATA_DIRECTORY,
     MANIFEST_FILE,
     PARAMS_FILE,
+    SOURCE_VOCABULARY_FILE,
     TASKS_FILE,
     VOCABULARY_FILE,
 )
@@ -57,7 +58,7 @@ def model_kind(path: str | os.PathLike[str]) -> ModelKind:
         ".yaml": ModelKind.CONFIGURATION,
         ".yml": ModelKind.CONFIGURATION,
     }
-    if path.name in (VOCABULARY_FILE, "sentencepiece.model"):
+    if path.name in (VOCABULARY_FILE, SOURCE_VOCABULARY_FILE, "sentencepiece.model"):
         return ModelKind.VOCABULARY
     return suffixes.get(path.suffix, ModelKind.FILE)
 

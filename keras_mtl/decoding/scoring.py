@@ -66,9 +66,11 @@ class TextScorer:
                 f"there are {len(sources)} sources and {len(targets)} translations: give one "
                 "translation per source"
             )
-        tag, eos = self.vocabulary.tag_id(chosen.target), self.vocabulary.eos_id
-        source = [[tag, *ids, eos] for ids in self._encode(sources, "", 2, first_line)]
-        target = [[*ids, eos] for ids in self._encode(targets, "translation of ", 1, first_line)]
+        own, vocabulary = self.vocabulary.sides
+        tag, eos = own.tag_id(chosen.target), vocabulary.eos_id
+        source = [[tag, *ids, eos] for ids in self._encode(own, sources, "", 2, first_line)]
+        what = "translation of "
+        target = [[*ids, eos] for ids in self._encode(vocabulary, targets, what, 1, first_line)]
         return self._score_ids(source, target, chosen.route) if source else []
 
     def pieces(self, targets: Sequence[str]) -> list[list[str]]:
@@ -78,9 +80,14 @@ class TextScorer:
         return [[self.vocabulary.piece(token) for token in [*row, eos]] for row in ids]
 
     def _encode(
-        self, lines: Sequence[str], what: str, reserved: int, first_line: int
+        self,
+        vocabulary: Vocabulary,
+        lines: Sequence[str],
+        what: str,
+        reserved: int,
+        first_line: int,
     ) -> list[list[int]]:
-        rows = self.vocabulary.encode_batch([normalize(line) for line in lines])
+        rows = vocabulary.encode_batch([normalize(line) for line in lines])
         for number, ids in enumerate(rows, first_line):
             if len(ids) > self._max_length - reserved:
                 raise InputError(

@@ -167,8 +167,10 @@ class TextTranslator:
                     f"there are {len(lines)} lines and {len(texts_of_lines)} {name}es: give one "
                     f"{name} per line"
                 )
-        pieces = [self._fit(ids, first_line + i) for i, ids in enumerate(self._encode(lines))]
-        forced = [[] for _ in lines] if prefixes is None else self._encode(prefixes)
+        encoded = _encode(self.vocabulary.source, lines)
+        pieces = [self._fit(ids, first_line + i) for i, ids in enumerate(encoded)]
+        target = self.vocabulary
+        forced = [[] for _ in lines] if prefixes is None else _encode(target, prefixes)
         limits = [self.options.sentence_max_length(len(ids)) for ids in pieces]
         for i, (prefix, limit) in enumerate(zip(forced, limits, strict=True)):
             if len(prefix) > limit > 0:
@@ -176,7 +178,7 @@ class TextTranslator:
                     f"line {first_line + i}: its prefix has {len(prefix)} tokens, but its "
                     f"translation can have at most {limit}. Shorten the prefix or raise max_length"
                 )
-        tag, eos = self.vocabulary.tag_id(chosen.target), self.vocabulary.eos_id
+        tag, eos = self.vocabulary.source.tag_id(chosen.target), self.vocabulary.eos_id
         found = [[empty_hypothesis()] for _ in lines]
         rows = [i for i, ids in enumerate(pieces) if ids]
         if not rows:
@@ -190,7 +192,7 @@ class TextTranslator:
                 None if prefixes is None else [forced[i] for i in rows],
                 [first_line + i for i in rows],
                 alignments,
-                None if biases is None else self._encode([biases[i] for i in rows]),
+                None if biases is None else _encode(target, [biases[i] for i in rows]),
             ),
             self.batch_size,
         )
@@ -206,15 +208,11 @@ class TextTranslator:
             # Versions of SentencePiece differ in the spaces that they strip. Training text has
             # single spaces.
             text=" ".join(text.split()),
-            tokens=self._pieces(hypothesis.ids or ()),
-            source_tokens=() if hypothesis.alignment is None else self._pieces(source),
+            tokens=_pieces(self.vocabulary, hypothesis.ids or ()),
+            source_tokens=()
+            if hypothesis.alignment is None
+            else _pieces(self.vocabulary.source, source),
         )
-
-    def _pieces(self, ids: Sequence[int]) -> tuple[str, ...]:
-        return tuple(self.vocabulary.piece(token) for token in ids)
-
-    def _encode(self, lines: Sequence[str]) -> list[list[int]]:
-        return self.vocabulary.encode_batch([normalize(line) for line in lines])
 
     @property
     def longest_source(self) -> int:
@@ -223,7 +221,7 @@ class TextTranslator:
 
     def too_long(self, lines: Sequence[str]) -> list[tuple[int, int]]:
         """Returns (index, number of tokens) of each line that exceeds the model's maximum."""
-        counts = map(len, self._encode(lines))
+        counts = map(len, _encode(self.vocabulary.source, lines))
         return [(i, count) for i, count in enumerate(counts) if count > self.longest_source]
 
     def _fit(self, ids: list[int], line: int) -> list[int]:
@@ -237,6 +235,14 @@ class TextTranslator:
                 "Split the line, or set on_long_line (--on_long_line) to truncate or skip"
             )
         return ids[:room] if self.on_long_line == "truncate" else []
+
+
+def _pieces(vocabulary: Vocabulary, ids: Sequence[int]) -> tuple[str, ...]:
+    return tuple(vocabulary.piece(token) for token in ids)
+
+
+def _encode(vocabulary: Vocabulary, lines: Sequence[str]) -> list[list[int]]:
+    return vocabulary.encode_batch([normalize(line) for line in lines])
 
 
 def check_arguments(batch_size: int, on_long_line: str) -> None:

@@ -224,9 +224,9 @@ class Evaluator:
         if reader.has_text:
             pairs = [reader.text(int(index)) for index in indices]
             return [source for source, _ in pairs], [target for _, target in pairs]
-        decode = self.prepared.vocabulary.decode_batch
+        vocabulary = self.prepared.vocabulary
         sources, targets = reader.gather(indices)
-        return decode(sources), decode(targets)
+        return vocabulary.source.decode_batch(sources), vocabulary.decode_batch(targets)
 
     def _translate(
         self, sources: Sequence[str], task: str, stopped: Callable[[], bool] | None

@@ -67,7 +67,7 @@ class PairIds:
     def of_tasks(cls, vocabulary: "Vocabulary", tasks: "Sequence[TranslationTask]") -> Self:
         """Creates the object for some tasks."""
         return cls(
-            {task.name: vocabulary.tag_id(task.target) for task in tasks},
+            {task.name: vocabulary.source.tag_id(task.target) for task in tasks},
             {task.name: task.route for task in tasks},
             vocabulary.eos_id,
         )

@@ -28,7 +28,7 @@ class _NoisyReader:
         return len(self._reader)
 
     def text(self, index: int) -> tuple[str, str]:
-        """Returns the empty source and the text: the noisy source has blanks, which are no text."""
+        """Returns the stored source and the text; a noisy source has blanks, which are no text."""
         return self._reader.text(index)
 
     def gather(self, indices: np.ndarray) -> tuple[Sequence[np.ndarray], Sequence[np.ndarray]]:

@@ -50,6 +50,16 @@ def check_decoders(sharing: str, decoders: Sequence[str]) -> None:
         raise ValueError("sharing='encoder' needs the names of the decoders; give `decoders`")
 
 
+def check_tables(tie_embeddings: bool, target_size: int, source_size: int) -> None:
+    """Raises ValueError if one table would serve vocabularies of different sizes."""
+    if tie_embeddings and source_size != target_size:
+        raise ValueError(
+            f"tie_embeddings=True needs one vocabulary, but source_vocabulary_size is {source_size}"
+            f" and vocabulary_size is {target_size}; give tie_embeddings=False, and "
+            "tie_projection=True to keep one table for target and projection"
+        )
+
+
 def check_length(ids: Any, side: str, max_length: int) -> None:
     """Raises InputError if ids `[batch, time]` of a side exceed the positions of the model."""
     length = ids.shape[1]

@@ -13,7 +13,7 @@ from keras_mtl.errors import InputError
 from keras_mtl.layers import Dense, TokenEmbedding
 from keras_mtl.layers.dropout import track_state
 from keras_mtl.models.adapter_routes import decoder_of, source_rows, target_rows
-from keras_mtl.models.arguments import check_length
+from keras_mtl.models.arguments import check_length, check_tables
 from keras_mtl.models.losses import projected_cross_entropy
 from keras_mtl.models.packed_rows import PackedRows
 from keras_mtl.models.quantizers import projection_factors
@@ -37,8 +37,9 @@ class EncoderDecoder(keras.Model):
 
     Args:
         config: what `get_config` returns: the arguments of the subclass. It has at least
-            `vocabulary_size`, `hidden_dim`, `max_length`, `tie_embeddings`, `sharing`, `decoders`,
-            `copies`, `seed`, `logits_chunk` and `adapters`.
+            `vocabulary_size`, `source_vocabulary_size`, `hidden_dim`, `max_length`,
+            `tie_embeddings`, `tie_projection`, `sharing`, `decoders`, `copies`, `seed`,
+            `logits_chunk` and `adapters`.
         **kwargs: arguments of `keras.Model`.
     """
 
@@ -54,7 +55,10 @@ class EncoderDecoder(keras.Model):
         self.vocabulary_size = config["vocabulary_size"]
         self.hidden_dim = config["hidden_dim"]
         self.max_length = config["max_length"]
+        self.source_vocabulary_size = config["source_vocabulary_size"] or self.vocabulary_size
         self.tie_embeddings = config["tie_embeddings"]
+        self.tie_projection = self.tie_embeddings or config["tie_projection"]
+        check_tables(self.tie_embeddings, self.vocabulary_size, self.source_vocabulary_size)
         self.sharing = config["sharing"]
         self.adapter_sets = tuple(AdapterSet.of_mapping(each) for each in config["adapters"])
         copies = {} if self.sharing == "full" else config["copies"]
@@ -79,7 +83,7 @@ class EncoderDecoder(keras.Model):
     def _make_stacks(self) -> None:
         """Creates the encoders, the decoders and projections that are not part of a decoder."""
         self.encoder = self._stacks.make("encoder", "encoder", self._make_encoder)
-        vocabulary_size = None if self.tie_embeddings else self.vocabulary_size
+        vocabulary_size = None if self.tie_projection else self.vocabulary_size
         self.projection = None
         if vocabulary_size and self.sharing == BY_STACK:
             self.projection = self._stacks.make("projection", "projection", self._make_projection)
@@ -103,22 +107,20 @@ class EncoderDecoder(keras.Model):
     def _make_embeddings(self) -> None:
         policy = self.dtype_policy
         # No implicit Keras mask: the encoder gets its mask explicitly, and the decoder needs none.
-        table = {
-            "vocabulary_size": self.vocabulary_size,
-            "hidden_dim": self.hidden_dim,
-            "mask_id": None,
-            "dtype": policy,
-        }
+        table = {"hidden_dim": self.hidden_dim, "mask_id": None, "dtype": policy}
 
-        def make(stack: str, name: str) -> TokenEmbedding:
-            return self._stacks.make(stack, name, lambda own: TokenEmbedding(**table, name=own))
+        def make(stack: str, size: int) -> TokenEmbedding:
+            name = "embedding" if stack == "embeddings" else stack
+            return self._stacks.make(
+                stack, name, lambda own: TokenEmbedding(size, **table, name=own)
+            )
 
         if self.tie_embeddings:
-            self.source_embedding = make("embeddings", "embedding")
+            self.source_embedding = make("embeddings", self.vocabulary_size)
             self.target_embedding = self.source_embedding
         else:
-            self.source_embedding = make("source_embedding", "source_embedding")
-            self.target_embedding = make("target_embedding", "target_embedding")
+            self.source_embedding = make("source_embedding", self.source_vocabulary_size)
+            self.target_embedding = make("target_embedding", self.vocabulary_size)
 
     def build(self, input_shape: Any = None) -> None:
         if self.built:  # type: ignore[has-type]  # keras.Model is not typed
@@ -396,7 +398,7 @@ class EncoderDecoder(keras.Model):
 
     def _logits(self, outputs: tf.Tensor) -> tf.Tensor:
         """Projects the outputs of a decoder that has no projection of its own."""
-        if self.tie_embeddings:
+        if self.tie_projection:
             return self.target_embedding.logits(outputs)
         return outputs if self.projection is None else self.projection(outputs)
 

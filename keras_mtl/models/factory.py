@@ -45,10 +45,13 @@ def build_model(
     decoders: Sequence[str] = (),
     seed: int | None = None,
     tasks: Sequence[Any] = (),
+    source_vocabulary_size: int | None = None,
 ) -> EncoderDecoder:
     """Builds the model of a configuration, of any architecture; see `build_transformer`."""
     if model_config.architecture == TRANSFORMER:
-        return build_transformer(model_config, vocabulary_size, decoders, seed, tasks)
+        return build_transformer(
+            model_config, vocabulary_size, decoders, seed, tasks, source_vocabulary_size
+        )
     size = resolved(model_config)
     _check_fields(model_config, size, decoders)
     own = {name: size.pop(name) for name in ("intermediate_dim", "activation_dropout")}
@@ -57,6 +60,7 @@ def build_model(
         transformer_encoder = own | {name: getattr(model_config, name) for name in _OF_ENCODERS}
     return RNMT(
         vocabulary_size=vocabulary_size,
+        source_vocabulary_size=source_vocabulary_size,
         seed=seed,
         transformer_encoder=transformer_encoder,
         name=model_config.architecture,
@@ -71,6 +75,7 @@ def build_transformer(
     decoders: Sequence[str] = (),
     seed: int | None = None,
     tasks: Sequence[Any] = (),
+    source_vocabulary_size: int | None = None,
 ) -> Transformer:
     """Builds the Transformer of a configuration, with its variables.
 
@@ -84,6 +89,7 @@ def build_transformer(
         seed: seed of dropout; None derives it from Keras' global seed.
         tasks: the tasks of the run, with `name`, `source` and `target`; used if there are adapters,
             or if sharing is `by_stack`.
+        source_vocabulary_size: number of ids of sources; None if it is `vocabulary_size`.
 
     Returns:
         A built model.
@@ -95,6 +101,7 @@ def build_transformer(
     _check_fields(model_config, size, decoders)
     return Transformer(
         vocabulary_size=vocabulary_size,
+        source_vocabulary_size=source_vocabulary_size,
         activation=model_config.activation,
         positions=model_config.positions,
         seed=seed,
@@ -119,7 +126,7 @@ def _shared_arguments(
     model_config: Any, decoders: Sequence[str], tasks: Sequence[Any]
 ) -> dict[str, Any]:
     """Returns the arguments that all models take from the configuration under the same names."""
-    names = ("max_length", "tie_embeddings", "sharing", "logits_chunk")
+    names = ("max_length", "tie_embeddings", "tie_projection", "sharing", "logits_chunk")
     return {
         **{name: getattr(model_config, name) for name in names},
         "decoders": tuple(decoders) if model_config.sharing == "encoder" else (),

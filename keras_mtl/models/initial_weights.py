@@ -101,7 +101,7 @@ def assign(
     model: Any,
     source: Mapping[str, np.ndarray],
     settings: InitConfig,
-    vocabulary_map: Any,
+    maps: Any,
     number: int = 0,
     write: bool = True,
 ) -> list[Entry]:
@@ -111,8 +111,8 @@ def assign(
         model: a built `keras_mtl.models.Transformer`.
         source: float32 weights by name.
         settings: rules and exclusions.
-        vocabulary_map: a `keras_mtl.data.vocabulary_map.VocabularyMap` from the source's vocabulary
-            to that of the model.
+        maps: the `keras_mtl.data.vocabulary_map.VocabularyMaps` from the source's vocabularies to
+            those of the model.
         number: number of the source in `task.model.init`, from 0.
         write: False only returns what would be assigned.
 
@@ -129,9 +129,8 @@ def assign(
     for name, (origin, reason) in choose(list(variables), list(source), settings, field).items():
         entry = Entry(name, LEFT_OUT, origin, reason, number)
         if origin:
-            value, entry = _value(
-                variables[name], source[origin], axes.get(name), vocabulary_map, entry
-            )
+            rows = maps.between(origin, name) if name in axes else None
+            value, entry = _value(variables[name], source[origin], axes.get(name), rows, entry)
             if value is not None and not np.isfinite(value).all():
                 raise ConfigError(
                     f"{field}.from: {settings.from_}: the weights of {origin} are not all finite: "

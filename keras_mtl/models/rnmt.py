@@ -44,6 +44,8 @@ class RNMT(EncoderDecoder):
         logits_chunk: see `Transformer`.
         transformer_encoder: arguments of `TransformerEncoder` and `positions` of `Transformer`, for
             a hybrid; None means a recurrent encoder.
+        tie_projection: see `Transformer`; like `tie_embeddings`, it narrows the output.
+        source_vocabulary_size: see `Transformer`.
         **kwargs: arguments of `keras.Model`.
 
     Call arguments:
@@ -89,6 +91,8 @@ class RNMT(EncoderDecoder):
         seed: int | None = None,
         logits_chunk: int = 0,
         transformer_encoder: Mapping[str, Any] | None = None,
+        tie_projection: bool = False,
+        source_vocabulary_size: int | None = None,
         **kwargs: Any,
     ) -> None:
         check_decoders(sharing, decoders)
@@ -104,6 +108,8 @@ class RNMT(EncoderDecoder):
             "attention_dropout": attention_dropout,
             "max_length": max_length,
             "tie_embeddings": tie_embeddings,
+            "tie_projection": tie_projection,
+            "source_vocabulary_size": source_vocabulary_size,
             "sharing": sharing,
             "decoders": tuple(decoders),
             "copies": {stack: tuple(names) for stack, names in (copies or {}).items()},

@@ -46,8 +46,7 @@ class Transformer(EncoderDecoder):
         sharing: `full`, `encoder` or `by_stack`.
         decoders: names of the decoders, in the order of their index; used if sharing is `encoder`.
         copies: names of the copies of each stack that has several; used if sharing is `by_stack`.
-            Stacks are `encoder`, `decoder` and the tables of
-            `keras_mtl.configuration.stack_sharing.TABLES`.
+            Stacks are those of `keras_mtl.configuration.stack_sharing.stack_names`.
         seed: seed of dropout; None derives it from Keras' global seed.
         self_attention: name of a registered self-attention layer.
         self_attention_parameters: parameters of that layer.
@@ -66,6 +65,10 @@ class Transformer(EncoderDecoder):
         adapters: sets of adapters, each a `keras_mtl.configuration.adapters.AdapterSet` or a
             mapping of its fields.
         quantization: quantization-aware training; a mapping of its fields, or None for none.
+        tie_projection: whether to use the table of the target for the output projection, too, if
+            embeddings are not tied.
+        source_vocabulary_size: number of ids of sources, if they have a vocabulary of their own;
+            embeddings must not be tied then. None means `vocabulary_size`.
         **kwargs: arguments of `keras.Model`.
 
     Call arguments:
@@ -136,6 +139,8 @@ class Transformer(EncoderDecoder):
         recompute: str = "none",
         adapters: Sequence[AdapterSet | Mapping[str, Any]] = (),
         quantization: QuantizationConfig | Mapping[str, Any] | None = None,
+        tie_projection: bool = False,
+        source_vocabulary_size: int | None = None,
         **kwargs: Any,
     ) -> None:
         check_arguments(positions, norm_position, sharing, recompute, decoders)
@@ -153,6 +158,8 @@ class Transformer(EncoderDecoder):
             "positions": positions,
             "max_length": max_length,
             "tie_embeddings": tie_embeddings,
+            "tie_projection": tie_projection,
+            "source_vocabulary_size": source_vocabulary_size,
             "sharing": sharing,
             "decoders": tuple(decoders),
             "copies": {stack: tuple(names) for stack, names in (copies or {}).items()},

@@ -50,6 +50,7 @@ class ModelCosts:
         vocabulary_size: number of ids.
         copies: names of the copies of each stack that has several, from
             `keras_mtl.configuration.stack_sharing.copies_of_stacks`.
+        source_vocabulary_size: number of ids of sources; None if it is `vocabulary_size`.
 
     Attributes:
         parameters: number of trainable parameters.
@@ -60,6 +61,7 @@ class ModelCosts:
         config: TransformerConfig,
         vocabulary_size: int,
         copies: Mapping[str, Sequence[str]],
+        source_vocabulary_size: int | None = None,
     ) -> None:
         size = resolved(config)
         self._dim = d = size["hidden_dim"]
@@ -75,14 +77,19 @@ class ModelCosts:
         self._vocabulary = vocabulary_size
         self._dense = 4 * d * d + self._products * d * f
         encoder, decoder, positions = self._stack_parameters(config)
-        table = vocabulary_size * d
+        # Number of ids of each table that is not the one of the targets.
+        others = {"source_embedding": source_vocabulary_size or vocabulary_size}
         # Unless sharing is by stack, each decoder has its own projection.
         projection = "projection" if config.sharing == BY_STACK else "decoder"
-        untied = ("source_embedding", "target_embedding", projection)
-        tables = ("embeddings",) if config.tie_embeddings else untied
+        tables: tuple[str, ...] = ("source_embedding", "target_embedding", projection)
+        if config.tie_embeddings:
+            tables = ("embeddings",)
+        elif config.tie_projection:
+            tables = tables[:2]
         count = {stack: len(names) for stack, names in copies.items()}
         self.parameters = count.get("encoder", 1) * encoder + count.get("decoder", 1) * decoder
-        self.parameters += sum(count.get(name, 1) for name in tables) * table + positions
+        ids = sum(count.get(name, 1) * others.get(name, vocabulary_size) for name in tables)
+        self.parameters += ids * d + positions
 
     def _stack_parameters(self, config: TransformerConfig) -> tuple[int, int, int]:
         """Returns the parameters of encoder, decoder without projection, and positions."""

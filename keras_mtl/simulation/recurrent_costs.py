@@ -12,12 +12,17 @@ class RecurrentCosts(ModelCosts):
     """The costs of a model with an LSTM decoder. The arguments are those of `ModelCosts`."""
 
     def __init__(
-        self, config: TransformerConfig, vocabulary_size: int, copies: Mapping[str, Sequence[str]]
+        self,
+        config: TransformerConfig,
+        vocabulary_size: int,
+        copies: Mapping[str, Sequence[str]],
+        source_vocabulary_size: int | None = None,
     ) -> None:
         self._hybrid = config.architecture == HYBRID
         # Whether output and context are projected to the width of a table.
-        self._narrow = config.tie_embeddings or config.sharing == BY_STACK
-        super().__init__(config, vocabulary_size, copies)
+        tied = config.tie_embeddings or config.tie_projection
+        self._narrow = tied or config.sharing == BY_STACK
+        super().__init__(config, vocabulary_size, copies, source_vocabulary_size)
 
     def _stack_parameters(self, config: TransformerConfig) -> tuple[int, int, int]:
         encoder, _, positions = super()._stack_parameters(config)
@@ -61,8 +66,11 @@ class RecurrentCosts(ModelCosts):
 
 
 def model_costs(
-    config: TransformerConfig, vocabulary_size: int, copies: Mapping[str, Sequence[str]]
+    config: TransformerConfig,
+    vocabulary_size: int,
+    copies: Mapping[str, Sequence[str]],
+    source_vocabulary_size: int | None = None,
 ) -> ModelCosts:
     """Returns the costs of a model of any architecture; see `ModelCosts`."""
     kind = ModelCosts if config.architecture == TRANSFORMER else RecurrentCosts
-    return kind(config, vocabulary_size, copies)
+    return kind(config, vocabulary_size, copies, source_vocabulary_size)

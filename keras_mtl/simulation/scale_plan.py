@@ -9,6 +9,7 @@ import dataclasses
 import numpy as np
 
 from keras_mtl.configuration.schema import ExperimentConfig
+from keras_mtl.configuration.source_vocabulary import vocabulary_sizes
 from keras_mtl.configuration.stack_sharing import copies_of_stacks
 from keras_mtl.data.batch_plan import make_buckets
 from keras_mtl.data.packing import packed_shape
@@ -136,7 +137,8 @@ def make_plan(
     replicas = 1 if hardware.is_cpu else hardware.chips
     kind = experiment.mixed, data.packing
     batch, batch_pairs, shape = _batch(experiment, replicas, source, target)
-    model = model_costs(config.task.model, data.vocabulary.size, _copies_of_stacks(config))
+    size, source_size = vocabulary_sizes(data)
+    model = model_costs(config.task.model, size, _copies_of_stacks(config), source_size)
     value = 4 if config.runtime.mixed_precision_dtype == "float32" else 2
     batches = trainer.optimizer.gradient_accumulation_steps
     flops = batches * model.training_flops(batch)
@@ -147,7 +149,7 @@ def make_plan(
     gradients = 4.0 * model.parameters if replicas > 1 else 0.0
     link = hardware.chip.interconnect / 2  # In one direction; a ring sends every gradient twice.
     pairs_per_second = batches * batch_pairs / update_seconds / hardware.hosts
-    token_bytes = 2 if data.vocabulary.size <= 1 << 16 else 4
+    token_bytes = 2 if max(size, source_size or 0) <= 1 << 16 else 4
     sentences, core_seconds = _validation(experiment, model)
     best = trainer.best
     validated = len(trainer.evaluation.tasks) or len(sizes)

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 
+from keras_mtl.configuration.source_vocabulary import describe_sizes, vocabulary_sizes
 from keras_mtl.simulation.accelerators import Hardware
 from keras_mtl.simulation.experiment import Experiment
 from keras_mtl.simulation.scale_plan import PAGE, ScalePlan
@@ -39,6 +40,7 @@ def _data_rows(plan: ScalePlan, experiment: Experiment) -> list[Row]:
     sizes = np.array([float(task.size) for task in experiment.tasks])
     source, target = sizes @ experiment.lengths / sizes.sum()
     kind = f"granularity {data.granularity}{', packed' if data.packing else ''}"
+    vocabulary = describe_sizes(*vocabulary_sizes(data)).removesuffix(" ids")
     return [
         ("tasks", f"{plan.tasks:,}", known),
         ("pairs", f"{plan.pairs:,}", known),
@@ -48,7 +50,11 @@ def _data_rows(plan: ScalePlan, experiment: Experiment) -> list[Row]:
             bytes_text(plan.data_bytes),
             f"16 B a pair, {plan.token_bytes} B a piece; each host needs all",
         ),
-        ("parameters", f"{plan.parameters:,}", f"vocabulary of {data.vocabulary.size:,}"),
+        (
+            "parameters",
+            f"{plan.parameters:,}",
+            vocabulary,
+        ),
         ("batch", f"{plan.batch_pairs:,.0f} pairs", plan.batch_shape),
         ("padding", f"{plan.padding:.0%}", f"assumed: measured with 1,000 other tasks, {kind}"),
     ]

@@ -21,7 +21,7 @@ _ROWS_OF_BUCKET = 8
 
 def check(
     plan: TrainingPlan,
-    vocabulary_size: int,
+    vocabulary_sizes: tuple[int, int | None],
     shapes: Sequence[Bucket | PackedShape],
     chip: Chip,
     compiler: Compiler,
@@ -32,7 +32,7 @@ def check(
 
     Args:
         plan: the plan of the training.
-        vocabulary_size: number of ids.
+        vocabulary_sizes: number of ids, and that of sources if they have their own vocabulary.
         shapes: shapes of batches by increasing length, for all replicas together; at least one.
         chip: the chip.
         compiler: the compiler.
@@ -44,7 +44,7 @@ def check(
         InputError: the compiler does not accept a program.
     """
     replicas = compiler.devices
-    step = build(plan, vocabulary_size, shapes, replicas)
+    step = build(plan, vocabulary_sizes, shapes, replicas)
     checked: list[Checked] = []
     variables: dict[int, int] = {}
 
@@ -70,9 +70,10 @@ def check(
         compiler.limit,
         dict(compiler.versions),
         sum(weight.value.shape.num_elements() for weight in step.model.trainable_variables),
-        vocabulary_size,
+        vocabulary_sizes[0],
         sum(variables.values()),
         checked,
+        source_vocabulary=vocabulary_sizes[1],
     )
     if not attempts:
         return report

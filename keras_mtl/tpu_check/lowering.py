@@ -20,7 +20,7 @@ from keras_mtl.training.step.trainer import MultiTaskTrainer
 
 def build(
     plan: TrainingPlan,
-    vocabulary_size: int,
+    vocabulary_sizes: tuple[int, int | None],
     shapes: Collection[Bucket | PackedShape],
     replicas: int,
 ) -> StepParts:
@@ -30,7 +30,7 @@ def build(
 
     Args:
         plan: the plan of a training with the strategy `tpu`.
-        vocabulary_size: number of ids.
+        vocabulary_sizes: number of ids, and that of sources if they have their own vocabulary.
         shapes: shapes of batches by increasing length, for all replicas together.
         replicas: number of replicas.
 
@@ -45,8 +45,9 @@ def build(
     return build_step(
         plan,
         LoweringStrategy(replicas),
-        vocabulary_size,
+        vocabulary_sizes[0],
         [(shape.rows // replicas, shape.length) for shape in shapes],
+        vocabulary_sizes[1],
     )
 
 

@@ -80,6 +80,7 @@ class Report:
         variables: bytes of all variables on a chip.
         programs: the programs.
         largest: the largest batch that fits; None if it was not searched for.
+        source_vocabulary: number of ids of sources; None if it is `vocabulary`.
     """
 
     topology: str
@@ -92,6 +93,7 @@ class Report:
     variables: int
     programs: Sequence[Checked]
     largest: LargestBatch | None = None
+    source_vocabulary: int | None = None
 
     @property
     def too_large(self) -> list[Checked]:
@@ -209,7 +211,7 @@ def as_data(report: Report) -> dict[str, Any]:
             }
             entry["compile_seconds"] = entry.pop("seconds")
         programs.append(entry)
-    data = {
+    data: dict[str, Any] = {
         "topology": report.topology,
         "replicas": report.replicas,
         "limit": report.limit,
@@ -222,6 +224,8 @@ def as_data(report: Report) -> dict[str, Any]:
         "programs": programs,
         "largest_batch": None,
     }
+    if report.source_vocabulary is not None:
+        data["source_vocabulary"] = report.source_vocabulary
     if (found := report.largest) is not None:
         search = found.search
         data["largest_batch"] = {

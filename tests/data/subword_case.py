@@ -2,7 +2,8 @@
 
 import functools
 
-from keras_mtl.data.vocabulary import Vocabulary, train_on
+from keras_mtl.data.vocabulary import Vocabulary
+from keras_mtl.data.vocabulary_training import train_on
 
 TEXTS = (
     "the cat sat on the mat",

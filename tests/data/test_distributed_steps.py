@@ -29,7 +29,7 @@ RUNNER = Runner("DirectRunner")
 class Local:
     """Runs the steps of `beam_pipeline` with lists for collections, whose order is random."""
 
-    def __init__(self, plan, output, model):
+    def __init__(self, plan, output, given):
         self.plan, self.output, self.reports = plan, output, []
         self.random = random.Random(1)
         read = self.flat(steps.read_unit, plan.units, plan)
@@ -42,7 +42,7 @@ class Local:
         self.report("places", counts)
         ranks = self.flat(steps.sample_ranks, self.groups([steps.kept(p) for p in pieces]))
         self.report("sample", self.flat(steps.sampled, pieces, dict(ranks)))
-        models = [model] if model is not None else self.train(pieces, counts)
+        models = self.train(pieces, counts, given) if None in given else [given]
         encoded = self.flat(stores.encode, pieces, models, plan)
         self.report("encoded", self.sums(of(encoded, "encoded")))
         self.write(of(encoded, "batch"), models)
@@ -98,7 +98,7 @@ class Local:
         rooms = dict(map(steps.threshold, self.combined(steps.lowest, returning)))
         return [steps.apply_room(piece, rooms) for piece in pieces]
 
-    def train(self, pieces, counts):
+    def train(self, pieces, counts, given):
         sizes = {
             number: int(found[list(steps.STORED["train"])].sum())
             for (number, field), found in counts
@@ -106,10 +106,11 @@ class Local:
         }
         ranges = self.groups(self.flat(stores.train_ranges, pieces))
         copies = dict(self.flat(stores.draw, ranges, sizes, self.plan))
-        trained = list(stores.train_model(self.flat(stores.drawn_text, pieces, copies), self.plan))
-        self.report("model", of(trained, "model"))
+        drawn = self.flat(stores.drawn_text, pieces, copies)
+        trained = list(stores.train_model(drawn, self.plan, given))
+        self.report("models", of(trained, "models"))
         self.report("model error", of(trained, "error"))
-        return of(trained, "model")
+        return of(trained, "models")
 
     def write(self, batches, models):
         counts = self.combined(stores.merged_counts, list(map(stores.fine_counts, batches)))
@@ -133,9 +134,9 @@ def of(found, kind):
 
 @pytest.fixture
 def local(monkeypatch):
-    def run_pipeline(plan, output, model, runner):
+    def run_pipeline(plan, output, given, runner):
         plan = dataclasses.replace(plan, buckets=3)
-        return Local(plan, output, model).reports
+        return Local(plan, output, given).reports
 
     monkeypatch.setattr(distributed, "run_pipeline", run_pipeline)
     monkeypatch.setattr(steps.chunks_of, "__defaults__", (150,))

@@ -10,8 +10,9 @@ import pytest
 import sentencepiece
 
 from keras_mtl import errors
-from keras_mtl.data import vocabulary as vocabulary_lib
-from keras_mtl.data.vocabulary import TaskText, Vocabulary, train_vocabulary
+from keras_mtl.data import vocabulary_training
+from keras_mtl.data.vocabulary import Vocabulary
+from keras_mtl.data.vocabulary_training import TaskText, train_vocabulary
 
 PAIRS = [
     (f"the {noun} number {i} is {adjective}", f"le {nom} numéro {i} est {adjectif}")
@@ -127,7 +128,7 @@ def test_an_old_vocabulary_keeps_its_ids_its_bytes_and_its_hash():
 def test_the_new_type_of_tags_changes_no_id(monkeypatch):
     """A vocabulary that is trained on the same sentences has the ids that older versions gave."""
     sentences = [text for _ in range(2) for pair in PAIRS for text in pair]
-    monkeypatch.setattr(vocabulary_lib, "_sample", lambda *_: iter(sentences))
+    monkeypatch.setattr(vocabulary_training, "_sample", lambda *_: iter(sentences))
     new, old = train(), Vocabulary(old_model())
     assert [new.piece(i) for i in range(300)] == [old.piece(i) for i in range(300)]
     texts = [text for pair in PAIRS for text in pair]
@@ -161,7 +162,7 @@ def test_sample_follows_the_temperature():
     ]
 
     def share(temperature):
-        sample = list(vocabulary_lib._sample(tasks, temperature, 1000, seed=1))
+        sample = list(vocabulary_training._sample(tasks, temperature, 1000, seed=1))
         assert 900 <= len(sample) <= 1100
         return sample.count("small") / len(sample)
 

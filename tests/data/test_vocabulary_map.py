@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from keras_mtl.data.vocabulary import TaskText, train_vocabulary
 from keras_mtl.data.vocabulary_map import Speller, map_vocabulary
+from keras_mtl.data.vocabulary_training import TaskText, train_vocabulary
 
 ENGLISH = ["one red house", "two green trees", "the cat sleeps in the house", "good morning"]
 CATALAN = ["una casa vermella", "dos arbres verds", "el gat dorm a la casa", "bon dia ŀ"]

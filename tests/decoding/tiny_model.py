@@ -8,7 +8,7 @@ import tensorflow as tf
 from keras_mtl.configuration import files
 from keras_mtl.configuration.overriding import set_values
 from keras_mtl.configuration.schema import ExperimentConfig, PairConfig
-from keras_mtl.data.vocabulary import TaskText, train_vocabulary
+from keras_mtl.data.vocabulary_training import TaskText, train_vocabulary
 from keras_mtl.decoding.loading import load_model
 from keras_mtl.decoding.tasks import TranslationTask
 from keras_mtl.models.factory import build_model

@@ -7,6 +7,7 @@ from typing import Any
 from keras_mtl.configuration.initial_weights import InitConfig
 from keras_mtl.configuration.overriding import set_values
 from keras_mtl.data.vocabulary import Vocabulary
+from keras_mtl.data.vocabulary_files import read_vocabulary
 from keras_mtl.errors import ConfigError, InputError
 from keras_mtl.training.run.first_weights import take_first_weights
 
@@ -25,7 +26,8 @@ def warm_start(
 
     Args:
         model: a built `keras_mtl.Transformer`.
-        vocabulary: its vocabulary, or the file of it, such as `vocabulary.model` of a run.
+        vocabulary: its vocabulary, or the file of it, such as `vocabulary.model` of a run; if
+            sources have their own vocabulary, the directory of both files.
         sources: trained models; later ones override earlier ones. Each is a path (a model
             directory, a checkpoint in one, or an engine file), or a mapping with the fields `from`,
             `rules` and `exclude` of `task.model.init`.
@@ -59,16 +61,25 @@ def warm_start(
         ```
     """
     if not isinstance(vocabulary, Vocabulary):
-        vocabulary = Vocabulary.load(vocabulary)
-    size = model.get_config()["vocabulary_size"]
-    if vocabulary.size != size:
-        raise InputError(
-            f"the vocabulary has {vocabulary.size} ids, but the model has {size}. Give the "
-            "vocabulary of the model"
-        )
+        read = read_vocabulary if os.path.isdir(vocabulary) else Vocabulary.load
+        vocabulary = read(vocabulary)
+    _check_sizes(model, vocabulary)
     if isinstance(sources, str | os.PathLike | Mapping):
         sources = [sources]
     return take_first_weights(model, vocabulary, [_settings(each) for each in sources]).lines
+
+
+def _check_sizes(model: Any, vocabulary: Vocabulary) -> None:
+    """Raises InputError if a vocabulary is not that of a model."""
+    for what, size, own in (
+        ("vocabulary", model.vocabulary_size, vocabulary.size),
+        ("vocabulary of sources", model.source_vocabulary_size, vocabulary.source.size),
+    ):
+        if own != size:
+            raise InputError(
+                f"the {what} has {own} ids, but the model has {size}. Give the vocabulary of the "
+                "model"
+            )
 
 
 def _settings(source: Source) -> InitConfig:

@@ -9,12 +9,13 @@ import tensorflow as tf
 
 from keras_mtl.configuration.files import load_params, save_params
 from keras_mtl.configuration.keeping import MACRO, WORST
+from keras_mtl.data.vocabulary_files import read_vocabulary, write_vocabulary
 from keras_mtl.decoding.checkpoint_files import BEST, best_first, newest_first
 from keras_mtl.decoding.loading import load_model
 from keras_mtl.errors import CheckpointError, nearest
 from keras_mtl.files import replacing_directory
 from keras_mtl.remote_files import is_remote
-from keras_mtl.run_files import PARAMS_FILE, TASKS_FILE, VOCABULARY_FILE, data_directory
+from keras_mtl.run_files import PARAMS_FILE, TASKS_FILE, data_directory
 from keras_mtl.training.run.checkpoints import write_checkpoint
 
 
@@ -101,8 +102,8 @@ def average_checkpoints(
         weight.assign((total / len(prefixes)).astype(np.float32))
     try:
         with replacing_directory(output) as partial:
-            for name in (VOCABULARY_FILE, TASKS_FILE):
-                shutil.copyfile(Path(model_dir) / name, partial / name)
+            write_vocabulary(partial, read_vocabulary(model_dir))
+            shutil.copyfile(Path(model_dir) / TASKS_FILE, partial / TASKS_FILE)
             config = load_params(Path(model_dir) / PARAMS_FILE)
             # Evaluation reads the prepared data of the run.
             data = data_directory(config.task.data.data_dir, model_dir)

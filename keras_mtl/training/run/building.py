@@ -94,16 +94,28 @@ def build_mixture(
     )
 
 
-def build_model(model: TransformerConfig, vocabulary_size: int, tasks: Sequence[Any]) -> Any:
+def build_model(
+    model: TransformerConfig,
+    vocabulary_size: int,
+    tasks: Sequence[Any],
+    source_vocabulary_size: int | None = None,
+) -> Any:
     """Builds the model; call it under the strategy's scope.
 
     Args:
         model: the settings of the model.
         vocabulary_size: number of ids.
         tasks: objects with the `name`, `source` and `target` of each task.
+        source_vocabulary_size: number of ids of sources; None if it is `vocabulary_size`.
     """
     names = decoders(model.sharing, [task.target for task in tasks])
-    return factory.build_model(model, vocabulary_size, names, tasks=tasks)
+    return factory.build_model(
+        model,
+        vocabulary_size,
+        names,
+        tasks=tasks,
+        source_vocabulary_size=source_vocabulary_size,
+    )
 
 
 def build_loss_scale(dtype: str, tokens: int) -> DynamicLossScale | None:

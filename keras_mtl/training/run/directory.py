@@ -15,12 +15,18 @@ from keras_mtl.configuration.schema import ExperimentConfig
 from keras_mtl.configuration.stack_sharing import BY_STACK, copies_of_stacks, described
 from keras_mtl.data.prepare import PreparedData
 from keras_mtl.data.vocabulary import Vocabulary
+from keras_mtl.data.vocabulary_files import read_vocabulary, write_vocabulary
 from keras_mtl.decoding.checkpoint_files import BEST
 from keras_mtl.decoding.tasks import TaskList
 from keras_mtl.errors import CheckpointError
 from keras_mtl.evaluation.tasks import translation_tasks
 from keras_mtl.files import replace_file
-from keras_mtl.run_files import PARAMS_FILE, TASKS_FILE, VOCABULARY_FILE
+from keras_mtl.run_files import (
+    PARAMS_FILE,
+    SOURCE_VOCABULARY_FILE,
+    TASKS_FILE,
+    VOCABULARY_FILE,
+)
 
 # Fields that a checkpoint depends on: they determine the weights' shapes and the cursors' meaning.
 FIXED_FIELDS = (
@@ -43,6 +49,7 @@ FIXED_FIELDS = (
     "task.model.positions",
     "task.model.max_length",
     "task.model.tie_embeddings",
+    "task.model.tie_projection",
     "task.model.sharing",
     "task.model.stacks",
     "task.model.adapters",
@@ -126,13 +133,14 @@ class RunDirectory:
             return []
         file = self.path / VOCABULARY_FILE
         if file.exists():
-            known = Vocabulary.load(file).hash
+            vocabulary = read_vocabulary(self.path)
+            known = vocabulary.hash
             if known != prepared.vocabulary.hash:
                 raise CheckpointError(
                     f"{file}: the vocabulary ({known}) differs from that of the prepared data "
                     f"({prepared.vocabulary.hash}). Use another --model_dir, and to start from "
                     f"these weights task.model.init; or, with the same target languages, set "
-                    f"task.data.vocabulary.model_file={file} and prepare the data again"
+                    f"{self._given(vocabulary)} and prepare the data again"
                 )
         params = self.path / PARAMS_FILE
         if not params.exists():
@@ -151,6 +159,14 @@ class RunDirectory:
         self._check_adapters(load_params(params), config)
         self._check_stacks(load_params(params), config)
         return [f"{field}: {old!r} -> {new!r}" for field, old, new in changes]
+
+    def _given(self, vocabulary: Vocabulary) -> str:
+        """Returns the fields of a configuration that give the vocabulary of the directory."""
+        given = f"task.data.vocabulary.model_file={self.path / VOCABULARY_FILE}"
+        if vocabulary.has_source:
+            own = self.path / SOURCE_VOCABULARY_FILE
+            given += f" and task.data.source_vocabulary.model_file={own}"
+        return given
 
     def _check_decoders(self, prepared: PreparedData) -> None:
         """Checks that the decoders are those of the checkpoints, which else would seem damaged."""
@@ -194,7 +210,7 @@ class RunDirectory:
     def write(self, config: ExperimentConfig, prepared: PreparedData) -> None:
         """Writes the configuration, the vocabulary and the list of tasks."""
         save_params(config, self.path / PARAMS_FILE)
-        replace_file(self.path / VOCABULARY_FILE, prepared.vocabulary.model_bytes)
+        write_vocabulary(self.path, prepared.vocabulary)
         tasks = {
             "vocabulary_hash": prepared.vocabulary.hash,
             "tasks": [

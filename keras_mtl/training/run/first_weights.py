@@ -11,7 +11,7 @@ import numpy as np
 
 from keras_mtl.configuration.initial_weights import InitConfig
 from keras_mtl.data.vocabulary import Vocabulary
-from keras_mtl.data.vocabulary_map import VocabularyMap, map_vocabulary
+from keras_mtl.data.vocabulary_map import VocabularyMaps
 from keras_mtl.files import replace_file
 from keras_mtl.messages import table_lines
 from keras_mtl.models import initial_weights
@@ -64,10 +64,10 @@ def take_first_weights(
     found, records, lines = [], [], []
     for number, settings in enumerate(sources):
         source = open_source(settings, number, log)
-        rows = map_vocabulary(source.vocabulary, vocabulary)
-        entries = initial_weights.assign(model, source.arrays, settings, rows, number, write)
+        maps = VocabularyMaps(source.vocabulary, vocabulary)
+        entries = initial_weights.assign(model, source.arrays, settings, maps, number, write)
         if settings.moments and write:
-            _assign_moments(model, optimizer, source, entries, rows)
+            _assign_moments(model, optimizer, source, entries, maps)
         found.append(entries)
         records.append({"from": settings.from_, **source.record(), "moments": settings.moments})
         lines.append(f"initial weights [{number}]: {source.describe()}")
@@ -84,7 +84,7 @@ def take_first_weights(
 
 
 def _assign_moments(
-    model: Any, optimizer: Any, source: WeightSource, entries: Sequence[Entry], rows: VocabularyMap
+    model: Any, optimizer: Any, source: WeightSource, entries: Sequence[Entry], maps: VocabularyMaps
 ) -> None:
     """Sets the moments of the variables that took weights, if the source has trained them."""
     axes = {path.partition("/")[2]: axis for path, axis in model.vocabulary_axes().items()}
@@ -99,5 +99,6 @@ def _assign_moments(
             value, target = known[entry.origin], variables[place]
             if entry.status == REMAPPED:
                 shape = model.trainable_variables[place].shape
+                rows = maps.between(entry.origin, entry.name)
                 value = rows.apply(value, np.zeros(shape, np.float32), axes[entry.name])
             target.assign(np.broadcast_to(value, target.shape))  # Per-task moments all start equal.

@@ -145,6 +145,7 @@ def build_parts(
         strategy,
         prepared.vocabulary.size,
         static_shapes(strategy, mixture.buckets),
+        prepared.vocabulary.source_size,
     )
     return RunParts(
         workers,
@@ -167,6 +168,7 @@ def build_step(
     strategy: tf.distribute.Strategy,
     vocabulary_size: int,
     shapes: Sequence[tuple[int, int]] | None,
+    source_vocabulary_size: int | None = None,
 ) -> StepParts:
     """Makes what an update consists of. It needs no data.
 
@@ -175,13 +177,14 @@ def build_step(
         strategy: the strategy under whose scope the variables are made.
         vocabulary_size: number of ids.
         shapes: (rows of a replica, length) of each bucket if the step needs static shapes.
+        source_vocabulary_size: number of ids of sources; None if it is `vocabulary_size`.
     """
     task, runtime, updates = plan.config.task, plan.config.runtime, plan.updates
     pairs = task.pairs
     tasks = translation_tasks(task.model, pairs)
     decoders = [each.decoder for each in tasks]
     with strategy.scope():
-        model = building.build_model(task.model, vocabulary_size, pairs)
+        model = building.build_model(task.model, vocabulary_size, pairs, source_vocabulary_size)
         freeze(model, plan.config.trainer.freeze)
         optimizer = building.build_optimizer(plan.config.trainer, updates, model.hidden_dim)
         optimizer.build(model.trainable_variables)

@@ -53,8 +53,7 @@ class WeightSource:
     def describe(self) -> str:
         """Returns a line about the source."""
         return (
-            f"{self.checkpoint}, {self.kind}, vocabulary of {self.vocabulary.size:,} ids, weights "
-            f"{self.digest}"
+            f"{self.checkpoint}, {self.kind}, {self.vocabulary.describe()}, weights {self.digest}"
         )
 
 
