@@ -44,10 +44,10 @@ void CheckSource(const TransformerConfig& config, const TokenBatch& batch) {
                        std::to_string(config.max_length));
     }
     for (int i = batch.begins[s]; i < batch.begins[s + 1]; ++i) {
-      if (batch.ids[i] < 0 || batch.ids[i] >= config.vocabulary_size) {
+      if (batch.ids[i] < 0 || batch.ids[i] >= config.source_ids()) {
         throw InputError("source " + std::to_string(s) + " contains id " +
                          std::to_string(batch.ids[i]) + "; ids must be in [0, " +
-                         std::to_string(config.vocabulary_size) + ")");
+                         std::to_string(config.source_ids()) + ")");
       }
     }
   }

@@ -110,7 +110,7 @@ class Loader {
       decoder.layers.push_back(DecoderLayer(name + ".layer." + std::to_string(i)));
     }
     decoder.final_norm = FinalNorm(name);
-    if (!config_.tie_embeddings) {
+    if (!config_.projection_is_tied()) {
       decoder.projection =
           Linear(name + ".projection", config_.vocabulary_size, config_.hidden_dim, false);
     }
@@ -158,7 +158,7 @@ AlignedBuffer<float> Mixture(const TransformerConfig& config, const TensorMap& t
 
 }  // namespace
 
-Embedding::Embedding(const TensorMap& tensors, const std::string& tokens,
+Embedding::Embedding(const TensorMap& tensors, const std::string& tokens, int rows,
                      const std::string& positions, const TransformerConfig& config,
                      ComputeType compute, const KernelTable& kernels, const Dense* tied)
     : dim_(config.hidden_dim),
@@ -171,7 +171,6 @@ Embedding::Embedding(const TensorMap& tensors, const std::string& tokens,
     zeros_.resize(dim_);
   }
   if (tied != nullptr) return;
-  const int rows = config.vocabulary_size;
   const Tensor& table = FindTensor(tensors, tokens + ".weight", {rows, dim_});
   if (table.dtype == DType::kInt8) {
     bytes_ = table.int8();
@@ -236,16 +235,19 @@ std::shared_ptr<const Model> Model::Load(const TransformerConfig& config, const 
   // Pack the largest tensors first, so that `packed` can release their pages before others are
   // read.
   const Dense* tied = nullptr;
-  if (config.tie_embeddings) {
+  if (config.projection_is_tied()) {
+    const char* table = config.tie_embeddings ? "embedding" : "target_embedding";
     model->tied_projection_ =
-        loader.Linear("embedding", config.vocabulary_size, config.hidden_dim, false);
+        loader.Linear(table, config.vocabulary_size, config.hidden_dim, false);
     tied = &model->tied_projection_;
     if (packed) packed();
   }
-  model->source_embedding_ = Embedding(tensors, "source_embedding", "source_positions", config,
-                                       compute, model->kernels_, tied);
-  model->target_embedding_ = Embedding(tensors, "target_embedding", "target_positions", config,
-                                       compute, model->kernels_, tied);
+  model->source_embedding_ =
+      Embedding(tensors, "source_embedding", config.source_ids(), "source_positions", config,
+                compute, model->kernels_, config.tie_embeddings ? tied : nullptr);
+  model->target_embedding_ =
+      Embedding(tensors, "target_embedding", config.vocabulary_size, "target_positions", config,
+                compute, model->kernels_, tied);
   if (config.positions == Positions::kRotary) {
     model->rotary_ = FindFloats(tensors, "rotary_positions",
                                 {config.max_length, config.hidden_dim / config.num_heads});

@@ -66,20 +66,20 @@ struct DecoderWeights {
   AdapterVectors vectors;
   std::vector<DecoderLayerWeights> layers;
   NormWeights final_norm;
-  Dense projection;  // empty if the embeddings are tied
+  Dense projection;  // empty if it is tied to a table
 };
 
 // Token and position embeddings of one side.
 class Embedding {
  public:
   Embedding() = default;
-  // Uses the tables `tokens`.weight [vocabulary_size, hidden_dim] and `positions` float32
+  // Uses the tables `tokens`.weight [rows, hidden_dim] and `positions` float32
   // [max_length, hidden_dim], if the model has them. Keeps pointers into the tensors. If `tied` is
   // not null, it is the packed layer with the same weights, and tokens are looked up there. Throws
   // ModelFileError.
-  Embedding(const TensorMap& tensors, const std::string& tokens, const std::string& positions,
-            const TransformerConfig& config, ComputeType compute, const KernelTable& kernels,
-            const Dense* tied);
+  Embedding(const TensorMap& tensors, const std::string& tokens, int rows,
+            const std::string& positions, const TransformerConfig& config, ComputeType compute,
+            const KernelTable& kernels, const Dense* tied);
 
   // out [hidden_dim] = sqrt(hidden_dim) * tokens[token] + positions[position], or without the last
   // term. Both indices must be in range.
@@ -132,7 +132,7 @@ class Model {
   }
   const DecoderWeights& decoder(int index) const { return decoders_[index]; }
   const Dense& projection(int decoder) const {
-    return config_.tie_embeddings ? tied_projection_ : decoders_[decoder].projection;
+    return config_.projection_is_tied() ? tied_projection_ : decoders_[decoder].projection;
   }
 
  private:

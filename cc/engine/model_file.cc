@@ -20,8 +20,9 @@ namespace {
 #endif
 
 constexpr char kMagic[8] = {'K', 'M', 'T', 'L', 'M', 'O', 'D', 'L'};
-// Version 2 has the same bytes; its files have ranges of inputs, which older engines ignore.
-constexpr uint32_t kVersion = 2;
+// All versions have the same bytes. Files of version 2 have ranges of inputs, and those of version
+// 3 have a vocabulary of the sources, which older engines ignore.
+constexpr uint32_t kVersion = 3;
 constexpr size_t kHeaderSize = 64;
 constexpr size_t kAlignment = 64;  // A cache line and the widest vector register.
 // Far above the number of tensors of any model. Bounds the time spent on a malicious count.

@@ -19,7 +19,7 @@ class Checker {
     if (c_.tie_embeddings) {
       Matrix("embedding", v, d);
     } else {
-      Matrix("source_embedding", v, d);
+      Matrix("source_embedding", c_.source_ids(), d);
       Matrix("target_embedding", v, d);
     }
     if (c_.positions == Positions::kAdded) {
@@ -58,7 +58,7 @@ class Checker {
       }
       CheckAdapters(decoder, c_.decoder_layers);
       FinalNorm("decoder." + std::to_string(j));
-      if (!c_.tie_embeddings) Matrix(decoder + "projection", v, d);
+      if (!c_.projection_is_tied()) Matrix(decoder + "projection", v, d);
     }
   }
 
@@ -193,6 +193,12 @@ void ReadAdapters(const ModelFile& file, TransformerConfig* config) {
   }
 }
 
+// Checks that a tensor has bytes.
+void CheckText(const ModelFile& file, const std::string& name) {
+  const Tensor& text = file.tensor(name);
+  file.tensor(name, DType::kUint8, {static_cast<int64_t>(text.bytes)});
+}
+
 }  // namespace
 
 int TransformerConfig::routes() const {
@@ -234,6 +240,15 @@ TransformerConfig TransformerConfig::Read(const ModelFile& file) {
   c.decoder_layers = integer("decoder_layers", 0, kMaxLayers);
   c.max_length = integer("max_length", 1, kMaxDimension);
   c.tie_embeddings = integer("tie_embeddings", 0, 1) == 1;
+  c.tie_projection =
+      file.has_hyperparameter("tie_projection") && integer("tie_projection", 0, 1) == 1;
+  if (file.has_hyperparameter("source_vocabulary_size")) {
+    c.source_vocabulary_size = integer("source_vocabulary_size", 2, kMaxDimension);
+    if (c.tie_embeddings) {
+      Fail(file, "tie_embeddings", "1, but sources have a vocabulary of their own");
+    }
+    CheckText(file, "source_vocabulary");
+  }
   if (c.hidden_dim % c.num_heads != 0) {
     Fail(file, "num_heads",
          std::to_string(c.num_heads) + " does not divide hidden_dim, " +
@@ -296,7 +311,7 @@ TransformerConfig TransformerConfig::Read(const ModelFile& file) {
     Fail(file, "task_names", "the lists task_* are empty or differ in length");
   }
   for (size_t i = 0; i < names.size(); ++i) {
-    if (tags[i] < 0 || tags[i] > last) {
+    if (tags[i] < 0 || tags[i] >= c.source_ids()) {
       Fail(file, "task_tags", "id " + std::to_string(tags[i]) + " is not in the vocabulary");
     }
     if (task_decoders[i] < 0 || task_decoders[i] >= c.routes()) {
@@ -305,8 +320,7 @@ TransformerConfig TransformerConfig::Read(const ModelFile& file) {
     c.tasks.push_back({names[i], sources[i], targets[i], static_cast<int32_t>(tags[i]),
                        static_cast<int>(task_decoders[i])});
   }
-  const Tensor& vocabulary = file.tensor("vocabulary");
-  file.tensor("vocabulary", DType::kUint8, {static_cast<int64_t>(vocabulary.bytes)});
+  CheckText(file, "vocabulary");
   Checker(file, c).CheckAll();
   return c;
 }

@@ -38,10 +38,13 @@ enum class Positions {
 
 struct TransformerConfig {
   int vocabulary_size, hidden_dim, num_heads, intermediate_dim;
+  int source_vocabulary_size = 0;  // 0 if sources have no vocabulary of their own.
   int encoder_layers, decoder_layers;
   int max_length;  // Number of positions: limits sources (with tag and end) and targets.
   int decoders;
   bool tie_embeddings;
+  bool tie_projection = false;  // Whether the table of the target is the projection, too, if
+                                // embeddings are not tied.
   bool int8;              // Whether matrices are int8 with a scale per row; else float32.
   Activation activation;  // GELU is exact: it uses the error function.
   bool gated = false;     // Whether feed-forward blocks have a gate, to which the activation is
@@ -61,6 +64,13 @@ struct TransformerConfig {
   // base count + 1, are the adapters from 1 on, with 0 for none; the rest is the decoder. Without
   // adapters, a route is a decoder.
   std::vector<AdapterSet> adapter_sets;
+
+  // The number of ids of sources.
+  int source_ids() const {
+    return source_vocabulary_size > 0 ? source_vocabulary_size : vocabulary_size;
+  }
+  // Whether a table of embeddings is the projection, too.
+  bool projection_is_tied() const { return tie_embeddings || tie_projection; }
 
   // The number of routes.
   int routes() const;

@@ -86,7 +86,7 @@ Translation::Translation(const Model& model, const TranslateRequest& request, in
     for (int token = 0; token < config.vocabulary_size; ++token) {
       if (allowed[token]) shortlist_->tokens.push_back(token);
     }
-    for (int i = 0; i < (config.tie_embeddings ? 1 : config.decoders); ++i) {
+    for (int i = 0; i < (config.projection_is_tied() ? 1 : config.decoders); ++i) {
       shortlist_->projections.push_back(
           model.projection(i).Select(shortlist_->tokens, model.compute()));
     }

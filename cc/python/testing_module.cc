@@ -132,6 +132,10 @@ TransformerConfig ConfigOf(const py::dict& dict) {
   if (is("positions", "none")) config.positions = Positions::kNone;
   config.layer_norm_epsilon = 1e-6f;
   config.tie_embeddings = dict["tie_embeddings"].cast<bool>();
+  config.tie_projection = dict.contains("tie_projection") && dict["tie_projection"].cast<bool>();
+  if (dict.contains("source_vocabulary_size")) {
+    config.source_vocabulary_size = number("source_vocabulary_size");
+  }
   return config;
 }
 

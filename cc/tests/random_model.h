@@ -18,7 +18,7 @@ class RandomModel {
     if (config.tie_embeddings) {
       Add("embedding.weight", {v, d}, d);
     } else {
-      Add("source_embedding.weight", {v, d}, d);
+      Add("source_embedding.weight", {config.source_ids(), d}, d);
       Add("target_embedding.weight", {v, d}, d);
     }
     if (config.positions == Positions::kAdded) {
@@ -55,7 +55,7 @@ class RandomModel {
         FeedForward(layer);
       }
       if (!config.post_norm) Norm(decoder + ".final_norm");
-      if (!config.tie_embeddings) Add(decoder + ".projection.weight", {v, d}, d);
+      if (!config.projection_is_tied()) Add(decoder + ".projection.weight", {v, d}, d);
     }
   }
 

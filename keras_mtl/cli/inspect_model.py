@@ -8,8 +8,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from keras_mtl import errors
 from keras_mtl.cli.inspect_adapters import is_adapter_file, print_adapter_file, route_names
 from keras_mtl.cli.printing import (
@@ -20,10 +18,11 @@ from keras_mtl.cli.printing import (
     print_table,
 )
 from keras_mtl.decoding import model_kinds
+from keras_mtl.decoding.engine_file import vocabulary_of
 from keras_mtl.decoding.model_kinds import ModelKind
 from keras_mtl.engine import open_model_file
 from keras_mtl.engine.adapter_arrays import sets_of
-from keras_mtl.engine.model_file import INPUT_RANGE
+from keras_mtl.engine.model_file import INPUT_RANGE, SOURCE_VOCABULARY
 
 
 def is_model(args: argparse.Namespace) -> bool:
@@ -111,7 +110,8 @@ def _print_engine_file(path: str | os.PathLike[str], verify: bool) -> None:
     file = open_model_file(path, verify)
     file.check_transformer()
     about = file.hyperparameters
-    names = [name for name in file.tensor_names if name != "vocabulary"]
+    texts = ("vocabulary", SOURCE_VOCABULARY)
+    names = [name for name in file.tensor_names if name not in texts]
     values = sum(
         file.tensor(name).size
         for name in names
@@ -124,12 +124,12 @@ def _print_engine_file(path: str | os.PathLike[str], verify: bool) -> None:
         ("architecture", describe_architecture(about)),
         ("sub-layers", describe_sublayers(about)),
         ("positions", f"{about['max_length']:,}, including tag and end of sentence"),
-        ("embeddings", "tied" if about["tie_embeddings"] else "separate"),
+        ("embeddings", _embeddings(about)),
         ("decoders", ", ".join(about["decoders"])),
         ("parameters", f"{values:,} without positions, in {len(names):,} tensors"),
         ("compute type", f"{about['weight_type']} by default; float32 and int8 are possible"),
         ("input scales", _input_scales(names)),
-        ("vocabulary", _vocabulary(file, path, about) if has_text else "none: translates ids"),
+        ("vocabulary", _vocabulary(file, about) if has_text else "none: translates ids"),
         ("decoding", _decoding(json.loads(about.get("decoding", "{}"))) or "default options"),
     )
     columns = ("names", "sources", "targets", "tags", "decoders")
@@ -198,14 +198,22 @@ def _input_scales(names: Sequence[str]) -> str:
     return f"fixed in {fixed} layers, by row in the others" if fixed else "by row"
 
 
-def _vocabulary(file: Any, path: str | os.PathLike[str], about: Mapping[str, Any]) -> str:
-    from keras_mtl.data.vocabulary import Vocabulary
+def _embeddings(about: Mapping[str, Any]) -> str:
+    """Returns which tables a model has."""
+    if about["tie_embeddings"]:
+        return "tied"
+    tied = about.get("tie_projection", 0)
+    return "separate, that of the target is the projection" if tied else "separate"
 
-    data = np.asarray(file.tensor("vocabulary")).tobytes()
-    vocabulary = Vocabulary(data, os.fspath(path))
-    languages = ", ".join(vocabulary.languages) or "none"
+
+def _vocabulary(file: Any, about: Mapping[str, Any]) -> str:
+    vocabulary = vocabulary_of(file)
+    languages = ", ".join(vocabulary.source.languages) or "none"
     stored = about.get("vocabulary_hash", vocabulary.hash)
-    return f"{vocabulary.size:,} ids, language tags: {languages}, hash {stored}"
+    sizes = f"{vocabulary.size:,} ids"
+    if vocabulary.has_source:
+        sizes = f"{vocabulary.source.size:,} ids of sources, {vocabulary.size:,} ids of targets"
+    return f"{sizes}, language tags: {languages}, hash {stored}"
 
 
 def _decoding(options: Mapping[str, Any]) -> str:

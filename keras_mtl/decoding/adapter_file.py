@@ -23,6 +23,7 @@ from keras_mtl.decoding.engine_file import (
     engine_hyperparameters,
     engine_tensors,
     text_hyperparameters,
+    vocabulary_tensors,
 )
 from keras_mtl.decoding.tasks import TranslationTask, translated
 from keras_mtl.engine import open_model_file, write_model_file
@@ -33,6 +34,7 @@ from keras_mtl.engine.adapter_arrays import (
     sets_of,
     with_place,
 )
+from keras_mtl.engine.model_file import SOURCE_VOCABULARY
 from keras_mtl.errors import ExportError
 
 ARCHITECTURE = "adapters"
@@ -48,7 +50,8 @@ _SAME = (
     "activation",
     "layer_norm_epsilon",
     "decoders",
-    # Files of older versions lack the rest.
+    # Files of older versions lack the rest, and only some models have the first.
+    "tie_projection",
     "transparent_attention",
     "feed_forward",
     "norm",
@@ -86,14 +89,14 @@ def write_adapter_file(
     weight_type = about["weight_type"]
     ours = engine_hyperparameters(model, vocabulary, tasks, weight_type)
     for name in _SAME:
-        if ours[name] != about.get(name, ours[name]):
+        mine = ours.get(name)
+        if mine != about.get(name, mine):
             raise ExportError(
-                f"{base}: {name} is {about[name]!r}, but it is {ours[name]!r} in the model. Give "
+                f"{base}: {name} is {about[name]!r}, but it is {mine!r} in the model. Give "
                 "the engine file of the model that the adapters were trained on"
             )
     tensors = engine_tensors(model, vocabulary, weight_type)
-    ids = _ids_in(text.vocabulary, vocabulary, base)
-    _check_same(file, tensors, ids, base)
+    _check_same(file, tensors, _rows_in(text.vocabulary, vocabulary, base), base)
     sets, added = _new_adapters(file, tensors, model.adapter_sets)
     known = {task.name for task in text.tasks}
     members = {(each.name, member) for each in sets for member in each.members}
@@ -111,9 +114,10 @@ def write_adapter_file(
             f"{base} has all {'adapters' if new_tasks else 'tasks'} of the model, so there is "
             "nothing to export. Give the engine file of the model before they were added"
         )
-    languages = [each for each in vocabulary.languages if each not in text.vocabulary.languages]
-    tags = [vocabulary.tag_id(language) for language in languages]
-    for name in _tables(tensors) if tags else ():
+    own, known_languages = vocabulary.source, text.vocabulary.source.languages
+    languages = [each for each in own.languages if each not in known_languages]
+    tags = [own.tag_id(language) for language in languages]
+    for name in _tagged_tables(tensors, vocabulary) if tags else ():
         added[_TAGS + name] = tensors[name][tags]
     per = [choice.per for choice in new_tasks[0].adapters]
     hyperparameters = {
@@ -162,7 +166,7 @@ def add_adapters(
         merged.add(open_adapters(path), about, os.fspath(base))
     if "decoding" in about:
         about["decoding"] = _moved_options(about["decoding"], text.vocabulary, merged.vocabulary)
-    merged.tensors["vocabulary"] = np.frombuffer(merged.vocabulary.tokenizer_bytes, np.uint8)
+    merged.tensors |= vocabulary_tensors(merged.vocabulary)
     hyperparameters = {
         **about,
         "producer": PRODUCER,
@@ -305,16 +309,16 @@ class _Merged:
     def _add_tags(self, file: Any) -> None:
         """Adds new language tags to the vocabulary, and their rows to its tables."""
         languages = list(file.hyperparameters.get("languages", []))
-        new = [each for each in languages if each not in self.vocabulary.languages]
+        new = [each for each in languages if each not in self.vocabulary.source.languages]
         if not new:
             return
         vocabulary = self.vocabulary.with_languages(new)
-        ids = _ids_in(self.vocabulary, vocabulary, file.path)
-        tags = [vocabulary.tag_id(language) for language in new]
+        ids = _ids_in(self.vocabulary.source, vocabulary.source, file.path)
+        tags = [vocabulary.source.tag_id(language) for language in new]
         rows = [languages.index(language) for language in new]
-        for name in _tables(self.tensors):
+        for name in _tagged_tables(self.tensors, vocabulary):
             old = self.tensors[name]
-            table = np.zeros((vocabulary.size, *old.shape[1:]), old.dtype)
+            table = np.zeros((vocabulary.source.size, *old.shape[1:]), old.dtype)
             table[ids] = old
             if _TAGS + name not in file.tensor_names:
                 raise ExportError(f"{file.path}: tensor {_TAGS}{name} is missing: export it again")
@@ -390,6 +394,28 @@ def _tables(names: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def _tagged_tables(names: Mapping[str, Any], vocabulary: Vocabulary) -> list[str]:
+    """Returns the tables that have rows for language tags."""
+    return [name for name in _tables(names) if _of_source(name) or not vocabulary.has_source]
+
+
+def _of_source(table: str) -> bool:
+    """Whether a table is that of the sources."""
+    return table.startswith("source_embedding")
+
+
+def _rows_in(old: Vocabulary, new: Vocabulary, name: Any) -> tuple[Sequence[int], Sequence[int]]:
+    """Returns `_ids_in` of the vocabularies of sources and of targets."""
+    if old.has_source != new.has_source:
+        both = ("one vocabulary", "a vocabulary of the sources")
+        raise ExportError(
+            f"{name} has {both[old.has_source]}, but the model has {both[new.has_source]}. Give "
+            "the engine file of the model that the adapters were trained on"
+        )
+    target = _ids_in(old, new, name)
+    return (_ids_in(old.source, new.source, name) if old.has_source else target), target
+
+
 def _ids_in(old: Vocabulary, new: Vocabulary, name: Any) -> list[int]:
     """Returns the id in a new vocabulary of each id of an old one.
 
@@ -409,16 +435,19 @@ def _ids_in(old: Vocabulary, new: Vocabulary, name: Any) -> list[int]:
 
 
 def _check_same(
-    file: Any, tensors: Mapping[str, np.ndarray], ids: Sequence[int], base: Any
+    file: Any,
+    tensors: Mapping[str, np.ndarray],
+    ids: tuple[Sequence[int], Sequence[int]],
+    base: Any,
 ) -> None:
     """Raises ExportError if the base has other weights than a model, apart from adapters."""
     tables = _tables(tensors)
     for name, array in _arrays(file):
-        if is_adapter(name) or name == "vocabulary":
+        if is_adapter(name) or name in ("vocabulary", SOURCE_VOCABULARY):
             continue
         ours = tensors.get(name)
         if ours is not None and name in tables:
-            ours = ours[list(ids)]
+            ours = ours[list(ids[0] if _of_source(name) else ids[1])]
         if ours is not None and name.endswith("_positions"):
             ours = ours[: len(array)]  # The model may have more positions.
         if ours is None or not np.array_equal(ours, array):

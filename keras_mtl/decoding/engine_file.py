@@ -20,7 +20,7 @@ from keras_mtl.decoding.tasks import TranslationTask, translated
 from keras_mtl.engine import write_model_file
 from keras_mtl.engine.adapter_arrays import adapter_hyperparameters, sets_of
 from keras_mtl.engine.arrays import norm_epsilon, quantize_rows, transformer_arrays
-from keras_mtl.engine.model_file import INPUT_RANGE, Value
+from keras_mtl.engine.model_file import INPUT_RANGE, SOURCE_VOCABULARY, Value
 from keras_mtl.engine.quantized_layers import learned_ranges, range_array
 from keras_mtl.errors import ExportError, nearest
 
@@ -68,11 +68,15 @@ def write_engine_file(
     """
     if weight_type not in WEIGHT_TYPES:
         raise ExportError(f"weight_type={weight_type!r}{nearest(weight_type, WEIGHT_TYPES)}")
-    if vocabulary.size != model.vocabulary_size:
-        raise ExportError(
-            f"the vocabulary has {vocabulary.size} tokens, but the model has "
-            f"{model.vocabulary_size}. Give the vocabulary that was used to train the model"
-        )
+    for what, own, size in (
+        ("vocabulary", vocabulary, model.vocabulary_size),
+        ("vocabulary of sources", vocabulary.source, model.source_vocabulary_size),
+    ):
+        if own.size != size:
+            raise ExportError(
+                f"the {what} has {own.size} tokens, but the model has {size}. Give the vocabulary "
+                "that was used to train the model"
+            )
     tensors = engine_tensors(model, vocabulary, weight_type)
     # The engine requires a task. A file without one that translates only scores, in validation.
     named = translated(tasks) or tasks
@@ -85,8 +89,28 @@ def write_engine_file(
 def engine_tensors(model: Any, vocabulary: Vocabulary, weight_type: str) -> dict[str, np.ndarray]:
     """Returns the tensors of the engine file of a model; see `write_engine_file`."""
     tensors = weight_tensors(model, weight_type)
-    tensors["vocabulary"] = np.frombuffer(vocabulary.tokenizer_bytes, np.uint8)
+    return tensors | vocabulary_tensors(vocabulary)
+
+
+def vocabulary_tensors(vocabulary: Vocabulary) -> dict[str, np.ndarray]:
+    """Returns the tensors of an engine file that hold its vocabulary."""
+    tensors = {"vocabulary": np.frombuffer(vocabulary.tokenizer_bytes, np.uint8)}
+    if vocabulary.has_source:
+        own = np.frombuffer(vocabulary.source.tokenizer_bytes, np.uint8)
+        tensors[SOURCE_VOCABULARY] = own
     return tensors
+
+
+def vocabulary_of(file: Any) -> Vocabulary:
+    """Reads the vocabulary of an open model file.
+
+    Raises:
+        DataError: it is damaged.
+    """
+    source = None
+    if SOURCE_VOCABULARY in file.tensor_names:
+        source = Vocabulary(np.asarray(file.tensor(SOURCE_VOCABULARY)).tobytes(), file.path)
+    return Vocabulary(np.asarray(file.tensor("vocabulary")).tobytes(), file.path, source)
 
 
 def weight_tensors(model: Any, weight_type: str) -> dict[str, np.ndarray]:
@@ -131,7 +155,7 @@ class TextSide:
         """
         about = file.hyperparameters
         try:
-            vocabulary = Vocabulary(np.asarray(file.tensor("vocabulary")).tobytes(), file.path)
+            vocabulary = vocabulary_of(file)
             columns = ("names", "sources", "targets", "decoders")
             rows = zip(*(about[f"task_{column}"] for column in columns), strict=True)
             counts = [len(each.members) for each in sets_of(about)]
@@ -166,6 +190,7 @@ def engine_hyperparameters(
         "architecture": "transformer",
         "weight_type": weight_type,
         **{name: int(config[name]) for name in _SIZES},
+        **({"tie_projection": 1} if model.tie_projection and not model.tie_embeddings else {}),
         **{name: config[name] for name in _NAMES},
         "layer_norm_epsilon": norm_epsilon(model),
         "decoders": [name or "all" for name in model.decoder_names or ("",)],
@@ -180,8 +205,10 @@ def text_hyperparameters(
     vocabulary: Vocabulary, tasks: Sequence[TranslationTask]
 ) -> dict[str, Value]:
     """Returns the hyperparameters of an engine file about its vocabulary and its tasks."""
+    own = {"source_vocabulary_size": vocabulary.source.size} if vocabulary.has_source else {}
     return {
         "vocabulary_size": vocabulary.size,
+        **own,
         "pad_id": vocabulary.pad_id,
         "bos_id": vocabulary.bos_id,
         "eos_id": vocabulary.eos_id,
@@ -191,6 +218,6 @@ def text_hyperparameters(
         "task_names": [task.name for task in tasks],
         "task_sources": [task.source for task in tasks],
         "task_targets": [task.target for task in tasks],
-        "task_tags": [vocabulary.tag_id(task.target) for task in tasks],
+        "task_tags": [vocabulary.source.tag_id(task.target) for task in tasks],
         "task_decoders": [task.route for task in tasks],
     }

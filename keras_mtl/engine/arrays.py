@@ -7,8 +7,10 @@ import numpy as np
 
 from keras_mtl.configuration.sublayers import only_tensorflow
 from keras_mtl.engine.adapter_arrays import adapter_variable, add_adapters, sets_of
-from keras_mtl.engine.model_file import INPUT_RANGE
+from keras_mtl.engine.model_file import INPUT_RANGE, SOURCE_VOCABULARY
 from keras_mtl.errors import ExportError
+
+_NO_WEIGHTS = ("vocabulary", SOURCE_VOCABULARY, "rotary_positions")
 
 
 def transformer_arrays(model: Any) -> dict[str, np.ndarray]:
@@ -23,7 +25,8 @@ def transformer_arrays(model: Any) -> dict[str, np.ndarray]:
         tied, otherwise `source_embedding.weight` and `target_embedding.weight`; the tables of
         `Transformer.position_tables`; then
         `encoder.layer.{i}.*`, `encoder.final_norm.*`, `decoder.{j}.layer.{i}.*`,
-        `decoder.{j}.final_norm.*` and, if embeddings are not tied, `decoder.{j}.projection.weight`.
+        `decoder.{j}.final_norm.*` and, if it is not tied to a table,
+        `decoder.{j}.projection.weight`.
         `keras_mtl.engine.adapter_arrays` describes the weights of adapters.
 
     Raises:
@@ -103,7 +106,7 @@ def variable_arrays(file: Any) -> dict[str, np.ndarray]:
     sets = sets_of(file.hyperparameters)
     arrays = {}
     for name in file.tensor_names:
-        if name in ("vocabulary", "rotary_positions") or name.endswith((".scale", INPUT_RANGE)):
+        if name in _NO_WEIGHTS or name.endswith((".scale", INPUT_RANGE)):
             continue
         array = np.array(file.tensor(name))
         if array.dtype == np.int8:

@@ -22,6 +22,10 @@ MAGIC = b"KMTLMODL"
 VERSION = 1
 # Version of files with ranges of inputs, which engines of version 1 would ignore.
 _RANGES_VERSION = 2
+# Version of files with a vocabulary of the sources, which engines of version 2 would ignore.
+_SOURCE_VOCABULARY_VERSION = 3
+SOURCE_VOCABULARY = "source_vocabulary"
+"""Name of the tensor with the vocabulary of the sources, if they have their own."""
 INPUT_RANGE = ".input_range"
 """End of the name of a tensor that holds the range of the inputs of a layer."""
 ALIGNMENT = 64  # Bytes: a cache line, and the widest vector register.
@@ -96,6 +100,8 @@ def write_model_file(
         offset = _round_up(offset + array.nbytes)
     table = b"".join(entries)
     version = _RANGES_VERSION if any(name.endswith(INPUT_RANGE) for name in arrays) else VERSION
+    if SOURCE_VOCABULARY in arrays:
+        version = _SOURCE_VOCABULARY_VERSION
     header = _HEADER.pack(
         MAGIC, version, 0, offset, table_size, len(hyperparameters), len(arrays), zlib.crc32(table)
     )

@@ -25,6 +25,7 @@ from keras_mtl.files import replacing_directory
 QUANTIZATIONS = ("float32", "int8", "int8_float32", "float16", "int16")
 TASKS_FILE = "keras_mtl.json"
 SENTENCEPIECE_FILE = "sentencepiece.model"
+SOURCE_SENTENCEPIECE_FILE = "source_sentencepiece.model"
 _SPECIALS = ("unk_id", "bos_id", "eos_id")
 
 
@@ -43,7 +44,8 @@ def export_ctranslate2(
     directory for each target language. In addition to the files of CTranslate2, a directory
     contains `sentencepiece.model` and `keras_mtl.json`: the tasks with the tag that begins a
     source, and the tokens that are not text (`suppress`; pass them to CTranslate2 as
-    `suppress_sequences`).
+    `suppress_sequences`). If sources have their own vocabulary, `source_sentencepiece.model` is
+    for sources, and `sentencepiece.model` for translations.
 
     Args:
         model: a built `keras_mtl.models.Transformer`.
@@ -69,7 +71,7 @@ def export_ctranslate2(
     check_architecture(not_in_ctranslate2(model))
     domains = quantization.of_mapping(model.get_config().get("quantization")).domains
     check_weights(quantization.not_in_ctranslate2(domains, weight_type))
-    tokens = [vocabulary.piece(i) for i in range(vocabulary.size)]
+    tokens, source_tokens = _pieces(vocabulary), _pieces(vocabulary.source)
     specials = {name: getattr(vocabulary, name) for name in _SPECIALS}
     several = len(model.decoders) > 1
     try:
@@ -77,9 +79,18 @@ def export_ctranslate2(
             for index in range(len(model.decoders)):
                 directory = root / model.decoder_names[index] if several else root
                 write_directory(
-                    model, index, tokens, directory, weight_type=weight_type, **specials
+                    model,
+                    index,
+                    tokens,
+                    directory,
+                    weight_type=weight_type,
+                    source_tokens=source_tokens,
+                    **specials,
                 )
                 (directory / SENTENCEPIECE_FILE).write_bytes(vocabulary.tokenizer_bytes)
+                if vocabulary.has_source:
+                    own_file = directory / SOURCE_SENTENCEPIECE_FILE
+                    own_file.write_bytes(vocabulary.source.tokenizer_bytes)
                 own = [task for task in tasks if task.decoder == index]
                 (directory / TASKS_FILE).write_text(_description(vocabulary, own), encoding="utf-8")
     except OSError as error:
@@ -100,18 +111,20 @@ def write_directory(
     bos_id: int = 1,
     eos_id: int = 2,
     weight_type: str = "float32",
+    source_tokens: Sequence[str] | None = None,
 ) -> None:
     """Writes the CTranslate2 files for one decoder.
 
     Args:
         model: a built `keras_mtl.models.Transformer`.
         decoder: index of the decoder.
-        tokens: text of each id, all different.
+        tokens: text of each id of targets, all different.
         directory: created if missing.
         unk_id: id of unknown tokens.
         bos_id: id that starts a target.
         eos_id: id that ends source and target. CTranslate2 appends it to a source itself.
         weight_type: see `export_ctranslate2`.
+        source_tokens: text of each id of sources; None means `tokens`.
     """
     spec = _specification(model.get_config())
     arrays = transformer_arrays(model)
@@ -134,8 +147,10 @@ def write_directory(
         _feed_forward(layer.ffn, arrays, name)
     _final_norm(spec.decoder, arrays, f"decoder.{decoder}")
     projection = f"decoder.{decoder}.projection.weight"
-    spec.decoder.projection.weight = arrays["embedding.weight" if tied else projection]
-    spec.register_source_vocabulary(list(tokens))
+    if model.tie_projection:
+        projection = _embedding("target", tied)
+    spec.decoder.projection.weight = arrays[projection]
+    spec.register_source_vocabulary(list(source_tokens or tokens))
     spec.register_target_vocabulary(list(tokens))
     spec.config.unk_token = tokens[unk_id]
     spec.config.bos_token = tokens[bos_id]
@@ -248,12 +263,16 @@ def _description(vocabulary: Vocabulary, tasks: Sequence[TranslationTask]) -> st
             "name": task.name,
             "source": task.source,
             "target": task.target,
-            "tag": vocabulary.piece(vocabulary.tag_id(task.target)),
+            "tag": vocabulary.source.piece(vocabulary.source.tag_id(task.target)),
         }
         for task in tasks
     ]
     suppress = [vocabulary.piece(token) for token in suppressed_ids(vocabulary)]
     return json.dumps({"tasks": entries, "suppress": suppress}, ensure_ascii=False, indent=1)
+
+
+def _pieces(vocabulary: Vocabulary) -> list[str]:
+    return [vocabulary.piece(i) for i in range(vocabulary.size)]
 
 
 def _embedding(side: str, tied: bool) -> str:

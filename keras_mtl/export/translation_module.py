@@ -82,10 +82,12 @@ class TranslationModule(tf.Module):
         self._options = options
         self._vocabulary = vocabulary
         self._tasks = tuple(tasks)
-        self._tags = tuple(vocabulary.tag_id(task.target) for task in tasks)
+        self._tags = tuple(vocabulary.source.tag_id(task.target) for task in tasks)
         self._max_tokens = max_length - 2  # The tag and the end of sentence.
-        tokenizer = with_rule_table(vocabulary.tokenizer_bytes)
-        self._tokenizer = tf_text.SentencepieceTokenizer(tokenizer, tf.int32)
+        self._tokenizer = _tokenizer(vocabulary)
+        self._source_tokenizer = self._tokenizer
+        if vocabulary.has_source:
+            self._source_tokenizer = _tokenizer(vocabulary.source)
         # Not a method, because saving an object traces all its functions.
         self.with_options: Any = None
         if hasattr(search, "with_options"):
@@ -158,7 +160,9 @@ class TranslationModule(tf.Module):
         result["tokens"] = tf.where(shown, self._tokenizer.id_to_string(found["ids"]), "")
         if "alignments" in found:
             used = tf.not_equal(source, self._vocabulary.pad_id)
-            result["source_tokens"] = tf.where(used, self._tokenizer.id_to_string(source), "")
+            result["source_tokens"] = tf.where(
+                used, self._source_tokenizer.id_to_string(source), ""
+            )
         return result
 
     def _sources(self, text: tf.Tensor, task: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
@@ -170,7 +174,7 @@ class TranslationModule(tf.Module):
         """
         count = tf.shape(text)[0]
         index = self._task_index(tf.broadcast_to(tf.reshape(task, [-1]), [count]))
-        pieces = self._tokenizer.tokenize(normalize_text(text))
+        pieces = self._source_tokenizer.tokenize(normalize_text(text))
         lengths = tf.cast(pieces.row_lengths(), tf.int32)
         longest = tf.cast(tf.argmax(tf.concat([lengths, [0]], 0)), tf.int32)
         fits = tf.reduce_all(lengths <= self._max_tokens)
@@ -205,7 +209,7 @@ class TranslationModule(tf.Module):
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "text")], autograph=False)
     def count_tokens(self, text: tf.Tensor) -> dict[str, tf.Tensor]:
         """Returns `tokens`, int32 `[N]`: source lengths without tag and end of sentence."""
-        pieces = self._tokenizer.tokenize(normalize_text(text))
+        pieces = self._source_tokenizer.tokenize(normalize_text(text))
         return {"tokens": tf.cast(pieces.row_lengths(), tf.int32)}
 
     @tf.function(input_signature=[], autograph=False)
@@ -234,6 +238,11 @@ class TranslationModule(tf.Module):
         message = tf.strings.join(["unknown task ", unknown, f"; known: {known}"])
         with tf.control_dependencies([tf.debugging.Assert(tf.reduce_all(index >= 0), [message])]):
             return tf.identity(index)
+
+
+def _tokenizer(vocabulary: Vocabulary) -> tf_text.SentencepieceTokenizer:
+    """Returns the tokenizer of one side."""
+    return tf_text.SentencepieceTokenizer(with_rule_table(vocabulary.tokenizer_bytes), tf.int32)
 
 
 def save_translation_module(
