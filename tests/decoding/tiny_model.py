@@ -8,6 +8,8 @@ import tensorflow as tf
 from keras_mtl.configuration import files
 from keras_mtl.configuration.overriding import set_values
 from keras_mtl.configuration.schema import ExperimentConfig, PairConfig
+from keras_mtl.data.vocabulary import Vocabulary
+from keras_mtl.data.vocabulary_files import write_vocabulary
 from keras_mtl.data.vocabulary_training import TaskText, train_vocabulary
 from keras_mtl.decoding.loading import load_model
 from keras_mtl.decoding.tasks import TranslationTask
@@ -33,18 +35,23 @@ LINES = [
 ]
 
 
-def make_vocabulary():
+def make_vocabulary(separate=False):
+    """Trains the vocabulary; `separate` gives sources their own, with the tags."""
     texts = [
         TaskText(name, 30 * len(pairs), lambda pairs=pairs: iter(pairs * 30))
         for name, pairs in PAIRS.items()
     ]
-    return train_vocabulary(texts, LANGUAGES.values(), size=320, temperature=1.0)
+    if not separate:
+        return train_vocabulary(texts, LANGUAGES.values(), size=320, temperature=1.0)
+    source = train_vocabulary(texts, LANGUAGES.values(), size=285, temperature=1.0, sides=[0])
+    target = train_vocabulary(texts, [], size=317, temperature=1.0, sides=[1])
+    return Vocabulary(target.model_bytes, source=source)
 
 
-def make_model_dir(path, sharing="full", steps=30, **fields):
+def make_model_dir(path, sharing="full", steps=30, separate=False, **fields):
     """Writes the directory; returns (model, vocabulary, tasks). `fields` are of `task.model`."""
     tf.keras.utils.set_random_seed(5)
-    vocabulary = make_vocabulary()
+    vocabulary = make_vocabulary(separate)
     own = sharing == "encoder"
     tasks = [
         TranslationTask(name, "en", target, i if own else 0)
@@ -62,11 +69,16 @@ def make_model_dir(path, sharing="full", steps=30, **fields):
     )  # fmt: skip
     set_values(config.task.decoding, {"max_length": 24, "num_hypotheses": 2, "batch_size": 3})
     decoders = tuple(LANGUAGES.values()) if own else ("",)
-    model = build_model(config.task.model, vocabulary.size, decoders)
+    model = build_model(
+        config.task.model,
+        vocabulary.size,
+        decoders,
+        source_vocabulary_size=vocabulary.source_size,
+    )
     train(model, vocabulary, tasks, steps)
     path.mkdir(parents=True)
     files.save_params(config, path / "params.yaml")
-    (path / "vocabulary.model").write_bytes(vocabulary.model_bytes)
+    write_vocabulary(path, vocabulary)
     entries = [vars(task) for task in tasks]
     (path / "tasks.json").write_text(
         json.dumps({"vocabulary_hash": vocabulary.hash, "tasks": entries})
@@ -104,8 +116,9 @@ def train(model, vocabulary, tasks, steps):
     batches = []
     for task in tasks:
         sources, targets = zip(*PAIRS[task.name], strict=True)
-        tag, eos = vocabulary.tag_id(task.target), vocabulary.eos_id
-        sources = [[tag, *vocabulary.encode(text), eos] for text in sources]
+        own = vocabulary.source
+        tag, eos = own.tag_id(task.target), vocabulary.eos_id
+        sources = [[tag, *own.encode(text), eos] for text in sources]
         targets = [[*vocabulary.encode(text), eos] for text in targets]
         both = [tf.ragged.constant(rows, dtype=tf.int32) for rows in (sources, targets)]
         arrays = [rows.to_tensor() for rows in both]

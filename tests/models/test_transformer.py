@@ -30,6 +30,9 @@ VARIANTS = {
         "norm": "rms_norm",
         "norm_position": "post",
         "positions": "rotary",
+        "tie_embeddings": False,
+        "tie_projection": True,
+        "source_vocabulary_size": 31,
     },
     "encoder, rms_norm, none, transparent": {
         "sharing": "encoder",

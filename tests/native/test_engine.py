@@ -31,8 +31,10 @@ def config_of(model) -> dict:
         "positions",
         "transparent_attention",
         "tie_embeddings",
+        "tie_projection",
     )
-    return {**{name: values[name] for name in names}, "decoders": len(model.decoders)}
+    own = {"source_vocabulary_size": model.source_vocabulary_size, "decoders": len(model.decoders)}
+    return {**{name: values[name] for name in names}, **own}
 
 
 def quantized(weights):
@@ -112,7 +114,14 @@ def sentences(seed, count, longest, vocabulary=131):
         {"hidden_dim": 128, "num_heads": 2, "intermediate_dim": 256, "encoder_layers": 3},
         {"encoder_layers": 0, "decoder_layers": 1, "vocabulary_size": 2053},
         {"feed_forward": "gated", "activation": "silu", "norm": "rms_norm", "positions": "rotary"},
-        {"feed_forward": "gated", "norm_position": "post", "positions": "none"},
+        {
+            "feed_forward": "gated",
+            "norm_position": "post",
+            "positions": "none",
+            "tie_embeddings": False,
+            "tie_projection": True,
+            "source_vocabulary_size": 160,
+        },
         {
             "norm": "rms_norm",
             "norm_position": "post",
@@ -132,7 +141,8 @@ def sentences(seed, count, longest, vocabulary=131):
 def test_float32_log_probabilities_equal_keras(changes):
     model = make_model(**changes)
     weights = transformer_arrays(model)
-    sources, targets = sentences(1, 4, 20), sentences(2, 4, 20)
+    sources = sentences(1, 4, 20, changes.get("source_vocabulary_size", 131))
+    targets = sentences(2, 4, 20)
     want = [keras_log_probabilities(model, s, t) for s, t in zip(sources, targets, strict=True)]
     for isa in ISAS:
         engine = library.core().testing.Model(config_of(model), weights, "float32", isa)

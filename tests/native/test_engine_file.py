@@ -6,6 +6,7 @@ import pytest
 
 from keras_mtl.configuration.overriding import set_values
 from keras_mtl.configuration.schema import TransformerConfig
+from keras_mtl.decoding.engine_file import vocabulary_of
 from keras_mtl.decoding.tasks import TranslationTask
 from keras_mtl.engine import library, open_model_file
 from keras_mtl.engine.arrays import quantize_rows, transformer_arrays
@@ -28,20 +29,32 @@ VARIANTS = {
         "positions": "rotary",
         "transparent_attention": True,
     },
+    "two vocabularies": {"tie_embeddings": False, "tie_projection": True, "sharing": "encoder"},
 }
 
 
-@pytest.fixture(scope="module")
-def vocabulary():
-    return make_vocabulary()
-
-
 @pytest.fixture(scope="module", params=VARIANTS)
-def model(request, vocabulary):
+def variant(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def vocabularies():
+    return {separate: make_vocabulary(separate) for separate in (False, True)}
+
+
+@pytest.fixture(scope="module")
+def vocabulary(variant, vocabularies):
+    return vocabularies[variant == "two vocabularies"]
+
+
+@pytest.fixture(scope="module")
+def model(variant, vocabulary):
     config = TransformerConfig()
     sizes = {"hidden_dim": 24, "num_heads": 3, "intermediate_dim": 40, "max_length": 30}
-    set_values(config, {"size": "tiny", **sizes, **VARIANTS[request.param]})
-    model = build_transformer(config, vocabulary.size, ("fr", "uk"))
+    set_values(config, {"size": "tiny", **sizes, **VARIANTS[variant]})
+    own = {"source_vocabulary_size": vocabulary.source_size}
+    model = build_transformer(config, vocabulary.size, ("fr", "uk"), **own)
     generator = np.random.default_rng(1)  # Biases and norms start as constants, all alike.
     for weight in model.trainable_variables:
         weight.assign(generator.normal(size=weight.shape))
@@ -73,7 +86,11 @@ def test_file_holds_the_model(model, vocabulary, weight_type, tmp_path):
         else:
             np.testing.assert_array_equal(have, array)
     assert bytes(file.tensor("vocabulary")) == vocabulary.model_bytes
-    tags = [vocabulary.tag_id(task.target) for task in tasks_of(model)]
+    if vocabulary.has_source:
+        assert bytes(file.tensor("source_vocabulary")) == vocabulary.source.model_bytes
+    assert file.format_version == (3 if vocabulary.has_source else 1)
+    assert vocabulary_of(file).hash == vocabulary.hash
+    tags = [vocabulary.source.tag_id(task.target) for task in tasks_of(model)]
     assert file.hyperparameters["task_tags"] == tags
     for name in SUBLAYERS:
         assert file.hyperparameters[name] == model.get_config()[name]
@@ -109,6 +126,20 @@ def test_reader_refuses_what_does_not_fit_together(model, vocabulary, tmp_path):
         forged = write_model_file(tmp_path / "forged", {**values, **changes}, tensors)
         with pytest.raises(ExportError, match=message):
             open_model_file(forged, verify=True).check_transformer()
+    if vocabulary.has_source:
+        for changes, message in [
+            ({"source_vocabulary_size": 280}, "source_embedding.weight: it is float32 .285, 24"),
+            ({"tie_embeddings": 1}, "tie_embeddings: 1, but sources have a vocabulary"),
+            ({"tie_projection": 0}, r"decoder\.0\.projection\.weight: it is missing"),
+            ({"task_tags": [285, 285]}, "task_tags: id 285 is not in the vocabulary"),
+        ]:
+            forged = write_model_file(tmp_path / "forged", {**values, **changes}, tensors)
+            with pytest.raises(ExportError, match=message):
+                open_model_file(forged, verify=True).check_transformer()
+        rest = {name: each for name, each in tensors.items() if name != "source_vocabulary"}
+        forged = write_model_file(tmp_path / "forged", values, rest)
+        with pytest.raises(ExportError, match="tensor source_vocabulary: it is missing"):
+            open_model_file(forged).check_transformer()
     del values["decoders"]
     forged = write_model_file(tmp_path / "forged", values, tensors)
     with pytest.raises(ExportError, match="hyperparameter decoders: it is missing"):
