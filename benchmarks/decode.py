@@ -66,6 +66,11 @@ class IdVocabulary:
     pad_id, bos_id, eos_id, unk_id = 0, 1, 2, 3
     hash, tokenizer_bytes, size = "none", b"-", SIZES["vocabulary_size"]
     languages, is_byte = (), ()
+    has_source = False
+
+    @property
+    def source(self):
+        return self
 
     def tag_id(self, language):
         return 4
@@ -104,7 +109,8 @@ def prepare(args):
     options = {"beam_size": args.beam_size, "alpha": 1.0, "suppress": suppressed_ids(vocabulary)}
     if args.model_dir:
         lines = Path(args.text).read_text(encoding="utf-8").splitlines()
-        pieces = [ids for ids in vocabulary.encode_batch(lines) if 0 < len(ids) < 100]
+        encoded = vocabulary.source.encode_batch(lines)
+        pieces = [ids for ids in encoded if 0 < len(ids) < 100]
         options |= {"max_length": min(256, model.max_length)}
     else:
         generator = np.random.default_rng(2)
@@ -113,16 +119,21 @@ def prepare(args):
     directory = Path(args.directory)
     for kind in ("float32", "int8"):
         export_engine_file(model, vocabulary, tasks, directory / f"{kind}.kmtl", weight_type=kind)
-    tokens = [vocabulary.piece(i) for i in range(vocabulary.size)]
+    own = vocabulary.source
+    tokens, source_tokens = (
+        [each.piece(i) for i in range(each.size)] for each in (vocabulary, own)
+    )
     ids = {name: getattr(vocabulary, name) for name in ("unk_id", "bos_id", "eos_id")}
-    write_directory(model, task.decoder, tokens, directory / "ct2", **ids)
-    tag, eos = vocabulary.tag_id(task.target), vocabulary.eos_id
+    write_directory(
+        model, task.decoder, tokens, directory / "ct2", source_tokens=source_tokens, **ids
+    )
+    tag, eos = own.tag_id(task.target), vocabulary.eos_id
     sources = [[tag, *ids, eos] for ids in pieces]
     work = {
         "sources": sources,
         "decoder": task.decoder,
         "options": options,
-        "tokens": [[tokens[i] for i in source[:-1]] for source in sources],
+        "tokens": [[source_tokens[i] for i in source[:-1]] for source in sources],
         "suppress": [[tokens[i]] for i in options["suppress"]],
         "ids": {token: i for i, token in enumerate(tokens)},
     }

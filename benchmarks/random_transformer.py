@@ -17,7 +17,7 @@ class RandomTransformer:
     """
 
     architecture, sharing = "transformer", "full"
-    tie_embeddings = True
+    tie_embeddings = tie_projection = True
     decoder_names = ()
     max_length = 256
     self_attention, feed_forward, norm = "multi_head", "standard", "layer_norm"
@@ -29,6 +29,7 @@ class RandomTransformer:
         self._config |= {"norm_position": "pre", "positions": "sinusoidal"}
         self._config["transparent_attention"] = False
         self.vocabulary_size, self.hidden_dim = config["vocabulary_size"], config["hidden_dim"]
+        self.source_vocabulary_size = self.vocabulary_size
         self._random = np.random.default_rng(seed)
         d = self.hidden_dim
         table = self._random.normal(0, d**-0.5, [self.vocabulary_size, d]).astype(np.float32)

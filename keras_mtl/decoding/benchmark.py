@@ -116,8 +116,11 @@ def _measure(path: str, load: Load, batch_sizes: Sequence[int], work: Workload) 
 def _speed(engine: Engine, workers: int, batch_size: int, work: Workload) -> float:
     about = engine.hyperparameters
     generator = np.random.default_rng(0)
-    taken = [about["pad_id"], about["bos_id"], about["eos_id"], *about["not_text"]]
-    words = np.setdiff1d(np.arange(about["vocabulary_size"]), taken)
+    # `not_text` has ids of targets.
+    own = about.get("source_vocabulary_size")
+    taken = [about["pad_id"], about["bos_id"], about["eos_id"]]
+    taken += about["task_tags"] if own else about["not_text"]
+    words = np.setdiff1d(np.arange(own or about["vocabulary_size"]), taken)
     tag = about["task_tags"][0]
     sources = [
         [tag, *generator.choice(words, work.source_tokens).tolist(), about["eos_id"]]

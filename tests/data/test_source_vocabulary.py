@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,14 +14,16 @@ from test_prepare_processes import assert_same
 from keras_mtl import errors
 from keras_mtl.configuration.files import load_experiment
 from keras_mtl.configuration.other_tasks import SubwordSamplingConfig
-from keras_mtl.configuration.schema import TranslationConfig
+from keras_mtl.configuration.schema import ExperimentConfig, TranslationConfig
 from keras_mtl.configuration.vocabulary_sections import SourceVocabularyConfig, VocabularyConfig
 from keras_mtl.data.batch_shapes import training_sources
 from keras_mtl.data.evaluation_sets import EvaluationCorpus, read_evaluation_set
 from keras_mtl.data.pair_changes import held_out_changes, training_changes
-from keras_mtl.data.vocabulary import UNK_ID
+from keras_mtl.data.vocabulary import UNK_ID, Vocabulary
+from keras_mtl.data.vocabulary_files import read_vocabulary
 from keras_mtl.data.vocabulary_map import VocabularyMaps
 from keras_mtl.evaluation.noisy_pairs import with_noise
+from keras_mtl.training.run.directory import RunDirectory
 
 __all__ = ["local"]  # A fixture.
 SEPARATE = dataclasses.replace(
@@ -141,6 +144,23 @@ def test_prepared_data_is_used_as_it_is(tmp_path, data):
     os.replace(os.path.join(again.data_dir, "source_vocabulary.model"), source)
     with pytest.raises(errors.DataError, match=r"field vocabulary_hash"):
         run(tmp_path, [task()], SEPARATE)
+
+
+def test_a_run_records_both(tmp_path, data):
+    config = ExperimentConfig()
+    config.task.pairs, config.task.data = TASKS, dataclasses.replace(SEPARATE)
+    RunDirectory(tmp_path).write(config, data)
+    (tmp_path / "ckpt-1.index").touch()
+    assert read_vocabulary(tmp_path).hash == data.vocabulary.hash
+    directory = RunDirectory(tmp_path)
+    assert directory.check(config, data) == []
+    changed = Vocabulary(data.vocabulary.model_bytes, source=data.vocabulary)
+    other = SimpleNamespace(vocabulary=changed, tasks=data.tasks)
+    with pytest.raises(errors.CheckpointError, match=r"source_vocabulary.model_file=.*source_voc"):
+        directory.check(config, other)
+    # A run with one vocabulary has one file.
+    RunDirectory(tmp_path).write(config, SimpleNamespace(vocabulary=changed.source))
+    assert not (tmp_path / "source_vocabulary.model").exists()
 
 
 def test_a_cluster_gives_the_same_files(tmp_path, local, data):

@@ -80,6 +80,8 @@ PACKED = {
         "model": {"dropout": 0.1, "attention_dropout": 0.1, "activation_dropout": 0.1},
     }
 }
+# Fields of `task.data` that change what is prepared.
+_OF_DATA = ("corpora", "source_vocabulary")
 MIRRORED = {"runtime": {"distribution_strategy": "mirrored", "num_replicas": 2}}
 
 
@@ -112,7 +114,7 @@ class Case:
     def data_dir(self) -> Path:
         """Prepared data, of the default Transformer if the feature needs no others."""
         task = self.feature.override.get("task", {})
-        own = "pairs" in task or any(key in task.get("data", {}) for key in ("corpora",))
+        own = "pairs" in task or any(key in task.get("data", {}) for key in _OF_DATA)
         return (self.directory if own else self.base) / "data"
 
     def path(self, name: str) -> Path:
@@ -290,13 +292,16 @@ def ctranslate2(case: Case) -> None:
     found = {}
     for about in sorted(exported(case, "ctranslate2").rglob("keras_mtl.json")):
         content = json.loads(about.read_text(encoding="utf-8"))
-        pieces = sentencepiece.SentencePieceProcessor(
-            model_file=str(about.with_name("sentencepiece.model"))
+        own = about.with_name("source_sentencepiece.model")
+        shared = about.with_name("sentencepiece.model")
+        source_pieces, pieces = (
+            sentencepiece.SentencePieceProcessor(model_file=str(file))
+            for file in (own if own.exists() else shared, shared)
         )
         translator = peer.Translator(str(about.parent), compute_type="float32", intra_threads=1)
         for task in content["tasks"]:
             results = translator.translate_batch(
-                [[task["tag"], *pieces.encode(line, out_type=str)] for line in lines],
+                [[task["tag"], *source_pieces.encode(line, out_type=str)] for line in lines],
                 beam_size=1,
                 length_penalty=0.0,
                 max_decoding_length=OPTIONS["max_length"],

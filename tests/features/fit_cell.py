@@ -47,7 +47,9 @@ class Fit:
             draw=trainer.schedule.draw,
             application=trainer.schedule.application if plan.schedule.scaling else None,
         )
-        self.model = build_model(task.model, prepared.vocabulary.size, task.pairs)
+        self.model = build_model(
+            task.model, prepared.vocabulary.size, task.pairs, prepared.vocabulary.source_size
+        )
         freeze(self.model, trainer.freeze)
         if task.model.init:
             keras_mtl.warm_start(

@@ -139,6 +139,10 @@ def test_text_that_a_store_does_not_keep_comes_from_its_tokens():
         def decode_batch(self, batch):
             return [" ".join(f"w{token}x{token}" for token in row) for row in batch]
 
+        @property
+        def source(self):
+            return self
+
     prepared = Prepared(xx_yy=Reader([([i, 2, 3, 4], [4, 3, 2, i]) for i in range(5, 9)], None))
     prepared.vocabulary = Numbers()
     (result,) = Evaluator(prepared, Reverse(), split="train").evaluate().values()

@@ -14,7 +14,7 @@ from keras_mtl.training.run.directory import RunDirectory
 
 def prepared(*targets):
     tasks = [SimpleNamespace(name=f"en-{t}", source="en", target=t) for t in targets]
-    vocabulary = SimpleNamespace(hash="h", model_bytes=b"")
+    vocabulary = SimpleNamespace(hash="h", model_bytes=b"", has_source=False)
     return SimpleNamespace(tasks=tasks, vocabulary=vocabulary)
 
 
