@@ -148,7 +148,8 @@ def test_prepared_data_is_used_as_it_is(tmp_path, data):
 
 def test_a_run_records_both(tmp_path, data):
     config = ExperimentConfig()
-    config.task.pairs, config.task.data = TASKS, dataclasses.replace(SEPARATE)
+    config.task.pairs, config.task.data = TASKS, SEPARATE
+    config.task.model.tie_embeddings = False
     RunDirectory(tmp_path).write(config, data)
     (tmp_path / "ckpt-1.index").touch()
     assert read_vocabulary(tmp_path).hash == data.vocabulary.hash
@@ -159,7 +160,7 @@ def test_a_run_records_both(tmp_path, data):
     with pytest.raises(errors.CheckpointError, match=r"source_vocabulary.model_file=.*source_voc"):
         directory.check(config, other)
     # A run with one vocabulary has one file.
-    RunDirectory(tmp_path).write(config, SimpleNamespace(vocabulary=changed.source))
+    RunDirectory(tmp_path).write(config, SimpleNamespace(vocabulary=data.vocabulary.source))
     assert not (tmp_path / "source_vocabulary.model").exists()
 
 
