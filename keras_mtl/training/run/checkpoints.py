@@ -216,8 +216,11 @@ class _Write(threading.Thread):
 
 
 def read_all(checkpoint: tf.train.Checkpoint, prefix: str) -> None:
-    """Reads a checkpoint. Raises an exception if it is damaged or an object is missing in it."""
-    checkpoint.read(prefix).assert_existing_objects_matched()
+    """Reads a checkpoint. Raises an exception if it is damaged or an object is missing in it.
+
+    It may contain more: `restore_moments` reads the moments.
+    """
+    checkpoint.read(prefix).assert_existing_objects_matched().expect_partial()
 
 
 def write_checkpoint(
