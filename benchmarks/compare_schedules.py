@@ -29,12 +29,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sweep.definition import RunKey, read_definition
-from sweep.jobs import Job, Pool, locked
-from sweep.planning import CONFIG_FILE, SweepPlan, write_config
+from sweep.planning import SweepPlan
 
 from keras_mtl.data.prepared import read_manifest
 from keras_mtl.errors import ConfigError, KerasMtlError
 from keras_mtl.report.sweep.files import SWEEP_FILE, SWEEP_KIND
+from keras_mtl.training.run.jobs import CONFIG_FILE, Job, Pool, locked, write_config
 
 _EVALUATION = "evaluation-test.json"
 _DEFAULT = Path(__file__).parent / "evidence/short_demo.yaml"

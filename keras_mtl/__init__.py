@@ -53,7 +53,16 @@ _DEFINED_IN = {
     "KerasMtlError": "errors",
 }
 # Public packages and modules, each with its own documented list of names.
-_NAMESPACES = ("balancing", "errors", "garden", "layers", "metrics", "schedules", "simulation")
+_NAMESPACES = (
+    "balancing",
+    "errors",
+    "garden",
+    "layers",
+    "metrics",
+    "proposal",
+    "schedules",
+    "simulation",
+)
 
 __all__ = ["__version__", *_DEFINED_IN, *_NAMESPACES]
 
@@ -63,6 +72,7 @@ if TYPE_CHECKING:
     from keras_mtl import garden as garden
     from keras_mtl import layers as layers
     from keras_mtl import metrics as metrics
+    from keras_mtl import proposal as proposal
     from keras_mtl import schedules as schedules
     from keras_mtl import simulation as simulation
     from keras_mtl.api import average_checkpoints as average_checkpoints

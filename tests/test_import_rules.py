@@ -36,6 +36,7 @@ ROOMS = (
     ("training",),
     ("garden",),
     ("simulation",),
+    ("proposal",),
     ("figures",),
     ("report",),
     ("tpu_check",),
@@ -50,7 +51,7 @@ FREE_OF_TENSORFLOW = (
     *("errors", "files", "hardware", "interrupts", "messages", "run_files", "remote_files"),
     *("events", "metrics"),
     "configuration",
-    *("engine", "schedules", "data", "figures", "simulation", "report", "cli", "api"),
+    *("engine", "schedules", "data", "figures", "simulation", "proposal", "report", "cli", "api"),
     # What translates with an engine file, and what finds out which model a path holds.
     *("decoding.checkpoint_files", "decoding.engine_file", "decoding.engine_search"),
     *("decoding.engine_translator", "decoding.model_kinds", "decoding.native_beam_search"),

@@ -10,6 +10,7 @@ import pytest
 from keras_mtl import schedules
 from keras_mtl.errors import ConfigError
 from keras_mtl.report.sweep.files import run_directories
+from keras_mtl.training.run import jobs
 from keras_mtl.training.run import planning as training_planning
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -22,7 +23,7 @@ def sweep():
     """The modules of a sweep, which scripts of benchmarks/ import."""
     sys.path.insert(0, str(ROOT / "benchmarks"))
     try:
-        names = ("definition", "planning", "jobs")
+        names = ("definition", "planning")
         found = {name: importlib.import_module(f"sweep.{name}") for name in names}
         yield found | {"script": importlib.import_module("compare_schedules")}
     finally:
@@ -157,22 +158,20 @@ def test_a_wrong_field_is_reported_before_anything_runs(text, message, written):
     assert "sweep.yaml" in str(error.value)
 
 
-def test_another_configuration_makes_an_evaluation_stale(written, sweep, tmp_path):
+def test_another_configuration_makes_an_evaluation_stale(written, tmp_path):
     plan = written(SETTINGS)
     key = plan.definition.run_keys()[0]
     directory, config = tmp_path / "run", plan.run_config(key)
-    write = sweep["planning"].write_config
-    assert write(config, directory)
+    assert jobs.write_config(config, directory)
     (directory / "evaluation-test.json").write_text("{}")
-    assert not write(config, directory)
+    assert not jobs.write_config(config, directory)
     assert (directory / "evaluation-test.json").exists()
     config.trainer.train_steps += 10
-    assert write(config, directory)
+    assert jobs.write_config(config, directory)
     assert not (directory / "evaluation-test.json").exists()
 
 
-def test_a_job_that_fails_does_not_end_the_others(sweep, tmp_path):
-    jobs = sweep["jobs"]
+def test_a_job_that_fails_does_not_end_the_others(tmp_path):
     lines = []
     pool = jobs.Pool(2, lines.append)
     pool.run(
@@ -190,10 +189,10 @@ def test_a_job_that_fails_does_not_end_the_others(sweep, tmp_path):
     assert "usage: keras-mtl report" in (tmp_path / "b").read_text()
 
 
-def test_two_sweeps_do_not_work_in_one_directory(sweep, tmp_path):
+def test_two_sweeps_do_not_work_in_one_directory(tmp_path):
     import subprocess
 
-    jobs, lines = sweep["jobs"], []
+    lines = []
     with jobs.locked(tmp_path, lines.append) as descriptor:
         # A process that a killed sweep leaves behind keeps the lock until it has saved.
         left = subprocess.Popen(["sleep", "0.5"], pass_fds=[descriptor])
@@ -244,3 +243,50 @@ def test_arguments_choose_a_part_of_a_sweep(sweep, monkeypatch, tmp_path, capsys
     assert run("--settings", "other") == 2
     assert capsys.readouterr().err.startswith("error: --settings other: ")
     assert not (tmp_path / "runs").exists()
+
+
+def test_the_proposer_is_compared_at_equal_compute(sweep, monkeypatch, tmp_path, capsys):
+    script = importlib.import_module("compare_proposer")
+    file = tmp_path / "sweep.yaml"
+    file.write_text(
+        f"config_files: {ROOT / 'configs/demo.yaml'}\noverrides: {{trainer.train_steps: 700}}\n"
+        + SETTINGS
+        + "  proportional: {trainer.schedule.name: proportional}\n"
+        + "  temperature_3: {trainer.schedule: {name: temperature, parameters: {temperature: 3}}}\n"
+        + "seeds: [1, 2]\n"
+    )
+    ran, given = [], []
+
+    def run_sweep(plan, keys, jobs):
+        ran.extend((key.setting, key.seed) for key in keys)
+        if ran[-1][0] == "proposed":
+            schedule = plan.run_config(keys[0]).trainer.schedule
+            assert (schedule.name, schedule.parameters["weights"]["en-fr"]) == ("constant", 0.1)
+            # The report still has all settings of the file.
+            assert {key.setting for key in plan.definition.run_keys()} > {"five", "ratio"}
+        return 0
+
+    def propose(words):
+        given.extend(words)
+        directory = pathlib.Path(words[words.index("--model_dir") + 1])
+        tasks = [{"name": f"en-{to}", "weight": 0.1} for to in ("fr", "de", "es", "it", "ca", "gl")]
+        (directory / "proposal.json").write_text(json.dumps({"tasks": tasks}))
+        return 0
+
+    monkeypatch.setattr(script, "run_sweep", run_sweep)
+    monkeypatch.setattr(script.cli, "main", propose)
+    words = ["compare_proposer.py", str(file), "--model_dir", str(tmp_path / "runs"), "--jobs", "1"]
+    monkeypatch.setattr(sys, "argv", [*words, "--", "--objective", "worst"])
+    assert script.main() == 0, capsys.readouterr().err
+    settings = ("proportional", "temperature_3")
+    assert ran == [
+        *((name, seed) for seed in (1, 2) for name in settings),
+        *(("proposed", seed) for seed in (1, 2)),
+    ]
+    # 21 proxies share the steps of one run.
+    assert given[given.index("--proxy_override") + 1] == "trainer.train_steps=33"
+    assert given[-2:] == ["--objective", "worst"]
+    assert (
+        "1,400 in all; proposal: 21 proxy runs of 33 and one of 700, 1,393"
+        in capsys.readouterr().out
+    )

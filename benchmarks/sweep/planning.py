@@ -7,13 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_mtl.configuration.draft import Draft
-from keras_mtl.configuration.files import (
-    diff,
-    load_experiment,
-    load_params,
-    name_tasks,
-    save_params,
-)
+from keras_mtl.configuration.files import load_experiment, name_tasks
 from keras_mtl.configuration.overriding import apply
 from keras_mtl.configuration.reading import Override
 from keras_mtl.configuration.schema import ExperimentConfig, PairConfig
@@ -26,8 +20,6 @@ from sweep.definition import Definition, RunKey, Values, nested
 
 LOSSES_FILE = "losses.json"
 """For each task, the last training loss of its baseline, in nats per target token."""
-CONFIG_FILE = "experiment.yaml"
-"""The configuration that a run was started with, in the directory of the run."""
 
 _LOSSES = "@baseline_losses"
 
@@ -176,22 +168,6 @@ class SweepPlan:
             plan_training(Draft(config))
         except ConfigError as error:
             raise ConfigError(f"{self.definition.path}: {what}: {error}") from error
-
-
-def write_config(config: ExperimentConfig, directory: Path) -> bool:
-    """Writes the configuration of a run.
-
-    Returns:
-        Whether the run had no configuration or another one before.
-    """
-    path = directory / CONFIG_FILE
-    if path.exists() and not diff(load_params(path), config):
-        return False
-    # What was evaluated with another configuration is not the result of this one.
-    for stale in directory.glob("evaluation-*.json"):
-        stale.unlink()
-    save_params(config, path)
-    return True
 
 
 def _replaced(values: Any, losses: Mapping[str, float]) -> Any:

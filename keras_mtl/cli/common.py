@@ -226,9 +226,19 @@ def backend_arguments(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def parse_options(text: str) -> dict[str, Any]:
+    """Parses the value of `--options`; see `parse_pairs`."""
+    return parse_pairs("--options", text, "beam_size=2")
+
+
+def parse_pairs(option: str, text: str, example: str) -> dict[str, Any]:
     """Parses `name=value,...`. The caller must check names and ranges.
 
     Values are numbers, `true`, `false`, `null`, lists such as `[3,4]`, or text.
+
+    Args:
+        option: the option that gave the text, for messages.
+        text: the text.
+        example: a correct part, for messages.
 
     Raises:
         InputError: a part is not `name=value`.
@@ -240,7 +250,7 @@ def parse_options(text: str) -> dict[str, Any]:
         name, equals, value = part.partition("=")
         if not equals:
             raise errors.InputError(
-                f"--options: {part.strip()!r} is not NAME=VALUE, such as beam_size=2"
+                f"{option}: {part.strip()!r} is not NAME=VALUE, such as {example}"
             )
         try:
             options[name.strip()] = json.loads(value)

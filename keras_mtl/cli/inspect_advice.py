@@ -4,6 +4,8 @@ from keras_mtl.cli.printing import print_table
 from keras_mtl.configuration.schema import ExperimentConfig
 from keras_mtl.errors import KerasMtlError
 
+PROPOSE_PAGE = "docs/how-to/propose_weights.md"
+
 
 def print_advice(config: ExperimentConfig, model_dir: str | None) -> None:
     """Prints the expected passes over the data of each task, and what the evidence suggests.
@@ -29,4 +31,7 @@ def print_advice(config: ExperimentConfig, model_dir: str | None) -> None:
     if len(experiment.tasks) > 1:
         for line in advice.advice(experiment, found):
             print(f"advice: {line}")
+        print(
+            f"to tune the weight of each task with small runs: keras-mtl propose ({PROPOSE_PAGE})"
+        )
         print(f"why: {advice.PAGE}")

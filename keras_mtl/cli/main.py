@@ -49,6 +49,7 @@ COMMANDS = {
         "keras_mtl.cli.inspect", "show what a configuration means, or what a model contains"
     ),
     "simulate": Command("keras_mtl.cli.simulate", "simulate schedules on modeled learning curves"),
+    "propose": Command("keras_mtl.cli.propose", "propose weights of tasks from many small runs"),
     "check-tpu": Command(
         "keras_mtl.cli.check_tpu", "compile the programs of a run for a TPU, without a TPU"
     ),

@@ -13,7 +13,6 @@ from keras_mtl.schedules.base import FixedSchedule, Schedule, State
 from keras_mtl.schedules.constant import Constant
 from keras_mtl.schedules.cooldown import Cooldown
 from keras_mtl.schedules.creation import PlannedSchedule, create, plan
-from keras_mtl.schedules.double_power_law import DoublePowerLaw, propose_weights
 from keras_mtl.schedules.dro_mt import DroMt
 from keras_mtl.schedules.dynamic_temperature import DynamicTemperature
 from keras_mtl.schedules.excess_loss import ExcessLoss
@@ -47,7 +46,6 @@ __all__ = [
     "Bandit",
     "Constant",
     "Cooldown",
-    "DoublePowerLaw",
     "DroMt",
     "DynamicTemperature",
     "ExcessLoss",
@@ -81,7 +79,6 @@ __all__ = [
     "parameters_of",
     "pick",
     "plan",
-    "propose_weights",
     "register",
     "sample",
     "systematic",

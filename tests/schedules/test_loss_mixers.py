@@ -3,14 +3,12 @@
 import numpy as np
 import pytest
 
-from keras_mtl.errors import ConfigError, InputError
+from keras_mtl.errors import ConfigError
 from keras_mtl.schedules import (
     AdaptiveState,
-    DoublePowerLaw,
     ScoreBook,
     TaskInfo,
     create,
-    propose_weights,
 )
 from keras_mtl.schedules.dro_mt import best_response
 from keras_mtl.schedules.loss_curves import POINTS, LossCurves
@@ -204,52 +202,3 @@ def test_loss_schedules_may_update_between_validations():
     assert create("piecewise", TWO, stages=stages).interval == 20
     with pytest.raises(ConfigError, match=r"interval = -1 must be .*training steps between"):
         create("bandit", TWO, interval=-1)
-
-
-# --- Double power law -----------------------------------------------------------------------------
-
-LAWS = [
-    DoublePowerLaw(0.8, 0.3, 0.6, 1.2, 1.5),
-    DoublePowerLaw(1.2, 0.25, 0.0, 1.0, 1.2),
-    DoublePowerLaw(0.5, 0.4, 0.3, 0.7, 1.0),
-]
-
-
-def test_double_power_law_is_recovered_from_eight_runs():
-    shares = np.array([0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 0.95])
-    law = LAWS[0]
-    found = DoublePowerLaw.fit(shares, law.loss(shares))
-    between = np.linspace(0.02, 0.95, 40)
-    np.testing.assert_allclose(found.loss(between), law.loss(between), atol=1e-3)
-    step = 1e-6
-    slopes = (law.loss(between + step) - law.loss(between - step)) / (2 * step)
-    np.testing.assert_allclose(law.slope(between), slopes, rtol=1e-5)
-
-
-def test_proposed_weights_are_the_best_of_a_grid():
-    shares = np.linspace(0.002, 0.996, 200)
-    first, second = np.meshgrid(shares, shares)
-    third = 1 - first - second
-    for importance in ([1.0, 1.0, 1.0], [5.0, 1.0, 0.2]):
-        terms = [
-            w * law.loss(np.maximum(p, 1e-3))
-            for w, law, p in zip(importance, LAWS, (first, second, third), strict=True)
-        ]
-        grid = np.where(third >= 1e-3, sum(terms), np.inf)
-        found = propose_weights(LAWS, importance)
-        value = sum(w * law.loss(p) for w, law, p in zip(importance, LAWS, found, strict=True))
-        assert grid.min() - 0.01 < value <= grid.min()
-        assert found.sum() == pytest.approx(1)
-    assert propose_weights(LAWS, least=0.3).min() >= 0.3 - 1e-12
-    np.testing.assert_allclose(propose_weights(LAWS[:1]), [1.0])
-
-
-def test_double_power_law_names_what_is_wrong():
-    with pytest.raises(InputError, match="at least 5 runs with different probabilities"):
-        DoublePowerLaw.fit([0.1, 0.2, 0.3, 0.4, 0.4], [1, 1, 1, 1, 1])
-    with pytest.raises(InputError, match=r"must be in \(0, 1\]"):
-        DoublePowerLaw.fit([0.0, 0.2, 0.3, 0.4, 0.5], [1, 1, 1, 1, 1])
-    with pytest.raises(InputError, match="for each of 3 tasks"):
-        propose_weights(LAWS, [1.0])
-    with pytest.raises(InputError, match=r"least = 0.5 must be in \(0, 1/3\]"):
-        propose_weights(LAWS, least=0.5)

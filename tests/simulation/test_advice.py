@@ -8,7 +8,7 @@ import pytest
 
 from keras_mtl import schedules
 from keras_mtl.cli import inspect
-from keras_mtl.cli.inspect_advice import print_advice
+from keras_mtl.cli.inspect_advice import PROPOSE_PAGE, print_advice
 from keras_mtl.cli.main import main
 from keras_mtl.configuration import files
 from keras_mtl.simulation.advice import (
@@ -113,6 +113,8 @@ def test_inspect_prints_the_table_and_the_page(capsys):
         assert " ".join(row) in " ".join(shown.split())
     (page,) = [line.split()[-1] for line in shown.splitlines() if line.startswith("why: ")]
     assert (DEMO.parents[1] / page).is_file()
+    assert "keras-mtl propose" in shown
+    assert (DEMO.parents[1] / PROPOSE_PAGE).is_file()
     # No advice for a schedule that cannot be made; `inspect` reports why.
     print_advice(configured("trainer.schedule.name=cooldown"), None)
     assert capsys.readouterr().out == ""

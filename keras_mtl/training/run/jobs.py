@@ -1,4 +1,4 @@
-"""Runs processes side by side, each on its own cores, until all are done or a signal arrives."""
+"""Runs trainings side by side, each on its own cores, until all are done or a signal arrives."""
 
 import collections
 import contextlib
@@ -13,7 +13,12 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from keras_mtl.configuration.files import diff, load_params, save_params
+from keras_mtl.configuration.schema import ExperimentConfig
 from keras_mtl.interrupts import forwarded_to
+
+CONFIG_FILE = "experiment.yaml"
+"""The configuration that a run was started with, in the directory of the run."""
 
 # Option of prctl in <linux/prctl.h>: the signal that a process gets when its parent ends.
 _PR_SET_PDEATHSIG = 1
@@ -187,6 +192,22 @@ def locked(directory: Path, log: Callable[[str], None]) -> Iterator[int]:
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+def write_config(config: ExperimentConfig, directory: Path) -> bool:
+    """Writes the configuration of a run.
+
+    Returns:
+        Whether the run had no configuration or another one before.
+    """
+    path = directory / CONFIG_FILE
+    if path.exists() and not diff(load_params(path), config):
+        return False
+    # What was evaluated with another configuration is not the result of this one.
+    for stale in directory.glob("evaluation-*.json"):
+        stale.unlink()
+    save_params(config, path)
+    return True
 
 
 def _last_line(log: Path) -> str:
