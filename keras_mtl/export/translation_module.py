@@ -87,7 +87,8 @@ class TranslationModule(tf.Module):
         self._tokenizer = _tokenizer(vocabulary)
         self._source_tokenizer = self._tokenizer
         if vocabulary.has_source:
-            self._source_tokenizer = _tokenizer(vocabulary.source)
+            # Two tokenizers of the same name in a loaded SavedModel would have the same model.
+            self._source_tokenizer = _tokenizer(vocabulary.source, "SourceTokenizerInitializer")
         # Not a method, because saving an object traces all its functions.
         self.with_options: Any = None
         if hasattr(search, "with_options"):
@@ -240,9 +241,15 @@ class TranslationModule(tf.Module):
             return tf.identity(index)
 
 
-def _tokenizer(vocabulary: Vocabulary) -> tf_text.SentencepieceTokenizer:
-    """Returns the tokenizer of one side."""
-    return tf_text.SentencepieceTokenizer(with_rule_table(vocabulary.tokenizer_bytes), tf.int32)
+def _tokenizer(vocabulary: Vocabulary, name: str | None = None) -> tf_text.SentencepieceTokenizer:
+    """Returns the tokenizer of one side.
+
+    Args:
+        vocabulary: the vocabulary of the side.
+        name: name of its operations; None takes that of tensorflow-text.
+    """
+    model = with_rule_table(vocabulary.tokenizer_bytes)
+    return tf_text.SentencepieceTokenizer(model, tf.int32, name=name)
 
 
 def save_translation_module(
