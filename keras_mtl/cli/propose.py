@@ -155,15 +155,15 @@ def run(args: argparse.Namespace) -> int:
         _run_jobs([swarm.prepare_job()], 1, descriptor, log)
         space = swarm.space(args.max_passes)
         runs = swarm.plan(space, args.proxies, args.seed)
-        jobs = swarm.proxy_jobs(runs)
         baselines = _given_baselines(args, swarm.tasks)
         needed = args.objective == "worst" or args.least_ratio > 0
-        if needed and baselines is None:
-            jobs = [*swarm.baseline_jobs(), *jobs]
-        steps = swarm.proxy_steps * len(jobs)
+        proxies = swarm.proxy_jobs(runs)
+        singles = swarm.baseline_jobs() if needed and baselines is None else []
+        jobs = [*singles, *proxies]
         log(
-            f"{len(jobs)} of {len(runs)} proxy runs and their baselines are left, "
-            f"{swarm.proxy_steps:,} steps each: {steps / config.trainer.train_steps:.1f} times the "
+            f"to train: {len(proxies)} of {len(runs)} proxy runs, {len(singles)} single-task runs; "
+            f"{swarm.proxy_steps:,} steps each, together "
+            f"{swarm.proxy_steps * len(jobs) / config.trainer.train_steps:.1f} times the "
             f"{config.trainer.train_steps:,} planned steps"
         )
         if args.dry_run:

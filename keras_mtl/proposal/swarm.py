@@ -22,7 +22,8 @@ import numpy as np
 from keras_mtl.configuration.draft import Draft
 from keras_mtl.configuration.files import diff, load_experiment, load_params
 from keras_mtl.configuration.keeping import BestConfig, StoppingConfig
-from keras_mtl.configuration.schema import ExperimentConfig, PairConfig
+from keras_mtl.configuration.schema import DataConfig, ExperimentConfig, PairConfig
+from keras_mtl.configuration.source_vocabulary import has_source_vocabulary
 from keras_mtl.data.prepared import read_manifest
 from keras_mtl.data.vocabulary import Vocabulary
 from keras_mtl.errors import ConfigError, DataError, InputError
@@ -32,7 +33,12 @@ from keras_mtl.proposal.fitting import LEAST_RUNS, Measurements
 from keras_mtl.proposal.proposer import Space
 from keras_mtl.proposal.swarm_design import mixture, mixture_with_added, swarm_size
 from keras_mtl.remote_files import is_remote
-from keras_mtl.run_files import BASELINES_FILE, METRICS_FILE, VOCABULARY_FILE
+from keras_mtl.run_files import (
+    BASELINES_FILE,
+    METRICS_FILE,
+    SOURCE_VOCABULARY_FILE,
+    VOCABULARY_FILE,
+)
 from keras_mtl.simulation.experiment import experiment_of
 from keras_mtl.training.run.baselines import best_score, single_task_config
 from keras_mtl.training.run.jobs import CONFIG_FILE, Job, write_config
@@ -91,13 +97,10 @@ class Swarm:
         self.tasks = tuple(pair.name for pair in config.task.pairs)
         self._override = list(proxy_override)
         data = config.task.data
-        # Losses of one task are comparable only if its text is split into the same pieces.
-        first = self.directory / "data" / VOCABULARY_FILE
         self.data_dir = data.data_dir or self._own_data()
-        self._vocabulary_file = data.vocabulary.model_file
-        is_first = self.data_dir == str(first.parent)
-        if not data.data_dir and not is_first and not self._vocabulary_file:
-            self._vocabulary_file = str(first.absolute())
+        self._keeps_vocabularies = not data.data_dir and self.data_dir != str(
+            self.directory / "data"
+        )
         self._proxy = self._make_proxy()
 
     def _own_data(self) -> str:
@@ -131,10 +134,22 @@ class Swarm:
         trainer.schedule.max_epochs, trainer.schedule.overfit_patience = None, 0
         data_dir = self.data_dir
         proxy.task.data.data_dir = data_dir if is_remote(data_dir) else os.path.abspath(data_dir)
-        proxy.task.data.vocabulary.model_file = self._vocabulary_file
+        if self._keeps_vocabularies:
+            self._keep_vocabularies(proxy.task.data)
         for pair in proxy.task.pairs:
             pair.baseline, pair.metric, pair.max_epochs = None, "", None
         return proxy
+
+    def _keep_vocabularies(self, data: DataConfig) -> None:
+        """Sets the vocabularies of the first data of the swarm, unless others are configured.
+
+        Losses of one task are comparable only if its text is split into the same pieces.
+        """
+        separate = has_source_vocabulary(data)
+        first = (self.directory / "data").absolute()
+        data.vocabulary.model_file = data.vocabulary.model_file or str(first / VOCABULARY_FILE)
+        if separate and not data.source_vocabulary.model_file:
+            data.source_vocabulary.model_file = str(first / SOURCE_VOCABULARY_FILE)
 
     @property
     def proxy_steps(self) -> int:
@@ -223,7 +238,7 @@ class Swarm:
         for path in sorted(self.directory.glob(f"proxies/*/{CONFIG_FILE}")):
             config = load_params(path)
             self._check_same(path, config)
-            self._check_vocabulary(path.parent)
+            self._check_vocabularies(path.parent)
             weights = config.trainer.schedule.parameters["weights"]
             steps = config.trainer.train_steps
             found.append(Proxy(path.parent.name, path.parent, dict(weights), steps))
@@ -343,6 +358,7 @@ class Swarm:
         for each in (old, new):
             each.trainer.schedule.parameters = {}
             each.task.data.data_dir = each.task.data.vocabulary.model_file = ""
+            each.task.data.source_vocabulary.model_file = ""
         if changes := diff(old, new):
             field, before, now = changes[0]
             raise ConfigError(
@@ -351,20 +367,20 @@ class Swarm:
                 "--model_dir"
             )
 
-    def _check_vocabulary(self, directory: Path) -> None:
+    def _check_vocabularies(self, directory: Path) -> None:
         """Checks that a run splits text as the data does; tags of languages may be added."""
-        paths = directory / VOCABULARY_FILE, Path(self.data_dir, VOCABULARY_FILE)
-        if not all(path.exists() for path in paths):
-            return
-        if paths[0].read_bytes() == paths[1].read_bytes():
-            return
-        old, new = (Vocabulary.load(path).text_pieces() for path in paths)
-        if {k: v[1] for k, v in old.items()} != {k: v[1] for k, v in new.items()}:
-            raise DataError(
-                f"{paths[0]}: the vocabulary of this run differs from that of {self.data_dir}, so "
-                "losses are not comparable. Set task.data.vocabulary.model_file to the vocabulary "
-                "of the run and prepare the data again, or use another --model_dir"
-            )
+        for name in (VOCABULARY_FILE, SOURCE_VOCABULARY_FILE):
+            old, new = directory / name, Path(self.data_dir, name)
+            if not (old.exists() and new.exists()) or old.read_bytes() == new.read_bytes():
+                continue
+            pieces = [Vocabulary.load(path).text_pieces() for path in (old, new)]
+            first, second = ({text: item[1] for text, item in own.items()} for own in pieces)
+            if first != second:
+                raise DataError(
+                    f"{old}: the vocabulary of this run differs from that of {self.data_dir}, so "
+                    "losses are not comparable. Set model_file of the vocabulary to that of the "
+                    "run and prepare the data again, or use another --model_dir"
+                )
 
 
 def _training(name: str, directory: Path) -> Job:

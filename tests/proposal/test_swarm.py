@@ -7,10 +7,11 @@ import pathlib
 import numpy as np
 import pytest
 import yaml
+from config_case import load
 
 from keras_mtl.cli import main
 from keras_mtl.configuration.files import load_params
-from keras_mtl.errors import ConfigError
+from keras_mtl.errors import ConfigError, DataError
 from keras_mtl.figures import charts
 from keras_mtl.proposal import swarm
 from keras_mtl.training.run import jobs
@@ -146,7 +147,7 @@ def test_a_proposal_is_written_in_all_forms(propose, answers, tmp_path, capsys):
     assert (written.trainer.schedule.name, written.trainer.train_steps) == ("constant", 400)
     assert written.trainer.schedule.parameters == {"weights": weights}
     printed = capsys.readouterr().out
-    assert "9 of 9 proxy runs" in printed
+    assert "to train: 9 of 9 proxy runs, 0 single-task runs; 50 steps each" in printed
     assert "1.1 times the 400 planned steps" in printed
     lines = printed[printed.index("trainer:") : printed.index("numbers:")]
     assert yaml.safe_load(lines)["trainer"]["schedule"]["parameters"] == {"weights": weights}
@@ -277,11 +278,39 @@ def test_a_run_of_another_configuration_is_not_mixed_in(propose, capsys):
 
 
 def test_tasks_that_come_or_go_while_training_are_refused(propose, tmp_path):
-    from config_case import load
-
     config = load("task.pairs=[{source: en, target: fr}, {source: en, target: de, stop_at: 9}]")
     with pytest.raises(ConfigError, match="task 'en-de': stop_at is 9"):
         swarm.Swarm(config, tmp_path).check()
     config.task.pairs = config.task.pairs[:1]
     with pytest.raises(ConfigError, match="at least 2 tasks"):
         swarm.Swarm(config, tmp_path).check()
+
+
+def test_vocabularies_that_split_text_differently_are_refused(tmp_path):
+    from keras_mtl.data.vocabulary_training import TaskText, train_vocabulary
+
+    def vocabulary(words):
+        pairs = [(f"{word} {other}", f"{other} {word}") for word in words for other in words]
+        text = TaskText("en-fr", len(pairs), lambda: pairs)
+        return train_vocabulary([text], ["fr"], size=290, model_type="bpe")
+
+    config = load("task.pairs=[{source: en, target: fr}, {source: en, target: de}]")
+    found = swarm.Swarm(config, tmp_path)
+    first = vocabulary(["one", "two", "three", "seven", "eleven", "twelve"])
+    for directory in ("data", "proxies/0000"):
+        (tmp_path / directory).mkdir(parents=True)
+        (tmp_path / directory / "vocabulary.model").write_bytes(first.model_bytes)
+    found._check_vocabularies(tmp_path / "proxies/0000")
+    more = first.with_languages(["de"])
+    (tmp_path / "data/vocabulary.model").write_bytes(more.model_bytes)
+    found._check_vocabularies(tmp_path / "proxies/0000")
+    other = vocabulary(["red", "green", "blue", "orange", "yellow", "black"])
+    (tmp_path / "data/vocabulary.model").write_bytes(other.model_bytes)
+    with pytest.raises(DataError, match=r"differs from that of .*so losses are not comparable"):
+        found._check_vocabularies(tmp_path / "proxies/0000")
+    # With a source vocabulary, both are kept for new data.
+    data = config.task.data
+    data.source_vocabulary.size = 500
+    found._keep_vocabularies(data)
+    assert data.vocabulary.model_file == str(tmp_path / "data/vocabulary.model")
+    assert data.source_vocabulary.model_file == str(tmp_path / "data/source_vocabulary.model")
