@@ -82,6 +82,7 @@ SETUP = {
     "docs/how-to/evaluation.md": None,
     "docs/how-to/other_tasks.md": None,
     "docs/how-to/quantization.md": None,
+    "docs/how-to/propose_weights.md": None,
     "docs/how-to/simulate.md": None,
     "docs/reference/api/index.md": None,
     "docs/reference/data.md": "demo configuration",
