@@ -14,6 +14,11 @@ namespace keras_mtl {
 struct AdapterGroup {
   int adapter;
   std::vector<int> rows;
+
+  int count() const { return static_cast<int>(rows.size()); }
+  int first() const { return rows.front(); }
+  // Whether there are no other rows between them, so that they can be read in place.
+  bool adjacent() const { return rows.back() - rows.front() + 1 == count(); }
 };
 
 // Which adapters the rows of a batch use.

@@ -91,7 +91,7 @@ void AddFeedForward(const Context& context, const FeedForwardWeights& weights,
 }
 
 void AddAdapters(const Context& context, const LayerAdapters& adapters,
-                 const TransformerConfig& config, float* x, int count) {
+                 const TransformerConfig& config, float* x) {
   if (context.adapters == nullptr) return;
   const int d = config.hidden_dim;
   for (size_t set = 0; set < adapters.size(); ++set) {
@@ -99,15 +99,15 @@ void AddAdapters(const Context& context, const LayerAdapters& adapters,
     for (const AdapterGroup& group : context.adapters->groups(static_cast<int>(set))) {
       const Arena::Scope scope(context.arena);
       const BottleneckWeights& weights = adapters[set][group.adapter];
-      const int n = static_cast<int>(group.rows.size()), inner = weights.down.columns();
-      const bool all = n == count;
-      const float* rows = all ? x : GatherRows(context, x, d, group.rows);
+      const int n = group.count(), inner = weights.down.columns();
+      float* first = x + static_cast<ptrdiff_t>(group.first()) * d;
+      const float* rows = group.adjacent() ? first : GatherRows(context, x, d, group.rows);
       const Rows normal = NormalizedRows(context, weights.norm, kAdapterEpsilon, rows, n, d, 0);
       float* hidden = context.arena->Allocate<float>(static_cast<size_t>(n) * inner);
       weights.down.Apply(context, normal, hidden, Activation::kRelu);
       const Rows narrow = MakeRows(context, hidden, n, inner);
-      if (all) {
-        weights.up.Apply(context, narrow, x, Activation::kNone, Combine::kAdd);
+      if (group.adjacent()) {
+        weights.up.Apply(context, narrow, first, Activation::kNone, Combine::kAdd);
         continue;
       }
       float* y = context.arena->Allocate<float>(static_cast<size_t>(n) * d);

@@ -22,9 +22,9 @@ void FinishSublayer(const Context& context, const TransformerConfig& config,
 void AddFeedForward(const Context& context, const FeedForwardWeights& weights,
                     const TransformerConfig& config, float* x, int count);
 
-// x [count, hidden_dim] += what the bottlenecks compute from the rows that use them.
+// x [*, hidden_dim] += what the bottlenecks compute from the rows that use them.
 void AddAdapters(const Context& context, const LayerAdapters& adapters,
-                 const TransformerConfig& config, float* x, int count);
+                 const TransformerConfig& config, float* x);
 
 // x [*, hidden_dim] += the vectors of the rows that use them.
 void AddVectors(const Context& context, const AdapterVectors& vectors, int dim, float* x);

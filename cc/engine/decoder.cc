@@ -279,7 +279,7 @@ void Decoder::RunLayers(const Context& context, const StepRow* rows, int count,
                        x, Activation::kNone, Combine::kAdd);
     FinishSublayer(context, config, layer.cross_attention_norm, x, count);
     AddFeedForward(context, layer.feed_forward, config, x, count);
-    AddAdapters(context, layer.adapters, config, x, count);
+    AddAdapters(context, layer.adapters, config, x);
   }
 }
 

@@ -247,15 +247,18 @@ void Dense::AddLowRank(const Context& context, const Rows& x, float* out) const 
   for (const LowRankSet& each : low_rank_) {
     for (const AdapterGroup& group : context.adapters->groups(each.set)) {
       const Arena::Scope scope(context.arena);
-      const int n = static_cast<int>(group.rows.size());
+      const int n = group.count();
       const Dense& down = each.down[group.adapter];
       float* hidden = context.arena->Allocate<float>(static_cast<size_t>(n) * down.columns_);
-      const bool all = n == x.count;
-      down.Apply(context, all ? x : x.Gather(group.rows.data(), n, context.arena), hidden);
+      down.Apply(context,
+                 group.adjacent() ? x.Slice(group.first(), n)
+                                  : x.Gather(group.rows.data(), n, context.arena),
+                 hidden);
       const Rows rows = MakeRows(context, hidden, n, down.columns_);
       const Dense& up = each.up[group.adapter];
-      if (all) {
-        up.Apply(context, rows, out, Activation::kNone, Combine::kAdd);
+      if (group.adjacent()) {
+        up.Apply(context, rows, out + static_cast<ptrdiff_t>(group.first()) * columns_,
+                 Activation::kNone, Combine::kAdd);
         continue;
       }
       float* y = context.arena->Allocate<float>(static_cast<size_t>(n) * columns_);

@@ -116,7 +116,7 @@ Memory Encode(const Model& model, const Context& worker, const TokenBatch& batch
         Activation::kNone, Combine::kAdd);
     FinishSublayer(context, config, layer.attention_norm, x, count);
     AddFeedForward(context, layer.feed_forward, config, x, count);
-    AddAdapters(context, layer.adapters, config, x, count);
+    AddAdapters(context, layer.adapters, config, x);
     if (config.transparent) AddToMemories(model, ++layers, x, size, &memory.rows);
   }
   if (!config.transparent) std::copy(x, x + size, memory.rows.data());

@@ -36,6 +36,8 @@ std::vector<int> SentenceQueue::Take(int count) {
     taken.push_back(sentence);
     ++next_;
   }
+  std::stable_sort(taken.begin(), taken.end(),
+                   [this](int a, int b) { return route(a) < route(b); });
   return taken;
 }
 

@@ -24,7 +24,8 @@ class SentenceQueue {
   int decoder(int sentence) const { return config_.DecoderOf(route(sentence)); }
 
   // Removes and returns the next sentences: at least one if any is left, at most `count`, all of
-  // one decoder, and few enough for one run of the encoder.
+  // one decoder, and few enough for one run of the encoder. They are sorted by route, so that the
+  // rows of an adapter are usually adjacent.
   std::vector<int> Take(int count);
 
   // The routes of `sentences`.

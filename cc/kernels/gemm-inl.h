@@ -3,11 +3,13 @@
 // tile, and a gemm_int8_*.h, which defines
 //   kInt8TileRows                maximum of rows in a tile
 //   kInt8MinRows                 minimum of rows in a tile, if the product has that number of rows
-//   kInt8Block, kCompensation, kRowFlip
-//                                int8_block, compensation and row_flip of the KernelTable
+//   kInt8Block, kInt8Depth, kCompensation, kRowFlip
+//                                int8_block, int8_depth, compensation and row_flip of the
+//                                KernelTable
 //   Int8Begin(rows), Int8End()   called before and after a product of this number of rows
-//   Int8Tile(rows, stride, count, panel, groups, compensation, acc)
-//                                acc [count, kPanel] = compensation + rows x panel
+//   Int8Tile<kColumns>(rows, stride, count, panel, groups, compensation, acc)
+//                                acc [count, kColumns of kPanel] = compensation + rows x panel;
+//                                kColumns is kPanel or kNarrowPanel
 #ifndef KERAS_MTL_KERNELS_GEMM_INL_H_
 #define KERAS_MTL_KERNELS_GEMM_INL_H_
 
@@ -24,11 +26,10 @@ struct TileRow {
   F32 v[kPanelVectors];
 };
 
-// Calls consume(row, panel, TileRow) for all rows of panels [first, last), with y = rows * scales x
-// weights + bias. The outer loop is over panels, so that a panel stays in L1 or L2 for all rows.
-template <class Consume>
-inline void ForEachInt8Tile(const Int8Rows& a, const Int8Weights& w, const float* bias, int first,
-                            int last, Consume consume) {
+// ForEachInt8Tile for panels of kColumns columns.
+template <int kColumns, class Consume>
+inline void ForEachInt8TileOf(const Int8Rows& a, const Int8Weights& w, const float* bias, int first,
+                              int last, Consume consume) {
   alignas(64) int32_t acc[kInt8TileRows * kPanel];
   const int groups = w.stride / 4;
   const int least = a.rows < kInt8MinRows ? a.rows : kInt8MinRows;
@@ -39,19 +40,33 @@ inline void ForEachInt8Tile(const Int8Rows& a, const Int8Weights& w, const float
       const int end = a.rows - row < kInt8TileRows ? a.rows : row + kInt8TileRows;
       // A tile with too few rows recomputes some of the previous rows.
       const int begin = end - row < least ? end - least : row;
-      Int8Tile(a.data + static_cast<ptrdiff_t>(begin) * a.stride, a.stride, end - begin, data,
-               groups, w.compensation + column, acc);
+      Int8Tile<kColumns>(a.data + static_cast<ptrdiff_t>(begin) * a.stride, a.stride, end - begin,
+                         data, groups, w.compensation + column, acc);
       for (int r = row; r < end; ++r) {
         const int32_t* sums = acc + (r - begin) * kPanel;
         const F32 row_scale = Set(a.scales[r]);
         TileRow tile;
         for (int v = 0; v < kPanelVectors; ++v) {
+          tile.v[v] = Load(bias + column + 16 * v);
+          if (16 * v >= kColumns) continue;  // padding
           const F32 scale = Mul(row_scale, Load(w.scales + column + 16 * v));
-          tile.v[v] = Fma(ToFloat(LoadInt(sums + 16 * v)), scale, Load(bias + column + 16 * v));
+          tile.v[v] = Fma(ToFloat(LoadInt(sums + 16 * v)), scale, tile.v[v]);
         }
         consume(r, panel, tile);
       }
     }
+  }
+}
+
+// Calls consume(row, panel, TileRow) for all rows of panels [first, last), with y = rows * scales x
+// weights + bias. The outer loop is over panels, so that a panel stays in L1 or L2 for all rows.
+template <class Consume>
+inline void ForEachInt8Tile(const Int8Rows& a, const Int8Weights& w, const float* bias, int first,
+                            int last, Consume consume) {
+  if (w.columns <= kNarrowPanel) {
+    ForEachInt8TileOf<kNarrowPanel>(a, w, bias, first, last, consume);
+  } else {
+    ForEachInt8TileOf<kPanel>(a, w, bias, first, last, consume);
   }
 }
 

@@ -36,6 +36,7 @@ constexpr int kInt8TileRows = 2 * kTileRows;
 constexpr int kInt8MinRows = kTileRows;
 // Weights and rows have the format of VNNI.
 constexpr int kInt8Block = kPanel;
+constexpr int kInt8Depth = kTileDepth;
 constexpr uint8_t kRowFlip = 0x80;
 constexpr Compensation kCompensation = Compensation::kShiftedRows;
 
@@ -89,6 +90,21 @@ inline void AmxOneByFour(const int8_t* rows, int stride, const int8_t* panel, in
   Tiles::template Store<3>(acc + 48, kSumBytes);
 }
 
+// One tile of rows by one tile of columns, which is a whole narrow panel.
+template <class Tiles>
+inline void AmxOneByOne(const int8_t* rows, int stride, const int8_t* panel, int blocks,
+                        const int32_t* compensation, int32_t* acc) {
+  Tiles::template Load<0>(compensation, 0);
+  for (int block = 0; block < blocks; ++block) {
+    Tiles::template Load<4>(rows, stride);
+    Tiles::template Load<6>(panel, kNarrowPanel * 4);
+    Tiles::template Dot<0, 4, 6>();
+    rows += kTileDepth;
+    panel += kTileDepth * kNarrowPanel;
+  }
+  Tiles::template Store<0>(acc, kSumBytes);
+}
+
 // Two tiles of rows, the second starting `second` rows after the first, by two tiles of columns.
 template <class Tiles>
 inline void AmxTwoByTwo(const int8_t* rows, int stride, int second, const int8_t* panel, int blocks,
@@ -119,9 +135,18 @@ inline void AmxTwoByTwo(const int8_t* rows, int stride, int second, const int8_t
   Tiles::template Store<3>(more_acc + 16, kSumBytes);
 }
 
+template <int kColumns>
 inline void Int8Tile(const int8_t* rows, int stride, int count, const int8_t* panel, int groups,
                      const int32_t* compensation, int32_t* acc) {
   const int blocks = groups / (kTileDepth / 4);
+  if constexpr (kColumns == kNarrowPanel) {
+    AmxOneByOne<AmxTiles>(rows, stride, panel, blocks, compensation, acc);
+    const int more = count - kTileRows;  // rows after the first tile; the tiles may overlap
+    if (more <= 0) return;
+    AmxOneByOne<AmxTiles>(rows + static_cast<ptrdiff_t>(more) * stride, stride, panel, blocks,
+                          compensation, acc + static_cast<ptrdiff_t>(more) * kPanel);
+    return;
+  }
   if (count <= kTileRows) {
     AmxOneByFour<AmxTiles>(rows, stride, panel, blocks, compensation, acc);
     return;

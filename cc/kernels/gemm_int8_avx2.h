@@ -17,6 +17,7 @@ namespace {
 constexpr int kInt8TileRows = 4;
 constexpr int kInt8MinRows = 1;
 constexpr int kInt8Block = 16;
+constexpr int kInt8Depth = 4;
 constexpr Compensation kCompensation = Compensation::kNegativeWeights;
 constexpr uint8_t kRowFlip = 0;
 
@@ -64,26 +65,27 @@ void Int8BlockOf(const int8_t* rows, int stride, const int8_t* block, int groups
   });
 }
 
-template <int kRows>
+template <int kRows, int kColumns>
 void Int8TileOf(const int8_t* rows, int stride, const int8_t* panel, int groups,
                 const int32_t* compensation, int32_t* acc) {
-  for (int column = 0; column < kPanel; column += kInt8Block) {
+  for (int column = 0; column < kColumns; column += kInt8Block) {
     Int8BlockOf<kRows>(rows, stride, panel + static_cast<ptrdiff_t>(4) * column * groups, groups,
                        compensation + column, acc + column);
   }
 }
 
+template <int kColumns>
 inline void Int8Tile(const int8_t* rows, int stride, int count, const int8_t* panel, int groups,
                      const int32_t* compensation, int32_t* acc) {
   switch (count) {
     case 1:
-      return Int8TileOf<1>(rows, stride, panel, groups, compensation, acc);
+      return Int8TileOf<1, kColumns>(rows, stride, panel, groups, compensation, acc);
     case 2:
-      return Int8TileOf<2>(rows, stride, panel, groups, compensation, acc);
+      return Int8TileOf<2, kColumns>(rows, stride, panel, groups, compensation, acc);
     case 3:
-      return Int8TileOf<3>(rows, stride, panel, groups, compensation, acc);
+      return Int8TileOf<3, kColumns>(rows, stride, panel, groups, compensation, acc);
     case 4:
-      return Int8TileOf<4>(rows, stride, panel, groups, compensation, acc);
+      return Int8TileOf<4, kColumns>(rows, stride, panel, groups, compensation, acc);
   }
 }
 

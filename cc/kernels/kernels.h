@@ -22,8 +22,11 @@ namespace keras_mtl {
 // Columns of a panel of packed weights: four vectors of 16 floats or 16 int32. With six rows, their
 // sums use 24 of the 32 registers of AVX-512.
 constexpr int kPanel = 64;
-// int8 rows and packed int8 weights are zero-padded in K to a multiple of this: one AMX tile.
+// int8 rows are zero-padded in K to a multiple of this: one AMX tile.
 constexpr int kDepthAlign = 64;
+// Matrices of at most this number of columns have panels of this number of columns in int8: the
+// matrices of LoRA would be mostly padding otherwise.
+constexpr int kNarrowPanel = 16;
 // Maximum of K in int8 products: a sum of this number of terms of 127 * 128 fits 31 bits.
 constexpr int kMaxInt8Depth = 1 << 17;
 // Panels per segment of the output projection. Each segment has its own maximum and sum of
@@ -54,14 +57,15 @@ struct Int8Rows {
 
 // Packed int8 weights [N, K]; kernels/pack.h makes them.
 //   data: [panels][kPanel / block][stride / 4][block][4]: panel, block, k-group, column, and 4
-//   consecutive values of K. `block` is KernelTable::int8_block.
+//   consecutive values of K. `block` is KernelTable::int8_block. A matrix of at most kNarrowPanel
+//   columns has one block, of kNarrowPanel columns.
 struct Int8Weights {
   const int8_t* data;           // 64-byte aligned
   const int32_t* compensation;  // [panels * kPanel]: see Compensation
   const float* scales;          // [panels * kPanel]
   const float* bias;            // [panels * kPanel]; zeros if the layer has no bias
   int columns;                  // N
-  int stride;                   // RoundUp(K, kDepthAlign)
+  int stride;                   // RoundUp(K, KernelTable::int8_depth)
 };
 
 struct FloatRows {
@@ -158,6 +162,8 @@ struct KernelTable {
   // tile reads memory sequentially. Divides kPanel.
   int int8_block;
   int float_block;
+  // Packed int8 weights are zero-padded in K to a multiple of this, which divides kDepthAlign.
+  int int8_depth;
   Compensation compensation;
 
   // Quantizes each row symmetrically to int8: scale = absmax / 127, data = x * (127 / absmax),

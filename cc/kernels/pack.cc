@@ -22,16 +22,27 @@ Place ColumnPlace(int n, int groups, int block) {
   return {static_cast<size_t>(n / block) * block * groups + n % block, static_cast<size_t>(block)};
 }
 
-// Copies column `from` of `source` to column `to` of `target`, with `size` values per k-group.
+// Returns the columns of a block of an int8 matrix.
+int Int8Block(int columns, int block) { return columns <= kNarrowPanel ? kNarrowPanel : block; }
+
+// Returns the bytes of a packed int8 matrix.
+size_t PackedSize(int columns, int stride) {
+  return static_cast<size_t>(columns <= kNarrowPanel ? kNarrowPanel : RoundUp(columns, kPanel)) *
+         stride;
+}
+
+// Copies column `from` of `source`, in blocks of `block` columns, to column `to` of `target`, in
+// blocks of `to_block` columns, with `size` values per k-group.
 template <typename T>
-void CopyColumn(const T* source, int from, T* target, int to, int groups, int size, int block) {
-  const Place place = ColumnPlace(from, groups, block), other = ColumnPlace(to, groups, block);
+void CopyColumn(const T* source, int from, int block, T* target, int to, int to_block, int groups,
+                int size) {
+  const Place place = ColumnPlace(from, groups, block), other = ColumnPlace(to, groups, to_block);
   source += place.first * size;
   target += other.first * size;
   for (int g = 0; g < groups; ++g) {
     std::copy(source, source + size, target);
     source += place.step * size;
-    target += place.step * size;
+    target += other.step * size;
   }
 }
 
@@ -48,13 +59,13 @@ int32_t SumStart(const int8_t* weights, int depth, Compensation compensation) {
 
 PackedInt8::PackedInt8(const int8_t* weights, const float* scales, const float* bias, int columns,
                        int depth, const KernelTable& kernels, HugePages* pages)
-    : data_(static_cast<size_t>(RoundUp(columns, kPanel)) * RoundUp(depth, kDepthAlign), pages),
+    : data_(PackedSize(columns, RoundUp(depth, kernels.int8_depth)), pages),
       compensation_(RoundUp(columns, kPanel), pages),
       scales_(PaddedCopy(scales, columns, pages)),
       bias_(PaddedCopy(bias, columns, pages)),
       columns_(columns),
-      stride_(RoundUp(depth, kDepthAlign)),
-      block_(kernels.int8_block) {
+      stride_(RoundUp(depth, kernels.int8_depth)),
+      block_(Int8Block(columns, kernels.int8_block)) {
   for (int n = 0; n < columns; ++n) {
     const int8_t* row = weights + static_cast<size_t>(n) * depth;
     const Place place = ColumnPlace(n, stride_ / 4, block_);
@@ -85,15 +96,15 @@ PackedInt8 PackedInt8::Select(const int32_t* which, int count) const {
   PackedInt8 result;
   result.columns_ = count;
   result.stride_ = stride_;
-  result.block_ = block_;
+  result.block_ = Int8Block(count, block_);
   const int padded = RoundUp(count, kPanel);
-  result.data_ = AlignedBuffer<int8_t>(static_cast<size_t>(padded) * stride_);
+  result.data_ = AlignedBuffer<int8_t>(PackedSize(count, stride_));
   result.compensation_ = AlignedBuffer<int32_t>(padded);
   result.scales_ = AlignedBuffer<float>(padded);
   result.bias_ = AlignedBuffer<float>(padded);
   for (int n = 0; n < count; ++n) {
     const int from = which[n];
-    CopyColumn(data_.data(), from, result.data_.data(), n, stride_ / 4, 4, block_);
+    CopyColumn(data_.data(), from, block_, result.data_.data(), n, result.block_, stride_ / 4, 4);
     result.compensation_[n] = compensation_[from];
     result.scales_[n] = scales_[from];
     result.bias_[n] = bias_[from];
@@ -139,7 +150,7 @@ PackedFloat PackedFloat::Select(const int32_t* which, int count) const {
   result.data_ = AlignedBuffer<float>(static_cast<size_t>(padded) * depth_);
   result.bias_ = AlignedBuffer<float>(padded);
   for (int n = 0; n < count; ++n) {
-    CopyColumn(data_.data(), which[n], result.data_.data(), n, depth_, 1, block_);
+    CopyColumn(data_.data(), which[n], block_, result.data_.data(), n, block_, depth_, 1);
     result.bias_[n] = bias_[which[n]];
   }
   return result;

@@ -1,5 +1,5 @@
-// Weights in the layout of one instruction set's matrix products, which kernels.h describes. AMX
-// and VNNI use the same layout.
+// Weights in the layout of one instruction set's matrix products, which kernels.h describes. VNNI
+// kernels can read the weights of AMX, which only have more padding in K.
 #ifndef KERAS_MTL_KERNELS_PACK_H_
 #define KERAS_MTL_KERNELS_PACK_H_
 

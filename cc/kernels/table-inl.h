@@ -14,6 +14,7 @@ constexpr KernelTable MakeTable(Isa isa) {
           kRowFlip,
           kInt8Block,
           16 * kFloatTileVectors,
+          kInt8Depth,
           kCompensation,
           QuantizeRows,
           QuantizeRowsIn,

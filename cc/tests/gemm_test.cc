@@ -1,5 +1,6 @@
 // Matrix products equal plain loops and are the same on all instruction sets; rows are independent.
 #include <limits>
+#include <utility>
 
 #include "kernels/pack.h"
 #include "tests/harness.h"
@@ -13,10 +14,12 @@ struct Shape {
   int rows, columns, depth;
 };
 
-// Sizes that are not multiples of tiles, ones, tile boundaries, and a prime vocabulary.
+// Sizes that are not multiples of tiles, ones, tile boundaries, a prime vocabulary, and matrices of
+// few columns or little depth, as those of LoRA.
 const Shape kShapes[] = {{1, 1, 1},      {1, 64, 64},    {2, 3, 3},     {3, 17, 17},
                          {4, 65, 63},    {5, 63, 65},    {6, 128, 96},  {7, 130, 33},
-                         {13, 251, 127}, {16, 192, 256}, {17, 67, 129}, {33, 97, 512}};
+                         {13, 251, 127}, {16, 192, 256}, {17, 67, 129}, {33, 97, 512},
+                         {6, 8, 512},    {5, 16, 20},    {35, 15, 66},  {7, 200, 8}};
 
 // Rows as quantize_rows would leave them: padded and flipped for the instruction set.
 std::vector<int8_t> PadRows(const std::vector<int8_t>& rows, int count, int depth, uint8_t flip) {
@@ -132,6 +135,41 @@ void FloatDense(const KernelTable& kernels, const float* x, const std::vector<fl
   const PackedFloat packed(w.data(), bias.data(), s.columns, s.depth, kernels);
   kernels.gemm_float({x, rows, s.depth}, packed.view(), 0, RoundUp(s.columns, kPanel) / kPanel,
                      out);
+}
+
+// The columns that Select() returns give the same results, in wide and in narrow panels.
+TEST(SelectedColumnsAreThoseOfTheMatrix) {
+  Random random(4);
+  for (const auto& [columns, chosen] : {std::pair{150, 80}, {150, 16}, {150, 3}, {16, 5}}) {
+    const Shape s{3, columns, 70};
+    const auto x = Normal(random, static_cast<size_t>(s.rows) * s.depth);
+    const auto w = Normal(random, static_cast<size_t>(columns) * s.depth);
+    const auto bias = Normal(random, columns);
+    std::vector<int32_t> which;
+    for (int i = 0; i < chosen; ++i) which.push_back((7 * i + 2) % columns);
+    for (Isa isa : Isas()) {
+      const KernelTable& kernels = GetKernels(isa);
+      const PackedInt8 packed =
+          PackedInt8::Quantize(w.data(), bias.data(), columns, s.depth, kernels);
+      const auto product = [&](const PackedInt8& weights) {
+        const int n = weights.view().columns, stride = RoundUp(s.depth, kDepthAlign);
+        std::vector<int8_t> rows(static_cast<size_t>(s.rows) * stride);
+        std::vector<float> scales(s.rows), y(static_cast<size_t>(s.rows) * n);
+        kernels.quantize_rows(x.data(), s.rows, s.depth, s.depth, rows.data(), scales.data());
+        kernels.gemm_int8({rows.data(), scales.data(), s.rows, stride}, weights.view(), 0,
+                          RoundUp(n, kPanel) / kPanel,
+                          {y.data(), n, Activation::kNone, Combine::kStore});
+        return y;
+      };
+      const auto all = product(packed), some = product(packed.Select(which.data(), chosen));
+      for (int r = 0; r < s.rows; ++r) {
+        for (int i = 0; i < chosen; ++i) {
+          CHECK(some[r * chosen + i] == all[r * columns + which[i]], "%s %d of %d: row %d, %d",
+                IsaName(isa), chosen, columns, r, i);
+        }
+      }
+    }
+  }
 }
 
 TEST(Int8DenseIsTheSameEverywhere) { CheckDense(Int8Dense); }
