@@ -1,7 +1,9 @@
 """Quantizes the inputs and the weights of a layer."""
 
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from keras_mtl.configuration.quantization import (
@@ -22,9 +24,8 @@ class Quantizer:
     """Quantizes the inputs and the weights of a layer, as its domain says.
 
     Its state is a variable of the layer, float32 [3]: the phase (see
-    `keras_mtl.quantization.clipping`; values between two phases come from averaged checkpoints) and
-    the least and greatest value of the inputs, 0 and 0 before they are known. A forward pass only
-    reads it; the trainer updates it after each step.
+    `keras_mtl.quantization.clipping`) and the least and greatest value of the inputs, 0 and 0
+    before they are known. A forward pass only reads it; the trainer updates it after each step.
 
     Args:
         name: name of the layer.
@@ -99,6 +100,21 @@ class Quantizer:
             low_high = tf.where(counts, moved, low_high)
         return tf.concat([phase[None], low_high], axis=0)
 
+    def mean_state(self, states: Sequence[np.ndarray]) -> np.ndarray:
+        """Returns the state for the mean of the weights of several checkpoints.
+
+        Measured ranges are averaged over the checkpoints that have them. The phase and the limit of
+        `scheduled_clip` depend only on the step, so those of the newest checkpoint are kept.
+
+        Args:
+            states: float32 [3] each, of the newest checkpoint first.
+        """
+        mean = np.array(states[0], np.float32)
+        known = [state[1:] for state in states if state[1:].any()]
+        if self.measures and known:
+            mean[1:] = np.mean(known, axis=0, dtype=np.float64)
+        return mean
+
     def product(self, x: tf.Tensor, kernel: tf.Tensor, training: bool) -> tf.Tensor:
         """Returns the product of inputs and weights, computed in float32.
 
@@ -160,7 +176,7 @@ class Quantizer:
 
     def _active(self, state: tf.Tensor) -> tf.Tensor | None:
         """Returns whether values are rounded, bool []; None if they always are."""
-        return tf.round(state[0]) == QUANTIZE if self.changes else None
+        return state[0] == QUANTIZE if self.changes else None
 
     @property
     def _levels(self) -> int:
@@ -184,7 +200,7 @@ class Quantizer:
         """Returns values clipped to the range of `scheduled_clip`, if clipping has begun."""
         if self.kind != SCHEDULED_CLIP:
             return x
-        limit = tf.where(tf.round(state[0]) == FLOAT, tf.float32.max, state[2])
+        limit = tf.where(state[0] == FLOAT, tf.float32.max, state[2])
         return tf.clip_by_value(x, -limit, limit)
 
     def _passive(self, x: tf.Tensor, state: tf.Tensor, training: bool) -> tf.Tensor:
@@ -197,7 +213,7 @@ class Quantizer:
     def _fake_quantized(
         self, x: tf.Tensor, low: tf.Tensor, high: tf.Tensor, state: tf.Tensor
     ) -> tf.Tensor:
-        used = (tf.round(state[0]) == QUANTIZE) & (high > low)
+        used = (state[0] == QUANTIZE) & (high > low)
         low, high = tf.where(used, low, -1.0), tf.where(used, high, 1.0)
         rounded = tf.quantization.fake_quant_with_min_max_vars(x, low, high, self.schedule.bits)
         return tf.where(used, rounded, x)

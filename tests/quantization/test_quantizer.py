@@ -96,6 +96,19 @@ def test_ranges_of_a_skipped_or_broken_step_do_not_count():
     np.testing.assert_allclose(twice[2], 0.99 + 0.01 * 3)
 
 
+def test_averaged_weights_have_the_mean_of_known_ranges_and_the_newest_phase():
+    newest_first = [np.float32(state) for state in ([2, -3, 3], [0, -1, 1], [0, 0, 0])]
+    for kind, want in (
+        ("static", [2, -2, 2]),
+        ("passive_asymmetric", [2, -2, 2]),
+        ("dynamic", [2, -3, 3]),
+        ("scheduled_clip", [2, -3, 3]),
+    ):
+        quantizer = Quantizer("x", QuantizationDomainConfig(kind=kind))
+        np.testing.assert_array_equal(quantizer.mean_state(newest_first), want, err_msg=kind)
+        np.testing.assert_array_equal(quantizer.mean_state(newest_first[2:]), [0, 0, 0])
+
+
 def test_before_its_start_step_a_layer_is_not_quantized():
     plain, layer = Host()(X).numpy(), Host(kind="dynamic", start_step=2)
     for step in (1, 2):

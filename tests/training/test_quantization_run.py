@@ -29,6 +29,7 @@ def train(tmp_path):
         config["task"]["data"]["data_dir"] = str(tmp_path / "data")
         config["task"]["model"]["quantization"] = {"domains": list(domains), **quantization}
         config["trainer"] |= {"train_steps": 30, "schedule": {"name": "uniform"}}
+        config["trainer"] |= {"checkpoint_interval": 10, "max_to_keep": 3}
         config["trainer"]["optimizer"] = {"warmup_steps": 10, "learning_rate": 1.0}
         config["trainer"]["evaluation"] |= {"backend": "native", "compute_type": compute_type}
         (tmp_path / "config.json").write_text(json.dumps(config))
@@ -77,6 +78,25 @@ def test_clipped_models_need_int8(train):
     for form, weight_type in (("engine", "float32"), ("ctranslate2", "int8")):
         with pytest.raises(ExportError, match="clips the inputs of layers"):
             exported(run, form, weight_type)
+
+
+def test_an_average_has_the_mean_of_the_ranges(train):
+    run = train(STATIC | {"start_step": 15, "freeze_step": 25}, compute_type="int8")
+    mean = run.parent / "mean"
+    prefixes = keras_mtl.average_checkpoints(run, mean, last=3)
+    of_steps = [load_model(run, prefix).model for prefix in prefixes]  # 30, 20, 10
+    phases = [quantizers(model)[0].state.numpy()[0] for model in of_steps]
+    assert phases == [2, 2, 0]
+    averaged = load_model(mean).model
+    for each, *states in zip(*map(quantizers, [averaged, *of_steps]), strict=True):
+        found = [each.state.numpy() for each in states]
+        assert len({state[2] for state in found}) == 3, each.name
+        np.testing.assert_allclose(each.state.numpy()[1:], np.mean(found, axis=0)[1:], rtol=1e-6)
+        assert each.state.numpy()[0] == 2
+    file = open_model_file(exported(mean, "engine", "int8"))
+    (high,) = file.tensor("encoder.layer.0.attention.qkv.input_range")
+    assert high in [each.state.numpy()[2] for each in quantizers(averaged)]
+    assert load_translator(mean, backend="native", compute_type="int8").translate(LINES, "en-fr")
 
 
 def test_models_with_zero_points_are_exported_as_floats(train):

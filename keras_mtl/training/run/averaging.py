@@ -14,6 +14,7 @@ from keras_mtl.decoding.checkpoint_files import BEST, best_first, newest_first
 from keras_mtl.decoding.loading import load_model
 from keras_mtl.errors import CheckpointError, nearest
 from keras_mtl.files import replacing_directory
+from keras_mtl.models.quantizers import quantizers
 from keras_mtl.remote_files import is_remote
 from keras_mtl.run_files import PARAMS_FILE, TASKS_FILE, data_directory
 from keras_mtl.training.run.checkpoints import write_checkpoint
@@ -89,7 +90,8 @@ def average_checkpoints(
     prefixes = checkpoints_to_average(model_dir, last, best, score)
     model = None
     sums: list[np.ndarray] = []
-    for prefix in prefixes:
+    states: list[list[np.ndarray]] = []  # of the quantizers, by checkpoint
+    for prefix in sorted(prefixes, key=_step, reverse=True):
         if model is None:
             model = load_model(model_dir, prefix).model
             sums = [np.zeros(weight.shape, np.float64) for weight in model.trainable_variables]
@@ -97,9 +99,12 @@ def average_checkpoints(
             _read(model, prefix)
         for total, weight in zip(sums, model.trainable_variables, strict=True):
             total += weight.numpy()
+        states.append([each.state.numpy() for each in quantizers(model)])
     assert model is not None  # At least one checkpoint is averaged.
     for total, weight in zip(sums, model.trainable_variables, strict=True):
         weight.assign((total / len(prefixes)).astype(np.float32))
+    for quantizer, *of_one in zip(quantizers(model), *states, strict=True):
+        quantizer.state.assign(quantizer.mean_state(of_one))
     try:
         with replacing_directory(output) as partial:
             write_vocabulary(partial, read_vocabulary(model_dir))
@@ -109,11 +114,15 @@ def average_checkpoints(
             data = data_directory(config.task.data.data_dir, model_dir)
             config.task.data.data_dir = data if is_remote(data) else os.path.abspath(data)
             save_params(config, partial / PARAMS_FILE)
-            newest = max(int(prefix.rpartition("-")[2]) for prefix in prefixes)
+            newest = max(map(_step, prefixes))
             write_checkpoint(tf.train.Checkpoint(model=model), partial / BEST / f"ckpt-{newest}")
     except OSError as error:
         raise CheckpointError(f"{output} cannot be written: {error.strerror}") from error
     return prefixes
+
+
+def _step(prefix: str) -> int:
+    return int(prefix.rpartition("-")[2])
 
 
 def _read(model: tf.Module, prefix: str) -> None:
