@@ -1,6 +1,6 @@
 // Speed of the matrix products on one thread in Gop/s (two operations per multiply-add), as the
-// median of several runs. Usage: bench_kernels [isa...]; default: all of this machine except
-// generic.
+// median of several runs, and the time to quantize a row and to multiply it. Usage: bench_kernels
+// [isa...]; default: all of this machine except generic.
 #include <time.h>
 
 #include <algorithm>
@@ -32,6 +32,47 @@ double MedianTime(Run run) {
   }
   std::nth_element(times.begin(), times.begin() + times.size() / 2, times.end());
   return times[times.size() / 2];
+}
+
+// Prints nanoseconds per row, in a batch of 32, of quantization with a scale by row and with a
+// fixed scale, also after normalization, and of the product with a matrix [depth, depth].
+void BenchRows(const KernelTable& kernels, int depth) {
+  constexpr int kRows = 32, kRepeats = 20;
+  Random random(1);
+  const auto x = Normal(random, static_cast<size_t>(kRows) * depth);
+  const auto w = Normal(random, static_cast<size_t>(depth) * depth);
+  const PackedInt8 packed = PackedInt8::Quantize(w.data(), nullptr, depth, depth, kernels);
+  const std::vector<float> gamma(depth, 1.0f), beta(depth);
+  const int stride = RoundUp(depth, kDepthAlign);
+  AlignedBuffer<int8_t> bytes(static_cast<size_t>(kRows) * stride);
+  std::vector<float> scales(kRows), scratch(depth), y(static_cast<size_t>(kRows) * depth);
+  const auto per_row = [&](auto run) {
+    return MedianTime([&] {
+             for (int i = 0; i < kRepeats; ++i) run();
+           }) /
+           (kRepeats * kRows) * 1e9;
+  };
+  const auto normalized = [&](float range) {
+    return per_row([&] {
+      kernels.layer_norm_quantize(x.data(), kRows, depth, gamma.data(), beta.data(), 1e-6f, range,
+                                  scratch.data(), bytes.data(), scales.data());
+    });
+  };
+  const double own = per_row(
+      [&] { kernels.quantize_rows(x.data(), kRows, depth, depth, bytes.data(), scales.data()); });
+  const double fixed = per_row([&] {
+    kernels.quantize_rows_in(4.0f, x.data(), kRows, depth, depth, bytes.data(), scales.data());
+  });
+  const double own_normalized = normalized(0.0f), fixed_normalized = normalized(4.0f);
+  const double product = per_row([&] {
+    kernels.gemm_int8({bytes.data(), scales.data(), kRows, stride}, packed.view(), 0,
+                      RoundUp(depth, kPanel) / kPanel,
+                      {y.data(), depth, Activation::kNone, Combine::kStore});
+  });
+  std::printf(
+      "%-8s K %5d | ns/row: quantized by row %4.0f, with a fixed scale %4.0f; normalized %4.0f, "
+      "%4.0f; product %5.0f\n",
+      IsaName(kernels.isa), depth, own, fixed, own_normalized, fixed_normalized, product);
 }
 
 void Bench(const KernelTable& kernels, int depth, int columns) {
@@ -93,6 +134,9 @@ int main(int argc, char** argv) {
     bool asked = argc == 1 && isa != keras_mtl::Isa::kGeneric;
     for (int i = 1; i < argc; ++i) asked |= std::strcmp(argv[i], keras_mtl::IsaName(isa)) == 0;
     if (!asked) continue;
+    for (const int depth : {192, 512, 2048}) {
+      keras_mtl::BenchRows(keras_mtl::GetKernels(isa), depth);
+    }
     for (const int columns : {2048, 32000}) {
       keras_mtl::Bench(keras_mtl::GetKernels(isa), 512, columns);
     }
