@@ -1,9 +1,9 @@
 """Measures what adapters cost the engine, in batches of one task and of many tasks.
 
-    python benchmarks/adapters.py [--rounds 5] [--batches 1 32 64] [--tasks 8]
+    python benchmarks/adapters.py [--rounds 5] [--batches 1 8 32] [--beams 1 4] [--tasks 8]
 
 The model is the Transformer base of random weights of `benchmarks/decode.py` (25 source and exactly
-25 target tokens, beam 4), on one core. The same weights are translated without adapters, with
+25 target tokens), on one core. The same weights are translated without adapters, with
 bottlenecks of width 64 after all layers, and with LoRA of rank 8 on all attention inputs; `one`
 means that all sentences of a batch have the same adapter, `mixed` that they have those of `--tasks`
 tasks in turn. The kinds alternate in the rounds. Each line has the median target tokens per CPU
@@ -16,6 +16,7 @@ and 1.19.
 """
 
 import argparse
+import itertools
 import json
 import statistics
 import tempfile
@@ -34,7 +35,7 @@ from keras_mtl.engine import Engine, open_model_file, write_model_file
 from keras_mtl.engine.adapter_arrays import adapter_hyperparameters
 from keras_mtl.engine.arrays import quantize_rows
 
-OPTIONS = {"beam_size": 4, "alpha": 1.0, "min_length": LENGTH, "max_length": LENGTH}
+OPTIONS = {"alpha": 1.0, "min_length": LENGTH, "max_length": LENGTH}
 STACKS = ("encoder", "decoder")
 MATCH = ".*attention/(qkv|query|key_value)"
 
@@ -78,18 +79,21 @@ def with_adapters(base: Path, path: Path, kind: str, tasks: int) -> Path:
 
 
 def seconds(
-    engine: Engine, sources: list[list[int]], routes: list[int] | None, batch: int
+    engine: Engine, sources: list[list[int]], routes: list[int] | None, batch: int, beam: int
 ) -> float:
     """Returns the CPU seconds of a call."""
+    options = {**OPTIONS, "beam_size": beam}
     start = time.process_time()
-    engine.translate(sources, OPTIONS, decoders=routes, max_batch_size=batch)
+    engine.translate(sources, options, decoders=routes, max_batch_size=batch)
     return time.process_time() - start
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--batches", type=int, nargs="+", default=[1, 32, 64])
+    parser.add_argument("--batches", type=int, nargs="+", default=[1, 8, 32])
+    parser.add_argument("--beams", type=int, nargs="+", default=[1, 4])
+    parser.add_argument("--types", nargs="+", default=["float32", "int8"])
     parser.add_argument("--tasks", type=int, default=8)
     parser.add_argument("--json", help="file to which the figures are written")
     args = parser.parse_args()
@@ -99,8 +103,8 @@ def main() -> None:
         model = RandomTransformer(SIZES, seed=1)
         vocabulary: Any = IdVocabulary()
         tasks = [TranslationTask("random", "en", "fr")]
-        print(f"{'type':8} {'batch':>5}  {'adapters':16} {'tokens/CPU s':>12}  {'CPU time':>8}")
-        for weight_type in ("float32", "int8"):
+        print(f"type     beam batch  {'adapters':16} {'tokens/CPU s':>12}  {'CPU time':>8}")
+        for weight_type in args.types:
             base = write_engine_file(
                 model, vocabulary, tasks, Path(directory) / "base", weight_type=weight_type
             )
@@ -108,7 +112,7 @@ def main() -> None:
             for kind in ("bottleneck", "lora"):
                 path = with_adapters(base, Path(directory) / kind, kind, args.tasks)
                 engines[kind] = Engine(path)
-            for batch in args.batches:
+            for beam, batch in itertools.product(args.beams, args.batches):
                 count = max(2 * batch, 8)
                 pieces = random.integers(5, SIZES["vocabulary_size"], [count, LENGTH - 2])
                 sources = [[4, *ids, 2] for ids in pieces.tolist()]
@@ -122,7 +126,7 @@ def main() -> None:
                 taken: dict[str, list[float]] = {kind: [] for kind in kinds}
                 for number in range(args.rounds + 1):
                     for kind, (engine, routes) in kinds.items():
-                        found = seconds(engine, sources, routes, batch)
+                        found = seconds(engine, sources, routes, batch, beam)
                         if number:  # The first round warms up.
                             taken[kind].append(found)
                 for kind, each in taken.items():
@@ -131,10 +135,11 @@ def main() -> None:
                         a / b for a, b in zip(each, taken["none"], strict=True)
                     )
                     print(
-                        f"{weight_type:8} {batch:5}  {kind:16} {tokens:12,.0f}  {ratio:8.3f}",
+                        f"{weight_type:8} {beam:4} {batch:5}  {kind:16} {tokens:12,.0f}  "
+                        f"{ratio:8.3f}",
                         flush=True,
                     )
-                    results.append([weight_type, batch, kind, tokens, ratio])
+                    results.append([weight_type, beam, batch, kind, tokens, ratio])
     if args.json:
         Path(args.json).write_text(json.dumps(results))
 
