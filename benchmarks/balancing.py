@@ -24,9 +24,9 @@ gradvac 1.04, pcgrad 1.07, graddrop 1.20, famo 1.36. `batch`, 8 tasks: dwa 0.98,
 3.71, cagrad 3.98, mgda 4.19, pcgrad 4.93, gradvac 5.04; methods that need only losses were not
 measured.
 
-All methods in one run, `batch`, 4 tasks, on two cores of an Intel Xeon that also ran other programs,
-by CPU time, median of 5 rounds: famo 1.45, fairgrad 1.08, gradvac 1.06, nash_mtl 1.05, all others
-0.98 to 1.04.
+All methods in one run, `batch`, 4 tasks, on two cores of an Intel Xeon that also ran other
+programs, by CPU time, median of 5 rounds: famo 1.45, fairgrad 1.08, gradvac 1.06, nash_mtl 1.05,
+all others 0.98 to 1.04.
 
 `--weights 100` times only the weights of 100 tasks, from losses and products of random gradients,
 on one core of an Intel Xeon, in ms of CPU time: methods that need no gradients 0.04 to 0.11,
