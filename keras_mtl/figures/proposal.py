@@ -33,7 +33,7 @@ def draw_proposal(proposal: Proposal) -> Any:
     columns = min(_COLUMNS, max(2, len(shown)))
     rows = math.ceil(len(shown) / columns)
     head = max(2.6, 0.6 + 0.19 * min(len(tasks), 40))
-    figure = charts.new_figure(3.0 * columns, head + 2.4 * rows)
+    figure = charts.new_figure(max(9.0, 3.0 * columns), head + 2.4 * rows)
     top, below = figure.subfigures(2, 1, height_ratios=[head, 2.4 * rows])
     left, right = top.subplots(1, 2, width_ratios=[1.6, 1.0])
     _draw_weights(left, proposal)
