@@ -9,10 +9,9 @@ means that all sentences of a batch have the same adapter, `mixed` that they hav
 tasks in turn. The kinds alternate in the rounds. Each line has the median target tokens per CPU
 second, and the CPU time relative to the model without adapters.
 
-Measured on a busy machine (Intel Xeon with AVX-512 VNNI), CPU time with the adapters of 8 tasks in
-turn, relative to that without adapters: batch 32, medians of 3 rounds, float32 1.01 (bottlenecks)
-and 1.03 (LoRA), int8 1.06 and 1.10; batch 8, medians of 5 rounds, float32 1.03 and 1.05, int8 1.10
-and 1.19.
+Measured on a busy machine (Intel Xeon with AVX-512 VNNI) with the adapters of 8 tasks, CPU time
+relative to that without adapters: int8 at batch 1, 8 and 32, with 1 and 4 beams, 1.03 to 1.06
+(bottlenecks) and 1.02 to 1.06 (LoRA); float32 at batch 8 with 1 beam 1.05 and 1.07.
 """
 
 import argparse
