@@ -1,11 +1,13 @@
 """A vocabulary of the sources only: `task.data.source_vocabulary`. Imports no TensorFlow."""
 
 import dataclasses
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from keras_mtl.configuration.draft import Draft
 from keras_mtl.configuration.other_tasks import DENOISING, MASS
 from keras_mtl.configuration.vocabulary_sections import SourceVocabularyConfig
+
+if TYPE_CHECKING:
+    from keras_mtl.configuration.draft import Draft
 
 _SECTION = "task.data.source_vocabulary"
 # Padding, start and end of sentence, and `<unk>`.
@@ -53,7 +55,7 @@ def describe_sizes(size: int, source_size: int | None) -> str:
     return f"vocabularies of {source_size:,} ids of sources and {size:,} of targets"
 
 
-def check(draft: Draft) -> None:
+def check(draft: "Draft") -> None:
     """Adds to a draft what is wrong with the vocabularies, and what cannot have two of them."""
     data = draft.config.task.data
     draft.choice("task.data.vocabulary.model_type", ("unigram", "bpe"))
@@ -84,7 +86,7 @@ def check(draft: Draft) -> None:
             )
 
 
-def check_tables(draft: Draft) -> None:
+def check_tables(draft: "Draft") -> None:
     """Adds a problem to a draft if one table would serve two vocabularies."""
     task = draft.config.task
     if has_source_vocabulary(task.data) and task.model.tie_embeddings:
@@ -96,7 +98,7 @@ def check_tables(draft: Draft) -> None:
         )
 
 
-def _check_size(draft: Draft, section: str, settings: Any, tags: int) -> None:
+def _check_size(draft: "Draft", section: str, settings: Any, tags: int) -> None:
     least = _SPECIAL_IDS + _BYTE_PIECES + tags + 1
     if settings.model_file or settings.size >= least:
         return
