@@ -245,9 +245,8 @@ std::shared_ptr<const Model> Model::Load(const TransformerConfig& config, const 
   model->source_embedding_ =
       Embedding(tensors, "source_embedding", config.source_ids(), "source_positions", config,
                 compute, model->kernels_, config.tie_embeddings ? tied : nullptr);
-  model->target_embedding_ =
-      Embedding(tensors, "target_embedding", config.vocabulary_size, "target_positions", config,
-                compute, model->kernels_, tied);
+  model->target_embedding_ = Embedding(tensors, "target_embedding", config.vocabulary_size,
+                                       "target_positions", config, compute, model->kernels_, tied);
   if (config.positions == Positions::kRotary) {
     model->rotary_ = FindFloats(tensors, "rotary_positions",
                                 {config.max_length, config.hidden_dim / config.num_heads});

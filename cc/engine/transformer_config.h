@@ -45,8 +45,8 @@ struct TransformerConfig {
   bool tie_embeddings;
   bool tie_projection = false;  // Whether the table of the target is the projection, too, if
                                 // embeddings are not tied.
-  bool int8;              // Whether matrices are int8 with a scale per row; else float32.
-  Activation activation;  // GELU is exact: it uses the error function.
+  bool int8;                    // Whether matrices are int8 with a scale per row; else float32.
+  Activation activation;        // GELU is exact: it uses the error function.
   bool gated = false;     // Whether feed-forward blocks have a gate, to which the activation is
                           // applied.
   bool rms_norm = false;  // Whether normalizations use the root mean square, without mean and beta.
