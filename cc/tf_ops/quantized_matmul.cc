@@ -195,12 +195,13 @@ class QuantizedMatMulOp : public tensorflow::OpKernel {
     float* out = product->flat<float>().data();
     const auto run = [&](int64_t begin, int64_t end, int first, int last) {
       const int count = static_cast<int>(end - begin);
-      AlignedBuffer<int8_t> bytes(static_cast<size_t>(count) * view.stride);
+      const int stride = RoundUp(depth, kDepthAlign);
+      AlignedBuffer<int8_t> bytes(static_cast<size_t>(count) * stride);
       std::vector<float> row_scales(count);
       kernels_->quantize_rows(in + begin * depth, count, depth, depth, bytes.data(),
                               row_scales.data());
       kernels_->gemm_int8(
-          {bytes.data(), row_scales.data(), count, view.stride}, view, first, last,
+          {bytes.data(), row_scales.data(), count, stride}, view, first, last,
           {out + begin * view.columns, view.columns, Activation::kNone, Combine::kStore});
     };
     // Rows per block, so that the quantized rows stay in the cache.
