@@ -54,6 +54,12 @@ TABLE = {
         (f"{_CONFIG} --train_steps many", "argument --train_steps: 'many' is not an integer"),
         ("--config_file {dir} --model_dir {dir}/run", "{dir}: this is a directory"),
     ],
+    "propose": [
+        ("--config_file {dir}/config.yaml", "--model_dir is missing"),
+        (f"{_CONFIG} --jobs 0", "argument --jobs: must be at least 1, got 0"),
+        (f"{_CONFIG} --importance en-fr=much", "--importance: en-fr=much is not a number"),
+        (f"{_CONFIG} --baselines_file {{dir}}/no.json", "--baselines_file {dir}/no.json: "),
+    ],
     "evaluate": [
         ("", "the following arguments are required: --model_dir"),
         ("--model_dir {dir}/no", "--model_dir {dir}/no does not exist; give a model directory"),

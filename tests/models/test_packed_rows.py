@@ -94,7 +94,8 @@ def test_each_pair_has_its_own_loss_and_gradient(pairs, variant, drop_padding):
     ):
         expected = np.sum(parts, axis=0)
         scale = max(1.0, np.abs(expected).max())
-        np.testing.assert_allclose(gradient, expected, atol=1e-6 * scale, err_msg=variable.path)
+        # Sums in float32, in another order.
+        np.testing.assert_allclose(gradient, expected, atol=2e-6 * scale, err_msg=variable.path)
 
 
 def test_a_pair_does_not_see_its_neighbors(pairs):

@@ -196,8 +196,8 @@ def test_what_is_no_model_file(tmp_path):
         (b"", "header: the file has 0 bytes"),
         (b"x" * 100, "magic: this is not a model file"),
         (
-            b"KMTLMODL\3" + b"\0" * 60,
-            "version: the file has version 3, but this version of keras_mtl reads versions 1 to 2",
+            b"KMTLMODL\4" + b"\0" * 60,
+            "version: the file has version 4, but this version of keras_mtl reads versions 1 to 3",
         ),
     ]:
         path.write_bytes(content)

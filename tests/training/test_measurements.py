@@ -18,6 +18,7 @@ TASKS = [TranslationTask("en-fr", "en", "fr"), TranslationTask("en-de", "en", "d
 
 class Words:
     eos_id = 2
+    source = property(lambda self: self)  # One vocabulary serves both sides.
 
     def tag_id(self, language):
         return {"fr": 4, "de": 5}[language]
