@@ -354,6 +354,24 @@ def test_a_task_that_is_never_trained_is_noted():
     assert not find_notes(config, None)
 
 
+@pytest.mark.parametrize(
+    ("optimizer", "peak"),
+    [
+        ("{learning_rate_schedule: linear, learning_rate: 1.0}", "1,"),
+        # 2 / sqrt(128 * 300) for a tiny model.
+        ("{learning_rate: 2.0, warmup_steps: 300}", "0.0102,"),
+        ("{learning_rate: 1.0, warmup_steps: 300}", None),
+        ("{learning_rate: 2.0, warmup_steps: 4000}", None),
+        ("{name: SGD, learning_rate_schedule: linear, learning_rate: 1.0}", None),
+    ],
+)
+def test_a_high_learning_rate_is_noted(optimizer, peak):
+    config = load(f"task.model.size=tiny,trainer.optimizer={optimizer},trainer.train_steps=5000")
+    expected = [] if peak is None else [f"the learning rate rises to {peak} which is high for adam"]
+    for notes in (plan_training(Draft(config)).notes, find_notes(config, None)):
+        assert [note.split(":")[0] for note in notes] == expected
+
+
 def test_inspect_has_a_line_for_each_setting_of_training():
     pairs = "[{source: en, target: fr}, {source: en, target: zh, metric: bleu_zh, stop_at: 9}]"
     config = load(

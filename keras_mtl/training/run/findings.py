@@ -11,7 +11,7 @@ from keras_mtl.data.pair_changes import training_changes
 from keras_mtl.data.prepared import PreparedData
 from keras_mtl.data.reader_checks import check_readers
 from keras_mtl.training.run.building import check_dev_sizes
-from keras_mtl.training.run.planning import plan_training, untrained_notes, validated_tasks
+from keras_mtl.training.run.planning import dubious_notes, plan_training, validated_tasks
 from keras_mtl.training.step.balancing import check_balancing
 from keras_mtl.training.step.keras_optimizers import check_optimizer
 
@@ -26,7 +26,7 @@ def find_notes(config: ExperimentConfig, prepared: PreparedData | None) -> list[
     pairs = config.task.pairs
     directions = [pair for pair in pairs if is_translation(pair)]
     notes = language_notes(Direction(pair.name, pair.source, pair.target) for pair in directions)
-    notes += untrained_notes(config)
+    notes += dubious_notes(config)
     if prepared is not None:
         known = {task.name for task in prepared.tasks}
         with contextlib.suppress(errors.DataError):  # `find_problems` reports it.

@@ -7,9 +7,10 @@ because their classes require TensorFlow.
 import contextlib
 import dataclasses
 
-from keras_mtl.configuration import baselines, schema
+from keras_mtl.configuration import baselines, learning_rates, schema
 from keras_mtl.configuration.checks import check_values
 from keras_mtl.configuration.draft import Draft
+from keras_mtl.configuration.model_sizes import resolved
 from keras_mtl.configuration.optimizer_sections import is_adam
 from keras_mtl.data.reader_checks import check_readers
 from keras_mtl.engine import NativeError, library
@@ -72,6 +73,7 @@ def plan_training(draft: Draft, mode: str = MODES[-1]) -> TrainingPlan:
     # `finish` raises an error if one of them is None.
     assert schedule is not None
     assert updates is not None
+    notes = (*notes, *dubious_notes(config))
     return TrainingPlan(config, mode, validated_tasks(config), schedule, updates, notes)
 
 
@@ -98,7 +100,6 @@ def plan_schedule(draft: Draft) -> tuple[PlannedSchedule | None, tuple[str, ...]
         known, notes = dict.fromkeys(map(schema.task_name, pairs)), ()
     if not settings.name or not known:  # `check_values` reports this.
         return None, notes
-    notes = (*notes, *untrained_notes(draft.config))
     accumulation = draft.config.trainer.optimizer.gradient_accumulation_steps
     own = settings.max_epochs, settings.overfit_patience
     limits = configured_limits(pairs, *own, batches_per_step=accumulation)
@@ -116,15 +117,26 @@ def plan_schedule(draft: Draft) -> tuple[PlannedSchedule | None, tuple[str, ...]
         return None, notes
 
 
-def untrained_notes(config: schema.ExperimentConfig) -> list[str]:
-    """Returns a note for each task that the run never trains."""
-    steps = config.trainer.train_steps
-    return [
+def dubious_notes(config: schema.ExperimentConfig) -> list[str]:
+    """Returns a note for each task that the run never trains, and for a high learning rate."""
+    steps, optimizer = config.trainer.train_steps, config.trainer.optimizer
+    untrained = [
         f"task {schema.task_name(pair)!r} is never trained: its introduce_at = {pair.introduce_at} "
         f"is not below trainer.train_steps = {steps}"
         for pair in config.task.pairs
         if pair.introduce_at >= steps
     ]
+    found = []
+    # `inspect` also asks for the notes of an invalid configuration.
+    with contextlib.suppress(ConfigError, TypeError, ValueError, ZeroDivisionError):
+        highest = learning_rates.peak(
+            optimizer.learning_rate_schedule,
+            optimizer.learning_rate,
+            optimizer.warmup_steps,
+            resolved(config.task.model)["hidden_dim"],
+        )
+        found = learning_rates.notes(optimizer.name, highest)
+    return [*untrained, *found]
 
 
 def plan_updates(draft: Draft, schedule: PlannedSchedule | None) -> UpdatePlan | None:
