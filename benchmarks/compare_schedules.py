@@ -23,6 +23,7 @@ import argparse
 import functools
 import json
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -211,6 +212,7 @@ def main() -> int:
         keys = chosen(plan, args)
         plan.check()
         if args.dry_run:
+            signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `--dry_run | head` ends quietly.
             for key in keys:
                 state = "done" if is_done(plan.directory / key.directory) else "to do"
                 print(f"{key.directory}: {state}")

@@ -160,3 +160,19 @@ class GroupedInverseRatio(InverseRatio):
         sums = np.bincount(self._group, ratios, self.num_tasks)
         counts = np.bincount(self._group, minlength=self.num_tasks)
         return super().ratio_weights((sums / np.maximum(counts, 1))[self._group])
+
+
+@register
+class UncappedInverseRatio(InverseRatio):
+    """`inverse_ratio` without the cap at the baseline: a task above it gets less and less.
+
+    Args:
+        tasks: the tasks, each with a baseline.
+        **shared: see `InverseRatio`.
+    """
+
+    name = "uncapped_inverse_ratio"
+
+    def ratio_weights(self, ratios: np.ndarray) -> np.ndarray:
+        """Returns 1 / (r_i^alpha + epsilon)."""
+        return 1 / (ratios**self.alpha + self.epsilon)
