@@ -102,15 +102,14 @@ def exposure_table(experiment: Experiment, found: Exposure) -> tuple[list[str], 
 
 def advice(experiment: Experiment, found: Exposure) -> list[str]:
     """Returns what the evidence suggests, one sentence or two in each line."""
-    name, _ = experiment.schedule
     temperature = suggested_temperature(experiment)
     lines = []
     useless, worn = found.above(USELESS_PASSES), found.above(WORN_PASSES)
     if useless:
         lines.append(
             f"{_named(useless)} will be read more than {USELESS_PASSES} times, and further repeats "
-            "teach nothing new. Expect overfitting. Limit it with trainer.schedule.max_epochs: "
-            f"{USELESS_PASSES} or trainer.schedule.overfit_patience"
+            "teach little. Watch the dev scores, and compare a lower temperature. A limit of "
+            "passes (max_epochs) ends a task, which the model then forgets"
         )
     elif worn:
         lines.append(
@@ -131,11 +130,6 @@ def advice(experiment: Experiment, found: Exposure) -> list[str]:
         lines.append(
             f"a tuned temperature is the schedule to beat: try 1 to {temperature:g}, which read no "
             f"task more than {USELESS_PASSES} times, and compare dev scores"
-        )
-    if useless and name != "cooldown":
-        lines.append(
-            "or read small tasks early: cooldown with switch_step: "
-            f"{experiment.steps // 2} is even first and proportional later"
         )
     return lines
 

@@ -92,8 +92,7 @@ def test_advice_names_the_tasks_that_will_overfit():
         task.name for task, count in zip(made.tasks, found.passes, strict=True) if count > 40
     ]
     assert lines[0].startswith(f"{', '.join(repeated[::-1])} will be read more than 40 times")
-    assert "max_epochs: 40" in lines[0]
-    assert "cooldown with switch_step: 1500" in lines[-1]
+    assert "Watch the dev scores" in lines[0]
     short = experiment("temperature", "{temperature: 5}", steps=10)
     assert advice(short, exposure(short)) == [
         "a tuned temperature is the schedule to beat: try 1 to 5, which read no task more than 40 "
