@@ -110,8 +110,8 @@ class AdaptiveTemperature(RatioSchedule):
         return {**super().init(), "exponent": np.array(self._first)}
 
     def ratio_weights(self, ratios: np.ndarray) -> np.ndarray:
-        """Is not used: the weights depend on the exponent."""
-        raise NotImplementedError
+        """Returns ones: after a change of the tasks, the first temperature until a new score."""
+        return np.ones_like(ratios)
 
     def update(self, state: State, step: int, scores: ScoreBook) -> State:
         """Learns from the scores since the last update."""
