@@ -15,6 +15,10 @@ directory. On Ctrl-C, the runs save and end. However the sweep ended, the same c
 finished runs are not repeated, and interrupted runs resume where they stopped. If the file has
 changed, only the runs with another configuration are trained further or scored again.
 
+With --results, the scores, translations and logs of finished runs are also kept in small files,
+without weights. A sweep with the same data and configuration takes them from there, for example on
+another machine: `benchmarks/evidence/results/` has those of the published tables.
+
 --settings, --sizes, --sharings and --seeds restrict a call to a part of the sweep. The report can
 be written at any time, also while the sweep runs: `keras-mtl report MODEL_DIR`.
 """
@@ -25,19 +29,20 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from sweep.definition import RunKey, read_definition
 from sweep.planning import SweepPlan
+from sweep.results import EVALUATION, Results
 
+from keras_mtl.configuration.schema import ExperimentConfig
 from keras_mtl.data.prepared import read_manifest
 from keras_mtl.errors import ConfigError, KerasMtlError
 from keras_mtl.report.sweep.files import SWEEP_FILE, SWEEP_KIND
 from keras_mtl.training.run.jobs import CONFIG_FILE, Job, Pool, locked, write_config
 
-_EVALUATION = "evaluation-test.json"
 _DEFAULT = Path(__file__).parent / "evidence/short_demo.yaml"
 
 
@@ -50,28 +55,52 @@ def job_of(name: str, directory: Path) -> Job:
 
 
 def is_done(directory: Path) -> bool:
-    return (directory / _EVALUATION).exists()
+    return (directory / EVALUATION).exists()
 
 
-def baseline_jobs(plan: SweepPlan, keys: list[RunKey]) -> Iterator[Job]:
-    """Yields the jobs of the single-task models that are not done."""
+class PlannedRun(NamedTuple):
+    """A run of a sweep.
+
+    Attributes:
+        name: its directory in that of the sweep.
+        label: its name for messages.
+        config: its configuration.
+    """
+
+    name: str
+    label: str
+    config: ExperimentConfig
+
+
+def baseline_runs(plan: SweepPlan, keys: list[RunKey]) -> Iterator[PlannedRun]:
+    """Yields the single-task runs."""
     if plan.definition.baselines is None:
         return
     for size in dict.fromkeys(key.size for key in keys):
         for pair in plan.base.task.pairs:
-            directory = plan.baselines_directory(size) / pair.name
-            write_config(plan.baseline_config(size, pair), directory)
-            if not is_done(directory):
-                yield job_of(f"baseline {size} {pair.name}", directory)
+            config = plan.baseline_config(size, pair)
+            name = f"baselines/{size}/{pair.name}"
+            yield PlannedRun(name, f"baseline {size} {pair.name}", config)
 
 
-def run_jobs(plan: SweepPlan, keys: list[RunKey]) -> Iterator[Job]:
-    """Yields the jobs of the runs that are not done."""
+def compared_runs(plan: SweepPlan, keys: list[RunKey]) -> Iterator[PlannedRun]:
+    """Yields the runs of the settings."""
     for key in keys:
-        directory = plan.directory / key.directory
-        write_config(plan.run_config(key), directory)
+        label = f"{key.size}-{key.sharing}/{key.setting}-{key.seed}"
+        yield PlannedRun(key.directory, label, plan.run_config(key))
+
+
+def jobs_of(plan: SweepPlan, runs: Sequence[PlannedRun], results: Results | None) -> list[Job]:
+    """Returns the jobs of the runs that are not done, after those with recorded results are."""
+    jobs = []
+    for run in runs:
+        directory = plan.directory / run.name
+        if results is not None and not directory.exists():
+            results.restore(run.name, directory, run.config)
+        write_config(run.config, directory)
         if not is_done(directory):
-            yield job_of(f"{key.size}-{key.sharing}/{key.setting}-{key.seed}", directory)
+            jobs.append(job_of(run.label, directory))
+    return jobs
 
 
 def write_manifest(plan: SweepPlan) -> None:
@@ -118,16 +147,17 @@ def chosen(plan: SweepPlan, args: argparse.Namespace) -> list[RunKey]:
     ]
 
 
-def run_sweep(plan: SweepPlan, keys: list[RunKey], jobs: int) -> int:
+def run_sweep(plan: SweepPlan, keys: list[RunKey], jobs: int, results: Path | None) -> int:
     """Runs what is not done, and writes the report; returns the exit code."""
     log = functools.partial(print, flush=True)
     output = plan.directory / "report"
     failed: list[str] = []
     with locked(plan.directory, log) as descriptor:
         write_config(plan.base, plan.directory)
-        for stage in stages(plan, keys, jobs, output):
+        for stage in stages(plan, keys, jobs, results, output):
             pool = Pool(stage.slots, log, [descriptor])
             pool.run(stage.jobs)
+            stage.finish()
             if pool.signal:
                 log("interrupted; the same command resumes the sweep")
                 return 128 + pool.signal
@@ -148,23 +178,39 @@ class Stage(NamedTuple):
         jobs: the jobs.
         slots: number of jobs at once.
         required: whether the next stage needs all of them.
+        finish: function that is called when they have ended, also after a signal.
     """
 
     jobs: list[Job]
     slots: int
     required: bool
+    finish: Callable[[], None] = lambda: None
 
 
-def stages(plan: SweepPlan, keys: list[RunKey], jobs: int, output: Path) -> Iterator[Stage]:
+def stages(
+    plan: SweepPlan, keys: list[RunKey], jobs: int, directory: Path | None, output: Path
+) -> Iterator[Stage]:
     """Yields the stages of a sweep: data, baselines, runs, report."""
     prepare = ["prepare", "--config_file", str(plan.directory / CONFIG_FILE)]
     yield Stage([Job("data", [prepare], plan.directory / "prepare.log")], 1, True)
     write_manifest(plan)
-    yield Stage(list(baseline_jobs(plan, keys)), jobs, True)
+    results = None if directory is None else Results(directory, plan.directory / "data")
+
+    def stage(planned: Iterator[PlannedRun], required: bool) -> Stage:
+        runs = list(planned)
+
+        def record() -> None:
+            for run in runs:
+                if results is not None and is_done(plan.directory / run.name):
+                    results.record(run.name, plan.directory / run.name, run.config)
+
+        return Stage(jobs_of(plan, runs, results), jobs, required, record)
+
+    yield stage(baseline_runs(plan, keys), True)
     if plan.definition.baselines is not None:
         for size in dict.fromkeys(key.size for key in keys):
             plan.record_baselines(size)
-    yield Stage(list(run_jobs(plan, keys)), jobs, False)
+    yield stage(compared_runs(plan, keys), False)
     report = ["report", str(plan.directory), "--output", str(output)]
     yield Stage([Job("report", [report], plan.directory / "report.log")], 1, True)
 
@@ -202,6 +248,13 @@ def main() -> int:
         metavar="FIELD=VALUE,...",
         help="overrides of every run; the same ones are needed to resume",
     )
+    parser.add_argument(
+        "--results",
+        type=Path,
+        metavar="DIR",
+        help="directory with a small file of results for each finished run; files that are missing "
+        "are written, and runs whose files are there are not repeated",
+    )
     parser.add_argument("--dry_run", action="store_true", help="print the runs and their state")
     args = parser.parse_args()
     if args.jobs < 1:
@@ -217,7 +270,7 @@ def main() -> int:
                 state = "done" if is_done(plan.directory / key.directory) else "to do"
                 print(f"{key.directory}: {state}")
             return 0
-        return run_sweep(plan, keys, args.jobs)
+        return run_sweep(plan, keys, args.jobs, args.results)
     except KerasMtlError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -214,17 +214,19 @@ def test_only_what_is_not_done_runs_and_the_report_finds_the_runs(written, sweep
     keys = plan.definition.run_keys()
     (size,) = plan.definition.sizes
     names = [pair.name for pair in plan.base.task.pairs]
-    assert [job.name for job in script.baseline_jobs(plan, keys)] == [
+    baselines = list(script.baseline_runs(plan, keys))
+    assert [job.name for job in script.jobs_of(plan, baselines, None)] == [
         f"baseline tiny {name}" for name in names
     ]
     for name in names:
         (plan.baselines_directory(size) / name / "evaluation-test.json").write_text("{}")
-    assert not list(script.baseline_jobs(plan, keys))
+    assert not script.jobs_of(plan, baselines, None)
     (plan.baselines_directory(size) / "losses.json").write_text("{}")
-    (job, *others) = script.run_jobs(plan, keys)
+    compared = list(script.compared_runs(plan, keys))
+    (job, *others) = script.jobs_of(plan, compared, None)
     assert [command[0] for command in job.commands] == ["train", "evaluate"]
     (plan.directory / keys[0].directory / "evaluation-test.json").write_text("{}")
-    assert list(script.run_jobs(plan, keys)) == others
+    assert script.jobs_of(plan, compared, None) == others
 
     sizes = [{"name": name, "train_size": 100 - i} for i, name in enumerate(names)]
     monkeypatch.setattr(script, "read_manifest", lambda path: {"tasks": sizes})
