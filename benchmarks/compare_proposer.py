@@ -19,12 +19,11 @@ import argparse
 import dataclasses
 import functools
 import json
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from compare_schedules import run_sweep
+from compare_schedules import add_run_arguments, run_sweep
 from sweep.definition import Definition, RunKey, read_definition
 from sweep.planning import SweepPlan
 
@@ -113,13 +112,13 @@ def compare(args: argparse.Namespace, more: list[str]) -> int:
         f"{proxies * short + steps:,} in all"
     )
     # First, because it prepares the data that the proxies use.
-    if code := run_sweep(plan, keys, args.jobs):
+    if code := run_sweep(plan, keys, args.jobs, args.results):
         return code
     words = ["--proxies", str(proxies), "--jobs", str(args.jobs)]
     words += ["--proxy_override", f"trainer.train_steps={short}", *more]
     weights = propose(plan, keys[0], words)
     final = SweepPlan(with_proposal(definition, weights, size, sharing), directory, [])
-    return run_sweep(final, keys_of(final, [SETTING]), args.jobs)
+    return run_sweep(final, keys_of(final, [SETTING]), args.jobs, args.results)
 
 
 def main() -> int:
@@ -129,20 +128,11 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("sweep", type=Path, metavar="YAML", help="file of the sweep")
-    parser.add_argument(
-        "--model_dir", type=Path, help="directory of all runs (default: runs/NAME of the sweep)"
-    )
+    add_run_arguments(parser)
     parser.add_argument("--size", help="size of the sweep (default: the first)")
     parser.add_argument("--sharing", help="sharing of the sweep (default: the first)")
     parser.add_argument("--proxies", type=int, help="number of proxy runs (default: as propose)")
     parser.add_argument("--proxy_steps", type=int, help="steps of each (default: equal compute)")
-    parser.add_argument(
-        "--jobs",
-        type=int,
-        default=len(os.sched_getaffinity(0)),
-        metavar="N",
-        help="number of runs at once (default: one for each core)",
-    )
     args = parser.parse_args(words[: words.index("--")] if "--" in words else words)
     try:
         return compare(args, more)

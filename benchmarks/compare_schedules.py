@@ -215,6 +215,27 @@ def stages(
     yield Stage([Job("report", [report], plan.directory / "report.log")], 1, True)
 
 
+def add_run_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments that say where and how runs are trained."""
+    parser.add_argument(
+        "--model_dir", type=Path, help="directory of all runs (default: runs/NAME of the sweep)"
+    )
+    parser.add_argument(
+        "--jobs",
+        type=int,
+        default=len(os.sched_getaffinity(0)),
+        metavar="N",
+        help="number of runs at once (default: one for each core)",
+    )
+    parser.add_argument(
+        "--results",
+        type=Path,
+        metavar="DIR",
+        help="directory with a small file of results for each finished run; files that are missing "
+        "are written, and runs whose files are there are not repeated",
+    )
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -227,16 +248,7 @@ def main() -> int:
         default=_DEFAULT,
         help="file of the sweep (default: the short comparison on the demo)",
     )
-    parser.add_argument(
-        "--model_dir", type=Path, help="directory of all runs (default: runs/NAME of the sweep)"
-    )
-    parser.add_argument(
-        "--jobs",
-        type=int,
-        default=len(os.sched_getaffinity(0)),
-        metavar="N",
-        help="number of runs at once (default: one for each core)",
-    )
+    add_run_arguments(parser)
     parser.add_argument("--settings", nargs="+", help="settings to run (default: all)")
     parser.add_argument("--sizes", nargs="+", help="sizes to run (default: all)")
     parser.add_argument("--sharings", nargs="+", help="sharings to run (default: all)")
@@ -247,13 +259,6 @@ def main() -> int:
         default=[],
         metavar="FIELD=VALUE,...",
         help="overrides of every run; the same ones are needed to resume",
-    )
-    parser.add_argument(
-        "--results",
-        type=Path,
-        metavar="DIR",
-        help="directory with a small file of results for each finished run; files that are missing "
-        "are written, and runs whose files are there are not repeated",
     )
     parser.add_argument("--dry_run", action="store_true", help="print the runs and their state")
     args = parser.parse_args()

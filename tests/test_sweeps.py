@@ -265,7 +265,8 @@ def test_the_proposer_is_compared_at_equal_compute(sweep, monkeypatch, tmp_path,
     )
     ran, given = [], []
 
-    def run_sweep(plan, keys, jobs):
+    def run_sweep(plan, keys, jobs, results):
+        assert results == tmp_path / "results"
         ran.extend((key.setting, key.seed) for key in keys)
         if ran[-1][0] == "proposed":
             schedule = plan.run_config(keys[0]).trainer.schedule
@@ -284,6 +285,7 @@ def test_the_proposer_is_compared_at_equal_compute(sweep, monkeypatch, tmp_path,
     monkeypatch.setattr(script, "run_sweep", run_sweep)
     monkeypatch.setattr(script.cli, "main", propose)
     words = ["compare_proposer.py", str(file), "--model_dir", str(tmp_path / "runs"), "--jobs", "1"]
+    words += ["--results", str(tmp_path / "results")]
     monkeypatch.setattr(sys, "argv", [*words, "--", "--objective", "worst"])
     assert script.main() == 0, capsys.readouterr().err
     settings = ("proportional", "temperature_3")
