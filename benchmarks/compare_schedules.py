@@ -41,6 +41,7 @@ from keras_mtl.configuration.schema import ExperimentConfig
 from keras_mtl.data.prepared import read_manifest
 from keras_mtl.errors import ConfigError, KerasMtlError
 from keras_mtl.report.sweep.files import SWEEP_FILE, SWEEP_KIND
+from keras_mtl.run_files import METRICS_FILE
 from keras_mtl.training.run.jobs import CONFIG_FILE, Job, Pool, locked, write_config
 
 _DEFAULT = Path(__file__).parent / "evidence/short_demo.yaml"
@@ -95,7 +96,7 @@ def jobs_of(plan: SweepPlan, runs: Sequence[PlannedRun], results: Results | None
     jobs = []
     for run in runs:
         directory = plan.directory / run.name
-        if results is not None and not directory.exists():
+        if results is not None and not (directory / METRICS_FILE).exists():
             results.restore(run.name, directory, run.config)
         write_config(run.config, directory)
         if not is_done(directory):

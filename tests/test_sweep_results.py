@@ -116,6 +116,9 @@ def test_the_script_trains_only_runs_without_a_file(recorded, modules, tmp_path)
     results = recorded[0]
     (tmp_path / "here").mkdir()
     plan = planned(modules, tmp_path / "here")
+    # A sweep that ended before this run has written its configuration.
+    first = plan.definition.run_keys()[0].directory
+    (plan.directory / first).mkdir(parents=True)
     script = modules["compare_schedules"]
     runs = list(script.compared_runs(plan, plan.definition.run_keys()))
     jobs = script.jobs_of(plan, runs, results)

@@ -88,7 +88,7 @@ class Results:
 
         Args:
             name: path of the run in the sweep.
-            run: directory of the run, which must not exist.
+            run: directory of the run, which must not have been started.
             config: its configuration.
 
         Returns:
@@ -111,7 +111,7 @@ class Results:
             log = files[METRICS_FILE]
         except (KeyError, ValueError, TypeError) as error:
             raise DataError(f"{path} is damaged: {error!r}. Delete it") from error
-        (run / _TRANSLATIONS).mkdir(parents=True)
+        (run / _TRANSLATIONS).mkdir(parents=True, exist_ok=True)
         for task, text in texts.items():
             replace_file(run / _TRANSLATIONS / f"{task}{SUFFIX}", text)
         replace_file(run / METRICS_FILE, log)
