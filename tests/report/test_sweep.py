@@ -1,5 +1,6 @@
 """The report of a sweep: which runs it reads, what it computes from them, and what it shows."""
 
+import dataclasses
 import json
 import math
 
@@ -10,11 +11,13 @@ from keras_mtl.cli.main import main
 from keras_mtl.errors import DataError
 from keras_mtl.evaluation.significance import bootstrap_scores, paired_bootstrap, paired_p_value
 from keras_mtl.report import panels, read_run
+from keras_mtl.report.groups import Group
 from keras_mtl.report.sweep.costs import clock
 from keras_mtl.report.sweep.families import family_of, temperature_of, uses_scores
 from keras_mtl.report.sweep.files import read_sweep
 from keras_mtl.report.sweep.panels import curve_sets, trade_off_panel
 from keras_mtl.report.sweep.scores import score_model
+from keras_mtl.report.sweep.tables import same_tokens
 from keras_mtl.report.sweep.writing import write_sweep_report
 from tests.report.run_case import check_page, corrupt, make_run, references
 
@@ -269,6 +272,16 @@ def test_the_page(root, tmp_path, capsys):
     assert model["settings"][2]["temperature"] == "infinity"
     assert (tmp_path / "table.md").read_text() in capsys.readouterr().out
     assert (tmp_path / "tiny-full-tradeoff.png").exists()
+
+
+def test_the_table_has_the_numbers_of_seeds_if_they_differ(scored):
+    assert "seeds" not in same_tokens(scored).header
+    first, *others = scored.settings
+    one = Group(first.group.label, first.group.runs[:1])
+    settings = (dataclasses.replace(first, group=one), *others)
+    table = same_tokens(dataclasses.replace(scored, settings=settings))
+    assert table.header[-1] == "seeds"
+    assert [row[-1] for row in table.rows] == ["", "1", "2", "2", "2"]
 
 
 def test_models_are_compared_separately(tmp_path, monkeypatch):

@@ -37,6 +37,9 @@ def same_tokens(found: ModelScores) -> Table:
     if compared:
         header += ["Δ low", "Δ high", "above the curve"]
     header += ["last tenth", "million tokens"]
+    unequal = len({len(setting.group.runs) for setting in found.settings}) > 1
+    if unequal:
+        header.append("seeds")
     rows = [_baseline_row(found, places, len(header))] if found.baselines else []
     for setting in found.settings:
         scores = setting.scores[found.metric]
@@ -48,6 +51,8 @@ def same_tokens(found: ModelScores) -> Table:
             cells.append(_signed(setting.above_curve, places))
         cells.append(_signed(setting.last_tenth, decimals(found.dev_metric)))
         cells.append("–" if setting.tokens is None else f"{setting.tokens / 1e6:.2f}")
+        if unequal:
+            cells.append(str(len(setting.group.runs)))
         rows.append(tuple(cells))
     note = f"Mean {name} on test, ± standard deviation over seeds."
     if compared:
