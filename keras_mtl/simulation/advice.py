@@ -24,6 +24,11 @@ _TEMPERATURES = (5.0, 3.0, 2.0, 1.5, 1.0)
 _MOST_NAMED = 6
 _MOST_LISTED = 20
 PAGE = "docs/explanation/choosing_a_schedule.md"
+EVIDENCE_PAGE = "docs/explanation/evidence.md"
+# Schedules that already move towards the small tasks, or whose stages the user has chosen.
+_CHANGING = ("annealed", "dynamic_temperature", "piecewise", "sequential")
+# The measured gain of late oversampling is that of sizes of 100 : 1.
+_UNEQUAL = 10
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,6 +135,13 @@ def advice(experiment: Experiment, found: Exposure) -> list[str]:
         lines.append(
             f"a tuned temperature is the schedule to beat: try 1 to {temperature:g}, which read no "
             f"task more than {USELESS_PASSES} times, and compare dev scores"
+        )
+    sizes = [max(1, task.size) for task in experiment.tasks]
+    unequal = max(sizes) >= _UNEQUAL * min(sizes)
+    if unequal and temperature is not None and experiment.schedule[0] not in _CHANGING:
+        lines.append(
+            "the tasks are very unequal: also compare a piecewise schedule with a higher "
+            f"temperature, such as 5, in the last quarter of the training ({EVIDENCE_PAGE})"
         )
     return lines
 

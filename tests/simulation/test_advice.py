@@ -12,6 +12,7 @@ from keras_mtl.cli.inspect_advice import PROPOSE_PAGE, print_advice
 from keras_mtl.cli.main import main
 from keras_mtl.configuration import files
 from keras_mtl.simulation.advice import (
+    EVIDENCE_PAGE,
     USELESS_PASSES,
     WORN_PASSES,
     advice,
@@ -96,8 +97,15 @@ def test_advice_names_the_tasks_that_will_overfit():
     short = experiment("temperature", "{temperature: 5}", steps=10)
     assert advice(short, exposure(short)) == [
         "a tuned temperature is the schedule to beat: try 1 to 5, which read no task more than 40 "
-        "times, and compare dev scores"
+        "times, and compare dev scores",
+        "the tasks are very unequal: also compare a piecewise schedule with a higher temperature, "
+        "such as 5, in the last quarter of the training (docs/explanation/evidence.md)",
     ]
+    assert (DEMO.parents[1] / EVIDENCE_PAGE).is_file()
+    later = experiment(
+        "dynamic_temperature", "{steps_per_epoch: 2, initial: 1, final: 5, epochs: 5}", steps=10
+    )
+    assert not any("last quarter" in line for line in advice(later, exposure(later)))
     long = experiment("cooldown", "{switch_step: 9}", steps=10**6)
     assert "train for fewer steps" in advice(long, exposure(long))[1]
 
