@@ -1,6 +1,7 @@
 """Schedules that were tried in the comparison and are not part of keras_mtl.
 
-The sweeps next to this file import this module as a plug-in; docs/explanation/evidence.md has the results.
+The sweeps next to this file import this module as a plug-in. Results are in
+docs/explanation/evidence.md.
 """
 
 from collections.abc import Sequence
