@@ -88,7 +88,9 @@ def exact_product(rows: tf.Tensor, columns: tf.Tensor, whole: tf.Tensor | None =
         for begin, end in zip(begins, ends, strict=True)
     ]
     if len(parts) == 1:
-        return parts[0]
+        # The sum of integers has no -0, which TensorFlow's product with one column has on some
+        # processors.
+        return tf.where(parts[0] == 0.0, 0.0, parts[0])
     exact = tf.cast(tf.add_n([tf.cast(part, tf.int32) for part in parts]), tf.float32)
     return exact if whole is None else tf.where(whole, exact, tf.add_n(parts))
 

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from keras_mtl import layers
@@ -25,6 +25,7 @@ def test_battery_in_plain_tensorflow(tmp_path):
 
 
 @settings(max_examples=60, deadline=None)
+@example(rows=6, depth=1, columns=1, exponent=0, seed=1)  # -0 on some processors
 @given(
     rows=st.integers(0, 40),
     depth=st.sampled_from([1, 3, 63, 64, 65, 130, 1100]),
@@ -45,6 +46,21 @@ def test_native_and_tensorflow_give_the_same_bits(rows, depth, columns, exponent
     scales = generator.random(columns).astype(np.float32)
     found = [quantized_matmul(x, weights, scales, backend).numpy() for backend in ("native", "tf")]
     np.testing.assert_array_equal(*(array.view(np.int32) for array in map(_one_nan, found)))
+
+
+@pytest.mark.parametrize("mode", ["eager", "graph", "xla"])
+@pytest.mark.parametrize("columns", [1, 15, 64])
+@pytest.mark.parametrize("depth", [1, 3, 1100])
+def test_a_row_of_zeros_gives_positive_zeros(mode, columns, depth):
+    def product(x):
+        weights = tf.fill([depth, columns], tf.constant(-5, tf.int8))
+        return quantized_matmul(x, weights, tf.ones([columns]), "tf")
+
+    if mode != "eager":
+        product = tf.function(product, jit_compile=mode == "xla")
+    found = product(tf.zeros([6, depth])).numpy()
+    assert not found.any()
+    assert not np.signbit(found).any()
 
 
 def _one_nan(array):
