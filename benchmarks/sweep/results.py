@@ -59,8 +59,8 @@ class Results:
             config: its configuration.
 
         Returns:
-            Whether the file was written. It is not if the run was evaluated on other test sets than
-            those of the prepared data.
+            Whether the file was written. False if it exists, or if the run was evaluated on other
+            test sets than those of the prepared data.
         """
         path = self._path(name)
         if path.exists():
@@ -92,8 +92,8 @@ class Results:
             config: its configuration.
 
         Returns:
-            Whether the run is restored. It is not if there is no file, or if the file belongs to
-            another configuration, other data or other baselines.
+            Whether the run is restored. False if the file is missing, or was written for another
+            configuration, other data or other baselines.
 
         Raises:
             DataError: the file is damaged.
