@@ -2,7 +2,6 @@
 
 import errno
 import sys
-import time
 import types
 
 import pytest
@@ -148,29 +147,20 @@ def test_full_disk_under_standard_output(run_python):
     )
 
 
-def test_help_loads_nothing_heavy_and_is_fast(run_python):
-    """Every subcommand's help: no TensorFlow, under 0.3 s beyond Python's own start."""
+def test_help_loads_nothing_heavy(run_python):
     code = (
-        "import contextlib, io, sys, time\n"
-        "start = time.perf_counter()\n"
+        "import contextlib, io, sys\n"
         "from keras_mtl.cli import main\n"
         "words = sys.argv[1:]\n"
         "with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()) as out:\n"
         "    main.main([*words, '--help'])\n"
-        "seconds = time.perf_counter() - start\n"
         "assert out.getvalue().startswith('usage: keras-mtl'), out.getvalue()\n"
         f"loaded = [name for name in {HEAVY} if name in sys.modules]\n"
         "assert not loaded, loaded\n"
-        "print(seconds)\n"
     )
     for words in ([], *([name] for name in main.COMMANDS)):
-        seconds = []
-        deadline = time.monotonic() + 20
-        while not seconds or (min(seconds) >= 0.3 and time.monotonic() < deadline):
-            done = run_python(code, *words)
-            assert done.returncode == 0, f"{words}: {done.stderr}"
-            seconds.append(float(done.stdout))
-        assert min(seconds) < 0.3, words
+        done = run_python(code, *words)
+        assert done.returncode == 0, f"{words}: {done.stderr}"
 
 
 def parse(*words):

@@ -3,8 +3,6 @@
 import ast
 import pathlib
 
-import pytest
-
 import keras_mtl
 from keras_mtl.cli.main import COMMANDS
 
@@ -183,19 +181,12 @@ def test_rooms_that_are_free_of_tensorflow(run_python):
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("attempts", [3])
-def test_import_is_fast(run_python, attempts):
-    """`import keras_mtl` stays below 0.2 s; the best of a few, because a machine may be busy."""
+def test_the_package_loads_nothing_heavy(run_python):
     code = (
-        "import sys, time\n"
-        "start = time.perf_counter()\n"
+        "import sys\n"
         "import keras_mtl\n"
-        "print(time.perf_counter() - start)\n"
-        f"assert not [heavy for heavy in {HEAVY} if heavy in sys.modules]\n"
+        f"loaded = [heavy for heavy in {(*HEAVY, 'numpy')} if heavy in sys.modules]\n"
+        "assert not loaded, loaded\n"
     )
-    seconds = []
-    for _ in range(attempts):
-        done = run_python(code)
-        assert done.returncode == 0, done.stderr
-        seconds.append(float(done.stdout))
-    assert min(seconds) < 0.2
+    done = run_python(code)
+    assert done.returncode == 0, done.stderr

@@ -10,6 +10,9 @@ import pytest
 
 from keras_mtl.interrupts import StopRequest, prompt_interrupts, stop_on_signals
 
+# Far below the minute that native code or cleaning up takes, and far above what an answer takes
+# on a busy machine.
+TIMEOUT = 25
 # A job in the background of a script ignores Ctrl-C; then Python has no handler for it.
 HEARD = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
 # Native code that keeps the main thread without Python's global lock; signals do not interrupt it.
@@ -26,7 +29,7 @@ COMMAND = f"""{STUCK}
 from keras_mtl.interrupts import prompt_interrupts
 with prompt_interrupts():
     print("ready", flush=True)
-    stuck(10)
+    stuck(60)
 """
 TRAINING = f"""{STUCK}
 import sys
@@ -34,7 +37,7 @@ from keras_mtl.interrupts import stop_on_signals
 with stop_on_signals(lambda text: print(text, flush=True)) as stop:
     print("ready", flush=True)
     for _ in range(3):
-        stuck(10)
+        stuck(60)
         if stop():
             sys.exit(128 + stop.signal)
 """
@@ -44,7 +47,7 @@ from keras_mtl.interrupts import prompt_interrupts
 with prompt_interrupts():
     try:
         print("ready", flush=True)
-        time.sleep(10)
+        time.sleep(60)
     finally:
         time.sleep(1)
         print("cleaned", flush=True)
@@ -84,16 +87,10 @@ def start():
         process.communicate()
 
 
-def seconds_of(call):
-    begin = time.monotonic()
-    call()
-    return time.monotonic() - begin
-
-
 def test_a_command_ends_while_native_code_keeps_the_main_thread(start):
     process = start(COMMAND)
     process.send_signal(signal.SIGINT)
-    assert seconds_of(lambda: process.wait(timeout=9)) < 1.5
+    process.wait(timeout=TIMEOUT)
     assert process.returncode == 130
     assert process.stdout.read() == "interrupted\n"
 
@@ -101,15 +98,15 @@ def test_a_command_ends_while_native_code_keeps_the_main_thread(start):
 def test_a_command_may_clean_up(start):
     process = start(CLEANING)
     process.send_signal(signal.SIGINT)
-    assert "cleaned" in process.communicate(timeout=9)[0]
+    assert "cleaned" in process.communicate(timeout=TIMEOUT)[0]
 
 
 def test_a_second_interrupt_does_not_wait_for_the_clean_up(start):
-    process = start(CLEANING)
+    process = start(CLEANING.replace("sleep(1)", "sleep(60)"))
     process.send_signal(signal.SIGINT)
     time.sleep(0.3)
     process.send_signal(signal.SIGINT)
-    assert seconds_of(lambda: process.wait(timeout=9)) < 0.6
+    process.wait(timeout=TIMEOUT)
     # By the thread, or by a second KeyboardInterrupt, whichever comes first.
     assert process.returncode in (130, -signal.SIGINT)
     assert "cleaned" not in process.stdout.read()
@@ -126,23 +123,22 @@ def test_a_second_interrupt_does_not_wait_for_the_clean_up(start):
 def test_training_answers_while_native_code_keeps_the_main_thread(start, number, answer):
     process = start(TRAINING)
     process.send_signal(number)
-    begin = time.monotonic()
     assert answer in process.stdout.readline()
-    assert time.monotonic() - begin < 1.0
     time.sleep(0.3)
     process.send_signal(signal.SIGTERM)  # changes nothing
     process.send_signal(signal.SIGINT)
-    assert seconds_of(lambda: process.wait(timeout=9)) < 1.0
+    process.wait(timeout=TIMEOUT)
+    # An answer after the native code would have ended the step, and so the process.
     assert process.returncode == 130
     assert process.stdout.read() == "stopped without saving\n"
 
 
 def test_one_press_that_arrives_twice_is_one(start):
-    process = start(TRAINING.replace("stuck(10)", "stuck(2)"))
+    process = start(TRAINING.replace("stuck(60)", "stuck(2)"))
     process.send_signal(signal.SIGINT)
     time.sleep(0.02)
     process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=9)
+    output, _ = process.communicate(timeout=TIMEOUT)
     assert "stopped without saving" not in output
     assert process.returncode == 130
 
@@ -150,19 +146,19 @@ def test_one_press_that_arrives_twice_is_one(start):
 @pytest.mark.parametrize("send", [os.kill, os.killpg])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_command_waits_for_the_training_that_it_has_started(start, send, number):
-    code = HEARD + TRAINING.replace("stuck(10)", "stuck(3)")
+    code = HEARD + TRAINING.replace("stuck(60)", "stuck(3)")
     process = start(f"CODE = {code!r}\n{FORWARDING}")
     send(process.pid, number)  # A terminal sends to both, `kill` only to the first.
-    output, _ = process.communicate(timeout=9)
+    output, _ = process.communicate(timeout=TIMEOUT)
     assert "saving at the end" in output
     assert f"child ended with {128 + number}" in output
     assert process.returncode == 128 + number
 
 
 def test_a_signal_that_is_ignored_stays_ignored(start):
-    process = start(TRAINING.replace("stuck(10)", "stuck(1)"), "nohup")
+    process = start(TRAINING.replace("stuck(60)", "stuck(1)"), "nohup")
     process.send_signal(signal.SIGHUP)
-    output, _ = process.communicate(timeout=9)
+    output, _ = process.communicate(timeout=TIMEOUT)
     assert "saving" not in output
     assert process.returncode == 0
 

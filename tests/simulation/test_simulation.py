@@ -263,7 +263,7 @@ def test_what_cannot_be_played_is_named():
 def test_a_thousand_tasks_and_a_million_steps_take_seconds():
     tasks = [TaskInfo(f"t{i}", 10_000_000 // (i + 1)) for i in range(1000)]
     how = curves(tasks, 100_000)
-    begin = time.perf_counter()
+    begin = time.process_time()
     for name in ("temperature", "inverse_ratio"):
         simulate(create(name, how.tasks), how, np.full(1000, 100.0), PlaySettings(10**6, 1000))
-    assert time.perf_counter() - begin < 10  # 0.4 s on a free core
+    assert time.process_time() - begin < 20  # 0.4 s; a quadratic search takes minutes
