@@ -92,7 +92,9 @@ clean:
 	@echo "Installing the locked packages into .venv: 4 GB, a few minutes, only once"
 	@$(PYTHON) -m venv .venv || { rm -rf .venv; echo "error: $(PYTHON) cannot create a virtual \
 	environment. Install its venv module (python3-venv on Debian and Ubuntu)" >&2; exit 1; }
-	@$(PIP) install --require-hashes -r requirements.lock
+	@$(PIP) install --no-compile --require-hashes -r requirements.lock
+	@# pip would compile on one core. Some packages contain templates that are no valid Python.
+	@$(BIN)/python -m compileall -q -j 0 $(CURDIR)/.venv/lib >/dev/null 2>&1 || true
 	@touch $@
 
 # The names of the Python modules, which the installation in place maps to files.
