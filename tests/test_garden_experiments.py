@@ -141,7 +141,7 @@ def test_only_the_first_of_several_workers_reports(monkeypatch, capsys):
     assert capsys.readouterr().out == ""
 
 
-@pytest.mark.slow  # A process that trains; guards the claim of docs/how-to/model_garden.md.
+@pytest.mark.nightly  # Trains. The tests above cover flags and configuration.
 def test_model_gardens_command_line_trains(tmp_path):
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(CONFIG))
     command = [sys.executable, "-m", "keras_mtl.garden.train", "--mode=train"]

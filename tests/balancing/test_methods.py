@@ -73,17 +73,17 @@ def test_dwa_keeps_the_mean_of_a_task_that_an_interval_has_not_seen():
 def test_random_weights():
     balancing = Balancing("random", 2, seed=3)
     draws = []
-    for _ in range(400):
+    for _ in range(200):
         seen = balancing.seen(tf.ones([2]), tf.ones([2]))
         draws.append(balancing.weights_of(seen).numpy())
         balancing.learn(seen)
     draws = np.array(draws)
-    close(draws.sum(axis=1), np.full(400, 2.0))
+    close(draws.sum(axis=1), np.full(200, 2.0))
     # softmax(z) of two normals is the logistic function of N(0, 2): compare with its quartiles.
     counts, _ = np.histogram(
         draws[:, 0] / 2, [0, *(1 / (1 + math.exp(x)) for x in (0.9539, 0, -0.9539)), 1]
     )
-    chi_square = np.sum((counts - 100) ** 2 / 100)
+    chi_square = np.sum((counts - 50) ** 2 / 50)
     assert chi_square < 16.3  # 0.1 % of three degrees of freedom.
 
 

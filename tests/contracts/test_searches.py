@@ -208,7 +208,7 @@ def cases(draw):
     return make(options, seed, kind, exact, sorted(extras), shortlist, draw(st.booleans()))
 
 
-@settings(max_examples=15)
+@settings(max_examples=8)
 @given(case=cases())
 def test_equals_cpp(case):
     compare(case, run(case, "eager"), native(case))

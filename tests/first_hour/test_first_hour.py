@@ -147,14 +147,14 @@ def test_export(workplace, form):
 @pytest.mark.parametrize(
     "model",
     [
-        "runs/my",
+        pytest.param("runs/my", marks=pytest.mark.nightly),
         pytest.param("exported/portable", marks=pytest.mark.nightly),
         "exported/model.kmtl",
     ],
 )
 def test_translate_and_score_in_fresh_processes(workplace, model):
     words = ("translate", "--model", model, "--task", "en-fr")
-    translate = workplace.keras_mtl if model == "runs/my" else workplace.forked
+    translate = workplace.forked if model == "exported/portable" else workplace.keras_mtl
     found = translate(*words, text="two trees\n\nMarch 3\n").split("\n")
     assert len(found) == 4
     assert found[1] == ""

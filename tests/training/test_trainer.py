@@ -10,7 +10,7 @@ import trainer_case
 from keras_mtl.training.step.scaling import APPLICATIONS
 from tests import processes
 
-pytestmark = pytest.mark.slow  # Two processes trace 11 programs; guards what a gradient is.
+pytestmark = pytest.mark.slow  # Two processes trace 10 programs; guards what a gradient is.
 
 MOMENTS = ("scaled", "per_task")
 LEARNING_RATES = {name: {"moments": name, "scales": [1.5, 0.5]} for name in MOMENTS}
@@ -66,11 +66,11 @@ def fit(application):
 # Logical devices are set once in a process, so each strategy has its own.
 MIRRORED = {
     "two replicas": {"replicas": 2},
-    # So large that the gradients of many halvings overflow.
-    "overflow, two replicas": {**FLOAT16, "loss_scale": 2.0**24, "replicas": 2},
     "learning_rate": fit("learning_rate"),
 }
 NIGHTLY_MIRRORED = {
+    # So large that the gradients of many halvings overflow.
+    "overflow, two replicas": {**FLOAT16, "loss_scale": 2.0**24, "replicas": 2},
     "per_task, two replicas": {**LEARNING_RATES["per_task"], "replicas": 2},
     "float16, two replicas": {**FLOAT16, "replicas": 2},
     "packed, two replicas": {"pack": True, "replicas": 2},
@@ -219,8 +219,9 @@ def test_float16_stays_near_float32(nightly_results, case):
     assert half["loss_scale/updates"] == 3
 
 
-def test_an_overflow_halves_the_loss_scale_and_changes_no_weight(results):
-    result = results["overflow, two replicas"]
+@pytest.mark.nightly  # test_loss_scale.py has one device.
+def test_an_overflow_halves_the_loss_scale_and_changes_no_weight(nightly_results):
+    result = nightly_results["overflow, two replicas"]
     assert result["total/skipped"] == 3  # Once a step, not once a replica.
     assert result["loss_scale/value"] == 2.0**21
     assert result["loss_scale/updates"] == 0
