@@ -1,12 +1,14 @@
 """What every test starts from."""
 
 import fcntl
+import importlib
 import os
 import random
 import shutil
 import signal
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import hypothesis
@@ -69,6 +71,22 @@ def run_python():
         return subprocess.run([sys.executable, "-c", code, *args], **options)
 
     return run
+
+
+@pytest.fixture(scope="module")
+def import_from_benchmarks():
+    """A function that imports modules as the scripts of benchmarks/ do.
+
+    It takes their names and returns the modules by the last part of the name.
+    """
+    directory = str(Path(__file__).parents[1] / "benchmarks")
+
+    def import_modules(*names: str) -> dict[str, types.ModuleType]:
+        return {name.rpartition(".")[2]: importlib.import_module(name) for name in names}
+
+    sys.path.insert(0, directory)
+    yield import_modules
+    sys.path.remove(directory)
 
 
 @pytest.fixture(scope="session")

@@ -2,28 +2,20 @@
 
 import gzip
 import hashlib
-import importlib
 import json
-import pathlib
 import shutil
 import subprocess
 import sys
 
 import pytest
 
-BENCHMARKS = pathlib.Path(__file__).parents[1] / "benchmarks"
 MODULES = ("text", "descriptions", "manual_pages", "help_pages", "near_duplicates", "fetch")
 
 
 @pytest.fixture(scope="module")
-def docs():
-    """The modules of `benchmarks/debian_docs` and the script, by name."""
-    sys.path.insert(0, str(BENCHMARKS))
-    try:
-        found = {name: importlib.import_module(f"debian_docs.{name}") for name in MODULES}
-        yield found | {"build": importlib.import_module("build_debian_docs")}
-    finally:
-        sys.path.remove(str(BENCHMARKS))
+def docs(import_from_benchmarks):
+    modules = (f"debian_docs.{name}" for name in MODULES)
+    return import_from_benchmarks(*modules, "build_debian_docs")
 
 
 ENGLISH = """\
@@ -272,12 +264,15 @@ def test_one_command_makes_the_corpus_from_an_archive(docs, mirror, tmp_path, mo
     arguments = ["--output", str(output), "--languages", "de", "--packages", str(names)]
     command = ["build", *arguments, "--mirror", f"file://{mirror}"]
     monkeypatch.setattr(sys, "argv", command)
-    docs["build"].main()
-    rows = docs["build"].read(output / "pairs/en-de.tsv.gz")
+    docs["build_debian_docs"].main()
+    rows = docs["build_debian_docs"].read(output / "pairs/en-de.tsv.gz")
     assert {row.origin for row in rows} == {"ddtp", "man", "lohelp"}
     assert ("Opens the file dialog.", "Öffnet den Dialog für Dateien.", "lohelp") in rows
     assert ("The manual has more examples.", "Das Handbuch zeigt mehr Beispiele.", "man") in rows
-    parts = [docs["build"].read(output / f"en-de.{n}.tsv.gz") for n in ("train", "dev", "test")]
+    parts = [
+        docs["build_debian_docs"].read(output / f"en-de.{n}.tsv.gz")
+        for n in ("train", "dev", "test")
+    ]
     assert sorted(row for part in parts for row in part) == sorted(rows)
     sizes = json.loads((output / "statistics.json").read_text())["languages"]["de"]
     assert sizes["pairs"] == len(rows)
@@ -285,5 +280,5 @@ def test_one_command_makes_the_corpus_from_an_archive(docs, mirror, tmp_path, mo
     before = (output / "en-de.train.tsv.gz").read_bytes()
     again = ["--pairs", str(output / "pairs"), "--output", str(tmp_path / "again")]
     monkeypatch.setattr(sys, "argv", ["build", *again, "--languages", "de"])
-    docs["build"].main()
+    docs["build_debian_docs"].main()
     assert (tmp_path / "again/en-de.train.tsv.gz").read_bytes() == before

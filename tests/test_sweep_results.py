@@ -1,10 +1,8 @@
 """Files with the results of finished runs of a sweep, which replace training."""
 
-import importlib
 import json
 import lzma
 import pathlib
-import sys
 
 import pytest
 
@@ -32,13 +30,10 @@ BASELINES = {"en-fr": 20.5, "en-gl": 4.25}
 
 
 @pytest.fixture(scope="module")
-def modules():
-    sys.path.insert(0, str(ROOT / "benchmarks"))
-    try:
-        names = ("sweep.definition", "sweep.planning", "sweep.results", "compare_schedules")
-        yield {name.split(".")[-1]: importlib.import_module(name) for name in names}
-    finally:
-        sys.path.remove(str(ROOT / "benchmarks"))
+def modules(import_from_benchmarks):
+    return import_from_benchmarks(
+        "sweep.definition", "sweep.planning", "sweep.results", "compare_schedules"
+    )
 
 
 @pytest.fixture(scope="module")

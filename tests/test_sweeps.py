@@ -1,6 +1,5 @@
 """Sweeps of `benchmarks/compare_schedules.py`: what a file declares is what runs."""
 
-import importlib
 import json
 import pathlib
 import sys
@@ -21,15 +20,10 @@ SWEEPS = sorted(path.stem for path in EVIDENCE.glob("*.yaml") if path.stem not i
 
 
 @pytest.fixture(scope="module")
-def sweep():
-    """The modules of a sweep, which scripts of benchmarks/ import."""
-    sys.path.insert(0, str(ROOT / "benchmarks"))
-    try:
-        names = ("definition", "planning")
-        found = {name: importlib.import_module(f"sweep.{name}") for name in names}
-        yield found | {"script": importlib.import_module("compare_schedules")}
-    finally:
-        sys.path.remove(str(ROOT / "benchmarks"))
+def sweep(import_from_benchmarks):
+    return import_from_benchmarks(
+        "sweep.definition", "sweep.planning", "compare_schedules", "compare_proposer"
+    )
 
 
 @pytest.fixture
@@ -209,7 +203,7 @@ def test_two_sweeps_do_not_work_in_one_directory(tmp_path):
 
 
 def test_only_what_is_not_done_runs_and_the_report_finds_the_runs(written, sweep, monkeypatch):
-    script = sweep["script"]
+    script = sweep["compare_schedules"]
     plan = written(SETTINGS + "seeds: [1, 2]\nbaselines: {trainer.train_steps: 60}\n")
     keys = plan.definition.run_keys()
     (size,) = plan.definition.sizes
@@ -244,7 +238,7 @@ def test_arguments_choose_a_part_of_a_sweep(sweep, monkeypatch, tmp_path, capsys
     def run(*arguments):
         words = [str(file), "--model_dir", str(tmp_path / "runs"), "--dry_run", *arguments]
         monkeypatch.setattr(sys, "argv", ["compare_schedules.py", *words])
-        return sweep["script"].main()
+        return sweep["compare_schedules"].main()
 
     assert run("--settings", "ratio", "--seeds", "2") == 0
     assert capsys.readouterr().out == "runs/tiny-full/ratio-2: to do\n"
@@ -254,7 +248,7 @@ def test_arguments_choose_a_part_of_a_sweep(sweep, monkeypatch, tmp_path, capsys
 
 
 def test_the_proposer_is_compared_at_equal_compute(sweep, monkeypatch, tmp_path, capsys):
-    script = importlib.import_module("compare_proposer")
+    script = sweep["compare_proposer"]
     file = tmp_path / "sweep.yaml"
     file.write_text(
         f"config_files: {ROOT / 'configs/demo.yaml'}\noverrides: {{trainer.train_steps: 700}}\n"
