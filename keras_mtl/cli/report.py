@@ -6,14 +6,10 @@ import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from keras_mtl.cli.arguments import check_output_directory, natural_int
 from keras_mtl.errors import ConfigError, DataError
 from keras_mtl.messages import to_stderr
-
-if TYPE_CHECKING:
-    from keras_mtl.report.runs import Run
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -112,12 +108,12 @@ def _write(args: argparse.Namespace, noted: set[str]) -> tuple[Path, str, bool]:
     from keras_mtl.report import read_run, write_report
 
     runs = [read_run(directory, args.split) for directory in args.model_dirs]
-    goes_on = any(_goes_on(run) for run in runs)
+    goes_on = not all(run.finished for run in runs)
     for item in runs:
         for note in item.notes:
             line = f"{item.directory}: {note}"
             # While runs train, the number of steps would be a new note each time.
-            if line not in noted and not (args.refresh and _goes_on(item)):
+            if line not in noted and (item.finished or not args.refresh):
                 to_stderr(line)
             noted.add(line)
     path, markdown = write_report(
@@ -176,11 +172,6 @@ def _watched(directories: Sequence[str]) -> list[str]:
     from keras_mtl.report.sweep.files import run_directories
 
     return [str(path) for path in run_directories(directories[0])]
-
-
-def _goes_on(run: "Run") -> bool:
-    steps = run.param("trainer.train_steps", 0)
-    return isinstance(steps, int) and run.last_step < steps
 
 
 def _logged(directories: Sequence[str]) -> list[tuple[str, int, int]]:

@@ -17,6 +17,7 @@ from keras_mtl.evaluation.translations import Translation
 from keras_mtl.events import Curve, Event, of_kind, read_log, task_curves, validation_metric
 from keras_mtl.metrics import find as find_metric
 from keras_mtl.metrics import schedule_higher_is_better, schedule_score
+from keras_mtl.report.early_stops import stopped_early
 from keras_mtl.report.evaluations import RecordedEvaluation, read_evaluation
 from keras_mtl.run_files import METRICS_FILE, PARAMS_FILE, SAMPLES_FILE, data_directory
 
@@ -36,6 +37,7 @@ class Run:
             without tasks that have another metric.
         metric: metric that drove the schedule; one of them if tasks have different ones.
         last_step: last step of the log; 0 if there is no log.
+        finished: whether this is the last step of training, also because of `trainer.stopping`.
         trained_steps: step of the newest checkpoint, or else the last step of the log.
         losses: curves of the training loss per token in nats, by task.
         probabilities: curves of the probabilities, by task.
@@ -59,6 +61,7 @@ class Run:
     baselines: Mapping[str, float]
     metric: str
     last_step: int
+    finished: bool
     trained_steps: int
     losses: Mapping[str, Curve]
     probabilities: Mapping[str, Curve]
@@ -125,22 +128,31 @@ def read_run(model_dir: str | os.PathLike[str], split: str = "test") -> Run:
     metric = validation_metric(events) or next(iter(test), "")
     _load_plugins(directory, [metric, *_scores(evaluations), *test], notes)
     last_step = max((event["step"] for event in events), default=0)
-    run = Run(
+    scores = _scores(evaluations)
+    baselines = _read_baselines(params, evaluations, metric)
+    steps = _mapping(params.get("trainer")).get("train_steps")
+    finished = not isinstance(steps, int) or last_step >= steps
+    if events and not finished:
+        finished = stopped_early(directory, scores, baselines, last_step)
+        if not finished:
+            notes.append(f"not finished: step {last_step:,} of {steps:,}")
+    return Run(
         directory=directory,
         params=params,
         seed=seed if isinstance(seed, int) else None,
         schedule=str(name) if name else "",
         tasks=tuple(_task_names(params, events, test)),
         sizes=_read_sizes(directory, params, "train"),
-        baselines=_read_baselines(params, evaluations, metric),
+        baselines=baselines,
         metric=metric,
         last_step=last_step,
+        finished=finished,
         trained_steps=trained_steps(directory) or last_step,
         losses=task_curves(trains, "loss"),
         probabilities=task_curves(events, "probabilities"),
         scales=task_curves(trains, "scales"),
         weights=task_curves(trains, "weights"),
-        scores=_scores(evaluations),
+        scores=scores,
         ratios=task_curves(evaluations, "ratios"),
         batches=_mapping(trains[-1].get("batches")) if trains else {},
         tokens=_totals(trains, "tokens"),
@@ -148,10 +160,6 @@ def read_run(model_dir: str | os.PathLike[str], split: str = "test") -> Run:
         samples=_read_log(directory / SAMPLES_FILE, notes),
         notes=notes,
     )
-    steps = run.param("trainer.train_steps", 0)
-    if events and run.last_step < steps:
-        notes.append(f"not finished: step {run.last_step:,} of {steps:,}")
-    return run
 
 
 def _load_plugins(directory: Path, metrics: Sequence[str], notes: list[str]) -> None:

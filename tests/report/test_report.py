@@ -56,6 +56,27 @@ def test_runs_that_differ_by_their_seed_alone_are_one_group(runs, tmp_path):
     assert labels[1] == "uniform balancing=dwa"
 
 
+@pytest.mark.parametrize(
+    ("stopping", "finished"),
+    [
+        ({}, False),
+        ({"patience": 1}, False),  # Every validation is better by 10.
+        ({"patience": 1, "min_delta": 25}, True),
+        ({"patience": 2, "min_delta": 15, "score": "worst"}, True),  # Of the ratios, 0.17.
+        ({"patience": 2, "min_delta": 15, "score": "en-gl"}, False),  # By 20 at step 300.
+        ({"patience": 2, "min_delta": 25, "score": "en-gl"}, True),
+        ({"patience": 2, "min_delta": 25, "min_steps": 400}, False),
+        ({"patience": 1, "min_delta": 20, "score": "en-xx"}, False),
+    ],
+)
+def test_a_run_that_stopped_early_is_finished(tmp_path, stopping, finished):
+    schedule = {"name": "uniform", "parameters": {}}
+    trainer = {"train_steps": 1000, "schedule": schedule, "stopping": stopping}
+    run = read_run(make_run(tmp_path / "run", "uniform", 1, trainer=trainer))
+    assert run.finished == finished
+    assert list(run.notes) == ([] if finished else ["not finished: step 300 of 1,000"])
+
+
 def test_a_field_that_older_runs_lack_has_its_default_there(tmp_path):
     schedule = {"name": "uniform", "parameters": {}}
     runs = []
