@@ -23,6 +23,7 @@ from tests.report.run_case import check_page, corrupt, make_run, references
 
 TASKS = {"en-fr": 9000, "en-de": 8000, "en-gl": 90, "en-oc": 80}
 HIGH, LOW = ["en-fr", "en-de"], ["en-gl", "en-oc"]
+CURVE = ("temperature_5", "proportional")
 # Share of right words on high-resource and low-resource tasks, and the schedule.
 SETTINGS = {
     "proportional": (0.72, 0.30, "proportional", {}),
@@ -169,16 +170,47 @@ def test_resamples_are_those_of_sacrebleu():
 
 def test_above_the_curve_is_measured_at_an_equal_high_resource_score(scored):
     x, y = (
-        [
-            setting(scored, name).scores["chrf"][part].mean
-            for name in ("temperature_5", "proportional")
-        ]
+        [setting(scored, name).scores["chrf"][part].mean for name in CURVE]
         for part in ("high", "low")
     )
     own = setting(scored, "good").scores["chrf"]
     height = np.interp(own["high"].mean, x, y)
-    assert setting(scored, "good").above_curve == pytest.approx(own["low"].mean - height)
+    found = setting(scored, "good").above_curve
+    assert found.value == pytest.approx(own["low"].mean - height)
     assert setting(scored, "temperature_5").above_curve is None
+    single = [
+        setting_of_seed(scored, "good", seed)[1]
+        - np.interp(
+            setting_of_seed(scored, "good", seed)[0],
+            *zip(*(setting_of_seed(scored, name, seed) for name in CURVE), strict=True),
+        )
+        for seed in (1, 2)
+    ]
+    assert found.spread == pytest.approx(np.std(single, ddof=1))
+    assert found.significant
+
+
+def setting_of_seed(scored, name, seed):
+    """Scores of high and low resource."""
+    (run,) = (run for run in setting(scored, name).group.runs if run.seed == seed)
+    return [np.mean([run.test["chrf"][task] for task in tasks]) for tasks in (HIGH, LOW)]
+
+
+def test_a_setting_near_the_curve_is_not_significantly_above_it(tmp_path):
+    runs = []
+    for name, (kept, schedule, parameters) in {
+        "temperature_5": (0.5, "temperature", {"temperature": 5.0}),
+        "proportional": (0.7, "proportional", {}),
+        "between": (0.6, "bandit", {}),
+    }.items():
+        directory = tmp_path / name
+        make_run(directory, schedule, 1, kept=kept, tasks=TASKS, **trained(schedule, parameters))
+        runs.append({"directory": name, "setting": name, "size": "a", "sharing": "full"})
+    write_manifest(tmp_path, runs)
+    sweep = read_sweep(tmp_path)
+    found = setting(score_model(sweep, sweep.models[0], samples=200), "between").above_curve
+    assert found.p_value > 0.05
+    assert found.spread is None
 
 
 def test_seconds_count_validation_only_for_schedules_that_need_it(scored):

@@ -103,17 +103,41 @@ class Bootstrap:
             found[part] = _difference(own, compared, resampled)
         return found
 
+    def means(self, group: Group, other: Group, tasks: Sequence[str]) -> np.ndarray | None:
+        """Returns the means over seeds and tasks on the real test sets and on resamples.
+
+        Args:
+            group: the group.
+            other: a group that it is compared with.
+            tasks: the tasks.
+
+        Returns:
+            float64[1 + S]; None if nothing is tested, or if the groups have other test sets.
+        """
+        found = []
+        for task in tasks:
+            lines = self._common_references((*group.runs, *other.runs), task)
+            if lines is None:
+                return None
+            found += [self._run(run, task, lines) for run in group.runs]
+        return np.asarray(np.mean(found, axis=0)) if found else None
+
     def _resampled(self, group: Group, other: Group, task: str) -> np.ndarray | None:
         """Returns differences of means over seeds on resamples, float64[1 + S], if comparable."""
         runs = (*group.runs, *other.runs)
+        references = self._common_references(runs, task)
+        if references is None:
+            return None
+        arrays = [self._run(run, task, references) for run in runs]
+        count = len(group.runs)
+        return np.asarray(np.mean(arrays[:count], axis=0) - np.mean(arrays[count:], axis=0))
+
+    def _common_references(self, runs: Sequence[Run], task: str) -> list[str] | None:
+        """Returns the references of a task; None if they differ, or if nothing is tested."""
         references = [[row.reference for row in run.translations.get(task, ())] for run in runs]
         if not self._samples or not references[0]:
             return None
-        if any(lines != references[0] for lines in references):
-            return None
-        arrays = [self._run(run, task, references[0]) for run in runs]
-        count = len(group.runs)
-        return np.asarray(np.mean(arrays[:count], axis=0) - np.mean(arrays[count:], axis=0))
+        return references[0] if all(lines == references[0] for lines in references) else None
 
     def _run(self, run: Run, task: str, references: Sequence[str]) -> np.ndarray:
         key = (str(run.directory), task)

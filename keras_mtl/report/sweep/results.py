@@ -63,7 +63,7 @@ def _setting(setting: Setting) -> dict[str, Any]:
         "test_by_task": _means(setting.tasks),
         "dev_at_budget": _means(setting.at_seconds),
         "dev_change_in_last_tenth": setting.last_tenth,
-        "above_temperature_curve": setting.above_curve,
+        "above_temperature_curve": setting.above_curve and _difference(setting.above_curve),
         "against_best_temperature": _differences(setting.against_temperature),
         "against_baselines": _differences(setting.against_baselines),
         "beats_best_temperature": setting.beats_temperature,
@@ -78,13 +78,14 @@ def _means(values: Mapping[str, Mean]) -> dict[str, Any]:
 
 
 def _differences(values: Mapping[str, Difference]) -> dict[str, Any]:
+    return {name: _difference(found) for name, found in values.items()}
+
+
+def _difference(found: Difference) -> dict[str, Any]:
     return {
-        name: {
-            "difference": found.value,
-            "p_value": found.p_value,
-            "spread": found.spread,
-            "significant": found.significant,
-            "clear": found.clear,
-        }
-        for name, found in values.items()
+        "difference": found.value,
+        "p_value": found.p_value,
+        "spread": found.spread,
+        "significant": found.significant,
+        "clear": found.clear,
     }

@@ -1,7 +1,6 @@
 """The scores of a model's settings, and their differences to a temperature and to baselines."""
 
 import dataclasses
-import itertools
 import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
@@ -13,6 +12,7 @@ from keras_mtl.metrics import higher_is_better
 from keras_mtl.report.groups import Group, Mean, mean
 from keras_mtl.report.runs import Run
 from keras_mtl.report.sweep.costs import Clock, over_seconds, read_clock
+from keras_mtl.report.sweep.curve_distance import above_curve
 from keras_mtl.report.sweep.differences import (
     ALL,
     HIGH,
@@ -41,8 +41,8 @@ class Setting:
         steps: steps of a run.
         clocks: the clock of each run that has one.
         at_seconds: dev scores by part when the budget of seconds is spent; empty if not known.
-        above_curve: low-resource score above that of the temperature curve at an equal
-            high-resource score; None outside of the curve.
+        above_curve: difference of low-resource scores to the temperature curve at an equal
+            high-resource score; None for a temperature, and outside of the curve.
         against_temperature: differences to the best temperature, by part and by task.
         against_baselines: differences to the single-task models, by part and by task.
         beats_temperature: whether it is clearly better than the best temperature on low-resource
@@ -59,7 +59,7 @@ class Setting:
     steps: int
     clocks: Mapping[str, Clock]
     at_seconds: Mapping[str, Mean] = dataclasses.field(default_factory=dict)
-    above_curve: float | None = None
+    above_curve: Difference | None = None
     against_temperature: Mapping[str, Difference] = dataclasses.field(default_factory=dict)
     against_baselines: Mapping[str, Difference] = dataclasses.field(default_factory=dict)
     beats_temperature: bool | None = None
@@ -124,7 +124,7 @@ def score_model(
     best = _best_temperature(settings, dev_metric, parts[ALL])
     bootstrap = Bootstrap(metric, samples)
     reference = next((setting.group for setting in settings if setting.name == best), None)
-    curve = temperature_curve(settings, metric)
+    curve = [setting.group for setting in temperature_curve(settings, metric)]
     single = [Group(task, (run,)) for task, run in model.baselines.items()]
     finished = []
     for setting in settings:
@@ -142,7 +142,9 @@ def score_model(
             dataclasses.replace(
                 setting,
                 at_seconds=_at_seconds(setting, dev_metric, parts, budget),
-                above_curve=_above(curve, setting, metric),
+                above_curve=None
+                if setting.temperature is not None
+                else above_curve(setting.group, curve, metric, parts, bootstrap),
                 against_temperature=against_temperature,
                 against_baselines=against_baselines,
                 beats_temperature=_beats(against_temperature, metric),
@@ -241,23 +243,6 @@ def _at_seconds(
         if average is not None:
             found[part] = average
     return found
-
-
-def _above(curve: Sequence[Setting], setting: Setting, metric: str) -> float | None:
-    """Returns the low-resource score above the curve, between temperatures around the setting."""
-    own = setting.scores[metric]
-    if HIGH not in own or LOW not in own or setting.temperature is not None:
-        return None
-    x, y = own[HIGH].mean, own[LOW].mean
-    points = [(s.scores[metric][HIGH].mean, s.scores[metric][LOW].mean) for s in curve]
-    heights = []
-    for (x0, y0), (x1, y1) in itertools.pairwise(points):
-        if min(x0, x1) <= x <= max(x0, x1):
-            share = 0.0 if x1 == x0 else (x - x0) / (x1 - x0)
-            heights.append(y0 + share * (y1 - y0))
-    if not heights:
-        return None
-    return y - max(heights) if higher_is_better(metric) else min(heights) - y
 
 
 def _beats(differences: Mapping[str, Difference], metric: str) -> bool | None:

@@ -48,7 +48,7 @@ def same_tokens(found: ModelScores) -> Table:
             cells += [
                 _difference(setting.against_temperature.get(part), places) for part in (LOW, HIGH)
             ]
-            cells.append(_signed(setting.above_curve, places))
+            cells.append(_difference(setting.above_curve, places))
         cells.append(_signed(setting.last_tenth, decimals(found.dev_metric)))
         cells.append("–" if setting.tokens is None else f"{setting.tokens / 1e6:.2f}")
         if unequal:
