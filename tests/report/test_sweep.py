@@ -196,6 +196,33 @@ def setting_of_seed(scored, name, seed):
     return [np.mean([run.test["chrf"][task] for task in tasks]) for tasks in (HIGH, LOW)]
 
 
+def test_a_setting_is_compared_with_the_runs_of_its_own_seeds(tmp_path):
+    runs = []
+    for name, seed, kept, schedule, parameters in (
+        ("temperature_5", 1, 0.5, "temperature", {"temperature": 5.0}),
+        ("temperature_5", 2, 0.3, "temperature", {"temperature": 5.0}),
+        ("proportional", 1, 0.7, "proportional", {}),
+        ("proportional", 2, 0.9, "proportional", {}),
+        ("other", 1, 0.6, "bandit", {}),
+    ):
+        folder = f"{name}-{seed}"
+        how = trained(schedule, parameters)
+        make_run(tmp_path / folder, schedule, seed, kept=kept, tasks=TASKS, **how)
+        runs.append({"directory": folder, "setting": name, "size": "a", "sharing": "full"})
+    write_manifest(tmp_path, runs)
+    sweep = read_sweep(tmp_path)
+    scored = score_model(sweep, sweep.models[0], samples=0)
+    found = setting(scored, "other")
+    high, low = setting_of_seed(scored, "other", 1)
+    curve = [setting_of_seed(scored, name, 1) for name in CURVE]
+    best = setting_of_seed(scored, scored.best_temperature, 1)
+    assert found.against_temperature["low"].value == pytest.approx(low - best[1])
+    assert found.against_temperature["high"].value == pytest.approx(high - best[0])
+    assert found.above_curve.value == pytest.approx(
+        low - np.interp(high, *zip(*curve, strict=True))
+    )
+
+
 def test_a_setting_near_the_curve_is_not_significantly_above_it(tmp_path):
     runs = []
     for name, (kept, schedule, parameters) in {

@@ -9,7 +9,15 @@ import numpy as np
 from keras_mtl.evaluation.significance import paired_p_value
 from keras_mtl.metrics import higher_is_better
 from keras_mtl.report.groups import Group
-from keras_mtl.report.sweep.differences import HIGH, LOW, Bootstrap, Difference, Parts, test_mean
+from keras_mtl.report.sweep.differences import (
+    HIGH,
+    LOW,
+    Bootstrap,
+    Difference,
+    Parts,
+    test_mean,
+    with_seeds_of,
+)
 
 Segment = tuple[Group, Group]
 """Two neighbors on the curve."""
@@ -25,7 +33,8 @@ def above_curve(
 
     Args:
         group: the setting.
-        curve: the settings of the temperatures, by temperature.
+        curve: the settings of the temperatures, by temperature. If there are runs with the seeds of
+            the setting, the others do not count.
         metric: metric of the scores.
         parts: the tasks by part.
         bootstrap: resamples the test sets.
@@ -38,7 +47,7 @@ def above_curve(
         return None
     sign = 1 if higher_is_better(metric) else -1
     best: tuple[float, Segment] | None = None
-    for segment in itertools.pairwise(curve):
+    for segment in itertools.pairwise([with_seeds_of(end, group) for end in curve]):
         ends = [_scores(end, metric, parts) for end in segment]
         if ends[0] is None or ends[1] is None:
             continue

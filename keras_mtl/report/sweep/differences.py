@@ -1,5 +1,6 @@
 """Differences between settings of a sweep, tested by a paired bootstrap over sentences."""
 
+import dataclasses
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
@@ -47,6 +48,16 @@ def test_mean(run: Run, metric: str, tasks: Sequence[str]) -> float | None:
     if not tasks or any(task not in scores for task in tasks):
         return None
     return statistics.fmean(scores[task] for task in tasks)
+
+
+def with_seeds_of(group: Group, other: Group) -> Group:
+    """Returns the runs of a group whose seeds another group has, or all if there are none.
+
+    Runs of one seed begin with the same weights and see the same data, so they have much of their
+    deviation from the mean in common.
+    """
+    runs = tuple(run for run in group.runs if run.seed in other.seeds)
+    return dataclasses.replace(group, runs=runs) if runs else group
 
 
 class Bootstrap:

@@ -21,6 +21,7 @@ from keras_mtl.report.sweep.differences import (
     Difference,
     Parts,
     test_mean,
+    with_seeds_of,
 )
 from keras_mtl.report.sweep.families import family_of, temperature_of
 from keras_mtl.report.sweep.files import Model, Sweep
@@ -132,9 +133,8 @@ def score_model(
             log(f"testing {setting.name}")
         against_temperature, against_baselines = {}, {}
         if reference is not None and reference is not setting.group:
-            against_temperature = bootstrap.differences(
-                setting.group, lambda task: reference, parts
-            )
+            others = dict.fromkeys(parts[ALL], with_seeds_of(reference, setting.group))
+            against_temperature = bootstrap.differences(setting.group, others.get, parts)
         if single:
             found = {group.label: group for group in single}
             against_baselines = bootstrap.differences(setting.group, found.get, parts)

@@ -58,8 +58,9 @@ def same_tokens(found: ModelScores) -> Table:
     if compared:
         note += (
             f" Δ: difference to {found.best_temperature}, the temperature with the best mean dev "
-            f"score; {UP} and {DOWN}: significant over sentences (paired bootstrap, p < 0.05); "
-            "doubled if it also exceeds the standard deviation over seeds. Above the curve: "
+            f"score, over the same seeds; {UP} and {DOWN}: significant over sentences (paired "
+            "bootstrap, p < 0.05); doubled if it also exceeds the standard deviation over seeds. "
+            "Above the curve: "
             "low-resource score above that of the temperatures at an equal high-resource score."
         )
     dev = metric_title(found.dev_metric)
