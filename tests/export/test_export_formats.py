@@ -46,6 +46,7 @@ for form in sys.argv[3:]:
 """
 
 
+@pytest.mark.nightly
 def test_nothing_is_printed_but_where_the_model_is(model_dir, tmp_path):
     """What a library prints once in a process, it prints at one of these formats."""
     formats = ["saved_model", "saved_model_native", "engine", "ctranslate2"]
