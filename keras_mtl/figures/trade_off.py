@@ -10,6 +10,12 @@ from keras_mtl.figures import charts
 # Steps of the search for a place of a label, in points, around its mark.
 _PLACES = ((7, 0), (7, 9), (7, -9), (-7, 0), (-7, 9), (-7, -9), (0, 12), (0, -12))
 _FAR = 1.9
+# About the shares of a figure that the axes take, and that the list of names takes from them.
+_WIDTH, _HEIGHT, _LIST_WIDTH = 0.88, 0.82, 0.2
+# With more settings, names would cover each other and the marks.
+_MOST_NAMES = 16
+# Size in points of a name in the list, and the distance of two names.
+_LISTED, _LINE = 7, 10
 
 
 class Point(NamedTuple):
@@ -37,6 +43,9 @@ def draw_trade_off(
     reference: tuple[float, float] | None = None,
 ) -> None:
     """Draws a mark for each setting, with an ellipse of one standard deviation over its seeds.
+
+    Names are next to the marks. More than 16 settings are numbered from the highest low-resource
+    score down, and a list beside the plot has their names.
 
     Args:
         axes: the axes to draw on.
@@ -70,7 +79,27 @@ def draw_trade_off(
             zorder=4,
         )
     axes.margins(0.08)
+    if len(points) > _MOST_NAMES:
+        points = sorted(points, key=lambda point: -point.y.mean())
+        _list_names(axes, points)
+        points = [point._replace(name=str(n)) for n, point in enumerate(points, 1)]
     _label(axes, points)
+
+
+def _list_names(axes: Any, points: Sequence[Point]) -> None:
+    """Writes numbers and names of the settings to the right of the axes, from the top down."""
+    height = axes.figure.get_size_inches()[1] * 72 * _HEIGHT
+    gap = min(_LINE / height, 1.0 / len(points))
+    for number, point in enumerate(points, 1):
+        axes.text(
+            1.02,
+            1.0 - (number - 0.5) * gap,
+            f"{number}  {point.name}",
+            transform=axes.transAxes,
+            va="center",
+            fontsize=_LISTED,
+            color=charts.COLORS[point.color % len(charts.COLORS)],
+        )
 
 
 def _ellipse(point: Point, color: str) -> Any:
@@ -101,8 +130,9 @@ def _label(axes: Any, points: Sequence[Point]) -> None:
     low, high = axes.get_xlim(), axes.get_ylim()
     axes.set_xlim(low)
     axes.set_ylim(high)
-    # In points from the lower left corner; the axes take about this share of the figure.
-    scale = np.array([0.88 * width / (low[1] - low[0]), 0.82 * height / (high[1] - high[0])])
+    # In points from the lower left corner.
+    share = _WIDTH - (_LIST_WIDTH if len(points) > _MOST_NAMES else 0)
+    scale = np.array([share * width / (low[1] - low[0]), _HEIGHT * height / (high[1] - high[0])])
     marks = np.array([[p.x.mean() - low[0], p.y.mean() - high[0]] for p in points]) * scale
     taken = [(x - 4, y - 4, x + 4, y + 4) for x, y in marks]
     right = (low[1] - low[0]) * scale[0]

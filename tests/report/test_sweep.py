@@ -1,6 +1,7 @@
 """The report of a sweep: which runs it reads, what it computes from them, and what it shows."""
 
 import dataclasses
+import functools
 import json
 import math
 
@@ -10,6 +11,7 @@ import pytest
 from keras_mtl.cli.main import main
 from keras_mtl.errors import DataError
 from keras_mtl.evaluation.significance import bootstrap_scores, paired_bootstrap, paired_p_value
+from keras_mtl.figures.trade_off import Point, draw_trade_off
 from keras_mtl.report import panels, read_run
 from keras_mtl.report.groups import Group
 from keras_mtl.report.sweep.costs import clock
@@ -315,6 +317,28 @@ def test_the_trade_off_plot_has_a_point_an_ellipse_and_the_line_of_temperatures(
     assert sorted(text.get_text() for text in axes.texts) == sorted(SETTINGS)
     overlaps = [a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i]]
     assert not any(overlaps)
+
+
+@pytest.mark.layout
+def test_many_settings_of_the_trade_off_plot_are_numbered_and_listed():
+    rng = np.random.default_rng(0)
+    points = [
+        Point(f"setting_{n}", *(rng.normal(30, 1, (2, 1)) + rng.normal(0, 0.1, (2, 3))), n % 3)
+        for n in range(40)
+    ]
+    draw = functools.partial(draw_trade_off, points=points, labels=("x", "y"))
+    figure = panels.single_panel(panels.Panel("", draw, 5.6), 1)
+    (axes,) = figure.axes
+    figure.draw_without_rendering()
+    listed = [text for text in axes.texts if "  " in text.get_text()]
+    highest = sorted(points, key=lambda point: -point.y.mean())
+    names = [f"{number}  {point.name}" for number, point in enumerate(highest, 1)]
+    assert [text.get_text() for text in listed] == names
+    boxes = [text.get_window_extent() for text in listed]
+    assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
+    assert all(box.x0 > 0 and box.x1 <= figure.bbox.x1 and box.y0 > 0 for box in boxes)
+    numbers = [text.get_text() for text in axes.texts if text not in listed]
+    assert sorted(numbers, key=int) == [str(number) for number in range(1, 41)]
 
 
 def test_the_page(root, tmp_path, capsys):
