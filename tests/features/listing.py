@@ -64,6 +64,7 @@ class Feature:
     kind: str = "model"
     effect: str = "other"
     tolerance: float = 1e-4
+    signs: bool = False
     graph: bool = False
     refused: Mapping[str, str] = dataclasses.field(default_factory=dict)
     none: Mapping[str, str] = dataclasses.field(default_factory=dict)
@@ -132,6 +133,7 @@ def _joined(group: list[Feature]) -> Feature:
             override=merged(first.override, other.override),
             effect="equal" if equal else "any",
             tolerance=max(first.tolerance, other.tolerance),
+            signs=first.signs or other.signs,
             none={column: first.none[column] for column in first.none if column in other.none},
             changes=merged(first.changes, other.changes),
         )
