@@ -6,8 +6,10 @@ from typing import Any
 import yaml
 
 from keras_mtl.configuration.schema import ExperimentConfig
+from keras_mtl.proposal.fitting import LOG_LINEAR
 from keras_mtl.proposal.objective import MEAN
 from keras_mtl.proposal.proposer import INTERVAL, Proposal
+from keras_mtl.proposal.swarm_design import swarm_size
 
 
 def weights_table(proposal: Proposal) -> tuple[list[str], list[list[str]]]:
@@ -90,6 +92,18 @@ def notes(proposal: Proposal) -> list[str]:
     ]
     if capped:
         lines.append(f"at the limit of {space.max_passes:g} passes: {', '.join(capped)}")
+    coefficients = found.weights.shape[1] + 1
+    unsure = [
+        fit.task
+        for number, fit in enumerate(proposal.fits)
+        if fit.chosen.kind == LOG_LINEAR and found.of_task(number).sum() < 2 * coefficients
+    ]
+    if unsure:
+        lines.append(
+            f"warning: {len(found.runs)} proxy runs are few for the {coefficients} coefficients of "
+            f"the log-linear law ({', '.join(unsure)}): it may confuse tasks. Give --proxies "
+            f"{swarm_size(coefficients - 1)}, or --law double_power"
+        )
     for fit in proposal.poor():
         lines.append(
             f"warning: no law predicts the loss of {fit.task}: the error of left-out runs is "

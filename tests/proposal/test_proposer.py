@@ -99,6 +99,25 @@ def test_a_ratio_that_no_weights_reach_is_refused_with_the_best_one():
     assert f"the best ones keep {best:.2f}" in str(error.value)
 
 
+def test_few_runs_for_the_log_linear_law_are_a_warning():
+    # 4 coefficients.
+    objective = Objective("mean", EQUAL)
+    for law, runs, words in (
+        (
+            "log_linear",
+            7,
+            "7 proxy runs are few for the 4 coefficients of the log-linear law (large",
+        ),
+        ("log_linear", 8, ""),
+        ("double_power", 7, ""),
+    ):
+        lines = writing.notes(propose(swarm(space(), runs), space(), objective, law, samples=0))
+        few = [line for line in lines if "are few" in line]
+        assert len(few) == bool(words)
+        assert words in "".join(few)
+        assert not few or "Give --proxies 12, or --law double_power" in few[0]
+
+
 def test_pull_moves_weights_to_the_natural_distribution():
     natural = np.array([0.6, 0.3, 0.1])
     free, pulled, strong = (
