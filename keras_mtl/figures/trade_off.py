@@ -45,7 +45,7 @@ def draw_trade_off(
     """Draws a mark for each setting, with an ellipse of one standard deviation over its seeds.
 
     Names are next to the marks. More than 16 settings are numbered from the highest low-resource
-    score down, and a list beside the plot has their names.
+    score down, and a list to the right has their names.
 
     Args:
         axes: the axes to draw on.
