@@ -15,7 +15,7 @@ from keras_mtl.training.run import planning as training_planning
 
 ROOT = pathlib.Path(__file__).parents[1]
 EVIDENCE = ROOT / "benchmarks/evidence"
-PARTS = ("settings", "attempts")  # Not sweeps, but parts of several.
+PARTS = ("settings", "attempts", "recipe")  # Not sweeps, but parts of several.
 SWEEPS = sorted(path.stem for path in EVIDENCE.glob("*.yaml") if path.stem not in PARTS)
 
 
