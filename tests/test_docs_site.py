@@ -18,7 +18,8 @@ API = ROOT / "docs" / "reference" / "api"
 def site(tmp_path_factory):
     """The directory of the built site."""
     directory = tmp_path_factory.mktemp("site")
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet"]
+    # Not with --quiet, which hides warnings from --strict.
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict"]
     done = subprocess.run(
         [*command, "--site-dir", str(directory)],
         cwd=ROOT,

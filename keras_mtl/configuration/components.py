@@ -23,7 +23,7 @@ class UnknownName(ConfigError):
 
     Attributes:
         text: the message without the field, for a caller that knows which field of a configuration
-          holds the name.
+            holds the name.
     """
 
     def __init__(self, field: str, text: str) -> None:

@@ -12,8 +12,8 @@ class CorpusConfig:
     """One corpus of a task.
 
     Attributes:
-        reader: name of a registered reader: cldr, csv, gettext, jsonl, parallel, parquet, tfds,
-            tmx, tsv, or the reader of a plug-in.
+        reader: name of a registered reader: cldr, csv, gettext, jsonl, parallel, parquet, text,
+            tfds, tmx, tsv, or the reader of a plug-in.
         options: the reader's options, for example `{source_file: a.en, target_file: a.fr}`.
     """
 

@@ -60,7 +60,7 @@ def load_experiment(
 
     Raises:
         ConfigError: as of `read_experiment`; or an unknown key, a wrong type, or a value that does
-          not fit: the message has a line for each, with file, line, field and value.
+            not fit: the message has a line for each, with file, line, field and value.
     """
     draft = read_experiment(experiment, config_files, params_override, imports=imports)
     if check is not None:
@@ -82,7 +82,7 @@ def read_experiment(
 
     Args:
         experiment: name of a preset, or a configuration to start from, which is not changed; None
-          takes `presets.DEFAULT`.
+            takes `presets.DEFAULT`.
         config_files: YAML files, each over the one before.
         params_override: `a.b=1,c=x`, YAML text or a YAML file; or several of them.
         imports: plug-ins to import before those of the files; the configuration remembers them.

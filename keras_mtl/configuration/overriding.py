@@ -55,7 +55,7 @@ def apply(
 
     Args:
         config: what is changed, an `ExperimentConfig`; a value that is wrong leaves its field as it
-          is.
+            is.
         override: the values.
         places: filled with file and line of each value that was set, by path.
         log: gets a line for each field that has its former name.

@@ -75,7 +75,7 @@ def load_named(names: Any, directory: str | None, origin: str) -> list[str]:
 
     Args:
         names: value of `imports`. If it is not a list of texts, nothing is imported: reading the
-          configuration reports that.
+            configuration reports that.
         directory: as of `load`.
         origin: as of `load`.
 

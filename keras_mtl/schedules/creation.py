@@ -69,7 +69,7 @@ class PlannedSchedule:
 
         Args:
             sizes: number of training examples of each task, finite and >= 0, in the order of every
-              array.
+                array.
         """
         tasks = [TaskInfo(task, size, self.baselines[task]) for task, size in sizes.items()]
         schedule = create(self.name, tasks, **self.parameters)
